@@ -1,0 +1,160 @@
+// Package access holds the words that every other package speaks: what a token
+// says before it is checked ([Unchecked]) and after ([Claims]), the certificate
+// at the other end of a connection ([Certificate]), and the verdict on a request
+// ([Decision] with its closed set of [Reason] values). Types and tables only: it
+// imports nothing of ours and does no I/O.
+package access
+
+import "net/http"
+
+// A Reason says why a request was or was not forwarded. The set is closed: the
+// HTTP answer, the log line and the metric label of a request all come from its
+// Reason. The zero value refuses.
+type Reason uint8
+
+// The reasons, in the order in which the checks run.
+const (
+	Undecided Reason = iota // no check reached a verdict: a bug, answered with 500
+	Granted                 // every check passed: forwarded
+
+	// Message: judged before anything is known of the caller.
+	MalformedRequest
+	PathNotCanonical
+	Misdirected
+	UpgradeNotAllowed
+
+	// Certificate.
+	NoCertificate
+	UntrustedCertificate
+	ExpiredCertificate
+	RevokedCertificate
+	RevocationUnknown
+
+	// Token.
+	NoToken
+	MalformedToken
+	UnsupportedAlgorithm
+	WrongType
+	UnknownKey
+	BadSignature
+	UnknownIssuer
+	WrongAudience
+	Expired
+	NotYetValid
+	Inactive
+	Revoked
+
+	// Binding of token and certificate, RFC 8705 section 3.
+	NotBound
+	MalformedBinding
+	BoundToOther
+	BoundToPrevious
+
+	// Partner.
+	UnknownClient
+	PartnerDisabled
+	CertificateNotRegistered
+
+	// API.
+	APINotAllowed
+	InsufficientScope
+	PolicyDenied
+
+	// Limits.
+	BodyTooLarge
+	RateLimited
+	Overloaded
+
+	// Dependencies.
+	IssuerUnavailable
+	RevocationsStale
+)
+
+// numReasons is an int, not a Reason, so that the exhaustive linter does not
+// count it as one.
+const numReasons = int(RevocationsStale) + 1
+
+// RFC 6750 section 3.1 error codes.
+const (
+	invalidRequest    = "invalid_request"
+	invalidToken      = "invalid_token"
+	insufficientScope = "insufficient_scope"
+)
+
+var reasons = [numReasons]struct {
+	label       string // log value and metric label
+	status      int    // HTTP status code; 0 for Granted, whose status is the upstream's
+	code        string // RFC 6750 section 3.1 error code, on the wire
+	description string // for the person who reads the answer; fixed text, RFC 6750 section 3 characters only
+}{
+	Undecided: {"undecided", http.StatusInternalServerError, "", "The gate reached no verdict."},
+	Granted:   {"granted", 0, "", ""},
+
+	MalformedRequest:  {"malformed_request", http.StatusBadRequest, invalidRequest, "The request is malformed, or carries its token in more than one place."},
+	PathNotCanonical:  {"path_not_canonical", http.StatusBadRequest, invalidRequest, "The path is not in canonical form; it is refused, not repaired."},
+	Misdirected:       {"misdirected", http.StatusMisdirectedRequest, "", "This host is not served on this connection."},
+	UpgradeNotAllowed: {"upgrade_not_allowed", http.StatusForbidden, "", "Switching protocols is not allowed here."},
+
+	NoCertificate:        {"no_certificate", http.StatusUnauthorized, invalidToken, "The connection presented no client certificate."},
+	UntrustedCertificate: {"untrusted_certificate", http.StatusUnauthorized, invalidToken, "The client certificate chains to no trusted anchor."},
+	ExpiredCertificate:   {"expired_certificate", http.StatusUnauthorized, invalidToken, "The client certificate is outside its validity period."},
+	RevokedCertificate:   {"revoked_certificate", http.StatusUnauthorized, invalidToken, "The client certificate has been revoked."},
+	RevocationUnknown:    {"revocation_unknown", http.StatusServiceUnavailable, "", "The revocation status of the client certificate cannot be told now."},
+
+	NoToken:              {"no_token", http.StatusUnauthorized, "", "The request carries no access token in its Authorization header."},
+	MalformedToken:       {"malformed_token", http.StatusUnauthorized, invalidToken, "The access token is malformed."},
+	UnsupportedAlgorithm: {"unsupported_algorithm", http.StatusUnauthorized, invalidToken, "The access token is signed with an algorithm that is not accepted."},
+	WrongType:            {"wrong_type", http.StatusUnauthorized, invalidToken, "The token is not an access token."},
+	UnknownKey:           {"unknown_key", http.StatusUnauthorized, invalidToken, "The access token names no known key."},
+	BadSignature:         {"bad_signature", http.StatusUnauthorized, invalidToken, "The signature of the access token does not verify."},
+	UnknownIssuer:        {"unknown_issuer", http.StatusUnauthorized, invalidToken, "The access token comes from an authorization server that is not accepted."},
+	WrongAudience:        {"wrong_audience", http.StatusUnauthorized, invalidToken, "The access token is meant for another audience."},
+	Expired:              {"expired", http.StatusUnauthorized, invalidToken, "The access token has expired."},
+	NotYetValid:          {"not_yet_valid", http.StatusUnauthorized, invalidToken, "The access token is not valid yet."},
+	Inactive:             {"inactive", http.StatusUnauthorized, invalidToken, "The access token is not active."},
+	Revoked:              {"revoked", http.StatusUnauthorized, invalidToken, "The access token has been revoked."},
+
+	NotBound:         {"not_bound", http.StatusUnauthorized, invalidToken, "The access token is not bound to a client certificate."},
+	MalformedBinding: {"malformed_binding", http.StatusUnauthorized, invalidToken, "The certificate confirmation in the access token is malformed."},
+	BoundToOther:     {"bound_to_other", http.StatusUnauthorized, invalidToken, "The access token is bound to another client certificate."},
+	BoundToPrevious:  {"bound_to_previous", http.StatusUnauthorized, invalidToken, "The access token is bound to an earlier certificate of this client; fetch a new one."},
+
+	UnknownClient:            {"unknown_client", http.StatusForbidden, "", "The client is not registered here."},
+	PartnerDisabled:          {"partner_disabled", http.StatusForbidden, "", "The partner is disabled."},
+	CertificateNotRegistered: {"certificate_not_registered", http.StatusForbidden, "", "The client certificate is not registered for this client."},
+
+	APINotAllowed:     {"api_not_allowed", http.StatusForbidden, "", "The client may not make this call."},
+	InsufficientScope: {"insufficient_scope", http.StatusForbidden, insufficientScope, "The access token lacks a scope that this call needs."},
+	PolicyDenied:      {"policy_denied", http.StatusForbidden, "", "A policy refused this call."},
+
+	BodyTooLarge: {"body_too_large", http.StatusRequestEntityTooLarge, "", "The request body is larger than the gate accepts."},
+	RateLimited:  {"rate_limited", http.StatusTooManyRequests, "", "Too many requests; try again later."},
+	Overloaded:   {"overloaded", http.StatusServiceUnavailable, "", "The gate is overloaded; try again later."},
+
+	IssuerUnavailable: {"issuer_unavailable", http.StatusServiceUnavailable, "", "The token cannot be checked now; try again later."},
+	RevocationsStale:  {"revocations_stale", http.StatusServiceUnavailable, "", "Revocations are out of date; try again later."},
+}
+
+// Reasons returns every reason, in the order in which the checks run.
+func Reasons() []Reason {
+	all := make([]Reason, numReasons)
+	for i := range all {
+		all[i] = Reason(i)
+	}
+	return all
+}
+
+// String returns r's log value and metric label.
+func (r Reason) String() string { return reasons[r].label }
+
+// Status returns the HTTP status code that a request refused for r is answered
+// with, and 0 for [Granted], whose status is the upstream's.
+func (r Reason) Status() int { return reasons[r].status }
+
+// Code returns r's RFC 6750 section 3.1 error code, or "" where the standard
+// wants none.
+func (r Reason) Code() string { return reasons[r].code }
+
+// Description returns the fixed sentence that a caller refused for r is told. It
+// keeps to the characters of RFC 6750 section 3 and never quotes the request.
+func (r Reason) Description() string { return reasons[r].description }

@@ -1,0 +1,78 @@
+package access
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"strings"
+	"testing"
+)
+
+// appendixA is the thumbprint that RFC 8705 Appendix A computes.
+const appendixA = "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0"
+
+func TestParseThumbprint(t *testing.T) {
+	raw, err := base64.RawURLEncoding.DecodeString(appendixA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := ParseThumbprint(appendixA)
+	if err != nil || got != Thumbprint(raw) {
+		t.Fatalf("ParseThumbprint gives %x, %v; want %x", got, err, raw)
+	}
+	if got.String() != appendixA || got.Hex() != hex.EncodeToString(raw) {
+		t.Errorf("it is written %s and %s", got, got.Hex())
+	}
+	if !got.Matches(Thumbprint(raw)) {
+		t.Error("a thumbprint does not match itself")
+	}
+	other := got
+	other[31] ^= 1
+	if got.Matches(other) || got.Matches(Thumbprint{}) || (Thumbprint{}).Matches(got) {
+		t.Error("different thumbprints match")
+	}
+}
+
+func TestParseThumbprintRefuses(t *testing.T) {
+	tests := map[string]string{
+		"empty":               "",
+		"42 characters":       appendixA[:42],
+		"44 characters":       appendixA + "A",
+		"padded":              appendixA + "=",
+		"padding within":      appendixA[:42] + "=",
+		"standard alphabet +": "+" + appendixA[1:],
+		"standard alphabet /": "/" + appendixA[1:],
+		"trailing bits":       appendixA[:42] + "1", // 0 and 1 differ in bits that carry nothing
+		"a line break":        appendixA[:20] + "\n" + appendixA[20:42],
+		"a carriage return":   appendixA[:20] + "\r" + appendixA[20:42],
+		"a space":             appendixA[:42] + " ",
+		"hex":                 strings.Repeat("ab", 32),
+		"43 hex digits + tab": strings.Repeat("a", 42) + "\t",
+		"SHA-1":               "dC7rU5kD1FQ0pZ3XbFqkZzKc0sE",
+		"all zero":            strings.Repeat("A", 43),
+		"not ASCII":           strings.Repeat("é", 21) + "A",
+	}
+	for name, s := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got, err := ParseThumbprint(s); err == nil {
+				t.Errorf("ParseThumbprint(%q) gives %s", s, got)
+			}
+		})
+	}
+}
+
+// What is accepted has one spelling, and it is the one that was read.
+func FuzzParseThumbprint(f *testing.F) {
+	seeds := []string{appendixA, appendixA[:42], appendixA + "=", strings.Repeat("A", 43), strings.Repeat("_", 42) + "8", "\n"}
+	for _, s := range seeds {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		got, err := ParseThumbprint(s)
+		if err == nil && got.String() != s {
+			t.Errorf("%q is accepted and written %q", s, got)
+		}
+		if err != nil && got != (Thumbprint{}) {
+			t.Errorf("%q is refused and yet gives %s", s, got)
+		}
+	})
+}
