@@ -1,0 +1,183 @@
+// Package testpki makes the certificates, keys, key sets and tokens that tests
+// need, valid ones and broken ones, with the standard library alone: it is the
+// second opinion on the code under test and shares nothing with it. Its functions
+// panic on error; only tests import it.
+package testpki
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// An Option edits a certificate's template before it is signed.
+type Option func(*x509.Certificate)
+
+// DNS sets the SAN dNSNames.
+func DNS(names ...string) Option {
+	return func(c *x509.Certificate) { c.DNSNames = names }
+}
+
+// IP sets the SAN iPAddresses.
+func IP(addresses ...string) Option {
+	return func(c *x509.Certificate) {
+		for _, a := range addresses {
+			c.IPAddresses = append(c.IPAddresses, net.ParseIP(a))
+		}
+	}
+}
+
+// Subject replaces the subject.
+func Subject(name pkix.Name) Option {
+	return func(c *x509.Certificate) { c.Subject = name }
+}
+
+// Valid sets the validity period.
+func Valid(from, to time.Time) Option {
+	return func(c *x509.Certificate) { c.NotBefore, c.NotAfter = from, to }
+}
+
+// Expired makes the certificate end an hour ago.
+func Expired() Option {
+	return Valid(time.Now().Add(-48*time.Hour), time.Now().Add(-time.Hour))
+}
+
+// Usage replaces the extended key usages; none at all is allowed.
+func Usage(usages ...x509.ExtKeyUsage) Option {
+	return func(c *x509.Certificate) { c.ExtKeyUsage = usages }
+}
+
+// A Pair is a certificate with its private key and the intermediates that a peer
+// needs to reach an anchor.
+type Pair struct {
+	Cert          *x509.Certificate
+	Key           crypto.Signer
+	Intermediates []*x509.Certificate
+}
+
+// NewCA makes a self-signed authority. Two calls with one name make two
+// authorities that share a name and nothing else.
+func NewCA(name string, options ...Option) *Pair {
+	return sign(authority(name), nil, options)
+}
+
+// SelfSigned makes a certificate that vouches for itself alone.
+func SelfSigned(name string, options ...Option) *Pair {
+	return sign(leaf(name), nil, options)
+}
+
+// Leaf makes an end-entity certificate signed by p, for clients and servers.
+func (p *Pair) Leaf(name string, options ...Option) *Pair {
+	return sign(leaf(name), p, options)
+}
+
+// Intermediate makes an authority signed by p. Its leaves present it in their
+// chains.
+func (p *Pair) Intermediate(name string, options ...Option) *Pair {
+	return sign(authority(name), p, options)
+}
+
+// TLS returns p as crypto/tls takes it, intermediates included.
+func (p *Pair) TLS() tls.Certificate {
+	c := tls.Certificate{Certificate: [][]byte{p.Cert.Raw}, PrivateKey: p.Key, Leaf: p.Cert}
+	for _, i := range p.Intermediates {
+		c.Certificate = append(c.Certificate, i.Raw)
+	}
+	return c
+}
+
+// Thumbprint returns the x5t#S256 of p's certificate, computed here and not by
+// the code under test.
+func (p *Pair) Thumbprint() string {
+	sum := sha256.Sum256(p.Cert.Raw)
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// CertPEM returns the certificate and its intermediates in PEM.
+func (p *Pair) CertPEM() []byte {
+	out := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.Cert.Raw})
+	for _, i := range p.Intermediates {
+		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: i.Raw})...)
+	}
+	return out
+}
+
+// KeyPEM returns the private key in PEM, PKCS #8.
+func (p *Pair) KeyPEM() []byte {
+	der := must(x509.MarshalPKCS8PrivateKey(p.Key))
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+}
+
+// Write stores p as dir/name.pem and dir/name-key.pem and returns both paths.
+func (p *Pair) Write(dir, name string) (cert, key string) {
+	cert, key = filepath.Join(dir, name+".pem"), filepath.Join(dir, name+"-key.pem")
+	check(os.WriteFile(cert, p.CertPEM(), 0o600))
+	check(os.WriteFile(key, p.KeyPEM(), 0o600))
+	return cert, key
+}
+
+func authority(name string) *x509.Certificate {
+	c := template(name)
+	c.IsCA = true
+	c.BasicConstraintsValid = true
+	c.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
+	return c
+}
+
+func leaf(name string) *x509.Certificate {
+	c := template(name)
+	c.KeyUsage = x509.KeyUsageDigitalSignature
+	c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}
+	return c
+}
+
+func template(name string) *x509.Certificate {
+	return &x509.Certificate{
+		SerialNumber: must(rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))),
+		Subject:      pkix.Name{CommonName: name},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(24 * time.Hour),
+	}
+}
+
+// sign issues template under parent, or under itself when parent is nil.
+func sign(template *x509.Certificate, parent *Pair, options []Option) *Pair {
+	for _, edit := range options {
+		edit(template)
+	}
+	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	p := &Pair{Key: key}
+	issuer, issuerKey := template, crypto.Signer(key)
+	if parent != nil {
+		issuer, issuerKey = parent.Cert, parent.Key
+		if parent.Cert.CheckSignatureFrom(parent.Cert) != nil { // not a root
+			p.Intermediates = append([]*x509.Certificate{parent.Cert}, parent.Intermediates...)
+		}
+	}
+	der := must(x509.CreateCertificate(rand.Reader, template, issuer, key.Public(), issuerKey))
+	p.Cert = must(x509.ParseCertificate(der))
+	return p
+}
+
+func must[T any](v T, err error) T {
+	check(err)
+	return v
+}
+
+func check(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
