@@ -1,0 +1,255 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// bad says, for each file testdata/bad-<rule>.yaml, all that is wrong with it. But
+// for that the files are good-minimal.yaml.
+var bad = []struct {
+	rule   string
+	faults []string // line:column: path: message
+}{
+	// The file and its form.
+	{"unknown-key", []string{`1:1: unknown key "lisener", did you mean "listener"?`}},
+	{"unknown-key-inside", []string{`13:5: apis[0]: unknown key "host", did you mean "hosts"?`}},
+	{"unknown-key-far", []string{`13:5: apis[0]: unknown key "served_under"`}},
+	{"duplicate-key", []string{`14:5: apis[0]: duplicate key "name", first on line 12`}},
+	{"list-expected", []string{`9:16: authorization_servers[0].audiences: expected a list, got a mapping`}},
+	{"mapping-expected", []string{`2:16: listener.certificate: expected a mapping, got a list`}},
+	{"text-expected", []string{`13:13: apis[0].hosts[0]: expected text, got a list`}},
+	{"number-expected", []string{`2:25: listener.limits.connections: expected a whole number, got "many"`}},
+	{"number-octal", []string{`2:25: listener.limits.connections: expected a whole number, got "010"`}},
+	{"bool-expected", []string{`20:17: partners.list[0].disabled: expected true or false, got "yes"`}},
+	{"duration-expected", []string{`10:13: authorization_servers[0].leeway: expected a duration with its unit, such as 30s, got "30"`}},
+	{"level-expected", []string{`23:14: log.level: expected debug, info, warn or error, got "INFO+2"`}},
+	{"null", []string{`13:11: apis[0].hosts: expected a list, got nothing`}},
+	{"null-url", []string{`14:21: apis[0].upstream.url: expected text, got nothing`}},
+	{"null-text", []string{`19:13: partners.list[0].name: expected text, got nothing`}},
+	{"empty", []string{`1:1: the file is empty`}},
+	{"nothing", []string{`2:1: expected a mapping, got nothing`}},
+	{"two-documents", []string{`23:1: expected one document, found a second`}},
+	{"syntax", []string{`9:1: not valid YAML: did not find expected ',' or ']'`}},
+	{"tab", []string{`2:1: found a tab; indent with spaces`}},
+	{"merge-key", []string{`2:3: listener: merge keys (<<) are not supported; write the keys out, or use an alias for the whole value`}},
+	{"explicit-type", []string{`19:13: partners.list[0].name: types such as "!!binary" are not supported here`}},
+	{"key-not-text", []string{`2:3: listener: a key is plain text`}},
+	{"key-empty", []string{`23:1: unknown key ""`}},
+	{"unknown-anchor", []string{`22:17: not valid YAML: unknown anchor 'granted' referenced`}},
+	{"alias-in-itself", []string{`22:27: partners.list[0].applications[0].apis[0]: the alias "granted" stands inside what it names`}},
+	{"deep", []string{
+		`23:1: unknown key "unused"`,
+		`23:28: unused[0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0]: nested more than 20 levels deep`,
+	}},
+
+	// Values of the typed scalars.
+	{"address", []string{`2:12: listener.address: an address is host:port, such as "127.0.0.1:8443", "[::1]:8443" or ":8443"`}},
+	{"address-port", []string{`2:12: listener.address: the port of an address is a number from 0 to 65535`}},
+	{"tls-version", []string{`2:20: listener.minimum_version: expected "1.2" or "1.3", got "1.1"`}},
+	{"bytes", []string{`2:26: listener.limits.header_bytes: a size is a whole number with the unit B, KiB, MiB or GiB, such as 32KiB`}},
+	{"on-failure", []string{`6:17: listener.client_certificates.on_failure: expected answer or handshake, got "ignore"`}},
+	{"path-contents", []string{`5:12: listener.certificate.files.key: expected the path of a file, not its contents`}},
+	{"name", []string{`19:13: partners.list[0].name: a name is 1 to 64 letters, digits, dots, underscores and hyphens, first a letter or digit`}},
+	{"client-id", []string{`21:22: partners.list[0].applications[0].client_id: a client identifier is 1 to 128 printable ASCII characters without spaces`}},
+	{"identifier", []string{`8:13: authorization_servers[0].issuer: an issuer identifier starts with https:// (RFC 8414 section 2)`}},
+	{"identifier-query", []string{`8:13: authorization_servers[0].issuer: an issuer identifier has no query (RFC 8414 section 2)`}},
+	{"url", []string{`14:21: apis[0].upstream.url: expected an absolute URL, such as https://api.example.com`}},
+	{"url-authority", []string{`14:21: apis[0].upstream.url: expected an absolute URL, such as https://api.example.com`}},
+	{"url-password", []string{`14:21: apis[0].upstream.url: a URL here has no user and no password`}},
+	{"host-wildcard", []string{`13:13: apis[0].hosts[0]: a host is one name; wildcards are not supported`}},
+	{"host-port", []string{`13:13: apis[0].hosts[0]: a host is a DNS name or an IP address, without scheme, port, path and trailing dot`}},
+	{"method", []string{`16:20: apis[0].routes[0].methods[0]: a method is upper-case letters and hyphens, such as GET`}},
+	{"method-trace", []string{`16:20: apis[0].routes[0].methods[0]: TRACE cannot be forwarded`}},
+	{"pattern", []string{`16:32: apis[0].routes[0].path: a path pattern starts with "/"`}},
+	{"scope", []string{`16:59: apis[0].routes[0].scopes[0]: a scope is printable ASCII without spaces, quotation marks and backslashes; write several as a list`}},
+	{"algorithm", []string{`10:18: authorization_servers[0].algorithms[0]: expected ES256, ES384, ES512, PS256, PS384, PS512, RS256 or EdDSA, got "HS256"`}},
+	{"authentication", []string{`22:27: partners.list[0].applications[0].authentication: expected tls_client_auth, got "client_secret_basic"`}},
+	{"dn", []string{`22:37: partners.list[0].applications[0].certificate.subject_dn: "northwind" is no attribute: it is written type=value, such as CN=name`}},
+	{"thumbprint", []string{`22:39: partners.list[0].applications[0].certificate.thumbprints[0]: a thumbprint is the SHA-256 of a certificate: 43 characters of base64url without padding, or 64 hexadecimal digits with or without colons`}},
+	{"header-space", []string{`23:29: identity_headers.partner: a header name is letters, digits and hyphens, first a letter or digit`}},
+	{"header-underscore", []string{`23:29: identity_headers.partner: a header name is letters, digits and hyphens, first a letter or digit`}},
+	{"header-reserved", []string{`23:33: identity_headers.certificate: Content-Length has a meaning of its own and cannot carry an identity`}},
+
+	// What is required.
+	{"required-certificate", []string{`3:12: listener.certificate.files.key: is required`}},
+	{"required-server", []string{`1:1: authorization_servers: at least one is required: nobody else may vouch for tokens`}},
+	{"required-server-fields", []string{
+		`7:5: authorization_servers[0].name: is required`,
+		`7:5: authorization_servers[0].issuer: is required`,
+		`7:5: authorization_servers[0].audiences: at least one is required: an empty list accepts no token`,
+	}},
+	{"required-apis", []string{
+		`11:7: apis: at least one is required`,
+		`17:17: partners.list[0].applications[0].apis: at least one is required: an empty list allows nothing`,
+	}},
+	{"required-api-fields", []string{
+		`12:5: apis[0].hosts: at least one is required`,
+		`12:5: apis[0].upstream.url: is required`,
+		`12:5: apis[0].routes: at least one is required: an empty list offers nothing`,
+	}},
+	{"required-route-fields", []string{
+		`16:9: apis[0].routes[0].methods: at least one is required: an empty list offers nothing`,
+		`16:9: apis[0].routes[0].path: is required`,
+	}},
+	{"required-client", []string{
+		`21:11: partners.list[0].applications[0].client_id: is required`,
+		`21:11: partners.list[0].applications[0].apis: at least one is required: an empty list allows nothing`,
+	}},
+	{"required-grant", []string{`22:18: partners.list[0].applications[0].apis[0].api: is required`}},
+
+	// listener
+	{"limit-header-bytes", []string{`2:26: listener.limits.header_bytes: must be from 4KiB to 1024KiB, is 2048 bytes`}},
+	{"limit-zero", []string{
+		`2:24: listener.limits.body_bytes: must be at least 1, is 0`,
+		`2:40: listener.limits.connections: must be at least 1, is 0`,
+		`2:59: listener.limits.header_timeout: must be from 1ms to 24h0m0s, is 0s`,
+		`2:78: listener.limits.stall_timeout: must be from 1ms to 24h0m0s, is 0s`,
+		`2:96: listener.limits.idle_timeout: must be from 1ms to 24h0m0s, is -1s`,
+	}},
+	{"trust-empty-path", []string{`5:13: listener.client_certificates.trust[0]: is required`}},
+	{"addresses", []string{`1:1: admin.address: "127.0.0.1:9090" takes the port that listener.address has at ":9090"`}},
+	{"addresses-issuer", []string{`28:12: issuer.address: ":8443" takes the port that listener.address has at ":8443"`}},
+
+	// authorization_servers
+	{"server-name-twice", []string{`11:11: authorization_servers[1].name: the name "partners" is already that of authorization_servers[0].name on line 7`}},
+	{"server-issuer-twice", []string{`12:13: authorization_servers[1].issuer: the issuer "https://as.example.com" is already that of authorization_servers[0].issuer on line 8`}},
+	{"audience-empty", []string{`9:17: authorization_servers[0].audiences[0]: must not be empty`}},
+	{"audiences-empty", []string{`9:16: authorization_servers[0].audiences: at least one is required: an empty list accepts no token`}},
+	{"audience-space", []string{`9:17: authorization_servers[0].audiences[0]: must not begin or end with a space, nor have control characters`}},
+	{"algorithms-empty", []string{`10:17: authorization_servers[0].algorithms: at least one is required: an empty list accepts no token`}},
+	{"types-empty", []string{`10:12: authorization_servers[0].types: at least one is required: an empty list accepts no token`}},
+	{"type-unknown", []string{`10:13: authorization_servers[0].types[0]: expected at+jwt, application/at+jwt or JWT, got "id_token"`}},
+	{"leeway", []string{`10:13: authorization_servers[0].leeway: must be from 0s to 5m0s, is 6m0s`}},
+	{"key-set-both", []string{`10:14: authorization_servers[0].key_set: url and file exclude each other`}},
+	{"key-set-neither", []string{`7:5: authorization_servers[0].key_set: url or file is required; only the server that is our own issuer needs neither`}},
+	{"key-set-http", []string{`10:20: authorization_servers[0].key_set.url: must start with https://: whoever can change the keys can make tokens`}},
+	{"key-set-trust-empty", []string{`10:56: authorization_servers[0].key_set.trust: an empty list trusts nothing; leave it out for the system's anchors`}},
+	{"key-set-trust-unused", []string{`10:39: authorization_servers[0].key_set.trust: counts for url only, and there is none`}},
+	{"key-set-times", []string{
+		`10:58: authorization_servers[0].key_set.refresh: must be from 1s to 720h0m0s, is 0s`,
+		`10:73: authorization_servers[0].key_set.cool_down: must be from 1s to 720h0m0s, is 0s`,
+	}},
+	{"key-set-stale", []string{`10:73: authorization_servers[0].key_set.max_stale: must be from 1h0m0s to 720h0m0s, is 30m0s`}},
+	{"cache", []string{`10:22: authorization_servers[0].cache.entries: must be 0, for no cache, or more, is -1`}},
+
+	// apis
+	{"api-name-twice", []string{`17:11: apis[1].name: the name "accounts" is already that of apis[0].name on line 12`}},
+	{"api-name-reserved", []string{`12:11: apis[0].name: "unmatched" has a meaning of its own in metrics`}},
+	{"hosts-empty", []string{`13:12: apis[0].hosts: at least one is required`}},
+	{"host-twice", []string{`13:30: apis[0].hosts[1]: is the same as apis[0].hosts[0]`}},
+	{"upstream-path", []string{`14:21: apis[0].upstream.url: must have no path: the path that was matched is the one forwarded`}},
+	{"upstream-query", []string{`14:21: apis[0].upstream.url: must have no query`}},
+	{"upstream-scheme", []string{`14:21: apis[0].upstream.url: a URL starts with https:// or http://`}},
+	{"upstream-timeout", []string{`14:55: apis[0].upstream.timeout: must be from 1ms to 24h0m0s, is 0s`}},
+	{"routes-empty", []string{`15:13: apis[0].routes: at least one is required: an empty list offers nothing`}},
+	{"methods-empty", []string{`16:19: apis[0].routes[0].methods: at least one is required: an empty list offers nothing`}},
+	{"method-twice", []string{`16:25: apis[0].routes[0].methods[1]: is the same as apis[0].routes[0].methods[0]`}},
+	{"route-twice", []string{`17:9: apis[0].routes[1]: GET "/accounts/{number}" on host "api.example.com" is already offered by apis[0].routes[0] on line 16`}},
+	{"route-twice-across-apis", []string{`21:9: apis[1].routes[0]: GET "/accounts/{id}" on host "api.example.com" is already offered by apis[0].routes[0] on line 16`}},
+
+	// partners
+	{"partner-name-twice", []string{`23:13: partners.list[1].name: the name "northwind" is already that of partners.list[0].name on line 19`}},
+	{"partner-name-reserved", []string{`19:13: partners.list[0].name: "unknown" has a meaning of its own in metrics`}},
+	{"partner-no-anchors", []string{`19:7: partners.list[0].trust: is required: listener.client_certificates has neither trust nor self_signed, so no certificate could speak for this partner`}},
+	{"partner-trust-empty", []string{`20:14: partners.list[0].trust: an empty list trusts nothing; leave it out for the listener's anchors`}},
+	{"client-twice", []string{`25:22: partners.list[1].applications[0].client_id: the client_id "northwind-ledger" is already that of partners.list[0].applications[0].client_id on line 21`}},
+	{"apis-empty", []string{`22:17: partners.list[0].applications[0].apis: at least one is required: an empty list allows nothing`}},
+	{"api-dangling", []string{`22:18: partners.list[0].applications[0].apis[0]: there is no API "acounts", did you mean "accounts"?`}},
+	{"api-dangling-mapping", []string{`22:18: partners.list[0].applications[0].apis[0]: there is no API "ledgers"`}},
+	{"grant-twice", []string{`22:28: partners.list[0].applications[0].apis[1]: is the same as partners.list[0].applications[0].apis[0]`}},
+	{"grant-methods-empty", []string{`22:43: partners.list[0].applications[0].apis[0].methods: an empty list allows nothing; leave it out for all that the API offers`}},
+	{"grant-method", []string{`22:44: partners.list[0].applications[0].apis[0].methods[0]: no route of "accounts" offers DELETE`}},
+	{"names-both", []string{`22:24: partners.list[0].applications[0].certificate: subject_dn and san_dns exclude each other`}},
+	{"san-dns", []string{`22:34: partners.list[0].applications[0].certificate.san_dns: is not a DNS name`}},
+	{"subject-twice", []string{`27:37: partners.list[1].applications[0].certificate.subject_dn: the name "CN=ledger,O=Northwind" is already that of partners.list[0].applications[0].certificate.subject_dn on line 22`}},
+	{"san-twice", []string{`27:34: partners.list[1].applications[0].certificate.san_dns: the name "ledger.example" is already that of partners.list[0].applications[0].certificate.san_dns on line 22`}},
+	{"thumbprint-twice", []string{`27:39: partners.list[1].applications[0].certificate.thumbprints[0]: the thumbprint "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0" is already that of partners.list[0].applications[0].certificate.thumbprints[0] on line 22`}},
+	{"certificate-empty", []string{`22:24: partners.list[0].applications[0].certificate: registers nothing; leave it out to take every certificate of the partner`}},
+	{"name-without-anchor", []string{`22:24: partners.list[0].applications[0].certificate: a name counts only for certificates that chain to an anchor, and this partner has none; list thumbprints`}},
+
+	// identity_headers
+	{"header-prefix-empty", []string{`23:28: identity_headers.prefix: must not be empty`}},
+	{"header-prefix-hyphen", []string{`23:28: identity_headers.prefix: must end in a hyphen`}},
+	{"header-prefix-taking", []string{`23:28: identity_headers.prefix: would take If-Match away from every request`}},
+	{"header-outside-prefix", []string{`23:29: identity_headers.partner: must begin with the prefix "Tallygate-" and go on`}},
+	{"header-is-prefix", []string{`23:29: identity_headers.partner: must begin with the prefix "Tallygate-" and go on`}},
+	{"header-twice", []string{`23:19: identity_headers.subject: the header "Tallygate-Subject" is already that of identity_headers.partner on line 23`}},
+	{"header-certificate", []string{`23:33: identity_headers.certificate: must be Client-Cert (RFC 9440 section 2.2), or empty to send none`}},
+
+	// issuer
+	{"issuer-dangling", []string{`24:11: issuer.issuer: no entry of authorization_servers has this issuer: its tokens would be refused`}},
+	{"issuer-required", []string{
+		`27:3: issuer.address: is required`,
+		`27:3: issuer.signing_key: is required`,
+		`27:3: issuer.audience: must not be empty`,
+	}},
+	{"issuer-certificate", []string{`31:24: issuer.certificate.files.key: is required`}},
+	{"issuer-lifetime", []string{`31:19: issuer.token_lifetime: must be from 1s to 24h0m0s, is 48h0m0s`}},
+
+	// All faults in one answer, in the order of the file.
+	{"five-faults", []string{
+		`9:16: authorization_servers[0].audiences: expected a list, got text`,
+		`10:13: authorization_servers[0].leeway: expected a duration with its unit, such as 30s, got "10 minutes"`,
+		`14:5: apis[0]: unknown key "host", did you mean "hosts"?`,
+		`23:18: partners.list[0].applications[0].apis[0]: there is no API "acounts", did you mean "accounts"?`,
+		`24:18: admin.address: ":8443" takes the port that listener.address has at ":8443"`,
+	}},
+
+	// What only follows from a fault is none: the rest of these files refers to it.
+	{"api-name-unread", []string{`12:11: apis[0].name: a name is 1 to 64 letters, digits, dots, underscores and hyphens, first a letter or digit`}},
+	{"routes-unread", []string{`16:19: apis[0].routes[0].methods: expected a list, got text`}},
+	{"issuer-unread", []string{`8:13: authorization_servers[0].issuer: expected an absolute URL, such as https://api.example.com`}},
+	{"own-issuer-unread", []string{`27:3: issuer: unknown key "isuer", did you mean "issuer"?`}},
+	{"key-set-unread", []string{`10:20: authorization_servers[0].key_set.url: expected an absolute URL, such as https://api.example.com`}},
+	{"certificate-unread", []string{`22:25: partners.list[0].applications[0].certificate: unknown key "san_dn", did you mean "san_dns"?`}},
+	{"trust-unread", []string{`5:12: listener.client_certificates.trust: expected a list, got text`}},
+}
+
+// T-CFG-04, T-HDR-16, T-DN-07, T-PATH-15, T-PATH-18 and every other rule: a faulty
+// file is refused with where and what, and nothing else.
+func TestBad(t *testing.T) {
+	listed := make(map[string]bool)
+	for _, tt := range bad {
+		file := "bad-" + tt.rule + ".yaml"
+		listed[file] = true
+		t.Run(tt.rule, func(t *testing.T) {
+			text, err := os.ReadFile(filepath.Join("testdata", file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := Parse(file, "", text)
+			if c != nil {
+				t.Error("a configuration came with the faults")
+			}
+			var faults Faults
+			if !errors.As(err, &faults) {
+				t.Fatalf("the error is %v, want faults", err)
+			}
+			want := file + ":" + strings.Join(tt.faults, "\n"+file+":")
+			if diff := cmp.Diff(want, faults.Error()); diff != "" {
+				t.Errorf("faults (-want +got):\n%s", diff)
+			}
+		})
+	}
+	for _, file := range testdata(t, "bad-*.yaml") {
+		if !listed[filepath.Base(file)] {
+			t.Errorf("%s is in no row", file)
+		}
+	}
+}
+
+// testdata returns the files that match pattern, at least one.
+func testdata(t testing.TB, pattern string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("testdata", pattern))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no files match %s: %v", pattern, err)
+	}
+	return files
+}

@@ -1,0 +1,269 @@
+// Package config is the one typed tree of settings: [Default] fills it, [Load]
+// reads a YAML file over the defaults and judges the result. What comes out is
+// data that every other package may trust: durations, sizes, URLs, path patterns,
+// names and thumbprints are typed values, references resolve, and nothing that
+// decides about access is left empty. The package opens only the files it is told
+// to decode; certificates and keys stay paths.
+package config
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Config is the whole file. Its order is that of config.example.yaml.
+type Config struct {
+	Listener             Listener              `yaml:"listener"`
+	AuthorizationServers []AuthorizationServer `yaml:"authorization_servers"` // who may vouch for tokens; at least one
+	APIs                 []API                 `yaml:"apis"`                  // at least one
+	Partners             Partners              `yaml:"partners"`
+	IdentityHeaders      IdentityHeaders       `yaml:"identity_headers"`
+	Issuer               *Issuer               `yaml:"issuer"` // our own authorization server. Optional.
+	Admin                Admin                 `yaml:"admin"`
+	Log                  Log                   `yaml:"log"`
+
+	source source // where each value stood in the file
+}
+
+// Listener is the partners' side: mutual TLS, and nothing else.
+type Listener struct {
+	Address            Address            `yaml:"address"` // host:port; an empty host means every address
+	Certificate        ServerCertificate  `yaml:"certificate"`
+	MinimumVersion     TLSVersion         `yaml:"minimum_version"` // "1.2" or "1.3"
+	ClientCertificates ClientCertificates `yaml:"client_certificates"`
+	Limits             Limits             `yaml:"limits"`
+}
+
+// ServerCertificate is the certificate that a listener shows.
+type ServerCertificate struct {
+	Files KeyPair `yaml:"files"`
+}
+
+// KeyPair is a certificate chain, leaf first, and its private key, both PEM.
+type KeyPair struct {
+	Certificate Path `yaml:"certificate"`
+	Key         Path `yaml:"key"`
+}
+
+// ClientCertificates says which client certificates count, and what becomes of
+// the others.
+type ClientCertificates struct {
+	// Trust lists PEM files with the anchors of the partners that list none of
+	// their own. Optional when every partner lists its own.
+	Trust []Path `yaml:"trust"`
+	// SelfSigned also takes certificates that chain to no anchor. They count only
+	// by a registered thumbprint or, for a partner without anchors, by the
+	// thumbprint that the token is bound to (RFC 8705 section 2.2).
+	SelfSigned bool `yaml:"self_signed"`
+	// OnFailure is what a connection with no certificate, or one that does not
+	// count, gets: a 401 that says why, or a TLS alert.
+	OnFailure OnFailure `yaml:"on_failure"`
+}
+
+// OnFailure is what becomes of a connection whose certificate does not count.
+type OnFailure string
+
+// The values of [OnFailure].
+const (
+	Answer    OnFailure = "answer"    // finish the handshake, answer each request with 401
+	Handshake OnFailure = "handshake" // end the handshake with an alert
+)
+
+// Limits bounds what one listener takes from its peers.
+type Limits struct {
+	HeaderBytes   Bytes         `yaml:"header_bytes"`   // request line and header together; more is answered with 431
+	BodyBytes     Bytes         `yaml:"body_bytes"`     // a request's body; more is answered with 413
+	Connections   int           `yaml:"connections"`    // open at once; further ones wait to be accepted
+	HeaderTimeout time.Duration `yaml:"header_timeout"` // for the TLS handshake, and again for each request's header
+	StallTimeout  time.Duration `yaml:"stall_timeout"`  // for the next bytes of a body, in either direction
+	IdleTimeout   time.Duration `yaml:"idle_timeout"`   // for the next request on a connection kept open
+}
+
+// AuthorizationServer is one that may vouch for tokens, ours or a foreign one.
+type AuthorizationServer struct {
+	Name       Name        `yaml:"name"`       // in logs and metrics; unique
+	Issuer     Identifier  `yaml:"issuer"`     // compared with iss, byte for byte; unique
+	Audiences  []string    `yaml:"audiences"`  // a token must name at least one; at least one is needed
+	Algorithms []Algorithm `yaml:"algorithms"` // accepted signature algorithms; default ES256, PS256, EdDSA
+	Types      []string    `yaml:"types"`      // accepted typ values, RFC 9068 section 4; default at+jwt
+	// Leeway is the tolerance for the two clocks: a token counts this much longer
+	// than its exp and this much earlier than its nbf. At most 5 minutes.
+	Leeway time.Duration `yaml:"leeway"`
+	KeySet KeySet        `yaml:"key_set"`
+	Cache  Cache         `yaml:"cache"`
+}
+
+// KeySet says where the public keys of an authorization server come from. With
+// neither URL nor File, Issuer must be that of our own issuer, whose keys need no
+// network.
+type KeySet struct {
+	URL      *URL          `yaml:"url"`       // https only
+	Trust    []Path        `yaml:"trust"`     // PEM anchors for URL; default: the system's
+	File     Path          `yaml:"file"`      // a JWK Set, RFC 7517 section 5
+	Refresh  time.Duration `yaml:"refresh"`   // between two readings
+	CoolDown time.Duration `yaml:"cool_down"` // the least time between two readings that unknown keys ask for
+	MaxStale time.Duration `yaml:"max_stale"` // how long the last good keys serve while readings fail
+}
+
+// Cache bounds the verified tokens that are remembered for one authorization
+// server. What is remembered is what a token says, never whether it may pass.
+type Cache struct {
+	Entries int `yaml:"entries"` // 0 turns the cache off
+}
+
+// API is a named set of routes with one upstream.
+type API struct {
+	Name     Name     `yaml:"name"`  // unique
+	Hosts    []Host   `yaml:"hosts"` // names it is served under, without port; at least one
+	Upstream Upstream `yaml:"upstream"`
+	Routes   []Route  `yaml:"routes"` // at least one
+}
+
+// Upstream is where an API's requests go.
+type Upstream struct {
+	URL     *URL          `yaml:"url"`     // http or https, without path: the path that was matched is the one forwarded
+	Timeout time.Duration `yaml:"timeout"` // from the end of the request to the header of its answer
+}
+
+// Route is one call that an API offers. A request that matches no route is
+// refused.
+type Route struct {
+	Methods []Method `yaml:"methods"` // exact; GET does not imply HEAD
+	Path    Pattern  `yaml:"path"`    // "/accounts/{id}", "/files/**"
+	Scopes  []Scope  `yaml:"scopes"`  // all of them are needed. Optional.
+}
+
+// Partners lists the organisations that may call.
+type Partners struct {
+	List []Partner `yaml:"list"`
+}
+
+// Partner is an organisation.
+type Partner struct {
+	Name Name `yaml:"name"` // unique
+	// Trust lists PEM files with the anchors that this partner's certificates
+	// must chain to, compared by key. Default: the listener's.
+	Trust        []Path        `yaml:"trust"`
+	Disabled     bool          `yaml:"disabled"`
+	Applications []Application `yaml:"applications"`
+}
+
+// Application is an OAuth client of a partner.
+type Application struct {
+	ClientID       ClientID              `yaml:"client_id"` // unique over all partners
+	Certificate    RegisteredCertificate `yaml:"certificate"`
+	Authentication Authentication        `yaml:"authentication"` // at our own issuer; default tls_client_auth
+	APIs           []APIGrant            `yaml:"apis"`           // what it may call; empty means nothing
+	Scopes         []Scope               `yaml:"scopes"`         // what our own issuer may grant it
+}
+
+// Authentication is a client authentication method of RFC 8705 section 2.
+type Authentication string
+
+// TLSClientAuth authenticates a client by a certificate that chains to its
+// partner's anchors and carries the registered name, RFC 8705 section 2.1.
+const TLSClientAuth Authentication = "tls_client_auth"
+
+// RegisteredCertificate says which certificates are an application's: those that
+// carry one name, or those with listed thumbprints. At most one name; with none
+// and no thumbprints, every certificate of the partner is.
+type RegisteredCertificate struct {
+	SubjectDN   DN           `yaml:"subject_dn"` // RFC 4514, compared by structure
+	SANDNS      string       `yaml:"san_dns"`    // a dNSName, compared without regard to case; never expanded
+	Thumbprints []Thumbprint `yaml:"thumbprints"`
+}
+
+// APIGrant lets an application call an API. In the file it is the API's name, or
+// a mapping of api and methods.
+type APIGrant struct {
+	API     Name     `yaml:"api"`
+	Methods []Method `yaml:"methods"` // default: all that the API's routes offer
+}
+
+// IdentityHeaders names the headers that tell the upstream who calls. Inbound
+// headers that equal or resemble one of them, or begin with Prefix, are removed
+// from every request. An empty name is not sent.
+type IdentityHeaders struct {
+	Prefix               HeaderName `yaml:"prefix"`
+	Partner              HeaderName `yaml:"partner"`
+	ClientID             HeaderName `yaml:"client_id"`
+	Scopes               HeaderName `yaml:"scopes"`
+	Subject              HeaderName `yaml:"subject"`
+	Thumbprint           HeaderName `yaml:"thumbprint"`
+	Certificate          HeaderName `yaml:"certificate"`           // RFC 9440 section 2.2; default: not sent
+	ForwardAuthorization bool       `yaml:"forward_authorization"` // let the upstream see the token
+}
+
+// Issuer is our own authorization server, in the same process.
+type Issuer struct {
+	Issuer        Identifier        `yaml:"issuer"`         // its identifier, RFC 8414 section 2: https, no query, no fragment
+	Address       Address           `yaml:"address"`        // its own mutual-TLS listener
+	Certificate   ServerCertificate `yaml:"certificate"`    // default: the listener's
+	SigningKey    Path              `yaml:"signing_key"`    // a PEM private key on P-256, for ES256
+	Audience      string            `yaml:"audience"`       // aud of every token it issues
+	TokenLifetime time.Duration     `yaml:"token_lifetime"` // at most 24 hours
+}
+
+// Admin is the plain-HTTP listener for probes and metrics.
+type Admin struct {
+	Address Address `yaml:"address"`
+}
+
+// Log is the one log, JSON on standard error.
+type Log struct {
+	Level slog.Level `yaml:"level"` // debug, info, warn, error
+}
+
+// Default returns the tree with every default set, before a file is decoded over
+// it: what the file then says counts, also an explicit zero. What a list has one of
+// for each element, and what is optional as a whole, is filled by setDefaults.
+func Default() *Config {
+	return &Config{
+		Listener: Listener{
+			Address:            ":8443",
+			MinimumVersion:     TLS12,
+			ClientCertificates: ClientCertificates{OnFailure: Answer},
+			Limits: Limits{
+				HeaderBytes:   32 << 10,
+				BodyBytes:     10 << 20,
+				Connections:   10_000,
+				HeaderTimeout: 10 * time.Second,
+				StallTimeout:  30 * time.Second,
+				IdleTimeout:   2 * time.Minute,
+			},
+		},
+		IdentityHeaders: IdentityHeaders{
+			Prefix:     "Tallygate-",
+			Partner:    "Tallygate-Partner",
+			ClientID:   "Tallygate-Client-Id",
+			Scopes:     "Tallygate-Scopes",
+			Subject:    "Tallygate-Subject",
+			Thumbprint: "Tallygate-Thumbprint",
+		},
+		// Loopback: probes and metrics are opened to the network on purpose only.
+		Admin: Admin{Address: "127.0.0.1:9090"},
+		Log:   Log{Level: slog.LevelInfo},
+	}
+}
+
+// setDefaults fills the settings that v points to with their defaults, for those
+// that occur any number of times; all others are in [Default]. The decoder calls it
+// before it decodes over v.
+func setDefaults(v any) {
+	switch v := v.(type) {
+	case *AuthorizationServer:
+		*v = AuthorizationServer{
+			Algorithms: []Algorithm{ES256, PS256, EdDSA},
+			Types:      []string{"at+jwt"},
+			Leeway:     30 * time.Second,
+			KeySet:     KeySet{Refresh: 5 * time.Minute, CoolDown: 10 * time.Second, MaxStale: 24 * time.Hour},
+			Cache:      Cache{Entries: 100_000},
+		}
+	case *API:
+		*v = API{Upstream: Upstream{Timeout: 30 * time.Second}}
+	case *Application:
+		*v = Application{Authentication: TLSClientAuth}
+	case *Issuer:
+		*v = Issuer{TokenLifetime: 5 * time.Minute}
+	}
+}

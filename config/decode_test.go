@@ -1,0 +1,151 @@
+package config
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func load(t *testing.T, file string) *Config {
+	t.Helper()
+	c, err := Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// What a minimal file leaves out has its default, also in the elements of lists.
+func TestDefaults(t *testing.T) {
+	c := load(t, "testdata/good-minimal.yaml")
+	want := Default()
+	if c.Listener.Limits != want.Listener.Limits || c.Admin != want.Admin || c.Log != want.Log || c.IdentityHeaders != want.IdentityHeaders {
+		t.Errorf("the settings are %+v, want %+v", c, want)
+	}
+	server := c.AuthorizationServers[0]
+	if diff := cmp.Diff([]Algorithm{ES256, PS256, EdDSA}, server.Algorithms); diff != "" {
+		t.Errorf("algorithms (-want +got):\n%s", diff)
+	}
+	if server.Leeway != 30*time.Second || server.KeySet.MaxStale != 24*time.Hour || server.Cache.Entries != 100_000 || server.Types[0] != "at+jwt" {
+		t.Errorf("the authorization server is %+v", server)
+	}
+	if got := c.APIs[0].Upstream.Timeout; got != 30*time.Second {
+		t.Errorf("the upstream's timeout is %v", got)
+	}
+	if got := c.Partners.List[0].Applications[0].Authentication; got != TLSClientAuth {
+		t.Errorf("the application's authentication is %q", got)
+	}
+	if c.Issuer != nil || c.IdentityHeaders.Certificate != "" || c.Listener.ClientCertificates.SelfSigned {
+		t.Error("something is on that was not asked for")
+	}
+}
+
+// Values are taken as they are written: an explicit zero is one, text is text also
+// where YAML reads a number, a truth or a date in it, and nothing is expanded
+// (T-CFG-04).
+func TestForms(t *testing.T) {
+	c := load(t, "testdata/good-forms.yaml")
+	dir, err := filepath.Abs("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, second := &c.AuthorizationServers[0], &c.AuthorizationServers[1]
+	applications := c.Partners.List[0].Applications
+	for _, tt := range []struct {
+		name      string
+		got, want any
+	}{
+		{"number as text", c.Listener.MinimumVersion, TLS13},
+		{"absolute path", c.Listener.Certificate.Files.Certificate, Path("/etc/tls/tls.crt")},
+		{"relative path", c.Listener.Certificate.Files.Key, Path(filepath.Join(filepath.Dir(dir), "tls.key"))},
+		{"bytes", c.Listener.Limits.HeaderBytes, Bytes(65536)},
+		{"unit", c.Listener.Limits.BodyBytes, Bytes(1 << 30)},
+		{"quoted number", first.Name, Name("1")},
+		{"issuer byte for byte", first.Issuer, Identifier("https://as.example.com/realms/%7Ea")},
+		{"explicit zero duration", first.Leeway, time.Duration(0)},
+		{"explicit zero", first.Cache.Entries, 0},
+		{"empty path", first.KeySet.File, Path("")},
+		{"yes is text", second.Name, Name("yes")},
+		{"alias of a list", second.Audiences, first.Audiences},
+		{"list over its default", second.Types, []string{"JWT"}},
+		{"empty URL", second.KeySet.URL == nil, true},
+		{"relative path in a list element", second.KeySet.File, Path(filepath.Join(dir, "keys.json"))},
+		{"hosts", c.APIs[0].Hosts, []Host{"api.example.com", "127.0.0.1", "2001:db8::1", "::1"}},
+		{"date as text", c.Partners.List[0].Name, Name("2026-11-22")},
+		{"bool", c.Partners.List[0].Disabled, true},
+		{"no expansion", applications[0].ClientID, ClientID("${CLIENT_ID}")},
+		{"empty name", applications[0].Certificate.SubjectDN.IsZero(), true},
+		{"last byte of three spellings", []byte{applications[0].Certificate.Thumbprints[0][31], applications[0].Certificate.Thumbprints[1][31], applications[0].Certificate.Thumbprints[2][31]}, []byte{0xfd, 0xfe, 0xff}},
+		{"alias of grants", applications[1].APIs, []APIGrant{{API: "accounts", Methods: []Method{"POST"}}}},
+		{"canonical header (T-HDR-03)", c.IdentityHeaders.Partner, HeaderName("X-Tally-Partner")},
+		{"canonical prefix", c.IdentityHeaders.Prefix, HeaderName("X-Tally-")},
+		{"header that is not sent", c.IdentityHeaders.ClientID, HeaderName("")},
+		{"level", c.Log.Level, slog.LevelDebug},
+	} {
+		if diff := cmp.Diff(tt.want, tt.got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+	}
+}
+
+// The environment has no say (T-CFG-04).
+func TestEnvironment(t *testing.T) {
+	t.Setenv("CLIENT_ID", "expanded")
+	c := load(t, "testdata/good-forms.yaml")
+	if got := c.Partners.List[0].Applications[0].ClientID; got != "${CLIENT_ID}" {
+		t.Errorf("the client_id is %q", got)
+	}
+}
+
+// A byte order mark and carriage returns are of editors, not faults.
+func TestEditors(t *testing.T) {
+	text, err := os.ReadFile("testdata/good-minimal.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var crlf []byte
+	for _, c := range text {
+		if c == '\n' {
+			crlf = append(crlf, '\r')
+		}
+		crlf = append(crlf, c)
+	}
+	for name, text := range map[string][]byte{"mark": append([]byte("\ufeff"), text...), "carriage returns": crlf} {
+		if _, err := Parse(name, "", text); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestPosition(t *testing.T) {
+	const file = "testdata/good-forms.yaml"
+	c := load(t, file)
+	for _, tt := range []struct {
+		path         string
+		line, column int
+	}{
+		{"", 2, 1},
+		{"listener", 3, 3},
+		{"listener.limits.body_bytes", 6, 45},
+		{"authorization_servers[1].audiences", 16, 16},    // the alias
+		{"authorization_servers[1].audiences[1]", 10, 53}, // inside what it names
+		{"apis[0].hosts[2]", 21, 41},
+		{"partners.list[0].applications[0].apis[0].api", 37, 33},
+		{"partners.list[0].applications[0].apis[0].methods[0]", 37, 53},
+		{"partners.list[0].applications[9].client_id", 30, 9}, // no such element: the list
+		{"apis[0].hosts.x", 21, 12},
+		{"issuer.address", 2, 1},
+		{"listener.address", 3, 3},
+	} {
+		if got, want := c.Position(tt.path), (Position{file, tt.line, tt.column}); got != want {
+			t.Errorf("Position(%q) = %v, want %v", tt.path, got, want)
+		}
+	}
+	if got := Default().Position("listener"); got != (Position{}) {
+		t.Errorf("a value that no file set stands at %v", got)
+	}
+}

@@ -1,0 +1,400 @@
+package config
+
+import (
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/hex"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// One line a pair: is the DN on the left the name on the right? Each is asked as
+// text against text and as text against DER, both ways.
+func TestDNEquality(t *testing.T) {
+	equal := func(a, b string) { t.Helper(); pair(t, a, b, true) }
+	unequal := func(a, b string) { t.Helper(); pair(t, a, b, false) }
+
+	// Types, T-DN-04.
+	equal(`CN=Acme`, `cn=Acme`)
+	equal(`CN=Acme`, `2.5.4.3=Acme`)
+	equal(`CN=Acme`, `OID.2.5.4.3=Acme`)
+	equal(`CN=Acme`, `oid.2.5.4.3=Acme`)
+	equal(`EMAILADDRESS=x@a.test`, `1.2.840.113549.1.9.1=x@a.test`)
+	equal(`E=x@a.test`, `emailAddress=x@a.test`)
+	equal(`DC=test,UID=7`, `0.9.2342.19200300.100.1.25=test,0.9.2342.19200300.100.1.1=7`)
+	equal(`GIVENNAME=Ada,SN=L`, `gn=Ada,2.5.4.4=L`)
+	equal(`SERIALNUMBER=1,STREET=s,L=l,ST=st,O=o,OU=ou,C=DE`, `2.5.4.5=1,2.5.4.9=s,2.5.4.7=l,2.5.4.8=st,2.5.4.10=o,2.5.4.11=ou,2.5.4.6=DE`)
+	unequal(`CN=Acme`, `O=Acme`)
+	unequal(`SN=1`, `serialNumber=1`)
+	unequal(`ST=Berlin`, `STREET=Berlin`)
+
+	// Values: exact, whole, T-DN-02, T-DN-04.
+	unequal(`CN=Acme`, `CN=ACME`)
+	unequal(`CN=acme`, `CN=acme.evil`)
+	unequal(`CN=acme`, `CN=xacme`)
+	unequal(`CN=acme`, `O=CN\=acme`)
+	unequal(`CN=acme`, `CN=acme\,CN`)
+	unequal(`CN=acme`, `CN=acme\00`)
+	unequal(`CN=acme`, `CN=acme\ `)
+	unequal(`CN=acme`, `CN=\ acme`)
+	unequal(`CN=a b`, `CN=a  b`)
+	unequal(`CN=a.me`, `CN=acme`) // no regular expression
+	unequal(`CN=*`, `CN=acme`)
+	unequal(`CN=Müller`, `CN=Mu\cc\88ller`) // composed and not: two names
+	unequal(`CN=acme`, `CN=аcme`)           // the second begins with a Cyrillic letter
+
+	// Escapes, T-DN-01.
+	equal(`CN=Smith\, John`, `CN=Smith\2C John`)
+	equal(`CN=Smith\, John`, `CN=Smith\2c\20John`)
+	equal(`CN=a\+b`, `CN=a\2Bb`)
+	equal(`CN=a\"b\"`, `CN=a\22b\22`)
+	equal(`CN=a\\b`, `CN=a\5Cb`)
+	equal(`CN=\#1`, `CN=\231`)
+	equal(`CN=a#1`, `CN=a\#1`)
+	equal(`CN=a\;b\<c\>d`, `CN=a\3Bb\3Cc\3Ed`)
+	equal(`CN=a=b`, `CN=a\=b`)
+	equal(`CN=\ a\ `, `CN=\20a\20`)
+	equal(`CN=a b`, `CN=a\ b`)
+	equal(`CN=Lu\C4\8Di\C4\87`, `CN=Lučić`)
+	equal(`CN=a\0Ab`, "CN=a\nb")
+	unequal(`CN=a\\`, `CN=a`)
+
+	// Imitations, T-DN-03.
+	unequal(`CN=acme,O=Acme`, `CN=acme\,O=Acme`)
+	unequal(`CN=acme, O=Acme`, `CN=acme\, O=Acme`)
+	unequal(`CN=acme+CN=admin`, `CN=acme\+CN=admin`)
+	unequal(`CN=acme,CN=admin`, `CN=acme+CN=admin`)
+
+	// RDNs: all of them, in order.
+	equal(`CN=a,O=b,C=DE`, `CN=a, O=b , C=DE`)
+	equal(`CN=a,O=b`, ` CN = a , O = b `)
+	unequal(`CN=a,O=b`, `O=b,CN=a`)
+	unequal(`CN=a,O=b`, `CN=a`)
+	unequal(`CN=a,O=b`, `O=b`)
+	unequal(`CN=a,O=b`, `CN=a,O=b,C=DE`)
+	unequal(`CN=a`, `CN=a,CN=a`)
+	unequal(`OU=a,OU=b`, `OU=b,OU=a`)
+
+	// Attributes of an RDN: a set.
+	equal(`CN=a+O=b`, `O=b+CN=a`)
+	equal(`OU=a+OU=b`, `OU=b + OU=a`)
+	equal(`CN=x,CN=a+O=b+L=c`, `CN=x,L=c+CN=a+O=b`)
+	unequal(`CN=a+O=b`, `CN=a,O=b`)
+	unequal(`CN=a+O=b`, `CN=a`)
+	unequal(`OU=a+OU=b`, `OU=a+OU=c`)
+	unequal(`OU=a+OU=b`, `OU=a`)
+
+	// DER in hexadecimal, T-DN-09.
+	equal(`CN=#0c0441636d65`, `CN=Acme`)                       // UTF8String
+	equal(`CN=#130441636D65`, `CN=#0c0441636d65`)              // PrintableString and UTF8String
+	equal(`CN=#160441636d65`, `CN=Acme`)                       // IA5String
+	equal(`CN=#140441636d65`, `CN=Acme`)                       // T61String, ASCII
+	equal(`CN=#1e0800410063006d0065`, `CN=Acme`)               // BMPString
+	equal(`CN=#1e02010d`, `CN=č`)                              // BMPString
+	equal(`serialNumber=#12023432`, `serialNumber=#1a023432 `) // NumericString and VisibleString
+	equal(`2.5.4.97=#130c56415444452d313233343536`, `organizationIdentifier=VATDE-123456`)
+	equal(`1.3.6.1.4.1.311.60.2.1.3=#13024445`, `jurisdictionCountry=DE`)
+	equal(`jurisdictionC=DE,jurisdictionST=B,jurisdictionL=b`, `jurisdictionCountry=DE,jurisdictionStateOrProvince=B,jurisdictionLocality=b`)
+	equal(`1.2.3.4=#0402abcd`, `1.2.3.4=#0402ABCD`)
+	unequal(`1.2.3.4=#0402abcd`, `1.2.3.4=#0402abce`)
+	unequal(`1.2.3.4=#0402abcd`, `1.2.3.4=\#0402abcd`) // the text that looks like it
+	unequal(`2.5.4.97=#13024445`, `2.5.4.97=#13024652`)
+	unequal(`2.5.4.97=#13024445`, `2.5.4.98=#13024445`)
+	unequal(`CN=#04024142`, `CN=AB`)      // OCTET STRING is no text
+	unequal(`CN=#14024fe4`, `CN=O\C3\A4`) // T61String beyond ASCII is no text
+	equal(`CN=#0c01ff`, `CN=#0C01FF`)     // UTF8String that is no UTF-8 is no text
+	unequal(`CN=#0c01ff`, `CN=\EF\BF\BD`)
+	equal(`CN=#0c8180`+strings.Repeat("41", 0x80), `CN=`+strings.Repeat("A", 0x80))
+	unequal(`CN=#16024fe4`, `CN=#14024fe4`)
+	unequal(`CN=#1e0141`, `CN=A`)
+	unequal(`CN=#1e02d83d`, `CN=\EF\BF\BD`)
+	unequal(`CN=#0c02c3a4`, `CN=#1602c3a4`) // UTF-8 in a string type that has none
+}
+
+// pair asserts that a and b are the same name, or that they are not.
+func pair(t *testing.T, a, b string, want bool) {
+	t.Helper()
+	x, y := mustDN(t, a), mustDN(t, b)
+	if got := x.String() == y.String(); got != want {
+		t.Errorf("%s and %s: same text is %v: %s, %s", a, b, got, x, y)
+	}
+	if got := x.MatchesSubject(derOf(y)); got != want {
+		t.Errorf("%s matches the DER of %s: %v", a, b, got)
+	}
+	if got := y.MatchesSubject(derOf(x)); got != want {
+		t.Errorf("%s matches the DER of %s: %v", b, a, got)
+	}
+}
+
+func mustDN(t *testing.T, s string) DN {
+	t.Helper()
+	d, err := ParseDN(s)
+	if err != nil {
+		t.Fatalf("%s: %v", s, err)
+	}
+	if again, err := ParseDN(d.String()); err != nil || again.String() != d.String() {
+		t.Errorf("%s is written as %s, which reads as %s, %v", s, d, again, err)
+	}
+	return d
+}
+
+// derOf encodes d by encoding/asn1, text as UTF8String.
+func derOf(d DN) []byte {
+	type pair struct {
+		Type  asn1.ObjectIdentifier
+		Value asn1.RawValue
+	}
+	type relativeNameSET []pair // encoding/asn1 makes a SET of a type named so
+	var sequence []relativeNameSET
+	for _, rdn := range d.rdns {
+		var set relativeNameSET
+		for _, a := range rdn {
+			p := pair{Value: asn1.RawValue{Tag: asn1.TagUTF8String, Bytes: []byte(a.text)}}
+			if a.der != "" {
+				p.Value = asn1.RawValue{FullBytes: []byte(a.der)}
+			}
+			oid := append([]byte{tagOID, byte(len(a.oid))}, a.oid...)
+			if _, err := asn1.Unmarshal(oid, &p.Type); err != nil {
+				return nil // an arc larger than encoding/asn1 takes
+			}
+			set = append(set, p)
+		}
+		sequence = append(sequence, set)
+	}
+	der, err := asn1.Marshal(sequence)
+	if err != nil {
+		panic(err)
+	}
+	return der
+}
+
+func TestParseDNRefuses(t *testing.T) {
+	const escapes = `a backslash escapes one of "+,;<>\ #= or two hexadecimal digits`
+	const pairs = `after # come pairs of hexadecimal digits; to begin with the character #, write \#`
+	const unknown = `; any type can be written as its object identifier, such as 2.5.4.97`
+	const one = "after # comes the DER of one value"
+	for dn, want := range map[string]string{
+		"":                     `"" is no attribute: it is written type=value, such as CN=name`,
+		"acme":                 `"acme" is no attribute: it is written type=value, such as CN=name`,
+		"CN=a,":                `"" is no attribute: it is written type=value, such as CN=name`,
+		"CN=a,,O=b":            `unknown attribute type ",O"` + unknown,
+		"CN=a+":                `"" is no attribute: it is written type=value, such as CN=name`,
+		",CN=a":                `unknown attribute type ",CN"` + unknown,
+		"=a":                   `unknown attribute type ""` + unknown,
+		"/C=DE/CN=a":           `unknown attribute type "/C"` + unknown,
+		"FOO=a":                `unknown attribute type "FOO"` + unknown,
+		"OID.CN=a":             `unknown attribute type "OID.CN"` + unknown,
+		"OID.=a":               `unknown attribute type "OID."` + unknown,
+		"3.1=a":                `unknown attribute type "3.1"` + unknown,
+		"2.5.4.=a":             `unknown attribute type "2.5.4."` + unknown,
+		"2=a":                  `unknown attribute type "2"` + unknown,
+		"CN=":                  "the value of CN is empty",
+		"CN= ,O=b":             "the value of CN is empty",
+		"CN=#0c00":             "the value of CN is empty",
+		"CN=a;O=b":             "the value of CN: ';' must be escaped with a backslash",
+		`CN="a,b"`:             `the value of CN: '"' must be escaped with a backslash`,
+		"CN=<a>":               "the value of CN: '<' must be escaped with a backslash",
+		"CN=a\x00":             `the value of CN: '\x00' must be escaped with a backslash`,
+		`CN=a\`:                "the value of CN: " + escapes,
+		`CN=a\x`:               "the value of CN: " + escapes,
+		`CN=a\4`:               "the value of CN: " + escapes,
+		`CN=\C4`:               "the value of CN: it is not UTF-8",
+		"CN=\xff":              "the value of CN: it is not UTF-8",
+		"CN=#":                 "the value of CN: " + one,
+		"CN=#1":                "the value of CN: " + pairs,
+		"CN=#xyz":              "the value of CN: " + pairs,
+		"CN=#0c0441636d":       "the value of CN: " + one, // too short
+		"CN=#0c0141ff":         "the value of CN: " + one, // too long
+		"CN=#0c810141":         "the value of CN: " + one, // length with a needless byte
+		"CN=#0c82000141":       "the value of CN: " + one,
+		"CN=#2c8041000000":     "the value of CN: " + one, // indefinite length
+		"CN=#1f0141":           "the value of CN: " + one, // high tag number
+		"CN=#0c84000000014100": "the value of CN: " + one,
+		"CN=#0c80":             "the value of CN: " + one,
+		"CN=#0c820080" + strings.Repeat("41", 0x80):               "the value of CN: " + one, // length with a needless zero
+		"CN=#0c89010000000000000081" + strings.Repeat("41", 0x81): "the value of CN: " + one, // length beyond 64 bits
+		"CN=a+CN=a":       "CN=a stands twice between two commas",
+		"CN=a+cn=#0c0161": "CN=a stands twice between two commas",
+	} {
+		t.Run(dn, func(t *testing.T) {
+			d, err := ParseDN(dn)
+			if err == nil {
+				t.Fatalf("accepted as %s", d)
+			}
+			if diff := cmp.Diff(want, err.Error()); diff != "" {
+				t.Error("message (-want +got):\n" + diff)
+			}
+			if !d.IsZero() {
+				t.Errorf("left %s behind", d)
+			}
+		})
+	}
+}
+
+func TestDNText(t *testing.T) {
+	for dn, want := range map[string]string{
+		`cn=a , 2.5.4.10=b+OU=c`:   `CN=a,O=b+OU=c`,
+		`OID.1.2.3.4=x`:            `1.2.3.4=x`,
+		`1.2.3.4=#0402ABCD`:        `1.2.3.4=#0402abcd`,
+		`CN=\#a b# \,\+\=\0a\ `:    `CN=\#a b# \,\+=\0a\ `,
+		`GN=Ada,E=a@b.test`:        `givenName=Ada,emailAddress=a@b.test`,
+		`CN=\ `:                    `CN=\ `,
+		`jurisdictionCountry=DE`:   `jurisdictionC=DE`,
+		`CN=Lu\C4\8Di\C4\87\00\7f`: `CN=Lučić\00\7f`,
+	} {
+		if got := mustDN(t, dn).String(); got != want {
+			t.Errorf("%s is written as %s, want %s", dn, got, want)
+		}
+	}
+}
+
+func TestZeroDN(t *testing.T) {
+	d := mustDN(t, "CN=a")
+	if err := d.UnmarshalText(nil); err != nil || !d.IsZero() || d.String() != "" {
+		t.Errorf("empty text gives %q, %v", d, err)
+	}
+	if err := d.UnmarshalText([]byte("CN=b")); err != nil || d.String() != "CN=b" {
+		t.Errorf("got %q, %v", d, err)
+	}
+	if err := d.UnmarshalText([]byte("b")); err == nil || d.String() != "CN=b" {
+		t.Errorf("a refused name changed %q, %v", d, err)
+	}
+	// A certificate without a subject (T-DN-06) and one without DER match no DN, and
+	// nothing matches the zero DN.
+	for _, subject := range [][]byte{nil, {}, {tagSequence, 0}, derOf(d)} {
+		if (DN{}).MatchesSubject(subject) {
+			t.Errorf("the zero DN matches %x", subject)
+		}
+	}
+	if d.MatchesSubject([]byte{tagSequence, 0}) {
+		t.Error("a subject without RDNs matches")
+	}
+}
+
+// The name of a real certificate, as crypto/x509 parses it, and not of its
+// neighbours.
+func TestDNMatchesCertificate(t *testing.T) {
+	cert := testpki.SelfSigned("", testpki.Subject(pkix.Name{
+		Country: []string{"DE"}, Organization: []string{"Acme, Inc."}, OrganizationalUnit: []string{"a", "b"}, CommonName: "Jörg",
+	})).Cert
+	for dn, want := range map[string]bool{
+		`CN=Jörg,OU=a+OU=b,O=Acme\, Inc.,C=DE`:             true,
+		`CN=J\C3\B6rg,OU=b+OU=a,O=Acme\2C Inc.,2.5.4.6=DE`: true,
+		`CN=Jörg,OU=b,OU=a,O=Acme\, Inc.,C=DE`:             false,
+		`C=DE,O=Acme\, Inc.,OU=a+OU=b,CN=Jörg`:             false,
+		`CN=Jörg`:                                          false,
+	} {
+		if got := mustDN(t, dn).MatchesSubject(cert.RawSubject); got != want {
+			t.Errorf("%s matches %s: %v", dn, cert.Subject, got)
+		}
+	}
+}
+
+// Subjects whose DER is not sound match nothing.
+func TestDNMalformedSubject(t *testing.T) {
+	d := mustDN(t, "CN=a")
+	const good = "300c310a300806035504030c0161"
+	if der, _ := hex.DecodeString(good); !d.MatchesSubject(der) {
+		t.Fatal("the sound subject does not match")
+	}
+	for name, subject := range map[string]string{
+		"empty":                   "",
+		"one byte":                "30",
+		"cut short":               "300c310a300806035504030c01",
+		"a byte left over":        "300c310a300806035504030c016100",
+		"a SET around":            "310c310a300806035504030c0161",
+		"a SEQUENCE for the RDN":  "300c300a300806035504030c0161",
+		"a SET for the attribute": "300c310a310806035504030c0161",
+		"no OID":                  "300c310a300804035504030c0161",
+		"no value":                "3009310730050603550403",
+		"two values":              "300f310d300b06035504030c01610c0162",
+		"needless length byte":    "30810c310a300806035504030c0161",
+		"indefinite length":       "3080310a300806035504030c01610000",
+		"an empty RDN before":     "300e3100310a300806035504030c0161",
+		"an empty RDN behind":     "300e310a300806035504030c01613100",
+		"a byte left in the RDN":  "300d310b300806035504030c016100",
+		"four length octets":      "30840000000c310a300806035504030c0161",
+		"length beyond the end":   "30ff",
+		"attribute twice":         "30163114300806035504030c0161300806035504030c0161",
+	} {
+		der, err := hex.DecodeString(subject)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		if d.MatchesSubject(der) {
+			t.Errorf("%s: matches", name)
+		}
+	}
+	// The same attribute twice in the certificate is not two attributes.
+	twice, _ := hex.DecodeString("30163114300806035504030c0161300806035504030c0161")
+	if mustDN(t, "CN=a+CN=b").MatchesSubject(twice) {
+		t.Error("CN=a twice matches CN=a+CN=b")
+	}
+}
+
+func TestMatchesSubjectAllocatesNothing(t *testing.T) {
+	d := mustDN(t, `CN=a+UID=7,OU=b,O=Acme\, Inc.,C=DE`)
+	der := derOf(d)
+	if n := testing.AllocsPerRun(100, func() {
+		if !d.MatchesSubject(der) {
+			t.Error("no match")
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// A name that is read is written so that it reads as the same, and is the name of a
+// certificate made from its parts.
+func FuzzParseDN(f *testing.F) {
+	seeds := []string{`CN=a`, `CN=Smith\, John+UID=\#7,O=\ a\ ,C=DE`, `2.5.4.97=#13024445`, `CN=#0402abcd`, `CN=Lu\C4\8Di`, `CN="a"`, `=`, `CN=a\`, `1.2.3=#3003020101`}
+	if len(seeds) == 0 {
+		f.Fatal("no seeds")
+	}
+	for _, s := range seeds {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		d, err := ParseDN(s)
+		if err != nil {
+			return
+		}
+		again, err := ParseDN(d.String())
+		if err != nil || again.String() != d.String() {
+			t.Fatalf("%q is written %q and read as %q, %v", s, d, again, err)
+		}
+		if der := derOf(d); der != nil && (!d.MatchesSubject(der) || !again.MatchesSubject(der)) {
+			t.Fatalf("%q does not match %x", s, der)
+		}
+	})
+}
+
+// Whatever stands in a subject, matching it does not panic, and only a subject that
+// encoding/asn1 reads too is matched.
+func FuzzMatchesSubject(f *testing.F) {
+	names := []string{"CN=a", "CN=a+O=b,C=DE", "1.2.3=#0402abcd", "CN=#1e0141"}
+	if len(names) == 0 {
+		f.Fatal("no seeds")
+	}
+	for _, n := range names {
+		d, err := ParseDN(n)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(n, derOf(d))
+	}
+	f.Fuzz(func(t *testing.T, name string, subject []byte) {
+		d, err := ParseDN(name)
+		if err != nil || !d.MatchesSubject(subject) {
+			return
+		}
+		var raw asn1.RawValue
+		if rest, err := asn1.Unmarshal(subject, &raw); err != nil || len(rest) > 0 {
+			t.Fatalf("%q matches %x, which is no DER: %v", name, subject, err)
+		}
+	})
+}

@@ -1,0 +1,121 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"regexp"
+	"strconv"
+	"unicode/utf8"
+
+	"gopkg.in/yaml.v3"
+)
+
+// The YAML library is used in this file alone, and of it only the parser: what a
+// node means is the decoder's business.
+type (
+	node = yaml.Node
+	kind = yaml.Kind
+)
+
+const (
+	mappingNode = yaml.MappingNode
+	listNode    = yaml.SequenceNode
+	scalarNode  = yaml.ScalarNode
+	aliasNode   = yaml.AliasNode
+)
+
+// How the parser marks what was written without quotation marks.
+const (
+	nullTag  = "!!null"
+	boolTag  = "!!bool"
+	intTag   = "!!int"
+	floatTag = "!!float"
+	mergeTag = "!!merge" // the key <<
+)
+
+// hasTag reports whether n was given a type by hand, such as !!binary.
+func hasTag(n *node) bool { return n.Style&yaml.TaggedStyle != 0 }
+
+// parse returns the root of the one YAML document in text, or the faults that keep
+// it from being read at all. The file's name is for their positions.
+func parse(file string, text []byte) (*node, Faults) {
+	if faults := checkText(file, text); faults != nil {
+		return nil, faults
+	}
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	var document, next node
+	switch err := decoder.Decode(&document); {
+	case errors.Is(err, io.EOF):
+		return nil, Faults{{Position: Position{file, 1, 1}, Message: "the file is empty"}}
+	case err != nil:
+		return nil, Faults{syntaxFault(file, text, err)}
+	}
+	switch err := decoder.Decode(&next); {
+	case err == nil:
+		return nil, Faults{{Position: Position{file, next.Line, next.Column}, Message: "expected one document, found a second"}}
+	case !errors.Is(err, io.EOF):
+		return nil, Faults{syntaxFault(file, text, err)}
+	}
+	return document.Content[0], nil
+}
+
+// What the parser's errors say. They count lines but not columns: from 1 where a
+// word is wrong, from 0 where the order of words is, and not at all for an alias.
+var (
+	yamlError    = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
+	orderError   = regexp.MustCompile(`^did not find expected (key|node content|'-' indicator|',' or .*|<.*>)$`)
+	unknownAlias = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
+)
+
+func syntaxFault(file string, text []byte, err error) Fault {
+	line, column, message := 0, 1, err.Error()
+	if m := yamlError.FindStringSubmatch(message); m != nil {
+		message = m[2]
+		line, _ = strconv.Atoi(m[1]) // 0 for none
+	}
+	if orderError.MatchString(message) {
+		line++
+	}
+	if m := unknownAlias.FindStringSubmatch(message); m != nil {
+		before, _, _ := bytes.Cut(text, []byte("*"+m[1]))
+		line = 1 + bytes.Count(before, []byte("\n"))
+		column = 1 + utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:])
+	}
+	return Fault{Position: Position{file, max(line, 1), column}, Message: "not valid YAML: " + message}
+}
+
+// checkText finds what the parser reports badly or not at all: bytes that are not
+// UTF-8, and tabs in the indentation, one fault for each line.
+func checkText(file string, text []byte) (faults Faults) {
+	line := 0
+	for l := range bytes.Lines(text) {
+		line++
+		if column := invalidUTF8(l); column > 0 {
+			faults = append(faults, Fault{Position: Position{file, line, column}, Message: "the file is not UTF-8"})
+			return faults // what follows is noise
+		}
+		indent := l[:len(l)-len(bytes.TrimLeft(l, " \t"))]
+		tab := bytes.IndexByte(indent, '\t')
+		if blank := len(bytes.TrimSpace(l)) == 0; tab >= 0 && !blank {
+			faults = append(faults, Fault{Position: Position{file, line, tab + 1}, Message: "found a tab; indent with spaces"})
+		}
+	}
+	return faults
+}
+
+// invalidUTF8 returns the column of the first byte that is not UTF-8, counted in
+// characters, and 0 if there is none.
+func invalidUTF8(line []byte) int {
+	if utf8.Valid(line) {
+		return 0
+	}
+	column := 1
+	for {
+		r, size := utf8.DecodeRune(line)
+		if r == utf8.RuneError && size == 1 {
+			return column
+		}
+		line, column = line[size:], column+1
+	}
+}

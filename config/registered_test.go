@@ -1,0 +1,101 @@
+package config
+
+import (
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"net/url"
+	"testing"
+
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+func TestMatchesName(t *testing.T) {
+	dn := RegisteredCertificate{SubjectDN: mustDN(t, "CN=a.test,O=Acme")}
+	dns := RegisteredCertificate{SANDNS: "a.test"}
+	both := RegisteredCertificate{SubjectDN: dn.SubjectDN, SANDNS: "a.test"}
+	pinned := RegisteredCertificate{Thumbprints: []Thumbprint{{1}}}
+
+	acme := testpki.Subject(pkix.Name{CommonName: "a.test", Organization: []string{"Acme"}})
+	uri := func(c *x509.Certificate) { c.URIs = []*url.URL{{Opaque: "a.test"}, {Scheme: "https", Host: "a.test"}} }
+	email := func(c *x509.Certificate) { c.EmailAddresses = []string{"x@a.test", "a.test"} }
+	names := make([]string, 1000)
+	for i := range names {
+		names[i] = fmt.Sprintf("n%d.test", i)
+	}
+	cert := func(options ...testpki.Option) *x509.Certificate {
+		return testpki.SelfSigned("a.test", options...).Cert
+	}
+
+	for name, c := range map[string]struct {
+		registered RegisteredCertificate
+		cert       *x509.Certificate
+		want       bool
+	}{
+		"zero":                        {RegisteredCertificate{}, cert(acme, testpki.DNS("a.test")), false},
+		"thumbprints only":            {pinned, cert(acme, testpki.DNS("a.test")), false},
+		"no certificate, dn":          {dn, nil, false},
+		"no certificate, dns":         {dns, nil, false},
+		"zero certificate, dn":        {dn, &x509.Certificate{}, false},
+		"zero certificate, dns":       {dns, &x509.Certificate{}, false},
+		"dn":                          {dn, cert(acme), true},
+		"dn, common name only":        {dn, cert(), false},
+		"dn in the SAN only":          {dn, cert(testpki.DNS("a.test")), false},
+		"dns":                         {dns, cert(testpki.DNS("a.test")), true},
+		"dns, other case":             {dns, cert(testpki.DNS("A.Test")), true},
+		"dns registered in capitals":  {RegisteredCertificate{SANDNS: "A.TEST"}, cert(testpki.DNS("a.test")), true},
+		"dns, one of several":         {dns, cert(testpki.DNS("b.test", "a.test")), true},
+		"dns, no subject (T-DN-06)":   {dns, cert(testpki.Subject(pkix.Name{}), testpki.DNS("a.test")), true},
+		"dns, 1000 others (T-DN-06)":  {dns, cert(testpki.DNS(names...)), false},
+		"dns, last of 1001 (T-DN-06)": {dns, cert(testpki.DNS(append(names, "a.test")...)), true},
+		"dns, common name (T-DN-05)":  {dns, cert(), false},
+		"dns, wildcard (T-DN-05)":     {dns, cert(testpki.DNS("*.test")), false},
+		"dns, URI (T-DN-05)":          {dns, cert(uri), false},
+		"dns, email (T-DN-05)":        {dns, cert(email), false},
+		"dns, IP":                     {RegisteredCertificate{SANDNS: "127.0.0.1"}, cert(testpki.IP("127.0.0.1")), false},
+		"dns, longer":                 {dns, cert(testpki.DNS("a.test.evil", "xa.test", "a.testx")), false},
+		"dns, shorter":                {dns, cert(testpki.DNS("a.tes", "test")), false},
+		"dns, trailing dot":           {RegisteredCertificate{SANDNS: "a.test."}, cert(testpki.DNS("a.test")), false},
+		"wildcard registered":         {RegisteredCertificate{SANDNS: "*.test"}, cert(testpki.DNS("a.test")), false},
+		"wildcard as it is":           {RegisteredCertificate{SANDNS: "*.test"}, cert(testpki.DNS("*.test")), true},
+		"Kelvin sign is no k":         {RegisteredCertificate{SANDNS: "\u212a.test"}, cert(testpki.DNS("k.test")), false},
+		"@ is no backquote":           {RegisteredCertificate{SANDNS: "@.test"}, cert(testpki.DNS("`.test")), false},
+		"both":                        {both, cert(acme, testpki.DNS("a.test")), true},
+		"both, dn only":               {both, cert(acme), false},
+		"both, dns only":              {both, cert(testpki.DNS("a.test")), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := c.registered.MatchesName(c.cert); got != c.want {
+				t.Errorf("MatchesName = %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestNames(t *testing.T) {
+	for want, registered := range map[bool][]RegisteredCertificate{
+		false: {{}, {Thumbprints: []Thumbprint{{1}}}},
+		true:  {{SANDNS: "a.test"}, {SubjectDN: mustDN(t, "CN=a")}},
+	} {
+		for _, r := range registered {
+			if r.Names() != want {
+				t.Errorf("%+v: Names() = %v", r, r.Names())
+			}
+		}
+	}
+}
+
+func TestPins(t *testing.T) {
+	r := RegisteredCertificate{Thumbprints: []Thumbprint{{1}, {}, {31: 2}}}
+	for thumbprint, want := range map[[32]byte]bool{
+		{1}: true, {31: 2}: true,
+		{}: false, {2}: false, {1, 1}: false, // the zero thumbprint, registered or not, pins nothing
+	} {
+		if got := r.Pins(thumbprint); got != want {
+			t.Errorf("Pins(%x) = %v", thumbprint, got)
+		}
+	}
+	if (RegisteredCertificate{}).Pins([32]byte{1}) {
+		t.Error("nothing is registered, and yet pinned")
+	}
+}

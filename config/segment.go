@@ -1,0 +1,130 @@
+package config
+
+import (
+	"errors"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Why a segment is not canonical. None quotes the segment: it may come from a
+// request, and the text goes to the log.
+var (
+	errDotSegment     = errors.New(`a "." or ".." segment is not canonical`)
+	errSegmentByte    = errors.New("a byte that must be percent-encoded, or a semicolon, is not canonical")
+	errEscape         = errors.New("a % that does not begin an escape is not canonical")
+	errEscapedMeaning = errors.New("an escaped slash, backslash, semicolon or control character is not canonical")
+	errDoubleEscape   = errors.New("an escape of an escape is not canonical")
+	errNeedlessEscape = errors.New("an escaped letter, digit or one of -._~ is not canonical")
+	errSegmentText    = errors.New("an escape sequence that is not UTF-8 is not canonical")
+	errOuterSpace     = errors.New("a space at the start or the end of a segment is not canonical")
+)
+
+const (
+	// RFC 3986 section 2.3.
+	unreserved = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+	// The rest of pchar, RFC 3986 section 3.3, without ";": some servers end the
+	// segment there (matrix parameters), others do not.
+	otherSegmentBytes = "!$&'()*+,=:@"
+)
+
+var (
+	unreservedBytes = byteSet(unreserved)
+	segmentBytes    = byteSet(unreserved + otherSegmentBytes)
+)
+
+func byteSet(s string) (set [256]bool) {
+	for _, c := range []byte(s) {
+		set[c] = true
+	}
+	return set
+}
+
+// DecodeSegment percent-decodes one segment of a path, once, and is an error for a
+// segment that two readers may take for two different things: dot segments; bytes
+// that are no RFC 3986 pchar; ";" and "\"; escapes of "/", "\", ";", a control
+// character, an unreserved character or another escape; text that is not UTF-8;
+// spaces at either end. It is the one rule for route patterns and for requests.
+// A segment without escapes is returned as it is, without allocating.
+func DecodeSegment(raw string) (string, error) {
+	if raw == "." || raw == ".." {
+		return "", errDotSegment
+	}
+	escapes := 0
+	for i := 0; i < len(raw); i++ {
+		switch {
+		case segmentBytes[raw[i]]:
+		case raw[i] == '%':
+			if err := checkEscape(raw[i:]); err != nil {
+				return "", err
+			}
+			escapes++
+			i += 2
+		default:
+			return "", errSegmentByte
+		}
+	}
+	if escapes == 0 {
+		return raw, nil
+	}
+	return decodeEscapes(raw, escapes)
+}
+
+// checkEscape judges the escape that s starts with.
+func checkEscape(s string) error {
+	if !isEscape(s) {
+		return errEscape
+	}
+	c := unhex(s[1])<<4 | unhex(s[2])
+	switch {
+	case c == '/' || c == '\\' || c == ';':
+		return errEscapedMeaning
+	case c == '%' && isEscape("%"+s[3:min(len(s), 5)]):
+		return errDoubleEscape
+	case unreservedBytes[c]:
+		return errNeedlessEscape
+	}
+	return nil
+}
+
+// decodeEscapes decodes raw, whose escapes are sound one by one, and judges the
+// text that they make together.
+func decodeEscapes(raw string, escapes int) (string, error) {
+	var b strings.Builder
+	b.Grow(len(raw) - 2*escapes)
+	for i := 0; i < len(raw); i++ {
+		if raw[i] != '%' {
+			b.WriteByte(raw[i])
+			continue
+		}
+		b.WriteByte(unhex(raw[i+1])<<4 | unhex(raw[i+2]))
+		i += 2
+	}
+	text := b.String()
+	switch {
+	case !utf8.ValidString(text):
+		return "", errSegmentText
+	case strings.ContainsFunc(text, unicode.IsControl): // U+0000 to U+001F, U+007F to U+009F
+		return "", errEscapedMeaning
+	case strings.TrimSpace(text) != text:
+		return "", errOuterSpace
+	}
+	return text, nil
+}
+
+// isEscape reports whether s starts with a well-formed percent escape.
+func isEscape(s string) bool {
+	return len(s) >= 3 && s[0] == '%' && isHex(s[1]) && isHex(s[2])
+}
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f'
+}
+
+// unhex returns the value of a hexadecimal digit.
+func unhex(c byte) byte {
+	if c <= '9' {
+		return c - '0'
+	}
+	return c | 0x20 - 'a' + 10
+}

@@ -1,0 +1,53 @@
+package config
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestSuggest(t *testing.T) {
+	known := []string{"listener", "authorization_servers", "apis", "partners", "identity_headers", "issuer", "admin", "log"}
+	for _, tt := range []struct{ word, want string }{
+		{"lisener", "listener"},                            // dropped
+		{"listtener", "listener"},                          // added
+		{"listemer", "listener"},                           // replaced
+		{"lsitener", "listener"},                           // swapped
+		{"Listener", "listener"},                           // case
+		{"authorisation-servers", "authorization_servers"}, // two
+		{"authorization_server", "authorization_servers"},
+		{"api", "apis"},
+		{"logs", "log"},
+		{"isuer", "issuer"},
+		{"admni", "admin"},
+		{"partner", "partners"},
+		{"tracing", ""},
+		{"x", ""},
+		{"", ""},
+		{"upstreams", ""},
+		{strings.Repeat("l", 1000), ""},
+	} {
+		if got := suggest(tt.word, known); got != tt.want {
+			t.Errorf("suggest(%q) = %q, want %q", tt.word, got, tt.want)
+		}
+	}
+	if got := suggest("a", []string{strings.Repeat("a", 1000)}); got != "" {
+		t.Errorf("a long name was suggested: %q", got)
+	}
+	if got := suggest("listenr", slices.Repeat([]string{"listener"}, maxCandidates+1)); got != "" {
+		t.Errorf("too many names were compared: %q", got)
+	}
+}
+
+func TestSlips(t *testing.T) {
+	for _, tt := range []struct {
+		a, b string
+		want int
+	}{
+		{"", "", 0}, {"a", "a", 0}, {"", "abc", 3}, {"abc", "", 3}, {"abc", "acb", 1}, {"kitten", "sitting", 3}, {"ca", "abc", 3},
+	} {
+		if got := slips(tt.a, tt.b); got != tt.want {
+			t.Errorf("slips(%q, %q) = %d, want %d", tt.a, tt.b, got, tt.want)
+		}
+	}
+}

@@ -1,0 +1,76 @@
+package config
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// UnmarshalText reads a method. CONNECT asks for a tunnel and TRACE for an echo of
+// the request with our identity headers in it (RFC 9110 sections 9.3.6, 9.3.8);
+// neither can be forwarded.
+func (m *Method) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		return errMethod
+	}
+	for _, c := range text {
+		if (c < 'A' || c > 'Z') && c != '-' {
+			return errMethod
+		}
+	}
+	if s := string(text); s == http.MethodConnect || s == http.MethodTrace {
+		return errors.New(s + " cannot be forwarded")
+	}
+	*m = Method(text)
+	return nil
+}
+
+var errMethod = errors.New("a method is upper-case letters and hyphens, such as GET")
+
+// UnmarshalText reads a header name into canonical form; empty text is none. A
+// server behind us may read underscores as hyphens, so a name with one would have
+// a twin; it is an error, and so is every character that is no letter, digit or
+// hyphen.
+func (h *HeaderName) UnmarshalText(text []byte) error {
+	for i, c := range text {
+		if !isAlphanumeric(c) && (i == 0 || c != '-') {
+			return errHeaderName
+		}
+	}
+	name := http.CanonicalHeaderKey(string(text))
+	if isReserved(name) {
+		return errors.New(name + " has a meaning of its own and cannot carry an identity")
+	}
+	*h = HeaderName(name)
+	return nil
+}
+
+var errHeaderName = errors.New("a header name is letters, digits and hyphens, first a letter or digit")
+
+// reservedHeaders lists, in canonical form, the fields that steer the message, the
+// connection or the caller's credentials: one of them as an identity header would
+// be removed from every request, or rewritten on the way.
+var reservedHeaders = []string{
+	"Accept", "Accept-Encoding", "Authorization", "Cache-Control", "Connection",
+	"Content-Encoding", "Content-Length", "Content-Range", "Content-Type", "Cookie",
+	"Date", "Expect", "Forwarded", "Host", "Http2-Settings", "If-Match",
+	"If-None-Match", "Keep-Alive", "Max-Forwards", "Origin", "Range", "Set-Cookie",
+	"Te", "Trailer", "Transfer-Encoding", "Upgrade", "User-Agent", "Via",
+	"Www-Authenticate",
+}
+
+// isReserved reports whether the canonical name can be no identity header.
+func isReserved(name string) bool {
+	return strings.HasPrefix(name, "Proxy-") || slices.Contains(reservedHeaders, name)
+}
+
+// reservedWith returns a reserved header that begins with prefix, or "".
+func reservedWith(prefix string) string {
+	for _, name := range reservedHeaders {
+		if strings.HasPrefix(name, prefix) {
+			return name
+		}
+	}
+	return ""
+}

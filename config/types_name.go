@@ -1,0 +1,105 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// The longest names: they are metric labels and header values.
+const (
+	maxName     = 64
+	maxClientID = 128
+)
+
+// UnmarshalText reads a name.
+func (n *Name) UnmarshalText(text []byte) error {
+	for i, c := range text {
+		if !isAlphanumeric(c) && (i == 0 || !strings.ContainsRune("._-", rune(c))) {
+			return errName
+		}
+	}
+	if len(text) == 0 || len(text) > maxName {
+		return errName
+	}
+	*n = Name(text)
+	return nil
+}
+
+var errName = fmt.Errorf("a name is 1 to %d letters, digits, dots, underscores and hyphens, first a letter or digit", maxName)
+
+// UnmarshalText reads a client identifier. RFC 6749 appendix A.1 allows spaces
+// too; they would not survive in logs and headers.
+func (c *ClientID) UnmarshalText(text []byte) error {
+	if len(text) == 0 || len(text) > maxClientID || !isPrintable(text) {
+		return errClientID
+	}
+	*c = ClientID(text)
+	return nil
+}
+
+var errClientID = fmt.Errorf("a client identifier is 1 to %d printable ASCII characters without spaces", maxClientID)
+
+// UnmarshalText reads one scope token.
+func (s *Scope) UnmarshalText(text []byte) error {
+	if len(text) == 0 || !isPrintable(text) || strings.ContainsAny(string(text), `"\`) {
+		return errScope
+	}
+	*s = Scope(text)
+	return nil
+}
+
+var errScope = errors.New(`a scope is printable ASCII without spaces, quotation marks and backslashes; write several as a list`)
+
+// UnmarshalText reads a way to authenticate clients.
+func (a *Authentication) UnmarshalText(text []byte) error {
+	return oneOf(a, text, TLSClientAuth)
+}
+
+// UnmarshalText reads what becomes of a connection whose certificate does not count.
+func (o *OnFailure) UnmarshalText(text []byte) error {
+	return oneOf(o, text, Answer, Handshake)
+}
+
+// UnmarshalText reads a signature algorithm. "none" and the symmetric ones are not
+// among those that can be named: with a symmetric one, whoever can check tokens
+// can make them.
+func (a *Algorithm) UnmarshalText(text []byte) error {
+	return oneOf(a, text, ES256, ES384, ES512, PS256, PS384, PS512, RS256, EdDSA)
+}
+
+// oneOf sets *v to the one of known that text spells exactly.
+func oneOf[T ~string](v *T, text []byte, known ...T) error {
+	names := make([]string, len(known))
+	for i, k := range known {
+		if string(text) == string(k) {
+			*v = k
+			return nil
+		}
+		names[i] = string(k)
+	}
+	return fmt.Errorf("expected %s, got %s", orList(names), quote(string(text)))
+}
+
+// orList joins names as in "a, b or c".
+func orList(names []string) string {
+	last := len(names) - 1
+	if last == 0 {
+		return names[0]
+	}
+	return strings.Join(names[:last], ", ") + " or " + names[last]
+}
+
+func isAlphanumeric(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}
+
+// isPrintable reports whether text is visible ASCII: no spaces, no controls.
+func isPrintable(text []byte) bool {
+	for _, c := range text {
+		if c <= ' ' || c >= 0x7f {
+			return false
+		}
+	}
+	return true
+}

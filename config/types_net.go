@@ -1,0 +1,150 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// UnmarshalText reads an address to listen on.
+func (a *Address) UnmarshalText(text []byte) error {
+	host, port, err := net.SplitHostPort(string(text))
+	if err != nil {
+		return errAddress
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return errors.New("the port of an address is a number from 0 to 65535")
+	}
+	if host != "" {
+		if _, err := parseHost(host); err != nil {
+			return errAddress
+		}
+	}
+	*a = Address(text)
+	return nil
+}
+
+var errAddress = errors.New(`an address is host:port, such as "127.0.0.1:8443", "[::1]:8443" or ":8443"`)
+
+// UnmarshalText reads a host; letters are put in lower case.
+func (h *Host) UnmarshalText(text []byte) error {
+	host, err := parseHost(strings.ToLower(string(text)))
+	if err != nil {
+		return err
+	}
+	*h = Host(host)
+	return nil
+}
+
+var errHost = errors.New("a host is a DNS name or an IP address, without scheme, port, path and trailing dot")
+
+// parseHost returns the one spelling of a host in lower case: a DNS name as it
+// stands, an IP address without brackets and in its shortest form.
+func parseHost(s string) (string, error) {
+	bare := s
+	if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
+		bare = s[1 : len(s)-1]
+	}
+	if address, err := netip.ParseAddr(bare); err == nil && address.Zone() == "" && (bare == s || address.Is6()) {
+		return address.String(), nil
+	}
+	if strings.Contains(s, "*") {
+		return "", errors.New("a host is one name; wildcards are not supported")
+	}
+	if !isDNSName(s) {
+		return "", errHost
+	}
+	return s, nil
+}
+
+// isDNSName reports whether s is labels of letters, digits, hyphens and
+// underscores, none empty or longer than 63 bytes, 253 bytes at most (RFC 1035
+// section 2.3.4, less the two that the wire format adds). The last label is not
+// all digits, which would be a malformed IPv4 address.
+func isDNSName(s string) bool {
+	labels := strings.Split(s, ".")
+	for _, label := range labels {
+		if label == "" || len(label) > 63 {
+			return false
+		}
+		for _, c := range []byte(label) {
+			if !isAlphanumeric(c) && c != '-' && c != '_' {
+				return false
+			}
+		}
+	}
+	_, err := strconv.ParseUint(labels[len(labels)-1], 10, 64)
+	return err != nil && len(s) <= 253
+}
+
+// URL is an absolute http or https URL without user and fragment.
+type URL struct{ url.URL }
+
+// UnmarshalText reads a URL. Errors do not quote it: it may carry a password,
+// which is one of the faults.
+func (u *URL) UnmarshalText(text []byte) error {
+	parsed, err := parseURL(string(text))
+	if err != nil {
+		return err
+	}
+	if parsed.Scheme != "https" && parsed.Scheme != "http" {
+		return errors.New("a URL starts with https:// or http://")
+	}
+	u.URL = *parsed
+	return nil
+}
+
+// UnmarshalText reads an issuer identifier. It is compared byte for byte, so
+// nothing in it is put in another form.
+func (i *Identifier) UnmarshalText(text []byte) error {
+	parsed, err := parseURL(string(text))
+	if err != nil {
+		return err
+	}
+	if !strings.HasPrefix(string(text), "https://") {
+		return errors.New("an issuer identifier starts with https:// (RFC 8414 section 2)")
+	}
+	if parsed.RawQuery != "" || parsed.ForceQuery {
+		return errors.New("an issuer identifier has no query (RFC 8414 section 2)")
+	}
+	*i = Identifier(text)
+	return nil
+}
+
+// parseURL reads an absolute URL that names a host, and neither a user nor a
+// fragment.
+func parseURL(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil || !isPrintable([]byte(s)) {
+		return nil, errURL
+	}
+	switch {
+	case u.Scheme == "" || u.Host == "":
+		return nil, errURL
+	case u.User != nil:
+		return nil, errors.New("a URL here has no user and no password")
+	case u.Fragment != "" || strings.Contains(s, "#"):
+		return nil, errors.New("a URL here has no fragment")
+	}
+	if _, err := parseHost(strings.ToLower(u.Hostname())); err != nil {
+		return nil, fmt.Errorf("the host of the URL: %w", err)
+	}
+	if strings.HasSuffix(u.Host, ":") {
+		return nil, errPort
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return nil, errPort
+		}
+	}
+	return u, nil
+}
+
+var (
+	errURL  = errors.New("expected an absolute URL, such as https://api.example.com")
+	errPort = errors.New("the port of a URL is a number from 1 to 65535")
+)

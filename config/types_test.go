@@ -1,0 +1,192 @@
+package config
+
+import (
+	"encoding"
+	"math"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// scalar is a pointer to a typed scalar.
+type scalar[T any] interface {
+	*T
+	encoding.TextUnmarshaler
+}
+
+// reads fails unless text is read as want.
+func reads[T comparable, P scalar[T]](t *testing.T, text string, want T) {
+	t.Helper()
+	var got T
+	if err := P(&got).UnmarshalText([]byte(text)); err != nil || got != want {
+		t.Errorf("%T %q is read as %v, %v, want %v", got, text, got, err, want)
+	}
+}
+
+// refuses fails if one of texts is read, or changes the value all the same.
+func refuses[T comparable, P scalar[T]](t *testing.T, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		var got, zero T
+		if err := P(&got).UnmarshalText([]byte(text)); err == nil || got != zero {
+			t.Errorf("%T %q is read as %v, %v, want an error", got, text, got, err)
+		}
+	}
+}
+
+// control is what no scalar may have in it.
+var control = []string{"a\x00", "a\nb", "a\r\nb", "a\x7f", "a\tb", "é", "a b"}
+
+func TestNameTypes(t *testing.T) {
+	reads[Name](t, "northwind", "northwind")
+	reads[Name](t, "0.a_B-9", "0.a_B-9")
+	reads(t, strings.Repeat("n", 64), Name(strings.Repeat("n", 64)))
+	refuses[Name](t, "", ".a", "-a", "_a", "a/b", "a,b", strings.Repeat("n", 65))
+	refuses[Name](t, control...)
+
+	reads[ClientID](t, "https://client.example/?a=b", "https://client.example/?a=b")
+	reads(t, strings.Repeat("c", 128), ClientID(strings.Repeat("c", 128)))
+	refuses[ClientID](t, "", strings.Repeat("c", 129))
+	refuses[ClientID](t, control...)
+
+	reads[Scope](t, "accounts:read", "accounts:read")
+	reads[Scope](t, "!#[]~", "!#[]~")
+	refuses[Scope](t, "", `a"b`, `a\b`)
+	refuses[Scope](t, control...)
+
+	reads(t, "tls_client_auth", TLSClientAuth)
+	refuses[Authentication](t, "", "TLS_CLIENT_AUTH", "none", "self_signed_tls_client_auth")
+	reads(t, "answer", Answer)
+	reads(t, "handshake", Handshake)
+	refuses[OnFailure](t, "", "Answer", "ignore")
+	for _, a := range []Algorithm{ES256, ES384, ES512, PS256, PS384, PS512, RS256, EdDSA} {
+		reads(t, string(a), a)
+	}
+	refuses[Algorithm](t, "", "none", "None", "HS256", "es256", "RS384", "RS512", "ES256K", "ES256 ")
+}
+
+// T-HDR-16: no name that steers the message, and none that has a twin.
+func TestHTTPTypes(t *testing.T) {
+	reads[Method](t, "GET", "GET")
+	reads[Method](t, "M-SEARCH", "M-SEARCH")
+	refuses[Method](t, "", "get", "Get", "GET ", "G3T", "*", "CONNECT", "TRACE", "GET,POST")
+
+	reads[HeaderName](t, "", "")
+	reads[HeaderName](t, "x-partner-ID", "X-Partner-Id") // T-HDR-03
+	reads[HeaderName](t, "tallygate-", "Tallygate-")
+	refuses[HeaderName](t, "X-Partner-Id ", " X-Partner-Id", "X_Partner_Id", "X-Partner:", "-X", "X/Y", "é")
+	for _, name := range reservedHeaders {
+		refuses[HeaderName](t, name, strings.ToLower(name), strings.ToUpper(name))
+	}
+	refuses[HeaderName](t, "Proxy-Authorization", "proxy-connection", "PROXY-ANYTHING", "proxy-")
+}
+
+func TestNetTypes(t *testing.T) {
+	for _, a := range []Address{":8443", "127.0.0.1:0", "[::1]:65535", "localhost:80", "0.0.0.0:1"} {
+		reads(t, string(a), a)
+	}
+	refuses[Address](t, "", "8443", "localhost", ":", ":https", ":65536", ":-1", "::1:80", "a b:80", "http://a:80", "[::1]")
+
+	reads[Host](t, "API.Example.com", "api.example.com")
+	reads[Host](t, "a_b.example", "a_b.example")
+	reads[Host](t, "[2001:DB8:0::1]", "2001:db8::1")
+	reads[Host](t, "192.0.2.1", "192.0.2.1")
+	reads(t, strings.Repeat("a", 63)+".example", Host(strings.Repeat("a", 63)+".example"))
+	refuses[Host](t, "", "*", "*.example.com", "api.example.com:443", "a,b", "a@b", "a/b", "https://a", ".a", "a.", "a..b",
+		"192.0.2.256", "1.2.3", "[192.0.2.1]", "[::1", "fe80::1%eth0", "[fe80::1%25eth0]", "::1]", "[::1]:80",
+		strings.Repeat("a", 64), strings.Repeat("a.", 127)+"ab", "xn--\xff")
+	refuses[Host](t, control...)
+}
+
+// T-PATH-15: a malformed authority is an error.
+func TestURLTypes(t *testing.T) {
+	for _, s := range []string{"http://127.0.0.1:8080", "https://api.example.com/", "https://[::1]:1/a?b=c"} {
+		u, err := url.Parse(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reads(t, s, URL{*u})
+	}
+	malformed := []string{"", "api.example.com", "//api.example.com", "https:", "https://", "https:///a", "https:a", "http://[::1", "http://a:1:2/",
+		"https://a:", "https://a:0", "https://a:65536", "https://a:b", "https://user@a", "https://user:secret@a", "https://@a",
+		"https://a#", "https://a#b", "https://a b", "https://a/ ", " https://a", "https://a/\n", "https://a,b", "https://*.a", "https://a../", "ftp://a", "unix:///a"}
+	refuses[URL](t, malformed...)
+	refuses[Identifier](t, malformed...)
+
+	for _, i := range []Identifier{"https://as.example.com", "https://AS.example.com/", "https://as.example.com/a/%7E"} {
+		reads(t, string(i), i)
+	}
+	refuses[Identifier](t, "http://as.example.com", "HTTPS://as.example.com", "https://as.example.com?", "https://as.example.com?a=b")
+}
+
+// The text of an error shows no password.
+func TestURLSecret(t *testing.T) {
+	for _, s := range []string{"https://user:hunter2@a/", "https://user:hunter2@a:b/", "https://user:hunter2@a b", "https://user:hunter2@[::1"} {
+		var u URL
+		if err := u.UnmarshalText([]byte(s)); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%q: %v", s, err)
+		}
+	}
+}
+
+func TestValueTypes(t *testing.T) {
+	reads[Path](t, "", "")
+	reads[Path](t, "a b/ü.pem", "a b/ü.pem")
+	refuses[Path](t, "a\nb", "a\rb", "a\x00")
+
+	reads[Bytes](t, "0", 0)
+	reads[Bytes](t, "17B", 17)
+	reads[Bytes](t, "32KiB", 32<<10)
+	reads[Bytes](t, "10MiB", 10<<20)
+	reads[Bytes](t, "2GiB", 2<<30)
+	reads[Bytes](t, "9223372036854775807", math.MaxInt64)
+	refuses[Bytes](t, "", "KiB", "-1", "+1", "1.5MiB", "1kB", "1KB", "1K", "1 KiB", "1KiBB", "0x10", "1_000", "9223372036854775808", "8589934592GiB", "9007199254740992KiB")
+
+	reads(t, "1.2", TLS12)
+	reads(t, "1.3", TLS13)
+	refuses[TLSVersion](t, "", "1.1", "1.20", "TLS1.3", "2")
+}
+
+// RFC 8705 appendix A has the certificate of this thumbprint.
+func TestThumbprint(t *testing.T) {
+	const text = "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0"
+	const digits = "0380ed2f626650c840b2f263e6d2b29fae12ab39ae5db32b25ad27efad72e6fd"
+	var want Thumbprint
+	if err := want.UnmarshalText([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	if got := want.String(); got != text {
+		t.Errorf("it prints as %s", got)
+	}
+	var pairs []string
+	for i := 0; i < len(digits); i += 2 {
+		pairs = append(pairs, digits[i:i+2])
+	}
+	colons := strings.Join(pairs, ":")
+	reads(t, digits, want)
+	reads(t, strings.ToUpper(digits), want)
+	reads(t, colons, want)
+	reads(t, strings.ToUpper(colons), want)
+	refuses[Thumbprint](t,
+		"", text+"=", text[:42], text[:42]+"1", text+"A", strings.Repeat("A", 43), // padding, length, trailing bits, zero
+		"+"+text[1:], "/"+text[1:], strings.Repeat("Q", 42)+"\n", " "+text[1:],
+		digits[:63], digits+"0", "g"+digits[1:], strings.Repeat("0", 64),
+		colons+":", ":"+colons[:94], strings.Replace(colons, ":", "-", 1), strings.Replace(colons, "80:", "8:0", 1))
+}
+
+func FuzzThumbprint(f *testing.F) {
+	seeds := []string{"A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0", strings.Repeat("ab", 32), strings.Repeat("ab:", 31) + "ab", ""}
+	for _, s := range seeds {
+		f.Add(s)
+	}
+	// What is read prints as text that is read as the same.
+	f.Fuzz(func(t *testing.T, text string) {
+		var first, second Thumbprint
+		if first.UnmarshalText([]byte(text)) != nil {
+			return
+		}
+		if err := second.UnmarshalText([]byte(first.String())); err != nil || first != second {
+			t.Errorf("%q is read as %v, that as %v, %v", text, first, second, err)
+		}
+	})
+}

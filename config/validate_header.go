@@ -1,0 +1,48 @@
+package config
+
+import "strings"
+
+// clientCert is the only name that upstreams know for a forwarded certificate, RFC
+// 9440 section 2.2.
+const clientCert HeaderName = "Client-Cert"
+
+func (k *checker) identityHeaders() {
+	h := &k.config.IdentityHeaders
+	k.prefix("identity_headers.prefix", string(h.Prefix))
+	named := []struct {
+		key  string
+		name HeaderName
+	}{
+		{"partner", h.Partner},
+		{"client_id", h.ClientID},
+		{"scopes", h.Scopes},
+		{"subject", h.Subject},
+		{"thumbprint", h.Thumbprint},
+	}
+	seen := make(map[HeaderName]string, len(named))
+	for _, n := range named {
+		path := "identity_headers." + n.key
+		unique(k, seen, path, "the header", n.name)
+		rest, ok := strings.CutPrefix(string(n.name), string(h.Prefix))
+		if n.name != "" && (!ok || rest == "") && !k.unknown("identity_headers.prefix") {
+			// Only what begins with the prefix is removed from requests in every spelling.
+			k.fault(path, "must begin with the prefix %q and go on", h.Prefix)
+		}
+	}
+	if h.Certificate != "" && h.Certificate != clientCert {
+		k.fault("identity_headers.certificate", "must be %s (RFC 9440 section 2.2), or empty to send none", clientCert)
+	}
+}
+
+// prefix checks that a prefix exists, ends a word, and takes no header along that
+// requests need.
+func (k *checker) prefix(path, prefix string) {
+	switch {
+	case prefix == "":
+		k.fault(path, "must not be empty")
+	case !strings.HasSuffix(prefix, "-"):
+		k.fault(path, "must end in a hyphen")
+	case reservedWith(prefix) != "":
+		k.fault(path, "would take %s away from every request", reservedWith(prefix))
+	}
+}
