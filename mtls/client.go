@@ -1,0 +1,174 @@
+package mtls
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime"
+	"slices"
+	"time"
+	"weak"
+
+	"github.com/tallygate/tallygate/access"
+)
+
+// pathLifetime bounds how long a path search counts. A path's own expiry ends it
+// earlier; this bound lets a chain that was not valid yet be found later.
+const pathLifetime = 5 * time.Minute
+
+// A path is what was found out about one presented chain: a fact, not a verdict. It
+// holds nothing of the chain itself, which strangers may make large.
+type path struct {
+	anchors []access.AnchorKey // that the chain leads to
+	err     error              // why it leads to none that counts
+	from    time.Time          // when it was searched
+	until   time.Time          // when it must be searched again
+}
+
+func (p *path) current(now time.Time) bool { return !now.Before(p.from) && now.Before(p.until) }
+
+// A connection is what is known of the certificate of one TLS connection.
+type connection struct {
+	client *access.Certificate
+	path   *path
+}
+
+// Client returns the client certificate of r, judged now: it was proved in r's own
+// TLS handshake, is within its validity period, and chains to an anchor (or needs
+// none, where self-signed certificates are taken). Errors wrap [*access.Denial]
+// with NoCertificate, ExpiredCertificate or UntrustedCertificate. The identity is
+// the leaf's alone: further certificates in the handshake only help to find a path
+// (RFC 8705 section 3, which asks for the certificate of the TLS layer).
+func (t *Trust) Client(r *http.Request) (*access.Certificate, error) {
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return nil, noCertificate
+	}
+	now := time.Now()
+	leaf := r.TLS.PeerCertificates[0]
+	if err := valid(leaf, now); err != nil {
+		return nil, err
+	}
+	c := t.connection(r.TLS, now)
+	if c.path.err != nil {
+		return nil, &access.Denial{Reason: access.UntrustedCertificate, Err: c.path.err}
+	}
+	return c.client, nil
+}
+
+// judge returns nil when a connection whose client showed chain may be used now.
+func (t *Trust) judge(chain []*x509.Certificate, now time.Time) error {
+	if len(chain) == 0 {
+		return noCertificate
+	}
+	if err := valid(chain[0], now); err != nil {
+		return err
+	}
+	if p := t.path(chain, now); p.err != nil {
+		return &access.Denial{Reason: access.UntrustedCertificate, Err: p.err}
+	}
+	return nil
+}
+
+var noCertificate = &access.Denial{Reason: access.NoCertificate}
+
+// valid returns nil when now lies within leaf's validity period.
+func valid(leaf *x509.Certificate, now time.Time) error {
+	if now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
+		return &access.Denial{Reason: access.ExpiredCertificate, Err: fmt.Errorf(
+			"certificate %s is valid from %s to %s", access.ThumbprintOf(leaf), leaf.NotBefore.Format(time.RFC3339), leaf.NotAfter.Format(time.RFC3339))}
+	}
+	return nil
+}
+
+// connection returns what is known of the connection with this state, which net/http
+// shares between its requests: the thumbprint and the path are worked out once for
+// each connection, not for each request. The state is held weakly, so that what is
+// known of a connection goes when the connection does.
+func (t *Trust) connection(state *tls.ConnectionState, now time.Time) *connection {
+	key := weak.Make(state)
+	if known, ok := t.connections.Load(key); ok {
+		if c := known.(*connection); c.path.current(now) {
+			return c
+		}
+	}
+	p := t.path(state.PeerCertificates, now)
+	leaf := state.PeerCertificates[0]
+	c := &connection{path: p, client: &access.Certificate{Leaf: leaf, Thumbprint: access.ThumbprintOf(leaf), Anchors: p.anchors}}
+	if _, known := t.connections.Swap(key, c); !known {
+		runtime.AddCleanup(state, func(key weak.Pointer[tls.ConnectionState]) { t.connections.Delete(key) }, key)
+	}
+	return c
+}
+
+// path returns what is known of chain, searching if that is nothing or too old. The
+// key covers the whole chain, so that nobody's extra certificates change what is known
+// of another's.
+func (t *Trust) path(chain []*x509.Certificate, now time.Time) *path {
+	key := digest(chain)
+	if known, ok := t.paths.Get(key); ok && known.current(now) {
+		return known
+	}
+	found := t.search(chain, now)
+	t.paths.Add(key, found)
+	return found
+}
+
+func digest(chain []*x509.Certificate) [sha256.Size]byte {
+	// Each certificate is DER, which says its own length: no two chains have the
+	// same concatenation.
+	h := sha256.New()
+	for _, c := range chain {
+		h.Write(c.Raw)
+	}
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+var errAuthority = errors.New("the certificate of an authority is not a client certificate")
+
+func (t *Trust) search(chain []*x509.Certificate, now time.Time) *path {
+	leaf := chain[0]
+	found := &path{from: now, until: now.Add(pathLifetime)}
+	if leaf.IsCA {
+		found.err = errAuthority
+		return found
+	}
+	intermediates := x509.NewCertPool()
+	for _, c := range chain[1:] {
+		intermediates.AddCert(c)
+	}
+	ways, err := leaf.Verify(x509.VerifyOptions{
+		Roots:         t.pool,
+		Intermediates: intermediates,
+		CurrentTime:   now,
+		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	if err != nil {
+		// Self-signed means that nothing vouches for it: a certificate that has a
+		// way to an anchor but may not take it (usage, constraints, expiry) is
+		// untrusted everywhere.
+		var unknown x509.UnknownAuthorityError
+		if !t.selfSigned || !errors.As(err, &unknown) {
+			found.err = errors.New(err.Error()) // the error itself holds the certificate
+		}
+		return found
+	}
+	for _, way := range ways {
+		if key := anchorKey(way[len(way)-1]); !slices.Contains(found.anchors, key) {
+			found.anchors = append(found.anchors, key)
+		}
+		for _, c := range way {
+			found.until = earlier(found.until, c.NotAfter)
+		}
+	}
+	return found
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}

@@ -1,0 +1,62 @@
+package mtls
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"time"
+
+	"github.com/tallygate/tallygate/config"
+)
+
+// LoadKeyPair reads a listener's certificate chain and private key. The returned
+// certificate has its Leaf set.
+func LoadKeyPair(files config.KeyPair) (tls.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(string(files.Certificate), string(files.Key))
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("reading certificate %q and key %q: %w", files.Certificate, files.Key, err)
+	}
+	return pair, nil
+}
+
+// ServerConfig returns the TLS settings of a listener that shows pair. Every
+// connection is asked for a client certificate, which VerifyConnection judges, on
+// resumed sessions too; with onFailure Handshake, one that does not count ends the
+// handshake. handshakes counts what becomes of them.
+func (t *Trust) ServerConfig(pair tls.Certificate, minimum config.TLSVersion, onFailure config.OnFailure, handshakes *Handshakes) *tls.Config {
+	clientAuth := tls.RequestClientCert
+	if onFailure == config.Handshake {
+		clientAuth = tls.RequireAnyClientCert
+	}
+	return &tls.Config{
+		Certificates: []tls.Certificate{pair},
+		MinVersion:   uint16(minimum),
+		// TLS 1.2 with forward secrecy and authenticated encryption only, RFC 9325
+		// section 4.2; TLS 1.3 has no other.
+		CipherSuites: []uint16{
+			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+			tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+			tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+		},
+		NextProtos: []string{"h2", "http/1.1"},
+		ClientAuth: clientAuth,
+		// The chain is judged below, against each partner's own anchors. The pool
+		// here would only be sent to every caller as the list of acceptable
+		// authorities, which tells strangers who the partners are and keeps a
+		// client with the wrong certificate from showing it, and so from being
+		// told what is wrong with it. Empty, and never nil.
+		ClientCAs: x509.NewCertPool(),
+		VerifyConnection: func(state tls.ConnectionState) error {
+			fault := t.judge(state.PeerCertificates, time.Now())
+			refused := onFailure == config.Handshake && fault != nil
+			handshakes.verified(state, fault, refused)
+			if refused {
+				return fault
+			}
+			return nil
+		},
+	}
+}

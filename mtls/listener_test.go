@@ -1,0 +1,182 @@
+package mtls
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/goleak"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// listen accepts connections one at a time and reports the state of each handshake.
+func listen(t *testing.T, settings *tls.Config) (address string, results chan result) {
+	t.Helper()
+	l, err := tls.Listen("tcp", "127.0.0.1:0", settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	results = make(chan result, 8)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conn := c.(*tls.Conn)
+			err = conn.HandshakeContext(t.Context())
+			results <- result{conn.ConnectionState(), err}
+			if err == nil {
+				_, _ = conn.Write([]byte("x")) // carries the session ticket
+			}
+			_ = conn.Close()
+		}
+	}()
+	t.Cleanup(func() { _ = l.Close(); <-done })
+	return l.Addr().String(), results
+}
+
+type result struct {
+	state tls.ConnectionState
+	err   error
+}
+
+func dial(t *testing.T, address string, settings *tls.Config) error {
+	t.Helper()
+	conn, err := tls.Dial("tcp", address, settings)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	n, err := conn.Read(make([]byte, 1)) // in TLS 1.3 the server's alert comes after the handshake
+	if n == 1 {
+		return nil
+	}
+	return err
+}
+
+func TestServerConfig(t *testing.T) {
+	ca, server := testpki.NewCA("Root"), testpki.SelfSigned("gate", testpki.IP("127.0.0.1"))
+	good, stranger := ca.Leaf("a").TLS(), testpki.SelfSigned("a").TLS()
+	trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {ca}})
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Cert)
+	tests := []struct {
+		name      string
+		onFailure config.OnFailure
+		client    *tls.Certificate
+		version   uint16
+		alert     string // "" when the handshake is finished
+		counted   [2]string
+	}{
+		{"answer, good", config.Answer, &good, tls.VersionTLS13, "", [2]string{"completed", "none"}},
+		{"answer, untrusted", config.Answer, &stranger, tls.VersionTLS13, "", [2]string{"completed", "untrusted_certificate"}},
+		{"answer, none", config.Answer, nil, tls.VersionTLS12, "", [2]string{"completed", "no_certificate"}},
+		{"handshake, good", config.Handshake, &good, tls.VersionTLS12, "", [2]string{"completed", "none"}},
+		{"handshake, untrusted", config.Handshake, &stranger, tls.VersionTLS13, "bad certificate", [2]string{"refused", "untrusted_certificate"}},
+		{"handshake, untrusted, TLS 1.2", config.Handshake, &stranger, tls.VersionTLS12, "bad certificate", [2]string{"refused", "untrusted_certificate"}},
+		{"handshake, none", config.Handshake, nil, tls.VersionTLS13, "certificate required", [2]string{"", ""}},
+		{"handshake, none, TLS 1.2", config.Handshake, nil, tls.VersionTLS12, "handshake failure", [2]string{"", ""}},
+		{"too old a version", config.Answer, &good, tls.VersionTLS11, "protocol version not supported", [2]string{"", ""}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			handshakes := NewHandshakes(prometheus.NewRegistry())
+			settings := trust.ServerConfig(server.TLS(), config.TLS12, tt.onFailure, handshakes)
+			address, _ := listen(t, settings)
+			client := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS10, MaxVersion: tt.version}
+			if tt.client != nil {
+				// Shown whatever the server says it would accept, as curl does.
+				client.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return tt.client, nil }
+			}
+			err := dial(t, address, client)
+			if tt.alert == "" && err != nil {
+				t.Errorf("the client is told %v", err)
+			}
+			var op *net.OpError
+			if tt.alert != "" && (!errors.As(err, &op) || op.Err.Error() != "tls: "+tt.alert) {
+				t.Errorf("the client is told %v, want the alert %q", err, tt.alert)
+			}
+			if tt.counted[0] != "" {
+				if n := testutil.ToFloat64(handshakes.total.WithLabelValues(tt.counted[0], tt.counted[1], tls.VersionName(tt.version))); n != 1 {
+					t.Errorf("%v counts %v", tt.counted, n)
+				}
+			}
+		})
+	}
+}
+
+// The list of acceptable authorities is empty, so that it names no partner; and a
+// client that goes by it shows what it has.
+func TestServerConfigNamesNoPartner(t *testing.T) {
+	ca, server := testpki.NewCA("Secret Partner"), testpki.SelfSigned("gate", testpki.IP("127.0.0.1"))
+	trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {ca}})
+	settings := trust.ServerConfig(server.TLS(), config.TLS12, config.Answer, NewHandshakes(prometheus.NewRegistry()))
+	if settings.ClientCAs == nil {
+		t.Fatal("the pool is nil, which means the system's roots")
+	}
+	address, _ := listen(t, settings)
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Cert)
+	var asked *tls.CertificateRequestInfo
+	err := dial(t, address, &tls.Config{RootCAs: roots, GetClientCertificate: func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		asked = info
+		return &tls.Certificate{}, nil
+	}})
+	if err != nil || asked == nil || len(asked.AcceptableCAs) != 0 {
+		t.Errorf("%v; the client was asked %+v", err, asked)
+	}
+}
+
+// A resumed session carries its certificate along, and it is judged again: under
+// another trust it is refused.
+func TestResumedSessionsAreJudged(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		t.Run(tls.VersionName(version), func(t *testing.T) {
+			ca, server := testpki.NewCA("Root"), testpki.SelfSigned("gate", testpki.IP("127.0.0.1"))
+			roots := x509.NewCertPool()
+			roots.AddCert(server.Cert)
+			pair := ca.Leaf("a").TLS()
+			client := &tls.Config{
+				RootCAs: roots, MaxVersion: version, Certificates: []tls.Certificate{pair},
+				ClientSessionCache: tls.NewLRUClientSessionCache(1),
+			}
+			handshakes := NewHandshakes(prometheus.NewRegistry())
+			before := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {ca}})
+			after := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {testpki.NewCA("Root")}})
+			settings := before.ServerConfig(server.TLS(), config.TLS12, config.Handshake, handshakes)
+			settings.SetSessionTicketKeys([][32]byte{{1}})
+			address, results := listen(t, settings)
+			for i := range 2 {
+				if err := dial(t, address, client); err != nil {
+					t.Fatal(err)
+				}
+				if r := <-results; r.err != nil || r.state.DidResume != (i == 1) || len(r.state.PeerCertificates) != 1 {
+					t.Fatalf("connection %d: %v, resumed %v, %d certificates", i+1, r.err, r.state.DidResume, len(r.state.PeerCertificates))
+				}
+			}
+			// The same ticket keys and other anchors: the ticket opens, the gate does not.
+			changed := after.ServerConfig(server.TLS(), config.TLS12, config.Handshake, handshakes)
+			changed.SetSessionTicketKeys([][32]byte{{1}})
+			address, results = listen(t, changed)
+			client.ServerName = "127.0.0.1"
+			if err := dial(t, address, client); err == nil {
+				t.Error("the resumed session is accepted")
+			}
+			if r := <-results; access.Deny(r.err).Reason != access.UntrustedCertificate {
+				t.Errorf("the server says %v", r.err)
+			}
+		})
+	}
+}

@@ -1,0 +1,158 @@
+// Package mtls is the certificate half of the gate: in go the configured anchors
+// and a listener's key pair, out come the *tls.Config of that listener and, for
+// each request, the judged certificate at the other end of its connection.
+package mtls
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+)
+
+// rememberedChains bounds the chains whose path to an anchor is remembered. One
+// takes about 300 bytes, so 16,384 of them about 5 MiB.
+const rememberedChains = 16 << 10
+
+// Trust judges client certificates against the anchors of the configuration. It is
+// safe for concurrent use.
+type Trust struct {
+	// pool holds the anchors of every partner together, so that one path search
+	// serves them all; which partner a path speaks for is told by the key of the
+	// anchor it ends in. It is never nil, for a nil pool means the system's roots.
+	pool       *x509.CertPool
+	anchors    map[config.Name][]access.AnchorKey
+	selfSigned bool
+	paths      *lru.Cache[[sha256.Size]byte, *path]
+	// connections holds a *connection for each weak.Pointer[tls.ConnectionState].
+	connections sync.Map
+}
+
+// LoadTrust reads the anchors that cfg names. Every fault is reported: a file that
+// cannot be read, holds no certificate, or holds one that is no authority.
+func LoadTrust(cfg *config.Config) (*Trust, error) {
+	paths, err := lru.New[[sha256.Size]byte, *path](rememberedChains)
+	if err != nil {
+		return nil, fmt.Errorf("making the cache of chains: %w", err)
+	}
+	t := &Trust{
+		pool:       x509.NewCertPool(),
+		anchors:    make(map[config.Name][]access.AnchorKey, len(cfg.Partners.List)),
+		selfSigned: cfg.Listener.ClientCertificates.SelfSigned,
+		paths:      paths,
+	}
+	files := bundles{}
+	shared := files.keys(t.pool, cfg.Listener.ClientCertificates.Trust)
+	for _, p := range cfg.Partners.List {
+		t.anchors[p.Name] = shared
+		if len(p.Trust) > 0 {
+			t.anchors[p.Name] = files.keys(t.pool, p.Trust)
+		}
+	}
+	if err := files.err(); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// Anchors returns the keys of each partner's anchors, by the partner's name. The
+// map must not be changed.
+func (t *Trust) Anchors() map[config.Name][]access.AnchorKey { return t.anchors }
+
+// bundles reads each anchor file once, however many partners name it.
+type bundles map[config.Path]bundle
+
+type bundle struct {
+	certificates []*x509.Certificate
+	err          error
+}
+
+// keys adds the anchors in files to pool and returns their keys. Files that cannot
+// be read are left for err to report.
+func (b bundles) keys(pool *x509.CertPool, files []config.Path) []access.AnchorKey {
+	var keys []access.AnchorKey
+	for _, file := range files {
+		read, ok := b[file]
+		if !ok {
+			read.certificates, read.err = readAnchors(string(file))
+			b[file] = read
+		}
+		for _, c := range read.certificates {
+			pool.AddCert(c)
+			keys = append(keys, anchorKey(c))
+		}
+	}
+	return keys
+}
+
+// err joins what went wrong with any of the files.
+func (b bundles) err() error {
+	var faults []error
+	for _, read := range b {
+		if read.err != nil {
+			faults = append(faults, read.err)
+		}
+	}
+	return errors.Join(faults...)
+}
+
+func anchorKey(c *x509.Certificate) access.AnchorKey {
+	return sha256.Sum256(c.RawSubjectPublicKeyInfo)
+}
+
+// readAnchors returns the authorities in a PEM file. A leaf is refused: as an anchor
+// it would vouch for itself, and whoever lists one wants to register it.
+func readAnchors(file string) ([]*x509.Certificate, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading anchors: %w", err)
+	}
+	certificates, err := ParseCertificates(data)
+	if err != nil {
+		return nil, fmt.Errorf("reading anchors from %q: %w", file, err)
+	}
+	for i, c := range certificates {
+		if c.Version == 3 && !c.IsCA {
+			return nil, fmt.Errorf("reading anchors from %q: certificate %d (%s) is not an authority; register it by its thumbprint instead", file, i+1, c.Subject)
+		}
+	}
+	return certificates, nil
+}
+
+// ParseCertificates returns the certificates in a PEM text, at least one. Text
+// between the blocks is skipped, as PEM asks; a block of another type, a private
+// key above all, is an error.
+func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
+	var certificates []*x509.Certificate
+	for {
+		block, rest := pem.Decode(data)
+		if block == nil {
+			break
+		}
+		data = rest
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("expected only certificates, found a block of type %q", block.Type)
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("parsing certificate %d: %w", len(certificates)+1, err)
+		}
+		certificates = append(certificates, c)
+	}
+	if bytes.Contains(data, []byte("-----BEGIN")) {
+		return nil, fmt.Errorf("certificate %d is cut short or garbled", len(certificates)+1)
+	}
+	if len(certificates) == 0 {
+		return nil, errors.New("no certificate in PEM form found")
+	}
+	return certificates, nil
+}

@@ -1,0 +1,232 @@
+package mtls
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// load writes each partner's anchors to files and loads the trust in them.
+func load(t *testing.T, selfSigned bool, anchors map[config.Name][]*testpki.Pair) *Trust {
+	t.Helper()
+	cfg := &config.Config{}
+	cfg.Listener.ClientCertificates.SelfSigned = selfSigned
+	dir := t.TempDir()
+	for partner, list := range anchors {
+		p := config.Partner{Name: partner}
+		for i, ca := range list {
+			file, _ := ca.Write(dir, string(partner)+string(rune('a'+i)))
+			p.Trust = append(p.Trust, config.Path(file))
+		}
+		cfg.Partners.List = append(cfg.Partners.List, p)
+	}
+	trust, err := LoadTrust(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return trust
+}
+
+func chain(p *testpki.Pair, more ...*testpki.Pair) []*x509.Certificate {
+	list := append([]*x509.Certificate{p.Cert}, p.Intermediates...)
+	for _, m := range more {
+		list = append(list, m.Cert)
+	}
+	return list
+}
+
+// connected returns a request on a connection of a client that showed chain.
+func connected(chain []*x509.Certificate) *http.Request {
+	return &http.Request{TLS: &tls.ConnectionState{HandshakeComplete: true, PeerCertificates: chain}}
+}
+
+func client(t *Trust, chain []*x509.Certificate) (*access.Certificate, error) {
+	return t.Client(connected(chain))
+}
+
+func reason(err error) access.Reason {
+	if err == nil {
+		return access.Granted
+	}
+	return access.Deny(err).Reason
+}
+
+func TestJudge(t *testing.T) {
+	now := time.Now()
+	northwind, borealis := testpki.NewCA("Partner Root"), testpki.NewCA("Partner Root") // one name, two authorities
+	issuing := northwind.Intermediate("Northwind Issuing")
+	dying := northwind.Intermediate("Northwind Old", testpki.Valid(now.Add(-48*time.Hour), now.Add(-time.Hour)))
+	stranger := testpki.NewCA("Partner Root")
+	victim := northwind.Leaf("victim")
+	constrained := northwind.Intermediate("Northwind Constrained", func(c *x509.Certificate) {
+		c.PermittedDNSDomainsCritical, c.PermittedDNSDomains = true, []string{"northwind.example"}
+	})
+	serverOnly := testpki.Usage(x509.ExtKeyUsageServerAuth)
+
+	tests := []struct {
+		name       string
+		chain      []*x509.Certificate
+		want       access.Reason // Granted: let through
+		selfSigned access.Reason // the same where self-signed certificates are taken
+	}{
+		{"no certificate", nil, access.NoCertificate, access.NoCertificate},
+		{"a good one", chain(northwind.Leaf("a")), access.Granted, access.Granted},
+		{"through an intermediate", chain(issuing.Leaf("a")), access.Granted, access.Granted},
+		{"intermediate missing, T-TLS-13", chain(issuing.Leaf("a"))[:1], access.UntrustedCertificate, access.Granted},
+		{"an authority of the same name", chain(stranger.Leaf("a")), access.UntrustedCertificate, access.Granted},
+		{"a stranger who adds a victim's leaf, T-TLS-09", chain(stranger.Leaf("victim"), victim), access.UntrustedCertificate, access.Granted},
+		{"a stranger who adds the anchor", chain(stranger.Leaf("a"), northwind), access.UntrustedCertificate, access.Granted},
+		{"self-signed", chain(testpki.SelfSigned("a")), access.UntrustedCertificate, access.Granted},
+		{"expired", chain(northwind.Leaf("a", testpki.Expired())), access.ExpiredCertificate, access.ExpiredCertificate},
+		{"not valid yet", chain(northwind.Leaf("a", testpki.Valid(now.Add(time.Hour), now.Add(2*time.Hour)))), access.ExpiredCertificate, access.ExpiredCertificate},
+		{"self-signed and expired", chain(testpki.SelfSigned("a", testpki.Expired())), access.ExpiredCertificate, access.ExpiredCertificate},
+		{"for servers only", chain(northwind.Leaf("a", serverOnly)), access.UntrustedCertificate, access.UntrustedCertificate},
+		{"without usages", chain(northwind.Leaf("a", testpki.Usage())), access.Granted, access.Granted},
+		{"for any usage", chain(northwind.Leaf("a", testpki.Usage(x509.ExtKeyUsageAny))), access.Granted, access.Granted},
+		{"an authority as client", chain(northwind), access.UntrustedCertificate, access.UntrustedCertificate},
+		{"an intermediate as client", chain(issuing), access.UntrustedCertificate, access.UntrustedCertificate},
+		{"under an expired intermediate", chain(dying.Leaf("a")), access.UntrustedCertificate, access.UntrustedCertificate},
+		{"outside a name constraint, T-TLS-14", chain(constrained.Leaf("a", testpki.DNS("ledger.other.example"))), access.UntrustedCertificate, access.UntrustedCertificate},
+		{"inside a name constraint", chain(constrained.Leaf("a", testpki.DNS("ledger.northwind.example"))), access.Granted, access.Granted},
+		{"signed by a leaf", chain(victim.Leaf("a")), access.UntrustedCertificate, access.Granted},
+	}
+	anchors := map[config.Name][]*testpki.Pair{"northwind": {northwind}, "borealis": {borealis}}
+	strict, open := load(t, false, anchors), load(t, true, anchors)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for range 2 { // the second time from memory
+				if _, err := client(strict, tt.chain); reason(err) != tt.want || reason(strict.judge(tt.chain, now)) != tt.want {
+					t.Errorf("judged %v, want %s", err, tt.want)
+				}
+				c, err := client(open, tt.chain)
+				if reason(err) != tt.selfSigned {
+					t.Errorf("with self-signed ones taken: judged %v, want %s", err, tt.selfSigned)
+				}
+				if err == nil && tt.want != access.Granted && len(c.Anchors) > 0 {
+					t.Error("a certificate that chains to nothing has anchors")
+				}
+			}
+		})
+	}
+}
+
+// One name, two authorities, and each certificate speaks only for the one whose key
+// signed it.
+func TestAnchorsAreComparedByKey(t *testing.T) {
+	northwind, borealis := testpki.NewCA("Root"), testpki.NewCA("Root")
+	trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {northwind}, "borealis": {borealis}})
+	c, err := client(trust, chain(northwind.Leaf("a")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !c.ChainsTo(trust.Anchors()["northwind"]) || c.ChainsTo(trust.Anchors()["borealis"]) {
+		t.Error("the certificate speaks for the wrong partner")
+	}
+	if c.Thumbprint != access.ThumbprintOf(c.Leaf) {
+		t.Error("the thumbprint is not the leaf's")
+	}
+}
+
+// What is remembered of a chain is the way to its anchor. Time is judged anew.
+func TestExpiryIsJudgedEachTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca := testpki.NewCA("Root", testpki.Valid(time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)))
+		short := ca.Intermediate("Short", testpki.Valid(time.Now().Add(-time.Hour), time.Now().Add(time.Minute)))
+		brief := ca.Leaf("brief", testpki.Valid(time.Now().Add(-time.Hour), time.Now().Add(time.Minute)))
+		trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {ca}})
+		through := chain(short.Leaf("a"))
+		// Two connections that stay open, and what is asked of each request on them.
+		ends, endsAbove := connected(chain(brief)), connected(through)
+		for _, r := range []*http.Request{ends, endsAbove} {
+			if _, err := trust.Client(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(2 * time.Minute)
+		if _, err := trust.Client(ends); reason(err) != access.ExpiredCertificate {
+			t.Errorf("the expired leaf is judged %v", err)
+		}
+		if _, err := trust.Client(endsAbove); reason(err) != access.UntrustedCertificate {
+			t.Errorf("the leaf under an expired intermediate is judged %v", err)
+		}
+	})
+}
+
+func TestLoadTrustRefuses(t *testing.T) {
+	ca, leaf := testpki.NewCA("Root"), testpki.SelfSigned("leaf")
+	whole := string(ca.CertPEM())
+	tests := []struct{ name, content, want string }{
+		{"empty", "", "no certificate"},
+		{"text", "not a certificate\n", "no certificate"},
+		{"a key", string(ca.KeyPEM()), `"PRIVATE KEY"`},
+		{"a certificate and its key", whole + string(ca.KeyPEM()), `"PRIVATE KEY"`},
+		{"cut short", whole[:len(whole)-40], "certificate 1 is cut short"},
+		{"a good one, then half of one", whole + whole[:len(whole)/2], "certificate 2 is cut short"},
+		{"garbled", strings.Replace(whole, "MII", "AAA", 1), "parsing certificate 1"},
+		{"a leaf, T-TLS-12", string(leaf.CertPEM()), "register it by its thumbprint"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "anchors.pem")
+			if err := os.WriteFile(file, []byte(tt.content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cfg := &config.Config{}
+			cfg.Listener.ClientCertificates.Trust = []config.Path{config.Path(file)}
+			_, err := LoadTrust(cfg)
+			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), file) {
+				t.Errorf("LoadTrust says %v, want %q and the file's name", err, tt.want)
+			}
+		})
+	}
+	t.Run("missing, T-TLS-24", func(t *testing.T) {
+		cfg := &config.Config{}
+		cfg.Listener.ClientCertificates.Trust = []config.Path{"/nowhere/anchors.pem"}
+		if _, err := LoadTrust(cfg); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("LoadTrust says %v", err)
+		}
+	})
+}
+
+// What is known of a connection goes when the connection does.
+func TestConnectionsAreForgotten(t *testing.T) {
+	ca := testpki.NewCA("Root")
+	trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {ca}})
+	presented := chain(ca.Leaf("a"))
+	for range 100 {
+		if _, err := client(trust, presented); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		runtime.GC()
+		left := 0
+		trust.connections.Range(func(any, any) bool { left++; return true })
+		if left == 0 {
+			return
+		}
+	}
+	t.Error("connections that are gone are still known")
+}
+
+// A second request on a connection costs no hash and no allocation.
+func TestConnectionIsJudgedOnce(t *testing.T) {
+	ca := testpki.NewCA("Root")
+	trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {ca}})
+	r := connected(chain(ca.Leaf("a")))
+	if n := testing.AllocsPerRun(100, func() { _, _ = trust.Client(r) }); n > 0 {
+		t.Errorf("a request takes %v allocations", n)
+	}
+}
