@@ -1,0 +1,154 @@
+package validate
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/tallygate/tallygate/access"
+)
+
+// maxToken bounds what is looked at as a token. Bound tokens with many scopes
+// reach 2 to 4 KB; 8 KB is what common servers take as one header field; this is
+// twice as much.
+const maxToken = 16 << 10
+
+func denyTooLong() error {
+	return deny(access.MalformedToken, "the token is longer than %d bytes", maxToken)
+}
+
+// Bearer returns the access token of r, RFC 6750 section 2.1. It is taken from the
+// Authorization header and from nowhere else. Every error wraps an [access.Denial]:
+// [access.NoToken] when the header has none, [access.MalformedRequest] when the
+// header is malformed or doubled or the query carries a token as well (RFC 6750
+// section 2), and [access.MalformedToken] when the token is longer than 16 KiB.
+func Bearer(r *http.Request) (string, error) {
+	fields := r.Header["Authorization"]
+	switch len(fields) {
+	case 0:
+		return "", deny(access.NoToken, "no Authorization header")
+	case 1:
+	default:
+		return "", deny(access.MalformedRequest, "%d Authorization headers", len(fields))
+	}
+	credentials, err := bearerCredentials(fields[0])
+	if err != nil {
+		return "", err
+	}
+	if r.URL.RawQuery != "" && tokenInQuery(r.URL.RawQuery) {
+		return "", deny(access.MalformedRequest, "a token in the Authorization header and one in the query")
+	}
+	if len(credentials) > maxToken {
+		return "", denyTooLong()
+	}
+	if !isB64token(credentials) {
+		return "", deny(access.MalformedRequest, "the credentials are not one b64token")
+	}
+	return credentials, nil
+}
+
+// bearerCredentials returns what follows the scheme Bearer and at least one space
+// in an Authorization header, RFC 9110 section 11.4.
+func bearerCredentials(field string) (string, error) {
+	const scheme = "Bearer"
+	if field == "" {
+		return "", deny(access.MalformedRequest, "the Authorization header is empty")
+	}
+	// The scheme is a token and ends where a character is none: a longer one that
+	// begins alike is another scheme, anything else is Bearer misspelled.
+	end := 0
+	for end < len(field) && isTokenCharacter(field[end]) {
+		end++
+	}
+	if !strings.EqualFold(field[:end], scheme) {
+		return "", deny(access.NoToken, "the Authorization header has another scheme than Bearer")
+	}
+	credentials := strings.TrimLeft(field[end:], " ")
+	if len(credentials) == len(field)-end {
+		return "", deny(access.MalformedRequest, "no space after Bearer")
+	}
+	return credentials, nil
+}
+
+// isTokenCharacter reports whether c is a tchar, RFC 9110 section 5.6.2.
+func isTokenCharacter(c byte) bool {
+	return isAlphanumeric(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
+}
+
+// isB64token reports whether s is a b64token, RFC 6750 section 2.1.
+func isB64token(s string) bool {
+	s = strings.TrimRight(s, "=")
+	for i := range len(s) {
+		if !b64tokenBytes[s[i]] {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// b64tokenBytes are the bytes of a b64token before its padding. A table, since every
+// request has some hundreds of them.
+var b64tokenBytes = func() (set [256]bool) {
+	for c := range len(set) {
+		set[c] = isAlphanumeric(byte(c)) || strings.IndexByte("-._~+/", byte(c)) >= 0
+	}
+	return set
+}()
+
+func isAlphanumeric(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}
+
+// tokenInQuery reports whether query has a parameter access_token, RFC 6750
+// section 2.3, in any case and however it is escaped. Servers differ in whether a
+// semicolon separates parameters, so it does here.
+func tokenInQuery(query string) bool {
+	for query != "" {
+		end := strings.IndexAny(query, "&;")
+		if end < 0 {
+			end = len(query)
+		}
+		name, _, _ := strings.Cut(query[:end], "=")
+		if isTokenParameter(name) {
+			return true
+		}
+		query = query[min(end+1, len(query)):]
+	}
+	return false
+}
+
+// isTokenParameter reports whether name, once decoded, spells access_token. A
+// broken escape stands for itself: a lenient reader behind us may take it so.
+func isTokenParameter(name string) bool {
+	const want = "access_token"
+	matched := 0
+	for i := 0; i < len(name); i++ {
+		c := name[i]
+		if c == '%' && i+2 < len(name) && isHex(name[i+1]) && isHex(name[i+2]) {
+			c = unhex(name[i+1])<<4 | unhex(name[i+2])
+			i += 2
+		}
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if matched == len(want) || c != want[matched] {
+			return false
+		}
+		matched++
+	}
+	return matched == len(want)
+}
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+}
+
+func unhex(c byte) byte {
+	switch {
+	case c <= '9':
+		return c - '0'
+	case c <= 'F':
+		return c - 'A' + 10
+	default:
+		return c - 'a' + 10
+	}
+}

@@ -1,0 +1,65 @@
+package validate
+
+import (
+	"testing"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// typical returns a token with what a real one carries, and a Validator for it.
+func typical(t testing.TB, algorithm string, entries int) (*Validator, string) {
+	key := testpki.NewSigner(algorithm, "2026-11")
+	v := newValidator(t, ours(key), settings(algorithms(config.Algorithm(algorithm)), func(s *config.AuthorizationServer) { s.Cache.Entries = entries }))
+	raw := key.Token(bound(M{"scope": "accounts:read accounts:write payments:read", "aud": []string{audience, "https://other.example"}}))
+	expect(t, v, raw, partner, access.Granted)
+	return v, raw
+}
+
+// The hot path: budget 2 µs and 3 allocations.
+func BenchmarkHit(b *testing.B) {
+	v, raw := typical(b, "ES256", 1000)
+	cert := certificate(partner)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := v.Validate(raw, cert); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkHitParallel(b *testing.B) {
+	v, raw := typical(b, "ES256", 1000)
+	cert := certificate(partner)
+	b.RunParallel(func(p *testing.PB) {
+		for p.Next() {
+			if _, err := v.Validate(raw, cert); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}
+
+func BenchmarkCold(b *testing.B) {
+	for _, algorithm := range []string{"ES256", "PS256", "EdDSA", "RS256"} {
+		b.Run(algorithm, func(b *testing.B) {
+			v, raw := typical(b, algorithm, 0)
+			cert := certificate(partner)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := v.Validate(raw, cert); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func TestHitAllocations(t *testing.T) {
+	v, raw := typical(t, "ES256", 1000)
+	cert := certificate(partner)
+	if n := testing.AllocsPerRun(1000, func() { _, _ = v.Validate(raw, cert) }); n > 3 {
+		t.Errorf("%v allocations on a hit, want at most 3", n)
+	}
+}

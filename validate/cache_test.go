@@ -1,0 +1,241 @@
+package validate
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// hits fails the test unless v's cache answered so often since the start.
+func hits(t *testing.T, v *Validator, want float64) {
+	t.Helper()
+	if got := testutil.ToFloat64(v.metrics.hits); got != want {
+		t.Errorf("%v hits, want %v", got, want)
+	}
+}
+
+// T-INT-03 by analogy: the binding is checked on a hit, in either direction, and
+// what was refused first is granted to the right one.
+func TestHitChecksBinding(t *testing.T) {
+	key := testpki.NewSigner("ES256", "k1")
+	v := newValidator(t, ours(key), settings())
+	raw := key.Token(bound())
+	expect(t, v, raw, partner, access.Granted)
+	expect(t, v, raw, other, access.BoundToOther)
+	expect(t, v, raw, partner, access.Granted)
+	hits(t, v, 2)
+
+	raw = key.Token(bound())
+	expect(t, v, raw, other, access.BoundToOther)
+	expect(t, v, raw, partner, access.Granted)
+	hits(t, v, 3)
+}
+
+// T-INT-04: exp is checked on a hit, and what has expired is not kept.
+func TestHitChecksExpiry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key := testpki.NewSigner("ES256", "k1")
+		v := newValidator(t, ours(key), settings())
+		raw := key.Token(bound(M{"exp": time.Now().Add(time.Minute).Unix()}))
+		expect(t, v, raw, partner, access.Granted)
+		time.Sleep(90*time.Second - 1) // exp and 30 s of leeway
+		expect(t, v, raw, partner, access.Granted)
+		time.Sleep(time.Nanosecond)
+		expect(t, v, raw, partner, access.Expired)
+		hits(t, v, 2)
+		if n := v.cached(); n != 0 {
+			t.Errorf("%v entries are left", n)
+		}
+		expect(t, v, raw, partner, access.Expired)
+		hits(t, v, 2)
+		if n := v.cached(); n != 0 {
+			t.Errorf("an expired token was remembered: %v entries", n)
+		}
+	})
+}
+
+// A token that is not valid yet is remembered and becomes valid.
+func TestHitChecksNotBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key := testpki.NewSigner("ES256", "k1")
+		v := newValidator(t, ours(key), settings())
+		raw := key.Token(bound(M{"nbf": time.Now().Add(time.Minute).Unix()}))
+		expect(t, v, raw, partner, access.NotYetValid)
+		time.Sleep(30*time.Second - 1)
+		expect(t, v, raw, partner, access.NotYetValid)
+		time.Sleep(time.Nanosecond)
+		expect(t, v, raw, partner, access.Granted)
+		hits(t, v, 2)
+	})
+}
+
+// T-INT-12 by analogy: a revocation counts from the next request on.
+func TestHitChecksRevocation(t *testing.T) {
+	key := testpki.NewSigner("ES256", "k1")
+	options := ours(key)
+	var revoked atomic.Pointer[string]
+	options.Revoked = func(u access.Unchecked) bool { id := revoked.Load(); return id != nil && u.TokenID == *id }
+	v := newValidator(t, options, settings())
+	id := "token-7"
+	raw := key.Token(bound(M{"jti": id}))
+	expect(t, v, raw, partner, access.Granted)
+	revoked.Store(&id)
+	expect(t, v, raw, partner, access.Revoked)
+	hits(t, v, 1)
+	expect(t, v, key.Token(bound(M{"jti": id})), partner, access.Revoked)
+	expect(t, v, key.Token(bound()), partner, access.Granted)
+}
+
+// The audience is judged on a hit as well: what is remembered never says "may".
+func TestHitChecksAudience(t *testing.T) {
+	key := testpki.NewSigner("ES256", "k1")
+	v := newValidator(t, ours(key), settings())
+	raw := key.Token(bound(M{"aud": "https://other.example"}))
+	expect(t, v, raw, partner, access.WrongAudience)
+	expect(t, v, raw, partner, access.WrongAudience)
+	hits(t, v, 1)
+}
+
+// T-JWT-06: when the key that vouched leaves the key set, what it vouched for goes
+// with it. T-JWKS-08: what the staying key vouched for is not disturbed.
+func TestHitNeedsTheKey(t *testing.T) {
+	old, next := testpki.NewSigner("ES256", "old"), testpki.NewSigner("ES256", "new")
+	path, fromFile := keyFile(t, testpki.KeySet(old, next))
+	v := newValidator(t, Options{}, settings(fromFile))
+	before, after := old.Token(bound()), next.Token(bound())
+	for _, raw := range []string{before, after} {
+		expect(t, v, raw, partner, access.Granted)
+	}
+	reread := func(document []byte) {
+		t.Helper()
+		write(t, path, document)
+		if err := v.servers[0].keys.read(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reread(testpki.KeySet(next))
+	expect(t, v, after, partner, access.Granted)
+	hits(t, v, 1)
+	expect(t, v, before, partner, access.UnknownKey)
+	hits(t, v, 1)
+	if n := v.cached(); n != 1 {
+		t.Errorf("%v entries, want 1", n)
+	}
+
+	// Another key under the same kid is another key, and one that may no longer be
+	// used with the token's algorithm is none.
+	reread(testpki.KeySet(testpki.NewSigner("ES256", "new")))
+	expect(t, v, after, partner, access.BadSignature)
+	reread(testpki.KeySet(next))
+	expect(t, v, after, partner, access.Granted)
+	reread(encode(M{"keys": []M{next.JWK(M{"kid": "renamed"})}}))
+	expect(t, v, after, partner, access.UnknownKey)
+}
+
+// Only what has verified is remembered.
+func TestCacheTakesVerifiedTokensOnly(t *testing.T) {
+	key := testpki.NewSigner("ES256", "k1")
+	v := newValidator(t, ours(key), settings())
+	expect(t, v, testpki.NewSigner("ES256", "k1").Token(bound()), partner, access.BadSignature)
+	expect(t, v, key.Token(bound(M{"exp": "x"})), partner, access.MalformedToken)
+	expect(t, v, key.Token(bound(), M{"typ": "JWT"}), partner, access.WrongType)
+	expect(t, v, key.Token(bound(M{"iss": "x"})), partner, access.UnknownIssuer)
+	if n := v.cached(); n != 0 {
+		t.Errorf("%v entries, want none", n)
+	}
+}
+
+// entries: 0 turns the cache off, and a bound is a bound.
+func TestCacheBound(t *testing.T) {
+	key := testpki.NewSigner("EdDSA", "k1")
+	for _, entries := range []int{0, 1, 5, 16, 40} {
+		t.Run(fmt.Sprint(entries), func(t *testing.T) {
+			v := newValidator(t, ours(key), settings(func(s *config.AuthorizationServer) { s.Cache.Entries = entries }))
+			for range 200 {
+				expect(t, v, key.Token(bound()), partner, access.Granted)
+			}
+			last := key.Token(bound())
+			for range 2 {
+				expect(t, v, last, partner, access.Granted)
+			}
+			hits(t, v, min(1, float64(entries)))
+			got := int(v.cached())
+			if got > entries || got < entries-maxShards+1 || (entries > 0) != (got > 0) {
+				t.Errorf("%d entries, bound %d", got, entries)
+			}
+			if evicted := testutil.ToFloat64(v.metrics.evictions); entries > 0 && int(evicted) != 201-got {
+				t.Errorf("%v evictions of 201 tokens, %d left", evicted, got)
+			}
+		})
+	}
+}
+
+// T-INT-09: the whole sum is the key. These share their first 31 bytes.
+func TestCacheComparesWholeSum(t *testing.T) {
+	c := newCache(100, prometheus.NewCounter(prometheus.CounterOpts{}))
+	one, two := [sha256.Size]byte{31: 1}, [sha256.Size]byte{31: 2}
+	f := &fact{}
+	c.add(one, f)
+	if c.get(two) != nil || c.get(one) != f {
+		t.Error("two sums share an entry")
+	}
+}
+
+// T-INT-02 by analogy: each server remembers for itself, so that one with many
+// tokens does not push out another's.
+func TestCachePerServer(t *testing.T) {
+	one, two := testpki.NewSigner("EdDSA", "k"), testpki.NewSigner("EdDSA", "k")
+	const second = "https://second.example"
+	v := newValidator(t, Options{Local: map[config.Identifier][]byte{
+		issuer: testpki.KeySet(one), second: testpki.KeySet(two),
+	}}, settings(func(s *config.AuthorizationServer) { s.Cache.Entries = 4 }),
+		settings(func(s *config.AuthorizationServer) { s.Name, s.Issuer = "second", second }))
+	kept := two.Token(bound(M{"iss": second}))
+	expect(t, v, kept, partner, access.Granted)
+	for range 100 {
+		expect(t, v, one.Token(bound()), partner, access.Granted)
+	}
+	expect(t, v, kept, partner, access.Granted)
+	hits(t, v, 1)
+	claims, err := v.Validate(kept, certificate(partner))
+	if err != nil || claims.Server != "second" || claims.Issuer != second {
+		t.Errorf("got %+v, %v", claims, err)
+	}
+}
+
+// Many goroutines, few tokens, a small cache: the race detector watches.
+func TestConcurrentUse(t *testing.T) {
+	key := testpki.NewSigner("EdDSA", "k1")
+	_, fromFile := keyFile(t, testpki.KeySet(key))
+	v := newValidator(t, Options{}, settings(fromFile, func(s *config.AuthorizationServer) { s.Cache.Entries = 8 }))
+	tokens := make([]string, 20)
+	for i := range tokens {
+		tokens[i] = key.Token(bound())
+	}
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for i := range 200 {
+				expect(t, v, tokens[i%len(tokens)], partner, access.Granted)
+				expect(t, v, tokens[i%len(tokens)], other, access.BoundToOther)
+			}
+		})
+	}
+	for range 20 {
+		if err := v.servers[0].keys.read(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	group.Wait()
+}

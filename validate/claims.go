@@ -1,0 +1,144 @@
+package validate
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/tallygate/tallygate/access"
+)
+
+// payload is the claims set of a token as far as it counts here: RFC 7519 section
+// 4.1, RFC 8693 sections 4.2 and 4.3, RFC 7800 section 3.1. A nil member is absent.
+type payload struct {
+	Issuer       jsontext.Value `json:"iss"`
+	Subject      jsontext.Value `json:"sub"`
+	ClientID     jsontext.Value `json:"client_id"`
+	TokenID      jsontext.Value `json:"jti"`
+	Audience     jsontext.Value `json:"aud"`
+	Scope        jsontext.Value `json:"scope"`
+	Expires      jsontext.Value `json:"exp"`
+	NotBefore    jsontext.Value `json:"nbf"`
+	IssuedAt     jsontext.Value `json:"iat"`
+	Confirmation jsontext.Value `json:"cnf"`
+}
+
+// facts returns what the verified token t says, as the server of that name vouches
+// for it. A claim of the wrong type makes the whole token malformed, and so does a
+// missing exp, which RFC 9068 section 2.2 requires.
+func (t *token) facts(server string) (access.Unchecked, error) {
+	var r claimReader
+	u := access.Unchecked{
+		Server:       server,
+		Issuer:       t.issuer,
+		Subject:      r.text("sub", t.payload.Subject),
+		ClientID:     r.text("client_id", t.payload.ClientID),
+		TokenID:      r.text("jti", t.payload.TokenID),
+		Audience:     r.texts("aud", t.payload.Audience),
+		Scopes:       scopes(r.text("scope", t.payload.Scope)),
+		Expires:      r.time("exp", t.payload.Expires),
+		NotBefore:    r.time("nbf", t.payload.NotBefore),
+		IssuedAt:     r.time("iat", t.payload.IssuedAt),
+		Confirmation: confirmation(t.payload.Confirmation),
+	}
+	if t.payload.Expires == nil {
+		r.fault("exp", "is missing")
+	}
+	if r.err != nil {
+		return access.Unchecked{}, &access.Denial{Reason: access.MalformedToken, ClientID: u.ClientID, Err: r.err}
+	}
+	return u, nil
+}
+
+// A claimReader turns claims into Go values and keeps the first fault. What is
+// absent is the zero value and no fault.
+type claimReader struct{ err error }
+
+func (r *claimReader) fault(claim, what string) {
+	if r.err == nil {
+		r.err = fmt.Errorf("claim %s %s", claim, what)
+	}
+}
+
+func (r *claimReader) text(claim string, v jsontext.Value) string {
+	if v == nil {
+		return ""
+	}
+	s, ok := text(v)
+	if !ok {
+		r.fault(claim, "is no string")
+	}
+	return s
+}
+
+// texts reads a string or an array of strings, RFC 7519 section 4.1.3.
+func (r *claimReader) texts(claim string, v jsontext.Value) []string {
+	if v == nil {
+		return nil
+	}
+	if one, ok := text(v); ok {
+		return []string{one}
+	}
+	var elements []jsontext.Value
+	if v.Kind() != jsontext.KindBeginArray || json.Unmarshal(v, &elements) != nil {
+		r.fault(claim, "is neither a string nor an array of strings")
+		return nil
+	}
+	all := make([]string, len(elements))
+	for i, e := range elements {
+		all[i] = r.text(claim, e)
+	}
+	return all
+}
+
+// lastSecond is 9999-12-31T23:59:59Z, the last moment that RFC 3339 can write. A
+// claim beyond it is a mistake, not a long life.
+const lastSecond = 253_402_300_799
+
+// time reads a NumericDate, RFC 7519 section 2: seconds since 1970, possibly with
+// a fraction.
+func (r *claimReader) time(claim string, v jsontext.Value) time.Time {
+	if v == nil {
+		return time.Time{}
+	}
+	if v.Kind() != jsontext.KindNumber {
+		r.fault(claim, "is no number")
+		return time.Time{}
+	}
+	// Whole seconds up to lastSecond, 38 bits, are exact in 53 bits of mantissa.
+	n, err := strconv.ParseFloat(string(v), 64)
+	if err != nil || n < 0 || n > lastSecond {
+		r.fault(claim, "is out of range")
+		return time.Time{}
+	}
+	seconds, fraction := math.Modf(n)
+	return time.Unix(int64(seconds), int64(fraction*1e9))
+}
+
+// scopes splits a scope value at spaces, RFC 6749 section 3.3. What is then no
+// scope token, such as two scopes joined by a tab, is nobody's scope and left out.
+func scopes(value string) []string {
+	var all []string
+	for s := range strings.SplitSeq(value, " ") {
+		if isScope(s) {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// isScope reports whether s is a scope token: printable ASCII without space, quote
+// and backslash, RFC 6749 section 3.3.
+func isScope(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c == '"' || c == '\\' || c > '~' {
+			return false
+		}
+	}
+	return s != ""
+}

@@ -1,0 +1,174 @@
+package validate
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/MicahParks/jwkset"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/tallygate/tallygate/config"
+)
+
+const (
+	// minRSABits is the least that RFC 7518 sections 3.3 and 3.5 allow.
+	minRSABits = 2048
+	// maxCandidates bounds the signatures that are computed for one token. Nobody
+	// needs a second key of one name and type; two give room for a clumsy rotation.
+	maxCandidates = 4
+)
+
+// A keySet is the usable public keys of one authorization server as of one
+// reading. It is never changed.
+type keySet struct {
+	keys         []*key
+	byID         map[string][]*key // those that have a kid
+	fingerprints map[fingerprint]bool
+	read         time.Time // when the reading began
+}
+
+// A key verifies signatures by its algorithms, of which there is at least one.
+type key struct {
+	id          string // kid; "" when the key has none
+	algorithms  []config.Algorithm
+	public      crypto.PublicKey
+	fingerprint fingerprint
+}
+
+var errNoKeys = errors.New("no usable key")
+
+// parseKeySet reads a JWK Set, RFC 7517 section 5, and keeps the public parts of
+// the keys that verify signatures by one of algorithms. Other keys are skipped, as
+// section 5 wants it; that none is left is an error, and so is JSON in which an
+// object has two members of one name.
+func parseKeySet(document []byte, algorithms []config.Algorithm) (*keySet, error) {
+	if jsontext.Value(document).Kind() != jsontext.KindBeginObject {
+		return nil, errNoObject
+	}
+	var jwks struct {
+		Keys []jsontext.Value `json:"keys"`
+	}
+	if err := json.Unmarshal(document, &jwks); err != nil {
+		return nil, fmt.Errorf("decoding JWK Set: %w", err)
+	}
+	set := &keySet{byID: make(map[string][]*key), fingerprints: make(map[fingerprint]bool)}
+	for _, jwk := range jwks.Keys {
+		k := parseKey(jwk, algorithms)
+		if k == nil {
+			continue
+		}
+		set.keys = append(set.keys, k)
+		set.fingerprints[k.fingerprint] = true
+		if k.id != "" {
+			set.byID[k.id] = append(set.byID[k.id], k)
+		}
+	}
+	if len(set.keys) == 0 {
+		return nil, errNoKeys
+	}
+	return set, nil
+}
+
+// parseKey returns the key that a JWK holds, or nil when it is of no use here.
+func parseKey(document jsontext.Value, algorithms []config.Algorithm) *key {
+	var members jwkset.JWKMarshal
+	if json.Unmarshal(document, &members) != nil {
+		return nil
+	}
+	if members.USE != "" && members.USE != jwkset.UseSig {
+		return nil
+	}
+	if len(members.KEYOPS) > 0 && !slices.Contains(members.KEYOPS, jwkset.KeyOpsVerify) {
+		return nil
+	}
+	// Private false: of a key pair, only the public part is taken.
+	jwk, err := jwkset.NewJWKFromMarshal(members, jwkset.JWKMarshalOptions{Private: false}, jwkset.JWKValidateOptions{})
+	if err != nil {
+		return nil
+	}
+	k := &key{id: members.KID, public: jwk.Key()}
+	for _, a := range fitting(k.public) {
+		// A key that names its algorithm is used with no other, RFC 8725 section 3.1.
+		if slices.Contains(algorithms, a) && (members.ALG == "" || members.ALG.String() == string(a)) {
+			k.algorithms = append(k.algorithms, a)
+		}
+	}
+	if len(k.algorithms) == 0 || k.name() != nil {
+		return nil
+	}
+	return k
+}
+
+// fitting returns the algorithms that public can verify, RFC 7518 section 3.1 and
+// RFC 8037 section 3.1.
+func fitting(public crypto.PublicKey) []config.Algorithm {
+	switch public := public.(type) {
+	case *ecdsa.PublicKey:
+		switch public.Curve {
+		case elliptic.P256():
+			return []config.Algorithm{config.ES256}
+		case elliptic.P384():
+			return []config.Algorithm{config.ES384}
+		case elliptic.P521():
+			return []config.Algorithm{config.ES512}
+		}
+	case ed25519.PublicKey:
+		return []config.Algorithm{config.EdDSA}
+	case *rsa.PublicKey:
+		if public.N.BitLen() >= minRSABits {
+			return []config.Algorithm{config.PS256, config.PS384, config.PS512, config.RS256}
+		}
+	}
+	return nil
+}
+
+// name sets k's fingerprint. A key that is published anew under another kid or for
+// another algorithm has another one.
+func (k *key) name() error {
+	der, err := x509.MarshalPKIXPublicKey(k.public)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%q %q ", k.id, k.algorithms)
+	b.Write(der)
+	k.fingerprint = sha256.Sum256(b.Bytes())
+	return nil
+}
+
+// has reports whether the set has the key of that fingerprint.
+func (s *keySet) has(f fingerprint) bool { return s.fingerprints[f] }
+
+// knows reports whether a key of the set has this kid.
+func (s *keySet) knows(keyID string) bool { return len(s.byID[keyID]) > 0 }
+
+// find returns the keys that may have signed t: those with its kid that fit its
+// algorithm, at most [maxCandidates]. A token without kid has a key only when
+// exactly one of all fits: to try them all would be work that a stranger asks for.
+func (s *keySet) find(t *token) []*key {
+	among := s.keys
+	if t.namesKey {
+		among = s.byID[t.keyID]
+	}
+	var fit []*key
+	for _, k := range among {
+		if slices.Contains(k.algorithms, config.Algorithm(t.algorithm)) {
+			fit = append(fit, k)
+		}
+	}
+	if !t.namesKey && len(fit) != 1 {
+		return nil
+	}
+	return fit[:min(len(fit), maxCandidates)]
+}
