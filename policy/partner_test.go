@@ -1,0 +1,150 @@
+package policy
+
+import (
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"net/url"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// Which certificate speaks for which application. The partner is resolved from
+// client_id alone; the certificate must then be one of that partner's (T-JWT-20,
+// T-JWT-21, T-DN-05, T-DN-08).
+func TestDecideCertificate(t *testing.T) {
+	ca, ca2, otherCA := testpki.NewCA("CA"), testpki.NewCA("CA 2"), testpki.NewCA("CA") // one name, two authorities
+	acme := testpki.Subject(pkix.Name{CommonName: "acme", Organization: []string{"Acme"}})
+	uri := func(c *x509.Certificate) { c.URIs = []*url.URL{{Opaque: "acme.test"}} }
+	email := func(c *x509.Certificate) { c.EmailAddresses = []string{"x@acme.test"} }
+
+	named := ca.Leaf("", acme, testpki.DNS("acme.test"))
+	plain := ca.Leaf("plain")
+	twin := otherCA.Leaf("", acme, testpki.DNS("acme.test")) // the same names from another authority
+	alone := testpki.SelfSigned("", acme, testpki.DNS("acme.test"))
+	strange := testpki.SelfSigned("strange")
+
+	dn, err := config.ParseDN("CN=acme,O=Acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	byDN := config.RegisteredCertificate{SubjectDN: dn}
+	byDNS := config.RegisteredCertificate{SANDNS: "acme.test"}
+	pin := func(pairs ...*testpki.Pair) (r config.RegisteredCertificate) {
+		for _, p := range pairs {
+			r.Thumbprints = append(r.Thumbprints, config.Thumbprint(access.ThumbprintOf(p.Cert)))
+		}
+		return r
+	}
+	byDNSOrPin := pin(plain, strange, twin)
+	byDNSOrPin.SANDNS = "acme.test"
+	nothing := config.RegisteredCertificate{}
+	own, none := anchors(ca, ca2), anchors()
+
+	try := func(line string, registered config.RegisteredCertificate, trusted []access.AnchorKey, cert *access.Certificate, want access.Reason) {
+		t.Helper()
+		cfg := &config.Config{APIs: apis(), Partners: config.Partners{List: []config.Partner{
+			{Name: "acme", Applications: []config.Application{{ClientID: "acme-app", Certificate: registered, APIs: []config.APIGrant{{API: "accounts"}}}}},
+			{Name: "other", Applications: []config.Application{{ClientID: "other-app", APIs: []config.APIGrant{{API: "accounts"}}}}},
+		}}}
+		table := New(cfg, map[config.Name][]access.AnchorKey{"acme": trusted, "other": anchors(otherCA)})
+		d := table.Decide("GET", Target{Host: "api.test", Path: "/v1.orders"}, access.Claims{ClientID: "acme-app"}, cert)
+		if d.Reason != want || d.Partner != "acme" || d.ClientID != "acme-app" || (d.Err == nil) != (want == access.Granted) {
+			t.Errorf("%s: %+v, want %v", line, d, want)
+		}
+		if refused := want != access.Granted; refused != (d.Route == "") || refused != (d.API == "") {
+			t.Errorf("%s: API %q, route %q", line, d.API, d.Route)
+		}
+	}
+	allow := func(line string, registered config.RegisteredCertificate, trusted []access.AnchorKey, cert *access.Certificate) {
+		t.Helper()
+		try(line, registered, trusted, cert, access.Granted)
+	}
+	deny := func(line string, registered config.RegisteredCertificate, trusted []access.AnchorKey, cert *access.Certificate) {
+		t.Helper()
+		try(line, registered, trusted, cert, access.CertificateNotRegistered)
+	}
+
+	// The partner's own anchors.
+	allow("nothing registered", nothing, own, certificate(plain, ca))
+	allow("second anchor", nothing, own, certificate(ca2.Leaf("x"), ca2))
+	allow("cross-signed", nothing, own, certificate(plain, otherCA, ca))
+	allow("dn", byDN, own, certificate(named, ca))
+	allow("dns", byDNS, own, certificate(named, ca))
+	allow("pinned", pin(strange, plain), own, certificate(plain, ca))
+	allow("dns or pinned: dns", byDNSOrPin, own, certificate(named, ca))
+	allow("dns or pinned: pinned", byDNSOrPin, own, certificate(plain, ca))
+	deny("dn: none", byDN, own, certificate(plain, ca))
+	deny("dn: part of it", byDN, own, certificate(ca.Leaf("acme"), ca))
+	deny("dns: none", byDNS, own, certificate(plain, ca))
+	deny("dns: common name", byDNS, own, certificate(ca.Leaf("acme.test"), ca))
+	deny("dns: wildcard", byDNS, own, certificate(ca.Leaf("x", testpki.DNS("*.test")), ca))
+	deny("dns: URI", byDNS, own, certificate(ca.Leaf("x", uri), ca))
+	deny("dns: email", byDNS, own, certificate(ca.Leaf("x", email), ca))
+	deny("dns or pinned: neither", byDNSOrPin, own, certificate(ca.Leaf("x"), ca))
+	deny("pinned: another of the same names", pin(named), own, certificate(ca.Leaf("", acme, testpki.DNS("acme.test")), ca))
+
+	// Anchors of other partners: never, whatever is registered (T-DN-08).
+	deny("other's, nothing registered", nothing, own, certificate(twin, otherCA))
+	deny("other's, dn", byDN, own, certificate(twin, otherCA))
+	deny("other's, dns", byDNS, own, certificate(twin, otherCA))
+	deny("other's, pinned", pin(twin), own, certificate(twin, otherCA))
+	deny("other's, dns and pinned", byDNSOrPin, own, certificate(twin, otherCA))
+	deny("other's, no own anchors", nothing, none, certificate(twin, otherCA))
+	deny("other's, no own anchors, pinned", pin(twin), none, certificate(twin, otherCA))
+	deny("other's, no own anchors, dns", byDNS, none, certificate(twin, otherCA))
+
+	// No anchor at all: self-signed, let through by mtls where it is switched on.
+	allow("self-signed, pinned", pin(strange), own, certificate(strange))
+	allow("self-signed, pinned, no own anchors", pin(strange), none, certificate(strange))
+	allow("self-signed, pinned beside dns", byDNSOrPin, own, certificate(strange))
+	allow("self-signed, nothing to go by but the binding", nothing, none, certificate(strange))
+	deny("self-signed, nothing registered", nothing, own, certificate(strange))
+	deny("self-signed, dn", byDN, own, certificate(alone))
+	deny("self-signed, dns", byDNS, own, certificate(alone))
+	deny("self-signed, dn, no own anchors", byDN, none, certificate(alone))
+	deny("self-signed, dns, no own anchors", byDNS, none, certificate(alone))
+	deny("self-signed, another pinned", pin(alone), none, certificate(strange))
+
+	// No certificate that could be judged.
+	leafless := &access.Certificate{Thumbprint: access.Thumbprint{1}, Anchors: own}
+	nameless := &access.Certificate{Leaf: plain.Cert, Anchors: own}
+	for line, cert := range map[string]*access.Certificate{"nil": nil, "zero": {}, "no leaf": leafless, "no thumbprint": nameless} {
+		deny(line+", nothing registered", nothing, own, cert)
+		deny(line+", no own anchors", nothing, none, cert)
+		deny(line+", dns", byDNS, own, cert)
+		deny(line+", zero pinned", config.RegisteredCertificate{Thumbprints: []config.Thumbprint{{}}}, none, cert)
+	}
+}
+
+// Which client is known comes before everything else, and from client_id alone.
+func TestDecideClient(t *testing.T) {
+	table := testTable()
+	for name, c := range map[string]struct {
+		claims access.Claims
+		want   access.Decision
+	}{
+		"zero claims":        {access.Claims{}, access.Decision{Reason: access.UnknownClient}},
+		"subject only":       {access.Claims{Subject: "northwind-ledger"}, access.Decision{Reason: access.UnknownClient}},
+		"unknown":            {access.Claims{ClientID: "eastwind"}, access.Decision{Reason: access.UnknownClient}},
+		"partner's name":     {access.Claims{ClientID: "northwind"}, access.Decision{Reason: access.UnknownClient}},
+		"other case":         {access.Claims{ClientID: "Northwind-Ledger"}, access.Decision{Reason: access.UnknownClient}},
+		"space behind":       {access.Claims{ClientID: "northwind-ledger "}, access.Decision{Reason: access.UnknownClient}},
+		"disabled":           {access.Claims{ClientID: "southwind-ledger"}, access.Decision{Reason: access.PartnerDisabled, Partner: "southwind"}},
+		"subject of another": {access.Claims{ClientID: "southwind-ledger", Subject: "northwind-ledger"}, access.Decision{Reason: access.PartnerDisabled, Partner: "southwind"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.want.ClientID, c.want.Claims = c.claims.ClientID, c.claims
+			for _, path := range []string{"/v1.orders", "/unknown", "/admin"} {
+				got := table.Decide("GET", Target{Host: "api.test", Path: path}, c.claims, ledgerCert)
+				if diff := cmp.Diff(c.want, got); diff != "" {
+					t.Errorf("%s (-want +got):\n%s", path, diff)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,109 @@
+// Package policy judges what a caller may do: a request's [Target] and the
+// [access.Claims] of its token go in, an [access.Decision] comes out. Partners,
+// applications, APIs and routes are looked up in a [Table] made from the
+// configuration; whatever it does not name is refused.
+package policy
+
+import (
+	"fmt"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+)
+
+// A Table holds the partners' applications and the routes of all APIs. It is never
+// changed after [New] and is safe for concurrent use. The zero Table refuses all.
+type Table struct {
+	applications map[string]*application // by client_id
+	hosts        map[string]*node        // root of a host's routes
+}
+
+// New returns the table of cfg, which must be valid and must not change afterwards:
+// the table keeps parts of it. anchors holds the trust anchors of each partner; a
+// partner that is absent has none.
+func New(cfg *config.Config, anchors map[config.Name][]access.AnchorKey) *Table {
+	t := &Table{
+		applications: make(map[string]*application),
+		hosts:        make(map[string]*node),
+	}
+	for i := range cfg.APIs {
+		t.addAPI(&cfg.APIs[i])
+	}
+	for i := range cfg.Partners.List {
+		t.addPartner(&cfg.Partners.List[i], anchors[cfg.Partners.List[i].Name])
+	}
+	return t
+}
+
+func (t *Table) addAPI(api *config.API) {
+	for i := range api.Routes {
+		route := newRoute(string(api.Name), &api.Routes[i])
+		for _, host := range api.Hosts {
+			key := string(host)
+			if t.hosts[key] == nil {
+				t.hosts[key] = new(node)
+			}
+			t.hosts[key].add(api.Routes[i].Path.Segments(), api.Routes[i].Methods, route)
+		}
+	}
+}
+
+func (t *Table) addPartner(p *config.Partner, anchors []access.AnchorKey) {
+	known := &partner{name: string(p.Name), disabled: p.Disabled, anchors: anchors}
+	for i := range p.Applications {
+		a := &p.Applications[i]
+		t.applications[string(a.ClientID)] = &application{partner: known, certificate: &a.Certificate, grants: a.APIs}
+	}
+}
+
+// Serves reports whether an API is served under host, written as [Target.Host] is.
+func (t *Table) Serves(host string) bool { return t.hosts[host] != nil }
+
+// Partner returns the configured name of the partner whose application clientID
+// is, or "" when there is none: a label for logs and metrics, and no verdict.
+func (t *Table) Partner(clientID string) string {
+	if app := t.applications[clientID]; app != nil {
+		return app.partner.name
+	}
+	return ""
+}
+
+// Decide judges a call by the caller that claims name, over the connection of cert.
+// First the partner: the client must be known, its partner enabled, and cert one of
+// its certificates. Then the API: a route must match, the application must have been
+// granted its API and the method, and the token must have every scope of the route.
+// Partner, API and Route are filled as far as the checks came, for the log; a caller
+// is not told whether a route is unknown or not granted.
+func (t *Table) Decide(method string, target Target, claims access.Claims, cert *access.Certificate) access.Decision {
+	d := access.Decision{ClientID: claims.ClientID, Claims: claims}
+	app := t.applications[claims.ClientID]
+	if app == nil || claims.ClientID == "" {
+		return refuse(d, access.UnknownClient, nil)
+	}
+	d.Partner = app.partner.name
+	if app.partner.disabled {
+		return refuse(d, access.PartnerDisabled, nil)
+	}
+	if err := app.admit(cert); err != nil {
+		return refuse(d, access.CertificateNotRegistered, err)
+	}
+	route, err := t.route(method, target)
+	if err != nil {
+		return refuse(d, access.APINotAllowed, err)
+	}
+	d.API, d.Route = route.api, route.name
+	if !app.granted(route.api, method) {
+		return refuse(d, access.APINotAllowed, errNotGranted)
+	}
+	if missing := route.missingScope(claims.Scopes); missing != "" {
+		d.Scopes = route.scopes
+		return refuse(d, access.InsufficientScope, fmt.Errorf("the token lacks scope %q", missing))
+	}
+	d.Reason = access.Granted
+	return d
+}
+
+func refuse(d access.Decision, reason access.Reason, err error) access.Decision {
+	d.Reason, d.Err = reason, err
+	return d
+}
