@@ -1,0 +1,95 @@
+package issuer
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+)
+
+// A fault is an error answer. The set is closed: status, code and description of
+// an answer come from the table below, and nothing of the request or of an
+// internal error is ever quoted. The zero value is a bug's answer.
+type fault uint8
+
+const (
+	serverError fault = iota
+	invalidRequest
+	invalidClient
+	invalidGrant
+	invalidScope
+	unsupportedGrantType
+	temporarilyUnavailable
+	notFound
+	methodNotAllowed
+)
+
+var faults = [...]struct {
+	code        string // RFC 6749 section 5.2, where it has one
+	status      int
+	description string // for the person who reads the answer
+}{
+	serverError:    {"server_error", http.StatusInternalServerError, "The authorization server could not handle the request."},
+	invalidRequest: {"invalid_request", http.StatusBadRequest, "The request lacks a parameter, repeats one, authenticates the client in another way than by its certificate, or is not a form in the body of a POST request."},
+	// Without WWW-Authenticate: no scheme is registered for a certificate, and naming
+	// another would be untrue.
+	invalidClient:        {"invalid_client", http.StatusUnauthorized, "The client is unknown, or the client certificate of the connection is not the one registered for it."},
+	invalidGrant:         {"invalid_grant", http.StatusBadRequest, "The token was issued to another client."},
+	invalidScope:         {"invalid_scope", http.StatusBadRequest, "A requested scope is malformed or not registered for this client."},
+	unsupportedGrantType: {"unsupported_grant_type", http.StatusBadRequest, "The grant type is not client_credentials."},
+	// RFC 7009 section 2.2.1: whoever gets this knows that the token still counts.
+	temporarilyUnavailable: {"temporarily_unavailable", http.StatusServiceUnavailable, "The request cannot be handled now; try again later."},
+	notFound:               {"not_found", http.StatusNotFound, "There is no such endpoint."},
+	methodNotAllowed:       {"method_not_allowed", http.StatusMethodNotAllowed, "The endpoint does not offer this method."},
+}
+
+// retryAfter is what a client is asked to wait when it is told to come back, in
+// seconds.
+const retryAfter = "5"
+
+// A refusal is the error of a step that turned a request down.
+type refusal struct {
+	fault fault
+	err   error // detail for the log; never sent
+}
+
+func (r *refusal) Error() string { return faults[r.fault].code + ": " + r.err.Error() }
+
+func (r *refusal) Unwrap() error { return r.err }
+
+func refuse(f fault, detail string) error { return &refusal{f, errors.New(detail)} }
+
+// faultOf returns the answer to err. An error that wraps no refusal is a bug.
+func faultOf(err error) fault {
+	var r *refusal
+	if errors.As(err, &r) {
+		return r.fault
+	}
+	return serverError
+}
+
+// writeFault answers with f. Errors are never stored, RFC 6749 section 5.2.
+func writeFault(w http.ResponseWriter, f fault) {
+	row := faults[f]
+	if f == temporarilyUnavailable {
+		w.Header().Set("Retry-After", retryAfter)
+	}
+	noStore(w)
+	writeJSON(w, row.status, struct {
+		Error       string `json:"error"`
+		Description string `json:"error_description"`
+	}{row.code, row.description})
+}
+
+// noStore keeps an answer out of every cache, RFC 6749 section 5.1.
+func noStore(w http.ResponseWriter) {
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Pragma", "no-cache")
+}
+
+// writeJSON answers with v. A failure to write is the client's and has no reader.
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v)
+}

@@ -1,0 +1,56 @@
+package issuer
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// FuzzForm: a form is refused as invalid_request, or each of its parameters stands
+// in it exactly once and has a value.
+func FuzzForm(f *testing.F) {
+	seeds := []string{
+		"", "a=1", "a=1&b=2&scope=x+y%20z", "a=1&a=2", "a=&a=", "a", "=", "&&", "%61=1&a=1", "a=%zz", "a;b", "\xff=\x00", strings.Repeat("a&", 100),
+	}
+	if len(seeds) == 0 {
+		f.Fatal("no seeds")
+	}
+	for _, s := range seeds {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		r := httptest.NewRequest(http.MethodPost, "/token", strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		parameters, err := readForm(r)
+		if err != nil {
+			if got := faultOf(err); got != invalidRequest {
+				t.Errorf("fault %v", got)
+			}
+			return
+		}
+		found := make(map[string]int)
+		for field := range strings.SplitSeq(body, "&") {
+			name, value, _ := strings.Cut(field, "=")
+			name, err := url.QueryUnescape(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if value, err = url.QueryUnescape(value); err != nil {
+				t.Fatal(err)
+			}
+			if field != "" {
+				found[name]++
+			}
+			if value != parameters[name] && field != "" {
+				t.Errorf("%q is %q, read as %q", name, value, parameters[name])
+			}
+		}
+		for name, value := range parameters {
+			if found[name] != 1 || value == "" {
+				t.Errorf("%q is %q, %d times in the form", name, value, found[name])
+			}
+		}
+	})
+}

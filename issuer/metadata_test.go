@@ -1,0 +1,85 @@
+package issuer_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+// TestMetadata: RFC 8414 s2, s3; RFC 8705 s3.3, s5; T-AS-13.
+func TestMetadata(t *testing.T) {
+	tests := []struct{ name, path, wellKnown, base string }{
+		{"host alone", "", "/.well-known/oauth-authorization-server", ""},
+		{"slash at the end (s3.1)", "/", "/.well-known/oauth-authorization-server", ""},
+		{"path", "/tenant/one", "/.well-known/oauth-authorization-server/tenant/one", "/tenant/one"},
+		{"path, slash at the end", "/tenant/", "/.well-known/oauth-authorization-server/tenant", "/tenant"},
+		{"escaped path", "/a%20b", "/.well-known/oauth-authorization-server/a%20b", "/a%20b"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := newSite(t, test.path)
+			a := s.send(nil, "GET", test.wellKnown, nil, "")
+			want := strings.ReplaceAll(`{"issuer":"IDENTIFIER",`+
+				`"token_endpoint":"BASE/token","revocation_endpoint":"BASE/revoke","jwks_uri":"BASE/jwks",`+
+				`"response_types_supported":[],"grant_types_supported":["client_credentials"],`+
+				`"token_endpoint_auth_methods_supported":["tls_client_auth"],"revocation_endpoint_auth_methods_supported":["tls_client_auth"],`+
+				`"tls_client_certificate_bound_access_tokens":true,`+
+				`"mtls_endpoint_aliases":{"token_endpoint":"BASE/token","revocation_endpoint":"BASE/revoke"}}`, "BASE", s.url+test.base)
+			want = strings.ReplaceAll(want, "IDENTIFIER", s.identifier)
+			if a.status != 200 || a.header.Get("Content-Type") != "application/json" || a.body != want+"\n" {
+				t.Fatalf("got %d %v %s\nwant %s", a.status, a.header, a.body, want)
+			}
+
+			var m struct {
+				Issuer  string
+				KeySet  string            `json:"jwks_uri"`
+				Aliases map[string]string `json:"mtls_endpoint_aliases"`
+			}
+			if err := json.Unmarshal([]byte(a.body), &m); err != nil {
+				t.Fatal(err)
+			}
+			g := s.granted(s.send(ledger, "POST", m.Aliases["token_endpoint"], form.Clone(), good))
+			if p := s.verify(g.Token); p.Issuer != m.Issuer {
+				t.Errorf("iss %q, metadata %q", p.Issuer, m.Issuer)
+			}
+			s.send(ledger, "POST", m.Aliases["revocation_endpoint"], form.Clone(), "token="+g.Token+byLedger)
+			if !s.issuer.Revoked(s.verify(g.Token).ID) {
+				t.Error("not revoked")
+			}
+			if got := s.send(nil, "GET", m.KeySet, nil, ""); got.status != 200 || got.body != string(s.issuer.KeySet())+"\n" {
+				t.Errorf("key set: %d %s", got.status, got.body)
+			}
+		})
+	}
+}
+
+// TestWellKnownElsewhere: RFC 8414 s3, the well-known path goes between host and
+// path, and nowhere else.
+func TestWellKnownElsewhere(t *testing.T) {
+	s := newSite(t, "/tenant")
+	for _, path := range []string{
+		"/tenant/.well-known/oauth-authorization-server",
+		"/.well-known/oauth-authorization-server",
+		"/.well-known/oauth-authorization-server/tenant/",
+		"/.well-known/oauth-authorization-server/Tenant",
+		"/token",
+	} {
+		s.refused(s.send(ledger, "GET", path, nil, ""), "not_found")
+	}
+}
+
+// TestKeySet: RFC 7517 s5, public parts only. The caller may change what it got.
+func TestKeySet(t *testing.T) {
+	s := newSite(t, "")
+	clear(s.issuer.KeySet())
+	var set struct{ Keys []map[string]string }
+	decodeExactly(t, string(s.issuer.KeySet()), &set)
+	if len(set.Keys) != 1 {
+		t.Fatalf("%d keys", len(set.Keys))
+	}
+	key := set.Keys[0]
+	if key["kty"] != "EC" || key["crv"] != "P-256" || key["use"] != "sig" || key["alg"] != "ES256" ||
+		len(s.decode(key["x"])) != 32 || len(s.decode(key["y"])) != 32 || len(key["kid"]) != 43 || len(key) != 7 {
+		t.Errorf("key %v", key)
+	}
+}

@@ -1,0 +1,39 @@
+package issuer
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// bound is the binding of every token so far, as a label.
+const bound = "x5t#S256"
+
+// metrics holds what the issuer counts. Clients are labels only once they have
+// authenticated, so the configuration bounds the series.
+type metrics struct {
+	issued *prometheus.CounterVec // by client and binding
+	errors *prometheus.CounterVec // by error
+}
+
+func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		issued: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tallygate_issuer_tokens_issued_total",
+			Help: "Access tokens issued, by client and by what they are bound to.",
+		}, []string{"client", "binding"}),
+		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tallygate_issuer_token_errors_total",
+			Help: "Requests that the token endpoint refused, by error code (RFC 6749 section 5.2).",
+		}, []string{"error"}),
+	}
+	// Present from the start, so that an alert on an increase sees the first one.
+	for _, f := range []fault{serverError, invalidRequest, invalidClient, invalidScope, unsupportedGrantType, temporarilyUnavailable} {
+		m.errors.WithLabelValues(faults[f].code)
+	}
+	if err := errors.Join(registerer.Register(m.issued), registerer.Register(m.errors)); err != nil {
+		return nil, fmt.Errorf("registering issuer metrics: %w", err)
+	}
+	return m, nil
+}

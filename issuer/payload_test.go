@@ -1,0 +1,92 @@
+package issuer_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"math/big"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A payload is the claims of an access token.
+type payload struct {
+	Issuer       string            `json:"iss"`
+	Subject      string            `json:"sub"`
+	ClientID     string            `json:"client_id"`
+	Audience     []string          `json:"aud"`
+	IssuedAt     int64             `json:"iat"`
+	Expires      int64             `json:"exp"`
+	ID           string            `json:"jti"`
+	Scope        *string           `json:"scope"`
+	Confirmation map[string]string `json:"cnf"`
+}
+
+// verify checks the header and the signature of a token against the published key
+// set by the standard library alone, and returns its claims. It may be called from
+// any goroutine.
+func (s *site) verify(token string) payload {
+	s.t.Helper()
+	var set struct {
+		Keys []struct{ Kty, Crv, X, Y, Kid, Use, Alg string }
+	}
+	decodeExactly(s.t, string(s.issuer.KeySet()), &set)
+	key := set.Keys[0]
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		s.t.Errorf("%d parts", len(parts))
+		return payload{}
+	}
+	var header map[string]string
+	decodeExactly(s.t, string(s.decode(parts[0])), &header)
+	if len(header) != 3 || header["alg"] != "ES256" || header["typ"] != "at+jwt" || header["kid"] != key.Kid {
+		s.t.Errorf("header %v", header)
+	}
+	public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, s.decode(key.X), s.decode(key.Y)))
+	if err != nil {
+		s.t.Error(err)
+		return payload{}
+	}
+	digest := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
+	signature := s.decode(parts[2]) // r and s, RFC 7518 section 3.4
+	if len(signature) != 64 {
+		s.t.Errorf("a signature of %d bytes", len(signature))
+		return payload{}
+	}
+	r, v := new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])
+	if !ecdsa.Verify(public, digest[:], r, v) {
+		s.t.Error("the signature does not verify")
+	}
+	var p payload
+	decodeExactly(s.t, string(s.decode(parts[1])), &p)
+	return p
+}
+
+func (s *site) decode(segment string) []byte {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(segment)
+	if err != nil {
+		s.t.Error(err)
+	}
+	return b
+}
+
+// decodeExactly decodes JSON that must have no members but those of v.
+func decodeExactly(t *testing.T, content string, v any) {
+	t.Helper()
+	d := json.NewDecoder(strings.NewReader(content))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		t.Errorf("decoding %s: %v", content, err)
+	}
+}
+
+// keyID returns the kid of the published key.
+func (s *site) keyID() string {
+	s.t.Helper()
+	var set struct{ Keys []map[string]string }
+	decodeExactly(s.t, string(s.issuer.KeySet()), &set)
+	return set.Keys[0]["kid"]
+}

@@ -1,0 +1,358 @@
+package issuer_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/testpki"
+	"github.com/tallygate/tallygate/issuer"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	audience = "https://api.example.com"
+	lifetime = 5 * time.Minute
+)
+
+// Three authorities; two of them share a name and nothing else.
+var (
+	northCA    = testpki.NewCA("Northwind CA")
+	southCA    = testpki.NewCA("Southridge CA")
+	imposterCA = testpki.NewCA("Northwind CA")
+)
+
+// Certificates that more than one test shows.
+var (
+	ledger   = northCA.Leaf("ledger", testpki.DNS("ledger.northwind.example"))
+	archive  = northCA.Leaf("archive", testpki.DNS("archive.northwind.example"))
+	payroll  = southCA.Leaf("payroll", testpki.DNS("payroll.southridge.example"))
+	shutdown = southCA.Leaf("shut", testpki.DNS("app.shut.example"))
+)
+
+// A site is an issuer on a real mutual-TLS socket.
+type site struct {
+	t          *testing.T
+	issuer     *issuer.Issuer
+	identifier string
+	url        string // scheme and host
+	key        *testpki.Pair
+	keyFile    string
+	metrics    *prometheus.Registry
+	clock      atomic.Int64 // added to the time, ns
+
+	// certificate replaces judge when it is set, before the first request.
+	certificate func(*http.Request) (*access.Certificate, error)
+
+	mu      sync.Mutex
+	log     bytes.Buffer
+	secrets []string // what must not be in the log
+}
+
+// newSite starts an issuer whose identifier has this path, with two partners in
+// force and one disabled.
+func newSite(t *testing.T, path string, edits ...func(*config.Config)) *site {
+	t.Helper()
+	s := &site{t: t, key: testpki.NewCA("signing"), metrics: prometheus.NewRegistry()}
+	s.certificate = judge
+	_, s.keyFile = s.key.Write(t.TempDir(), "signing")
+
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.issuer.ServeHTTP(w, r) }))
+	server.TLS = &tls.Config{
+		Certificates: []tls.Certificate{northCA.Leaf("as", testpki.IP("127.0.0.1")).TLS()},
+		ClientAuth:   tls.RequestClientCert,
+	}
+	server.EnableHTTP2 = true
+	s.url = "https://" + server.Listener.Addr().String()
+	s.identifier = s.url + path
+
+	cfg := &config.Config{
+		Issuer: &config.Issuer{
+			Issuer:        config.Identifier(s.identifier),
+			SigningKey:    config.Path(s.keyFile),
+			Audience:      audience,
+			TokenLifetime: lifetime,
+		},
+		Partners: config.Partners{List: []config.Partner{
+			{Name: "northwind", Applications: []config.Application{
+				app("northwind-ledger", "ledger.northwind.example", "accounts:read", "accounts:write"),
+				app("northwind-archive", "archive.northwind.example"),
+				{ClientID: "northwind-pinned", Authentication: config.TLSClientAuth, Certificate: config.RegisteredCertificate{
+					Thumbprints: []config.Thumbprint{sha256.Sum256(ledger.Cert.Raw)}}},
+				{ClientID: "northwind-method", Certificate: config.RegisteredCertificate{SANDNS: "ledger.northwind.example"}},
+			}},
+			{Name: "southridge", Applications: []config.Application{app("southridge-payroll", "payroll.southridge.example", "payments:write")}},
+			{Name: "shut", Disabled: true, Applications: []config.Application{app("shut-app", "app.shut.example")}},
+			{Name: "rootless", Applications: []config.Application{app("rootless-app", "app.rootless.example")}},
+		}},
+	}
+	for _, edit := range edits {
+		edit(cfg)
+	}
+	var err error
+	s.issuer, err = issuer.New(cfg, issuer.Options{
+		Anchors: map[config.Name][]access.AnchorKey{
+			"northwind": {anchor(northCA.Cert)}, "southridge": {anchor(southCA.Cert)}, "shut": {anchor(southCA.Cert)},
+		},
+		Certificate: func(r *http.Request) (*access.Certificate, error) { return s.certificate(r) },
+		Log:         slog.New(slog.NewJSONHandler(s, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Metrics:     s.metrics,
+		Now:         func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.StartTLS()
+	t.Cleanup(func() {
+		server.Close()
+		s.noSecrets()
+	})
+	return s
+}
+
+// run runs a subtest that reports what s finds.
+func (s *site) run(name string, test func(*testing.T)) {
+	outer := s.t
+	outer.Run(name, func(t *testing.T) {
+		s.t = t
+		defer func() { s.t = outer }()
+		test(t)
+	})
+}
+
+func app(id config.ClientID, san string, scopes ...config.Scope) config.Application {
+	return config.Application{
+		ClientID:       id,
+		Certificate:    config.RegisteredCertificate{SANDNS: san},
+		Authentication: config.TLSClientAuth,
+		Scopes:         scopes,
+	}
+}
+
+func anchor(cert *x509.Certificate) access.AnchorKey {
+	return sha256.Sum256(cert.RawSubjectPublicKeyInfo)
+}
+
+// judge does what the listener does where self-signed certificates are taken: one
+// that chains to nothing gets through, without anchors.
+func judge(r *http.Request) (*access.Certificate, error) {
+	if len(r.TLS.PeerCertificates) == 0 {
+		return nil, &access.Denial{Reason: access.NoCertificate}
+	}
+	leaf := r.TLS.PeerCertificates[0]
+	intermediates := x509.NewCertPool()
+	for _, c := range r.TLS.PeerCertificates[1:] {
+		intermediates.AddCert(c)
+	}
+	out := &access.Certificate{Leaf: leaf, Thumbprint: access.ThumbprintOf(leaf)}
+	for _, ca := range []*testpki.Pair{northCA, southCA} {
+		roots := x509.NewCertPool()
+		roots.AddCert(ca.Cert)
+		_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+		if err == nil {
+			out.Anchors = append(out.Anchors, anchor(ca.Cert))
+		}
+	}
+	return out, nil
+}
+
+// An answer is what came back.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// client returns an HTTP client that shows pair, or nothing when pair is nil.
+func (s *site) client(pair *testpki.Pair) *http.Client {
+	roots := x509.NewCertPool()
+	roots.AddCert(northCA.Cert)
+	settings := &tls.Config{RootCAs: roots}
+	if pair != nil {
+		settings.Certificates = []tls.Certificate{pair.TLS()}
+	}
+	transport := &http.Transport{TLSClientConfig: settings, ForceAttemptHTTP2: true}
+	s.t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: 30 * time.Second}
+}
+
+// send makes a request on a connection of its own. A target without a scheme is a
+// path of the site; a header may be nil.
+func (s *site) send(pair *testpki.Pair, method, target string, header http.Header, body string) answer {
+	s.t.Helper()
+	if strings.HasPrefix(target, "/") {
+		target = s.url + target
+	}
+	c := s.client(pair)
+	defer c.CloseIdleConnections()
+	return s.sendBy(c, method, target, header, body)
+}
+
+func (s *site) sendBy(c *http.Client, method, target string, header http.Header, body string) answer {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(s.t.Context(), method, target, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if header != nil {
+		r.Header = header
+	}
+	response, err := c.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	content, err := io.ReadAll(response.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	response.Header.Del("Date")
+	return answer{response.StatusCode, response.Header, string(content)}
+}
+
+var form = http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
+
+// ask requests a token.
+func (s *site) ask(pair *testpki.Pair, body string) answer {
+	s.t.Helper()
+	return s.send(pair, "POST", "/token", form.Clone(), body)
+}
+
+// revoke requests a revocation.
+func (s *site) revoke(pair *testpki.Pair, body string) answer {
+	s.t.Helper()
+	return s.send(pair, "POST", "/revoke", form.Clone(), body)
+}
+
+// A granted is a token answer.
+type granted struct {
+	Token     string `json:"access_token"`
+	Type      string `json:"token_type"`
+	ExpiresIn int    `json:"expires_in"`
+	Scope     string `json:"scope"`
+}
+
+// granted reads a token answer and keeps the token out of the log from then on.
+func (s *site) granted(a answer) granted {
+	s.t.Helper()
+	var g granted
+	decodeExactly(s.t, a.body, &g)
+	if a.status != http.StatusOK || g.Token == "" {
+		s.t.Fatalf("no token: %d %s", a.status, a.body)
+	}
+	s.neverStored(a)
+	s.secret(g.Token, s.verify(g.Token).ID)
+	return g
+}
+
+// token fetches a token for the ledger or fails the test.
+func (s *site) token() granted {
+	s.t.Helper()
+	return s.granted(s.ask(ledger, "grant_type=client_credentials&client_id=northwind-ledger"))
+}
+
+// The answers of the two endpoints, whole.
+var answers = map[string]struct {
+	status int
+	body   string
+}{
+	"server_error":           {500, `{"error":"server_error","error_description":"The authorization server could not handle the request."}`},
+	"invalid_request":        {400, `{"error":"invalid_request","error_description":"The request lacks a parameter, repeats one, authenticates the client in another way than by its certificate, or is not a form in the body of a POST request."}`},
+	"invalid_client":         {401, `{"error":"invalid_client","error_description":"The client is unknown, or the client certificate of the connection is not the one registered for it."}`},
+	"invalid_grant":          {400, `{"error":"invalid_grant","error_description":"The token was issued to another client."}`},
+	"invalid_scope":          {400, `{"error":"invalid_scope","error_description":"A requested scope is malformed or not registered for this client."}`},
+	"unsupported_grant_type": {400, `{"error":"unsupported_grant_type","error_description":"The grant type is not client_credentials."}`},
+	"temporarily_unavailable": {503,
+		`{"error":"temporarily_unavailable","error_description":"The request cannot be handled now; try again later."}`},
+	"not_found":          {404, `{"error":"not_found","error_description":"There is no such endpoint."}`},
+	"method_not_allowed": {405, `{"error":"method_not_allowed","error_description":"The endpoint does not offer this method."}`},
+}
+
+// refused checks that a is exactly the answer for code, and no token.
+func (s *site) refused(a answer, code string) {
+	s.t.Helper()
+	want := answers[code]
+	if a.status != want.status || a.body != want.body+"\n" {
+		s.t.Errorf("got %d %swant %d %s", a.status, a.body, want.status, want.body)
+	}
+	if got := a.header.Get("Content-Type"); got != "application/json" {
+		s.t.Errorf("Content-Type is %q", got)
+	}
+	s.neverStored(a)
+}
+
+// neverStored checks the headers of every answer of the two endpoints, RFC 6749
+// section 5.1, and that no page of another origin may read it.
+func (s *site) neverStored(a answer) {
+	s.t.Helper()
+	if a.header.Get("Cache-Control") != "no-store" || a.header.Get("Pragma") != "no-cache" {
+		s.t.Errorf("the answer may be stored: %v", a.header)
+	}
+	for name := range a.header {
+		if strings.HasPrefix(name, "Access-Control-") {
+			s.t.Errorf("the answer has %s", name)
+		}
+	}
+}
+
+// Write takes a log line.
+func (s *site) Write(line []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.log.Write(line)
+}
+
+// secret names strings that must never be in the log.
+func (s *site) secret(secrets ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.secrets = append(s.secrets, secrets...)
+}
+
+// noSecrets checks the whole log, T-LOG-02.
+func (s *site) noSecrets() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, secret := range s.secrets {
+		if secret == "" || strings.Contains(s.log.String(), secret) {
+			s.t.Errorf("the log holds %q", secret)
+		}
+	}
+}
+
+// lastLine returns the last line of the log.
+func (s *site) lastLine() map[string]any {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lines := strings.Split(strings.TrimSpace(s.log.String()), "\n")
+	var line map[string]any
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &line); err != nil {
+		s.t.Fatal(err)
+	}
+	return line
+}
+
+// lines returns the number of lines in the log.
+func (s *site) lines() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Count(s.log.String(), "\n")
+}
