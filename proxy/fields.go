@@ -1,0 +1,158 @@
+package proxy
+
+import (
+	"encoding/base64"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/tallygate/tallygate/config"
+)
+
+// requestID is the header that carries the request's id to the upstream and back
+// to the client. A client's own is not taken: the id leads into our log.
+const requestID = "X-Request-Id"
+
+// spoken are fields that speak for whoever set them, about the caller, its
+// certificate or its call, to somebody behind a proxy. From a client they are
+// forgeries, whichever product reads them. In folded form.
+var spoken = []string{
+	"client-cert", "client-cert-chain", "x-client-cert", "x-client-certificate",
+	"forwarded", "x-real-ip", "x-client-ip", "true-client-ip", "x-request-id",
+	"x-original-url", "x-original-uri", "x-original-method", "x-original-host", "x-rewrite-url",
+	"x-http-method", "x-http-method-override", "x-method-override",
+	"traceparent", "tracestate", "baggage",
+	"authorization", "proxy-authorization",
+}
+
+// spokenFamilies are the same by prefix.
+var spokenFamilies = []string{"x-forwarded-", "x-envoy-", "x-ssl-", "ssl-client-"}
+
+// framing fields say where a message ends and what connection it is on. In their
+// own spelling net/http has acted on them; a twin with other characters in place of
+// the hyphens may still be taken for them by an upstream. In folded form.
+var framing = []string{
+	"connection", "content-length", "expect", "http2-settings", "keep-alive",
+	"proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+}
+
+// fields knows which header fields are ours to set.
+type fields struct {
+	names         config.IdentityHeaders
+	ours          map[string]struct{} // folded names that no client may send
+	twins         map[string]struct{} // folded names that a client may send in their own spelling alone
+	families      []string            // folded prefixes that no client may send
+	authorization bool                // whether the upstream may see the token
+}
+
+func newFields(names config.IdentityHeaders) *fields {
+	f := &fields{
+		names:         names,
+		ours:          map[string]struct{}{},
+		twins:         map[string]struct{}{},
+		families:      append([]string{fold(string(names.Prefix))}, spokenFamilies...),
+		authorization: names.ForwardAuthorization,
+	}
+	for _, name := range spoken {
+		f.ours[name] = struct{}{}
+	}
+	for _, name := range framing {
+		f.twins[name] = struct{}{}
+	}
+	for _, name := range []config.HeaderName{names.Partner, names.ClientID, names.Scopes, names.Subject, names.Thumbprint, names.Certificate} {
+		f.ours[fold(string(name))] = struct{}{}
+	}
+	return f
+}
+
+// clean removes from h every field that equals or resembles one of ours.
+func (f *fields) clean(h http.Header) {
+	for name := range h {
+		if f.forged(name) {
+			delete(h, name)
+		}
+	}
+}
+
+// longestName is longer than any name of ours, so that a name cut there equals none.
+const longestName = 128
+
+// forged reports whether a field of this name would speak for us. Names are
+// compared as the loosest upstream would: case folded, and every character other
+// than a letter or digit taken for a hyphen, since CGI and its heirs make the same
+// variable of all of them.
+func (f *fields) forged(name string) bool {
+	if name == "Authorization" && f.authorization {
+		return false
+	}
+	var buffer [longestName]byte
+	folded := appendFolded(buffer[:0], name[:min(len(name), longestName)])
+	if _, ok := f.ours[string(folded)]; ok {
+		return true
+	}
+	if _, ok := f.twins[string(folded)]; ok && strings.ContainsFunc(name, neitherWordNorHyphen) {
+		return true
+	}
+	for _, family := range f.families {
+		if len(folded) >= len(family) && string(folded[:len(family)]) == family {
+			return true
+		}
+	}
+	return false
+}
+
+func fold(name string) string { return string(appendFolded(nil, name)) }
+
+func appendFolded(b []byte, name string) []byte {
+	for i := range len(name) {
+		c := name[i]
+		switch {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
+		case 'A' <= c && c <= 'Z':
+			c += 'a' - 'A'
+		default:
+			c = '-'
+		}
+		b = append(b, c)
+	}
+	return b
+}
+
+func neitherWordNorHyphen(r rune) bool {
+	return r != '-' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+}
+
+// identify sets our fields on h, exactly one value each. Values are URL-safe:
+// names and scopes are so by configuration and grammar, what a token says freely is
+// percent-encoded.
+func (f *fields) identify(h http.Header, x *exchange) {
+	values := make([]string, 0, ownFields) // one allocation for all
+	set := func(name, value string) {
+		if name != "" {
+			values = append(values, value)
+			h[name] = values[len(values)-1 : len(values) : len(values)]
+		}
+	}
+	claims := &x.decision.Claims
+	set(string(f.names.Partner), x.decision.Partner)
+	set(string(f.names.ClientID), claims.ClientID)
+	set(string(f.names.Scopes), strings.Join(claims.Scopes, " "))
+	set(string(f.names.Subject), url.PathEscape(claims.Subject))
+	set(string(f.names.Thumbprint), x.thumbprint())
+	if f.names.Certificate != "" {
+		// A byte sequence of RFC 8941 section 3.3.5, as RFC 9440 section 2.1 asks.
+		set(string(f.names.Certificate), ":"+base64.StdEncoding.EncodeToString(x.certificate.Leaf.Raw)+":")
+	}
+	set(requestID, x.id)
+	x.idValues = h[requestID]
+	// What upstreams of any proxy read; the client's own are gone by now.
+	if address, _, err := net.SplitHostPort(x.request.RemoteAddr); err == nil {
+		set("X-Forwarded-For", address)
+	}
+	set("X-Forwarded-Host", x.request.Host)
+	set("X-Forwarded-Proto", "https")
+}
+
+// ownFields is how many fields identify sets at most.
+const ownFields = 10

@@ -1,0 +1,86 @@
+package proxy
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/tallygate/tallygate/config"
+)
+
+func TestForged(t *testing.T) {
+	names := config.Default().IdentityHeaders
+	names.Certificate = "Client-Cert"
+	f := newFields(names)
+	forwarding := names
+	forwarding.ForwardAuthorization = true
+	tests := map[string]bool{
+		"Tallygate-Partner": true, "tallygate-partner": true, "TALLYGATE_PARTNER": true, "Tallygate_Client-Id": true, // T-HDR-01, 02
+		"Tallygate.Partner": true, "Tallygate~Partner": true, "Tallygate!Anything": true, "Tallygate-": true,
+		"Client-Cert": true, "Client_cert": true, "Client-Cert-Chain": true, "X-Forwarded-Client-Cert": true, "Ssl_client_cert": true, "X-Ssl-Client-S-Dn": true, // T-CC-02
+		"Forwarded": true, "X-Forwarded-For": true, "X_forwarded_host": true, "X-Real-Ip": true, // T-SNI-10
+		"X-Original-Url": true, "X-Rewrite-Url": true, "X-Envoy-Original-Path": true, "X-Forwarded-Uri": true, // T-HDR-10
+		"X-Http-Method-Override": true, "X-Http-Method": true, "X_method-Override": true, // T-HDR-14
+		"Traceparent": true, "Baggage": true, "X-Request-Id": true, "X.request.id": true, // T-HDR-17
+		"Authorization": true, "Proxy-Authorization": true, "Proxy_authorization": true, // T-HDR-13
+		"Transfer_encoding": true, "Content.length": true, "Http2_settings": true,
+		"Accept": false, "User-Agent": false, "Content-Type": false, "Content-Length": false, "Te": false, "Cookie": false,
+		"X_harmless": false, "Tallygat": false, "Xtallygate-Partner": false, "Client-Certificate-Note": false, "Trailer": false,
+		strings.Repeat("X", 300): false, "Tallygate-" + strings.Repeat("x", 300): true,
+	}
+	for name, want := range tests {
+		if got := f.forged(name); got != want {
+			t.Errorf("forged(%q) is %v", name, got)
+		}
+	}
+	if g := newFields(forwarding); g.forged("Authorization") || !g.forged("Proxy_authorization") {
+		t.Error("forwarding the token lets too little or too much pass")
+	}
+}
+
+// Whatever the client sends, afterwards there is one value under each of our names,
+// ours, and nothing that an upstream could take for it.
+func FuzzClean(f *testing.F) {
+	for _, seed := range []string{"Tallygate-Partner", "tallygate_partner", "TALLYGATE.CLIENT.ID", "X-Forwarded-For", "Accept", "Client_Cert", ""} {
+		f.Add(seed, "value")
+	}
+	fields := newFields(config.Default().IdentityHeaders)
+	f.Fuzz(func(t *testing.T, name, value string) {
+		h := http.Header{name: {value, value}}
+		fields.clean(h)
+		h["Tallygate-Partner"] = []string{"ours"}
+		seen := 0
+		for field, values := range h {
+			// The loosest upstream there is: letters and digits alone.
+			if folded := fold(field); folded == "tallygate-partner" {
+				seen += len(values)
+			}
+		}
+		if seen != 1 {
+			t.Errorf("with %q the upstream sees %d partners", name, seen)
+		}
+		if strings.HasPrefix(fold(name), "tallygate-") && len(h) != 1 {
+			t.Errorf("%q arrives", name)
+		}
+	})
+}
+
+func TestAsksForUpgrade(t *testing.T) {
+	tests := []struct {
+		header http.Header
+		want   bool
+	}{
+		{http.Header{}, false},
+		{http.Header{"Connection": {"keep-alive"}}, false},
+		{http.Header{"Connection": {"close, x-upgraded"}}, false},
+		{http.Header{"Connection": {"keep-alive", "close,\tUpGrade "}}, true},
+		{http.Header{"Upgrade": {""}}, true},
+		{http.Header{"Upgrade": {"h2c"}}, true},
+		{http.Header{"Http2-Settings": {"AAMA"}}, true},
+	}
+	for _, tt := range tests {
+		if got := asksForUpgrade(&http.Request{Header: tt.header}); got != tt.want {
+			t.Errorf("%v asks for an upgrade: %v", tt.header, got)
+		}
+	}
+}

@@ -1,0 +1,110 @@
+package proxy
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tallygate/tallygate/access"
+)
+
+// metrics is everything that the handler counts.
+type metrics struct {
+	requests          *prometheus.CounterVec
+	decisions         *prometheus.CounterVec
+	failures          *prometheus.CounterVec
+	duration          *prometheus.HistogramVec
+	overhead          *prometheus.HistogramVec
+	allowed           prometheus.Observer // overhead, of granted requests
+	upstream          *prometheus.HistogramVec
+	inFlight          prometheus.Gauge
+	clientCertificate *prometheus.GaugeVec
+}
+
+func newMetrics(registerer prometheus.Registerer) *metrics {
+	// A whole request: from the quick answer of a neighbour to the slow one that
+	// the default upstream timeout of 30 s still allows.
+	whole := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
+	// Our own work is microseconds; the default buckets begin at 5 ms.
+	own := []float64{25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, .1, .25, 1}
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tallygate_requests_total", Help: "Requests by partner, route and status code sent.",
+		}, []string{"partner", "route", "code"}),
+		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tallygate_decisions_total", Help: "Decisions by partner, outcome (allow, deny, error) and reason; one for each request.",
+		}, []string{"partner", "decision", "reason"}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tallygate_upstream_errors_total", Help: "Granted requests that failed on the way to the upstream or back, by what happened.",
+		}, []string{"reason"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "tallygate_request_duration_seconds", Help: "Time from a request's header to the end of its answer.", Buckets: whole,
+		}, []string{"route", "code_class"}),
+		overhead: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "tallygate_overhead_duration_seconds", Help: "Time from a request's header to the decision about it.", Buckets: own,
+		}, []string{"decision"}),
+		upstream: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "tallygate_upstream_request_duration_seconds", Help: "Time from the decision to the end of the upstream's answer.", Buckets: whole,
+		}, []string{"route"}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "tallygate_requests_in_flight", Help: "Requests being handled.",
+		}),
+		clientCertificate: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "tallygate_client_certificate_not_after_timestamp_seconds", Help: "End of validity of the certificate that each partner used last.",
+		}, []string{"partner"}),
+	}
+	m.allowed = m.overhead.WithLabelValues(outcome(access.Granted))
+	registerer.MustRegister(m.requests, m.decisions, m.failures, m.duration, m.overhead, m.upstream, m.inFlight, m.clientCertificate)
+	for _, reason := range access.Reasons() {
+		if reason != access.Granted {
+			m.decisions.WithLabelValues(unknownPartner, outcome(reason), reason.String())
+		}
+	}
+	for _, f := range failures[1:] {
+		m.failures.WithLabelValues(f.label)
+	}
+	return m
+}
+
+// outcome sums a reason up: whether the gate let through, turned down, or could
+// not tell.
+func outcome(r access.Reason) string {
+	switch {
+	case r == access.Granted:
+		return "allow"
+	case r.Status() >= 500:
+		return "error"
+	default:
+		return "deny"
+	}
+}
+
+// count is the one place where a request is counted.
+func (m *metrics) count(x *exchange, c caller, s *series, ended time.Time) {
+	reason := x.decision.Reason
+	s.code(x.status).Inc()
+	s.duration[class(x.status)].Observe(ended.Sub(x.started).Seconds())
+	if reason != access.Granted {
+		m.decisions.WithLabelValues(c.partner, outcome(reason), reason.String()).Inc()
+		m.overhead.WithLabelValues(outcome(reason)).Observe(x.decided.Sub(x.started).Seconds())
+		return
+	}
+	s.granted.Inc()
+	m.allowed.Observe(x.decided.Sub(x.started).Seconds())
+	s.upstream.Observe(ended.Sub(x.decided).Seconds())
+	s.certificate.Set(float64(x.certificate.Leaf.NotAfter.Unix()))
+	if x.failure != none {
+		m.failures.WithLabelValues(failures[x.failure].label).Inc()
+	}
+}
+
+// classes are the values of the label code_class.
+var classes = [...]string{"other", "2xx", "3xx", "4xx", "5xx"}
+
+// class returns the index in classes of a status.
+func class(status int) int {
+	if status < 200 || status > 599 {
+		return 0
+	}
+	return status/100 - 1
+}

@@ -1,0 +1,146 @@
+// Package proxy is the gate's HTTP handler: a request goes in, the steps of mtls,
+// validate and policy are run in order, and out comes a forwarded request or an
+// answer that says why not, with one log line and one count either way.
+package proxy
+
+import (
+	"log"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/mtls"
+	"github.com/tallygate/tallygate/policy"
+	"github.com/tallygate/tallygate/validate"
+)
+
+// Steps are the checks that a request must pass, in the order of their running.
+type Steps struct {
+	Trust     *mtls.Trust
+	Validator *validate.Validator
+	Table     *policy.Table
+}
+
+// Proxy is the gate's handler. It is safe for concurrent use.
+type Proxy struct {
+	steps     Steps
+	upstreams map[string]*upstream // by the API's name
+	fields    *fields
+	bodyBytes int64
+	stall     time.Duration
+	metrics   *metrics
+	known     *lru.Cache[caller, *series]
+	log       *slog.Logger
+	errorLog  *log.Logger // of ReverseProxy, for what the client's answer no longer tells
+}
+
+// New returns the handler for cfg. It opens no connection; call Close when done
+// with it.
+func New(cfg *config.Config, steps Steps, logger *slog.Logger, registerer prometheus.Registerer) *Proxy {
+	p := &Proxy{
+		steps:     steps,
+		upstreams: make(map[string]*upstream, len(cfg.APIs)),
+		fields:    newFields(cfg.IdentityHeaders),
+		bodyBytes: int64(cfg.Listener.Limits.BodyBytes),
+		stall:     cfg.Listener.Limits.StallTimeout,
+		metrics:   newMetrics(registerer),
+		known:     newSeriesCache(),
+		log:       logger,
+		errorLog:  slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
+	for _, api := range cfg.APIs {
+		p.upstreams[string(api.Name)] = newUpstream(api.Upstream)
+	}
+	return p
+}
+
+// Close drops the idle connections to the upstreams.
+func (p *Proxy) Close() {
+	for _, u := range p.upstreams {
+		u.transport.CloseIdleConnections()
+	}
+}
+
+// ServeHTTP decides about r and forwards it or answers it. Every request leaves
+// through [Proxy.record], also one whose handling panics.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := newExchange(w, r, p.stall)
+	p.metrics.inFlight.Inc()
+	defer p.metrics.inFlight.Dec()
+	defer p.record(x)
+	defer x.rescue(p.log)
+
+	x.decision = p.decide(x)
+	x.decided = time.Now()
+	if x.decision.Reason != access.Granted {
+		x.hurry()
+		answer(x, x.decision, x.id, x.request.Header["Authorization"] != nil)
+		return
+	}
+	p.forward(x)
+}
+
+// decide runs the checks in the order of the reasons: message, certificate, token
+// with its binding, partner, API, limits. Each one's result is the next one's
+// argument, and the first refusal ends it.
+func (p *Proxy) decide(x *exchange) access.Decision {
+	r := x.request
+	if r.ProtoMajor == 1 && r.ProtoMinor > 1 { // net/http takes any 1.x; there is none
+		return access.Decision{Reason: access.MalformedRequest}
+	}
+	target, err := policy.ParseTarget(r)
+	if err != nil {
+		return access.Deny(err)
+	}
+	if !p.steps.Table.Serves(target.Host) {
+		return access.Decision{Reason: access.Misdirected}
+	}
+	if asksForUpgrade(r) {
+		return access.Decision{Reason: access.UpgradeNotAllowed}
+	}
+	raw, noToken := validate.Bearer(r)
+	if noToken != nil && access.Deny(noToken).Reason == access.MalformedRequest {
+		return access.Deny(noToken)
+	}
+
+	x.certificate, err = p.steps.Trust.Client(r)
+	if err != nil {
+		return access.Deny(err)
+	}
+	if noToken != nil {
+		return access.Deny(noToken)
+	}
+	claims, err := p.steps.Validator.Validate(raw, x.certificate)
+	if err != nil {
+		d := access.Deny(err)
+		d.Partner = p.steps.Table.Partner(d.ClientID)
+		return d
+	}
+	d := p.steps.Table.Decide(r.Method, target, claims, x.certificate)
+	if d.Reason == access.Granted && r.ContentLength > p.bodyBytes {
+		d.Reason = access.BodyTooLarge
+	}
+	return d
+}
+
+// asksForUpgrade reports whether r wants to leave HTTP on this connection, which
+// would be a way around every check that comes after (RFC 9110 section 7.8).
+func asksForUpgrade(r *http.Request) bool {
+	if r.Header["Upgrade"] != nil || r.Header["Http2-Settings"] != nil {
+		return true
+	}
+	for _, line := range r.Header["Connection"] {
+		for option := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(option), "upgrade") {
+				return true
+			}
+		}
+	}
+	return false
+}

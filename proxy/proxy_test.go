@@ -1,0 +1,232 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/goleak"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/testpki"
+	"github.com/tallygate/tallygate/mtls"
+	"github.com/tallygate/tallygate/policy"
+	"github.com/tallygate/tallygate/validate"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const settings = `
+listener:
+  certificate: {files: {certificate: gate.pem, key: gate-key.pem}}
+authorization_servers:
+  - {name: partners, issuer: "https://as.example.test", audiences: [https://api.example.test], key_set: {file: keys.json}}
+apis:
+  - name: accounts
+    hosts: [api.example.test]
+    upstream: {url: "%s"}
+    routes:
+      - {methods: [GET], path: "/accounts/{id}", scopes: [accounts:read]}
+partners:
+  list:
+    - name: northwind
+      trust: [northwind-ca.pem]
+      applications: [{client_id: northwind-ledger, apis: [accounts]}]
+`
+
+// A site is a gate's handler with all its real parts, and what a good client has.
+type site struct {
+	proxy    *Proxy
+	registry *prometheus.Registry
+	client   *testpki.Pair
+	token    string
+}
+
+func newSite(t testing.TB, upstream string, log io.Writer) *site {
+	t.Helper()
+	dir := t.TempDir()
+	ca, signer := testpki.NewCA("Northwind Root"), testpki.NewSigner("ES256", "k1")
+	ca.Write(dir, "northwind-ca")
+	s := &site{registry: prometheus.NewPedanticRegistry(), client: ca.Leaf("ledger")}
+	for name, content := range map[string][]byte{
+		"keys.json": testpki.KeySet(signer), "gate.yaml": fmt.Appendf(nil, settings, upstream),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg, err := config.Load(filepath.Join(dir, "gate.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust, err := mtls.LoadTrust(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logger := slog.New(slog.NewJSONHandler(log, nil))
+	validator, err := validate.New(cfg.AuthorizationServers, validate.Options{Log: logger, Metrics: s.registry})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.proxy = New(cfg, Steps{Trust: trust, Validator: validator, Table: policy.New(cfg, trust.Anchors())}, logger, s.registry)
+	t.Cleanup(s.proxy.Close)
+	s.token = signer.Token(testpki.Bound("https://as.example.test", "https://api.example.test", "northwind-ledger", s.client, testpki.M{"scope": "accounts:read"}))
+	return s
+}
+
+// request is a good one, as net/http hands it to the handler.
+func (s *site) request() *http.Request {
+	r := httptest.NewRequest(http.MethodGet, "/accounts/7?a=b", nil)
+	r.Host = "api.example.test"
+	r.TLS = &tls.ConnectionState{HandshakeComplete: true, PeerCertificates: []*x509.Certificate{s.client.Cert}}
+	r.Header.Set("Authorization", "Bearer "+s.token)
+	r.Header.Set("Accept", "application/json")
+	r.Header.Set("User-Agent", "ledger/1.0")
+	return r
+}
+
+// A panic is a refusal like any other: 500, undecided, one line, one count, and not
+// a word of what the panic said.
+func TestPanicRefuses(t *testing.T) {
+	var log bytes.Buffer
+	s := newSite(t, "http://127.0.0.1:1", &log)
+	s.proxy.steps.Table = nil // a bug, if ever there was one
+	w := httptest.NewRecorder()
+	s.proxy.ServeHTTP(w, s.request())
+	if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), `"reason":"undecided"`) {
+		t.Errorf("answered %d %s", w.Code, w.Body)
+	}
+	if strings.Contains(w.Body.String(), "nil pointer") {
+		t.Error("the answer tells of the panic")
+	}
+	if n := strings.Count(log.String(), `"msg":"request"`); n != 1 || !strings.Contains(log.String(), `"msg":"panic"`) {
+		t.Errorf("the log holds %d request lines:\n%s", n, &log)
+	}
+	if strings.Contains(log.String(), s.token) {
+		t.Error("the log holds the token")
+	}
+	if n := testutil.ToFloat64(s.proxy.metrics.decisions.WithLabelValues("unknown", "error", "undecided")); n != 1 {
+		t.Errorf("undecided is counted %v times", n)
+	}
+}
+
+// A client that goes away is its own doing: 499 in log and metric, no 502.
+func TestClientThatLeaves(t *testing.T) {
+	arrived, release := make(chan struct{}), make(chan struct{})
+	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		close(arrived)
+		<-release
+	}))
+	defer upstream.Close()
+	defer close(release)
+	var log bytes.Buffer
+	s := newSite(t, upstream.URL, &log)
+	ctx, leave := context.WithCancel(context.Background())
+	go func() { <-arrived; leave() }()
+	w := httptest.NewRecorder()
+	s.proxy.ServeHTTP(w, s.request().WithContext(ctx))
+	if w.Body.Len() != 0 {
+		t.Errorf("somebody who left is answered %s", w.Body)
+	}
+	if !strings.Contains(log.String(), `"status":499`) || !strings.Contains(log.String(), `"failure":"client_closed"`) {
+		t.Errorf("the log says:\n%s", &log)
+	}
+	if n := testutil.ToFloat64(s.proxy.metrics.failures.WithLabelValues("client_closed")); n != 1 {
+		t.Errorf("client_closed is counted %v times", n)
+	}
+	if n := testutil.ToFloat64(s.proxy.metrics.failures.WithLabelValues("upstream_reset")); n != 0 {
+		t.Errorf("upstream_reset is counted %v times", n)
+	}
+}
+
+// An upstream whose certificate is not trusted gets nothing, T-TLS-23.
+func TestUpstreamThatIsNotTrusted(t *testing.T) {
+	reached := false
+	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached = true }))
+	upstream.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
+	upstream.StartTLS()
+	defer upstream.Close()
+	var log bytes.Buffer
+	s := newSite(t, upstream.URL, &log)
+	w := httptest.NewRecorder()
+	s.proxy.ServeHTTP(w, s.request())
+	if w.Code != http.StatusBadGateway || !strings.Contains(w.Body.String(), `"reason":"upstream_tls"`) || reached {
+		t.Errorf("answered %d %s, reached %v", w.Code, w.Body, reached)
+	}
+	if strings.Contains(w.Body.String(), "x509") || strings.Contains(w.Body.String(), "127.0.0.1") {
+		t.Errorf("the answer tells too much: %s", w.Body)
+	}
+}
+
+// T-DOS-06: the environment's proxies do not divert partners' requests, and no
+// transport is left without a limit.
+func TestUpstreamTransport(t *testing.T) {
+	s := newSite(t, "http://127.0.0.1:1", io.Discard)
+	tr := s.proxy.upstreams["accounts"].transport
+	if tr.Proxy != nil || !tr.DisableCompression || tr.ResponseHeaderTimeout == 0 || tr.TLSHandshakeTimeout == 0 || tr.MaxResponseHeaderBytes == 0 || tr.IdleConnTimeout == 0 {
+		t.Errorf("the transport is %+v", tr)
+	}
+}
+
+func TestMetricsAreWellFormed(t *testing.T) {
+	s := newSite(t, "http://127.0.0.1:1", io.Discard)
+	mtls.NewHandshakes(s.registry)
+	s.proxy.ServeHTTP(httptest.NewRecorder(), s.request())
+	problems, err := testutil.GatherAndLint(s.registry)
+	if err != nil || len(problems) > 0 {
+		t.Errorf("the linter says %v, %v", problems, err)
+	}
+}
+
+// T-MET-01: whatever callers send, the number of series stays.
+func TestCallersMakeNoSeries(t *testing.T) {
+	s := newSite(t, "http://127.0.0.1:1", io.Discard)
+	send := func(n int) {
+		for i := range n {
+			r := s.request()
+			r.Method, r.RequestURI = fmt.Sprintf("M%d", i), fmt.Sprintf("/nowhere/%d", i)
+			r.URL.Path, r.URL.RawQuery = r.RequestURI, ""
+			r.Header.Set("User-Agent", fmt.Sprint(i))
+			r.Header.Set("X-Forwarded-For", fmt.Sprint(i))
+			if i%2 == 0 {
+				r.Host = fmt.Sprintf("h%d.example.test", i)
+			}
+			s.proxy.ServeHTTP(httptest.NewRecorder(), r)
+		}
+	}
+	count := func() int {
+		n, err := testutil.GatherAndCount(s.registry)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	send(2)
+	before := count()
+	send(500)
+	if after := count(); after != before {
+		t.Errorf("%d series became %d", before, after)
+	}
+}
+
+// An access.Decision that nobody filled is never forwarded.
+func TestZeroDecisionIsAnswered(t *testing.T) {
+	w := httptest.NewRecorder()
+	answer(w, access.Decision{}, "id", true)
+	if w.Code != http.StatusInternalServerError {
+		t.Errorf("answered %d", w.Code)
+	}
+}

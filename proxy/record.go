@@ -1,0 +1,93 @@
+package proxy
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"log/slog"
+	"time"
+
+	"github.com/tallygate/tallygate/access"
+)
+
+// record writes the one log line and counts the one count of a request, at its end.
+func (p *Proxy) record(x *exchange) {
+	ended := time.Now()
+	d := &x.decision
+	if x.decided.IsZero() { // a panic while deciding
+		x.decided = ended
+	}
+	if x.failure == clientClosed && x.status == 0 {
+		x.status = failures[clientClosed].status
+	}
+	c := x.caller()
+	s := p.series(c)
+	p.metrics.count(x, c, s, ended)
+
+	level := slog.LevelWarn
+	if d.Reason == access.Granted && x.failure == none {
+		level = slog.LevelInfo
+	}
+	ctx := x.request.Context()
+	if s.log.Enabled(ctx, level) {
+		var room [mostAttributes]slog.Attr
+		s.log.LogAttrs(ctx, level, "request", x.attributes(room[:0], ended)...)
+	}
+}
+
+// mostAttributes is how many a line has beside the caller's: four that all have, and
+// eight that depend on how far the request came.
+const mostAttributes = 12
+
+// attributes appends those of the log line to attrs, the caller's aside. Neither the
+// path nor the query is among them: the route says what was called, and the query may
+// hold secrets. What a caller chose is escaped by the handler.
+func (x *exchange) attributes(attrs []slog.Attr, ended time.Time) []slog.Attr {
+	d := &x.decision
+	attrs = append(attrs,
+		slog.String("request_id", x.id),
+		slog.Int("status", x.status),
+		slog.String("remote", x.request.RemoteAddr),
+		slog.Int64("duration_us", ended.Sub(x.started).Microseconds()),
+	)
+	if d.Reason != access.Granted {
+		attrs = append(attrs, slog.String("reason", d.Reason.String()), slog.String("method", x.request.Method))
+		if shown := x.thumbprint(); shown != "" {
+			attrs = append(attrs, slog.String("thumbprint", shown))
+		}
+	}
+	if d.Claims.Subject != d.Claims.ClientID {
+		attrs = append(attrs, slog.String("sub", d.Claims.Subject))
+	}
+	if d.Claims.TokenID != "" {
+		attrs = append(attrs, slog.String("jti_hash", hashed(d.Claims.TokenID)))
+	}
+	if x.failure != none {
+		attrs = append(attrs, slog.String("failure", failures[x.failure].label))
+	}
+	for _, detail := range []error{d.Err, x.detail} {
+		if detail != nil {
+			attrs = append(attrs, slog.String("detail", detail.Error()))
+		}
+	}
+	return attrs
+}
+
+// thumbprint returns that of the certificate on the connection, also of one that was
+// turned down, "" for none.
+func (x *exchange) thumbprint() string {
+	switch {
+	case x.shown != "":
+	case x.certificate != nil:
+		x.shown = x.certificate.Thumbprint.String()
+	case x.request.TLS != nil && len(x.request.TLS.PeerCertificates) > 0:
+		x.shown = access.ThumbprintOf(x.request.TLS.PeerCertificates[0]).String()
+	}
+	return x.shown
+}
+
+// hashed shortens a token's id to what tells two apart in a log, 64 bits, and is
+// of no use to anyone who reads it.
+func hashed(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return hex.EncodeToString(sum[:8])
+}

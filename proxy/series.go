@@ -1,0 +1,112 @@
+package proxy
+
+import (
+	"log/slog"
+	"strconv"
+	"sync/atomic"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tallygate/tallygate/access"
+)
+
+// rememberedSeries bounds the series that are kept at hand. One takes about 1 KiB;
+// what does not fit is put together anew.
+const rememberedSeries = 8 << 10
+
+// Labels come from the configuration and from closed sets, never from a request,
+// so that nobody outside can make a new series.
+const (
+	unknownPartner = "unknown"   // refused at configuration as a partner's name
+	unmatchedRoute = "unmatched" // refused at configuration as an API's name, with which every route's begins
+)
+
+// A caller is what repeats in the log lines and counts of one client on one route.
+type caller struct {
+	partner, clientID, route, issuer string
+
+	// Only of a granted request, where they are from the configuration and from a
+	// certificate that passed. Of others, strangers choose them.
+	granted    bool
+	method     string
+	thumbprint access.Thumbprint
+}
+
+func (x *exchange) caller() caller {
+	d := &x.decision
+	c := caller{partner: unknownPartner, clientID: d.ClientID, route: unmatchedRoute, issuer: d.Claims.Server}
+	if d.Partner != "" {
+		c.partner = d.Partner
+	}
+	if d.Route != "" {
+		c.route = d.Route
+	}
+	if d.Reason == access.Granted {
+		c.granted, c.method, c.thumbprint = true, x.request.Method, x.certificate.Thumbprint
+	}
+	return c
+}
+
+// series is a caller's log and counts, looked up once: finding a metric by its labels
+// and writing the same fields anew cost more than the checks do.
+type series struct {
+	log         *slog.Logger // with the caller's fields already written
+	requests    *prometheus.CounterVec
+	last        atomic.Pointer[codeCount]
+	duration    [len(classes)]prometheus.Observer
+	granted     prometheus.Counter  // this and the next two: nil unless the caller was granted
+	upstream    prometheus.Observer //
+	certificate prometheus.Gauge    // a series with nothing in it would say 1970
+}
+
+// codeCount is the count of the status code that was sent last: most answers have
+// the same.
+type codeCount struct {
+	code  int
+	count prometheus.Counter
+}
+
+func newSeriesCache() *lru.Cache[caller, *series] {
+	cache, err := lru.New[caller, *series](rememberedSeries)
+	if err != nil {
+		panic(err) // the size is a positive constant
+	}
+	return cache
+}
+
+// series returns those of c. Two requests may each put them together once, which
+// does no harm: both count in the same metrics.
+func (p *Proxy) series(c caller) *series {
+	if s, ok := p.known.Get(c); ok {
+		return s
+	}
+	m := p.metrics
+	s := &series{
+		log: p.log.With("partner", c.partner, "client_id", c.clientID, "route", c.route, "issuer", c.issuer),
+		requests: m.requests.MustCurryWith(prometheus.Labels{
+			"partner": c.partner, "route": c.route,
+		}),
+	}
+	if c.granted {
+		s.log = s.log.With("method", c.method, "thumbprint", c.thumbprint.String(), "reason", access.Granted.String())
+		s.granted = m.decisions.WithLabelValues(c.partner, outcome(access.Granted), access.Granted.String())
+		s.upstream = m.upstream.WithLabelValues(c.route)
+		s.certificate = m.clientCertificate.WithLabelValues(c.partner)
+	}
+	for i, class := range classes {
+		s.duration[i] = m.duration.WithLabelValues(c.route, class)
+	}
+	p.known.Add(c, s)
+	return s
+}
+
+// code returns the count of answers with this status.
+func (s *series) code(status int) prometheus.Counter {
+	if last := s.last.Load(); last != nil && last.code == status {
+		return last.count
+	}
+	count := s.requests.WithLabelValues(strconv.Itoa(status))
+	s.last.Store(&codeCount{status, count})
+	return count
+}
