@@ -15,7 +15,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 build: ## the binary, version stamped
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o tallygate ./cmd/tallygate
 
-test: lint tidy unit tour ## everything
+test: lint tidy tour unit ## everything; ends with the count of tests
 
 lint: $(LINT)
 	$(LINT) run ./...

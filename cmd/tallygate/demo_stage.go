@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// A stage prints the tour for a person, with colours where a terminal shows them.
+type stage struct {
+	w      io.Writer
+	colour bool
+	step   int
+}
+
+func newStage(w io.Writer) *stage {
+	s := &stage{w: w}
+	if file, ok := w.(*os.File); ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" {
+		status, err := file.Stat()
+		s.colour = err == nil && status.Mode()&os.ModeCharDevice != 0
+	}
+	return s
+}
+
+// The colours, as ECMA-48 numbers them.
+const (
+	bold  = "1"
+	dim   = "2"
+	red   = "31"
+	green = "32"
+	cyan  = "36"
+)
+
+func (s *stage) paint(colour, text string) string {
+	if !s.colour {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}
+
+func (s *stage) line(format string, args ...any) {
+	_, _ = fmt.Fprintf(s.w, format+"\n", args...) // a tour that nobody reads is still played
+}
+
+// title begins a step.
+func (s *stage) title(text string) {
+	s.step++
+	s.line("\n%s", s.paint(bold, fmt.Sprintf("%d. %s", s.step, text)))
+}
+
+func (s *stage) sent(text string)     { s.line("   %s %s", s.paint(cyan, "->"), text) }
+func (s *stage) received(text string) { s.line("   %s %s", s.paint(cyan, "<-"), text) }
+
+// note adds lines that belong to what was sent or received.
+func (s *stage) note(lines ...string) {
+	for _, l := range lines {
+		s.line("      %s", s.paint(dim, l))
+	}
+}
+
+// because ends a step that went as told.
+func (s *stage) because(text string) {
+	s.line("   %s %s", s.paint(green, "ok"), strings.ReplaceAll(text, "\n", "\n      "))
+}
+
+// failed ends a step that did not.
+func (s *stage) failed(err error) { s.line("   %s %s", s.paint(red, "NOT AS TOLD"), err) }

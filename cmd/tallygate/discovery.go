@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+)
+
+// maxAnswer bounds an authorization server's answers: 1 MiB, when metadata and
+// tokens are a few KiB.
+const maxAnswer = 1 << 20
+
+// Where metadata is: RFC 8414 section 3 puts the one between host and path of the
+// issuer identifier; OpenID Connect Discovery section 4 puts the other behind it,
+// and RFC 8414 section 5 allows it between as well.
+const (
+	oauthMetadata  = "/.well-known/oauth-authorization-server"
+	openIDMetadata = "/.well-known/openid-configuration"
+)
+
+// metadataURL is the place of an authorization server's metadata.
+type metadataURL struct {
+	*url.URL
+	issuer string // the identifier asked for; "" where only the place is known
+}
+
+// parseMetadataURL takes an issuer identifier or a metadata URL, told apart by the
+// path under /.well-known/.
+func parseMetadataURL(s string) (metadataURL, error) {
+	u, err := parseHTTPS(s)
+	if err != nil {
+		return metadataURL{}, err
+	}
+	if u.RawQuery != "" || u.ForceQuery {
+		return metadataURL{}, errors.New("an issuer identifier has no query (RFC 8414 section 2)")
+	}
+	path := u.EscapedPath() + "/"
+	if strings.HasPrefix(path, oauthMetadata+"/") || strings.HasPrefix(path, openIDMetadata+"/") || strings.HasSuffix(path, openIDMetadata+"/") {
+		return metadataURL{URL: u}, nil
+	}
+	return metadataURL{URL: insertWellKnown(u, oauthMetadata), issuer: s}, nil
+}
+
+// names reports whether m is the place of issuer's metadata, RFC 8414 section 3.3:
+// the same identifier, character by character, or, where only the place is known,
+// one that leads there.
+func (m metadataURL) names(issuer string) bool {
+	if m.issuer != "" {
+		return issuer == m.issuer
+	}
+	u, err := parseHTTPS(issuer)
+	if err != nil {
+		return false
+	}
+	behind := strings.TrimSuffix(issuer, "/") + openIDMetadata
+	place := m.String()
+	return place == insertWellKnown(u, oauthMetadata).String() || place == insertWellKnown(u, openIDMetadata).String() || place == behind
+}
+
+// insertWellKnown returns u with wellKnown between host and path, from which a slash
+// at the end is removed, RFC 8414 section 3.1.
+func insertWellKnown(u *url.URL, wellKnown string) *url.URL {
+	place := *u
+	place.Path = wellKnown + strings.TrimSuffix(u.Path, "/")
+	place.RawPath = ""
+	if u.RawPath != "" {
+		place.RawPath = wellKnown + strings.TrimSuffix(u.RawPath, "/")
+	}
+	return &place
+}
+
+func parseHTTPS(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Contains(s, "#") {
+		return nil, errors.New("must be an https URL with a host, without user and fragment")
+	}
+	return u, nil
+}
+
+// tokenClient speaks to an authorization server by mutual TLS.
+type tokenClient struct {
+	http  *http.Client
+	flags tokenFlags
+}
+
+func newTokenClient(f tokenFlags) (*tokenClient, error) {
+	pair, err := tls.LoadX509KeyPair(f.cert, f.key)
+	if err != nil {
+		return nil, fmt.Errorf("reading client certificate %q and key %q: %w", f.cert, f.key, err)
+	}
+	var roots *x509.CertPool // nil: the system's
+	if f.ca != "" {
+		content, err := os.ReadFile(f.ca)
+		if err != nil {
+			return nil, fmt.Errorf("reading authorities: %w", err)
+		}
+		roots = x509.NewCertPool()
+		if !roots.AppendCertsFromPEM(content) {
+			return nil, fmt.Errorf("reading authorities: %q holds no PEM certificate", f.ca)
+		}
+	}
+	return &tokenClient{flags: f, http: &http.Client{
+		Transport: &http.Transport{
+			// A proxy named by the environment must not learn, or decide, where a
+			// client proves who it is.
+			Proxy: nil,
+			TLSClientConfig: &tls.Config{
+				MinVersion: tls.VersionTLS12,
+				RootCAs:    roots,
+				// By Certificates a certificate would silently stay away when its
+				// issuer is not among those that the server names. This one was
+				// named for being sent.
+				GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil },
+			},
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
+}
+
+// discover returns the token endpoint of the server whose metadata is at place. The
+// endpoint for mutual TLS is preferred, RFC 8705 section 5.
+func (c *tokenClient) discover(ctx context.Context, place metadataURL) (*url.URL, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, place.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	status, body, err := c.do(req)
+	if err != nil {
+		return nil, err
+	}
+	if status != http.StatusOK { // RFC 8414 section 3.2
+		return nil, fmt.Errorf("asking %s: answered with status %d", shown(req.URL), status)
+	}
+	var metadata struct {
+		Issuer        string `json:"issuer"`
+		TokenEndpoint string `json:"token_endpoint"`
+		Aliases       struct {
+			TokenEndpoint string `json:"token_endpoint"`
+		} `json:"mtls_endpoint_aliases"`
+	}
+	if err := decode(req.URL, body, &metadata); err != nil {
+		return nil, err
+	}
+	if !place.names(metadata.Issuer) {
+		return nil, fmt.Errorf("asking %s: the metadata is that of issuer %q, which is not the one asked for (RFC 8414 section 3.3)",
+			shown(req.URL), metadata.Issuer)
+	}
+	named := metadata.TokenEndpoint
+	if metadata.Aliases.TokenEndpoint != "" {
+		named = metadata.Aliases.TokenEndpoint
+	}
+	endpoint, err := parseHTTPS(named)
+	if err != nil {
+		return nil, fmt.Errorf("asking %s: the token endpoint %w", shown(req.URL), err)
+	}
+	return endpoint, nil
+}
+
+// do sends req and returns status and whole body of the answer.
+func (c *tokenClient) do(req *http.Request) (status int, body []byte, err error) {
+	req.Header.Set("Accept", "application/json")
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return 0, nil, c.explain(req.URL, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
+		return 0, nil, fmt.Errorf("asking %s: answered with a redirect, which is not followed", shown(req.URL))
+	}
+	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return 0, nil, c.explain(req.URL, err)
+	}
+	if len(body) > maxAnswer {
+		return 0, nil, fmt.Errorf("asking %s: the answer is larger than %d bytes", shown(req.URL), maxAnswer)
+	}
+	return resp.StatusCode, body, nil
+}
+
+// explain says in a sentence what kept u from being asked.
+func (c *tokenClient) explain(u *url.URL, err error) error {
+	var inner *url.Error
+	if errors.As(err, &inner) {
+		err = inner.Err // it quotes the whole URL, with its query
+	}
+	var unknown x509.UnknownAuthorityError
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("asking %s: no answer within %s (--timeout)", shown(u), c.flags.timeout)
+	case errors.As(err, &unknown) && c.flags.ca == "":
+		return fmt.Errorf("asking %s: the system does not trust the authority of the server's certificate; name it by --ca: %w", shown(u), err)
+	case errors.As(err, &unknown):
+		return fmt.Errorf("asking %s: no authority in %q (--ca) vouches for the server's certificate: %w", shown(u), c.flags.ca, err)
+	}
+	return fmt.Errorf("asking %s: %w", shown(u), err)
+}
+
+// decode reads an answer of u. Members named twice are an error, and names are
+// compared exactly. The error does not quote the answer, which may hold a token.
+func decode(u *url.URL, body []byte, into any) error {
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("asking %s: the answer is not the JSON object that it should be", shown(u))
+	}
+	return nil
+}
+
+// shown returns u as it may stand in an error: without its query.
+func shown(u *url.URL) string {
+	bare := *u
+	bare.RawQuery, bare.ForceQuery = "", false
+	return bare.String()
+}

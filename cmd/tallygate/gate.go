@@ -1,0 +1,175 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/issuer"
+	"github.com/tallygate/tallygate/mtls"
+	"github.com/tallygate/tallygate/policy"
+	"github.com/tallygate/tallygate/proxy"
+	"github.com/tallygate/tallygate/validate"
+)
+
+// A gate is everything that one configuration asks for, loaded and wired, before
+// it listens.
+type gate struct {
+	log       *slog.Logger
+	registry  *prometheus.Registry
+	validator *validate.Validator
+	proxy     *proxy.Proxy
+	servers   []*server
+	draining  chan struct{} // closed when the gate is about to stop
+}
+
+// assemble loads what cfg names (certificates, anchors, keys) and wires the parts.
+// It opens no listener and sends nothing, so that check can call it. All faults are
+// reported at once.
+func assemble(cfg *config.Config, log *slog.Logger) (*gate, error) {
+	g := &gate{log: log, registry: newRegistry(), draining: make(chan struct{})}
+	pairs, noPair := loadPairs(cfg)
+	trust, noTrust := loadTrust(cfg)
+	faults := []error{noPair, noTrust}
+
+	var own *issuer.Issuer
+	local := map[config.Identifier][]byte{}
+	if cfg.Issuer != nil && trust != nil {
+		var err error
+		own, err = issuer.New(cfg, issuer.Options{
+			Anchors: trust.Anchors(), Certificate: trust.Client, Log: log, Metrics: g.registry,
+		})
+		faults = append(faults, err)
+		if own != nil {
+			local[cfg.Issuer.Issuer] = own.KeySet()
+		}
+	}
+	if cfg.Issuer == nil || own != nil { // otherwise its fault would be told twice
+		var err error
+		g.validator, err = validate.New(cfg.AuthorizationServers, validate.Options{
+			Local: local, Revoked: revokedBy(cfg, own), Log: log, Metrics: g.registry,
+		})
+		faults = append(faults, err)
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+
+	g.proxy = proxy.New(cfg, proxy.Steps{
+		Trust: trust, Validator: g.validator, Table: policy.New(cfg, trust.Anchors()),
+	}, log, g.registry)
+	g.addServers(cfg, trust, own, pairs)
+	g.exportExpiries(pairs)
+	return g, nil
+}
+
+// The listeners' names, in logs and metrics.
+const (
+	partnersListener = "partners"
+	issuerListener   = "issuer"
+	adminListener    = "admin"
+)
+
+// addServers makes the listeners' servers, the admin's last: what listens then is
+// everything.
+func (g *gate) addServers(cfg *config.Config, trust *mtls.Trust, own *issuer.Issuer, pairs map[string]tls.Certificate) {
+	limits, listener := cfg.Listener.Limits, cfg.Listener
+	handshakes := mtls.NewHandshakes(g.registry)
+	settings := trust.ServerConfig(pairs[partnersListener], listener.MinimumVersion, listener.ClientCertificates.OnFailure, handshakes)
+	g.addServer(partnersListener, listener.Address, g.proxy, settings, limits, handshakes)
+	if own != nil {
+		// The metadata and the key set are for everyone, so this listener finishes
+		// the handshake whatever the certificate is; the endpoints judge it.
+		settings := trust.ServerConfig(pairs[issuerListener], listener.MinimumVersion, config.Answer, handshakes)
+		g.addServer(issuerListener, cfg.Issuer.Address, own, settings, limits, handshakes)
+	}
+	g.addServer(adminListener, cfg.Admin.Address, g.adminHandler(), nil, limits, handshakes)
+}
+
+// loadPairs reads each listener's certificate and key. The issuer shows the partners'
+// listener's where it has none of its own.
+func loadPairs(cfg *config.Config) (map[string]tls.Certificate, error) {
+	pair, err := mtls.LoadKeyPair(cfg.Listener.Certificate.Files)
+	pairs := map[string]tls.Certificate{partnersListener: pair}
+	if cfg.Issuer == nil {
+		return pairs, err
+	}
+	pairs[issuerListener] = pair
+	if files := cfg.Issuer.Certificate.Files; files != (config.KeyPair{}) {
+		own, noOwn := mtls.LoadKeyPair(files)
+		pairs[issuerListener], err = own, errors.Join(err, noOwn)
+	}
+	return pairs, err
+}
+
+// loadTrust reads the anchors, and holds them to belong to one partner each where
+// nothing else tells two partners apart.
+func loadTrust(cfg *config.Config) (*mtls.Trust, error) {
+	trust, err := mtls.LoadTrust(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return trust, policy.CheckAnchors(cfg, trust.Anchors())
+}
+
+// revokedBy returns the question whether own has revoked a token, nil without an
+// issuer of our own.
+func revokedBy(cfg *config.Config, own *issuer.Issuer) func(access.Unchecked) bool {
+	if own == nil {
+		return nil
+	}
+	identifier := string(cfg.Issuer.Issuer)
+	return func(token access.Unchecked) bool {
+		return token.Issuer == identifier && own.Revoked(token.TokenID)
+	}
+}
+
+// exportExpiries tells when each listener's certificate ends, and warns of one that
+// has already.
+func (g *gate) exportExpiries(pairs map[string]tls.Certificate) {
+	ends := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "tallygate_certificate_not_after_timestamp_seconds",
+		Help: "End of validity of our own certificates, by role and listener.",
+	}, []string{"role", "name"})
+	g.registry.MustRegister(ends)
+	for name, pair := range pairs {
+		ends.WithLabelValues("server", name).Set(float64(pair.Leaf.NotAfter.Unix()))
+		if time.Now().After(pair.Leaf.NotAfter) {
+			g.log.Warn("listener certificate has expired", "listener", name, "not_after", pair.Leaf.NotAfter)
+		}
+	}
+}
+
+// adminHandler serves probes and metrics, and nothing else.
+func (g *gate) adminHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("alive\n")) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := g.ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte("ready\n"))
+	})
+	mux.Handle("GET /metrics", metricsHandler(g.registry))
+	return mux
+}
+
+var errDraining = errors.New("stopping")
+
+// ready returns nil while the gate can decide about requests. The upstreams have no
+// say in it: when one is down, its callers are better told by us than by nobody.
+func (g *gate) ready() error {
+	select {
+	case <-g.draining:
+		return errDraining
+	default:
+		return g.validator.Ready()
+	}
+}

@@ -1,0 +1,53 @@
+// Command tallygate is a gate in front of partner APIs: it terminates mutual TLS
+// and lets a request through only when the access token and the client certificate
+// belong together (RFC 8705), the token is valid and the partner's application may
+// call that API. A minimal authorization server that issues such tokens is in the
+// same program.
+//
+// # Commands
+//
+//	tallygate serve        run the gate, and the issuer where one is configured;
+//	                       also what tallygate does when no command is named
+//	tallygate check        load and validate the configuration, and do nothing else
+//	tallygate demo         show the whole of it on loopback, without preparation
+//	tallygate token        fetch an access token by mutual TLS
+//	tallygate thumbprint   print the x5t#S256 of certificates
+//	tallygate version      print what this program was built from
+//	tallygate completion   print a completion script for bash, zsh, fish or powershell
+//
+// Each command explains its flags and gives examples with --help.
+//
+// # Streams
+//
+// Data goes to standard output and words to standard error: what a command was
+// asked for can be piped on, and what it has to say about it is still seen. The log
+// of serve is JSON on standard error. Where a command takes -o json, its data is one
+// JSON value.
+//
+// # Exit codes
+//
+//	0  done
+//	1  failed: a file, the network or a server
+//	2  called in a wrong way: unknown command, flag or argument
+//	3  the configuration is invalid; each fault is on a line of its own, as file:line:column
+//	4  refused: the authorization server said no
+//
+// # Signals
+//
+// SIGINT and SIGTERM ask for an orderly stop. A second one ends the program at once.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// With the first signal the default handling comes back, so that a second one
+	// ends a program that does not stop.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}

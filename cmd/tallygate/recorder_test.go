@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+)
+
+// A recorder is an upstream that keeps every byte that reaches it.
+type recorder struct {
+	listener net.Listener
+	server   *http.Server
+	mu       sync.Mutex
+	received bytes.Buffer
+	requests int
+	mode     string
+	release  chan struct{}
+}
+
+func newRecorder() *recorder {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	u := &recorder{listener: l, mode: "echo", release: make(chan struct{})}
+	u.server = &http.Server{Handler: u, ReadHeaderTimeout: patience}
+	go func() { _ = u.server.Serve(tapped{l, u}) }()
+	return u
+}
+
+func (u *recorder) url() string { return "http://" + u.listener.Addr().String() }
+
+func (u *recorder) close() {
+	close(u.release)
+	_ = u.server.Close()
+}
+
+func (u *recorder) behave(mode string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.mode = mode
+}
+
+func (u *recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	u.mu.Lock()
+	u.requests++
+	mode := u.mode
+	u.mu.Unlock()
+	switch mode {
+	case "hang":
+		select {
+		case <-u.release:
+		case <-r.Context().Done():
+		}
+	case "reset":
+		panic(http.ErrAbortHandler)
+	case "break": // in the middle of an answer
+		w.Header().Set("Content-Length", "1000")
+		_, _ = w.Write([]byte("the first of a thousand bytes"))
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	case "early": // without taking the body
+		w.WriteHeader(http.StatusUnprocessableEntity)
+	case "switch": // though nobody asked
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err == nil {
+			_, _ = conn.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"))
+			_ = conn.Close()
+		}
+	default:
+		n, _ := io.Copy(io.Discard, r.Body)
+		w.Header().Set("Trailer", "Checksum")
+		for _, name := range []string{"Tallygate-Partner", "Client-Cert", "X-Forwarded-Client-Cert"} {
+			w.Header().Set(name, "leaked")
+		}
+		w.Header().Set("Set-Cookie", "a=b")
+		_, _ = fmt.Fprintf(w, "upstream took %s with %d bytes\n", r.RequestURI, n)
+		w.Header().Set("Checksum", "abc")
+	}
+}
+
+// take returns and forgets what came in.
+func (u *recorder) take() ([]byte, int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	received, n := bytes.Clone(u.received.Bytes()), u.requests
+	u.received.Reset()
+	u.requests = 0
+	return received, n
+}
+
+func (u *recorder) peek() ([]byte, int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return bytes.Clone(u.received.Bytes()), u.requests
+}
+
+func (u *recorder) forget() { u.take() }
+
+// tapped hands out connections that copy what is read to the recorder.
+type tapped struct {
+	net.Listener
+	recorder *recorder
+}
+
+func (l tapped) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return tappedConn{c, l.recorder}, err
+}
+
+type tappedConn struct {
+	net.Conn
+	recorder *recorder
+}
+
+func (c tappedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.recorder.mu.Lock()
+	defer c.recorder.mu.Unlock()
+	c.recorder.received.Write(p[:n])
+	return n, err
+}

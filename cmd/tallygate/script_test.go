@@ -1,0 +1,197 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/tallygate/tallygate/access"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"tallygate": main})
+}
+
+// TestScripts plays testdata/*.txtar against the real binary: a gate as a process of
+// its own, real certificates and tokens, and an upstream that remembers what reached
+// it. The commands that scripts have beside testscript's own are those in commands.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			w := newWorld(env.WorkDir)
+			env.Defer(w.close)
+			env.Values[worldKey{}] = w
+			for name, value := range map[string]string{
+				"SELF_SIGNED": "false", "ON_FAILURE": "answer", "FORWARD_AUTHORIZATION": "false",
+				"KEY_SET": "{file: keys.json}", "STALL_TIMEOUT": "30s", "UPSTREAM_TIMEOUT": "30s",
+				"UPSTREAM": w.upstream.url(), "ISSUER_ADDRESS": w.issuerAddress,
+			} {
+				env.Setenv(name, value)
+			}
+			return nil
+		},
+		Cmds:                commands,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+	})
+}
+
+type worldKey struct{}
+
+var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+	// gate [FILE]: start the gate on a configuration, testdata/base.yaml by default.
+	"gate": func(ts *testscript.TestScript, _ bool, args []string) {
+		template, err := os.ReadFile("testdata/base.yaml")
+		if len(args) == 1 {
+			template, err = []byte(ts.ReadFile(args[0])), nil
+		}
+		ts.Check(err)
+		content := os.Expand(string(template), ts.Getenv)
+		ts.Check(os.WriteFile(ts.MkAbs("gate.yaml"), []byte(content), 0o600))
+		w := of(ts)
+		ts.Check(w.start(executable(ts), ts.MkAbs("gate.yaml")))
+		for name, address := range w.addresses {
+			ts.Setenv(strings.ToUpper(name), address)
+		}
+	},
+	// stop: end the gate by SIGTERM, which must succeed.
+	"stop": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(of(ts).stop()) },
+	// token NAME CERT CLIENT [claims=JSON] [header=JSON] [key=other]: make a token
+	// bound to CERT; JSON members are merged over the good ones, null removes one.
+	"token": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(of(ts).mint(args)) },
+	// call [-cert NAME] [-token NAME] [-H 'Name: value'] [-h2] [-host H] [-to LISTENER]
+	// [-body N] [-chunked] [-form ENCODED] METHOD PATH: print the answer.
+	"call": func(ts *testscript.TestScript, neg bool, args []string) {
+		w := of(ts)
+		err := w.call(args)
+		_, _ = ts.Stdout().Write(w.dump())
+		if neg {
+			if err == nil {
+				ts.Fatalf("the call succeeded")
+			}
+			_, _ = fmt.Fprintln(ts.Stderr(), err)
+			return
+		}
+		ts.Check(err)
+	},
+	// raw [-cert NAME] FILE: send a file's bytes, line ends as CR LF, $NAME of a token
+	// replaced, and print whatever comes back.
+	"raw": func(ts *testscript.TestScript, _ bool, args []string) {
+		w := of(ts)
+		ts.Check(w.raw(ts.ReadFile(args[len(args)-1]), args[:len(args)-1]))
+		_, _ = ts.Stdout().Write(w.dump())
+	},
+	// refused STATUS REASON [CODE]: the last call was, with everything that belongs to it.
+	"refused": func(ts *testscript.TestScript, _ bool, args []string) {
+		status, err := strconv.Atoi(args[0])
+		ts.Check(err)
+		code := ""
+		if len(args) == 3 {
+			code = args[2]
+		}
+		ts.Check(of(ts).refused(status, args[1], code))
+	},
+	// granted [STATUS]: the last call reached the upstream, once.
+	"granted": func(ts *testscript.TestScript, _ bool, args []string) {
+		status := 200
+		if len(args) == 1 {
+			var err error
+			status, err = strconv.Atoi(args[0])
+			ts.Check(err)
+		}
+		ts.Check(of(ts).granted(status))
+	},
+	// upstream [N]: print the bytes that reached the upstream in the last call; with
+	// N, there must have been so many requests.
+	"upstream": func(ts *testscript.TestScript, _ bool, args []string) {
+		received, n := of(ts).upstream.take()
+		if len(args) == 1 && args[0] != strconv.Itoa(n) {
+			ts.Fatalf("%d requests reached the upstream, want %s:\n%s", n, args[0], received)
+		}
+		_, _ = ts.Stdout().Write(bytes.ReplaceAll(received, []byte("\r\n"), []byte("\n")))
+	},
+	// keep NAME FILE: take a token from a file.
+	"keep": func(ts *testscript.TestScript, _ bool, args []string) {
+		of(ts).tokens[args[0]] = strings.TrimSpace(ts.ReadFile(args[1]))
+	},
+	// header N: let the next call's @long stand for a header field of N bytes.
+	"header": func(ts *testscript.TestScript, _ bool, args []string) {
+		n, err := strconv.Atoi(args[0])
+		ts.Check(err)
+		of(ts).long = "X-Long: " + strings.Repeat("x", n)
+	},
+	// probe PATH: print status and body of the admin listener's answer.
+	"probe": func(ts *testscript.TestScript, _ bool, args []string) {
+		status, text, err := of(ts).admin(args[0])
+		ts.Check(err)
+		_, _ = fmt.Fprintf(ts.Stdout(), "%d %s", status, text)
+	},
+	// metrics: print what the admin listener exposes.
+	"metrics": func(ts *testscript.TestScript, _ bool, _ []string) {
+		_, text, err := of(ts).admin("/metrics")
+		ts.Check(err)
+		_, _ = ts.Stdout().Write(text)
+	},
+	// log: print the gate's log so far.
+	"log": func(ts *testscript.TestScript, _ bool, _ []string) { _, _ = ts.Stdout().Write(of(ts).log.bytes()) },
+	// behave MODE: what the upstream does with the next requests: echo, hang, reset, early.
+	"behave": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).upstream.behave(args[0]) },
+}
+
+func of(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
+
+// executable finds the binary under test where testscript put it.
+func executable(ts *testscript.TestScript) string {
+	for _, dir := range filepath.SplitList(ts.Getenv("PATH")) {
+		file := filepath.Join(dir, "tallygate")
+		if _, err := os.Stat(file); err == nil {
+			return file
+		}
+	}
+	ts.Fatalf("the binary under test is not in PATH")
+	return ""
+}
+
+// Nothing gives these reasons yet, or (undecided) only a bug does. The list is
+// closed: a reason leaves it by getting a script.
+var unscripted = []access.Reason{
+	access.Undecided, access.RevokedCertificate, access.RevocationUnknown, access.Inactive,
+	access.BoundToPrevious, access.PolicyDenied, access.RateLimited, access.Overloaded, access.RevocationsStale,
+}
+
+// Every reason has a script of its name that shows it, and a line in the README.
+func TestEveryReasonIsShown(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	missing := map[access.Reason]bool{}
+	for _, r := range unscripted {
+		missing[r] = true
+	}
+	for _, r := range access.Reasons() {
+		if !bytes.Contains(readme, []byte("| `"+r.String()+"` |")) {
+			t.Errorf("the README's table has no line for %s", r)
+		}
+		script, err := os.ReadFile(filepath.Join("testdata", r.String()+".txtar"))
+		want := fmt.Sprintf("refused %d %s", r.Status(), r)
+		if r == access.Granted {
+			want = "granted"
+		}
+		switch {
+		case missing[r] && err == nil:
+			t.Errorf("%s has a script and stands in unscripted", r)
+		case !missing[r] && err != nil:
+			t.Errorf("%s has no script: %v", r, err)
+		case !missing[r] && !bytes.Contains(script, []byte(want)):
+			t.Errorf("the script of %s does not say %q", r, want)
+		}
+	}
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/net/netutil"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/mtls"
+)
+
+// drainTimeout bounds how long requests may take to finish after a stop was asked
+// for. Kubernetes kills after 30 seconds by default; this leaves it five.
+const drainTimeout = 25 * time.Second
+
+// A server is one listener with its handler.
+type server struct {
+	name        string
+	address     string
+	connections int
+	http        *http.Server
+}
+
+// addServer adds a server; settings nil means plain HTTP.
+func (g *gate) addServer(name string, address config.Address, handler http.Handler, settings *tls.Config, limits config.Limits, handshakes *mtls.Handshakes) {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(settings != nil) // never in clear text
+	active := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "tallygate_connections_active", Help: "Open connections by listener.",
+		ConstLabels: prometheus.Labels{"listener": name},
+	})
+	g.registry.MustRegister(active)
+	g.servers = append(g.servers, &server{
+		name:        name,
+		address:     string(address),
+		connections: limits.Connections,
+		http: &http.Server{
+			Handler:   handler,
+			TLSConfig: settings,
+			Protocols: &protocols,
+			HTTP2: &http.HTTP2Config{
+				MaxConcurrentStreams: 128,
+				WriteByteTimeout:     limits.StallTimeout,
+				SendPingTimeout:      limits.IdleTimeout,
+			},
+			MaxHeaderBytes: int(limits.HeaderBytes),
+			// It bounds the TLS handshake too, which has no setting of its own.
+			ReadHeaderTimeout: limits.HeaderTimeout,
+			IdleTimeout:       limits.IdleTimeout,
+			// Otherwise net/http answers "OPTIONS *" before the handler sees it.
+			DisableGeneralOptionsHandler: true,
+			ErrorLog:                     log.New(&serverErrors{g.log, name, handshakes}, "", 0),
+			ConnState: func(_ net.Conn, state http.ConnState) {
+				switch state {
+				case http.StateNew:
+					active.Inc()
+				case http.StateClosed, http.StateHijacked:
+					active.Dec()
+				case http.StateActive, http.StateIdle:
+				}
+			},
+		},
+	})
+}
+
+// run listens, serves until ctx ends, and then stops: readiness goes first, no new
+// connection is taken, what runs may finish within drainTimeout. It returns nil
+// after a clean stop. open makes the listeners, by name and configured address.
+func (g *gate) run(ctx context.Context, open func(name, address string) (net.Listener, error)) error {
+	listeners := make([]net.Listener, len(g.servers))
+	for i, s := range g.servers {
+		l, err := open(s.name, s.address)
+		if err != nil {
+			for _, opened := range listeners[:i] {
+				_ = opened.Close()
+			}
+			return fmt.Errorf("listening for %s: %w", s.name, err)
+		}
+		listeners[i] = l
+		g.log.InfoContext(ctx, "listening", "listener", s.name, "address", l.Addr().String())
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	group, serving := errgroup.WithContext(background)
+	for i, s := range g.servers {
+		group.Go(func() error { return s.serve(listeners[i]) })
+	}
+	group.Go(func() error { return g.validator.Run(background) })
+	group.Go(func() error {
+		defer stop()
+		defer g.proxy.Close()
+		select {
+		case <-ctx.Done():
+			g.log.InfoContext(ctx, "stopping")
+		case <-serving.Done(): // a listener broke: the others go too
+		}
+		close(g.draining)
+		return g.shutdown()
+	})
+	return group.Wait()
+}
+
+func (s *server) serve(l net.Listener) error {
+	l = netutil.LimitListener(l, s.connections)
+	var err error
+	if s.http.TLSConfig != nil {
+		err = s.http.ServeTLS(l, "", "")
+	} else {
+		err = s.http.Serve(l)
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving %s: %w", s.name, err)
+	}
+	return nil
+}
+
+// shutdown stops every server, the admin's last so that probes and a final scrape
+// see the stop. A request that is cut is an error.
+func (g *gate) shutdown() error {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	var cut []error
+	for _, s := range g.servers {
+		if err := s.http.Shutdown(ctx); err != nil {
+			cut = append(cut, fmt.Errorf("stopping %s: requests were cut after %s", s.name, drainTimeout))
+			_ = s.http.Close()
+		}
+	}
+	return errors.Join(cut...)
+}
+
+// serverErrors turns what net/http says of its connections into log lines. Failed
+// handshakes are the internet's noise: counted, and logged at debug only.
+type serverErrors struct {
+	log        *slog.Logger
+	listener   string
+	handshakes *mtls.Handshakes
+}
+
+func (e *serverErrors) Write(text []byte) (int, error) {
+	level := slog.LevelWarn
+	if bytes.HasPrefix(text, []byte("http: TLS handshake error")) {
+		level = slog.LevelDebug
+		e.handshakes.Failed()
+	}
+	e.log.Log(context.Background(), level, "connection", "listener", e.listener, "detail", string(bytes.TrimSpace(text)))
+	return len(text), nil
+}

@@ -1,0 +1,432 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// patience bounds every wait of a script. On a busy machine, under the race
+// detector, a gate takes a second to start.
+const patience = 20 * time.Second
+
+// A world is what one script has around it: certificates, keys, tokens, a gate in a
+// process of its own, and an upstream.
+type world struct {
+	dir       string
+	pairs     map[string]*testpki.Pair
+	signers   map[string]*testpki.Signer
+	tokens    map[string]string
+	upstream  *recorder
+	process   *exec.Cmd
+	exited    chan error
+	log       *logBuffer
+	addresses map[string]string // of the gate's listeners, by name
+	answer    *http.Response    // to the last call
+	body      []byte
+	verbatim  bool // body is all that came, header and further answers included
+	refusals  map[string]int
+	long      string // what @long stands for
+
+	// The issuer's address is part of its identifier, so it is chosen beforehand.
+	issuerAddress string
+}
+
+func newWorld(dir string) *world {
+	w := &world{
+		dir: dir, upstream: newRecorder(), tokens: map[string]string{}, refusals: map[string]int{},
+		signers: map[string]*testpki.Signer{
+			"good": testpki.NewSigner("ES256", "k1"), "other": testpki.NewSigner("ES256", "k1"), "unknown": testpki.NewSigner("ES256", "k9"),
+		},
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	w.issuerAddress = l.Addr().String()
+	_ = l.Close()
+	northwind, borealis, dormant := testpki.NewCA("Northwind Root"), testpki.NewCA("Borealis Root"), testpki.NewCA("Dormant Root")
+	ledger := testpki.DNS("ledger.northwind.example")
+	w.pairs = map[string]*testpki.Pair{
+		"gate":         testpki.SelfSigned("gate", testpki.DNS("api.example.test", "as.example.test"), testpki.IP("127.0.0.1")),
+		"northwind-ca": northwind, "borealis-ca": borealis, "dormant-ca": dormant,
+		"northwind": northwind.Leaf("ledger", ledger),
+		"renewed":   northwind.Leaf("ledger", ledger),
+		"unnamed":   northwind.Leaf("another machine", testpki.DNS("printer.northwind.example")),
+		"expired":   northwind.Leaf("ledger", ledger, testpki.Expired()),
+		"borealis":  borealis.Leaf("sync"),
+		"posing":    borealis.Leaf("ledger", ledger), // borealis certifies northwind's name
+		"dormant":   dormant.Leaf("app"),
+		"stranger":  testpki.SelfSigned("ledger", ledger),
+		"issuer":    testpki.SelfSigned("the issuer's signing key"),
+	}
+	for name, pair := range w.pairs {
+		pair.Write(dir, name)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "keys.json"), testpki.KeySet(w.signers["good"]), 0o600); err != nil {
+		panic(err)
+	}
+	return w
+}
+
+func (w *world) close() {
+	if w.process != nil {
+		_ = w.process.Process.Kill()
+		<-w.exited
+	}
+	w.upstream.close()
+}
+
+// start runs the gate and waits until it listens everywhere.
+func (w *world) start(executable, config string) error {
+	w.log = &logBuffer{}
+	w.process = exec.Command(executable, "serve", "--config", config)
+	w.process.Dir, w.process.Stderr = w.dir, w.log
+	if err := w.process.Start(); err != nil {
+		return err
+	}
+	w.exited = make(chan error, 1)
+	go func() { w.exited <- w.process.Wait() }()
+	w.addresses, w.refusals = map[string]string{}, map[string]int{} // a new process counts anew
+	deadline := time.Now().Add(patience)
+	for time.Now().Before(deadline) {
+		for _, line := range w.lines("listening") {
+			w.addresses[line["listener"].(string)] = line["address"].(string)
+		}
+		if w.addresses["admin"] != "" { // the last one opened
+			return nil
+		}
+		select {
+		case err := <-w.exited:
+			w.exited <- err
+			return fmt.Errorf("the gate ended: %w\n%s", err, w.log.bytes())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	return fmt.Errorf("the gate does not listen:\n%s", w.log.bytes())
+}
+
+// stop asks the gate to end, which it must do well and without having told a secret.
+func (w *world) stop() error {
+	if err := w.process.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	select {
+	case err := <-w.exited:
+		w.process = nil
+		if err != nil {
+			return fmt.Errorf("the gate ended: %w\n%s", err, w.log.bytes())
+		}
+	case <-time.After(patience):
+		return errors.New("the gate does not stop")
+	}
+	for name, token := range w.tokens {
+		for _, part := range strings.Split(token, ".") {
+			if len(part) > 20 && bytes.Contains(w.log.bytes(), []byte(part)) {
+				return fmt.Errorf("the log holds a part of the token %s", name)
+			}
+		}
+	}
+	return nil
+}
+
+// mint makes a token: NAME CERT CLIENT and edits.
+func (w *world) mint(args []string) error {
+	pair, ok := w.pairs[args[1]]
+	if !ok {
+		return fmt.Errorf("there is no certificate %s", args[1])
+	}
+	signer, claims, header := w.signers["good"], testpki.M{}, testpki.M{}
+	for _, edit := range args[3:] {
+		key, value, _ := strings.Cut(edit, "=")
+		into := map[string]any{"claims": &claims, "header": &header}[key]
+		if key == "key" {
+			signer = w.signers[value]
+		} else if err := json.Unmarshal([]byte(value), into); err != nil {
+			return fmt.Errorf("reading %s: %w", edit, err)
+		}
+	}
+	w.tokens[args[0]] = signer.Token(testpki.Bound("https://as.example.test", "https://api.example.test", args[2], pair, claims), header)
+	return nil
+}
+
+// client returns the TLS settings of a client that shows the certificate of that name
+// whatever the gate says it would accept; "" shows none.
+func (w *world) client(cert string, protocols ...string) *tls.Config {
+	roots := x509.NewCertPool()
+	roots.AddCert(w.pairs["gate"].Cert)
+	settings := &tls.Config{RootCAs: roots, ServerName: "api.example.test", NextProtos: protocols}
+	if cert != "" {
+		pair := w.pairs[cert].TLS()
+		settings.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+	}
+	return settings
+}
+
+// call sends one request and keeps the answer.
+func (w *world) call(args []string) error {
+	w.answer, w.body, w.verbatim = nil, nil, false
+	w.upstream.forget()
+	flags := flag.NewFlagSet("call", flag.ContinueOnError)
+	cert, token := flags.String("cert", "", ""), flags.String("token", "", "")
+	host, listener := flags.String("host", "api.example.test", ""), flags.String("to", "partners", "")
+	h2, size, chunked := flags.Bool("h2", false, ""), flags.Int("body", 0, ""), flags.Bool("chunked", false, "")
+	form := flags.String("form", "", "")
+	var headers []string
+	flags.Func("H", "", func(s string) error { headers = append(headers, s); return nil })
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	r, err := http.NewRequest(flags.Arg(0), "https://"+w.addresses[*listener]+flags.Arg(1), nil)
+	if err != nil {
+		return err
+	}
+	r.Host = *host
+	if *size > 0 {
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(strings.Repeat("x", *size))), int64(*size)
+		if *chunked {
+			r.ContentLength = -1
+		}
+	}
+	if *form != "" {
+		text := w.expand(*form)
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(text)), int64(len(text))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	if *token != "" {
+		r.Header.Set("Authorization", "Bearer "+w.tokens[*token])
+	}
+	for _, header := range headers {
+		if header == "@long" {
+			header = w.long
+		}
+		name, value, _ := strings.Cut(header, ":")
+		r.Header[name] = append(r.Header[name], strings.TrimSpace(value)) // as spelled
+	}
+	transport := &http.Transport{TLSClientConfig: w.client(*cert), DisableCompression: true, ForceAttemptHTTP2: *h2}
+	defer transport.CloseIdleConnections()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	answer, err := transport.RoundTrip(r.WithContext(ctx)) //nolint:bodyclose // keep closes it
+	if err != nil {
+		return err
+	}
+	return w.keep(answer)
+}
+
+// raw sends bytes as they are and keeps the first answer; the others are part of
+// what dump prints.
+func (w *world) raw(text string, args []string) error {
+	w.answer, w.body, w.verbatim = nil, nil, true
+	w.upstream.forget()
+	flags := flag.NewFlagSet("raw", flag.ContinueOnError)
+	cert := flags.String("cert", "", "")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	text = strings.ReplaceAll(w.expand(text), "\n", "\r\n")
+	conn, err := tls.Dial("tcp", w.addresses["partners"], w.client(*cert, "http/1.1"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	if _, err := conn.Write([]byte(text)); err != nil {
+		return err
+	}
+	// Every script asks for the connection to be closed, or breaks it.
+	received, err := io.ReadAll(conn)
+	if err != nil && len(received) == 0 {
+		return err
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(received)), nil) //nolint:bodyclose // keep closes it
+	if err != nil {
+		return fmt.Errorf("reading the answer %q: %w", received, err)
+	}
+	err = w.keep(answer)
+	w.body = received
+	return err
+}
+
+// expand replaces $NAME by the token of that name.
+func (w *world) expand(text string) string {
+	return regexp.MustCompile(`\$\w+`).ReplaceAllStringFunc(text, func(name string) string { return w.tokens[name[1:]] })
+}
+
+func (w *world) keep(answer *http.Response) error {
+	defer func() { _ = answer.Body.Close() }()
+	var err error
+	w.answer = answer
+	w.body, err = io.ReadAll(answer.Body)
+	return err
+}
+
+// dump returns the last answer, status line first.
+func (w *world) dump() []byte {
+	if w.answer == nil {
+		return nil
+	}
+	var b bytes.Buffer
+	if !w.verbatim {
+		fmt.Fprintf(&b, "%s %s\n", w.answer.Proto, w.answer.Status)
+		_ = w.answer.Header.Write(&b)
+		_ = w.answer.Trailer.Write(&b)
+		b.WriteString("\n")
+	}
+	b.Write(w.body)
+	return bytes.ReplaceAll(b.Bytes(), []byte("\r\n"), []byte("\n"))
+}
+
+// refused checks all that a refusal is: the status, the body, the challenge, no
+// request at the upstream, one log line, one count.
+func (w *world) refused(status int, reason, code string) error {
+	if w.answer == nil || w.answer.StatusCode != status {
+		return fmt.Errorf("want status %d, got\n%s", status, w.dump())
+	}
+	id := w.answer.Header.Get("X-Request-Id")
+	if id == "" || w.answer.Header.Get("Cache-Control") != "no-store" {
+		return fmt.Errorf("the answer lacks its request id or may be cached\n%s", w.dump())
+	}
+	if len(w.body) > 0 { // there is none for HEAD
+		if err := explains(w.body, reason, code, id); err != nil {
+			return fmt.Errorf("%w\n%s", err, w.dump())
+		}
+	}
+	challenge := w.answer.Header.Get("WWW-Authenticate")
+	if (status == 401 || code != "") != strings.HasPrefix(challenge, `Bearer realm="`) {
+		return fmt.Errorf("the challenge is %q", challenge)
+	}
+	if strings.Contains(challenge, "error=") != (code != "") || code != "" && !strings.Contains(challenge, `error="`+code+`"`) {
+		return fmt.Errorf("the challenge is %q, want the code %q", challenge, code)
+	}
+	if received, n := w.upstream.take(); n != 0 || len(received) != 0 {
+		return fmt.Errorf("%d requests reached the upstream:\n%s", n, received)
+	}
+	w.refusals[reason]++
+	return w.recorded(reason, id, status, w.refusals[reason])
+}
+
+var errOtherReason = errors.New("the answer gives another, or lacks a member")
+
+// explains checks the JSON of a refusal.
+func explains(text []byte, reason, code, id string) error {
+	if i := bytes.LastIndex(text, []byte("\n{")); i >= 0 { // of a raw answer
+		text = text[i:]
+	}
+	var body struct {
+		Error       string `json:"error"`
+		Description string `json:"error_description"`
+		Reason      string `json:"reason"`
+		RequestID   string `json:"request_id"`
+	}
+	if err := json.Unmarshal(text, &body); err != nil || body.Reason != reason || body.Error == "" || body.Description == "" {
+		return fmt.Errorf("want the reason %s: %w", reason, errors.Join(errOtherReason, err))
+	}
+	if code != "" && body.Error != code || body.RequestID != id {
+		return fmt.Errorf("want the error %q and the request %s", code, id)
+	}
+	return nil
+}
+
+func (w *world) granted(status int) error {
+	if w.answer == nil || w.answer.StatusCode != status {
+		return fmt.Errorf("want status %d, got\n%s", status, w.dump())
+	}
+	if received, n := w.upstream.peek(); n != 1 {
+		return fmt.Errorf("%d requests reached the upstream:\n%s", n, received)
+	}
+	return w.recorded("granted", w.answer.Header.Get("X-Request-Id"), status, -1)
+}
+
+// recorded waits for the one log line and the count of a request, which come after
+// its answer.
+func (w *world) recorded(reason, id string, status, count int) error {
+	var last error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if last = w.recordedNow(reason, id, status, count); last == nil {
+			return nil
+		}
+	}
+	return last
+}
+
+func (w *world) recordedNow(reason, id string, status, count int) error {
+	lines := slices.DeleteFunc(w.lines("request"), func(line map[string]any) bool { return line["request_id"] != id })
+	if len(lines) != 1 || lines[0]["reason"] != reason || lines[0]["status"] != float64(status) {
+		return fmt.Errorf("the log says of %s: %v", id, lines)
+	}
+	_, metrics, err := w.admin("/metrics")
+	if err != nil {
+		return err
+	}
+	n := 0.0
+	for _, m := range regexp.MustCompile(`(?m)^tallygate_decisions_total\{.*reason="`+reason+`"\} (\d+)$`).FindAllSubmatch(metrics, -1) {
+		var v float64
+		_, _ = fmt.Sscan(string(m[1]), &v)
+		n += v
+	}
+	if count >= 0 && n != float64(count) { // a grant is counted also when the upstream then fails
+		return fmt.Errorf("%s is counted %v times, want %d", reason, n, count)
+	}
+	return nil
+}
+
+// lines returns the log lines with this message.
+func (w *world) lines(msg string) []map[string]any {
+	var found []map[string]any
+	for line := range bytes.Lines(w.log.bytes()) {
+		var fields map[string]any
+		if json.Unmarshal(line, &fields) == nil && fields["msg"] == msg {
+			found = append(found, fields)
+		}
+	}
+	return found
+}
+
+func (w *world) admin(path string) (int, []byte, error) {
+	answer, err := http.Get("http://" + w.addresses["admin"] + path)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	text, err := io.ReadAll(answer.Body)
+	return answer.StatusCode, text, err
+}
+
+// A logBuffer collects a process's output while it runs.
+type logBuffer struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(p)
+}
+
+func (b *logBuffer) bytes() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return bytes.Clone(b.buffer.Bytes())
+}
