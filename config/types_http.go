@@ -33,6 +33,9 @@ var errMethod = errors.New("a method is upper-case letters and hyphens, such as 
 // a twin; it is an error, and so is every character that is no letter, digit or
 // hyphen.
 func (h *HeaderName) UnmarshalText(text []byte) error {
+	if len(text) > longestHeaderName {
+		return errLongHeaderName
+	}
 	for i, c := range text {
 		if !isAlphanumeric(c) && (i == 0 || c != '-') {
 			return errHeaderName
@@ -46,23 +49,33 @@ func (h *HeaderName) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// longestHeaderName is well above any name in use.
+const longestHeaderName = 64
+
+var errLongHeaderName = errors.New("a header name is at most 64 characters")
+
 var errHeaderName = errors.New("a header name is letters, digits and hyphens, first a letter or digit")
 
 // reservedHeaders lists, in canonical form, the fields that steer the message, the
-// connection or the caller's credentials: one of them as an identity header would
-// be removed from every request, or rewritten on the way.
+// connection or the caller's credentials, or that the gate sets besides: one of them
+// as an identity header would be removed from every request, or overwritten.
 var reservedHeaders = []string{
 	"Accept", "Accept-Encoding", "Authorization", "Cache-Control", "Connection",
 	"Content-Encoding", "Content-Length", "Content-Range", "Content-Type", "Cookie",
 	"Date", "Expect", "Forwarded", "Host", "Http2-Settings", "If-Match",
 	"If-None-Match", "Keep-Alive", "Max-Forwards", "Origin", "Range", "Set-Cookie",
 	"Te", "Trailer", "Transfer-Encoding", "Upgrade", "User-Agent", "Via",
-	"Www-Authenticate",
+	"Www-Authenticate", "X-Request-Id",
 }
+
+// reservedFamilies are prefixes of fields whose values other products, or we, set for
+// purposes of their own.
+var reservedFamilies = []string{"Proxy-", "X-Forwarded-"}
 
 // isReserved reports whether the canonical name can be no identity header.
 func isReserved(name string) bool {
-	return strings.HasPrefix(name, "Proxy-") || slices.Contains(reservedHeaders, name)
+	inFamily := func(family string) bool { return strings.HasPrefix(name, family) }
+	return slices.ContainsFunc(reservedFamilies, inFamily) || slices.Contains(reservedHeaders, name)
 }
 
 // reservedWith returns a reserved header that begins with prefix, or "".

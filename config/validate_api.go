@@ -70,6 +70,9 @@ func (k *checker) route(path string, r *Route, hosts []Host, calls map[call]stri
 	}
 	distinct(k, path+".methods", r.Methods)
 	k.require(path+".path", r.Path.String() != "")
+	if r.Scopes != nil && len(r.Scopes) == 0 {
+		k.fault(path+".scopes", "an empty list asks for nothing; leave it out for a route that needs no scope")
+	}
 	distinct(k, path+".scopes", r.Scopes)
 	if r.Path.String() == "" {
 		return

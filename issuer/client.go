@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
@@ -149,14 +150,14 @@ func (c call) attributes(err error) []slog.Attr {
 		return a
 	}
 	f := faultOf(err)
-	a = append(a, slog.String("error", faults[f].code), slog.String("err", err.Error()))
+	a = append(a, slog.String("error", faults[f].code), slog.String("err", access.Clip(err.Error())))
 	var denial *access.Denial
 	if errors.As(err, &denial) {
 		a = append(a, slog.String("reason", denial.Reason.String()))
 	}
 	if f == invalidClient && c.certificate != nil {
 		leaf := c.certificate.Leaf
-		a = append(a, slog.String("subject_dn", subject(leaf)), slog.Any("san_dns", leaf.DNSNames))
+		a = append(a, slog.String("subject_dn", access.Clip(subject(leaf))), slog.String("san_dns", access.Clip(strings.Join(leaf.DNSNames, " "))))
 	}
 	return a
 }

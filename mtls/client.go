@@ -20,7 +20,7 @@ import (
 const pathLifetime = 5 * time.Minute
 
 // A path is what was found out about one presented chain: a fact, not a verdict. It
-// holds nothing of the chain itself, which strangers may make large.
+// holds nothing that the chain says: strangers may make that large.
 type path struct {
 	anchors []access.AnchorKey // that the chain leads to
 	err     error              // why it leads to none that counts
@@ -105,14 +105,17 @@ func (t *Trust) connection(state *tls.ConnectionState, now time.Time) *connectio
 
 // path returns what is known of chain, searching if that is nothing or too old. The
 // key covers the whole chain, so that nobody's extra certificates change what is known
-// of another's.
+// of another's. Only a chain that leads to an anchor is remembered beyond its own
+// connection: of the others, strangers can make as many as they like.
 func (t *Trust) path(chain []*x509.Certificate, now time.Time) *path {
 	key := digest(chain)
 	if known, ok := t.paths.Get(key); ok && known.current(now) {
 		return known
 	}
 	found := t.search(chain, now)
-	t.paths.Add(key, found)
+	if len(found.anchors) > 0 {
+		t.paths.Add(key, found)
+	}
 	return found
 }
 
@@ -126,13 +129,54 @@ func digest(chain []*x509.Certificate) [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-var errAuthority = errors.New("the certificate of an authority is not a client certificate")
+// Why a chain leads nowhere. The texts are fixed: those of crypto/x509 quote names
+// from the chain, and its errors hold the certificates.
+var (
+	errAuthority   = errors.New("the certificate of an authority is not a client certificate")
+	errUsage       = errors.New("the certificate, or an authority above it, may not be used for clients")
+	errNoPath      = errors.New("the certificate chains to no anchor that is configured")
+	errPathExpired = errors.New("an authority above the certificate is outside its validity period")
+	errConstraint  = errors.New("an authority above the certificate may not vouch for it")
+	errChain       = errors.New("the chain of the certificate does not verify")
+)
+
+// forClients reports whether leaf may be a client certificate: one that lists extended
+// key usages must list that one (RFC 5280 section 4.2.1.12). Verify checks it only
+// where there is a path.
+func forClients(leaf *x509.Certificate) bool {
+	if len(leaf.ExtKeyUsage) == 0 && len(leaf.UnknownExtKeyUsage) == 0 {
+		return true
+	}
+	return slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth) || slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny)
+}
+
+// cause sums up why Verify found no path.
+func cause(err error) error {
+	var unknown x509.UnknownAuthorityError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &unknown):
+		return errNoPath
+	case !errors.As(err, &invalid):
+		return errChain
+	case invalid.Reason == x509.Expired:
+		return errPathExpired
+	case invalid.Reason == x509.IncompatibleUsage:
+		return errUsage
+	default:
+		return errConstraint
+	}
+}
 
 func (t *Trust) search(chain []*x509.Certificate, now time.Time) *path {
 	leaf := chain[0]
 	found := &path{from: now, until: now.Add(pathLifetime)}
 	if leaf.IsCA {
 		found.err = errAuthority
+		return found
+	}
+	if !forClients(leaf) {
+		found.err = errUsage
 		return found
 	}
 	intermediates := x509.NewCertPool()
@@ -146,12 +190,9 @@ func (t *Trust) search(chain []*x509.Certificate, now time.Time) *path {
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	if err != nil {
-		// Self-signed means that nothing vouches for it: a certificate that has a
-		// way to an anchor but may not take it (usage, constraints, expiry) is
-		// untrusted everywhere.
-		var unknown x509.UnknownAuthorityError
-		if !t.selfSigned || !errors.As(err, &unknown) {
-			found.err = errors.New(err.Error()) // the error itself holds the certificate
+		found.err = cause(err)
+		if t.selfSigned && errors.Is(found.err, errNoPath) {
+			found.err = nil // with no anchors, it counts by its thumbprint alone
 		}
 		return found
 	}

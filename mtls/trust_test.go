@@ -230,3 +230,24 @@ func TestConnectionIsJudgedOnce(t *testing.T) {
 		t.Errorf("a request takes %v allocations", n)
 	}
 }
+
+// Strangers leave nothing behind: neither in memory nor in the text for the log,
+// however much their chains say.
+func TestStrangersLeaveNothing(t *testing.T) {
+	long := strings.Repeat("\x01", 60_000)
+	trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {testpki.NewCA("Root")}})
+	for range 3 {
+		stranger := testpki.NewCA(long)
+		_, err := client(trust, append(chain(testpki.NewCA(long).Leaf("a")), stranger.Cert))
+		if reason(err) != access.UntrustedCertificate || len(err.Error()) > 200 {
+			t.Fatalf("judged %.300v", err)
+		}
+	}
+	if n := trust.paths.Len(); n != 0 {
+		t.Errorf("%d chains of strangers are remembered", n)
+	}
+	serverOnly := testpki.SelfSigned("a", testpki.Usage(x509.ExtKeyUsageServerAuth))
+	if _, err := client(load(t, true, nil), chain(serverOnly)); reason(err) != access.UntrustedCertificate {
+		t.Errorf("a self-signed certificate for servers is judged %v", err)
+	}
+}

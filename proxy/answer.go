@@ -85,7 +85,6 @@ func write(w http.ResponseWriter, status int, b body) {
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(text)))
 	h.Set("Cache-Control", "no-store")
-	h.Set(requestID, b.RequestID)
 	w.WriteHeader(status)
 	_, _ = w.Write(text) // a client that has gone is noted by the exchange
 }

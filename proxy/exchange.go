@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,28 +20,35 @@ type exchange struct {
 	http.ResponseWriter
 	control     http.ResponseController
 	request     *http.Request
-	id          string   // names the request in the answer, the log and at the upstream
-	idValues    []string // the same as a header's values, once it was forwarded
+	fields      *fields
+	id          string // names the request in the answer, the log and at the upstream
 	stall       time.Duration
 	started     time.Time
 	decided     time.Time
 	decision    access.Decision
-	shown       string                // the thumbprint on the connection, once it was asked for
-	certificate *access.Certificate   // nil until it has passed
-	failure     failure               // what went wrong after a grant
-	detail      error                 // of failure, for the log
-	status      int                   // sent; 0 before
-	deaf        bool                  // the client no longer takes the answer
-	bodyFault   atomic.Pointer[error] // why the client's body ended early; the transport reads it
+	shown       string              // the thumbprint on the connection, once it was asked for
+	certificate *access.Certificate // nil until it has passed
+	failure     failure             // what went wrong after a grant
+	detail      error               // of failure, for the log
+	status      int                 // sent; 0 before
+	deaf        bool                // the client no longer takes the answer
+
+	// The transport may go on reading the client's body after the handler has
+	// returned, from a goroutine of its own. This is what that touches.
+	bodyRead  atomic.Bool           // the body has been read to its end
+	bodyFault atomic.Pointer[error] // why the body ended early
+	mu        sync.Mutex
+	over      bool // the handler returns: the connection's deadlines are net/http's again
 }
 
-func newExchange(w http.ResponseWriter, r *http.Request, stall time.Duration) *exchange {
+func (p *Proxy) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{
 		ResponseWriter: w,
 		control:        *http.NewResponseController(w),
 		request:        r,
+		fields:         p.fields,
 		id:             rand.Text(),
-		stall:          stall,
+		stall:          p.stall,
 		started:        time.Now(),
 	}
 	// The deadline of the connection's last answer must not cut this one short.
@@ -51,10 +59,17 @@ func newExchange(w http.ResponseWriter, r *http.Request, stall time.Duration) *e
 // Unwrap lets http.ResponseController reach the connection.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
-// WriteHeader notes the final status; informational ones pass.
+// WriteHeader sends a header, the final one or one of an informational answer. What an
+// upstream says of identities stays inside: those fields are for requests only (RFC
+// 9440 section 2.2).
 func (x *exchange) WriteHeader(status int) {
+	x.fields.clean(x.Header())
+	x.Header()[requestID] = []string{x.id}
 	if status >= 200 && x.status == 0 {
 		x.status = status
+		if x.unread() {
+			x.Header().Set("Connection", "close")
+		}
 	}
 	x.ResponseWriter.WriteHeader(status)
 }
@@ -62,7 +77,7 @@ func (x *exchange) WriteHeader(status int) {
 // Write gives the client another stall timeout to take b.
 func (x *exchange) Write(b []byte) (int, error) {
 	if x.status == 0 {
-		x.status = http.StatusOK
+		x.WriteHeader(http.StatusOK)
 	}
 	x.postpone(time.Now())
 	n, err := x.ResponseWriter.Write(b)
@@ -74,9 +89,35 @@ func (x *exchange) Write(b []byte) (int, error) {
 // benchmark, does without.
 func (x *exchange) postpone(now time.Time) { _ = x.control.SetWriteDeadline(now.Add(x.stall)) }
 
-// hurry bounds the wait for the next bytes of the body: those that the upstream is to
-// get, and those of a refused request, which the server skips to find the next one.
-func (x *exchange) hurry() { _ = x.control.SetReadDeadline(time.Now().Add(x.stall)) }
+// readBy sets the connection's read deadline as long as the handler runs. Afterwards
+// the connection serves another request, or is gone.
+func (x *exchange) readBy(deadline time.Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.over {
+		_ = x.control.SetReadDeadline(deadline)
+	}
+}
+
+// end gives the connection back to net/http. Of an HTTP/1 body that nobody has read to
+// its end, nothing more is waited for: not by the transport, which may still be reading,
+// and not by the server, which would skip what is left to find the next request.
+func (x *exchange) end() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.unread() {
+		_ = x.control.SetReadDeadline(time.Unix(1, 0))
+	}
+	x.over = true
+}
+
+// unread reports whether bytes of an HTTP/1 body are still to come or to be read. The
+// connection is then of no further use: where one message ends and the next begins must
+// never be a matter of timing (RFC 9112 section 9.3).
+func (x *exchange) unread() bool {
+	r := x.request
+	return r.ProtoMajor == 1 && r.Body != nil && r.Body != http.NoBody && !x.bodyRead.Load()
+}
 
 // rescue turns a panic into a refusal where nothing has been sent yet. The stack
 // goes to the log; the panic's value only when it is the runtime's, for any other
@@ -114,15 +155,18 @@ type stallingBody struct {
 }
 
 func (b *stallingBody) Read(p []byte) (int, error) {
-	b.exchange.hurry()
+	x := b.exchange
+	x.readBy(time.Now().Add(x.stall))
 	n, err := b.ReadCloser.Read(p)
 	if err != nil {
-		if err != io.EOF {
-			b.exchange.bodyFault.Store(&err)
+		if err == io.EOF {
+			x.bodyRead.Store(true)
+		} else {
+			x.bodyFault.Store(&err)
 		}
 		// The server goes on reading to notice that the client leaves; a deadline
 		// left behind would look like that.
-		_ = b.exchange.control.SetReadDeadline(time.Time{})
+		x.readBy(time.Time{})
 	}
 	return n, err
 }

@@ -18,7 +18,7 @@ const requestID = "X-Request-Id"
 // certificate or its call, to somebody behind a proxy. From a client they are
 // forgeries, whichever product reads them. In folded form.
 var spoken = []string{
-	"client-cert", "client-cert-chain", "x-client-cert", "x-client-certificate",
+	"client-cert", "client-cert-chain", "x-client-cert", "x-client-certificate", "x-arr-clientcert",
 	"forwarded", "x-real-ip", "x-client-ip", "true-client-ip", "x-request-id",
 	"x-original-url", "x-original-uri", "x-original-method", "x-original-host", "x-rewrite-url",
 	"x-http-method", "x-http-method-override", "x-method-override",
@@ -27,7 +27,7 @@ var spoken = []string{
 }
 
 // spokenFamilies are the same by prefix.
-var spokenFamilies = []string{"x-forwarded-", "x-envoy-", "x-ssl-", "ssl-client-"}
+var spokenFamilies = []string{"x-forwarded-", "x-envoy-", "x-ssl-", "ssl-client-", "x-amzn-mtls-"}
 
 // framing fields say where a message ends and what connection it is on. In their
 // own spelling net/http has acted on them; a twin with other characters in place of
@@ -66,10 +66,11 @@ func newFields(names config.IdentityHeaders) *fields {
 	return f
 }
 
-// clean removes from h every field that equals or resembles one of ours.
+// clean removes from h every field that equals or resembles one of ours, also one that
+// is to be sent as a trailer.
 func (f *fields) clean(h http.Header) {
 	for name := range h {
-		if f.forged(name) {
+		if f.forged(strings.TrimPrefix(name, http.TrailerPrefix)) {
 			delete(h, name)
 		}
 	}
@@ -145,7 +146,6 @@ func (f *fields) identify(h http.Header, x *exchange) {
 		set(string(f.names.Certificate), ":"+base64.StdEncoding.EncodeToString(x.certificate.Leaf.Raw)+":")
 	}
 	set(requestID, x.id)
-	x.idValues = h[requestID]
 	// What upstreams of any proxy read; the client's own are gone by now.
 	if address, _, err := net.SplitHostPort(x.request.RemoteAddr); err == nil {
 		set("X-Forwarded-For", address)

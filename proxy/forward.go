@@ -61,23 +61,29 @@ func (p *Proxy) forward(x *exchange) {
 			delete(out.Header, "Expect") // answered here, now that the request may pass
 			p.fields.identify(out.Header, x)
 			if out.Body != nil {
-				out.Body = http.MaxBytesReader(x.ResponseWriter, &stallingBody{out.Body, x}, p.bodyBytes)
+				// Without the writer: the transport reads from a goroutine of its
+				// own, which must not touch the answer.
+				out.Body = http.MaxBytesReader(nil, &stallingBody{out.Body, x}, p.bodyBytes)
 			}
-		},
-		ModifyResponse: func(answer *http.Response) error {
-			p.fields.clean(answer.Header) // RFC 9440 section 2.2: requests only
-			answer.Header[requestID] = x.idValues
-			return nil
 		},
 		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) {
 			x.failure, x.detail = x.classify(err), err
-			if x.failure != clientClosed {
-				kind := failures[x.failure]
-				write(x, kind.status, body{Error: codes[kind.status], Description: kind.description, Reason: kind.label, RequestID: x.id})
+			if x.failure == clientClosed {
+				// Nobody is there to answer, or somebody who only reads: saying
+				// nothing would be taken for 200.
+				panic(http.ErrAbortHandler)
 			}
+			kind := failures[x.failure]
+			write(x, kind.status, body{Error: codes[kind.status], Description: kind.description, Reason: kind.label, RequestID: x.id})
 		},
 	}
+	if x.unread() {
+		// The upstream may answer before it has read the body. Otherwise net/http
+		// holds that answer back until the client has sent the rest.
+		_ = x.control.EnableFullDuplex()
+	}
 	reverse.ServeHTTP(x, x.request)
+	p.fields.clean(x.Header()) // of the trailers, which ReverseProxy adds last
 }
 
 // A failure is what can go wrong after a request was granted. It is not a decision

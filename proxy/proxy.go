@@ -70,7 +70,8 @@ func (p *Proxy) Close() {
 // ServeHTTP decides about r and forwards it or answers it. Every request leaves
 // through [Proxy.record], also one whose handling panics.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := newExchange(w, r, p.stall)
+	x := p.newExchange(w, r)
+	defer x.end() // runs last, also when the others panic
 	p.metrics.inFlight.Inc()
 	defer p.metrics.inFlight.Dec()
 	defer p.record(x)
@@ -79,7 +80,6 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.decision = p.decide(x)
 	x.decided = time.Now()
 	if x.decision.Reason != access.Granted {
-		x.hurry()
 		answer(x, x.decision, x.id, x.request.Header["Authorization"] != nil)
 		return
 	}

@@ -2,9 +2,9 @@ package proxy
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,11 +13,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
@@ -39,7 +42,7 @@ apis:
     hosts: [api.example.test]
     upstream: {url: "%s"}
     routes:
-      - {methods: [GET], path: "/accounts/{id}", scopes: [accounts:read]}
+      - {methods: [GET, POST], path: "/accounts/{id}", scopes: [accounts:read]}
 partners:
   list:
     - name: northwind
@@ -51,6 +54,8 @@ partners:
 type site struct {
 	proxy    *Proxy
 	registry *prometheus.Registry
+	trust    *mtls.Trust
+	server   *testpki.Pair
 	client   *testpki.Pair
 	token    string
 }
@@ -60,7 +65,7 @@ func newSite(t testing.TB, upstream string, log io.Writer) *site {
 	dir := t.TempDir()
 	ca, signer := testpki.NewCA("Northwind Root"), testpki.NewSigner("ES256", "k1")
 	ca.Write(dir, "northwind-ca")
-	s := &site{registry: prometheus.NewPedanticRegistry(), client: ca.Leaf("ledger")}
+	s := &site{registry: prometheus.NewPedanticRegistry(), client: ca.Leaf("ledger"), server: testpki.SelfSigned("gate", testpki.IP("127.0.0.1"))}
 	for name, content := range map[string][]byte{
 		"keys.json": testpki.KeySet(signer), "gate.yaml": fmt.Appendf(nil, settings, upstream),
 	} {
@@ -76,6 +81,7 @@ func newSite(t testing.TB, upstream string, log io.Writer) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.trust = trust
 	logger := slog.New(slog.NewJSONHandler(log, nil))
 	validator, err := validate.New(cfg.AuthorizationServers, validate.Options{Log: logger, Metrics: s.registry})
 	if err != nil {
@@ -96,6 +102,53 @@ func (s *site) request() *http.Request {
 	r.Header.Set("Accept", "application/json")
 	r.Header.Set("User-Agent", "ledger/1.0")
 	return r
+}
+
+// listen serves the handler on a real socket, over HTTP/1.1 and HTTP/2.
+func (s *site) listen(t testing.TB) (address string) {
+	t.Helper()
+	server := httptest.NewUnstartedServer(s.proxy)
+	server.EnableHTTP2 = true
+	server.TLS = s.trust.ServerConfig(s.server.TLS(), config.TLS12, config.Answer, mtls.NewHandshakes(s.registry))
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String()
+}
+
+func (s *site) clientConfig(protocol string) *tls.Config {
+	roots := x509.NewCertPool()
+	roots.AddCert(s.server.Cert)
+	return &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{s.client.TLS()}, NextProtos: []string{protocol}}
+}
+
+// lines is a log that can be read while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// wait returns the first line that holds part, which may still have to come.
+func (l *lines) wait(t *testing.T, part string) string {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		l.mu.Lock()
+		text := l.text.String()
+		l.mu.Unlock()
+		for line := range strings.Lines(text) {
+			if strings.Contains(line, part) {
+				return line
+			}
+		}
+	}
+	t.Fatalf("the log never says %s", part)
+	return ""
 }
 
 // A panic is a refusal like any other: 500, undecided, one line, one count, and not
@@ -123,7 +176,8 @@ func TestPanicRefuses(t *testing.T) {
 	}
 }
 
-// A client that goes away is its own doing: 499 in log and metric, no 502.
+// A client that goes away is its own doing: 499 in log and metric, no 502, and above
+// all no 200, which net/http would send for a handler that says nothing.
 func TestClientThatLeaves(t *testing.T) {
 	arrived, release := make(chan struct{}), make(chan struct{})
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
@@ -132,23 +186,76 @@ func TestClientThatLeaves(t *testing.T) {
 	}))
 	defer upstream.Close()
 	defer close(release)
-	var log bytes.Buffer
-	s := newSite(t, upstream.URL, &log)
-	ctx, leave := context.WithCancel(context.Background())
-	go func() { <-arrived; leave() }()
-	w := httptest.NewRecorder()
-	s.proxy.ServeHTTP(w, s.request().WithContext(ctx))
-	if w.Body.Len() != 0 {
-		t.Errorf("somebody who left is answered %s", w.Body)
+	log := &lines{}
+	s := newSite(t, upstream.URL, log)
+	address := s.listen(t)
+	conn, err := tls.Dial("tcp", address, s.clientConfig("http/1.1"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if !strings.Contains(log.String(), `"status":499`) || !strings.Contains(log.String(), `"failure":"client_closed"`) {
-		t.Errorf("the log says:\n%s", &log)
+	defer func() { _ = conn.Close() }()
+	_, err = io.WriteString(conn, "GET /accounts/7 HTTP/1.1\r\nHost: api.example.test\r\nAuthorization: Bearer "+s.token+"\r\n\r\n")
+	if err != nil {
+		t.Fatal(err)
 	}
-	if n := testutil.ToFloat64(s.proxy.metrics.failures.WithLabelValues("client_closed")); n != 1 {
-		t.Errorf("client_closed is counted %v times", n)
+	<-arrived
+	if err := conn.CloseWrite(); err != nil { // says that it is done, and goes on reading
+		t.Fatal(err)
 	}
-	if n := testutil.ToFloat64(s.proxy.metrics.failures.WithLabelValues("upstream_reset")); n != 0 {
-		t.Errorf("upstream_reset is counted %v times", n)
+	if answer, err := io.ReadAll(conn); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) || len(answer) > 0 {
+		t.Errorf("somebody who left is answered %q, %v", answer, err)
+	}
+	if line := log.wait(t, `"msg":"request"`); !strings.Contains(line, `"status":499`) || !strings.Contains(line, `"failure":"client_closed"`) {
+		t.Errorf("the log says %s", line)
+	}
+	for kind, want := range map[string]float64{"client_closed": 1, "upstream_reset": 0} {
+		if n := testutil.ToFloat64(s.proxy.metrics.failures.WithLabelValues(kind)); n != want {
+			t.Errorf("%s is counted %v times, want %v", kind, n, want)
+		}
+	}
+}
+
+// An upstream that answers before it has read the body leaves the transport reading
+// it, on a goroutine of its own, while the handler returns and its stream ends. That
+// must touch nothing that is no longer there: a panic there would end the process.
+func TestBodyThatOutlivesTheHandler(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Connection", "close")
+		w.WriteHeader(http.StatusForbidden)
+	}))
+	defer upstream.Close()
+	s := newSite(t, upstream.URL, io.Discard)
+	address := s.listen(t)
+	for _, protocol := range []string{"h2", "http/1.1"} {
+		transport := &http.Transport{TLSClientConfig: s.clientConfig(protocol), ForceAttemptHTTP2: protocol == "h2"}
+		defer transport.CloseIdleConnections()
+		var streams errgroup.Group
+		streams.SetLimit(32)
+		for range 300 {
+			streams.Go(func() error {
+				body, rest := io.Pipe()
+				defer func() { _ = rest.Close() }()
+				go func() { _, _ = rest.Write([]byte("a beginning")) }()
+				r, err := http.NewRequest(http.MethodPost, "https://"+address+"/accounts/7", body)
+				if err != nil {
+					return err
+				}
+				r.Host = "api.example.test"
+				r.Header.Set("Authorization", "Bearer "+s.token)
+				answer, err := transport.RoundTrip(r)
+				if err != nil {
+					return fmt.Errorf("no early answer: %w", err)
+				}
+				if answer.StatusCode != http.StatusForbidden || protocol == "http/1.1" && !answer.Close {
+					return fmt.Errorf("answered %s, closing %v", answer.Status, answer.Close)
+				}
+				_, err = io.Copy(io.Discard, answer.Body)
+				return errors.Join(err, answer.Body.Close())
+			})
+		}
+		if err := streams.Wait(); err != nil {
+			t.Errorf("%s: %v", protocol, err)
+		}
 	}
 }
 

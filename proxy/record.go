@@ -50,13 +50,13 @@ func (x *exchange) attributes(attrs []slog.Attr, ended time.Time) []slog.Attr {
 		slog.Int64("duration_us", ended.Sub(x.started).Microseconds()),
 	)
 	if d.Reason != access.Granted {
-		attrs = append(attrs, slog.String("reason", d.Reason.String()), slog.String("method", x.request.Method))
+		attrs = append(attrs, slog.String("reason", d.Reason.String()), slog.String("method", access.Clip(x.request.Method)))
 		if shown := x.thumbprint(); shown != "" {
 			attrs = append(attrs, slog.String("thumbprint", shown))
 		}
 	}
 	if d.Claims.Subject != d.Claims.ClientID {
-		attrs = append(attrs, slog.String("sub", d.Claims.Subject))
+		attrs = append(attrs, slog.String("sub", access.Clip(d.Claims.Subject)))
 	}
 	if d.Claims.TokenID != "" {
 		attrs = append(attrs, slog.String("jti_hash", hashed(d.Claims.TokenID)))
@@ -66,7 +66,7 @@ func (x *exchange) attributes(attrs []slog.Attr, ended time.Time) []slog.Attr {
 	}
 	for _, detail := range []error{d.Err, x.detail} {
 		if detail != nil {
-			attrs = append(attrs, slog.String("detail", detail.Error()))
+			attrs = append(attrs, slog.String("detail", access.Clip(detail.Error())))
 		}
 	}
 	return attrs

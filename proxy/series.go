@@ -11,7 +11,7 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// rememberedSeries bounds the series that are kept at hand. One takes about 1 KiB;
+// rememberedSeries bounds the series of granted callers that are kept at hand. One takes about 1 KiB;
 // what does not fit is put together anew.
 const rememberedSeries = 8 << 10
 
@@ -35,7 +35,7 @@ type caller struct {
 
 func (x *exchange) caller() caller {
 	d := &x.decision
-	c := caller{partner: unknownPartner, clientID: d.ClientID, route: unmatchedRoute, issuer: d.Claims.Server}
+	c := caller{partner: unknownPartner, clientID: access.Clip(d.ClientID), route: unmatchedRoute, issuer: d.Claims.Server}
 	if d.Partner != "" {
 		c.partner = d.Partner
 	}
@@ -97,7 +97,9 @@ func (p *Proxy) series(c caller) *series {
 	for i, class := range classes {
 		s.duration[i] = m.duration.WithLabelValues(c.route, class)
 	}
-	p.known.Add(c, s)
+	if c.granted { // the others are as many as strangers like
+		p.known.Add(c, s)
+	}
 	return s
 }
 

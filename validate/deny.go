@@ -11,12 +11,3 @@ import (
 func deny(reason access.Reason, format string, args ...any) error {
 	return &access.Denial{Reason: reason, Err: fmt.Errorf(format, args...)}
 }
-
-// clip cuts s, which a stranger chose, to what a log line should carry of it.
-func clip(s string) string {
-	const longest = 128 // an issuer identifier or a key identifier fits
-	if len(s) > longest {
-		return s[:longest] + "…"
-	}
-	return s
-}

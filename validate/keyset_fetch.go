@@ -14,6 +14,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 )
 
@@ -91,7 +92,7 @@ func fetchKeySet(ctx context.Context, client *http.Client, u *config.URL) ([]byt
 	}
 	mediaType, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	if mediaType != "application/jwk-set+json" && mediaType != "application/json" {
-		return nil, fmt.Errorf("answered with content type %q", clip(mediaType))
+		return nil, fmt.Errorf("answered with content type %q", access.Clip(mediaType))
 	}
 	return readBounded(response.Body)
 }

@@ -59,10 +59,10 @@ func (*unread) UnmarshalJSON([]byte) error { return nil }
 // returns what it says and the key set that has the key.
 func (s *server) verify(t *token, now time.Time) (*keySet, *fact, error) {
 	if !slices.Contains(s.algorithms, config.Algorithm(t.algorithm)) {
-		return nil, nil, deny(access.UnsupportedAlgorithm, "alg %q", clip(t.algorithm))
+		return nil, nil, deny(access.UnsupportedAlgorithm, "alg %q", access.Clip(t.algorithm))
 	}
 	if !slices.ContainsFunc(s.types, t.isType) {
-		return nil, nil, deny(access.WrongType, "typ %q", clip(t.mediaType))
+		return nil, nil, deny(access.WrongType, "typ %q", access.Clip(t.mediaType))
 	}
 	set, err := s.keys.usable(now)
 	if err != nil {
@@ -73,7 +73,7 @@ func (s *server) verify(t *token, now time.Time) (*keySet, *fact, error) {
 		if t.namesKey && !set.knows(t.keyID) {
 			s.keys.ask(now)
 		}
-		return nil, nil, deny(access.UnknownKey, "no key for alg %s and kid %q", t.algorithm, clip(t.keyID))
+		return nil, nil, deny(access.UnknownKey, "no key for alg %s and kid %q", t.algorithm, access.Clip(t.keyID))
 	}
 	k, err := s.signer(t, candidates)
 	if err != nil {

@@ -216,7 +216,7 @@ func (v *Validator) verify(raw string, now time.Time) (*server, *keySet, *fact, 
 	}
 	s, ok := v.byIssuer[t.issuer]
 	if !ok {
-		return nil, nil, nil, deny(access.UnknownIssuer, "issuer %q is not configured", clip(t.issuer))
+		return nil, nil, nil, deny(access.UnknownIssuer, "issuer %q is not configured", access.Clip(t.issuer))
 	}
 	set, f, err := s.verify(t, now)
 	return s, set, f, err

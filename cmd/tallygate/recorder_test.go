@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 )
 
 // A recorder is an upstream that keeps every byte that reaches it.
@@ -62,6 +63,17 @@ func (u *recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte("the first of a thousand bytes"))
 		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
+	case "hints": // identities where they are easily overlooked
+		w.Header().Set("Client-Cert", "leaked")
+		w.Header().Set("Link", "</style.css>")
+		w.WriteHeader(http.StatusEarlyHints)
+		w.Header().Set("Trailer", "Tallygate-Partner, Checksum")
+		w.Header().Set("Connection", "Secret-Hop")
+		w.Header().Set("Secret-Hop", "leaked")
+		_, _ = w.Write([]byte("hinted"))
+		w.Header().Set("Tallygate-Partner", "leaked")
+		w.Header().Set("Checksum", "abc")
+		w.Header().Set(http.TrailerPrefix+"Client-Cert", "leaked")
 	case "early": // without taking the body
 		w.WriteHeader(http.StatusUnprocessableEntity)
 	case "switch": // though nobody asked
@@ -96,6 +108,17 @@ func (u *recorder) peek() ([]byte, int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return bytes.Clone(u.received.Bytes()), u.requests
+}
+
+// settle returns when the upstream has been quiet for a while.
+func (u *recorder) settle() {
+	const quiet = 300 * time.Millisecond
+	received, n := u.peek()
+	for since := time.Now(); time.Since(since) < quiet; time.Sleep(10 * time.Millisecond) {
+		if more, m := u.peek(); m != n || len(more) != len(received) {
+			received, n, since = more, m, time.Now()
+		}
+	}
 }
 
 func (u *recorder) forget() { u.take() }

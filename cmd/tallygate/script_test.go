@@ -10,12 +10,25 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"go.uber.org/goleak"
 
 	"github.com/tallygate/tallygate/access"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"tallygate": main})
+	testscript.Main(leakless{m}, map[string]func(){"tallygate": main})
+}
+
+// leakless fails a run of tests that leaves goroutines behind.
+type leakless struct{ *testing.M }
+
+func (m leakless) Run() int {
+	code := m.M.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
 }
 
 // TestScripts plays testdata/*.txtar against the real binary: a gate as a process of
@@ -56,13 +69,17 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 		content := os.Expand(string(template), ts.Getenv)
 		ts.Check(os.WriteFile(ts.MkAbs("gate.yaml"), []byte(content), 0o600))
 		w := of(ts)
+		if w.process != nil {
+			ts.Fatalf("a gate is running: end it first")
+		}
 		ts.Check(w.start(executable(ts), ts.MkAbs("gate.yaml")))
 		for name, address := range w.addresses {
 			ts.Setenv(strings.ToUpper(name), address)
 		}
 	},
-	// stop: end the gate by SIGTERM, which must succeed.
-	"stop": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(of(ts).stop()) },
+	// end: stop the gate by SIGTERM, which must succeed; no token may be in its log.
+	// (testscript has a stop of its own, which skips the rest of the script.)
+	"end": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(of(ts).stop()) },
 	// token NAME CERT CLIENT [claims=JSON] [header=JSON] [key=other]: make a token
 	// bound to CERT; JSON members are merged over the good ones, null removes one.
 	"token": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(of(ts).mint(args)) },
@@ -133,6 +150,9 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 		ts.Check(err)
 		_, _ = fmt.Fprintf(ts.Stdout(), "%d %s", status, text)
 	},
+	// settle: wait until nothing more arrives at the upstream, after a request that was
+	// granted and then broke.
+	"settle": func(ts *testscript.TestScript, _ bool, _ []string) { of(ts).upstream.settle() },
 	// metrics: print what the admin listener exposes.
 	"metrics": func(ts *testscript.TestScript, _ bool, _ []string) {
 		_, text, err := of(ts).admin("/metrics")
@@ -164,6 +184,32 @@ func executable(ts *testscript.TestScript) string {
 var unscripted = []access.Reason{
 	access.Undecided, access.RevokedCertificate, access.RevocationUnknown, access.Inactive,
 	access.BoundToPrevious, access.PolicyDenied, access.RateLimited, access.Overloaded, access.RevocationsStale,
+}
+
+// A script that starts a gate ends it, since that is where its log is searched.
+func TestEveryScriptEndsItsGate(t *testing.T) {
+	scripts, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("%d scripts, %v", len(scripts), err)
+	}
+	for _, script := range scripts {
+		text, err := os.ReadFile(script)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun, ended := 0, 0
+		for line := range strings.Lines(string(text)) {
+			switch strings.Fields(line + " .")[0] {
+			case "gate":
+				begun++
+			case "end":
+				ended++
+			}
+		}
+		if begun != ended {
+			t.Errorf("%s starts %d gates and ends %d", script, begun, ended)
+		}
+	}
 }
 
 // Every reason has a script of its name that shows it, and a line in the README.

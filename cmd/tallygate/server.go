@@ -42,6 +42,12 @@ func (g *gate) addServer(name string, address config.Address, handler http.Handl
 		ConstLabels: prometheus.Labels{"listener": name},
 	})
 	g.registry.MustRegister(active)
+	// The issuer's and the admin's messages are small and come in one go. Partners'
+	// bodies may take any time, as long as they move: the handler sees to that.
+	read, write := limits.HeaderTimeout, limits.StallTimeout
+	if name == partnersListener {
+		read, write = 0, 0
+	}
 	g.servers = append(g.servers, &server{
 		name:        name,
 		address:     string(address),
@@ -58,6 +64,8 @@ func (g *gate) addServer(name string, address config.Address, handler http.Handl
 			MaxHeaderBytes: int(limits.HeaderBytes),
 			// It bounds the TLS handshake too, which has no setting of its own.
 			ReadHeaderTimeout: limits.HeaderTimeout,
+			ReadTimeout:       read,
+			WriteTimeout:      write,
 			IdleTimeout:       limits.IdleTimeout,
 			// Otherwise net/http answers "OPTIONS *" before the handler sees it.
 			DisableGeneralOptionsHandler: true,

@@ -404,7 +404,8 @@ func (w *world) lines(msg string) []map[string]any {
 }
 
 func (w *world) admin(path string) (int, []byte, error) {
-	answer, err := http.Get("http://" + w.addresses["admin"] + path)
+	scraper := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	answer, err := scraper.Get("http://" + w.addresses["admin"] + path)
 	if err != nil {
 		return 0, nil, err
 	}
