@@ -1,9 +1,11 @@
 package proxy
 
 import (
-	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"runtime"
 	"runtime/debug"
@@ -47,13 +49,22 @@ func (p *Proxy) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 		control:        *http.NewResponseController(w),
 		request:        r,
 		fields:         p.fields,
-		id:             rand.Text(),
+		id:             newID(),
 		stall:          p.stall,
 		started:        time.Now(),
 	}
 	// The deadline of the connection's last answer must not cut this one short.
 	x.postpone(x.started)
 	return x
+}
+
+// newID returns 128 bits that no other request has. They are a name and no secret, so
+// chance is enough.
+func newID() string {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], rand.Uint64()) //nolint:gosec // not a secret
+	binary.BigEndian.PutUint64(b[8:], rand.Uint64()) //nolint:gosec // not a secret
+	return hex.EncodeToString(b[:])
 }
 
 // Unwrap lets http.ResponseController reach the connection.

@@ -40,28 +40,35 @@ var framing = []string{
 // fields knows which header fields are ours to set.
 type fields struct {
 	names         config.IdentityHeaders
-	ours          map[string]struct{} // folded names that no client may send
-	twins         map[string]struct{} // folded names that a client may send in their own spelling alone
+	known         map[string]standing // by folded name; others may pass
 	families      []string            // folded prefixes that no client may send
 	authorization bool                // whether the upstream may see the token
 }
 
+// standing says who may send a field.
+type standing uint8
+
+const (
+	anybodys  standing = iota
+	exactOnly          // a client may, in the name's own spelling
+	oursAlone          // no client may
+)
+
 func newFields(names config.IdentityHeaders) *fields {
 	f := &fields{
 		names:         names,
-		ours:          map[string]struct{}{},
-		twins:         map[string]struct{}{},
+		known:         map[string]standing{},
 		families:      append([]string{fold(string(names.Prefix))}, spokenFamilies...),
 		authorization: names.ForwardAuthorization,
 	}
-	for _, name := range spoken {
-		f.ours[name] = struct{}{}
-	}
 	for _, name := range framing {
-		f.twins[name] = struct{}{}
+		f.known[name] = exactOnly
+	}
+	for _, name := range spoken {
+		f.known[name] = oursAlone
 	}
 	for _, name := range []config.HeaderName{names.Partner, names.ClientID, names.Scopes, names.Subject, names.Thumbprint, names.Certificate} {
-		f.ours[fold(string(name))] = struct{}{}
+		f.known[fold(string(name))] = oursAlone
 	}
 	return f
 }
@@ -89,11 +96,12 @@ func (f *fields) forged(name string) bool {
 	}
 	var buffer [longestName]byte
 	folded := appendFolded(buffer[:0], name[:min(len(name), longestName)])
-	if _, ok := f.ours[string(folded)]; ok {
+	switch f.known[string(folded)] {
+	case oursAlone:
 		return true
-	}
-	if _, ok := f.twins[string(folded)]; ok && strings.ContainsFunc(name, neitherWordNorHyphen) {
-		return true
+	case exactOnly:
+		return strings.ContainsFunc(name, neitherWordNorHyphen)
+	case anybodys:
 	}
 	for _, family := range f.families {
 		if len(folded) >= len(family) && string(folded[:len(family)]) == family {
@@ -101,6 +109,18 @@ func (f *fields) forged(name string) bool {
 		}
 	}
 	return false
+}
+
+// cleanTrailers removes from h, the header of an answer whose body has been sent, the
+// trailers that equal or resemble one of ours. Most answers have none.
+func (f *fields) cleanTrailers(h http.Header) {
+	trailers := h["Trailer"] != nil
+	for name := range h {
+		trailers = trailers || strings.HasPrefix(name, http.TrailerPrefix)
+	}
+	if trailers {
+		f.clean(h)
+	}
 }
 
 func fold(name string) string { return string(appendFolded(nil, name)) }

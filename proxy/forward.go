@@ -83,7 +83,7 @@ func (p *Proxy) forward(x *exchange) {
 		_ = x.control.EnableFullDuplex()
 	}
 	reverse.ServeHTTP(x, x.request)
-	p.fields.clean(x.Header()) // of the trailers, which ReverseProxy adds last
+	p.fields.cleanTrailers(x.Header()) // which ReverseProxy adds last
 }
 
 // A failure is what can go wrong after a request was granted. It is not a decision

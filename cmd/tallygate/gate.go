@@ -34,6 +34,14 @@ type gate struct {
 // reported at once.
 func assemble(cfg *config.Config, log *slog.Logger) (*gate, error) {
 	g := &gate{log: log, registry: newRegistry(), draining: make(chan struct{})}
+	g.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tallygate_draining", Help: "1 from the moment that a stop was asked for.",
+	}, func() float64 {
+		if g.isDraining() {
+			return 1
+		}
+		return 0
+	}))
 	pairs, noPair := loadPairs(cfg)
 	trust, noTrust := loadTrust(cfg)
 	faults := []error{noPair, noTrust}
@@ -166,10 +174,17 @@ var errDraining = errors.New("stopping")
 // ready returns nil while the gate can decide about requests. The upstreams have no
 // say in it: when one is down, its callers are better told by us than by nobody.
 func (g *gate) ready() error {
+	if g.isDraining() {
+		return errDraining
+	}
+	return g.validator.Ready()
+}
+
+func (g *gate) isDraining() bool {
 	select {
 	case <-g.draining:
-		return errDraining
+		return true
 	default:
-		return g.validator.Ready()
+		return false
 	}
 }
