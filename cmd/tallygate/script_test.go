@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -184,6 +185,15 @@ func executable(ts *testscript.TestScript) string {
 var unscripted = []access.Reason{
 	access.Undecided, access.RevokedCertificate, access.RevocationUnknown, access.Inactive,
 	access.BoundToPrevious, access.PolicyDenied, access.RateLimited, access.Overloaded, access.RevocationsStale,
+}
+
+// Scripts skip what needs a tool that a visitor's machine lacks. CI has them all.
+func TestToolsInCI(t *testing.T) {
+	for _, tool := range []string{"openssl", "curl", "bash"} {
+		if _, err := exec.LookPath(tool); err != nil && os.Getenv("CI") != "" {
+			t.Errorf("%s is missing", tool)
+		}
+	}
 }
 
 // A script that starts a gate ends it, since that is where its log is searched.
