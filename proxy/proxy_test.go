@@ -259,6 +259,50 @@ func TestBodyThatOutlivesTheHandler(t *testing.T) {
 	}
 }
 
+// A body that was read to its end costs nobody a connection; one of a refused request
+// does, since it was not.
+func TestConnectionsAreKept(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+	defer upstream.Close()
+	s := newSite(t, upstream.URL, io.Discard)
+	address := s.listen(t)
+	transport := &http.Transport{TLSClientConfig: s.clientConfig("http/1.1")}
+	defer transport.CloseIdleConnections()
+	tests := []struct {
+		name, path string
+		body       func() io.Reader
+		length     int64
+		status     int
+		kept       bool
+	}{
+		{"no body", "/accounts/7", func() io.Reader { return http.NoBody }, 0, http.StatusOK, true},
+		{"a declared body", "/accounts/7", func() io.Reader { return strings.NewReader("hello") }, 5, http.StatusOK, true},
+		{"a large one", "/accounts/7", func() io.Reader { return strings.NewReader(strings.Repeat("x", 1<<20)) }, 1 << 20, http.StatusOK, true},
+		{"chunks", "/accounts/7", func() io.Reader { return strings.NewReader(strings.Repeat("x", 100_000)) }, -1, http.StatusOK, true},
+		{"refused without a body", "/nowhere", func() io.Reader { return http.NoBody }, 0, http.StatusForbidden, true},
+		{"refused with one", "/nowhere", func() io.Reader { return strings.NewReader("hello") }, 5, http.StatusForbidden, false},
+	}
+	for _, tt := range tests {
+		for range 20 { // whether the body's end or the answer comes first must not matter
+			r, err := http.NewRequest(http.MethodPost, "https://"+address+tt.path, tt.body())
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Host, r.ContentLength = "api.example.test", tt.length
+			r.Header.Set("Authorization", "Bearer "+s.token)
+			answer, err := transport.RoundTrip(r)
+			if err != nil {
+				t.Fatalf("%s: %v", tt.name, err)
+			}
+			_, _ = io.Copy(io.Discard, answer.Body)
+			_ = answer.Body.Close()
+			if answer.StatusCode != tt.status || answer.Close == tt.kept {
+				t.Fatalf("%s: %s, closing %v", tt.name, answer.Status, answer.Close)
+			}
+		}
+	}
+}
+
 // An upstream whose certificate is not trusted gets nothing, T-TLS-23.
 func TestUpstreamThatIsNotTrusted(t *testing.T) {
 	reached := false
