@@ -51,7 +51,7 @@ func (i *Issuer) revoke(c call) (string, error) {
 	if token.ClientID != c.client.id {
 		return "", refuse(invalidGrant, "the token is another client's")
 	}
-	if !i.revoked.add(token.ID, token.ExpiresAt.Add(afterlife), now) {
+	if !i.revoked.add(token.ID, token.ClientID, token.ExpiresAt.Add(afterlife), now) {
 		return "", refuse(temporarilyUnavailable, "too many revocations are held")
 	}
 	return token.ID, nil
