@@ -171,3 +171,17 @@ func TestStopFinishesWhatRuns(t *testing.T) {
 		t.Errorf("run says %v", err)
 	}
 }
+
+// No listener waits for ever. The issuer's and the admin's read and write a whole
+// message in a bounded time; partners' bodies are bounded by the handler, as they move.
+func TestEveryServerHasLimits(t *testing.T) {
+	for _, s := range newGate(t).servers {
+		h := s.http
+		if h.ReadHeaderTimeout == 0 || h.IdleTimeout == 0 || h.MaxHeaderBytes == 0 || s.connections == 0 {
+			t.Errorf("%s lacks a limit: %+v", s.name, h)
+		}
+		if whole := h.ReadTimeout > 0 && h.WriteTimeout > 0; whole != (s.name != partnersListener) {
+			t.Errorf("%s reads within %s and writes within %s", s.name, h.ReadTimeout, h.WriteTimeout)
+		}
+	}
+}
