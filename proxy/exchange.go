@@ -39,6 +39,7 @@ type exchange struct {
 	// returned, from a goroutine of its own. This is what that touches.
 	bodyRead  atomic.Bool           // the body has been read to its end
 	bodyFault atomic.Pointer[error] // why the body ended early
+	reading   sync.Mutex            // held while the body is being read
 	mu        sync.Mutex
 	over      bool // the handler returns: the connection's deadlines are net/http's again
 }
@@ -100,26 +101,41 @@ func (x *exchange) Write(b []byte) (int, error) {
 // benchmark, does without.
 func (x *exchange) postpone(now time.Time) { _ = x.control.SetWriteDeadline(now.Add(x.stall)) }
 
-// readBy sets the connection's read deadline as long as the handler runs. Afterwards
-// the connection serves another request, or is gone.
-func (x *exchange) readBy(deadline time.Time) {
+// readBy sets the connection's read deadline as long as the handler runs, and reports
+// whether it does. Afterwards the connection serves another request, or is gone.
+func (x *exchange) readBy(deadline time.Time) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if !x.over {
-		_ = x.control.SetReadDeadline(deadline)
+	if x.over {
+		return false
 	}
+	_ = x.control.SetReadDeadline(deadline)
+	return true
 }
 
 // end gives the connection back to net/http. Of an HTTP/1 body that nobody has read to
 // its end, nothing more is waited for: not by the transport, which may still be reading,
-// and not by the server, which would skip what is left to find the next request.
+// and not by the server, which would skip what is left to find the next request. A read
+// that is under way has to return first: net/http would lift the deadline to end it.
 func (x *exchange) end() {
+	unread := x.finish()
+	if unread {
+		x.reading.Lock()
+		defer x.reading.Unlock()
+	}
+}
+
+// finish declares the exchange over. From then on no read of the body begins, and one
+// that is under way returns at once where it reports true.
+func (x *exchange) finish() (unread bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.unread() {
+	x.over = true
+	unread = x.unread()
+	if unread {
 		_ = x.control.SetReadDeadline(time.Unix(1, 0))
 	}
-	x.over = true
+	return unread
 }
 
 // unread reports whether bytes of an HTTP/1 body are still to come or to be read. The
@@ -167,7 +183,11 @@ type stallingBody struct {
 
 func (b *stallingBody) Read(p []byte) (int, error) {
 	x := b.exchange
-	x.readBy(time.Now().Add(x.stall))
+	x.reading.Lock()
+	defer x.reading.Unlock()
+	if !x.readBy(time.Now().Add(x.stall)) {
+		return 0, http.ErrBodyReadAfterClose
+	}
 	n, err := b.ReadCloser.Read(p)
 	if err != nil {
 		if err == io.EOF {

@@ -259,6 +259,47 @@ func TestBodyThatOutlivesTheHandler(t *testing.T) {
 	}
 }
 
+// A client that holds its body back gets its answer at once, whether the upstream gave
+// it early or the gate refused, and then loses the connection: none is held for ever.
+func TestBodyThatNeverComes(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Connection", "close")
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, "an early answer")
+	}))
+	defer upstream.Close()
+	s := newSite(t, upstream.URL, io.Discard)
+	address := s.listen(t)
+	tests := []struct{ name, path, framing, answer string }{
+		{"early answer, declared body", "/accounts/7", "Content-Length: 100\r\n\r\nabc", "an early answer"},
+		{"early answer, chunks", "/accounts/7", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "an early answer"},
+		{"refused, declared body", "/nowhere", "Content-Length: 100\r\n\r\nabc", "api_not_allowed"},
+		{"refused, chunks", "/nowhere", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "api_not_allowed"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			conn, err := tls.Dial("tcp", address, s.clientConfig("http/1.1"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = conn.Close() }()
+			_, err = io.WriteString(conn, "POST "+tt.path+" HTTP/1.1\r\nHost: api.example.test\r\nAuthorization: Bearer "+s.token+"\r\n"+tt.framing)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Well below the stall timeout of 30 s, which must not be what ends it.
+			_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+			received, err := io.ReadAll(conn)
+			if err != nil {
+				t.Errorf("the connection stays open: %v", err)
+			}
+			if !strings.HasPrefix(string(received), "HTTP/1.1 403 ") || !strings.Contains(string(received), tt.answer) {
+				t.Errorf("answered %q", received)
+			}
+		})
+	}
+}
+
 // A body that was read to its end costs nobody a connection; one of a refused request
 // does, since it was not.
 func TestConnectionsAreKept(t *testing.T) {
