@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -134,19 +135,28 @@ func (s *server) serve(l net.Listener) error {
 	return nil
 }
 
-// shutdown stops every server, the admin's last so that probes and a final scrape
-// see the stop. A request that is cut is an error.
+// shutdown stops every server, all at once but the admin's, which goes last so that
+// probes and a final scrape see the stop. A request that is cut is an error.
 func (g *gate) shutdown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
-	var cut []error
-	for _, s := range g.servers {
-		if err := s.http.Shutdown(ctx); err != nil {
-			cut = append(cut, fmt.Errorf("stopping %s: requests were cut after %s", s.name, drainTimeout))
-			_ = s.http.Close()
-		}
+	last := len(g.servers) - 1
+	cut := make([]error, len(g.servers))
+	var stopping sync.WaitGroup
+	for i, s := range g.servers[:last] {
+		stopping.Go(func() { cut[i] = s.shutdown(ctx) })
 	}
+	stopping.Wait()
+	cut[last] = g.servers[last].shutdown(ctx)
 	return errors.Join(cut...)
+}
+
+func (s *server) shutdown(ctx context.Context) error {
+	if err := s.http.Shutdown(ctx); err != nil {
+		_ = s.http.Close()
+		return fmt.Errorf("stopping %s: requests were cut after %s", s.name, drainTimeout)
+	}
+	return nil
 }
 
 // serverErrors turns what net/http says of its connections into log lines. Failed
