@@ -153,7 +153,7 @@ func TestDecideCall(t *testing.T) {
 	granted("PATCH", "/accounts/me", "accounts", "/accounts/**")
 	granted("PATCH", "/accounts/1/events/2", "accounts", "/accounts/**")
 	granted("GET", "/accounts/me/payments", "payments", "/accounts/{id}/payments")
-	granted("GET", "/accounts/root/events/1", "accounts", "/accounts/{id}/events/**")
+	granted("GET", "/accounts/7/events/1", "accounts", "/accounts/{id}/events/**")
 	denied("PUT", "/accounts/me")
 	denied("GET", "/accounts/1/orders")
 

@@ -11,8 +11,8 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// rememberedSeries bounds the series of granted callers that are kept at hand. One takes about 1 KiB;
-// what does not fit is put together anew.
+// rememberedSeries bounds the series of granted callers that are kept at hand. One takes
+// about 1 KiB; what does not fit is put together anew.
 const rememberedSeries = 8 << 10
 
 // Labels come from the configuration and from closed sets, never from a request,
@@ -51,13 +51,16 @@ func (x *exchange) caller() caller {
 // series is a caller's log and counts, looked up once: finding a metric by its labels
 // and writing the same fields anew cost more than the checks do.
 type series struct {
-	log         *slog.Logger // with the caller's fields already written
-	requests    *prometheus.CounterVec
-	last        atomic.Pointer[codeCount]
-	duration    [len(classes)]prometheus.Observer
-	granted     prometheus.Counter  // this and the next two: nil unless the caller was granted
-	upstream    prometheus.Observer //
-	certificate prometheus.Gauge    // a series with nothing in it would say 1970
+	log      *slog.Logger // with the caller's fields already written
+	requests *prometheus.CounterVec
+	last     atomic.Pointer[codeCount]
+	duration [len(classes)]prometheus.Observer
+
+	// Nil unless the caller was granted: a certificate's end with nothing in it would
+	// say 1970.
+	granted     prometheus.Counter
+	upstream    prometheus.Observer
+	certificate prometheus.Gauge
 }
 
 // codeCount is the count of the status code that was sent last: most answers have
