@@ -1,0 +1,418 @@
+package store_test
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/tallygate/tallygate/issuer/store"
+)
+
+// The test binary is also the process that gets killed, or fills the disk.
+const roleVariable = "TALLYGATE_STORE_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	switch role, folder, _ := strings.Cut(os.Getenv(roleVariable), " "); role {
+	case "writer":
+		writeUntilKilled(folder)
+	case "filler":
+		fill(folder)
+	default:
+		goleak.VerifyTestMain(m)
+	}
+}
+
+func open(t testing.TB, folder string) *store.File {
+	t.Helper()
+	f, err := store.Open(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return f
+}
+
+func sum(text string) [32]byte { return sha256.Sum256([]byte(text)) }
+
+// at returns a time of whole seconds: what survives an encoding unchanged.
+func at(seconds int64) time.Time { return time.Unix(seconds, 0).UTC() }
+
+func revocations(t *testing.T, f store.Store) map[string]store.Revocation {
+	t.Helper()
+	all := make(map[string]store.Revocation)
+	err := f.Revocations(func(r store.Revocation) error {
+		all[fmt.Sprint(r.Kind, r.Subject)] = r
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// What was stored is there after the file has been opened again.
+func TestRoundTrip(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "made", "by", "open")
+	f := open(t, folder)
+	keys := []store.Key{
+		{ID: "b", Algorithm: "ES256", Private: []byte{1, 0xff}, Created: at(1), Activated: at(2), Retired: at(3)},
+		{ID: "a", Algorithm: "EdDSA", Private: []byte{2}, Created: at(4)},
+	}
+	token := store.Token{Expires: at(100), Record: []byte(`{"a":1}`)}
+	binary := sum("jti")
+	ended := store.Revocation{Kind: store.RevokedToken, Subject: string(binary[:]), Client: "c", Until: at(50)}
+	for _, err := range []error{
+		f.ReplaceKeys([]store.Key{{ID: "gone"}}), f.ReplaceKeys(keys), f.AddToken(sum("t"), token), f.Revoke(ended),
+		f.Revoke(store.Revocation{Kind: store.RevokedApplication, Subject: "app", IssuedBy: at(10), Until: at(20)}),
+		f.Revoke(store.Revocation{Kind: store.RevokedApplication, Subject: "app", IssuedBy: at(5), Until: at(30)}),
+		f.Revoke(store.Revocation{Kind: store.RevokedCertificate, Subject: "x5t"}),
+		f.Revoke(store.Revocation{Kind: store.RevokedCertificate, Subject: "x5t", Until: at(1)}),
+		f.Close(),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	f = open(t, folder)
+	gotKeys, err := f.Keys()
+	if diff := cmp.Diff(keys, gotKeys); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
+	gotToken, ok, err := f.Token(sum("t"))
+	if diff := cmp.Diff(token, gotToken); diff != "" || !ok || err != nil {
+		t.Error(diff, ok, err)
+	}
+	if _, ok, err := f.Token(sum("other")); ok || err != nil {
+		t.Error("a token that nobody stored", ok, err)
+	}
+	want := map[string]store.Revocation{
+		"1" + string(binary[:]): ended,
+		"2app":                  {Kind: store.RevokedApplication, Subject: "app", IssuedBy: at(10), Until: at(30)},
+		"4x5t":                  {Kind: store.RevokedCertificate, Subject: "x5t"},
+	}
+	got := make(map[string]store.Revocation)
+	for _, r := range revocations(t, f) {
+		got[fmt.Sprintf("%d%s", r.Kind, r.Subject)] = r
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// One change that fails leaves those beside it alone, and a closed state says so.
+func TestErrors(t *testing.T) {
+	f := open(t, t.TempDir())
+	var group sync.WaitGroup
+	var mu sync.Mutex
+	exists := 0
+	for n := range 200 {
+		group.Go(func() {
+			err := f.AddToken(sum(strconv.Itoa(n%100)), store.Token{Expires: at(1), Record: []byte("{}")})
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case errors.Is(err, store.ErrExists):
+				exists++
+			case err != nil:
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	if exists != 100 {
+		t.Errorf("%d of 200 tokens were there already, not 100", exists)
+	}
+	if err := errors.Join(f.Close(), f.Close()); err != nil {
+		t.Error(err)
+	}
+	if err := f.Revoke(store.Revocation{Kind: store.RevokedPartner, Subject: "p"}); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("revoked after the end: %v", err)
+	}
+	if _, _, err := f.Token(sum("1")); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("read after the end: %v", err)
+	}
+}
+
+// Nobody but the owner may read the state, whatever the umask, and a second process
+// is told what is the matter.
+func TestFile(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "state")
+	before := syscall.Umask(0)
+	f, err := store.Open(folder)
+	syscall.Umask(before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for path, want := range map[string]os.FileMode{folder: 0o700, filepath.Join(folder, "issuer.db"): 0o600} {
+		if status, err := os.Stat(path); err != nil || status.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v", path, status.Mode(), err)
+		}
+	}
+	// A lock is each open file's own, so that the same process is as good as another.
+	if _, err := store.Open(folder); !errors.Is(err, store.ErrInUse) || !strings.Contains(err.Error(), "issuer.db") {
+		t.Errorf("a second one: %v", err)
+	}
+}
+
+// A file that is damaged, or another program's, is refused and not touched.
+func TestDamagedFile(t *testing.T) {
+	whole := t.TempDir()
+	if err := open(t, whole).Close(); err != nil {
+		t.Fatal(err)
+	}
+	good, err := os.ReadFile(filepath.Join(whole, "issuer.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	garbled := append([]byte{}, good...)
+	for i := range 8192 { // both meta pages
+		garbled[i] ^= 0x5a
+	}
+	for name, content := range map[string][]byte{"text": []byte(strings.Repeat("no database\n", 2000)), "cut": good[:5000], "garbled": garbled} {
+		t.Run(name, func(t *testing.T) {
+			folder := t.TempDir()
+			path := filepath.Join(folder, "issuer.db")
+			if err := os.WriteFile(path, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			f, err := store.Open(folder)
+			if err == nil {
+				_ = f.Close()
+				t.Fatal("opened")
+			}
+			if !strings.Contains(err.Error(), path) {
+				t.Errorf("the error does not name the file: %v", err)
+			}
+			if after, err := os.ReadFile(path); err != nil || string(after) != string(content) {
+				t.Errorf("the file was changed, %v", err)
+			}
+		})
+	}
+}
+
+// A sweep removes what is over, and nothing else: not what was given a later end.
+func TestSweep(t *testing.T) {
+	f := open(t, t.TempDir())
+	const many = 2500 // more than two transactions take
+	var group sync.WaitGroup
+	for n := range many {
+		group.Go(func() {
+			if err := f.AddToken(sum(strconv.Itoa(n)), store.Token{Expires: at(int64(100 + n%2*100)), Record: []byte("{}")}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	for _, r := range []store.Revocation{
+		{Kind: store.RevokedPartner, Subject: "over", Until: at(100)},
+		{Kind: store.RevokedPartner, Subject: "prolonged", Until: at(100)},
+		{Kind: store.RevokedPartner, Subject: "prolonged", Until: at(200)},
+		{Kind: store.RevokedPartner, Subject: "for ever"},
+	} {
+		if err := f.Revoke(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := f.Sweep(at(100)); n != 0 || err != nil {
+		t.Errorf("at the end itself %d went, %v", n, err)
+	}
+	if n, err := f.Sweep(at(101)); n != many/2+1 || err != nil {
+		t.Errorf("%d went, %v", n, err)
+	}
+	_, even, _ := f.Token(sum("0"))
+	_, odd, _ := f.Token(sum("1"))
+	if left := revocations(t, f); even || !odd || len(left) != 2 {
+		t.Errorf("left: %t, %t, %v", even, odd, left)
+	}
+	if n, err := f.Sweep(at(1000)); n != many/2+1 || err != nil || len(revocations(t, f)) != 1 {
+		t.Errorf("%d went, %v", n, err)
+	}
+}
+
+// writeUntilKilled stores revocations and tokens, by many goroutines, and tells of each
+// once it is acknowledged.
+func writeUntilKilled(folder string) {
+	f, err := store.Open(folder)
+	if err != nil {
+		fmt.Println("error", err)
+		os.Exit(1)
+	}
+	var mu sync.Mutex
+	for worker := range 8 {
+		go func() {
+			for n := 0; ; n++ {
+				id := fmt.Sprintf("%d-%d-%d", os.Getpid(), worker, n)
+				err := f.Revoke(store.Revocation{Kind: store.RevokedApplication, Subject: id, IssuedBy: at(1), Until: at(1 << 35)})
+				if err == nil {
+					err = f.AddToken(sum(id), store.Token{Expires: at(1 << 35), Record: []byte("{}")})
+				}
+				mu.Lock()
+				if err != nil {
+					fmt.Println("error", err)
+				} else {
+					fmt.Println(id)
+				}
+				mu.Unlock()
+			}
+		}()
+	}
+	select {}
+}
+
+// Whatever was acknowledged is there after kill -9, at whatever moment it came.
+func TestKilled(t *testing.T) {
+	folder := t.TempDir()
+	acknowledged := make(map[string]bool)
+	for round := 0; round < 12 || len(acknowledged) < 400; round++ {
+		child := exec.Command(os.Args[0])
+		child.Env = append(os.Environ(), roleVariable+"=writer "+folder)
+		out, err := child.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := child.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		for n := 0; lines.Scan(); n++ {
+			if strings.HasPrefix(lines.Text(), "error") {
+				t.Error(lines.Text())
+			}
+			acknowledged[lines.Text()] = true
+			if n == 10+round*7 { // then, and not at its leisure
+				_ = child.Process.Kill()
+			}
+		}
+		_ = child.Wait()
+		f, err := store.Open(folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held := revocations(t, f)
+		for id := range acknowledged {
+			_, token, err := f.Token(sum(id))
+			if _, revoked := held["2"+id]; !revoked || !token || err != nil {
+				t.Fatalf("round %d: %s is lost (revoked %t, token %t, %v)", round, id, revoked, token, err)
+			}
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%d acknowledged, none lost", len(acknowledged))
+}
+
+// fill stores until the disk, which the limit on the size of files stands in for, is
+// full, and then shows that nothing is lost, and that all is well once there is room.
+func fill(folder string) {
+	fail := func(what string, values ...any) {
+		fmt.Println(append([]any{what}, values...)...)
+		os.Exit(1)
+	}
+	f, err := store.Open(folder)
+	if err != nil {
+		fail("opening", err)
+	}
+	limit := syscall.Rlimit{Cur: 1 << 20, Max: 1 << 40}
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+		fail("setting the limit", err)
+	}
+	record := make([]byte, 4<<10)
+	n := 0
+	for err == nil && n < 10_000 {
+		if err = f.AddToken(sum(strconv.Itoa(n)), store.Token{Expires: at(1 << 35), Record: record}); err == nil {
+			n++
+		}
+	}
+	if !errors.Is(err, store.ErrUnavailable) || n == 0 {
+		fail("full after", n, err)
+	}
+	for range 3 { // it goes on being full, and goes on working
+		if err := f.AddToken(sum("late"), store.Token{Expires: at(1), Record: record}); !errors.Is(err, store.ErrUnavailable) {
+			fail("written to a full disk", err)
+		}
+	}
+	for i := range n {
+		if _, ok, err := f.Token(sum(strconv.Itoa(i))); !ok || err != nil {
+			fail("lost", i, err)
+		}
+	}
+	if _, ok, _ := f.Token(sum("late")); ok {
+		fail("there is what was refused")
+	}
+	limit.Cur = 1 << 40
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+		fail("lifting the limit", err)
+	}
+	if err := f.AddToken(sum("late"), store.Token{Expires: at(1), Record: record}); err != nil {
+		fail("not written where there is room again", err)
+	}
+	if err := f.Close(); err != nil {
+		fail("closing", err)
+	}
+	fmt.Println("ok", n)
+	os.Exit(0)
+}
+
+// A full disk is an error of the one who writes, loses nothing, and passes.
+func TestFullDisk(t *testing.T) {
+	folder := t.TempDir()
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), roleVariable+"=filler "+folder)
+	out, err := child.CombinedOutput()
+	if err != nil || !strings.HasPrefix(string(out), "ok ") {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if _, ok, err := open(t, folder).Token(sum("late")); !ok || err != nil {
+		t.Errorf("after all: %t, %v", ok, err)
+	}
+}
+
+func BenchmarkAddToken(b *testing.B) {
+	token := store.Token{Expires: at(1 << 35), Record: make([]byte, 400)}
+	b.Run("one at a time", func(b *testing.B) {
+		f := open(b, b.TempDir())
+		n := 0
+		for b.Loop() {
+			n++
+			if err := f.AddToken(sum(strconv.Itoa(n)), token); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("64 at a time", func(b *testing.B) {
+		f := open(b, b.TempDir())
+		var mu sync.Mutex
+		n := 0
+		b.SetParallelism(32) // × 2 cores
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				mu.Lock()
+				n++
+				id := sum(strconv.Itoa(n))
+				mu.Unlock()
+				if err := f.AddToken(id, token); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	})
+}
