@@ -69,8 +69,17 @@ var bad = []struct {
 	{"pattern", []string{`16:32: apis[0].routes[0].path: a path pattern starts with "/"`}},
 	{"scope", []string{`16:59: apis[0].routes[0].scopes[0]: a scope is printable ASCII without spaces, quotation marks and backslashes; write several as a list`}},
 	{"algorithm", []string{`10:18: authorization_servers[0].algorithms[0]: expected ES256, ES384, ES512, PS256, PS384, PS512, RS256 or EdDSA, got "HS256"`}},
-	{"authentication", []string{`22:27: partners.list[0].applications[0].authentication: expected tls_client_auth, got "client_secret_basic"`}},
+	{"authentication", []string{`22:27: partners.list[0].applications[0].authentication: expected tls_client_auth or self_signed_tls_client_auth, got "client_secret_basic"`}},
 	{"dn", []string{`22:37: partners.list[0].applications[0].certificate.subject_dn: "northwind" is no attribute: it is written type=value, such as CN=name`}},
+	{"san-uri", []string{`22:34: partners.list[0].applications[0].certificate.san_uri: expected an absolute URI with its scheme, such as spiffe://example.com/ledger`}},
+	{"san-uri-empty", []string{`22:34: partners.list[0].applications[0].certificate.san_uri: expected an absolute URI with its scheme, such as spiffe://example.com/ledger`}},
+	{"san-ip", []string{`22:33: partners.list[0].applications[0].certificate.san_ip: expected an IP address without brackets, zone, port and prefix length, such as 192.0.2.1 or 2001:db8::1`}},
+	{"san-ip-prefix", []string{`22:33: partners.list[0].applications[0].certificate.san_ip: expected an IP address without brackets, zone, port and prefix length, such as 192.0.2.1 or 2001:db8::1`}},
+	{"san-ip-port", []string{`22:33: partners.list[0].applications[0].certificate.san_ip: expected an IP address without brackets, zone, port and prefix length, such as 192.0.2.1 or 2001:db8::1`}},
+	{"san-ip-empty", []string{`22:33: partners.list[0].applications[0].certificate.san_ip: expected an IP address without brackets, zone, port and prefix length, such as 192.0.2.1 or 2001:db8::1`}},
+	{"san-email", []string{`22:36: partners.list[0].applications[0].certificate.san_email: expected a mail address without display name, such as ledger@example.com`}},
+	{"san-email-display", []string{`22:36: partners.list[0].applications[0].certificate.san_email: expected a mail address without display name, such as ledger@example.com`}},
+	{"token-format", []string{`22:25: partners.list[0].applications[0].token_format: expected jwt or opaque, got "paseto"`}},
 	{"thumbprint", []string{`22:39: partners.list[0].applications[0].certificate.thumbprints[0]: a thumbprint is the SHA-256 of a certificate: 43 characters of base64url without padding, or 64 hexadecimal digits with or without colons`}},
 	{"header-forwarded", []string{`23:29: identity_headers.partner: X-Forwarded-Host has a meaning of its own and cannot carry an identity`}},
 	{"header-request-id", []string{`23:29: identity_headers.partner: X-Request-Id has a meaning of its own and cannot carry an identity`}},
@@ -174,9 +183,49 @@ var bad = []struct {
 	{"san-dns", []string{`22:34: partners.list[0].applications[0].certificate.san_dns: is not a DNS name`}},
 	{"subject-twice", []string{`27:37: partners.list[1].applications[0].certificate.subject_dn: the name "CN=ledger,O=Northwind" is already that of partners.list[0].applications[0].certificate.subject_dn on line 22`}},
 	{"san-twice", []string{`27:34: partners.list[1].applications[0].certificate.san_dns: the name "ledger.example" is already that of partners.list[0].applications[0].certificate.san_dns on line 22`}},
+	{"names-three", []string{`22:24: partners.list[0].applications[0].certificate: san_dns, san_uri and san_email exclude each other`}},
+	{"san-uri-twice", []string{`27:34: partners.list[1].applications[0].certificate.san_uri: the name "spiffe://example.com/a" is already that of partners.list[0].applications[0].certificate.san_uri on line 22`}},
+	{"san-ip-twice", []string{`27:33: partners.list[1].applications[0].certificate.san_ip: the name "2001:db8::1" is already that of partners.list[0].applications[0].certificate.san_ip on line 22`}},
+	{"san-email-twice", []string{`27:36: partners.list[1].applications[0].certificate.san_email: the name "ledger@example.com" is already that of partners.list[0].applications[0].certificate.san_email on line 22`}},
 	{"thumbprint-twice", []string{`27:39: partners.list[1].applications[0].certificate.thumbprints[0]: the thumbprint "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0" is already that of partners.list[0].applications[0].certificate.thumbprints[0] on line 22`}},
 	{"certificate-empty", []string{`22:24: partners.list[0].applications[0].certificate: registers nothing; leave it out to take every certificate of the partner`}},
 	{"name-without-anchor", []string{`22:24: partners.list[0].applications[0].certificate: a name counts only for certificates that chain to an anchor, and this partner has none; list thumbprints`}},
+
+	// How applications authenticate at our own issuer, and what it gives them.
+	{"tls-nameless", []string{`24:11: partners.list[0].applications[0].certificate: tls_client_auth at our own issuer needs a name: subject_dn, san_dns, san_uri, san_ip or san_email (RFC 8705 section 2.1.2)`}},
+	{"tls-nameless-explicit", []string{`24:11: partners.list[0].applications[0].certificate: tls_client_auth at our own issuer needs a name: subject_dn, san_dns, san_uri, san_ip or san_email (RFC 8705 section 2.1.2)`}},
+	{"tls-nameless-pinned", []string{`25:24: partners.list[0].applications[0].certificate: tls_client_auth at our own issuer needs a name: subject_dn, san_dns, san_uri, san_ip or san_email (RFC 8705 section 2.1.2)`}},
+	{"tls-without-anchor", []string{`25:24: partners.list[0].applications[0].certificate: tls_client_auth at our own issuer needs an anchor that the certificate chains to, and this partner has none`}},
+	{"tls-keys", []string{`22:17: partners.list[0].applications[0].keys: counts for self_signed_tls_client_auth only`}},
+	{"tls-keys-trust", []string{`22:17: partners.list[0].applications[0].keys: counts for self_signed_tls_client_auth only`}},
+	{"self-signed-off", []string{`22:27: partners.list[0].applications[0].authentication: needs listener.client_certificates.self_signed: true, or the handshake takes no such certificate`}},
+	{"self-signed-named", []string{`24:24: partners.list[0].applications[0].certificate: san_dns counts for tls_client_auth only; register the certificates themselves`}},
+	{"self-signed-nothing", []string{`22:11: partners.list[0].applications[0]: self_signed_tls_client_auth needs registered certificates: keys.certificates, keys.jwks, keys.jwks_uri or certificate.thumbprints`}},
+	{"self-signed-two-sources", []string{`22:11: partners.list[0].applications[0]: keys.certificates and certificate.thumbprints exclude each other`}},
+	{"self-signed-three-sources", []string{
+		`22:11: partners.list[0].applications[0]: keys.certificates, keys.jwks and keys.jwks_uri exclude each other`,
+		`24:47: partners.list[0].applications[0].keys.jwks: expected a JWK Set as JSON text, an object with a list of keys (RFC 7517 section 5)`,
+	}},
+	{"keys-certificates-empty", []string{`24:32: partners.list[0].applications[0].keys.certificates: an empty list registers nothing`}},
+	{"keys-certificates-twice", []string{`24:40: partners.list[0].applications[0].keys.certificates[1]: is the same as partners.list[0].applications[0].keys.certificates[0]`}},
+	{"keys-jwks-no-json", []string{`24:24: partners.list[0].applications[0].keys.jwks: expected a JWK Set as JSON text, an object with a list of keys (RFC 7517 section 5)`}},
+	{"keys-jwks-no-keys", []string{`24:24: partners.list[0].applications[0].keys.jwks: expected a JWK Set as JSON text, an object with a list of keys (RFC 7517 section 5)`}},
+	{"keys-jwks-no-certificate", []string{`24:24: partners.list[0].applications[0].keys.jwks: key 2 has no certificate in x5c (RFC 8705 section 2.2.2)`}},
+	{"keys-jwks-uri-http", []string{`24:28: partners.list[0].applications[0].keys.jwks_uri: must start with https://: whoever can change the keys can be the client`}},
+	{"keys-trust-empty", []string{`24:61: partners.list[0].applications[0].keys.trust: an empty list trusts nothing; leave it out for the system's anchors`}},
+	{"keys-trust-unused", []string{`24:48: partners.list[0].applications[0].keys.trust: counts for jwks_uri only, and there is none`}},
+	{"require-bound", []string{`26:25: partners.list[0].applications[0].bound_tokens: must not be false: issuer.require_bound on line 33 is true`}},
+	{"app-token-lifetime", []string{`26:27: partners.list[0].applications[0].token_lifetime: must be from 1s to 1h0m0s, is 2h0m0s`}},
+	{"app-token-lifetime-short", []string{`26:27: partners.list[0].applications[0].token_lifetime: must be from 1s to 1h0m0s, is -1s`}},
+	{"scope-twice", []string{`22:35: partners.list[0].applications[0].scopes[1]: is the same as partners.list[0].applications[0].scopes[0]`}},
+	{"default-scopes", []string{`23:28: partners.list[0].applications[0].default_scopes[0]: "account:read" is not among the scopes of the application, did you mean "accounts:read"?`}},
+	{"default-scopes-twice", []string{`23:43: partners.list[0].applications[0].default_scopes[1]: is the same as partners.list[0].applications[0].default_scopes[0]`}},
+	{"app-resources-empty", []string{`26:22: partners.list[0].applications[0].resources: an empty list allows nothing; leave it out for all that the issuer knows`}},
+	{"app-resource-unknown", []string{`26:23: partners.list[0].applications[0].resources[0]: is none of issuer.audience, issuer.resources and the resources of issuer.resource_servers, did you mean "https://api.example.com"?`}},
+	{"app-resource-twice", []string{`26:50: partners.list[0].applications[0].resources[1]: is the same as partners.list[0].applications[0].resources[0]`}},
+	{"claim-empty", []string{`22:20: partners.list[0].applications[0].claims[0].name: is required`}},
+	{"claim-twice", []string{`22:53: partners.list[0].applications[0].claims[1].name: the claim "tenant" is already that of partners.list[0].applications[0].claims[0].name on line 22`}},
+	{"claim-reserved", []string{`22:27: partners.list[0].applications[0].claims[0].name: "cnf" is set by the issuer itself`}},
 
 	// identity_headers
 	{"header-prefix-empty", []string{`23:28: identity_headers.prefix: must not be empty`}},
@@ -191,11 +240,86 @@ var bad = []struct {
 	{"issuer-dangling", []string{`24:11: issuer.issuer: no entry of authorization_servers has this issuer: its tokens would be refused`}},
 	{"issuer-required", []string{
 		`27:3: issuer.address: is required`,
-		`27:3: issuer.signing_key: is required`,
+		`27:3: issuer.state: is required`,
 		`27:3: issuer.audience: must not be empty`,
 	}},
 	{"issuer-certificate", []string{`31:24: issuer.certificate.files.key: is required`}},
-	{"issuer-lifetime", []string{`31:19: issuer.token_lifetime: must be from 1s to 24h0m0s, is 48h0m0s`}},
+	{"issuer-lifetime", []string{`31:19: issuer.token_lifetime: must be from 1s to 1h0m0s, is 48h0m0s`}},
+	{"alias-required", []string{
+		`31:15: issuer.mtls_alias.address: is required`,
+		`31:15: issuer.mtls_alias.url: is required`,
+	}},
+	{"alias-http", []string{`31:21: issuer.mtls_alias.url: must start with https://: clients authenticate there by a certificate`}},
+	{"alias-path", []string{`31:21: issuer.mtls_alias.url: must have no path and no query: the endpoints have the paths that they have at the issuer`}},
+	{"alias-query", []string{`31:21: issuer.mtls_alias.url: must have no path and no query: the endpoints have the paths that they have at the issuer`}},
+	{"alias-address", []string{`31:54: issuer.mtls_alias.address: "127.0.0.1:9443" takes the port that issuer.address has at ":9443"`}},
+	{"signing-algorithm", []string{`31:24: issuer.signing.algorithm: expected ES256, PS256, RS256 or EdDSA, got "ES384"`}},
+	{"signing-refused", []string{`31:24: issuer.signing.algorithm: RS256 is not among authorization_servers[1].algorithms on line 11: the tokens would be refused`}},
+	{"signing-refused-line", []string{`32:24: issuer.signing.algorithm: EdDSA is not among authorization_servers[1].algorithms on line 14: the tokens would be refused`}},
+	{"signing-rotate", []string{`31:21: issuer.signing.rotate: must be from 1h0m0s to 8784h0m0s, is 30m0s`}},
+	{"signing-rotate-long", []string{`31:21: issuer.signing.rotate: must be from 1h0m0s to 8784h0m0s, is 8785h0m0s`}},
+	{"signing-files-empty", []string{`31:20: issuer.signing.files: an empty list signs nothing; leave it out for keys of the issuer's own`}},
+	{"signing-files-twice", []string{`31:28: issuer.signing.files[1]: is the same as issuer.signing.files[0]`}},
+	{"signing-files-rotate", []string{`31:37: issuer.signing.rotate: counts for keys of the issuer's own only, and files on line 31 brings others`}},
+	{"max-token-lifetime", []string{`31:23: issuer.max_token_lifetime: must be from 1s to 24h0m0s, is 25h0m0s`}},
+	{"token-lifetime-above", []string{`27:3: issuer.token_lifetime: must be from 1s to 1m0s, is 5m0s`}},
+	{"resource-fragment", []string{
+		`31:15: issuer.resources[0]: expected issuer.audience or an absolute URI without fragment (RFC 8707 section 2)`,
+		`31:44: issuer.resources[1]: expected issuer.audience or an absolute URI without fragment (RFC 8707 section 2)`,
+	}},
+	{"resource-twice", []string{`31:41: issuer.resources[1]: is the same as issuer.resources[0]`}},
+	{"issuer-limits", []string{
+		`31:46: issuer.limits.per_client.requests_per_second: must be at least 1, is 0`,
+		`31:56: issuer.limits.per_client.burst: must be at least 1, is 0`,
+		`31:95: issuer.limits.per_address.requests_per_second: must be at least 1, is -1`,
+		`31:106: issuer.limits.per_address.burst: must be at least 1, is 0`,
+	}},
+
+	// issuer.resource_servers
+	{"rs-required", []string{
+		`32:7: issuer.resource_servers[0].resources: at least one is required: it may introspect the tokens for these only`,
+		`33:7: issuer.resource_servers[1].client_id: is required`,
+	}},
+	{"rs-client-twice", []string{`32:19: issuer.resource_servers[0].client_id: the client_id "northwind-ledger" is already that of partners.list[0].applications[0].client_id on line 24`}},
+	{"rs-name-twice", []string{`33:45: issuer.resource_servers[1].certificate.san_dns: the name "a.example" is already that of issuer.resource_servers[0].certificate.san_dns on line 32`}},
+	{"rs-nameless", []string{`32:7: issuer.resource_servers[0].certificate: tls_client_auth at our own issuer needs a name: subject_dn, san_dns, san_uri, san_ip or san_email (RFC 8705 section 2.1.2)`}},
+	{"rs-names-both", []string{`32:35: issuer.resource_servers[0].certificate: san_dns and san_ip exclude each other`}},
+	{"rs-thumbprints", []string{`32:69: issuer.resource_servers[0].certificate.thumbprints: counts for self_signed_tls_client_auth only`}},
+	{"rs-keys", []string{`32:63: issuer.resource_servers[0].keys: counts for self_signed_tls_client_auth only`}},
+	{"rs-self-signed-off", []string{`32:38: issuer.resource_servers[0].authentication: needs listener.client_certificates.self_signed: true, or the handshake takes no such certificate`}},
+	{"rs-trust-empty", []string{`32:29: issuer.resource_servers[0].trust: an empty list trusts nothing; leave it out for the listener's anchors`}},
+	{"rs-no-anchors", []string{`32:7: issuer.resource_servers[0].trust: is required: listener.client_certificates has no trust that could stand in`}},
+	{"rs-resource", []string{`32:69: issuer.resource_servers[0].resources[0]: expected issuer.audience or an absolute URI without fragment (RFC 8707 section 2)`}},
+
+	// issuer.governance
+	{"rule-required", []string{
+		`35:9: issuer.governance.workspace[0].name: is required`,
+		`35:9: issuer.governance.workspace[0].when: is required`,
+	}},
+	{"rule-nothing", []string{`35:9: issuer.governance.workspace[0]: does nothing: refuse or lifetime is required`}},
+	{"rule-both", []string{`35:9: issuer.governance.workspace[0]: refuse and lifetime exclude each other`}},
+	{"rule-lifetime", []string{
+		`35:43: issuer.governance.workspace[0].lifetime: must be from 1s to 1h0m0s, is 2h0m0s`,
+		`36:43: issuer.governance.workspace[1].lifetime: must be from 1s to 1h0m0s, is 500ms`,
+	}},
+	{"rule-application", []string{
+		`35:60: issuer.governance.application[0].client_id: there is no application "northwind-leger", did you mean "northwind-ledger"?`,
+		`36:9: issuer.governance.application[1].when: is required`,
+		`36:9: issuer.governance.application[1].client_id: is required`,
+	}},
+	{"rule-scope", []string{
+		`35:52: issuer.governance.scope[0].scope: no application has the scope "account:read", did you mean "accounts:read"?`,
+		`36:9: issuer.governance.scope[1].when: is required`,
+		`36:9: issuer.governance.scope[1]: refuse, drop and lifetime exclude each other`,
+		`36:9: issuer.governance.scope[1].scope: is required`,
+		`37:9: issuer.governance.scope[2]: does nothing: refuse, drop or lifetime is required`,
+	}},
+	{"rule-claims", []string{
+		`35:9: issuer.governance.claims[0].claim: is required`,
+		`35:9: issuer.governance.claims[0].value: is required`,
+		`36:26: issuer.governance.claims[1].claim: "iss" is set by the issuer itself`,
+	}},
+	{"rule-name-twice", []string{`33:21: issuer.governance.claims[0].name: the name "a" is already that of issuer.governance.workspace[0].name on line 32`}},
 
 	// All faults in one answer, in the order of the file.
 	{"five-faults", []string{
@@ -213,6 +337,13 @@ var bad = []struct {
 	{"own-issuer-unread", []string{`27:3: issuer: unknown key "isuer", did you mean "issuer"?`}},
 	{"key-set-unread", []string{`10:20: authorization_servers[0].key_set.url: expected an absolute URL, such as https://api.example.com`}},
 	{"certificate-unread", []string{`22:25: partners.list[0].applications[0].certificate: unknown key "san_dn", did you mean "san_dns"?`}},
+	{"keys-unread", []string{`24:28: partners.list[0].applications[0].keys.jwks_uri: expected an absolute URL, such as https://api.example.com`}},
+	{"self-signed-unread", []string{`5:18: listener.client_certificates.self_signed: expected true or false, got "yes, please"`}},
+	{"token-lifetime-unread", []string{`31:23: issuer.max_token_lifetime: expected a duration with its unit, such as 30s, got "long"`}},
+	{"default-scopes-unread", []string{`22:19: partners.list[0].applications[0].scopes: expected a list, got text`}},
+	{"resources-unread", []string{`33:14: issuer.resources: expected a list, got text`}},
+	{"rule-client-unread", []string{`24:22: partners.list[0].applications[0].client_id: a client identifier is 1 to 128 printable ASCII characters without spaces`}},
+	{"rule-effect-unread", []string{`35:43: issuer.governance.workspace[0].lifetime: expected a duration with its unit, such as 30s, got "soon"`}},
 	{"trust-unread", []string{`5:12: listener.client_certificates.trust: expected a list, got text`}},
 }
 
@@ -245,6 +376,28 @@ func TestBad(t *testing.T) {
 	for _, file := range testdata(t, "bad-*.yaml") {
 		if !listed[filepath.Base(file)] {
 			t.Errorf("%s is in no row", file)
+		}
+	}
+}
+
+// Whatever an application wants of our own issuer, it needs a name for; one that wants
+// nothing is no client of it.
+func TestAsksForTokens(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("testdata", "bad-tls-nameless.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const indent, asks = "\n          ", "scopes: [accounts:read]"
+	if _, err := Parse("file.yaml", "", []byte(strings.Replace(string(text), indent+asks, indent+"certificate: {thumbprints: [A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0]}", 1))); err != nil {
+		t.Errorf("without: %v", err)
+	}
+	for _, line := range []string{
+		asks, "authentication: tls_client_auth", "default_scopes: []", `resources: ["https://api.example.com"]`, "bound_tokens: true",
+		"token_format: jwt", "token_lifetime: 1m", "claims: [{name: a, value: b}]",
+	} {
+		faults := faultsOf(t, strings.Replace(string(text), indent+asks, indent+line, 1))
+		if len(faults) != 1 || faults[0].Message != needsName {
+			t.Errorf("%s: %v", line, faults)
 		}
 	}
 }

@@ -53,7 +53,8 @@ type ClientCertificates struct {
 	Trust []Path `yaml:"trust"`
 	// SelfSigned also takes certificates that chain to no anchor. They count only
 	// by a registered thumbprint or, for a partner without anchors, by the
-	// thumbprint that the token is bound to (RFC 8705 section 2.2).
+	// thumbprint that the token is bound to (RFC 8705 section 2.2). So do those that
+	// are signed by their own key although they have the CA bit, as many tools set it.
 	SelfSigned bool `yaml:"self_signed"`
 	// OnFailure is what a connection with no certificate, or one that does not
 	// count, gets: a 401 that says why, or a TLS alert.
@@ -148,38 +149,6 @@ type Partner struct {
 	Applications []Application `yaml:"applications"`
 }
 
-// Application is an OAuth client of a partner.
-type Application struct {
-	ClientID       ClientID              `yaml:"client_id"` // unique over all partners
-	Certificate    RegisteredCertificate `yaml:"certificate"`
-	Authentication Authentication        `yaml:"authentication"` // at our own issuer; default tls_client_auth
-	APIs           []APIGrant            `yaml:"apis"`           // what it may call; empty means nothing
-	Scopes         []Scope               `yaml:"scopes"`         // what our own issuer may grant it
-}
-
-// Authentication is a client authentication method of RFC 8705 section 2.
-type Authentication string
-
-// TLSClientAuth authenticates a client by a certificate that chains to its
-// partner's anchors and carries the registered name, RFC 8705 section 2.1.
-const TLSClientAuth Authentication = "tls_client_auth"
-
-// RegisteredCertificate says which certificates are an application's: those that
-// carry one name, or those with listed thumbprints. At most one name; with none
-// and no thumbprints, every certificate of the partner is.
-type RegisteredCertificate struct {
-	SubjectDN   DN           `yaml:"subject_dn"` // RFC 4514, compared by structure
-	SANDNS      string       `yaml:"san_dns"`    // a dNSName, compared without regard to case; never expanded
-	Thumbprints []Thumbprint `yaml:"thumbprints"`
-}
-
-// APIGrant lets an application call an API. In the file it is the API's name, or
-// a mapping of api and methods.
-type APIGrant struct {
-	API     Name     `yaml:"api"`
-	Methods []Method `yaml:"methods"` // default: all that the API's routes offer
-}
-
 // IdentityHeaders names the headers that tell the upstream who calls. Inbound
 // headers that equal or resemble one of them, or begin with Prefix, are removed
 // from every request. An empty name is not sent.
@@ -192,16 +161,6 @@ type IdentityHeaders struct {
 	Thumbprint           HeaderName `yaml:"thumbprint"`
 	Certificate          HeaderName `yaml:"certificate"`           // RFC 9440 section 2.2; default: not sent
 	ForwardAuthorization bool       `yaml:"forward_authorization"` // let the upstream see the token
-}
-
-// Issuer is our own authorization server, in the same process.
-type Issuer struct {
-	Issuer        Identifier        `yaml:"issuer"`         // its identifier, RFC 8414 section 2: https, no query, no fragment
-	Address       Address           `yaml:"address"`        // its own mutual-TLS listener
-	Certificate   ServerCertificate `yaml:"certificate"`    // default: the listener's
-	SigningKey    Path              `yaml:"signing_key"`    // a PEM private key on P-256, for ES256
-	Audience      string            `yaml:"audience"`       // aud of every token it issues
-	TokenLifetime time.Duration     `yaml:"token_lifetime"` // at most 24 hours
 }
 
 // Admin is the plain-HTTP listener for probes and metrics.
@@ -262,8 +221,18 @@ func setDefaults(v any) {
 	case *API:
 		*v = API{Upstream: Upstream{Timeout: 30 * time.Second}}
 	case *Application:
-		*v = Application{Authentication: TLSClientAuth}
+		*v = Application{Authentication: TLSClientAuth, BoundTokens: true, TokenFormat: JWT}
 	case *Issuer:
-		*v = Issuer{TokenLifetime: 5 * time.Minute}
+		*v = Issuer{
+			TokenLifetime:    5 * time.Minute,
+			MaxTokenLifetime: time.Hour,
+			Signing:          Signing{Algorithm: ES256, Rotate: 30 * 24 * time.Hour},
+			Limits: IssuerLimits{
+				PerClient:  Rate{RequestsPerSecond: 50, Burst: 100},
+				PerAddress: Rate{RequestsPerSecond: 100, Burst: 200},
+			},
+		}
+	case *ResourceServer:
+		*v = ResourceServer{Authentication: TLSClientAuth}
 	}
 }

@@ -44,6 +44,22 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+// What looks unusual and is right is taken, with the defaults of our own issuer.
+func TestIssuerForms(t *testing.T) {
+	c := load(t, "testdata/good-issuer.yaml")
+	if got := load(t, "testdata/good-minimal.yaml").Partners.List[0].Applications[0]; !got.BoundTokens || got.TokenFormat != JWT || got.DefaultScopes != nil || got.Resources != nil {
+		t.Errorf("an application's defaults are %+v", got)
+	}
+	ledger, want := c.Partners.List[0].Applications[2], []Scope{}
+	if ledger.BoundTokens || ledger.TokenFormat != Opaque || ledger.TokenLifetime != 0 || !cmp.Equal(want, ledger.DefaultScopes) {
+		t.Errorf("the application is %+v", ledger)
+	}
+	own := c.Issuer
+	if own.Signing.Rotate != 30*24*time.Hour || own.RequireBound || own.Limits.PerClient.Burst != 100 || own.ResourceServers[0].Authentication != TLSClientAuth {
+		t.Errorf("the issuer is %+v", own)
+	}
+}
+
 // Values are taken as they are written: an explicit zero is one, text is text also
 // where YAML reads a number, a truth or a date in it, and nothing is expanded
 // (T-CFG-04).

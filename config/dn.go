@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // DN is a distinguished name, RFC 4514, compared by structure: RDN by RDN in
@@ -61,22 +63,26 @@ func typeName(oid string) string {
 	return id.String()
 }
 
-// value returns a's value with the escapes of RFC 4514 section 2.4.
+// value returns a's value with the escapes of RFC 4514 section 2.4, and what does not
+// print in hexadecimal.
 func (a attribute) value() string {
 	if a.der != "" {
 		return "#" + hex.EncodeToString([]byte(a.der))
 	}
 	var b strings.Builder
-	for i, c := range []byte(a.text) {
-		outer := i == 0 || i == len(a.text)-1
+	for i, r := range a.text {
+		c := a.text[i : i+utf8.RuneLen(r)]
+		outer := i == 0 || i+len(c) == len(a.text)
 		switch {
-		case c < ' ' || c == 0x7f:
-			b.WriteString(`\` + hex.EncodeToString([]byte{c}))
+		case !unicode.IsPrint(r): // a terminal may obey it
+			for _, octet := range []byte(c) {
+				b.WriteString(`\` + hex.EncodeToString([]byte{octet}))
+			}
 			continue
-		case strings.IndexByte(mustEscape, c) >= 0, c == ' ' && outer, c == '#' && i == 0:
+		case strings.Contains(mustEscape, c), r == ' ' && outer, r == '#' && i == 0:
 			b.WriteByte('\\')
 		}
-		b.WriteByte(c)
+		b.WriteString(c)
 	}
 	return b.String()
 }

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"bytes"
+	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/hex"
@@ -12,11 +14,29 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
+// leastPairs is how many pairs TestDNEquality has at least: the table may grow, and
+// must not shrink unnoticed.
+const leastPairs = 60
+
 // One line a pair: is the DN on the left the name on the right? Each is asked as
 // text against text and as text against DER, both ways.
 func TestDNEquality(t *testing.T) {
-	equal := func(a, b string) { t.Helper(); pair(t, a, b, true) }
-	unequal := func(a, b string) { t.Helper(); pair(t, a, b, false) }
+	pairs := make(map[[2]string]bool)
+	try := func(a, b string, want bool) {
+		t.Helper()
+		if _, again := pairs[[2]string{a, b}]; again {
+			t.Errorf("%s and %s stand here twice", a, b)
+		}
+		pairs[[2]string{a, b}] = want
+		pair(t, a, b, want)
+	}
+	equal := func(a, b string) { t.Helper(); try(a, b, true) }
+	unequal := func(a, b string) { t.Helper(); try(a, b, false) }
+	defer func() {
+		if len(pairs) < leastPairs {
+			t.Errorf("%d pairs, want %d at least", len(pairs), leastPairs)
+		}
+	}()
 
 	// Types, T-DN-04.
 	equal(`CN=Acme`, `cn=Acme`)
@@ -62,12 +82,19 @@ func TestDNEquality(t *testing.T) {
 	equal(`CN=Lu\C4\8Di\C4\87`, `CN=Lučić`)
 	equal(`CN=a\0Ab`, "CN=a\nb")
 	unequal(`CN=a\\`, `CN=a`)
+	equal(`CN=a\,b\+c\"d\\e\<f\>g\;h`, `CN=a\2cb\2bc\22d\5ce\3cf\3eg\3bh`)
+	equal(`CN=\#a\ `, `CN=\23a\20`)
+	unequal(`CN=a\2Cb`, `CN=a\5C2Cb`) // an escape, and the text of one
+	unequal(`CN=Smith\, John`, `CN=Smith\,John`)
 
 	// Imitations, T-DN-03.
 	unequal(`CN=acme,O=Acme`, `CN=acme\,O=Acme`)
 	unequal(`CN=acme, O=Acme`, `CN=acme\, O=Acme`)
 	unequal(`CN=acme+CN=admin`, `CN=acme\+CN=admin`)
 	unequal(`CN=acme,CN=admin`, `CN=acme+CN=admin`)
+	unequal(`CN=acme\00,O=Acme`, `CN=acme,O=Acme`)
+	unequal(`CN=acme,O=Acme`, `CN=acme\0AO=Acme`)
+	unequal(`CN=a,O=Acme`, `CN=a\,O\=Acme`)
 
 	// RDNs: all of them, in order.
 	equal(`CN=a,O=b,C=DE`, `CN=a, O=b , C=DE`)
@@ -292,6 +319,72 @@ func TestDNMatchesCertificate(t *testing.T) {
 			t.Errorf("%s matches %s: %v", dn, cert.Subject, got)
 		}
 	}
+}
+
+// One name in the encodings that certificates of different makers have (T-DN-01,
+// T-DN-04, T-DN-09), and its neighbours.
+func TestDNMatchesEncodings(t *testing.T) {
+	value := func(tag int, content string) asn1.RawValue {
+		return asn1.RawValue{Tag: tag, Bytes: []byte(content)}
+	}
+	certificate := func(organization, identifier asn1.RawValue) *x509.Certificate {
+		return testpki.SelfSigned("", func(c *x509.Certificate) {
+			var err error
+			c.RawSubject, err = asn1.Marshal([]rdnSET{
+				{{asn1.ObjectIdentifier{2, 5, 4, 10}, organization}},
+				{{asn1.ObjectIdentifier{2, 5, 4, 97}, identifier}},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}).Cert
+	}
+	printable, utf8, bmp, t61 := asn1.TagPrintableString, asn1.TagUTF8String, asn1.TagBMPString, asn1.TagT61String
+	names := map[string]string{
+		"by name": `organizationIdentifier=VATDE-1,O=Acme`,
+		"by OID":  `2.5.4.97=VATDE-1,2.5.4.10=Acme`,
+		"by hex":  `2.5.4.97=#130756415444452d31,O=#0c0441636d65`,
+	}
+	for line, tt := range map[string]struct {
+		organization, identifier asn1.RawValue
+		want                     bool
+	}{
+		"PrintableString":          {value(printable, "Acme"), value(printable, "VATDE-1"), true},
+		"UTF8String":               {value(utf8, "Acme"), value(utf8, "VATDE-1"), true},
+		"mixed":                    {value(t61, "Acme"), value(utf8, "VATDE-1"), true},
+		"BMPString":                {value(bmp, "\x00A\x00c\x00m\x00e"), value(printable, "VATDE-1"), true},
+		"other case":               {value(utf8, "ACME"), value(utf8, "VATDE-1"), false},
+		"other identifier":         {value(utf8, "Acme"), value(utf8, "VATDE-2"), false},
+		"a NUL behind":             {value(utf8, "Acme\x00"), value(utf8, "VATDE-1"), false},
+		"an RDN in the other's":    {value(utf8, "Acme,organizationIdentifier=VATDE-1"), value(utf8, "VATDE-1"), false},
+		"OCTET STRING":             {asn1.RawValue{Tag: asn1.TagOctetString, Bytes: []byte("Acme")}, value(utf8, "VATDE-1"), false},
+		"the identifier beside O":  {value(utf8, "VATDE-1"), value(utf8, "Acme"), false},
+		"half of a BMP character":  {value(bmp, "\x00A\x00c\x00m\x00"), value(utf8, "VATDE-1"), false},
+		"UTF-8 in PrintableString": {value(printable, "Acm\xc3\xa9"), value(utf8, "VATDE-1"), false},
+	} {
+		der, err := asn1.Marshal([]rdnSET{{{asn1.ObjectIdentifier{2, 5, 4, 10}, tt.organization}}, {{asn1.ObjectIdentifier{2, 5, 4, 97}, tt.identifier}}})
+		if err != nil {
+			t.Fatal(line, err)
+		}
+		for spelling, dn := range names {
+			if got := mustDN(t, dn).MatchesSubject(der); got != tt.want {
+				t.Errorf("%s, %s: matches %v", line, spelling, got)
+			}
+			if !tt.want {
+				continue
+			}
+			cert := certificate(tt.organization, tt.identifier)
+			if !bytes.Equal(cert.RawSubject, der) || !(RegisteredCertificate{SubjectDN: mustDN(t, dn)}).MatchesName(cert) {
+				t.Errorf("%s, %s: the certificate does not match", line, spelling)
+			}
+		}
+	}
+}
+
+// rdnSET is an RDN; encoding/asn1 makes a SET of a type named so.
+type rdnSET []struct {
+	Type  asn1.ObjectIdentifier
+	Value asn1.RawValue
 }
 
 // Subjects whose DER is not sound match nothing.

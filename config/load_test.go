@@ -208,8 +208,14 @@ func TestValidateZero(t *testing.T) {
 	c := &Config{
 		AuthorizationServers: make([]AuthorizationServer, 1),
 		APIs:                 []API{{Routes: make([]Route, 1), Hosts: []Host{"a"}}},
-		Partners:             Partners{List: []Partner{{Applications: []Application{{APIs: make([]APIGrant, 1)}}}}},
-		Issuer:               &Issuer{},
+		Partners:             Partners{List: []Partner{{Applications: []Application{{APIs: make([]APIGrant, 1), Claims: make([]StaticClaim, 1)}}}}},
+		Issuer: &Issuer{
+			MTLSAlias:       &MTLSAlias{},
+			ResourceServers: make([]ResourceServer, 1),
+			Governance: Governance{
+				make([]WorkspaceRule, 1), make([]ApplicationRule, 1), make([]ScopeRule, 1), make([]ClaimRule, 1),
+			},
+		},
 	}
 	var faults Faults
 	if !errors.As(c.Validate(), &faults) {
@@ -229,7 +235,13 @@ func TestValidateZero(t *testing.T) {
 		"apis[0].name", "apis[0].upstream.url", "apis[0].upstream.timeout", "apis[0].routes[0].methods", "apis[0].routes[0].path",
 		"partners.list[0].name", "partners.list[0].trust", "partners.list[0].applications[0].client_id",
 		"partners.list[0].applications[0].authentication", "partners.list[0].applications[0].apis[0].api",
-		"identity_headers.prefix", "issuer.issuer", "issuer.address", "issuer.signing_key", "issuer.audience", "issuer.token_lifetime",
+		"identity_headers.prefix", "issuer.issuer", "issuer.address", "issuer.state", "issuer.audience", "issuer.token_lifetime", "issuer.max_token_lifetime",
+		"issuer.signing.algorithm", "issuer.signing.rotate", "issuer.mtls_alias.url", "issuer.mtls_alias.address",
+		"issuer.limits.per_client.burst", "issuer.limits.per_address.requests_per_second",
+		"issuer.resource_servers[0].client_id", "issuer.resource_servers[0].authentication", "issuer.resource_servers[0].certificate",
+		"issuer.resource_servers[0].resources", "issuer.governance.workspace[0]", "issuer.governance.application[0].client_id",
+		"issuer.governance.scope[0].scope", "issuer.governance.claims[0].claim", "issuer.governance.claims[0].value",
+		"partners.list[0].applications[0].claims[0].name",
 		"admin.address",
 	} {
 		if !found[path] {

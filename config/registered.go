@@ -2,12 +2,33 @@ package config
 
 import (
 	"crypto/x509"
+	"net"
 	"slices"
 )
 
+// names returns the keys of the names that r registers.
+func (r *RegisteredCertificate) names() []string {
+	var keys []string
+	for _, name := range []struct {
+		key        string
+		registered bool
+	}{
+		{"subject_dn", !r.SubjectDN.IsZero()},
+		{"san_dns", r.SANDNS != ""},
+		{"san_uri", r.SANURI != ""},
+		{"san_ip", r.SANIP.IsValid()},
+		{"san_email", r.SANEmail != ""},
+	} {
+		if name.registered {
+			keys = append(keys, name.key)
+		}
+	}
+	return keys
+}
+
 // Names reports whether r registers a name, a subject DN or a SAN.
 func (r RegisteredCertificate) Names() bool {
-	return !r.SubjectDN.IsZero() || r.SANDNS != ""
+	return !r.SubjectDN.IsZero() || r.SANDNS != "" || r.SANURI != "" || r.SANIP.IsValid() || r.SANEmail != ""
 }
 
 // Open reports whether r registers nothing at all, so that every certificate of the
@@ -15,8 +36,15 @@ func (r RegisteredCertificate) Names() bool {
 func (r RegisteredCertificate) Open() bool { return !r.Names() && len(r.Thumbprints) == 0 }
 
 // MatchesName reports whether cert carries every name that r registers (RFC 8705
-// section 2.1.2): the whole subject, compared by structure, or one dNSName of the
-// subjectAltName, compared whole and without regard to the case of ASCII letters.
+// section 2.1.2): the whole subject, compared by structure, or one entry of the
+// subjectAltName of the same kind, compared whole:
+//
+//   - a dNSName without regard to the case of ASCII letters;
+//   - a uniformResourceIdentifier byte for byte, as it is encoded: nothing is put in
+//     another form first, so a percent sign, a case or a slash at the end counts;
+//   - an iPAddress in binary form, IPv4 and IPv4-mapped IPv6 being two;
+//   - an rfc822Name with its domain without regard to the case of ASCII letters.
+//
 // The common name is no host name and "*" is a letter like any other. An r without
 // names and a nil cert match nothing. It is the one predicate that the gate and
 // the issuer obey.
@@ -24,12 +52,17 @@ func (r RegisteredCertificate) MatchesName(cert *x509.Certificate) bool {
 	if cert == nil || !r.Names() {
 		return false
 	}
-	if !r.SubjectDN.IsZero() && !r.SubjectDN.MatchesSubject(cert.RawSubject) {
+	switch {
+	case !r.SubjectDN.IsZero() && !r.SubjectDN.MatchesSubject(cert.RawSubject):
+		return false
+	case r.SANDNS != "" && !slices.ContainsFunc(cert.DNSNames, func(name string) bool { return equalFoldASCII(name, r.SANDNS) }):
+		return false
+	case r.SANURI != "" && !carriesURI(cert, r.SANURI):
+		return false
+	case r.SANIP.IsValid() && !slices.ContainsFunc(cert.IPAddresses, func(octets net.IP) bool { return r.SANIP.matches(octets) }):
 		return false
 	}
-	return r.SANDNS == "" || slices.ContainsFunc(cert.DNSNames, func(name string) bool {
-		return equalFoldASCII(name, r.SANDNS)
-	})
+	return r.SANEmail == "" || slices.ContainsFunc(cert.EmailAddresses, r.SANEmail.matches)
 }
 
 // Pins reports whether thumbprint, the SHA-256 of a certificate's DER, is

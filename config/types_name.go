@@ -53,7 +53,12 @@ var errScope = errors.New(`a scope is printable ASCII without spaces, quotation 
 
 // UnmarshalText reads a way to authenticate clients.
 func (a *Authentication) UnmarshalText(text []byte) error {
-	return oneOf(a, text, TLSClientAuth)
+	return oneOf(a, text, TLSClientAuth, SelfSignedTLSClientAuth)
+}
+
+// UnmarshalText reads what an access token looks like.
+func (f *TokenFormat) UnmarshalText(text []byte) error {
+	return oneOf(f, text, JWT, Opaque)
 }
 
 // UnmarshalText reads what becomes of a connection whose certificate does not count.
@@ -82,12 +87,17 @@ func oneOf[T ~string](v *T, text []byte, known ...T) error {
 }
 
 // orList joins names as in "a, b or c".
-func orList(names []string) string {
+func orList(names []string) string { return joined(names, " or ") }
+
+// andList joins names as in "a, b and c".
+func andList(names []string) string { return joined(names, " and ") }
+
+func joined(names []string, word string) string {
 	last := len(names) - 1
 	if last == 0 {
 		return names[0]
 	}
-	return strings.Join(names[:last], ", ") + " or " + names[last]
+	return strings.Join(names[:last], ", ") + word + names[last]
 }
 
 func isAlphanumeric(c byte) bool {

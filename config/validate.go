@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -14,7 +15,7 @@ func (c *Config) Validate() error { return c.check(nil).err() }
 // check returns what is wrong with c, except for what only follows from a value at
 // a path in failed, which could not be decoded.
 func (c *Config) check(failed map[string]bool) Faults {
-	k := &checker{config: c, failed: failed}
+	k := &checker{config: c, failed: failed, clients: make(map[ClientID]string)}
 	k.listener()
 	k.authorizationServers()
 	k.apis()
@@ -27,9 +28,10 @@ func (c *Config) check(failed map[string]bool) Faults {
 
 // checker collects what is wrong with a tree.
 type checker struct {
-	config *Config
-	failed map[string]bool
-	faults Faults
+	config  *Config
+	failed  map[string]bool
+	clients map[ClientID]string // where each was first, application or resource server
+	faults  Faults
 }
 
 // fault records what is wrong with the value at path, unless it is a consequence
@@ -57,6 +59,22 @@ func (k *checker) unknown(path string) bool {
 		}
 	}
 	return k.failed[""]
+}
+
+// whole reports whether the value at path, and all inside it, could be decoded.
+func (k *checker) whole(path string) bool {
+	for failed := range k.failed {
+		if strings.HasPrefix(failed, path) {
+			return false
+		}
+	}
+	return !k.unknown(path)
+}
+
+// written reports whether the file has something at path.
+func (k *checker) written(path string) bool {
+	_, ok := k.config.source.root.find(path)
+	return ok
 }
 
 // require records a fault unless there is a value at path.
@@ -176,6 +194,9 @@ func (k *checker) addresses() {
 	k.require("admin.address", k.config.Admin.Address != "")
 	if k.config.Issuer != nil {
 		all = append(all, listener{"issuer.address", k.config.Issuer.Address})
+		if alias := k.config.Issuer.MTLSAlias; alias != nil {
+			all = append(all, listener{"issuer.mtls_alias.address", alias.Address})
+		}
 	}
 	for i, l := range all {
 		for _, other := range all[:i] {

@@ -2,7 +2,6 @@ package config
 
 import (
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -131,11 +130,8 @@ func (k *checker) routesKnown(api Name) bool {
 		if a.Name != api {
 			continue
 		}
-		routes := element("apis", i) + ".routes"
-		for failed := range k.failed {
-			if strings.HasPrefix(failed, routes) || k.unknown(routes) {
-				return false
-			}
+		if !k.whole(element("apis", i) + ".routes") {
+			return false
 		}
 	}
 	return true

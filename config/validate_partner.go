@@ -1,18 +1,6 @@
 package config
 
-import (
-	"slices"
-	"strings"
-)
-
-// registry is what applications of all partners must not share. Each maps a value
-// to the path where it stood first.
-type registry struct {
-	clients     map[ClientID]string
-	subjects    map[string]string // DNs in their one spelling
-	sans        map[string]string // in lower case
-	thumbprints map[Thumbprint]string
-}
+import "slices"
 
 func (k *checker) partners() {
 	list := k.config.Partners.List
@@ -21,14 +9,14 @@ func (k *checker) partners() {
 	for _, a := range k.config.APIs {
 		grants.names = append(grants.names, string(a.Name))
 	}
-	taken := registry{map[ClientID]string{}, map[string]string{}, map[string]string{}, map[Thumbprint]string{}}
+	taken := newRegistry()
 	for i := range list {
 		p, path := &list[i], element("partners.list", i)
 		k.name(path+".name", p.Name)
 		unique(k, names, path+".name", "the name", p.Name)
 		anchored := k.trust(path, p)
 		for j := range p.Applications {
-			k.application(element(path+".applications", j), &p.Applications[j], anchored, &taken, &grants)
+			k.application(element(path+".applications", j), &p.Applications[j], anchored, taken, &grants)
 		}
 	}
 }
@@ -51,10 +39,10 @@ func (k *checker) trust(path string, p *Partner) bool {
 
 func (k *checker) application(path string, a *Application, anchored bool, taken *registry, grants *grants) {
 	k.require(path+".client_id", a.ClientID != "")
-	unique(k, taken.clients, path+".client_id", "the client_id", a.ClientID)
+	unique(k, k.clients, path+".client_id", "the client_id", a.ClientID)
 	k.certificate(path+".certificate", &a.Certificate, anchored, taken)
-	k.require(path+".authentication", a.Authentication != "")
-	distinct(k, path+".scopes", a.Scopes)
+	k.authentication(path, a, anchored)
+	k.tokens(path, a)
 	if len(a.APIs) == 0 {
 		k.fault(path+".apis", "at least one is required: an empty list allows nothing")
 	}
@@ -71,29 +59,42 @@ func (k *checker) application(path string, a *Application, anchored bool, taken 
 func (k *checker) certificate(path string, r *RegisteredCertificate, anchored bool, taken *registry) {
 	pinned := len(r.Thumbprints) > 0
 	switch {
-	case !r.SubjectDN.IsZero() && r.SANDNS != "":
-		k.fault(path, "subject_dn and san_dns exclude each other")
 	case r.Names() && !pinned && !anchored:
 		k.fault(path, "a name counts only for certificates that chain to an anchor, and this partner has none; list thumbprints")
-	case !r.Names() && !pinned && k.written(path):
+	case !r.Names() && !pinned && k.written(path) && k.whole(path):
 		// Somebody meant to narrow this down: a template left it empty.
 		k.fault(path, "registers nothing; leave it out to take every certificate of the partner")
 	}
-	if r.SANDNS != "" && !isDNSName(strings.TrimPrefix(r.SANDNS, "*.")) {
-		k.fault(path+".san_dns", "is not a DNS name")
+	k.names(path, r, taken)
+}
+
+// authentication checks that a can authenticate at our own issuer in the way that it
+// says. An application that asks for nothing there need not: its tokens come from
+// elsewhere.
+func (k *checker) authentication(path string, a *Application, anchored bool) {
+	k.require(path+".authentication", a.Authentication != "")
+	if a.Authentication == SelfSignedTLSClientAuth {
+		k.selfSigned(path, &a.Certificate, &a.Keys)
+		return
 	}
-	unique(k, taken.subjects, path+".subject_dn", "the name", r.SubjectDN.String())
-	unique(k, taken.sans, path+".san_dns", "the name", strings.ToLower(r.SANDNS))
-	for i, t := range r.Thumbprints {
-		unique(k, taken.thumbprints, element(path+".thumbprints", i), "the thumbprint", t)
+	k.noKeys(path+".keys", &a.Keys)
+	if k.config.Issuer == nil || !k.asksForTokens(path) {
+		return
+	}
+	certificate := path + ".certificate"
+	switch {
+	case !a.Certificate.Names() && k.whole(certificate):
+		k.fault(certificate, "%s", needsName)
+	case !anchored && len(a.Certificate.Thumbprints) > 0: // without, certificate has told already
+		k.fault(certificate, "tls_client_auth at our own issuer needs an anchor that the certificate chains to, and this partner has none")
 	}
 }
 
-// written reports whether the file has something at path, and all of it could be
-// decoded.
-func (k *checker) written(path string) bool {
-	_, ok := k.config.source.root.find(path)
-	return ok && !k.unknown(path+".subject_dn") && !k.unknown(path+".san_dns") && !k.unknown(path+".thumbprints")
+// asksForTokens reports whether the application at path is meant to get tokens from
+// our own issuer: whether the file says anything about that.
+func (k *checker) asksForTokens(path string) bool {
+	settings := []string{"authentication", "scopes", "default_scopes", "resources", "bound_tokens", "token_format", "token_lifetime", "claims"}
+	return slices.ContainsFunc(settings, func(key string) bool { return k.written(child(path, key)) })
 }
 
 // grants is what applications may be allowed to call.

@@ -92,13 +92,7 @@ func (k *checker) keySet(path string, s *AuthorizationServer) {
 	if set.URL != nil && set.URL.Scheme != "https" {
 		k.fault(path+".url", "must start with https://: whoever can change the keys can make tokens")
 	}
-	if set.Trust != nil && len(set.Trust) == 0 {
-		k.fault(path+".trust", "an empty list trusts nothing; leave it out for the system's anchors")
-	}
-	if set.Trust != nil && set.URL == nil && !k.unknown(path+".url") {
-		k.fault(path+".trust", "counts for url only, and there is none")
-	}
-	k.files(path+".trust", set.Trust)
+	k.fetchTrust(path+".trust", set.Trust, path+".url", set.URL)
 	k.within(path+".refresh", set.Refresh, time.Second, maxReading)
 	k.within(path+".cool_down", set.CoolDown, time.Second, maxReading)
 	if k.unknown(path + ".refresh") {
@@ -114,34 +108,4 @@ func (k *checker) isOwn(issuer Identifier) bool {
 		return true
 	}
 	return k.config.Issuer != nil && k.config.Issuer.Issuer == issuer
-}
-
-func (k *checker) issuer() {
-	own := k.config.Issuer
-	if own == nil {
-		return
-	}
-	k.require("issuer.issuer", own.Issuer != "")
-	if own.Issuer != "" && !k.vouched(own.Issuer) {
-		k.fault("issuer.issuer", "no entry of authorization_servers has this issuer: its tokens would be refused")
-	}
-	k.require("issuer.address", own.Address != "")
-	// Neither file is the default, the listener's.
-	files := own.Certificate.Files
-	k.require("issuer.certificate.files.certificate", files.Certificate != "" || files.Key == "")
-	k.require("issuer.certificate.files.key", files.Key != "" || files.Certificate == "")
-	k.require("issuer.signing_key", own.SigningKey != "")
-	k.text("issuer.audience", own.Audience)
-	k.within("issuer.token_lifetime", own.TokenLifetime, time.Second, maxTokenLifetime)
-}
-
-// vouched reports whether an authorization server has the issuer, or one might that
-// could not be decoded.
-func (k *checker) vouched(issuer Identifier) bool {
-	for i, s := range k.config.AuthorizationServers {
-		if s.Issuer == issuer || k.unknown(element("authorization_servers", i)+".issuer") {
-			return true
-		}
-	}
-	return k.unknown("authorization_servers")
 }

@@ -1,6 +1,7 @@
 package mtls
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -150,6 +151,13 @@ func forClients(leaf *x509.Certificate) bool {
 	return slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth) || slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny)
 }
 
+// isSelfSigned reports whether cert is signed by its own key. What the certificate says
+// its key may be used for does not matter: it vouches for nobody else.
+func isSelfSigned(cert *x509.Certificate) bool {
+	return bytes.Equal(cert.RawIssuer, cert.RawSubject) &&
+		cert.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature) == nil
+}
+
 // cause sums up why Verify found no path.
 func cause(err error) error {
 	var unknown x509.UnknownAuthorityError
@@ -171,12 +179,20 @@ func cause(err error) error {
 func (t *Trust) search(chain []*x509.Certificate, now time.Time) *path {
 	leaf := chain[0]
 	found := &path{from: now, until: now.Add(pathLifetime)}
-	if leaf.IsCA {
-		found.err = errAuthority
-		return found
-	}
 	if !forClients(leaf) {
 		found.err = errUsage
+		return found
+	}
+	if leaf.IsCA {
+		// Many tools set the CA bit in every self-signed certificate. It counts by its
+		// thumbprint alone, as one that chains to nothing, even if it is an anchor: so
+		// it gets no anchors, and there is no path to search.
+		switch {
+		case !t.selfSigned || !isSelfSigned(leaf):
+			found.err = errAuthority
+		case len(leaf.UnhandledCriticalExtensions) > 0: // RFC 5280 section 4.2
+			found.err = errChain
+		}
 		return found
 	}
 	intermediates := x509.NewCertPool()

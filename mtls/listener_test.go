@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
+	"net/http"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -171,6 +172,52 @@ func TestResumedSessionsAreJudged(t *testing.T) {
 			changed.SetSessionTicketKeys([][32]byte{{1}})
 			address, results = listen(t, changed)
 			client.ServerName = "127.0.0.1"
+			if err := dial(t, address, client); err == nil {
+				t.Error("the resumed session is accepted")
+			}
+			if r := <-results; access.Deny(r.err).Reason != access.UntrustedCertificate {
+				t.Errorf("the server says %v", r.err)
+			}
+		})
+	}
+}
+
+// A self-signed certificate with the CA bit is let through on a new and on a resumed
+// session, with no anchors; where such certificates are no longer taken, the resumed
+// session ends too.
+func TestSelfSignedAuthority(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		t.Run(tls.VersionName(version), func(t *testing.T) {
+			ca, server := testpki.NewCA("Root"), testpki.SelfSigned("gate", testpki.IP("127.0.0.1"))
+			roots := x509.NewCertPool()
+			roots.AddCert(server.Cert)
+			pair := testpki.NewCA("client").TLS()
+			client := &tls.Config{
+				RootCAs: roots, MaxVersion: version, ServerName: "127.0.0.1", Certificates: []tls.Certificate{pair},
+				ClientSessionCache: tls.NewLRUClientSessionCache(1),
+			}
+			handshakes := NewHandshakes(prometheus.NewRegistry())
+			anchors := map[config.Name][]*testpki.Pair{"northwind": {ca}}
+			taken, refused := load(t, true, anchors), load(t, false, anchors)
+			settings := taken.ServerConfig(server.TLS(), config.TLS12, config.Handshake, handshakes)
+			settings.SetSessionTicketKeys([][32]byte{{1}})
+			address, results := listen(t, settings)
+			for i := range 2 {
+				if err := dial(t, address, client); err != nil {
+					t.Fatal(err)
+				}
+				r := <-results
+				if r.err != nil || r.state.DidResume != (i == 1) {
+					t.Fatalf("connection %d: %v, resumed %v", i+1, r.err, r.state.DidResume)
+				}
+				c, err := taken.Client(&http.Request{TLS: &r.state})
+				if err != nil || len(c.Anchors) > 0 {
+					t.Errorf("connection %d: %+v, %v", i+1, c, err)
+				}
+			}
+			changed := refused.ServerConfig(server.TLS(), config.TLS12, config.Handshake, handshakes)
+			changed.SetSessionTicketKeys([][32]byte{{1}})
+			address, results = listen(t, changed)
 			if err := dial(t, address, client); err == nil {
 				t.Error("the resumed session is accepted")
 			}

@@ -31,6 +31,7 @@ type Trust struct {
 	// anchor it ends in. It is never nil, for a nil pool means the system's roots.
 	pool       *x509.CertPool
 	anchors    map[config.Name][]access.AnchorKey
+	servers    map[config.ClientID][]access.AnchorKey // of resource servers
 	selfSigned bool
 	paths      *lru.Cache[[sha256.Size]byte, *path]
 	// connections holds a *connection for each weak.Pointer[tls.ConnectionState].
@@ -58,6 +59,15 @@ func LoadTrust(cfg *config.Config) (*Trust, error) {
 			t.anchors[p.Name] = files.keys(t.pool, p.Trust)
 		}
 	}
+	if cfg.Issuer != nil {
+		t.servers = make(map[config.ClientID][]access.AnchorKey, len(cfg.Issuer.ResourceServers))
+		for _, s := range cfg.Issuer.ResourceServers {
+			t.servers[s.ClientID] = shared
+			if len(s.Trust) > 0 {
+				t.servers[s.ClientID] = files.keys(t.pool, s.Trust)
+			}
+		}
+	}
 	if err := files.err(); err != nil {
 		return nil, err
 	}
@@ -67,6 +77,10 @@ func LoadTrust(cfg *config.Config) (*Trust, error) {
 // Anchors returns the keys of each partner's anchors, by the partner's name. The
 // map must not be changed.
 func (t *Trust) Anchors() map[config.Name][]access.AnchorKey { return t.anchors }
+
+// ResourceServerAnchors returns the keys of each resource server's anchors, by its
+// client_id. The map must not be changed.
+func (t *Trust) ResourceServerAnchors() map[config.ClientID][]access.AnchorKey { return t.servers }
 
 // bundles reads each anchor file once, however many partners name it.
 type bundles map[config.Path]bundle

@@ -1,9 +1,12 @@
 package mtls
 
 import (
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
+	"math/big"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -74,6 +77,14 @@ func TestJudge(t *testing.T) {
 		c.PermittedDNSDomainsCritical, c.PermittedDNSDomains = true, []string{"northwind.example"}
 	})
 	serverOnly := testpki.Usage(x509.ExtKeyUsageServerAuth)
+	// As "openssl req -x509" makes them.
+	caBit := func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true }
+	noUsage := func(c *x509.Certificate) { c.KeyUsage, c.ExtKeyUsage = 0, nil }
+	critical := func(c *x509.Certificate) {
+		c.ExtraExtensions = []pkix.Extension{{Id: []int{1, 2, 3, 4}, Critical: true, Value: []byte{5, 0}}}
+	}
+	renewed := issue(t, northwind, northwind)
+	forged := issue(t, northwind, testpki.SelfSigned("a"))
 
 	tests := []struct {
 		name       string
@@ -95,7 +106,16 @@ func TestJudge(t *testing.T) {
 		{"for servers only", chain(northwind.Leaf("a", serverOnly)), access.UntrustedCertificate, access.UntrustedCertificate},
 		{"without usages", chain(northwind.Leaf("a", testpki.Usage())), access.Granted, access.Granted},
 		{"for any usage", chain(northwind.Leaf("a", testpki.Usage(x509.ExtKeyUsageAny))), access.Granted, access.Granted},
-		{"an authority as client", chain(northwind), access.UntrustedCertificate, access.UntrustedCertificate},
+		{"an authority as client", chain(northwind), access.UntrustedCertificate, access.Granted},
+		{"another authority as client", chain(stranger), access.UntrustedCertificate, access.Granted},
+		{"an authority for servers only", chain(testpki.NewCA("a", serverOnly)), access.UntrustedCertificate, access.UntrustedCertificate},
+		{"an expired authority", chain(testpki.NewCA("a", testpki.Expired())), access.ExpiredCertificate, access.ExpiredCertificate},
+		{"self-signed with the CA bit and no key usage", chain(testpki.SelfSigned("a", caBit, noUsage)), access.UntrustedCertificate, access.Granted},
+		{"self-signed with the CA bit, for signing only", chain(testpki.SelfSigned("a", caBit)), access.UntrustedCertificate, access.Granted},
+		{"with the CA bit and an unknown critical extension", chain(testpki.SelfSigned("a", caBit, critical)), access.UntrustedCertificate, access.UntrustedCertificate},
+		{"self-signed with the CA bit, then the anchor", chain(testpki.SelfSigned("a", caBit), northwind), access.UntrustedCertificate, access.Granted},
+		{"an anchor's key and name, with the CA bit", chain(renewed), access.UntrustedCertificate, access.Granted},
+		{"an anchor's name, signed by another key", chain(forged), access.UntrustedCertificate, access.UntrustedCertificate},
 		{"an intermediate as client", chain(issuing), access.UntrustedCertificate, access.UntrustedCertificate},
 		{"under an expired intermediate", chain(dying.Leaf("a")), access.UntrustedCertificate, access.UntrustedCertificate},
 		{"outside a name constraint, T-TLS-14", chain(constrained.Leaf("a", testpki.DNS("ledger.other.example"))), access.UntrustedCertificate, access.UntrustedCertificate},
@@ -120,6 +140,24 @@ func TestJudge(t *testing.T) {
 			}
 		})
 	}
+}
+
+// issue makes another certificate of ca, of the same name and key, and has by sign it.
+func issue(t *testing.T, ca, by *testpki.Pair) *testpki.Pair {
+	t.Helper()
+	template := *ca.Cert
+	template.SerialNumber = new(big.Int).Add(ca.Cert.SerialNumber, big.NewInt(1))
+	parent := template
+	parent.PublicKey = nil // by's key need not be the issuer's
+	der, err := x509.CreateCertificate(rand.Reader, &template, &parent, ca.Key.Public(), by.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &testpki.Pair{Cert: cert, Key: ca.Key}
 }
 
 // One name, two authorities, and each certificate speaks only for the one whose key

@@ -12,13 +12,14 @@ import (
 // would take the other's certificates.
 func TestCheckAnchors(t *testing.T) {
 	one, two, three := access.AnchorKey{1}, access.AnchorKey{2}, access.AnchorKey{3}
-	pinned := config.RegisteredCertificate{Thumbprints: []config.Thumbprint{{1}}}
-	named := config.RegisteredCertificate{SANDNS: "b.test"}
-	open := config.RegisteredCertificate{}
+	pinned := config.Application{Certificate: config.RegisteredCertificate{Thumbprints: []config.Thumbprint{{1}}}}
+	named := config.Application{Certificate: config.RegisteredCertificate{SANURI: "spiffe://b.test/b"}}
+	open := config.Application{Authentication: config.TLSClientAuth}
+	keys := config.Application{Authentication: config.SelfSignedTLSClientAuth, Keys: config.ClientKeys{Certificates: []config.Path{"a.pem"}}}
 	tests := []struct {
 		name    string
 		a, b    []access.AnchorKey
-		of      config.RegisteredCertificate // a's application; b's has a name
+		of      config.Application // a's; b's has a name
 		refused bool
 	}{
 		{"anchors of their own", []access.AnchorKey{one}, []access.AnchorKey{two}, open, false},
@@ -26,14 +27,15 @@ func TestCheckAnchors(t *testing.T) {
 		{"one of several", []access.AnchorKey{two, one}, []access.AnchorKey{one, three}, open, true},
 		{"the same, and a thumbprint", []access.AnchorKey{one}, []access.AnchorKey{one}, pinned, false},
 		{"the same, and a name", []access.AnchorKey{one}, []access.AnchorKey{one}, named, false},
+		{"the same, and certificates of its own", []access.AnchorKey{one}, []access.AnchorKey{one}, keys, false},
 		{"listed twice by one partner", []access.AnchorKey{one, one}, []access.AnchorKey{two}, open, false},
 		{"none", nil, nil, open, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := &config.Config{Partners: config.Partners{List: []config.Partner{
-				{Name: "a", Applications: []config.Application{{ClientID: "app-a", Certificate: tt.of}}},
-				{Name: "b", Applications: []config.Application{{ClientID: "app-b", Certificate: named}}},
+				{Name: "a", Applications: []config.Application{tt.of}},
+				{Name: "b", Applications: []config.Application{named}},
 			}}}
 			for range 2 { // in either order
 				err := CheckAnchors(cfg, map[config.Name][]access.AnchorKey{"a": tt.a, "b": tt.b})

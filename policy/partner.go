@@ -19,6 +19,7 @@ type partner struct {
 type application struct {
 	partner     *partner
 	certificate *config.RegisteredCertificate
+	selfSigned  bool // authenticates by certificates that are registered themselves
 	grants      []config.APIGrant
 }
 
@@ -37,9 +38,11 @@ var (
 // name or a registered thumbprint; where nothing is registered, every one counts. One
 // that chains to nothing (RFC 8705 section 2.2) counts by a registered thumbprint;
 // without one it counts only where neither anchors nor anything else could tell it
-// from others: then the binding of the token, already checked, is what counts. One
-// that chains only to anchors of other partners never counts: a partner's authority
-// speaks for that partner alone.
+// from others: then the binding of the token, already checked, is what counts. So it
+// is where a authenticates by self_signed_tls_client_auth and its certificates are not
+// registered here but in a key set, whatever its partner's anchors are: its tokens are
+// bound to one that was found there. One that chains only to anchors of other partners
+// never counts: a partner's authority speaks for that partner alone.
 func (a *application) admit(cert *access.Certificate) error {
 	if cert == nil || cert.Leaf == nil || cert.Thumbprint == (access.Thumbprint{}) {
 		return errNoCertificate
@@ -58,7 +61,7 @@ func (a *application) admit(cert *access.Certificate) error {
 		return errThumbprintOnly
 	case len(cert.Anchors) > 0:
 		return errForeignAnchor
-	case pinned, open && len(a.partner.anchors) == 0:
+	case pinned, open && (a.selfSigned || len(a.partner.anchors) == 0):
 		return nil
 	}
 	return errNotPinned

@@ -34,6 +34,13 @@ func TestDecideCertificate(t *testing.T) {
 	}
 	byDN := config.RegisteredCertificate{SubjectDN: dn}
 	byDNS := config.RegisteredCertificate{SANDNS: "acme.test"}
+	byURI := config.RegisteredCertificate{SANURI: "spiffe://acme.test/a"}
+	byEmail := config.RegisteredCertificate{SANEmail: "x@acme.test"}
+	var byIP config.RegisteredCertificate
+	if err := byIP.SANIP.UnmarshalText([]byte("192.0.2.1")); err != nil {
+		t.Fatal(err)
+	}
+	spiffe := func(c *x509.Certificate) { c.URIs = []*url.URL{{Scheme: "spiffe", Host: "acme.test", Path: "/a"}} }
 	pin := func(pairs ...*testpki.Pair) (r config.RegisteredCertificate) {
 		for _, p := range pairs {
 			r.Thumbprints = append(r.Thumbprints, config.Thumbprint(access.ThumbprintOf(p.Cert)))
@@ -75,6 +82,9 @@ func TestDecideCertificate(t *testing.T) {
 	allow("cross-signed", nothing, own, certificate(plain, otherCA, ca))
 	allow("dn", byDN, own, certificate(named, ca))
 	allow("dns", byDNS, own, certificate(named, ca))
+	allow("uri", byURI, own, certificate(ca.Leaf("", testpki.Subject(pkix.Name{}), spiffe), ca))
+	allow("ip", byIP, own, certificate(ca.Leaf("x", testpki.IP("192.0.2.1")), ca))
+	allow("email", byEmail, own, certificate(ca.Leaf("x", email), ca))
 	allow("pinned", pin(strange, plain), own, certificate(plain, ca))
 	allow("dns or pinned: dns", byDNSOrPin, own, certificate(named, ca))
 	allow("dns or pinned: pinned", byDNSOrPin, own, certificate(plain, ca))
@@ -85,6 +95,11 @@ func TestDecideCertificate(t *testing.T) {
 	deny("dns: wildcard", byDNS, own, certificate(ca.Leaf("x", testpki.DNS("*.test")), ca))
 	deny("dns: URI", byDNS, own, certificate(ca.Leaf("x", uri), ca))
 	deny("dns: email", byDNS, own, certificate(ca.Leaf("x", email), ca))
+	deny("uri: none", byURI, own, certificate(plain, ca))
+	deny("ip: another", byIP, own, certificate(ca.Leaf("x", testpki.IP("192.0.2.2")), ca))
+	deny("email: none", byEmail, own, certificate(ca.Leaf("x@acme.test"), ca))
+	deny("other's, uri", byURI, own, certificate(otherCA.Leaf("x", spiffe), otherCA))
+	deny("self-signed, uri, no own anchors", byURI, none, certificate(testpki.SelfSigned("x", spiffe)))
 	deny("dns or pinned: neither", byDNSOrPin, own, certificate(ca.Leaf("x"), ca))
 	deny("pinned: another of the same names", pin(named), own, certificate(ca.Leaf("", acme, testpki.DNS("acme.test")), ca))
 
@@ -118,6 +133,48 @@ func TestDecideCertificate(t *testing.T) {
 		deny(line+", no own anchors", nothing, none, cert)
 		deny(line+", dns", byDNS, own, cert)
 		deny(line+", zero pinned", config.RegisteredCertificate{Thumbprints: []config.Thumbprint{{}}}, none, cert)
+	}
+}
+
+// An application with self_signed_tls_client_auth goes by its pinned certificates or,
+// where they are registered in keys, by what the token is bound to, whatever anchors its
+// partner has.
+func TestDecideSelfSigned(t *testing.T) {
+	ca, otherCA := testpki.NewCA("CA"), testpki.NewCA("Other CA")
+	alone, strange, authority := testpki.SelfSigned("alone"), testpki.SelfSigned("strange"), testpki.NewCA("client")
+	keys := config.Application{Keys: config.ClientKeys{Certificates: []config.Path{"alone.pem"}}}
+	pinned := config.Application{Certificate: config.RegisteredCertificate{Thumbprints: []config.Thumbprint{config.Thumbprint(access.ThumbprintOf(alone.Cert))}}}
+	const ok, not = access.Granted, access.CertificateNotRegistered
+	for name, tt := range map[string]struct {
+		app        config.Application
+		anchors    []access.AnchorKey
+		cert       *access.Certificate
+		want       access.Reason
+		wantByName access.Reason // the same with tls_client_auth
+	}{
+		"keys, self-signed":                    {app: keys, anchors: anchors(ca), cert: certificate(alone), want: ok, wantByName: not},
+		"keys, self-signed with the CA bit":    {app: keys, anchors: anchors(ca), cert: certificate(authority), want: ok, wantByName: not},
+		"keys, self-signed, no anchors":        {app: keys, cert: certificate(alone), want: ok, wantByName: ok},
+		"keys, of the partner's own authority": {app: keys, anchors: anchors(ca), cert: certificate(ca.Leaf("a"), ca), want: ok, wantByName: ok},
+		"keys, of another's authority":         {app: keys, anchors: anchors(ca), cert: certificate(otherCA.Leaf("a"), otherCA), want: not, wantByName: not},
+		"keys, another's, no anchors":          {app: keys, cert: certificate(otherCA.Leaf("a"), otherCA), want: not, wantByName: not},
+		"keys, no certificate":                 {app: keys, anchors: anchors(ca), want: not, wantByName: not},
+		"pinned":                               {app: pinned, anchors: anchors(ca), cert: certificate(alone), want: ok, wantByName: ok},
+		"pinned, another":                      {app: pinned, anchors: anchors(ca), cert: certificate(strange), want: not, wantByName: not},
+		"pinned, another, no anchors":          {app: pinned, cert: certificate(strange), want: not, wantByName: not},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for method, want := range map[config.Authentication]access.Reason{config.SelfSignedTLSClientAuth: tt.want, config.TLSClientAuth: tt.wantByName} {
+				app := tt.app
+				app.ClientID, app.APIs, app.Authentication = "acme-app", []config.APIGrant{{API: "accounts"}}, method
+				cfg := &config.Config{APIs: apis(), Partners: config.Partners{List: []config.Partner{{Name: "acme", Applications: []config.Application{app}}}}}
+				table := New(cfg, map[config.Name][]access.AnchorKey{"acme": tt.anchors})
+				d := table.Decide("GET", Target{Host: "api.test", Path: "/v1.orders"}, access.Claims{ClientID: "acme-app"}, tt.cert)
+				if d.Reason != want {
+					t.Errorf("%s: %v, want %v", method, d.Reason, want)
+				}
+			}
+		})
 	}
 }
 

@@ -52,7 +52,10 @@ func (t *Table) addPartner(p *config.Partner, anchors []access.AnchorKey) {
 	known := &partner{name: string(p.Name), disabled: p.Disabled, anchors: anchors}
 	for i := range p.Applications {
 		a := &p.Applications[i]
-		t.applications[string(a.ClientID)] = &application{partner: known, certificate: &a.Certificate, grants: a.APIs}
+		t.applications[string(a.ClientID)] = &application{
+			partner: known, certificate: &a.Certificate, grants: a.APIs,
+			selfSigned: a.Authentication == config.SelfSignedTLSClientAuth,
+		}
 	}
 }
 

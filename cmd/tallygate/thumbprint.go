@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
 )
 
 const (
@@ -34,7 +35,12 @@ as openssl and most consoles print it. The configuration takes either.
 
 A source is a file in PEM or DER, "-" for standard input, or host:port of a TLS
 server, whose certificate is shown without being verified. Of several certificates
-in one source the first counts.`
+in one source the first counts.
+
+With --all it prints instead everything of the certificate that can be registered for
+an application, one line each: every line is YAML that stands under "certificate:" in
+the configuration. Names that the configuration does not take are left out. Of the
+names one is enough, and at most one is allowed.`
 
 func thumbprintCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -43,14 +49,16 @@ func thumbprintCommand() *cobra.Command {
 		Long:  thumbprintHelp,
 		Example: "  tallygate thumbprint client.pem\n" +
 			"  tallygate thumbprint -o json *.pem\n" +
-			"  tallygate thumbprint api.example.com:8443",
+			"  tallygate thumbprint api.example.com:8443\n" +
+			"  tallygate thumbprint --all client.pem",
 		Args: cobra.MinimumNArgs(1),
 	}
 	format := outputFlag(cmd)
+	all := cmd.Flags().Bool("all", false, "print all that can be registered, names too")
 	cmd.RunE = func(cmd *cobra.Command, sources []string) error {
 		shown := []certificate{}
 		for _, source := range sources {
-			c, err := readCertificate(cmd, source)
+			c, err := readCertificate(cmd, source, *all)
 			if err != nil && len(sources) == 1 {
 				return err
 			}
@@ -81,6 +89,36 @@ type certificate struct {
 	NotBefore  time.Time `json:"not_before"`
 	NotAfter   time.Time `json:"not_after"`
 	Names      []string  `json:"names"` // subject alternative names, each after its kind: DNS:, URI:, IP:, email:
+
+	// With --all: what can be registered, under the keys of a certificate's registration.
+	Registrable []registrable `json:"registrable,omitempty"`
+}
+
+// A registrable is a setting that registers a certificate.
+type registrable struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}
+
+// registrablesOf returns everything that registers cert: its names, and its thumbprint
+// in both spellings.
+func registrablesOf(cert *x509.Certificate) []registrable {
+	var out []registrable
+	for _, name := range config.CertificateNames(cert) {
+		out = append(out, registrable{name.Key, name.Value})
+	}
+	thumbprint := access.ThumbprintOf(cert)
+	return append(out, registrable{"thumbprints", thumbprint.String()}, registrable{"thumbprints", thumbprint.Hex()})
+}
+
+// yaml returns r as a line of YAML. The value is quoted as in Go, whose escapes YAML has
+// too, for the sake of the terminal: whoever made the certificate chose it.
+func (r registrable) yaml() string {
+	value := strconv.Quote(r.Value)
+	if r.Key == "thumbprints" {
+		value = "[" + value + "]"
+	}
+	return r.Key + ": " + value
 }
 
 func newCertificate(source string, cert *x509.Certificate) certificate {
@@ -119,16 +157,28 @@ func printCertificates(cmd *cobra.Command, certs []certificate, format outputFor
 		// terminal obeys some.
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: subject %q, issuer %q, valid from %s to %s, names %q\n", c.Source, c.Subject, c.Issuer,
 			c.NotBefore.Format(time.RFC3339), c.NotAfter.Format(time.RFC3339), c.Names)
-		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "x5t#S256  %s\nsha256    %s\n", c.Thumbprint, c.Hex); err != nil {
+		if _, err := io.WriteString(cmd.OutOrStdout(), c.text()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// text returns what is printed of c.
+func (c *certificate) text() string {
+	if c.Registrable == nil {
+		return fmt.Sprintf("x5t#S256  %s\nsha256    %s\n", c.Thumbprint, c.Hex)
+	}
+	var b strings.Builder
+	for _, r := range c.Registrable {
+		b.WriteString(r.yaml() + "\n")
+	}
+	return b.String()
+}
+
 // readCertificate returns the certificate that source names. A file that exists is
-// read even where its name looks like host:port.
-func readCertificate(cmd *cobra.Command, source string) (certificate, error) {
+// read even where its name looks like host:port. all asks for what can be registered.
+func readCertificate(cmd *cobra.Command, source string, all bool) (certificate, error) {
 	var leaf *x509.Certificate
 	var err error
 	if isServer(source) {
@@ -139,7 +189,11 @@ func readCertificate(cmd *cobra.Command, source string) (certificate, error) {
 	if err != nil {
 		return certificate{}, err
 	}
-	return newCertificate(source, leaf), nil
+	c := newCertificate(source, leaf)
+	if all {
+		c.Registrable = registrablesOf(leaf)
+	}
+	return c, nil
 }
 
 func isServer(source string) bool {

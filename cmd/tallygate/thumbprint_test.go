@@ -5,23 +5,29 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"io"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -165,6 +171,75 @@ func TestThumbprintQuotesNames(t *testing.T) {
 	if code != exitOK || strings.Contains(stderr, "\x1b") || !strings.Contains(stderr, `CN=a\x1b[2Jb`) {
 		t.Errorf("got exit code %d and words %q, want the name quoted", code, stderr)
 	}
+}
+
+// With --all each line can be pasted into a configuration, and the certificate is then
+// the application's.
+func TestThumbprintAll(t *testing.T) {
+	spiffe := &url.URL{Scheme: "spiffe", Host: "northwind.example", Path: "/ledger"}
+	pair := testpki.SelfSigned("", testpki.DNS("b.example", "*.b.example", "a\x1b[2J.example"), testpki.IP("192.0.2.1", "2001:db8::1"),
+		testpki.Subject(pkix.Name{CommonName: "a\x1b[2J\u009bb", Organization: []string{`Acme, "Inc."`}, OrganizationalUnit: []string{"y", "x"}}),
+		func(c *x509.Certificate) {
+			c.URIs, c.EmailAddresses = []*url.URL{spiffe}, []string{"ledger@b.example", "\x1b[2J@b.example"}
+		})
+	file := write(t, "a.pem", pair.CertPEM())
+	code, stdout, stderr := command(t, "thumbprint", "--all", file)
+	digest, err := base64.RawURLEncoding.DecodeString(pair.Thumbprint())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `subject_dn: "CN=a\\1b[2J\\c2\\9bb,OU=x+OU=y,O=Acme\\, \\\"Inc.\\\""
+san_dns: "b.example"
+san_dns: "*.b.example"
+san_uri: "spiffe://northwind.example/ledger"
+san_ip: "192.0.2.1"
+san_ip: "2001:db8::1"
+san_email: "ledger@b.example"
+thumbprints: ["` + pair.Thumbprint() + `"]
+thumbprints: ["` + hex.EncodeToString(digest) + `"]
+`
+	if diff := cmp.Diff(want, stdout); code != exitOK || diff != "" {
+		t.Fatalf("exit code %d (-want +got):\n%s", code, diff)
+	}
+	if strings.ContainsFunc(strings.ReplaceAll(stdout+stderr, "\n", ""), func(r rune) bool { return !unicode.IsPrint(r) }) {
+		t.Errorf("a name reaches the terminal raw: %q", stdout+stderr)
+	}
+	for line := range strings.Lines(stdout) {
+		registered := register(t, line)
+		if !registered.MatchesName(pair.Cert) && !registered.Pins(sha256.Sum256(pair.Cert.Raw)) {
+			t.Errorf("%s does not register the certificate", line)
+		}
+	}
+
+	code, stdout, _ = command(t, "thumbprint", "--all", "-o", "json", file)
+	var shown []certificate
+	if err := json.Unmarshal([]byte(stdout), &shown); err != nil || code != exitOK || len(shown) != 1 || len(shown[0].Registrable) != 9 {
+		t.Errorf("exit code %d, %v, output %s", code, err, stdout)
+	}
+	if code, stdout, _ = command(t, "thumbprint", "-o", "json", file); code != exitOK || strings.Contains(stdout, "registrable") {
+		t.Errorf("without --all: exit code %d, output %s", code, stdout)
+	}
+}
+
+// register returns the registration that a configuration with the line has.
+func register(t *testing.T, line string) config.RegisteredCertificate {
+	t.Helper()
+	c, err := config.Parse("a.yaml", "", []byte(`listener: {certificate: {files: {certificate: a, key: b}}}
+authorization_servers: [{name: as, issuer: "https://as.example", audiences: [a], key_set: {file: c}}]
+apis: [{name: accounts, hosts: [a.example], upstream: {url: "http://127.0.0.1"}, routes: [{methods: [GET], path: /a}]}]
+partners:
+  list:
+    - name: northwind
+      trust: [d]
+      applications:
+        - client_id: ledger
+          apis: [accounts]
+          certificate:
+            `+line))
+	if err != nil {
+		t.Fatalf("%s: %v", line, err)
+	}
+	return c.Partners.List[0].Applications[0].Certificate
 }
 
 func TestThumbprintOfServer(t *testing.T) {

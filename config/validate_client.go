@@ -1,0 +1,137 @@
+package config
+
+import (
+	"encoding/json"
+	"strings"
+)
+
+// registry is what clients of one kind must not share. Each maps a value to the path
+// where it stood first.
+type registry struct {
+	subjects    map[string]string // DNs in their one spelling
+	dns         map[string]string // in lower case
+	uris        map[URI]string
+	ips         map[IP]string
+	emails      map[Email]string
+	thumbprints map[Thumbprint]string
+}
+
+func newRegistry() *registry {
+	return &registry{map[string]string{}, map[string]string{}, map[URI]string{}, map[IP]string{}, map[Email]string{}, map[Thumbprint]string{}}
+}
+
+// needsName is what a client that authenticates by tls_client_auth is told when it has
+// no name.
+const needsName = "tls_client_auth at our own issuer needs a name: subject_dn, san_dns, san_uri, san_ip or san_email (RFC 8705 section 2.1.2)"
+
+// names checks the certificate registration at path: at most one name, and nothing
+// that another one in taken has.
+func (k *checker) names(path string, r *RegisteredCertificate, taken *registry) {
+	if names := r.names(); len(names) > 1 {
+		k.fault(path, "%s exclude each other", andList(names))
+	}
+	if r.SANDNS != "" {
+		if err := checkSANDNS(r.SANDNS); err != nil {
+			k.fault(path+".san_dns", "%v", err)
+		}
+	}
+	unique(k, taken.subjects, path+".subject_dn", "the name", r.SubjectDN.String())
+	unique(k, taken.dns, path+".san_dns", "the name", strings.ToLower(r.SANDNS))
+	unique(k, taken.uris, path+".san_uri", "the name", r.SANURI)
+	unique(k, taken.ips, path+".san_ip", "the name", r.SANIP)
+	unique(k, taken.emails, path+".san_email", "the name", r.SANEmail)
+	for i, t := range r.Thumbprints {
+		unique(k, taken.thumbprints, element(path+".thumbprints", i), "the thumbprint", t)
+	}
+}
+
+// selfSigned checks that the client at path, which authenticates by
+// self_signed_tls_client_auth, has its certificates registered in exactly one place
+// (RFC 8705 section 2.2.2), and that the handshake lets them through.
+func (k *checker) selfSigned(path string, r *RegisteredCertificate, keys *ClientKeys) {
+	const switchPath = "listener.client_certificates.self_signed"
+	if !k.config.Listener.ClientCertificates.SelfSigned && !k.unknown(switchPath) {
+		k.fault(path+".authentication", "needs %s: true, or the handshake takes no such certificate", switchPath)
+	}
+	if r.Names() {
+		k.fault(path+".certificate", "%s counts for tls_client_auth only; register the certificates themselves", andList(r.names()))
+	}
+	sources := keys.sources()
+	if len(r.Thumbprints) > 0 {
+		sources = append(sources, "certificate.thumbprints")
+	}
+	switch known := k.whole(path+".keys") && k.whole(path+".certificate"); {
+	case len(sources) > 1:
+		k.fault(path, "%s exclude each other", andList(sources))
+	case len(sources) == 0 && known:
+		k.fault(path, "self_signed_tls_client_auth needs registered certificates: keys.certificates, keys.jwks, keys.jwks_uri or certificate.thumbprints")
+	}
+	k.keys(path+".keys", keys)
+}
+
+// sources returns the keys of the places that certificates come from.
+func (c *ClientKeys) sources() []string {
+	var named []string
+	if c.Certificates != nil {
+		named = append(named, "keys.certificates")
+	}
+	if c.JWKS != "" {
+		named = append(named, "keys.jwks")
+	}
+	if c.JWKSURI != nil {
+		named = append(named, "keys.jwks_uri")
+	}
+	return named
+}
+
+func (k *checker) keys(path string, keys *ClientKeys) {
+	if keys.Certificates != nil && len(keys.Certificates) == 0 {
+		k.fault(path+".certificates", "an empty list registers nothing")
+	}
+	k.files(path+".certificates", keys.Certificates)
+	if keys.JWKS != "" {
+		k.jwks(path+".jwks", keys.JWKS)
+	}
+	if keys.JWKSURI != nil && keys.JWKSURI.Scheme != "https" {
+		k.fault(path+".jwks_uri", "must start with https://: whoever can change the keys can be the client")
+	}
+	k.fetchTrust(path+".trust", keys.Trust, path+".jwks_uri", keys.JWKSURI)
+}
+
+// fetchTrust checks the anchors at path, which count for fetching from the URL at
+// urlPath.
+func (k *checker) fetchTrust(path string, trust []Path, urlPath string, url *URL) {
+	if trust != nil && len(trust) == 0 {
+		k.fault(path, "an empty list trusts nothing; leave it out for the system's anchors")
+	}
+	if trust != nil && url == nil && !k.unknown(urlPath) {
+		k.fault(path, "counts for %s only, and there is none", strings.TrimPrefix(urlPath, parent(path)+"."))
+	}
+	k.files(path, trust)
+}
+
+// jwks checks that text looks like a JWK Set with certificates. The issuer reads them.
+func (k *checker) jwks(path, text string) {
+	var set struct {
+		Keys []struct {
+			X5C []string `json:"x5c"`
+		} `json:"keys"`
+	}
+	if json.Unmarshal([]byte(text), &set) != nil || len(set.Keys) == 0 {
+		// Not quoted: what was pasted here may be a private key.
+		k.fault(path, "expected a JWK Set as JSON text, an object with a list of keys (RFC 7517 section 5)")
+		return
+	}
+	for i, key := range set.Keys {
+		if len(key.X5C) == 0 {
+			k.fault(path, "key %d has no certificate in x5c (RFC 8705 section 2.2.2)", i+1)
+		}
+	}
+}
+
+// noKeys records a fault for keys of a client that authenticates by a name.
+func (k *checker) noKeys(path string, keys *ClientKeys) {
+	if len(keys.sources()) > 0 || keys.Trust != nil {
+		k.fault(path, "counts for self_signed_tls_client_auth only")
+	}
+}

@@ -1,0 +1,162 @@
+package config
+
+import (
+	"slices"
+	"time"
+)
+
+// The bounds of how long a signing key of our own signs. Keys stay published while
+// tokens that they signed may live: with tokens of 24 hours and a new key each hour
+// that is 24 and the two at the ends, which a key set takes without trouble.
+const (
+	leastRotation = time.Hour
+	mostRotation  = 366 * 24 * time.Hour // a year
+)
+
+// signingAlgorithms are those that our own issuer signs with.
+var signingAlgorithms = []Algorithm{ES256, PS256, RS256, EdDSA}
+
+func (k *checker) issuer() {
+	own := k.config.Issuer
+	if own == nil {
+		return
+	}
+	k.require("issuer.issuer", own.Issuer != "")
+	k.vouched(own)
+	k.require("issuer.address", own.Address != "")
+	k.alias("issuer.mtls_alias", own.MTLSAlias)
+	// Neither file is the default, the listener's.
+	files := own.Certificate.Files
+	k.require("issuer.certificate.files.certificate", files.Certificate != "" || files.Key == "")
+	k.require("issuer.certificate.files.key", files.Key != "" || files.Certificate == "")
+	k.require("issuer.state", own.State != "")
+	k.signing("issuer.signing", &own.Signing)
+	k.text("issuer.audience", own.Audience)
+	k.resources("issuer.resources", own.Resources)
+	k.within("issuer.max_token_lifetime", own.MaxTokenLifetime, time.Second, maxTokenLifetime)
+	k.within("issuer.token_lifetime", own.TokenLifetime, time.Second, k.longestToken())
+	k.resourceServers(own.ResourceServers)
+	k.governance(&own.Governance)
+	k.rate("issuer.limits.per_client", own.Limits.PerClient)
+	k.rate("issuer.limits.per_address", own.Limits.PerAddress)
+}
+
+// vouched checks that an authorization server stands for our own issuer and takes what
+// it signs, unless one might that could not be decoded.
+func (k *checker) vouched(own *Issuer) {
+	if own.Issuer == "" || k.unknown("authorization_servers") {
+		return
+	}
+	for i, s := range k.config.AuthorizationServers {
+		path := element("authorization_servers", i)
+		if k.unknown(path + ".issuer") {
+			return
+		}
+		if s.Issuer != own.Issuer {
+			continue
+		}
+		if a := own.Signing.Algorithm; slices.Contains(signingAlgorithms, a) && !slices.Contains(s.Algorithms, a) && k.whole(path+".algorithms") {
+			k.fault("issuer.signing.algorithm", "%s is not among %s.algorithms%s: the tokens would be refused", a, path, k.line(path+".algorithms"))
+		}
+		return
+	}
+	k.fault("issuer.issuer", "no entry of authorization_servers has this issuer: its tokens would be refused")
+}
+
+// alias checks the listener for clients, if there is one.
+func (k *checker) alias(path string, alias *MTLSAlias) {
+	if alias == nil {
+		return
+	}
+	k.require(path+".address", alias.Address != "")
+	switch u := alias.URL; {
+	case u == nil:
+		k.require(path+".url", false)
+	case u.Scheme != "https":
+		k.fault(path+".url", "must start with https://: clients authenticate there by a certificate")
+	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery:
+		k.fault(path+".url", "must have no path and no query: the endpoints have the paths that they have at the issuer")
+	}
+}
+
+func (k *checker) signing(path string, s *Signing) {
+	if s.Algorithm != "" && !slices.Contains(signingAlgorithms, s.Algorithm) {
+		k.fault(path+".algorithm", "expected %s, got %s", orList(texts(signingAlgorithms)), quote(string(s.Algorithm)))
+	}
+	k.require(path+".algorithm", s.Algorithm != "")
+	if s.Files != nil && len(s.Files) == 0 {
+		k.fault(path+".files", "an empty list signs nothing; leave it out for keys of the issuer's own")
+	}
+	if len(s.Files) > 0 && k.written(path+".rotate") {
+		k.fault(path+".rotate", "counts for keys of the issuer's own only, and files%s brings others", k.line(path+".files"))
+	}
+	k.files(path+".files", s.Files)
+	k.within(path+".rotate", s.Rotate, leastRotation, mostRotation)
+}
+
+// longestToken returns the upper bound of every lifetime of a token: the configured
+// one, or where that is no good the greatest that could be.
+func (k *checker) longestToken() time.Duration {
+	own := k.config.Issuer
+	if own == nil || own.MaxTokenLifetime < time.Second || k.unknown("issuer.max_token_lifetime") {
+		return maxTokenLifetime
+	}
+	return min(own.MaxTokenLifetime, maxTokenLifetime)
+}
+
+func (k *checker) resourceServers(list []ResourceServer) {
+	// Of its own, since the certificate of an API that also calls others is that of an
+	// application too; the two roles have a client_id each.
+	taken := newRegistry()
+	for i := range list {
+		s, path := &list[i], element("issuer.resource_servers", i)
+		k.require(path+".client_id", s.ClientID != "")
+		unique(k, k.clients, path+".client_id", "the client_id", s.ClientID)
+		k.names(path+".certificate", &s.Certificate, taken)
+		k.require(path+".authentication", s.Authentication != "")
+		if s.Authentication == SelfSignedTLSClientAuth {
+			k.selfSigned(path, &s.Certificate, &s.Keys)
+		} else {
+			k.named(path, s)
+		}
+		k.files(path+".trust", s.Trust)
+		if s.Trust != nil && len(s.Trust) == 0 {
+			k.fault(path+".trust", "an empty list trusts nothing; leave it out for the listener's anchors")
+		}
+		if len(s.Resources) == 0 {
+			k.fault(path+".resources", "at least one is required: it may introspect the tokens for these only")
+		}
+		k.resources(path+".resources", s.Resources)
+	}
+}
+
+// named checks that the resource server at path, which authenticates by
+// tls_client_auth, can do so.
+func (k *checker) named(path string, s *ResourceServer) {
+	k.noKeys(path+".keys", &s.Keys)
+	if !s.Certificate.Names() && k.whole(path+".certificate") {
+		k.fault(path+".certificate", "%s", needsName)
+	}
+	if len(s.Certificate.Thumbprints) > 0 {
+		k.fault(path+".certificate.thumbprints", "counts for self_signed_tls_client_auth only")
+	}
+	shared := k.config.Listener.ClientCertificates.Trust
+	if s.Trust == nil && len(shared) == 0 && !k.unknown("listener.client_certificates.trust") {
+		k.fault(path+".trust", "is required: listener.client_certificates has no trust that could stand in")
+	}
+}
+
+// resources checks the resources at path that may be asked for.
+func (k *checker) resources(path string, list []string) {
+	for i, r := range list {
+		if r != k.config.Issuer.Audience && !isResource(r) {
+			k.fault(element(path, i), "expected issuer.audience or an absolute URI without fragment (RFC 8707 section 2)")
+		}
+	}
+	distinct(k, path, list)
+}
+
+func (k *checker) rate(path string, r Rate) {
+	k.positive(path+".requests_per_second", int64(r.RequestsPerSecond))
+	k.positive(path+".burst", int64(r.Burst))
+}

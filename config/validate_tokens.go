@@ -1,0 +1,91 @@
+package config
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// issuedClaims are those that the issuer sets itself, and those that would say who
+// acts or whether the token counts.
+var issuedClaims = []string{
+	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "cnf", "typ",
+	"active", "token_type", "username", "act",
+}
+
+// tokens checks what our own issuer gives the application at path.
+func (k *checker) tokens(path string, a *Application) {
+	distinct(k, path+".scopes", a.Scopes)
+	distinct(k, path+".default_scopes", a.DefaultScopes)
+	for i, s := range a.DefaultScopes {
+		if s != "" && !slices.Contains(a.Scopes, s) && k.whole(path+".scopes") {
+			k.fault(element(path+".default_scopes", i), "%s is not among the scopes of the application%s", quote(string(s)), didYouMean(string(s), texts(a.Scopes)))
+		}
+	}
+	k.claims(path+".claims", a.Claims)
+	own := k.config.Issuer
+	if own == nil {
+		return
+	}
+	if a.TokenLifetime != 0 { // 0: the issuer's
+		k.within(path+".token_lifetime", a.TokenLifetime, time.Second, k.longestToken())
+	}
+	if own.RequireBound && !a.BoundTokens && !k.unknown("issuer.require_bound") {
+		k.fault(path+".bound_tokens", "must not be false: issuer.require_bound%s is true", k.line("issuer.require_bound"))
+	}
+	if a.Resources != nil && len(a.Resources) == 0 {
+		k.fault(path+".resources", "an empty list allows nothing; leave it out for all that the issuer knows")
+	}
+	k.knownResources(path+".resources", a.Resources)
+}
+
+// knownResources checks that what list names is something tokens may be asked for.
+func (k *checker) knownResources(path string, list []string) {
+	distinct(k, path, list)
+	if len(list) == 0 || !k.whole("issuer.audience") || !k.whole("issuer.resources") || !k.whole("issuer.resource_servers") {
+		return
+	}
+	own := k.config.Issuer
+	known := append([]string{own.Audience}, own.Resources...)
+	for i := range own.ResourceServers {
+		known = append(known, own.ResourceServers[i].Resources...)
+	}
+	for i, r := range list {
+		if !slices.Contains(known, r) {
+			k.fault(element(path, i), "is none of issuer.audience, issuer.resources and the resources of issuer.resource_servers%s", didYouMean(r, known))
+		}
+	}
+}
+
+func (k *checker) claims(path string, list []StaticClaim) {
+	seen := make(map[string]string, len(list))
+	for i, c := range list {
+		name := element(path, i) + ".name"
+		k.claim(name, c.Name)
+		unique(k, seen, name, "the claim", c.Name)
+	}
+}
+
+// claim checks the name of a claim that the configuration adds to tokens.
+func (k *checker) claim(path, name string) {
+	k.require(path, name != "")
+	if slices.Contains(issuedClaims, name) {
+		k.fault(path, "%q is set by the issuer itself", name)
+	}
+}
+
+// isResource reports whether s is a resource indicator, RFC 8707 section 2: an absolute
+// URI without fragment.
+func isResource(s string) bool {
+	var u URI
+	return u.UnmarshalText([]byte(s)) == nil && !strings.Contains(s, "#")
+}
+
+// texts returns list as plain text.
+func texts[T ~string](list []T) []string {
+	out := make([]string, len(list))
+	for i, v := range list {
+		out[i] = string(v)
+	}
+	return out
+}
