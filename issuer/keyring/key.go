@@ -1,0 +1,174 @@
+package keyring
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"os"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/tallygate/tallygate/config"
+)
+
+const (
+	createdBits = 3072 // of an RSA key that is made here: NIST SP 800-57 part 1, beyond 2030
+	leastBits   = 2048 // of one that is given: RFC 7518 section 3.3
+)
+
+// A key signs tokens, or did.
+type key struct {
+	id        string // kid: the RFC 7638 thumbprint
+	method    jwt.SigningMethod
+	private   crypto.Signer
+	jwk       map[string]string // the public part, RFC 7517 section 4
+	created   time.Time
+	activated time.Time // zero: it is to sign next
+	retired   time.Time // zero: it signs, or will
+}
+
+// generate makes a private key for algorithm.
+func generate(algorithm config.Algorithm) (crypto.Signer, error) {
+	switch algorithm {
+	case config.ES256:
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case config.PS256, config.RS256:
+		return rsa.GenerateKey(rand.Reader, createdBits)
+	case config.EdDSA:
+		_, private, err := ed25519.GenerateKey(rand.Reader)
+		return private, err
+	case config.ES384, config.ES512, config.PS384, config.PS512: // gates take them from others
+	}
+	return nil, fmt.Errorf("tokens cannot be signed with %s", algorithm)
+}
+
+// newKey returns private as a key for algorithm, which it must fit.
+func newKey(private crypto.Signer, algorithm config.Algorithm) (*key, error) {
+	jwk, canonical, err := publicPart(private, algorithm)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256([]byte(canonical))
+	id := encode(sum[:])
+	jwk["kid"], jwk["use"], jwk["alg"] = id, "sig", string(algorithm)
+	return &key{id: id, method: jwt.GetSigningMethod(string(algorithm)), private: private, jwk: jwk}, nil
+}
+
+// publicPart returns the members of the JWK that are particular to its type (RFC 7518
+// section 6, RFC 8037 section 2), and the required ones in lexical order, whose hash is
+// the thumbprint (RFC 7638 section 3).
+func publicPart(private crypto.Signer, algorithm config.Algorithm) (jwk map[string]string, canonical string, err error) {
+	switch public := private.Public().(type) {
+	case *ecdsa.PublicKey:
+		if algorithm != config.ES256 || public.Curve != elliptic.P256() {
+			return nil, "", errUnfit(algorithm)
+		}
+		point, err := public.Bytes()
+		if err != nil {
+			return nil, "", err
+		}
+		x, y := encode(point[1:33]), encode(point[33:]) // after the byte that says "uncompressed"
+		return map[string]string{"kty": "EC", "crv": "P-256", "x": x, "y": y},
+			`{"crv":"P-256","kty":"EC","x":"` + x + `","y":"` + y + `"}`, nil
+	case *rsa.PublicKey:
+		if algorithm != config.PS256 && algorithm != config.RS256 || public.N.BitLen() < leastBits {
+			return nil, "", errUnfit(algorithm)
+		}
+		n, e := encode(public.N.Bytes()), encode(big.NewInt(int64(public.E)).Bytes())
+		return map[string]string{"kty": "RSA", "n": n, "e": e}, `{"e":"` + e + `","kty":"RSA","n":"` + n + `"}`, nil
+	case ed25519.PublicKey:
+		if algorithm != config.EdDSA {
+			return nil, "", errUnfit(algorithm)
+		}
+		x := encode(public)
+		return map[string]string{"kty": "OKP", "crv": "Ed25519", "x": x}, `{"crv":"Ed25519","kty":"OKP","x":"` + x + `"}`, nil
+	}
+	return nil, "", errUnfit(algorithm)
+}
+
+func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+
+func errUnfit(algorithm config.Algorithm) error {
+	needs := "an RSA key of at least 2048 bits"
+	if algorithm == config.ES256 {
+		needs = "a key on P-256"
+	}
+	if algorithm == config.EdDSA {
+		needs = "an Ed25519 key"
+	}
+	return fmt.Errorf("the private key does not fit %s, which needs %s", algorithm, needs)
+}
+
+// parse reads a key's PKCS #8 form.
+func parse(der []byte, algorithm config.Algorithm) (*key, error) {
+	private, err := x509.ParsePKCS8PrivateKey(der)
+	signer, ok := private.(crypto.Signer)
+	if err != nil || !ok {
+		return nil, errParse
+	}
+	return newKey(signer, algorithm)
+}
+
+var errParse = errors.New("the private key does not parse")
+
+// readFile reads a private key from a PEM file. Errors name the file and quote nothing
+// of it.
+func readFile(path string, content []byte, algorithm config.Algorithm) (*key, error) {
+	private, err := parsePEM(content)
+	if err != nil {
+		return nil, fmt.Errorf("reading signing key %q: %w", path, err)
+	}
+	k, err := newKey(private, algorithm)
+	if err != nil {
+		return nil, fmt.Errorf("reading signing key %q: %w", path, err)
+	}
+	return k, nil
+}
+
+// warnOfMode tells of a key that everybody can read. It is not refused: permissions are
+// not what they seem on every mounted volume.
+func warnOfMode(path string, log *slog.Logger) {
+	if status, err := os.Stat(path); err == nil && status.Mode().Perm()&0o007 != 0 {
+		log.Warn("signing key is open to every user of the machine", "path", path, "mode", status.Mode().String())
+	}
+}
+
+func parsePEM(content []byte) (crypto.Signer, error) {
+	for {
+		var block *pem.Block
+		if block, content = pem.Decode(content); block == nil {
+			return nil, errors.New("no private key in PEM")
+		}
+		var private any
+		var err error
+		switch block.Type {
+		case "PRIVATE KEY":
+			private, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+		case "EC PRIVATE KEY":
+			private, err = x509.ParseECPrivateKey(block.Bytes)
+		case "RSA PRIVATE KEY":
+			private, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+		case "ENCRYPTED PRIVATE KEY":
+			return nil, errors.New("the private key is encrypted")
+		default:
+			continue // openssl ecparam writes the curve's name first
+		}
+		signer, ok := private.(crypto.Signer)
+		if err != nil || !ok {
+			return nil, errParse
+		}
+		return signer, nil
+	}
+}

@@ -1,0 +1,462 @@
+package keyring_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"go.uber.org/goleak"
+
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/issuer/keyring"
+	"github.com/tallygate/tallygate/issuer/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	typ      = "at+jwt"
+	lifetime = time.Hour
+	rotate   = 24 * time.Hour
+)
+
+// A bench is a ring whose clock the test moves.
+type bench struct {
+	t     testing.TB
+	ring  *keyring.Ring
+	log   bytes.Buffer
+	clock time.Time
+	state store.Store
+}
+
+func (b *bench) options(signing config.Signing) keyring.Options {
+	return keyring.Options{
+		Store: b.state, Signing: signing, TokenLifetime: lifetime,
+		Log: slog.New(slog.NewJSONHandler(&b.log, nil)), Now: func() time.Time { return b.clock },
+	}
+}
+
+func newBench(t testing.TB, signing config.Signing) *bench {
+	t.Helper()
+	state, err := store.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = state.Close() })
+	b := &bench{t: t, clock: time.Now(), state: state}
+	b.reopen(signing)
+	return b
+}
+
+func (b *bench) reopen(signing config.Signing) {
+	b.t.Helper()
+	var err error
+	if b.ring, err = keyring.Open(b.options(signing)); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func own(algorithm config.Algorithm) config.Signing {
+	return config.Signing{Algorithm: algorithm, Rotate: rotate}
+}
+
+func (b *bench) sign() string {
+	b.t.Helper()
+	token, err := b.ring.Sign(typ, jwt.RegisteredClaims{ID: "x", ExpiresAt: jwt.NewNumericDate(time.Now().Add(time.Hour))})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return token
+}
+
+func (b *bench) parse(token string) error {
+	return b.ring.Parse(token, typ, &jwt.RegisteredClaims{})
+}
+
+// kids returns the published keys' ids, in order.
+func (b *bench) kids() []string {
+	b.t.Helper()
+	document, _ := b.ring.Set()
+	var set struct{ Keys []map[string]string }
+	if err := json.Unmarshal(document, &set); err != nil {
+		b.t.Fatal(err)
+	}
+	var kids []string
+	for _, k := range set.Keys {
+		for _, secret := range []string{"d", "p", "q", "dp", "dq", "qi", "k"} {
+			if k[secret] != "" {
+				b.t.Errorf("a private member %s is published", secret)
+			}
+		}
+		if k["use"] != "sig" || len(k["kid"]) != 43 {
+			b.t.Errorf("published %v", k)
+		}
+		kids = append(kids, k["kid"])
+	}
+	return kids
+}
+
+func (b *bench) states() string {
+	var states []string
+	for _, s := range b.ring.Keys() {
+		states = append(states, s.State)
+	}
+	return strings.Join(states, " ")
+}
+
+// Each algorithm signs what it verifies, and none verifies another's.
+func TestAlgorithms(t *testing.T) {
+	for _, algorithm := range []config.Algorithm{config.ES256, config.PS256, config.RS256, config.EdDSA} {
+		t.Run(string(algorithm), func(t *testing.T) {
+			b := newBench(t, own(algorithm))
+			token := b.sign()
+			if err := b.parse(token); err != nil {
+				t.Error(err)
+			}
+			if err := b.ring.Parse(token, "JWT", &jwt.RegisteredClaims{}); err == nil {
+				t.Error("counts as another type")
+			}
+			if err := b.parse(token[:len(token)-4] + "AAAA"); err == nil {
+				t.Error("an altered signature counts")
+			}
+			if b.states() != "active next" {
+				t.Errorf("keys: %s", b.states())
+			}
+			others := newBench(t, own(algorithm))
+			if err := others.parse(token); err == nil {
+				t.Error("another ring's token counts")
+			}
+		})
+	}
+}
+
+// RS256 and PS256 share a key type: a key counts for its own algorithm alone.
+func TestAlgorithmIsTheKeys(t *testing.T) {
+	private, file := writeRSA(t)
+	b := newBench(t, config.Signing{Algorithm: config.PS256, Files: []config.Path{file}})
+	token := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.RegisteredClaims{ExpiresAt: jwt.NewNumericDate(time.Now().Add(time.Hour))})
+	token.Header["typ"], token.Header["kid"] = typ, b.kids()[0]
+	signed, err := token.SignedString(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.parse(signed); err == nil {
+		t.Error("RS256 by a key for PS256 counts")
+	}
+	if err := b.parse(b.sign()); err != nil {
+		t.Error(err)
+	}
+}
+
+// T-AS-14: every key is published before it signs, and until its last token is over.
+func TestRotation(t *testing.T) {
+	b := newBench(t, own(config.ES256))
+	first, before := b.sign(), b.kids()
+	_, version := b.ring.Set()
+	b.clock = b.clock.Add(time.Minute)
+	if err := b.ring.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	after := b.kids()
+	if len(after) != 3 || after[1] != before[1] || b.states() != "old active next" {
+		t.Errorf("published %v, then %v: %s", before, after, b.states())
+	}
+	if _, now := b.ring.Set(); now == version {
+		t.Error("the version is the same")
+	}
+	second := b.sign()
+	b.reopen(own(config.ES256))
+	if got := b.kids(); strings.Join(got, " ") != strings.Join(after, " ") {
+		t.Errorf("after a restart %v, before %v", got, after)
+	}
+	if err := errors.Join(b.parse(first), b.parse(second)); err != nil {
+		t.Error(err)
+	}
+	// The old key goes an hour and ten minutes after it retired, and not before.
+	for _, step := range []struct {
+		passed time.Duration
+		keys   int
+	}{{lifetime + 9*time.Minute, 3}, {time.Minute, 2}} {
+		b.clock = b.clock.Add(step.passed)
+		b.refresh()
+		if got := b.kids(); len(got) != step.keys {
+			t.Errorf("%d keys, not %d", len(got), step.keys)
+		}
+	}
+	if b.parse(first) == nil {
+		t.Error("a token of a key that has gone counts")
+	}
+}
+
+// refresh lets the ring look at the clock and at its files.
+func (b *bench) refresh() {
+	b.t.Helper()
+	if err := b.ring.Refresh(); err != nil {
+		b.t.Error(err)
+	}
+}
+
+// The schedule counts from when a key began to sign, also across restarts; a clock that
+// is set back changes nothing.
+func TestSchedule(t *testing.T) {
+	b := newBench(t, own(config.EdDSA))
+	before := b.kids()
+	b.clock = b.clock.Add(rotate - time.Second)
+	b.refresh()
+	if got := b.kids(); len(got) != 2 {
+		t.Errorf("rotated early: %v", got)
+	}
+	b.clock = b.clock.Add(time.Second)
+	b.refresh()
+	if got := b.kids(); len(got) != 3 || got[1] != before[1] {
+		t.Errorf("not rotated: %v", got)
+	}
+	b.clock = b.clock.Add(10 * rotate)
+	b.reopen(own(config.EdDSA))
+	if got := b.ring.Keys(); got[len(got)-2].State != "active" || len(got) != 3 {
+		t.Errorf("overdue at the start: %+v", got)
+	}
+	b.clock = b.clock.Add(-100 * rotate)
+	b.reopen(own(config.EdDSA))
+	if err := b.parse(b.sign()); err != nil {
+		t.Error(err)
+	}
+}
+
+// Another algorithm in the configuration begins with keys of its own; tokens of the
+// old ones go on counting.
+func TestOtherAlgorithm(t *testing.T) {
+	b := newBench(t, own(config.ES256))
+	token := b.sign()
+	b.reopen(own(config.EdDSA))
+	if err := errors.Join(b.parse(token), b.parse(b.sign())); err != nil {
+		t.Error(err)
+	}
+	if b.states() != "old old active next" {
+		t.Errorf("keys: %s", b.states())
+	}
+}
+
+// A store that takes nothing leaves the ring as it was.
+func TestRotationThatFails(t *testing.T) {
+	b := newBench(t, own(config.ES256))
+	before := strings.Join(b.kids(), " ")
+	if err := b.state.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.ring.Rotate(); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("rotated: %v", err)
+	}
+	if after := strings.Join(b.kids(), " "); after != before || b.parse(b.sign()) != nil {
+		t.Errorf("keys were %s, are %s", before, after)
+	}
+}
+
+// Many sign, read and rotate at once; every token counts from the moment it is made.
+func TestConcurrentUse(t *testing.T) {
+	b := newBench(t, own(config.EdDSA))
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			for range 100 {
+				token, err := b.ring.Sign(typ, jwt.RegisteredClaims{ExpiresAt: jwt.NewNumericDate(time.Now().Add(time.Hour))})
+				if err == nil {
+					err = b.parse(token)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 10 {
+		if err := b.ring.Rotate(); err != nil {
+			t.Error(err)
+		}
+	}
+	group.Wait()
+}
+
+func writePEM(t testing.TB, kind string, der []byte) config.Path {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "key.pem")
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return config.Path(path)
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func pkcs8(key any) []byte { return must(x509.MarshalPKCS8PrivateKey(key)) }
+
+func writeRSA(t testing.TB) (*rsa.PrivateKey, config.Path) {
+	private := must(rsa.GenerateKey(rand.Reader, 2048))
+	return private, writePEM(t, "PRIVATE KEY", pkcs8(private))
+}
+
+// Files are taken in every form that openssl writes, and refused by name where they do
+// not fit; nothing of them is quoted.
+func TestFiles(t *testing.T) {
+	p256 := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	p384 := must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
+	_, ed, _ := ed25519.GenerateKey(rand.Reader)
+	rsa2048, rsaFile := writeRSA(t)
+	tests := []struct {
+		name      string
+		algorithm config.Algorithm
+		file      config.Path
+		want      string
+	}{
+		{"PKCS #8", config.ES256, writePEM(t, "PRIVATE KEY", pkcs8(p256)), ""},
+		{"SEC 1", config.ES256, writePEM(t, "EC PRIVATE KEY", must(x509.MarshalECPrivateKey(p256))), ""},
+		{"PKCS #1", config.RS256, writePEM(t, "RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsa2048)), ""},
+		{"Ed25519", config.EdDSA, writePEM(t, "PRIVATE KEY", pkcs8(ed)), ""},
+		{"other curve", config.ES256, writePEM(t, "PRIVATE KEY", pkcs8(p384)), "P-256"},
+		{"RSA for ES256", config.ES256, rsaFile, "P-256"},
+		{"EC for PS256", config.PS256, writePEM(t, "PRIVATE KEY", pkcs8(p256)), "RSA"},
+		{"EC for EdDSA", config.EdDSA, writePEM(t, "PRIVATE KEY", pkcs8(p256)), "Ed25519"},
+		{"encrypted", config.ES256, writePEM(t, "ENCRYPTED PRIVATE KEY", []byte{1}), "encrypted"},
+		{"garbled", config.ES256, writePEM(t, "PRIVATE KEY", []byte("secret")), "does not parse"},
+		{"no key", config.ES256, writePEM(t, "CERTIFICATE", []byte("x")), "no private key"},
+		{"no file", config.ES256, "/nonexistent/key.pem", "/nonexistent/key.pem"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			err := keyring.Check(config.Signing{Algorithm: test.algorithm, Files: []config.Path{test.file}})
+			if test.want == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), string(test.file)) || strings.Contains(err.Error(), "secret") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	twice := []config.Path{rsaFile, rsaFile}
+	if err := keyring.Check(config.Signing{Algorithm: config.RS256, Files: twice}); err == nil {
+		t.Error("one key in two files")
+	}
+}
+
+// Files that change are read again, all or nothing; a key that has gone from them
+// verifies until its last token is over.
+func TestFilesChange(t *testing.T) {
+	one, two := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)), must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	file := writePEM(t, "PRIVATE KEY", pkcs8(one))
+	b := newBench(t, config.Signing{Algorithm: config.ES256, Files: []config.Path{file}})
+	token := b.sign()
+	if err := b.ring.Rotate(); err == nil {
+		t.Error("rotated files")
+	}
+	write := func(content []byte) {
+		t.Helper()
+		if err := os.WriteFile(string(file), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b.look()
+	}
+	write([]byte("half a f"))
+	if len(b.kids()) != 1 || b.parse(b.sign()) != nil || !strings.Contains(b.log.String(), "not refreshed") {
+		t.Errorf("a broken file counts: %s", b.log.String())
+	}
+	write(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8(two)}))
+	if err := errors.Join(b.parse(token), b.parse(b.sign())); err != nil || len(b.kids()) != 2 {
+		t.Errorf("%v with %d keys", err, len(b.kids()))
+	}
+	b.clock = b.clock.Add(lifetime + 11*time.Minute)
+	b.refresh()
+	if b.parse(token) == nil || len(b.kids()) != 1 {
+		t.Error("the key that has gone still counts")
+	}
+}
+
+// look lets the ring's loop look once.
+func (b *bench) look() {
+	synctest.Test(b.t.(*testing.T), func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- b.ring.Run(ctx) }()
+		time.Sleep(11 * time.Second)
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A key file that everybody can read is told of.
+func TestOpenKeyFile(t *testing.T) {
+	file := writePEM(t, "PRIVATE KEY", pkcs8(must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))))
+	if err := os.Chmod(string(file), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	b := newBench(t, config.Signing{Algorithm: config.ES256, Files: []config.Path{file}})
+	if !strings.Contains(b.log.String(), "open to every user") {
+		t.Errorf("logged %s", b.log.String())
+	}
+}
+
+// No file makes the reader panic, and what it takes signs.
+func FuzzKeyFile(f *testing.F) {
+	good := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8(must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)))})
+	f.Add(good)
+	f.Add(good[:len(good)/2])
+	f.Add([]byte("-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----"))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		path := filepath.Join(t.TempDir(), "key.pem")
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		signing := config.Signing{Algorithm: config.ES256, Files: []config.Path{config.Path(path)}}
+		if keyring.Check(signing) != nil {
+			return
+		}
+		ring, err := keyring.Open(keyring.Options{Signing: signing, TokenLifetime: lifetime, Log: slog.New(slog.DiscardHandler), Now: time.Now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ring.Sign(typ, jwt.MapClaims{}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func BenchmarkSign(b *testing.B) {
+	for _, algorithm := range []config.Algorithm{config.ES256, config.EdDSA, config.PS256, config.RS256} {
+		b.Run(string(algorithm), func(b *testing.B) {
+			ring := newBench(b, own(algorithm)).ring
+			claims := jwt.MapClaims{"iss": "https://as.example.com", "sub": "northwind-ledger", "exp": 1}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := ring.Sign(typ, claims); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,145 @@
+// Package keyring holds the issuer's signing keys: the one that signs, the one that
+// will sign next, and those whose tokens still count. All of them are published; only
+// their public parts ever leave.
+package keyring
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/issuer/store"
+)
+
+// Options is what a [Ring] needs. All must be set.
+type Options struct {
+	Store   store.Store // of the keys; not used where Signing names files
+	Signing config.Signing
+	// TokenLifetime is the longest that a token lives: so long, and some more, a key
+	// stays published that signs no longer.
+	TokenLifetime time.Duration
+	Log           *slog.Logger
+	Now           func() time.Time
+}
+
+// A Ring signs with the key that is active. It is safe for concurrent use.
+type Ring struct {
+	options Options
+
+	current atomic.Pointer[snapshot]
+	mu      sync.Mutex // held while the keys change
+	read    [32]byte   // hash of the files, as of the last reading
+}
+
+// A snapshot is the keys of one moment. It never changes.
+type snapshot struct {
+	keys    []*key // in the order in which they were made
+	active  *key
+	byID    map[string]*key
+	set     []byte // JWK Set, RFC 7517 section 5
+	version uint64
+}
+
+// Open returns the ring that o describes: of the files, or of the store, in which it
+// makes the keys the first time.
+func Open(o Options) (*Ring, error) {
+	r := &Ring{options: o}
+	if len(o.Signing.Files) > 0 {
+		return r, r.openFiles()
+	}
+	return r, r.openStore()
+}
+
+// publish lets keys count, of which active signs.
+func (r *Ring) publish(keys []*key, active *key) error {
+	next := &snapshot{keys: keys, active: active, byID: make(map[string]*key, len(keys)), version: 1}
+	if before := r.current.Load(); before != nil {
+		next.version = before.version + 1
+	}
+	jwks := make([]map[string]string, 0, len(keys))
+	for _, k := range keys {
+		next.byID[k.id] = k
+		jwks = append(jwks, k.jwk)
+	}
+	var err error
+	if next.set, err = json.Marshal(map[string]any{"keys": jwks}); err != nil {
+		return fmt.Errorf("encoding the key set: %w", err)
+	}
+	r.current.Store(next)
+	return nil
+}
+
+// Set returns the JWK Set with the public part of every key, and a number that changes
+// with it. The set must not be changed.
+func (r *Ring) Set() (set []byte, version uint64) {
+	s := r.current.Load()
+	return s.set, s.version
+}
+
+// Sign returns claims as a JWT of type typ, RFC 7519 section 5.1, signed by the active key.
+func (r *Ring) Sign(typ string, claims jwt.Claims) (string, error) {
+	k := r.current.Load().active
+	token := jwt.NewWithClaims(k.method, claims)
+	token.Header["typ"], token.Header["kid"] = typ, k.id
+	signed, err := token.SignedString(k.private)
+	if err != nil {
+		return "", fmt.Errorf("signing: %w", err)
+	}
+	return signed, nil
+}
+
+var errNotOurs = errors.New("no published key made this token")
+
+// Parse reads raw into claims if it is a JWT of type typ that a published key signed by
+// its own algorithm, and that counts by options.
+func (r *Ring) Parse(raw, typ string, claims jwt.Claims, options ...jwt.ParserOption) error {
+	keys := r.current.Load().byID
+	find := func(token *jwt.Token) (any, error) {
+		id, _ := token.Header["kid"].(string)
+		k := keys[id]
+		if k == nil || token.Header["typ"] != typ || token.Method.Alg() != k.method.Alg() {
+			return nil, errNotOurs
+		}
+		return k.private.Public(), nil
+	}
+	methods := []string{"ES256", "PS256", "RS256", "EdDSA"}
+	options = append(options, jwt.WithValidMethods(methods), jwt.WithStrictDecoding(), jwt.WithExpirationRequired())
+	_, err := jwt.ParseWithClaims(raw, claims, find, options...)
+	return err
+}
+
+// Status is what an operator is told of a key.
+type Status struct {
+	ID        string    `json:"kid"`
+	Algorithm string    `json:"alg"`
+	State     string    `json:"state"`          // "next", "active" or "old"
+	Since     time.Time `json:"since,omitzero"` // in that state
+	Until     time.Time `json:"until,omitzero"` // when it signs no more, or is published no more
+}
+
+// Keys returns the status of every published key.
+func (r *Ring) Keys() []Status {
+	s := r.current.Load()
+	out := make([]Status, 0, len(s.keys))
+	for _, k := range s.keys {
+		status := Status{ID: k.id, Algorithm: k.method.Alg(), State: "next", Since: k.created}
+		switch {
+		case k == s.active:
+			status.State, status.Since = "active", k.activated
+			if r.options.Store != nil && len(r.options.Signing.Files) == 0 {
+				status.Until = k.activated.Add(r.options.Signing.Rotate)
+			}
+		case !k.retired.IsZero():
+			status.State, status.Since, status.Until = "old", k.retired, r.end(k)
+		}
+		out = append(out, status)
+	}
+	return out
+}
