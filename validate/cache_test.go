@@ -197,8 +197,8 @@ func TestCacheComparesWholeSum(t *testing.T) {
 func TestCachePerServer(t *testing.T) {
 	one, two := testpki.NewSigner("EdDSA", "k"), testpki.NewSigner("EdDSA", "k")
 	const second = "https://second.example"
-	v := newValidator(t, Options{Local: map[config.Identifier][]byte{
-		issuer: testpki.KeySet(one), second: testpki.KeySet(two),
+	v := newValidator(t, Options{Local: map[config.Identifier]LocalKeySet{
+		issuer: ownKeys(testpki.KeySet(one)), second: ownKeys(testpki.KeySet(two)),
 	}}, settings(func(s *config.AuthorizationServer) { s.Cache.Entries = 4 }),
 		settings(func(s *config.AuthorizationServer) { s.Name, s.Issuer = "second", second }))
 	kept := two.Token(bound(M{"iss": second}))

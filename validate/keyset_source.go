@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"sync/atomic"
@@ -19,10 +20,11 @@ type keySource struct {
 	server     string // configured name
 	settings   config.KeySet
 	algorithms []config.Algorithm
-	local      []byte       // our own issuer's key set; nil for the others
+	local      LocalKeySet  // our own issuer's; nil for the others
 	client     *http.Client // nil unless the key set is at a URL
 
 	current atomic.Pointer[keySet] // the last good reading; nil before the first
+	version atomic.Uint64          // of the local key set that was read last
 	asked   chan struct{}          // holds one wish for a reading
 	nextAsk atomic.Int64           // Unix nanoseconds before which unknown keys ask in vain
 
@@ -46,13 +48,37 @@ func (k *keySource) open() error {
 		k.client = client
 		return err
 	}
+	if k.local != nil {
+		k.version.Store(math.MaxUint64) // none that there is
+		return k.follow()
+	}
 	return k.read(context.Background())
+}
+
+// follow reads our own issuer's key set if it is another than the last time, so that
+// a new key counts from its first token.
+func (k *keySource) follow() error {
+	document, version := k.local()
+	if document == nil || k.version.Swap(version) == version {
+		return nil
+	}
+	return k.read(context.Background())
+}
+
+// latest returns the last good key set, nil when there is none.
+func (k *keySource) latest() *keySet {
+	if k.local != nil {
+		if err := k.follow(); err != nil {
+			k.log.Warn("key set not read", "issuer", k.server, "err", err)
+		}
+	}
+	return k.current.Load()
 }
 
 // usable returns the key set that counts at now, or an error when there is none
 // or readings have failed for too long.
 func (k *keySource) usable(now time.Time) (*keySet, error) {
-	set := k.current.Load()
+	set := k.latest()
 	switch {
 	case set == nil:
 		return nil, errUnread
@@ -149,7 +175,7 @@ func (k *keySource) load(ctx context.Context) (*keySet, error) {
 	origin := "of our own issuer"
 	switch {
 	case k.local != nil:
-		document = k.local
+		document, _ = k.local()
 	case k.settings.URL != nil:
 		origin = "at " + k.settings.URL.Host
 		document, err = fetchKeySet(ctx, k.client, k.settings.URL)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/big"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/tallygate/tallygate/access"
@@ -220,7 +221,31 @@ func TestNewRefuses(t *testing.T) {
 	if _, err := New([]config.AuthorizationServer{settings(file(goodFile)), settings(file(goodFile))}, Options{}); err == nil {
 		t.Error("two servers with one issuer")
 	}
-	if _, err := New([]config.AuthorizationServer{settings()}, Options{Local: map[config.Identifier][]byte{issuer: []byte("{}")}}); err == nil {
+	if _, err := New([]config.AuthorizationServer{settings()}, Options{Local: map[config.Identifier]LocalKeySet{issuer: ownKeys([]byte("{}"))}}); err == nil {
 		t.Error("our own issuer without keys")
+	}
+}
+
+// T-AS-14: a key of our own issuer counts from its first token, without waiting for a
+// schedule, and one that is no longer published counts no more, also on a cache hit.
+func TestLocalKeySetIsFollowed(t *testing.T) {
+	old, next := testpki.NewSigner("ES256", "old"), testpki.NewSigner("ES256", "next")
+	var version atomic.Uint64
+	sets := [][]byte{nil, testpki.KeySet(old), testpki.KeySet(old, next), testpki.KeySet(next)}
+	v := newValidator(t, Options{Local: map[config.Identifier]LocalKeySet{issuer: func() ([]byte, uint64) {
+		n := version.Load()
+		return sets[n], n
+	}}}, settings())
+	first, second := old.Token(bound()), next.Token(bound())
+	steps := []struct{ first, second access.Reason }{
+		{access.IssuerUnavailable, access.IssuerUnavailable}, // not opened yet
+		{access.Granted, access.UnknownKey},
+		{access.Granted, access.Granted},
+		{access.UnknownKey, access.Granted},
+	}
+	for n, want := range steps {
+		version.Store(uint64(n))
+		expect(t, v, first, partner, want.first)
+		expect(t, v, second, partner, want.second)
 	}
 }

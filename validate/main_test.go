@@ -91,7 +91,7 @@ func parseURL(t testing.TB, s string) *config.URL {
 
 // ours returns options with the signers' keys as those of our own issuer.
 func ours(signers ...*testpki.Signer) Options {
-	return Options{Local: map[config.Identifier][]byte{issuer: testpki.KeySet(signers...)}}
+	return Options{Local: map[config.Identifier]LocalKeySet{issuer: ownKeys(testpki.KeySet(signers...))}}
 }
 
 func newValidator(t testing.TB, options Options, servers ...config.AuthorizationServer) *Validator {
@@ -130,4 +130,9 @@ func expect(t testing.TB, v *Validator, raw string, p *testpki.Pair, want access
 	if err != nil && claims.Issuer != "" {
 		t.Errorf("claims came with the refusal: %+v", claims)
 	}
+}
+
+// ownKeys returns a key set that never changes.
+func ownKeys(document []byte) LocalKeySet {
+	return func() ([]byte, uint64) { return document, 1 }
 }

@@ -261,8 +261,8 @@ func TestKeyInToken(t *testing.T) {
 func TestKeysOfAnotherServer(t *testing.T) {
 	one, two := testpki.NewSigner("ES256", "k"), testpki.NewSigner("ES256", "k")
 	const second = "https://second.example"
-	v := newValidator(t, Options{Local: map[config.Identifier][]byte{
-		issuer: testpki.KeySet(one), second: testpki.KeySet(two),
+	v := newValidator(t, Options{Local: map[config.Identifier]LocalKeySet{
+		issuer: ownKeys(testpki.KeySet(one)), second: ownKeys(testpki.KeySet(two)),
 	}}, settings(), settings(func(s *config.AuthorizationServer) { s.Name, s.Issuer = "second", second }))
 	expect(t, v, one.Token(bound()), partner, access.Granted)
 	expect(t, v, two.Token(bound(M{"iss": second})), partner, access.Granted)

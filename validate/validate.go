@@ -24,9 +24,9 @@ import (
 
 // Options are what a [Validator] needs beside its authorization servers.
 type Options struct {
-	// Local gives the key set (a JWK Set, JSON) of our own issuer, by its
-	// identifier; nil when there is none.
-	Local map[config.Identifier][]byte
+	// Local gives the key set of our own issuer, by its identifier; nil when there
+	// is none.
+	Local map[config.Identifier]LocalKeySet
 	// Revoked reports whether a token has been revoked. It is asked on every
 	// request that gets so far, by many goroutines at once. nil: none is.
 	Revoked func(access.Unchecked) bool
@@ -34,6 +34,11 @@ type Options struct {
 	Metrics prometheus.Registerer // nil: nothing is registered
 	Now     func() time.Time      // nil: time.Now
 }
+
+// LocalKeySet returns the key set of our own issuer as it is at this moment (a JWK Set,
+// JSON), nil when it has none yet, and a number that changes with it. It is called on
+// every request, by many goroutines at once.
+type LocalKeySet func() (document []byte, version uint64)
 
 // A Validator judges access tokens. It is safe for concurrent use.
 type Validator struct {
@@ -89,11 +94,10 @@ func newServer(settings config.AuthorizationServer, v *Validator, options Option
 		metrics:    v.metrics.keySet(string(settings.Name)),
 	}
 	if settings.KeySet.URL == nil && settings.KeySet.File == "" {
-		document, ok := options.Local[settings.Issuer]
-		if !ok {
+		source.local = options.Local[settings.Issuer]
+		if source.local == nil {
 			return nil, errors.New("no key set: neither URL nor file is set, and it is not our own issuer")
 		}
-		source.local = document
 		source.settings.MaxStale = math.MaxInt64 // ours cannot be out of reach
 	}
 	if err := source.open(); err != nil {
@@ -198,7 +202,7 @@ func (v *Validator) recall(sum [sha256.Size]byte) (*server, *keySet, *access.Unc
 		if f == nil {
 			continue
 		}
-		set := s.keys.current.Load()
+		set := s.keys.latest()
 		if set.has(f.key) {
 			return s, set, &f.token
 		}
