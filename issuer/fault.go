@@ -17,7 +17,11 @@ const (
 	invalidClient
 	invalidGrant
 	invalidScope
+	invalidTarget
+	unauthorizedClient
+	accessDenied
 	unsupportedGrantType
+	tooManyRequests
 	temporarilyUnavailable
 	notFound
 	methodNotAllowed
@@ -35,6 +39,10 @@ var faults = [...]struct {
 	invalidClient:        {"invalid_client", http.StatusUnauthorized, "The client is unknown, or the client certificate of the connection is not the one registered for it."},
 	invalidGrant:         {"invalid_grant", http.StatusBadRequest, "The token was issued to another client."},
 	invalidScope:         {"invalid_scope", http.StatusBadRequest, "A requested scope is malformed or not registered for this client."},
+	invalidTarget:        {"invalid_target", http.StatusBadRequest, "A requested resource is unknown, malformed or not open to this client."}, // RFC 8707 section 2
+	unauthorizedClient:   {"unauthorized_client", http.StatusBadRequest, "The client may not use this grant type."},
+	accessDenied:         {"access_denied", http.StatusBadRequest, "A rule of the authorization server refuses the request."},
+	tooManyRequests:      {"temporarily_unavailable", http.StatusTooManyRequests, "Too many requests; try again later."}, // RFC 6585 section 4
 	unsupportedGrantType: {"unsupported_grant_type", http.StatusBadRequest, "The grant type is not client_credentials."},
 	// RFC 7009 section 2.2.1: whoever gets this knows that the token still counts.
 	temporarilyUnavailable: {"temporarily_unavailable", http.StatusServiceUnavailable, "The request cannot be handled now; try again later."},
@@ -70,7 +78,7 @@ func faultOf(err error) fault {
 // writeFault answers with f. Errors are never stored, RFC 6749 section 5.2.
 func writeFault(w http.ResponseWriter, f fault) {
 	row := faults[f]
-	if f == temporarilyUnavailable {
+	if f == temporarilyUnavailable || f == tooManyRequests {
 		w.Header().Set("Retry-After", retryAfter)
 	}
 	noStore(w)

@@ -1,25 +1,32 @@
 // Package issuer is the minimal authorization server: in comes a form from a
-// client that authenticates by its certificate (RFC 8705 section 2.1), out goes an
-// access token (RFC 9068) that works with that certificate alone. It also revokes
-// tokens (RFC 7009) and publishes its key set and metadata (RFC 8414).
+// client that authenticates by its certificate (RFC 8705 section 2), out goes an
+// access token (RFC 9068, or an opaque one) that works with that certificate alone. It
+// tells resource servers what a token says (RFC 7662, RFC 9701), revokes tokens (RFC
+// 7009) and publishes its key set and metadata (RFC 8414). Rules decide what is granted.
 //
 // It shares nothing with package validate but the words of package access, so that
-// a bug in one cannot vouch for the other. Revocations are held in memory and end
-// with the process.
+// a bug in one cannot vouch for the other.
 package issuer
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/issuer/governance"
+	"github.com/tallygate/tallygate/issuer/keyring"
+	"github.com/tallygate/tallygate/issuer/store"
 )
 
 // Options is what an [Issuer] needs beside its configuration. All but Now must be
@@ -28,6 +35,8 @@ type Options struct {
 	// Anchors lists the trust anchors of each partner, by its configured name. A
 	// partner that is absent has none, and its applications get no tokens.
 	Anchors map[config.Name][]access.AnchorKey
+	// ResourceServerAnchors does so for resource servers.
+	ResourceServerAnchors map[config.ClientID][]access.AnchorKey
 	// Certificate yields the client certificate of a request, judged at this
 	// moment. Its errors wrap *access.Denial.
 	Certificate func(*http.Request) (*access.Certificate, error)
@@ -37,64 +46,138 @@ type Options struct {
 }
 
 // An Issuer serves the endpoints of the authorization server. It is safe for
-// concurrent use and starts no goroutine.
+// concurrent use once it has been opened.
 type Issuer struct {
-	identifier  string // RFC 8414 section 2, byte for byte as configured
-	audience    string
-	lifetime    time.Duration
-	key         *signingKey
-	metadata    []byte
+	settings    *config.Issuer
+	partners    map[string]bool // the names of those configured
+	identifier  string          // RFC 8414 section 2, byte for byte as configured
+	base        string          // the identifier's path, without a slash at the end
 	endpoints   []endpoint
 	clients     map[string]*client // by client_id
+	addresses   *addressRates
+	policy      *governance.Policy
 	revoked     *revocations
 	certificate func(*http.Request) (*access.Certificate, error)
 	log         *slog.Logger
 	metrics     *metrics
 	now         func() time.Time
+
+	state store.Store   // nil until Open
+	keys  *keyring.Ring // nil until Open
 }
 
-// New returns the authorization server that cfg.Issuer, which is not nil,
-// describes. It reads the signing key; its errors name the file.
+// New returns the authorization server that cfg.Issuer, which is not nil, describes.
+// It reads the files that cfg names and compiles the rules, and reports every fault. It
+// does not touch the state, which may be another process's: that is for Open.
 func New(cfg *config.Config, options Options) (*Issuer, error) {
-	key, err := readSigningKey(string(cfg.Issuer.SigningKey), options.Log)
-	if err != nil {
-		return nil, err
+	if options.Now == nil {
+		options.Now = time.Now
 	}
 	i := &Issuer{
+		settings:    cfg.Issuer,
+		partners:    make(map[string]bool),
 		identifier:  string(cfg.Issuer.Issuer),
-		audience:    cfg.Issuer.Audience,
-		lifetime:    cfg.Issuer.TokenLifetime,
-		key:         key,
-		clients:     clientsOf(cfg.Partners.List, options.Anchors),
 		revoked:     newRevocations(),
 		certificate: options.Certificate,
 		log:         options.Log,
 		now:         options.Now,
 	}
-	if i.now == nil {
-		i.now = time.Now
+	for _, p := range cfg.Partners.List {
+		i.partners[string(p.Name)] = true
 	}
-	if i.metadata, err = metadataOf(i.identifier); err != nil {
-		return nil, err
-	}
-	if i.endpoints, err = i.endpointsOf(i.identifier); err != nil {
-		return nil, err
-	}
-	if i.metrics, err = newMetrics(options.Metrics); err != nil {
+	var faults [6]error
+	i.policy, faults[0] = governance.Compile(cfg)
+	i.clients, faults[1] = clientsOf(cfg, &options)
+	i.base, faults[2] = pathOf(i.identifier)
+	i.endpoints = i.endpointsUnder(i.base)
+	i.addresses, faults[3] = newAddressRates(cfg.Issuer.Limits.PerAddress)
+	i.metrics, faults[4] = newMetrics(options.Metrics)
+	faults[5] = keyring.Check(cfg.Issuer.Signing)
+	if err := errors.Join(faults[:]...); err != nil {
 		return nil, err
 	}
 	return i, nil
 }
 
-// KeySet returns the JWK Set (RFC 7517 section 5) with the public key of every
-// token that the issuer signs. The caller owns it.
-func (i *Issuer) KeySet() []byte { return slices.Clone(i.key.set) }
+// Open takes the state, which no other process may have, and the signing keys in it;
+// the first time, it makes both. It must have returned nil before anything is served.
+func (i *Issuer) Open() error {
+	state, err := store.Open(string(i.settings.State))
+	if err != nil {
+		return fmt.Errorf("opening the issuer's state: %w", err)
+	}
+	if err := i.open(state); err != nil {
+		return errors.Join(fmt.Errorf("opening the issuer's state: %w", err), state.Close())
+	}
+	return nil
+}
 
-// Revoked reports whether the token with this jti has been revoked: from the
-// moment at which the revocation is answered until the token counts nowhere. It
-// costs a hash and a map access, without allocation, and is safe for concurrent
-// use.
-func (i *Issuer) Revoked(tokenID string) bool { return i.revoked.contains(tokenID) }
+func (i *Issuer) open(state store.Store) (err error) {
+	if err := i.revoked.open(state); err != nil {
+		return err
+	}
+	i.keys, err = keyring.Open(keyring.Options{
+		Store: state, Signing: i.settings.Signing, TokenLifetime: longestLifetime, Log: i.log, Now: i.now,
+	})
+	i.state = state
+	return err
+}
+
+// Run rotates the keys and removes what has expired until ctx ends.
+func (i *Issuer) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return i.keys.Run(ctx) })
+	group.Go(func() error {
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(sweepEvery):
+				i.sweep(ctx)
+			}
+		}
+	})
+	return group.Wait()
+}
+
+// sweep removes what has expired, from memory and from the state.
+func (i *Issuer) sweep(ctx context.Context) {
+	now := i.now()
+	i.revoked.sweep(now)
+	if _, err := i.state.Sweep(now); err != nil {
+		i.log.WarnContext(ctx, "expired state not removed", "err", err)
+	}
+}
+
+// Close releases the state. It may be called without Open.
+func (i *Issuer) Close() error {
+	if i.state == nil {
+		return nil
+	}
+	return i.state.Close()
+}
+
+// KeySet returns the JWK Set (RFC 7517 section 5) with the public key of every token
+// that the issuer signs, and a number that changes with it; nil before Open. It must not
+// be changed.
+func (i *Issuer) KeySet() (set []byte, version uint64) {
+	if i.keys == nil {
+		return nil, 0
+	}
+	return i.keys.Set()
+}
+
+// Revoked reports whether a token that this issuer signed has been revoked: by itself,
+// with its application or its partner, or with the certificate that it is bound to. It
+// counts from the moment at which the revocation is answered. It costs a hash and a
+// few map accesses, without allocation.
+func (i *Issuer) Revoked(token access.Unchecked) bool {
+	var partner string
+	if c := i.clients[token.ClientID]; c != nil {
+		partner = c.partner
+	}
+	return i.revoked.revokes(token.TokenID, token.ClientID, partner, token.Confirmation.Thumbprint, token.IssuedAt.Unix())
+}
 
 // An endpoint is one path with its one method.
 type endpoint struct {
@@ -106,26 +189,36 @@ type endpoint struct {
 
 // Paths under the issuer identifier's own.
 const (
-	tokenPath  = "/token"
-	revokePath = "/revoke"
-	keySetPath = "/jwks"
+	tokenPath      = "/token"
+	introspectPath = "/introspect"
+	revokePath     = "/revoke"
+	keySetPath     = "/jwks"
 	// wellKnown goes between host and path of the identifier, RFC 8414 section 3.
 	wellKnown = "/.well-known/oauth-authorization-server"
+	// openID goes behind it, OpenID Connect Discovery section 4: for clients that
+	// look nowhere else.
+	openID = "/.well-known/openid-configuration"
 )
 
-func (i *Issuer) endpointsOf(identifier string) ([]endpoint, error) {
+// pathOf returns the path of an identifier, RFC 8414 section 3.1.
+func pathOf(identifier string) (string, error) {
 	u, err := url.Parse(identifier)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	base := strings.TrimSuffix(u.EscapedPath(), "/") // RFC 8414 section 3.1
+	return strings.TrimSuffix(u.EscapedPath(), "/"), nil
+}
+
+func (i *Issuer) endpointsUnder(base string) []endpoint {
 	return []endpoint{
 		{http.MethodPost, base + tokenPath, 8 << 10, i.serveToken},
+		{http.MethodPost, base + introspectPath, 20 << 10, i.serveIntrospect},
 		// The longest token that the gate takes, 16 KiB, and 4 KiB for the rest.
 		{http.MethodPost, base + revokePath, 20 << 10, i.serveRevoke},
 		{http.MethodGet, base + keySetPath, 0, i.serveKeySet},
 		{http.MethodGet, wellKnown + base, 0, i.serveMetadata},
-	}, nil
+		{http.MethodGet, base + openID, 0, i.serveMetadata},
+	}
 }
 
 // ServeHTTP answers a request to one of the endpoints. Paths and methods are
@@ -146,4 +239,9 @@ func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	writeFault(w, notFound)
+}
+
+func (i *Issuer) serveKeySet(w http.ResponseWriter, _ *http.Request) {
+	set, _ := i.keys.Set()
+	writeJSON(w, http.StatusOK, json.RawMessage(set))
 }

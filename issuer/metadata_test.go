@@ -19,15 +19,20 @@ func TestMetadata(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s := newSite(t, test.path)
 			a := s.send(nil, "GET", test.wellKnown, nil, "")
-			want := strings.ReplaceAll(`{"issuer":"IDENTIFIER",`+
-				`"token_endpoint":"BASE/token","revocation_endpoint":"BASE/revoke","jwks_uri":"BASE/jwks",`+
+			const methods, endpoints = `["tls_client_auth","self_signed_tls_client_auth"]`,
+				`"token_endpoint":"BASE/token","introspection_endpoint":"BASE/introspect","revocation_endpoint":"BASE/revoke"`
+			want := strings.ReplaceAll(`{"issuer":"IDENTIFIER",`+endpoints+`,"jwks_uri":"BASE/jwks",`+
 				`"response_types_supported":[],"grant_types_supported":["client_credentials"],`+
-				`"token_endpoint_auth_methods_supported":["tls_client_auth"],"revocation_endpoint_auth_methods_supported":["tls_client_auth"],`+
-				`"tls_client_certificate_bound_access_tokens":true,`+
-				`"mtls_endpoint_aliases":{"token_endpoint":"BASE/token","revocation_endpoint":"BASE/revoke"}}`, "BASE", s.url+test.base)
+				`"token_endpoint_auth_methods_supported":`+methods+`,"introspection_endpoint_auth_methods_supported":`+methods+
+				`,"revocation_endpoint_auth_methods_supported":`+methods+`,"introspection_signing_alg_values_supported":["ES256"],`+
+				`"tls_client_certificate_bound_access_tokens":true,"mtls_endpoint_aliases":{`+endpoints+`}}`, "BASE", s.url+test.base)
 			want = strings.ReplaceAll(want, "IDENTIFIER", s.identifier)
 			if a.status != 200 || a.header.Get("Content-Type") != "application/json" || a.body != want+"\n" {
 				t.Fatalf("got %d %v %s\nwant %s", a.status, a.header, a.body, want)
+			}
+
+			if openID := s.send(nil, "GET", test.base+"/.well-known/openid-configuration", nil, ""); openID.body != a.body {
+				t.Errorf("at openid-configuration: %d %s", openID.status, openID.body)
 			}
 
 			var m struct {
@@ -43,10 +48,10 @@ func TestMetadata(t *testing.T) {
 				t.Errorf("iss %q, metadata %q", p.Issuer, m.Issuer)
 			}
 			s.send(ledger, "POST", m.Aliases["revocation_endpoint"], form.Clone(), "token="+g.Token+byLedger)
-			if !s.issuer.Revoked(s.verify(g.Token).ID) {
+			if !s.revoked(s.verify(g.Token).ID) {
 				t.Error("not revoked")
 			}
-			if got := s.send(nil, "GET", m.KeySet, nil, ""); got.status != 200 || got.body != string(s.issuer.KeySet())+"\n" {
+			if got := s.send(nil, "GET", m.KeySet, nil, ""); got.status != 200 || got.body != s.keySet()+"\n" {
 				t.Errorf("key set: %d %s", got.status, got.body)
 			}
 		})
@@ -68,12 +73,11 @@ func TestWellKnownElsewhere(t *testing.T) {
 	}
 }
 
-// TestKeySet: RFC 7517 s5, public parts only. The caller may change what it got.
+// TestKeySet: RFC 7517 s5, public parts only.
 func TestKeySet(t *testing.T) {
 	s := newSite(t, "")
-	clear(s.issuer.KeySet())
 	var set struct{ Keys []map[string]string }
-	decodeExactly(t, string(s.issuer.KeySet()), &set)
+	decodeExactly(t, s.keySet(), &set)
 	if len(set.Keys) != 1 {
 		t.Fatalf("%d keys", len(set.Keys))
 	}

@@ -7,14 +7,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// bound is the binding of every token so far, as a label.
-const bound = "x5t#S256"
-
 // metrics holds what the issuer counts. Clients are labels only once they have
 // authenticated, so the configuration bounds the series.
 type metrics struct {
 	issued *prometheus.CounterVec // by client and binding
 	errors *prometheus.CounterVec // by error
+
+	introspections *prometheus.CounterVec // by outcome
 }
 
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
@@ -27,12 +26,19 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 			Name: "tallygate_issuer_token_errors_total",
 			Help: "Requests that the token endpoint refused, by error code (RFC 6749 section 5.2).",
 		}, []string{"error"}),
+		introspections: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tallygate_issuer_introspections_total",
+			Help: "Requests at the introspection endpoint, by outcome: active, inactive or error.",
+		}, []string{"outcome"}),
 	}
 	// Present from the start, so that an alert on an increase sees the first one.
-	for _, f := range []fault{serverError, invalidRequest, invalidClient, invalidScope, unsupportedGrantType, temporarilyUnavailable} {
+	for _, f := range []fault{serverError, invalidRequest, invalidClient, invalidScope, invalidTarget, accessDenied, unauthorizedClient, unsupportedGrantType, temporarilyUnavailable} {
 		m.errors.WithLabelValues(faults[f].code)
 	}
-	if err := errors.Join(registerer.Register(m.issued), registerer.Register(m.errors)); err != nil {
+	for _, outcome := range []string{"active", "inactive", "error"} {
+		m.introspections.WithLabelValues(outcome)
+	}
+	if err := errors.Join(registerer.Register(m.issued), registerer.Register(m.errors), registerer.Register(m.introspections)); err != nil {
 		return nil, fmt.Errorf("registering issuer metrics: %w", err)
 	}
 	return m, nil

@@ -33,7 +33,7 @@ func (s *site) verify(token string) payload {
 	var set struct {
 		Keys []struct{ Kty, Crv, X, Y, Kid, Use, Alg string }
 	}
-	decodeExactly(s.t, string(s.issuer.KeySet()), &set)
+	decodeExactly(s.t, s.keySet(), &set)
 	key := set.Keys[0]
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
@@ -87,6 +87,6 @@ func decodeExactly(t *testing.T, content string, v any) {
 func (s *site) keyID() string {
 	s.t.Helper()
 	var set struct{ Keys []map[string]string }
-	decodeExactly(s.t, string(s.issuer.KeySet()), &set)
+	decodeExactly(s.t, s.keySet(), &set)
 	return set.Keys[0]["kid"]
 }

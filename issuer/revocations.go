@@ -5,6 +5,9 @@ import (
 	"maps"
 	"sync"
 	"time"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/issuer/store"
 )
 
 const (
@@ -12,6 +15,9 @@ const (
 	// longest leeway that a gate can be configured with, 2 × 5 min, so that no
 	// token comes back to life in the leeway of a gate whose clock is a little slow.
 	afterlife = 10 * time.Minute
+
+	// longestLifetime is the longest that a token can be configured to live.
+	longestLifetime = 24 * time.Hour
 
 	// maxRevocations bounds the memory: 2^18 entries of 32 + 24 bytes are 14 MiB, and
 	// at most twice that in a map's spare room. With tokens of 5 min each is held for
@@ -26,60 +32,129 @@ const (
 	sweepEvery = time.Minute
 )
 
-// revocations is the set of revoked tokens. Only a token that this issuer signed
-// gets in, once, and it leaves some time after it has expired; when the set or its
-// client's share is full all the same, the next revocation is refused and none is
-// forgotten. It is safe for concurrent use.
+// revocations answers from memory what the state holds: a revocation counts from the
+// moment at which it is stored. When memory or a client's share is full, the next
+// revocation of a token is refused and none is forgotten. It is safe for concurrent
+// use.
 type revocations struct {
-	mu      sync.RWMutex
-	entries map[[sha256.Size]byte]revocation // by the SHA-256 of the jti
-	held    map[string]int                   // by client, how many of entries
-	swept   time.Time
+	state store.Store
+
+	mu           sync.RWMutex
+	tokens       map[[sha256.Size]byte]revokedToken // by the SHA-256 of the jti
+	held         map[string]int                     // by client, how many of tokens
+	applications map[string]int64                   // client_id: issued up to, Unix seconds
+	partners     map[string]int64                   // name: issued up to, Unix seconds
+	certificates map[access.Thumbprint]bool
 }
 
-type revocation struct {
+type revokedToken struct {
 	until  int64 // when to forget it, Unix seconds
 	client string
 }
 
 func newRevocations() *revocations {
-	return &revocations{entries: make(map[[sha256.Size]byte]revocation), held: make(map[string]int)}
+	return &revocations{
+		tokens: make(map[[sha256.Size]byte]revokedToken), held: make(map[string]int),
+		applications: make(map[string]int64), partners: make(map[string]int64),
+		certificates: make(map[access.Thumbprint]bool),
+	}
 }
 
-// contains reports whether the token with this jti is in the set.
-func (s *revocations) contains(id string) bool {
+// open reads what state holds.
+func (s *revocations) open(state store.Store) error {
+	s.state = state
+	return state.Revocations(func(r store.Revocation) error {
+		s.publish(r)
+		return nil
+	})
+}
+
+// revokes reports whether a token with this jti is revoked, or any that the
+// application, or the partner, was issued at that time, or any bound to the thumbprint.
+func (s *revocations) revokes(id, client, partner string, bound access.Thumbprint, issued int64) bool {
 	sum := sha256.Sum256([]byte(id))
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	_, ok := s.entries[sum]
-	return ok
+	if _, ok := s.tokens[sum]; ok {
+		return true
+	}
+	return reaches(s.applications, client, issued) || reaches(s.partners, partner, issued) || s.certificates[bound]
 }
 
-// add puts the token with this jti, which client was issued, into the set at least
-// until the given time, and reports whether it is in.
-func (s *revocations) add(id, client string, until, now time.Time) bool {
-	sum := sha256.Sum256([]byte(id))
+// reaches reports whether all tokens issued to name up to some second are revoked, and
+// issued is no later.
+func reaches(upTo map[string]int64, name string, issued int64) bool {
+	last, ok := upTo[name]
+	return ok && issued <= last
+}
+
+// certificate reports whether the certificate with this thumbprint has been revoked.
+func (s *revocations) certificate(t access.Thumbprint) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.certificates[t]
+}
+
+// add stores r, and returns nil once it is durable and counts. Its errors are refusals.
+func (s *revocations) add(r store.Revocation) error {
+	if s.full(r) {
+		return refuse(temporarilyUnavailable, "too many revocations are held")
+	}
+	if err := s.state.Revoke(r); err != nil {
+		return unstored(err)
+	}
+	s.publish(r)
+	return nil
+}
+
+// full reports whether there is no room for r. Requests that ask at the same time may
+// together take a few places more than there are.
+func (s *revocations) full(r store.Revocation) bool {
+	if r.Kind != store.RevokedToken || r.Client == "" { // an operator always may
+		return false
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	_, known := s.tokens[sumOf(r)]
+	return !known && (len(s.tokens) >= maxRevocations || s.held[r.Client] >= clientShare)
+}
+
+// publish lets r count.
+func (s *revocations) publish(r store.Revocation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now.Sub(s.swept) >= sweepEvery {
-		s.sweep(now)
-	}
-	if _, ok := s.entries[sum]; !ok {
-		if len(s.entries) >= maxRevocations || s.held[client] >= clientShare {
-			return false
+	switch r.Kind {
+	case store.RevokedToken:
+		sum := sumOf(r)
+		if _, known := s.tokens[sum]; !known {
+			s.held[r.Client]++
+			s.tokens[sum] = revokedToken{r.Until.Unix(), r.Client}
 		}
-		s.held[client]++
+	case store.RevokedApplication:
+		s.applications[r.Subject] = max(s.applications[r.Subject], r.IssuedBy.Unix())
+	case store.RevokedPartner:
+		s.partners[r.Subject] = max(s.partners[r.Subject], r.IssuedBy.Unix())
+	case store.RevokedCertificate:
+		if t, err := access.ParseThumbprint(r.Subject); err == nil {
+			s.certificates[t] = true
+		}
 	}
-	s.entries[sum] = revocation{until.Unix(), client}
-	return true
 }
 
-// sweep forgets what is over. s.mu is held.
+// sumOf returns the SHA-256 of the jti that r, which is of a token, revokes.
+func sumOf(r store.Revocation) (sum [sha256.Size]byte) {
+	copy(sum[:], r.Subject)
+	return sum
+}
+
+// sweep forgets the tokens that are over. What is revoked of an application or a
+// partner is one number each and stays.
 func (s *revocations) sweep(now time.Time) {
-	maps.DeleteFunc(s.entries, func(_ [sha256.Size]byte, r revocation) bool { return r.until < now.Unix() })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.tokens, func(_ [sha256.Size]byte, r revokedToken) bool { return r.until < now.Unix() })
 	clear(s.held)
-	for _, r := range s.entries {
+	for _, r := range s.tokens {
 		s.held[r.client]++
 	}
-	s.swept = now
 }

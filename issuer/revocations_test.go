@@ -1,63 +1,79 @@
 package issuer
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/issuer/store"
 )
 
-// TestRevocationsFull: the set takes so many and no more, keeps those that it has,
-// and makes room when they are over.
+// revocationOf is what client asks for the token with this jti.
+func revocationOf(id, client string, until time.Time) store.Revocation {
+	sum := sha256.Sum256([]byte(id))
+	return store.Revocation{Kind: store.RevokedToken, Subject: string(sum[:]), Client: client, Until: until}
+}
+
+func (s *revocations) has(id string) bool {
+	return s.revokes(id, "", "", access.Thumbprint{}, 0)
+}
+
+// Memory takes so many revocations and no more, keeps those that it has, and makes
+// room when they are over. An operator's are always taken.
 func TestRevocationsFull(t *testing.T) {
 	s := newRevocations()
-	now := time.Now()
-	until := now.Add(time.Hour)
+	until := time.Now().Add(time.Hour)
 	for n := range maxRevocations {
-		if !s.add(fmt.Sprint(n), fmt.Sprint(n/clientShare), until, now) {
+		r := revocationOf(fmt.Sprint(n), fmt.Sprint(n/clientShare), until)
+		if s.full(r) {
 			t.Fatalf("full at %d", n)
 		}
+		s.publish(r)
 	}
-	if s.add("one more", "another", until, now) || s.contains("one more") {
-		t.Error("took one more")
+	if !s.full(revocationOf("one more", "another", until)) {
+		t.Error("takes one more")
 	}
-	if !s.add("0", "0", until, now) || !s.contains("0") || !s.contains(fmt.Sprint(maxRevocations-1)) {
+	if s.full(revocationOf("0", "0", until)) || s.full(revocationOf("one more", "", until)) {
+		t.Error("refuses one that it has, or an operator's")
+	}
+	if !s.has("0") || !s.has(fmt.Sprint(maxRevocations-1)) || s.has("one more") {
 		t.Error("forgot one that it had")
 	}
-	later := until.Add(time.Minute)
-	if !s.add("one more", "0", later.Add(time.Hour), later) || !s.contains("one more") || s.contains("0") || len(s.entries) != 1 || len(s.held) != 1 {
-		t.Errorf("%d left, of %v", len(s.entries), s.held)
+	s.sweep(until.Add(time.Minute))
+	if s.full(revocationOf("one more", "0", until)) || s.has("0") || len(s.tokens) != 0 || len(s.held) != 0 {
+		t.Errorf("%d left, of %v", len(s.tokens), s.held)
 	}
 }
 
-// TestRevocationShare: one client cannot take the room of the others, and gets its
-// own back when its tokens are over.
+// One client cannot take the room of the others, and gets its own back when its
+// tokens are over.
 func TestRevocationShare(t *testing.T) {
 	s := newRevocations()
-	now := time.Now()
-	until := now.Add(time.Hour)
+	until := time.Now().Add(time.Hour)
 	for n := range clientShare {
-		if !s.add(fmt.Sprint(n), "greedy", until, now) {
-			t.Fatalf("full at %d", n)
-		}
+		s.publish(revocationOf(fmt.Sprint(n), "greedy", until))
 	}
-	if s.add("one more", "greedy", until, now) || s.contains("one more") {
-		t.Error("took one more of the same client")
+	if !s.full(revocationOf("one more", "greedy", until)) {
+		t.Error("takes one more of the same client")
 	}
-	if !s.add("0", "greedy", until, now) || !s.add("first", "modest", until, now) || !s.contains("first") {
-		t.Error("refused one that it had, or another client's")
+	if s.full(revocationOf("0", "greedy", until)) || s.full(revocationOf("first", "modest", until)) {
+		t.Error("refuses one that it has, or another client's")
 	}
-	later := until.Add(time.Minute)
-	if !s.add("one more", "greedy", later.Add(time.Hour), later) {
+	s.sweep(until.Add(time.Minute))
+	if s.full(revocationOf("one more", "greedy", until)) {
 		t.Error("the share does not come back")
 	}
 }
 
-// TestRevokedAllocations: it is asked on every request of the gate.
+// It is asked on every request of the gate.
 func TestRevokedAllocations(t *testing.T) {
 	i := &Issuer{revoked: newRevocations()}
-	i.revoked.add("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "client", time.Now().Add(time.Hour), time.Now())
+	i.revoked.publish(revocationOf("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "client", time.Now().Add(time.Hour)))
+	yes, no := access.Unchecked{TokenID: "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}, access.Unchecked{}
 	if n := testing.AllocsPerRun(1000, func() {
-		if !i.Revoked("ABCDEFGHIJKLMNOPQRSTUVWXYZ") || i.Revoked("") {
+		if !i.Revoked(yes) || i.Revoked(no) {
 			t.Error("wrong answer")
 		}
 	}); n > 0 {

@@ -29,6 +29,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
 	audience = "https://api.example.com"
+	payments = "https://payments.example.com"
 	lifetime = 5 * time.Minute
 )
 
@@ -44,6 +45,8 @@ var (
 	ledger   = northCA.Leaf("ledger", testpki.DNS("ledger.northwind.example"))
 	archive  = northCA.Leaf("archive", testpki.DNS("archive.northwind.example"))
 	payroll  = southCA.Leaf("payroll", testpki.DNS("payroll.southridge.example"))
+	accounts = northCA.Leaf("accounts-api", testpki.DNS("accounts.internal"))
+	paying   = northCA.Leaf("payments-api", testpki.DNS("payments.internal"))
 	shutdown = southCA.Leaf("shut", testpki.DNS("app.shut.example"))
 )
 
@@ -55,6 +58,7 @@ type site struct {
 	url        string // scheme and host
 	key        *testpki.Pair
 	keyFile    string
+	state      string // folder
 	metrics    *prometheus.Registry
 	clock      atomic.Int64 // added to the time, ns
 
@@ -85,10 +89,23 @@ func newSite(t *testing.T, path string, edits ...func(*config.Config)) *site {
 
 	cfg := &config.Config{
 		Issuer: &config.Issuer{
-			Issuer:        config.Identifier(s.identifier),
-			SigningKey:    config.Path(s.keyFile),
-			Audience:      audience,
-			TokenLifetime: lifetime,
+			Issuer:           config.Identifier(s.identifier),
+			State:            config.Path(t.TempDir()),
+			Signing:          config.Signing{Algorithm: config.ES256, Files: []config.Path{config.Path(s.keyFile)}},
+			Audience:         audience,
+			Resources:        []string{payments},
+			TokenLifetime:    lifetime,
+			MaxTokenLifetime: time.Hour,
+			ResourceServers: []config.ResourceServer{
+				{ClientID: "accounts-api", Authentication: config.TLSClientAuth, Resources: []string{audience},
+					Certificate: config.RegisteredCertificate{SANDNS: "accounts.internal"}},
+				{ClientID: "payments-api", Authentication: config.TLSClientAuth, Resources: []string{payments},
+					Certificate: config.RegisteredCertificate{SANDNS: "payments.internal"}},
+			},
+			Limits: config.IssuerLimits{
+				PerClient:  config.Rate{RequestsPerSecond: 1_000_000, Burst: 1_000_000},
+				PerAddress: config.Rate{RequestsPerSecond: 1_000_000, Burst: 1_000_000},
+			},
 		},
 		Partners: config.Partners{List: []config.Partner{
 			{Name: "northwind", Applications: []config.Application{
@@ -106,10 +123,14 @@ func newSite(t *testing.T, path string, edits ...func(*config.Config)) *site {
 	for _, edit := range edits {
 		edit(cfg)
 	}
+	s.state = string(cfg.Issuer.State)
 	var err error
 	s.issuer, err = issuer.New(cfg, issuer.Options{
 		Anchors: map[config.Name][]access.AnchorKey{
 			"northwind": {anchor(northCA.Cert)}, "southridge": {anchor(southCA.Cert)}, "shut": {anchor(southCA.Cert)},
+		},
+		ResourceServerAnchors: map[config.ClientID][]access.AnchorKey{
+			"accounts-api": {anchor(northCA.Cert)}, "payments-api": {anchor(northCA.Cert)},
 		},
 		Certificate: func(r *http.Request) (*access.Certificate, error) { return s.certificate(r) },
 		Log:         slog.New(slog.NewJSONHandler(s, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -119,9 +140,15 @@ func newSite(t *testing.T, path string, edits ...func(*config.Config)) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := s.issuer.Open(); err != nil {
+		t.Fatal(err)
+	}
 	server.StartTLS()
 	t.Cleanup(func() {
 		server.Close()
+		if err := s.issuer.Close(); err != nil {
+			t.Error(err)
+		}
 		s.noSecrets()
 	})
 	return s
@@ -143,6 +170,8 @@ func app(id config.ClientID, san string, scopes ...config.Scope) config.Applicat
 		Certificate:    config.RegisteredCertificate{SANDNS: san},
 		Authentication: config.TLSClientAuth,
 		Scopes:         scopes,
+		BoundTokens:    true,
+		TokenFormat:    config.JWT,
 	}
 }
 
@@ -249,8 +278,9 @@ type granted struct {
 	Scope     string `json:"scope"`
 }
 
-// granted reads a token answer and keeps the token out of the log from then on.
-func (s *site) granted(a answer) granted {
+// fetched reads a token answer, of a token of whatever form, and keeps the token out of
+// the log from then on.
+func (s *site) fetched(a answer) granted {
 	s.t.Helper()
 	var g granted
 	decodeExactly(s.t, a.body, &g)
@@ -258,7 +288,17 @@ func (s *site) granted(a answer) granted {
 		s.t.Fatalf("no token: %d %s", a.status, a.body)
 	}
 	s.neverStored(a)
-	s.secret(g.Token, s.verify(g.Token).ID)
+	s.secret(g.Token)
+	return g
+}
+
+func split(token string) []string { return strings.Split(token, ".") }
+
+// granted reads a token answer and keeps the token out of the log from then on.
+func (s *site) granted(a answer) granted {
+	s.t.Helper()
+	g := s.fetched(a)
+	s.secret(s.verify(g.Token).ID)
 	return g
 }
 
@@ -281,8 +321,12 @@ var answers = map[string]struct {
 	"unsupported_grant_type": {400, `{"error":"unsupported_grant_type","error_description":"The grant type is not client_credentials."}`},
 	"temporarily_unavailable": {503,
 		`{"error":"temporarily_unavailable","error_description":"The request cannot be handled now; try again later."}`},
-	"not_found":          {404, `{"error":"not_found","error_description":"There is no such endpoint."}`},
-	"method_not_allowed": {405, `{"error":"method_not_allowed","error_description":"The endpoint does not offer this method."}`},
+	"invalid_target":      {400, `{"error":"invalid_target","error_description":"A requested resource is unknown, malformed or not open to this client."}`},
+	"unauthorized_client": {400, `{"error":"unauthorized_client","error_description":"The client may not use this grant type."}`},
+	"access_denied":       {400, `{"error":"access_denied","error_description":"A rule of the authorization server refuses the request."}`},
+	"too_many_requests":   {429, `{"error":"temporarily_unavailable","error_description":"Too many requests; try again later."}`},
+	"not_found":           {404, `{"error":"not_found","error_description":"There is no such endpoint."}`},
+	"method_not_allowed":  {405, `{"error":"method_not_allowed","error_description":"The endpoint does not offer this method."}`},
 }
 
 // refused checks that a is exactly the answer for code, and no token.
@@ -355,4 +399,13 @@ func (s *site) lines() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return strings.Count(s.log.String(), "\n")
+}
+
+// revoked reports whether the token with this jti is revoked.
+func (s *site) revoked(id string) bool { return s.issuer.Revoked(access.Unchecked{TokenID: id}) }
+
+// keySet returns the published key set.
+func (s *site) keySet() string {
+	set, _ := s.issuer.KeySet()
+	return string(set)
 }

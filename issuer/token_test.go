@@ -101,7 +101,7 @@ func TestTokenRequests(t *testing.T) {
 	}{
 		{"good", "POST", "/token", form, good, ""},
 		{"media type with a parameter", "POST", "/token", contentType("Application/X-WWW-Form-urlencoded; charset=UTF-8"), good, ""},
-		{"unknown parameters", "POST", "/token", form, good + "&resource=x&a=b&%00=c", ""},
+		{"unknown parameters", "POST", "/token", form, good + "&audience=x&a=b&%00=c", ""},
 		{"parameters without a value", "POST", "/token", form, good + "&client_secret=&client_assertion=&scope", ""},
 		{"8 KiB of body", "POST", "/token", form, long, ""},
 
@@ -145,7 +145,7 @@ func TestTokenRequests(t *testing.T) {
 		{"escaped path", "POST", "/%74oken", form, good, "not_found"},
 		{"double slash", "POST", "//token", form, good, "not_found"},
 		{"root", "GET", "/", nil, "", "not_found"},
-		{"introspection", "POST", "/introspect", form, good, "not_found"},
+		{"introspection", "POST", "/introspection", form, good, "not_found"},
 	}
 	s := newSite(t, "")
 	s.secret("hush-hush", "bm9ydGh3aW5kLWxlZGdlcjpodXNoLWh1c2g=")
@@ -210,13 +210,21 @@ func TestMetrics(t *testing.T) {
 	s.ask(payroll, good)
 	s.ask(nil, "grant_type=client_credentials&client_id=nobody")
 	s.revoke(nil, "client_id=nobody")
-	want := `# HELP tallygate_issuer_token_errors_total Requests that the token endpoint refused, by error code (RFC 6749 section 5.2).
+	want := `# HELP tallygate_issuer_introspections_total Requests at the introspection endpoint, by outcome: active, inactive or error.
+# TYPE tallygate_issuer_introspections_total counter
+tallygate_issuer_introspections_total{outcome="active"} 0
+tallygate_issuer_introspections_total{outcome="error"} 0
+tallygate_issuer_introspections_total{outcome="inactive"} 0
+# HELP tallygate_issuer_token_errors_total Requests that the token endpoint refused, by error code (RFC 6749 section 5.2).
 # TYPE tallygate_issuer_token_errors_total counter
+tallygate_issuer_token_errors_total{error="access_denied"} 0
 tallygate_issuer_token_errors_total{error="invalid_client"} 2
 tallygate_issuer_token_errors_total{error="invalid_request"} 0
 tallygate_issuer_token_errors_total{error="invalid_scope"} 1
+tallygate_issuer_token_errors_total{error="invalid_target"} 0
 tallygate_issuer_token_errors_total{error="server_error"} 0
 tallygate_issuer_token_errors_total{error="temporarily_unavailable"} 0
+tallygate_issuer_token_errors_total{error="unauthorized_client"} 0
 tallygate_issuer_token_errors_total{error="unsupported_grant_type"} 0
 `
 	if err := testutil.GatherAndCompare(s.metrics, strings.NewReader(want)); err != nil {

@@ -22,8 +22,8 @@ func TestSecondOpinion(t *testing.T) {
 		Name: "ours", Issuer: config.Identifier(s.identifier), Audiences: []string{audience},
 		Algorithms: []config.Algorithm{config.ES256}, Types: []string{"at+jwt"}, Leeway: leeway, Cache: config.Cache{Entries: 100},
 	}}, validate.Options{
-		Local:   map[config.Identifier][]byte{config.Identifier(s.identifier): s.issuer.KeySet()},
-		Revoked: func(u access.Unchecked) bool { return s.issuer.Revoked(u.TokenID) },
+		Local:   map[config.Identifier]validate.LocalKeySet{config.Identifier(s.identifier): s.issuer.KeySet},
+		Revoked: s.issuer.Revoked,
 		Now:     now,
 	})
 	if err != nil {

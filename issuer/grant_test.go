@@ -1,0 +1,141 @@
+package issuer_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tallygate/tallygate/config"
+)
+
+// stateHolds returns the files of the state in which text stands.
+func (s *site) stateHolds(text string) []string {
+	var files []string
+	err := filepath.WalkDir(s.state, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if bytes.Contains(content, []byte(text)) {
+			files = append(files, path)
+		}
+		return err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return files
+}
+
+// RFC 8707: a token is for what was asked for, each resource by its registered
+// spelling, or for the default.
+func TestResources(t *testing.T) {
+	tests := []struct {
+		name, asked string
+		want        []string
+		code        string
+	}{
+		{"none asked: the default", "", []string{audience}, ""},
+		{"empty is none", "&resource=", []string{audience}, ""},
+		{"the default", "&resource=" + audience, []string{audience}, ""},
+		{"another", "&resource=" + payments, []string{payments}, ""},
+		{"both", "&resource=" + payments + "&resource=" + audience, []string{payments, audience}, ""},
+		{"one twice", "&resource=" + payments + "&resource=" + payments, []string{payments}, ""},
+		{"unknown", "&resource=https://elsewhere.example", nil, "invalid_target"},
+		{"one of two unknown", "&resource=" + payments + "&resource=https://elsewhere.example", nil, "invalid_target"},
+		{"with a slash", "&resource=" + payments + "/", nil, "invalid_target"},
+		{"other case", "&resource=HTTPS://payments.example.com", nil, "invalid_target"},
+		{"with a fragment", "&resource=" + payments + "%23x", nil, "invalid_target"},
+		{"no URI", "&resource=x", nil, "invalid_target"},
+	}
+	s := newSite(t, "")
+	for _, test := range tests {
+		s.run(test.name, func(t *testing.T) {
+			a := s.ask(ledger, good+test.asked)
+			if test.code != "" {
+				s.refused(a, test.code)
+				return
+			}
+			if diff := cmp.Diff(test.want, s.verify(s.granted(a).Token).Audience); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	narrow := newSite(t, "", func(cfg *config.Config) {
+		cfg.Partners.List[0].Applications[0].Resources = []string{payments}
+	})
+	if got := narrow.verify(narrow.token().Token).Audience; !cmp.Equal(got, []string{payments}) {
+		t.Errorf("an application that may ask for one resource gets %v", got)
+	}
+	narrow.refused(narrow.ask(ledger, good+"&resource="+audience), "invalid_target")
+}
+
+// What an application is registered with: default scopes, lifetime, further claims,
+// and tokens that are not bound.
+func TestApplicationSettings(t *testing.T) {
+	s := newSite(t, "", func(cfg *config.Config) {
+		a := &cfg.Partners.List[0].Applications[0]
+		a.DefaultScopes = []config.Scope{"accounts:read"}
+		a.TokenLifetime = time.Minute
+		a.BoundTokens = false
+		a.Claims = []config.StaticClaim{{Name: "tier", Value: "gold"}}
+	})
+	g := s.fetched(s.ask(ledger, good))
+	if g.Scope != "accounts:read" || g.ExpiresIn != 60 {
+		t.Errorf("answer %+v", g)
+	}
+	var got map[string]any
+	if err := json.Unmarshal(s.decode(split(g.Token)[1]), &got); err != nil {
+		t.Fatal(err)
+	}
+	if got["tier"] != "gold" || got["cnf"] != nil || got["exp"].(float64) != got["iat"].(float64)+60 {
+		t.Errorf("token says %v", got)
+	}
+	if more := s.fetched(s.ask(ledger, good+"&scope=accounts:write")); more.Scope != "accounts:write" {
+		t.Errorf("granted %q", more.Scope)
+	}
+}
+
+// A resource server introspects; it gets no token.
+func TestResourceServerGetsNoToken(t *testing.T) {
+	s := newSite(t, "")
+	s.refused(s.ask(accounts, "grant_type=client_credentials&client_id=accounts-api"), "unauthorized_client")
+}
+
+// T-AS-12: who asks too often is told to wait, and others are not.
+func TestRates(t *testing.T) {
+	s := newSite(t, "", func(cfg *config.Config) {
+		cfg.Issuer.Limits.PerClient = config.Rate{RequestsPerSecond: 1, Burst: 3}
+	})
+	var limited int
+	for range 10 {
+		if a := s.ask(ledger, good); a.status == 429 {
+			limited++
+			s.refused(a, "too_many_requests")
+			if a.header.Get("Retry-After") == "" {
+				t.Error("no Retry-After")
+			}
+		}
+	}
+	if limited < 5 {
+		t.Errorf("%d of 10 requests were limited", limited)
+	}
+	s.granted(s.ask(payroll, "grant_type=client_credentials&client_id=southridge-payroll"))
+
+	flooded := newSite(t, "", func(cfg *config.Config) {
+		cfg.Issuer.Limits.PerAddress = config.Rate{RequestsPerSecond: 1, Burst: 3}
+	})
+	for range 3 {
+		flooded.refused(flooded.ask(nil, good), "invalid_client") // failures count too
+	}
+	flooded.refused(flooded.ask(ledger, good), "too_many_requests")
+	if a := flooded.send(nil, "GET", "/jwks", nil, ""); a.status != 200 {
+		t.Errorf("the key set is refused: %d", a.status)
+	}
+}

@@ -1,0 +1,118 @@
+package issuer_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/issuer"
+)
+
+// An operator ends what an application or a partner has been issued, or a certificate.
+func TestOperatorRevokes(t *testing.T) {
+	tests := []struct {
+		name      string
+		order     func(token string) issuer.Order
+		otherEnds bool // a token of the same partner's other application
+		goesOn    bool // the client gets new tokens that count
+	}{
+		{"token", func(token string) issuer.Order { return issuer.Order{Token: token} }, false, true},
+		{"application", func(string) issuer.Order { return issuer.Order{Application: "northwind-ledger"} }, false, true},
+		{"partner", func(string) issuer.Order { return issuer.Order{Partner: "northwind"} }, true, true},
+		{"certificate", func(string) issuer.Order { return issuer.Order{Thumbprint: ledger.Thumbprint()} }, false, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := newSite(t, "", opaque)
+			active := func(token string) bool {
+				t.Helper()
+				return s.introspect(accounts, "accounts-api", token).body != inactive
+			}
+			first := s.fetch(good)
+			other := s.granted(s.ask(archive, "grant_type=client_credentials&client_id=northwind-archive")).Token
+			if !active(first) || !active(other) {
+				t.Fatal("does not count beforehand")
+			}
+			report, err := s.issuer.Do(test.order(first))
+			if err != nil || !strings.HasPrefix(report.Done, "revoked ") {
+				t.Fatalf("reported %+v, %v", report, err)
+			}
+			if active(first) || active(other) == test.otherEnds {
+				t.Errorf("counts: %t, the other: %t", active(first), active(other))
+			}
+			s.clock.Store(int64(2 * time.Second)) // into another second of iat
+			if !test.goesOn {
+				s.refused(s.ask(ledger, good), "invalid_client")
+				return
+			}
+			if !active(s.fetch(good)) {
+				t.Error("a later token does not count")
+			}
+		})
+	}
+}
+
+// An order that makes no sense is refused, and so is one for somebody unknown: a typing
+// error must not pass for a revocation.
+func TestOperatorsMistakes(t *testing.T) {
+	s := newSite(t, "")
+	for _, order := range []issuer.Order{
+		{}, {Application: "northwind-leger"}, {Application: "accounts-api"}, {Partner: "northwnd"},
+		{Thumbprint: "x"}, {Application: "northwind-ledger", Partner: "northwind"}, {RotateKeys: true, ListKeys: true},
+	} {
+		if report, err := s.issuer.Do(order); err == nil {
+			t.Errorf("%+v: %+v", order, report)
+		}
+	}
+	if report, err := s.issuer.Do(issuer.Order{Token: "nonsense"}); err != nil || !strings.HasPrefix(report.Done, "nothing") {
+		t.Errorf("reported %+v, %v", report, err)
+	}
+}
+
+// T-AS-14: the key that signs next has been published before, tokens of the old one go
+// on counting, and all of it survives a restart.
+func TestRotation(t *testing.T) {
+	var state string
+	ownKeys := func(cfg *config.Config) {
+		cfg.Issuer.Signing = config.Signing{Algorithm: config.ES256, Rotate: 24 * time.Hour}
+		if state == "" {
+			state = string(cfg.Issuer.State)
+		}
+		cfg.Issuer.State = config.Path(state)
+	}
+	s := newSite(t, "", ownKeys)
+	token, before := s.fetch(good), s.keySet()
+	if report, err := s.issuer.Do(issuer.Order{RotateKeys: true}); err != nil || len(report.Keys) != 3 {
+		t.Fatalf("reported %+v, %v", report, err)
+	}
+	second := s.fetch(good)
+	kid := func(token string) string {
+		var header map[string]string
+		decodeExactly(t, string(s.decode(split(token)[0])), &header)
+		return header["kid"]
+	}
+	if kid(token) == kid(second) {
+		t.Error("the same key signs")
+	}
+	if !strings.Contains(before, kid(second)) {
+		t.Error("the new key was not published before its first use")
+	}
+	after := s.send(nil, http.MethodGet, "/jwks", nil, "").body
+	if !strings.Contains(after, kid(token)) || !strings.Contains(after, kid(second)) || strings.Contains(after, `"d"`) {
+		t.Errorf("key set %s", after)
+	}
+	for _, raw := range []string{token, second} {
+		if a := s.introspect(accounts, "accounts-api", raw); a.body == inactive {
+			t.Error("a token does not count")
+		}
+	}
+	if err := s.issuer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := newSite(t, "", ownKeys)
+	if again.keySet()+"\n" != after {
+		t.Errorf("other keys after a restart:\n%s\n%s", again.keySet(), after)
+	}
+}
