@@ -25,7 +25,7 @@ type demoPair struct {
 }
 
 // makeDemoPKI writes the demo's certificates and keys to dir: the authorities of the
-// gate and of both partners, a certificate of each, and the issuer's signing key.
+// gate and of both partners, and a certificate of each.
 func makeDemoPKI(dir string) error {
 	client := []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	for _, branch := range []struct {
@@ -66,11 +66,7 @@ func makeDemoPKI(dir string) error {
 			return err
 		}
 	}
-	signing, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return fmt.Errorf("making the signing key: %w", err)
-	}
-	return writeKey(dir, "issuer-key.pem", signing)
+	return nil
 }
 
 // newDemoPair makes a key and its certificate, signed by authority or, when that is

@@ -24,14 +24,16 @@ type gate struct {
 	log       *slog.Logger
 	registry  *prometheus.Registry
 	validator *validate.Validator
+	issuer    *issuer.Issuer // nil: none is configured
+	operator  string         // the socket on which the issuer takes orders
 	proxy     *proxy.Proxy
 	servers   []*server
 	draining  chan struct{} // closed when the gate is about to stop
 }
 
 // assemble loads what cfg names (certificates, anchors, keys) and wires the parts.
-// It opens no listener and sends nothing, so that check can call it. All faults are
-// reported at once.
+// It opens no listener, sends nothing and leaves the issuer's state alone, so that
+// check can call it. All faults are reported at once.
 func assemble(cfg *config.Config, log *slog.Logger) (*gate, error) {
 	g := &gate{log: log, registry: newRegistry(), draining: make(chan struct{})}
 	g.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -46,22 +48,23 @@ func assemble(cfg *config.Config, log *slog.Logger) (*gate, error) {
 	trust, noTrust := loadTrust(cfg)
 	faults := []error{noPair, noTrust}
 
-	var own *issuer.Issuer
-	local := map[config.Identifier][]byte{}
+	local := map[config.Identifier]validate.LocalKeySet{}
 	if cfg.Issuer != nil && trust != nil {
 		var err error
-		own, err = issuer.New(cfg, issuer.Options{
-			Anchors: trust.Anchors(), Certificate: trust.Client, Log: log, Metrics: g.registry,
+		g.issuer, err = issuer.New(cfg, issuer.Options{
+			Anchors: trust.Anchors(), ResourceServerAnchors: trust.ResourceServerAnchors(),
+			Certificate: trust.Client, Log: log, Metrics: g.registry,
 		})
 		faults = append(faults, err)
-		if own != nil {
-			local[cfg.Issuer.Issuer] = own.KeySet()
+		if g.issuer != nil {
+			local[cfg.Issuer.Issuer] = g.issuer.KeySet
+			g.operator = operatorSocket(cfg)
 		}
 	}
-	if cfg.Issuer == nil || own != nil { // otherwise its fault would be told twice
+	if cfg.Issuer == nil || g.issuer != nil { // otherwise its fault would be told twice
 		var err error
 		g.validator, err = validate.New(cfg.AuthorizationServers, validate.Options{
-			Local: local, Revoked: revokedBy(cfg, own), Log: log, Metrics: g.registry,
+			Local: local, Revoked: revokedBy(cfg, g.issuer), Log: log, Metrics: g.registry,
 		})
 		faults = append(faults, err)
 	}
@@ -72,7 +75,7 @@ func assemble(cfg *config.Config, log *slog.Logger) (*gate, error) {
 	g.proxy = proxy.New(cfg, proxy.Steps{
 		Trust: trust, Validator: g.validator, Table: policy.New(cfg, trust.Anchors()),
 	}, log, g.registry)
-	g.addServers(cfg, trust, own, pairs)
+	g.addServers(cfg, trust, pairs)
 	g.exportExpiries(pairs)
 	return g, nil
 }
@@ -81,23 +84,38 @@ func assemble(cfg *config.Config, log *slog.Logger) (*gate, error) {
 const (
 	partnersListener = "partners"
 	issuerListener   = "issuer"
+	aliasListener    = "issuer_mtls"
 	adminListener    = "admin"
 )
 
 // addServers makes the listeners' servers, the admin's last: what listens then is
 // everything.
-func (g *gate) addServers(cfg *config.Config, trust *mtls.Trust, own *issuer.Issuer, pairs map[string]tls.Certificate) {
+func (g *gate) addServers(cfg *config.Config, trust *mtls.Trust, pairs map[string]tls.Certificate) {
 	limits, listener := cfg.Listener.Limits, cfg.Listener
 	handshakes := mtls.NewHandshakes(g.registry)
 	settings := trust.ServerConfig(pairs[partnersListener], listener.MinimumVersion, listener.ClientCertificates.OnFailure, handshakes)
 	g.addServer(partnersListener, listener.Address, g.proxy, settings, limits, handshakes)
-	if own != nil {
-		// The metadata and the key set are for everyone, so this listener finishes
-		// the handshake whatever the certificate is; the endpoints judge it.
-		settings := trust.ServerConfig(pairs[issuerListener], listener.MinimumVersion, config.Answer, handshakes)
-		g.addServer(issuerListener, cfg.Issuer.Address, own, settings, limits, handshakes)
+	if g.issuer != nil {
+		g.addIssuer(cfg, trust, pairs[issuerListener], handshakes)
 	}
 	g.addServer(adminListener, cfg.Admin.Address, g.adminHandler(), nil, limits, handshakes)
+}
+
+// addIssuer makes the issuer's servers: one for mutual TLS and, where that is an alias
+// (RFC 8705 section 5), one that never asks for a certificate.
+func (g *gate) addIssuer(cfg *config.Config, trust *mtls.Trust, pair tls.Certificate, handshakes *mtls.Handshakes) {
+	limits, own := cfg.Listener.Limits, cfg.Issuer
+	// The metadata and the key set are for everyone, so this listener finishes the
+	// handshake whatever the certificate is; the endpoints judge it.
+	mutual := trust.ServerConfig(pair, cfg.Listener.MinimumVersion, config.Answer, handshakes)
+	if own.MTLSAlias == nil {
+		g.addServer(issuerListener, own.Address, g.issuer, mutual, limits, handshakes)
+		return
+	}
+	plain := mutual.Clone()
+	plain.ClientAuth, plain.VerifyConnection = tls.NoClientCert, nil
+	g.addServer(issuerListener, own.Address, g.issuer, plain, limits, handshakes)
+	g.addServer(aliasListener, own.MTLSAlias.Address, g.issuer, mutual, limits, handshakes)
 }
 
 // loadPairs reads each listener's certificate and key. The issuer shows the partners'
@@ -134,7 +152,7 @@ func revokedBy(cfg *config.Config, own *issuer.Issuer) func(access.Unchecked) bo
 	}
 	identifier := string(cfg.Issuer.Issuer)
 	return func(token access.Unchecked) bool {
-		return token.Issuer == identifier && own.Revoked(token.TokenID)
+		return token.Issuer == identifier && own.Revoked(token)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 // The groups of the help text.
 const (
 	gateGroup   = "gate"
+	issuerGroup = "issuer"
 	clientGroup = "client"
 	otherGroup  = "other"
 )
@@ -67,6 +68,7 @@ func rootCommand() *cobra.Command {
 	root.Flags().AddFlagSet(serve.Flags())
 	root.AddGroup(
 		&cobra.Group{ID: gateGroup, Title: "Run the gate:"},
+		&cobra.Group{ID: issuerGroup, Title: "Run the issuer:"},
 		&cobra.Group{ID: clientGroup, Title: "For partners and those who help them:"},
 		&cobra.Group{ID: otherGroup, Title: "Other:"},
 	)
@@ -77,6 +79,7 @@ func rootCommand() *cobra.Command {
 		}
 	}
 	add(gateGroup, serve, checkCommand(), demoCommand())
+	add(issuerGroup, revokeCommand(), keysCommand())
 	add(clientGroup, tokenCommand(), thumbprintCommand())
 	add(otherGroup, versionCommand())
 	root.SetHelpCommandGroupID(otherGroup)

@@ -87,7 +87,13 @@ func (g *gate) addServer(name string, address config.Address, handler http.Handl
 // run listens, serves until ctx ends, and then stops: readiness goes first, no new
 // connection is taken, what runs may finish within drainTimeout. It returns nil
 // after a clean stop. open makes the listeners, by name and configured address.
-func (g *gate) run(ctx context.Context, open func(name, address string) (net.Listener, error)) error {
+func (g *gate) run(ctx context.Context, open func(name, address string) (net.Listener, error)) (err error) {
+	if g.issuer != nil {
+		if err := g.issuer.Open(); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, g.issuer.Close()) }()
+	}
 	listeners := make([]net.Listener, len(g.servers))
 	for i, s := range g.servers {
 		l, err := open(s.name, s.address)
@@ -103,6 +109,10 @@ func (g *gate) run(ctx context.Context, open func(name, address string) (net.Lis
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group, serving := errgroup.WithContext(background)
+	if g.issuer != nil {
+		group.Go(func() error { return g.issuer.Run(background) })
+		group.Go(func() error { return g.serveOperator(background) })
+	}
 	for i, s := range g.servers {
 		group.Go(func() error { return s.serve(listeners[i]) })
 	}

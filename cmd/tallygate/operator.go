@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/spf13/cobra"
+
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/issuer"
+)
+
+// maxReport bounds what a running issuer reports: some keys of 200 bytes each.
+const maxReport = 1 << 20
+
+// operatorSocket is where a running issuer takes orders: in the folder of its state,
+// which nobody else can enter.
+func operatorSocket(cfg *config.Config) string {
+	return filepath.Join(string(cfg.Issuer.State), "operator.sock")
+}
+
+// serveOperator takes orders until ctx ends.
+func (g *gate) serveOperator(ctx context.Context) error {
+	l, err := listenOperator(g.operator)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler:     http.HandlerFunc(g.issuer.ServeOperator),
+		ReadTimeout: operatorTimeout, WriteTimeout: operatorTimeout,
+	}
+	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving operators: %w", err)
+	}
+	return nil
+}
+
+// operatorTimeout bounds how long an order may take to come, and its report to go.
+const operatorTimeout = 10 * time.Second
+
+// listenOperator opens the socket. The state is ours by then, so one that is there was
+// left by a process that was killed.
+func listenOperator(path string) (net.Listener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("removing a socket that was left: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listening for operators: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// order carries out o: through the running issuer where there is one, otherwise on the
+// state itself.
+func order(ctx context.Context, file string, stderr io.Writer, o issuer.Order) (issuer.Report, error) {
+	cfg, err := loadConfig(file)
+	if err != nil {
+		return issuer.Report{}, err
+	}
+	if cfg.Issuer == nil {
+		return issuer.Report{}, withCode(exitUsage, fmt.Errorf("%s configures no issuer", file))
+	}
+	report, err := send(ctx, operatorSocket(cfg), o)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return orderOffline(cfg, stderr, o)
+	}
+	return report, err
+}
+
+// orderOffline takes the state, which no running issuer has.
+func orderOffline(cfg *config.Config, stderr io.Writer, o issuer.Order) (issuer.Report, error) {
+	g, err := assemble(cfg, newLog(stderr, cfg.Log.Level))
+	if err != nil {
+		return issuer.Report{}, withCode(exitConfiguration, err)
+	}
+	if err := g.issuer.Open(); err != nil {
+		return issuer.Report{}, err
+	}
+	report, err := g.issuer.Do(o)
+	return report, errors.Join(err, g.issuer.Close())
+}
+
+// send gives o to the issuer that listens on socket.
+func send(ctx context.Context, socket string, o issuer.Order) (issuer.Report, error) {
+	body, err := json.Marshal(o)
+	if err != nil {
+		return issuer.Report{}, err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://operator/", bytes.NewReader(body))
+	if err != nil {
+		return issuer.Report{}, err
+	}
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}
+	defer transport.CloseIdleConnections()
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return issuer.Report{}, fmt.Errorf("asking the running issuer: %w", err)
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(response.Body, maxReport))
+	if err != nil {
+		return issuer.Report{}, fmt.Errorf("asking the running issuer: %w", err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return issuer.Report{}, withCode(exitRefused, errors.New(string(bytes.TrimSpace(answer))))
+	}
+	var report issuer.Report
+	return report, json.Unmarshal(answer, &report)
+}
+
+func revokeCommand() *cobra.Command {
+	var file string
+	var o issuer.Order
+	var token bool
+	command := &cobra.Command{
+		Use:   "revoke",
+		Short: "Revoke tokens of the issuer",
+		Long: `Revoke ends tokens before their time: one token, all that an application or a
+partner has been issued so far, or a certificate with all that is bound to it. It
+asks the issuer that runs with the same configuration, or, where none does, writes to
+its state. When it says so, the revocation is durable.
+
+Tokens that are issued later count again, unless it was a certificate: that one is
+refused for ever. To keep a partner out, also set "disabled" in the configuration.`,
+		Example: "  tallygate revoke --application northwind-ledger\n  tallygate revoke --token < token.jwt",
+		Args:    cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			if token {
+				// From standard input: an argument would be seen by every user of the machine.
+				text, err := io.ReadAll(io.LimitReader(command.InOrStdin(), maxAnswer))
+				if err != nil {
+					return fmt.Errorf("reading the token: %w", err)
+				}
+				if o.Token = string(bytes.TrimSpace(text)); o.Token == "" {
+					return withCode(exitUsage, errors.New("no token on standard input"))
+				}
+			}
+			report, err := order(command.Context(), file, command.ErrOrStderr(), o)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(command.OutOrStdout(), report.Done)
+			return err
+		},
+	}
+	configFlag(command, &file)
+	flags := command.Flags()
+	flags.BoolVar(&token, "token", false, "revoke the token on standard input")
+	flags.StringVar(&o.Application, "application", "", "revoke what the application with this `client_id` has been issued")
+	flags.StringVar(&o.Partner, "partner", "", "revoke what this `partner` has been issued")
+	flags.StringVar(&o.Thumbprint, "thumbprint", "", "revoke the certificate with this `thumbprint` (base64url), for ever")
+	what := []string{"token", "application", "partner", "thumbprint"}
+	command.MarkFlagsOneRequired(what...)
+	command.MarkFlagsMutuallyExclusive(what...)
+	return command
+}
+
+func keysCommand() *cobra.Command {
+	var file string
+	command := &cobra.Command{
+		Use:     "keys",
+		Short:   "List and rotate the issuer's signing keys",
+		Example: "  tallygate keys list",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return withCode(exitUsage, errors.New("name what to do: list or rotate"))
+		},
+	}
+	list := &cobra.Command{
+		Use:     "list",
+		Short:   "List the keys that are published",
+		Example: "  tallygate keys list --config tallygate.yaml",
+		Args:    cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			return orderKeys(command, file, issuer.Order{ListKeys: true})
+		},
+	}
+	rotate := &cobra.Command{
+		Use:   "rotate",
+		Short: "Sign with the next key from now on",
+		Long: `Rotate lets the next key sign, which has been in the key set since the last
+rotation, publishes a new next one, and keeps the old one published until the last
+token that it signed has expired.`,
+		Example: "  tallygate keys rotate --config tallygate.yaml",
+		Args:    cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			return orderKeys(command, file, issuer.Order{RotateKeys: true})
+		},
+	}
+	configFlag(list, &file)
+	configFlag(rotate, &file)
+	command.AddCommand(list, rotate)
+	return command
+}
+
+// orderKeys carries out o and prints the keys.
+func orderKeys(command *cobra.Command, file string, o issuer.Order) error {
+	report, err := order(command.Context(), file, command.ErrOrStderr(), o)
+	if err != nil {
+		return err
+	}
+	return writeJSON(command.OutOrStdout(), report.Keys)
+}
