@@ -79,7 +79,7 @@ func rootCommand() *cobra.Command {
 		}
 	}
 	add(gateGroup, serve, checkCommand(), demoCommand())
-	add(issuerGroup, revokeCommand(), keysCommand())
+	add(issuerGroup, explainCommand(), revokeCommand(), keysCommand())
 	add(clientGroup, tokenCommand(), thumbprintCommand())
 	add(otherGroup, versionCommand())
 	root.SetHelpCommandGroupID(otherGroup)

@@ -106,7 +106,8 @@ func (v *values) now(scope string, out *Outcome, in *Input) {
 
 // shown returns the values for a person to read.
 func (v *values) shown() map[string]any {
-	return map[string]any{"client": v.client, "certificate": v.certificate, "request": v.request, "granted": v.granted}
+	granted := map[string]any{"scopes": v.granted.Scopes, "lifetime": v.granted.Lifetime.String(), "bound": v.granted.Bound}
+	return map[string]any{"client": v.client, "certificate": v.certificate, "request": v.request, "granted": granted}
 }
 
 // activation returns the variables by name.
