@@ -36,8 +36,8 @@ fuzz: ## 30 s of every fuzz target
 	  done; \
 	done
 
-bench: ## our own work on the hot path
-	go test -run '^$$' -bench . -benchmem ./proxy ./validate ./policy
+bench: ## our own work on the hot path, and at the token endpoint
+	go test -run '^$$' -bench . -benchmem ./proxy ./validate ./policy ./issuer/...
 
 clean:
 	rm -rf .tools tallygate dist

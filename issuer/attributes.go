@@ -41,7 +41,7 @@ func (c call) attributes(err error) []slog.Attr {
 	}
 	var governed *governance.Refusal
 	if errors.As(err, &governed) {
-		a = append(a, slog.String("level", governed.Level.String()), slog.String("rule", governed.Rule))
+		a = append(a, slog.String("rule_level", governed.Level.String()), slog.String("rule", governed.Rule))
 	}
 	if f == invalidClient && c.certificate != nil {
 		a = append(a, names(c.certificate.Leaf)...)

@@ -59,6 +59,7 @@ func assemble(cfg *config.Config, log *slog.Logger) (*gate, error) {
 		if g.issuer != nil {
 			local[cfg.Issuer.Issuer] = g.issuer.KeySet
 			g.operator = operatorSocket(cfg)
+			faults = append(faults, checkSocket(g.operator))
 		}
 	}
 	if cfg.Issuer == nil || g.issuer != nil { // otherwise its fault would be told twice

@@ -30,6 +30,18 @@ func operatorSocket(cfg *config.Config) string {
 	return filepath.Join(string(cfg.Issuer.State), "operator.sock")
 }
 
+// longestSocket is how long the path of a Unix socket may be on every system: macOS takes
+// 104 bytes with the one that ends it, Linux 108.
+const longestSocket = 103
+
+// checkSocket says early what bind would say late, and less clearly.
+func checkSocket(path string) error {
+	if len(path) > longestSocket {
+		return fmt.Errorf("issuer.state: the socket in it, %q, would have a path of %d bytes, and %d is the most: choose a shorter folder", path, len(path), longestSocket)
+	}
+	return nil
+}
+
 // serveOperator takes orders until ctx ends.
 func (g *gate) serveOperator(ctx context.Context) error {
 	l, err := listenOperator(g.operator)

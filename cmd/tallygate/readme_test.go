@@ -49,6 +49,50 @@ func TestREADME(t *testing.T) {
 	}
 }
 
+// TestREADMERules puts the README's rules, as they stand, into a configuration, and asks
+// what each of them does.
+func TestREADMERules(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := regexp.MustCompile("(?s)<!-- TestREADMERules runs the next block. -->\n```yaml\n(.*?)```").FindSubmatch(readme)
+	script, err2 := os.ReadFile("testdata/governance.txtar")
+	if block == nil || err2 != nil {
+		t.Fatal("the README has no such block", err2)
+	}
+	own := regexp.MustCompile("(?s)-- own.yaml --\n(.*?)  governance:\n.*?(admin:.*?)-- broken").FindSubmatch(script)
+	dir := t.TempDir()
+	newWorld(dir).close()
+	content := os.Expand(string(own[1])+string(block[1])+string(own[2]), func(name string) string {
+		return map[string]string{"ISSUER_ADDRESS": "127.0.0.1:9443", "UPSTREAM": "http://127.0.0.1:1"}[name]
+	})
+	file := filepath.Join(dir, "tallygate.yaml")
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		client, cert, address string
+		code                  int
+		want                  string
+	}{
+		{"northwind-ledger", "northwind", "10.1.2.3", exitOK, "known-networks +does not apply"},
+		{"northwind-ledger", "northwind", "203.0.113.7", exitRefused, "refused: workspace rule known-networks: from an unknown network"},
+		{"northwind-ledger", "northwind", "10.1.2.3", exitOK, "short-lived +the token lives no longer than 2m0s"},
+		{"borealis-sync", "borealis", "10.1.2.3", exitRefused, "refused: application rule not-before-launch: the contract has not begun"},
+		{"northwind-ledger", "northwind", "10.1.2.3", exitOK, "writes-from-inside +does not apply"},
+		{"northwind-ledger", "northwind", "127.0.0.1", exitOK, "writes-from-inside +dropped the scope accounts:write"},
+		{"northwind-ledger", "northwind", "10.1.2.3", exitOK, "tier +added the claim tier: gold"},
+	} {
+		var stdout, stderr strings.Builder
+		code := run(t.Context(), []string{"explain", "token", "--config", file, "--client-id", c.client,
+			"--cert", filepath.Join(dir, c.cert+".pem"), "--address", c.address}, &stdout, &stderr)
+		if code != c.code || !regexp.MustCompile(c.want).MatchString(stdout.String()) {
+			t.Errorf("%s from %s: code %d, want %d and %s in\n%s%s", c.client, c.address, code, c.code, c.want, stdout.String(), stderr.String())
+		}
+	}
+}
+
 // startDemo runs the demo until the test ends, and returns the address it got for
 // each that the README names.
 func startDemo(t *testing.T, dir string) map[string]string {
