@@ -92,7 +92,7 @@ func TestIntrospectTellsNobodyElse(t *testing.T) {
 			silent("a resource server that the token is not for", paying, "payments-api", token)
 			silent("nonsense", accounts, "accounts-api", "nonsense")
 			silent("another key's JWT", accounts, "accounts-api", testpki.NewSigner("ES256", "k").Token(testpki.Bound(s.identifier, audience, "northwind-ledger", ledger)))
-			silent("altered", accounts, "accounts-api", token[:len(token)-2]+"AA")
+			silent("altered", accounts, "accounts-api", altered(token))
 
 			s.clock.Store(int64(lifetime + time.Second)) // past exp: here nobody has a leeway
 			silent("expired", accounts, "accounts-api", token)
@@ -106,6 +106,16 @@ func TestIntrospectTellsNobodyElse(t *testing.T) {
 			silent("revoked", accounts, "accounts-api", token) // T-AS-10
 		})
 	}
+}
+
+// altered exchanges a character within the signature, or the chance, for another.
+func altered(token string) string {
+	at := len(token) - 20
+	other := "A"
+	if token[at] == 'A' {
+		other = "B"
+	}
+	return token[:at] + other + token[at+1:]
 }
 
 // T-AS-11: the tokens of a partner that is disabled, or of an application that is gone,
@@ -195,6 +205,24 @@ func TestOpaqueTokens(t *testing.T) {
 	for token := range seen {
 		if files := s.stateHolds(token); len(files) > 0 {
 			t.Errorf("the token stands in %v", files)
+		}
+	}
+}
+
+// A resource server is told of its own resources only, also where a token is for more.
+func TestIntrospectNarrowsTheAudience(t *testing.T) {
+	s := newSite(t, "")
+	token := s.fetch(good + "&resource=" + audience + "&resource=" + payments)
+	for id, want := range map[string]string{"accounts-api": audience, "payments-api": payments} {
+		pair := map[string]*testpki.Pair{"accounts-api": accounts, "payments-api": paying}[id]
+		var got struct {
+			Audience []string `json:"aud"`
+		}
+		if err := json.Unmarshal([]byte(s.introspect(pair, id, token).body), &got); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{want}, got.Audience); diff != "" {
+			t.Errorf("%s: %s", id, diff)
 		}
 	}
 }

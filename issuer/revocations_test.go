@@ -3,10 +3,12 @@ package issuer
 import (
 	"crypto/sha256"
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/issuer/store"
 )
 
@@ -78,5 +80,50 @@ func TestRevokedAllocations(t *testing.T) {
 		}
 	}); n > 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// What cannot be stored does not count, and is not answered as if it did.
+func TestRevocationThatIsNotStored(t *testing.T) {
+	state, err := store.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newRevocations()
+	if err := s.open(state); err != nil {
+		t.Fatal(err)
+	}
+	until := time.Now().Add(time.Hour)
+	if err := s.add(revocationOf("stored", "client", until)); err != nil || !s.has("stored") {
+		t.Errorf("not revoked: %v", err)
+	}
+	if err := state.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.add(revocationOf("lost", "client", until)); err == nil || s.has("lost") {
+		t.Errorf("revoked although nothing was stored: %v", err)
+	}
+}
+
+// An IPv6 host has a /64 to itself, so all of it shares one bucket; IPv4 hosts and a
+// caller without an address have one each.
+func TestAddressBuckets(t *testing.T) {
+	a, err := newAddressRates(config.Rate{RequestsPerSecond: 1, Burst: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		address string
+		allowed bool
+	}{
+		{"192.0.2.1", true}, {"192.0.2.1", false}, {"192.0.2.2", true},
+		{"2001:db8::1", true}, {"2001:db8::2:1", false}, {"2001:db8:0:1::1", true},
+	} {
+		if got := a.allow(netip.MustParseAddr(step.address)); got != step.allowed {
+			t.Errorf("%s: allowed is %t", step.address, got)
+		}
+	}
+	if !a.allow(netip.Addr{}) || a.allow(netip.Addr{}) {
+		t.Error("callers without an address share no bucket")
 	}
 }

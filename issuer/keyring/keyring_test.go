@@ -133,7 +133,7 @@ func TestAlgorithms(t *testing.T) {
 			if err := b.ring.Parse(token, "JWT", &jwt.RegisteredClaims{}); err == nil {
 				t.Error("counts as another type")
 			}
-			if err := b.parse(token[:len(token)-4] + "AAAA"); err == nil {
+			if err := b.parse(token[:len(token)-20] + "AAAAAAAA" + token[len(token)-12:]); err == nil {
 				t.Error("an altered signature counts")
 			}
 			if b.states() != "active next" {
