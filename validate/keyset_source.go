@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,8 +26,10 @@ type keySource struct {
 
 	current atomic.Pointer[keySet] // the last good reading; nil before the first
 	version atomic.Uint64          // of the local key set that was read last
-	asked   chan struct{}          // holds one wish for a reading
-	nextAsk atomic.Int64           // Unix nanoseconds before which unknown keys ask in vain
+	// following is held while a local key set is read.
+	following sync.Mutex
+	asked     chan struct{} // holds one wish for a reading
+	nextAsk   atomic.Int64  // Unix nanoseconds before which unknown keys ask in vain
 
 	now     func() time.Time
 	log     *slog.Logger
@@ -56,13 +59,24 @@ func (k *keySource) open() error {
 }
 
 // follow reads our own issuer's key set if it is another than the last time, so that
-// a new key counts from its first token.
+// a new key counts from its first token. Whoever comes while another reads waits for
+// that, and an older reading never takes the place of a newer one.
 func (k *keySource) follow() error {
-	document, version := k.local()
-	if document == nil || k.version.Swap(version) == version {
+	if _, version := k.local(); k.version.Load() == version {
 		return nil
 	}
-	return k.read(context.Background())
+	k.following.Lock()
+	defer k.following.Unlock()
+	document, version := k.local()
+	if document == nil || k.version.Load() == version {
+		return nil
+	}
+	if err := k.read(context.Background()); err != nil {
+		return err
+	}
+	// What was read may be newer still; then the next request reads it once more.
+	k.version.Store(version)
+	return nil
 }
 
 // latest returns the last good key set, nil when there is none.

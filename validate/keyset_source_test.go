@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -483,5 +484,29 @@ func TestPause(t *testing.T) {
 				t.Errorf("%d failures: %s, want at most a tenth less than %s", failures, got, longest)
 			}
 		}
+	}
+}
+
+// Many requests find a new key set at once: none of them is judged by the old one, and
+// no slow reading of an old one takes the place of a newer.
+func TestLocalKeySetUnderLoad(t *testing.T) {
+	signers := make([]*testpki.Signer, 40)
+	sets, tokens := make([][]byte, len(signers)), make([]string, len(signers))
+	for i := range signers {
+		signers[i] = testpki.NewSigner("ES256", fmt.Sprint("k", i))
+		sets[i], tokens[i] = testpki.KeySet(signers[i]), signers[i].Token(bound())
+	}
+	var version atomic.Uint64
+	v := newValidator(t, Options{Local: map[config.Identifier]LocalKeySet{issuer: func() ([]byte, uint64) {
+		n := version.Load()
+		return sets[n], n
+	}}}, settings())
+	for n := range signers {
+		version.Store(uint64(n))
+		var group sync.WaitGroup
+		for range 4 {
+			group.Go(func() { expect(t, v, tokens[n], partner, access.Granted) })
+		}
+		group.Wait()
 	}
 }
