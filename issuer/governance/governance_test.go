@@ -158,6 +158,7 @@ func TestFaults(t *testing.T) {
 		{"other types", `client.id == 1`, "no matching overload"},
 		{"syntax", `client.id ==`, "Syntax error"},
 		{"scope elsewhere", `scope == "x"`, "undeclared reference to 'scope'"},
+		{"what grows without costing", `"a".replace("a", "aa") == ""`, "undeclared reference to 'replace'"},
 		{"too long", strings.Repeat("true || ", 1000) + "true", "size"},
 		{"too deep", strings.Repeat("(", 200) + "true" + strings.Repeat(")", 200), "recursion"},
 	}
