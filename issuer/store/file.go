@@ -63,6 +63,14 @@ func Open(folder string) (*File, error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, err // names the folder
 	}
+	status, err := os.Stat(folder)
+	if err != nil {
+		return nil, err
+	}
+	if status.Mode().Perm()&0o022 != 0 {
+		// Whoever can write there can put another file, or socket, in the place of ours.
+		return nil, fmt.Errorf("%q: others may write to the folder (%s); take one of its own, such as one inside it", folder, status.Mode().Perm())
+	}
 	path := filepath.Join(folder, fileName)
 	db, err := openDB(path)
 	if err != nil {
@@ -74,6 +82,12 @@ func Open(folder string) (*File, error) {
 	f := &File{db: db, changes: make(chan change), quit: make(chan struct{}), done: make(chan struct{})}
 	go f.write()
 	return f, nil
+}
+
+// Exists reports whether there is a state in folder.
+func Exists(folder string) bool {
+	_, err := os.Stat(filepath.Join(folder, fileName))
+	return err == nil
 }
 
 // openDB opens the file, tightens what others may do with it, and turns bbolt's panic

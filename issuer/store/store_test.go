@@ -416,3 +416,19 @@ func BenchmarkAddToken(b *testing.B) {
 		})
 	})
 }
+
+// A folder that others may write to is refused: they could put another file, or the
+// operator's socket, in the place of ours.
+func TestOpenFolder(t *testing.T) {
+	folder := t.TempDir()
+	if err := os.Chmod(folder, 0o770); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := store.Open(folder); err == nil || !strings.Contains(err.Error(), "others may write") {
+		t.Errorf("opened: %v", err)
+		_ = f.Close()
+	}
+	if store.Exists(folder) {
+		t.Error("a file was made")
+	}
+}
