@@ -69,7 +69,8 @@ func (k *checker) claims(path string, list []StaticClaim) {
 // claim checks the name of a claim that the configuration adds to tokens.
 func (k *checker) claim(path, name string) {
 	k.require(path, name != "")
-	if slices.Contains(issuedClaims, name) {
+	// Some readers of JSON take no notice of case.
+	if slices.ContainsFunc(issuedClaims, func(c string) bool { return strings.EqualFold(c, name) }) {
 		k.fault(path, "%q is set by the issuer itself", name)
 	}
 }
