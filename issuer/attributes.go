@@ -11,17 +11,17 @@ import (
 	"github.com/tallygate/tallygate/issuer/governance"
 )
 
-// longestLogged is the length up to which a client_id is logged, registered or not:
-// the most that a registered one may have. It is too short for a token that was put
-// into the wrong parameter.
-const longestLogged = 128
+// longestLogged is the length up to which a client_id that is not registered is logged.
+// It is too short for a token that was put into the wrong parameter: an opaque one has
+// 43 characters.
+const longestLogged = 40
 
 // attributes returns what the log says of c and its outcome. Of a certificate that
 // was turned down it tells the names that were computed, for whoever has to find
 // out what to register.
 func (c call) attributes(err error) []slog.Attr {
 	a := []slog.Attr{slog.Bool("granted", err == nil), slog.String("source_address", c.address.String())}
-	if id := c.parameters.get("client_id"); len(id) <= longestLogged {
+	if id := c.parameters.get("client_id"); c.client != nil || len(id) <= longestLogged {
 		a = append(a, slog.String("client_id", id))
 	}
 	if c.client != nil && c.client.partner != "" {

@@ -86,12 +86,12 @@ func (i *Issuer) authenticate(ctx context.Context, id string, certificate *acces
 	}
 	chains := certificate.ChainsTo(c.anchors)
 	named := c.certificate.MatchesName(certificate.Leaf)
-	revoked := i.revoked.certificate(certificate.Thumbprint)
 	var noKeys error
 	if c.method == config.SelfSignedTLSClientAuth {
 		chains = true // is not asked for
 		named, noKeys = c.keys.Has(ctx, certificate.Leaf)
 	}
+	revoked := i.revoked.certificate(certificate.Thumbprint) // last: Has may have waited
 	switch {
 	case c == &stranger:
 		return nil, &access.Denial{Reason: access.UnknownClient}

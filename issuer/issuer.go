@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -61,6 +62,8 @@ type Issuer struct {
 	log         *slog.Logger
 	metrics     *metrics
 	now         func() time.Time
+
+	issued atomic.Int64 // the latest iat so far, Unix seconds
 
 	state store.Store   // nil until Open
 	keys  *keyring.Ring // nil until Open

@@ -82,7 +82,7 @@ func (i *Issuer) carryOut(order Order) (Report, error) {
 		if !i.partners[order.Partner] {
 			return Report{}, fmt.Errorf("there is no partner %q", access.Clip(order.Partner))
 		}
-		return i.revokeAll(store.RevokedPartner, order.Partner, "every token of partner "+order.Partner)
+		return i.revokePartner(order.Partner)
 	case Order{Thumbprint: order.Thumbprint}:
 		return i.revokeCertificate(order.Thumbprint)
 	case Order{RotateKeys: true}:
@@ -111,10 +111,29 @@ func (i *Issuer) revokeText(raw string) (Report, error) {
 	return Report{Done: fmt.Sprintf("revoked a token of application %s, jti_sha256 %s", token.ClientID, logged(token.ID))}, nil
 }
 
+// revokePartner revokes what a partner's applications have been issued. It names each of
+// them too: one that goes to another partner, or whose partner is renamed, takes no
+// revoked token along.
+func (i *Issuer) revokePartner(name string) (Report, error) {
+	for _, c := range i.clients {
+		if c.partner != name {
+			continue
+		}
+		if _, err := i.revokeAll(store.RevokedApplication, c.id, c.id); err != nil {
+			return Report{}, err
+		}
+	}
+	return i.revokeAll(store.RevokedPartner, name, "every token of partner "+name)
+}
+
 // revokeAll revokes what subject has been issued up to now. Times in tokens are whole
-// seconds: one that is issued later within this second is revoked too.
+// seconds: one that is issued later within this second is revoked too, and so is one that
+// was issued before the clock was set back.
 func (i *Issuer) revokeAll(kind store.Kind, subject, what string) (Report, error) {
 	now := i.now()
+	if last := time.Unix(i.issued.Load(), 0); last.After(now) {
+		now = last
+	}
 	err := i.revoked.add(store.Revocation{
 		Kind: kind, Subject: subject, IssuedBy: now, Until: now.Add(longestLifetime + afterlife),
 	})

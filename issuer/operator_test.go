@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/issuer"
 )
@@ -114,5 +115,52 @@ func TestRotation(t *testing.T) {
 	again := newSite(t, "", ownKeys)
 	if again.keySet()+"\n" != after {
 		t.Errorf("other keys after a restart:\n%s\n%s", again.keySet(), after)
+	}
+}
+
+// A clock that was set back lets no token escape the revocation of all before it.
+func TestRevokeAfterTheClockWasSetBack(t *testing.T) {
+	s := newSite(t, "")
+	s.clock.Store(int64(3 * time.Minute))
+	token := s.fetch(good)
+	s.clock.Store(0)
+	if _, err := s.issuer.Do(issuer.Order{Partner: "northwind"}); err != nil {
+		t.Fatal(err)
+	}
+	if a := s.introspect(accounts, "accounts-api", token); a.body != inactive {
+		t.Errorf("got %s", a.body)
+	}
+}
+
+// The revoked tokens of a partner stay so when it is renamed.
+func TestRevokedPartnerIsRenamed(t *testing.T) {
+	var state, key, identifier string
+	keep := func(cfg *config.Config) {
+		if state == "" {
+			state, key, identifier = string(cfg.Issuer.State), string(cfg.Issuer.Signing.Files[0]), string(cfg.Issuer.Issuer)
+		}
+		cfg.Issuer.State, cfg.Issuer.Signing.Files[0] = config.Path(state), config.Path(key)
+		cfg.Issuer.Issuer = config.Identifier(identifier)
+	}
+	s := newSite(t, "", keep)
+	token := s.verify(s.token().Token)
+	if _, err := s.issuer.Do(issuer.Order{Partner: "northwind"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.issuer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	after := newSite(t, "", keep, func(cfg *config.Config) { cfg.Partners.List[0].Name = "renamed" })
+	if !after.issuer.Revoked(access.Unchecked{TokenID: token.ID, ClientID: token.ClientID, IssuedAt: time.Unix(token.IssuedAt, 0)}) {
+		t.Error("a revoked token counts again")
+	}
+}
+
+// An opaque token in the place of a client_id is not logged.
+func TestLoggedOpaqueToken(t *testing.T) {
+	s := newSite(t, "", opaque)
+	s.refused(s.ask(ledger, "grant_type=client_credentials&client_id="+s.fetch(good)), "invalid_client")
+	if id, logged := s.lastLine()["client_id"]; logged {
+		t.Errorf("logged %v", id)
 	}
 }

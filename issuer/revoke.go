@@ -91,10 +91,11 @@ func (i *Issuer) own(raw string) (*claims, error) {
 	case !ok:
 		return nil, nil
 	}
-	if err := json.Unmarshal(stored.Record, &c); err != nil {
+	var kept claims // nothing of what Parse left in c
+	if err := json.Unmarshal(stored.Record, &kept); err != nil {
 		return nil, fmt.Errorf("reading a stored token: %w", err)
 	}
-	return &c, nil
+	return &kept, nil
 }
 
 // unstored is the refusal for an err of the state: 503 where a later try may succeed.

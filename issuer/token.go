@@ -74,6 +74,9 @@ func (i *Issuer) grant(c call) (grant, error) {
 // authenticated with, unless its application is to have unbound ones.
 func (i *Issuer) claimsOf(c call, d decision) claims {
 	now := i.now()
+	for last := i.issued.Load(); last < now.Unix() && !i.issued.CompareAndSwap(last, now.Unix()); {
+		last = i.issued.Load()
+	}
 	token := claims{
 		Issuer:   i.identifier,
 		Subject:  c.client.id, // RFC 9068 section 2.2: no resource owner is involved

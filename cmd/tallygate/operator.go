@@ -19,6 +19,7 @@ import (
 
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/issuer"
+	"github.com/tallygate/tallygate/issuer/store"
 )
 
 // maxReport bounds what a running issuer reports: some keys of 200 bytes each.
@@ -89,10 +90,14 @@ func order(ctx context.Context, file string, stderr io.Writer, o issuer.Order) (
 		return issuer.Report{}, withCode(exitUsage, fmt.Errorf("%s configures no issuer", file))
 	}
 	report, err := send(ctx, operatorSocket(cfg), o)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
-		return orderOffline(cfg, stderr, o)
+	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED) {
+		return report, err
 	}
-	return report, err
+	// Not made here, for it would belong to the operator and not to the issuer's user.
+	if !store.Exists(string(cfg.Issuer.State)) {
+		return issuer.Report{}, fmt.Errorf("no issuer runs with this configuration, and there is no state in %q", cfg.Issuer.State)
+	}
+	return orderOffline(cfg, stderr, o)
 }
 
 // orderOffline takes the state, which no running issuer has.
