@@ -7,10 +7,13 @@ import (
 	"reflect"
 
 	"cel.dev/cel-go/cel"
+	celast "cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/common/types/traits"
 	"cel.dev/cel-go/ext"
+	"cel.dev/cel-go/parser"
 )
 
 const (
@@ -21,6 +24,8 @@ const (
 	maxExpression = 4 << 10 // characters
 	maxNesting    = 50      // of parentheses and calls
 	maxClaim      = 4 << 10 // bytes of JSON
+	maxValues     = 1000    // in a claim: each takes two bytes of JSON at least
+	maxMacros     = 8       // all, exists, map and the like
 )
 
 // newEnvironment returns what expressions may use: the variables, the standard
@@ -56,6 +61,9 @@ func compile(env *cel.Env, text string, types ...*cel.Type) (*expression, error)
 		first := issues.Errors()[0]
 		return nil, fmt.Errorf("%s (line %d, character %d of the expression)", first.Message, first.Location.Line(), first.Location.Column()+1)
 	}
+	if err := growth(tree); err != nil {
+		return nil, err
+	}
 	fits := false
 	for _, t := range types {
 		fits = fits || tree.OutputType().Kind() == t.Kind()
@@ -69,6 +77,35 @@ func compile(env *cel.Env, text string, types ...*cel.Type) (*expression, error)
 		return nil, err
 	}
 	return &expression{program}, nil
+}
+
+// growth refuses what lets values grow faster than the cost limit counts: it takes the
+// addition of two lists for one step, however long they are, and counts the comparison
+// of two values only when it has been made. Who writes rules is trusted; this is against
+// mistakes.
+func growth(tree *cel.Ast) error {
+	native := tree.NativeRep()
+	root := celast.NavigateAST(native)
+	if n := len(celast.MatchDescendants(root, celast.KindMatcher(celast.ComprehensionKind))); n > maxMacros {
+		return fmt.Errorf("the expression has %d macros such as all, exists and map, more than %d", n, maxMacros)
+	}
+	for _, call := range celast.MatchDescendants(root, celast.FunctionMatcher(operators.Add)) {
+		// The macro map adds a list of one in each of its steps.
+		if inMacro(call) {
+			continue
+		}
+		if kind := call.Type().Kind(); kind == types.ListKind || kind == types.DynKind {
+			return errors.New("lists cannot be added, nor values of unknown type")
+		}
+	}
+	return nil
+}
+
+// inMacro reports whether call is the addition by which a macro makes its list, not one
+// that somebody wrote: the name of that list cannot be written.
+func inMacro(call celast.NavigableExpr) bool {
+	args := call.AsCall().Args()
+	return len(args) == 2 && args[0].Kind() == celast.IdentKind && args[0].AsIdent() == parser.HiddenAccumulatorName
 }
 
 var errTruth = errors.New("the expression is neither true nor false")
@@ -92,7 +129,8 @@ func (e *expression) claim(v *values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	value, err := plain(result)
+	room := maxValues
+	value, err := plain(result, &room)
 	if err != nil {
 		return nil, err
 	}
@@ -106,8 +144,12 @@ func (e *expression) claim(v *values) (any, error) {
 	return value, nil
 }
 
-// plain returns v as a value for encoding/json.
-func plain(v ref.Val) (any, error) {
+// plain returns v as a value for encoding/json, unless it has more values than there is
+// room for.
+func plain(v ref.Val, room *int) (any, error) {
+	if *room--; *room < 0 {
+		return nil, fmt.Errorf("the claim has more than %d values", maxValues)
+	}
 	switch v := v.(type) {
 	case types.Bool, types.Int, types.Double, types.String:
 		return v.Value(), nil
@@ -118,7 +160,7 @@ func plain(v ref.Val) (any, error) {
 			if !ok {
 				return nil, errors.New("a map in a claim has a key that is no text")
 			}
-			value, err := plain(v.Get(key))
+			value, err := plain(v.Get(key), room)
 			if err != nil {
 				return nil, err
 			}
@@ -128,7 +170,7 @@ func plain(v ref.Val) (any, error) {
 	case traits.Lister:
 		out := []any{}
 		for i := v.Iterator(); i.HasNext() == types.True; {
-			value, err := plain(i.Next())
+			value, err := plain(i.Next(), room)
 			if err != nil {
 				return nil, err
 			}

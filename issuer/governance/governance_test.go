@@ -108,6 +108,11 @@ func TestDecide(t *testing.T) {
 			error: "cost limit",
 		},
 		{
+			name:  "a claim of many values refuses",
+			rules: config.Governance{Claims: []config.ClaimRule{{Name: "r", Claim: "c", Value: `[1, 2, 3, 4, 5, 6, 7, 8]` + strings.Repeat(`.map(a, [a, a, a, a])`, 8)}}},
+			error: "more than 1000 values",
+		},
+		{
 			name:  "a claim that is too large refuses",
 			rules: config.Governance{Claims: []config.ClaimRule{{Name: "r", Claim: "c", Value: `[` + strings.Repeat(`"0123456789012345678901234567890123456789",`, 60) + `"0"].map(s, s + s)`}}},
 			error: "claims rule r could not be evaluated",
@@ -159,6 +164,9 @@ func TestFaults(t *testing.T) {
 		{"syntax", `client.id ==`, "Syntax error"},
 		{"scope elsewhere", `scope == "x"`, "undeclared reference to 'scope'"},
 		{"what grows without costing", `"a".replace("a", "aa") == ""`, "undeclared reference to 'replace'"},
+		{"lists added", `[[1]].map(a, a + a).exists(l, l == l)`, "lists cannot be added"},
+		{"unknown types added", `dyn(client.id) + dyn(client.id) == "x"`, "lists cannot be added"},
+		{"many macros", `[1]` + strings.Repeat(`.map(a, [a, a])`, 9) + ` == []`, "9 macros"},
 		{"too long", strings.Repeat("true || ", 1000) + "true", "size"},
 		{"too deep", strings.Repeat("(", 200) + "true" + strings.Repeat(")", 200), "recursion"},
 	}
