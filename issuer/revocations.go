@@ -126,10 +126,12 @@ func (s *revocations) publish(r store.Revocation) {
 	switch r.Kind {
 	case store.RevokedToken:
 		sum := sumOf(r)
-		if _, known := s.tokens[sum]; !known {
+		held, known := s.tokens[sum]
+		if !known {
 			s.held[r.Client]++
-			s.tokens[sum] = revokedToken{r.Until.Unix(), r.Client}
+			held.client = r.Client
 		}
+		s.tokens[sum] = revokedToken{max(held.until, r.Until.Unix()), held.client}
 	case store.RevokedApplication:
 		s.applications[r.Subject] = max(s.applications[r.Subject], r.IssuedBy.Unix())
 	case store.RevokedPartner:

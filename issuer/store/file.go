@@ -46,40 +46,43 @@ var (
 	expiryBucket = []byte("expiries")
 )
 
-// A File is a [Store] in one file of one process, by bbolt.
+// A File is a [Store] in one file of one process, by bbolt. After an error of the disk
+// that leaves open what is on it, and after damage, it takes no more writes: those
+// errors do not wrap [ErrUnavailable], and what they are about may have been stored.
 type File struct {
-	db *bbolt.DB
+	path string
+	db   *bbolt.DB
+	file *os.File // of db, which owns it
 
 	changes chan change
 	quit    chan struct{} // closed by Close
 	done    chan struct{} // closed when the writer has ended
 	once    sync.Once
 	closed  error
+	failed  error // why nothing more is written; the writer's, and Close's after it
 }
 
-// Open opens the state in folder, which it makes if need be, both readable by nobody
-// else. The error wraps [ErrInUse] when another process has it.
+// Open opens the state in folder. It makes both if need be, readable by nobody else,
+// and takes from others what rights they have to the file. The error names the file,
+// and wraps [ErrInUse] when another process has it.
 func Open(folder string) (*File, error) {
-	if err := os.MkdirAll(folder, 0o700); err != nil {
+	if err := makeFolder(folder); err != nil {
 		return nil, err // names the folder
 	}
-	status, err := os.Stat(folder)
-	if err != nil {
-		return nil, err
-	}
-	if status.Mode().Perm()&0o022 != 0 {
-		// Whoever can write there can put another file, or socket, in the place of ours.
-		return nil, fmt.Errorf("%q: others may write to the folder (%s); take one of its own, such as one inside it", folder, status.Mode().Perm())
-	}
 	path := filepath.Join(folder, fileName)
-	db, err := openDB(path)
+	if !Exists(folder) {
+		if err := create(path); err != nil {
+			return nil, fmt.Errorf("making %q: %w", path, err)
+		}
+	}
+	db, file, err := openDB(path)
 	if err != nil {
 		return nil, fmt.Errorf("%q: %w", path, err)
 	}
-	if err := errors.Join(db.Update(prepare), syncFolder(folder)); err != nil {
-		return nil, errors.Join(fmt.Errorf("%q: %w", path, err), db.Close())
+	f := &File{
+		path: path, db: db, file: file,
+		changes: make(chan change), quit: make(chan struct{}), done: make(chan struct{}),
 	}
-	f := &File{db: db, changes: make(chan change), quit: make(chan struct{}), done: make(chan struct{})}
 	go f.write()
 	return f, nil
 }
@@ -90,61 +93,90 @@ func Exists(folder string) bool {
 	return err == nil
 }
 
-// openDB opens the file, tightens what others may do with it, and turns bbolt's panic
-// about a damaged file into an error.
-func openDB(path string) (db *bbolt.DB, err error) {
-	defer func() {
-		if damage := recover(); damage != nil {
-			err = errors.New("the file is damaged")
-		}
-	}()
-	db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType})
-	switch {
-	case errors.Is(err, bbolterrors.ErrTimeout):
-		return nil, ErrInUse
-	case errors.Is(err, bbolterrors.ErrInvalid), errors.Is(err, bbolterrors.ErrChecksum), errors.Is(err, bbolterrors.ErrVersionMismatch):
-		return nil, fmt.Errorf("the file is damaged, or none of the issuer's: %w", err)
-	case err != nil:
-		return nil, err
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	return db, nil
-}
-
-// prepare makes what a new file lacks and refuses one of another format.
-func prepare(tx *bbolt.Tx) error {
-	for _, name := range [][]byte{metaBucket, keyBucket, tokenBucket, revocationBucket, expiryBucket} {
-		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+// openDB opens the file and looks whether it is one of ours. It writes nothing, so that
+// a restart works while the disk is full.
+func openDB(path string) (db *bbolt.DB, file *os.File, err error) {
+	err = guarded(func() (err error) {
+		db, err = bbolt.Open(path, 0o600, &bbolt.Options{
+			Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType,
+			OpenFile: func(path string, _ int, _ os.FileMode) (*os.File, error) {
+				file, err = openFile(path)
+				return file, err
+			},
+		})
+		if err != nil {
 			return err
 		}
+		return db.View(func(tx *bbolt.Tx) error { return recognize(tx, file) })
+	})
+	if err == nil {
+		return db, file, nil
 	}
-	meta := tx.Bucket(metaBucket)
-	switch found := string(meta.Get([]byte("format"))); found {
-	case format:
-		return nil
-	case "":
-		return meta.Put([]byte("format"), []byte(format))
-	default:
-		return fmt.Errorf("the file has format %q, and this program reads %q", found, format)
+	switch {
+	case db != nil:
+		_ = db.Close()
+	case file != nil:
+		_ = release(file) // fails where bbolt has closed it
 	}
+	switch {
+	case errors.Is(err, bbolterrors.ErrTimeout):
+		return nil, nil, ErrInUse
+	case errors.Is(err, bbolterrors.ErrInvalid), errors.Is(err, bbolterrors.ErrChecksum), errors.Is(err, bbolterrors.ErrVersionMismatch):
+		return nil, nil, fmt.Errorf("the file is damaged, or none of the issuer's: %w", err)
+	}
+	return nil, nil, err
 }
 
-// syncFolder makes the file's name durable.
-func syncFolder(folder string) error {
-	d, err := os.Open(folder)
+// openFile opens the file, for nobody but the owner. An empty one, which bbolt would
+// take for new, has lost what it held: create makes none.
+func openFile(path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	status, err := file.Stat()
+	switch {
+	case err != nil:
+	case status.Size() == 0:
+		err = fmt.Errorf("%w: it is empty", errDamaged)
+	case status.Mode().Perm()&^0o600 != 0:
+		err = file.Chmod(0o600)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+// recognize returns an error unless the file is whole and of this format.
+func recognize(tx *bbolt.Tx, file *os.File) error {
+	status, err := file.Stat()
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	if status.Size() < tx.Size() {
+		return fmt.Errorf("%w: it has %d bytes of at least %d", errDamaged, status.Size(), tx.Size())
+	}
+	meta := tx.Bucket(metaBucket)
+	if meta == nil {
+		return errors.New("the file is none of the issuer's")
+	}
+	if found := string(meta.Get([]byte("format"))); found != format {
+		return fmt.Errorf("the file has format %q, and this program reads %q", found, format)
+	}
+	return nil
 }
 
-// Close waits for what is under way.
+// Close waits for what is under way. Only its first call does anything; all return what
+// came of it.
 func (f *File) Close() error {
 	f.once.Do(func() {
 		close(f.quit)
 		<-f.done
+		if errors.Is(f.failed, errDamaged) {
+			f.closed = errors.Join(f.failed, release(f.file)) // bbolt may wait for itself
+			return
+		}
 		f.closed = f.db.Close()
 	})
 	return f.closed
@@ -152,9 +184,17 @@ func (f *File) Close() error {
 
 // view reads in a transaction of its own, beside the writer.
 func (f *File) view(read func(*bbolt.Tx) error) error {
-	err := f.db.View(read)
-	if errors.Is(err, bbolterrors.ErrDatabaseNotOpen) {
+	select {
+	case <-f.quit:
+		return ErrClosed
+	default:
+	}
+	err := guarded(func() error { return f.db.View(read) })
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, bbolterrors.ErrDatabaseNotOpen):
 		return ErrClosed
 	}
-	return err
+	return fmt.Errorf("reading %q: %w", f.path, err)
 }

@@ -1,16 +1,17 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
 )
 
-// Keys returns the signing keys in the order in which they were stored.
+// Keys returns the signing keys in the order in which they were created.
 func (f *File) Keys() (keys []Key, err error) {
 	err = f.view(func(tx *bbolt.Tx) error {
 		return tx.Bucket(keyBucket).ForEach(func(_, record []byte) error {
@@ -25,13 +26,11 @@ func (f *File) Keys() (keys []Key, err error) {
 	return keys, err
 }
 
-// errDamaged stands in for an error that might quote a record.
-var errDamaged = errors.New("the record is damaged")
-
 // ReplaceKeys stores keys in place of all that were there.
 func (f *File) ReplaceKeys(keys []Key) error {
 	records := make([][]byte, len(keys))
-	for i, k := range keys {
+	inOrder := slices.SortedStableFunc(slices.Values(keys), func(a, b Key) int { return a.Created.Compare(b.Created) })
+	for i, k := range inOrder {
 		record, err := json.Marshal(k)
 		if err != nil {
 			return fmt.Errorf("encoding a key: %w", err)
@@ -89,8 +88,15 @@ func (f *File) Token(sum [32]byte) (token Token, ok bool, err error) {
 	return token, ok && err == nil, err
 }
 
+// longestSubject keeps an entry of expiryBucket, which puts 8 + 1 bytes before the kind
+// and the subject, within a key of bbolt.
+const longestSubject = bbolt.MaxKeySize - 10
+
 // Revoke stores revocation.
 func (f *File) Revoke(revocation Revocation) error {
+	if len(revocation.Subject) > longestSubject {
+		return fmt.Errorf("a subject of %d bytes is longer than %d", len(revocation.Subject), longestSubject)
+	}
 	key := append([]byte{byte(revocation.Kind)}, revocation.Subject...)
 	return f.update(func(tx *bbolt.Tx) error {
 		bucket := tx.Bucket(revocationBucket)
@@ -115,8 +121,9 @@ func (f *File) Revoke(revocation Revocation) error {
 }
 
 // merge returns the two revocations of one subject as one: the later times count, and
-// one without an end has none.
+// one without an end has none. It stays the client's that came first.
 func merge(before, r Revocation) Revocation {
+	r.Client = before.Client
 	if before.IssuedBy.After(r.IssuedBy) {
 		r.IssuedBy = before.IssuedBy
 	}
@@ -129,16 +136,41 @@ func merge(before, r Revocation) Revocation {
 	return r
 }
 
-// Revocations calls each with every revocation.
+// Revocations calls each with every revocation, outside of any transaction: each may
+// use the state. Whether it sees what is stored meanwhile is open.
 func (f *File) Revocations(each func(Revocation) error) error {
-	return f.view(func(tx *bbolt.Tx) error {
-		return tx.Bucket(revocationBucket).ForEach(func(key, record []byte) error {
+	for after := []byte{}; ; {
+		some, last, err := f.revocations(after)
+		if err != nil || len(some) == 0 {
+			return err
+		}
+		for _, r := range some {
+			if err := each(r); err != nil {
+				return err
+			}
+		}
+		after = last
+	}
+}
+
+// revocations returns the next revocations whose keys come after the given one, up to
+// mostInOne, and the last one's key.
+func (f *File) revocations(after []byte) (some []Revocation, last []byte, err error) {
+	err = f.view(func(tx *bbolt.Tx) error {
+		c := tx.Bucket(revocationBucket).Cursor()
+		key, record := c.Seek(after)
+		if bytes.Equal(key, after) {
+			key, record = c.Next()
+		}
+		for ; key != nil && len(some) < mostInOne; key, record = c.Next() {
 			var r Revocation
 			if json.Unmarshal(record, &r) != nil {
 				return fmt.Errorf("reading a stored revocation: %w", errDamaged)
 			}
 			r.Subject = string(key[1:])
-			return each(r)
-		})
+			some, last = append(some, r), bytes.Clone(key)
+		}
+		return nil
 	})
+	return some, last, err
 }

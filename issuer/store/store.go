@@ -7,8 +7,8 @@ import "time"
 
 // A Store holds the issuer's state. It is safe for concurrent use.
 //
-// An error of a method that writes means that nothing of the call was stored. Errors
-// wrap [ErrUnavailable] where a later try may succeed, as when the disk is full.
+// An error that wraps [ErrUnavailable] means that nothing of the call was stored, and
+// that a later try may succeed, as when the disk is full.
 type Store interface {
 	// Keys returns the signing keys in the order in which they were created.
 	Keys() ([]Key, error)

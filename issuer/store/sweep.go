@@ -25,7 +25,8 @@ func expire(tx *bbolt.Tx, at time.Time, bucket, key []byte) error {
 }
 
 // Sweep removes what is over at now.
-func (f *File) Sweep(now time.Time) (removed int, err error) {
+func (f *File) Sweep(now time.Time) (int, error) {
+	removed := 0
 	for {
 		var n, seen int
 		err := f.update(func(tx *bbolt.Tx) error {
@@ -46,9 +47,12 @@ func (f *File) Sweep(now time.Time) (removed int, err error) {
 			}
 			return nil
 		})
-		removed += n
-		if err != nil || seen < sweepBatch {
+		if err != nil {
 			return removed, err
+		}
+		removed += n
+		if seen < sweepBatch {
+			return removed, nil
 		}
 	}
 }

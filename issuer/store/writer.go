@@ -59,21 +59,58 @@ func (f *File) waiting(first change) []change {
 // own account fails alone; what the disk refuses fails whole, and nothing is stored.
 func (f *File) commit(all []change) {
 	outcomes := make([]error, len(all))
-	err := f.db.Update(func(tx *bbolt.Tx) error {
-		for i, c := range all {
-			outcomes[i] = c.apply(tx)
-			if errors.Is(outcomes[i], errBroken) {
-				return outcomes[i]
-			}
-		}
-		return nil
-	})
+	err := f.failed
+	if err == nil {
+		err = f.store(all, outcomes)
+	}
 	for i, c := range all {
 		if err != nil {
-			outcomes[i] = fmt.Errorf("%w: %w", ErrUnavailable, err)
+			outcomes[i] = err // also of one that failed alone: it may have met another that is not there now
 		}
 		c.done <- outcomes[i]
 	}
+}
+
+// store carries out all, and returns an error if nothing came of the whole. After one
+// that leaves open what is on the disk it sets failed.
+func (f *File) store(all []change, outcomes []error) error {
+	var id int
+	err := guarded(func() error {
+		return f.db.Update(func(tx *bbolt.Tx) error {
+			id = tx.ID()
+			for i, c := range all {
+				outcomes[i] = c.apply(tx)
+				if errors.Is(outcomes[i], errBroken) {
+					return outcomes[i]
+				}
+			}
+			return nil
+		})
+	})
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, errDamaged), !f.precedes(id):
+		f.failed = fmt.Errorf("%q is not written to until the next start: %w", f.path, err)
+		return f.failed
+	}
+	return fmt.Errorf("writing %q: %w: %w", f.path, ErrUnavailable, err)
+}
+
+// precedes reports whether the file still is as before the transaction with this id,
+// which failed. It is not when only the last sync failed: then the transaction is in
+// memory and perhaps not on the disk, and the next would overwrite what it replaced,
+// without which there may be nothing to come back to.
+func (f *File) precedes(id int) bool {
+	err := guarded(func() error {
+		return f.db.View(func(tx *bbolt.Tx) error {
+			if tx.ID() >= id {
+				return errBroken
+			}
+			return nil
+		})
+	})
+	return err == nil
 }
 
 // errBroken is of a change that failed half-way: the transaction must not be kept.

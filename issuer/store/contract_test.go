@@ -1,0 +1,225 @@
+package store_test
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tallygate/tallygate/issuer/store"
+)
+
+func TestFileContract(t *testing.T) {
+	testStore(t, func(t *testing.T) store.Store { return open(t, t.TempDir()) })
+}
+
+// testStore holds what open returns, an empty state each time, to what Store promises.
+func testStore(t *testing.T, open func(*testing.T) store.Store) {
+	for name, test := range map[string]func(*testing.T, store.Store){
+		"keys": testKeys, "merge": testMerge, "sweep": testSweep, "unstorable": testUnstorable,
+		"reentered": testReentered, "many": testMany, "closing": testClosing, "closed": testClosed,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+	}
+}
+
+// Keys come in the order in which they were created, and those before them are gone.
+func testKeys(t *testing.T, s store.Store) {
+	if keys, err := s.Keys(); len(keys) != 0 || err != nil {
+		t.Error("of a new state:", keys, err)
+	}
+	if err := errors.Join(
+		s.ReplaceKeys([]store.Key{{ID: "old", Created: at(1)}, {ID: "older", Created: at(0)}, {ID: "oldest"}}),
+		s.ReplaceKeys([]store.Key{{ID: "late", Created: at(5)}, {ID: "early", Created: at(4).In(time.FixedZone("", 7200))}}),
+	); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := s.Keys()
+	if diff := cmp.Diff([]store.Key{{ID: "early", Created: at(4)}, {ID: "late", Created: at(5)}}, keys); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
+}
+
+// Of two revocations the later times count, none is later than any, and it stays the
+// client's that came first.
+func testMerge(t *testing.T, s store.Store) {
+	never := time.Time{}
+	for name, c := range map[string]struct{ issued, until, thenIssued, thenUntil, wantIssued, wantUntil time.Time }{
+		"later":         {at(1), at(2), at(3), at(4), at(3), at(4)},
+		"earlier":       {at(3), at(4), at(1), at(2), at(3), at(4)},
+		"crossed":       {at(3), at(2), at(1), at(4), at(3), at(4)},
+		"never, then":   {at(1), never, at(1), at(9), at(1), never},
+		"then never":    {at(1), at(9), at(1), never, at(1), never},
+		"same":          {at(1), at(2), at(1), at(2), at(1), at(2)},
+		"unset and set": {never, at(2), at(1), at(2), at(1), at(2)},
+	} {
+		r := store.Revocation{Kind: store.RevokedPartner, Subject: name, Client: "first", IssuedBy: c.issued, Until: c.until}
+		if err := s.Revoke(r); err != nil {
+			t.Fatal(err)
+		}
+		r.Client, r.IssuedBy, r.Until = "second", c.thenIssued, c.thenUntil
+		if err := s.Revoke(r); err != nil {
+			t.Fatal(err)
+		}
+		want := store.Revocation{Kind: store.RevokedPartner, Subject: name, Client: "first", IssuedBy: c.wantIssued, Until: c.wantUntil}
+		if diff := cmp.Diff(want, revocations(t, s)[fmt.Sprint(want.Kind, name)]); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+// A sweep takes what is over and counts it, and a revocation goes with its last end.
+func testSweep(t *testing.T, s store.Store) {
+	r := store.Revocation{Kind: store.RevokedApplication, Subject: "app", Until: at(100)}
+	longer := r
+	longer.Until = at(200)
+	if err := errors.Join(
+		s.AddToken(sum("a"), store.Token{Expires: at(100)}), s.AddToken(sum("b"), store.Token{Expires: at(200)}),
+		s.Revoke(r), s.Revoke(longer), s.Revoke(r),
+		s.Revoke(store.Revocation{Kind: store.RevokedCertificate, Subject: "x5t", Until: at(100)}),
+		s.Revoke(store.Revocation{Kind: store.RevokedCertificate, Subject: "x5t"}), // and now for ever
+	); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ now, gone int64 }{{100, 0}, {101, 1}, {101, 0}, {200, 0}, {201, 2}, {1 << 40, 0}} {
+		if n, err := s.Sweep(at(c.now)); n != int(c.gone) || err != nil {
+			t.Errorf("at %d %d went, not %d: %v", c.now, n, c.gone, err)
+		}
+	}
+	if left := revocations(t, s); len(left) != 1 {
+		t.Error(left)
+	}
+	if err := s.AddToken(sum("a"), store.Token{Expires: at(300)}); err != nil {
+		t.Error("what is gone cannot come again:", err)
+	}
+}
+
+// A revocation that cannot be stored is its caller's error, and a lasting one.
+func testUnstorable(t *testing.T, s store.Store) {
+	done := make(chan error)
+	for n := range 50 {
+		go func() { done <- s.AddToken(sum(strconv.Itoa(n)), store.Token{}) }()
+		go func() {
+			err := s.Revoke(store.Revocation{Kind: store.RevokedPartner, Subject: strings.Repeat("x", 40_000)})
+			if err == nil || errors.Is(err, store.ErrUnavailable) {
+				done <- fmt.Errorf("too long a name: %w", err)
+				return
+			}
+			done <- nil
+		}()
+	}
+	for range 100 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// What is called with each revocation may itself use the state, and its error ends it.
+func testReentered(t *testing.T, s store.Store) {
+	for n := range 20 {
+		if err := s.Revoke(store.Revocation{Kind: store.RevokedPartner, Subject: strconv.Itoa(n)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := make(chan error, 1)
+	go func() {
+		n := 0
+		done <- s.Revocations(func(store.Revocation) error {
+			n++ // more than the 32 KiB that a new file has in memory
+			return s.AddToken(sum(strconv.Itoa(n)), store.Token{Record: make([]byte, 20_000)})
+		})
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("they wait for each other")
+	}
+	enough, n := errors.New("enough"), 0
+	if err := s.Revocations(func(store.Revocation) error { n++; return enough }); !errors.Is(err, enough) || n != 1 {
+		t.Errorf("%d calls, %v", n, err)
+	}
+}
+
+// Every revocation is listed, once.
+func testMany(t *testing.T, s store.Store) {
+	const many = 2001 // two reads of the most that one takes, and one more
+	done := make(chan error)
+	for n := range many {
+		go func() {
+			done <- s.Revoke(store.Revocation{Kind: store.RevokedApplication, Subject: strconv.Itoa(n), Until: at(1)})
+		}()
+	}
+	for range many {
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := make(map[string]int)
+	err := s.Revocations(func(r store.Revocation) error { seen[r.Subject]++; return nil })
+	if len(seen) != many || err != nil {
+		t.Errorf("%d of %d, %v", len(seen), many, err)
+	}
+	for subject, n := range seen {
+		if n != 1 {
+			t.Errorf("%s came %d times", subject, n)
+		}
+	}
+}
+
+// Who writes while the state is closed is served or told that it is closed.
+func testClosing(t *testing.T, s store.Store) {
+	const writers = 16
+	begun, done := make(chan bool, writers), make(chan error)
+	for worker := range writers {
+		go func() {
+			var err error
+			for n := 0; err == nil; n++ {
+				err = s.AddToken(sum(fmt.Sprint(worker, " ", n)), store.Token{})
+				select {
+				case begun <- true:
+				default:
+				}
+			}
+			done <- err
+		}()
+	}
+	for range writers {
+		<-begun
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	for range writers {
+		if err := <-done; !errors.Is(err, store.ErrClosed) {
+			t.Error(err)
+		}
+	}
+}
+
+// Nothing works on a closed state, and to close it again is no error.
+func testClosed(t *testing.T, s store.Store) {
+	if err := errors.Join(s.Close(), s.Close()); err != nil {
+		t.Error(err)
+	}
+	_, keys := s.Keys()
+	_, _, token := s.Token(sum("a"))
+	_, sweep := s.Sweep(at(1))
+	for name, err := range map[string]error{
+		"Keys": keys, "Token": token, "Sweep": sweep, "ReplaceKeys": s.ReplaceKeys(nil),
+		"AddToken":    s.AddToken(sum("a"), store.Token{}),
+		"Revoke":      s.Revoke(store.Revocation{Kind: store.RevokedPartner, Subject: "p"}),
+		"Revocations": s.Revocations(func(store.Revocation) error { return nil }),
+	} {
+		if !errors.Is(err, store.ErrClosed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,417 @@
+package store_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/tallygate/tallygate/issuer/store"
+)
+
+// childVariable is set in a process that runs one test's dangerous half.
+const childVariable = "TALLYGATE_STORE_TEST_CHILD"
+
+// inChild runs body in a process of its own, which body may crash or limit: argument
+// is handed to it, and its last line of output is returned.
+func inChild(t *testing.T, argument string, body func(argument string) error) string {
+	t.Helper()
+	if given, ok := os.LookupEnv(childVariable); ok {
+		if err := body(given); err != nil {
+			fmt.Println(err)
+			os.Exit(3)
+		}
+		os.Exit(0)
+	}
+	child := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+	child.Env = append(os.Environ(), childVariable+"="+argument, "GORACE=atexit_sleep_ms=0") // or each takes a second
+	out, err := child.CombinedOutput()
+	if err == nil {
+		return ""
+	}
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 3 {
+		t.Errorf("the process ended with %v: %.160s", err, out)
+		return string(out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// readAll opens the state in folder and reads everything in it.
+func readAll(folder string) error {
+	f, err := store.Open(folder)
+	if err != nil {
+		return err
+	}
+	_, err = f.Keys()
+	_, _, one := f.Token(sum("1"))
+	every := f.Revocations(func(store.Revocation) error { return nil })
+	return errors.Join(err, one, every, f.Close())
+}
+
+// filled makes a state of some hundred pages and returns its file.
+func filled(t *testing.T) string {
+	t.Helper()
+	folder := t.TempDir()
+	f := open(t, folder)
+	errs := []error{f.ReplaceKeys([]store.Key{{ID: "k", Private: make([]byte, 200)}})}
+	for n := range 60 {
+		errs = append(errs, f.AddToken(sum(strconv.Itoa(n)), store.Token{Expires: at(int64(n)), Record: make([]byte, 3000)}),
+			f.Revoke(store.Revocation{Kind: store.RevokedPartner, Subject: strings.Repeat("p", 500) + strconv.Itoa(n), Until: at(9)}))
+	}
+	if err := errors.Join(append(errs, f.Close())...); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(folder, "issuer.db")
+}
+
+// pagesIn returns how many bytes of the database at path are in use.
+func pagesIn(t *testing.T, path string) (size int) {
+	t.Helper()
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err == nil {
+		err = errors.Join(db.View(func(tx *bbolt.Tx) error { size = int(tx.Size()); return nil }), db.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return size
+}
+
+// A file cut anywhere is refused by name when it is opened, is left as it is, and
+// crashes nobody.
+func TestCutFile(t *testing.T) {
+	if _, child := os.LookupEnv(childVariable); child {
+		inChild(t, "", readAll)
+	}
+	path := filled(t)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{0, 1, 4096, 8192, 12288, 16384, 32768, 100_000, pagesIn(t, path) - 1} {
+		if err := os.WriteFile(path, whole[:size], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := inChild(t, filepath.Dir(path), readAll); !strings.Contains(got, path) {
+			t.Errorf("cut to %d of %d bytes: %.120q", size, len(whole), got)
+		}
+		if after, err := os.ReadFile(path); len(after) != size || err != nil {
+			t.Errorf("cut to %d bytes it has %d afterwards, %v", size, len(after), err)
+		}
+	}
+}
+
+// A page of rubbish anywhere is an error or was not in use, and crashes nobody.
+func TestRubbishPages(t *testing.T) {
+	if _, child := os.LookupEnv(childVariable); child {
+		inChild(t, "", readAll)
+	}
+	path := filled(t)
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	for page := 2; page < min(len(good)/4096, 140); page++ {
+		bad := append([]byte{}, good...)
+		for i := page % 2 * 16; i < 4096; i++ { // every other one keeps its header
+			bad[page*4096+i] ^= byte(0x5a + i)
+		}
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got := inChild(t, filepath.Dir(path), readAll)
+		if got != "" && !strings.Contains(got, path) {
+			t.Errorf("page %d: the error does not name the file: %.100s", page, got)
+		}
+		if got != "" {
+			refused++
+		}
+	}
+	if refused == 0 {
+		t.Error("no damage was seen")
+	}
+}
+
+// A refused file is let go: once it is whole again the same process can open it.
+func TestRefusedFileIsReleased(t *testing.T) {
+	path := filled(t)
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := append([]byte{}, good...)
+	for i := 2 * 4096; i < len(bad); i++ { // all but the meta pages
+		bad[i] = 0xff
+	}
+	if err := os.WriteFile(path, bad, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := store.Open(filepath.Dir(path)); err == nil {
+		t.Fatal("opened", f.Close())
+	}
+	if err := os.WriteFile(path, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := readAll(filepath.Dir(path)); err != nil {
+		t.Error(err)
+	}
+}
+
+// Another program's database is refused and not written to; nor is one of a format
+// that is yet to come.
+func TestForeignDatabase(t *testing.T) {
+	for name, fill := range map[string]func(*bbolt.Tx) error{
+		"another program's": func(tx *bbolt.Tx) error { _, err := tx.CreateBucket([]byte("theirs")); return err },
+		"a later format": func(tx *bbolt.Tx) error {
+			b, err := tx.CreateBucket([]byte("meta"))
+			if err != nil {
+				return err
+			}
+			return b.Put([]byte("format"), []byte("2"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			folder := t.TempDir()
+			path := filepath.Join(folder, "issuer.db")
+			db, err := bbolt.Open(path, 0o600, nil)
+			if err == nil {
+				err = errors.Join(db.Update(fill), db.Close())
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			before, _ := os.ReadFile(path)
+			f, err := store.Open(folder)
+			if err == nil {
+				t.Error("opened", f.Close())
+			} else if !strings.Contains(err.Error(), path) {
+				t.Errorf("the error does not name the file: %v", err)
+			}
+			if after, _ := os.ReadFile(path); string(after) != string(before) {
+				t.Error("the file was changed")
+			}
+		})
+	}
+}
+
+// Of many who make the state at the same time none replaces what another has stored.
+func TestMadeAtTheSameTime(t *testing.T) {
+	for range 10 {
+		folder := filepath.Join(t.TempDir(), "state")
+		const makers = 8
+		done := make(chan error)
+		for n := range makers {
+			go func() {
+				f, err := store.Open(folder)
+				if err != nil {
+					done <- err
+					return
+				}
+				done <- errors.Join(f.AddToken(sum(strconv.Itoa(n)), store.Token{}), f.Close())
+			}()
+		}
+		for range makers {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		f := open(t, folder)
+		for n := range makers {
+			if _, ok, err := f.Token(sum(strconv.Itoa(n))); !ok || err != nil {
+				t.Fatalf("what was stored by number %d: %t, %v", n, ok, err)
+			}
+		}
+		if left, err := os.ReadDir(folder); len(left) != 1 || err != nil {
+			t.Error(left, err)
+		}
+	}
+}
+
+// limitFiles lets no file of this process be written beyond size bytes.
+func limitFiles(size uint64) error {
+	return syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: size, Max: 1 << 40})
+}
+
+// A first start on a full disk fails, and the next one, with room, does not.
+func TestFirstStartOnFullDisk(t *testing.T) {
+	got := inChild(t, t.TempDir(), func(folder string) error {
+		for size := uint64(0); size < 64<<10; size += 2048 {
+			_ = limitFiles(size)
+			if f, err := store.Open(folder); err == nil {
+				return f.Close()
+			}
+			_ = limitFiles(1 << 40)
+			if err := readAll(folder); err != nil {
+				return fmt.Errorf("after a start with room for %d bytes: %w", size, err)
+			}
+			if err := os.RemoveAll(folder); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if got != "" {
+		t.Error(got)
+	}
+}
+
+// A restart while the disk is full reads what there is, and refuses to write only.
+func TestRestartOnFullDisk(t *testing.T) {
+	folder := ""
+	if _, child := os.LookupEnv(childVariable); !child {
+		folder = filepath.Dir(filled(t))
+	}
+	got := inChild(t, folder, func(folder string) error {
+		_ = limitFiles(0)
+		f, err := store.Open(folder)
+		if err != nil {
+			return err
+		}
+		if keys, err := f.Keys(); len(keys) != 1 || err != nil {
+			return fmt.Errorf("%d keys, %w", len(keys), err)
+		}
+		if err := f.AddToken(sum("new"), store.Token{}); !errors.Is(err, store.ErrUnavailable) {
+			return fmt.Errorf("written to a full disk: %w", err)
+		}
+		if n, err := f.Sweep(at(1 << 30)); n != 0 || !errors.Is(err, store.ErrUnavailable) {
+			return fmt.Errorf("swept %d from a full disk: %w", n, err)
+		}
+		_ = limitFiles(1 << 40)
+		if n, err := f.Sweep(at(1 << 30)); n != 120 || err != nil {
+			return fmt.Errorf("swept %d: %w", n, err)
+		}
+		return errors.Join(f.AddToken(sum("new"), store.Token{}), f.Close())
+	})
+	if got != "" {
+		t.Error(got)
+	}
+}
+
+// At every size at which the disk can be full, a write is there or is not.
+func TestFullAtEverySize(t *testing.T) {
+	got := inChild(t, t.TempDir(), func(folder string) error {
+		f, err := store.Open(folder)
+		if err != nil {
+			return err
+		}
+		failed := 0
+		for n := range 400 {
+			_ = limitFiles(uint64(n) * 1024)
+			keys := []store.Key{{ID: strconv.Itoa(n), Private: make([]byte, 5000)}}
+			err := f.ReplaceKeys(keys)
+			if err != nil && !errors.Is(err, store.ErrUnavailable) {
+				return err
+			}
+			token := f.AddToken(sum(strconv.Itoa(n)), store.Token{Record: make([]byte, 2000)})
+			_ = limitFiles(1 << 40)
+			if err != nil {
+				failed++
+			}
+			if got, readErr := f.Keys(); readErr != nil || (len(got) == 1 && got[0].ID == keys[0].ID) != (err == nil) {
+				return fmt.Errorf("%d: keys were stored with %w and read with %w", n, err, readErr)
+			}
+			if _, ok, readErr := f.Token(sum(strconv.Itoa(n))); readErr != nil || ok != (token == nil) {
+				return fmt.Errorf("%d: a token was stored with %w and read with %t, %w", n, token, ok, readErr)
+			}
+		}
+		if failed < 3 || failed > 390 {
+			return fmt.Errorf("%d of 400 failed", failed)
+		}
+		return errors.Join(f.Close(), readAll(folder))
+	})
+	if got != "" {
+		t.Error(got)
+	}
+}
+
+// Permissions that are too wide are narrowed.
+func TestPermissionsNarrowed(t *testing.T) {
+	path := filled(t)
+	if err := os.Chmod(path, 0o664); err != nil {
+		t.Fatal(err)
+	}
+	if err := readAll(filepath.Dir(path)); err != nil {
+		t.Fatal(err)
+	}
+	if status, err := os.Stat(path); err != nil || status.Mode().Perm() != 0o600 {
+		t.Error(status.Mode(), err)
+	}
+}
+
+// A second process is told so within the time that a restart may take.
+func TestSecondProcess(t *testing.T) {
+	if folder, child := os.LookupEnv(childVariable); child {
+		f, err := store.Open(folder)
+		fmt.Println(f != nil, err)
+		_, _ = os.Stdin.Read(make([]byte, 1)) // until the parent is done
+		os.Exit(0)
+	}
+	folder := t.TempDir()
+	child := exec.Command(os.Args[0], "-test.run=^TestSecondProcess$")
+	child.Env = append(os.Environ(), childVariable+"="+folder)
+	in, _ := child.StdinPipe()
+	out, _ := child.StdoutPipe()
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, _ := bufio.NewReader(out).ReadString('\n'); line != "true <nil>\n" {
+		t.Fatal(line)
+	}
+	begun := time.Now()
+	if _, err := store.Open(folder); !errors.Is(err, store.ErrInUse) || !strings.Contains(err.Error(), filepath.Join(folder, "issuer.db")) {
+		t.Error(err)
+	}
+	if d := time.Since(begun); d > 4*time.Second {
+		t.Errorf("it took %v", d)
+	}
+	_ = in.Close()
+	if err := child.Wait(); err != nil {
+		t.Error(err)
+	}
+	if err := readAll(folder); err != nil {
+		t.Error("after it has ended:", err)
+	}
+}
+
+// A file that is cut while it is open costs errors, not the process.
+func TestCutWhileOpen(t *testing.T) {
+	folder := ""
+	if _, child := os.LookupEnv(childVariable); !child {
+		folder = filepath.Dir(filled(t))
+	}
+	got := inChild(t, folder, func(folder string) error {
+		f, err := store.Open(folder)
+		if err != nil {
+			return err
+		}
+		if err := os.Truncate(filepath.Join(folder, "issuer.db"), 8192); err != nil {
+			return err
+		}
+		failed := 0
+		for n := range 60 {
+			if _, _, err := f.Token(sum(strconv.Itoa(n))); err != nil {
+				failed++
+			}
+		}
+		write := f.AddToken(sum("new"), store.Token{})
+		if failed != 60 || write == nil {
+			return fmt.Errorf("%d of 60 reads failed, and the write with %w", failed, write)
+		}
+		_ = f.Close() // must return
+		return nil
+	})
+	if got != "" {
+		t.Error(got)
+	}
+}
