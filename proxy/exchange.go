@@ -134,9 +134,24 @@ func (x *exchange) finish() (unread bool) {
 	unread = x.unread()
 	if unread {
 		_ = x.control.SetReadDeadline(time.Unix(1, 0))
+		x.linger()
 	}
 	return unread
 }
+
+// linger makes net/http wait half a second between the end of the answer and the end of
+// the connection. A connection that is closed while bytes arrive is reset, and a reset
+// takes the answer away from a client that has not read it yet, the 413 above all. Only
+// of a body that was too long does net/http know that it must wait.
+func (x *exchange) linger() {
+	var one [1]byte
+	_, _ = http.MaxBytesReader(x.ResponseWriter, io.NopCloser(zeros{}), 0).Read(one[:])
+}
+
+// zeros has no end.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
 // unread reports whether bytes of an HTTP/1 body are still to come or to be read. The
 // connection is then of no further use: where one message ends and the next begins must

@@ -300,6 +300,44 @@ func TestBodyThatNeverComes(t *testing.T) {
 	}
 }
 
+// A client that sends its whole body before it reads gets the answer to its refused
+// upload: the connection is not reset under it. It has half a second, so the test tries
+// again when the machine took that away; a gate that resets fails each time.
+func TestRefusedUploadIsNotReset(t *testing.T) {
+	s := newSite(t, "http://127.0.0.1:1", io.Discard)
+	address := s.listen(t)
+	upload := func() error {
+		conn, err := tls.Dial("tcp", address, s.clientConfig("http/1.1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		_, err = io.WriteString(conn, "POST /nowhere HTTP/1.1\r\nHost: api.example.test\r\nAuthorization: Bearer "+s.token+"\r\nContent-Length: 100000\r\n\r\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond) // by now the gate has answered
+		for range 10 {
+			if _, err := io.WriteString(conn, strings.Repeat("x", 10_000)); err != nil {
+				return err
+			}
+			time.Sleep(5 * time.Millisecond) // a reset would arrive
+		}
+		received, err := io.ReadAll(conn)
+		if !strings.Contains(string(received), "api_not_allowed") {
+			return fmt.Errorf("answered %q: %w", received, err)
+		}
+		return nil
+	}
+	var err error
+	for range 3 {
+		if err = upload(); err == nil {
+			return
+		}
+	}
+	t.Error(err)
+}
+
 // A body that was read to its end costs nobody a connection; one of a refused request
 // does, since it was not.
 func TestConnectionsAreKept(t *testing.T) {
