@@ -80,38 +80,6 @@ type Limits struct {
 	IdleTimeout   time.Duration `yaml:"idle_timeout"`   // for the next request on a connection kept open
 }
 
-// AuthorizationServer is one that may vouch for tokens, ours or a foreign one.
-type AuthorizationServer struct {
-	Name       Name        `yaml:"name"`       // in logs and metrics; unique
-	Issuer     Identifier  `yaml:"issuer"`     // compared with iss, byte for byte; unique
-	Audiences  []string    `yaml:"audiences"`  // a token must name at least one; at least one is needed
-	Algorithms []Algorithm `yaml:"algorithms"` // accepted signature algorithms; default ES256, PS256, EdDSA
-	Types      []string    `yaml:"types"`      // accepted typ values, RFC 9068 section 4; default at+jwt
-	// Leeway is the tolerance for the two clocks: a token counts this much longer
-	// than its exp and this much earlier than its nbf. At most 5 minutes.
-	Leeway time.Duration `yaml:"leeway"`
-	KeySet KeySet        `yaml:"key_set"`
-	Cache  Cache         `yaml:"cache"`
-}
-
-// KeySet says where the public keys of an authorization server come from. With
-// neither URL nor File, Issuer must be that of our own issuer, whose keys need no
-// network.
-type KeySet struct {
-	URL      *URL          `yaml:"url"`       // https only
-	Trust    []Path        `yaml:"trust"`     // PEM anchors for URL; default: the system's
-	File     Path          `yaml:"file"`      // a JWK Set, RFC 7517 section 5
-	Refresh  time.Duration `yaml:"refresh"`   // between two readings
-	CoolDown time.Duration `yaml:"cool_down"` // the least time between two readings that unknown keys ask for
-	MaxStale time.Duration `yaml:"max_stale"` // how long the last good keys serve while readings fail
-}
-
-// Cache bounds the verified tokens that are remembered for one authorization
-// server. What is remembered is what a token says, never whether it may pass.
-type Cache struct {
-	Entries int `yaml:"entries"` // 0 turns the cache off
-}
-
 // API is a named set of routes with one upstream.
 type API struct {
 	Name     Name     `yaml:"name"`  // unique
@@ -132,6 +100,9 @@ type Route struct {
 	Methods []Method `yaml:"methods"` // exact; GET does not imply HEAD
 	Path    Pattern  `yaml:"path"`    // "/accounts/{id}", "/files/**"
 	Scopes  []Scope  `yaml:"scopes"`  // all of them are needed. Optional.
+	// Assertion gives the upstream a short-lived JWT of ours about the caller, in place
+	// of a token that it cannot read.
+	Assertion bool `yaml:"assertion"`
 }
 
 // Partners lists the organisations that may call.
@@ -160,6 +131,7 @@ type IdentityHeaders struct {
 	Subject              HeaderName `yaml:"subject"`
 	Thumbprint           HeaderName `yaml:"thumbprint"`
 	Certificate          HeaderName `yaml:"certificate"`           // RFC 9440 section 2.2; default: not sent
+	Assertion            HeaderName `yaml:"assertion"`             // on the routes that ask for it
 	ForwardAuthorization bool       `yaml:"forward_authorization"` // let the upstream see the token
 }
 
@@ -198,6 +170,7 @@ func Default() *Config {
 			Scopes:     "Tallygate-Scopes",
 			Subject:    "Tallygate-Subject",
 			Thumbprint: "Tallygate-Thumbprint",
+			Assertion:  "Tallygate-Assertion",
 		},
 		// Loopback: probes and metrics are opened to the network on purpose only.
 		Admin: Admin{Address: "127.0.0.1:9090"},
@@ -211,13 +184,9 @@ func Default() *Config {
 func setDefaults(v any) {
 	switch v := v.(type) {
 	case *AuthorizationServer:
-		*v = AuthorizationServer{
-			Algorithms: []Algorithm{ES256, PS256, EdDSA},
-			Types:      []string{"at+jwt"},
-			Leeway:     30 * time.Second,
-			KeySet:     KeySet{Refresh: 5 * time.Minute, CoolDown: 10 * time.Second, MaxStale: 24 * time.Hour},
-			Cache:      Cache{Entries: 100_000},
-		}
+		*v = defaultServer()
+	case *Introspection:
+		*v = defaultIntrospection()
 	case *API:
 		*v = API{Upstream: Upstream{Timeout: 30 * time.Second}}
 	case *Application:

@@ -149,11 +149,11 @@ func TestPosition(t *testing.T) {
 		{"listener.limits.body_bytes", 6, 45},
 		{"authorization_servers[1].audiences", 16, 16},    // the alias
 		{"authorization_servers[1].audiences[1]", 10, 53}, // inside what it names
-		{"apis[0].hosts[2]", 21, 41},
-		{"partners.list[0].applications[0].apis[0].api", 37, 33},
-		{"partners.list[0].applications[0].apis[0].methods[0]", 37, 53},
-		{"partners.list[0].applications[9].client_id", 30, 9}, // no such element: the list
-		{"apis[0].hosts.x", 21, 12},
+		{"apis[0].hosts[2]", 29, 41},
+		{"partners.list[0].applications[0].apis[0].api", 45, 33},
+		{"partners.list[0].applications[0].apis[0].methods[0]", 45, 53},
+		{"partners.list[0].applications[9].client_id", 38, 9}, // no such element: the list
+		{"apis[0].hosts.x", 29, 12},
 		{"issuer.address", 2, 1},
 		{"listener.address", 3, 3},
 	} {

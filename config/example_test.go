@@ -74,6 +74,8 @@ func TestExampleDefaults(t *testing.T) {
 	c, want := load(t, exampleFile), Default()
 	var server AuthorizationServer
 	setDefaults(&server)
+	var introspection Introspection
+	setDefaults(&introspection)
 	var api API
 	setDefaults(&api)
 	var application Application
@@ -97,6 +99,14 @@ func TestExampleDefaults(t *testing.T) {
 		{"cool_down", first.KeySet.CoolDown, server.KeySet.CoolDown},
 		{"max_stale", first.KeySet.MaxStale, server.KeySet.MaxStale},
 		{"cache", first.Cache, server.Cache},
+		{"required", first.Required, server.Required},
+		{"also_introspect", first.AlsoIntrospect, server.AlsoIntrospect},
+		{"insecure_loopback_http", first.Connection.InsecureLoopbackHTTP, server.Connection.InsecureLoopbackHTTP},
+		{"introspection.authentication", first.Introspection.Authentication, introspection.Authentication},
+		{"introspection.signed", first.Introspection.Signed, introspection.Signed},
+		{"introspection.timeout", first.Introspection.Timeout, introspection.Timeout},
+		{"introspection.concurrency", first.Introspection.Concurrency, introspection.Concurrency},
+		{"introspection.cache", first.Introspection.Cache, introspection.Cache},
 		{"timeout", c.APIs[0].Upstream.Timeout, api.Upstream.Timeout},
 		{"identity_headers", c.IdentityHeaders, want.IdentityHeaders},
 		{"authentication", ledger.Authentication, application.Authentication},

@@ -27,7 +27,8 @@ type Name string
 type ClientID string
 
 // Identifier is an authorization server's issuer identifier, kept byte for byte:
-// an https URL without query, fragment or user (RFC 8414 section 2).
+// an https URL without query, fragment or user (RFC 8414 section 2). Validation allows
+// http where a connection is marked insecure.
 type Identifier string
 
 // Host is a host name or IP literal without port, in lower case; an IPv6 literal

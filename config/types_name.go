@@ -56,6 +56,16 @@ func (a *Authentication) UnmarshalText(text []byte) error {
 	return oneOf(a, text, TLSClientAuth, SelfSignedTLSClientAuth)
 }
 
+// UnmarshalText reads what the tokens of a server are.
+func (t *TokenKinds) UnmarshalText(text []byte) error {
+	return oneOf(t, text, JWTOnly, OpaqueOnly, BothKinds)
+}
+
+// UnmarshalText reads a way to authenticate at an introspection endpoint.
+func (m *IntrospectionMethod) UnmarshalText(text []byte) error {
+	return oneOf(m, text, MethodTLS, MethodSecretBasic, MethodSecretPost, MethodPrivateKeyJWT, MethodBearer)
+}
+
 // UnmarshalText reads what an access token looks like.
 func (f *TokenFormat) UnmarshalText(text []byte) error {
 	return oneOf(f, text, JWT, Opaque)

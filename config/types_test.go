@@ -121,7 +121,7 @@ func TestURLTypes(t *testing.T) {
 	for _, i := range []Identifier{"https://as.example.com", "https://AS.example.com/", "https://as.example.com/a/%7E"} {
 		reads(t, string(i), i)
 	}
-	refuses[Identifier](t, "http://as.example.com", "HTTPS://as.example.com", "https://as.example.com?", "https://as.example.com?a=b")
+	refuses[Identifier](t, "HTTP://as.example.com", "HTTPS://as.example.com", "https://as.example.com?", "https://as.example.com?a=b")
 }
 
 // The text of an error shows no password.

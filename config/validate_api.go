@@ -73,6 +73,9 @@ func (k *checker) route(path string, r *Route, hosts []Host, calls map[call]stri
 		k.fault(path+".scopes", "an empty list asks for nothing; leave it out for a route that needs no scope")
 	}
 	distinct(k, path+".scopes", r.Scopes)
+	if r.Assertion && k.config.IdentityHeaders.Assertion == "" && !k.unknown("identity_headers.assertion") {
+		k.fault(path+".assertion", "needs a name for the header: identity_headers.assertion is empty")
+	}
 	if r.Path.String() == "" {
 		return
 	}

@@ -1,6 +1,9 @@
 package config
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // clientCert is the only name that upstreams know for a forwarded certificate, RFC
 // 9440 section 2.2.
@@ -9,15 +12,20 @@ const clientCert HeaderName = "Client-Cert"
 func (k *checker) identityHeaders() {
 	h := &k.config.IdentityHeaders
 	k.prefix("identity_headers.prefix", string(h.Prefix))
-	named := []struct {
+	type header struct {
 		key  string
 		name HeaderName
-	}{
+	}
+	named := []header{
 		{"partner", h.Partner},
 		{"client_id", h.ClientID},
 		{"scopes", h.Scopes},
 		{"subject", h.Subject},
 		{"thumbprint", h.Thumbprint},
+	}
+	// Where no route asks for one, the default may have another prefix.
+	if k.asksForAssertion() || k.written("identity_headers.assertion") {
+		named = append(named, header{"assertion", h.Assertion})
 	}
 	seen := make(map[HeaderName]string, len(named))
 	for _, n := range named {
@@ -32,6 +40,13 @@ func (k *checker) identityHeaders() {
 	if h.Certificate != "" && h.Certificate != clientCert {
 		k.fault("identity_headers.certificate", "must be %s (RFC 9440 section 2.2), or empty to send none", clientCert)
 	}
+}
+
+// asksForAssertion reports whether a route wants the header with the assertion.
+func (k *checker) asksForAssertion() bool {
+	return slices.ContainsFunc(k.config.APIs, func(a API) bool {
+		return slices.ContainsFunc(a.Routes, func(r Route) bool { return r.Assertion })
+	})
 }
 
 // prefix checks that a prefix exists, ends a word, and takes no header along that

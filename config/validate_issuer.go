@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -22,6 +23,9 @@ func (k *checker) issuer() {
 		return
 	}
 	k.require("issuer.issuer", own.Issuer != "")
+	if own.Issuer != "" && !strings.HasPrefix(string(own.Issuer), "https://") {
+		k.fault("issuer.issuer", "%s", httpsIdentifier)
+	}
 	k.vouched(own)
 	k.require("issuer.address", own.Address != "")
 	k.alias("issuer.mtls_alias", own.MTLSAlias)

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"encoding/json"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -31,6 +33,9 @@ func (k *checker) authorizationServers() {
 		k.require(path+".name", s.Name != "")
 		unique(k, names, path+".name", "the name", s.Name)
 		k.require(path+".issuer", s.Issuer != "")
+		if u, err := url.Parse(string(s.Issuer)); err == nil && s.Issuer != "" && !s.Connection.Secure(u) {
+			k.fault(path+".issuer", "%s%s", httpsIdentifier, s.Connection.hint(u))
+		}
 		unique(k, issuers, path+".issuer", "the issuer", s.Issuer)
 		k.texts(path+".audiences", s.Audiences)
 		if len(s.Algorithms) == 0 {
@@ -39,10 +44,17 @@ func (k *checker) authorizationServers() {
 		distinct(k, path+".algorithms", s.Algorithms)
 		k.tokenTypes(path+".types", s.Types)
 		k.within(path+".leeway", s.Leeway, 0, maxLeeway)
+		k.connection(path+".connection", s)
 		k.keySet(path+".key_set", s)
-		if s.Cache.Entries < 0 {
-			k.fault(path+".cache.entries", "must be 0, for no cache, or more, is %d", s.Cache.Entries)
-		}
+		k.introspection(path, s)
+		k.entries(path+".cache.entries", s.Cache.Entries)
+	}
+}
+
+// entries checks the size of a cache.
+func (k *checker) entries(path string, n int) {
+	if n < 0 {
+		k.fault(path, "must be 0, for no cache, or more, is %d", n)
 	}
 }
 
@@ -80,25 +92,67 @@ func (k *checker) tokenTypes(path string, list []string) {
 	distinct(k, path, list)
 }
 
+// connection checks how s is spoken to, and that it is when something says so.
+func (k *checker) connection(path string, s *AuthorizationServer) {
+	c := &s.Connection
+	if c.Trust != nil && len(c.Trust) == 0 {
+		k.fault(path+".trust", "an empty list trusts nothing; leave it out for the system's anchors")
+	}
+	k.files(path+".trust", c.Trust)
+	k.require(path+".certificate.certificate", c.Certificate.Certificate != "" || c.Certificate.Key == "")
+	k.require(path+".certificate.key", c.Certificate.Key != "" || c.Certificate.Certificate == "")
+	set := &s.KeySet
+	used := set.URL != nil || s.Introspection != nil || !set.Named() && !k.isOwn(s.Issuer)
+	if !used && k.written(path) && k.whole(parent(path)) {
+		k.fault(path, "counts where something is fetched, and nothing is")
+	}
+}
+
 // keySet checks that the keys of s come from exactly one place.
 func (k *checker) keySet(path string, s *AuthorizationServer) {
 	set := &s.KeySet
-	switch {
-	case set.URL != nil && set.File != "":
-		k.fault(path, "url and file exclude each other")
-	case set.URL == nil && set.File == "" && !k.unknown(path+".url") && !k.unknown(path+".file") && !k.isOwn(s.Issuer):
-		k.fault(path, "url or file is required; only the server that is our own issuer needs neither")
+	if named := set.places(); len(named) > 1 {
+		k.fault(path, "%s exclude each other", andList(named))
 	}
-	if set.URL != nil && set.URL.Scheme != "https" {
-		k.fault(path+".url", "must start with https://: whoever can change the keys can make tokens")
+	if set.Named() && !s.NeedsKeys() && k.whole(parent(path)) {
+		k.fault(path, "counts for JWTs and signed answers only, and there are neither")
 	}
-	k.fetchTrust(path+".trust", set.Trust, path+".url", set.URL)
+	if set.URL != nil && !s.Connection.Secure(&set.URL.URL) {
+		k.fault(path+".url", "must start with https://: whoever can change the keys can make tokens%s", s.Connection.hint(&set.URL.URL))
+	}
+	if set.JWKS != "" && !isJWKSet(set.JWKS) {
+		// Not quoted: what was pasted here may be a private key.
+		k.fault(path+".jwks", "expected a JWK Set as JSON text, an object with a list of keys (RFC 7517 section 5)")
+	}
 	k.within(path+".refresh", set.Refresh, time.Second, maxReading)
 	k.within(path+".cool_down", set.CoolDown, time.Second, maxReading)
 	if k.unknown(path + ".refresh") {
 		return
 	}
 	k.within(path+".max_stale", set.MaxStale, set.Refresh, maxReading) // or keys would end before they are read again
+}
+
+// places returns the keys of the places that the key set comes from.
+func (s *KeySet) places() []string {
+	var named []string
+	if s.URL != nil {
+		named = append(named, "url")
+	}
+	if s.File != "" {
+		named = append(named, "file")
+	}
+	if s.JWKS != "" {
+		named = append(named, "jwks")
+	}
+	return named
+}
+
+// isJWKSet reports whether text looks like a JWK Set. Package keyset reads it.
+func isJWKSet(text string) bool {
+	var set struct {
+		Keys []map[string]any `json:"keys"`
+	}
+	return json.Unmarshal([]byte(text), &set) == nil && len(set.Keys) > 0
 }
 
 // isOwn reports whether issuer is that of our own issuer, or cannot be told because

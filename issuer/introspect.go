@@ -1,12 +1,14 @@
 package issuer
 
 import (
+	"errors"
 	"log/slog"
 	"maps"
 	"mime"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 
@@ -86,6 +88,31 @@ func (i *Issuer) active(raw string) (*claims, error) {
 		return nil, nil
 	}
 	return found, nil
+}
+
+var errNotOpen = errors.New("the issuer is not open yet")
+
+// Resolve returns what a token of ours says and whether it is active, as introspection
+// tells a resource server that every audience is: for a gate in the same process, which
+// judges it. An error says that there is no telling. It is safe for concurrent use, and
+// a revocation that has been answered counts in it.
+func (i *Issuer) Resolve(raw string) (says access.Unchecked, active bool, err error) {
+	if i.state == nil {
+		return access.Unchecked{}, false, errNotOpen
+	}
+	found, err := i.active(raw)
+	if err != nil || found == nil {
+		return access.Unchecked{}, false, err
+	}
+	says = access.Unchecked{
+		Issuer: found.Issuer, Subject: found.Subject, ClientID: found.ClientID, TokenID: found.ID,
+		Audience: found.Audience, Scopes: strings.Fields(found.Scope),
+		Expires: time.Unix(found.Expires, 0), IssuedAt: time.Unix(found.IssuedAt, 0),
+		Confirmation: access.Confirmation{Present: found.Confirmation != nil},
+	}
+	// One that cannot be read stays zero, which matches no certificate.
+	says.Confirmation.Thumbprint, _ = access.ParseThumbprint(found.thumbprint())
+	return says, true, nil
 }
 
 // members returns the introspection response of RFC 7662 section 2.2. Of a token that

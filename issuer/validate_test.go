@@ -19,10 +19,10 @@ func TestSecondOpinion(t *testing.T) {
 	now := func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) }
 	const leeway = 5 * time.Minute
 	gate, err := validate.New([]config.AuthorizationServer{{
-		Name: "ours", Issuer: config.Identifier(s.identifier), Audiences: []string{audience},
+		Name: "ours", Issuer: config.Identifier(s.identifier), Audiences: []string{audience}, Tokens: config.BothKinds,
 		Algorithms: []config.Algorithm{config.ES256}, Types: []string{"at+jwt"}, Leeway: leeway, Cache: config.Cache{Entries: 100},
 	}}, validate.Options{
-		Local:   map[config.Identifier]validate.LocalKeySet{config.Identifier(s.identifier): s.issuer.KeySet},
+		Local:   map[config.Identifier]validate.Local{config.Identifier(s.identifier): {KeySet: s.issuer.KeySet, Introspect: s.issuer.Resolve}},
 		Revoked: s.issuer.Revoked,
 		Now:     now,
 	})
@@ -31,7 +31,7 @@ func TestSecondOpinion(t *testing.T) {
 	}
 	judged := func(token string, pair *testpki.Pair) access.Reason {
 		t.Helper()
-		claims, err := gate.Validate(token, &access.Certificate{Leaf: pair.Cert, Thumbprint: access.ThumbprintOf(pair.Cert), Anchors: []access.AnchorKey{anchor(northCA.Cert)}})
+		claims, err := gate.Validate(t.Context(), token, &access.Certificate{Leaf: pair.Cert, Thumbprint: access.ThumbprintOf(pair.Cert), Anchors: []access.AnchorKey{anchor(northCA.Cert)}})
 		if err == nil {
 			if claims.ClientID != "northwind-ledger" || len(claims.Scopes) != 2 {
 				t.Errorf("claims %+v", claims)

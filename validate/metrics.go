@@ -4,33 +4,42 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tallygate/tallygate/discovery"
+	"github.com/tallygate/tallygate/introspect"
+	"github.com/tallygate/tallygate/keyset"
 )
 
-// An origin says where the facts of a judged token came from.
-type origin uint8
+// A kind says what a token was taken for.
+type kind uint8
 
 const (
-	local  origin = iota // parsed and verified for this request, as far as it went
+	signed kind = iota // a JWT
+	opaque
+	numKinds
+)
+
+// A source says where the facts of a judged token came from.
+type source uint8
+
+const (
+	local  source = iota // parsed and verified for this request, as far as it went
 	cached               // remembered
+	remote               // asked for
+	numSources
 )
 
 // metrics is what this package counts. Labels come from the configuration and
 // from closed sets, never from a request, and every series exists from the start.
 type metrics struct {
-	ok, refused  [2]prometheus.Observer // by origin
+	ok, refused  [numKinds][numSources]prometheus.Observer
 	hits, misses prometheus.Counter
 	evictions    prometheus.Counter
 
-	lastSuccess, keys   *prometheus.GaugeVec
-	fetches, unknownKey *prometheus.CounterVec
-	all                 []prometheus.Collector
-}
-
-// keySetMetrics is the part that belongs to one authorization server's key set.
-type keySetMetrics struct {
-	lastSuccess, keys    prometheus.Gauge
-	succeeded, failed    prometheus.Counter // readings
-	refreshed, throttled prometheus.Counter // wishes of unknown keys
+	discovery     *discovery.Metrics
+	keySets       *keyset.Metrics
+	introspection *introspect.Metrics
+	all           []prometheus.Collector
 }
 
 // validationBuckets are in seconds: a remembered token takes microseconds, a new
@@ -43,57 +52,32 @@ var validationBuckets = []float64{
 func newMetrics(entries func() float64) *metrics {
 	jwt := prometheus.Labels{"cache": "jwt"}
 	duration := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name:        "tallygate_token_validation_duration_seconds",
-		Help:        "Time to judge an access token, by where its facts came from and the result.",
-		ConstLabels: prometheus.Labels{"kind": "jwt"},
-		Buckets:     validationBuckets,
-	}, []string{"source", "result"})
+		Name:    "tallygate_token_validation_duration_seconds",
+		Help:    "Time to judge an access token, by its kind, where its facts came from and the result.",
+		Buckets: validationBuckets,
+	}, []string{"kind", "source", "result"})
 	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "tallygate_cache_requests_total", Help: "Look-ups in a cache, by result.", ConstLabels: jwt,
 	}, []string{"result"})
-	evictions := prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "tallygate_cache_evictions_total", Help: "Entries that left a cache because it was full.", ConstLabels: jwt,
-	})
+	m := &metrics{
+		hits:   requests.WithLabelValues("hit"),
+		misses: requests.WithLabelValues("miss"),
+		evictions: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "tallygate_cache_evictions_total", Help: "Entries that left a cache because it was full.", ConstLabels: jwt,
+		}),
+		discovery: discovery.NewMetrics(), keySets: keyset.NewMetrics(), introspection: introspect.NewMetrics(),
+	}
 	size := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tallygate_cache_entries", Help: "Entries in a cache.", ConstLabels: jwt,
 	}, entries)
-	m := &metrics{
-		hits:      requests.WithLabelValues("hit"),
-		misses:    requests.WithLabelValues("miss"),
-		evictions: evictions,
-		lastSuccess: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "tallygate_jwks_last_success_timestamp_seconds",
-			Help: "When the key set of an authorization server was last read; 0 when it never was.",
-		}, []string{"issuer"}),
-		keys: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "tallygate_jwks_keys", Help: "Usable keys of an authorization server.",
-		}, []string{"issuer"}),
-		fetches: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "tallygate_jwks_fetches_total", Help: "Readings of an authorization server's key set, by result.",
-		}, []string{"issuer", "result"}),
-		unknownKey: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "tallygate_jwks_unknown_kid_total",
-			Help: "Tokens that named an unknown key, by whether a reading was asked for or the cool-down forbade it.",
-		}, []string{"issuer", "outcome"}),
+	for k, kindLabel := range [numKinds]string{signed: "jwt", opaque: "opaque"} {
+		for from, label := range [numSources]string{local: "local", cached: "cache", remote: "remote"} {
+			m.ok[k][from] = duration.WithLabelValues(kindLabel, label, "ok")
+			m.refused[k][from] = duration.WithLabelValues(kindLabel, label, "refused")
+		}
 	}
-	for from, label := range map[origin]string{local: "local", cached: "cache"} {
-		m.ok[from] = duration.WithLabelValues(label, "ok")
-		m.refused[from] = duration.WithLabelValues(label, "refused")
-	}
-	m.all = []prometheus.Collector{duration, requests, evictions, size, m.lastSuccess, m.keys, m.fetches, m.unknownKey}
+	m.all = []prometheus.Collector{duration, requests, m.evictions, size, m.discovery, m.keySets, m.introspection}
 	return m
-}
-
-// keySet returns the metrics of the authorization server of that name.
-func (m *metrics) keySet(server string) keySetMetrics {
-	return keySetMetrics{
-		lastSuccess: m.lastSuccess.WithLabelValues(server),
-		keys:        m.keys.WithLabelValues(server),
-		succeeded:   m.fetches.WithLabelValues(server, "ok"),
-		failed:      m.fetches.WithLabelValues(server, "failed"),
-		refreshed:   m.unknownKey.WithLabelValues(server, "refreshed"),
-		throttled:   m.unknownKey.WithLabelValues(server, "throttled"),
-	}
 }
 
 // register adds the metrics to registry, unless that is nil.
@@ -110,10 +94,10 @@ func (m *metrics) register(registry prometheus.Registerer) error {
 }
 
 // observe records one judged token.
-func (m *metrics) observe(from origin, err error, took time.Duration) {
+func (m *metrics) observe(k kind, from source, err error, took time.Duration) {
 	if err != nil {
-		m.refused[from].Observe(took.Seconds())
+		m.refused[k][from].Observe(took.Seconds())
 		return
 	}
-	m.ok[from].Observe(took.Seconds())
+	m.ok[k][from].Observe(took.Seconds())
 }

@@ -23,14 +23,14 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("promlint: %v, %v", problems, err)
 	}
 	for name, series := range map[string]int{
-		"tallygate_token_validation_duration_seconds":   4,
-		"tallygate_cache_requests_total":                2,
-		"tallygate_cache_entries":                       1,
-		"tallygate_cache_evictions_total":               1,
+		"tallygate_token_validation_duration_seconds":   12,
+		"tallygate_cache_requests_total":                7,
+		"tallygate_cache_entries":                       2,
+		"tallygate_cache_evictions_total":               2,
 		"tallygate_jwks_last_success_timestamp_seconds": 1,
 		"tallygate_jwks_keys":                           1,
 		"tallygate_jwks_fetches_total":                  2,
-		"tallygate_jwks_unknown_kid_total":              2,
+		"tallygate_jwks_unknown_kid_total":              3,
 	} {
 		if n, err := testutil.GatherAndCount(registry, name); err != nil || n != series {
 			t.Errorf("%s: %d series (%v), want %d", name, n, err, series)
@@ -46,9 +46,15 @@ func TestMetrics(t *testing.T) {
 	want := `
 # HELP tallygate_cache_entries Entries in a cache.
 # TYPE tallygate_cache_entries gauge
+tallygate_cache_entries{cache="introspection"} 0
 tallygate_cache_entries{cache="jwt"} 1
 # HELP tallygate_cache_requests_total Look-ups in a cache, by result.
 # TYPE tallygate_cache_requests_total counter
+tallygate_cache_requests_total{cache="introspection",result="hit"} 0
+tallygate_cache_requests_total{cache="introspection",result="miss"} 0
+tallygate_cache_requests_total{cache="introspection",result="negative"} 0
+tallygate_cache_requests_total{cache="introspection",result="shared"} 0
+tallygate_cache_requests_total{cache="introspection",result="stale"} 0
 tallygate_cache_requests_total{cache="jwt",result="hit"} 2
 tallygate_cache_requests_total{cache="jwt",result="miss"} 3
 # HELP tallygate_jwks_fetches_total Readings of an authorization server's key set, by result.
@@ -58,9 +64,10 @@ tallygate_jwks_fetches_total{issuer="partners",result="ok"} 1
 # HELP tallygate_jwks_keys Usable keys of an authorization server.
 # TYPE tallygate_jwks_keys gauge
 tallygate_jwks_keys{issuer="partners"} 1
-# HELP tallygate_jwks_unknown_kid_total Tokens that named an unknown key, by whether a reading was asked for or the cool-down forbade it.
+# HELP tallygate_jwks_unknown_kid_total Tokens that named an unknown key, by whether they made a reading, shared one, or came within the cool-down.
 # TYPE tallygate_jwks_unknown_kid_total counter
 tallygate_jwks_unknown_kid_total{issuer="partners",outcome="refreshed"} 0
+tallygate_jwks_unknown_kid_total{issuer="partners",outcome="shared"} 0
 tallygate_jwks_unknown_kid_total{issuer="partners",outcome="throttled"} 1
 `
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "tallygate_cache_entries", "tallygate_cache_requests_total",

@@ -1,134 +1,135 @@
 package validate
 
 import (
-	"crypto/sha256"
-	"errors"
-	"slices"
-	"strings"
+	"context"
+	"fmt"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
+	"github.com/go-json-experiment/json"
 
 	"github.com/tallygate/tallygate/access"
-	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/discovery"
+	"github.com/tallygate/tallygate/facts"
+	"github.com/tallygate/tallygate/introspect"
+	"github.com/tallygate/tallygate/keyset"
 )
 
-// A server is an authorization server whose tokens are taken. Its keys and its
-// cache are its own: no other server's token is ever verified with them.
+// A server is an authorization server whose tokens are taken. Its keys, its cache and
+// what it is asked are its own: no other server's token is ever verified with them.
 type server struct {
-	name       string
-	issuer     string
-	audiences  []string
-	algorithms []config.Algorithm
-	types      []string // without "application/"
-	leeway     time.Duration
-	parser     *jwt.Parser
-	keys       *keySource
-	cache      *cache
+	name           string
+	issuer         string
+	audiences      []string
+	types          []string // as keyset.MediaTypes returns them
+	leeway         time.Duration
+	required       bool
+	jwts           bool // JWTs are judged by its keys
+	alsoIntrospect bool // and it is asked about them
+
+	remote    *discovery.Server // nil where nothing is fetched
+	discovers bool              // its metadata is needed
+	keys      *keyset.Source    // nil where nothing is verified
+	cache     *facts.Cache[*fact]
+	client    *introspect.Client // nil where it is not asked over the network
+	resolver  resolver           // client, or our own issuer; nil where it is not asked
 }
 
-// A fact is what a verified token says, and which key vouched for it.
+// A fact is what a verified JWT says, and which key vouched for it.
 type fact struct {
 	token access.Unchecked
-	key   fingerprint
+	key   keyset.Fingerprint
 }
 
-// A fingerprint names a key, its kid and the algorithms that it may be used with.
-type fingerprint [sha256.Size]byte
-
-// newParser returns a verifier of signatures by algorithms. The claims are not its
-// business: one function of ours judges them, the same for a token that is new and
-// for one that is remembered.
-func newParser(algorithms []config.Algorithm) *jwt.Parser {
-	methods := make([]string, len(algorithms)) // never nil, which would allow all
-	for i, a := range algorithms {
-		methods[i] = string(a)
-	}
-	return jwt.NewParser(jwt.WithValidMethods(methods), jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation())
+// A resolver finds out what a token says by asking who made it: a server over the
+// network, or our own issuer. It is safe for concurrent use.
+type resolver interface {
+	// Recall returns what is known of an active token without waiting, nil for nothing.
+	Recall(raw string, sum facts.Sum) *access.Unchecked
+	// Introspect asks. Every error wraps an [access.Denial]: Inactive or WrongType when
+	// the token is turned down, IssuerUnavailable when there is no telling.
+	Introspect(ctx context.Context, raw string, sum facts.Sum, holder access.Thumbprint) (*access.Unchecked, error)
 }
 
-// unread stands in for the claims where the jwt package would decode them: it
-// takes the last of two members with one name and ignores case, so what it
-// believes to have read must not count.
-type unread struct{ jwt.RegisteredClaims }
-
-// UnmarshalJSON ignores its argument.
-func (*unread) UnmarshalJSON([]byte) error { return nil }
-
-// verify checks that t is of an accepted type and signed by a key of s, and
-// returns what it says and the key set that has the key.
-func (s *server) verify(t *token, now time.Time) (*keySet, *fact, error) {
-	if !slices.Contains(s.algorithms, config.Algorithm(t.algorithm)) {
-		return nil, nil, deny(access.UnsupportedAlgorithm, "alg %q", access.Clip(t.algorithm))
-	}
-	if !slices.ContainsFunc(s.types, t.isType) {
-		return nil, nil, deny(access.WrongType, "typ %q", access.Clip(t.mediaType))
-	}
-	set, err := s.keys.usable(now)
-	if err != nil {
-		return nil, nil, deny(access.IssuerUnavailable, "key set of %s: %w", s.name, err)
-	}
-	candidates := set.find(t)
-	if len(candidates) == 0 {
-		if t.namesKey && !set.knows(t.keyID) {
-			s.keys.ask(now)
-		}
-		return nil, nil, deny(access.UnknownKey, "no key for alg %s and kid %q", t.algorithm, access.Clip(t.keyID))
-	}
-	k, err := s.signer(t, candidates)
-	if err != nil {
-		return nil, nil, err
-	}
-	facts, err := t.facts(s.name)
-	if err != nil {
-		return nil, nil, err
-	}
-	return set, &fact{token: facts, key: k.fingerprint}, nil
-}
-
-// signer returns the key among candidates that made t's signature.
-func (s *server) signer(t *token, candidates []*key) (*key, error) {
-	var err error
-	for _, k := range candidates {
-		// The token that is returned beside an error is never looked at
-		// (CVE-2024-51744).
-		_, err = s.parser.ParseWithClaims(t.raw, &unread{}, func(*jwt.Token) (any, error) { return k.public, nil })
-		if err == nil {
-			return k, nil
+// ready returns nil while the server's tokens can be judged.
+func (s *server) ready(now time.Time) error {
+	if s.keys != nil {
+		if _, err := s.keys.Usable(now); err != nil {
+			return err
 		}
 	}
-	if errors.Is(err, jwt.ErrTokenMalformed) {
-		return nil, deny(access.MalformedToken, "reading signature: %w", err)
+	if s.client != nil {
+		return s.client.Ready()
 	}
-	return nil, deny(access.BadSignature, "verifying signature: %w", err)
+	return nil
 }
 
-// isType reports whether t's typ is accepted, a media type without "application/".
-// Media types are compared without regard to case, RFC 7515 section 4.1.9 and RFC
-// 9068 section 4.
-func (t *token) isType(accepted string) bool {
-	return equalASCIIFold(shortMediaType(t.mediaType), accepted)
+// A jwt is a token that looks like one, taken apart. Nothing in it is verified.
+type jwt struct {
+	*keyset.JWS
+	claims facts.Members
+	issuer string // iss; "" when it is missing
 }
 
-// mediaTypes returns types without "application/".
-func mediaTypes(types []string) []string {
-	short := make([]string, len(types))
-	for i, t := range types {
-		short[i] = shortMediaType(t)
+// parse takes raw apart.
+func parse(raw string) (*jwt, error) {
+	jws, err := keyset.Parse(raw)
+	if err != nil {
+		return nil, err
 	}
-	return short
-}
-
-// shortMediaType returns t without "application/", which RFC 7515 section 4.1.9
-// lets a typ leave out when no other slash follows.
-func shortMediaType(t string) string {
-	const prefix = "application/"
-	if len(t) > len(prefix) && equalASCIIFold(t[:len(prefix)], prefix) && !strings.Contains(t[len(prefix):], "/") {
-		return t[len(prefix):]
+	t := &jwt{JWS: jws}
+	if err := json.Unmarshal(jws.Payload, &t.claims); err != nil {
+		return nil, deny(access.MalformedToken, "reading payload: %w", err)
 	}
-	return t
+	if t.claims.Issuer != nil {
+		issuer, ok := facts.Text(t.claims.Issuer)
+		if !ok {
+			return nil, deny(access.MalformedToken, "iss is no string")
+		}
+		t.issuer = issuer
+	}
+	return t, nil
 }
 
-// equalASCIIFold compares s with t, which is ASCII, without regard to case. The
-// letters outside ASCII that Unicode folds into it are longer, hence the lengths.
-func equalASCIIFold(s, t string) bool { return len(s) == len(t) && strings.EqualFold(s, t) }
+// verify checks that t is of an accepted type and signed by a key of s, and returns and
+// remembers what it says.
+func (s *server) verify(q *question, t *jwt) (*access.Unchecked, error) {
+	_, key, err := s.keys.Verify(q.ctx, t.JWS, s.types, q.now)
+	if err != nil {
+		return nil, err
+	}
+	says, err := t.claims.Read(s.name)
+	if err != nil {
+		return nil, err
+	}
+	if t.claims.Expires == nil { // RFC 9068 section 2.2
+		return nil, &access.Denial{Reason: access.MalformedToken, ClientID: says.ClientID, Err: fmt.Errorf("claim exp is missing")}
+	}
+	f := &fact{token: says, key: key}
+	if !s.expired(&f.token, q.now) {
+		s.cache.Add(q.sum, f)
+	}
+	return &f.token, nil
+}
+
+// ownTokens asks our own issuer, in this process. Nothing is remembered: it knows at
+// once, and what it revokes counts at once.
+type ownTokens struct {
+	server     string
+	introspect func(raw string) (access.Unchecked, bool, error)
+}
+
+// Recall knows nothing.
+func (o *ownTokens) Recall(string, facts.Sum) *access.Unchecked { return nil }
+
+// Introspect asks the issuer.
+func (o *ownTokens) Introspect(_ context.Context, raw string, _ facts.Sum, _ access.Thumbprint) (*access.Unchecked, error) {
+	says, active, err := o.introspect(raw)
+	switch {
+	case err != nil:
+		return nil, &access.Denial{Reason: access.IssuerUnavailable, Err: fmt.Errorf("asking our own issuer: %w", err)}
+	case !active:
+		return nil, deny(access.Inactive, "says %s", o.server)
+	}
+	says.Server = o.server
+	return &says, nil
+}

@@ -1,6 +1,7 @@
 package validate
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -261,7 +262,7 @@ func TestKeyInToken(t *testing.T) {
 func TestKeysOfAnotherServer(t *testing.T) {
 	one, two := testpki.NewSigner("ES256", "k"), testpki.NewSigner("ES256", "k")
 	const second = "https://second.example"
-	v := newValidator(t, Options{Local: map[config.Identifier]LocalKeySet{
+	v := newValidator(t, Options{Local: map[config.Identifier]Local{
 		issuer: ownKeys(testpki.KeySet(one)), second: ownKeys(testpki.KeySet(two)),
 	}}, settings(), settings(func(s *config.AuthorizationServer) { s.Name, s.Issuer = "second", second }))
 	expect(t, v, one.Token(bound()), partner, access.Granted)
@@ -396,7 +397,7 @@ func TestClientNamedOnlyWhenVerified(t *testing.T) {
 		{"wrong audience", key.Token(bound(M{"aud": "x"})), client, access.WrongAudience},
 		{"not bound", key.Token(bound(M{"cnf": nil})), client, access.NotBound},
 	} {
-		_, err := v.Validate(c.raw, certificate(partner))
+		_, err := v.Validate(context.Background(), c.raw, certificate(partner))
 		var d *access.Denial
 		if !errors.As(err, &d) || d.Reason != c.want || d.ClientID != c.client {
 			t.Errorf("%s: got %v of client %q, want %s of %q", c.name, err, d.ClientID, c.want, c.client)
@@ -440,7 +441,7 @@ func TestClaims(t *testing.T) {
 		Confirmation: access.Confirmation{Present: true, Thumbprint: access.ThumbprintOf(partner.Cert)},
 	}
 	for range 2 { // miss and hit
-		got, err := v.Validate(raw, certificate(partner))
+		got, err := v.Validate(context.Background(), raw, certificate(partner))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -455,7 +456,7 @@ func TestDotsAllocations(t *testing.T) {
 	v := newValidator(t, ours(testpki.NewSigner("ES256", "k1")), settings())
 	cert := certificate(partner)
 	for _, raw := range []string{strings.Repeat(".", 1e6), strings.Repeat(".", maxToken), strings.Repeat("a.", maxToken/2)} {
-		if n := testing.AllocsPerRun(10, func() { _, _ = v.Validate(raw, cert) }); n > 10 {
+		if n := testing.AllocsPerRun(10, func() { _, _ = v.Validate(context.Background(), raw, cert) }); n > 10 {
 			t.Errorf("%d dots: %v allocations", len(raw), n)
 		}
 	}
@@ -480,7 +481,7 @@ func FuzzToken(f *testing.F) {
 	}
 	cert := certificate(partner)
 	f.Fuzz(func(t *testing.T, raw string) {
-		if _, err := v.Validate(raw, cert); err == nil && raw != good {
+		if _, err := v.Validate(context.Background(), raw, cert); err == nil && raw != good {
 			t.Errorf("accepted %q", raw)
 		} else if err != nil {
 			reason(t, err)
@@ -505,7 +506,7 @@ func FuzzPayload(f *testing.F) {
 	}
 	cert := certificate(partner)
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		claims, err := v.Validate(key.Sign([]byte(`{"alg":"EdDSA","kid":"k1","typ":"at+jwt"}`), payload), cert)
+		claims, err := v.Validate(context.Background(), key.Sign([]byte(`{"alg":"EdDSA","kid":"k1","typ":"at+jwt"}`), payload), cert)
 		if err != nil {
 			reason(t, err)
 			return

@@ -1,18 +1,16 @@
 // Package validate decides what a request's access token is worth. In go the raw
 // token of [Bearer] and the client certificate of the connection, out come
-// [access.Claims] or an [access.Denial]. It verifies the signature with the keys of
-// the authorization server that the token names, judges the claims, and last the
-// binding of token and certificate, RFC 8705 section 3. What a token says is
-// remembered, whether it may pass is judged anew on every request.
+// [access.Claims] or an [access.Denial]. It finds out what the token says, by the keys of
+// the authorization server that it names or by asking the servers that may know it,
+// judges that, and last the binding of token and certificate, RFC 8705 section 3. What a
+// token says is remembered, whether it may pass is judged anew on every request.
 package validate
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"sync"
 	"time"
 
@@ -20,13 +18,16 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/discovery"
+	"github.com/tallygate/tallygate/facts"
+	"github.com/tallygate/tallygate/introspect"
+	"github.com/tallygate/tallygate/keyset"
 )
 
 // Options are what a [Validator] needs beside its authorization servers.
 type Options struct {
-	// Local gives the key set of our own issuer, by its identifier; nil when there
-	// is none.
-	Local map[config.Identifier]LocalKeySet
+	// Local gives what our own issuer knows, by its identifier; nil when there is none.
+	Local map[config.Identifier]Local
 	// Revoked reports whether a token has been revoked. It is asked on every
 	// request that gets so far, by many goroutines at once. nil: none is.
 	Revoked func(access.Unchecked) bool
@@ -35,23 +36,27 @@ type Options struct {
 	Now     func() time.Time      // nil: time.Now
 }
 
-// LocalKeySet returns the key set of our own issuer as it is at this moment (a JWK Set,
-// JSON), nil when it has none yet, and a number that changes with it. It is called on
-// every request, by many goroutines at once.
-type LocalKeySet func() (document []byte, version uint64)
+// Local is our own issuer, which is asked in this process.
+type Local struct {
+	KeySet keyset.Local
+	// Introspect returns what an opaque token of ours says, and whether it is active. It
+	// is called by many goroutines at once. nil: there are none.
+	Introspect func(raw string) (says access.Unchecked, active bool, err error)
+}
 
 // A Validator judges access tokens. It is safe for concurrent use.
 type Validator struct {
 	servers  []*server
 	byIssuer map[string]*server
+	opaque   []*server // those that may know an opaque token, in configured order
 	revoked  func(access.Unchecked) bool
 	now      func() time.Time
 	metrics  *metrics
 }
 
-// New returns a Validator for tokens of servers. It reads key set files and
-// anchors, so that a broken one stops the start; key sets at a URL are first read
-// by [Validator.Run], and until then their servers' tokens are refused as
+// New returns a Validator for tokens of servers. It reads key set files, anchors and
+// secrets, so that a broken one stops the start; what is at a URL is first read by
+// [Validator.Run], and until then its server's tokens are refused as
 // [access.IssuerUnavailable].
 func New(servers []config.AuthorizationServer, options Options) (*Validator, error) {
 	v := &Validator{
@@ -66,16 +71,24 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 		options.Log = slog.New(slog.DiscardHandler)
 	}
 	v.metrics = newMetrics(v.cached)
+	var faults []error
 	for _, settings := range servers {
-		s, err := newServer(settings, v, options)
-		if err != nil {
-			return nil, fmt.Errorf("preparing authorization server %q: %w", settings.Name, err)
+		s, err := v.newServer(settings, options)
+		if err == nil && v.byIssuer[s.issuer] != nil {
+			err = fmt.Errorf("issuer %q is already taken", s.issuer)
 		}
-		if v.byIssuer[s.issuer] != nil {
-			return nil, fmt.Errorf("preparing authorization server %q: issuer %q is already taken", settings.Name, s.issuer)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("preparing authorization server %q: %w", settings.Name, err))
+			continue
 		}
 		v.servers = append(v.servers, s)
 		v.byIssuer[s.issuer] = s
+		if s.resolver != nil && settings.TakesOpaque() {
+			v.opaque = append(v.opaque, s)
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
 	}
 	if err := v.metrics.register(options.Metrics); err != nil {
 		return nil, fmt.Errorf("registering metrics: %w", err)
@@ -83,60 +96,104 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 	return v, nil
 }
 
-func newServer(settings config.AuthorizationServer, v *Validator, options Options) (*server, error) {
-	source := &keySource{
-		server:     string(settings.Name),
-		settings:   settings.KeySet,
-		algorithms: settings.Algorithms,
-		asked:      make(chan struct{}, 1),
-		now:        v.now,
-		log:        options.Log,
-		metrics:    v.metrics.keySet(string(settings.Name)),
+// newServer prepares one server: how it is reached, its keys, and how it is asked.
+func (v *Validator) newServer(settings config.AuthorizationServer, options Options) (s *server, err error) {
+	s = &server{
+		name: string(settings.Name), issuer: string(settings.Issuer), audiences: settings.Audiences,
+		types: keyset.MediaTypes(settings.Types...), leeway: settings.Leeway, required: settings.Required,
+		jwts: settings.TakesJWT(), alsoIntrospect: settings.AlsoIntrospect,
 	}
-	if settings.KeySet.URL == nil && settings.KeySet.File == "" {
-		source.local = options.Local[settings.Issuer]
-		if source.local == nil {
-			return nil, errors.New("no key set: neither URL nor file is set, and it is not our own issuer")
+	local, own := options.Local[settings.Issuer]
+	fetchesKeys := settings.NeedsKeys() && !own && settings.KeySet.File == "" && settings.KeySet.JWKS == ""
+	if fetchesKeys || settings.Introspection != nil {
+		s.remote, err = discovery.New(settings, discovery.Options{Log: options.Log, Metrics: v.metrics.discovery, Now: v.now})
+		if err != nil {
+			return nil, err
 		}
-		source.settings.MaxStale = math.MaxInt64 // ours cannot be out of reach
 	}
-	if err := source.open(); err != nil {
-		return nil, err
+	s.discovers = fetchesKeys && settings.KeySet.URL == nil || settings.Introspection != nil && settings.Introspection.Endpoint == nil
+	if s.jwts {
+		s.cache = facts.NewCache[*fact](settings.Cache.Entries, v.metrics.evictions)
 	}
-	return &server{
-		name:       string(settings.Name),
-		issuer:     string(settings.Issuer),
-		audiences:  settings.Audiences,
-		algorithms: settings.Algorithms,
-		types:      mediaTypes(settings.Types),
-		leeway:     settings.Leeway,
-		parser:     newParser(settings.Algorithms),
-		keys:       source,
-		cache:      newCache(settings.Cache.Entries, v.metrics.evictions),
-	}, nil
+	if settings.NeedsKeys() {
+		s.keys, err = keyset.New(settings, keyset.Options{
+			Local: local.KeySet, Remote: s.remote, Log: options.Log, Metrics: v.metrics.keySets, Now: v.now,
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case own && local.Introspect != nil:
+		s.resolver = &ownTokens{server: s.name, introspect: local.Introspect}
+	case settings.Introspection != nil:
+		s.client, err = introspect.New(settings, introspect.Options{
+			Remote: s.remote, Keys: s.keys, Log: options.Log, Metrics: v.metrics.introspection, Now: v.now,
+		})
+		s.resolver = s.client
+	case s.alsoIntrospect || settings.TakesOpaque():
+		return nil, errors.New("nothing says how to ask it about tokens")
+	}
+	return s, err
 }
 
-// Run keeps the key sets fresh until ctx ends, and then returns nil. Each
-// authorization server has its own loop, so that a slow one delays nobody else.
+// Run keeps metadata and key sets fresh until ctx ends, and then returns nil. Each
+// authorization server has its own loops, so that a slow one delays nobody else.
 func (v *Validator) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
 	for _, s := range v.servers {
-		if s.keys.local == nil {
-			loops.Go(func() { s.keys.refresh(ctx) })
+		if s.discovers {
+			loops.Go(func() { s.remote.Run(ctx) })
+		}
+		if s.keys != nil {
+			loops.Go(func() { s.keys.Run(ctx) })
 		}
 	}
 	<-ctx.Done()
 	loops.Wait()
+	v.Close()
 	return nil
 }
 
-// Ready returns nil when every authorization server has keys that are not older
-// than its max_stale, and otherwise an error that names the others.
+// Prepare reads once what Run would keep fresh, for a Validator that judges one token
+// and is not run. Its error says what could not be read; what it concerns is refused as
+// [access.IssuerUnavailable].
+func (v *Validator) Prepare(ctx context.Context) error {
+	var faults []error
+	for _, s := range v.servers {
+		if s.discovers {
+			faults = append(faults, s.remote.Read(ctx))
+		}
+		if s.keys != nil {
+			faults = append(faults, s.keys.Read(ctx))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// Close ends calls in the background and drops idle connections. Run does it at its end.
+func (v *Validator) Close() {
+	for _, s := range v.servers {
+		if s.client != nil {
+			s.client.Close()
+		}
+		if s.remote != nil {
+			s.remote.Close()
+		}
+	}
+}
+
+// Ready returns nil when every authorization server that is required can be relied on:
+// its keys are not older than its max_stale, and it is known where to ask it. Otherwise
+// the error names the others.
 func (v *Validator) Ready() error {
 	var faults []error
 	now := v.now()
 	for _, s := range v.servers {
-		if _, err := s.keys.usable(now); err != nil {
+		if !s.required {
+			continue
+		}
+		if err := s.ready(now); err != nil {
 			faults = append(faults, fmt.Errorf("authorization server %q: %w", s.name, err))
 		}
 	}
@@ -144,93 +201,125 @@ func (v *Validator) Ready() error {
 }
 
 // Validate returns the claims of raw, a token as [Bearer] returns it, when it was
-// presented with cert. Every error wraps an [access.Denial], whose ClientID is set
-// once the signature has verified.
-func (v *Validator) Validate(raw string, cert *access.Certificate) (access.Claims, error) {
+// presented with cert. It may wait for an authorization server, within that server's
+// bounds or until ctx ends. Every error wraps an [access.Denial], whose ClientID is set
+// once a server has vouched for the token.
+func (v *Validator) Validate(ctx context.Context, raw string, cert *access.Certificate) (access.Claims, error) {
 	now := v.now()
-	claims, from, err := v.validate(raw, cert, now)
-	v.metrics.observe(from, err, v.now().Sub(now))
+	q := question{ctx: ctx, raw: raw, cert: cert, now: now}
+	claims, err := v.validate(&q)
+	v.metrics.observe(q.kind, q.source, err, v.now().Sub(now))
 	return claims, err
 }
 
-func (v *Validator) validate(raw string, cert *access.Certificate, now time.Time) (access.Claims, origin, error) {
-	if cert == nil {
-		return access.Claims{}, local, deny(access.NoCertificate, "no client certificate came with the token")
+// A question is one token to be judged, and how the answer was found.
+type question struct {
+	ctx    context.Context
+	raw    string
+	sum    facts.Sum
+	cert   *access.Certificate
+	now    time.Time
+	kind   kind
+	source source
+}
+
+func (v *Validator) validate(q *question) (access.Claims, error) {
+	if q.cert == nil {
+		return access.Claims{}, deny(access.NoCertificate, "no client certificate came with the token")
 	}
-	if len(raw) > maxToken {
-		return access.Claims{}, local, denyTooLong()
+	if len(q.raw) > maxToken {
+		return access.Claims{}, denyTooLong()
 	}
-	sum := sumOf(raw)
-	if s, set, facts := v.recall(sum); facts != nil {
-		v.metrics.hits.Inc()
-		if s.expired(facts, now) {
-			s.cache.remove(sum)
-		}
-		claims, err := v.judge(s, set, facts, cert, now)
-		return claims, cached, err
+	q.sum = facts.SumOf(q.raw)
+	if s, says := v.recall(q); says != nil {
+		return v.judge(s, says, q)
+	}
+	if len(v.opaque) > 0 && !keyset.IsJWS(q.raw) {
+		return v.resolve(q, v.opaque)
 	}
 	v.metrics.misses.Inc()
-	s, set, fact, err := v.verify(raw, now)
+	t, err := parse(q.raw)
 	if err != nil {
-		return access.Claims{}, local, err
-	}
-	if !s.expired(&fact.token, now) {
-		s.cache.add(sum, fact)
-	}
-	claims, err := v.judge(s, set, &fact.token, cert, now)
-	return claims, local, err
-}
-
-// sumOf returns the SHA-256 of raw. Most tokens fit a buffer on the stack; Sum256
-// takes bytes, and converting the string would put a copy of every token on the heap.
-func sumOf(raw string) [sha256.Size]byte {
-	var buffer [2 << 10]byte
-	if len(raw) > len(buffer) {
-		return sha256.Sum256([]byte(raw))
-	}
-	return sha256.Sum256(buffer[:copy(buffer[:], raw)])
-}
-
-// recall returns what is remembered of the token with this sum, the server that
-// vouched for it, and that server's key set of this moment. The token's iss names
-// one server only, so at most one cache has it. It returns nil facts when nothing
-// is remembered, or when the key that vouched has left the key set: the token must
-// then be verified again.
-func (v *Validator) recall(sum [sha256.Size]byte) (*server, *keySet, *access.Unchecked) {
-	for _, s := range v.servers {
-		f := s.cache.get(sum)
-		if f == nil {
-			continue
-		}
-		set := s.keys.latest()
-		if set.has(f.key) {
-			return s, set, &f.token
-		}
-		s.cache.remove(sum)
-	}
-	return nil, nil, nil
-}
-
-// verify returns what raw says, verified to come from the server that it names,
-// and the key set that it was verified with.
-func (v *Validator) verify(raw string, now time.Time) (*server, *keySet, *fact, error) {
-	t, err := parse(raw)
-	if err != nil {
-		return nil, nil, nil, err
+		return access.Claims{}, err
 	}
 	s, ok := v.byIssuer[t.issuer]
-	if !ok {
-		return nil, nil, nil, deny(access.UnknownIssuer, "issuer %q is not configured", access.Clip(t.issuer))
+	switch {
+	case !ok:
+		return access.Claims{}, deny(access.UnknownIssuer, "issuer %q is not configured", access.Clip(t.issuer))
+	case !s.jwts: // its JWTs are opaque to us
+		return v.resolve(q, []*server{s})
 	}
-	set, f, err := s.verify(t, now)
-	return s, set, f, err
+	says, err := s.verify(q, t)
+	if err != nil {
+		return access.Claims{}, err
+	}
+	return v.judge(s, says, q)
 }
 
-// cached returns how many tokens all servers' caches hold.
+// recall returns what is remembered of a token, and the server that vouched for it. A
+// JWT's iss names one server only, so at most one cache has it; of an opaque token, the
+// first server that said it is active counts. It returns nil when nothing is remembered,
+// or when the key that vouched has left the key set: the token must then be verified
+// again.
+func (v *Validator) recall(q *question) (*server, *access.Unchecked) {
+	for _, s := range v.servers {
+		f, ok := s.cache.Get(q.sum)
+		if !ok {
+			continue
+		}
+		set := s.keys.Latest()
+		switch {
+		case !set.Has(f.key):
+			s.cache.Remove(q.sum)
+			continue
+		case s.keys.CheckAge(set, q.now) != nil:
+			continue // what was verified by keys that are out of date counts again with them
+		case s.expired(&f.token, q.now):
+			s.cache.Remove(q.sum)
+		}
+		v.metrics.hits.Inc()
+		q.source = cached
+		return s, &f.token
+	}
+	for _, s := range v.opaque {
+		if says := s.resolver.Recall(q.raw, q.sum); says != nil {
+			q.kind, q.source = opaque, cached
+			return s, says
+		}
+	}
+	return nil, nil
+}
+
+// resolve asks servers, in their order, what a token says. One that does not answer does
+// not keep the others from being asked; but when none of them knows the token, it may
+// have been that one's, and there is no telling.
+func (v *Validator) resolve(q *question, servers []*server) (access.Claims, error) {
+	q.kind, q.source = opaque, remote
+	var refusal, unanswered error
+	for _, s := range servers {
+		says, err := s.resolver.Introspect(q.ctx, q.raw, q.sum, q.cert.Thumbprint)
+		switch reason := access.Deny(err).Reason; {
+		case err == nil:
+			return v.judge(s, says, q)
+		case reason == access.Inactive || reason == access.WrongType:
+			if refusal == nil || reason == access.WrongType {
+				refusal = err
+			}
+		case unanswered == nil:
+			unanswered = err
+		}
+	}
+	if unanswered != nil {
+		return access.Claims{}, unanswered
+	}
+	return access.Claims{}, refusal
+}
+
+// cached returns how many JWTs all servers' caches hold.
 func (v *Validator) cached() float64 {
 	n := 0
 	for _, s := range v.servers {
-		n += s.cache.len()
+		n += s.cache.Len()
 	}
 	return float64(n)
 }

@@ -10,22 +10,17 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
+
+	"github.com/tallygate/tallygate/discovery"
 )
 
 // maxAnswer bounds an authorization server's answers: 1 MiB, when metadata and
 // tokens are a few KiB.
 const maxAnswer = 1 << 20
-
-// Where metadata is: RFC 8414 section 3 puts the one between host and path of the
-// issuer identifier; OpenID Connect Discovery section 4 puts the other behind it,
-// and RFC 8414 section 5 allows it between as well.
-const (
-	oauthMetadata  = "/.well-known/oauth-authorization-server"
-	openIDMetadata = "/.well-known/openid-configuration"
-)
 
 // metadataURL is the place of an authorization server's metadata.
 type metadataURL struct {
@@ -44,10 +39,10 @@ func parseMetadataURL(s string) (metadataURL, error) {
 		return metadataURL{}, errors.New("an issuer identifier has no query (RFC 8414 section 2)")
 	}
 	path := u.EscapedPath() + "/"
-	if strings.HasPrefix(path, oauthMetadata+"/") || strings.HasPrefix(path, openIDMetadata+"/") || strings.HasSuffix(path, openIDMetadata+"/") {
+	if strings.HasPrefix(path, discovery.OAuthPath+"/") || strings.HasPrefix(path, discovery.OpenIDPath+"/") || strings.HasSuffix(path, discovery.OpenIDPath+"/") {
 		return metadataURL{URL: u}, nil
 	}
-	return metadataURL{URL: insertWellKnown(u, oauthMetadata), issuer: s}, nil
+	return metadataURL{URL: discovery.InsertWellKnown(u, discovery.OAuthPath), issuer: s}, nil
 }
 
 // names reports whether m is the place of issuer's metadata, RFC 8414 section 3.3:
@@ -61,21 +56,7 @@ func (m metadataURL) names(issuer string) bool {
 	if err != nil {
 		return false
 	}
-	behind := strings.TrimSuffix(issuer, "/") + openIDMetadata
-	place := m.String()
-	return place == insertWellKnown(u, oauthMetadata).String() || place == insertWellKnown(u, openIDMetadata).String() || place == behind
-}
-
-// insertWellKnown returns u with wellKnown between host and path, from which a slash
-// at the end is removed, RFC 8414 section 3.1.
-func insertWellKnown(u *url.URL, wellKnown string) *url.URL {
-	place := *u
-	place.Path = wellKnown + strings.TrimSuffix(u.Path, "/")
-	place.RawPath = ""
-	if u.RawPath != "" {
-		place.RawPath = wellKnown + strings.TrimSuffix(u.RawPath, "/")
-	}
-	return &place
+	return slices.ContainsFunc(discovery.Places(u), func(place *url.URL) bool { return place.String() == m.String() })
 }
 
 func parseHTTPS(s string) (*url.URL, error) {

@@ -48,7 +48,7 @@ func assemble(cfg *config.Config, log *slog.Logger) (*gate, error) {
 	trust, noTrust := loadTrust(cfg)
 	faults := []error{noPair, noTrust}
 
-	local := map[config.Identifier]validate.LocalKeySet{}
+	local := map[config.Identifier]validate.Local{}
 	if cfg.Issuer != nil && trust != nil {
 		var err error
 		g.issuer, err = issuer.New(cfg, issuer.Options{
@@ -57,7 +57,7 @@ func assemble(cfg *config.Config, log *slog.Logger) (*gate, error) {
 		})
 		faults = append(faults, err)
 		if g.issuer != nil {
-			local[cfg.Issuer.Issuer] = g.issuer.KeySet
+			local[cfg.Issuer.Issuer] = validate.Local{KeySet: g.issuer.KeySet, Introspect: g.issuer.Resolve}
 			g.operator = operatorSocket(cfg)
 			faults = append(faults, checkSocket(g.operator))
 		}

@@ -1,30 +1,31 @@
-package validate
+package keyset
 
 import (
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/facts"
 )
 
-// maxKeyID bounds a token's kid. It is a name to look up; the longest in use are
+// maxKeyID bounds a kid. It is a name to look up; the longest in use are
 // SHA-256 in hex, 64 bytes, and short URLs.
 const maxKeyID = 256
 
-// A token is a compact JWS (RFC 7515 section 7.1) taken apart. Nothing in it is
-// verified.
-type token struct {
-	raw       string
-	algorithm string // alg; "" when it is missing or no string
-	mediaType string // typ; "" when it is missing or no string
-	keyID     string // kid
-	namesKey  bool   // whether kid is present
-	issuer    string // iss; "" when it is missing
-	payload   payload
+// A JWS is a compact one (RFC 7515 section 7.1) taken apart. Nothing in it is verified.
+type JWS struct {
+	Algorithm string         // alg; "" when it is missing or no string
+	Type      string         // typ; "" when it is missing or no string
+	KeyID     string         // kid
+	NamesKey  bool           // whether kid is present
+	Payload   jsontext.Value // a JSON object, of which nothing else is known
+
+	raw string
 }
 
 // header is the part of a JOSE header that counts here, RFC 7515 section 4.1. The
@@ -43,20 +44,40 @@ var segmentEncoding = base64.RawURLEncoding.Strict()
 
 var errNoObject = errors.New("not a JSON object")
 
-// parse takes raw apart. Header and payload must be JSON objects in UTF-8 in which
+// IsJWS reports whether raw looks like a compact JWS: three segments, of which the
+// first is the beginning of a JSON object in base64url. What looks like one is judged
+// as one, so that no malformed JWT is taken for an opaque token.
+func IsJWS(raw string) bool {
+	head, rest, _ := strings.Cut(raw, ".")
+	_, signature, ok := strings.Cut(rest, ".")
+	if !ok || strings.Contains(signature, ".") || len(head) < 4 {
+		return false
+	}
+	// "{" and what follows it are at least four characters.
+	begin, err := base64.RawURLEncoding.DecodeString(head[:4])
+	return err == nil && begin[0] == '{'
+}
+
+// Parse takes raw apart. Header and payload must be JSON objects in UTF-8 in which
 // no object, however deep, has two members of one name: two readers that disagree
-// on which of them counts would see two different tokens (RFC 7519 section 4).
-func parse(raw string) (*token, error) {
+// on which of them counts would see two different tokens (RFC 7519 section 4). Whether
+// it holds for the payload is found when that is decoded; Parse looks at the header.
+// Every error wraps an [access.Denial] for [access.MalformedToken].
+func Parse(raw string) (*JWS, error) {
 	head, body, err := split(raw)
 	if err != nil {
 		return nil, err
 	}
-	t := &token{raw: raw}
+	t := &JWS{raw: raw}
 	var h header
-	if err := decode(head, &h); err != nil {
+	document, err := decode(head)
+	if err == nil {
+		err = json.Unmarshal(document, &h)
+	}
+	if err != nil {
 		return nil, deny(access.MalformedToken, "reading header: %w", err)
 	}
-	if err := decode(body, &t.payload); err != nil {
+	if t.Payload, err = decode(body); err != nil {
 		return nil, deny(access.MalformedToken, "reading payload: %w", err)
 	}
 	// No extension is understood, so none may be critical, RFC 7515 section 4.1.11.
@@ -64,21 +85,14 @@ func parse(raw string) (*token, error) {
 	if h.Critical != nil || h.Base64Payload != nil {
 		return nil, deny(access.MalformedToken, "the header has a crit or b64 member")
 	}
-	t.algorithm, _ = text(h.Algorithm)
-	t.mediaType, _ = text(h.Type)
-	if t.namesKey = h.KeyID != nil; t.namesKey {
-		keyID, ok := text(h.KeyID)
+	t.Algorithm, _ = facts.Text(h.Algorithm)
+	t.Type, _ = facts.Text(h.Type)
+	if t.NamesKey = h.KeyID != nil; t.NamesKey {
+		keyID, ok := facts.Text(h.KeyID)
 		if !ok || len(keyID) > maxKeyID {
 			return nil, deny(access.MalformedToken, "kid is no string of at most %d bytes", maxKeyID)
 		}
-		t.keyID = keyID
-	}
-	if t.payload.Issuer != nil {
-		issuer, ok := text(t.payload.Issuer)
-		if !ok {
-			return nil, deny(access.MalformedToken, "iss is no string")
-		}
-		t.issuer = issuer
+		t.KeyID = keyID
 	}
 	return t, nil
 }
@@ -100,23 +114,24 @@ func split(raw string) (head, body string, err error) {
 	return head, body, nil
 }
 
-// decode reads segment, a JSON object in base64url, into members.
-func decode(segment string, members any) error {
+// decode returns segment, which must be base64url of what begins a JSON object.
+func decode(segment string) (jsontext.Value, error) {
 	document, err := segmentEncoding.DecodeString(segment)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if jsontext.Value(document).Kind() != jsontext.KindBeginObject {
-		return errNoObject
+		return nil, errNoObject
 	}
-	return json.Unmarshal(document, members)
+	return document, nil
 }
 
-// text returns the string that v is, and whether it is one.
-func text(v jsontext.Value) (string, bool) {
-	if v.Kind() != jsontext.KindString {
-		return "", false
-	}
-	s, err := jsontext.AppendUnquote(nil, v)
-	return string(s), err == nil
+func isAlphanumeric(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}
+
+// deny returns a refusal whose caller is not known. format and args are detail for
+// the log: what they quote of a token is clipped, and never its signature.
+func deny(reason access.Reason, format string, args ...any) error {
+	return &access.Denial{Reason: reason, Err: fmt.Errorf(format, args...)}
 }

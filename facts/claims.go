@@ -1,4 +1,4 @@
-package validate
+package facts
 
 import (
 	"fmt"
@@ -13,9 +13,12 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// payload is the claims set of a token as far as it counts here: RFC 7519 section
-// 4.1, RFC 8693 sections 4.2 and 4.3, RFC 7800 section 3.1. A nil member is absent.
-type payload struct {
+// Members are the claims of a token as far as they count here: RFC 7519 section 4.1,
+// RFC 8693 sections 4.2 and 4.3, RFC 7800 section 3.1. The same names stand in a JWT
+// and in the answer of an introspection, RFC 7662 section 2.2 and RFC 8705 section 3.2.
+// A nil member is absent. Decode them by github.com/go-json-experiment/json, which
+// compares names exactly and takes no name twice.
+type Members struct {
 	Issuer       jsontext.Value `json:"iss"`
 	Subject      jsontext.Value `json:"sub"`
 	ClientID     jsontext.Value `json:"client_id"`
@@ -28,31 +31,57 @@ type payload struct {
 	Confirmation jsontext.Value `json:"cnf"`
 }
 
-// facts returns what the verified token t says, as the server of that name vouches
-// for it. A claim of the wrong type makes the whole token malformed, and so does a
-// missing exp, which RFC 9068 section 2.2 requires.
-func (t *token) facts(server string) (access.Unchecked, error) {
+// Read returns what a token with these members says, as the server of that name vouches
+// for it. A claim of the wrong type makes the whole token malformed: the error is an
+// [access.Denial].
+func (m *Members) Read(server string) (access.Unchecked, error) {
 	var r claimReader
 	u := access.Unchecked{
 		Server:       server,
-		Issuer:       t.issuer,
-		Subject:      r.text("sub", t.payload.Subject),
-		ClientID:     r.text("client_id", t.payload.ClientID),
-		TokenID:      r.text("jti", t.payload.TokenID),
-		Audience:     r.texts("aud", t.payload.Audience),
-		Scopes:       scopes(r.text("scope", t.payload.Scope)),
-		Expires:      r.time("exp", t.payload.Expires),
-		NotBefore:    r.time("nbf", t.payload.NotBefore),
-		IssuedAt:     r.time("iat", t.payload.IssuedAt),
-		Confirmation: confirmation(t.payload.Confirmation),
-	}
-	if t.payload.Expires == nil {
-		r.fault("exp", "is missing")
+		Issuer:       r.text("iss", m.Issuer),
+		Subject:      r.text("sub", m.Subject),
+		ClientID:     r.text("client_id", m.ClientID),
+		TokenID:      r.text("jti", m.TokenID),
+		Audience:     r.texts("aud", m.Audience),
+		Scopes:       scopes(r.text("scope", m.Scope)),
+		Expires:      r.time("exp", m.Expires),
+		NotBefore:    r.time("nbf", m.NotBefore),
+		IssuedAt:     r.time("iat", m.IssuedAt),
+		Confirmation: confirmation(m.Confirmation),
 	}
 	if r.err != nil {
 		return access.Unchecked{}, &access.Denial{Reason: access.MalformedToken, ClientID: u.ClientID, Err: r.err}
 	}
 	return u, nil
+}
+
+// confirmation reads a cnf claim (RFC 7800 section 3.1) as far as it concerns
+// certificates. A cnf of whatever form is present, also null: a token with one is
+// never taken for a bearer token. Its thumbprint is zero, which matches no
+// certificate, unless cnf is an object whose x5t#S256 is a well-formed thumbprint
+// (RFC 8705 section 3.1).
+func confirmation(v jsontext.Value) access.Confirmation {
+	if v == nil {
+		return access.Confirmation{}
+	}
+	c := access.Confirmation{Present: true}
+	if v.Kind() != jsontext.KindBeginObject {
+		return c
+	}
+	var members struct {
+		Thumbprint jsontext.Value `json:"x5t#S256"`
+	}
+	if err := json.Unmarshal(v, &members); err != nil {
+		return c
+	}
+	s, ok := Text(members.Thumbprint)
+	if !ok {
+		return c
+	}
+	if t, err := access.ParseThumbprint(s); err == nil {
+		c.Thumbprint = t
+	}
+	return c
 }
 
 // A claimReader turns claims into Go values and keeps the first fault. What is
@@ -69,7 +98,7 @@ func (r *claimReader) text(claim string, v jsontext.Value) string {
 	if v == nil {
 		return ""
 	}
-	s, ok := text(v)
+	s, ok := Text(v)
 	if !ok {
 		r.fault(claim, "is no string")
 	}
@@ -81,7 +110,7 @@ func (r *claimReader) texts(claim string, v jsontext.Value) []string {
 	if v == nil {
 		return nil
 	}
-	if one, ok := text(v); ok {
+	if one, ok := Text(v); ok {
 		return []string{one}
 	}
 	var elements []jsontext.Value
@@ -141,4 +170,13 @@ func isScope(s string) bool {
 		}
 	}
 	return s != ""
+}
+
+// Text returns the string that v is, and whether it is one.
+func Text(v jsontext.Value) (string, bool) {
+	if v.Kind() != jsontext.KindString {
+		return "", false
+	}
+	s, err := jsontext.AppendUnquote(nil, v)
+	return string(s), err == nil
 }

@@ -1,4 +1,8 @@
-package validate
+// Package keyset holds the public keys of authorization servers: in goes where a
+// server's key set is (a URL, its metadata, a file, the configuration, our own issuer),
+// out comes whether a JWS was signed by one of its keys. The keys of one server never
+// verify for another. It judges signatures and nothing that they sign.
+package keyset
 
 import (
 	"bytes"
@@ -29,12 +33,16 @@ const (
 	maxCandidates = 4
 )
 
-// A keySet is the usable public keys of one authorization server as of one
+// A Fingerprint names a key, its kid and the algorithms that it may be used with.
+type Fingerprint [sha256.Size]byte
+
+// A Set is the usable public keys of one authorization server as of one
 // reading. It is never changed.
-type keySet struct {
+type Set struct {
 	keys         []*key
 	byID         map[string][]*key // those that have a kid
-	fingerprints map[fingerprint]bool
+	nameless     []*key            // those that have none
+	fingerprints map[Fingerprint]bool
 	read         time.Time // when the reading began
 }
 
@@ -43,16 +51,16 @@ type key struct {
 	id          string // kid; "" when the key has none
 	algorithms  []config.Algorithm
 	public      crypto.PublicKey
-	fingerprint fingerprint
+	fingerprint Fingerprint
 }
 
 var errNoKeys = errors.New("no usable key")
 
-// parseKeySet reads a JWK Set, RFC 7517 section 5, and keeps the public parts of
-// the keys that verify signatures by one of algorithms. Other keys are skipped, as
+// parse reads a JWK Set, RFC 7517 section 5, and keeps the public parts of the
+// keys that verify signatures by one of algorithms. Other keys are skipped, as
 // section 5 wants it; that none is left is an error, and so is JSON in which an
 // object has two members of one name.
-func parseKeySet(document []byte, algorithms []config.Algorithm) (*keySet, error) {
+func parse(document []byte, algorithms []config.Algorithm) (*Set, error) {
 	if jsontext.Value(document).Kind() != jsontext.KindBeginObject {
 		return nil, errNoObject
 	}
@@ -62,7 +70,7 @@ func parseKeySet(document []byte, algorithms []config.Algorithm) (*keySet, error
 	if err := json.Unmarshal(document, &jwks); err != nil {
 		return nil, fmt.Errorf("decoding JWK Set: %w", err)
 	}
-	set := &keySet{byID: make(map[string][]*key), fingerprints: make(map[fingerprint]bool)}
+	set := &Set{byID: make(map[string][]*key), fingerprints: make(map[Fingerprint]bool)}
 	for _, jwk := range jwks.Keys {
 		k := parseKey(jwk, algorithms)
 		if k == nil {
@@ -72,6 +80,8 @@ func parseKeySet(document []byte, algorithms []config.Algorithm) (*keySet, error
 		set.fingerprints[k.fingerprint] = true
 		if k.id != "" {
 			set.byID[k.id] = append(set.byID[k.id], k)
+		} else {
+			set.nameless = append(set.nameless, k)
 		}
 	}
 	if len(set.keys) == 0 {
@@ -147,27 +157,31 @@ func (k *key) name() error {
 	return nil
 }
 
-// has reports whether the set has the key of that fingerprint.
-func (s *keySet) has(f fingerprint) bool { return s.fingerprints[f] }
+// Has reports whether the set has the key of that fingerprint.
+func (s *Set) Has(f Fingerprint) bool { return s.fingerprints[f] }
 
 // knows reports whether a key of the set has this kid.
-func (s *keySet) knows(keyID string) bool { return len(s.byID[keyID]) > 0 }
+func (s *Set) knows(keyID string) bool { return len(s.byID[keyID]) > 0 }
 
-// find returns the keys that may have signed t: those with its kid that fit its
-// algorithm, at most [maxCandidates]. A token without kid has a key only when
-// exactly one of all fits: to try them all would be work that a stranger asks for.
-func (s *keySet) find(t *token) []*key {
+// find returns the keys that may have signed t, at most [maxCandidates]: those with its
+// kid that fit its algorithm or, where no key has that kid, those that have none and
+// fit. A JWS without kid has a key only when exactly one of all fits: to try them all
+// would be work that a stranger asks for.
+func (s *Set) find(t *JWS) []*key {
 	among := s.keys
-	if t.namesKey {
-		among = s.byID[t.keyID]
+	if t.NamesKey {
+		among = s.byID[t.KeyID]
+		if len(among) == 0 {
+			among = s.nameless
+		}
 	}
 	var fit []*key
 	for _, k := range among {
-		if slices.Contains(k.algorithms, config.Algorithm(t.algorithm)) {
+		if slices.Contains(k.algorithms, config.Algorithm(t.Algorithm)) {
 			fit = append(fit, k)
 		}
 	}
-	if !t.namesKey && len(fit) != 1 {
+	if !t.NamesKey && len(fit) != 1 {
 		return nil
 	}
 	return fit[:min(len(fit), maxCandidates)]

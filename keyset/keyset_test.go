@@ -1,4 +1,4 @@
-package validate
+package keyset
 
 import (
 	"crypto/elliptic"
@@ -9,15 +9,12 @@ import (
 	"fmt"
 	"math/big"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
-
-func set(keys ...any) []byte { return encode(M{"keys": keys}) }
 
 // One line a JWK: is it usable beside a good one, and alone?
 func TestParseKeySet(t *testing.T) {
@@ -75,14 +72,14 @@ func TestParseKeySet(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			accepted := settings().Algorithms
-			beside, err := parseKeySet(set(good.JWK(), c.jwk), accepted)
+			beside, err := parse(set(good.JWK(), c.jwk), accepted)
 			if err != nil {
 				t.Fatalf("the good key beside it is lost: %v", err)
 			}
 			if got := len(beside.keys) == 2; got != c.usable {
 				t.Errorf("usable: %t, want %t", got, c.usable)
 			}
-			if _, err := parseKeySet(set(c.jwk), accepted); (err == nil) != c.usable {
+			if _, err := parse(set(c.jwk), accepted); (err == nil) != c.usable {
 				t.Errorf("alone: %v", err)
 			}
 		})
@@ -98,11 +95,11 @@ func TestParseKeySetRefuses(t *testing.T) {
 		"HTML": "<html></html>", "cut": `{"keys":[` + jwk, "trailing": `{"keys":[` + jwk + `]} x`,
 		"keys twice": `{"keys":[` + jwk + `],"keys":[` + jwk + `]}`, "member twice": `{"keys":[{"kty":"RSA",` + jwk[1:] + `]}`,
 	} {
-		if s, err := parseKeySet([]byte(document), every); err == nil {
+		if s, err := parse([]byte(document), every); err == nil {
 			t.Errorf("%s: %d keys, want an error", name, len(s.keys))
 		}
 	}
-	if _, err := parseKeySet([]byte(`{"x":1,"keys":[`+jwk+`]}`), every); err != nil {
+	if _, err := parse([]byte(`{"x":1,"keys":[`+jwk+`]}`), every); err != nil {
 		t.Errorf("unknown members are ignored (RFC 7517 section 5): %v", err)
 	}
 }
@@ -114,8 +111,8 @@ func TestSmallRSAKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	weak := &testpki.Signer{Key: key, KeyID: "weak", Algorithm: "PS256"}
-	v := newValidator(t, ours(weak, testpki.NewSigner("ES256", "k1")), settings())
-	expect(t, v, weak.Token(bound()), partner, access.UnknownKey)
+	v := newSource(t, ownKeys(testpki.KeySet(weak, testpki.NewSigner("ES256", "k1"))), settings())
+	expect(t, v, weak.Token(bound()), access.UnknownKey)
 }
 
 // A key without alg serves every accepted algorithm of its type, one with alg that
@@ -124,13 +121,13 @@ func TestKeyAlgorithm(t *testing.T) {
 	free := testpki.NewSigner("PS256", "free")
 	document := set(free.JWK(M{"alg": nil}), free.JWK(M{"kid": "bound"}))
 	_, fromFile := keyFile(t, document)
-	v := newValidator(t, Options{}, settings(fromFile, algorithms(config.PS256, config.RS256)))
+	v := newSource(t, nil, settings(fromFile, algorithms(config.PS256, config.RS256)))
 	for _, algorithm := range []string{"PS256", "RS256"} {
 		s := &testpki.Signer{Key: free.Key, KeyID: "free", Algorithm: algorithm}
-		expect(t, v, s.Token(bound()), partner, access.Granted)
+		expect(t, v, s.Token(bound()), access.Granted)
 	}
-	expect(t, v, (&testpki.Signer{Key: free.Key, KeyID: "bound", Algorithm: "PS256"}).Token(bound()), partner, access.Granted)
-	expect(t, v, (&testpki.Signer{Key: free.Key, KeyID: "bound", Algorithm: "RS256"}).Token(bound()), partner, access.UnknownKey)
+	expect(t, v, (&testpki.Signer{Key: free.Key, KeyID: "bound", Algorithm: "PS256"}).Token(bound()), access.Granted)
+	expect(t, v, (&testpki.Signer{Key: free.Key, KeyID: "bound", Algorithm: "RS256"}).Token(bound()), access.UnknownKey)
 }
 
 // Several keys with one kid are tried, but not without end.
@@ -139,13 +136,13 @@ func TestKeysWithOneID(t *testing.T) {
 	for i := range signers {
 		signers[i] = testpki.NewSigner("EdDSA", "same")
 	}
-	v := newValidator(t, ours(append(signers, testpki.NewSigner("ES256", "same"))...), settings())
+	v := newSource(t, ownKeys(testpki.KeySet(append(signers, testpki.NewSigner("ES256", "same"))...)), settings())
 	for i, s := range signers {
 		want := access.Granted
 		if i >= maxCandidates {
 			want = access.BadSignature
 		}
-		expect(t, v, s.Token(bound()), partner, want)
+		expect(t, v, s.Token(bound()), want)
 	}
 }
 
@@ -153,9 +150,9 @@ func TestKeysWithOneID(t *testing.T) {
 func TestPrivateMembers(t *testing.T) {
 	key, foreign := testpki.NewSigner("EdDSA", "k1"), testpki.NewSigner("EdDSA", "k1")
 	_, fromFile := keyFile(t, set(key.JWK(M{"d": testpki.Segment(make([]byte, 32))})))
-	v := newValidator(t, Options{}, settings(fromFile))
-	expect(t, v, key.Token(bound()), partner, access.Granted)
-	expect(t, v, foreign.Token(bound()), partner, access.BadSignature)
+	v := newSource(t, nil, settings(fromFile))
+	expect(t, v, key.Token(bound()), access.Granted)
+	expect(t, v, foreign.Token(bound()), access.BadSignature)
 }
 
 // x5c in a key set must fit the key, and is no other way in.
@@ -169,8 +166,8 @@ func TestCertificateInKeySet(t *testing.T) {
 	for name, c := range map[string]struct {
 		x5c  []string
 		keys int
-	}{"its own": {der(pair.Cert), 1}, "another's": {der(partner.Cert), 0}, "rubbish": {[]string{"AAAA"}, 0}} {
-		got, err := parseKeySet(set(s.JWK(M{"x5c": c.x5c})), every)
+	}{"its own": {der(pair.Cert), 1}, "another's": {der(testpki.NewCA("another").Cert), 0}, "rubbish": {[]string{"AAAA"}, 0}} {
+		got, err := parse(set(s.JWK(M{"x5c": c.x5c})), every)
 		if (err == nil) != (c.keys == 1) {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
@@ -179,73 +176,37 @@ func TestCertificateInKeySet(t *testing.T) {
 
 // New names what stops the start.
 func TestNewRefuses(t *testing.T) {
-	good := testpki.KeySet(testpki.NewSigner("ES256", "k1"))
-	goodFile, fromGood := keyFile(t, good)
+	_, fromGood := keyFile(t, testpki.KeySet(testpki.NewSigner("ES256", "k1")))
 	brokenFile, fromBroken := keyFile(t, []byte("{}"))
-	emptyPEM := t.TempDir() + "/empty.pem"
-	write(t, emptyPEM, []byte("no certificate here"))
 	missing := t.TempDir() + "/missing"
-	at := func(u string) func(*config.AuthorizationServer) {
-		return func(s *config.AuthorizationServer) { s.KeySet.URL = parseURL(t, u) }
-	}
-	trust := func(paths ...config.Path) func(*config.AuthorizationServer) {
-		return func(s *config.AuthorizationServer) { s.KeySet.Trust = paths }
-	}
 	file := func(path string) func(*config.AuthorizationServer) {
 		return func(s *config.AuthorizationServer) { s.KeySet.File = config.Path(path) }
 	}
-	plain := func(s *config.AuthorizationServer) {}
+	inline := func(text string) func(*config.AuthorizationServer) {
+		return func(s *config.AuthorizationServer) { s.KeySet.JWKS = text }
+	}
 	for _, c := range []struct {
 		name  string
 		edits []func(*config.AuthorizationServer)
 		names string // what the error must name; "" for none
 	}{
 		{"a file", []func(*config.AuthorizationServer){fromGood}, ""},
-		{"a URL nobody answers at", []func(*config.AuthorizationServer){at("https://127.0.0.1:1/jwks")}, ""},
-		{"no key set", []func(*config.AuthorizationServer){plain}, "partners"},
+		{"no key set", nil, "no key set"},
 		{"a missing file", []func(*config.AuthorizationServer){file(missing)}, missing},
 		{"a file without keys", []func(*config.AuthorizationServer){fromBroken}, brokenFile},
-		{"a folder", []func(*config.AuthorizationServer){file(t.TempDir())}, "partners"},
-		{"http", []func(*config.AuthorizationServer){at("http://127.0.0.1:1/jwks")}, "https"},
-		{"trust without certificate", []func(*config.AuthorizationServer){at("https://127.0.0.1:1/"), trust(config.Path(emptyPEM))}, emptyPEM},
-		{"trust missing", []func(*config.AuthorizationServer){at("https://127.0.0.1:1/"), trust(config.Path(missing))}, missing},
+		{"a folder", []func(*config.AuthorizationServer){file(t.TempDir())}, "directory"},
+		{"inline keys", []func(*config.AuthorizationServer){inline(string(testpki.KeySet(testpki.NewSigner("ES256", "k1"))))}, ""},
+		{"inline without keys", []func(*config.AuthorizationServer){inline(`{"keys":[{}]}`)}, "in the configuration"},
 		{"refresh zero", []func(*config.AuthorizationServer){fromGood, func(s *config.AuthorizationServer) { s.KeySet.Refresh = 0 }}, "refresh"},
 		{"cool_down zero", []func(*config.AuthorizationServer){fromGood, func(s *config.AuthorizationServer) { s.KeySet.CoolDown = 0 }}, "cool_down"},
 		{"max_stale zero", []func(*config.AuthorizationServer){fromGood, func(s *config.AuthorizationServer) { s.KeySet.MaxStale = 0 }}, "max_stale"},
 	} {
-		_, err := New([]config.AuthorizationServer{settings(c.edits...)}, Options{})
+		_, err := New(settings(c.edits...), options(nil))
 		if c.names == "" && err != nil || c.names != "" && (err == nil || !strings.Contains(fmt.Sprint(err), c.names)) {
 			t.Errorf("%s: got %v, want an error that names %q", c.name, err, c.names)
 		}
 	}
-	if _, err := New([]config.AuthorizationServer{settings(file(goodFile)), settings(file(goodFile))}, Options{}); err == nil {
-		t.Error("two servers with one issuer")
-	}
-	if _, err := New([]config.AuthorizationServer{settings()}, Options{Local: map[config.Identifier]LocalKeySet{issuer: ownKeys([]byte("{}"))}}); err == nil {
+	if _, err := New(settings(), options(ownKeys([]byte("{}")))); err == nil {
 		t.Error("our own issuer without keys")
-	}
-}
-
-// T-AS-14: a key of our own issuer counts from its first token, without waiting for a
-// schedule, and one that is no longer published counts no more, also on a cache hit.
-func TestLocalKeySetIsFollowed(t *testing.T) {
-	old, next := testpki.NewSigner("ES256", "old"), testpki.NewSigner("ES256", "next")
-	var version atomic.Uint64
-	sets := [][]byte{nil, testpki.KeySet(old), testpki.KeySet(old, next), testpki.KeySet(next)}
-	v := newValidator(t, Options{Local: map[config.Identifier]LocalKeySet{issuer: func() ([]byte, uint64) {
-		n := version.Load()
-		return sets[n], n
-	}}}, settings())
-	first, second := old.Token(bound()), next.Token(bound())
-	steps := []struct{ first, second access.Reason }{
-		{access.IssuerUnavailable, access.IssuerUnavailable}, // not opened yet
-		{access.Granted, access.UnknownKey},
-		{access.Granted, access.Granted},
-		{access.UnknownKey, access.Granted},
-	}
-	for n, want := range steps {
-		version.Store(uint64(n))
-		expect(t, v, first, partner, want.first)
-		expect(t, v, second, partner, want.second)
 	}
 }

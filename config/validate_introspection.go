@@ -1,0 +1,96 @@
+package config
+
+import (
+	"slices"
+	"time"
+)
+
+// The bounds of an introspection call: a request waits for it.
+const (
+	leastIntrospection = 10 * time.Millisecond
+	mostIntrospection  = 30 * time.Second
+	mostConcurrency    = 10_000
+)
+
+// introspection checks how the server at path is asked about tokens, and that it is
+// where its tokens need that.
+func (k *checker) introspection(path string, s *AuthorizationServer) {
+	in := s.Introspection
+	if s.AlsoIntrospect && !s.TakesJWT() {
+		k.fault(path+".also_introspect", "counts for JWTs only, and tokens%s says there are none", k.line(path+".tokens"))
+	}
+	if s.AlsoIntrospect && k.isOurs(s.Issuer) {
+		k.fault(path+".also_introspect", "our own issuer needs none: what it revokes counts here at once")
+	}
+	asked := s.TakesOpaque() || s.AlsoIntrospect
+	if in == nil {
+		if asked && !k.isOwn(s.Issuer) && !k.unknown(path+".introspection") {
+			k.fault(path, "opaque tokens and also_introspect need introspection")
+		}
+		return
+	}
+	switch {
+	case k.isOurs(s.Issuer):
+		k.fault(path+".introspection", "our own issuer needs none: it is asked in this process")
+	case !asked && !k.unknown(path+".tokens") && !k.unknown(path+".also_introspect"):
+		k.fault(path+".introspection", "counts for opaque tokens (tokens: opaque or both) and also_introspect only")
+	}
+	path += ".introspection"
+	if u := in.Endpoint; u != nil && !s.Connection.Secure(&u.URL) {
+		k.fault(path+".endpoint", "must start with https://: tokens are sent there, and the answers decide%s", s.Connection.hint(&u.URL))
+	}
+	k.introspectionAuthentication(path, s)
+	k.within(path+".timeout", in.Timeout, leastIntrospection, mostIntrospection)
+	if in.Concurrency < 1 || in.Concurrency > mostConcurrency {
+		k.fault(path+".concurrency", "must be from 1 to %d, is %d", mostConcurrency, in.Concurrency)
+	}
+	k.introspectionCache(path+".cache", &in.Cache)
+}
+
+// introspectionAuthentication checks that the method at path has all that it needs,
+// and nothing that is for another.
+func (k *checker) introspectionAuthentication(path string, s *AuthorizationServer) {
+	a := &s.Introspection.Authentication
+	k.require(path+".authentication.method", a.Method != "")
+	if a.Method == "" || k.unknown(path+".authentication.method") {
+		return
+	}
+	if a.Method != MethodBearer {
+		k.require(path+".client_id", s.Introspection.ClientID != "")
+	}
+	if a.Method == MethodTLS && s.Connection.Certificate == (KeyPair{}) && k.whole(parent(path)+".connection") {
+		k.fault(path+".authentication.method", "tls_client_auth needs the certificate that the gate shows: connection.certificate")
+	}
+	for _, file := range []struct {
+		key  string
+		set  bool
+		uses []IntrospectionMethod
+		must bool
+	}{
+		{"secret_file", a.SecretFile != "", []IntrospectionMethod{MethodSecretBasic, MethodSecretPost}, true},
+		{"key_file", a.KeyFile != "", []IntrospectionMethod{MethodPrivateKeyJWT}, true},
+		{"key_id", a.KeyID != "", []IntrospectionMethod{MethodPrivateKeyJWT}, false},
+		{"token_file", a.TokenFile != "", []IntrospectionMethod{MethodBearer}, true},
+	} {
+		at, mine := path+".authentication."+file.key, slices.Contains(file.uses, a.Method)
+		switch {
+		case mine && file.must:
+			k.require(at, file.set)
+		case !mine && file.set:
+			k.fault(at, "counts for %s only", orList(texts(file.uses)))
+		}
+	}
+}
+
+func (k *checker) introspectionCache(path string, c *IntrospectionCache) {
+	k.entries(path+".entries", c.Entries)
+	k.entries(path+".inactive_entries", c.InactiveEntries)
+	k.within(path+".max_age", c.MaxAge, 0, maxTokenLifetime)
+	k.within(path+".inactive_max_age", c.InactiveMaxAge, 0, time.Hour)
+	k.within(path+".stale_on_error", c.StaleOnError, 0, maxTokenLifetime)
+}
+
+// isOurs reports whether issuer is for certain that of our own issuer.
+func (k *checker) isOurs(issuer Identifier) bool {
+	return issuer != "" && k.config.Issuer != nil && k.config.Issuer.Issuer == issuer
+}

@@ -1,0 +1,159 @@
+// Package discovery is how a foreign authorization server is reached: where its
+// endpoints are, by its metadata (RFC 8414, OpenID Connect Discovery), and how it is
+// spoken to, over TLS with the configured anchors and certificate. In goes its
+// configuration, out come bounded answers; what they mean is for others to judge.
+package discovery
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/tallygate/tallygate/config"
+)
+
+const (
+	// FetchTimeout bounds the reading of a document, from the connection to the last
+	// byte. What was read before serves meanwhile.
+	FetchTimeout = 5 * time.Second
+	// maxAnswer bounds an answer. A key set of a thousand RSA keys of 4096 bits, 1 KB
+	// each, fits.
+	maxAnswer = 1 << 20
+	// maxRedirects is how many redirects a reading follows, all within one origin.
+	maxRedirects = 3
+)
+
+// Options are what a [Server] needs beside its configuration.
+type Options struct {
+	Log     *slog.Logger // must be set
+	Metrics *Metrics     // must be set
+	Now     func() time.Time
+}
+
+// A Server is a foreign authorization server. It shares no connection with other
+// servers, asks no proxy, and sends nothing but over https, or to this machine where
+// the configuration says insecure. It is safe for concurrent use.
+type Server struct {
+	name    string
+	issuer  string
+	secure  func(*url.URL) bool
+	mutual  bool // a client certificate is shown
+	client  *http.Client
+	log     *slog.Logger
+	metrics serverMetrics
+	now     func() time.Time
+	current atomic.Pointer[Metadata] // nil before the first reading
+	changed func()                   // is told of metadata that was read and is new
+}
+
+// New returns the server that settings describes. It reads the anchors and the
+// certificate, so that a broken one stops the start, and sends nothing.
+func New(settings config.AuthorizationServer, options Options) (*Server, error) {
+	connection := settings.Connection
+	roots, err := readAnchors(connection.Trust)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		name: string(settings.Name), issuer: string(settings.Issuer),
+		secure: connection.Secure, mutual: connection.Certificate != (config.KeyPair{}),
+		log: options.Log, metrics: options.Metrics.of(string(settings.Name)), now: options.Now,
+	}
+	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
+	if s.mutual {
+		pair := &clientPair{files: connection.Certificate}
+		if err := pair.load(); err != nil {
+			return nil, err
+		}
+		tlsConfig.GetClientCertificate = pair.show
+	}
+	s.client = &http.Client{
+		CheckRedirect: withinOrigin,
+		Transport: &http.Transport{
+			Proxy:           nil, // also not from the environment
+			DialContext:     (&net.Dialer{Timeout: FetchTimeout}).DialContext,
+			TLSClientConfig: tlsConfig,
+			// Idle connections for as many calls as introspection makes at once by
+			// default; a server that is read every few minutes closes them.
+			MaxIdleConnsPerHost:    64,
+			IdleConnTimeout:        90 * time.Second,
+			TLSHandshakeTimeout:    FetchTimeout,
+			MaxResponseHeaderBytes: 64 << 10,
+			DisableCompression:     true, // the bound is on what was sent
+		},
+	}
+	if connection.InsecureLoopbackHTTP {
+		s.log.Warn("insecure: plain http to this machine is allowed for an authorization server", "issuer", s.name)
+	}
+	return s, nil
+}
+
+// Close drops idle connections.
+func (s *Server) Close() { s.client.CloseIdleConnections() }
+
+// withinOrigin follows a redirect of a reading where it stays with the server that
+// was asked. Any other comes back as it is, and its status is not 200. What was posted
+// is never sent on.
+func withinOrigin(next *http.Request, before []*http.Request) error {
+	first := before[0]
+	same := next.URL.Scheme == first.URL.Scheme && strings.EqualFold(next.URL.Host, first.URL.Host)
+	if first.Method != http.MethodGet || !same || len(before) > maxRedirects {
+		return http.ErrUseLastResponse
+	}
+	return nil
+}
+
+// An Answer is one whole answer.
+type Answer struct {
+	Status    int
+	Header    http.Header
+	MediaType string // of Content-Type, without parameters, in lower case; "" when there is none
+	Body      []byte // at most 1 MiB
+}
+
+var (
+	errInsecure = errors.New("only https is spoken")
+	errTooLarge = fmt.Errorf("answered with more than %d bytes", maxAnswer)
+)
+
+// Send sends request, whose context bounds all of it, and reads the answer. It is an
+// error that the answer is larger than 1 MiB. Errors do not quote the URL, whose query
+// may be a secret; a [*net.OpError] whose Op is "dial" says that nothing was sent.
+func (s *Server) Send(request *http.Request) (*Answer, error) {
+	if !s.secure(request.URL) {
+		return nil, errInsecure
+	}
+	response, err := s.client.Do(request)
+	if err != nil {
+		return nil, withoutURL(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(body) > maxAnswer {
+		return nil, errTooLarge
+	}
+	// A media type with a malformed parameter is one all the same, but not for us.
+	mediaType, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
+	return &Answer{response.StatusCode, response.Header, mediaType, body}, nil
+}
+
+// withoutURL returns the cause of a client's error, which itself quotes the URL.
+func withoutURL(err error) error {
+	var outer *url.Error
+	if errors.As(err, &outer) {
+		return outer.Err
+	}
+	return err
+}

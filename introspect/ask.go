@@ -1,0 +1,229 @@
+package introspect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/discovery"
+	"github.com/tallygate/tallygate/facts"
+	"github.com/tallygate/tallygate/keyset"
+)
+
+// A reply is what a server said of one token.
+type reply struct {
+	says    access.Unchecked
+	refusal *access.Denial // not nil when the token is inactive, or no access token
+}
+
+// errThisToken marks a failure that one token may have brought about, and that says
+// nothing of the server.
+var errThisToken = errors.New("of this token")
+
+// The media types of answers, RFC 7662 section 2.2 and RFC 9701 section 5.
+const (
+	plainAnswer  = "application/json"
+	signedAnswer = "application/token-introspection+jwt"
+)
+
+// ask sends the question, RFC 7662 section 2.1, once more if there was no connection.
+func (c *Client) ask(ctx context.Context, raw string) (*reply, error) {
+	endpoint, err := c.endpoint()
+	if err != nil {
+		return nil, err
+	}
+	began := c.now()
+	answer, err := c.post(ctx, endpoint, raw)
+	var connecting *net.OpError
+	if errors.As(err, &connecting) && connecting.Op == "dial" && ctx.Err() == nil {
+		answer, err = c.post(ctx, endpoint, raw)
+	}
+	c.metrics.duration.Observe(c.now().Sub(began).Seconds())
+	if err != nil {
+		return nil, err
+	}
+	return c.understand(ctx, answer)
+}
+
+// endpoint returns where to ask, as configured or as the server's metadata says.
+func (c *Client) endpoint() (*url.URL, error) {
+	if c.settings.Endpoint != nil {
+		return &c.settings.Endpoint.URL, nil
+	}
+	m, err := c.remote.Metadata()
+	if err != nil {
+		return nil, err
+	}
+	if m.Introspection == nil {
+		return nil, errors.New("the server's metadata names no introspection_endpoint")
+	}
+	return m.Introspection, nil
+}
+
+func (c *Client) post(ctx context.Context, endpoint *url.URL, raw string) (*discovery.Answer, error) {
+	form := url.Values{"token": {raw}, "token_type_hint": {"access_token"}}
+	header := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Accept": {plainAnswer}}
+	if c.settings.Signed {
+		header.Set("Accept", signedAnswer)
+	}
+	if err := c.secrets.apply(form, header, c.now()); err != nil {
+		return nil, err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint.String(), strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, errors.New("the endpoint makes no request") // err would quote the query
+	}
+	request.Header = header
+	// Asking changes nothing at the server, so that net/http may ask again where a
+	// connection that was kept open turns out to be closed. It is not sent.
+	request.Header["Idempotency-Key"] = nil
+	return c.remote.Send(request)
+}
+
+// understand reads an answer. What cannot be understood is an error and says nothing of
+// the token: it is never taken for inactive.
+func (c *Client) understand(ctx context.Context, answer *discovery.Answer) (*reply, error) {
+	switch status := answer.Status; {
+	case status == http.StatusOK:
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		return nil, fmt.Errorf("the server refuses the gate's own credentials with status %d", status)
+	case status >= 400 && status < 500 && status != http.StatusTooManyRequests:
+		return nil, fmt.Errorf("answered with status %d %w", status, errThisToken)
+	default:
+		return nil, fmt.Errorf("answered with status %d", status)
+	}
+	document, want := jsontext.Value(answer.Body), plainAnswer
+	if c.settings.Signed {
+		want = signedAnswer
+	}
+	if answer.MediaType != want {
+		return nil, fmt.Errorf("answered with content type %q instead of %s", access.Clip(answer.MediaType), want)
+	}
+	if c.settings.Signed {
+		var err error
+		if document, err = c.verify(ctx, string(answer.Body)); err != nil {
+			return nil, err
+		}
+	}
+	return c.read(document)
+}
+
+// response is an introspection response, RFC 7662 section 2.2. What it says beside is
+// how some servers tell an access token from others.
+type response struct {
+	facts.Members
+	Active    jsontext.Value `json:"active"`
+	TokenType jsontext.Value `json:"token_type"`
+	TokenUse  jsontext.Value `json:"token_use"`
+	Type      jsontext.Value `json:"typ"`
+}
+
+// read returns what document, a response, says. Only true is active.
+func (c *Client) read(document jsontext.Value) (*reply, error) {
+	var r response
+	if document.Kind() != jsontext.KindBeginObject || json.Unmarshal(document, &r) != nil {
+		return nil, errors.New("the answer is no introspection response in JSON")
+	}
+	if r.Active.Kind() == jsontext.KindFalse {
+		return &reply{refusal: &access.Denial{Reason: access.Inactive, Err: fmt.Errorf("says %s", c.server)}}, nil
+	}
+	if r.Active.Kind() != jsontext.KindTrue {
+		return nil, errors.New("the answer does not say whether the token is active")
+	}
+	if kind := r.other(); kind != "" {
+		return &reply{refusal: &access.Denial{Reason: access.WrongType, Err: fmt.Errorf("%s says that it is of type %q", c.server, access.Clip(kind))}}, nil
+	}
+	says, err := r.Read(c.server)
+	if err != nil {
+		return nil, fmt.Errorf("reading what the server says %w: %w", errThisToken, err)
+	}
+	if r.Issuer == nil { // it was asked itself
+		says.Issuer = c.issuer
+	}
+	if r.Expires == nil {
+		// Active now, and asked again when what is remembered ends.
+		says.Expires = c.now().Add(max(c.settings.Cache.MaxAge, time.Second) + c.settings.Cache.StaleOnError)
+	}
+	return &reply{says: says}, nil
+}
+
+// The words by which servers say that a token is an access token, in each member where
+// some say so. In lower case.
+var (
+	accessTypes = []string{"bearer", "dpop"}
+	accessUses  = []string{"access_token", "access"}
+	accessTyps  = []string{"bearer", "dpop", "at+jwt", "application/at+jwt", "jwt"}
+)
+
+// other returns what kind of token it is when the server says that it is no access
+// token, "" otherwise. A refresh token is active too, at a server that knows no better.
+func (r *response) other() string {
+	for _, said := range []struct {
+		value jsontext.Value
+		words []string
+	}{{r.TokenType, accessTypes}, {r.TokenUse, accessUses}, {r.Type, accessTyps}} {
+		kind, ok := facts.Text(said.value)
+		if ok && !slices.Contains(said.words, strings.ToLower(kind)) {
+			return kind
+		}
+	}
+	return ""
+}
+
+// envelope is the JWT of a signed answer, RFC 9701 section 5.
+type envelope struct {
+	facts.Members
+	Response jsontext.Value `json:"token_introspection"`
+}
+
+// mostAge is how old a signed answer may be, beside the leeway: one is made for each
+// question.
+const mostAge = time.Minute
+
+// verify returns the response in a signed answer: by its type it can be nothing else,
+// it is signed by the server's keys, comes from the server, is meant for this gate, and
+// was made just now.
+func (c *Client) verify(ctx context.Context, raw string) (jsontext.Value, error) {
+	jws, err := keyset.Parse(raw)
+	if err != nil {
+		return nil, fmt.Errorf("signed answer: %w", err)
+	}
+	now := c.now()
+	if _, _, err := c.keys.Verify(ctx, jws, keyset.MediaTypes(signedAnswer), now); err != nil {
+		return nil, fmt.Errorf("signed answer: %w", err)
+	}
+	var e envelope
+	if json.Unmarshal(jws.Payload, &e) != nil {
+		return nil, errors.New("signed answer: the payload is no JSON object with each name once")
+	}
+	says, err := e.Read(c.server)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("signed answer: %w", err)
+	case says.Issuer != c.issuer:
+		return nil, fmt.Errorf("signed answer: it comes from %q", access.Clip(says.Issuer))
+	case !c.isFor(says.Audience):
+		return nil, errors.New("signed answer: it is meant for another resource server")
+	case says.IssuedAt.IsZero() || says.IssuedAt.After(now.Add(c.leeway)) || says.IssuedAt.Before(now.Add(-c.leeway-mostAge)):
+		return nil, errors.New("signed answer: it was not made just now")
+	}
+	return e.Response, nil
+}
+
+// isFor reports whether an audience names this gate: by its client_id, as RFC 9701 section
+// 5 wants it, or by one of the resources that it stands before, as some servers do.
+func (c *Client) isFor(audience []string) bool {
+	return slices.ContainsFunc(audience, func(a string) bool {
+		return a != "" && a == string(c.settings.ClientID) || slices.Contains(c.audiences, a)
+	})
+}

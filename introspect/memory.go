@@ -1,0 +1,115 @@
+package introspect
+
+import (
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/facts"
+)
+
+// memory is what is remembered of a server's answers. What inactive tokens take, of
+// which strangers can make as many as they like, is bounded apart from the rest.
+type memory struct {
+	settings config.IntrospectionCache
+	active   *facts.Cache[*entry]
+	inactive *facts.Cache[refusal]
+}
+
+// An entry is what was said of an active token.
+type entry struct {
+	says  access.Unchecked
+	until time.Time // from then on, the server is asked again
+	early time.Time // from then on, it is asked in the background if many want to know
+	hits  atomic.Int32
+}
+
+// A refusal is that a token was inactive, or no access token.
+type refusal struct {
+	denial *access.Denial
+	until  time.Time
+}
+
+func newMemory(settings config.IntrospectionCache, metrics *Metrics) memory {
+	return memory{
+		settings: settings,
+		active:   facts.NewCache[*entry](settings.Entries, metrics.evictions),
+		inactive: facts.NewCache[refusal](settings.InactiveEntries, metrics.evictions),
+	}
+}
+
+// fresh returns what was said of a token not too long ago, nil for nothing.
+func (m *memory) fresh(sum facts.Sum, now time.Time) *entry {
+	e, ok := m.active.Get(sum)
+	if !ok || !now.Before(e.until) {
+		return nil
+	}
+	return e
+}
+
+// stale returns what was said of a token, also somewhat longer ago where that is
+// allowed while the server cannot be asked.
+func (m *memory) stale(sum facts.Sum, now time.Time) *entry {
+	e, ok := m.active.Get(sum)
+	if !ok || !now.Before(e.until.Add(m.settings.StaleOnError)) {
+		return nil
+	}
+	return e
+}
+
+// refusal returns why a token was turned down a moment ago, nil when it was not.
+func (m *memory) refusal(sum facts.Sum, now time.Time) error {
+	r, ok := m.inactive.Get(sum)
+	if !ok || !now.Before(r.until) {
+		return nil
+	}
+	return r.denial
+}
+
+// add remembers a reply: of an active token for as long as configured and no longer
+// than to its exp (RFC 7662 section 4). Up to a tenth is taken off by chance, so that
+// what was asked at once need not be asked again at once.
+func (m *memory) add(sum facts.Sum, r *reply, now time.Time) {
+	if r.refusal != nil {
+		m.active.Remove(sum)
+		if age := shortened(m.settings.InactiveMaxAge); age > 0 {
+			m.inactive.Add(sum, refusal{r.refusal, now.Add(age)})
+		}
+		return
+	}
+	m.inactive.Remove(sum)
+	if m.settings.MaxAge == 0 {
+		return
+	}
+	age := shortened(m.settings.MaxAge)
+	e := &entry{says: r.says, until: now.Add(age), early: now.Add(age - age/5)}
+	if !r.says.Expires.After(e.until) {
+		e.until, e.early = r.says.Expires, r.says.Expires // asking earlier would tell nothing new
+	}
+	if now.Before(e.until) {
+		m.active.Add(sum, e)
+	}
+}
+
+func shortened(age time.Duration) time.Duration {
+	return age - rand.N(age/10+1) //nolint:gosec // nobody gains by guessing when an answer ends
+}
+
+// hot is how many hits make an entry one that many want to know.
+const hot = 3
+
+// due reports, once in an entry's life, that it has come to the last fifth of it and is
+// hot. It counts a hit.
+func (e *entry) due(now time.Time) bool {
+	n := e.hits.Load()
+	switch {
+	case n < hot:
+		e.hits.Add(1)
+		return false
+	case n == hot && !now.Before(e.early) && now.Before(e.until):
+		return e.hits.CompareAndSwap(hot, hot+1)
+	}
+	return false
+}

@@ -1,0 +1,140 @@
+package introspect
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sony/gobreaker/v2"
+)
+
+// Metrics counts calls and what is remembered of their answers, of all servers. Labels
+// are configured names and closed sets.
+type Metrics struct {
+	calls     *prometheus.CounterVec
+	duration  *prometheus.HistogramVec
+	suspended *prometheus.GaugeVec
+	early     *prometheus.CounterVec
+	lookups   *prometheus.CounterVec
+	evictions prometheus.Counter
+	entries   prometheus.GaugeFunc
+
+	mu       sync.Mutex
+	memories []*memory
+}
+
+// clientMetrics is the part that belongs to one server.
+type clientMetrics struct {
+	active, inactive, failed, timedOut, refused prometheus.Counter // calls, by outcome
+	hits, misses, negative, stale, shared       prometheus.Counter // of what is remembered
+	early                                       prometheus.Counter
+	duration                                    prometheus.Observer
+	suspended                                   prometheus.Gauge
+}
+
+// NewMetrics returns the metrics, registered nowhere.
+func NewMetrics() *Metrics {
+	cache := prometheus.Labels{"cache": "introspection"}
+	m := &Metrics{
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tallygate_introspection_requests_total",
+			Help: "Questions to an authorization server about a token, by what came of them; circuit_open was not sent.",
+		}, []string{"issuer", "outcome"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "tallygate_introspection_duration_seconds", Help: "Time to ask an authorization server about a token.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
+		}, []string{"issuer"}),
+		suspended: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "tallygate_introspection_suspended", Help: "1 while an authorization server is not asked, after failures in a row.",
+		}, []string{"issuer"}),
+		early: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tallygate_introspection_early_refreshes_total", Help: "Questions in the background, before what is remembered ends.",
+		}, []string{"issuer"}),
+		lookups: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tallygate_cache_requests_total", Help: "Look-ups in a cache, by result.", ConstLabels: cache,
+		}, []string{"result"}),
+		evictions: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "tallygate_cache_evictions_total", Help: "Entries that left a cache because it was full.", ConstLabels: cache,
+		}),
+	}
+	m.entries = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tallygate_cache_entries", Help: "Entries in a cache.", ConstLabels: cache,
+	}, m.remembered)
+	for _, result := range []string{"hit", "miss", "negative", "stale", "shared"} {
+		m.lookups.WithLabelValues(result)
+	}
+	return m
+}
+
+// include counts what is in another memory.
+func (m *Metrics) include(one *memory) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.memories = append(m.memories, one)
+}
+
+func (m *Metrics) remembered() float64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := 0
+	for _, one := range m.memories {
+		n += one.active.Len() + one.inactive.Len()
+	}
+	return float64(n)
+}
+
+// Describe sends every description; with Collect it makes Metrics a
+// [prometheus.Collector].
+func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, c := range m.all() {
+		c.Describe(ch)
+	}
+}
+
+// Collect sends every series.
+func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
+	for _, c := range m.all() {
+		c.Collect(ch)
+	}
+}
+
+func (m *Metrics) all() []prometheus.Collector {
+	return []prometheus.Collector{m.calls, m.duration, m.suspended, m.early, m.lookups, m.evictions, m.entries}
+}
+
+func (m *Metrics) of(server string) clientMetrics {
+	return clientMetrics{
+		active:    m.calls.WithLabelValues(server, "active"),
+		inactive:  m.calls.WithLabelValues(server, "inactive"),
+		failed:    m.calls.WithLabelValues(server, "error"),
+		timedOut:  m.calls.WithLabelValues(server, "timeout"),
+		refused:   m.calls.WithLabelValues(server, "circuit_open"),
+		hits:      m.lookups.WithLabelValues("hit"),
+		misses:    m.lookups.WithLabelValues("miss"),
+		negative:  m.lookups.WithLabelValues("negative"),
+		stale:     m.lookups.WithLabelValues("stale"),
+		shared:    m.lookups.WithLabelValues("shared"),
+		early:     m.early.WithLabelValues(server),
+		duration:  m.duration.WithLabelValues(server),
+		suspended: m.suspended.WithLabelValues(server),
+	}
+}
+
+// count records what came of one call.
+func (m *clientMetrics) count(r *reply, err error) {
+	var timeout net.Error
+	switch {
+	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):
+		m.refused.Inc()
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		m.timedOut.Inc()
+	case err != nil:
+		m.failed.Inc()
+	case r.refusal != nil:
+		m.inactive.Inc()
+	default:
+		m.active.Inc()
+	}
+}

@@ -1,0 +1,213 @@
+package keyset
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/discovery"
+)
+
+// Local returns the key set of our own issuer as it is at this moment (a JWK Set,
+// JSON), nil when it has none yet, and a number that changes with it. It is called on
+// every request, by many goroutines at once.
+type Local func() (document []byte, version uint64)
+
+// Options are what a [Source] needs beside its configuration.
+type Options struct {
+	// Local gives the key set of our own issuer; nil for every other server.
+	Local Local
+	// Remote is the server that a key set is fetched from; nil where none is.
+	Remote  *discovery.Server
+	Log     *slog.Logger // must be set
+	Metrics *Metrics     // must be set
+	Now     func() time.Time
+}
+
+// A Source holds the key set of one authorization server and reads it anew, on
+// schedule and when an unknown key asks for it. It is safe for concurrent use.
+type Source struct {
+	server     string // configured name
+	settings   config.KeySet
+	algorithms []config.Algorithm
+	parser     *jwt.Parser
+	local      Local
+	remote     *discovery.Server
+	timeout    time.Duration // of one reading from a URL
+	fetched    fetched       // of the last one; Run's alone
+
+	current atomic.Pointer[Set] // the last good reading; nil before the first
+	version atomic.Uint64       // of the local key set that was read last
+	every   atomic.Int64        // nanoseconds between two readings
+	// following is held while a local key set is read.
+	following sync.Mutex
+	wishes    wishes
+
+	now     func() time.Time
+	log     *slog.Logger
+	metrics sourceMetrics
+}
+
+var (
+	errUnread = errors.New("no key set has been read yet")
+	errStale  = errors.New("the key set is out of date")
+)
+
+// New returns the key set of the server that settings describes. It reads what needs
+// no network, so that a broken file stops the start; a key set at a URL is first read
+// by [Source.Run].
+func New(settings config.AuthorizationServer, options Options) (*Source, error) {
+	s := &Source{
+		server:     string(settings.Name),
+		settings:   settings.KeySet,
+		algorithms: settings.Algorithms,
+		parser:     newParser(settings.Algorithms),
+		local:      options.Local,
+		remote:     options.Remote,
+		timeout:    discovery.FetchTimeout,
+		wishes:     wishes{coolDown: settings.KeySet.CoolDown, asked: make(chan struct{}, 1)},
+		now:        options.Now,
+		log:        options.Log,
+		metrics:    options.Metrics.of(string(settings.Name)),
+	}
+	s.every.Store(int64(s.settings.Refresh))
+	switch {
+	case s.local != nil:
+		s.settings.MaxStale = math.MaxInt64 // ours cannot be out of reach
+		s.version.Store(math.MaxUint64)     // none that there is
+		return s, s.follow()
+	case s.settings.Refresh <= 0 || s.settings.CoolDown <= 0 || s.settings.MaxStale <= 0:
+		return nil, errors.New("refresh, cool_down and max_stale of the key set must be positive")
+	case s.settings.JWKS != "":
+		s.settings.MaxStale = math.MaxInt64 // it stands in the configuration
+	case s.settings.File == "":
+		if s.remote == nil {
+			return nil, errors.New("no key set: none is configured, and it is not our own issuer")
+		}
+		s.remote.OnChange(s.wishes.wake)
+		return s, nil
+	}
+	return s, s.read(context.Background())
+}
+
+// fixed reports whether the key set is that of our own issuer, or stands in the
+// configuration.
+func (s *Source) fixed() bool { return s.local != nil || s.settings.JWKS != "" }
+
+// follow reads our own issuer's key set if it is another than the last time, so that
+// a new key counts from its first token. Whoever comes while another reads waits for
+// that, and an older reading never takes the place of a newer one.
+func (s *Source) follow() error {
+	if _, version := s.local(); s.version.Load() == version {
+		return nil
+	}
+	s.following.Lock()
+	defer s.following.Unlock()
+	document, version := s.local()
+	if document == nil || s.version.Load() == version {
+		return nil
+	}
+	if err := s.read(context.Background()); err != nil {
+		return err
+	}
+	// What was read may be newer still; then the next request reads it once more.
+	s.version.Store(version)
+	return nil
+}
+
+// Latest returns the last good key set, nil when there is none.
+func (s *Source) Latest() *Set {
+	if s.local != nil {
+		if err := s.follow(); err != nil {
+			s.log.Warn("key set not read", "issuer", s.server, "err", err)
+		}
+	}
+	return s.current.Load()
+}
+
+// Usable returns the key set that counts at now, or an error when there is none
+// or readings have failed for too long.
+func (s *Source) Usable(now time.Time) (*Set, error) {
+	set := s.Latest()
+	if set == nil {
+		return nil, errUnread
+	}
+	return set, s.CheckAge(set, now)
+}
+
+// CheckAge returns an error when set is too old to rely on.
+func (s *Source) CheckAge(set *Set, now time.Time) error {
+	if now.Sub(set.read) > s.settings.MaxStale {
+		return errStale
+	}
+	return nil
+}
+
+// Run reads the key set until ctx ends: at once when there is none, then on schedule
+// and when asked. Of one that needs no reading it returns at once.
+func (s *Source) Run(ctx context.Context) {
+	if s.fixed() {
+		return
+	}
+	s.wishes.serve(true)
+	defer s.wishes.serve(false)
+	var wait time.Duration
+	if s.current.Load() != nil {
+		wait = discovery.Pause(s.settings.Refresh, 0)
+	}
+	for failures := 0; ; {
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		case <-s.wishes.asked:
+			timer.Stop()
+		}
+		running := s.wishes.begin()
+		err := s.read(ctx)
+		s.wishes.end(running, err)
+		switch {
+		case err == nil:
+			failures = 0
+		case errors.Is(err, discovery.ErrUnread):
+			// The server's metadata is on its way, and wakes us.
+		case ctx.Err() == nil:
+			failures++
+			s.log.WarnContext(ctx, "key set not read", "issuer", s.server, "err", err)
+		}
+		wait = discovery.Pause(time.Duration(s.every.Load()), failures)
+	}
+}
+
+// Read reads once what Run would read, and publishes it. On an error the last good key
+// set stays.
+func (s *Source) Read(ctx context.Context) error {
+	if s.fixed() {
+		return nil
+	}
+	return s.read(ctx)
+}
+
+func (s *Source) read(ctx context.Context) error {
+	start := s.now()
+	set, err := s.load(ctx)
+	if err != nil {
+		s.metrics.failed.Inc()
+		return err
+	}
+	set.read = start
+	s.current.Store(set)
+	s.metrics.succeeded.Inc()
+	s.metrics.lastSuccess.Set(float64(start.UnixMilli()) / 1e3)
+	s.metrics.keys.Set(float64(len(set.keys)))
+	return nil
+}
