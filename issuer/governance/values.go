@@ -1,10 +1,14 @@
 package governance
 
 import (
+	"bytes"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
+	"errors"
+	"fmt"
+	"net/netip"
 	"time"
+
+	"cel.dev/cel-go/common/types"
 
 	"github.com/tallygate/tallygate/config"
 )
@@ -22,8 +26,8 @@ type Client struct {
 // Certificate is the variable certificate: the leaf's names and validity. Without a
 // certificate everything in it is empty.
 type Certificate struct {
-	SubjectDN  string    `cel:"subject_dn" json:"subject_dn"` // RFC 4514
-	IssuerDN   string    `cel:"issuer_dn" json:"issuer_dn"`   // RFC 4514
+	SubjectDN  string    `cel:"subject_dn" json:"subject_dn"` // as the configuration spells it
+	IssuerDN   string    `cel:"issuer_dn" json:"issuer_dn"`   // likewise
 	SANDNS     []string  `cel:"san_dns" json:"san_dns"`
 	SANURI     []string  `cel:"san_uri" json:"san_uri"`
 	SANIP      []string  `cel:"san_ip" json:"san_ip"`
@@ -53,6 +57,7 @@ type Granted struct {
 type values struct {
 	client      *Client
 	certificate *Certificate
+	unseen      error // why there is no certificate to look at; nil: there is
 	request     *Request
 	granted     *Granted
 	scope       string
@@ -69,34 +74,50 @@ func newValues(in *Input) *values {
 		v.request.Address = in.Address.String()
 	}
 	if in.Certificate != nil {
-		v.certificate = certificateOf(in.Certificate, in.Thumbprint)
+		v.certificate, v.unseen = certificateOf(in.Certificate, in.Thumbprint)
 	}
 	return v
 }
 
-func certificateOf(leaf *x509.Certificate, thumbprint string) *Certificate {
+func certificateOf(leaf *x509.Certificate, thumbprint string) (*Certificate, error) {
 	c := &Certificate{
-		SubjectDN: text(leaf.RawSubject), IssuerDN: text(leaf.RawIssuer),
 		SANDNS: leaf.DNSNames, SANURI: config.URIs(leaf), SANEmail: leaf.EmailAddresses,
 		NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, Thumbprint: thumbprint,
+	}
+	var err error
+	if c.SubjectDN, err = spelled(leaf.RawSubject); err != nil {
+		return nil, fmt.Errorf("the certificate's subject %w", err)
+	}
+	if c.IssuerDN, err = spelled(leaf.RawIssuer); err != nil {
+		return nil, fmt.Errorf("the certificate's issuer %w", err)
 	}
 	if leaf.SerialNumber != nil {
 		c.Serial = leaf.SerialNumber.Text(16)
 	}
-	for _, ip := range leaf.IPAddresses {
+	for _, octets := range leaf.IPAddresses {
+		ip, _ := netip.AddrFromSlice(octets) // tells IPv4 from IPv4-mapped, as the configuration does
 		c.SANIP = append(c.SANIP, ip.String())
 	}
-	return c
+	return c, nil
 }
 
-// text returns a name as RFC 4514 has it, in the order and grouping of its encoding.
-func text(raw []byte) string {
-	var name pkix.RDNSequence
-	if _, err := asn1.Unmarshal(raw, &name); err != nil {
-		return ""
+// spelled returns the name in raw as the configuration spells it, so that what is copied
+// from there, or from what prints names to be registered, is what rules compare with. The
+// empty name is "". One that the configuration cannot spell is an error: no rule against
+// it could be written.
+func spelled(raw []byte) (string, error) {
+	if bytes.Equal(raw, emptyName) {
+		return "", nil
 	}
-	return name.String()
+	names := config.CertificateNames(&x509.Certificate{RawSubject: raw}) // has no other names
+	if len(names) == 0 {
+		return "", errors.New("is no name that the configuration can spell")
+	}
+	return names[0].Value, nil
 }
+
+// emptyName is the DER of a name without attributes.
+var emptyName = []byte{0x30, 0}
 
 // now sets what changes from rule to rule.
 func (v *values) now(scope string, out *Outcome, in *Input) {
@@ -110,9 +131,14 @@ func (v *values) shown() map[string]any {
 	return map[string]any{"client": v.client, "certificate": v.certificate, "request": v.request, "granted": granted}
 }
 
-// activation returns the variables by name.
+// activation returns the variables by name. What cannot be seen is an error there, so
+// that the rules which need it refuse.
 func (v *values) activation() map[string]any {
-	return map[string]any{
+	variables := map[string]any{
 		"client": v.client, "certificate": v.certificate, "request": v.request, "granted": v.granted, "scope": v.scope,
 	}
+	if v.unseen != nil {
+		variables["certificate"] = types.WrapErr(v.unseen)
+	}
+	return variables
 }
