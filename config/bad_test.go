@@ -266,7 +266,21 @@ var bad = []struct {
 	{"app-resource-twice", []string{`26:50: partners.list[0].applications[0].resources[1]: is the same as partners.list[0].applications[0].resources[0]`}},
 	{"claim-empty", []string{`22:20: partners.list[0].applications[0].claims[0].name: is required`}},
 	{"claim-twice", []string{`22:53: partners.list[0].applications[0].claims[1].name: the claim "tenant" is already that of partners.list[0].applications[0].claims[0].name on line 22`}},
-	{"claim-reserved", []string{`22:27: partners.list[0].applications[0].claims[0].name: "cnf" is set by the issuer itself`}},
+	{"claim-reserved", []string{`22:27: partners.list[0].applications[0].claims[0].name: "cnf" is reserved: the issuer sets it itself, or nobody does`}},
+	{"claim-acting", []string{
+		`23:22: partners.list[0].applications[0].claims[0].name: "act" is reserved: the issuer sets it itself, or nobody does`,
+		`24:22: partners.list[0].applications[0].claims[1].name: "May_Act" is reserved: the issuer sets it itself, or nobody does`,
+		`25:22: partners.list[0].applications[0].claims[2].name: "username" is reserved: the issuer sets it itself, or nobody does`,
+		`26:22: partners.list[0].applications[0].claims[3].name: "sub_id" is reserved: the issuer sets it itself, or nobody does`,
+		`27:22: partners.list[0].applications[0].claims[4].name: "azp" is reserved: the issuer sets it itself, or nobody does`,
+	}},
+	{"claim-counting", []string{
+		`23:22: partners.list[0].applications[0].claims[0].name: "active" is reserved: the issuer sets it itself, or nobody does`,
+		`24:22: partners.list[0].applications[0].claims[1].name: "token_introspection" is reserved: the issuer sets it itself, or nobody does`,
+		`25:22: partners.list[0].applications[0].claims[2].name: "exi" is reserved: the issuer sets it itself, or nobody does`,
+		`26:22: partners.list[0].applications[0].claims[3].name: "at_use_nbr" is reserved: the issuer sets it itself, or nobody does`,
+		`27:22: partners.list[0].applications[0].claims[4].name: "status" is reserved: the issuer sets it itself, or nobody does`,
+	}},
 
 	// identity_headers
 	{"header-prefix-empty", []string{`23:28: identity_headers.prefix: must not be empty`}},
@@ -358,7 +372,9 @@ var bad = []struct {
 	{"rule-claims", []string{
 		`35:9: issuer.governance.claims[0].claim: is required`,
 		`35:9: issuer.governance.claims[0].value: is required`,
-		`36:26: issuer.governance.claims[1].claim: "iss" is set by the issuer itself`,
+		`36:26: issuer.governance.claims[1].claim: "iss" is reserved: the issuer sets it itself, or nobody does`,
+		`37:26: issuer.governance.claims[2].claim: "may_act" is reserved: the issuer sets it itself, or nobody does`,
+		`38:26: issuer.governance.claims[3].claim: "token_introspection" is reserved: the issuer sets it itself, or nobody does`,
 	}},
 	{"rule-name-twice", []string{`33:21: issuer.governance.claims[0].name: the name "a" is already that of issuer.governance.workspace[0].name on line 32`}},
 

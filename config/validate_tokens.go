@@ -6,11 +6,14 @@ import (
 	"time"
 )
 
-// issuedClaims are those that the issuer sets itself, and those that would say who
-// acts or whether the token counts.
-var issuedClaims = []string{
+// reservedClaims are those that the issuer sets itself, and of those registered for JWTs
+// and for introspection the ones that would say who acts or whether the token counts.
+var reservedClaims = []string{
 	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "cnf", "typ",
-	"active", "token_type", "username", "act",
+	"act", "may_act", // RFC 8693 section 4
+	"username", "sub_id", "azp", // the last is who the token was issued to, in OpenID Connect
+	"active", "token_type", "token_introspection", // RFC 7662 section 2.2, RFC 9701 section 5
+	"exi", "at_use_nbr", "status", // lifetime, number of uses, entry in a Token Status List
 }
 
 // tokens checks what our own issuer gives the application at path.
@@ -70,8 +73,8 @@ func (k *checker) claims(path string, list []StaticClaim) {
 func (k *checker) claim(path, name string) {
 	k.require(path, name != "")
 	// Some readers of JSON take no notice of case.
-	if slices.ContainsFunc(issuedClaims, func(c string) bool { return strings.EqualFold(c, name) }) {
-		k.fault(path, "%q is set by the issuer itself", name)
+	if slices.ContainsFunc(reservedClaims, func(c string) bool { return strings.EqualFold(c, name) }) {
+		k.fault(path, "%q is reserved: the issuer sets it itself, or nobody does", name)
 	}
 }
 
