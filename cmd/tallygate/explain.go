@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"unicode"
+	"unicode/utf16"
 
 	"github.com/spf13/cobra"
 
@@ -95,20 +97,25 @@ func explainTokenCommand() *cobra.Command {
 	return command
 }
 
-// writeExplanation writes e for a person to read.
+// writeExplanation writes e for a person to read. Verdicts and names hold what whoever
+// made the certificate chose, and a terminal obeys some characters.
 func writeExplanation(w io.Writer, e issuer.Explanation) error {
 	var b strings.Builder
 	for _, step := range e.Governance.Steps {
-		fmt.Fprintf(&b, "%-12s %-24s %s", step.Level, step.Rule, step.Verdict)
+		fmt.Fprintf(&b, "%-12s %-24s %s", step.Level, step.Rule, visible(step.Verdict))
 		if step.Position != "" {
 			fmt.Fprintf(&b, "  (%s)", step.Position)
 		}
 		b.WriteString("\n")
 	}
 	if saw := e.Governance.Saw; saw != nil {
-		b.WriteString("the rules saw:\n")
-		if err := writeJSON(&b, saw); err != nil {
+		var text strings.Builder
+		if err := writeJSON(&text, saw); err != nil {
 			return err
+		}
+		b.WriteString("the rules saw:\n")
+		for line := range strings.Lines(text.String()) { // JSON has escaped every other line break
+			b.WriteString(visible(strings.TrimSuffix(line, "\n")) + "\n")
 		}
 	}
 	if e.Granted {
@@ -118,4 +125,20 @@ func writeExplanation(w io.Writer, e issuer.Explanation) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// visible returns s with the escapes of JSON in the place of what does not print. So it
+// is one line, and JSON that holds what it held.
+func visible(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			fmt.Fprintf(&b, `\u%04x`, unit)
+		}
+	}
+	return b.String()
 }
