@@ -44,7 +44,7 @@ type Input struct {
 	ClientID       string
 	Partner        string
 	Authentication string            // the method, RFC 8705 section 2
-	Certificate    *x509.Certificate // the leaf; nil for none
+	Certificate    *x509.Certificate // the leaf; nil for none: rules that look at it refuse
 	Thumbprint     string            // of Certificate, base64url
 	Scopes         []string          // asked for
 	Resources      []string          // that the token is to be for

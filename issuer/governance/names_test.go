@@ -3,6 +3,7 @@ package governance_test
 import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/json"
 	"errors"
 	"net"
 	"strconv"
@@ -108,6 +109,47 @@ func TestNamesThatCannotBeSpelled(t *testing.T) {
 			switch {
 			case test.error == "" && err != nil, test.error != "" && (!errors.As(err, &refusal) || !strings.Contains(err.Error(), test.error)):
 				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// Without a certificate there are no empty names to compare with: what needs one
+// refuses, in whatever way it asks, and what is decided without one goes on.
+func TestNoCertificate(t *testing.T) {
+	in := input()
+	in.Certificate, in.Thumbprint = nil, ""
+	refuses := func(when string) config.Governance {
+		return config.Governance{Workspace: []config.WorkspaceRule{{Name: "r", When: when, Refuse: "shut out"}}}
+	}
+	unseen := "rule r could not be evaluated: the request shows no certificate"
+	tests := []struct {
+		name  string
+		rules config.Governance
+		error string
+	}{
+		{"deny", refuses(`certificate.subject_dn == "CN=evil"`), unseen},
+		{"allow", refuses(`certificate.subject_dn != ""`), unseen},
+		{"list", refuses(`certificate.san_dns.exists(n, n == "evil.example")`), unseen},
+		{"presence", refuses(`has(certificate.serial)`), unseen},
+		{"thumbprint", refuses(`certificate.thumbprint in ["a"]`), unseen},
+		{"whole", refuses(`dyn(certificate) == dyn(client)`), unseen},
+		{"claim", config.Governance{Claims: []config.ClaimRule{{Name: "r", Claim: "name", Value: `certificate.subject_dn`}}}, unseen},
+		{"undecided", refuses(`client.id == "another" || certificate.serial == "1"`), unseen},
+		{"decided", refuses(`client.id == "another" && certificate.serial == "1"`), ""},
+		{"client", refuses(`client.id == "another"`), ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var trace governance.Trace
+			_, err := compile(t, test.rules).Decide(in, &trace)
+			var refusal *governance.Refusal
+			switch {
+			case test.error == "" && err != nil, test.error != "" && (!errors.As(err, &refusal) || !strings.HasSuffix(err.Error(), test.error)):
+				t.Errorf("got %v", err)
+			}
+			if text, err := json.Marshal(trace.Saw["certificate"]); err != nil || string(text) != "null" {
+				t.Errorf("shown as %s, %v", text, err)
 			}
 		})
 	}

@@ -23,8 +23,8 @@ type Client struct {
 	Authentication string `cel:"authentication" json:"authentication"`
 }
 
-// Certificate is the variable certificate: the leaf's names and validity. Without a
-// certificate everything in it is empty.
+// Certificate is the variable certificate: the leaf's names and validity. Where there is
+// none, or one whose names cannot be spelled, a rule that needs it refuses.
 type Certificate struct {
 	SubjectDN  string    `cel:"subject_dn" json:"subject_dn"` // as the configuration spells it
 	IssuerDN   string    `cel:"issuer_dn" json:"issuer_dn"`   // likewise
@@ -57,18 +57,22 @@ type Granted struct {
 type values struct {
 	client      *Client
 	certificate *Certificate
-	unseen      error // why there is no certificate to look at; nil: there is
+	unseen      error // why there is no certificate to look at, nil when there is
 	request     *Request
 	granted     *Granted
 	scope       string
 }
 
+// errNoCertificate is of a request without one. None gets as far as the rules while
+// every client authenticates by its certificate.
+var errNoCertificate = errors.New("the request shows no certificate")
+
 func newValues(in *Input) *values {
 	v := &values{
-		client:      &Client{in.ClientID, in.Partner, in.Authentication},
-		certificate: &Certificate{Thumbprint: in.Thumbprint},
-		request:     &Request{in.Scopes, in.Resources, "", in.Time},
-		granted:     &Granted{in.Granted, in.Lifetime, in.Bound},
+		client:  &Client{in.ClientID, in.Partner, in.Authentication},
+		unseen:  errNoCertificate,
+		request: &Request{in.Scopes, in.Resources, "", in.Time},
+		granted: &Granted{in.Granted, in.Lifetime, in.Bound},
 	}
 	if in.Address.IsValid() {
 		v.request.Address = in.Address.String()
