@@ -1,7 +1,6 @@
 package governance
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -10,8 +9,6 @@ import (
 	celast "cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
-	"cel.dev/cel-go/common/types/ref"
-	"cel.dev/cel-go/common/types/traits"
 	"cel.dev/cel-go/ext"
 	"cel.dev/cel-go/parser"
 )
@@ -23,8 +20,6 @@ const (
 
 	maxExpression = 4 << 10 // characters
 	maxNesting    = 50      // of parentheses and calls
-	maxClaim      = 4 << 10 // bytes of JSON
-	maxValues     = 1000    // in a claim: each takes two bytes of JSON at least
 	maxMacros     = 8       // all, exists, map and the like
 )
 
@@ -121,62 +116,4 @@ func (e *expression) truth(v *values) (bool, error) {
 		return false, errTruth
 	}
 	return bool(yes), nil
-}
-
-// claim evaluates an expression that is a claim's value.
-func (e *expression) claim(v *values) (any, error) {
-	result, _, err := e.program.Eval(v.activation())
-	if err != nil {
-		return nil, err
-	}
-	room := maxValues
-	value, err := plain(result, &room)
-	if err != nil {
-		return nil, err
-	}
-	encoded, err := json.Marshal(value)
-	if err != nil {
-		return nil, err
-	}
-	if len(encoded) > maxClaim {
-		return nil, fmt.Errorf("the claim takes %d bytes, more than %d", len(encoded), maxClaim)
-	}
-	return value, nil
-}
-
-// plain returns v as a value for encoding/json, unless it has more values than there is
-// room for.
-func plain(v ref.Val, room *int) (any, error) {
-	if *room--; *room < 0 {
-		return nil, fmt.Errorf("the claim has more than %d values", maxValues)
-	}
-	switch v := v.(type) {
-	case types.Bool, types.Int, types.Double, types.String:
-		return v.Value(), nil
-	case traits.Mapper:
-		out := make(map[string]any)
-		for i := v.Iterator(); i.HasNext() == types.True; {
-			key, ok := i.Next().(types.String)
-			if !ok {
-				return nil, errors.New("a map in a claim has a key that is no text")
-			}
-			value, err := plain(v.Get(key), room)
-			if err != nil {
-				return nil, err
-			}
-			out[string(key)] = value
-		}
-		return out, nil
-	case traits.Lister:
-		out := []any{}
-		for i := v.Iterator(); i.HasNext() == types.True; {
-			value, err := plain(i.Next(), room)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, value)
-		}
-		return out, nil
-	}
-	return nil, fmt.Errorf("a value of type %s cannot be a claim", v.Type().TypeName())
 }
