@@ -12,9 +12,11 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -266,6 +268,59 @@ func TestRotationThatFails(t *testing.T) {
 	}
 	if after := strings.Join(b.kids(), " "); after != before || b.parse(b.sign()) != nil {
 		t.Errorf("keys were %s, are %s", before, after)
+	}
+}
+
+// A fullDisk is a store that takes no keys until there is room.
+type fullDisk struct {
+	store.Store
+	err  error // of each try
+	left int   // tries until there is room
+}
+
+func (d *fullDisk) ReplaceKeys(keys []store.Key) error {
+	if d.left--; d.left >= 0 {
+		return d.err
+	}
+	return d.Store.ReplaceKeys(keys)
+}
+
+// A rotation that is overdue at the start waits while the disk is full: the keys of before
+// sign and are published, and the next look rotates. What cannot wait is an error still:
+// keys that there are none of, and a store that may have changed.
+func TestOverdueOnFullDisk(t *testing.T) {
+	full := fmt.Errorf("writing: %w", store.ErrUnavailable)
+	b := newBench(t, own(config.ES256))
+	before, disk := b.kids(), b.state
+	token := b.sign()
+	b.clock = b.clock.Add(2 * rotate)
+	b.state = &fullDisk{disk, full, 2}
+	b.reopen(own(config.ES256))
+	if got := b.kids(); !slices.Equal(got, before) || b.states() != "active next" {
+		t.Errorf("keys were %v, are %v: %s", before, got, b.states())
+	}
+	if err := errors.Join(b.parse(token), b.parse(b.sign())); err != nil {
+		t.Error(err)
+	}
+	if n := strings.Count(b.log.String(), `"level":"WARN","msg":"signing keys not refreshed"`); n != 1 {
+		t.Errorf("warned %d times: %s", n, b.log.String())
+	}
+	if err := b.ring.Refresh(); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("refreshed on a full disk: %v", err)
+	}
+	b.refresh()
+	if got := b.kids(); b.states() != "old active next" || got[1] != before[1] || b.parse(token) != nil {
+		t.Errorf("keys were %v, are %v: %s", before, got, b.states())
+	}
+
+	b.clock = b.clock.Add(2 * rotate)
+	empty := must(store.Open(t.TempDir()))
+	defer func() { _ = empty.Close() }()
+	for _, state := range []*fullDisk{{disk, errors.New("damaged"), 1}, {empty, full, 1}} {
+		b.state = state
+		if _, err := keyring.Open(b.options(own(config.ES256))); !errors.Is(err, state.err) {
+			t.Errorf("opened where the store says %v: %v", state.err, err)
+		}
 	}
 }
 

@@ -26,7 +26,7 @@ func (r *Ring) end(k *key) time.Time {
 }
 
 // openStore reads the keys of the store, makes those that are missing, and rotates what
-// is due.
+// is due. That may wait: a store that can be read only is no reason to stand still.
 func (r *Ring) openStore() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -50,7 +50,13 @@ func (r *Ring) openStore() error {
 		return r.rotate(keys, nil)
 	}
 	if r.due(active) {
-		return r.rotate(keys, next)
+		err := r.rotate(keys, next)
+		if !errors.Is(err, store.ErrUnavailable) {
+			return err
+		}
+		// The disk is full, or the like. The keys that are there sign as well as before,
+		// and Run tries again.
+		r.options.Log.Warn("signing keys not refreshed", "err", err)
 	}
 	return r.publish(keys, active)
 }
