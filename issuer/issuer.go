@@ -120,7 +120,8 @@ func (i *Issuer) open(state store.Store) (err error) {
 		return err
 	}
 	i.keys, err = keyring.Open(keyring.Options{
-		Store: state, Signing: i.settings.Signing, TokenLifetime: longestLifetime, Log: i.log, Now: i.now,
+		Store: state, Signing: i.settings.Signing, TokenLifetime: longestLifetime,
+		Reloaded: i.metrics.keysReloaded, Log: i.log, Now: i.now,
 	})
 	i.state = state
 	return err

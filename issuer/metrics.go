@@ -1,7 +1,6 @@
 package issuer
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,6 +13,8 @@ type metrics struct {
 	errors *prometheus.CounterVec // by error
 
 	introspections *prometheus.CounterVec // by outcome
+
+	keysReloaded prometheus.Gauge
 }
 
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
@@ -30,6 +31,10 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 			Name: "tallygate_issuer_introspections_total",
 			Help: "Requests at the introspection endpoint, by outcome: active, inactive or error.",
 		}, []string{"outcome"}),
+		keysReloaded: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "tallygate_signing_keys_last_reload_successful",
+			Help: "Whether the last look at the issuer's signing keys could do what was due, read changed files or rotate: 1 or 0.",
+		}),
 	}
 	// Present from the start, so that an alert on an increase sees the first one.
 	for _, f := range []fault{serverError, invalidRequest, invalidClient, invalidScope, invalidTarget, accessDenied, unauthorizedClient, unsupportedGrantType, temporarilyUnavailable} {
@@ -38,8 +43,10 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	for _, outcome := range []string{"active", "inactive", "error"} {
 		m.introspections.WithLabelValues(outcome)
 	}
-	if err := errors.Join(registerer.Register(m.issued), registerer.Register(m.errors), registerer.Register(m.introspections)); err != nil {
-		return nil, fmt.Errorf("registering issuer metrics: %w", err)
+	for _, c := range []prometheus.Collector{m.issued, m.errors, m.introspections, m.keysReloaded} {
+		if err := registerer.Register(c); err != nil {
+			return nil, fmt.Errorf("registering issuer metrics: %w", err)
+		}
 	}
 	return m, nil
 }

@@ -226,6 +226,9 @@ tallygate_issuer_token_errors_total{error="server_error"} 0
 tallygate_issuer_token_errors_total{error="temporarily_unavailable"} 0
 tallygate_issuer_token_errors_total{error="unauthorized_client"} 0
 tallygate_issuer_token_errors_total{error="unsupported_grant_type"} 0
+# HELP tallygate_signing_keys_last_reload_successful Whether the last look at the issuer's signing keys could do what was due, read changed files or rotate: 1 or 0.
+# TYPE tallygate_signing_keys_last_reload_successful gauge
+tallygate_signing_keys_last_reload_successful 1
 `
 	if err := testutil.GatherAndCompare(s.metrics, strings.NewReader(want)); err != nil {
 		t.Error(err)

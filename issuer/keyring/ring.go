@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/issuer/store"
@@ -25,13 +26,15 @@ type Options struct {
 	// TokenLifetime is the longest that a token lives: so long, and some more, a key
 	// stays published that signs no longer.
 	TokenLifetime time.Duration
+	Reloaded      prometheus.Gauge // 1 while the last look at the keys could do what was due, else 0
 	Log           *slog.Logger
 	Now           func() time.Time
 }
 
 // A Ring signs with the key that is active. It is safe for concurrent use.
 type Ring struct {
-	options Options
+	options   Options
+	condition condition
 
 	current atomic.Pointer[snapshot]
 	mu      sync.Mutex // held while the keys change
@@ -50,7 +53,8 @@ type snapshot struct {
 // Open returns the ring that o describes: of the files, or of the store, in which it
 // makes the keys the first time.
 func Open(o Options) (*Ring, error) {
-	r := &Ring{options: o}
+	r := &Ring{options: o, condition: condition{log: o.Log, good: o.Reloaded}}
+	r.condition.report(nil)
 	if len(o.Signing.Files) > 0 {
 		return r, r.openFiles()
 	}

@@ -56,7 +56,7 @@ func (r *Ring) openStore() error {
 		}
 		// The disk is full, or the like. The keys that are there sign as well as before,
 		// and Run tries again.
-		r.options.Log.Warn("signing keys not refreshed", "err", err)
+		r.condition.report(err)
 	}
 	return r.publish(keys, active)
 }
@@ -173,9 +173,7 @@ func (r *Ring) Run(ctx context.Context) error {
 			return nil
 		case <-look.C:
 		}
-		if err := r.refresh(); err != nil {
-			r.options.Log.WarnContext(ctx, "signing keys not refreshed", "err", err)
-		}
+		r.condition.report(r.refresh())
 	}
 }
 
