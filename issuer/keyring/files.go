@@ -85,6 +85,11 @@ func (r *Ring) follow() error {
 			keys = append(keys, &gone)
 		}
 		r.options.Log.Info("signing keys read again", "kid", keys[0].id)
+		if before.byID[keys[0].id] == nil {
+			// Gates that have yet to read the set refuse its tokens. At the start this
+			// cannot be told: nobody knows here what was published before.
+			r.options.Log.Warn("signing key was not published before it signs; let it stand behind the first for a while", "kid", keys[0].id)
+		}
 	}
 	r.read = hash
 	return r.publish(r.unended(keys), keys[0])

@@ -452,6 +452,44 @@ func TestFilesChange(t *testing.T) {
 	}
 }
 
+// A key that gates could not have read before it signs is warned of, and one that stood
+// behind the first is not. Nor is any at the start, when nothing tells.
+func TestUnpublishedFirstFile(t *testing.T) {
+	var keys [4][]byte
+	for i := range keys {
+		keys[i] = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8(must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)))})
+	}
+	files := []config.Path{writePEM(t, "", nil), writePEM(t, "", nil)}
+	write := func(first, second int) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(string(files[0]), keys[first], 0o600), os.WriteFile(string(files[1]), keys[second], 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(0, 1)
+	b := newBench(t, config.Signing{Algorithm: config.ES256, Files: files})
+	for _, step := range []struct {
+		name          string
+		first, second int
+		warns         bool
+	}{
+		{"as at the start", 0, 1, false},
+		{"the second comes first", 1, 0, false},
+		{"a new one comes second", 1, 2, false},
+		{"and then first", 2, 1, false},
+		{"one that has gone and still counts", 0, 2, false},
+		{"a new one comes first", 3, 0, true},
+		{"and stays", 3, 1, false},
+	} {
+		write(step.first, step.second)
+		b.refresh()
+		if warns := strings.Contains(b.log.String(), "not published before it signs"); warns != step.warns {
+			t.Errorf("%s: warned %t", step.name, warns)
+		}
+		b.log.Reset()
+	}
+}
+
 // look lets the ring's loop look once.
 func (b *bench) look() { b.run(func() { time.Sleep(11 * time.Second) }) }
 
