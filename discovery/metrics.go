@@ -27,7 +27,8 @@ func NewMetrics() *Metrics {
 	}
 }
 
-// Describe and Collect make Metrics a prometheus.Collector.
+// Describe sends every description; with Collect it makes Metrics a
+// [prometheus.Collector].
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.fetches.Describe(ch)
 	m.lastSuccess.Describe(ch)

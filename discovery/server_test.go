@@ -1,0 +1,138 @@
+package discovery
+
+import (
+	"bytes"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/tallygate/tallygate/config"
+)
+
+// http is spoken to this machine alone, where the configuration says insecure, and then
+// with a warning in the log.
+func TestInsecureLoopbackHTTP(t *testing.T) {
+	s := newSite(t, false)
+	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL, "jwks_uri": s.URL + "/jwks"}})
+	if err := s.server(t, "").Read(t.Context()); err == nil || len(s.asked()) != 0 {
+		t.Errorf("http without the flag: %v", err)
+	}
+	var log bytes.Buffer
+	server, err := New(config.AuthorizationServer{
+		Name: "partners", Issuer: config.Identifier(s.URL), Connection: config.Connection{InsecureLoopbackHTTP: true},
+	}, Options{Log: slog.New(slog.NewJSONHandler(&log, nil)), Metrics: NewMetrics(), Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	if err := server.Read(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(log.String(), "insecure") || !strings.Contains(log.String(), `"WARN"`) {
+		t.Errorf("log: %s", log.String())
+	}
+	for _, elsewhere := range []string{"http://as.example/jwks", "http://192.0.2.1/", "http://127.0.0.1.as.example/", "http://localhost.as.example/", "ftp://127.0.0.1/"} {
+		s.publish(map[string]any{OAuthPath: M{"issuer": s.URL, "jwks_uri": elsewhere}})
+		if err := server.Read(t.Context()); err == nil {
+			t.Errorf("%s was taken", elsewhere)
+		}
+	}
+}
+
+// The gate's certificate is shown whatever authorities the server names, and read again
+// for each connection; while the files do not fit each other, the last good pair serves.
+func TestClientCertificate(t *testing.T) {
+	s := newSite(t, true)
+	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL}})
+	server := s.server(t, "", mutual(s))
+	copyFile := func(from, to string) {
+		t.Helper()
+		b, err := os.ReadFile(filepath.Join(s.dir, from))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(s.dir, to), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func() {
+		t.Helper()
+		if err := server.Read(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		server.Close() // the next one needs a new connection
+	}
+	read()
+	copyFile("renewed.pem", "gate.pem")
+	read() // half a renewal
+	copyFile("renewed-key.pem", "gate-key.pem")
+	read()
+	if diff := cmp.Diff([]string{"gate", "gate", "renewed"}, s.shown); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for name, edit := range map[string]func(*config.Connection){
+		"no such pair": func(c *config.Connection) { c.Certificate = config.KeyPair{Certificate: "x", Key: "y"} },
+		"a foreign key": func(c *config.Connection) {
+			c.Certificate = config.KeyPair{Certificate: s.path("ca.pem"), Key: s.path("gate-key.pem")}
+		},
+		"missing anchor": func(c *config.Connection) { c.Trust = []config.Path{"missing"} },
+		"no anchor":      func(c *config.Connection) { c.Trust = []config.Path{s.path("gate-key.pem")} },
+	} {
+		settings := config.AuthorizationServer{Name: "partners", Issuer: "https://as.example"}
+		edit(&settings.Connection)
+		if _, err := New(settings, Options{Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(), Now: time.Now}); err == nil {
+			t.Errorf("%s stops no start", name)
+		}
+	}
+}
+
+// T-DOS-06: no proxy of the environment sees what is sent.
+func TestNoProxy(t *testing.T) {
+	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+	t.Setenv("NO_PROXY", "")
+	s := newSite(t, true)
+	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL}})
+	server := s.server(t, "")
+	if server.client.Transport.(*http.Transport).Proxy != nil {
+		t.Error("a proxy is set")
+	}
+	if err := server.Read(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// Pause keeps to its bounds, however long readings have failed.
+func TestPause(t *testing.T) {
+	for failures, longest := range map[int]time.Duration{
+		0: 5 * time.Minute, 1: time.Second, 2: 2 * time.Second, 5: 16 * time.Second, 6: 30 * time.Second, 1 << 30: 30 * time.Second,
+	} {
+		for range 100 {
+			if got := Pause(5*time.Minute, failures); got > longest || got < longest-longest/10 {
+				t.Errorf("%d failures: %s, want at most a tenth less than %s", failures, got, longest)
+			}
+		}
+	}
+	if got := Pause(time.Second, 10); got > time.Second {
+		t.Errorf("a failure makes it wait longer than it would otherwise: %s", got)
+	}
+}
+
+// Names and help pass promlint.
+func TestMetrics(t *testing.T) {
+	m := NewMetrics()
+	m.of("partners")
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(m)
+	problems, err := testutil.GatherAndLint(registry)
+	if err != nil || len(problems) > 0 {
+		t.Errorf("promlint: %v, %v", problems, err)
+	}
+}

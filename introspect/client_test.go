@@ -1,0 +1,416 @@
+package introspect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/facts"
+)
+
+func caching(edit func(*config.IntrospectionCache)) func(*config.AuthorizationServer) {
+	return func(s *config.AuthorizationServer) { edit(&s.Introspection.Cache) }
+}
+
+// counted fails the test unless a counter says want.
+func counted(t *testing.T, name string, counter prometheus.Counter, want float64) {
+	t.Helper()
+	if got := testutil.ToFloat64(counter); got != want {
+		t.Errorf("%s: %v, want %v", name, got, want)
+	}
+}
+
+// eventually waits until check holds: for what a real socket brings about.
+func eventually(t *testing.T, what string, check func() bool) {
+	t.Helper()
+	for range 1000 {
+		if check() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("in 10 s: not %s", what)
+}
+
+// T-INT-04, T-INT-05: an active token is asked about again after max_age, less up to a
+// tenth, and never later than its exp; so the server's revocation counts within max_age.
+func TestActiveLifetime(t *testing.T) {
+	a := newAuthority(t)
+	a.says(active())
+	c := a.client()
+	expect(t, c, "opaque", access.Granted)
+	a.says(M{"active": false})
+	a.pass(53 * time.Second)
+	expect(t, c, "opaque", access.Granted)
+	a.pass(7 * time.Second)
+	expect(t, c, "opaque", access.Inactive)
+	counted(t, "hits", c.metrics.hits, 1)
+	counted(t, "misses", c.metrics.misses, 2)
+	if n := a.calls.Load(); n != 2 {
+		t.Errorf("%d calls, want 2", n)
+	}
+
+	// exp comes first.
+	a.says(active(M{"exp": time.Now().Add(time.Minute + 20*time.Second).Unix()})) // in 20 s by the gate's clock
+	expect(t, c, "short", access.Granted)
+	a.says(M{"active": false})
+	a.pass(18 * time.Second)
+	expect(t, c, "short", access.Granted)
+	a.pass(2 * time.Second)
+	expect(t, c, "short", access.Inactive)
+
+	// What has already ended is not remembered at all.
+	a.says(active(M{"exp": 1}))
+	calls := a.calls.Load()
+	expect(t, c, "over", access.Granted) // a fact; validate refuses it
+	expect(t, c, "over", access.Granted)
+	if n := a.calls.Load() - calls; n != 2 || c.memory.active.Len() != 0 {
+		t.Errorf("%d calls, %d entries", n, c.memory.active.Len())
+	}
+}
+
+// An inactive token is not asked about again for a few seconds, and what made-up tokens
+// take pushes out no active one.
+func TestInactiveLifetime(t *testing.T) {
+	a := newAuthority(t)
+	a.says(active())
+	c := a.client(caching(func(s *config.IntrospectionCache) { s.Entries, s.InactiveEntries = 16, 16 }))
+	expect(t, c, "good", access.Granted)
+	a.says(M{"active": false})
+	for i := range 100 {
+		expect(t, c, fmt.Sprint("made up ", i), access.Inactive)
+	}
+	expect(t, c, "good", access.Granted)
+	calls := a.calls.Load()
+	expect(t, c, "made up 99", access.Inactive)
+	if a.calls.Load() != calls || c.memory.inactive.Len() > 16 {
+		t.Errorf("%d calls, %d entries", a.calls.Load()-calls, c.memory.inactive.Len())
+	}
+	counted(t, "negative", c.metrics.negative, 1)
+	a.pass(5 * time.Second)
+	a.says(active())
+	expect(t, c, "made up 99", access.Granted)
+}
+
+// max_age: 0 asks for every request, and shares no answer.
+func TestNoCache(t *testing.T) {
+	a := newAuthority(t)
+	a.says(active())
+	c := a.client(caching(func(s *config.IntrospectionCache) { s.MaxAge = 0 }))
+	for range 3 {
+		expect(t, c, "opaque", access.Granted)
+	}
+	a.says(M{"active": false})
+	expect(t, c, "opaque", access.Inactive)
+	if n := a.calls.Load(); n != 4 {
+		t.Errorf("%d calls, want 4", n)
+	}
+}
+
+// T-INT-06: 1,000 first uses of one token at a time are one call, and whoever leaves
+// takes the answer from nobody else.
+func TestOneCallForOneToken(t *testing.T) {
+	a := newAuthority(t)
+	arrived, release := make(chan struct{}), make(chan struct{})
+	body := encode(active())
+	a.serve(func(w http.ResponseWriter, _ *http.Request) {
+		close(arrived)
+		<-release
+		reply200(w, "application/json", body)
+	})
+	c := a.client(func(s *config.AuthorizationServer) { s.Introspection.Timeout = 20 * time.Second })
+	sum := facts.SumOf("opaque")
+	ctx, leave := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() {
+		_, err := c.Introspect(ctx, "opaque", sum, access.Thumbprint{})
+		left <- err
+	}()
+	<-arrived
+	var waiting, group sync.WaitGroup
+	var granted atomic.Int64
+	for range 999 {
+		waiting.Add(1)
+		group.Go(func() {
+			waiting.Done()
+			if _, err := c.Introspect(t.Context(), "opaque", sum, access.Thumbprint{}); err == nil {
+				granted.Add(1)
+			}
+		})
+	}
+	waiting.Wait()
+	leave() // the one that made the call
+	if err := <-left; !errors.Is(err, context.Canceled) || access.Deny(err).Reason != access.IssuerUnavailable {
+		t.Errorf("who left got %v", err)
+	}
+	close(release)
+	group.Wait()
+	if granted.Load() != 999 || a.calls.Load() != 1 {
+		t.Errorf("%d granted by %d calls, want 999 by 1", granted.Load(), a.calls.Load())
+	}
+	counted(t, "misses", c.metrics.misses, 1)
+	counted(t, "shared", c.metrics.shared, 999)
+}
+
+// T-INT-06: many different tokens are asked about a few at a time, and one certificate's
+// take a quarter of the turns at most, so that the others' are not kept waiting.
+func TestTurns(t *testing.T) {
+	a := newAuthority(t)
+	var now, most atomic.Int64
+	release := make(chan struct{})
+	body := encode(active())
+	a.serve(func(w http.ResponseWriter, _ *http.Request) {
+		n := now.Add(1)
+		defer now.Add(-1)
+		for {
+			before := most.Load()
+			if n <= before || most.CompareAndSwap(before, n) {
+				break
+			}
+		}
+		<-release
+		reply200(w, "application/json", body)
+	})
+	c := a.client(func(s *config.AuthorizationServer) {
+		s.Introspection.Concurrency, s.Introspection.Timeout = 8, 20*time.Second
+	})
+	var group sync.WaitGroup
+	introspect := func(holder byte, tokens int) {
+		for i := range tokens {
+			group.Go(func() {
+				raw := fmt.Sprintf("token %d of %d", i, holder)
+				if _, err := c.Introspect(t.Context(), raw, facts.SumOf(raw), access.Thumbprint{holder}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	introspect(1, 100)
+	eventually(t, "two at a time", func() bool { return now.Load() == 2 })
+	time.Sleep(50 * time.Millisecond)
+	if n := most.Load(); n != 2 {
+		t.Errorf("one certificate has %d calls of 8 under way", n)
+	}
+	for holder := byte(2); holder < 10; holder++ {
+		introspect(holder, 20)
+	}
+	eventually(t, "eight at a time", func() bool { return now.Load() == 8 })
+	close(release)
+	group.Wait()
+	if n := most.Load(); n != 8 {
+		t.Errorf("%d calls under way at once, want at most 8", n)
+	}
+	if n := len(c.turns.holders); n != 0 {
+		t.Errorf("%d holders are still remembered", n)
+	}
+}
+
+// Waiting for a turn ends with the timeout, and is no failure of the server.
+func TestTurnThatNeverComes(t *testing.T) {
+	a := newAuthority(t)
+	release := make(chan struct{})
+	a.serve(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+		reply200(w, "application/json", encode(M{"active": false}))
+	})
+	c := a.client(func(s *config.AuthorizationServer) {
+		s.Introspection.Concurrency, s.Introspection.Timeout = 1, 20*time.Second
+	})
+	var group sync.WaitGroup
+	group.Go(func() { expect(t, c, "first", access.Inactive) })
+	eventually(t, "under way", func() bool { return a.calls.Load() == 1 })
+	c.settings.Timeout = 20 * time.Millisecond
+	for i := range 3 * tripAfter {
+		expect(t, c, fmt.Sprint("later ", i), access.IssuerUnavailable)
+	}
+	close(release)
+	group.Wait()
+	c.settings.Timeout = 20 * time.Second
+	expect(t, c, "last", access.Inactive) // nothing was suspended
+	if n := a.calls.Load(); n != 2 {
+		t.Errorf("%d calls, want 2", n)
+	}
+}
+
+// A token that is in use is asked about in the background before what is remembered ends,
+// once; its users do not wait.
+func TestEarlyRefresh(t *testing.T) {
+	a := newAuthority(t)
+	a.says(active())
+	c := a.client()
+	for range hot + 1 {
+		expect(t, c, "hot", access.Granted)
+	}
+	expect(t, c, "cold", access.Granted)
+	a.pass(50 * time.Second) // the last fifth begins after 43 to 48 s
+	for range 10 {
+		expect(t, c, "hot", access.Granted)
+	}
+	expect(t, c, "cold", access.Granted)
+	eventually(t, "asked again", func() bool { return a.calls.Load() == 3 })
+	eventually(t, "remembered again", func() bool {
+		e, _ := c.memory.active.Get(facts.SumOf("hot"))
+		return e.hits.Load() == 0
+	})
+	a.pass(10 * time.Second)
+	a.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
+	expect(t, c, "hot", access.Granted)
+	expect(t, c, "cold", access.IssuerUnavailable)
+	counted(t, "early", c.metrics.early, 1)
+
+	// A server that has revoked it says so then.
+	for range hot {
+		expect(t, c, "hot", access.Granted)
+	}
+	a.says(M{"active": false})
+	a.pass(40 * time.Second)
+	expect(t, c, "hot", access.Granted)
+	eventually(t, "forgotten", func() bool { return c.memory.fresh(facts.SumOf("hot"), c.now()) == nil })
+	expect(t, c, "hot", access.Inactive)
+}
+
+// stale_on_error is off by default; where it is on it has an end, and what the server
+// answers always counts.
+func TestStaleOnError(t *testing.T) {
+	a := newAuthority(t)
+	fail := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) }
+	a.says(active())
+	off, on := a.client(), a.client(caching(func(s *config.IntrospectionCache) { s.StaleOnError = 10 * time.Minute }))
+	for _, c := range []*Client{off, on} {
+		expect(t, c, "opaque", access.Granted)
+	}
+	a.serve(fail)
+	a.pass(time.Minute)
+	expect(t, off, "opaque", access.IssuerUnavailable)
+	expect(t, on, "opaque", access.Granted)
+	expect(t, on, "another", access.IssuerUnavailable)
+	counted(t, "stale", on.metrics.stale, 1)
+	a.pass(10 * time.Minute)
+	expect(t, on, "opaque", access.IssuerUnavailable)
+	a.now.Store(int64(5 * time.Minute))
+	expect(t, on, "opaque", access.Granted)
+	// What concerns this token alone is no failure of the server.
+	a.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(400) })
+	expect(t, on, "opaque", access.IssuerUnavailable)
+	a.says(M{"active": false})
+	expect(t, on, "opaque", access.Inactive)
+	a.serve(fail)
+	a.pass(10 * time.Second) // the inactive answer has ended too
+	expect(t, on, "opaque", access.IssuerUnavailable)
+}
+
+// After failures in a row nobody asks for a while, then one does. What one token may
+// bring about is no failure.
+func TestBreaker(t *testing.T) {
+	t.Parallel()
+	a := newAuthority(t)
+	a.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(400) })
+	c := a.client()
+	for i := range 4 * tripAfter {
+		expect(t, c, fmt.Sprint("odd ", i), access.IssuerUnavailable)
+	}
+	if n := a.calls.Load(); n != 4*tripAfter {
+		t.Fatalf("%d calls, want %d: tokens suspend nothing", n, 4*tripAfter)
+	}
+	a.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
+	for i := range 100 {
+		expect(t, c, fmt.Sprint("unlucky ", i), access.IssuerUnavailable)
+	}
+	if n := a.calls.Load(); n != 5*tripAfter {
+		t.Errorf("%d calls, want %d", n, 5*tripAfter)
+	}
+	counted(t, "not sent", c.metrics.refused, 100-tripAfter)
+	if testutil.ToFloat64(c.metrics.suspended) != 1 {
+		t.Error("the gauge says that it is asked")
+	}
+	a.says(active())
+	started := time.Now()
+	eventually(t, "asked again", func() bool {
+		_, reason := ask(t, c, "opaque")
+		return reason == access.Granted
+	})
+	t.Logf("recovered after %s", time.Since(started).Round(time.Millisecond))
+	if testutil.ToFloat64(c.metrics.suspended) != 0 {
+		t.Error("the gauge says that it is not asked")
+	}
+}
+
+// T-INT-07: the server goes away under load. What is remembered serves, what is new is
+// refused without waiting, goroutines come to an end, and when the server is back nothing
+// needs a restart.
+func TestServerGoesAway(t *testing.T) {
+	t.Parallel()
+	a := newAuthority(t)
+	body := encode(active())
+	var broken atomic.Bool
+	a.serve(func(w http.ResponseWriter, r *http.Request) {
+		if broken.Load() {
+			panic(http.ErrAbortHandler)
+		}
+		reply200(w, "application/json", body)
+	})
+	c := a.client(caching(func(s *config.IntrospectionCache) { s.Entries = 10_000 }))
+	for i := range 50 {
+		expect(t, c, fmt.Sprint("known ", i), access.Granted)
+	}
+	before := runtime.NumGoroutine()
+	broken.Store(true)
+	a.CloseClientConnections()
+	var group sync.WaitGroup
+	var slowest atomic.Int64
+	for worker := range 20 {
+		group.Go(func() {
+			for i := range 100 {
+				expect(t, c, fmt.Sprint("known ", i%50), access.Granted)
+				start := time.Now()
+				expect(t, c, fmt.Sprint("new ", worker, " ", i), access.IssuerUnavailable)
+				took := int64(time.Since(start))
+				for {
+					before := slowest.Load()
+					if took <= before || slowest.CompareAndSwap(before, took) {
+						break
+					}
+				}
+			}
+		})
+	}
+	group.Wait()
+	t.Logf("2,000 new tokens refused by %d calls, the slowest after %s", a.calls.Load()-50, time.Duration(slowest.Load()))
+	if n := a.calls.Load() - 50; n > 100 { // those under way when it was suspended
+		t.Errorf("%d calls to a server that fails", n)
+	}
+	eventually(t, "quiet", func() bool { return runtime.NumGoroutine() <= before+10 })
+	broken.Store(false)
+	eventually(t, "back", func() bool {
+		_, reason := ask(t, c, "new")
+		return reason == access.Granted
+	})
+}
+
+// A call is made once more when there was no connection, and only then.
+func TestRetry(t *testing.T) {
+	a := newAuthority(t)
+	a.serve(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	c := a.client()
+	expect(t, c, "opaque", access.IssuerUnavailable)
+	if n := a.calls.Load(); n != 1 {
+		t.Errorf("%d calls, want 1", n)
+	}
+	a.Close()
+	expect(t, c, "opaque", access.IssuerUnavailable) // nobody listens; both attempts fail
+	counted(t, "failed", c.metrics.failed, 2)
+}

@@ -1,0 +1,222 @@
+package introspect
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/discovery"
+	"github.com/tallygate/tallygate/facts"
+	"github.com/tallygate/tallygate/internal/testpki"
+	"github.com/tallygate/tallygate/keyset"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	issuer   = "https://as.example"
+	audience = "https://api.example"
+)
+
+type M = testpki.M
+
+// An authority is an authorization server over TLS, as far as it is asked about tokens.
+type authority struct {
+	*httptest.Server
+	t      testing.TB
+	dir    string // with ca.pem, gate.pem, gate-key.pem, secret, assertion.pem
+	key    *testpki.Signer
+	answer atomic.Pointer[http.HandlerFunc]
+	calls  atomic.Int64
+	now    atomic.Int64 // how far the gate's clock is ahead
+
+	mu   sync.Mutex
+	last *http.Request // the last one, its form parsed
+}
+
+func newAuthority(t testing.TB) *authority {
+	t.Helper()
+	a := &authority{t: t, dir: t.TempDir(), key: testpki.NewSigner("ES256", "k1")}
+	ca := testpki.NewCA("private CA")
+	ca.Write(a.dir, "ca")
+	ca.Leaf("gate", testpki.DNS("gate.example")).Write(a.dir, "gate")
+	testpki.SelfSigned("assertions").Write(a.dir, "assertion")
+	a.write("secret", " s3cret/+%\n")
+	a.write("jwks.json", string(testpki.KeySet(a.key)))
+	a.says(M{"active": false})
+	a.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.calls.Add(1)
+		_ = r.ParseForm()
+		a.mu.Lock()
+		a.last = r
+		a.mu.Unlock()
+		(*a.answer.Load())(w, r)
+	}))
+	a.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	pool := x509.NewCertPool()
+	pool.AddCert(ca.Cert)
+	a.TLS = &tls.Config{
+		Certificates: []tls.Certificate{ca.Leaf("localhost", testpki.IP("127.0.0.1")).TLS()},
+		ClientAuth:   tls.VerifyClientCertIfGiven, ClientCAs: pool,
+	}
+	a.StartTLS()
+	t.Cleanup(a.Close)
+	return a
+}
+
+func (a *authority) write(name, content string) {
+	a.t.Helper()
+	if err := os.WriteFile(filepath.Join(a.dir, name), []byte(content), 0o600); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+func (a *authority) path(name string) config.Path { return config.Path(filepath.Join(a.dir, name)) }
+
+func (a *authority) serve(answer http.HandlerFunc) { a.answer.Store(&answer) }
+
+// says makes the server answer every question like this.
+func (a *authority) says(response M) {
+	text := encode(response)
+	a.serve(func(w http.ResponseWriter, _ *http.Request) { reply200(w, "application/json", text) })
+}
+
+func reply200(w http.ResponseWriter, mediaType string, body []byte) {
+	w.Header().Set("Content-Type", mediaType)
+	_, _ = w.Write(body)
+}
+
+// active is what the server says of a good token.
+func active(edits ...M) M {
+	m := M{
+		"active": true, "iss": issuer, "aud": audience, "client_id": "northwind-ledger", "sub": "northwind-ledger",
+		"exp": time.Now().Add(time.Hour).Unix(), "scope": "accounts:read", "token_type": "Bearer",
+		"cnf": M{"x5t#S256": "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0"},
+	}
+	for _, edit := range edits {
+		for k, v := range edit {
+			if v == nil {
+				delete(m, k)
+			} else {
+				m[k] = v
+			}
+		}
+	}
+	return m
+}
+
+func encode(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// request returns the last question.
+func (a *authority) request() *http.Request {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.last
+}
+
+// settings returns those of package config, for a gate that asks a.
+func (a *authority) settings(edits ...func(*config.AuthorizationServer)) config.AuthorizationServer {
+	u, err := url.Parse(a.URL + "/introspect?secret=canary")
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	s := config.AuthorizationServer{
+		Name: "partners", Issuer: issuer, Audiences: []string{audience}, Tokens: config.OpaqueOnly,
+		Algorithms: []config.Algorithm{config.ES256}, Leeway: 30 * time.Second,
+		Connection: config.Connection{
+			Trust:       []config.Path{a.path("ca.pem")},
+			Certificate: config.KeyPair{Certificate: a.path("gate.pem"), Key: a.path("gate-key.pem")},
+		},
+		KeySet: config.KeySet{File: a.path("jwks.json"), Refresh: time.Hour, CoolDown: time.Hour, MaxStale: 24 * time.Hour},
+		Introspection: &config.Introspection{
+			Endpoint: &config.URL{URL: *u}, ClientID: "gate",
+			Authentication: config.IntrospectionAuthentication{Method: config.MethodTLS},
+			Timeout:        2 * time.Second, Concurrency: 64,
+			Cache: config.IntrospectionCache{
+				Entries: 1000, MaxAge: time.Minute, InactiveEntries: 100, InactiveMaxAge: 5 * time.Second,
+			},
+		},
+	}
+	for _, edit := range edits {
+		edit(&s)
+	}
+	return s
+}
+
+// client returns a client of a.
+func (a *authority) client(edits ...func(*config.AuthorizationServer)) *Client {
+	a.t.Helper()
+	c, err := a.open(edits...)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return c
+}
+
+func (a *authority) open(edits ...func(*config.AuthorizationServer)) (*Client, error) {
+	settings, log := a.settings(edits...), slog.New(slog.DiscardHandler)
+	now := func() time.Time { return time.Now().Add(time.Duration(a.now.Load())) }
+	remote, err := discovery.New(settings, discovery.Options{Log: log, Metrics: discovery.NewMetrics(), Now: now})
+	if err != nil {
+		return nil, err
+	}
+	a.t.Cleanup(remote.Close)
+	keys, err := keyset.New(settings, keyset.Options{Log: log, Metrics: keyset.NewMetrics(), Now: now})
+	if err != nil {
+		return nil, err
+	}
+	c, err := New(settings, Options{Remote: remote, Keys: keys, Log: log, Metrics: NewMetrics(), Now: now})
+	if err == nil {
+		a.t.Cleanup(c.Close)
+	}
+	return c, err
+}
+
+// pass lets the gate's clock run ahead.
+func (a *authority) pass(d time.Duration) { a.now.Add(int64(d)) }
+
+// ask asks c as package validate does: first what is remembered, then the server.
+func ask(t testing.TB, c *Client, raw string) (*access.Unchecked, access.Reason) {
+	t.Helper()
+	sum := facts.SumOf(raw)
+	if says := c.Recall(raw, sum); says != nil {
+		return says, access.Granted
+	}
+	says, err := c.Introspect(t.Context(), raw, sum, access.Thumbprint{1})
+	if err == nil {
+		return says, access.Granted
+	}
+	var d *access.Denial
+	if !errors.As(err, &d) || says != nil {
+		t.Fatalf("%v, and an error without a Denial: %v", says, err)
+	}
+	return nil, d.Reason
+}
+
+func expect(t testing.TB, c *Client, raw string, want access.Reason) {
+	t.Helper()
+	if _, got := ask(t, c, raw); got != want {
+		t.Errorf("%s: got %s, want %s", raw, got, want)
+	}
+}
