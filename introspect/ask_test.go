@@ -76,15 +76,17 @@ func TestAnswers(t *testing.T) {
 		"a JWT that nobody ordered": {func(w http.ResponseWriter, _ *http.Request) { reply200(w, signedAnswer, []byte("e30.e30.")) }, access.IssuerUnavailable},
 		"201":                       {status(201), access.IssuerUnavailable},
 		"204":                       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, access.IssuerUnavailable},
-		"302":                       {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) }, access.IssuerUnavailable},
-		"307":                       {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 307) }, access.IssuerUnavailable},
-		"400":                       {status(400), access.IssuerUnavailable},
-		"401":                       {status(401), access.IssuerUnavailable},
-		"403":                       {status(403), access.IssuerUnavailable},
-		"404":                       {status(404), access.IssuerUnavailable},
-		"429":                       {status(429), access.IssuerUnavailable},
-		"500":                       {status(500), access.IssuerUnavailable},
-		"hang up":                   {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, access.IssuerUnavailable},
+		"302":                       {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, access.IssuerUnavailable},
+		"307": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+		}, access.IssuerUnavailable},
+		"400":     {status(400), access.IssuerUnavailable},
+		"401":     {status(401), access.IssuerUnavailable},
+		"403":     {status(403), access.IssuerUnavailable},
+		"404":     {status(404), access.IssuerUnavailable},
+		"429":     {status(429), access.IssuerUnavailable},
+		"500":     {status(500), access.IssuerUnavailable},
+		"hang up": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, access.IssuerUnavailable},
 		"endless": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			for r.Context().Err() == nil {

@@ -1,0 +1,414 @@
+package validate
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// An authority is an authorization server that is asked about tokens. It knows those in
+// known, and every other is inactive.
+type authority struct {
+	*httptest.Server
+	anchor, secret string // files
+
+	mu    sync.Mutex
+	known map[string]M
+	down  bool
+	asked []string // tokens
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	ca, dir := testpki.NewCA("private CA"), t.TempDir()
+	a := &authority{known: map[string]M{}, secret: dir + "/secret"}
+	a.anchor, _ = ca.Write(dir, "ca")
+	write(t, a.secret, []byte("secret"))
+	a.Server = httptest.NewUnstartedServer(a)
+	a.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	a.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Leaf("localhost", testpki.IP("127.0.0.1")).TLS()}}
+	a.StartTLS()
+	t.Cleanup(a.Close)
+	return a
+}
+
+func (a *authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	token := r.PostFormValue("token")
+	a.asked = append(a.asked, token)
+	if a.down {
+		w.WriteHeader(http.StatusBadGateway)
+		return
+	}
+	response := M{"active": false}
+	if known, ok := a.known[token]; ok {
+		response = known
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(response)
+}
+
+// knows makes the server know a token; nil makes it forget it.
+func (a *authority) knows(token string, response M) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.known[token] = response
+	if response == nil {
+		delete(a.known, token)
+	}
+}
+
+func (a *authority) fail(down bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.down = down
+}
+
+// calls returns the tokens that were asked about since the last time.
+func (a *authority) calls() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	asked := a.asked
+	a.asked = nil
+	return asked
+}
+
+// asking makes a server of package config ask a about its tokens.
+func (a *authority) asking(tokens config.TokenKinds, edits ...func(*config.Introspection)) func(*config.AuthorizationServer) {
+	return func(s *config.AuthorizationServer) {
+		u, _ := url.Parse(a.URL)
+		s.Tokens = tokens
+		s.Connection.Trust = []config.Path{config.Path(a.anchor)}
+		s.Introspection = &config.Introspection{
+			Endpoint:       &config.URL{URL: *u},
+			Authentication: config.IntrospectionAuthentication{Method: config.MethodBearer, TokenFile: config.Path(a.secret)},
+			Timeout:        10 * time.Second, Concurrency: 16,
+			Cache: config.IntrospectionCache{Entries: 1000, MaxAge: time.Minute, InactiveEntries: 100, InactiveMaxAge: time.Minute},
+		}
+		for _, edit := range edits {
+			edit(s.Introspection)
+		}
+	}
+}
+
+func named(name, issuer string) func(*config.AuthorizationServer) {
+	return func(s *config.AuthorizationServer) {
+		s.Name, s.Issuer = config.Name(name), config.Identifier(issuer)
+	}
+}
+
+// says is what a server says of a good token for partner.
+func says(edits ...M) M {
+	return bound(append([]M{{"active": true, "token_type": "Bearer"}}, edits...)...)
+}
+
+// newAsking returns a Validator that ends with the test.
+func newAsking(t *testing.T, options Options, servers ...config.AuthorizationServer) *Validator {
+	t.Helper()
+	v := newValidator(t, options, servers...)
+	t.Cleanup(v.Close)
+	return v
+}
+
+// T-CNF-06, T-INT-03, T-INT-11, T-JWT-08, one line a case: what the server says of an
+// opaque token is judged as what a JWT says, the first time and from memory.
+func TestOpaqueTokens(t *testing.T) {
+	a := newAuthority(t)
+	v := newAsking(t, Options{}, settings(a.asking(config.OpaqueOnly)))
+	in := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
+	for name, c := range map[string]struct {
+		response M
+		want     access.Reason
+	}{
+		"good":                   {says(), access.Granted},
+		"without iss":            {says(M{"iss": nil}), access.Granted},
+		"without exp":            {says(M{"exp": nil}), access.Granted},
+		"unknown":                {nil, access.Inactive},
+		"another issuer":         {says(M{"iss": "https://other.example"}), access.UnknownIssuer},
+		"issuer with a slash":    {says(M{"iss": issuer + "/"}), access.UnknownIssuer},
+		"another audience":       {says(M{"aud": "https://other.example"}), access.WrongAudience},
+		"audiences with ours":    {says(M{"aud": []string{"x", audience}}), access.Granted},
+		"no audience":            {says(M{"aud": nil}), access.WrongAudience},
+		"no audience, no issuer": {says(M{"aud": nil, "iss": nil}), access.WrongAudience},
+		"expired in the leeway":  {says(M{"exp": in(-20 * time.Second)}), access.Granted},
+		"expired":                {says(M{"exp": in(-31 * time.Second)}), access.Expired},
+		"not yet":                {says(M{"nbf": in(time.Minute)}), access.NotYetValid},
+		"issued tomorrow":        {says(M{"iat": in(time.Minute)}), access.NotYetValid},
+		"no cnf":                 {says(M{"cnf": nil}), access.NotBound},
+		"cnf null":               {says(M{"cnf": null}), access.MalformedBinding},
+		"cnf empty":              {says(M{"cnf": M{}}), access.MalformedBinding},
+		"cnf of a DPoP key":      {says(M{"cnf": M{"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}, "token_type": "DPoP"}), access.MalformedBinding},
+		"cnf padded":             {says(M{"cnf": M{"x5t#S256": partner.Thumbprint() + "="}}), access.MalformedBinding},
+		"cnf of another":         {says(M{"cnf": M{"x5t#S256": other.Thumbprint()}}), access.BoundToOther},
+		"cnf within":             {says(M{"cnf": nil, "x5t#S256": partner.Thumbprint()}), access.NotBound},
+		"a refresh token":        {says(M{"token_use": "refresh_token"}), access.WrongType},
+	} {
+		a.knows(name, c.response)
+		for range 2 {
+			expect(t, v, name, partner, c.want)
+		}
+		if c.want == access.Granted {
+			expect(t, v, name, other, access.BoundToOther)
+			expect(t, v, name, partner, access.Granted)
+		}
+	}
+}
+
+// What counts for a JWT counts for an opaque token that is remembered: revocation and the
+// audience are asked about on every request, and nothing needs the server.
+func TestOpaqueTokenIsJudgedOnEveryHit(t *testing.T) {
+	a := newAuthority(t)
+	revoked := false
+	v := newAsking(t, Options{Revoked: func(u access.Unchecked) bool { return revoked && u.TokenID != "" }}, settings(a.asking(config.OpaqueOnly)))
+	a.knows("opaque", says())
+	expect(t, v, "opaque", partner, access.Granted)
+	a.calls()
+	a.fail(true)
+	revoked = true
+	expect(t, v, "opaque", partner, access.Revoked)
+	revoked = false
+	expect(t, v, "opaque", partner, access.Granted)
+	v.servers[0].audiences = []string{"https://moved.example"}
+	expect(t, v, "opaque", partner, access.WrongAudience)
+	claims, err := v.Validate(t.Context(), "opaque", nil)
+	if reason(t, err) != access.NoCertificate || claims.Issuer != "" {
+		t.Errorf("without a certificate: %v", err)
+	}
+	if asked := a.calls(); len(asked) != 0 {
+		t.Errorf("asked about %v", asked)
+	}
+}
+
+// The right server is found without trusting the token: a JWT's iss is looked up, and
+// what is no JWT goes to those that may know it. Nothing is sent to a server on the word
+// of a token that names another, or is malformed.
+func TestWhoIsAsked(t *testing.T) {
+	key, foreign := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k1")
+	a, b := newAuthority(t), newAuthority(t)
+	_, fromFile := keyFile(t, testpki.KeySet(key))
+	v := newAsking(t, Options{},
+		settings(fromFile, a.asking(config.BothKinds)),
+		settings(b.asking(config.OpaqueOnly), named("second", "https://second.example")))
+	jwe := strings.Join([]string{testpki.Segment([]byte(`{"alg":"dir","enc":"A256GCM"}`)), "", "aaaa", "bbbb", "cccc"}, ".")
+	for _, raw := range []string{"opaque", jwe, "a.b.c", "....", "a.b", "+/=="} {
+		expect(t, v, raw, partner, access.Inactive)
+		if diff := cmp.Diff([]string{raw}, a.calls()); diff != "" {
+			t.Errorf("%s, first server:\n%s", raw, diff)
+		}
+		if diff := cmp.Diff([]string{raw}, b.calls()); diff != "" {
+			t.Errorf("%s, second server:\n%s", raw, diff)
+		}
+	}
+	quiet := func(raw string, want access.Reason) {
+		t.Helper()
+		expect(t, v, raw, partner, want)
+		if asked := append(a.calls(), b.calls()...); len(asked) != 0 {
+			t.Errorf("%s: asked about it", want)
+		}
+	}
+	quiet(key.Token(bound()), access.Granted)
+	quiet(foreign.Token(bound()), access.BadSignature)
+	quiet(key.Token(bound(M{"iss": "https://nobody.example"})), access.UnknownIssuer)
+	quiet(key.Token(bound(M{"iss": nil})), access.UnknownIssuer)
+	quiet(key.Sign([]byte(`{"alg":"ES256","kid":"k1","kid":"k2"}`), []byte(`{}`)), access.MalformedToken)
+	quiet(key.Token(bound(), M{"alg": "none"}), access.UnsupportedAlgorithm)
+	quiet(key.Token(bound())+"=", access.MalformedToken)
+
+	// JWTs of a server that is only asked are asked about, there and nowhere else.
+	theirs := foreign.Token(bound(M{"iss": "https://second.example"}))
+	b.knows(theirs, says(M{"iss": "https://second.example"}))
+	expect(t, v, theirs, partner, access.Granted)
+	if asked := a.calls(); len(asked) != 0 {
+		t.Errorf("the first server was told of %v", asked)
+	}
+	expect(t, v, theirs, other, access.BoundToOther)
+	if diff := cmp.Diff([]string{theirs}, b.calls()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// T-INT-02: several servers are asked in their order until one knows the token, each
+// remembers for itself, and one that fails keeps nobody else's tokens out.
+func TestServersSideBySide(t *testing.T) {
+	a, b := newAuthority(t), newAuthority(t)
+	v := newAsking(t, Options{},
+		settings(a.asking(config.OpaqueOnly, func(i *config.Introspection) { i.Cache.InactiveEntries = 0 })),
+		settings(b.asking(config.OpaqueOnly, func(i *config.Introspection) { i.Cache.InactiveEntries = 0 }), named("second", "https://second.example")))
+	second := says(M{"iss": "https://second.example"})
+	a.knows("of a", says())
+	b.knows("of b", second)
+	b.knows("of b too", second)
+	expect(t, v, "of a", partner, access.Granted)
+	if n := len(b.calls()); n != 0 {
+		t.Errorf("the second server was asked about the first one's token")
+	}
+	expect(t, v, "of b", partner, access.Granted)
+	claims, err := v.Validate(t.Context(), "of b", certificate(partner))
+	if err != nil || claims.Server != "second" {
+		t.Errorf("got %+v, %v", claims, err)
+	}
+	expect(t, v, "of nobody", partner, access.Inactive)
+	if a.calls(); len(b.calls()) != 2 {
+		t.Error("the second server was not asked about each")
+	}
+
+	a.fail(true)
+	expect(t, v, "of a", partner, access.Granted)     // remembered
+	expect(t, v, "of b", partner, access.Granted)     // remembered, and the first is not waited for
+	expect(t, v, "of b too", partner, access.Granted) // found although the first fails
+	expect(t, v, "of nobody", partner, access.IssuerUnavailable)
+	b.fail(true)
+	expect(t, v, "of b too", partner, access.Granted)
+	expect(t, v, "new", partner, access.IssuerUnavailable)
+
+	// A token that both claim to know counts by what the first says.
+	a.fail(false)
+	b.fail(false)
+	a.knows("of both", says(M{"client_id": "first"}))
+	b.knows("of both", second)
+	claims, err = v.Validate(t.Context(), "of both", certificate(partner))
+	if err != nil || claims.ClientID != "first" || claims.Server != "partners" {
+		t.Errorf("got %+v, %v", claims, err)
+	}
+	if _, ok := v.byIssuer["https://second.example"]; !ok {
+		t.Error("there is no second server")
+	}
+}
+
+// also_introspect: a JWT must be active at its server too, which must not contradict it;
+// one that would be refused anyway is not asked about.
+func TestAlsoIntrospect(t *testing.T) {
+	key := testpki.NewSigner("ES256", "k1")
+	a := newAuthority(t)
+	_, fromFile := keyFile(t, testpki.KeySet(key))
+	v := newAsking(t, Options{}, settings(fromFile, a.asking(config.JWTOnly), func(s *config.AuthorizationServer) { s.AlsoIntrospect = true }))
+	in := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
+	for name, c := range map[string]struct {
+		token, response M // response nil: unknown there
+		want            access.Reason
+		scopes          []string
+	}{
+		"active":                   {M{"scope": "a b"}, M{}, access.Granted, []string{"a", "b"}},
+		"active and no more":       {nil, M{"iss": nil, "aud": nil, "sub": nil, "client_id": nil, "jti": nil, "exp": nil, "cnf": nil, "iat": nil}, access.Granted, nil},
+		"inactive":                 {nil, nil, access.Inactive, nil},
+		"expired there":            {nil, M{"exp": in(-time.Minute)}, access.Expired, nil},
+		"not yet there":            {nil, M{"nbf": in(time.Minute)}, access.NotYetValid, nil},
+		"for others there":         {nil, M{"aud": "https://other.example"}, access.WrongAudience, nil},
+		"another cnf there":        {nil, M{"cnf": M{"x5t#S256": other.Thumbprint()}}, access.BoundToOther, nil},
+		"a malformed cnf there":    {nil, M{"cnf": M{}}, access.MalformedBinding, nil},
+		"another client there":     {nil, M{"client_id": "evil"}, access.MalformedToken, nil},
+		"another subject there":    {nil, M{"sub": "evil"}, access.MalformedToken, nil},
+		"another issuer there":     {nil, M{"iss": "https://other.example"}, access.MalformedToken, nil},
+		"another jti there":        {nil, M{"jti": "x"}, access.MalformedToken, nil},
+		"a refresh token there":    {nil, M{"token_use": "refresh_token"}, access.WrongType, nil},
+		"fewer scopes there":       {M{"scope": "a b c"}, M{"scope": "c a"}, access.Granted, []string{"a", "c"}},
+		"more scopes there":        {M{"scope": "a"}, M{"scope": "a b"}, access.Granted, []string{"a"}},
+		"not bound in the token":   {M{"cnf": nil}, M{"cnf": M{"x5t#S256": partner.Thumbprint()}}, access.NotBound, nil},
+		"bound to other, both":     {M{"cnf": M{"x5t#S256": other.Thumbprint()}}, M{"cnf": M{"x5t#S256": other.Thumbprint()}}, access.BoundToOther, nil},
+		"for others, in the token": {M{"aud": "https://other.example"}, M{}, access.WrongAudience, nil},
+		"expired, says the token":  {M{"exp": in(-time.Minute)}, M{}, access.Expired, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			claims := bound(c.token)
+			raw := key.Token(claims)
+			if c.response != nil {
+				response := maps.Clone(claims)
+				response["active"] = true
+				for k, v := range c.response {
+					if response[k] = v; v == nil {
+						delete(response, k)
+					}
+				}
+				a.knows(raw, response)
+			}
+			a.calls()
+			for range 2 { // found out, and remembered
+				got, err := v.Validate(t.Context(), raw, certificate(partner))
+				if reason(t, err) != c.want {
+					t.Fatalf("got %v, want %s", err, c.want)
+				}
+				if err == nil && !slices.Equal(got.Scopes, c.scopes) {
+					t.Errorf("scopes %q, want %q", got.Scopes, c.scopes)
+				}
+			}
+			refusedByToken := strings.Contains(name, "the token") || name == "bound to other, both"
+			most := 1
+			if name == "expired there" { // what is over is not remembered
+				most = 2
+			}
+			if asked := a.calls(); refusedByToken != (len(asked) == 0) || len(asked) > most {
+				t.Errorf("asked %d times", len(asked))
+			}
+		})
+	}
+	a.fail(true)
+	expect(t, v, key.Token(bound()), partner, access.IssuerUnavailable)
+}
+
+// Our own issuer is asked in this process, on every request.
+func TestOwnOpaqueTokens(t *testing.T) {
+	key := testpki.NewSigner("ES256", "k1")
+	state := struct {
+		active bool
+		err    error
+	}{active: true}
+	good := access.Unchecked{
+		Issuer: issuer, ClientID: client, Audience: []string{audience}, Expires: time.Now().Add(time.Hour),
+		Confirmation: access.Confirmation{Present: true, Thumbprint: access.ThumbprintOf(partner.Cert)},
+	}
+	own := ownKeys(testpki.KeySet(key))
+	own.Introspect = func(raw string) (access.Unchecked, bool, error) {
+		return good, state.active && raw == "opaque", state.err
+	}
+	v := newAsking(t, Options{Local: map[config.Identifier]Local{issuer: own}}, settings(func(s *config.AuthorizationServer) { s.Tokens = config.BothKinds }))
+	expect(t, v, "opaque", partner, access.Granted)
+	expect(t, v, "opaque", other, access.BoundToOther)
+	expect(t, v, "another", partner, access.Inactive)
+	expect(t, v, key.Token(bound()), partner, access.Granted)
+	state.active = false
+	expect(t, v, "opaque", partner, access.Inactive)
+	state.active, state.err = true, errors.New("the disk is full")
+	expect(t, v, "opaque", partner, access.IssuerUnavailable)
+	state.err = nil
+	claims, err := v.Validate(context.Background(), "opaque", certificate(partner))
+	if err != nil || claims.Server != "partners" {
+		t.Errorf("%+v, %v", claims, err)
+	}
+}
+
+// The gate waits for servers that are required, and for no others.
+func TestReady(t *testing.T) {
+	a := newAuthority(t)
+	optional := func(s *config.AuthorizationServer) { s.Required = false }
+	unknown := a.asking(config.OpaqueOnly, func(i *config.Introspection) { i.Endpoint = nil })
+	v := newAsking(t, Options{}, settings(unknown, optional), settings(a.asking(config.OpaqueOnly), named("second", "https://second.example")))
+	if err := v.Ready(); err != nil {
+		t.Errorf("not ready: %v", err)
+	}
+	expect(t, v, "opaque", partner, access.IssuerUnavailable) // the first may know it
+	v = newAsking(t, Options{}, settings(unknown, named("partners", "https://127.0.0.1:1")), settings(a.asking(config.OpaqueOnly), named("second", "https://second.example")))
+	if err := v.Ready(); err == nil || !strings.Contains(err.Error(), "partners") || strings.Contains(err.Error(), "second") {
+		t.Errorf("ready: %v", err)
+	}
+	if err := v.Prepare(t.Context()); err == nil || !strings.Contains(err.Error(), "https://127.0.0.1:1") {
+		t.Errorf("prepared: %v", err)
+	}
+}
