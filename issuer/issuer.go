@@ -50,9 +50,10 @@ type Options struct {
 // concurrent use once it has been opened.
 type Issuer struct {
 	settings    *config.Issuer
-	partners    map[string]bool // the names of those configured
-	identifier  string          // RFC 8414 section 2, byte for byte as configured
-	base        string          // the identifier's path, without a slash at the end
+	partners    map[string]bool   // the names of those configured
+	owners      map[string]string // each application's partner, also where its tokens are another server's
+	identifier  string            // RFC 8414 section 2, byte for byte as configured
+	base        string            // the identifier's path, without a slash at the end
 	endpoints   []endpoint
 	clients     map[string]*client // by client_id
 	addresses   *addressRates
@@ -79,6 +80,7 @@ func New(cfg *config.Config, options Options) (*Issuer, error) {
 	i := &Issuer{
 		settings:    cfg.Issuer,
 		partners:    make(map[string]bool),
+		owners:      make(map[string]string),
 		identifier:  string(cfg.Issuer.Issuer),
 		revoked:     newRevocations(),
 		certificate: options.Certificate,
@@ -87,6 +89,9 @@ func New(cfg *config.Config, options Options) (*Issuer, error) {
 	}
 	for _, p := range cfg.Partners.List {
 		i.partners[string(p.Name)] = true
+		for _, a := range p.Applications {
+			i.owners[string(a.ClientID)] = string(p.Name)
+		}
 	}
 	var faults [6]error
 	i.policy, faults[0] = governance.Compile(cfg)
@@ -171,16 +176,21 @@ func (i *Issuer) KeySet() (set []byte, version uint64) {
 	return i.keys.Set()
 }
 
-// Revoked reports whether a token that this issuer signed has been revoked: by itself,
-// with its application or its partner, or with the certificate that it is bound to. It
-// counts from the moment at which the revocation is answered. It costs a hash and a
-// few map accesses, without allocation.
+// Revoked reports whether a token has been revoked: by itself, when this issuer signed it,
+// and whichever server it comes from with its application or its partner, or with the
+// certificate that it is bound to. Of another server's token that does not say when it
+// was issued, the certificate alone is asked about. It counts from the moment at which
+// the revocation is answered. It costs a hash and a few map accesses, without
+// allocation.
 func (i *Issuer) Revoked(token access.Unchecked) bool {
-	var partner string
-	if c := i.clients[token.ClientID]; c != nil {
-		partner = c.partner
+	partner, issued := i.owners[token.ClientID], token.IssuedAt.Unix()
+	if token.Issuer != i.identifier {
+		token.TokenID = "" // names another token here, or none
+		if token.IssuedAt.IsZero() {
+			token.ClientID, partner = "", ""
+		}
 	}
-	return i.revoked.revokes(token.TokenID, token.ClientID, partner, token.Confirmation.Thumbprint, token.IssuedAt.Unix())
+	return i.revoked.revokes(token.TokenID, token.ClientID, partner, token.Confirmation.Thumbprint, issued)
 }
 
 // An endpoint is one path with its one method.

@@ -138,7 +138,7 @@ func TestRevokedCertificateStaysRevoked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bound := access.Unchecked{TokenID: token.ID, ClientID: token.ClientID, Confirmation: access.Confirmation{Present: true, Thumbprint: thumbprint}}
+	bound := access.Unchecked{Issuer: again.identifier, TokenID: token.ID, ClientID: token.ClientID, Confirmation: access.Confirmation{Present: true, Thumbprint: thumbprint}}
 	if !again.issuer.Revoked(bound) {
 		t.Error("a token bound to it counts at the gate")
 	}

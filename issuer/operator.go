@@ -74,8 +74,8 @@ func (i *Issuer) carryOut(order Order) (Report, error) {
 	case Order{Token: order.Token}:
 		return i.revokeText(order.Token)
 	case Order{Application: order.Application}:
-		if c := i.clients[order.Application]; c == nil || c.application == nil {
-			return Report{}, fmt.Errorf("no application %q gets tokens from this issuer", access.Clip(order.Application))
+		if _, known := i.owners[order.Application]; !known {
+			return Report{}, fmt.Errorf("there is no application %q", access.Clip(order.Application))
 		}
 		return i.revokeAll(store.RevokedApplication, order.Application, "every token of application "+order.Application)
 	case Order{Partner: order.Partner}:
@@ -115,11 +115,11 @@ func (i *Issuer) revokeText(raw string) (Report, error) {
 // them too: one that goes to another partner, or whose partner is renamed, takes no
 // revoked token along.
 func (i *Issuer) revokePartner(name string) (Report, error) {
-	for _, c := range i.clients {
-		if c.partner != name {
+	for application, owner := range i.owners {
+		if owner != name {
 			continue
 		}
-		if _, err := i.revokeAll(store.RevokedApplication, c.id, c.id); err != nil {
+		if _, err := i.revokeAll(store.RevokedApplication, application, application); err != nil {
 			return Report{}, err
 		}
 	}

@@ -55,6 +55,61 @@ func TestOperatorRevokes(t *testing.T) {
 	}
 }
 
+// T-INT-12: whichever server a token comes from, an operator ends it with its
+// application, its partner or its certificate, also after a restart. Another server's jti
+// says nothing here.
+func TestOperatorRevokesOtherServersTokens(t *testing.T) {
+	var state config.Path
+	keep := func(cfg *config.Config) {
+		if state == "" {
+			state = cfg.Issuer.State
+		}
+		cfg.Issuer.State = state
+	}
+	s := newSite(t, "", keep)
+	token := s.token()
+	bound := access.ThumbprintOf(ledger.Cert)
+	foreign := func(at time.Time) access.Unchecked {
+		return access.Unchecked{
+			Issuer: "https://other.example", TokenID: "j", ClientID: "northwind-ledger", IssuedAt: at,
+			Confirmation: access.Confirmation{Present: true, Thumbprint: bound},
+		}
+	}
+	now := time.Now()
+	before, after, dateless := foreign(now.Add(-time.Minute)), foreign(now.Add(time.Minute)), foreign(time.Time{})
+	expect := func(step string, wantBefore, wantAfter, wantDateless bool) {
+		t.Helper()
+		for name, c := range map[string]struct {
+			token access.Unchecked
+			want  bool
+		}{"before": {before, wantBefore}, "after": {after, wantAfter}, "dateless": {dateless, wantDateless}} {
+			if got := s.issuer.Revoked(c.token); got != c.want {
+				t.Errorf("%s, %s: revoked %t, want %t", step, name, got, c.want)
+			}
+		}
+	}
+	order := func(o issuer.Order) {
+		t.Helper()
+		if _, err := s.issuer.Do(o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	order(issuer.Order{Token: token.Token})
+	before.TokenID = s.verify(token.Token).ID
+	expect("one of our own tokens", false, false, false)
+	order(issuer.Order{Partner: "southridge"})
+	expect("another partner", false, false, false)
+	order(issuer.Order{Partner: "northwind"})
+	expect("the partner", true, false, false)
+	order(issuer.Order{Thumbprint: ledger.Thumbprint()})
+	expect("the certificate", true, true, true)
+	if err := s.issuer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = newSite(t, "", keep)
+	expect("after a restart", true, true, true)
+}
+
 // An order that makes no sense is refused, and so is one for somebody unknown: a typing
 // error must not pass for a revocation.
 func TestOperatorsMistakes(t *testing.T) {
@@ -151,7 +206,7 @@ func TestRevokedPartnerIsRenamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	after := newSite(t, "", keep, func(cfg *config.Config) { cfg.Partners.List[0].Name = "renamed" })
-	if !after.issuer.Revoked(access.Unchecked{TokenID: token.ID, ClientID: token.ClientID, IssuedAt: time.Unix(token.IssuedAt, 0)}) {
+	if !after.issuer.Revoked(access.Unchecked{Issuer: after.identifier, TokenID: token.ID, ClientID: token.ClientID, IssuedAt: time.Unix(token.IssuedAt, 0)}) {
 		t.Error("a revoked token counts again")
 	}
 }

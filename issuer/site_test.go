@@ -402,7 +402,9 @@ func (s *site) lines() int {
 }
 
 // revoked reports whether the token with this jti is revoked.
-func (s *site) revoked(id string) bool { return s.issuer.Revoked(access.Unchecked{TokenID: id}) }
+func (s *site) revoked(id string) bool {
+	return s.issuer.Revoked(access.Unchecked{Issuer: s.identifier, TokenID: id})
+}
 
 // keySet returns the published key set.
 func (s *site) keySet() string {

@@ -68,3 +68,55 @@ func TestSecondOpinion(t *testing.T) {
 	s.clock.Store(int64(lifetime + leeway + time.Second))
 	expect("past the leeway", judged(second, ledger), access.Expired)
 }
+
+// An opaque token of ours counts at a gate in the same process as a JWT does: with its
+// certificate alone, until it ends or is revoked, which counts at once.
+func TestSecondOpinionOfOpaqueTokens(t *testing.T) {
+	s := newSite(t, "", opaque)
+	now := func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) }
+	gate, err := validate.New([]config.AuthorizationServer{{
+		Name: "ours", Issuer: config.Identifier(s.identifier), Audiences: []string{audience}, Tokens: config.OpaqueOnly,
+	}}, validate.Options{
+		Local:   map[config.Identifier]validate.Local{config.Identifier(s.identifier): {KeySet: s.issuer.KeySet, Introspect: s.issuer.Resolve}},
+		Revoked: s.issuer.Revoked,
+		Now:     now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	judged := func(token string, pair *testpki.Pair) (access.Claims, access.Reason) {
+		claims, err := gate.Validate(t.Context(), token, &access.Certificate{Leaf: pair.Cert, Thumbprint: access.ThumbprintOf(pair.Cert), Anchors: []access.AnchorKey{anchor(northCA.Cert)}})
+		if err != nil {
+			return claims, access.Deny(err).Reason
+		}
+		return claims, access.Granted
+	}
+	first, second := s.fetch(good), s.fetch(good)
+	claims, reason := judged(first, ledger)
+	if reason != access.Granted || claims.ClientID != "northwind-ledger" || claims.Issuer != s.identifier || claims.TokenID == "" || len(claims.Scopes) != 2 {
+		t.Errorf("%s with %+v", reason, claims)
+	}
+	for step, c := range map[string]struct {
+		token string
+		pair  *testpki.Pair
+		want  access.Reason
+	}{
+		"another's certificate": {first, archive, access.BoundToOther},
+		"no token of ours":      {"made-up", ledger, access.Inactive},
+	} {
+		if _, got := judged(c.token, c.pair); got != c.want {
+			t.Errorf("%s: %s, want %s", step, got, c.want)
+		}
+	}
+	s.revoke(ledger, "token="+first+byLedger)
+	if _, got := judged(first, ledger); got != access.Inactive {
+		t.Errorf("revoked: %s", got)
+	}
+	if _, got := judged(second, ledger); got != access.Granted {
+		t.Errorf("the other: %s", got)
+	}
+	s.clock.Store(int64(lifetime + time.Second))
+	if _, got := judged(second, ledger); got != access.Inactive {
+		t.Errorf("past its exp: %s", got)
+	}
+}

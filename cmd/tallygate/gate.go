@@ -9,7 +9,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/issuer"
 	"github.com/tallygate/tallygate/mtls"
@@ -63,10 +62,12 @@ func assemble(cfg *config.Config, log *slog.Logger) (*gate, error) {
 		}
 	}
 	if cfg.Issuer == nil || g.issuer != nil { // otherwise its fault would be told twice
+		options := validate.Options{Local: local, Log: log, Metrics: g.registry}
+		if g.issuer != nil {
+			options.Revoked = g.issuer.Revoked
+		}
 		var err error
-		g.validator, err = validate.New(cfg.AuthorizationServers, validate.Options{
-			Local: local, Revoked: revokedBy(cfg, g.issuer), Log: log, Metrics: g.registry,
-		})
+		g.validator, err = validate.New(cfg.AuthorizationServers, options)
 		faults = append(faults, err)
 	}
 	if err := errors.Join(faults...); err != nil {
@@ -143,18 +144,6 @@ func loadTrust(cfg *config.Config) (*mtls.Trust, error) {
 		return nil, err
 	}
 	return trust, policy.CheckAnchors(cfg, trust.Anchors())
-}
-
-// revokedBy returns the question whether own has revoked a token, nil without an
-// issuer of our own.
-func revokedBy(cfg *config.Config, own *issuer.Issuer) func(access.Unchecked) bool {
-	if own == nil {
-		return nil
-	}
-	identifier := string(cfg.Issuer.Issuer)
-	return func(token access.Unchecked) bool {
-		return token.Issuer == identifier && own.Revoked(token)
-	}
 }
 
 // exportExpiries tells when each listener's certificate ends, and warns of one that
