@@ -11,6 +11,7 @@ type Decision struct {
 	API      string   // configured name; "" until a route has matched
 	Route    string   // the matched route's name, its API and its path pattern; "" when none matched
 	Claims   Claims   // who asked; zero unless the token passed every check
+	Asserted bool     // the upstream gets a JWT of ours about the caller
 	Scopes   []string // what the route needs; set with InsufficientScope, RFC 6750 section 3.1
 	Err      error    // detail for the log; never sent to the client
 }

@@ -15,9 +15,10 @@ var (
 
 // route is one call that an API offers.
 type route struct {
-	api    string
-	name   string // in logs and metrics: the API and the pattern
-	scopes []string
+	api      string
+	name     string // in logs and metrics: the API and the pattern
+	scopes   []string
+	asserted bool // the upstream wants a JWT of ours about the caller
 }
 
 func newRoute(api string, r *config.Route) *route {
@@ -25,7 +26,7 @@ func newRoute(api string, r *config.Route) *route {
 	for i, s := range r.Scopes {
 		scopes[i] = string(s)
 	}
-	return &route{api: api, name: api + " " + r.Path.String(), scopes: scopes}
+	return &route{api: api, name: api + " " + r.Path.String(), scopes: scopes, asserted: r.Assertion}
 }
 
 // missingScope returns the first scope of r that held lacks, or "". Scopes are

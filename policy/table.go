@@ -102,7 +102,7 @@ func (t *Table) Decide(method string, target Target, claims access.Claims, cert 
 		d.Scopes = route.scopes
 		return refuse(d, access.InsufficientScope, fmt.Errorf("the token lacks scope %q", missing))
 	}
-	d.Reason = access.Granted
+	d.Reason, d.Asserted = access.Granted, route.asserted
 	return d
 }
 

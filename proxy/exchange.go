@@ -30,6 +30,7 @@ type exchange struct {
 	decision    access.Decision
 	shown       string              // the thumbprint on the connection, once it was asked for
 	certificate *access.Certificate // nil until it has passed
+	assertion   string              // for the upstream; "" where the route asks for none
 	failure     failure             // what went wrong after a grant
 	detail      error               // of failure, for the log
 	status      int                 // sent; 0 before

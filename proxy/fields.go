@@ -67,7 +67,7 @@ func newFields(names config.IdentityHeaders) *fields {
 	for _, name := range spoken {
 		f.known[name] = oursAlone
 	}
-	for _, name := range []config.HeaderName{names.Partner, names.ClientID, names.Scopes, names.Subject, names.Thumbprint, names.Certificate} {
+	for _, name := range []config.HeaderName{names.Partner, names.ClientID, names.Scopes, names.Subject, names.Thumbprint, names.Certificate, names.Assertion} {
 		f.known[fold(string(name))] = oursAlone
 	}
 	return f
@@ -158,12 +158,15 @@ func (f *fields) identify(h http.Header, x *exchange) {
 	claims := &x.decision.Claims
 	set(string(f.names.Partner), x.decision.Partner)
 	set(string(f.names.ClientID), claims.ClientID)
-	set(string(f.names.Scopes), strings.Join(claims.Scopes, " "))
+	set(string(f.names.Scopes), joinScopes(claims.Scopes))
 	set(string(f.names.Subject), url.PathEscape(claims.Subject))
 	set(string(f.names.Thumbprint), x.thumbprint())
 	if f.names.Certificate != "" {
 		// A byte sequence of RFC 8941 section 3.3.5, as RFC 9440 section 2.1 asks.
 		set(string(f.names.Certificate), ":"+base64.StdEncoding.EncodeToString(x.certificate.Leaf.Raw)+":")
+	}
+	if x.assertion != "" {
+		set(string(f.names.Assertion), x.assertion)
 	}
 	set(requestID, x.id)
 	// What upstreams of any proxy read; the client's own are gone by now.
@@ -175,4 +178,6 @@ func (f *fields) identify(h http.Header, x *exchange) {
 }
 
 // ownFields is how many fields identify sets at most.
-const ownFields = 10
+const ownFields = 11
+
+func joinScopes(scopes []string) string { return strings.Join(scopes, " ") }

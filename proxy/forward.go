@@ -59,6 +59,9 @@ func (p *Proxy) forward(x *exchange) {
 			out.Trailer = nil // a field after the body would come too late to be judged
 			p.fields.clean(out.Header)
 			delete(out.Header, "Expect") // answered here, now that the request may pass
+			if x.assertion != "" {
+				delete(out.Header, "Authorization") // the assertion is there in its place
+			}
 			p.fields.identify(out.Header, x)
 			if out.Body != nil {
 				// Without the writer: the transport reads from a goroutine of its

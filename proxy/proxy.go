@@ -32,6 +32,7 @@ type Proxy struct {
 	steps     Steps
 	upstreams map[string]*upstream // by the API's name
 	fields    *fields
+	asserter  *asserter // nil where no route asks for assertions
 	bodyBytes int64
 	stall     time.Duration
 	metrics   *metrics
@@ -41,12 +42,17 @@ type Proxy struct {
 }
 
 // New returns the handler for cfg. It opens no connection; call Close when done
-// with it.
-func New(cfg *config.Config, steps Steps, logger *slog.Logger, registerer prometheus.Registerer) *Proxy {
+// with it. It errs only when the system has no randomness for a key.
+func New(cfg *config.Config, steps Steps, logger *slog.Logger, registerer prometheus.Registerer) (*Proxy, error) {
+	asserter, err := newAsserter(cfg)
+	if err != nil {
+		return nil, err
+	}
 	p := &Proxy{
 		steps:     steps,
 		upstreams: make(map[string]*upstream, len(cfg.APIs)),
 		fields:    newFields(cfg.IdentityHeaders),
+		asserter:  asserter,
 		bodyBytes: int64(cfg.Listener.Limits.BodyBytes),
 		stall:     cfg.Listener.Limits.StallTimeout,
 		metrics:   newMetrics(registerer),
@@ -57,7 +63,7 @@ func New(cfg *config.Config, steps Steps, logger *slog.Logger, registerer promet
 	for _, api := range cfg.APIs {
 		p.upstreams[string(api.Name)] = newUpstream(api.Upstream)
 	}
-	return p
+	return p, nil
 }
 
 // Close drops the idle connections to the upstreams.
@@ -78,12 +84,25 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer x.rescue(p.log)
 
 	x.decision = p.decide(x)
+	p.assert(x)
 	x.decided = time.Now()
 	if x.decision.Reason != access.Granted {
 		answer(x, x.decision, x.id, x.request.Header["Authorization"] != nil)
 		return
 	}
 	p.forward(x)
+}
+
+// assert makes the assertion of a granted request whose route asks for one. Without it
+// the request does not pass.
+func (p *Proxy) assert(x *exchange) {
+	if x.decision.Reason != access.Granted || !x.decision.Asserted {
+		return
+	}
+	var err error
+	if x.assertion, err = p.asserter.sign(x, time.Now()); err != nil {
+		x.decision.Reason, x.decision.Err = access.Undecided, err
+	}
 }
 
 // decide runs the checks in the order of the reasons: message, certificate, token

@@ -60,7 +60,7 @@ type site struct {
 	token    string
 }
 
-func newSite(t testing.TB, upstream string, log io.Writer) *site {
+func newSite(t testing.TB, upstream string, log io.Writer, edits ...func(*config.Config)) *site {
 	t.Helper()
 	dir := t.TempDir()
 	ca, signer := testpki.NewCA("Northwind Root"), testpki.NewSigner("ES256", "k1")
@@ -77,6 +77,9 @@ func newSite(t testing.TB, upstream string, log io.Writer) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, edit := range edits {
+		edit(cfg)
+	}
 	trust, err := mtls.LoadTrust(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -87,7 +90,10 @@ func newSite(t testing.TB, upstream string, log io.Writer) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.proxy = New(cfg, Steps{Trust: trust, Validator: validator, Table: policy.New(cfg, trust.Anchors())}, logger, s.registry)
+	s.proxy, err = New(cfg, Steps{Trust: trust, Validator: validator, Table: policy.New(cfg, trust.Anchors())}, logger, s.registry)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(s.proxy.Close)
 	s.token = signer.Token(testpki.Bound("https://as.example.test", "https://api.example.test", "northwind-ledger", s.client, testpki.M{"scope": "accounts:read"}))
 	return s

@@ -74,9 +74,13 @@ func assemble(cfg *config.Config, log *slog.Logger) (*gate, error) {
 		return nil, err
 	}
 
-	g.proxy = proxy.New(cfg, proxy.Steps{
+	var err error
+	g.proxy, err = proxy.New(cfg, proxy.Steps{
 		Trust: trust, Validator: g.validator, Table: policy.New(cfg, trust.Anchors()),
 	}, log, g.registry)
+	if err != nil {
+		return nil, err
+	}
 	g.addServers(cfg, trust, pairs)
 	g.exportExpiries(pairs)
 	return g, nil
@@ -174,6 +178,9 @@ func (g *gate) adminHandler() http.Handler {
 		_, _ = w.Write([]byte("ready\n"))
 	})
 	mux.Handle("GET /metrics", metricsHandler(g.registry))
+	if keys := g.proxy.AssertionKeys(); keys != nil {
+		mux.Handle("GET /assertion/jwks", keys)
+	}
 	return mux
 }
 

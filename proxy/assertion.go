@@ -1,0 +1,117 @@
+package proxy
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/MicahParks/jwkset"
+	"github.com/go-json-experiment/json"
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/tallygate/tallygate/config"
+)
+
+// assertionLifetime is how long an upstream may believe an assertion. It is for one
+// request, which it is made for; a minute forgives clocks that differ.
+const assertionLifetime = time.Minute
+
+// assertionType is the typ of an assertion. By it alone it can pass for no access token,
+// RFC 8725 section 3.11.
+const assertionType = "tallygate-assertion+jwt"
+
+// An asserter signs what the gate tells upstreams about callers. Its key is made at the
+// start and never leaves the process. It is safe for concurrent use.
+type asserter struct {
+	key    *ecdsa.PrivateKey
+	keyID  string
+	keySet []byte // JSON
+}
+
+// newAsserter returns one for cfg, or nil where no route asks for assertions.
+func newAsserter(cfg *config.Config) (*asserter, error) {
+	asked := false
+	for _, api := range cfg.APIs {
+		for _, r := range api.Routes {
+			asked = asked || r.Assertion
+		}
+	}
+	if !asked {
+		return nil, nil
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("making the key for assertions: %w", err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		return nil, fmt.Errorf("making the key for assertions: %w", err)
+	}
+	sum := sha256.Sum256(der)
+	a := &asserter{key: key, keyID: base64.RawURLEncoding.EncodeToString(sum[:16])}
+	jwk, err := jwkset.NewJWKFromKey(key.Public(), jwkset.JWKOptions{
+		Metadata: jwkset.JWKMetadataOptions{ALG: jwkset.AlgES256, KID: a.keyID, USE: jwkset.UseSig},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("making the key set for assertions: %w", err)
+	}
+	a.keySet, err = json.Marshal(jwkset.JWKSMarshal{Keys: []jwkset.JWKMarshal{jwk.Marshal()}})
+	return a, err
+}
+
+// An assertion is what an upstream is told about the caller of one request.
+type assertion struct {
+	jwt.RegisteredClaims
+	ClientID     string            `json:"client_id"`
+	Partner      string            `json:"partner"`
+	Scope        string            `json:"scope"`
+	RequestID    string            `json:"request_id"`
+	Confirmation map[string]string `json:"cnf"` // the client's certificate, as in RFC 8705 section 3.1
+}
+
+// sign returns the assertion for a granted request: a JWT (RFC 7519) for its API, which
+// ends within a minute and no later than the token.
+func (a *asserter) sign(x *exchange, now time.Time) (string, error) {
+	d := &x.decision
+	ends := now.Add(assertionLifetime)
+	if exp := d.Claims.Expires; exp.After(now) && exp.Before(ends) {
+		ends = exp
+	}
+	subject := d.Claims.Subject
+	if subject == "" {
+		subject = d.Claims.ClientID
+	}
+	token := jwt.NewWithClaims(jwt.SigningMethodES256, &assertion{
+		RegisteredClaims: jwt.RegisteredClaims{
+			Issuer: "tallygate", Subject: subject, Audience: jwt.ClaimStrings{d.API},
+			IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(ends), ID: x.id,
+		},
+		ClientID: d.Claims.ClientID, Partner: d.Partner, Scope: joinScopes(d.Claims.Scopes), RequestID: x.id,
+		Confirmation: map[string]string{"x5t#S256": x.thumbprint()},
+	})
+	token.Header["typ"], token.Header["kid"] = assertionType, a.keyID
+	signed, err := token.SignedString(a.key)
+	if err != nil {
+		return "", fmt.Errorf("signing the assertion: %w", err)
+	}
+	return signed, nil
+}
+
+// AssertionKeys serves the key set (RFC 7517 section 5) by which upstreams verify
+// assertions. It is nil where no route asks for any.
+func (p *Proxy) AssertionKeys() http.Handler {
+	if p.asserter == nil {
+		return nil
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/jwk-set+json")
+		w.Header().Set("Cache-Control", "max-age=60")
+		_, _ = w.Write(p.asserter.keySet)
+	})
+}

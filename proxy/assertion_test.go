@@ -1,0 +1,129 @@
+package proxy
+
+import (
+	"crypto/ecdsa"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/MicahParks/jwkset"
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+)
+
+// keysOf reads what AssertionKeys serves as an upstream does.
+func keysOf(t *testing.T, p *Proxy) *ecdsa.PublicKey {
+	t.Helper()
+	w := httptest.NewRecorder()
+	p.AssertionKeys().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/assertion/jwks", nil))
+	if strings.Contains(w.Body.String(), `"d"`) || w.Header().Get("Content-Type") != "application/jwk-set+json" {
+		t.Errorf("%s %s", w.Header(), w.Body)
+	}
+	var set jwkset.JWKSMarshal
+	if err := json.Unmarshal(w.Body.Bytes(), &set); err != nil || len(set.Keys) != 1 {
+		t.Fatalf("%v in %s", err, w.Body)
+	}
+	jwk, err := jwkset.NewJWKFromMarshal(set.Keys[0], jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return jwk.Key().(*ecdsa.PublicKey)
+}
+
+// A route that asks for it gets a JWT about the caller, for this API and request alone,
+// in place of the token; a caller's own never arrives, and other routes get none.
+func TestAssertion(t *testing.T) {
+	var got http.Header
+	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header }))
+	defer upstream.Close()
+	call := func(s *site) *http.Response {
+		t.Helper()
+		r, w := s.request(), httptest.NewRecorder()
+		r.Header["Tallygate-Assertion"] = []string{"forged"}
+		r.Header["Tallygate_assertion"] = []string{"forged"}
+		got = nil
+		s.proxy.ServeHTTP(w, r)
+		return w.Result()
+	}
+	s := newSite(t, upstream.URL, io.Discard, authorizing)
+	if call(s); got["Tallygate-Assertion"] != nil || got["Tallygate_assertion"] != nil || got["Authorization"] == nil {
+		t.Errorf("without asking: %v", got)
+	}
+	if s.proxy.AssertionKeys() != nil {
+		t.Error("keys for nothing")
+	}
+
+	s = newSite(t, upstream.URL, io.Discard, authorizing, asserting)
+	response := call(s)
+	if len(got["Tallygate-Assertion"]) != 1 || got["Tallygate_assertion"] != nil || got["Authorization"] != nil {
+		t.Fatalf("the upstream got %v", got)
+	}
+	public := keysOf(t, s.proxy)
+	claims := jwt.MapClaims{}
+	token, err := jwt.ParseWithClaims(got.Get("Tallygate-Assertion"), claims, func(*jwt.Token) (any, error) { return public, nil },
+		jwt.WithValidMethods([]string{"ES256"}), jwt.WithAudience("accounts"), jwt.WithIssuer("tallygate"), jwt.WithExpirationRequired(), jwt.WithIssuedAt())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token.Header["typ"] != assertionType || token.Header["kid"] == "" {
+		t.Errorf("header %v", token.Header)
+	}
+	id := response.Header.Get("X-Request-Id")
+	for name, want := range map[string]any{
+		"client_id": "northwind-ledger", "sub": "northwind-ledger", "partner": "northwind", "scope": "accounts:read", "jti": id, "request_id": id,
+	} {
+		if claims[name] != want {
+			t.Errorf("%s is %v, want %v", name, claims[name], want)
+		}
+	}
+	if cnf := claims["cnf"].(map[string]any); cnf["x5t#S256"] != s.client.Thumbprint() {
+		t.Errorf("cnf %v", cnf)
+	}
+	if exp, _ := claims.GetExpirationTime(); time.Until(exp.Time) > time.Minute {
+		t.Errorf("it lives until %s", exp)
+	}
+	first := got.Get("Tallygate-Assertion")
+	if call(s); got.Get("Tallygate-Assertion") == first {
+		t.Error("two requests have one assertion")
+	}
+}
+
+// An assertion ends no later than the token it stands for.
+func TestAssertionEnds(t *testing.T) {
+	s := newSite(t, "http://127.0.0.1:1", io.Discard, asserting)
+	now := time.Now().Truncate(time.Second)
+	public := keysOf(t, s.proxy)
+	for left, want := range map[time.Duration]time.Duration{
+		time.Hour: time.Minute, 10 * time.Second: 10 * time.Second, -10 * time.Second: time.Minute, // in the leeway
+	} {
+		x := &exchange{request: s.request(), decision: access.Decision{Reason: access.Granted, API: "accounts", Claims: access.Claims{ClientID: "c", Expires: now.Add(left)}}}
+		raw, err := s.proxy.asserter.sign(x, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var claims jwt.RegisteredClaims
+		if _, err := jwt.ParseWithClaims(raw, &claims, func(*jwt.Token) (any, error) { return public, nil }); err != nil {
+			t.Fatal(err)
+		}
+		if got := claims.ExpiresAt.Sub(now); got != want || claims.Subject != "c" {
+			t.Errorf("a token that ends in %s: %s for %q, want %s", left, got, claims.Subject, want)
+		}
+	}
+}
+
+// asserting makes every route ask for an assertion.
+func asserting(cfg *config.Config) {
+	for i := range cfg.APIs {
+		for j := range cfg.APIs[i].Routes {
+			cfg.APIs[i].Routes[j].Assertion = true
+		}
+	}
+}
+
+func authorizing(cfg *config.Config) { cfg.IdentityHeaders.ForwardAuthorization = true }
