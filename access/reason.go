@@ -82,58 +82,82 @@ const (
 )
 
 var reasons = [numReasons]struct {
+	stage       Stage  // in which it is found
 	label       string // log value and metric label
 	status      int    // HTTP status code; 0 for Granted, whose status is the upstream's
 	code        string // RFC 6750 section 3.1 error code, on the wire
 	description string // for the person who reads the answer; fixed text, RFC 6750 section 3 characters only
 }{
-	Undecided: {"undecided", http.StatusInternalServerError, "", "The gate reached no verdict."},
-	Granted:   {"granted", 0, "", ""},
+	Undecided: {"", "undecided", http.StatusInternalServerError, "", "The gate reached no verdict."},
+	Granted:   {"", "granted", 0, "", ""},
 
-	MalformedRequest:  {"malformed_request", http.StatusBadRequest, invalidRequest, "The request is malformed, or carries its token in more than one place."},
-	PathNotCanonical:  {"path_not_canonical", http.StatusBadRequest, invalidRequest, "The path is not in canonical form; it is refused, not repaired."},
-	Misdirected:       {"misdirected", http.StatusMisdirectedRequest, "", "This host is not served on this connection."},
-	UpgradeNotAllowed: {"upgrade_not_allowed", http.StatusForbidden, "", "Switching protocols is not allowed here."},
+	MalformedRequest:  {StageMessage, "malformed_request", http.StatusBadRequest, invalidRequest, "The request is malformed, or carries its token in more than one place."},
+	PathNotCanonical:  {StageMessage, "path_not_canonical", http.StatusBadRequest, invalidRequest, "The path is not in canonical form; it is refused, not repaired."},
+	Misdirected:       {StageMessage, "misdirected", http.StatusMisdirectedRequest, "", "This host is not served on this connection."},
+	UpgradeNotAllowed: {StageMessage, "upgrade_not_allowed", http.StatusForbidden, "", "Switching protocols is not allowed here."},
 
-	NoCertificate:        {"no_certificate", http.StatusUnauthorized, invalidToken, "The connection presented no client certificate."},
-	UntrustedCertificate: {"untrusted_certificate", http.StatusUnauthorized, invalidToken, "The client certificate chains to no trusted anchor."},
-	ExpiredCertificate:   {"expired_certificate", http.StatusUnauthorized, invalidToken, "The client certificate is outside its validity period."},
-	RevokedCertificate:   {"revoked_certificate", http.StatusUnauthorized, invalidToken, "The client certificate has been revoked."},
-	RevocationUnknown:    {"revocation_unknown", http.StatusServiceUnavailable, "", "The revocation status of the client certificate cannot be told now."},
+	NoCertificate:        {StageCertificate, "no_certificate", http.StatusUnauthorized, invalidToken, "The connection presented no client certificate."},
+	UntrustedCertificate: {StageCertificate, "untrusted_certificate", http.StatusUnauthorized, invalidToken, "The client certificate chains to no trusted anchor."},
+	ExpiredCertificate:   {StageCertificate, "expired_certificate", http.StatusUnauthorized, invalidToken, "The client certificate is outside its validity period."},
+	RevokedCertificate:   {StageCertificate, "revoked_certificate", http.StatusUnauthorized, invalidToken, "The client certificate has been revoked."},
+	RevocationUnknown:    {StageCertificate, "revocation_unknown", http.StatusServiceUnavailable, "", "The revocation status of the client certificate cannot be told now."},
 
-	NoToken:              {"no_token", http.StatusUnauthorized, "", "The request carries no access token in its Authorization header."},
-	MalformedToken:       {"malformed_token", http.StatusUnauthorized, invalidToken, "The access token is malformed."},
-	UnsupportedAlgorithm: {"unsupported_algorithm", http.StatusUnauthorized, invalidToken, "The access token is signed with an algorithm that is not accepted."},
-	WrongType:            {"wrong_type", http.StatusUnauthorized, invalidToken, "The token is not an access token."},
-	UnknownKey:           {"unknown_key", http.StatusUnauthorized, invalidToken, "The access token names no known key."},
-	BadSignature:         {"bad_signature", http.StatusUnauthorized, invalidToken, "The signature of the access token does not verify."},
-	UnknownIssuer:        {"unknown_issuer", http.StatusUnauthorized, invalidToken, "The access token comes from an authorization server that is not accepted."},
-	WrongAudience:        {"wrong_audience", http.StatusUnauthorized, invalidToken, "The access token is meant for another audience."},
-	Expired:              {"expired", http.StatusUnauthorized, invalidToken, "The access token has expired."},
-	NotYetValid:          {"not_yet_valid", http.StatusUnauthorized, invalidToken, "The access token is not valid yet."},
-	Inactive:             {"inactive", http.StatusUnauthorized, invalidToken, "The access token is not active."},
-	Revoked:              {"revoked", http.StatusUnauthorized, invalidToken, "The access token has been revoked."},
+	NoToken:              {StageToken, "no_token", http.StatusUnauthorized, "", "The request carries no access token in its Authorization header."},
+	MalformedToken:       {StageToken, "malformed_token", http.StatusUnauthorized, invalidToken, "The access token is malformed."},
+	UnsupportedAlgorithm: {StageToken, "unsupported_algorithm", http.StatusUnauthorized, invalidToken, "The access token is signed with an algorithm that is not accepted."},
+	WrongType:            {StageToken, "wrong_type", http.StatusUnauthorized, invalidToken, "The token is not an access token."},
+	UnknownKey:           {StageToken, "unknown_key", http.StatusUnauthorized, invalidToken, "The access token names no known key."},
+	BadSignature:         {StageToken, "bad_signature", http.StatusUnauthorized, invalidToken, "The signature of the access token does not verify."},
+	UnknownIssuer:        {StageToken, "unknown_issuer", http.StatusUnauthorized, invalidToken, "The access token comes from an authorization server that is not accepted."},
+	WrongAudience:        {StageToken, "wrong_audience", http.StatusUnauthorized, invalidToken, "The access token is meant for another audience."},
+	Expired:              {StageToken, "expired", http.StatusUnauthorized, invalidToken, "The access token has expired."},
+	NotYetValid:          {StageToken, "not_yet_valid", http.StatusUnauthorized, invalidToken, "The access token is not valid yet."},
+	Inactive:             {StageToken, "inactive", http.StatusUnauthorized, invalidToken, "The access token is not active."},
+	Revoked:              {StageToken, "revoked", http.StatusUnauthorized, invalidToken, "The access token has been revoked."},
 
-	NotBound:         {"not_bound", http.StatusUnauthorized, invalidToken, "The access token is not bound to a client certificate."},
-	MalformedBinding: {"malformed_binding", http.StatusUnauthorized, invalidToken, "The certificate confirmation in the access token is malformed."},
-	BoundToOther:     {"bound_to_other", http.StatusUnauthorized, invalidToken, "The access token is bound to another client certificate."},
-	BoundToPrevious:  {"bound_to_previous", http.StatusUnauthorized, invalidToken, "The access token is bound to an earlier certificate of this client; fetch a new one."},
+	NotBound:         {StageBinding, "not_bound", http.StatusUnauthorized, invalidToken, "The access token is not bound to a client certificate."},
+	MalformedBinding: {StageBinding, "malformed_binding", http.StatusUnauthorized, invalidToken, "The certificate confirmation in the access token is malformed."},
+	BoundToOther:     {StageBinding, "bound_to_other", http.StatusUnauthorized, invalidToken, "The access token is bound to another client certificate."},
+	BoundToPrevious:  {StageBinding, "bound_to_previous", http.StatusUnauthorized, invalidToken, "The access token is bound to an earlier certificate of this client; fetch a new one."},
 
-	UnknownClient:            {"unknown_client", http.StatusForbidden, "", "The client is not registered here."},
-	PartnerDisabled:          {"partner_disabled", http.StatusForbidden, "", "The partner is disabled."},
-	CertificateNotRegistered: {"certificate_not_registered", http.StatusForbidden, "", "The client certificate is not registered for this client."},
+	UnknownClient:            {StagePartner, "unknown_client", http.StatusForbidden, "", "The client is not registered here."},
+	PartnerDisabled:          {StagePartner, "partner_disabled", http.StatusForbidden, "", "The partner is disabled."},
+	CertificateNotRegistered: {StagePartner, "certificate_not_registered", http.StatusForbidden, "", "The client certificate is not registered for this client."},
 
-	APINotAllowed:     {"api_not_allowed", http.StatusForbidden, "", "The client may not make this call."},
-	InsufficientScope: {"insufficient_scope", http.StatusForbidden, insufficientScope, "The access token lacks a scope that this call needs."},
-	PolicyDenied:      {"policy_denied", http.StatusForbidden, "", "A policy refused this call."},
+	APINotAllowed:     {StageAPI, "api_not_allowed", http.StatusForbidden, "", "The client may not make this call."},
+	InsufficientScope: {StageAPI, "insufficient_scope", http.StatusForbidden, insufficientScope, "The access token lacks a scope that this call needs."},
+	PolicyDenied:      {StageAPI, "policy_denied", http.StatusForbidden, "", "A policy refused this call."},
 
-	BodyTooLarge: {"body_too_large", http.StatusRequestEntityTooLarge, "", "The request body is larger than the gate accepts."},
-	RateLimited:  {"rate_limited", http.StatusTooManyRequests, "", "Too many requests; try again later."},
-	Overloaded:   {"overloaded", http.StatusServiceUnavailable, "", "The gate is overloaded; try again later."},
+	BodyTooLarge: {StageLimits, "body_too_large", http.StatusRequestEntityTooLarge, "", "The request body is larger than the gate accepts."},
+	RateLimited:  {StageLimits, "rate_limited", http.StatusTooManyRequests, "", "Too many requests; try again later."},
+	Overloaded:   {StageLimits, "overloaded", http.StatusServiceUnavailable, "", "The gate is overloaded; try again later."},
 
-	IssuerUnavailable: {"issuer_unavailable", http.StatusServiceUnavailable, "", "The token cannot be checked now; try again later."},
-	RevocationsStale:  {"revocations_stale", http.StatusServiceUnavailable, "", "Revocations are out of date; try again later."},
+	IssuerUnavailable: {StageToken, "issuer_unavailable", http.StatusServiceUnavailable, "", "The token cannot be checked now; try again later."},
+	RevocationsStale:  {StageToken, "revocations_stale", http.StatusServiceUnavailable, "", "Revocations are out of date; try again later."},
 }
+
+// A Stage is one of the checks that a request goes through.
+type Stage string
+
+// The stages, in the order in which they run. What a check depends on, such as an
+// authorization server, belongs to the stage that needs it.
+const (
+	StageMessage     Stage = "message"
+	StageCertificate Stage = "certificate"
+	StageToken       Stage = "token"
+	StageBinding     Stage = "binding"
+	StagePartner     Stage = "partner"
+	StageAPI         Stage = "api"
+	StageLimits      Stage = "limits"
+)
+
+// Stages returns every stage, in the order in which they run.
+func Stages() []Stage {
+	return []Stage{StageMessage, StageCertificate, StageToken, StageBinding, StagePartner, StageAPI, StageLimits}
+}
+
+// Stage returns the stage that r refuses in, "" for [Granted] and [Undecided].
+func (r Reason) Stage() Stage { return reasons[r].stage }
 
 // Reasons returns every reason, in the order in which the checks run.
 func Reasons() []Reason {

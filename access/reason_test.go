@@ -66,6 +66,31 @@ func TestReasons(t *testing.T) {
 	}
 }
 
+// Stages follow each other as the reasons do, and every refusal has one.
+func TestStages(t *testing.T) {
+	at := 0
+	stages := Stages()
+	for _, r := range Reasons() {
+		if (r.Stage() == "") != (r == Granted || r == Undecided) {
+			t.Errorf("%s has the stage %q", r, r.Stage())
+		}
+		if r == IssuerUnavailable || r == RevocationsStale { // a dependency of the token's
+			if r.Stage() != StageToken {
+				t.Errorf("%s has the stage %q", r, r.Stage())
+			}
+			continue
+		}
+		for r.Stage() != "" && stages[at] != r.Stage() {
+			if at++; at == len(stages) {
+				t.Fatalf("%s has the stage %q, which comes earlier", r, r.Stage())
+			}
+		}
+	}
+	if at != len(stages)-1 {
+		t.Errorf("no reason is of stage %s", stages[at+1])
+	}
+}
+
 func TestReasonTexts(t *testing.T) {
 	label := regexp.MustCompile(`^[a-z_]+$`)
 	// RFC 6750 section 3, error_description.

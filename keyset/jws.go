@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -128,6 +129,15 @@ func decode(segment string) (jsontext.Value, error) {
 
 func isAlphanumeric(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}
+
+// mismatch returns a refusal of what is none of want.
+func mismatch[T ~string](reason access.Reason, of string, want []T, got string) error {
+	listed := make([]string, len(want))
+	for i, w := range want {
+		listed[i] = string(w)
+	}
+	return &access.Denial{Reason: reason, Err: &access.Mismatch{Of: of, Want: strings.Join(listed, " or "), Got: strconv.Quote(access.Clip(got))}}
 }
 
 // deny returns a refusal whose caller is not known. format and args are detail for

@@ -44,10 +44,10 @@ func (*unread) UnmarshalJSON([]byte) error { return nil }
 // [access.Denial].
 func (s *Source) Verify(ctx context.Context, t *JWS, types []string, now time.Time) (*Set, Fingerprint, error) {
 	if !slices.Contains(s.algorithms, config.Algorithm(t.Algorithm)) {
-		return nil, Fingerprint{}, deny(access.UnsupportedAlgorithm, "alg %q", access.Clip(t.Algorithm))
+		return nil, Fingerprint{}, mismatch(access.UnsupportedAlgorithm, "alg", s.algorithms, t.Algorithm)
 	}
 	if !slices.ContainsFunc(types, t.isType) {
-		return nil, Fingerprint{}, deny(access.WrongType, "typ %q", access.Clip(t.Type))
+		return nil, Fingerprint{}, mismatch(access.WrongType, "typ", types, t.Type)
 	}
 	set, err := s.Usable(now)
 	if err != nil {

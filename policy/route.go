@@ -29,15 +29,15 @@ func newRoute(api string, r *config.Route) *route {
 	return &route{api: api, name: api + " " + r.Path.String(), scopes: scopes, asserted: r.Assertion}
 }
 
-// missingScope returns the first scope of r that held lacks, or "". Scopes are
-// compared exactly, RFC 6749 section 3.3.
-func (r *route) missingScope(held []string) string {
+// covered reports whether held has every scope of r. Scopes are compared exactly, RFC
+// 6749 section 3.3.
+func (r *route) covered(held []string) bool {
 	for _, s := range r.scopes {
 		if !slices.Contains(held, s) {
-			return s
+			return false
 		}
 	}
-	return ""
+	return true
 }
 
 // A node is a place in the tree of a host's routes, one level a segment.

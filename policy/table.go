@@ -6,6 +6,7 @@ package policy
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
@@ -98,9 +99,11 @@ func (t *Table) Decide(method string, target Target, claims access.Claims, cert 
 	if !app.granted(route.api, method) {
 		return refuse(d, access.APINotAllowed, errNotGranted)
 	}
-	if missing := route.missingScope(claims.Scopes); missing != "" {
+	if !route.covered(claims.Scopes) {
 		d.Scopes = route.scopes
-		return refuse(d, access.InsufficientScope, fmt.Errorf("the token lacks scope %q", missing))
+		return refuse(d, access.InsufficientScope, &access.Mismatch{
+			Of: "scope", Want: strings.Join(route.scopes, " "), Got: access.Clip(fmt.Sprintf("%q", claims.Scopes)),
+		})
 	}
 	d.Reason, d.Asserted = access.Granted, route.asserted
 	return d

@@ -1,21 +1,21 @@
 package validate
 
-import (
-	"fmt"
+import "github.com/tallygate/tallygate/access"
 
-	"github.com/tallygate/tallygate/access"
-)
+// confirmationClaim is what a refused binding compares with the thumbprint of the
+// certificate that the token came with.
+const confirmationClaim = "cnf.x5t#S256"
 
 // checkBinding returns [access.Granted] when c binds a token to cert, RFC 8705
 // section 3, and otherwise why it does not.
 func checkBinding(c access.Confirmation, cert *access.Certificate) (access.Reason, error) {
 	switch {
 	case !c.Present:
-		return access.NotBound, nil
+		return access.NotBound, &access.Mismatch{Of: confirmationClaim, Want: cert.Thumbprint.String(), Got: "no cnf"}
 	case c.Thumbprint == access.Thumbprint{}:
-		return access.MalformedBinding, nil
+		return access.MalformedBinding, &access.Mismatch{Of: confirmationClaim, Want: cert.Thumbprint.String(), Got: "a cnf without a well-formed x5t#S256"}
 	case !c.Thumbprint.Matches(cert.Thumbprint):
-		return access.BoundToOther, fmt.Errorf("bound to %s, presented with %s", c.Thumbprint, cert.Thumbprint)
+		return access.BoundToOther, &access.Mismatch{Of: confirmationClaim, Want: cert.Thumbprint.String(), Got: c.Thumbprint.String()}
 	default:
 		return access.Granted, nil
 	}

@@ -1,8 +1,8 @@
 package validate
 
 import (
-	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/tallygate/tallygate/access"
 )
@@ -47,11 +47,11 @@ func (s *server) checkAnswer(u, answer *access.Unchecked, q *question) (access.R
 		{"jti", u.TokenID, answer.TokenID},
 	} {
 		if claim.answer != "" && claim.answer != claim.token {
-			return access.MalformedToken, fmt.Errorf("its %s is %q, and %s says %q", claim.name, access.Clip(claim.token), s.name, access.Clip(claim.answer))
+			return access.MalformedToken, &access.Mismatch{Of: claim.name + " by introspection", Want: quoted(claim.token), Got: quoted(claim.answer)}
 		}
 	}
 	if len(answer.Audience) > 0 && !slices.ContainsFunc(answer.Audience, s.isAudience) {
-		return access.WrongAudience, fmt.Errorf("says %s", s.name)
+		return access.WrongAudience, &access.Mismatch{Of: "aud by introspection", Want: strings.Join(s.audiences, " or "), Got: quoted(answer.Audience...)}
 	}
 	if answer.Confirmation.Present {
 		return checkBinding(answer.Confirmation, q.cert)

@@ -3,6 +3,7 @@ package validate
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tallygate/tallygate/access"
@@ -34,15 +35,23 @@ func (v *Validator) judge(s *server, u *access.Unchecked, q *question) (access.C
 // for us, and otherwise why not.
 func (s *server) checkClaims(u *access.Unchecked, now time.Time) (access.Reason, error) {
 	if u.Issuer != s.issuer {
-		return access.UnknownIssuer, fmt.Errorf("%s says that it comes from %q", s.name, access.Clip(u.Issuer))
+		return access.UnknownIssuer, &access.Mismatch{Of: "iss", Want: s.issuer, Got: quoted(u.Issuer)}
 	}
 	if reason, err := s.checkTimes(u, now); reason != access.Granted {
 		return reason, err
 	}
 	if !slices.ContainsFunc(u.Audience, s.isAudience) {
-		return access.WrongAudience, nil
+		return access.WrongAudience, &access.Mismatch{Of: "aud", Want: strings.Join(s.audiences, " or "), Got: quoted(u.Audience...)}
 	}
 	return access.Granted, nil
+}
+
+// quoted returns what a token says in a form for the log.
+func quoted(said ...string) string {
+	if len(said) == 0 {
+		return "none"
+	}
+	return access.Clip(fmt.Sprintf("%q", said))
 }
 
 // checkTimes returns [access.Granted] when u is valid at now.
@@ -50,13 +59,21 @@ func (s *server) checkTimes(u *access.Unchecked, now time.Time) (access.Reason, 
 	early := now.Add(s.leeway) // the furthest that a clock ahead of ours may show
 	switch {
 	case s.expired(u, now):
-		return access.Expired, fmt.Errorf("expired at %s", u.Expires.UTC().Format(time.RFC3339))
+		return access.Expired, s.untimely("exp", "after", now, u.Expires)
 	case early.Before(u.NotBefore):
-		return access.NotYetValid, fmt.Errorf("not before %s", u.NotBefore.UTC().Format(time.RFC3339))
+		return access.NotYetValid, s.untimely("nbf", "not after", now, u.NotBefore)
 	case early.Before(u.IssuedAt):
-		return access.NotYetValid, fmt.Errorf("issued at %s", u.IssuedAt.UTC().Format(time.RFC3339))
+		return access.NotYetValid, s.untimely("iat", "not after", now, u.IssuedAt)
 	}
 	return access.Granted, nil
+}
+
+// untimely says that a claim's time does not stand as it should to now.
+func (s *server) untimely(claim, stands string, now, got time.Time) error {
+	return &access.Mismatch{
+		Of: claim, Want: fmt.Sprintf("%s %s, give or take %s", stands, now.UTC().Format(time.RFC3339), s.leeway),
+		Got: got.UTC().Format(time.RFC3339),
+	}
 }
 
 // expired reports whether u is over: it is valid while now < exp + leeway, RFC

@@ -245,7 +245,9 @@ func (v *Validator) validate(q *question) (access.Claims, error) {
 	s, ok := v.byIssuer[t.issuer]
 	switch {
 	case !ok:
-		return access.Claims{}, deny(access.UnknownIssuer, "issuer %q is not configured", access.Clip(t.issuer))
+		return access.Claims{}, &access.Denial{Reason: access.UnknownIssuer, Err: &access.Mismatch{
+			Of: "iss", Want: "a configured authorization server", Got: quoted(t.issuer),
+		}}
 	case !s.jwts: // its JWTs are opaque to us
 		return v.resolve(q, []*server{s})
 	}
