@@ -7,7 +7,8 @@ import "errors"
 type Decision struct {
 	Reason   Reason
 	Partner  string   // configured name; "" until the client is known
-	ClientID string   // of the token once its signature has verified, also where it was refused
+	Server   string   // configured name of the authorization server whose token it is; "" until that is known
+	ClientID string   // of the token once its server has vouched for it, also where it was refused
 	API      string   // configured name; "" until a route has matched
 	Route    string   // the matched route's name, its API and its path pattern; "" when none matched
 	Claims   Claims   // who asked; zero unless the token passed every check
@@ -19,7 +20,8 @@ type Decision struct {
 // A Denial is the error of a check that turned a request down.
 type Denial struct {
 	Reason   Reason
-	ClientID string // of the token once its signature has verified, otherwise ""
+	Server   string // as in [Decision]
+	ClientID string // as in [Decision]
 	Err      error  // detail for the log, may be nil
 }
 
@@ -39,7 +41,7 @@ func (d *Denial) Unwrap() error { return d.Err }
 func Deny(err error) Decision {
 	var d *Denial
 	if errors.As(err, &d) && d.Reason != Granted {
-		return Decision{Reason: d.Reason, ClientID: d.ClientID, Err: d.Err}
+		return Decision{Reason: d.Reason, Server: d.Server, ClientID: d.ClientID, Err: d.Err}
 	}
 	return Decision{Reason: Undecided, Err: err}
 }

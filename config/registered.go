@@ -1,6 +1,8 @@
 package config
 
 import (
+	"strings"
+
 	"crypto/x509"
 	"net"
 	"slices"
@@ -90,4 +92,26 @@ func lower(c byte) byte {
 		c |= 0x20
 	}
 	return c
+}
+
+// String says which certificates are registered, under their keys; "" for any.
+func (r *RegisteredCertificate) String() string {
+	var said []string
+	for _, name := range []struct{ key, value string }{
+		{"subject_dn", r.SubjectDN.String()},
+		{"san_dns", r.SANDNS},
+		{"san_uri", string(r.SANURI)},
+		{"san_email", string(r.SANEmail)},
+	} {
+		if name.value != "" {
+			said = append(said, name.key+" "+name.value)
+		}
+	}
+	if r.SANIP.IsValid() {
+		said = append(said, "san_ip "+r.SANIP.String())
+	}
+	for _, t := range r.Thumbprints {
+		said = append(said, "thumbprint "+t.String())
+	}
+	return strings.Join(said, " or ")
 }

@@ -21,12 +21,21 @@ type Order struct {
 	Thumbprint  string `json:"thumbprint,omitempty"`  // revoke the certificate, and what is bound to it, for ever
 	RotateKeys  bool   `json:"rotate_keys,omitempty"` // sign with the next key from now on
 	ListKeys    bool   `json:"list_keys,omitempty"`
+
+	// What explains a request at the gate asks; nothing is changed.
+	KeySet  bool              `json:"key_set,omitempty"` // publish what verifies tokens
+	Resolve string            `json:"resolve,omitempty"` // tell what this token says
+	Judge   *access.Unchecked `json:"judge,omitempty"`   // tell whether this one has been revoked
 }
 
 // A Report is what an order came to.
 type Report struct {
 	Done string           `json:"done,omitempty"` // in words
 	Keys []keyring.Status `json:"keys,omitempty"`
+
+	KeySet  json.RawMessage   `json:"key_set,omitempty"` // RFC 7517 section 5
+	Says    *access.Unchecked `json:"says,omitempty"`    // nil: the token is not active
+	Revoked bool              `json:"revoked,omitempty"`
 }
 
 // maxOrder bounds an order: the longest token, 16 KiB, and room for the rest.
@@ -59,7 +68,7 @@ func (i *Issuer) Do(order Order) (Report, error) {
 		i.log.Warn("operator's order", "granted", false, "err", access.Clip(err.Error()))
 		return Report{}, err
 	}
-	if !order.ListKeys {
+	if report.Done != "" { // not merely asked
 		i.log.Info("operator's order", "granted", true, "done", report.Done)
 	}
 	return report, nil
@@ -92,6 +101,17 @@ func (i *Issuer) carryOut(order Order) (Report, error) {
 		return Report{Done: "the next key signs from now on", Keys: i.keys.Keys()}, nil
 	case Order{ListKeys: true}:
 		return Report{Keys: i.keys.Keys()}, nil
+	case Order{KeySet: true}:
+		set, _ := i.keys.Set()
+		return Report{KeySet: set}, nil
+	case Order{Resolve: order.Resolve}:
+		says, active, err := i.Resolve(order.Resolve)
+		if err != nil || !active {
+			return Report{}, err
+		}
+		return Report{Says: &says}, nil
+	case Order{Judge: order.Judge}:
+		return Report{Revoked: i.Revoked(*order.Judge)}, nil
 	}
 	return Report{}, errOrder
 }

@@ -79,7 +79,7 @@ func (t *Table) Partner(clientID string) string {
 // Partner, API and Route are filled as far as the checks came, for the log; a caller
 // is not told whether a route is unknown or not granted.
 func (t *Table) Decide(method string, target Target, claims access.Claims, cert *access.Certificate) access.Decision {
-	d := access.Decision{ClientID: claims.ClientID, Claims: claims}
+	d := access.Decision{Server: claims.Server, ClientID: claims.ClientID, Claims: claims}
 	app := t.applications[claims.ClientID]
 	if app == nil || claims.ClientID == "" {
 		return refuse(d, access.UnknownClient, nil)

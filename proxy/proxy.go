@@ -105,6 +105,14 @@ func (p *Proxy) assert(x *exchange) {
 	}
 }
 
+// Decide returns what ServeHTTP would decide about r, by the same checks, and the judged
+// client certificate, nil unless that passed. It forwards, answers, logs and counts
+// nothing; but a token may be introspected for it.
+func (p *Proxy) Decide(r *http.Request) (access.Decision, *access.Certificate) {
+	x := &exchange{request: r}
+	return p.decide(x), x.certificate
+}
+
 // decide runs the checks in the order of the reasons: message, certificate, token
 // with its binding, partner, API, limits. Each one's result is the next one's
 // argument, and the first refusal ends it.

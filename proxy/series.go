@@ -35,7 +35,7 @@ type caller struct {
 
 func (x *exchange) caller() caller {
 	d := &x.decision
-	c := caller{partner: unknownPartner, clientID: access.Clip(d.ClientID), route: unmatchedRoute, issuer: d.Claims.Server}
+	c := caller{partner: unknownPartner, clientID: access.Clip(d.ClientID), route: unmatchedRoute, issuer: d.Server}
 	if d.Partner != "" {
 		c.partner = d.Partner
 	}

@@ -13,6 +13,7 @@ import (
 // on every request, whether u was just found out or remembered. This is the one place
 // that makes Claims.
 func (v *Validator) judge(s *server, u *access.Unchecked, q *question) (access.Claims, error) {
+	q.server = s
 	reason, err := s.checkClaims(u, q.now)
 	if reason == access.Granted && v.revoked != nil && v.revoked(*u) {
 		reason = access.Revoked

@@ -208,6 +208,9 @@ func (v *Validator) Validate(ctx context.Context, raw string, cert *access.Certi
 	now := v.now()
 	q := question{ctx: ctx, raw: raw, cert: cert, now: now}
 	claims, err := v.validate(&q)
+	if err != nil && q.server != nil {
+		err = of(q.server, err)
+	}
 	v.metrics.observe(q.kind, q.source, err, v.now().Sub(now))
 	return claims, err
 }
@@ -219,8 +222,20 @@ type question struct {
 	sum    facts.Sum
 	cert   *access.Certificate
 	now    time.Time
+	server *server // whose token it is; nil until that is known
 	kind   kind
 	source source
+}
+
+// of returns err with the name of the server whose token it is about.
+func of(s *server, err error) error {
+	var d *access.Denial
+	if !errors.As(err, &d) {
+		return err
+	}
+	named := *d // some are shared
+	named.Server = s.name
+	return &named
 }
 
 func (v *Validator) validate(q *question) (access.Claims, error) {
@@ -251,6 +266,7 @@ func (v *Validator) validate(q *question) (access.Claims, error) {
 	case !s.jwts: // its JWTs are opaque to us
 		return v.resolve(q, []*server{s})
 	}
+	q.server = s
 	says, err := s.verify(q, t)
 	if err != nil {
 		return access.Claims{}, err
@@ -297,6 +313,9 @@ func (v *Validator) recall(q *question) (*server, *access.Unchecked) {
 // have been that one's, and there is no telling.
 func (v *Validator) resolve(q *question, servers []*server) (access.Claims, error) {
 	q.kind, q.source = opaque, remote
+	if len(servers) == 1 {
+		q.server = servers[0]
+	}
 	var refusal, unanswered error
 	for _, s := range servers {
 		says, err := s.resolver.Introspect(q.ctx, q.raw, q.sum, q.cert.Thumbprint)

@@ -1,144 +1,181 @@
 package main
 
 import (
+	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
-	"net/netip"
 	"os"
-	"strings"
-	"unicode"
-	"unicode/utf16"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/issuer"
+	"github.com/tallygate/tallygate/issuer/store"
 	"github.com/tallygate/tallygate/mtls"
+	"github.com/tallygate/tallygate/validate"
 )
 
+const explainHelp = `Explain tells what the gate would decide about a request, and why: every check in its
+order, with what was expected, what came, and the line of the configuration that says
+so. The checks are those of serve itself.
+
+The request is described by --method, --target and --header, or captured: --request
+takes an HTTP/1.1 request as it was on the wire, or as "curl --verbose" prints it. The
+certificate is a PEM file, since its key is not needed. The token comes from
+--token-file, where "-" is standard input, or from the captured request.
+
+Authorization servers are asked as the gate would ask them: for their metadata, their
+keys and, about an opaque token, for introspection. Our own issuer is asked through its
+socket where it runs. Nothing is forwarded, logged or counted.
+
+Exit code 4 says that the request would be refused.`
+
+// explainFlags is what the command explain is told.
+type explainFlags struct {
+	file      string
+	cert      string
+	tokenFile string
+	method    string
+	target    string
+	headers   []string
+	captured  string
+	timeout   time.Duration
+}
+
 func explainCommand() *cobra.Command {
+	var f explainFlags
 	command := &cobra.Command{
-		Use:     "explain",
-		Short:   "Tell what a request would get, and why",
-		Example: "  tallygate explain token --client-id northwind-ledger --cert ledger.pem",
-		Args:    cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			return withCode(exitUsage, errors.New("name what to explain: token"))
-		},
+		Use:   "explain",
+		Short: "Tell what a request would get, and why",
+		Long:  explainHelp,
+		Example: "  tallygate explain --cert ledger.pem --token-file token.jwt --target https://api.example.com/accounts/7\n" +
+			"  tallygate explain --cert ledger.pem --request captured.http -o json",
+		Args: cobra.NoArgs,
+	}
+	configFlag(command, &f.file)
+	flags := command.Flags()
+	flags.StringVar(&f.cert, "cert", "", "PEM `file` with the client certificate and its intermediates (default: none is shown)")
+	flags.StringVar(&f.tokenFile, "token-file", "", "`file` with the access token, - for standard input (default: the captured request's, or none)")
+	flags.StringVar(&f.method, "method", "GET", "the request's `method`")
+	flags.StringVar(&f.target, "target", "", "the request's `URL`, https://host/path")
+	flags.StringArrayVarP(&f.headers, "header", "H", nil, "a header `field` of the request, 'Name: value'; may be repeated")
+	flags.StringVar(&f.captured, "request", "", "`file` with a captured request, - for standard input")
+	flags.DurationVar(&f.timeout, "timeout", 10*time.Second, "time for all that is asked of authorization servers")
+	command.MarkFlagsOneRequired("target", "request")
+	for _, described := range []string{"target", "method", "header"} {
+		command.MarkFlagsMutuallyExclusive("request", described)
+	}
+	format := outputFlag(command)
+	command.RunE = func(command *cobra.Command, _ []string) error {
+		e, err := explain(command.Context(), f, command.InOrStdin(), command.ErrOrStderr())
+		if err != nil {
+			return err
+		}
+		if *format == jsonOutput {
+			err = writeJSON(command.OutOrStdout(), e)
+		} else {
+			_, err = io.WriteString(command.OutOrStdout(), e.text())
+		}
+		if err == nil && !e.Granted {
+			err = withCode(exitRefused, fmt.Errorf("refused with %d %s", e.Status, e.Reason))
+		}
+		return err
 	}
 	command.AddCommand(explainTokenCommand())
 	return command
 }
 
-const explainTokenHelp = `Token goes through the steps of the issuer's token endpoint for a request that you
-describe, prints every governance rule with its verdict and what the rules saw, and
-makes no token. It reads the configuration and its files, not the issuer's state: what
-has been revoked it does not know.
-
-Exit code 4 says that the request would be refused.`
-
-func explainTokenCommand() *cobra.Command {
-	var file, cert, address string
-	var q issuer.Question
-	command := &cobra.Command{
-		Use:   "token",
-		Short: "Tell what a token request would get, and why",
-		Long:  explainTokenHelp,
-		Example: "  tallygate explain token --client-id northwind-ledger --cert ledger.pem \\\n" +
-			"    --scope accounts:read --address 203.0.113.7",
-		Args: cobra.NoArgs,
+// explain decides about the request that f describes as the gate would.
+func explain(ctx context.Context, f explainFlags, stdin io.Reader, stderr io.Writer) (*explanation, error) {
+	r, err := f.request(ctx, stdin)
+	if err != nil {
+		return nil, err
 	}
-	configFlag(command, &file)
-	flags := command.Flags()
-	flags.StringVar(&q.ClientID, "client-id", "", "the application's client `identifier`")
-	flags.StringVar(&cert, "cert", "", "PEM `file` with the client certificate and its intermediates (default: none is shown)")
-	flags.StringVar(&q.Scope, "scope", "", "`scopes` asked for, with spaces between")
-	flags.StringArrayVar(&q.Resources, "resource", nil, "`URI` of a resource asked for; may be repeated")
-	flags.StringVar(&address, "address", "127.0.0.1", "the source `address`")
-	_ = command.MarkFlagRequired("client-id") // errs only for a flag that does not exist
-	format := outputFlag(command)
-	command.RunE = func(command *cobra.Command, _ []string) error {
-		var err error
-		if q.Address, err = netip.ParseAddr(address); err != nil {
-			return withCode(exitUsage, fmt.Errorf("--address: %q is no IP address", address))
+	cfg, err := loadConfig(f.file)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	defer cancel()
+	own, err := runningIssuer(ctx, cfg, stderr)
+	if err != nil {
+		return nil, err
+	}
+	g, err := assembleWith(cfg, newLog(stderr, slog.LevelError), own)
+	if err != nil {
+		return nil, withCode(exitConfiguration, err)
+	}
+	defer g.proxy.Close()
+	defer g.validator.Close()
+	if own == nil && cfg.Issuer != nil && store.Exists(string(cfg.Issuer.State)) {
+		if err := g.issuer.Open(); err != nil {
+			return nil, err
 		}
-		if cert != "" {
-			content, err := os.ReadFile(cert)
+		defer func() { _ = g.issuer.Close() }()
+	}
+	if err := g.validator.Prepare(ctx); err != nil {
+		fmt.Fprintln(stderr, visible(err.Error()))
+	}
+	r = r.WithContext(ctx)
+	decision, certificate := g.proxy.Decide(r)
+	return newExplanation(cfg, g.trust, r, decision, certificate), nil
+}
+
+// runningIssuer returns the issuer that runs with cfg in another process, nil when there
+// is none.
+func runningIssuer(ctx context.Context, cfg *config.Config, stderr io.Writer) (*ownIssuer, error) {
+	if cfg.Issuer == nil {
+		return nil, nil
+	}
+	socket := operatorSocket(cfg)
+	report, err := send(ctx, socket, issuer.Order{KeySet: true})
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &ownIssuer{
+		Local: validate.Local{
+			KeySet: func() ([]byte, uint64) { return report.KeySet, 1 },
+			Introspect: func(raw string) (access.Unchecked, bool, error) {
+				told, err := send(ctx, socket, issuer.Order{Resolve: raw})
+				if err != nil || told.Says == nil {
+					return access.Unchecked{}, false, err
+				}
+				return *told.Says, true, nil
+			},
+		},
+		revoked: func(token access.Unchecked) bool {
+			told, err := send(ctx, socket, issuer.Order{Judge: &token})
 			if err != nil {
-				return fmt.Errorf("reading the client certificate: %w", err)
+				fmt.Fprintf(stderr, "whether the token has been revoked cannot be told: %v\n", err)
 			}
-			if q.Chain, err = mtls.ParseCertificates(content); err != nil {
-				return fmt.Errorf("reading the client certificate %q: %w", cert, err)
-			}
-		}
-		cfg, err := loadConfig(file)
-		if err != nil {
-			return err
-		}
-		if cfg.Issuer == nil {
-			return withCode(exitUsage, fmt.Errorf("%s configures no issuer", file))
-		}
-		g, err := assemble(cfg, newLog(command.ErrOrStderr(), slog.LevelWarn))
-		if err != nil {
-			return withCode(exitConfiguration, err)
-		}
-		e := g.issuer.Explain(command.Context(), q)
-		if *format == jsonOutput {
-			err = writeJSON(command.OutOrStdout(), e)
-		} else {
-			err = writeExplanation(command.OutOrStdout(), e)
-		}
-		if err == nil && !e.Granted {
-			err = withCode(exitRefused, fmt.Errorf("refused with %s", e.Error))
-		}
-		return err
-	}
-	return command
+			return err != nil || told.Revoked // what cannot be told is not granted
+		},
+	}, nil
 }
 
-// writeExplanation writes e for a person to read. Verdicts and names hold what whoever
-// made the certificate chose, and a terminal obeys some characters.
-func writeExplanation(w io.Writer, e issuer.Explanation) error {
-	var b strings.Builder
-	for _, step := range e.Governance.Steps {
-		fmt.Fprintf(&b, "%-12s %-24s %s", step.Level, step.Rule, visible(step.Verdict))
-		if step.Position != "" {
-			fmt.Fprintf(&b, "  (%s)", step.Position)
-		}
-		b.WriteString("\n")
+// readChain returns the certificates in a PEM file, the client's first, or none where no
+// file is named.
+func readChain(file string) ([]*x509.Certificate, error) {
+	if file == "" {
+		return nil, nil
 	}
-	if saw := e.Governance.Saw; saw != nil {
-		var text strings.Builder
-		if err := writeJSON(&text, saw); err != nil {
-			return err
-		}
-		b.WriteString("the rules saw:\n")
-		for line := range strings.Lines(text.String()) { // JSON has escaped every other line break
-			b.WriteString(visible(strings.TrimSuffix(line, "\n")) + "\n")
-		}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading the client certificate: %w", err)
 	}
-	if e.Granted {
-		fmt.Fprintf(&b, "granted: scopes %q, resources %q, for %s, bound: %t\n", e.Scopes, e.Resources, e.Lifetime, e.Bound)
-	} else {
-		fmt.Fprintf(&b, "refused: %q\n", e.Reason)
+	chain, err := mtls.ParseCertificates(content)
+	if err != nil {
+		return nil, fmt.Errorf("reading the client certificate %q: %w", file, err)
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
-}
-
-// visible returns s with the escapes of JSON in the place of what does not print. So it
-// is one line, and JSON that holds what it held.
-func visible(s string) string {
-	var b strings.Builder
-	for _, r := range s {
-		if unicode.IsPrint(r) {
-			b.WriteRune(r)
-			continue
-		}
-		for _, unit := range utf16.AppendRune(nil, r) {
-			fmt.Fprintf(&b, `\u%04x`, unit)
-		}
-	}
-	return b.String()
+	return chain, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/issuer"
 	"github.com/tallygate/tallygate/mtls"
@@ -25,6 +26,7 @@ type gate struct {
 	validator *validate.Validator
 	issuer    *issuer.Issuer // nil: none is configured
 	operator  string         // the socket on which the issuer takes orders
+	trust     *mtls.Trust
 	proxy     *proxy.Proxy
 	servers   []*server
 	draining  chan struct{} // closed when the gate is about to stop
@@ -34,6 +36,18 @@ type gate struct {
 // It opens no listener, sends nothing and leaves the issuer's state alone, so that
 // check can call it. All faults are reported at once.
 func assemble(cfg *config.Config, log *slog.Logger) (*gate, error) {
+	return assembleWith(cfg, log, nil)
+}
+
+// An ownIssuer is what the gate asks our own issuer.
+type ownIssuer struct {
+	validate.Local
+	revoked func(access.Unchecked) bool
+}
+
+// assembleWith is assemble for a gate that asks another process's issuer, own, where that
+// is not nil, and otherwise the one that it has itself.
+func assembleWith(cfg *config.Config, log *slog.Logger, own *ownIssuer) (*gate, error) {
 	g := &gate{log: log, registry: newRegistry(), draining: make(chan struct{})}
 	g.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tallygate_draining", Help: "1 from the moment that a stop was asked for.",
@@ -47,7 +61,6 @@ func assemble(cfg *config.Config, log *slog.Logger) (*gate, error) {
 	trust, noTrust := loadTrust(cfg)
 	faults := []error{noPair, noTrust}
 
-	local := map[config.Identifier]validate.Local{}
 	if cfg.Issuer != nil && trust != nil {
 		var err error
 		g.issuer, err = issuer.New(cfg, issuer.Options{
@@ -56,15 +69,18 @@ func assemble(cfg *config.Config, log *slog.Logger) (*gate, error) {
 		})
 		faults = append(faults, err)
 		if g.issuer != nil {
-			local[cfg.Issuer.Issuer] = validate.Local{KeySet: g.issuer.KeySet, Introspect: g.issuer.Resolve}
+			if own == nil {
+				own = &ownIssuer{validate.Local{KeySet: g.issuer.KeySet, Introspect: g.issuer.Resolve}, g.issuer.Revoked}
+			}
 			g.operator = operatorSocket(cfg)
 			faults = append(faults, checkSocket(g.operator))
 		}
 	}
 	if cfg.Issuer == nil || g.issuer != nil { // otherwise its fault would be told twice
-		options := validate.Options{Local: local, Log: log, Metrics: g.registry}
+		options := validate.Options{Log: log, Metrics: g.registry}
 		if g.issuer != nil {
-			options.Revoked = g.issuer.Revoked
+			options.Local = map[config.Identifier]validate.Local{cfg.Issuer.Issuer: own.Local}
+			options.Revoked = own.revoked
 		}
 		var err error
 		g.validator, err = validate.New(cfg.AuthorizationServers, options)
@@ -74,6 +90,7 @@ func assemble(cfg *config.Config, log *slog.Logger) (*gate, error) {
 		return nil, err
 	}
 
+	g.trust = trust
 	var err error
 	g.proxy, err = proxy.New(cfg, proxy.Steps{
 		Trust: trust, Validator: g.validator, Table: policy.New(cfg, trust.Anchors()),

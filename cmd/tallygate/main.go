@@ -9,6 +9,7 @@
 //	tallygate serve        run the gate, and the issuer where one is configured;
 //	                       also what tallygate does when no command is named
 //	tallygate check        load and validate the configuration, and do nothing else
+//	tallygate explain      tell what a request would get, gate by gate, and why
 //	tallygate demo         show the whole of it on loopback, without preparation
 //	tallygate token        fetch an access token by mutual TLS
 //	tallygate thumbprint   print the x5t#S256 of certificates
@@ -30,7 +31,7 @@
 //	1  failed: a file, the network or a server
 //	2  called in a wrong way: unknown command, flag or argument
 //	3  the configuration is invalid; each fault is on a line of its own, as file:line:column
-//	4  refused: the authorization server said no
+//	4  refused: the authorization server, or the gate that was asked to explain, said no
 //
 // # Signals
 //

@@ -78,8 +78,8 @@ func rootCommand() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add(gateGroup, serve, checkCommand(), demoCommand())
-	add(issuerGroup, explainCommand(), revokeCommand(), keysCommand())
+	add(gateGroup, serve, checkCommand(), explainCommand(), demoCommand())
+	add(issuerGroup, revokeCommand(), keysCommand())
 	add(clientGroup, tokenCommand(), thumbprintCommand())
 	add(otherGroup, versionCommand())
 	root.SetHelpCommandGroupID(otherGroup)

@@ -139,6 +139,10 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"keep": func(ts *testscript.TestScript, _ bool, args []string) {
 		of(ts).tokens[args[0]] = strings.TrimSpace(ts.ReadFile(args[1]))
 	},
+	// spill NAME FILE: put a token into a file.
+	"spill": func(ts *testscript.TestScript, _ bool, args []string) {
+		ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(of(ts).tokens[args[0]]+"\n"), 0o600))
+	},
 	// header N: let the next call's @long stand for a header field of N bytes.
 	"header": func(ts *testscript.TestScript, _ bool, args []string) {
 		n, err := strconv.Atoi(args[0])
@@ -183,7 +187,7 @@ func executable(ts *testscript.TestScript) string {
 // Nothing gives these reasons yet, or (undecided) only a bug does. The list is
 // closed: a reason leaves it by getting a script.
 var unscripted = []access.Reason{
-	access.Undecided, access.RevokedCertificate, access.RevocationUnknown, access.Inactive,
+	access.Undecided, access.RevokedCertificate, access.RevocationUnknown,
 	access.BoundToPrevious, access.PolicyDenied, access.RateLimited, access.Overloaded, access.RevocationsStale,
 }
 

@@ -46,21 +46,33 @@ stays empty.`,
 
 func checkCommand() *cobra.Command {
 	var file string
+	var online bool
 	command := &cobra.Command{
 		Use:   "check",
 		Short: "Judge a configuration without serving it",
 		Long: `Check reads the configuration and everything it names (certificates, anchors,
 keys) exactly as serve does, opens no listener and sends nothing. Every fault is
-listed, each with file, line and column. Exit code 3 says that there are any.`,
-		Example: "  tallygate check --config tallygate.yaml",
+listed, each with file, line and column. Exit code 3 says that there are any.
+
+With --online it also reads what the authorization servers publish, metadata and keys.
+Exit code 1 says that one of them could not be reached, or does not tell what is needed.`,
+		Example: "  tallygate check --config tallygate.yaml\n  tallygate check --online",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(file)
 			if err != nil {
 				return err
 			}
-			if _, err := assemble(cfg, newLog(command.ErrOrStderr(), slog.LevelWarn)); err != nil {
+			g, err := assemble(cfg, newLog(command.ErrOrStderr(), slog.LevelWarn))
+			if err != nil {
 				return withCode(exitConfiguration, err)
+			}
+			if online {
+				err := g.validator.Prepare(command.Context())
+				g.validator.Close()
+				if err != nil {
+					return err
+				}
 			}
 			_, err = fmt.Fprintf(command.OutOrStdout(), "%s is valid: %d APIs, %d partners, %d authorization servers\n",
 				file, len(cfg.APIs), len(cfg.Partners.List), len(cfg.AuthorizationServers))
@@ -68,6 +80,7 @@ listed, each with file, line and column. Exit code 3 says that there are any.`,
 		},
 	}
 	configFlag(command, &file)
+	command.Flags().BoolVar(&online, "online", false, "also read what the authorization servers publish")
 	return command
 }
 
