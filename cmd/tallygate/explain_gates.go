@@ -1,12 +1,10 @@
 package main
 
 import (
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -65,7 +63,7 @@ func newExplanation(cfg *config.Config, trust *mtls.Trust, r *http.Request, d ac
 	e := &explanation{
 		Granted: d.Reason == access.Granted, Status: d.Reason.Status(), Reason: d.Reason.String(),
 		Error: d.Reason.Code(), Description: d.Reason.Description(),
-		Method: r.Method, Host: r.Host, Path: strings.SplitN(r.RequestURI, "?", 2)[0],
+		Method: r.Method, Host: r.Host, Path: pathOf(r),
 	}
 	if len(r.TLS.PeerCertificates) > 0 {
 		c := newCertificate("", r.TLS.PeerCertificates[0])
@@ -115,6 +113,42 @@ func (x *explainer) passage(gate *explainedGate) {
 	}
 }
 
+// rules name, for some reasons, the rule that turned a request down, and what it compares
+// where the check itself does not say.
+var rules = []struct {
+	reason access.Reason
+	name   func(*explainer, *explainedGate)
+}{
+	{access.Misdirected, func(x *explainer, g *explainedGate) {
+		x.at(g, "apis")
+		x.compare(g, "host", strings.Join(x.hosts(), " or "), x.request.Host)
+	}},
+	{access.UnknownClient, func(x *explainer, g *explainedGate) {
+		x.at(g, "partners")
+		x.compare(g, "client_id", "a configured application", fmt.Sprintf("%q", access.Clip(x.decision.ClientID)))
+	}},
+	{access.PartnerDisabled, func(x *explainer, g *explainedGate) { x.at(g, x.partner()+".disabled") }},
+	{access.CertificateNotRegistered, func(x *explainer, g *explainedGate) {
+		x.at(g, x.application()+".certificate")
+		x.compare(g, "certificate", x.registered(), registrableText(x.certificate.Leaf))
+	}},
+	{access.APINotAllowed, func(x *explainer, g *explainedGate) {
+		x.at(g, x.application()+".apis")
+		x.compare(g, "call", "a route of an API that the application may call", x.request.Method+" "+pathOf(x.request))
+	}},
+	{access.InsufficientScope, func(x *explainer, g *explainedGate) { x.at(g, x.route()+".scopes") }},
+	{access.BodyTooLarge, func(x *explainer, g *explainedGate) {
+		x.at(g, "listener.limits.body_bytes")
+		x.compare(g, "Content-Length", fmt.Sprintf("at most %d", x.cfg.Listener.Limits.BodyBytes), fmt.Sprint(x.request.ContentLength))
+	}},
+}
+
+// pathOf returns the path of a request, as it came, without the query.
+func pathOf(r *http.Request) string {
+	path, _, _ := strings.Cut(r.RequestURI, "?")
+	return path
+}
+
 // refusal says what turned a request down.
 func (x *explainer) refusal(gate *explainedGate) {
 	d := &x.decision
@@ -126,27 +160,10 @@ func (x *explainer) refusal(gate *explainedGate) {
 	case d.Err != nil:
 		gate.Detail += ": " + d.Err.Error()
 	}
-	switch d.Reason {
-	case access.Misdirected:
-		x.at(gate, "apis")
-		x.compare(gate, "host", strings.Join(x.hosts(), " or "), x.request.Host)
-	case access.UnknownClient:
-		x.at(gate, "partners")
-		x.compare(gate, "client_id", "a configured application", fmt.Sprintf("%q", access.Clip(d.Claims.ClientID)))
-	case access.PartnerDisabled:
-		x.at(gate, x.partner()+".disabled")
-	case access.CertificateNotRegistered:
-		x.at(gate, x.application()+".certificate")
-		x.compare(gate, "certificate", x.registered(), registrableText(x.certificate.Leaf))
-	case access.APINotAllowed:
-		x.at(gate, x.application()+".apis")
-		x.compare(gate, "call", "a route of an API that the application may call", x.request.Method+" "+strings.SplitN(x.request.RequestURI, "?", 2)[0])
-	case access.InsufficientScope:
-		x.at(gate, x.route()+".scopes")
-	case access.BodyTooLarge:
-		x.at(gate, "listener.limits.body_bytes")
-		x.compare(gate, "Content-Length", fmt.Sprintf("at most %d", x.cfg.Listener.Limits.BodyBytes), fmt.Sprint(x.request.ContentLength))
-	default: // the detail says it all, or the mismatch does
+	for _, r := range rules {
+		if r.reason == d.Reason {
+			r.name(x, gate)
+		}
 	}
 	if d.Reason.Stage() == access.StageToken || d.Reason.Stage() == access.StageBinding {
 		x.at(gate, x.server())
@@ -173,140 +190,4 @@ func hexOf(s string) string {
 		return ""
 	}
 	return hex.EncodeToString(t[:])
-}
-
-// anchors says whose anchors the certificate chains to.
-func (x *explainer) anchors() string {
-	var partners []string
-	for name, anchors := range x.trust.Anchors() {
-		if x.certificate.ChainsTo(anchors) {
-			partners = append(partners, string(name))
-		}
-	}
-	slices.Sort(partners)
-	if len(partners) == 0 {
-		return "chains to no anchor; it counts by its thumbprint alone"
-	}
-	return "chains to anchors of " + strings.Join(partners, ", ")
-}
-
-func (x *explainer) hosts() []string {
-	var hosts []string
-	for _, api := range x.cfg.APIs {
-		for _, h := range api.Hosts {
-			hosts = append(hosts, string(h))
-		}
-	}
-	slices.Sort(hosts)
-	return slices.Compact(hosts)
-}
-
-// server returns the path of the authorization server whose token it is, or of them all.
-func (x *explainer) server() string {
-	for i, s := range x.cfg.AuthorizationServers {
-		if string(s.Name) == x.decision.Server {
-			return fmt.Sprintf("authorization_servers[%d]", i)
-		}
-	}
-	return "authorization_servers"
-}
-
-// partner returns the path of the partner that the token's client belongs to.
-func (x *explainer) partner() string {
-	path, _ := x.client()
-	return path
-}
-
-// application returns the path of the token's client.
-func (x *explainer) application() string {
-	partner, j := x.client()
-	return fmt.Sprintf("%s.applications[%d]", partner, j)
-}
-
-// client returns the path of the partner of the token's client, and the client's index.
-func (x *explainer) client() (partner string, application int) {
-	for i, p := range x.cfg.Partners.List {
-		j := slices.IndexFunc(p.Applications, func(a config.Application) bool { return string(a.ClientID) == x.decision.ClientID })
-		if j >= 0 {
-			return fmt.Sprintf("partners.list[%d]", i), j
-		}
-	}
-	return "partners.list", 0
-}
-
-// route returns the path of the route that matched.
-func (x *explainer) route() string {
-	for i, api := range x.cfg.APIs {
-		if string(api.Name) != x.decision.API {
-			continue
-		}
-		for j, r := range api.Routes {
-			if string(api.Name)+" "+r.Path.String() == x.decision.Route && slices.Contains(r.Methods, config.Method(x.request.Method)) {
-				return fmt.Sprintf("apis[%d].routes[%d]", i, j)
-			}
-		}
-	}
-	return "apis"
-}
-
-// registered says which certificates are the client's.
-func (x *explainer) registered() string {
-	for _, p := range x.cfg.Partners.List {
-		for _, a := range p.Applications {
-			if string(a.ClientID) != x.decision.ClientID {
-				continue
-			}
-			if said := a.Certificate.String(); said != "" {
-				return said + ", under the anchors of partner " + string(p.Name)
-			}
-			return "any under the anchors of partner " + string(p.Name)
-		}
-	}
-	return ""
-}
-
-// registrableText says what could be registered of a certificate.
-func registrableText(cert *x509.Certificate) string {
-	var said []string
-	for _, n := range config.CertificateNames(cert) {
-		said = append(said, n.Key+" "+n.Value)
-	}
-	return strings.Join(append(said, "thumbprint "+access.ThumbprintOf(cert).String()), ", ")
-}
-
-// text returns e for a person to read. Names are what whoever made the certificate or the
-// token chose, and a terminal obeys some characters.
-func (e *explanation) text() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "request      %s https://%s%s\n", visible(e.Method), visible(e.Host), visible(e.Path))
-	if c := e.Certificate; c != nil {
-		fmt.Fprintf(&b, "certificate  %s\n             %s\n             subject %s, valid until %s\n", c.Thumbprint, c.Hex, visible(c.Subject), c.NotAfter.Format(time.RFC3339))
-	} else {
-		b.WriteString("certificate  none\n")
-	}
-	for _, g := range e.Gates {
-		line := fmt.Sprintf("%-12s %-11s %s", g.Gate, g.Verdict, visible(g.Detail))
-		b.WriteString(strings.TrimRight(line, " ") + "\n")
-		if g.Compared != "" {
-			fmt.Fprintf(&b, "%-12s %s\n", "", visible(g.Compared))
-			b.WriteString(compared("expected", g.Expected, g.ExpectedHex))
-			b.WriteString(compared("came", g.Came, g.CameHex))
-		}
-		if g.Position != "" {
-			fmt.Fprintf(&b, "%-12s rule %s (%s)\n", "", visible(g.Position), g.Path)
-		}
-	}
-	if e.Granted {
-		b.WriteString("granted: it would be forwarded\n")
-		return b.String()
-	}
-	fmt.Fprintf(&b, "refused: %d %s. %s\n", e.Status, e.Reason, e.Description)
-	return b.String()
-}
-
-func compared(what, value, inHex string) string {
-	if inHex != "" {
-		value += " = " + inHex
-	}
-	return fmt.Sprintf("%-14s %-8s  %s\n", "", what, visible(value))
 }
