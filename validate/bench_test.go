@@ -64,3 +64,47 @@ func TestHitAllocations(t *testing.T) {
 		t.Errorf("%v allocations on a hit, want at most 3", n)
 	}
 }
+
+// introspected returns an opaque token that is remembered, and a Validator for it.
+func introspected(t testing.TB) (*Validator, string) {
+	a := newAuthority(t)
+	const raw = "mF_9.B5f-4.1JqM-0123456789abcdefghijklmnopq"
+	a.knows(raw, says(M{"scope": "accounts:read accounts:write payments:read"}))
+	v := newAsking(t, Options{}, settings(a.asking(config.OpaqueOnly)))
+	expect(t, v, raw, partner, access.Granted)
+	return v, raw
+}
+
+// The hot path of opaque tokens: the same budget.
+func BenchmarkIntrospectedHit(b *testing.B) {
+	v, raw := introspected(b)
+	cert := certificate(partner)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := v.Validate(context.Background(), raw, cert); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// A token that its server has to be asked about, over TLS on this machine.
+func BenchmarkIntrospectedCold(b *testing.B) {
+	a := newAuthority(b)
+	v := newAsking(b, Options{}, settings(a.asking(config.OpaqueOnly, func(i *config.Introspection) { i.Cache.MaxAge = 0 })))
+	a.knows("opaque", says())
+	cert := certificate(partner)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := v.Validate(context.Background(), "opaque", cert); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func TestIntrospectedHitAllocations(t *testing.T) {
+	v, raw := introspected(t)
+	cert := certificate(partner)
+	if n := testing.AllocsPerRun(1000, func() { _, _ = v.Validate(context.Background(), raw, cert) }); n > 3 {
+		t.Errorf("%v allocations on a hit, want at most 3", n)
+	}
+}

@@ -35,7 +35,7 @@ type authority struct {
 	asked []string // tokens
 }
 
-func newAuthority(t *testing.T) *authority {
+func newAuthority(t testing.TB) *authority {
 	t.Helper()
 	ca, dir := testpki.NewCA("private CA"), t.TempDir()
 	a := &authority{known: map[string]M{}, secret: dir + "/secret"}
@@ -121,7 +121,7 @@ func says(edits ...M) M {
 }
 
 // newAsking returns a Validator that ends with the test.
-func newAsking(t *testing.T, options Options, servers ...config.AuthorizationServer) *Validator {
+func newAsking(t testing.TB, options Options, servers ...config.AuthorizationServer) *Validator {
 	t.Helper()
 	v := newValidator(t, options, servers...)
 	t.Cleanup(v.Close)
