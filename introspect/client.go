@@ -79,11 +79,17 @@ func New(settings config.AuthorizationServer, options Options) (*Client, error) 
 		Name:          c.server,
 		Timeout:       suspension,
 		ReadyToTrip:   func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= tripAfter },
-		IsExcluded:    func(err error) bool { return errors.Is(err, errThisToken) || errors.Is(err, errTurn) },
+		IsExcluded:    ours,
 		OnStateChange: c.changed,
 	})
 	c.life, c.close = context.WithCancel(context.Background())
 	return c, c.secrets.check()
+}
+
+// ours reports whether err says nothing of the server: the token brought it about, the
+// client left, or it was not our turn.
+func ours(err error) bool {
+	return errors.Is(err, errThisToken) || errors.Is(err, errTurn) || errors.Is(err, context.Canceled)
 }
 
 // changed tells that asking was suspended, or is tried again.
@@ -134,10 +140,11 @@ func (c *Client) refresh(raw string, sum facts.Sum) {
 		ctx, cancel := context.WithTimeout(c.life, c.settings.Timeout)
 		defer cancel()
 		c.metrics.early.Inc()
+		asked := c.now()
 		r, err := c.breaker.Execute(func() (*reply, error) { return c.ask(ctx, raw) })
 		c.metrics.count(r, err)
 		if err == nil {
-			c.memory.add(sum, r, c.now())
+			c.memory.add(sum, r, asked)
 		}
 	}()
 }
@@ -200,16 +207,23 @@ func (c *Client) shared(ctx context.Context, raw string, sum facts.Sum, holder a
 func (c *Client) call(ctx context.Context, raw string, sum facts.Sum, holder access.Thumbprint) (*reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.settings.Timeout)
 	defer cancel()
+	var asked time.Time
 	r, err := c.breaker.Execute(func() (*reply, error) {
 		if err := c.turns.begin(ctx, holder); err != nil {
 			return nil, err
 		}
 		defer c.turns.release(holder)
-		return c.ask(ctx, raw)
+		asked = c.now()
+		r, err := c.ask(ctx, raw)
+		if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+			// Whatever a connection that was given up still brings.
+			return nil, ctx.Err()
+		}
+		return r, err
 	})
 	c.metrics.count(r, err)
 	if err == nil {
-		c.memory.add(sum, r, c.now())
+		c.memory.add(sum, r, asked)
 	}
 	return r, err
 }

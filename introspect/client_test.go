@@ -401,6 +401,56 @@ func TestServerGoesAway(t *testing.T) {
 	})
 }
 
+// A client that leaves is no failure of the server, also where no answer is shared.
+func TestClientsThatLeave(t *testing.T) {
+	a := newAuthority(t)
+	a.serve(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	c := a.client(caching(func(s *config.IntrospectionCache) { s.MaxAge = 0 }))
+	for i := range 3 * tripAfter {
+		ctx, leave := context.WithCancel(t.Context())
+		calls := a.calls.Load()
+		go func() {
+			for a.calls.Load() == calls && ctx.Err() == nil {
+				time.Sleep(time.Millisecond)
+			}
+			leave()
+		}()
+		raw := fmt.Sprint("left ", i)
+		if _, err := c.Introspect(ctx, raw, facts.SumOf(raw), access.Thumbprint{1}); !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+	}
+	a.says(active())
+	expect(t, c, "opaque", access.Granted)
+}
+
+// What the server revoked while it answered lives no longer for it: the time counts from
+// the question, and a late answer to an early question takes no later one's place.
+func TestLateAnswers(t *testing.T) {
+	a := newAuthority(t)
+	c := a.client(caching(func(s *config.IntrospectionCache) { s.InactiveMaxAge = time.Hour }))
+	sum, begin := facts.SumOf("opaque"), c.now()
+	says := &reply{says: access.Unchecked{Expires: begin.Add(time.Hour)}}
+	c.memory.add(sum, says, begin.Add(-50*time.Second))
+	if e := c.memory.fresh(sum, begin); e == nil {
+		t.Error("not remembered")
+	}
+	if e := c.memory.fresh(sum, begin.Add(10*time.Second)); e != nil {
+		t.Errorf("lives until %s after the question", e.until.Sub(e.asked))
+	}
+	inactive := &reply{refusal: &access.Denial{Reason: access.Inactive}}
+	c.memory.add(sum, inactive, begin)
+	c.memory.add(sum, says, begin.Add(-time.Second)) // asked before, answered after
+	expect(t, c, "opaque", access.Inactive)
+	c.memory.add(sum, says, begin.Add(time.Second))
+	expect(t, c, "opaque", access.Granted)
+	c.memory.add(sum, inactive, begin)
+	expect(t, c, "opaque", access.Granted)
+	if n := a.calls.Load(); n != 0 {
+		t.Errorf("%d calls", n)
+	}
+}
+
 // A call is made once more when there was no connection, and only then.
 func TestRetry(t *testing.T) {
 	a := newAuthority(t)

@@ -2,6 +2,7 @@ package introspect
 
 import (
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,11 +17,13 @@ type memory struct {
 	settings config.IntrospectionCache
 	active   *facts.Cache[*entry]
 	inactive *facts.Cache[refusal]
+	adding   *sync.Mutex // held while a reply takes the place of another
 }
 
 // An entry is what was said of an active token.
 type entry struct {
 	says  access.Unchecked
+	asked time.Time
 	until time.Time // from then on, the server is asked again
 	early time.Time // from then on, it is asked in the background if many want to know
 	hits  atomic.Int32
@@ -29,6 +32,7 @@ type entry struct {
 // A refusal is that a token was inactive, or no access token.
 type refusal struct {
 	denial *access.Denial
+	asked  time.Time
 	until  time.Time
 }
 
@@ -37,6 +41,7 @@ func newMemory(settings config.IntrospectionCache, metrics *Metrics) memory {
 		settings: settings,
 		active:   facts.NewCache[*entry](settings.Entries, metrics.evictions),
 		inactive: facts.NewCache[refusal](settings.InactiveEntries, metrics.evictions),
+		adding:   new(sync.Mutex),
 	}
 }
 
@@ -68,29 +73,43 @@ func (m *memory) refusal(sum facts.Sum, now time.Time) error {
 	return r.denial
 }
 
-// add remembers a reply: of an active token for as long as configured and no longer
-// than to its exp (RFC 7662 section 4). Up to a tenth is taken off by chance, so that
-// what was asked at once need not be asked again at once.
-func (m *memory) add(sum facts.Sum, r *reply, now time.Time) {
+// add remembers the reply to a question that was asked at that time: of an active token
+// for as long as configured and no longer than to its exp (RFC 7662 section 4). The time
+// counts from the question: what the server revoked while it answered must not live
+// longer for it. For the same reason a reply never takes the place of one to a later
+// question. Up to a tenth is taken off by chance, so that what was asked at once need not
+// be asked again at once.
+func (m *memory) add(sum facts.Sum, r *reply, asked time.Time) {
+	m.adding.Lock()
+	defer m.adding.Unlock()
+	if m.superseded(sum, asked) {
+		return
+	}
 	if r.refusal != nil {
 		m.active.Remove(sum)
 		if age := shortened(m.settings.InactiveMaxAge); age > 0 {
-			m.inactive.Add(sum, refusal{r.refusal, now.Add(age)})
+			m.inactive.Add(sum, refusal{r.refusal, asked, asked.Add(age)})
 		}
 		return
 	}
 	m.inactive.Remove(sum)
-	if m.settings.MaxAge == 0 {
-		return
-	}
 	age := shortened(m.settings.MaxAge)
-	e := &entry{says: r.says, until: now.Add(age), early: now.Add(age - age/5)}
+	e := &entry{says: r.says, asked: asked, until: asked.Add(age), early: asked.Add(age - age/5)}
 	if !r.says.Expires.After(e.until) {
 		e.until, e.early = r.says.Expires, r.says.Expires // asking earlier would tell nothing new
 	}
-	if now.Before(e.until) {
+	if asked.Before(e.until) {
 		m.active.Add(sum, e)
 	}
+}
+
+// superseded reports whether something is remembered of a later question.
+func (m *memory) superseded(sum facts.Sum, asked time.Time) bool {
+	if e, ok := m.active.Get(sum); ok && e.asked.After(asked) {
+		return true
+	}
+	r, ok := m.inactive.Get(sum)
+	return ok && r.asked.After(asked)
 }
 
 func shortened(age time.Duration) time.Duration {
