@@ -1,6 +1,6 @@
 module github.com/tallygate/tallygate
 
-go 1.26.4
+go 1.26.6
 
 require (
 	cel.dev/cel-go v0.33.2

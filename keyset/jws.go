@@ -26,7 +26,8 @@ type JWS struct {
 	NamesKey  bool           // whether kid is present
 	Payload   jsontext.Value // a JSON object, of which nothing else is known
 
-	raw string
+	signed    string // what the signature is of, RFC 7515 section 5.2
+	signature string // in base64url
 }
 
 // header is the part of a JOSE header that counts here, RFC 7515 section 4.1. The
@@ -65,11 +66,11 @@ func IsJWS(raw string) bool {
 // it holds for the payload is found when that is decoded; Parse looks at the header.
 // Every error wraps an [access.Denial] for [access.MalformedToken].
 func Parse(raw string) (*JWS, error) {
-	head, body, err := split(raw)
+	head, body, signature, err := split(raw)
 	if err != nil {
 		return nil, err
 	}
-	t := &JWS{raw: raw}
+	t := &JWS{signed: raw[:len(raw)-len(signature)-1], signature: signature}
 	var h header
 	document, err := decode(head)
 	if err == nil {
@@ -98,21 +99,21 @@ func Parse(raw string) (*JWS, error) {
 	return t, nil
 }
 
-// split returns the header and payload segments of raw, which must have three
+// split returns the segments of raw, which must have three
 // segments (RFC 7515 section 7.1; five are a JWE, RFC 7516) in the alphabet of
 // base64url. The alphabet is checked here because Go's decoder skips line breaks.
-func split(raw string) (head, body string, err error) {
+func split(raw string) (head, body, signature string, err error) {
 	for i := range len(raw) {
 		if c := raw[i]; !isAlphanumeric(c) && c != '-' && c != '_' && c != '.' {
-			return "", "", deny(access.MalformedToken, "a character outside base64url")
+			return "", "", "", deny(access.MalformedToken, "a character outside base64url")
 		}
 	}
 	head, rest, _ := strings.Cut(raw, ".")
 	body, signature, ok := strings.Cut(rest, ".")
 	if !ok || strings.Contains(signature, ".") {
-		return "", "", deny(access.MalformedToken, "not three segments")
+		return "", "", "", deny(access.MalformedToken, "not three segments")
 	}
-	return head, body, nil
+	return head, body, signature, nil
 }
 
 // decode returns segment, which must be base64url of what begins a JSON object.

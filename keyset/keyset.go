@@ -136,7 +136,7 @@ func fitting(public crypto.PublicKey) []config.Algorithm {
 	case ed25519.PublicKey:
 		return []config.Algorithm{config.EdDSA}
 	case *rsa.PublicKey:
-		if public.N.BitLen() >= minRSABits {
+		if public.N.BitLen() >= minRSABits && !isROCA(public.N) {
 			return []config.Algorithm{config.PS256, config.PS384, config.PS512, config.RS256}
 		}
 	}

@@ -130,6 +130,28 @@ func TestKeyAlgorithm(t *testing.T) {
 	expect(t, v, (&testpki.Signer{Key: free.Key, KeyID: "bound", Algorithm: "RS256"}).Token(bound()), access.UnknownKey)
 }
 
+// A key that anybody can factor is never used, CVE-2017-15361; others of that kind are.
+func TestROCA(t *testing.T) {
+	weak := testpki.NewSigner("PS256", "x").Key.Public().(*rsa.PublicKey)
+	if isROCA(weak.N) {
+		t.Error("a good key is taken for a weak one")
+	}
+	made := big.NewInt(1) // 65537 to some power, modulo the primes' product: what such a chip makes
+	product := big.NewInt(1)
+	for _, p := range rocaPrimes {
+		product.Mul(product, big.NewInt(p))
+	}
+	made.Exp(big.NewInt(65537), big.NewInt(123_456_789), product)
+	made.Add(made, new(big.Int).Mul(product, big.NewInt(1<<40)))
+	if !isROCA(made) {
+		t.Error("a weak key is taken for a good one")
+	}
+	made.Add(made, big.NewInt(2))
+	if isROCA(made) {
+		t.Error("its neighbour is taken for a weak one")
+	}
+}
+
 // Several keys with one kid are tried, but not without end.
 func TestKeysWithOneID(t *testing.T) {
 	signers := make([]*testpki.Signer, maxCandidates+1)

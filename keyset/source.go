@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
-
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/discovery"
 )
@@ -37,7 +35,6 @@ type Source struct {
 	server     string // configured name
 	settings   config.KeySet
 	algorithms []config.Algorithm
-	parser     *jwt.Parser
 	local      Local
 	remote     *discovery.Server
 	timeout    time.Duration // of one reading from a URL
@@ -68,7 +65,6 @@ func New(settings config.AuthorizationServer, options Options) (*Source, error) 
 		server:     string(settings.Name),
 		settings:   settings.KeySet,
 		algorithms: settings.Algorithms,
-		parser:     newParser(settings.Algorithms),
 		local:      options.Local,
 		remote:     options.Remote,
 		timeout:    discovery.FetchTimeout,

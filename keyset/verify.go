@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
-
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 )
@@ -18,24 +16,6 @@ import (
 // for: most servers answer in a tenth of it, and whoever sends made-up keys holds
 // nothing but his own connection meanwhile.
 const patience = 500 * time.Millisecond
-
-// newParser returns a verifier of signatures by algorithms. What is signed is not its
-// business.
-func newParser(algorithms []config.Algorithm) *jwt.Parser {
-	methods := make([]string, len(algorithms)) // never nil, which would allow all
-	for i, a := range algorithms {
-		methods[i] = string(a)
-	}
-	return jwt.NewParser(jwt.WithValidMethods(methods), jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation())
-}
-
-// unread stands in for the claims where the jwt package would decode them: it
-// takes the last of two members with one name and ignores case, so what it
-// believes to have read must not count.
-type unread struct{ jwt.RegisteredClaims }
-
-// UnmarshalJSON ignores its argument.
-func (*unread) UnmarshalJSON([]byte) error { return nil }
 
 // Verify checks that t is of one of types (media types as [MediaTypes] returns them) and
 // signed by a key of s, and returns the key set that has the key, and which it is. When
@@ -53,10 +33,10 @@ func (s *Source) Verify(ctx context.Context, t *JWS, types []string, now time.Ti
 	if err != nil {
 		return nil, Fingerprint{}, s.unavailable(err)
 	}
-	k, err := s.signer(t, set)
+	k, err := signer(t, set)
 	if err != nil && t.NamesKey && !set.knows(t.KeyID) {
 		if set, err = s.consult(ctx, t, set, now, err); err == nil {
-			k, err = s.signer(t, set)
+			k, err = signer(t, set)
 		}
 	}
 	if err != nil {
@@ -100,27 +80,6 @@ func (s *Source) consult(ctx context.Context, t *JWS, old *Set, now time.Time, r
 		return nil, refused
 	}
 	return newer, nil
-}
-
-// signer returns the key of set that made t's signature.
-func (s *Source) signer(t *JWS, set *Set) (*key, error) {
-	candidates := set.find(t)
-	if len(candidates) == 0 {
-		return nil, deny(access.UnknownKey, "no key for alg %s and kid %q", t.Algorithm, access.Clip(t.KeyID))
-	}
-	var err error
-	for _, k := range candidates {
-		// The token that is returned beside an error is never looked at
-		// (CVE-2024-51744).
-		_, err = s.parser.ParseWithClaims(t.raw, &unread{}, func(*jwt.Token) (any, error) { return k.public, nil })
-		if err == nil {
-			return k, nil
-		}
-	}
-	if errors.Is(err, jwt.ErrTokenMalformed) {
-		return nil, deny(access.MalformedToken, "reading signature: %w", err)
-	}
-	return nil, deny(access.BadSignature, "verifying signature: %w", err)
 }
 
 // isType reports whether t's typ is accepted, a media type without "application/".
