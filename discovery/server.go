@@ -76,15 +76,17 @@ func New(settings config.AuthorizationServer, options Options) (*Server, error) 
 		}
 		tlsConfig.GetClientCertificate = pair.show
 	}
+	idle := 1 // minutes lie between two readings
+	if settings.Introspection != nil {
+		idle = settings.Introspection.Concurrency // each call under way has one to come back to
+	}
 	s.client = &http.Client{
 		CheckRedirect: withinOrigin,
 		Transport: &http.Transport{
-			Proxy:           nil, // also not from the environment
-			DialContext:     (&net.Dialer{Timeout: FetchTimeout}).DialContext,
-			TLSClientConfig: tlsConfig,
-			// Idle connections for as many calls as introspection makes at once by
-			// default; a server that is read every few minutes closes them.
-			MaxIdleConnsPerHost:    64,
+			Proxy:                  nil, // also not from the environment
+			DialContext:            (&net.Dialer{Timeout: FetchTimeout}).DialContext,
+			TLSClientConfig:        tlsConfig,
+			MaxIdleConnsPerHost:    idle,
 			IdleConnTimeout:        90 * time.Second,
 			TLSHandshakeTimeout:    FetchTimeout,
 			MaxResponseHeaderBytes: 64 << 10,

@@ -141,28 +141,11 @@ func (a *authority) thumbprint(t *testing.T) string {
 
 // A certified client that nobody here wrote: Node's openid-client.
 func TestOpenIDClient(t *testing.T) {
-	for _, tool := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(tool); err != nil && os.Getenv("CI") == "" {
-			t.Skipf("%s is missing: openid-client is not tried", tool)
-		}
-	}
+	needNode(t)
 	a := newAuthority(t)
-	for _, name := range []string{"package.json", "client.mjs"} {
-		content, err := os.ReadFile(filepath.Join("testdata/openid-client", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(a.dir, name), content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	installNode(t, a.dir, "openid-client")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	install := exec.CommandContext(ctx, "npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock")
-	install.Dir = a.dir
-	if out, err := install.CombinedOutput(); err != nil {
-		t.Fatalf("npm install: %v\n%s", err, out)
-	}
 	walk := exec.CommandContext(ctx, "node", "client.mjs")
 	walk.Dir = a.dir
 	walk.Env = append(os.Environ(), "ISSUER="+a.identifier, "CA=ca.pem")

@@ -1,0 +1,322 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// The resources of the foreign server: its tokens for the one are opaque, for the other
+// JWTs.
+const (
+	opaqueResource = "https://api.example.test"
+	jwtResource    = "https://jwt.example.test"
+)
+
+// A foreign is a gate in a process of its own, and beside it an authorization server that
+// nobody here wrote: Node's certified oidc-provider, which a test makes fail and recover.
+type foreign struct {
+	*world
+	t      *testing.T
+	issuer string
+	orders io.Writer
+	told   *bufio.Scanner
+}
+
+// newForeign starts the server. Its clients are applications of two partners with
+// authorities of their own, and the gate.
+func newForeign(t *testing.T) *foreign {
+	t.Helper()
+	needNode(t)
+	dir := t.TempDir()
+	f := &foreign{world: newWorld(dir), t: t}
+	t.Cleanup(f.close)
+	internal := testpki.NewCA("Internal Root")
+	f.pairs["sync"] = f.pairs["borealis-ca"].Leaf("sync", testpki.DNS("sync.borealis.example"))
+	f.pairs["plain"] = f.pairs["northwind-ca"].Leaf("plain", testpki.DNS("plain.example.test"))
+	internal.Write(dir, "internal-ca")
+	internal.Leaf("as", testpki.IP("127.0.0.1")).Write(dir, "as")
+	internal.Leaf("gate", testpki.DNS("gate.example.test")).Write(dir, "gate-client")
+	assertion := testpki.SelfSigned("assertion")
+	assertion.Write(dir, "assertion")
+	f.write("clients-ca.pem", string(internal.CertPEM())+string(f.pairs["northwind-ca"].CertPEM())+string(f.pairs["borealis-ca"].CertPEM()))
+	f.write("basic.txt", "basic secret/+%41\n")
+	f.write("post.txt", "post secret/+%41\n")
+
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.issuer = "https://" + l.Addr().String()
+	_ = l.Close()
+	jwk, err := json.Marshal((&testpki.Signer{Key: assertion.Key, Algorithm: "ES256"}).JWK(testpki.M{"kid": nil}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	installNode(t, dir, "oidc-provider")
+	server := exec.Command("node", "server.mjs")
+	server.Dir = dir
+	server.Env = append(os.Environ(), "ISSUER="+f.issuer, "AS_CERT=as.pem", "AS_KEY=as-key.pem", "CA=clients-ca.pem", "GATE_JWK="+string(jwk))
+	complaints := &logBuffer{}
+	server.Stderr = complaints
+	orders, err := server.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := server.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = orders.Close() // which ends it
+		_ = server.Wait()
+		if t.Failed() {
+			t.Logf("the server says:\n%s", complaints.bytes())
+		}
+	})
+	f.orders, f.told = orders, bufio.NewScanner(out)
+	if got := f.heard(); got != "listening" {
+		t.Fatalf("the server says %q:\n%s", got, complaints.bytes())
+	}
+	return f
+}
+
+// needNode skips a test where node and npm are missing, but for CI.
+func needNode(t *testing.T) {
+	t.Helper()
+	for _, tool := range []string{"node", "npm"} {
+		if _, err := exec.LookPath(tool); err != nil && os.Getenv("CI") == "" {
+			t.Skipf("%s is missing", tool)
+		}
+	}
+}
+
+// installNode copies a fixture of testdata into dir, with the packages that it names.
+func installNode(t *testing.T, dir, fixture string) {
+	t.Helper()
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata", fixture))); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	install := exec.CommandContext(ctx, "npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock")
+	install.Dir = dir
+	if out, err := install.CombinedOutput(); err != nil {
+		t.Fatalf("npm install: %v\n%s", err, out)
+	}
+}
+
+func (f *foreign) write(name, content string) {
+	f.t.Helper()
+	if err := os.WriteFile(filepath.Join(f.dir, name), []byte(content), 0o600); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// heard returns the next line that the server says.
+func (f *foreign) heard() string {
+	if !f.told.Scan() {
+		return "nothing"
+	}
+	return f.told.Text()
+}
+
+// tell makes the server behave, and returns when it does.
+func (f *foreign) tell(order string) {
+	f.t.Helper()
+	if got := f.ask(order); got != "done" {
+		f.t.Fatalf("%s: the server says %q", order, got)
+	}
+}
+
+func (f *foreign) ask(order string) string {
+	f.t.Helper()
+	if _, err := fmt.Fprintln(f.orders, order); err != nil {
+		f.t.Fatal(err)
+	}
+	return f.heard()
+}
+
+// counts returns how many requests came to each path since the last time.
+func (f *foreign) counts() map[string]int {
+	f.t.Helper()
+	var n map[string]int
+	if text := f.ask("counts"); json.Unmarshal([]byte(text), &n) != nil {
+		f.t.Fatalf("the server says %q", text)
+	}
+	return n
+}
+
+// clientOf returns one that shows a certificate to the server.
+func (f *foreign) clientOf(certificate string) *http.Client {
+	content, err := os.ReadFile(filepath.Join(f.dir, "internal-ca.pem"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(content)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{f.pairs[certificate].TLS()}}}
+	f.t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: patience}
+}
+
+func (f *foreign) post(certificate, path string, form url.Values) []byte {
+	f.t.Helper()
+	response, err := f.clientOf(certificate).PostForm(f.issuer+path, form)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		f.t.Fatalf("%s: %s, %v\n%s", path, response.Status, err, body)
+	}
+	return body
+}
+
+// issue gets a token from the server and keeps it under a name.
+func (f *foreign) issue(name, certificate, clientID, resource string) {
+	f.t.Helper()
+	var token struct {
+		AccessToken string `json:"access_token"`
+	}
+	body := f.post(certificate, "/token", url.Values{
+		"grant_type": {"client_credentials"}, "client_id": {clientID}, "resource": {resource}, "scope": {"accounts:read"},
+	})
+	if err := json.Unmarshal(body, &token); err != nil || strings.Contains(token.AccessToken, ".") != (resource == jwtResource) {
+		f.t.Fatalf("%v in %s", err, body)
+	}
+	f.tokens[name] = token.AccessToken
+}
+
+const foreignConfig = `
+listener:
+  address: 127.0.0.1:0
+  certificate: {files: {certificate: gate.pem, key: gate-key.pem}}
+authorization_servers:
+  - name: foreign
+    issuer: ISSUER
+    audiences: [https://api.example.test, https://jwt.example.test]
+    tokens: both
+    connection:
+      trust: [internal-ca.pem]
+      certificate: {certificate: gate-client.pem, key: gate-client-key.pem}
+    key_set: {cool_down: 1s}
+    introspection: INTROSPECTION
+  - name: static
+    issuer: https://as.example.test
+    audiences: [https://api.example.test]
+    key_set: {file: keys.json}
+apis:
+  - name: accounts
+    hosts: [api.example.test]
+    upstream: {url: "UPSTREAM"}
+    routes:
+      - {methods: [GET], path: "/accounts/{id}", scopes: [accounts:read]}
+      - {methods: [POST], path: "/accounts/{id}", scopes: [accounts:write]}
+  - name: payments
+    hosts: [api.example.test]
+    upstream: {url: "UPSTREAM"}
+    routes:
+      - {methods: [GET], path: "/payments/{id}"}
+partners:
+  list:
+    - name: northwind
+      trust: [northwind-ca.pem]
+      applications:
+        - {client_id: northwind-ledger, certificate: {san_dns: ledger.northwind.example}, apis: [accounts]}
+        - {client_id: plain, certificate: {san_dns: plain.example.test}, apis: [accounts]}
+    - name: borealis
+      trust: [borealis-ca.pem]
+      applications:
+        - {client_id: borealis-sync, certificate: {san_dns: sync.borealis.example}, apis: [accounts, payments]}
+admin: {address: "127.0.0.1:0"}
+log: {level: debug}
+`
+
+// gate starts the gate; the server is asked as introspection, YAML, says.
+func (f *foreign) gate(introspection string) {
+	f.t.Helper()
+	f.write("gate.yaml", strings.NewReplacer("ISSUER", f.issuer, "UPSTREAM", f.upstream.url(), "INTROSPECTION", introspection).Replace(foreignConfig))
+	if err := f.start(binary(f.t), filepath.Join(f.dir, "gate.yaml")); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// ready waits until the gate says that it is.
+func (f *foreign) ready() {
+	f.t.Helper()
+	f.eventually("ready", func() bool {
+		status, _, err := f.admin("/readyz")
+		return err == nil && status == http.StatusOK
+	})
+}
+
+// end stops the gate, whose log must hold no token.
+func (f *foreign) end() {
+	f.t.Helper()
+	if err := f.stop(); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// eventually waits until check holds, and returns how long that took.
+func (f *foreign) eventually(what string, check func() bool) time.Duration {
+	f.t.Helper()
+	start := time.Now()
+	for time.Since(start) < patience {
+		if check() {
+			return time.Since(start).Round(time.Millisecond)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	f.t.Fatalf("in %s: not %s", patience, what)
+	return 0
+}
+
+// send makes a call by a token and a certificate, "" for none.
+func (f *foreign) send(token, certificate, method, path string) {
+	f.t.Helper()
+	args := []string{"-cert", certificate}
+	if token != "" {
+		args = append(args, "-token", token)
+	}
+	if err := f.call(append(args, method, path)); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// passes and fails are the two ends of a call.
+func (f *foreign) passes(token, certificate string) {
+	f.t.Helper()
+	f.send(token, certificate, "GET", "/accounts/7")
+	if err := f.granted(http.StatusOK); err != nil {
+		f.t.Errorf("token %s with certificate %s: %v", token, certificate, err)
+	}
+}
+
+func (f *foreign) fails(token, certificate string, status int, reason, code string) {
+	f.t.Helper()
+	f.send(token, certificate, "GET", "/accounts/7")
+	if err := f.refused(status, reason, code); err != nil {
+		f.t.Errorf("token %s with certificate %q: %v", token, certificate, err)
+	}
+}
