@@ -56,7 +56,8 @@ func IsJWS(raw string) bool {
 		return false
 	}
 	// "{" and what follows it are at least four characters.
-	begin, err := base64.RawURLEncoding.DecodeString(head[:4])
+	var begin [3]byte
+	_, err := base64.RawURLEncoding.Decode(begin[:], []byte(head[:4]))
 	return err == nil && begin[0] == '{'
 }
 

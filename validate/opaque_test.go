@@ -363,6 +363,30 @@ func TestAlsoIntrospect(t *testing.T) {
 	expect(t, v, key.Token(bound()), partner, access.IssuerUnavailable)
 }
 
+// Of a server that is asked about JWTs and opaque tokens, what it said of a JWT never
+// stands for the JWT: not when that is no longer remembered, and not when its key is gone.
+func TestAnswerStandsForNoJWT(t *testing.T) {
+	key, next := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
+	a := newAuthority(t)
+	path, fromFile := keyFile(t, testpki.KeySet(key))
+	v := newAsking(t, Options{}, settings(fromFile, a.asking(config.BothKinds), func(s *config.AuthorizationServer) {
+		s.AlsoIntrospect, s.Cache.Entries = true, 0
+	}))
+	raw := key.Token(bound(M{"scope": "a"}))
+	a.knows(raw, says(M{"scope": "a b", "jti": nil}))
+	for range 3 {
+		claims, err := v.Validate(t.Context(), raw, certificate(partner))
+		if err != nil || !slices.Equal(claims.Scopes, []string{"a"}) {
+			t.Errorf("scopes %q, %v", claims.Scopes, err)
+		}
+	}
+	write(t, path, testpki.KeySet(next))
+	if err := v.servers[0].keys.Read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, v, raw, partner, access.UnknownKey)
+}
+
 // Our own issuer is asked in this process, on every request.
 func TestOwnOpaqueTokens(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")

@@ -192,7 +192,11 @@ func (v *Validator) recall(q *question) (*server, *access.Unchecked) {
 		q.source = cached
 		return s, &f.token
 	}
+	shaped := len(v.opaque) > 0 && keyset.IsJWS(q.raw)
 	for _, s := range v.opaque {
+		if shaped && s.jwts {
+			continue // what such a server said of a JWT only confirms it
+		}
 		if says := s.resolver.Recall(q.raw, q.sum); says != nil {
 			q.kind, q.source = opaque, cached
 			return s, says
