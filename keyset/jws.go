@@ -1,6 +1,7 @@
 package keyset
 
 import (
+	"bytes"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -52,13 +53,14 @@ var errNoObject = errors.New("not a JSON object")
 func IsJWS(raw string) bool {
 	head, rest, _ := strings.Cut(raw, ".")
 	_, signature, ok := strings.Cut(rest, ".")
-	if !ok || strings.Contains(signature, ".") || len(head) < 4 {
+	if !ok || strings.Contains(signature, ".") || len(head) < 2 {
 		return false
 	}
-	// "{" and what follows it are at least four characters.
-	var begin [3]byte
-	_, err := base64.RawURLEncoding.Decode(begin[:], []byte(head[:4]))
-	return err == nil && begin[0] == '{'
+	// JSON may begin with white space; of nothing but that, no opaque token is made.
+	var begin [48]byte
+	n, err := base64.RawURLEncoding.Decode(begin[:], []byte(head[:min(len(head), 64)]))
+	text := bytes.TrimLeft(begin[:n], " \t\r\n")
+	return err == nil && (len(text) == 0 || text[0] == '{')
 }
 
 // Parse takes raw apart. Header and payload must be JSON objects in UTF-8 in which
