@@ -262,10 +262,7 @@ func TestEarlyRefresh(t *testing.T) {
 	}
 	expect(t, c, "cold", access.Granted)
 	eventually(t, "asked again", func() bool { return a.calls.Load() == 3 })
-	eventually(t, "remembered again", func() bool {
-		e, _ := c.memory.active.Get(facts.SumOf("hot"))
-		return e.hits.Load() == 0
-	})
+	eventually(t, "remembered again", func() bool { return c.memory.fresh(facts.SumOf("hot"), c.now().Add(20*time.Second)) != nil })
 	a.pass(10 * time.Second)
 	a.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
 	expect(t, c, "hot", access.Granted)
@@ -273,7 +270,7 @@ func TestEarlyRefresh(t *testing.T) {
 	counted(t, "early", c.metrics.early, 1)
 
 	// A server that has revoked it says so then.
-	for range hot {
+	for range hot + 1 {
 		expect(t, c, "hot", access.Granted)
 	}
 	a.says(M{"active": false})
