@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -10,23 +11,31 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// readAnchors returns the anchors in PEM files, or nil, which stands for the
-// system's, when no file is named. A file without a certificate is an error.
-func readAnchors(files []config.Path) (*x509.CertPool, error) {
+// anchors are those of PEM files, nil for the system's, and the sum of the files.
+type anchors struct {
+	pool *x509.CertPool
+	sum  [sha256.Size]byte
+}
+
+// readAnchors returns the anchors in PEM files, the system's when no file is named. A
+// file without a certificate is an error.
+func readAnchors(files []config.Path) (anchors, error) {
 	if len(files) == 0 {
-		return nil, nil
+		return anchors{}, nil
 	}
-	pool := x509.NewCertPool()
+	a, sum := anchors{pool: x509.NewCertPool()}, sha256.New()
 	for _, file := range files {
 		pem, err := os.ReadFile(string(file))
 		if err != nil {
-			return nil, fmt.Errorf("reading trust anchors: %w", err)
+			return anchors{}, fmt.Errorf("reading trust anchors: %w", err)
 		}
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("reading trust anchors %q: no certificate in it", file)
+		if !a.pool.AppendCertsFromPEM(pem) {
+			return anchors{}, fmt.Errorf("reading trust anchors %q: no certificate in it", file)
 		}
+		sum.Write(pem)
 	}
-	return pool, nil
+	sum.Sum(a.sum[:0])
+	return a, nil
 }
 
 // A clientPair is the certificate that the gate shows. It is read again for each

@@ -31,6 +31,8 @@ const (
 type Metadata struct {
 	KeySet        *url.URL // jwks_uri; nil when it names none
 	Introspection *url.URL // introspection_endpoint; nil when it names none
+
+	read time.Time
 }
 
 // ErrUnread is why nothing is known of a server whose metadata has not been read yet.
@@ -48,10 +50,19 @@ func (s *Server) Metadata() (*Metadata, error) {
 // says something new. It must be called before Run.
 func (s *Server) OnChange(f func()) { s.changed = f }
 
-// Run keeps the metadata fresh until ctx ends: it is read at once and then every hour,
-// sooner again while that fails.
+// Run keeps the metadata fresh until ctx ends: it is read at once where it has not been,
+// and then every hour, sooner again while that fails.
 func (s *Server) Run(ctx context.Context) {
+	var wait time.Duration
+	if m := s.current.Load(); m != nil {
+		wait = max(0, Pause(metadataLifetime, 0)-s.now().Sub(m.read))
+	}
 	for failures := 0; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
 		switch err := s.Read(ctx); {
 		case ctx.Err() != nil:
 			return
@@ -61,11 +72,7 @@ func (s *Server) Run(ctx context.Context) {
 		default:
 			failures = 0
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(Pause(metadataLifetime, failures)):
-		}
+		wait = Pause(metadataLifetime, failures)
 	}
 }
 
@@ -78,6 +85,7 @@ func (s *Server) Read(ctx context.Context) error {
 		s.metrics.failed.Inc()
 		return fmt.Errorf("reading metadata of %q: %w", s.issuer, err)
 	}
+	m.read = start
 	s.metrics.succeeded.Inc()
 	s.metrics.lastSuccess.Set(float64(start.UnixMilli()) / 1e3)
 	if before := s.current.Swap(m); s.changed != nil && (before == nil || !before.equal(m)) {

@@ -5,6 +5,7 @@
 package discovery
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -43,32 +45,34 @@ type Options struct {
 // servers, asks no proxy, and sends nothing but over https, or to this machine where
 // the configuration says insecure. It is safe for concurrent use.
 type Server struct {
-	name    string
-	issuer  string
-	secure  func(*url.URL) bool
-	mutual  bool // a client certificate is shown
-	client  *http.Client
-	log     *slog.Logger
-	metrics serverMetrics
-	now     func() time.Time
-	current atomic.Pointer[Metadata] // nil before the first reading
-	changed func()                   // is told of metadata that was read and is new
+	name     string
+	issuer   string
+	settings config.AuthorizationServer
+	anchors  [sha256.Size]byte
+	secure   func(*url.URL) bool
+	mutual   bool // a client certificate is shown
+	client   *http.Client
+	log      *slog.Logger
+	metrics  serverMetrics
+	now      func() time.Time
+	current  atomic.Pointer[Metadata] // nil before the first reading
+	changed  func()                   // is told of metadata that was read and is new
 }
 
 // New returns the server that settings describes. It reads the anchors and the
 // certificate, so that a broken one stops the start, and sends nothing.
 func New(settings config.AuthorizationServer, options Options) (*Server, error) {
 	connection := settings.Connection
-	roots, err := readAnchors(connection.Trust)
+	trusted, err := readAnchors(connection.Trust)
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{
-		name: string(settings.Name), issuer: string(settings.Issuer),
+		name: string(settings.Name), issuer: string(settings.Issuer), settings: settings, anchors: trusted.sum,
 		secure: connection.Secure, mutual: connection.Certificate != (config.KeyPair{}),
 		log: options.Log, metrics: options.Metrics.of(string(settings.Name)), now: options.Now,
 	}
-	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
+	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: trusted.pool}
 	if s.mutual {
 		pair := &clientPair{files: connection.Certificate}
 		if err := pair.load(); err != nil {
@@ -76,17 +80,13 @@ func New(settings config.AuthorizationServer, options Options) (*Server, error) 
 		}
 		tlsConfig.GetClientCertificate = pair.show
 	}
-	idle := 1 // minutes lie between two readings
-	if settings.Introspection != nil {
-		idle = settings.Introspection.Concurrency // each call under way has one to come back to
-	}
 	s.client = &http.Client{
 		CheckRedirect: withinOrigin,
 		Transport: &http.Transport{
 			Proxy:                  nil, // also not from the environment
 			DialContext:            (&net.Dialer{Timeout: FetchTimeout}).DialContext,
 			TLSClientConfig:        tlsConfig,
-			MaxIdleConnsPerHost:    idle,
+			MaxIdleConnsPerHost:    idle(settings),
 			IdleConnTimeout:        90 * time.Second,
 			TLSHandshakeTimeout:    FetchTimeout,
 			MaxResponseHeaderBytes: 64 << 10,
@@ -97,6 +97,24 @@ func New(settings config.AuthorizationServer, options Options) (*Server, error) 
 		s.log.Warn("insecure: plain http to this machine is allowed for an authorization server", "issuer", s.name)
 	}
 	return s, nil
+}
+
+// idle returns how many connections are kept open: one for each call that introspection
+// makes at once; minutes lie between two readings.
+func idle(settings config.AuthorizationServer) int {
+	if settings.Introspection == nil {
+		return 1
+	}
+	return settings.Introspection.Concurrency
+}
+
+// Serves reports whether s is what [New] would return for settings, the files that they
+// name included, so that a gate which is configured anew may keep it.
+func (s *Server) Serves(settings config.AuthorizationServer) bool {
+	trusted, err := readAnchors(settings.Connection.Trust)
+	return err == nil && trusted.sum == s.anchors &&
+		s.settings.Name == settings.Name && s.settings.Issuer == settings.Issuer &&
+		reflect.DeepEqual(s.settings.Connection, settings.Connection) && idle(s.settings) == idle(settings)
 }
 
 // Close drops idle connections.

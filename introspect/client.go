@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
+	"slices"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
@@ -55,11 +57,12 @@ type Client struct {
 	memory    memory
 	log       *slog.Logger
 	metrics   clientMetrics
+	all       *Metrics // of all servers
 	now       func() time.Time
 
 	// life is the context of calls that outlive the request they were made for.
-	life  context.Context
-	close context.CancelFunc
+	life context.Context
+	end  context.CancelFunc
 }
 
 // New returns the client of the server that settings describes, whose Introspection is
@@ -71,7 +74,7 @@ func New(settings config.AuthorizationServer, options Options) (*Client, error) 
 		secrets: credentials{settings.Introspection.Authentication, string(settings.Introspection.ClientID), string(settings.Issuer)},
 		turns:   newTurns(settings.Introspection.Concurrency),
 		log:     options.Log, now: options.Now,
-		metrics: options.Metrics.of(string(settings.Name)),
+		metrics: options.Metrics.of(string(settings.Name)), all: options.Metrics,
 	}
 	c.memory = newMemory(settings.Introspection.Cache, options.Metrics)
 	options.Metrics.include(&c.memory)
@@ -82,7 +85,7 @@ func New(settings config.AuthorizationServer, options Options) (*Client, error) 
 		IsExcluded:    ours,
 		OnStateChange: c.changed,
 	})
-	c.life, c.close = context.WithCancel(context.Background())
+	c.life, c.end = context.WithCancel(context.Background())
 	return c, c.secrets.check()
 }
 
@@ -90,6 +93,13 @@ func New(settings config.AuthorizationServer, options Options) (*Client, error) 
 // client left, or it was not our turn.
 func ours(err error) bool {
 	return errors.Is(err, errThisToken) || errors.Is(err, errTurn) || errors.Is(err, context.Canceled)
+}
+
+// Serves reports whether c is what [New] would return for settings, remote and keys, so
+// that a gate which is configured anew may keep it, and with it what it remembers.
+func (c *Client) Serves(settings config.AuthorizationServer, remote *discovery.Server, keys *keyset.Source) bool {
+	return c.remote == remote && (c.keys == keys || !c.settings.Signed) && c.leeway == settings.Leeway &&
+		slices.Equal(c.audiences, settings.Audiences) && reflect.DeepEqual(&c.settings, settings.Introspection)
 }
 
 // changed tells that asking was suspended, or is tried again.
@@ -106,7 +116,10 @@ func (c *Client) changed(_ string, _, to gobreaker.State) {
 }
 
 // Close ends the calls that are under way in the background.
-func (c *Client) Close() { c.close() }
+func (c *Client) Close() {
+	c.end()
+	c.all.exclude(&c.memory)
+}
 
 // Ready returns nil when it is known where to ask.
 func (c *Client) Ready() error {

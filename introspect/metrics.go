@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -73,6 +74,13 @@ func (m *Metrics) include(one *memory) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.memories = append(m.memories, one)
+}
+
+// exclude counts it no more.
+func (m *Metrics) exclude(one *memory) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.memories = slices.DeleteFunc(m.memories, func(other *memory) bool { return other == one })
 }
 
 func (m *Metrics) remembered() float64 {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +36,7 @@ type Options struct {
 type Source struct {
 	server     string // configured name
 	settings   config.KeySet
+	configured config.AuthorizationServer
 	algorithms []config.Algorithm
 	local      Local
 	remote     *discovery.Server
@@ -64,6 +67,7 @@ func New(settings config.AuthorizationServer, options Options) (*Source, error) 
 	s := &Source{
 		server:     string(settings.Name),
 		settings:   settings.KeySet,
+		configured: settings,
 		algorithms: settings.Algorithms,
 		local:      options.Local,
 		remote:     options.Remote,
@@ -91,6 +95,14 @@ func New(settings config.AuthorizationServer, options Options) (*Source, error) 
 		return s, nil
 	}
 	return s, s.read(context.Background())
+}
+
+// Serves reports whether s is what [New] would return for settings and remote, so that a
+// gate which is configured anew may keep it, and with it the keys that it has. Only keys
+// that are fetched are worth keeping: the others are read at once.
+func (s *Source) Serves(settings config.AuthorizationServer, remote *discovery.Server) bool {
+	return remote != nil && s.remote == remote && s.settings.File == "" && !s.fixed() &&
+		reflect.DeepEqual(s.configured.KeySet, settings.KeySet) && slices.Equal(s.algorithms, settings.Algorithms)
 }
 
 // fixed reports whether the key set is that of our own issuer, or stands in the
@@ -135,15 +147,10 @@ func (s *Source) Usable(now time.Time) (*Set, error) {
 	if set == nil {
 		return nil, errUnread
 	}
-	return set, s.CheckAge(set, now)
-}
-
-// CheckAge returns an error when set is too old to rely on.
-func (s *Source) CheckAge(set *Set, now time.Time) error {
 	if now.Sub(set.read) > s.settings.MaxStale {
-		return errStale
+		return nil, errStale
 	}
-	return nil
+	return set, nil
 }
 
 // Run reads the key set until ctx ends: at once when there is none, then on schedule
@@ -155,8 +162,8 @@ func (s *Source) Run(ctx context.Context) {
 	s.wishes.serve(true)
 	defer s.wishes.serve(false)
 	var wait time.Duration
-	if s.current.Load() != nil {
-		wait = discovery.Pause(s.settings.Refresh, 0)
+	if set := s.current.Load(); set != nil { // read by New, or by a Run before this
+		wait = max(0, discovery.Pause(time.Duration(s.every.Load()), 0)-s.now().Sub(set.read))
 	}
 	for failures := 0; ; {
 		timer := time.NewTimer(wait)

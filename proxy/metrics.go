@@ -8,8 +8,9 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// metrics is everything that the handler counts.
-type metrics struct {
+// Metrics is everything that the handler counts. One serves a gate for all its life: a
+// [Proxy] takes another's place, the counts go on.
+type Metrics struct {
 	requests          *prometheus.CounterVec
 	decisions         *prometheus.CounterVec
 	failures          *prometheus.CounterVec
@@ -21,13 +22,14 @@ type metrics struct {
 	clientCertificate *prometheus.GaugeVec
 }
 
-func newMetrics(registerer prometheus.Registerer) *metrics {
+// NewMetrics returns metrics that are registered with registerer.
+func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	// A whole request: from the quick answer of a neighbour to the slow one that
 	// the default upstream timeout of 30 s still allows.
 	whole := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 	// Our own work is microseconds; the default buckets begin at 5 ms.
 	own := []float64{25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, .1, .25, 1}
-	m := &metrics{
+	m := &Metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tallygate_requests_total", Help: "Requests by partner, route and status code sent.",
 		}, []string{"partner", "route", "code"}),
@@ -80,7 +82,7 @@ func outcome(r access.Reason) string {
 }
 
 // count is the one place where a request is counted.
-func (m *metrics) count(x *exchange, c caller, s *series, ended time.Time) {
+func (m *Metrics) count(x *exchange, c caller, s *series, ended time.Time) {
 	reason := x.decision.Reason
 	s.code(x.status).Inc()
 	s.duration[class(x.status)].Observe(ended.Sub(x.started).Seconds())

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
@@ -35,7 +34,7 @@ type Proxy struct {
 	asserter  *asserter // nil where no route asks for assertions
 	bodyBytes int64
 	stall     time.Duration
-	metrics   *metrics
+	metrics   *Metrics
 	known     *lru.Cache[caller, *series]
 	log       *slog.Logger
 	errorLog  *log.Logger // of ReverseProxy, for what the client's answer no longer tells
@@ -43,7 +42,7 @@ type Proxy struct {
 
 // New returns the handler for cfg. It opens no connection; call Close when done
 // with it. It errs only when the system has no randomness for a key.
-func New(cfg *config.Config, steps Steps, logger *slog.Logger, registerer prometheus.Registerer) (*Proxy, error) {
+func New(cfg *config.Config, steps Steps, logger *slog.Logger, metrics *Metrics) (*Proxy, error) {
 	asserter, err := newAsserter(cfg)
 	if err != nil {
 		return nil, err
@@ -55,7 +54,7 @@ func New(cfg *config.Config, steps Steps, logger *slog.Logger, registerer promet
 		asserter:  asserter,
 		bodyBytes: int64(cfg.Listener.Limits.BodyBytes),
 		stall:     cfg.Listener.Limits.StallTimeout,
-		metrics:   newMetrics(registerer),
+		metrics:   metrics,
 		known:     newSeriesCache(),
 		log:       logger,
 		errorLog:  slog.NewLogLogger(logger.Handler(), slog.LevelDebug),

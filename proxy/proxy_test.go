@@ -86,11 +86,15 @@ func newSite(t testing.TB, upstream string, log io.Writer, edits ...func(*config
 	}
 	s.trust = trust
 	logger := slog.New(slog.NewJSONHandler(log, nil))
-	validator, err := validate.New(cfg.AuthorizationServers, validate.Options{Log: logger, Metrics: s.registry})
+	counts, err := validate.NewMetrics(s.registry)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.proxy, err = New(cfg, Steps{Trust: trust, Validator: validator, Table: policy.New(cfg, trust.Anchors())}, logger, s.registry)
+	validator, err := validate.New(cfg.AuthorizationServers, validate.Options{Log: logger, Metrics: counts})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.proxy, err = New(cfg, Steps{Trust: trust, Validator: validator, Table: policy.New(cfg, trust.Anchors())}, logger, NewMetrics(s.registry))
 	if err != nil {
 		t.Fatal(err)
 	}

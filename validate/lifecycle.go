@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/tallygate/tallygate/config"
@@ -13,45 +14,93 @@ import (
 	"github.com/tallygate/tallygate/keyset"
 )
 
-// newServer prepares one server: how it is reached, its keys, and how it is asked.
+// newServer prepares one server: how it is reached, its keys, and how it is asked. Of the
+// one that the previous Validator has under this name it keeps what has not changed.
 func (v *Validator) newServer(settings config.AuthorizationServer, options Options) (s *server, err error) {
 	s = &server{
 		name: string(settings.Name), issuer: string(settings.Issuer), audiences: settings.Audiences,
 		types: keyset.MediaTypes(settings.Types...), leeway: settings.Leeway, required: settings.Required,
-		jwts: settings.TakesJWT(), alsoIntrospect: settings.AlsoIntrospect,
+		jwts: settings.TakesJWT(), alsoIntrospect: settings.AlsoIntrospect, settings: settings,
 	}
+	before := options.Previous.named(s.name)
 	local, own := options.Local[settings.Issuer]
 	fetchesKeys := settings.NeedsKeys() && !own && settings.KeySet.File == "" && settings.KeySet.JWKS == ""
+	s.discovers = fetchesKeys && settings.KeySet.URL == nil || settings.Introspection != nil && settings.Introspection.Endpoint == nil
 	if fetchesKeys || settings.Introspection != nil {
-		s.remote, err = discovery.New(settings, discovery.Options{Log: options.Log, Metrics: v.metrics.discovery, Now: v.now})
-		if err != nil {
+		if s.remote, err = v.reach(settings, before, options); err != nil {
 			return nil, err
 		}
-	}
-	s.discovers = fetchesKeys && settings.KeySet.URL == nil || settings.Introspection != nil && settings.Introspection.Endpoint == nil
-	if s.jwts {
-		s.cache = facts.NewCache[*fact](settings.Cache.Entries, v.metrics.evictions)
 	}
 	if settings.NeedsKeys() {
-		s.keys, err = keyset.New(settings, keyset.Options{
+		if s.keys, err = v.read(s, before, keyset.Options{
 			Local: local.KeySet, Remote: s.remote, Log: options.Log, Metrics: v.metrics.keySets, Now: v.now,
-		})
-		if err != nil {
+		}); err != nil {
 			return nil, err
 		}
+	}
+	if s.jwts {
+		s.cache = v.remember(s, before)
 	}
 	switch {
 	case own && local.Introspect != nil:
 		s.resolver = &ownTokens{server: s.name, introspect: local.Introspect}
 	case settings.Introspection != nil:
-		s.client, err = introspect.New(settings, introspect.Options{
-			Remote: s.remote, Keys: s.keys, Log: options.Log, Metrics: v.metrics.introspection, Now: v.now,
-		})
+		if s.client, err = v.ask(s, before, options); err != nil {
+			return nil, err
+		}
 		s.resolver = s.client
 	case s.alsoIntrospect || settings.TakesOpaque():
 		return nil, errors.New("nothing says how to ask it about tokens")
 	}
-	return s, err
+	return s, nil
+}
+
+// named returns the server of that name, one without anything for none.
+func (v *Validator) named(name string) *server {
+	if v != nil {
+		for _, s := range v.servers {
+			if s.name == name {
+				return s
+			}
+		}
+	}
+	return &server{}
+}
+
+// reach returns how the server is reached.
+func (v *Validator) reach(settings config.AuthorizationServer, before *server, options Options) (*discovery.Server, error) {
+	if before.remote != nil && before.remote.Serves(settings) {
+		return before.remote, nil
+	}
+	return discovery.New(settings, discovery.Options{Log: options.Log, Metrics: v.metrics.discovery, Now: v.now})
+}
+
+// read returns the keys of s.
+func (v *Validator) read(s, before *server, options keyset.Options) (*keyset.Source, error) {
+	if before.keys != nil && before.keys.Serves(s.settings, options.Remote) {
+		return before.keys, nil
+	}
+	return keyset.New(s.settings, options)
+}
+
+// remember returns the cache of s. What was verified under other types, or is of another
+// issuer, is forgotten; what was verified by other keys is found out when it is looked up.
+func (v *Validator) remember(s, before *server) *facts.Cache[*fact] {
+	if before.cache != nil && before.issuer == s.issuer && slices.Equal(before.types, s.types) &&
+		before.settings.Cache == s.settings.Cache {
+		return before.cache
+	}
+	return facts.NewCache[*fact](s.settings.Cache.Entries, v.metrics.evictions)
+}
+
+// ask returns how s is asked.
+func (v *Validator) ask(s, before *server, options Options) (*introspect.Client, error) {
+	if before.client != nil && before.client.Serves(s.settings, s.remote, s.keys) {
+		return before.client, nil
+	}
+	return introspect.New(s.settings, introspect.Options{
+		Remote: s.remote, Keys: s.keys, Log: options.Log, Metrics: v.metrics.introspection, Now: v.now,
+	})
 }
 
 // Run keeps metadata and key sets fresh until ctx ends, and then returns nil. Each
@@ -68,7 +117,6 @@ func (v *Validator) Run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	loops.Wait()
-	v.Close()
 	return nil
 }
 
@@ -88,13 +136,15 @@ func (v *Validator) Prepare(ctx context.Context) error {
 	return errors.Join(faults...)
 }
 
-// Close ends calls in the background and drops idle connections. Run does it at its end.
-func (v *Validator) Close() {
+// Close ends calls in the background and drops idle connections, but for what is shared
+// with heir, which has taken v's place; nil for none.
+func (v *Validator) Close(heir *Validator) {
 	for _, s := range v.servers {
-		if s.client != nil {
+		after := heir.named(s.name)
+		if s.client != nil && s.client != after.client {
 			s.client.Close()
 		}
-		if s.remote != nil {
+		if s.remote != nil && s.remote != after.remote {
 			s.remote.Close()
 		}
 	}

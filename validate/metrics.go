@@ -1,6 +1,8 @@
 package validate
 
 import (
+	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,9 +31,13 @@ const (
 	numSources
 )
 
-// metrics is what this package counts. Labels come from the configuration and
-// from closed sets, never from a request, and every series exists from the start.
-type metrics struct {
+// Metrics is what this package, and those that it finds facts by, count. Labels come from
+// the configuration and from closed sets, never from a request, and every series exists
+// from the start. One serves a gate for all its life: a [Validator] takes another's place,
+// the counts go on.
+type Metrics struct {
+	current atomic.Pointer[Validator] // whose caches are measured
+
 	ok, refused  [numKinds][numSources]prometheus.Observer
 	hits, misses prometheus.Counter
 	evictions    prometheus.Counter
@@ -48,8 +54,21 @@ var validationBuckets = []float64{
 	25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 1,
 }
 
-// newMetrics makes the metrics; entries returns the size of the caches.
-func newMetrics(entries func() float64) *metrics {
+// NewMetrics returns metrics that are registered with registerer, unless that is nil.
+func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
+	m := makeMetrics()
+	if registerer == nil {
+		return m, nil
+	}
+	for _, c := range m.all {
+		if err := registerer.Register(c); err != nil {
+			return nil, fmt.Errorf("registering metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+func makeMetrics() *Metrics {
 	jwt := prometheus.Labels{"cache": "jwt"}
 	duration := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "tallygate_token_validation_duration_seconds",
@@ -59,7 +78,7 @@ func newMetrics(entries func() float64) *metrics {
 	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "tallygate_cache_requests_total", Help: "Look-ups in a cache, by result.", ConstLabels: jwt,
 	}, []string{"result"})
-	m := &metrics{
+	m := &Metrics{
 		hits:   requests.WithLabelValues("hit"),
 		misses: requests.WithLabelValues("miss"),
 		evictions: prometheus.NewCounter(prometheus.CounterOpts{
@@ -69,7 +88,7 @@ func newMetrics(entries func() float64) *metrics {
 	}
 	size := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tallygate_cache_entries", Help: "Entries in a cache.", ConstLabels: jwt,
-	}, entries)
+	}, m.cached)
 	for k, kindLabel := range [numKinds]string{signed: "jwt", opaque: "opaque"} {
 		for from, label := range [numSources]string{local: "local", cached: "cache", remote: "remote"} {
 			m.ok[k][from] = duration.WithLabelValues(kindLabel, label, "ok")
@@ -80,21 +99,16 @@ func newMetrics(entries func() float64) *metrics {
 	return m
 }
 
-// register adds the metrics to registry, unless that is nil.
-func (m *metrics) register(registry prometheus.Registerer) error {
-	if registry == nil {
-		return nil
+// cached returns how many JWTs are remembered.
+func (m *Metrics) cached() float64 {
+	if v := m.current.Load(); v != nil {
+		return v.cached()
 	}
-	for _, c := range m.all {
-		if err := registry.Register(c); err != nil {
-			return err
-		}
-	}
-	return nil
+	return 0
 }
 
 // observe records one judged token.
-func (m *metrics) observe(k kind, from source, err error, took time.Duration) {
+func (m *Metrics) observe(k kind, from source, err error, took time.Duration) {
 	if err != nil {
 		m.refused[k][from].Observe(took.Seconds())
 		return

@@ -16,7 +16,10 @@ func TestMetrics(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	registry := prometheus.NewPedanticRegistry()
 	options := ours(key)
-	options.Metrics = registry
+	var err error
+	if options.Metrics, err = NewMetrics(registry); err != nil {
+		t.Fatal(err)
+	}
 	v := newValidator(t, options, settings())
 	problems, err := testutil.GatherAndLint(registry)
 	if err != nil || len(problems) > 0 {
@@ -82,7 +85,7 @@ tallygate_jwks_unknown_kid_total{issuer="partners",outcome="throttled"} 1
 			t.Errorf("%s %s: %d validations, want %d", c.source, c.result, got, c.want)
 		}
 	}
-	if _, err := New(nil, Options{Metrics: registry}); err == nil {
+	if _, err := NewMetrics(registry); err == nil {
 		t.Error("registered twice without an error")
 	}
 }

@@ -124,7 +124,7 @@ func says(edits ...M) M {
 func newAsking(t testing.TB, options Options, servers ...config.AuthorizationServer) *Validator {
 	t.Helper()
 	v := newValidator(t, options, servers...)
-	t.Cleanup(v.Close)
+	t.Cleanup(func() { v.Close(nil) })
 	return v
 }
 

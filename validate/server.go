@@ -8,6 +8,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/discovery"
 	"github.com/tallygate/tallygate/facts"
 	"github.com/tallygate/tallygate/introspect"
@@ -25,6 +26,7 @@ type server struct {
 	required       bool
 	jwts           bool // JWTs are judged by its keys
 	alsoIntrospect bool // and it is asked about them
+	settings       config.AuthorizationServer
 
 	remote    *discovery.Server // nil where nothing is fetched
 	discovers bool              // its metadata is needed

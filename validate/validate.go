@@ -13,8 +13,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/facts"
@@ -28,9 +26,12 @@ type Options struct {
 	// Revoked reports whether a token has been revoked. It is asked on every
 	// request that gets so far, by many goroutines at once. nil: none is.
 	Revoked func(access.Unchecked) bool
-	Log     *slog.Logger          // nil: nothing is logged
-	Metrics prometheus.Registerer // nil: nothing is registered
-	Now     func() time.Time      // nil: time.Now
+	Log     *slog.Logger // nil: nothing is logged
+	Metrics *Metrics     // nil: some that nobody reads
+	// Previous is the Validator that the new one takes the place of; nil for none. What
+	// has not changed is shared with it: keys, what is remembered, connections.
+	Previous *Validator
+	Now      func() time.Time // nil: time.Now
 }
 
 // Local is our own issuer, which is asked in this process.
@@ -48,7 +49,7 @@ type Validator struct {
 	opaque   []*server // those that may know an opaque token, in configured order
 	revoked  func(access.Unchecked) bool
 	now      func() time.Time
-	metrics  *metrics
+	metrics  *Metrics
 }
 
 // New returns a Validator for tokens of servers. It reads key set files, anchors and
@@ -67,7 +68,9 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)
 	}
-	v.metrics = newMetrics(v.cached)
+	if v.metrics = options.Metrics; v.metrics == nil {
+		v.metrics = makeMetrics()
+	}
 	var faults []error
 	for _, settings := range servers {
 		s, err := v.newServer(settings, options)
@@ -87,9 +90,7 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
-	if err := v.metrics.register(options.Metrics); err != nil {
-		return nil, fmt.Errorf("registering metrics: %w", err)
-	}
+	v.metrics.current.Store(v)
 	return v, nil
 }
 
@@ -178,14 +179,15 @@ func (v *Validator) recall(q *question) (*server, *access.Unchecked) {
 		if !ok {
 			continue
 		}
-		set := s.keys.Latest()
-		switch {
-		case !set.Has(f.key):
+		set, err := s.keys.Usable(q.now)
+		if err != nil {
+			continue // what was verified counts again when there are keys again
+		}
+		if !set.Has(f.key) {
 			s.cache.Remove(q.sum)
 			continue
-		case s.keys.CheckAge(set, q.now) != nil:
-			continue // what was verified by keys that are out of date counts again with them
-		case s.expired(&f.token, q.now):
+		}
+		if s.expired(&f.token, q.now) {
 			s.cache.Remove(q.sum)
 		}
 		v.metrics.hits.Inc()

@@ -113,7 +113,7 @@ func explain(ctx context.Context, f explainFlags, stdin io.Reader, stderr io.Wri
 		return nil, withCode(exitConfiguration, err)
 	}
 	defer g.proxy.Close()
-	defer g.validator.Close()
+	defer g.validator.Close(nil)
 	if own == nil && cfg.Issuer != nil && store.Exists(string(cfg.Issuer.State)) {
 		if err := g.issuer.Open(); err != nil {
 			return nil, err

@@ -77,12 +77,13 @@ func assembleWith(cfg *config.Config, log *slog.Logger, own *ownIssuer) (*gate, 
 		}
 	}
 	if cfg.Issuer == nil || g.issuer != nil { // otherwise its fault would be told twice
-		options := validate.Options{Log: log, Metrics: g.registry}
+		metrics, err := validate.NewMetrics(g.registry)
+		faults = append(faults, err)
+		options := validate.Options{Log: log, Metrics: metrics}
 		if g.issuer != nil {
 			options.Local = map[config.Identifier]validate.Local{cfg.Issuer.Issuer: own.Local}
 			options.Revoked = own.revoked
 		}
-		var err error
 		g.validator, err = validate.New(cfg.AuthorizationServers, options)
 		faults = append(faults, err)
 	}
@@ -94,7 +95,7 @@ func assembleWith(cfg *config.Config, log *slog.Logger, own *ownIssuer) (*gate, 
 	var err error
 	g.proxy, err = proxy.New(cfg, proxy.Steps{
 		Trust: trust, Validator: g.validator, Table: policy.New(cfg, trust.Anchors()),
-	}, log, g.registry)
+	}, log, proxy.NewMetrics(g.registry))
 	if err != nil {
 		return nil, err
 	}

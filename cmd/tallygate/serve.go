@@ -69,7 +69,7 @@ Exit code 1 says that one of them could not be reached, or does not tell what is
 			}
 			if online {
 				err := g.validator.Prepare(command.Context())
-				g.validator.Close()
+				g.validator.Close(nil)
 				if err != nil {
 					return err
 				}

@@ -120,6 +120,7 @@ func (g *gate) run(ctx context.Context, open func(name, address string) (net.Lis
 	group.Go(func() error {
 		defer stop()
 		defer g.proxy.Close()
+		defer g.validator.Close(nil)
 		select {
 		case <-ctx.Done():
 			g.log.InfoContext(ctx, "stopping")

@@ -1,0 +1,137 @@
+package validate
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// ran keeps v's key sets fresh until ready, and then no more: what it has, it has.
+func ran(t *testing.T, v *Validator) {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- v.Run(ctx) }()
+	for deadline := time.Now().Add(10 * time.Second); v.Ready() != nil; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal(v.Ready())
+		}
+	}
+	stop()
+	<-done
+}
+
+// A Validator that takes another's place keeps what has not changed, so that nobody is
+// refused because something else was configured anew: keys that were fetched, answers,
+// connections. What did change counts from the first request.
+func TestSuccessor(t *testing.T) {
+	key := testpki.NewSigner("ES256", "k1")
+	a := newAuthority(t)
+	keys := testpki.KeySet(key)
+	fetched := func(s *config.AuthorizationServer) {
+		a.asking(config.BothKinds)(s)
+		u := *s.Introspection.Endpoint
+		u.Path = "/jwks"
+		s.KeySet.URL = &u
+	}
+	a.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/jwks" {
+			a.ServeHTTP(w, r)
+			return
+		}
+		a.mu.Lock()
+		down := a.down
+		a.mu.Unlock()
+		if down {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(keys)
+	})
+	jwt, old := key.Token(bound()), key.Token(bound(), M{"typ": "JWT"})
+	a.knows("opaque", says())
+	both := func(s *config.AuthorizationServer) { s.Types = []string{"at+jwt", "JWT"} }
+	for name, c := range map[string]struct {
+		edit                            func(*config.AuthorizationServer)
+		jwt, old, opaque                access.Reason // with the server down
+		remote, keys, remembers, client bool          // kept
+	}{
+		"nothing": {func(*config.AuthorizationServer) {},
+			access.Granted, access.Granted, access.Granted, true, true, true, true},
+		"leeway": {func(s *config.AuthorizationServer) { s.Leeway = time.Second },
+			access.Granted, access.Granted, access.IssuerUnavailable, true, true, true, false},
+		"audiences": {func(s *config.AuthorizationServer) { s.Audiences = []string{"https://moved.example"} },
+			access.WrongAudience, access.WrongAudience, access.IssuerUnavailable, true, true, true, false},
+		"required": {func(s *config.AuthorizationServer) { s.Required = false },
+			access.Granted, access.Granted, access.Granted, true, true, true, true},
+		"types": {func(s *config.AuthorizationServer) { s.Types = []string{"at+jwt"} },
+			access.Granted, access.WrongType, access.Granted, true, true, false, true},
+		"opaque no more": {func(s *config.AuthorizationServer) { s.Tokens, s.Introspection = config.JWTOnly, nil },
+			access.IssuerUnavailable, access.IssuerUnavailable, access.MalformedToken, false, false, true, false},
+		"algorithms": {func(s *config.AuthorizationServer) { s.Algorithms = []config.Algorithm{config.ES256} },
+			access.IssuerUnavailable, access.IssuerUnavailable, access.Granted, true, false, true, true},
+		"max_age": {func(s *config.AuthorizationServer) { s.Introspection.Cache.MaxAge = time.Second },
+			access.Granted, access.Granted, access.IssuerUnavailable, true, true, true, false},
+		"cache": {func(s *config.AuthorizationServer) { s.Cache.Entries = 7 },
+			access.Granted, access.Granted, access.Granted, true, true, false, true},
+		"refresh": {func(s *config.AuthorizationServer) { s.KeySet.Refresh = time.Minute },
+			access.IssuerUnavailable, access.IssuerUnavailable, access.Granted, true, false, true, true},
+		"name": {named("renamed", issuer),
+			access.IssuerUnavailable, access.IssuerUnavailable, access.IssuerUnavailable, false, false, false, false},
+		"trust": {func(s *config.AuthorizationServer) { s.Connection.Trust = nil },
+			access.IssuerUnavailable, access.IssuerUnavailable, access.IssuerUnavailable, false, false, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a.fail(false)
+			v := newValidator(t, Options{}, settings(both, fetched))
+			ran(t, v)
+			expect(t, v, jwt, partner, access.Granted)
+			expect(t, v, old, partner, access.Granted)
+			expect(t, v, "opaque", partner, access.Granted)
+			a.fail(true)
+			next := newValidator(t, Options{Previous: v}, settings(both, fetched, c.edit))
+			v.Close(next)
+			t.Cleanup(func() { next.Close(nil) })
+			before, after := v.servers[0], next.servers[0]
+			for what, kept := range map[string][2]bool{
+				"remote": {before.remote == after.remote, c.remote}, "keys": {before.keys == after.keys, c.keys},
+				"cache": {before.cache == after.cache, c.remembers}, "client": {before.client == after.client, c.client},
+			} {
+				if kept[0] != kept[1] {
+					t.Errorf("%s: kept %t, want %t", what, kept[0], kept[1])
+				}
+			}
+			expect(t, next, jwt, partner, c.jwt)
+			expect(t, next, old, partner, c.old)
+			expect(t, next, "opaque", partner, c.opaque)
+			expect(t, next, jwt, other, map[bool]access.Reason{true: access.BoundToOther, false: c.jwt}[c.jwt == access.Granted])
+		})
+	}
+}
+
+// T-CFG-09: a server that is new and down keeps nobody else's tokens out.
+func TestSuccessorWithANewServer(t *testing.T) {
+	key := testpki.NewSigner("ES256", "k1")
+	_, fromFile := keyFile(t, testpki.KeySet(key))
+	a := newAuthority(t)
+	a.fail(true)
+	v := newValidator(t, Options{}, settings(fromFile))
+	expect(t, v, key.Token(bound()), partner, access.Granted)
+	next := newAsking(t, Options{Previous: v}, settings(fromFile),
+		settings(a.asking(config.OpaqueOnly), named("second", "https://second.example")))
+	expect(t, next, key.Token(bound()), partner, access.Granted)
+	expect(t, next, "opaque", partner, access.IssuerUnavailable)
+	// Its own key set file was broken meanwhile: nothing takes the place of the old one.
+	broken := settings(fromFile)
+	write(t, string(broken.KeySet.File), []byte("{}"))
+	if _, err := New([]config.AuthorizationServer{broken}, Options{Previous: next}); err == nil {
+		t.Error("a broken key set file stops nothing")
+	}
+	expect(t, next, key.Token(bound()), partner, access.Granted)
+}
