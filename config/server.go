@@ -71,7 +71,7 @@ type Introspection struct {
 	ClientID       ClientID                    `yaml:"client_id"` // the gate's own at that server
 	Authentication IntrospectionAuthentication `yaml:"authentication"`
 	Signed         bool                        `yaml:"signed"`      // ask for signed answers, RFC 9701, and take no others
-	Timeout        time.Duration               `yaml:"timeout"`     // of one call, waiting for its turn included; default 2s
+	Timeout        time.Duration               `yaml:"timeout"`     // of one call, and of the wait for its turn; default 2s
 	Concurrency    int                         `yaml:"concurrency"` // calls under way at once; default 64
 	Cache          IntrospectionCache          `yaml:"cache"`
 }

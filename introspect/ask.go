@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -26,9 +28,12 @@ type reply struct {
 	refusal *access.Denial // not nil when the token is inactive, or no access token
 }
 
-// errThisToken marks a failure that one token may have brought about, and that says
-// nothing of the server.
-var errThisToken = errors.New("of this token")
+// errThisToken marks a failure that one token may have brought about, errTooMany one that
+// the tokens of one holder may.
+var (
+	errThisToken = errors.New("of this token")
+	errTooMany   = errors.New("too many questions at a time")
+)
 
 // The media types of answers, RFC 7662 section 2.2 and RFC 9701 section 5.
 const (
@@ -36,23 +41,19 @@ const (
 	signedAnswer = "application/token-introspection+jwt"
 )
 
-// ask sends the question, RFC 7662 section 2.1, once more if there was no connection.
-func (c *Client) ask(ctx context.Context, raw string) (*reply, error) {
-	endpoint, err := c.endpoint()
-	if err != nil {
-		return nil, err
-	}
-	began := c.now()
+// ask sends the question, RFC 7662 section 2.1, at the time that asked is. It does so once
+// more if there was no connection, or only one that had been kept open too long.
+func (c *Client) ask(ctx context.Context, endpoint *url.URL, raw string, asked time.Time) (*reply, error) {
+	began := time.Now()
 	answer, err := c.post(ctx, endpoint, raw)
-	var connecting *net.OpError
-	if errors.As(err, &connecting) && connecting.Op == "dial" && ctx.Err() == nil {
+	if errors.Is(err, errConnection) && ctx.Err() == nil {
 		answer, err = c.post(ctx, endpoint, raw)
 	}
-	c.metrics.duration.Observe(c.now().Sub(began).Seconds())
+	c.metrics.duration.Observe(time.Since(began).Seconds())
 	if err != nil {
 		return nil, err
 	}
-	return c.understand(ctx, answer)
+	return c.understand(ctx, answer, asked)
 }
 
 // endpoint returns where to ask, as configured or as the server's metadata says.
@@ -84,20 +85,32 @@ func (c *Client) post(ctx context.Context, endpoint *url.URL, raw string) (*disc
 		return nil, errors.New("the endpoint makes no request") // err would quote the query
 	}
 	request.Header = header
-	// Asking changes nothing at the server, so that net/http may ask again where a
-	// connection that was kept open turns out to be closed. It is not sent.
-	request.Header["Idempotency-Key"] = nil
-	return c.remote.Send(request)
+	var reused atomic.Bool
+	trace := httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { reused.Store(got.Reused) }}
+	answer, err := c.remote.Send(request.WithContext(httptrace.WithClientTrace(ctx, &trace)))
+	var dialing *net.OpError
+	if err != nil && (reused.Load() || errors.As(err, &dialing) && dialing.Op == "dial") {
+		err = fmt.Errorf("%w: %w", errConnection, err)
+	}
+	return answer, err
 }
+
+// errConnection marks a failure that a new connection may mend. Asking twice does no
+// harm, as long as what authenticates the gate is made for each time: net/http, if told
+// to ask again, would show one assertion twice, which RFC 7523 section 3 has servers
+// turn down.
+var errConnection = errors.New("the connection failed")
 
 // understand reads an answer. What cannot be understood is an error and says nothing of
 // the token: it is never taken for inactive.
-func (c *Client) understand(ctx context.Context, answer *discovery.Answer) (*reply, error) {
+func (c *Client) understand(ctx context.Context, answer *discovery.Answer, asked time.Time) (*reply, error) {
 	switch status := answer.Status; {
 	case status == http.StatusOK:
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		return nil, fmt.Errorf("the server refuses the gate's own credentials with status %d", status)
-	case status >= 400 && status < 500 && status != http.StatusTooManyRequests:
+	case status == http.StatusTooManyRequests:
+		return nil, fmt.Errorf("answered with status %d: %w", status, errTooMany)
+	case status >= 400 && status < 500:
 		return nil, fmt.Errorf("answered with status %d %w", status, errThisToken)
 	default:
 		return nil, fmt.Errorf("answered with status %d", status)
@@ -111,7 +124,7 @@ func (c *Client) understand(ctx context.Context, answer *discovery.Answer) (*rep
 	}
 	if c.settings.Signed {
 		var err error
-		if document, err = c.verify(ctx, string(answer.Body)); err != nil {
+		if document, err = c.verify(ctx, string(answer.Body), asked); err != nil {
 			return nil, err
 		}
 	}
@@ -186,14 +199,12 @@ type envelope struct {
 	Response jsontext.Value `json:"token_introspection"`
 }
 
-// mostAge is how old a signed answer may be, beside the leeway: one is made for each
-// question.
-const mostAge = time.Minute
-
 // verify returns the response in a signed answer: by its type it can be nothing else,
 // it is signed by the server's keys, comes from the server, is meant for this gate, and
-// was made just now.
-func (c *Client) verify(ctx context.Context, raw string) (jsontext.Value, error) {
+// was not made before the question, give or take the leeway. It does not name the token
+// (RFC 9701 section 5): whoever stands between gate and server, despite TLS, could show
+// an answer from within the leeway for another.
+func (c *Client) verify(ctx context.Context, raw string, asked time.Time) (jsontext.Value, error) {
 	jws, err := keyset.Parse(raw)
 	if err != nil {
 		return nil, fmt.Errorf("signed answer: %w", err)
@@ -214,8 +225,8 @@ func (c *Client) verify(ctx context.Context, raw string) (jsontext.Value, error)
 		return nil, fmt.Errorf("signed answer: it comes from %q", access.Clip(says.Issuer))
 	case !c.isFor(says.Audience):
 		return nil, errors.New("signed answer: it is meant for another resource server")
-	case says.IssuedAt.IsZero() || says.IssuedAt.After(now.Add(c.leeway)) || says.IssuedAt.Before(now.Add(-c.leeway-mostAge)):
-		return nil, errors.New("signed answer: it was not made just now")
+	case says.IssuedAt.IsZero() || says.IssuedAt.After(now.Add(c.leeway)) || says.IssuedAt.Before(asked.Truncate(time.Second).Add(-c.leeway)):
+		return nil, errors.New("signed answer: it was not made for this question")
 	}
 	return e.Response, nil
 }

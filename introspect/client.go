@@ -52,6 +52,7 @@ type Client struct {
 	keys      *keyset.Source
 	secrets   credentials
 	turns     *turns
+	strangers strangers
 	breaker   *gobreaker.CircuitBreaker[*reply]
 	flights   singleflight.Group // of calls for one token
 	memory    memory
@@ -76,6 +77,10 @@ func New(settings config.AuthorizationServer, options Options) (*Client, error) 
 		log:     options.Log, now: options.Now,
 		metrics: options.Metrics.of(string(settings.Name)), all: options.Metrics,
 	}
+	var err error
+	if c.strangers, err = newStrangers(); err != nil {
+		return nil, err
+	}
 	c.memory = newMemory(settings.Introspection.Cache, options.Metrics)
 	options.Metrics.include(&c.memory)
 	c.breaker = gobreaker.NewCircuitBreaker[*reply](gobreaker.Settings{
@@ -89,10 +94,11 @@ func New(settings config.AuthorizationServer, options Options) (*Client, error) 
 	return c, c.secrets.check()
 }
 
-// ours reports whether err says nothing of the server: the token brought it about, the
-// client left, or it was not our turn.
+// ours reports whether err says nothing of whether the server can be asked: a token or
+// its holder may have brought it about. He must not suspend the server for others by it,
+// nor keep a token alive that was revoked.
 func ours(err error) bool {
-	return errors.Is(err, errThisToken) || errors.Is(err, errTurn) || errors.Is(err, context.Canceled)
+	return errors.Is(err, errThisToken) || errors.Is(err, errTooMany) || errors.Is(err, errTurn) || errors.Is(err, errLeft)
 }
 
 // Serves reports whether c is what [New] would return for settings, remote and keys, so
@@ -150,31 +156,30 @@ func (c *Client) refresh(raw string, sum facts.Sum) {
 	}
 	go func() {
 		defer c.turns.end()
-		ctx, cancel := context.WithTimeout(c.life, c.settings.Timeout)
-		defer cancel()
 		c.metrics.early.Inc()
-		asked := c.now()
-		r, err := c.breaker.Execute(func() (*reply, error) { return c.ask(ctx, raw) })
-		c.metrics.count(r, err)
-		if err == nil {
-			c.memory.add(sum, r, asked)
-		}
+		_, _ = c.send(c.life, raw, sum) // counted there
 	}()
 }
 
 // Introspect returns what the server says of a token of which nothing is remembered to
-// the contrary, shown by the holder of a certificate. Many who ask about one token at a
-// time make one call, which no one of them can break off. Errors wrap an
-// [access.Denial]: Inactive; WrongType for what is no access token; IssuerUnavailable
-// where the server did not answer, or not so that it could be understood.
-func (c *Client) Introspect(ctx context.Context, raw string, sum facts.Sum, holder access.Thumbprint) (*access.Unchecked, error) {
-	if err := c.memory.refusal(sum, c.now()); err != nil {
+// the contrary, shown by the holder of cert. Many who ask with one certificate about one
+// token at a time make one call, which no one of them can break off. Errors wrap an
+// [access.Denial]: Inactive; WrongType for what is no access token; RateLimited where the
+// holder showed too many that were turned down; IssuerUnavailable where the server did
+// not answer, or not so that it could be understood.
+func (c *Client) Introspect(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate) (*access.Unchecked, error) {
+	now := c.now()
+	if err := c.memory.refusal(sum, now); err != nil {
 		c.metrics.negative.Inc()
 		return nil, err
 	}
-	r, err := c.shared(ctx, raw, sum, holder)
+	if err := c.strangers.admit(cert, now); err != nil {
+		c.metrics.limited.Inc()
+		return nil, err
+	}
+	r, err := c.shared(ctx, raw, sum, cert)
 	if err != nil {
-		if e := c.memory.stale(sum, c.now()); e != nil && !errors.Is(err, errThisToken) {
+		if e := c.memory.stale(sum, c.now()); e != nil && !ours(err) {
 			c.metrics.stale.Inc()
 			return &e.says, nil
 		}
@@ -186,25 +191,26 @@ func (c *Client) Introspect(ctx context.Context, raw string, sum facts.Sum, hold
 	return &r.says, nil
 }
 
-// shared makes one call for all that ask about the token at this time.
-func (c *Client) shared(ctx context.Context, raw string, sum facts.Sum, holder access.Thumbprint) (*reply, error) {
+// shared makes one call for all that ask about the token with cert at this time. Others
+// have calls of their own: this one may have to wait for a turn of cert's holder.
+func (c *Client) shared(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate) (*reply, error) {
 	if c.settings.Cache.MaxAge == 0 { // every request has a right to an answer of its own
 		c.metrics.misses.Inc()
-		return c.call(ctx, raw, sum, holder)
+		return c.call(ctx, raw, sum, cert)
 	}
 	made := false
-	flight := c.flights.DoChan(string(sum[:]), func() (any, error) {
+	flight := c.flights.DoChan(string(sum[:])+string(cert.Thumbprint[:]), func() (any, error) {
 		// Somebody may have asked between the look at the memory and here.
 		if e := c.memory.fresh(sum, c.now()); e != nil {
 			return &reply{says: e.says}, nil
 		}
 		made = true
 		c.metrics.misses.Inc()
-		return c.call(c.life, raw, sum, holder)
+		return c.call(c.life, raw, sum, cert)
 	})
 	select {
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return nil, fmt.Errorf("%w: %w", errLeft, context.Cause(ctx))
 	case landed := <-flight:
 		if !made {
 			c.metrics.shared.Inc()
@@ -216,21 +222,46 @@ func (c *Client) shared(ctx context.Context, raw string, sum facts.Sum, holder a
 	}
 }
 
-// call asks the server when it is the holder's turn, and remembers the reply.
-func (c *Client) call(ctx context.Context, raw string, sum facts.Sum, holder access.Thumbprint) (*reply, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.settings.Timeout)
+// errLeft marks a call that nobody waits for any more.
+var errLeft = errors.New("broken off")
+
+// call asks the server when it is the turn of cert's holder. The time for the answer
+// begins then: the server is not to blame for the wait.
+func (c *Client) call(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate) (*reply, error) {
+	if c.breaker.State() == gobreaker.StateOpen { // nothing to wait for
+		c.metrics.refused.Inc()
+		return nil, gobreaker.ErrOpenState
+	}
+	waiting, cancel := context.WithTimeout(ctx, c.settings.Timeout)
 	defer cancel()
+	end, err := c.turns.begin(waiting, cert)
+	if err != nil {
+		c.metrics.noTurn.Inc()
+		return nil, err
+	}
+	defer end()
+	r, err := c.send(ctx, raw, sum)
+	if errors.Is(err, errThisToken) || errors.Is(err, errTooMany) || err == nil && r.refusal != nil {
+		c.strangers.count(cert, c.now())
+	}
+	return r, err
+}
+
+// send asks the server, unless that is suspended, and remembers the reply.
+func (c *Client) send(ctx context.Context, raw string, sum facts.Sum) (*reply, error) {
+	endpoint, err := c.endpoint()
+	if err != nil { // nothing was sent that could have failed
+		c.metrics.failed.Inc()
+		return nil, err
+	}
 	var asked time.Time
 	r, err := c.breaker.Execute(func() (*reply, error) {
-		if err := c.turns.begin(ctx, holder); err != nil {
-			return nil, err
-		}
-		defer c.turns.release(holder)
+		answering, cancel := context.WithTimeout(ctx, c.settings.Timeout)
+		defer cancel()
 		asked = c.now()
-		r, err := c.ask(ctx, raw)
-		if err != nil && errors.Is(ctx.Err(), context.Canceled) {
-			// Whatever a connection that was given up still brings.
-			return nil, ctx.Err()
+		r, err := c.ask(answering, endpoint, raw, asked)
+		if err != nil && ctx.Err() != nil { // whatever a connection that was given up still brings
+			return nil, fmt.Errorf("%w: %w", errLeft, context.Cause(ctx))
 		}
 		return r, err
 	})

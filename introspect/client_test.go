@@ -16,6 +16,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/discovery"
 	"github.com/tallygate/tallygate/facts"
 )
 
@@ -134,7 +135,7 @@ func TestOneCallForOneToken(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	left := make(chan error, 1)
 	go func() {
-		_, err := c.Introspect(ctx, "opaque", sum, access.Thumbprint{})
+		_, err := c.Introspect(ctx, "opaque", sum, certificateOf(1))
 		left <- err
 	}()
 	<-arrived
@@ -144,7 +145,7 @@ func TestOneCallForOneToken(t *testing.T) {
 		waiting.Add(1)
 		group.Go(func() {
 			waiting.Done()
-			if _, err := c.Introspect(t.Context(), "opaque", sum, access.Thumbprint{}); err == nil {
+			if _, err := c.Introspect(t.Context(), "opaque", sum, certificateOf(1)); err == nil {
 				granted.Add(1)
 			}
 		})
@@ -186,24 +187,24 @@ func TestTurns(t *testing.T) {
 		s.Introspection.Concurrency, s.Introspection.Timeout = 8, 20*time.Second
 	})
 	var group sync.WaitGroup
-	introspect := func(holder byte, tokens int) {
+	introspect := func(holder int, tokens int) {
 		for i := range tokens {
 			group.Go(func() {
 				raw := fmt.Sprintf("token %d of %d", i, holder)
-				if _, err := c.Introspect(t.Context(), raw, facts.SumOf(raw), access.Thumbprint{holder}); err != nil {
+				if _, err := c.Introspect(t.Context(), raw, facts.SumOf(raw), certificateOf(holder, byte(holder))); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 	}
-	introspect(1, 100)
+	introspect(1, 30)
 	eventually(t, "two at a time", func() bool { return now.Load() == 2 })
 	time.Sleep(50 * time.Millisecond)
 	if n := most.Load(); n != 2 {
 		t.Errorf("one certificate has %d calls of 8 under way", n)
 	}
-	for holder := byte(2); holder < 10; holder++ {
-		introspect(holder, 20)
+	for holder := 2; holder < 10; holder++ {
+		introspect(holder, 10)
 	}
 	eventually(t, "eight at a time", func() bool { return now.Load() == 8 })
 	close(release)
@@ -211,8 +212,8 @@ func TestTurns(t *testing.T) {
 	if n := most.Load(); n != 8 {
 		t.Errorf("%d calls under way at once, want at most 8", n)
 	}
-	if n := len(c.turns.holders); n != 0 {
-		t.Errorf("%d holders are still remembered", n)
+	if n := len(c.turns.holders) + len(c.turns.authorities) + c.turns.all.places; n != 0 {
+		t.Errorf("%d shares or places are still taken", n)
 	}
 }
 
@@ -346,6 +347,52 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
+// Who waited for a turn while asking was suspended does not ask either.
+func TestBreakerForThoseWhoWait(t *testing.T) {
+	t.Parallel()
+	a := newAuthority(t)
+	a.serve(func(w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(50 * time.Millisecond)
+		w.WriteHeader(500)
+	})
+	c := a.client(func(s *config.AuthorizationServer) { s.Introspection.Concurrency = 4 }) // one for each holder
+	var group sync.WaitGroup
+	for i := range 3 * tripAfter {
+		group.Go(func() { expect(t, c, fmt.Sprint("unlucky ", i), access.IssuerUnavailable) })
+	}
+	group.Wait()
+	n := a.calls.Load()
+	if n > tripAfter+1 { // the next turn may begin before the last failure counts
+		t.Errorf("%d calls, want %d", n, tripAfter)
+	}
+	counted(t, "not sent", c.metrics.refused, float64(3*tripAfter-n))
+}
+
+// Questions from before it is known where to ask are no failures of the server: asking
+// begins as soon as that is known.
+func TestQuestionsBeforeMetadata(t *testing.T) {
+	t.Parallel()
+	a := newAuthority(t)
+	metadata, answer := encode(M{"issuer": a.URL, "introspection_endpoint": a.URL + "/introspect"}), encode(active(M{"iss": a.URL}))
+	a.serve(func(w http.ResponseWriter, r *http.Request) {
+		body := answer
+		if r.URL.Path == discovery.OAuthPath {
+			body = metadata
+		}
+		reply200(w, "application/json", body)
+	})
+	c := a.client(func(s *config.AuthorizationServer) {
+		s.Issuer, s.Introspection.Endpoint = config.Identifier(a.URL), nil
+	})
+	for i := range 2 * tripAfter {
+		expect(t, c, fmt.Sprint("early ", i), access.IssuerUnavailable)
+	}
+	if err := c.remote.Read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, c, "opaque", access.Granted)
+}
+
 // T-INT-07: the server goes away under load. What is remembered serves, what is new is
 // refused without waiting, goroutines come to an end, and when the server is back nothing
 // needs a restart.
@@ -413,7 +460,7 @@ func TestClientsThatLeave(t *testing.T) {
 			leave()
 		}()
 		raw := fmt.Sprint("left ", i)
-		if _, err := c.Introspect(ctx, raw, facts.SumOf(raw), access.Thumbprint{1}); !errors.Is(err, context.Canceled) {
+		if _, err := c.Introspect(ctx, raw, facts.SumOf(raw), certificateOf(1)); !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
 	}

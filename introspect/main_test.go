@@ -196,14 +196,29 @@ func (a *authority) open(edits ...func(*config.AuthorizationServer)) (*Client, e
 // pass lets the gate's clock run ahead.
 func (a *authority) pass(d time.Duration) { a.now.Add(int64(d)) }
 
+// certificateOf returns a certificate of a holder, of that authority.
+func certificateOf(holder int, authority ...byte) *access.Certificate {
+	c := &access.Certificate{Thumbprint: access.Thumbprint{byte(holder), byte(holder >> 8)}}
+	for _, a := range authority {
+		c.Anchors = append(c.Anchors, access.AnchorKey{a})
+	}
+	return c
+}
+
 // ask asks c as package validate does: first what is remembered, then the server.
 func ask(t testing.TB, c *Client, raw string) (*access.Unchecked, access.Reason) {
+	t.Helper()
+	return askWith(t, c, raw, certificateOf(1, 1))
+}
+
+// askWith does so for the holder of cert.
+func askWith(t testing.TB, c *Client, raw string, cert *access.Certificate) (*access.Unchecked, access.Reason) {
 	t.Helper()
 	sum := facts.SumOf(raw)
 	if says := c.Recall(raw, sum); says != nil {
 		return says, access.Granted
 	}
-	says, err := c.Introspect(t.Context(), raw, sum, access.Thumbprint{1})
+	says, err := c.Introspect(t.Context(), raw, sum, cert)
 	if err == nil {
 		return says, access.Granted
 	}

@@ -28,11 +28,12 @@ type Metrics struct {
 
 // clientMetrics is the part that belongs to one server.
 type clientMetrics struct {
-	active, inactive, failed, timedOut, refused prometheus.Counter // calls, by outcome
-	hits, misses, negative, stale, shared       prometheus.Counter // of what is remembered
-	early                                       prometheus.Counter
-	duration                                    prometheus.Observer
-	suspended                                   prometheus.Gauge
+	active, inactive, failed, timedOut    prometheus.Counter // calls, by outcome
+	refused, noTurn, limited              prometheus.Counter // those that were not made
+	hits, misses, negative, stale, shared prometheus.Counter // of what is remembered
+	early                                 prometheus.Counter
+	duration                              prometheus.Observer
+	suspended                             prometheus.Gauge
 }
 
 // NewMetrics returns the metrics, registered nowhere.
@@ -41,7 +42,7 @@ func NewMetrics() *Metrics {
 	m := &Metrics{
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tallygate_introspection_requests_total",
-			Help: "Questions to an authorization server about a token, by what came of them; circuit_open was not sent.",
+			Help: "Questions to an authorization server about a token, by what came of them; circuit_open, no_turn and rate_limited were not sent.",
 		}, []string{"issuer", "outcome"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "tallygate_introspection_duration_seconds", Help: "Time to ask an authorization server about a token.",
@@ -119,6 +120,8 @@ func (m *Metrics) of(server string) clientMetrics {
 		failed:    m.calls.WithLabelValues(server, "error"),
 		timedOut:  m.calls.WithLabelValues(server, "timeout"),
 		refused:   m.calls.WithLabelValues(server, "circuit_open"),
+		noTurn:    m.calls.WithLabelValues(server, "no_turn"),
+		limited:   m.calls.WithLabelValues(server, "rate_limited"),
 		hits:      m.lookups.WithLabelValues("hit"),
 		misses:    m.lookups.WithLabelValues("miss"),
 		negative:  m.lookups.WithLabelValues("negative"),

@@ -16,7 +16,7 @@ func (s *server) confirm(u *access.Unchecked, q *question) (*access.Unchecked, e
 	if answer == nil {
 		q.source = remote
 		var err error
-		if answer, err = s.resolver.Introspect(q.ctx, q.raw, q.sum, q.cert.Thumbprint); err != nil {
+		if answer, err = s.resolver.Introspect(q.ctx, q.raw, q.sum, q.cert); err != nil {
 			d := access.Deny(err)
 			return nil, &access.Denial{Reason: d.Reason, ClientID: u.ClientID, Err: d.Err}
 		}

@@ -47,9 +47,10 @@ type fact struct {
 type resolver interface {
 	// Recall returns what is known of an active token without waiting, nil for nothing.
 	Recall(raw string, sum facts.Sum) *access.Unchecked
-	// Introspect asks. Every error wraps an [access.Denial]: Inactive or WrongType when
-	// the token is turned down, IssuerUnavailable when there is no telling.
-	Introspect(ctx context.Context, raw string, sum facts.Sum, holder access.Thumbprint) (*access.Unchecked, error)
+	// Introspect asks about a token that came with cert. Every error wraps an
+	// [access.Denial]: Inactive or WrongType when the token is turned down, RateLimited
+	// or IssuerUnavailable when there is no telling.
+	Introspect(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate) (*access.Unchecked, error)
 }
 
 // ready returns nil while the server's tokens can be judged.
@@ -124,7 +125,7 @@ type ownTokens struct {
 func (o *ownTokens) Recall(string, facts.Sum) *access.Unchecked { return nil }
 
 // Introspect asks the issuer.
-func (o *ownTokens) Introspect(_ context.Context, raw string, _ facts.Sum, _ access.Thumbprint) (*access.Unchecked, error) {
+func (o *ownTokens) Introspect(_ context.Context, raw string, _ facts.Sum, _ *access.Certificate) (*access.Unchecked, error) {
 	says, active, err := o.introspect(raw)
 	switch {
 	case err != nil:

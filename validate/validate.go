@@ -217,7 +217,7 @@ func (v *Validator) resolve(q *question, servers []*server) (access.Claims, erro
 	}
 	var refusal, unanswered error
 	for _, s := range servers {
-		says, err := s.resolver.Introspect(q.ctx, q.raw, q.sum, q.cert.Thumbprint)
+		says, err := s.resolver.Introspect(q.ctx, q.raw, q.sum, q.cert)
 		switch reason := access.Deny(err).Reason; {
 		case err == nil:
 			return v.judge(s, says, q)

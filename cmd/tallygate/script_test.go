@@ -85,7 +85,8 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	// bound to CERT; JSON members are merged over the good ones, null removes one.
 	"token": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(of(ts).mint(args)) },
 	// call [-cert NAME] [-token NAME] [-H 'Name: value'] [-h2] [-host H] [-to LISTENER]
-	// [-body N] [-chunked] [-form ENCODED] METHOD PATH: print the answer.
+	// [-body N] [-chunked] [-form ENCODED] [-until STATUS] METHOD PATH: print the answer;
+	// with -until, repeat until it has that status, # in a header being the number.
 	"call": func(ts *testscript.TestScript, neg bool, args []string) {
 		w := of(ts)
 		err := w.call(args)
@@ -188,7 +189,7 @@ func executable(ts *testscript.TestScript) string {
 // closed: a reason leaves it by getting a script.
 var unscripted = []access.Reason{
 	access.Undecided, access.RevokedCertificate, access.RevocationUnknown,
-	access.BoundToPrevious, access.PolicyDenied, access.RateLimited, access.Overloaded, access.RevocationsStale,
+	access.BoundToPrevious, access.PolicyDenied, access.Overloaded, access.RevocationsStale,
 }
 
 // Scripts skip what needs a tool that a visitor's machine lacks. CI has them all.

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -191,7 +192,7 @@ func (w *world) call(args []string) error {
 	cert, token := flags.String("cert", "", ""), flags.String("token", "", "")
 	host, listener := flags.String("host", "api.example.test", ""), flags.String("to", "partners", "")
 	h2, size, chunked := flags.Bool("h2", false, ""), flags.Int("body", 0, ""), flags.Bool("chunked", false, "")
-	form := flags.String("form", "", "")
+	form, until := flags.String("form", "", ""), flags.Int("until", 0, "")
 	var headers []string
 	flags.Func("H", "", func(s string) error { headers = append(headers, s); return nil })
 	if err := flags.Parse(args); err != nil {
@@ -227,11 +228,22 @@ func (w *world) call(args []string) error {
 	defer transport.CloseIdleConnections()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	answer, err := transport.RoundTrip(r.WithContext(ctx)) //nolint:bodyclose // keep closes it
-	if err != nil {
-		return err
+	for i := range 10_000 {
+		one := r.Clone(ctx)
+		for _, values := range one.Header {
+			for v := range values {
+				values[v] = strings.ReplaceAll(values[v], "#", strconv.Itoa(i))
+			}
+		}
+		answer, err := transport.RoundTrip(one) //nolint:bodyclose // keep closes it
+		if err == nil {
+			err = w.keep(answer)
+		}
+		if err != nil || *until == 0 || *until == answer.StatusCode {
+			return err
+		}
 	}
-	return w.keep(answer)
+	return fmt.Errorf("none of 10,000 answers has status %d", *until)
 }
 
 // raw sends bytes as they are and keeps the first answer; the others are part of

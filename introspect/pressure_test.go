@@ -1,0 +1,314 @@
+package introspect
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/sony/gobreaker/v2"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/facts"
+)
+
+// takes makes the server answer like this, each time after so long.
+func (a *authority) takes(d time.Duration, response M) {
+	text := encode(response)
+	a.serve(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(d):
+			reply200(w, "application/json", text)
+		case <-r.Context().Done():
+		}
+	})
+}
+
+// flood has a holder show n tokens at once that nobody made, until the test ends.
+func flood(t *testing.T, c *Client, n int, cert func(i int) *access.Certificate) {
+	t.Helper()
+	var group sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	for i := range n {
+		raw := fmt.Sprint("made up ", i)
+		group.Go(func() { _, _ = c.Introspect(ctx, raw, facts.SumOf(raw), cert(i)) })
+	}
+	t.Cleanup(func() {
+		cancel()
+		c.Close()
+		group.Wait()
+	})
+	eventually(t, "under way", func() bool { return c.turns.taken() >= min(n, cap(c.turns.all.turns)/4) })
+}
+
+func (t *turns) taken() int { return len(t.all.turns) }
+
+func one(holder int) func(int) *access.Certificate {
+	return func(int) *access.Certificate { return certificateOf(holder, byte(holder)) }
+}
+
+// More tokens than one holder's turns can serve in time suspend no server that is well: the
+// wait for a turn is not the server's.
+func TestBurstSuspendsNothing(t *testing.T) {
+	t.Parallel()
+	a := newAuthority(t)
+	a.takes(150*time.Millisecond, M{"active": false})
+	c := a.client(func(s *config.AuthorizationServer) { s.Introspection.Timeout = 500 * time.Millisecond })
+	var group sync.WaitGroup
+	for i := range 200 { // 16 at a time: 3 rounds come in time, the fourth would end late
+		raw := fmt.Sprint("made up ", i)
+		group.Go(func() { _, _ = c.Introspect(t.Context(), raw, facts.SumOf(raw), certificateOf(2, 2)) })
+	}
+	group.Wait()
+	if c.breaker.State() != gobreaker.StateClosed {
+		t.Error("suspended")
+	}
+	counted(t, "out of time", c.metrics.timedOut, 0)
+	if testutil.ToFloat64(c.metrics.noTurn) == 0 {
+		t.Error("everybody had a turn: the test shows nothing")
+	}
+	expect(t, c, "honest", access.Inactive)
+}
+
+// Callers whose time is up are no failure of the server either, where each has a call of
+// its own.
+func TestCallersOutOfTime(t *testing.T) {
+	a := newAuthority(t)
+	a.takes(50*time.Millisecond, M{"active": false})
+	c := a.client(caching(func(s *config.IntrospectionCache) { s.MaxAge = 0 }))
+	for i := range 2 * tripAfter {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		raw := fmt.Sprint("made up ", i)
+		_, err := c.Introspect(ctx, raw, facts.SumOf(raw), certificateOf(2, 2))
+		cancel()
+		if access.Deny(err).Reason != access.IssuerUnavailable {
+			t.Fatal(err)
+		}
+	}
+	expect(t, c, "honest", access.Inactive)
+}
+
+// stale_on_error: the holder of a revoked token cannot keep it alive by taking all turns
+// that it would be asked about in, nor by making up so many that nothing is asked.
+func TestHolderForcesNothingStale(t *testing.T) {
+	a := newAuthority(t)
+	a.says(active())
+	c := a.client(caching(func(s *config.IntrospectionCache) { s.StaleOnError, s.InactiveMaxAge = time.Hour, 0 }),
+		func(s *config.AuthorizationServer) { s.Introspection.Timeout = time.Minute })
+	expect(t, c, "revoked", access.Granted)
+	a.pass(30 * time.Minute)
+	a.takes(time.Minute, M{"active": false})
+	flood(t, c, 400, one(1))
+	eventually(t, "all places taken", func() bool { return c.turns.places() == 16*queue })
+	expect(t, c, "revoked", access.IssuerUnavailable)
+	counted(t, "stale", c.metrics.stale, 0)
+
+	c = a.client(caching(func(s *config.IntrospectionCache) { s.StaleOnError, s.InactiveMaxAge = time.Hour, 0 }))
+	a.says(active(M{"exp": time.Now().Add(24 * time.Hour).Unix()}))
+	expect(t, c, "revoked", access.Granted)
+	a.pass(30 * time.Minute)
+	later := c.now()
+	c.now = func() time.Time { return later }
+	a.says(M{"active": false})
+	for i := range strangeBurst {
+		expect(t, c, fmt.Sprint("made up ", i), access.Inactive)
+	}
+	expect(t, c, "revoked", access.RateLimited)
+	counted(t, "stale", c.metrics.stale, 0)
+}
+
+// Requests that clients reset at once leave no more behind than there are places.
+func TestWaitingIsBounded(t *testing.T) {
+	a := newAuthority(t)
+	a.takes(time.Minute, M{"active": false})
+	c := a.client(func(s *config.AuthorizationServer) { s.Introspection.Timeout = time.Minute })
+	before := runtime.NumGoroutine()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for i := range 20_000 {
+		raw := fmt.Sprint("made up ", i)
+		if _, err := c.Introspect(gone, raw, facts.SumOf(raw), certificateOf(2, 2)); access.Deny(err).Reason != access.IssuerUnavailable {
+			t.Fatal(err)
+		}
+	}
+	// 16 turns with 16 places each, and what 16 connections need at both ends.
+	most := 16*queue + 16*10
+	eventually(t, "few", func() bool { return runtime.NumGoroutine()-before <= most })
+	t.Logf("%d goroutines are left of 20,000 requests", runtime.NumGoroutine()-before)
+	if n := c.turns.places(); n != 16*queue {
+		t.Errorf("%d places are taken, want %d", n, 16*queue)
+	}
+}
+
+// Whoever has an authority of its own has as many certificates as it likes, and yet half
+// of the turns at most. So do all whose certificates are of no authority.
+func TestManyCertificates(t *testing.T) {
+	for name, authority := range map[string][]byte{"of one authority": {9, 8}, "of none": nil} {
+		a := newAuthority(t)
+		a.says(M{"active": false})
+		slow := encode(M{"active": false})
+		a.serve(func(w http.ResponseWriter, r *http.Request) {
+			if r.PostForm.Get("token") != "honest" {
+				select {
+				case <-time.After(time.Minute):
+				case <-r.Context().Done():
+				}
+			}
+			reply200(w, "application/json", slow)
+		})
+		c := a.client(func(s *config.AuthorizationServer) { s.Introspection.Timeout = time.Minute })
+		flood(t, c, 2000, func(i int) *access.Certificate { return certificateOf(10+i%120, authority...) })
+		eventually(t, name+": half of the turns taken", func() bool { return c.turns.taken() == 32 })
+		expect(t, c, "honest", access.Inactive)
+		if n := c.turns.taken(); n != 32 {
+			t.Errorf("%s: %d turns of 64 are taken", name, n)
+		}
+	}
+}
+
+// What somebody else asks about a token is not what its owner waits for.
+func TestOwnFlight(t *testing.T) {
+	a := newAuthority(t)
+	body := encode(active())
+	a.serve(func(w http.ResponseWriter, r *http.Request) {
+		if r.PostForm.Get("token") != "honest" {
+			<-r.Context().Done()
+		}
+		reply200(w, "application/json", body)
+	})
+	c := a.client(func(s *config.AuthorizationServer) { s.Introspection.Timeout = time.Minute })
+	flood(t, c, 100, one(2))
+	var group sync.WaitGroup
+	ctx, cancel := context.WithCancel(t.Context())
+	group.Go(func() { _, _ = c.Introspect(ctx, "honest", facts.SumOf("honest"), certificateOf(2, 2)) })
+	eventually(t, "waiting", func() bool { return c.turns.places() == 101 })
+	if _, reason := askWith(t, c, "honest", certificateOf(3, 3)); reason != access.Granted {
+		t.Errorf("the owner got %s", reason)
+	}
+	cancel()
+	group.Wait()
+}
+
+func (t *turns) places() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.all.places
+}
+
+// Whoever shows token after token that the server does not know is not asked about for a
+// while, nor are others of that authority in the end; those of another are.
+func TestStrangers(t *testing.T) {
+	a := newAuthority(t)
+	c := a.client()
+	begin := time.Now()
+	c.now = func() time.Time { return begin.Add(time.Duration(a.now.Load())) } // it stands still
+	made := 0
+	show := func(cert *access.Certificate) access.Reason {
+		made++
+		_, reason := askWith(t, c, fmt.Sprint("made up ", made), cert)
+		return reason
+	}
+	for range strangeBurst {
+		if got := show(certificateOf(2, 2)); got != access.Inactive {
+			t.Fatalf("token %d: %s", made, got)
+		}
+	}
+	if calls := a.calls.Load(); calls != strangeBurst || show(certificateOf(2, 2)) != access.RateLimited || a.calls.Load() != calls {
+		t.Errorf("%d calls, then %d", calls, a.calls.Load())
+	}
+	counted(t, "limited", c.metrics.limited, 1)
+	for holder := 10; holder < 10+perAuthority-1; holder++ {
+		for range strangeBurst {
+			if got := show(certificateOf(holder, 2)); got != access.Inactive {
+				t.Fatalf("token %d, of holder %d: %s", made, holder, got)
+			}
+		}
+	}
+	if got := show(certificateOf(99, 2)); got != access.RateLimited {
+		t.Errorf("another holder of that authority: %s", got)
+	}
+	if got := show(certificateOf(99, 3)); got != access.Inactive {
+		t.Errorf("another authority: %s", got)
+	}
+	a.says(active())
+	if _, got := askWith(t, c, "good", certificateOf(2, 2)); got != access.RateLimited {
+		t.Errorf("a good token at once: %s", got)
+	}
+	a.pass(time.Second)
+	for i := range 100 { // what is good is not counted
+		if _, got := askWith(t, c, fmt.Sprint("good ", i), certificateOf(2, 2)); got != access.Granted {
+			t.Fatalf("good token %d after a second: %s", i, got)
+		}
+	}
+}
+
+// An answer of before the question is no answer to it.
+func TestSignedAnswerOfBefore(t *testing.T) {
+	a := newAuthority(t)
+	signed := a.key.Token(M{"iss": issuer, "aud": "gate", "iat": time.Now().Unix(), "token_introspection": active()}, M{"typ": "token-introspection+jwt"})
+	a.serve(func(w http.ResponseWriter, _ *http.Request) { reply200(w, signedAnswer, []byte(signed)) })
+	c := a.client(func(s *config.AuthorizationServer) { s.Introspection.Signed = true })
+	expect(t, c, "one", access.Granted)
+	a.pass(32 * time.Second) // the leeway is 30 s
+	expect(t, c, "another", access.IssuerUnavailable)
+}
+
+// A connection that breaks after the question is tried once more, with an assertion of
+// its own: RFC 7523 section 3 has servers take none twice.
+func TestAssertionOnce(t *testing.T) {
+	a := newAuthority(t)
+	var mu sync.Mutex
+	seen, broken := map[string]int{}, false
+	body := encode(active())
+	a.serve(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		seen[r.PostFormValue("client_assertion")]++
+		if broken {
+			broken = false
+			panic(http.ErrAbortHandler)
+		}
+		reply200(w, "application/json", body)
+	})
+	c := a.client(func(s *config.AuthorizationServer) {
+		s.Introspection.Authentication = config.IntrospectionAuthentication{Method: config.MethodPrivateKeyJWT, KeyFile: a.path("assertion-key.pem")}
+	})
+	expect(t, c, "one", access.Granted)
+	broken = true
+	expect(t, c, "two", access.Granted)
+	if len(seen) != 3 {
+		t.Errorf("%d assertions, want 3", len(seen))
+	}
+	for _, n := range seen {
+		if n != 1 {
+			t.Errorf("an assertion was sent %d times", n)
+		}
+	}
+}
+
+// A server that wants to be asked less often is not down: its other tokens are asked
+// about, and nothing counts longer for it. It is asked less about those who ask too much.
+func TestTooManyQuestions(t *testing.T) {
+	a := newAuthority(t)
+	a.says(active())
+	c := a.client(caching(func(s *config.IntrospectionCache) { s.StaleOnError = time.Hour }))
+	expect(t, c, "revoked", access.Granted)
+	a.pass(30 * time.Minute)
+	later := c.now()
+	c.now = func() time.Time { return later }
+	a.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) })
+	expect(t, c, "revoked", access.IssuerUnavailable)
+	for i := range strangeBurst - 1 {
+		expect(t, c, fmt.Sprint("made up ", i), access.IssuerUnavailable)
+	}
+	expect(t, c, "revoked", access.RateLimited)
+	a.says(active())
+	if _, got := askWith(t, c, "honest", certificateOf(3, 3)); got != access.Granted {
+		t.Errorf("another's: %s", got)
+	}
+}
