@@ -1,0 +1,156 @@
+package main
+
+import (
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const foreignConfig = `
+listener:
+  address: 127.0.0.1:0
+  certificate: {files: {certificate: gate.pem, key: gate-key.pem}}
+authorization_servers:
+  - name: foreign
+    issuer: ISSUER
+    audiences: [https://api.example.test, https://jwt.example.test]
+    tokens: both
+    connection:
+      trust: [internal-ca.pem]
+      certificate: {certificate: gate-client.pem, key: gate-client-key.pem}
+    key_set: {cool_down: 1s}
+    introspection: INTROSPECTION
+  - name: static
+    issuer: https://as.example.test
+    audiences: [https://api.example.test]
+    key_set: {file: keys.json}
+apis:
+  - name: accounts
+    hosts: [api.example.test]
+    upstream: {url: "UPSTREAM"}
+    routes:
+      - {methods: [GET], path: "/accounts/{id}", scopes: [accounts:read]}
+      - {methods: [POST], path: "/accounts/{id}", scopes: [accounts:write]}
+  - name: payments
+    hosts: [api.example.test]
+    upstream: {url: "UPSTREAM"}
+    routes:
+      - {methods: [GET], path: "/payments/{id}"}
+partners:
+  list:
+    - name: northwind
+      trust: [northwind-ca.pem]
+      applications:
+        - {client_id: northwind-ledger, certificate: {san_dns: ledger.northwind.example}, apis: [accounts]}
+        - {client_id: plain, certificate: {san_dns: plain.example.test}, apis: [accounts]}
+    - name: borealis
+      trust: [borealis-ca.pem]
+      applications:
+        - {client_id: borealis-sync, certificate: {san_dns: sync.borealis.example}, apis: [accounts, payments]}
+admin: {address: "127.0.0.1:0"}
+log: {level: debug}
+`
+
+// gate starts the gate; the server is asked as introspection, YAML, says.
+func (f *foreign) gate(introspection string) {
+	f.t.Helper()
+	f.write("gate.yaml", strings.NewReplacer("ISSUER", f.issuer, "UPSTREAM", f.upstream.url(), "INTROSPECTION", introspection).Replace(foreignConfig))
+	if err := f.start(binary(f.t), filepath.Join(f.dir, "gate.yaml")); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// ready waits until the gate says that it is.
+func (f *foreign) ready() {
+	f.t.Helper()
+	f.eventually("ready", func() bool {
+		status, _, err := f.admin("/readyz")
+		return err == nil && status == http.StatusOK
+	})
+}
+
+// end stops the gate, whose log must hold no token.
+func (f *foreign) end() {
+	f.t.Helper()
+	if err := f.stop(); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// eventually waits until check holds, and returns how long that took.
+func (f *foreign) eventually(what string, check func() bool) time.Duration {
+	f.t.Helper()
+	start := time.Now()
+	for time.Since(start) < patience {
+		if check() {
+			return time.Since(start).Round(time.Millisecond)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	f.t.Fatalf("in %s: not %s", patience, what)
+	return 0
+}
+
+// send makes a call by a token and a certificate, "" for none.
+func (f *foreign) send(token, certificate, method, path string) {
+	f.t.Helper()
+	args := []string{"-cert", certificate}
+	if token != "" {
+		args = append(args, "-token", token)
+	}
+	if err := f.call(append(args, method, path)); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// passes and fails are the two ends of a call.
+func (f *foreign) passes(token, certificate string) {
+	f.t.Helper()
+	f.send(token, certificate, "GET", "/accounts/7")
+	if err := f.granted(http.StatusOK); err != nil {
+		f.t.Errorf("token %s with certificate %s: %v", token, certificate, err)
+	}
+}
+
+func (f *foreign) fails(token, certificate string, status int, reason, code string) {
+	f.t.Helper()
+	f.send(token, certificate, "GET", "/accounts/7")
+	if err := f.refused(status, reason, code); err != nil {
+		f.t.Errorf("token %s with certificate %q: %v", token, certificate, err)
+	}
+}
+
+func (f *foreign) answered(status int) bool { return f.answer != nil && f.answer.StatusCode == status }
+
+func (f *foreign) check(err error) {
+	f.t.Helper()
+	if err != nil {
+		f.t.Error(err)
+	}
+}
+
+// decided returns how often the gate has decided so.
+func (f *foreign) decided(reason string) int {
+	f.t.Helper()
+	return int(f.metric(`tallygate_decisions_total\{.*reason="` + reason + `"\}`))
+}
+
+// metric returns the sum of the gate's series that match.
+func (f *foreign) metric(pattern string) (sum float64) {
+	f.t.Helper()
+	_, text, err := f.admin("/metrics")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^`+pattern+` (\S+)$`).FindAllSubmatch(text, -1) {
+		v, err := strconv.ParseFloat(string(m[1]), 64)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		sum += v
+	}
+	return sum
+}
