@@ -154,3 +154,16 @@ func (f *foreign) metric(pattern string) (sum float64) {
 	}
 	return sum
 }
+
+// get makes a call beside those of send, and returns the status of its answer. Many may be
+// made at a time.
+func (f *foreign) get(transport *http.Transport, token string) (status int, err error) {
+	r, err := http.NewRequest(http.MethodGet, "https://"+f.addresses["partners"]+"/accounts/7", nil)
+	if err != nil {
+		return 0, err
+	}
+	r.Host = "api.example.test"
+	r.Header.Set("Authorization", "Bearer "+token)
+	status, _, _, err = exchangeWith(&http.Client{Transport: transport, Timeout: patience}, r)
+	return status, err
+}

@@ -8,12 +8,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +36,7 @@ type foreign struct {
 	*world
 	t      *testing.T
 	issuer string
+	alias  string // the host with its endpoints for mutual TLS
 	orders io.Writer
 	told   *bufio.Scanner
 }
@@ -50,7 +53,7 @@ func newForeign(t *testing.T) *foreign {
 	f.pairs["sync"] = f.pairs["borealis-ca"].Leaf("sync", testpki.DNS("sync.borealis.example"))
 	f.pairs["plain"] = f.pairs["northwind-ca"].Leaf("plain", testpki.DNS("plain.example.test"))
 	internal.Write(dir, "internal-ca")
-	internal.Leaf("as", testpki.IP("127.0.0.1")).Write(dir, "as")
+	internal.Leaf("as", testpki.IP("127.0.0.1"), testpki.DNS("localhost")).Write(dir, "as")
 	internal.Leaf("gate", testpki.DNS("gate.example.test")).Write(dir, "gate-client")
 	assertion := testpki.SelfSigned("assertion")
 	assertion.Write(dir, "assertion")
@@ -58,20 +61,16 @@ func newForeign(t *testing.T) *foreign {
 	f.write("basic.txt", "basic secret/+%41\n")
 	f.write("post.txt", "post secret/+%41\n")
 
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.issuer = "https://" + l.Addr().String()
-	_ = l.Close()
 	jwk, err := json.Marshal((&testpki.Signer{Key: assertion.Key, Algorithm: "ES256"}).JWK(testpki.M{"kid": nil}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	installNode(t, dir, "oidc-provider")
+	port := freePort(t)
+	f.issuer, f.alias = "https://127.0.0.1:"+port, "localhost:"+port
 	server := exec.Command("node", "server.mjs")
 	server.Dir = dir
-	server.Env = append(os.Environ(), "ISSUER="+f.issuer, "AS_CERT=as.pem", "AS_KEY=as-key.pem", "CA=clients-ca.pem", "GATE_JWK="+string(jwk))
+	server.Env = append(os.Environ(), "ISSUER="+f.issuer, "ALIAS=https://"+f.alias, "AS_CERT=as.pem", "AS_KEY=as-key.pem", "CA=clients-ca.pem", "GATE_JWK="+string(jwk))
 	complaints := &logBuffer{}
 	server.Stderr = complaints
 	orders, err := server.StdinPipe()
@@ -97,6 +96,21 @@ func newForeign(t *testing.T) *foreign {
 		t.Fatalf("the server says %q:\n%s", got, complaints.bytes())
 	}
 	return f
+}
+
+// freePort returns one below those that the system hands out, so that nobody is given it
+// while the server is stopped.
+func freePort(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		port := strconv.Itoa(20_000 + rand.N(10_000))
+		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			_ = l.Close()
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 // needNode skips a test where node and npm are missing, but for CI.

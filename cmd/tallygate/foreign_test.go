@@ -2,13 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 )
 
 const byMutualTLS = `{client_id: gate-mtls, timeout: 1s, cache: {max_age: 500ms, inactive_max_age: 100ms}}`
@@ -30,21 +32,30 @@ func TestForeignServer(t *testing.T) {
 		for _, kind := range []string{"opaque", "jwt"} {
 			f.passes(kind+" of ledger", "northwind")
 			f.passes(kind+" of sync", "sync")
-			f.fails(kind+" of ledger", "sync", 401, "bound_to_other", "invalid_token")
 			f.fails(kind+" of sync", "northwind", 401, "bound_to_other", "invalid_token")
 			f.fails(kind+" of ledger", "renewed", 401, "bound_to_other", "invalid_token")
 			f.fails(kind+" of ledger", "", 401, "no_certificate", "invalid_token")
+			f.fails(kind+" of sync", "", 401, "no_certificate", "invalid_token")
 			f.fails(kind+" of ledger", "stranger", 401, "untrusted_certificate", "invalid_token")
 			f.fails(kind+" of plain", "plain", 401, "not_bound", "invalid_token")
-			// What is remembered is what the token says, not what it may: other calls are
-			// judged by it, whether it was just found out or not.
-			f.send(kind+" of ledger", "northwind", "GET", "/payments/7")
-			f.check(f.refused(403, "api_not_allowed", ""))
-			f.send(kind+" of ledger", "northwind", "POST", "/accounts/7")
-			f.check(f.refused(403, "insufficient_scope", "insufficient_scope"))
+			f.fails(kind+" of plain", "sync", 401, "not_bound", "invalid_token")
+			for _, misuse := range f.misuses() {
+				misuse(kind + " of ledger")
+			}
 		}
 	}
 	f.asked()
+
+	// T-INT-03: what is found out for a call that is refused is what the token says, and the
+	// next call is judged anew.
+	for kind, resource := range map[string]string{"opaque": opaqueResource, "jwt": jwtResource} {
+		for reason, misuse := range f.misuses() {
+			token := kind + " first " + reason
+			f.issue(token, "northwind", "northwind-ledger", resource)
+			misuse(token)
+			f.passes(token, "northwind")
+		}
+	}
 
 	// T-INT-05: what the server revokes counts within max_age, 500 ms here.
 	f.passes("opaque of sync", "sync")
@@ -60,24 +71,45 @@ func TestForeignServer(t *testing.T) {
 	f.end()
 }
 
-// asked holds the last question to RFC 7662 section 2.1: the token in the body alone.
+// misuses are the calls that a token of ledger is no good for, by the reason.
+func (f *foreign) misuses() map[string]func(token string) {
+	return map[string]func(string){
+		"bound_to_other": func(token string) {
+			f.t.Helper()
+			f.fails(token, "sync", 401, "bound_to_other", "invalid_token")
+		},
+		"api_not_allowed": func(token string) {
+			f.t.Helper()
+			f.send(token, "northwind", "GET", "/payments/7")
+			f.check(f.refused(403, "api_not_allowed", ""))
+		},
+		"insufficient_scope": func(token string) {
+			f.t.Helper()
+			f.send(token, "northwind", "POST", "/accounts/7")
+			f.check(f.refused(403, "insufficient_scope", "insufficient_scope"))
+		},
+	}
+}
+
+// asked holds the last question to RFC 7662 section 2.1, the token in the body alone, and to
+// RFC 8705 section 5: who shows a certificate asks at the alias.
 func (f *foreign) asked() {
 	f.t.Helper()
 	var last struct {
-		Method, URL, Certificate string
-		Authorization            bool
-		Parameters               []string
+		Method, Host, URL, Certificate string
+		Authorization                  bool
+		Parameters                     []string
 	}
 	if err := json.Unmarshal([]byte(f.ask("requests")), &last); err != nil {
 		f.t.Fatal(err)
 	}
 	want := "client_id token token_type_hint"
-	if last.Method != "POST" || last.URL != "/token/introspection" || last.Authorization || last.Certificate != "gate" || strings.Join(last.Parameters, " ") != want {
+	if last.Method != "POST" || last.Host != f.alias || last.URL != "/token/introspection" || last.Authorization || last.Certificate != "gate" || strings.Join(last.Parameters, " ") != want {
 		f.t.Errorf("asked by %+v", last)
 	}
 }
 
-// The gate proves who it is in five ways, and answers may be signed. Where the server does
+// The gate proves who it is in four ways, and answers may be signed. Where the server does
 // not believe it, nothing is granted.
 func TestForeignServerAuthentication(t *testing.T) {
 	t.Parallel()
@@ -94,77 +126,93 @@ func TestForeignServerAuthentication(t *testing.T) {
 		f.ready()
 		f.fails("token", "renewed", 401, "bound_to_other", "invalid_token")
 		f.passes("token", "northwind")
+		if name == "signed answers" { // by a key that the gate has yet to read
+			f.tell("rotate")
+			f.issue("later", "northwind", "northwind-ledger", opaqueResource)
+			f.passes("later", "northwind")
+		}
 		f.end()
 		if f.t.Failed() {
 			t.Fatalf("by %s", name)
 		}
 	}
-	f.gate(`{client_id: gate-basic, authentication: {method: client_secret_basic, secret_file: post.txt}}`)
-	f.ready()
-	f.fails("token", "northwind", 503, "issuer_unavailable", "")
-	f.end()
+	for name, introspection := range map[string]string{
+		"another's certificate": `{client_id: borealis-sync}`,
+		"another's secret":      `{client_id: gate-basic, authentication: {method: client_secret_basic, secret_file: post.txt}}`,
+		"another's key":         `{client_id: gate-jwt, authentication: {method: private_key_jwt, key_file: gate-client-key.pem}}`,
+	} {
+		f.gate(introspection)
+		f.ready()
+		f.unavailable("token")
+		f.ready() // other tokens do not suffer
+		f.end()
+		if f.t.Failed() {
+			t.Fatalf("by %s", name)
+		}
+	}
 }
 
-// T-JWKS-08: the server rotates its key while requests go on. None is refused, and the new
-// key costs one reading.
+// T-JWKS-08: the server rotates its key while requests go on, by old tokens and new ones, of
+// which the gate has seen some. None is refused, and the new key costs one reading.
 func TestForeignServerRotation(t *testing.T) {
 	t.Parallel()
 	f := newForeign(t)
-	f.issue("old", "northwind", "northwind-ledger", jwtResource)
+	type call struct{ token, certificate string }
+	issue := func(generation string) (calls []call) {
+		for i := range 10 {
+			for certificate, clientID := range map[string]string{"northwind": "northwind-ledger", "sync": "borealis-sync"} {
+				name := fmt.Sprint(generation, " ", i, " of ", clientID)
+				f.issue(name, certificate, clientID, jwtResource)
+				calls = append(calls, call{f.tokens[name], certificate})
+			}
+		}
+		return calls
+	}
+	transports := make(map[string]*http.Transport)
+	for _, certificate := range []string{"northwind", "sync"} {
+		transports[certificate] = &http.Transport{TLSClientConfig: f.client(certificate), MaxIdleConnsPerHost: 4}
+		defer transports[certificate].CloseIdleConnections()
+	}
+	old, unseen := issue("old"), issue("unseen")
 	f.gate(byMutualTLS)
 	f.ready()
-	f.passes("old", "northwind")
 	f.counts()
-	transport := &http.Transport{TLSClientConfig: f.client("northwind")}
-	defer transport.CloseIdleConnections()
-	var rotated atomic.Pointer[string]
+	var current atomic.Pointer[[]call]
+	current.Store(&old)
 	var sent, refused atomic.Int64
-	call := func(token string) {
-		r, err := http.NewRequest(http.MethodGet, "https://"+f.addresses["partners"]+"/accounts/7", nil)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		r.Host = "api.example.test"
-		r.Header.Set("Authorization", "Bearer "+token)
-		answer, err := transport.RoundTrip(r)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		_ = answer.Body.Close()
-		if sent.Add(1); answer.StatusCode != http.StatusOK {
-			refused.Add(1)
-		}
-	}
 	stop := make(chan struct{})
 	var group sync.WaitGroup
-	for range 4 {
+	for worker := range 4 {
 		group.Go(func() {
-			for {
+			for i := worker; ; i++ {
 				select {
 				case <-stop:
 					return
 				default:
 				}
-				call(f.tokens["old"])
-				if fresh := rotated.Load(); fresh != nil {
-					call(*fresh)
+				calls := *current.Load()
+				c := calls[i%len(calls)]
+				status, err := f.get(transports[c.certificate], c.token)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if sent.Add(1); status != http.StatusOK {
+					refused.Add(1)
 				}
 			}
 		})
 	}
-	time.Sleep(50 * time.Millisecond)
+	more := func(n int64) {
+		target := sent.Load() + n
+		f.eventually("busy", func() bool { return sent.Load() >= target || t.Failed() })
+	}
+	more(50)
 	f.tell("rotate")
-	var fresh struct {
-		AccessToken string `json:"access_token"`
-	}
-	body := f.post("northwind", "/token", url.Values{"grant_type": {"client_credentials"}, "client_id": {"northwind-ledger"}, "resource": {jwtResource}, "scope": {"accounts:read"}})
-	if err := json.Unmarshal(body, &fresh); err != nil {
-		t.Fatal(err)
-	}
-	rotated.Store(&fresh.AccessToken)
-	time.Sleep(500 * time.Millisecond)
+	all := slices.Concat(old, unseen, issue("new"))
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	current.Store(&all)
+	more(300)
 	close(stop)
 	group.Wait()
 	readings := f.counts()["/jwks"]
