@@ -11,6 +11,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/tallygate/tallygate/internal/testpki"
 )
 
 const byMutualTLS = `{client_id: gate-mtls, timeout: 1s, cache: {max_age: 500ms, inactive_max_age: 100ms}}`
@@ -220,5 +223,32 @@ func TestForeignServerRotation(t *testing.T) {
 	if refused.Load() > 0 || readings != 1 {
 		t.Error("want none refused, and one reading")
 	}
+	f.forge()
 	f.end()
+}
+
+// forge sends tokens that the server never made: each names another key, and they cost one
+// reading of the key set in a cool-down, of 1 s.
+func (f *foreign) forge() {
+	f.t.Helper()
+	transport := &http.Transport{TLSClientConfig: f.client("northwind")}
+	defer transport.CloseIdleConnections()
+	f.upstream.forget()
+	start := time.Now()
+	claims := testpki.Bound(f.issuer, jwtResource, "northwind-ledger", f.pairs["northwind"], testpki.M{"scope": "accounts:read"})
+	n := 0
+	for ; time.Since(start) < 1200*time.Millisecond; n++ {
+		token := testpki.NewSigner("ES256", fmt.Sprint("made up ", n)).Token(claims)
+		if status, err := f.get(transport, token); err != nil || status != http.StatusUnauthorized {
+			f.t.Fatalf("a forged token: %d, %v", status, err)
+		}
+	}
+	took, readings := time.Since(start), f.counts()["/jwks"]
+	f.t.Logf("%d forged tokens in %s: %d readings of the key set", n, took.Round(time.Millisecond), readings)
+	if most := int(took/time.Second) + 1; readings < 1 || readings > most {
+		f.t.Errorf("want 1 to %d readings", most)
+	}
+	if _, n := f.upstream.take(); n > 0 {
+		f.t.Errorf("%d requests reached the upstream", n)
+	}
 }
