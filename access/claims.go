@@ -17,7 +17,7 @@ type Unchecked struct {
 	ClientID     string       // client_id, RFC 8693 section 4.3; "" when the token has none
 	TokenID      string       // jti; "" when the token has none
 	Audience     []string     // aud
-	Scopes       []string     // scope, split at spaces, RFC 6749 section 3.3
+	Scopes       []string     // scope, split at spaces, RFC 6749 section 3.3; nil when the token says nothing of it
 	Expires      time.Time    // exp
 	NotBefore    time.Time    // nbf; zero when the token has none
 	IssuedAt     time.Time    // iat; zero when the token has none

@@ -43,7 +43,7 @@ func (m *Members) Read(server string) (access.Unchecked, error) {
 		ClientID:     r.text("client_id", m.ClientID),
 		TokenID:      r.text("jti", m.TokenID),
 		Audience:     r.texts("aud", m.Audience),
-		Scopes:       scopes(r.text("scope", m.Scope)),
+		Scopes:       r.scopes(m.Scope),
 		Expires:      r.time("exp", m.Expires),
 		NotBefore:    r.time("nbf", m.NotBefore),
 		IssuedAt:     r.time("iat", m.IssuedAt),
@@ -149,11 +149,15 @@ func (r *claimReader) time(claim string, v jsontext.Value) time.Time {
 	return time.Unix(int64(seconds), int64(fraction*1e9))
 }
 
-// scopes splits a scope value at spaces, RFC 6749 section 3.3. What is then no
-// scope token, such as two scopes joined by a tab, is nobody's scope and left out.
-func scopes(value string) []string {
-	var all []string
-	for s := range strings.SplitSeq(value, " ") {
+// scopes splits a scope claim at spaces, RFC 6749 section 3.3. What is then no scope
+// token, such as two scopes joined by a tab, is nobody's scope and left out. A claim
+// without any is not nil: it says that there are none.
+func (r *claimReader) scopes(v jsontext.Value) []string {
+	if v == nil {
+		return nil
+	}
+	all := []string{}
+	for s := range strings.SplitSeq(r.text("scope", v), " ") {
 		if isScope(s) {
 			all = append(all, s)
 		}

@@ -320,6 +320,8 @@ func TestAlsoIntrospect(t *testing.T) {
 		"another jti there":        {nil, M{"jti": "x"}, access.MalformedToken, nil},
 		"a refresh token there":    {nil, M{"token_use": "refresh_token"}, access.WrongType, nil},
 		"fewer scopes there":       {M{"scope": "a b c"}, M{"scope": "c a"}, access.Granted, []string{"a", "c"}},
+		"no scopes there":          {M{"scope": "a b"}, M{"scope": ""}, access.Granted, nil},
+		"nothing of scopes there":  {M{"scope": "a b"}, M{"scope": nil}, access.Granted, []string{"a", "b"}},
 		"more scopes there":        {M{"scope": "a"}, M{"scope": "a b"}, access.Granted, []string{"a"}},
 		"not bound in the token":   {M{"cnf": nil}, M{"cnf": M{"x5t#S256": partner.Thumbprint()}}, access.NotBound, nil},
 		"bound to other, both":     {M{"cnf": M{"x5t#S256": other.Thumbprint()}}, M{"cnf": M{"x5t#S256": other.Thumbprint()}}, access.BoundToOther, nil},
@@ -344,6 +346,9 @@ func TestAlsoIntrospect(t *testing.T) {
 				got, err := v.Validate(t.Context(), raw, certificate(partner))
 				if reason(t, err) != c.want {
 					t.Fatalf("got %v, want %s", err, c.want)
+				}
+				if id, _ := claims["jti"].(string); err != nil && id != "" && strings.Contains(err.Error(), id) {
+					t.Errorf("the jti is in the log: %v", err)
 				}
 				if err == nil && !slices.Equal(got.Scopes, c.scopes) {
 					t.Errorf("scopes %q, want %q", got.Scopes, c.scopes)
