@@ -50,10 +50,11 @@ type Options struct {
 // concurrent use once it has been opened.
 type Issuer struct {
 	settings    *config.Issuer
-	partners    map[string]bool   // the names of those configured
-	owners      map[string]string // each application's partner, also where its tokens are another server's
-	identifier  string            // RFC 8414 section 2, byte for byte as configured
-	base        string            // the identifier's path, without a slash at the end
+	partners    map[string]bool          // the names of those configured
+	owners      map[string]string        // each application's partner, also where its tokens are another server's
+	leeways     map[string]time.Duration // of foreign servers, by identifier
+	identifier  string                   // RFC 8414 section 2, byte for byte as configured
+	base        string                   // the identifier's path, without a slash at the end
 	endpoints   []endpoint
 	clients     map[string]*client // by client_id
 	addresses   *addressRates
@@ -81,6 +82,7 @@ func New(cfg *config.Config, options Options) (*Issuer, error) {
 		settings:    cfg.Issuer,
 		partners:    make(map[string]bool),
 		owners:      make(map[string]string),
+		leeways:     make(map[string]time.Duration),
 		identifier:  string(cfg.Issuer.Issuer),
 		revoked:     newRevocations(),
 		certificate: options.Certificate,
@@ -92,6 +94,9 @@ func New(cfg *config.Config, options Options) (*Issuer, error) {
 		for _, a := range p.Applications {
 			i.owners[string(a.ClientID)] = string(p.Name)
 		}
+	}
+	for _, s := range cfg.AuthorizationServers {
+		i.leeways[string(s.Issuer)] = s.Leeway
 	}
 	var faults [6]error
 	i.policy, faults[0] = governance.Compile(cfg)
@@ -178,19 +183,20 @@ func (i *Issuer) KeySet() (set []byte, version uint64) {
 
 // Revoked reports whether a token has been revoked: by itself, when this issuer signed it,
 // and whichever server it comes from with its application or its partner, or with the
-// certificate that it is bound to. Of another server's token that does not say when it
-// was issued, the certificate alone is asked about. It counts from the moment at which
-// the revocation is answered. It costs a hash and a few map accesses, without
-// allocation.
+// certificate that it is bound to. Another server's clock may be ahead by that server's
+// leeway; a token of its that does not say when it was issued may be a day old. It counts
+// from the moment at which the revocation is answered. It costs a hash and a few map
+// accesses, without allocation.
 func (i *Issuer) Revoked(token access.Unchecked) bool {
-	partner, issued := i.owners[token.ClientID], token.IssuedAt.Unix()
+	issued := token.IssuedAt.Unix()
 	if token.Issuer != i.identifier {
 		token.TokenID = "" // names another token here, or none
 		if token.IssuedAt.IsZero() {
-			token.ClientID, partner = "", ""
+			token.IssuedAt = i.now().Add(-longestLifetime)
 		}
+		issued = token.IssuedAt.Add(-i.leeways[token.Issuer]).Unix()
 	}
-	return i.revoked.revokes(token.TokenID, token.ClientID, partner, token.Confirmation.Thumbprint, issued)
+	return i.revoked.revokes(token.TokenID, token.ClientID, i.owners[token.ClientID], token.Confirmation.Thumbprint, issued)
 }
 
 // An endpoint is one path with its one method.
