@@ -101,10 +101,23 @@ func (s *site) path(name string) config.Path { return config.Path(filepath.Join(
 // server returns s as a gate sees it whose configuration names it by an issuer with path.
 func (s *site) server(t *testing.T, path string, edits ...func(*config.Connection)) *Server {
 	t.Helper()
-	settings := config.AuthorizationServer{Name: "partners", Issuer: config.Identifier(s.URL + path), Connection: config.Connection{Trust: []config.Path{s.path("ca.pem")}}}
+	settings := s.settings(path)
 	for _, edit := range edits {
 		edit(&settings.Connection)
 	}
+	return open(t, settings)
+}
+
+// settings returns those of a gate that needs both its keys and its answers.
+func (s *site) settings(path string) config.AuthorizationServer {
+	return config.AuthorizationServer{
+		Name: "partners", Issuer: config.Identifier(s.URL + path), Tokens: config.BothKinds,
+		Connection: config.Connection{Trust: []config.Path{s.path("ca.pem")}}, Introspection: &config.Introspection{},
+	}
+}
+
+func open(t *testing.T, settings config.AuthorizationServer) *Server {
+	t.Helper()
 	server, err := New(settings, Options{Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(), Now: time.Now})
 	if err != nil {
 		t.Fatal(err)

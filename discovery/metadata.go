@@ -29,8 +29,8 @@ const (
 // Metadata is what an authorization server publishes of itself, RFC 8414 section 2, as
 // far as it counts here.
 type Metadata struct {
-	KeySet        *url.URL // jwks_uri; nil when it names none
-	Introspection *url.URL // introspection_endpoint; nil when it names none
+	KeySet        *url.URL // jwks_uri; nil when it names none, or none is needed
+	Introspection *url.URL // introspection_endpoint; nil when it names none, or none is needed
 
 	read time.Time
 }
@@ -172,8 +172,9 @@ type document struct {
 }
 
 // parse returns what answer says. The issuer in it must be the one asked for, character
-// by character, RFC 8414 section 3.3. Members of one name twice are an error.
-func (s *Server) parse(answer *Answer) (*Metadata, error) {
+// by character, RFC 8414 section 3.3. Members of one name twice are an error. An endpoint
+// that is not needed may be whatever it is.
+func (s *Server) parse(answer *Answer) (_ *Metadata, err error) {
 	if answer.Status != http.StatusOK { // RFC 8414 section 3.2
 		return nil, fmt.Errorf("answered with status %d", answer.Status)
 	}
@@ -191,10 +192,15 @@ func (s *Server) parse(answer *Answer) (*Metadata, error) {
 		d.Introspection = d.Aliases.Introspection
 	}
 	m := &Metadata{}
-	var noKeys, noIntrospection error
-	m.KeySet, noKeys = s.endpoint("jwks_uri", d.KeySet)
-	m.Introspection, noIntrospection = s.endpoint("introspection_endpoint", d.Introspection)
-	return m, errors.Join(noKeys, noIntrospection)
+	if s.settings.NeedsKeys() {
+		if m.KeySet, err = s.endpoint("jwks_uri", d.KeySet); err != nil {
+			return nil, err
+		}
+	}
+	if s.settings.Introspection != nil {
+		m.Introspection, err = s.endpoint("introspection_endpoint", d.Introspection)
+	}
+	return m, err
 }
 
 // endpoint returns the URL that a member names, nil for none.

@@ -114,7 +114,8 @@ func (s *Server) Serves(settings config.AuthorizationServer) bool {
 	trusted, err := readAnchors(settings.Connection.Trust)
 	return err == nil && trusted.sum == s.anchors &&
 		s.settings.Name == settings.Name && s.settings.Issuer == settings.Issuer &&
-		reflect.DeepEqual(s.settings.Connection, settings.Connection) && idle(s.settings) == idle(settings)
+		reflect.DeepEqual(s.settings.Connection, settings.Connection) && idle(s.settings) == idle(settings) &&
+		s.settings.NeedsKeys() == settings.NeedsKeys() && (s.settings.Introspection == nil) == (settings.Introspection == nil)
 }
 
 // Close drops idle connections.

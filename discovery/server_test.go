@@ -27,7 +27,7 @@ func TestInsecureLoopbackHTTP(t *testing.T) {
 	}
 	var log bytes.Buffer
 	server, err := New(config.AuthorizationServer{
-		Name: "partners", Issuer: config.Identifier(s.URL), Connection: config.Connection{InsecureLoopbackHTTP: true},
+		Name: "partners", Issuer: config.Identifier(s.URL), Tokens: config.JWTOnly, Connection: config.Connection{InsecureLoopbackHTTP: true},
 	}, Options{Log: slog.New(slog.NewJSONHandler(&log, nil)), Metrics: NewMetrics(), Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
@@ -91,6 +91,32 @@ func TestClientCertificate(t *testing.T) {
 		if _, err := New(settings, Options{Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(), Now: time.Now}); err == nil {
 			t.Errorf("%s stops no start", name)
 		}
+	}
+}
+
+// What is not needed may be whatever it is, and whoever needs more is another server.
+func TestUnneeded(t *testing.T) {
+	s := newSite(t, true)
+	bad := "http://elsewhere.example/x"
+	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL, "jwks_uri": s.URL + "/jwks", "introspection_endpoint": bad}})
+	keys, both, opaque := s.settings(""), s.settings(""), s.settings("")
+	keys.Introspection, opaque.Tokens = nil, config.OpaqueOnly
+	server := open(t, keys)
+	if err := server.Read(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if m, err := server.Metadata(); err != nil || m.KeySet == nil || m.Introspection != nil {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if err := open(t, both).Read(t.Context()); err == nil || !strings.Contains(err.Error(), "introspection_endpoint") {
+		t.Errorf("taken: %v", err)
+	}
+	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL, "jwks_uri": bad, "introspection_endpoint": s.URL + "/introspect"}})
+	if err := open(t, opaque).Read(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if !server.Serves(keys) || server.Serves(both) || server.Serves(opaque) {
+		t.Error("serves what it has not read, or not what it has")
 	}
 }
 
