@@ -114,24 +114,30 @@ func New(cfg *config.Config, options Options) (*Issuer, error) {
 
 // Open takes the state, which no other process may have, and the signing keys in it;
 // the first time, it makes both. It must have returned nil before anything is served.
-func (i *Issuer) Open() error {
+func (i *Issuer) Open() error { return i.take(false) }
+
+// Inspect takes the state as it is, for an issuer that is asked about tokens and serves
+// nothing. Nothing in it changes.
+func (i *Issuer) Inspect() error { return i.take(true) }
+
+func (i *Issuer) take(inspect bool) error {
 	state, err := store.Open(string(i.settings.State))
 	if err != nil {
 		return fmt.Errorf("opening the issuer's state: %w", err)
 	}
-	if err := i.open(state); err != nil {
+	if err := i.open(state, inspect); err != nil {
 		return errors.Join(fmt.Errorf("opening the issuer's state: %w", err), state.Close())
 	}
 	return nil
 }
 
-func (i *Issuer) open(state store.Store) (err error) {
+func (i *Issuer) open(state store.Store, inspect bool) (err error) {
 	if err := i.revoked.open(state); err != nil {
 		return err
 	}
 	i.keys, err = keyring.Open(keyring.Options{
 		Store: state, Signing: i.settings.Signing, TokenLifetime: longestLifetime,
-		Reloaded: i.metrics.keysReloaded, Log: i.log, Now: i.now,
+		Inspect: inspect, Reloaded: i.metrics.keysReloaded, Log: i.log, Now: i.now,
 	})
 	i.state = state
 	return err

@@ -114,14 +114,14 @@ func explain(ctx context.Context, f explainFlags, stdin io.Reader, stderr io.Wri
 	}
 	defer g.proxy.Close()
 	defer g.validator.Close(nil)
+	if err := g.validator.Prepare(ctx); err != nil {
+		fmt.Fprintln(stderr, visible(err.Error()))
+	}
 	if own == nil && cfg.Issuer != nil && store.Exists(string(cfg.Issuer.State)) {
-		if err := g.issuer.Open(); err != nil {
+		if err := g.issuer.Inspect(); err != nil { // last: a gate that starts waits 2 s for the state
 			return nil, err
 		}
 		defer func() { _ = g.issuer.Close() }()
-	}
-	if err := g.validator.Prepare(ctx); err != nil {
-		fmt.Fprintln(stderr, visible(err.Error()))
 	}
 	r = r.WithContext(ctx)
 	decision, certificate := g.proxy.Decide(r)

@@ -19,16 +19,19 @@ import (
 	"github.com/tallygate/tallygate/issuer/store"
 )
 
-// Options is what a [Ring] needs. All must be set.
+// Options is what a [Ring] needs. All but Inspect must be set.
 type Options struct {
 	Store   store.Store // of the keys; not used where Signing names files
 	Signing config.Signing
 	// TokenLifetime is the longest that a token lives: so long, and some more, a key
 	// stays published that signs no longer.
 	TokenLifetime time.Duration
-	Reloaded      prometheus.Gauge // 1 while the last look at the keys could do what was due, else 0
-	Log           *slog.Logger
-	Now           func() time.Time
+	// Inspect lets the keys of the store be what they are: none is made, none rotates.
+	// Run must not be called then.
+	Inspect  bool
+	Reloaded prometheus.Gauge // 1 while the last look at the keys could do what was due, else 0
+	Log      *slog.Logger
+	Now      func() time.Time
 }
 
 // A Ring signs with the key that is active. It is safe for concurrent use.

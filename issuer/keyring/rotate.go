@@ -44,6 +44,12 @@ func (r *Ring) openStore() error {
 		keys = append(keys, k)
 	}
 	active, next := roles(keys)
+	if r.options.Inspect {
+		if active == nil {
+			return errors.New("there are no signing keys yet")
+		}
+		return r.publish(keys, active)
+	}
 	fits := active != nil && next != nil && active.method.Alg() == string(r.options.Signing.Algorithm) && next.method.Alg() == active.method.Alg()
 	if !fits {
 		// The first start, or another algorithm: the keys of the old one go on counting.
