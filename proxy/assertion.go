@@ -76,7 +76,8 @@ type assertion struct {
 }
 
 // sign returns the assertion for a granted request: a JWT (RFC 7519) for its API, which
-// ends within a minute and no later than the token.
+// ends within a minute, and no later than the token where that has not ended yet: one
+// that counts by the leeway alone gives it the minute.
 func (a *asserter) sign(x *exchange, now time.Time) (string, error) {
 	d := &x.decision
 	ends := now.Add(assertionLifetime)

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -29,9 +30,13 @@ func (f *explainFlags) request(ctx context.Context, stdin io.Reader) (*http.Requ
 	if err != nil {
 		return nil, err
 	}
+	text, second := asHTTP1(text)
 	r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(text)))
-	if err != nil {
-		return nil, withCode(exitUsage, fmt.Errorf("the request is none that reaches the gate; net/http answers it with 400: %w", err))
+	if err != nil { // which quotes lines, and a token may be in them
+		return nil, withCode(exitUsage, fmt.Errorf("the request is none that reaches the gate; net/http answers it with 400%s", fault(text)))
+	}
+	if second {
+		r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0
 	}
 	if f.tokenFile != "" {
 		token, err := readInput(f.tokenFile, stdin, maxCaptured)
@@ -70,7 +75,7 @@ func (f *explainFlags) wire(stdin io.Reader) ([]byte, error) {
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", f.method, path, u.Host)
 	for _, field := range f.headers {
 		if !strings.Contains(field, ":") || strings.ContainsAny(field, "\r\n") {
-			return nil, withCode(exitUsage, fmt.Errorf("--header: expected 'Name: value', got %q", field))
+			return nil, withCode(exitUsage, errors.New("--header: expected 'Name: value', found no colon in it, or more than a line"))
 		}
 		b.WriteString(field + "\r\n")
 	}
@@ -92,6 +97,38 @@ func captured(text []byte) []byte {
 	}
 	sent.WriteString("\r\n\r\n") // where the empty line at its end was not captured
 	return sent.Bytes()
+}
+
+// asHTTP1 returns a request of HTTP/2, as curl shows it, in the form of HTTP/1.1, and
+// whether it was one.
+func asHTTP1(text []byte) ([]byte, bool) {
+	first, rest, _ := bytes.Cut(text, []byte("\n"))
+	line := bytes.TrimSuffix(first, []byte("\r"))
+	for _, version := range []string{" HTTP/2", " HTTP/2.0"} {
+		if start, ok := bytes.CutSuffix(line, []byte(version)); ok {
+			return slices.Concat(start, []byte(" HTTP/1.1\r\n"), rest), true
+		}
+	}
+	return text, false
+}
+
+// fault says which line keeps text from being a request, as far as that is easily seen.
+func fault(text []byte) string {
+	number := 0
+	for line := range bytes.Lines(text) {
+		number++
+		line = bytes.TrimRight(line, "\r\n")
+		if number == 1 && !bytes.Contains(line, []byte(" HTTP/")) {
+			return ": line 1 is not 'METHOD PATH HTTP/1.1'"
+		}
+		if len(line) == 0 {
+			break
+		}
+		if folded := line[0] == ' ' || line[0] == '\t'; number > 1 && !folded && bytes.IndexByte(line, ':') < 1 {
+			return fmt.Sprintf(": line %d is not 'Name: value'", number)
+		}
+	}
+	return ""
 }
 
 // readInput reads a file, or standard input for "-".
