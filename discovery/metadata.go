@@ -46,9 +46,9 @@ func (s *Server) Metadata() (*Metadata, error) {
 	return nil, ErrUnread
 }
 
-// OnChange makes Run call f, which must return at once, when it has read metadata that
-// says something new. It must be called before Run.
-func (s *Server) OnChange(f func()) { s.changed = f }
+// OnChange makes Run call f, which must return at once, and no other than f, when it has
+// read metadata that says something new.
+func (s *Server) OnChange(f func()) { s.changed.Store(&f) }
 
 // Run keeps the metadata fresh until ctx ends: it is read at once where it has not been,
 // and then every hour, sooner again while that fails.
@@ -88,8 +88,10 @@ func (s *Server) Read(ctx context.Context) error {
 	m.read = start
 	s.metrics.succeeded.Inc()
 	s.metrics.lastSuccess.Set(float64(start.UnixMilli()) / 1e3)
-	if before := s.current.Swap(m); s.changed != nil && (before == nil || !before.equal(m)) {
-		s.changed()
+	if before := s.current.Swap(m); before == nil || !before.equal(m) {
+		if changed := s.changed.Load(); changed != nil {
+			(*changed)()
+		}
 	}
 	return nil
 }

@@ -56,7 +56,7 @@ type Server struct {
 	metrics  serverMetrics
 	now      func() time.Time
 	current  atomic.Pointer[Metadata] // nil before the first reading
-	changed  func()                   // is told of metadata that was read and is new
+	changed  atomic.Pointer[func()]   // is told of metadata that was read and is new
 }
 
 // New returns the server that settings describes. It reads the anchors and the

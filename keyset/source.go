@@ -91,7 +91,6 @@ func New(settings config.AuthorizationServer, options Options) (*Source, error) 
 		if s.remote == nil {
 			return nil, errors.New("no key set: none is configured, and it is not our own issuer")
 		}
-		s.remote.OnChange(s.wishes.wake)
 		return s, nil
 	}
 	return s, s.read(context.Background())
@@ -158,6 +157,9 @@ func (s *Source) Usable(now time.Time) (*Set, error) {
 func (s *Source) Run(ctx context.Context) {
 	if s.fixed() {
 		return
+	}
+	if s.remote != nil {
+		s.remote.OnChange(s.wishes.wake)
 	}
 	s.wishes.serve(true)
 	defer s.wishes.serve(false)

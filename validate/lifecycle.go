@@ -104,8 +104,10 @@ func (v *Validator) ask(s, before *server, options Options) (*introspect.Client,
 }
 
 // Run keeps metadata and key sets fresh until ctx ends, and then returns nil. Each
-// authorization server has its own loops, so that a slow one delays nobody else.
+// authorization server has its own loops, so that a slow one delays nobody else. Of two
+// that share anything, the first must have returned.
 func (v *Validator) Run(ctx context.Context) error {
+	v.metrics.current.Store(v)
 	var loops sync.WaitGroup
 	for _, s := range v.servers {
 		if s.discovers {
@@ -133,6 +135,30 @@ func (v *Validator) Prepare(ctx context.Context) error {
 			faults = append(faults, s.keys.Read(ctx))
 		}
 	}
+	return errors.Join(faults...)
+}
+
+// Warm reads once what v has yet to read and before, whose place v is about to take, has
+// not: so that no server of which it could judge tokens is lost for a while. It waits no
+// longer than ctx, and its error says of which servers that failed. before may be running.
+func (v *Validator) Warm(ctx context.Context, before *Validator) error {
+	faults := make([]error, len(v.servers))
+	var readings sync.WaitGroup
+	for i, s := range v.servers {
+		old, now := before.named(s.name), v.now()
+		if old.name == "" || old.ready(now) != nil || s.ready(now) == nil {
+			continue
+		}
+		readings.Go(func() {
+			if s.discovers && s.remote != old.remote {
+				faults[i] = s.remote.Read(ctx)
+			}
+			if s.keys != nil && s.keys != old.keys {
+				faults[i] = errors.Join(faults[i], s.keys.Read(ctx))
+			}
+		})
+	}
+	readings.Wait()
 	return errors.Join(faults...)
 }
 

@@ -21,6 +21,7 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	v := newValidator(t, options, settings())
+	ran(t, v)
 	problems, err := testutil.GatherAndLint(registry)
 	if err != nil || len(problems) > 0 {
 		t.Errorf("promlint: %v, %v", problems, err)

@@ -3,6 +3,7 @@ package validate
 import (
 	"context"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -134,4 +135,44 @@ func TestSuccessorWithANewServer(t *testing.T) {
 		t.Error("a broken key set file stops nothing")
 	}
 	expect(t, next, key.Token(bound()), partner, access.Granted)
+}
+
+// What is to be fetched anew is, before anybody is refused for want of it; a server that
+// is new, or was of no use before, is not waited for.
+func TestWarm(t *testing.T) {
+	key := testpki.NewSigner("ES256", "k1")
+	e := newAuthority(t)
+	var asked atomic.Int64
+	e.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(testpki.KeySet(key))
+	})
+	fetched := func(s *config.AuthorizationServer) {
+		e.asking(config.JWTOnly)(s)
+		u := *s.Introspection.Endpoint
+		u.Path, s.Introspection = "/jwks", nil
+		s.KeySet.URL = &u
+	}
+	v := newValidator(t, Options{}, settings(fetched))
+	ran(t, v)
+	sooner := func(s *config.AuthorizationServer) { s.KeySet.Refresh = time.Minute }
+	second := settings(fetched, named("second", "https://second.example"))
+	next := newValidator(t, Options{Previous: v}, settings(fetched, sooner), second)
+	asked.Store(0)
+	if err := next.Warm(t.Context(), v); err != nil || asked.Load() != 1 {
+		t.Errorf("%d readings, %v", asked.Load(), err)
+	}
+	expect(t, next, key.Token(bound()), partner, access.Granted)
+	if err := next.Warm(t.Context(), v); err != nil || asked.Load() != 1 {
+		t.Errorf("a second time: %d readings, %v", asked.Load(), err)
+	}
+	unread := newValidator(t, Options{}, settings(fetched))
+	if err := newValidator(t, Options{Previous: unread}, settings(fetched, sooner)).Warm(t.Context(), unread); err != nil || asked.Load() != 1 {
+		t.Errorf("for one that could judge nothing: %d readings, %v", asked.Load(), err)
+	}
+	e.Close()
+	if err := newValidator(t, Options{Previous: v}, settings(fetched, sooner)).Warm(t.Context(), v); err == nil {
+		t.Error("read from nowhere")
+	}
 }

@@ -90,7 +90,6 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
-	v.metrics.current.Store(v)
 	return v, nil
 }
 
