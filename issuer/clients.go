@@ -54,7 +54,9 @@ func clientsOf(cfg *config.Config, options *Options) (map[string]*client, error)
 		case config.TLSClientAuth:
 		case config.SelfSignedTLSClientAuth:
 			var err error
-			if c.keys, err = clientkeys.New(keys, c.certificate.Thumbprints, clientkeys.Options{Log: options.Log.With("client_id", c.id), Now: options.Now}); err != nil {
+			if c.keys, err = clientkeys.New(keys, c.certificate.Thumbprints, clientkeys.Options{
+				Log: options.Log.With("client_id", c.id), Now: options.Now, Previous: options.Previous.keysOf(c.id),
+			}); err != nil {
 				faults = append(faults, fmt.Errorf("client %s: %w", c.id, err))
 			}
 		default:
@@ -82,6 +84,14 @@ func clientsOf(cfg *config.Config, options *Options) (map[string]*client, error)
 		}, s.Keys)
 	}
 	return clients, errors.Join(faults...)
+}
+
+// keysOf returns the registered certificates of a client, nil for none.
+func (i *Issuer) keysOf(id string) *clientkeys.Set {
+	if i == nil || i.clients[id] == nil {
+		return nil
+	}
+	return i.clients[id].keys
 }
 
 func applicationOf(own *config.Issuer, a *config.Application) *application {

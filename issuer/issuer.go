@@ -44,6 +44,10 @@ type Options struct {
 	Log         *slog.Logger
 	Metrics     prometheus.Registerer
 	Now         func() time.Time // nil: time.Now
+	// Previous is the issuer that the new one takes the place of, nil for none. They have
+	// one state, one key ring and one set of counts; whoever opened, runs and closes the
+	// first serves the second by it. What is configured of the state must be the same.
+	Previous *Issuer
 }
 
 // An Issuer serves the endpoints of the authorization server. It is safe for
@@ -65,7 +69,7 @@ type Issuer struct {
 	metrics     *metrics
 	now         func() time.Time
 
-	issued atomic.Int64 // the latest iat so far, Unix seconds
+	issued *atomic.Int64 // the latest iat so far, Unix seconds
 
 	state store.Store   // nil until Open
 	keys  *keyring.Ring // nil until Open
@@ -85,6 +89,7 @@ func New(cfg *config.Config, options Options) (*Issuer, error) {
 		leeways:     make(map[string]time.Duration),
 		identifier:  string(cfg.Issuer.Issuer),
 		revoked:     newRevocations(),
+		issued:      new(atomic.Int64),
 		certificate: options.Certificate,
 		log:         options.Log,
 		now:         options.Now,
@@ -104,12 +109,21 @@ func New(cfg *config.Config, options Options) (*Issuer, error) {
 	i.base, faults[2] = pathOf(i.identifier)
 	i.endpoints = i.endpointsUnder(i.base)
 	i.addresses, faults[3] = newAddressRates(cfg.Issuer.Limits.PerAddress)
-	i.metrics, faults[4] = newMetrics(options.Metrics)
+	if before := options.Previous; before != nil {
+		i.succeed(before)
+	} else {
+		i.metrics, faults[4] = newMetrics(options.Metrics)
+	}
 	faults[5] = keyring.Check(cfg.Issuer.Signing)
 	if err := errors.Join(faults[:]...); err != nil {
 		return nil, err
 	}
 	return i, nil
+}
+
+// succeed takes over what lives longer than a configuration.
+func (i *Issuer) succeed(before *Issuer) {
+	i.state, i.keys, i.revoked, i.issued, i.metrics = before.state, before.keys, before.revoked, before.issued, before.metrics
 }
 
 // Open takes the state, which no other process may have, and the signing keys in it;

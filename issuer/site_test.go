@@ -65,6 +65,9 @@ type site struct {
 	// certificate replaces judge when it is set, before the first request.
 	certificate func(*http.Request) (*access.Certificate, error)
 
+	configured *config.Config
+	options    issuer.Options
+
 	mu      sync.Mutex
 	log     bytes.Buffer
 	secrets []string // what must not be in the log
@@ -125,7 +128,7 @@ func newSite(t *testing.T, path string, edits ...func(*config.Config)) *site {
 	}
 	s.state = string(cfg.Issuer.State)
 	var err error
-	s.issuer, err = issuer.New(cfg, issuer.Options{
+	s.options = issuer.Options{
 		Anchors: map[config.Name][]access.AnchorKey{
 			"northwind": {anchor(northCA.Cert)}, "southridge": {anchor(southCA.Cert)}, "shut": {anchor(southCA.Cert)},
 		},
@@ -136,8 +139,9 @@ func newSite(t *testing.T, path string, edits ...func(*config.Config)) *site {
 		Log:         slog.New(slog.NewJSONHandler(s, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics:     s.metrics,
 		Now:         func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) },
-	})
-	if err != nil {
+	}
+	s.configured = cfg
+	if s.issuer, err = issuer.New(cfg, s.options); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.issuer.Open(); err != nil {

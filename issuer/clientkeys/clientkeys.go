@@ -21,6 +21,9 @@ import (
 type Options struct {
 	Log *slog.Logger
 	Now func() time.Time // nil: time.Now
+	// Previous is the Set that the new one takes the place of; nil for none. What was
+	// read from a jwks_uri that has not changed goes on counting.
+	Previous *Set
 }
 
 // A Set is the registered certificates of one client. It is safe for concurrent use

@@ -2,6 +2,7 @@ package clientkeys
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,6 +34,7 @@ const (
 // A remote is the registered certificates at a jwks_uri.
 type remote struct {
 	uri      *config.URL
+	roots    *x509.CertPool // nil: the system's
 	client   *http.Client
 	dialable func(netip.Addr) error // asked for every address before it is connected to
 	last     atomic.Pointer[reading]
@@ -64,12 +66,16 @@ func newRemote(keys config.ClientKeys, options Options) (*remote, error) {
 	private := len(keys.Trust) > 0
 	r := &remote{
 		uri:      keys.JWKSURI,
+		roots:    roots,
 		dialable: func(a netip.Addr) error { return dialable(a, private) },
 		log:      options.Log,
 		now:      options.Now,
 	}
 	r.client = newClient(roots, func(a netip.Addr) error { return r.dialable(a) })
 	r.last.Store(&reading{})
+	if p := options.Previous; p != nil && p.remote != nil && p.remote.uri.String() == r.uri.String() && p.remote.roots.Equal(roots) {
+		r.last.Store(p.remote.last.Load())
+	}
 	return r, nil
 }
 

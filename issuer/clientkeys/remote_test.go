@@ -223,6 +223,32 @@ func TestOutage(t *testing.T) {
 	expect(t, s, stranger.Cert, false)
 }
 
+// What was read counts on where a client is configured anew, but for another jwks_uri and
+// where others vouch for the server.
+func TestSuccessor(t *testing.T) {
+	own := longLived("own")
+	e := newEndpoint(t, document(keySet(own)))
+	before := e.set(t)
+	expect(t, before, own.Cert, true)
+	e.serve(status(http.StatusBadGateway))
+	succeed := func(edit func(*config.ClientKeys)) *clientkeys.Set {
+		keys := e.keys
+		edit(&keys)
+		s, err := clientkeys.New(keys, nil, clientkeys.Options{Log: slog.New(slog.DiscardHandler), Previous: before})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.DialLoopback()
+		return s
+	}
+	same := succeed(func(*config.ClientKeys) {})
+	expect(t, same, own.Cert, true)
+	cannotTell(t, succeed(func(k *config.ClientKeys) { k.JWKSURI = parseURL(t, e.URL+"/other?canary") }), own)
+	cannotTell(t, succeed(func(k *config.ClientKeys) {
+		k.Trust = []config.Path{file(t, "ca.pem", testpki.NewCA("client CA").CertPEM())}
+	}), own)
+}
+
 // After an outage, a removed certificate counts for five minutes at most.
 func TestRemovalDuringOutage(t *testing.T) {
 	first, second := longLived("first"), longLived("second")
