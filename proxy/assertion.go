@@ -34,16 +34,17 @@ type asserter struct {
 	keySet []byte // JSON
 }
 
-// newAsserter returns one for cfg, or nil where no route asks for assertions.
-func newAsserter(cfg *config.Config) (*asserter, error) {
+// newAsserter returns one for cfg, before if that is not nil, or nil where no route asks
+// for assertions.
+func newAsserter(cfg *config.Config, before *asserter) (*asserter, error) {
 	asked := false
 	for _, api := range cfg.APIs {
 		for _, r := range api.Routes {
 			asked = asked || r.Assertion
 		}
 	}
-	if !asked {
-		return nil, nil
+	if !asked || before != nil {
+		return before, nil
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

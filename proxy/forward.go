@@ -15,14 +15,16 @@ import (
 
 // upstream is where one API's requests go.
 type upstream struct {
+	settings     config.Upstream
 	scheme, host string
 	transport    *http.Transport
 }
 
 func newUpstream(c config.Upstream) *upstream {
 	return &upstream{
-		scheme: c.URL.Scheme,
-		host:   c.URL.Host,
+		settings: c,
+		scheme:   c.URL.Scheme,
+		host:     c.URL.Host,
 		transport: &http.Transport{
 			Proxy:                 nil, // the environment does not divert partners' requests
 			DialContext:           (&net.Dialer{Timeout: 5 * time.Second}).DialContext,

@@ -7,6 +7,7 @@ import (
 	"log"
 	"log/slog"
 	"net/http"
+	"reflect"
 	"strings"
 	"time"
 
@@ -26,6 +27,15 @@ type Steps struct {
 	Table     *policy.Table
 }
 
+// Options are what a [Proxy] needs beside its configuration and its steps.
+type Options struct {
+	Log     *slog.Logger // must be set
+	Metrics *Metrics     // must be set
+	// Previous is the Proxy that the new one takes the place of, nil for none. They share
+	// the connections to upstreams that have not changed, and the key of assertions.
+	Previous *Proxy
+}
+
 // Proxy is the gate's handler. It is safe for concurrent use.
 type Proxy struct {
 	steps     Steps
@@ -42,8 +52,12 @@ type Proxy struct {
 
 // New returns the handler for cfg. It opens no connection; call Close when done
 // with it. It errs only when the system has no randomness for a key.
-func New(cfg *config.Config, steps Steps, logger *slog.Logger, metrics *Metrics) (*Proxy, error) {
-	asserter, err := newAsserter(cfg)
+func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
+	before := options.Previous
+	if before == nil {
+		before = &Proxy{}
+	}
+	asserter, err := newAsserter(cfg, before.asserter)
 	if err != nil {
 		return nil, err
 	}
@@ -54,21 +68,29 @@ func New(cfg *config.Config, steps Steps, logger *slog.Logger, metrics *Metrics)
 		asserter:  asserter,
 		bodyBytes: int64(cfg.Listener.Limits.BodyBytes),
 		stall:     cfg.Listener.Limits.StallTimeout,
-		metrics:   metrics,
+		metrics:   options.Metrics,
 		known:     newSeriesCache(),
-		log:       logger,
-		errorLog:  slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		log:       options.Log,
+		errorLog:  slog.NewLogLogger(options.Log.Handler(), slog.LevelDebug),
 	}
 	for _, api := range cfg.APIs {
-		p.upstreams[string(api.Name)] = newUpstream(api.Upstream)
+		name := string(api.Name)
+		if u := before.upstreams[name]; u != nil && reflect.DeepEqual(u.settings, api.Upstream) {
+			p.upstreams[name] = u
+		} else {
+			p.upstreams[name] = newUpstream(api.Upstream)
+		}
 	}
 	return p, nil
 }
 
-// Close drops the idle connections to the upstreams.
-func (p *Proxy) Close() {
-	for _, u := range p.upstreams {
-		u.transport.CloseIdleConnections()
+// Close drops the idle connections to the upstreams, but for what is shared with heir,
+// which has taken p's place; nil for none.
+func (p *Proxy) Close(heir *Proxy) {
+	for name, u := range p.upstreams {
+		if heir == nil || heir.upstreams[name] != u {
+			u.transport.CloseIdleConnections()
+		}
 	}
 }
 

@@ -52,6 +52,7 @@ partners:
 
 // A site is a gate's handler with all its real parts, and what a good client has.
 type site struct {
+	cfg      *config.Config
 	proxy    *Proxy
 	registry *prometheus.Registry
 	trust    *mtls.Trust
@@ -84,7 +85,7 @@ func newSite(t testing.TB, upstream string, log io.Writer, edits ...func(*config
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.trust = trust
+	s.trust, s.cfg = trust, cfg
 	logger := slog.New(slog.NewJSONHandler(log, nil))
 	counts, err := validate.NewMetrics(s.registry)
 	if err != nil {
@@ -94,11 +95,11 @@ func newSite(t testing.TB, upstream string, log io.Writer, edits ...func(*config
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.proxy, err = New(cfg, Steps{Trust: trust, Validator: validator, Table: policy.New(cfg, trust.Anchors())}, logger, NewMetrics(s.registry))
+	s.proxy, err = New(cfg, Steps{Trust: trust, Validator: validator, Table: policy.New(cfg, trust.Anchors())}, Options{Log: logger, Metrics: NewMetrics(s.registry)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.proxy.Close)
+	t.Cleanup(func() { s.proxy.Close(nil) })
 	s.token = signer.Token(testpki.Bound("https://as.example.test", "https://api.example.test", "northwind-ledger", s.client, testpki.M{"scope": "accounts:read"}))
 	return s
 }

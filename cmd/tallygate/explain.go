@@ -112,7 +112,7 @@ func explain(ctx context.Context, f explainFlags, stdin io.Reader, stderr io.Wri
 	if err != nil {
 		return nil, withCode(exitConfiguration, err)
 	}
-	defer g.proxy.Close()
+	defer g.proxy.Close(nil)
 	defer g.validator.Close(nil)
 	if err := g.validator.Prepare(ctx); err != nil {
 		fmt.Fprintln(stderr, visible(err.Error()))

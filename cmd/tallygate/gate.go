@@ -95,7 +95,7 @@ func assembleWith(cfg *config.Config, log *slog.Logger, own *ownIssuer) (*gate, 
 	var err error
 	g.proxy, err = proxy.New(cfg, proxy.Steps{
 		Trust: trust, Validator: g.validator, Table: policy.New(cfg, trust.Anchors()),
-	}, log, proxy.NewMetrics(g.registry))
+	}, proxy.Options{Log: log, Metrics: proxy.NewMetrics(g.registry)})
 	if err != nil {
 		return nil, err
 	}

@@ -119,7 +119,7 @@ func (g *gate) run(ctx context.Context, open func(name, address string) (net.Lis
 	group.Go(func() error { return g.validator.Run(background) })
 	group.Go(func() error {
 		defer stop()
-		defer g.proxy.Close()
+		defer g.proxy.Close(nil)
 		defer g.validator.Close(nil)
 		select {
 		case <-ctx.Done():

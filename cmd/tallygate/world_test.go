@@ -301,6 +301,9 @@ func (w *world) dump() []byte {
 	var b bytes.Buffer
 	if !w.verbatim {
 		fmt.Fprintf(&b, "%s %s\n", w.answer.Proto, w.answer.Status)
+		if w.answer.Close { // which net/http takes out of the header
+			b.WriteString("Connection: close\n")
+		}
 		_ = w.answer.Header.Write(&b)
 		_ = w.answer.Trailer.Write(&b)
 		b.WriteString("\n")
