@@ -1,0 +1,91 @@
+package config
+
+import (
+	"reflect"
+	"slices"
+)
+
+// CheckReload returns what keeps a process that runs with c from going on with next:
+// [Faults] with each setting that belongs to an open listener or an open state and that
+// is another in next, at its place there.
+func (c *Config) CheckReload(next *Config) error {
+	k := &checker{config: next}
+	k.fixed("listener.address", c.Listener.Address, next.Listener.Address)
+	k.fixedLimits(&c.Listener.Limits, &next.Listener.Limits)
+	k.fixed("admin.address", c.Admin.Address, next.Admin.Address)
+	switch before, after := c.Issuer, next.Issuer; {
+	case before != nil && after != nil:
+		k.fixed("issuer.issuer", before.Issuer, after.Issuer)
+		k.fixed("issuer.address", before.Address, after.Address)
+		k.fixed("issuer.mtls_alias.address", before.MTLSAlias.address(), after.MTLSAlias.address())
+		k.fixed("issuer.state", before.State, after.State)
+		k.fixed("issuer.signing", before.Signing, after.Signing)
+	default:
+		k.fixed("issuer", before != nil, after != nil)
+	}
+	return k.faults.err()
+}
+
+// fixedLimits is fixed for all limits but body_bytes, which is the handler's.
+func (k *checker) fixedLimits(before, after *Limits) {
+	const path = "listener.limits."
+	k.fixed(path+"header_bytes", before.HeaderBytes, after.HeaderBytes)
+	k.fixed(path+"connections", before.Connections, after.Connections)
+	k.fixed(path+"header_timeout", before.HeaderTimeout, after.HeaderTimeout)
+	k.fixed(path+"stall_timeout", before.StallTimeout, after.StallTimeout)
+	k.fixed(path+"idle_timeout", before.IdleTimeout, after.IdleTimeout)
+}
+
+// fixed records a fault unless before, the value at path, is after.
+func (k *checker) fixed(path string, before, after any) {
+	if !reflect.DeepEqual(before, after) {
+		k.fault(path, "cannot change while the gate runs: restart it, or change it back")
+	}
+}
+
+func (a *MTLSAlias) address() Address {
+	if a == nil {
+		return ""
+	}
+	return a.Address
+}
+
+// Files returns the file that c was read from and every file that it names, sorted: what
+// a new one may come from.
+func (c *Config) Files() []string {
+	var files []string
+	if c.source.file != "" {
+		files = append(files, c.source.file)
+	}
+	collect(reflect.ValueOf(c).Elem(), &files)
+	if c.Issuer != nil { // a folder, and the process's own
+		files = slices.DeleteFunc(files, func(f string) bool { return f == string(c.Issuer.State) })
+	}
+	slices.Sort(files)
+	return slices.Compact(files)
+}
+
+// collect adds every Path in v to files.
+func collect(v reflect.Value, files *[]string) {
+	switch v.Kind() {
+	case reflect.String:
+		if v.Type() == reflect.TypeFor[Path]() && v.String() != "" {
+			*files = append(*files, v.String())
+		}
+	case reflect.Pointer:
+		if !v.IsNil() {
+			collect(v.Elem(), files)
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			collect(v.Index(i), files)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() {
+				collect(v.Field(i), files)
+			}
+		}
+	default: // no path is in any other
+	}
+}

@@ -1,0 +1,85 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// What belongs to an open listener or an open state cannot change while the gate runs,
+// and is refused where it stands; all else can.
+func TestCheckReload(t *testing.T) {
+	text, err := os.ReadFile(exampleFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := load(t, exampleFile)
+	for _, c := range []struct{ old, new, want string }{
+		{`address: ":8443"`, `address: ":9445"`, "listener.address"},
+		{"header_bytes: 32KiB", "header_bytes: 64KiB", "listener.limits.header_bytes"},
+		{"connections: 10000", "connections: 10001", "listener.limits.connections"},
+		{"header_timeout: 10s", "header_timeout: 11s", "listener.limits.header_timeout"},
+		{"stall_timeout: 30s", "stall_timeout: 31s", "listener.limits.stall_timeout"},
+		{"idle_timeout: 2m", "idle_timeout: 3m", "listener.limits.idle_timeout"},
+		{"address: 127.0.0.1:9090", "address: 127.0.0.1:9091", "admin.address"},
+		{`address: ":9443"`, `address: ":9446"`, "issuer.address"},
+		{"body_bytes: 10MiB", "body_bytes: 11MiB", ""},
+		{"token_lifetime: 5m", "token_lifetime: 6m", ""},
+		{"level: info", "level: warn", ""},
+	} {
+		if !strings.Contains(string(text), c.old) {
+			t.Errorf("the example has no %q", c.old)
+			continue
+		}
+		file := filepath.Join(t.TempDir(), "new.yaml")
+		if err := os.WriteFile(file, []byte(strings.Replace(string(text), c.old, c.new, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		next, err := Load(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = before.CheckReload(next)
+		switch {
+		case c.want == "" && err != nil:
+			t.Errorf("%s: %v", c.new, err)
+		case c.want != "" && (err == nil || !strings.HasPrefix(err.Error(), file+":") || !strings.Contains(err.Error(), ": "+c.want+": cannot change") || strings.Contains(err.Error(), "\n")):
+			t.Errorf("%s: %v, want %s at its line", c.new, err, c.want)
+		}
+	}
+	for name, edit := range map[string]func(*Config){
+		"issuer":                    func(c *Config) { c.Issuer = nil },
+		"issuer.issuer":             func(c *Config) { c.Issuer.Issuer = "https://other.example" },
+		"issuer.state":              func(c *Config) { c.Issuer.State = "elsewhere" },
+		"issuer.signing":            func(c *Config) { c.Issuer.Signing.Algorithm = EdDSA },
+		"issuer.mtls_alias.address": func(c *Config) { c.Issuer.MTLSAlias = &MTLSAlias{Address: ":1"} },
+	} {
+		next := load(t, exampleFile)
+		edit(next)
+		if err := before.CheckReload(next); err == nil || !strings.Contains(err.Error(), ": "+name+": cannot change") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Files are the configuration's own and all that it names, each once, and no folder.
+func TestFiles(t *testing.T) {
+	c := load(t, exampleFile)
+	files := c.Files()
+	for _, want := range []string{exampleFile, string(c.Listener.Certificate.Files.Key), string(c.Partners.List[0].Trust[0])} {
+		if n := len(slices.DeleteFunc(slices.Clone(files), func(f string) bool { return f != want })); n != 1 {
+			t.Errorf("%s is there %d times", want, n)
+		}
+	}
+	if slices.Contains(files, string(c.Issuer.State)) {
+		t.Error("the issuer's state is there")
+	}
+	small := &Config{Partners: Partners{List: []Partner{{Trust: []Path{"b", "a"}}, {Trust: []Path{"a"}}}}}
+	if diff := cmp.Diff([]string{"a", "b"}, small.Files()); diff != "" {
+		t.Error(diff)
+	}
+}
