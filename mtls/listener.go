@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tallygate/tallygate/config"
@@ -18,6 +19,8 @@ func LoadKeyPair(files config.KeyPair) (tls.Certificate, error) {
 	}
 	return pair, nil
 }
+
+var protocols = []string{"h2", "http/1.1"}
 
 // ServerConfig returns the TLS settings of a listener that shows pair. Every
 // connection is asked for a client certificate, which VerifyConnection judges, on
@@ -41,7 +44,7 @@ func (t *Trust) ServerConfig(pair tls.Certificate, minimum config.TLSVersion, on
 			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
 			tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 		},
-		NextProtos: []string{"h2", "http/1.1"},
+		NextProtos: slices.Clone(protocols),
 		ClientAuth: clientAuth,
 		// The chain is judged below, against each partner's own anchors. The pool
 		// here would only be sent to every caller as the list of acceptable

@@ -29,11 +29,12 @@ type Trust struct {
 	// pool holds the anchors of every partner together, so that one path search
 	// serves them all; which partner a path speaks for is told by the key of the
 	// anchor it ends in. It is never nil, for a nil pool means the system's roots.
-	pool       *x509.CertPool
-	anchors    map[config.Name][]access.AnchorKey
-	servers    map[config.ClientID][]access.AnchorKey // of resource servers
-	selfSigned bool
-	paths      *lru.Cache[[sha256.Size]byte, *path]
+	pool         *x509.CertPool
+	certificates map[[sha256.Size]byte]bool // in pool, by the SHA-256 of their DER
+	anchors      map[config.Name][]access.AnchorKey
+	servers      map[config.ClientID][]access.AnchorKey // of resource servers
+	selfSigned   bool
+	paths        *lru.Cache[[sha256.Size]byte, *path]
 	// connections holds a *connection for each weak.Pointer[tls.ConnectionState].
 	connections sync.Map
 }
@@ -71,6 +72,7 @@ func LoadTrust(cfg *config.Config) (*Trust, error) {
 	if err := files.err(); err != nil {
 		return nil, err
 	}
+	t.certificates = files.sums()
 	return t, nil
 }
 
@@ -106,6 +108,17 @@ func (b bundles) keys(pool *x509.CertPool, files []config.Path) []access.AnchorK
 		}
 	}
 	return keys
+}
+
+// sums returns the SHA-256 of every certificate in the files.
+func (b bundles) sums() map[[sha256.Size]byte]bool {
+	sums := make(map[[sha256.Size]byte]bool)
+	for _, read := range b {
+		for _, c := range read.certificates {
+			sums[sha256.Sum256(c.Raw)] = true
+		}
+	}
+	return sums
 }
 
 // err joins what went wrong with any of the files.

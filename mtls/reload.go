@@ -1,0 +1,82 @@
+package mtls
+
+import (
+	"crypto/rand"
+	"crypto/tls"
+	"slices"
+	"sync"
+
+	"github.com/tallygate/tallygate/access"
+)
+
+// Same reports whether t judges every certificate as other does.
+func (t *Trust) Same(other *Trust) bool { return !t.Lacks(other) && !other.Lacks(t) }
+
+// Lacks reports whether a certificate that counted under before, for some partner, may
+// count no more under t, so that no session of before may be resumed.
+func (t *Trust) Lacks(before *Trust) bool {
+	for certificate := range before.certificates {
+		if !t.certificates[certificate] { // which may have allowed more than another with its key
+			return true
+		}
+	}
+	return before.selfSigned && !t.selfSigned || lack(t.anchors, before.anchors) || lack(t.servers, before.servers)
+}
+
+// lack reports whether before lists an anchor that now does not list for the same name.
+func lack[N ~string](now, before map[N][]access.AnchorKey) bool {
+	for name, anchors := range before {
+		listed, ok := now[name]
+		if !ok || slices.ContainsFunc(anchors, func(a access.AnchorKey) bool { return !slices.Contains(listed, a) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// A Listener is the TLS side of one listener over the life of a process. Its settings may
+// change, and connections that are open stay open. No ticket of one listener is good at
+// another. It is safe for concurrent use.
+type Listener struct {
+	// outer is what crypto/tls begins a handshake with. It goes on with what current
+	// returns, but the ticket keys remain those of outer, of which alone it takes them
+	// where the inner settings have none of their own.
+	outer *tls.Config
+
+	mu   sync.Mutex
+	keys [][32]byte // of tickets; the first seals
+}
+
+// NewListener returns a listener that goes by what current returns, of
+// [Trust.ServerConfig], at the time of each handshake.
+func NewListener(current func() *tls.Config) *Listener {
+	l := &Listener{outer: &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		NextProtos: slices.Clone(protocols),
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			return current(), nil
+		},
+	}}
+	l.Forget()
+	return l
+}
+
+// Config returns the settings for [tls.NewListener], which must not be cloned.
+func (l *Listener) Config() *tls.Config { return l.outer }
+
+// Forget lets no session be resumed that has begun so far.
+func (l *Listener) Forget() { l.seal(0) }
+
+// Rotate seals tickets by a new key. Those by the one before are still good, older ones
+// are not: whoever calls it once a day bounds what a stolen key opens.
+func (l *Listener) Rotate() { l.seal(1) }
+
+// seal makes a new key and keeps so many of the ones before.
+func (l *Listener) seal(keep int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var key [32]byte
+	_, _ = rand.Read(key[:]) // never fails
+	l.keys = append([][32]byte{key}, l.keys[:min(keep, len(l.keys))]...)
+	l.outer.SetSessionTicketKeys(l.keys)
+}

@@ -1,0 +1,127 @@
+package mtls
+
+import (
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"math/big"
+	"sync/atomic"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// What takes trust away from anybody is told from what only gives some.
+func TestLacks(t *testing.T) {
+	a, b, c := testpki.NewCA("A"), testpki.NewCA("B"), testpki.NewCA("C")
+	type anchors = map[config.Name][]*testpki.Pair
+	before := load(t, false, anchors{"north": {a, b}, "south": {c}})
+	reissued := reissue(t, a)
+	for name, c := range map[string]struct {
+		after *Trust
+		lacks bool
+		same  bool
+	}{
+		"the same":               {load(t, false, anchors{"north": {a, b}, "south": {c}}), false, true},
+		"another order":          {load(t, false, anchors{"north": {b, a}, "south": {c}}), false, true},
+		"one more":               {load(t, false, anchors{"north": {a, b, c}, "south": {c}}), false, false},
+		"one more partner":       {load(t, false, anchors{"north": {a, b}, "south": {c}, "east": {a}}), false, false},
+		"self-signed ones too":   {load(t, true, anchors{"north": {a, b}, "south": {c}}), false, false},
+		"one less":               {load(t, false, anchors{"north": {a}, "south": {c}}), true, false},
+		"one partner less":       {load(t, false, anchors{"north": {a, b, c}}), true, false},
+		"for another partner":    {load(t, false, anchors{"north": {a, c}, "south": {b}}), true, false},
+		"another, with that key": {load(t, false, anchors{"north": {reissued, b}, "south": {c}}), true, false},
+	} {
+		if lacks, same := c.after.Lacks(before), c.after.Same(before); lacks != c.lacks || same != c.same {
+			t.Errorf("%s: lacks %t, same %t; want %t, %t", name, lacks, same, c.lacks, c.same)
+		}
+	}
+	if !before.Lacks(load(t, true, anchors{"north": {a, b}, "south": {c}})) {
+		t.Error("without self-signed ones, nothing lacks")
+	}
+}
+
+// reissue returns another certificate of the authority a, with its name and key.
+func reissue(t *testing.T, a *testpki.Pair) *testpki.Pair {
+	t.Helper()
+	again := *a.Cert
+	again.SerialNumber = big.NewInt(42)
+	der, err := x509.CreateCertificate(rand.Reader, &again, &again, a.Key.Public(), a.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &testpki.Pair{Cert: c, Key: a.Key}
+}
+
+// T-TLS-01, T-TLS-06, T-TLS-09: a ticket is good at its own listener, across new settings
+// and one new key, and no more when sessions are to be forgotten.
+func TestListenerTickets(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		t.Run(tls.VersionName(version), func(t *testing.T) {
+			ca, first, second := testpki.NewCA("Root"), testpki.SelfSigned("gate", testpki.IP("127.0.0.1")), testpki.SelfSigned("gate", testpki.IP("127.0.0.1"))
+			roots := x509.NewCertPool()
+			roots.AddCert(first.Cert)
+			roots.AddCert(second.Cert)
+			client := &tls.Config{
+				RootCAs: roots, MaxVersion: version, Certificates: []tls.Certificate{ca.Leaf("a").TLS()},
+				ClientSessionCache: tls.NewLRUClientSessionCache(4), ServerName: "127.0.0.1",
+			}
+			trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {ca}})
+			handshakes := NewHandshakes(prometheus.NewRegistry())
+			var current atomic.Pointer[tls.Config]
+			show := func(pair *testpki.Pair) {
+				current.Store(trust.ServerConfig(pair.TLS(), config.TLS12, config.Handshake, handshakes))
+			}
+			show(first)
+			one, other := NewListener(current.Load), NewListener(current.Load)
+			address, results := listen(t, one.Config())
+			elsewhere, others := listen(t, other.Config())
+			connect := func(step, to string, states chan result, resumed bool) tls.ConnectionState {
+				t.Helper()
+				if err := dial(t, to, client); err != nil {
+					t.Fatalf("%s: %v", step, err)
+				}
+				r := <-states
+				if r.err != nil || r.state.DidResume != resumed || len(r.state.PeerCertificates) != 1 || r.state.Version != version {
+					t.Errorf("%s: %v, resumed %t, want %t; %d certificates", step, r.err, r.state.DidResume, resumed, len(r.state.PeerCertificates))
+				}
+				return r.state
+			}
+			connect("a first time", address, results, false)
+			connect("again", address, results, true)
+			connect("at the other listener", elsewhere, others, false)
+			connect("there again", elsewhere, others, true)
+			connect("back, with the other's ticket", address, results, false)
+			show(second)
+			connect("with another certificate in force", address, results, true)
+			one.Rotate()
+			connect("a day later", address, results, true)
+			one.Rotate()
+			one.Rotate()
+			connect("days later", address, results, false)
+			connect("again", address, results, true)
+			one.Forget()
+			connect("forgotten", address, results, false)
+			var seen [][]byte
+			conn, err := tls.Dial("tcp", address, &tls.Config{RootCAs: roots, ServerName: "127.0.0.1", Certificates: client.Certificates, MaxVersion: version})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range conn.ConnectionState().PeerCertificates {
+				seen = append(seen, c.Raw)
+			}
+			_ = conn.Close()
+			<-results
+			if len(seen) != 1 || string(seen[0]) != string(second.Cert.Raw) {
+				t.Error("a new connection is shown the old certificate")
+			}
+		})
+	}
+}
