@@ -40,6 +40,13 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	m.lastSuccess.Collect(ch)
 }
 
+// Forget ends the series of a server that is no longer reached.
+func (m *Metrics) Forget(server string) {
+	of := prometheus.Labels{"issuer": server}
+	m.fetches.DeletePartialMatch(of)
+	m.lastSuccess.DeletePartialMatch(of)
+}
+
 func (m *Metrics) of(server string) serverMetrics {
 	return serverMetrics{
 		succeeded:   m.fetches.WithLabelValues(server, "ok"),

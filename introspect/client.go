@@ -121,11 +121,12 @@ func (c *Client) changed(_ string, _, to gobreaker.State) {
 	}
 }
 
+// Retire lets another client take c's place. Whoever still asks c gets an answer, within
+// the timeout.
+func (c *Client) Retire() { c.all.exclude(&c.memory) }
+
 // Close ends the calls that are under way in the background.
-func (c *Client) Close() {
-	c.end()
-	c.all.exclude(&c.memory)
-}
+func (c *Client) Close() { c.end() }
 
 // Ready returns nil when it is known where to ask.
 func (c *Client) Ready() error {

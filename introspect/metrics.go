@@ -113,6 +113,15 @@ func (m *Metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{m.calls, m.duration, m.suspended, m.early, m.lookups, m.evictions, m.entries}
 }
 
+// Forget ends the series of a server that is no longer asked.
+func (m *Metrics) Forget(server string) {
+	of := prometheus.Labels{"issuer": server}
+	m.calls.DeletePartialMatch(of)
+	m.duration.DeletePartialMatch(of)
+	m.suspended.DeletePartialMatch(of)
+	m.early.DeletePartialMatch(of)
+}
+
 func (m *Metrics) of(server string) clientMetrics {
 	return clientMetrics{
 		active:    m.calls.WithLabelValues(server, "active"),

@@ -55,6 +55,15 @@ func (m *Metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{m.lastSuccess, m.keys, m.fetches, m.unknownKey}
 }
 
+// Forget ends the series of a server that is no longer configured.
+func (m *Metrics) Forget(server string) {
+	of := prometheus.Labels{"issuer": server}
+	m.lastSuccess.DeletePartialMatch(of)
+	m.keys.DeletePartialMatch(of)
+	m.fetches.DeletePartialMatch(of)
+	m.unknownKey.DeletePartialMatch(of)
+}
+
 // of returns the metrics of the authorization server of that name.
 func (m *Metrics) of(server string) sourceMetrics {
 	return sourceMetrics{

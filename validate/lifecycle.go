@@ -162,16 +162,23 @@ func (v *Validator) Warm(ctx context.Context, before *Validator) error {
 	return errors.Join(faults...)
 }
 
-// Close ends calls in the background and drops idle connections, but for what is shared
-// with heir, which has taken v's place; nil for none.
+// Close drops idle connections and, where heir is nil, ends the calls in the background.
+// What is shared with heir, which has taken v's place, stays as it is; and a request that
+// v still judges gets its answer.
 func (v *Validator) Close(heir *Validator) {
 	for _, s := range v.servers {
 		after := heir.named(s.name)
 		if s.client != nil && s.client != after.client {
-			s.client.Close()
+			s.client.Retire()
 		}
 		if s.remote != nil && s.remote != after.remote {
 			s.remote.Close()
+		}
+		switch {
+		case heir != nil:
+			v.metrics.forget(s, after)
+		case s.client != nil:
+			s.client.Close()
 		}
 	}
 }

@@ -107,6 +107,20 @@ func (m *Metrics) cached() float64 {
 	return 0
 }
 
+// forget ends the series of what s had and after, which has its name, has not: an alert
+// on how old something is must not go off about what is not there.
+func (m *Metrics) forget(s, after *server) {
+	if s.remote != nil && after.remote == nil {
+		m.discovery.Forget(s.name)
+	}
+	if s.keys != nil && after.keys == nil {
+		m.keySets.Forget(s.name)
+	}
+	if s.client != nil && after.client == nil {
+		m.introspection.Forget(s.name)
+	}
+}
+
 // observe records one judged token.
 func (m *Metrics) observe(k kind, from source, err error, took time.Duration) {
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/testpki"
@@ -135,6 +137,57 @@ func TestSuccessorWithANewServer(t *testing.T) {
 		t.Error("a broken key set file stops nothing")
 	}
 	expect(t, next, key.Token(bound()), partner, access.Granted)
+}
+
+// Of a server that is no longer configured, and of one that a configuration which was
+// given up would have had, nothing is told any more: an alert on the age of a key set must
+// not go off for it.
+func TestForgottenSeries(t *testing.T) {
+	a := newAuthority(t)
+	remote := func(name string) config.AuthorizationServer {
+		return settings(a.asking(config.BothKinds), named(name, "https://"+name+".example"), func(s *config.AuthorizationServer) {
+			u := *s.Introspection.Endpoint
+			u.Path = "/jwks"
+			s.KeySet.File, s.KeySet.URL = "", &u
+		})
+	}
+	registry := prometheus.NewPedanticRegistry()
+	metrics, err := NewMetrics(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := func(server string) int {
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				for _, l := range m.GetLabel() {
+					if l.GetValue() == server {
+						n++
+					}
+				}
+			}
+		}
+		return n
+	}
+	first := newAsking(t, Options{Metrics: metrics}, remote("stays"), remote("goes"))
+	all := told("stays")
+	if all < 8 || told("goes") != all {
+		t.Fatalf("%d and %d series", all, told("goes"))
+	}
+	next := newAsking(t, Options{Metrics: metrics, Previous: first}, remote("stays"))
+	first.Close(next)
+	if told("stays") != all || told("goes") != 0 {
+		t.Errorf("%d series of the one that stays, %d of the other", told("stays"), told("goes"))
+	}
+	given := newAsking(t, Options{Metrics: metrics, Previous: next}, remote("stays"), remote("never"))
+	given.Close(next)
+	if told("stays") != all || told("never") != 0 {
+		t.Errorf("%d series of the one that stays, %d of one that never came", told("stays"), told("never"))
+	}
 }
 
 // What is to be fetched anew is, before anybody is refused for want of it; a server that
