@@ -8,6 +8,7 @@ import (
 	"net/http/httputil"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tallygate/tallygate/config"
@@ -18,6 +19,7 @@ type upstream struct {
 	settings     config.Upstream
 	scheme, host string
 	transport    *http.Transport
+	retired      atomic.Bool // no new request comes
 }
 
 func newUpstream(c config.Upstream) *upstream {
@@ -43,10 +45,24 @@ func newUpstream(c config.Upstream) *upstream {
 	}
 }
 
+// retire drops the idle connections, and from now on each one that becomes so.
+func (u *upstream) retire() {
+	u.retired.Store(true)
+	u.transport.CloseIdleConnections()
+}
+
+// rest is called when a request has ended.
+func (u *upstream) rest() {
+	if u.retired.Load() {
+		u.transport.CloseIdleConnections()
+	}
+}
+
 // forward sends the granted request to its API's upstream and the answer back.
 // The decision has been taken: nothing here asks whether, only how.
 func (p *Proxy) forward(x *exchange) {
 	up := p.upstreams[x.decision.API]
+	defer up.rest()
 	reverse := httputil.ReverseProxy{
 		Transport:  up.transport,
 		BufferPool: buffers,

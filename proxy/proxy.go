@@ -40,6 +40,7 @@ type Options struct {
 type Proxy struct {
 	steps     Steps
 	upstreams map[string]*upstream // by the API's name
+	partners  map[string]bool      // the names of those configured
 	fields    *fields
 	asserter  *asserter // nil where no route asks for assertions
 	bodyBytes int64
@@ -64,6 +65,7 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 	p := &Proxy{
 		steps:     steps,
 		upstreams: make(map[string]*upstream, len(cfg.APIs)),
+		partners:  make(map[string]bool, len(cfg.Partners.List)),
 		fields:    newFields(cfg.IdentityHeaders),
 		asserter:  asserter,
 		bodyBytes: int64(cfg.Listener.Limits.BodyBytes),
@@ -72,6 +74,9 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 		known:     newSeriesCache(),
 		log:       options.Log,
 		errorLog:  slog.NewLogLogger(options.Log.Handler(), slog.LevelDebug),
+	}
+	for _, partner := range cfg.Partners.List {
+		p.partners[string(partner.Name)] = true
 	}
 	for _, api := range cfg.APIs {
 		name := string(api.Name)
@@ -84,12 +89,21 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 	return p, nil
 }
 
-// Close drops the idle connections to the upstreams, but for what is shared with heir,
-// which has taken p's place; nil for none.
+// Close drops the connections to the upstreams as they become idle, but for what is shared
+// with heir, which has taken p's place; nil for none. Requests that run go on. When a partner is gone, so is the end of its
+// certificate, for an alert would go off about nobody's.
 func (p *Proxy) Close(heir *Proxy) {
 	for name, u := range p.upstreams {
 		if heir == nil || heir.upstreams[name] != u {
-			u.transport.CloseIdleConnections()
+			u.retire()
+		}
+	}
+	if heir == nil {
+		return
+	}
+	for name := range p.partners {
+		if !heir.partners[name] {
+			p.metrics.clientCertificate.DeleteLabelValues(name)
 		}
 	}
 }

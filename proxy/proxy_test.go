@@ -81,7 +81,7 @@ func newSite(t testing.TB, upstream string, log io.Writer, edits ...func(*config
 	for _, edit := range edits {
 		edit(cfg)
 	}
-	trust, err := mtls.LoadTrust(cfg)
+	trust, err := mtls.LoadTrust(cfg, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func (s *site) listen(t testing.TB) (address string) {
 	t.Helper()
 	server := httptest.NewUnstartedServer(s.proxy)
 	server.EnableHTTP2 = true
-	server.TLS = s.trust.ServerConfig(s.server.TLS(), config.TLS12, config.Answer, mtls.NewHandshakes(s.registry))
+	server.TLS = mtls.ServerConfig(func() *mtls.Trust { return s.trust }, s.server.TLS(), config.TLS12, config.Answer, mtls.NewHandshakes(s.registry))
 	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
 	server.StartTLS()
 	t.Cleanup(server.Close)

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/tallygate/tallygate/config"
 )
 
@@ -64,5 +66,90 @@ func TestSuccessor(t *testing.T) {
 	}
 	if opened.Load() != 2 {
 		t.Errorf("changed: %d connections", opened.Load())
+	}
+}
+
+// Requests that were given to a Proxy before its place was taken are served to their end,
+// and leave no connection open behind them, which nobody would use again.
+func TestSuccessorOfRunningRequests(t *testing.T) {
+	arrived, release := make(chan struct{}), make(chan struct{})
+	var open atomic.Int64
+	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		arrived <- struct{}{}
+		<-release
+		_, _ = w.Write([]byte("whole"))
+	}))
+	upstream.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed:
+			open.Add(-1)
+		case http.StateActive, http.StateIdle, http.StateHijacked:
+		}
+	}
+	upstream.Start()
+	defer upstream.Close()
+	s := newSite(t, upstream.URL, t.Output())
+	answered := make(chan *httptest.ResponseRecorder, 2)
+	begin := func() {
+		go func() {
+			w := httptest.NewRecorder()
+			s.proxy.ServeHTTP(w, s.request())
+			answered <- w
+		}()
+		<-arrived
+	}
+	begin()
+	cfg := *s.cfg
+	cfg.APIs = []config.API{s.cfg.APIs[0]}
+	cfg.APIs[0].Upstream.Timeout = time.Minute
+	next, err := New(&cfg, s.proxy.steps, Options{Log: s.proxy.log, Metrics: s.proxy.metrics, Previous: s.proxy})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close(nil)
+	s.proxy.Close(next)
+	begin()
+	if n := open.Load(); n != 2 {
+		t.Fatalf("%d connections are open for two requests", n)
+	}
+	close(release)
+	for range 2 {
+		if w := <-answered; w.Code != http.StatusOK || w.Body.String() != "whole" {
+			t.Errorf("answered with %d %q", w.Code, w.Body)
+		}
+	}
+	for deadline := time.Now().Add(10 * time.Second); open.Load() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections stay open", open.Load())
+		}
+	}
+}
+
+// Of a partner who is gone, no certificate is said to end.
+func TestSuccessorWithoutAPartner(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer upstream.Close()
+	s := newSite(t, upstream.URL, t.Output())
+	s.proxy.ServeHTTP(httptest.NewRecorder(), s.request())
+	if n := testutil.CollectAndCount(s.proxy.metrics.clientCertificate); n != 1 {
+		t.Fatalf("%d certificates", n)
+	}
+	for _, c := range []struct {
+		partners []config.Partner
+		want     int
+	}{{s.cfg.Partners.List, 1}, {nil, 0}} {
+		cfg := *s.cfg
+		cfg.Partners.List = c.partners
+		next, err := New(&cfg, s.proxy.steps, Options{Log: s.proxy.log, Metrics: s.proxy.metrics, Previous: s.proxy})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.proxy.Close(next)
+		if n := testutil.CollectAndCount(s.proxy.metrics.clientCertificate); n != c.want {
+			t.Errorf("%d certificates, want %d", n, c.want)
+		}
+		next.Close(nil)
 	}
 }
