@@ -33,6 +33,7 @@ func (p *path) current(now time.Time) bool { return !now.Before(p.from) && now.B
 
 // A connection is what is known of the certificate of one TLS connection.
 type connection struct {
+	judge  weak.Pointer[Trust] // whose path it is
 	client *access.Certificate
 	path   *path
 }
@@ -91,15 +92,16 @@ func valid(leaf *x509.Certificate, now time.Time) error {
 func (t *Trust) connection(state *tls.ConnectionState, now time.Time) *connection {
 	key := weak.Make(state)
 	if known, ok := t.connections.Load(key); ok {
-		if c := known.(*connection); c.path.current(now) {
+		if c := known.(*connection); c.judge == t.self && c.path.current(now) {
 			return c
 		}
 	}
 	p := t.path(state.PeerCertificates, now)
 	leaf := state.PeerCertificates[0]
-	c := &connection{path: p, client: &access.Certificate{Leaf: leaf, Thumbprint: access.ThumbprintOf(leaf), Anchors: p.anchors}}
-	if _, known := t.connections.Swap(key, c); !known {
-		runtime.AddCleanup(state, func(key weak.Pointer[tls.ConnectionState]) { t.connections.Delete(key) }, key)
+	c := &connection{judge: t.self, path: p, client: &access.Certificate{Leaf: leaf, Thumbprint: access.ThumbprintOf(leaf), Anchors: p.anchors}}
+	connections := t.connections
+	if _, known := connections.Swap(key, c); !known {
+		runtime.AddCleanup(state, func(key weak.Pointer[tls.ConnectionState]) { connections.Delete(key) }, key)
 	}
 	return c
 }

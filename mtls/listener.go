@@ -23,10 +23,12 @@ func LoadKeyPair(files config.KeyPair) (tls.Certificate, error) {
 var protocols = []string{"h2", "http/1.1"}
 
 // ServerConfig returns the TLS settings of a listener that shows pair. Every
-// connection is asked for a client certificate, which VerifyConnection judges, on
-// resumed sessions too; with onFailure Handshake, one that does not count ends the
-// handshake. handshakes counts what becomes of them.
-func (t *Trust) ServerConfig(pair tls.Certificate, minimum config.TLSVersion, onFailure config.OnFailure, handshakes *Handshakes) *tls.Config {
+// connection is asked for a client certificate, which VerifyConnection has current's
+// result judge, on resumed sessions too; with onFailure Handshake, one that does not count
+// ends the handshake. A connection keeps its settings as long as it is open, and so they
+// hold no Trust, whose place another may have taken long since. handshakes counts what
+// becomes of them.
+func ServerConfig(current func() *Trust, pair tls.Certificate, minimum config.TLSVersion, onFailure config.OnFailure, handshakes *Handshakes) *tls.Config {
 	clientAuth := tls.RequestClientCert
 	if onFailure == config.Handshake {
 		clientAuth = tls.RequireAnyClientCert
@@ -53,7 +55,7 @@ func (t *Trust) ServerConfig(pair tls.Certificate, minimum config.TLSVersion, on
 		// told what is wrong with it. Empty, and never nil.
 		ClientCAs: x509.NewCertPool(),
 		VerifyConnection: func(state tls.ConnectionState) error {
-			fault := t.judge(state.PeerCertificates, time.Now())
+			fault := current().judge(state.PeerCertificates, time.Now())
 			refused := onFailure == config.Handshake && fault != nil
 			handshakes.verified(state, fault, refused)
 			if refused {

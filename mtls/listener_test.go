@@ -94,7 +94,7 @@ func TestServerConfig(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			handshakes := NewHandshakes(prometheus.NewRegistry())
-			settings := trust.ServerConfig(server.TLS(), config.TLS12, tt.onFailure, handshakes)
+			settings := ServerConfig(func() *Trust { return trust }, server.TLS(), config.TLS12, tt.onFailure, handshakes)
 			address, _ := listen(t, settings)
 			client := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS10, MaxVersion: tt.version}
 			if tt.client != nil {
@@ -123,7 +123,7 @@ func TestServerConfig(t *testing.T) {
 func TestServerConfigNamesNoPartner(t *testing.T) {
 	ca, server := testpki.NewCA("Secret Partner"), testpki.SelfSigned("gate", testpki.IP("127.0.0.1"))
 	trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {ca}})
-	settings := trust.ServerConfig(server.TLS(), config.TLS12, config.Answer, NewHandshakes(prometheus.NewRegistry()))
+	settings := ServerConfig(func() *Trust { return trust }, server.TLS(), config.TLS12, config.Answer, NewHandshakes(prometheus.NewRegistry()))
 	if settings.ClientCAs == nil {
 		t.Fatal("the pool is nil, which means the system's roots")
 	}
@@ -156,7 +156,7 @@ func TestResumedSessionsAreJudged(t *testing.T) {
 			handshakes := NewHandshakes(prometheus.NewRegistry())
 			before := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {ca}})
 			after := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {testpki.NewCA("Root")}})
-			settings := before.ServerConfig(server.TLS(), config.TLS12, config.Handshake, handshakes)
+			settings := ServerConfig(func() *Trust { return before }, server.TLS(), config.TLS12, config.Handshake, handshakes)
 			settings.SetSessionTicketKeys([][32]byte{{1}})
 			address, results := listen(t, settings)
 			for i := range 2 {
@@ -168,7 +168,7 @@ func TestResumedSessionsAreJudged(t *testing.T) {
 				}
 			}
 			// The same ticket keys and other anchors: the ticket opens, the gate does not.
-			changed := after.ServerConfig(server.TLS(), config.TLS12, config.Handshake, handshakes)
+			changed := ServerConfig(func() *Trust { return after }, server.TLS(), config.TLS12, config.Handshake, handshakes)
 			changed.SetSessionTicketKeys([][32]byte{{1}})
 			address, results = listen(t, changed)
 			client.ServerName = "127.0.0.1"
@@ -199,7 +199,7 @@ func TestSelfSignedAuthority(t *testing.T) {
 			handshakes := NewHandshakes(prometheus.NewRegistry())
 			anchors := map[config.Name][]*testpki.Pair{"northwind": {ca}}
 			taken, refused := load(t, true, anchors), load(t, false, anchors)
-			settings := taken.ServerConfig(server.TLS(), config.TLS12, config.Handshake, handshakes)
+			settings := ServerConfig(func() *Trust { return taken }, server.TLS(), config.TLS12, config.Handshake, handshakes)
 			settings.SetSessionTicketKeys([][32]byte{{1}})
 			address, results := listen(t, settings)
 			for i := range 2 {
@@ -215,7 +215,7 @@ func TestSelfSignedAuthority(t *testing.T) {
 					t.Errorf("connection %d: %+v, %v", i+1, c, err)
 				}
 			}
-			changed := refused.ServerConfig(server.TLS(), config.TLS12, config.Handshake, handshakes)
+			changed := ServerConfig(func() *Trust { return refused }, server.TLS(), config.TLS12, config.Handshake, handshakes)
 			changed.SetSessionTicketKeys([][32]byte{{1}})
 			address, results = listen(t, changed)
 			if err := dial(t, address, client); err == nil {

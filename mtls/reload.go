@@ -9,9 +9,6 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// Same reports whether t judges every certificate as other does.
-func (t *Trust) Same(other *Trust) bool { return !t.Lacks(other) && !other.Lacks(t) }
-
 // Lacks reports whether a certificate that counted under before, for some partner, may
 // count no more under t, so that no session of before may be resumed.
 func (t *Trust) Lacks(before *Trust) bool {
@@ -47,8 +44,7 @@ type Listener struct {
 	keys [][32]byte // of tickets; the first seals
 }
 
-// NewListener returns a listener that goes by what current returns, of
-// [Trust.ServerConfig], at the time of each handshake.
+// NewListener returns a listener that goes by what current returns, of [ServerConfig], at the time of each handshake.
 func NewListener(current func() *tls.Config) *Listener {
 	l := &Listener{outer: &tls.Config{
 		MinVersion: tls.VersionTLS12,

@@ -5,11 +5,15 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"math/big"
+	"runtime"
 	"sync/atomic"
 	"testing"
+	"time"
+	"weak"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
@@ -23,7 +27,7 @@ func TestLacks(t *testing.T) {
 	for name, c := range map[string]struct {
 		after *Trust
 		lacks bool
-		same  bool
+		same  bool // at least it lacks nothing either way
 	}{
 		"the same":               {load(t, false, anchors{"north": {a, b}, "south": {c}}), false, true},
 		"another order":          {load(t, false, anchors{"north": {b, a}, "south": {c}}), false, true},
@@ -35,7 +39,7 @@ func TestLacks(t *testing.T) {
 		"for another partner":    {load(t, false, anchors{"north": {a, c}, "south": {b}}), true, false},
 		"another, with that key": {load(t, false, anchors{"north": {reissued, b}, "south": {c}}), true, false},
 	} {
-		if lacks, same := c.after.Lacks(before), c.after.Same(before); lacks != c.lacks || same != c.same {
+		if lacks, same := c.after.Lacks(before), !c.after.Lacks(before) && !before.Lacks(c.after); lacks != c.lacks || same != c.same {
 			t.Errorf("%s: lacks %t, same %t; want %t, %t", name, lacks, same, c.lacks, c.same)
 		}
 	}
@@ -60,6 +64,67 @@ func reissue(t *testing.T, a *testpki.Pair) *testpki.Pair {
 	return &testpki.Pair{Cert: c, Key: a.Key}
 }
 
+// A Trust takes another's place on connections that are open: what the other found out of
+// them does not count, and a connection keeps none alive whose place was taken. Where
+// nothing has changed, there is no other.
+func TestLoadTrustAfter(t *testing.T) {
+	a, b := testpki.NewCA("A"), testpki.NewCA("B")
+	type anchors = map[config.Name][]*testpki.Pair
+	open := connected(chain(a.Leaf("a")))
+	judge := func(trust *Trust, want access.Reason) {
+		t.Helper()
+		for range 2 {
+			_, err := trust.Client(open)
+			if got := reason(err); got != want {
+				t.Errorf("judged %s, want %s", got, want)
+			}
+		}
+	}
+	third, gone := func() (*Trust, [2]weak.Pointer[Trust]) {
+		first := load(t, false, anchors{"north": {a, b}})
+		judge(first, access.Granted)
+		if again := loadAfter(t, first, false, anchors{"north": {b, a}}); again != first {
+			t.Error("another order makes another Trust")
+		}
+		second := loadAfter(t, first, false, anchors{"north": {b}})
+		judge(second, access.UntrustedCertificate)
+		judge(first, access.Granted) // whoever still goes by it
+		judge(second, access.UntrustedCertificate)
+		return loadAfter(t, second, false, anchors{"north": {a}}), [2]weak.Pointer[Trust]{weak.Make(first), weak.Make(second)}
+	}()
+	judge(third, access.Granted)
+	for deadline := time.Now().Add(10 * time.Second); gone[0].Value() != nil || gone[1].Value() != nil; runtime.GC() {
+		if time.Now().After(deadline) {
+			t.Fatal("a connection keeps what judged it before")
+		}
+	}
+	judge(third, access.Granted)
+}
+
+// The settings of a connection keep no Trust alive either, and the one that judges a
+// handshake is that of the moment.
+func TestServerConfigKeepsNoTrust(t *testing.T) {
+	ca := testpki.NewCA("A")
+	var current atomic.Pointer[Trust]
+	current.Store(load(t, false, map[config.Name][]*testpki.Pair{"north": {ca}}))
+	settings := ServerConfig(current.Load, testpki.SelfSigned("gate").TLS(), config.TLS12, config.Handshake, NewHandshakes(prometheus.NewRegistry()))
+	state := tls.ConnectionState{PeerCertificates: chain(ca.Leaf("a"))}
+	if err := settings.VerifyConnection(state); err != nil {
+		t.Error(err)
+	}
+	gone := weak.Make(current.Load())
+	current.Store(load(t, false, nil))
+	if err := settings.VerifyConnection(state); reason(err) != access.UntrustedCertificate {
+		t.Errorf("judged %v", err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); gone.Value() != nil; runtime.GC() {
+		if time.Now().After(deadline) {
+			t.Fatal("the settings keep what judged before")
+		}
+	}
+	runtime.KeepAlive(settings)
+}
+
 // T-TLS-01, T-TLS-06, T-TLS-09: a ticket is good at its own listener, across new settings
 // and one new key, and no more when sessions are to be forgotten.
 func TestListenerTickets(t *testing.T) {
@@ -77,7 +142,7 @@ func TestListenerTickets(t *testing.T) {
 			handshakes := NewHandshakes(prometheus.NewRegistry())
 			var current atomic.Pointer[tls.Config]
 			show := func(pair *testpki.Pair) {
-				current.Store(trust.ServerConfig(pair.TLS(), config.TLS12, config.Handshake, handshakes))
+				current.Store(ServerConfig(func() *Trust { return trust }, pair.TLS(), config.TLS12, config.Handshake, handshakes))
 			}
 			show(first)
 			one, other := NewListener(current.Load), NewListener(current.Load)

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"weak"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
@@ -35,23 +36,29 @@ type Trust struct {
 	servers      map[config.ClientID][]access.AnchorKey // of resource servers
 	selfSigned   bool
 	paths        *lru.Cache[[sha256.Size]byte, *path]
-	// connections holds a *connection for each weak.Pointer[tls.ConnectionState].
-	connections sync.Map
+	// connections holds a *connection for each weak.Pointer[tls.ConnectionState]. All
+	// that take each other's place have one: it must not keep any of them alive.
+	connections *sync.Map
+	self        weak.Pointer[Trust]
 }
 
 // LoadTrust reads the anchors that cfg names. Every fault is reported: a file that
-// cannot be read, holds no certificate, or holds one that is no authority.
-func LoadTrust(cfg *config.Config) (*Trust, error) {
+// cannot be read, holds no certificate, or holds one that is no authority. previous is the
+// Trust that the new one takes the place of, nil for none; where nothing has changed, it
+// is returned.
+func LoadTrust(cfg *config.Config, previous *Trust) (*Trust, error) {
 	paths, err := lru.New[[sha256.Size]byte, *path](rememberedChains)
 	if err != nil {
 		return nil, fmt.Errorf("making the cache of chains: %w", err)
 	}
 	t := &Trust{
-		pool:       x509.NewCertPool(),
-		anchors:    make(map[config.Name][]access.AnchorKey, len(cfg.Partners.List)),
-		selfSigned: cfg.Listener.ClientCertificates.SelfSigned,
-		paths:      paths,
+		pool:        x509.NewCertPool(),
+		anchors:     make(map[config.Name][]access.AnchorKey, len(cfg.Partners.List)),
+		selfSigned:  cfg.Listener.ClientCertificates.SelfSigned,
+		paths:       paths,
+		connections: new(sync.Map),
 	}
+	t.self = weak.Make(t)
 	files := bundles{}
 	shared := files.keys(t.pool, cfg.Listener.ClientCertificates.Trust)
 	for _, p := range cfg.Partners.List {
@@ -73,6 +80,12 @@ func LoadTrust(cfg *config.Config) (*Trust, error) {
 		return nil, err
 	}
 	t.certificates = files.sums()
+	if previous != nil {
+		if !t.Lacks(previous) && !previous.Lacks(t) {
+			return previous, nil
+		}
+		t.connections = previous.connections
+	}
 	return t, nil
 }
 

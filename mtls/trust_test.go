@@ -24,6 +24,12 @@ import (
 // load writes each partner's anchors to files and loads the trust in them.
 func load(t *testing.T, selfSigned bool, anchors map[config.Name][]*testpki.Pair) *Trust {
 	t.Helper()
+	return loadAfter(t, nil, selfSigned, anchors)
+}
+
+// loadAfter is load for a Trust that takes the place of previous.
+func loadAfter(t *testing.T, previous *Trust, selfSigned bool, anchors map[config.Name][]*testpki.Pair) *Trust {
+	t.Helper()
 	cfg := &config.Config{}
 	cfg.Listener.ClientCertificates.SelfSigned = selfSigned
 	dir := t.TempDir()
@@ -35,7 +41,7 @@ func load(t *testing.T, selfSigned bool, anchors map[config.Name][]*testpki.Pair
 		}
 		cfg.Partners.List = append(cfg.Partners.List, p)
 	}
-	trust, err := LoadTrust(cfg)
+	trust, err := LoadTrust(cfg, previous)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +229,7 @@ func TestLoadTrustRefuses(t *testing.T) {
 			}
 			cfg := &config.Config{}
 			cfg.Listener.ClientCertificates.Trust = []config.Path{config.Path(file)}
-			_, err := LoadTrust(cfg)
+			_, err := LoadTrust(cfg, nil)
 			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), file) {
 				t.Errorf("LoadTrust says %v, want %q and the file's name", err, tt.want)
 			}
@@ -232,7 +238,7 @@ func TestLoadTrustRefuses(t *testing.T) {
 	t.Run("missing, T-TLS-24", func(t *testing.T) {
 		cfg := &config.Config{}
 		cfg.Listener.ClientCertificates.Trust = []config.Path{"/nowhere/anchors.pem"}
-		if _, err := LoadTrust(cfg); !errors.Is(err, os.ErrNotExist) {
+		if _, err := LoadTrust(cfg, nil); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("LoadTrust says %v", err)
 		}
 	})
