@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -15,8 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
-
-	"github.com/tallygate/tallygate/config"
 )
 
 //go:embed demo.yaml
@@ -142,15 +139,11 @@ func (d *demo) assemble() (*gate, func(), error) {
 	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 		return nil, nil, fmt.Errorf("writing the demo's configuration: %w", err)
 	}
-	cfg, err := config.Load(file)
-	if err != nil {
-		return nil, nil, err
-	}
 	logFile, err := os.Create(filepath.Join(d.dir, "gate.log"))
 	if err != nil {
 		return nil, nil, fmt.Errorf("opening the gate's log: %w", err)
 	}
-	g, err := assemble(cfg, newLog(logFile, slog.LevelInfo))
+	g, err := newGate(file, logFile)
 	if err != nil {
 		_ = logFile.Close()
 		return nil, nil, err

@@ -108,24 +108,23 @@ func explain(ctx context.Context, f explainFlags, stdin io.Reader, stderr io.Wri
 	if err != nil {
 		return nil, err
 	}
-	g, err := assembleWith(cfg, newLog(stderr, slog.LevelError), own)
+	s, err := load(cfg, newLog(stderr, slog.LevelError), own)
 	if err != nil {
-		return nil, withCode(exitConfiguration, err)
+		return nil, err
 	}
-	defer g.proxy.Close(nil)
-	defer g.validator.Close(nil)
-	if err := g.validator.Prepare(ctx); err != nil {
+	defer s.close(nil)
+	if err := s.validator.Prepare(ctx); err != nil {
 		fmt.Fprintln(stderr, visible(err.Error()))
 	}
 	if own == nil && cfg.Issuer != nil && store.Exists(string(cfg.Issuer.State)) {
-		if err := g.issuer.Inspect(); err != nil { // last: a gate that starts waits 2 s for the state
+		if err := s.issuer.Inspect(); err != nil { // last: a gate that starts waits 2 s for the state
 			return nil, err
 		}
-		defer func() { _ = g.issuer.Close() }()
+		defer func() { _ = s.issuer.Close() }()
 	}
 	r = r.WithContext(ctx)
-	decision, certificate := g.proxy.Decide(r)
-	return newExplanation(cfg, g.trust, r, decision, certificate), nil
+	decision, certificate := s.proxy.Decide(r)
+	return newExplanation(cfg, s.trust, r, decision, certificate), nil
 }
 
 // runningIssuer returns the issuer that runs with cfg in another process, nil when there

@@ -56,11 +56,12 @@ func explainTokenCommand() *cobra.Command {
 		if cfg.Issuer == nil {
 			return withCode(exitUsage, fmt.Errorf("%s configures no issuer", file))
 		}
-		g, err := assemble(cfg, newLog(command.ErrOrStderr(), slog.LevelWarn))
+		s, err := load(cfg, newLog(command.ErrOrStderr(), slog.LevelWarn), nil)
 		if err != nil {
-			return withCode(exitConfiguration, err)
+			return err
 		}
-		e := g.issuer.Explain(command.Context(), q)
+		defer s.close(nil)
+		e := s.issuer.Explain(command.Context(), q)
 		if *format == jsonOutput {
 			err = writeJSON(command.OutOrStdout(), e)
 		} else {

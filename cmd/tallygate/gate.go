@@ -1,54 +1,45 @@
 package main
 
 import (
-	"crypto/tls"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
-	"time"
+	"os"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
-	"github.com/tallygate/tallygate/issuer"
 	"github.com/tallygate/tallygate/mtls"
-	"github.com/tallygate/tallygate/policy"
-	"github.com/tallygate/tallygate/proxy"
-	"github.com/tallygate/tallygate/validate"
 )
 
-// A gate is everything that one configuration asks for, loaded and wired, before
-// it listens.
+// A gate is what listens, for the life of a process, and the state by which it decides at
+// the moment.
 type gate struct {
-	log       *slog.Logger
-	registry  *prometheus.Registry
-	validator *validate.Validator
-	issuer    *issuer.Issuer // nil: none is configured
-	operator  string         // the socket on which the issuer takes orders
-	trust     *mtls.Trust
-	proxy     *proxy.Proxy
-	servers   []*server
-	draining  chan struct{} // closed when the gate is about to stop
+	*instruments
+	file     string        // of the configuration
+	level    slog.LevelVar // of the log
+	current  atomic.Pointer[state]
+	servers  []*server
+	draining chan struct{} // closed when the gate is about to stop
+	reloads  *reloads
+	hangup   <-chan os.Signal // asks for a reload; nil: nobody does
 }
 
-// assemble loads what cfg names (certificates, anchors, keys) and wires the parts.
-// It opens no listener, sends nothing and leaves the issuer's state alone, so that
-// check can call it. All faults are reported at once.
-func assemble(cfg *config.Config, log *slog.Logger) (*gate, error) {
-	return assembleWith(cfg, log, nil)
-}
-
-// An ownIssuer is what the gate asks our own issuer.
-type ownIssuer struct {
-	validate.Local
-	revoked func(access.Unchecked) bool
-}
-
-// assembleWith is assemble for a gate that asks another process's issuer, own, where that
-// is not nil, and otherwise the one that it has itself.
-func assembleWith(cfg *config.Config, log *slog.Logger, own *ownIssuer) (*gate, error) {
-	g := &gate{log: log, registry: newRegistry(), draining: make(chan struct{})}
+// newGate returns a gate for the configuration in file, which writes its log to w. Its
+// errors carry the exit code.
+func newGate(file string, w io.Writer) (*gate, error) {
+	read := contentOf(file) // before it is, see next
+	cfg, err := loadConfig(file)
+	if err != nil {
+		return nil, err
+	}
+	g := &gate{file: file, draining: make(chan struct{})}
+	g.level.Set(cfg.Log.Level)
+	if g.instruments, err = newInstruments(newLog(w, &g.level)); err != nil {
+		return nil, err
+	}
 	g.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tallygate_draining", Help: "1 from the moment that a stop was asked for.",
 	}, func() float64 {
@@ -57,50 +48,16 @@ func assembleWith(cfg *config.Config, log *slog.Logger, own *ownIssuer) (*gate, 
 		}
 		return 0
 	}))
-	pairs, noPair := loadPairs(cfg)
-	trust, noTrust := loadTrust(cfg)
-	faults := []error{noPair, noTrust}
-
-	if cfg.Issuer != nil && trust != nil {
-		var err error
-		g.issuer, err = issuer.New(cfg, issuer.Options{
-			Anchors: trust.Anchors(), ResourceServerAnchors: trust.ResourceServerAnchors(),
-			Certificate: trust.Client, Log: log, Metrics: g.registry,
-		})
-		faults = append(faults, err)
-		if g.issuer != nil {
-			if own == nil {
-				own = &ownIssuer{validate.Local{KeySet: g.issuer.KeySet, Introspect: g.issuer.Resolve}, g.issuer.Revoked}
-			}
-			g.operator = operatorSocket(cfg)
-			faults = append(faults, checkSocket(g.operator))
-		}
-	}
-	if cfg.Issuer == nil || g.issuer != nil { // otherwise its fault would be told twice
-		metrics, err := validate.NewMetrics(g.registry)
-		faults = append(faults, err)
-		options := validate.Options{Log: log, Metrics: metrics}
-		if g.issuer != nil {
-			options.Local = map[config.Identifier]validate.Local{cfg.Issuer.Issuer: own.Local}
-			options.Revoked = own.revoked
-		}
-		g.validator, err = validate.New(cfg.AuthorizationServers, options)
-		faults = append(faults, err)
-	}
-	if err := errors.Join(faults...); err != nil {
-		return nil, err
-	}
-
-	g.trust = trust
-	var err error
-	g.proxy, err = proxy.New(cfg, proxy.Steps{
-		Trust: trust, Validator: g.validator, Table: policy.New(cfg, trust.Anchors()),
-	}, proxy.Options{Log: log, Metrics: proxy.NewMetrics(g.registry)})
+	g.reloads = newReloads(g.registry)
+	g.reloads.seen = see(cfg, file, read)
+	s, err := assemble(cfg, origin{instruments: g.instruments, trust: g.trust})
 	if err != nil {
-		return nil, err
+		return nil, withCode(exitConfiguration, err)
 	}
-	g.addServers(cfg, trust, pairs)
-	g.exportExpiries(pairs)
+	g.current.Store(s)
+	g.reloads.took(file)
+	s.tellExpiries(g.instruments)
+	g.addServers(cfg)
 	return g, nil
 }
 
@@ -114,74 +71,17 @@ const (
 
 // addServers makes the listeners' servers, the admin's last: what listens then is
 // everything.
-func (g *gate) addServers(cfg *config.Config, trust *mtls.Trust, pairs map[string]tls.Certificate) {
-	limits, listener := cfg.Listener.Limits, cfg.Listener
-	handshakes := mtls.NewHandshakes(g.registry)
-	settings := trust.ServerConfig(pairs[partnersListener], listener.MinimumVersion, listener.ClientCertificates.OnFailure, handshakes)
-	g.addServer(partnersListener, listener.Address, g.proxy, settings, limits, handshakes)
-	if g.issuer != nil {
-		g.addIssuer(cfg, trust, pairs[issuerListener], handshakes)
-	}
-	g.addServer(adminListener, cfg.Admin.Address, g.adminHandler(), nil, limits, handshakes)
-}
-
-// addIssuer makes the issuer's servers: one for mutual TLS and, where that is an alias
-// (RFC 8705 section 5), one that never asks for a certificate.
-func (g *gate) addIssuer(cfg *config.Config, trust *mtls.Trust, pair tls.Certificate, handshakes *mtls.Handshakes) {
-	limits, own := cfg.Listener.Limits, cfg.Issuer
-	// The metadata and the key set are for everyone, so this listener finishes the
-	// handshake whatever the certificate is; the endpoints judge it.
-	mutual := trust.ServerConfig(pair, cfg.Listener.MinimumVersion, config.Answer, handshakes)
-	if own.MTLSAlias == nil {
-		g.addServer(issuerListener, own.Address, g.issuer, mutual, limits, handshakes)
-		return
-	}
-	plain := mutual.Clone()
-	plain.ClientAuth, plain.VerifyConnection = tls.NoClientCert, nil
-	g.addServer(issuerListener, own.Address, g.issuer, plain, limits, handshakes)
-	g.addServer(aliasListener, own.MTLSAlias.Address, g.issuer, mutual, limits, handshakes)
-}
-
-// loadPairs reads each listener's certificate and key. The issuer shows the partners'
-// listener's where it has none of its own.
-func loadPairs(cfg *config.Config) (map[string]tls.Certificate, error) {
-	pair, err := mtls.LoadKeyPair(cfg.Listener.Certificate.Files)
-	pairs := map[string]tls.Certificate{partnersListener: pair}
-	if cfg.Issuer == nil {
-		return pairs, err
-	}
-	pairs[issuerListener] = pair
-	if files := cfg.Issuer.Certificate.Files; files != (config.KeyPair{}) {
-		own, noOwn := mtls.LoadKeyPair(files)
-		pairs[issuerListener], err = own, errors.Join(err, noOwn)
-	}
-	return pairs, err
-}
-
-// loadTrust reads the anchors, and holds them to belong to one partner each where
-// nothing else tells two partners apart.
-func loadTrust(cfg *config.Config) (*mtls.Trust, error) {
-	trust, err := mtls.LoadTrust(cfg)
-	if err != nil {
-		return nil, err
-	}
-	return trust, policy.CheckAnchors(cfg, trust.Anchors())
-}
-
-// exportExpiries tells when each listener's certificate ends, and warns of one that
-// has already.
-func (g *gate) exportExpiries(pairs map[string]tls.Certificate) {
-	ends := prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "tallygate_certificate_not_after_timestamp_seconds",
-		Help: "End of validity of our own certificates, by role and listener.",
-	}, []string{"role", "name"})
-	g.registry.MustRegister(ends)
-	for name, pair := range pairs {
-		ends.WithLabelValues("server", name).Set(float64(pair.Leaf.NotAfter.Unix()))
-		if time.Now().After(pair.Leaf.NotAfter) {
-			g.log.Warn("listener certificate has expired", "listener", name, "not_after", pair.Leaf.NotAfter)
+func (g *gate) addServers(cfg *config.Config) {
+	g.addServer(partnersListener, cfg.Listener.Address, func(s *state) http.Handler { return s.proxy })
+	if own := cfg.Issuer; own != nil {
+		tokens := func(s *state) http.Handler { return s.issuer }
+		g.addServer(issuerListener, own.Address, tokens)
+		if own.MTLSAlias != nil {
+			g.addServer(aliasListener, own.MTLSAlias.Address, tokens)
 		}
 	}
+	admin := g.adminHandler()
+	g.addServer(adminListener, cfg.Admin.Address, func(*state) http.Handler { return admin })
 }
 
 // adminHandler serves probes and metrics, and nothing else.
@@ -196,11 +96,17 @@ func (g *gate) adminHandler() http.Handler {
 		_, _ = w.Write([]byte("ready\n"))
 	})
 	mux.Handle("GET /metrics", metricsHandler(g.registry))
-	if keys := g.proxy.AssertionKeys(); keys != nil {
-		mux.Handle("GET /assertion/jwks", keys)
-	}
+	mux.HandleFunc("GET /assertion/jwks", func(w http.ResponseWriter, r *http.Request) {
+		keys := g.current.Load().proxy.AssertionKeys()
+		if keys == nil {
+			keys = http.NotFoundHandler()
+		}
+		keys.ServeHTTP(w, r)
+	})
 	return mux
 }
+
+func (g *gate) trust() *mtls.Trust { return g.current.Load().trust }
 
 var errDraining = errors.New("stopping")
 
@@ -210,7 +116,7 @@ func (g *gate) ready() error {
 	if g.isDraining() {
 		return errDraining
 	}
-	return g.validator.Ready()
+	return g.current.Load().validator.Ready()
 }
 
 func (g *gate) isDraining() bool {

@@ -12,8 +12,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
-// newGate assembles the demo's gate, on whatever ports are free.
-func newGate(t *testing.T) *gate {
+// demoGate makes the demo's gate, on whatever ports are free.
+func demoGate(t *testing.T) *gate {
 	t.Helper()
 	d := &demo{dir: t.TempDir(), addresses: map[string]string{
 		"partners": "127.0.0.1:1", "issuer": "127.0.0.1:2", "admin": "127.0.0.1:3", "api": "127.0.0.1:4",
@@ -31,7 +31,7 @@ func newGate(t *testing.T) *gate {
 
 // All metrics of a whole gate, issuer included, keep to Prometheus' conventions.
 func TestMetricNames(t *testing.T) {
-	problems, err := testutil.GatherAndLint(newGate(t).registry)
+	problems, err := testutil.GatherAndLint(demoGate(t).registry)
 	if err != nil || len(problems) > 0 {
 		t.Errorf("the linter says %v, %v", problems, err)
 	}
@@ -39,7 +39,7 @@ func TestMetricNames(t *testing.T) {
 
 // A port that is taken ends the start, names the listener and leaves nothing open.
 func TestRunWithoutAPort(t *testing.T) {
-	g := newGate(t)
+	g := demoGate(t)
 	var opened []net.Listener
 	taken := errors.New("address already in use")
 	err := g.run(t.Context(), func(name, _ string) (net.Listener, error) {
@@ -63,7 +63,7 @@ func TestRunWithoutAPort(t *testing.T) {
 // A listener that breaks ends the gate with an error, and does not leave the rest
 // serving half of it.
 func TestRunEndsWhenAListenerBreaks(t *testing.T) {
-	g := newGate(t)
+	g := demoGate(t)
 	var admin net.Listener
 	up := make(chan struct{})
 	ended := make(chan error, 1)
@@ -175,7 +175,7 @@ func TestStopFinishesWhatRuns(t *testing.T) {
 // No listener waits for ever. The issuer's and the admin's read and write a whole
 // message in a bounded time; partners' bodies are bounded by the handler, as they move.
 func TestEveryServerHasLimits(t *testing.T) {
-	for _, s := range newGate(t).servers {
+	for _, s := range demoGate(t).servers {
 		h := s.http
 		if h.ReadHeaderTimeout == 0 || h.IdleTimeout == 0 || h.MaxHeaderBytes == 0 || s.connections == 0 {
 			t.Errorf("%s lacks a limit: %+v", s.name, h)

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -21,7 +20,6 @@ import (
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
 
-	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -82,11 +80,7 @@ func newAuthority(t *testing.T) *authority {
 	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := config.Load(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := assemble(cfg, newLog(io.Discard, slog.LevelInfo))
+	g, err := newGate(file, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}

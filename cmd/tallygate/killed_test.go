@@ -78,6 +78,13 @@ func binary(t *testing.T) string {
 	return link
 }
 
+func (s *stateful) check(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 func (s *stateful) kill() {
 	_ = s.process.Process.Kill()
 	<-s.exited

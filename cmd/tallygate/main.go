@@ -36,6 +36,7 @@
 // # Signals
 //
 // SIGINT and SIGTERM ask for an orderly stop. A second one ends the program at once.
+// SIGHUP lets serve read its configuration again.
 package main
 
 import (

@@ -1,13 +1,44 @@
 package main
 
 import (
+	"log/slog"
 	"net/http"
 	"runtime"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/tallygate/tallygate/mtls"
+	"github.com/tallygate/tallygate/proxy"
+	"github.com/tallygate/tallygate/validate"
 )
+
+// instruments are the log and the counts of a process. They outlive its configurations.
+type instruments struct {
+	log        *slog.Logger
+	registry   *prometheus.Registry
+	validation *validate.Metrics
+	requests   *proxy.Metrics
+	handshakes *mtls.Handshakes
+	expiries   *prometheus.GaugeVec
+}
+
+func newInstruments(log *slog.Logger) (*instruments, error) {
+	in := &instruments{log: log, registry: newRegistry()}
+	var err error
+	if in.validation, err = validate.NewMetrics(in.registry); err != nil {
+		return nil, err
+	}
+	in.requests = proxy.NewMetrics(in.registry)
+	in.handshakes = mtls.NewHandshakes(in.registry)
+	in.expiries = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "tallygate_certificate_not_after_timestamp_seconds",
+		Help: "End of validity of our own certificates, by role and listener.",
+	}, []string{"role", "name"})
+	in.registry.MustRegister(in.expiries)
+	return in, nil
+}
 
 // newRegistry returns a registry of our own with what every Go process tells.
 func newRegistry() *prometheus.Registry {

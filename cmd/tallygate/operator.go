@@ -45,12 +45,14 @@ func checkSocket(path string) error {
 
 // serveOperator takes orders until ctx ends.
 func (g *gate) serveOperator(ctx context.Context) error {
-	l, err := listenOperator(g.operator)
+	l, err := listenOperator(operatorSocket(g.current.Load().cfg))
 	if err != nil {
 		return err
 	}
 	server := &http.Server{
-		Handler:     http.HandlerFunc(g.issuer.ServeOperator),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			g.current.Load().issuer.ServeOperator(w, r)
+		}),
 		ReadTimeout: operatorTimeout, WriteTimeout: operatorTimeout,
 	}
 	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
@@ -102,15 +104,16 @@ func order(ctx context.Context, file string, stderr io.Writer, o issuer.Order) (
 
 // orderOffline takes the state, which no running issuer has.
 func orderOffline(cfg *config.Config, stderr io.Writer, o issuer.Order) (issuer.Report, error) {
-	g, err := assemble(cfg, newLog(stderr, cfg.Log.Level))
+	s, err := load(cfg, newLog(stderr, cfg.Log.Level), nil)
 	if err != nil {
-		return issuer.Report{}, withCode(exitConfiguration, err)
-	}
-	if err := g.issuer.Open(); err != nil {
 		return issuer.Report{}, err
 	}
-	report, err := g.issuer.Do(o)
-	return report, errors.Join(err, g.issuer.Close())
+	defer s.close(nil)
+	if err := s.issuer.Open(); err != nil {
+		return issuer.Report{}, err
+	}
+	report, err := s.issuer.Do(o)
+	return report, errors.Join(err, s.issuer.Close())
 }
 
 // send gives o to the issuer that listens on socket.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -167,6 +168,16 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	},
 	// log: print the gate's log so far.
 	"log": func(ts *testscript.TestScript, _ bool, _ []string) { _, _ = ts.Stdout().Write(of(ts).log.bytes()) },
+	// hangup: send the gate a SIGHUP.
+	"hangup": func(ts *testscript.TestScript, _ bool, _ []string) {
+		ts.Check(of(ts).process.Process.Signal(syscall.SIGHUP))
+	},
+	// reloaded RESULT N: wait until so many reloads had that result, ok or failed.
+	"reloaded": func(ts *testscript.TestScript, _ bool, args []string) {
+		n, err := strconv.Atoi(args[1])
+		ts.Check(err)
+		ts.Check(of(ts).reloaded(args[0], n))
+	},
 	// behave MODE: what the upstream does with the next requests: echo, hang, reset, early.
 	"behave": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).upstream.behave(args[0]) },
 }

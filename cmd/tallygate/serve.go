@@ -5,6 +5,9 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -21,20 +24,23 @@ func serveCommand() *cobra.Command {
 		Long: `Serve runs the gate until it is told to stop by SIGTERM or SIGINT. Then /readyz
 fails, no new connection is taken, and running requests have 25 seconds to finish.
 
+The configuration and the files that it names are watched. When one changes, or at a
+SIGHUP, all are read and judged anew; the gate goes by them from the next request on,
+and no connection is lost. On any fault it goes on as before and says so.
+
 The log is JSON on standard error, one line for each request. Standard output
 stays empty.`,
 		Example: "  tallygate serve --config /etc/tallygate/tallygate.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			cfg, err := loadConfig(file)
+			hangup := make(chan os.Signal, 1)
+			signal.Notify(hangup, syscall.SIGHUP)
+			defer signal.Stop(hangup)
+			g, err := newGate(file, command.ErrOrStderr())
 			if err != nil {
 				return err
 			}
-			log := newLog(command.ErrOrStderr(), cfg.Log.Level)
-			g, err := assemble(cfg, log)
-			if err != nil {
-				return withCode(exitConfiguration, err)
-			}
+			g.hangup = hangup
 			return g.run(command.Context(), func(_, address string) (net.Listener, error) {
 				return net.Listen("tcp", address)
 			})
@@ -63,14 +69,13 @@ Exit code 1 says that one of them could not be reached, or does not tell what is
 			if err != nil {
 				return err
 			}
-			g, err := assemble(cfg, newLog(command.ErrOrStderr(), slog.LevelWarn))
+			s, err := load(cfg, newLog(command.ErrOrStderr(), slog.LevelWarn), nil)
 			if err != nil {
-				return withCode(exitConfiguration, err)
+				return err
 			}
+			defer s.close(nil)
 			if online {
-				err := g.validator.Prepare(command.Context())
-				g.validator.Close(nil)
-				if err != nil {
+				if err := s.validator.Prepare(command.Context()); err != nil {
 					return err
 				}
 			}
@@ -97,6 +102,6 @@ func loadConfig(file string) (*config.Config, error) {
 	return cfg, nil
 }
 
-func newLog(w io.Writer, level slog.Level) *slog.Logger {
+func newLog(w io.Writer, level slog.Leveler) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
 }

@@ -30,14 +30,22 @@ type server struct {
 	name        string
 	address     string
 	connections int
+	tls         *mtls.Listener // nil: plain HTTP
 	http        *http.Server
 }
 
-// addServer adds a server; settings nil means plain HTTP.
-func (g *gate) addServer(name string, address config.Address, handler http.Handler, settings *tls.Config, limits config.Limits, handshakes *mtls.Handshakes) {
+// addServer adds a server whose requests each go to what handler returns of the state at
+// their time. It speaks TLS where the state has settings for its name.
+func (g *gate) addServer(name string, address config.Address, handler func(*state) http.Handler) {
+	now := g.current.Load()
+	limits := now.cfg.Listener.Limits
+	var listener *mtls.Listener
+	if now.settings[name] != nil {
+		listener = mtls.NewListener(func() *tls.Config { return g.current.Load().settings[name] })
+	}
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(settings != nil) // never in clear text
+	protocols.SetHTTP2(listener != nil) // never in clear text
 	active := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "tallygate_connections_active", Help: "Open connections by listener.",
 		ConstLabels: prometheus.Labels{"listener": name},
@@ -53,9 +61,11 @@ func (g *gate) addServer(name string, address config.Address, handler http.Handl
 		name:        name,
 		address:     string(address),
 		connections: limits.Connections,
+		tls:         listener,
 		http: &http.Server{
-			Handler:   handler,
-			TLSConfig: settings,
+			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				handler(g.current.Load()).ServeHTTP(w, r)
+			}),
 			Protocols: &protocols,
 			HTTP2: &http.HTTP2Config{
 				MaxConcurrentStreams: 128,
@@ -70,7 +80,7 @@ func (g *gate) addServer(name string, address config.Address, handler http.Handl
 			IdleTimeout:       limits.IdleTimeout,
 			// Otherwise net/http answers "OPTIONS *" before the handler sees it.
 			DisableGeneralOptionsHandler: true,
-			ErrorLog:                     log.New(&serverErrors{g.log, name, handshakes}, "", 0),
+			ErrorLog:                     log.New(&serverErrors{g.log, name, g.handshakes}, "", 0),
 			ConnState: func(_ net.Conn, state http.ConnState) {
 				switch state {
 				case http.StateNew:
@@ -88,11 +98,12 @@ func (g *gate) addServer(name string, address config.Address, handler http.Handl
 // connection is taken, what runs may finish within drainTimeout. It returns nil
 // after a clean stop. open makes the listeners, by name and configured address.
 func (g *gate) run(ctx context.Context, open func(name, address string) (net.Listener, error)) (err error) {
-	if g.issuer != nil {
-		if err := g.issuer.Open(); err != nil {
+	issuer := g.current.Load().issuer // the first; those after it have its state and its keys
+	if issuer != nil {
+		if err := issuer.Open(); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, g.issuer.Close()) }()
+		defer func() { err = errors.Join(err, issuer.Close()) }()
 	}
 	listeners := make([]net.Listener, len(g.servers))
 	for i, s := range g.servers {
@@ -109,18 +120,16 @@ func (g *gate) run(ctx context.Context, open func(name, address string) (net.Lis
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group, serving := errgroup.WithContext(background)
-	if g.issuer != nil {
-		group.Go(func() error { return g.issuer.Run(background) })
+	if issuer != nil {
+		group.Go(func() error { return issuer.Run(background) })
 		group.Go(func() error { return g.serveOperator(background) })
 	}
 	for i, s := range g.servers {
 		group.Go(func() error { return s.serve(listeners[i]) })
 	}
-	group.Go(func() error { return g.validator.Run(background) })
+	group.Go(func() error { return g.follow(background) })
 	group.Go(func() error {
 		defer stop()
-		defer g.proxy.Close(nil)
-		defer g.validator.Close(nil)
 		select {
 		case <-ctx.Done():
 			g.log.InfoContext(ctx, "stopping")
@@ -134,13 +143,11 @@ func (g *gate) run(ctx context.Context, open func(name, address string) (net.Lis
 
 func (s *server) serve(l net.Listener) error {
 	l = netutil.LimitListener(l, s.connections)
-	var err error
-	if s.http.TLSConfig != nil {
-		err = s.http.ServeTLS(l, "", "")
-	} else {
-		err = s.http.Serve(l)
+	if s.tls != nil {
+		// Not by ServeTLS, which would go by a copy of the settings.
+		l = tls.NewListener(l, s.tls.Config())
 	}
-	if !errors.Is(err, http.ErrServerClosed) {
+	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serving %s: %w", s.name, err)
 	}
 	return nil
@@ -168,6 +175,15 @@ func (s *server) shutdown(ctx context.Context) error {
 		return fmt.Errorf("stopping %s: requests were cut after %s", s.name, drainTimeout)
 	}
 	return nil
+}
+
+// eachListener does something to every listener that speaks TLS.
+func (g *gate) eachListener(do func(*mtls.Listener)) {
+	for _, s := range g.servers {
+		if s.tls != nil {
+			do(s.tls)
+		}
+	}
 }
 
 // serverErrors turns what net/http says of its connections into log lines. Failed

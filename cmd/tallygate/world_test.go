@@ -406,6 +406,32 @@ func (w *world) recordedNow(reason, id string, status, count int) error {
 	return nil
 }
 
+// reloaded waits until so many reloads had that result.
+func (w *world) reloaded(result string, want int) error {
+	var n float64
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		var err error
+		if n, err = w.metric(`tallygate_config_reloads_total{result="` + result + `"}`); err == nil && n == float64(want) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%v reloads are %s, want %d\n%s", n, result, want, w.log.bytes())
+}
+
+// metric returns the value of one series.
+func (w *world) metric(series string) (float64, error) {
+	_, text, err := w.admin("/metrics")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, series+" "); ok {
+			return strconv.ParseFloat(strings.TrimSpace(value), 64)
+		}
+	}
+	return 0, fmt.Errorf("there is no series %s", series)
+}
+
 // lines returns the log lines with this message.
 func (w *world) lines(msg string) []map[string]any {
 	var found []map[string]any

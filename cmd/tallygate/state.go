@@ -1,0 +1,189 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/issuer"
+	"github.com/tallygate/tallygate/mtls"
+	"github.com/tallygate/tallygate/policy"
+	"github.com/tallygate/tallygate/proxy"
+	"github.com/tallygate/tallygate/validate"
+)
+
+// A state is everything that one configuration asks for, loaded and wired. It never
+// changes; a gate that is configured anew gets another.
+type state struct {
+	cfg       *config.Config
+	trust     *mtls.Trust
+	issuer    *issuer.Issuer // nil: none is configured
+	validator *validate.Validator
+	proxy     *proxy.Proxy
+	pairs     map[string]tls.Certificate // of the listeners, by name
+	settings  map[string]*tls.Config     // of those that speak TLS
+}
+
+// An origin is what a state is made of beside its configuration.
+type origin struct {
+	*instruments
+	trust  func() *mtls.Trust // the current state's; never called before there is one
+	before *state             // whose place the new one takes; nil for none
+	own    *ownIssuer         // another process's issuer, asked in place of the state's own; nil for none
+}
+
+// An ownIssuer is what the gate asks our own issuer.
+type ownIssuer struct {
+	validate.Local
+	revoked func(access.Unchecked) bool
+}
+
+// assemble loads what cfg names (certificates, anchors, keys) and wires the parts. It
+// opens no listener, sends nothing and leaves the issuer's state alone, so that check can
+// call it. All faults are reported at once, and then nothing is left to close.
+func assemble(cfg *config.Config, from origin) (*state, error) {
+	s := &state{cfg: cfg}
+	before := from.before
+	if before == nil {
+		before = &state{}
+	}
+	var faults [4]error
+	s.pairs, faults[0] = loadPairs(cfg)
+	s.trust, faults[1] = loadTrust(cfg, before.trust)
+	if s.trust != nil {
+		faults[2] = s.makeIssuer(from, before)
+	}
+	if cfg.Issuer == nil || s.issuer != nil { // otherwise its fault would be told twice
+		faults[3] = s.makeValidator(from, before)
+	}
+	err := errors.Join(faults[:]...)
+	if err == nil {
+		s.proxy, err = proxy.New(cfg, proxy.Steps{
+			Trust: s.trust, Validator: s.validator, Table: policy.New(cfg, s.trust.Anchors()),
+		}, proxy.Options{Log: from.log, Metrics: from.requests, Previous: before.proxy})
+	}
+	if err != nil {
+		if s.validator != nil {
+			s.validator.Close(before.validator)
+		}
+		return nil, err
+	}
+	s.makeSettings(from)
+	return s, nil
+}
+
+// load is assemble for a command that looks at a configuration and does not serve it. own
+// may be nil. Its errors carry the exit code.
+func load(cfg *config.Config, log *slog.Logger, own *ownIssuer) (*state, error) {
+	in, err := newInstruments(log)
+	if err != nil {
+		return nil, err
+	}
+	s, err := assemble(cfg, origin{instruments: in, own: own})
+	if err != nil {
+		return nil, withCode(exitConfiguration, err)
+	}
+	s.tellExpiries(in)
+	return s, nil
+}
+
+// makeIssuer makes the issuer, where cfg has one.
+func (s *state) makeIssuer(from origin, before *state) (err error) {
+	if s.cfg.Issuer == nil {
+		return nil
+	}
+	s.issuer, err = issuer.New(s.cfg, issuer.Options{
+		Anchors: s.trust.Anchors(), ResourceServerAnchors: s.trust.ResourceServerAnchors(),
+		Certificate: s.trust.Client, Log: from.log, Metrics: from.registry, Previous: before.issuer,
+	})
+	if err != nil {
+		return err
+	}
+	return checkSocket(operatorSocket(s.cfg))
+}
+
+func (s *state) makeValidator(from origin, before *state) (err error) {
+	options := validate.Options{Log: from.log, Metrics: from.validation, Previous: before.validator}
+	if s.issuer != nil {
+		own := from.own
+		if own == nil {
+			own = &ownIssuer{validate.Local{KeySet: s.issuer.KeySet, Introspect: s.issuer.Resolve}, s.issuer.Revoked}
+		}
+		options.Local = map[config.Identifier]validate.Local{s.cfg.Issuer.Issuer: own.Local}
+		options.Revoked = own.revoked
+	}
+	s.validator, err = validate.New(s.cfg.AuthorizationServers, options)
+	return err
+}
+
+// makeSettings makes the TLS settings of the listeners. The issuer has one for mutual TLS
+// and, where that is an alias (RFC 8705 section 5), one that never asks for a certificate.
+func (s *state) makeSettings(from origin) {
+	listener := s.cfg.Listener
+	s.settings = map[string]*tls.Config{
+		partnersListener: mtls.ServerConfig(from.trust, s.pairs[partnersListener], listener.MinimumVersion, listener.ClientCertificates.OnFailure, from.handshakes),
+	}
+	if s.issuer == nil {
+		return
+	}
+	// The metadata and the key set are for everyone, so this listener finishes the
+	// handshake whatever the certificate is; the endpoints judge it.
+	mutual := mtls.ServerConfig(from.trust, s.pairs[issuerListener], listener.MinimumVersion, config.Answer, from.handshakes)
+	if s.cfg.Issuer.MTLSAlias == nil {
+		s.settings[issuerListener] = mutual
+		return
+	}
+	plain := mutual.Clone()
+	plain.ClientAuth, plain.VerifyConnection = tls.NoClientCert, nil
+	s.settings[issuerListener], s.settings[aliasListener] = plain, mutual
+}
+
+// loadPairs reads each listener's certificate and key. The issuer shows the partners'
+// listener's where it has none of its own.
+func loadPairs(cfg *config.Config) (map[string]tls.Certificate, error) {
+	pair, err := mtls.LoadKeyPair(cfg.Listener.Certificate.Files)
+	pairs := map[string]tls.Certificate{partnersListener: pair}
+	if cfg.Issuer == nil {
+		return pairs, err
+	}
+	pairs[issuerListener] = pair
+	if files := cfg.Issuer.Certificate.Files; files != (config.KeyPair{}) {
+		own, noOwn := mtls.LoadKeyPair(files)
+		pairs[issuerListener], err = own, errors.Join(err, noOwn)
+	}
+	return pairs, err
+}
+
+// loadTrust reads the anchors, and holds them to belong to one partner each where nothing
+// else tells two partners apart.
+func loadTrust(cfg *config.Config, before *mtls.Trust) (*mtls.Trust, error) {
+	trust, err := mtls.LoadTrust(cfg, before)
+	if err != nil {
+		return nil, err
+	}
+	return trust, policy.CheckAnchors(cfg, trust.Anchors())
+}
+
+// close ends what works for s, but for what is shared with heir, which has taken its
+// place; nil for none. The issuer is not s's to close: all states have one.
+func (s *state) close(heir *state) {
+	if heir == nil {
+		heir = &state{}
+	}
+	s.validator.Close(heir.validator)
+	s.proxy.Close(heir.proxy)
+}
+
+// tellExpiries tells when each listener's certificate ends, and warns of one that has
+// already.
+func (s *state) tellExpiries(in *instruments) {
+	for name, pair := range s.pairs {
+		in.expiries.WithLabelValues("server", name).Set(float64(pair.Leaf.NotAfter.Unix()))
+		if time.Now().After(pair.Leaf.NotAfter) {
+			in.log.Warn("listener certificate has expired", "listener", name, "not_after", pair.Leaf.NotAfter)
+		}
+	}
+}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"crypto/sha256"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"github.com/fsnotify/fsnotify"
+
+	"github.com/tallygate/tallygate/config"
+)
+
+// A content stands for what is in a file: the SHA-256 of it, zero for one that cannot be
+// read.
+type content [sha256.Size]byte
+
+// contentOf reads a file.
+func contentOf(file string) (c content) {
+	// A pipe that nobody writes to would never end.
+	if about, err := os.Stat(file); err != nil || !about.Mode().IsRegular() {
+		return content{}
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return content{}
+	}
+	defer f.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return content{}
+	}
+	sum.Sum(c[:0])
+	return c
+}
+
+// number returns the first 48 bits of c, which a float64 holds exactly.
+func (c content) number() (n float64) {
+	for _, b := range c[:6] {
+		n = n*256 + float64(b)
+	}
+	return n
+}
+
+// files are the contents of some files, by name.
+type files map[string]content
+
+// see reads the files that cfg names; of its own, file, the content is known.
+func see(cfg *config.Config, file string, read content) files {
+	seen := files{file: read}
+	for _, name := range cfg.Files() {
+		if name != file {
+			seen[name] = contentOf(name)
+		}
+	}
+	return seen
+}
+
+// changed reports whether a file has another content by now.
+func (f files) changed() bool {
+	for name, c := range f {
+		if contentOf(name) != c {
+			return true
+		}
+	}
+	return false
+}
+
+// A watch tells when files may have changed. Folders are watched, for a file may be a
+// symbolic link to another that takes its place, as in a volume of Kubernetes; what the
+// system does not tell of is found by reading the files now and then.
+type watch struct {
+	changed chan struct{}
+	watcher *fsnotify.Watcher               // nil: the system watches nothing for us
+	names   atomic.Pointer[map[string]bool] // of the files, and of what they are links to
+}
+
+func newWatch(log *slog.Logger) *watch {
+	w := &watch{changed: make(chan struct{}, 1)}
+	w.names.Store(&map[string]bool{})
+	var err error
+	if w.watcher, err = fsnotify.NewWatcher(); err != nil {
+		log.Warn("files not watched, only read from time to time", "every", readEvery.String(), "err", err)
+		return w
+	}
+	go w.sift()
+	return w
+}
+
+func (w *watch) close() {
+	if w.watcher != nil {
+		_ = w.watcher.Close()
+	}
+}
+
+// sift passes on what may concern the files, until the watcher is closed. A file that is
+// written to is somebody's log as long as it is none of ours; one that comes, goes or
+// changes its name may be a link on the way to ours.
+func (w *watch) sift() {
+	for {
+		select {
+		case event, ok := <-w.watcher.Events:
+			if !ok {
+				return
+			}
+			moved := event.Has(fsnotify.Create) || event.Has(fsnotify.Remove) || event.Has(fsnotify.Rename)
+			written := event.Has(fsnotify.Write) && (*w.names.Load())[event.Name]
+			if !moved && !written {
+				continue
+			}
+		case _, ok := <-w.watcher.Errors: // events were lost
+			if !ok {
+				return
+			}
+		}
+		select {
+		case w.changed <- struct{}{}:
+		default: // one is waiting
+		}
+	}
+}
+
+// follow watches the folders of files, and of what they are links to, and no others. It
+// is called again and again: a folder that was replaced is another.
+func (w *watch) follow(of files) {
+	if w.watcher == nil {
+		return
+	}
+	names, folders := map[string]bool{}, map[string]bool{}
+	for name := range of {
+		resolved, err := filepath.EvalSymlinks(name)
+		if err != nil {
+			resolved = name
+		}
+		for _, n := range []string{filepath.Clean(name), resolved} {
+			names[n] = true
+			folders[filepath.Dir(n)] = true
+		}
+	}
+	w.names.Store(&names)
+	for _, folder := range w.watcher.WatchList() {
+		if !folders[folder] {
+			_ = w.watcher.Remove(folder) // errs when it is gone
+		}
+	}
+	for folder := range folders {
+		_ = w.watcher.Add(folder) // errs when it is not there; the files are read all the same
+	}
+}
