@@ -91,7 +91,9 @@ func (g *gate) follow(ctx context.Context) error {
 	}
 	var settled <-chan time.Time // nil: nothing has changed
 	for !g.isDraining() {
-		w.follow(g.reloads.seen)
+		if w.follow(g.reloads.seen) && settled == nil {
+			settled = time.After(settle)
+		}
 		select {
 		case <-g.draining:
 		case <-g.hangup:

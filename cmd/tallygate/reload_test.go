@@ -324,6 +324,9 @@ func TestWatch(t *testing.T) {
 	tells := func(want bool, what string, do func() error) {
 		t.Helper()
 		w.follow(files{file: contentOf(file)})
+		if w.follow(files{file: contentOf(file)}) {
+			t.Errorf("%s: a folder is new that was watched", what)
+		}
 		for len(w.changed) > 0 {
 			<-w.changed
 		}
@@ -356,6 +359,9 @@ func TestWatch(t *testing.T) {
 	tells(false, "the mode of its file", func() error { return os.Chmod(file, 0o400) })
 	tells(true, "another name", func() error { return os.Rename(filepath.Join(dir, "sub"), filepath.Join(dir, "gone")) })
 	tells(false, "a folder in its place", func() error { return os.Mkdir(filepath.Join(dir, "sub"), 0o700) })
+	if !w.follow(files{file: contentOf(file)}) {
+		t.Error("a folder that was replaced is none that is new")
+	}
 	tells(true, "the file in that", write("file"))
 	if text := log.bytes(); len(bytes.TrimSpace(text)) > 0 {
 		t.Errorf("the log says %s", text)

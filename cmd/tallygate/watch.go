@@ -123,10 +123,11 @@ func (w *watch) sift() {
 }
 
 // follow watches the folders of files, and of what they are links to, and no others. It
-// is called again and again: a folder that was replaced is another.
-func (w *watch) follow(of files) {
+// is called again and again: a folder that was replaced is another. It reports whether
+// there is a new one, of whose changes so far nothing is told.
+func (w *watch) follow(of files) (news bool) {
 	if w.watcher == nil {
-		return
+		return false
 	}
 	names, folders := map[string]bool{}, map[string]bool{}
 	for name := range of {
@@ -141,11 +142,16 @@ func (w *watch) follow(of files) {
 	}
 	w.names.Store(&names)
 	for _, folder := range w.watcher.WatchList() {
-		if !folders[folder] {
+		if folders[folder] {
+			delete(folders, folder)
+		} else {
 			_ = w.watcher.Remove(folder) // errs when it is gone
 		}
 	}
 	for folder := range folders {
-		_ = w.watcher.Add(folder) // errs when it is not there; the files are read all the same
+		if err := w.watcher.Add(folder); err == nil { // otherwise it is not there, and the files are read all the same
+			news = true
+		}
 	}
+	return news
 }
