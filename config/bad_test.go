@@ -54,6 +54,15 @@ var bad = []struct {
 	{"tls-version", []string{`2:20: listener.minimum_version: expected "1.2" or "1.3", got "1.1"`}},
 	{"bytes", []string{`2:26: listener.limits.header_bytes: a size is a whole number with the unit B, KiB, MiB or GiB, such as 32KiB`}},
 	{"on-failure", []string{`6:17: listener.client_certificates.on_failure: expected answer or handshake, got "ignore"`}},
+	{"revocation", []string{
+		`7:29: listener.client_certificates.revocation.lists[1]: is the same as listener.client_certificates.revocation.lists[0]`,
+		`7:43: listener.client_certificates.revocation.lists[2]: a URL starts with https:// or http://`,
+		`8:16: listener.client_certificates.revocation.refresh: must be from 1s to 24h0m0s, is 1ms`,
+		`9:19: listener.client_certificates.revocation.when_stale: expected refuse or accept, got "ignore"`,
+	}},
+	{"revocation-without-lists", []string{
+		`7:20: listener.client_certificates.revocation.authorities: count for lists only, and there is none`,
+	}},
 	{"path-contents", []string{`5:12: listener.certificate.files.key: expected the path of a file, not its contents`}},
 	{"name", []string{`19:13: partners.list[0].name: a name is 1 to 64 letters, digits, dots, underscores and hyphens, first a letter or digit`}},
 	{"client-id", []string{`21:22: partners.list[0].applications[0].client_id: a client identifier is 1 to 128 printable ASCII characters without spaces`}},

@@ -58,8 +58,37 @@ type ClientCertificates struct {
 	SelfSigned bool `yaml:"self_signed"`
 	// OnFailure is what a connection with no certificate, or one that does not
 	// count, gets: a 401 that says why, or a TLS alert.
-	OnFailure OnFailure `yaml:"on_failure"`
+	OnFailure  OnFailure  `yaml:"on_failure"`
+	Revocation Revocation `yaml:"revocation"`
 }
+
+// Revocation says which revocation lists (RFC 5280 section 5) client certificates, and the
+// authorities between them and an anchor, are looked up in.
+type Revocation struct {
+	Lists []RevocationList `yaml:"lists"` // none: certificates are not looked up
+	// Authorities lists PEM files with authorities that sign lists and are no anchors,
+	// such as an issuing authority under a root.
+	Authorities []Path        `yaml:"authorities"`
+	Refresh     time.Duration `yaml:"refresh"`    // how often what is at a URL is read
+	WhenStale   WhenStale     `yaml:"when_stale"` // what a list counts after its next update
+}
+
+// RevocationList is where lists are: a file, or an http or https URL. Its text is one of
+// both; URLs begin with their scheme.
+type RevocationList struct {
+	File Path
+	URL  *URL
+}
+
+// WhenStale is what becomes of certificates whose status cannot be told, since the list of
+// their authority is past its next update or has never been read.
+type WhenStale string
+
+// The values of [WhenStale].
+const (
+	RefuseStale WhenStale = "refuse" // 503, or the end of the handshake
+	AcceptStale WhenStale = "accept" // go by what is known
+)
 
 // OnFailure is what becomes of a connection whose certificate does not count.
 type OnFailure string
@@ -151,9 +180,12 @@ type Log struct {
 func Default() *Config {
 	return &Config{
 		Listener: Listener{
-			Address:            ":8443",
-			MinimumVersion:     TLS12,
-			ClientCertificates: ClientCertificates{OnFailure: Answer},
+			Address:        ":8443",
+			MinimumVersion: TLS12,
+			ClientCertificates: ClientCertificates{
+				OnFailure:  Answer,
+				Revocation: Revocation{Refresh: 10 * time.Minute, WhenStale: RefuseStale},
+			},
 			Limits: Limits{
 				HeaderBytes:   32 << 10,
 				BodyBytes:     10 << 20,

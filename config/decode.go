@@ -45,8 +45,11 @@ func (d *decoder) decode(n *node, v reflect.Value) place {
 		d.within--
 	default:
 		at.inside = d.value(n, v)
-		if p, ok := v.Addr().Interface().(*Path); ok {
+		switch p := v.Addr().Interface().(type) {
+		case *Path:
 			d.absolute(p)
+		case *RevocationList:
+			d.absolute(&p.File)
 		}
 	}
 	return at

@@ -92,6 +92,8 @@ func TestExampleDefaults(t *testing.T) {
 		{"listener.minimum_version", c.Listener.MinimumVersion, want.Listener.MinimumVersion},
 		{"listener.limits", c.Listener.Limits, want.Listener.Limits},
 		{"on_failure", c.Listener.ClientCertificates.OnFailure, want.Listener.ClientCertificates.OnFailure},
+		{"revocation.refresh", c.Listener.ClientCertificates.Revocation.Refresh, want.Listener.ClientCertificates.Revocation.Refresh},
+		{"revocation.when_stale", c.Listener.ClientCertificates.Revocation.WhenStale, want.Listener.ClientCertificates.Revocation.WhenStale},
 		{"algorithms", first.Algorithms, server.Algorithms},
 		{"types", first.Types, server.Types},
 		{"leeway", first.Leeway, server.Leeway},

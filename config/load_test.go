@@ -227,7 +227,8 @@ func TestValidateZero(t *testing.T) {
 	}
 	for _, path := range []string{
 		"listener.address", "listener.certificate.files.certificate", "listener.certificate.files.key", "listener.minimum_version",
-		"listener.client_certificates.on_failure", "listener.limits.header_bytes", "listener.limits.body_bytes", "listener.limits.connections",
+		"listener.client_certificates.on_failure", "listener.client_certificates.revocation.refresh",
+		"listener.client_certificates.revocation.when_stale", "listener.limits.header_bytes", "listener.limits.body_bytes", "listener.limits.connections",
 		"listener.limits.header_timeout", "listener.limits.stall_timeout", "listener.limits.idle_timeout",
 		"authorization_servers[0].name", "authorization_servers[0].issuer", "authorization_servers[0].audiences",
 		"authorization_servers[0].algorithms", "authorization_servers[0].types", "authorization_servers[0].key_set.refresh",

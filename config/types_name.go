@@ -76,6 +76,11 @@ func (o *OnFailure) UnmarshalText(text []byte) error {
 	return oneOf(o, text, Answer, Handshake)
 }
 
+// UnmarshalText reads what becomes of certificates whose status cannot be told.
+func (w *WhenStale) UnmarshalText(text []byte) error {
+	return oneOf(w, text, RefuseStale, AcceptStale)
+}
+
 // UnmarshalText reads a signature algorithm. "none" and the symmetric ones are not
 // among those that can be named: with a symmetric one, whoever can check tokens
 // can make them.

@@ -98,6 +98,25 @@ func (u *URL) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// UnmarshalText reads a URL, which has a scheme, or else the path of a file.
+func (l *RevocationList) UnmarshalText(text []byte) error {
+	if !strings.Contains(string(text), "://") {
+		return l.File.UnmarshalText(text)
+	}
+	l.URL = new(URL)
+	return l.URL.UnmarshalText(text)
+}
+
+// String returns the text of l without a query, as it may stand in logs and metrics.
+func (l RevocationList) String() string {
+	if l.URL == nil {
+		return string(l.File)
+	}
+	bare := l.URL.URL
+	bare.RawQuery, bare.ForceQuery = "", false
+	return bare.String()
+}
+
 // UnmarshalText reads an issuer identifier. It is compared byte for byte, so
 // nothing in it is put in another form.
 func (i *Identifier) UnmarshalText(text []byte) error {

@@ -150,6 +150,7 @@ func (k *checker) listener() {
 	k.require("listener.minimum_version", l.MinimumVersion != 0)
 	k.require("listener.client_certificates.on_failure", l.ClientCertificates.OnFailure != "")
 	k.files("listener.client_certificates.trust", l.ClientCertificates.Trust)
+	k.revocation("listener.client_certificates.revocation", &l.ClientCertificates.Revocation)
 	k.limits("listener.limits", &l.Limits)
 }
 
@@ -171,6 +172,27 @@ func (k *checker) limits(path string, l *Limits) {
 	k.within(path+".stall_timeout", l.StallTimeout, time.Millisecond, mostTimeout)
 	k.within(path+".idle_timeout", l.IdleTimeout, time.Millisecond, mostTimeout)
 }
+
+func (k *checker) revocation(path string, r *Revocation) {
+	texts := make([]string, len(r.Lists))
+	for i, l := range r.Lists {
+		texts[i] = string(l.File)
+		if l.URL != nil {
+			texts[i] = l.URL.URL.String()
+		}
+		k.require(element(path+".lists", i), texts[i] != "")
+	}
+	distinct(k, path+".lists", texts)
+	k.files(path+".authorities", r.Authorities)
+	if len(r.Lists) == 0 && len(r.Authorities) > 0 && !k.unknown(path+".lists") {
+		k.fault(path+".authorities", "count for lists only, and there is none")
+	}
+	k.within(path+".refresh", r.Refresh, leastRefresh, mostTimeout)
+	k.require(path+".when_stale", r.WhenStale != "")
+}
+
+// leastRefresh keeps a mistyped unit from flooding whoever publishes a list.
+const leastRefresh = time.Second
 
 // files records a fault for every path of the list that names no file, and for one
 // that is named twice.

@@ -24,12 +24,19 @@ const pathLifetime = 5 * time.Minute
 // holds nothing that the chain says: strangers may make that large.
 type path struct {
 	anchors []access.AnchorKey // that the chain leads to
+	ways    []way              // by which; none where certificates are not looked up in lists
 	err     error              // why it leads to none that counts
 	from    time.Time          // when it was searched
 	until   time.Time          // when it must be searched again
 }
 
 func (p *path) current(now time.Time) bool { return !now.Before(p.from) && now.Before(p.until) }
+
+// A way is one of those that lead from a client certificate to an anchor.
+type way struct {
+	anchor access.AnchorKey
+	links  []link
+}
 
 // A connection is what is known of the certificate of one TLS connection.
 type connection struct {
@@ -57,6 +64,16 @@ func (t *Trust) Client(r *http.Request) (*access.Certificate, error) {
 	if c.path.err != nil {
 		return nil, &access.Denial{Reason: access.UntrustedCertificate, Err: c.path.err}
 	}
+	if t.revocation == nil {
+		return c.client, nil
+	}
+	anchors, err := t.revocation.anchors(c.path, now)
+	if err != nil {
+		return nil, err
+	}
+	if len(anchors) < len(c.path.anchors) { // an authority on one of the ways was revoked
+		return &access.Certificate{Leaf: leaf, Thumbprint: c.client.Thumbprint, Anchors: anchors}, nil
+	}
 	return c.client, nil
 }
 
@@ -68,8 +85,13 @@ func (t *Trust) judge(chain []*x509.Certificate, now time.Time) error {
 	if err := valid(chain[0], now); err != nil {
 		return err
 	}
-	if p := t.path(chain, now); p.err != nil {
+	p := t.path(chain, now)
+	if p.err != nil {
 		return &access.Denial{Reason: access.UntrustedCertificate, Err: p.err}
+	}
+	if t.revocation != nil {
+		_, err := t.revocation.anchors(p, now)
+		return err
 	}
 	return nil
 }
@@ -214,12 +236,16 @@ func (t *Trust) search(chain []*x509.Certificate, now time.Time) *path {
 		}
 		return found
 	}
-	for _, way := range ways {
-		if key := anchorKey(way[len(way)-1]); !slices.Contains(found.anchors, key) {
+	for _, certificates := range ways {
+		key := anchorKey(certificates[len(certificates)-1])
+		if !slices.Contains(found.anchors, key) {
 			found.anchors = append(found.anchors, key)
 		}
-		for _, c := range way {
+		for _, c := range certificates {
 			found.until = earlier(found.until, c.NotAfter)
+		}
+		if t.revocation != nil {
+			found.ways = append(found.ways, way{key, linksOf(certificates)})
 		}
 	}
 	return found

@@ -5,12 +5,16 @@ package mtls
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"weak"
 
@@ -40,13 +44,24 @@ type Trust struct {
 	// that take each other's place have one: it must not keep any of them alive.
 	connections *sync.Map
 	self        weak.Pointer[Trust]
+	revocation  *revocation // nil: certificates are not looked up
+	log         *slog.Logger
+	metrics     *RevocationMetrics
 }
 
-// LoadTrust reads the anchors that cfg names. Every fault is reported: a file that
-// cannot be read, holds no certificate, or holds one that is no authority. previous is the
-// Trust that the new one takes the place of, nil for none; where nothing has changed, it
-// is returned.
-func LoadTrust(cfg *config.Config, previous *Trust) (*Trust, error) {
+// Options are what a [Trust] needs beside its configuration.
+type Options struct {
+	// Previous is the Trust that the new one takes the place of; nil for none.
+	Previous *Trust
+	Log      *slog.Logger       // nil: nothing is logged
+	Metrics  *RevocationMetrics // nil: some that nobody reads
+}
+
+// LoadTrust reads the anchors and the revocation lists in files that cfg names. Every
+// fault is reported: a file that cannot be read, holds no certificate, or holds one that is
+// no authority; a list that no authority of the configuration has signed, or that is not
+// the whole of one's own. Where nothing has changed, it returns the previous Trust.
+func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 	paths, err := lru.New[[sha256.Size]byte, *path](rememberedChains)
 	if err != nil {
 		return nil, fmt.Errorf("making the cache of chains: %w", err)
@@ -57,6 +72,14 @@ func LoadTrust(cfg *config.Config, previous *Trust) (*Trust, error) {
 		selfSigned:  cfg.Listener.ClientCertificates.SelfSigned,
 		paths:       paths,
 		connections: new(sync.Map),
+		log:         options.Log,
+		metrics:     options.Metrics,
+	}
+	if t.log == nil {
+		t.log = slog.New(slog.DiscardHandler)
+	}
+	if t.metrics == nil {
+		t.metrics = NewRevocationMetrics(nil)
 	}
 	t.self = weak.Make(t)
 	files := bundles{}
@@ -80,13 +103,46 @@ func LoadTrust(cfg *config.Config, previous *Trust) (*Trust, error) {
 		return nil, err
 	}
 	t.certificates = files.sums()
-	if previous != nil {
-		if !t.Lacks(previous) && !previous.Lacks(t) {
-			return previous, nil
-		}
-		t.connections = previous.connections
+	previous := options.Previous
+	if previous == nil {
+		previous = &Trust{connections: t.connections}
+	}
+	t.connections = previous.connections
+	t.revocation, err = loadRevocation(&cfg.Listener.ClientCertificates.Revocation, files.all(), previous.revocation, t.metrics)
+	if err != nil {
+		return nil, err
+	}
+	if options.Previous != nil && !t.Lacks(previous) && !previous.Lacks(t) && t.revocation.same(previous.revocation) {
+		return previous, nil
 	}
 	return t, nil
+}
+
+// Run keeps the revocation lists at URLs fresh until ctx ends. Of a Trust and the one that
+// takes its place, the first must have returned.
+func (t *Trust) Run(ctx context.Context) {
+	t.metrics.show(t.revocation)
+	if t.revocation != nil {
+		t.revocation.run(ctx, t.log)
+	}
+	<-ctx.Done()
+}
+
+// Read reads, before Run, the revocation lists at URLs that the previous Trust did not
+// have. Its error says which could not be read.
+func (t *Trust) Read(ctx context.Context) error {
+	if t.revocation == nil {
+		return nil
+	}
+	return t.revocation.readAdded(ctx)
+}
+
+// Ready returns nil unless certificates are refused because a list has yet to be read.
+func (t *Trust) Ready() error {
+	if t.revocation == nil || t.revocation.accept || !t.revocation.current.Load().unread {
+		return nil
+	}
+	return errUnread
 }
 
 // Anchors returns the keys of each partner's anchors, by the partner's name. The
@@ -132,6 +188,15 @@ func (b bundles) sums() map[[sha256.Size]byte]bool {
 		}
 	}
 	return sums
+}
+
+// all returns every certificate in the files.
+func (b bundles) all() []*x509.Certificate {
+	var all []*x509.Certificate
+	for _, file := range slices.Sorted(maps.Keys(b)) {
+		all = append(all, b[file].certificates...)
+	}
+	return all
 }
 
 // err joins what went wrong with any of the files.

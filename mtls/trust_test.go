@@ -41,7 +41,7 @@ func loadAfter(t *testing.T, previous *Trust, selfSigned bool, anchors map[confi
 		}
 		cfg.Partners.List = append(cfg.Partners.List, p)
 	}
-	trust, err := LoadTrust(cfg, previous)
+	trust, err := LoadTrust(cfg, Options{Previous: previous})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +229,7 @@ func TestLoadTrustRefuses(t *testing.T) {
 			}
 			cfg := &config.Config{}
 			cfg.Listener.ClientCertificates.Trust = []config.Path{config.Path(file)}
-			_, err := LoadTrust(cfg, nil)
+			_, err := LoadTrust(cfg, Options{})
 			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), file) {
 				t.Errorf("LoadTrust says %v, want %q and the file's name", err, tt.want)
 			}
@@ -238,7 +238,7 @@ func TestLoadTrustRefuses(t *testing.T) {
 	t.Run("missing, T-TLS-24", func(t *testing.T) {
 		cfg := &config.Config{}
 		cfg.Listener.ClientCertificates.Trust = []config.Path{"/nowhere/anchors.pem"}
-		if _, err := LoadTrust(cfg, nil); !errors.Is(err, os.ErrNotExist) {
+		if _, err := LoadTrust(cfg, Options{}); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("LoadTrust says %v", err)
 		}
 	})

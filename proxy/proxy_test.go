@@ -81,7 +81,7 @@ func newSite(t testing.TB, upstream string, log io.Writer, edits ...func(*config
 	for _, edit := range edits {
 		edit(cfg)
 	}
-	trust, err := mtls.LoadTrust(cfg, nil)
+	trust, err := mtls.LoadTrust(cfg, mtls.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -123,6 +123,8 @@ var rules = []struct {
 		x.at(g, "apis")
 		x.compare(g, "host", strings.Join(x.hosts(), " or "), x.request.Host)
 	}},
+	{access.RevokedCertificate, func(x *explainer, g *explainedGate) { x.at(g, revocationPath) }},
+	{access.RevocationUnknown, func(x *explainer, g *explainedGate) { x.at(g, revocationPath) }},
 	{access.UnknownClient, func(x *explainer, g *explainedGate) {
 		x.at(g, "partners")
 		x.compare(g, "client_id", "a configured application", fmt.Sprintf("%q", access.Clip(x.decision.ClientID)))
@@ -142,6 +144,8 @@ var rules = []struct {
 		x.compare(g, "Content-Length", fmt.Sprintf("at most %d", x.cfg.Listener.Limits.BodyBytes), fmt.Sprint(x.request.ContentLength))
 	}},
 }
+
+const revocationPath = "listener.client_certificates.revocation"
 
 // pathOf returns the path of a request, as it came, without the query.
 func pathOf(r *http.Request) string {

@@ -116,7 +116,8 @@ func (g *gate) ready() error {
 	if g.isDraining() {
 		return errDraining
 	}
-	return g.current.Load().validator.Ready()
+	now := g.current.Load()
+	return errors.Join(now.trust.Ready(), now.validator.Ready())
 }
 
 func (g *gate) isDraining() bool {

@@ -21,6 +21,7 @@ type instruments struct {
 	validation *validate.Metrics
 	requests   *proxy.Metrics
 	handshakes *mtls.Handshakes
+	revocation *mtls.RevocationMetrics
 	expiries   *prometheus.GaugeVec
 }
 
@@ -32,6 +33,7 @@ func newInstruments(log *slog.Logger) (*instruments, error) {
 	}
 	in.requests = proxy.NewMetrics(in.registry)
 	in.handshakes = mtls.NewHandshakes(in.registry)
+	in.revocation = mtls.NewRevocationMetrics(in.registry)
 	in.expiries = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "tallygate_certificate_not_after_timestamp_seconds",
 		Help: "End of validity of our own certificates, by role and listener.",

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +21,8 @@ const (
 	settle = 250 * time.Millisecond
 	// warming is how long the keys of a server that has moved are waited for.
 	warming = 2 * time.Second
+	// fetching is how long new revocation lists are waited for.
+	fetching = 5 * time.Second
 	// ticketLife is how long one key seals tickets; the next opens them for as long again.
 	ticketLife = 24 * time.Hour
 )
@@ -115,18 +118,17 @@ func (g *gate) follow(ctx context.Context) error {
 	return nil
 }
 
-// freshen keeps the current state's key sets fresh until stop is called.
+// freshen keeps the current state's key sets and revocation lists fresh until stop is
+// called.
 func (g *gate) freshen(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	validator := g.current.Load().validator
-	go func() {
-		defer close(done)
-		_ = validator.Run(ctx) // errs never
-	}()
+	now := g.current.Load()
+	var running sync.WaitGroup
+	running.Go(func() { _ = now.validator.Run(ctx) }) // errs never
+	running.Go(func() { now.trust.Run(ctx) })
 	return func() {
 		cancel()
-		<-done
+		running.Wait()
 	}
 }
 
@@ -134,7 +136,7 @@ func (g *gate) freshen(ctx context.Context) (stop func()) {
 // next request on. On any fault all stays as it was.
 func (g *gate) reload(ctx context.Context) (changed bool) {
 	start := time.Now()
-	next, err := g.next()
+	next, err := g.next(ctx)
 	if err != nil {
 		g.reloads.succeeded.Set(0)
 		g.reloads.total.WithLabelValues("failed").Inc()
@@ -162,7 +164,7 @@ func (g *gate) reload(ctx context.Context) (changed bool) {
 }
 
 // next returns the state that the files describe now.
-func (g *gate) next() (*state, error) {
+func (g *gate) next(ctx context.Context) (*state, error) {
 	read := contentOf(g.file) // before it is: what is written meanwhile is another content
 	cfg, err := config.Load(g.file)
 	if err != nil {
@@ -174,5 +176,25 @@ func (g *gate) next() (*state, error) {
 	if err := before.cfg.CheckReload(cfg); err != nil {
 		return nil, err
 	}
-	return assemble(cfg, origin{instruments: g.instruments, trust: g.trust, before: before})
+	next, err := assemble(cfg, origin{instruments: g.instruments, trust: g.trust, before: before})
+	if err != nil {
+		return nil, err
+	}
+	if err := before.readLists(ctx, next); err != nil {
+		next.close(before)
+		g.reloads.seen[g.file] = content{} // it is nobody's fault here, and may be over the next time
+		return nil, err
+	}
+	return next, nil
+}
+
+// readLists reads the revocation lists that are new in next, without which it would refuse
+// certificates that s does not.
+func (s *state) readLists(ctx context.Context, next *state) error {
+	if next.trust == s.trust {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, fetching)
+	defer cancel()
+	return next.trust.Read(ctx)
 }

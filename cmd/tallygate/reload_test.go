@@ -47,7 +47,7 @@ func (r *reloading) configure(edits ...string) {
 	r.check(err)
 	content := os.Expand(string(text), func(name string) string {
 		return map[string]string{
-			"SELF_SIGNED": "false", "ON_FAILURE": "answer", "FORWARD_AUTHORIZATION": "false", "KEY_SET": "{file: keys.json}",
+			"SELF_SIGNED": "false", "ON_FAILURE": "answer", "FORWARD_AUTHORIZATION": "false", "KEY_SET": "{file: keys.json}", "REVOCATION": "{}",
 			"STALL_TIMEOUT": "30s", "UPSTREAM_TIMEOUT": "30s", "UPSTREAM": r.upstream.url(),
 		}[name]
 	})

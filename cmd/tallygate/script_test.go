@@ -10,11 +10,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/testpki"
 )
 
 func TestMain(m *testing.M) {
@@ -45,7 +47,7 @@ func TestScripts(t *testing.T) {
 			env.Values[worldKey{}] = w
 			for name, value := range map[string]string{
 				"SELF_SIGNED": "false", "ON_FAILURE": "answer", "FORWARD_AUTHORIZATION": "false",
-				"KEY_SET": "{file: keys.json}", "STALL_TIMEOUT": "30s", "UPSTREAM_TIMEOUT": "30s",
+				"KEY_SET": "{file: keys.json}", "REVOCATION": "{}", "STALL_TIMEOUT": "30s", "UPSTREAM_TIMEOUT": "30s",
 				"UPSTREAM": w.upstream.url(), "ISSUER_ADDRESS": w.issuerAddress,
 			} {
 				env.Setenv(name, value)
@@ -168,6 +170,19 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	},
 	// log: print the gate's log so far.
 	"log": func(ts *testscript.TestScript, _ bool, _ []string) { _, _ = ts.Stdout().Write(of(ts).log.bytes()) },
+	// crl FILE CA [CERT]...: write the list of an authority, revoking certificates; with
+	// -stale before FILE, one that is past its next update.
+	"crl": func(ts *testscript.TestScript, _ bool, args []string) {
+		w := of(ts)
+		var options []testpki.ListOption
+		if args[0] == "-stale" {
+			options, args = []testpki.ListOption{testpki.Updated(time.Now().Add(-48*time.Hour), time.Now().Add(-time.Minute))}, args[1:]
+		}
+		for _, name := range args[2:] {
+			options = append(options, testpki.Revoking(w.pairs[name]))
+		}
+		w.pairs[args[1]].WriteRevocationList(filepath.Dir(ts.MkAbs(args[0])), filepath.Base(args[0]), options...)
+	},
 	// hangup: send the gate a SIGHUP.
 	"hangup": func(ts *testscript.TestScript, _ bool, _ []string) {
 		ts.Check(of(ts).process.Process.Signal(syscall.SIGHUP))
@@ -199,8 +214,7 @@ func executable(ts *testscript.TestScript) string {
 // Nothing gives these reasons yet, or (undecided) only a bug does. The list is
 // closed: a reason leaves it by getting a script.
 var unscripted = []access.Reason{
-	access.Undecided, access.RevokedCertificate, access.RevocationUnknown,
-	access.BoundToPrevious, access.PolicyDenied, access.Overloaded, access.RevocationsStale,
+	access.Undecided, access.BoundToPrevious, access.PolicyDenied, access.Overloaded, access.RevocationsStale,
 }
 
 // Scripts skip what needs a tool that a visitor's machine lacks. CI has them all.

@@ -60,8 +60,9 @@ func checkCommand() *cobra.Command {
 keys) exactly as serve does, opens no listener and sends nothing. Every fault is
 listed, each with file, line and column. Exit code 3 says that there are any.
 
-With --online it also reads what the authorization servers publish, metadata and keys.
-Exit code 1 says that one of them could not be reached, or does not tell what is needed.`,
+With --online it also reads what the authorization servers publish, metadata and keys,
+and the revocation lists at URLs. Exit code 1 says that one of them could not be reached,
+or does not tell what is needed.`,
 		Example: "  tallygate check --config tallygate.yaml\n  tallygate check --online",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
@@ -75,7 +76,7 @@ Exit code 1 says that one of them could not be reached, or does not tell what is
 			}
 			defer s.close(nil)
 			if online {
-				if err := s.validator.Prepare(command.Context()); err != nil {
+				if err := s.prepare(command.Context()); err != nil {
 					return err
 				}
 			}
@@ -85,7 +86,7 @@ Exit code 1 says that one of them could not be reached, or does not tell what is
 		},
 	}
 	configFlag(command, &file)
-	command.Flags().BoolVar(&online, "online", false, "also read what the authorization servers publish")
+	command.Flags().BoolVar(&online, "online", false, "also read what is published: metadata, keys, revocation lists")
 	return command
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"log/slog"
@@ -52,7 +53,7 @@ func assemble(cfg *config.Config, from origin) (*state, error) {
 	}
 	var faults [4]error
 	s.pairs, faults[0] = loadPairs(cfg)
-	s.trust, faults[1] = loadTrust(cfg, before.trust)
+	s.trust, faults[1] = loadTrust(cfg, mtls.Options{Previous: before.trust, Log: from.log, Metrics: from.revocation})
 	if s.trust != nil {
 		faults[2] = s.makeIssuer(from, before)
 	}
@@ -159,12 +160,18 @@ func loadPairs(cfg *config.Config) (map[string]tls.Certificate, error) {
 
 // loadTrust reads the anchors, and holds them to belong to one partner each where nothing
 // else tells two partners apart.
-func loadTrust(cfg *config.Config, before *mtls.Trust) (*mtls.Trust, error) {
-	trust, err := mtls.LoadTrust(cfg, before)
+func loadTrust(cfg *config.Config, options mtls.Options) (*mtls.Trust, error) {
+	trust, err := mtls.LoadTrust(cfg, options)
 	if err != nil {
 		return nil, err
 	}
 	return trust, policy.CheckAnchors(cfg, trust.Anchors())
+}
+
+// prepare reads once what a gate that serves keeps fresh, for a command that does not. Its
+// error says what could not be read.
+func (s *state) prepare(ctx context.Context) error {
+	return errors.Join(s.trust.Read(ctx), s.validator.Prepare(ctx))
 }
 
 // close ends what works for s, but for what is shared with heir, which has taken its

@@ -1,0 +1,310 @@
+package mtls
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+)
+
+// revocation is what revocation lists say. It is safe for concurrent use.
+type revocation struct {
+	accept      bool // go by what is known where something is not
+	refresh     time.Duration
+	authorities []*x509.Certificate // whose lists count
+	sources     []*source
+	added       []*source // those at URLs that nobody else has
+	metrics     *RevocationMetrics
+	publishing  sync.Mutex
+	current     atomic.Pointer[index]
+}
+
+// A source is one place of lists. Who takes another's place has the same: what the other
+// reads meanwhile is not lost.
+type source struct {
+	config.RevocationList
+
+	mu     sync.Mutex
+	lists  []*list // nil: not read yet
+	etag   string
+	tried  time.Time // when it was read last, well or not
+	failed int       // readings in a row
+}
+
+// An index is all lists that there are at a moment. It does not change.
+type index struct {
+	lists  map[signer][]*list
+	names  map[[sha256.Size]byte]bool // of the signers
+	unread bool                       // there is a list that was never read: it may be anybody's
+}
+
+// A link is one certificate of a way from a client certificate to an anchor, as a list
+// would name it.
+type link struct {
+	by        signer
+	number    serial
+	listable  bool // its serial number may stand in a list
+	authority bool // it is not the client's
+}
+
+// linksOf returns the certificates below the anchor of a way, the client's first.
+func linksOf(way []*x509.Certificate) []link {
+	links := make([]link, 0, len(way)-1)
+	for i, c := range way[:len(way)-1] {
+		l := link{by: signerOf(way[i+1]), authority: i > 0}
+		l.number, l.listable = serialOf(c)
+		links = append(links, l)
+	}
+	return links
+}
+
+// Why the status of a certificate cannot be told.
+var (
+	errUnread   = errors.New("a revocation list has yet to be read, and it may be that of the certificate's authority")
+	errOtherKey = errors.New("there is a revocation list of an authority with the name, but not the key, of the certificate's")
+)
+
+// anchors returns those that p leads to by a way on which nothing is revoked and nothing
+// unknown; all of p's, in the usual case, without an allocation. Without any it returns an
+// error that wraps [*access.Denial]: RevokedCertificate, or else RevocationUnknown.
+func (r *revocation) anchors(p *path, now time.Time) ([]access.AnchorKey, error) {
+	var refused error
+	good := 0
+	for i := range p.ways {
+		err := r.judge(p.ways[i].links, now)
+		switch {
+		case err == nil:
+			good++
+		case refused == nil || access.Deny(err).Reason == access.RevokedCertificate:
+			refused = err
+		}
+	}
+	switch {
+	case refused == nil: // also for a certificate that chains to nothing: it counts by its thumbprint
+		return p.anchors, nil
+	case good == 0:
+		return nil, refused
+	}
+	var anchors []access.AnchorKey
+	for _, w := range p.ways {
+		if r.judge(w.links, now) == nil && !slices.Contains(anchors, w.anchor) {
+			anchors = append(anchors, w.anchor)
+		}
+	}
+	return anchors, nil
+}
+
+// judge returns nil when no certificate of a way is known to be revoked, and all that is to
+// be known is. It costs a look-up for each certificate of the way, whatever the length of
+// the lists.
+func (r *revocation) judge(way []link, now time.Time) error {
+	x := r.current.Load()
+	var unknown error
+	for i := range way {
+		if err := x.status(&way[i], now); err != nil {
+			if access.Deny(err).Reason == access.RevokedCertificate {
+				return err
+			}
+			unknown = err
+		}
+	}
+	if r.accept {
+		return nil
+	}
+	return unknown
+}
+
+// status returns what the lists say of one certificate.
+func (x *index) status(l *link, now time.Time) error {
+	var stale *list
+	covered := false
+	for _, one := range x.lists[l.by] {
+		if l.authority && !one.authority || !l.authority && !one.users {
+			continue
+		}
+		covered = true
+		if _, revoked := one.revoked[l.number]; revoked && l.listable {
+			return &access.Denial{Reason: access.RevokedCertificate, Err: fmt.Errorf("serial number %x is on the list of %s of %s", l.number, one.issuer, one.issued.UTC().Format(time.RFC3339))}
+		}
+		if now.After(one.next) {
+			stale = one
+		}
+	}
+	switch {
+	case stale != nil:
+		return unknown(fmt.Errorf("the list of %s was to be updated by %s", stale.issuer, stale.next.UTC().Format(time.RFC3339)))
+	case covered:
+		return nil
+	case x.names[l.by.name]:
+		return unknown(errOtherKey)
+	case x.unread:
+		return unknown(errUnread)
+	}
+	return nil
+}
+
+func unknown(err error) error { return &access.Denial{Reason: access.RevocationUnknown, Err: err} }
+
+// loadRevocation reads the lists in the files that settings name; those at a URL are left
+// for run. authorities are the anchors. Of previous, which may be nil, lists are taken over
+// that have not changed and whose signer still counts. It returns nil when no list is named.
+func loadRevocation(settings *config.Revocation, authorities []*x509.Certificate, previous *revocation, metrics *RevocationMetrics) (*revocation, error) {
+	if len(settings.Lists) == 0 {
+		return nil, nil
+	}
+	r := &revocation{
+		accept: settings.WhenStale == config.AcceptStale, refresh: settings.Refresh, authorities: slices.Clone(authorities), metrics: metrics,
+	}
+	var faults []error
+	for _, file := range settings.Authorities {
+		more, err := readAnchors(string(file))
+		faults = append(faults, err)
+		r.authorities = append(r.authorities, more...)
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	for _, place := range settings.Lists {
+		s := previous.source(place)
+		if place.URL == nil {
+			known := s.known()
+			s = &source{RevocationList: place}
+			faults = append(faults, r.read(s, known))
+		} else if !r.takesOver(s) {
+			s = &source{RevocationList: place}
+			r.added = append(r.added, s)
+		}
+		r.sources = append(r.sources, s)
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	r.publish()
+	return r, nil
+}
+
+// source returns the source of that place, nil for none.
+func (r *revocation) source(place config.RevocationList) *source {
+	if r == nil {
+		return nil
+	}
+	i := slices.IndexFunc(r.sources, func(s *source) bool { return reflect.DeepEqual(s.RevocationList, place) })
+	if i < 0 {
+		return nil
+	}
+	return r.sources[i]
+}
+
+// known returns the lists of s, which may be nil.
+func (s *source) known() []*list {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lists
+}
+
+// takesOver reports whether what was read from the URL of s, nil for none, counts for r
+// too: the authorities that signed it are still there. Otherwise another's list is to be
+// read, and until then nothing is known of his certificates.
+func (r *revocation) takesOver(s *source) bool {
+	return s != nil && !slices.ContainsFunc(s.known(), func(l *list) bool { return !r.knows(l.signer) })
+}
+
+func (r *revocation) knows(by signer) bool {
+	return slices.ContainsFunc(r.authorities, func(a *x509.Certificate) bool { return signerOf(a) == by })
+}
+
+// read reads the file of s. known are the lists that were in it before.
+func (r *revocation) read(s *source, known []*list) error {
+	data, err := os.ReadFile(string(s.File))
+	if err == nil {
+		s.lists, err = r.parse(data, known)
+	}
+	if err == nil {
+		err = r.newer(s.lists, known)
+	}
+	if err != nil {
+		return fmt.Errorf("reading revocation list %q: %w", s.File, err)
+	}
+	return nil
+}
+
+// parse returns the lists in data. Those that are among known are not verified again, if
+// the authorities that signed them are still there.
+func (r *revocation) parse(data []byte, known []*list) ([]*list, error) {
+	ders, err := derOf(data)
+	if err != nil {
+		return nil, err
+	}
+	lists := make([]*list, len(ders))
+	for i, der := range ders {
+		sum := sha256.Sum256(der)
+		if k := slices.IndexFunc(known, func(l *list) bool { return l.sum == sum }); k >= 0 && r.knows(known[k].signer) {
+			lists[i] = known[k]
+			continue
+		}
+		if lists[i], err = parseList(der, r.authorities); err != nil {
+			return nil, err
+		}
+	}
+	return lists, nil
+}
+
+// newer returns an error if one of lists is older than that of the same signer in before,
+// or there is none, unless the signer has gone from the configuration. Whoever can answer in
+// the publisher's place, or whatever fetches a file for us, could otherwise take a
+// revocation back with a list of yesterday.
+func (r *revocation) newer(lists, before []*list) error {
+	for _, old := range before {
+		i := slices.IndexFunc(lists, func(l *list) bool {
+			return l.signer == old.signer && l.users == old.users && l.authority == old.authority
+		})
+		switch {
+		case i < 0 && !r.knows(old.signer):
+		case i < 0:
+			return fmt.Errorf("it no longer holds the list of %s", old.issuer)
+		case lists[i].issued.Before(old.issued), old.number != nil && (lists[i].number == nil || lists[i].number.Cmp(old.number) < 0):
+			return fmt.Errorf("its list of %s is older than that in force", old.issuer)
+		}
+	}
+	return nil
+}
+
+// publish makes the lists of all sources count, from the next request on.
+func (r *revocation) publish() {
+	r.publishing.Lock()
+	defer r.publishing.Unlock()
+	x := &index{lists: make(map[signer][]*list), names: make(map[[sha256.Size]byte]bool)}
+	for _, s := range r.sources {
+		lists := s.known()
+		x.unread = x.unread || lists == nil
+		for _, l := range lists {
+			x.lists[l.signer] = append(x.lists[l.signer], l)
+			x.names[l.signer.name] = true
+		}
+	}
+	r.current.Store(x)
+}
+
+// same reports whether r says what other does, and goes on to.
+func (r *revocation) same(other *revocation) bool {
+	if r == nil || other == nil {
+		return r == other
+	}
+	return r.accept == other.accept && r.refresh == other.refresh &&
+		slices.EqualFunc(r.authorities, other.authorities, (*x509.Certificate).Equal) &&
+		slices.EqualFunc(r.sources, other.sources, func(a, b *source) bool {
+			return reflect.DeepEqual(a.RevocationList, b.RevocationList) && slices.Equal(a.known(), b.known())
+		})
+}

@@ -1,0 +1,168 @@
+package mtls
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Of the reading of lists at URLs.
+const (
+	maxList     = 128 << 20       // bytes; a million entries of 48 bytes are 46 MiB
+	fetchWithin = 2 * time.Minute // maxList at 1 MiB a second
+	firstRetry  = 5 * time.Second // after a failure; then twice as long, up to the refresh
+)
+
+var (
+	errListTooLarge = fmt.Errorf("it is larger than %d MiB", maxList>>20)
+	errUnusable     = errors.New("the URL cannot be used")
+)
+
+// newListClient returns the client that reads lists. What it reads is signed, so http will
+// do; a redirect may lead to another path, but to no other host.
+func newListClient() *http.Client {
+	return &http.Client{
+		Timeout: fetchWithin,
+		Transport: &http.Transport{
+			Proxy:                  nil, // the environment does not divert what decides about partners
+			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+			TLSHandshakeTimeout:    10 * time.Second,
+			ResponseHeaderTimeout:  30 * time.Second,
+			MaxResponseHeaderBytes: 64 << 10,
+			DisableKeepAlives:      true, // the next reading is minutes away
+		},
+		CheckRedirect: func(next *http.Request, before []*http.Request) error {
+			if len(before) > 3 || !strings.EqualFold(next.URL.Hostname(), before[0].URL.Hostname()) {
+				return http.ErrUseLastResponse
+			}
+			return nil
+		},
+	}
+}
+
+// run reads the lists at URLs until ctx ends: at once where that has not been done, and
+// then every refresh, sooner again while it fails.
+func (r *revocation) run(ctx context.Context, log *slog.Logger) {
+	r.publish() // what was read for another since r was made
+	var loops sync.WaitGroup
+	for _, s := range r.sources {
+		if s.URL != nil {
+			loops.Go(func() { r.keep(ctx, s, log) })
+		}
+	}
+	loops.Wait()
+}
+
+// keep keeps the lists of s fresh until ctx ends.
+func (r *revocation) keep(ctx context.Context, s *source, log *slog.Logger) {
+	for {
+		wait := time.NewTimer(r.due(s))
+		select {
+		case <-ctx.Done():
+			wait.Stop()
+			return
+		case <-wait.C:
+		}
+		err := r.fetch(ctx, s)
+		r.metrics.show(r)
+		if err != nil && ctx.Err() == nil {
+			log.WarnContext(ctx, "revocation list not read", "list", s.String(), "err", err)
+		}
+	}
+}
+
+// readAdded reads the lists at URLs that nobody has read yet. It is called before run.
+func (r *revocation) readAdded(ctx context.Context) error {
+	faults := make([]error, len(r.added))
+	var readings sync.WaitGroup
+	for i, s := range r.added {
+		readings.Go(func() {
+			if err := r.fetch(ctx, s); err != nil {
+				faults[i] = fmt.Errorf("reading revocation list %q: %w", s.String(), err)
+			}
+		})
+	}
+	readings.Wait()
+	return errors.Join(faults...)
+}
+
+// due returns how long the next reading of s has time.
+func (r *revocation) due(s *source) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tried.IsZero() {
+		return 0
+	}
+	pause := r.refresh
+	if s.failed > 0 {
+		pause = min(pause, firstRetry<<min(s.failed-1, 16))
+	}
+	pause += time.Duration(rand.Int64N(int64(pause)/5 + 1)) //nolint:gosec // a fleet must not come all at once; nothing depends on who guesses when
+	return max(0, pause-time.Since(s.tried))
+}
+
+// fetch reads the lists of s once and makes them count. On an error the last good ones
+// stay.
+func (r *revocation) fetch(ctx context.Context, s *source) error {
+	lists, etag, err := r.get(ctx, s)
+	s.mu.Lock()
+	s.tried = time.Now()
+	if err != nil {
+		s.failed++
+	} else {
+		s.failed, s.lists, s.etag = 0, lists, etag
+	}
+	s.mu.Unlock()
+	if err == nil {
+		r.publish()
+	}
+	r.metrics.read(s, err)
+	return err
+}
+
+// get asks for the lists of s, which nobody else asks for at the time.
+func (r *revocation) get(ctx context.Context, s *source) ([]*list, string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL.URL.String(), nil)
+	if err != nil {
+		return nil, "", errUnusable
+	}
+	if s.etag != "" {
+		request.Header.Set("If-None-Match", s.etag)
+	}
+	response, err := newListClient().Do(request)
+	if err != nil {
+		var outer *url.Error
+		if errors.As(err, &outer) {
+			err = outer.Err // the URL is named by whoever logs this
+		}
+		return nil, "", err
+	}
+	defer func() { _ = response.Body.Close() }()
+	switch {
+	case response.StatusCode == http.StatusNotModified && s.lists != nil:
+		return s.lists, s.etag, nil
+	case response.StatusCode != http.StatusOK:
+		return nil, "", fmt.Errorf("answered with status %d", response.StatusCode)
+	}
+	data, err := io.ReadAll(io.LimitReader(response.Body, maxList+1))
+	if err != nil {
+		return nil, "", err
+	}
+	if len(data) > maxList {
+		return nil, "", errListTooLarge
+	}
+	lists, err := r.parse(data, s.lists)
+	if err == nil {
+		err = r.newer(lists, s.lists)
+	}
+	return lists, response.Header.Get("ETag"), err
+}
