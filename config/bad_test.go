@@ -71,7 +71,7 @@ var bad = []struct {
 	{"url", []string{`14:21: apis[0].upstream.url: expected an absolute URL, such as https://api.example.com`}},
 	{"url-authority", []string{`14:21: apis[0].upstream.url: expected an absolute URL, such as https://api.example.com`}},
 	{"url-password", []string{`14:21: apis[0].upstream.url: a URL here has no user and no password`}},
-	{"host-wildcard", []string{`13:13: apis[0].hosts[0]: a host is one name; wildcards are not supported`}},
+	{"host-wildcard", []string{`13:13: apis[0].hosts[0]: a wildcard stands for the first label of a name, as in *.example.com`}},
 	{"host-port", []string{`13:13: apis[0].hosts[0]: a host is a DNS name or an IP address, without scheme, port, path and trailing dot`}},
 	{"method", []string{`16:20: apis[0].routes[0].methods[0]: a method is upper-case letters and hyphens, such as GET`}},
 	{"method-trace", []string{`16:20: apis[0].routes[0].methods[0]: TRACE cannot be forwarded`}},

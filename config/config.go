@@ -111,8 +111,10 @@ type Limits struct {
 
 // API is a named set of routes with one upstream.
 type API struct {
-	Name     Name     `yaml:"name"`  // unique
-	Hosts    []Host   `yaml:"hosts"` // names it is served under, without port; at least one
+	Name Name `yaml:"name"` // unique
+	// Hosts are the names it is served under, without port; at least one. A request whose
+	// host is among them by name is none of those that a wildcard stands for.
+	Hosts    []Host   `yaml:"hosts"`
 	Upstream Upstream `yaml:"upstream"`
 	Routes   []Route  `yaml:"routes"` // at least one
 }

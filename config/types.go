@@ -32,7 +32,8 @@ type ClientID string
 type Identifier string
 
 // Host is a host name or IP literal without port, in lower case; an IPv6 literal
-// without brackets and in its shortest form.
+// without brackets and in its shortest form. Where an API is served, it may be a
+// wildcard: "*.example.com" stands for every name with exactly one label more.
 type Host string
 
 // Method is an HTTP method, compared exactly. CONNECT and TRACE cannot be named.

@@ -30,15 +30,26 @@ func (a *Address) UnmarshalText(text []byte) error {
 
 var errAddress = errors.New(`an address is host:port, such as "127.0.0.1:8443", "[::1]:8443" or ":8443"`)
 
-// UnmarshalText reads a host; letters are put in lower case.
+// UnmarshalText reads a host, or a wildcard for one label before a name; letters are put in
+// lower case.
 func (h *Host) UnmarshalText(text []byte) error {
-	host, err := parseHost(strings.ToLower(string(text)))
+	name, wild := strings.CutPrefix(strings.ToLower(string(text)), "*.")
+	host, err := parseHost(name)
 	if err != nil {
 		return err
+	}
+	if wild {
+		// A name of one label is a whole registry, and an address has no names below it.
+		if !isDNSName(host) || !strings.Contains(host, ".") {
+			return errWildcard
+		}
+		host = "*." + host
 	}
 	*h = Host(host)
 	return nil
 }
+
+var errWildcard = errors.New("a wildcard stands for the first label of a name, as in *.example.com")
 
 var errHost = errors.New("a host is a DNS name or an IP address, without scheme, port, path and trailing dot")
 
@@ -53,7 +64,7 @@ func parseHost(s string) (string, error) {
 		return address.String(), nil
 	}
 	if strings.Contains(s, "*") {
-		return "", errors.New("a host is one name; wildcards are not supported")
+		return "", errWildcard
 	}
 	if !isDNSName(s) {
 		return "", errHost

@@ -97,7 +97,8 @@ func TestNetTypes(t *testing.T) {
 	reads[Host](t, "[2001:DB8:0::1]", "2001:db8::1")
 	reads[Host](t, "192.0.2.1", "192.0.2.1")
 	reads(t, strings.Repeat("a", 63)+".example", Host(strings.Repeat("a", 63)+".example"))
-	refuses[Host](t, "", "*", "*.example.com", "api.example.com:443", "a,b", "a@b", "a/b", "https://a", ".a", "a.", "a..b",
+	reads[Host](t, "*.Example.com", "*.example.com")
+	refuses[Host](t, "", "*", "*.", "*.com", "*.*.example.com", "a.*.example.com", "*a.example.com", "**.example.com", "*.192.0.2.1", "*.[::1]", "*..com", "api.example.com:443", "a,b", "a@b", "a/b", "https://a", ".a", "a.", "a..b",
 		"192.0.2.256", "1.2.3", "[192.0.2.1]", "[::1", "fe80::1%eth0", "[fe80::1%25eth0]", "::1]", "[::1]:80",
 		strings.Repeat("a", 64), strings.Repeat("a.", 127)+"ab", "xn--\xff")
 	refuses[Host](t, control...)

@@ -110,7 +110,7 @@ func (n *node) find(segments []string, method string) *route {
 // route returns the route that offers method at target. Which one it is does not
 // depend on the caller.
 func (t *Table) route(method string, target Target) (*route, error) {
-	root := t.hosts[target.Host]
+	root := t.root(target.Host)
 	if root == nil {
 		return nil, errNoRoute
 	}

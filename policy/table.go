@@ -17,6 +17,7 @@ import (
 type Table struct {
 	applications map[string]*application // by client_id
 	hosts        map[string]*node        // root of a host's routes
+	wildcards    map[string]*node        // the same, by what comes after "*."
 }
 
 // New returns the table of cfg, which must be valid and must not change afterwards:
@@ -26,6 +27,7 @@ func New(cfg *config.Config, anchors map[config.Name][]access.AnchorKey) *Table 
 	t := &Table{
 		applications: make(map[string]*application),
 		hosts:        make(map[string]*node),
+		wildcards:    make(map[string]*node),
 	}
 	for i := range cfg.APIs {
 		t.addAPI(&cfg.APIs[i])
@@ -40,11 +42,15 @@ func (t *Table) addAPI(api *config.API) {
 	for i := range api.Routes {
 		route := newRoute(string(api.Name), &api.Routes[i])
 		for _, host := range api.Hosts {
-			key := string(host)
-			if t.hosts[key] == nil {
-				t.hosts[key] = new(node)
+			roots := t.hosts
+			key, wild := strings.CutPrefix(string(host), "*.")
+			if wild {
+				roots = t.wildcards
 			}
-			t.hosts[key].add(api.Routes[i].Path.Segments(), api.Routes[i].Methods, route)
+			if roots[key] == nil {
+				roots[key] = new(node)
+			}
+			roots[key].add(api.Routes[i].Path.Segments(), api.Routes[i].Methods, route)
 		}
 	}
 }
@@ -61,7 +67,20 @@ func (t *Table) addPartner(p *config.Partner, anchors []access.AnchorKey) {
 }
 
 // Serves reports whether an API is served under host, written as [Target.Host] is.
-func (t *Table) Serves(host string) bool { return t.hosts[host] != nil }
+func (t *Table) Serves(host string) bool { return t.root(host) != nil }
+
+// root returns the root of a host's routes, nil when there are none. A wildcard stands for
+// one label (RFC 9525 section 6.3 reads those of certificates so), and for no host that is
+// named: whoever names one means it to be apart.
+func (t *Table) root(host string) *node {
+	if named := t.hosts[host]; named != nil {
+		return named
+	}
+	if _, parent, ok := strings.Cut(host, "."); ok {
+		return t.wildcards[parent]
+	}
+	return nil
+}
 
 // Partner returns the configured name of the partner whose application clientID
 // is, or "" when there is none: a label for logs and metrics, and no verdict.

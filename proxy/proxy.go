@@ -4,6 +4,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"log"
 	"log/slog"
 	"net/http"
@@ -160,7 +161,7 @@ func (p *Proxy) decide(x *exchange) access.Decision {
 	if err != nil {
 		return access.Deny(err)
 	}
-	if !p.steps.Table.Serves(target.Host) {
+	if !p.steps.Table.Serves(target.Host) || !p.opened(r.TLS, target.Host) {
 		return access.Decision{Reason: access.Misdirected}
 	}
 	if asksForUpgrade(r) {
@@ -189,6 +190,17 @@ func (p *Proxy) decide(x *exchange) access.Decision {
 		d.Reason = access.BodyTooLarge
 	}
 	return d
+}
+
+// opened reports whether a connection with this state may carry requests for host, which is
+// served (RFC 9110 section 7.4, RFC 9113 section 9.1.1). All hosts are served by one policy
+// for client certificates, so one that was opened for any of them may; one that was opened
+// for somebody else may not.
+func (p *Proxy) opened(state *tls.ConnectionState, host string) bool {
+	if state == nil || state.ServerName == "" || strings.EqualFold(state.ServerName, host) {
+		return true
+	}
+	return p.steps.Table.Serves(strings.ToLower(state.ServerName))
 }
 
 // asksForUpgrade reports whether r wants to leave HTTP on this connection, which

@@ -87,7 +87,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	// token NAME CERT CLIENT [claims=JSON] [header=JSON] [key=other]: make a token
 	// bound to CERT; JSON members are merged over the good ones, null removes one.
 	"token": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(of(ts).mint(args)) },
-	// call [-cert NAME] [-token NAME] [-H 'Name: value'] [-h2] [-host H] [-to LISTENER]
+	// call [-cert NAME] [-token NAME] [-H 'Name: value'] [-h2] [-host H] [-sni NAME] [-to LISTENER]
 	// [-body N] [-chunked] [-form ENCODED] [-until STATUS] METHOD PATH: print the answer;
 	// with -until, repeat until it has that status, # in a header being the number.
 	"call": func(ts *testscript.TestScript, neg bool, args []string) {

@@ -193,6 +193,7 @@ func (w *world) call(args []string) error {
 	host, listener := flags.String("host", "api.example.test", ""), flags.String("to", "partners", "")
 	h2, size, chunked := flags.Bool("h2", false, ""), flags.Int("body", 0, ""), flags.Bool("chunked", false, "")
 	form, until := flags.String("form", "", ""), flags.Int("until", 0, "")
+	sni := flags.String("sni", "api.example.test", "")
 	var headers []string
 	flags.Func("H", "", func(s string) error { headers = append(headers, s); return nil })
 	if err := flags.Parse(args); err != nil {
@@ -224,7 +225,11 @@ func (w *world) call(args []string) error {
 		name, value, _ := strings.Cut(header, ":")
 		r.Header[name] = append(r.Header[name], strings.TrimSpace(value)) // as spelled
 	}
-	transport := &http.Transport{TLSClientConfig: w.client(*cert), DisableCompression: true, ForceAttemptHTTP2: *h2}
+	settings := w.client(*cert)
+	if *sni != settings.ServerName { // which the gate's certificate need not be for
+		settings.ServerName, settings.InsecureSkipVerify = *sni, true
+	}
+	transport := &http.Transport{TLSClientConfig: settings, DisableCompression: true, ForceAttemptHTTP2: *h2}
 	defer transport.CloseIdleConnections()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
