@@ -6,6 +6,8 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -115,6 +117,47 @@ func TestServerConfig(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// RFC 9325 section 4.2: of TLS 1.2, forward secrecy and authenticated encryption alone. A
+// handshake that both sides can make safe from a quantum computer of tomorrow is (T-TLS-19).
+func TestCipherSuites(t *testing.T) {
+	ca, server := testpki.NewCA("Root"), testpki.SelfSigned("gate", testpki.IP("127.0.0.1"))
+	trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {ca}})
+	settings := ServerConfig(func() *Trust { return trust }, server.TLS(), config.TLS12, config.Answer, NewHandshakes(prometheus.NewRegistry()))
+	address, results := listen(t, settings)
+	client := ca.Leaf("a").TLS()
+	ask := func(edit func(*tls.Config)) (tls.ConnectionState, error) {
+		asking := &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{client}}
+		edit(asking)
+		err := dial(t, address, asking)
+		r := <-results
+		if r.err != nil {
+			err = r.err
+		}
+		return r.state, err
+	}
+	taken := 0
+	for _, suite := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
+		if !slices.Contains(suite.SupportedVersions, uint16(tls.VersionTLS12)) {
+			continue
+		}
+		safe := strings.HasPrefix(suite.Name, "TLS_ECDHE_") && (strings.Contains(suite.Name, "_GCM_") || strings.Contains(suite.Name, "_POLY1305_"))
+		fits := strings.Contains(suite.Name, "_ECDSA_") // as the gate's key
+		_, err := ask(func(c *tls.Config) { c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{suite.ID} })
+		if (err == nil) != (safe && fits) {
+			t.Errorf("%s: %v", suite.Name, err)
+		}
+		if err == nil {
+			taken++
+		}
+	}
+	if taken != 3 {
+		t.Errorf("%d suites of TLS 1.2 are taken, want AES of both lengths and ChaCha20", taken)
+	}
+	if state, err := ask(func(*tls.Config) {}); err != nil || state.Version != tls.VersionTLS13 || state.CurveID != tls.X25519MLKEM768 {
+		t.Errorf("%s by %s, %v; want TLS 1.3 by X25519MLKEM768", tls.VersionName(state.Version), state.CurveID, err)
 	}
 }
 

@@ -79,6 +79,12 @@ func TestJudge(t *testing.T) {
 	dying := northwind.Intermediate("Northwind Old", testpki.Valid(now.Add(-48*time.Hour), now.Add(-time.Hour)))
 	stranger := testpki.NewCA("Partner Root")
 	victim := northwind.Leaf("victim")
+	postal := northwind.Intermediate("Postal", func(c *x509.Certificate) {
+		c.PermittedEmailAddresses, c.PermittedDNSDomainsCritical = []string{"x@a.test", "x@b.test"}, true
+	})
+	mail := func(address string) testpki.Option {
+		return func(c *x509.Certificate) { c.EmailAddresses = []string{address} }
+	}
 	constrained := northwind.Intermediate("Northwind Constrained", func(c *x509.Certificate) {
 		c.PermittedDNSDomainsCritical, c.PermittedDNSDomains = true, []string{"northwind.example"}
 	})
@@ -126,6 +132,9 @@ func TestJudge(t *testing.T) {
 		{"under an expired intermediate", chain(dying.Leaf("a")), access.UntrustedCertificate, access.UntrustedCertificate},
 		{"outside a name constraint, T-TLS-14", chain(constrained.Leaf("a", testpki.DNS("ledger.other.example"))), access.UntrustedCertificate, access.UntrustedCertificate},
 		{"inside a name constraint", chain(constrained.Leaf("a", testpki.DNS("ledger.northwind.example"))), access.Granted, access.Granted},
+		{"the first of two names that are permitted, T-TLS-27", chain(postal.Leaf("a", mail("x@a.test"))), access.Granted, access.Granted},
+		{"the second", chain(postal.Leaf("a", mail("x@b.test"))), access.Granted, access.Granted},
+		{"neither", chain(postal.Leaf("a", mail("x@c.test"))), access.UntrustedCertificate, access.UntrustedCertificate},
 		{"signed by a leaf", chain(victim.Leaf("a")), access.UntrustedCertificate, access.Granted},
 	}
 	anchors := map[config.Name][]*testpki.Pair{"northwind": {northwind}, "borealis": {borealis}}
