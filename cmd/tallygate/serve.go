@@ -34,8 +34,9 @@ stays empty.`,
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			hangup := make(chan os.Signal, 1)
+			// Never given up: by default the signal ends a process, also one that is about
+			// to end well.
 			signal.Notify(hangup, syscall.SIGHUP)
-			defer signal.Stop(hangup)
 			g, err := newGate(file, command.ErrOrStderr())
 			if err != nil {
 				return err
