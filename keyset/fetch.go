@@ -40,6 +40,7 @@ func (s *Source) load(ctx context.Context) (*Set, error) {
 		origin = fmt.Sprintf("%q", s.settings.File)
 		set, err = s.open()
 	default:
+		origin = "of the server"
 		var u *url.URL
 		if u, err = s.place(); err == nil {
 			origin = "at " + u.Host
