@@ -150,7 +150,7 @@ func (v *Validator) Warm(ctx context.Context, before *Validator) error {
 			continue
 		}
 		readings.Go(func() {
-			if s.discovers && s.remote != old.remote {
+			if s.discovers && (s.remote != old.remote || !old.discovers) { // its metadata is unread, or old
 				faults[i] = s.remote.Read(ctx)
 			}
 			if s.keys != nil && s.keys != old.keys {
