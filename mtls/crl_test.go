@@ -263,9 +263,8 @@ func TestMillionEntries(t *testing.T) {
 	if grown := after.TotalAlloc - before.TotalAlloc; grown > 4*uint64(len(der)) {
 		t.Errorf("reading a list of %d bytes takes %d", len(der), grown)
 	}
-	x := &index{lists: map[signer][]*list{l.signer: {l}}}
-	r := &revocation{}
-	r.current.Store(x)
+	r := &revocation{sources: []*source{{}}}
+	r.sources[0].current.Store(indexOf([]*list{l}))
 	way := []link{{by: l.signer, listable: true, number: serial{1}}}
 	if n := testing.AllocsPerRun(100, func() { _ = r.judge(way, time.Now()) }); n > 0 {
 		t.Errorf("a look-up takes %v allocations", n)

@@ -24,27 +24,34 @@ type revocation struct {
 	sources     []*source
 	added       []*source // those at URLs that nobody else has
 	metrics     *RevocationMetrics
-	publishing  sync.Mutex
-	current     atomic.Pointer[index]
 }
 
-// A source is one place of lists. Who takes another's place has the same: what the other
-// reads meanwhile is not lost.
+// A source is one place of lists. Who takes another's place has the same: what either reads
+// counts for both at once.
 type source struct {
 	config.RevocationList
+	current atomic.Pointer[index] // nil: not read yet
 
 	mu     sync.Mutex
-	lists  []*list // nil: not read yet
 	etag   string
 	tried  time.Time // when it was read last, well or not
 	failed int       // readings in a row
 }
 
-// An index is all lists that there are at a moment. It does not change.
+// An index is the lists of a source at a moment. It does not change.
 type index struct {
-	lists  map[signer][]*list
-	names  map[[sha256.Size]byte]bool // of the signers
-	unread bool                       // there is a list that was never read: it may be anybody's
+	lists []*list
+	by    map[signer][]*list
+	names map[[sha256.Size]byte]bool // of the signers
+}
+
+func indexOf(lists []*list) *index {
+	x := &index{lists: lists, by: make(map[signer][]*list), names: make(map[[sha256.Size]byte]bool)}
+	for _, l := range lists {
+		x.by[l.signer] = append(x.by[l.signer], l)
+		x.names[l.signer.name] = true
+	}
+	return x
 }
 
 // A link is one certificate of a way from a client certificate to an anchor, as a list
@@ -104,13 +111,12 @@ func (r *revocation) anchors(p *path, now time.Time) ([]access.AnchorKey, error)
 }
 
 // judge returns nil when no certificate of a way is known to be revoked, and all that is to
-// be known is. It costs a look-up for each certificate of the way, whatever the length of
-// the lists.
+// be known is. It costs a look-up for each certificate of the way in each source, whatever
+// the length of the lists.
 func (r *revocation) judge(way []link, now time.Time) error {
-	x := r.current.Load()
 	var unknown error
 	for i := range way {
-		if err := x.status(&way[i], now); err != nil {
+		if err := r.status(&way[i], now); err != nil {
 			if access.Deny(err).Reason == access.RevokedCertificate {
 				return err
 			}
@@ -124,19 +130,27 @@ func (r *revocation) judge(way []link, now time.Time) error {
 }
 
 // status returns what the lists say of one certificate.
-func (x *index) status(l *link, now time.Time) error {
+func (r *revocation) status(l *link, now time.Time) error {
 	var stale *list
-	covered := false
-	for _, one := range x.lists[l.by] {
-		if l.authority && !one.authority || !l.authority && !one.users {
+	covered, otherKey, unread := false, false, false
+	for _, s := range r.sources {
+		x := s.current.Load()
+		if x == nil {
+			unread = true
 			continue
 		}
-		covered = true
-		if _, revoked := one.revoked[l.number]; revoked && l.listable {
-			return &access.Denial{Reason: access.RevokedCertificate, Err: fmt.Errorf("serial number %x is on the list of %s of %s", l.number, one.issuer, one.issued.UTC().Format(time.RFC3339))}
-		}
-		if now.After(one.next) {
-			stale = one
+		otherKey = otherKey || x.names[l.by.name]
+		for _, one := range x.by[l.by] {
+			if l.authority && !one.authority || !l.authority && !one.users {
+				continue
+			}
+			covered = true
+			if _, revoked := one.revoked[l.number]; revoked && l.listable {
+				return &access.Denial{Reason: access.RevokedCertificate, Err: fmt.Errorf("serial number %x is on the list of %s of %s", l.number, one.issuer, one.issued.UTC().Format(time.RFC3339))}
+			}
+			if now.After(one.next) {
+				stale = one
+			}
 		}
 	}
 	switch {
@@ -144,9 +158,9 @@ func (x *index) status(l *link, now time.Time) error {
 		return unknown(fmt.Errorf("the list of %s was to be updated by %s", stale.issuer, stale.next.UTC().Format(time.RFC3339)))
 	case covered:
 		return nil
-	case x.names[l.by.name]:
+	case otherKey:
 		return unknown(errOtherKey)
-	case x.unread:
+	case unread:
 		return unknown(errUnread)
 	}
 	return nil
@@ -188,7 +202,6 @@ func loadRevocation(settings *config.Revocation, authorities []*x509.Certificate
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
-	r.publish()
 	return r, nil
 }
 
@@ -209,9 +222,10 @@ func (s *source) known() []*list {
 	if s == nil {
 		return nil
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.lists
+	if x := s.current.Load(); x != nil {
+		return x.lists
+	}
+	return nil
 }
 
 // takesOver reports whether what was read from the URL of s, nil for none, counts for r
@@ -227,16 +241,18 @@ func (r *revocation) knows(by signer) bool {
 
 // read reads the file of s. known are the lists that were in it before.
 func (r *revocation) read(s *source, known []*list) error {
+	var lists []*list
 	data, err := os.ReadFile(string(s.File))
 	if err == nil {
-		s.lists, err = r.parse(data, known)
+		lists, err = r.parse(data, known)
 	}
 	if err == nil {
-		err = r.newer(s.lists, known)
+		err = r.newer(lists, known)
 	}
 	if err != nil {
 		return fmt.Errorf("reading revocation list %q: %w", s.File, err)
 	}
+	s.current.Store(indexOf(lists))
 	return nil
 }
 
@@ -279,22 +295,6 @@ func (r *revocation) newer(lists, before []*list) error {
 		}
 	}
 	return nil
-}
-
-// publish makes the lists of all sources count, from the next request on.
-func (r *revocation) publish() {
-	r.publishing.Lock()
-	defer r.publishing.Unlock()
-	x := &index{lists: make(map[signer][]*list), names: make(map[[sha256.Size]byte]bool)}
-	for _, s := range r.sources {
-		lists := s.known()
-		x.unread = x.unread || lists == nil
-		for _, l := range lists {
-			x.lists[l.signer] = append(x.lists[l.signer], l)
-			x.names[l.signer.name] = true
-		}
-	}
-	r.current.Store(x)
 }
 
 // same reports whether r says what other does, and goes on to.

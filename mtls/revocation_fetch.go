@@ -52,7 +52,6 @@ func newListClient() *http.Client {
 // run reads the lists at URLs until ctx ends: at once where that has not been done, and
 // then every refresh, sooner again while it fails.
 func (r *revocation) run(ctx context.Context, log *slog.Logger) {
-	r.publish() // what was read for another since r was made
 	var loops sync.WaitGroup
 	for _, s := range r.sources {
 		if s.URL != nil {
@@ -114,23 +113,25 @@ func (r *revocation) due(s *source) time.Duration {
 // stay.
 func (r *revocation) fetch(ctx context.Context, s *source) error {
 	lists, etag, err := r.get(ctx, s)
+	if ctx.Err() != nil && err != nil {
+		return err // broken off, which says nothing of the list
+	}
 	s.mu.Lock()
 	s.tried = time.Now()
 	if err != nil {
 		s.failed++
 	} else {
-		s.failed, s.lists, s.etag = 0, lists, etag
+		s.failed, s.etag = 0, etag
+		s.current.Store(indexOf(lists))
 	}
 	s.mu.Unlock()
-	if err == nil {
-		r.publish()
-	}
 	r.metrics.read(s, err)
 	return err
 }
 
 // get asks for the lists of s, which nobody else asks for at the time.
 func (r *revocation) get(ctx context.Context, s *source) ([]*list, string, error) {
+	known := s.known()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL.URL.String(), nil)
 	if err != nil {
 		return nil, "", errUnusable
@@ -148,8 +149,8 @@ func (r *revocation) get(ctx context.Context, s *source) ([]*list, string, error
 	}
 	defer func() { _ = response.Body.Close() }()
 	switch {
-	case response.StatusCode == http.StatusNotModified && s.lists != nil:
-		return s.lists, s.etag, nil
+	case response.StatusCode == http.StatusNotModified && known != nil:
+		return known, s.etag, nil
 	case response.StatusCode != http.StatusOK:
 		return nil, "", fmt.Errorf("answered with status %d", response.StatusCode)
 	}
@@ -160,9 +161,9 @@ func (r *revocation) get(ctx context.Context, s *source) ([]*list, string, error
 	if len(data) > maxList {
 		return nil, "", errListTooLarge
 	}
-	lists, err := r.parse(data, s.lists)
+	lists, err := r.parse(data, known)
 	if err == nil {
-		err = r.newer(lists, s.lists)
+		err = r.newer(lists, known)
 	}
 	return lists, response.Header.Get("ETag"), err
 }

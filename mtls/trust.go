@@ -139,10 +139,15 @@ func (t *Trust) Read(ctx context.Context) error {
 
 // Ready returns nil unless certificates are refused because a list has yet to be read.
 func (t *Trust) Ready() error {
-	if t.revocation == nil || t.revocation.accept || !t.revocation.current.Load().unread {
+	if t.revocation == nil || t.revocation.accept {
 		return nil
 	}
-	return errUnread
+	for _, s := range t.revocation.sources {
+		if s.current.Load() == nil {
+			return errUnread
+		}
+	}
+	return nil
 }
 
 // Anchors returns the keys of each partner's anchors, by the partner's name. The
