@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -48,6 +49,7 @@ type Proxy struct {
 	stall     time.Duration
 	metrics   *Metrics
 	known     *lru.Cache[caller, *series]
+	retired   atomic.Bool // another has taken its place
 	log       *slog.Logger
 	errorLog  *log.Logger // of ReverseProxy, for what the client's answer no longer tells
 }
@@ -102,6 +104,7 @@ func (p *Proxy) Close(heir *Proxy) {
 	if heir == nil {
 		return
 	}
+	p.retired.Store(true)
 	for name := range p.partners {
 		if !heir.partners[name] {
 			p.metrics.clientCertificate.DeleteLabelValues(name)

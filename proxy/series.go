@@ -70,6 +70,9 @@ type codeCount struct {
 	count prometheus.Counter
 }
 
+// unread is a gauge that nobody reads.
+var unread = prometheus.NewGauge(prometheus.GaugeOpts{Name: "unread"})
+
 func newSeriesCache() *lru.Cache[caller, *series] {
 	cache, err := lru.New[caller, *series](rememberedSeries)
 	if err != nil {
@@ -95,7 +98,10 @@ func (p *Proxy) series(c caller) *series {
 		s.log = s.log.With("method", c.method, "thumbprint", c.thumbprint.String(), "reason", access.Granted.String())
 		s.granted = m.decisions.WithLabelValues(c.partner, outcome(access.Granted), access.Granted.String())
 		s.upstream = m.upstream.WithLabelValues(c.route)
-		s.certificate = m.clientCertificate.WithLabelValues(c.partner)
+		s.certificate = unread
+		if !p.retired.Load() { // whose partner may be gone
+			s.certificate = m.clientCertificate.WithLabelValues(c.partner)
+		}
 	}
 	for i, class := range classes {
 		s.duration[i] = m.duration.WithLabelValues(c.route, class)

@@ -113,7 +113,7 @@ func explain(ctx context.Context, f explainFlags, stdin io.Reader, stderr io.Wri
 		return nil, err
 	}
 	defer s.close(nil)
-	if err := s.prepare(ctx); err != nil {
+	if err := s.readOnce(ctx); err != nil {
 		fmt.Fprintln(stderr, visible(err.Error()))
 	}
 	if own == nil && cfg.Issuer != nil && store.Exists(string(cfg.Issuer.State)) {

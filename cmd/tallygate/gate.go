@@ -30,7 +30,7 @@ type gate struct {
 // newGate returns a gate for the configuration in file, which writes its log to w. Its
 // errors carry the exit code.
 func newGate(file string, w io.Writer) (*gate, error) {
-	read := contentOf(file) // before it is, see next
+	own := look(file) // before it is read, see next
 	cfg, err := loadConfig(file)
 	if err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ func newGate(file string, w io.Writer) (*gate, error) {
 		return 0
 	}))
 	g.reloads = newReloads(g.registry)
-	g.reloads.seen = see(cfg, file, read)
+	g.reloads.seen = see(cfg, file, own)
 	s, err := assemble(cfg, origin{instruments: g.instruments, trust: g.trust})
 	if err != nil {
 		return nil, withCode(exitConfiguration, err)

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -14,15 +16,15 @@ import (
 
 // The times of a reload.
 const (
-	// readEvery is how often the files are read, for what no watch has told of.
+	// readEvery is how often the files are read, for what no watch has told of, and how
+	// often a reload that failed is tried again.
 	readEvery = 10 * time.Second
-	// settle is how long a change is left alone: files that belong together are rarely
-	// written in one go.
+	// settle is how long the files must have been the same: those that belong together are
+	// rarely written in one go.
 	settle = 250 * time.Millisecond
-	// warming is how long the keys of a server that has moved are waited for.
-	warming = 2 * time.Second
-	// fetching is how long new revocation lists are waited for.
-	fetching = 5 * time.Second
+	// fetching is how long what is new at a URL is waited for: keys of a server that has
+	// moved, revocation lists.
+	fetching = 10 * time.Second
 	// ticketLife is how long one key seals tickets; the next opens them for as long again.
 	ticketLife = 24 * time.Hour
 )
@@ -30,7 +32,10 @@ const (
 // reloads are what is known of the files that the gate goes by, and the counts of reading
 // them. One goroutine has it.
 type reloads struct {
-	seen      files // as they were when a reload was tried last
+	seen    files  // as they were when a reload was tried last
+	pending files  // as they are now, until they have settled; nil: as seen
+	fault   string // of the last reload; "": it succeeded
+
 	succeeded prometheus.Gauge
 	when      prometheus.Gauge
 	hash      prometheus.Gauge
@@ -64,12 +69,27 @@ func newReloads(registerer prometheus.Registerer) *reloads {
 func (r *reloads) took(file string) {
 	r.succeeded.Set(1)
 	r.when.SetToCurrentTime()
-	r.hash.Set(r.seen[file].number())
+	r.hash.Set(r.seen[file].content.number())
 }
 
-// follow keeps the current state's key sets fresh, and puts another in its place when the
-// files have changed, until ctx ends. Reloads are its own doing only, one after another,
-// and none begins once the gate is to stop.
+// settled reports whether the files have changed since a reload was tried, and are at rest
+// since the last look at them. again is whether another look is due.
+func (r *reloads) settled() (yes, again bool) {
+	now := r.seen.again()
+	switch {
+	case now.same(r.seen):
+		r.pending = nil
+		return false, false
+	case r.pending == nil || !now.same(r.pending) || now.written(r.seen, time.Now()):
+		r.pending = now
+		return false, true
+	}
+	return true, false
+}
+
+// follow keeps the current state's key sets and lists fresh, and puts another in its place
+// when the files have changed, until ctx ends. Reloads are its own doing only, one after
+// another, and none begins once the gate is to stop.
 func (g *gate) follow(ctx context.Context) error {
 	stop := g.freshen(ctx)
 	defer func() {
@@ -81,35 +101,45 @@ func (g *gate) follow(ctx context.Context) error {
 	poll, tickets := time.NewTicker(readEvery), time.NewTicker(ticketLife)
 	defer poll.Stop()
 	defer tickets.Stop()
+	var look <-chan time.Time // nil: no look is due
 	reload := func() {
 		if g.reload(ctx) {
 			stop()
 			stop = g.freshen(ctx)
 		}
-	}
-	reread := func() {
-		if g.reloads.seen.changed() {
-			reload()
+		if g.reloads.pending != nil {
+			look = time.After(settle)
 		}
 	}
-	var settled <-chan time.Time // nil: nothing has changed
 	for !g.isDraining() {
-		if w.follow(g.reloads.seen) && settled == nil {
-			settled = time.After(settle)
+		if w.follow(g.reloads.seen) && look == nil {
+			look = time.After(settle)
 		}
 		select {
 		case <-g.draining:
 		case <-g.hangup:
+			g.reloads.fault = "" // whoever asks is to be told
 			reload()
 		case <-w.changed:
-			if settled == nil {
-				settled = time.After(settle)
+			if look == nil {
+				look = time.After(settle)
+				_, _ = g.reloads.settled() // to compare with what is there then
 			}
-		case <-settled:
-			settled = nil
-			reread()
+		case <-look:
+			look = nil
+			yes, again := g.reloads.settled()
+			if again {
+				look = time.After(settle)
+			}
+			if yes {
+				reload()
+			}
 		case <-poll.C:
-			reread()
+			if look == nil && g.reloads.fault != "" { // which may not have been the files'
+				reload()
+			} else if look == nil {
+				look = time.After(0)
+			}
 		case <-tickets.C:
 			g.eachListener((*mtls.Listener).Rotate)
 		}
@@ -135,43 +165,56 @@ func (g *gate) freshen(ctx context.Context) (stop func()) {
 // reload reads the configuration and what it names, and lets the gate go by it from the
 // next request on. On any fault all stays as it was.
 func (g *gate) reload(ctx context.Context) (changed bool) {
-	start := time.Now()
+	start, r := time.Now(), g.reloads
+	r.pending = nil
 	next, err := g.next(ctx)
-	if err != nil {
-		g.reloads.succeeded.Set(0)
-		g.reloads.total.WithLabelValues("failed").Inc()
-		g.log.ErrorContext(ctx, "configuration not reloaded, the one before goes on", "file", g.file, "faults", strings.Split(err.Error(), "\n"))
+	switch {
+	case errors.Is(err, errMoved):
+		g.log.InfoContext(ctx, "configuration not reloaded yet, its files are changing", "file", g.file)
+		r.pending = r.seen.again()
+		return false
+	case err != nil:
+		if r.fault != err.Error() { // otherwise it has been told and counted
+			r.total.WithLabelValues("failed").Inc()
+			g.log.ErrorContext(ctx, "configuration not reloaded, the one before goes on", "file", g.file, "faults", strings.Split(err.Error(), "\n"))
+		}
+		r.succeeded.Set(0)
+		r.fault = err.Error()
 		return false
 	}
-	before := g.current.Load()
-	warm, cancel := context.WithTimeout(ctx, warming)
-	defer cancel()
-	if err := next.validator.Warm(warm, before.validator); err != nil {
-		g.log.WarnContext(ctx, "authorization server not reached", "err", err)
-	}
-	g.current.Store(next)
+	before := g.current.Swap(next)
 	if next.trust.Lacks(before.trust) {
 		g.eachListener((*mtls.Listener).Forget)
 	}
 	g.level.Set(next.cfg.Log.Level)
 	before.close(next)
 	next.tellExpiries(g.instruments)
-	g.reloads.took(g.file)
-	g.reloads.total.WithLabelValues("ok").Inc()
+	r.fault = ""
+	r.took(g.file)
+	r.total.WithLabelValues("ok").Inc()
 	g.log.InfoContext(ctx, "configuration reloaded", "file", g.file, "apis", len(next.cfg.APIs),
 		"partners", len(next.cfg.Partners.List), "took", time.Since(start).String())
 	return true
 }
 
+// errMoved says that a file changed while the files were read, so that some may be those of
+// before and some those of after.
+var errMoved = errors.New("the files changed while they were read")
+
 // next returns the state that the files describe now.
 func (g *gate) next(ctx context.Context) (*state, error) {
-	read := contentOf(g.file) // before it is: what is written meanwhile is another content
+	r := g.reloads
+	own := look(g.file) // before it is read: what is written meanwhile is another content
+	if before := r.seen[g.file]; own.content != before.content && own.inPlace(before) && !own.ends {
+		return nil, fmt.Errorf("%s: %w", g.file, errHalf)
+	}
 	cfg, err := config.Load(g.file)
 	if err != nil {
-		g.reloads.seen[g.file] = read
+		r.seen = r.seen.again()
+		r.seen[g.file] = own
 		return nil, err
 	}
-	g.reloads.seen = see(cfg, g.file, read)
+	r.seen = see(cfg, g.file, own)
 	before := g.current.Load()
 	if err := before.cfg.CheckReload(cfg); err != nil {
 		return nil, err
@@ -180,21 +223,24 @@ func (g *gate) next(ctx context.Context) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := before.readLists(ctx, next); err != nil {
+	if err = before.prepare(ctx, next); err == nil && !r.seen.again().same(r.seen) {
+		err = errMoved
+	}
+	if err != nil {
 		next.close(before)
-		g.reloads.seen[g.file] = content{} // it is nobody's fault here, and may be over the next time
 		return nil, err
 	}
 	return next, nil
 }
 
-// readLists reads the revocation lists that are new in next, without which it would refuse
-// certificates that s does not.
-func (s *state) readLists(ctx context.Context, next *state) error {
-	if next.trust == s.trust {
-		return nil
-	}
+// prepare reads what next needs for judging what s could judge: the keys of servers that have
+// moved, and the revocation lists that are new, without which next would refuse what s grants.
+func (s *state) prepare(ctx context.Context, next *state) error {
 	ctx, cancel := context.WithTimeout(ctx, fetching)
 	defer cancel()
-	return next.trust.Read(ctx)
+	var noLists error
+	if next.trust != s.trust {
+		noLists = next.trust.Read(ctx)
+	}
+	return errors.Join(noLists, next.validator.Warm(ctx, s.validator))
 }

@@ -45,12 +45,7 @@ func (r *reloading) configure(edits ...string) {
 	r.t.Helper()
 	text, err := os.ReadFile("testdata/base.yaml")
 	r.check(err)
-	content := os.Expand(string(text), func(name string) string {
-		return map[string]string{
-			"SELF_SIGNED": "false", "ON_FAILURE": "answer", "FORWARD_AUTHORIZATION": "false", "KEY_SET": "{file: keys.json}", "REVOCATION": "{}",
-			"STALL_TIMEOUT": "30s", "UPSTREAM_TIMEOUT": "30s", "UPSTREAM": r.upstream.url(),
-		}[name]
-	})
+	content := r.expand(string(text))
 	for i := 0; i < len(edits); i += 2 {
 		if !strings.Contains(content, edits[i]) {
 			r.t.Fatalf("the configuration does not hold %q", edits[i])
@@ -58,6 +53,16 @@ func (r *reloading) configure(edits ...string) {
 		content = strings.Replace(content, edits[i], edits[i+1], 1)
 	}
 	r.replace("gate.yaml", []byte(content))
+}
+
+// expand fills in what the configuration of the scripts leaves open.
+func (r *reloading) expand(text string) string {
+	return os.Expand(text, func(name string) string {
+		return map[string]string{
+			"SELF_SIGNED": "false", "ON_FAILURE": "answer", "FORWARD_AUTHORIZATION": "false", "KEY_SET": "{file: keys.json}", "REVOCATION": "{}",
+			"STALL_TIMEOUT": "30s", "UPSTREAM_TIMEOUT": "30s", "UPSTREAM": r.upstream.url(),
+		}[name]
+	})
 }
 
 // replace lets a file have another content, all at once.
@@ -323,8 +328,8 @@ func TestWatch(t *testing.T) {
 	defer w.close()
 	tells := func(want bool, what string, do func() error) {
 		t.Helper()
-		w.follow(files{file: contentOf(file)})
-		if w.follow(files{file: contentOf(file)}) {
+		w.follow(files{file: look(file)})
+		if w.follow(files{file: look(file)}) {
 			t.Errorf("%s: a folder is new that was watched", what)
 		}
 		for len(w.changed) > 0 {
@@ -359,7 +364,7 @@ func TestWatch(t *testing.T) {
 	tells(false, "the mode of its file", func() error { return os.Chmod(file, 0o400) })
 	tells(true, "another name", func() error { return os.Rename(filepath.Join(dir, "sub"), filepath.Join(dir, "gone")) })
 	tells(false, "a folder in its place", func() error { return os.Mkdir(filepath.Join(dir, "sub"), 0o700) })
-	if !w.follow(files{file: contentOf(file)}) {
+	if !w.follow(files{file: look(file)}) {
 		t.Error("a folder that was replaced is none that is new")
 	}
 	tells(true, "the file in that", write("file"))
@@ -369,29 +374,45 @@ func TestWatch(t *testing.T) {
 }
 
 // What cannot be read is a content too, and reading never waits for a writer.
-func TestContent(t *testing.T) {
+func TestFiles(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
-	seen := files{file: contentOf(file), dir: contentOf(dir)}
-	if seen.changed() {
+	seen := files{file: look(file), dir: look(dir)}
+	if !seen.again().same(seen) {
 		t.Error("what is not there has changed")
 	}
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if !seen.changed() {
-		t.Error("an empty file is none")
+	now := seen.again()
+	if now.same(seen) || !now.written(seen, time.Now()) || now.written(seen, time.Now().Add(writing)) {
+		t.Error("an empty file is none, or is at rest")
 	}
-	seen[file] = contentOf(file)
-	if n := seen[file].number(); seen.changed() || n != 0xe3b0c44298fc { // the SHA-256 of nothing
-		t.Errorf("changed: %t, number %x", seen.changed(), int64(n))
+	if n := now[file].content.number(); n != 0xe3b0c44298fc || now[file].ends { // the SHA-256 of nothing
+		t.Errorf("number %x", int64(n))
+	}
+	if err := os.WriteFile(file, []byte("line\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if later := now.again(); later.same(now) || !later.written(now, time.Now()) || !later[file].ends {
+		t.Error("a file that is written to is at rest")
+	}
+	other := filepath.Join(dir, "other")
+	if err := os.WriteFile(other, []byte("whole"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(other, file); err != nil {
+		t.Fatal(err)
+	}
+	if later := now.again(); later.same(now) || later.written(now, time.Now()) {
+		t.Error("a file that takes another's place is being written to")
 	}
 	l, err := net.Listen("unix", filepath.Join(dir, "socket"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = l.Close() }()
-	if contentOf(filepath.Join(dir, "socket")) != (content{}) {
+	if look(filepath.Join(dir, "socket")).content != (content{}) {
 		t.Error("a socket has a content")
 	}
 }

@@ -77,7 +77,7 @@ or does not tell what is needed.`,
 			}
 			defer s.close(nil)
 			if online {
-				if err := s.prepare(command.Context()); err != nil {
+				if err := s.readOnce(command.Context()); err != nil {
 					return err
 				}
 			}

@@ -51,6 +51,9 @@ func assemble(cfg *config.Config, from origin) (*state, error) {
 	if before == nil {
 		before = &state{}
 	}
+	if err := checkFiles(cfg); err != nil {
+		return nil, err
+	}
 	var faults [4]error
 	s.pairs, faults[0] = loadPairs(cfg)
 	s.trust, faults[1] = loadTrust(cfg, mtls.Options{Previous: before.trust, Log: from.log, Metrics: from.revocation})
@@ -168,9 +171,9 @@ func loadTrust(cfg *config.Config, options mtls.Options) (*mtls.Trust, error) {
 	return trust, policy.CheckAnchors(cfg, trust.Anchors())
 }
 
-// prepare reads once what a gate that serves keeps fresh, for a command that does not. Its
+// readOnce reads what a gate that serves keeps fresh, for a command that does not. Its
 // error says what could not be read.
-func (s *state) prepare(ctx context.Context) error {
+func (s *state) readOnce(ctx context.Context) error {
 	return errors.Join(s.trust.Read(ctx), s.validator.Prepare(ctx))
 }
 

@@ -1,72 +1,12 @@
 package main
 
 import (
-	"crypto/sha256"
-	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync/atomic"
 
 	"github.com/fsnotify/fsnotify"
-
-	"github.com/tallygate/tallygate/config"
 )
-
-// A content stands for what is in a file: the SHA-256 of it, zero for one that cannot be
-// read.
-type content [sha256.Size]byte
-
-// contentOf reads a file.
-func contentOf(file string) (c content) {
-	// A pipe that nobody writes to would never end.
-	if about, err := os.Stat(file); err != nil || !about.Mode().IsRegular() {
-		return content{}
-	}
-	f, err := os.Open(file)
-	if err != nil {
-		return content{}
-	}
-	defer f.Close()
-	sum := sha256.New()
-	if _, err := io.Copy(sum, f); err != nil {
-		return content{}
-	}
-	sum.Sum(c[:0])
-	return c
-}
-
-// number returns the first 48 bits of c, which a float64 holds exactly.
-func (c content) number() (n float64) {
-	for _, b := range c[:6] {
-		n = n*256 + float64(b)
-	}
-	return n
-}
-
-// files are the contents of some files, by name.
-type files map[string]content
-
-// see reads the files that cfg names; of its own, file, the content is known.
-func see(cfg *config.Config, file string, read content) files {
-	seen := files{file: read}
-	for _, name := range cfg.Files() {
-		if name != file {
-			seen[name] = contentOf(name)
-		}
-	}
-	return seen
-}
-
-// changed reports whether a file has another content by now.
-func (f files) changed() bool {
-	for name, c := range f {
-		if contentOf(name) != c {
-			return true
-		}
-	}
-	return false
-}
 
 // A watch tells when files may have changed. Folders are watched, for a file may be a
 // symbolic link to another that takes its place, as in a volume of Kubernetes; what the
@@ -135,9 +75,14 @@ func (w *watch) follow(of files) (news bool) {
 		if err != nil {
 			resolved = name
 		}
-		for _, n := range []string{filepath.Clean(name), resolved} {
-			names[n] = true
-			folders[filepath.Dir(n)] = true
+		for _, n := range []string{name, resolved} {
+			// The system knows a folder by one name, however many links lead to it.
+			folder, err := filepath.EvalSymlinks(filepath.Dir(n))
+			if err != nil {
+				continue // it is not there, and the files are read all the same
+			}
+			names[filepath.Join(folder, filepath.Base(n))] = true
+			folders[folder] = true
 		}
 	}
 	w.names.Store(&names)
@@ -149,7 +94,7 @@ func (w *watch) follow(of files) (news bool) {
 		}
 	}
 	for folder := range folders {
-		if err := w.watcher.Add(folder); err == nil { // otherwise it is not there, and the files are read all the same
+		if err := w.watcher.Add(folder); err == nil {
 			news = true
 		}
 	}
