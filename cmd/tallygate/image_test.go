@@ -1,0 +1,275 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"debug/elf"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// An instruction is one of a Dockerfile.
+type instruction struct{ Name, Rest string }
+
+// dockerfile returns the stages of the Dockerfile, each beginning with its FROM.
+func dockerfile(t *testing.T) (stages [][]instruction) {
+	t.Helper()
+	text, err := os.ReadFile("../../Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(strings.ReplaceAll(string(text), "\\\n", " ")) {
+		name, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if name == "" || strings.HasPrefix(name, "#") {
+			continue
+		}
+		if name == "FROM" {
+			stages = append(stages, nil)
+		}
+		if len(stages) == 0 {
+			t.Fatalf("%s before any FROM", name)
+		}
+		last := len(stages) - 1
+		stages[last] = append(stages[last], instruction{name, strings.Join(strings.Fields(rest), " ")})
+	}
+	return stages
+}
+
+// rest returns what follows the only instruction with a name, or "" if there is none.
+func rest(t *testing.T, stage []instruction, name string) (found string) {
+	t.Helper()
+	for _, i := range stage {
+		if i.Name == name {
+			if found != "" {
+				t.Errorf("%s is there twice", name)
+			}
+			found = i.Rest
+		}
+	}
+	return found
+}
+
+// What the Dockerfile says, as far as it can be judged without building it.
+func TestDockerfile(t *testing.T) {
+	stages := dockerfile(t)
+	if len(stages) != 2 {
+		t.Fatalf("%d stages", len(stages))
+	}
+	build, final := stages[0], stages[1]
+	module, err := os.ReadFile("../../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := regexp.MustCompile(`(?m)^go (\S+)$`).FindSubmatch(module)
+	if got, want := build[0].Rest, fmt.Sprintf("golang:%s AS build", version[1]); got != want {
+		t.Errorf("the binary is built by %q, want %q as go.mod says", got, want)
+	}
+	makefile, err := os.ReadFile("../../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if line := strings.NewReplacer("${VERSION}", "$(VERSION)", "/out/tallygate", "tallygate").Replace(buildLine(t)); !bytes.Contains(makefile, []byte("\t"+line+"\n")) {
+		t.Errorf("the Makefile does not build by %s", line)
+	}
+	var copies []string
+	for _, i := range final {
+		switch i.Name {
+		case "COPY":
+			copies = append(copies, i.Rest)
+		case "RUN", "ADD", "VOLUME", "HEALTHCHECK", "SHELL", "ENV":
+			t.Errorf("the image has a %s", i.Name)
+		}
+	}
+	want := []string{
+		"--from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt",
+		"--from=build /out/tallygate /tallygate",
+	}
+	if diff := cmp.Diff(want, copies); diff != "" {
+		t.Errorf("what the image has (-want +got):\n%s", diff)
+	}
+	for name, want := range map[string]string{
+		"FROM": "scratch", "USER": "65532:65532",
+		"ENTRYPOINT": `["/tallygate"]`, "CMD": `["serve", "--config", "/etc/tallygate/tallygate.yaml"]`,
+	} {
+		if got := rest(t, final, name); got != want {
+			t.Errorf("%s %s, want %s", name, got, want)
+		}
+	}
+}
+
+// buildLine is the command in the Dockerfile that builds the binary.
+func buildLine(t *testing.T) string {
+	t.Helper()
+	for _, i := range dockerfile(t)[0] {
+		if i.Name == "RUN" && strings.Contains(i.Rest, "go build") {
+			return i.Rest
+		}
+	}
+	t.Fatal("the Dockerfile builds nothing")
+	return ""
+}
+
+// TestImage builds the binary by the Dockerfile's own line and runs it as the image would,
+// by the image's entry point and user, in a root that holds nothing else but the
+// authorities and a configuration.
+func TestImage(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("images are of Linux")
+	}
+	root := t.TempDir()
+	out := filepath.Join(root, "tallygate")
+	command := exec.CommandContext(t.Context(), "sh", "-c", strings.ReplaceAll(buildLine(t), "/out/tallygate", out))
+	command.Dir = "../.."
+	command.Env = append(os.Environ(), "VERSION=1.2.3-image")
+	if output, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	checkStatic(t, out)
+	if os.Getuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("CI must be root for another root")
+		}
+		t.Skip("only root may have another root")
+	}
+	fillRoot(t, root)
+	var version build
+	output, err := inRoot(t, root, "version", "-o", "json").Output()
+	if err == nil {
+		err = json.Unmarshal(output, &version)
+	}
+	if err != nil || version.Version != "1.2.3-image" {
+		t.Fatalf("version: %v, %s%s", err, output, stderrOf(err))
+	}
+	// Online, for it then verifies a server by the image's authorities.
+	if output, err := inRoot(t, root, "check", "--online", "--config", "/etc/tallygate/tallygate.yaml").CombinedOutput(); err != nil {
+		t.Fatalf("check: %v\n%s", err, output)
+	}
+	serveInRoot(t, root)
+}
+
+// checkStatic holds a file to be a program that needs no other file.
+func checkStatic(t *testing.T, file string) {
+	t.Helper()
+	program, err := elf.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	if libraries, err := program.ImportedLibraries(); err != nil || len(libraries) > 0 {
+		t.Errorf("it needs %q, %v", libraries, err)
+	}
+	for _, part := range program.Progs {
+		if part.Type == elf.PT_INTERP {
+			t.Error("it needs an interpreter")
+		}
+	}
+}
+
+// fillRoot puts into root what the Dockerfile copies beside the binary, with an authority
+// of the test's, and a configuration with a key set at a server that it certifies.
+func fillRoot(t *testing.T, root string) {
+	t.Helper()
+	ca := testpki.NewCA("web")
+	pair := ca.Leaf("as", testpki.IP("127.0.0.1"))
+	keys := testpki.KeySet(testpki.NewSigner("ES256", "k1"))
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(keys)
+	}))
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair.TLS()}}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	for file, content := range map[string][]byte{
+		"etc/ssl/certs/ca-certificates.crt": ca.CertPEM(),
+		"etc/tallygate/tls.crt":             pair.CertPEM(),
+		"etc/tallygate/tls.key":             pair.KeyPEM(),
+		"etc/tallygate/northwind.crt":       testpki.NewCA("northwind").CertPEM(),
+		"etc/tallygate/tallygate.yaml": []byte(`
+listener: {address: "127.0.0.1:0", certificate: {files: {certificate: tls.crt, key: tls.key}}}
+authorization_servers:
+  - {name: partners, issuer: https://as.example.com, audiences: [https://api.example.com], key_set: {url: ` + server.URL + `}}
+apis:
+  - {name: accounts, hosts: [api.example.com], upstream: {url: "http://127.0.0.1:1"}, routes: [{methods: [GET], path: /accounts}]}
+partners:
+  list: [{name: northwind, trust: [northwind.crt], applications: [{client_id: ledger, apis: [accounts]}]}]
+admin: {address: "127.0.0.1:0"}
+`),
+	} {
+		path := filepath.Join(root, file)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, content, 0o444)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// inRoot is a run of the image's entry point with args, or with the image's own.
+func inRoot(t *testing.T, root string, args ...string) *exec.Cmd {
+	t.Helper()
+	final := dockerfile(t)[1]
+	var entry, own []string
+	if err := errors.Join(json.Unmarshal([]byte(rest(t, final, "ENTRYPOINT")), &entry), json.Unmarshal([]byte(rest(t, final, "CMD")), &own)); err != nil {
+		t.Fatal(err)
+	}
+	if len(args) == 0 {
+		args = own
+	}
+	args = slices.Concat(entry, args)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	command := exec.CommandContext(ctx, args[0], args[1:]...)
+	command.Dir, command.Env = "/", []string{}
+	command.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Credential: &syscall.Credential{Uid: 65532, Gid: 65532}}
+	return command
+}
+
+// serveInRoot starts the image as it starts by itself, and stops it.
+func serveInRoot(t *testing.T, root string) {
+	t.Helper()
+	command := inRoot(t, root)
+	log, err := command.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var listening bool
+	for lines := bufio.NewScanner(log); lines.Scan(); {
+		if strings.Contains(lines.Text(), `"listener":"admin"`) {
+			listening = true
+			if err := command.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if err := command.Wait(); err != nil || !listening {
+		t.Errorf("serving: %v, listening: %t", err, listening)
+	}
+}
+
+// stderrOf is what a program said that ended with err.
+func stderrOf(err error) string {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return string(exit.Stderr)
+	}
+	return ""
+}
