@@ -5,29 +5,39 @@
 # Tools are pinned here and stay out of go.mod.
 GOLANGCI_LINT_VERSION := v2.13.1
 GOTESTSUM_VERSION     := v1.13.0
+HELM_VERSION          := v4.3.1
 
 LINT    := .tools/golangci-lint-$(GOLANGCI_LINT_VERSION)
 TESTSUM := .tools/gotestsum-$(GOTESTSUM_VERSION)
+HELM    := .tools/helm-$(HELM_VERSION)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: build test lint tidy unit tour fuzz bench clean
+.PHONY: build test lint tidy unit tour chart fuzz bench clean
 
 build: ## the binary, version stamped
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o tallygate ./cmd/tallygate
 
-test: lint tidy tour unit ## everything; ends with the count of tests
+test: lint tidy tour chart unit ## everything; ends with the count of tests
 
 lint: $(LINT)
 	$(LINT) run ./...
+	cd charts/test && ../../$(LINT) run ./...
 
 tidy: ## go.mod and go.sum say exactly what is used
 	go mod tidy -diff
+	cd charts/test && go mod tidy -diff
 
-unit: $(TESTSUM) ## all tests, fuzz seeds included, race detector on
+unit: $(TESTSUM) $(HELM) ## all tests, fuzz seeds included, race detector on
 	$(TESTSUM) --format pkgname-and-test-fails -- -race -shuffle=on ./...
 
 tour: ## the demo as a newcomer sees it
 	go run ./cmd/tallygate demo --tour
+
+chart: $(HELM) ## the Helm chart, rendered in all its forms and read by Kubernetes' own types
+	@set -e; for values in charts/tallygate/ci/*-values.yaml; do \
+	  $(HELM) lint --strict --quiet charts/tallygate --values $$values; \
+	done
+	cd charts/test && go test -count=1 ./...
 
 fuzz: ## 30 s of every fuzz target
 	@set -e; for package in $$(go list ./...); do \
@@ -49,3 +59,7 @@ $(LINT):
 $(TESTSUM):
 	GOBIN=$(CURDIR)/.tools go install gotest.tools/gotestsum@$(GOTESTSUM_VERSION)
 	mv .tools/gotestsum $@
+
+$(HELM):
+	GOBIN=$(CURDIR)/.tools go install helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
+	mv .tools/helm $@

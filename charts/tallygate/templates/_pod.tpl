@@ -1,0 +1,120 @@
+{{/*
+What the gate is in a pod. The gateway's Deployment and the templates for other charts'
+pods are made of the same parts.
+*/}}
+{{- define "tallygate.container" -}}
+name: tallygate
+{{- with .Values.image }}
+image: {{ ternary (printf "%s@%s" .repository .digest) (printf "%s:%s" .repository .tag) (not (empty .digest)) | quote }}
+imagePullPolicy: {{ .pullPolicy }}
+{{- end }}
+args: [serve, --config, /etc/tallygate/config/tallygate.yaml]
+{{- if ((.Values.resources).limits).memory }}
+env:
+  - name: GOMEMLIMIT
+    valueFrom:
+      resourceFieldRef: {resource: limits.memory}
+{{- end }}
+ports:
+  - {name: partners, containerPort: 8443}
+  {{- with .Values.config.issuer }}
+  - {name: issuer, containerPort: 9443}
+  {{- if .mtls_alias }}
+  - {name: issuer-mtls, containerPort: 9444}
+  {{- end }}
+  {{- end }}
+  - {name: metrics, containerPort: 9090}
+# Alive, not ready: what waits for the gate to start should not wait for its
+# authorization servers.
+startupProbe:
+  httpGet: {path: /livez, port: metrics}
+  periodSeconds: 1
+  failureThreshold: 60
+livenessProbe:
+  httpGet: {path: /livez, port: metrics}
+  periodSeconds: 10
+  timeoutSeconds: 5
+readinessProbe:
+  httpGet: {path: /readyz, port: metrics}
+  periodSeconds: 5
+  timeoutSeconds: 5
+{{- with include "tallygate.sleepSeconds" . | int }}
+lifecycle:
+  preStop:
+    sleep: {seconds: {{ . }}}
+{{- end }}
+{{- with .Values.resources }}
+resources:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  privileged: false
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+  seccompProfile: {type: RuntimeDefault}
+terminationMessagePolicy: FallbackToLogsOnError
+# Whole volumes and never a subPath: the gate then sees it when one changes.
+volumeMounts:
+  - {name: tallygate-config, mountPath: /etc/tallygate/config, readOnly: true}
+  - {name: tallygate-tls, mountPath: /etc/tallygate/tls, readOnly: true}
+  {{- range $name, $_ := .Values.files }}
+  - {name: tallygate-files-{{ $name }}, mountPath: /etc/tallygate/files/{{ $name }}, readOnly: true}
+  {{- end }}
+  {{- if .Values.config.issuer }}
+  - {name: tallygate-state, mountPath: /var/lib/tallygate}
+  {{- end }}
+{{- end -}}
+
+{{/*
+The volumes of a pod with the gate. The gateway's pods have a group of their own that may
+read them. Another chart's pods may have none, so there everybody may, and everybody is
+the gate alone: no other container mounts them.
+*/}}
+{{- define "tallygate.volumes" -}}
+{{- $mode := ternary "0440" "0444" (eq .Values.mode "gateway") -}}
+- name: tallygate-config
+  configMap: {name: {{ include "tallygate.fullname" . }}, defaultMode: {{ $mode }}}
+- name: tallygate-tls
+  secret: {secretName: {{ include "tallygate.certificateSecret" . | quote }}, defaultMode: {{ $mode }}}
+{{- range $name, $file := .Values.files }}
+- name: tallygate-files-{{ $name }}
+  {{- if $file.secret }}
+  secret: {secretName: {{ $file.secret | quote }}, defaultMode: {{ $mode }}}
+  {{- else }}
+  configMap: {name: {{ $file.configMap | quote }}, defaultMode: {{ $mode }}}
+  {{- end }}
+{{- end }}
+{{- if .Values.config.issuer }}
+- name: tallygate-state
+  {{- if .Values.state.insecureEphemeral }}
+  emptyDir: {}
+  {{- else }}
+  persistentVolumeClaim: {claimName: {{ .Values.state.existingClaim | default (printf "%s-state" (include "tallygate.fullname" .)) | quote }}}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Empty, or what replaces the pods when the configuration changes. */}}
+{{- define "tallygate.podAnnotations" -}}
+{{- if .Values.restartOnConfigChange -}}
+checksum/tallygate: {{ include "tallygate.config" . | sha256sum }}
+{{- end -}}
+{{- end -}}
+
+{{/*
+The gate as an element of another chart's list: of a pod's initContainers or, with
+sidecar.native: false, of its containers. Call it with .Subcharts.tallygate.
+*/}}
+{{- define "tallygate.sidecar" -}}
+{{- if ne (.Values.mode | default "") "sidecar" -}}
+  {{- fail "tallygate.sidecar: set mode: sidecar for the tallygate chart, and call the template with .Subcharts.tallygate" -}}
+{{- end -}}
+- {{ include "tallygate.container" . | indent 2 | trim }}
+{{- if .Values.sidecar.native }}
+  restartPolicy: Always
+{{- end }}
+{{- end -}}

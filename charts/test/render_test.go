@@ -1,0 +1,152 @@
+// Package chart_test renders the charts by helm and holds what comes out to
+// Kubernetes' own types.
+package chart_test
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	certmanager "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
+	apps "k8s.io/api/apps/v1"
+	autoscaling "k8s.io/api/autoscaling/v2"
+	core "k8s.io/api/core/v1"
+	networking "k8s.io/api/networking/v1"
+	policy "k8s.io/api/policy/v1"
+	"sigs.k8s.io/yaml"
+)
+
+const chart = "../tallygate"
+
+// helm is the pinned one, which "make chart" installs, or that of the machine.
+func helm(t *testing.T) string {
+	t.Helper()
+	pinned, err := filepath.Glob("../../.tools/helm-v*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range append(pinned, "helm") {
+		if found, err := exec.LookPath(path); err == nil {
+			return found
+		}
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal("helm is missing: make chart installs it")
+	}
+	t.Skip("helm is missing: make chart installs it")
+	return ""
+}
+
+// values returns the files with values for which the chart is rendered.
+func values(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob(chart + "/ci/*-values.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no values", err)
+	}
+	return files
+}
+
+// template runs helm template, and returns the manifests or what helm says against it.
+func template(t *testing.T, chart string, args ...string) (string, string) {
+	t.Helper()
+	var out, words bytes.Buffer
+	command := exec.CommandContext(t.Context(), helm(t), append([]string{"template", "r", chart}, args...)...)
+	command.Stdout, command.Stderr = &out, &words
+	if err := command.Run(); err != nil {
+		return "", cmp.Or(words.String(), err.Error())
+	}
+	return out.String(), ""
+}
+
+// render is template for what must succeed, decoded.
+func render(t *testing.T, chart string, args ...string) manifests {
+	t.Helper()
+	out, fault := template(t, chart, args...)
+	if fault != "" {
+		t.Fatal(fault)
+	}
+	return decode(t, out)
+}
+
+// manifests are the objects of a release, by kind and name.
+type manifests map[string]any
+
+// decode reads each document as the type that its kind has in the API it names; a field
+// that is not there, or twice, is an error.
+func decode(t *testing.T, text string) manifests {
+	t.Helper()
+	all := manifests{}
+	for document := range strings.SplitSeq(text, "\n---\n") {
+		if strings.TrimSpace(strings.TrimPrefix(document, "---")) == "" {
+			continue
+		}
+		var about struct {
+			APIVersion, Kind string
+			Metadata         struct{ Name string }
+		}
+		if err := yaml.Unmarshal([]byte(document), &about); err != nil {
+			t.Fatalf("%v\n%s", err, document)
+		}
+		object, known := map[string]any{
+			"apps/v1 Deployment":                     &apps.Deployment{},
+			"autoscaling/v2 HorizontalPodAutoscaler": &autoscaling.HorizontalPodAutoscaler{},
+			"cert-manager.io/v1 Certificate":         &certmanager.Certificate{},
+			"monitoring.coreos.com/v1 PodMonitor":    &monitoring.PodMonitor{},
+			"networking.k8s.io/v1 NetworkPolicy":     &networking.NetworkPolicy{},
+			"policy/v1 PodDisruptionBudget":          &policy.PodDisruptionBudget{},
+			"v1 ConfigMap":                           &core.ConfigMap{},
+			"v1 PersistentVolumeClaim":               &core.PersistentVolumeClaim{},
+			"v1 Service":                             &core.Service{},
+			"v1 ServiceAccount":                      &core.ServiceAccount{},
+		}[about.APIVersion+" "+about.Kind]
+		if !known {
+			t.Fatalf("a %s %s:\n%s", about.APIVersion, about.Kind, document)
+		}
+		if err := yaml.UnmarshalStrict([]byte(document), object); err != nil {
+			t.Fatalf("%s %s: %v", about.Kind, about.Metadata.Name, err)
+		}
+		id := about.Kind + "/" + about.Metadata.Name
+		if _, twice := all[id]; twice {
+			t.Fatalf("%s is there twice", id)
+		}
+		all[id] = object
+	}
+	return all
+}
+
+// get returns the object of a kind and name, which must be there.
+func get[T any](t *testing.T, all manifests, id string) T {
+	t.Helper()
+	object, ok := all[id].(T)
+	if !ok {
+		t.Fatalf("no %s among %s", id, all.names())
+	}
+	return object
+}
+
+func (m manifests) names() string {
+	var names []string
+	for name := range m {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return strings.Join(names, " ")
+}
+
+// text returns v as JSON, to be compared with what is wanted of it.
+func text(t *testing.T, v any) string {
+	t.Helper()
+	out, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+const chart = "../../charts/tallygate"
+
+// A chartVolume is what a name among the chart's values.files stands for.
+type chartVolume struct {
+	Secret    string `yaml:"secret"`
+	ConfigMap string `yaml:"configMap"`
+}
+
+// TestChart renders the chart for each of its examples, makes the files that Kubernetes
+// would mount, and has the binary judge the configuration that came out.
+func TestChart(t *testing.T) {
+	helm := findHelm(t)
+	files, err := filepath.Glob(chart + "/ci/*-values.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no values", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			rendered, err := exec.CommandContext(t.Context(), helm, "template", "r", chart, "--values", file).Output()
+			if err != nil {
+				t.Fatal(err, stderrOf(err))
+			}
+			root := t.TempDir()
+			path := filepath.Join(root, "config", "tallygate.yaml")
+			mountChart(t, root, file)
+			text := strings.NewReplacer("/etc/tallygate", root, "/var/lib/tallygate", root).Replace(configOf(t, rendered))
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			output, err := exec.CommandContext(t.Context(), binary(t), "check", "--config", path).CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s\n%s", err, output, text)
+			}
+			checkAddresses(t, path)
+		})
+	}
+}
+
+// checkAddresses holds the addresses to the ports that the chart opens and probes.
+func checkAddresses(t *testing.T, path string) {
+	t.Helper()
+	cfg, err := config.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Listener.Address != ":8443" || cfg.Admin.Address != ":9090" {
+		t.Errorf("listening at %s and %s", cfg.Listener.Address, cfg.Admin.Address)
+	}
+	own := cfg.Issuer
+	if own != nil && (own.Address != ":9443" || own.MTLSAlias != nil && own.MTLSAlias.Address != ":9444") {
+		t.Errorf("the issuer listens at %s and %+v", own.Address, own.MTLSAlias)
+	}
+}
+
+// The chart gives a pod the time that the gate takes to stop.
+func TestChartDrain(t *testing.T) {
+	for _, file := range []string{chart + "/templates/_check.tpl", chart + "/../test/pod_test.go"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seconds := strconv.Itoa(int(drainTimeout.Seconds()))
+		if !bytes.Contains(text, []byte("\"tallygate.drainSeconds\" -}}\n"+seconds+"\n")) && !bytes.Contains(text, []byte("drainSeconds = "+seconds+"\n")) {
+			t.Errorf("%s knows another time to drain than %s", file, drainTimeout)
+		}
+	}
+}
+
+// mountChart makes the folders of the chart's volumes below root: a Secret of a
+// certificate has tls.crt and tls.key, one with a password has password, and a ConfigMap
+// has ca.crt.
+func mountChart(t *testing.T, root, valuesFile string) {
+	t.Helper()
+	content, err := os.ReadFile(valuesFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var values struct {
+		Files map[string]chartVolume `yaml:"files"`
+	}
+	if err := yaml.Unmarshal(content, &values); err != nil {
+		t.Fatal(err)
+	}
+	write := func(folder, name string, content []byte) {
+		dir := filepath.Join(root, folder)
+		if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, name), content, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	secret := func(folder string) {
+		pair := testpki.SelfSigned(folder, testpki.DNS("api.example.com"))
+		write(folder, "tls.crt", pair.CertPEM())
+		write(folder, "tls.key", pair.KeyPEM())
+	}
+	write("config", ".made", nil)
+	secret("tls")
+	for name, volume := range values.Files {
+		folder := filepath.Join("files", name)
+		if volume.ConfigMap != "" {
+			write(folder, "ca.crt", testpki.NewCA(name).CertPEM())
+			continue
+		}
+		secret(folder)
+		write(folder, "password", []byte("not the one"))
+	}
+}
+
+// configOf returns the gate's configuration among rendered manifests.
+func configOf(t *testing.T, rendered []byte) string {
+	t.Helper()
+	decoder := yaml.NewDecoder(bytes.NewReader(rendered))
+	for {
+		var object struct {
+			Kind string            `yaml:"kind"`
+			Data map[string]string `yaml:"data"`
+		}
+		if err := decoder.Decode(&object); err != nil {
+			t.Fatalf("no ConfigMap: %v\n%s", err, rendered)
+		}
+		if object.Kind == "ConfigMap" {
+			return object.Data["tallygate.yaml"]
+		}
+	}
+}
+
+// findHelm returns the helm that make test installs, or the machine's.
+func findHelm(t *testing.T) string {
+	t.Helper()
+	pinned, err := filepath.Glob("../../.tools/helm-v*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range append(pinned, "helm") {
+		if found, err := exec.LookPath(path); err == nil {
+			return found
+		}
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal("helm is missing, and may not be in CI")
+	}
+	t.Skip("helm is missing; make chart installs it")
+	return ""
+}
