@@ -28,8 +28,10 @@ const maxReport = 1 << 20
 // operatorSocket is where a running issuer takes orders: in the folder of its state,
 // which nobody else can enter.
 func operatorSocket(cfg *config.Config) string {
-	return filepath.Join(string(cfg.Issuer.State), "operator.sock")
+	return filepath.Join(string(cfg.Issuer.State), operatorSocketName)
 }
+
+const operatorSocketName = "operator.sock"
 
 // longestSocket is how long the path of a Unix socket may be on every system: macOS takes
 // 104 bytes with the one that ends it, Linux 108.
@@ -81,15 +83,37 @@ func listenOperator(path string) (net.Listener, error) {
 	return l, nil
 }
 
+// An orderly says where an order goes: to the issuer of a configuration, or to that whose
+// state is in a folder, whatever the configuration says by now.
+type orderly struct {
+	file  string
+	state string
+}
+
+// flags gives command the flags that say so.
+func (to *orderly) flags(command *cobra.Command) {
+	configFlag(command, &to.file)
+	command.Flags().StringVar(&to.state, "state", "", "the `folder` of a running issuer's state, in the place of the configuration: when that is being mended")
+	_ = command.MarkFlagDirname("state") // errs only for a flag that does not exist
+	command.MarkFlagsMutuallyExclusive("config", "state")
+}
+
 // order carries out o: through the running issuer where there is one, otherwise on the
-// state itself.
-func order(ctx context.Context, file string, stderr io.Writer, o issuer.Order) (issuer.Report, error) {
-	cfg, err := loadConfig(file)
+// state itself, which stderr is told.
+func (to *orderly) order(ctx context.Context, stderr io.Writer, o issuer.Order) (issuer.Report, error) {
+	if to.state != "" {
+		report, err := send(ctx, filepath.Join(to.state, operatorSocketName), o)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+			err = fmt.Errorf("no issuer runs with its state in %q", to.state)
+		}
+		return report, err
+	}
+	cfg, err := loadConfig(to.file)
 	if err != nil {
 		return issuer.Report{}, err
 	}
 	if cfg.Issuer == nil {
-		return issuer.Report{}, withCode(exitUsage, fmt.Errorf("%s configures no issuer", file))
+		return issuer.Report{}, withCode(exitUsage, fmt.Errorf("%s configures no issuer", to.file))
 	}
 	report, err := send(ctx, operatorSocket(cfg), o)
 	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED) {
@@ -99,6 +123,7 @@ func order(ctx context.Context, file string, stderr io.Writer, o issuer.Order) (
 	if !store.Exists(string(cfg.Issuer.State)) {
 		return issuer.Report{}, fmt.Errorf("no issuer runs with this configuration, and there is no state in %q", cfg.Issuer.State)
 	}
+	fmt.Fprintf(stderr, "no issuer runs with its state in %q, so it is opened here; one that runs with another state is told nothing\n", cfg.Issuer.State)
 	return orderOffline(cfg, stderr, o)
 }
 
@@ -147,7 +172,7 @@ func send(ctx context.Context, socket string, o issuer.Order) (issuer.Report, er
 }
 
 func revokeCommand() *cobra.Command {
-	var file string
+	var to orderly
 	var o issuer.Order
 	var token bool
 	command := &cobra.Command{
@@ -159,7 +184,10 @@ asks the issuer that runs with the same configuration, or, where none does, writ
 its state. When it says so, the revocation is durable.
 
 Tokens that are issued later count again, unless it was a certificate: that one is
-refused for ever. To keep a partner out, also set "disabled" in the configuration.`,
+refused for ever. To keep a partner out, also set "disabled" in the configuration.
+
+While the configuration has a fault, name the folder of the running issuer's state by
+--state instead.`,
 		Example: "  tallygate revoke --application northwind-ledger\n  tallygate revoke --token < token.jwt",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
@@ -173,7 +201,7 @@ refused for ever. To keep a partner out, also set "disabled" in the configuratio
 					return withCode(exitUsage, errors.New("no token on standard input"))
 				}
 			}
-			report, err := order(command.Context(), file, command.ErrOrStderr(), o)
+			report, err := to.order(command.Context(), command.ErrOrStderr(), o)
 			if err != nil {
 				return err
 			}
@@ -181,7 +209,7 @@ refused for ever. To keep a partner out, also set "disabled" in the configuratio
 			return err
 		},
 	}
-	configFlag(command, &file)
+	to.flags(command)
 	flags := command.Flags()
 	flags.BoolVar(&token, "token", false, "revoke the token on standard input")
 	flags.StringVar(&o.Application, "application", "", "revoke what the application with this `client_id` has been issued")
@@ -194,7 +222,7 @@ refused for ever. To keep a partner out, also set "disabled" in the configuratio
 }
 
 func keysCommand() *cobra.Command {
-	var file string
+	var to orderly
 	command := &cobra.Command{
 		Use:     "keys",
 		Short:   "List and rotate the issuer's signing keys",
@@ -210,7 +238,7 @@ func keysCommand() *cobra.Command {
 		Example: "  tallygate keys list --config tallygate.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			return orderKeys(command, file, issuer.Order{ListKeys: true})
+			return orderKeys(command, &to, issuer.Order{ListKeys: true})
 		},
 	}
 	rotate := &cobra.Command{
@@ -222,18 +250,18 @@ token that it signed has expired.`,
 		Example: "  tallygate keys rotate --config tallygate.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			return orderKeys(command, file, issuer.Order{RotateKeys: true})
+			return orderKeys(command, &to, issuer.Order{RotateKeys: true})
 		},
 	}
-	configFlag(list, &file)
-	configFlag(rotate, &file)
+	to.flags(list)
+	to.flags(rotate)
 	command.AddCommand(list, rotate)
 	return command
 }
 
 // orderKeys carries out o and prints the keys.
-func orderKeys(command *cobra.Command, file string, o issuer.Order) error {
-	report, err := order(command.Context(), file, command.ErrOrStderr(), o)
+func orderKeys(command *cobra.Command, to *orderly, o issuer.Order) error {
+	report, err := to.order(command.Context(), command.ErrOrStderr(), o)
 	if err != nil {
 		return err
 	}
