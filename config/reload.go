@@ -57,33 +57,56 @@ func (c *Config) Files() []string {
 	if c.source.file != "" {
 		files = append(files, c.source.file)
 	}
-	collect(reflect.ValueOf(c).Elem(), &files)
-	if c.Issuer != nil { // a folder, and the process's own
-		files = slices.DeleteFunc(files, func(f string) bool { return f == string(c.Issuer.State) })
+	c.paths(func(file, _ string) { files = append(files, file) })
+	slices.Sort(files)
+	return slices.Compact(files)
+}
+
+// Secrets returns the files that c names and that hold a secret, sorted.
+func (c *Config) Secrets() []string {
+	var files []string
+	c.paths(func(file, key string) {
+		if slices.Contains([]string{"key", "key_file", "secret_file", "token_file"}, key) {
+			files = append(files, file)
+		}
+	})
+	if c.Issuer != nil {
+		for _, f := range c.Issuer.Signing.Files {
+			files = append(files, string(f))
+		}
 	}
 	slices.Sort(files)
 	return slices.Compact(files)
 }
 
-// collect adds every Path in v to files.
-func collect(v reflect.Value, files *[]string) {
+// paths calls f with every file that c names and the key that it stands under.
+func (c *Config) paths(f func(file, key string)) {
+	walk(reflect.ValueOf(c).Elem(), "", func(file, key string) {
+		if c.Issuer == nil || file != string(c.Issuer.State) { // a folder, and the process's own
+			f(file, key)
+		}
+	})
+}
+
+// walk calls f with every Path in v, which stands under key, and the key of each.
+func walk(v reflect.Value, key string, f func(file, key string)) {
 	switch v.Kind() { //nolint:exhaustive // a path is in none of the other kinds
 	case reflect.String:
 		if v.Type() == reflect.TypeFor[Path]() && v.String() != "" {
-			*files = append(*files, v.String())
+			f(v.String(), key)
 		}
 	case reflect.Pointer:
 		if !v.IsNil() {
-			collect(v.Elem(), files)
+			walk(v.Elem(), key, f)
 		}
 	case reflect.Slice:
 		for i := range v.Len() {
-			collect(v.Index(i), files)
+			walk(v.Index(i), key, f)
 		}
 	case reflect.Struct:
 		for i := range v.NumField() {
-			if v.Type().Field(i).IsExported() {
-				collect(v.Field(i), files)
+			if field := v.Type().Field(i); field.IsExported() {
+				walk(v.Field(i), field.Tag.Get("yaml"), f)
 			}
 		}
 	}

@@ -78,6 +78,17 @@ func TestFiles(t *testing.T) {
 	if slices.Contains(files, string(c.Issuer.State)) {
 		t.Error("the issuer's state is there")
 	}
+	secrets := c.Secrets()
+	for _, want := range []string{"tls.key", "gate-client-key.pem", "issuer.key"} {
+		if !slices.ContainsFunc(secrets, func(f string) bool { return strings.HasSuffix(f, want) }) {
+			t.Errorf("%s is no secret of %q", want, secrets)
+		}
+	}
+	for _, f := range secrets {
+		if strings.HasSuffix(f, ".crt") || strings.HasSuffix(f, "-ca.pem") || !slices.Contains(files, f) {
+			t.Errorf("%s is a secret", f)
+		}
+	}
 	small := &Config{Partners: Partners{List: []Partner{{Trust: []Path{"b", "a"}}, {Trust: []Path{"a"}}}}}
 	if diff := cmp.Diff([]string{"a", "b"}, small.Files()); diff != "" {
 		t.Error(diff)

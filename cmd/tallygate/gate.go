@@ -57,6 +57,7 @@ func newGate(file string, w io.Writer) (*gate, error) {
 	g.current.Store(s)
 	g.reloads.took(file)
 	s.tellExpiries(g.instruments)
+	s.tellSecrets(g.instruments)
 	g.addServers(cfg)
 	return g, nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/tallygate/tallygate/access"
@@ -91,6 +92,7 @@ func load(cfg *config.Config, log *slog.Logger, own *ownIssuer) (*state, error) 
 		return nil, withCode(exitConfiguration, err)
 	}
 	s.tellExpiries(in)
+	s.tellSecrets(in)
 	return s, nil
 }
 
@@ -194,6 +196,15 @@ func (s *state) tellExpiries(in *instruments) {
 		in.expiries.WithLabelValues("server", name).Set(float64(pair.Leaf.NotAfter.Unix()))
 		if time.Now().After(pair.Leaf.NotAfter) {
 			in.log.Warn("listener certificate has expired", "listener", name, "not_after", pair.Leaf.NotAfter)
+		}
+	}
+}
+
+// tellSecrets warns of files with secrets that every user of the machine can read.
+func (s *state) tellSecrets(in *instruments) {
+	for _, file := range s.cfg.Secrets() {
+		if about, err := os.Stat(file); err == nil && about.Mode().Perm()&0o007 != 0 {
+			in.log.Warn("secret is open to every user of this machine", "file", file, "mode", about.Mode().Perm().String())
 		}
 	}
 }
