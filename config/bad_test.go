@@ -100,6 +100,25 @@ var bad = []struct {
 
 	// What is required.
 	{"required-certificate", []string{`3:12: listener.certificate.files.key: is required`}},
+	{"acme-and-files", []string{`3:5: listener.certificate: files and acme exclude each other`}},
+	{"acme-empty", []string{
+		`3:11: listener.certificate.acme.domains: at least one is required`,
+		`3:11: listener.certificate.acme.email: is required`,
+		`3:11: listener.certificate.acme.storage: is required`,
+	}},
+	{"acme-unread", []string{`3:11: listener.certificate.acme: expected a mapping, got a list`}},
+	{"acme-domains", []string{
+		`4:34: listener.certificate.acme.domains[1]: expected a DNS name: a certificate for a wildcard or an IP address comes from files`,
+		`4:45: listener.certificate.acme.domains[2]: expected a DNS name: a certificate for a wildcard or an IP address comes from files`,
+		`4:62: listener.certificate.acme.domains[3]: is the same as listener.certificate.acme.domains[0]`,
+	}},
+	{"acme-directory", []string{
+		`3:47: listener.certificate.acme.email: expected a mail address without display name, such as ledger@example.com`,
+		`3:81: listener.certificate.acme.directory: must start with https:// (RFC 8555 section 6.1)`,
+		`3:132: listener.certificate.acme.directory_trust: an empty list trusts nothing; leave it out for the system's anchors`,
+	}},
+	{"acme-http-address", []string{`3:93: listener.certificate.acme.http_address: ":8443" takes the port that listener.address has at ":8443"`}},
+	{"issuer-acme", []string{`31:17: issuer.certificate: unknown key "acme"`}},
 	{"required-server", []string{`1:1: authorization_servers: at least one is required: nobody else may vouch for tokens`}},
 	{"required-server-fields", []string{
 		`7:5: authorization_servers[0].name: is required`,

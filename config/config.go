@@ -34,9 +34,11 @@ type Listener struct {
 	Limits             Limits             `yaml:"limits"`
 }
 
-// ServerCertificate is the certificate that a listener shows.
+// ServerCertificate is what a listener shows: exactly one of a certificate in files and
+// those that ACME brings.
 type ServerCertificate struct {
 	Files KeyPair `yaml:"files"`
+	ACME  *ACME   `yaml:"acme"`
 }
 
 // KeyPair is a certificate chain, leaf first, and its private key, both PEM.
@@ -221,6 +223,8 @@ func setDefaults(v any) {
 		*v = defaultServer()
 	case *Introspection:
 		*v = defaultIntrospection()
+	case *ACME:
+		*v = defaultACME()
 	case *API:
 		*v = API{Upstream: Upstream{Timeout: 30 * time.Second}}
 	case *Application:

@@ -25,7 +25,7 @@ func TestExample(t *testing.T) {
 	for of, keys := range mentioned {
 		for key, found := range keys {
 			// What another setting excludes stands there as a comment.
-			if !found && !regexp.MustCompile(`(?m)^ *# `+key+`: \S`).Match(text) {
+			if !found && !regexp.MustCompile(`(?m)^ *# +`+key+`: \S`).Match(text) {
 				t.Errorf("%s of %v is not mentioned", key, of)
 			}
 		}

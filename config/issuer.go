@@ -7,7 +7,7 @@ type Issuer struct {
 	Issuer      Identifier        `yaml:"issuer"`      // its identifier, RFC 8414 section 2: https, no query, no fragment
 	Address     Address           `yaml:"address"`     // its listener: mutual TLS, unless there is an alias
 	MTLSAlias   *MTLSAlias        `yaml:"mtls_alias"`  // Optional.
-	Certificate ServerCertificate `yaml:"certificate"` // default: the listener's
+	Certificate IssuerCertificate `yaml:"certificate"` // default: the listener's
 	State       Path              `yaml:"state"`       // a folder of its own: revocations, opaque tokens, keys
 	Signing     Signing           `yaml:"signing"`
 
@@ -20,6 +20,12 @@ type Issuer struct {
 	ResourceServers []ResourceServer `yaml:"resource_servers"` // who may introspect tokens
 	Governance      Governance       `yaml:"governance"`
 	Limits          IssuerLimits     `yaml:"limits"`
+}
+
+// IssuerCertificate is what the issuer's listeners show in place of the partners'
+// listener's certificate.
+type IssuerCertificate struct {
+	Files KeyPair `yaml:"files"`
 }
 
 // MTLSAlias moves the endpoints that clients authenticate at to a listener of their

@@ -11,6 +11,7 @@ import (
 func (c *Config) CheckReload(next *Config) error {
 	k := &checker{config: next}
 	k.fixed("listener.address", c.Listener.Address, next.Listener.Address)
+	k.fixedACME("listener.certificate", c.Listener.Certificate.ACME, next.Listener.Certificate.ACME)
 	k.fixedLimits(&c.Listener.Limits, &next.Listener.Limits)
 	k.fixed("admin.address", c.Admin.Address, next.Admin.Address)
 	switch before, after := c.Issuer, next.Issuer; {
@@ -24,6 +25,20 @@ func (c *Config) CheckReload(next *Config) error {
 		k.fixed("issuer", before != nil, after != nil)
 	}
 	return k.faults.err()
+}
+
+// fixedACME is fixed for all of ACME but what may come and go: the domains, and what
+// speaks for the directory.
+func (k *checker) fixedACME(path string, before, after *ACME) {
+	if before == nil || after == nil {
+		k.fixed(path, before != nil, after != nil)
+		return
+	}
+	path += ".acme."
+	k.fixed(path+"email", before.Email, after.Email)
+	k.fixed(path+"directory", before.Directory, after.Directory)
+	k.fixed(path+"storage", before.Storage, after.Storage)
+	k.fixed(path+"http_address", before.HTTPAddress, after.HTTPAddress)
 }
 
 // fixedLimits is fixed for all limits but body_bytes, which is the handler's.
@@ -82,7 +97,7 @@ func (c *Config) Secrets() []string {
 // paths calls f with every file that c names and the key that it stands under.
 func (c *Config) paths(f func(file, key string)) {
 	walk(reflect.ValueOf(c).Elem(), "", func(file, key string) {
-		if c.Issuer == nil || file != string(c.Issuer.State) { // a folder, and the process's own
+		if key != "state" && key != "storage" { // folders, and the process's own
 			f(file, key)
 		}
 	})

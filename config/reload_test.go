@@ -66,6 +66,48 @@ func TestCheckReload(t *testing.T) {
 	}
 }
 
+// With ACME, the domains may change, and what speaks for the directory; all else belongs
+// to the account, and to open listeners.
+func TestCheckReloadACME(t *testing.T) {
+	with := func(edit func(*ACME)) *Config {
+		c, settings := load(t, exampleFile), defaultACME()
+		settings.Domains, settings.Email, settings.Storage = []Host{"api.example.com"}, "ops@example.com", "acme"
+		edit(&settings)
+		c.Listener.Certificate = ServerCertificate{ACME: &settings}
+		if err := c.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	before := with(func(*ACME) {})
+	if directory := before.Listener.Certificate.ACME.Directory.String(); directory != "https://acme-v02.api.letsencrypt.org/directory" {
+		t.Errorf("the default directory is %s", directory)
+	}
+	other := *before.Listener.Certificate.ACME.Directory
+	other.Host = "acme.internal.example"
+	for name, edit := range map[string]func(*ACME){
+		"":                                       func(a *ACME) { a.Domains, a.DirectoryTrust = []Host{"other.example.com"}, []Path{"root.pem"} },
+		"listener.certificate.acme.email":        func(a *ACME) { a.Email = "dev@example.com" },
+		"listener.certificate.acme.directory":    func(a *ACME) { a.Directory = &other },
+		"listener.certificate.acme.storage":      func(a *ACME) { a.Storage = "elsewhere" },
+		"listener.certificate.acme.http_address": func(a *ACME) { a.HTTPAddress = ":80" },
+	} {
+		err := before.CheckReload(with(edit))
+		if name == "" && err != nil || name != "" && (err == nil || !strings.Contains(err.Error(), name+": cannot change") || strings.Contains(err.Error(), "\n")) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	files := load(t, exampleFile)
+	for _, err := range []error{before.CheckReload(files), files.CheckReload(before)} {
+		if err == nil || !strings.Contains(err.Error(), "listener.certificate: cannot change") {
+			t.Errorf("from one kind to the other: %v", err)
+		}
+	}
+	if names := with(func(a *ACME) { a.DirectoryTrust = []Path{"root.pem"} }).Files(); slices.Contains(names, "acme") || !slices.Contains(names, "root.pem") {
+		t.Errorf("the files are %s", names)
+	}
+}
+
 // Files are the configuration's own and all that it names, each once, and no folder.
 func TestFiles(t *testing.T) {
 	c := load(t, exampleFile)

@@ -145,8 +145,7 @@ func distinct[T comparable](k *checker, path string, list []T) {
 func (k *checker) listener() {
 	l := &k.config.Listener
 	k.require("listener.address", l.Address != "")
-	k.require("listener.certificate.files.certificate", l.Certificate.Files.Certificate != "")
-	k.require("listener.certificate.files.key", l.Certificate.Files.Key != "")
+	k.serverCertificate("listener.certificate", &l.Certificate)
 	k.require("listener.minimum_version", l.MinimumVersion != 0)
 	k.require("listener.client_certificates.on_failure", l.ClientCertificates.OnFailure != "")
 	k.files("listener.client_certificates.trust", l.ClientCertificates.Trust)
@@ -214,6 +213,9 @@ func (k *checker) addresses() {
 		{"admin.address", k.config.Admin.Address},
 	}
 	k.require("admin.address", k.config.Admin.Address != "")
+	if address := k.config.Listener.Certificate.ACME.httpAddress(); address != "" {
+		all = append(all, listener{"listener.certificate.acme.http_address", address})
+	}
 	if k.config.Issuer != nil {
 		all = append(all, listener{"issuer.address", k.config.Issuer.Address})
 		if alias := k.config.Issuer.MTLSAlias; alias != nil {
