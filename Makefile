@@ -6,13 +6,15 @@
 GOLANGCI_LINT_VERSION := v2.13.1
 GOTESTSUM_VERSION     := v1.13.0
 HELM_VERSION          := v4.3.1
+PEBBLE_VERSION        := v2.10.1
 
 LINT    := .tools/golangci-lint-$(GOLANGCI_LINT_VERSION)
 TESTSUM := .tools/gotestsum-$(GOTESTSUM_VERSION)
 HELM    := .tools/helm-$(HELM_VERSION)
+PEBBLE  := .tools/pebble-$(PEBBLE_VERSION)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: build test lint tidy unit tour chart fuzz bench clean
+.PHONY: build test lint tidy unit tour chart pebble fuzz bench clean
 
 build: ## the binary, version stamped
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o tallygate ./cmd/tallygate
@@ -27,7 +29,7 @@ tidy: ## go.mod and go.sum say exactly what is used
 	go mod tidy -diff
 	cd charts/test && go mod tidy -diff
 
-unit: $(TESTSUM) $(HELM) ## all tests, fuzz seeds included, race detector on
+unit: $(TESTSUM) $(HELM) $(PEBBLE) ## all tests, fuzz seeds included, race detector on
 	$(TESTSUM) --format pkgname-and-test-fails -- -race -shuffle=on ./...
 
 tour: ## the demo as a newcomer sees it
@@ -38,6 +40,8 @@ chart: $(HELM) ## the Helm chart, rendered in all its forms and read by Kubernet
 	  $(HELM) lint --strict --quiet charts/tallygate --values $$values; \
 	done
 	cd charts/test && go test -count=1 ./...
+
+pebble: $(PEBBLE) ## the ACME server of the tests, which skip what needs it
 
 fuzz: ## 30 s of every fuzz target
 	@set -e; for package in $$(go list ./...); do \
@@ -63,3 +67,7 @@ $(TESTSUM):
 $(HELM):
 	GOBIN=$(CURDIR)/.tools go install helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
 	mv .tools/helm $@
+
+$(PEBBLE):
+	GOBIN=$(CURDIR)/.tools go install github.com/letsencrypt/pebble/v2/cmd/pebble@$(PEBBLE_VERSION)
+	mv .tools/pebble $@

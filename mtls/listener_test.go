@@ -19,7 +19,10 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// Of certmagic's, one for each account of an authority, and without an end.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/caddyserver/certmagic.(*RingBufferRateLimiter).permit"))
+}
 
 // listen accepts connections one at a time and reports the state of each handshake.
 func listen(t *testing.T, settings *tls.Config) (address string, results chan result) {

@@ -18,7 +18,7 @@ type Handshakes struct {
 func NewHandshakes(registerer prometheus.Registerer) *Handshakes {
 	h := &Handshakes{total: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "tallygate_tls_handshakes_total",
-		Help: "TLS handshakes by result (completed, refused, failed), what was wrong with the client certificate, and protocol version.",
+		Help: "TLS handshakes by result (completed, refused, failed, challenge), what was wrong with the client certificate, and protocol version.",
 	}, []string{"result", "reason", "version"})}
 	registerer.MustRegister(h.total)
 	h.total.WithLabelValues("failed", "other", "")
@@ -36,6 +36,11 @@ func (h *Handshakes) verified(state tls.ConnectionState, fault error, refused bo
 		reason = access.Deny(fault).Reason.String()
 	}
 	h.total.WithLabelValues(result, reason, tls.VersionName(state.Version)).Inc()
+}
+
+// challenged counts a handshake that has proved a domain to an authority (TLS-ALPN-01).
+func (h *Handshakes) challenged(state tls.ConnectionState) {
+	h.total.WithLabelValues("challenge", "none", tls.VersionName(state.Version)).Inc()
 }
 
 // Failed counts a handshake that ended before its certificate was judged: no

@@ -44,12 +44,19 @@ type Listener struct {
 	keys [][32]byte // of tickets; the first seals
 }
 
-// NewListener returns a listener that goes by what current returns, of [ServerConfig], at the time of each handshake.
-func NewListener(current func() *tls.Config) *Listener {
+// NewListener returns a listener that goes by what current returns, of [ServerConfig], at
+// the time of each handshake. One for which challenge, of an [ACME], returns settings goes
+// by those; nil for none.
+func NewListener(current func() *tls.Config, challenge func(*tls.ClientHelloInfo) *tls.Config) *Listener {
 	l := &Listener{outer: &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		NextProtos: slices.Clone(protocols),
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			if challenge != nil {
+				if settings := challenge(hello); settings != nil {
+					return settings, nil
+				}
+			}
 			return current(), nil
 		},
 	}}

@@ -145,7 +145,7 @@ func TestListenerTickets(t *testing.T) {
 				current.Store(ServerConfig(func() *Trust { return trust }, pair.TLS(), config.TLS12, config.Handshake, handshakes))
 			}
 			show(first)
-			one, other := NewListener(current.Load), NewListener(current.Load)
+			one, other := NewListener(current.Load, nil), NewListener(current.Load, nil)
 			address, results := listen(t, one.Config())
 			elsewhere, others := listen(t, other.Config())
 			connect := func(step, to string, states chan result, resumed bool) tls.ConnectionState {

@@ -41,7 +41,7 @@ func (g *gate) addServer(name string, address config.Address, handler func(*stat
 	limits := now.cfg.Listener.Limits
 	var listener *mtls.Listener
 	if now.settings[name] != nil {
-		listener = mtls.NewListener(func() *tls.Config { return g.current.Load().settings[name] })
+		listener = mtls.NewListener(func() *tls.Config { return g.current.Load().settings[name] }, nil)
 	}
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)

@@ -1,0 +1,193 @@
+package mtls
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/tallygate/tallygate/config"
+)
+
+// The times of ACME.
+const (
+	// renewEvery is how often it is looked whether a certificate is due: when a third of
+	// its life is left, or earlier where the authority asks for it (RFC 9773).
+	renewEvery = 10 * time.Minute
+	// ending is how long a stop waits for what is being asked of the authority.
+	ending = 5 * time.Second
+)
+
+// An ACME obtains the certificates of a listener, one for each domain, and renews them
+// (RFC 8555). It never shows any other in their place. It is safe for concurrent use.
+type ACME struct {
+	log       *slog.Logger
+	zap       *zap.Logger // the same
+	attempts  *prometheus.CounterVec
+	challenge *tls.Config
+	every     time.Duration
+
+	settings atomic.Pointer[acmeSettings]
+	changed  chan struct{} // the settings are others
+	complete atomic.Bool   // each domain has had a certificate
+
+	cache  *certmagic.Cache // there is one as soon as there is a client
+	client atomic.Pointer[certmagic.Config]
+}
+
+type acmeSettings struct {
+	*config.ACME
+	roots *x509.CertPool
+}
+
+// NewACME returns one that waits for [ACME.Follow] and [ACME.Run]. handshakes counts those
+// that prove a domain, and attempts at certificates are counted in a series of its own, of
+// registerer.
+func NewACME(log *slog.Logger, registerer prometheus.Registerer, handshakes *Handshakes) *ACME {
+	a := &ACME{
+		log: log, zap: zap.New(slogCore{log.Handler()}).Named("acme"),
+		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tallygate_acme_attempts_total",
+			Help: "Attempts at obtaining or renewing a certificate by ACME, by domain and result: ok or failed.",
+		}, []string{"domain", "result"}),
+		every:   renewEvery,
+		changed: make(chan struct{}, 1),
+	}
+	a.challenge = a.challengeSettings(handshakes)
+	registerer.MustRegister(a.attempts)
+	return a
+}
+
+// Follow lets a go by settings from now on; only their domains may be others than before.
+// roots, of [LoadDirectoryTrust], speak for the directory.
+func (a *ACME) Follow(settings *config.ACME, roots *x509.CertPool) {
+	a.settings.Store(&acmeSettings{settings, roots})
+	select {
+	case a.changed <- struct{}{}:
+	default: // it is told already
+	}
+}
+
+// LoadDirectoryTrust reads the anchors of an ACME directory; nil means the system's. One
+// that is no authority is the directory's own certificate, and speaks for that alone.
+func LoadDirectoryTrust(settings *config.ACME) (*x509.CertPool, error) {
+	if settings == nil || len(settings.DirectoryTrust) == 0 {
+		return nil, nil
+	}
+	pool := x509.NewCertPool()
+	var faults []error
+	for _, file := range settings.DirectoryTrust {
+		text, err := os.ReadFile(string(file))
+		if err != nil {
+			faults = append(faults, fmt.Errorf("reading directory_trust: %w", err))
+			continue
+		}
+		certificates, err := ParseCertificates(text)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("reading directory_trust from %q: %w", file, err))
+		}
+		for _, c := range certificates {
+			pool.AddCert(c)
+		}
+	}
+	return pool, errors.Join(faults...)
+}
+
+// Open makes the folder of the storage. It must have succeeded before [ACME.Run].
+func (a *ACME) Open() error {
+	if err := makeFolder(string(a.settings.Load().Storage)); err != nil {
+		return fmt.Errorf("opening listener.certificate.acme.storage: %w", err)
+	}
+	return nil
+}
+
+// Run loads the certificates that are stored, obtains those that are missing and renews
+// them until ctx ends; they are shown after that too. listener is where the challenges
+// arrive: the partners' listener, or that for HTTP-01. It must be open already, or
+// certmagic would open it.
+func (a *ACME) Run(ctx context.Context, listener net.Addr) {
+	a.cache = certmagic.NewCache(certmagic.CacheOptions{
+		GetConfigForCert:   func(certmagic.Certificate) (*certmagic.Config, error) { return a.client.Load(), nil },
+		RenewCheckInterval: a.every,
+		Logger:             a.zap,
+	})
+	defer a.end()
+	storage := newFolder(string(a.settings.Load().Storage))
+	tended := map[config.Host]func(){}
+	var before *acmeSettings
+	for {
+		now := a.settings.Load()
+		if before == nil || !now.roots.Equal(before.roots) {
+			a.client.Store(a.newClient(now, storage, listener))
+		}
+		for domain, stop := range tended {
+			if !slices.Contains(now.Domains, domain) {
+				stop()
+				delete(tended, domain)
+				a.forget(string(domain))
+			}
+		}
+		for _, domain := range now.Domains {
+			if tended[domain] == nil {
+				tended[domain] = a.tend(ctx, string(domain), storage)
+			}
+		}
+		before = now
+		select {
+		case <-a.changed:
+		case <-ctx.Done():
+			for _, stop := range tended {
+				stop()
+			}
+			return
+		}
+	}
+}
+
+// end ends the upkeep of the certificates. What is being asked of the authority may keep
+// it waiting, and then only the end of the process ends that.
+func (a *ACME) end() {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		a.cache.Stop()
+	}()
+	select {
+	case <-ended:
+	case <-time.After(ending):
+	}
+}
+
+// tend takes care of a domain until stop is called.
+func (a *ACME) tend(ctx context.Context, domain string, storage *folder) (stop func()) {
+	for _, result := range []string{"ok", "failed"} {
+		a.attempts.WithLabelValues(domain, result)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		a.obtain(ctx, domain, storage)
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// forget ends the upkeep of the certificate of a domain. In the storage it stays.
+func (a *ACME) forget(domain string) {
+	a.cache.RemoveManaged([]certmagic.SubjectIssuer{{Subject: domain}})
+	a.attempts.DeletePartialMatch(prometheus.Labels{"domain": domain})
+}

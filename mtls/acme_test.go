@@ -1,0 +1,278 @@
+package mtls
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/zap"
+
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/testacme"
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// patience bounds what a test waits for on a busy machine.
+const patience = time.Minute
+
+// A site is a listener whose certificates an authority issues.
+type site struct {
+	acme     *ACME
+	listener net.Listener
+	stop     func()
+}
+
+func newSite(t *testing.T, settings *config.ACME, roots *x509.CertPool, listener net.Listener, every time.Duration) *site {
+	t.Helper()
+	handshakes := NewHandshakes(prometheus.NewRegistry())
+	a := NewACME(slog.New(slog.NewTextHandler(t.Output(), nil)), prometheus.NewRegistry(), handshakes)
+	a.every = every
+	a.Follow(settings, roots)
+	if err := a.Open(); err != nil {
+		t.Fatal(err)
+	}
+	trust := load(t, false, nil)
+	shown := ServerConfig(func() *Trust { return trust }, tls.Certificate{}, config.TLS12, config.Handshake, handshakes)
+	shown.Certificates, shown.GetCertificate = nil, a.Certificate
+	l := NewListener(func() *tls.Config { return shown }, a.Challenge)
+	accepted := make(chan struct{})
+	go func() {
+		defer close(accepted)
+		for server := tls.NewListener(listener, l.Config()); ; {
+			conn, err := server.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				_ = conn.(*tls.Conn).HandshakeContext(t.Context())
+				_ = conn.Close()
+			}()
+		}
+	}()
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan struct{})
+	go func() {
+		defer close(ran)
+		a.Run(ctx, listener.Addr())
+	}()
+	s := &site{acme: a, listener: listener, stop: sync.OnceFunc(func() {
+		cancel()
+		<-ran
+		_ = listener.Close()
+		<-accepted
+	})}
+	t.Cleanup(s.stop)
+	return s
+}
+
+func (s *site) shown() *x509.Certificate {
+	var leaf *x509.Certificate
+	conn, err := tls.Dial("tcp", s.listener.Addr().String(), &tls.Config{
+		ServerName: "api.example.test", InsecureSkipVerify: true,
+		VerifyConnection: func(state tls.ConnectionState) error {
+			leaf = state.PeerCertificates[0]
+			return nil
+		},
+	})
+	if err == nil {
+		_ = conn.Close()
+	}
+	return leaf
+}
+
+func await(t *testing.T, what string, happened func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !happened(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s did not happen", what)
+		}
+	}
+}
+
+func acmeOf(directory, storage string) *config.ACME {
+	u, err := url.Parse(directory)
+	if err != nil {
+		panic(err)
+	}
+	return &config.ACME{
+		Domains: []config.Host{"api.example.test"}, Email: "ops@example.test", Directory: &config.URL{URL: *u}, Storage: config.Path(storage),
+	}
+}
+
+// A certificate is renewed while its listener is open, before it ends, and shown from the
+// next handshake on. Everything ends with the context.
+func TestRenewal(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := testacme.New(t, testacme.Options{TLS: listener.Addr().String(), Lifetime: 25 * time.Second})
+	server.Start()
+	settings := acmeOf(server.Directory, filepath.Join(t.TempDir(), "acme"))
+	settings.DirectoryTrust = []config.Path{config.Path(server.Trust)}
+	roots, err := LoadDirectoryTrust(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSite(t, settings, roots, listener, 2*time.Second) // due when five times that is left
+	var first *x509.Certificate
+	await(t, "a certificate", func() bool { first = s.shown(); return first != nil })
+	if err := s.acme.Ready(); err != nil {
+		t.Error(err)
+	}
+	await(t, "a renewal", func() bool {
+		now := s.shown()
+		if now == nil {
+			t.Fatal("there was a moment without a certificate")
+		}
+		return !now.Equal(first)
+	})
+	if time.Now().After(first.NotAfter) {
+		t.Error("renewed too late")
+	}
+	if n := testutil.ToFloat64(s.acme.attempts.WithLabelValues("api.example.test", "ok")); n < 2 {
+		t.Errorf("%v attempts succeeded", n)
+	}
+	s.stop()
+	if s.acme.newest("api.example.test") == nil {
+		t.Error("connections that are still to finish are shown nothing")
+	}
+	server.Stop()
+}
+
+// stocked returns an ACME with certificates for domains in its cache, and one that lacks.
+func stocked(t *testing.T, certificates ...*testpki.Pair) *ACME {
+	t.Helper()
+	a := NewACME(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), NewHandshakes(prometheus.NewRegistry()))
+	settings := acmeOf("https://127.0.0.1:1", t.TempDir())
+	settings.Domains = []config.Host{"a.example", "b.example"}
+	a.Follow(settings, nil)
+	a.cache = certmagic.NewCache(certmagic.CacheOptions{
+		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return a.client.Load(), nil },
+		Logger:           zap.NewNop(),
+	})
+	t.Cleanup(a.cache.Stop)
+	client := certmagic.New(a.cache, certmagic.Config{Storage: newFolder(t.TempDir()), Logger: zap.NewNop(), OCSP: certmagic.OCSPConfig{DisableStapling: true}})
+	a.client.Store(client)
+	for _, c := range certificates {
+		if _, err := client.CacheUnmanagedTLSCertificate(t.Context(), c.TLS(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return a
+}
+
+// A client is shown the certificate of the name that it asks for, that of the first domain
+// for any other, and none in place of one that is missing.
+func TestACMECertificate(t *testing.T) {
+	day := func(n int) testpki.Option {
+		return testpki.Valid(time.Now().Add(-time.Hour), time.Now().AddDate(0, 0, n))
+	}
+	first, older, second := testpki.SelfSigned("first", testpki.DNS("a.example"), day(2)), testpki.SelfSigned("older", testpki.DNS("a.example"), day(1)), testpki.SelfSigned("second", testpki.DNS("b.example"), day(1))
+	foreign := testpki.SelfSigned("no domain", testpki.DNS("c.example"), day(9))
+	for name, c := range map[string]struct {
+		has  []*testpki.Pair
+		want map[string]string // by name asked for
+	}{
+		"both": {[]*testpki.Pair{first, older, second, foreign}, map[string]string{
+			"a.example": "first", "b.example": "second", "B.Example": "second", "": "first", "c.example": "first", "x.a.example": "first",
+		}},
+		"the second only": {[]*testpki.Pair{second, foreign}, map[string]string{"a.example": "", "b.example": "second", "": "", "c.example": ""}},
+		"none":            {nil, map[string]string{"a.example": "", "b.example": "", "": ""}},
+	} {
+		a := stocked(t, c.has...)
+		for asked, want := range c.want {
+			got, err := a.Certificate(&tls.ClientHelloInfo{ServerName: asked})
+			if (want == "") != (err != nil) || (want == "") != (got == nil) || got != nil && got.Leaf.Subject.CommonName != want {
+				t.Errorf("%s: %q is not shown %q, %v", name, asked, want, err)
+			}
+		}
+	}
+	idle := NewACME(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), nil)
+	idle.Follow(acmeOf("https://127.0.0.1:1", ""), nil)
+	if _, err := idle.Certificate(&tls.ClientHelloInfo{}); err == nil {
+		t.Error("something is shown before anything is loaded")
+	}
+}
+
+// Ready is who has had a valid certificate for each domain, and stays so when one more
+// domain comes.
+func TestACMEReady(t *testing.T) {
+	a, b, expired := testpki.SelfSigned("a", testpki.DNS("a.example")), testpki.SelfSigned("b", testpki.DNS("b.example")), testpki.SelfSigned("b", testpki.DNS("b.example"), testpki.Expired())
+	if (*ACME)(nil).Ready() != nil {
+		t.Error("none is not ready")
+	}
+	for name, has := range map[string][]*testpki.Pair{"nothing": nil, "one": {a}, "one and one expired": {a, expired}} {
+		if err := stocked(t, has...).Ready(); err == nil {
+			t.Errorf("%s: ready", name)
+		}
+	}
+	both := stocked(t, a, b)
+	if notAfter, found := both.NotAfter(); !found || !notAfter.Equal(a.Cert.NotAfter) && !notAfter.Equal(b.Cert.NotAfter) {
+		t.Errorf("they end %s, %t", notAfter, found)
+	}
+	if notAfter, _ := stocked(t, a, expired).NotAfter(); !notAfter.Equal(expired.Cert.NotAfter) {
+		t.Errorf("the first ends %s", notAfter)
+	}
+	if _, found := stocked(t).NotAfter(); found {
+		t.Error("none ends")
+	}
+	if err := both.Ready(); err != nil {
+		t.Error(err)
+	}
+	more := *both.settings.Load().ACME
+	more.Domains = []config.Host{"a.example", "b.example", "c.example"}
+	both.Follow(&more, nil)
+	if err := both.Ready(); err != nil {
+		t.Errorf("with one more: %v", err)
+	}
+}
+
+// Without a challenge of ours under way, none is answered.
+func TestNoChallenge(t *testing.T) {
+	a := stocked(t, testpki.SelfSigned("a", testpki.DNS("a.example")))
+	for _, protocols := range [][]string{{"acme-tls/1"}, {"acme-tls/1", "h2"}, {"h2"}, nil} {
+		if a.Challenge(&tls.ClientHelloInfo{ServerName: "a.example", SupportedProtos: protocols}) != nil {
+			t.Errorf("%v: a challenge", protocols)
+		}
+	}
+	if (*ACME)(nil).Challenge(&tls.ClientHelloInfo{ServerName: "a.example", SupportedProtos: []string{"acme-tls/1"}}) != nil {
+		t.Error("without ACME: a challenge")
+	}
+	if err := a.challenge.VerifyConnection(tls.ConnectionState{NegotiatedProtocol: "http/1.1"}); err == nil {
+		t.Error("a connection without a client certificate may speak HTTP")
+	}
+	answer := httptest.NewRecorder()
+	a.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "http://a.example/.well-known/acme-challenge/x", nil))
+	if answer.Code != http.StatusNotFound {
+		t.Errorf("answered with %d", answer.Code)
+	}
+}
+
+func TestPause(t *testing.T) {
+	for i, want := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
+		if got := pause(i, false); got != want*time.Second {
+			t.Errorf("after %d: %s", i, got)
+		}
+	}
+	for i, want := range []time.Duration{1, 4, 16, 60, 60, 60} {
+		if got := pause(i, true); got != want*time.Minute {
+			t.Errorf("refused after %d: %s", i, got)
+		}
+	}
+	if pause(1_000_000, false) != time.Minute || pause(1_000_000, true) != time.Hour {
+		t.Error("never again")
+	}
+}
