@@ -21,6 +21,7 @@ type gate struct {
 	file     string        // of the configuration
 	level    slog.LevelVar // of the log
 	current  atomic.Pointer[state]
+	acme     *mtls.ACME // nil: the listeners' certificates come from files
 	servers  []*server
 	draining chan struct{} // closed when the gate is about to stop
 	reloads  *reloads
@@ -50,11 +51,14 @@ func newGate(file string, w io.Writer) (*gate, error) {
 	}))
 	g.reloads = newReloads(g.registry)
 	g.reloads.seen = see(cfg, file, own)
-	s, err := assemble(cfg, origin{instruments: g.instruments, trust: g.trust})
+	if cfg.Listener.Certificate.ACME != nil {
+		g.acme = mtls.NewACME(g.log, g.registry, g.handshakes)
+	}
+	s, err := assemble(cfg, origin{instruments: g.instruments, trust: g.trust, acme: g.acme})
 	if err != nil {
 		return nil, withCode(exitConfiguration, err)
 	}
-	g.current.Store(s)
+	g.take(s)
 	g.reloads.took(file)
 	s.tellExpiries(g.instruments)
 	s.tellSecrets(g.instruments)
@@ -62,9 +66,19 @@ func newGate(file string, w io.Writer) (*gate, error) {
 	return g, nil
 }
 
+// take lets the gate go by s from the next request on, and returns what it went by before.
+func (g *gate) take(s *state) (before *state) {
+	before = g.current.Swap(s)
+	if g.acme != nil {
+		g.acme.Follow(s.cfg.Listener.Certificate.ACME, s.directory)
+	}
+	return before
+}
+
 // The listeners' names, in logs and metrics.
 const (
 	partnersListener = "partners"
+	acmeListener     = "acme"
 	issuerListener   = "issuer"
 	aliasListener    = "issuer_mtls"
 	adminListener    = "admin"
@@ -74,6 +88,9 @@ const (
 // everything.
 func (g *gate) addServers(cfg *config.Config) {
 	g.addServer(partnersListener, cfg.Listener.Address, func(s *state) http.Handler { return s.proxy })
+	if acme := cfg.Listener.Certificate.ACME; acme != nil && acme.HTTPAddress != "" {
+		g.addServer(acmeListener, acme.HTTPAddress, func(*state) http.Handler { return g.acme })
+	}
 	if own := cfg.Issuer; own != nil {
 		tokens := func(s *state) http.Handler { return s.issuer }
 		g.addServer(issuerListener, own.Address, tokens)
@@ -96,7 +113,11 @@ func (g *gate) adminHandler() http.Handler {
 		}
 		_, _ = w.Write([]byte("ready\n"))
 	})
-	mux.Handle("GET /metrics", metricsHandler(g.registry))
+	metrics := metricsHandler(g.registry)
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		g.tellRenewed()
+		metrics.ServeHTTP(w, r)
+	})
 	mux.HandleFunc("GET /assertion/jwks", func(w http.ResponseWriter, r *http.Request) {
 		keys := g.current.Load().proxy.AssertionKeys()
 		if keys == nil {
@@ -118,7 +139,7 @@ func (g *gate) ready() error {
 		return errDraining
 	}
 	now := g.current.Load()
-	return errors.Join(now.trust.Ready(), now.validator.Ready())
+	return errors.Join(g.acme.Ready(), now.trust.Ready(), now.validator.Ready())
 }
 
 func (g *gate) isDraining() bool {
@@ -127,5 +148,22 @@ func (g *gate) isDraining() bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// tellRenewed tells when the certificates end that ACME brings.
+func (g *gate) tellRenewed() {
+	if g.acme == nil {
+		return
+	}
+	notAfter, found := g.acme.NotAfter()
+	if !found {
+		return
+	}
+	s := g.current.Load()
+	for _, name := range []string{partnersListener, issuerListener} {
+		if _, files := s.pairs[name]; !files && s.settings[name] != nil {
+			g.expiries.WithLabelValues("server", name).Set(float64(notAfter.Unix()))
+		}
 	}
 }

@@ -182,7 +182,7 @@ func (g *gate) reload(ctx context.Context) (changed bool) {
 		r.fault = err.Error()
 		return false
 	}
-	before := g.current.Swap(next)
+	before := g.take(next)
 	if next.trust.Lacks(before.trust) {
 		g.eachListener((*mtls.Listener).Forget)
 	}
@@ -219,7 +219,7 @@ func (g *gate) next(ctx context.Context) (*state, error) {
 	if err := before.cfg.CheckReload(cfg); err != nil {
 		return nil, err
 	}
-	next, err := assemble(cfg, origin{instruments: g.instruments, trust: g.trust, before: before})
+	next, err := assemble(cfg, origin{instruments: g.instruments, trust: g.trust, acme: g.acme, before: before})
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,7 +42,11 @@ func (g *gate) addServer(name string, address config.Address, handler func(*stat
 	limits := now.cfg.Listener.Limits
 	var listener *mtls.Listener
 	if now.settings[name] != nil {
-		listener = mtls.NewListener(func() *tls.Config { return g.current.Load().settings[name] }, nil)
+		var challenge func(*tls.ClientHelloInfo) *tls.Config
+		if name == partnersListener {
+			challenge = g.acme.Challenge
+		}
+		listener = mtls.NewListener(func() *tls.Config { return g.current.Load().settings[name] }, challenge)
 	}
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
@@ -105,6 +110,11 @@ func (g *gate) run(ctx context.Context, open func(name, address string) (net.Lis
 		}
 		defer func() { err = errors.Join(err, issuer.Close()) }()
 	}
+	if g.acme != nil {
+		if err := g.acme.Open(); err != nil {
+			return err
+		}
+	}
 	listeners := make([]net.Listener, len(g.servers))
 	for i, s := range g.servers {
 		l, err := open(s.name, s.address)
@@ -120,6 +130,14 @@ func (g *gate) run(ctx context.Context, open func(name, address string) (net.Lis
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group, serving := errgroup.WithContext(background)
+	tending, ease := context.WithCancel(background)
+	defer ease()
+	if g.acme != nil {
+		group.Go(func() error {
+			g.acme.Run(tending, listeners[g.challenged()].Addr())
+			return nil
+		})
+	}
 	if issuer != nil {
 		group.Go(func() error { return issuer.Run(background) })
 		group.Go(func() error { return g.serveOperator(background) })
@@ -136,9 +154,16 @@ func (g *gate) run(ctx context.Context, open func(name, address string) (net.Lis
 		case <-serving.Done(): // a listener broke: the others go too
 		}
 		close(g.draining)
+		ease() // or ACME would open the listeners that now close
 		return g.shutdown()
 	})
 	return group.Wait()
+}
+
+// challenged returns the index of the server at which the challenges of ACME arrive: one of
+// its own, or the partners', which is the first.
+func (g *gate) challenged() int {
+	return max(0, slices.IndexFunc(g.servers, func(s *server) bool { return s.name == acmeListener }))
 }
 
 func (s *server) serve(l net.Listener) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"os"
@@ -25,7 +26,8 @@ type state struct {
 	issuer    *issuer.Issuer // nil: none is configured
 	validator *validate.Validator
 	proxy     *proxy.Proxy
-	pairs     map[string]tls.Certificate // of the listeners, by name
+	directory *x509.CertPool             // speaks for the ACME directory; nil: the system's
+	pairs     map[string]tls.Certificate // of the listeners, by name; the others show what ACME brings
 	settings  map[string]*tls.Config     // of those that speak TLS
 }
 
@@ -33,6 +35,7 @@ type state struct {
 type origin struct {
 	*instruments
 	trust  func() *mtls.Trust // the current state's; never called before there is one
+	acme   *mtls.ACME         // shown where there are no files; nil where nothing is served
 	before *state             // whose place the new one takes; nil for none
 	own    *ownIssuer         // another process's issuer, asked in place of the state's own; nil for none
 }
@@ -55,7 +58,7 @@ func assemble(cfg *config.Config, from origin) (*state, error) {
 	if err := checkFiles(cfg); err != nil {
 		return nil, err
 	}
-	var faults [4]error
+	var faults [5]error
 	s.pairs, faults[0] = loadPairs(cfg)
 	s.trust, faults[1] = loadTrust(cfg, mtls.Options{Previous: before.trust, Log: from.log, Metrics: from.revocation})
 	if s.trust != nil {
@@ -64,6 +67,7 @@ func assemble(cfg *config.Config, from origin) (*state, error) {
 	if cfg.Issuer == nil || s.issuer != nil { // otherwise its fault would be told twice
 		faults[3] = s.makeValidator(from, before)
 	}
+	s.directory, faults[4] = mtls.LoadDirectoryTrust(cfg.Listener.Certificate.ACME)
 	err := errors.Join(faults[:]...)
 	if err == nil {
 		s.proxy, err = proxy.New(cfg, proxy.Steps{
@@ -129,15 +133,21 @@ func (s *state) makeValidator(from origin, before *state) (err error) {
 // and, where that is an alias (RFC 8705 section 5), one that never asks for a certificate.
 func (s *state) makeSettings(from origin) {
 	listener := s.cfg.Listener
-	s.settings = map[string]*tls.Config{
-		partnersListener: mtls.ServerConfig(from.trust, s.pairs[partnersListener], listener.MinimumVersion, listener.ClientCertificates.OnFailure, from.handshakes),
+	settings := func(name string, onFailure config.OnFailure) *tls.Config {
+		pair, files := s.pairs[name]
+		made := mtls.ServerConfig(from.trust, pair, listener.MinimumVersion, onFailure, from.handshakes)
+		if !files {
+			made.Certificates, made.GetCertificate = nil, from.acme.Certificate
+		}
+		return made
 	}
+	s.settings = map[string]*tls.Config{partnersListener: settings(partnersListener, listener.ClientCertificates.OnFailure)}
 	if s.issuer == nil {
 		return
 	}
 	// The metadata and the key set are for everyone, so this listener finishes the
 	// handshake whatever the certificate is; the endpoints judge it.
-	mutual := mtls.ServerConfig(from.trust, s.pairs[issuerListener], listener.MinimumVersion, config.Answer, from.handshakes)
+	mutual := settings(issuerListener, config.Answer)
 	if s.cfg.Issuer.MTLSAlias == nil {
 		s.settings[issuerListener] = mutual
 		return
@@ -147,15 +157,22 @@ func (s *state) makeSettings(from origin) {
 	s.settings[issuerListener], s.settings[aliasListener] = plain, mutual
 }
 
-// loadPairs reads each listener's certificate and key. The issuer shows the partners'
-// listener's where it has none of its own.
+// loadPairs reads each listener's certificate and key, where they are in files. The issuer
+// shows the partners' listener's where it has none of its own.
 func loadPairs(cfg *config.Config) (map[string]tls.Certificate, error) {
-	pair, err := mtls.LoadKeyPair(cfg.Listener.Certificate.Files)
-	pairs := map[string]tls.Certificate{partnersListener: pair}
+	pairs := map[string]tls.Certificate{}
+	var err error
+	if shown := cfg.Listener.Certificate; shown.ACME == nil {
+		var pair tls.Certificate
+		pair, err = mtls.LoadKeyPair(shown.Files)
+		pairs[partnersListener] = pair
+		if cfg.Issuer != nil {
+			pairs[issuerListener] = pair
+		}
+	}
 	if cfg.Issuer == nil {
 		return pairs, err
 	}
-	pairs[issuerListener] = pair
 	if files := cfg.Issuer.Certificate.Files; files != (config.KeyPair{}) {
 		own, noOwn := mtls.LoadKeyPair(files)
 		pairs[issuerListener], err = own, errors.Join(err, noOwn)
