@@ -63,6 +63,7 @@ var (
 	errReasons  = errors.New("it lists some reasons for revocation only; name the complete list")
 	errNoNext   = errors.New("it does not say when its next update is")
 	errCritical = errors.New("it holds a critical extension that is not understood")
+	errSHA1     = errors.New("it is signed by SHA-1, for which others' texts can be made to fit")
 	errSerial   = errors.New("it holds a serial number of more than 20 octets")
 )
 
@@ -101,6 +102,10 @@ func parseList(der []byte, authorities []*x509.Certificate) (*list, error) {
 		return nil, fmt.Errorf("it cannot be read: %w", err)
 	}
 	head.RawTBSRevocationList = parts.signed
+	switch head.SignatureAlgorithm { //nolint:exhaustive // crypto/x509 takes these two for lists, and not for certificates
+	case x509.SHA1WithRSA, x509.ECDSAWithSHA1:
+		return nil, errSHA1
+	}
 	by, err := verifyList(head, authorities)
 	if err != nil {
 		return nil, err
