@@ -72,6 +72,7 @@ func derOf(data []byte) ([][]byte, error) {
 	if !bytes.Contains(data, []byte("-----BEGIN")) {
 		return [][]byte{data}, nil
 	}
+	begun := bytes.Count(data, []byte("-----BEGIN")) // pem.Decode leaves out what is garbled
 	var ders [][]byte
 	for {
 		block, rest := pem.Decode(data)
@@ -83,7 +84,7 @@ func derOf(data []byte) ([][]byte, error) {
 		}
 		ders, data = append(ders, block.Bytes), rest
 	}
-	if len(ders) == 0 || bytes.Contains(data, []byte("-----BEGIN")) {
+	if len(ders) == 0 || begun != len(ders) {
 		return nil, errGarbled
 	}
 	return ders, nil
