@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/tallygate/tallygate/access"
 )
 
 // A signer is an authority as that which signs certificates and lists: its name and its
@@ -139,7 +141,7 @@ func verifyList(head *x509.RevocationList, authorities []*x509.Certificate) (*x5
 	if refused != nil {
 		return nil, fmt.Errorf("its signature is not that of %s: %w", head.Issuer, refused)
 	}
-	return nil, fmt.Errorf("%s signed it, which is neither an anchor nor among revocation.authorities", head.Issuer)
+	return nil, fmt.Errorf("%q signed it, which is neither an anchor nor among revocation.authorities", access.Clip(head.Issuer.String()))
 }
 
 // scope sets which certificates l is about, and refuses what is not a complete list of the
@@ -203,6 +205,10 @@ type parts struct {
 	entries cryptobyte.String // nil when there are none
 }
 
+// maxHead bounds a list without its entries: names, extensions and the signature. They are
+// read before anybody is known to have signed them, into fifty times their size.
+const maxHead = 64 << 10
+
 // split takes the entries out of a list.
 func split(der []byte) (*parts, error) {
 	in := cryptobyte.String(der)
@@ -227,6 +233,9 @@ func split(der []byte) (*parts, error) {
 	before = before[:len(before)-len(body)]
 	if body.PeekASN1Tag(asn1.SEQUENCE) && !body.ReadASN1(&p.entries, asn1.SEQUENCE) {
 		return nil, errGarbled
+	}
+	if body.PeekASN1Tag(asn1.SEQUENCE) || len(before)+len(body)+len(whole) > maxHead {
+		return nil, errGarbled // a second row of entries would be read in full below
 	}
 	var b cryptobyte.Builder
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {

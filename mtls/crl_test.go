@@ -69,7 +69,7 @@ func TestParseList(t *testing.T) {
 		"a noted entry":       {der: ca.RevocationList(entry(pkix.Extension{Id: encodingasn1.ObjectIdentifier{2, 5, 29, 24}, Value: []byte{5, 0}}, big.NewInt(7)))},
 		"a long number":       {der: ca.RevocationList(testpki.Entry(x509.RevocationListEntry{SerialNumber: long, RevocationTime: time.Now()})), want: errSerial},
 		"no next update":      {der: withoutNext(t, ca), want: errNoNext},
-		"another's":           {der: testpki.NewCA("Stranger").RevocationList(), text: "CN=Stranger signed it, which is neither"},
+		"another's":           {der: testpki.NewCA("Stranger").RevocationList(), text: `"CN=Stranger" signed it, which is neither`},
 		"of the same name":    {der: testpki.NewCA("Root").RevocationList(), text: "signature is not that of CN=Root"},
 		"a changed signature": {der: foreign, text: "signature is not that of CN=Root"},
 		"may not sign lists":  {der: mute(t, notForLists), text: "neither an anchor"},
