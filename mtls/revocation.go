@@ -76,8 +76,9 @@ func linksOf(way []*x509.Certificate) []link {
 
 // Why the status of a certificate cannot be told.
 var (
-	errUnread   = errors.New("a revocation list has yet to be read, and it may be that of the certificate's authority")
-	errOtherKey = errors.New("there is a revocation list of an authority with the name, but not the key, of the certificate's")
+	errUnread     = errors.New("a revocation list has yet to be read, and it may be that of the certificate's authority")
+	errUnlistable = errors.New("no revocation list can hold its serial number")
+	errOtherKey   = errors.New("there is a revocation list of an authority with the name, but not the key, of the certificate's")
 )
 
 // anchors returns those that p leads to by a way on which nothing is revoked and nothing
@@ -154,6 +155,8 @@ func (r *revocation) status(l *link, now time.Time) error {
 		}
 	}
 	switch {
+	case covered && !l.listable:
+		return unknown(errUnlistable)
 	case stale != nil:
 		return unknown(fmt.Errorf("the list of %s was to be updated by %s", stale.issuer, stale.next.UTC().Format(time.RFC3339)))
 	case covered:
