@@ -108,6 +108,9 @@ func (r *revocation) anchors(p *path, now time.Time) ([]access.AnchorKey, error)
 			anchors = append(anchors, w.anchor)
 		}
 	}
+	if len(anchors) == 0 { // a list came between the two looks; without anchors it would pass for one that needs none
+		return nil, refused
+	}
 	return anchors, nil
 }
 
