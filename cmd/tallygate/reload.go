@@ -34,6 +34,7 @@ const (
 type reloads struct {
 	seen    files  // as they were when a reload was tried last
 	pending files  // as they are now, until they have settled; nil: as seen
+	moved   bool   // the last reload saw the files change, and took nothing
 	fault   string // of the last reload; "": it succeeded
 
 	succeeded prometheus.Gauge
@@ -77,7 +78,7 @@ func (r *reloads) took(file string) {
 func (r *reloads) settled() (yes, again bool) {
 	now := r.seen.again()
 	switch {
-	case now.same(r.seen):
+	case !r.moved && now.same(r.seen):
 		r.pending = nil
 		return false, false
 	case r.pending == nil || !now.same(r.pending) || now.written(r.seen, time.Now()):
@@ -166,12 +167,12 @@ func (g *gate) freshen(ctx context.Context) (stop func()) {
 // next request on. On any fault all stays as it was.
 func (g *gate) reload(ctx context.Context) (changed bool) {
 	start, r := time.Now(), g.reloads
-	r.pending = nil
+	r.pending, r.moved = nil, false
 	next, err := g.next(ctx)
 	switch {
 	case errors.Is(err, errMoved):
 		g.log.InfoContext(ctx, "configuration not reloaded yet, its files are changing", "file", g.file)
-		r.pending = r.seen.again()
+		r.pending, r.moved = r.seen.again(), true
 		return false
 	case err != nil:
 		if r.fault != err.Error() { // otherwise it has been told and counted
