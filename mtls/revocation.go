@@ -262,12 +262,21 @@ func (r *revocation) read(s *source, known []*list) error {
 	return nil
 }
 
+// maxLists bounds the lists of one place. Each costs a look-up for each certificate of each
+// request, and anybody who can answer for a URL can say one again and again.
+const maxLists = 256
+
+var errManyLists = fmt.Errorf("it holds more than %d lists", maxLists)
+
 // parse returns the lists in data. Those that are among known are not verified again, if
 // the authorities that signed them are still there.
 func (r *revocation) parse(data []byte, known []*list) ([]*list, error) {
 	ders, err := derOf(data)
 	if err != nil {
 		return nil, err
+	}
+	if len(ders) > maxLists {
+		return nil, errManyLists
 	}
 	lists := make([]*list, len(ders))
 	for i, der := range ders {
