@@ -62,6 +62,7 @@ var bad = []struct {
 	}},
 	{"revocation-without-lists", []string{
 		`7:20: listener.client_certificates.revocation.authorities: count for lists only, and there is none`,
+		`8:15: listener.client_certificates.revocation.exempt: count for lists only, and there is none`,
 	}},
 	{"path-contents", []string{`5:12: listener.certificate.files.key: expected the path of a file, not its contents`}},
 	{"name", []string{`19:13: partners.list[0].name: a name is 1 to 64 letters, digits, dots, underscores and hyphens, first a letter or digit`}},

@@ -70,9 +70,12 @@ type Revocation struct {
 	Lists []RevocationList `yaml:"lists"` // none: certificates are not looked up
 	// Authorities lists PEM files with authorities that sign lists and are no anchors,
 	// such as an issuing authority under a root.
-	Authorities []Path        `yaml:"authorities"`
-	Refresh     time.Duration `yaml:"refresh"`    // how often what is at a URL is read
-	WhenStale   WhenStale     `yaml:"when_stale"` // what a list counts after its next update
+	Authorities []Path `yaml:"authorities"`
+	// Exempt lists PEM files with authorities that publish no list. Where there are lists,
+	// certificates of any other authority without one are of unknown status.
+	Exempt    []Path        `yaml:"exempt"`
+	Refresh   time.Duration `yaml:"refresh"`    // how often what is at a URL is read
+	WhenStale WhenStale     `yaml:"when_stale"` // what a list counts after its next update
 }
 
 // RevocationList is where lists are: a file, or an http or https URL. Its text is one of

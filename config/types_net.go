@@ -1,6 +1,8 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -118,13 +120,17 @@ func (l *RevocationList) UnmarshalText(text []byte) error {
 	return l.URL.UnmarshalText(text)
 }
 
-// String returns the text of l without a query, as it may stand in logs and metrics.
+// String returns the text of l as it may stand in logs and metrics: in the place of a query
+// is the beginning of its SHA-256.
 func (l RevocationList) String() string {
 	if l.URL == nil {
 		return string(l.File)
 	}
 	bare := l.URL.URL
-	bare.RawQuery, bare.ForceQuery = "", false
+	if bare.RawQuery != "" {
+		sum := sha256.Sum256([]byte(bare.RawQuery))
+		bare.RawQuery = hex.EncodeToString(sum[:4])
+	}
 	return bare.String()
 }
 

@@ -183,8 +183,13 @@ func (k *checker) revocation(path string, r *Revocation) {
 	}
 	distinct(k, path+".lists", texts)
 	k.files(path+".authorities", r.Authorities)
-	if len(r.Lists) == 0 && len(r.Authorities) > 0 && !k.unknown(path+".lists") {
-		k.fault(path+".authorities", "count for lists only, and there is none")
+	k.files(path+".exempt", r.Exempt)
+	if len(r.Lists) == 0 && !k.unknown(path+".lists") {
+		for name, list := range map[string][]Path{".authorities": r.Authorities, ".exempt": r.Exempt} {
+			if len(list) > 0 {
+				k.fault(path+name, "count for lists only, and there is none")
+			}
+		}
 	}
 	k.within(path+".refresh", r.Refresh, leastRefresh, mostTimeout)
 	k.require(path+".when_stale", r.WhenStale != "")

@@ -38,6 +38,16 @@ type way struct {
 	links  []link
 }
 
+// mostLinks bounds what is remembered of a path, 100 bytes for each: chains have 2 or 3.
+const mostLinks = 16
+
+func (p *path) links() (n int) {
+	for _, w := range p.ways {
+		n += len(w.links)
+	}
+	return n
+}
+
 // A connection is what is known of the certificate of one TLS connection.
 type connection struct {
 	judge  weak.Pointer[Trust] // whose path it is
@@ -138,7 +148,7 @@ func (t *Trust) path(chain []*x509.Certificate, now time.Time) *path {
 		return known
 	}
 	found := t.search(chain, now)
-	if len(found.anchors) > 0 {
+	if len(found.anchors) > 0 && found.links() <= mostLinks {
 		t.paths.Add(key, found)
 	}
 	return found
@@ -231,12 +241,22 @@ func (t *Trust) search(chain []*x509.Certificate, now time.Time) *path {
 	})
 	if err != nil {
 		found.err = cause(err)
+		if errors.Is(found.err, errNoPath) && len(chain) > 1 {
+			// A stranger's certificate for an authority's key must not hide what is wrong
+			// with the path through the authority's own.
+			if _, err := leaf.Verify(x509.VerifyOptions{Roots: t.pool, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+				found.err = cause(err)
+			}
+		}
 		if t.selfSigned && errors.Is(found.err, errNoPath) {
 			found.err = nil // with no anchors, it counts by its thumbprint alone
+			if t.revocation != nil && !isSelfSigned(leaf) {
+				found.ways = []way{{links: t.revocation.orphan(leaf)}}
+			}
 		}
 		return found
 	}
-	for _, certificates := range ways {
+	for _, certificates := range ways[:min(len(ways), mostWays)] {
 		key := anchorKey(certificates[len(certificates)-1])
 		if !slices.Contains(found.anchors, key) {
 			found.anchors = append(found.anchors, key)
@@ -245,11 +265,15 @@ func (t *Trust) search(chain []*x509.Certificate, now time.Time) *path {
 			found.until = earlier(found.until, c.NotAfter)
 		}
 		if t.revocation != nil {
-			found.ways = append(found.ways, way{key, linksOf(certificates)})
+			found.ways = append(found.ways, way{key, t.revocation.linksOf(certificates)})
 		}
 	}
 	return found
 }
+
+// mostWays bounds the ways that a chain may lead by: somebody's authorities can certify
+// each other in hundreds.
+const mostWays = 16
 
 func earlier(a, b time.Time) time.Time {
 	if b.Before(a) {

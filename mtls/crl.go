@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -46,7 +47,8 @@ type list struct {
 	issuer           string   // the signer's name, as text
 	number           *big.Int // CRL number; nil without one
 	issued, next     time.Time
-	users, authority bool // which certificates it is about
+	users, authority bool     // which certificates it is about
+	points           []string // the places that it is for, sorted; none: it is for all
 	revoked          map[serial]struct{}
 	sum              [sha256.Size]byte // of its DER
 }
@@ -63,6 +65,8 @@ var (
 	errDelta    = errors.New("it is a delta list, which says only what has changed; name the complete list")
 	errIndirect = errors.New("it is an indirect list, which speaks for other authorities; name each authority's own list")
 	errReasons  = errors.New("it lists some reasons for revocation only; name the complete list")
+	errPlace    = errors.New("it is for the certificates of a place that is not a URI")
+	errFuture   = errors.New("it is dated in the future")
 	errNoNext   = errors.New("it does not say when its next update is")
 	errCritical = errors.New("it holds a critical extension that is not understood")
 	errSHA1     = errors.New("it is signed by SHA-1, for which others' texts can be made to fit")
@@ -117,8 +121,11 @@ func parseList(der []byte, authorities []*x509.Certificate) (*list, error) {
 		signer: signerOf(by), issuer: by.Subject.String(), number: head.Number,
 		issued: head.ThisUpdate, next: head.NextUpdate, sum: sha256.Sum256(der),
 	}
-	if l.next.IsZero() {
+	switch {
+	case l.next.IsZero():
 		return nil, errNoNext
+	case l.issued.After(time.Now().Add(mostAhead)): // it would keep the next ones out
+		return nil, errFuture
 	}
 	if err := l.scope(head); err != nil {
 		return nil, err
@@ -126,6 +133,9 @@ func parseList(der []byte, authorities []*x509.Certificate) (*list, error) {
 	l.revoked, err = serials(parts.entries)
 	return l, err
 }
+
+// mostAhead is how far an authority's clock may be ahead of ours.
+const mostAhead = time.Hour
 
 // verifyList returns the authority that signed head.
 func verifyList(head *x509.RevocationList, authorities []*x509.Certificate) (*x509.Certificate, error) {
@@ -165,8 +175,7 @@ func (l *list) scope(head *x509.RevocationList) error {
 	return nil
 }
 
-// distribution reads an IssuingDistributionPoint, RFC 5280 section 5.2.5. The place that it
-// names does not matter: lists of one signer count together.
+// distribution reads an IssuingDistributionPoint, RFC 5280 section 5.2.5.
 func (l *list) distribution(value []byte) error {
 	in, point := cryptobyte.String(value), cryptobyte.String{}
 	if !in.ReadASN1(&point, asn1.SEQUENCE) || !in.Empty() {
@@ -178,15 +187,24 @@ func (l *list) distribution(value []byte) error {
 		if !point.ReadAnyASN1(&member, &tag) {
 			return errGarbled
 		}
-		set := len(member) == 1 && member[0] != 0 // where it is a BOOLEAN
-		switch tag {                              //nolint:exhaustive // these are of this type alone
-		case asn1.Tag(0).ContextSpecific().Constructed(): // distributionPoint
+		if tag == asn1.Tag(0).ContextSpecific().Constructed() {
+			if err := l.place(member); err != nil {
+				return err
+			}
+			continue
+		}
+		if tag == asn1.Tag(3).ContextSpecific() {
+			return errReasons
+		}
+		if len(member) != 1 { // all others are BOOLEAN
+			return errGarbled
+		}
+		set := member[0] != 0
+		switch tag { //nolint:exhaustive // these are of this type alone
 		case asn1.Tag(1).ContextSpecific():
 			l.authority = l.authority && !set // onlyContainsUserCerts
 		case asn1.Tag(2).ContextSpecific():
 			l.users = l.users && !set // onlyContainsCACerts
-		case asn1.Tag(3).ContextSpecific():
-			return errReasons
 		case asn1.Tag(4).ContextSpecific():
 			if set {
 				return errIndirect
@@ -195,6 +213,30 @@ func (l *list) distribution(value []byte) error {
 			return errCritical
 		}
 	}
+	return nil
+}
+
+// place reads the distributionPoint of one, in which URIs alone are understood, as they are
+// in certificates.
+func (l *list) place(point cryptobyte.String) error {
+	var names cryptobyte.String
+	if !point.ReadASN1(&names, asn1.Tag(0).ContextSpecific().Constructed()) || !point.Empty() {
+		return errPlace
+	}
+	for !names.Empty() {
+		var name cryptobyte.String
+		var tag asn1.Tag
+		if !names.ReadAnyASN1(&name, &tag) {
+			return errGarbled
+		}
+		if tag == asn1.Tag(6).ContextSpecific() { // uniformResourceIdentifier
+			l.points = append(l.points, string(name))
+		}
+	}
+	if len(l.points) == 0 {
+		return errPlace
+	}
+	slices.Sort(l.points)
 	return nil
 }
 

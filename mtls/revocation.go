@@ -1,10 +1,13 @@
 package mtls
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -21,8 +24,10 @@ type revocation struct {
 	accept      bool // go by what is known where something is not
 	refresh     time.Duration
 	authorities []*x509.Certificate // whose lists count
+	exempt      map[signer]bool     // those that publish no list
 	sources     []*source
 	added       []*source // those at URLs that nobody else has
+	log         *slog.Logger
 	metrics     *RevocationMetrics
 }
 
@@ -42,14 +47,12 @@ type source struct {
 type index struct {
 	lists []*list
 	by    map[signer][]*list
-	names map[[sha256.Size]byte]bool // of the signers
 }
 
 func indexOf(lists []*list) *index {
-	x := &index{lists: lists, by: make(map[signer][]*list), names: make(map[[sha256.Size]byte]bool)}
+	x := &index{lists: lists, by: make(map[signer][]*list)}
 	for _, l := range lists {
 		x.by[l.signer] = append(x.by[l.signer], l)
-		x.names[l.signer.name] = true
 	}
 	return x
 }
@@ -57,28 +60,80 @@ func indexOf(lists []*list) *index {
 // A link is one certificate of a way from a client certificate to an anchor, as a list
 // would name it.
 type link struct {
-	by        signer
+	by        signer // nobody's when no authority that is known signed it
 	number    serial
-	listable  bool // its serial number may stand in a list
-	authority bool // it is not the client's
+	listable  bool     // its serial number may stand in a list
+	authority bool     // it is not the client's
+	points    []string // where it says that its list is
 }
 
-// linksOf returns the certificates below the anchor of a way, the client's first.
-func linksOf(way []*x509.Certificate) []link {
-	links := make([]link, 0, len(way)-1)
+// mostPoints and longestPoint bound what is kept of a certificate's own words. One that
+// says more is covered by lists for no place in particular alone.
+const mostPoints, longestPoint = 8, 512
+
+func linkOf(c *x509.Certificate, by signer, authority bool) link {
+	l := link{by: by, authority: authority}
+	l.number, l.listable = serialOf(c)
+	long := slices.ContainsFunc(c.CRLDistributionPoints, func(p string) bool { return len(p) > longestPoint })
+	if len(c.CRLDistributionPoints) <= mostPoints && !long {
+		l.points = slices.Clone(c.CRLDistributionPoints)
+	}
+	return l
+}
+
+// linksOf returns the certificates of a way, the client's first. That of the anchor is one
+// of them only if another authority that is known has signed it: it may have been revoked
+// as well.
+func (r *revocation) linksOf(way []*x509.Certificate) []link {
+	var links []link
 	for i, c := range way[:len(way)-1] {
-		l := link{by: signerOf(way[i+1]), authority: i > 0}
-		l.number, l.listable = serialOf(c)
-		links = append(links, l)
+		links = append(links, linkOf(c, signerOf(way[i+1]), i > 0))
+	}
+	return r.above(links, way[len(way)-1])
+}
+
+// orphan returns what is to be looked up of a certificate whose chain the client left out:
+// it counts by its thumbprint, but whoever signed it may have revoked it.
+func (r *revocation) orphan(leaf *x509.Certificate) []link {
+	by := r.signedBy(leaf)
+	if by == nil {
+		return []link{linkOf(leaf, signer{}, false)}
+	}
+	return r.above([]link{linkOf(leaf, signerOf(by), false)}, by)
+}
+
+// above appends to links an authority that others have signed, and those in turn.
+func (r *revocation) above(links []link, authority *x509.Certificate) []link {
+	for range mostAbove {
+		by := r.signedBy(authority)
+		if by == nil {
+			break
+		}
+		links = append(links, linkOf(authority, signerOf(by), true))
+		authority = by
 	}
 	return links
+}
+
+// mostAbove bounds authorities that have signed each other.
+const mostAbove = 8
+
+// signedBy returns the authority that signed c, unless that is c's own key; nil for none.
+func (r *revocation) signedBy(c *x509.Certificate) *x509.Certificate {
+	for _, a := range r.authorities {
+		other := !bytes.Equal(a.RawSubjectPublicKeyInfo, c.RawSubjectPublicKeyInfo)
+		if other && bytes.Equal(a.RawSubject, c.RawIssuer) && c.CheckSignatureFrom(a) == nil {
+			return a
+		}
+	}
+	return nil
 }
 
 // Why the status of a certificate cannot be told.
 var (
 	errUnread     = errors.New("a revocation list has yet to be read, and it may be that of the certificate's authority")
 	errUnlistable = errors.New("no revocation list can hold its serial number")
-	errOtherKey   = errors.New("there is a revocation list of an authority with the name, but not the key, of the certificate's")
+	errUncovered  = errors.New("there is no revocation list of the certificate's authority for it; name that, or the authority in revocation.exempt")
 )
 
 // anchors returns those that p leads to by a way on which nothing is revoked and nothing
@@ -136,40 +191,49 @@ func (r *revocation) judge(way []link, now time.Time) error {
 // status returns what the lists say of one certificate.
 func (r *revocation) status(l *link, now time.Time) error {
 	var stale *list
-	covered, otherKey, unread := false, false, false
+	covered, unread := false, false
 	for _, s := range r.sources {
 		x := s.current.Load()
 		if x == nil {
 			unread = true
 			continue
 		}
-		otherKey = otherKey || x.names[l.by.name]
 		for _, one := range x.by[l.by] {
-			if l.authority && !one.authority || !l.authority && !one.users {
-				continue
-			}
-			covered = true
 			if _, revoked := one.revoked[l.number]; revoked && l.listable {
 				return &access.Denial{Reason: access.RevokedCertificate, Err: fmt.Errorf("serial number %x is on the list of %s of %s", l.number, one.issuer, one.issued.UTC().Format(time.RFC3339))}
 			}
-			if now.After(one.next) {
+			switch {
+			case !one.covers(l):
+			case now.After(one.next):
 				stale = one
+			default:
+				covered = true
 			}
 		}
 	}
 	switch {
 	case covered && !l.listable:
 		return unknown(errUnlistable)
-	case stale != nil:
-		return unknown(fmt.Errorf("the list of %s was to be updated by %s", stale.issuer, stale.next.UTC().Format(time.RFC3339)))
 	case covered:
 		return nil
-	case otherKey:
-		return unknown(errOtherKey)
+	case stale != nil:
+		return unknown(fmt.Errorf("the list of %s was to be updated by %s", stale.issuer, stale.next.UTC().Format(time.RFC3339)))
+	case r.exempt[l.by]:
+		return nil
 	case unread:
 		return unknown(errUnread)
 	}
-	return nil
+	return unknown(errUncovered)
+}
+
+// covers reports whether l says of c's certificate whether it is revoked, RFC 5280 section
+// 6.3.3 (b): it is for certificates of that kind and, if it is for a place, for those that
+// name the place.
+func (l *list) covers(c *link) bool {
+	if c.authority && !l.authority || !c.authority && !l.users {
+		return false
+	}
+	return len(l.points) == 0 || slices.ContainsFunc(l.points, func(p string) bool { return slices.Contains(c.points, p) })
 }
 
 func unknown(err error) error { return &access.Denial{Reason: access.RevocationUnknown, Err: err} }
@@ -177,12 +241,13 @@ func unknown(err error) error { return &access.Denial{Reason: access.RevocationU
 // loadRevocation reads the lists in the files that settings name; those at a URL are left
 // for run. authorities are the anchors. Of previous, which may be nil, lists are taken over
 // that have not changed and whose signer still counts. It returns nil when no list is named.
-func loadRevocation(settings *config.Revocation, authorities []*x509.Certificate, previous *revocation, metrics *RevocationMetrics) (*revocation, error) {
+func loadRevocation(settings *config.Revocation, authorities []*x509.Certificate, previous *revocation, log *slog.Logger, metrics *RevocationMetrics) (*revocation, error) {
 	if len(settings.Lists) == 0 {
 		return nil, nil
 	}
 	r := &revocation{
-		accept: settings.WhenStale == config.AcceptStale, refresh: settings.Refresh, authorities: slices.Clone(authorities), metrics: metrics,
+		accept: settings.WhenStale == config.AcceptStale, refresh: settings.Refresh, authorities: slices.Clone(authorities),
+		log: log, metrics: metrics,
 	}
 	var faults []error
 	for _, file := range settings.Authorities {
@@ -190,16 +255,26 @@ func loadRevocation(settings *config.Revocation, authorities []*x509.Certificate
 		faults = append(faults, err)
 		r.authorities = append(r.authorities, more...)
 	}
+	r.exempt = make(map[signer]bool)
+	for _, file := range settings.Exempt {
+		spared, err := readAnchors(string(file))
+		faults = append(faults, err)
+		for _, a := range spared {
+			r.exempt[signerOf(a)] = true
+		}
+	}
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
 	for _, place := range settings.Lists {
 		s := previous.source(place)
 		if place.URL == nil {
-			known := s.known()
-			s = &source{RevocationList: place}
-			faults = append(faults, r.read(s, known))
-		} else if !r.takesOver(s) {
+			s, err := r.readFile(place, s)
+			faults = append(faults, err)
+			r.sources = append(r.sources, s)
+			continue
+		}
+		if !r.takesOver(s) {
 			s = &source{RevocationList: place}
 			r.added = append(r.added, s)
 		}
@@ -245,21 +320,29 @@ func (r *revocation) knows(by signer) bool {
 	return slices.ContainsFunc(r.authorities, func(a *x509.Certificate) bool { return signerOf(a) == by })
 }
 
-// read reads the file of s. known are the lists that were in it before.
-func (r *revocation) read(s *source, known []*list) error {
+// readFile reads the lists in a file. Those that were in it before, in before, stay when
+// the file cannot be taken: a partner's authority that publishes nonsense must not keep the
+// revocations of others from counting.
+func (r *revocation) readFile(place config.RevocationList, before *source) (*source, error) {
+	s := &source{RevocationList: place}
 	var lists []*list
-	data, err := os.ReadFile(string(s.File))
+	data, err := os.ReadFile(string(place.File))
 	if err == nil {
-		lists, err = r.parse(data, known)
+		lists, err = r.parse(data, before.known())
 	}
 	if err == nil {
-		err = r.newer(lists, known)
+		err = newer(lists, before.known())
 	}
-	if err != nil {
-		return fmt.Errorf("reading revocation list %q: %w", s.File, err)
+	r.metrics.read(s, err)
+	switch {
+	case err == nil:
+		s.current.Store(indexOf(lists))
+		return s, nil
+	case before.known() != nil && r.takesOver(before):
+		r.log.Error("revocation list not read, the one before goes on", "list", s.String(), "err", err)
+		return before, nil
 	}
-	s.current.Store(indexOf(lists))
-	return nil
+	return s, fmt.Errorf("reading revocation list %q: %w", place.File, err)
 }
 
 // maxLists bounds the lists of one place. Each costs a look-up for each certificate of each
@@ -292,21 +375,17 @@ func (r *revocation) parse(data []byte, known []*list) ([]*list, error) {
 	return lists, nil
 }
 
-// newer returns an error if one of lists is older than that of the same signer in before,
-// or there is none, unless the signer has gone from the configuration. Whoever can answer in
-// the publisher's place, or whatever fetches a file for us, could otherwise take a
-// revocation back with a list of yesterday.
-func (r *revocation) newer(lists, before []*list) error {
+// newer returns an error if one of lists is older than that of the same signer, about the
+// same certificates, in before. Whoever can answer in the publisher's place, or whatever
+// fetches a file for us, could otherwise take a revocation back with a list of yesterday. A
+// list that is gone leaves its certificates uncovered.
+func newer(lists, before []*list) error {
 	for _, old := range before {
-		i := slices.IndexFunc(lists, func(l *list) bool {
-			return l.signer == old.signer && l.users == old.users && l.authority == old.authority
-		})
-		switch {
-		case i < 0 && !r.knows(old.signer):
-		case i < 0:
-			return fmt.Errorf("it no longer holds the list of %s", old.issuer)
-		case lists[i].issued.Before(old.issued), old.number != nil && (lists[i].number == nil || lists[i].number.Cmp(old.number) < 0):
-			return fmt.Errorf("its list of %s is older than that in force", old.issuer)
+		for _, l := range lists {
+			same := l.signer == old.signer && l.users == old.users && l.authority == old.authority && slices.Equal(l.points, old.points)
+			if same && (l.issued.Before(old.issued) || old.number != nil && (l.number == nil || l.number.Cmp(old.number) < 0)) {
+				return fmt.Errorf("its list of %s is older than that in force", old.issuer)
+			}
 		}
 	}
 	return nil
@@ -318,7 +397,7 @@ func (r *revocation) same(other *revocation) bool {
 		return r == other
 	}
 	return r.accept == other.accept && r.refresh == other.refresh &&
-		slices.EqualFunc(r.authorities, other.authorities, (*x509.Certificate).Equal) &&
+		slices.EqualFunc(r.authorities, other.authorities, (*x509.Certificate).Equal) && maps.Equal(r.exempt, other.exempt) &&
 		slices.EqualFunc(r.sources, other.sources, func(a, b *source) bool {
 			return reflect.DeepEqual(a.RevocationList, b.RevocationList) && slices.Equal(a.known(), b.known())
 		})

@@ -10,9 +10,12 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/tallygate/tallygate/access"
 )
 
 // Of the reading of lists at URLs.
@@ -41,7 +44,9 @@ func newListClient() *http.Client {
 			DisableKeepAlives:      true, // the next reading is minutes away
 		},
 		CheckRedirect: func(next *http.Request, before []*http.Request) error {
-			if len(before) > 3 || !strings.EqualFold(next.URL.Hostname(), before[0].URL.Hostname()) {
+			first := before[0].URL
+			same := strings.EqualFold(next.URL.Host, first.Host) && (next.URL.Scheme == first.Scheme || next.URL.Scheme == "https")
+			if len(before) > 3 || !same {
 				return http.ErrUseLastResponse
 			}
 			return nil
@@ -94,6 +99,13 @@ func (r *revocation) readAdded(ctx context.Context) error {
 	return errors.Join(faults...)
 }
 
+// untried reports whether s is at a URL that nobody has tried to read yet.
+func (s *source) untried() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.URL != nil && s.tried.IsZero()
+}
+
 // due returns how long the next reading of s has time.
 func (r *revocation) due(s *source) time.Duration {
 	s.mu.Lock()
@@ -141,11 +153,7 @@ func (r *revocation) get(ctx context.Context, s *source) ([]*list, string, error
 	}
 	response, err := newListClient().Do(request)
 	if err != nil {
-		var outer *url.Error
-		if errors.As(err, &outer) {
-			err = outer.Err // the URL is named by whoever logs this
-		}
-		return nil, "", err
+		return nil, "", s.said(err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	switch {
@@ -156,14 +164,28 @@ func (r *revocation) get(ctx context.Context, s *source) ([]*list, string, error
 	}
 	data, err := io.ReadAll(io.LimitReader(response.Body, maxList+1))
 	if err != nil {
-		return nil, "", err
+		return nil, "", s.said(err)
 	}
 	if len(data) > maxList {
 		return nil, "", errListTooLarge
 	}
 	lists, err := r.parse(data, known)
 	if err == nil {
-		err = r.newer(lists, known)
+		err = newer(lists, known)
 	}
 	return lists, response.Header.Get("ETag"), err
+}
+
+// said returns an error of net/http without the URL, whose query is not to be logged, and
+// without most of what the server said.
+func (s *source) said(err error) error {
+	var outer *url.Error
+	if errors.As(err, &outer) {
+		err = outer.Err
+	}
+	text := err.Error()
+	if s.URL.RawQuery != "" {
+		text = strings.ReplaceAll(text, s.URL.RawQuery, "...")
+	}
+	return errors.New(access.Clip(strconv.Quote(text)))
 }

@@ -91,13 +91,14 @@ func TestRevokedCertificates(t *testing.T) {
 	direct, gone, below, sibling := root.Leaf("direct"), root.Leaf("gone"), issuing.Leaf("below"), second.Leaf("sibling")
 	twin := other.Leaf("twin", func(c *x509.Certificate) { c.SerialNumber = gone.Cert.SerialNumber }) // another's serial number
 	l := newListed(t, root, other)
+	l.revocation().Exempt = []config.Path{l.path("partner1.pem")}
 	root.WriteRevocationList(l.dir, "root.crl", testpki.Revoking(gone, issuing))
 	l.file("root.crl")
 	trust := l.load(nil)
 	judged(t, trust, chain(direct), access.Granted)
 	judged(t, trust, chain(gone), access.RevokedCertificate)
 	judged(t, trust, chain(below), access.RevokedCertificate)
-	judged(t, trust, chain(sibling), access.Granted)
+	judged(t, trust, chain(sibling), access.RevocationUnknown) // by the other issuing authority, whose list is not there
 	judged(t, trust, chain(twin), access.Granted)
 	_, err := trust.Client(connected(chain(gone)))
 	if !strings.Contains(err.Error(), "is on the list of CN=Root of ") {
@@ -117,6 +118,9 @@ func TestRevokedCertificates(t *testing.T) {
 	judged(t, trust, chain(gone), access.Granted)
 	judged(t, trust, chain(below), access.RevokedCertificate)
 	judged(t, trust, chain(issuing.Leaf("beside")), access.Granted)
+	second.Write(l.dir, "second")
+	l.revocation().Exempt = append(l.revocation().Exempt, l.path("second.pem"))
+	judged(t, l.load(trust), chain(sibling), access.Granted)
 }
 
 // On an open connection a revocation counts from the next request on, whatever was found
@@ -149,7 +153,7 @@ func TestRevokedOnAnOpenConnection(t *testing.T) {
 		if err := os.WriteFile(string(l.path("root.crl")), list, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := LoadTrust(l.Config, Options{Previous: second}); err == nil {
+		if _, err := l.load(second).Client(r); reason(err) == access.Granted {
 			t.Errorf("%s takes a revocation back", name)
 		}
 	}
@@ -175,12 +179,12 @@ func TestUnknownStatus(t *testing.T) {
 			root.WriteRevocationList(l.dir, "a.crl", testpki.Revoking(gone), stale)
 			l.file("a.crl")
 		}, access.RevocationUnknown, access.RevocationUnknown, access.Granted},
-		"not read yet": {func(l *listed) { l.at("http://127.0.0.1:1/a.crl") }, access.RevocationUnknown, access.RevocationUnknown, access.RevocationUnknown},
+		"not read yet": {func(l *listed) { l.at("http://127.0.0.1:1/a.crl") }, access.RevocationUnknown, access.RevocationUnknown, access.Granted},
 		"another's not read": {func(l *listed) {
 			root.WriteRevocationList(l.dir, "a.crl", testpki.Revoking(gone))
 			l.file("a.crl")
 			l.at("http://127.0.0.1:1/b.crl")
-		}, access.Granted, access.RevocationUnknown, access.RevocationUnknown},
+		}, access.Granted, access.RevocationUnknown, access.Granted},
 		"for authorities only": {func(l *listed) {
 			root.WriteRevocationList(l.dir, "a.crl", extension(true, point([]byte{0x82, 1, 0xff}), 2, 5, 29, 28))
 			l.file("a.crl")
@@ -188,6 +192,7 @@ func TestUnknownStatus(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newListed(t, root, namesake, bystander)
+			l.revocation().Exempt = []config.Path{l.path("partner2.pem")} // the bystander
 			c.list(l)
 			trust := l.load(nil)
 			judged(t, trust, chain(leaf), c.leaf)
@@ -224,14 +229,19 @@ func TestRevokedAuthorityOnOneWay(t *testing.T) {
 	shown := append(chain(leaf), crossed)
 	l := newListed(t, one, two)
 	one.WriteRevocationList(l.dir, "one.crl", testpki.Revoking(issuing))
+	issuing.WriteRevocationList(l.dir, "issuing.crl")
+	two.WriteRevocationList(l.dir, "two.crl")
+	issuing.Write(l.dir, "issuing")
+	l.revocation().Authorities = []config.Path{l.path("issuing.pem")}
 	l.file("one.crl")
+	l.file("two.crl")
+	l.file("issuing.crl")
 	trust := l.load(nil)
 	c, err := trust.Client(connected(shown))
 	if err != nil || len(c.Anchors) != 1 || !c.ChainsTo(trust.Anchors()["partner1"]) || c.ChainsTo(trust.Anchors()["partner0"]) {
 		t.Fatalf("%+v, %v", c, err)
 	}
-	two.WriteRevocationList(l.dir, "two.crl", testpki.Revoking(&testpki.Pair{Cert: crossed}))
-	l.file("two.crl")
+	two.WriteRevocationList(l.dir, "two.crl", testpki.Numbered(2), testpki.Revoking(&testpki.Pair{Cert: crossed}))
 	judged(t, l.load(trust), shown, access.RevokedCertificate)
 }
 
@@ -376,7 +386,7 @@ func TestPublishedList(t *testing.T) {
 	if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
 		t.Errorf("%v, %v", problems, err)
 	}
-	if n := testutil.ToFloat64(trust.metrics.entries.WithLabelValues(p.URL + "/list.crl")); n != 2 {
+	if n := testutil.ToFloat64(trust.metrics.entries.WithLabelValues(trust.revocation.sources[0].String())); n != 2 {
 		t.Errorf("%v entries", n)
 	}
 

@@ -108,7 +108,7 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 		previous = &Trust{connections: t.connections}
 	}
 	t.connections = previous.connections
-	t.revocation, err = loadRevocation(&cfg.Listener.ClientCertificates.Revocation, files.all(), previous.revocation, t.metrics)
+	t.revocation, err = loadRevocation(&cfg.Listener.ClientCertificates.Revocation, files.all(), previous.revocation, t.log, t.metrics)
 	if err != nil {
 		return nil, err
 	}
@@ -137,13 +137,15 @@ func (t *Trust) Read(ctx context.Context) error {
 	return t.revocation.readAdded(ctx)
 }
 
-// Ready returns nil unless certificates are refused because a list has yet to be read.
+// Ready returns nil once the reading of every revocation list has been tried: a gate that
+// starts is not to refuse whom the others do not. What cannot be read concerns its own
+// authority's certificates.
 func (t *Trust) Ready() error {
 	if t.revocation == nil || t.revocation.accept {
 		return nil
 	}
 	for _, s := range t.revocation.sources {
-		if s.current.Load() == nil {
+		if s.untried() {
 			return errUnread
 		}
 	}

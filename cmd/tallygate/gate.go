@@ -61,7 +61,7 @@ func newGate(file string, w io.Writer) (*gate, error) {
 	g.take(s)
 	g.reloads.took(file)
 	s.tellExpiries(g.instruments)
-	s.tellSecrets(g.instruments)
+	s.tellRisks(g.instruments)
 	g.addServers(cfg)
 	return g, nil
 }

@@ -16,7 +16,7 @@ func TestRevocationCountsEverywhere(t *testing.T) {
 	r := newReloading(t)
 	northwind := r.pairs["northwind-ca"]
 	northwind.WriteRevocationList(r.dir, "northwind.crl")
-	r.configure("revocation: {}", "revocation: {lists: [northwind.crl]}")
+	r.configure("revocation: {}", "revocation: {lists: [northwind.crl], exempt: [borealis-ca.pem]}")
 	r.serve()
 	type client struct {
 		name  string

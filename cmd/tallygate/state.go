@@ -96,7 +96,7 @@ func load(cfg *config.Config, log *slog.Logger, own *ownIssuer) (*state, error) 
 		return nil, withCode(exitConfiguration, err)
 	}
 	s.tellExpiries(in)
-	s.tellSecrets(in)
+	s.tellRisks(in)
 	return s, nil
 }
 
@@ -217,8 +217,11 @@ func (s *state) tellExpiries(in *instruments) {
 	}
 }
 
-// tellSecrets warns of files with secrets that every user of the machine can read.
-func (s *state) tellSecrets(in *instruments) {
+// tellRisks warns of what weakens the gate by the operator's choice or oversight.
+func (s *state) tellRisks(in *instruments) {
+	if r := s.cfg.Listener.ClientCertificates.Revocation; len(r.Lists) > 0 && r.WhenStale == config.AcceptStale {
+		in.log.Warn("certificates whose revocation status cannot be told are accepted")
+	}
 	for _, file := range s.cfg.Secrets() {
 		if about, err := os.Stat(file); err == nil && about.Mode().Perm()&0o007 != 0 {
 			in.log.Warn("secret is open to every user of this machine", "file", file, "mode", about.Mode().Perm().String())
