@@ -156,6 +156,47 @@ var bad = []struct {
 	}},
 	{"trust-empty-path", []string{`5:13: listener.client_certificates.trust[0]: is required`}},
 	{"addresses", []string{`1:1: admin.address: "127.0.0.1:9090" takes the port that listener.address has at ":9090"`}},
+	{"front-from", []string{`6:11: listener.client_certificates.from: expected tls or header, got "anywhere"`}},
+	{"front-missing", []string{`5:5: listener.client_certificates.header: is required: with from: header, it says whose header counts`}},
+	{"front-unused", []string{`7:7: listener.client_certificates.header: is for from: header alone`}},
+	{"front-handshake", []string{`7:17: listener.client_certificates.on_failure: handshake is for from: tls alone`}},
+	{"front-nobody", []string{`8:7: listener.client_certificates.header.trusted_proxies: addresses or certificates are required: nobody is believed by default`}},
+	{"front-empty", []string{
+		`8:16: listener.client_certificates.header.formats: at least one is required: nothing else is read`,
+		`9:24: listener.client_certificates.header.trusted_proxies: addresses or certificates are required: nobody is believed by default`,
+	}},
+	{"front-formats", []string{
+		`8:23: listener.client_certificates.header.formats[1]: expected rfc9440, xfcc or pem, got "hash"`,
+		`8:29: listener.client_certificates.header.formats[2]: is the same as listener.client_certificates.header.formats[0]`,
+	}},
+	{"front-pem-nameless", []string{`8:7: listener.client_certificates.header.pem_header: is required for the format pem`}},
+	{"front-pem-unused", []string{`9:19: listener.client_certificates.header.pem_header: is for the format pem alone`}},
+	{"front-pem-taken", []string{`9:19: listener.client_certificates.header.pem_header: Client-Cert has a format of its own`}},
+	{"front-pem-reserved", []string{`9:19: listener.client_certificates.header.pem_header: Authorization has a meaning of its own and cannot carry a certificate`}},
+	{"front-everybody", []string{
+		`9:37: listener.client_certificates.header.trusted_proxies.addresses[0]: 0.0.0.0/0 is too wide to be anybody's: at least /8 is required`,
+		`9:48: listener.client_certificates.header.trusted_proxies.addresses[1]: ::/0 is too wide to be anybody's: at least /7 is required`,
+		`9:56: listener.client_certificates.header.trusted_proxies.addresses[2]: 0.0.0.0/1 is too wide to be anybody's: at least /8 is required`,
+		`9:67: listener.client_certificates.header.trusted_proxies.addresses[3]: 2000::/3 is too wide to be anybody's: at least /7 is required`,
+	}},
+	{"front-addresses", []string{
+		`9:37: listener.client_certificates.header.trusted_proxies.addresses[0]: has bits beyond the length of its prefix; the network is 10.0.0.0/8`,
+		`9:49: listener.client_certificates.header.trusted_proxies.addresses[1]: expected an IP address or addresses with one prefix, such as 192.0.2.1, 10.0.0.0/8 or 2001:db8::/32`,
+		`9:68: listener.client_certificates.header.trusted_proxies.addresses[2]: expected an IP address or addresses with one prefix, such as 192.0.2.1, 10.0.0.0/8 or 2001:db8::/32`,
+		`9:81: listener.client_certificates.header.trusted_proxies.addresses[3]: expected an IP address or addresses with one prefix, such as 192.0.2.1, 10.0.0.0/8 or 2001:db8::/32`,
+	}},
+	{"front-address-twice", []string{`9:48: listener.client_certificates.header.trusted_proxies.addresses[1]: is the same as listener.client_certificates.header.trusted_proxies.addresses[0]`}},
+	{"front-certificates-empty", []string{
+		`9:39: listener.client_certificates.header.trusted_proxies.certificates.san_dns: at least one is required: an anchor may have certified others too`,
+		`9:39: listener.client_certificates.header.trusted_proxies.certificates.trust: at least one is required: those of partners do not count here`,
+	}},
+	{"front-certificates", []string{
+		`9:63: listener.client_certificates.header.trusted_proxies.certificates.san_dns[1]: is not a DNS name`,
+		`9:67: listener.client_certificates.header.trusted_proxies.certificates.san_dns[2]: is the same as listener.client_certificates.header.trusted_proxies.certificates.san_dns[0]`,
+		`9:89: listener.client_certificates.header.trusted_proxies.certificates.trust[0]: is required`,
+	}},
+	{"proxy-protocol", []string{`2:29: listener.proxy_protocol.trusted: at least one is required`}},
+	{"proxy-protocol-everybody", []string{`2:30: listener.proxy_protocol.trusted[0]: 0.0.0.0/0 is too wide to be anybody's: at least /8 is required`}},
 	{"addresses-issuer", []string{`28:12: issuer.address: ":8443" takes the port that listener.address has at ":8443"`}},
 
 	// authorization_servers

@@ -25,9 +25,10 @@ type Config struct {
 	source source // where each value stood in the file
 }
 
-// Listener is the partners' side: mutual TLS, and nothing else.
+// Listener is the partners' side: TLS, and nothing else.
 type Listener struct {
-	Address            Address            `yaml:"address"` // host:port; an empty host means every address
+	Address            Address            `yaml:"address"`        // host:port; an empty host means every address
+	ProxyProtocol      *ProxyProtocol     `yaml:"proxy_protocol"` // what comes before TLS. Optional.
 	Certificate        ServerCertificate  `yaml:"certificate"`
 	MinimumVersion     TLSVersion         `yaml:"minimum_version"` // "1.2" or "1.3"
 	ClientCertificates ClientCertificates `yaml:"client_certificates"`
@@ -50,6 +51,7 @@ type KeyPair struct {
 // ClientCertificates says which client certificates count, and what becomes of
 // the others.
 type ClientCertificates struct {
+	From CertificateSource `yaml:"from"` // default tls
 	// Trust lists PEM files with the anchors of the partners that list none of
 	// their own. Optional when every partner lists its own.
 	Trust []Path `yaml:"trust"`
@@ -62,6 +64,8 @@ type ClientCertificates struct {
 	// count, gets: a 401 that says why, or a TLS alert.
 	OnFailure  OnFailure  `yaml:"on_failure"`
 	Revocation Revocation `yaml:"revocation"`
+	// Header says whose header counts, and which; with FromHeader, and only with it.
+	Header *CertificateHeader `yaml:"header"`
 }
 
 // Revocation says which revocation lists (RFC 5280 section 5) client certificates, and the
@@ -190,6 +194,7 @@ func Default() *Config {
 			Address:        ":8443",
 			MinimumVersion: TLS12,
 			ClientCertificates: ClientCertificates{
+				From:       FromTLS,
 				OnFailure:  Answer,
 				Revocation: Revocation{Refresh: 10 * time.Minute, WhenStale: RefuseStale},
 			},

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"os"
 	"reflect"
 	"regexp"
@@ -25,10 +26,34 @@ func TestExample(t *testing.T) {
 	for of, keys := range mentioned {
 		for key, found := range keys {
 			// What another setting excludes stands there as a comment.
-			if !found && !regexp.MustCompile(`(?m)^ *# +`+key+`: \S`).Match(text) {
+			if !found && !regexp.MustCompile(`(?m)^ *# +`+key+`:( \S|$)`).Match(text) {
 				t.Errorf("%s of %v is not mentioned", key, of)
 			}
 		}
+	}
+}
+
+// What stands in the example as a comment, for front proxies, is as it should be.
+func TestExampleFront(t *testing.T) {
+	text, err := os.ReadFile(exampleFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := strings.Replace(string(text), "from: tls\n", "from: header\n", 1)
+	content = regexp.MustCompile(`(?m)^( *)# ((header|formats|pem_header|trusted_proxies|addresses|certificates|san_dns|trust):( [^ ].*)?)$`).ReplaceAllString(content, "$1$2")
+	c, err := Parse(exampleFile, "", []byte(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &CertificateHeader{
+		Formats: []HeaderFormat{FormatRFC9440, FormatXFCC, FormatPEM}, PEMHeader: "X-Ssl-Client-Cert",
+		TrustedProxies: TrustedProxies{
+			Addresses:    []Network{{netip.MustParsePrefix("10.0.0.0/8")}},
+			Certificates: &ProxyCertificates{SANDNS: []string{"lb.internal"}, Trust: []Path{"front-ca.pem"}},
+		},
+	}
+	if got := c.Listener.ClientCertificates.Header; !reflect.DeepEqual(got, want) {
+		t.Errorf("the example's is %+v", got)
 	}
 }
 
@@ -91,6 +116,7 @@ func TestExampleDefaults(t *testing.T) {
 		{"listener.address", c.Listener.Address, want.Listener.Address},
 		{"listener.minimum_version", c.Listener.MinimumVersion, want.Listener.MinimumVersion},
 		{"listener.limits", c.Listener.Limits, want.Listener.Limits},
+		{"from", c.Listener.ClientCertificates.From, want.Listener.ClientCertificates.From},
 		{"on_failure", c.Listener.ClientCertificates.OnFailure, want.Listener.ClientCertificates.OnFailure},
 		{"revocation.refresh", c.Listener.ClientCertificates.Revocation.Refresh, want.Listener.ClientCertificates.Revocation.Refresh},
 		{"revocation.when_stale", c.Listener.ClientCertificates.Revocation.WhenStale, want.Listener.ClientCertificates.Revocation.WhenStale},

@@ -33,20 +33,41 @@ var errMethod = errors.New("a method is upper-case letters and hyphens, such as 
 // a twin; it is an error, and so is every character that is no letter, digit or
 // hyphen.
 func (h *HeaderName) UnmarshalText(text []byte) error {
-	if len(text) > longestHeaderName {
-		return errLongHeaderName
+	name, err := canonicalName(text)
+	if err != nil {
+		return err
 	}
-	for i, c := range text {
-		if !isAlphanumeric(c) && (i == 0 || c != '-') {
-			return errHeaderName
-		}
-	}
-	name := http.CanonicalHeaderKey(string(text))
 	if isReserved(name) {
 		return errors.New(name + " has a meaning of its own and cannot carry an identity")
 	}
 	*h = HeaderName(name)
 	return nil
+}
+
+// UnmarshalText reads the name of a header that a front proxy sets.
+func (f *FieldName) UnmarshalText(text []byte) error {
+	name, err := canonicalName(text)
+	if err != nil {
+		return err
+	}
+	if isReserved(name) && !strings.HasPrefix(name, "X-Forwarded-") {
+		return errors.New(name + " has a meaning of its own and cannot carry a certificate")
+	}
+	*f = FieldName(name)
+	return nil
+}
+
+// canonicalName returns a header name as net/http spells it.
+func canonicalName(text []byte) (string, error) {
+	if len(text) > longestHeaderName {
+		return "", errLongHeaderName
+	}
+	for i, c := range text {
+		if !isAlphanumeric(c) && (i == 0 || c != '-') {
+			return "", errHeaderName
+		}
+	}
+	return http.CanonicalHeaderKey(string(text)), nil
 }
 
 // longestHeaderName is well above any name in use.

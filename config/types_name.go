@@ -81,6 +81,16 @@ func (w *WhenStale) UnmarshalText(text []byte) error {
 	return oneOf(w, text, RefuseStale, AcceptStale)
 }
 
+// UnmarshalText reads where client certificates come from.
+func (s *CertificateSource) UnmarshalText(text []byte) error {
+	return oneOf(s, text, FromTLS, FromHeader)
+}
+
+// UnmarshalText reads a way to write a certificate into a header.
+func (f *HeaderFormat) UnmarshalText(text []byte) error {
+	return oneOf(f, text, FormatRFC9440, FormatXFCC, FormatPEM)
+}
+
 // UnmarshalText reads a signature algorithm. "none" and the symmetric ones are not
 // among those that can be named: with a symmetric one, whoever can check tokens
 // can make them.

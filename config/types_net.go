@@ -94,6 +94,26 @@ func isDNSName(s string) bool {
 	return err != nil && len(s) <= 253
 }
 
+// UnmarshalText reads addresses with one prefix. One that has bits beyond its length is
+// refused: it was meant for another, or for one address. So is an IPv4 address mapped into
+// IPv6, which no socket's other end is.
+func (n *Network) UnmarshalText(text []byte) error {
+	prefix, err := netip.ParsePrefix(string(text))
+	if address, single := netip.ParseAddr(string(text)); single == nil && address.Zone() == "" {
+		prefix, err = netip.PrefixFrom(address, address.BitLen()), nil
+	}
+	if err != nil || prefix.Addr().Is4In6() {
+		return errNetwork
+	}
+	if prefix != prefix.Masked() {
+		return errors.New("has bits beyond the length of its prefix; the network is " + prefix.Masked().String())
+	}
+	n.Prefix = prefix
+	return nil
+}
+
+var errNetwork = errors.New("expected an IP address or addresses with one prefix, such as 192.0.2.1, 10.0.0.0/8 or 2001:db8::/32")
+
 // URL is an absolute http or https URL without user and fragment.
 type URL struct{ url.URL }
 

@@ -55,6 +55,14 @@ func TestNameTypes(t *testing.T) {
 	refuses[Scope](t, "", `a"b`, `a\b`)
 	refuses[Scope](t, control...)
 
+	reads(t, "tls", FromTLS)
+	reads(t, "header", FromHeader)
+	refuses[CertificateSource](t, "", "TLS", "both")
+	reads(t, "rfc9440", FormatRFC9440)
+	reads(t, "xfcc", FormatXFCC)
+	reads(t, "pem", FormatPEM)
+	refuses[HeaderFormat](t, "", "PEM", "der")
+
 	reads(t, "tls_client_auth", TLSClientAuth)
 	reads(t, "self_signed_tls_client_auth", SelfSignedTLSClientAuth)
 	refuses[Authentication](t, "", "TLS_CLIENT_AUTH", "none", "private_key_jwt")
@@ -84,6 +92,10 @@ func TestHTTPTypes(t *testing.T) {
 		refuses[HeaderName](t, name, strings.ToLower(name), strings.ToUpper(name))
 	}
 	refuses[HeaderName](t, "Proxy-Authorization", "proxy-connection", "PROXY-ANYTHING", "proxy-")
+
+	reads[FieldName](t, "x-SSL-client-cert", "X-Ssl-Client-Cert")
+	reads[FieldName](t, "X-Forwarded-Tls-Client-Cert", "X-Forwarded-Tls-Client-Cert")
+	refuses[FieldName](t, "X_SSL_Client_Cert", "X-SSL-Client-Cert ", "Authorization", "cookie", "Proxy-Authorization", "é")
 }
 
 func TestNetTypes(t *testing.T) {
@@ -105,6 +117,27 @@ func TestNetTypes(t *testing.T) {
 }
 
 // T-PATH-15: a malformed authority is an error.
+func TestNetwork(t *testing.T) {
+	for text, want := range map[string]string{
+		"10.0.0.0/8": "10.0.0.0/8", "192.0.2.1": "192.0.2.1/32", "2001:DB8::/32": "2001:db8::/32", "::1": "::1/128", "0.0.0.0/0": "0.0.0.0/0",
+	} {
+		reads(t, text, Network{netip.MustParsePrefix(want)})
+	}
+	refuses[Network](t, "", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/08", "10.0.0", "010.0.0.0/8", "fe80::1%eth0", "fe80::%eth0/64",
+		"::ffff:10.0.0.1", "::ffff:10.0.0.0/104", "[::1]", "10.0.0.1:80", "lb.internal", "10.0.0.0/8 ")
+	networks := []Network{{netip.MustParsePrefix("10.0.0.0/8")}, {netip.MustParsePrefix("2001:db8::/32")}}
+	for text, want := range map[string]bool{
+		"10.255.0.1": true, "2001:db8::1": true, "11.0.0.1": false, "2001:db9::1": false, "::ffff:10.0.0.1": false, "::": false, "::a00:1": false,
+	} {
+		if got := Includes(networks, netip.MustParseAddr(text)); got != want {
+			t.Errorf("%s is included: %t", text, got)
+		}
+	}
+	if Includes(nil, netip.MustParseAddr("10.0.0.1")) || Includes(networks, netip.Addr{}) || Includes([]Network{{}}, netip.Addr{}) {
+		t.Error("nothing includes, or is included")
+	}
+}
+
 func TestURLTypes(t *testing.T) {
 	for _, s := range []string{"http://127.0.0.1:8080", "https://api.example.com/", "https://[::1]:1/a?b=c"} {
 		u, err := url.Parse(s)

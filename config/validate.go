@@ -150,6 +150,10 @@ func (k *checker) listener() {
 	k.require("listener.client_certificates.on_failure", l.ClientCertificates.OnFailure != "")
 	k.files("listener.client_certificates.trust", l.ClientCertificates.Trust)
 	k.revocation("listener.client_certificates.revocation", &l.ClientCertificates.Revocation)
+	k.certificateHeader("listener.client_certificates", &l.ClientCertificates)
+	if l.ProxyProtocol != nil {
+		k.networks("listener.proxy_protocol.trusted", l.ProxyProtocol.Trusted, 1)
+	}
 	k.limits("listener.limits", &l.Limits)
 }
 
