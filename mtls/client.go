@@ -48,20 +48,31 @@ func (p *path) links() (n int) {
 	return n
 }
 
-// A connection is what is known of the certificate of one TLS connection.
+// A connection is what is known of the certificate of one TLS connection, or of one that
+// was passed on.
 type connection struct {
 	judge  weak.Pointer[Trust] // whose path it is
 	client *access.Certificate
 	path   *path
 }
 
-// Client returns the client certificate of r, judged now: it was proved in r's own
-// TLS handshake, is within its validity period, and chains to an anchor (or needs
-// none, where self-signed certificates are taken). Errors wrap [*access.Denial]
-// with NoCertificate, ExpiredCertificate or UntrustedCertificate. The identity is
-// the leaf's alone: further certificates in the handshake only help to find a path
-// (RFC 8705 section 3, which asks for the certificate of the TLS layer).
+// Client returns the client certificate of r, a request at the partners' listener, judged
+// now: it was proved in r's own TLS handshake ([Trust.Peer]) or, where the configuration
+// says so, passed on by a trusted front proxy, and by nobody else. It is within its
+// validity period and chains to an anchor (or needs none, where self-signed certificates
+// are taken). Errors wrap [*access.Denial] with NoCertificate, ExpiredCertificate,
+// UntrustedCertificate or, of a header, MalformedRequest. The identity is the leaf's
+// alone: further certificates only help to find a path.
 func (t *Trust) Client(r *http.Request) (*access.Certificate, error) {
+	if t.front != nil {
+		return t.passedOn(r)
+	}
+	return t.Peer(r)
+}
+
+// Peer is Client for the certificate at the other end of r's connection, whatever r says
+// (RFC 8705 section 3, which asks for the certificate of the TLS layer).
+func (t *Trust) Peer(r *http.Request) (*access.Certificate, error) {
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return nil, noCertificate
 	}
@@ -70,7 +81,11 @@ func (t *Trust) Client(r *http.Request) (*access.Certificate, error) {
 	if err := valid(leaf, now); err != nil {
 		return nil, err
 	}
-	c := t.connection(r.TLS, now)
+	return t.verdict(t.connection(r.TLS, now), now)
+}
+
+// verdict judges c, whose leaf is valid now, by its path.
+func (t *Trust) verdict(c *connection, now time.Time) (*access.Certificate, error) {
 	if c.path.err != nil {
 		return nil, &access.Denial{Reason: access.UntrustedCertificate, Err: c.path.err}
 	}
@@ -82,7 +97,7 @@ func (t *Trust) Client(r *http.Request) (*access.Certificate, error) {
 		return nil, err
 	}
 	if len(anchors) < len(c.path.anchors) { // an authority on one of the ways was revoked
-		return &access.Certificate{Leaf: leaf, Thumbprint: c.client.Thumbprint, Anchors: anchors}, nil
+		return &access.Certificate{Leaf: c.client.Leaf, Thumbprint: c.client.Thumbprint, Anchors: anchors}, nil
 	}
 	return c.client, nil
 }
@@ -128,14 +143,20 @@ func (t *Trust) connection(state *tls.ConnectionState, now time.Time) *connectio
 			return c
 		}
 	}
-	p := t.path(state.PeerCertificates, now)
-	leaf := state.PeerCertificates[0]
-	c := &connection{judge: t.self, path: p, client: &access.Certificate{Leaf: leaf, Thumbprint: access.ThumbprintOf(leaf), Anchors: p.anchors}}
+	c := t.learn(state.PeerCertificates, now)
 	connections := t.connections
 	if _, known := connections.Swap(key, c); !known {
 		runtime.AddCleanup(state, func(key weak.Pointer[tls.ConnectionState]) { connections.Delete(key) }, key)
 	}
 	return c
+}
+
+// learn finds out what there is to know of a chain that was shown.
+func (t *Trust) learn(chain []*x509.Certificate, now time.Time) *connection {
+	p := t.path(chain, now)
+	return &connection{judge: t.self, path: p, client: &access.Certificate{
+		Leaf: chain[0], Thumbprint: access.ThumbprintOf(chain[0]), Anchors: p.anchors,
+	}}
 }
 
 // path returns what is known of chain, searching if that is nothing or too old. The

@@ -17,7 +17,7 @@ func (t *Trust) Lacks(before *Trust) bool {
 			return true
 		}
 	}
-	return before.selfSigned && !t.selfSigned || lack(t.anchors, before.anchors) || lack(t.servers, before.servers)
+	return before.selfSigned && !t.selfSigned || !t.front.same(before.front) || lack(t.anchors, before.anchors) || lack(t.servers, before.servers)
 }
 
 // lack reports whether before lists an anchor that now does not list for the same name.

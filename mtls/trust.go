@@ -45,6 +45,7 @@ type Trust struct {
 	connections *sync.Map
 	self        weak.Pointer[Trust]
 	revocation  *revocation // nil: certificates are not looked up
+	front       *front      // nil: clients connect to the gate itself
 	log         *slog.Logger
 	metrics     *RevocationMetrics
 }
@@ -62,26 +63,19 @@ type Options struct {
 // no authority; a list that no authority of the configuration has signed, or that is not
 // the whole of one's own. Where nothing has changed, it returns the previous Trust.
 func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
-	paths, err := lru.New[[sha256.Size]byte, *path](rememberedChains)
+	t, err := newTrust()
 	if err != nil {
-		return nil, fmt.Errorf("making the cache of chains: %w", err)
+		return nil, err
 	}
-	t := &Trust{
-		pool:        x509.NewCertPool(),
-		anchors:     make(map[config.Name][]access.AnchorKey, len(cfg.Partners.List)),
-		selfSigned:  cfg.Listener.ClientCertificates.SelfSigned,
-		paths:       paths,
-		connections: new(sync.Map),
-		log:         options.Log,
-		metrics:     options.Metrics,
-	}
+	t.anchors = make(map[config.Name][]access.AnchorKey, len(cfg.Partners.List))
+	t.selfSigned = cfg.Listener.ClientCertificates.SelfSigned
+	t.log, t.metrics = options.Log, options.Metrics
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
 	if t.metrics == nil {
 		t.metrics = NewRevocationMetrics(nil)
 	}
-	t.self = weak.Make(t)
 	files := bundles{}
 	shared := files.keys(t.pool, cfg.Listener.ClientCertificates.Trust)
 	for _, p := range cfg.Partners.List {
@@ -99,7 +93,12 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 			}
 		}
 	}
-	if err := files.err(); err != nil {
+	if cfg.Listener.ClientCertificates.From == config.FromHeader {
+		if t.front, err = loadFront(cfg.Listener.ClientCertificates.Header, files); err != nil {
+			return nil, err
+		}
+	}
+	if err := errors.Join(files.err(), t.front.apart(cfg, t.anchors)); err != nil {
 		return nil, err
 	}
 	t.certificates = files.sums()
@@ -111,6 +110,9 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 	t.revocation, err = loadRevocation(&cfg.Listener.ClientCertificates.Revocation, files.all(), previous.revocation, t.log, t.metrics)
 	if err != nil {
 		return nil, err
+	}
+	if t.front != nil { // whose certificates are looked up too
+		t.front.proxies.revocation, t.front.proxies.connections = t.revocation, t.connections
 	}
 	if options.Previous != nil && !t.Lacks(previous) && !previous.Lacks(t) && t.revocation.same(previous.revocation) {
 		return previous, nil
@@ -150,6 +152,17 @@ func (t *Trust) Ready() error {
 		}
 	}
 	return nil
+}
+
+// newTrust returns a Trust without anchors.
+func newTrust() (*Trust, error) {
+	paths, err := lru.New[[sha256.Size]byte, *path](rememberedChains)
+	if err != nil {
+		return nil, fmt.Errorf("making the cache of chains: %w", err)
+	}
+	t := &Trust{pool: x509.NewCertPool(), paths: paths, connections: new(sync.Map)}
+	t.self = weak.Make(t)
+	return t, nil
 }
 
 // Anchors returns the keys of each partner's anchors, by the partner's name. The

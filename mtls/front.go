@@ -1,0 +1,123 @@
+package mtls
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
+	"slices"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+)
+
+// What is remembered of the certificates that front proxies pass on: a parsed one takes
+// about 6 KiB, so 4,096 of them about 24 MiB. A header beyond the limit is read each time.
+const (
+	rememberedHeaders = 4 << 10
+	rememberedBytes   = 8 << 10
+)
+
+// A front tells trusted front proxies from everybody else, and reads the certificates that
+// they pass on.
+type front struct {
+	settings config.CertificateHeader
+	formats  []format
+	proxies  *Trust                         // judges their own certificates
+	keys     []access.AnchorKey             // of the anchors that these chain to
+	names    []config.RegisteredCertificate // of which they carry one
+	known    *lru.Cache[[sha256.Size]byte, *connection]
+}
+
+// loadFront adds the anchors of front proxies to files, which reports those that cannot
+// be read.
+func loadFront(settings *config.CertificateHeader, files bundles) (*front, error) {
+	known, err := lru.New[[sha256.Size]byte, *connection](rememberedHeaders)
+	if err != nil {
+		return nil, fmt.Errorf("making the cache of certificates in headers: %w", err)
+	}
+	f := &front{settings: *settings, formats: formatsOf(settings), known: known}
+	if f.proxies, err = newTrust(); err != nil {
+		return nil, err
+	}
+	if named := settings.TrustedProxies.Certificates; named != nil {
+		f.keys = files.keys(f.proxies.pool, named.Trust)
+		for _, name := range named.SANDNS {
+			f.names = append(f.names, config.RegisteredCertificate{SANDNS: name})
+		}
+	}
+	return f, nil
+}
+
+// apart returns an error where a partner's own authority could make itself a front proxy.
+func (f *front) apart(cfg *config.Config, anchors map[config.Name][]access.AnchorKey) error {
+	if f == nil {
+		return nil
+	}
+	var faults []error
+	for _, p := range cfg.Partners.List {
+		if len(p.Trust) > 0 && slices.ContainsFunc(anchors[p.Name], func(a access.AnchorKey) bool { return slices.Contains(f.keys, a) }) {
+			faults = append(faults, fmt.Errorf("partner %q and the trusted front proxies have an anchor in common: its authority could speak for every partner", p.Name))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// same reports whether f trusts and reads what g does. Either may be nil.
+func (f *front) same(g *front) bool {
+	if f == nil || g == nil {
+		return f == g
+	}
+	return reflect.DeepEqual(f.settings, g.settings) && slices.Equal(f.keys, g.keys)
+}
+
+// Peers returns what judges the certificates that are shown at the partners' listener:
+// those of front proxies, where these pass the clients' on, and otherwise the clients' own.
+func (t *Trust) Peers() *Trust {
+	if t.front != nil {
+		return t.front.proxies
+	}
+	return t
+}
+
+// Fronted reports whether clients reach the gate through front proxies, so that requests
+// of many come over one connection.
+func (t *Trust) Fronted() bool { return t.front != nil }
+
+var (
+	errSender      = errors.New("the sender is no trusted front proxy: not by its address")
+	errSenderName  = errors.New("the sender is no trusted front proxy: its own certificate has none of their names")
+	errNobody      = errors.New("no front proxy is trusted")
+	strangerSender = &access.Denial{Reason: access.NoCertificate, Err: errSender}
+	unnamedSender  = &access.Denial{Reason: access.NoCertificate, Err: errSenderName}
+)
+
+// admit returns nil when r comes from a trusted front proxy: from one of their addresses
+// and over a connection of one of their certificates, as far as these are configured. What
+// r says of its way does not matter, nor does what was found out on an earlier request.
+func (f *front) admit(r *http.Request) error {
+	trusted := &f.settings.TrustedProxies
+	if len(trusted.Addresses) == 0 && trusted.Certificates == nil {
+		return &access.Denial{Reason: access.NoCertificate, Err: errNobody}
+	}
+	if len(trusted.Addresses) > 0 && !config.Includes(trusted.Addresses, peerOf(r)) {
+		return strangerSender
+	}
+	if trusted.Certificates == nil {
+		return nil
+	}
+	own, err := f.proxies.Peer(r)
+	switch {
+	case err != nil && access.Deny(err).Reason == access.RevocationUnknown:
+		return err // there is no telling
+	case err != nil:
+		return &access.Denial{Reason: access.NoCertificate, Err: fmt.Errorf("the sender is no trusted front proxy: its own certificate: %w", err)}
+	}
+	if !slices.ContainsFunc(f.names, func(n config.RegisteredCertificate) bool { return n.MatchesName(own.Leaf) }) {
+		return unnamedSender
+	}
+	return nil
+}

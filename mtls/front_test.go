@@ -1,0 +1,283 @@
+package mtls
+
+import (
+	"context"
+	"crypto/x509"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// proxies returns who is trusted: the addresses, and the certificates with one of the
+// names under the anchors in file.
+func proxies(addresses []string, file string, names ...string) config.TrustedProxies {
+	var t config.TrustedProxies
+	for _, a := range addresses {
+		t.Addresses = append(t.Addresses, config.Network{Prefix: netip.MustParsePrefix(a)})
+	}
+	if file != "" {
+		t.Certificates = &config.ProxyCertificates{SANDNS: names, Trust: []config.Path{config.Path(file)}}
+	}
+	return t
+}
+
+// T-CC-01, 03, 04, 10: whose header is believed. Of everybody else, no certificate counts,
+// not their own either.
+func TestTrustedProxies(t *testing.T) {
+	northwind, operator := testpki.NewCA("Northwind Root"), testpki.NewCA("Operator Root")
+	operatorFile, _ := operator.Write(t.TempDir(), "operator")
+	p, own := northwind.Leaf("p"), northwind.Leaf("own")
+	name := testpki.DNS("other.internal", "LB.internal")
+	lb, noName, printer := operator.Leaf("lb", name), operator.Leaf("lb.internal"), operator.Leaf("lb", testpki.DNS("printer.internal", "lb.internal.example"))
+	posing, twin := northwind.Leaf("lb", name), testpki.NewCA("Operator Root").Leaf("lb", name)
+	old, server := operator.Leaf("lb", name, testpki.Expired()), operator.Leaf("lb", name, testpki.Usage(x509.ExtKeyUsageServerAuth))
+	deep := operator.Intermediate("Issuing").Leaf("lb", name)
+
+	byAddress := proxies([]string{"10.0.0.0/8", "2001:db8::/32"}, "")
+	byName := proxies(nil, operatorFile, "gate.internal", "lb.internal")
+	byBoth := proxies([]string{"10.0.0.0/8"}, operatorFile, "lb.internal")
+	for _, tt := range []struct {
+		name    string
+		trusted config.TrustedProxies
+		from    string
+		own     []*x509.Certificate
+		want    bool
+	}{
+		{"an address", byAddress, "10.1.2.3", nil, true},
+		{"an address, mapped", byAddress, "::ffff:10.1.2.3", nil, true},
+		{"an IPv6 address", byAddress, "2001:db8::1", nil, true},
+		{"with a certificate besides", byAddress, "10.1.2.3", chain(own), true},
+		{"another address", byAddress, "11.1.2.3", nil, false},
+		{"another address with a partner's certificate", byAddress, "11.1.2.3", chain(own), false},
+		{"another IPv6 address", byAddress, "2001:db9::1", nil, false},
+		{"another address, whose header is its own certificate's", byAddress, "11.1.2.3", chain(p), false},
+
+		{"a certificate", byName, "11.1.2.3", chain(lb), true},
+		{"with its intermediate", byName, "11.1.2.3", chain(deep), true},
+		{"none", byName, "10.1.2.3", nil, false},
+		{"without the name", byName, "10.1.2.3", chain(noName), false},
+		{"with other names", byName, "10.1.2.3", chain(printer), false},
+		{"with the name, of a partner's authority", byName, "10.1.2.3", chain(posing), false},
+		{"with the name, of an authority of that name", byName, "10.1.2.3", chain(twin), false},
+		{"a partner's, then a front proxy's", byName, "10.1.2.3", chain(own, lb), false},
+		{"expired", byName, "10.1.2.3", chain(old), false},
+		{"for servers only", byName, "10.1.2.3", chain(server), false},
+		{"an authority", byName, "10.1.2.3", chain(operator), false},
+
+		{"both", byBoth, "10.1.2.3", chain(lb), true},
+		{"the address alone", byBoth, "10.1.2.3", nil, false},
+		{"the address, another certificate", byBoth, "10.1.2.3", chain(own), false},
+		{"the certificate alone", byBoth, "11.1.2.3", chain(lb), false},
+
+		{"nobody is configured", config.TrustedProxies{}, "10.1.2.3", chain(lb), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			settings := fronting(config.FormatRFC9440)
+			settings.TrustedProxies = tt.trusted
+			trust := loadFronted(t, settings, northwind)
+			r := sent(tt.from, tt.own, "Client-Cert: "+rfc9440(p.Cert), "X-Forwarded-For: 10.1.2.3", "Forwarded: for=10.1.2.3", "X-Real-IP: 10.1.2.3")
+			r.RemoteAddr = "10.1.2.3:1" // as PROXY protocol may say
+			want := access.NoCertificate
+			if tt.want {
+				want = access.Granted
+			}
+			for range 2 {
+				c, err := trust.Client(r)
+				if reason(err) != want || tt.want && c.Leaf != p.Cert && c.Thumbprint != access.ThumbprintOf(p.Cert) {
+					t.Fatalf("judged %v, %v, want %s", c, err, want)
+				}
+			}
+			if (trust.Shown(r) != nil) != tt.want {
+				t.Error("the log would name a stranger's certificate")
+			}
+		})
+	}
+	// A request that nobody noted the socket's other end of.
+	r := sent("10.1.2.3", nil, "Client-Cert: "+rfc9440(p.Cert))
+	settings := fronting(config.FormatRFC9440)
+	settings.TrustedProxies = byAddress
+	if _, err := loadFronted(t, settings, northwind).Client(r.WithContext(context.Background())); reason(err) != access.NoCertificate {
+		t.Errorf("judged %v", err)
+	}
+	settings.TrustedProxies = proxies([]string{"0.0.0.0/0", "::/0"}, "") // which a configuration cannot say
+	if _, err := loadFronted(t, settings, northwind).Client(r.WithContext(ConnContext(context.Background(), &addressed{remote: &net.UnixAddr{}}))); reason(err) != access.NoCertificate {
+		t.Errorf("from no TCP connection: judged %v", err)
+	}
+}
+
+// With from: tls no header counts, whoever sends it, T-CC-02, T-CC-10; and what the
+// issuer goes by never does.
+func TestHeaderBesideOwn(t *testing.T) {
+	northwind := testpki.NewCA("Northwind Root")
+	p, own := northwind.Leaf("p"), northwind.Leaf("own")
+	r := sent("127.0.0.1", chain(own), "Client-Cert: "+rfc9440(p.Cert))
+	c, err := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {northwind}}).Client(r)
+	if err != nil || c.Leaf != own.Cert {
+		t.Errorf("judged %v, %v", c, err)
+	}
+	fronted := loadFronted(t, fronting(config.FormatRFC9440), northwind)
+	if c, err := fronted.Peer(r); err != nil || c.Leaf != own.Cert {
+		t.Errorf("at the issuer: judged %v, %v", c, err)
+	}
+	if _, err := fronted.Peer(sent("127.0.0.1", nil, "Client-Cert: "+rfc9440(p.Cert))); reason(err) != access.NoCertificate {
+		t.Errorf("at the issuer, without a certificate: judged %v", err)
+	}
+}
+
+// An authority that vouches for a partner alone must not make front proxies.
+func TestAnchorsOfProxiesAreApart(t *testing.T) {
+	dir := t.TempDir()
+	northwind, operator := testpki.NewCA("Northwind Root"), testpki.NewCA("Operator Root")
+	northwindFile, _ := northwind.Write(dir, "northwind")
+	operatorFile, _ := operator.Write(dir, "operator")
+	again, _ := issue(t, northwind, northwind).Write(dir, "again") // with its key
+	for name, tt := range map[string]struct {
+		anchors, shared string
+		fault           string
+	}{
+		"their own":                    {operatorFile, northwindFile, ""},
+		"a partner's":                  {northwindFile, operatorFile, `partner "northwind"`},
+		"another with a partner's key": {again, operatorFile, `partner "northwind"`},
+		"those of all partners":        {operatorFile, operatorFile, ""}, // the operator's own authority for both
+		"missing":                      {dir + "/nowhere", operatorFile, "nowhere"},
+	} {
+		cfg := &config.Config{}
+		settings := fronting(config.FormatRFC9440)
+		settings.TrustedProxies = proxies(nil, tt.anchors, "lb.internal")
+		cfg.Listener.ClientCertificates = config.ClientCertificates{From: config.FromHeader, Header: settings, Trust: []config.Path{config.Path(tt.shared)}}
+		cfg.Partners.List = []config.Partner{{Name: "northwind", Trust: []config.Path{config.Path(northwindFile)}}, {Name: "southridge"}}
+		_, err := LoadTrust(cfg, Options{})
+		if (err == nil) != (tt.fault == "") || err != nil && !strings.Contains(err.Error(), tt.fault) {
+			t.Errorf("%s: LoadTrust says %v", name, err)
+		}
+	}
+}
+
+// T-CC-11: a reload that changes who is trusted counts for the next request on an open
+// connection, and session tickets of before are void; one that changes nothing, neither.
+func TestReloadOfProxies(t *testing.T) {
+	northwind, operator := testpki.NewCA("Northwind Root"), testpki.NewCA("Operator Root")
+	dir := t.TempDir()
+	northwindFile, _ := northwind.Write(dir, "northwind")
+	operatorFile, _ := operator.Write(dir, "operator")
+	otherFile, _ := testpki.NewCA("Operator Root").Write(dir, "other")
+	state := func(previous *Trust, from config.CertificateSource, trusted config.TrustedProxies, formats ...config.HeaderFormat) *Trust {
+		t.Helper()
+		cfg := &config.Config{}
+		cfg.Listener.ClientCertificates.From = from
+		if from == config.FromHeader {
+			cfg.Listener.ClientCertificates.Header = fronting(formats...)
+			cfg.Listener.ClientCertificates.Header.TrustedProxies = trusted
+		}
+		cfg.Partners.List = []config.Partner{{Name: "northwind", Trust: []config.Path{config.Path(northwindFile)}}}
+		trust, err := LoadTrust(cfg, Options{Previous: previous})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return trust
+	}
+	p := northwind.Leaf("p")
+	open := sent("10.1.2.3", chain(operator.Leaf("lb", testpki.DNS("lb.internal"))), "Client-Cert: "+rfc9440(p.Cert))
+	byAddress := proxies([]string{"10.0.0.0/8"}, "")
+	byName := proxies(nil, operatorFile, "lb.internal")
+	for name, tt := range map[string]struct {
+		before, after config.TrustedProxies
+		from          config.CertificateSource
+		format        config.HeaderFormat
+		want          access.Reason
+		same          bool
+	}{
+		"nothing changes":        {byName, proxies(nil, operatorFile, "lb.internal"), config.FromHeader, config.FormatRFC9440, access.Granted, true},
+		"another address":        {byAddress, proxies([]string{"10.0.0.0/16"}, ""), config.FromHeader, config.FormatRFC9440, access.NoCertificate, false},
+		"another name":           {byName, proxies(nil, operatorFile, "lb2.internal"), config.FromHeader, config.FormatRFC9440, access.NoCertificate, false},
+		"another authority":      {byName, proxies(nil, otherFile, "lb.internal"), config.FromHeader, config.FormatRFC9440, access.NoCertificate, false},
+		"another format":         {byName, byName, config.FromHeader, config.FormatXFCC, access.NoCertificate, false},
+		"by name, no address":    {byAddress, byName, config.FromHeader, config.FormatRFC9440, access.Granted, false},
+		"no front proxy anymore": {byName, config.TrustedProxies{}, config.FromTLS, "", access.UntrustedCertificate, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			first := state(nil, config.FromHeader, tt.before, config.FormatRFC9440)
+			if _, err := first.Client(open); err != nil {
+				t.Fatal(err)
+			}
+			second := state(first, tt.from, tt.after, tt.format)
+			if (second == first) != tt.same || second.Lacks(first) == tt.same {
+				t.Errorf("the same: %t; lacks: %t", second == first, second.Lacks(first))
+			}
+			for range 2 {
+				if _, err := second.Client(open); reason(err) != tt.want {
+					t.Errorf("judged %v, want %s", err, tt.want)
+				}
+			}
+			if third := state(second, config.FromHeader, tt.before, config.FormatRFC9440); (third == first) != tt.same {
+				t.Error("a Trust came back")
+			} else if _, err := third.Client(open); err != nil {
+				t.Errorf("back again: judged %v", err)
+			}
+		})
+	}
+}
+
+// Where nothing was noted, nobody is known.
+func TestPeerOf(t *testing.T) {
+	if got := peerOf(&http.Request{}); got.IsValid() {
+		t.Errorf("a request of no connection comes from %s", got)
+	}
+	if got := peerOf(sent("fe80::1", nil)); got != netip.MustParseAddr("fe80::1") {
+		t.Errorf("the peer is %s", got)
+	}
+}
+
+// T-CC-09: a certificate that was revoked counts no more in a header than on a connection,
+// also one that is remembered; and a front proxy's own no more either.
+func TestRevokedBehindFrontProxy(t *testing.T) {
+	northwind, operator := testpki.NewCA("Northwind Root"), testpki.NewCA("Operator Root")
+	p, lb := northwind.Leaf("p"), operator.Leaf("lb", testpki.DNS("lb.internal"))
+	l := newListed(t, northwind)
+	operatorFile, _ := operator.Write(l.dir, "operator")
+	settings := fronting(config.FormatRFC9440)
+	settings.TrustedProxies = proxies(nil, operatorFile, "lb.internal")
+	l.Listener.ClientCertificates.From, l.Listener.ClientCertificates.Header = config.FromHeader, settings
+	l.file("northwind.crl")
+	l.file("operator.crl")
+	past := testpki.Updated(time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
+	open := sent("10.1.2.3", chain(lb), "Client-Cert: "+rfc9440(p.Cert))
+	var trust *Trust
+	for i, step := range []struct {
+		name                string
+		northwind, operator []testpki.ListOption
+		want                access.Reason
+	}{
+		{"nobody", nil, nil, access.Granted},
+		{"the client", []testpki.ListOption{testpki.Revoking(p)}, nil, access.RevokedCertificate},
+		{"nobody again", nil, nil, access.Granted},
+		{"the front proxy", nil, []testpki.ListOption{testpki.Revoking(lb)}, access.NoCertificate},
+		{"nobody again", nil, nil, access.Granted},
+		{"there is no telling of the client", []testpki.ListOption{past}, nil, access.RevocationUnknown},
+		{"nor of the front proxy", nil, []testpki.ListOption{past}, access.RevocationUnknown},
+	} {
+		number := testpki.Numbered(int64(i + 1))
+		now := testpki.Updated(time.Now().Add(-time.Minute), time.Now().Add(time.Hour))
+		northwind.WriteRevocationList(l.dir, "northwind.crl", append([]testpki.ListOption{now, number}, step.northwind...)...)
+		operator.WriteRevocationList(l.dir, "operator.crl", append([]testpki.ListOption{now, number}, step.operator...)...)
+		if i == 5 || i == 6 {
+			trust = nil // a list from before is taken at the start alone
+		}
+		trust = l.load(trust)
+		for range 2 {
+			if _, err := trust.Client(open); reason(err) != step.want {
+				t.Errorf("%s: judged %v, want %s", step.name, err, step.want)
+			}
+		}
+		if step.want == access.NoCertificate && trust.Shown(open) != nil {
+			t.Error("the log would name the certificate of a stranger's header")
+		}
+	}
+}
