@@ -96,7 +96,7 @@ var reasons = [numReasons]struct {
 	Misdirected:       {StageMessage, "misdirected", http.StatusMisdirectedRequest, "", "This host is not served on this connection."},
 	UpgradeNotAllowed: {StageMessage, "upgrade_not_allowed", http.StatusForbidden, "", "Switching protocols is not allowed here."},
 
-	NoCertificate:        {StageCertificate, "no_certificate", http.StatusUnauthorized, invalidToken, "The connection presented no client certificate."},
+	NoCertificate:        {StageCertificate, "no_certificate", http.StatusUnauthorized, invalidToken, "No client certificate came with the request."},
 	UntrustedCertificate: {StageCertificate, "untrusted_certificate", http.StatusUnauthorized, invalidToken, "The client certificate chains to no trusted anchor."},
 	ExpiredCertificate:   {StageCertificate, "expired_certificate", http.StatusUnauthorized, invalidToken, "The client certificate is outside its validity period."},
 	RevokedCertificate:   {StageCertificate, "revoked_certificate", http.StatusUnauthorized, invalidToken, "The client certificate has been revoked."},

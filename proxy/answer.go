@@ -39,11 +39,6 @@ func answer(w http.ResponseWriter, d access.Decision, id string, credentials boo
 	case status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests:
 		w.Header().Set("Retry-After", retryAfter)
 	}
-	if status == http.StatusUnauthorized && reason.Stage() == access.StageCertificate {
-		// Another request on this connection would come with the same certificate. So
-		// those end, too, whose anchors have been taken away.
-		w.Header().Set("Connection", "close")
-	}
 	code := reason.Code()
 	if code == "" {
 		code = codes[status]

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/mtls"
 )
 
 // An exchange is one request on its way through the gate, and the writer of its
@@ -23,7 +24,8 @@ type exchange struct {
 	control     http.ResponseController
 	request     *http.Request
 	fields      *fields
-	id          string // names the request in the answer, the log and at the upstream
+	trust       *mtls.Trust // tells which certificate came
+	id          string      // names the request in the answer, the log and at the upstream
 	stall       time.Duration
 	started     time.Time
 	decided     time.Time
@@ -51,6 +53,7 @@ func (p *Proxy) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 		control:        *http.NewResponseController(w),
 		request:        r,
 		fields:         p.fields,
+		trust:          p.steps.Trust,
 		id:             newID(),
 		stall:          p.stall,
 		started:        time.Now(),

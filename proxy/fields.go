@@ -18,7 +18,7 @@ const requestID = "X-Request-Id"
 // certificate or its call, to somebody behind a proxy. From a client they are
 // forgeries, whichever product reads them. In folded form.
 var spoken = []string{
-	"client-cert", "client-cert-chain", "x-client-cert", "x-client-certificate", "x-arr-clientcert",
+	"client-cert", "x-client-cert", "x-client-certificate", "x-arr-clientcert", "wl-proxy-client-cert",
 	"forwarded", "x-real-ip", "x-client-ip", "true-client-ip", "x-request-id",
 	"x-original-url", "x-original-uri", "x-original-method", "x-original-host", "x-rewrite-url",
 	"x-http-method", "x-http-method-override", "x-method-override",
@@ -27,7 +27,9 @@ var spoken = []string{
 }
 
 // spokenFamilies are the same by prefix.
-var spokenFamilies = []string{"x-forwarded-", "x-envoy-", "x-ssl-", "ssl-client-", "x-amzn-mtls-"}
+var spokenFamilies = []string{
+	"x-forwarded-", "x-envoy-", "x-ssl-", "ssl-client-", "x-amzn-mtls-", "client-cert-", "x-client-cert-", "cf-client-cert-",
+}
 
 // framing fields say where a message ends and what connection it is on. In their
 // own spelling net/http has acted on them; a twin with other characters in place of
@@ -54,7 +56,9 @@ const (
 	oursAlone          // no client may
 )
 
-func newFields(names config.IdentityHeaders) *fields {
+// newFields returns what is ours by names, and what front proxies set by passed, which may
+// be nil.
+func newFields(names config.IdentityHeaders, passed *config.CertificateHeader) *fields {
 	f := &fields{
 		names:         names,
 		known:         map[string]standing{},
@@ -69,6 +73,9 @@ func newFields(names config.IdentityHeaders) *fields {
 	}
 	for _, name := range []config.HeaderName{names.Partner, names.ClientID, names.Scopes, names.Subject, names.Thumbprint, names.Certificate, names.Assertion} {
 		f.known[fold(string(name))] = oursAlone
+	}
+	if passed != nil && passed.PEMHeader != "" {
+		f.known[fold(string(passed.PEMHeader))] = oursAlone
 	}
 	return f
 }

@@ -11,13 +11,16 @@ import (
 func TestForged(t *testing.T) {
 	names := config.Default().IdentityHeaders
 	names.Certificate = "Client-Cert"
-	f := newFields(names)
+	f := newFields(names, nil)
 	forwarding := names
 	forwarding.ForwardAuthorization = true
 	tests := map[string]bool{
 		"Tallygate-Partner": true, "tallygate-partner": true, "TALLYGATE_PARTNER": true, "Tallygate_Client-Id": true, // T-HDR-01, 02
 		"Tallygate.Partner": true, "Tallygate~Partner": true, "Tallygate!Anything": true, "Tallygate-": true,
 		"Client-Cert": true, "Client_cert": true, "Client-Cert-Chain": true, "X-Forwarded-Client-Cert": true, "Ssl_client_cert": true, "X-Ssl-Client-S-Dn": true, // T-CC-02
+		"Client.cert_chain": true, "Client-Cert-Leaf": true, "X_client_cert": true, "X-Client-Cert-Chain": true, "X-Client-Certificate": true, "X_forwarded_client_cert": true,
+		"X-Forwarded-Tls-Client-Cert": true, "X-Forwarded-Tls-Client-Cert-Info": true, "X_ssl_client_cert": true, "SSL_CLIENT_VERIFY": true, "Ssl-Client-Subject-Dn": true,
+		"X-Amzn-Mtls-Clientcert-Leaf": true, "X-Arr-Clientcert": true, "Cf-Client-Cert-Der-Base64": true, "Wl_proxy_client_cert": true,
 		"Forwarded": true, "X-Forwarded-For": true, "X_forwarded_host": true, "X-Real-Ip": true, // T-SNI-10
 		"X-Original-Url": true, "X-Rewrite-Url": true, "X-Envoy-Original-Path": true, "X-Forwarded-Uri": true, // T-HDR-10
 		"X-Http-Method-Override": true, "X-Http-Method": true, "X_method-Override": true, // T-HDR-14
@@ -33,7 +36,13 @@ func TestForged(t *testing.T) {
 			t.Errorf("forged(%q) is %v", name, got)
 		}
 	}
-	if g := newFields(forwarding); g.forged("Authorization") || !g.forged("Proxy_authorization") {
+	passing := newFields(names, &config.CertificateHeader{PEMHeader: "Partner-Certificate"})
+	for _, name := range []string{"Partner-Certificate", "partner_certificate", "PARTNER.CERTIFICATE"} {
+		if f.forged(name) || !passing.forged(name) {
+			t.Errorf("%s, which front proxies set, is forged: %t, %t otherwise", name, passing.forged(name), f.forged(name))
+		}
+	}
+	if g := newFields(forwarding, nil); g.forged("Authorization") || !g.forged("Proxy_authorization") {
 		t.Error("forwarding the token lets too little or too much pass")
 	}
 }
@@ -44,7 +53,7 @@ func FuzzClean(f *testing.F) {
 	for _, seed := range []string{"Tallygate-Partner", "tallygate_partner", "TALLYGATE.CLIENT.ID", "X-Forwarded-For", "Accept", "Client_Cert", ""} {
 		f.Add(seed, "value")
 	}
-	fields := newFields(config.Default().IdentityHeaders)
+	fields := newFields(config.Default().IdentityHeaders, nil)
 	f.Fuzz(func(t *testing.T, name, value string) {
 		h := http.Header{name: {value, value}}
 		fields.clean(h)

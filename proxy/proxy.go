@@ -69,7 +69,7 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 		steps:     steps,
 		upstreams: make(map[string]*upstream, len(cfg.APIs)),
 		partners:  make(map[string]bool, len(cfg.Partners.List)),
-		fields:    newFields(cfg.IdentityHeaders),
+		fields:    newFields(cfg.IdentityHeaders, cfg.Listener.ClientCertificates.Header),
 		asserter:  asserter,
 		bodyBytes: int64(cfg.Listener.Limits.BodyBytes),
 		stall:     cfg.Listener.Limits.StallTimeout,
@@ -126,6 +126,11 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.assert(x)
 	x.decided = time.Now()
 	if x.decision.Reason != access.Granted {
+		if !p.steps.Trust.Fronted() && x.decision.Reason.Stage() == access.StageCertificate && x.decision.Reason.Status() == http.StatusUnauthorized {
+			// Another request on this connection would come with the same certificate. So
+			// those end, too, whose anchors have been taken away.
+			x.Header().Set("Connection", "close")
+		}
 		answer(x, x.decision, x.id, x.request.Header["Authorization"] != nil)
 		return
 	}
@@ -148,7 +153,7 @@ func (p *Proxy) assert(x *exchange) {
 // client certificate, nil unless that passed. It forwards, answers, logs and counts
 // nothing; but a token may be introspected for it.
 func (p *Proxy) Decide(r *http.Request) (access.Decision, *access.Certificate) {
-	x := &exchange{request: r}
+	x := &exchange{request: r, trust: p.steps.Trust}
 	return p.decide(x), x.certificate
 }
 
@@ -198,9 +203,10 @@ func (p *Proxy) decide(x *exchange) access.Decision {
 // opened reports whether a connection with this state may carry requests for host, which is
 // served (RFC 9110 section 7.4, RFC 9113 section 9.1.1). All hosts are served by one policy
 // for client certificates, so one that was opened for any of them may; one that was opened
-// for somebody else may not.
+// for somebody else may not. A front proxy may have a name of its own for the gate: what
+// its client asked for is not known here.
 func (p *Proxy) opened(state *tls.ConnectionState, host string) bool {
-	if state == nil || state.ServerName == "" || strings.EqualFold(state.ServerName, host) {
+	if p.steps.Trust.Fronted() || state == nil || state.ServerName == "" || strings.EqualFold(state.ServerName, host) {
 		return true
 	}
 	return p.steps.Table.Serves(strings.ToLower(state.ServerName))

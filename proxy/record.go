@@ -72,15 +72,16 @@ func (x *exchange) attributes(attrs []slog.Attr, ended time.Time) []slog.Attr {
 	return attrs
 }
 
-// thumbprint returns that of the certificate on the connection, also of one that was
-// turned down, "" for none.
+// thumbprint returns that of the client's certificate, also of one that was turned down,
+// "" for none.
 func (x *exchange) thumbprint() string {
-	switch {
-	case x.shown != "":
-	case x.certificate != nil:
+	if x.shown == "" && x.certificate != nil {
 		x.shown = x.certificate.Thumbprint.String()
-	case x.request.TLS != nil && len(x.request.TLS.PeerCertificates) > 0:
-		x.shown = access.ThumbprintOf(x.request.TLS.PeerCertificates[0]).String()
+	}
+	if x.shown == "" {
+		if leaf := x.trust.Shown(x.request); leaf != nil {
+			x.shown = access.ThumbprintOf(leaf).String()
+		}
 	}
 	return x.shown
 }

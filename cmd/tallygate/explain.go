@@ -28,7 +28,8 @@ so. The checks are those of serve itself.
 
 The request is described by --method, --target and --header, or captured: --request
 takes an HTTP/1.1 request as it was on the wire, or as "curl --verbose" prints it. The
-certificate is a PEM file, since its key is not needed. The token comes from
+certificate is a PEM file, since its key is not needed; where front proxies pass
+certificates on, it is taken as passed on by one of them. The token comes from
 --token-file, where "-" is standard input, or from the captured request.
 
 Authorization servers are asked as the gate would ask them: for their metadata, their
@@ -102,6 +103,8 @@ func explain(ctx context.Context, f explainFlags, stdin io.Reader, stderr io.Wri
 	if err != nil {
 		return nil, err
 	}
+	// The certificate is here already, however it would come.
+	cfg.Listener.ClientCertificates.From = config.FromTLS
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
 	own, err := runningIssuer(ctx, cfg, stderr)

@@ -31,7 +31,8 @@ type server struct {
 	name        string
 	address     string
 	connections int
-	tls         *mtls.Listener // nil: plain HTTP
+	tls         *mtls.Listener               // nil: plain HTTP
+	relays      func() *config.ProxyProtocol // who may speak it in front of TLS, at the moment
 	http        *http.Server
 }
 
@@ -59,14 +60,17 @@ func (g *gate) addServer(name string, address config.Address, handler func(*stat
 	// The issuer's and the admin's messages are small and come in one go. Partners'
 	// bodies may take any time, as long as they move: the handler sees to that.
 	read, write := limits.HeaderTimeout, limits.StallTimeout
+	relays := func() *config.ProxyProtocol { return nil }
 	if name == partnersListener {
 		read, write = 0, 0
+		relays = func() *config.ProxyProtocol { return g.current.Load().cfg.Listener.ProxyProtocol }
 	}
 	g.servers = append(g.servers, &server{
 		name:        name,
 		address:     string(address),
 		connections: limits.Connections,
 		tls:         listener,
+		relays:      relays,
 		http: &http.Server{
 			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				handler(g.current.Load()).ServeHTTP(w, r)
@@ -83,6 +87,7 @@ func (g *gate) addServer(name string, address config.Address, handler func(*stat
 			ReadTimeout:       read,
 			WriteTimeout:      write,
 			IdleTimeout:       limits.IdleTimeout,
+			ConnContext:       mtls.ConnContext,
 			// Otherwise net/http answers "OPTIONS *" before the handler sees it.
 			DisableGeneralOptionsHandler: true,
 			ErrorLog:                     log.New(&serverErrors{g.log, name, g.handshakes}, "", 0),
@@ -169,6 +174,7 @@ func (g *gate) challenged() int {
 func (s *server) serve(l net.Listener) error {
 	l = netutil.LimitListener(l, s.connections)
 	if s.tls != nil {
+		l = mtls.Relayed(l, s.relays, s.http.ReadHeaderTimeout)
 		// Not by ServeTLS, which would go by a copy of the settings.
 		l = tls.NewListener(l, s.tls.Config())
 	}

@@ -107,7 +107,7 @@ func (s *state) makeIssuer(from origin, before *state) (err error) {
 	}
 	s.issuer, err = issuer.New(s.cfg, issuer.Options{
 		Anchors: s.trust.Anchors(), ResourceServerAnchors: s.trust.ResourceServerAnchors(),
-		Certificate: s.trust.Client, Log: from.log, Metrics: from.registry, Previous: before.issuer,
+		Certificate: s.trust.Peer, Log: from.log, Metrics: from.registry, Previous: before.issuer,
 	})
 	if err != nil {
 		return err
@@ -133,21 +133,23 @@ func (s *state) makeValidator(from origin, before *state) (err error) {
 // and, where that is an alias (RFC 8705 section 5), one that never asks for a certificate.
 func (s *state) makeSettings(from origin) {
 	listener := s.cfg.Listener
-	settings := func(name string, onFailure config.OnFailure) *tls.Config {
+	settings := func(name string, judge func() *mtls.Trust, onFailure config.OnFailure) *tls.Config {
 		pair, files := s.pairs[name]
-		made := mtls.ServerConfig(from.trust, pair, listener.MinimumVersion, onFailure, from.handshakes)
+		made := mtls.ServerConfig(judge, pair, listener.MinimumVersion, onFailure, from.handshakes)
 		if !files {
 			made.Certificates, made.GetCertificate = nil, from.acme.Certificate
 		}
 		return made
 	}
-	s.settings = map[string]*tls.Config{partnersListener: settings(partnersListener, listener.ClientCertificates.OnFailure)}
+	trust := from.trust // not from, which holds the state before
+	peers := func() *mtls.Trust { return trust().Peers() }
+	s.settings = map[string]*tls.Config{partnersListener: settings(partnersListener, peers, listener.ClientCertificates.OnFailure)}
 	if s.issuer == nil {
 		return
 	}
 	// The metadata and the key set are for everyone, so this listener finishes the
 	// handshake whatever the certificate is; the endpoints judge it.
-	mutual := settings(issuerListener, config.Answer)
+	mutual := settings(issuerListener, from.trust, config.Answer)
 	if s.cfg.Issuer.MTLSAlias == nil {
 		s.settings[issuerListener] = mutual
 		return
