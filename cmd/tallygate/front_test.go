@@ -1,0 +1,309 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+const (
+	ownTLS = "self_signed: false" // in client_certificates
+	// byName believes the load balancer, whose certificate is "lb".
+	byName = "{certificates: {san_dns: [lb.internal], trust: [front-ca.pem]}}"
+)
+
+// passing is ownTLS for certificates that front proxies pass on.
+func passing(formats, proxies string) string {
+	return "from: header, header: {formats: " + formats + ", trusted_proxies: " + proxies + "}"
+}
+
+// newFronted is newReloading with what a load balancer has, whose authority certifies
+// another machine too.
+func newFronted(t *testing.T) *reloading {
+	t.Helper()
+	r := newReloading(t)
+	front := testpki.NewCA("Operator Root")
+	r.pairs["front-ca"] = front
+	r.pairs["lb"] = front.Leaf("lb", testpki.DNS("lb.internal"))
+	r.pairs["machine"] = front.Leaf("machine", testpki.DNS("machine.internal"))
+	for _, name := range []string{"front-ca", "lb", "machine"} {
+		r.pairs[name].Write(r.dir, name)
+	}
+	return r
+}
+
+// clientCert is a certificate in a header, RFC 9440.
+func (r *reloading) clientCert(name string) string {
+	return "Client-Cert: :" + base64.StdEncoding.EncodeToString(r.pairs[name].Cert.Raw) + ":"
+}
+
+func (r *reloading) pem(name string) string {
+	return strings.ReplaceAll(url.QueryEscape(string(r.pairs[name].CertPEM())), "+", "%20")
+}
+
+// T-CC-01 to 13 at the real binary: what a sender gets for the headers that it sends.
+func TestFrontProxy(t *testing.T) {
+	t.Parallel()
+	r := newFronted(t)
+	r.configure(ownTLS, passing("[rfc9440, xfcc, pem], pem_header: X-SSL-Client-Cert", byName))
+	r.serve()
+	ledger, sync, stranger, expired := r.clientCert("northwind"), r.clientCert("borealis"), r.clientCert("stranger"), r.clientCert("expired")
+	xfcc := func(name string) string { return `X-Forwarded-Client-Cert: Cert="` + r.pem(name) + `"` }
+	element := func(name string) string { return `Cert="` + r.pem(name) + `"` }
+	const malformed, none = "malformed_request", "no_certificate"
+	for _, tt := range []struct {
+		name, cert string
+		headers    []string
+		reason     string // "" when granted
+	}{
+		{"trusted", "lb", []string{ledger}, ""},
+		{"trusted, XFCC", "lb", []string{xfcc("northwind")}, ""},
+		{"trusted, PEM", "lb", []string{"X-SSL-Client-Cert: " + r.pem("northwind")}, ""},
+		{"all agree", "lb", []string{ledger, xfcc("northwind"), "X-SSL-Client-Cert: " + r.pem("northwind")}, ""},
+		{"another partner's", "lb", []string{sync}, "bound_to_other"},
+		{"a renewed one", "lb", []string{r.clientCert("renewed")}, "bound_to_other"},
+		{"none", "lb", nil, none},
+		{"of another machine under that authority", "machine", []string{ledger}, none},
+		{"of a partner, with a header", "borealis", []string{ledger}, none},
+		{"of the partner itself", "northwind", []string{ledger}, none},
+		{"of the partner itself, without header", "northwind", nil, none},
+		{"of nobody", "", []string{ledger}, none},
+		{"by name of the address, T-CC-04", "", []string{ledger, "X-Forwarded-For: 127.0.0.1", "Forwarded: for=127.0.0.1"}, none},
+		{"expired, T-CC-09", "lb", []string{expired}, "expired_certificate"},
+		{"untrusted, T-CC-09", "lb", []string{stranger}, "untrusted_certificate"},
+		{"twice, T-CC-05", "lb", []string{ledger, ledger}, malformed},
+		{"in two spellings, T-CC-05", "lb", []string{ledger, "client-cert" + strings.TrimPrefix(ledger, "Client-Cert")}, malformed},
+		{"a list, T-CC-05", "lb", []string{ledger + ", " + strings.TrimPrefix(sync, "Client-Cert: ")}, malformed},
+		{"without colons, T-CC-06", "lb", []string{strings.ReplaceAll(ledger, ":", "")[:11] + ": AAAA"}, malformed},
+		{"empty, T-CC-06", "lb", []string{"Client-Cert: ::"}, malformed},
+		{"cut short, T-CC-06", "lb", []string{ledger[:len(ledger)-9] + ":"}, malformed},
+		{"the client's XFCC first, T-CC-07", "lb", []string{"X-Forwarded-Client-Cert: " + element("northwind") + "," + element("stranger")}, "untrusted_certificate"},
+		{"the last XFCC counts, T-CC-07", "lb", []string{"X-Forwarded-Client-Cert: " + element("stranger") + "," + element("northwind")}, ""},
+		{"a hash alone, T-CC-08", "lb", []string{"X-Forwarded-Client-Cert: Hash=ab"}, malformed},
+		{"other keys, T-CC-08", "lb", []string{"X-Forwarded-Client-Cert: cert=" + r.pem("northwind")}, malformed},
+		{"two that disagree", "lb", []string{ledger, xfcc("borealis")}, malformed},
+		{"two that disagree, of strangers", "lb", []string{stranger, "X-SSL-Client-Cert: " + r.pem("northwind")}, malformed},
+		{"spellings that are not read", "lb", []string{"Client_Cert" + strings.TrimPrefix(ledger, "Client-Cert"), "X-Client-Cert: " + r.pem("northwind"), "SSL_CLIENT_CERT: " + r.pem("northwind")}, none},
+	} {
+		for _, h2 := range []bool{false, true} {
+			args := []string{"-cert", tt.cert, "-token", "good", fmt.Sprintf("-h2=%t", h2)}
+			for _, h := range tt.headers {
+				args = append(args, "-H", h)
+			}
+			// Twins of what is configured, which nobody may see, T-CC-02, T-CC-12.
+			args = append(args, "-H", "x_ssl_client_cert: mallory", "-H", "X-Forwarded-Tls-Client-Cert: mallory", "-H", "client.cert.chain: mallory", "GET", "/accounts/7")
+			r.check(r.call(args))
+			var wrong error
+			switch tt.reason {
+			case "":
+				wrong = r.granted(200)
+				received, _ := r.upstream.take()
+				if text := string(received); strings.Contains(text, "mallory") || strings.Count(strings.ToLower(text), "client-cert:") != 1 ||
+					!strings.Contains(text, "Tallygate-Thumbprint: "+r.pairs["northwind"].Thumbprint()) || !strings.Contains(text, ledger) {
+					t.Errorf("%s: the upstream got\n%s", tt.name, text)
+				}
+				if answer := string(r.dump()); strings.Contains(answer, "leaked") || r.answer.Close {
+					t.Errorf("%s: answered\n%s", tt.name, answer)
+				}
+			case malformed:
+				wrong = r.refused(400, tt.reason, "invalid_request")
+			default:
+				wrong = r.refused(401, tt.reason, "invalid_token")
+			}
+			if wrong != nil {
+				t.Errorf("%s, HTTP/2 %t: %v", tt.name, h2, wrong)
+			}
+		}
+	}
+	if strings.Contains(string(r.log.bytes()), r.pairs["lb"].Thumbprint()) {
+		t.Error("the log names the front proxy's certificate as a client's")
+	}
+	r.check(r.stop())
+}
+
+// T-CC-11: who is trusted is asked of the state of each request, on connections that are
+// open; and one that is refused is not closed under the others that share it.
+func TestFrontProxyReload(t *testing.T) {
+	t.Parallel()
+	for _, h2 := range []bool{false, true} {
+		t.Run(fmt.Sprintf("HTTP/2 %t", h2), func(t *testing.T) {
+			r := newFronted(t)
+			r.configure(ownTLS, passing("[rfc9440]", "{addresses: [127.0.0.1]}"))
+			r.serve()
+			settings := r.client("")
+			settings.ServerName, settings.InsecureSkipVerify = "gate.internal", true // a proxy's own name for the gate
+			transport := &http.Transport{TLSClientConfig: settings, ForceAttemptHTTP2: h2, MaxConnsPerHost: 1}
+			t.Cleanup(transport.CloseIdleConnections)
+			expect := func(certificate string, status int, reason string) {
+				t.Helper()
+				request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+r.addresses["partners"]+"/accounts/7", nil)
+				r.check(err)
+				request.Host = "api.example.test"
+				request.Header.Set("Authorization", "Bearer "+r.tokens["good"])
+				name, value, _ := strings.Cut(r.clientCert(certificate), ": ")
+				request.Header.Set(name, value)
+				r.upstream.forget()
+				answer, err := transport.RoundTrip(request)
+				r.check(err)
+				body, err := io.ReadAll(answer.Body)
+				r.check(err)
+				_ = answer.Body.Close()
+				if _, n := r.upstream.peek(); answer.StatusCode != status || !strings.Contains(string(body), reason) || answer.Close || n != map[bool]int{true: 1}[status == 200] {
+					t.Errorf("answered %s, closing %t, with %d requests upstream: %s; want %d %s", answer.Status, answer.Close, n, body, status, reason)
+				}
+			}
+			expect("northwind", 200, "")
+			expect("stranger", 401, "untrusted_certificate")
+			expect("northwind", 200, "")
+			r.configure(ownTLS, passing("[rfc9440]", "{addresses: [127.0.0.2]}"))
+			r.await("ok", 1)
+			expect("northwind", 401, "no_certificate")
+			r.configure(ownTLS, passing("[rfc9440]", "{addresses: [127.0.0.0/8]}"))
+			r.await("ok", 2)
+			expect("northwind", 200, "")
+			r.configure(ownTLS, passing("[xfcc]", "{addresses: [127.0.0.0/8]}"))
+			r.await("ok", 3)
+			expect("northwind", 401, "no_certificate")
+			opened, err := r.metric(`tallygate_tls_handshakes_total{reason="no_certificate",result="completed",version="TLS 1.3"}`)
+			if err != nil || opened != 1 {
+				t.Errorf("%v connections, %v; want 1", opened, err)
+			}
+			r.check(r.stop())
+		})
+	}
+}
+
+// PROXY protocol names an address for the log and the upstream, and gives no right by it:
+// neither to a sender with a bad header nor to one that names a trusted front proxy.
+func TestProxyProtocol(t *testing.T) {
+	t.Parallel()
+	r := newFronted(t)
+	r.configure("listener:\n", "listener:\n  proxy_protocol: {trusted: [127.0.0.2]}\n", ownTLS, passing("[rfc9440]", "{addresses: [127.0.0.1, 127.0.0.2]}"))
+	r.serve()
+	named := func(address string) string {
+		return "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c" + string(net.ParseIP(address).To4()) + "\x7f\x00\x00\x01\x30\x39\x01\xbb"
+	}
+	certificate := r.clientCert("northwind")
+	for _, tt := range []struct {
+		name, from, before string
+		status             int    // 0: no TLS
+		remote             string // in the log
+	}{
+		{"the load balancer", "127.0.0.2", named("203.0.113.9"), 200, "203.0.113.9:12345"},
+		{"without a header", "127.0.0.2", "", 0, ""},
+		{"with version 1", "127.0.0.2", "PROXY TCP4 203.0.113.9 127.0.0.1 12345 443\r\n", 0, ""},
+		{"with two", "127.0.0.2", named("203.0.113.9") + named("127.0.0.1"), 0, ""},
+		{"a front proxy that speaks none", "127.0.0.1", "", 200, "127.0.0.1"},
+		{"one that does", "127.0.0.1", named("203.0.113.9"), 0, ""},
+		{"a stranger", "127.0.0.3", "", 401, "127.0.0.3"},
+		{"a stranger with a header", "127.0.0.3", named("127.0.0.1"), 0, ""},
+	} {
+		status, id := r.exchange(t, tt.from, tt.before, certificate)
+		if status != tt.status {
+			t.Errorf("%s: answered %d, want %d", tt.name, status, tt.status)
+		}
+		received, n := r.upstream.take()
+		if n != map[bool]int{true: 1}[tt.status == 200] {
+			t.Errorf("%s: %d requests upstream", tt.name, n)
+		}
+		if tt.status == 0 {
+			continue
+		}
+		r.logged(t, id, tt.remote)
+		if host, _, _ := strings.Cut(tt.remote, ":"); n == 1 && !strings.Contains(string(received), "\r\nX-Forwarded-For: "+host+"\r\n") {
+			t.Errorf("%s: the upstream got\n%s", tt.name, received)
+		}
+	}
+	// Whom a load balancer names is not thereby a front proxy.
+	r.configure("listener:\n", "listener:\n  proxy_protocol: {trusted: [127.0.0.2]}\n", ownTLS, passing("[rfc9440]", "{addresses: [127.0.0.1]}"))
+	r.await("ok", 1)
+	if status, _ := r.exchange(t, "127.0.0.2", named("127.0.0.1"), certificate); status != 401 {
+		t.Errorf("with a trusted address in PROXY protocol: answered %d", status)
+	}
+	// And who may name anybody is asked for each connection.
+	r.configure(ownTLS, passing("[rfc9440]", "{addresses: [127.0.0.0/8]}"))
+	r.await("ok", 2)
+	if status, _ := r.exchange(t, "127.0.0.2", named("203.0.113.9"), certificate); status != 0 {
+		t.Errorf("with a header that nobody may send: answered %d", status)
+	}
+	if status, _ := r.exchange(t, "127.0.0.2", "", certificate); status != 200 {
+		t.Errorf("without: answered %d", status)
+	}
+	r.check(r.stop())
+}
+
+// exchange makes one request from an address, with bytes before TLS and a header line, and
+// returns the answer's status and request id; 0 when there is no TLS.
+func (r *reloading) exchange(t *testing.T, from, before, line string) (status int, id string) {
+	t.Helper()
+	transport := &http.Transport{TLSClientConfig: r.client(""), DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		c, err := dialer.DialContext(ctx, network, address)
+		if err == nil {
+			_, err = io.WriteString(c, before)
+		}
+		return c, err
+	}}
+	defer transport.CloseIdleConnections()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+r.addresses["partners"]+"/accounts/7", nil)
+	r.check(err)
+	request.Host = "api.example.test"
+	request.Header.Set("Authorization", "Bearer "+r.tokens["good"])
+	name, value, _ := strings.Cut(line, ": ")
+	request.Header.Set(name, value)
+	answer, err := transport.RoundTrip(request)
+	if err != nil {
+		if ctx.Err() != nil {
+			t.Errorf("nothing came: %v", err)
+		}
+		return 0, ""
+	}
+	defer func() { _ = answer.Body.Close() }()
+	_, err = io.Copy(io.Discard, answer.Body)
+	r.check(err)
+	return answer.StatusCode, answer.Header.Get("X-Request-Id")
+}
+
+// logged waits for the request's line in the log, which names that address, with or
+// without a port.
+func (r *reloading) logged(t *testing.T, id, remote string) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		for _, line := range r.lines("request") {
+			if line["request_id"] != id {
+				continue
+			}
+			if got := line["remote"].(string); got != remote && !strings.HasPrefix(got, remote+":") {
+				t.Errorf("the log says %s, want %s", got, remote)
+			}
+			return
+		}
+	}
+	t.Errorf("the log never tells of %s", id)
+}
+
+// tool skips the test where a program is missing, but in CI.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil && os.Getenv("CI") == "" {
+		t.Skipf("%s is missing", name)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
