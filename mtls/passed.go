@@ -167,7 +167,7 @@ func parseRFC9440(leaf string, chain []string) ([]*x509.Certificate, error) {
 	for i, item := range items {
 		inner, first := strings.CutPrefix(item, ":")
 		inner, last := strings.CutSuffix(inner, ":")
-		if !first || !last || strings.Contains(inner, ":") {
+		if !first || !last {
 			return nil, errByteSeq
 		}
 		var err error

@@ -178,6 +178,7 @@ func TestPassedOn(t *testing.T) {
 		{"Subject twice", lines{x(cert + `;Subject="a";Subject="b"`)}, malformed, nil},
 		{"a quotation mark without end", lines{x(cert[:len(cert)-1])}, malformed, nil},
 		{"text after a quotation mark", lines{x(cert + "a;" + hash)}, malformed, nil},
+		{"a key after a quotation mark", lines{x(cert + "a" + hash)}, malformed, nil},
 		{"a quotation mark within", lines{x(hash + `"a";` + cert)}, malformed, nil},
 		{"an empty element", lines{x(cert + ",")}, malformed, nil},
 		{"an empty element first", lines{x("," + cert)}, malformed, nil},
@@ -329,11 +330,18 @@ func TestPassedOnIsRemembered(t *testing.T) {
 			t.Errorf("judged %v", err)
 		}
 	}
-	long := sent("127.0.0.1", nil, "Client-Cert: "+rfc9440(ca.Leaf("long", testpki.DNS(strings.Repeat("a", 60)+".example", strings.Repeat("b", 60)+".example")).Cert))
-	for range rememberedBytes / 200 {
-		long.Header.Add("Client-Cert-Chain", rfc9440(ca.Cert))
+	elsewhere := sent("127.0.0.1", nil, "X-Forwarded-Client-Cert: "+r.Header.Get("Client-Cert"))
+	if _, err := trust.Client(elsewhere); reason(err) != access.MalformedRequest {
+		t.Errorf("what was in one header, in another: judged %v", err)
 	}
-	_, _ = trust.Client(long)
+	names := make([]string, 200)
+	for i := range names {
+		names[i] = strings.Repeat("a", 40) + ".example"
+	}
+	long := sent("127.0.0.1", nil, "Client-Cert: "+rfc9440(ca.Leaf("long", testpki.DNS(names...)).Cert))
+	if _, err := trust.Client(long); err != nil || len(long.Header.Get("Client-Cert")) <= rememberedBytes {
+		t.Errorf("a long one is judged %v", err)
+	}
 	if n := trust.front.known.Len(); n != 1 {
 		t.Errorf("%d certificates are remembered, want 1", n)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -171,6 +172,15 @@ func TestHAProxy(t *testing.T) {
 	all := []string{"borealis", "", "stranger", "expired"}
 	r.behind(t, "certificates", all, forged...)
 	r.behind(t, "both", all, forged...)
+
+	// The handshakes are the proxy's, and counted as such.
+	const handshakes = `tallygate_tls_handshakes_total{reason="%s",result="completed",version="TLS 1.3"}`
+	if n, err := r.metric(fmt.Sprintf(handshakes, "none")); err != nil || n == 0 {
+		t.Errorf("%v handshakes of front proxies, %v", n, err)
+	}
+	if n, err := r.metric(fmt.Sprintf(handshakes, "untrusted_certificate")); err == nil {
+		t.Errorf("%v handshakes with certificates that do not count", n)
+	}
 
 	// One that the gate does not believe passes the client's own header on.
 	r.check(r.call([]string{"-to", "careless", "-token", "good", "-H", r.clientCert("northwind"), "GET", "/accounts/7"}))
