@@ -51,7 +51,7 @@ fuzz: ## 30 s of every fuzz target
 	done
 
 bench: ## our own work on the hot path, and at the token endpoint
-	go test -run '^$$' -bench . -benchmem ./proxy ./validate ./policy ./issuer/...
+	go test -run '^$$' -bench . -benchmem ./mtls ./proxy ./validate ./policy ./issuer/...
 
 clean:
 	rm -rf .tools tallygate dist

@@ -113,7 +113,7 @@ type Limits struct {
 	HeaderBytes   Bytes         `yaml:"header_bytes"`   // request line and header together; more is answered with 431
 	BodyBytes     Bytes         `yaml:"body_bytes"`     // a request's body; more is answered with 413
 	Connections   int           `yaml:"connections"`    // open at once; further ones wait to be accepted
-	HeaderTimeout time.Duration `yaml:"header_timeout"` // for the TLS handshake, and again for each request's header
+	HeaderTimeout time.Duration `yaml:"header_timeout"` // for PROXY protocol, again for the TLS handshake, and again for each request's header
 	StallTimeout  time.Duration `yaml:"stall_timeout"`  // for the next bytes of a body, in either direction
 	IdleTimeout   time.Duration `yaml:"idle_timeout"`   // for the next request on a connection kept open
 }

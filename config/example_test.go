@@ -40,7 +40,9 @@ func TestExampleFront(t *testing.T) {
 		t.Fatal(err)
 	}
 	content := strings.Replace(string(text), "from: tls\n", "from: header\n", 1)
-	content = regexp.MustCompile(`(?m)^( *)# ((header|formats|pem_header|trusted_proxies|addresses|certificates|san_dns|trust):( [^ ].*)?)$`).ReplaceAllString(content, "$1$2")
+	content = regexp.MustCompile(`(?m)^    # header:\n(    #   .*\n)+`).ReplaceAllStringFunc(content, func(block string) string {
+		return regexp.MustCompile(`(?m)^    # `).ReplaceAllString(block, "    ")
+	})
 	c, err := Parse(exampleFile, "", []byte(content))
 	if err != nil {
 		t.Fatal(err)
