@@ -128,12 +128,6 @@ type API struct {
 	Routes   []Route  `yaml:"routes"` // at least one
 }
 
-// Upstream is where an API's requests go.
-type Upstream struct {
-	URL     *URL          `yaml:"url"`     // http or https, without path: the path that was matched is the one forwarded
-	Timeout time.Duration `yaml:"timeout"` // from the end of the request to the header of its answer
-}
-
 // Route is one call that an API offers. A request that matches no route is
 // refused.
 type Route struct {
@@ -143,6 +137,9 @@ type Route struct {
 	// Assertion gives the upstream a short-lived JWT of ours about the caller, in place
 	// of a token that it cannot read.
 	Assertion bool `yaml:"assertion"`
+	// Upgrade lists what a caller may switch its connection to (RFC 9110 section 7.8).
+	// Optional.
+	Upgrade []UpgradeProtocol `yaml:"upgrade"`
 }
 
 // Partners lists the organisations that may call.
@@ -234,7 +231,7 @@ func setDefaults(v any) {
 	case *ACME:
 		*v = defaultACME()
 	case *API:
-		*v = API{Upstream: Upstream{Timeout: 30 * time.Second}}
+		*v = API{Upstream: Upstream{Timeout: 30 * time.Second, Protocol: HTTP1}}
 	case *Application:
 		*v = Application{Authentication: TLSClientAuth, BoundTokens: true, TokenFormat: JWT}
 	case *Issuer:

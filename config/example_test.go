@@ -138,6 +138,7 @@ func TestExampleDefaults(t *testing.T) {
 		{"introspection.concurrency", first.Introspection.Concurrency, introspection.Concurrency},
 		{"introspection.cache", first.Introspection.Cache, introspection.Cache},
 		{"timeout", c.APIs[0].Upstream.Timeout, api.Upstream.Timeout},
+		{"protocol", c.APIs[0].Upstream.Protocol, api.Upstream.Protocol},
 		{"identity_headers", c.IdentityHeaders, want.IdentityHeaders},
 		{"authentication", ledger.Authentication, application.Authentication},
 		{"bound_tokens", ledger.BoundTokens, application.BoundTokens},

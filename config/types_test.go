@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -151,6 +152,13 @@ func TestURLTypes(t *testing.T) {
 		"https://a#", "https://a#b", "https://a b", "https://a/ ", " https://a", "https://a/\n", "https://a,b", "https://*.a", "https://a../", "ftp://a", "unix:///a"}
 	refuses[URL](t, malformed...)
 	refuses[Identifier](t, malformed...)
+
+	// An upstream may be a socket as well, and only in its one spelling.
+	reads(t, "https://api.example.com/", UpstreamURL{url.URL{Scheme: "https", Host: "api.example.com", Path: "/"}})
+	reads(t, "unix:///run/a%2fb?c#d.sock", UpstreamURL{url.URL{Scheme: "unix", Path: "/run/a%2fb?c#d.sock"}})
+	refuses[UpstreamURL](t, slices.DeleteFunc(malformed, func(s string) bool { return s == "unix:///a" })...)
+	refuses[UpstreamURL](t, "unix:", "unix:/run/a", "unix://run/a", "unix:///", "unix:////a", "unix:///a/", "unix:///a/../b", "unix:///a\x00", "unix:///a\n", "UNIX:///a",
+		"unix:///"+strings.Repeat("a", longestSocket))
 
 	for _, i := range []Identifier{"https://as.example.com", "https://AS.example.com/", "https://as.example.com/a/%7E"} {
 		reads(t, string(i), i)

@@ -1,9 +1,6 @@
 package config
 
-import (
-	"slices"
-	"time"
-)
+import "slices"
 
 // reservedNames are what metrics call a partner or a route that is none of those
 // configured.
@@ -36,7 +33,7 @@ func (k *checker) apis() {
 			k.fault(path+".routes", "at least one is required: an empty list offers nothing")
 		}
 		for j := range a.Routes {
-			k.route(element(path+".routes", j), &a.Routes[j], a.Hosts, calls)
+			k.route(element(path+".routes", j), &a.Routes[j], a, calls)
 		}
 	}
 }
@@ -49,21 +46,9 @@ func (k *checker) name(path string, n Name) {
 	}
 }
 
-func (k *checker) upstream(path string, u *Upstream) {
-	k.within(path+".timeout", u.Timeout, time.Millisecond, mostTimeout)
-	switch {
-	case u.URL == nil:
-		k.require(path+".url", false)
-	case u.URL.Path != "" && u.URL.Path != "/":
-		k.fault(path+".url", "must have no path: the path that was matched is the one forwarded")
-	case u.URL.RawQuery != "" || u.URL.ForceQuery:
-		k.fault(path+".url", "must have no query")
-	}
-}
-
 // route checks a route, and that no call is another route's already: which of the
 // two counted would be chance.
-func (k *checker) route(path string, r *Route, hosts []Host, calls map[call]string) {
+func (k *checker) route(path string, r *Route, api *API, calls map[call]string) {
 	if len(r.Methods) == 0 {
 		k.fault(path+".methods", "at least one is required: an empty list offers nothing")
 	}
@@ -76,12 +61,13 @@ func (k *checker) route(path string, r *Route, hosts []Host, calls map[call]stri
 	if r.Assertion && k.config.IdentityHeaders.Assertion == "" && !k.unknown("identity_headers.assertion") {
 		k.fault(path+".assertion", "needs a name for the header: identity_headers.assertion is empty")
 	}
+	k.upgrade(path+".upgrade", r, api.Upstream.Protocol)
 	if r.Path.String() == "" {
 		return
 	}
 	shape := r.Path.Shape()
 	for _, m := range r.Methods {
-		for _, h := range hosts {
+		for _, h := range api.Hosts {
 			if m == "" || h == "" {
 				continue // could not be decoded
 			}

@@ -15,10 +15,11 @@ var (
 
 // route is one call that an API offers.
 type route struct {
-	api      string
-	name     string // in logs and metrics: the API and the pattern
-	scopes   []string
-	asserted bool // the upstream wants a JWT of ours about the caller
+	api       string
+	name      string // in logs and metrics: the API and the pattern
+	scopes    []string
+	asserted  bool // the upstream wants a JWT of ours about the caller
+	webSocket bool // a caller may switch to WebSocket
 }
 
 func newRoute(api string, r *config.Route) *route {
@@ -26,7 +27,10 @@ func newRoute(api string, r *config.Route) *route {
 	for i, s := range r.Scopes {
 		scopes[i] = string(s)
 	}
-	return &route{api: api, name: api + " " + r.Path.String(), scopes: scopes, asserted: r.Assertion}
+	return &route{
+		api: api, name: api + " " + r.Path.String(), scopes: scopes, asserted: r.Assertion,
+		webSocket: slices.Contains(r.Upgrade, config.WebSocket),
+	}
 }
 
 // covered reports whether held has every scope of r. Scopes are compared exactly, RFC

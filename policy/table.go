@@ -124,7 +124,7 @@ func (t *Table) Decide(method string, target Target, claims access.Claims, cert 
 			Of: "scope", Want: strings.Join(route.scopes, " "), Got: access.Clip(fmt.Sprintf("%q", claims.Scopes)),
 		})
 	}
-	d.Reason, d.Asserted = access.Granted, route.asserted
+	d.Reason, d.Asserted, d.WebSocket = access.Granted, route.asserted, route.webSocket
 	return d
 }
 
