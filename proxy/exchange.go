@@ -7,14 +7,11 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"runtime"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/tallygate/tallygate/access"
-	"github.com/tallygate/tallygate/mtls"
 )
 
 // An exchange is one request on its way through the gate, and the writer of its
@@ -22,25 +19,27 @@ import (
 type exchange struct {
 	http.ResponseWriter
 	control     http.ResponseController
+	proxy       *Proxy
 	request     *http.Request
-	fields      *fields
-	trust       *mtls.Trust // tells which certificate came
-	id          string      // names the request in the answer, the log and at the upstream
-	stall       time.Duration
+	id          string // names the request in the answer, the log and at the upstream
 	started     time.Time
 	decided     time.Time
 	decision    access.Decision
 	shown       string              // the thumbprint on the connection, once it was asked for
 	certificate *access.Certificate // nil until it has passed
 	assertion   string              // for the upstream; "" where the route asks for none
-	failure     failure             // what went wrong after a grant
 	detail      error               // of failure, for the log
 	status      int                 // sent; 0 before
+	failure     failure             // what went wrong after a grant
+	upgrade     bool                // asked for
+	written     bool                // some of the answer's body
 	deaf        bool                // the client no longer takes the answer
+	reviewed    *review             // nil: no stream, so far
 
 	// The transport may go on reading the client's body after the handler has
 	// returned, from a goroutine of its own. This is what that touches.
 	bodyRead  atomic.Bool           // the body has been read to its end
+	switched  atomic.Bool           // the upstream said 101 where that is none (RFC 9113 section 8.6)
 	bodyFault atomic.Pointer[error] // why the body ended early
 	reading   sync.Mutex            // held while the body is being read
 	mu        sync.Mutex
@@ -51,15 +50,15 @@ func (p *Proxy) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{
 		ResponseWriter: w,
 		control:        *http.NewResponseController(w),
+		proxy:          p,
 		request:        r,
-		fields:         p.fields,
-		trust:          p.steps.Trust,
 		id:             newID(),
-		stall:          p.stall,
 		started:        time.Now(),
 	}
-	// The deadline of the connection's last answer must not cut this one short.
-	x.postpone(x.started)
+	if r.ProtoMajor == 1 {
+		// The deadline of the connection's last answer must not cut this one short.
+		x.postpone(x.started)
+	}
 	return x
 }
 
@@ -79,7 +78,11 @@ func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 // upstream says of identities stays inside: those fields are for requests only (RFC
 // 9440 section 2.2).
 func (x *exchange) WriteHeader(status int) {
-	x.fields.clean(x.Header())
+	if status == http.StatusSwitchingProtocols { // from an upstream over HTTP/2; to an HTTP/1 client it would be one
+		x.switched.Store(true)
+		return
+	}
+	x.proxy.fields.clean(x.Header())
 	x.Header()[requestID] = []string{x.id}
 	if status >= 200 && x.status == 0 {
 		x.status = status
@@ -95,25 +98,67 @@ func (x *exchange) Write(b []byte) (int, error) {
 	if x.status == 0 {
 		x.WriteHeader(http.StatusOK)
 	}
+	x.written = true
 	x.postpone(time.Now())
 	n, err := x.ResponseWriter.Write(b)
 	x.deaf = x.deaf || err != nil
 	return n, err
 }
 
+// FlushError gives the client another stall timeout to take what has been written. A
+// stream may then be quiet for longer, where a deadline would end it even if nothing is to
+// be written, as it does over HTTP/2.
+func (x *exchange) FlushError() error {
+	x.postpone(time.Now())
+	err := x.control.Flush()
+	x.deaf = x.deaf || err != nil
+	if x.request.ProtoMajor > 1 {
+		_ = x.control.SetWriteDeadline(time.Time{})
+	}
+	return err
+}
+
 // postpone moves the write deadline. A writer without deadlines, as in a
 // benchmark, does without.
-func (x *exchange) postpone(now time.Time) { _ = x.control.SetWriteDeadline(now.Add(x.stall)) }
+func (x *exchange) postpone(now time.Time) { _ = x.control.SetWriteDeadline(now.Add(x.proxy.stall)) }
+
+// interrupt ends the reading of the body, which the transport waits for even where its
+// request is cancelled. No other begins once x has been ended.
+func (x *exchange) interrupt() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.over {
+		_ = x.control.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// silence lets nothing more be written to the client, while the handler runs. Over HTTP/2
+// that resets the stream.
+func (x *exchange) silence() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch {
+	case x.over:
+	case x.reviewed.tunnel != nil:
+		x.reviewed.tunnel.sever()
+	default:
+		_ = x.control.SetWriteDeadline(time.Unix(1, 0))
+	}
+}
 
 // readBy sets the connection's read deadline as long as the handler runs, and reports
-// whether it does. Afterwards the connection serves another request, or is gone.
+// whether it does. Afterwards the connection serves another request, or is gone. A stream
+// of HTTP/2 may be quiet for as long as the decision about it holds: gRPC's are, and a peer
+// that is gone is noticed by a ping.
 func (x *exchange) readBy(deadline time.Time) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.over {
+	if x.over || x.ended() != nil {
 		return false
 	}
-	_ = x.control.SetReadDeadline(deadline)
+	if x.request.ProtoMajor == 1 || x.request.ContentLength >= 0 {
+		_ = x.control.SetReadDeadline(deadline)
+	}
 	return true
 }
 
@@ -122,6 +167,12 @@ func (x *exchange) readBy(deadline time.Time) bool {
 // and not by the server, which would skip what is left to find the next request. A read
 // that is under way has to return first: net/http would lift the deadline to end it.
 func (x *exchange) end() {
+	if r := x.reviewed; r != nil {
+		defer r.streams.running.Add(-1)
+	}
+	if !x.written && x.status != 0 && x.request.ProtoMajor == 1 {
+		x.postpone(time.Now()) // net/http has yet to send the header
+	}
 	unread := x.finish()
 	if unread {
 		x.reading.Lock()
@@ -165,9 +216,8 @@ func (x *exchange) unread() bool {
 	return r.ProtoMajor == 1 && r.Body != nil && r.Body != http.NoBody && !x.bodyRead.Load()
 }
 
-// rescue turns a panic into a refusal where nothing has been sent yet. The stack
-// goes to the log; the panic's value only when it is the runtime's, for any other
-// may quote the request. http.ErrAbortHandler passes: it is how ReverseProxy says
+// rescue turns a panic into a refusal where nothing has been sent yet.
+// http.ErrAbortHandler passes: it is how ReverseProxy says
 // that an answer broke off.
 func (x *exchange) rescue(log *slog.Logger) {
 	v := recover()
@@ -175,16 +225,12 @@ func (x *exchange) rescue(log *slog.Logger) {
 		return
 	}
 	if v == http.ErrAbortHandler { //nolint:errorlint // compared as net/http does: the value itself is the signal
-		if x.failure == none {
+		if x.failure == none && x.ended() == nil {
 			x.failure = brokenOff(x)
 		}
 		panic(v)
 	}
-	cause := "not a runtime error"
-	if fault, ok := v.(runtime.Error); ok {
-		cause = fault.Error()
-	}
-	log.ErrorContext(x.request.Context(), "panic", "request_id", x.id, "cause", cause, "stack", string(debug.Stack()))
+	logPanic(x.request.Context(), log, x.id, v)
 	if x.status != 0 {
 		x.failure = upstreamReset
 		panic(http.ErrAbortHandler)
@@ -204,7 +250,7 @@ func (b *stallingBody) Read(p []byte) (int, error) {
 	x := b.exchange
 	x.reading.Lock()
 	defer x.reading.Unlock()
-	if !x.readBy(time.Now().Add(x.stall)) {
+	if !x.readBy(time.Now().Add(x.proxy.stall)) {
 		return 0, http.ErrBodyReadAfterClose
 	}
 	n, err := b.ReadCloser.Read(p)

@@ -1,70 +1,33 @@
 package proxy
 
 import (
-	"crypto/tls"
+	"context"
 	"errors"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"os"
 	"sync"
-	"sync/atomic"
-	"time"
-
-	"github.com/tallygate/tallygate/config"
 )
-
-// upstream is where one API's requests go.
-type upstream struct {
-	settings     config.Upstream
-	scheme, host string
-	transport    *http.Transport
-	retired      atomic.Bool // no new request comes
-}
-
-func newUpstream(c config.Upstream) *upstream {
-	return &upstream{
-		settings: c,
-		scheme:   c.URL.Scheme,
-		host:     c.URL.Host,
-		transport: &http.Transport{
-			Proxy:                 nil, // the environment does not divert partners' requests
-			DialContext:           (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
-			TLSHandshakeTimeout:   5 * time.Second,
-			ResponseHeaderTimeout: c.Timeout,
-			TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
-			// Bodies pass as they are, neither asked for in gzip nor inflated.
-			DisableCompression: true,
-			// One upstream, near by: as many idle connections as a busy sidecar has
-			// requests at once, each about 8 KiB of buffers.
-			MaxIdleConns:           256,
-			MaxIdleConnsPerHost:    256,
-			IdleConnTimeout:        90 * time.Second,
-			MaxResponseHeaderBytes: 64 << 10,
-		},
-	}
-}
-
-// retire drops the idle connections, and from now on each one that becomes so.
-func (u *upstream) retire() {
-	u.retired.Store(true)
-	u.transport.CloseIdleConnections()
-}
-
-// rest is called when a request has ended.
-func (u *upstream) rest() {
-	if u.retired.Load() {
-		u.transport.CloseIdleConnections()
-	}
-}
 
 // forward sends the granted request to its API's upstream and the answer back.
 // The decision has been taken: nothing here asks whether, only how.
 func (p *Proxy) forward(x *exchange) {
 	up := p.upstreams[x.decision.API]
 	defer up.rest()
+	request := x.request
+	if request.ContentLength < 0 {
+		ctx, cancel := context.WithCancel(request.Context())
+		defer cancel()
+		request = request.WithContext(ctx)
+		x.review(func() {
+			cancel()
+			x.interrupt()
+		})
+	}
+	defer x.settle()
 	reverse := httputil.ReverseProxy{
-		Transport:  up.transport,
+		Transport:  passage{x},
 		BufferPool: buffers,
 		ErrorLog:   p.errorLog,
 		Rewrite: func(pr *httputil.ProxyRequest) {
@@ -88,7 +51,19 @@ func (p *Proxy) forward(x *exchange) {
 			}
 		},
 		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) {
-			x.failure, x.detail = x.classify(err), err
+			end := x.ended()
+			if end == nil {
+				x.failure, x.detail = x.classify(err), err
+			}
+			switch {
+			case x.status == http.StatusSwitchingProtocols:
+				return // this is HTTP no more
+			case end != nil && end.by == stopping:
+				panic(http.ErrAbortHandler)
+			case end != nil:
+				answer(x, end.decision, x.id, true)
+				return
+			}
 			if x.failure == clientClosed {
 				// Nobody is there to answer, or somebody who only reads: saying
 				// nothing would be taken for 200.
@@ -103,7 +78,7 @@ func (p *Proxy) forward(x *exchange) {
 		// holds that answer back until the client has sent the rest.
 		_ = x.control.EnableFullDuplex()
 	}
-	reverse.ServeHTTP(x, x.request)
+	reverse.ServeHTTP(x, request)
 	p.fields.cleanTrailers(x.Header()) // which ReverseProxy adds last
 }
 
@@ -167,13 +142,6 @@ func (x *exchange) classify(err error) failure {
 	default:
 		return upstreamReset
 	}
-}
-
-func isTLS(err error) bool {
-	var verification *tls.CertificateVerificationError
-	var alert tls.AlertError
-	var record tls.RecordHeaderError
-	return errors.As(err, &verification) || errors.As(err, &alert) || errors.As(err, &record)
 }
 
 // brokenOff tells why an answer ended in the middle.

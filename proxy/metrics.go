@@ -14,6 +14,7 @@ type Metrics struct {
 	requests          *prometheus.CounterVec
 	decisions         *prometheus.CounterVec
 	failures          *prometheus.CounterVec
+	ended             *prometheus.CounterVec
 	duration          *prometheus.HistogramVec
 	overhead          *prometheus.HistogramVec
 	allowed           prometheus.Observer // overhead, of granted requests
@@ -39,6 +40,9 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tallygate_upstream_errors_total", Help: "Granted requests that failed on the way to the upstream or back, by what happened.",
 		}, []string{"reason"}),
+		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tallygate_streams_ended_total", Help: "Granted streams and tunnels that the gate ended, by the reason for which a new request would be refused, or stopping.",
+		}, []string{"reason"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "tallygate_request_duration_seconds", Help: "Time from a request's header to the end of its answer.", Buckets: whole,
 		}, []string{"route", "code_class"}),
@@ -56,12 +60,14 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		}, []string{"partner"}),
 	}
 	m.allowed = m.overhead.WithLabelValues(outcome(access.Granted))
-	registerer.MustRegister(m.requests, m.decisions, m.failures, m.duration, m.overhead, m.upstream, m.inFlight, m.clientCertificate)
+	registerer.MustRegister(m.requests, m.decisions, m.failures, m.ended, m.duration, m.overhead, m.upstream, m.inFlight, m.clientCertificate)
 	for _, reason := range access.Reasons() {
 		if reason != access.Granted {
 			m.decisions.WithLabelValues(unknownPartner, outcome(reason), reason.String())
+			m.ended.WithLabelValues(reason.String())
 		}
 	}
+	m.ended.WithLabelValues(stopping)
 	for _, f := range failures[1:] {
 		m.failures.WithLabelValues(f.label)
 	}
@@ -95,6 +101,9 @@ func (m *Metrics) count(x *exchange, c caller, s *series, ended time.Time) {
 	m.allowed.Observe(x.decided.Sub(x.started).Seconds())
 	s.upstream.Observe(ended.Sub(x.decided).Seconds())
 	s.certificate.Set(float64(x.certificate.Leaf.NotAfter.Unix()))
+	if end := x.ended(); end != nil {
+		m.ended.WithLabelValues(end.by).Inc()
+	}
 	if x.failure != none {
 		m.failures.WithLabelValues(failures[x.failure].label).Inc()
 	}

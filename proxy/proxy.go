@@ -5,10 +5,11 @@ package proxy
 
 import (
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"log"
 	"log/slog"
 	"net/http"
-	"reflect"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -36,6 +37,8 @@ type Options struct {
 	// Previous is the Proxy that the new one takes the place of, nil for none. They share
 	// the connections to upstreams that have not changed, and the key of assertions.
 	Previous *Proxy
+	// Streams are those of the gate; nil for a Proxy of which no other takes the place.
+	Streams *Streams
 }
 
 // Proxy is the gate's handler. It is safe for concurrent use.
@@ -47,6 +50,7 @@ type Proxy struct {
 	asserter  *asserter // nil where no route asks for assertions
 	bodyBytes int64
 	stall     time.Duration
+	streams   *Streams
 	metrics   *Metrics
 	known     *lru.Cache[caller, *series]
 	retired   atomic.Bool // another has taken its place
@@ -54,8 +58,8 @@ type Proxy struct {
 	errorLog  *log.Logger // of ReverseProxy, for what the client's answer no longer tells
 }
 
-// New returns the handler for cfg. It opens no connection; call Close when done
-// with it. It errs only when the system has no randomness for a key.
+// New returns the handler for cfg. It reads the files that the upstreams name, all faults of
+// which are reported, and opens no connection; call Close when done with it.
 func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 	before := options.Previous
 	if before == nil {
@@ -73,21 +77,27 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 		asserter:  asserter,
 		bodyBytes: int64(cfg.Listener.Limits.BodyBytes),
 		stall:     cfg.Listener.Limits.StallTimeout,
+		streams:   options.Streams,
 		metrics:   options.Metrics,
 		known:     newSeriesCache(),
 		log:       options.Log,
 		errorLog:  slog.NewLogLogger(options.Log.Handler(), slog.LevelDebug),
 	}
+	if p.streams == nil {
+		p.streams = NewStreams(func() *Proxy { return p })
+	}
 	for _, partner := range cfg.Partners.List {
 		p.partners[string(partner.Name)] = true
 	}
+	var faults []error
 	for _, api := range cfg.APIs {
 		name := string(api.Name)
-		if u := before.upstreams[name]; u != nil && reflect.DeepEqual(u.settings, api.Upstream) {
-			p.upstreams[name] = u
-		} else {
-			p.upstreams[name] = newUpstream(api.Upstream)
+		if p.upstreams[name], err = newUpstream(api.Upstream, before.upstreams[name]); err != nil {
+			faults = append(faults, fmt.Errorf("preparing the upstream of API %q: %w", name, err))
 		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
 	}
 	return p, nil
 }
@@ -153,7 +163,7 @@ func (p *Proxy) assert(x *exchange) {
 // client certificate, nil unless that passed. It forwards, answers, logs and counts
 // nothing; but a token may be introspected for it.
 func (p *Proxy) Decide(r *http.Request) (access.Decision, *access.Certificate) {
-	x := &exchange{request: r, trust: p.steps.Trust}
+	x := &exchange{proxy: p, request: r}
 	return p.decide(x), x.certificate
 }
 
@@ -172,7 +182,8 @@ func (p *Proxy) decide(x *exchange) access.Decision {
 	if !p.steps.Table.Serves(target.Host) || !p.opened(r.TLS, target.Host) {
 		return access.Decision{Reason: access.Misdirected}
 	}
-	if asksForUpgrade(r) {
+	x.upgrade = asksForUpgrade(r)
+	if x.upgrade && !asksForWebSocket(r) { // whatever the route
 		return access.Decision{Reason: access.UpgradeNotAllowed}
 	}
 	raw, noToken := validate.Bearer(r)
@@ -194,7 +205,11 @@ func (p *Proxy) decide(x *exchange) access.Decision {
 		return d
 	}
 	d := p.steps.Table.Decide(r.Method, target, claims, x.certificate)
-	if d.Reason == access.Granted && r.ContentLength > p.bodyBytes {
+	switch {
+	case d.Reason != access.Granted:
+	case x.upgrade && !d.WebSocket: // said only to who may know of the route
+		d.Reason = access.UpgradeNotAllowed
+	case r.ContentLength > p.bodyBytes:
 		d.Reason = access.BodyTooLarge
 	}
 	return d
@@ -210,20 +225,4 @@ func (p *Proxy) opened(state *tls.ConnectionState, host string) bool {
 		return true
 	}
 	return p.steps.Table.Serves(strings.ToLower(state.ServerName))
-}
-
-// asksForUpgrade reports whether r wants to leave HTTP on this connection, which
-// would be a way around every check that comes after (RFC 9110 section 7.8).
-func asksForUpgrade(r *http.Request) bool {
-	if r.Header["Upgrade"] != nil || r.Header["Http2-Settings"] != nil {
-		return true
-	}
-	for _, line := range r.Header["Connection"] {
-		for option := range strings.SplitSeq(line, ",") {
-			if strings.EqualFold(strings.TrimSpace(option), "upgrade") {
-				return true
-			}
-		}
-	}
-	return false
 }

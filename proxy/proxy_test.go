@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,12 +53,20 @@ partners:
 
 // A site is a gate's handler with all its real parts, and what a good client has.
 type site struct {
+	dir      string
 	cfg      *config.Config
 	proxy    *Proxy
+	current  atomic.Pointer[Proxy] // which decides about streams
+	streams  *Streams
+	metrics  *Metrics
+	tokens   *validate.Metrics
+	log      *slog.Logger
 	registry *prometheus.Registry
 	trust    *mtls.Trust
 	server   *testpki.Pair
+	ca       *testpki.Pair
 	client   *testpki.Pair
+	signer   *testpki.Signer
 	token    string
 }
 
@@ -66,7 +75,10 @@ func newSite(t testing.TB, upstream string, log io.Writer, edits ...func(*config
 	dir := t.TempDir()
 	ca, signer := testpki.NewCA("Northwind Root"), testpki.NewSigner("ES256", "k1")
 	ca.Write(dir, "northwind-ca")
-	s := &site{registry: prometheus.NewPedanticRegistry(), client: ca.Leaf("ledger"), server: testpki.SelfSigned("gate", testpki.IP("127.0.0.1"))}
+	s := &site{
+		dir: dir, registry: prometheus.NewPedanticRegistry(), ca: ca, signer: signer, log: slog.New(slog.NewJSONHandler(log, nil)),
+		client: ca.Leaf("ledger"), server: testpki.SelfSigned("gate", testpki.DNS("api.example.test"), testpki.IP("127.0.0.1")),
+	}
 	for name, content := range map[string][]byte{
 		"keys.json": testpki.KeySet(signer), "gate.yaml": fmt.Appendf(nil, settings, upstream),
 	} {
@@ -74,34 +86,59 @@ func newSite(t testing.TB, upstream string, log io.Writer, edits ...func(*config
 			t.Fatal(err)
 		}
 	}
-	cfg, err := config.Load(filepath.Join(dir, "gate.yaml"))
+	var err error
+	if s.tokens, err = validate.NewMetrics(s.registry); err != nil {
+		t.Fatal(err)
+	}
+	s.metrics = NewMetrics(s.registry)
+	s.streams = NewStreams(s.current.Load)
+	s.proxy = s.next(t, edits...)
+	s.trust, s.cfg = s.proxy.steps.Trust, s.configure(t, edits...)
+	s.token = s.mint(s.client, nil)
+	return s
+}
+
+// configure returns the site's configuration with edits.
+func (s *site) configure(t testing.TB, edits ...func(*config.Config)) *config.Config {
+	t.Helper()
+	cfg, err := config.Load(filepath.Join(s.dir, "gate.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, edit := range edits {
 		edit(cfg)
 	}
-	trust, err := mtls.LoadTrust(cfg, mtls.Options{})
+	return cfg
+}
+
+// next lets a Proxy for the site's configuration with edits take the current one's place.
+func (s *site) next(t testing.TB, edits ...func(*config.Config)) *Proxy {
+	t.Helper()
+	cfg, before := s.configure(t, edits...), s.current.Load()
+	trust, err := mtls.LoadTrust(cfg, mtls.Options{Previous: s.trust})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.trust, s.cfg = trust, cfg
-	logger := slog.New(slog.NewJSONHandler(log, nil))
-	counts, err := validate.NewMetrics(s.registry)
+	validator, err := validate.New(cfg.AuthorizationServers, validate.Options{Log: s.log, Metrics: s.tokens})
 	if err != nil {
 		t.Fatal(err)
 	}
-	validator, err := validate.New(cfg.AuthorizationServers, validate.Options{Log: logger, Metrics: counts})
+	p, err := New(cfg, Steps{Trust: trust, Validator: validator, Table: policy.New(cfg, trust.Anchors())},
+		Options{Log: s.log, Metrics: s.metrics, Previous: before, Streams: s.streams})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.proxy, err = New(cfg, Steps{Trust: trust, Validator: validator, Table: policy.New(cfg, trust.Anchors())}, Options{Log: logger, Metrics: NewMetrics(s.registry)})
-	if err != nil {
-		t.Fatal(err)
+	s.current.Store(p)
+	if before != nil {
+		before.Close(p)
 	}
-	t.Cleanup(func() { s.proxy.Close(nil) })
-	s.token = signer.Token(testpki.Bound("https://as.example.test", "https://api.example.test", "northwind-ledger", s.client, testpki.M{"scope": "accounts:read"}))
-	return s
+	t.Cleanup(func() { p.Close(nil) })
+	return p
+}
+
+// mint returns a good token that is bound to pair, but for edits of its claims.
+func (s *site) mint(pair *testpki.Pair, edits testpki.M) string {
+	return s.signer.Token(testpki.Bound("https://as.example.test", "https://api.example.test", "northwind-ledger", pair, testpki.M{"scope": "accounts:read"}, edits))
 }
 
 // request is a good one, as net/http hands it to the handler.
@@ -145,14 +182,17 @@ func (l *lines) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // wait returns the first line that holds part, which may still have to come.
 func (l *lines) wait(t *testing.T, part string) string {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		l.mu.Lock()
-		text := l.text.String()
-		l.mu.Unlock()
-		for line := range strings.Lines(text) {
+		for line := range strings.Lines(l.String()) {
 			if strings.Contains(line, part) {
 				return line
 			}

@@ -24,7 +24,7 @@ func (p *Proxy) record(x *exchange) {
 	p.metrics.count(x, c, s, ended)
 
 	level := slog.LevelWarn
-	if d.Reason == access.Granted && x.failure == none {
+	if d.Reason == access.Granted && x.failure == none && x.ended() == nil {
 		level = slog.LevelInfo
 	}
 	ctx := x.request.Context()
@@ -35,8 +35,8 @@ func (p *Proxy) record(x *exchange) {
 }
 
 // mostAttributes is how many a line has beside the caller's: four that all have, and
-// eight that depend on how far the request came.
-const mostAttributes = 12
+// ten that depend on how far the request came.
+const mostAttributes = 14
 
 // attributes appends those of the log line to attrs, the caller's aside. Neither the
 // path nor the query is among them: the route says what was called, and the query may
@@ -64,7 +64,12 @@ func (x *exchange) attributes(attrs []slog.Attr, ended time.Time) []slog.Attr {
 	if x.failure != none {
 		attrs = append(attrs, slog.String("failure", failures[x.failure].label))
 	}
-	for _, detail := range []error{d.Err, x.detail} {
+	var endedFor error
+	if end := x.ended(); end != nil {
+		attrs = append(attrs, slog.String("ended_by", end.by))
+		endedFor = end.decision.Err
+	}
+	for _, detail := range []error{d.Err, x.detail, endedFor} {
 		if detail != nil {
 			attrs = append(attrs, slog.String("detail", access.Clip(detail.Error())))
 		}
@@ -79,7 +84,7 @@ func (x *exchange) thumbprint() string {
 		x.shown = x.certificate.Thumbprint.String()
 	}
 	if x.shown == "" {
-		if leaf := x.trust.Shown(x.request); leaf != nil {
+		if leaf := x.proxy.steps.Trust.Shown(x.request); leaf != nil {
 			x.shown = access.ThumbprintOf(leaf).String()
 		}
 	}

@@ -125,6 +125,12 @@ var rules = []struct {
 	}},
 	{access.RevokedCertificate, func(x *explainer, g *explainedGate) { x.at(g, revocationPath) }},
 	{access.RevocationUnknown, func(x *explainer, g *explainedGate) { x.at(g, revocationPath) }},
+	{access.UpgradeNotAllowed, func(x *explainer, g *explainedGate) {
+		if x.decision.Route != "" { // otherwise no route could allow it
+			x.at(g, x.route())
+			x.compare(g, "Upgrade", "what the route lists under upgrade", "websocket")
+		}
+	}},
 	{access.UnknownClient, func(x *explainer, g *explainedGate) {
 		x.at(g, "partners")
 		x.compare(g, "client_id", "a configured application", fmt.Sprintf("%q", access.Clip(x.decision.ClientID)))

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/mtls"
+	"github.com/tallygate/tallygate/proxy"
 )
 
 // A gate is what listens, for the life of a process, and the state by which it decides at
@@ -22,6 +23,7 @@ type gate struct {
 	level    slog.LevelVar // of the log
 	current  atomic.Pointer[state]
 	acme     *mtls.ACME // nil: the listeners' certificates come from files
+	streams  *proxy.Streams
 	servers  []*server
 	draining chan struct{} // closed when the gate is about to stop
 	reloads  *reloads
@@ -51,10 +53,11 @@ func newGate(file string, w io.Writer) (*gate, error) {
 	}))
 	g.reloads = newReloads(g.registry)
 	g.reloads.seen = see(cfg, file, own)
+	g.streams = proxy.NewStreams(func() *proxy.Proxy { return g.current.Load().proxy })
 	if cfg.Listener.Certificate.ACME != nil {
 		g.acme = mtls.NewACME(g.log, g.registry, g.handshakes)
 	}
-	s, err := assemble(cfg, origin{instruments: g.instruments, trust: g.trust, acme: g.acme})
+	s, err := assemble(cfg, origin{instruments: g.instruments, trust: g.trust, streams: g.streams, acme: g.acme})
 	if err != nil {
 		return nil, withCode(exitConfiguration, err)
 	}

@@ -220,7 +220,7 @@ func (g *gate) next(ctx context.Context) (*state, error) {
 	if err := before.cfg.CheckReload(cfg); err != nil {
 		return nil, err
 	}
-	next, err := assemble(cfg, origin{instruments: g.instruments, trust: g.trust, acme: g.acme, before: before})
+	next, err := assemble(cfg, origin{instruments: g.instruments, trust: g.trust, streams: g.streams, acme: g.acme, before: before})
 	if err != nil {
 		return nil, err
 	}

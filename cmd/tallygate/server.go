@@ -26,6 +26,10 @@ import (
 // for. Kubernetes kills after 30 seconds by default; this leaves it five.
 const drainTimeout = 25 * time.Second
 
+// streamTimeout is how much of that streams and tunnels have, which may have no end of
+// their own: what only says no length is over by then.
+const streamTimeout = 10 * time.Second
+
 // A server is one listener with its handler.
 type server struct {
 	name        string
@@ -185,10 +189,13 @@ func (s *server) serve(l net.Listener) error {
 }
 
 // shutdown stops every server, all at once but the admin's, which goes last so that
-// probes and a final scrape see the stop. A request that is cut is an error.
+// probes and a final scrape see the stop. A request that is cut is an error, but for
+// streams, which are ended before the time is up.
 func (g *gate) shutdown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
+	ending := time.AfterFunc(streamTimeout, g.streams.End)
+	defer ending.Stop()
 	last := len(g.servers) - 1
 	cut := make([]error, len(g.servers))
 	var stopping sync.WaitGroup
@@ -196,8 +203,12 @@ func (g *gate) shutdown() error {
 		stopping.Go(func() { cut[i] = s.shutdown(ctx) })
 	}
 	stopping.Wait()
+	tunnels := g.streams.Wait(ctx) // of which net/http knows nothing any more
+	if tunnels != nil {
+		tunnels = fmt.Errorf("stopping: tunnels were cut after %s", drainTimeout)
+	}
 	cut[last] = g.servers[last].shutdown(ctx)
-	return errors.Join(cut...)
+	return errors.Join(append(cut, tunnels)...)
 }
 
 func (s *server) shutdown(ctx context.Context) error {

@@ -34,10 +34,11 @@ type state struct {
 // An origin is what a state is made of beside its configuration.
 type origin struct {
 	*instruments
-	trust  func() *mtls.Trust // the current state's; never called before there is one
-	acme   *mtls.ACME         // shown where there are no files; nil where nothing is served
-	before *state             // whose place the new one takes; nil for none
-	own    *ownIssuer         // another process's issuer, asked in place of the state's own; nil for none
+	trust   func() *mtls.Trust // the current state's; never called before there is one
+	acme    *mtls.ACME         // shown where there are no files; nil where nothing is served
+	streams *proxy.Streams     // nil for a command that serves nothing
+	before  *state             // whose place the new one takes; nil for none
+	own     *ownIssuer         // another process's issuer, asked in place of the state's own; nil for none
 }
 
 // An ownIssuer is what the gate asks our own issuer.
@@ -72,7 +73,7 @@ func assemble(cfg *config.Config, from origin) (*state, error) {
 	if err == nil {
 		s.proxy, err = proxy.New(cfg, proxy.Steps{
 			Trust: s.trust, Validator: s.validator, Table: policy.New(cfg, s.trust.Anchors()),
-		}, proxy.Options{Log: from.log, Metrics: from.requests, Previous: before.proxy})
+		}, proxy.Options{Log: from.log, Metrics: from.requests, Previous: before.proxy, Streams: from.streams})
 	}
 	if err != nil {
 		if s.validator != nil {

@@ -1,0 +1,396 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// A spring is an upstream whose answers do not end: server-sent events for GET, none at
+// all for POST while the body lasts, and a WebSocket that echoes.
+type spring struct {
+	*httptest.Server
+	left chan error // why each request ended there
+}
+
+func newSpring(t *testing.T) *spring {
+	s := &spring{left: make(chan error, 64)}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Header.Get("Upgrade") != "":
+			s.left <- echo(w, r)
+		case r.Method == http.MethodPost:
+			_, err := io.Copy(io.Discard, r.Body)
+			s.left <- err
+		default:
+			w.Header().Set("Content-Type", "text/event-stream")
+			_, _ = io.WriteString(w, "data: first\n\n")
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+			s.left <- r.Context().Err()
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+// A flow is one open stream of a client.
+type flow struct {
+	read func() (string, error) // to its end
+	quit func()
+}
+
+// flows opens a stream of each kind, of which the first part has arrived.
+var flows = map[string]func(t *testing.T, s *site, address, token string) flow{
+	"events over HTTP/2":   func(t *testing.T, s *site, a, token string) flow { return events(t, s, a, token, "h2") },
+	"events over HTTP/1.1": func(t *testing.T, s *site, a, token string) flow { return events(t, s, a, token, "http/1.1") },
+	"upload over HTTP/2":   func(t *testing.T, s *site, a, token string) flow { return upload(t, s, a, token, "h2") },
+	"upload over HTTP/1.1": func(t *testing.T, s *site, a, token string) flow { return upload(t, s, a, token, "http/1.1") },
+	"tunnel":               tunnelFlow,
+}
+
+// visit sends one request over a connection of its own.
+func visit(t *testing.T, s *site, address, token, protocol, method string, body io.Reader) (*http.Response, error) {
+	t.Helper()
+	transport := &http.Transport{TLSClientConfig: s.clientConfig(protocol), ForceAttemptHTTP2: protocol == "h2"}
+	t.Cleanup(transport.CloseIdleConnections)
+	r, err := http.NewRequestWithContext(t.Context(), method, "https://"+address+"/accounts/7", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Host = "api.example.test"
+	r.Header.Set("Authorization", "Bearer "+token)
+	return transport.RoundTrip(r)
+}
+
+func events(t *testing.T, s *site, address, token, protocol string) flow {
+	t.Helper()
+	answer, err := visit(t, s, address, token, protocol, http.MethodGet, nil) //nolint:bodyclose // quit does, or the gate
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(answer.Body)
+	if first, err := lines.ReadString('\n'); err != nil || first != "data: first\n" {
+		t.Fatalf("the first event is %q, %v", first, err)
+	}
+	return flow{
+		read: func() (string, error) {
+			rest, err := io.ReadAll(lines)
+			return strings.TrimSpace(string(rest)), err
+		},
+		quit: func() { _ = answer.Body.Close() },
+	}
+}
+
+func upload(t *testing.T, s *site, address, token, protocol string) flow {
+	t.Helper()
+	body, rest := io.Pipe()
+	t.Cleanup(func() { _ = rest.Close() })
+	type end struct {
+		text string
+		err  error
+	}
+	ended := make(chan end, 1)
+	go func() {
+		answer, err := visit(t, s, address, token, protocol, http.MethodPost, body)
+		if err != nil {
+			ended <- end{"", err}
+			return
+		}
+		text, err := io.ReadAll(answer.Body)
+		_ = answer.Body.Close()
+		ended <- end{fmt.Sprintf("%d %s", answer.StatusCode, text), err}
+	}()
+	if _, err := io.WriteString(rest, "a beginning"); err != nil {
+		t.Fatal(err)
+	}
+	return flow{
+		read: func() (string, error) { e := <-ended; return e.text, e.err },
+		quit: func() { _ = rest.Close() },
+	}
+}
+
+func tunnelFlow(t *testing.T, s *site, address, token string) flow {
+	t.Helper()
+	conn, received := dialWebSocket(t, s, address, token)
+	if got := say(t, conn, received, "hello"); got != "hello" {
+		t.Fatalf("the echo is %q", got)
+	}
+	return flow{
+		read: func() (string, error) {
+			rest, err := io.ReadAll(received)
+			return string(rest), err
+		},
+		quit: func() { _ = conn.Close() },
+	}
+}
+
+// tunnelled lets the one route be upgraded.
+func tunnelled(cfg *config.Config) {
+	cfg.APIs[0].Routes[0].Upgrade = []config.UpgradeProtocol{config.WebSocket}
+}
+
+// expectEnd waits until f has been ended for that reason, and looks at all that must show it.
+func expectEnd(t *testing.T, s *site, up *spring, log *lines, kind string, f flow, reason string) {
+	t.Helper()
+	began := time.Now()
+	if reason == stopping && kind == "upload over HTTP/1.1" {
+		// As the gate's transport does, the client's waits for a body to read.
+		log.wait(t, `"msg":"request"`)
+		f.quit()
+	}
+	text, err := f.read()
+	took := time.Since(began).Round(time.Millisecond)
+	t.Logf("%s: %s after %s: %q, %v", kind, reason, took, text, err)
+	if took > 10*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	switch {
+	case reason == stopping, !strings.HasPrefix(kind, "upload"):
+		if err == nil && kind != "tunnel" || text != "" {
+			t.Errorf("the client sees %q, %v, as if that were the end", text, err)
+		}
+	case err != nil || !strings.Contains(text, `"reason":"`+reason+`"`):
+		t.Errorf("the client is told %q, %v", text, err)
+	}
+	select {
+	case err := <-up.left:
+		if err == nil && kind != "tunnel" {
+			t.Error("to the upstream it looks whole")
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the upstream's request goes on")
+	}
+	line := log.wait(t, `"msg":"request"`)
+	if !strings.Contains(line, `"ended_by":"`+reason+`"`) || !strings.Contains(line, `"reason":"granted"`) || strings.Contains(line, `"failure"`) ||
+		!strings.Contains(line, `"level":"WARN"`) || strings.Contains(line, s.token) {
+		t.Errorf("the log says %s", line)
+	}
+	if n := strings.Count(log.String(), `"msg":"request"`); n != 1 {
+		t.Errorf("%d log lines for one request", n)
+	}
+	if n := testutil.ToFloat64(s.metrics.ended.WithLabelValues(reason)); n != 1 {
+		t.Errorf("%s is counted %v times", reason, n)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := s.streams.Wait(ctx); err != nil {
+		t.Errorf("a stream still runs: %v", err)
+	}
+}
+
+// Whatever lets a new request be refused ends a stream, by the configuration of now and not
+// by that of its beginning.
+func TestStreamsEndWithTheirReason(t *testing.T) {
+	other := testpki.NewCA("Another Root")
+	anotherAPI := func(cfg *config.Config) {
+		cfg.APIs[0].Name = "renamed"
+		cfg.Partners.List[0].Applications[0].APIs[0].API = "renamed"
+	}
+	for _, tt := range []struct {
+		name, reason string
+		change       func(*config.Config)
+	}{
+		{"partner disabled", "partner_disabled", func(cfg *config.Config) { cfg.Partners.List[0].Disabled = true }},
+		{"partner gone", "untrusted_certificate", func(cfg *config.Config) { cfg.Partners.List = nil }},
+		{"application gone", "unknown_client", func(cfg *config.Config) { cfg.Partners.List[0].Applications[0].ClientID = "another" }},
+		{"API taken away", "api_not_allowed", func(cfg *config.Config) { cfg.Partners.List[0].Applications[0].APIs = nil }},
+		{"API gone", "misdirected", func(cfg *config.Config) { cfg.APIs = nil }},
+		{"method gone", "api_not_allowed", func(cfg *config.Config) { cfg.APIs[0].Routes[0].Methods = []config.Method{"DELETE"} }},
+		{"host gone", "misdirected", func(cfg *config.Config) { cfg.APIs[0].Hosts = []config.Host{"other.example.test"} }},
+		{"a scope more", "insufficient_scope", func(cfg *config.Config) {
+			cfg.APIs[0].Routes[0].Scopes = append(cfg.APIs[0].Routes[0].Scopes, "more")
+		}},
+		{"certificate not registered", "certificate_not_registered", func(cfg *config.Config) {
+			cfg.Partners.List[0].Applications[0].Certificate.SANDNS = "another.example"
+		}},
+		{"anchor gone", "untrusted_certificate", func(cfg *config.Config) {
+			file, _ := other.Write(t.TempDir(), "other")
+			cfg.Partners.List[0].Trust = []config.Path{config.Path(file)}
+		}},
+		{"authorization server gone", "unknown_issuer", func(cfg *config.Config) { cfg.AuthorizationServers[0].Issuer = "https://other.example.test" }},
+		{"another API", "api_not_allowed", anotherAPI},
+		{"another partner", "api_not_allowed", func(cfg *config.Config) { cfg.Partners.List[0].Name = "renamed" }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			up, log := newSpring(t), &lines{}
+			s := newSite(t, up.URL, log)
+			f := events(t, s, s.listen(t), s.token, "h2")
+			s.next(t, tt.change)
+			expectEnd(t, s, up, log, "events", f, tt.reason)
+		})
+	}
+}
+
+// Each kind of stream ends, also by what only time brings.
+func TestStreamsOfEachKindEnd(t *testing.T) {
+	for kind, open := range flows {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			for name, end := range map[string]struct {
+				reason string
+				by     func(*testing.T, *site)
+			}{
+				"reload": {"partner_disabled", func(t *testing.T, s *site) {
+					s.next(t, tunnelled, func(cfg *config.Config) { cfg.Partners.List[0].Disabled = true })
+				}},
+				"expired token": {"expired", nil},
+				"no way to decide": {"undecided", func(_ *testing.T, s *site) {
+					s.current.Store(&Proxy{log: s.log, steps: Steps{Trust: s.trust, Validator: s.proxy.steps.Validator}})
+				}},
+				"expired client":    {"expired_certificate", nil},
+				"the gate is ended": {stopping, func(_ *testing.T, s *site) { s.streams.End() }},
+			} {
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					up, log := newSpring(t), &lines{}
+					s := newSite(t, up.URL, log, tunnelled, func(cfg *config.Config) { cfg.AuthorizationServers[0].Leeway = 0 })
+					soon := time.Now().Add(3 * time.Second).Truncate(time.Second)
+					switch end.reason {
+					case "expired":
+						s.token = s.mint(s.client, testpki.M{"exp": soon.Unix()})
+					case "expired_certificate":
+						s.client = s.ca.Leaf("ledger", testpki.Valid(time.Now().Add(-time.Hour), soon))
+						s.token = s.mint(s.client, nil)
+					}
+					f := open(t, s, s.listen(t), s.token)
+					if end.by != nil {
+						end.by(t, s)
+					}
+					expectEnd(t, s, up, log, kind, f, end.reason)
+				})
+			}
+		})
+	}
+}
+
+// A stream that may go on does, however often it is decided about and whatever else changes,
+// and one that its client ends is ended by the client.
+func TestStreamsGoOn(t *testing.T) {
+	for kind, open := range flows {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			up, log := newSpring(t), &lines{}
+			// Quiet for longer than a body may stall, and than an idle connection is kept.
+			s := newSite(t, up.URL, log, tunnelled, func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = 500 * time.Millisecond })
+			if kind == "upload over HTTP/1.1" {
+				t.Skip("there a body that stalls is cut, as nothing tells a quiet client from one that is gone")
+			}
+			f := open(t, s, s.listen(t), s.token)
+			s.next(t, tunnelled, func(cfg *config.Config) { cfg.APIs[0].Upstream.Timeout = time.Minute })
+			select {
+			case err := <-up.left:
+				t.Errorf("it has ended: %v\n%s", err, log)
+			case <-time.After(2 * time.Second):
+			}
+			f.quit()
+			if line := log.wait(t, `"msg":"request"`); strings.Contains(line, "ended_by") {
+				t.Errorf("the log says %s", line)
+			}
+		})
+	}
+}
+
+// A client that takes nothing cannot hold its stream.
+func TestStreamOfAClientThatTakesNothing(t *testing.T) {
+	full := make(chan struct{}, 2)
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		once := sync.OnceFunc(func() { full <- struct{}{} })
+		time.AfterFunc(time.Second, once)
+		for r.Context().Err() == nil {
+			if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+				break
+			}
+		}
+	}))
+	defer upstream.Close()
+	for _, protocol := range []string{"h2", "http/1.1"} {
+		t.Run(protocol, func(t *testing.T) {
+			log := &lines{}
+			s := newSite(t, upstream.URL, log)
+			answer, err := visit(t, s, s.listen(t), s.token, protocol, http.MethodGet, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = answer.Body.Close() }()
+			<-full
+			changed := time.Now()
+			s.next(t, func(cfg *config.Config) { cfg.Partners.List[0].Disabled = true })
+			line := log.wait(t, `"msg":"request"`)
+			t.Logf("ended after %s", time.Since(changed).Round(time.Millisecond))
+			if !strings.Contains(line, `"ended_by":"partner_disabled"`) {
+				t.Errorf("the log says %s", line)
+			}
+		})
+	}
+}
+
+// What ends by itself is not decided about again, and leaves nothing behind.
+func TestShortStreams(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_ = http.NewResponseController(w).Flush() // no length
+		_, _ = io.WriteString(w, "whole")
+	}))
+	defer upstream.Close()
+	log := &lines{}
+	s := newSite(t, upstream.URL, log)
+	address := s.listen(t)
+	s.current.Store(nil) // who is asked panics
+	for _, protocol := range []string{"h2", "http/1.1"} {
+		answer, err := visit(t, s, address, s.token, protocol, http.MethodGet, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err := io.ReadAll(answer.Body); err != nil || string(text) != "whole" || answer.ContentLength >= 0 {
+			t.Errorf("%q, %v, length %d", text, err, answer.ContentLength)
+		}
+		_ = answer.Body.Close()
+	}
+	if err := s.streams.Wait(t.Context()); err != nil {
+		t.Error(err)
+	}
+	s.current.Store(s.proxy)
+}
+
+// An answer with a length takes as long as it takes, also over HTTP/2: the stall timeout
+// counts from one part to the next, and not while the upstream thinks.
+func TestSlowUpstream(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(time.Second)
+		if r.Method == http.MethodPost {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		_, _ = io.WriteString(w, "whole")
+	}))
+	defer upstream.Close()
+	s := newSite(t, upstream.URL, io.Discard, func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = 200 * time.Millisecond })
+	address := s.listen(t)
+	for _, protocol := range []string{"h2", "http/1.1"} {
+		for method, want := range map[string]int{http.MethodGet: http.StatusOK, http.MethodPost: http.StatusNoContent} {
+			answer, err := visit(t, s, address, s.token, protocol, method, nil)
+			if err != nil {
+				t.Errorf("%s over %s: %v", method, protocol, err)
+				continue
+			}
+			_, err = io.ReadAll(answer.Body)
+			if err = errors.Join(err, answer.Body.Close()); err != nil || answer.StatusCode != want {
+				t.Errorf("%s over %s: %s, %v", method, protocol, answer.Status, err)
+			}
+		}
+	}
+}

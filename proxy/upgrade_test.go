@@ -1,0 +1,277 @@
+package proxy
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/websocket"
+
+	"github.com/tallygate/tallygate/config"
+)
+
+// The handshake of RFC 6455 section 1.3.
+const (
+	webSocketKey    = "dGhlIHNhbXBsZSBub25jZQ=="
+	webSocketAccept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+)
+
+// echo switches protocols and sends back what comes, until nothing more does.
+func echo(w http.ResponseWriter, _ *http.Request) error {
+	conn, buffers, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	_, err = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade, Secret-Hop\r\nupgrade: WebSocket\r\n"+
+		"Sec-WebSocket-Accept: "+webSocketAccept+"\r\nTallygate-Partner: leaked\r\nSecret-Hop: leaked\r\nKeep-Alive: leaked\r\nX-Request-Id: leaked\r\n\r\n")
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(conn, buffers.Reader)
+	return err
+}
+
+// upgrade sends a request with these fields and returns the connection, the answer and
+// what follows it.
+func upgrade(t *testing.T, s *site, address, method, fields string) (*tls.Conn, *http.Response, *bufio.Reader) {
+	t.Helper()
+	conn, err := tls.Dial("tcp", address, s.clientConfig("http/1.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	_, err = io.WriteString(conn, method+" /accounts/7 HTTP/1.1\r\nHost: api.example.test\r\n"+fields)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	received := bufio.NewReader(conn)
+	answer, err := http.ReadResponse(received, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn, answer, received
+}
+
+const webSocketFields = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + webSocketKey + "\r\n"
+
+func dialWebSocket(t *testing.T, s *site, address, token string) (*tls.Conn, *bufio.Reader) {
+	t.Helper()
+	conn, answer, received := upgrade(t, s, address, http.MethodGet, webSocketFields+"Authorization: Bearer "+token+"\r\n\r\n") //nolint:bodyclose // it is the connection
+	h := answer.Header
+	if answer.StatusCode != http.StatusSwitchingProtocols || h.Get("Sec-WebSocket-Accept") != webSocketAccept ||
+		!strings.EqualFold(h.Get("Upgrade"), "websocket") || h.Get("Connection") != "Upgrade" || h.Get("X-Request-Id") == "leaked" {
+		t.Fatalf("answered %s %v", answer.Status, h)
+	}
+	for _, name := range []string{"Tallygate-Partner", "Secret-Hop", "Keep-Alive"} {
+		if h.Get(name) != "" {
+			t.Errorf("the answer tells of %s", name)
+		}
+	}
+	return conn, received
+}
+
+func say(t *testing.T, conn io.Writer, received io.Reader, text string) string {
+	t.Helper()
+	if _, err := io.WriteString(conn, text); err != nil {
+		t.Fatal(err)
+	}
+	back := make([]byte, len(text))
+	if _, err := io.ReadFull(received, back); err != nil {
+		t.Fatal(err)
+	}
+	return string(back)
+}
+
+// A real client and a real server talk through the gate, in small and in large, and the
+// server is told who calls.
+func TestWebSocket(t *testing.T) {
+	partner := make(chan string, 1)
+	upstream := httptest.NewServer(websocket.Server{Handler: func(ws *websocket.Conn) {
+		partner <- ws.Request().Header.Get("Tallygate-Partner")
+		_, _ = io.Copy(ws, ws)
+	}})
+	defer upstream.Close()
+	log := &lines{}
+	s := newSite(t, upstream.URL, log, tunnelled)
+	conn, err := tls.Dial("tcp", s.listen(t), s.clientConfig("http/1.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings, err := websocket.NewConfig("wss://api.example.test/accounts/7", "https://api.example.test/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings.Header.Set("Authorization", "Bearer "+s.token)
+	settings.Header.Set("Tallygate-Partner", "admin")
+	ws, err := websocket.NewClient(settings, conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := <-partner; got != "northwind" {
+		t.Errorf("the upstream is told that %q calls", got)
+	}
+	for _, size := range []int{1, 1000, 1 << 20} {
+		sent, got := strings.Repeat("x", size), ""
+		if err := websocket.Message.Send(ws, sent); err != nil {
+			t.Fatal(err)
+		}
+		for len(got) < size { // the echo frames anew
+			var part string
+			if err := websocket.Message.Receive(ws, &part); err != nil {
+				t.Fatal(err)
+			}
+			got += part
+		}
+		if got != sent {
+			t.Errorf("%d bytes come back as %d others", size, len(got))
+		}
+	}
+	_ = ws.Close()
+	line := log.wait(t, `"msg":"request"`)
+	if !strings.Contains(line, `"status":101`) || !strings.Contains(line, `"reason":"granted"`) || strings.Contains(line, `"failure"`) {
+		t.Errorf("the log says %s", line)
+	}
+}
+
+// T-SMG-15: only a WebSocket's own form is an upgrade, only where the route lists it, and
+// nobody without a certificate and a token learns where that is.
+func TestUpgradesThatAreRefused(t *testing.T) {
+	reached := 0
+	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached++ }))
+	defer upstream.Close()
+	with, without := newSite(t, upstream.URL, io.Discard, tunnelled), newSite(t, upstream.URL, io.Discard)
+	addresses := map[*site]string{with: with.listen(t), without: without.listen(t)}
+	const websockets, version = "Upgrade: websocket\r\n", "Sec-WebSocket-Version: 13\r\n"
+	for _, tt := range []struct {
+		name, method, fields string
+		site                 *site
+		authorized           bool
+		want                 string
+	}{
+		{"a route without", "GET", webSocketFields, without, true, "upgrade_not_allowed"},
+		{"a route without, to a stranger", "GET", webSocketFields, without, false, "no_token"},
+		{"a route with, to a stranger", "GET", webSocketFields, with, false, "no_token"},
+		{"h2c", "GET", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n", with, true, "upgrade_not_allowed"},
+		{"h2c, to a stranger", "GET", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n", with, false, "upgrade_not_allowed"},
+		{"HTTP2-Settings beside", "GET", webSocketFields + "HTTP2-Settings: AAMAAABk\r\n", with, true, "upgrade_not_allowed"},
+		{"HTTP2-Settings alone", "GET", "HTTP2-Settings: AAMAAABk\r\n", with, true, "upgrade_not_allowed"},
+		{"two on a line", "GET", "Connection: Upgrade\r\nUpgrade: websocket, h2c\r\n" + version, with, true, "upgrade_not_allowed"},
+		{"two lines", "GET", "Connection: Upgrade\r\nUpgrade: h2c\r\n" + websockets + version, with, true, "upgrade_not_allowed"},
+		{"the same twice", "GET", "Connection: Upgrade\r\n" + websockets + websockets + version, with, true, "upgrade_not_allowed"},
+		{"a version", "GET", "Connection: Upgrade\r\nUpgrade: websocket/13\r\n" + version, with, true, "upgrade_not_allowed"},
+		{"empty", "GET", "Connection: Upgrade\r\nUpgrade:\r\n", with, true, "upgrade_not_allowed"},
+		{"not in Connection", "GET", websockets + version, with, true, "upgrade_not_allowed"},
+		{"in Connection only", "GET", "Connection: Upgrade\r\n", with, true, "upgrade_not_allowed"},
+		{"POST", "POST", webSocketFields, with, true, "upgrade_not_allowed"},
+		{"with a body", "GET", webSocketFields + "Content-Length: 5\r\n", with, true, "upgrade_not_allowed"},
+		{"with chunks", "GET", webSocketFields + "Transfer-Encoding: chunked\r\n", with, true, "upgrade_not_allowed"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			fields := tt.fields
+			if tt.authorized {
+				fields += "Authorization: Bearer " + tt.site.token + "\r\n"
+			}
+			_, answer, _ := upgrade(t, tt.site, addresses[tt.site], tt.method, fields+"\r\n") //nolint:bodyclose // it goes with the connection
+			text, _ := io.ReadAll(answer.Body)
+			if !strings.Contains(string(text), `"reason":"`+tt.want+`"`) {
+				t.Errorf("answered %s %s", answer.Status, text)
+			}
+		})
+	}
+	if reached > 0 {
+		t.Errorf("%d requests reached the upstream", reached)
+	}
+}
+
+// T-SMG-16: an upstream that switches though nobody asked it, or to something else, has
+// failed; nothing it sends afterwards reaches the client.
+func TestSwitchesThatWereNotAskedFor(t *testing.T) {
+	for name, c := range map[string]struct {
+		asked  bool
+		answer string
+	}{
+		"unasked":             {false, "Connection: Upgrade\r\nUpgrade: websocket\r\n"},
+		"unasked and unnamed": {false, ""},
+		"to another":          {true, "Connection: Upgrade\r\nUpgrade: h2c\r\n"},
+		"to two":              {true, "Connection: Upgrade\r\nUpgrade: websocket\r\nUpgrade: h2c\r\n"},
+		"to a list":           {true, "Connection: Upgrade\r\nUpgrade: websocket, h2c\r\n"},
+		"to nothing":          {true, "Connection: Upgrade\r\n"},
+		"without Connection":  {true, "Upgrade: websocket\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = l.Close() }()
+			go func() {
+				for {
+					conn, err := l.Accept()
+					if err != nil {
+						return
+					}
+					if _, err = http.ReadRequest(bufio.NewReader(conn)); err == nil {
+						_, _ = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\n%s\r\nHTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nsmuggle", c.answer)
+					}
+					_ = conn.Close()
+				}
+			}()
+			s := newSite(t, "http://"+l.Addr().String(), io.Discard, tunnelled)
+			fields := "Authorization: Bearer " + s.token + "\r\nConnection: close\r\n\r\n"
+			if c.asked {
+				fields = webSocketFields + fields
+			}
+			_, answer, received := upgrade(t, s, s.listen(t), http.MethodGet, fields) //nolint:bodyclose // it goes with the connection
+			text, _ := io.ReadAll(answer.Body)
+			rest, _ := io.ReadAll(received)
+			if answer.StatusCode != http.StatusBadGateway || !strings.Contains(string(text), `"reason":"upstream_reset"`) || len(rest) > 0 {
+				t.Errorf("answered %s %s, and then %q", answer.Status, text, rest)
+			}
+		})
+	}
+}
+
+// An upstream over HTTP/2 cannot switch protocols, and its 101 must not reach a client to
+// which it would mean something.
+func TestSwitchOverHTTP2(t *testing.T) {
+	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Upgrade", "websocket")
+		w.WriteHeader(http.StatusSwitchingProtocols)
+		_, _ = io.WriteString(w, "smuggled")
+	}))
+	upstream.Config.Protocols = new(http.Protocols)
+	upstream.Config.Protocols.SetUnencryptedHTTP2(true)
+	upstream.Start()
+	defer upstream.Close()
+	s := newSite(t, upstream.URL, io.Discard, func(cfg *config.Config) { cfg.APIs[0].Upstream.Protocol = config.H2C })
+	_, answer, _ := upgrade(t, s, s.listen(t), http.MethodGet, "Authorization: Bearer "+s.token+"\r\n\r\n") //nolint:bodyclose // it goes with the connection
+	text, _ := io.ReadAll(answer.Body)
+	if answer.StatusCode != http.StatusBadGateway || !strings.Contains(string(text), `"reason":"upstream_reset"`) {
+		t.Errorf("answered %s %s", answer.Status, text)
+	}
+}
+
+// What a client sends before it may is not lost, and half of a tunnel may be closed.
+func TestTunnel(t *testing.T) {
+	up := newSpring(t)
+	s := newSite(t, up.URL, io.Discard, tunnelled)
+	conn, _, received := upgrade(t, s, s.listen(t), http.MethodGet, webSocketFields+"Authorization: Bearer "+s.token+"\r\n\r\nearly") //nolint:bodyclose // it is the connection
+	if _, err := io.WriteString(conn, " and late"); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if back, err := io.ReadAll(received); err != nil || string(back) != "early and late" {
+		t.Errorf("%q comes back, %v", back, err)
+	}
+}

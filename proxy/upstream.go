@@ -1,0 +1,160 @@
+package proxy
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"reflect"
+	"sync/atomic"
+	"time"
+
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/mtls"
+)
+
+// upstream is where one API's requests go.
+type upstream struct {
+	settings     config.Upstream
+	files        [sha256.Size]byte // what the files that settings name held
+	scheme, host string
+	transport    *http.Transport
+	retired      atomic.Bool // no new request comes
+}
+
+// serves reports whether u is what newUpstream would return for c, whose files hold that.
+func (u *upstream) serves(c config.Upstream, files [sha256.Size]byte) bool {
+	return u != nil && u.files == files && reflect.DeepEqual(u.settings, c)
+}
+
+// newUpstream returns before where that serves c. It reads the files that c names and
+// opens no connection.
+func newUpstream(c config.Upstream, before *upstream) (*upstream, error) {
+	settings, files, err := clientTLS(&c.TLS)
+	if err != nil {
+		return nil, err
+	}
+	if before.serves(c, files) {
+		return before, nil
+	}
+	u := &upstream{settings: c, files: files, scheme: c.URL.Scheme, host: c.URL.Host}
+	dialer := &net.Dialer{Timeout: 5 * time.Second}
+	dial := dialer.DialContext
+	if socket := c.URL.Socket(); socket != "" {
+		u.scheme, u.host = "http", "localhost" // which is not looked up
+		dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", socket)
+		}
+	}
+	var protocols http.Protocols
+	protocols.SetHTTP1(c.Protocol == config.HTTP1)
+	protocols.SetHTTP2(c.Protocol == config.H2)
+	protocols.SetUnencryptedHTTP2(c.Protocol == config.H2C)
+	if c.Protocol == config.H2 {
+		settings.VerifyConnection = onlyHTTP2
+	}
+	u.transport = &http.Transport{
+		Proxy:                 nil, // the environment does not divert partners' requests
+		DialContext:           dial,
+		TLSHandshakeTimeout:   5 * time.Second,
+		ResponseHeaderTimeout: c.Timeout,
+		TLSClientConfig:       settings,
+		Protocols:             &protocols,
+		HTTP2: &http.HTTP2Config{
+			// How much of an answer waits here for a slow caller. That of the connection is
+			// left large: many slow callers together must not stop the others on it.
+			MaxReceiveBufferPerStream: 256 << 10,
+			SendPingTimeout:           30 * time.Second, // as TCP does for the others
+			WriteByteTimeout:          30 * time.Second,
+		},
+		// Bodies pass as they are, neither asked for in gzip nor inflated.
+		DisableCompression: true,
+		// One upstream, near by: as many idle connections as a busy sidecar has
+		// requests at once, each about 8 KiB of buffers.
+		MaxIdleConns:           256,
+		MaxIdleConnsPerHost:    256,
+		IdleConnTimeout:        90 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+	}
+	return u, nil
+}
+
+// retire drops the idle connections, and from now on each one that becomes so.
+func (u *upstream) retire() {
+	u.retired.Store(true)
+	u.transport.CloseIdleConnections()
+}
+
+// rest is called when a request has ended.
+func (u *upstream) rest() {
+	if u.retired.Load() {
+		u.transport.CloseIdleConnections()
+	}
+}
+
+// clientTLS reads the files that c names and returns the settings that they make, and a
+// sum of all they hold.
+func clientTLS(c *config.UpstreamTLS) (*tls.Config, [sha256.Size]byte, error) {
+	settings := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: string(c.ServerName)}
+	sum := sha256.New()
+	read := func(file config.Path) ([]byte, error) {
+		content, err := os.ReadFile(string(file))
+		// With its length before it, no two series of files have the same bytes.
+		sum.Write(binary.BigEndian.AppendUint64(nil, uint64(len(content))))
+		sum.Write(content)
+		return content, err
+	}
+	if len(c.Trust) > 0 {
+		settings.RootCAs = x509.NewCertPool()
+	}
+	for _, file := range c.Trust {
+		content, err := read(file)
+		if err != nil {
+			return nil, [sha256.Size]byte{}, fmt.Errorf("reading anchors: %w", err)
+		}
+		anchors, err := mtls.ParseCertificates(content)
+		if err != nil {
+			return nil, [sha256.Size]byte{}, fmt.Errorf("reading anchors from %q: %w", file, err)
+		}
+		for _, a := range anchors {
+			settings.RootCAs.AddCert(a)
+		}
+	}
+	if c.Certificate != (config.KeyPair{}) {
+		certificate, noCertificate := read(c.Certificate.Certificate)
+		key, noKey := read(c.Certificate.Key)
+		pair, err := tls.X509KeyPair(certificate, key)
+		if err := errors.Join(noCertificate, noKey, err); err != nil {
+			return nil, [sha256.Size]byte{}, fmt.Errorf("reading certificate %q and key %q: %w", c.Certificate.Certificate, c.Certificate.Key, err)
+		}
+		// Whatever authorities the upstream names: the pair was configured to be shown.
+		settings.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+	}
+	return settings, [sha256.Size]byte(sum.Sum(nil)), nil
+}
+
+var errNoHTTP2 = errors.New("the upstream does not speak HTTP/2")
+
+// onlyHTTP2 keeps net/http from speaking HTTP/1.1 to a server that knows no ALPN.
+func onlyHTTP2(state tls.ConnectionState) error {
+	if state.NegotiatedProtocol != "h2" {
+		return errNoHTTP2
+	}
+	return nil
+}
+
+// isTLS reports whether err came of a TLS connection: a certificate that does not count, or
+// whatever one side tells the other that it has against it.
+func isTLS(err error) bool {
+	var verification *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	var alert *net.OpError
+	return errors.As(err, &verification) || errors.As(err, &record) || errors.Is(err, errNoHTTP2) ||
+		errors.As(err, &alert) && (alert.Op == "remote error" || alert.Op == "local error")
+}

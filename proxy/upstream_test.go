@@ -1,0 +1,249 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// serveUpstream serves handler, over all the protocols that a configuration can name, and
+// returns its address.
+func serveUpstream(t *testing.T, handler http.Handler, settings *tls.Config) string {
+	t.Helper()
+	server := httptest.NewUnstartedServer(handler)
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
+	server.Config.Protocols = new(http.Protocols)
+	server.Config.Protocols.SetHTTP1(true)
+	server.Config.Protocols.SetHTTP2(settings == nil || len(settings.NextProtos) != 1)
+	server.Config.Protocols.SetUnencryptedHTTP2(settings == nil)
+	if settings != nil {
+		server.EnableHTTP2 = len(settings.NextProtos) != 1
+		server.TLS = settings
+		server.StartTLS()
+	} else {
+		server.Start()
+	}
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String()
+}
+
+// ask sends one good request through the site and returns the answer's status and text.
+func ask(s *site) (int, string) {
+	w := httptest.NewRecorder()
+	s.proxy.ServeHTTP(w, s.request())
+	return w.Code, w.Body.String()
+}
+
+// An upstream is spoken to as the configuration says, and in no other way.
+func TestUpstreamProtocols(t *testing.T) {
+	pair := testpki.SelfSigned("upstream", testpki.DNS("upstream.example"), testpki.IP("127.0.0.1"))
+	file, _ := pair.Write(t.TempDir(), "upstream")
+	trusting := config.UpstreamTLS{Trust: []config.Path{config.Path(file)}}
+	told := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Proto+" "+r.Host) })
+	secure := func(protocols ...string) string {
+		return "https://" + serveUpstream(t, told, &tls.Config{Certificates: []tls.Certificate{pair.TLS()}, NextProtos: protocols})
+	}
+	plain := "http://" + serveUpstream(t, told, nil)
+	for _, tt := range []struct {
+		name, url string
+		protocol  config.UpstreamProtocol
+		tls       config.UpstreamTLS
+		want      string
+	}{
+		{"HTTP/1.1", plain, config.HTTP1, config.UpstreamTLS{}, "HTTP/1.1 api.example.test"},
+		{"HTTP/1.1 over TLS", secure(), config.HTTP1, trusting, "HTTP/1.1 api.example.test"},
+		{"h2", secure(), config.H2, trusting, "HTTP/2.0 api.example.test"},
+		{"h2c", plain, config.H2C, config.UpstreamTLS{}, "HTTP/2.0 api.example.test"},
+		{"h2 where there is none", secure("http/1.1"), config.H2, trusting, "upstream_tls"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSite(t, tt.url, io.Discard, func(cfg *config.Config) {
+				cfg.APIs[0].Upstream.Protocol, cfg.APIs[0].Upstream.TLS = tt.protocol, tt.tls
+			})
+			if code, text := ask(s); !strings.Contains(text, tt.want) {
+				t.Errorf("answered %d %s", code, text)
+			}
+		})
+	}
+}
+
+// A server that knows no ALPN would get HTTP/1.1 from net/http.
+func TestH2WithoutALPN(t *testing.T) {
+	pair := testpki.SelfSigned("upstream", testpki.IP("127.0.0.1"))
+	file, _ := pair.Write(t.TempDir(), "upstream")
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair.TLS()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	received := make(chan int, 1)
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		n, _ := conn.Read(make([]byte, 100))
+		received <- n
+		_ = conn.Close()
+	}()
+	s := newSite(t, "https://"+l.Addr().String(), io.Discard, func(cfg *config.Config) {
+		cfg.APIs[0].Upstream.Protocol = config.H2
+		cfg.APIs[0].Upstream.TLS.Trust = []config.Path{config.Path(file)}
+	})
+	if code, text := ask(s); code != http.StatusBadGateway || !strings.Contains(text, `"reason":"upstream_tls"`) {
+		t.Errorf("answered %d %s", code, text)
+	}
+	if n := <-received; n > 0 {
+		t.Errorf("%d bytes were sent", n)
+	}
+}
+
+func TestUpstreamSocket(t *testing.T) {
+	for _, protocol := range []config.UpstreamProtocol{config.HTTP1, config.H2C} {
+		dir, err := os.MkdirTemp("", "gate") // t.TempDir may be too long
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = os.RemoveAll(dir) }()
+		socket := filepath.Join(dir, "api.sock")
+		l, err := net.Listen("unix", socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &http.Server{Protocols: new(http.Protocols), ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, r.Proto+" "+r.Host+r.RequestURI)
+		})}
+		server.Protocols.SetHTTP1(true)
+		server.Protocols.SetUnencryptedHTTP2(true)
+		go func() { _ = server.Serve(l) }()
+		defer func() { _ = server.Close() }()
+		s := newSite(t, "unix://"+socket, io.Discard, func(cfg *config.Config) { cfg.APIs[0].Upstream.Protocol = protocol })
+		if code, text := ask(s); code != http.StatusOK || !strings.HasSuffix(text, " api.example.test/accounts/7?a=b") {
+			t.Errorf("%s: answered %d %s", protocol, code, text)
+		}
+		_ = server.Close()
+		s.proxy.Close(nil)
+		if code, text := ask(s); code != http.StatusBadGateway || !strings.Contains(text, "upstream_unreachable") || strings.Contains(text, socket) {
+			t.Errorf("%s, when it is gone: answered %d %s", protocol, code, text)
+		}
+	}
+}
+
+// T-TLS-23: an upstream whose certificate does not count gets nothing, nor does the gate
+// where it has none to show; and whatever the two know each other by is read again.
+func TestUpstreamTLS(t *testing.T) {
+	ca, other := testpki.NewCA("Internal Root"), testpki.NewCA("Internal Root")
+	name := testpki.DNS("upstream.example")
+	gate, stranger := ca.Leaf("gate"), other.Leaf("gate")
+	for _, tt := range []struct {
+		name           string
+		server, client *testpki.Pair
+		serverName     config.Host
+		mutual         bool
+		maximum        uint16
+		want           string
+	}{
+		{"good", ca.Leaf("a", name), nil, "upstream.example", false, 0, "whole"},
+		{"both ways", ca.Leaf("a", name), gate, "upstream.example", true, 0, "whole"},
+		{"both ways, TLS 1.2", ca.Leaf("a", name), gate, "upstream.example", true, tls.VersionTLS12, "whole"},
+		{"the URL's host", ca.Leaf("a", testpki.IP("127.0.0.1")), nil, "", false, 0, "whole"},
+		{"wrong authority", other.Leaf("a", name), nil, "upstream.example", false, 0, "upstream_tls"},
+		{"self-signed", testpki.SelfSigned("a", name), nil, "upstream.example", false, 0, "upstream_tls"},
+		{"wrong name", ca.Leaf("a", testpki.DNS("other.example")), nil, "upstream.example", false, 0, "upstream_tls"},
+		{"not the URL's host", ca.Leaf("a", name), nil, "", false, 0, "upstream_tls"},
+		{"expired", ca.Leaf("a", name, testpki.Expired()), nil, "upstream.example", false, 0, "upstream_tls"},
+		{"for clients only", ca.Leaf("a", name, testpki.Usage(x509.ExtKeyUsageClientAuth)), nil, "upstream.example", false, 0, "upstream_tls"},
+		{"TLS 1.1", ca.Leaf("a", name), nil, "upstream.example", false, tls.VersionTLS11, "upstream_tls"},
+		{"nothing to show", ca.Leaf("a", name), nil, "upstream.example", true, 0, "upstream_"},
+		{"a stranger's to show", ca.Leaf("a", name), stranger, "upstream.example", true, 0, "upstream_"},
+	} {
+		for _, protocol := range []config.UpstreamProtocol{config.HTTP1, config.H2} {
+			t.Run(tt.name+", "+string(protocol), func(t *testing.T) {
+				var reached atomic.Int64
+				settings := &tls.Config{Certificates: []tls.Certificate{tt.server.TLS()}, MinVersion: tls.VersionTLS10, MaxVersion: tt.maximum}
+				if tt.mutual {
+					settings.ClientAuth, settings.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
+					settings.ClientCAs.AddCert(ca.Cert)
+				}
+				address := serveUpstream(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+					reached.Add(1)
+					_, _ = io.WriteString(w, "whole")
+				}), settings)
+				log := &lines{}
+				s := newSite(t, "https://"+address, log, func(cfg *config.Config) {
+					anchors, _ := ca.Write(t.TempDir(), "anchors")
+					u := &cfg.APIs[0].Upstream
+					u.Protocol, u.TLS = protocol, config.UpstreamTLS{Trust: []config.Path{config.Path(anchors)}, ServerName: tt.serverName}
+					if tt.client != nil {
+						certificate, key := tt.client.Write(t.TempDir(), "gate")
+						u.TLS.Certificate = config.KeyPair{Certificate: config.Path(certificate), Key: config.Path(key)}
+					}
+				})
+				code, text := ask(s)
+				good := tt.want == "whole"
+				if good != (code == http.StatusOK) || !good && code != http.StatusBadGateway || !strings.Contains(text, tt.want) || good != (reached.Load() == 1) {
+					t.Errorf("answered %d %s, reached %d times\n%s", code, text, reached.Load(), log)
+				}
+			})
+		}
+	}
+}
+
+// What stands in the files of an upstream is part of it: other content is another upstream,
+// the same content is the same, and content that is no good changes nothing.
+func TestUpstreamFiles(t *testing.T) {
+	ca, pair := testpki.NewCA("Internal Root"), testpki.NewCA("Another Root").Leaf("gate")
+	dir := t.TempDir()
+	anchors, _ := ca.Write(dir, "anchors")
+	certificate, key := pair.Write(dir, "gate")
+	edit := func(cfg *config.Config) {
+		cfg.APIs[0].Upstream.TLS = config.UpstreamTLS{
+			Trust: []config.Path{config.Path(anchors)}, Certificate: config.KeyPair{Certificate: config.Path(certificate), Key: config.Path(key)},
+		}
+	}
+	s := newSite(t, "https://127.0.0.1:1", io.Discard, edit)
+	before := s.proxy.upstreams["accounts"]
+	if s.next(t, edit).upstreams["accounts"] != before {
+		t.Error("the same files make another upstream")
+	}
+	for _, change := range []func(){
+		func() { testpki.NewCA("Internal Root").Write(dir, "anchors") },
+		func() { pair.Leaf("renewed").Write(dir, "gate") },
+	} {
+		change()
+		after := s.next(t, edit).upstreams["accounts"]
+		if after == before || !before.retired.Load() {
+			t.Error("other files make the same upstream")
+		}
+		before = after
+	}
+	for name, content := range map[string]string{"anchors.pem": "", "gate.pem": "x", "gate-key.pem": string(ca.KeyPEM())} {
+		good, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err = New(s.configure(t, edit), s.proxy.steps, Options{Log: s.log, Metrics: s.metrics, Previous: s.current.Load()})
+		if err == nil || !strings.Contains(err.Error(), `API "accounts"`) || !strings.Contains(err.Error(), dir) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), good, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
