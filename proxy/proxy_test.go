@@ -57,6 +57,7 @@ type site struct {
 	cfg      *config.Config
 	proxy    *Proxy
 	current  atomic.Pointer[Proxy] // which decides about streams
+	revoked  atomic.Bool           // every token is
 	streams  *Streams
 	metrics  *Metrics
 	tokens   *validate.Metrics
@@ -119,7 +120,9 @@ func (s *site) next(t testing.TB, edits ...func(*config.Config)) *Proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	validator, err := validate.New(cfg.AuthorizationServers, validate.Options{Log: s.log, Metrics: s.tokens})
+	validator, err := validate.New(cfg.AuthorizationServers, validate.Options{
+		Log: s.log, Metrics: s.tokens, Revoked: func(access.Unchecked) bool { return s.revoked.Load() },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -233,6 +234,25 @@ func TestStreamsEndWithTheirReason(t *testing.T) {
 			s.next(t, tt.change)
 			expectEnd(t, s, up, log, "events", f, tt.reason)
 		})
+	}
+}
+
+// What is revoked ends its streams: a token, and a certificate by a list of its authority.
+func TestStreamsOfWhatIsRevoked(t *testing.T) {
+	for reason, revoke := range map[string]func(*site){
+		"revoked": func(s *site) { s.revoked.Store(true) },
+		"revoked_certificate": func(s *site) {
+			s.ca.WriteRevocationList(s.dir, "revoked.crl", testpki.Revoking(s.client))
+			s.next(t, func(cfg *config.Config) {
+				cfg.Listener.ClientCertificates.Revocation.Lists = []config.RevocationList{{File: config.Path(filepath.Join(s.dir, "revoked.crl"))}}
+			})
+		},
+	} {
+		up, log := newSpring(t), &lines{}
+		s := newSite(t, up.URL, log)
+		f := events(t, s, s.listen(t), s.token, "h2")
+		revoke(s)
+		expectEnd(t, s, up, log, "events", f, reason)
 	}
 }
 
