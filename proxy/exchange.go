@@ -89,6 +89,8 @@ func (x *exchange) WriteHeader(status int) {
 		if x.unread() {
 			x.Header().Set("Connection", "close")
 		}
+	} else if x.request.ProtoMajor == 1 {
+		x.postpone(time.Now()) // it is sent at once
 	}
 	x.ResponseWriter.WriteHeader(status)
 }

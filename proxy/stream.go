@@ -172,14 +172,13 @@ var errOther = errors.New("the same request is now another application's or goes
 
 // decide takes the decision as ServeHTTP would, also where it panics: that is refused.
 func (r *review) decide() (d access.Decision) {
-	p := r.streams.current()
 	defer func() {
 		if v := recover(); v != nil {
-			logPanic(r.request.Context(), p.log, r.exchange.id, v)
+			logPanic(r.request.Context(), r.exchange.proxy.log, r.exchange.id, v)
 			d = access.Decision{Reason: access.Undecided}
 		}
 	}()
-	d, _ = p.Decide(r.request)
+	d, _ = r.streams.current().Decide(r.request)
 	return d
 }
 
