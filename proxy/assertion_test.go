@@ -103,7 +103,7 @@ func TestAssertionEnds(t *testing.T) {
 		{time.Hour, time.Minute}, {10 * time.Second, 10 * time.Second}, {-10 * time.Second, time.Minute}, // in the leeway
 	} {
 		left, want := c[0], c[1]
-		x := &exchange{request: s.request(), trust: s.trust, decision: access.Decision{Reason: access.Granted, API: "accounts", Claims: access.Claims{ClientID: "c", Expires: now.Add(left)}}}
+		x := &exchange{proxy: s.proxy, request: s.request(), decision: access.Decision{Reason: access.Granted, API: "accounts", Claims: access.Claims{ClientID: "c", Expires: now.Add(left)}}}
 		raw, err := s.proxy.asserter.sign(x, now)
 		if err != nil {
 			t.Fatal(err)
