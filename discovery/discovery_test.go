@@ -118,7 +118,13 @@ func (s *site) settings(path string) config.AuthorizationServer {
 
 func open(t *testing.T, settings config.AuthorizationServer) *Server {
 	t.Helper()
-	server, err := New(settings, Options{Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(), Now: time.Now})
+	return after(t, nil, settings)
+}
+
+// after returns what takes the place of before.
+func after(t *testing.T, before *Server, settings config.AuthorizationServer) *Server {
+	t.Helper()
+	server, err := New(settings, Options{Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(), Now: time.Now, Previous: before})
 	if err != nil {
 		t.Fatal(err)
 	}

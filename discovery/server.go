@@ -39,6 +39,8 @@ type Options struct {
 	Log     *slog.Logger // must be set
 	Metrics *Metrics     // must be set
 	Now     func() time.Time
+	// Previous is the Server that the new one may take the place of; nil for none.
+	Previous *Server
 }
 
 // A Server is a foreign authorization server. It shares no connection with other
@@ -59,7 +61,8 @@ type Server struct {
 	changed  atomic.Pointer[func()]   // is told of metadata that was read and is new
 }
 
-// New returns the server that settings describes. It reads the anchors and the
+// New returns the server that settings describes: the previous one, and with it its
+// connections and what it has read, where that is no other. It reads the anchors and the
 // certificate, so that a broken one stops the start, and sends nothing.
 func New(settings config.AuthorizationServer, options Options) (*Server, error) {
 	connection := settings.Connection
@@ -72,15 +75,37 @@ func New(settings config.AuthorizationServer, options Options) (*Server, error) 
 		secure: connection.Secure, mutual: connection.Certificate != (config.KeyPair{}),
 		log: options.Log, metrics: options.Metrics.of(string(settings.Name)), now: options.Now,
 	}
-	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: trusted.pool}
+	pair := &clientPair{files: connection.Certificate}
 	if s.mutual {
-		pair := &clientPair{files: connection.Certificate}
 		if err := pair.load(); err != nil {
 			return nil, err
 		}
+	}
+	if before := options.Previous; before != nil && before.is(s) {
+		return before, nil
+	}
+	s.client = newHTTPClient(settings, trusted, pair)
+	if connection.InsecureLoopbackHTTP {
+		s.log.Warn("insecure: plain http to this machine is allowed for an authorization server", "issuer", s.name)
+	}
+	return s, nil
+}
+
+// is reports whether s and other are one, by their settings and the files that these name.
+func (s *Server) is(other *Server) bool {
+	return s.anchors == other.anchors && s.name == other.name && s.issuer == other.issuer &&
+		reflect.DeepEqual(s.settings.Connection, other.settings.Connection) && idle(s.settings) == idle(other.settings) &&
+		s.settings.NeedsKeys() == other.settings.NeedsKeys() && (s.settings.Introspection == nil) == (other.settings.Introspection == nil)
+}
+
+// newHTTPClient returns what speaks to the server that settings describes, and shows pair
+// where there is one.
+func newHTTPClient(settings config.AuthorizationServer, trusted anchors, pair *clientPair) *http.Client {
+	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: trusted.pool}
+	if pair.good.Load() != nil {
 		tlsConfig.GetClientCertificate = pair.show
 	}
-	s.client = &http.Client{
+	return &http.Client{
 		CheckRedirect: withinOrigin,
 		Transport: &http.Transport{
 			Proxy:                  nil, // also not from the environment
@@ -93,10 +118,6 @@ func New(settings config.AuthorizationServer, options Options) (*Server, error) 
 			DisableCompression:     true, // the bound is on what was sent
 		},
 	}
-	if connection.InsecureLoopbackHTTP {
-		s.log.Warn("insecure: plain http to this machine is allowed for an authorization server", "issuer", s.name)
-	}
-	return s, nil
 }
 
 // idle returns how many connections are kept open: one for each call that introspection
@@ -106,16 +127,6 @@ func idle(settings config.AuthorizationServer) int {
 		return 1
 	}
 	return settings.Introspection.Concurrency
-}
-
-// Serves reports whether s is what [New] would return for settings, the files that they
-// name included, so that a gate which is configured anew may keep it.
-func (s *Server) Serves(settings config.AuthorizationServer) bool {
-	trusted, err := readAnchors(settings.Connection.Trust)
-	return err == nil && trusted.sum == s.anchors &&
-		s.settings.Name == settings.Name && s.settings.Issuer == settings.Issuer &&
-		reflect.DeepEqual(s.settings.Connection, settings.Connection) && idle(s.settings) == idle(settings) &&
-		s.settings.NeedsKeys() == settings.NeedsKeys() && (s.settings.Introspection == nil) == (settings.Introspection == nil)
 }
 
 // Close drops idle connections.

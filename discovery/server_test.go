@@ -115,8 +115,13 @@ func TestUnneeded(t *testing.T) {
 	if err := open(t, opaque).Read(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if !server.Serves(keys) || server.Serves(both) || server.Serves(opaque) {
-		t.Error("serves what it has not read, or not what it has")
+	for name, c := range map[string]struct {
+		settings config.AuthorizationServer
+		kept     bool
+	}{"keys": {keys, true}, "both": {both, false}, "opaque": {opaque, false}} {
+		if next := after(t, server, c.settings); (next == server) != c.kept {
+			t.Errorf("%s: the server is kept: %t", name, next == server)
+		}
 	}
 }
 

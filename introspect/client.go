@@ -39,6 +39,8 @@ type Options struct {
 	Log     *slog.Logger      // must be set
 	Metrics *Metrics          // must be set
 	Now     func() time.Time
+	// Previous is the Client that the new one may take the place of; nil for none.
+	Previous *Client
 }
 
 // A Client asks one authorization server. It is safe for concurrent use.
@@ -67,7 +69,8 @@ type Client struct {
 }
 
 // New returns the client of the server that settings describes, whose Introspection is
-// set. It reads the secrets, so that a missing one stops the start, and asks nobody.
+// set: the previous one, and with it what it remembers, where that is no other. It reads
+// the secrets, so that a missing one stops the start, and asks nobody.
 func New(settings config.AuthorizationServer, options Options) (*Client, error) {
 	c := &Client{
 		server: string(settings.Name), issuer: string(settings.Issuer), audiences: settings.Audiences, leeway: settings.Leeway,
@@ -76,6 +79,12 @@ func New(settings config.AuthorizationServer, options Options) (*Client, error) 
 		turns:   newTurns(settings.Introspection.Concurrency),
 		log:     options.Log, now: options.Now,
 		metrics: options.Metrics.of(string(settings.Name)), all: options.Metrics,
+	}
+	if err := c.secrets.check(); err != nil {
+		return nil, err
+	}
+	if before := options.Previous; before != nil && before.is(c) {
+		return before, nil
 	}
 	var err error
 	if c.strangers, err = newStrangers(); err != nil {
@@ -91,7 +100,7 @@ func New(settings config.AuthorizationServer, options Options) (*Client, error) 
 		OnStateChange: c.changed,
 	})
 	c.life, c.end = context.WithCancel(context.Background())
-	return c, c.secrets.check()
+	return c, nil
 }
 
 // ours reports whether err says nothing of whether the server can be asked: a token or
@@ -101,11 +110,10 @@ func ours(err error) bool {
 	return errors.Is(err, errThisToken) || errors.Is(err, errTooMany) || errors.Is(err, errTurn) || errors.Is(err, errLeft)
 }
 
-// Serves reports whether c is what [New] would return for settings, remote and keys, so
-// that a gate which is configured anew may keep it, and with it what it remembers.
-func (c *Client) Serves(settings config.AuthorizationServer, remote *discovery.Server, keys *keyset.Source) bool {
-	return c.remote == remote && (c.keys == keys || !c.settings.Signed) && c.leeway == settings.Leeway &&
-		slices.Equal(c.audiences, settings.Audiences) && reflect.DeepEqual(&c.settings, settings.Introspection)
+// is reports whether c and other are one, by their settings and by what they go by.
+func (c *Client) is(other *Client) bool {
+	return c.remote == other.remote && (c.keys == other.keys || !c.settings.Signed) && c.leeway == other.leeway &&
+		slices.Equal(c.audiences, other.audiences) && reflect.DeepEqual(c.settings, other.settings)
 }
 
 // changed tells that asking was suspended, or is tried again.

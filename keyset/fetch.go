@@ -97,9 +97,9 @@ func (s *Source) fetch(ctx context.Context, u *url.URL) (*Set, error) {
 	}
 	request.Header.Set("Accept", "application/jwk-set+json, application/json")
 	before := s.current.Load()
-	conditional := before != nil && s.fetched.from == u.String() && s.fetched.etag != ""
+	conditional := before != nil && s.last.from == u.String() && s.last.etag != ""
 	if conditional {
-		request.Header.Set("If-None-Match", s.fetched.etag)
+		request.Header.Set("If-None-Match", s.last.etag)
 	}
 	answer, err := s.remote.Send(request)
 	if err != nil {
@@ -120,7 +120,7 @@ func (s *Source) fetch(ctx context.Context, u *url.URL) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.fetched = fetched{u.String(), answer.Header.Get("ETag")}
+	s.last = fetched{u.String(), answer.Header.Get("ETag")}
 	s.schedule(answer.Header)
 	return set, nil
 }

@@ -29,6 +29,8 @@ type Options struct {
 	Log     *slog.Logger // must be set
 	Metrics *Metrics     // must be set
 	Now     func() time.Time
+	// Previous is the Source that the new one may take the place of; nil for none.
+	Previous *Source
 }
 
 // A Source holds the key set of one authorization server and reads it anew, on
@@ -36,12 +38,11 @@ type Options struct {
 type Source struct {
 	server     string // configured name
 	settings   config.KeySet
-	configured config.AuthorizationServer
 	algorithms []config.Algorithm
 	local      Local
 	remote     *discovery.Server
 	timeout    time.Duration // of one reading from a URL
-	fetched    fetched       // of the last one; Run's alone
+	last       fetched       // reading from a URL; Run's alone
 
 	current atomic.Pointer[Set] // the last good reading; nil before the first
 	version atomic.Uint64       // of the local key set that was read last
@@ -60,14 +61,13 @@ var (
 	errStale  = errors.New("the key set is out of date")
 )
 
-// New returns the key set of the server that settings describes. It reads what needs
-// no network, so that a broken file stops the start; a key set at a URL is first read
-// by [Source.Run].
+// New returns the key set of the server that settings describes: the previous one where
+// that is no other. It reads what needs no network, so that a broken file stops the start;
+// a key set at a URL is first read by [Source.Run].
 func New(settings config.AuthorizationServer, options Options) (*Source, error) {
 	s := &Source{
 		server:     string(settings.Name),
 		settings:   settings.KeySet,
-		configured: settings,
 		algorithms: settings.Algorithms,
 		local:      options.Local,
 		remote:     options.Remote,
@@ -91,22 +91,27 @@ func New(settings config.AuthorizationServer, options Options) (*Source, error) 
 		if s.remote == nil {
 			return nil, errors.New("no key set: none is configured, and it is not our own issuer")
 		}
+		if before := options.Previous; before != nil && before.is(s) {
+			return before, nil
+		}
 		return s, nil
 	}
 	return s, s.read(context.Background())
 }
 
-// Serves reports whether s is what [New] would return for settings and remote, so that a
-// gate which is configured anew may keep it, and with it the keys that it has. Only keys
-// that are fetched are worth keeping: the others are read at once.
-func (s *Source) Serves(settings config.AuthorizationServer, remote *discovery.Server) bool {
-	return remote != nil && s.remote == remote && s.settings.File == "" && !s.fixed() &&
-		reflect.DeepEqual(s.configured.KeySet, settings.KeySet) && slices.Equal(s.algorithms, settings.Algorithms)
+// is reports whether s and other, which is fetched, are one. Only what is fetched is worth
+// keeping: the rest is read at once.
+func (s *Source) is(other *Source) bool {
+	return s.fetched() && s.remote == other.remote && reflect.DeepEqual(s.settings, other.settings) &&
+		slices.Equal(s.algorithms, other.algorithms)
 }
 
 // fixed reports whether the key set is that of our own issuer, or stands in the
 // configuration.
 func (s *Source) fixed() bool { return s.local != nil || s.settings.JWKS != "" }
+
+// fetched reports whether the key set comes from a URL.
+func (s *Source) fetched() bool { return !s.fixed() && s.settings.File == "" }
 
 // follow reads our own issuer's key set if it is another than the last time, so that
 // a new key counts from its first token. Whoever comes while another reads waits for

@@ -27,13 +27,15 @@ func (v *Validator) newServer(settings config.AuthorizationServer, options Optio
 	fetchesKeys := settings.NeedsKeys() && !own && settings.KeySet.File == "" && settings.KeySet.JWKS == ""
 	s.discovers = fetchesKeys && settings.KeySet.URL == nil || settings.Introspection != nil && settings.Introspection.Endpoint == nil
 	if fetchesKeys || settings.Introspection != nil {
-		if s.remote, err = v.reach(settings, before, options); err != nil {
+		if s.remote, err = discovery.New(settings, discovery.Options{
+			Log: options.Log, Metrics: v.metrics.discovery, Now: v.now, Previous: before.remote,
+		}); err != nil {
 			return nil, err
 		}
 	}
 	if settings.NeedsKeys() {
-		if s.keys, err = v.read(s, before, keyset.Options{
-			Local: local.KeySet, Remote: s.remote, Log: options.Log, Metrics: v.metrics.keySets, Now: v.now,
+		if s.keys, err = keyset.New(settings, keyset.Options{
+			Local: local.KeySet, Remote: s.remote, Log: options.Log, Metrics: v.metrics.keySets, Now: v.now, Previous: before.keys,
 		}); err != nil {
 			return nil, err
 		}
@@ -45,7 +47,9 @@ func (v *Validator) newServer(settings config.AuthorizationServer, options Optio
 	case own && local.Introspect != nil:
 		s.resolver = &ownTokens{server: s.name, introspect: local.Introspect}
 	case settings.Introspection != nil:
-		if s.client, err = v.ask(s, before, options); err != nil {
+		if s.client, err = introspect.New(settings, introspect.Options{
+			Remote: s.remote, Keys: s.keys, Log: options.Log, Metrics: v.metrics.introspection, Now: v.now, Previous: before.client,
+		}); err != nil {
 			return nil, err
 		}
 		s.resolver = s.client
@@ -67,22 +71,6 @@ func (v *Validator) named(name string) *server {
 	return &server{}
 }
 
-// reach returns how the server is reached.
-func (v *Validator) reach(settings config.AuthorizationServer, before *server, options Options) (*discovery.Server, error) {
-	if before.remote != nil && before.remote.Serves(settings) {
-		return before.remote, nil
-	}
-	return discovery.New(settings, discovery.Options{Log: options.Log, Metrics: v.metrics.discovery, Now: v.now})
-}
-
-// read returns the keys of s.
-func (v *Validator) read(s, before *server, options keyset.Options) (*keyset.Source, error) {
-	if before.keys != nil && before.keys.Serves(s.settings, options.Remote) {
-		return before.keys, nil
-	}
-	return keyset.New(s.settings, options)
-}
-
 // remember returns the cache of s. What was verified under other types, or is of another
 // issuer, is forgotten; what was verified by other keys is found out when it is looked up.
 func (v *Validator) remember(s, before *server) *facts.Cache[*fact] {
@@ -91,16 +79,6 @@ func (v *Validator) remember(s, before *server) *facts.Cache[*fact] {
 		return before.cache
 	}
 	return facts.NewCache[*fact](s.settings.Cache.Entries, v.metrics.evictions)
-}
-
-// ask returns how s is asked.
-func (v *Validator) ask(s, before *server, options Options) (*introspect.Client, error) {
-	if before.client != nil && before.client.Serves(s.settings, s.remote, s.keys) {
-		return before.client, nil
-	}
-	return introspect.New(s.settings, introspect.Options{
-		Remote: s.remote, Keys: s.keys, Log: options.Log, Metrics: v.metrics.introspection, Now: v.now,
-	})
 }
 
 // Run keeps metadata and key sets fresh until ctx ends, and then returns nil. Each

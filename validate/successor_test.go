@@ -3,6 +3,8 @@ package validate
 import (
 	"context"
 	"net/http"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -137,6 +139,39 @@ func TestSuccessorWithANewServer(t *testing.T) {
 		t.Error("a broken key set file stops nothing")
 	}
 	expect(t, next, key.Token(bound()), partner, access.Granted)
+}
+
+// What stops a start stops a successor too, also where nothing but a file has changed: the
+// secrets and the certificate that the gate shows, the anchors of the server.
+func TestSuccessorOfBrokenFiles(t *testing.T) {
+	a := newAuthority(t)
+	dir := t.TempDir()
+	certificate, key := testpki.SelfSigned("gate").Write(dir, "gate")
+	s := settings(a.asking(config.OpaqueOnly), func(s *config.AuthorizationServer) {
+		s.Connection.Certificate = config.KeyPair{Certificate: config.Path(certificate), Key: config.Path(key)}
+	})
+	v := newAsking(t, Options{}, s)
+	for _, file := range []string{a.secret, a.anchor, certificate, key} {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, broken := range map[string]func() error{
+			"gone":    func() error { return os.Remove(file) },
+			"garbled": func() error { return os.WriteFile(file, []byte("a\nb"), 0o600) },
+		} {
+			if err := broken(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := New([]config.AuthorizationServer{s}, Options{Previous: v}); err == nil {
+				t.Errorf("%s is %s, and that stops nothing", filepath.Base(file), what)
+			}
+			write(t, file, content)
+		}
+	}
+	if next := newAsking(t, Options{Previous: v}, s); next.servers[0].client != v.servers[0].client {
+		t.Error("all is as it was, and nothing is kept")
+	}
 }
 
 // Of a server that is no longer configured, and of one that a configuration which was
