@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -39,11 +40,20 @@ func readAnchors(files []config.Path) (anchors, error) {
 }
 
 // A clientPair is the certificate that the gate shows. It is read again for each
-// connection, so that a new one counts without a restart; while the files cannot be
-// read, or do not fit each other, the last good pair serves.
+// connection, whatever becomes of a reload: it lets nobody in, and one that has ended
+// opens nothing. While the files cannot be read, or do not fit each other, the last good
+// pair serves.
 type clientPair struct {
 	files config.KeyPair
 	good  atomic.Pointer[tls.Certificate]
+}
+
+// sum stands for the certificate that is shown, zero for none.
+func (p *clientPair) sum() (sum [sha256.Size]byte) {
+	if pair := p.good.Load(); pair != nil {
+		sum = sha256.Sum256(bytes.Join(pair.Certificate, nil))
+	}
+	return sum
 }
 
 func (p *clientPair) load() error {

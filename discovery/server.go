@@ -51,6 +51,7 @@ type Server struct {
 	issuer   string
 	settings config.AuthorizationServer
 	anchors  [sha256.Size]byte
+	shown    [sha256.Size]byte // stands for the certificate that was shown first
 	secure   func(*url.URL) bool
 	mutual   bool // a client certificate is shown
 	client   *http.Client
@@ -81,6 +82,7 @@ func New(settings config.AuthorizationServer, options Options) (*Server, error) 
 			return nil, err
 		}
 	}
+	s.shown = pair.sum()
 	if before := options.Previous; before != nil && before.is(s) {
 		return before, nil
 	}
@@ -92,8 +94,10 @@ func New(settings config.AuthorizationServer, options Options) (*Server, error) 
 }
 
 // is reports whether s and other are one, by their settings and the files that these name.
+// With another certificate to show it is another: on connections that are open, the server
+// goes by the one of before.
 func (s *Server) is(other *Server) bool {
-	return s.anchors == other.anchors && s.name == other.name && s.issuer == other.issuer &&
+	return s.anchors == other.anchors && s.shown == other.shown && s.name == other.name && s.issuer == other.issuer &&
 		reflect.DeepEqual(s.settings.Connection, other.settings.Connection) && idle(s.settings) == idle(other.settings) &&
 		s.settings.NeedsKeys() == other.settings.NeedsKeys() && (s.settings.Introspection == nil) == (other.settings.Introspection == nil)
 }

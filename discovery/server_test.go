@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/testpki"
 )
 
 // http is spoken to this machine alone, where the configuration says insecure, and then
@@ -91,6 +92,41 @@ func TestClientCertificate(t *testing.T) {
 		if _, err := New(settings, Options{Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(), Now: time.Now}); err == nil {
 			t.Errorf("%s stops no start", name)
 		}
+	}
+}
+
+// A certificate that was replaced is not shown any more by a successor, which has
+// connections of its own.
+func TestReplacedClientCertificate(t *testing.T) {
+	s := newSite(t, true)
+	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL}})
+	settings := s.settings("")
+	mutual(s)(&settings.Connection)
+	server := open(t, settings)
+	read := func(server *Server) {
+		t.Helper()
+		if err := server.Read(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read(server)
+	if after(t, server, settings) != server {
+		t.Error("nothing has changed, and it is another server")
+	}
+	renewed := testpki.SelfSigned("renewed again")
+	for name, content := range map[string][]byte{"gate.pem": renewed.CertPEM(), "gate-key.pem": renewed.KeyPEM()} {
+		if err := os.WriteFile(filepath.Join(s.dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read(server) // over the connection that there is
+	next := after(t, server, settings)
+	read(next)
+	if diff := cmp.Diff([]string{"gate", "gate", "renewed again"}, s.shown); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if after(t, next, settings) != next {
+		t.Error("the certificate is the same, and it is another server")
 	}
 }
 
