@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"os"
 	"sync/atomic"
@@ -12,10 +13,10 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// anchors are those of PEM files, nil for the system's, and the sum of the files.
+// anchors are those of PEM files, nil for the system's, and the sums of their DER.
 type anchors struct {
 	pool *x509.CertPool
-	sum  [sha256.Size]byte
+	sums map[[sha256.Size]byte]bool
 }
 
 // readAnchors returns the anchors in PEM files, the system's when no file is named. A
@@ -24,19 +25,41 @@ func readAnchors(files []config.Path) (anchors, error) {
 	if len(files) == 0 {
 		return anchors{}, nil
 	}
-	a, sum := anchors{pool: x509.NewCertPool()}, sha256.New()
+	a := anchors{pool: x509.NewCertPool(), sums: make(map[[sha256.Size]byte]bool)}
 	for _, file := range files {
-		pem, err := os.ReadFile(string(file))
+		text, err := os.ReadFile(string(file))
 		if err != nil {
 			return anchors{}, fmt.Errorf("reading trust anchors: %w", err)
 		}
-		if !a.pool.AppendCertsFromPEM(pem) {
+		found := false
+		for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+			certificate, err := x509.ParseCertificate(block.Bytes)
+			if block.Type != "CERTIFICATE" || len(block.Headers) > 0 || err != nil { // as crypto/x509 has it
+				continue
+			}
+			a.pool.AddCert(certificate)
+			a.sums[sha256.Sum256(certificate.Raw)] = true
+			found = true
+		}
+		if !found {
 			return anchors{}, fmt.Errorf("reading trust anchors %q: no certificate in it", file)
 		}
-		sum.Write(pem)
 	}
-	sum.Sum(a.sum[:0])
 	return a, nil
+}
+
+// include reports whether each of others is among a. Which the system's are, nobody can
+// tell.
+func (a anchors) include(others anchors) bool {
+	if a.pool == nil || others.pool == nil {
+		return a.pool == others.pool
+	}
+	for sum := range others.sums {
+		if !a.sums[sum] {
+			return false
+		}
+	}
+	return true
 }
 
 // A clientPair is the certificate that the gate shows. It is read again for each

@@ -50,7 +50,7 @@ type Server struct {
 	name     string
 	issuer   string
 	settings config.AuthorizationServer
-	anchors  [sha256.Size]byte
+	anchors  anchors
 	shown    [sha256.Size]byte // stands for the certificate that was shown first
 	secure   func(*url.URL) bool
 	mutual   bool // a client certificate is shown
@@ -63,7 +63,8 @@ type Server struct {
 }
 
 // New returns the server that settings describes: the previous one, and with it its
-// connections and what it has read, where that is no other. It reads the anchors and the
+// connections, where that is no other, and otherwise one that goes on with the metadata
+// that the previous one has read, where it follows that one. It reads the anchors and the
 // certificate, so that a broken one stops the start, and sends nothing.
 func New(settings config.AuthorizationServer, options Options) (*Server, error) {
 	connection := settings.Connection
@@ -72,7 +73,7 @@ func New(settings config.AuthorizationServer, options Options) (*Server, error) 
 		return nil, err
 	}
 	s := &Server{
-		name: string(settings.Name), issuer: string(settings.Issuer), settings: settings, anchors: trusted.sum,
+		name: string(settings.Name), issuer: string(settings.Issuer), settings: settings, anchors: trusted,
 		secure: connection.Secure, mutual: connection.Certificate != (config.KeyPair{}),
 		log: options.Log, metrics: options.Metrics.of(string(settings.Name)), now: options.Now,
 	}
@@ -85,6 +86,8 @@ func New(settings config.AuthorizationServer, options Options) (*Server, error) 
 	s.shown = pair.sum()
 	if before := options.Previous; before != nil && before.is(s) {
 		return before, nil
+	} else if before != nil && s.Follows(before) && s.canUse(before) {
+		s.current.Store(before.current.Load())
 	}
 	s.client = newHTTPClient(settings, trusted, pair)
 	if connection.InsecureLoopbackHTTP {
@@ -97,9 +100,23 @@ func New(settings config.AuthorizationServer, options Options) (*Server, error) 
 // With another certificate to show it is another: on connections that are open, the server
 // goes by the one of before.
 func (s *Server) is(other *Server) bool {
-	return s.anchors == other.anchors && s.shown == other.shown && s.name == other.name && s.issuer == other.issuer &&
+	return s.anchors.include(other.anchors) && other.anchors.include(s.anchors) && s.shown == other.shown && s.name == other.name && s.issuer == other.issuer &&
 		reflect.DeepEqual(s.settings.Connection, other.settings.Connection) && idle(s.settings) == idle(other.settings) &&
 		s.settings.NeedsKeys() == other.settings.NeedsKeys() && (s.settings.Introspection == nil) == (other.settings.Introspection == nil)
+}
+
+// Follows reports whether what before has read is as good as if s had: it comes from the
+// same issuer, and whoever could vouch for it then can do so now.
+func (s *Server) Follows(before *Server) bool {
+	return s.issuer == before.issuer && s.anchors.include(before.anchors) &&
+		(s.settings.Connection.InsecureLoopbackHTTP || !before.settings.Connection.InsecureLoopbackHTTP)
+}
+
+// canUse reports whether before read all of the metadata that s needs, and as s would:
+// which endpoint counts depends on whether a certificate is shown.
+func (s *Server) canUse(before *Server) bool {
+	return (before.settings.NeedsKeys() || !s.settings.NeedsKeys()) &&
+		(s.settings.Introspection == nil || before.settings.Introspection != nil && s.mutual == before.mutual)
 }
 
 // newHTTPClient returns what speaks to the server that settings describes, and shows pair

@@ -130,6 +130,53 @@ func TestReplacedClientCertificate(t *testing.T) {
 	}
 }
 
+// A server that is configured anew while it is down goes on with what it said, where that
+// is all that is needed and whoever vouched for it may.
+func TestInheritedMetadata(t *testing.T) {
+	s := newSite(t, true)
+	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL, "jwks_uri": s.URL + "/jwks", "introspection_endpoint": s.URL + "/introspect"}})
+	another, _ := testpki.NewCA("another").Write(s.dir, "another")
+	as := func(edits ...func(*config.AuthorizationServer)) config.AuthorizationServer {
+		settings := s.settings("")
+		for _, edit := range edits {
+			edit(&settings)
+		}
+		return settings
+	}
+	with := func(edit func(*config.Connection)) func(*config.AuthorizationServer) {
+		return func(s *config.AuthorizationServer) { edit(&s.Connection) }
+	}
+	same := func(*config.AuthorizationServer) {}
+	keys := func(s *config.AuthorizationServer) { s.Introspection = nil }
+	opaque := func(s *config.AuthorizationServer) { s.Tokens = config.OpaqueOnly }
+	two := with(func(c *config.Connection) { c.Trust = append(c.Trust, config.Path(another)) })
+	insecure := with(func(c *config.Connection) { c.InsecureLoopbackHTTP = true })
+	busy := func(s *config.AuthorizationServer) { s.Introspection = &config.Introspection{Concurrency: 7} }
+	for name, c := range map[string]struct {
+		before, after func(*config.AuthorizationServer)
+		kept          bool
+	}{
+		"concurrency": {same, busy, true},
+		"more trust":  {same, two, true}, "less trust": {two, same, false},
+		"the system's": {same, with(func(c *config.Connection) { c.Trust = nil }), false},
+		"http":         {same, insecure, true}, "http no more": {insecure, same, false},
+		"keys alone": {same, keys, true}, "opaque tokens alone": {same, opaque, true},
+		"introspection too": {keys, same, false}, "keys too": {opaque, same, false},
+		"a certificate, by which another endpoint may count": {same, with(mutual(s)), false},
+		"a certificate, where no endpoint counts":            {keys, func(s2 *config.AuthorizationServer) { keys(s2); mutual(s)(&s2.Connection) }, true},
+		"another issuer": {same, func(s *config.AuthorizationServer) { s.Issuer += "/" }, false},
+	} {
+		before := open(t, as(c.before))
+		if err := before.Read(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		next := after(t, before, as(c.after))
+		if _, err := next.Metadata(); (err == nil) != c.kept || next == before {
+			t.Errorf("%s: %v; the very same: %t", name, err, next == before)
+		}
+	}
+}
+
 // What is not needed may be whatever it is, and whoever needs more is another server.
 func TestUnneeded(t *testing.T) {
 	s := newSite(t, true)

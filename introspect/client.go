@@ -69,8 +69,8 @@ type Client struct {
 }
 
 // New returns the client of the server that settings describes, whose Introspection is
-// set: the previous one, and with it what it remembers, where that is no other. It reads
-// the secrets, so that a missing one stops the start, and asks nobody.
+// set: the previous one where that is no other, and otherwise one that shares what the
+// previous one remembers, where it follows that one. It reads the secrets, so that a missing one stops the start, and asks nobody.
 func New(settings config.AuthorizationServer, options Options) (*Client, error) {
 	c := &Client{
 		server: string(settings.Name), issuer: string(settings.Issuer), audiences: settings.Audiences, leeway: settings.Leeway,
@@ -91,6 +91,9 @@ func New(settings config.AuthorizationServer, options Options) (*Client, error) 
 		return nil, err
 	}
 	c.memory = newMemory(settings.Introspection.Cache, options.Metrics)
+	if before := options.Previous; before != nil && c.follows(before) {
+		c.memory.share(&before.memory)
+	}
 	options.Metrics.include(&c.memory)
 	c.breaker = gobreaker.NewCircuitBreaker[*reply](gobreaker.Settings{
 		Name:          c.server,
@@ -108,6 +111,15 @@ func New(settings config.AuthorizationServer, options Options) (*Client, error) 
 // nor keep a token alive that was revoked.
 func ours(err error) bool {
 	return errors.Is(err, errThisToken) || errors.Is(err, errTooMany) || errors.Is(err, errTurn) || errors.Is(err, errLeft)
+}
+
+// follows reports whether what before remembers counts as if c had asked: what differs is
+// how long c waits, how many ask at once, and how long answers serve while none comes.
+func (c *Client) follows(before *Client) bool {
+	was := before.settings
+	was.Timeout, was.Concurrency, was.Cache.StaleOnError = c.settings.Timeout, c.settings.Concurrency, c.settings.Cache.StaleOnError
+	signed := !c.settings.Signed || c.keys == before.keys && c.leeway == before.leeway && slices.Equal(c.audiences, before.audiences)
+	return signed && c.remote.Follows(before.remote) && reflect.DeepEqual(c.settings, was)
 }
 
 // is reports whether c and other are one, by their settings and by what they go by.

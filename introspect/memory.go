@@ -45,6 +45,12 @@ func newMemory(settings config.IntrospectionCache, metrics *Metrics) memory {
 	}
 }
 
+// share makes m have what other has, from now on too. How long that serves beyond its end
+// is m's own setting.
+func (m *memory) share(other *memory) {
+	m.active, m.inactive, m.adding = other.active, other.inactive, other.adding
+}
+
 // fresh returns what was said of a token not too long ago, nil for nothing.
 func (m *memory) fresh(sum facts.Sum, now time.Time) *entry {
 	e, ok := m.active.Get(sum)

@@ -18,10 +18,12 @@ import (
 // maxKeySet bounds a key set in a file, as package discovery bounds one from a URL.
 const maxKeySet = 1 << 20
 
-// fetched is what the next reading from the same URL needs of the last good one.
+// fetched is what the next reading from the same URL needs of the last good one, and what
+// a [Source] does that allows other algorithms.
 type fetched struct {
-	from string
-	etag string // "" when the server sent none
+	from     string
+	etag     string // "" when the server sent none
+	document []byte
 }
 
 // load returns the key set as it is now at its origin.
@@ -97,9 +99,9 @@ func (s *Source) fetch(ctx context.Context, u *url.URL) (*Set, error) {
 	}
 	request.Header.Set("Accept", "application/jwk-set+json, application/json")
 	before := s.current.Load()
-	conditional := before != nil && s.last.from == u.String() && s.last.etag != ""
+	conditional := before != nil && before.from == u.String() && before.etag != ""
 	if conditional {
-		request.Header.Set("If-None-Match", s.last.etag)
+		request.Header.Set("If-None-Match", before.etag)
 	}
 	answer, err := s.remote.Send(request)
 	if err != nil {
@@ -120,7 +122,7 @@ func (s *Source) fetch(ctx context.Context, u *url.URL) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.last = fetched{u.String(), answer.Header.Get("ETag")}
+	set.fetched = fetched{u.String(), answer.Header.Get("ETag"), answer.Body}
 	s.schedule(answer.Header)
 	return set, nil
 }

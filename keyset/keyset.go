@@ -44,6 +44,7 @@ type Set struct {
 	nameless     []*key            // those that have none
 	fingerprints map[Fingerprint]bool
 	read         time.Time // when the reading began
+	fetched                // of one that comes from a URL
 }
 
 // A key verifies signatures by its algorithms, of which there is at least one.

@@ -106,7 +106,14 @@ func newSource(t testing.TB, local Local, s config.AuthorizationServer) *Source 
 
 func logged(t testing.TB, local Local, s config.AuthorizationServer, log *slog.Logger) *Source {
 	t.Helper()
+	return after(t, nil, local, s, log)
+}
+
+// after returns what takes the place of before.
+func after(t testing.TB, before *Source, local Local, s config.AuthorizationServer, log *slog.Logger) *Source {
+	t.Helper()
 	o := options(local)
+	o.Previous = before
 	o.Log = log
 	if local == nil && s.KeySet.File == "" && s.KeySet.JWKS == "" {
 		var err error

@@ -68,7 +68,7 @@ func TestETag(t *testing.T) {
 	read("")
 	// A 304 that nobody asked for says nothing.
 	e.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotModified) })
-	s.last.etag = ""
+	s.current.Load().etag = ""
 	if s.Read(t.Context()) == nil {
 		t.Error("a 304 without a question was taken")
 	}

@@ -42,7 +42,6 @@ type Source struct {
 	local      Local
 	remote     *discovery.Server
 	timeout    time.Duration // of one reading from a URL
-	last       fetched       // reading from a URL; Run's alone
 
 	current atomic.Pointer[Set] // the last good reading; nil before the first
 	version atomic.Uint64       // of the local key set that was read last
@@ -62,7 +61,8 @@ var (
 )
 
 // New returns the key set of the server that settings describes: the previous one where
-// that is no other. It reads what needs no network, so that a broken file stops the start;
+// that is no other, and otherwise one that has the keys of the previous one, where they
+// are still to be read at the same place and whoever vouched for them may. It reads what needs no network, so that a broken file stops the start;
 // a key set at a URL is first read by [Source.Run].
 func New(settings config.AuthorizationServer, options Options) (*Source, error) {
 	s := &Source{
@@ -93,6 +93,8 @@ func New(settings config.AuthorizationServer, options Options) (*Source, error) 
 		}
 		if before := options.Previous; before != nil && before.is(s) {
 			return before, nil
+		} else if before != nil {
+			s.inherit(before)
 		}
 		return s, nil
 	}
@@ -104,6 +106,20 @@ func New(settings config.AuthorizationServer, options Options) (*Source, error) 
 func (s *Source) is(other *Source) bool {
 	return s.fetched() && s.remote == other.remote && reflect.DeepEqual(s.settings, other.settings) &&
 		slices.Equal(s.algorithms, other.algorithms)
+}
+
+// inherit takes over the last good key set of before, as old as it is, if s would read it
+// from the same place over a connection that is as good.
+func (s *Source) inherit(before *Source) {
+	set := before.current.Load()
+	samePlace := reflect.DeepEqual(s.settings.URL, before.settings.URL)
+	if !before.fetched() || !samePlace || set == nil || !s.remote.Follows(before.remote) {
+		return
+	}
+	if own, err := parse(set.document, s.algorithms); err == nil { // otherwise none is left that counts
+		own.read, own.fetched = set.read, set.fetched
+		s.current.Store(own)
+	}
 }
 
 // fixed reports whether the key set is that of our own issuer, or stands in the

@@ -116,9 +116,15 @@ func (v *Validator) Prepare(ctx context.Context) error {
 	return errors.Join(faults...)
 }
 
-// Warm reads once what v has yet to read and before, whose place v is about to take, has
-// not: so that no server of which it could judge tokens is lost for a while. It waits no
-// longer than ctx, and its error says of which servers that failed. before may be running.
+// ErrLost says that an authorization server's tokens could be judged before and cannot be
+// now.
+var ErrLost = errors.New("its tokens could be judged before and cannot be now")
+
+// Warm reads once what v needs for judging the tokens of servers of which before, whose
+// place v is about to take, can judge them. It waits no longer than ctx. Its error wraps
+// [ErrLost] and names the servers of which v still cannot; what failed and is not needed for
+// that is none. Of a server that is new, or of no use to before, nothing is read. before may
+// be running.
 func (v *Validator) Warm(ctx context.Context, before *Validator) error {
 	faults := make([]error, len(v.servers))
 	var readings sync.WaitGroup
@@ -128,16 +134,25 @@ func (v *Validator) Warm(ctx context.Context, before *Validator) error {
 			continue
 		}
 		readings.Go(func() {
-			if s.discovers && (s.remote != old.remote || !old.discovers) { // its metadata is unread, or old
-				faults[i] = s.remote.Read(ctx)
-			}
-			if s.keys != nil && s.keys != old.keys {
-				faults[i] = errors.Join(faults[i], s.keys.Read(ctx))
+			cause := s.readAfter(ctx, old)
+			if unready := s.ready(v.now()); unready != nil {
+				faults[i] = fmt.Errorf("authorization server %q: %w: %w", s.name, ErrLost, errors.Join(unready, cause))
 			}
 		})
 	}
 	readings.Wait()
 	return errors.Join(faults...)
+}
+
+// readAfter reads once what old, whose place s is about to take, does not keep fresh.
+func (s *server) readAfter(ctx context.Context, old *server) (err error) {
+	if s.discovers && (s.remote != old.remote || !old.discovers) { // its metadata is unread, or old
+		err = s.remote.Read(ctx)
+	}
+	if s.keys != nil && s.keys != old.keys {
+		err = errors.Join(err, s.keys.Read(ctx))
+	}
+	return err
 }
 
 // Close drops idle connections and, where heir is nil, ends the calls in the background.

@@ -2,9 +2,11 @@ package validate
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -61,6 +63,14 @@ func TestSuccessor(t *testing.T) {
 	})
 	jwt, old := key.Token(bound()), key.Token(bound(), M{"typ": "JWT"})
 	a.knows("opaque", says())
+	another, _ := testpki.NewCA("another").Write(t.TempDir(), "another")
+	certificate, private := testpki.SelfSigned("gate").Write(t.TempDir(), "gate")
+	pair := config.KeyPair{Certificate: config.Path(certificate), Key: config.Path(private)}
+	elsewhere := func(s *config.AuthorizationServer) *config.URL {
+		u := *s.KeySet.URL
+		u.Path = "/elsewhere"
+		return &u
+	}
 	both := func(s *config.AuthorizationServer) { s.Types = []string{"at+jwt", "JWT"} }
 	for name, c := range map[string]struct {
 		edit                            func(*config.AuthorizationServer)
@@ -70,25 +80,45 @@ func TestSuccessor(t *testing.T) {
 		"nothing": {func(*config.AuthorizationServer) {},
 			access.Granted, access.Granted, access.Granted, true, true, true, true},
 		"leeway": {func(s *config.AuthorizationServer) { s.Leeway = time.Second },
-			access.Granted, access.Granted, access.IssuerUnavailable, true, true, true, false},
+			access.Granted, access.Granted, access.Granted, true, true, true, false},
 		"audiences": {func(s *config.AuthorizationServer) { s.Audiences = []string{"https://moved.example"} },
-			access.WrongAudience, access.WrongAudience, access.IssuerUnavailable, true, true, true, false},
+			access.WrongAudience, access.WrongAudience, access.WrongAudience, true, true, true, false},
 		"required": {func(s *config.AuthorizationServer) { s.Required = false },
 			access.Granted, access.Granted, access.Granted, true, true, true, true},
 		"types": {func(s *config.AuthorizationServer) { s.Types = []string{"at+jwt"} },
 			access.Granted, access.WrongType, access.Granted, true, true, false, true},
 		"opaque no more": {func(s *config.AuthorizationServer) { s.Tokens, s.Introspection = config.JWTOnly, nil },
-			access.IssuerUnavailable, access.IssuerUnavailable, access.MalformedToken, false, false, true, false},
+			access.Granted, access.Granted, access.MalformedToken, false, false, true, false},
 		"algorithms": {func(s *config.AuthorizationServer) { s.Algorithms = []config.Algorithm{config.ES256} },
-			access.IssuerUnavailable, access.IssuerUnavailable, access.Granted, true, false, true, true},
+			access.Granted, access.Granted, access.Granted, true, false, true, true},
+		"other algorithms": {func(s *config.AuthorizationServer) { s.Algorithms = []config.Algorithm{config.PS256} },
+			access.UnsupportedAlgorithm, access.UnsupportedAlgorithm, access.Granted, true, false, true, true},
 		"max_age": {func(s *config.AuthorizationServer) { s.Introspection.Cache.MaxAge = time.Second },
+			access.Granted, access.Granted, access.IssuerUnavailable, true, true, true, false},
+		"stale_on_error": {func(s *config.AuthorizationServer) { s.Introspection.Cache.StaleOnError = time.Hour },
+			access.Granted, access.Granted, access.Granted, true, true, true, false},
+		"endpoint": {func(s *config.AuthorizationServer) { s.Introspection.Endpoint = elsewhere(s) },
+			access.Granted, access.Granted, access.IssuerUnavailable, true, true, true, false},
+		"client_id": {func(s *config.AuthorizationServer) { s.Introspection.ClientID = "another" },
 			access.Granted, access.Granted, access.IssuerUnavailable, true, true, true, false},
 		"cache": {func(s *config.AuthorizationServer) { s.Cache.Entries = 7 },
 			access.Granted, access.Granted, access.Granted, true, true, false, true},
 		"refresh": {func(s *config.AuthorizationServer) { s.KeySet.Refresh = time.Minute },
+			access.Granted, access.Granted, access.Granted, true, false, true, true},
+		"longer max_stale": {func(s *config.AuthorizationServer) { s.KeySet.MaxStale *= 2 },
+			access.Granted, access.Granted, access.Granted, true, false, true, true},
+		"max_stale that is over": {func(s *config.AuthorizationServer) { s.KeySet.MaxStale = 1 },
+			access.IssuerUnavailable, access.IssuerUnavailable, access.Granted, true, false, true, true},
+		"place of the keys": {func(s *config.AuthorizationServer) { s.KeySet.URL = elsewhere(s) },
 			access.IssuerUnavailable, access.IssuerUnavailable, access.Granted, true, false, true, true},
 		"name": {named("renamed", issuer),
 			access.IssuerUnavailable, access.IssuerUnavailable, access.IssuerUnavailable, false, false, false, false},
+		"more trust": {func(s *config.AuthorizationServer) {
+			s.Connection.Trust = append(s.Connection.Trust, config.Path(another))
+		},
+			access.Granted, access.Granted, access.Granted, false, false, true, false},
+		"certificate": {func(s *config.AuthorizationServer) { s.Connection.Certificate = pair },
+			access.Granted, access.Granted, access.Granted, false, false, true, false},
 		"trust": {func(s *config.AuthorizationServer) { s.Connection.Trust = nil },
 			access.IssuerUnavailable, access.IssuerUnavailable, access.IssuerUnavailable, false, false, true, false},
 	} {
@@ -244,9 +274,9 @@ func TestWarm(t *testing.T) {
 	}
 	v := newValidator(t, Options{}, settings(fetched))
 	ran(t, v)
-	sooner := func(s *config.AuthorizationServer) { s.KeySet.Refresh = time.Minute }
+	moved := func(s *config.AuthorizationServer) { s.KeySet.URL.Path = "/moved" }
 	second := settings(fetched, named("second", "https://second.example"))
-	next := newValidator(t, Options{Previous: v}, settings(fetched, sooner), second)
+	next := newValidator(t, Options{Previous: v}, settings(fetched, moved), second)
 	asked.Store(0)
 	if err := next.Warm(t.Context(), v); err != nil || asked.Load() != 1 {
 		t.Errorf("%d readings, %v", asked.Load(), err)
@@ -256,11 +286,12 @@ func TestWarm(t *testing.T) {
 		t.Errorf("a second time: %d readings, %v", asked.Load(), err)
 	}
 	unread := newValidator(t, Options{}, settings(fetched))
-	if err := newValidator(t, Options{Previous: unread}, settings(fetched, sooner)).Warm(t.Context(), unread); err != nil || asked.Load() != 1 {
+	if err := newValidator(t, Options{Previous: unread}, settings(fetched, moved)).Warm(t.Context(), unread); err != nil || asked.Load() != 1 {
 		t.Errorf("for one that could judge nothing: %d readings, %v", asked.Load(), err)
 	}
 	e.Close()
-	if err := newValidator(t, Options{Previous: v}, settings(fetched, sooner)).Warm(t.Context(), v); err == nil {
-		t.Error("read from nowhere")
+	err := newValidator(t, Options{Previous: v}, settings(fetched, moved)).Warm(t.Context(), v)
+	if !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), `"partners"`) {
+		t.Errorf("of a server that could be judged and cannot be now: %v", err)
 	}
 }
