@@ -82,7 +82,9 @@ func (s *Server) Read(ctx context.Context) error {
 	start := s.now()
 	m, err := s.search(ctx)
 	if err != nil {
-		s.metrics.failed.Inc()
+		if !errors.Is(ctx.Err(), context.Canceled) { // otherwise it was broken off
+			s.metrics.failed.Inc()
+		}
 		return fmt.Errorf("reading metadata of %q: %w", s.issuer, err)
 	}
 	m.read = start

@@ -231,6 +231,34 @@ func TestPatience(t *testing.T) {
 	}
 }
 
+// A reading that the end of Run breaks off has not failed, and the next Run makes up for it
+// at once.
+func TestBrokenOff(t *testing.T) {
+	key, next := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
+	e := newEndpoint(t, document(testpki.KeySet(key)))
+	s := newSource(t, nil, settings(e.settings(t), func(s *config.AuthorizationServer) { s.KeySet.Refresh = time.Hour }))
+	stop := run(t, s)
+	eventually(t, "ready", func() bool { return ready(s) })
+	e.serve(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	var waiting sync.WaitGroup
+	waiting.Go(func() { expect(t, s, next.Token(bound()), access.IssuerUnavailable) })
+	eventually(t, "asked", func() bool { return e.calls.Load() == 2 })
+	stop()
+	waiting.Wait()
+	expect(t, s, next.Token(bound()), access.UnknownKey) // nobody reads, and nothing has failed
+	if n := testutil.ToFloat64(s.metrics.failed); n != 0 {
+		t.Errorf("%v readings failed", n)
+	}
+	e.serve(document(testpki.KeySet(key, next)))
+	run(t, s)
+	eventually(t, "served", func() bool {
+		s.wishes.mu.Lock()
+		defer s.wishes.mu.Unlock()
+		return s.wishes.served
+	})
+	expect(t, s, next.Token(bound()), access.Granted)
+}
+
 // T-JWKS-08: the server rotates its key while requests go on, with old and new tokens.
 // None is refused, and the new key costs one reading.
 func TestRotationUnderLoad(t *testing.T) {

@@ -200,13 +200,16 @@ func (s *Source) Run(ctx context.Context) {
 		}
 		running := s.wishes.begin()
 		err := s.read(ctx)
+		if err != nil && ctx.Err() != nil { // broken off
+			return
+		}
 		s.wishes.end(running, err)
 		switch {
 		case err == nil:
 			failures = 0
 		case errors.Is(err, discovery.ErrUnread):
 			// The server's metadata is on its way, and wakes us.
-		case ctx.Err() == nil:
+		default:
 			failures++
 			s.log.WarnContext(ctx, "key set not read", "issuer", s.server, "err", err)
 		}
@@ -227,7 +230,9 @@ func (s *Source) read(ctx context.Context) error {
 	start := s.now()
 	set, err := s.load(ctx)
 	if err != nil {
-		s.metrics.failed.Inc()
+		if !errors.Is(ctx.Err(), context.Canceled) {
+			s.metrics.failed.Inc()
+		}
 		return err
 	}
 	set.read = start

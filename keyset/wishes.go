@@ -25,12 +25,14 @@ type reading struct {
 	err  error         // valid after done
 }
 
-// serve says whether there is a Run that reads what is wished for.
+// serve says whether there is a Run that reads what is wished for. A reading that its end
+// broke off has not failed, and counts for no cool-down.
 func (w *wishes) serve(served bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.served = served
 	if w.running != nil {
+		w.next = time.Time{}
 		w.over(w.running, errUnread)
 	}
 }

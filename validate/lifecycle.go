@@ -81,23 +81,29 @@ func (v *Validator) remember(s, before *server) *facts.Cache[*fact] {
 	return facts.NewCache[*fact](s.settings.Cache.Entries, v.metrics.evictions)
 }
 
-// Run keeps metadata and key sets fresh until ctx ends, and then returns nil. Each
-// authorization server has its own loops, so that a slow one delays nobody else. Of two
-// that share anything, the first must have returned.
-func (v *Validator) Run(ctx context.Context) error {
+// Start keeps metadata and key sets fresh until [Validator.Close]. What v shares with the
+// Validator whose place it takes is not even interrupted. Each authorization server has its
+// own loops, so that a slow one delays nobody else.
+func (v *Validator) Start() {
 	v.metrics.current.Store(v)
-	var loops sync.WaitGroup
+	v.loops.start(v.readers())
+}
+
+// readers returns what keeps itself fresh.
+func (v *Validator) readers() []reader {
+	if v == nil {
+		return nil
+	}
+	var all []reader
 	for _, s := range v.servers {
 		if s.discovers {
-			loops.Go(func() { s.remote.Run(ctx) })
+			all = append(all, s.remote)
 		}
 		if s.keys != nil {
-			loops.Go(func() { s.keys.Run(ctx) })
+			all = append(all, s.keys)
 		}
 	}
-	<-ctx.Done()
-	loops.Wait()
-	return nil
+	return all
 }
 
 // Prepare reads once what Run would keep fresh, for a Validator that judges one token
@@ -155,10 +161,11 @@ func (s *server) readAfter(ctx context.Context, old *server) (err error) {
 	return err
 }
 
-// Close drops idle connections and, where heir is nil, ends the calls in the background.
-// What is shared with heir, which has taken v's place, stays as it is; and a request that
-// v still judges gets its answer.
+// Close ends the readings and drops idle connections and, where heir is nil, ends the calls
+// in the background. What is shared with heir, which has taken v's place, stays as it is;
+// and a request that v still judges gets its answer.
 func (v *Validator) Close(heir *Validator) {
+	v.loops.end(without(v.readers(), heir.readers()))
 	for _, s := range v.servers {
 		after := heir.named(s.name)
 		if s.client != nil && s.client != after.client {

@@ -1,7 +1,6 @@
 package validate
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"os"
@@ -21,16 +20,13 @@ import (
 // ran keeps v's key sets fresh until ready, and then no more: what it has, it has.
 func ran(t *testing.T, v *Validator) {
 	t.Helper()
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- v.Run(ctx) }()
+	v.Start()
 	for deadline := time.Now().Add(10 * time.Second); v.Ready() != nil; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal(v.Ready())
 		}
 	}
-	stop()
-	<-done
+	v.loops.end(v.readers())
 }
 
 // A Validator that takes another's place keeps what has not changed, so that nobody is
@@ -293,5 +289,70 @@ func TestWarm(t *testing.T) {
 	err := newValidator(t, Options{Previous: v}, settings(fetched, moved)).Warm(t.Context(), v)
 	if !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), `"partners"`) {
 		t.Errorf("of a server that could be judged and cannot be now: %v", err)
+	}
+}
+
+// What keeps the keys of a server fresh goes on when another Validator takes over that has
+// the same: a reading that has begun is not begun again, and whoever waits for it is served.
+func TestHandOver(t *testing.T) {
+	key, fresh := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
+	a := newAuthority(t)
+	begun, release := make(chan bool, 10), make(chan []byte)
+	a.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		begun <- true
+		select {
+		case keys := <-release:
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write(keys)
+		case <-r.Context().Done():
+			t.Error("a reading was broken off")
+		}
+	})
+	fetched := settings(a.asking(config.JWTOnly), func(s *config.AuthorizationServer) {
+		s.KeySet.URL, s.Introspection = s.Introspection.Endpoint, nil
+	})
+	v := newAsking(t, Options{}, fetched)
+	v.Start()
+	handOver := func(leeway time.Duration) {
+		fetched.Leeway = leeway
+		next := newAsking(t, Options{Previous: v}, fetched)
+		v.Close(next)
+		next.Start()
+		v = next
+	}
+	<-begun
+	handOver(time.Second)
+	release <- testpki.KeySet(key)
+	for deadline := time.Now().Add(10 * time.Second); v.Ready() != nil; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal(v.Ready())
+		}
+	}
+	before := v
+	answered := make(chan error)
+	go func() {
+		_, err := before.Validate(t.Context(), fresh.Token(bound()), certificate(partner))
+		answered <- err
+	}()
+	<-begun
+	handOver(2 * time.Second)
+	handOver(3 * time.Second)
+	release <- testpki.KeySet(key, fresh)
+	if got := reason(t, <-answered); got != access.Granted && got != access.IssuerUnavailable { // it waits half a second at most
+		t.Errorf("a new key, asked for when another took over: %s", got)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if _, err := v.Validate(t.Context(), fresh.Token(bound()), certificate(partner)); err == nil {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+	if len(begun) > 0 {
+		t.Errorf("%d more readings", len(begun))
+	}
+	v.Close(nil)
+	if n := len(v.loops.running); n > 0 {
+		t.Errorf("%d loops go on", n)
 	}
 }

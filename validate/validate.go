@@ -50,17 +50,22 @@ type Validator struct {
 	revoked  func(access.Unchecked) bool
 	now      func() time.Time
 	metrics  *Metrics
+	loops    *loops // the previous one's too
 }
 
 // New returns a Validator for tokens of servers. It reads key set files, anchors and
 // secrets, so that a broken one stops the start; what is at a URL is first read by
-// [Validator.Run], and until then its server's tokens are refused as
+// [Validator.Start], and until then its server's tokens are refused as
 // [access.IssuerUnavailable].
 func New(servers []config.AuthorizationServer, options Options) (*Validator, error) {
 	v := &Validator{
 		byIssuer: make(map[string]*server, len(servers)),
 		revoked:  options.Revoked,
 		now:      options.Now,
+		loops:    &loops{running: make(map[reader]*loop)},
+	}
+	if options.Previous != nil {
+		v.loops = options.Previous.loops
 	}
 	if v.now == nil {
 		v.now = time.Now

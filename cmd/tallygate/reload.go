@@ -149,13 +149,13 @@ func (g *gate) follow(ctx context.Context) error {
 	return nil
 }
 
-// freshen keeps the current state's key sets and revocation lists fresh until stop is
-// called.
+// freshen keeps the current state's key sets fresh until it is closed, and its revocation
+// lists until stop is called.
 func (g *gate) freshen(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	now := g.current.Load()
 	var running sync.WaitGroup
-	running.Go(func() { _ = now.validator.Run(ctx) }) // errs never
+	now.validator.Start() // until it is closed
 	running.Go(func() { now.trust.Run(ctx) })
 	return func() {
 		cancel()

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// A keyServer is an authorization server whose key set is fetched. Each call waits for what
+// it is to answer.
+type keyServer struct {
+	*httptest.Server
+	called  chan bool
+	answers chan []byte // nil: the server is broken
+}
+
+func newKeyServer(t *testing.T) *keyServer {
+	t.Helper()
+	s := &keyServer{called: make(chan bool, 100), answers: make(chan []byte, 100)}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.called <- true
+		select {
+		case keys := <-s.answers:
+			if keys == nil {
+				w.WriteHeader(http.StatusBadGateway)
+				return
+			}
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write(keys)
+		case <-r.Context().Done():
+			s.called <- false // it was broken off
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+// keys is how the configuration names s; more goes with it.
+func (s *keyServer) keys(more string) string {
+	return "key_set: {url: \"" + s.URL + "\"" + more + "}\n    connection: {insecure_loopback_http: true}"
+}
+
+// ready waits until the gate is.
+func (r *reloading) ready() {
+	r.t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		status, _, err := r.admin("/readyz")
+		r.check(err)
+		if status == http.StatusOK {
+			return
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatal("not ready")
+		}
+	}
+}
+
+// A reading that has begun goes on when something else is configured anew.
+func TestReloadBreaksNoReadingOff(t *testing.T) {
+	t.Parallel()
+	r, s := newReloading(t), newKeyServer(t)
+	const from = "key_set: {file: keys.json}"
+	r.configure(from, s.keys(""))
+	r.serve()
+	<-s.called
+	r.configure(from, s.keys(""), "disabled: true", "disabled: false")
+	r.await("ok", 1)
+	s.answers <- testpki.KeySet(r.signers["good"])
+	r.ready()
+	if n := len(s.called); n > 0 {
+		t.Errorf("broken off, or begun anew: %d", n)
+	}
+	r.check(r.stop())
+}

@@ -1,0 +1,63 @@
+package validate
+
+import (
+	"context"
+	"slices"
+	"sync"
+)
+
+// A reader keeps something fresh until ctx ends: a server's metadata, or its key set.
+type reader interface{ Run(ctx context.Context) }
+
+// loops are the readers that run, of all Validators that come one after another. They are
+// safe for concurrent use.
+type loops struct {
+	mu      sync.Mutex
+	running map[reader]*loop
+}
+
+// A loop is one reader at work.
+type loop struct {
+	cancel context.CancelFunc
+	done   chan struct{} // closed at its end
+}
+
+// start lets readers run, those that do not yet.
+func (l *loops) start(readers []reader) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range readers {
+		if l.running[r] != nil {
+			continue
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		one := &loop{cancel, make(chan struct{})}
+		l.running[r] = one
+		go func() {
+			defer close(one.done)
+			r.Run(ctx)
+		}()
+	}
+}
+
+// end stops readers, those that run, and waits for that.
+func (l *loops) end(readers []reader) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var ending []*loop
+	for _, r := range readers {
+		if one := l.running[r]; one != nil {
+			one.cancel()
+			ending = append(ending, one)
+			delete(l.running, r)
+		}
+	}
+	for _, one := range ending {
+		<-one.done
+	}
+}
+
+// without returns those of readers that are not among others.
+func without(readers, others []reader) []reader {
+	return slices.DeleteFunc(readers, func(r reader) bool { return slices.Contains(others, r) })
+}
