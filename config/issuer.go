@@ -41,7 +41,8 @@ type Signing struct {
 	Algorithm Algorithm     `yaml:"algorithm"` // ES256, PS256, RS256 or EdDSA
 	Rotate    time.Duration `yaml:"rotate"`    // how long a key of our own signs
 	// Files are PEM private keys in place of keys of our own: the first signs, the
-	// others are published. They are read again when they change.
+	// others are published. They are read again when they change, all of them or none, also
+	// where a fault elsewhere keeps a reload from being taken.
 	Files []Path `yaml:"files"`
 }
 

@@ -54,7 +54,7 @@ type KeySet struct {
 	URL      *URL          `yaml:"url"`       // https only
 	File     Path          `yaml:"file"`      // a JWK Set, RFC 7517 section 5
 	JWKS     string        `yaml:"jwks"`      // a JWK Set as text
-	Refresh  time.Duration `yaml:"refresh"`   // between two readings, at most
+	Refresh  time.Duration `yaml:"refresh"`   // between two readings of a URL, at most
 	CoolDown time.Duration `yaml:"cool_down"` // the least time between two readings that unknown keys ask for
 	MaxStale time.Duration `yaml:"max_stale"` // how long the last good keys serve while readings fail
 }
@@ -77,8 +77,8 @@ type Introspection struct {
 }
 
 // IntrospectionAuthentication says how the gate authenticates at the introspection
-// endpoint. Secrets stand in files of their own, which are read for each call, so that
-// a new one counts at once.
+// endpoint. Secrets stand in files of their own, which are read for each call: a new one
+// counts at once, whatever fault keeps a reload from being taken.
 type IntrospectionAuthentication struct {
 	Method     IntrospectionMethod `yaml:"method"`      // default tls_client_auth
 	SecretFile Path                `yaml:"secret_file"` // for client_secret_basic and client_secret_post

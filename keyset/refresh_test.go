@@ -169,21 +169,19 @@ func TestDiscoveredKeys(t *testing.T) {
 func TestKeysWithoutID(t *testing.T) {
 	nameless, named := testpki.NewSigner("ES256", "any"), testpki.NewSigner("ES256", "k1")
 	next, evil := testpki.NewSigner("ES256", "fresh"), testpki.NewSigner("ES256", "any")
-	path, fromFile := keyFile(t, set(nameless.JWK(M{"kid": nil}), named.JWK()))
-	s := newSource(t, nil, settings(fromFile, func(s *config.AuthorizationServer) { s.KeySet.CoolDown = time.Nanosecond }))
+	e := newEndpoint(t, document(set(nameless.JWK(M{"kid": nil}), named.JWK())))
+	s := newSource(t, nil, settings(e.settings(t), func(s *config.AuthorizationServer) {
+		s.KeySet.Refresh, s.KeySet.CoolDown = time.Hour, time.Nanosecond
+	}))
+	run(t, s)
+	eventually(t, "ready", func() bool { return ready(s) })
 	expect(t, s, nameless.Token(bound()), access.Granted)
 	expect(t, s, named.Token(bound()), access.Granted)
 	expect(t, s, nameless.Token(bound(), M{"kid": "k1"}), access.BadSignature)
 	expect(t, s, evil.Token(bound()), access.BadSignature)
 	expect(t, s, nameless.Token(bound(), M{"kid": nil}), access.UnknownKey) // two fit
-	run(t, s)
-	eventually(t, "served", func() bool {
-		s.wishes.mu.Lock()
-		defer s.wishes.mu.Unlock()
-		return s.wishes.served
-	})
 	expect(t, s, next.Token(bound()), access.BadSignature)
-	write(t, path, set(next.JWK(M{"kid": nil}), named.JWK()))
+	e.serve(document(set(next.JWK(M{"kid": nil}), named.JWK())))
 	expect(t, s, next.Token(bound()), access.Granted)
 	expect(t, s, nameless.Token(bound()), access.BadSignature)
 }

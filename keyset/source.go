@@ -62,8 +62,9 @@ var (
 
 // New returns the key set of the server that settings describes: the previous one where
 // that is no other, and otherwise one that has the keys of the previous one, where they
-// are still to be read at the same place and whoever vouched for them may. It reads what needs no network, so that a broken file stops the start;
-// a key set at a URL is first read by [Source.Run].
+// are still to be read at the same place and whoever vouched for them may. It reads what
+// needs no network, so that a broken file stops the start, and reads it never again; a key
+// set at a URL is first read by [Source.Run].
 func New(settings config.AuthorizationServer, options Options) (*Source, error) {
 	s := &Source{
 		server:     string(settings.Name),
@@ -78,27 +79,26 @@ func New(settings config.AuthorizationServer, options Options) (*Source, error) 
 		metrics:    options.Metrics.of(string(settings.Name)),
 	}
 	s.every.Store(int64(s.settings.Refresh))
-	switch {
-	case s.local != nil:
-		s.settings.MaxStale = math.MaxInt64 // ours cannot be out of reach
-		s.version.Store(math.MaxUint64)     // none that there is
-		return s, s.follow()
-	case s.settings.Refresh <= 0 || s.settings.CoolDown <= 0 || s.settings.MaxStale <= 0:
+	if s.settings.Refresh <= 0 || s.settings.CoolDown <= 0 || s.settings.MaxStale <= 0 {
 		return nil, errors.New("refresh, cool_down and max_stale of the key set must be positive")
-	case s.settings.JWKS != "":
-		s.settings.MaxStale = math.MaxInt64 // it stands in the configuration
-	case s.settings.File == "":
-		if s.remote == nil {
-			return nil, errors.New("no key set: none is configured, and it is not our own issuer")
-		}
-		if before := options.Previous; before != nil && before.is(s) {
-			return before, nil
-		} else if before != nil {
-			s.inherit(before)
-		}
-		return s, nil
 	}
-	return s, s.read(context.Background())
+	if !s.fetched() {
+		s.settings.MaxStale = math.MaxInt64 // it cannot be out of reach
+	}
+	switch before := options.Previous; {
+	case s.local != nil:
+		s.version.Store(math.MaxUint64) // none that there is
+		return s, s.follow()
+	case !s.fetched():
+		return s, s.read(context.Background())
+	case s.remote == nil:
+		return nil, errors.New("no key set: none is configured, and it is not our own issuer")
+	case before != nil && before.is(s):
+		return before, nil
+	case before != nil:
+		s.inherit(before)
+	}
+	return s, nil
 }
 
 // is reports whether s and other, which is fetched, are one. Only what is fetched is worth
@@ -122,12 +122,11 @@ func (s *Source) inherit(before *Source) {
 	}
 }
 
-// fixed reports whether the key set is that of our own issuer, or stands in the
-// configuration.
-func (s *Source) fixed() bool { return s.local != nil || s.settings.JWKS != "" }
-
-// fetched reports whether the key set comes from a URL.
-func (s *Source) fetched() bool { return !s.fixed() && s.settings.File == "" }
+// fetched reports whether the key set comes from a URL: it is not that of our own issuer,
+// does not stand in the configuration, nor in a file, which is as good as that.
+func (s *Source) fetched() bool {
+	return s.local == nil && s.settings.JWKS == "" && s.settings.File == ""
+}
 
 // follow reads our own issuer's key set if it is another than the last time, so that
 // a new key counts from its first token. Whoever comes while another reads waits for
@@ -176,16 +175,14 @@ func (s *Source) Usable(now time.Time) (*Set, error) {
 // Run reads the key set until ctx ends: at once when there is none, then on schedule
 // and when asked. Of one that needs no reading it returns at once.
 func (s *Source) Run(ctx context.Context) {
-	if s.fixed() {
+	if !s.fetched() {
 		return
 	}
-	if s.remote != nil {
-		s.remote.OnChange(s.wishes.wake)
-	}
+	s.remote.OnChange(s.wishes.wake)
 	s.wishes.serve(true)
 	defer s.wishes.serve(false)
 	var wait time.Duration
-	if set := s.current.Load(); set != nil { // read by New, or by a Run before this
+	if set := s.current.Load(); set != nil { // of the Source before this, or a Run before
 		wait = max(0, discovery.Pause(time.Duration(s.every.Load()), 0)-s.now().Sub(set.read))
 	}
 	for failures := 0; ; {
@@ -220,7 +217,7 @@ func (s *Source) Run(ctx context.Context) {
 // Read reads once what Run would read, and publishes it. On an error the last good key
 // set stays.
 func (s *Source) Read(ctx context.Context) error {
-	if s.fixed() {
+	if !s.fetched() {
 		return nil
 	}
 	return s.read(ctx)

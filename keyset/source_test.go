@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -82,6 +81,28 @@ func newEndpoint(t *testing.T, answer http.HandlerFunc) *endpoint {
 	t.Cleanup(e.Close)
 	e.anchor, _ = ca.Write(t.TempDir(), "ca")
 	return e
+}
+
+// newPlainEndpoint serves over plain HTTP, each call over a connection of its own: for tests
+// with a clock of their own, by which no certificate is valid and which stands still while
+// somebody waits for a connection.
+func newPlainEndpoint(t *testing.T) *endpoint {
+	t.Helper()
+	e := &endpoint{}
+	e.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Connection", "close")
+		e.calls.Add(1)
+		(*e.answer.Load())(w, r)
+	}))
+	t.Cleanup(e.Close)
+	return e
+}
+
+// plain makes a server read its key set at e, which is a plain one.
+func (e *endpoint) plain(t *testing.T) func(*config.AuthorizationServer) {
+	return func(s *config.AuthorizationServer) {
+		s.KeySet.URL, s.Connection.InsecureLoopbackHTTP = parseURL(t, e.URL), true
+	}
 }
 
 func (e *endpoint) serve(answer http.HandlerFunc) { e.answer.Store(&answer) }
@@ -357,10 +378,11 @@ func TestTricklingBody(t *testing.T) {
 
 // T-JWT-05, T-JWT-06: the clockwork of asked readings, also while they fail.
 func TestCoolDown(t *testing.T) {
+	e := newPlainEndpoint(t)
 	synctest.Test(t, func(t *testing.T) {
 		key, next := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
-		path, fromFile := keyFile(t, testpki.KeySet(key))
-		v := newSource(t, nil, settings(fromFile, func(s *config.AuthorizationServer) { s.KeySet.Refresh = time.Hour }))
+		e.serve(document(testpki.KeySet(key)))
+		v := newSource(t, nil, settings(e.plain(t), func(s *config.AuthorizationServer) { s.KeySet.Refresh = time.Hour }))
 		stop := run(t, v)
 		m := v.metrics
 		readings := func(want float64) {
@@ -370,7 +392,7 @@ func TestCoolDown(t *testing.T) {
 				t.Fatalf("%v readings, want %v", got, want)
 			}
 		}
-		readings(1) // by New
+		readings(1)
 		unknown := func(want access.Reason) {
 			t.Helper()
 			expect(t, v, key.Token(bound(), M{"kid": "made up"}), want)
@@ -378,7 +400,7 @@ func TestCoolDown(t *testing.T) {
 		unknown(access.UnknownKey)
 		unknown(access.UnknownKey)
 		readings(2)
-		write(t, path, testpki.KeySet(key, next))
+		e.serve(document(testpki.KeySet(key, next)))
 		time.Sleep(10*time.Second - 1)
 		expect(t, v, next.Token(bound()), access.UnknownKey)
 		readings(2)
@@ -388,7 +410,7 @@ func TestCoolDown(t *testing.T) {
 
 		// A reading that fails starts the cool-down as well. Until one succeeds there is
 		// no telling whether somebody published the key.
-		write(t, path, []byte("{}"))
+		e.serve(document([]byte("{}")))
 		time.Sleep(10 * time.Second)
 		unknown(access.IssuerUnavailable)
 		readings(4)
@@ -406,21 +428,21 @@ func TestCoolDown(t *testing.T) {
 // max_stale, and then every token of the server is refused as undecidable, also
 // one that is remembered.
 func TestScheduleAndStaleness(t *testing.T) {
+	e := newPlainEndpoint(t)
 	synctest.Test(t, func(t *testing.T) {
 		key, next := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
-		path, fromFile := keyFile(t, testpki.KeySet(key))
-		v := newSource(t, nil, settings(fromFile, func(s *config.AuthorizationServer) { s.KeySet.MaxStale = time.Hour }))
+		e.serve(document(testpki.KeySet(key)))
+		v := newSource(t, nil, settings(e.plain(t), func(s *config.AuthorizationServer) { s.KeySet.MaxStale = time.Hour }))
 		stop := run(t, v)
-		write(t, path, testpki.KeySet(key, next))
+		synctest.Wait()
+		e.serve(document(testpki.KeySet(key, next)))
 		time.Sleep(5 * time.Minute)
 		synctest.Wait()
 		day := M{"exp": time.Now().Add(24 * time.Hour).Unix()}
 		remembered := next.Token(bound(day))
 		expect(t, v, remembered, access.Granted)
 
-		if err := os.Remove(path); err != nil {
-			t.Fatal(err)
-		}
+		e.serve(http.NotFound)
 		lastGood := v.current.Load().read
 		time.Sleep(time.Until(lastGood.Add(time.Hour)))
 		synctest.Wait()
@@ -441,7 +463,7 @@ func TestScheduleAndStaleness(t *testing.T) {
 			t.Error("ready with keys out of date")
 		}
 
-		write(t, path, testpki.KeySet(next))
+		e.serve(document(testpki.KeySet(next)))
 		time.Sleep(5 * time.Minute)
 		synctest.Wait()
 		expect(t, v, remembered, access.Granted)
@@ -450,21 +472,40 @@ func TestScheduleAndStaleness(t *testing.T) {
 	})
 }
 
-// The keys of our own issuer never get out of date, and nothing is read for them.
-func TestOwnIssuer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		key := testpki.NewSigner("ES256", "k1")
-		v := newSource(t, ownKeys(testpki.KeySet(key)), settings())
-		stop := run(t, v)
-		time.Sleep(10 * 365 * 24 * time.Hour)
-		expect(t, v, key.Token(bound()), access.Granted)
-		expect(t, v, key.Token(bound(), M{"kid": "x"}), access.UnknownKey)
-		if !ready(v) {
-			t.Error("not ready")
-		}
-		if n := testutil.ToFloat64(v.metrics.succeeded); n != 1 {
-			t.Errorf("%v readings", n)
-		}
-		stop()
-	})
+// Keys of our own issuer, in the configuration or in a file never get out of date, and
+// nothing is read for them again: another file counts for who is configured anew.
+func TestReadOnce(t *testing.T) {
+	key, next := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
+	document := testpki.KeySet(key)
+	path, fromFile := keyFile(t, document)
+	for name, c := range map[string]struct {
+		local Local
+		edit  func(*config.AuthorizationServer)
+	}{
+		"ours":            {ownKeys(document), func(*config.AuthorizationServer) {}},
+		"in the settings": {nil, func(s *config.AuthorizationServer) { s.KeySet.JWKS = string(document) }},
+		"in a file":       {nil, fromFile},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				write(t, path, document)
+				v := newSource(t, c.local, settings(c.edit))
+				stop := run(t, v)
+				write(t, path, testpki.KeySet(next))
+				time.Sleep(10 * 365 * 24 * time.Hour)
+				expect(t, v, key.Token(bound()), access.Granted)
+				expect(t, v, next.Token(bound()), access.UnknownKey)
+				if !ready(v) {
+					t.Error("not ready")
+				}
+				if n := testutil.ToFloat64(v.metrics.succeeded); n != 1 {
+					t.Errorf("%v readings", n)
+				}
+				stop()
+				if after(t, v, c.local, settings(c.edit), slog.New(slog.DiscardHandler)) == v {
+					t.Error("it is not read when it is configured anew")
+				}
+			})
+		})
+	}
 }

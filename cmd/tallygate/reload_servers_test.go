@@ -75,3 +75,30 @@ func TestReloadBreaksNoReadingOff(t *testing.T) {
 	}
 	r.check(r.stop())
 }
+
+// The keys in a file are part of what is reloaded: those beside a faulty configuration do
+// not count until that is mended.
+func TestReloadOfKeysBesideAFault(t *testing.T) {
+	t.Parallel()
+	r := newReloading(t)
+	pace := []string{"{file: keys.json}", "{file: keys.json, refresh: 1s}"}
+	r.configure(pace...)
+	r.serve()
+	call, _ := r.visitor("northwind", "good", false, 0)
+	expect := func(want int) {
+		t.Helper()
+		if v, err := call(); err != nil || v.status != want {
+			t.Errorf("%+v, %v; want %d", v, err, want)
+		}
+	}
+	expect(http.StatusOK)
+	r.configure(append(pace, "apis: [accounts]", "apis: [nothing]")...)
+	r.await("failed", 1)
+	r.replace("keys.json", testpki.KeySet(r.signers["other"]))
+	time.Sleep(3 * time.Second) // more than refresh
+	expect(http.StatusOK)
+	r.configure(pace...)
+	r.await("ok", 1)
+	expect(http.StatusUnauthorized)
+	r.check(r.stop())
+}
