@@ -94,7 +94,6 @@ func New(settings config.AuthorizationServer, options Options) (*Client, error) 
 	if before := options.Previous; before != nil && c.follows(before) {
 		c.memory.share(&before.memory)
 	}
-	options.Metrics.include(&c.memory)
 	c.breaker = gobreaker.NewCircuitBreaker[*reply](gobreaker.Settings{
 		Name:          c.server,
 		Timeout:       suspension,
@@ -132,18 +131,21 @@ func (c *Client) is(other *Client) bool {
 func (c *Client) changed(_ string, _, to gobreaker.State) {
 	switch to {
 	case gobreaker.StateOpen:
-		c.metrics.suspended.Set(1)
 		c.log.Warn("introspection suspended", "issuer", c.server, "after_failures", tripAfter, "for", suspension.String())
 	case gobreaker.StateClosed:
-		c.metrics.suspended.Set(0)
 		c.log.Info("introspection resumed", "issuer", c.server)
 	case gobreaker.StateHalfOpen: // one question is tried
 	}
 }
 
-// Retire lets another client take c's place. Whoever still asks c gets an answer, within
-// the timeout.
-func (c *Client) Retire() { c.all.exclude(&c.memory) }
+// suspended reports whether the server is not asked, or only one question is tried.
+func (c *Client) suspended() bool { return c.breaker.State() != gobreaker.StateClosed }
+
+// Start lets the metrics tell of c. It may be called again.
+func (c *Client) Start() { c.all.tellOf(c) }
+
+// Retire ends that. Whoever still asks c gets an answer, within the timeout.
+func (c *Client) Retire() { c.all.tellNoMoreOf(c) }
 
 // Close ends the calls that are under way in the background.
 func (c *Client) Close() { c.end() }

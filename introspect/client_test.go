@@ -332,7 +332,7 @@ func TestBreaker(t *testing.T) {
 		t.Errorf("%d calls, want %d", n, 5*tripAfter)
 	}
 	counted(t, "not sent", c.metrics.refused, 100-tripAfter)
-	if testutil.ToFloat64(c.metrics.suspended) != 1 {
+	if !c.suspended() {
 		t.Error("the gauge says that it is asked")
 	}
 	a.says(active())
@@ -342,7 +342,7 @@ func TestBreaker(t *testing.T) {
 		return reason == access.Granted
 	})
 	t.Logf("recovered after %s", time.Since(started).Round(time.Millisecond))
-	if testutil.ToFloat64(c.metrics.suspended) != 0 {
+	if c.suspended() {
 		t.Error("the gauge says that it is not asked")
 	}
 }

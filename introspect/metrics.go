@@ -3,6 +3,7 @@ package introspect
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -16,14 +17,14 @@ import (
 type Metrics struct {
 	calls     *prometheus.CounterVec
 	duration  *prometheus.HistogramVec
-	suspended *prometheus.GaugeVec
+	suspended *prometheus.Desc
 	early     *prometheus.CounterVec
 	lookups   *prometheus.CounterVec
 	evictions prometheus.Counter
 	entries   prometheus.GaugeFunc
 
-	mu       sync.Mutex
-	memories []*memory
+	mu    sync.Mutex
+	asked map[string]*Client // those that started, by the name of their server
 }
 
 // clientMetrics is the part that belongs to one server.
@@ -33,7 +34,6 @@ type clientMetrics struct {
 	hits, misses, negative, stale, shared prometheus.Counter // of what is remembered
 	early                                 prometheus.Counter
 	duration                              prometheus.Observer
-	suspended                             prometheus.Gauge
 }
 
 // NewMetrics returns the metrics, registered nowhere.
@@ -48,9 +48,8 @@ func NewMetrics() *Metrics {
 			Name: "tallygate_introspection_duration_seconds", Help: "Time to ask an authorization server about a token.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 		}, []string{"issuer"}),
-		suspended: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "tallygate_introspection_suspended", Help: "1 while an authorization server is not asked, after failures in a row.",
-		}, []string{"issuer"}),
+		suspended: prometheus.NewDesc("tallygate_introspection_suspended",
+			"1 while an authorization server is not asked, after failures in a row.", []string{"issuer"}, nil),
 		early: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tallygate_introspection_early_refreshes_total", Help: "Questions in the background, before what is remembered ends.",
 		}, []string{"issuer"}),
@@ -60,6 +59,7 @@ func NewMetrics() *Metrics {
 		evictions: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tallygate_cache_evictions_total", Help: "Entries that left a cache because it was full.", ConstLabels: cache,
 		}),
+		asked: make(map[string]*Client),
 	}
 	m.entries = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tallygate_cache_entries", Help: "Entries in a cache.", ConstLabels: cache,
@@ -70,26 +70,34 @@ func NewMetrics() *Metrics {
 	return m
 }
 
-// include counts what is in another memory.
-func (m *Metrics) include(one *memory) {
+// tellOf tells of c, and no more of whose place it takes.
+func (m *Metrics) tellOf(c *Client) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.memories = append(m.memories, one)
+	m.asked[c.server] = c
 }
 
-// exclude counts it no more.
-func (m *Metrics) exclude(one *memory) {
+// tellNoMoreOf tells no more of c.
+func (m *Metrics) tellNoMoreOf(c *Client) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.memories = slices.DeleteFunc(m.memories, func(other *memory) bool { return other == one })
+	if m.asked[c.server] == c {
+		delete(m.asked, c.server)
+	}
 }
 
+// clients returns those that there is something to tell of.
+func (m *Metrics) clients() []*Client {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Values(m.asked))
+}
+
+// remembered returns how much all of them do.
 func (m *Metrics) remembered() float64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	n := 0
-	for _, one := range m.memories {
-		n += one.active.Len() + one.inactive.Len()
+	for _, c := range m.clients() {
+		n += c.memory.active.Len() + c.memory.inactive.Len()
 	}
 	return float64(n)
 }
@@ -97,6 +105,7 @@ func (m *Metrics) remembered() float64 {
 // Describe sends every description; with Collect it makes Metrics a
 // [prometheus.Collector].
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
+	ch <- m.suspended
 	for _, c := range m.all() {
 		c.Describe(ch)
 	}
@@ -104,13 +113,20 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect sends every series.
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
+	for _, c := range m.clients() {
+		suspended := 0.0
+		if c.suspended() {
+			suspended = 1
+		}
+		ch <- prometheus.MustNewConstMetric(m.suspended, prometheus.GaugeValue, suspended, c.server)
+	}
 	for _, c := range m.all() {
 		c.Collect(ch)
 	}
 }
 
 func (m *Metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.calls, m.duration, m.suspended, m.early, m.lookups, m.evictions, m.entries}
+	return []prometheus.Collector{m.calls, m.duration, m.early, m.lookups, m.evictions, m.entries}
 }
 
 // Forget ends the series of a server that is no longer asked.
@@ -118,27 +134,25 @@ func (m *Metrics) Forget(server string) {
 	of := prometheus.Labels{"issuer": server}
 	m.calls.DeletePartialMatch(of)
 	m.duration.DeletePartialMatch(of)
-	m.suspended.DeletePartialMatch(of)
 	m.early.DeletePartialMatch(of)
 }
 
 func (m *Metrics) of(server string) clientMetrics {
 	return clientMetrics{
-		active:    m.calls.WithLabelValues(server, "active"),
-		inactive:  m.calls.WithLabelValues(server, "inactive"),
-		failed:    m.calls.WithLabelValues(server, "error"),
-		timedOut:  m.calls.WithLabelValues(server, "timeout"),
-		refused:   m.calls.WithLabelValues(server, "circuit_open"),
-		noTurn:    m.calls.WithLabelValues(server, "no_turn"),
-		limited:   m.calls.WithLabelValues(server, "rate_limited"),
-		hits:      m.lookups.WithLabelValues("hit"),
-		misses:    m.lookups.WithLabelValues("miss"),
-		negative:  m.lookups.WithLabelValues("negative"),
-		stale:     m.lookups.WithLabelValues("stale"),
-		shared:    m.lookups.WithLabelValues("shared"),
-		early:     m.early.WithLabelValues(server),
-		duration:  m.duration.WithLabelValues(server),
-		suspended: m.suspended.WithLabelValues(server),
+		active:   m.calls.WithLabelValues(server, "active"),
+		inactive: m.calls.WithLabelValues(server, "inactive"),
+		failed:   m.calls.WithLabelValues(server, "error"),
+		timedOut: m.calls.WithLabelValues(server, "timeout"),
+		refused:  m.calls.WithLabelValues(server, "circuit_open"),
+		noTurn:   m.calls.WithLabelValues(server, "no_turn"),
+		limited:  m.calls.WithLabelValues(server, "rate_limited"),
+		hits:     m.lookups.WithLabelValues("hit"),
+		misses:   m.lookups.WithLabelValues("miss"),
+		negative: m.lookups.WithLabelValues("negative"),
+		stale:    m.lookups.WithLabelValues("stale"),
+		shared:   m.lookups.WithLabelValues("shared"),
+		early:    m.early.WithLabelValues(server),
+		duration: m.duration.WithLabelValues(server),
 	}
 }
 

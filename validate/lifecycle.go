@@ -15,7 +15,8 @@ import (
 )
 
 // newServer prepares one server: how it is reached, its keys, and how it is asked. Of the
-// one that the previous Validator has under this name it keeps what has not changed.
+// one that the previous Validator has under this name it keeps what has not changed. With an
+// error comes what was made until then.
 func (v *Validator) newServer(settings config.AuthorizationServer, options Options) (s *server, err error) {
 	s = &server{
 		name: string(settings.Name), issuer: string(settings.Issuer), audiences: settings.Audiences,
@@ -30,14 +31,14 @@ func (v *Validator) newServer(settings config.AuthorizationServer, options Optio
 		if s.remote, err = discovery.New(settings, discovery.Options{
 			Log: options.Log, Metrics: v.metrics.discovery, Now: v.now, Previous: before.remote,
 		}); err != nil {
-			return nil, err
+			return s, err
 		}
 	}
 	if settings.NeedsKeys() {
 		if s.keys, err = keyset.New(settings, keyset.Options{
 			Local: local.KeySet, Remote: s.remote, Log: options.Log, Metrics: v.metrics.keySets, Now: v.now, Previous: before.keys,
 		}); err != nil {
-			return nil, err
+			return s, err
 		}
 	}
 	if s.jwts {
@@ -50,11 +51,11 @@ func (v *Validator) newServer(settings config.AuthorizationServer, options Optio
 		if s.client, err = introspect.New(settings, introspect.Options{
 			Remote: s.remote, Keys: s.keys, Log: options.Log, Metrics: v.metrics.introspection, Now: v.now, Previous: before.client,
 		}); err != nil {
-			return nil, err
+			return s, err
 		}
 		s.resolver = s.client
 	case s.alsoIntrospect || settings.TakesOpaque():
-		return nil, errors.New("nothing says how to ask it about tokens")
+		return s, errors.New("nothing says how to ask it about tokens")
 	}
 	return s, nil
 }
@@ -86,6 +87,11 @@ func (v *Validator) remember(s, before *server) *facts.Cache[*fact] {
 // own loops, so that a slow one delays nobody else.
 func (v *Validator) Start() {
 	v.metrics.current.Store(v)
+	for _, s := range v.servers {
+		if s.client != nil {
+			s.client.Start()
+		}
+	}
 	v.loops.start(v.readers())
 }
 
@@ -176,7 +182,7 @@ func (v *Validator) Close(heir *Validator) {
 		}
 		switch {
 		case heir != nil:
-			v.metrics.forget(s, after)
+			v.metrics.forget(s.name, after)
 		case s.client != nil:
 			s.client.Close()
 		}

@@ -107,17 +107,17 @@ func (m *Metrics) cached() float64 {
 	return 0
 }
 
-// forget ends the series of what s had and after, which has its name, has not: an alert
-// on how old something is must not go off about what is not there.
-func (m *Metrics) forget(s, after *server) {
-	if s.remote != nil && after.remote == nil {
-		m.discovery.Forget(s.name)
+// forget ends the series of a server that was made, of what after, which has its name, has
+// not: an alert on how old something is must not go off about what is not there.
+func (m *Metrics) forget(name string, after *server) {
+	if after.remote == nil {
+		m.discovery.Forget(name)
 	}
-	if s.keys != nil && after.keys == nil {
-		m.keySets.Forget(s.name)
+	if after.keys == nil {
+		m.keySets.Forget(name)
 	}
-	if s.client != nil && after.client == nil {
-		m.introspection.Forget(s.name)
+	if after.client == nil {
+		m.introspection.Forget(name)
 	}
 }
 

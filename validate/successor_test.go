@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
@@ -235,12 +236,14 @@ func TestForgottenSeries(t *testing.T) {
 		return n
 	}
 	first := newAsking(t, Options{Metrics: metrics}, remote("stays"), remote("goes"))
+	first.Start()
 	all := told("stays")
 	if all < 8 || told("goes") != all {
 		t.Fatalf("%d and %d series", all, told("goes"))
 	}
 	next := newAsking(t, Options{Metrics: metrics, Previous: first}, remote("stays"))
 	first.Close(next)
+	next.Start()
 	if told("stays") != all || told("goes") != 0 {
 		t.Errorf("%d series of the one that stays, %d of the other", told("stays"), told("goes"))
 	}
@@ -249,6 +252,56 @@ func TestForgottenSeries(t *testing.T) {
 	if told("stays") != all || told("never") != 0 {
 		t.Errorf("%d series of the one that stays, %d of one that never came", told("stays"), told("never"))
 	}
+	stays, broken := remote("stays"), remote("broken")
+	stays.Leeway = time.Second // it would be another client
+	broken.KeySet.URL, broken.KeySet.File = nil, "/nowhere"
+	if _, err := New([]config.AuthorizationServer{stays, remote("never"), broken}, Options{Metrics: metrics, Previous: next}); err == nil {
+		t.Fatal("not broken")
+	}
+	if told("stays") != all || told("never")+told("broken") != 0 {
+		t.Errorf("%d series of the one that stays, %d of those that were never finished", told("stays"), told("never")+told("broken"))
+	}
+}
+
+// A client that takes the place of one whose server is not asked for a while asks, and the
+// metrics tell of it alone.
+func TestSuccessorOfASuspendedClient(t *testing.T) {
+	a := newAuthority(t)
+	registry := prometheus.NewPedanticRegistry()
+	metrics, err := NewMetrics(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := func(want string) {
+		t.Helper()
+		if err := testutil.GatherAndCompare(registry, strings.NewReader(`
+# HELP tallygate_introspection_suspended 1 while an authorization server is not asked, after failures in a row.
+# TYPE tallygate_introspection_suspended gauge
+`+want), "tallygate_introspection_suspended"); err != nil {
+			t.Error(err)
+		}
+	}
+	const one, none = "tallygate_introspection_suspended{issuer=\"partners\"} 1\n", "tallygate_introspection_suspended{issuer=\"partners\"} 0\n"
+	a.knows("opaque", says())
+	a.fail(true)
+	asking := a.asking(config.OpaqueOnly)
+	first := newAsking(t, Options{Metrics: metrics}, settings(asking))
+	first.Start()
+	told(none)
+	for i := range 10 {
+		expect(t, first, strings.Repeat("x", i+1), partner, access.IssuerUnavailable)
+	}
+	told(one)
+	a.fail(false)
+	edited := settings(asking, func(s *config.AuthorizationServer) { s.Leeway = time.Second })
+	next := newAsking(t, Options{Metrics: metrics, Previous: first}, edited)
+	told(one) // nothing has taken its place yet
+	first.Close(next)
+	next.Start()
+	expect(t, next, "opaque", partner, access.Granted)
+	told(none)
+	expect(t, first, "another", partner, access.IssuerUnavailable) // a request of before
+	told(none)
 }
 
 // What is to be fetched anew is, before anybody is refused for want of it; a server that

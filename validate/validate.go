@@ -79,6 +79,7 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 	var faults []error
 	for _, settings := range servers {
 		s, err := v.newServer(settings, options)
+		v.servers = append(v.servers, s)
 		if err == nil && v.byIssuer[s.issuer] != nil {
 			err = fmt.Errorf("issuer %q is already taken", s.issuer)
 		}
@@ -86,13 +87,13 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 			faults = append(faults, fmt.Errorf("preparing authorization server %q: %w", settings.Name, err))
 			continue
 		}
-		v.servers = append(v.servers, s)
 		v.byIssuer[s.issuer] = s
 		if s.resolver != nil && settings.TakesOpaque() {
 			v.opaque = append(v.opaque, s)
 		}
 	}
 	if err := errors.Join(faults...); err != nil {
+		v.Close(options.Previous)
 		return nil, err
 	}
 	return v, nil
