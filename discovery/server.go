@@ -84,13 +84,14 @@ func New(settings config.AuthorizationServer, options Options) (*Server, error) 
 		}
 	}
 	s.shown = pair.sum()
-	if before := options.Previous; before != nil && before.is(s) {
+	before := options.Previous
+	if before != nil && before.is(s) {
 		return before, nil
 	} else if before != nil && s.Follows(before) && s.canUse(before) {
 		s.current.Store(before.current.Load())
 	}
 	s.client = newHTTPClient(settings, trusted, pair)
-	if connection.InsecureLoopbackHTTP {
+	if told := before != nil && before.settings.Connection.InsecureLoopbackHTTP; connection.InsecureLoopbackHTTP && !told {
 		s.log.Warn("insecure: plain http to this machine is allowed for an authorization server", "issuer", s.name)
 	}
 	return s, nil

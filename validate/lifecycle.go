@@ -1,6 +1,7 @@
 package validate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -148,7 +149,7 @@ func (v *Validator) Warm(ctx context.Context, before *Validator) error {
 		readings.Go(func() {
 			cause := s.readAfter(ctx, old)
 			if unready := s.ready(v.now()); unready != nil {
-				faults[i] = fmt.Errorf("authorization server %q: %w: %w", s.name, ErrLost, errors.Join(unready, cause))
+				faults[i] = fmt.Errorf("authorization server %q: %w: %w", s.name, ErrLost, cmp.Or(cause, unready))
 			}
 		})
 	}
@@ -157,14 +158,15 @@ func (v *Validator) Warm(ctx context.Context, before *Validator) error {
 }
 
 // readAfter reads once what old, whose place s is about to take, does not keep fresh.
-func (s *server) readAfter(ctx context.Context, old *server) (err error) {
-	if s.discovers && (s.remote != old.remote || !old.discovers) { // its metadata is unread, or old
-		err = s.remote.Read(ctx)
+func (s *server) readAfter(ctx context.Context, old *server) error {
+	var noMetadata, noKeys error
+	if s.discovers && (s.remote != old.remote || !old.discovers) { // it is unread, or old
+		noMetadata = s.remote.Read(ctx)
 	}
 	if s.keys != nil && s.keys != old.keys {
-		err = errors.Join(err, s.keys.Read(ctx))
+		noKeys = s.keys.Read(ctx)
 	}
-	return err
+	return cmp.Or(noMetadata, noKeys) // without the one, there is rarely the other
 }
 
 // Close ends the readings and drops idle connections and, where heir is nil, ends the calls

@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,6 +73,38 @@ func TestReloadBreaksNoReadingOff(t *testing.T) {
 	r.ready()
 	if n := len(s.called); n > 0 {
 		t.Errorf("broken off, or begun anew: %d", n)
+	}
+	r.check(r.stop())
+}
+
+// While its server is down, keys that were read go on counting, also when how they are read
+// is configured anew; where they are to come from elsewhere there are none, and such a reload
+// is refused.
+func TestReloadWhileAServerIsDown(t *testing.T) {
+	t.Parallel()
+	r, s := newReloading(t), newKeyServer(t)
+	const from = "key_set: {file: keys.json}"
+	r.configure(from, s.keys(""))
+	r.serve()
+	s.answers <- testpki.KeySet(r.signers["good"])
+	r.ready()
+	close(s.answers) // from now on it is broken
+	call, _ := r.visitor("northwind", "good", false, 0)
+	expect := func() {
+		t.Helper()
+		if v, err := call(); err != nil || v.status != http.StatusOK {
+			t.Errorf("%+v, %v", v, err)
+		}
+	}
+	r.configure(from, s.keys(", max_stale: 48h, refresh: 2h"))
+	r.await("ok", 1)
+	expect()
+	r.configure(from, strings.Replace(s.keys(""), s.URL, s.URL+"/moved", 1))
+	r.await("failed", 1)
+	expect()
+	r.ready()
+	if n := len(s.called); n < 2 {
+		t.Errorf("%d calls: what is new was not asked for", n)
 	}
 	r.check(r.stop())
 }
