@@ -68,4 +68,9 @@ func TestInheritedKeys(t *testing.T) {
 			}
 		})
 	}
+	own := newSource(t, ownKeys(testpki.KeySet(ec)), settings())
+	next := after(t, own, nil, settings(e.settings(t), func(s *config.AuthorizationServer) { s.KeySet.URL = nil }), slog.New(slog.DiscardHandler))
+	if ready(next) {
+		t.Error("the keys of our own issuer have become those of a server")
+	}
 }
