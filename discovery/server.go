@@ -101,7 +101,8 @@ func New(settings config.AuthorizationServer, options Options) (*Server, error) 
 // With another certificate to show it is another: on connections that are open, the server
 // goes by the one of before.
 func (s *Server) is(other *Server) bool {
-	return s.anchors.include(other.anchors) && other.anchors.include(s.anchors) && s.shown == other.shown && s.name == other.name && s.issuer == other.issuer &&
+	return s.anchors.include(other.anchors) && other.anchors.include(s.anchors) && s.shown == other.shown &&
+		s.name == other.name && s.issuer == other.issuer &&
 		reflect.DeepEqual(s.settings.Connection, other.settings.Connection) && idle(s.settings) == idle(other.settings) &&
 		s.settings.NeedsKeys() == other.settings.NeedsKeys() && (s.settings.Introspection == nil) == (other.settings.Introspection == nil)
 }
