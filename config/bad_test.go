@@ -153,6 +153,13 @@ var bad = []struct {
 		`2:59: listener.limits.header_timeout: must be from 1ms to 24h0m0s, is 0s`,
 		`2:78: listener.limits.stall_timeout: must be from 1ms to 24h0m0s, is 0s`,
 		`2:96: listener.limits.idle_timeout: must be from 1ms to 24h0m0s, is -1s`,
+		`2:126: listener.limits.connections_per_address: must be at least 1, is 0`,
+		`2:139: listener.limits.requests: must be at least 1, is 0`,
+		`2:161: listener.limits.handshake_timeout: must be from 1ms to 24h0m0s, is 0s`,
+	}},
+	{"drain", []string{
+		`23:16: drain.delay: must be from 0s to 1h0m0s, is -1s`,
+		`23:30: drain.timeout: must be from 1ms to 1h0m0s, is 0s`,
 	}},
 	{"trust-empty-path", []string{`5:13: listener.client_certificates.trust[0]: is required`}},
 	{"addresses", []string{`1:1: admin.address: "127.0.0.1:9090" takes the port that listener.address has at ":9090"`}},

@@ -20,6 +20,7 @@ type Config struct {
 	IdentityHeaders      IdentityHeaders       `yaml:"identity_headers"`
 	Issuer               *Issuer               `yaml:"issuer"` // our own authorization server. Optional.
 	Admin                Admin                 `yaml:"admin"`
+	Drain                Drain                 `yaml:"drain"`
 	Log                  Log                   `yaml:"log"`
 
 	source source // where each value stood in the file
@@ -108,14 +109,18 @@ const (
 	Handshake OnFailure = "handshake" // end the handshake with an alert
 )
 
-// Limits bounds what one listener takes from its peers.
+// Limits bounds what one listener takes from its peers. The others, the issuer's and the
+// admin's, have the same limits, each for itself.
 type Limits struct {
-	HeaderBytes   Bytes         `yaml:"header_bytes"`   // request line and header together; more is answered with 431
-	BodyBytes     Bytes         `yaml:"body_bytes"`     // a request's body; more is answered with 413
-	Connections   int           `yaml:"connections"`    // open at once; further ones wait to be accepted
-	HeaderTimeout time.Duration `yaml:"header_timeout"` // for PROXY protocol, again for the TLS handshake, and again for each request's header
-	StallTimeout  time.Duration `yaml:"stall_timeout"`  // for the next bytes of a body, in either direction
-	IdleTimeout   time.Duration `yaml:"idle_timeout"`   // for the next request on a connection kept open
+	HeaderBytes           Bytes         `yaml:"header_bytes"`            // request line and header together; more is answered with 431
+	BodyBytes             Bytes         `yaml:"body_bytes"`              // a request's body; more is answered with 413
+	Connections           int           `yaml:"connections"`             // open at once; further ones are closed
+	ConnectionsPerAddress int           `yaml:"connections_per_address"` // of them, from one IPv4 address or one /64 of IPv6
+	Requests              int           `yaml:"requests"`                // in hand at once; further ones are answered with 503
+	HandshakeTimeout      time.Duration `yaml:"handshake_timeout"`       // for the TLS handshake
+	HeaderTimeout         time.Duration `yaml:"header_timeout"`          // for the header of PROXY protocol, and for each request's
+	StallTimeout          time.Duration `yaml:"stall_timeout"`           // for the next bytes of a body, in either direction
+	IdleTimeout           time.Duration `yaml:"idle_timeout"`            // for the next request on a connection kept open
 }
 
 // API is a named set of routes with one upstream.
@@ -177,6 +182,15 @@ type Admin struct {
 	Address Address `yaml:"address"`
 }
 
+// Drain says how the gate stops.
+type Drain struct {
+	// Delay is how long it goes on as before once /readyz has begun to fail, so that
+	// whoever sends it traffic can see that first. In its second half each answer ends its
+	// connection.
+	Delay   time.Duration `yaml:"delay"`
+	Timeout time.Duration `yaml:"timeout"` // for running requests, after the delay; then they are cut
+}
+
 // Log is the one log, JSON on standard error.
 type Log struct {
 	Level slog.Level `yaml:"level"` // debug, info, warn, error
@@ -196,12 +210,17 @@ func Default() *Config {
 				Revocation: Revocation{Refresh: 10 * time.Minute, WhenStale: RefuseStale},
 			},
 			Limits: Limits{
-				HeaderBytes:   32 << 10,
-				BodyBytes:     10 << 20,
-				Connections:   10_000,
-				HeaderTimeout: 10 * time.Second,
-				StallTimeout:  30 * time.Second,
-				IdleTimeout:   2 * time.Minute,
+				HeaderBytes: 32 << 10,
+				BodyBytes:   10 << 20,
+				Connections: 10_000,
+				// A tenth: ten addresses must go together to keep all others out.
+				ConnectionsPerAddress: 1_000,
+				// One for each connection. HTTP/2 could bring 128 times as many.
+				Requests:         10_000,
+				HandshakeTimeout: 10 * time.Second,
+				HeaderTimeout:    10 * time.Second,
+				StallTimeout:     30 * time.Second,
+				IdleTimeout:      2 * time.Minute,
 			},
 		},
 		IdentityHeaders: IdentityHeaders{
@@ -215,6 +234,8 @@ func Default() *Config {
 		},
 		// Loopback: probes and metrics are opened to the network on purpose only.
 		Admin: Admin{Address: "127.0.0.1:9090"},
+		// Kubernetes kills after 30 seconds unless told otherwise; this leaves it five.
+		Drain: Drain{Delay: 5 * time.Second, Timeout: 20 * time.Second},
 		Log:   Log{Level: slog.LevelInfo},
 	}
 }

@@ -150,6 +150,7 @@ func TestExampleDefaults(t *testing.T) {
 		{"issuer.require_bound", c.Issuer.RequireBound, issuer.RequireBound},
 		{"issuer.limits", c.Issuer.Limits, issuer.Limits},
 		{"admin", c.Admin, want.Admin},
+		{"drain", c.Drain, want.Drain},
 		{"log", c.Log, want.Log},
 	} {
 		if diff := cmp.Diff(tt.want, tt.got); diff != "" {

@@ -41,11 +41,14 @@ func (k *checker) fixedACME(path string, before, after *ACME) {
 	k.fixed(path+"http_address", before.HTTPAddress, after.HTTPAddress)
 }
 
-// fixedLimits is fixed for all limits but body_bytes, which is the handler's.
+// fixedLimits is fixed for all limits but body_bytes and requests, which are looked at for
+// each request.
 func (k *checker) fixedLimits(before, after *Limits) {
 	const path = "listener.limits."
 	k.fixed(path+"header_bytes", before.HeaderBytes, after.HeaderBytes)
 	k.fixed(path+"connections", before.Connections, after.Connections)
+	k.fixed(path+"connections_per_address", before.ConnectionsPerAddress, after.ConnectionsPerAddress)
+	k.fixed(path+"handshake_timeout", before.HandshakeTimeout, after.HandshakeTimeout)
 	k.fixed(path+"header_timeout", before.HeaderTimeout, after.HeaderTimeout)
 	k.fixed(path+"stall_timeout", before.StallTimeout, after.StallTimeout)
 	k.fixed(path+"idle_timeout", before.IdleTimeout, after.IdleTimeout)

@@ -23,6 +23,8 @@ func (c *Config) check(failed map[string]bool) Faults {
 	k.identityHeaders()
 	k.issuer()
 	k.addresses()
+	k.within("drain.delay", k.config.Drain.Delay, 0, mostDrain)
+	k.within("drain.timeout", k.config.Drain.Timeout, time.Millisecond, mostDrain)
 	return k.faults
 }
 
@@ -162,6 +164,7 @@ const (
 	leastHeaderBytes = 4 << 10 // a token of 2 KiB, a target and what browsers send
 	mostHeaderBytes  = 1 << 20 // beyond which a header is an attack
 	mostTimeout      = 24 * time.Hour
+	mostDrain        = time.Hour // beyond which no supervisor waits
 )
 
 func (k *checker) limits(path string, l *Limits) {
@@ -170,7 +173,10 @@ func (k *checker) limits(path string, l *Limits) {
 	}
 	k.positive(path+".body_bytes", int64(l.BodyBytes))
 	k.positive(path+".connections", int64(l.Connections))
+	k.positive(path+".connections_per_address", int64(l.ConnectionsPerAddress))
+	k.positive(path+".requests", int64(l.Requests))
 	// A timeout of nothing would be none at all to net/http.
+	k.within(path+".handshake_timeout", l.HandshakeTimeout, time.Millisecond, mostTimeout)
 	k.within(path+".header_timeout", l.HeaderTimeout, time.Millisecond, mostTimeout)
 	k.within(path+".stall_timeout", l.StallTimeout, time.Millisecond, mostTimeout)
 	k.within(path+".idle_timeout", l.IdleTimeout, time.Millisecond, mostTimeout)
