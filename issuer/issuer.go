@@ -44,6 +44,8 @@ type Options struct {
 	Log         *slog.Logger
 	Metrics     prometheus.Registerer
 	Now         func() time.Time // nil: time.Now
+	// Overloaded reports whether a request is one too many; nil: none is.
+	Overloaded func() bool
 	// Previous is the issuer that the new one takes the place of, nil for none. They have
 	// one state, one key ring and one set of counts; whoever opened, runs and closes the
 	// first serves the second by it. What is configured of the state must be the same.
@@ -68,6 +70,7 @@ type Issuer struct {
 	log         *slog.Logger
 	metrics     *metrics
 	now         func() time.Time
+	overloaded  func() bool // nil: never
 
 	issued *atomic.Int64 // the latest iat so far, Unix seconds
 
@@ -93,6 +96,7 @@ func New(cfg *config.Config, options Options) (*Issuer, error) {
 		certificate: options.Certificate,
 		log:         options.Log,
 		now:         options.Now,
+		overloaded:  options.Overloaded,
 	}
 	for _, p := range cfg.Partners.List {
 		i.partners[string(p.Name)] = true
@@ -272,6 +276,11 @@ func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if r.Method != e.method {
 			w.Header().Set("Allow", e.method)
 			writeFault(w, methodNotAllowed)
+			return
+		}
+		// The key set and the metadata cost little, and gates need them all the more.
+		if r.Method == http.MethodPost && i.overloaded != nil && i.overloaded() {
+			writeFault(w, temporarilyUnavailable)
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, e.bodyLimit)

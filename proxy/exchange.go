@@ -86,7 +86,7 @@ func (x *exchange) WriteHeader(status int) {
 	x.Header()[requestID] = []string{x.id}
 	if status >= 200 && x.status == 0 {
 		x.status = status
-		if x.unread() {
+		if x.unread() || x.proxy.parting() {
 			x.Header().Set("Connection", "close")
 		}
 	} else if x.request.ProtoMajor == 1 {

@@ -19,7 +19,6 @@ type Metrics struct {
 	overhead          *prometheus.HistogramVec
 	allowed           prometheus.Observer // overhead, of granted requests
 	upstream          *prometheus.HistogramVec
-	inFlight          prometheus.Gauge
 	clientCertificate *prometheus.GaugeVec
 }
 
@@ -52,15 +51,12 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		upstream: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "tallygate_upstream_request_duration_seconds", Help: "Time from the decision to the end of the upstream's answer.", Buckets: whole,
 		}, []string{"route"}),
-		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "tallygate_requests_in_flight", Help: "Requests being handled.",
-		}),
 		clientCertificate: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tallygate_client_certificate_not_after_timestamp_seconds", Help: "End of validity of the certificate that each partner used last.",
 		}, []string{"partner"}),
 	}
 	m.allowed = m.overhead.WithLabelValues(outcome(access.Granted))
-	registerer.MustRegister(m.requests, m.decisions, m.failures, m.ended, m.duration, m.overhead, m.upstream, m.inFlight, m.clientCertificate)
+	registerer.MustRegister(m.requests, m.decisions, m.failures, m.ended, m.duration, m.overhead, m.upstream, m.clientCertificate)
 	for _, reason := range access.Reasons() {
 		if reason != access.Granted {
 			m.decisions.WithLabelValues(unknownPartner, outcome(reason), reason.String())

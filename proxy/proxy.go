@@ -39,6 +39,10 @@ type Options struct {
 	Previous *Proxy
 	// Streams are those of the gate; nil for a Proxy of which no other takes the place.
 	Streams *Streams
+	// Overloaded reports whether a request is one too many; nil: none is.
+	Overloaded func() bool
+	// Parting reports whether answers are to end their connections; nil: they are not.
+	Parting func() bool
 }
 
 // Proxy is the gate's handler. It is safe for concurrent use.
@@ -56,6 +60,8 @@ type Proxy struct {
 	retired   atomic.Bool // another has taken its place
 	log       *slog.Logger
 	errorLog  *log.Logger // of ReverseProxy, for what the client's answer no longer tells
+
+	overloaded, parting func() bool
 }
 
 // New returns the handler for cfg. It reads the files that the upstreams name, all faults of
@@ -82,6 +88,9 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 		known:     newSeriesCache(),
 		log:       options.Log,
 		errorLog:  slog.NewLogLogger(options.Log.Handler(), slog.LevelDebug),
+
+		overloaded: orNever(options.Overloaded),
+		parting:    orNever(options.Parting),
 	}
 	if p.streams == nil {
 		p.streams = NewStreams(func() *Proxy { return p })
@@ -100,6 +109,13 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+func orNever(condition func() bool) func() bool {
+	if condition == nil {
+		return func() bool { return false }
+	}
+	return condition
 }
 
 // Close drops the connections to the upstreams as they become idle, but for what is shared
@@ -127,8 +143,6 @@ func (p *Proxy) Close(heir *Proxy) {
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := p.newExchange(w, r)
 	defer x.end() // runs last, also when the others panic
-	p.metrics.inFlight.Inc()
-	defer p.metrics.inFlight.Dec()
 	defer p.record(x)
 	defer x.rescue(p.log)
 
@@ -168,8 +182,9 @@ func (p *Proxy) Decide(r *http.Request) (access.Decision, *access.Certificate) {
 }
 
 // decide runs the checks in the order of the reasons: message, certificate, token
-// with its binding, partner, API, limits. Each one's result is the next one's
-// argument, and the first refusal ends it.
+// with its binding, partner, API, limits; but whether there is room for the request at
+// all comes right after the message. Each one's result is the next one's argument, and
+// the first refusal ends it.
 func (p *Proxy) decide(x *exchange) access.Decision {
 	r := x.request
 	if r.ProtoMajor == 1 && r.ProtoMinor > 1 { // net/http takes any 1.x; there is none
@@ -191,6 +206,11 @@ func (p *Proxy) decide(x *exchange) access.Decision {
 		return access.Deny(noToken)
 	}
 
+	// Before the first signature is verified, for nobody is known yet who would have a
+	// better right than others to that work.
+	if p.overloaded() {
+		return access.Decision{Reason: access.Overloaded}
+	}
 	x.certificate, err = p.steps.Trust.Client(r)
 	if err != nil {
 		return access.Deny(err)

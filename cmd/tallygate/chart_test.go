@@ -77,9 +77,11 @@ func TestChartDrain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		seconds := strconv.Itoa(int(drainTimeout.Seconds()))
+		drain := config.Default().Drain
+		stop := drain.Delay + drain.Timeout
+		seconds := strconv.Itoa(int(stop.Seconds()))
 		if !bytes.Contains(text, []byte("\"tallygate.drainSeconds\" -}}\n"+seconds+"\n")) && !bytes.Contains(text, []byte("drainSeconds = "+seconds+"\n")) {
-			t.Errorf("%s knows another time to drain than %s", file, drainTimeout)
+			t.Errorf("%s knows another time to drain than %s", file, stop)
 		}
 	}
 }

@@ -19,15 +19,16 @@ import (
 // the moment.
 type gate struct {
 	*instruments
-	file     string        // of the configuration
-	level    slog.LevelVar // of the log
-	current  atomic.Pointer[state]
-	acme     *mtls.ACME // nil: the listeners' certificates come from files
-	streams  *proxy.Streams
-	servers  []*server
-	draining chan struct{} // closed when the gate is about to stop
-	reloads  *reloads
-	hangup   <-chan os.Signal // asks for a reload; nil: nobody does
+	file    string        // of the configuration
+	level   slog.LevelVar // of the log
+	current atomic.Pointer[state]
+	acme    *mtls.ACME // nil: the listeners' certificates come from files
+	streams *proxy.Streams
+	servers []*server
+	drain
+	reloads *reloads
+	hangup  <-chan os.Signal // asks for a reload; nil: nobody does
+	orders  <-chan os.Signal // asks to drain, without an end; nil: nobody does
 }
 
 // newGate returns a gate for the configuration in file, which writes its log to w. Its
@@ -38,7 +39,7 @@ func newGate(file string, w io.Writer) (*gate, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &gate{file: file, draining: make(chan struct{})}
+	g := &gate{file: file, drain: drain{begun: make(chan struct{}), leaving: make(chan struct{})}}
 	g.level.Set(cfg.Log.Level)
 	if g.instruments, err = newInstruments(newLog(w, &g.level)); err != nil {
 		return nil, err
@@ -57,7 +58,7 @@ func newGate(file string, w io.Writer) (*gate, error) {
 	if cfg.Listener.Certificate.ACME != nil {
 		g.acme = mtls.NewACME(g.log, g.registry, g.handshakes)
 	}
-	s, err := assemble(cfg, origin{instruments: g.instruments, trust: g.trust, streams: g.streams, acme: g.acme})
+	s, err := assemble(cfg, origin{instruments: g.instruments, trust: g.trust, streams: g.streams, acme: g.acme, parting: g.parting.Load})
 	if err != nil {
 		return nil, withCode(exitConfiguration, err)
 	}
@@ -90,32 +91,27 @@ const (
 // addServers makes the listeners' servers, the admin's last: what listens then is
 // everything.
 func (g *gate) addServers(cfg *config.Config) {
-	g.addServer(partnersListener, cfg.Listener.Address, func(s *state) http.Handler { return s.proxy })
+	g.addServer(partnersListener, cfg.Listener.Address, &g.load.partners, func(s *state) http.Handler { return s.proxy })
 	if acme := cfg.Listener.Certificate.ACME; acme != nil && acme.HTTPAddress != "" {
-		g.addServer(acmeListener, acme.HTTPAddress, func(*state) http.Handler { return g.acme })
+		g.addServer(acmeListener, acme.HTTPAddress, nil, func(*state) http.Handler { return g.acme })
 	}
 	if own := cfg.Issuer; own != nil {
-		tokens := func(s *state) http.Handler { return s.issuer }
-		g.addServer(issuerListener, own.Address, tokens)
+		tokens := func(s *state) http.Handler { return g.endConnections(s.issuer) }
+		g.addServer(issuerListener, own.Address, &g.load.issuer, tokens)
 		if own.MTLSAlias != nil {
-			g.addServer(aliasListener, own.MTLSAlias.Address, tokens)
+			g.addServer(aliasListener, own.MTLSAlias.Address, &g.load.issuer, tokens)
 		}
 	}
 	admin := g.adminHandler()
-	g.addServer(adminListener, cfg.Admin.Address, func(*state) http.Handler { return admin })
+	g.addServer(adminListener, cfg.Admin.Address, nil, func(*state) http.Handler { return admin })
 }
 
 // adminHandler serves probes and metrics, and nothing else.
 func (g *gate) adminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("alive\n")) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := g.ready(); err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		_, _ = w.Write([]byte("ready\n"))
-	})
+	mux.HandleFunc("GET /readyz", probe("ready", g.ready))
+	mux.HandleFunc("GET /drained", probe("drained", g.drained))
 	metrics := metricsHandler(g.registry)
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
 		g.tellRenewed()
@@ -131,9 +127,19 @@ func (g *gate) adminHandler() http.Handler {
 	return mux
 }
 
-func (g *gate) trust() *mtls.Trust { return g.current.Load().trust }
+// probe answers with 200 and what is true while check returns nil, otherwise with 503 and
+// its error.
+func probe(truth string, check func() error) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		if err := check(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte(truth + "\n"))
+	}
+}
 
-var errDraining = errors.New("stopping")
+func (g *gate) trust() *mtls.Trust { return g.current.Load().trust }
 
 // ready returns nil while the gate can decide about requests. The upstreams have no
 // say in it: when one is down, its callers are better told by us than by nobody.
@@ -143,15 +149,6 @@ func (g *gate) ready() error {
 	}
 	now := g.current.Load()
 	return errors.Join(g.acme.Ready(), now.trust.Ready(), now.validator.Ready())
-}
-
-func (g *gate) isDraining() bool {
-	select {
-	case <-g.draining:
-		return true
-	default:
-		return false
-	}
 }
 
 // tellRenewed tells when the certificates end that ACME brings.

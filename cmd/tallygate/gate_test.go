@@ -177,7 +177,7 @@ func TestStopFinishesWhatRuns(t *testing.T) {
 func TestEveryServerHasLimits(t *testing.T) {
 	for _, s := range demoGate(t).servers {
 		h := s.http
-		if h.ReadHeaderTimeout == 0 || h.IdleTimeout == 0 || h.MaxHeaderBytes == 0 || s.connections == 0 {
+		if h.ReadHeaderTimeout == 0 || h.IdleTimeout == 0 || h.MaxHeaderBytes == 0 || s.door.most == 0 || s.door.mostEach == 0 || s.tls != nil && s.handshake == 0 {
 			t.Errorf("%s lacks a limit: %+v", s.name, h)
 		}
 		if whole := h.ReadTimeout > 0 && h.WriteTimeout > 0; whole != (s.name != partnersListener) {

@@ -8,6 +8,8 @@
 //
 //	tallygate serve        run the gate, and the issuer where one is configured;
 //	                       also what tallygate does when no command is named
+//	tallygate drain        take a running gate out of service, as far as it still serves
+//	tallygate healthcheck  ask a running gate whether it is ready
 //	tallygate check        load and validate the configuration, and do nothing else
 //	tallygate explain      tell what a request would get, gate by gate, and why
 //	tallygate demo         show the whole of it on loopback, without preparation
@@ -35,8 +37,9 @@
 //
 // # Signals
 //
-// SIGINT and SIGTERM ask for an orderly stop. A second one ends the program at once.
-// SIGHUP lets serve read its configuration again.
+// SIGTERM and SIGINT ask for an orderly stop; SIGINT, which a person sends, without the
+// delay that gives load balancers time. A second one ends the program at once. SIGHUP lets
+// serve read its configuration again, SIGUSR1 lets it drain.
 package main
 
 import (
@@ -47,9 +50,18 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// With the first signal the default handling comes back, so that a second one
-	// ends a program that does not stop.
-	context.AfterFunc(ctx, stop)
+	ctx, stop := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		first := <-signals
+		// With the first signal the default handling comes back, so that a second one
+		// ends a program that does not stop.
+		signal.Stop(signals)
+		if first == os.Interrupt {
+			stop(errInterrupted)
+		}
+		stop(nil)
+	}()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }

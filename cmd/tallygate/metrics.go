@@ -23,6 +23,8 @@ type instruments struct {
 	handshakes *mtls.Handshakes
 	revocation *mtls.RevocationMetrics
 	expiries   *prometheus.GaugeVec
+	refused    *prometheus.CounterVec
+	load       *workload
 }
 
 func newInstruments(log *slog.Logger) (*instruments, error) {
@@ -38,7 +40,12 @@ func newInstruments(log *slog.Logger) (*instruments, error) {
 		Name: "tallygate_certificate_not_after_timestamp_seconds",
 		Help: "End of validity of our own certificates, by role and listener.",
 	}, []string{"role", "name"})
-	in.registry.MustRegister(in.expiries)
+	in.refused = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "tallygate_connections_refused_total",
+		Help: "Connections that were closed at once, by listener and the limit that they were beyond: connections, connections_per_address or memory.",
+	}, []string{"listener", "limit"})
+	in.registry.MustRegister(in.expiries, in.refused)
+	in.load = newWorkload(in.registry)
 	return in, nil
 }
 

@@ -18,7 +18,7 @@ type recorder struct {
 	received bytes.Buffer
 	requests int
 	mode     string
-	release  chan struct{}
+	changed  chan struct{} // closed when mode does
 }
 
 func newRecorder() *recorder {
@@ -26,7 +26,7 @@ func newRecorder() *recorder {
 	if err != nil {
 		panic(err)
 	}
-	u := &recorder{listener: l, mode: "echo", release: make(chan struct{})}
+	u := &recorder{listener: l, mode: "echo", changed: make(chan struct{})}
 	u.server = &http.Server{Handler: u, ReadHeaderTimeout: patience}
 	go func() { _ = u.server.Serve(tapped{l, u}) }()
 	return u
@@ -35,7 +35,7 @@ func newRecorder() *recorder {
 func (u *recorder) url() string { return "http://" + u.listener.Addr().String() }
 
 func (u *recorder) close() {
-	close(u.release)
+	u.behave("echo")
 	_ = u.server.Close()
 }
 
@@ -43,17 +43,19 @@ func (u *recorder) behave(mode string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.mode = mode
+	close(u.changed)
+	u.changed = make(chan struct{})
 }
 
 func (u *recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	u.mu.Lock()
 	u.requests++
-	mode := u.mode
+	mode, changed := u.mode, u.changed
 	u.mu.Unlock()
 	switch mode {
 	case "hang":
 		select {
-		case <-u.release:
+		case <-changed:
 		case <-r.Context().Done():
 		}
 	case "reset":
@@ -74,6 +76,12 @@ func (u *recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Tallygate-Partner", "leaked")
 		w.Header().Set("Checksum", "abc")
 		w.Header().Set(http.TrailerPrefix+"Client-Cert", "leaked")
+	case "flood": // without an end
+		for {
+			if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+				return
+			}
+		}
 	case "early": // without taking the body
 		w.WriteHeader(http.StatusUnprocessableEntity)
 	case "switch": // though nobody asked

@@ -112,12 +112,12 @@ func (g *gate) follow(ctx context.Context) error {
 			look = time.After(settle)
 		}
 	}
-	for !g.isDraining() {
+	for !isClosed(g.leaving) {
 		if w.follow(g.reloads.seen) && look == nil {
 			look = time.After(settle)
 		}
 		select {
-		case <-g.draining:
+		case <-g.leaving:
 		case <-g.hangup:
 			g.reloads.fault = "" // whoever asks is to be told
 			reload()
@@ -220,7 +220,7 @@ func (g *gate) next(ctx context.Context) (*state, error) {
 	if err := before.cfg.CheckReload(cfg); err != nil {
 		return nil, err
 	}
-	next, err := assemble(cfg, origin{instruments: g.instruments, trust: g.trust, streams: g.streams, acme: g.acme, before: before})
+	next, err := assemble(cfg, origin{instruments: g.instruments, trust: g.trust, streams: g.streams, acme: g.acme, before: before, parting: g.parting.Load})
 	if err != nil {
 		return nil, err
 	}

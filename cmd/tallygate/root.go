@@ -78,7 +78,7 @@ func rootCommand() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add(gateGroup, serve, checkCommand(), explainCommand(), demoCommand())
+	add(gateGroup, serve, checkCommand(), explainCommand(), drainCommand(), healthcheckCommand(), demoCommand())
 	add(issuerGroup, revokeCommand(), keysCommand())
 	add(clientGroup, tokenCommand(), thumbprintCommand())
 	add(otherGroup, versionCommand())

@@ -81,7 +81,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 			ts.Setenv(strings.ToUpper(name), address)
 		}
 	},
-	// end: stop the gate by SIGTERM, which must succeed; no token may be in its log.
+	// end: stop the gate by SIGINT, which must succeed; no token may be in its log.
 	// (testscript has a stop of its own, which skips the rest of the script.)
 	"end": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(of(ts).stop()) },
 	// token NAME CERT CLIENT [claims=JSON] [header=JSON] [key=other]: make a token
@@ -102,6 +102,22 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 			return
 		}
 		ts.Check(err)
+	},
+	// hold, with the arguments of call: send a request in the background, and return when it
+	// has reached the upstream, which is to hang.
+	"hold": func(ts *testscript.TestScript, _ bool, args []string) {
+		w := of(ts)
+		w.upstream.forget()
+		behind := *w
+		go func() { _ = behind.call(args) }() // ends when the upstream hangs no more
+		for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+			if _, n := w.upstream.peek(); n > 0 {
+				return
+			}
+			if time.Now().After(deadline) {
+				ts.Fatalf("the request does not reach the upstream")
+			}
+		}
 	},
 	// raw [-cert NAME] FILE: send a file's bytes, line ends as CR LF, $NAME of a token
 	// replaced, and print whatever comes back.
@@ -193,7 +209,8 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 		ts.Check(err)
 		ts.Check(of(ts).reloaded(args[0], n))
 	},
-	// behave MODE: what the upstream does with the next requests: echo, hang, reset, early.
+	// behave MODE: what the upstream does with the next requests: echo, hang, reset, early;
+	// those that hang do so no more.
 	"behave": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).upstream.behave(args[0]) },
 }
 
@@ -214,7 +231,7 @@ func executable(ts *testscript.TestScript) string {
 // Nothing gives these reasons yet, or (undecided) only a bug does. The list is
 // closed: a reason leaves it by getting a script.
 var unscripted = []access.Reason{
-	access.Undecided, access.BoundToPrevious, access.PolicyDenied, access.Overloaded, access.RevocationsStale,
+	access.Undecided, access.BoundToPrevious, access.PolicyDenied, access.RevocationsStale,
 }
 
 // Scripts skip what needs a tool that a visitor's machine lacks. CI has them all.

@@ -22,7 +22,9 @@ func serveCommand() *cobra.Command {
 		Use:   "serve",
 		Short: "Run the gate, and the issuer where one is configured",
 		Long: `Serve runs the gate until it is told to stop by SIGTERM or SIGINT. Then /readyz
-fails, no new connection is taken, and running requests have 25 seconds to finish.
+fails. After drain.delay (5 seconds; with SIGINT none) no new connection is taken, and
+running requests have drain.timeout (20 seconds) to finish. Exit code 1 says that some
+were cut. A second signal ends it at once.
 
 The configuration and the files that it names are watched. When one changes, or at a
 SIGHUP, all are read and judged anew; the gate goes by them from the next request on,
@@ -33,15 +35,17 @@ stays empty.`,
 		Example: "  tallygate serve --config /etc/tallygate/tallygate.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			hangup := make(chan os.Signal, 1)
-			// Never given up: by default the signal ends a process, also one that is about
+			// Never given up: by default the signals end a process, also one that is about
 			// to end well.
+			hangup, orders := make(chan os.Signal, 1), make(chan os.Signal, 1)
 			signal.Notify(hangup, syscall.SIGHUP)
+			signal.Notify(orders, drainSignal)
 			g, err := newGate(file, command.ErrOrStderr())
 			if err != nil {
 				return err
 			}
-			g.hangup = hangup
+			g.hangup, g.orders = hangup, orders
+			g.load.memory = limitMemory()
 			return g.run(command.Context(), func(_, address string) (net.Listener, error) {
 				return net.Listen("tcp", address)
 			})

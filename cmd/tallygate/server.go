@@ -10,39 +10,39 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/mtls"
 )
 
-// drainTimeout bounds how long requests may take to finish after a stop was asked
-// for. Kubernetes kills after 30 seconds by default; this leaves it five.
-const drainTimeout = 25 * time.Second
-
-// streamTimeout is how much of that streams and tunnels have, which may have no end of
-// their own: what only says no length is over by then.
-const streamTimeout = 10 * time.Second
-
 // A server is one listener with its handler.
 type server struct {
-	name        string
-	address     string
-	connections int
-	tls         *mtls.Listener               // nil: plain HTTP
-	relays      func() *config.ProxyProtocol // who may speak it in front of TLS, at the moment
-	http        *http.Server
+	name      string
+	address   string
+	door      *door
+	tls       *mtls.Listener                     // nil: plain HTTP
+	relays    func() *config.ProxyProtocol       // who may speak it in front of TLS, at the moment
+	handshake time.Duration                      // may take so long
+	failed    func(remote net.Addr, fault error) // is told of handshakes
+	http      *http.Server
 }
 
+// adminConnections is enough for probes and scrapers, which are few. Partners and the
+// admin's visitors never wait for each other: each listener has its own bound.
+const adminConnections = 256
+
 // addServer adds a server whose requests each go to what handler returns of the state at
-// their time. It speaks TLS where the state has settings for its name.
-func (g *gate) addServer(name string, address config.Address, handler func(*state) http.Handler) {
+// their time, and are counted in inHand, if that is not nil. It speaks TLS where the state
+// has settings for its name.
+func (g *gate) addServer(name string, address config.Address, inHand *atomic.Int64, handler func(*state) http.Handler) {
 	now := g.current.Load()
 	limits := now.cfg.Listener.Limits
 	var listener *mtls.Listener
@@ -56,11 +56,7 @@ func (g *gate) addServer(name string, address config.Address, handler func(*stat
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(listener != nil) // never in clear text
-	active := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "tallygate_connections_active", Help: "Open connections by listener.",
-		ConstLabels: prometheus.Labels{"listener": name},
-	})
-	g.registry.MustRegister(active)
+	door := g.newDoor(name, limits)
 	// The issuer's and the admin's messages are small and come in one go. Partners'
 	// bodies may take any time, as long as they move: the handler sees to that.
 	read, write := limits.HeaderTimeout, limits.StallTimeout
@@ -70,13 +66,19 @@ func (g *gate) addServer(name string, address config.Address, handler func(*stat
 		relays = func() *config.ProxyProtocol { return g.current.Load().cfg.Listener.ProxyProtocol }
 	}
 	g.servers = append(g.servers, &server{
-		name:        name,
-		address:     string(address),
-		connections: limits.Connections,
-		tls:         listener,
-		relays:      relays,
+		name:      name,
+		address:   string(address),
+		door:      door,
+		tls:       listener,
+		relays:    relays,
+		handshake: limits.HandshakeTimeout,
+		failed:    func(remote net.Addr, fault error) { g.handshakeFailed(name, remote, fault) },
 		http: &http.Server{
 			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if inHand != nil {
+					inHand.Add(1)
+					defer inHand.Add(-1)
+				}
 				handler(g.current.Load()).ServeHTTP(w, r)
 			}),
 			Protocols: &protocols,
@@ -84,9 +86,9 @@ func (g *gate) addServer(name string, address config.Address, handler func(*stat
 				MaxConcurrentStreams: 128,
 				WriteByteTimeout:     limits.StallTimeout,
 				SendPingTimeout:      limits.IdleTimeout,
+				PingTimeout:          limits.HeaderTimeout,
 			},
-			MaxHeaderBytes: int(limits.HeaderBytes),
-			// It bounds the TLS handshake too, which has no setting of its own.
+			MaxHeaderBytes:    int(limits.HeaderBytes),
 			ReadHeaderTimeout: limits.HeaderTimeout,
 			ReadTimeout:       read,
 			WriteTimeout:      write,
@@ -94,23 +96,44 @@ func (g *gate) addServer(name string, address config.Address, handler func(*stat
 			ConnContext:       mtls.ConnContext,
 			// Otherwise net/http answers "OPTIONS *" before the handler sees it.
 			DisableGeneralOptionsHandler: true,
-			ErrorLog:                     log.New(&serverErrors{g.log, name, g.handshakes}, "", 0),
-			ConnState: func(_ net.Conn, state http.ConnState) {
-				switch state {
-				case http.StateNew:
-					active.Inc()
-				case http.StateClosed, http.StateHijacked:
-					active.Dec()
-				case http.StateActive, http.StateIdle:
-				}
-			},
+			ErrorLog:                     log.New(&serverErrors{g.log, name}, "", 0),
 		},
 	})
 }
 
-// run listens, serves until ctx ends, and then stops: readiness goes first, no new
-// connection is taken, what runs may finish within drainTimeout. It returns nil
-// after a clean stop. open makes the listeners, by name and configured address.
+// handshakeFailed counts a failed handshake. They are the internet's noise, and logged at
+// debug only, unless the fault is ours.
+func (g *gate) handshakeFailed(listener string, remote net.Addr, fault error) {
+	g.handshakes.Failed()
+	var ours *panicked
+	if errors.As(fault, &ours) {
+		g.log.Error("panic", "listener", listener, "remote", remote.String(), "cause", ours.Error(), "stack", ours.stack)
+		return
+	}
+	g.log.Debug("handshake failed", "listener", listener, "remote", remote.String(), "detail", access.Clip(fault.Error()))
+}
+
+// newDoor returns the door of the listener with this name, which has no listener yet.
+func (g *gate) newDoor(name string, limits config.Limits) *door {
+	labels := prometheus.Labels{"listener": name}
+	d := &door{
+		most: limits.Connections, mostEach: limits.ConnectionsPerAddress, crowded: g.load.crowded,
+		refused: g.refused.MustCurryWith(labels), log: g.log.With("listener", name), each: make(map[netip.Prefix]int),
+	}
+	if name == adminListener {
+		d.most, d.crowded = min(d.most, adminConnections), nil
+	}
+	for _, bound := range []string{byTotal, byAddress, byMemory} {
+		d.refused.WithLabelValues(bound)
+	}
+	g.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tallygate_connections_active", Help: "Open connections by listener.", ConstLabels: labels,
+	}, func() float64 { return float64(d.count()) }))
+	return d
+}
+
+// run listens, serves until ctx ends, and then stops as finish says. It returns nil after
+// a clean stop. open makes the listeners, by name and configured address.
 func (g *gate) run(ctx context.Context, open func(name, address string) (net.Listener, error)) (err error) {
 	issuer := g.current.Load().issuer // the first; those after it have its state and its keys
 	if issuer != nil {
@@ -124,16 +147,16 @@ func (g *gate) run(ctx context.Context, open func(name, address string) (net.Lis
 			return err
 		}
 	}
-	listeners := make([]net.Listener, len(g.servers))
+	g.fit(descriptors())
 	for i, s := range g.servers {
 		l, err := open(s.name, s.address)
 		if err != nil {
-			for _, opened := range listeners[:i] {
-				_ = opened.Close()
+			for _, opened := range g.servers[:i] {
+				_ = opened.door.Close()
 			}
 			return fmt.Errorf("listening for %s: %w", s.name, err)
 		}
-		listeners[i] = l
+		s.door.Listener = l
 		g.log.InfoContext(ctx, "listening", "listener", s.name, "address", l.Addr().String())
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -143,7 +166,7 @@ func (g *gate) run(ctx context.Context, open func(name, address string) (net.Lis
 	defer ease()
 	if g.acme != nil {
 		group.Go(func() error {
-			g.acme.Run(tending, listeners[g.challenged()].Addr())
+			g.acme.Run(tending, g.servers[g.challenged()].door.Addr())
 			return nil
 		})
 	}
@@ -151,20 +174,14 @@ func (g *gate) run(ctx context.Context, open func(name, address string) (net.Lis
 		group.Go(func() error { return issuer.Run(background) })
 		group.Go(func() error { return g.serveOperator(background) })
 	}
-	for i, s := range g.servers {
-		group.Go(func() error { return s.serve(listeners[i]) })
+	for _, s := range g.servers {
+		group.Go(s.serve)
 	}
 	group.Go(func() error { return g.follow(background) })
 	group.Go(func() error {
 		defer stop()
-		select {
-		case <-ctx.Done():
-			g.log.InfoContext(ctx, "stopping")
-		case <-serving.Done(): // a listener broke: the others go too
-		}
-		close(g.draining)
-		ease() // or ACME would open the listeners that now close
-		return g.shutdown()
+		// ACME would open the listeners that are closed then.
+		return g.finish(ctx, serving, ease)
 	})
 	return group.Wait()
 }
@@ -175,46 +192,15 @@ func (g *gate) challenged() int {
 	return max(0, slices.IndexFunc(g.servers, func(s *server) bool { return s.name == acmeListener }))
 }
 
-func (s *server) serve(l net.Listener) error {
-	l = netutil.LimitListener(l, s.connections)
+func (s *server) serve() error {
+	var l net.Listener = s.door
 	if s.tls != nil {
 		l = mtls.Relayed(l, s.relays, s.http.ReadHeaderTimeout)
 		// Not by ServeTLS, which would go by a copy of the settings.
-		l = tls.NewListener(l, s.tls.Config())
+		l = newGreeter(l, s.tls.Config(), s.handshake, s.failed)
 	}
 	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serving %s: %w", s.name, err)
-	}
-	return nil
-}
-
-// shutdown stops every server, all at once but the admin's, which goes last so that
-// probes and a final scrape see the stop. A request that is cut is an error, but for
-// streams, which are ended before the time is up.
-func (g *gate) shutdown() error {
-	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
-	defer cancel()
-	ending := time.AfterFunc(streamTimeout, g.streams.End)
-	defer ending.Stop()
-	last := len(g.servers) - 1
-	cut := make([]error, len(g.servers))
-	var stopping sync.WaitGroup
-	for i, s := range g.servers[:last] {
-		stopping.Go(func() { cut[i] = s.shutdown(ctx) })
-	}
-	stopping.Wait()
-	tunnels := g.streams.Wait(ctx) // of which net/http knows nothing any more
-	if tunnels != nil {
-		tunnels = fmt.Errorf("stopping: tunnels were cut after %s", drainTimeout)
-	}
-	cut[last] = g.servers[last].shutdown(ctx)
-	return errors.Join(append(cut, tunnels)...)
-}
-
-func (s *server) shutdown(ctx context.Context) error {
-	if err := s.http.Shutdown(ctx); err != nil {
-		_ = s.http.Close()
-		return fmt.Errorf("stopping %s: requests were cut after %s", s.name, drainTimeout)
 	}
 	return nil
 }
@@ -228,20 +214,13 @@ func (g *gate) eachListener(do func(*mtls.Listener)) {
 	}
 }
 
-// serverErrors turns what net/http says of its connections into log lines. Failed
-// handshakes are the internet's noise: counted, and logged at debug only.
+// serverErrors turns what net/http says of its connections into log lines.
 type serverErrors struct {
-	log        *slog.Logger
-	listener   string
-	handshakes *mtls.Handshakes
+	log      *slog.Logger
+	listener string
 }
 
 func (e *serverErrors) Write(text []byte) (int, error) {
-	level := slog.LevelWarn
-	if bytes.HasPrefix(text, []byte("http: TLS handshake error")) {
-		level = slog.LevelDebug
-		e.handshakes.Failed()
-	}
-	e.log.Log(context.Background(), level, "connection", "listener", e.listener, "detail", string(bytes.TrimSpace(text)))
+	e.log.Warn("connection", "listener", e.listener, "detail", string(bytes.TrimSpace(text)))
 	return len(text), nil
 }

@@ -38,6 +38,7 @@ type origin struct {
 	acme    *mtls.ACME         // shown where there are no files; nil where nothing is served
 	streams *proxy.Streams     // nil for a command that serves nothing
 	before  *state             // whose place the new one takes; nil for none
+	parting func() bool        // whether answers are to end their connections; nil: they are not
 	own     *ownIssuer         // another process's issuer, asked in place of the state's own; nil for none
 }
 
@@ -73,7 +74,10 @@ func assemble(cfg *config.Config, from origin) (*state, error) {
 	if err == nil {
 		s.proxy, err = proxy.New(cfg, proxy.Steps{
 			Trust: s.trust, Validator: s.validator, Table: policy.New(cfg, s.trust.Anchors()),
-		}, proxy.Options{Log: from.log, Metrics: from.requests, Previous: before.proxy, Streams: from.streams})
+		}, proxy.Options{
+			Log: from.log, Metrics: from.requests, Previous: before.proxy, Streams: from.streams, Parting: from.parting,
+			Overloaded: from.load.over(&from.load.partners, cfg.Listener.Limits.Requests),
+		})
 	}
 	if err != nil {
 		if s.validator != nil {
@@ -109,6 +113,7 @@ func (s *state) makeIssuer(from origin, before *state) (err error) {
 	s.issuer, err = issuer.New(s.cfg, issuer.Options{
 		Anchors: s.trust.Anchors(), ResourceServerAnchors: s.trust.ResourceServerAnchors(),
 		Certificate: s.trust.Peer, Log: from.log, Metrics: from.registry, Previous: before.issuer,
+		Overloaded: from.load.over(&from.load.issuer, s.cfg.Listener.Limits.Requests),
 	})
 	if err != nil {
 		return err

@@ -105,11 +105,11 @@ func TestReloadEndsStreams(t *testing.T) {
 	if _, err := r.metric(`tallygate_streams_ended_total{reason="partner_disabled"}`); err != nil {
 		t.Error(err)
 	}
-	r.check(r.process.Process.Signal(syscall.SIGTERM))
+	r.check(r.process.Process.Signal(syscall.SIGINT)) // without the delay
 	for _, stream := range others {
 		took := r.closed(stream)
 		t.Logf("ended %s after the stop", took)
-		if took > drainTimeout-5*time.Second {
+		if took > 15*time.Second {
 			t.Errorf("it took %s", took)
 		}
 	}

@@ -21,7 +21,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/tallygate/tallygate/internal/testpki"
@@ -34,20 +33,22 @@ const patience = 20 * time.Second
 // A world is what one script has around it: certificates, keys, tokens, a gate in a
 // process of its own, and an upstream.
 type world struct {
-	dir       string
-	pairs     map[string]*testpki.Pair
-	signers   map[string]*testpki.Signer
-	tokens    map[string]string
-	upstream  *recorder
-	process   *exec.Cmd
-	exited    chan error
-	log       *logBuffer
-	addresses map[string]string // of the gate's listeners, by name
-	answer    *http.Response    // to the last call
-	body      []byte
-	verbatim  bool // body is all that came, header and further answers included
-	refusals  map[string]int
-	long      string // what @long stands for
+	dir      string
+	pairs    map[string]*testpki.Pair
+	signers  map[string]*testpki.Signer
+	tokens   map[string]string
+	upstream *recorder
+	process  *exec.Cmd
+	// environment is what the process finds beside this one's.
+	environment []string
+	exited      chan error
+	log         *logBuffer
+	addresses   map[string]string // of the gate's listeners, by name
+	answer      *http.Response    // to the last call
+	body        []byte
+	verbatim    bool // body is all that came, header and further answers included
+	refusals    map[string]int
+	long        string // what @long stands for
 
 	// The issuer's address is part of its identifier, so it is chosen beforehand.
 	issuerAddress string
@@ -103,6 +104,7 @@ func (w *world) start(executable, config string) error {
 	w.log = &logBuffer{}
 	w.process = exec.Command(executable, "serve", "--config", config)
 	w.process.Dir, w.process.Stderr = w.dir, w.log
+	w.process.Env = append(os.Environ(), w.environment...)
 	if err := w.process.Start(); err != nil {
 		return err
 	}
@@ -127,9 +129,10 @@ func (w *world) start(executable, config string) error {
 	return fmt.Errorf("the gate does not listen:\n%s", w.log.bytes())
 }
 
-// stop asks the gate to end, which it must do well and without having told a secret.
+// stop asks the gate to end, by SIGINT, which does not wait as SIGTERM does; it must end
+// well and without having told a secret.
 func (w *world) stop() error {
-	if err := w.process.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := w.process.Process.Signal(os.Interrupt); err != nil {
 		return err
 	}
 	select {

@@ -36,7 +36,7 @@ it by way of tallygate.config.
 {{- end -}}
 {{- end -}}
 
-{{/* How long the gate lets running requests finish after SIGTERM. */}}
+{{/* How long the gate takes to stop after SIGTERM: drain.delay and drain.timeout. */}}
 {{- define "tallygate.drainSeconds" -}}
 25
 {{- end -}}

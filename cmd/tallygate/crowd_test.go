@@ -1,0 +1,159 @@
+package main
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// T-DOS-02: a crowd of connections that do nothing, and of slow ones, is held, and others
+// are served meanwhile. TALLYGATE_BIG=1 makes it 20,000 and 2,000, as far as the process may
+// open files (RLIMIT_NOFILE), both here and in the gate.
+func TestCrowd(t *testing.T) {
+	idle, slow := 300, 50
+	if os.Getenv("TALLYGATE_BIG") != "" {
+		idle, slow = 20_000, 2_000
+	} else {
+		t.Parallel()
+	}
+	const (
+		room       = 1000 // for other files, good clients and upstreams
+		perAddress = 1000
+	)
+	if most := descriptors() - room; idle+slow > most {
+		idle, slow = most*10/11, most/11
+		t.Logf("RLIMIT_NOFILE is %d: %d idle and %d slow connections", descriptors(), idle, slow)
+	}
+	r := newReloading(t)
+	r.configure("stall_timeout: 30s", fmt.Sprintf("stall_timeout: 30s, idle_timeout: 10m, header_timeout: 10m, requests: 100, connections: %d, connections_per_address: %d", idle+slow+100, perAddress))
+	r.serve()
+	if fewer := r.lines("fewer connections than configured, on every listener: the process may not open so many files (RLIMIT_NOFILE)"); len(fewer) > 0 {
+		t.Fatalf("the gate takes fewer connections: %v", fewer)
+	}
+	request := "GET /accounts/7 HTTP/1.1\r\nHost: api.example.test\r\nAuthorization: Bearer " + r.tokens["good"] + "\r\n"
+	memory := func() (resident, kept float64) {
+		var values [3]float64
+		for i, series := range []string{"process_resident_memory_bytes", "go_memstats_next_gc_bytes", "go_memstats_stack_inuse_bytes"} {
+			var err error
+			values[i], err = r.metric(series)
+			r.check(err)
+		}
+		// The next collection comes when the heap is what lived at the last one, and as much
+		// again as that and the stacks.
+		return values[0], (values[1]-values[2])/2 + values[2]
+	}
+	r.check(r.call([]string{"-cert", "northwind", "-token", "good", "GET", "/accounts/7"}))
+	r.check(r.granted(http.StatusOK))
+	residentBefore, keptBefore := memory()
+
+	// Every address opens as many as it may, less some for the good clients.
+	began := time.Now()
+	var crowd [][]*tls.Conn
+	var lock sync.Mutex
+	var dialing sync.WaitGroup
+	defer func() {
+		for _, conns := range crowd {
+			for _, c := range conns {
+				_ = c.NetConn().Close()
+			}
+		}
+	}()
+	places := make(chan int, idle+slow)
+	for i := range idle + slow {
+		places <- i
+	}
+	close(places)
+	for range 16 {
+		dialing.Go(func() {
+			var mine []*tls.Conn
+			for i := range places {
+				c, err := r.dialFrom(fmt.Sprintf("127.0.1.%d", 1+i/(perAddress-50)), "northwind", "http/1.1")
+				if err != nil {
+					t.Errorf("connection %d: %v", i, err)
+					break
+				}
+				mine = append(mine, c)
+				if i >= idle { // slow
+					_, err = io.WriteString(c, request[:40])
+				} else if _, err = io.WriteString(c, request+"\r\n"); err == nil {
+					err = awaitAnswer(c)
+				}
+				if err != nil {
+					t.Errorf("connection %d: %v", i, err)
+					break
+				}
+			}
+			lock.Lock()
+			defer lock.Unlock()
+			crowd = append(crowd, mine)
+		})
+	}
+	dialing.Wait()
+	if t.Failed() {
+		return
+	}
+	r.check(r.expect(`tallygate_connections_active{listener="partners"}`, float64(idle+slow)))
+	opened := time.Since(began)
+	residentAfter, keptAfter := memory()
+	each := func(before, after float64) float64 { return (after - before) / 1024 / float64(idle+slow) }
+
+	// The slow ones go on, byte by byte, while good clients come, each on a new connection.
+	stop := make(chan struct{})
+	var dripping, visiting sync.WaitGroup
+	dripping.Go(func() {
+		for {
+			for _, conns := range crowd {
+				select {
+				case <-stop:
+					return
+				case <-time.After(20 * time.Millisecond):
+				}
+				_, _ = io.WriteString(conns[len(conns)-1], "a")
+			}
+		}
+	})
+	var longest atomic.Int64
+	const visitors, visits = 4, 100
+	for range visitors {
+		visiting.Go(func() {
+			transport := &http.Transport{TLSClientConfig: r.client("northwind", "http/1.1"), DisableKeepAlives: true}
+			for range visits {
+				start := time.Now()
+				if _, err := (&drained{r}).visit(transport); err != nil {
+					t.Errorf("a good client: %v", err)
+					return
+				}
+				if took := int64(time.Since(start)); took > longest.Load() {
+					longest.Store(took)
+				}
+			}
+		})
+	}
+	visiting.Wait()
+	close(stop)
+	dripping.Wait()
+	t.Logf("%d idle and %d slow connections, opened in %s: resident memory from %.1f to %.1f MiB, %.1f KiB for each, of which %.1f KiB live in heap and stacks; %d good clients, each with its own handshake, the slowest served in %s",
+		idle, slow, opened.Round(time.Millisecond), residentBefore/(1<<20), residentAfter/(1<<20), each(residentBefore, residentAfter), each(keptBefore, keptAfter),
+		visitors*visits, time.Duration(longest.Load()).Round(time.Millisecond))
+	r.check(r.expect(`tallygate_connections_active{listener="partners"}`, float64(idle+slow)))
+	for _, conns := range crowd {
+		for _, c := range conns {
+			_ = c.NetConn().Close()
+		}
+	}
+	r.check(r.expect(`tallygate_connections_active{listener="partners"}`, 0))
+	r.check(r.stop())
+}
+
+// awaitAnswer reads what has come of an answer, whole because it is small.
+func awaitAnswer(c *tls.Conn) error {
+	_ = c.SetReadDeadline(time.Now().Add(patience))
+	_, err := c.Read(make([]byte, 4<<10))
+	return err
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// lastCall is how long those that shake hands when the listener is closed have to finish.
+const lastCall = 500 * time.Millisecond
+
+// A greeter is a listener whose connections have done their TLS handshake, each within the
+// timeout. net/http would bound it by the time for a header, and keep for the life of a
+// connection the stack that its handshake needed.
+type greeter struct {
+	net.Listener
+	settings *tls.Config
+	timeout  time.Duration
+	failed   func(remote net.Addr, fault error)
+
+	shaking atomic.Int64
+	ready   chan net.Conn
+	faults  chan error
+	closing chan struct{}   // no more are accepted
+	over    context.Context // nor handed out
+	close   func() error
+}
+
+// newGreeter returns a listener on l, which it owns. Close ends it.
+func newGreeter(l net.Listener, settings *tls.Config, timeout time.Duration, failed func(net.Addr, error)) *greeter {
+	over, end := context.WithCancel(context.Background())
+	g := &greeter{
+		Listener: l, settings: settings, timeout: timeout, failed: failed,
+		ready: make(chan net.Conn), faults: make(chan error), closing: make(chan struct{}), over: over,
+	}
+	g.close = sync.OnceValue(func() error {
+		close(g.closing)
+		go g.lastCall(end)
+		return l.Close()
+	})
+	go g.greet()
+	return g
+}
+
+// Accept returns the next connection that is ready.
+func (g *greeter) Accept() (net.Conn, error) {
+	select {
+	case conn := <-g.ready:
+		return conn, nil
+	case err := <-g.faults:
+		return nil, err
+	case <-g.over.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+// Close takes no more connections. Accept still returns those that are on the way.
+func (g *greeter) Close() error { return g.close() }
+
+func (g *greeter) lastCall(end context.CancelFunc) {
+	defer end()
+	for until := time.Now().Add(lastCall); g.shaking.Load() > 0 && time.Now().Before(until); {
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// greet accepts connections until the listener is closed. A fault waits for Accept, which
+// net/http calls again after a while where the fault may pass.
+func (g *greeter) greet() {
+	for {
+		conn, err := g.Listener.Accept()
+		if err == nil {
+			g.shaking.Add(1)
+			go g.shake(conn)
+			continue
+		}
+		select {
+		case g.faults <- err:
+		case <-g.closing:
+			return
+		}
+	}
+}
+
+func (g *greeter) shake(raw net.Conn) {
+	defer g.shaking.Add(-1)
+	defer g.rescue(raw)
+	defer context.AfterFunc(g.over, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })()
+	conn := tls.Server(raw, g.settings)
+	_ = raw.SetDeadline(time.Now().Add(g.timeout))
+	if err := conn.Handshake(); err != nil {
+		g.failed(raw.RemoteAddr(), err)
+		turnBack(err)
+		_ = raw.Close()
+		return
+	}
+	_ = raw.SetDeadline(time.Time{})
+	select {
+	case g.ready <- conn:
+	case <-g.over.Done():
+		_ = conn.Close()
+	}
+}
+
+// rescue ends a connection whose handshake panicked, and nothing else, as net/http does.
+// What the panic says may quote the peer, so the log has it only when it is the runtime's.
+func (g *greeter) rescue(raw net.Conn) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	_ = raw.Close()
+	cause := errors.New("not a runtime error")
+	if fault, ok := v.(runtime.Error); ok {
+		cause = fault
+	}
+	g.failed(raw.RemoteAddr(), &panicked{cause, string(debug.Stack())})
+}
+
+// panicked is the error of a handshake that met a bug of ours, or of crypto/tls.
+type panicked struct {
+	error
+	stack string
+}
+
+// turnBack tells a client that speaks HTTP in clear text so, as net/http does: it would
+// make nothing of a TLS alert.
+func turnBack(err error) {
+	var record tls.RecordHeaderError
+	if !errors.As(err, &record) || record.Conn == nil {
+		return
+	}
+	switch string(record.RecordHeader[:]) {
+	case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO":
+		_, _ = io.WriteString(record.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
+	}
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// greeting is a greeter on a port of its own.
+func greeting(t *testing.T, settings *tls.Config) (l *greeter, failed chan error) {
+	t.Helper()
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed = make(chan error, 10)
+	l = newGreeter(raw, settings, patience, func(_ net.Addr, err error) { failed <- err })
+	t.Cleanup(func() { _ = l.Close() })
+	return l, failed
+}
+
+func settingsOf(pair *testpki.Pair) *tls.Config {
+	return &tls.Config{Certificates: []tls.Certificate{pair.TLS()}, MinVersion: tls.VersionTLS12}
+}
+
+// A handshake that panics ends its own connection, and tells nothing of what the peer sent.
+func TestHandshakePanic(t *testing.T) {
+	settings := settingsOf(testpki.SelfSigned("gate", testpki.DNS("gate.test")))
+	settings.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if hello.ServerName != "gate.test" {
+			panic(hello.ServerName)
+		}
+		return nil, nil
+	}
+	l, failed := greeting(t, settings)
+	if _, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{ServerName: "secret.test", InsecureSkipVerify: true}); err == nil {
+		t.Error("the handshake succeeds")
+	}
+	var fault *panicked
+	if err := <-failed; !errors.As(err, &fault) || strings.Contains(fault.Error(), "secret") || !strings.Contains(fault.stack, "TestHandshakePanic") {
+		t.Errorf("the failure is %v", err)
+	}
+	c, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{ServerName: "gate.test", InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatalf("the next handshake: %v", err)
+	}
+	_ = c.Close()
+	if c, err := l.Accept(); err != nil {
+		t.Error(err)
+	} else {
+		_ = c.Close()
+	}
+}
+
+// T-TLS-26: plain HTTP on a TLS port is told so, and goes nowhere.
+func TestPlainHTTPOnTLSPort(t *testing.T) {
+	r := newReloading(t)
+	r.configure()
+	r.serve()
+	c, err := net.Dial("tcp", r.addresses["partners"])
+	r.check(err)
+	defer func() { _ = c.Close() }()
+	_, err = io.WriteString(c, "GET /accounts/7 HTTP/1.1\r\nHost: api.example.test\r\nTallygate-Partner: northwind\r\n\r\n")
+	r.check(err)
+	_ = c.SetReadDeadline(time.Now().Add(patience))
+	answer, _ := io.ReadAll(c)
+	if !strings.HasPrefix(string(answer), "HTTP/1.0 400 Bad Request\r\n") {
+		t.Errorf("the answer is %q", answer)
+	}
+	if received, n := r.upstream.take(); n != 0 {
+		t.Errorf("%d requests reached the upstream: %s", n, received)
+	}
+	r.check(r.expect(`tallygate_tls_handshakes_total{reason="other",result="failed",version=""}`, 1))
+	if lines := r.lines("handshake failed"); len(lines) != 1 || strings.Contains(lines[0]["detail"].(string), "northwind") {
+		t.Errorf("the log says %v", lines)
+	}
+	r.check(r.stop())
+}
+
+// A connection that shakes hands while its listener is closed gets in; one that does not
+// get on is given up.
+func TestHandshakeDuringClose(t *testing.T) {
+	l, failed := greeting(t, settingsOf(testpki.SelfSigned("gate", testpki.DNS("gate.test"))))
+	quick, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = quick.Close() }()
+	stuck, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stuck.Close() }()
+	for deadline := time.Now().Add(patience); l.shaking.Load() < 2; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the connections are not accepted")
+		}
+	}
+	_ = l.Close()
+	go func() { _ = tls.Client(quick, &tls.Config{InsecureSkipVerify: true}).Handshake() }()
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatalf("the quick one: %v", err)
+	}
+	_ = c.Close()
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("then: %v", err)
+	}
+	if err := <-failed; err == nil {
+		t.Error("the stuck one succeeds")
+	}
+}

@@ -1,0 +1,314 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+// dialFrom opens a TLS connection from an address of this machine.
+func (w *world) dialFrom(address, certificate string, protocols ...string) (*tls.Conn, error) {
+	return w.dialTo("partners", address, certificate, protocols...)
+}
+
+func (w *world) dialTo(listener, address, certificate string, protocols ...string) (*tls.Conn, error) {
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}, Timeout: patience}
+	return tls.DialWithDialer(dialer, "tcp", w.addresses[listener], w.client(certificate, protocols...))
+}
+
+// expect waits until a series has a value.
+func (w *world) expect(series string, want float64) error {
+	var n float64
+	var err error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if n, err = w.metric(series); err == nil && n == want {
+			return nil
+		}
+	}
+	return errors.Join(err, errors.New(series+" is another"))
+}
+
+// T-DOS-02: beyond the bounds a connection is closed at once, so that one address cannot
+// keep the others out; those that are open, and the admin's, go on.
+func TestConnectionLimits(t *testing.T) {
+	for _, address := range []string{"127.0.0.2", "127.0.0.3"} {
+		l, err := net.Listen("tcp", address+":0")
+		if err != nil {
+			t.Skipf("this machine has no %s: %v", address, err) // macOS
+		}
+		_ = l.Close()
+	}
+	r := newReloading(t)
+	r.configure("stall_timeout: 30s", "stall_timeout: 30s, connections: 5, connections_per_address: 3")
+	r.serve()
+
+	var open []*tls.Conn
+	defer func() {
+		for _, c := range open {
+			_ = c.Close()
+		}
+	}()
+	enter := func(address string, want bool) {
+		t.Helper()
+		began := time.Now()
+		c, err := r.dialFrom(address, "northwind", "http/1.1")
+		if err == nil {
+			open = append(open, c)
+		}
+		if (err == nil) != want {
+			t.Fatalf("from %s: %v, want to enter: %v", address, err, want)
+		}
+		if err != nil && time.Since(began) > patience/2 {
+			t.Errorf("from %s: refused after %s, want at once", address, time.Since(began))
+		}
+	}
+	refused := func(limit string) float64 {
+		t.Helper()
+		n, err := r.metric(`tallygate_connections_refused_total{limit="` + limit + `",listener="partners"}`)
+		r.check(err)
+		return n
+	}
+	for range 3 {
+		enter("127.0.0.1", true)
+	}
+	for range 10 {
+		enter("127.0.0.1", false)
+	}
+	if n := refused(byAddress); n != 10 {
+		t.Errorf("%v connections are refused for their address, want 10", n)
+	}
+	enter("127.0.0.2", true)
+	enter("127.0.0.2", true)
+	enter("127.0.0.2", false)
+	enter("127.0.0.3", false)
+	if n := refused(byTotal); n != 2 {
+		t.Errorf("%v connections are refused in total, want 2", n)
+	}
+	r.check(r.expect(`tallygate_connections_active{listener="partners"}`, 5)) // by a listener that has room
+
+	// Who is in is served, and who leaves makes room.
+	_, err := io.WriteString(open[4], "GET /accounts/7 HTTP/1.1\r\nHost: api.example.test\r\nConnection: close\r\n\r\n")
+	r.check(err)
+	answer, err := io.ReadAll(open[4])
+	if err != nil || !strings.Contains(string(answer), "401 Unauthorized") {
+		t.Errorf("an open connection gets %q, %v", answer, err)
+	}
+	r.check(r.expect(`tallygate_connections_active{listener="partners"}`, 4))
+	enter("127.0.0.3", true)
+	if lines := r.lines("connections refused"); len(lines) != 1 || lines[0]["listener"] != "partners" || lines[0]["limit"] != byAddress {
+		t.Errorf("the log tells of refusals %d times, want once: %v", len(lines), lines)
+	}
+	for _, c := range open { // net/http would wait five seconds for their first request
+		_ = c.Close()
+	}
+	r.check(r.stop())
+}
+
+// What counts as one address.
+func TestOrigins(t *testing.T) {
+	for address, want := range map[string]string{
+		"192.0.2.1": "192.0.2.1/32", "::ffff:192.0.2.1": "192.0.2.1/32",
+		"2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64", "fe80::1": "fe80::/64",
+	} {
+		if got := origins(&net.TCPAddr{IP: net.ParseIP(address), Port: 1, Zone: ""}); got.String() != want {
+			t.Errorf("%s counts as %s, want %s", address, got, want)
+		}
+	}
+	if a, b := origins(&net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: "eth0"}), origins(&net.TCPAddr{IP: net.ParseIP("fe80::2"), Zone: "eth1"}); a != b {
+		t.Errorf("%s and %s are two for their zones", a, b)
+	}
+}
+
+// The log tells of a flood now and then, with all of it.
+func TestRefusalsInTheLog(t *testing.T) {
+	d := &door{}
+	start := time.Now()
+	var told []int
+	for i := range 2500 {
+		if n := d.toTell(start.Add(time.Duration(i) * 10 * time.Millisecond)); n > 0 {
+			told = append(told, n)
+		}
+	}
+	if len(told) != 3 || told[0] != 1 || told[1] != 1000 || told[2] != 1000 {
+		t.Errorf("told of %v, want the first, and then each thousand of 10 seconds", told)
+	}
+}
+
+// Where memory is short connections are turned away before requests are, and room comes
+// back when it is there again.
+func TestMemory(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	w := newWorkload(registry)
+	overloaded := w.over(&w.partners, 1)
+	if w.crowded() || overloaded() {
+		t.Error("too much is in hand without a limit")
+	}
+	w.memory = 100 << 20
+	for _, c := range []struct {
+		used              int64
+		crowded, overload bool
+	}{{74 << 20, false, false}, {76 << 20, true, false}, {87 << 20, true, false}, {89 << 20, true, true}, {10 << 20, false, false}} {
+		w.used.Store(c.used)
+		w.looked.Store(int64(time.Hour)) // for a while
+		if w.crowded() != c.crowded || overloaded() != c.overload {
+			t.Errorf("%d MiB of 100: crowded %v, overloaded %v", c.used>>20, w.crowded(), overloaded())
+		}
+	}
+	w.used.Store(1 << 40)
+	w.looked.Store(-int64(time.Hour)) // long ago
+	ballast := make([]byte, 1<<20)
+	if w.memory = 1 << 50; overloaded() || w.used.Load() < int64(len(ballast)) || w.used.Load() > 1<<34 {
+		t.Errorf("%d bytes are in use", w.used.Load())
+	}
+	w.partners.Store(2)
+	if !overloaded() {
+		t.Error("two requests of one are not too many")
+	}
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(`
+# HELP tallygate_requests_in_flight Requests being handled, by listener; the issuer's alias counts with it.
+# TYPE tallygate_requests_in_flight gauge
+tallygate_requests_in_flight{listener="issuer"} 0
+tallygate_requests_in_flight{listener="partners"} 2
+`)); err != nil {
+		t.Error(err)
+	}
+}
+
+// A process that may use less memory than it needs at rest lets nobody in, but stays alive,
+// and tells its supervisor.
+func TestGateWithoutMemory(t *testing.T) {
+	r := newReloading(t)
+	r.configure()
+	r.environment = []string{"GOMEMLIMIT=1MiB"}
+	r.serve()
+	if c, err := r.dialFrom("127.0.0.1", "northwind"); err == nil {
+		_ = c.Close()
+		t.Error("a connection was let in")
+	}
+	if n, err := r.metric(`tallygate_connections_refused_total{limit="memory",listener="partners"}`); err != nil || n != 1 {
+		t.Errorf("%v connections are refused for want of memory, %v", n, err)
+	}
+	if status, _, err := r.admin("/livez"); err != nil || status != http.StatusOK {
+		t.Errorf("/livez says %d, %v", status, err)
+	}
+	r.check(r.stop())
+}
+
+// Requests that are held fill the memory that the gate may use. Before it is full, further
+// ones are answered with 503, and when those are gone all is as before.
+func TestRequestsThatFillMemory(t *testing.T) {
+	t.Parallel()
+	r := newReloading(t)
+	r.configure()
+	r.environment = []string{"GOMEMLIMIT=40MiB"}
+	r.serve()
+	padding := strings.Repeat("x", 28<<10)
+	send := func(transport http.RoundTripper) (int, error) {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+r.addresses["partners"]+"/accounts/7", nil)
+		if err != nil {
+			return 0, err
+		}
+		request.Host = "api.example.test"
+		request.Header.Set("Authorization", "Bearer "+r.tokens["good"])
+		request.Header.Set("X-Padding", padding)
+		answer, err := transport.RoundTrip(request)
+		if err != nil {
+			return 0, err
+		}
+		defer func() { _ = answer.Body.Close() }()
+		_, err = io.Copy(io.Discard, answer.Body)
+		return answer.StatusCode, err
+	}
+	// HTTP/2 connections, open beforehand: new ones are turned away before requests are.
+	transports := make([]*http.Transport, 16)
+	for i := range transports {
+		transports[i] = &http.Transport{TLSClientConfig: r.client("northwind", "h2"), ForceAttemptHTTP2: true}
+		defer transports[i].CloseIdleConnections()
+		if status, err := send(transports[i]); err != nil || status != http.StatusOK {
+			t.Fatalf("with memory to spare: %d, %v", status, err)
+		}
+	}
+	r.upstream.behave("hang")
+	const most = 1600 // of 28 KiB for the header alone, which is more than 40 MiB
+	var shed, served, failed atomic.Int64
+	done := make(chan struct{}, most)
+	for i := range most {
+		go func() {
+			switch status, err := send(transports[i%len(transports)]); {
+			case err == nil && status == http.StatusServiceUnavailable:
+				shed.Add(1)
+			case err == nil && status == http.StatusOK:
+				served.Add(1)
+			default:
+				failed.Add(1)
+			}
+			done <- struct{}{}
+		}()
+		time.Sleep(2 * time.Millisecond) // less at once than between two looks at the memory
+	}
+	for deadline := time.Now().Add(patience); shed.Load() == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nothing was shed")
+		}
+	}
+	if _, err := r.dialFrom("127.0.0.1", "northwind"); err == nil {
+		t.Error("a new connection was let in meanwhile")
+	}
+	if status, _, err := r.admin("/readyz"); err != nil || status != http.StatusOK {
+		t.Errorf("/readyz says %d, %v", status, err)
+	}
+	used, _ := r.metric("process_resident_memory_bytes")
+	r.upstream.behave("echo")
+	for range most {
+		<-done
+	}
+	t.Logf("%d requests shed, %d served; resident memory %.1f MiB", shed.Load(), served.Load(), used/(1<<20))
+	if failed.Load() > 0 {
+		t.Errorf("%d requests failed", failed.Load())
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		if status, err := send(transports[0]); err == nil && status == http.StatusOK {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the gate does not recover")
+		}
+	}
+	r.check(r.stop())
+}
+
+// Where the process may open too few files for all connections that are configured, each
+// listener gets its part of those that there are, and the log says so.
+func TestDescriptors(t *testing.T) {
+	g := demoGate(t)
+	sum := func() (n int) {
+		for _, s := range g.servers {
+			n += s.door.most
+		}
+		return n
+	}
+	before := sum()
+	g.fit(1 << 20)
+	if sum() != before {
+		t.Errorf("%d connections of %d, with room for all", sum(), before)
+	}
+	g.log = slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+	g.fit(1024)
+	if n := sum(); n > 512 || n < 500 {
+		t.Errorf("%d connections with 1024 files, want half at most", n)
+	}
+	if n := descriptors(); n < 64 {
+		t.Errorf("%d files", n)
+	}
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"math"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"sync/atomic"
+	"time"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// A workload is what the process has in hand, and says when that is too much. It is safe for
+// concurrent use.
+type workload struct {
+	partners, issuer atomic.Int64 // requests in hand, by the listeners that they came to
+
+	memory    int64        // bytes that the process may use; 0: nobody says
+	begun     time.Time    // times below are nanoseconds since then: the wall clock may leap
+	looked    atomic.Int64 // when it was looked what it uses
+	used      atomic.Int64 // bytes, as of then
+	collected atomic.Int64 // when garbage was last collected for want of memory
+}
+
+func newWorkload(registerer prometheus.Registerer) *workload {
+	w := &workload{begun: time.Now()}
+	w.looked.Store(-int64(lookEvery)) // never
+	for name, inHand := range map[string]*atomic.Int64{partnersListener: &w.partners, issuerListener: &w.issuer} {
+		registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "tallygate_requests_in_flight", Help: "Requests being handled, by listener; the issuer's alias counts with it.",
+			ConstLabels: prometheus.Labels{"listener": name},
+		}, func() float64 { return float64(inHand.Load()) }))
+	}
+	return w
+}
+
+// over returns a function that reports whether a request that is counted in inHand, of
+// which there may be most at once, is one too many.
+func (w *workload) over(inHand *atomic.Int64, most int) func() bool {
+	return func() bool { return inHand.Load() > int64(most) || w.above(7) }
+}
+
+// crowded reports whether memory is too short for further connections. That is before it
+// is too short for requests: connections that are merely open must not keep those out that
+// come on others.
+func (w *workload) crowded() bool { return w.above(6) }
+
+// lookEvery is how old the figure of the memory in use may be. Looking takes some 10 µs.
+const lookEvery = 100 * time.Millisecond
+
+// above reports whether more than so many eighths of the memory are in use.
+func (w *workload) above(eighths int64) bool {
+	if w.memory == 0 {
+		return false
+	}
+	now := int64(time.Since(w.begun))
+	if at := w.looked.Load(); now-at >= int64(lookEvery) && w.looked.CompareAndSwap(at, now) {
+		w.used.Store(memoryInUse())
+	}
+	if w.used.Load() <= w.memory/8*eighths {
+		return false
+	}
+	// What lives is known from the last collection only, and with few requests the next
+	// may be two minutes off. While memory is short there is one every second.
+	if at := w.collected.Load(); now-at >= int64(time.Second) && w.collected.CompareAndSwap(at, now) {
+		go runtime.GC()
+	}
+	return true
+}
+
+// memoryInUse returns the bytes that no collection would give back: what the runtime has
+// from the system, less what is free and what was garbage at the last collection.
+func memoryInUse() int64 {
+	samples := []metrics.Sample{
+		{Name: "/memory/classes/total:bytes"},
+		{Name: "/gc/heap/live:bytes"},
+		{Name: "/memory/classes/heap/objects:bytes"},
+		{Name: "/memory/classes/heap/free:bytes"},
+		{Name: "/memory/classes/heap/unused:bytes"},
+		{Name: "/memory/classes/heap/released:bytes"},
+	}
+	metrics.Read(samples)
+	value := func(i int) int64 { return int64(min(samples[i].Value.Uint64(), math.MaxInt64)) }
+	in := value(0) + value(1)
+	for i := 2; i < len(samples); i++ {
+		in -= value(i)
+	}
+	return in
+}
+
+// limitMemory returns how many bytes the process may use: GOMEMLIMIT, which becomes nine
+// tenths of the cgroup's limit where nobody has set it; 0 for no limit.
+func limitMemory() int64 {
+	_, _ = memlimit.Set(memlimit.WithRatio(0.9)) // errs where there is no limit
+	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
+		return limit
+	}
+	return 0
+}
