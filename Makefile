@@ -7,11 +7,13 @@ GOLANGCI_LINT_VERSION := v2.13.1
 GOTESTSUM_VERSION     := v1.13.0
 HELM_VERSION          := v4.3.1
 PEBBLE_VERSION        := v2.10.1
+H2SPEC_VERSION        := v2.2.1
 
 LINT    := .tools/golangci-lint-$(GOLANGCI_LINT_VERSION)
 TESTSUM := .tools/gotestsum-$(GOTESTSUM_VERSION)
 HELM    := .tools/helm-$(HELM_VERSION)
 PEBBLE  := .tools/pebble-$(PEBBLE_VERSION)
+H2SPEC  := .tools/h2spec-$(H2SPEC_VERSION)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .PHONY: build test lint tidy unit tour chart pebble fuzz bench clean
@@ -29,7 +31,7 @@ tidy: ## go.mod and go.sum say exactly what is used
 	go mod tidy -diff
 	cd charts/test && go mod tidy -diff
 
-unit: $(TESTSUM) $(HELM) $(PEBBLE) ## all tests, fuzz seeds included, race detector on
+unit: $(TESTSUM) $(HELM) $(PEBBLE) $(H2SPEC) ## all tests, fuzz seeds included, race detector on
 	$(TESTSUM) --format pkgname-and-test-fails -- -race -shuffle=on ./...
 
 tour: ## the demo as a newcomer sees it
@@ -71,3 +73,7 @@ $(HELM):
 $(PEBBLE):
 	GOBIN=$(CURDIR)/.tools go install github.com/letsencrypt/pebble/v2/cmd/pebble@$(PEBBLE_VERSION)
 	mv .tools/pebble $@
+
+$(H2SPEC):
+	GOBIN=$(CURDIR)/.tools go install github.com/summerwind/h2spec/cmd/h2spec@$(H2SPEC_VERSION)+incompatible
+	mv .tools/h2spec $@

@@ -152,6 +152,8 @@ func TestBadReadings(t *testing.T) {
 		"empty set":  document([]byte(`{"keys":[]}`)),
 		"truncated":  document(testpki.KeySet(evil)[:50]),
 		"over 1 MiB": document(large),
+		// T-DOS-08: beside good keys, so that nothing else is wrong with it.
+		"nested 100,000 deep": document(append([]byte(`{"x":`+strings.Repeat("[", 100_000)+strings.Repeat("]", 100_000)+","), testpki.KeySet(evil)[1:]...)),
 		"endless": func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			for r.Context().Err() == nil {

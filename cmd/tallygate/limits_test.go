@@ -210,7 +210,7 @@ func TestGateWithoutMemory(t *testing.T) {
 func TestRequestsThatFillMemory(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
-	r.configure()
+	r.configure(`", timeout: 30s}`, `", timeout: 10m}`)
 	r.environment = []string{"GOMEMLIMIT=40MiB"}
 	r.serve()
 	padding := strings.Repeat("x", 28<<10)
@@ -284,6 +284,40 @@ func TestRequestsThatFillMemory(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("the gate does not recover")
 		}
+	}
+	r.check(r.stop())
+}
+
+// T-DOS-05, T-DOS-07: headers and queries of very many parts are not taken apart, and what
+// the upstream compresses is not inflated: it passes as it is.
+func TestPassingUntouched(t *testing.T) {
+	t.Parallel()
+	r := newReloading(t)
+	r.configure("header_bytes: 32KiB", "header_bytes: 1MiB")
+	r.serve()
+	cookies, query := strings.Repeat("a=b; ", 100_000)+"last=1", strings.Repeat("a&", 100_000)+"last=1"
+	good := []string{"-cert", "northwind", "-token", "good"}
+	for name, args := range map[string][]string{
+		"last=1\r\n":           {"-H", "Cookie: " + cookies, "GET", "/accounts/7"},
+		"&last=1 HTTP/1.1\r\n": {"GET", "/accounts/7?" + query},
+	} {
+		r.check(r.call(append(good, args...)))
+		r.check(r.granted(http.StatusOK))
+		if received, _ := r.upstream.peek(); !strings.Contains(string(received), name) || len(received) < 200_000 {
+			t.Errorf("of %q, %d bytes reach the upstream", name, len(received))
+		}
+	}
+	r.check(r.call(append(good, "GET", "/accounts/7?"+query+"&access_token=a")))
+	r.check(r.refused(http.StatusBadRequest, "malformed_request", "invalid_request"))
+
+	r.upstream.behave("gzip")
+	r.check(r.call(append(good, "GET", "/accounts/7")))
+	r.check(r.granted(http.StatusOK))
+	if string(r.body) != "\x1f\x8b as it came" || r.answer.Header.Get("Content-Encoding") != "gzip" {
+		t.Errorf("the answer is %q %v", r.body, r.answer.Header)
+	}
+	if received, _ := r.upstream.peek(); strings.Contains(string(received), "Accept-Encoding") {
+		t.Errorf("the upstream is asked to compress: %s", received)
 	}
 	r.check(r.stop())
 }

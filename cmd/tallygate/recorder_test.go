@@ -82,6 +82,9 @@ func (u *recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				return
 			}
 		}
+	case "gzip": // without having been asked for it
+		w.Header().Set("Content-Encoding", "gzip")
+		_, _ = w.Write([]byte("\x1f\x8b as it came"))
 	case "early": // without taking the body
 		w.WriteHeader(http.StatusUnprocessableEntity)
 	case "switch": // though nobody asked

@@ -84,9 +84,12 @@ func (g *gate) addServer(name string, address config.Address, inHand *atomic.Int
 			Protocols: &protocols,
 			HTTP2: &http.HTTP2Config{
 				MaxConcurrentStreams: 128,
-				WriteByteTimeout:     limits.StallTimeout,
-				SendPingTimeout:      limits.IdleTimeout,
-				PingTimeout:          limits.HeaderTimeout,
+				// The least that RFC 9113 section 4.2 allows. By default a peer can make us
+				// set aside 1 MiB by announcing a frame of that size, on each connection.
+				MaxReadFrameSize: 16 << 10,
+				WriteByteTimeout: limits.StallTimeout,
+				SendPingTimeout:  limits.IdleTimeout,
+				PingTimeout:      limits.HeaderTimeout,
 			},
 			MaxHeaderBytes:    int(limits.HeaderBytes),
 			ReadHeaderTimeout: limits.HeaderTimeout,
