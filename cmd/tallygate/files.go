@@ -16,8 +16,8 @@ import (
 // a few million entries, are 128 MiB.
 const maxFile = 128 << 20
 
-// writing is how long ago a file must have been written to, unless another took its place
-// as a whole: whoever writes to it may only have paused.
+// writing is how long a file must have been the same that was written to, and whose place
+// no other took as a whole: whoever writes to it may only have paused.
 const writing = 2 * time.Second
 
 // A content stands for what is in a file: the SHA-256 of it, zero for one that cannot be
@@ -122,12 +122,11 @@ func (f files) same(other files) bool {
 	return maps.EqualFunc(f, other, func(a, b sight) bool { return a.content == b.content })
 }
 
-// written returns the files that were written to since before, each in its place or as a
-// new one, and so recently that there may be more to come.
-func (f files) written(before files, now time.Time) bool {
+// written reports whether one of the files was written to since before, where it stood or
+// as a new one, so that there may be more to come.
+func (f files) written(before files) bool {
 	for name, s := range f {
-		old := before[name]
-		if s.content != old.content && s.inPlace(old) && now.Sub(s.about.ModTime()).Abs() < writing {
+		if old := before[name]; s.content != old.content && s.inPlace(old) {
 			return true
 		}
 	}

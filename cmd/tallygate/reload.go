@@ -22,6 +22,9 @@ const (
 	// settle is how long the files must have been the same: those that belong together are
 	// rarely written in one go.
 	settle = 250 * time.Millisecond
+	// restless is how long files may go on changing before they are taken as they are: a
+	// file that is written to all the time must not keep all others from counting.
+	restless = 30 * time.Second
 	// fetching is how long what is new at a URL is waited for: keys of a server that has
 	// moved, revocation lists.
 	fetching = 10 * time.Second
@@ -32,10 +35,12 @@ const (
 // reloads are what is known of the files that the gate goes by, and the counts of reading
 // them. One goroutine has it.
 type reloads struct {
-	seen    files  // as they were when a reload was tried last
-	pending files  // as they are now, until they have settled; nil: as seen
-	moved   bool   // the last reload saw the files change, and took nothing
-	fault   string // of the last reload; "": it succeeded
+	seen    files     // as they were when a reload was tried last
+	pending files     // as they are now, until they have settled; nil: as seen
+	began   time.Time // when they were first seen to be others
+	since   time.Time // when they were first seen to be as pending
+	moved   bool      // the last reload saw the files change, and took nothing
+	fault   string    // of the last reload; "": it succeeded
 
 	succeeded prometheus.Gauge
 	when      prometheus.Gauge
@@ -73,19 +78,24 @@ func (r *reloads) took(file string) {
 	r.hash.Set(r.seen[file].content.number())
 }
 
-// settled reports whether the files have changed since a reload was tried, and are at rest
-// since the last look at them. again is whether another look is due.
+// settled reports whether the files have changed since a reload was tried, and are at rest,
+// or will not be. again is whether another look is due.
 func (r *reloads) settled() (yes, again bool) {
-	now := r.seen.again()
-	switch {
-	case !r.moved && now.same(r.seen):
+	now, at := r.seen.again(), time.Now()
+	if !r.moved && now.same(r.seen) {
 		r.pending = nil
 		return false, false
-	case r.pending == nil || !now.same(r.pending) || now.written(r.seen, time.Now()):
-		r.pending = now
+	}
+	if r.pending == nil {
+		r.pending, r.began, r.since = now, at, at
 		return false, true
 	}
-	return true, false
+	if !now.same(r.pending) {
+		r.pending, r.since = now, at
+	}
+	resting := at.Sub(r.since) > 0 && (!now.written(r.seen) || at.Sub(r.since) >= writing)
+	yes = resting || at.Sub(r.began) >= restless
+	return yes, !yes
 }
 
 // follow keeps the current state's key sets and lists fresh, and puts another in its place

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/tallygate/tallygate/internal/testpki"
@@ -385,7 +386,7 @@ func TestFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := seen.again()
-	if now.same(seen) || !now.written(seen, time.Now()) || now.written(seen, time.Now().Add(writing)) {
+	if now.same(seen) || !now.written(seen) {
 		t.Error("an empty file is none, or is at rest")
 	}
 	if n := now[file].content.number(); n != 0xe3b0c44298fc || now[file].ends { // the SHA-256 of nothing
@@ -394,7 +395,7 @@ func TestFiles(t *testing.T) {
 	if err := os.WriteFile(file, []byte("line\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if later := now.again(); later.same(now) || !later.written(now, time.Now()) || !later[file].ends {
+	if later := now.again(); later.same(now) || !later.written(now) || !later[file].ends {
 		t.Error("a file that is written to is at rest")
 	}
 	other := filepath.Join(dir, "other")
@@ -404,7 +405,7 @@ func TestFiles(t *testing.T) {
 	if err := os.Rename(other, file); err != nil {
 		t.Fatal(err)
 	}
-	if later := now.again(); later.same(now) || later.written(now, time.Now()) {
+	if later := now.again(); later.same(now) || later.written(now) {
 		t.Error("a file that takes another's place is being written to")
 	}
 	l, err := net.Listen("unix", filepath.Join(dir, "socket"))
@@ -415,4 +416,65 @@ func TestFiles(t *testing.T) {
 	if look(filepath.Join(dir, "socket")).content != (content{}) {
 		t.Error("a socket has a content")
 	}
+}
+
+// Files count when they are at rest: at once where others took their places, after a pause
+// where they are written to, and after a while where they never rest.
+func TestSettled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "file")
+		write := func(text string) {
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write("a")
+		r := &reloads{seen: files{file: look(file)}}
+		// waits returns how long it takes until they count, looked at every settle.
+		waits := func(each func(i int)) time.Duration {
+			began := time.Now()
+			for i := range 1000 {
+				each(i)
+				yes, again := r.settled()
+				if yes == again {
+					t.Fatalf("settled: %t, again: %t", yes, again)
+				}
+				if yes {
+					r.seen, r.pending = r.seen.again(), nil
+					break
+				}
+				time.Sleep(settle)
+			}
+			return time.Since(began)
+		}
+		if yes, again := r.settled(); yes || again {
+			t.Error("nothing has changed")
+		}
+		next := filepath.Join(dir, "next")
+		if err := os.WriteFile(next, []byte("b"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(next, file); err != nil {
+			t.Fatal(err)
+		}
+		if took := waits(func(int) {}); took != settle {
+			t.Errorf("another file in its place counts after %s", took)
+		}
+		write("c")
+		if took := waits(func(int) {}); took != writing {
+			t.Errorf("a file that was written to counts after %s", took)
+		}
+		pausing := func(i int) { // with pauses that are shorter
+			if i < 20 && i%4 == 0 {
+				write(strings.Repeat("d", i+2))
+			}
+		}
+		if took := waits(pausing); took != 16*settle+writing {
+			t.Errorf("a file that is written to counts after %s", took)
+		}
+		if took := waits(func(i int) { write(strings.Repeat("e", i+1)) }); took != restless {
+			t.Errorf("a file that is always written to counts after %s", took)
+		}
+	})
 }
