@@ -148,7 +148,7 @@ func TestReloadOfAVolumeThatMoves(t *testing.T) {
 		file := filepath.Join(r.dir, generation, "gate.yaml")
 		text, err := os.ReadFile(file)
 		r.check(err)
-		r.replace(filepath.Join(generation, "gate.yaml"), []byte(strings.Replace(string(text), "revocation: {}", `revocation: {lists: ["`+pki.URL+`"]}`, 1)))
+		r.replace(filepath.Join(generation, "gate.yaml"), []byte(strings.Replace(string(text), "revocation: {}", `revocation: {lists: ["`+pki.URL+`"], exempt: [northwind-ca.pem, borealis-ca.pem]}`, 1)))
 	}
 	<-asked
 	r.check(os.Symlink("g2", filepath.Join(r.dir, "next")))

@@ -165,10 +165,14 @@ func (s *slow) headers(stream uint32, method string, end bool) {
 	s.t.Helper()
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)
-	for _, field := range [][2]string{
+	fields := [][2]string{
 		{":method", method}, {":scheme", "https"}, {":authority", "api.example.test"}, {":path", "/accounts/7"},
 		{"authorization", "Bearer " + s.tokens["good"]},
-	} {
+	}
+	if !end { // without a length it would be a stream, which may be quiet
+		fields = append(fields, [2]string{"content-length", "1000"})
+	}
+	for _, field := range fields {
 		s.check(encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]}))
 	}
 	s.check(s.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: end}))
