@@ -302,14 +302,14 @@ func TestStreamsOfEachKindEnd(t *testing.T) {
 // and one that its client ends is ended by the client.
 func TestStreamsGoOn(t *testing.T) {
 	for kind, open := range flows {
+		if kind == "upload over HTTP/1.1" {
+			continue // there a body that stalls is cut, as nothing tells a quiet client from one that is gone
+		}
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			up, log := newSpring(t), &lines{}
 			// Quiet for longer than a body may stall, and than an idle connection is kept.
 			s := newSite(t, up.URL, log, tunnelled, func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = 500 * time.Millisecond })
-			if kind == "upload over HTTP/1.1" {
-				t.Skip("there a body that stalls is cut, as nothing tells a quiet client from one that is gone")
-			}
 			f := open(t, s, s.listen(t), s.token)
 			s.next(t, tunnelled, func(cfg *config.Config) { cfg.APIs[0].Upstream.Timeout = time.Minute })
 			select {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -73,4 +74,33 @@ func TestRevocationCountsEverywhere(t *testing.T) {
 		t.Errorf("another's connection: %+v, %v", v, err)
 	}
 	r.check(r.stop())
+}
+
+// An open WebSocket, and a stream of events, end when their certificate is revoked, and
+// others' go on.
+func TestRevocationEndsTunnels(t *testing.T) {
+	t.Parallel()
+	r := newReloading(t)
+	northwind := r.pairs["northwind-ca"]
+	northwind.WriteRevocationList(r.dir, "northwind.crl")
+	r.configure("revocation: {}", "revocation: {lists: [northwind.crl], exempt: [borealis-ca.pem]}",
+		r.upstream.url(), endless(t), `path: "/accounts/{id}"}`, `path: "/accounts/{id}", upgrade: [websocket]}`)
+	r.serve()
+	doomed := map[string]io.Reader{"WebSocket": r.open("northwind", "good", webSocket, 101), "events": r.open("northwind", "good", "", 200)}
+	other := r.open("borealis", "sync", webSocket, 101)
+	northwind.WriteRevocationList(r.dir, "northwind.crl", testpki.Numbered(2), testpki.Revoking(r.pairs["northwind"]))
+	r.await("ok", 1)
+	read := time.Now()
+	for name, stream := range doomed {
+		r.closed(stream)
+		t.Logf("%s: ended %s after the list was read", name, time.Since(read).Round(time.Millisecond))
+	}
+	if n := r.endings("revoked_certificate"); n != 2 {
+		t.Errorf("%d lines tell so\n%s", n, r.log.bytes())
+	}
+	if n := r.endings("granted"); n != 0 {
+		t.Errorf("%d others ended", n)
+	}
+	r.check(r.stop())
+	_, _ = io.Copy(io.Discard, other)
 }
