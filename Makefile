@@ -31,8 +31,8 @@ tidy: ## go.mod and go.sum say exactly what is used
 	go mod tidy -diff
 	cd charts/test && go mod tidy -diff
 
-unit: $(TESTSUM) $(HELM) $(PEBBLE) $(H2SPEC) ## all tests, fuzz seeds included, race detector on
-	$(TESTSUM) --format pkgname-and-test-fails -- -race -shuffle=on ./...
+unit: $(TESTSUM) $(HELM) $(PEBBLE) $(H2SPEC) ## all tests, fuzz seeds included, race detector on; most of them wait
+	$(TESTSUM) --format pkgname-and-test-fails -- -race -shuffle=on -parallel 4 -timeout 14m ./...
 
 tour: ## the demo as a newcomer sees it
 	go run ./cmd/tallygate demo --tour
