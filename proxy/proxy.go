@@ -146,7 +146,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer p.record(x)
 	defer x.rescue(p.log)
 
-	x.decision = p.decide(x)
+	x.decision = p.decide(x, p.overloaded)
 	p.assert(x)
 	x.decided = time.Now()
 	if x.decision.Reason != access.Granted {
@@ -175,17 +175,18 @@ func (p *Proxy) assert(x *exchange) {
 
 // Decide returns what ServeHTTP would decide about r, by the same checks, and the judged
 // client certificate, nil unless that passed. It forwards, answers, logs and counts
-// nothing; but a token may be introspected for it.
+// nothing; but a token may be introspected for it. It does not ask whether there is room:
+// a stream has its place, and others who come in great numbers must not end it.
 func (p *Proxy) Decide(r *http.Request) (access.Decision, *access.Certificate) {
 	x := &exchange{proxy: p, request: r}
-	return p.decide(x), x.certificate
+	return p.decide(x, orNever(nil)), x.certificate
 }
 
 // decide runs the checks in the order of the reasons: message, certificate, token
 // with its binding, partner, API, limits; but whether there is room for the request at
 // all comes right after the message. Each one's result is the next one's argument, and
 // the first refusal ends it.
-func (p *Proxy) decide(x *exchange) access.Decision {
+func (p *Proxy) decide(x *exchange, overloaded func() bool) access.Decision {
 	r := x.request
 	if r.ProtoMajor == 1 && r.ProtoMinor > 1 { // net/http takes any 1.x; there is none
 		return access.Decision{Reason: access.MalformedRequest}
@@ -208,7 +209,7 @@ func (p *Proxy) decide(x *exchange) access.Decision {
 
 	// Before the first signature is verified, for nobody is known yet who would have a
 	// better right than others to that work.
-	if p.overloaded() {
+	if overloaded() {
 		return access.Decision{Reason: access.Overloaded}
 	}
 	x.certificate, err = p.steps.Trust.Client(r)

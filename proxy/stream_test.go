@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -321,6 +322,32 @@ func TestStreamsGoOn(t *testing.T) {
 			if line := log.wait(t, `"msg":"request"`); strings.Contains(line, "ended_by") {
 				t.Errorf("the log says %s", line)
 			}
+		})
+	}
+}
+
+// Too many requests keep new ones out, and end no stream: one client could end everybody's.
+// What is no longer granted ends all the same.
+func TestStreamsUnderOverload(t *testing.T) {
+	for kind, open := range flows {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			up, log := newSpring(t), &lines{}
+			s := newSite(t, up.URL, log, tunnelled)
+			var overloaded atomic.Bool
+			s.proxy.overloaded = overloaded.Load
+			f := open(t, s, s.listen(t), s.token)
+			for s.streams.running.Load() == 0 { // an upload is on its way
+				time.Sleep(time.Millisecond)
+			}
+			overloaded.Store(true)
+			select {
+			case err := <-up.left:
+				t.Errorf("it has ended: %v\n%s", err, log)
+			case <-time.After(3 * reviewEvery):
+			}
+			s.revoked.Store(true)
+			expectEnd(t, s, up, log, kind, f, "revoked")
 		})
 	}
 }
