@@ -92,6 +92,9 @@ func (x *exchange) WriteHeader(status int) {
 	} else if x.request.ProtoMajor == 1 {
 		x.postpone(time.Now()) // it is sent at once
 	}
+	if status < 200 {
+		dropHops(x.Header())
+	}
 	x.ResponseWriter.WriteHeader(status)
 }
 

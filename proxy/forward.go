@@ -56,8 +56,10 @@ func (p *Proxy) forward(x *exchange) {
 				x.failure, x.detail = x.classify(err), err
 			}
 			switch {
-			case x.status == http.StatusSwitchingProtocols:
+			case x.status == http.StatusSwitchingProtocols && x.reviewed.tunnel != nil:
 				return // this is HTTP no more
+			case x.status == http.StatusSwitchingProtocols: // ReverseProxy sees no switch in it
+				panic(http.ErrAbortHandler)
 			case end != nil && end.by == stopping:
 				panic(http.ErrAbortHandler)
 			case end != nil:

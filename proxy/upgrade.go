@@ -77,6 +77,15 @@ func (p passage) RoundTrip(r *http.Request) (*http.Response, error) {
 // cleanSwitch does to the header of a 101, which ReverseProxy sends past WriteHeader, what
 // is done to others: of what concerns the connection only the switch is left.
 func (x *exchange) cleanSwitch(h http.Header) {
+	dropHops(h)
+	x.proxy.fields.clean(h)
+	h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{string(config.WebSocket)}
+	h[requestID] = []string{x.id}
+}
+
+// dropHops removes from h what concerns one connection only (RFC 9110 section 7.6.1), as
+// ReverseProxy does, but for answers with 1xx.
+func dropHops(h http.Header) {
 	for _, line := range h["Connection"] {
 		for option := range strings.SplitSeq(line, ",") {
 			h.Del(strings.TrimSpace(option))
@@ -85,9 +94,6 @@ func (x *exchange) cleanSwitch(h http.Header) {
 	for _, name := range framing {
 		h.Del(name)
 	}
-	x.proxy.fields.clean(h)
-	h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{string(config.WebSocket)}
-	h[requestID] = []string{x.id}
 }
 
 // Hijack takes the connection from net/http, for a tunnel. Its buffers serve for the header

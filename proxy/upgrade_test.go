@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -237,6 +238,45 @@ func TestSwitchesThatWereNotAskedFor(t *testing.T) {
 				t.Errorf("answered %s %s, and then %q", answer.Status, text, rest)
 			}
 		})
+	}
+}
+
+// Where ReverseProxy sees no switch and we do, the client is told nothing, and not 200. What an
+// informational answer says of the upstream's connection stays there.
+func TestAnswersWith1xx(t *testing.T) {
+	for _, c := range []struct{ fields, answer, want string }{
+		{webSocketFields, "HTTP/1.1 101 Switching Protocols\r\nConnection: \u00a0Upgrade\r\nUpgrade: websocket\r\n\r\nsmuggled", ""},
+		{"", "HTTP/1.1 103 Early Hints\r\nConnection: Upgrade, X-Hop\r\nX-Hop: 1\r\nUpgrade: websocket\r\nKeep-Alive: 5\r\nTallygate-Partner: x\r\nLink: </a>\r\n\r\n" +
+			"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nX-Request-Id: "},
+	} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			defer func() { _ = l.Close() }()
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer func() { _ = conn.Close() }()
+			if _, err = http.ReadRequest(bufio.NewReader(conn)); err == nil {
+				_, _ = io.WriteString(conn, c.answer)
+			}
+		}()
+		s := newSite(t, "http://"+l.Addr().String(), io.Discard, tunnelled)
+		conn, err := tls.Dial("tcp", s.listen(t), s.clientConfig("http/1.1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = fmt.Fprintf(conn, "GET /accounts/7 HTTP/1.1\r\nHost: api.example.test\r\nAuthorization: Bearer %s\r\n%s\r\n", s.token, cmp.Or(c.fields, "Connection: close\r\n"))
+		_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		got, _ := io.ReadAll(conn)
+		_ = conn.Close()
+		first, _, _ := strings.Cut(string(got), "\r\n\r\n")
+		if name, _, _ := strings.Cut(first, "X-Request-Id: "); !strings.HasPrefix(first, c.want) || c.want == "" && first != "" || strings.Contains(first[len(name):], "\r\n") {
+			t.Errorf("answered %q", got)
+		}
 	}
 }
 
