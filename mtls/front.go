@@ -2,6 +2,7 @@ package mtls
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -52,15 +53,27 @@ func loadFront(settings *config.CertificateHeader, files bundles) (*front, error
 	return f, nil
 }
 
-// apart returns an error where a partner's own authority could make itself a front proxy.
-func (f *front) apart(cfg *config.Config, anchors map[config.Name][]access.AnchorKey) error {
+// apart returns an error where a partner's own authority could make itself a front proxy:
+// it is one of theirs, or one of theirs vouches for it.
+func (f *front) apart(cfg *config.Config, files bundles) error {
 	if f == nil {
 		return nil
 	}
+	above := x509.NewCertPool()
+	for _, c := range files.all() {
+		above.AddCert(c)
+	}
+	vouched := func(c *x509.Certificate) bool {
+		_, err := c.Verify(x509.VerifyOptions{Roots: f.proxies.pool, Intermediates: above, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+		return err == nil || slices.Contains(f.keys, anchorKey(c))
+	}
 	var faults []error
 	for _, p := range cfg.Partners.List {
-		if len(p.Trust) > 0 && slices.ContainsFunc(anchors[p.Name], func(a access.AnchorKey) bool { return slices.Contains(f.keys, a) }) {
-			faults = append(faults, fmt.Errorf("partner %q and the trusted front proxies have an anchor in common: its authority could speak for every partner", p.Name))
+		for _, file := range p.Trust {
+			if slices.ContainsFunc(files[file].certificates, vouched) {
+				faults = append(faults, fmt.Errorf("an anchor of partner %q is one of the trusted front proxies, or chains to one: its authority could speak for every partner", p.Name))
+				break
+			}
 		}
 	}
 	return errors.Join(faults...)

@@ -138,21 +138,24 @@ func TestAnchorsOfProxiesAreApart(t *testing.T) {
 	northwindFile, _ := northwind.Write(dir, "northwind")
 	operatorFile, _ := operator.Write(dir, "operator")
 	again, _ := issue(t, northwind, northwind).Write(dir, "again") // with its key
+	under, _ := operator.Intermediate("Northwind under Operator").Write(dir, "under")
 	for name, tt := range map[string]struct {
 		anchors, shared string
 		fault           string
+		own             string // northwind's
 	}{
-		"their own":                    {operatorFile, northwindFile, ""},
-		"a partner's":                  {northwindFile, operatorFile, `partner "northwind"`},
-		"another with a partner's key": {again, operatorFile, `partner "northwind"`},
-		"those of all partners":        {operatorFile, operatorFile, ""}, // the operator's own authority for both
-		"missing":                      {dir + "/nowhere", operatorFile, "nowhere"},
+		"their own":                    {operatorFile, northwindFile, "", northwindFile},
+		"a partner's":                  {northwindFile, operatorFile, `partner "northwind"`, northwindFile},
+		"another with a partner's key": {again, operatorFile, `partner "northwind"`, northwindFile},
+		"those of all partners":        {operatorFile, operatorFile, "", northwindFile}, // the operator's own authority for both
+		"above a partner's":            {operatorFile, northwindFile, `partner "northwind"`, under},
+		"missing":                      {dir + "/nowhere", operatorFile, "nowhere", northwindFile},
 	} {
 		cfg := &config.Config{}
 		settings := fronting(config.FormatRFC9440)
 		settings.TrustedProxies = proxies(nil, tt.anchors, "lb.internal")
 		cfg.Listener.ClientCertificates = config.ClientCertificates{From: config.FromHeader, Header: settings, Trust: []config.Path{config.Path(tt.shared)}}
-		cfg.Partners.List = []config.Partner{{Name: "northwind", Trust: []config.Path{config.Path(northwindFile)}}, {Name: "southridge"}}
+		cfg.Partners.List = []config.Partner{{Name: "northwind", Trust: []config.Path{config.Path(tt.own)}}, {Name: "southridge"}}
 		_, err := LoadTrust(cfg, Options{})
 		if (err == nil) != (tt.fault == "") || err != nil && !strings.Contains(err.Error(), tt.fault) {
 			t.Errorf("%s: LoadTrust says %v", name, err)

@@ -98,7 +98,7 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 			return nil, err
 		}
 	}
-	if err := errors.Join(files.err(), t.front.apart(cfg, t.anchors)); err != nil {
+	if err := errors.Join(files.err(), t.front.apart(cfg, files)); err != nil {
 		return nil, err
 	}
 	t.certificates = files.sums()
