@@ -16,7 +16,7 @@ func (p *Proxy) forward(x *exchange) {
 	up := p.upstreams[x.decision.API]
 	defer up.rest()
 	request := x.request
-	if request.ContentLength < 0 {
+	if request.ContentLength != 0 {
 		ctx, cancel := context.WithCancel(request.Context())
 		defer cancel()
 		request = request.WithContext(ctx)
@@ -60,7 +60,7 @@ func (p *Proxy) forward(x *exchange) {
 				return // this is HTTP no more
 			case x.status == http.StatusSwitchingProtocols: // ReverseProxy sees no switch in it
 				panic(http.ErrAbortHandler)
-			case end != nil && end.by == stopping:
+			case end != nil && !end.refuses():
 				panic(http.ErrAbortHandler)
 			case end != nil:
 				answer(x, end.decision, x.id, true)

@@ -22,14 +22,19 @@ const (
 	insistEvery = 250 * time.Millisecond
 )
 
-// stopping is what ends streams beside the reasons of [access.Reason].
-const stopping = "stopping"
+// What ends streams beside the reasons of [access.Reason].
+const (
+	stopping = "stopping" // the gate does
+	moved    = "moved"    // the same request would now go to another upstream
+)
 
-// Streams are the requests that may outlive the reason for which they were granted:
-// tunnels, and those where a message says no length, such as server-sent events and gRPC.
-// The decision about each is taken again twice a second, by the Proxy of that moment, and
-// ends it when it would not be granted anew. One serves a gate for all its life; it is
-// safe for concurrent use.
+// Streams are the requests that may outlive the reason for which they were granted: those
+// whose messages are still under way half a second later. The decision about each is taken
+// again twice a second, by the Proxy of that moment, and ends it when it would not be
+// granted anew. Of those that have no end of their own, which are tunnels and messages that
+// say no length, such as server-sent events and gRPC, two things more make an end: see
+// [Streams.End], and a configuration by which they would go elsewhere. One serves a gate
+// for all its life; it is safe for concurrent use.
 type Streams struct {
 	current func() *Proxy
 	running atomic.Int64
@@ -42,8 +47,18 @@ func NewStreams(current func() *Proxy) *Streams {
 	return &Streams{current: current, end: make(chan struct{})}
 }
 
-// End ends all streams, and those that are still to come.
+// End ends all streams that have no end of their own, and those that are still to come.
 func (s *Streams) End() { s.once.Do(func() { close(s.end) }) }
+
+// ending reports whether End was called.
+func (s *Streams) ending() bool {
+	select {
+	case <-s.end:
+		return true
+	default:
+		return false
+	}
+}
 
 // Wait returns nil when no stream runs, or ctx's error when that ends before.
 func (s *Streams) Wait(ctx context.Context) error {
@@ -65,43 +80,56 @@ type ending struct {
 	decision access.Decision
 }
 
+// refuses reports whether the caller is to be told that his request is not granted.
+func (e *ending) refuses() bool { return e.by != stopping && e.by != moved }
+
 // A review takes the decision about one stream again while that runs. It begins to work
-// when the stream has lasted a while: most messages without a length are short.
+// when the stream has lasted a while, which most do not; until then it is but a timer.
 type review struct {
 	streams  *Streams
 	exchange *exchange
-	request  *http.Request // as it was decided about, with a context that ends with the review
-	stop     context.CancelFunc
-	cut      func() // ends the stream at the upstream, and so everywhere
+	request  http.Request // as it was decided about
+	cut      func()       // ends the stream at the upstream, and so everywhere
 	timer    *time.Timer
-	done     chan struct{}
 	ended    atomic.Pointer[ending] // why it was; nil: it was not
+	answer   atomic.Int32           // which of the answers below is under way
 	tunnel   *tunnel                // nil: the connection is net/http's. Guarded by the exchange's mu.
+
+	mu      sync.Mutex
+	settled bool               // nothing is to be decided any more
+	stop    context.CancelFunc // ends what works; nil: nothing does
+	done    chan struct{}      // closed when nothing works any more
 }
+
+const (
+	awaited int32 = iota
+	measured
+	endless // also a tunnel
+)
 
 // review has the decision about x taken again until x.settle. It must be called before
 // anything reads x's body, since what net/http finds at its end it writes to the request.
-func (x *exchange) review(cut func()) {
-	if x.reviewed != nil {
-		return
-	}
-	ctx, stop := context.WithCancel(x.request.Context())
-	r := &review{
-		streams: x.proxy.streams, exchange: x, request: x.request.WithContext(ctx),
-		stop: stop, cut: cut, done: make(chan struct{}),
-	}
+func (x *exchange) review(cut func()) *review {
+	r := &review{streams: x.proxy.streams, exchange: x, request: *x.request, cut: cut}
 	r.streams.running.Add(1)
 	x.reviewed = r
 	r.timer = time.AfterFunc(reviewEvery, r.run)
+	return r
 }
 
 // settle ends the review, before which the handler must not return.
 func (x *exchange) settle() {
-	if r := x.reviewed; r != nil {
-		r.stop()
-		if !r.timer.Stop() {
-			<-r.done
-		}
+	r := x.reviewed
+	if r == nil || r.timer.Stop() {
+		return
+	}
+	r.mu.Lock()
+	r.settled = true
+	stop, done := r.stop, r.done
+	r.mu.Unlock()
+	if stop != nil {
+		stop()
+		<-done
 	}
 }
 
@@ -114,32 +142,45 @@ func (x *exchange) ended() *ending {
 }
 
 func (r *review) run() {
-	defer close(r.done)
+	r.mu.Lock()
+	if r.settled {
+		r.mu.Unlock()
+		return
+	}
+	ctx, stop := context.WithCancel(r.request.Context())
+	done := make(chan struct{})
+	r.stop, r.done = stop, done
+	r.mu.Unlock()
+	defer close(done)
+	defer stop()
+
 	tick := time.NewTicker(reviewEvery)
 	defer tick.Stop()
+	end := r.streams.end
 	for {
-		if why := r.judge(); why != nil {
+		if why := r.judge(ctx); why != nil {
 			r.ended.Store(why)
 			r.cut()
-			r.insist()
+			r.insist(ctx)
 			return
 		}
 		select {
-		case <-r.request.Context().Done():
+		case <-ctx.Done():
 			return
-		case <-r.streams.end:
+		case <-end:
+			end = nil // those with an end of their own go on
 		case <-tick.C:
 		}
 	}
 }
 
 // insist cuts the client off, who may hold the stream by taking nothing of it.
-func (r *review) insist() {
+func (r *review) insist(ctx context.Context) {
 	tick := time.NewTicker(insistEvery)
 	defer tick.Stop()
 	for {
 		select {
-		case <-r.request.Context().Done():
+		case <-ctx.Done():
 			return
 		case <-tick.C:
 			r.exchange.silence()
@@ -148,37 +189,52 @@ func (r *review) insist() {
 }
 
 // judge returns why the stream must end, nil when it may go on.
-func (r *review) judge() *ending {
-	select {
-	case <-r.streams.end:
-		return &ending{by: stopping}
-	default:
+func (r *review) judge(ctx context.Context) *ending {
+	flows, unbounded := r.underWay()
+	if !flows {
+		return nil
 	}
-	before, now := &r.exchange.decision, r.decide()
+	if unbounded && r.streams.ending() {
+		return &ending{by: stopping}
+	}
+	by := r.streams.current()
+	before, now := &r.exchange.decision, r.decide(ctx, by)
 	switch {
-	case r.request.Context().Err() != nil: // it is over, and the decision may be of that
+	case ctx.Err() != nil: // it is over, and the decision may be of that
 		return nil
 	case now.Reason != access.Granted:
 	case now.API != before.API || now.Partner != before.Partner || now.ClientID != before.ClientID:
 		// The upstream was told of another caller, or is another's now.
 		now = access.Decision{Reason: access.APINotAllowed, Err: errOther}
+	case unbounded && !by.upstreams[now.API].leadsTo(r.exchange.proxy.upstreams[now.API]):
+		return &ending{by: moved}
 	default:
 		return nil
 	}
 	return &ending{by: now.Reason.String(), decision: now}
 }
 
+// underWay reports whether a message is, and whether one of which nobody knows the end.
+// While the upstream thinks, none is: its timeout bounds that, and whoever is told that his
+// token has expired takes it that nothing was done.
+func (r *review) underWay() (flows, unbounded bool) {
+	answer := r.answer.Load()
+	length := r.request.ContentLength
+	sending := length != 0 && !r.exchange.bodyRead.Load()
+	return sending || answer != awaited, sending && length < 0 || answer == endless
+}
+
 var errOther = errors.New("the same request is now another application's or goes to another API")
 
 // decide takes the decision as ServeHTTP would, also where it panics: that is refused.
-func (r *review) decide() (d access.Decision) {
+func (r *review) decide(ctx context.Context, by *Proxy) (d access.Decision) {
 	defer func() {
 		if v := recover(); v != nil {
-			logPanic(r.request.Context(), r.exchange.proxy.log, r.exchange.id, v)
+			logPanic(ctx, r.exchange.proxy.log, r.exchange.id, v)
 			d = access.Decision{Reason: access.Undecided}
 		}
 	}()
-	d, _ = r.streams.current().Decide(r.request)
+	d, _ = by.Decide(r.request.WithContext(ctx))
 	return d
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -21,8 +22,9 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// A spring is an upstream whose answers do not end: server-sent events for GET, none at
-// all for POST while the body lasts, and a WebSocket that echoes.
+// A spring is an upstream whose answers do not end: server-sent events for GET, with a
+// length where the query asks for one, none at all for POST while the body lasts, and a
+// WebSocket that echoes.
 type spring struct {
 	*httptest.Server
 	left chan error // why each request ended there
@@ -39,6 +41,9 @@ func newSpring(t *testing.T) *spring {
 			s.left <- err
 		default:
 			w.Header().Set("Content-Type", "text/event-stream")
+			if r.URL.RawQuery == measuredQuery {
+				w.Header().Set("Content-Length", "1000")
+			}
 			_, _ = io.WriteString(w, "data: first\n\n")
 			_ = http.NewResponseController(w).Flush()
 			<-r.Context().Done()
@@ -55,17 +60,33 @@ type flow struct {
 	quit func()
 }
 
+const measuredQuery = "measured"
+
 // flows opens a stream of each kind, of which the first part has arrived.
 var flows = map[string]func(t *testing.T, s *site, address, token string) flow{
-	"events over HTTP/2":   func(t *testing.T, s *site, a, token string) flow { return events(t, s, a, token, "h2") },
-	"events over HTTP/1.1": func(t *testing.T, s *site, a, token string) flow { return events(t, s, a, token, "http/1.1") },
-	"upload over HTTP/2":   func(t *testing.T, s *site, a, token string) flow { return upload(t, s, a, token, "h2") },
-	"upload over HTTP/1.1": func(t *testing.T, s *site, a, token string) flow { return upload(t, s, a, token, "http/1.1") },
-	"tunnel":               tunnelFlow,
+	"events over HTTP/2":              sending(events, "h2", false),
+	"events over HTTP/1.1":            sending(events, "http/1.1", false),
+	"measured answer over HTTP/2":     sending(events, "h2", true),
+	"measured answer over HTTP/1.1":   sending(events, "http/1.1", true),
+	"upload over HTTP/2":              sending(upload, "h2", false),
+	"upload over HTTP/1.1":            sending(upload, "http/1.1", false),
+	"upload, measured, over HTTP/2":   sending(upload, "h2", true),
+	"upload, measured, over HTTP/1.1": sending(upload, "http/1.1", true),
+	"tunnel":                          tunnelFlow,
+}
+
+// hasEnd reports whether flows of this kind say their length.
+func hasEnd(kind string) bool { return strings.Contains(kind, "measured") }
+
+func sending(open func(t *testing.T, s *site, address, token, protocol string, measured bool) flow, protocol string, measured bool) func(*testing.T, *site, string, string) flow {
+	return func(t *testing.T, s *site, address, token string) flow {
+		t.Helper()
+		return open(t, s, address, token, protocol, measured)
+	}
 }
 
 // visit sends one request over a connection of its own.
-func visit(t *testing.T, s *site, address, token, protocol, method string, body io.Reader) (*http.Response, error) {
+func visit(t *testing.T, s *site, address, token, protocol, method string, body io.Reader, edits ...func(*http.Request)) (*http.Response, error) {
 	t.Helper()
 	transport := &http.Transport{TLSClientConfig: s.clientConfig(protocol), ForceAttemptHTTP2: protocol == "h2"}
 	t.Cleanup(transport.CloseIdleConnections)
@@ -75,12 +96,19 @@ func visit(t *testing.T, s *site, address, token, protocol, method string, body 
 	}
 	r.Host = "api.example.test"
 	r.Header.Set("Authorization", "Bearer "+token)
+	for _, edit := range edits {
+		edit(r)
+	}
 	return transport.RoundTrip(r)
 }
 
-func events(t *testing.T, s *site, address, token, protocol string) flow {
+func events(t *testing.T, s *site, address, token, protocol string, measured bool) flow {
 	t.Helper()
-	answer, err := visit(t, s, address, token, protocol, http.MethodGet, nil) //nolint:bodyclose // quit does, or the gate
+	answer, err := visit(t, s, address, token, protocol, http.MethodGet, nil, func(r *http.Request) { //nolint:bodyclose // quit does, or the gate
+		if measured {
+			r.URL.RawQuery = measuredQuery
+		}
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +125,7 @@ func events(t *testing.T, s *site, address, token, protocol string) flow {
 	}
 }
 
-func upload(t *testing.T, s *site, address, token, protocol string) flow {
+func upload(t *testing.T, s *site, address, token, protocol string, measured bool) flow {
 	t.Helper()
 	body, rest := io.Pipe()
 	t.Cleanup(func() { _ = rest.Close() })
@@ -107,7 +135,11 @@ func upload(t *testing.T, s *site, address, token, protocol string) flow {
 	}
 	ended := make(chan end, 1)
 	go func() {
-		answer, err := visit(t, s, address, token, protocol, http.MethodPost, body)
+		answer, err := visit(t, s, address, token, protocol, http.MethodPost, body, func(r *http.Request) {
+			if measured {
+				r.ContentLength = 1000
+			}
+		})
 		if err != nil {
 			ended <- end{"", err}
 			return
@@ -149,19 +181,21 @@ func tunnelled(cfg *config.Config) {
 func expectEnd(t *testing.T, s *site, up *spring, log *lines, kind string, f flow, reason string) {
 	t.Helper()
 	began := time.Now()
-	if reason == stopping && kind == "upload over HTTP/1.1" {
+	if (reason == stopping || reason == moved) && kind == "upload over HTTP/1.1" {
 		// As the gate's transport does, the client's waits for a body to read.
 		log.wait(t, `"msg":"request"`)
 		f.quit()
 	}
+	tooLong := time.AfterFunc(20*time.Second, f.quit)
 	text, err := f.read()
+	tooLong.Stop()
 	took := time.Since(began).Round(time.Millisecond)
 	t.Logf("%s: %s after %s: %q, %v", kind, reason, took, text, err)
 	if took > 10*time.Second {
 		t.Errorf("it took %s", took)
 	}
 	switch {
-	case reason == stopping, !strings.HasPrefix(kind, "upload"):
+	case reason == stopping, reason == moved, !strings.HasPrefix(kind, "upload"):
 		if err == nil && kind != "tunnel" || text != "" {
 			t.Errorf("the client sees %q, %v, as if that were the end", text, err)
 		}
@@ -231,7 +265,7 @@ func TestStreamsEndWithTheirReason(t *testing.T) {
 			t.Parallel()
 			up, log := newSpring(t), &lines{}
 			s := newSite(t, up.URL, log)
-			f := events(t, s, s.listen(t), s.token, "h2")
+			f := events(t, s, s.listen(t), s.token, "h2", false)
 			s.next(t, tt.change)
 			expectEnd(t, s, up, log, "events", f, tt.reason)
 		})
@@ -251,7 +285,7 @@ func TestStreamsOfWhatIsRevoked(t *testing.T) {
 	} {
 		up, log := newSpring(t), &lines{}
 		s := newSite(t, up.URL, log)
-		f := events(t, s, s.listen(t), s.token, "h2")
+		f := events(t, s, s.listen(t), s.token, "h2", false)
 		revoke(s)
 		expectEnd(t, s, up, log, "events", f, reason)
 	}
@@ -276,6 +310,9 @@ func TestStreamsOfEachKindEnd(t *testing.T) {
 				"expired client":    {"expired_certificate", nil},
 				"the gate is ended": {stopping, func(_ *testing.T, s *site) { s.streams.End() }},
 			} {
+				if hasEnd(kind) && end.reason == stopping {
+					continue
+				}
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
 					up, log := newSpring(t), &lines{}
@@ -303,7 +340,7 @@ func TestStreamsOfEachKindEnd(t *testing.T) {
 // and one that its client ends is ended by the client.
 func TestStreamsGoOn(t *testing.T) {
 	for kind, open := range flows {
-		if kind == "upload over HTTP/1.1" {
+		if strings.HasPrefix(kind, "upload") && kind != "upload over HTTP/2" {
 			continue // there a body that stalls is cut, as nothing tells a quiet client from one that is gone
 		}
 		t.Run(kind, func(t *testing.T) {
@@ -350,6 +387,75 @@ func TestStreamsUnderOverload(t *testing.T) {
 			expectEnd(t, s, up, log, kind, f, "revoked")
 		})
 	}
+}
+
+// A message that says its length is let come to its end when the gate is to stop, and when
+// another upstream is to serve requests from now on.
+func TestMessagesWithAnEnd(t *testing.T) {
+	for kind, open := range flows {
+		if !hasEnd(kind) {
+			continue
+		}
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			up, log := newSpring(t), &lines{}
+			s := newSite(t, up.URL, log, tunnelled)
+			f := open(t, s, s.listen(t), s.token)
+			s.next(t, tunnelled, elsewhere)
+			s.streams.End()
+			select {
+			case err := <-up.left:
+				t.Errorf("it has ended: %v\n%s", err, log)
+			case <-time.After(4 * reviewEvery):
+			}
+			s.revoked.Store(true)
+			expectEnd(t, s, up, log, kind, f, "revoked")
+		})
+	}
+}
+
+// elsewhere lets requests go to where nobody listens.
+func elsewhere(cfg *config.Config) {
+	cfg.APIs[0].Upstream.URL = &config.UpstreamURL{URL: url.URL{Scheme: "http", Host: "127.0.0.1:1"}}
+}
+
+// A stream that has no end of its own ends when requests come to another upstream, or to
+// one that is to be known by other anchors.
+func TestStreamsThatMove(t *testing.T) {
+	for kind, open := range flows {
+		if hasEnd(kind) {
+			continue
+		}
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			up, log := newSpring(t), &lines{}
+			s := newSite(t, up.URL, log, tunnelled)
+			f := open(t, s, s.listen(t), s.token)
+			s.next(t, tunnelled, elsewhere)
+			expectEnd(t, s, up, log, kind, f, moved)
+		})
+	}
+	t.Run("anchors", func(t *testing.T) {
+		dir := t.TempDir()
+		file, _ := testpki.NewCA("One Root").Write(dir, "ca")
+		settings := config.Upstream{
+			URL: &config.UpstreamURL{URL: url.URL{Scheme: "https", Host: "127.0.0.1:1"}},
+			TLS: config.UpstreamTLS{Trust: []config.Path{config.Path(file)}},
+		}
+		before, err := newUpstream(settings, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		settings.Timeout = time.Minute
+		slower, err := newUpstream(settings, before)
+		if err != nil || slower == before || !slower.leadsTo(before) {
+			t.Errorf("another timeout is another upstream, %v", err)
+		}
+		testpki.NewCA("Another Root").Write(dir, "ca")
+		if other, err := newUpstream(settings, slower); err != nil || other.leadsTo(slower) {
+			t.Errorf("another anchor is the same upstream, %v", err)
+		}
+	})
 }
 
 // A client that takes nothing cannot hold its stream.

@@ -67,11 +67,27 @@ func (p passage) RoundTrip(r *http.Request) (*http.Response, error) {
 		x.status = http.StatusSwitchingProtocols
 		x.cleanSwitch(answer.Header)
 	}
-	if switching || answer.ContentLength < 0 && answer.Body != http.NoBody {
-		body := answer.Body // ReverseProxy takes that of a tunnel away
-		x.review(func() { _ = body.Close() })
-	}
+	x.begin(answer)
 	return answer, nil
+}
+
+// begin has the decision about x taken again while the body of the answer is under way.
+func (x *exchange) begin(answer *http.Response) {
+	body := answer.Body // ReverseProxy takes that of a tunnel away
+	kind := measured
+	switch {
+	case answer.StatusCode == http.StatusSwitchingProtocols:
+		kind = endless
+	case body == http.NoBody || answer.ContentLength == 0:
+		return
+	case answer.ContentLength < 0:
+		kind = endless
+	}
+	r := x.reviewed
+	if r == nil {
+		r = x.review(func() { _ = body.Close() })
+	}
+	r.answer.Store(kind)
 }
 
 // cleanSwitch does to the header of a 101, which ReverseProxy sends past WriteHeader, what

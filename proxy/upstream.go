@@ -33,6 +33,14 @@ func (u *upstream) serves(c config.Upstream, files [sha256.Size]byte) bool {
 	return u != nil && u.files == files && reflect.DeepEqual(u.settings, c)
 }
 
+// leadsTo reports whether requests that u sends come to where other sends them, as far as
+// the configuration tells.
+func (u *upstream) leadsTo(other *upstream) bool {
+	settings := u.settings
+	settings.Timeout = other.settings.Timeout
+	return other.serves(settings, u.files)
+}
+
 // newUpstream returns before where that serves c. It reads the files that c names and
 // opens no connection.
 func newUpstream(c config.Upstream, before *upstream) (*upstream, error) {
