@@ -193,8 +193,19 @@ type Drain struct {
 
 // Log is the one log, JSON on standard error.
 type Log struct {
-	Level slog.Level `yaml:"level"` // debug, info, warn, error
+	Level   slog.Level `yaml:"level"`   // debug, info, warn, error
+	Granted LogGranted `yaml:"granted"` // at info
 }
+
+// LogGranted is which of the requests that were granted, and came to their end, are logged.
+// All others are.
+type LogGranted string
+
+// The values of [LogGranted].
+const (
+	LogSample LogGranted = "sample" // one a second of each caller on each route
+	LogAll    LogGranted = "all"
+)
 
 // Default returns the tree with every default set, before a file is decoded over
 // it: what the file then says counts, also an explicit zero. What a list has one of
@@ -236,7 +247,7 @@ func Default() *Config {
 		Admin: Admin{Address: "127.0.0.1:9090"},
 		// Kubernetes kills after 30 seconds unless told otherwise; this leaves it five.
 		Drain: Drain{Delay: 5 * time.Second, Timeout: 20 * time.Second},
-		Log:   Log{Level: slog.LevelInfo},
+		Log:   Log{Level: slog.LevelInfo, Granted: LogSample},
 	}
 }
 

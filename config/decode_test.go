@@ -101,6 +101,7 @@ func TestForms(t *testing.T) {
 		{"canonical prefix", c.IdentityHeaders.Prefix, HeaderName("X-Tally-")},
 		{"header that is not sent", c.IdentityHeaders.ClientID, HeaderName("")},
 		{"level", c.Log.Level, slog.LevelDebug},
+		{"granted", c.Log.Granted, LogAll},
 	} {
 		if diff := cmp.Diff(tt.want, tt.got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)

@@ -81,6 +81,11 @@ func (w *WhenStale) UnmarshalText(text []byte) error {
 	return oneOf(w, text, RefuseStale, AcceptStale)
 }
 
+// UnmarshalText reads which granted requests are logged.
+func (g *LogGranted) UnmarshalText(text []byte) error {
+	return oneOf(g, text, LogSample, LogAll)
+}
+
 // UnmarshalText reads where client certificates come from.
 func (s *CertificateSource) UnmarshalText(text []byte) error {
 	return oneOf(s, text, FromTLS, FromHeader)

@@ -54,6 +54,7 @@ type Proxy struct {
 	asserter  *asserter // nil where no route asks for assertions
 	bodyBytes int64
 	stall     time.Duration
+	samples   bool // granted requests are logged as samples
 	streams   *Streams
 	metrics   *Metrics
 	known     *lru.Cache[caller, *series]
@@ -83,6 +84,7 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 		asserter:  asserter,
 		bodyBytes: int64(cfg.Listener.Limits.BodyBytes),
 		stall:     cfg.Listener.Limits.StallTimeout,
+		samples:   cfg.Log.Granted == config.LogSample,
 		streams:   options.Streams,
 		metrics:   options.Metrics,
 		known:     newSeriesCache(),

@@ -49,6 +49,7 @@ partners:
     - name: northwind
       trust: [northwind-ca.pem]
       applications: [{client_id: northwind-ledger, apis: [accounts]}]
+log: {granted: all}
 `
 
 // A site is a gate's handler with all its real parts, and what a good client has.

@@ -9,7 +9,8 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// record writes the one log line and counts the one count of a request, at its end.
+// record writes the one log line and counts the one count of a request, at its end. Of
+// granted requests that came to theirs, one line may stand for many.
 func (p *Proxy) record(x *exchange) {
 	ended := time.Now()
 	d := &x.decision
@@ -27,16 +28,27 @@ func (p *Proxy) record(x *exchange) {
 	if d.Reason == access.Granted && x.failure == none && x.ended() == nil {
 		level = slog.LevelInfo
 	}
+	unlogged := int64(0)
+	if level == slog.LevelInfo && p.samples {
+		var due bool
+		if unlogged, due = s.due(ended); !due {
+			return
+		}
+	}
 	ctx := x.request.Context()
 	if s.log.Enabled(ctx, level) {
 		var room [mostAttributes]slog.Attr
-		s.log.LogAttrs(ctx, level, "request", x.attributes(room[:0], ended)...)
+		attrs := x.attributes(room[:0], ended)
+		if unlogged > 0 {
+			attrs = append(attrs, slog.Int64("unlogged", unlogged))
+		}
+		s.log.LogAttrs(ctx, level, "request", attrs...)
 	}
 }
 
 // mostAttributes is how many a line has beside the caller's: four that all have, and
-// ten that depend on how far the request came.
-const mostAttributes = 14
+// eleven that depend on how far the request came.
+const mostAttributes = 15
 
 // attributes appends those of the log line to attrs, the caller's aside. Neither the
 // path nor the query is among them: the route says what was called, and the query may

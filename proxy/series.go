@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
@@ -55,6 +56,9 @@ type series struct {
 	requests *prometheus.CounterVec
 	last     atomic.Pointer[codeCount]
 	duration [len(classes)]prometheus.Observer
+
+	logged   atomic.Int64 // the second in which the last line was
+	unlogged atomic.Int64 // requests since then
 
 	// Nil unless the caller was granted: a certificate's end with nothing in it would
 	// say 1970.
@@ -110,6 +114,17 @@ func (p *Proxy) series(c caller) *series {
 		p.known.Add(c, s)
 	}
 	return s
+}
+
+// due reports whether a granted request that ends now is to have a line, as the first in
+// its second, and how many before it had none.
+func (s *series) due(now time.Time) (unlogged int64, due bool) {
+	second := now.Unix()
+	if last := s.logged.Load(); last == second || !s.logged.CompareAndSwap(last, second) {
+		s.unlogged.Add(1)
+		return 0, false
+	}
+	return s.unlogged.Swap(0), true
 }
 
 // code returns the count of answers with this status.

@@ -51,7 +51,7 @@ partners:
       applications:
         - {client_id: borealis-sync, certificate: {san_dns: sync.borealis.example}, apis: [accounts, payments]}
 admin: {address: "127.0.0.1:0"}
-log: {level: debug}
+log: {level: debug, granted: all}
 `
 
 // gate starts the gate; the server is asked as introspection, YAML, says.

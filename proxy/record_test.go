@@ -1,0 +1,79 @@
+package proxy
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tallygate/tallygate/config"
+)
+
+// Granted requests are logged as samples, which tell how many they stand for. What was
+// refused or failed has a line each, and everything is counted.
+func TestGrantedLinesAreSamples(t *testing.T) {
+	status := http.StatusOK
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if status == 0 {
+			panic(http.ErrAbortHandler)
+		}
+		w.WriteHeader(status)
+	}))
+	defer upstream.Close()
+	for sampling, edit := range map[bool]func(*config.Config){
+		true:  func(cfg *config.Config) { cfg.Log = config.Default().Log },
+		false: func(cfg *config.Config) { cfg.Log.Granted = config.LogAll },
+	} {
+		log := &lines{}
+		s := newSite(t, upstream.URL, log, edit)
+		call := func(n, want int, edits ...func(*http.Request)) {
+			t.Helper()
+			for range n {
+				r, w := s.request(), httptest.NewRecorder()
+				for _, edit := range edits {
+					edit(r)
+				}
+				if s.proxy.ServeHTTP(w, r); w.Code != want {
+					t.Fatal(w.Code)
+				}
+			}
+		}
+		const granted, refused, failed = 100, 7, 3
+		began := time.Now()
+		status = http.StatusOK
+		call(granted, http.StatusOK)
+		call(refused, http.StatusForbidden, func(r *http.Request) { r.Method = http.MethodDelete })
+		status = 0
+		call(failed, http.StatusBadGateway)
+		seconds := int(time.Since(began)/time.Second) + 2
+		status = http.StatusOK
+		if sampling { // a second later, what had no line is told
+			time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
+		}
+		call(1, http.StatusOK)
+
+		got := map[string]int{}
+		unlogged := 0
+		for line := range strings.Lines(log.String()) {
+			var fields struct {
+				Reason, Failure string
+				Unlogged        int
+			}
+			if err := json.Unmarshal([]byte(line), &fields); err != nil {
+				t.Fatal(err)
+			}
+			got[fields.Reason+fields.Failure]++
+			unlogged += fields.Unlogged
+		}
+		switch {
+		case got["api_not_allowed"] != refused || got["grantedupstream_reset"] != failed:
+			t.Errorf("sampling %t: lines by reason: %v", sampling, got)
+		case got["granted"]+unlogged != granted+1:
+			t.Errorf("sampling %t: %d lines that stand for %d more, of %d requests", sampling, got["granted"], unlogged, granted+1)
+		case sampling && (got["granted"] > seconds+1 || unlogged == 0), !sampling && unlogged != 0:
+			t.Errorf("sampling %t: %d lines in %d seconds, %d unlogged", sampling, got["granted"], seconds, unlogged)
+		}
+	}
+}
