@@ -203,7 +203,7 @@ type LogGranted string
 
 // The values of [LogGranted].
 const (
-	LogSample LogGranted = "sample" // one a second of each caller on each route
+	LogSample LogGranted = "sample" // one a second of each partner on each route
 	LogAll    LogGranted = "all"
 )
 

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/tallygate/tallygate/config"
 )
 
 // nowhere answers without a network: what is left of a request is our own work.
@@ -32,7 +34,7 @@ func (d *discard) SetWriteDeadline(time.Time) error { return nil }
 
 // newHit returns a site, its upstream, and a good request to serve again and again.
 func newHit(t testing.TB) (*site, *nowhere, func()) {
-	s := newSite(t, "http://127.0.0.1:1", io.Discard)
+	s := newSite(t, "http://127.0.0.1:1", io.Discard, func(cfg *config.Config) { cfg.Log = config.Default().Log })
 	up := s.proxy.upstreams["accounts"]
 	upstream := &nowhere{}
 	up.transport.RegisterProtocol("nowhere", upstream)
@@ -61,10 +63,11 @@ func BenchmarkHit(b *testing.B) {
 	b.ReportMetric(float64(before.Nanoseconds())/float64(b.N), "ns/to-upstream")
 }
 
-// The budget of the hot path: at most 30 allocations. The race detector makes
-// sync.Pool forget one in four, on purpose; those are not ours.
+// The budget of the hot path: 19 allocations to the call of the upstream, of which 13 are
+// ReverseProxy's, and the two that nowhere makes. The race detector makes sync.Pool forget
+// one in four, on purpose; those are not ours.
 func TestHitAllocations(t *testing.T) {
-	budget := 30.0
+	budget := 19.0 + 2
 	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		budget += 5
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httputil"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,11 @@ type exchange struct {
 	written     bool                // some of the answer's body
 	deaf        bool                // the client no longer takes the answer
 	reviewed    *review             // nil: no stream, so far
+
+	// Room that would be taken piece by piece otherwise.
+	reverse httputil.ReverseProxy
+	own     [ownFields]string // values of the fields that the upstream gets
+	ids     [1]string         // of the field in the answer
 
 	// The transport may go on reading the client's body after the handler has
 	// returned, from a goroutine of its own. This is what that touches.
@@ -83,7 +89,8 @@ func (x *exchange) WriteHeader(status int) {
 		return
 	}
 	x.proxy.fields.clean(x.Header())
-	x.Header()[requestID] = []string{x.id}
+	x.ids[0] = x.id
+	x.Header()[requestID] = x.ids[:]
 	if status >= 200 && x.status == 0 {
 		x.status = status
 		if x.unread() || x.proxy.parting() {

@@ -155,7 +155,7 @@ func neitherWordNorHyphen(r rune) bool {
 // names and scopes are so by configuration and grammar, what a token says freely is
 // percent-encoded.
 func (f *fields) identify(h http.Header, x *exchange) {
-	values := make([]string, 0, ownFields) // one allocation for all
+	values := x.own[:0]
 	set := func(name, value string) {
 		if name != "" {
 			values = append(values, value)

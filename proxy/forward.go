@@ -26,7 +26,7 @@ func (p *Proxy) forward(x *exchange) {
 		})
 	}
 	defer x.settle()
-	reverse := httputil.ReverseProxy{
+	x.reverse = httputil.ReverseProxy{
 		Transport:  passage{x},
 		BufferPool: buffers,
 		ErrorLog:   p.errorLog,
@@ -80,7 +80,7 @@ func (p *Proxy) forward(x *exchange) {
 		// holds that answer back until the client has sent the rest.
 		_ = x.control.EnableFullDuplex()
 	}
-	reverse.ServeHTTP(x, request)
+	x.reverse.ServeHTTP(x, request)
 	p.fields.cleanTrailers(x.Header()) // which ReverseProxy adds last
 }
 

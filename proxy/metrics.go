@@ -85,12 +85,12 @@ func outcome(r access.Reason) string {
 }
 
 // count is the one place where a request is counted.
-func (m *Metrics) count(x *exchange, c caller, s *series, ended time.Time) {
+func (m *Metrics) count(x *exchange, s *series, ended time.Time) {
 	reason := x.decision.Reason
 	s.code(x.status).Inc()
 	s.duration[class(x.status)].Observe(ended.Sub(x.started).Seconds())
 	if reason != access.Granted {
-		m.decisions.WithLabelValues(c.partner, outcome(reason), reason.String()).Inc()
+		m.decisions.WithLabelValues(x.partner(), outcome(reason), reason.String()).Inc()
 		m.overhead.WithLabelValues(outcome(reason)).Observe(x.decided.Sub(x.started).Seconds())
 		return
 	}

@@ -14,8 +14,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
-
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/mtls"
@@ -49,7 +47,7 @@ type Options struct {
 type Proxy struct {
 	steps     Steps
 	upstreams map[string]*upstream // by the API's name
-	partners  map[string]bool      // the names of those configured
+	accounts  map[string]*accounts // by the name of those configured, and of nobody known
 	fields    *fields
 	asserter  *asserter // nil where no route asks for assertions
 	bodyBytes int64
@@ -57,7 +55,6 @@ type Proxy struct {
 	samples   bool // granted requests are logged as samples
 	streams   *Streams
 	metrics   *Metrics
-	known     *lru.Cache[caller, *series]
 	retired   atomic.Bool // another has taken its place
 	log       *slog.Logger
 	errorLog  *log.Logger // of ReverseProxy, for what the client's answer no longer tells
@@ -79,7 +76,7 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 	p := &Proxy{
 		steps:     steps,
 		upstreams: make(map[string]*upstream, len(cfg.APIs)),
-		partners:  make(map[string]bool, len(cfg.Partners.List)),
+		accounts:  make(map[string]*accounts, 1+len(cfg.Partners.List)),
 		fields:    newFields(cfg.IdentityHeaders, cfg.Listener.ClientCertificates.Header),
 		asserter:  asserter,
 		bodyBytes: int64(cfg.Listener.Limits.BodyBytes),
@@ -87,7 +84,6 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 		samples:   cfg.Log.Granted == config.LogSample,
 		streams:   options.Streams,
 		metrics:   options.Metrics,
-		known:     newSeriesCache(),
 		log:       options.Log,
 		errorLog:  slog.NewLogLogger(options.Log.Handler(), slog.LevelDebug),
 
@@ -97,8 +93,10 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 	if p.streams == nil {
 		p.streams = NewStreams(func() *Proxy { return p })
 	}
+	p.accounts[unknownPartner] = &accounts{partner: unknownPartner, known: make(map[account]*series)}
 	for _, partner := range cfg.Partners.List {
-		p.partners[string(partner.Name)] = true
+		name := string(partner.Name)
+		p.accounts[name] = &accounts{partner: name, known: make(map[account]*series)}
 	}
 	var faults []error
 	for _, api := range cfg.APIs {
@@ -133,8 +131,8 @@ func (p *Proxy) Close(heir *Proxy) {
 		return
 	}
 	p.retired.Store(true)
-	for name := range p.partners {
-		if !heir.partners[name] {
+	for name := range p.accounts {
+		if heir.accounts[name] == nil {
 			p.metrics.clientCertificate.DeleteLabelValues(name)
 		}
 	}

@@ -20,9 +20,8 @@ func (p *Proxy) record(x *exchange) {
 	if x.failure == clientClosed && x.status == 0 {
 		x.status = failures[clientClosed].status
 	}
-	c := x.caller()
-	s := p.series(c)
-	p.metrics.count(x, c, s, ended)
+	s := p.series(d)
+	p.metrics.count(x, s, ended)
 
 	level := slog.LevelWarn
 	if d.Reason == access.Granted && x.failure == none && x.ended() == nil {
@@ -36,36 +35,43 @@ func (p *Proxy) record(x *exchange) {
 		}
 	}
 	ctx := x.request.Context()
-	if s.log.Enabled(ctx, level) {
+	if p.log.Enabled(ctx, level) {
 		var room [mostAttributes]slog.Attr
 		attrs := x.attributes(room[:0], ended)
 		if unlogged > 0 {
 			attrs = append(attrs, slog.Int64("unlogged", unlogged))
 		}
-		s.log.LogAttrs(ctx, level, "request", attrs...)
+		p.log.LogAttrs(ctx, level, "request", attrs...)
 	}
 }
 
-// mostAttributes is how many a line has beside the caller's: four that all have, and
-// eleven that depend on how far the request came.
-const mostAttributes = 15
+// mostAttributes is how many a line has: ten that all have, and nine that depend on how
+// far the request came.
+const mostAttributes = 19
 
-// attributes appends those of the log line to attrs, the caller's aside. Neither the
-// path nor the query is among them: the route says what was called, and the query may
-// hold secrets. What a caller chose is escaped by the handler.
+// attributes appends those of the log line to attrs. Neither the path nor the query is
+// among them: the route says what was called, and the query may hold secrets. What a
+// caller chose is escaped by the handler.
 func (x *exchange) attributes(attrs []slog.Attr, ended time.Time) []slog.Attr {
 	d := &x.decision
+	route := d.Route
+	if route == "" {
+		route = unmatchedRoute
+	}
 	attrs = append(attrs,
+		slog.String("partner", x.partner()),
+		slog.String("client_id", access.Clip(d.ClientID)),
+		slog.String("route", route),
+		slog.String("issuer", d.Server),
+		slog.String("method", access.Clip(x.request.Method)),
+		slog.String("reason", d.Reason.String()),
 		slog.String("request_id", x.id),
 		slog.Int("status", x.status),
 		slog.String("remote", x.request.RemoteAddr),
 		slog.Int64("duration_us", ended.Sub(x.started).Microseconds()),
 	)
-	if d.Reason != access.Granted {
-		attrs = append(attrs, slog.String("reason", d.Reason.String()), slog.String("method", access.Clip(x.request.Method)))
-		if shown := x.thumbprint(); shown != "" {
-			attrs = append(attrs, slog.String("thumbprint", shown))
-		}
+	if shown := x.thumbprint(); shown != "" {
+		attrs = append(attrs, slog.String("thumbprint", shown))
 	}
 	if d.Claims.Subject != d.Claims.ClientID {
 		attrs = append(attrs, slog.String("sub", access.Clip(d.Claims.Subject)))
@@ -87,6 +93,14 @@ func (x *exchange) attributes(attrs []slog.Attr, ended time.Time) []slog.Attr {
 		}
 	}
 	return attrs
+}
+
+// partner returns the name of the caller's.
+func (x *exchange) partner() string {
+	if x.decision.Partner == "" {
+		return unknownPartner
+	}
+	return x.decision.Partner
 }
 
 // thumbprint returns that of the client's certificate, also of one that was turned down,

@@ -1,20 +1,15 @@
 package proxy
 
 import (
-	"log/slog"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tallygate/tallygate/access"
 )
-
-// rememberedSeries bounds the series of granted callers that are kept at hand. One takes
-// about 1 KiB; what does not fit is put together anew.
-const rememberedSeries = 8 << 10
 
 // Labels come from the configuration and from closed sets, never from a request,
 // so that nobody outside can make a new series.
@@ -23,36 +18,23 @@ const (
 	unmatchedRoute = "unmatched" // refused at configuration as an API's name, with which every route's begins
 )
 
-// A caller is what repeats in the log lines and counts of one client on one route.
-type caller struct {
-	partner, clientID, route, issuer string
-
-	// Only of a granted request, where they are from the configuration and from a
-	// certificate that passed. Of others, strangers choose them.
-	granted    bool
-	method     string
-	thumbprint access.Thumbprint
+// accounts are the series of one partner, or of nobody known. They are looked up once:
+// finding a metric by its labels costs more than the checks do. One per partner, so that
+// partners do not wait for each other.
+type accounts struct {
+	partner string
+	mu      sync.RWMutex
+	known   map[account]*series // as many as the configuration has routes, twice
 }
 
-func (x *exchange) caller() caller {
-	d := &x.decision
-	c := caller{partner: unknownPartner, clientID: access.Clip(d.ClientID), route: unmatchedRoute, issuer: d.Server}
-	if d.Partner != "" {
-		c.partner = d.Partner
-	}
-	if d.Route != "" {
-		c.route = d.Route
-	}
-	if d.Reason == access.Granted {
-		c.granted, c.method, c.thumbprint = true, x.request.Method, x.certificate.Thumbprint
-	}
-	return c
+// An account is what a partner is granted, or refused, on a route.
+type account struct {
+	route   string
+	granted bool
 }
 
-// series is a caller's log and counts, looked up once: finding a metric by its labels
-// and writing the same fields anew cost more than the checks do.
+// series is what is counted of one account.
 type series struct {
-	log      *slog.Logger // with the caller's fields already written
 	requests *prometheus.CounterVec
 	last     atomic.Pointer[codeCount]
 	duration [len(classes)]prometheus.Observer
@@ -60,8 +42,7 @@ type series struct {
 	logged   atomic.Int64 // the second in which the last line was
 	unlogged atomic.Int64 // requests since then
 
-	// Nil unless the caller was granted: a certificate's end with nothing in it would
-	// say 1970.
+	// Nil unless it is granted: a certificate's end with nothing in it would say 1970.
 	granted     prometheus.Counter
 	upstream    prometheus.Observer
 	certificate prometheus.Gauge
@@ -77,42 +58,45 @@ type codeCount struct {
 // unread is a gauge that nobody reads.
 var unread = prometheus.NewGauge(prometheus.GaugeOpts{Name: "unread"})
 
-func newSeriesCache() *lru.Cache[caller, *series] {
-	cache, err := lru.New[caller, *series](rememberedSeries)
-	if err != nil {
-		panic(err) // the size is a positive constant
+// series returns those of a request that was decided so.
+func (p *Proxy) series(d *access.Decision) *series {
+	of := p.accounts[d.Partner]
+	if of == nil {
+		of = p.accounts[unknownPartner]
 	}
-	return cache
+	at := account{route: d.Route, granted: d.Reason == access.Granted}
+	if at.route == "" {
+		at.route = unmatchedRoute
+	}
+	of.mu.RLock()
+	s := of.known[at]
+	of.mu.RUnlock()
+	if s == nil {
+		s = of.open(at, p)
+	}
+	return s
 }
 
-// series returns those of c. Two requests may each put them together once, which
-// does no harm: both count in the same metrics.
-func (p *Proxy) series(c caller) *series {
-	if s, ok := p.known.Get(c); ok {
+func (a *accounts) open(at account, p *Proxy) *series {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if s := a.known[at]; s != nil {
 		return s
 	}
 	m := p.metrics
-	s := &series{
-		log: p.log.With("partner", c.partner, "client_id", c.clientID, "route", c.route, "issuer", c.issuer),
-		requests: m.requests.MustCurryWith(prometheus.Labels{
-			"partner": c.partner, "route": c.route,
-		}),
-	}
-	if c.granted {
-		s.log = s.log.With("method", c.method, "thumbprint", c.thumbprint.String(), "reason", access.Granted.String())
-		s.granted = m.decisions.WithLabelValues(c.partner, outcome(access.Granted), access.Granted.String())
-		s.upstream = m.upstream.WithLabelValues(c.route)
+	s := &series{requests: m.requests.MustCurryWith(prometheus.Labels{"partner": a.partner, "route": at.route})}
+	if at.granted {
+		s.granted = m.decisions.WithLabelValues(a.partner, outcome(access.Granted), access.Granted.String())
+		s.upstream = m.upstream.WithLabelValues(at.route)
 		s.certificate = unread
 		if !p.retired.Load() { // whose partner may be gone
-			s.certificate = m.clientCertificate.WithLabelValues(c.partner)
+			s.certificate = m.clientCertificate.WithLabelValues(a.partner)
 		}
 	}
 	for i, class := range classes {
-		s.duration[i] = m.duration.WithLabelValues(c.route, class)
+		s.duration[i] = m.duration.WithLabelValues(at.route, class)
 	}
-	if c.granted { // the others are as many as strangers like
-		p.known.Add(c, s)
-	}
+	a.known[at] = s
 	return s
 }
 
