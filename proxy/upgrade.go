@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bufio"
-	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -162,7 +161,7 @@ func (t *tunnel) CloseWrite() error {
 
 // sever ends the connection without a farewell, for which TLS would wait.
 func (t *tunnel) sever() {
-	if secure, ok := t.Conn.(*tls.Conn); ok {
+	if secure, ok := t.Conn.(interface{ NetConn() net.Conn }); ok { // *tls.Conn, or what is around one
 		_ = secure.NetConn().Close()
 	}
 	_ = t.Close()
