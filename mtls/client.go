@@ -277,6 +277,13 @@ func (t *Trust) search(chain []*x509.Certificate, now time.Time) *path {
 		}
 		return found
 	}
+	ways = slices.DeleteFunc(ways, func(certificates []*x509.Certificate) bool {
+		return slices.ContainsFunc(certificates, func(c *x509.Certificate) bool { return t.barred[anchorKey(c)] })
+	})
+	if len(ways) == 0 {
+		found.err = errConstraint
+		return found
+	}
 	for _, certificates := range ways[:min(len(ways), mostWays)] {
 		key := anchorKey(certificates[len(certificates)-1])
 		if !slices.Contains(found.anchors, key) {

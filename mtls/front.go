@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"reflect"
 	"slices"
@@ -53,6 +54,19 @@ func loadFront(settings *config.CertificateHeader, files bundles) (*front, error
 	return f, nil
 }
 
+// bar lets no partner's own authority vouch for a front proxy, whatever certificates lead
+// from it to an anchor of theirs: only those of the configuration can be told at its load.
+func (f *front) bar(cfg *config.Config, files bundles) {
+	f.proxies.barred = make(map[access.AnchorKey]bool)
+	for _, p := range cfg.Partners.List {
+		for _, file := range p.Trust {
+			for _, c := range files[file].certificates {
+				f.proxies.barred[anchorKey(c)] = true
+			}
+		}
+	}
+}
+
 // apart returns an error where a partner's own authority could make itself a front proxy:
 // it is one of theirs, or one of theirs vouches for it.
 func (f *front) apart(cfg *config.Config, files bundles) error {
@@ -84,7 +98,7 @@ func (f *front) same(g *front) bool {
 	if f == nil || g == nil {
 		return f == g
 	}
-	return reflect.DeepEqual(f.settings, g.settings) && slices.Equal(f.keys, g.keys)
+	return reflect.DeepEqual(f.settings, g.settings) && slices.Equal(f.keys, g.keys) && maps.Equal(f.proxies.barred, g.proxies.barred)
 }
 
 // Peers returns what judges the certificates that are shown at the partners' listener:

@@ -2,7 +2,9 @@ package mtls
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/x509"
+	"math/big"
 	"net"
 	"net/http"
 	"net/netip"
@@ -160,6 +162,56 @@ func TestAnchorsOfProxiesAreApart(t *testing.T) {
 		if (err == nil) != (tt.fault == "") || err != nil && !strings.Contains(err.Error(), tt.fault) {
 			t.Errorf("%s: LoadTrust says %v", name, err)
 		}
+	}
+}
+
+// Nor may it by way of a certificate that the configuration does not hold: what front
+// proxies chain to may have certified a partner's authority, then or since.
+func TestFrontProxyUnderAPartnersAuthority(t *testing.T) {
+	northwind, operator := testpki.NewCA("Northwind Root"), testpki.NewCA("Operator Root")
+	template := *northwind.Cert
+	template.SerialNumber = big.NewInt(7)
+	der, err := x509.CreateCertificate(rand.Reader, &template, operator.Cert, northwind.Key.Public(), operator.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cross, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := testpki.DNS("lb.internal")
+	operatorFile, _ := operator.Write(t.TempDir(), "operator")
+	settings := fronting(config.FormatRFC9440)
+	settings.TrustedProxies = proxies(nil, operatorFile, "lb.internal")
+	trust := loadFronted(t, settings, northwind)
+	passed := "Client-Cert: " + rfc9440(northwind.Leaf("p").Cert)
+	under := northwind.Intermediate("Issuing").Leaf("lb", name)
+	for _, own := range [][]*x509.Certificate{{northwind.Leaf("lb", name).Cert, cross}, append(chain(under), cross)} {
+		if _, err := trust.Client(sent("127.0.0.1", own, passed)); reason(err) != access.NoCertificate {
+			t.Errorf("behind a partner that poses as a front proxy: judged %v", err)
+		}
+		if trust.Peers().judge(own, time.Now()) == nil {
+			t.Error("its certificate counts as one of a front proxy")
+		}
+	}
+	if _, err := trust.Client(sent("127.0.0.1", append(chain(operator.Leaf("lb", name)), cross), passed)); err != nil {
+		t.Errorf("behind a front proxy that shows that certificate, too: judged %v", err)
+	}
+	// An authority that was for all becomes the partner's own, by a reload that changes
+	// nothing else.
+	northwindFile, _ := northwind.Write(t.TempDir(), "northwind")
+	cfg := &config.Config{}
+	shared := &cfg.Listener.ClientCertificates
+	shared.From, shared.Header, shared.Trust = config.FromHeader, settings, []config.Path{config.Path(northwindFile)}
+	cfg.Partners.List = []config.Partner{{Name: "northwind"}}
+	before, err := LoadTrust(cfg, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Partners.List = []config.Partner{{Name: "northwind", Trust: shared.Trust}}
+	after, err := LoadTrust(cfg, Options{Previous: before})
+	if err != nil || !after.Lacks(before) || after.Peers().judge([]*x509.Certificate{northwind.Leaf("lb", name).Cert, cross}, time.Now()) == nil {
+		t.Errorf("after a reload, that authority still makes front proxies, %v", err)
 	}
 }
 

@@ -44,8 +44,9 @@ type Trust struct {
 	// that take each other's place have one: it must not keep any of them alive.
 	connections *sync.Map
 	self        weak.Pointer[Trust]
-	revocation  *revocation // nil: certificates are not looked up
-	front       *front      // nil: clients connect to the gate itself
+	revocation  *revocation               // nil: certificates are not looked up
+	front       *front                    // nil: clients connect to the gate itself
+	barred      map[access.AnchorKey]bool // of authorities that no path may lead through
 	log         *slog.Logger
 	metrics     *RevocationMetrics
 }
@@ -97,6 +98,7 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 		if t.front, err = loadFront(cfg.Listener.ClientCertificates.Header, files); err != nil {
 			return nil, err
 		}
+		t.front.bar(cfg, files)
 	}
 	if err := errors.Join(files.err(), t.front.apart(cfg, files)); err != nil {
 		return nil, err
