@@ -104,9 +104,10 @@ func LoadDirectoryTrust(settings *config.ACME) (*x509.CertPool, error) {
 	return pool, errors.Join(faults...)
 }
 
-// Open makes the folder of the storage. It must have succeeded before [ACME.Run].
+// Open makes the folder of the storage, or checks that it and what is in it are ours
+// alone. It must have succeeded before [ACME.Run].
 func (a *ACME) Open() error {
-	if err := makeFolder(string(a.settings.Load().Storage)); err != nil {
+	if err := openFolder(string(a.settings.Load().Storage)); err != nil {
 		return fmt.Errorf("opening listener.certificate.acme.storage: %w", err)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -13,18 +14,54 @@ import (
 	"github.com/caddyserver/certmagic"
 )
 
-// makeFolder makes a folder for nobody but the owner. It refuses one that is there and
-// that others may write to. Those who may read it see names; what is in it, certmagic
-// makes for the owner alone.
-func makeFolder(path string) error {
-	status, err := os.Stat(path)
-	switch {
-	case err != nil:
+// openFolder makes a folder for nobody but the owner. One that is there must be ours with
+// all that is in it: whoever put a key there, can read it or put another in its place has
+// the key that is shown to partners.
+func openFolder(path string) error {
+	if _, err := os.Stat(path); err != nil {
 		return os.MkdirAll(path, 0o700)
-	case !status.IsDir():
-		return fmt.Errorf("%q is not a folder", path)
-	case status.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("%q: others may write to the folder (%s); take one of its own, such as one inside it", path, status.Mode().Perm())
+	}
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return err
+	}
+	return filepath.WalkDir(path, func(name string, entry fs.DirEntry, err error) error {
+		if err == nil {
+			err = checkOurs(name, name == path, entry, os.Geteuid())
+		}
+		if name != path && (errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist)) {
+			return fs.SkipDir // root's lost+found, or what another gate deletes: nothing is taken from there
+		}
+		return err
+	})
+}
+
+// checkOurs returns nil for a file or folder that belongs to the user, by number, or to
+// root, that nobody else may write to and, where it is a key, nobody else may read. The
+// names of others are no secret.
+func checkOurs(name string, top bool, entry fs.DirEntry, user int) error {
+	about, err := entry.Info()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // another gate with this storage is at work
+	}
+	if err != nil {
+		return err
+	}
+	status, ok := about.Sys().(*syscall.Stat_t)
+	mode := about.Mode()
+	switch {
+	case top && !mode.IsDir():
+		return fmt.Errorf("%q is not a folder", name)
+	case !mode.IsDir() && !mode.IsRegular():
+		return fmt.Errorf("%q is neither a file nor a folder", name)
+	case !ok || status.Uid != 0 && int(status.Uid) != user:
+		return fmt.Errorf("%q belongs to neither root nor the user who runs the gate (%d)", name, user)
+	case mode.Perm()&0o022 != 0 && top:
+		return fmt.Errorf("%q: others may write to the folder (%s); take one of its own, such as one inside it", name, mode.Perm())
+	case mode.Perm()&0o022 != 0:
+		return fmt.Errorf("%q: others may write to it (%s)", name, mode.Perm())
+	case filepath.Ext(name) == ".key" && mode.Perm()&0o077 != 0 && mode.IsRegular():
+		return fmt.Errorf("%q: others may read the key (%s)", name, mode.Perm())
 	}
 	return nil
 }

@@ -480,9 +480,12 @@ func TestACMEStorage(t *testing.T) {
 	for want, make := range map[string]func() error{
 		"others may write to the folder (-rwxrwxrwx)": func() error { return os.Chmod(folder, 0o777) },
 		"is not a folder": func() error { return os.WriteFile(folder, nil, 0o600) },
+		"api.example.test.key\": others may read the key (-rw-r--r--)": func() error {
+			return os.WriteFile(filepath.Join(folder, "api.example.test.key"), nil, 0o644)
+		},
 	} {
 		c.check(os.RemoveAll(folder))
-		if strings.HasPrefix(want, "others") {
+		if strings.Contains(want, "others") {
 			c.check(os.Mkdir(folder, 0o700))
 		}
 		c.check(make())
