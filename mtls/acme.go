@@ -123,18 +123,19 @@ func (a *ACME) Run(ctx context.Context, listener net.Addr) {
 		RenewCheckInterval: a.every,
 		Logger:             a.zap,
 	})
-	defer a.end()
 	storage := newFolder(string(a.settings.Load().Storage))
-	tended := map[config.Host]func(){}
+	tended := map[config.Host]*tending{}
+	defer a.end(tended)
 	var before *acmeSettings
 	for {
 		now := a.settings.Load()
 		if before == nil || !now.roots.Equal(before.roots) {
 			a.client.Store(a.newClient(now, storage, listener))
 		}
-		for domain, stop := range tended {
+		for domain, t := range tended {
 			if !slices.Contains(now.Domains, domain) {
-				stop()
+				t.cancel()
+				within(ending, func() { <-t.done })
 				delete(tended, domain)
 				a.forget(string(domain))
 			}
@@ -148,43 +149,54 @@ func (a *ACME) Run(ctx context.Context, listener net.Addr) {
 		select {
 		case <-a.changed:
 		case <-ctx.Done():
-			for _, stop := range tended {
-				stop()
-			}
 			return
 		}
 	}
 }
 
-// end ends the upkeep of the certificates. What is being asked of the authority may keep
-// it waiting, and then only the end of the process ends that.
-func (a *ACME) end() {
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
+// end ends the upkeep of the certificates, of which those of tended have been told. What is
+// being asked of the authority or the storage may keep it waiting, and then only the end of
+// the process ends that.
+func (a *ACME) end(tended map[config.Host]*tending) {
+	within(ending, func() {
+		for _, t := range tended {
+			<-t.done
+		}
 		a.cache.Stop()
+	})
+}
+
+// within waits for do, but no longer than limit. It may go on then.
+func within(limit time.Duration, do func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		do()
 	}()
 	select {
-	case <-ended:
-	case <-time.After(ending):
+	case <-done:
+	case <-time.After(limit):
 	}
 }
 
-// tend takes care of a domain until stop is called.
-func (a *ACME) tend(ctx context.Context, domain string, storage *folder) (stop func()) {
+// A tending is the care for the certificate of one domain.
+type tending struct {
+	cancel context.CancelFunc
+	done   chan struct{} // closed when it has ended
+}
+
+// tend takes care of a domain until it is cancelled or ctx ends.
+func (a *ACME) tend(ctx context.Context, domain string, storage *folder) *tending {
 	for _, result := range []string{"ok", "failed"} {
 		a.attempts.WithLabelValues(domain, result)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
+	t := &tending{cancel, make(chan struct{})}
 	go func() {
-		defer close(done)
+		defer close(t.done)
 		a.obtain(ctx, domain, storage)
 	}()
-	return func() {
-		cancel()
-		<-done
-	}
+	return t
 }
 
 // forget ends the upkeep of the certificate of a domain. In the storage it stays.

@@ -4,13 +4,17 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -150,6 +154,60 @@ func TestRenewal(t *testing.T) {
 		t.Error("connections that are still to finish are shown nothing")
 	}
 	server.Stop()
+}
+
+// A storage that hangs keeps waiting neither another domain for long nor the end.
+func TestACMEStorageThatHangs(t *testing.T) {
+	t.Parallel()
+	settings := acmeOf("https://127.0.0.1:1", filepath.Join(t.TempDir(), "acme"))
+	a := NewACME(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), nil)
+	hang := func(domain string) (reached func() bool) { // whoever reads a pipe waits for what is written
+		t.Helper()
+		key := certmagic.StorageKeys.SiteCert((&certmagic.ACMEIssuer{CA: settings.Directory.String()}).IssuerKey(), domain)
+		path := filepath.Join(string(settings.Storage), key)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range []string{path, strings.TrimSuffix(path, ".crt") + ".key", strings.TrimSuffix(path, ".crt") + ".json"} {
+			if err := syscall.Mkfifo(file, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return func() bool {
+			for _, ext := range []string{".crt", ".key", ".json"} {
+				pipe, err := os.OpenFile(strings.TrimSuffix(path, ".crt")+ext, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+				if err == nil { // somebody waits; and goes on to wait until the test is over
+					t.Cleanup(func() { _ = pipe.Close() })
+					return true
+				}
+			}
+			return false
+		}
+	}
+	first, second := hang("api.example.test"), hang("more.example.test")
+	a.Follow(settings, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ran := make(chan struct{})
+	go func() {
+		defer close(ran)
+		a.Run(ctx, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1})
+	}()
+	await(t, "reading", first)
+	other := *settings
+	other.Domains = []config.Host{"more.example.test"}
+	a.Follow(&other, nil)
+	await(t, "reading of what comes after", second)
+	cancel()
+	select {
+	case <-ran:
+	case <-time.After(patience):
+		t.Error("the end waits for ever")
+	}
+	// Those that still wait find nothing that they could write to.
+	if err := errors.Join(os.RemoveAll(string(settings.Storage)), os.WriteFile(string(settings.Storage), nil, 0o600)); err != nil {
+		t.Error(err)
+	}
 }
 
 // stocked returns an ACME with certificates for domains in its cache, and one that lacks.
