@@ -93,7 +93,7 @@ func (x *exchange) WriteHeader(status int) {
 	x.Header()[requestID] = x.ids[:]
 	if status >= 200 && x.status == 0 {
 		x.status = status
-		if x.unread() || x.proxy.parting() {
+		if x.unread() || x.ambiguous() || x.proxy.parting() {
 			x.Header().Set("Connection", "close")
 		}
 	} else if x.request.ProtoMajor == 1 {
@@ -226,6 +226,16 @@ func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 func (x *exchange) unread() bool {
 	r := x.request
 	return r.ProtoMajor == 1 && r.Body != nil && r.Body != http.NoBody && !x.bodyRead.Load()
+}
+
+// ambiguous reports whether a front proxy, whose connection carries the requests of many,
+// may see the end of this one elsewhere. net/http takes a Content-Length out that stood
+// beside the chunked coding, so that each chunked request may have been sent with one: the
+// connection must end after it (RFC 9112 section 6.1), or what follows comes with a
+// certificate header of its sender's choosing.
+func (x *exchange) ambiguous() bool {
+	r := x.request
+	return r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 && x.proxy.steps.Trust.Fronted()
 }
 
 // rescue turns a panic into a refusal where nothing has been sent yet.

@@ -173,6 +173,14 @@ func TestHAProxy(t *testing.T) {
 	r.behind(t, "certificates", all, forged...)
 	r.behind(t, "both", all, forged...)
 
+	// What comes of no length, it sends on in chunks, over connections that end with them.
+	for range 3 {
+		r.check(r.call([]string{"-to", "certificates", "-cert", "northwind", "-token", "good", "-h2", "-body", "10", "-chunked", "POST", "/accounts/7"}))
+		if err := r.granted(200); err != nil {
+			t.Errorf("a body without a length: %v", err)
+		}
+	}
+
 	// The handshakes are the proxy's, and counted as such.
 	const handshakes = `tallygate_tls_handshakes_total{reason="%s",result="completed",version="TLS 1.3"}`
 	if n, err := r.metric(fmt.Sprintf(handshakes, "none")); err != nil || n == 0 {

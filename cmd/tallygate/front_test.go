@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -182,6 +183,51 @@ func TestFrontProxyReload(t *testing.T) {
 			r.check(r.stop())
 		})
 	}
+}
+
+// A front proxy that goes by the length, where a client sends both, lets through what the
+// gate would take for another request on its connection, with a certificate of the client's
+// choosing. So nothing follows a chunked request.
+func TestFrontProxyThatFramesOtherwise(t *testing.T) {
+	t.Parallel()
+	r := newFronted(t)
+	r.configure(ownTLS, passing("[rfc9440]", byName))
+	r.serve()
+	smuggled := "0\r\n\r\nGET /accounts/8 HTTP/1.1\r\nHost: api.example.test\r\nAuthorization: Bearer " + r.tokens["good"] + "\r\n" + r.clientCert("northwind") + "\r\nConnection: close\r\n\r\n"
+	for name, framing := range map[string]string{
+		"both":            fmt.Sprintf("Content-Length: %d\r\nTransfer-Encoding: chunked", len(smuggled)),
+		"one behind LF":   fmt.Sprintf("Content-Length: %d\r\nX-Note: a\nTransfer-Encoding: chunked", len(smuggled)),
+		"one folded":      fmt.Sprintf("Content-Length: %d\r\nTransfer-Encoding:\r\n chunked", len(smuggled)),
+		"the length last": fmt.Sprintf("Transfer-Encoding: chunked\r\nContent-Length: %d", len(smuggled)),
+	} {
+		r.upstream.forget()
+		conn, err := tls.Dial("tcp", r.addresses["partners"], r.client("lb", "http/1.1"))
+		r.check(err)
+		r.check(conn.SetDeadline(time.Now().Add(patience)))
+		_, err = io.WriteString(conn, "POST /accounts/7 HTTP/1.1\r\nHost: api.example.test\r\nAuthorization: Bearer "+r.tokens["sync"]+"\r\n"+r.clientCert("borealis")+"\r\n"+framing+"\r\n\r\n"+smuggled)
+		r.check(err)
+		answers, err := io.ReadAll(conn)
+		r.check(err)
+		_ = conn.Close()
+		if text := string(answers); strings.Count(text, "HTTP/1.1 ") != 1 || !strings.HasPrefix(text, "HTTP/1.1 200 ") || !strings.Contains(text, "\r\nConnection: close\r\n") {
+			t.Errorf("%s: answered\n%s", name, text)
+		}
+		if received, n := r.upstream.take(); n != 1 || strings.Contains(string(received), "/accounts/8") {
+			t.Errorf("%s: %d requests upstream\n%s", name, n, received)
+		}
+	}
+	// Of messages that are framed in one way only, connections stay open.
+	for _, h2 := range []string{"true", "false"} {
+		r.check(r.call([]string{"-cert", "lb", "-token", "good", "-h2=" + h2, "-H", r.clientCert("northwind"), "-body", "10", "POST", "/accounts/7"}))
+		if err := r.granted(200); err != nil || r.answer.Close {
+			t.Errorf("with a length, HTTP/2 %s: closing %t, %v", h2, r.answer.Close, err)
+		}
+	}
+	r.check(r.call([]string{"-cert", "lb", "-token", "good", "-h2", "-H", r.clientCert("northwind"), "-body", "10", "-chunked", "POST", "/accounts/7"}))
+	if err := r.granted(200); err != nil || r.answer.Close {
+		t.Errorf("over HTTP/2, of no length: closing %t, %v", r.answer.Close, err)
+	}
+	r.check(r.stop())
 }
 
 // PROXY protocol names an address for the log and the upstream, and gives no right by it:
