@@ -334,6 +334,17 @@ func TestPassedOnIsRemembered(t *testing.T) {
 	if _, err := trust.Client(elsewhere); reason(err) != access.MalformedRequest {
 		t.Errorf("what was in one header, in another: judged %v", err)
 	}
+	// What leads to an anchor by a chain does not do so without it, or by another.
+	issuing := ca.Intermediate("Issuing")
+	deep := "Client-Cert: " + rfc9440(issuing.Leaf("deep").Cert)
+	if _, err := trust.Client(sent("127.0.0.1", nil, deep, "Client-Cert-Chain: "+rfc9440(issuing.Cert))); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []*http.Request{sent("127.0.0.1", nil, deep), sent("127.0.0.1", nil, deep, "Client-Cert-Chain: "+rfc9440(ca.Cert))} {
+		if _, err := trust.Client(r); reason(err) != access.UntrustedCertificate {
+			t.Errorf("without the chain that was remembered: judged %v", err)
+		}
+	}
 	names := make([]string, 200)
 	for i := range names {
 		names[i] = strings.Repeat("a", 40) + ".example"
@@ -342,8 +353,8 @@ func TestPassedOnIsRemembered(t *testing.T) {
 	if _, err := trust.Client(long); err != nil || len(long.Header.Get("Client-Cert")) <= rememberedBytes {
 		t.Errorf("a long one is judged %v", err)
 	}
-	if n := trust.front.known.Len(); n != 1 {
-		t.Errorf("%d certificates are remembered, want 1", n)
+	if n := trust.front.known.Len(); n != 2 {
+		t.Errorf("%d certificates are remembered, want 2", n)
 	}
 }
 
