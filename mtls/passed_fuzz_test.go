@@ -99,7 +99,7 @@ func FuzzXFCC(f *testing.F) {
 	}{
 		{"", "CN=p", "", true}, {"", `CN=a\`, "spiffe://p", true}, {"", `CN=";Cert="`, "spiffe://p/a=b", true},
 		{"Cert=$Q", "CN=p", "", false}, {`Subject="`, "CN=p", "", false}, {`Subject="\`, `";Cert=$Q;Subject="`, "", false},
-		{"", "", "a,Cert=$Q", false}, {"", "", "a;Cert=$Q", false}, {"", "", `a;Chain="$Q"`, true}, {"", "", `"`, false},
+		{"", "", "a,Cert=$Q", false}, {"", "", "a;Cert=$Q", false}, {"", "", `a;Chain="$Q"`, false}, {"", "", "a;DNS=b", true}, {"", "", `"`, false},
 		{`Cert="$Q",By=`, "", `",Cert="$Q"`, false}, {"By=a", "", "", false},
 	} {
 		f.Add(seed.forged, seed.subject, seed.uri)

@@ -167,6 +167,8 @@ func TestPassedOn(t *testing.T) {
 		{"a chain of XFCC alone", lines{x(`Chain="` + escaped(p.Cert) + `"`)}, malformed, nil},
 		{"a URI that begins an element", lines{x(otherCert + ";URI=spiffe://q," + cert)}, malformed, nil},
 		{"a DNS name that begins one", lines{x(otherCert + ";DNS=q," + cert)}, malformed, nil},
+		{"a URI that begins a Cert where there is none", lines{x("By=a;" + hash + ";URI=spiffe://q;" + cert)}, malformed, nil},
+		{"a DNS name that does", lines{x("By=a;" + hash + ";DNS=q;" + cert)}, malformed, nil},
 		{"a URI that begins a key", lines{x(otherCert + ";URI=spiffe://q;" + cert)}, malformed, nil},
 		{"a subject that hides a Cert", lines{x(`Subject="x\";` + otherCert + `;URI=";` + cert)}, malformed, nil},
 		{"a client's open quotation mark", lines{x(`Subject="` + "," + hash + ";" + cert)}, malformed, nil},

@@ -11,6 +11,7 @@ var (
 	errXFCC        = errors.New("X-Forwarded-Client-Cert is not elements of keys and values")
 	errXFCCTwice   = errors.New("X-Forwarded-Client-Cert has an element with a key twice")
 	errXFCCNoCert  = errors.New("the last element of X-Forwarded-Client-Cert has no Cert")
+	errXFCCOrder   = errors.New("X-Forwarded-Client-Cert has another key after names of a client's, which may have been made to look like one")
 	errXFCCSpeaker = errors.New("X-Forwarded-Client-Cert has several elements, and one with names of a client's, which may be made to look like another element")
 )
 
@@ -25,8 +26,9 @@ var xfccKeys = map[string]bool{
 //
 // Envoy writes URI and DNS, which a client's own authority may have chosen, as they stand
 // in the certificate. With a comma they would begin another element, and that would be the
-// last. So none may have them where there are several. A semicolon begins another key,
-// which then comes twice or is none that we read.
+// last. So none may have them where there are several. With a semicolon they would begin
+// another key, the Cert above all that an Envoy does not write of its own. So nothing may
+// come after them: Envoy writes them last.
 func parseXFCC(text string, _ []string) ([]*x509.Certificate, error) {
 	var element map[string]string
 	elements, named := 0, false
@@ -69,7 +71,7 @@ func xfccPEM(value string) ([]*x509.Certificate, error) {
 // another.
 func cutElement(text string) (element map[string]string, rest string, more bool, err error) {
 	element = make(map[string]string, len(xfccKeys))
-	for {
+	for named := false; ; {
 		key, after, found := strings.Cut(text, "=")
 		again, known := xfccKeys[key]
 		if !found || !known {
@@ -78,6 +80,11 @@ func cutElement(text string) (element map[string]string, rest string, more bool,
 		if _, ok := element[key]; ok && !again {
 			return nil, "", false, errXFCCTwice
 		}
+		name := key == "URI" || key == "DNS"
+		if named && !name {
+			return nil, "", false, errXFCCOrder
+		}
+		named = name
 		value, after, ok := cutValue(after)
 		if !ok {
 			return nil, "", false, errXFCC
