@@ -103,6 +103,8 @@ func TestPassedOn(t *testing.T) {
 	for !strings.ContainsAny(b64(dashed.Cert), "+/") {
 		dashed = northwind.Leaf("p")
 	}
+	stray := []byte(b64(ragged.Cert)) // bits that stand for nothing, where two texts would be one certificate
+	stray[strings.IndexByte(string(stray), '=')-1]++
 	huge := new(big.Int).SetBit(big.NewInt(1), 16383, 1)
 	const malformed, none = access.MalformedRequest, access.NoCertificate
 
@@ -142,6 +144,7 @@ func TestPassedOn(t *testing.T) {
 		{"an empty value", lines{"Client-Cert: "}, malformed, nil},
 		{"another alphabet", lines{"Client-Cert: :" + base64.URLEncoding.EncodeToString(dashed.Cert.Raw) + ":"}, malformed, nil},
 		{"without padding", lines{"Client-Cert: :" + strings.TrimRight(b64(ragged.Cert), "=") + ":"}, malformed, nil},
+		{"stray bits before the padding", lines{"Client-Cert: :" + string(stray) + ":"}, malformed, nil},
 		{"a space within", lines{"Client-Cert: " + whole[:20] + " " + whole[20:]}, malformed, nil},
 		{"a line end within", lines{"Client-Cert: " + whole[:21] + "\n" + whole[21:]}, malformed, nil},
 		{"DER cut short", lines{"Client-Cert: :" + base64.StdEncoding.EncodeToString(p.Cert.Raw[:len(p.Cert.Raw)-3]) + ":"}, malformed, nil},
