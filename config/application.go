@@ -9,6 +9,7 @@ type Application struct {
 	Authentication Authentication        `yaml:"authentication"` // at our own issuer; default tls_client_auth
 	Keys           ClientKeys            `yaml:"keys"`           // for self_signed_tls_client_auth, and only for it
 	APIs           []APIGrant            `yaml:"apis"`           // what it may call; empty means nothing
+	RateLimit      *Rate                 `yaml:"rate_limit"`     // of its granted requests; more are answered with 429. Optional.
 
 	// What our own issuer gives it.
 	Scopes        []Scope       `yaml:"scopes"`         // what it may be granted at most

@@ -350,6 +350,12 @@ var bad = []struct {
 	{"keys-trust-unused", []string{`24:48: partners.list[0].applications[0].keys.trust: counts for jwks_uri only, and there is none`}},
 	{"require-bound", []string{`26:25: partners.list[0].applications[0].bound_tokens: must not be false: issuer.require_bound on line 33 is true`}},
 	{"app-token-lifetime", []string{`26:27: partners.list[0].applications[0].token_lifetime: must be from 1s to 1h0m0s, is 2h0m0s`}},
+	{"rate-limit-burst", []string{`23:23: partners.list[0].applications[0].rate_limit.burst: must be at least 1, is 0`}},
+	{"rate-limit-null", []string{`23:22: partners.list[0].applications[0].rate_limit: expected a mapping, got nothing`}},
+	{"rate-limit-zero", []string{
+		`23:45: partners.list[0].applications[0].rate_limit.requests_per_second: must be at least 1, is 0`,
+		`23:55: partners.list[0].applications[0].rate_limit.burst: must be at least 1, is -1`,
+	}},
 	{"app-token-lifetime-short", []string{`26:27: partners.list[0].applications[0].token_lifetime: must be from 1s to 1h0m0s, is -1s`}},
 	{"scope-twice", []string{`22:35: partners.list[0].applications[0].scopes[1]: is the same as partners.list[0].applications[0].scopes[0]`}},
 	{"default-scopes", []string{`23:28: partners.list[0].applications[0].default_scopes[0]: "account:read" is not among the scopes of the application, did you mean "accounts:read"?`}},

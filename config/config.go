@@ -116,7 +116,7 @@ type Limits struct {
 	BodyBytes             Bytes         `yaml:"body_bytes"`              // a request's body; more is answered with 413
 	Connections           int           `yaml:"connections"`             // open at once; further ones are closed
 	ConnectionsPerAddress int           `yaml:"connections_per_address"` // of them, from one IPv4 address or one /64 of IPv6
-	Requests              int           `yaml:"requests"`                // in hand at once; further ones are answered with 503
+	Requests              int           `yaml:"requests"`                // in hand at once, of one partner half at most; further ones are answered with 503
 	HandshakeTimeout      time.Duration `yaml:"handshake_timeout"`       // for the TLS handshake
 	HeaderTimeout         time.Duration `yaml:"header_timeout"`          // for the header of PROXY protocol, and for each request's
 	StallTimeout          time.Duration `yaml:"stall_timeout"`           // for the next bytes of a body, in either direction

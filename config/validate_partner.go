@@ -52,6 +52,9 @@ func (k *checker) application(path string, a *Application, anchored bool, taken 
 		k.grant(element(path+".apis", i), &a.APIs[i], grants)
 	}
 	distinct(k, path+".apis", apis)
+	if a.RateLimit != nil {
+		k.rate(path+".rate_limit", *a.RateLimit)
+	}
 }
 
 // certificate checks that r says which certificates are the application's, and that

@@ -9,9 +9,14 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// retryAfter is what callers are told to wait when the gate cannot decide. Key
-// sets are read again within a cool-down, 10 seconds by default.
-const retryAfter = "10"
+// What callers are told to wait, in seconds.
+const (
+	// When the gate cannot decide. Key sets are read again within a cool-down, 10 seconds
+	// by default.
+	retryAfter = "10"
+	// When they are over a rate, of which none is less than one in a second.
+	retryRate = "1"
+)
 
 // realm names the protection space, RFC 9110 section 11.5. A challenge must have at
 // least one parameter (RFC 6750 section 3).
@@ -36,8 +41,10 @@ func answer(w http.ResponseWriter, d access.Decision, id string, credentials boo
 		w.Header().Set("WWW-Authenticate", challenge("", "", nil))
 	case status == http.StatusUnauthorized || reason.Code() != "":
 		w.Header().Set("WWW-Authenticate", challenge(reason.Code(), reason.Description(), d.Scopes))
-	case status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests:
+	case status == http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", retryAfter)
+	case status == http.StatusTooManyRequests:
+		w.Header().Set("Retry-After", retryRate)
 	}
 	code := reason.Code()
 	if code == "" {

@@ -36,6 +36,7 @@ type exchange struct {
 	written     bool                // some of the answer's body
 	deaf        bool                // the client no longer takes the answer
 	reviewed    *review             // nil: no stream, so far
+	held        *atomic.Int64       // counts it, among its partner's; nil: it has no place
 
 	// Room that would be taken piece by piece otherwise.
 	reverse httputil.ReverseProxy
@@ -179,6 +180,7 @@ func (x *exchange) readBy(deadline time.Time) bool {
 // and not by the server, which would skip what is left to find the next request. A read
 // that is under way has to return first: net/http would lift the deadline to end it.
 func (x *exchange) end() {
+	defer x.leave()
 	if r := x.reviewed; r != nil {
 		defer r.streams.running.Add(-1)
 	}

@@ -39,6 +39,8 @@ type Options struct {
 	Streams *Streams
 	// Overloaded reports whether a request is one too many; nil: none is.
 	Overloaded func() bool
+	// Room returns how many more requests could be in hand; nil: any number.
+	Room func() int64
 	// Parting reports whether answers are to end their connections; nil: they are not.
 	Parting func() bool
 }
@@ -48,6 +50,7 @@ type Proxy struct {
 	steps     Steps
 	upstreams map[string]*upstream // by the API's name
 	accounts  map[string]*accounts // by the name of those configured, and of nobody known
+	shares    shares
 	fields    *fields
 	asserter  *asserter // nil where no route asks for assertions
 	bodyBytes int64
@@ -60,6 +63,7 @@ type Proxy struct {
 	errorLog  *log.Logger // of ReverseProxy, for what the client's answer no longer tells
 
 	overloaded, parting func() bool
+	room                func() int64
 }
 
 // New returns the handler for cfg. It reads the files that the upstreams name, all faults of
@@ -77,6 +81,7 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 		steps:     steps,
 		upstreams: make(map[string]*upstream, len(cfg.APIs)),
 		accounts:  make(map[string]*accounts, 1+len(cfg.Partners.List)),
+		shares:    newShares(cfg.Partners.List, before.shares),
 		fields:    newFields(cfg.IdentityHeaders, cfg.Listener.ClientCertificates.Header),
 		asserter:  asserter,
 		bodyBytes: int64(cfg.Listener.Limits.BodyBytes),
@@ -89,6 +94,10 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 
 		overloaded: orNever(options.Overloaded),
 		parting:    orNever(options.Parting),
+		room:       options.Room,
+	}
+	if p.room == nil {
+		p.room = unbounded
 	}
 	if p.streams == nil {
 		p.streams = NewStreams(func() *Proxy { return p })
@@ -147,6 +156,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer x.rescue(p.log)
 
 	x.decision = p.decide(x, p.overloaded)
+	p.limit(x)
 	p.assert(x)
 	x.decided = time.Now()
 	if x.decision.Reason != access.Granted {
@@ -175,8 +185,9 @@ func (p *Proxy) assert(x *exchange) {
 
 // Decide returns what ServeHTTP would decide about r, by the same checks, and the judged
 // client certificate, nil unless that passed. It forwards, answers, logs and counts
-// nothing; but a token may be introspected for it. It does not ask whether there is room:
-// a stream has its place, and others who come in great numbers must not end it.
+// nothing; but a token may be introspected for it. It does not ask whether there is room,
+// nor takes of any rate: a stream has its place, and others who come in great numbers must
+// not end it.
 func (p *Proxy) Decide(r *http.Request) (access.Decision, *access.Certificate) {
 	x := &exchange{proxy: p, request: r}
 	return p.decide(x, orNever(nil)), x.certificate

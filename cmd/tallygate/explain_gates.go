@@ -110,6 +110,7 @@ func (x *explainer) passage(gate *explainedGate) {
 		x.at(gate, x.route())
 		gate.Detail = "route " + x.decision.Route
 	case access.StageLimits:
+		x.rate(gate)
 	}
 }
 

@@ -58,6 +58,20 @@ func (x *explainer) application() string {
 	return fmt.Sprintf("%s.applications[%d]", partner, j)
 }
 
+// rate says how many requests of the client are granted: whether this one would be is known
+// only to a gate that serves the others.
+func (x *explainer) rate(gate *explainedGate) {
+	path := x.application() + ".rate_limit"
+	for _, p := range x.cfg.Partners.List {
+		for _, a := range p.Applications {
+			if string(a.ClientID) == x.decision.ClientID && a.RateLimit != nil {
+				x.at(gate, path)
+				gate.Detail = fmt.Sprintf("within %d requests a second, %d at once", a.RateLimit.RequestsPerSecond, a.RateLimit.Burst)
+			}
+		}
+	}
+}
+
 // client returns the path of the partner of the token's client, and the client's index.
 func (x *explainer) client() (partner string, application int) {
 	for i, p := range x.cfg.Partners.List {

@@ -77,6 +77,7 @@ func assemble(cfg *config.Config, from origin) (*state, error) {
 		}, proxy.Options{
 			Log: from.log, Metrics: from.requests, Previous: before.proxy, Streams: from.streams, Parting: from.parting,
 			Overloaded: from.load.over(&from.load.partners, cfg.Listener.Limits.Requests),
+			Room:       from.load.room(&from.load.partners, cfg.Listener.Limits.Requests),
 		})
 	}
 	if err != nil {

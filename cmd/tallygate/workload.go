@@ -42,6 +42,12 @@ func (w *workload) over(inHand *atomic.Int64, most int) func() bool {
 	return func() bool { return inHand.Load() > int64(most) || w.above(7) }
 }
 
+// room returns a function that tells for how many requests more there are places, where
+// those in hand are counted in inHand and there may be most.
+func (w *workload) room(inHand *atomic.Int64, most int) func() int64 {
+	return func() int64 { return int64(most) - inHand.Load() }
+}
+
 // crowded reports whether memory is too short for further connections. That is before it
 // is too short for requests: connections that are merely open must not keep those out that
 // come on others.
