@@ -113,32 +113,47 @@ func (g *gate) endConnections(h http.Handler) http.Handler {
 // what only says no length is over by then.
 func (g *gate) shutdown(timeout time.Duration) error {
 	close(g.leaving)
+	g.parting.Store(true) // a person does not wait for it
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	ending := time.AfterFunc(timeout/2, g.streams.End)
 	defer ending.Stop()
+	call := min(lastCall, timeout/4)
 	last := len(g.servers) - 1
 	cut := make([]error, len(g.servers))
 	var stopping sync.WaitGroup
 	for i, s := range g.servers[:last] {
-		stopping.Go(func() { cut[i] = s.shutdown(ctx) })
+		stopping.Go(func() { cut[i] = s.shutdown(ctx, call) })
 	}
 	stopping.Wait()
 	tunnels := g.streams.Wait(ctx) // of which net/http knows nothing any more
 	if tunnels != nil {
 		tunnels = fmt.Errorf("tunnels: %w", tunnels)
 	}
-	cut[last] = g.servers[last].shutdown(ctx)
+	cut[last] = g.servers[last].shutdown(ctx, call)
 	if err := errors.Join(append(cut, tunnels)...); err != nil {
 		return fmt.Errorf("requests were cut after %s: %w", timeout, err)
 	}
 	return nil
 }
 
-func (s *server) shutdown(ctx context.Context) error {
-	if err := s.http.Shutdown(ctx); err != nil {
-		_ = s.http.Close()
-		return fmt.Errorf("stopping %s: %w", s.name, err)
+// shutdown takes no more connections, and ends those that are there when their requests are
+// done. Once it has begun to, net/http drops every request that it reads, without an answer;
+// so those that are on their way, behind a handshake above all, have their last call before.
+func (s *server) shutdown(ctx context.Context, call time.Duration) error {
+	_ = s.listener.Close()
+	for until := time.Now().Add(call); s.inHand != nil && s.door.count() > 0 && time.Now().Before(until); {
+		time.Sleep(5 * time.Millisecond)
 	}
-	return nil
+	err := s.http.Shutdown(ctx)
+	if err == nil {
+		return nil
+	}
+	// It also waits for connections on which nothing was asked yet.
+	cut := s.inHand != nil && s.inHand.Load() > 0
+	_ = s.http.Close()
+	if !cut {
+		return nil
+	}
+	return fmt.Errorf("stopping %s: %w", s.name, err)
 }

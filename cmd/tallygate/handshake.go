@@ -81,6 +81,9 @@ func (g *greeter) greet() {
 			go g.shake(conn)
 			continue
 		}
+		if isClosed(g.closing) { // no fault: those who are shaking hands are waited for
+			return
+		}
 		select {
 		case g.faults <- err:
 		case <-g.closing:

@@ -116,3 +116,36 @@ func TestHandshakeDuringClose(t *testing.T) {
 		t.Error("the stuck one succeeds")
 	}
 }
+
+// So it is when a connection is being waited for as the listener is closed: its end is no
+// fault that comes before them.
+func TestHandshakeDuringCloseWhileAccepting(t *testing.T) {
+	settings := settingsOf(testpki.SelfSigned("gate", testpki.DNS("gate.test")))
+	for range 20 { // of which half would fail
+		l, _ := greeting(t, settings)
+		raw, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(patience); l.shaking.Load() == 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("the connection is not accepted")
+			}
+		}
+		accepted := make(chan error, 1)
+		go func() {
+			c, err := l.Accept()
+			if err == nil {
+				_ = c.Close()
+			}
+			accepted <- err
+		}()
+		time.Sleep(5 * time.Millisecond) // it waits
+		_ = l.Close()
+		_ = tls.Client(raw, &tls.Config{InsecureSkipVerify: true}).Handshake()
+		if err := <-accepted; err != nil {
+			t.Fatal(err)
+		}
+		_ = raw.Close()
+	}
+}

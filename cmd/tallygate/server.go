@@ -32,6 +32,9 @@ type server struct {
 	relays    func() *config.ProxyProtocol       // who may speak it in front of TLS, at the moment
 	handshake time.Duration                      // may take so long
 	failed    func(remote net.Addr, fault error) // is told of handshakes
+	inHand    *atomic.Int64                      // its requests; nil: none that an end would cut
+	leaving   <-chan struct{}                    // closed when it is to take no more connections
+	listener  net.Listener                       // on which http serves
 	http      *http.Server
 }
 
@@ -73,6 +76,8 @@ func (g *gate) addServer(name string, address config.Address, inHand *atomic.Int
 		relays:    relays,
 		handshake: limits.HandshakeTimeout,
 		failed:    func(remote net.Addr, fault error) { g.handshakeFailed(name, remote, fault) },
+		inHand:    inHand,
+		leaving:   g.leaving,
 		http: &http.Server{
 			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if inHand != nil {
@@ -155,11 +160,11 @@ func (g *gate) run(ctx context.Context, open func(name, address string) (net.Lis
 		l, err := open(s.name, s.address)
 		if err != nil {
 			for _, opened := range g.servers[:i] {
-				_ = opened.door.Close()
+				_ = opened.listener.Close()
 			}
 			return fmt.Errorf("listening for %s: %w", s.name, err)
 		}
-		s.door.Listener = l
+		s.listen(l)
 		g.log.InfoContext(ctx, "listening", "listener", s.name, "address", l.Addr().String())
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -195,17 +200,22 @@ func (g *gate) challenged() int {
 	return max(0, slices.IndexFunc(g.servers, func(s *server) bool { return s.name == acmeListener }))
 }
 
-func (s *server) serve() error {
-	var l net.Listener = s.door
+// listen lets the server serve on l, which it owns.
+func (s *server) listen(l net.Listener) {
+	s.door.Listener = l
+	s.listener = s.door
 	if s.tls != nil {
-		l = mtls.Relayed(l, s.relays, s.http.ReadHeaderTimeout)
 		// Not by ServeTLS, which would go by a copy of the settings.
-		l = newGreeter(l, s.tls.Config(), s.handshake, s.failed)
+		s.listener = newGreeter(mtls.Relayed(s.door, s.relays, s.http.ReadHeaderTimeout), s.tls.Config(), s.handshake, s.failed)
 	}
-	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serving %s: %w", s.name, err)
+}
+
+func (s *server) serve() error {
+	err := s.http.Serve(s.listener)
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) && isClosed(s.leaving) {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("serving %s: %w", s.name, err)
 }
 
 // eachListener does something to every listener that speaks TLS.

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"bufio"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Connections on which nothing was asked yet are no requests: they keep no gate from ending
+// well, and in time, however few seconds it has for those.
+func TestStopWithSilentConnections(t *testing.T) {
+	t.Parallel()
+	d := newDrained(t, 0, time.Second)
+	silent, err := d.dialFrom("127.0.0.1", "northwind", "http/1.1")
+	d.check(err)
+	defer func() { _ = silent.Close() }()
+	begun, err := d.dialFrom("127.0.0.1", "northwind", "http/1.1")
+	d.check(err)
+	defer func() { _ = begun.Close() }()
+	_, err = io.WriteString(begun, "GET /accounts/7 HTT")
+	d.check(err)
+	probing, err := net.Dial("tcp", d.addresses["admin"])
+	d.check(err)
+	defer func() { _ = probing.Close() }()
+	d.check(d.expect(`tallygate_connections_active{listener="partners"}`, 2))
+	began := time.Now()
+	d.signal(syscall.SIGTERM)
+	if code := d.ended(); code != exitOK || time.Since(began) > 5*time.Second {
+		t.Errorf("ended with %d after %s\n%s", code, time.Since(began), d.log.bytes())
+	}
+}
+
+// A client that is shaking hands when the gate stops is served to the end of its request.
+func TestStopDuringHandshake(t *testing.T) {
+	t.Parallel()
+	d := newDrained(t, 0, 20*time.Second)
+	raw, err := net.Dial("tcp", d.addresses["partners"])
+	d.check(err)
+	defer func() { _ = raw.Close() }()
+	d.check(d.expect(`tallygate_connections_active{listener="partners"}`, 1))
+	d.upstream.behave("hang")
+	// The handshake waits for the gate to be stopping.
+	d.signal(syscall.SIGTERM)
+	d.becomes("/readyz", http.StatusServiceUnavailable)
+	conn := tls.Client(raw, d.client("northwind", "http/1.1"))
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	_, err = io.WriteString(conn, "GET /accounts/7 HTTP/1.1\r\nHost: api.example.test\r\nAuthorization: Bearer "+d.tokens["good"]+"\r\n\r\n")
+	d.check(err)
+	time.AfterFunc(time.Second, func() { d.upstream.behave("echo") })
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatalf("the request is lost: %v", err)
+	}
+	_ = answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		t.Errorf("answered with %s", answer.Status)
+	}
+	if code := d.ended(); code != exitOK {
+		t.Errorf("ended with %d", code)
+	}
+}
+
+// A file that has no end, such as a pipe that nobody writes to, holds neither a reload nor
+// the end of the gate up.
+func TestStopWithAPipe(t *testing.T) {
+	t.Parallel()
+	d := newDrained(t, 0, time.Second)
+	name := d.dir + "/gate.yaml"
+	d.check(os.Rename(name, d.dir+"/away"))
+	d.check(syscall.Mkfifo(name, 0o600))
+	d.signal(syscall.SIGHUP)
+	d.await("failed", 1)
+	d.check(os.Rename(d.dir+"/away", name))
+	d.signal(syscall.SIGHUP)
+	d.await("ok", 1)
+	d.signal(syscall.SIGTERM)
+	if code := d.ended(); code != exitOK {
+		t.Errorf("ended with %d", code)
+	}
+}
