@@ -16,20 +16,25 @@ func descriptors() int {
 // log, the issuer's state, idle connections to upstreams and authorization servers.
 const otherDescriptors = 512
 
-// fit lowers the bounds on connections where so many could take all descriptors, and with
-// them those that upstreams need. Each request in hand may have one there.
+// fit lowers the bounds on connections and requests where so many could take all
+// descriptors, for then no upstream could be reached, no file read and no probe answered.
+// Each request in hand may have one, for its upstream. Connections get half at least, and an
+// eighth stays for the others, however few there are.
 func (g *gate) fit(descriptors int) {
-	sum := 0
+	sum, requests := 0, g.current.Load().cfg.Listener.Limits.Requests
 	for _, s := range g.servers {
 		sum += s.door.most
 	}
-	room := max(descriptors-g.current.Load().cfg.Listener.Limits.Requests-otherDescriptors, descriptors/2)
-	if sum <= room {
+	others := min(otherDescriptors, descriptors/8)
+	room := min(sum, max(descriptors-requests-others, descriptors/2))
+	// Also of a configuration that is still to come, which may allow more requests.
+	g.load.places = max(1, descriptors-room-others)
+	if room == sum && requests <= g.load.places {
 		return
 	}
 	for _, s := range g.servers {
 		s.door.most = max(1, s.door.most*room/sum)
 	}
-	g.log.Warn("fewer connections than configured, on every listener: the process may not open so many files (RLIMIT_NOFILE)",
-		"configured", sum, "connections", room, "files", descriptors)
+	g.log.Warn("fewer connections or requests than configured, on every listener: the process may not open so many files (RLIMIT_NOFILE)",
+		"configured", sum, "connections", room, "requests", min(requests, g.load.places), "files", descriptors)
 }

@@ -115,6 +115,29 @@ func TestConnectionLimits(t *testing.T) {
 	r.check(r.stop())
 }
 
+// One address cannot keep probes from the admin listener.
+func TestConnectionLimitsOfAdmin(t *testing.T) {
+	if l, err := net.Listen("tcp", "127.0.0.2:0"); err != nil {
+		t.Skipf("this machine has no 127.0.0.2: %v", err) // macOS
+	} else {
+		_ = l.Close()
+	}
+	r := newReloading(t)
+	r.configure()
+	r.serve()
+	neighbour := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}, Timeout: patience}
+	for range adminConnections {
+		if c, err := neighbour.Dial("tcp", r.addresses["admin"]); err == nil {
+			defer func() { _ = c.Close() }()
+		}
+	}
+	// Some were closed at once; the others stay.
+	r.check(r.expect(`tallygate_connections_refused_total{limit="connections_per_address",listener="admin"}`, adminConnections*3/4))
+	if status, _, err := r.admin("/livez"); err != nil || status != http.StatusOK {
+		t.Errorf("/livez says %d, %v", status, err)
+	}
+}
+
 // What counts as one address.
 func TestOrigins(t *testing.T) {
 	for address, want := range map[string]string{

@@ -39,7 +39,8 @@ type server struct {
 }
 
 // adminConnections is enough for probes and scrapers, which are few. Partners and the
-// admin's visitors never wait for each other: each listener has its own bound.
+// admin's visitors never wait for each other: each listener has its own bound. One address
+// has a quarter, so that a neighbour cannot keep the probes out, and have the gate restarted.
 const adminConnections = 256
 
 // addServer adds a server whose requests each go to what handler returns of the state at
@@ -129,7 +130,7 @@ func (g *gate) newDoor(name string, limits config.Limits) *door {
 		refused: g.refused.MustCurryWith(labels), log: g.log.With("listener", name), each: make(map[netip.Prefix]int),
 	}
 	if name == adminListener {
-		d.most, d.crowded = min(d.most, adminConnections), nil
+		d.most, d.mostEach, d.crowded = min(d.most, adminConnections), min(d.mostEach, adminConnections/4), nil
 	}
 	for _, bound := range []string{byTotal, byAddress, byMemory} {
 		d.refused.WithLabelValues(bound)

@@ -17,6 +17,7 @@ import (
 type workload struct {
 	partners, issuer atomic.Int64 // requests in hand, by the listeners that they came to
 
+	places    int          // requests that may be in hand, whatever is configured; 0: that many
 	memory    int64        // bytes that the process may use; 0: nobody says
 	begun     time.Time    // times below are nanoseconds since then: the wall clock may leap
 	looked    atomic.Int64 // when it was looked what it uses
@@ -39,13 +40,21 @@ func newWorkload(registerer prometheus.Registerer) *workload {
 // over returns a function that reports whether a request that is counted in inHand, of
 // which there may be most at once, is one too many.
 func (w *workload) over(inHand *atomic.Int64, most int) func() bool {
-	return func() bool { return inHand.Load() > int64(most) || w.above(7) }
+	return func() bool { return inHand.Load() > w.bound(most) || w.above(7) }
 }
 
 // room returns a function that tells for how many requests more there are places, where
 // those in hand are counted in inHand and there may be most.
 func (w *workload) room(inHand *atomic.Int64, most int) func() int64 {
-	return func() int64 { return int64(most) - inHand.Load() }
+	return func() int64 { return w.bound(most) - inHand.Load() }
+}
+
+// bound returns how many requests may be in hand where most are configured.
+func (w *workload) bound(most int) int64 {
+	if w.places > 0 {
+		most = min(most, w.places)
+	}
+	return int64(most)
 }
 
 // crowded reports whether memory is too short for further connections. That is before it
