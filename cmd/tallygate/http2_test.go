@@ -325,3 +325,33 @@ func TestHTTP2InClearText(t *testing.T) {
 	}
 	r.check(r.stop())
 }
+
+// What a client may send before an upstream takes it is held in memory, and is bounded for
+// each connection.
+func TestHTTP2Windows(t *testing.T) {
+	r := newReloading(t)
+	r.configure()
+	r.serve()
+	c := r.rawClient(t)
+	const least = 1<<16 - 1 // RFC 9113 section 6.9.2
+	connection, stream := uint32(least), uint32(least)
+	for told := 0; told < 2; {
+		frame, err := c.frames.ReadFrame()
+		r.check(err)
+		switch frame := frame.(type) {
+		case *http2.SettingsFrame:
+			if size, ok := frame.Value(http2.SettingInitialWindowSize); ok {
+				stream = size
+				told++
+			}
+		case *http2.WindowUpdateFrame:
+			connection += frame.Increment
+			told++
+		}
+	}
+	if connection > 256<<10 || stream > 256<<10 {
+		t.Errorf("windows of %d bytes for a connection, %d for a stream", connection, stream)
+	}
+	_ = c.conn.Close()
+	r.check(r.stop())
+}

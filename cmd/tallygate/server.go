@@ -93,9 +93,14 @@ func (g *gate) addServer(name string, address config.Address, inHand *atomic.Int
 				// The least that RFC 9113 section 4.2 allows. By default a peer can make us
 				// set aside 1 MiB by announcing a frame of that size, on each connection.
 				MaxReadFrameSize: 16 << 10,
-				WriteByteTimeout: limits.StallTimeout,
-				SendPingTimeout:  limits.IdleTimeout,
-				PingTimeout:      limits.HeaderTimeout,
+				// What waits here of bodies that an upstream is slow to take: by default a client
+				// can fill 1 MiB on each connection, beside which the rest of one is nothing. It
+				// is also what comes in one round trip: some 5 MB a second over 50 ms.
+				MaxReceiveBufferPerConnection: 256 << 10,
+				MaxReceiveBufferPerStream:     256 << 10,
+				WriteByteTimeout:              limits.StallTimeout,
+				SendPingTimeout:               limits.IdleTimeout,
+				PingTimeout:                   limits.HeaderTimeout,
 			},
 			MaxHeaderBytes:    int(limits.HeaderBytes),
 			ReadHeaderTimeout: limits.HeaderTimeout,
