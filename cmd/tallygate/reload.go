@@ -146,9 +146,11 @@ func (g *gate) follow(ctx context.Context) error {
 				reload()
 			}
 		case <-poll.C:
-			if look == nil && g.reloads.fault != "" { // which may not have been the files'
-				reload()
-			} else if look == nil {
+			switch {
+			case look != nil:
+			case g.reloads.fault != "" && g.reloads.seen.again().same(g.reloads.seen):
+				reload() // the fault may not have been the files'
+			default:
 				look = time.After(0)
 			}
 		case <-tickets.C:

@@ -44,6 +44,31 @@ func TestReloadOfAPipe(t *testing.T) {
 func TestReloadOfHalfAConfiguration(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
+	content, visit := r.twoHalves()
+	// The same content and a comment, written in place, with a pause in the middle.
+	f, err := os.Create(filepath.Join(r.dir, "gate.yaml"))
+	r.check(err)
+	_, err = f.WriteString("# edited\n" + content[0])
+	r.check(err)
+	time.Sleep(4 * settle)
+	v, err := visit()
+	if err != nil || v.status != 403 {
+		t.Errorf("while the file was being written: %+v, %v", v, err)
+	}
+	_, err = f.WriteString(content[1])
+	r.check(err)
+	r.check(f.Close())
+	r.await("ok", 1)
+	if v, err := visit(); err != nil || v.status != 403 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	r.check(r.stop())
+}
+
+// twoHalves starts a gate with a configuration of two halves, of which the first alone
+// grants what visit asks for.
+func (r *reloading) twoHalves() (halves [2]string, visit func() (visit, error)) {
+	r.t.Helper()
 	text, err := os.ReadFile("testdata/base.yaml")
 	r.check(err)
 	content := string(text)
@@ -54,26 +79,41 @@ func TestReloadOfHalfAConfiguration(t *testing.T) {
 	r.replace("gate.yaml", []byte(content))
 	r.check(r.mint([]string{"weak", "northwind", "northwind-ledger", `claims={"scope":"accounts:read"}`}))
 	r.serve()
-	visit, _ := r.visitor("northwind", "weak", false, 0)
+	visit, _ = r.visitor("northwind", "weak", false, 0)
 	if v, err := visit(); err != nil || v.status != 403 {
-		t.Fatalf("%+v, %v", v, err)
+		r.t.Fatalf("%+v, %v", v, err)
 	}
-	// The same content and a comment, written in place, with a pause in the middle.
-	content = "# edited\n" + content
 	cut := strings.Index(content, "          - accounts:secrets")
 	if !strings.HasSuffix(content[:cut], "\n") {
-		t.Fatal("the test is of a whole line")
+		r.t.Fatal("the test is of a whole line")
 	}
-	f, err := os.Create(filepath.Join(r.dir, "gate.yaml"))
+	return [2]string{content[:cut], content[cut:]}, visit
+}
+
+// So it is where a reload has failed before, which is tried again and again, and where no
+// watch tells of what is written, as through another name of the file.
+func TestReloadOfHalfAConfigurationAfterAFault(t *testing.T) {
+	t.Parallel()
+	r := newReloading(t)
+	content, visit := r.twoHalves()
+	other := filepath.Join(t.TempDir(), "gate.yaml")
+	r.check(os.Link(filepath.Join(r.dir, "gate.yaml"), other))
+	r.check(os.WriteFile(other, []byte(content[0]+"nonsense: true\n"), 0o600))
+	r.check(r.process.Process.Signal(syscall.SIGHUP))
+	r.await("failed", 1)
+	time.Sleep(4 * settle) // nothing is being waited for
+	f, err := os.Create(other)
 	r.check(err)
-	_, err = f.WriteString(content[:cut])
+	_, err = f.WriteString(content[0])
 	r.check(err)
-	time.Sleep(4 * settle)
-	v, err := visit()
-	if err != nil || v.status != 403 {
-		t.Errorf("while the file was being written: %+v, %v", v, err)
+	for until := time.Now().Add(readEvery + time.Second); time.Now().Before(until); time.Sleep(writing / 4) {
+		_, err = f.WriteString("# more is coming\n")
+		r.check(err)
+		if v, err := visit(); err != nil || v.status != 403 {
+			t.Fatalf("while the file is being written: %+v, %v", v, err)
+		}
 	}
-	_, err = f.WriteString(content[cut:])
+	_, err = f.WriteString(content[1])
 	r.check(err)
 	r.check(f.Close())
 	r.await("ok", 1)

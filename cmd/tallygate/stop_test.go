@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -61,25 +60,6 @@ func TestStopDuringHandshake(t *testing.T) {
 	if answer.StatusCode != http.StatusOK {
 		t.Errorf("answered with %s", answer.Status)
 	}
-	if code := d.ended(); code != exitOK {
-		t.Errorf("ended with %d", code)
-	}
-}
-
-// A file that has no end, such as a pipe that nobody writes to, holds neither a reload nor
-// the end of the gate up.
-func TestStopWithAPipe(t *testing.T) {
-	t.Parallel()
-	d := newDrained(t, 0, time.Second)
-	name := d.dir + "/gate.yaml"
-	d.check(os.Rename(name, d.dir+"/away"))
-	d.check(syscall.Mkfifo(name, 0o600))
-	d.signal(syscall.SIGHUP)
-	d.await("failed", 1)
-	d.check(os.Rename(d.dir+"/away", name))
-	d.signal(syscall.SIGHUP)
-	d.await("ok", 1)
-	d.signal(syscall.SIGTERM)
 	if code := d.ended(); code != exitOK {
 		t.Errorf("ended with %d", code)
 	}
