@@ -64,3 +64,23 @@ func TestStopDuringHandshake(t *testing.T) {
 		t.Errorf("ended with %d", code)
 	}
 }
+
+// T-CFG-08: orders to reload that come all the time, also while the gate stops, are taken
+// one after another and keep it from nothing.
+func TestStopUnderReloads(t *testing.T) {
+	t.Parallel()
+	d := newDrained(t, 0, 20*time.Second)
+	for range 50 {
+		d.signal(syscall.SIGHUP)
+		time.Sleep(time.Millisecond)
+	}
+	d.check(d.call([]string{"-cert", "northwind", "-token", "good", "GET", "/accounts/7"}))
+	d.check(d.granted(http.StatusOK))
+	d.signal(syscall.SIGTERM)
+	for d.process.Process.Signal(syscall.SIGHUP) == nil { // until it has ended
+		time.Sleep(time.Millisecond)
+	}
+	if code := d.ended(); code != exitOK {
+		t.Errorf("ended with %d\n%s", code, d.log.bytes())
+	}
+}
