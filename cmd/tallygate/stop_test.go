@@ -84,3 +84,21 @@ func TestStopUnderReloads(t *testing.T) {
 		t.Errorf("ended with %d\n%s", code, d.log.bytes())
 	}
 }
+
+// A tunnel, of which net/http knows nothing, is waited for like a request, though it is the
+// last that runs: it has half the time, and then its end is told.
+func TestStopWithATunnel(t *testing.T) {
+	t.Parallel()
+	d := &drained{newReloading(t)}
+	d.configure(d.upstream.url(), endless(t), `path: "/accounts/{id}"}`, `path: "/accounts/{id}", upgrade: [websocket]}`,
+		"log: {level", "drain: {delay: 0s, timeout: 4s}\nlog: {level")
+	d.serve()
+	tunnel := d.open("northwind", "good", webSocket, http.StatusSwitchingProtocols)
+	d.signal(syscall.SIGTERM)
+	if took := d.closed(tunnel); took < time.Second {
+		t.Errorf("it is ended after %s", took)
+	}
+	if code := d.ended(); code != exitOK || d.endings("stopping") != 1 {
+		t.Errorf("ended with %d\n%s", code, d.log.bytes())
+	}
+}
