@@ -1,0 +1,109 @@
+package http1
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+)
+
+// roundTrip sends r with body and returns the answer, after which c is gone, or the
+// answer's body has it.
+func (c *conn) roundTrip(r *http.Request, body []byte) (*http.Response, error) {
+	ctx := r.Context()
+	keep := context.AfterFunc(ctx, c.socket.cut) // reports whether it has not run
+	c.begin()
+	answer, reusable, err := c.exchange(withBody(r, body))
+	if err != nil {
+		keep()
+		c.discard()
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, err
+	}
+	answer.Request, answer.TLS = r, c.state
+	if answer.Body == http.NoBody {
+		c.rest(keep() && reusable)
+		return answer, nil
+	}
+	if answer.ContentLength < 0 || answer.ContentLength > int64(c.in.Buffered()) { // else nothing more is read
+		c.headerRead()
+	}
+	answer.Body = &answerBody{body: answer.Body, conn: c, socket: c.socket, ctx: ctx, keep: keep, reusable: reusable}
+	return answer, nil
+}
+
+// exchange writes r and reads the header of its answer. Other requests may follow on the
+// connection, when the answer's body has been read, if it reports so.
+func (c *conn) exchange(r *http.Request) (answer *http.Response, reusable bool, err error) {
+	unsent := r.Write(c.out)
+	if unsent == nil {
+		unsent = c.out.Flush()
+	}
+	if unsent != nil && c.socket.sent == 0 {
+		return nil, false, unsent
+	}
+	answer, reusable, err = c.readHeader(r)
+	if unsent != nil && err != nil {
+		return nil, false, unsent
+	}
+	// A server that answers before it has read all may refuse the rest (RFC 9112 section 9.5).
+	return answer, reusable && unsent == nil, err
+}
+
+// readHeader reads until the answer to r begins, and reports whether the connection will be
+// of use after it.
+func (c *conn) readHeader(r *http.Request) (answer *http.Response, reusable bool, err error) {
+	trace := httptrace.ContextClientTrace(r.Context())
+	for {
+		if _, err := c.in.Peek(1); err != nil {
+			return nil, false, err
+		}
+		start, _ := c.in.Peek(c.in.Buffered())
+		answer, err := http.ReadResponse(c.in, r)
+		if err != nil {
+			return nil, false, err
+		}
+		code := answer.StatusCode
+		if code < 100 || code > 199 || code == http.StatusSwitchingProtocols {
+			return answer, !r.Close && isRegular(answer, start), nil
+		}
+		if trace != nil && trace.Got1xxResponse != nil {
+			if err := trace.Got1xxResponse(code, textproto.MIMEHeader(answer.Header)); err != nil {
+				return nil, false, err
+			}
+		}
+	}
+}
+
+// isRegular reports whether the server means to go on, and speaks HTTP/1.1 as it is meant:
+// older ones may know nothing of chunks, and nothing else has a right to be here.
+func isRegular(answer *http.Response, start []byte) bool {
+	if answer.Close || answer.StatusCode < 200 || answer.ProtoMajor != 1 || answer.ProtoMinor != 1 {
+		return false
+	}
+	return len(answer.TransferEncoding) == 0 || !isAmbiguous(start)
+}
+
+// isAmbiguous reports whether the header of a chunked answer, as it was received, has a
+// Content-Length as well, or might: net/http drops that, rightly, but the connection is not
+// to be trusted any more (RFC 9112 section 6.3). start is what was in the buffer, which has
+// not moved if all the header was there; otherwise it might.
+func isAmbiguous(start []byte) bool {
+	end := bytes.Index(start, []byte("\r\n\r\n"))
+	return end < 0 || bytes.Contains(bytes.ToLower(start[:end]), []byte("\ncontent-length"))
+}
+
+// wasStale reports whether r, which has failed with err on a connection that had been used
+// before, is to be sent again.
+func (c *conn) wasStale(r *http.Request, err error) bool {
+	var timeout net.Error
+	if c.received || errors.As(err, &timeout) && timeout.Timeout() {
+		return false
+	}
+	return c.socket.sent == 0 || isSafe(r)
+}

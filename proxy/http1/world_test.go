@@ -1,0 +1,251 @@
+package http1
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+func TestMain(m *testing.M) {
+	log.SetOutput(io.Discard) // where http.Transport quotes answers that nobody asked for
+	goleak.VerifyTestMain(m)
+}
+
+// A server is a real socket with a hand that writes whatever it likes to it.
+type server struct {
+	listener    net.Listener
+	connections atomic.Int64 // that were accepted
+	requests    atomic.Int64 // that came whole
+	mu          sync.Mutex
+	open        map[net.Conn]bool
+	wait        sync.WaitGroup
+}
+
+// A hand serves one connection, which is closed when it returns.
+type hand func(s *server, conn net.Conn, in *bufio.Reader)
+
+// listen serves, over TLS where settings are given, until the test ends.
+func listen(t testing.TB, settings *tls.Config, serve hand) *server {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serveOn(t, l, settings, serve)
+}
+
+func serveOn(t testing.TB, l net.Listener, settings *tls.Config, serve hand) *server {
+	s := &server{listener: l, open: map[net.Conn]bool{}}
+	if settings != nil {
+		l = tls.NewListener(l, settings)
+	}
+	s.wait.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			s.connections.Add(1)
+			s.mu.Lock()
+			s.open[conn] = true
+			s.mu.Unlock()
+			s.wait.Go(func() {
+				serve(s, conn, bufio.NewReader(conn))
+				_ = conn.Close()
+				s.mu.Lock()
+				delete(s.open, conn)
+				s.mu.Unlock()
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = s.listener.Close()
+		s.mu.Lock()
+		for conn := range s.open {
+			_ = conn.Close()
+		}
+		s.mu.Unlock()
+		s.wait.Wait()
+	})
+	return s
+}
+
+// next reads a whole request, nil when there is none.
+func (s *server) next(in *bufio.Reader) *http.Request {
+	r, err := http.ReadRequest(in)
+	if err != nil {
+		return nil
+	}
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		return nil
+	}
+	s.requests.Add(1)
+	return r
+}
+
+// answering writes the same bytes for each request, and hangs up after them or not.
+func answering(bytes string, hangUp bool) hand {
+	return func(s *server, conn net.Conn, in *bufio.Reader) {
+		for s.next(in) != nil {
+			if _, err := io.WriteString(conn, bytes); err != nil || hangUp {
+				return
+			}
+		}
+	}
+}
+
+const (
+	fine   = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine"
+	limit  = 64 << 10
+	header = 5 * time.Second // longer than any test takes
+)
+
+// transports returns both kinds for s: ours, and the one it has to be like.
+func transports(t testing.TB, s *server, settings *tls.Config, timeout time.Duration) (*Transport, *http.Transport) {
+	dial := func(ctx context.Context) (net.Conn, error) {
+		return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, s.listener.Addr().Network(), s.listener.Addr().String())
+	}
+	general := &http.Transport{
+		DialContext:           func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+		TLSHandshakeTimeout:   timeout,
+		ResponseHeaderTimeout: timeout,
+		TLSClientConfig:       settings,
+		DisableCompression:    true,
+		MaxIdleConns:          8, MaxIdleConnsPerHost: 8,
+		IdleConnTimeout:        time.Minute,
+		MaxResponseHeaderBytes: limit,
+	}
+	direct := &Transport{
+		Dial: dial, TLS: settings, Patience: time.Minute, HandshakeTimeout: timeout, HeaderTimeout: timeout, HeaderBytes: limit,
+		MaxIdle: 8, IdleTimeout: time.Minute, Others: forbidden{t},
+	}
+	t.Cleanup(direct.CloseIdleConnections)
+	t.Cleanup(general.CloseIdleConnections)
+	return direct, general
+}
+
+// forbidden is where a test's requests must not go.
+type forbidden struct{ t testing.TB }
+
+func (f forbidden) RoundTrip(*http.Request) (*http.Response, error) {
+	f.t.Error("the request went to the others")
+	return nil, errors.New("forbidden")
+}
+
+func (f forbidden) CloseIdleConnections() {}
+
+// An outcome is what a caller sees of a round trip.
+type outcome struct {
+	Status   int
+	Length   int64
+	Header   http.Header
+	Body     string
+	Trailer  http.Header
+	Informed []int // the status codes of informational answers
+	Err      string
+}
+
+// ask sends r and reads its answer to the end.
+func ask(transport http.RoundTripper, r *http.Request) (o outcome) {
+	trace := &httptrace.ClientTrace{Got1xxResponse: func(code int, _ textproto.MIMEHeader) error {
+		o.Informed = append(o.Informed, code)
+		return nil
+	}}
+	answer, err := transport.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
+	if err != nil {
+		o.Err = class(err)
+		return o
+	}
+	body, err := io.ReadAll(answer.Body)
+	o.Err = class(err)
+	_ = answer.Body.Close()
+	o.Status, o.Length, o.Header, o.Body, o.Trailer = answer.StatusCode, answer.ContentLength, answer.Header, string(body), answer.Trailer
+	return o
+}
+
+// class tells what proxy tells of an error.
+func class(err error) string {
+	var (
+		op      *net.OpError
+		timeout net.Error
+		cert    *tls.CertificateVerificationError
+		record  tls.RecordHeaderError
+	)
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, context.Canceled):
+		return "canceled"
+	case errors.As(err, &op) && op.Op == "dial":
+		return "dial"
+	case errors.As(err, &cert), errors.As(err, &record), errors.As(err, &op) && op.Op == "remote error":
+		return "tls"
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return "timeout"
+	}
+	return "broken"
+}
+
+// request returns one with the body of a stranger: of a kind that net/http does not know.
+func request(t testing.TB, method, body string) *http.Request {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, "http://api.example.test/accounts/7?a=b", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header["Accept"], r.Header["User-Agent"] = []string{"application/json"}, []string{""}
+	if body != "" {
+		r.Body, r.ContentLength = io.NopCloser(&slowReader{text: body}), int64(len(body))
+	}
+	return r
+}
+
+// A slowReader gives 100 bytes at a time, and waits before each.
+type slowReader struct {
+	text string
+	wait time.Duration
+}
+
+func (r *slowReader) Read(p []byte) (int, error) {
+	if r.text == "" {
+		return 0, io.EOF
+	}
+	time.Sleep(r.wait)
+	n := copy(p, r.text[:min(len(r.text), 100)])
+	r.text = r.text[n:]
+	return n, nil
+}
+
+// secure returns settings for a server and its client.
+func secure() (server, client *tls.Config) {
+	pair := testpki.SelfSigned("upstream", testpki.DNS("api.example.test"))
+	client = &tls.Config{RootCAs: x509.NewCertPool(), ServerName: "api.example.test"}
+	client.RootCAs.AddCert(pair.Cert)
+	return &tls.Config{Certificates: []tls.Certificate{pair.TLS()}}, client
+}
+
+// eventually waits until something holds.
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal(what)
+		}
+	}
+}
