@@ -23,6 +23,8 @@ func (n *nowhere) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
+func (n *nowhere) CloseIdleConnections() {}
+
 // discard is a ResponseWriter as light as net/http's own.
 type discard struct{ header http.Header }
 
@@ -37,8 +39,7 @@ func newHit(t testing.TB) (*site, *nowhere, func()) {
 	s := newSite(t, "http://127.0.0.1:1", io.Discard, func(cfg *config.Config) { cfg.Log = config.Default().Log })
 	up := s.proxy.upstreams["accounts"]
 	upstream := &nowhere{}
-	up.transport.RegisterProtocol("nowhere", upstream)
-	up.scheme = "nowhere"
+	up.transport = upstream
 	r, w := s.request(), &discard{http.Header{}}
 	serve := func() {
 		clear(w.header)

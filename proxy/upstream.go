@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -10,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"reflect"
 	"sync/atomic"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/mtls"
+	"github.com/tallygate/tallygate/proxy/http1"
 )
 
 // upstream is where one API's requests go.
@@ -24,8 +27,14 @@ type upstream struct {
 	settings     config.Upstream
 	files        [sha256.Size]byte // what the files that settings name held
 	scheme, host string
-	transport    *http.Transport
+	transport    transport
 	retired      atomic.Bool // no new request comes
+}
+
+// A transport is an *http1.Transport, or an *http.Transport where HTTP/2 is spoken.
+type transport interface {
+	http.RoundTripper
+	CloseIdleConnections()
 }
 
 // serves reports whether u is what newUpstream would return for c, whose files hold that.
@@ -67,7 +76,7 @@ func newUpstream(c config.Upstream, before *upstream) (*upstream, error) {
 	if c.Protocol == config.H2 {
 		settings.VerifyConnection = onlyHTTP2
 	}
-	u.transport = &http.Transport{
+	general := &http.Transport{
 		Proxy:                 nil, // the environment does not divert partners' requests
 		DialContext:           dial,
 		TLSHandshakeTimeout:   5 * time.Second,
@@ -90,7 +99,35 @@ func newUpstream(c config.Upstream, before *upstream) (*upstream, error) {
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: 64 << 10,
 	}
+	u.transport = general
+	if c.Protocol == config.HTTP1 {
+		u.transport = direct(general, u)
+	}
 	return u, nil
+}
+
+// direct returns the way for most requests to u over HTTP/1.1, with the limits of general,
+// which takes the others.
+func direct(general *http.Transport, u *upstream) *http1.Transport {
+	t := &http1.Transport{
+		Patience:         100 * time.Millisecond, // for a client that sends header and body apart, but at once
+		HandshakeTimeout: general.TLSHandshakeTimeout,
+		HeaderTimeout:    general.ResponseHeaderTimeout,
+		HeaderBytes:      general.MaxResponseHeaderBytes,
+		MaxIdle:          general.MaxIdleConns,
+		IdleTimeout:      general.IdleConnTimeout,
+		Others:           general,
+	}
+	at := url.URL{Host: u.host}
+	port := cmp.Or(at.Port(), "80")
+	if u.scheme == "https" {
+		port = cmp.Or(at.Port(), "443")
+		t.TLS = general.TLSClientConfig.Clone()
+		t.TLS.ServerName = cmp.Or(t.TLS.ServerName, at.Hostname())
+	}
+	address := net.JoinHostPort(at.Hostname(), port)
+	t.Dial = func(ctx context.Context) (net.Conn, error) { return general.DialContext(ctx, "tcp", address) }
+	return t
 }
 
 // retire drops the idle connections, and from now on each one that becomes so.
