@@ -46,6 +46,8 @@ func names(lines []string, token string) bool {
 // or to another than it was asked for.
 var errSwitched = errors.New("the upstream switched protocols without being asked")
 
+var errStatus = errors.New("the upstream's status is no status of HTTP")
+
 // A passage is an exchange's way to its upstream, as ReverseProxy needs it. It sees each
 // answer before anything of it is sent.
 type passage struct{ exchange *exchange }
@@ -56,6 +58,10 @@ func (p passage) RoundTrip(r *http.Request) (*http.Response, error) {
 	answer, err := x.proxy.upstreams[x.decision.API].transport.RoundTrip(r)
 	if err != nil {
 		return nil, err
+	}
+	if answer.StatusCode < 100 { // which net/http reads, and would not write
+		_ = answer.Body.Close()
+		return nil, errStatus
 	}
 	switching := answer.StatusCode == http.StatusSwitchingProtocols
 	if x.switched.Load() || switching && (!x.upgrade || !isWebSocket(answer.Header)) {

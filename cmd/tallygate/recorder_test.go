@@ -93,6 +93,12 @@ func (u *recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			_, _ = conn.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"))
 			_ = conn.Close()
 		}
+	case "099": // a status that net/http reads, and does not write
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err == nil {
+			_, _ = conn.Write([]byte("HTTP/1.1 099 Odd\r\nContent-Length: 0\r\n\r\n"))
+			_ = conn.Close()
+		}
 	default:
 		n, _ := io.Copy(io.Discard, r.Body)
 		w.Header().Set("Trailer", "Checksum")
