@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -148,7 +149,7 @@ func (g *gate) ready() error {
 		return errDraining
 	}
 	now := g.current.Load()
-	return errors.Join(g.acme.Ready(), now.trust.Ready(), now.validator.Ready())
+	return errors.Join(now.ready(time.Now()), g.acme.Ready(), now.trust.Ready(), now.validator.Ready())
 }
 
 // tellRenewed tells when the certificates end that ACME brings.

@@ -37,6 +37,25 @@ func TestMetricNames(t *testing.T) {
 	}
 }
 
+// A gate whose certificate no client would take is not ready, for others may be.
+func TestReadyWithinTheCertificatesTime(t *testing.T) {
+	s := demoGate(t).current.Load()
+	leaf := s.pairs[partnersListener].Leaf
+	for name, c := range map[string]struct {
+		now  time.Time
+		want error
+	}{
+		"before":  {leaf.NotBefore.Add(-time.Second), errExpired},
+		"first":   {leaf.NotBefore, nil},
+		"last":    {leaf.NotAfter, nil},
+		"expired": {leaf.NotAfter.Add(time.Second), errExpired},
+	} {
+		if got := s.ready(c.now); !errors.Is(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
 // A port that is taken ends the start, names the listener and leaves nothing open.
 func TestRunWithoutAPort(t *testing.T) {
 	g := demoGate(t)

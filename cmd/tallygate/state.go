@@ -215,6 +215,17 @@ func (s *state) close(heir *state) {
 	s.proxy.Close(heir.proxy)
 }
 
+var errExpired = errors.New("the listener's certificate is not valid now")
+
+// ready returns nil while partners can take the certificate that they are shown.
+func (s *state) ready(now time.Time) error {
+	pair, files := s.pairs[partnersListener]
+	if files && (now.Before(pair.Leaf.NotBefore) || now.After(pair.Leaf.NotAfter)) {
+		return errExpired
+	}
+	return nil
+}
+
 // tellExpiries tells when each listener's certificate ends, and warns of one that has
 // already.
 func (s *state) tellExpiries(in *instruments) {
