@@ -11,7 +11,7 @@ import (
 // Upstream is where an API's requests go.
 type Upstream struct {
 	URL      *UpstreamURL     `yaml:"url"`      // without path: the path that was matched is the one forwarded
-	Timeout  time.Duration    `yaml:"timeout"`  // from the end of the request to the header of its answer
+	Timeout  time.Duration    `yaml:"timeout"`  // from when the request is there to the header of its answer
 	Protocol UpstreamProtocol `yaml:"protocol"` // default http1
 	TLS      UpstreamTLS      `yaml:"tls"`      // for https only
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -31,6 +32,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 invalid configuration, 4 refused.
 // run executes the command that args name and returns the exit code. It may be
 // called more than once in a process, but not at the same time.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	// net/http tells the standard logger of what upstreams say unasked, and quotes it.
+	log.SetOutput(io.Discard)
 	root := rootCommand()
 	root.SetArgs(append([]string{}, args...)) // not nil, for which cobra would take os.Args
 	root.SetOut(stdout)

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"strings"
 	"testing"
@@ -21,6 +23,13 @@ func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	var out, words bytes.Buffer
 	code = run(t.Context(), args, &out, &words)
 	return code, out.String(), words.String()
+}
+
+// What net/http tells the standard logger may quote what an upstream says.
+func TestStandardLoggerIsSilent(t *testing.T) {
+	if command(t, "version"); log.Writer() != io.Discard {
+		t.Error("it writes")
+	}
 }
 
 func TestUsageErrors(t *testing.T) {
