@@ -76,8 +76,12 @@ func (w *watch) follow(of files) (news bool) {
 			resolved = name
 		}
 		for _, n := range []string{name, resolved} {
-			// The system knows a folder by one name, however many links lead to it.
-			folder, err := filepath.EvalSymlinks(filepath.Dir(n))
+			// The system knows a folder by one name, however many lead to it: links, and the
+			// way from the working directory beside that from the root.
+			folder, err := filepath.Abs(filepath.Dir(n))
+			if err == nil {
+				folder, err = filepath.EvalSymlinks(folder)
+			}
 			if err != nil {
 				continue // it is not there, and the files are read all the same
 			}
