@@ -2,7 +2,6 @@ package mtls
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"net/http"
 	"net/netip"
@@ -18,7 +17,7 @@ type peerKey struct{}
 // [http.Server.ConnContext]. A request's RemoteAddr is another where PROXY protocol named
 // one, and by such a one nobody is trusted. It never blocks.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
-	if outer, ok := c.(*tls.Conn); ok {
+	if outer, ok := c.(interface{ NetConn() net.Conn }); ok { // *tls.Conn, or what is around one
 		c = outer.NetConn()
 	}
 	if outer, ok := c.(*proxyproto.Conn); ok {

@@ -31,6 +31,7 @@ type greeter struct {
 	closing chan struct{}   // no more are accepted
 	over    context.Context // nor handed out
 	close   func() error
+	lobby   *lobby
 }
 
 // newGreeter returns a listener on l, which it owns. Close ends it.
@@ -40,6 +41,7 @@ func newGreeter(l net.Listener, settings *tls.Config, timeout time.Duration, fai
 		Listener: l, settings: settings, timeout: timeout, failed: failed,
 		ready: make(chan net.Conn), faults: make(chan error), closing: make(chan struct{}), over: over,
 	}
+	g.lobby = newLobby(g.handOut)
 	g.close = sync.OnceValue(func() error {
 		close(g.closing)
 		go g.lastCall(end)
@@ -64,9 +66,12 @@ func (g *greeter) Accept() (net.Conn, error) {
 // Close takes no more connections. Accept still returns those that are on the way.
 func (g *greeter) Close() error { return g.close() }
 
+// lastCall waits for those who shake hands, and for requests that are on their way to the
+// lobby.
 func (g *greeter) lastCall(end context.CancelFunc) {
+	defer g.lobby.close()
 	defer end()
-	for until := time.Now().Add(lastCall); g.shaking.Load() > 0 && time.Now().Before(until); {
+	for until := time.Now().Add(lastCall); (g.shaking.Load() > 0 || g.lobby.held() > 0) && time.Now().Before(until); {
 		time.Sleep(5 * time.Millisecond)
 	}
 }
@@ -105,6 +110,15 @@ func (g *greeter) shake(raw net.Conn) {
 		return
 	}
 	_ = raw.SetDeadline(time.Time{})
+	if conn.ConnectionState().NegotiatedProtocol == "h2" { // for which net/http must have this very type
+		g.handOut(conn)
+		return
+	}
+	g.handOut(&stay{Conn: conn, lobby: g.lobby})
+}
+
+// handOut lets Accept return conn.
+func (g *greeter) handOut(conn net.Conn) {
 	select {
 	case g.ready <- conn:
 	case <-g.over.Done():

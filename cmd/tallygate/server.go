@@ -108,6 +108,7 @@ func (g *gate) addServer(name string, address config.Address, inHand *atomic.Int
 			WriteTimeout:      write,
 			IdleTimeout:       limits.IdleTimeout,
 			ConnContext:       mtls.ConnContext,
+			ConnState:         rested,
 			// Otherwise net/http answers "OPTIONS *" before the handler sees it.
 			DisableGeneralOptionsHandler: true,
 			ErrorLog:                     log.New(&serverErrors{g.log, name}, "", 0),
@@ -192,6 +193,10 @@ func (g *gate) run(ctx context.Context, open func(name, address string) (net.Lis
 		group.Go(s.serve)
 	}
 	group.Go(func() error { return g.follow(background) })
+	group.Go(func() error {
+		tidyUp(background)
+		return nil
+	})
 	group.Go(func() error {
 		defer stop()
 		// ACME would open the listeners that are closed then.

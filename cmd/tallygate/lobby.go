@@ -1,0 +1,189 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+)
+
+// quiet is how long net/http keeps a connection that has no request in hand. It holds two
+// buffers of 4 KiB for each, and a stack of 8 KiB that the requests have grown. Coming back
+// from the lobby costs a request some 50 µs, so those that follow each other stay.
+const quiet = 5 * time.Second
+
+// A lobby is where connections over HTTP/1.1 wait for their next request: TLS still has
+// them, net/http does not. It is safe for concurrent use.
+type lobby struct {
+	quiet time.Duration  // after which they come here
+	back  func(net.Conn) // gets those that have something to say
+
+	mu      sync.Mutex
+	waiting map[*tls.Conn]struct{} // nil: closed
+}
+
+func newLobby(back func(net.Conn)) *lobby {
+	return &lobby{quiet: quiet, back: back, waiting: make(map[*tls.Conn]struct{})}
+}
+
+// enter lets c, which nobody else uses any more, wait until a time; zero: for ever.
+func (l *lobby) enter(c *tls.Conn, until time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.waiting == nil {
+		until = time.Unix(1, 0)
+	} else {
+		l.waiting[c] = struct{}{}
+	}
+	_ = c.SetReadDeadline(until)
+	go l.wait(c)
+}
+
+// wait gives c back with the first byte that comes, and closes it if none does.
+func (l *lobby) wait(c *tls.Conn) {
+	s := &stay{Conn: c, lobby: l}
+	n, _ := c.Read(s.first[:])
+	l.mu.Lock()
+	delete(l.waiting, c)
+	l.mu.Unlock()
+	if n == 0 {
+		_ = c.Close()
+		return
+	}
+	s.early = true
+	_ = c.SetReadDeadline(time.Time{})
+	l.back(s)
+}
+
+// held returns how many connections wait.
+func (l *lobby) held() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.waiting)
+}
+
+// close ends the connections that wait, and those that come to.
+func (l *lobby) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.waiting {
+		_ = c.SetReadDeadline(time.Unix(1, 0))
+	}
+	l.waiting = nil
+}
+
+// A stay is a connection over HTTP/1.1 from when net/http gets it to when that closes it,
+// or would wait for another request for longer than a while: then net/http is told that the
+// connection is over, and what it closes goes to the lobby.
+type stay struct {
+	*tls.Conn
+	lobby *lobby
+
+	// Of the one goroutine that reads at a time.
+	first [1]byte // was read in the lobby
+	early bool    // and has yet to be told
+	room  int     // in net/http's buffer while nothing is in it
+
+	mu    sync.Mutex
+	pause pause
+	until time.Time // when net/http would wait no longer, zero for never
+}
+
+// A pause is how far net/http is on its way from one request to the next: it says that the
+// connection is idle, sets a deadline, waits for the first bytes, and sets another.
+type pause uint8
+
+const (
+	busy pause = iota
+	idle
+	awaiting // the first bytes
+	leaving  // to the lobby, with Close
+	gone
+)
+
+// rested is http.Server's ConnState. It notes when a request is over.
+func rested(c net.Conn, state http.ConnState) {
+	if s, ok := c.(*stay); ok && state == http.StateIdle {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.pause = idle
+	}
+}
+
+// SetReadDeadline sets an earlier one for the first bytes of the next request.
+func (s *stay) SetReadDeadline(t time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch s.pause {
+	case idle:
+		s.pause, s.until = awaiting, t
+		if soon := time.Now().Add(s.lobby.quiet); t.IsZero() || soon.Before(t) {
+			t = soon
+		}
+	case awaiting: // they are there
+		s.pause = busy
+	case busy, leaving, gone:
+	}
+	return s.Conn.SetReadDeadline(t)
+}
+
+// Read reads as TLS does, until net/http is to wait no longer.
+func (s *stay) Read(p []byte) (int, error) {
+	if s.room == 0 {
+		s.room = len(p)
+	}
+	if s.early {
+		s.early = false
+		return copy(p, s.first[:]), nil
+	}
+	for {
+		n, err := s.Conn.Read(p)
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !s.lasts(len(p) == s.room) {
+			return n, err
+		}
+	}
+}
+
+// lasts decides what becomes of a stay when nothing has come in time. It goes on where
+// net/http would still wait and holds bytes of the next request, which would be lost:
+// then there is less room in the buffer that it reads into.
+func (s *stay) lasts(empty bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pause != awaiting || !s.until.IsZero() && !time.Now().Before(s.until) {
+		return false
+	}
+	if empty {
+		s.pause = leaving
+		return false
+	}
+	_ = s.Conn.SetReadDeadline(s.until)
+	return true
+}
+
+// Close closes the connection, or takes it to the lobby.
+func (s *stay) Close() error {
+	switch s.leave() {
+	case leaving:
+		s.lobby.enter(s.Conn, s.until)
+		return nil
+	case gone: // it may be another stay's
+		return nil
+	case busy, idle, awaiting:
+	}
+	return s.Conn.Close()
+}
+
+// leave returns how far the pause is, and ends that of leaving.
+func (s *stay) leave() pause {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.pause
+	if was == leaving {
+		s.pause = gone
+	}
+	return was
+}

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// A hall is a greeter with net/http behind it, as in a gate, whose answers say what was
+// asked. Its connections go to the lobby at once.
+type hall struct {
+	*greeter
+	server http.Server
+	t      *testing.T
+}
+
+func newHall(t *testing.T, idle time.Duration) *hall {
+	t.Helper()
+	l, _ := greeting(t, settingsOf(testpki.SelfSigned("gate", testpki.DNS("gate.test"))))
+	l.lobby.quiet = 2 * time.Millisecond
+	h := &hall{greeter: l, t: t, server: http.Server{ConnState: rested, IdleTimeout: idle, ReadHeaderTimeout: patience}}
+	h.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Errorf("the body of %s: %v", r.URL, err)
+		}
+		_, _ = fmt.Fprintf(w, "%s %s %s", r.Method, r.URL, body)
+	})
+	go func() { _ = h.server.Serve(l) }()
+	t.Cleanup(func() { _ = h.server.Close() })
+	return h
+}
+
+// dial opens a connection, on which answers may be read.
+func (h *hall) dial() (*tls.Conn, *bufio.Reader) {
+	h.t.Helper()
+	c, err := tls.Dial("tcp", h.Addr().String(), &tls.Config{ServerName: "gate.test", InsecureSkipVerify: true})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { _ = c.NetConn().Close() })
+	_ = c.SetDeadline(time.Now().Add(patience))
+	return c, bufio.NewReader(c)
+}
+
+func (h *hall) send(c net.Conn, text string) {
+	h.t.Helper()
+	if _, err := io.WriteString(c, text); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// expect reads one answer.
+func (h *hall) expect(from *bufio.Reader, want string) {
+	h.t.Helper()
+	answer, err := http.ReadResponse(from, nil)
+	if err != nil {
+		h.t.Fatalf("the answer to %.40q: %v", want, err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	if body, err := io.ReadAll(answer.Body); err != nil || answer.StatusCode != http.StatusOK || string(body) != want {
+		h.t.Fatalf("the answer is %s %.40q of %d bytes, %v; want %.40q of %d", answer.Status, body, len(body), err, want, len(want))
+	}
+}
+
+// hold waits until the lobby holds so many.
+func (h *hall) hold(want int) {
+	h.t.Helper()
+	for deadline := time.Now().Add(patience); h.lobby.held() != want; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			h.t.Fatalf("the lobby holds %d connections, want %d", h.lobby.held(), want)
+		}
+	}
+}
+
+// A connection goes to the lobby and comes back as often as it likes, and ends there when
+// its client or the server ends it, or its time is over.
+func TestLobby(t *testing.T) {
+	h := newHall(t, 0)
+	c, answers := h.dial()
+	other, others := h.dial()
+	h.send(other, "GET /o HTTP/1.1\r\nHost: a\r\n\r\n")
+	h.expect(others, "GET /o ")
+	for i := range 5 {
+		h.send(c, fmt.Sprintf("POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody", i))
+		h.expect(answers, fmt.Sprintf("POST /%d body", i))
+		h.hold(2)
+	}
+	_ = c.Close()
+	h.hold(1)
+	_ = h.Close() // a request that is on its way then is not lost
+	h.send(other, "GET /last HTTP/1.1\r\nHost: a\r\n\r\n")
+	h.expect(others, "GET /last ")
+	h.hold(1)
+	if err := h.server.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	h.hold(0)
+	if _, err := others.ReadByte(); err != io.EOF {
+		t.Errorf("the other connection ends with %v, want a farewell", err)
+	}
+
+	if err := (&stay{pause: gone}).Close(); err != nil { // whose connection may be another stay's
+		t.Error(err)
+	}
+
+	h = newHall(t, 100*time.Millisecond)
+	c, answers = h.dial()
+	h.send(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	h.expect(answers, "GET / ")
+	h.hold(1)
+	if _, err := answers.ReadByte(); err != io.EOF {
+		t.Errorf("the connection whose time is over ends with %v", err)
+	}
+	h.hold(0)
+}
+
+// What a client sends too early of its next request is not lost, however little it is: then
+// the connection stays.
+func TestLobbyIsForEmptyHands(t *testing.T) {
+	h := newHall(t, 0)
+	const first, next = "POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab", "GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
+	for n := range len(next) {
+		c, answers := h.dial()
+		h.send(c, first+next[:n])
+		h.expect(answers, "POST /1 ab")
+		if n == 0 {
+			h.hold(1)
+		} else {
+			time.Sleep(10 * h.lobby.quiet) // it may go wrong in that time
+			if h.lobby.held() != 0 {
+				t.Errorf("with %q read, the connection went to the lobby", next[:n])
+			}
+		}
+		h.send(c, next[n:])
+		h.expect(answers, "GET /next ")
+		_ = c.NetConn().Close()
+		h.hold(0)
+	}
+}
+
+// Requests arrive as they are sent, whatever the pieces and the pauses between these.
+func TestLobbyAnyPieces(t *testing.T) {
+	t.Parallel()
+	h := newHall(t, 0)
+	for range 4 {
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			c, answers := h.dial()
+			var all bytes.Buffer
+			var want []string
+			for i := range 30 {
+				body := strings.Repeat("\r\n", rand.IntN(4)) + strings.Repeat("GE", rand.IntN(3)*rand.IntN(4000))
+				switch rand.IntN(3) {
+				case 0:
+					fmt.Fprintf(&all, "POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s", i, len(body), body)
+				case 1:
+					fmt.Fprintf(&all, "POST /%d HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", i, len(body)+1, body+".")
+					body += "."
+				default:
+					fmt.Fprintf(&all, "GET /%d HTTP/1.1\r\nHost: a\r\n\r\n", i)
+					want = append(want, fmt.Sprintf("GET /%d ", i))
+					continue
+				}
+				want = append(want, fmt.Sprintf("POST /%d %s", i, body))
+			}
+			go func() {
+				for all.Len() > 0 {
+					piece := all.Next(1 + rand.IntN(1+rand.IntN(300)))
+					if _, err := c.Write(piece); err != nil {
+						t.Error(err)
+						return
+					}
+					time.Sleep(time.Duration(max(0, rand.IntN(8)-4)) * h.lobby.quiet)
+				}
+			}()
+			for _, w := range want {
+				(&hall{t: t}).expect(answers, w)
+			}
+		})
+	}
+}
+
+// Who waits in the lobby is not judged by what was known before: a partner whose authority
+// counts no more in the meantime is refused, on the same connection. Others are served.
+func TestLobbyIsJudgedAnew(t *testing.T) {
+	t.Parallel()
+	r := newReloading(t)
+	testpki.NewCA("Another Root").Write(r.dir, "another")
+	r.configure()
+	r.serve()
+	type guest struct {
+		*tls.Conn
+		answers *bufio.Reader
+		token   string
+	}
+	ask := func(g *guest, status int, text string) {
+		t.Helper()
+		_, err := fmt.Fprintf(g, "GET /accounts/7 HTTP/1.1\r\nHost: api.example.test\r\nAuthorization: Bearer %s\r\n\r\n", r.tokens[g.token])
+		r.check(err)
+		_ = g.SetReadDeadline(time.Now().Add(patience))
+		answer, err := http.ReadResponse(g.answers, nil)
+		r.check(err)
+		defer func() { _ = answer.Body.Close() }()
+		body, err := io.ReadAll(answer.Body)
+		r.check(err)
+		if answer.StatusCode != status || !strings.Contains(string(body), text) {
+			t.Errorf("%s gets %s: %s; want %d %s", g.token, answer.Status, body, status, text)
+		}
+	}
+	var guests []*guest
+	for certificate, token := range map[string]string{"northwind": "good", "borealis": "sync"} {
+		c, err := r.dialFrom("127.0.0.1", certificate, "http/1.1")
+		r.check(err)
+		defer func() { _ = c.Close() }()
+		g := &guest{c, bufio.NewReader(c), token}
+		ask(g, http.StatusOK, "")
+		guests = append(guests, g)
+	}
+	r.upstream.forget()
+	time.Sleep(quiet + time.Second) // by then they are in the lobby; if not, the test is of less worth
+	r.configure("trust: [borealis-ca.pem]", "trust: [another.pem]")
+	r.await("ok", 1)
+	for _, g := range guests {
+		status, text, requests := http.StatusOK, "", 1
+		if g.token == "sync" {
+			status, text, requests = http.StatusUnauthorized, "untrusted_certificate", 0
+		}
+		ask(g, status, text)
+		if _, n := r.upstream.take(); n != requests {
+			t.Errorf("%d requests of %s reached the upstream", n, g.token)
+		}
+		r.upstream.forget()
+	}
+	r.check(r.stop())
+}
