@@ -9,12 +9,6 @@ image: {{ ternary (printf "%s@%s" .repository .digest) (printf "%s:%s" .reposito
 imagePullPolicy: {{ .pullPolicy }}
 {{- end }}
 args: [serve, --config, /etc/tallygate/config/tallygate.yaml]
-{{- if ((.Values.resources).limits).memory }}
-env:
-  - name: GOMEMLIMIT
-    valueFrom:
-      resourceFieldRef: {resource: limits.memory}
-{{- end }}
 ports:
   - {name: partners, containerPort: 8443}
   {{- with .Values.config.issuer }}
