@@ -62,8 +62,9 @@ func (p *Proxy) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 		id:             newID(),
 		started:        time.Now(),
 	}
-	if r.ProtoMajor == 1 {
-		// The deadline of the connection's last answer must not cut this one short.
+	if r.ProtoMajor == 1 && r.ContentLength != 0 {
+		// The deadline of the connection's last answer must not cut short what net/http says
+		// when the body is read, 100 Continue. All else is written with a deadline of its own.
 		x.postpone(x.started)
 	}
 	return x
