@@ -1,0 +1,79 @@
+package load
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+)
+
+// A handshaker opens connections one after the other, each with the next configuration, and
+// makes no request on them.
+type handshaker struct {
+	ctx     context.Context
+	address string
+	configs []*tls.Config
+	next    int
+}
+
+// handshake opens a connection, says that it will send nothing, and waits for the server to
+// say the same. By then the server has judged the client's certificate, which in TLS 1.3 it
+// sees only after the client has done its part.
+func (h *handshaker) handshake(string) error {
+	config := h.configs[h.next%len(h.configs)]
+	h.next++
+	t, resuming := config.ClientSessionCache.(*ticket)
+	first := !resuming || t.state == nil
+	state, err := h.connect(config)
+	switch {
+	case err != nil:
+		return err
+	case resuming && t.state == nil:
+		return errors.New("the server issued no session ticket")
+	case state.DidResume == first:
+		return fmt.Errorf("resumed: %t, first: %t", state.DidResume, first)
+	}
+	return nil
+}
+
+func (h *handshaker) connect(config *tls.Config) (tls.ConnectionState, error) {
+	ctx, cancel := context.WithTimeout(h.ctx, patience)
+	defer cancel()
+	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", h.address)
+	if err != nil {
+		return tls.ConnectionState{}, err
+	}
+	defer func() { _ = raw.Close() }()
+	if err := raw.SetDeadline(time.Now().Add(patience)); err != nil {
+		return tls.ConnectionState{}, err
+	}
+	conn := tls.Client(raw, config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return tls.ConnectionState{}, err
+	}
+	if err := conn.CloseWrite(); err != nil {
+		return tls.ConnectionState{}, err
+	}
+	// Session tickets come by, and are kept; then the end, or an alert.
+	if n, err := io.Copy(io.Discard, conn); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return tls.ConnectionState{}, err
+	} else if n > 0 {
+		return tls.ConnectionState{}, fmt.Errorf("%d bytes without a request", n)
+	}
+	return conn.ConnectionState(), nil
+}
+
+// A ticket is a session cache with room for one. The first stays, whatever the server issues
+// later, so that every handshake resumes the same session.
+type ticket struct{ state *tls.ClientSessionState }
+
+func (t *ticket) Get(string) (*tls.ClientSessionState, bool) { return t.state, t.state != nil }
+
+func (t *ticket) Put(_ string, state *tls.ClientSessionState) {
+	if t.state == nil {
+		t.state = state
+	}
+}

@@ -1,0 +1,103 @@
+package load
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+)
+
+// A connection makes one HTTP/1.1 request at a time.
+type connection struct {
+	conn       net.Conn
+	answers    *bufio.Reader
+	head, tail []byte // of the request, before and after the token
+	buffer     []byte
+	answer     int
+}
+
+func dial(ctx context.Context, job Job, config *tls.Config) (*connection, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	dialer := tls.Dialer{Config: config}
+	conn, err := dialer.DialContext(ctx, "tcp", job.Address)
+	if err != nil {
+		return nil, err
+	}
+	c := &connection{conn: conn, answers: bufio.NewReader(conn), answer: job.Answer}
+	c.head = fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\nAccept: */*\r\nAuthorization: Bearer ", job.Method, job.Path, job.Name)
+	c.tail = []byte("\r\n\r\n")
+	if job.Body > 0 {
+		c.tail = fmt.Appendf(nil, "\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n", job.Body)
+		c.tail = append(c.tail, make([]byte, job.Body)...)
+	}
+	return c, nil
+}
+
+// call makes one request and reads its whole answer.
+func (c *connection) call(token string) error {
+	if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	c.buffer = append(append(append(c.buffer[:0], c.head...), token...), c.tail...)
+	if _, err := c.conn.Write(c.buffer); err != nil {
+		return err
+	}
+	response, err := http.ReadResponse(c.answers, nil)
+	if err != nil {
+		return err
+	}
+	return whole(response, c.answer)
+}
+
+func (c *connection) close() { _ = c.conn.Close() }
+
+// whole reads an answer to its end and checks that it is the upstream's.
+func whole(response *http.Response, want int) error {
+	n, err := io.Copy(io.Discard, response.Body)
+	if err != nil {
+		return err
+	}
+	if err := response.Body.Close(); err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusOK || n != int64(want) {
+		return fmt.Errorf("answered %s with %d bytes", response.Status, n)
+	}
+	return nil
+}
+
+// A client makes requests over one connection of HTTP/2.
+type client struct {
+	job       Job
+	transport *http.Transport
+}
+
+func newClient(job Job, config *tls.Config) *client {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP2(true)
+	return &client{job: job, transport: &http.Transport{
+		TLSClientConfig: config.Clone(), Protocols: protocols, MaxConnsPerHost: 1, DisableCompression: true, ResponseHeaderTimeout: patience,
+	}}
+}
+
+func (c *client) call(token string) error {
+	request, err := http.NewRequest(c.job.Method, "https://"+c.job.Address+c.job.Path, bytes.NewReader(make([]byte, c.job.Body)))
+	if err != nil {
+		return err
+	}
+	request.Host = c.job.Name
+	request.Header.Set("Authorization", "Bearer "+token)
+	response, err := c.transport.RoundTrip(request)
+	if err != nil {
+		return err
+	}
+	return whole(response, c.job.Answer)
+}
+
+func (c *client) close() { c.transport.CloseIdleConnections() }
