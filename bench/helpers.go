@@ -1,0 +1,130 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/tallygate/tallygate/bench/load"
+)
+
+// generate is the command of the load generator: it runs the job in a file against a server.
+func generate(ctx context.Context, file, address string, in io.Reader, out io.Writer) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var job load.Job
+	if err := json.Unmarshal(text, &job); err != nil {
+		return err
+	}
+	job.Address = address
+	return load.Run(ctx, job, in, out)
+}
+
+// writeJob stores a job for [generate].
+func writeJob(file string, job load.Job) error {
+	text, err := json.Marshal(job)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, text, 0o600)
+}
+
+// A generator is a load generator whose connections stand and are warm.
+type generator struct {
+	process *exec.Cmd
+	orders  io.WriteCloser
+	answers *bufio.Reader
+	said    *strings.Builder
+}
+
+// startGenerator begins the job in a file, against the server at address.
+func startGenerator(ctx context.Context, file, address string) (*generator, error) {
+	g := &generator{said: &strings.Builder{}}
+	var err error
+	if g.process, err = self(ctx, "load", file, address); err != nil {
+		return nil, err
+	}
+	g.process.Stderr = g.said
+	if g.orders, err = g.process.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := g.process.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	g.answers = bufio.NewReader(out)
+	if err := g.process.Start(); err != nil {
+		return nil, err
+	}
+	if _, err := g.answers.ReadString('\n'); err != nil {
+		return nil, g.failed()
+	}
+	return g, nil
+}
+
+// run does what is measured.
+func (g *generator) run() (load.Result, error) {
+	var result load.Result
+	if _, err := fmt.Fprintln(g.orders, "go"); err != nil {
+		return result, g.failed()
+	}
+	line, err := g.answers.ReadBytes('\n')
+	if err != nil {
+		return result, g.failed()
+	}
+	return result, json.Unmarshal(line, &result)
+}
+
+// failed returns why the generator ended early.
+func (g *generator) failed() error {
+	g.close()
+	return fmt.Errorf("load generator: %s", strings.TrimSpace(g.said.String()))
+}
+
+// close ends the generator and its connections.
+func (g *generator) close() {
+	_ = g.orders.Close()
+	_ = g.process.Wait()
+}
+
+// startUpstream runs the upstream, as a process of its own, and returns its address.
+func startUpstream(ctx context.Context) (stop func(), address string, err error) {
+	process, err := self(ctx, "upstream")
+	if err != nil {
+		return nil, "", err
+	}
+	process.Stderr = os.Stderr
+	out, err := process.StdoutPipe()
+	if err != nil {
+		return nil, "", err
+	}
+	if err := process.Start(); err != nil {
+		return nil, "", err
+	}
+	stop = func() {
+		_ = process.Process.Kill()
+		_ = process.Wait()
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		stop()
+		return nil, "", fmt.Errorf("starting the upstream: %w", err)
+	}
+	return stop, strings.TrimSpace(line), nil
+}
+
+// self returns the command of this program as another process, which ends with ctx.
+func self(ctx context.Context, args ...string) (*exec.Cmd, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return exec.CommandContext(ctx, program, args...), nil
+}

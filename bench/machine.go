@@ -1,0 +1,62 @@
+package main
+
+import (
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// A machine is where results come from: enough to judge them by, and no name.
+type machine struct {
+	Processor string `json:"processor"`
+	Cores     int    `json:"cores"`
+	Memory    int64  `json:"memory_bytes"`
+	System    string `json:"system"`
+	Kernel    string `json:"kernel"`
+	Go        string `json:"go"`
+}
+
+func thisMachine() machine {
+	m := machine{Processor: "unknown", Cores: runtime.NumCPU(), System: "unknown", Go: runtime.Version()}
+	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		m.Processor = after(string(text), "model name", ":", m.Processor)
+	}
+	if text, err := os.ReadFile("/etc/os-release"); err == nil {
+		m.System = strings.Trim(after(string(text), "PRETTY_NAME", "=", m.System), `"`)
+	}
+	if text, err := os.ReadFile("/proc/meminfo"); err == nil {
+		kib, _, _ := strings.Cut(after(string(text), "MemTotal", ":", "0"), " ")
+		n, _ := strconv.ParseInt(kib, 10, 64)
+		m.Memory = n << 10
+	}
+	var name unix.Utsname
+	if unix.Uname(&name) == nil {
+		release, _, _ := strings.Cut(unix.ByteSliceToString(name.Release[:]), "-") // what follows may name a host
+		m.Kernel = release
+	}
+	return m
+}
+
+// allowFiles lets this process and those that it starts open as many files as they may.
+func allowFiles() error {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return err
+	}
+	limit.Cur = limit.Max
+	return syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
+}
+
+// after returns the value of the first line of text with that key, or otherwise.
+func after(text, key, separator, otherwise string) string {
+	for line := range strings.Lines(text) {
+		if k, v, ok := strings.Cut(line, separator); ok && strings.TrimSpace(k) == key {
+			return strings.TrimSpace(v)
+		}
+	}
+	return otherwise
+}

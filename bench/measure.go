@@ -1,0 +1,230 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tallygate/tallygate/bench/load"
+	"github.com/tallygate/tallygate/bench/process"
+)
+
+// measure runs all chosen scenarios with all chosen peers that are there.
+func measure(ctx context.Context, s settings) (results, error) {
+	dir, err := os.MkdirTemp("", "tallygate-bench-")
+	if err != nil {
+		return results{}, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	if err := os.Chmod(dir, 0o755); err != nil { // workers may run as somebody else
+		return results{}, err
+	}
+	if err := allowFiles(); err != nil {
+		return results{}, err
+	}
+	r := results{Date: time.Now().UTC().Truncate(time.Second), Machine: thisMachine(), Rounds: s.rounds, Duration: s.duration, Settle: s.settle, Versions: map[string]string{}}
+	binary := s.binary
+	r.Versions[tallygate.name] = "given"
+	if binary == "" {
+		fmt.Fprintln(s.progress, "building tallygate")
+		if binary, r.Versions[tallygate.name], err = build(ctx, dir); err != nil {
+			return results{}, err
+		}
+	}
+	peers := gather(ctx, s, &r)
+	stop, address, err := startUpstream(ctx)
+	if err != nil {
+		return results{}, err
+	}
+	defer stop()
+	w, err := newWorld(dir, address, binary)
+	if err != nil {
+		return results{}, err
+	}
+	defer w.close()
+	b := bench{settings: s, world: w, peers: peers, results: &r}
+	for _, c := range everyScenario {
+		if len(s.scenarios) == 0 || slices.Contains(s.scenarios, c.name) {
+			r.Scenarios = append(r.Scenarios, c.name)
+			b.play(ctx, c)
+		}
+		if ctx.Err() != nil {
+			return results{}, ctx.Err()
+		}
+	}
+	return r, nil
+}
+
+// gather returns the chosen peers that are there, by name, and notes which are, in which
+// version, and which are missing.
+func gather(ctx context.Context, s settings, r *results) map[string]peer {
+	chosen := slices.DeleteFunc(slices.Clone(everyPeer), func(p peer) bool { return len(s.peers) > 0 && !slices.Contains(s.peers, p.name) })
+	if s.install {
+		install(ctx, chosen, s)
+	}
+	there := map[string]peer{}
+	for _, p := range chosen {
+		r.Peers = append(r.Peers, p.name)
+		if what := p.missing(); what != "" {
+			r.Missing = append(r.Missing, p.name)
+			fmt.Fprintf(s.progress, "%s is missing: no %s (Debian: %s)\n", p.name, what, strings.Join(p.packages, ", "))
+			continue
+		}
+		there[p.name] = p
+		if p.command != "" {
+			r.Versions[p.name] = p.versionOf(ctx)
+		}
+	}
+	return there
+}
+
+// A bench is what one scenario needs.
+type bench struct {
+	settings settings
+	world    *world
+	peers    map[string]peer
+	results  *results
+}
+
+// A contender is a subject that takes part, with its server where it runs.
+type contender struct {
+	subject subject
+	server  *server
+	file    string // the job
+	rate    float64
+	out     bool // it failed, and takes part no more
+}
+
+// play measures all subjects of a scenario in turn, round by round. One that fails is out of
+// the scenario, and its measurements with it.
+func (b *bench) play(ctx context.Context, c scenario) {
+	var all []*contender
+	defer func() {
+		for _, x := range all {
+			x.stop()
+		}
+	}()
+	for _, s := range c.subjects {
+		if _, ok := b.peers[s.peer]; ok {
+			all = append(all, &contender{subject: s})
+		}
+	}
+	for round := 1; round <= b.settings.rounds; round++ {
+		for _, x := range all {
+			if x.out {
+				continue
+			}
+			m, err := b.turn(ctx, c, x, round)
+			if ctx.Err() != nil {
+				return
+			}
+			if err != nil {
+				b.exclude(c, x, err)
+				continue
+			}
+			b.results.Measurements = append(b.results.Measurements, m)
+			fmt.Fprintf(b.settings.progress, "%-17s round %d  %-28s %s\n", c.name, round, x.subject.label(), m)
+		}
+	}
+}
+
+// exclude takes a contender out of the scenario.
+func (b *bench) exclude(c scenario, x *contender, err error) {
+	x.out = true
+	x.stop()
+	text := strings.ReplaceAll(err.Error(), b.world.dir, "…")
+	fmt.Fprintf(b.settings.progress, "%-17s FAILED   %-28s %s\n", c.name, x.subject.label(), text)
+	r := b.results
+	r.Failures = append(r.Failures, failure{Scenario: c.name, Subject: x.subject.label(), Text: text})
+	r.Measurements = slices.DeleteFunc(r.Measurements, func(m measurement) bool {
+		return m.Scenario == c.name && m.Subject == x.subject.label()
+	})
+}
+
+func (x *contender) stop() {
+	if x.server != nil {
+		x.server.stop()
+		x.server = nil
+	}
+}
+
+// turn measures one subject once.
+func (b *bench) turn(ctx context.Context, c scenario, x *contender, round int) (measurement, error) {
+	m := measurement{Scenario: c.name, Subject: x.subject.label(), Peer: x.subject.peer, Round: round}
+	if x.server == nil {
+		s, err := start(ctx, b.world, b.peers[x.subject.peer], x.subject.variant)
+		if err != nil {
+			return m, err
+		}
+		x.server = s
+		if err := prove(ctx, b.world, s); err != nil {
+			return m, err
+		}
+	}
+	if x.file == "" || c.afresh {
+		if err := b.prepare(ctx, c, x); err != nil {
+			return m, err
+		}
+	}
+	root := x.server.root.Process.Pid
+	m.Ready = x.server.ready
+	if c.memory {
+		defer x.stop() // what connections leave behind would count as theirs again
+		time.Sleep(b.settings.settle)
+		var err error
+		if m.AtRest, err = process.Memory(root); err != nil {
+			return m, err
+		}
+	}
+	g, err := startGenerator(ctx, x.file, x.server.address)
+	if err != nil {
+		return m, x.server.failed(err)
+	}
+	defer g.close()
+	if c.memory {
+		time.Sleep(b.settings.settle)
+	}
+	before, err := process.CPU(root)
+	if err != nil {
+		return m, err
+	}
+	m.Result, err = g.run()
+	if err != nil {
+		return m, x.server.failed(err)
+	}
+	after, err := process.CPU(root)
+	if err != nil {
+		return m, err
+	}
+	m.CPU, m.Rate = after-before, x.rate
+	m.Memory, err = process.Memory(root)
+	return m, err
+}
+
+// prepare makes the job of a contender.
+func (b *bench) prepare(ctx context.Context, c scenario, x *contender) error {
+	job := c.job(b.world, x.subject, b.settings)
+	x.file = b.world.path("job-" + strings.ReplaceAll(x.subject.label(), " ", "-") + ".json")
+	if c.half {
+		most := job
+		most.Kind, most.Duration = load.Requests, b.settings.duration
+		if err := writeJob(x.file, most); err != nil {
+			return err
+		}
+		g, err := startGenerator(ctx, x.file, x.server.address)
+		if err != nil {
+			return x.server.failed(err)
+		}
+		defer g.close()
+		result, err := g.run()
+		if err != nil {
+			return x.server.failed(err)
+		}
+		job.Rate, job.Duration = float64(result.Done)/result.Elapsed.Seconds()/2, b.settings.duration
+	}
+	x.rate = job.Rate
+	return writeJob(x.file, job)
+}

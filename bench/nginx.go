@@ -1,0 +1,58 @@
+package main
+
+// nginx ends mutual TLS and knows nothing of tokens.
+var nginx = peer{
+	name:     "nginx",
+	title:    "nginx",
+	does:     "mTLS only",
+	command:  "nginx",
+	packages: []string{"nginx"},
+	version:  []string{"-v"},
+	configure: func(w *world, v variant, dir, address string) ([]string, error) {
+		file, err := render(dir, "nginx.conf", nginxConfig, w.values(v, dir, address))
+		return []string{"nginx", "-e", dir + "/error.log", "-p", dir, "-c", file}, err
+	},
+}
+
+// keepalive_requests would end connections after 1000 requests, and answers larger than the
+// buffers would go through files: none of the others does either.
+const nginxConfig = `
+daemon off;
+worker_processes {{.Processors}};
+pid {{.Dir}}/nginx.pid;
+error_log stderr error;
+events { worker_connections 8192; }
+http {
+  access_log off;
+  client_body_temp_path {{.Dir}}/body;
+  proxy_temp_path {{.Dir}}/proxy;
+  fastcgi_temp_path {{.Dir}}/fastcgi;
+  uwsgi_temp_path {{.Dir}}/uwsgi;
+  scgi_temp_path {{.Dir}}/scgi;
+  upstream api {
+    server {{.World.Upstream}};
+    keepalive 128;
+    keepalive_requests 1000000000;
+  }
+  server {
+    listen {{.Address}} ssl http2 backlog=4096;
+    server_name {{.Name}};
+    ssl_certificate {{.Path "server.pem"}};
+    ssl_certificate_key {{.Path "server-key.pem"}};
+    ssl_protocols TLSv1.2 TLSv1.3;
+    ssl_client_certificate {{.Path "ca.pem"}};
+    ssl_verify_client on;
+    keepalive_timeout 120s;
+    keepalive_requests 1000000000;
+    client_max_body_size 10m;
+    location / {
+      proxy_pass http://api;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_set_header Host $host;
+      proxy_request_buffering off;
+      proxy_max_temp_file_size 0;
+    }
+  }
+}
+`

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Where a full run writes to, from the root of the repository.
+const (
+	resultsDir = "bench/results"
+	chartFile  = "docs/performance.svg"
+	pageFile   = "docs/performance.md"
+)
+
+// Between these lines the page is the last full run's.
+const (
+	pageBegin = "<!-- Written by make bench: -->\n"
+	pageEnd   = "<!-- Up to here. -->\n"
+)
+
+// publish prints the report, and stores it where it comes from a full run.
+func publish(r results, s settings, out io.Writer) error {
+	if _, err := fmt.Fprint(out, figuresTable(r)); err != nil {
+		return err
+	}
+	if s.whole() {
+		if err := store(r, s); err != nil {
+			return err
+		}
+	}
+	if len(r.Failures) > 0 {
+		return fmt.Errorf("%d peers could not be measured somewhere; see FAILED above", len(r.Failures))
+	}
+	return nil
+}
+
+func store(r results, s settings) error {
+	if s.report == "" {
+		if err := os.MkdirAll(resultsDir, 0o755); err != nil {
+			return err
+		}
+		text, err := json.MarshalIndent(r, "", "\t")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(resultsDir, r.Date.Format("2006-01-02-1504")+".json"), append(text, '\n'), 0o644); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(chartFile, []byte(chart(r)), 0o644); err != nil {
+		return err
+	}
+	page, err := os.ReadFile(pageFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		page, err = []byte("# Performance\n\n"), nil
+	}
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(pageFile, []byte(insert(string(page), report(r))), 0o644)
+}
+
+// insert puts a report in the place of the one before it in a page, or at the page's end.
+func insert(page, text string) string {
+	text = pageBegin + "\n" + text + "\n" + pageEnd
+	before, rest, found := strings.Cut(page, pageBegin)
+	if !found {
+		return strings.TrimRight(page, "\n") + "\n\n" + text
+	}
+	_, behind, _ := strings.Cut(rest, pageEnd)
+	return before + text + behind
+}
+
+// report returns all of a run, in Markdown.
+func report(r results) string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "## Side by side\n\n![CPU time per request and per full handshake, by peer](%s)\n\n%s\n%s", filepath.Base(chartFile), setting(r), figuresTable(r))
+	for _, c := range everyScenario {
+		if table := scenarioTable(r, c); table != "" {
+			fmt.Fprintf(&text, "\n### %s\n\n%s\n\n%s", c.title, c.about, table)
+		}
+	}
+	return text.String()
+}
+
+// setting says where and how the figures were taken.
+func setting(r results) string {
+	m := r.Machine
+	text := fmt.Sprintf("Measured on %s by `make bench`: %d cores (%s), %d GiB, Linux %s, %s, %s.\n", r.Date.Format("2006-01-02"),
+		m.Cores, m.Processor, (m.Memory+1<<29)>>30, m.Kernel, m.System, strings.Replace(m.Go, "go", "Go ", 1))
+	for _, f := range r.Failures {
+		text += fmt.Sprintf("Not measured: %s in %q.\n", f.Subject, f.Scenario)
+	}
+	text += "\n| peer | checks | version |\n| --- | --- | --- |\n"
+	for _, p := range everyPeer {
+		version := "`" + r.Versions[p.name] + "`"
+		if slices.Contains(r.Missing, p.name) {
+			version = "missing, and not measured"
+		}
+		text += fmt.Sprintf("| %s | %s | %s |\n", p.title, p.does, version)
+	}
+	return text + fmt.Sprintf(`
+CPU time is that of the server's whole tree of processes, in user and kernel mode, for one request. The peers took turns,
+%d rounds of %s each; tables have the medians, and ratios are the medians of the ratios within each round. Every peer had as
+many workers as there are cores, the same certificates, tokens, clients and upstream; none logged requests that passed, but
+for tallygate's samples. Before it was measured, it was seen to let the right partner in, and to refuse what it is said to
+check. Memory is the whole tree's too, pages that processes share by their part (PSS): at rest %s after the start, with idle
+connections %[3]s after the last was opened, and otherwise at the end of a round. Latencies and requests/s are those of one
+machine that server, clients and upstream share: they can be compared, no more.
+`, r.Rounds, r.Duration, r.Settle)
+}
+
+// figuresTable returns what tallygate is held to, as far as it was meant to be measured.
+func figuresTable(r results) string {
+	text := "| figure | must | aim | measured | |\n| --- | --- | --- | --- | --- |\n"
+	for _, f := range figures {
+		if !slices.Contains(r.Scenarios, f.scenario) || f.over != "" && !slices.Contains(r.Peers, peerOf(f.over)) {
+			continue
+		}
+		v := f.value(r)
+		text += fmt.Sprintf("| %s | ≤ %s | ≤ %s | %s | %s |\n", f.title, number(f.must), number(f.aim), number(v), f.verdict(v))
+	}
+	return text
+}
+
+// A column of a table has the median of a number over the rounds.
+type column struct {
+	title  string
+	number func(measurement) float64
+	print  func(float64) string
+}
+
+// columns returns those of a scenario's table.
+func (c scenario) columns() []column {
+	mib := func(v float64) string { return number(v) + " MiB" }
+	if c.memory {
+		return []column{
+			{"per " + c.unit, measurement.weight, func(v float64) string { return number(v) + " KiB" }},
+			{"memory at rest", measurement.atRest, mib},
+			{"memory with all", measurement.memory, mib},
+		}
+	}
+	all := []column{
+		{"CPU per " + c.unit, measurement.cpu, func(v float64) string { return number(v) + " µs" }},
+		{c.unit + "s/s", measurement.perSecond, func(v float64) string { return fmt.Sprintf("%.0f", v) }},
+		{"p50", measurement.p50, span}, {"p99", measurement.p99, span}, {"p99.9", measurement.p999, span},
+		{"memory", measurement.memory, mib},
+	}
+	if c.start {
+		all = append(all, column{"serves after", measurement.ready, span})
+	}
+	return all
+}
+
+// scenarioTable returns the medians of a scenario by subject, "" when none was measured.
+func scenarioTable(r results, c scenario) string {
+	head, line := "| |", "| --- |"
+	for _, column := range c.columns() {
+		head += " " + column.title + " |"
+		line += " --- |"
+	}
+	var rows strings.Builder
+	for _, s := range c.subjects {
+		if len(r.of(c.name, s.label())) == 0 {
+			continue
+		}
+		title := peerNamed(s.peer).title
+		if s.suffix != "" {
+			title += ", " + s.suffix
+		}
+		fmt.Fprintf(&rows, "| %s |", title)
+		for _, column := range c.columns() {
+			fmt.Fprintf(&rows, " %s |", column.print(r.median(c.name, s.label(), column.number)))
+		}
+		rows.WriteString("\n")
+	}
+	if rows.Len() == 0 {
+		return ""
+	}
+	return head + "\n" + line + "\n" + rows.String()
+}
+
+// span prints microseconds as people read them.
+func span(micros float64) string {
+	switch {
+	case micros < 1e3:
+		return fmt.Sprintf("%.0f µs", micros)
+	case micros < 1e6:
+		return number(micros/1e3) + " ms"
+	}
+	return number(micros/1e6) + " s"
+}

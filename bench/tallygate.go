@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+)
+
+// tallygate is what all others are compared with. Its command is built by [build].
+var tallygate = peer{
+	name:      "tallygate",
+	title:     "tallygate",
+	does:      "mTLS, signature, iss, aud, exp, cnf, application's certificate, allow-list, route",
+	checks:    everyFault,
+	configure: configureTallygate,
+}
+
+// What is not said is as it is by default, the log of granted requests too.
+const tallygateConfig = `
+listener:
+  address: {{.Address}}
+  certificate: {files: {certificate: {{.Path "server.pem"}}, key: {{.Path "server-key.pem"}}}}
+  client_certificates: {trust: [{{.Path "ca.pem"}}]}
+  limits: {connections: 50000, connections_per_address: 50000}
+authorization_servers:
+  - name: partners
+    issuer: {{.Issuer}}
+    audiences: [{{.Audience}}]
+    algorithms: [{{.Algorithm}}]
+    cache: {entries: 200000}
+{{- if .Opaque}}
+    tokens: opaque
+    connection: {insecure_loopback_http: true}
+    introspection:
+      endpoint: {{.World.AS}}/introspect
+      client_id: gate
+      authentication: {method: client_secret_basic, secret_file: {{.Dir}}/secret}
+{{- else}}
+    key_set: {file: {{.Path "keys.json"}}}
+{{- end}}
+apis:
+  - name: accounts
+    hosts: [{{.Name}}]
+    upstream: {url: "http://{{.World.Upstream}}"}
+    routes:
+      - {methods: [GET], path: "/accounts/{id}"}
+      - {methods: [POST], path: "/documents/{id}"}
+  - name: payments
+    hosts: [{{.Name}}]
+    upstream: {url: "http://{{.World.Upstream}}"}
+    routes:
+      - {methods: [GET], path: "/payments/{id}"}
+partners:
+  list:
+{{- range .Partners}}
+    - name: {{.Name}}
+{{- if .Trust}}
+      trust: [{{.Trust}}]
+{{- end}}
+      applications:
+{{- $dns := .DNS}}{{range .Applications}}
+        - {client_id: {{.}}, {{if $dns}}certificate: {san_dns: {{$dns}}}, {{end}}apis: [accounts]}
+{{- end}}
+{{- end}}
+admin: {address: "127.0.0.1:0"}
+drain: {delay: 0s, timeout: 1s}
+`
+
+func configureTallygate(w *world, v variant, dir, address string) ([]string, error) {
+	if err := os.WriteFile(dir+"/secret", []byte("secret"), 0o600); err != nil {
+		return nil, err
+	}
+	file, err := render(dir, "tallygate.yaml", tallygateConfig, w.values(v, dir, address))
+	if err != nil {
+		return nil, err
+	}
+	return []string{w.tallygate, "serve", "--config", file}, nil
+}
+
+// build makes the binary from the tree that this runs in, as a release is made, and returns
+// where it is and what it is.
+func build(ctx context.Context, dir string) (binary, version string, err error) {
+	binary = dir + "/tallygate"
+	said, err := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty").Output()
+	version = strings.TrimSpace(string(said))
+	if err != nil || version == "" {
+		version = "unknown"
+	}
+	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w -X main.version="+version, "-o", binary, "github.com/tallygate/tallygate/cmd/tallygate")
+	command.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if said, err := command.CombinedOutput(); err != nil {
+		return "", "", fmt.Errorf("building tallygate: %w\n%s", err, said)
+	}
+	return binary, version, nil
+}

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/tallygate/tallygate/bench/load"
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// What all peers are told.
+const (
+	serverName = "api.example.test"
+	issuer     = "https://as.example.test"
+	audience   = "https://api.example.test"
+	partners   = 64
+)
+
+// A world is what all peers share: a folder with certificates and keys, the partners, and
+// the authorization server.
+type world struct {
+	dir       string
+	tallygate string // the binary
+	Upstream  string // host:port
+	AS        string // URL of the authorization server
+	server    *http.Server
+
+	root     []byte // PEM, of the authority of the certificate that all peers show
+	ca       *testpki.Pair
+	partners []partner
+	housed   []partner                  // the same with certificates of their own authorities
+	stranger *testpki.Pair              // of an authority that nobody trusts
+	signers  map[string]*testpki.Signer // of tokens, by algorithm
+
+	mutex  sync.Mutex
+	opaque map[string]testpki.M // what introspection says, by token
+}
+
+// A partner has one certificate and any number of applications, each with its own name.
+type partner struct {
+	name string
+	pair *testpki.Pair
+}
+
+// application returns the client_id of a partner's n-th application.
+func (p partner) application(n int) string { return fmt.Sprintf("%s-app-%d", p.name, n) }
+
+// dns returns the name in the partner's certificate.
+func (p partner) dns() string { return p.name + ".example.test" }
+
+// newWorld makes a world in dir, before an upstream at an address, for a binary of tallygate.
+func newWorld(dir, upstream, tallygate string) (*world, error) {
+	w := &world{dir: dir, Upstream: upstream, tallygate: tallygate, ca: testpki.NewCA("Partners"), opaque: map[string]testpki.M{}}
+	w.ca.Write(dir, "ca")
+	servers := testpki.NewCA("Servers")
+	w.root = servers.CertPEM()
+	server := servers.Leaf("gate", testpki.DNS(serverName))
+	server.Write(dir, "server")
+	if err := w.put("server-both.pem", append(server.CertPEM(), server.KeyPEM()...)); err != nil {
+		return nil, err
+	}
+	w.stranger = testpki.NewCA("Strangers").Leaf("partner-0", testpki.DNS("partner-0.example.test"))
+	for i := range partners {
+		p := partner{name: fmt.Sprintf("partner-%d", i)}
+		p.pair = w.ca.Leaf(p.name, testpki.DNS(p.dns()))
+		w.partners = append(w.partners, p)
+		own := testpki.NewCA(p.name)
+		own.Write(dir, p.name+"-ca")
+		w.housed = append(w.housed, partner{name: p.name, pair: own.Leaf(p.name)})
+	}
+	w.signers = map[string]*testpki.Signer{}
+	var all []*testpki.Signer
+	for _, algorithm := range []string{"ES256", "RS256"} {
+		s := testpki.NewSigner(algorithm, "key-"+algorithm)
+		der, err := x509.MarshalPKIXPublicKey(s.Key.Public())
+		if err != nil {
+			return nil, err
+		}
+		if err := w.put("public-"+algorithm+".pem", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})); err != nil {
+			return nil, err
+		}
+		w.signers[algorithm] = s
+		all = append(all, s)
+	}
+	keys := testpki.KeySet(all...)
+	if err := w.put("keys.json", keys); err != nil {
+		return nil, err
+	}
+	return w, w.serve(keys)
+}
+
+// path returns where a file of the world is.
+func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
+
+func (w *world) put(name string, content []byte) error {
+	return os.WriteFile(w.path(name), content, 0o644) // peers' workers may run as somebody else
+}
+
+// serve runs the authorization server: its key set, for peers that fetch one, and what it
+// says of opaque tokens.
+func (w *world) serve(keys []byte) error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	w.server = &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(out http.ResponseWriter, in *http.Request) {
+		out.Header().Set("Content-Type", "application/json")
+		if in.URL.Path == "/keys" {
+			_, _ = out.Write(keys)
+			return
+		}
+		w.mutex.Lock()
+		claims, ok := w.opaque[in.PostFormValue("token")]
+		w.mutex.Unlock()
+		if !ok {
+			claims = testpki.M{"active": false}
+		}
+		_ = json.NewEncoder(out).Encode(claims)
+	})}
+	w.AS = "http://" + listener.Addr().String()
+	go func() { _ = w.server.Serve(listener) }()
+	return nil
+}
+
+func (w *world) close() { _ = w.server.Close() }
+
+// token makes a token for an application of p, bound to p's certificate.
+func (w *world) token(algorithm string, p partner, application int, edits ...testpki.M) string {
+	return w.signers[algorithm].Token(testpki.Bound(issuer, audience, p.application(application), p.pair, edits...))
+}
+
+// opaqueToken makes one that says nothing itself.
+func (w *world) opaqueToken(p partner) string {
+	claims := testpki.Bound(issuer, audience, p.application(0), p.pair)
+	claims["active"] = true
+	token := rand.Text()
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	w.opaque[token] = claims
+	return token
+}
+
+// client returns what p shows to a server.
+func (p partner) client() load.Client {
+	return load.Client{Certificate: p.pair.CertPEM(), Key: p.pair.KeyPEM()}
+}
+
+// clients returns the partners, each with so many tokens, made by mint.
+func (w *world) clients(tokens int, mint func(partner) string) []load.Client {
+	var clients []load.Client
+	for _, p := range w.partners {
+		c := p.client()
+		for range tokens {
+			c.Tokens = append(c.Tokens, mint(p))
+		}
+		clients = append(clients, c)
+	}
+	return clients
+}
+
+// of returns the partners of a variant. Where one has several applications, all of them have
+// its one certificate, which cannot tell them apart: it counts for all, because an authority
+// of the partner's own issued it.
+func (w *world) of(v variant) []partner {
+	if v.applications > 0 {
+		return w.housed
+	}
+	return w.partners
+}
+
+// mint returns how tokens of a variant are made for the first application of a partner.
+func (w *world) mint(v variant) func(partner) string {
+	return func(p partner) string {
+		if v.opaque {
+			return w.opaqueToken(p)
+		}
+		return w.token(v.algorithm, p, 0)
+	}
+}
