@@ -16,7 +16,7 @@ PEBBLE  := .tools/pebble-$(PEBBLE_VERSION)
 H2SPEC  := .tools/h2spec-$(H2SPEC_VERSION)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: build test lint tidy unit tour chart pebble fuzz bench clean
+.PHONY: build test lint tidy unit tour chart pebble fuzz bench bench-quick bench-own clean
 
 build: ## the binary, version stamped
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o tallygate ./cmd/tallygate
@@ -52,7 +52,13 @@ fuzz: ## 30 s of every fuzz target
 	  done; \
 	done
 
-bench: ## our own work on the hot path, and at the token endpoint
+bench: ## side by side with other proxies, which are installed where that is allowed; about half an hour
+	go run ./bench -install
+
+bench-quick: ## the ratios against nginx, in less than a minute
+	go run ./bench -quick
+
+bench-own: ## our own work on the hot path, and at the token endpoint
 	go test -run '^$$' -bench . -benchmem ./mtls ./proxy ./validate ./policy ./issuer/...
 
 clean:
