@@ -63,14 +63,15 @@ func (c *conn) readHeader(r *http.Request) (answer *http.Response, reusable bool
 		if _, err := c.in.Peek(1); err != nil {
 			return nil, false, err
 		}
-		start, _ := c.in.Peek(c.in.Buffered())
+		header, _ := c.in.Peek(c.in.Buffered())
+		header = header[:max(0, bytes.Index(header, []byte("\r\n\r\n")))] // all of the header, which so does not move, or nothing
 		answer, err := http.ReadResponse(c.in, r)
 		if err != nil {
 			return nil, false, err
 		}
 		code := answer.StatusCode
 		if code < 100 || code > 199 || code == http.StatusSwitchingProtocols {
-			return answer, !r.Close && isRegular(answer, start), nil
+			return answer, !r.Close && isRegular(answer, header), nil
 		}
 		if trace != nil && trace.Got1xxResponse != nil {
 			if err := trace.Got1xxResponse(code, textproto.MIMEHeader(answer.Header)); err != nil {
@@ -82,20 +83,19 @@ func (c *conn) readHeader(r *http.Request) (answer *http.Response, reusable bool
 
 // isRegular reports whether the server means to go on, and speaks HTTP/1.1 as it is meant:
 // older ones may know nothing of chunks, and nothing else has a right to be here.
-func isRegular(answer *http.Response, start []byte) bool {
+func isRegular(answer *http.Response, header []byte) bool {
 	if answer.Close || answer.StatusCode < 200 || answer.ProtoMajor != 1 || answer.ProtoMinor != 1 {
 		return false
 	}
-	return len(answer.TransferEncoding) == 0 || !isAmbiguous(start)
+	return len(answer.TransferEncoding) == 0 || !isAmbiguous(header)
 }
 
 // isAmbiguous reports whether the header of a chunked answer, as it was received, has a
 // Content-Length as well, or might: net/http drops that, rightly, but the connection is not
-// to be trusted any more (RFC 9112 section 6.3). start is what was in the buffer, which has
-// not moved if all the header was there; otherwise it might.
-func isAmbiguous(start []byte) bool {
-	end := bytes.Index(start, []byte("\r\n\r\n"))
-	return end < 0 || bytes.Contains(bytes.ToLower(start[:end]), []byte("\ncontent-length"))
+// to be trusted any more (RFC 9112 section 6.3). A header that came in pieces might: net/http
+// reads them into one buffer, and over what it has read.
+func isAmbiguous(header []byte) bool {
+	return len(header) == 0 || bytes.Contains(bytes.ToLower(header), []byte("\ncontent-length"))
 }
 
 // wasStale reports whether r, which has failed with err on a connection that had been used
