@@ -31,3 +31,31 @@ func TestTornHeader(t *testing.T) {
 		}
 	}
 }
+
+// What must have no body and announces one may be followed by it at any time: no other
+// request is sent on that connection.
+func TestAnnouncedBody(t *testing.T) {
+	const poison = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
+	for _, head := range []string{
+		"HTTP/1.1 204 No Content\r\nContent-Length: 44\r\n\r\n",
+		"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
+		"HTTP/1.1 103 Early Hints\r\nContent-Length: 44\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+		"HTTP/1.1 103 Early Hints\r\nTransfer-Encoding: chunked\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+	} {
+		s := listen(t, nil, func(s *server, conn net.Conn, in *bufio.Reader) {
+			for s.next(in) != nil {
+				if s.requests.Load() > 1 {
+					_, _ = io.WriteString(conn, map[bool]string{true: poison, false: fine}[s.connections.Load() == 1])
+					continue
+				}
+				_, _ = io.WriteString(conn, head)
+			}
+		})
+		direct, _ := transports(t, s, nil, header)
+		for _, want := range []string{"", "fine"} {
+			if o := ask(direct, request(t, "GET", "")); o.Err != "" || o.Body != want {
+				t.Errorf("%q: %+v", head, o)
+			}
+		}
+	}
+}

@@ -59,6 +59,7 @@ func (c *conn) exchange(r *http.Request) (answer *http.Response, reusable bool, 
 // of use after it.
 func (c *conn) readHeader(r *http.Request) (answer *http.Response, reusable bool, err error) {
 	trace := httptrace.ContextClientTrace(r.Context())
+	regular := true
 	for {
 		if _, err := c.in.Peek(1); err != nil {
 			return nil, false, err
@@ -70,8 +71,9 @@ func (c *conn) readHeader(r *http.Request) (answer *http.Response, reusable bool
 			return nil, false, err
 		}
 		code := answer.StatusCode
+		regular = regular && isRegular(answer, header)
 		if code < 100 || code > 199 || code == http.StatusSwitchingProtocols {
-			return answer, !r.Close && isRegular(answer, header), nil
+			return answer, !r.Close && regular && code >= 200, nil
 		}
 		if trace != nil && trace.Got1xxResponse != nil {
 			if err := trace.Got1xxResponse(code, textproto.MIMEHeader(answer.Header)); err != nil {
@@ -84,10 +86,21 @@ func (c *conn) readHeader(r *http.Request) (answer *http.Response, reusable bool
 // isRegular reports whether the server means to go on, and speaks HTTP/1.1 as it is meant:
 // older ones may know nothing of chunks, and nothing else has a right to be here.
 func isRegular(answer *http.Response, header []byte) bool {
-	if answer.Close || answer.StatusCode < 200 || answer.ProtoMajor != 1 || answer.ProtoMinor != 1 {
+	if answer.Close || answer.ProtoMajor != 1 || answer.ProtoMinor != 1 || announcesTooMuch(answer) {
 		return false
 	}
 	return len(answer.TransferEncoding) == 0 || !isAmbiguous(header)
+}
+
+// announcesTooMuch reports whether an answer without a body, by its status, says that it has
+// one: by RFC 9110 section 8.6 and RFC 9112 section 6.1 it must not. Who says so may send
+// one, and what is in it would be the next answer.
+func announcesTooMuch(answer *http.Response) bool {
+	if answer.StatusCode > 199 && answer.StatusCode != http.StatusNoContent {
+		return false
+	}
+	length := answer.Header["Content-Length"]
+	return len(answer.TransferEncoding) > 0 || len(length) > 0 && length[0] != "0"
 }
 
 // isAmbiguous reports whether the header of a chunked answer, as it was received, has a
