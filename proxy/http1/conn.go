@@ -45,6 +45,7 @@ func (t *Transport) connect(ctx context.Context) (*conn, error) {
 	if t.TLS == nil {
 		return c, nil
 	}
+	c.socket.records = new(records)
 	secure := tls.Client(c.socket, t.TLS)
 	c.socket.expect(time.Now().Add(t.HandshakeTimeout))
 	if err := secure.HandshakeContext(ctx); err != nil {
@@ -91,7 +92,7 @@ func (c *conn) isSilent() bool {
 	c.socket.looking = true
 	n, err := c.stream.Read(c.one[:])
 	c.socket.looking = false
-	return n == 0 && errors.Is(err, quiet{}) && !c.socket.noisy
+	return n == 0 && errors.Is(err, quiet{}) && !c.socket.noisy && !c.socket.isTorn()
 }
 
 // rest is called when the answer has been read: c may be of use again, if the server keeps

@@ -2,12 +2,17 @@ package http1
 
 import (
 	"bufio"
+	"bytes"
+	"crypto/tls"
 	"io"
 	"net"
 	"strings"
 	"testing"
 	"time"
 )
+
+// poison is an answer to nobody.
+const poison = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
 
 // Chunks beside a length are noticed wherever the header was torn on its way.
 func TestTornHeader(t *testing.T) {
@@ -35,7 +40,6 @@ func TestTornHeader(t *testing.T) {
 // What must have no body and announces one may be followed by it at any time: no other
 // request is sent on that connection.
 func TestAnnouncedBody(t *testing.T) {
-	const poison = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
 	for _, head := range []string{
 		"HTTP/1.1 204 No Content\r\nContent-Length: 44\r\n\r\n",
 		"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -56,6 +60,55 @@ func TestAnnouncedBody(t *testing.T) {
 			if o := ask(direct, request(t, "GET", "")); o.Err != "" || o.Body != want {
 				t.Errorf("%q: %+v", head, o)
 			}
+		}
+	}
+}
+
+// tearing holds what is written back while it is told to.
+type tearing struct {
+	net.Conn
+	hold bool
+	held bytes.Buffer
+}
+
+func (c *tearing) Write(p []byte) (int, error) {
+	if c.hold {
+		return c.held.Write(p)
+	}
+	return c.Conn.Write(p)
+}
+
+// The beginning of a record of TLS that came with an answer is something that was said.
+func TestTornRecord(t *testing.T) {
+	settings, trusting := secure()
+	s := listen(t, nil, func(s *server, conn net.Conn, _ *bufio.Reader) {
+		first := s.connections.Load() == 1
+		under := &tearing{Conn: conn}
+		secure := tls.Server(under, settings)
+		in := bufio.NewReader(secure)
+		for s.next(in) != nil {
+			if !first {
+				_, _ = io.WriteString(secure, fine)
+				continue
+			}
+			if s.requests.Load() == 1 {
+				under.hold = true
+				_, _ = io.WriteString(secure, fine)
+				_, _ = io.WriteString(secure, poison)
+				under.hold = false
+				all := under.held.Bytes()
+				_, _ = conn.Write(all[:len(all)-5])
+				continue
+			}
+			_, _ = conn.Write(under.held.Bytes()[under.held.Len()-5:])
+		}
+	})
+	direct, _ := transports(t, s, trusting, header)
+	for n := range 2 {
+		r := request(t, "GET", "")
+		r.URL.Scheme = "https"
+		if o := ask(direct, r); o.Body != "fine" {
+			t.Errorf("request %d: %+v", n, o)
 		}
 	}
 }

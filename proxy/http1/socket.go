@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -17,6 +18,7 @@ type socket struct {
 	looking bool            // Read takes what is there and does not wait
 	noisy   bool            // something was there
 	sent    int64
+	records *records // nil: TLS is not spoken
 
 	into []byte // of readNow, as are these
 	n    int
@@ -44,7 +46,11 @@ var errBlind = errors.New("the connection cannot be asked what has arrived")
 
 func (s *socket) Read(p []byte) (int, error) {
 	if !s.looking {
-		return s.Conn.Read(p)
+		n, err := s.Conn.Read(p)
+		if s.records != nil {
+			s.records.pass(p[:n])
+		}
+		return n, err
 	}
 	if s.raw == nil {
 		return 0, errBlind
@@ -83,3 +89,34 @@ func (s *socket) expect(deadline time.Time) { _ = s.SetDeadline(deadline) } // i
 
 // sever ends the connection at once, whoever uses it.
 func (s *socket) sever() { _ = s.Conn.Close() }
+
+// isTorn reports whether only a piece of what was read last has come. Package tls keeps it
+// until the rest comes, and tells nobody.
+func (s *socket) isTorn() bool {
+	return s.records != nil && (s.records.header > 0 || s.records.left > 0)
+}
+
+// records is how far the records of TLS have come (RFC 8446 section 5.1).
+type records struct {
+	header int     // how much of the next one's header
+	length [2]byte // the end of that
+	left   int     // of the one after its header
+}
+
+// pass takes note of what was read.
+func (r *records) pass(p []byte) {
+	for len(p) > 0 {
+		if r.left > 0 {
+			n := min(r.left, len(p))
+			r.left, p = r.left-n, p[n:]
+			continue
+		}
+		if r.header >= 3 { // type and version come before
+			r.length[r.header-3] = p[0]
+		}
+		p = p[1:]
+		if r.header++; r.header == 5 {
+			r.header, r.left = 0, int(binary.BigEndian.Uint16(r.length[:]))
+		}
+	}
+}
