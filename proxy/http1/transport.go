@@ -130,13 +130,15 @@ func isPlain(r *http.Request) bool {
 
 func isInvalid(value string) bool { return !httpguts.ValidHeaderFieldValue(value) }
 
-// isSafe reports whether r may be sent twice, by the rule of net/http.
+// isSafe reports whether r may be sent twice. To net/http a field Idempotency-Key says so,
+// too; but that is between the client and a server that knows it, which a proxy cannot tell
+// (RFC 9110 section 9.2.2).
 func isSafe(r *http.Request) bool {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
 		return true
 	}
-	return r.Header["Idempotency-Key"] != nil || r.Header["X-Idempotency-Key"] != nil
+	return false
 }
 
 // withBody returns r with a body that is there in full.
