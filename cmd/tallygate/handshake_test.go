@@ -149,3 +149,33 @@ func TestHandshakeDuringCloseWhileAccepting(t *testing.T) {
 		_ = raw.Close()
 	}
 }
+
+// Nor is a connection given up that comes back from the lobby while its listener is closed.
+func TestReturnDuringClose(t *testing.T) {
+	l, _ := greeting(t, settingsOf(testpki.SelfSigned("gate", testpki.DNS("gate.test"))))
+	c, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{ServerName: "gate.test", InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.NetConn().Close() }()
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.lobby.enter(accepted.(*stay).Conn, time.Time{})
+	if _, err := io.WriteString(c, "G"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(lastCall / 10) // it is on its way, and net/http is busy
+	_ = l.Close()
+	time.Sleep(lastCall / 10)
+	back, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var one [1]byte
+	if n, err := back.Read(one[:]); n != 1 || one[0] != 'G' {
+		t.Errorf("it says %q, %v", one[:n], err)
+	}
+	_ = back.Close()
+}

@@ -23,6 +23,7 @@ type lobby struct {
 
 	mu      sync.Mutex
 	waiting map[*tls.Conn]struct{} // nil: closed
+	leaving int                    // given back, and not taken yet
 }
 
 func newLobby(back func(net.Conn)) *lobby {
@@ -48,6 +49,7 @@ func (l *lobby) wait(c *tls.Conn) {
 	n, _ := c.Read(s.first[:])
 	l.mu.Lock()
 	delete(l.waiting, c)
+	l.leaving += n
 	l.mu.Unlock()
 	if n == 0 {
 		_ = c.Close()
@@ -56,13 +58,16 @@ func (l *lobby) wait(c *tls.Conn) {
 	s.early = true
 	_ = c.SetReadDeadline(time.Time{})
 	l.back(s)
+	l.mu.Lock()
+	l.leaving -= n
+	l.mu.Unlock()
 }
 
-// held returns how many connections wait.
+// held returns how many connections wait, or are on their way out.
 func (l *lobby) held() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.waiting)
+	return len(l.waiting) + l.leaving
 }
 
 // close ends the connections that wait, and those that come to.
