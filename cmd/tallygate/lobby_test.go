@@ -98,10 +98,14 @@ func TestLobby(t *testing.T) {
 	}
 	_ = c.Close()
 	h.hold(1)
+	third, thirds := h.dial() // as long as it waits the listener does
+	h.send(third, "GET /t HTTP/1.1\r\nHost: a\r\n\r\n")
+	h.expect(thirds, "GET /t ")
+	h.hold(2)
 	_ = h.Close() // a request that is on its way then is not lost
 	h.send(other, "GET /last HTTP/1.1\r\nHost: a\r\n\r\n")
 	h.expect(others, "GET /last ")
-	h.hold(1)
+	h.hold(2)
 	if err := h.server.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
