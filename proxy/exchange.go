@@ -95,7 +95,7 @@ func (x *exchange) WriteHeader(status int) {
 	x.Header()[requestID] = x.ids[:]
 	if status >= 200 && x.status == 0 {
 		x.status = status
-		if x.unread() || x.ambiguous() || x.proxy.parting() {
+		if x.unread() || x.ambiguous() || x.interrupted() || x.proxy.parting() {
 			x.Header().Set("Connection", "close")
 		}
 	} else if x.request.ProtoMajor == 1 {
@@ -141,10 +141,16 @@ func (x *exchange) postpone(now time.Time) { _ = x.control.SetWriteDeadline(now.
 func (x *exchange) interrupt() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if !x.over {
+	if !x.over && !x.bodyRead.Load() {
 		_ = x.control.SetReadDeadline(time.Unix(1, 0))
 	}
 }
+
+// interrupted reports whether the connection may have been, since x has been ended. Where
+// the body came to its end at that moment, it was not the body's reading that was
+// interrupted but the watch that net/http then keeps on the client, to which that has gone,
+// and so have all who ask on this connection after him.
+func (x *exchange) interrupted() bool { return x.request.ProtoMajor == 1 && x.ended() != nil }
 
 // silence lets nothing more be written to the client, while the handler runs. Over HTTP/2
 // that resets the stream.

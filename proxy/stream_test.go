@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -545,5 +546,47 @@ func TestSlowUpstream(t *testing.T) {
 				t.Errorf("%s over %s: %s, %v", method, protocol, answer.Status, err)
 			}
 		}
+	}
+}
+
+// A stream that is ended in the moment in which its body does leaves no connection behind
+// on which nothing works any more: a front proxy would send another caller's request there.
+func TestStreamEndedAtTheEndOfItsBody(t *testing.T) {
+	read := make(chan struct{}, 1)
+	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.Method == http.MethodPost {
+			read <- struct{}{}
+			<-r.Context().Done()
+		}
+	}))
+	defer upstream.Close()
+	s := newSite(t, upstream.URL, io.Discard)
+	deciding, decide := make(chan struct{}), make(chan struct{})
+	s.streams.current = func() *Proxy {
+		deciding <- struct{}{}
+		<-decide
+		return s.proxy
+	}
+	conn, err := tls.Dial("tcp", s.listen(t), s.clientConfig("http/1.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	answers := bufio.NewReader(conn)
+	_, _ = fmt.Fprintf(conn, "POST /accounts/7 HTTP/1.1\r\nHost: api.example.test\r\nAuthorization: Bearer %s\r\nContent-Length: 4\r\n\r\nbod", s.token)
+	<-deciding
+	_, _ = io.WriteString(conn, "y")
+	<-read
+	s.revoked.Store(true)
+	close(decide)
+	answer, err := http.ReadResponse(answers, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	if answer.StatusCode != http.StatusUnauthorized || !answer.Close {
+		t.Errorf("answered %s, and the connection ends: %v", answer.Status, answer.Close)
 	}
 }
