@@ -110,11 +110,12 @@ func (g *greeter) shake(raw net.Conn) {
 		return
 	}
 	_ = raw.SetDeadline(time.Time{})
-	if conn.ConnectionState().NegotiatedProtocol == "h2" { // for which net/http must have this very type
+	switch conn.ConnectionState().NegotiatedProtocol {
+	case "", "http/1.1":
+		g.handOut(&stay{Conn: conn, lobby: g.lobby})
+	default: // net/http must have this very type for h2, and to end what speaks no HTTP: ACME's challenges
 		g.handOut(conn)
-		return
 	}
-	g.handOut(&stay{Conn: conn, lobby: g.lobby})
 }
 
 // handOut lets Accept return conn.
