@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,12 +15,13 @@ import (
 // Granted requests are logged as samples, which tell how many they stand for. What was
 // refused or failed has a line each, and everything is counted.
 func TestGrantedLinesAreSamples(t *testing.T) {
-	status := http.StatusOK
+	var status atomic.Int64
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if status == 0 {
+		code := int(status.Load())
+		if code == 0 {
 			panic(http.ErrAbortHandler)
 		}
-		w.WriteHeader(status)
+		w.WriteHeader(code)
 	}))
 	defer upstream.Close()
 	for sampling, edit := range map[bool]func(*config.Config){
@@ -42,13 +44,13 @@ func TestGrantedLinesAreSamples(t *testing.T) {
 		}
 		const granted, refused, failed = 100, 7, 3
 		began := time.Now()
-		status = http.StatusOK
+		status.Store(http.StatusOK)
 		call(granted, http.StatusOK)
 		call(refused, http.StatusForbidden, func(r *http.Request) { r.Method = http.MethodDelete })
-		status = 0
+		status.Store(0)
 		call(failed, http.StatusBadGateway)
 		seconds := int(time.Since(began)/time.Second) + 2
-		status = http.StatusOK
+		status.Store(http.StatusOK)
 		if sampling { // a second later, what had no line is told
 			time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
 		}
