@@ -128,8 +128,8 @@ func orNever(condition func() bool) func() bool {
 }
 
 // Close drops the connections to the upstreams as they become idle, but for what is shared
-// with heir, which has taken p's place; nil for none. Requests that run go on. When a partner is gone, so is the end of its
-// certificate, for an alert would go off about nobody's.
+// with heir, which has taken p's place; nil for none. Requests that run go on. When a partner
+// is gone, so is the end of its certificate, for an alert would go off about nobody's.
 func (p *Proxy) Close(heir *Proxy) {
 	for name, u := range p.upstreams {
 		if heir == nil || heir.upstreams[name] != u {

@@ -35,10 +35,11 @@ func percent(live uint64) int {
 	}
 }
 
-// tidyUp paces the collector, unless GOGC does, and gives memory back to the system each time that little goes on after much did, the
-// start included, until ctx ends. Otherwise the garbage of thousands of handshakes would
-// stay for two minutes, when Go's collector looks next, and the half of its place for good.
-// While much goes on, the collector comes by itself, and nothing is done here.
+// tidyUp paces the collector, unless GOGC does, and gives memory back to the system each
+// time that little goes on after much did, the start included, until ctx ends. Otherwise
+// the garbage of thousands of handshakes would stay for two minutes, when Go's collector
+// looks next, and the half of its place for good. While much goes on, the collector comes by
+// itself, and nothing is given back.
 func tidyUp(ctx context.Context) {
 	const every = time.Second
 	tick := time.NewTicker(every)
