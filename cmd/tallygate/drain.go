@@ -146,12 +146,18 @@ func (s *server) shutdown(ctx context.Context, call time.Duration) error {
 		time.Sleep(5 * time.Millisecond)
 	}
 	err := s.http.Shutdown(ctx)
+	if s.lane != nil {
+		err = errors.Join(err, s.lane.Wait(ctx))
+	}
 	if err == nil {
 		return nil
 	}
 	// It also waits for connections on which nothing was asked yet.
 	cut := s.inHand != nil && s.inHand.Load() > 0
 	_ = s.http.Close()
+	if s.lane != nil {
+		s.lane.Abort()
+	}
 	if !cut {
 		return nil
 	}

@@ -34,14 +34,14 @@ type greeter struct {
 	lobby   *lobby
 }
 
-// newGreeter returns a listener on l, which it owns. Close ends it.
-func newGreeter(l net.Listener, settings *tls.Config, timeout time.Duration, failed func(net.Addr, error)) *greeter {
+// newGreeter returns a listener on l, which it owns, as it does the lobby. Close ends it.
+func newGreeter(l net.Listener, settings *tls.Config, timeout time.Duration, failed func(net.Addr, error), lobby *lobby) *greeter {
 	over, end := context.WithCancel(context.Background())
 	g := &greeter{
 		Listener: l, settings: settings, timeout: timeout, failed: failed,
-		ready: make(chan net.Conn), faults: make(chan error), closing: make(chan struct{}), over: over,
+		ready: make(chan net.Conn), faults: make(chan error), closing: make(chan struct{}), over: over, lobby: lobby,
 	}
-	g.lobby = newLobby(g.handOut)
+	lobby.back = g.handOut
 	g.close = sync.OnceValue(func() error {
 		close(g.closing)
 		go g.lastCall(end)
@@ -112,7 +112,7 @@ func (g *greeter) shake(raw net.Conn) {
 	_ = raw.SetDeadline(time.Time{})
 	switch conn.ConnectionState().NegotiatedProtocol {
 	case "", "http/1.1":
-		g.handOut(&stay{Conn: conn, lobby: g.lobby})
+		g.lobby.welcome(conn)
 	default: // net/http must have this very type for h2, and to end what speaks no HTTP: ACME's challenges
 		g.handOut(conn)
 	}

@@ -15,12 +15,17 @@ import (
 // greeting is a greeter on a port of its own.
 func greeting(t *testing.T, settings *tls.Config) (l *greeter, failed chan error) {
 	t.Helper()
+	return greetingTo(t, settings, newLobby(nil, patience, patience))
+}
+
+func greetingTo(t *testing.T, settings *tls.Config, lobby *lobby) (l *greeter, failed chan error) {
+	t.Helper()
 	raw, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	failed = make(chan error, 10)
-	l = newGreeter(raw, settings, patience, func(_ net.Addr, err error) { failed <- err })
+	l = newGreeter(raw, settings, patience, func(_ net.Addr, err error) { failed <- err }, lobby)
 	t.Cleanup(func() { _ = l.Close() })
 	return l, failed
 }

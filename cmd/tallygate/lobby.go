@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/tallygate/tallygate/lane"
 )
 
 // quiet is how long net/http keeps a connection that has no request in hand. It holds two
@@ -18,16 +20,27 @@ const quiet = 5 * time.Second
 // A lobby is where connections over HTTP/1.1 wait for their next request: TLS still has
 // them, net/http does not. It is safe for concurrent use.
 type lobby struct {
-	quiet time.Duration  // after which they come here
-	back  func(net.Conn) // gets those that have something to say
+	lane        *lane.Lane     // serves what is plain; nil: net/http serves all
+	first, idle time.Duration  // how long they may be without a request: at first, and later
+	quiet       time.Duration  // after which they come here
+	back        func(net.Conn) // gets those that have something to say
 
 	mu      sync.Mutex
 	waiting map[*tls.Conn]struct{} // nil: closed
 	leaving int                    // given back, and not taken yet
 }
 
-func newLobby(back func(net.Conn)) *lobby {
-	return &lobby{quiet: quiet, back: back, waiting: make(map[*tls.Conn]struct{})}
+func newLobby(plain *lane.Lane, first, idle time.Duration) *lobby {
+	return &lobby{lane: plain, first: first, idle: idle, quiet: quiet, waiting: make(map[*tls.Conn]struct{})}
+}
+
+// welcome takes a connection that is new.
+func (l *lobby) welcome(c *tls.Conn) {
+	if l.lane == nil {
+		l.back(&stay{Conn: c, lobby: l})
+		return
+	}
+	l.enter(c, time.Now().Add(l.first))
 }
 
 // enter lets c, which nobody else uses any more, wait until a time; zero: for ever.
@@ -43,10 +56,10 @@ func (l *lobby) enter(c *tls.Conn, until time.Time) {
 	go l.wait(c)
 }
 
-// wait gives c back with the first byte that comes, and closes it if none does.
+// wait serves c, or gives it back, with the first byte that comes, and closes it if none does.
 func (l *lobby) wait(c *tls.Conn) {
-	s := &stay{Conn: c, lobby: l}
-	n, _ := c.Read(s.first[:])
+	var first [1]byte
+	n, _ := c.Read(first[:])
 	l.mu.Lock()
 	delete(l.waiting, c)
 	l.leaving += n
@@ -55,12 +68,26 @@ func (l *lobby) wait(c *tls.Conn) {
 		_ = c.Close()
 		return
 	}
-	s.early = true
 	_ = c.SetReadDeadline(time.Time{})
-	l.back(s)
+	l.serve(c, first[:])
 	l.mu.Lock()
 	l.leaving -= n
 	l.mu.Unlock()
+}
+
+// serve serves c, of which something has been read, as far as it is plain.
+func (l *lobby) serve(c *tls.Conn, read []byte) {
+	if l.lane == nil {
+		l.back(&stay{Conn: c, lobby: l, early: read})
+		return
+	}
+	switch outcome, unserved, rests := l.lane.Serve(c, read); outcome {
+	case lane.Over:
+	case lane.Idle:
+		l.enter(c, rests.Add(l.idle))
+	case lane.Other:
+		l.back(&stay{Conn: c, lobby: l, early: unserved})
+	}
 }
 
 // held returns how many connections wait, or are on their way out.
@@ -78,6 +105,9 @@ func (l *lobby) close() {
 		_ = c.SetReadDeadline(time.Unix(1, 0))
 	}
 	l.waiting = nil
+	if l.lane != nil {
+		l.lane.Close()
+	}
 }
 
 // A stay is a connection over HTTP/1.1 from when net/http gets it to when that closes it,
@@ -88,9 +118,8 @@ type stay struct {
 	lobby *lobby
 
 	// Of the one goroutine that reads at a time.
-	first [1]byte // was read in the lobby
-	early bool    // and has yet to be told
-	room  int     // in net/http's buffer while nothing is in it
+	early []byte // was read before
+	room  int    // in net/http's buffer while nothing is in it
 
 	mu    sync.Mutex
 	pause pause
@@ -140,9 +169,10 @@ func (s *stay) Read(p []byte) (int, error) {
 	if s.room == 0 {
 		s.room = len(p)
 	}
-	if s.early {
-		s.early = false
-		return copy(p, s.first[:]), nil
+	if len(s.early) > 0 {
+		n := copy(p, s.early)
+		s.early = s.early[n:]
+		return n, nil
 	}
 	for {
 		n, err := s.Conn.Read(p)

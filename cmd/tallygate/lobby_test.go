@@ -14,21 +14,21 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/internal/testpki"
+	"github.com/tallygate/tallygate/lane"
+	"github.com/tallygate/tallygate/mtls"
 )
 
-// A hall is a greeter with net/http behind it, as in a gate, whose answers say what was
-// asked. Its connections go to the lobby at once.
+// A hall is a greeter with net/http behind it, as in a gate, and a lane or none, whose answers
+// say what was asked. Its connections go to the lobby at once.
 type hall struct {
 	*greeter
 	server http.Server
 	t      *testing.T
 }
 
-func newHall(t *testing.T, idle time.Duration) *hall {
+func newHall(t *testing.T, idle time.Duration, plain bool) *hall {
 	t.Helper()
-	l, _ := greeting(t, settingsOf(testpki.SelfSigned("gate", testpki.DNS("gate.test"))))
-	l.lobby.quiet = 2 * time.Millisecond
-	h := &hall{greeter: l, t: t, server: http.Server{ConnState: rested, IdleTimeout: idle, ReadHeaderTimeout: patience}}
+	h := &hall{t: t, server: http.Server{ConnState: rested, IdleTimeout: idle, ReadHeaderTimeout: patience}}
 	h.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -36,6 +36,14 @@ func newHall(t *testing.T, idle time.Duration) *hall {
 		}
 		_, _ = fmt.Fprintf(w, "%s %s %s", r.Method, r.URL, body)
 	})
+	const soon = 2 * time.Millisecond
+	lobby := newLobby(nil, patience, idle)
+	lobby.quiet = soon
+	if plain {
+		lobby.lane = &lane.Lane{Handler: h.server.Handler, ConnContext: mtls.ConnContext, Quiet: soon, Patience: soon}
+	}
+	h.greeter, _ = greetingTo(t, settingsOf(testpki.SelfSigned("gate", testpki.DNS("gate.test"))), lobby)
+	l := h.greeter
 	go func() { _ = h.server.Serve(l) }()
 	t.Cleanup(func() { _ = h.server.Close() })
 	return h
@@ -86,7 +94,13 @@ func (h *hall) hold(want int) {
 // A connection goes to the lobby and comes back as often as it likes, and ends there when
 // its client or the server ends it, or its time is over.
 func TestLobby(t *testing.T) {
-	h := newHall(t, 0)
+	for _, plain := range []bool{false, true} {
+		t.Run(fmt.Sprintf("plain %v", plain), func(t *testing.T) { testLobby(t, plain) })
+	}
+}
+
+func testLobby(t *testing.T, plain bool) {
+	h := newHall(t, patience, plain)
 	c, answers := h.dial()
 	other, others := h.dial()
 	h.send(other, "GET /o HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -118,7 +132,7 @@ func TestLobby(t *testing.T) {
 		t.Error(err)
 	}
 
-	h = newHall(t, 100*time.Millisecond)
+	h = newHall(t, 100*time.Millisecond, plain)
 	c, answers = h.dial()
 	h.send(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 	h.expect(answers, "GET / ")
@@ -129,10 +143,27 @@ func TestLobby(t *testing.T) {
 	h.hold(0)
 }
 
+// A connection on which nothing is ever asked has less time than one that rests.
+func TestLobbyAwaitsTheFirst(t *testing.T) {
+	plain := newLobby(&lane.Lane{}, 50*time.Millisecond, time.Hour)
+	h := &hall{t: t}
+	h.greeter, _ = greetingTo(t, settingsOf(testpki.SelfSigned("gate", testpki.DNS("gate.test"))), plain)
+	begin := time.Now()
+	_, answers := h.dial()
+	if _, err := answers.ReadByte(); err != io.EOF || time.Since(begin) < plain.first {
+		t.Errorf("it ends after %s with %v", time.Since(begin), err)
+	}
+}
+
 // What a client sends too early of its next request is not lost, however little it is: then
 // the connection stays.
 func TestLobbyIsForEmptyHands(t *testing.T) {
-	h := newHall(t, 0)
+	for _, plain := range []bool{false, true} {
+		t.Run(fmt.Sprintf("plain %v", plain), func(t *testing.T) { testEmptyHands(t, newHall(t, patience, plain)) })
+	}
+}
+
+func testEmptyHands(t *testing.T, h *hall) {
 	const first, next = "POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab", "GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
 	for n := range len(next) {
 		c, answers := h.dial()
@@ -156,10 +187,11 @@ func TestLobbyIsForEmptyHands(t *testing.T) {
 // Requests arrive as they are sent, whatever the pieces and the pauses between these.
 func TestLobbyAnyPieces(t *testing.T) {
 	t.Parallel()
-	h := newHall(t, 0)
-	for range 4 {
+	halls := []*hall{newHall(t, patience, false), newHall(t, patience, true)}
+	for i := range 6 {
 		t.Run("", func(t *testing.T) {
 			t.Parallel()
+			h := halls[i%2]
 			c, answers := h.dial()
 			var all bytes.Buffer
 			var want []string

@@ -20,6 +20,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/lane"
 	"github.com/tallygate/tallygate/mtls"
 )
 
@@ -36,6 +37,7 @@ type server struct {
 	leaving   <-chan struct{}                    // closed when it is to take no more connections
 	listener  net.Listener                       // on which http serves
 	http      *http.Server
+	lane      *lane.Lane // beside http, for what is plain; nil: http serves all
 }
 
 // adminConnections is enough for probes and scrapers, which are few. Partners and the
@@ -69,7 +71,7 @@ func (g *gate) addServer(name string, address config.Address, inHand *atomic.Int
 		read, write = 0, 0
 		relays = func() *config.ProxyProtocol { return g.current.Load().cfg.Listener.ProxyProtocol }
 	}
-	g.servers = append(g.servers, &server{
+	s := &server{
 		name:      name,
 		address:   string(address),
 		door:      door,
@@ -113,7 +115,14 @@ func (g *gate) addServer(name string, address config.Address, inHand *atomic.Int
 			DisableGeneralOptionsHandler: true,
 			ErrorLog:                     log.New(&serverErrors{g.log, name}, "", 0),
 		},
-	})
+	}
+	if name == partnersListener {
+		s.lane = &lane.Lane{
+			Handler: s.http.Handler, ConnContext: mtls.ConnContext, Quiet: min(quiet, limits.IdleTimeout), Patience: 100 * time.Millisecond,
+			ErrorLog: s.http.ErrorLog,
+		}
+	}
+	g.servers = append(g.servers, s)
 }
 
 // handshakeFailed counts a failed handshake. They are the internet's noise, and logged at
@@ -217,7 +226,8 @@ func (s *server) listen(l net.Listener) {
 	s.listener = s.door
 	if s.tls != nil {
 		// Not by ServeTLS, which would go by a copy of the settings.
-		s.listener = newGreeter(mtls.Relayed(s.door, s.relays, s.http.ReadHeaderTimeout), s.tls.Config(), s.handshake, s.failed)
+		s.listener = newGreeter(mtls.Relayed(s.door, s.relays, s.http.ReadHeaderTimeout), s.tls.Config(), s.handshake, s.failed,
+			newLobby(s.lane, s.http.ReadHeaderTimeout, s.http.IdleTimeout))
 	}
 }
 

@@ -1,0 +1,295 @@
+package lane
+
+import (
+	"fmt"
+	"net/http"
+	"net/textproto"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// beginning is how much of a body is held back, so that its length can be told when it is
+// over by then.
+const beginning = 2 << 10
+
+const unknown = -1
+
+// A framing is how the end of an answer's body is told (RFC 9112 section 6).
+type framing uint8
+
+const (
+	undecided framing = iota
+	counted
+	chunked
+	none // there is no body
+)
+
+// An answer is the http.ResponseWriter of a request, with what http.ResponseController can
+// do but to hijack the connection. It makes of what it is told what net/http makes of it.
+type answer struct {
+	conn     *conn
+	request  *http.Request
+	header   http.Header
+	status   int   // 0 before
+	length   int64 // as declared, or unknown
+	written  int64
+	held     int // bytes in the connection's small
+	framing  framing
+	ended    bool     // the header is
+	sniffed  bool     // the type is to be told by the body's beginning
+	counts   bool     // a length is to be told when the body is over soon
+	trailers []string // as declared
+	trailing bool     // there may be others
+	last     bool     // the connection ends with it
+	closing  bool     // and that has yet to be said
+}
+
+// Header returns the header, which WriteHeader sends.
+func (a *answer) Header() http.Header { return a.header }
+
+// notWithoutBody are fields of an informational answer that say nothing there.
+var notWithoutBody = map[string]bool{"Content-Length": true, "Transfer-Encoding": true}
+
+// WriteHeader sends an informational answer, or begins the final one.
+func (a *answer) WriteHeader(status int) {
+	if a.status != 0 {
+		return
+	}
+	if status < 100 || status > 999 {
+		panic(fmt.Sprintf("invalid status %d", status))
+	}
+	out := a.conn.out
+	if status < 200 && status != http.StatusSwitchingProtocols {
+		a.line(status)
+		_ = a.header.WriteSubset(out, notWithoutBody)
+		_, _ = out.WriteString("\r\n")
+		_ = out.Flush()
+		return
+	}
+	a.status = status
+	var not map[string]bool
+	exclude := func(name string) {
+		if not == nil {
+			not = make(map[string]bool)
+		}
+		not[name] = true
+	}
+	for name := range a.header {
+		if strings.HasPrefix(name, http.TrailerPrefix) {
+			exclude(name)
+			a.trailing = true
+		}
+	}
+	for _, names := range a.header["Trailer"] {
+		a.trailing = true
+		for name := range strings.SplitSeq(names, ",") {
+			if name = textproto.CanonicalMIMEHeaderKey(textproto.TrimString(name)); httpguts.ValidTrailerHeader(name) {
+				a.trailers = append(a.trailers, name)
+			}
+		}
+	}
+	encoded := a.header["Transfer-Encoding"] != nil
+	if told := a.header.Get("Content-Length"); told != "" {
+		n, err := strconv.ParseInt(told, 10, 64)
+		if err == nil && n >= 0 && !encoded {
+			a.length = n
+		} else {
+			exclude("Content-Length")
+		}
+	}
+	if encoded { // how, is said here
+		exclude("Transfer-Encoding")
+	}
+	allowed := hasBody(status)
+	if !allowed {
+		exclude("Content-Length")
+		if status == http.StatusNotModified {
+			exclude("Content-Type")
+		}
+	}
+	a.last = a.last || a.header.Get("Connection") == "close"
+	if a.conn.lane.closed.Load() && !a.last {
+		exclude("Connection")
+		a.last, a.closing = true, true
+	}
+	a.counts = allowed && !encoded && !a.trailing && a.length == unknown
+	_, typed := a.header["Content-Type"] // with no value, it is to have none
+	a.sniffed = allowed && !encoded && !typed && a.header.Get("Content-Encoding") == ""
+	switch {
+	case !allowed || a.request.Method == http.MethodHead:
+		a.framing = none
+	case a.length != unknown:
+		a.framing = counted
+	}
+	a.line(status)
+	_ = a.header.WriteSubset(out, not)
+	if _, dated := a.header["Date"]; !dated {
+		_, _ = out.WriteString("Date: ")
+		_, _ = out.Write(time.Now().UTC().AppendFormat(out.AvailableBuffer(), http.TimeFormat))
+		_, _ = out.WriteString("\r\n")
+	}
+}
+
+// line writes the first line of an answer.
+func (a *answer) line(status int) {
+	out := a.conn.out
+	_, _ = out.WriteString("HTTP/1.1 ")
+	if text := http.StatusText(status); text != "" {
+		_, _ = out.Write(strconv.AppendInt(out.AvailableBuffer(), int64(status), 10))
+		_ = out.WriteByte(' ')
+		_, _ = out.WriteString(text)
+	} else {
+		_, _ = fmt.Fprintf(out, "%d status code %d", status, status)
+	}
+	_, _ = out.WriteString("\r\n")
+}
+
+func hasBody(status int) bool {
+	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
+}
+
+// Write sends some of the body, or holds it back while that may still be its end.
+func (a *answer) Write(p []byte) (int, error) {
+	if a.status == 0 {
+		a.WriteHeader(http.StatusOK)
+	}
+	switch {
+	case len(p) == 0:
+		return 0, nil
+	case !hasBody(a.status):
+		return 0, http.ErrBodyNotAllowed
+	}
+	a.written += int64(len(p))
+	if a.length != unknown && a.written > a.length {
+		return 0, http.ErrContentLength
+	}
+	if !a.ended {
+		if a.framing != counted && a.held+len(p) <= beginning {
+			a.held += copy(a.conn.small[a.held:], p)
+			return len(p), nil
+		}
+		a.begin(p, false)
+	}
+	return a.send(p)
+}
+
+// begin ends the header. The body begins with what is held back, or with p, and over tells
+// whether it ends there.
+func (a *answer) begin(p []byte, over bool) {
+	a.ended = true
+	out := a.conn.out
+	if a.held > 0 {
+		p = a.conn.small[:a.held]
+	}
+	if over && a.counts && (len(p) > 0 || a.request.Method != http.MethodHead) {
+		a.length = int64(len(p))
+		if a.framing == undecided {
+			a.framing = counted
+		}
+		_, _ = out.WriteString("Content-Length: ")
+		_, _ = out.Write(strconv.AppendInt(out.AvailableBuffer(), a.length, 10))
+		_, _ = out.WriteString("\r\n")
+	}
+	if a.framing == undecided {
+		a.framing = chunked
+	}
+	if a.sniffed && len(p) > 0 {
+		_, _ = out.WriteString("Content-Type: ")
+		_, _ = out.WriteString(http.DetectContentType(p))
+		_, _ = out.WriteString("\r\n")
+	}
+	if a.closing {
+		_, _ = out.WriteString("Connection: close\r\n")
+	}
+	if a.framing == chunked {
+		_, _ = out.WriteString("Transfer-Encoding: chunked\r\n")
+	}
+	_, _ = out.WriteString("\r\n")
+	if a.held > 0 {
+		_, _ = a.send(p)
+		a.held = 0
+	}
+}
+
+// send writes some of the body.
+func (a *answer) send(p []byte) (int, error) {
+	out := a.conn.out
+	switch a.framing {
+	case none:
+		return len(p), nil
+	case counted, undecided:
+		return out.Write(p)
+	case chunked:
+	}
+	_, _ = out.Write(strconv.AppendInt(out.AvailableBuffer(), int64(len(p)), 16))
+	_, _ = out.WriteString("\r\n")
+	_, _ = out.Write(p)
+	if _, err := out.WriteString("\r\n"); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// FlushError sends what has been written.
+func (a *answer) FlushError() error {
+	if a.status == 0 {
+		a.WriteHeader(http.StatusOK)
+	}
+	if !a.ended {
+		a.begin(nil, false)
+	}
+	return a.conn.out.Flush()
+}
+
+// Flush is FlushError for those who do not care.
+func (a *answer) Flush() { _ = a.FlushError() }
+
+// SetReadDeadline does nothing: the request has been read.
+func (a *answer) SetReadDeadline(time.Time) error { return nil }
+
+// SetWriteDeadline sets the connection's, which may come a little earlier.
+func (a *answer) SetWriteDeadline(t time.Time) error { return a.conn.setWriteDeadline(t) }
+
+// EnableFullDuplex does nothing: the request has been read.
+func (a *answer) EnableFullDuplex() error { return nil }
+
+// finish ends the answer, and sends what is left of it.
+func (a *answer) finish() {
+	if a.status == 0 {
+		a.WriteHeader(http.StatusOK)
+	}
+	if !a.ended {
+		a.begin(nil, true)
+	}
+	out := a.conn.out
+	if a.framing == chunked {
+		_, _ = out.WriteString("0\r\n")
+		_ = a.trailer().Write(out)
+		_, _ = out.WriteString("\r\n")
+	}
+	_ = out.Flush()
+}
+
+// trailer returns the fields after the body: those that were declared, and those that say so.
+func (a *answer) trailer() http.Header {
+	t := make(http.Header)
+	for name, values := range a.header {
+		if name, is := strings.CutPrefix(name, http.TrailerPrefix); is {
+			t[name] = values
+		}
+	}
+	for _, name := range a.trailers {
+		if values := a.header[name]; values != nil {
+			t[name] = append(t[name], values...)
+		}
+	}
+	return t
+}
+
+// isWhole reports whether the body is as long as was said.
+func (a *answer) isWhole() bool {
+	return a.framing != counted || a.written == a.length
+}

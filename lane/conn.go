@@ -1,0 +1,184 @@
+package lane
+
+import (
+	"context"
+	"crypto/tls"
+	"net/http"
+	"runtime/debug"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// A conn is a connection while a Lane serves it, by one goroutine.
+type conn struct {
+	lane   *Lane
+	tls    *tls.Conn
+	state  tls.ConnectionState
+	remote string
+	base   context.Context
+	*buffers
+	watch watch
+
+	early   []byte      // read before, and to be read first
+	waiting atomic.Bool // for a request
+	rests   time.Time   // since when nothing is asked
+	readBy  time.Time   // the read deadline that is set
+	posted  bool        // the last request was a POST
+	broken  bool        // a write has failed
+	cancel  context.CancelFunc
+
+	writeBy atomic.Int64 // the write deadline that is set, in nanoseconds since 1970; 0: none
+}
+
+func newConn(l *Lane, c *tls.Conn, early []byte) *conn {
+	s := &conn{lane: l, tls: c, state: c.ConnectionState(), remote: c.RemoteAddr().String(), early: early, rests: time.Now()}
+	s.base = l.ConnContext(context.Background(), c)
+	s.buffers = spare.Get().(*buffers)
+	s.in.Reset(s)
+	s.out.Reset(s)
+	s.watch.init(s)
+	return s
+}
+
+// release gives the buffers back.
+func (s *conn) release() {
+	s.in.Reset(nil)
+	s.out.Reset(nil)
+	spare.Put(s.buffers)
+}
+
+// settle leaves no deadline behind.
+func (s *conn) settle() { _ = s.tls.SetDeadline(time.Time{}) }
+
+// Read reads as TLS does. What came early is followed at once by what TLS has beside it.
+func (s *conn) Read(p []byte) (int, error) {
+	if len(s.early) == 0 {
+		return s.tls.Read(p)
+	}
+	n := copy(p, s.early)
+	s.early = s.early[n:]
+	if n == len(p) {
+		return n, nil
+	}
+	s.readBy = past
+	_ = s.tls.SetReadDeadline(past)
+	more, _ := s.tls.Read(p[n:]) // an error comes again
+	return n + more, nil
+}
+
+// Write writes as TLS does. When the client does not take it, its request is cancelled.
+func (s *conn) Write(p []byte) (int, error) {
+	n, err := s.tls.Write(p)
+	if err != nil {
+		s.broken = true
+		s.cancel()
+	}
+	return n, err
+}
+
+// await waits until something of a request is there.
+func (s *conn) await() error {
+	if s.in.Buffered() > 0 {
+		return nil
+	}
+	s.waiting.Store(true)
+	defer s.waiting.Store(false)
+	if s.readBy.Sub(s.rests) < s.lane.Quiet/2 {
+		s.readBy = s.rests.Add(s.lane.Quiet)
+		_ = s.tls.SetReadDeadline(s.readBy)
+	}
+	if s.lane.closed.Load() { // looked at after waiting was set, and the deadline: Close sets that later
+		return errClosed
+	}
+	_, err := s.in.Peek(1)
+	return err
+}
+
+// next returns the request that has been received, or nil and the bytes where it is not
+// plain.
+func (s *conn) next() (*http.Request, []byte) {
+	received, _ := s.in.Peek(s.in.Buffered())
+	if s.posted { // net/http lets a line be empty there, for old clients
+		s.posted = false
+		blank := leadingBlank(received)
+		_, _ = s.in.Discard(blank)
+		received = received[blank:]
+	}
+	head, length := plain(received)
+	if head == 0 {
+		return nil, slices.Concat(received, s.early)
+	}
+	r, err := http.ReadRequest(s.in)
+	if err != nil || !httpguts.ValidHostHeader(r.Host) {
+		return nil, slices.Concat(received, s.early)
+	}
+	r.RemoteAddr, r.TLS = s.remote, &s.state
+	r.Body = http.NoBody
+	if length > 0 {
+		r.Body = &body{rest: received[head : head+length]}
+	}
+	s.posted = r.Method == http.MethodPost
+	return r, nil
+}
+
+// serve answers r and reports whether another request may follow.
+func (s *conn) serve(r *http.Request) (more bool) {
+	ctx, cancel := context.WithCancel(s.base)
+	defer cancel()
+	s.cancel = cancel
+	r = r.WithContext(ctx)
+	if by := s.writeBy.Load(); by != 0 && by <= time.Now().UnixNano() { // it was the last answer's
+		s.writeBy.Store(0)
+		_ = s.tls.SetWriteDeadline(time.Time{})
+	}
+	a := &answer{conn: s, request: r, header: make(http.Header), length: unknown}
+	s.watch.begin()
+	served := s.call(a, r)
+	stays := s.watch.end()
+	if b, ok := r.Body.(*body); ok {
+		b.end()
+		_, _ = s.in.Discard(int(r.ContentLength))
+	}
+	if !served {
+		_ = s.out.Flush()
+		return false
+	}
+	a.finish()
+	s.rests = time.Now()
+	return stays && !s.broken && a.isWhole() && !a.last && !s.lane.closed.Load()
+}
+
+// call reports whether the handler came to its end.
+func (s *conn) call(a *answer, r *http.Request) (served bool) {
+	defer func() {
+		if served {
+			return
+		}
+		if v := recover(); v != http.ErrAbortHandler { //nolint:errorlint // compared as net/http does: the value itself is the signal
+			s.lane.ErrorLog.Printf("panic while serving %s: %v\n%s", s.remote, v, debug.Stack())
+		}
+	}()
+	s.lane.Handler.ServeHTTP(a, r)
+	return true
+}
+
+// slack is how much earlier a write deadline may come than it was set: to set one takes longer
+// than to see that there is one already.
+const slack = 100 * time.Millisecond
+
+// setWriteDeadline sets the deadline of what is written from now on. It may be called by any
+// goroutine.
+func (s *conn) setWriteDeadline(t time.Time) error {
+	by := int64(0)
+	if !t.IsZero() {
+		by = t.UnixNano()
+	}
+	if ahead := by - s.writeBy.Load(); ahead >= 0 && ahead < int64(slack) {
+		return nil
+	}
+	s.writeBy.Store(by)
+	return s.tls.SetWriteDeadline(t)
+}
