@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // What the upstream answers with, in bytes.
@@ -57,7 +58,10 @@ func upstream(ctx context.Context, out io.Writer) error {
 	}
 }
 
+// canned returns an answer of this size. It has a date, as that of every server with a clock
+// must (RFC 9110 section 6.6.1), though always the same.
 func canned(size int) []byte {
-	head := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", size)
+	head := fmt.Sprintf("HTTP/1.1 200 OK\r\nDate: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n",
+		time.Now().UTC().Format(http.TimeFormat), size)
 	return append([]byte(head), strings.Repeat("1234567\n", size/8)...)
 }
