@@ -50,10 +50,10 @@ func BenchmarkRoundTrip(b *testing.B) {
 	}
 }
 
-// The budget of a round trip: at most 20 allocations, most of them net/http's for the header
+// The budget of a round trip: at most 16 allocations, most of them net/http's for the header
 // of the answer. The race detector makes sync.Pool forget one in four, on purpose.
 func TestRoundTripAllocations(t *testing.T) {
-	budget := 20.0
+	budget := 16.0
 	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		budget += 5
 	}

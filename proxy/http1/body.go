@@ -14,7 +14,6 @@ type answerBody struct {
 	conn     *conn
 	socket   *socket // conn's, for Close
 	ctx      context.Context
-	keep     func() bool // ends the watch on ctx; reports whether that has not ended
 	reusable bool
 	settled  atomic.Bool // what becomes of the connection: whoever sets it decides
 	mu       sync.Mutex  // held while it is being read
@@ -51,8 +50,7 @@ func (b *answerBody) Close() error {
 
 func (b *answerBody) end(err error) {
 	b.err = err
-	kept := b.keep()
-	if b.settled.CompareAndSwap(false, true) && isEnd(err) && kept {
+	if b.settled.CompareAndSwap(false, true) && isEnd(err) {
 		b.conn.rest(b.reusable)
 		return
 	}

@@ -57,19 +57,21 @@ func (t *Transport) connect(ctx context.Context) (*conn, error) {
 	return c, nil
 }
 
-// begin prepares c for a request.
-func (c *conn) begin() {
+// begin prepares c for a request with this context.
+func (c *conn) begin(ctx context.Context) {
 	c.buffers = spare.Get().(*buffers)
 	c.in.Reset(c)
 	c.out.Reset(c.stream)
-	c.socket.sent, c.received = 0, false
+	c.received = false
 	c.budget = c.transport.HeaderBytes
-	c.socket.expect(time.Now().Add(c.transport.HeaderTimeout))
+	c.socket.begin(ctx, c.transport.HeaderTimeout)
 }
 
-// headerRead lifts what is for the header only.
+// headerRead lifts what is for the header only. What comes may be slow, and nobody may be
+// reading it when the context ends.
 func (c *conn) headerRead() {
 	c.budget = math.MaxInt64
+	c.socket.watch()
 	c.socket.expect(time.Time{})
 }
 
@@ -98,7 +100,7 @@ func (c *conn) isSilent() bool {
 // rest is called when the answer has been read: c may be of use again, if the server keeps
 // to the protocol.
 func (c *conn) rest(reusable bool) {
-	reusable = reusable && c.in.Buffered() == 0
+	reusable = c.socket.unwatch() && reusable && c.in.Buffered() == 0
 	c.release()
 	if !reusable || !c.transport.pool.put(c, c.transport) {
 		_ = c.stream.Close()
@@ -108,6 +110,7 @@ func (c *conn) rest(reusable bool) {
 // discard ends c, of which it is not known what comes next.
 func (c *conn) discard() {
 	c.socket.sever()
+	c.socket.unwatch()
 	c.release()
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -28,7 +29,8 @@ func each(t *testing.T, timeout time.Duration, serve hand, test func(*testing.T,
 	}
 }
 
-// A request whose context ends is over at once, wherever it is, and its connection with it.
+// A request whose context ends is over, wherever it is, and its connection with it; also
+// where its context was not watched yet.
 func TestCancellation(t *testing.T) {
 	for _, tt := range []struct{ name, said string }{
 		{"before the header", ""},
@@ -37,42 +39,49 @@ func TestCancellation(t *testing.T) {
 		{"in the body", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nfine"},
 		{"in the chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfine\r\n"},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			said, gone := make(chan struct{}, 1), make(chan struct{}, 1)
-			each(t, header, func(s *server, conn net.Conn, in *bufio.Reader) {
-				if s.connections.Load() > 1 {
-					answering(fine, false)(s, conn, in)
-					return
-				}
-				s.next(in)
-				_, _ = io.WriteString(conn, tt.said)
-				said <- struct{}{}
-				_, _ = in.ReadByte() // until the other end is closed
-				gone <- struct{}{}
-			}, func(t *testing.T, s *server, transport http.RoundTripper) {
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
-				go func() {
-					<-said
-					time.Sleep(5 * time.Millisecond)
-					cancel()
-				}()
-				if o := ask(transport, request(t, "GET", "").WithContext(ctx)); o.Err != "canceled" {
-					t.Errorf("answered %+v", o)
-				}
-				<-gone
-				if o := ask(transport, request(t, "GET", "")); o.Body != "fine" || s.connections.Load() != 2 {
-					t.Errorf("the next is answered %+v, on connection %d", o, s.connections.Load())
-				}
-				if o := ask(transport, request(t, "GET", "").WithContext(ctx)); o.Err != "canceled" || s.requests.Load() != 2 {
-					t.Errorf("a dead request is answered %+v", o)
-				}
-				if o := ask(transport, request(t, "GET", "")); o.Body != "fine" || s.connections.Load() != 2 {
-					t.Errorf("and has cost the connection: %+v", o)
-				}
+		for _, after := range []time.Duration{5 * time.Millisecond, 2 * unwatched} {
+			t.Run(fmt.Sprintf("%s, after %s", tt.name, after), func(t *testing.T) {
+				t.Parallel()
+				testCancellation(t, tt.said, after)
 			})
-		})
+		}
 	}
+}
+
+func testCancellation(t *testing.T, text string, after time.Duration) {
+	said, gone := make(chan struct{}, 1), make(chan struct{}, 1)
+	each(t, header, func(s *server, conn net.Conn, in *bufio.Reader) {
+		if s.connections.Load() > 1 {
+			answering(fine, false)(s, conn, in)
+			return
+		}
+		s.next(in)
+		_, _ = io.WriteString(conn, text)
+		said <- struct{}{}
+		_, _ = in.ReadByte() // until the other end is closed
+		gone <- struct{}{}
+	}, func(t *testing.T, s *server, transport http.RoundTripper) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() {
+			<-said
+			time.Sleep(after)
+			cancel()
+		}()
+		if o := ask(transport, request(t, "GET", "").WithContext(ctx)); o.Err != "canceled" {
+			t.Errorf("answered %+v", o)
+		}
+		<-gone
+		if o := ask(transport, request(t, "GET", "")); o.Body != "fine" || s.connections.Load() != 2 {
+			t.Errorf("the next is answered %+v, on connection %d", o, s.connections.Load())
+		}
+		if o := ask(transport, request(t, "GET", "").WithContext(ctx)); o.Err != "canceled" || s.requests.Load() != 2 {
+			t.Errorf("a dead request is answered %+v", o)
+		}
+		if o := ask(transport, request(t, "GET", "")); o.Body != "fine" || s.connections.Load() != 2 {
+			t.Errorf("and has cost the connection: %+v", o)
+		}
+	})
 }
 
 // The context's own reason is the error.

@@ -14,11 +14,9 @@ import (
 // answer's body has it.
 func (c *conn) roundTrip(r *http.Request, body []byte) (*http.Response, error) {
 	ctx := r.Context()
-	keep := context.AfterFunc(ctx, c.socket.cut) // reports whether it has not run
-	c.begin()
+	c.begin(ctx)
 	answer, reusable, err := c.exchange(withBody(r, body))
 	if err != nil {
-		keep()
 		c.discard()
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
@@ -27,13 +25,13 @@ func (c *conn) roundTrip(r *http.Request, body []byte) (*http.Response, error) {
 	}
 	answer.Request, answer.TLS = r, c.state
 	if answer.Body == http.NoBody {
-		c.rest(keep() && reusable)
+		c.rest(reusable)
 		return answer, nil
 	}
 	if answer.ContentLength < 0 || answer.ContentLength > int64(c.in.Buffered()) { // else nothing more is read
 		c.headerRead()
 	}
-	answer.Body = &answerBody{body: answer.Body, conn: c, socket: c.socket, ctx: ctx, keep: keep, reusable: reusable}
+	answer.Body = &answerBody{body: answer.Body, conn: c, socket: c.socket, ctx: ctx, reusable: reusable}
 	return answer, nil
 }
 

@@ -1,13 +1,19 @@
 package http1
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net"
+	"os"
 	"syscall"
 	"time"
 )
+
+// unwatched is how long a request may take until the end of its context is watched for.
+// Most are over by then, and to begin and end the watch costs more than to set a deadline.
+const unwatched = 50 * time.Millisecond
 
 // A socket is a connection, below TLS, that can be asked whether something has arrived.
 type socket struct {
@@ -19,6 +25,11 @@ type socket struct {
 	noisy   bool            // something was there
 	sent    int64
 	records *records // nil: TLS is not spoken
+
+	// Of a request that is under way.
+	ctx  context.Context // nil: it is watched already, or there is none
+	by   time.Time       // the deadline that counts once it is watched
+	stop func() bool     // ends the watch; nil: there is none
 
 	into []byte // of readNow, as are these
 	n    int
@@ -47,6 +58,9 @@ var errBlind = errors.New("the connection cannot be asked what has arrived")
 func (s *socket) Read(p []byte) (int, error) {
 	if !s.looking {
 		n, err := s.Conn.Read(p)
+		if s.waited(err) {
+			n, err = s.Conn.Read(p)
+		}
 		if s.records != nil {
 			s.records.pass(p[:n])
 		}
@@ -80,8 +94,47 @@ func (s *socket) readNow(descriptor uintptr) {
 
 func (s *socket) Write(p []byte) (int, error) {
 	n, err := s.Conn.Write(p)
+	if s.waited(err) {
+		var rest int
+		rest, err = s.Conn.Write(p[n:])
+		n += rest
+	}
 	s.sent += int64(n)
 	return n, err
+}
+
+// begin prepares s for a request with this context, which may wait for so long.
+func (s *socket) begin(ctx context.Context, timeout time.Duration) {
+	now := time.Now()
+	s.sent, s.ctx, s.by = 0, ctx, now.Add(timeout)
+	s.expect(now.Add(min(timeout, unwatched)))
+}
+
+// waited reports whether a read or write is to go on that has failed with err: it has met
+// the deadline that is there to begin the watch. Package tls, to which each failure is the
+// last, does not hear of it.
+func (s *socket) waited(err error) bool {
+	if err == nil || s.ctx == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+		return false
+	}
+	s.watch()
+	s.expect(s.by)
+	return true
+}
+
+// watch severs s when the request's context ends, or has ended.
+func (s *socket) watch() {
+	if s.ctx != nil {
+		s.stop = context.AfterFunc(s.ctx, s.cut)
+		s.ctx = nil
+	}
+}
+
+// unwatch ends what begin has begun, and reports whether s was not severed, nor will be.
+func (s *socket) unwatch() bool {
+	stop := s.stop
+	s.ctx, s.stop = nil, nil
+	return stop == nil || stop()
 }
 
 // expect sets the deadline of what follows; the zero time sets none.

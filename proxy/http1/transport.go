@@ -52,7 +52,8 @@ type Transport struct {
 // RoundTrip sends r and returns the answer as soon as its header has been read. The answer's
 // body must be read to its end, or closed, which may be done at any time and by any
 // goroutine. Errors of Dial, of crypto/tls and of the request's body come as they are, or
-// wrapped; when the request's context has ended the error is the context's.
+// wrapped; when the request's context has ended the error is the context's. Its end, be it
+// before the answer or in its body, ends the request 50 ms late at most.
 //
 // A request is repeated, on a new connection, when the server closed one that had been used
 // before, as it may at any time (RFC 9112 section 9.5), before anything of an answer came;
