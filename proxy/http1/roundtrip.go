@@ -39,8 +39,8 @@ func (c *conn) roundTrip(r *http.Request, body []byte) (*http.Response, error) {
 // connection, when the answer's body has been read, if it reports so.
 func (c *conn) exchange(r *http.Request) (answer *http.Response, reusable bool, err error) {
 	unsent := r.Write(c.out)
-	if unsent == nil {
-		unsent = c.out.Flush()
+	if failed := c.out.Flush(); failed != nil {
+		unsent = failed // as it was, where net/http takes it for a fault of the body
 	}
 	if unsent != nil && c.socket.sent == 0 {
 		return nil, false, unsent

@@ -268,3 +268,22 @@ func TestHeaderTimeoutIsExact(t *testing.T) {
 		})
 	}
 }
+
+// What goes wrong while the body is sent has its own name, too, which net/http would hide.
+func TestHeaderTimeoutInTheBody(t *testing.T) {
+	direct, _ := transports(t, listen(t, nil, answering(fine, false)), nil, 2*unwatched)
+	ours, theirs := net.Pipe() // which holds nothing
+	defer func() { _ = theirs.Close() }()
+	direct.Dial = func(context.Context) (net.Conn, error) { return ours, nil }
+	read := make(chan error, 1)
+	go func() {
+		_, err := http.ReadRequest(bufio.NewReader(theirs)) // its header
+		read <- err
+	}()
+	if o := ask(direct, to(t.Context(), t, "/", strings.Repeat("x", longestBody-1))); o.Err != "timeout" {
+		t.Errorf("answered %+v", o)
+	}
+	if err := <-read; err != nil {
+		t.Error(err)
+	}
+}
