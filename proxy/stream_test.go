@@ -590,3 +590,58 @@ func TestStreamEndedAtTheEndOfItsBody(t *testing.T) {
 		t.Errorf("answered %s, and the connection ends: %v", answer.Status, answer.Close)
 	}
 }
+
+// Of an answer that is here in full nothing is reviewed; of each other one something is.
+func TestAnswersThatAreReviewed(t *testing.T) {
+	done := make(chan struct{})
+	upstream := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/small":
+			_, _ = io.WriteString(w, strings.Repeat("x", 1000))
+		case "/large":
+			_, _ = io.WriteString(w, strings.Repeat("x", 100<<10))
+		case "/dripping":
+			w.Header().Set("Content-Length", "1000")
+			_, _ = io.WriteString(w, "first")
+			_ = http.NewResponseController(w).Flush()
+			<-done
+		case "/endless":
+			_, _ = io.WriteString(w, "first")
+			_ = http.NewResponseController(w).Flush()
+			<-done
+		}
+	})
+	address := "http://" + serveUpstream(t, upstream, nil)
+	defer close(done)
+	for _, tt := range []struct {
+		path     string
+		protocol config.UpstreamProtocol
+		reviewed bool
+	}{
+		{"/none", config.HTTP1, false},
+		{"/small", config.HTTP1, false},
+		{"/large", config.HTTP1, true},
+		{"/dripping", config.HTTP1, true},
+		{"/endless", config.HTTP1, true},
+		{"/none", config.H2C, false},
+		{"/small", config.H2C, true},
+		{"/dripping", config.H2C, true},
+	} {
+		s := newSite(t, address, io.Discard, func(cfg *config.Config) { cfg.APIs[0].Upstream.Protocol = tt.protocol })
+		x := s.proxy.newExchange(httptest.NewRecorder(), s.request())
+		x.decision.API = "accounts"
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address+tt.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := passage{x}.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (x.reviewed != nil) != tt.reviewed {
+			t.Errorf("%s over %s is reviewed: %t", tt.path, tt.protocol, x.reviewed != nil)
+		}
+		_ = answer.Body.Close()
+		x.settle()
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/proxy/http1"
 )
 
 // asksForUpgrade reports whether r wants to leave HTTP on this connection, which
@@ -76,14 +77,16 @@ func (p passage) RoundTrip(r *http.Request) (*http.Response, error) {
 	return answer, nil
 }
 
-// begin has the decision about x taken again while the body of the answer is under way.
+// begin has the decision about x taken again while the body of the answer is under way. One
+// that is here already is that no more: what is left of it to send, at most 4 KiB, is written
+// at once and within one stall timeout.
 func (x *exchange) begin(answer *http.Response) {
 	body := answer.Body // ReverseProxy takes that of a tunnel away
 	kind := measured
 	switch {
 	case answer.StatusCode == http.StatusSwitchingProtocols:
 		kind = endless
-	case body == http.NoBody || answer.ContentLength == 0:
+	case body == http.NoBody || answer.ContentLength == 0 || http1.Arrived(body):
 		return
 	case answer.ContentLength < 0:
 		kind = endless

@@ -15,9 +15,17 @@ type answerBody struct {
 	socket   *socket // conn's, for Close
 	ctx      context.Context
 	reusable bool
+	arrived  bool        // all of it, before the header was given away
 	settled  atomic.Bool // what becomes of the connection: whoever sets it decides
 	mu       sync.Mutex  // held while it is being read
 	err      error       // of all further reads; nil while there is a connection
+}
+
+// Arrived reports whether body, which is an answer's, was received whole before RoundTrip
+// returned: reading it waits for nobody. It reports false of an answer by Transport.Others.
+func Arrived(body io.ReadCloser) bool {
+	b, ok := body.(*answerBody)
+	return ok && b.arrived
 }
 
 func (b *answerBody) Read(p []byte) (int, error) {

@@ -28,10 +28,11 @@ func (c *conn) roundTrip(r *http.Request, body []byte) (*http.Response, error) {
 		c.rest(reusable)
 		return answer, nil
 	}
-	if answer.ContentLength < 0 || answer.ContentLength > int64(c.in.Buffered()) { // else nothing more is read
+	arrived := answer.ContentLength >= 0 && answer.ContentLength <= int64(c.in.Buffered())
+	if !arrived { // else nothing more is read
 		c.headerRead()
 	}
-	answer.Body = &answerBody{body: answer.Body, conn: c, socket: c.socket, ctx: ctx, reusable: reusable}
+	answer.Body = &answerBody{body: answer.Body, conn: c, socket: c.socket, ctx: ctx, reusable: reusable, arrived: arrived}
 	return answer, nil
 }
 

@@ -287,3 +287,29 @@ func TestHeaderTimeoutInTheBody(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// An answer has arrived when nothing more of its body is to come.
+func TestArrived(t *testing.T) {
+	for _, tt := range []struct {
+		name, text string
+		arrived    bool
+	}{
+		{"all at once", fine, true},
+		{"but for a byte", strings.TrimSuffix(fine, "e"), false},
+		{"more than is read at once", "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + strings.Repeat("x", 5000), false},
+		{"chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfine\r\n0\r\n\r\n", false},
+		{"until the end", "HTTP/1.1 200 OK\r\n\r\nfine", false},
+	} {
+		each(t, header, answering(tt.text, false), func(t *testing.T, _ *server, transport http.RoundTripper) {
+			answer, err := transport.RoundTrip(request(t, "GET", ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, ours := transport.(*Transport)
+			if got := Arrived(answer.Body); got != (tt.arrived && ours) {
+				t.Errorf("%s: has arrived: %v", tt.name, got)
+			}
+			_ = answer.Body.Close()
+		})
+	}
+}
