@@ -163,10 +163,19 @@ type outcome struct {
 
 // ask sends r and reads its answer to the end.
 func ask(transport http.RoundTripper, r *http.Request) (o outcome) {
+	var mu sync.Mutex // http.Transport may go on telling when it has returned
+	var informed []int
 	trace := &httptrace.ClientTrace{Got1xxResponse: func(code int, _ textproto.MIMEHeader) error {
-		o.Informed = append(o.Informed, code)
+		mu.Lock()
+		defer mu.Unlock()
+		informed = append(informed, code)
 		return nil
 	}}
+	defer func() {
+		mu.Lock()
+		defer mu.Unlock()
+		o.Informed = informed
+	}()
 	answer, err := transport.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
 	if err != nil {
 		o.Err = class(err)
