@@ -67,6 +67,7 @@ func (a *answer) WriteHeader(status int) {
 		_ = a.header.WriteSubset(out, notWithoutBody)
 		_, _ = out.WriteString("\r\n")
 		_ = out.Flush()
+		a.conn.sent = false
 		return
 	}
 	a.status = status
@@ -271,6 +272,19 @@ func (a *answer) finish() {
 		_, _ = out.WriteString("\r\n")
 	}
 	_ = out.Flush()
+}
+
+// breakOff leaves the answer without an end. There are clients to whom a connection that ends
+// within a header ends that, and an empty body: either all of it is sent or nothing.
+func (a *answer) breakOff() {
+	switch {
+	case a.ended:
+	case a.conn.sent:
+		a.begin(nil, false)
+	default:
+		a.conn.out.Reset(a.conn)
+	}
+	_ = a.conn.out.Flush()
 }
 
 // trailer returns the fields after the body: those that were declared, and those that say so.

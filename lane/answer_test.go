@@ -266,3 +266,25 @@ func TestLengthsThatAreNone(t *testing.T) {
 		}
 	}
 }
+
+// A handler that breaks off leaves no half of a header, whose end a lenient client takes for
+// that of the whole answer.
+func TestHeaderThatBreaksOff(t *testing.T) {
+	for name, handler := range map[string]http.HandlerFunc{
+		"little": func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "fine") },
+		"much": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X", strings.Repeat("x", 5000))
+			w.WriteHeader(200)
+		},
+		"103": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(103); _, _ = io.WriteString(w, "fine") },
+	} {
+		r := open(t, func(w http.ResponseWriter, r *http.Request) {
+			handler(w, r)
+			panic(http.ErrAbortHandler)
+		}, true)
+		got := r.ask(t, get)
+		if strings.Contains(got, "HTTP/1.1 200") && !strings.HasSuffix(got, "Transfer-Encoding: chunked\r\n\r\n") {
+			t.Errorf("%s: %.300q", name, got)
+		}
+	}
+}

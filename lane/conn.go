@@ -12,6 +12,10 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
+// server is there for handlers that ask whether they run under a server: ReverseProxy panics
+// only then when an answer breaks off, and otherwise lets it end as if it were whole.
+var server = new(http.Server)
+
 // A conn is a connection while a Lane serves it, by one goroutine.
 type conn struct {
 	lane   *Lane
@@ -27,6 +31,7 @@ type conn struct {
 	rests   time.Time   // since when nothing is asked
 	readBy  time.Time   // the read deadline that is set
 	posted  bool        // the last request was a POST
+	sent    bool        // some of the final answer
 	broken  bool        // a write has failed
 	cancel  context.CancelFunc
 
@@ -35,7 +40,8 @@ type conn struct {
 
 func newConn(l *Lane, c *tls.Conn, early []byte) *conn {
 	s := &conn{lane: l, tls: c, state: c.ConnectionState(), remote: c.RemoteAddr().String(), early: early, rests: time.Now()}
-	s.base = l.ConnContext(context.Background(), c)
+	base := context.WithValue(context.Background(), http.ServerContextKey, server)
+	s.base = l.ConnContext(context.WithValue(base, http.LocalAddrContextKey, c.LocalAddr()), c)
 	s.buffers = spare.Get().(*buffers)
 	s.in.Reset(s)
 	s.out.Reset(s)
@@ -72,6 +78,7 @@ func (s *conn) Read(p []byte) (int, error) {
 // Write writes as TLS does. When the client does not take it, its request is cancelled.
 func (s *conn) Write(p []byte) (int, error) {
 	n, err := s.tls.Write(p)
+	s.sent = true
 	if err != nil {
 		s.broken = true
 		s.cancel()
@@ -135,6 +142,7 @@ func (s *conn) serve(r *http.Request) (more bool) {
 		_ = s.tls.SetWriteDeadline(time.Time{})
 	}
 	a := &answer{conn: s, request: r, header: make(http.Header), length: unknown}
+	s.sent = false
 	s.watch.begin()
 	served := s.call(a, r)
 	stays := s.watch.end()
@@ -143,7 +151,7 @@ func (s *conn) serve(r *http.Request) (more bool) {
 		_, _ = s.in.Discard(int(r.ContentLength))
 	}
 	if !served {
-		_ = s.out.Flush()
+		a.breakOff()
 		return false
 	}
 	a.finish()

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+// breaking is an upstream whose answers break off: at once, after a header, or later.
+func breaking(t *testing.T) string {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n")
+		switch r.URL.RawQuery {
+		case "chunks":
+			_, _ = io.WriteString(conn, "Transfer-Encoding: chunked\r\n\r\n4\r\nfine\r\n")
+		case "header": // and then the first chunk
+			_, _ = io.WriteString(conn, "Transfer-Encoding: chunked\r\n\r\n")
+		case "much": // more than waits until the header is ended
+			_, _ = io.WriteString(conn, "X: "+strings.Repeat("x", 5000)+"\r\nTransfer-Encoding: chunked\r\n\r\n")
+		case "counted":
+			_, _ = io.WriteString(conn, "Content-Length: 9\r\n\r\nfine")
+		}
+		if r.URL.RawQuery != "header" {
+			time.Sleep(20 * time.Millisecond) // what was sent arrives apart
+		}
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// An answer that the upstream breaks off is never whole to the client, whoever serves the
+// connection: it has no last chunk, and no header that ends with the connection, which
+// lenient clients take for one with a body that does.
+func TestAnswersThatBreakOff(t *testing.T) {
+	t.Parallel()
+	r := newReloading(t)
+	r.configure(r.upstream.url(), breaking(t))
+	r.serve()
+	for name, fields := range map[string]string{"lane": "", "net/http": "Connection: close\r\n"} {
+		for _, query := range []string{"chunks", "header", "much", "counted"} {
+			conn, err := tls.Dial("tcp", r.addresses[partnersListener], r.client("northwind", "http/1.1"))
+			r.check(err)
+			_ = conn.SetDeadline(time.Now().Add(patience))
+			_, err = io.WriteString(conn, "GET /accounts/7?"+query+" HTTP/1.1\r\nHost: api.example.test\r\nAuthorization: Bearer "+r.tokens["good"]+"\r\n"+fields+"\r\n")
+			r.check(err)
+			all, err := io.ReadAll(conn)
+			if err != nil {
+				t.Errorf("%s, %s: %v", name, query, err)
+			}
+			_ = conn.Close()
+			if len(all) > 0 && !bytes.Contains(all, []byte("\r\n\r\n")) {
+				t.Errorf("%s, %s: half a header\n%.300q", name, query, all)
+			}
+			answer, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(all)), nil)
+			if err != nil {
+				continue
+			}
+			if body, err := io.ReadAll(answer.Body); err == nil {
+				t.Errorf("%s, %s: an answer as if it were whole\n%.300s%q", name, query, all, body)
+			}
+			_ = answer.Body.Close()
+		}
+	}
+	if failed, err := r.metric(`tallygate_upstream_errors_total{reason="upstream_reset"}`); err != nil || failed != 8 {
+		t.Errorf("%v failures are counted, %v", failed, err)
+	}
+	r.check(r.stop())
+}
