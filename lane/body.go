@@ -9,6 +9,8 @@ import (
 // A body is one that has arrived. It may be read by any goroutine, until its request is
 // over: then the bytes are no longer its own.
 type body struct {
+	length int // at first
+
 	mu   sync.Mutex
 	rest []byte
 	over bool

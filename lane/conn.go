@@ -125,7 +125,7 @@ func (s *conn) next() (*http.Request, []byte) {
 	r.RemoteAddr, r.TLS = s.remote, &s.state
 	r.Body = http.NoBody
 	if length > 0 {
-		r.Body = &body{rest: received[head : head+length]}
+		r.Body = &body{rest: received[head : head+length], length: length}
 	}
 	s.posted = r.Method == http.MethodPost
 	return r, nil
@@ -141,14 +141,15 @@ func (s *conn) serve(r *http.Request) (more bool) {
 		s.writeBy.Store(0)
 		_ = s.tls.SetWriteDeadline(time.Time{})
 	}
+	b, hasBody := r.Body.(*body) // by now: what the handler does to the request changes nothing on the connection
 	a := &answer{conn: s, request: r, header: make(http.Header), length: unknown}
 	s.sent = false
 	s.watch.begin()
 	served := s.call(a, r)
 	stays := s.watch.end()
-	if b, ok := r.Body.(*body); ok {
+	if hasBody {
 		b.end()
-		_, _ = s.in.Discard(int(r.ContentLength))
+		_, _ = s.in.Discard(b.length)
 	}
 	if !served {
 		a.breakOff()

@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -206,6 +208,29 @@ func TestBodyOutlivesItsRequest(t *testing.T) {
 	}
 	if n, err := (<-bodies).Read(make([]byte, 9)); n != 0 || !errors.Is(err, http.ErrBodyReadAfterClose) {
 		t.Errorf("%d bytes, %v", n, err)
+	}
+}
+
+// Where a request ends is no matter of what its handler does to it: nothing of a body is ever
+// the next request.
+func TestHandlerTakesBodyAway(t *testing.T) {
+	var asked []string
+	r := open(t, func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.RequestURI)
+		r.Body, r.ContentLength, r.Method = http.MaxBytesReader(w, r.Body, 1), 3, "GET"
+		if r.RequestURI == "/3" {
+			r.Body = nil
+		}
+	}, true)
+	const inner = "GET /smuggled HTTP/1.1\r\nHost: gate.test\r\n\r\n"
+	for _, path := range []string{"/1", "/2", "/3"} {
+		got := r.ask(t, fmt.Sprintf("POST %s HTTP/1.1\r\nHost: gate.test\r\nContent-Length: %d\r\n\r\n%s%s", path, len(inner), inner, until))
+		if n := strings.Count(got, "HTTP/1.1 200"); n != 2 {
+			t.Errorf("%d answers: %q", n, got)
+		}
+	}
+	if want := []string{"/1", "/until", "/2", "/until", "/3", "/until"}; !slices.Equal(asked, want) {
+		t.Errorf("asked are %q", asked)
 	}
 }
 
