@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,7 +36,8 @@ type conn struct {
 	broken  bool        // a write has failed
 	cancel  context.CancelFunc
 
-	writeBy atomic.Int64 // the write deadline that is set, in nanoseconds since 1970; 0: none
+	writing sync.Mutex
+	writeBy time.Time // the write deadline that is set, zero for none
 }
 
 func newConn(l *Lane, c *tls.Conn, early []byte) *conn {
@@ -137,10 +139,7 @@ func (s *conn) serve(r *http.Request) (more bool) {
 	defer cancel()
 	s.cancel = cancel
 	r = r.WithContext(ctx)
-	if by := s.writeBy.Load(); by != 0 && by <= time.Now().UnixNano() { // it was the last answer's
-		s.writeBy.Store(0)
-		_ = s.tls.SetWriteDeadline(time.Time{})
-	}
+	s.forgetDeadline()
 	b, hasBody := r.Body.(*body) // by now: what the handler does to the request changes nothing on the connection
 	a := &answer{conn: s, request: r, header: make(http.Header), length: unknown}
 	s.sent = false
@@ -174,20 +173,28 @@ func (s *conn) call(a *answer, r *http.Request) (served bool) {
 	return true
 }
 
-// slack is how much earlier a write deadline may come than it was set: to set one takes longer
-// than to see that there is one already.
+// forgetDeadline lifts a write deadline that has passed: it was the last answer's.
+func (s *conn) forgetDeadline() {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if !s.writeBy.IsZero() && !time.Now().Before(s.writeBy) {
+		s.writeBy = time.Time{}
+		_ = s.tls.SetWriteDeadline(time.Time{})
+	}
+}
+
+// slack is how much earlier a write deadline may come than it was set, though no more than an
+// eighth of its time: to set one takes longer than to see that there is one already.
 const slack = 100 * time.Millisecond
 
 // setWriteDeadline sets the deadline of what is written from now on. It may be called by any
-// goroutine.
+// goroutine, and the last call counts. One that has passed is always set.
 func (s *conn) setWriteDeadline(t time.Time) error {
-	by := int64(0)
-	if !t.IsZero() {
-		by = t.UnixNano()
-	}
-	if ahead := by - s.writeBy.Load(); ahead >= 0 && ahead < int64(slack) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if ahead := t.Sub(s.writeBy); !s.writeBy.IsZero() && ahead >= 0 && ahead < min(slack, time.Until(t)/8) {
 		return nil
 	}
-	s.writeBy.Store(by)
+	s.writeBy = t
 	return s.tls.SetWriteDeadline(t)
 }

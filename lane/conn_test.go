@@ -3,6 +3,7 @@ package lane
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -267,6 +269,53 @@ func TestWriteDeadline(t *testing.T) {
 	}
 	if o := <-r.left; o != Over {
 		t.Errorf("the connection is left %v", o)
+	}
+}
+
+// A short deadline is as good as a long one: each answer, and each part of one, has its time.
+func TestShortWriteDeadline(t *testing.T) {
+	r := open(t, func(w http.ResponseWriter, _ *http.Request) {
+		for range 4 {
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(90 * time.Millisecond))
+			_, _ = io.WriteString(w, "fine")
+			flush(w)
+			time.Sleep(95 * time.Millisecond)
+		}
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
+	}, true)
+	c := r.dial(t)
+	send(t, c, get)
+	next(t, bufio.NewReader(c), "finefinefinefine")
+}
+
+// A slow connection takes its time to set a deadline that has not passed.
+type slow struct {
+	net.Conn
+	begun chan struct{}
+	by    time.Time
+}
+
+func (s *slow) SetWriteDeadline(t time.Time) error {
+	if t.After(time.Now()) {
+		close(s.begun)
+		time.Sleep(20 * time.Millisecond)
+	}
+	s.by = t
+	return nil
+}
+
+// What silences a client is not undone by a deadline that is being set, and holds if it was.
+func TestWriteDeadlineOfTwo(t *testing.T) {
+	c := &slow{begun: make(chan struct{})}
+	s := &conn{tls: tls.Server(c, settings)}
+	var postponed sync.WaitGroup
+	postponed.Go(func() { _ = s.setWriteDeadline(time.Now().Add(time.Hour)) })
+	<-c.begun
+	_ = s.setWriteDeadline(past)
+	postponed.Wait()
+	_ = s.setWriteDeadline(past)
+	if !c.by.Equal(past) {
+		t.Errorf("the deadline is %s", c.by)
 	}
 }
 
