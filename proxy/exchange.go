@@ -191,8 +191,8 @@ func (x *exchange) end() {
 	if r := x.reviewed; r != nil {
 		defer r.streams.running.Add(-1)
 	}
-	if !x.written && x.status != 0 && x.request.ProtoMajor == 1 {
-		x.postpone(time.Now()) // net/http has yet to send the header
+	if x.status != 0 && x.request.ProtoMajor == 1 && (!x.written || x.ended() == nil) {
+		x.postpone(time.Now()) // the header has yet to be sent, or the end: the upstream may have been quiet for long before it
 	}
 	unread := x.finish()
 	if unread {

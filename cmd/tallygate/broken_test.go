@@ -78,3 +78,33 @@ func TestAnswersThatBreakOff(t *testing.T) {
 	}
 	r.check(r.stop())
 }
+
+// An answer whose upstream says nothing for longer than a client may stall, and then that it
+// was all, has its end.
+func TestAnswersThatEndLate(t *testing.T) {
+	t.Parallel()
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "fine")
+		_ = http.NewResponseController(w).Flush()
+		time.Sleep(time.Second)
+	}))
+	t.Cleanup(upstream.Close)
+	r := newReloading(t)
+	r.configure(r.upstream.url(), upstream.URL, "stall_timeout: 30s", "stall_timeout: 500ms")
+	r.serve()
+	for name, fields := range map[string]string{"lane": "", "net/http": "Keep-Alive: x\r\n"} {
+		conn, err := tls.Dial("tcp", r.addresses[partnersListener], r.client("northwind", "http/1.1"))
+		r.check(err)
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		_, err = io.WriteString(conn, "GET /accounts/7 HTTP/1.1\r\nHost: api.example.test\r\nAuthorization: Bearer "+r.tokens["good"]+"\r\n"+fields+"\r\n")
+		r.check(err)
+		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		r.check(err)
+		if body, err := io.ReadAll(answer.Body); err != nil || string(body) != "fine" {
+			t.Errorf("%s: %q, %v", name, body, err)
+		}
+		_ = answer.Body.Close()
+		_ = conn.NetConn().Close()
+	}
+	r.check(r.stop())
+}
