@@ -88,11 +88,25 @@ func (s *conn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// await waits until something of a request is there.
+// await waits until something of a request is there. Behind a POST lines may be empty, for old
+// clients, as net/http lets them be.
 func (s *conn) await() error {
-	if s.in.Buffered() > 0 {
-		return nil
+	for {
+		if s.posted {
+			received, _ := s.in.Peek(s.in.Buffered())
+			_, _ = s.in.Discard(leadingBlank(received))
+		}
+		if s.in.Buffered() > 0 {
+			return nil
+		}
+		if err := s.receive(); err != nil {
+			return err
+		}
 	}
+}
+
+// receive waits until something comes.
+func (s *conn) receive() error {
 	s.waiting.Store(true)
 	defer s.waiting.Store(false)
 	if s.readBy.Sub(s.rests) < s.lane.Quiet/2 {
@@ -110,12 +124,6 @@ func (s *conn) await() error {
 // plain.
 func (s *conn) next() (*http.Request, []byte) {
 	received, _ := s.in.Peek(s.in.Buffered())
-	if s.posted { // net/http lets a line be empty there, for old clients
-		s.posted = false
-		blank := leadingBlank(received)
-		_, _ = s.in.Discard(blank)
-		received = received[blank:]
-	}
 	head, length := plain(received)
 	if head == 0 {
 		return nil, slices.Concat(received, s.early)

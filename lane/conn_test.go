@@ -78,6 +78,7 @@ func TestEarlyRequests(t *testing.T) {
 		{"G", "ET /2 HTTP/1.1\r\nHost: gate.test\r\n\r\n"},
 		{"G", "E", "T /2 HTTP/1.1\r\nHost: gate.test\r\n", "\r\n"},
 		{"GET /2 HTTP/1.1\r\nHost: gate.test\r\n\r\nGET /3 HTTP/1.1\r\nHost: gate.test\r\n\r\nG", "ET /4 HTTP/1.1\r\nHost: gate.test\r\n\r\n"},
+		{"\r", "\n", "\r\n", "GET /2 HTTP/1.1\r\nHost: gate.test\r\n\r\n"},
 		{"\r\n", "GET /2 HTTP/1.1\r\nHost: gate.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"},
 	} {
 		for _, pause := range []time.Duration{0, 30 * time.Millisecond} {
@@ -94,7 +95,7 @@ func TestEarlyRequests(t *testing.T) {
 			_ = c.Close()
 		}
 	}
-	if n := served.Load(); n != 2*(2+2+2+4+2) {
+	if n := served.Load(); n != 2*(2+2+2+4+2+2) {
 		t.Errorf("%d requests were served", n)
 	}
 }

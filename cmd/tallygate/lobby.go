@@ -52,7 +52,7 @@ func (l *lobby) enter(c *tls.Conn, until time.Time) {
 	} else {
 		l.waiting[c] = struct{}{}
 	}
-	_ = c.SetReadDeadline(until)
+	_ = c.SetDeadline(until) // of writes, too: TLS may answer what is read
 	go l.wait(c)
 }
 
@@ -68,7 +68,7 @@ func (l *lobby) wait(c *tls.Conn) {
 		_ = c.Close()
 		return
 	}
-	_ = c.SetReadDeadline(time.Time{})
+	_ = c.SetDeadline(time.Time{})
 	l.serve(c, first[:])
 	l.mu.Lock()
 	l.leaving -= n
