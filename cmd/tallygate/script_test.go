@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -39,10 +40,38 @@ func (m leakless) Run() int {
 // its own, real certificates and tokens, and an upstream that remembers what reached
 // it. The commands that scripts have beside testscript's own are those in commands.
 func TestScripts(t *testing.T) {
+	runScripts(t, testscript.Params{Dir: "testdata"}, false)
+}
+
+// Where a script sends raw requests, each asks for its connection to be closed, so that
+// net/http serves it. What is plain beside that is served elsewhere, with the same results.
+func TestScriptsOnOpenConnections(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = slices.DeleteFunc(files, func(file string) bool {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return !bytes.Contains(text, []byte("\nraw "))
+	})
+	if len(files) < 10 {
+		t.Errorf("only %d scripts send raw requests", len(files))
+	}
+	runScripts(t, testscript.Params{Files: files}, true)
+}
+
+// runScripts runs what p names; with open, connections are asked to stay so.
+func runScripts(t *testing.T, p testscript.Params, open bool) {
+	t.Helper()
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
+		Dir:   p.Dir,
+		Files: p.Files,
 		Setup: func(env *testscript.Env) error {
 			w := newWorld(env.WorkDir)
+			w.open = open
 			env.Defer(w.close)
 			env.Values[worldKey{}] = w
 			for name, value := range map[string]string{

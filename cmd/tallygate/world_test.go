@@ -46,6 +46,7 @@ type world struct {
 	addresses   map[string]string // of the gate's listeners, by name
 	answer      *http.Response    // to the last call
 	body        []byte
+	open        bool // raw requests do not ask for their connections to be closed
 	verbatim    bool // body is all that came, header and further answers included
 	refusals    map[string]int
 	long        string // what @long stands for
@@ -264,6 +265,9 @@ func (w *world) raw(text string, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	if w.open {
+		text = strings.ReplaceAll(text, "\nConnection: close\n", "\n")
+	}
 	text = strings.ReplaceAll(w.expand(text), "\n", "\r\n")
 	conn, err := tls.Dial("tcp", w.addresses["partners"], w.client(*cert, "http/1.1"))
 	if err != nil {
@@ -274,8 +278,8 @@ func (w *world) raw(text string, args []string) error {
 	if _, err := conn.Write([]byte(text)); err != nil {
 		return err
 	}
-	// Every script asks for the connection to be closed, or breaks it.
-	received, err := io.ReadAll(conn)
+	// Every script asks for the connection to be closed, or breaks it, unless it is to be open.
+	received, err := io.ReadAll(w.patient(conn))
 	if err != nil && len(received) == 0 {
 		return err
 	}
@@ -286,6 +290,23 @@ func (w *world) raw(text string, args []string) error {
 	err = w.keep(answer)
 	w.body = received
 	return err
+}
+
+// patient returns what reads from conn to its end; where that is to stay open, until nothing
+// has come for half a second, once something has.
+func (w *world) patient(conn net.Conn) io.Reader {
+	if !w.open {
+		return conn
+	}
+	return &untilQuiet{conn}
+}
+
+type untilQuiet struct{ net.Conn }
+
+func (u *untilQuiet) Read(p []byte) (int, error) {
+	n, err := u.Conn.Read(p)
+	_ = u.SetReadDeadline(time.Now().Add(time.Second / 2))
+	return n, err
 }
 
 // expand replaces $NAME by the token of that name.
