@@ -1,14 +1,10 @@
 package lane
 
 import (
-	"fmt"
 	"net/http"
-	"net/textproto"
 	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/net/http/httpguts"
 )
 
 // beginning is how much of a body is held back, so that its length can be told when it is
@@ -49,108 +45,6 @@ type answer struct {
 
 // Header returns the header, which WriteHeader sends.
 func (a *answer) Header() http.Header { return a.header }
-
-// notWithoutBody are fields of an informational answer that say nothing there.
-var notWithoutBody = map[string]bool{"Content-Length": true, "Transfer-Encoding": true}
-
-// WriteHeader sends an informational answer, or begins the final one.
-func (a *answer) WriteHeader(status int) {
-	if a.status != 0 {
-		return
-	}
-	if status < 100 || status > 999 {
-		panic(fmt.Sprintf("invalid status %d", status))
-	}
-	out := a.conn.out
-	if status < 200 && status != http.StatusSwitchingProtocols {
-		a.line(status)
-		_ = a.header.WriteSubset(out, notWithoutBody)
-		_, _ = out.WriteString("\r\n")
-		_ = out.Flush()
-		a.conn.sent = false
-		return
-	}
-	a.status = status
-	var not map[string]bool
-	exclude := func(name string) {
-		if not == nil {
-			not = make(map[string]bool)
-		}
-		not[name] = true
-	}
-	for name := range a.header {
-		if strings.HasPrefix(name, http.TrailerPrefix) {
-			exclude(name)
-			a.trailing = true
-		}
-	}
-	for _, names := range a.header["Trailer"] {
-		a.trailing = true
-		for name := range strings.SplitSeq(names, ",") {
-			if name = textproto.CanonicalMIMEHeaderKey(textproto.TrimString(name)); httpguts.ValidTrailerHeader(name) {
-				a.trailers = append(a.trailers, name)
-			}
-		}
-	}
-	encoded := a.header["Transfer-Encoding"] != nil
-	if told := a.header.Get("Content-Length"); told != "" {
-		n, err := strconv.ParseInt(told, 10, 64)
-		if err == nil && n >= 0 && !encoded {
-			a.length = n
-		} else {
-			exclude("Content-Length")
-		}
-	}
-	if encoded { // how, is said here
-		exclude("Transfer-Encoding")
-	}
-	allowed := hasBody(status)
-	if !allowed {
-		exclude("Content-Length")
-		if status == http.StatusNotModified {
-			exclude("Content-Type")
-		}
-	}
-	a.last = a.last || a.header.Get("Connection") == "close"
-	if a.conn.lane.closed.Load() && !a.last {
-		exclude("Connection")
-		a.last, a.closing = true, true
-	}
-	a.counts = allowed && !encoded && !a.trailing && a.length == unknown
-	_, typed := a.header["Content-Type"] // with no value, it is to have none
-	a.sniffed = allowed && !encoded && !typed && a.header.Get("Content-Encoding") == ""
-	switch {
-	case !allowed || a.request.Method == http.MethodHead:
-		a.framing = none
-	case a.length != unknown:
-		a.framing = counted
-	}
-	a.line(status)
-	_ = a.header.WriteSubset(out, not)
-	if _, dated := a.header["Date"]; !dated {
-		_, _ = out.WriteString("Date: ")
-		_, _ = out.Write(time.Now().UTC().AppendFormat(out.AvailableBuffer(), http.TimeFormat))
-		_, _ = out.WriteString("\r\n")
-	}
-}
-
-// line writes the first line of an answer.
-func (a *answer) line(status int) {
-	out := a.conn.out
-	_, _ = out.WriteString("HTTP/1.1 ")
-	if text := http.StatusText(status); text != "" {
-		_, _ = out.Write(strconv.AppendInt(out.AvailableBuffer(), int64(status), 10))
-		_ = out.WriteByte(' ')
-		_, _ = out.WriteString(text)
-	} else {
-		_, _ = fmt.Fprintf(out, "%d status code %d", status, status)
-	}
-	_, _ = out.WriteString("\r\n")
-}
-
-func hasBody(status int) bool {
-	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
-}
 
 // Write sends some of the body, or holds it back while that may still be its end.
 func (a *answer) Write(p []byte) (int, error) {
