@@ -14,7 +14,8 @@ import (
 
 // quiet is how long net/http keeps a connection that has no request in hand. It holds two
 // buffers of 4 KiB for each, and a stack of 8 KiB that the requests have grown. Coming back
-// from the lobby costs a request some 50 µs, so those that follow each other stay.
+// from the lobby costs a request some 50 µs, so those that follow each other stay. A lane has no
+// buffers to spare either; it keeps them for half as long at least.
 const quiet = 5 * time.Second
 
 // A lobby is where connections over HTTP/1.1 wait for their next request: TLS still has
