@@ -61,14 +61,21 @@ func (a *answer) Write(p []byte) (int, error) {
 	if a.length != unknown && a.written > a.length {
 		return 0, http.ErrContentLength
 	}
-	if !a.ended {
-		if a.framing != counted && a.held+len(p) <= beginning {
-			a.held += copy(a.conn.small[a.held:], p)
-			return len(p), nil
-		}
-		a.begin(p, false)
+	if a.ended {
+		return a.send(p)
 	}
-	return a.send(p)
+	if a.held == 0 && (len(p) > beginning || a.framing == counted && !a.sniffed) {
+		a.begin(p, false)
+		return a.send(p)
+	}
+	held := copy(a.conn.small[a.held:], p)
+	a.held += held
+	if held == len(p) {
+		return held, nil
+	}
+	a.begin(nil, false)
+	n, err := a.send(p[held:])
+	return held + n, err
 }
 
 // begin ends the header. The body begins with what is held back, or with p, and over tells
