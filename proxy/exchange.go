@@ -98,8 +98,9 @@ func (x *exchange) WriteHeader(status int) {
 		if x.unread() || x.ambiguous() || x.interrupted() || x.proxy.parting() {
 			x.Header().Set("Connection", "close")
 		}
-	} else if x.request.ProtoMajor == 1 {
-		x.postpone(time.Now()) // it is sent at once
+	}
+	if x.request.ProtoMajor == 1 {
+		x.postpone(time.Now()) // an informational one is sent at once, and of a final one what a lane has no room for
 	}
 	if status < 200 {
 		dropHops(x.Header())
