@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"net/http"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -51,11 +50,12 @@ func newConn(l *Lane, c *tls.Conn, early []byte) *conn {
 	return s
 }
 
-// release gives the buffers back.
+// release gives the buffers back. Who would still write then must not reach another's client.
 func (s *conn) release() {
 	s.in.Reset(nil)
 	s.out.Reset(nil)
 	spare.Put(s.buffers)
+	s.buffers = nil
 }
 
 // settle leaves no deadline behind.
@@ -174,7 +174,7 @@ func (s *conn) call(a *answer, r *http.Request) (served bool) {
 			return
 		}
 		if v := recover(); v != http.ErrAbortHandler { //nolint:errorlint // compared as net/http does: the value itself is the signal
-			s.lane.ErrorLog.Printf("panic while serving %s: %v\n%s", s.remote, v, debug.Stack())
+			s.lane.tell(s.tls, v)
 		}
 	}()
 	s.lane.Handler.ServeHTTP(a, r)

@@ -179,23 +179,39 @@ func TestAbort(t *testing.T) {
 	}
 }
 
-// A panic ends its own connection and is told, unless it is meant.
+// A panic ends its own connection and is told, unless it is meant; but not what it says, unless
+// that is Go's.
 func TestPanic(t *testing.T) {
 	r := open(t, func(_ http.ResponseWriter, r *http.Request) {
-		if r.RequestURI == "/meant" {
+		switch r.RequestURI {
+		case "/meant":
 			panic(http.ErrAbortHandler)
+		case "/index":
+			_ = []int{}[len(r.Header)]
 		}
-		panic("a bug")
+		panic("a secret")
 	}, true)
-	for path, told := range map[string]bool{"/meant": false, "/": true} {
+	for path, told := range map[string]string{"/meant": "", "/index": "index out of range", "/": "not a runtime error"} {
 		if got := r.ask(t, "GET "+path+" HTTP/1.1\r\nHost: gate.test\r\n\r\n"); got != "" {
 			t.Errorf("%s is answered %q", path, got)
 		}
 		<-r.left
-		if strings.Contains(r.logged.String(), "a bug") != told {
-			t.Errorf("after %s the log says %q", path, r.logged.String())
+		if log := r.logged.String(); !strings.Contains(log, told) || (log == "") != (told == "") || strings.Contains(log, "secret") {
+			t.Errorf("after %s the log says %q", path, log)
 		}
 		r.logged.Reset()
+	}
+}
+
+// So does one outside the handler.
+func TestPanicElsewhere(t *testing.T) {
+	r := open(t, func(http.ResponseWriter, *http.Request) {}, true)
+	r.lane.ConnContext = func(context.Context, net.Conn) context.Context { panic("a bug") }
+	if got := r.ask(t, get); got != "" {
+		t.Errorf("it is answered %q", got)
+	}
+	if o := <-r.left; o != Over || r.lane.Held() != 0 || !strings.Contains(r.logged.String(), "not a runtime error") {
+		t.Errorf("left %v; the log says %q", o, r.logged.String())
 	}
 }
 

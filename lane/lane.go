@@ -15,6 +15,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,7 +35,7 @@ type Lane struct {
 	Quiet time.Duration
 	// Patience is how long an answer may take until it is watched whether the client leaves.
 	Patience time.Duration
-	// ErrorLog is told of panics of Handler other than http.ErrAbortHandler.
+	// ErrorLog is told of panics other than http.ErrAbortHandler in Handler.
 	ErrorLog *log.Logger
 
 	mu     sync.Mutex
@@ -57,6 +59,13 @@ const (
 // long as its requests are plain and follow each other. Of a connection that is not over it
 // returns since when it rests, or what has been read and not been served.
 func (l *Lane) Serve(c *tls.Conn, early []byte) (o Outcome, unserved []byte, rests time.Time) {
+	defer func() {
+		if v := recover(); v != nil { // a bug, which is to cost this connection and no more
+			_ = c.Close()
+			l.tell(c, v)
+			o = Over
+		}
+	}()
 	s := newConn(l, c, early)
 	l.enter(s)
 	defer l.leave(s)
@@ -81,6 +90,16 @@ func (l *Lane) Serve(c *tls.Conn, early []byte) (o Outcome, unserved []byte, res
 			return Over, nil, time.Time{}
 		}
 	}
+}
+
+// tell tells of a panic, and what it says only when it is the runtime's: any other may quote
+// the request.
+func (l *Lane) tell(c *tls.Conn, v any) {
+	cause := "not a runtime error"
+	if fault, ok := v.(runtime.Error); ok {
+		cause = fault.Error()
+	}
+	l.ErrorLog.Printf("panic while serving %s: %s\n%s", c.RemoteAddr(), cause, debug.Stack())
 }
 
 // Held returns how many connections are being served or wait for a request.

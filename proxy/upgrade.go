@@ -79,7 +79,7 @@ func (p passage) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // begin has the decision about x taken again while the body of the answer is under way. One
 // that is here already is that no more: what is left of it to send, at most 4 KiB, is written
-// at once and within one stall timeout.
+// at once, and each part within a stall timeout.
 func (x *exchange) begin(answer *http.Response) {
 	body := answer.Body // ReverseProxy takes that of a tunnel away
 	kind := measured
