@@ -174,7 +174,7 @@ func (s *conn) call(a *answer, r *http.Request) (served bool) {
 			return
 		}
 		if v := recover(); v != http.ErrAbortHandler { //nolint:errorlint // compared as net/http does: the value itself is the signal
-			s.lane.tell(s.tls, v)
+			s.lane.Panicked(s.tls.RemoteAddr(), v)
 		}
 	}()
 	s.lane.Handler.ServeHTTP(a, r)

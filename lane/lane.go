@@ -11,12 +11,9 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"log"
 	"net"
 	"net/http"
 	"os"
-	"runtime"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,8 +32,9 @@ type Lane struct {
 	Quiet time.Duration
 	// Patience is how long an answer may take until it is watched whether the client leaves.
 	Patience time.Duration
-	// ErrorLog is told of panics other than http.ErrAbortHandler in Handler.
-	ErrorLog *log.Logger
+	// Panicked is told of each panic but that of Handler with http.ErrAbortHandler, while the
+	// stack is still there. It has cost its connection, to this address, and nothing else.
+	Panicked func(remote net.Addr, v any)
 
 	mu     sync.Mutex
 	conns  map[*conn]struct{}
@@ -62,7 +60,7 @@ func (l *Lane) Serve(c *tls.Conn, early []byte) (o Outcome, unserved []byte, res
 	defer func() {
 		if v := recover(); v != nil { // a bug, which is to cost this connection and no more
 			_ = c.Close()
-			l.tell(c, v)
+			l.Panicked(c.RemoteAddr(), v)
 			o = Over
 		}
 	}()
@@ -90,16 +88,6 @@ func (l *Lane) Serve(c *tls.Conn, early []byte) (o Outcome, unserved []byte, res
 			return Over, nil, time.Time{}
 		}
 	}
-}
-
-// tell tells of a panic, and what it says only when it is the runtime's: any other may quote
-// the request.
-func (l *Lane) tell(c *tls.Conn, v any) {
-	cause := "not a runtime error"
-	if fault, ok := v.(runtime.Error); ok {
-		cause = fault.Error()
-	}
-	l.ErrorLog.Printf("panic while serving %s: %s\n%s", c.RemoteAddr(), cause, debug.Stack())
 }
 
 // Held returns how many connections are being served or wait for a request.

@@ -1,7 +1,6 @@
 package lane
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -36,7 +35,7 @@ type road struct {
 	others handed
 	left   chan Outcome // what became of connections on the lane
 	wait   sync.WaitGroup
-	logged bytes.Buffer
+	panics chan any
 }
 
 // handed is a listener whose connections are handed to it.
@@ -79,11 +78,10 @@ func open(t testing.TB, handler http.HandlerFunc, withLane bool) *road {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &road{at: at, left: make(chan Outcome, 1000), others: handed{at, make(chan net.Conn), make(chan struct{})}}
-	errorLog := log.New(&r.logged, "", 0)
-	r.server = &http.Server{Handler: handler, ErrorLog: errorLog}
+	r := &road{at: at, left: make(chan Outcome, 1000), panics: make(chan any, 1), others: handed{at, make(chan net.Conn), make(chan struct{})}}
+	r.server = &http.Server{Handler: handler, ErrorLog: log.New(io.Discard, "", 0)}
 	r.lane = &Lane{
-		Handler: handler, Quiet: patience, Patience: 20 * time.Millisecond, ErrorLog: errorLog,
+		Handler: handler, Quiet: patience, Patience: 20 * time.Millisecond, Panicked: func(_ net.Addr, v any) { r.panics <- v },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, key{}, c) },
 	}
 	r.wait.Go(func() { _ = r.server.Serve(&r.others) })
@@ -123,10 +121,7 @@ func (r *road) serve(c *tls.Conn, withLane bool) {
 		var o Outcome
 		o, unserved, _ = r.lane.Serve(c, first[:])
 		r.left <- o
-		if o == Idle {
-			_ = c.Close()
-		}
-		if o != Other {
+		if o == Over {
 			return
 		}
 	}

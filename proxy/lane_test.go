@@ -3,7 +3,6 @@ package proxy
 import (
 	"crypto/tls"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"strings"
@@ -27,7 +26,7 @@ func TestLongHeaderOfAClientThatTakesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lane.Lane{Handler: s.proxy, ConnContext: mtls.ConnContext, Quiet: time.Minute, Patience: time.Minute, ErrorLog: log.New(io.Discard, "", 0)}
+	l := &lane.Lane{Handler: s.proxy, ConnContext: mtls.ConnContext, Quiet: time.Minute, Patience: time.Minute, Panicked: func(net.Addr, any) {}}
 	done := make(chan struct{})
 	t.Cleanup(func() {
 		_ = listener.Close()

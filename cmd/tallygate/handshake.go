@@ -128,24 +128,27 @@ func (g *greeter) handOut(conn net.Conn) {
 }
 
 // rescue ends a connection whose handshake panicked, and nothing else, as net/http does.
-// What the panic says may quote the peer, so the log has it only when it is the runtime's.
 func (g *greeter) rescue(raw net.Conn) {
-	v := recover()
-	if v == nil {
-		return
+	if v := recover(); v != nil {
+		_ = raw.Close()
+		g.failed(raw.RemoteAddr(), newPanicked(v))
 	}
-	_ = raw.Close()
+}
+
+// panicked is the error of a connection that met a bug of ours, or of crypto/tls.
+type panicked struct {
+	error
+	stack string
+}
+
+// newPanicked returns what is told of a panic with v, on whose stack it is called. What v says
+// may quote the peer, so it is told only when it is the runtime's.
+func newPanicked(v any) *panicked {
 	cause := errors.New("not a runtime error")
 	if fault, ok := v.(runtime.Error); ok {
 		cause = fault
 	}
-	g.failed(raw.RemoteAddr(), &panicked{cause, string(debug.Stack())})
-}
-
-// panicked is the error of a handshake that met a bug of ours, or of crypto/tls.
-type panicked struct {
-	error
-	stack string
+	return &panicked{cause, string(debug.Stack())}
 }
 
 // turnBack tells a client that speaks HTTP in clear text so, as net/http does: it would

@@ -47,82 +47,85 @@ const adminConnections = 256
 
 // addServer adds a server whose requests each go to what handler returns of the state at
 // their time, and are counted in inHand, if that is not nil. It speaks TLS where the state
-// has settings for its name.
+// has settings for its name. The partners' has a lane and may stand behind PROXY protocol.
 func (g *gate) addServer(name string, address config.Address, inHand *atomic.Int64, handler func(*state) http.Handler) {
-	now := g.current.Load()
-	limits := now.cfg.Listener.Limits
-	var listener *mtls.Listener
-	if now.settings[name] != nil {
-		var challenge func(*tls.ClientHelloInfo) *tls.Config
-		if name == partnersListener {
-			challenge = g.acme.Challenge
-		}
-		listener = mtls.NewListener(func() *tls.Config { return g.current.Load().settings[name] }, challenge)
-	}
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(listener != nil) // never in clear text
-	door := g.newDoor(name, limits)
-	// The issuer's and the admin's messages are small and come in one go. Partners'
-	// bodies may take any time, as long as they move: the handler sees to that.
-	read, write := limits.HeaderTimeout, limits.StallTimeout
-	relays := func() *config.ProxyProtocol { return nil }
-	if name == partnersListener {
-		read, write = 0, 0
-		relays = func() *config.ProxyProtocol { return g.current.Load().cfg.Listener.ProxyProtocol }
-	}
+	limits := g.current.Load().cfg.Listener.Limits
 	s := &server{
 		name:      name,
 		address:   string(address),
-		door:      door,
-		tls:       listener,
-		relays:    relays,
+		door:      g.newDoor(name, limits),
+		tls:       g.newListener(name),
+		relays:    func() *config.ProxyProtocol { return nil },
 		handshake: limits.HandshakeTimeout,
 		failed:    func(remote net.Addr, fault error) { g.handshakeFailed(name, remote, fault) },
 		inHand:    inHand,
 		leaving:   g.leaving,
-		http: &http.Server{
-			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if inHand != nil {
-					inHand.Add(1)
-					defer inHand.Add(-1)
-				}
-				handler(g.current.Load()).ServeHTTP(w, r)
-			}),
-			Protocols: &protocols,
-			HTTP2: &http.HTTP2Config{
-				MaxConcurrentStreams: 128,
-				// The least that RFC 9113 section 4.2 allows. By default a peer can make us
-				// set aside 1 MiB by announcing a frame of that size, on each connection.
-				MaxReadFrameSize: 16 << 10,
-				// What waits here of bodies that an upstream is slow to take: by default a client
-				// can fill 1 MiB on each connection, beside which the rest of one is nothing. It
-				// is also what comes in one round trip: some 5 MB a second over 50 ms.
-				MaxReceiveBufferPerConnection: 256 << 10,
-				MaxReceiveBufferPerStream:     256 << 10,
-				WriteByteTimeout:              limits.StallTimeout,
-				SendPingTimeout:               limits.IdleTimeout,
-				PingTimeout:                   limits.HeaderTimeout,
-			},
-			MaxHeaderBytes:    int(limits.HeaderBytes),
-			ReadHeaderTimeout: limits.HeaderTimeout,
-			ReadTimeout:       read,
-			WriteTimeout:      write,
-			IdleTimeout:       limits.IdleTimeout,
-			ConnContext:       mtls.ConnContext,
-			ConnState:         rested,
-			// Otherwise net/http answers "OPTIONS *" before the handler sees it.
-			DisableGeneralOptionsHandler: true,
-			ErrorLog:                     log.New(&serverErrors{g.log, name}, "", 0),
-		},
 	}
+	s.http = newHTTPServer(limits, s.tls != nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if inHand != nil {
+			inHand.Add(1)
+			defer inHand.Add(-1)
+		}
+		handler(g.current.Load()).ServeHTTP(w, r)
+	}))
+	s.http.ErrorLog = log.New(&serverErrors{g.log, name}, "", 0)
 	if name == partnersListener {
+		// Bodies may take any time, as long as they move: the handler sees to that.
+		s.http.ReadTimeout, s.http.WriteTimeout = 0, 0
+		s.relays = func() *config.ProxyProtocol { return g.current.Load().cfg.Listener.ProxyProtocol }
 		s.lane = &lane.Lane{
 			Handler: s.http.Handler, ConnContext: mtls.ConnContext, Quiet: min(quiet, limits.IdleTimeout), Patience: 100 * time.Millisecond,
-			ErrorLog: s.http.ErrorLog,
+			Panicked: func(remote net.Addr, v any) { g.tellPanic(name, remote, newPanicked(v)) },
 		}
 	}
 	g.servers = append(g.servers, s)
+}
+
+// newListener returns the TLS of the listener with this name, nil where it has none.
+func (g *gate) newListener(name string) *mtls.Listener {
+	if g.current.Load().settings[name] == nil {
+		return nil
+	}
+	var challenge func(*tls.ClientHelloInfo) *tls.Config
+	if name == partnersListener {
+		challenge = g.acme.Challenge
+	}
+	return mtls.NewListener(func() *tls.Config { return g.current.Load().settings[name] }, challenge)
+}
+
+// newHTTPServer returns a server for messages that are small and come in one go. It speaks
+// HTTP/2 over TLS only.
+func newHTTPServer(limits config.Limits, encrypted bool, handler http.Handler) *http.Server {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(encrypted)
+	return &http.Server{
+		Handler:   handler,
+		Protocols: &protocols,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: 128,
+			// The least that RFC 9113 section 4.2 allows. By default a peer can make us
+			// set aside 1 MiB by announcing a frame of that size, on each connection.
+			MaxReadFrameSize: 16 << 10,
+			// What waits here of bodies that an upstream is slow to take: by default a client
+			// can fill 1 MiB on each connection, beside which the rest of one is nothing. It
+			// is also what comes in one round trip: some 5 MB a second over 50 ms.
+			MaxReceiveBufferPerConnection: 256 << 10,
+			MaxReceiveBufferPerStream:     256 << 10,
+			WriteByteTimeout:              limits.StallTimeout,
+			SendPingTimeout:               limits.IdleTimeout,
+			PingTimeout:                   limits.HeaderTimeout,
+		},
+		MaxHeaderBytes:    int(limits.HeaderBytes),
+		ReadHeaderTimeout: limits.HeaderTimeout,
+		ReadTimeout:       limits.HeaderTimeout,
+		WriteTimeout:      limits.StallTimeout,
+		IdleTimeout:       limits.IdleTimeout,
+		ConnContext:       mtls.ConnContext,
+		ConnState:         rested,
+		// Otherwise net/http answers "OPTIONS *" before the handler sees it.
+		DisableGeneralOptionsHandler: true,
+	}
 }
 
 // handshakeFailed counts a failed handshake. They are the internet's noise, and logged at
@@ -131,10 +134,15 @@ func (g *gate) handshakeFailed(listener string, remote net.Addr, fault error) {
 	g.handshakes.Failed()
 	var ours *panicked
 	if errors.As(fault, &ours) {
-		g.log.Error("panic", "listener", listener, "remote", remote.String(), "cause", ours.Error(), "stack", ours.stack)
+		g.tellPanic(listener, remote, ours)
 		return
 	}
 	g.log.Debug("handshake failed", "listener", listener, "remote", remote.String(), "detail", access.Clip(fault.Error()))
+}
+
+// tellPanic tells of a bug that has cost a connection.
+func (g *gate) tellPanic(listener string, remote net.Addr, p *panicked) {
+	g.log.Error("panic", "listener", listener, "remote", remote.String(), "cause", p.Error(), "stack", p.stack)
 }
 
 // newDoor returns the door of the listener with this name, which has no listener yet.
