@@ -95,6 +95,7 @@ func (x *exchange) WriteHeader(status int) {
 	x.Header()[requestID] = x.ids[:]
 	if status >= 200 && x.status == 0 {
 		x.status = status
+		keepUntyped(x.Header())
 		if x.unread() || x.ambiguous() || x.interrupted() || x.proxy.parting() {
 			x.Header().Set("Connection", "close")
 		}
@@ -106,6 +107,15 @@ func (x *exchange) WriteHeader(status int) {
 		dropHops(x.Header())
 	}
 	x.ResponseWriter.WriteHeader(status)
+}
+
+// keepUntyped marks the header of an answer without Content-Type, so that net/http and
+// package lane do not guess one from the body. A type that the upstream did not state would
+// undo its X-Content-Type-Options: nosniff (RFC 9110 section 8.3 lets the recipient decide).
+func keepUntyped(h http.Header) {
+	if _, typed := h["Content-Type"]; !typed {
+		h["Content-Type"] = nil
+	}
 }
 
 // Write gives the client another stall timeout to take b.

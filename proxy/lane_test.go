@@ -6,14 +6,54 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/lane"
 	"github.com/tallygate/tallygate/mtls"
 )
+
+// listenLane serves the handler by a lane, as the built gate does for HTTP/1.1, and returns the
+// address. Requests that are not for a lane end their connections. prepare sees each connection
+// before its handshake.
+func (s *site) listenLane(t testing.TB, prepare func(*net.TCPConn)) (address string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &lane.Lane{Handler: s.proxy, ConnContext: mtls.ConnContext, Quiet: time.Minute, Patience: time.Minute, Panicked: func(net.Addr, any) {}}
+	settings := mtls.ServerConfig(func() *mtls.Trust { return s.trust }, s.server.TLS(), config.TLS12, config.Answer, mtls.NewHandshakes(prometheus.NewRegistry()))
+	var served sync.WaitGroup
+	served.Go(func() {
+		for {
+			raw, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			prepare(raw.(*net.TCPConn))
+			served.Go(func() {
+				c := tls.Server(raw, settings)
+				var first [1]byte
+				if _, err := io.ReadFull(c, first[:]); err == nil {
+					_, _, _ = l.Serve(c, first[:])
+				}
+				_ = raw.Close()
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		l.Abort()
+		served.Wait()
+	})
+	return listener.Addr().String()
+}
 
 // A client that takes nothing of a header longer than a lane holds back gets a stall timeout
 // for it, though no body has been written yet.
@@ -22,37 +62,13 @@ func TestLongHeaderOfAClientThatTakesNothing(t *testing.T) {
 	upstream := serveUpstream(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-Long", long) }), nil)
 	said := &lines{}
 	s := newSite(t, "http://"+upstream, said, func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = 100 * time.Millisecond })
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := &lane.Lane{Handler: s.proxy, ConnContext: mtls.ConnContext, Quiet: time.Minute, Patience: time.Minute, Panicked: func(net.Addr, any) {}}
-	done := make(chan struct{})
-	t.Cleanup(func() {
-		_ = listener.Close()
-		l.Abort()
-		<-done
-	})
-	settings := mtls.ServerConfig(func() *mtls.Trust { return s.trust }, s.server.TLS(), config.TLS12, config.Answer, mtls.NewHandshakes(s.registry))
-	go func() {
-		defer close(done)
-		raw, err := listener.Accept()
-		if err != nil {
-			return
-		}
-		_ = raw.(*net.TCPConn).SetWriteBuffer(4 << 10)
-		c := tls.Server(raw, settings)
-		var first [1]byte
-		if _, err := io.ReadFull(c, first[:]); err == nil {
-			_, _, _ = l.Serve(c, first[:])
-		}
-	}()
+	address := s.listenLane(t, func(c *net.TCPConn) { _ = c.SetWriteBuffer(4 << 10) })
 
 	small := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
 		_ = raw.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4<<10) })
 		return err
 	}}
-	raw, err := small.DialContext(t.Context(), "tcp", listener.Addr().String())
+	raw, err := small.DialContext(t.Context(), "tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
