@@ -5,12 +5,11 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
-	"os"
 	"sync/atomic"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
 // anchors are those of PEM files, nil for the system's, and the sums of their DER.
@@ -19,30 +18,21 @@ type anchors struct {
 	sums map[[sha256.Size]byte]bool
 }
 
-// readAnchors returns the anchors in PEM files, the system's when no file is named. A
-// file without a certificate is an error.
+// readAnchors returns the anchors in PEM files, the system's when no file is named. Errors
+// name the file and the line.
 func readAnchors(files []config.Path) (anchors, error) {
 	if len(files) == 0 {
 		return anchors{}, nil
 	}
 	a := anchors{pool: x509.NewCertPool(), sums: make(map[[sha256.Size]byte]bool)}
 	for _, file := range files {
-		text, err := os.ReadFile(string(file))
+		certificates, err := pemfile.ReadCertificates(string(file))
 		if err != nil {
 			return anchors{}, fmt.Errorf("reading trust anchors: %w", err)
 		}
-		found := false
-		for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-			certificate, err := x509.ParseCertificate(block.Bytes)
-			if block.Type != "CERTIFICATE" || len(block.Headers) > 0 || err != nil { // as crypto/x509 has it
-				continue
-			}
-			a.pool.AddCert(certificate)
-			a.sums[sha256.Sum256(certificate.Raw)] = true
-			found = true
-		}
-		if !found {
-			return anchors{}, fmt.Errorf("reading trust anchors %q: no certificate in it", file)
+		for _, c := range certificates {
+			a.pool.AddCert(c.Certificate)
+			a.sums[sha256.Sum256(c.Raw)] = true
 		}
 	}
 	return a, nil
@@ -80,9 +70,9 @@ func (p *clientPair) sum() (sum [sha256.Size]byte) {
 }
 
 func (p *clientPair) load() error {
-	pair, err := tls.LoadX509KeyPair(string(p.files.Certificate), string(p.files.Key))
+	pair, err := pemfile.ReadKeyPair(p.files.Certificate, p.files.Key)
 	if err != nil {
-		return fmt.Errorf("reading certificate %q and key %q: %w", p.files.Certificate, p.files.Key, err)
+		return fmt.Errorf("reading certificate and key: %w", err)
 	}
 	p.good.Store(&pair)
 	return nil

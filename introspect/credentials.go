@@ -8,10 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -21,6 +18,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
 // credentials are how the gate authenticates at a server. Files are read for each call.
@@ -118,17 +116,9 @@ func (c *credentials) assertion(now time.Time) (string, error) {
 
 // readKey returns the private key in a PEM file, and the algorithm that it signs by.
 func readKey(file config.Path) (crypto.PrivateKey, jwt.SigningMethod, error) {
-	content, err := os.ReadFile(string(file))
+	key, err := pemfile.ReadKey(string(file))
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading key: %w", err)
-	}
-	block, _ := pem.Decode(content)
-	if block == nil {
-		return nil, nil, fmt.Errorf("reading key %q: no PEM in it", file)
-	}
-	key, err := parseKey(block.Bytes)
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading key %q: %w", file, err)
 	}
 	switch k := key.(type) {
 	case *ecdsa.PrivateKey:
@@ -141,18 +131,4 @@ func readKey(file config.Path) (crypto.PrivateKey, jwt.SigningMethod, error) {
 		return k, jwt.SigningMethodEdDSA, nil
 	}
 	return nil, nil, fmt.Errorf("reading key %q: neither P-256 nor RSA nor Ed25519", file)
-}
-
-// parseKey reads the usual forms of a private key.
-func parseKey(der []byte) (any, error) {
-	if key, err := x509.ParsePKCS8PrivateKey(der); err == nil {
-		return key, nil
-	}
-	if key, err := x509.ParseECPrivateKey(der); err == nil {
-		return key, nil
-	}
-	if key, err := x509.ParsePKCS1PrivateKey(der); err == nil {
-		return key, nil
-	}
-	return nil, errors.New("no private key")
 }

@@ -4,11 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -18,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
 // The times of ACME.
@@ -85,23 +84,11 @@ func LoadDirectoryTrust(settings *config.ACME) (*x509.CertPool, error) {
 	if settings == nil || len(settings.DirectoryTrust) == 0 {
 		return nil, nil
 	}
-	pool := x509.NewCertPool()
-	var faults []error
-	for _, file := range settings.DirectoryTrust {
-		text, err := os.ReadFile(string(file))
-		if err != nil {
-			faults = append(faults, fmt.Errorf("reading directory_trust: %w", err))
-			continue
-		}
-		certificates, err := ParseCertificates(text)
-		if err != nil {
-			faults = append(faults, fmt.Errorf("reading directory_trust from %q: %w", file, err))
-		}
-		for _, c := range certificates {
-			pool.AddCert(c)
-		}
+	pool, err := pemfile.ReadPool(settings.DirectoryTrust)
+	if err != nil {
+		return nil, fmt.Errorf("reading directory_trust: %w", err)
 	}
-	return pool, errors.Join(faults...)
+	return pool, nil
 }
 
 // Open makes the folder of the storage, or checks that it and what is in it are ours

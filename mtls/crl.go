@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	encodingasn1 "encoding/asn1"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"math/big"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
 // A signer is an authority as that which signs certificates and lists: its name and its
@@ -78,20 +78,19 @@ func derOf(data []byte) ([][]byte, error) {
 	if !bytes.Contains(data, []byte("-----BEGIN")) {
 		return [][]byte{data}, nil
 	}
-	begun := bytes.Count(data, []byte("-----BEGIN")) // pem.Decode leaves out what is garbled
-	var ders [][]byte
-	for {
-		block, rest := pem.Decode(data)
-		if block == nil {
-			break
-		}
-		if block.Type != "X509 CRL" {
-			return nil, fmt.Errorf("expected only revocation lists, found a block of type %q", block.Type)
-		}
-		ders, data = append(ders, block.Bytes), rest
+	blocks, err := pemfile.Blocks("", data)
+	if err != nil {
+		return nil, err
 	}
-	if len(ders) == 0 || begun != len(ders) {
+	if len(blocks) == 0 {
 		return nil, errGarbled
+	}
+	ders := make([][]byte, len(blocks))
+	for i, b := range blocks {
+		if b.Type != "X509 CRL" {
+			return nil, fmt.Errorf("%s: expected only revocation lists, found a block of type %q", b.Place, b.Type)
+		}
+		ders[i] = b.Bytes
 	}
 	return ders, nil
 }

@@ -8,14 +8,15 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
 // LoadKeyPair reads a listener's certificate chain and private key. The returned
 // certificate has its Leaf set.
 func LoadKeyPair(files config.KeyPair) (tls.Certificate, error) {
-	pair, err := tls.LoadX509KeyPair(string(files.Certificate), string(files.Key))
+	pair, err := pemfile.ReadKeyPair(files.Certificate, files.Key)
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("reading certificate %q and key %q: %w", files.Certificate, files.Key, err)
+		return tls.Certificate{}, fmt.Errorf("reading certificate and key: %w", err)
 	}
 	return pair, nil
 }

@@ -168,13 +168,13 @@ func loadRevocation(settings *config.Revocation, authorities []*x509.Certificate
 	}
 	var faults []error
 	for _, file := range settings.Authorities {
-		more, err := readAnchors(string(file))
+		more, err := readAnchors(file)
 		faults = append(faults, err)
 		r.authorities = append(r.authorities, more...)
 	}
 	r.exempt = make(map[signer]bool)
 	for _, file := range settings.Exempt {
-		spared, err := readAnchors(string(file))
+		spared, err := readAnchors(file)
 		faults = append(faults, err)
 		for _, a := range spared {
 			r.exempt[signerOf(a)] = true

@@ -4,16 +4,13 @@
 package mtls
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"slices"
 	"sync"
 	"weak"
@@ -22,6 +19,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
 // rememberedChains bounds the chains whose path to an anchor is remembered. One
@@ -190,7 +188,7 @@ func (b bundles) keys(pool *x509.CertPool, files []config.Path) []access.AnchorK
 	for _, file := range files {
 		read, ok := b[file]
 		if !ok {
-			read.certificates, read.err = readAnchors(string(file))
+			read.certificates, read.err = readAnchors(file)
 			b[file] = read
 		}
 		for _, c := range read.certificates {
@@ -237,49 +235,19 @@ func anchorKey(c *x509.Certificate) access.AnchorKey {
 }
 
 // readAnchors returns the authorities in a PEM file. A leaf is refused: as an anchor
-// it would vouch for itself, and whoever lists one wants to register it.
-func readAnchors(file string) ([]*x509.Certificate, error) {
-	data, err := os.ReadFile(file)
+// it would vouch for itself, and whoever lists one wants to register it. Errors name the
+// file and the line of the certificate.
+func readAnchors(file config.Path) ([]*x509.Certificate, error) {
+	certificates, err := pemfile.ReadCertificates(string(file))
 	if err != nil {
 		return nil, fmt.Errorf("reading anchors: %w", err)
 	}
-	certificates, err := ParseCertificates(data)
-	if err != nil {
-		return nil, fmt.Errorf("reading anchors from %q: %w", file, err)
-	}
+	anchors := make([]*x509.Certificate, len(certificates))
 	for i, c := range certificates {
 		if c.Version == 3 && !c.IsCA {
-			return nil, fmt.Errorf("reading anchors from %q: certificate %d (%s) is not an authority; register it by its thumbprint instead", file, i+1, c.Subject)
+			return nil, fmt.Errorf("reading anchors: %s: the certificate of %s is not an authority; register it by its thumbprint instead", c.Place, c.Subject)
 		}
+		anchors[i] = c.Certificate
 	}
-	return certificates, nil
-}
-
-// ParseCertificates returns the certificates in a PEM text, at least one. Text
-// between the blocks is skipped, as PEM asks; a block of another type, a private
-// key above all, is an error.
-func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
-	var certificates []*x509.Certificate
-	for {
-		block, rest := pem.Decode(data)
-		if block == nil {
-			break
-		}
-		data = rest
-		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("expected only certificates, found a block of type %q", block.Type)
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("parsing certificate %d: %w", len(certificates)+1, err)
-		}
-		certificates = append(certificates, c)
-	}
-	if bytes.Contains(data, []byte("-----BEGIN")) {
-		return nil, fmt.Errorf("certificate %d is cut short or garbled", len(certificates)+1)
-	}
-	if len(certificates) == 0 {
-		return nil, errors.New("no certificate in PEM form found")
-	}
-	return certificates, nil
+	return anchors, nil
 }

@@ -225,9 +225,9 @@ func TestLoadTrustRefuses(t *testing.T) {
 		{"text", "not a certificate\n", "no certificate"},
 		{"a key", string(ca.KeyPEM()), `"PRIVATE KEY"`},
 		{"a certificate and its key", whole + string(ca.KeyPEM()), `"PRIVATE KEY"`},
-		{"cut short", whole[:len(whole)-40], "certificate 1 is cut short"},
-		{"a good one, then half of one", whole + whole[:len(whole)/2], "certificate 2 is cut short"},
-		{"garbled", strings.Replace(whole, "MII", "AAA", 1), "parsing certificate 1"},
+		{"cut short", whole[:len(whole)-40], ":1: the PEM block is cut short"},
+		{"a good one, then half of one", whole + whole[:len(whole)/2], "the PEM block is cut short"},
+		{"garbled", strings.Replace(whole, "MII", "AAA", 1), ":1: parsing the certificate"},
 		{"a leaf, T-TLS-12", string(leaf.CertPEM()), "register it by its thumbprint"},
 	}
 	for _, tt := range tests {

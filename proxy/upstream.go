@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/config"
-	"github.com/tallygate/tallygate/mtls"
+	"github.com/tallygate/tallygate/internal/pemfile"
 	"github.com/tallygate/tallygate/proxy/http1"
 )
 
@@ -163,20 +163,24 @@ func clientTLS(c *config.UpstreamTLS) (*tls.Config, [sha256.Size]byte, error) {
 		if err != nil {
 			return nil, [sha256.Size]byte{}, fmt.Errorf("reading anchors: %w", err)
 		}
-		anchors, err := mtls.ParseCertificates(content)
+		anchors, err := pemfile.ParseCertificates(string(file), content)
 		if err != nil {
-			return nil, [sha256.Size]byte{}, fmt.Errorf("reading anchors from %q: %w", file, err)
+			return nil, [sha256.Size]byte{}, fmt.Errorf("reading anchors: %w", err)
 		}
 		for _, a := range anchors {
-			settings.RootCAs.AddCert(a)
+			settings.RootCAs.AddCert(a.Certificate)
 		}
 	}
 	if c.Certificate != (config.KeyPair{}) {
 		certificate, noCertificate := read(c.Certificate.Certificate)
 		key, noKey := read(c.Certificate.Key)
-		pair, err := tls.X509KeyPair(certificate, key)
-		if err := errors.Join(noCertificate, noKey, err); err != nil {
-			return nil, [sha256.Size]byte{}, fmt.Errorf("reading certificate %q and key %q: %w", c.Certificate.Certificate, c.Certificate.Key, err)
+		err := errors.Join(noCertificate, noKey)
+		var pair tls.Certificate
+		if err == nil {
+			pair, err = pemfile.ParseKeyPair(c.Certificate.Certificate, certificate, c.Certificate.Key, key)
+		}
+		if err != nil {
+			return nil, [sha256.Size]byte{}, fmt.Errorf("reading certificate and key: %w", err)
 		}
 		// Whatever authorities the upstream names: the pair was configured to be shown.
 		settings.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }

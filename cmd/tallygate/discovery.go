@@ -9,13 +9,13 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
 
 	"github.com/tallygate/tallygate/discovery"
+	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
 // maxAnswer bounds an authorization server's answers: 1 MiB, when metadata and
@@ -74,19 +74,14 @@ type tokenClient struct {
 }
 
 func newTokenClient(f tokenFlags) (*tokenClient, error) {
-	pair, err := tls.LoadX509KeyPair(f.cert, f.key)
+	pair, err := pemfile.ReadKeyPair(f.cert, f.key)
 	if err != nil {
-		return nil, fmt.Errorf("reading client certificate %q and key %q: %w", f.cert, f.key, err)
+		return nil, fmt.Errorf("reading client certificate and key: %w", err)
 	}
 	var roots *x509.CertPool // nil: the system's
 	if f.ca != "" {
-		content, err := os.ReadFile(f.ca)
-		if err != nil {
+		if roots, err = pemfile.ReadPool([]string{f.ca}); err != nil {
 			return nil, fmt.Errorf("reading authorities: %w", err)
-		}
-		roots = x509.NewCertPool()
-		if !roots.AppendCertsFromPEM(content) {
-			return nil, fmt.Errorf("reading authorities: %q holds no PEM certificate", f.ca)
 		}
 	}
 	return &tokenClient{flags: f, http: &http.Client{

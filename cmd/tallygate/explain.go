@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"os"
 	"syscall"
 	"time"
 
@@ -16,9 +15,9 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/pemfile"
 	"github.com/tallygate/tallygate/issuer"
 	"github.com/tallygate/tallygate/issuer/store"
-	"github.com/tallygate/tallygate/mtls"
 	"github.com/tallygate/tallygate/validate"
 )
 
@@ -171,13 +170,13 @@ func readChain(file string) ([]*x509.Certificate, error) {
 	if file == "" {
 		return nil, nil
 	}
-	content, err := os.ReadFile(file)
+	certificates, err := pemfile.ReadCertificates(file)
 	if err != nil {
 		return nil, fmt.Errorf("reading the client certificate: %w", err)
 	}
-	chain, err := mtls.ParseCertificates(content)
-	if err != nil {
-		return nil, fmt.Errorf("reading the client certificate %q: %w", file, err)
+	chain := make([]*x509.Certificate, len(certificates))
+	for i, c := range certificates {
+		chain[i] = c.Certificate
 	}
 	return chain, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
 const (
@@ -225,9 +225,9 @@ func fileCertificate(cmd *cobra.Command, source string) (*x509.Certificate, erro
 	if len(content) > maxCertificateFile {
 		return nil, fmt.Errorf("reading certificate: %q is larger than %d bytes", source, maxCertificateFile)
 	}
-	leaf, count, err := firstCertificate(content)
+	leaf, count, err := firstCertificate(source, content)
 	if err != nil {
-		return nil, fmt.Errorf("reading certificate from %q: %w", source, err)
+		return nil, fmt.Errorf("reading certificate: %w", err)
 	}
 	if count > 1 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: holds %d certificates, this is the first\n", source, count)
@@ -236,11 +236,15 @@ func fileCertificate(cmd *cobra.Command, source string) (*x509.Certificate, erro
 }
 
 // firstCertificate returns the first certificate in content, PEM or DER, and how
-// many there are.
-func firstCertificate(content []byte) (leaf *x509.Certificate, count int, err error) {
+// many there are. Errors name the source.
+func firstCertificate(source string, content []byte) (leaf *x509.Certificate, count int, err error) {
+	blocks, err := pemfile.Blocks(source, content)
+	if err != nil {
+		return nil, 0, err
+	}
 	var der []byte
 	var others []string // types of the blocks that are no certificates
-	for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {
+	for _, block := range blocks {
 		if block.Type != "CERTIFICATE" {
 			others = append(others, block.Type)
 			continue
@@ -265,7 +269,10 @@ func firstCertificate(content []byte) (leaf *x509.Certificate, count int, err er
 		}
 		count = 1
 	}
-	return leaf, count, err
+	if err != nil {
+		return nil, 0, fmt.Errorf("%q: %w", source, err)
+	}
+	return leaf, count, nil
 }
 
 var errPrivateKey = errors.New("a private key and no certificate; the thumbprint is that of the certificate")

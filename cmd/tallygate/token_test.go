@@ -357,7 +357,7 @@ func TestTokenFlags(t *testing.T) {
 		{"key", filepath.Join(w.dir, "nosuch.pem"), exitFailure, "nosuch.pem"},
 		{"key", otherKey, exitFailure, "does not match"},
 		{"ca", filepath.Join(w.dir, "nosuch.pem"), exitFailure, "nosuch.pem"},
-		{"ca", text, exitFailure, "holds no PEM certificate"},
+		{"ca", text, exitFailure, "no certificate in PEM form found"},
 		{"ca", other, exitFailure, "(--ca)"},
 		{"ca", "", exitFailure, "name it by --ca"},
 	} {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
 // Options is what a [Set] needs beside its configuration. Log must be set, and
@@ -51,12 +52,12 @@ func New(keys config.ClientKeys, listed []config.Thumbprint, options Options) (*
 	}
 	var faults []error
 	for _, file := range keys.Certificates {
-		certificates, err := readCertificates(file)
+		certificates, err := pemfile.ReadCertificates(string(file))
 		if err != nil {
 			faults = append(faults, fmt.Errorf("reading registered certificates: %w", err))
 		}
 		for _, c := range certificates {
-			s.fixed[access.ThumbprintOf(c)] = true
+			s.fixed[access.ThumbprintOf(c.Certificate)] = true
 		}
 	}
 	if keys.JWKS != "" {

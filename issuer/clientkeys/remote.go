@@ -15,6 +15,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
 const (
@@ -59,9 +60,9 @@ func newRemote(keys config.ClientKeys, options Options) (*remote, error) {
 	if keys.JWKSURI.Scheme != "https" {
 		return nil, errors.New("jwks_uri must be an https URL")
 	}
-	roots, err := readAnchors(keys.Trust)
+	roots, err := pemfile.ReadPool(keys.Trust)
 	if err != nil {
-		return nil, fmt.Errorf("jwks_uri: %w", err)
+		return nil, fmt.Errorf("jwks_uri: reading trust anchors: %w", err)
 	}
 	private := len(keys.Trust) > 0
 	r := &remote{

@@ -10,7 +10,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,6 +20,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
 const (
@@ -126,9 +126,9 @@ var errParse = errors.New("the private key does not parse")
 // readFile reads a private key from a PEM file. Errors name the file and quote nothing
 // of it.
 func readFile(path string, content []byte, algorithm config.Algorithm) (*key, error) {
-	private, err := parsePEM(content)
+	private, err := pemfile.ParseKey(path, content)
 	if err != nil {
-		return nil, fmt.Errorf("reading signing key %q: %w", path, err)
+		return nil, fmt.Errorf("reading signing key: %w", err)
 	}
 	k, err := newKey(private, algorithm)
 	if err != nil {
@@ -142,33 +142,5 @@ func readFile(path string, content []byte, algorithm config.Algorithm) (*key, er
 func warnOfMode(path string, log *slog.Logger) {
 	if status, err := os.Stat(path); err == nil && status.Mode().Perm()&0o007 != 0 {
 		log.Warn("signing key is open to every user of the machine", "path", path, "mode", status.Mode().String())
-	}
-}
-
-func parsePEM(content []byte) (crypto.Signer, error) {
-	for {
-		var block *pem.Block
-		if block, content = pem.Decode(content); block == nil {
-			return nil, errors.New("no private key in PEM")
-		}
-		var private any
-		var err error
-		switch block.Type {
-		case "PRIVATE KEY":
-			private, err = x509.ParsePKCS8PrivateKey(block.Bytes)
-		case "EC PRIVATE KEY":
-			private, err = x509.ParseECPrivateKey(block.Bytes)
-		case "RSA PRIVATE KEY":
-			private, err = x509.ParsePKCS1PrivateKey(block.Bytes)
-		case "ENCRYPTED PRIVATE KEY":
-			return nil, errors.New("the private key is encrypted")
-		default:
-			continue // openssl ecparam writes the curve's name first
-		}
-		signer, ok := private.(crypto.Signer)
-		if err != nil || !ok {
-			return nil, errParse
-		}
-		return signer, nil
 	}
 }
