@@ -43,8 +43,19 @@ func act(w http.ResponseWriter, r *http.Request, program []byte) {
 	}
 }
 
-// Whatever a handler does, its client sees what it would see of net/http, up to where the
-// answer breaks off.
+// aborts reports whether act panics in the course of program.
+func aborts(program []byte) bool {
+	for ; len(program) > 1; program = program[2:] {
+		if program[0]%12 == 11 && program[1] > 250 {
+			return true
+		}
+	}
+	return false
+}
+
+// Whatever a handler does, its client sees what it would see of net/http. An answer that the
+// handler aborts is compared up to where the shorter of both ends: net/http drops what its
+// buffers hold at that moment, the lane sends it. Neither may send the last chunk then.
 func FuzzAnswers(f *testing.F) {
 	var program atomic.Pointer[[]byte]
 	handler := func(w http.ResponseWriter, r *http.Request) { act(w, r, *program.Load()) }
@@ -52,6 +63,7 @@ func FuzzAnswers(f *testing.F) {
 	for _, seed := range [][]byte{
 		{}, {2, 9}, {1, 1, 9, 2}, {1, 1, 2, 60}, {4, 0, 9, 1, 4, 0}, {0, 5, 2, 9}, {0, 8, 5, 0}, {7, 0, 2, 9, 8, 0}, {2, 9, 4, 0, 8, 1}, {0, 2, 0, 3, 2, 50},
 		{6, 0, 2, 61}, {2, 63, 2, 63}, {11, 255}, {2, 5, 4, 0, 11, 255}, {1, 2, 2, 3, 4, 0, 11, 255}, {8, 3, 9, 0}, {10, 3, 0, 3}, {1, 0}, {8, 1, 9, 0}, {0, 13, 9, 3}, {1, 3, 2, 65, 9, 3},
+		{9, 0, 2, 48, 11, 255}, // aborted with more than net/http's 2 KiB buffer holds
 	} {
 		f.Add(seed)
 	}
@@ -62,10 +74,18 @@ func FuzzAnswers(f *testing.F) {
 			"HEAD / HTTP/1.1\r\nHost: gate.test\r\n\r\n",
 			"POST / HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 4\r\n\r\nbody",
 		} {
-			want, got := joined(plain.ask(t, first+until)), joined(lane.ask(t, first+until))
+			raw := lane.ask(t, first+until)
 			<-lane.left
+			want, got := joined(plain.ask(t, first+until)), joined(raw)
 			if got == "" && !strings.Contains(want, "\r\n\r\n") { // a header that breaks off is not begun
 				continue
+			}
+			if aborts(steps) {
+				if strings.Contains(raw, "chunked\r\n") && strings.Contains(raw, "\r\n0\r\n") {
+					t.Errorf("%v, %.4q: the aborted answer has a last chunk: %q", steps, first, raw)
+				}
+				n := min(len(want), len(got))
+				want, got = want[:n], got[:n]
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("%v, %.4q (-net/http +ours):\n%s", steps, first, diff)
