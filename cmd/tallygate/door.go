@@ -88,16 +88,17 @@ func (d *door) count() int {
 	return d.open
 }
 
-// turnAway ends a connection by a reset, after which the system has nothing to remember.
+// turnAway logs and counts a refused connection and closes it by a reset, after which the
+// kernel keeps no state for it. The reset comes last: whoever sees it finds the count.
 func (d *door) turnAway(conn net.Conn, bound string) {
+	if n := d.toTell(time.Now()); n > 0 {
+		d.log.Warn("connections refused", "limit", bound, "remote", conn.RemoteAddr().String(), "count", n)
+	}
+	d.refused.WithLabelValues(bound).Inc()
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
 	_ = conn.Close()
-	d.refused.WithLabelValues(bound).Inc()
-	if n := d.toTell(time.Now()); n > 0 {
-		d.log.Warn("connections refused", "limit", bound, "remote", conn.RemoteAddr().String(), "count", n)
-	}
 }
 
 // toTell counts a refusal and returns how many the log has to tell of now.

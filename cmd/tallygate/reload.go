@@ -175,8 +175,9 @@ func (g *gate) freshen(ctx context.Context) (stop func()) {
 	}
 }
 
-// reload reads the configuration and what it names, and lets the gate go by it from the
-// next request on. On any fault all stays as it was.
+// reload reads the configuration and the files that it names, and puts the new state in
+// force from the next request on. On any fault the old state stays. tallygate_config_reloads_total
+// moves last: whoever waits for it finds the log line and the other metrics of that reload.
 func (g *gate) reload(ctx context.Context) (changed bool) {
 	start, r := time.Now(), g.reloads
 	r.pending, r.moved = nil, false
@@ -187,11 +188,11 @@ func (g *gate) reload(ctx context.Context) (changed bool) {
 		r.pending, r.moved = r.seen.again(), true
 		return false
 	case err != nil:
-		if r.fault != err.Error() { // otherwise it has been told and counted
-			r.total.WithLabelValues("failed").Inc()
-			g.log.ErrorContext(ctx, "configuration not reloaded, the one before goes on", "file", g.file, "faults", strings.Split(err.Error(), "\n"))
-		}
 		r.succeeded.Set(0)
+		if r.fault != err.Error() { // otherwise it has been logged and counted
+			g.log.ErrorContext(ctx, "configuration not reloaded, the one before goes on", "file", g.file, "faults", strings.Split(err.Error(), "\n"))
+			r.total.WithLabelValues("failed").Inc()
+		}
 		r.fault = err.Error()
 		return false
 	}
@@ -204,9 +205,9 @@ func (g *gate) reload(ctx context.Context) (changed bool) {
 	next.tellExpiries(g.instruments)
 	r.fault = ""
 	r.took(g.file)
-	r.total.WithLabelValues("ok").Inc()
 	g.log.InfoContext(ctx, "configuration reloaded", "file", g.file, "apis", len(next.cfg.APIs),
 		"partners", len(next.cfg.Partners.List), "took", time.Since(start).String())
+	r.total.WithLabelValues("ok").Inc()
 	return true
 }
 
