@@ -70,6 +70,7 @@ var (
 	errNoNext   = errors.New("it does not say when its next update is")
 	errCritical = errors.New("it holds a critical extension that is not understood")
 	errSHA1     = errors.New("it is signed by SHA-1, for which others' texts can be made to fit")
+	errForeign  = errors.New("neither an anchor nor among revocation.authorities")
 	errSerial   = errors.New("it holds a serial number of more than 20 octets")
 )
 
@@ -136,7 +137,8 @@ func parseList(der []byte, authorities []*x509.Certificate) (*list, error) {
 // mostAhead is how far an authority's clock may be ahead of ours.
 const mostAhead = time.Hour
 
-// verifyList returns the authority that signed head.
+// verifyList returns the authority that signed head. Its error wraps errForeign when no
+// authority has the name of the list's issuer.
 func verifyList(head *x509.RevocationList, authorities []*x509.Certificate) (*x509.Certificate, error) {
 	var refused error
 	for _, a := range authorities {
@@ -150,7 +152,7 @@ func verifyList(head *x509.RevocationList, authorities []*x509.Certificate) (*x5
 	if refused != nil {
 		return nil, fmt.Errorf("its signature is not that of %s: %w", head.Issuer, refused)
 	}
-	return nil, fmt.Errorf("%q signed it, which is neither an anchor nor among revocation.authorities", access.Clip(head.Issuer.String()))
+	return nil, fmt.Errorf("%q signed it, which is %w", access.Clip(head.Issuer.String()), errForeign)
 }
 
 // scope sets which certificates l is about, and refuses what is not a complete list of the

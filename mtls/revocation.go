@@ -191,7 +191,7 @@ func loadRevocation(settings *config.Revocation, authorities []*x509.Certificate
 			r.sources = append(r.sources, s)
 			continue
 		}
-		if !r.takesOver(s) {
+		if s == nil || !r.takesOver(s) && !r.accept { // see readFile
 			s = &source{RevocationList: place}
 			r.added = append(r.added, s)
 		}
@@ -237,16 +237,13 @@ func (r *revocation) knows(by signer) bool {
 	return slices.ContainsFunc(r.authorities, func(a *x509.Certificate) bool { return signerOf(a) == by })
 }
 
-// readFile reads the lists in a file. Those that were in it before, in before, stay when
-// the file cannot be taken: a partner's authority that publishes nonsense must not keep the
-// revocations of others from counting.
+// readFile reads the lists in a file. before is the source of the same file in the previous
+// configuration, nil for none: its lists stay in force when the file cannot be used, so that
+// an authority that publishes nonsense does not disable the revocations of others.
 func (r *revocation) readFile(place config.RevocationList, before *source) (*source, error) {
 	s := &source{RevocationList: place}
-	var lists []*list
-	data, err := os.ReadFile(string(place.File))
-	if err == nil {
-		lists, err = r.parse(data, before.known())
-	}
+	lists, err := r.readLists(place.File, before.known())
+	lists, err = r.leaveOut(s, lists, before, err)
 	if err == nil {
 		err = newer(lists, before.known())
 	}
@@ -262,15 +259,51 @@ func (r *revocation) readFile(place config.RevocationList, before *source) (*sou
 	return s, fmt.Errorf("reading revocation list %q: %w", place.File, err)
 }
 
+// leaveOut decides about lists whose issuer is no authority of the configuration, which err
+// then wraps as errForeign. They may be those of a partner who has been removed while the
+// place still holds them, so they are left out with a warning. before is the source until
+// now, nil for none.
+//
+//   - A place all of whose issuers were known and still are is not to lose their lists to a
+//     foreign one: the error stays.
+//   - Certificates of a left-out list have no status, and are refused. With when_stale:
+//     accept they would be accepted. The error stays then at a start, and later the lists in
+//     force whose authority is gone stay in force.
+func (r *revocation) leaveOut(s *source, lists []*list, before *source, err error) ([]*list, error) {
+	known := before.known()
+	switch {
+	case !errors.Is(err, errForeign):
+		return lists, err
+	case known != nil && r.takesOver(before), known == nil && r.accept:
+		return nil, err
+	}
+	r.log.Warn("revocation list left out", "list", s.String(), "err", err)
+	for _, l := range known {
+		if r.accept && !r.knows(l.signer) {
+			lists = append(lists, l)
+		}
+	}
+	return lists, nil
+}
+
+func (r *revocation) readLists(file config.Path, known []*list) ([]*list, error) {
+	data, err := os.ReadFile(string(file))
+	if err != nil {
+		return nil, err
+	}
+	return r.parse(data, known)
+}
+
 // maxLists bounds the lists of one place. Each costs a look-up for each certificate of each
 // request, and anybody who can answer for a URL can say one again and again.
 const maxLists = 256
 
 var errManyLists = fmt.Errorf("it holds more than %d lists", maxLists)
 
-// parse returns the lists in data. Those that are among known are not verified again, if
-// the authorities that signed them are still there.
-func (r *revocation) parse(data []byte, known []*list) ([]*list, error) {
+// parse returns the lists in data. Lists among known are not verified again if the
+// authorities that signed them are still there. An error that wraps errForeign comes with
+// the lists of the other issuers; any other error comes without lists.
+func (r *revocation) parse(data []byte, known []*list) (lists []*list, foreign error) {
 	ders, err := derOf(data)
 	if err != nil {
 		return nil, err
@@ -278,18 +311,23 @@ func (r *revocation) parse(data []byte, known []*list) ([]*list, error) {
 	if len(ders) > maxLists {
 		return nil, errManyLists
 	}
-	lists := make([]*list, len(ders))
-	for i, der := range ders {
+	for _, der := range ders {
 		sum := sha256.Sum256(der)
 		if k := slices.IndexFunc(known, func(l *list) bool { return l.sum == sum }); k >= 0 && r.knows(known[k].signer) {
-			lists[i] = known[k]
+			lists = append(lists, known[k])
 			continue
 		}
-		if lists[i], err = parseList(der, r.authorities); err != nil {
+		l, err := parseList(der, r.authorities)
+		switch {
+		case errors.Is(err, errForeign):
+			foreign = errors.Join(foreign, err)
+		case err != nil:
 			return nil, err
+		default:
+			lists = append(lists, l)
 		}
 	}
-	return lists, nil
+	return lists, foreign
 }
 
 // newer returns an error if one of lists is older than that of the same signer, about the

@@ -84,13 +84,18 @@ func (r *revocation) keep(ctx context.Context, s *source, log *slog.Logger) {
 	}
 }
 
-// readAdded reads the lists at URLs that nobody has read yet. It is called before run.
+// readAdded reads the lists at URLs that nobody has read yet. It is called before run. A URL
+// that has only lists of foreign issuers is no error: see leaveOut. It is tried again by run.
 func (r *revocation) readAdded(ctx context.Context) error {
 	faults := make([]error, len(r.added))
 	var readings sync.WaitGroup
 	for i, s := range r.added {
 		readings.Go(func() {
-			if err := r.fetch(ctx, s); err != nil {
+			err := r.fetch(ctx, s)
+			switch {
+			case errors.Is(err, errForeign) && !r.accept:
+				r.log.WarnContext(ctx, "revocation list left out", "list", s.String(), "err", err)
+			case err != nil:
 				faults[i] = fmt.Errorf("reading revocation list %q: %w", s.String(), err)
 			}
 		})
@@ -170,6 +175,9 @@ func (r *revocation) get(ctx context.Context, s *source) ([]*list, string, error
 		return nil, "", errListTooLarge
 	}
 	lists, err := r.parse(data, known)
+	if len(lists) > 0 {
+		lists, err = r.leaveOut(s, lists, s, err)
+	}
 	if err == nil {
 		err = newer(lists, known)
 	}

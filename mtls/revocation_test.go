@@ -109,9 +109,12 @@ func TestRevokedCertificates(t *testing.T) {
 	issuing.WriteRevocationList(l.dir, "issuing.crl", testpki.Revoking(below))
 	root.WriteRevocationList(l.dir, "root.crl")
 	l.file("issuing.crl")
+	judged(t, l.load(nil), chain(below), access.RevocationUnknown) // the list is left out
+	l.revocation().WhenStale = config.AcceptStale
 	if _, err := LoadTrust(l.Config, Options{}); err == nil || !strings.Contains(err.Error(), "neither an anchor nor among revocation.authorities") {
-		t.Errorf("taken: %v", err)
+		t.Errorf("LoadTrust returned %v; want an error about the list's issuer", err)
 	}
+	l.revocation().WhenStale = config.RefuseStale
 	issuing.Write(l.dir, "issuing")
 	l.revocation().Authorities = []config.Path{l.path("issuing.pem")}
 	trust = l.load(trust)
