@@ -161,6 +161,10 @@ var bad = []struct {
 		`23:16: drain.delay: must be from 0s to 1h0m0s, is -1s`,
 		`23:30: drain.timeout: must be from 1ms to 1h0m0s, is 0s`,
 	}},
+	{"admin-hosts", []string{
+		`23:17: admin.hosts[0]: name each host: a wildcard would let in names that others control`,
+		`23:52: admin.hosts[2]: is the same as admin.hosts[1]`,
+	}},
 	{"trust-empty-path", []string{`5:13: listener.client_certificates.trust[0]: is required`}},
 	{"addresses", []string{`1:1: admin.address: "127.0.0.1:9090" takes the port that listener.address has at ":9090"`}},
 	{"front-from", []string{`6:11: listener.client_certificates.from: expected tls or header, got "anywhere"`}},

@@ -180,6 +180,9 @@ type IdentityHeaders struct {
 // Admin is the plain-HTTP listener for probes and metrics.
 type Admin struct {
 	Address Address `yaml:"address"`
+	// Hosts are further names that it is served under, without port and without wildcard. It
+	// is always served under addresses, names of one label and names of Kubernetes services.
+	Hosts []Host `yaml:"hosts"`
 }
 
 // Drain says how the gate stops.

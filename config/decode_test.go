@@ -23,7 +23,7 @@ func load(t *testing.T, file string) *Config {
 func TestDefaults(t *testing.T) {
 	c := load(t, "testdata/good-minimal.yaml")
 	want := Default()
-	if c.Listener.Limits != want.Listener.Limits || c.Admin != want.Admin || c.Log != want.Log || c.IdentityHeaders != want.IdentityHeaders {
+	if c.Listener.Limits != want.Listener.Limits || c.Admin.Address != want.Admin.Address || len(c.Admin.Hosts) != 0 || c.Log != want.Log || c.IdentityHeaders != want.IdentityHeaders {
 		t.Errorf("the settings are %+v, want %+v", c, want)
 	}
 	server := c.AuthorizationServers[0]

@@ -149,7 +149,7 @@ func TestExampleDefaults(t *testing.T) {
 		{"issuer.max_token_lifetime", c.Issuer.MaxTokenLifetime, issuer.MaxTokenLifetime},
 		{"issuer.require_bound", c.Issuer.RequireBound, issuer.RequireBound},
 		{"issuer.limits", c.Issuer.Limits, issuer.Limits},
-		{"admin", c.Admin, want.Admin},
+		{"admin.address", c.Admin.Address, want.Admin.Address},
 		{"drain", c.Drain, want.Drain},
 		{"log", c.Log, want.Log},
 	} {

@@ -228,6 +228,12 @@ func (k *checker) addresses() {
 		{"admin.address", k.config.Admin.Address},
 	}
 	k.require("admin.address", k.config.Admin.Address != "")
+	for i, h := range k.config.Admin.Hosts {
+		if strings.HasPrefix(string(h), "*.") {
+			k.fault(element("admin.hosts", i), "name each host: a wildcard would let in names that others control")
+		}
+	}
+	distinct(k, "admin.hosts", k.config.Admin.Hosts)
 	if address := k.config.Listener.Certificate.ACME.httpAddress(); address != "" {
 		all = append(all, listener{"listener.certificate.acme.http_address", address})
 	}

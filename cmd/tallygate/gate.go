@@ -103,7 +103,7 @@ func (g *gate) addServers(cfg *config.Config) {
 			g.addServer(aliasListener, own.MTLSAlias.Address, &g.load.issuer, tokens)
 		}
 	}
-	admin := g.adminHandler()
+	admin := g.checkAdminHost(g.adminHandler())
 	g.addServer(adminListener, cfg.Admin.Address, nil, func(*state) http.Handler { return admin })
 }
 
