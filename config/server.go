@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/url"
+	"slices"
 	"time"
 )
 
@@ -25,6 +26,9 @@ type AuthorizationServer struct {
 	Introspection *Introspection `yaml:"introspection"`
 	// AlsoIntrospect asks the server about JWTs too, so that what it revokes counts here.
 	AlsoIntrospect bool `yaml:"also_introspect"`
+	// Partners names the partners whose applications the server may speak for: its tokens
+	// for an application of another partner are refused. nil: every partner.
+	Partners []Name `yaml:"partners"`
 }
 
 // TokenKinds is what the tokens of an authorization server are.
@@ -115,6 +119,28 @@ func (s *AuthorizationServer) TakesJWT() bool { return s.Tokens == JWTOnly || s.
 // TakesOpaque reports whether the server is asked about tokens that are no JWTs.
 func (s *AuthorizationServer) TakesOpaque() bool {
 	return s.Tokens == OpaqueOnly || s.Tokens == BothKinds
+}
+
+// SpeaksFor reports whether the server's tokens may name applications of that partner.
+func (s *AuthorizationServer) SpeaksFor(partner Name) bool {
+	return s.Partners == nil || slices.Contains(s.Partners, partner)
+}
+
+// Unlimited returns the names of the foreign authorization servers that may speak for every
+// partner although other servers exist: what such a server says of a partner's application
+// counts as if the partner's own server had said it.
+func (c *Config) Unlimited() []Name {
+	if len(c.AuthorizationServers) < 2 {
+		return nil
+	}
+	var names []Name
+	for i := range c.AuthorizationServers {
+		s := &c.AuthorizationServers[i]
+		if own := c.Issuer != nil && c.Issuer.Issuer == s.Issuer; s.Partners == nil && !own {
+			names = append(names, s.Name)
+		}
+	}
+	return names
 }
 
 // NeedsKeys reports whether anything of the server is verified by its keys.

@@ -92,8 +92,12 @@ func (k *checker) keys(path string, keys *ClientKeys) {
 	if keys.JWKS != "" {
 		k.jwks(path+".jwks", keys.JWKS)
 	}
-	if keys.JWKSURI != nil && keys.JWKSURI.Scheme != "https" {
+	switch {
+	case keys.JWKSURI == nil:
+	case keys.JWKSURI.Scheme != "https":
 		k.fault(path+".jwks_uri", "must start with https://: whoever can change the keys can be the client")
+	case k.config.Issuer == nil && !k.unknown("issuer") && len(keys.sources()) == 1:
+		k.fault(path+".jwks_uri", "counts for tokens of our own issuer alone, which reads it, and no issuer is configured; register the certificates themselves")
 	}
 	k.fetchTrust(path+".trust", keys.Trust, path+".jwks_uri", keys.JWKSURI)
 }

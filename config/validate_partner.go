@@ -16,7 +16,7 @@ func (k *checker) partners() {
 		unique(k, names, path+".name", "the name", p.Name)
 		anchored := k.trust(path, p)
 		for j := range p.Applications {
-			k.application(element(path+".applications", j), &p.Applications[j], anchored, taken, &grants)
+			k.application(element(path+".applications", j), p.Name, &p.Applications[j], anchored, taken, &grants)
 		}
 	}
 }
@@ -37,10 +37,13 @@ func (k *checker) trust(path string, p *Partner) bool {
 	return anchored
 }
 
-func (k *checker) application(path string, a *Application, anchored bool, taken *registry, grants *grants) {
+func (k *checker) application(path string, partner Name, a *Application, anchored bool, taken *registry, grants *grants) {
 	k.require(path+".client_id", a.ClientID != "")
 	unique(k, k.clients, path+".client_id", "the client_id", a.ClientID)
 	k.certificate(path+".certificate", &a.Certificate, anchored, taken)
+	if !anchored && a.Certificate.Open() && a.Authentication == TLSClientAuth {
+		k.oneSpeaker(path, partner)
+	}
 	k.authentication(path, a, anchored)
 	k.tokens(path, a)
 	if len(a.APIs) == 0 {
@@ -54,6 +57,27 @@ func (k *checker) application(path string, a *Application, anchored bool, taken 
 	distinct(k, path+".apis", apis)
 	if a.RateLimit != nil {
 		k.rate(path+".rate_limit", *a.RateLimit)
+	}
+}
+
+// oneSpeaker records a fault where several foreign authorization servers could speak for
+// the application at path, and one of them was not told which partners are its own. The
+// application has neither an anchor nor a registered certificate, so the binding of its
+// token is all that tells its certificate from others, and any of these servers could bind
+// a token to any certificate.
+func (k *checker) oneSpeaker(path string, partner Name) {
+	if !k.whole("authorization_servers") || !k.whole(path+".certificate") {
+		return
+	}
+	speakers, anyPartner := 0, false
+	for i := range k.config.AuthorizationServers {
+		if s := &k.config.AuthorizationServers[i]; s.SpeaksFor(partner) && !k.isOwn(s.Issuer) {
+			speakers++
+			anyPartner = anyPartner || s.Partners == nil
+		}
+	}
+	if speakers > 1 && anyPartner {
+		k.fault(path, "any of %d authorization servers could speak for it, since it has neither an anchor nor a registered certificate; register thumbprints, or name each server's partners", speakers)
 	}
 }
 

@@ -47,7 +47,28 @@ func (k *checker) authorizationServers() {
 		k.connection(path+".connection", s)
 		k.keySet(path+".key_set", s)
 		k.introspection(path, s)
+		k.speaksFor(path+".partners", s)
 		k.entries(path+".cache.entries", s.Cache.Entries)
+	}
+}
+
+// speaksFor checks that the partners that s may speak for are configured.
+func (k *checker) speaksFor(path string, s *AuthorizationServer) {
+	if s.Partners != nil && len(s.Partners) == 0 {
+		k.fault(path, "an empty list lets the server speak for no partner; leave it out for all of them")
+	}
+	distinct(k, path, s.Partners)
+	if !k.whole("partners") {
+		return // the name may be that of a partner that could not be decoded
+	}
+	known := make([]string, len(k.config.Partners.List))
+	for i := range known {
+		known[i] = string(k.config.Partners.List[i].Name)
+	}
+	for i, name := range s.Partners {
+		if name != "" && !slices.Contains(known, string(name)) {
+			k.fault(element(path, i), "there is no partner %q%s", name, didYouMean(string(name), known))
+		}
 	}
 }
 

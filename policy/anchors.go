@@ -10,10 +10,10 @@ import (
 
 // CheckAnchors returns an error for each application that registers no certificate
 // while its partner shares an anchor with another partner: it would take that other
-// partner's certificates for its own. One that authenticates by
-// self_signed_tls_client_auth goes by the binding of its tokens and not by anchors, so
-// it may share them. anchors are those that [New] gets. Two files may hold one
-// certificate, so this can only be told once they have been read.
+// partner's certificates for its own. An application with self_signed_tls_client_auth goes
+// by its registered certificates and not by anchors, so its partner may share them. anchors
+// is [Certificates.Anchors]. Two files may hold one certificate, so this can only be told
+// once they have been read.
 func CheckAnchors(cfg *config.Config, anchors map[config.Name][]access.AnchorKey) error {
 	var faults []error
 	shared := sharedWith(cfg, anchors)

@@ -54,11 +54,11 @@ func TestDecideCertificate(t *testing.T) {
 
 	try := func(line string, registered config.RegisteredCertificate, trusted []access.AnchorKey, cert *access.Certificate, want access.Reason) {
 		t.Helper()
-		cfg := &config.Config{APIs: apis(), Partners: config.Partners{List: []config.Partner{
+		cfg := &config.Config{AuthorizationServers: servers, APIs: apis(), Partners: config.Partners{List: []config.Partner{
 			{Name: "acme", Applications: []config.Application{{ClientID: "acme-app", Certificate: registered, APIs: []config.APIGrant{{API: "accounts"}}}}},
 			{Name: "other", Applications: []config.Application{{ClientID: "other-app", APIs: []config.APIGrant{{API: "accounts"}}}}},
 		}}}
-		table := New(cfg, map[config.Name][]access.AnchorKey{"acme": trusted, "other": anchors(otherCA)})
+		table := New(cfg, Certificates{Anchors: map[config.Name][]access.AnchorKey{"acme": trusted, "other": anchors(otherCA)}})
 		d := table.Decide("GET", Target{Host: "api.test", Path: "/v1.orders"}, access.Claims{ClientID: "acme-app"}, cert)
 		if d.Reason != want || d.Partner != "acme" || d.ClientID != "acme-app" || (d.Err == nil) != (want == access.Granted) {
 			t.Errorf("%s: %+v, want %v", line, d, want)
@@ -136,45 +136,106 @@ func TestDecideCertificate(t *testing.T) {
 	}
 }
 
-// An application with self_signed_tls_client_auth goes by its pinned certificates or,
-// where they are registered in keys, by what the token is bound to, whatever anchors its
-// partner has.
+// The certificate of an application with self_signed_tls_client_auth must be registered
+// itself, whatever its partner's anchors are and whoever made the token (RFC 8705 section
+// 2.2, T-ADD-11). What the token is bound to tells only where our own issuer, which reads
+// the jwks_uri, has made it.
 func TestDecideSelfSigned(t *testing.T) {
 	ca, otherCA := testpki.NewCA("CA"), testpki.NewCA("Other CA")
 	alone, strange, authority := testpki.SelfSigned("alone"), testpki.SelfSigned("strange"), testpki.NewCA("client")
+	leaf, foreign := ca.Leaf("a"), otherCA.Leaf("a")
 	keys := config.Application{Keys: config.ClientKeys{Certificates: []config.Path{"alone.pem"}}}
 	pinned := config.Application{Certificate: config.RegisteredCertificate{Thumbprints: []config.Thumbprint{config.Thumbprint(access.ThumbprintOf(alone.Cert))}}}
+	fetched := config.Application{Keys: config.ClientKeys{JWKSURI: &config.URL{}}}
 	const ok, not = access.Granted, access.CertificateNotRegistered
 	for name, tt := range map[string]struct {
-		app        config.Application
-		anchors    []access.AnchorKey
-		cert       *access.Certificate
-		want       access.Reason
-		wantByName access.Reason // the same with tls_client_auth
+		app     config.Application
+		anchors []access.AnchorKey
+		cert    *access.Certificate
+		foreign access.Reason // by a token of a foreign authorization server
+		own     access.Reason // by a token of our own issuer
 	}{
-		"keys, self-signed":                    {app: keys, anchors: anchors(ca), cert: certificate(alone), want: ok, wantByName: not},
-		"keys, self-signed with the CA bit":    {app: keys, anchors: anchors(ca), cert: certificate(authority), want: ok, wantByName: not},
-		"keys, self-signed, no anchors":        {app: keys, cert: certificate(alone), want: ok, wantByName: ok},
-		"keys, of the partner's own authority": {app: keys, anchors: anchors(ca), cert: certificate(ca.Leaf("a"), ca), want: ok, wantByName: ok},
-		"keys, of another's authority":         {app: keys, anchors: anchors(ca), cert: certificate(otherCA.Leaf("a"), otherCA), want: not, wantByName: not},
-		"keys, another's, no anchors":          {app: keys, cert: certificate(otherCA.Leaf("a"), otherCA), want: not, wantByName: not},
-		"keys, no certificate":                 {app: keys, anchors: anchors(ca), want: not, wantByName: not},
-		"pinned":                               {app: pinned, anchors: anchors(ca), cert: certificate(alone), want: ok, wantByName: ok},
-		"pinned, another":                      {app: pinned, anchors: anchors(ca), cert: certificate(strange), want: not, wantByName: not},
-		"pinned, another, no anchors":          {app: pinned, cert: certificate(strange), want: not, wantByName: not},
+		"keys":                                 {keys, anchors(ca), certificate(alone), ok, ok},
+		"keys, with the CA bit":                {keys, anchors(ca), certificate(authority), ok, ok},
+		"keys, no anchors":                     {keys, nil, certificate(alone), ok, ok},
+		"keys, another":                        {keys, anchors(ca), certificate(strange), not, not},
+		"keys, another, no anchors":            {keys, nil, certificate(strange), not, not},
+		"keys, of the partner's own authority": {keys, anchors(ca), certificate(leaf, ca), ok, ok},
+		"keys, another of that authority":      {keys, anchors(ca), certificate(ca.Leaf("b"), ca), not, not},
+		"keys, of another's authority":         {keys, anchors(ca), certificate(foreign, otherCA), not, not},
+		"keys, another's, no anchors":          {keys, nil, certificate(foreign, otherCA), not, not},
+		"keys, no certificate":                 {keys, anchors(ca), nil, not, not},
+		"pinned":                               {pinned, anchors(ca), certificate(alone), ok, ok},
+		"pinned, another":                      {pinned, anchors(ca), certificate(strange), not, not},
+		"pinned, another, no anchors":          {pinned, nil, certificate(strange), not, not},
+		"jwks_uri":                             {fetched, anchors(ca), certificate(strange), not, ok},
+		"jwks_uri, no anchors":                 {fetched, nil, certificate(strange), not, ok},
+		"jwks_uri, the partner's authority":    {fetched, anchors(ca), certificate(leaf, ca), not, ok},
+		"jwks_uri, of another's authority":     {fetched, anchors(ca), certificate(foreign, otherCA), not, not},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for method, want := range map[config.Authentication]access.Reason{config.SelfSignedTLSClientAuth: tt.want, config.TLSClientAuth: tt.wantByName} {
-				app := tt.app
-				app.ClientID, app.APIs, app.Authentication = "acme-app", []config.APIGrant{{API: "accounts"}}, method
-				cfg := &config.Config{APIs: apis(), Partners: config.Partners{List: []config.Partner{{Name: "acme", Applications: []config.Application{app}}}}}
-				table := New(cfg, map[config.Name][]access.AnchorKey{"acme": tt.anchors})
-				d := table.Decide("GET", Target{Host: "api.test", Path: "/v1.orders"}, access.Claims{ClientID: "acme-app"}, tt.cert)
+			tt.app.ClientID, tt.app.APIs, tt.app.Authentication = "acme-app", []config.APIGrant{{API: "accounts"}}, config.SelfSignedTLSClientAuth
+			cfg := &config.Config{
+				AuthorizationServers: []config.AuthorizationServer{{Name: "ours", Issuer: "https://ours.test"}, {Name: "foreign", Issuer: "https://foreign.test"}},
+				Issuer:               &config.Issuer{Issuer: "https://ours.test"},
+				APIs:                 apis(),
+				Partners:             config.Partners{List: []config.Partner{{Name: "acme", Applications: []config.Application{tt.app}}}},
+			}
+			registered := make(map[access.Thumbprint]bool)
+			if tt.app.Keys.JWKSURI == nil {
+				for _, p := range []*testpki.Pair{alone, authority, leaf, foreign} {
+					registered[access.ThumbprintOf(p.Cert)] = tt.app.Keys.Certificates != nil || p == alone
+				}
+			}
+			table := New(cfg, Certificates{
+				Anchors:    map[config.Name][]access.AnchorKey{"acme": tt.anchors},
+				Registered: map[config.ClientID]map[access.Thumbprint]bool{"acme-app": registered},
+			})
+			for server, want := range map[string]access.Reason{"foreign": tt.foreign, "ours": tt.own} {
+				claims := access.Claims{ClientID: "acme-app", Server: server}
+				d := table.Decide("GET", Target{Host: "api.test", Path: "/v1.orders"}, claims, tt.cert)
 				if d.Reason != want {
-					t.Errorf("%s: %v, want %v", method, d.Reason, want)
+					t.Errorf("by %s: %v, want %v", server, d.Reason, want)
 				}
 			}
 		})
+	}
+}
+
+// An authorization server speaks for the partners that it names, or for all; one that is
+// not configured speaks for none (T-ADD-11).
+func TestDecideServer(t *testing.T) {
+	application := func(id config.ClientID) []config.Application {
+		return []config.Application{{ClientID: id, APIs: []config.APIGrant{{API: "accounts"}}}}
+	}
+	cfg := &config.Config{
+		AuthorizationServers: []config.AuthorizationServer{{Name: "all"}, {Name: "b's", Partners: []config.Name{"b"}}, {Name: "nobody's", Partners: []config.Name{}}},
+		APIs:                 apis(),
+		Partners:             config.Partners{List: []config.Partner{{Name: "a", Applications: application("a-app")}, {Name: "b", Applications: application("b-app"), Disabled: true}}},
+	}
+	table := New(cfg, Certificates{Anchors: map[config.Name][]access.AnchorKey{"a": anchors(authority), "b": anchors(authority)}})
+	for _, tt := range []struct {
+		server, client string
+		want           access.Reason
+		partner        string
+	}{
+		{"all", "a-app", access.Granted, "a"},
+		{"all", "b-app", access.PartnerDisabled, "b"},
+		{"b's", "a-app", access.UnknownClient, ""},
+		{"b's", "b-app", access.PartnerDisabled, "b"},
+		{"nobody's", "a-app", access.UnknownClient, ""},
+		{"nobody's", "b-app", access.UnknownClient, ""},
+		{"other", "a-app", access.UnknownClient, ""},
+		{"", "a-app", access.UnknownClient, ""},
+	} {
+		claims := access.Claims{ClientID: tt.client, Server: tt.server}
+		d := table.Decide("GET", Target{Host: "api.test", Path: "/v1.orders"}, claims, ledgerCert)
+		if d.Reason != tt.want || d.Partner != tt.partner {
+			t.Errorf("%q for %s: %v of partner %q, want %v of %q", tt.server, tt.client, d.Reason, d.Partner, tt.want, tt.partner)
+		}
+		if got := table.Partner(tt.server, tt.client); got != tt.partner {
+			t.Errorf("%q for %s: the label is %q, want %q", tt.server, tt.client, got, tt.partner)
+		}
 	}
 }
 

@@ -16,24 +16,39 @@ import (
 // changed after [New] and is safe for concurrent use. The zero Table refuses all.
 type Table struct {
 	applications map[string]*application // by client_id
+	servers      map[string]*server      // authorization servers, by configured name
 	hosts        map[string]*node        // root of a host's routes
 	wildcards    map[string]*node        // the same, by what comes after "*."
 }
 
-// New returns the table of cfg, which must be valid and must not change afterwards:
-// the table keeps parts of it. anchors holds the trust anchors of each partner; a
-// partner that is absent has none.
-func New(cfg *config.Config, anchors map[config.Name][]access.AnchorKey) *Table {
+// Certificates are what New needs to know of certificates beside the configuration.
+type Certificates struct {
+	// Anchors holds the trust anchors of each partner; a partner that is absent has none.
+	Anchors map[config.Name][]access.AnchorKey
+	// Registered holds, of each application with self_signed_tls_client_auth, the
+	// thumbprints of the certificates that its configuration registers, files and inline key
+	// sets included. Of an application that is absent, none is.
+	Registered map[config.ClientID]map[access.Thumbprint]bool
+}
+
+// New returns the table of cfg, which must be valid and must not change afterwards: the
+// table keeps parts of it.
+func New(cfg *config.Config, certificates Certificates) *Table {
 	t := &Table{
 		applications: make(map[string]*application),
+		servers:      make(map[string]*server, len(cfg.AuthorizationServers)),
 		hosts:        make(map[string]*node),
 		wildcards:    make(map[string]*node),
+	}
+	for i := range cfg.AuthorizationServers {
+		s := &cfg.AuthorizationServers[i]
+		t.servers[string(s.Name)] = newServer(s, cfg.Issuer)
 	}
 	for i := range cfg.APIs {
 		t.addAPI(&cfg.APIs[i])
 	}
 	for i := range cfg.Partners.List {
-		t.addPartner(&cfg.Partners.List[i], anchors[cfg.Partners.List[i].Name])
+		t.addPartner(&cfg.Partners.List[i], certificates)
 	}
 	return t
 }
@@ -55,13 +70,14 @@ func (t *Table) addAPI(api *config.API) {
 	}
 }
 
-func (t *Table) addPartner(p *config.Partner, anchors []access.AnchorKey) {
-	known := &partner{name: string(p.Name), disabled: p.Disabled, anchors: anchors}
+func (t *Table) addPartner(p *config.Partner, certificates Certificates) {
+	known := &partner{name: string(p.Name), disabled: p.Disabled, anchors: certificates.Anchors[p.Name]}
 	for i := range p.Applications {
 		a := &p.Applications[i]
 		t.applications[string(a.ClientID)] = &application{
 			partner: known, certificate: &a.Certificate, grants: a.APIs,
 			selfSigned: a.Authentication == config.SelfSignedTLSClientAuth,
+			registered: certificates.Registered[a.ClientID], fetched: a.Keys.JWKSURI != nil,
 		}
 	}
 }
@@ -82,32 +98,40 @@ func (t *Table) root(host string) *node {
 	return nil
 }
 
-// Partner returns the configured name of the partner whose application clientID
-// is, or "" when there is none: a label for logs and metrics, and no verdict.
-func (t *Table) Partner(clientID string) string {
-	if app := t.applications[clientID]; app != nil {
-		return app.partner.name
+// Partner returns the configured name of the partner whose application clientID is, as the
+// authorization server of that name may say, or "" when there is none: a label for logs and
+// metrics, and no verdict.
+func (t *Table) Partner(server, clientID string) string {
+	app, from := t.applications[clientID], t.servers[server]
+	if app == nil || from == nil || !from.speaksFor(app.partner.name) {
+		return ""
 	}
-	return ""
+	return app.partner.name
 }
 
 // Decide judges a call by the caller that claims name, over the connection of cert.
-// First the partner: the client must be known, its partner enabled, and cert one of
-// its certificates. Then the API: a route must match, the application must have been
-// granted its API and the method, and the token must have every scope of the route.
-// Partner, API and Route are filled as far as the checks came, for the log; a caller
-// is not told whether a route is unknown or not granted.
+// First the partner: the client must be known, the authorization server that vouches for
+// the token must be one that may speak for the client's partner, the partner must be
+// enabled, and cert one of the client's certificates. Then the API: a route must match, the
+// application must have been granted its API and the method, and the token must have every
+// scope of the route. Partner, API and Route are filled as far as the checks came, for the
+// log; a caller is not told whether a route is unknown or not granted.
 func (t *Table) Decide(method string, target Target, claims access.Claims, cert *access.Certificate) access.Decision {
 	d := access.Decision{Server: claims.Server, ClientID: claims.ClientID, Claims: claims}
-	app := t.applications[claims.ClientID]
-	if app == nil || claims.ClientID == "" {
+	app, from := t.applications[claims.ClientID], t.servers[claims.Server]
+	if app == nil || claims.ClientID == "" || from == nil {
 		return refuse(d, access.UnknownClient, nil)
+	}
+	if !from.speaksFor(app.partner.name) {
+		return refuse(d, access.UnknownClient, &access.Mismatch{
+			Of: "partner", Want: "a partner that authorization server " + claims.Server + " may speak for", Got: app.partner.name,
+		})
 	}
 	d.Partner = app.partner.name
 	if app.partner.disabled {
 		return refuse(d, access.PartnerDisabled, nil)
 	}
-	if err := app.admit(cert); err != nil {
+	if err := app.admit(cert, from); err != nil {
 		return refuse(d, access.CertificateNotRegistered, err)
 	}
 	route, err := t.route(method, target)

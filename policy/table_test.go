@@ -24,6 +24,9 @@ func call(path string, methods []config.Method, scopes ...config.Scope) config.R
 
 func methods(names ...config.Method) []config.Method { return names }
 
+// servers are those of most tests: claims that name none are of the one without a name.
+var servers = []config.AuthorizationServer{{}}
+
 // apis are three: two on one host, one on another.
 func apis() []config.API {
 	return []config.API{
@@ -71,7 +74,7 @@ func anchors(authorities ...*testpki.Pair) (keys []access.AnchorKey) {
 }
 
 func testTable() *Table {
-	cfg := &config.Config{APIs: apis(), Partners: config.Partners{List: []config.Partner{
+	cfg := &config.Config{AuthorizationServers: servers, APIs: apis(), Partners: config.Partners{List: []config.Partner{
 		{Name: "northwind", Applications: []config.Application{
 			{ClientID: "northwind-ledger", APIs: []config.APIGrant{{API: "accounts"}, {API: "payments", Methods: methods("GET")}}},
 			{ClientID: "northwind-idle"},
@@ -83,7 +86,7 @@ func testTable() *Table {
 		}},
 	}}}
 	keys := anchors(authority)
-	return New(cfg, map[config.Name][]access.AnchorKey{"northwind": keys, "southwind": keys})
+	return New(cfg, Certificates{Anchors: map[config.Name][]access.AnchorKey{"northwind": keys, "southwind": keys}})
 }
 
 func TestDecideCall(t *testing.T) {
@@ -249,7 +252,7 @@ func TestServesAndPartner(t *testing.T) {
 	for client, want := range map[string]string{
 		"northwind-ledger": "northwind", "southwind-ledger": "southwind", "Northwind-Ledger": "", "northwind": "", "": "",
 	} {
-		if got := table.Partner(client); got != want {
+		if got := table.Partner("", client); got != want {
 			t.Errorf("Partner(%q) = %q", client, got)
 		}
 	}
@@ -258,8 +261,8 @@ func TestServesAndPartner(t *testing.T) {
 // Nothing configured, nothing granted; the zero Table too.
 func TestEmptyTable(t *testing.T) {
 	nothing := &config.Config{Partners: config.Partners{List: []config.Partner{{Applications: []config.Application{{}}}}}}
-	for name, table := range map[string]*Table{"zero": {}, "empty": New(&config.Config{}, nil), "nameless": New(nothing, nil)} {
-		if table.Serves("") || table.Serves("api.test") || table.Partner("") != "" {
+	for name, table := range map[string]*Table{"zero": {}, "empty": New(&config.Config{}, Certificates{}), "nameless": New(nothing, Certificates{})} {
+		if table.Serves("") || table.Serves("api.test") || table.Partner("", "") != "" {
 			t.Errorf("%s: serves something", name)
 		}
 		for _, client := range []string{"", "northwind-ledger"} {
@@ -274,7 +277,7 @@ func TestEmptyTable(t *testing.T) {
 // manyApplications is a table of n applications, one partner for ten of them, and an
 // API for every hundred.
 func manyApplications(n int) *Table {
-	cfg := &config.Config{APIs: apis()}
+	cfg := &config.Config{AuthorizationServers: servers, APIs: apis()}
 	keys := make(map[config.Name][]access.AnchorKey)
 	for i := 0; i < n; i += 100 {
 		host := config.Host(fmt.Sprintf("n%d.test", i))
@@ -296,7 +299,7 @@ func manyApplications(n int) *Table {
 		cfg.Partners.List = append(cfg.Partners.List, p)
 		keys[p.Name] = anchors(authority)
 	}
-	return New(cfg, keys)
+	return New(cfg, Certificates{Anchors: keys})
 }
 
 func TestDecideAllocations(t *testing.T) {
@@ -332,7 +335,7 @@ func BenchmarkDecide(b *testing.B) {
 }
 
 func BenchmarkNew(b *testing.B) {
-	cfg := &config.Config{APIs: apis()}
+	cfg := &config.Config{AuthorizationServers: servers, APIs: apis()}
 	for i := range 100_000 {
 		cfg.Partners.List = append(cfg.Partners.List, config.Partner{
 			Name:         config.Name(fmt.Sprintf("partner%d", i)),
@@ -340,6 +343,6 @@ func BenchmarkNew(b *testing.B) {
 		})
 	}
 	for b.Loop() {
-		New(cfg, nil)
+		New(cfg, Certificates{})
 	}
 }

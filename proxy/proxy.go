@@ -233,7 +233,7 @@ func (p *Proxy) decide(x *exchange, overloaded func() bool) access.Decision {
 	claims, err := p.steps.Validator.Validate(r.Context(), raw, x.certificate)
 	if err != nil {
 		d := access.Deny(err)
-		d.Partner = p.steps.Table.Partner(d.ClientID)
+		d.Partner = p.steps.Table.Partner(d.Server, d.ClientID)
 		return d
 	}
 	d := p.steps.Table.Decide(r.Method, target, claims, x.certificate)

@@ -128,7 +128,7 @@ func (s *site) next(t testing.TB, edits ...func(*config.Config)) *Proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := New(cfg, Steps{Trust: trust, Validator: validator, Table: policy.New(cfg, trust.Anchors())},
+	p, err := New(cfg, Steps{Trust: trust, Validator: validator, Table: policy.New(cfg, policy.Certificates{Anchors: trust.Anchors()})},
 		Options{Log: s.log, Metrics: s.metrics, Previous: before, Streams: s.streams})
 	if err != nil {
 		t.Fatal(err)

@@ -133,13 +133,18 @@ var rules = []struct {
 		}
 	}},
 	{access.UnknownClient, func(x *explainer, g *explainedGate) {
+		if x.decision.Err != nil { // the client is known, and its partner not one of the server's
+			x.at(g, x.server()+".partners")
+			return
+		}
 		x.at(g, "partners")
 		x.compare(g, "client_id", "a configured application", fmt.Sprintf("%q", access.Clip(x.decision.ClientID)))
 	}},
 	{access.PartnerDisabled, func(x *explainer, g *explainedGate) { x.at(g, x.partner()+".disabled") }},
 	{access.CertificateNotRegistered, func(x *explainer, g *explainedGate) {
-		x.at(g, x.application()+".certificate")
-		x.compare(g, "certificate", x.registered(), registrableText(x.certificate.Leaf))
+		path, registered := x.registered()
+		x.at(g, path)
+		x.compare(g, "certificate", registered, registrableText(x.certificate.Leaf))
 	}},
 	{access.APINotAllowed, func(x *explainer, g *explainedGate) {
 		x.at(g, x.application()+".apis")

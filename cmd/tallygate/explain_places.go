@@ -98,20 +98,42 @@ func (x *explainer) route() string {
 	return "apis"
 }
 
-// registered says which certificates are the client's.
-func (x *explainer) registered() string {
+// registered returns the path of the setting that says which certificates are the client's,
+// and what it says.
+func (x *explainer) registered() (path, said string) {
 	for _, p := range x.cfg.Partners.List {
 		for _, a := range p.Applications {
 			if string(a.ClientID) != x.decision.ClientID {
 				continue
 			}
-			if said := a.Certificate.String(); said != "" {
-				return said + ", under the anchors of partner " + string(p.Name)
+			said, under := a.Certificate.String(), ", under the anchors of partner "+string(p.Name)
+			switch {
+			case a.Authentication == config.SelfSignedTLSClientAuth && said == "":
+				return x.application() + ".keys", keysText(&a.Keys)
+			case a.Authentication == config.SelfSignedTLSClientAuth:
+				return x.application() + ".certificate", said
+			case said == "":
+				said, under = "any", " under the anchors of partner "+string(p.Name)
 			}
-			return "any under the anchors of partner " + string(p.Name)
+			return x.application() + ".certificate", said + under
 		}
 	}
-	return ""
+	return "partners", ""
+}
+
+// keysText says where the registered certificates of a client are.
+func keysText(keys *config.ClientKeys) string {
+	switch {
+	case keys.JWKSURI != nil:
+		return "a certificate at the client's jwks_uri, by a token of our own issuer"
+	case keys.JWKS != "":
+		return "a certificate of the client's jwks"
+	}
+	files := make([]string, len(keys.Certificates))
+	for i, f := range keys.Certificates {
+		files[i] = string(f)
+	}
+	return "a certificate in " + strings.Join(files, " or ")
 }
 
 // registrableText says what could be registered of a certificate.

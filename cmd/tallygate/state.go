@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/issuer"
+	"github.com/tallygate/tallygate/issuer/clientkeys"
 	"github.com/tallygate/tallygate/mtls"
 	"github.com/tallygate/tallygate/policy"
 	"github.com/tallygate/tallygate/proxy"
@@ -63,8 +65,12 @@ func assemble(cfg *config.Config, from origin) (*state, error) {
 	var faults [5]error
 	s.pairs, faults[0] = loadPairs(cfg)
 	s.trust, faults[1] = loadTrust(cfg, mtls.Options{Previous: before.trust, Log: from.log, Metrics: from.revocation})
+	registered, noneRegistered := readRegistered(cfg, from.log)
 	if s.trust != nil {
 		faults[2] = s.makeIssuer(from, before)
+	}
+	if faults[2] == nil { // otherwise the issuer, which reads the same, has told the fault
+		faults[2] = noneRegistered
 	}
 	if cfg.Issuer == nil || s.issuer != nil { // otherwise its fault would be told twice
 		faults[3] = s.makeValidator(from, before)
@@ -73,7 +79,7 @@ func assemble(cfg *config.Config, from origin) (*state, error) {
 	err := errors.Join(faults[:]...)
 	if err == nil {
 		s.proxy, err = proxy.New(cfg, proxy.Steps{
-			Trust: s.trust, Validator: s.validator, Table: policy.New(cfg, s.trust.Anchors()),
+			Trust: s.trust, Validator: s.validator, Table: policy.New(cfg, policy.Certificates{Anchors: s.trust.Anchors(), Registered: registered}),
 		}, proxy.Options{
 			Log: from.log, Metrics: from.requests, Previous: before.proxy, Streams: from.streams, Parting: from.parting,
 			Overloaded: from.load.over(&from.load.partners, cfg.Listener.Limits.Requests),
@@ -199,6 +205,34 @@ func loadTrust(cfg *config.Config, options mtls.Options) (*mtls.Trust, error) {
 	return trust, policy.CheckAnchors(cfg, trust.Anchors())
 }
 
+// readRegistered reads the certificates that applications with self_signed_tls_client_auth
+// register in files and in inline key sets, and holds each certificate to belong to one
+// application. Keys that register none are warned of once: by the issuer, where there is
+// one.
+func readRegistered(cfg *config.Config, log *slog.Logger) (map[config.ClientID]map[access.Thumbprint]bool, error) {
+	if cfg.Issuer != nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	registered := make(map[config.ClientID]map[access.Thumbprint]bool)
+	var faults []error
+	for _, p := range cfg.Partners.List {
+		for _, a := range p.Applications {
+			if a.Authentication != config.SelfSignedTLSClientAuth {
+				continue
+			}
+			read, err := clientkeys.Registered(a.Keys, a.Certificate.Thumbprints, log.With("client_id", string(a.ClientID)))
+			if err != nil {
+				faults = append(faults, fmt.Errorf("client %s: %w", a.ClientID, err))
+			}
+			registered[a.ClientID] = read
+		}
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	return registered, policy.CheckRegistered(cfg, registered)
+}
+
 // readOnce reads what a gate that serves keeps fresh, for a command that does not. Its
 // error says what could not be read.
 func (s *state) readOnce(ctx context.Context) error {
@@ -241,6 +275,9 @@ func (s *state) tellExpiries(in *instruments) {
 func (s *state) tellRisks(in *instruments) {
 	if r := s.cfg.Listener.ClientCertificates.Revocation; len(r.Lists) > 0 && r.WhenStale == config.AcceptStale {
 		in.log.Warn("certificates whose revocation status cannot be told are accepted")
+	}
+	for _, name := range s.cfg.Unlimited() {
+		in.log.Warn("authorization server may speak for every partner beside others that may: name its own under partners", "issuer", string(name))
 	}
 	for _, file := range s.cfg.Secrets() {
 		if about, err := os.Stat(file); err == nil && about.Mode().Perm()&0o007 != 0 {

@@ -86,8 +86,10 @@ func newWorld(dir string) *world {
 	for name, pair := range w.pairs {
 		pair.Write(dir, name)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "keys.json"), testpki.KeySet(w.signers["good"]), 0o600); err != nil {
-		panic(err)
+	for file, signer := range map[string]string{"keys.json": "good", "other-keys.json": "other"} {
+		if err := os.WriteFile(filepath.Join(dir, file), testpki.KeySet(w.signers[signer]), 0o600); err != nil {
+			panic(err)
+		}
 	}
 	return w
 }

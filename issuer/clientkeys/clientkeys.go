@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"time"
 
 	"github.com/tallygate/tallygate/access"
@@ -46,29 +47,13 @@ func New(keys config.ClientKeys, listed []config.Thumbprint, options Options) (*
 	if options.Now == nil {
 		options.Now = time.Now
 	}
-	s := &Set{fixed: make(thumbprints), now: options.Now}
-	for _, t := range listed {
-		s.fixed[access.Thumbprint(t)] = true
-	}
-	var faults []error
-	for _, file := range keys.Certificates {
-		certificates, err := pemfile.ReadCertificates(string(file))
-		if err != nil {
-			faults = append(faults, fmt.Errorf("reading registered certificates: %w", err))
-		}
-		for _, c := range certificates {
-			s.fixed[access.ThumbprintOf(c.Certificate)] = true
-		}
-	}
-	if keys.JWKS != "" {
-		faults = append(faults, s.addInline(keys.JWKS, options.Log))
-	}
+	s := &Set{now: options.Now}
+	var noFixed, noRemote error
+	s.fixed, noFixed = Registered(keys, listed, options.Log)
 	if keys.JWKSURI != nil {
-		var err error
-		s.remote, err = newRemote(keys, options)
-		faults = append(faults, err)
+		s.remote, noRemote = newRemote(keys, options)
 	}
-	if err := errors.Join(faults...); err != nil {
+	if err := errors.Join(noFixed, noRemote); err != nil {
 		return nil, err
 	}
 	if len(s.fixed) == 0 && s.remote == nil {
@@ -77,10 +62,36 @@ func New(keys config.ClientKeys, listed []config.Thumbprint, options Options) (*
 	return s, nil
 }
 
+// Registered returns the thumbprints of the certificates that the configuration itself
+// registers: those in PEM files, in an inline key set and in listed. It reads no jwks_uri.
+// The gate reads them too, since it must not leave it to authorization servers whose
+// certificate an application's is. It reports every fault; keys of the inline set that
+// register no certificate are logged as warnings.
+func Registered(keys config.ClientKeys, listed []config.Thumbprint, log *slog.Logger) (map[access.Thumbprint]bool, error) {
+	fixed := make(thumbprints)
+	for _, t := range listed {
+		fixed[access.Thumbprint(t)] = true
+	}
+	var faults []error
+	for _, file := range keys.Certificates {
+		certificates, err := pemfile.ReadCertificates(string(file))
+		if err != nil {
+			faults = append(faults, fmt.Errorf("reading registered certificates: %w", err))
+		}
+		for _, c := range certificates {
+			fixed[access.ThumbprintOf(c.Certificate)] = true
+		}
+	}
+	if keys.JWKS != "" {
+		faults = append(faults, fixed.addInline(keys.JWKS, log))
+	}
+	return fixed, errors.Join(faults...)
+}
+
 // addInline registers the certificates of a key set in the configuration. Keys in it
 // that do not count are logged, for the operator can mend them; that none is left is
 // an error.
-func (s *Set) addInline(document string, log *slog.Logger) error {
+func (registered thumbprints) addInline(document string, log *slog.Logger) error {
 	found, skipped, err := readKeySet([]byte(document))
 	if err != nil {
 		return fmt.Errorf("reading jwks: %w", err)
@@ -91,9 +102,7 @@ func (s *Set) addInline(document string, log *slog.Logger) error {
 	for _, err := range skipped {
 		log.Warn("key registers no certificate", "err", err)
 	}
-	for t := range found {
-		s.fixed[t] = true
-	}
+	maps.Copy(registered, found)
 	return nil
 }
 

@@ -1,0 +1,51 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+)
+
+// CheckRegistered returns an error for each application that registers a certificate which
+// another application registers too: whoever holds the key could be either. registered is
+// [Certificates.Registered]. Two files may hold one certificate, so this can only be told
+// once they have been read.
+func CheckRegistered(cfg *config.Config, registered map[config.ClientID]map[access.Thumbprint]bool) error {
+	var faults []error
+	owner := make(map[access.Thumbprint]config.ClientID)
+	for i := range cfg.Partners.List {
+		for j := range cfg.Partners.List[i].Applications {
+			a := &cfg.Partners.List[i].Applications[j]
+			var others []config.ClientID
+			for t := range thumbprintsOf(a, registered[a.ClientID]) {
+				if first, taken := owner[t]; !taken {
+					owner[t] = a.ClientID
+				} else if !slices.Contains(others, first) {
+					others = append(others, first)
+				}
+			}
+			slices.Sort(others)
+			for _, other := range others {
+				path := fmt.Sprintf("partners.list[%d].applications[%d]", i, j)
+				faults = append(faults, fmt.Errorf("%s: %s: a registered certificate of %s is already that of %s: a certificate is one application's",
+					cfg.Position(path), path, a.ClientID, other))
+			}
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// thumbprintsOf returns those that a lists itself and those that were read for it.
+func thumbprintsOf(a *config.Application, read map[access.Thumbprint]bool) map[access.Thumbprint]bool {
+	all := make(map[access.Thumbprint]bool, len(read)+len(a.Certificate.Thumbprints))
+	for t := range read {
+		all[t] = true
+	}
+	for _, t := range a.Certificate.Thumbprints {
+		all[access.Thumbprint(t)] = true
+	}
+	return all
+}

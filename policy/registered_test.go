@@ -1,0 +1,46 @@
+package policy
+
+import (
+	"testing"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+)
+
+// A certificate is one application's, wherever it is registered: by two files, by a file and
+// a thumbprint, within one partner or by two.
+func TestCheckRegistered(t *testing.T) {
+	one, two := access.Thumbprint{1}, access.Thumbprint{2}
+	pin := func(t access.Thumbprint) config.RegisteredCertificate {
+		return config.RegisteredCertificate{Thumbprints: []config.Thumbprint{config.Thumbprint(t)}}
+	}
+	partners := func(a, b, c config.Application) *config.Config {
+		a.ClientID, b.ClientID, c.ClientID = "a", "b", "c"
+		return &config.Config{Partners: config.Partners{List: []config.Partner{
+			{Name: "p", Applications: []config.Application{a, b}}, {Name: "q", Applications: []config.Application{c}},
+		}}}
+	}
+	type read = map[config.ClientID]map[access.Thumbprint]bool
+	var none config.Application
+	for name, tt := range map[string]struct {
+		cfg  *config.Config
+		read read
+		want string
+	}{
+		"apart":                {partners(none, none, none), read{"a": {one: true}, "c": {two: true}}, ""},
+		"listed and read":      {partners(config.Application{Certificate: pin(one)}, none, none), read{"a": {one: true}}, ""},
+		"two partners":         {partners(none, none, none), read{"a": {one: true}, "c": {one: true, two: true}}, "partners.list[1].applications[0]: a registered certificate of c is already that of a: a certificate is one application's"},
+		"one partner":          {partners(none, none, none), read{"a": {one: true}, "b": {one: true}}, "partners.list[0].applications[1]: a registered certificate of b is already that of a: a certificate is one application's"},
+		"a file, a thumbprint": {partners(none, none, config.Application{Certificate: pin(two)}), read{"b": {two: true}}, "partners.list[1].applications[0]: a registered certificate of c is already that of b: a certificate is one application's"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := ""
+			if err := CheckRegistered(tt.cfg, tt.read); err != nil {
+				got = err.Error()[len((&config.Config{}).Position("").String()+": "):]
+			}
+			if got != tt.want {
+				t.Errorf("says %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
