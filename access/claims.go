@@ -33,7 +33,7 @@ type Claims Unchecked
 // it concerns certificates. The zero Confirmation says that the token has none.
 type Confirmation struct {
 	Present    bool       // the token has a cnf member, of whatever form
-	Thumbprint Thumbprint // x5t#S256, RFC 8705 section 3.1; zero when absent or malformed
+	Thumbprint Thumbprint // x5t#S256, RFC 8705 section 3.1; zero when absent, malformed or beside another member
 }
 
 // A Certificate is the client certificate of a connection as package mtls judged

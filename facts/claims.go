@@ -55,26 +55,21 @@ func (m *Members) Read(server string) (access.Unchecked, error) {
 	return u, nil
 }
 
-// confirmation reads a cnf claim (RFC 7800 section 3.1) as far as it concerns
-// certificates. A cnf of whatever form is present, also null: a token with one is
-// never taken for a bearer token. Its thumbprint is zero, which matches no
-// certificate, unless cnf is an object whose x5t#S256 is a well-formed thumbprint
-// (RFC 8705 section 3.1).
+// confirmation reads a cnf claim (RFC 7800 section 3.1). A cnf of whatever form is present:
+// a token with a cnf is never taken for a bearer token. Its thumbprint is zero, which
+// matches no certificate, unless cnf is an object whose only member is a well-formed
+// x5t#S256 (RFC 8705 section 3.1). Any other member, such as the jkt of DPoP (RFC 9449
+// section 6.1), is a second binding that nothing here checks, and half a binding is none.
 func confirmation(v jsontext.Value) access.Confirmation {
 	if v == nil {
 		return access.Confirmation{}
 	}
 	c := access.Confirmation{Present: true}
-	if v.Kind() != jsontext.KindBeginObject {
+	var members map[string]jsontext.Value
+	if v.Kind() != jsontext.KindBeginObject || json.Unmarshal(v, &members) != nil || len(members) != 1 {
 		return c
 	}
-	var members struct {
-		Thumbprint jsontext.Value `json:"x5t#S256"`
-	}
-	if err := json.Unmarshal(v, &members); err != nil {
-		return c
-	}
-	s, ok := Text(members.Thumbprint)
+	s, ok := Text(members["x5t#S256"])
 	if !ok {
 		return c
 	}

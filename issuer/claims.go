@@ -27,6 +27,9 @@ type claims struct {
 // confirmation binds a token to a certificate, RFC 8705 section 3.1.
 type confirmation struct {
 	Thumbprint string `json:"x5t#S256"`
+	// Others are bindings that are not checked here. The issuer makes none; a record of the
+	// store that has some counts nowhere.
+	Others map[string]any `json:",embed"`
 }
 
 // thumbprint returns what the token is bound to, "" for nothing.

@@ -104,15 +104,23 @@ func (i *Issuer) Resolve(raw string) (says access.Unchecked, active bool, err er
 	if err != nil || found == nil {
 		return access.Unchecked{}, false, err
 	}
-	says = access.Unchecked{
+	return unchecked(found), true, nil
+}
+
+// unchecked returns what a token of ours says, in the words of the gate.
+func unchecked(found *claims) access.Unchecked {
+	says := access.Unchecked{
 		Issuer: found.Issuer, Subject: found.Subject, ClientID: found.ClientID, TokenID: found.ID,
 		Audience: found.Audience, Scopes: strings.Fields(found.Scope),
 		Expires: time.Unix(found.Expires, 0), IssuedAt: time.Unix(found.IssuedAt, 0),
 		Confirmation: access.Confirmation{Present: found.Confirmation != nil},
 	}
-	// One that cannot be read stays zero, which matches no certificate.
-	says.Confirmation.Thumbprint, _ = access.ParseThumbprint(found.thumbprint())
-	return says, true, nil
+	// What cannot be read, or stands beside a binding that is not checked, stays zero, which
+	// matches no certificate.
+	if found.Confirmation != nil && len(found.Confirmation.Others) == 0 {
+		says.Confirmation.Thumbprint, _ = access.ParseThumbprint(found.thumbprint())
+	}
+	return says
 }
 
 // members returns the introspection response of RFC 7662 section 2.2. Of a token that

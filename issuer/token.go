@@ -89,7 +89,7 @@ func (i *Issuer) claimsOf(c call, d decision) claims {
 		Others:   d.claims,
 	}
 	if c.client.application.bound {
-		token.Confirmation = &confirmation{c.certificate.Thumbprint.String()}
+		token.Confirmation = &confirmation{Thumbprint: c.certificate.Thumbprint.String()}
 	}
 	return token
 }

@@ -13,7 +13,7 @@ func checkBinding(c access.Confirmation, cert *access.Certificate) (access.Reaso
 	case !c.Present:
 		return access.NotBound, &access.Mismatch{Of: confirmationClaim, Want: cert.Thumbprint.String(), Got: "no cnf"}
 	case c.Thumbprint == access.Thumbprint{}:
-		return access.MalformedBinding, &access.Mismatch{Of: confirmationClaim, Want: cert.Thumbprint.String(), Got: "a cnf without a well-formed x5t#S256"}
+		return access.MalformedBinding, &access.Mismatch{Of: confirmationClaim, Want: cert.Thumbprint.String(), Got: "a cnf that is not one well-formed x5t#S256 alone"}
 	case !c.Thumbprint.Matches(cert.Thumbprint):
 		return access.BoundToOther, &access.Mismatch{Of: confirmationClaim, Want: cert.Thumbprint.String(), Got: c.Thumbprint.String()}
 	default:

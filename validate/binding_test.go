@@ -43,7 +43,6 @@ func TestBinding(t *testing.T) {
 		want access.Reason
 	}{
 		{"right", x5t(right), access.Granted},
-		{"right, beside another member", M{"x5t#S256": right, "kid": "x"}, access.Granted},
 
 		{"missing", nil, access.NotBound},
 		{"null", null, access.MalformedBinding},
@@ -54,6 +53,13 @@ func TestBinding(t *testing.T) {
 		{"number", 1, access.MalformedBinding},
 		{"false", false, access.MalformedBinding},
 		{"unknown member only", M{"jkt": right}, access.MalformedBinding},
+		{"right, beside jkt", M{"x5t#S256": right, "jkt": right}, access.MalformedBinding},
+		{"right, beside jwk", M{"x5t#S256": right, "jwk": key.JWK()}, access.MalformedBinding},
+		{"right, beside jwe", M{"x5t#S256": right, "jwe": "x"}, access.MalformedBinding},
+		{"right, beside kid", M{"x5t#S256": right, "kid": "x"}, access.MalformedBinding},
+		{"right, beside jku", M{"x5t#S256": right, "jku": "https://as.example.test/jwks"}, access.MalformedBinding},
+		{"right, beside SHA-1", M{"x5t#S256": right, "x5t": testpki.Segment(old[:])}, access.MalformedBinding},
+		{"right, beside an unknown member", M{"x5t#S256": right, "new": false}, access.MalformedBinding},
 		{"jwk only", M{"jwk": key.JWK()}, access.MalformedBinding},
 		{"SHA-1 member only", M{"x5t": testpki.Segment(old[:])}, access.MalformedBinding},
 		{"member in lower case", M{"x5t#s256": right}, access.MalformedBinding},

@@ -432,7 +432,7 @@ func TestClaims(t *testing.T) {
 		"iss": issuer, "aud": []string{"x", audience}, "sub": "S", "client_id": client, "jti": "J", "azp": "somebody else",
 		"iat": 1_700_000_000, "nbf": 1_700_000_001.25, "exp": 4_000_000_000,
 		"scope": "  orders:read  orders:write\torders:admin billing ", "scp": "all", "Scope": "root",
-		"cnf": M{"x5t#S256": partner.Thumbprint(), "other": 1},
+		"cnf": M{"x5t#S256": partner.Thumbprint()},
 	})
 	want := access.Claims{
 		Server: "partners", Issuer: issuer, Subject: "S", ClientID: client, TokenID: "J",

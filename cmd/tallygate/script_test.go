@@ -114,7 +114,8 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	// (testscript has a stop of its own, which skips the rest of the script.)
 	"end": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(of(ts).stop()) },
 	// token NAME CERT CLIENT [claims=JSON] [header=JSON] [key=other]: make a token
-	// bound to CERT; JSON members are merged over the good ones, null removes one.
+	// bound to CERT; JSON members are merged over the good ones, null removes one, and
+	// @thumbprint is that of CERT.
 	"token": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(of(ts).mint(args)) },
 	// call [-cert NAME] [-token NAME] [-H 'Name: value'] [-h2] [-host H] [-sni NAME] [-to LISTENER]
 	// [-body N] [-chunked] [-form ENCODED] [-until STATUS] METHOD PATH: print the answer;

@@ -165,7 +165,7 @@ func (w *world) mint(args []string) error {
 	}
 	signer, claims, header := w.signers["good"], testpki.M{}, testpki.M{}
 	for _, edit := range args[3:] {
-		key, value, _ := strings.Cut(edit, "=")
+		key, value, _ := strings.Cut(strings.ReplaceAll(edit, "@thumbprint", pair.Thumbprint()), "=")
 		into := map[string]any{"claims": &claims, "header": &header}[key]
 		if key == "key" {
 			signer = w.signers[value]

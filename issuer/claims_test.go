@@ -1,0 +1,42 @@
+package issuer
+
+import (
+	"testing"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/tallygate/tallygate/access"
+)
+
+// A stored token whose cnf has a member beside x5t#S256 is bound to no certificate that the
+// gate could check, and an introspection answer still holds all of its cnf.
+func TestConfirmationBesideOthers(t *testing.T) {
+	const thumbprint = "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0"
+	right, err := access.ParseThumbprint(thumbprint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for record, want := range map[string]access.Confirmation{
+		`{}`: {},
+		`{"cnf":{"x5t#S256":"` + thumbprint + `"}}`:             {Present: true, Thumbprint: right},
+		`{"cnf":{"x5t#S256":"` + thumbprint + `","jkt":"x"}}`:   {Present: true},
+		`{"cnf":{"x5t#S256":"` + thumbprint + `","other":[1]}}`: {Present: true},
+		`{"cnf":{"jkt":"x"}}`:                                   {Present: true},
+		`{"cnf":{}}`:                                            {Present: true},
+	} {
+		var c claims
+		if err := json.Unmarshal([]byte(record), &c); err != nil {
+			t.Fatal(record, err)
+		}
+		if got := unchecked(&c).Confirmation; got != want {
+			t.Errorf("%s: %+v, want %+v", record, got, want)
+		}
+	}
+	var c claims
+	if err := json.Unmarshal([]byte(`{"cnf":{"x5t#S256":"x","jkt":"y"}}`), &c); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := json.Marshal(members(&c).(map[string]any)["cnf"]); err != nil || string(got) != `{"x5t#S256":"x","jkt":"y"}` {
+		t.Errorf("introspection says %s, %v", got, err)
+	}
+}
