@@ -87,6 +87,17 @@ func readAttribute(der []byte) (a derAttribute, rest []byte, ok bool) {
 	return a, rest, true
 }
 
+// AttributeText returns the text of the attribute value whose DER is der, in UTF-8; ok is
+// false where it has none: it is of no string type, or breaks the rules of its own.
+func AttributeText(der []byte) (text string, ok bool) {
+	value, rest, ok := readElement(der)
+	if !ok || len(rest) > 0 {
+		return "", false
+	}
+	decoded, ok := decodeText(value)
+	return string(decoded), ok
+}
+
 // decodeText returns the text of a string type in UTF-8. A value that breaks the
 // rules of its own type has none and is compared by its DER. T61String counts while
 // it is ASCII: readers differ on the rest.

@@ -193,6 +193,7 @@ var (
 	errNoPath      = errors.New("the certificate chains to no anchor that is configured")
 	errPathExpired = errors.New("an authority above the certificate is outside its validity period")
 	errConstraint  = errors.New("an authority above the certificate may not vouch for it")
+	errOutside     = errors.New("a name of the certificate is outside the name constraints of an authority above it")
 	errChain       = errors.New("the chain of the certificate does not verify")
 )
 
@@ -226,6 +227,8 @@ func cause(err error) error {
 		return errPathExpired
 	case invalid.Reason == x509.IncompatibleUsage:
 		return errUsage
+	case invalid.Reason == x509.CANotAuthorizedForThisName:
+		return errOutside
 	default:
 		return errConstraint
 	}
@@ -245,14 +248,15 @@ func (t *Trust) search(chain []*x509.Certificate, now time.Time) *path {
 		switch {
 		case !t.selfSigned || !isSelfSigned(leaf):
 			found.err = errAuthority
-		case len(leaf.UnhandledCriticalExtensions) > 0: // RFC 5280 section 4.2
+		case len(understood(leaf).UnhandledCriticalExtensions) > 0: // RFC 5280 section 4.2
 			found.err = errChain
 		}
 		return found
 	}
+	leaf = understood(leaf)
 	intermediates := x509.NewCertPool()
 	for _, c := range chain[1:] {
-		intermediates.AddCert(c)
+		intermediates.AddCert(understood(c))
 	}
 	ways, err := leaf.Verify(x509.VerifyOptions{
 		Roots:         t.pool,
@@ -282,6 +286,11 @@ func (t *Trust) search(chain []*x509.Certificate, now time.Time) *path {
 	})
 	if len(ways) == 0 {
 		found.err = errConstraint
+		return found
+	}
+	ways = slices.DeleteFunc(ways, func(certificates []*x509.Certificate) bool { return !comply(certificates) })
+	if len(ways) == 0 {
+		found.err = errOutside
 		return found
 	}
 	for _, certificates := range ways[:min(len(ways), mostWays)] {

@@ -75,10 +75,10 @@ func (f *front) apart(cfg *config.Config, files bundles) error {
 	}
 	above := x509.NewCertPool()
 	for _, c := range files.all() {
-		above.AddCert(c)
+		above.AddCert(understood(c))
 	}
 	vouched := func(c *x509.Certificate) bool {
-		_, err := c.Verify(x509.VerifyOptions{Roots: f.proxies.pool, Intermediates: above, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+		_, err := understood(c).Verify(x509.VerifyOptions{Roots: f.proxies.pool, Intermediates: above, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 		return err == nil || slices.Contains(f.keys, anchorKey(c))
 	}
 	var faults []error

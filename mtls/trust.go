@@ -192,7 +192,7 @@ func (b bundles) keys(pool *x509.CertPool, files []config.Path) []access.AnchorK
 			b[file] = read
 		}
 		for _, c := range read.certificates {
-			pool.AddCert(c)
+			pool.AddCert(understood(c)) // name constraints are applied after the search
 			keys = append(keys, anchorKey(c))
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -70,6 +71,7 @@ func newWorld(dir string) *world {
 	_ = l.Close()
 	northwind, borealis, dormant := testpki.NewCA("Northwind Root"), testpki.NewCA("Borealis Root"), testpki.NewCA("Dormant Root")
 	ledger := testpki.DNS("ledger.northwind.example")
+	constrained := northwind.Intermediate("Northwind Issuing", testpki.PermitDirectory(pkix.Name{Organization: []string{"Northwind"}}))
 	w.pairs = map[string]*testpki.Pair{
 		"gate":         testpki.SelfSigned("gate", testpki.DNS("api.example.test", "as.example.test"), testpki.IP("127.0.0.1")),
 		"northwind-ca": northwind, "borealis-ca": borealis, "dormant-ca": dormant,
@@ -79,6 +81,8 @@ func newWorld(dir string) *world {
 		"expired":   northwind.Leaf("ledger", ledger, testpki.Expired()),
 		"borealis":  borealis.Leaf("sync"),
 		"posing":    borealis.Leaf("ledger", ledger), // borealis certifies northwind's name
+		"inside":    constrained.Leaf("ledger", ledger, testpki.Subject(pkix.Name{Organization: []string{"Northwind"}, CommonName: "ledger"})),
+		"outside":   constrained.Leaf("ledger", ledger, testpki.Subject(pkix.Name{Organization: []string{"Borealis"}, CommonName: "ledger"})),
 		"dormant":   dormant.Leaf("app"),
 		"stranger":  testpki.SelfSigned("ledger", ledger),
 		"issuer":    testpki.SelfSigned("the issuer's signing key"),

@@ -13,6 +13,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/pem"
 	"math/big"
@@ -52,6 +53,20 @@ func Valid(from, to time.Time) Option {
 // Expired makes the certificate end an hour ago.
 func Expired() Option {
 	return Valid(time.Now().Add(-48*time.Hour), time.Now().Add(-time.Hour))
+}
+
+// PermitDirectory lets an authority certify subjects that begin with name alone, by name
+// constraints that are not critical.
+func PermitDirectory(name pkix.Name) Option {
+	type subtree struct {
+		Base pkix.RDNSequence `asn1:"tag:4,explicit"`
+	}
+	value := must(asn1.Marshal(struct {
+		Permitted []subtree `asn1:"tag:0"`
+	}{[]subtree{{name.ToRDNSequence()}}}))
+	return func(c *x509.Certificate) {
+		c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 30}, Value: value})
+	}
 }
 
 // Usage replaces the extended key usages; none at all is allowed.

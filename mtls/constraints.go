@@ -1,0 +1,274 @@
+package mtls
+
+import (
+	"crypto/x509"
+	encodingasn1 "encoding/asn1"
+	"errors"
+	"slices"
+	"strings"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// crypto/x509 applies name constraints (RFC 5280 section 4.2.1.10) to DNS names, email
+// addresses, URIs and IP addresses in subject alternative names, and to nothing else: it
+// skips constraints on directory names that are not critical, and refuses every certificate
+// below critical ones. Here they are applied as RFC 5280 section 6.1 says, to all that
+// crypto/x509 leaves out: directory names, and email addresses in subjects. A constraint on
+// a name form that cannot be evaluated refuses every certificate that has such a name.
+
+var (
+	oidSubjectAltName  = encodingasn1.ObjectIdentifier{2, 5, 29, 17}
+	oidNameConstraints = encodingasn1.ObjectIdentifier{2, 5, 29, 30}
+)
+
+// understood returns c without the critical extensions that crypto/x509 does not handle and
+// comply does, so that Verify does not refuse them. c itself, which crypto/tls may share
+// between connections, is not changed.
+func understood(c *x509.Certificate) *x509.Certificate {
+	left := slices.DeleteFunc(slices.Clone(c.UnhandledCriticalExtensions), func(id encodingasn1.ObjectIdentifier) bool {
+		return id.Equal(oidSubjectAltName) || id.Equal(oidNameConstraints)
+	})
+	if len(left) == len(c.UnhandledCriticalExtensions) {
+		return c
+	}
+	handled := *c
+	handled.UnhandledCriticalExtensions = left
+	return &handled
+}
+
+// The name forms of a GeneralName, RFC 5280 section 4.2.1.6, by the numbers of their tags.
+const (
+	formEmail     = 1
+	formDNS       = 2
+	formDirectory = 4
+	formURI       = 6
+	formIP        = 7
+)
+
+// forms is a set of name forms.
+type forms uint32
+
+func (f *forms) add(form int) { *f |= 1 << (form & 31) }
+
+// constraints are the name constraints of one authority.
+type constraints struct {
+	permitted, excluded                      []directoryName
+	permittedEmails, excludedEmails          []string
+	restrictsDirectories, restrictsAddresses bool  // by permitted ones: what matches none is outside
+	all, odd                                 forms // that are constrained; that cannot be evaluated
+}
+
+// names are the names of one certificate, as far as crypto/x509 does not compare them.
+type names struct {
+	directories []directoryName
+	emails      []string // in the subject
+	all, odd    forms    // of which there are names; that cannot be evaluated
+}
+
+var (
+	errConstraints = errors.New("name constraints cannot be read")
+	errNames       = errors.New("subject or subject alternative names cannot be read")
+)
+
+// mostComparisons bounds the pairs of a name and a constraint in one chain. A million
+// comparisons take some 50 ms; chains in use need fewer than a hundred.
+const mostComparisons = 1 << 20
+
+// comply reports whether every certificate of a way, the client's first and an anchor last,
+// keeps the name constraints of all authorities above it, those of the anchor included. It
+// expects that crypto/x509 has verified the way.
+func comply(way []*x509.Certificate) bool {
+	var above []*constraints
+	budget := mostComparisons
+	for i := len(way) - 1; i >= 0; i-- {
+		c := way[i]
+		// A self-issued certificate is exempt unless it is the last one, RFC 5280 section
+		// 6.1.3 (b). Of an anchor only the constraints matter.
+		exempt := i == len(way)-1 || i > 0 && string(c.RawIssuer) == string(c.RawSubject)
+		if len(above) > 0 && !exempt {
+			n, err := namesOf(c)
+			if err != nil {
+				return false
+			}
+			for _, limits := range above {
+				budget -= len(n.directories) * (len(limits.permitted) + len(limits.excluded))
+				if budget < 0 || !limits.allow(n) {
+					return false
+				}
+			}
+		}
+		if i == 0 {
+			break
+		}
+		own, err := constraintsOf(c)
+		if err != nil {
+			return false
+		}
+		if own != nil {
+			above = append(above, own)
+		}
+	}
+	return true
+}
+
+// allow reports whether all of n is permitted and none of it excluded.
+func (c *constraints) allow(n *names) bool {
+	if c.odd&n.all != 0 || c.all&n.odd != 0 {
+		return false
+	}
+	for _, d := range n.directories {
+		if slices.ContainsFunc(c.excluded, func(base directoryName) bool { return d.within(base) != outside }) {
+			return false
+		}
+		if c.restrictsDirectories && !slices.ContainsFunc(c.permitted, func(base directoryName) bool { return d.within(base) == inside }) {
+			return false
+		}
+	}
+	for _, email := range n.emails {
+		if slices.ContainsFunc(c.excludedEmails, func(base string) bool { return emailWithin(email, base) }) {
+			return false
+		}
+		if c.restrictsAddresses && !slices.ContainsFunc(c.permittedEmails, func(base string) bool { return emailWithin(email, base) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// emailWithin reports whether an address is in the subtree of base: a mailbox, a host or,
+// with a point before it, the hosts of a domain.
+func emailWithin(address, base string) bool {
+	at := strings.LastIndexByte(address, '@')
+	local, host := address[:max(at, 0)], address[at+1:]
+	if i := strings.LastIndexByte(base, '@'); i >= 0 {
+		return local == base[:i] && strings.EqualFold(host, base[i+1:])
+	}
+	if strings.HasPrefix(base, ".") {
+		return len(host) > len(base) && strings.EqualFold(host[len(host)-len(base):], base)
+	}
+	return base == "" || strings.EqualFold(host, base)
+}
+
+// constraintsOf returns the name constraints of an authority; nil for none.
+func constraintsOf(c *x509.Certificate) (*constraints, error) {
+	value, ok := extensionOf(c, oidNameConstraints)
+	if !ok {
+		return nil, nil
+	}
+	var whole, permitted, excluded cryptobyte.String
+	if !value.ReadASN1(&whole, asn1.SEQUENCE) || !value.Empty() ||
+		!whole.ReadOptionalASN1(&permitted, nil, asn1.Tag(0).ContextSpecific().Constructed()) ||
+		!whole.ReadOptionalASN1(&excluded, nil, asn1.Tag(1).ContextSpecific().Constructed()) || !whole.Empty() {
+		return nil, errConstraints
+	}
+	own := &constraints{
+		permittedEmails: c.PermittedEmailAddresses, excludedEmails: c.ExcludedEmailAddresses,
+		restrictsAddresses: len(c.PermittedEmailAddresses) > 0,
+	}
+	var err error
+	if own.permitted, err = own.subtrees(permitted); err != nil {
+		return nil, err
+	}
+	own.restrictsDirectories = len(own.permitted) > 0
+	own.excluded, err = own.subtrees(excluded)
+	return own, err
+}
+
+// subtrees reads GeneralSubtrees, notes which forms they constrain and returns those of
+// directory names. RFC 5280 knows no minimum and no maximum.
+func (c *constraints) subtrees(list cryptobyte.String) (directories []directoryName, err error) {
+	for !list.Empty() {
+		var subtree, base cryptobyte.String
+		var tag asn1.Tag
+		if !list.ReadASN1(&subtree, asn1.SEQUENCE) || !subtree.ReadAnyASN1(&base, &tag) || !subtree.Empty() {
+			return nil, errConstraints
+		}
+		form, odd := formOf(tag)
+		c.all.add(form)
+		switch {
+		case odd:
+			c.odd.add(form)
+		case form == formDirectory:
+			d, ok := readDirectoryName(base)
+			if !ok {
+				return nil, errConstraints
+			}
+			directories = append(directories, d)
+		}
+	}
+	return directories, nil
+}
+
+// formOf returns the name form of a GeneralName by its tag. An odd one is evaluated neither
+// here nor by crypto/x509, also one of a known form in an encoding that is not its own.
+func formOf(tag asn1.Tag) (form int, odd bool) {
+	form = int(tag & 0x1f)
+	switch tag { //nolint:exhaustive // the tags that are evaluated
+	case asn1.Tag(formEmail).ContextSpecific(), asn1.Tag(formDNS).ContextSpecific(), asn1.Tag(formURI).ContextSpecific(),
+		asn1.Tag(formIP).ContextSpecific(), asn1.Tag(formDirectory).ContextSpecific().Constructed():
+		return form, false
+	}
+	return form, true
+}
+
+// namesOf returns the names of a certificate. Its subject is a directory name, unless it is
+// empty.
+func namesOf(c *x509.Certificate) (*names, error) {
+	n := &names{}
+	subject, ok := readDirectoryName(c.RawSubject)
+	if !ok {
+		return nil, errNames
+	}
+	if len(subject.rdns) > 0 {
+		n.directories = append(n.directories, subject)
+		n.all.add(formDirectory)
+	}
+	n.emails = subject.emails
+	for _, email := range n.emails {
+		n.all.add(formEmail)
+		if !strings.Contains(email, "@") {
+			n.odd.add(formEmail)
+		}
+	}
+	value, ok := extensionOf(c, oidSubjectAltName)
+	if !ok {
+		return n, nil
+	}
+	var list cryptobyte.String
+	if !value.ReadASN1(&list, asn1.SEQUENCE) || !value.Empty() {
+		return nil, errNames
+	}
+	for !list.Empty() {
+		var name cryptobyte.String
+		var tag asn1.Tag
+		if !list.ReadAnyASN1(&name, &tag) {
+			return nil, errNames
+		}
+		form, odd := formOf(tag)
+		n.all.add(form)
+		switch {
+		case odd:
+			n.odd.add(form)
+		case form == formDirectory:
+			d, ok := readDirectoryName(name)
+			if !ok {
+				return nil, errNames
+			}
+			n.directories = append(n.directories, d)
+		}
+	}
+	return n, nil
+}
+
+// extensionOf returns the value of the extension with this id. crypto/x509 takes no
+// certificate that has one twice.
+func extensionOf(c *x509.Certificate, id encodingasn1.ObjectIdentifier) (cryptobyte.String, bool) {
+	for _, e := range c.Extensions {
+		if e.Id.Equal(id) {
+			return e.Value, true
+		}
+	}
+	return nil, false
+}

@@ -1,0 +1,138 @@
+package mtls
+
+import (
+	"bytes"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/tallygate/tallygate/config"
+)
+
+// A directoryName is a distinguished name in a form that can be compared as RFC 5280
+// section 7.1 says: without regard to case, needless spaces and the type of string.
+type directoryName struct {
+	rdns   []rdn
+	emails []string // values of emailAddress attributes, "" for one that is no text
+}
+
+// An rdn is a relative distinguished name.
+type rdn struct {
+	der   string // of the whole
+	types string // of its attributes, sorted
+	text  string // of its attributes, prepared and sorted
+	sure  bool   // every value is a text whose comparison is certain
+}
+
+// A position says where a name is with regard to a subtree.
+type position int
+
+const (
+	outside position = iota
+	inside
+	uncertain // a value is no text, or one that readers take for different texts
+)
+
+// within tells whether d is in the subtree of base: base's RDNs are its first ones.
+func (d directoryName) within(base directoryName) position {
+	if len(base.rdns) > len(d.rdns) {
+		return outside
+	}
+	result := inside
+	for i, b := range base.rdns {
+		switch r := d.rdns[i]; {
+		case r.der == b.der:
+		case r.types != b.types:
+			return outside
+		case !r.sure || !b.sure:
+			result = uncertain
+		case r.text != b.text:
+			return outside
+		}
+	}
+	return result
+}
+
+// readDirectoryName reads the DER of a Name, RFC 5280 section 4.1.2.4.
+func readDirectoryName(der cryptobyte.String) (d directoryName, ok bool) {
+	var sequence cryptobyte.String
+	if !der.ReadASN1(&sequence, asn1.SEQUENCE) || !der.Empty() {
+		return directoryName{}, false
+	}
+	for !sequence.Empty() {
+		var set cryptobyte.String
+		if !sequence.ReadASN1(&set, asn1.SET) || set.Empty() {
+			return directoryName{}, false
+		}
+		r, ok := d.readRDN(set)
+		if !ok {
+			return directoryName{}, false
+		}
+		d.rdns = append(d.rdns, r)
+	}
+	return d, true
+}
+
+// oidEmailAddress is 1.2.840.113549.1.9.1, RFC 5280 appendix A.1, as it is encoded.
+var oidEmailAddress = []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x01}
+
+// readRDN reads the attributes of an RDN and adds the email addresses among them to d.
+func (d *directoryName) readRDN(set cryptobyte.String) (rdn, bool) {
+	r := rdn{der: string(set), sure: true}
+	var attributes [][2]string
+	for !set.Empty() {
+		var attribute, id, value cryptobyte.String
+		if !set.ReadASN1(&attribute, asn1.SEQUENCE) || !attribute.ReadASN1(&id, asn1.OBJECT_IDENTIFIER) ||
+			!attribute.ReadAnyASN1Element(&value, nil) || !attribute.Empty() {
+			return rdn{}, false
+		}
+		text, ok := config.AttributeText(value)
+		if bytes.Equal(id, oidEmailAddress) {
+			d.emails = append(d.emails, text)
+		}
+		prepared, sure := prepare(text)
+		r.sure = r.sure && ok && sure
+		attributes = append(attributes, [2]string{string(id), prepared})
+	}
+	slices.SortFunc(attributes, func(a, b [2]string) int { return slices.Compare(a[:], b[:]) })
+	for _, a := range attributes {
+		// With a length before each, no two series make the same text.
+		r.types += strconv.Itoa(len(a[0])) + ":" + a[0]
+		r.text += strconv.Itoa(len(a[1])) + ":" + a[1]
+	}
+	return r, true
+}
+
+// prepare returns text as RFC 4518 has texts compared: case folded (section 2.2), in
+// normalization form KC (section 2.3), and each run of spaces as one (section 2.6.1). Texts
+// with characters that the RFC maps to nothing or prohibits are not sure to be what a
+// reader takes them for.
+func prepare(text string) (prepared string, sure bool) {
+	sure = true
+	ascii := true
+	for _, c := range text {
+		switch {
+		case c < 0x20 && (c < '\t' || c > '\r') || c == 0x7f: // NUL above all
+			sure = false
+		case c < 0x80:
+		case unicode.In(c, unicode.Cc, unicode.Cf, unicode.Co, unicode.Cs, unicode.Variation_Selector), c == 0x34f, c == unicode.ReplacementChar, c == 0xfffc:
+			sure = false
+		case !unicode.IsGraphic(c) && !unicode.IsSpace(c): // unassigned, for this version of Unicode
+			sure = false
+		default:
+			ascii = false
+		}
+	}
+	if ascii {
+		text = strings.ToLower(text)
+	} else {
+		text = norm.NFKC.String(cases.Fold().String(norm.NFKC.String(text)))
+	}
+	return strings.Join(strings.Fields(text), " "), sure
+}
