@@ -2,6 +2,7 @@ package facts
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"strconv"
 	"strings"
@@ -16,20 +17,39 @@ import (
 // Members are the claims of a token as far as they count here: RFC 7519 section 4.1,
 // RFC 8693 sections 4.2 and 4.3, RFC 7800 section 3.1. The same names stand in a JWT
 // and in the answer of an introspection, RFC 7662 section 2.2 and RFC 8705 section 3.2.
-// A nil member is absent. Decode them by github.com/go-json-experiment/json, which
-// compares names exactly and takes no name twice.
+// Decode them by github.com/go-json-experiment/json, which compares names exactly and
+// takes no name twice.
 type Members struct {
-	Issuer       jsontext.Value `json:"iss"`
-	Subject      jsontext.Value `json:"sub"`
-	ClientID     jsontext.Value `json:"client_id"`
-	TokenID      jsontext.Value `json:"jti"`
-	Audience     jsontext.Value `json:"aud"`
-	Scope        jsontext.Value `json:"scope"`
-	Expires      jsontext.Value `json:"exp"`
-	NotBefore    jsontext.Value `json:"nbf"`
-	IssuedAt     jsontext.Value `json:"iat"`
-	Confirmation jsontext.Value `json:"cnf"`
+	Issuer       Member `json:"iss"`
+	Subject      Member `json:"sub"`
+	ClientID     Member `json:"client_id"`
+	TokenID      Member `json:"jti"`
+	Audience     Member `json:"aud"`
+	Scope        Member `json:"scope"`
+	Expires      Member `json:"exp"`
+	NotBefore    Member `json:"nbf"`
+	IssuedAt     Member `json:"iat"`
+	Confirmation Member `json:"cnf"`
 }
+
+// A Member is the JSON value of one claim, nil when the claim is absent. A claim that is
+// null is absent too: many servers write null for what a token does not have.
+type Member jsontext.Value
+
+// UnmarshalJSONFrom reads one value.
+func (m *Member) UnmarshalJSONFrom(decoder *jsontext.Decoder) error {
+	v, err := decoder.ReadValue()
+	if err != nil {
+		return err
+	}
+	if *m = nil; v.Kind() != jsontext.KindNull {
+		*m = Member(v.Clone())
+	}
+	return nil
+}
+
+// Text returns the string that m is, and whether it is one.
+func (m Member) Text() (string, bool) { return Text(jsontext.Value(m)) }
 
 // Read returns what a token with these members says, as the server of that name vouches
 // for it. A claim of the wrong type makes the whole token malformed: the error is an
@@ -60,16 +80,20 @@ func (m *Members) Read(server string) (access.Unchecked, error) {
 // matches no certificate, unless cnf is an object whose only member is a well-formed
 // x5t#S256 (RFC 8705 section 3.1). Any other member, such as the jkt of DPoP (RFC 9449
 // section 6.1), is a second binding that nothing here checks, and half a binding is none.
-func confirmation(v jsontext.Value) access.Confirmation {
-	if v == nil {
+func confirmation(m Member) access.Confirmation {
+	if m == nil {
 		return access.Confirmation{}
 	}
 	c := access.Confirmation{Present: true}
-	var members map[string]jsontext.Value
-	if v.Kind() != jsontext.KindBeginObject || json.Unmarshal(v, &members) != nil || len(members) != 1 {
+	var members map[string]Member
+	if jsontext.Value(m).Kind() != jsontext.KindBeginObject || json.Unmarshal(m, &members) != nil {
 		return c
 	}
-	s, ok := Text(members["x5t#S256"])
+	maps.DeleteFunc(members, func(_ string, m Member) bool { return m == nil })
+	if len(members) != 1 {
+		return c
+	}
+	s, ok := members["x5t#S256"].Text()
 	if !ok {
 		return c
 	}
@@ -89,33 +113,34 @@ func (r *claimReader) fault(claim, what string) {
 	}
 }
 
-func (r *claimReader) text(claim string, v jsontext.Value) string {
-	if v == nil {
+func (r *claimReader) text(claim string, m Member) string {
+	if m == nil {
 		return ""
 	}
-	s, ok := Text(v)
+	s, ok := m.Text()
 	if !ok {
 		r.fault(claim, "is no string")
 	}
 	return s
 }
 
-// texts reads a string or an array of strings, RFC 7519 section 4.1.3.
-func (r *claimReader) texts(claim string, v jsontext.Value) []string {
-	if v == nil {
+// texts reads a string or an array of strings, RFC 7519 section 4.1.3. An element that is
+// null is a fault: it is no absent member.
+func (r *claimReader) texts(claim string, m Member) []string {
+	if m == nil {
 		return nil
 	}
-	if one, ok := Text(v); ok {
+	if one, ok := m.Text(); ok {
 		return []string{one}
 	}
 	var elements []jsontext.Value
-	if v.Kind() != jsontext.KindBeginArray || json.Unmarshal(v, &elements) != nil {
+	if jsontext.Value(m).Kind() != jsontext.KindBeginArray || json.Unmarshal(m, &elements) != nil {
 		r.fault(claim, "is neither a string nor an array of strings")
 		return nil
 	}
 	all := make([]string, len(elements))
 	for i, e := range elements {
-		all[i] = r.text(claim, e)
+		all[i] = r.text(claim, Member(e))
 	}
 	return all
 }
@@ -126,16 +151,16 @@ const lastSecond = 253_402_300_799
 
 // time reads a NumericDate, RFC 7519 section 2: seconds since 1970, possibly with
 // a fraction.
-func (r *claimReader) time(claim string, v jsontext.Value) time.Time {
-	if v == nil {
+func (r *claimReader) time(claim string, m Member) time.Time {
+	if m == nil {
 		return time.Time{}
 	}
-	if v.Kind() != jsontext.KindNumber {
+	if jsontext.Value(m).Kind() != jsontext.KindNumber {
 		r.fault(claim, "is no number")
 		return time.Time{}
 	}
 	// Whole seconds up to lastSecond, 38 bits, are exact in 53 bits of mantissa.
-	n, err := strconv.ParseFloat(string(v), 64)
+	n, err := strconv.ParseFloat(string(m), 64)
 	if err != nil || n < 0 || n > lastSecond {
 		r.fault(claim, "is out of range")
 		return time.Time{}
@@ -144,15 +169,24 @@ func (r *claimReader) time(claim string, v jsontext.Value) time.Time {
 	return time.Unix(int64(seconds), int64(fraction*1e9))
 }
 
-// scopes splits a scope claim at spaces, RFC 6749 section 3.3. What is then no scope
-// token, such as two scopes joined by a tab, is nobody's scope and left out. A claim
-// without any is not nil: it says that there are none.
-func (r *claimReader) scopes(v jsontext.Value) []string {
-	if v == nil {
+// scopes reads a scope claim: a string that is split at spaces, RFC 6749 section 3.3, or an
+// array with one scope in each element, as some servers write it. What is no scope token,
+// such as two scopes joined by a tab, is nobody's scope and left out; but a space in an
+// element is a fault, since it leaves open whether that is one scope or two. A claim without
+// any scope is not nil: it says that there are none.
+func (r *claimReader) scopes(m Member) []string {
+	if m == nil {
 		return nil
 	}
+	said := r.texts("scope", m)
+	if jsontext.Value(m).Kind() == jsontext.KindString {
+		said = strings.Split(said[0], " ")
+	}
 	all := []string{}
-	for s := range strings.SplitSeq(r.text("scope", v), " ") {
+	for _, s := range said {
+		if strings.Contains(s, " ") {
+			r.fault("scope", "has an element with a space")
+		}
 		if isScope(s) {
 			all = append(all, s)
 		}

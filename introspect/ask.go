@@ -25,7 +25,7 @@ import (
 // A reply is what a server said of one token.
 type reply struct {
 	says    access.Unchecked
-	refusal *access.Denial // not nil when the token is inactive, or no access token
+	refusal *access.Denial // not nil when the token is inactive, malformed, or no access token
 }
 
 // errThisToken marks a failure that one token may have brought about, errTooMany one that
@@ -136,12 +136,14 @@ func (c *Client) understand(ctx context.Context, answer *discovery.Answer, asked
 type response struct {
 	facts.Members
 	Active    jsontext.Value `json:"active"`
-	TokenType jsontext.Value `json:"token_type"`
-	TokenUse  jsontext.Value `json:"token_use"`
-	Type      jsontext.Value `json:"typ"`
+	TokenType facts.Member   `json:"token_type"`
+	TokenUse  facts.Member   `json:"token_use"`
+	Type      facts.Member   `json:"typ"`
 }
 
-// read returns what document, a response, says. Only true is active.
+// read returns what document, a response, says. Only true is active, and an answer without
+// true or false is none (RFC 7662 section 2.2 requires it), null included. What an active
+// token says and cannot be read is a fault of the token: asking again would not mend it.
 func (c *Client) read(document jsontext.Value) (*reply, error) {
 	var r response
 	if document.Kind() != jsontext.KindBeginObject || json.Unmarshal(document, &r) != nil {
@@ -157,8 +159,11 @@ func (c *Client) read(document jsontext.Value) (*reply, error) {
 		return &reply{refusal: &access.Denial{Reason: access.WrongType, Err: fmt.Errorf("%s says that it is of type %q", c.server, access.Clip(kind))}}, nil
 	}
 	says, err := r.Read(c.server)
-	if err != nil {
-		return nil, fmt.Errorf("reading what the server says %w: %w", errThisToken, err)
+	var malformed *access.Denial
+	if errors.As(err, &malformed) {
+		return &reply{refusal: malformed}, nil
+	} else if err != nil {
+		return nil, err
 	}
 	if r.Issuer == nil { // it was asked itself
 		says.Issuer = c.issuer
@@ -182,10 +187,10 @@ var (
 // token, "" otherwise. A refresh token is active too, at a server that knows no better.
 func (r *response) other() string {
 	for _, said := range []struct {
-		value jsontext.Value
+		value facts.Member
 		words []string
 	}{{r.TokenType, accessTypes}, {r.TokenUse, accessUses}, {r.Type, accessTyps}} {
-		kind, ok := facts.Text(said.value)
+		kind, ok := said.value.Text()
 		if ok && !slices.Contains(said.words, strings.ToLower(kind)) {
 			return kind
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -60,8 +61,10 @@ func TestAnswers(t *testing.T) {
 		"not UTF-8":              {json(strings.Replace(good, "accounts", "acc\xff", 1)), access.IssuerUnavailable},
 		"nested 100,000 deep":    {json(`{"x":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + "," + good[1:]), access.IssuerUnavailable},
 		"over 1 MiB":             {json(good + strings.Repeat(" ", 1<<20)), access.IssuerUnavailable},
-		"exp as text":            {json(string(encode(active(M{"exp": "1999999999"})))), access.IssuerUnavailable},
-		"aud as an object":       {json(string(encode(active(M{"aud": M{}})))), access.IssuerUnavailable},
+		"exp as text":            {json(string(encode(active(M{"exp": "1999999999"})))), access.MalformedToken},
+		"aud as an object":       {json(string(encode(active(M{"aud": M{}})))), access.MalformedToken},
+		"a scope with a space":   {json(string(encode(active(M{"scope": []string{"a b"}})))), access.MalformedToken},
+		"scopes of other types":  {json(string(encode(active(M{"scope": []any{"a", 1}})))), access.MalformedToken},
 		"a refresh token":        {json(string(encode(active(M{"token_type": "refresh_token"})))), access.WrongType},
 		"a refresh token by use": {json(string(encode(active(M{"token_use": "refresh_token"})))), access.WrongType},
 		"a refresh token by typ": {json(string(encode(active(M{"typ": "Refresh"})))), access.WrongType},
@@ -145,8 +148,16 @@ func TestFacts(t *testing.T) {
 	if got, _ = ask(t, a.client(), "opaque"); got.Issuer != "https://other.example" {
 		t.Errorf("issuer %q", got.Issuer)
 	}
+	// What is null is absent, and scopes may stand in an array.
+	null := json.RawMessage("null")
+	a.says(M{"active": true, "iss": null, "sub": null, "client_id": null, "jti": null, "aud": null, "exp": null, "nbf": null, "iat": null, "cnf": null, "token_type": null, "scope": []string{"a", "b"}})
+	got, _ = ask(t, a.client(), "opaque")
+	got.Expires = time.Time{}
+	if diff := cmp.Diff(&access.Unchecked{Server: "partners", Issuer: issuer, Scopes: []string{"a", "b"}}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
 	// A cnf of whatever form is present, and matches nothing.
-	for _, cnf := range []any{nil, M{}, "x", []string{}, M{"jkt": "x"}, M{"x5t#S256": 1}, M{"x5t#S256": bound.Hex()}} {
+	for _, cnf := range []any{M{}, "x", []string{}, M{"jkt": "x"}, M{"x5t#S256": 1}, M{"x5t#S256": bound.Hex()}} {
 		response := active()
 		response["cnf"] = cnf
 		a.says(response)

@@ -187,7 +187,8 @@ func (c *Client) refresh(raw string, sum facts.Sum) {
 // Introspect returns what the server says of a token of which nothing is remembered to
 // the contrary, shown by the holder of cert. Many who ask with one certificate about one
 // token at a time make one call, which no one of them can break off. Errors wrap an
-// [access.Denial]: Inactive; WrongType for what is no access token; RateLimited where the
+// [access.Denial]: Inactive; WrongType for what is no access token; MalformedToken for one
+// of which the server says what cannot be read; RateLimited where the
 // holder showed too many that were turned down; IssuerUnavailable where the server did
 // not answer, or not so that it could be understood.
 func (c *Client) Introspect(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate) (*access.Unchecked, error) {

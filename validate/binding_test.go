@@ -45,7 +45,9 @@ func TestBinding(t *testing.T) {
 		{"right", x5t(right), access.Granted},
 
 		{"missing", nil, access.NotBound},
-		{"null", null, access.MalformedBinding},
+		{"null", null, access.NotBound},
+		{"right, beside null", M{"x5t#S256": right, "jkt": null}, access.Granted},
+		{"null members alone", M{"x5t#S256": null, "jkt": null}, access.MalformedBinding},
 		{"empty", M{}, access.MalformedBinding},
 		{"string", right, access.MalformedBinding},
 		{"array", []string{right}, access.MalformedBinding},

@@ -153,7 +153,12 @@ func TestOpaqueTokens(t *testing.T) {
 		"not yet":                {says(M{"nbf": in(time.Minute)}), access.NotYetValid},
 		"issued tomorrow":        {says(M{"iat": in(time.Minute)}), access.NotYetValid},
 		"no cnf":                 {says(M{"cnf": nil}), access.NotBound},
-		"cnf null":               {says(M{"cnf": null}), access.MalformedBinding},
+		"cnf null":               {says(M{"cnf": null}), access.NotBound},
+		"all null that may be":   {says(M{"nbf": null, "iat": null, "exp": null, "jti": null, "sub": null, "iss": null, "scope": null, "username": null, "token_type": null, "typ": null, "token_use": null}), access.Granted},
+		"exp as text":            {says(M{"exp": "1999999999"}), access.MalformedToken},
+		"aud null":               {says(M{"aud": null}), access.WrongAudience},
+		"scopes as an array":     {says(M{"scope": []string{"a", "b"}}), access.Granted},
+		"a scope with a space":   {says(M{"scope": []string{"a b"}}), access.MalformedToken},
 		"cnf empty":              {says(M{"cnf": M{}}), access.MalformedBinding},
 		"cnf of a DPoP key":      {says(M{"cnf": M{"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}, "token_type": "DPoP"}), access.MalformedBinding},
 		"cnf beside a DPoP key":  {says(M{"cnf": M{"x5t#S256": partner.Thumbprint(), "jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}}), access.MalformedBinding},
@@ -280,6 +285,12 @@ func TestServersSideBySide(t *testing.T) {
 	expect(t, v, "of b too", partner, access.Granted)
 	expect(t, v, "new", partner, access.IssuerUnavailable)
 
+	// What the first says of its own token and cannot be read is told, although the second
+	// server, which fails, is not asked.
+	a.fail(false)
+	a.knows("malformed", says(M{"nbf": "x"}))
+	expect(t, v, "malformed", partner, access.MalformedToken)
+
 	// A token that both claim to know counts by what the first says.
 	a.fail(false)
 	b.fail(false)
@@ -322,6 +333,11 @@ func TestAlsoIntrospect(t *testing.T) {
 		"another jti there":        {nil, M{"jti": "x"}, access.MalformedToken, nil},
 		"a refresh token there":    {nil, M{"token_use": "refresh_token"}, access.WrongType, nil},
 		"fewer scopes there":       {M{"scope": "a b c"}, M{"scope": "c a"}, access.Granted, []string{"a", "c"}},
+		"fewer, as an array":       {M{"scope": []string{"a", "b"}}, M{"scope": []string{"b"}}, access.Granted, []string{"b"}},
+		"none, as an array":        {M{"scope": "a b"}, M{"scope": []string{}}, access.Granted, nil},
+		"null of scopes there":     {M{"scope": "a b"}, M{"scope": null}, access.Granted, []string{"a", "b"}},
+		"null there":               {nil, M{"iss": null, "aud": null, "sub": null, "client_id": null, "jti": null, "exp": null, "cnf": null, "iat": null}, access.Granted, nil},
+		"malformed there":          {nil, M{"nbf": "x"}, access.MalformedToken, nil},
 		"no scopes there":          {M{"scope": "a b"}, M{"scope": ""}, access.Granted, nil},
 		"nothing of scopes there":  {M{"scope": "a b"}, M{"scope": nil}, access.Granted, []string{"a", "b"}},
 		"more scopes there":        {M{"scope": "a"}, M{"scope": "a b"}, access.Granted, []string{"a"}},

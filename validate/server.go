@@ -48,7 +48,7 @@ type resolver interface {
 	// Recall returns what is known of an active token without waiting, nil for nothing.
 	Recall(raw string, sum facts.Sum) *access.Unchecked
 	// Introspect asks about a token that came with cert. Every error wraps an
-	// [access.Denial]: Inactive or WrongType when the token is turned down, RateLimited
+	// [access.Denial]: Inactive, WrongType or MalformedToken when the token is turned down, RateLimited
 	// or IssuerUnavailable when there is no telling.
 	Introspect(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate) (*access.Unchecked, error)
 }
@@ -84,7 +84,7 @@ func parse(raw string) (*jwt, error) {
 		return nil, deny(access.MalformedToken, "reading payload: %w", err)
 	}
 	if t.claims.Issuer != nil {
-		issuer, ok := facts.Text(t.claims.Issuer)
+		issuer, ok := t.claims.Issuer.Text()
 		if !ok {
 			return nil, deny(access.MalformedToken, "iss is no string")
 		}

@@ -226,6 +226,9 @@ func (v *Validator) resolve(q *question, servers []*server) (access.Claims, erro
 		switch reason := access.Deny(err).Reason; {
 		case err == nil:
 			return v.judge(s, says, q)
+		case reason == access.MalformedToken: // it is this server's, who says that it is active
+			q.server = s
+			return access.Claims{}, err
 		case reason == access.Inactive || reason == access.WrongType:
 			if refusal == nil || reason == access.WrongType {
 				refusal = err
