@@ -26,6 +26,7 @@ const (
 	// Certificate.
 	NoCertificate
 	UntrustedCertificate
+	WrongUsage
 	ExpiredCertificate
 	RevokedCertificate
 	RevocationUnknown
@@ -97,7 +98,8 @@ var reasons = [numReasons]struct {
 	UpgradeNotAllowed: {StageMessage, "upgrade_not_allowed", http.StatusForbidden, "", "Switching protocols is not allowed here."},
 
 	NoCertificate:        {StageCertificate, "no_certificate", http.StatusUnauthorized, invalidToken, "No client certificate came with the request."},
-	UntrustedCertificate: {StageCertificate, "untrusted_certificate", http.StatusUnauthorized, invalidToken, "The client certificate chains to no trusted anchor."},
+	UntrustedCertificate: {StageCertificate, "untrusted_certificate", http.StatusUnauthorized, invalidToken, "The client certificate has no valid chain to a trusted anchor."},
+	WrongUsage:           {StageCertificate, "wrong_usage", http.StatusUnauthorized, invalidToken, "The client certificate may not be used for client authentication."},
 	ExpiredCertificate:   {StageCertificate, "expired_certificate", http.StatusUnauthorized, invalidToken, "The client certificate is outside its validity period."},
 	RevokedCertificate:   {StageCertificate, "revoked_certificate", http.StatusUnauthorized, invalidToken, "The client certificate has been revoked."},
 	RevocationUnknown:    {StageCertificate, "revocation_unknown", http.StatusServiceUnavailable, "", "The revocation status of the client certificate cannot be told now."},

@@ -23,6 +23,7 @@ func TestReasons(t *testing.T) {
 		{UpgradeNotAllowed, "upgrade_not_allowed", 403, ""},
 		{NoCertificate, "no_certificate", 401, "invalid_token"},
 		{UntrustedCertificate, "untrusted_certificate", 401, "invalid_token"},
+		{WrongUsage, "wrong_usage", 401, "invalid_token"},
 		{ExpiredCertificate, "expired_certificate", 401, "invalid_token"},
 		{RevokedCertificate, "revoked_certificate", 401, "invalid_token"},
 		{RevocationUnknown, "revocation_unknown", 503, ""},

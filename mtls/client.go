@@ -61,7 +61,7 @@ type connection struct {
 // says so, passed on by a trusted front proxy, and by nobody else. It is within its
 // validity period and chains to an anchor (or needs none, where self-signed certificates
 // are taken). Errors wrap [*access.Denial] with NoCertificate, ExpiredCertificate,
-// UntrustedCertificate or, of a header, MalformedRequest. The identity is the leaf's
+// UntrustedCertificate, WrongUsage or, of a header, MalformedRequest. The identity is the leaf's
 // alone: further certificates only help to find a path.
 func (t *Trust) Client(r *http.Request) (*access.Certificate, error) {
 	if t.front != nil {
@@ -87,7 +87,7 @@ func (t *Trust) Peer(r *http.Request) (*access.Certificate, error) {
 // verdict judges c, whose leaf is valid now, by its path.
 func (t *Trust) verdict(c *connection, now time.Time) (*access.Certificate, error) {
 	if c.path.err != nil {
-		return nil, &access.Denial{Reason: access.UntrustedCertificate, Err: c.path.err}
+		return nil, refusal(c.path.err)
 	}
 	if t.revocation == nil {
 		return c.client, nil
@@ -112,13 +112,22 @@ func (t *Trust) judge(chain []*x509.Certificate, now time.Time) error {
 	}
 	p := t.path(chain, now)
 	if p.err != nil {
-		return &access.Denial{Reason: access.UntrustedCertificate, Err: p.err}
+		return refusal(p.err)
 	}
 	if t.revocation != nil {
 		_, err := t.revocation.anchors(p, now)
 		return err
 	}
 	return nil
+}
+
+// refusal returns the denial for a chain that leads nowhere because of err.
+func refusal(err error) *access.Denial {
+	reason := access.UntrustedCertificate
+	if errors.Is(err, errUsage) || errors.Is(err, errAuthority) {
+		reason = access.WrongUsage
+	}
+	return &access.Denial{Reason: reason, Err: err}
 }
 
 var noCertificate = &access.Denial{Reason: access.NoCertificate}

@@ -267,7 +267,7 @@ func TestSelfSignedAuthority(t *testing.T) {
 			if err := dial(t, address, client); err == nil {
 				t.Error("the resumed session is accepted")
 			}
-			if r := <-results; access.Deny(r.err).Reason != access.UntrustedCertificate {
+			if r := <-results; access.Deny(r.err).Reason != access.WrongUsage {
 				t.Errorf("the server says %v", r.err)
 			}
 		})

@@ -115,20 +115,20 @@ func TestJudge(t *testing.T) {
 		{"expired", chain(northwind.Leaf("a", testpki.Expired())), access.ExpiredCertificate, access.ExpiredCertificate},
 		{"not valid yet", chain(northwind.Leaf("a", testpki.Valid(now.Add(time.Hour), now.Add(2*time.Hour)))), access.ExpiredCertificate, access.ExpiredCertificate},
 		{"self-signed and expired", chain(testpki.SelfSigned("a", testpki.Expired())), access.ExpiredCertificate, access.ExpiredCertificate},
-		{"for servers only", chain(northwind.Leaf("a", serverOnly)), access.UntrustedCertificate, access.UntrustedCertificate},
+		{"for servers only", chain(northwind.Leaf("a", serverOnly)), access.WrongUsage, access.WrongUsage},
 		{"without usages", chain(northwind.Leaf("a", testpki.Usage())), access.Granted, access.Granted},
 		{"for any usage", chain(northwind.Leaf("a", testpki.Usage(x509.ExtKeyUsageAny))), access.Granted, access.Granted},
-		{"an authority as client", chain(northwind), access.UntrustedCertificate, access.Granted},
-		{"another authority as client", chain(stranger), access.UntrustedCertificate, access.Granted},
-		{"an authority for servers only", chain(testpki.NewCA("a", serverOnly)), access.UntrustedCertificate, access.UntrustedCertificate},
+		{"an authority as client", chain(northwind), access.WrongUsage, access.Granted},
+		{"another authority as client", chain(stranger), access.WrongUsage, access.Granted},
+		{"an authority for servers only", chain(testpki.NewCA("a", serverOnly)), access.WrongUsage, access.WrongUsage},
 		{"an expired authority", chain(testpki.NewCA("a", testpki.Expired())), access.ExpiredCertificate, access.ExpiredCertificate},
-		{"self-signed with the CA bit and no key usage", chain(testpki.SelfSigned("a", caBit, noUsage)), access.UntrustedCertificate, access.Granted},
-		{"self-signed with the CA bit, for signing only", chain(testpki.SelfSigned("a", caBit)), access.UntrustedCertificate, access.Granted},
-		{"with the CA bit and an unknown critical extension", chain(testpki.SelfSigned("a", caBit, critical)), access.UntrustedCertificate, access.UntrustedCertificate},
-		{"self-signed with the CA bit, then the anchor", chain(testpki.SelfSigned("a", caBit), northwind), access.UntrustedCertificate, access.Granted},
-		{"an anchor's key and name, with the CA bit", chain(renewed), access.UntrustedCertificate, access.Granted},
-		{"an anchor's name, signed by another key", chain(forged), access.UntrustedCertificate, access.UntrustedCertificate},
-		{"an intermediate as client", chain(issuing), access.UntrustedCertificate, access.UntrustedCertificate},
+		{"self-signed with the CA bit and no key usage", chain(testpki.SelfSigned("a", caBit, noUsage)), access.WrongUsage, access.Granted},
+		{"self-signed with the CA bit, for signing only", chain(testpki.SelfSigned("a", caBit)), access.WrongUsage, access.Granted},
+		{"with the CA bit and an unknown critical extension", chain(testpki.SelfSigned("a", caBit, critical)), access.WrongUsage, access.UntrustedCertificate},
+		{"self-signed with the CA bit, then the anchor", chain(testpki.SelfSigned("a", caBit), northwind), access.WrongUsage, access.Granted},
+		{"an anchor's key and name, with the CA bit", chain(renewed), access.WrongUsage, access.Granted},
+		{"an anchor's name, signed by another key", chain(forged), access.WrongUsage, access.WrongUsage},
+		{"an intermediate as client", chain(issuing), access.WrongUsage, access.WrongUsage},
 		{"under an expired intermediate", chain(dying.Leaf("a")), access.UntrustedCertificate, access.UntrustedCertificate},
 		{"outside a name constraint, T-TLS-14", chain(constrained.Leaf("a", testpki.DNS("ledger.other.example"))), access.UntrustedCertificate, access.UntrustedCertificate},
 		{"inside a name constraint", chain(constrained.Leaf("a", testpki.DNS("ledger.northwind.example"))), access.Granted, access.Granted},
@@ -300,7 +300,7 @@ func TestStrangersLeaveNothing(t *testing.T) {
 		t.Errorf("%d chains of strangers are remembered", n)
 	}
 	serverOnly := testpki.SelfSigned("a", testpki.Usage(x509.ExtKeyUsageServerAuth))
-	if _, err := client(load(t, true, nil), chain(serverOnly)); reason(err) != access.UntrustedCertificate {
+	if _, err := client(load(t, true, nil), chain(serverOnly)); reason(err) != access.WrongUsage {
 		t.Errorf("a self-signed certificate for servers is judged %v", err)
 	}
 }

@@ -84,6 +84,7 @@ func newWorld(dir string) *world {
 		"inside":    constrained.Leaf("ledger", ledger, testpki.Subject(pkix.Name{Organization: []string{"Northwind"}, CommonName: "ledger"})),
 		"outside":   constrained.Leaf("ledger", ledger, testpki.Subject(pkix.Name{Organization: []string{"Borealis"}, CommonName: "ledger"})),
 		"dormant":   dormant.Leaf("app"),
+		"serving":   northwind.Leaf("ledger", ledger, testpki.Usage(x509.ExtKeyUsageServerAuth)),
 		"stranger":  testpki.SelfSigned("ledger", ledger),
 		"issuer":    testpki.SelfSigned("the issuer's signing key"),
 	}
