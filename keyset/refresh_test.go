@@ -138,6 +138,10 @@ func TestDiscoveredKeys(t *testing.T) {
 	if err := s.Read(t.Context()); err == nil || ready(s) {
 		t.Errorf("read without metadata: %v", err)
 	}
+	// Nothing was read, so nothing has failed.
+	if n := testutil.ToFloat64(s.metrics.failed); n != 0 {
+		t.Errorf("%v readings failed before any was made", n)
+	}
 	discover := func() {
 		t.Helper()
 		if err := s.remote.Read(t.Context()); err != nil {

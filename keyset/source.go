@@ -227,7 +227,8 @@ func (s *Source) read(ctx context.Context) error {
 	start := s.now()
 	set, err := s.load(ctx)
 	if err != nil {
-		if !errors.Is(ctx.Err(), context.Canceled) {
+		// Where nothing was read, since it is not known yet where the keys are, nothing failed.
+		if !errors.Is(ctx.Err(), context.Canceled) && !errors.Is(err, discovery.ErrUnread) {
 			s.metrics.failed.Inc()
 		}
 		return err
