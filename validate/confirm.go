@@ -1,6 +1,7 @@
 package validate
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -9,9 +10,10 @@ import (
 )
 
 // confirm asks s about a JWT of its own that passed every check, and returns what then
-// counts: the server may have revoked it, and may have taken scopes away. What it says
-// of the token must not contradict the token, above all not its binding (RFC 8705
-// section 3.2). Only a token that would pass is asked about.
+// counts: the server may have revoked it, may have taken scopes away, and may name the
+// client and the subject that the JWT leaves out. What the server says of the token must
+// not contradict the token, above all not its binding (RFC 8705 section 3.2). Only a token
+// that would pass is asked about. Errors are an [access.Denial].
 func (s *server) confirm(u *access.Unchecked, q *question) (*access.Unchecked, error) {
 	answer := s.resolver.Recall(q.raw, q.sum)
 	if answer == nil {
@@ -26,13 +28,28 @@ func (s *server) confirm(u *access.Unchecked, q *question) (*access.Unchecked, e
 	if reason != access.Granted {
 		return nil, &access.Denial{Reason: reason, ClientID: u.ClientID, Err: err}
 	}
+	return complete(u, answer), nil
+}
+
+// complete returns u with what it lacks of answer, which does not contradict it, and
+// without the scopes that answer no longer has. u itself, which may be remembered, stays as
+// it is.
+func complete(u, answer *access.Unchecked) *access.Unchecked {
+	scopes := u.Scopes
 	lost := func(scope string) bool { return !slices.Contains(answer.Scopes, scope) }
-	if answer.Scopes == nil || !slices.ContainsFunc(u.Scopes, lost) {
-		return u, nil // a server need not name scopes, RFC 7662 section 2.2
+	if answer.Scopes != nil && slices.ContainsFunc(scopes, lost) { // a server need not name scopes, RFC 7662 section 2.2
+		scopes = slices.DeleteFunc(slices.Clone(scopes), lost)
 	}
-	narrowed := *u
-	narrowed.Scopes = slices.DeleteFunc(slices.Clone(u.Scopes), lost)
-	return &narrowed, nil
+	lacks := u.ClientID == "" && answer.ClientID != "" || u.Subject == "" && answer.Subject != "" || u.TokenID == "" && answer.TokenID != ""
+	if !lacks && len(scopes) == len(u.Scopes) {
+		return u
+	}
+	completed := *u
+	completed.Scopes = scopes
+	completed.ClientID = cmp.Or(u.ClientID, answer.ClientID)
+	completed.Subject = cmp.Or(u.Subject, answer.Subject)
+	completed.TokenID = cmp.Or(u.TokenID, answer.TokenID)
+	return &completed
 }
 
 var errTokenID = errors.New("jti by introspection is not the token's")
@@ -48,11 +65,11 @@ func (s *server) checkAnswer(u, answer *access.Unchecked, q *question) (access.R
 		{"client_id", u.ClientID, answer.ClientID},
 		{"sub", u.Subject, answer.Subject},
 	} {
-		if claim.answer != "" && claim.answer != claim.token {
+		if claim.answer != "" && claim.token != "" && claim.answer != claim.token {
 			return access.MalformedToken, &access.Mismatch{Of: claim.name + " by introspection", Want: quoted(claim.token), Got: quoted(claim.answer)}
 		}
 	}
-	if answer.TokenID != "" && answer.TokenID != u.TokenID {
+	if answer.TokenID != "" && u.TokenID != "" && answer.TokenID != u.TokenID {
 		return access.MalformedToken, errTokenID // without the values: of a jti only the hash is logged
 	}
 	if len(answer.Audience) > 0 && !slices.ContainsFunc(answer.Audience, s.isAudience) {

@@ -25,8 +25,12 @@ func (v *Validator) judge(s *server, u *access.Unchecked, q *question) (access.C
 		return access.Claims{}, &access.Denial{Reason: reason, ClientID: u.ClientID, Err: err}
 	}
 	if s.alsoIntrospect && q.kind == signed {
+		said := u
 		if u, err = s.confirm(u, q); err != nil {
 			return access.Claims{}, err
+		}
+		if u != said && v.revoked != nil && v.revoked(*u) { // by the client that the answer names
+			return access.Claims{}, &access.Denial{Reason: access.Revoked, ClientID: u.ClientID}
 		}
 	}
 	return access.Claims(*u), nil

@@ -311,7 +311,8 @@ func TestAlsoIntrospect(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	a := newAuthority(t)
 	_, fromFile := keyFile(t, testpki.KeySet(key))
-	v := newAsking(t, Options{}, settings(fromFile, a.asking(config.JWTOnly), func(s *config.AuthorizationServer) { s.AlsoIntrospect = true }))
+	revoked := func(u access.Unchecked) bool { return u.ClientID == "revoked" }
+	v := newAsking(t, Options{Revoked: revoked}, settings(fromFile, a.asking(config.JWTOnly), func(s *config.AuthorizationServer) { s.AlsoIntrospect = true }))
 	in := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
 	for name, c := range map[string]struct {
 		token, response M // response nil: unknown there
@@ -331,6 +332,8 @@ func TestAlsoIntrospect(t *testing.T) {
 		"another subject there":    {nil, M{"sub": "evil"}, access.MalformedToken, nil},
 		"another issuer there":     {nil, M{"iss": "https://other.example"}, access.MalformedToken, nil},
 		"another jti there":        {nil, M{"jti": "x"}, access.MalformedToken, nil},
+		"client named there alone": {M{"client_id": nil, "sub": nil, "jti": nil}, M{"client_id": client, "sub": "S", "jti": "J"}, access.Granted, nil},
+		"a client revoked there":   {M{"client_id": nil}, M{"client_id": "revoked"}, access.Revoked, nil},
 		"a refresh token there":    {nil, M{"token_use": "refresh_token"}, access.WrongType, nil},
 		"fewer scopes there":       {M{"scope": "a b c"}, M{"scope": "c a"}, access.Granted, []string{"a", "c"}},
 		"fewer, as an array":       {M{"scope": []string{"a", "b"}}, M{"scope": []string{"b"}}, access.Granted, []string{"b"}},
@@ -367,6 +370,9 @@ func TestAlsoIntrospect(t *testing.T) {
 				}
 				if id, _ := claims["jti"].(string); err != nil && id != "" && strings.Contains(err.Error(), id) {
 					t.Errorf("the jti is in the log: %v", err)
+				}
+				if said := []string{got.ClientID, got.Subject, got.TokenID}; name == "client named there alone" && !slices.Equal(said, []string{client, "S", "J"}) {
+					t.Errorf("the claims name %q", said)
 				}
 				if err == nil && !slices.Equal(got.Scopes, c.scopes) {
 					t.Errorf("scopes %q, want %q", got.Scopes, c.scopes)
