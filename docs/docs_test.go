@@ -1,0 +1,133 @@
+// Package docs_test checks what the pages in this folder say against the tree.
+package docs_test
+
+import (
+	"bytes"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const root = ".."
+
+// threatID matches the id of a line of the threat model.
+var threatID = regexp.MustCompile(`\bT-[A-Z0-9]+-[0-9]{2}\b`)
+
+// skippedFolders are not part of the source tree.
+var skippedFolders = []string{".git", ".tools", "dist", "node_modules"}
+
+// sources calls visit with the slash-separated path, relative to the root, and the content of
+// each file of the tree that is at most 1 MiB long; longer files are data.
+func sources(t *testing.T, visit func(path string, content []byte)) {
+	t.Helper()
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && slices.Contains(skippedFolders, entry.Name()) {
+			return filepath.SkipDir
+		}
+		about, err := entry.Info()
+		if err != nil || !about.Mode().IsRegular() || about.Size() > 1<<20 {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		relative, err := filepath.Rel(root, path)
+		visit(filepath.ToSlash(relative), content)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// threats returns the last column of each line of the threat model by the line's id.
+func threats(t *testing.T) map[string]string {
+	t.Helper()
+	page, err := os.ReadFile("threat-model.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := map[string]string{}
+	for line := range strings.Lines(string(page)) {
+		cells := strings.Split(strings.TrimSpace(line), " | ")
+		id, isRow := strings.CutPrefix(cells[0], "| ")
+		if !isRow || !threatID.MatchString(id) {
+			continue
+		}
+		if len(cells) != 3 {
+			t.Errorf("%s: got %d cells, want 3", id, len(cells))
+			continue
+		}
+		if _, known := shown[id]; known {
+			t.Errorf("%s has two lines", id)
+		}
+		shown[id] = strings.TrimSuffix(cells[2], " |")
+	}
+	if len(shown) < 200 { // 260 when the page was written
+		t.Fatalf("the threat model has %d lines, want at least 200", len(shown))
+	}
+	return shown
+}
+
+// Every threat id that a file of the tree quotes has a line in the threat model.
+func TestThreatsQuoted(t *testing.T) {
+	shown := threats(t)
+	unknown := map[string]string{} // id: a file that quotes it
+	sources(t, func(path string, content []byte) {
+		for _, id := range threatID.FindAll(content, -1) {
+			if _, ok := shown[string(id)]; !ok {
+				unknown[string(id)] = path
+			}
+		}
+	})
+	for _, id := range slices.Sorted(maps.Keys(unknown)) {
+		t.Errorf("%s is quoted in %s and has no line in threat-model.md", id, unknown[id])
+	}
+}
+
+// Every test and script that the threat model names exists, and a line that names none says so.
+func TestThreatsShown(t *testing.T) {
+	exists := map[string]bool{} // as the threat model names them
+	packageName := regexp.MustCompile(`(?m)^package (\w+?)(?:_test)?$`)
+	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`)
+	sources(t, func(path string, content []byte) {
+		if name, isScript := strings.CutPrefix(path, "cmd/tallygate/testdata/"); isScript {
+			exists[strings.TrimSuffix(name, ".txtar")] = true
+		}
+		if !strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		qualifier := ""
+		if name := packageName.FindSubmatch(content); name != nil && !bytes.Equal(name[1], []byte("main")) {
+			qualifier = string(name[1]) + "."
+		}
+		for _, m := range function.FindAllSubmatch(content, -1) {
+			exists[qualifier+string(m[1])] = true
+		}
+	})
+	span := regexp.MustCompile("`([^`]+)`")
+	shown := threats(t)
+	for _, id := range slices.Sorted(maps.Keys(shown)) {
+		spans := span.FindAllStringSubmatch(shown[id], -1)
+		if strings.HasPrefix(shown[id], "No test") {
+			continue
+		}
+		if len(spans) == 0 {
+			t.Errorf("%s names no test and does not begin with \"No test\": %q", id, shown[id])
+		}
+		for _, m := range spans {
+			if !exists[m[1]] {
+				t.Errorf("%s names %s, which does not exist", id, m[1])
+			}
+		}
+	}
+}
