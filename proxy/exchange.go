@@ -105,6 +105,10 @@ func (x *exchange) WriteHeader(status int) {
 	}
 	if status < 200 {
 		dropHops(x.Header())
+		if x.request.ProtoMajor > 1 {
+			x.informOver2(status)
+			return
+		}
 	}
 	x.ResponseWriter.WriteHeader(status)
 }
@@ -117,6 +121,21 @@ func keepUntyped(h http.Header) {
 		h["Content-Type"] = nil
 	}
 }
+
+// informOver2 sends an informational answer over HTTP/2. When the stream is reset, the
+// server's WriteHeader returns while another goroutine still encodes the fields
+// (golang/go#67940), so what it encodes must be a copy that nobody else has. The server
+// makes one only where it has to leave out a Content-Length, which has no place in an
+// informational answer. Final headers and trailers need no such care: the server copies the
+// former, and nobody has the map of the latter any more once the handler has returned.
+func (x *exchange) informOver2(status int) {
+	h := x.Header()
+	h["Content-Length"] = noLength
+	x.ResponseWriter.WriteHeader(status)
+	delete(h, "Content-Length")
+}
+
+var noLength = []string{"0"}
 
 // Write gives the client another stall timeout to take b.
 func (x *exchange) Write(b []byte) (int, error) {

@@ -16,7 +16,6 @@ import (
 
 // A rawClient speaks HTTP/2 frame by frame, also as nobody should.
 type rawClient struct {
-	t      *testing.T
 	conn   *tls.Conn
 	frames *http2.Framer
 	block  bytes.Buffer
@@ -26,13 +25,28 @@ type rawClient struct {
 
 func (r *reloading) rawClient(t *testing.T) *rawClient {
 	t.Helper()
-	conn, err := tls.Dial("tcp", r.addresses[partnersListener], r.client("northwind", "h2"))
+	return r.rawClientTo(t, partnersListener, "northwind")
+}
+
+// rawClientTo returns a client that is connected to a listener; certificate may be "".
+func (r *reloading) rawClientTo(t *testing.T, listener, certificate string) *rawClient {
+	t.Helper()
+	c, err := r.dialRaw(listener, certificate)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.Close() })
+	t.Cleanup(func() { _ = c.conn.Close() })
+	return c
+}
+
+// dialRaw is rawClientTo for any goroutine. The caller closes the connection.
+func (r *reloading) dialRaw(listener, certificate string) (*rawClient, error) {
+	conn, err := tls.Dial("tcp", r.addresses[listener], r.client(certificate, "h2"))
+	if err != nil {
+		return nil, err
+	}
 	_ = conn.SetDeadline(time.Now().Add(patience))
-	c := &rawClient{t: t, conn: conn, frames: http2.NewFramer(conn, conn)}
+	c := &rawClient{conn: conn, frames: http2.NewFramer(conn, conn)}
 	c.frames.AllowIllegalWrites = true
 	c.frames.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	c.fields = hpack.NewEncoder(&c.block)
@@ -40,10 +54,7 @@ func (r *reloading) rawClient(t *testing.T) *rawClient {
 	if err == nil {
 		err = c.frames.WriteSettings()
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return c, err
 }
 
 // good is the header of a request that is granted.
@@ -63,6 +74,21 @@ func (c *rawClient) header(fields ...string) []byte {
 // send sends one HEADERS frame.
 func (c *rawClient) send(stream uint32, end bool, fields ...string) error {
 	return c.frames.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: c.header(fields...), EndStream: end, EndHeaders: true})
+}
+
+// sendLong sends a header that may need CONTINUATION frames, and ends the stream.
+func (c *rawClient) sendLong(stream uint32, fields ...string) error {
+	const most = 16 << 10 // in one frame, RFC 9113 section 4.2
+	block := c.header(fields...)
+	first := block[:min(len(block), most)]
+	rest := block[len(first):]
+	err := c.frames.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: first, EndStream: true, EndHeaders: len(rest) == 0})
+	for len(rest) > 0 && err == nil {
+		next := rest[:min(len(rest), most)]
+		rest = rest[len(next):]
+		err = c.frames.WriteContinuation(stream, len(rest) == 0, next)
+	}
+	return err
 }
 
 // outcome waits for what becomes of a stream: a status, or the code by which it or the

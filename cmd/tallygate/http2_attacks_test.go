@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// stressFor is how long each attack with random timing lasts. TALLYGATE_STRESS sets it, as
+// in TALLYGATE_STRESS=2m.
+func stressFor(t *testing.T) time.Duration {
+	t.Helper()
+	text := os.Getenv("TALLYGATE_STRESS")
+	if text == "" {
+		return 10 * time.Second
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// serveBoth starts a gate with an issuer beside the partners' listener.
+func (r *reloading) serveBoth(edits ...string) {
+	r.t.Helper()
+	r.configure(append([]string{
+		"authorization_servers:\n", "authorization_servers:\n  - {name: own, issuer: \"https://own.example.test\", audiences: [https://api.example.test]}\n",
+		"admin: {", "issuer: {issuer: \"https://own.example.test\", address: \"127.0.0.1:0\", state: state, audience: https://api.example.test}\nadmin: {",
+	}, edits...)...)
+	r.serve()
+}
+
+// An attacker sends requests to a listener over HTTP/2, as many at once as it may.
+type attacker struct {
+	listener, certificate string // "" for no certificate
+	header                []string
+}
+
+// attackers are who may reach the gate: a partner, somebody without any credentials, and
+// the same at the issuer's open listener.
+func (r *reloading) attackers() map[string]attacker {
+	return map[string]attacker{
+		"partner":                 {partnersListener, "northwind", r.good("GET")},
+		"no certificate":          {partnersListener, "", r.good("GET")[:8]},
+		"no certificate, issuer":  {issuerListener, "", []string{":method", "GET", ":scheme", "https", ":authority", "own.example.test", ":path", "/jwks"}},
+		"partner, token endpoint": {issuerListener, "northwind", []string{":method", "POST", ":scheme", "https", ":authority", "own.example.test", ":path", "/token"}},
+	}
+}
+
+// attack lets so many clients send requests until the time is over, each on connections of
+// its own. Before each request a client calls beside, which may send other frames.
+func (r *reloading) attack(a attacker, clients int, until time.Time, beside func(c *rawClient, stream uint32)) (attacking *sync.WaitGroup) {
+	attacking = new(sync.WaitGroup)
+	for range clients {
+		attacking.Go(func() {
+			for time.Now().Before(until) {
+				if !r.flood(a, until, beside) {
+					time.Sleep(10 * time.Millisecond)
+				}
+			}
+		})
+	}
+	return attacking
+}
+
+// flood does so on one connection, until that or the time is over, and reports whether it
+// could.
+func (r *reloading) flood(a attacker, until time.Time, beside func(c *rawClient, stream uint32)) bool {
+	c, err := r.dialRaw(a.listener, a.certificate)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = c.conn.Close() }()
+	_ = c.conn.SetDeadline(until.Add(patience))
+	ended := make(chan struct{}, 100) // streams at once; the gate allows 128
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		for {
+			frame, err := c.frames.ReadFrame()
+			if err != nil {
+				return
+			}
+			_, reset := frame.(*http2.RSTStreamFrame)
+			if h := frame.Header(); reset || h.StreamID > 0 && h.Flags.Has(http2.FlagDataEndStream) {
+				select {
+				case <-ended:
+				default:
+				}
+			}
+		}
+	}()
+	defer func() {
+		_ = c.conn.Close()
+		<-gone
+	}()
+	for stream := uint32(1); time.Now().Before(until); stream += 2 {
+		beside(c, stream)
+		select {
+		case ended <- struct{}{}:
+		case <-gone:
+			return true
+		case <-time.After(50 * time.Millisecond): // what this client has reset sends no more frames
+			for len(ended) > 0 {
+				<-ended
+			}
+		}
+		if c.send(stream, true, a.header...) != nil {
+			return true
+		}
+	}
+	return true
+}
+
+// survives fails the test when the gate has ended, or when the race detector has spoken.
+func (r *reloading) survives(t *testing.T) {
+	t.Helper()
+	select {
+	case err := <-r.exited:
+		r.exited <- err
+		t.Fatalf("the gate ended: %v\n%.4000s", err, fatal(r.log.bytes()))
+	default:
+	}
+	if found := fatal(r.log.bytes()); found != nil {
+		t.Fatalf("the gate says\n%.4000s", found)
+	}
+	visit, _ := r.visitor("northwind", "good", true, 0)
+	if v, err := visit(); err != nil || v.status != http.StatusOK {
+		t.Errorf("another request got %+v, %v", v, err)
+	}
+}
+
+// fatal returns what the log holds from the first report of Go's runtime on, nil if there
+// is none.
+func fatal(log []byte) []byte {
+	for _, sign := range []string{"fatal error: ", "WARNING: DATA RACE", "panic: ", `"msg":"panic"`} {
+		if i := bytes.Index(log, []byte(sign)); i >= 0 {
+			return log[i:]
+		}
+	}
+	return nil
+}
+
+// T-ADD-02: streams that are reset while informational answers, headers and trailers are
+// written must not end the process. net/http then still reads the map of the header, but
+// WriteHeader has returned (golang/go#67940).
+func TestHTTP2Resets(t *testing.T) {
+	hints := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for range 3 {
+			for i := range 12 {
+				w.Header().Set(fmt.Sprintf("Hint-%d", i), strings.Repeat("x", 40))
+			}
+			w.WriteHeader(http.StatusEarlyHints)
+		}
+		w.Header().Set("Trailer", "Checksum, Signature")
+		_, _ = w.Write([]byte("answer"))
+		w.Header().Set("Checksum", "abc")
+		w.Header().Set("Signature", "def")
+		for i := range 12 {
+			w.Header().Set(fmt.Sprintf("%sLate-%d", http.TrailerPrefix, i), strings.Repeat("x", 40))
+		}
+	}))
+	defer hints.Close()
+	r := newReloading(t)
+	r.serveBoth(`"`+r.upstream.url()+`", timeout: 30s`, `"`+hints.URL+`", timeout: 30s`)
+	r.hinted(t)
+	until := time.Now().Add(stressFor(t))
+	var attacks []*sync.WaitGroup
+	for _, a := range r.attackers() {
+		attacks = append(attacks, r.attack(a, 2, until, func(c *rawClient, stream uint32) {
+			if stream > 1 {
+				time.Sleep(time.Duration(rand.IntN(1000)) * time.Microsecond)
+				_ = c.frames.WriteRSTStream(stream-2, http2.ErrCodeCancel)
+			}
+		}))
+	}
+	for _, attacking := range attacks {
+		attacking.Wait()
+	}
+	r.survives(t)
+	r.check(r.stop())
+}
+
+// hinted sends one request and checks that each of three informational answers has its
+// fields and no others.
+func (r *reloading) hinted(t *testing.T) {
+	t.Helper()
+	c := r.rawClient(t)
+	r.check(c.send(1, true, r.good("GET")...))
+	for _, want := range []string{"103", "103", "103", "200"} {
+		for {
+			frame, err := c.frames.ReadFrame()
+			r.check(err)
+			h, ok := frame.(*http2.MetaHeadersFrame)
+			if !ok {
+				continue
+			}
+			hints, length := 0, false
+			for _, field := range h.RegularFields() {
+				if strings.HasPrefix(field.Name, "hint-") {
+					hints++
+				}
+				length = length || field.Name == "content-length"
+			}
+			if got := h.PseudoValue("status"); got != want || want == "103" && (hints != 12 || length) {
+				t.Fatalf("%s with %d hints, content-length %v; want %s with 12 and none", got, hints, length, want)
+			}
+			break
+		}
+	}
+}
