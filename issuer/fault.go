@@ -22,6 +22,7 @@ const (
 	accessDenied
 	unsupportedGrantType
 	tooManyRequests
+	tooManyTokens
 	temporarilyUnavailable
 	notFound
 	methodNotAllowed
@@ -43,6 +44,7 @@ var faults = [...]struct {
 	unauthorizedClient:   {"unauthorized_client", http.StatusBadRequest, "The client may not use this grant type."},
 	accessDenied:         {"access_denied", http.StatusBadRequest, "A rule of the authorization server refuses the request."},
 	tooManyRequests:      {"temporarily_unavailable", http.StatusTooManyRequests, "Too many requests; try again later."}, // RFC 6585 section 4
+	tooManyTokens:        {"temporarily_unavailable", http.StatusTooManyRequests, "The client holds as many unexpired tokens as it may; use them again, or wait until some have expired."},
 	unsupportedGrantType: {"unsupported_grant_type", http.StatusBadRequest, "The grant type is not client_credentials."},
 	// RFC 7009 section 2.2.1: whoever gets this knows that the token still counts.
 	temporarilyUnavailable: {"temporarily_unavailable", http.StatusServiceUnavailable, "The request cannot be handled now; try again later."},
@@ -53,6 +55,10 @@ var faults = [...]struct {
 // retryAfter is what a client is asked to wait when it is told to come back, in
 // seconds.
 const retryAfter = "5"
+
+// retryTokens is retryAfter for a client that holds too many tokens: those that have expired
+// are swept every minute.
+const retryTokens = "60"
 
 // A refusal is the error of a step that turned a request down.
 type refusal struct {
@@ -78,8 +84,11 @@ func faultOf(err error) fault {
 // writeFault answers with f. Errors are never stored, RFC 6749 section 5.2.
 func writeFault(w http.ResponseWriter, f fault) {
 	row := faults[f]
-	if f == temporarilyUnavailable || f == tooManyRequests {
+	switch f { //nolint:exhaustive // the others are not for a later try
+	case temporarilyUnavailable, tooManyRequests:
 		w.Header().Set("Retry-After", retryAfter)
+	case tooManyTokens:
+		w.Header().Set("Retry-After", retryTokens)
 	}
 	noStore(w)
 	writeJSON(w, row.status, struct {

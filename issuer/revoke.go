@@ -98,10 +98,14 @@ func (i *Issuer) own(raw string) (*claims, error) {
 	return &kept, nil
 }
 
-// unstored is the refusal for an err of the state: 503 where a later try may succeed.
+// unstored is the refusal for an err of the state: 503 where a later try may succeed, 429
+// where it is the client that holds too much.
 func unstored(err error) error {
-	if errors.Is(err, store.ErrUnavailable) {
+	switch {
+	case errors.Is(err, store.ErrUnavailable):
 		return &refusal{temporarilyUnavailable, err}
+	case errors.Is(err, store.ErrShare):
+		return &refusal{tooManyTokens, err}
 	}
 	return &refusal{serverError, err}
 }

@@ -329,6 +329,7 @@ var answers = map[string]struct {
 	"unauthorized_client": {400, `{"error":"unauthorized_client","error_description":"The client may not use this grant type."}`},
 	"access_denied":       {400, `{"error":"access_denied","error_description":"A rule of the authorization server refuses the request."}`},
 	"too_many_requests":   {429, `{"error":"temporarily_unavailable","error_description":"Too many requests; try again later."}`},
+	"too_many_tokens":     {429, `{"error":"temporarily_unavailable","error_description":"The client holds as many unexpired tokens as it may; use them again, or wait until some have expired."}`},
 	"not_found":           {404, `{"error":"not_found","error_description":"There is no such endpoint."}`},
 	"method_not_allowed":  {405, `{"error":"method_not_allowed","error_description":"The endpoint does not offer this method."}`},
 }

@@ -108,7 +108,9 @@ func (i *Issuer) keep(c *claims) (string, error) {
 	var chance [32]byte
 	_, _ = rand.Read(chance[:]) // never fails
 	token := base64.RawURLEncoding.EncodeToString(chance[:])
-	err = i.state.AddToken(sha256.Sum256([]byte(token)), store.Token{Expires: time.Unix(c.Expires, 0), Record: record})
+	err = i.state.AddToken(sha256.Sum256([]byte(token)), store.Token{
+		Client: c.ClientID, Expires: time.Unix(c.Expires, 0), Record: record,
+	})
 	if err != nil {
 		return "", unstored(err)
 	}

@@ -54,7 +54,7 @@ func create(path string) error {
 
 // prepare makes what there is in a new file.
 func prepare(tx *bbolt.Tx) error {
-	for _, name := range [][]byte{metaBucket, keyBucket, tokenBucket, revocationBucket, expiryBucket} {
+	for _, name := range [][]byte{metaBucket, keyBucket, tokenBucket, revocationBucket, expiryBucket, usageBucket} {
 		if _, err := tx.CreateBucket(name); err != nil {
 			return err
 		}

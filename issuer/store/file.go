@@ -50,9 +50,10 @@ var (
 // that leaves open what is on it, and after damage, it takes no more writes: those
 // errors do not wrap [ErrUnavailable], and what they are about may have been stored.
 type File struct {
-	path string
-	db   *bbolt.DB
-	file *os.File // of db, which owns it
+	path  string
+	db    *bbolt.DB
+	file  *os.File // of db, which owns it
+	space int64    // most bytes of stored tokens
 
 	changes chan change
 	quit    chan struct{} // closed by Close
@@ -80,7 +81,7 @@ func Open(folder string) (*File, error) {
 		return nil, fmt.Errorf("%q: %w", path, err)
 	}
 	f := &File{
-		path: path, db: db, file: file,
+		path: path, db: db, file: file, space: tokenSpace,
 		changes: make(chan change), quit: make(chan struct{}), done: make(chan struct{}),
 	}
 	go f.write()

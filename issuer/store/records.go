@@ -54,7 +54,7 @@ func (f *File) ReplaceKeys(keys []Key) error {
 	})
 }
 
-// AddToken stores an opaque token.
+// AddToken stores an opaque token, if its client's share of the space has room for it.
 func (f *File) AddToken(sum [32]byte, token Token) error {
 	record, err := json.Marshal(token)
 	if err != nil {
@@ -64,6 +64,11 @@ func (f *File) AddToken(sum [32]byte, token Token) error {
 		tokens := tx.Bucket(tokenBucket)
 		if tokens.Get(sum[:]) != nil {
 			return ErrExists
+		}
+		if token.Client != "" {
+			if err := charge(tx, token.Client, record, f.space); err != nil {
+				return err
+			}
 		}
 		if err := tokens.Put(sum[:], record); err != nil {
 			return broken(err)

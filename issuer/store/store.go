@@ -16,7 +16,8 @@ type Store interface {
 	ReplaceKeys(keys []Key) error
 
 	// AddToken stores an opaque token under the SHA-256 of its text. One that is
-	// there already is an error.
+	// there already is an error. An error wraps [ErrShare] when the token's client
+	// has used up its share of the space.
 	AddToken(sum [32]byte, token Token) error
 	// Token returns the opaque token stored under sum, and whether there is one. It
 	// may have expired.
@@ -51,6 +52,7 @@ type Key struct {
 
 // A Token is an opaque token as the issuer knows it.
 type Token struct {
+	Client  string `json:",omitempty"` // whose share it counts in; "": in nobody's
 	Expires time.Time
 	Record  []byte // what the token says, in the issuer's own form
 }

@@ -71,6 +71,11 @@ func remove(tx *bbolt.Tx, entry []byte, now time.Time) (int, error) {
 	if record == nil || name[0] == revocationBucket[0] && lasts(record, now) {
 		return 0, nil
 	}
+	if name[0] == tokenBucket[0] {
+		if err := refund(tx, record); err != nil {
+			return 0, err
+		}
+	}
 	return 1, bucket.Delete(key)
 }
 

@@ -1,0 +1,134 @@
+package store_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/tallygate/tallygate/issuer/store"
+)
+
+// fillShare stores tokens of a client, with records of so many bytes, until its share is used up,
+// and returns how many those were.
+func fillShare(t *testing.T, f *store.File, client string, record int, expires int64) int {
+	t.Helper()
+	var stored atomic.Int64
+	var workers sync.WaitGroup
+	for w := range 32 {
+		workers.Go(func() {
+			for n := 0; ; n++ {
+				err := f.AddToken(sum(fmt.Sprint(client, expires, w, n)), store.Token{Client: client, Expires: at(expires), Record: make([]byte, record)})
+				switch {
+				case errors.Is(err, store.ErrShare):
+					return
+				case err != nil:
+					t.Error(err)
+					return
+				}
+				stored.Add(1)
+			}
+		})
+	}
+	workers.Wait()
+	return int(stored.Load())
+}
+
+// T-ADD-16: a client that asks for tokens without end fills its share of the space and no
+// more. What it has stays, others have theirs, also after a restart, and what has been swept
+// can be stored anew.
+func TestTokenShare(t *testing.T) {
+	const space = 4 << 20
+	folder := t.TempDir()
+	f := open(t, folder)
+	f.LimitTokens(space)
+	first := fillShare(t, f, "greedy", 500, 100)
+	if each := space / 9 / (500 * 4 / 3); first < each/2 || first > each {
+		t.Errorf("a client alone stores %d tokens, want %d at most and half as many at least", first, each)
+	}
+	for n := range 16 {
+		if more := fillShare(t, f, fmt.Sprint("greedy ", n), 500, 100); more < first/8 {
+			t.Errorf("client %d beside %d others stores %d tokens, the first stored %d", n, n+1, more, first)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f = open(t, folder)
+	f.LimitTokens(space)
+	if err := f.AddToken(sum("new"), store.Token{Client: "late", Expires: at(200), Record: make([]byte, 500)}); err != nil {
+		t.Errorf("AddToken for a client that has none returned %v", err)
+	}
+	if err := f.AddToken(sum("more"), store.Token{Client: "greedy", Expires: at(200), Record: make([]byte, 500)}); !errors.Is(err, store.ErrShare) {
+		t.Errorf("AddToken for a client whose share is used up returned %v; want ErrShare", err)
+	}
+	if _, ok, err := f.Token(sum(fmt.Sprint("greedy", 100, 0, 0))); !ok || err != nil {
+		t.Errorf("the client's first token: %t, %v", ok, err)
+	}
+	if _, err := f.Sweep(at(101)); err != nil {
+		t.Fatal(err)
+	}
+	if again := fillShare(t, f, "greedy", 500, 300); again < first*9/10 {
+		t.Errorf("after a sweep the client stores %d tokens, at first it stored %d", again, first)
+	}
+}
+
+// The file stays within the size that tokenSpace promises, however often clients fill it.
+func TestTokenFileSize(t *testing.T) {
+	const space = 16 << 20
+	folder := t.TempDir()
+	f := open(t, folder)
+	f.LimitTokens(space)
+	for round := range int64(2) {
+		for n := range 12 {
+			fillShare(t, f, fmt.Sprint("client ", n), 4000, 100+round)
+		}
+		if _, err := f.Sweep(at(101 + round)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	status, err := os.Stat(filepath.Join(folder, "issuer.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if most := int64(2*space + 16<<20); status.Size() > most { // the file grows by 16 MiB at a time
+		t.Errorf("the file has %d MiB, want %d at most", status.Size()>>20, most>>20)
+	}
+	t.Logf("the file has %d MiB for %d MiB of tokens", status.Size()>>20, space>>20)
+}
+
+// A file from before there were shares is served: its tokens count in nobody's.
+func TestTokensWithoutShares(t *testing.T) {
+	folder := t.TempDir()
+	f := open(t, folder)
+	for n := range 10 {
+		if err := f.AddToken(sum(fmt.Sprint(n)), store.Token{Expires: at(100), Record: []byte("{}")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bbolt.Open(filepath.Join(folder, "issuer.db"), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.Update(func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("usage")) }), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	f = open(t, folder)
+	if n, err := f.Sweep(at(50)); n != 0 || err != nil {
+		t.Errorf("Sweep before their end returned %d, %v", n, err)
+	}
+	if err := f.AddToken(sum("new"), store.Token{Client: "c", Expires: at(200), Record: []byte("{}")}); err != nil {
+		t.Errorf("AddToken returned %v", err)
+	}
+	if n, err := f.Sweep(at(101)); n != 10 || err != nil {
+		t.Errorf("Sweep returned %d, %v; want 10", n, err)
+	}
+}
