@@ -8,6 +8,7 @@ type Decision struct {
 	Reason    Reason
 	Asserted  bool     // the upstream gets a JWT of ours about the caller
 	WebSocket bool     // the caller may switch the connection to WebSocket, RFC 6455
+	AnyBody   bool     // the request may have a body whatever its method
 	Partner   string   // configured name; "" until the client is known
 	Server    string   // configured name of the authorization server whose token it is; "" until that is known
 	ClientID  string   // of the token once its server has vouched for it, also where it was refused

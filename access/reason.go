@@ -22,6 +22,7 @@ const (
 	PathNotCanonical
 	Misdirected
 	UpgradeNotAllowed
+	BodyNotAllowed
 
 	// Certificate.
 	NoCertificate
@@ -96,6 +97,7 @@ var reasons = [numReasons]struct {
 	PathNotCanonical:  {StageMessage, "path_not_canonical", http.StatusBadRequest, invalidRequest, "The path is not in canonical form; it is refused, not repaired."},
 	Misdirected:       {StageMessage, "misdirected", http.StatusMisdirectedRequest, "", "This host is not served on this connection."},
 	UpgradeNotAllowed: {StageMessage, "upgrade_not_allowed", http.StatusForbidden, "", "Switching protocols is not allowed here."},
+	BodyNotAllowed:    {StageMessage, "body_not_allowed", http.StatusBadRequest, invalidRequest, "A request with this method may have no body here."},
 
 	NoCertificate:        {StageCertificate, "no_certificate", http.StatusUnauthorized, invalidToken, "No client certificate came with the request."},
 	UntrustedCertificate: {StageCertificate, "untrusted_certificate", http.StatusUnauthorized, invalidToken, "The client certificate has no valid chain to a trusted anchor."},

@@ -21,6 +21,7 @@ func TestReasons(t *testing.T) {
 		{PathNotCanonical, "path_not_canonical", 400, "invalid_request"},
 		{Misdirected, "misdirected", 421, ""},
 		{UpgradeNotAllowed, "upgrade_not_allowed", 403, ""},
+		{BodyNotAllowed, "body_not_allowed", 400, "invalid_request"},
 		{NoCertificate, "no_certificate", 401, "invalid_token"},
 		{UntrustedCertificate, "untrusted_certificate", 401, "invalid_token"},
 		{WrongUsage, "wrong_usage", 401, "invalid_token"},

@@ -301,6 +301,7 @@ var bad = []struct {
 	{"upgrade", []string{`16:60: apis[0].routes[0].upgrade[0]: expected websocket, got "h2c"; nothing else can be switched to`}},
 	{"upgrade-empty", []string{`16:59: apis[0].routes[0].upgrade: an empty list allows nothing; leave it out for a route without upgrades`}},
 	{"upgrade-twice", []string{`16:71: apis[0].routes[0].upgrade[1]: is the same as apis[0].routes[0].upgrade[0]`}},
+	{"body", []string{`16:56: apis[0].routes[0].body: expected allowed, got "maybe"; leave it out to refuse a body on all methods but POST, PUT and PATCH`}},
 	{"upgrade-method", []string{`16:60: apis[0].routes[0].upgrade: needs the method GET: every WebSocket begins with it`}},
 	{"upgrade-h2", []string{`16:59: apis[0].routes[0].upgrade: needs an upstream that is spoken to over http1: HTTP/2 has no upgrades`}},
 	{"upstream-timeout", []string{`14:55: apis[0].upstream.timeout: must be from 1ms to 24h0m0s, is 0s`}},

@@ -145,6 +145,8 @@ type Route struct {
 	// Upgrade lists what a caller may switch its connection to (RFC 9110 section 7.8).
 	// Optional.
 	Upgrade []UpgradeProtocol `yaml:"upgrade"`
+	// Body says which methods may carry a body. Default: POST, PUT and PATCH.
+	Body RouteBody `yaml:"body"`
 }
 
 // Partners lists the organisations that may call.

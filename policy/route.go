@@ -20,6 +20,7 @@ type route struct {
 	scopes    []string
 	asserted  bool // the upstream wants a JWT of ours about the caller
 	webSocket bool // a caller may switch to WebSocket
+	anyBody   bool // every method may have a body
 }
 
 func newRoute(api string, r *config.Route) *route {
@@ -29,7 +30,7 @@ func newRoute(api string, r *config.Route) *route {
 	}
 	return &route{
 		api: api, name: api + " " + r.Path.String(), scopes: scopes, asserted: r.Assertion,
-		webSocket: slices.Contains(r.Upgrade, config.WebSocket),
+		webSocket: slices.Contains(r.Upgrade, config.WebSocket), anyBody: r.Body == config.BodyAllowed,
 	}
 }
 

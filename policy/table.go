@@ -148,7 +148,8 @@ func (t *Table) Decide(method string, target Target, claims access.Claims, cert 
 			Of: "scope", Want: strings.Join(route.scopes, " "), Got: access.Clip(fmt.Sprintf("%q", claims.Scopes)),
 		})
 	}
-	d.Reason, d.Asserted, d.WebSocket = access.Granted, route.asserted, route.webSocket
+	d.Reason = access.Granted
+	d.Asserted, d.WebSocket, d.AnyBody = route.asserted, route.webSocket, route.anyBody
 	return d
 }
 

@@ -8,6 +8,8 @@ import (
 	"net/http/httputil"
 	"os"
 	"sync"
+
+	"github.com/tallygate/tallygate/config"
 )
 
 // forward sends the granted request to its API's upstream and the answer back.
@@ -44,6 +46,7 @@ func (p *Proxy) forward(x *exchange) {
 				delete(out.Header, "Authorization") // the assertion is there in its place
 			}
 			p.fields.identify(out.Header, x)
+			out.Close = x.decision.AnyBody && hasBody(request) && up.settings.Protocol == config.HTTP1
 			if out.Body != nil {
 				// Without the writer: the transport reads from a goroutine of its
 				// own, which must not touch the answer.

@@ -241,10 +241,28 @@ func (p *Proxy) decide(x *exchange, overloaded func() bool) access.Decision {
 	case d.Reason != access.Granted:
 	case x.upgrade && !d.WebSocket: // said only to who may know of the route
 		d.Reason = access.UpgradeNotAllowed
+	case hasBody(r) && !d.AnyBody && !definesBody(r.Method): // likewise
+		d.Reason = access.BodyNotAllowed
 	case r.ContentLength > p.bodyBytes:
 		d.Reason = access.BodyTooLarge
 	}
 	return d
+}
+
+// hasBody reports whether r announces a body: by a length, by a transfer coding or, over HTTP/2,
+// by a stream that does not end with its header.
+func hasBody(r *http.Request) bool { return r.ContentLength != 0 }
+
+// definesBody reports whether a body has a meaning in a request with this method (RFC 9110
+// section 9.3, RFC 5789). In any other it has none, and many servers that answer such a
+// request leave its body on the connection, where they take it for the next request: one that
+// the gate has not judged, with identity headers of its sender's choice.
+func definesBody(method string) bool {
+	switch method {
+	case http.MethodPost, http.MethodPut, http.MethodPatch:
+		return true
+	}
+	return false
 }
 
 // opened reports whether a connection with this state may carry requests for host, which is

@@ -101,6 +101,11 @@ func newUpstream(c config.Upstream, before *upstream) (*upstream, error) {
 	}
 	u.transport = general
 	if c.Protocol == config.HTTP1 {
+		// It sends what package http1 does not: bodies that are long, slow or of unknown length.
+		// Their answers may come before they have been sent, and net/http would still use such a
+		// connection again if the rest is sent within 50 ms. So it uses none again. Beside 16 KiB
+		// or more, or 100 ms, a new connection costs little.
+		general.MaxIdleConnsPerHost = -1
 		u.transport = direct(general, u)
 	}
 	return u, nil

@@ -132,6 +132,10 @@ var rules = []struct {
 			x.compare(g, "Upgrade", "what the route lists under upgrade", "websocket")
 		}
 	}},
+	{access.BodyNotAllowed, func(x *explainer, g *explainedGate) {
+		x.at(g, x.route())
+		x.compare(g, "body", "none, unless the route says body: allowed", "a "+x.request.Method+" request with a body")
+	}},
 	{access.UnknownClient, func(x *explainer, g *explainedGate) {
 		if x.decision.Err != nil { // the client is known, and its partner not one of the server's
 			x.at(g, x.server()+".partners")

@@ -51,7 +51,14 @@ func (c *conn) exchange(r *http.Request) (answer *http.Response, reusable bool, 
 		return nil, false, unsent
 	}
 	// A server that answers before it has read all may refuse the rest (RFC 9112 section 9.5).
-	return answer, reusable && unsent == nil, err
+	return answer, reusable && unsent == nil && (r.ContentLength == 0 || tookBody(answer.StatusCode)), err
+}
+
+// tookBody reports whether an answer with this status says that the server has acted on the
+// request, for which it had to read the body. Servers refuse, redirect and fail without reading:
+// they may then take the body for the next request on the connection (RFC 9112 section 9.3).
+func tookBody(status int) bool {
+	return status >= 200 && status <= 299 || status == http.StatusSeeOther
 }
 
 // readHeader reads until the answer to r begins, and reports whether the connection will be

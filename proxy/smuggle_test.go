@@ -1,0 +1,174 @@
+package proxy
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tallygate/tallygate/config"
+)
+
+// readsNoBody is an upstream of Python's own http.server whose handler, as many do, reads no
+// body. What it takes for the next request it writes to its standard output, one a line.
+const readsNoBody = `
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def answer(self):
+        print(self.command, self.path, self.headers.get("Tallygate-Partner"), flush=True)
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+    do_GET = do_HEAD = do_PURGE = do_DELETE = do_OPTIONS = do_POST = do_PUT = do_PATCH = answer
+    def log_message(self, *args): pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+`
+
+// python starts readsNoBody and returns its URL and what reaches it.
+func python(t *testing.T) (url string, requests chan string) {
+	t.Helper()
+	path, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("there is no python3")
+	}
+	command := exec.Command(path, "-c", readsNoBody)
+	out, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	if !lines.Scan() {
+		t.Fatal("the upstream does not start")
+	}
+	url, requests = "http://127.0.0.1:"+lines.Text(), make(chan string, 100)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for lines.Scan() {
+			requests <- lines.Text()
+		}
+	}()
+	t.Cleanup(func() {
+		_ = command.Process.Kill()
+		<-ended
+		_ = command.Wait()
+	})
+	return url, requests
+}
+
+// smuggled is a request that the gate has not judged, with an identity of its sender's choice.
+const smuggled = "GET /smuggled HTTP/1.1\r\nHost: api.example.test\r\nTallygate-Partner: admin\r\n\r\n"
+
+// everyMethod lets the one route take every method that can be listed, with bodies or without.
+func everyMethod(body config.RouteBody) func(*config.Config) {
+	return func(cfg *config.Config) {
+		route := &cfg.APIs[0].Routes[0]
+		route.Methods, route.Body = []config.Method{"GET", "HEAD", "DELETE", "OPTIONS", "PURGE", "POST", "PUT", "PATCH"}, body
+	}
+}
+
+// framings are the ways in which a client says that a body follows.
+var framings = map[string]struct {
+	protocol string
+	length   int64
+}{
+	"HTTP/1.1, a length": {"http/1.1", int64(len(smuggled))},
+	"HTTP/1.1, chunks":   {"http/1.1", -1},
+	"HTTP/2, a length":   {"h2", int64(len(smuggled))},
+	"HTTP/2, no length":  {"h2", -1},
+}
+
+// arrivals returns the requests that reach an upstream, once nothing more comes.
+func arrivals(requests chan string) (all []string) {
+	for {
+		select {
+		case r := <-requests:
+			all = append(all, r)
+		case <-time.After(300 * time.Millisecond):
+			return all
+		}
+	}
+}
+
+// T-ADD-08: a body on a method without a meaning for it is refused, and where the route allows
+// it, an upstream that does not read it never takes it for a request.
+func TestBodyIsNoSecondRequest(t *testing.T) {
+	url, requests := python(t)
+	for _, body := range []config.RouteBody{"", config.BodyAllowed} {
+		s := newSite(t, url, io.Discard, everyMethod(body))
+		general, fast := s.listen(t), s.listenLane(t, func(*net.TCPConn) {})
+		for _, method := range []string{"GET", "HEAD", "DELETE", "OPTIONS", "PURGE"} {
+			for framing, f := range framings {
+				addresses := []string{general}
+				if framing == "HTTP/1.1, a length" && method != "PURGE" {
+					addresses = append(addresses, fast)
+				}
+				for _, address := range addresses {
+					answer, err := visit(t, s, address, s.token, f.protocol, method, strings.NewReader(smuggled), func(r *http.Request) { r.ContentLength = f.length })
+					if err != nil {
+						t.Fatal(err)
+					}
+					text, _ := io.ReadAll(answer.Body)
+					_ = answer.Body.Close()
+					refused := answer.StatusCode == http.StatusBadRequest && (method == "HEAD" || strings.Contains(string(text), `"reason":"body_not_allowed"`))
+					// An upstream that closes with bytes unread resets the connection: 502.
+					passed := answer.StatusCode == http.StatusOK || answer.StatusCode == http.StatusBadGateway
+					if body == "" && !refused || body != "" && !passed {
+						t.Errorf("body %q, %s, %s: answered %d %s", body, method, framing, answer.StatusCode, text)
+					}
+				}
+			}
+		}
+		want := 0
+		if body == config.BodyAllowed {
+			want = 5*len(framings) + 4
+		}
+		if all := arrivals(requests); len(all) != want || strings.Contains(strings.Join(all, "\n"), "smuggled") {
+			t.Errorf("body %q: the upstream saw %d requests, want %d: %q", body, len(all), want, all)
+		}
+	}
+}
+
+// The body of a refused request is not taken for the client's next request either.
+func TestRefusedBodyIsNoSecondRequest(t *testing.T) {
+	url, requests := python(t)
+	s := newSite(t, url, io.Discard)
+	authorized := strings.Replace(smuggled, "/smuggled", "/accounts/8", 1)
+	authorized = strings.Replace(authorized, "\r\n\r\n", "\r\nAuthorization: Bearer "+s.token+"\r\n\r\n", 1)
+	general, fast := s.listen(t), s.listenLane(t, func(*net.TCPConn) {})
+	for _, framing := range []string{
+		fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(authorized), authorized),
+		fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(authorized)+10, authorized), // more is to come
+		fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(authorized), authorized),
+	} {
+		for _, address := range []string{general, fast} {
+			settings := s.clientConfig("http/1.1")
+			conn, err := tls.Dial("tcp", address, settings)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+			_, _ = io.WriteString(conn, "GET /accounts/7 HTTP/1.1\r\nHost: api.example.test\r\nAuthorization: Bearer "+s.token+"\r\n"+framing)
+			received, _ := io.ReadAll(conn)
+			_ = conn.Close()
+			if n := strings.Count(string(received), "HTTP/1.1 "); n > 1 || n == 1 && !strings.HasPrefix(string(received), "HTTP/1.1 400 ") {
+				t.Errorf("%q is answered %q", framing, received)
+			}
+			if got := arrivals(requests); len(got) > 0 {
+				t.Errorf("%q: the upstream saw %q", framing, got)
+			}
+		}
+	}
+}
