@@ -173,7 +173,8 @@ func (r *claimReader) time(claim string, m Member) time.Time {
 // array with one scope in each element, as some servers write it. What is no scope token,
 // such as two scopes joined by a tab, is nobody's scope and left out; but a space in an
 // element is a fault, since it leaves open whether that is one scope or two. A claim without
-// any scope is not nil: it says that there are none.
+// any scope is not nil: it says that there are none. The scopes are parts of one text of
+// their own, so that they keep in memory what [Bytes] counts and nothing else of the claim.
 func (r *claimReader) scopes(m Member) []string {
 	if m == nil {
 		return nil
@@ -191,7 +192,13 @@ func (r *claimReader) scopes(m Member) []string {
 			all = append(all, s)
 		}
 	}
-	return all
+	switch len(all) {
+	case 0:
+		return []string{}
+	case 1: // which Join would return as it is, a part of the claim
+		return []string{strings.Clone(all[0])}
+	}
+	return strings.Split(strings.Join(all, " "), " ")
 }
 
 // isScope reports whether s is a scope token: printable ASCII without space, quote

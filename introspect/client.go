@@ -20,6 +20,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/discovery"
 	"github.com/tallygate/tallygate/facts"
+	"github.com/tallygate/tallygate/internal/cache"
 	"github.com/tallygate/tallygate/keyset"
 )
 
@@ -36,6 +37,7 @@ const (
 type Options struct {
 	Remote  *discovery.Server // must be set
 	Keys    *keyset.Source    // must be set where answers are signed
+	Memory  *cache.Pool       // must be set
 	Log     *slog.Logger      // must be set
 	Metrics *Metrics          // must be set
 	Now     func() time.Time
@@ -90,7 +92,7 @@ func New(settings config.AuthorizationServer, options Options) (*Client, error) 
 	if c.strangers, err = newStrangers(); err != nil {
 		return nil, err
 	}
-	c.memory = newMemory(settings.Introspection.Cache, options.Metrics)
+	c.memory = newMemory(settings.Introspection.Cache, options.Memory, options.Metrics)
 	if before := options.Previous; before != nil && c.follows(before) {
 		c.memory.share(&before.memory)
 	}
@@ -144,8 +146,15 @@ func (c *Client) suspended() bool { return c.breaker.State() != gobreaker.StateC
 // Start lets the metrics tell of c. It may be called again.
 func (c *Client) Start() { c.all.tellOf(c) }
 
-// Retire ends that. Whoever still asks c gets an answer, within the timeout.
-func (c *Client) Retire() { c.all.tellNoMoreOf(c) }
+// Retire ends that, and forgets what c does not share with heir, which takes its place; nil
+// for none. Whoever still asks c gets an answer, within the timeout.
+func (c *Client) Retire(heir *Client) {
+	c.all.tellNoMoreOf(c)
+	if heir == nil {
+		heir = &Client{}
+	}
+	c.memory.clear(&heir.memory)
+}
 
 // Close ends the calls that are under way in the background.
 func (c *Client) Close() { c.end() }
@@ -166,32 +175,33 @@ func (c *Client) Recall(raw string, sum facts.Sum) *access.Unchecked {
 	}
 	c.metrics.hits.Inc()
 	if e.due(c.now()) {
-		c.refresh(raw, sum)
+		c.refresh(raw, sum, e.owner)
 	}
 	return &e.says
 }
 
 // refresh asks about a token in the background, unless that would have to wait for its
 // turn: what is remembered still serves.
-func (c *Client) refresh(raw string, sum facts.Sum) {
+func (c *Client) refresh(raw string, sum facts.Sum, owner string) {
 	if !c.turns.try() {
 		return
 	}
 	go func() {
 		defer c.turns.end()
 		c.metrics.early.Inc()
-		_, _ = c.send(c.life, raw, sum) // counted there
+		_, _ = c.send(c.life, raw, sum, func(*reply) string { return owner }) // counted there
 	}()
 }
 
 // Introspect returns what the server says of a token of which nothing is remembered to
-// the contrary, shown by the holder of cert. Many who ask with one certificate about one
+// the contrary, shown by the holder of cert, and remembers the answer in the share of its
+// owner. Many who ask with one certificate about one
 // token at a time make one call, which no one of them can break off. Errors wrap an
 // [access.Denial]: Inactive; WrongType for what is no access token; MalformedToken for one
 // of which the server says what cannot be read; RateLimited where the
 // holder showed too many that were turned down; IssuerUnavailable where the server did
 // not answer, or not so that it could be understood.
-func (c *Client) Introspect(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate) (*access.Unchecked, error) {
+func (c *Client) Introspect(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate, owner Owner) (*access.Unchecked, error) {
 	now := c.now()
 	if err := c.memory.refusal(sum, now); err != nil {
 		c.metrics.negative.Inc()
@@ -201,7 +211,7 @@ func (c *Client) Introspect(ctx context.Context, raw string, sum facts.Sum, cert
 		c.metrics.limited.Inc()
 		return nil, err
 	}
-	r, err := c.shared(ctx, raw, sum, cert)
+	r, err := c.shared(ctx, raw, sum, cert, owner)
 	if err != nil {
 		if e := c.memory.stale(sum, c.now()); e != nil && !ours(err) {
 			c.metrics.stale.Inc()
@@ -217,10 +227,10 @@ func (c *Client) Introspect(ctx context.Context, raw string, sum facts.Sum, cert
 
 // shared makes one call for all that ask about the token with cert at this time. Others
 // have calls of their own: this one may have to wait for a turn of cert's holder.
-func (c *Client) shared(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate) (*reply, error) {
+func (c *Client) shared(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate, owner Owner) (*reply, error) {
 	if c.settings.Cache.MaxAge == 0 { // every request has a right to an answer of its own
 		c.metrics.misses.Inc()
-		return c.call(ctx, raw, sum, cert)
+		return c.call(ctx, raw, sum, cert, owner)
 	}
 	made := false
 	flight := c.flights.DoChan(string(sum[:])+string(cert.Thumbprint[:]), func() (any, error) {
@@ -230,7 +240,7 @@ func (c *Client) shared(ctx context.Context, raw string, sum facts.Sum, cert *ac
 		}
 		made = true
 		c.metrics.misses.Inc()
-		return c.call(c.life, raw, sum, cert)
+		return c.call(c.life, raw, sum, cert, owner)
 	})
 	select {
 	case <-ctx.Done():
@@ -250,8 +260,10 @@ func (c *Client) shared(ctx context.Context, raw string, sum facts.Sum, cert *ac
 var errLeft = errors.New("broken off")
 
 // call asks the server when it is the turn of cert's holder. The time for the answer
-// begins then: the server is not to blame for the wait.
-func (c *Client) call(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate) (*reply, error) {
+// begins then: the server is not to blame for the wait. An answer about a token that is
+// refused all the same is counted like an inactive one: it is not remembered, so the next
+// request with the token would ask again.
+func (c *Client) call(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate, owner Owner) (*reply, error) {
 	if c.breaker.State() == gobreaker.StateOpen { // nothing to wait for
 		c.metrics.refused.Inc()
 		return nil, gobreaker.ErrOpenState
@@ -264,15 +276,25 @@ func (c *Client) call(ctx context.Context, raw string, sum facts.Sum, cert *acce
 		return nil, err
 	}
 	defer end()
-	r, err := c.send(ctx, raw, sum)
-	if errors.Is(err, errThisToken) || errors.Is(err, errTooMany) || err == nil && r.refusal != nil {
+	useless := false
+	r, err := c.send(ctx, raw, sum, func(r *reply) string {
+		if r.refusal != nil {
+			useless = true
+			return holderOf(cert)
+		}
+		partner := owner(&r.says)
+		useless = partner == ""
+		return partner
+	})
+	if useless || errors.Is(err, errThisToken) || errors.Is(err, errTooMany) {
 		c.strangers.count(cert, c.now())
 	}
 	return r, err
 }
 
-// send asks the server, unless that is suspended, and remembers the reply.
-func (c *Client) send(ctx context.Context, raw string, sum facts.Sum) (*reply, error) {
+// send asks the server, unless that is suspended, and remembers the reply in the share of
+// its owner.
+func (c *Client) send(ctx context.Context, raw string, sum facts.Sum, owner func(*reply) string) (*reply, error) {
 	endpoint, err := c.endpoint()
 	if err != nil { // nothing was sent that could have failed
 		c.metrics.failed.Inc()
@@ -291,7 +313,7 @@ func (c *Client) send(ctx context.Context, raw string, sum facts.Sum) (*reply, e
 	})
 	c.metrics.count(r, err)
 	if err == nil {
-		c.memory.add(sum, r, asked)
+		c.memory.add(sum, r, asked, owner(r))
 	}
 	return r, err
 }

@@ -135,7 +135,7 @@ func TestOneCallForOneToken(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	left := make(chan error, 1)
 	go func() {
-		_, err := c.Introspect(ctx, "opaque", sum, certificateOf(1))
+		_, err := c.Introspect(ctx, "opaque", sum, certificateOf(1), theirs)
 		left <- err
 	}()
 	<-arrived
@@ -145,7 +145,7 @@ func TestOneCallForOneToken(t *testing.T) {
 		waiting.Add(1)
 		group.Go(func() {
 			waiting.Done()
-			if _, err := c.Introspect(t.Context(), "opaque", sum, certificateOf(1)); err == nil {
+			if _, err := c.Introspect(t.Context(), "opaque", sum, certificateOf(1), theirs); err == nil {
 				granted.Add(1)
 			}
 		})
@@ -191,7 +191,7 @@ func TestTurns(t *testing.T) {
 		for i := range tokens {
 			group.Go(func() {
 				raw := fmt.Sprintf("token %d of %d", i, holder)
-				if _, err := c.Introspect(t.Context(), raw, facts.SumOf(raw), certificateOf(holder, byte(holder))); err != nil {
+				if _, err := c.Introspect(t.Context(), raw, facts.SumOf(raw), certificateOf(holder, byte(holder)), theirs); err != nil {
 					t.Error(err)
 				}
 			})
@@ -460,7 +460,7 @@ func TestClientsThatLeave(t *testing.T) {
 			leave()
 		}()
 		raw := fmt.Sprint("left ", i)
-		if _, err := c.Introspect(ctx, raw, facts.SumOf(raw), certificateOf(1)); !errors.Is(err, context.Canceled) {
+		if _, err := c.Introspect(ctx, raw, facts.SumOf(raw), certificateOf(1), theirs); !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
 	}
@@ -475,7 +475,7 @@ func TestLateAnswers(t *testing.T) {
 	c := a.client(caching(func(s *config.IntrospectionCache) { s.InactiveMaxAge = time.Hour }))
 	sum, begin := facts.SumOf("opaque"), c.now()
 	says := &reply{says: access.Unchecked{Expires: begin.Add(time.Hour)}}
-	c.memory.add(sum, says, begin.Add(-50*time.Second))
+	c.memory.add(sum, says, begin.Add(-50*time.Second), "northwind")
 	if e := c.memory.fresh(sum, begin); e == nil {
 		t.Error("not remembered")
 	}
@@ -483,12 +483,12 @@ func TestLateAnswers(t *testing.T) {
 		t.Errorf("lives until %s after the question", e.until.Sub(e.asked))
 	}
 	inactive := &reply{refusal: &access.Denial{Reason: access.Inactive}}
-	c.memory.add(sum, inactive, begin)
-	c.memory.add(sum, says, begin.Add(-time.Second)) // asked before, answered after
+	c.memory.add(sum, inactive, begin, "northwind")
+	c.memory.add(sum, says, begin.Add(-time.Second), "northwind") // asked before, answered after
 	expect(t, c, "opaque", access.Inactive)
-	c.memory.add(sum, says, begin.Add(time.Second))
+	c.memory.add(sum, says, begin.Add(time.Second), "northwind")
 	expect(t, c, "opaque", access.Granted)
-	c.memory.add(sum, inactive, begin)
+	c.memory.add(sum, inactive, begin, "northwind")
 	expect(t, c, "opaque", access.Granted)
 	if n := a.calls.Load(); n != 0 {
 		t.Errorf("%d calls", n)

@@ -5,24 +5,32 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/facts"
+	"github.com/tallygate/tallygate/internal/cache"
 )
 
-// memory is what is remembered of a server's answers. What inactive tokens take, of
-// which strangers can make as many as they like, is bounded apart from the rest.
+// An Owner returns the partner in whose share of the memory an answer is remembered, or ""
+// for an answer that is not to be: the token that it is about is refused, whatever the
+// server says. It may be called after the request that it was made for has ended.
+type Owner func(answer *access.Unchecked) string
+
+// memory is what is remembered of a server's answers. The number of inactive tokens, of
+// which a client can make up as many as it likes, is bounded apart from that of the others.
 type memory struct {
 	settings config.IntrospectionCache
-	active   *facts.Cache[*entry]
-	inactive *facts.Cache[refusal]
+	active   *cache.Cache[*entry]
+	inactive *cache.Cache[*refusal]
 	adding   *sync.Mutex // held while a reply takes the place of another
 }
 
 // An entry is what was said of an active token.
 type entry struct {
 	says  access.Unchecked
+	owner string
 	asked time.Time
 	until time.Time // from then on, the server is asked again
 	early time.Time // from then on, it is asked in the background if many want to know
@@ -36,11 +44,18 @@ type refusal struct {
 	until  time.Time
 }
 
-func newMemory(settings config.IntrospectionCache, metrics *Metrics) memory {
+// What entry and refusal take beside what the token says. A denial is an error that wraps
+// another and the text of either, which quotes 256 bytes at most.
+const (
+	entryBytes   = int(unsafe.Sizeof(entry{}) - unsafe.Sizeof(access.Unchecked{}))
+	refusalBytes = int(unsafe.Sizeof(refusal{})+unsafe.Sizeof(access.Denial{})) + 2*(64+256)
+)
+
+func newMemory(settings config.IntrospectionCache, pool *cache.Pool, metrics *Metrics) memory {
 	return memory{
 		settings: settings,
-		active:   facts.NewCache[*entry](settings.Entries, metrics.evictions),
-		inactive: facts.NewCache[refusal](settings.InactiveEntries, metrics.evictions),
+		active:   cache.New[*entry](pool, settings.Entries, metrics.evictions),
+		inactive: cache.New[*refusal](pool, settings.InactiveEntries, metrics.evictions),
 		adding:   new(sync.Mutex),
 	}
 }
@@ -49,6 +64,16 @@ func newMemory(settings config.IntrospectionCache, metrics *Metrics) memory {
 // is m's own setting.
 func (m *memory) share(other *memory) {
 	m.active, m.inactive, m.adding = other.active, other.inactive, other.adding
+}
+
+// clear forgets everything, unless m shares it with other.
+func (m *memory) clear(other *memory) {
+	if m.active != other.active {
+		m.active.Clear()
+	}
+	if m.inactive != other.inactive {
+		m.inactive.Clear()
+	}
 }
 
 // fresh returns what was said of a token not too long ago, nil for nothing.
@@ -80,12 +105,12 @@ func (m *memory) refusal(sum facts.Sum, now time.Time) error {
 }
 
 // add remembers the reply to a question that was asked at that time: of an active token
-// for as long as configured and no longer than to its exp (RFC 7662 section 4). The time
-// counts from the question: what the server revoked while it answered must not live
-// longer for it. For the same reason a reply never takes the place of one to a later
-// question. Up to a tenth is taken off by chance, so that what was asked at once need not
-// be asked again at once.
-func (m *memory) add(sum facts.Sum, r *reply, asked time.Time) {
+// for as long as configured and no longer than to its exp (RFC 7662 section 4), in the
+// share of owner, and not at all where that is "". The time counts from the question: what
+// the server revoked while it answered must not live longer for it. For the same reason a
+// reply never takes the place of one to a later question. Up to a tenth is taken off by
+// chance, so that what was asked at once need not be asked again at once.
+func (m *memory) add(sum facts.Sum, r *reply, asked time.Time, owner string) {
 	m.adding.Lock()
 	defer m.adding.Unlock()
 	if m.superseded(sum, asked) {
@@ -94,19 +119,22 @@ func (m *memory) add(sum facts.Sum, r *reply, asked time.Time) {
 	if r.refusal != nil {
 		m.active.Remove(sum)
 		if age := shortened(m.settings.InactiveMaxAge); age > 0 {
-			m.inactive.Add(sum, refusal{r.refusal, asked, asked.Add(age)})
+			until := asked.Add(age)
+			m.inactive.Add(sum, &refusal{r.refusal, asked, until}, owner, refusalBytes, until)
 		}
 		return
 	}
 	m.inactive.Remove(sum)
 	age := shortened(m.settings.MaxAge)
-	e := &entry{says: r.says, asked: asked, until: asked.Add(age), early: asked.Add(age - age/5)}
+	e := &entry{says: r.says, owner: owner, asked: asked, until: asked.Add(age), early: asked.Add(age - age/5)}
 	if !r.says.Expires.After(e.until) {
 		e.until, e.early = r.says.Expires, r.says.Expires // asking earlier would tell nothing new
 	}
-	if asked.Before(e.until) {
-		m.active.Add(sum, e)
+	if owner == "" || !asked.Before(e.until) {
+		m.active.Remove(sum) // an earlier answer is no longer true
+		return
 	}
+	m.active.Add(sum, e, owner, entryBytes+facts.Bytes(&e.says), e.until.Add(m.settings.StaleOnError))
 }
 
 // superseded reports whether something is remembered of a later question.

@@ -36,7 +36,7 @@ func flood(t *testing.T, c *Client, n int, cert func(i int) *access.Certificate)
 	ctx, cancel := context.WithCancel(context.Background())
 	for i := range n {
 		raw := fmt.Sprint("made up ", i)
-		group.Go(func() { _, _ = c.Introspect(ctx, raw, facts.SumOf(raw), cert(i)) })
+		group.Go(func() { _, _ = c.Introspect(ctx, raw, facts.SumOf(raw), cert(i), theirs) })
 	}
 	t.Cleanup(func() {
 		cancel()
@@ -62,7 +62,7 @@ func TestBurstSuspendsNothing(t *testing.T) {
 	var group sync.WaitGroup
 	for i := range 200 { // 16 at a time: 3 rounds come in time, the fourth would end late
 		raw := fmt.Sprint("made up ", i)
-		group.Go(func() { _, _ = c.Introspect(t.Context(), raw, facts.SumOf(raw), certificateOf(2, 2)) })
+		group.Go(func() { _, _ = c.Introspect(t.Context(), raw, facts.SumOf(raw), certificateOf(2, 2), theirs) })
 	}
 	group.Wait()
 	if c.breaker.State() != gobreaker.StateClosed {
@@ -84,7 +84,7 @@ func TestCallersOutOfTime(t *testing.T) {
 	for i := range 2 * tripAfter {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		raw := fmt.Sprint("made up ", i)
-		_, err := c.Introspect(ctx, raw, facts.SumOf(raw), certificateOf(2, 2))
+		_, err := c.Introspect(ctx, raw, facts.SumOf(raw), certificateOf(2, 2), theirs)
 		cancel()
 		if access.Deny(err).Reason != access.IssuerUnavailable {
 			t.Fatal(err)
@@ -132,7 +132,7 @@ func TestWaitingIsBounded(t *testing.T) {
 	cancel()
 	for i := range 20_000 {
 		raw := fmt.Sprint("made up ", i)
-		if _, err := c.Introspect(gone, raw, facts.SumOf(raw), certificateOf(2, 2)); access.Deny(err).Reason != access.IssuerUnavailable {
+		if _, err := c.Introspect(gone, raw, facts.SumOf(raw), certificateOf(2, 2), theirs); access.Deny(err).Reason != access.IssuerUnavailable {
 			t.Fatal(err)
 		}
 	}
@@ -185,7 +185,7 @@ func TestOwnFlight(t *testing.T) {
 	flood(t, c, 100, one(2))
 	var group sync.WaitGroup
 	ctx, cancel := context.WithCancel(t.Context())
-	group.Go(func() { _, _ = c.Introspect(ctx, "honest", facts.SumOf("honest"), certificateOf(2, 2)) })
+	group.Go(func() { _, _ = c.Introspect(ctx, "honest", facts.SumOf("honest"), certificateOf(2, 2), theirs) })
 	eventually(t, "waiting", func() bool { return c.turns.places() == 101 })
 	if _, reason := askWith(t, c, "honest", certificateOf(3, 3)); reason != access.Granted {
 		t.Errorf("the owner got %s", reason)

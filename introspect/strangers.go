@@ -11,11 +11,12 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-var errStrange = errors.New("with this certificate, or with others of its authority, came too many tokens that the server does not know")
+var errStrange = errors.New("with this certificate, or with others of its authority, came too many tokens that are inactive or refused")
 
 // How many tokens that turn out not to be active may be asked about, each second and at
 // once. One that is inactive is not asked about again for a while, so that it takes a
-// client that makes tokens up to come near: good ones are not counted. All certificates
+// client that makes tokens up, or sends those of others, to come near: good ones are not
+// counted. All certificates
 // of one authority together have ten times what one has.
 const (
 	strangeRate  = 20

@@ -133,3 +133,10 @@ func authorityOf(cert *access.Certificate) (least access.AnchorKey) {
 	}
 	return least
 }
+
+// holderOf returns the owner of what is remembered of inactive tokens that came with cert,
+// whose partner is not known: all certificates of one authority are one owner.
+func holderOf(cert *access.Certificate) string {
+	authority := authorityOf(cert)
+	return string(authority[:])
+}

@@ -179,7 +179,7 @@ func (t *Trust) path(chain []*x509.Certificate, now time.Time) *path {
 	}
 	found := t.search(chain, now)
 	if len(found.anchors) > 0 && found.links() <= mostLinks {
-		t.paths.Add(key, found)
+		t.paths.Add(key, found, found.owner(), found.bytes(), found.until)
 	}
 	return found
 }

@@ -1,7 +1,6 @@
 package mtls
 
 import (
-	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -10,17 +9,9 @@ import (
 	"reflect"
 	"slices"
 
-	lru "github.com/hashicorp/golang-lru/v2"
-
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
-)
-
-// What is remembered of the certificates that front proxies pass on: a parsed one takes
-// about 6 KiB, so 4,096 of them about 24 MiB. A header beyond the limit is read each time.
-const (
-	rememberedHeaders = 4 << 10
-	rememberedBytes   = 8 << 10
+	"github.com/tallygate/tallygate/internal/cache"
 )
 
 // A front tells trusted front proxies from everybody else, and reads the certificates that
@@ -31,19 +22,15 @@ type front struct {
 	proxies  *Trust                         // judges their own certificates
 	keys     []access.AnchorKey             // of the anchors that these chain to
 	names    []config.RegisteredCertificate // of which they carry one
-	known    *lru.Cache[[sha256.Size]byte, *connection]
+	known    *cache.Cache[*connection]
 }
 
 // loadFront adds the anchors of front proxies to files, which reports those that cannot
-// be read.
-func loadFront(settings *config.CertificateHeader, files bundles) (*front, error) {
-	known, err := lru.New[[sha256.Size]byte, *connection](rememberedHeaders)
-	if err != nil {
-		return nil, fmt.Errorf("making the cache of certificates in headers: %w", err)
-	}
-	f := &front{settings: *settings, formats: formatsOf(settings), known: known}
-	if f.proxies, err = newTrust(); err != nil {
-		return nil, err
+// be read. What front proxies pass on is remembered in memory.
+func loadFront(settings *config.CertificateHeader, files bundles, memory *cache.Pool) *front {
+	f := &front{
+		settings: *settings, formats: formatsOf(settings),
+		known: cache.New[*connection](memory, rememberedHeaders, nil), proxies: newTrust(memory),
 	}
 	if named := settings.TrustedProxies.Certificates; named != nil {
 		f.keys = files.keys(f.proxies.pool, named.Trust)
@@ -51,7 +38,7 @@ func loadFront(settings *config.CertificateHeader, files bundles) (*front, error
 			f.names = append(f.names, config.RegisteredCertificate{SANDNS: name})
 		}
 	}
-	return f, nil
+	return f
 }
 
 // bar lets no partner's own authority vouch for a front proxy, whatever certificates lead

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/cache"
 )
 
 // longestChain is the most certificates that one header may hold: a leaf, and more
@@ -101,7 +102,7 @@ func (t *Trust) read(f *format, h http.Header, now time.Time) (*connection, erro
 	case len(leaf) > 1:
 		return nil, errTwice
 	}
-	key, short := sum(f.leaf, leaf[0], chain)
+	key := sum(f.leaf, leaf[0], chain)
 	if known, ok := t.front.known.Get(key); ok && known.path.current(now) {
 		return known, nil
 	}
@@ -113,22 +114,22 @@ func (t *Trust) read(f *format, h http.Header, now time.Time) (*connection, erro
 		return nil, errLongChain
 	}
 	c := t.learn(certificates, now)
-	if short && len(c.path.anchors) > 0 {
-		t.front.known.Add(key, c)
+	if len(c.path.anchors) > 0 {
+		t.front.known.Add(key, c, c.path.owner(), c.bytes(), c.path.until)
 	}
 	return c, nil
 }
 
 // sum returns the SHA-256 of a field's name and all that stands in it and in the one of
-// its chain, and whether they are short enough to be remembered. The lines of a message
-// have no line ends within, so that no two headers are the same text.
-func sum(name, leaf string, chain []string) (key [sha256.Size]byte, short bool) {
+// its chain. The lines of a message have no line ends within, so that no two headers are
+// the same text.
+func sum(name, leaf string, chain []string) cache.Key {
 	var room [4 << 10]byte // on the stack; longer ones are rare
 	text := append(append(append(room[:0], name...), '\n'), leaf...)
 	for _, line := range chain {
 		text = append(append(text, '\n'), line...)
 	}
-	return sha256.Sum256(text), len(text) <= rememberedBytes
+	return sha256.Sum256(text)
 }
 
 // Shown returns the certificate that came with r as that of its client, judged or not, for

@@ -398,20 +398,13 @@ func TestChainWithManyWays(t *testing.T) {
 		t.Fatal(err)
 	}
 	search := time.Since(start)
-	links := 0
-	for _, k := range trust.paths.Keys() {
-		p, _ := trust.paths.Peek(k)
-		for _, w := range p.ways {
-			links += len(w.links)
-		}
-	}
 	start = time.Now()
 	for range 100 {
 		_, _ = trust.Client(r)
 	}
-	t.Logf("search %s, then %s a request; %d links of %d bytes are remembered", search, time.Since(start)/100, links, 88)
-	if links > 100 {
-		t.Errorf("%d KiB for one chain, %d MiB for %d", links*88>>10, links*88*rememberedChains>>20, rememberedChains)
+	t.Logf("search %s, then %s a request", search, time.Since(start)/100)
+	if n := trust.paths.Len(); n != 0 {
+		t.Errorf("%d chains with many ways are remembered, want none", n)
 	}
 }
 

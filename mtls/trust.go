@@ -15,16 +15,11 @@ import (
 	"sync"
 	"weak"
 
-	lru "github.com/hashicorp/golang-lru/v2"
-
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/cache"
 	"github.com/tallygate/tallygate/internal/pemfile"
 )
-
-// rememberedChains bounds the chains whose path to an anchor is remembered. One
-// takes about 300 bytes, so 16,384 of them about 5 MiB.
-const rememberedChains = 16 << 10
 
 // Trust judges client certificates against the anchors of the configuration. It is
 // safe for concurrent use.
@@ -37,7 +32,7 @@ type Trust struct {
 	anchors      map[config.Name][]access.AnchorKey
 	servers      map[config.ClientID][]access.AnchorKey // of resource servers
 	selfSigned   bool
-	paths        *lru.Cache[[sha256.Size]byte, *path]
+	paths        *cache.Cache[*path]
 	// connections holds a *connection for each weak.Pointer[tls.ConnectionState]. All
 	// that take each other's place have one: it must not keep any of them alive.
 	connections *sync.Map
@@ -53,6 +48,7 @@ type Trust struct {
 type Options struct {
 	// Previous is the Trust that the new one takes the place of; nil for none.
 	Previous *Trust
+	Memory   *cache.Pool        // nil: a new one of [cache.DefaultBytes]
 	Log      *slog.Logger       // nil: nothing is logged
 	Metrics  *RevocationMetrics // nil: some that nobody reads
 }
@@ -62,10 +58,11 @@ type Options struct {
 // no authority; a list that no authority of the configuration has signed, or that is not
 // the whole of one's own. Where nothing has changed, it returns the previous Trust.
 func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
-	t, err := newTrust()
-	if err != nil {
-		return nil, err
+	memory := options.Memory
+	if memory == nil {
+		memory = cache.NewPool(cache.DefaultBytes)
 	}
+	t := newTrust(memory)
 	t.anchors = make(map[config.Name][]access.AnchorKey, len(cfg.Partners.List))
 	t.selfSigned = cfg.Listener.ClientCertificates.SelfSigned
 	t.log, t.metrics = options.Log, options.Metrics
@@ -93,9 +90,7 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 		}
 	}
 	if cfg.Listener.ClientCertificates.From == config.FromHeader {
-		if t.front, err = loadFront(cfg.Listener.ClientCertificates.Header, files); err != nil {
-			return nil, err
-		}
+		t.front = loadFront(cfg.Listener.ClientCertificates.Header, files, memory)
 		t.front.bar(cfg, files)
 	}
 	if err := errors.Join(files.err(), t.front.apart(cfg, files)); err != nil {
@@ -107,6 +102,7 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 		previous = &Trust{connections: t.connections}
 	}
 	t.connections = previous.connections
+	var err error
 	t.revocation, err = loadRevocation(&cfg.Listener.ClientCertificates.Revocation, files.all(), previous.revocation, t.log, t.metrics)
 	if err != nil {
 		return nil, err
@@ -154,15 +150,13 @@ func (t *Trust) Ready() error {
 	return nil
 }
 
-// newTrust returns a Trust without anchors.
-func newTrust() (*Trust, error) {
-	paths, err := lru.New[[sha256.Size]byte, *path](rememberedChains)
-	if err != nil {
-		return nil, fmt.Errorf("making the cache of chains: %w", err)
+// newTrust returns a Trust without anchors, which remembers paths in memory.
+func newTrust(memory *cache.Pool) *Trust {
+	t := &Trust{
+		pool: x509.NewCertPool(), paths: cache.New[*path](memory, rememberedChains, nil), connections: new(sync.Map),
 	}
-	t := &Trust{pool: x509.NewCertPool(), paths: paths, connections: new(sync.Map)}
 	t.self = weak.Make(t)
-	return t, nil
+	return t
 }
 
 // Anchors returns the keys of each partner's anchors, by the partner's name. The

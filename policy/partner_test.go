@@ -197,6 +197,9 @@ func TestDecideSelfSigned(t *testing.T) {
 				if d.Reason != want {
 					t.Errorf("by %s: %v, want %v", server, d.Reason, want)
 				}
+				if holder := table.Holder(server, "acme-app", tt.cert); (holder == "acme") != (want == access.Granted) {
+					t.Errorf("by %s: held by %q, and %v", server, holder, want)
+				}
 			}
 		})
 	}
@@ -235,6 +238,9 @@ func TestDecideServer(t *testing.T) {
 		}
 		if got := table.Partner(tt.server, tt.client); got != tt.partner {
 			t.Errorf("%q for %s: the label is %q, want %q", tt.server, tt.client, got, tt.partner)
+		}
+		if got := table.Holder(tt.server, tt.client, ledgerCert); (got == "a") != (tt.want == access.Granted) || got == "b" {
+			t.Errorf("%q for %s: held by %q, and %v", tt.server, tt.client, got, tt.want)
 		}
 	}
 }

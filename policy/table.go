@@ -109,6 +109,20 @@ func (t *Table) Partner(server, clientID string) string {
 	return app.partner.name
 }
 
+// Holder is Partner where the partner is enabled and cert is one of the application's
+// certificates, and "" otherwise: a token for which it is "" is refused at every route. It
+// is a label for what is remembered of tokens, and no verdict.
+func (t *Table) Holder(server, clientID string, cert *access.Certificate) string {
+	name := t.Partner(server, clientID)
+	if name == "" || clientID == "" {
+		return ""
+	}
+	if app := t.applications[clientID]; app.partner.disabled || app.admit(cert, t.servers[server]) != nil {
+		return ""
+	}
+	return name
+}
+
 // Decide judges a call by the caller that claims name, over the connection of cert.
 // First the partner: the client must be known, the authorization server that vouches for
 // the token must be one that may speak for the client's partner, the partner must be

@@ -262,7 +262,7 @@ func TestServesAndPartner(t *testing.T) {
 func TestEmptyTable(t *testing.T) {
 	nothing := &config.Config{Partners: config.Partners{List: []config.Partner{{Applications: []config.Application{{}}}}}}
 	for name, table := range map[string]*Table{"zero": {}, "empty": New(&config.Config{}, Certificates{}), "nameless": New(nothing, Certificates{})} {
-		if table.Serves("") || table.Serves("api.test") || table.Partner("", "") != "" {
+		if table.Serves("") || table.Serves("api.test") || table.Partner("", "") != "" || table.Holder("", "", ledgerCert) != "" {
 			t.Errorf("%s: serves something", name)
 		}
 		for _, client := range []string{"", "northwind-ledger"} {

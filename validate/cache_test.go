@@ -3,6 +3,7 @@ package validate
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/cache"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -38,7 +40,7 @@ func TestHitChecksBinding(t *testing.T) {
 	raw = key.Token(bound())
 	expect(t, v, raw, other, access.BoundToOther)
 	expect(t, v, raw, partner, access.Granted)
-	hits(t, v, 3)
+	hits(t, v, 2)
 }
 
 // T-INT-04: exp is checked on a hit, and what has expired is not kept.
@@ -64,8 +66,8 @@ func TestHitChecksExpiry(t *testing.T) {
 	})
 }
 
-// A token that is not valid yet is remembered and becomes valid.
-func TestHitChecksNotBefore(t *testing.T) {
+// A token that is not valid yet is not remembered, and becomes valid.
+func TestNotBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		key := testpki.NewSigner("ES256", "k1")
 		v := newValidator(t, ours(key), settings())
@@ -73,9 +75,13 @@ func TestHitChecksNotBefore(t *testing.T) {
 		expect(t, v, raw, partner, access.NotYetValid)
 		time.Sleep(30*time.Second - 1)
 		expect(t, v, raw, partner, access.NotYetValid)
+		if n := v.cached(); n != 0 {
+			t.Errorf("%v entries, want none", n)
+		}
 		time.Sleep(time.Nanosecond)
 		expect(t, v, raw, partner, access.Granted)
-		hits(t, v, 2)
+		expect(t, v, raw, partner, access.Granted)
+		hits(t, v, 1)
 	})
 }
 
@@ -99,11 +105,77 @@ func TestHitChecksRevocation(t *testing.T) {
 // The audience is judged on a hit as well: what is remembered never says "may".
 func TestHitChecksAudience(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, ours(key), settings())
-	raw := key.Token(bound(M{"aud": "https://other.example"}))
-	expect(t, v, raw, partner, access.WrongAudience)
+	options := ours(key)
+	options.Metrics = makeMetrics()
+	v := newValidator(t, options, settings())
+	raw := key.Token(bound())
+	expect(t, v, raw, partner, access.Granted)
+	options.Previous = v
+	v = newValidator(t, options, settings(func(s *config.AuthorizationServer) { s.Audiences = []string{"https://other.example"} }))
 	expect(t, v, raw, partner, access.WrongAudience)
 	hits(t, v, 1)
+}
+
+// T-ADD-04: what a token says is remembered only when the token was granted, and only in
+// the share of the partner that the certificate is registered for.
+func TestRefusedTokensTakeNoMemory(t *testing.T) {
+	key := testpki.NewSigner("ES256", "k1")
+	options := ours(key)
+	options.Memory = cache.NewPool(1 << 20)
+	options.Revoked = func(u access.Unchecked) bool { return u.TokenID == "revoked" }
+	options.Partner = func(_, clientID string, _ *access.Certificate) string {
+		return map[string]string{client: "northwind"}[clientID]
+	}
+	v := newValidator(t, options, settings())
+	for name, c := range map[string]struct {
+		claims M
+		want   access.Reason
+	}{
+		"bound to other":    {M{"cnf": M{"x5t#S256": other.Thumbprint()}}, access.BoundToOther},
+		"not bound":         {M{"cnf": nil}, access.NotBound},
+		"malformed binding": {M{"cnf": M{}}, access.MalformedBinding},
+		"for others":        {M{"aud": "https://other.example"}, access.WrongAudience},
+		"revoked":           {M{"jti": "revoked"}, access.Revoked},
+		"of no partner":     {M{"client_id": "nobody"}, access.Granted}, // package policy refuses it
+	} {
+		claims := bound(c.claims)
+		if name == "not bound" {
+			delete(claims, "cnf")
+		}
+		expect(t, v, key.Token(claims), partner, c.want)
+		if n, bytes := v.cached(), options.Memory.Bytes(); n != 0 || bytes != 0 {
+			t.Errorf("%s: %v entries of %d bytes, want none", name, n, bytes)
+		}
+	}
+	expect(t, v, key.Token(bound()), partner, access.Granted)
+	if n, bytes := v.cached(), options.Memory.Bytes(); n != 1 || bytes < 500 || bytes > 2000 {
+		t.Errorf("granted: %v entries of %d bytes", n, bytes)
+	}
+	v.Close(nil)
+	if bytes := options.Memory.Bytes(); bytes != 0 {
+		t.Errorf("closed, and %d bytes are left", bytes)
+	}
+}
+
+// T-ADD-04: the memory that tokens take is bounded, however large they are.
+func TestLargeTokens(t *testing.T) {
+	key := testpki.NewSigner("EdDSA", "k1")
+	options := ours(key)
+	options.Memory = cache.NewPool(1 << 20)
+	v := newValidator(t, options, settings())
+	small := key.Token(bound())
+	expect(t, v, small, partner, access.Granted)
+	v.partner = func(string, string, *access.Certificate) string { return "attacker" }
+	for i := range 2000 {
+		padding := strings.Repeat(fmt.Sprintf("scope-%d ", i), 300*(i%3)+1) // up to 7 KB
+		expect(t, v, key.Token(bound(M{"scope": padding})), partner, access.Granted)
+		if bytes := options.Memory.Bytes(); bytes > 1<<19+2000 { // the attacker's half, and the small token
+			t.Fatalf("%d bytes after %d tokens", bytes, i)
+		}
+	}
+	hits(t, v, 0)
+	expect(t, v, small, partner, access.Granted)
+	hits(t, v, 1) // another partner's token was not evicted
 }
 
 // T-JWT-06: when the key that vouched leaves the key set, what it vouched for goes

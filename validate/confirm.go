@@ -5,8 +5,10 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/introspect"
 )
 
 // confirm asks s about a JWT of its own that passed every check, and returns what then
@@ -14,17 +16,17 @@ import (
 // client and the subject that the JWT leaves out. What the server says of the token must
 // not contradict the token, above all not its binding (RFC 8705 section 3.2). Only a token
 // that would pass is asked about. Errors are an [access.Denial].
-func (s *server) confirm(u *access.Unchecked, q *question) (*access.Unchecked, error) {
+func (v *Validator) confirm(s *server, u *access.Unchecked, q *question) (*access.Unchecked, error) {
 	answer := s.resolver.Recall(q.raw, q.sum)
 	if answer == nil {
 		q.source = remote
 		var err error
-		if answer, err = s.resolver.Introspect(q.ctx, q.raw, q.sum, q.cert); err != nil {
+		if answer, err = s.resolver.Introspect(q.ctx, q.raw, q.sum, q.cert, v.confirmedOwner(s, u, q.cert, q.now)); err != nil {
 			d := access.Deny(err)
 			return nil, &access.Denial{Reason: d.Reason, ClientID: u.ClientID, Err: d.Err}
 		}
 	}
-	reason, err := s.checkAnswer(u, answer, q)
+	reason, err := s.checkAnswer(u, answer, q.cert, q.now)
 	if reason != access.Granted {
 		return nil, &access.Denial{Reason: reason, ClientID: u.ClientID, Err: err}
 	}
@@ -52,12 +54,23 @@ func complete(u, answer *access.Unchecked) *access.Unchecked {
 	return &completed
 }
 
+// confirmedOwner returns a function that tells in which partner's share an answer about a
+// JWT that says u is remembered: "" where the answer refuses the token.
+func (v *Validator) confirmedOwner(s *server, u *access.Unchecked, cert *access.Certificate, now time.Time) introspect.Owner {
+	return func(answer *access.Unchecked) string {
+		if reason, _ := s.checkAnswer(u, answer, cert, now); reason != access.Granted {
+			return ""
+		}
+		return v.partner(s.name, cmp.Or(u.ClientID, answer.ClientID), cert)
+	}
+}
+
 var errTokenID = errors.New("jti by introspection is not the token's")
 
 // checkAnswer returns [access.Granted] when answer is valid now and agrees with the token
 // that says u.
-func (s *server) checkAnswer(u, answer *access.Unchecked, q *question) (access.Reason, error) {
-	if reason, err := s.checkTimes(answer, q.now); reason != access.Granted {
+func (s *server) checkAnswer(u, answer *access.Unchecked, cert *access.Certificate, now time.Time) (access.Reason, error) {
+	if reason, err := s.checkTimes(answer, now); reason != access.Granted {
 		return reason, err
 	}
 	for _, claim := range []struct{ name, token, answer string }{
@@ -76,7 +89,7 @@ func (s *server) checkAnswer(u, answer *access.Unchecked, q *question) (access.R
 		return access.WrongAudience, &access.Mismatch{Of: "aud by introspection", Want: strings.Join(s.audiences, " or "), Got: quoted(answer.Audience...)}
 	}
 	if answer.Confirmation.Present {
-		return checkBinding(answer.Confirmation, q.cert)
+		return checkBinding(answer.Confirmation, cert)
 	}
 	return access.Granted, nil
 }

@@ -14,19 +14,13 @@ import (
 // that makes Claims.
 func (v *Validator) judge(s *server, u *access.Unchecked, q *question) (access.Claims, error) {
 	q.server = s
-	reason, err := s.checkClaims(u, q.now)
-	if reason == access.Granted && v.revoked != nil && v.revoked(*u) {
-		reason = access.Revoked
-	}
-	if reason == access.Granted {
-		reason, err = checkBinding(u.Confirmation, q.cert)
-	}
+	reason, err := v.check(s, u, q.cert, q.now)
 	if reason != access.Granted {
 		return access.Claims{}, &access.Denial{Reason: reason, ClientID: u.ClientID, Err: err}
 	}
 	if s.alsoIntrospect && q.kind == signed {
 		said := u
-		if u, err = s.confirm(u, q); err != nil {
+		if u, err = v.confirm(s, u, q); err != nil {
 			return access.Claims{}, err
 		}
 		if u != said && v.revoked != nil && v.revoked(*u) { // by the client that the answer names
@@ -34,6 +28,18 @@ func (v *Validator) judge(s *server, u *access.Unchecked, q *question) (access.C
 		}
 	}
 	return access.Claims(*u), nil
+}
+
+// check returns [access.Granted] when a token that says u may pass at now with cert, as far
+// as that depends on what it says, and otherwise why not.
+func (v *Validator) check(s *server, u *access.Unchecked, cert *access.Certificate, now time.Time) (access.Reason, error) {
+	if reason, err := s.checkClaims(u, now); reason != access.Granted {
+		return reason, err
+	}
+	if v.revoked != nil && v.revoked(*u) {
+		return access.Revoked, nil
+	}
+	return checkBinding(u.Confirmation, cert)
 }
 
 // checkClaims returns [access.Granted] when u comes from s, is valid at now and meant

@@ -10,7 +10,7 @@ import (
 
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/discovery"
-	"github.com/tallygate/tallygate/facts"
+	"github.com/tallygate/tallygate/internal/cache"
 	"github.com/tallygate/tallygate/introspect"
 	"github.com/tallygate/tallygate/keyset"
 )
@@ -43,14 +43,14 @@ func (v *Validator) newServer(settings config.AuthorizationServer, options Optio
 		}
 	}
 	if s.jwts {
-		s.cache = v.remember(s, before)
+		s.cache = v.newCache(s, before)
 	}
 	switch {
 	case own && local.Introspect != nil:
 		s.resolver = &ownTokens{server: s.name, introspect: local.Introspect}
 	case settings.Introspection != nil:
 		if s.client, err = introspect.New(settings, introspect.Options{
-			Remote: s.remote, Keys: s.keys, Log: options.Log, Metrics: v.metrics.introspection, Now: v.now, Previous: before.client,
+			Remote: s.remote, Keys: s.keys, Memory: v.memory, Log: options.Log, Metrics: v.metrics.introspection, Now: v.now, Previous: before.client,
 		}); err != nil {
 			return s, err
 		}
@@ -73,14 +73,15 @@ func (v *Validator) named(name string) *server {
 	return &server{}
 }
 
-// remember returns the cache of s. What was verified under other types, or is of another
-// issuer, is forgotten; what was verified by other keys is found out when it is looked up.
-func (v *Validator) remember(s, before *server) *facts.Cache[*fact] {
+// newCache returns the cache of s: that of before, unless tokens were verified for another
+// issuer or under other types. What was verified by other keys is found out when it is
+// looked up.
+func (v *Validator) newCache(s, before *server) *cache.Cache[*fact] {
 	if before.cache != nil && before.issuer == s.issuer && slices.Equal(before.types, s.types) &&
 		before.settings.Cache == s.settings.Cache {
 		return before.cache
 	}
-	return facts.NewCache[*fact](s.settings.Cache.Entries, v.metrics.evictions)
+	return cache.New[*fact](v.memory, s.settings.Cache.Entries, v.metrics.evictions)
 }
 
 // Start keeps metadata and key sets fresh until [Validator.Close]. What v shares with the
@@ -176,8 +177,11 @@ func (v *Validator) Close(heir *Validator) {
 	v.loops.end(without(v.readers(), heir.readers()))
 	for _, s := range v.servers {
 		after := heir.named(s.name)
+		if s.cache != after.cache {
+			s.cache.Clear()
+		}
 		if s.client != nil && s.client != after.client {
-			s.client.Retire()
+			s.client.Retire(after.client)
 		}
 		if s.remote != nil && s.remote != after.remote {
 			s.remote.Close()

@@ -11,6 +11,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/discovery"
 	"github.com/tallygate/tallygate/facts"
+	"github.com/tallygate/tallygate/internal/cache"
 	"github.com/tallygate/tallygate/introspect"
 	"github.com/tallygate/tallygate/keyset"
 )
@@ -31,7 +32,7 @@ type server struct {
 	remote    *discovery.Server // nil where nothing is fetched
 	discovers bool              // its metadata is needed
 	keys      *keyset.Source    // nil where nothing is verified
-	cache     *facts.Cache[*fact]
+	cache     *cache.Cache[*fact]
 	client    *introspect.Client // nil where it is not asked over the network
 	resolver  resolver           // client, or our own issuer; nil where it is not asked
 }
@@ -42,15 +43,19 @@ type fact struct {
 	key   keyset.Fingerprint
 }
 
+// factBytes is what a fact takes beside its token.
+const factBytes = len(keyset.Fingerprint{})
+
 // A resolver finds out what a token says by asking who made it: a server over the
 // network, or our own issuer. It is safe for concurrent use.
 type resolver interface {
 	// Recall returns what is known of an active token without waiting, nil for nothing.
 	Recall(raw string, sum facts.Sum) *access.Unchecked
-	// Introspect asks about a token that came with cert. Every error wraps an
-	// [access.Denial]: Inactive, WrongType or MalformedToken when the token is turned down, RateLimited
-	// or IssuerUnavailable when there is no telling.
-	Introspect(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate) (*access.Unchecked, error)
+	// Introspect asks about a token that came with cert, and remembers the answer in the
+	// share of its owner. Every error wraps an [access.Denial]: Inactive, WrongType or
+	// MalformedToken when the token is turned down, RateLimited or IssuerUnavailable when
+	// there is no telling.
+	Introspect(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate, owner introspect.Owner) (*access.Unchecked, error)
 }
 
 // ready returns nil while the server's tokens can be judged.
@@ -93,9 +98,9 @@ func parse(raw string) (*jwt, error) {
 	return t, nil
 }
 
-// verify checks that t is of an accepted type and signed by a key of s, and returns and
-// remembers what it says.
-func (s *server) verify(q *question, t *jwt) (*access.Unchecked, error) {
+// verify checks that t is of an accepted type and signed by a key of s, and returns what it
+// says.
+func (s *server) verify(q *question, t *jwt) (*fact, error) {
 	_, key, err := s.keys.Verify(q.ctx, t.JWS, s.types, q.now)
 	if err != nil {
 		return nil, err
@@ -107,11 +112,7 @@ func (s *server) verify(q *question, t *jwt) (*access.Unchecked, error) {
 	if t.claims.Expires == nil { // RFC 9068 section 2.2
 		return nil, &access.Denial{Reason: access.MalformedToken, ClientID: says.ClientID, Err: fmt.Errorf("claim exp is missing")}
 	}
-	f := &fact{token: says, key: key}
-	if !s.expired(&f.token, q.now) {
-		s.cache.Add(q.sum, f)
-	}
-	return &f.token, nil
+	return &fact{token: says, key: key}, nil
 }
 
 // ownTokens asks our own issuer, in this process. Nothing is remembered: it knows at
@@ -125,7 +126,7 @@ type ownTokens struct {
 func (o *ownTokens) Recall(string, facts.Sum) *access.Unchecked { return nil }
 
 // Introspect asks the issuer.
-func (o *ownTokens) Introspect(_ context.Context, raw string, _ facts.Sum, _ *access.Certificate) (*access.Unchecked, error) {
+func (o *ownTokens) Introspect(_ context.Context, raw string, _ facts.Sum, _ *access.Certificate, _ introspect.Owner) (*access.Unchecked, error) {
 	says, active, err := o.introspect(raw)
 	switch {
 	case err != nil:

@@ -16,6 +16,8 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/facts"
+	"github.com/tallygate/tallygate/internal/cache"
+	"github.com/tallygate/tallygate/introspect"
 	"github.com/tallygate/tallygate/keyset"
 )
 
@@ -26,6 +28,11 @@ type Options struct {
 	// Revoked reports whether a token has been revoked. It is asked on every
 	// request that gets so far, by many goroutines at once. nil: none is.
 	Revoked func(access.Unchecked) bool
+	// Partner returns the partner as whose a token of that server for that client may come
+	// with cert, or "" for none. What a granted token says is remembered in the partner's share of Memory, and
+	// not at all where there is none. nil: all tokens are those of one partner.
+	Partner func(server, clientID string, cert *access.Certificate) string
+	Memory  *cache.Pool  // nil: a new one of [cache.DefaultBytes]
 	Log     *slog.Logger // nil: nothing is logged
 	Metrics *Metrics     // nil: some that nobody reads
 	// Previous is the Validator that the new one takes the place of; nil for none. What
@@ -48,6 +55,8 @@ type Validator struct {
 	byIssuer map[string]*server
 	opaque   []*server // those that may know an opaque token, in configured order
 	revoked  func(access.Unchecked) bool
+	partner  func(server, clientID string, cert *access.Certificate) string
+	memory   *cache.Pool
 	now      func() time.Time
 	metrics  *Metrics
 	loops    *loops // the previous one's too
@@ -61,6 +70,8 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 	v := &Validator{
 		byIssuer: make(map[string]*server, len(servers)),
 		revoked:  options.Revoked,
+		partner:  options.Partner,
+		memory:   options.Memory,
 		now:      options.Now,
 		loops:    &loops{running: make(map[reader]*loop)},
 	}
@@ -69,6 +80,12 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 	}
 	if v.now == nil {
 		v.now = time.Now
+	}
+	if v.partner == nil {
+		v.partner = func(string, string, *access.Certificate) string { return "everyone" }
+	}
+	if v.memory == nil {
+		v.memory = cache.NewPool(cache.DefaultBytes)
 	}
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)
@@ -166,11 +183,24 @@ func (v *Validator) validate(q *question) (access.Claims, error) {
 		return v.resolve(q, []*server{s})
 	}
 	q.server = s
-	says, err := s.verify(q, t)
+	f, err := s.verify(q, t)
 	if err != nil {
 		return access.Claims{}, err
 	}
-	return v.judge(s, says, q)
+	claims, err := v.judge(s, &f.token, q)
+	if err == nil {
+		v.remember(s, f, v.partner(s.name, claims.ClientID, q.cert), q)
+	}
+	return claims, err
+}
+
+// remember keeps what a granted token of that partner says for the next request with it;
+// "" is no partner. What was refused is not kept: nobody can use it, and a client can have as
+// many such tokens as it likes.
+func (v *Validator) remember(s *server, f *fact, partner string, q *question) {
+	if partner != "" {
+		s.cache.Add(q.sum, f, partner, factBytes+facts.Bytes(&f.token), f.token.Expires.Add(s.leeway))
+	}
 }
 
 // recall returns what is remembered of a token, and the server that vouched for it. A
@@ -222,7 +252,7 @@ func (v *Validator) resolve(q *question, servers []*server) (access.Claims, erro
 	}
 	var refusal, unanswered error
 	for _, s := range servers {
-		says, err := s.resolver.Introspect(q.ctx, q.raw, q.sum, q.cert)
+		says, err := s.resolver.Introspect(q.ctx, q.raw, q.sum, q.cert, v.ownerOf(s, q.cert, q.now))
 		switch reason := access.Deny(err).Reason; {
 		case err == nil:
 			return v.judge(s, says, q)
@@ -241,6 +271,17 @@ func (v *Validator) resolve(q *question, servers []*server) (access.Claims, erro
 		return access.Claims{}, unanswered
 	}
 	return access.Claims{}, refusal
+}
+
+// ownerOf returns a function that tells in which partner's share an answer of s, about a
+// token that came with cert at now, is remembered: "" where the token would be refused.
+func (v *Validator) ownerOf(s *server, cert *access.Certificate, now time.Time) introspect.Owner {
+	return func(answer *access.Unchecked) string {
+		if reason, _ := v.check(s, answer, cert, now); reason != access.Granted {
+			return ""
+		}
+		return v.partner(s.name, answer.ClientID, cert)
+	}
 }
 
 // cached returns how many JWTs all servers' caches hold.

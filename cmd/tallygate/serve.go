@@ -45,7 +45,7 @@ stays empty.`,
 				return err
 			}
 			g.hangup, g.orders = hangup, orders
-			g.load.memory = limitMemory()
+			g.limitMemory(memoryLimit())
 			return g.run(command.Context(), func(_, address string) (net.Listener, error) {
 				return net.Listen("tcp", address)
 			})

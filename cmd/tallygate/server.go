@@ -215,6 +215,10 @@ func (g *gate) run(ctx context.Context, open func(name, address string) (net.Lis
 		return nil
 	})
 	group.Go(func() error {
+		g.sweep(background)
+		return nil
+	})
+	group.Go(func() error {
 		defer stop()
 		// ACME would open the listeners that are closed then.
 		return g.finish(ctx, serving, ease)

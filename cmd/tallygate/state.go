@@ -26,6 +26,7 @@ type state struct {
 	cfg       *config.Config
 	trust     *mtls.Trust
 	issuer    *issuer.Issuer // nil: none is configured
+	table     *policy.Table
 	validator *validate.Validator
 	proxy     *proxy.Proxy
 	directory *x509.CertPool             // speaks for the ACME directory; nil: the system's
@@ -64,9 +65,10 @@ func assemble(cfg *config.Config, from origin) (*state, error) {
 	}
 	var faults [5]error
 	s.pairs, faults[0] = loadPairs(cfg)
-	s.trust, faults[1] = loadTrust(cfg, mtls.Options{Previous: before.trust, Log: from.log, Metrics: from.revocation})
+	s.trust, faults[1] = loadTrust(cfg, mtls.Options{Previous: before.trust, Memory: from.memory, Log: from.log, Metrics: from.revocation})
 	registered, noneRegistered := readRegistered(cfg, from.log)
 	if s.trust != nil {
+		s.table = policy.New(cfg, policy.Certificates{Anchors: s.trust.Anchors(), Registered: registered})
 		faults[2] = s.makeIssuer(from, before)
 	}
 	if faults[2] == nil { // otherwise the issuer, which reads the same, has told the fault
@@ -79,7 +81,7 @@ func assemble(cfg *config.Config, from origin) (*state, error) {
 	err := errors.Join(faults[:]...)
 	if err == nil {
 		s.proxy, err = proxy.New(cfg, proxy.Steps{
-			Trust: s.trust, Validator: s.validator, Table: policy.New(cfg, policy.Certificates{Anchors: s.trust.Anchors(), Registered: registered}),
+			Trust: s.trust, Validator: s.validator, Table: s.table,
 		}, proxy.Options{
 			Log: from.log, Metrics: from.requests, Previous: before.proxy, Streams: from.streams, Parting: from.parting,
 			Overloaded: from.load.over(&from.load.partners, cfg.Listener.Limits.Requests),
@@ -129,7 +131,10 @@ func (s *state) makeIssuer(from origin, before *state) (err error) {
 }
 
 func (s *state) makeValidator(from origin, before *state) (err error) {
-	options := validate.Options{Log: from.log, Metrics: from.validation, Previous: before.validator}
+	options := validate.Options{Memory: from.memory, Log: from.log, Metrics: from.validation, Previous: before.validator}
+	if s.table != nil { // otherwise there is a fault, and others are looked for
+		options.Partner = s.table.Holder
+	}
 	if s.issuer != nil {
 		own := from.own
 		if own == nil {

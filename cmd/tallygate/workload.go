@@ -17,12 +17,13 @@ import (
 type workload struct {
 	partners, issuer atomic.Int64 // requests in hand, by the listeners that they came to
 
-	places    int          // requests that may be in hand, whatever is configured; 0: that many
-	memory    int64        // bytes that the process may use; 0: nobody says
-	begun     time.Time    // times below are nanoseconds since then: the wall clock may leap
-	looked    atomic.Int64 // when it was looked what it uses
-	used      atomic.Int64 // bytes, as of then
-	collected atomic.Int64 // when garbage was last collected for want of memory
+	places int          // requests that may be in hand, whatever is configured; 0: that many
+	memory int64        // bytes that the process may use; 0: nobody says
+	spare  func() bool  // gives memory back, and reports whether there was some; nil: none can be
+	begun  time.Time    // times below are nanoseconds since then: the wall clock may leap
+	looked atomic.Int64 // when it was looked what it uses
+	used   atomic.Int64 // bytes, as of then
+	freed  atomic.Int64 // when memory was last given back for want of it
 }
 
 func newWorkload(registerer prometheus.Registerer) *workload {
@@ -74,15 +75,31 @@ func (w *workload) above(eighths int64) bool {
 	if at := w.looked.Load(); now-at >= int64(lookEvery) && w.looked.CompareAndSwap(at, now) {
 		w.used.Store(memoryInUse())
 	}
-	if w.used.Load() <= w.memory/8*eighths {
-		return false
+	used := w.used.Load()
+	short := used > w.memory/8*eighths
+	if short || used > w.memory/8*sparedFrom {
+		w.free(now, short)
 	}
-	// What lives is known from the last collection only, and with few requests the next
-	// may be two minutes off. While memory is short there is one every second.
-	if at := w.collected.Load(); now-at >= int64(time.Second) && w.collected.CompareAndSwap(at, now) {
-		go runtime.GC()
+	return short
+}
+
+// sparedFrom is how many eighths of the memory may be in use before the caches give some of
+// theirs back. That comes before connections are refused, at six, and requests, at seven.
+const sparedFrom = 5
+
+// free gives memory back that can be spared, and collects garbage if there was some or if
+// memory is short: once a second at most. What lives is known from the last collection only,
+// and with few requests the next may be two minutes off.
+func (w *workload) free(now int64, short bool) {
+	at := w.freed.Load()
+	if now-at < int64(time.Second) || !w.freed.CompareAndSwap(at, now) {
+		return
 	}
-	return true
+	go func() {
+		if spared := w.spare != nil && w.spare(); spared || short {
+			runtime.GC()
+		}
+	}()
 }
 
 // memoryInUse returns the bytes that no collection would give back: what the runtime has
@@ -105,9 +122,9 @@ func memoryInUse() int64 {
 	return in
 }
 
-// limitMemory returns how many bytes the process may use: GOMEMLIMIT, which becomes nine
+// memoryLimit returns how many bytes the process may use: GOMEMLIMIT, which becomes nine
 // tenths of the cgroup's limit where nobody has set it; 0 for no limit.
-func limitMemory() int64 {
+func memoryLimit() int64 {
 	_, _ = memlimit.Set(memlimit.WithRatio(0.9)) // errs where there is no limit
 	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
 		return limit
