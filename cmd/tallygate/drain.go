@@ -145,7 +145,7 @@ func (s *server) shutdown(ctx context.Context, call time.Duration) error {
 	for until := time.Now().Add(call); s.inHand != nil && s.door.count() > 0 && time.Now().Before(until); {
 		time.Sleep(5 * time.Millisecond)
 	}
-	err := s.http.Shutdown(ctx)
+	err := s.shutdownServers(ctx)
 	if s.lane != nil {
 		err = errors.Join(err, s.lane.Wait(ctx))
 	}
@@ -155,6 +155,9 @@ func (s *server) shutdown(ctx context.Context, call time.Duration) error {
 	// It also waits for connections on which nothing was asked yet.
 	cut := s.inHand != nil && s.inHand.Load() > 0
 	_ = s.http.Close()
+	if s.http2 != nil {
+		_ = s.http2.Close()
+	}
 	if s.lane != nil {
 		s.lane.Abort()
 	}
@@ -162,4 +165,16 @@ func (s *server) shutdown(ctx context.Context, call time.Duration) error {
 		return nil
 	}
 	return fmt.Errorf("stopping %s: %w", s.name, err)
+}
+
+// shutdownServers lets both servers end their connections at the same time.
+func (s *server) shutdownServers(ctx context.Context) error {
+	var over2 error
+	var ending sync.WaitGroup
+	if s.http2 != nil {
+		ending.Go(func() { over2 = s.http2.Shutdown(ctx) })
+	}
+	over1 := s.http.Shutdown(ctx)
+	ending.Wait()
+	return errors.Join(over1, over2)
 }

@@ -195,7 +195,14 @@ func TestStopFinishesWhatRuns(t *testing.T) {
 // message in a bounded time; partners' bodies are bounded by the handler, as they move.
 func TestEveryServerHasLimits(t *testing.T) {
 	for _, s := range demoGate(t).servers {
+		if (s.tls == nil) != (s.http2 == nil) {
+			t.Errorf("%s has TLS: %v, HTTP/2: %v", s.name, s.tls != nil, s.http2 != nil)
+		}
 		h := s.http
+		if h2 := s.http2; h2 != nil && (h2.ReadHeaderTimeout != h.ReadHeaderTimeout || h2.ReadTimeout != h.ReadTimeout || h2.WriteTimeout != h.WriteTimeout ||
+			h2.IdleTimeout != h.IdleTimeout || h2.MaxHeaderBytes == 0 || h2.ErrorLog != h.ErrorLog || h2.HTTP2.MaxConcurrentStreams == 0 || h2.HTTP2.MaxReadFrameSize == 0) {
+			t.Errorf("%s lacks a limit over HTTP/2: %+v", s.name, h2)
+		}
 		if h.ReadHeaderTimeout == 0 || h.IdleTimeout == 0 || h.MaxHeaderBytes == 0 || s.door.most == 0 || s.door.mostEach == 0 || s.tls != nil && s.handshake == 0 {
 			t.Errorf("%s lacks a limit: %+v", s.name, h)
 		}

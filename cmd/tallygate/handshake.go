@@ -26,7 +26,8 @@ type greeter struct {
 	failed   func(remote net.Addr, fault error)
 
 	shaking atomic.Int64
-	ready   chan net.Conn
+	ready   chan net.Conn // over HTTP/1.1, or over what net/http is to refuse
+	ready2  chan net.Conn // over HTTP/2
 	faults  chan error
 	closing chan struct{}   // no more are accepted
 	over    context.Context // nor handed out
@@ -39,9 +40,9 @@ func newGreeter(l net.Listener, settings *tls.Config, timeout time.Duration, fai
 	over, end := context.WithCancel(context.Background())
 	g := &greeter{
 		Listener: l, settings: settings, timeout: timeout, failed: failed,
-		ready: make(chan net.Conn), faults: make(chan error), closing: make(chan struct{}), over: over, lobby: lobby,
+		ready: make(chan net.Conn), ready2: make(chan net.Conn), faults: make(chan error), closing: make(chan struct{}), over: over, lobby: lobby,
 	}
-	lobby.back = g.handOut
+	lobby.back = func(conn net.Conn) { g.handOut(g.ready, conn) }
 	g.close = sync.OnceValue(func() error {
 		close(g.closing)
 		go g.lastCall(end)
@@ -51,7 +52,7 @@ func newGreeter(l net.Listener, settings *tls.Config, timeout time.Duration, fai
 	return g
 }
 
-// Accept returns the next connection that is ready.
+// Accept returns the next connection that is ready and does not speak HTTP/2.
 func (g *greeter) Accept() (net.Conn, error) {
 	select {
 	case conn := <-g.ready:
@@ -59,6 +60,21 @@ func (g *greeter) Accept() (net.Conn, error) {
 	case err := <-g.faults:
 		return nil, err
 	case <-g.over.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+// http2 returns a listener for the connections that speak HTTP/2. It ends with g.
+func (g *greeter) http2() net.Listener { return http2Listener{g} }
+
+type http2Listener struct{ *greeter }
+
+// Accept returns the next connection that is ready and speaks HTTP/2.
+func (l http2Listener) Accept() (net.Conn, error) {
+	select {
+	case conn := <-l.ready2:
+		return conn, nil
+	case <-l.over.Done():
 		return nil, net.ErrClosed
 	}
 }
@@ -113,15 +129,17 @@ func (g *greeter) shake(raw net.Conn) {
 	switch conn.ConnectionState().NegotiatedProtocol {
 	case "", "http/1.1":
 		g.lobby.welcome(conn)
-	default: // net/http must have this very type for h2, and to end what speaks no HTTP: ACME's challenges
-		g.handOut(conn)
+	case "h2": // for which net/http must have this very type
+		g.handOut(g.ready2, conn)
+	default: // ACME's challenges, which speak no HTTP: net/http ends them
+		g.handOut(g.ready, conn)
 	}
 }
 
-// handOut lets Accept return conn.
-func (g *greeter) handOut(conn net.Conn) {
+// handOut lets the Accept that reads from ready return conn.
+func (g *greeter) handOut(ready chan<- net.Conn, conn net.Conn) {
 	select {
-	case g.ready <- conn:
+	case ready <- conn:
 	case <-g.over.Done():
 		_ = conn.Close()
 	}

@@ -151,6 +151,28 @@ func fatal(log []byte) []byte {
 	return nil
 }
 
+// T-ADD-01: a client that changes SETTINGS_HEADER_TABLE_SIZE while answers are written
+// must not end the process. net/http of Go 1.26.8 and older changes the table of header
+// compression in one goroutine while another writes by it.
+func TestHTTP2TableSize(t *testing.T) {
+	r := newReloading(t)
+	r.serveBoth()
+	for name, a := range r.attackers() {
+		t.Run(name, func(t *testing.T) {
+			until := time.Now().Add(stressFor(t) / 4)
+			attacking := r.attack(a, 4, until, func(c *rawClient, stream uint32) {
+				if stream%8 == 1 {
+					_ = c.frames.WriteSettings(http2.Setting{ID: http2.SettingHeaderTableSize, Val: 0})
+					_ = c.frames.WriteSettings(http2.Setting{ID: http2.SettingHeaderTableSize, Val: 4096})
+				}
+			})
+			attacking.Wait()
+			r.survives(t)
+		})
+	}
+	r.check(r.stop())
+}
+
 // T-ADD-02: streams that are reset while informational answers, headers and trailers are
 // written must not end the process. net/http then still reads the map of the header, but
 // WriteHeader has returned (golang/go#67940).

@@ -36,8 +36,9 @@ type server struct {
 	inHand    *atomic.Int64                      // its requests; nil: none that an end would cut
 	leaving   <-chan struct{}                    // closed when it is to take no more connections
 	listener  net.Listener                       // on which http serves
-	http      *http.Server
-	lane      *lane.Lane // beside http, for what is plain; nil: http serves all
+	http      *http.Server                       // HTTP/1.1
+	http2     *http.Server                       // HTTP/2, of the same listener; nil without TLS
+	lane      *lane.Lane                         // beside http, for what is plain; nil: http serves all
 }
 
 // adminConnections is enough for probes and scrapers, which are few. Partners and the
@@ -61,7 +62,7 @@ func (g *gate) addServer(name string, address config.Address, inHand *atomic.Int
 		inHand:    inHand,
 		leaving:   g.leaving,
 	}
-	s.http = newHTTPServer(limits, s.tls != nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s.http = newHTTPServer(limits, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if inHand != nil {
 			inHand.Add(1)
 			defer inHand.Add(-1)
@@ -78,6 +79,9 @@ func (g *gate) addServer(name string, address config.Address, inHand *atomic.Int
 			Panicked: func(remote net.Addr, v any) { g.tellPanic(name, remote, newPanicked(v)) },
 		}
 	}
+	if s.tls != nil {
+		s.http2 = newHTTP2Server(s.http, limits)
+	}
 	g.servers = append(g.servers, s)
 }
 
@@ -93,29 +97,14 @@ func (g *gate) newListener(name string) *mtls.Listener {
 	return mtls.NewListener(func() *tls.Config { return g.current.Load().settings[name] }, challenge)
 }
 
-// newHTTPServer returns a server for messages that are small and come in one go. It speaks
-// HTTP/2 over TLS only.
-func newHTTPServer(limits config.Limits, encrypted bool, handler http.Handler) *http.Server {
+// newHTTPServer returns a server for messages over HTTP/1.1 that are small and come in one
+// go.
+func newHTTPServer(limits config.Limits, handler http.Handler) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(encrypted)
 	return &http.Server{
-		Handler:   handler,
-		Protocols: &protocols,
-		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams: 128,
-			// The least that RFC 9113 section 4.2 allows. By default a peer can make us
-			// set aside 1 MiB by announcing a frame of that size, on each connection.
-			MaxReadFrameSize: 16 << 10,
-			// What waits here of bodies that an upstream is slow to take: by default a client
-			// can fill 1 MiB on each connection, beside which the rest of one is nothing. It
-			// is also what comes in one round trip: some 5 MB a second over 50 ms.
-			MaxReceiveBufferPerConnection: 256 << 10,
-			MaxReceiveBufferPerStream:     256 << 10,
-			WriteByteTimeout:              limits.StallTimeout,
-			SendPingTimeout:               limits.IdleTimeout,
-			PingTimeout:                   limits.HeaderTimeout,
-		},
+		Handler:           handler,
+		Protocols:         &protocols,
 		MaxHeaderBytes:    int(limits.HeaderBytes),
 		ReadHeaderTimeout: limits.HeaderTimeout,
 		ReadTimeout:       limits.HeaderTimeout,
@@ -243,8 +232,15 @@ func (s *server) listen(l net.Listener) {
 	}
 }
 
+// serve serves until the listener is closed or has a fault, over each protocol that it
+// speaks.
 func (s *server) serve() error {
-	err := s.http.Serve(s.listener)
+	var serving errgroup.Group
+	serving.Go(func() error { return s.http.Serve(s.listener) })
+	if s.http2 != nil {
+		serving.Go(func() error { return s.http2.Serve(s.listener.(*greeter).http2()) })
+	}
+	err := serving.Wait()
 	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) && isClosed(s.leaving) {
 		return nil
 	}
