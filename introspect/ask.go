@@ -45,15 +45,32 @@ const (
 // more if there was no connection, or only one that had been kept open too long.
 func (c *Client) ask(ctx context.Context, endpoint *url.URL, raw string, asked time.Time) (*reply, error) {
 	began := time.Now()
-	answer, err := c.post(ctx, endpoint, raw)
+	answer, says, err := c.post(ctx, endpoint, raw)
 	if errors.Is(err, errConnection) && ctx.Err() == nil {
-		answer, err = c.post(ctx, endpoint, raw)
+		answer, says, err = c.post(ctx, endpoint, raw)
 	}
 	c.metrics.duration.Observe(time.Since(began).Seconds())
 	if err != nil {
 		return nil, err
 	}
+	if answer.Status != http.StatusOK {
+		return nil, unwilling(answer.Status, says)
+	}
 	return c.understand(ctx, answer, asked)
+}
+
+// unwilling returns what an answer means that has another status than 200. says is what the
+// server itself says of it, for the log. It is never taken for inactive.
+func unwilling(status int, says string) error {
+	switch {
+	case refuses(status):
+		return fmt.Errorf("%w with status %d%s", errRefused, status, says)
+	case status == http.StatusTooManyRequests:
+		return fmt.Errorf("answered with status %d%s: %w", status, says, errTooMany)
+	case status >= 400 && status < 500:
+		return fmt.Errorf("answered with status %d%s %w", status, says, errThisToken)
+	}
+	return fmt.Errorf("answered with status %d%s", status, says)
 }
 
 // endpoint returns where to ask, as configured or as the server's metadata says.
@@ -71,28 +88,33 @@ func (c *Client) endpoint() (*url.URL, error) {
 	return m.Introspection, nil
 }
 
-func (c *Client) post(ctx context.Context, endpoint *url.URL, raw string) (*discovery.Answer, error) {
+// post sends the question once. says is what the server itself says of a question that it
+// turns down, for the log.
+func (c *Client) post(ctx context.Context, endpoint *url.URL, raw string) (answer *discovery.Answer, says string, err error) {
 	form := url.Values{"token": {raw}, "token_type_hint": {"access_token"}}
 	header := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Accept": {plainAnswer}}
 	if c.settings.Signed {
 		header.Set("Accept", signedAnswer)
 	}
 	if err := c.secrets.apply(form, header, c.now()); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint.String(), strings.NewReader(form.Encode()))
 	if err != nil {
-		return nil, errors.New("the endpoint makes no request") // err would quote the query
+		return nil, "", errors.New("the endpoint makes no request") // err would quote the query
 	}
 	request.Header = header
 	var reused atomic.Bool
 	trace := httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { reused.Store(got.Reused) }}
-	answer, err := c.remote.Send(request.WithContext(httptrace.WithClientTrace(ctx, &trace)))
+	answer, err = c.remote.Send(request.WithContext(httptrace.WithClientTrace(ctx, &trace)))
 	var dialing *net.OpError
 	if err != nil && (reused.Load() || errors.As(err, &dialing) && dialing.Op == "dial") {
 		err = fmt.Errorf("%w: %w", errConnection, err)
 	}
-	return answer, err
+	if err == nil && answer.Status != http.StatusOK {
+		says = quote(answer, secretsIn(form, header))
+	}
+	return answer, says, err
 }
 
 // errConnection marks a failure that a new connection may mend. Asking twice does no
@@ -101,20 +123,9 @@ func (c *Client) post(ctx context.Context, endpoint *url.URL, raw string) (*disc
 // turn down.
 var errConnection = errors.New("the connection failed")
 
-// understand reads an answer. What cannot be understood is an error and says nothing of
+// understand reads an answer of status 200. What cannot be understood is an error and says nothing of
 // the token: it is never taken for inactive.
 func (c *Client) understand(ctx context.Context, answer *discovery.Answer, asked time.Time) (*reply, error) {
-	switch status := answer.Status; {
-	case status == http.StatusOK:
-	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		return nil, fmt.Errorf("the server refuses the gate's own credentials with status %d", status)
-	case status == http.StatusTooManyRequests:
-		return nil, fmt.Errorf("answered with status %d: %w", status, errTooMany)
-	case status >= 400 && status < 500:
-		return nil, fmt.Errorf("answered with status %d %w", status, errThisToken)
-	default:
-		return nil, fmt.Errorf("answered with status %d", status)
-	}
 	document, want := jsontext.Value(answer.Body), plainAnswer
 	if c.settings.Signed {
 		want = signedAnswer

@@ -60,6 +60,7 @@ type Client struct {
 	breaker   *gobreaker.CircuitBreaker[*reply]
 	flights   singleflight.Group // of calls for one token
 	memory    memory
+	check     credentialCheck
 	log       *slog.Logger
 	metrics   clientMetrics
 	all       *Metrics // of all servers
@@ -79,6 +80,7 @@ func New(settings config.AuthorizationServer, options Options) (*Client, error) 
 		settings: *settings.Introspection, remote: options.Remote, keys: options.Keys,
 		secrets: credentials{settings.Introspection.Authentication, string(settings.Introspection.ClientID), string(settings.Issuer)},
 		turns:   newTurns(settings.Introspection.Concurrency),
+		check:   credentialCheck{pause: recheckAfter, doubts: make(chan struct{}, 1)},
 		log:     options.Log, now: options.Now,
 		metrics: options.Metrics.of(string(settings.Name)), all: options.Metrics,
 	}
@@ -159,10 +161,13 @@ func (c *Client) Retire(heir *Client) {
 // Close ends the calls that are under way in the background.
 func (c *Client) Close() { c.end() }
 
-// Ready returns nil when it is known where to ask.
+// Ready returns nil when it is known where to ask, and the server has not refused the
+// gate's credentials when they were last checked.
 func (c *Client) Ready() error {
-	_, err := c.endpoint()
-	return err
+	if _, err := c.endpoint(); err != nil {
+		return err
+	}
+	return c.check.ready()
 }
 
 // Recall returns what is remembered of an active token, nil when nothing is. It never
@@ -311,6 +316,9 @@ func (c *Client) send(ctx context.Context, raw string, sum facts.Sum, owner func
 		}
 		return r, err
 	})
+	if errors.Is(err, errRefused) {
+		c.check.doubt()
+	}
 	c.metrics.count(r, err)
 	if err == nil {
 		c.memory.add(sum, r, asked, owner(r))

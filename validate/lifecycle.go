@@ -110,6 +110,9 @@ func (v *Validator) readers() []reader {
 		if s.keys != nil {
 			all = append(all, s.keys)
 		}
+		if s.client != nil {
+			all = append(all, s.client)
+		}
 	}
 	return all
 }
@@ -125,6 +128,22 @@ func (v *Validator) Prepare(ctx context.Context) error {
 		}
 		if s.keys != nil {
 			faults = append(faults, s.keys.Read(ctx))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// CheckCredentials asks each server that is introspected whether it takes the gate's
+// credentials, by a token that nobody has. Its error names those that do not, or do not
+// answer.
+func (v *Validator) CheckCredentials(ctx context.Context) error {
+	var faults []error
+	for _, s := range v.servers {
+		if s.client == nil {
+			continue
+		}
+		if err := s.client.CheckCredentials(ctx); err != nil {
+			faults = append(faults, fmt.Errorf("authorization server %q: introspection: %w", s.name, err))
 		}
 	}
 	return errors.Join(faults...)
@@ -160,14 +179,17 @@ func (v *Validator) Warm(ctx context.Context, before *Validator) error {
 
 // readAfter reads once what old, whose place s is about to take, does not keep fresh.
 func (s *server) readAfter(ctx context.Context, old *server) error {
-	var noMetadata, noKeys error
+	var noMetadata, noKeys, noIntrospection error
 	if s.discovers && (s.remote != old.remote || !old.discovers) { // it is unread, or old
 		noMetadata = s.remote.Read(ctx)
 	}
 	if s.keys != nil && s.keys != old.keys {
 		noKeys = s.keys.Read(ctx)
 	}
-	return cmp.Or(noMetadata, noKeys) // without the one, there is rarely the other
+	if s.client != nil && s.client != old.client {
+		noIntrospection = s.client.CheckCredentials(ctx)
+	}
+	return cmp.Or(noMetadata, noKeys, noIntrospection) // without the one, there is rarely the other
 }
 
 // Close ends the readings and drops idle connections and, where heir is nil, ends the calls
@@ -196,7 +218,8 @@ func (v *Validator) Close(heir *Validator) {
 }
 
 // Ready returns nil when every authorization server that is required can be relied on:
-// its keys are not older than its max_stale, and it is known where to ask it. Otherwise
+// its keys are not older than its max_stale, it is known where to ask it, and it does not
+// refuse the gate's own credentials. Otherwise
 // the error names the others.
 func (v *Validator) Ready() error {
 	var faults []error

@@ -6,7 +6,8 @@ import (
 	"sync"
 )
 
-// A reader keeps something fresh until ctx ends: a server's metadata, or its key set.
+// A reader keeps something fresh until ctx ends: a server's metadata, its key set, or what is
+// known of whether it takes the gate's credentials.
 type reader interface{ Run(ctx context.Context) }
 
 // loops are the readers that run, of all Validators that come one after another. They are

@@ -451,11 +451,20 @@ func TestReady(t *testing.T) {
 	optional := func(s *config.AuthorizationServer) { s.Required = false }
 	unknown := a.asking(config.OpaqueOnly, func(i *config.Introspection) { i.Endpoint = nil })
 	v := newAsking(t, Options{}, settings(unknown, optional), settings(a.asking(config.OpaqueOnly), named("second", "https://second.example")))
+	if err := v.Ready(); err == nil || !strings.Contains(err.Error(), "second") {
+		t.Errorf("ready before the credentials were checked: %v", err)
+	}
+	if err := v.CheckCredentials(t.Context()); err == nil || !strings.Contains(err.Error(), "partners") || strings.Contains(err.Error(), "second") {
+		t.Errorf("checked: %v", err)
+	}
 	if err := v.Ready(); err != nil {
 		t.Errorf("not ready: %v", err)
 	}
 	expect(t, v, "opaque", partner, access.IssuerUnavailable) // the first may know it
 	v = newAsking(t, Options{}, settings(unknown, named("partners", "https://127.0.0.1:1")), settings(a.asking(config.OpaqueOnly), named("second", "https://second.example")))
+	if err := v.CheckCredentials(t.Context()); err == nil {
+		t.Error("checked a server that is not there")
+	}
 	if err := v.Ready(); err == nil || !strings.Contains(err.Error(), "partners") || strings.Contains(err.Error(), "second") {
 		t.Errorf("ready: %v", err)
 	}

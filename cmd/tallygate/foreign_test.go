@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -145,10 +146,18 @@ func TestForeignServerAuthentication(t *testing.T) {
 		"another's key":         `{client_id: gate-jwt, authentication: {method: private_key_jwt, key_file: gate-client-key.pem}}`,
 	} {
 		f.gate(introspection)
-		f.ready()
+		f.eventually("kept from being ready", func() bool {
+			status, text, err := f.admin("/readyz")
+			return err == nil && status == http.StatusServiceUnavailable && strings.Contains(string(text), "refuses the gate's own credentials")
+		})
 		f.unavailable("token")
-		f.ready() // other tokens do not suffer
+		f.fails("token", "", 401, "no_certificate", "invalid_token")
 		f.end()
+		check := exec.Command(binary(t), "check", "--online", "-c", "gate.yaml")
+		check.Dir = f.dir
+		if out, err := check.CombinedOutput(); err == nil || !strings.Contains(string(out), `the server refuses the gate's own credentials with status 401: "invalid_client"`) {
+			t.Errorf("check --online: %v\n%s", err, out)
+		}
 		if f.t.Failed() {
 			t.Fatalf("by %s", name)
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -66,8 +67,9 @@ keys) exactly as serve does, opens no listener and sends nothing. Every fault is
 listed, each with file, line and column. Exit code 3 says that there are any.
 
 With --online it also reads what the authorization servers publish, metadata and keys,
-and the revocation lists at URLs. Exit code 1 says that one of them could not be reached,
-or does not tell what is needed.`,
+and the revocation lists at URLs, and asks each server that is introspected about a token
+that nobody has. Exit code 1 says that one of them could not be reached, does not tell what
+is needed, or refuses the gate's own credentials.`,
 		Example: "  tallygate check --config tallygate.yaml\n  tallygate check --online",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
@@ -81,7 +83,7 @@ or does not tell what is needed.`,
 			}
 			defer s.close(nil)
 			if online {
-				if err := s.readOnce(command.Context()); err != nil {
+				if err := errors.Join(s.readOnce(command.Context()), s.validator.CheckCredentials(command.Context())); err != nil {
 					return err
 				}
 			}

@@ -1,0 +1,169 @@
+package introspect
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/discovery"
+)
+
+// refusing answers as an authorization server does whose client has the wrong secret.
+func refusing(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusUnauthorized)
+	_, _ = w.Write([]byte(`{"error":"invalid_client","error_description":"no client has the secret s3cret/+%"}`))
+}
+
+// A server that refuses the gate's own credentials keeps the client from being ready, from
+// the start on, and until it takes them; its own words are in the log. Whatever else goes
+// wrong keeps nobody from being ready.
+func TestCredentials(t *testing.T) {
+	a := newAuthority(t)
+	var log bytes.Buffer
+	var mu sync.Mutex
+	basic := func(s *config.AuthorizationServer) {
+		s.Introspection.Authentication = config.IntrospectionAuthentication{Method: config.MethodSecretBasic, SecretFile: a.path("secret")}
+	}
+	gate := a.client(basic)
+	gate.log = slog.New(slog.NewJSONHandler(lockedWriter{&mu, &log}, nil))
+	if err := gate.Ready(); err == nil {
+		t.Error("ready before a check")
+	}
+	a.serve(refusing)
+	if err := gate.CheckCredentials(t.Context()); err == nil || !strings.Contains(err.Error(), `with status 401: "invalid_client": "no client has the secret …"`) {
+		t.Errorf("checked: %v", err)
+	}
+	if err := gate.Ready(); err == nil || strings.Contains(err.Error(), "invalid_client") {
+		t.Errorf("ready: %v", err)
+	}
+	if token := a.request().PostFormValue("token"); len(token) < 20 {
+		t.Errorf("asked about the token %q", token)
+	}
+	// What tells nothing of the credentials changes nothing.
+	a.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
+	if err := gate.CheckCredentials(t.Context()); err == nil || gate.Ready() == nil {
+		t.Errorf("checked: %v, ready: %v", err, gate.Ready())
+	}
+	fresh := a.client(basic)
+	if err := fresh.CheckCredentials(t.Context()); err == nil || fresh.Ready() != nil {
+		t.Errorf("checked: %v, ready: %v", err, fresh.Ready())
+	}
+	a.says(M{"active": false})
+	if err := gate.CheckCredentials(t.Context()); err != nil || gate.Ready() != nil {
+		t.Errorf("checked: %v, ready: %v", err, gate.Ready())
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if text := log.String(); strings.Count(text, "credentials refused") != 1 || strings.Count(text, "credentials accepted") != 1 || strings.Contains(text, "s3cret") {
+		t.Errorf("the log says\n%s", text)
+	}
+}
+
+// Run finds out by itself: at the start, when the server takes the credentials again, and
+// when it refuses them in its answer about a caller's token. Such an answer alone, which a
+// token may have brought about, keeps nobody from being ready.
+func TestCredentialsAreCheckedAgain(t *testing.T) {
+	a := newAuthority(t)
+	gate := a.client(func(s *config.AuthorizationServer) { s.Introspection.Cache.MaxAge = 0 })
+	gate.check.pause = time.Millisecond
+	a.serve(refusing)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		gate.Run(ctx)
+	}()
+	defer func() {
+		cancel()
+		<-done
+	}()
+	until := func(what string, holds func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("never %s", what)
+			}
+		}
+	}
+	ready := func() bool { return gate.Ready() == nil }
+	until("refused", func() bool { return gate.check.refused.Load() })
+	a.says(M{"active": false})
+	until("ready", ready)
+	a.serve(refusing)
+	expect(t, gate, "opaque", access.IssuerUnavailable)
+	until("refused again", func() bool { return !ready() })
+	a.says(active())
+	until("ready again", ready)
+
+	// This server refuses because of one token.
+	a.serve(func(w http.ResponseWriter, r *http.Request) {
+		if r.PostFormValue("token") == "evil" {
+			refusing(w, r)
+			return
+		}
+		reply200(w, "application/json", encode(active()))
+	})
+	for range 3 {
+		before := a.calls.Load()
+		expect(t, gate, "evil", access.IssuerUnavailable)
+		until("checked", func() bool { return a.calls.Load() > before+1 })
+		if !ready() {
+			t.Error("a caller's token keeps the gate from being ready")
+		}
+	}
+	expect(t, gate, "opaque", access.Granted)
+}
+
+// lockedWriter is a writer for two goroutines.
+type lockedWriter struct {
+	mu *sync.Mutex
+	*bytes.Buffer
+}
+
+func (w lockedWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.Buffer.Write(p)
+}
+
+// What a server says of a question that it turns down is quoted on one line, clipped, and
+// without what was sent, whole or in part.
+func TestQuote(t *testing.T) {
+	const token = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJhIn0.c2lnbmF0dXJl"
+	form := url.Values{"token": {token}, "client_assertion": {"short"}}
+	header := http.Header{"Authorization": {"Basic Z2F0ZTpwJTJGcQ=="}} // gate:p%2Fq
+	for body, want := range map[string]string{
+		`{"error":"invalid_client"}`:                                              `: "invalid_client"`,
+		`{"error":"invalid_request","error_description":"no such client"}`:        `: "invalid_request": "no such client"`,
+		`{"error":"e","error_description":"token ` + token + ` is bad"}`:          `: "e": "token … is bad"`,
+		`{"error":"e","error_description":"token='` + token[:30] + `' is bad"}`:   `: "e": "token='…' is bad"`,
+		`{"error":"e","error_description":"p/q, p%2Fq, Z2F0ZTpwJTJGcQ==, short"}`: `: "e": "…, …, …, …"`,
+		`{"error":"e\nlevel=ERROR","error_description":"\u001b[2J\u202e"}`:        `: "e\nlevel=ERROR": "\x1b[2J\u202e"`,
+		`{"error":7,"error_description":["x"]}`:                                   "",
+		`{"error":null,"error_description":""}`:                                   "",
+		`{"error":"a","error":"b"}`:                                               "",
+		`<html>`:                                                                  "",
+		``:                                                                        "",
+	} {
+		answer := &discovery.Answer{Status: 400, MediaType: "application/json", Body: []byte(body)}
+		if got := quote(answer, secretsIn(form, header)); got != want {
+			t.Errorf("%s: %s, want %s", body, got, want)
+		}
+	}
+	long := `{"error":"` + strings.Repeat("a b ", 10_000) + `"}`
+	if got := quote(&discovery.Answer{MediaType: "application/json", Body: []byte(long)}, nil); len(got) > 300 {
+		t.Errorf("%d bytes of it are quoted", len(got))
+	}
+	if got := quote(&discovery.Answer{MediaType: "text/html", Body: []byte(`{"error":"e"}`)}, nil); got != "" {
+		t.Errorf("HTML is quoted: %s", got)
+	}
+}
