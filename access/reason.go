@@ -28,6 +28,7 @@ const (
 	NoCertificate
 	UntrustedCertificate
 	WrongUsage
+	WeakCertificate
 	ExpiredCertificate
 	RevokedCertificate
 	RevocationUnknown
@@ -102,6 +103,7 @@ var reasons = [numReasons]struct {
 	NoCertificate:        {StageCertificate, "no_certificate", http.StatusUnauthorized, invalidToken, "No client certificate came with the request."},
 	UntrustedCertificate: {StageCertificate, "untrusted_certificate", http.StatusUnauthorized, invalidToken, "The client certificate has no valid chain to a trusted anchor."},
 	WrongUsage:           {StageCertificate, "wrong_usage", http.StatusUnauthorized, invalidToken, "The client certificate may not be used for client authentication."},
+	WeakCertificate:      {StageCertificate, "weak_certificate", http.StatusUnauthorized, invalidToken, "The client certificate, or an authority above it, has a key or a signature that is too weak."},
 	ExpiredCertificate:   {StageCertificate, "expired_certificate", http.StatusUnauthorized, invalidToken, "The client certificate is outside its validity period."},
 	RevokedCertificate:   {StageCertificate, "revoked_certificate", http.StatusUnauthorized, invalidToken, "The client certificate has been revoked."},
 	RevocationUnknown:    {StageCertificate, "revocation_unknown", http.StatusServiceUnavailable, "", "The revocation status of the client certificate cannot be told now."},

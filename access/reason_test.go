@@ -25,6 +25,7 @@ func TestReasons(t *testing.T) {
 		{NoCertificate, "no_certificate", 401, "invalid_token"},
 		{UntrustedCertificate, "untrusted_certificate", 401, "invalid_token"},
 		{WrongUsage, "wrong_usage", 401, "invalid_token"},
+		{WeakCertificate, "weak_certificate", 401, "invalid_token"},
 		{ExpiredCertificate, "expired_certificate", 401, "invalid_token"},
 		{RevokedCertificate, "revoked_certificate", 401, "invalid_token"},
 		{RevocationUnknown, "revocation_unknown", 503, ""},

@@ -51,6 +51,10 @@ var bad = []struct {
 	// Values of the typed scalars.
 	{"address", []string{`2:12: listener.address: an address is host:port, such as "127.0.0.1:8443", "[::1]:8443" or ":8443"`}},
 	{"address-port", []string{`2:12: listener.address: the port of an address is a number from 0 to 65535`}},
+	{"insecure-rsa", []string{
+		`20:32: partners.list[0].insecure_rsa_1024_until: needs trust of the partner's own: the listener's anchors are those of others too`,
+		`25:32: partners.list[1].insecure_rsa_1024_until: expected a date such as 2027-06-30, got "next year"`,
+	}},
 	{"tls-version", []string{`2:20: listener.minimum_version: expected "1.2" or "1.3", got "1.1"`}},
 	{"bytes", []string{`2:26: listener.limits.header_bytes: a size is a whole number with the unit B, KiB, MiB or GiB, such as 32KiB`}},
 	{"on-failure", []string{`6:17: listener.client_certificates.on_failure: expected answer or handshake, got "ignore"`}},

@@ -159,9 +159,12 @@ type Partner struct {
 	Name Name `yaml:"name"` // unique
 	// Trust lists PEM files with the anchors that this partner's certificates
 	// must chain to, compared by key. Default: the listener's.
-	Trust        []Path        `yaml:"trust"`
-	Disabled     bool          `yaml:"disabled"`
-	Applications []Application `yaml:"applications"`
+	Trust []Path `yaml:"trust"`
+	// InsecureRSA1024Until lets certificates that chain to Trust have RSA keys from 1024 to
+	// 2047 bits until the end of that day, the anchors themselves too. Needs Trust. Optional.
+	InsecureRSA1024Until Date          `yaml:"insecure_rsa_1024_until"`
+	Disabled             bool          `yaml:"disabled"`
+	Applications         []Application `yaml:"applications"`
 }
 
 // IdentityHeaders names the headers that tell the upstream who calls. Inbound

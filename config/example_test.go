@@ -159,7 +159,7 @@ func TestExampleDefaults(t *testing.T) {
 	}
 }
 
-// Every exported field of the tree has a key of lower-case words, and they come
+// Every exported field of the tree has a key of lower-case words and numbers, and they come
 // before the others, as the decoder counts on.
 func TestKeys(t *testing.T) {
 	var walk func(reflect.Type)
@@ -172,7 +172,7 @@ func TestKeys(t *testing.T) {
 			others := false
 			for f := range of.Fields() {
 				key := f.Tag.Get("yaml")
-				if f.IsExported() != (key != "") || strings.Trim(key, "abcdefghijklmnopqrstuvwxyz_") != "" {
+				if f.IsExported() != (key != "") || strings.Trim(key, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
 					t.Errorf("%v.%s has the key %q", of, f.Name, key)
 				}
 				if others = others || key == ""; others && key != "" {

@@ -73,7 +73,7 @@ func (d *decoder) path() string {
 		switch {
 		case s.list:
 			path = element(path, s.index)
-		case s.key == "" || strings.Trim(s.key, "abcdefghijklmnopqrstuvwxyz_") != "":
+		case s.key == "" || strings.Trim(s.key, "abcdefghijklmnopqrstuvwxyz0123456789_") != "":
 			path = child(path, quote(s.key)) // no key of ours: it may hold anything
 		default:
 			path = child(path, s.key)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // scalar is a pointer to a typed scalar.
@@ -214,6 +215,12 @@ func TestValueTypes(t *testing.T) {
 	reads(t, "1.2", TLS12)
 	reads(t, "1.3", TLS13)
 	refuses[TLSVersion](t, "", "1.1", "1.20", "TLS1.3", "2")
+
+	reads(t, "2027-06-30", DateOf(time.Date(2027, 6, 30, 23, 59, 59, 0, time.UTC)))
+	refuses[Date](t, "", "2027-6-30", "2027-06-31", "30.06.2027", "2027-06-30T00:00:00Z", "0001-01-01", " 2027-06-30")
+	if end := DateOf(time.Date(2027, 6, 30, 12, 0, 0, 0, time.UTC)).End(); !end.Equal(time.Date(2027, 7, 1, 0, 0, 0, 0, time.UTC)) {
+		t.Errorf("the day ends at %s", end)
+	}
 }
 
 // RFC 8705 appendix A has the certificate of this thumbprint.

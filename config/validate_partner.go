@@ -34,6 +34,9 @@ func (k *checker) trust(path string, p *Partner) bool {
 	case !anchored && !clients.SelfSigned && !k.unknown("listener.client_certificates.self_signed"):
 		k.fault(own, "is required: listener.client_certificates has neither trust nor self_signed, so no certificate could speak for this partner")
 	}
+	if !p.InsecureRSA1024Until.IsZero() && len(p.Trust) == 0 && !k.unknown(own) {
+		k.fault(path+".insecure_rsa_1024_until", "needs trust of the partner's own: the listener's anchors are those of others too")
+	}
 	return anchored
 }
 

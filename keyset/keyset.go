@@ -23,11 +23,10 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/weakkey"
 )
 
 const (
-	// minRSABits is the least that RFC 7518 sections 3.3 and 3.5 allow.
-	minRSABits = 2048
 	// maxCandidates bounds the signatures that are computed for one token. Nobody
 	// needs a second key of one name and type; two give room for a clumsy rotation.
 	maxCandidates = 4
@@ -137,7 +136,7 @@ func fitting(public crypto.PublicKey) []config.Algorithm {
 	case ed25519.PublicKey:
 		return []config.Algorithm{config.EdDSA}
 	case *rsa.PublicKey:
-		if public.N.BitLen() >= minRSABits && !isROCA(public.N) {
+		if weakkey.Fault(public) == nil {
 			return []config.Algorithm{config.PS256, config.PS384, config.PS512, config.RS256}
 		}
 	}

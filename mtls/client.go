@@ -2,6 +2,7 @@ package mtls
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -14,6 +15,7 @@ import (
 	"weak"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/weakkey"
 )
 
 // pathLifetime bounds how long a path search counts. A path's own expiry ends it
@@ -61,7 +63,7 @@ type connection struct {
 // says so, passed on by a trusted front proxy, and by nobody else. It is within its
 // validity period and chains to an anchor (or needs none, where self-signed certificates
 // are taken). Errors wrap [*access.Denial] with NoCertificate, ExpiredCertificate,
-// UntrustedCertificate, WrongUsage or, of a header, MalformedRequest. The identity is the leaf's
+// UntrustedCertificate, WrongUsage, WeakCertificate or, of a header, MalformedRequest. The identity is the leaf's
 // alone: further certificates only help to find a path.
 func (t *Trust) Client(r *http.Request) (*access.Certificate, error) {
 	if t.front != nil {
@@ -126,6 +128,10 @@ func refusal(err error) *access.Denial {
 	reason := access.UntrustedCertificate
 	if errors.Is(err, errUsage) || errors.Is(err, errAuthority) {
 		reason = access.WrongUsage
+	}
+	var weak *weakError
+	if errors.As(err, &weak) {
+		reason = access.WeakCertificate
 	}
 	return &access.Denial{Reason: reason, Err: err}
 }
@@ -243,6 +249,7 @@ func cause(err error) error {
 	}
 }
 
+// search finds out where chain leads.
 func (t *Trust) search(chain []*x509.Certificate, now time.Time) *path {
 	leaf := chain[0]
 	found := &path{from: now, until: now.Add(pathLifetime)}
@@ -259,47 +266,17 @@ func (t *Trust) search(chain []*x509.Certificate, now time.Time) *path {
 			found.err = errAuthority
 		case len(understood(leaf).UnhandledCriticalExtensions) > 0: // RFC 5280 section 4.2
 			found.err = errChain
+		default:
+			found.err = unfit(chain[:1])
 		}
 		return found
 	}
-	leaf = understood(leaf)
-	intermediates := x509.NewCertPool()
-	for _, c := range chain[1:] {
-		intermediates.AddCert(understood(c))
-	}
-	ways, err := leaf.Verify(x509.VerifyOptions{
-		Roots:         t.pool,
-		Intermediates: intermediates,
-		CurrentTime:   now,
-		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	})
+	ways, err := t.ways(chain, now)
 	if err != nil {
-		found.err = cause(err)
-		if errors.Is(found.err, errNoPath) && len(chain) > 1 {
-			// A stranger's certificate for an authority's key must not hide what is wrong
-			// with the path through the authority's own.
-			if _, err := leaf.Verify(x509.VerifyOptions{Roots: t.pool, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
-				found.err = cause(err)
-			}
-		}
-		if t.selfSigned && errors.Is(found.err, errNoPath) {
-			found.err = nil // with no anchors, it counts by its thumbprint alone
-			if t.revocation != nil && !isSelfSigned(leaf) {
-				found.ways = []way{{links: t.revocation.orphan(leaf)}}
-			}
-		}
+		t.leadNowhere(found, chain, err)
 		return found
 	}
-	ways = slices.DeleteFunc(ways, func(certificates []*x509.Certificate) bool {
-		return slices.ContainsFunc(certificates, func(c *x509.Certificate) bool { return t.barred[anchorKey(c)] })
-	})
-	if len(ways) == 0 {
-		found.err = errConstraint
-		return found
-	}
-	ways = slices.DeleteFunc(ways, func(certificates []*x509.Certificate) bool { return !comply(certificates) })
-	if len(ways) == 0 {
-		found.err = errOutside
+	if ways, found.err = t.sift(ways, now, &found.until); found.err != nil {
 		return found
 	}
 	for _, certificates := range ways[:min(len(ways), mostWays)] {
@@ -315,6 +292,71 @@ func (t *Trust) search(chain []*x509.Certificate, now time.Time) *path {
 		}
 	}
 	return found
+}
+
+// ways returns those by which chain leads to an anchor, as far as crypto/x509 tells.
+func (t *Trust) ways(chain []*x509.Certificate, now time.Time) ([][]*x509.Certificate, error) {
+	leaf, intermediates := understood(chain[0]), x509.NewCertPool()
+	for _, c := range chain[1:] {
+		intermediates.AddCert(understood(c))
+	}
+	options := x509.VerifyOptions{
+		Roots:         t.pool,
+		Intermediates: intermediates,
+		CurrentTime:   now,
+		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	ways, err := leaf.Verify(options)
+	if err != nil && len(chain) > 1 && errors.Is(cause(err), errNoPath) {
+		// A stranger's certificate for an authority's key must not hide what is wrong
+		// with the path through the authority's own.
+		options.Intermediates = nil
+		if _, inner := leaf.Verify(options); inner != nil {
+			err = inner
+		}
+	}
+	return ways, err
+}
+
+// leadNowhere sets what found says of a chain without a way to an anchor, because of err.
+func (t *Trust) leadNowhere(found *path, chain []*x509.Certificate, err error) {
+	if found.err = cause(err); !errors.Is(found.err, errNoPath) {
+		return
+	}
+	if weak := weaklySigned(chain); weak != nil {
+		found.err = weak
+		return
+	}
+	if !t.selfSigned {
+		return
+	}
+	found.err = unfit(chain[:1]) // with no anchors, it counts by its thumbprint alone
+	if t.revocation != nil && !isSelfSigned(chain[0]) {
+		found.ways = []way{{links: t.revocation.orphan(chain[0])}}
+	}
+}
+
+// sift returns the ways that count of those that crypto/x509 found. Where none does, the
+// error says why. until is brought forward to when one of them stops counting.
+func (t *Trust) sift(ways [][]*x509.Certificate, now time.Time, until *time.Time) (_ [][]*x509.Certificate, refused error) {
+	ways = slices.DeleteFunc(ways, func(certificates []*x509.Certificate) bool {
+		barred := slices.ContainsFunc(certificates, func(c *x509.Certificate) bool { return t.barred[anchorKey(c)] })
+		err := unfit(certificates)
+		switch end := t.short[anchorKey(certificates[len(certificates)-1])]; {
+		case barred:
+			err = errConstraint
+		case !comply(certificates):
+			err = errOutside
+		case errors.Is(err, weakkey.ErrShort) && now.Before(end):
+			err, *until = nil, earlier(*until, end)
+		}
+		refused = cmp.Or(refused, err)
+		return err != nil
+	})
+	if len(ways) > 0 {
+		return ways, nil
+	}
+	return nil, refused
 }
 
 // mostWays bounds the ways that a chain may lead by: somebody's authorities can certify

@@ -33,7 +33,7 @@ func loadFront(settings *config.CertificateHeader, files bundles, memory *cache.
 		known: cache.New[*connection](memory, rememberedHeaders, nil), proxies: newTrust(memory),
 	}
 	if named := settings.TrustedProxies.Certificates; named != nil {
-		f.keys = files.keys(f.proxies.pool, named.Trust)
+		f.keys = files.keys(f.proxies.pool, named.Trust, false)
 		for _, name := range named.SANDNS {
 			f.names = append(f.names, config.RegisteredCertificate{SANDNS: name})
 		}

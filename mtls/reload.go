@@ -17,6 +17,11 @@ func (t *Trust) Lacks(before *Trust) bool {
 			return true
 		}
 	}
+	for anchor, until := range before.short {
+		if t.short[anchor].Before(until) {
+			return true
+		}
+	}
 	return before.selfSigned && !t.selfSigned || !t.front.same(before.front) || lack(t.anchors, before.anchors) || lack(t.servers, before.servers)
 }
 

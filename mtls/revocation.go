@@ -168,16 +168,18 @@ func loadRevocation(settings *config.Revocation, authorities []*x509.Certificate
 	}
 	var faults []error
 	for _, file := range settings.Authorities {
-		more, err := readAnchors(file)
+		more, err := readAuthorities(file)
 		faults = append(faults, err)
-		r.authorities = append(r.authorities, more...)
+		for _, a := range more {
+			r.authorities = append(r.authorities, a.Certificate)
+		}
 	}
 	r.exempt = make(map[signer]bool)
 	for _, file := range settings.Exempt {
-		spared, err := readAnchors(file)
+		spared, err := readAuthorities(file)
 		faults = append(faults, err)
 		for _, a := range spared {
-			r.exempt[signerOf(a)] = true
+			r.exempt[signerOf(a.Certificate)] = true
 		}
 	}
 	if err := errors.Join(faults...); err != nil {

@@ -13,12 +13,14 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 	"weak"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/cache"
 	"github.com/tallygate/tallygate/internal/pemfile"
+	"github.com/tallygate/tallygate/internal/weakkey"
 )
 
 // Trust judges client certificates against the anchors of the configuration. It is
@@ -28,7 +30,8 @@ type Trust struct {
 	// serves them all; which partner a path speaks for is told by the key of the
 	// anchor it ends in. It is never nil, for a nil pool means the system's roots.
 	pool         *x509.CertPool
-	certificates map[[sha256.Size]byte]bool // in pool, by the SHA-256 of their DER
+	certificates map[[sha256.Size]byte]bool     // in pool, by the SHA-256 of their DER
+	short        map[access.AnchorKey]time.Time // until when ways to the anchor may hold short RSA keys
 	anchors      map[config.Name][]access.AnchorKey
 	servers      map[config.ClientID][]access.AnchorKey // of resource servers
 	selfSigned   bool
@@ -55,7 +58,7 @@ type Options struct {
 
 // LoadTrust reads the anchors and the revocation lists in files that cfg names. Every
 // fault is reported: a file that cannot be read, holds no certificate, or holds one that is
-// no authority; a list that no authority of the configuration has signed, or that is not
+// no authority or has a weak key; a list that no authority of the configuration has signed, or that is not
 // the whole of one's own. Where nothing has changed, it returns the previous Trust.
 func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 	memory := options.Memory
@@ -73,11 +76,11 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 		t.metrics = NewRevocationMetrics(nil)
 	}
 	files := bundles{}
-	shared := files.keys(t.pool, cfg.Listener.ClientCertificates.Trust)
+	shared := files.keys(t.pool, cfg.Listener.ClientCertificates.Trust, false)
 	for _, p := range cfg.Partners.List {
 		t.anchors[p.Name] = shared
 		if len(p.Trust) > 0 {
-			t.anchors[p.Name] = files.keys(t.pool, p.Trust)
+			t.anchors[p.Name] = files.keys(t.pool, p.Trust, !p.InsecureRSA1024Until.IsZero())
 		}
 	}
 	if cfg.Issuer != nil {
@@ -85,7 +88,7 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 		for _, s := range cfg.Issuer.ResourceServers {
 			t.servers[s.ClientID] = shared
 			if len(s.Trust) > 0 {
-				t.servers[s.ClientID] = files.keys(t.pool, s.Trust)
+				t.servers[s.ClientID] = files.keys(t.pool, s.Trust, false)
 			}
 		}
 	}
@@ -93,9 +96,11 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 		t.front = loadFront(cfg.Listener.ClientCertificates.Header, files, memory)
 		t.front.bar(cfg, files)
 	}
-	if err := errors.Join(files.err(), t.front.apart(cfg, files)); err != nil {
+	short, mixed := exceptions(cfg, t)
+	if err := errors.Join(files.err(), mixed, t.front.apart(cfg, files)); err != nil {
 		return nil, err
 	}
+	t.short = short
 	t.certificates = files.sums()
 	previous := options.Previous
 	if previous == nil {
@@ -173,18 +178,22 @@ type bundles map[config.Path]bundle
 type bundle struct {
 	certificates []*x509.Certificate
 	err          error
+	short        error // the faults of short RSA keys in it
 }
 
-// keys adds the anchors in files to pool and returns their keys. Files that cannot
-// be read are left for err to report.
-func (b bundles) keys(pool *x509.CertPool, files []config.Path) []access.AnchorKey {
+// keys adds the anchors in files to pool and returns their keys. Faults of the files are
+// left for err to report; with allowShort, those of short RSA keys are none.
+func (b bundles) keys(pool *x509.CertPool, files []config.Path, allowShort bool) []access.AnchorKey {
 	var keys []access.AnchorKey
 	for _, file := range files {
 		read, ok := b[file]
 		if !ok {
-			read.certificates, read.err = readAnchors(file)
-			b[file] = read
+			read = readAnchors(file)
 		}
+		if !allowShort && read.short != nil {
+			read.err, read.short = errors.Join(read.err, read.short), nil
+		}
+		b[file] = read
 		for _, c := range read.certificates {
 			pool.AddCert(understood(c)) // name constraints are applied after the search
 			keys = append(keys, anchorKey(c))
@@ -228,20 +237,38 @@ func anchorKey(c *x509.Certificate) access.AnchorKey {
 	return sha256.Sum256(c.RawSubjectPublicKeyInfo)
 }
 
-// readAnchors returns the authorities in a PEM file. A leaf is refused: as an anchor
+// readAnchors reads the authorities in a PEM file as anchors.
+func readAnchors(file config.Path) (read bundle) {
+	certificates, err := readAuthorities(file)
+	if err != nil {
+		return bundle{err: err}
+	}
+	var faults, short []error
+	for _, c := range certificates {
+		switch err := weakkey.Fault(c.PublicKey); {
+		case errors.Is(err, weakkey.ErrShort):
+			short = append(short, fmt.Errorf("reading anchors: %s: the certificate of %s has %w; a partner's insecure_rsa_1024_until allows it for a time", c.Place, c.Subject, err))
+		case err != nil:
+			faults = append(faults, fmt.Errorf("reading anchors: %s: the certificate of %s has %w", c.Place, c.Subject, err))
+		}
+		read.certificates = append(read.certificates, c.Certificate)
+	}
+	read.err, read.short = errors.Join(faults...), errors.Join(short...)
+	return read
+}
+
+// readAuthorities returns the authorities in a PEM file. A leaf is refused: as an anchor
 // it would vouch for itself, and whoever lists one wants to register it. Errors name the
 // file and the line of the certificate.
-func readAnchors(file config.Path) ([]*x509.Certificate, error) {
+func readAuthorities(file config.Path) ([]pemfile.Certificate, error) {
 	certificates, err := pemfile.ReadCertificates(string(file))
 	if err != nil {
 		return nil, fmt.Errorf("reading anchors: %w", err)
 	}
-	anchors := make([]*x509.Certificate, len(certificates))
-	for i, c := range certificates {
+	for _, c := range certificates {
 		if c.Version == 3 && !c.IsCA {
 			return nil, fmt.Errorf("reading anchors: %s: the certificate of %s is not an authority; register it by its thumbprint instead", c.Place, c.Subject)
 		}
-		anchors[i] = c.Certificate
 	}
-	return anchors, nil
+	return certificates, nil
 }

@@ -284,6 +284,16 @@ func (s *state) tellRisks(in *instruments) {
 	for _, name := range s.cfg.Unlimited() {
 		in.log.Warn("authorization server may speak for every partner beside others that may: name its own under partners", "issuer", string(name))
 	}
+	for _, p := range s.cfg.Partners.List {
+		until := p.InsecureRSA1024Until
+		switch {
+		case until.IsZero():
+		case time.Now().Before(until.End()):
+			in.log.Warn("insecure: RSA keys of 1024 bits are accepted from a partner", "partner", string(p.Name), "until", until.String())
+		default:
+			in.log.Warn("RSA keys of 1024 bits are refused from a partner since the date of insecure_rsa_1024_until", "partner", string(p.Name), "until", until.String())
+		}
+	}
 	for _, file := range s.cfg.Secrets() {
 		if about, err := os.Stat(file); err == nil && about.Mode().Perm()&0o007 != 0 {
 			in.log.Warn("secret is open to every user of this machine", "file", file, "mode", about.Mode().Perm().String())

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -72,6 +74,10 @@ func newWorld(dir string) *world {
 	northwind, borealis, dormant := testpki.NewCA("Northwind Root"), testpki.NewCA("Borealis Root"), testpki.NewCA("Dormant Root")
 	ledger := testpki.DNS("ledger.northwind.example")
 	constrained := northwind.Intermediate("Northwind Issuing", testpki.PermitDirectory(pkix.Name{Organization: []string{"Northwind"}}))
+	shortKey, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		panic(err)
+	}
 	w.pairs = map[string]*testpki.Pair{
 		"gate":         testpki.SelfSigned("gate", testpki.DNS("api.example.test", "as.example.test"), testpki.IP("127.0.0.1")),
 		"northwind-ca": northwind, "borealis-ca": borealis, "dormant-ca": dormant,
@@ -85,6 +91,7 @@ func newWorld(dir string) *world {
 		"outside":   constrained.Leaf("ledger", ledger, testpki.Subject(pkix.Name{Organization: []string{"Borealis"}, CommonName: "ledger"})),
 		"dormant":   dormant.Leaf("app"),
 		"serving":   northwind.Leaf("ledger", ledger, testpki.Usage(x509.ExtKeyUsageServerAuth)),
+		"weak":      northwind.Leaf("ledger", ledger, testpki.Keyed(shortKey)),
 		"stranger":  testpki.SelfSigned("ledger", ledger),
 		"issuer":    testpki.SelfSigned("the issuer's signing key"),
 	}

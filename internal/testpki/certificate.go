@@ -69,6 +69,17 @@ func PermitDirectory(name pkix.Name) Option {
 	}
 }
 
+// Keyed gives the certificate this key in place of a new one on P-256. With a public key
+// alone, the pair has another private key, which signs where the pair is its own issuer.
+func Keyed(key any) Option {
+	return func(c *x509.Certificate) { c.PublicKey = key }
+}
+
+// SignedBy sets the algorithm of the signature.
+func SignedBy(algorithm x509.SignatureAlgorithm) Option {
+	return func(c *x509.Certificate) { c.SignatureAlgorithm = algorithm }
+}
+
 // Usage replaces the extended key usages; none at all is allowed.
 func Usage(usages ...x509.ExtKeyUsage) Option {
 	return func(c *x509.Certificate) { c.ExtKeyUsage = usages }
@@ -172,16 +183,23 @@ func sign(template *x509.Certificate, parent *Pair, options []Option) *Pair {
 	for _, edit := range options {
 		edit(template)
 	}
-	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	var key crypto.Signer = must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	public := template.PublicKey
+	if given, ok := public.(crypto.Signer); ok {
+		key, public = given, given.Public()
+	}
+	if template.PublicKey = nil; public == nil {
+		public = key.Public()
+	}
 	p := &Pair{Key: key}
-	issuer, issuerKey := template, crypto.Signer(key)
+	issuer, issuerKey := template, key
 	if parent != nil {
 		issuer, issuerKey = parent.Cert, parent.Key
 		if parent.Cert.CheckSignatureFrom(parent.Cert) != nil { // not a root
 			p.Intermediates = append([]*x509.Certificate{parent.Cert}, parent.Intermediates...)
 		}
 	}
-	der := must(x509.CreateCertificate(rand.Reader, template, issuer, key.Public(), issuerKey))
+	der := must(x509.CreateCertificate(rand.Reader, template, issuer, public, issuerKey))
 	p.Cert = must(x509.ParseCertificate(der))
 	return p
 }

@@ -1,4 +1,4 @@
-package keyset
+package weakkey
 
 import "math/big"
 

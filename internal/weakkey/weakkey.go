@@ -1,0 +1,44 @@
+// Package weakkey tells public keys whose private key others may find, or whose signatures
+// others may make. Keys of tokens and of certificates are held to the same rules. It has no
+// state; its functions are safe for concurrent use.
+package weakkey
+
+import (
+	"crypto"
+	"crypto/rsa"
+	"errors"
+)
+
+const (
+	leastBits      = 2048  // of an RSA key: RFC 7518 section 3.3, RFC 9325 section 4.5
+	leastShortBits = 1024  // of one that is [ErrShort] and not worse
+	leastExponent  = 65537 // of an RSA key: NIST SP 800-56B section 6.2
+)
+
+// Why a key is weak. The texts say what the key is.
+var (
+	// ErrShort is of RSA keys from 1024 to 2047 bits with no other weakness.
+	ErrShort    = errors.New("an RSA key of fewer than 2048 bits")
+	errTiny     = errors.New("an RSA key of fewer than 1024 bits")
+	errExponent = errors.New("an RSA key with a public exponent below 65537")
+	errROCA     = errors.New("an RSA key that anybody can factor (ROCA, CVE-2017-15361)")
+)
+
+// Fault returns why signatures by public must not be believed, nil for nothing that is
+// known. Keys of other types than RSA have none here.
+func Fault(public crypto.PublicKey) error {
+	key, ok := public.(*rsa.PublicKey)
+	switch {
+	case !ok:
+		return nil
+	case key.N.BitLen() < leastShortBits:
+		return errTiny
+	case key.E < leastExponent:
+		return errExponent
+	case isROCA(key.N):
+		return errROCA
+	case key.N.BitLen() < leastBits:
+		return ErrShort
+	}
+	return nil
+}
