@@ -1,5 +1,5 @@
-# The image: one static binary and the authorities of the web, and nothing else. There is
-# no shell in it and no user but a number. Build it with either of
+# The image: one static binary, the authorities of the web, and the licence texts of what is
+# linked into the binary (/licenses). There is no shell in it and no user but a number. Build it with either of
 #
 #     docker build --build-arg VERSION="$(git describe --tags --always)" -t tallygate .
 #     buildah build --build-arg VERSION="$(git describe --tags --always)" -t tallygate .
@@ -18,6 +18,8 @@ RUN go mod download
 COPY . .
 ARG VERSION=unknown
 RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/tallygate ./cmd/tallygate
+# The texts that the licences of the dependencies ask for where a binary is distributed.
+RUN CGO_ENABLED=0 go run ./internal/licenses -o /out/licenses ./cmd/tallygate
 
 FROM scratch
 ARG VERSION=unknown
@@ -27,6 +29,7 @@ LABEL org.opencontainers.image.title="tallygate" \
       org.opencontainers.image.version="${VERSION}"
 # For authorization servers whose certificates come from them; connection.trust needs none.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=build /out/licenses /licenses
 COPY --from=build /out/tallygate /tallygate
 # A number, for Kubernetes' runAsNonRoot to see that it is not root's.
 USER 65532:65532

@@ -16,10 +16,14 @@ PEBBLE  := .tools/pebble-$(PEBBLE_VERSION)
 H2SPEC  := .tools/h2spec-$(H2SPEC_VERSION)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: build test lint tidy unit tour chart pebble fuzz bench bench-quick bench-own clean
+.PHONY: build licenses test lint tidy unit tour chart pebble fuzz bench bench-quick bench-own clean
 
 build: ## the binary, version stamped
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o tallygate ./cmd/tallygate
+
+licenses: ## the licence texts of what is linked into the binary, as the image carries them
+	rm -rf licenses
+	CGO_ENABLED=0 go run ./internal/licenses -o licenses ./cmd/tallygate
 
 test: lint tidy tour chart unit ## everything; ends with the count of tests
 
@@ -62,7 +66,7 @@ bench-own: ## our own work on the hot path, and at the token endpoint
 	go test -run '^$$' -bench . -benchmem ./mtls ./proxy ./validate ./policy ./issuer/...
 
 clean:
-	rm -rf .tools tallygate dist
+	rm -rf .tools tallygate licenses dist
 
 $(LINT):
 	GOBIN=$(CURDIR)/.tools go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)

@@ -86,8 +86,11 @@ func TestDockerfile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if line := strings.NewReplacer("${VERSION}", "$(VERSION)", "/out/tallygate", "tallygate").Replace(buildLine(t)); !bytes.Contains(makefile, []byte("\t"+line+"\n")) {
-		t.Errorf("the Makefile does not build by %s", line)
+	for _, line := range []string{buildLine(t), licensesLine(t)} {
+		line = strings.NewReplacer("${VERSION}", "$(VERSION)", "/out/", "").Replace(line)
+		if !bytes.Contains(makefile, []byte("\t"+line+"\n")) {
+			t.Errorf("the Makefile does not build by %s", line)
+		}
 	}
 	var copies []string
 	for _, i := range final {
@@ -100,6 +103,7 @@ func TestDockerfile(t *testing.T) {
 	}
 	want := []string{
 		"--from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt",
+		"--from=build /out/licenses /licenses",
 		"--from=build /out/tallygate /tallygate",
 	}
 	if diff := cmp.Diff(want, copies); diff != "" {
@@ -116,14 +120,20 @@ func TestDockerfile(t *testing.T) {
 }
 
 // buildLine is the command in the Dockerfile that builds the binary.
-func buildLine(t *testing.T) string {
+func buildLine(t *testing.T) string { t.Helper(); return runLine(t, "go build") }
+
+// licensesLine is the command in the Dockerfile that gathers the licence texts.
+func licensesLine(t *testing.T) string { t.Helper(); return runLine(t, "go run ./internal/licenses") }
+
+// runLine returns the first command of the build that contains text.
+func runLine(t *testing.T, text string) string {
 	t.Helper()
 	for _, i := range dockerfile(t)[0] {
-		if i.Name == "RUN" && strings.Contains(i.Rest, "go build") {
+		if i.Name == "RUN" && strings.Contains(i.Rest, text) {
 			return i.Rest
 		}
 	}
-	t.Fatal("the Dockerfile builds nothing")
+	t.Fatalf("the Dockerfile runs no %q", text)
 	return ""
 }
 
@@ -143,6 +153,7 @@ func TestImage(t *testing.T) {
 		t.Fatalf("%v\n%s", err, output)
 	}
 	checkStatic(t, out)
+	checkLicenses(t, out)
 	if os.Getuid() != 0 {
 		if os.Getenv("CI") != "" {
 			t.Fatal("CI must be root for another root")

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"debug/buildinfo"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// checkLicenses gathers the licence texts by the Dockerfile's own line and holds every module
+// that is linked into the program to have one there.
+func checkLicenses(t *testing.T, program string) {
+	t.Helper()
+	folder := filepath.Join(t.TempDir(), "licenses")
+	command := exec.CommandContext(t.Context(), "sh", "-c", strings.ReplaceAll(licensesLine(t), "/out/licenses", folder))
+	command.Dir = "../.."
+	if output, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	info, err := buildinfo.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(info.Deps) == 0 {
+		t.Fatal("the program names no dependency")
+	}
+	modules := []string{"go", info.Main.Path}
+	for _, m := range info.Deps {
+		modules = append(modules, m.Path+"@"+m.Version)
+	}
+	for _, m := range modules {
+		if !hasLicense(filepath.Join(folder, filepath.FromSlash(m))) {
+			t.Errorf("the image has no licence text of %s", m)
+		}
+	}
+	taken := "github.com/prometheus/client_golang@*/internal/github.com/golang/gddo/LICENSE"
+	if found, err := filepath.Glob(filepath.Join(folder, taken)); err != nil || len(found) != 1 {
+		t.Errorf("%d texts of %s, %v; code that a module took over has a text of its own", len(found), taken, err)
+	}
+}
+
+// hasLicense reports whether folder holds a text by which its module may be used.
+func hasLicense(folder string) bool {
+	files, _ := filepath.Glob(filepath.Join(folder, "*")) // errs for a malformed pattern alone
+	for _, file := range files {
+		if !regexp.MustCompile(`(?i)^(licen[cs]e|copying)`).MatchString(filepath.Base(file)) {
+			continue
+		}
+		text, err := os.ReadFile(file)
+		if err == nil && regexp.MustCompile(`(?i)permission is hereby granted|redistribution and use|apache license|mozilla public license|public domain`).Match(text) {
+			return true
+		}
+	}
+	return false
+}
