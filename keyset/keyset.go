@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/MicahParks/jwkset"
@@ -26,11 +27,9 @@ import (
 	"github.com/tallygate/tallygate/internal/weakkey"
 )
 
-const (
-	// maxCandidates bounds the signatures that are computed for one token. Nobody
-	// needs a second key of one name and type; two give room for a clumsy rotation.
-	maxCandidates = 4
-)
+// maxCandidates bounds the signatures that are computed for one token. Nobody needs a
+// second key of one name and type; two give room for a clumsy rotation.
+const maxCandidates = 4
 
 // A Fingerprint names a key, its kid and the algorithms that it may be used with.
 type Fingerprint [sha256.Size]byte
@@ -42,6 +41,7 @@ type Set struct {
 	byID         map[string][]*key // those that have a kid
 	nameless     []*key            // those that have none
 	fingerprints map[Fingerprint]bool
+	leftOut      leftOut
 	read         time.Time // when the reading began
 	fetched                // of one that comes from a URL
 }
@@ -57,9 +57,9 @@ type key struct {
 var errNoKeys = errors.New("no usable key")
 
 // parse reads a JWK Set, RFC 7517 section 5, and keeps the public parts of the
-// keys that verify signatures by one of algorithms. Other keys are skipped, as
-// section 5 wants it; that none is left is an error, and so is JSON in which an
-// object has two members of one name.
+// keys that verify signatures by one of algorithms. Other keys are left out, as
+// section 5 wants it, and so are weak ones; that none is left is an error, and so is JSON
+// in which an object has two members of one name.
 func parse(document []byte, algorithms []config.Algorithm) (*Set, error) {
 	if jsontext.Value(document).Kind() != jsontext.KindBeginObject {
 		return nil, errNoObject
@@ -71,9 +71,10 @@ func parse(document []byte, algorithms []config.Algorithm) (*Set, error) {
 		return nil, fmt.Errorf("decoding JWK Set: %w", err)
 	}
 	set := &Set{byID: make(map[string][]*key), fingerprints: make(map[Fingerprint]bool)}
-	for _, jwk := range jwks.Keys {
-		k := parseKey(jwk, algorithms)
-		if k == nil {
+	for i, jwk := range jwks.Keys {
+		k, id, err := parseKey(jwk, algorithms)
+		if err != nil {
+			set.leftOut.add(i, id, err)
 			continue
 		}
 		set.keys = append(set.keys, k)
@@ -85,39 +86,49 @@ func parse(document []byte, algorithms []config.Algorithm) (*Set, error) {
 		}
 	}
 	if len(set.keys) == 0 {
+		if left := append(set.leftOut.unusable, set.leftOut.otherUse...); len(left) > 0 {
+			return nil, fmt.Errorf("%w: %s", errNoKeys, strings.Join(named(left), "; "))
+		}
 		return nil, errNoKeys
 	}
 	return set, nil
 }
 
-// parseKey returns the key that a JWK holds, or nil when it is of no use here.
-func parseKey(document jsontext.Value, algorithms []config.Algorithm) *key {
+// parseKey returns the key that a JWK holds, or its kid and why it does not count. The
+// reason wraps errOtherUse for a key that is sound and of no use here.
+func parseKey(document jsontext.Value, algorithms []config.Algorithm) (k *key, id string, reason error) {
 	var members jwkset.JWKMarshal
 	if json.Unmarshal(document, &members) != nil {
-		return nil
+		return nil, "", errors.New("it is no JWK: not an object, or with a member of the wrong type")
 	}
-	if members.USE != "" && members.USE != jwkset.UseSig {
-		return nil
+	if id = members.KID; members.USE != "" && members.USE != jwkset.UseSig {
+		return nil, id, fmt.Errorf("%w: use %q", errOtherUse, members.USE)
 	}
 	if len(members.KEYOPS) > 0 && !slices.Contains(members.KEYOPS, jwkset.KeyOpsVerify) {
-		return nil
+		return nil, id, fmt.Errorf("%w: key_ops without verify", errOtherUse)
 	}
 	// Private false: of a key pair, only the public part is taken.
 	jwk, err := jwkset.NewJWKFromMarshal(members, jwkset.JWKMarshalOptions{Private: false}, jwkset.JWKValidateOptions{})
-	if err != nil {
-		return nil
+	switch {
+	case errors.Is(err, jwkset.ErrUnsupportedKey):
+		return nil, id, fmt.Errorf("%w: kty %q, crv %q", errOtherUse, members.KTY, members.CRV)
+	case err != nil:
+		return nil, id, err
 	}
-	k := &key{id: members.KID, public: jwk.Key()}
+	k = &key{id: id, public: jwk.Key()}
+	if err := weakkey.Fault(k.public); err != nil {
+		return nil, id, err
+	}
 	for _, a := range fitting(k.public) {
 		// A key that names its algorithm is used with no other, RFC 8725 section 3.1.
 		if slices.Contains(algorithms, a) && (members.ALG == "" || members.ALG.String() == string(a)) {
 			k.algorithms = append(k.algorithms, a)
 		}
 	}
-	if len(k.algorithms) == 0 || k.name() != nil {
-		return nil
+	if len(k.algorithms) == 0 {
+		return nil, id, fmt.Errorf("%w: kty %q, crv %q, alg %q fit none of the accepted algorithms", errOtherUse, members.KTY, members.CRV, members.ALG)
 	}
-	return k
+	return k, id, k.name()
 }
 
 // fitting returns the algorithms that public can verify, RFC 7518 section 3.1 and
@@ -136,9 +147,7 @@ func fitting(public crypto.PublicKey) []config.Algorithm {
 	case ed25519.PublicKey:
 		return []config.Algorithm{config.EdDSA}
 	case *rsa.PublicKey:
-		if weakkey.Fault(public) == nil {
-			return []config.Algorithm{config.PS256, config.PS384, config.PS512, config.RS256}
-		}
+		return []config.Algorithm{config.PS256, config.PS384, config.PS512, config.RS256}
 	}
 	return nil
 }

@@ -43,9 +43,10 @@ type Source struct {
 	remote     *discovery.Server
 	timeout    time.Duration // of one reading from a URL
 
-	current atomic.Pointer[Set] // the last good reading; nil before the first
-	version atomic.Uint64       // of the local key set that was read last
-	every   atomic.Int64        // nanoseconds between two readings
+	current atomic.Pointer[Set]     // the last good reading; nil before the first
+	told    atomic.Pointer[leftOut] // the keys that were left out when that was logged last
+	version atomic.Uint64           // of the local key set that was read last
+	every   atomic.Int64            // nanoseconds between two readings
 	// following is held while a local key set is read.
 	following sync.Mutex
 	wishes    wishes
@@ -84,6 +85,9 @@ func New(settings config.AuthorizationServer, options Options) (*Source, error) 
 	}
 	if !s.fetched() {
 		s.settings.MaxStale = math.MaxInt64 // it cannot be out of reach
+	}
+	if before := options.Previous; before != nil {
+		s.told.Store(before.told.Load())
 	}
 	switch before := options.Previous; {
 	case s.local != nil:
@@ -234,6 +238,7 @@ func (s *Source) read(ctx context.Context) error {
 		return err
 	}
 	set.read = start
+	s.tell(ctx, set)
 	s.current.Store(set)
 	s.metrics.succeeded.Inc()
 	s.metrics.lastSuccess.Set(float64(start.UnixMilli()) / 1e3)

@@ -5,6 +5,7 @@ package weakkey
 
 import (
 	"crypto"
+	"crypto/ed25519"
 	"crypto/rsa"
 	"errors"
 )
@@ -21,16 +22,26 @@ var (
 	ErrShort    = errors.New("an RSA key of fewer than 2048 bits")
 	errTiny     = errors.New("an RSA key of fewer than 1024 bits")
 	errExponent = errors.New("an RSA key with a public exponent below 65537")
+	errLowOrder = errors.New("an Ed25519 key of low order, under which anybody can sign")
 	errROCA     = errors.New("an RSA key that anybody can factor (ROCA, CVE-2017-15361)")
 )
 
 // Fault returns why signatures by public must not be believed, nil for nothing that is
-// known. Keys of other types than RSA have none here.
+// known. Only RSA and Ed25519 keys have faults here.
 func Fault(public crypto.PublicKey) error {
-	key, ok := public.(*rsa.PublicKey)
+	switch public := public.(type) {
+	case *rsa.PublicKey:
+		return faultRSA(public)
+	case ed25519.PublicKey:
+		if isLowOrder(public) {
+			return errLowOrder
+		}
+	}
+	return nil
+}
+
+func faultRSA(key *rsa.PublicKey) error {
 	switch {
-	case !ok:
-		return nil
 	case key.N.BitLen() < leastShortBits:
 		return errTiny
 	case key.E < leastExponent:
