@@ -11,7 +11,7 @@
 # What is in the folder must be readable by uid 65532, and an issuer's state needs a
 # volume that this user may write to.
 
-FROM golang:1.26.6 AS build
+FROM golang:1.26.10 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download

@@ -16,14 +16,25 @@ PEBBLE  := .tools/pebble-$(PEBBLE_VERSION)
 H2SPEC  := .tools/h2spec-$(H2SPEC_VERSION)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: build licenses test lint tidy unit tour chart pebble fuzz bench bench-quick bench-own clean
+# The Go release that go.mod names, or the local one where that is newer, or where the other
+# cannot be had.
+RELEASE_GO = $(shell GOTOOLCHAIN=auto go version >/dev/null 2>&1 && echo auto || \
+  { echo "cannot get the Go release that go.mod names: going on with the local one" >&2; echo local; })
 
+.PHONY: build licenses newest test lint tidy unit tour chart pebble fuzz bench bench-quick bench-own clean
+
+build: export GOTOOLCHAIN = $(RELEASE_GO)
 build: ## the binary, version stamped
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o tallygate ./cmd/tallygate
 
 licenses: ## the licence texts of what is linked into the binary, as the image carries them
 	rm -rf licenses
 	CGO_ENABLED=0 go run ./internal/licenses -o licenses ./cmd/tallygate
+
+newest: export GOTOOLCHAIN = $(RELEASE_GO)
+newest: ## the attacks on HTTP/2, on a binary built by the Go release that go.mod names
+	@go version
+	go test -count=1 -run '^TestHTTP2' ./cmd/tallygate
 
 test: lint tidy tour chart unit ## everything; ends with the count of tests
 

@@ -2,6 +2,8 @@ module github.com/tallygate/tallygate
 
 go 1.26.6
 
+toolchain go1.26.10
+
 require (
 	cel.dev/cel-go v0.33.2
 	github.com/KimMachineGun/automemlimit v1.0.1

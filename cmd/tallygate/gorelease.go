@@ -8,7 +8,8 @@ import (
 // soundSince lists, by Go series, the first patch release without a known hole in net/http,
 // crypto/tls or crypto/x509, oldest series first. Older series are no longer mended.
 //
-// Update it when a Go release mends such a hole, and when a series begins or ends.
+// Update it when a Go release mends such a hole, and when a series begins or ends:
+// RELEASING.md says how.
 //
 //	go1.26.9, go1.27.2   HTTP/2: any client ends the process by SETTINGS_HEADER_TABLE_SIZE,
 //	                     and fills memory by announcing trailers
@@ -56,4 +57,14 @@ func encoderTable(release string) int {
 		return 1
 	}
 	return 0
+}
+
+// outdatedWarning returns a warning for a program built with this Go release, "" where there
+// is no reason for one.
+func outdatedWarning(release string) string {
+	better := outdated(release)
+	if better == "" {
+		return ""
+	}
+	return "built with " + release + ", which has known holes in net/http, crypto/tls or crypto/x509: build with " + better + " or newer"
 }

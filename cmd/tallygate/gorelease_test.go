@@ -1,6 +1,12 @@
 package main
 
-import "testing"
+import (
+	"bytes"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+)
 
 func TestOutdated(t *testing.T) {
 	for release, want := range map[string]string{
@@ -25,4 +31,29 @@ func TestEncoderTable(t *testing.T) {
 			t.Errorf("encoderTable(%q) = %d, want %d", release, got, want)
 		}
 	}
+}
+
+// version and serve warn of the Go release that the program is built with, if there is
+// reason to, and of none else.
+func TestOutdatedWarning(t *testing.T) {
+	t.Parallel()
+	r := newReloading(t)
+	r.configure()
+	r.serve()
+	var stdout, stderr bytes.Buffer
+	command := exec.Command(binary(t), "version", "-o", "json")
+	command.Stdout, command.Stderr = &stdout, &stderr
+	r.check(command.Run())
+	warned := r.lines("outdated Go release")
+	if better := outdated(runtime.Version()); better != "" {
+		if !strings.Contains(stderr.String(), better) || len(warned) != 1 || !strings.Contains(warned[0]["detail"].(string), better) {
+			t.Errorf("version says %q, serve says %v; want %s in both", &stderr, warned, better)
+		}
+	} else if stderr.Len() > 0 || len(warned) > 0 {
+		t.Errorf("version says %q, serve says %v; want no warning", &stderr, warned)
+	}
+	if !strings.Contains(stdout.String(), runtime.Version()) || strings.Contains(stdout.String(), "warning") {
+		t.Errorf("version prints %s", &stdout)
+	}
+	r.check(r.stop())
 }

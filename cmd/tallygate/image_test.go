@@ -78,7 +78,7 @@ func TestDockerfile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	version := regexp.MustCompile(`(?m)^go (\S+)$`).FindSubmatch(module)
+	version := regexp.MustCompile(`(?m)^toolchain go(\S+)$`).FindSubmatch(module)
 	if got, want := build[0].Rest, fmt.Sprintf("golang:%s AS build", version[1]); got != want {
 		t.Errorf("the binary is built by %q, want %q as go.mod says", got, want)
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -44,6 +45,9 @@ stays empty.`,
 			g, err := newGate(file, command.ErrOrStderr())
 			if err != nil {
 				return err
+			}
+			if warning := outdatedWarning(runtime.Version()); warning != "" {
+				g.log.Warn("outdated Go release", "detail", warning)
 			}
 			g.hangup, g.orders = hangup, orders
 			g.limitMemory(memoryLimit())

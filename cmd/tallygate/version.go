@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"runtime"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
@@ -21,14 +22,19 @@ type build struct {
 
 func versionCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "version",
-		Short:   "Print what this program was built from",
+		Use:   "version",
+		Short: "Print what this program was built from",
+		Long: `Version prints the version, the revision and the Go release that this program was
+built from. A warning on standard error says that this Go release has known holes.`,
 		Example: "  tallygate version\n  tallygate version -o json",
 		Args:    cobra.NoArgs,
 	}
 	format := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		b := buildInfo()
+		if warning := outdatedWarning(runtime.Version()); warning != "" {
+			fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", warning)
+		}
 		if *format == jsonOutput {
 			return writeJSON(cmd.OutOrStdout(), b)
 		}
