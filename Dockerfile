@@ -1,5 +1,6 @@
 # The image: one static binary, the authorities of the web, and the licence texts of what is
-# linked into the binary (/licenses). There is no shell in it and no user but a number. Build it with either of
+# linked into the binary (/licenses). It has no shell, and no user but a number. Build it with
+# either of
 #
 #     docker build --build-arg VERSION="$(git describe --tags --always)" -t tallygate .
 #     buildah build --build-arg VERSION="$(git describe --tags --always)" -t tallygate .
