@@ -208,6 +208,7 @@ var (
 	errNoPath      = errors.New("the certificate chains to no anchor that is configured")
 	errPathExpired = errors.New("an authority above the certificate is outside its validity period")
 	errConstraint  = errors.New("an authority above the certificate may not vouch for it")
+	errSerialSign  = errors.New("the certificate, or an authority above it, has a negative serial number, which RFC 5280 section 4.1.2.2 forbids; its authority must issue another")
 	errOutside     = errors.New("a name of the certificate is outside the name constraints of an authority above it")
 	errChain       = errors.New("the chain of the certificate does not verify")
 )
@@ -221,6 +222,11 @@ func forClients(leaf *x509.Certificate) bool {
 	}
 	return slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth) || slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny)
 }
+
+// negative reports whether c has a negative serial number. Authorities MUST NOT give one,
+// and revocation lists cannot name it (RFC 5280 section 4.1.2.2). crypto/x509 parses c only
+// under GODEBUG=x509negativeserial=1, which package main sets.
+func negative(c *x509.Certificate) bool { return c.SerialNumber.Sign() < 0 }
 
 // isSelfSigned reports whether cert is signed by its own key. What the certificate says
 // its key may be used for does not matter: it vouches for nobody else.
@@ -253,8 +259,12 @@ func cause(err error) error {
 func (t *Trust) search(chain []*x509.Certificate, now time.Time) *path {
 	leaf := chain[0]
 	found := &path{from: now, until: now.Add(pathLifetime)}
-	if !forClients(leaf) {
+	switch {
+	case !forClients(leaf):
 		found.err = errUsage
+		return found
+	case negative(leaf):
+		found.err = errSerialSign
 		return found
 	}
 	if leaf.IsCA {
@@ -345,6 +355,8 @@ func (t *Trust) sift(ways [][]*x509.Certificate, now time.Time, until *time.Time
 		switch end := t.short[anchorKey(certificates[len(certificates)-1])]; {
 		case barred:
 			err = errConstraint
+		case slices.ContainsFunc(certificates[:len(certificates)-1], negative):
+			err = errSerialSign
 		case !comply(certificates):
 			err = errOutside
 		case errors.Is(err, weakkey.ErrShort) && now.Before(end):

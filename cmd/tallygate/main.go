@@ -1,3 +1,7 @@
+// Certificates with a negative serial number are parsed, so that their clients get an
+// answer with the reason and not a bare TLS alert. Package mtls refuses them where they count.
+//go:debug x509negativeserial=1
+
 // Command tallygate is a gate in front of partner APIs: it terminates mutual TLS
 // and lets a request through only when the access token and the client certificate
 // belong together (RFC 8705), the token is valid and the partner's application may

@@ -5,6 +5,7 @@
 package testpki
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -113,6 +114,33 @@ func (p *Pair) Leaf(name string, options ...Option) *Pair {
 // chains.
 func (p *Pair) Intermediate(name string, options ...Option) *Pair {
 	return sign(authority(name), p, options)
+}
+
+// Negative returns p with a negative serial number, signed anew by its issuer, whose key is
+// on P-256. crypto/x509 parses it under GODEBUG=x509negativeserial=1 alone; without, Cert
+// holds the DER and nothing else.
+func (p *Pair) Negative(issuer *Pair) *Pair {
+	var c struct {
+		TBS       asn1.RawValue
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}
+	must(asn1.Unmarshal(p.Cert.Raw, &c))
+	signed := bytes.Clone(c.TBS.FullBytes)
+	number := must(asn1.Marshal(p.Cert.SerialNumber))
+	below := bytes.Clone(number)
+	below[2] = 0x9a // the first octet of the content: the sign is set
+	signed = bytes.Replace(signed, number, below, 1)
+	sum := sha256.Sum256(signed)
+	c.TBS = asn1.RawValue{FullBytes: signed}
+	c.Signature.Bytes = must(ecdsa.SignASN1(rand.Reader, issuer.Key.(*ecdsa.PrivateKey), sum[:]))
+	c.Signature.BitLength = 8 * len(c.Signature.Bytes)
+	der := must(asn1.Marshal(c))
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		cert = &x509.Certificate{Raw: der}
+	}
+	return &Pair{Cert: cert, Key: p.Key, Intermediates: p.Intermediates}
 }
 
 // TLS returns p as crypto/tls takes it, intermediates included.
