@@ -3,10 +3,12 @@ package mtls
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/pemfile"
 )
@@ -55,6 +57,9 @@ func ServerConfig(current func() *Trust, pair tls.Certificate, minimum config.TL
 		// client with the wrong certificate from showing it, and so from being
 		// told what is wrong with it. Empty, and never nil.
 		ClientCAs: x509.NewCertPool(),
+		// Only a bound on what is kept until the client has proved its key, for which
+		// VerifyConnection is too late. A resumed session had to pass it before.
+		VerifyPeerCertificate: boundChain,
 		VerifyConnection: func(state tls.ConnectionState) error {
 			fault := current().judge(state.PeerCertificates, time.Now())
 			refused := onFailure == config.Handshake && fault != nil
@@ -65,4 +70,22 @@ func ServerConfig(current func() *Trust, pair tls.Certificate, minimum config.TL
 			return nil
 		},
 	}
+}
+
+// mostChainBytes bounds the certificates of one chain in a handshake; those in use have some
+// 10 KiB. Of certificates there may be longestChain, as in a header.
+const mostChainBytes = 64 << 10
+
+var longChain = &access.Denial{Reason: access.UntrustedCertificate, Err: errors.New("the chain has more than 10 certificates, or more than 64 KiB")}
+
+// boundChain refuses a chain that is too long; it is [tls.Config.VerifyPeerCertificate].
+func boundChain(chain [][]byte, _ [][]*x509.Certificate) error {
+	size := 0
+	for _, der := range chain {
+		size += len(der)
+	}
+	if len(chain) > longestChain || size > mostChainBytes {
+		return longChain
+	}
+	return nil
 }

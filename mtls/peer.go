@@ -17,7 +17,11 @@ type peerKey struct{}
 // [http.Server.ConnContext]. A request's RemoteAddr is another where PROXY protocol named
 // one, and by such a one nobody is trusted. It never blocks.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
-	if outer, ok := c.(interface{ NetConn() net.Conn }); ok { // *tls.Conn, or what is around one
+	for { // *tls.Conn, or what is around one, or below it
+		outer, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
 		c = outer.NetConn()
 	}
 	if outer, ok := c.(*proxyproto.Conn); ok {

@@ -20,16 +20,11 @@ type door struct {
 	refused        *prometheus.CounterVec
 	log            *slog.Logger
 
-	mu     sync.Mutex
-	open   int
-	each   map[netip.Prefix]int // open, by address; never 0
-	untold int                  // refused since the log told of some
-	told   time.Time
+	mu   sync.Mutex
+	open int
+	each map[netip.Prefix]int // open, by address; never 0
+	told digest               // refused
 }
-
-// tellEvery is how often the log tells of refused connections: a flood of them must not
-// become one of lines.
-const tellEvery = 10 * time.Second
 
 // The bounds that keep a connection out, as the metric and the log name them.
 const (
@@ -105,12 +100,7 @@ func (d *door) turnAway(conn net.Conn, bound string) {
 func (d *door) toTell(now time.Time) (n int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.untold++
-	if now.Sub(d.told) < tellEvery {
-		return 0
-	}
-	n, d.untold, d.told = d.untold, 0, now
-	return n
+	return d.told.due(now)
 }
 
 // origins returns the addresses that count as one with a. Of IPv6 a subscriber has a /64

@@ -20,12 +20,13 @@ import (
 // the moment.
 type gate struct {
 	*instruments
-	file    string        // of the configuration
-	level   slog.LevelVar // of the log
-	current atomic.Pointer[state]
-	acme    *mtls.ACME // nil: the listeners' certificates come from files
-	streams *proxy.Streams
-	servers []*server
+	file         string        // of the configuration
+	level        slog.LevelVar // of the log
+	current      atomic.Pointer[state]
+	acme         *mtls.ACME // nil: the listeners' certificates come from files
+	streams      *proxy.Streams
+	certificates digests // of handshakes that these ended
+	servers      []*server
 	drain
 	reloads *reloads
 	hangup  <-chan os.Signal // asks for a reload; nil: nobody does

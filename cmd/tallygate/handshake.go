@@ -117,7 +117,8 @@ func (g *greeter) shake(raw net.Conn) {
 	defer g.shaking.Add(-1)
 	defer g.rescue(raw)
 	defer context.AfterFunc(g.over, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })()
-	conn := tls.Server(raw, g.settings)
+	bounded := &flight{Conn: raw, left: mostFlight}
+	conn := tls.Server(bounded, g.settings)
 	_ = raw.SetDeadline(time.Now().Add(g.timeout))
 	if err := conn.Handshake(); err != nil {
 		g.failed(raw.RemoteAddr(), err)
@@ -125,6 +126,7 @@ func (g *greeter) shake(raw net.Conn) {
 		_ = raw.Close()
 		return
 	}
+	bounded.land()
 	_ = raw.SetDeadline(time.Time{})
 	switch conn.ConnectionState().NegotiatedProtocol {
 	case "", "http/1.1":

@@ -117,13 +117,17 @@ func newHTTPServer(limits config.Limits, handler http.Handler) *http.Server {
 	}
 }
 
-// handshakeFailed counts a failed handshake. They are the internet's noise, and logged at
-// debug only, unless the fault is ours.
+// handshakeFailed counts a failed handshake. Most are noise of the internet and logged at
+// debug only; a bug of ours is an error, and a client certificate that cannot be used, which
+// its owner learns of nowhere else, a warning.
 func (g *gate) handshakeFailed(listener string, remote net.Addr, fault error) {
 	g.handshakes.Failed()
 	var ours *panicked
 	if errors.As(fault, &ours) {
 		g.tellPanic(listener, remote, ours)
+		return
+	}
+	if g.tellCertificate(listener, remote, fault) {
 		return
 	}
 	g.log.Debug("handshake failed", "listener", listener, "remote", remote.String(), "detail", access.Clip(fault.Error()))

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// smallCertificate returns one of about 180 bytes, of which 1,455 fit into a handshake.
+func smallCertificate(t *testing.T) []byte {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+// A stalling connection sends so many bytes and swallows what follows.
+type stalling struct {
+	net.Conn
+	left int
+}
+
+func (s *stalling) Write(p []byte) (int, error) {
+	now := min(len(p), s.left)
+	s.left -= now
+	if _, err := s.Conn.Write(p[:now]); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// resident returns the memory of a process in MiB.
+func resident(t *testing.T, pid int) int {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Skip("there is no /proc here")
+	}
+	kib, err := strconv.Atoi(string(regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(status)[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib >> 10
+}
+
+// T-ADD-07: strangers with long chains, who send all of it or stall in the middle, take no
+// memory to speak of, and others connect meanwhile. 300 of them took 486 MiB.
+func TestLongChains(t *testing.T) {
+	t.Parallel()
+	r := newReloading(t)
+	r.serveBoth()
+	small := smallCertificate(t)
+	large := testpki.SelfSigned("large", testpki.DNS(strings.Repeat(strings.Repeat("a", 60)+".", 4)+"test", strings.Repeat("b", 4000))).Cert.Raw
+	own := testpki.SelfSigned("stranger").TLS()
+	chain := func(der []byte, size int) (c tls.Certificate) {
+		c = own
+		c.Certificate = own.Certificate[:1:1]
+		for total := 0; total+len(der)+5 < size; total += len(der) + 5 { // as they count in the message
+			c.Certificate = append(c.Certificate, der)
+		}
+		return c
+	}
+	good, _ := r.visitor("northwind", "good", true, 0)
+	if v, err := good(); err != nil || v.status != 200 {
+		t.Fatalf("%+v, %v", v, err)
+	}
+	for _, listener := range []string{partnersListener, issuerListener} {
+		for name, c := range map[string]struct {
+			certificate tls.Certificate
+			sent        int
+		}{
+			"1,400 certificates, whole":      {chain(small, 255<<10), 1 << 20},
+			"256 KiB, whole":                 {chain(large, 255<<10), 1 << 20},
+			"256 KiB, stalling":              {chain(large, 255<<10), 200 << 10},
+			"64 KiB of small ones, stalling": {chain(small, 60<<10), 62 << 10},
+			"90 KiB, stalling":               {chain(large, 250<<10), 90 << 10},
+		} {
+			before := resident(t, r.process.Process.Pid)
+			connections := make([]net.Conn, 300)
+			var shaking sync.WaitGroup
+			for i := range connections {
+				conn, err := net.Dial("tcp", r.addresses[listener])
+				r.check(err)
+				connections[i] = conn
+				shaking.Go(func() {
+					_ = conn.SetDeadline(time.Now().Add(patience))
+					_ = tls.Client(&stalling{conn, c.sent}, &tls.Config{InsecureSkipVerify: true, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+						return &c.certificate, nil
+					}}).Handshake()
+				})
+			}
+			shaking.Wait()
+			during := resident(t, r.process.Process.Pid)
+			r.upstream.forget()
+			if v, err := good(); err != nil || v.status != 200 {
+				t.Errorf("%s, %s: another client gets %+v, %v", listener, name, v, err)
+			}
+			t.Logf("%s, %s: %d MiB before, %d MiB during", listener, name, before, during)
+			if during > 160 {
+				t.Errorf("%s, %s: %d MiB", listener, name, during)
+			}
+			for _, conn := range connections {
+				_ = conn.Close()
+			}
+		}
+	}
+	r.check(r.stop())
+	warned := 0
+	for _, line := range r.lines("handshake ended: client certificate not usable") {
+		warned++
+		if line["advice"] == "" || line["remote"] == "" || line["detail"] == "" {
+			t.Errorf("the log says %v", line)
+		}
+	}
+	if warned == 0 || warned > 40 {
+		t.Errorf("%d lines about them", warned)
+	}
+}

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"errors"
+	"net"
+)
+
+// mostFlight bounds what a client may send before its handshake is complete: a chain of 64
+// KiB (see mtls.ServerConfig), and as much as half of that again for its ClientHello, which
+// may hold a ticket, and for the borders of records. crypto/tls itself takes 256 KiB of
+// certificates from anybody, and keeps them until the handshake times out.
+const mostFlight = 96 << 10
+
+var errLongFlight = errors.New("the client sent more than 96 KiB before its handshake was complete")
+
+// A flight is the connection below TLS. It ends the handshake of a client that sends too
+// much.
+type flight struct {
+	net.Conn
+	left int // bytes that may still be read; landed: no bound any more
+}
+
+const landed = -1
+
+func (f *flight) Read(p []byte) (int, error) {
+	switch f.left {
+	case landed:
+		return f.Conn.Read(p)
+	case 0:
+		return 0, errLongFlight
+	}
+	n, err := f.Conn.Read(p[:min(len(p), f.left)])
+	f.left -= n
+	return n, err
+}
+
+// land ends the bound. Nobody may read at that time.
+func (f *flight) land() { f.left = landed }
+
+// NetConn returns the connection beneath, as [tls.Conn.NetConn] does.
+func (f *flight) NetConn() net.Conn { return f.Conn }

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Of certificates that end a handshake, about which the client learns nothing but an alert,
+// the log tells: once for each cause in a while, with the address and what to do.
+func TestUnusableCertificates(t *testing.T) {
+	t.Parallel()
+	r := newReloading(t)
+	r.configure("on_failure: answer", "on_failure: handshake")
+	r.serve()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	r.check(err)
+	ends := func(certificate tls.Certificate) {
+		t.Helper()
+		settings := r.client("northwind", "http/1.1")
+		settings.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &certificate, nil }
+		if status, err := knock(r.addresses[partnersListener], settings); err == nil {
+			t.Errorf("answered with %d", status)
+		}
+	}
+	for i := range 5 {
+		ends(tls.Certificate{Certificate: [][]byte{{1, 2, byte(i)}}, PrivateKey: key}) // not DER
+		ends(r.pairs["stranger"].TLS())
+	}
+	chain := r.pairs["northwind"].TLS()
+	chain.Certificate = append(chain.Certificate, []byte{0x30, 0}) // one that nobody needs, not DER either
+	ends(chain)
+	ends(hugeRSA(t, r.pairs["northwind-ca"]))
+	if _, n := r.upstream.peek(); n != 0 {
+		t.Errorf("%d requests reached the upstream", n)
+	}
+	r.check(r.stop())
+	details := ""
+	lines := r.lines("handshake ended: client certificate not usable")
+	for _, line := range lines {
+		if line["level"] != "WARN" || line["listener"] != "partners" || !strings.HasPrefix(line["remote"].(string), "127.0.0.1:") || line["advice"] == "" {
+			t.Errorf("the log says %v", line)
+		}
+		details += line["detail"].(string) + "\n"
+	}
+	if n := len(lines); n < 3 || n > 5 {
+		t.Errorf("%d lines for twelve handshakes", n)
+	}
+	for _, want := range []string{"failed to parse client certificate: x509: malformed certificate", "untrusted_certificate: the certificate chains to no anchor", "RSA key larger than"} {
+		if strings.Count(details, want) != 1 {
+			t.Errorf("want one line with %q in\n%s", want, details)
+		}
+	}
+}
+
+// Causes are told apart as long as they are few, and each has its own time.
+func TestDigests(t *testing.T) {
+	var d digests
+	begin := time.Now()
+	for i, want := range []int{1, 0, 0} {
+		if n := d.due("a", begin); n != want {
+			t.Errorf("event %d: %d, want %d", i, n, want)
+		}
+	}
+	if d.due("b", begin) != 1 || d.due("a", begin.Add(tellEvery)) != 3 {
+		t.Error("one cause keeps another quiet, or events are lost")
+	}
+	lines := 0
+	for i := range 1000 {
+		lines += d.due(fmt.Sprint("made up ", i), begin)
+	}
+	if lines > mostCauses || len(d.each) > mostCauses+1 {
+		t.Errorf("%d lines, %d causes", lines, len(d.each))
+	}
+}
+
+// The bound below TLS counts what is read until the handshake is complete.
+func TestFlight(t *testing.T) {
+	stream := bottomless{}
+	f := &flight{Conn: stream, left: mostFlight}
+	read, buffer := 0, make([]byte, 1000)
+	for {
+		n, err := f.Read(buffer)
+		read += n
+		if err != nil {
+			if !errors.Is(err, errLongFlight) || read != mostFlight {
+				t.Errorf("after %d bytes: %v", read, err)
+			}
+			break
+		}
+	}
+	f.land()
+	for range 1000 {
+		if n, err := f.Read(buffer); n != len(buffer) || err != nil {
+			t.Fatalf("after the handshake: %d, %v", n, err)
+		}
+	}
+}
+
+// A bottomless connection always has something to read.
+type bottomless struct{ net.Conn }
+
+func (bottomless) Read(p []byte) (int, error) { return len(p), nil }
