@@ -36,7 +36,7 @@ func TestPartnerGuide(t *testing.T) {
 	goProgram := filepath.Join(t.TempDir(), "client")
 	for _, c := range []struct {
 		name, language, file string
-		command              func(file string) [][]string // to run in turn; the last in the demo's folder
+		command              func(file string) [][]string // run in turn, in the demo's folder
 	}{
 		{"curl", "sh", "client.sh", func(file string) [][]string {
 			return [][]string{{"bash", "-eu", "-o", "pipefail", file}}
@@ -46,6 +46,13 @@ func TestPartnerGuide(t *testing.T) {
 		}},
 		{"Go", "go", "main.go", func(file string) [][]string {
 			return [][]string{{"go", "build", "-o", goProgram, file}, {goProgram}}
+		}},
+		{"Java", "java", "Client.java", func(file string) [][]string {
+			return [][]string{
+				{"java", "-version"},
+				{"openssl", "pkcs12", "-export", "-in", "northwind.pem", "-inkey", "northwind-key.pem", "-out", "northwind.p12", "-passout", "pass:changeit"},
+				{"java", file},
+			}
 		}},
 		{"Node.js", "js", "client.mjs", func(file string) [][]string { return [][]string{{"node", file}} }},
 		{"Python", "python", "client.py", func(file string) [][]string {
@@ -60,7 +67,7 @@ func TestPartnerGuide(t *testing.T) {
 			var output []byte
 			for i, args := range commands {
 				command := exec.CommandContext(t.Context(), args[0], args[1:]...)
-				if i == len(commands)-1 {
+				if args[0] != "go" { // which builds in this module
 					command.Dir = folder
 				}
 				output, err = command.CombinedOutput()
