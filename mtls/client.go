@@ -209,6 +209,7 @@ var (
 	errPathExpired = errors.New("an authority above the certificate is outside its validity period")
 	errConstraint  = errors.New("an authority above the certificate may not vouch for it")
 	errSerialSign  = errors.New("the certificate, or an authority above it, has a negative serial number, which RFC 5280 section 4.1.2.2 forbids; its authority must issue another")
+	errNUL         = errors.New("a name of the certificate holds the character NUL")
 	errOutside     = errors.New("a name of the certificate is outside the name constraints of an authority above it")
 	errChain       = errors.New("the chain of the certificate does not verify")
 )
@@ -265,6 +266,9 @@ func (t *Trust) search(chain []*x509.Certificate, now time.Time) *path {
 		return found
 	case negative(leaf):
 		found.err = errSerialSign
+		return found
+	case namesHoldNUL(leaf):
+		found.err = errNUL
 		return found
 	}
 	if leaf.IsCA {

@@ -262,6 +262,18 @@ func namesOf(c *x509.Certificate) (*names, error) {
 	return n, nil
 }
 
+// namesHoldNUL reports whether a name of c, in its subject or beside it, holds the character
+// NUL. No name needs one, and whoever hands names on as C strings reads only what stands
+// before it. crypto/x509 takes no URI with one.
+func namesHoldNUL(c *x509.Certificate) bool {
+	holds := func(text string) bool { return strings.ContainsRune(text, 0) }
+	if slices.ContainsFunc(c.DNSNames, holds) || slices.ContainsFunc(c.EmailAddresses, holds) {
+		return true
+	}
+	n, err := namesOf(c)
+	return err == nil && slices.ContainsFunc(n.directories, func(d directoryName) bool { return d.nul })
+}
+
 // extensionOf returns the value of the extension with this id. crypto/x509 takes no
 // certificate that has one twice.
 func extensionOf(c *x509.Certificate, id encodingasn1.ObjectIdentifier) (cryptobyte.String, bool) {

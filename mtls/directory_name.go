@@ -20,6 +20,7 @@ import (
 type directoryName struct {
 	rdns   []rdn
 	emails []string // values of emailAddress attributes, "" for one that is no text
+	nul    bool     // a value has the character NUL
 }
 
 // An rdn is a relative distinguished name.
@@ -96,6 +97,7 @@ func (d *directoryName) readRDN(set cryptobyte.String) (rdn, bool) {
 		if bytes.Equal(id, oidEmailAddress) {
 			d.emails = append(d.emails, text)
 		}
+		d.nul = d.nul || strings.ContainsRune(text, 0)
 		prepared, sure := prepare(text)
 		r.sure = r.sure && ok && sure
 		attributes = append(attributes, [2]string{string(id), prepared})
