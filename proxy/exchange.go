@@ -90,6 +90,9 @@ func (x *exchange) WriteHeader(status int) {
 		x.switched.Store(true)
 		return
 	}
+	if status < 200 && !x.request.ProtoAtLeast(1, 1) { // RFC 9110 section 15.2
+		return
+	}
 	x.proxy.fields.clean(x.Header())
 	x.ids[0] = x.id
 	x.Header()[requestID] = x.ids[:]
@@ -267,14 +270,14 @@ func (x *exchange) unread() bool {
 	return r.ProtoMajor == 1 && r.Body != nil && r.Body != http.NoBody && !x.bodyRead.Load()
 }
 
-// ambiguous reports whether a front proxy, whose connection carries the requests of many,
-// may see the end of this one elsewhere. net/http takes a Content-Length out that stood
-// beside the chunked coding, so that each chunked request may have been sent with one: the
-// connection must end after it (RFC 9112 section 6.1), or what follows comes with a
-// certificate header of its sender's choosing.
+// ambiguous reports whether a front proxy, whose connection carries the requests of many
+// clients, may see the end of this request elsewhere: it is chunked, or of HTTP/1.0, which has
+// no chunks and whose connections do not persist everywhere. Malformed requests do not come
+// this far; the connection ends after these well-formed ones too (RFC 9112 sections 6.1 and
+// 9.3), because what followed could carry a certificate header of its sender's choosing.
 func (x *exchange) ambiguous() bool {
 	r := x.request
-	return r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 && x.proxy.steps.Trust.Fronted()
+	return r.ProtoMajor == 1 && (r.ProtoMinor == 0 || len(r.TransferEncoding) > 0) && x.proxy.steps.Trust.Fronted()
 }
 
 // rescue turns a panic into a refusal where nothing has been sent yet.
