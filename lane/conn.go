@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpguts"
+
+	"github.com/tallygate/tallygate/internal/http1grammar"
 )
 
 // server is there for handlers that ask whether they run under a server: ReverseProxy panics
@@ -30,7 +32,6 @@ type conn struct {
 	waiting atomic.Bool // for a request
 	rests   time.Time   // since when nothing is asked
 	readBy  time.Time   // the read deadline that is set
-	posted  bool        // the last request was a POST
 	sent    bool        // some of the final answer
 	broken  bool        // a write has failed
 	cancel  context.CancelFunc
@@ -88,25 +89,34 @@ func (s *conn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// await waits until something of a request is there. Behind a POST lines may be empty, for old
-// clients, as net/http lets them be.
+// await waits until something of a request is there. It skips empty lines before the request
+// line (RFC 9112 section 2.2).
 func (s *conn) await() error {
-	for {
-		if s.posted {
-			received, _ := s.in.Peek(s.in.Buffered())
-			_, _ = s.in.Discard(leadingBlank(received))
-		}
-		if s.in.Buffered() > 0 {
+	for lines := 0; ; {
+		received, _ := s.in.Peek(s.in.Buffered())
+		empty, partial := emptyLine(received)
+		if !empty && !partial && len(received) > 0 || lines == http1grammar.MostEmptyLines {
 			return nil
 		}
-		if err := s.receive(); err != nil {
+		if empty {
+			_, _ = s.in.Discard(len("\r\n"))
+			lines++
+			continue
+		}
+		if err := s.receive(len(received) + 1); err != nil {
 			return err
 		}
 	}
 }
 
-// receive waits until something comes.
-func (s *conn) receive() error {
+// emptyLine reports whether received begins with an empty line, or is a part of one.
+func emptyLine(received []byte) (whole, partial bool) {
+	whole = len(received) > 1 && received[0] == '\r' && received[1] == '\n'
+	return whole, len(received) == 1 && received[0] == '\r'
+}
+
+// receive waits until n bytes are there.
+func (s *conn) receive(n int) error {
 	s.waiting.Store(true)
 	defer s.waiting.Store(false)
 	if s.readBy.Sub(s.rests) < s.lane.Quiet/2 {
@@ -116,7 +126,7 @@ func (s *conn) receive() error {
 	if s.lane.closed.Load() { // looked at after waiting was set, and the deadline: Close sets that later
 		return errClosed
 	}
-	_, err := s.in.Peek(1)
+	_, err := s.in.Peek(n)
 	return err
 }
 
@@ -137,7 +147,6 @@ func (s *conn) next() (*http.Request, []byte) {
 	if length > 0 {
 		r.Body = &body{rest: received[head : head+length], length: length}
 	}
-	s.posted = r.Method == http.MethodPost
 	return r, nil
 }
 

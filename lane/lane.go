@@ -71,9 +71,10 @@ func (l *Lane) Serve(c *tls.Conn, early []byte) (o Outcome, unserved []byte, res
 	for {
 		switch err := s.await(); {
 		case err == nil:
-		case !l.closed.Load() && errors.Is(err, os.ErrDeadlineExceeded):
+		case !l.closed.Load() && errors.Is(err, os.ErrDeadlineExceeded) && s.in.Buffered() == 0:
 			s.settle()
 			return Idle, nil, s.rests
+		case !l.closed.Load() && errors.Is(err, os.ErrDeadlineExceeded): // half of an empty line
 		default:
 			_ = c.Close()
 			return Over, nil, time.Time{}

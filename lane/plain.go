@@ -3,6 +3,8 @@ package lane
 import (
 	"bytes"
 	"strings"
+
+	"github.com/tallygate/tallygate/internal/http1grammar"
 )
 
 // plain returns the lengths of the header and of the body of the request that received begins
@@ -27,7 +29,7 @@ func plain(received []byte) (head, length int) {
 		line := lines[:end]
 		lines = lines[end+2:]
 		colon := bytes.IndexByte(line, ':')
-		if colon < 1 || !isToken(line[:colon]) || !isText(line[colon+1:]) {
+		if colon < 1 || !http1grammar.IsToken(line[:colon]) || !http1grammar.IsText(line[colon+1:]) {
 			return 0, 0
 		}
 		name, value := line[:colon], line[colon+1:]
@@ -67,7 +69,7 @@ func plainLine(received []byte) bool {
 	}
 	for _, m := range methods {
 		if target, good := bytes.CutPrefix(line, []byte(m)); good {
-			return len(target) > 0 && target[0] == '/' && isVisible(target)
+			return len(target) > 0 && target[0] == '/' && http1grammar.IsVisible(target)
 		}
 	}
 	return false
@@ -116,46 +118,6 @@ func digits(value []byte) int {
 			return -1
 		}
 		n = 10*n + int(c-'0')
-	}
-	return n
-}
-
-// What a byte may be part of.
-const (
-	inToken   = 1 << iota // RFC 9110 section 5.6.2
-	inVisible             // VCHAR of RFC 5234
-	inText                // of a field's value: VCHAR, space, tab
-)
-
-var classes = func() (classes [256]byte) {
-	for c := byte(0x21); c < 0x7f; c++ {
-		classes[c] = inVisible | inText
-		if !strings.ContainsRune(`"(),/:;<=>?@[\]{}`, rune(c)) {
-			classes[c] |= inToken
-		}
-	}
-	classes[' '], classes['\t'] = inText, inText
-	return classes
-}()
-
-func isToken(b []byte) bool   { return all(b, inToken) }
-func isVisible(b []byte) bool { return all(b, inVisible) }
-func isText(b []byte) bool    { return all(b, inText) }
-
-func all(b []byte, class byte) bool {
-	for _, c := range b {
-		if classes[c]&class == 0 {
-			return false
-		}
-	}
-	return true
-}
-
-// leadingBlank returns how many bytes of line ends received begins with, four at most.
-func leadingBlank(received []byte) int {
-	n := 0
-	for n < min(4, len(received)) && (received[n] == '\r' || received[n] == '\n') {
-		n++
 	}
 	return n
 }

@@ -171,6 +171,18 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.forward(x)
 }
 
+// RefuseMalformed answers, logs and counts a message that is no valid request of HTTP/1.1, for
+// which fault is the reason. r tells where it came from, and nothing else. The connection must
+// be closed afterwards.
+func (p *Proxy) RefuseMalformed(w http.ResponseWriter, r *http.Request, fault error) {
+	x := p.newExchange(w, r)
+	defer x.end()
+	defer p.record(x)
+	x.decision = access.Decision{Reason: access.MalformedRequest, Err: fault}
+	x.decided = time.Now()
+	answer(x, x.decision, x.id, false)
+}
+
 // assert makes the assertion of a granted request whose route asks for one. Without it
 // the request does not pass.
 func (p *Proxy) assert(x *exchange) {

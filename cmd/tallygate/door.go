@@ -125,6 +125,14 @@ type guest struct {
 	leave func()
 }
 
+// CloseWrite tells a client without TLS that nothing more is sent, while it may be sending.
+func (g *guest) CloseWrite() error {
+	if tcp, ok := g.Conn.(*net.TCPConn); ok {
+		return tcp.CloseWrite()
+	}
+	return nil
+}
+
 // Close makes room for another.
 func (g *guest) Close() error {
 	defer g.leave()

@@ -187,7 +187,7 @@ func TestFrontProxyReload(t *testing.T) {
 
 // A front proxy that goes by the length, where a client sends both, lets through what the
 // gate would take for another request on its connection, with a certificate of the client's
-// choosing. So nothing follows a chunked request.
+// choosing. Such a request is refused, and nothing follows a chunked request.
 func TestFrontProxyThatFramesOtherwise(t *testing.T) {
 	t.Parallel()
 	r := newFronted(t)
@@ -198,8 +198,13 @@ func TestFrontProxyThatFramesOtherwise(t *testing.T) {
 		"both":            fmt.Sprintf("Content-Length: %d\r\nTransfer-Encoding: chunked", len(smuggled)),
 		"one behind LF":   fmt.Sprintf("Content-Length: %d\r\nX-Note: a\nTransfer-Encoding: chunked", len(smuggled)),
 		"one folded":      fmt.Sprintf("Content-Length: %d\r\nTransfer-Encoding:\r\n chunked", len(smuggled)),
+		"chunked":         "Transfer-Encoding: chunked",
 		"the length last": fmt.Sprintf("Transfer-Encoding: chunked\r\nContent-Length: %d", len(smuggled)),
 	} {
+		want, requests := "HTTP/1.1 400 ", 0
+		if name == "chunked" {
+			want, requests = "HTTP/1.1 200 ", 1
+		}
 		r.upstream.forget()
 		conn, err := tls.Dial("tcp", r.addresses["partners"], r.client("lb", "http/1.1"))
 		r.check(err)
@@ -209,10 +214,10 @@ func TestFrontProxyThatFramesOtherwise(t *testing.T) {
 		answers, err := io.ReadAll(conn)
 		r.check(err)
 		_ = conn.Close()
-		if text := string(answers); strings.Count(text, "HTTP/1.1 ") != 1 || !strings.HasPrefix(text, "HTTP/1.1 200 ") || !strings.Contains(text, "\r\nConnection: close\r\n") {
+		if text := string(answers); strings.Count(text, "HTTP/1.1 ") != 1 || !strings.HasPrefix(text, want) || !strings.Contains(text, "\r\nConnection: close\r\n") {
 			t.Errorf("%s: answered\n%s", name, text)
 		}
-		if received, n := r.upstream.take(); n != 1 || strings.Contains(string(received), "/accounts/8") {
+		if received, n := r.upstream.take(); n != requests || strings.Contains(string(received), "/accounts/8") {
 			t.Errorf("%s: %d requests upstream\n%s", name, n, received)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 // greeting is a greeter on a port of its own.
 func greeting(t *testing.T, settings *tls.Config) (l *greeter, failed chan error) {
 	t.Helper()
-	return greetingTo(t, settings, newLobby(nil, patience, patience))
+	return greetingTo(t, settings, newLobby(nil, patience, patience, refuseNone))
 }
 
 func greetingTo(t *testing.T, settings *tls.Config, lobby *lobby) (l *greeter, failed chan error) {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tallygate/tallygate/internal/http1guard"
 	"github.com/tallygate/tallygate/lane"
 )
 
@@ -25,20 +26,21 @@ type lobby struct {
 	first, idle time.Duration  // how long they may be without a request: at first, and later
 	quiet       time.Duration  // after which they come here
 	back        func(net.Conn) // gets those that have something to say
+	refuse      refuser        // of their malformed requests
 
 	mu      sync.Mutex
 	waiting map[*tls.Conn]struct{} // nil: closed
 	leaving int                    // given back, and not taken yet
 }
 
-func newLobby(plain *lane.Lane, first, idle time.Duration) *lobby {
-	return &lobby{lane: plain, first: first, idle: idle, quiet: quiet, waiting: make(map[*tls.Conn]struct{})}
+func newLobby(plain *lane.Lane, first, idle time.Duration, refuse refuser) *lobby {
+	return &lobby{lane: plain, first: first, idle: idle, quiet: quiet, refuse: refuse, waiting: make(map[*tls.Conn]struct{})}
 }
 
 // welcome takes a connection that is new.
 func (l *lobby) welcome(c *tls.Conn) {
 	if l.lane == nil {
-		l.back(&stay{Conn: c, lobby: l})
+		l.handOver(c, nil)
 		return
 	}
 	l.enter(c, time.Now().Add(l.first))
@@ -79,7 +81,7 @@ func (l *lobby) wait(c *tls.Conn) {
 // serve serves c, of which something has been read, as far as it is plain.
 func (l *lobby) serve(c *tls.Conn, read []byte) {
 	if l.lane == nil {
-		l.back(&stay{Conn: c, lobby: l, early: read})
+		l.handOver(c, read)
 		return
 	}
 	switch outcome, unserved, rests := l.lane.Serve(c, read); outcome {
@@ -87,9 +89,24 @@ func (l *lobby) serve(c *tls.Conn, read []byte) {
 	case lane.Idle:
 		l.enter(c, rests.Add(l.idle))
 	case lane.Other:
-		l.back(&stay{Conn: c, lobby: l, early: unserved})
+		l.handOver(c, unserved)
 	}
 }
+
+// handOver gives c to net/http, which reads it through a guard, and early before it.
+func (l *lobby) handOver(c *tls.Conn, early []byte) {
+	s := &stay{Conn: c, lobby: l, early: early}
+	s.guard = http1guard.New(readerFunc(s.receive), func(fault error) {
+		state := c.ConnectionState()
+		l.refuse(c, &state, fault)
+	})
+	l.back(s)
+}
+
+// A readerFunc is an io.Reader.
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // held returns how many connections wait, or are on their way out.
 func (l *lobby) held() int {
@@ -117,6 +134,7 @@ func (l *lobby) close() {
 type stay struct {
 	*tls.Conn
 	lobby *lobby
+	guard *http1guard.Guard
 
 	// Of the one goroutine that reads at a time.
 	early []byte // was read before
@@ -139,9 +157,10 @@ const (
 	gone
 )
 
-// rested is http.Server's ConnState. It notes when a request is over.
-func rested(c net.Conn, state http.ConnState) {
-	if s, ok := c.(*stay); ok && state == http.StateIdle {
+// changed takes the connection's states of http.Server.ConnState.
+func (s *stay) changed(state http.ConnState) {
+	s.guard.Changed(state)
+	if state == http.StateIdle {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.pause = idle
@@ -165,8 +184,11 @@ func (s *stay) SetReadDeadline(t time.Time) error {
 	return s.Conn.SetReadDeadline(t)
 }
 
-// Read reads as TLS does, until net/http is to wait no longer.
-func (s *stay) Read(p []byte) (int, error) {
+// Read reads what the guard lets through.
+func (s *stay) Read(p []byte) (int, error) { return s.guard.Read(p) }
+
+// receive reads as TLS does, until net/http is to wait no longer.
+func (s *stay) receive(p []byte) (int, error) {
 	if s.room == 0 {
 		s.room = len(p)
 	}
@@ -177,7 +199,7 @@ func (s *stay) Read(p []byte) (int, error) {
 	}
 	for {
 		n, err := s.Conn.Read(p)
-		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !s.lasts(len(p) == s.room) {
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !s.lasts(len(p) == s.room && s.guard.Between()) {
 			return n, err
 		}
 	}

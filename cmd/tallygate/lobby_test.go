@@ -18,6 +18,9 @@ import (
 	"github.com/tallygate/tallygate/mtls"
 )
 
+// refuseNone closes the connection.
+func refuseNone(c net.Conn, _ *tls.ConnectionState, _ error) { _ = c.Close() }
+
 // A hall is a greeter with net/http behind it, as in a gate, and a lane or none, whose answers
 // say what was asked. Its connections go to the lobby at once.
 type hall struct {
@@ -28,7 +31,7 @@ type hall struct {
 
 func newHall(t *testing.T, idle time.Duration, plain bool) *hall {
 	t.Helper()
-	h := &hall{t: t, server: http.Server{ConnState: rested, IdleTimeout: idle, ReadHeaderTimeout: patience}}
+	h := &hall{t: t, server: http.Server{ConnState: changed, IdleTimeout: idle, ReadHeaderTimeout: patience}}
 	h.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -37,7 +40,7 @@ func newHall(t *testing.T, idle time.Duration, plain bool) *hall {
 		_, _ = fmt.Fprintf(w, "%s %s %s", r.Method, r.URL, body)
 	})
 	const soon = 2 * time.Millisecond
-	lobby := newLobby(nil, patience, idle)
+	lobby := newLobby(nil, patience, idle, refuseNone)
 	lobby.quiet = soon
 	if plain {
 		lobby.lane = &lane.Lane{Handler: h.server.Handler, ConnContext: mtls.ConnContext, Quiet: soon, Patience: soon}
@@ -145,7 +148,7 @@ func testLobby(t *testing.T, plain bool) {
 
 // A connection on which nothing is ever asked has less time than one that rests.
 func TestLobbyAwaitsTheFirst(t *testing.T) {
-	plain := newLobby(&lane.Lane{}, 50*time.Millisecond, time.Hour)
+	plain := newLobby(&lane.Lane{}, 50*time.Millisecond, time.Hour, refuseNone)
 	h := &hall{t: t}
 	h.greeter, _ = greetingTo(t, settingsOf(testpki.SelfSigned("gate", testpki.DNS("gate.test"))), plain)
 	begin := time.Now()

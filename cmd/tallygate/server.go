@@ -33,6 +33,7 @@ type server struct {
 	relays    func() *config.ProxyProtocol       // who may speak it in front of TLS, at the moment
 	handshake time.Duration                      // may take so long
 	failed    func(remote net.Addr, fault error) // is told of handshakes
+	refuse    refuser                            // of malformed requests over HTTP/1.x
 	inHand    *atomic.Int64                      // its requests; nil: none that an end would cut
 	leaving   <-chan struct{}                    // closed when it is to take no more connections
 	listener  net.Listener                       // on which http serves
@@ -69,6 +70,7 @@ func (g *gate) addServer(name string, address config.Address, inHand *atomic.Int
 		}
 		handler(g.current.Load()).ServeHTTP(w, r)
 	}))
+	s.refuse = answering(g.malformedAt(name))
 	s.http.ErrorLog = log.New(&serverErrors{g.log, name}, "", 0)
 	if name == partnersListener {
 		// Bodies may take any time, as long as they move: the handler sees to that.
@@ -111,7 +113,7 @@ func newHTTPServer(limits config.Limits, handler http.Handler) *http.Server {
 		WriteTimeout:      limits.StallTimeout,
 		IdleTimeout:       limits.IdleTimeout,
 		ConnContext:       mtls.ConnContext,
-		ConnState:         rested,
+		ConnState:         changed,
 		// Otherwise net/http answers "OPTIONS *" before the handler sees it.
 		DisableGeneralOptionsHandler: true,
 	}
@@ -228,12 +230,13 @@ func (g *gate) challenged() int {
 // listen lets the server serve on l, which it owns.
 func (s *server) listen(l net.Listener) {
 	s.door.Listener = l
-	s.listener = s.door
 	if s.tls != nil {
 		// Not by ServeTLS, which would go by a copy of the settings.
 		s.listener = newGreeter(mtls.Relayed(s.door, s.relays, s.http.ReadHeaderTimeout), s.tls.Config(), s.handshake, s.failed,
-			newLobby(s.lane, s.http.ReadHeaderTimeout, s.http.IdleTimeout))
+			newLobby(s.lane, s.http.ReadHeaderTimeout, s.http.IdleTimeout, s.refuse))
+		return
 	}
+	s.listener = guardedListener{s.door, s.refuse}
 }
 
 // serve serves until the listener is closed or has a fault, over each protocol that it

@@ -5,7 +5,7 @@ const mostSizeDigits = 16
 
 // body takes a byte of the chunked coding (RFC 9112 section 7.1), except for the content.
 func (s *Scanner) body(c byte) error {
-	switch s.state {
+	switch s.state { //nolint:exhaustive // called for these states alone
 	case sizeStart, size:
 		return s.sizeByte(c)
 	case sizeLF:
@@ -45,7 +45,7 @@ func (s *Scanner) sizeByte(c byte) error {
 // extensionByte takes a byte of the chunk extensions (RFC 9112 section 7.1.1): each has a name
 // and, perhaps, a token or a quoted string as its value.
 func (s *Scanner) extensionByte(c byte) error {
-	switch s.state {
+	switch s.state { //nolint:exhaustive // called for these states alone
 	case extensionSpace:
 		if !isSpace(c) {
 			return s.expect(c == ';', extensionNameStart, ErrChunkExtension)

@@ -32,9 +32,9 @@ const (
 // line takes a byte of the request line or of an empty line before it (RFC 9112 sections 2.2
 // and 3).
 func (s *Scanner) line(c byte) error {
-	switch s.state {
+	switch s.state { //nolint:exhaustive // called for these states alone
 	case start:
-		if c == '\r' && s.empty < mostEmptyLines {
+		if c == '\r' && s.empty < MostEmptyLines {
 			s.state = emptyLF
 			return nil
 		}
@@ -81,7 +81,7 @@ func (s *Scanner) version(c byte) error {
 
 // fields takes a byte of the header or of the trailer (RFC 9112 section 5).
 func (s *Scanner) fields(c byte) error {
-	switch s.state {
+	switch s.state { //nolint:exhaustive // called for these states alone
 	case fieldStart:
 		switch {
 		case c == '\r':

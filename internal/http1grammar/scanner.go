@@ -33,9 +33,9 @@ const (
 	ErrTrailer          Error = "a framing field in the trailer"
 )
 
-// mostEmptyLines are skipped before a request line. RFC 9112 section 2.2 asks for one at
+// MostEmptyLines are skipped before a request line. RFC 9112 section 2.2 asks for one at
 // least.
-const mostEmptyLines = 2
+const MostEmptyLines = 2
 
 // A state is where in a request a [Scanner] is.
 type state uint8
@@ -113,8 +113,8 @@ func (s *Scanner) Scan(p []byte) (skip, n int, err error) {
 	return skip, n, nil
 }
 
-// Started reports whether any byte has come, be it of an empty line.
-func (s *Scanner) Started() bool { return s.state != start || s.empty > 0 }
+// Started reports whether part of the request or of an empty line before it has come.
+func (s *Scanner) Started() bool { return s.state != start }
 
 // HeadDone reports whether the header has come to its end.
 func (s *Scanner) HeadDone() bool { return s.state >= counted || s.trailer }
@@ -128,7 +128,7 @@ func (s *Scanner) pass(n int) int {
 		s.left -= uint64(n)
 		return n
 	}
-	n = int(s.left) //nolint:gosec // not more than n
+	n = int(s.left)
 	s.left = 0
 	if s.state == counted {
 		s.state = done

@@ -75,8 +75,8 @@ func (g *Guard) Read(p []byte) (int, error) {
 	return g.receive(p)
 }
 
-// Atop reports whether nothing of the next request has come.
-func (g *Guard) Atop() bool { return len(g.held) == 0 && !g.scanner.Started() }
+// Between reports whether nothing of the next request has come.
+func (g *Guard) Between() bool { return len(g.held) == 0 && !g.scanner.Started() }
 
 // Changed takes the states of http.Server.ConnState, before or while which nothing is read.
 func (g *Guard) Changed(state http.ConnState) {
