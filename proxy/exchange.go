@@ -33,6 +33,7 @@ type exchange struct {
 	status      int                 // sent; 0 before
 	failure     failure             // what went wrong after a grant
 	upgrade     bool                // asked for
+	paused      bool                // its body may pause: it is gRPC
 	written     bool                // some of the answer's body
 	deaf        bool                // the client no longer takes the answer
 	reviewed    *review             // nil: no stream, so far
@@ -40,6 +41,7 @@ type exchange struct {
 
 	// Room that would be taken piece by piece otherwise.
 	reverse httputil.ReverseProxy
+	begun   begunBody         // what the upstream gets
 	own     [ownFields]string // values of the fields that the upstream gets
 	ids     [1]string         // of the field in the answer
 
@@ -199,17 +201,17 @@ func (x *exchange) silence() {
 	}
 }
 
-// readBy sets the connection's read deadline as long as the handler runs, and reports
-// whether it does. Afterwards the connection serves another request, or is gone. A stream
-// of HTTP/2 may be quiet for as long as the decision about it holds: gRPC's are, and a peer
-// that is gone is noticed by a ping.
+// readBy sets the deadline for the next bytes of the body and reports whether the handler still
+// runs. Once it has returned, the connection serves another request or is closed. A gRPC stream
+// has no such deadline: it may be quiet for as long as the decision about it holds, and net/http
+// notices by a ping that its client is gone.
 func (x *exchange) readBy(deadline time.Time) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.over || x.ended() != nil {
 		return false
 	}
-	if x.request.ProtoMajor == 1 || x.request.ContentLength >= 0 {
+	if !x.paused {
 		_ = x.control.SetReadDeadline(deadline)
 	}
 	return true

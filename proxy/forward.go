@@ -18,6 +18,7 @@ func (p *Proxy) forward(x *exchange) {
 	up := p.upstreams[x.decision.API]
 	defer up.rest()
 	request := x.request
+	x.paused = request.ContentLength < 0 && mayPause(request.Header, up.settings.Protocol)
 	if request.ContentLength != 0 {
 		ctx, cancel := context.WithCancel(request.Context())
 		defer cancel()

@@ -56,6 +56,10 @@ type passage struct{ exchange *exchange }
 // RoundTrip sends r to the upstream.
 func (p passage) RoundTrip(r *http.Request) (*http.Response, error) {
 	x := p.exchange
+	r, err := x.awaitBody(r)
+	if err != nil {
+		return nil, err
+	}
 	answer, err := x.proxy.upstreams[x.decision.API].transport.RoundTrip(r)
 	if err != nil {
 		return nil, err

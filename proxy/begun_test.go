@@ -1,0 +1,163 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// withBorealis adds a second partner, and returns what its client has.
+func withBorealis(t *testing.T) (edit func(*config.Config), client *testpki.Pair) {
+	t.Helper()
+	ca := testpki.NewCA("Borealis Root")
+	file, _ := ca.Write(t.TempDir(), "borealis-ca")
+	return func(cfg *config.Config) {
+		application := cfg.Partners.List[0].Applications[0]
+		application.ClientID = "borealis-sync"
+		cfg.Partners.List = append(cfg.Partners.List, config.Partner{
+			Name: "borealis", Trust: []config.Path{config.Path(file)}, Applications: []config.Application{application},
+		})
+	}, ca.Leaf("sync")
+}
+
+// workers is an upstream that serves so many connections at once, as one with a thread for each
+// does, and counts them.
+type workers struct {
+	net.Listener
+	free chan struct{} // has an element for each that is taken
+}
+
+func (w *workers) Accept() (net.Conn, error) {
+	c, err := w.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &worker{Conn: c, of: w}, nil
+}
+
+// A worker is a connection that is served once a place is free.
+type worker struct {
+	net.Conn
+	of    *workers
+	taken sync.Once
+	left  sync.Once
+}
+
+func (w *worker) Read(p []byte) (int, error) {
+	w.taken.Do(func() { w.of.free <- struct{}{} })
+	return w.Conn.Read(p)
+}
+
+func (w *worker) Close() error {
+	w.taken.Do(func() { w.left.Do(func() {}) }) // it was never served
+	w.left.Do(func() { <-w.of.free })
+	return w.Conn.Close()
+}
+
+// busy serves so many workers, and returns them and their URL. Each reads the body and answers.
+func busy(t *testing.T, most int) (*workers, string) {
+	t.Helper()
+	w := &workers{free: make(chan struct{}, most)}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.WriteString(w, "served")
+	}))
+	w.Listener = server.Listener
+	server.Listener = w
+	server.Start()
+	t.Cleanup(server.Close)
+	return w, server.URL
+}
+
+// T-ADD-05: 240 streams of one partner that announce a body and send none take no worker of the
+// upstream, and the stall timeout ends them; another partner is served all along.
+func TestBodiesThatDoNotBegin(t *testing.T) {
+	up, url := busy(t, 200)
+	withOther, other := withBorealis(t)
+	s := newSite(t, url, io.Discard, withOther, func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = 5 * time.Second })
+	address := s.listen(t)
+	var streams errgroup.Group
+	var timedOut atomic.Int64
+	for range 4 { // 60 streams on each connection
+		transport := &http.Transport{TLSClientConfig: s.clientConfig("h2"), ForceAttemptHTTP2: true}
+		defer transport.CloseIdleConnections()
+		for range 60 {
+			body, rest := io.Pipe()
+			defer func() { _ = rest.Close() }()
+			streams.Go(func() error {
+				r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+address+"/accounts/7", body)
+				if err != nil {
+					return err
+				}
+				r.Host = "api.example.test"
+				r.Header.Set("Authorization", "Bearer "+s.token)
+				answer, err := transport.RoundTrip(r)
+				if err != nil {
+					return err
+				}
+				text, _ := io.ReadAll(answer.Body)
+				_ = answer.Body.Close()
+				if answer.StatusCode != http.StatusRequestTimeout || !strings.Contains(string(text), `"reason":"client_stalled"`) {
+					return errors.New(answer.Status + " " + string(text))
+				}
+				timedOut.Add(1)
+				return nil
+			})
+		}
+	}
+	token := s.mint(other, testpki.M{"client_id": "borealis-sync", "sub": "borealis-sync"})
+	settings := s.clientConfig("http/1.1")
+	settings.Certificates = settings.Certificates[:0:0]
+	settings.Certificates = append(settings.Certificates, other.TLS())
+	transport := &http.Transport{TLSClientConfig: settings}
+	defer transport.CloseIdleConnections()
+	for began := time.Now(); time.Since(began) < 4*time.Second; time.Sleep(20 * time.Millisecond) {
+		r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+address+"/accounts/7", strings.NewReader("hello"))
+		r.Host = "api.example.test"
+		r.Header.Set("Authorization", "Bearer "+token)
+		asked := time.Now()
+		answer, err := transport.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(answer.Body)
+		_ = answer.Body.Close()
+		if answer.StatusCode != http.StatusOK || time.Since(asked) > 2*time.Second {
+			t.Fatalf("the other partner is answered %d %s after %s", answer.StatusCode, text, time.Since(asked))
+		}
+		if n := len(up.free); n > 3 {
+			t.Fatalf("%d workers of the upstream are taken", n)
+		}
+	}
+	if err := streams.Wait(); err != nil || timedOut.Load() != 240 {
+		t.Errorf("%d streams are answered with 408, want 240: %v", timedOut.Load(), err)
+	}
+}
+
+// Only a gRPC request to an upstream over HTTP/2 may pause: neither a look-alike of its type, nor
+// gRPC's type before an upstream over HTTP/1.1.
+func TestMayPause(t *testing.T) {
+	for kind, want := range map[string]bool{
+		"application/grpc": true, "application/grpc+proto": true, "application/grpc; charset=utf-8": true,
+		"application/grpc-web": false, "application/grpcx": false, "application/json": false, "": false,
+	} {
+		h := http.Header{"Content-Type": {kind}}
+		for protocol, isHTTP2 := range map[config.UpstreamProtocol]bool{config.HTTP1: false, config.H2: true, config.H2C: true} {
+			if got := mayPause(h, protocol); got != (want && isHTTP2) {
+				t.Errorf("mayPause(%q, %s) = %v, want %v", kind, protocol, got, want && isHTTP2)
+			}
+		}
+	}
+}
