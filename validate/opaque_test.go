@@ -32,6 +32,7 @@ type authority struct {
 	mu    sync.Mutex
 	known map[string]M
 	down  bool
+	only  string // the one secret that it takes; "": any
 	asked []string // tokens
 }
 
@@ -56,6 +57,10 @@ func (a *authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.asked = append(a.asked, token)
 	if a.down {
 		w.WriteHeader(http.StatusBadGateway)
+		return
+	}
+	if a.only != "" && r.Header.Get("Authorization") != "Bearer "+a.only {
+		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
 	response := M{"active": false}
@@ -470,5 +475,27 @@ func TestReady(t *testing.T) {
 	}
 	if err := v.Prepare(t.Context()); err == nil || !strings.Contains(err.Error(), "https://127.0.0.1:1") {
 		t.Errorf("prepared: %v", err)
+	}
+}
+
+// A reload with a secret that the server refuses is none: the tokens that can be judged by
+// the old one could not be judged by the new one.
+func TestWarmChecksCredentials(t *testing.T) {
+	a := newAuthority(t)
+	a.only = "secret"
+	server := settings(a.asking(config.OpaqueOnly))
+	before := newAsking(t, Options{}, server)
+	if err := before.CheckCredentials(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	other := t.TempDir() + "/other"
+	for secret, lost := range map[string]bool{"secret": false, "wrong": true} {
+		write(t, other, []byte(secret))
+		next := newAsking(t, Options{Previous: before}, settings(a.asking(config.OpaqueOnly, func(i *config.Introspection) {
+			i.Authentication.TokenFile = config.Path(other)
+		})))
+		if err := next.Warm(t.Context(), before); errors.Is(err, ErrLost) != lost {
+			t.Errorf("with the secret %q: %v", secret, err)
+		}
 	}
 }
