@@ -294,6 +294,7 @@ var bad = []struct {
 	{"socket", []string{`14:21: apis[0].upstream.url: a socket is unix:// and its absolute path, at most 107 characters, such as unix:///run/accounts.sock`}},
 	{"socket-dots", []string{`14:21: apis[0].upstream.url: a socket is unix:// and its absolute path, at most 107 characters, such as unix:///run/accounts.sock`}},
 	{"socket-long", []string{`14:21: apis[0].upstream.url: a socket is unix:// and its absolute path, at most 107 characters, such as unix:///run/accounts.sock`}},
+	{"upstream-requests", []string{`14:56: apis[0].upstream.requests: must be at least 1, is 0`}},
 	{"upstream-protocol", []string{`14:56: apis[0].upstream.protocol: expected http1, h2 or h2c, got "h3"`}},
 	{"upstream-h2", []string{`14:56: apis[0].upstream.protocol: h2 is HTTP/2 over TLS and needs an https URL; in clear text it is h2c`}},
 	{"upstream-h2-socket", []string{`14:55: apis[0].upstream.protocol: h2 is HTTP/2 over TLS and needs an https URL; in clear text it is h2c`}},

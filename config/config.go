@@ -271,7 +271,8 @@ func setDefaults(v any) {
 	case *ACME:
 		*v = defaultACME()
 	case *API:
-		*v = API{Upstream: Upstream{Timeout: 30 * time.Second, Protocol: HTTP1}}
+		// As many as idle connections are kept to it.
+		*v = API{Upstream: Upstream{Timeout: 30 * time.Second, Protocol: HTTP1, Requests: 256}}
 	case *Application:
 		*v = Application{Authentication: TLSClientAuth, BoundTokens: true, TokenFormat: JWT}
 	case *Issuer:

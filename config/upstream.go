@@ -13,7 +13,10 @@ type Upstream struct {
 	URL      *UpstreamURL     `yaml:"url"`      // without path: the path that was matched is the one forwarded
 	Timeout  time.Duration    `yaml:"timeout"`  // from when the request is there to the header of its answer
 	Protocol UpstreamProtocol `yaml:"protocol"` // default http1
-	TLS      UpstreamTLS      `yaml:"tls"`      // for https only
+	// Requests is how many of the API's requests may be in hand at once, half of them one
+	// partner's at most; further ones are answered with 503.
+	Requests int         `yaml:"requests"`
+	TLS      UpstreamTLS `yaml:"tls"` // for https only
 }
 
 // UpstreamURL is an http or https URL, or unix:///path for a socket in the file system.

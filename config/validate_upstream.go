@@ -8,6 +8,7 @@ import (
 
 func (k *checker) upstream(path string, u *Upstream) {
 	k.within(path+".timeout", u.Timeout, time.Millisecond, mostTimeout)
+	k.positive(path+".requests", int64(u.Requests))
 	if u.URL == nil {
 		k.require(path+".url", false)
 		return

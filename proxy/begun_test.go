@@ -119,8 +119,7 @@ func TestBodiesThatDoNotBegin(t *testing.T) {
 	}
 	token := s.mint(other, testpki.M{"client_id": "borealis-sync", "sub": "borealis-sync"})
 	settings := s.clientConfig("http/1.1")
-	settings.Certificates = settings.Certificates[:0:0]
-	settings.Certificates = append(settings.Certificates, other.TLS())
+	settings.Certificates = append(settings.Certificates[:0:0], other.TLS())
 	transport := &http.Transport{TLSClientConfig: settings}
 	defer transport.CloseIdleConnections()
 	for began := time.Now(); time.Since(began) < 4*time.Second; time.Sleep(20 * time.Millisecond) {
@@ -143,6 +142,54 @@ func TestBodiesThatDoNotBegin(t *testing.T) {
 	}
 	if err := streams.Wait(); err != nil || timedOut.Load() != 240 {
 		t.Errorf("%d streams are answered with 408, want 240: %v", timedOut.Load(), err)
+	}
+}
+
+// A partner that lets its bodies trickle holds its share of an upstream's workers, and no more:
+// another partner gets in.
+func TestShareOfAnUpstream(t *testing.T) {
+	up, url := busy(t, 8)
+	withOther, other := withBorealis(t)
+	s := newSite(t, url, io.Discard, withOther, func(cfg *config.Config) { cfg.APIs[0].Upstream.Requests = 8 })
+	address := s.listen(t)
+	transport := &http.Transport{TLSClientConfig: s.clientConfig("h2"), ForceAttemptHTTP2: true}
+	defer transport.CloseIdleConnections()
+	send := func(transport *http.Transport, token string, body io.Reader) (int, string) {
+		r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+address+"/accounts/7", body)
+		r.Host = "api.example.test"
+		r.Header.Set("Authorization", "Bearer "+token)
+		answer, err := transport.RoundTrip(r)
+		if err != nil {
+			return 0, err.Error()
+		}
+		text, _ := io.ReadAll(answer.Body)
+		_ = answer.Body.Close()
+		return answer.StatusCode, string(text)
+	}
+	var trickles sync.WaitGroup
+	for range 4 {
+		body, rest := io.Pipe()
+		trickles.Go(func() { send(transport, s.token, body) })
+		_, _ = io.WriteString(rest, "a beginning")
+		defer trickles.Wait()
+		defer func() { _ = rest.Close() }()
+	}
+	for deadline := time.Now().Add(10 * time.Second); len(up.free) < 4; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d workers are taken, want 4", len(up.free))
+		}
+	}
+	if code, text := send(transport, s.token, strings.NewReader("hello")); code != http.StatusServiceUnavailable || !strings.Contains(text, `"reason":"overloaded"`) {
+		t.Errorf("a request beyond the partner's share is answered %d %s", code, text)
+	}
+	settings := s.clientConfig("http/1.1")
+	settings.Certificates = append(settings.Certificates[:0:0], other.TLS())
+	others := &http.Transport{TLSClientConfig: settings}
+	defer others.CloseIdleConnections()
+	for range 10 {
+		if code, text := send(others, s.mint(other, testpki.M{"client_id": "borealis-sync", "sub": "borealis-sync"}), strings.NewReader("hello")); code != http.StatusOK {
+			t.Fatalf("the other partner is answered %d %s", code, text)
+		}
 	}
 }
 

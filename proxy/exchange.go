@@ -38,6 +38,7 @@ type exchange struct {
 	deaf        bool                // the client no longer takes the answer
 	reviewed    *review             // nil: no stream, so far
 	held        *atomic.Int64       // counts it, among its partner's; nil: it has no place
+	placed      *places             // where it has one at the upstream; nil: it has none
 
 	// Room that would be taken piece by piece otherwise.
 	reverse httputil.ReverseProxy

@@ -102,6 +102,7 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 	if p.streams == nil {
 		p.streams = NewStreams(func() *Proxy { return p })
 	}
+	p.shares.at = newPlaces(cfg, before.shares.at)
 	p.accounts[unknownPartner] = &accounts{partner: unknownPartner, known: make(map[account]*series)}
 	for _, partner := range cfg.Partners.List {
 		name := string(partner.Name)

@@ -17,6 +17,7 @@ import (
 type shares struct {
 	held  map[string]*atomic.Int64 // granted requests in hand, by the partner's name
 	rates map[string]*rate.Limiter // by client_id, of the applications that have one
+	at    map[string]*places       // of the upstreams, by the name of the API
 }
 
 func newShares(partners []config.Partner, before shares) shares {
@@ -49,17 +50,18 @@ func limiter(r config.Rate, before *rate.Limiter) *rate.Limiter {
 // Why a request that was granted is not to pass, for the log.
 var (
 	errShare = errors.New("the partner has as many requests in hand as there are places left")
+	errAPI   = errors.New("the partner has used its share of the API's concurrent requests (upstream.requests)")
 	errRate  = errors.New("the application is over its rate")
 )
 
-// limit takes the place of a granted request, and a turn of its application, or turns it
-// down. Of the places a partner may have as many as are free, which is half of them while
-// no other has any, and one in n+1 for each of n partners that take what they can get: so
-// there are always some for those who come next, whoever holds the others and for however
-// long. A request for which there is no place takes no turn.
+// limit takes a place at the gate and one at the upstream for a granted request, and a token from
+// its application's bucket, or refuses it. Of either places a partner may hold as many as are
+// left: half of them while no other partner holds any, and one in n+1 for each of n partners that
+// take all they can get. So some are always left for the next partner, whoever holds the others
+// and for however long. A request for which there is no place takes no token.
 //
-// That is for requests that begin. A stream has its place and has had its turn, so the
-// review of the decision about it does without.
+// It is for requests that begin. A stream already has its places, so the review of the decision
+// about it does not call limit.
 func (p *Proxy) limit(x *exchange) {
 	d := &x.decision
 	if d.Reason != access.Granted {
@@ -72,13 +74,21 @@ func (p *Proxy) limit(x *exchange) {
 		return
 	}
 	x.held = held
+	if at := p.shares.at[d.API]; !at.take(d.Partner) {
+		d.Reason, d.Err = access.Overloaded, errAPI
+		return
+	}
+	x.placed = p.shares.at[d.API]
 	if r := p.shares.rates[d.ClientID]; r != nil && !r.Allow() {
 		d.Reason, d.Err = access.RateLimited, errRate
 	}
 }
 
-// leave gives the place back that limit took.
+// leave gives back the places that limit took, at the gate and at the upstream.
 func (x *exchange) leave() {
+	if x.placed != nil {
+		x.placed.leave(x.decision.Partner)
+	}
 	if x.held != nil {
 		x.held.Add(-1)
 	}

@@ -14,27 +14,32 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// crowd is a Proxy for so many partners, with most places, and how many requests are in hand.
-func crowd(partners int, most int64) (*Proxy, *atomic.Int64) {
-	list := make([]config.Partner, partners)
-	for i := range list {
-		list[i].Name = config.Name(fmt.Sprint(i))
+// crowd is a Proxy for so many partners, with most places at the gate and atUpstream at the one
+// upstream, and how many requests are in hand.
+func crowd(partners int, most, atUpstream int64) (*Proxy, *atomic.Int64) {
+	cfg := &config.Config{APIs: []config.API{{Name: "accounts", Upstream: config.Upstream{Requests: int(atUpstream)}}}}
+	for i := range partners {
+		grants := []config.Application{{APIs: []config.APIGrant{{API: "accounts"}}}}
+		cfg.Partners.List = append(cfg.Partners.List, config.Partner{Name: config.Name(fmt.Sprint(i)), Applications: grants})
 	}
 	var inHand atomic.Int64
-	return &Proxy{shares: newShares(list, shares{}), room: func() int64 { return most - inHand.Load() }}, &inHand
+	s := newShares(cfg.Partners.List, shares{})
+	s.at = newPlaces(cfg, nil)
+	return &Proxy{shares: s, room: func() int64 { return most - inHand.Load() }}, &inHand
 }
 
 // begin lets a request of a partner begin, and returns it, nil where there is no place.
 func begin(t *testing.T, p *Proxy, inHand *atomic.Int64, partner int) *exchange {
 	t.Helper()
-	x := &exchange{proxy: p, decision: access.Decision{Reason: access.Granted, Partner: fmt.Sprint(partner)}}
+	x := &exchange{proxy: p, decision: access.Decision{Reason: access.Granted, API: "accounts", Partner: fmt.Sprint(partner)}}
 	inHand.Add(1)
 	if p.limit(x); x.decision.Reason == access.Granted {
 		return x
 	}
-	if x.decision.Reason != access.Overloaded || x.held != nil {
-		t.Fatalf("refused as %s, with a place: %t", x.decision.Reason, x.held != nil)
+	if x.decision.Reason != access.Overloaded || x.placed != nil {
+		t.Fatalf("refused as %s, with a place: %t", x.decision.Reason, x.placed != nil)
 	}
+	x.leave()
 	inHand.Add(-1)
 	return nil
 }
@@ -42,9 +47,14 @@ func begin(t *testing.T, p *Proxy, inHand *atomic.Int64, partner int) *exchange 
 // However many partners take every place that they can get and keep it, the next one still
 // gets as many as each of them; and one alone has half.
 func TestSharesOfPartners(t *testing.T) {
-	for _, most := range []int64{1, 2, 3, 10, 1000, 10_000} {
+	const plenty = 1 << 20
+	for _, most := range []int64{1, 2, 3, 10, 1000, 10_000, -1, -2, -3, -10, -1000} {
 		for _, greedy := range []int{1, 2, 3, 9} {
-			p, inHand := crowd(greedy+1, most)
+			p, inHand := crowd(greedy+1, most, plenty)
+			if most < 0 { // at the upstream
+				p, inHand = crowd(greedy+1, plenty, -most)
+			}
+			most := max(most, -most)
 			for more := true; more && inHand.Load() <= most; {
 				more = false
 				for partner := range greedy {
@@ -64,7 +74,7 @@ func TestSharesOfPartners(t *testing.T) {
 
 // Who leaves makes room, once; a request that was turned down holds nothing.
 func TestSharesAreGivenBack(t *testing.T) {
-	p, inHand := crowd(1, 4)
+	p, inHand := crowd(1, 4, 100)
 	first, second := begin(t, p, inHand, 0), begin(t, p, inHand, 0)
 	if first == nil || second == nil || begin(t, p, inHand, 0) != nil || p.shares.held["0"].Load() != 2 {
 		t.Fatalf("%d requests are held", p.shares.held["0"].Load())
@@ -98,6 +108,37 @@ func TestSuccessorKnowsShares(t *testing.T) {
 	}
 	if len(after.rates) != 2 || len(after.held) != 1 {
 		t.Errorf("there are %d rates, %d partners", len(after.rates), len(after.held))
+	}
+}
+
+// A reload gives back no place at an upstream that is taken, whatever it changes about the
+// upstream, and forgets who may no longer call it.
+func TestSuccessorKnowsPlaces(t *testing.T) {
+	configure := func(requests int, partners ...config.Name) *config.Config {
+		cfg := &config.Config{APIs: []config.API{{Name: "accounts", Upstream: config.Upstream{Requests: requests}}}}
+		for _, name := range partners {
+			grants := []config.Application{{APIs: []config.APIGrant{{API: "accounts"}}}}
+			cfg.Partners.List = append(cfg.Partners.List, config.Partner{Name: name, Applications: grants})
+		}
+		cfg.Partners.List = append(cfg.Partners.List, config.Partner{Name: "without a grant"})
+		return cfg
+	}
+	before := newPlaces(configure(4, "northwind", "gone"), nil)
+	for i, want := range []bool{true, true, false} {
+		if got := before["accounts"].take("northwind"); got != want {
+			t.Fatalf("take %d returned %v, want %v", i, got, want)
+		}
+	}
+	after := newPlaces(configure(6, "northwind", "new"), before)
+	if !after["accounts"].take("northwind") || after["accounts"].take("northwind") {
+		t.Error("of 6 places a partner that holds 2 may take one more")
+	}
+	if !after["accounts"].take("new") || after["accounts"].take("gone") || after["accounts"].take("without a grant") {
+		t.Error("a place is for partners with a grant alone")
+	}
+	before["accounts"].leave("northwind")
+	if got := after["accounts"].held["northwind"].Load(); got != 2 || after["accounts"].inHand.Load() != 3 {
+		t.Errorf("the partner holds %d of %d, want 2 of 3", got, after["accounts"].inHand.Load())
 	}
 }
 

@@ -57,6 +57,7 @@ func newUpstream(c config.Upstream, before *upstream) (*upstream, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.Requests = 0 // counted by places, for which no connection has to change
 	if before.serves(c, files) {
 		return before, nil
 	}

@@ -233,7 +233,7 @@ func TestGateWithoutMemory(t *testing.T) {
 func TestRequestsThatFillMemory(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
-	r.configure(`", timeout: 30s}`, `", timeout: 10m}`)
+	r.configure(`", timeout: 30s}`, `", timeout: 10m, requests: 10000}`)
 	r.environment = []string{"GOMEMLIMIT=40MiB"}
 	r.serve()
 	padding := strings.Repeat("x", 28<<10)
