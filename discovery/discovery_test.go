@@ -213,7 +213,8 @@ func TestMetadata(t *testing.T) {
 		{"empty", "", false, "", ""},
 		{"null", "null", false, "", ""},
 		{"an array", "[]", false, "", ""},
-		{"large", with(M{"x": strings.Repeat("x", 1<<20)}), false, "", ""},
+		{"large", with(M{"x": strings.Repeat("x", maxMetadata)}), false, "", ""},
+		{"deep", with(M{"x": json.RawMessage(strings.Repeat("[", 33) + strings.Repeat("]", 33))}), false, "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s.publish(map[string]any{OAuthPath: c.document})

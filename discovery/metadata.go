@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/jsonlimit"
 )
 
 // metadataLifetime is how long metadata counts before it is read again. Endpoints move
@@ -161,7 +162,7 @@ func (s *Server) get(ctx context.Context, u *url.URL) (*Answer, error) {
 		return nil, errors.New("the issuer identifier makes no request")
 	}
 	request.Header.Set("Accept", "application/json")
-	return s.Send(request)
+	return s.Send(request, maxMetadata)
 }
 
 // document is the metadata as it is published, RFC 8414 section 2 and RFC 8705
@@ -184,6 +185,9 @@ func (s *Server) parse(answer *Answer) (_ *Metadata, err error) {
 	}
 	if answer.MediaType != "application/json" {
 		return nil, fmt.Errorf("answered with content type %q", access.Clip(answer.MediaType))
+	}
+	if err := jsonlimit.Check(answer.Body); err != nil {
+		return nil, err
 	}
 	var d document
 	if json.Unmarshal(answer.Body, &d) != nil {

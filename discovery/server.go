@@ -27,9 +27,15 @@ const (
 	// FetchTimeout bounds the reading of a document, from the connection to the last
 	// byte. What was read before serves meanwhile.
 	FetchTimeout = 5 * time.Second
-	// maxAnswer bounds an answer. A key set of a thousand RSA keys of 4096 bits, 1 KB
-	// each, fits.
-	maxAnswer = 1 << 20
+	// MaxKeySet bounds a key set in bytes. A hundred RSA keys of 2048 bits fit, each 2.5 KB
+	// with a certificate.
+	MaxKeySet = 256 << 10
+	// MaxIntrospection bounds an introspection answer in bytes: eight times the longest
+	// access token that is taken. Sixty-four such answers at once, the default, and what
+	// becomes of them while they are read, four times as much, are 40 MiB.
+	MaxIntrospection = 128 << 10
+	// maxMetadata bounds metadata in bytes. Servers publish 2 to 20 KB.
+	maxMetadata = 64 << 10
 	// maxRedirects is how many redirects a reading follows, all within one origin.
 	maxRedirects = 3
 )
@@ -138,7 +144,7 @@ func newHTTPClient(settings config.AuthorizationServer, trusted anchors, pair *c
 			IdleConnTimeout:        90 * time.Second,
 			TLSHandshakeTimeout:    FetchTimeout,
 			MaxResponseHeaderBytes: 64 << 10,
-			DisableCompression:     true, // the bound is on what was sent
+			DisableCompression:     true, // net/http would ask for it, and inflate the answer
 		},
 	}
 }
@@ -172,18 +178,23 @@ type Answer struct {
 	Status    int
 	Header    http.Header
 	MediaType string // of Content-Type, without parameters, in lower case; "" when there is none
-	Body      []byte // at most 1 MiB
+	Body      []byte
 }
 
 var (
 	errInsecure = errors.New("only https is spoken")
-	errTooLarge = fmt.Errorf("answered with more than %d bytes", maxAnswer)
+	// ErrTooLarge says that the answer has more bytes than it may.
+	ErrTooLarge = errors.New("answered with too much")
+	// ErrEncoded says that the answer is compressed, which nobody asked for.
+	ErrEncoded = errors.New("answered with a content encoding")
 )
 
-// Send sends request, whose context bounds all of it, and reads the answer. It is an
-// error that the answer is larger than 1 MiB. Errors do not quote the URL, whose query
-// may be a secret; a [*net.OpError] whose Op is "dial" says that nothing was sent.
-func (s *Server) Send(request *http.Request) (*Answer, error) {
+// Send sends request, whose context bounds all of it, and reads the answer. It is an error
+// that the answer has more than most bytes (ErrTooLarge), or a content encoding
+// (ErrEncoded): a few compressed bytes become as many as their sender likes. Errors do not
+// quote the URL, whose query may be a secret; a [*net.OpError] whose Op is "dial" says that
+// nothing was sent.
+func (s *Server) Send(request *http.Request, most int64) (*Answer, error) {
 	if !s.secure(request.URL) {
 		return nil, errInsecure
 	}
@@ -192,12 +203,18 @@ func (s *Server) Send(request *http.Request) (*Answer, error) {
 		return nil, withoutURL(err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	if len(response.Header.Values("Content-Encoding")) > 0 {
+		return nil, ErrEncoded
+	}
+	if response.ContentLength > most {
+		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, most)
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, most+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(body) > maxAnswer {
-		return nil, errTooLarge
+	if int64(len(body)) > most {
+		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, most)
 	}
 	// A media type with a malformed parameter is one all the same, but not for us.
 	mediaType, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))

@@ -19,6 +19,7 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/discovery"
 	"github.com/tallygate/tallygate/facts"
+	"github.com/tallygate/tallygate/internal/jsonlimit"
 	"github.com/tallygate/tallygate/keyset"
 )
 
@@ -106,9 +107,13 @@ func (c *Client) post(ctx context.Context, endpoint *url.URL, raw string) (answe
 	request.Header = header
 	var reused atomic.Bool
 	trace := httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { reused.Store(got.Reused) }}
-	answer, err = c.remote.Send(request.WithContext(httptrace.WithClientTrace(ctx, &trace)))
+	answer, err = c.remote.Send(request.WithContext(httptrace.WithClientTrace(ctx, &trace)), discovery.MaxIntrospection)
 	var dialing *net.OpError
-	if err != nil && (reused.Load() || errors.As(err, &dialing) && dialing.Op == "dial") {
+	switch {
+	case errors.Is(err, discovery.ErrTooLarge):
+		err = fmt.Errorf("%w %w", err, errThisToken)
+	case errors.Is(err, discovery.ErrEncoded):
+	case err != nil && (reused.Load() || errors.As(err, &dialing) && dialing.Op == "dial"):
 		err = fmt.Errorf("%w: %w", errConnection, err)
 	}
 	if err == nil && answer.Status != http.StatusOK {
@@ -156,6 +161,9 @@ type response struct {
 // true or false is none (RFC 7662 section 2.2 requires it), null included. What an active
 // token says and cannot be read is a fault of the token: asking again would not mend it.
 func (c *Client) read(document jsontext.Value) (*reply, error) {
+	if err := jsonlimit.Check(document); err != nil {
+		return nil, fmt.Errorf("reading the answer %w: %w", errThisToken, err)
+	}
 	var r response
 	if document.Kind() != jsontext.KindBeginObject || json.Unmarshal(document, &r) != nil {
 		return nil, errors.New("the answer is no introspection response in JSON")
@@ -228,6 +236,9 @@ func (c *Client) verify(ctx context.Context, raw string, asked time.Time) (jsont
 	now := c.now()
 	if _, _, err := c.keys.Verify(ctx, jws, keyset.MediaTypes(signedAnswer), now); err != nil {
 		return nil, fmt.Errorf("signed answer: %w", err)
+	}
+	if err := jsonlimit.Check(jws.Payload); err != nil {
+		return nil, fmt.Errorf("signed answer %w: %w", errThisToken, err)
 	}
 	var e envelope
 	if json.Unmarshal(jws.Payload, &e) != nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/discovery"
 	"github.com/tallygate/tallygate/facts"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
@@ -41,26 +42,35 @@ func TestAnswers(t *testing.T) {
 		answer http.HandlerFunc
 		want   access.Reason
 	}{
-		"active":                 {json(good), access.Granted},
-		"inactive":               {json(`{"active":false}`), access.Inactive},
-		"inactive and more":      {json(strings.Replace(good, "true", "false", 1)), access.Inactive},
-		"active as text":         {json(strings.Replace(good, "true", `"true"`, 1)), access.IssuerUnavailable},
-		"active as a number":     {json(strings.Replace(good, "true", "1", 1)), access.IssuerUnavailable},
-		"active null":            {json(strings.Replace(good, "true", "null", 1)), access.IssuerUnavailable},
-		"active missing":         {json(string(encode(active(M{"active": nil})))), access.IssuerUnavailable},
-		"Active":                 {json(strings.Replace(good, `"active"`, `"Active"`, 1)), access.IssuerUnavailable},
-		"active twice":           {json(`{"active":false,` + good[1:]), access.IssuerUnavailable},
-		"cnf twice":              {json(`{"cnf":{},` + good[1:]), access.IssuerUnavailable},
-		"HTML":                   {json("<html></html>"), access.IssuerUnavailable},
-		"empty":                  {json(""), access.IssuerUnavailable},
-		"null":                   {json("null"), access.IssuerUnavailable},
-		"an array":               {json("[" + good + "]"), access.IssuerUnavailable},
-		"true":                   {json("true"), access.IssuerUnavailable},
-		"cut off":                {json(good[:len(good)-2]), access.IssuerUnavailable},
-		"trailing":               {json(good + good), access.IssuerUnavailable},
-		"not UTF-8":              {json(strings.Replace(good, "accounts", "acc\xff", 1)), access.IssuerUnavailable},
-		"nested 100,000 deep":    {json(`{"x":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + "," + good[1:]), access.IssuerUnavailable},
-		"over 1 MiB":             {json(good + strings.Repeat(" ", 1<<20)), access.IssuerUnavailable},
+		"active":              {json(good), access.Granted},
+		"inactive":            {json(`{"active":false}`), access.Inactive},
+		"inactive and more":   {json(strings.Replace(good, "true", "false", 1)), access.Inactive},
+		"active as text":      {json(strings.Replace(good, "true", `"true"`, 1)), access.IssuerUnavailable},
+		"active as a number":  {json(strings.Replace(good, "true", "1", 1)), access.IssuerUnavailable},
+		"active null":         {json(strings.Replace(good, "true", "null", 1)), access.IssuerUnavailable},
+		"active missing":      {json(string(encode(active(M{"active": nil})))), access.IssuerUnavailable},
+		"Active":              {json(strings.Replace(good, `"active"`, `"Active"`, 1)), access.IssuerUnavailable},
+		"active twice":        {json(`{"active":false,` + good[1:]), access.IssuerUnavailable},
+		"cnf twice":           {json(`{"cnf":{},` + good[1:]), access.IssuerUnavailable},
+		"HTML":                {json("<html></html>"), access.IssuerUnavailable},
+		"empty":               {json(""), access.IssuerUnavailable},
+		"null":                {json("null"), access.IssuerUnavailable},
+		"an array":            {json("[" + good + "]"), access.IssuerUnavailable},
+		"true":                {json("true"), access.IssuerUnavailable},
+		"cut off":             {json(good[:len(good)-2]), access.IssuerUnavailable},
+		"trailing":            {json(good + good), access.IssuerUnavailable},
+		"not UTF-8":           {json(strings.Replace(good, "accounts", "acc\xff", 1)), access.IssuerUnavailable},
+		"nested 100,000 deep": {json(`{"x":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + "," + good[1:]), access.IssuerUnavailable},
+		"too large":           {json(good + strings.Repeat(" ", discovery.MaxIntrospection)), access.IssuerUnavailable},
+		"nested 33 deep":      {json(`{"x":` + strings.Repeat("[", 33) + strings.Repeat("]", 33) + "," + good[1:]), access.IssuerUnavailable},
+		"too many values":     {json(`{"x":[1` + strings.Repeat(",1", 4096) + "]," + good[1:]), access.IssuerUnavailable},
+		"compressed": {func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Accept-Encoding") != "" {
+				t.Error("compression was asked for")
+			}
+			w.Header().Set("Content-Encoding", "gzip")
+			reply200(w, "application/json", []byte(good)) // as if it were not
+		}, access.IssuerUnavailable},
 		"exp as text":            {json(string(encode(active(M{"exp": "1999999999"})))), access.MalformedToken},
 		"aud as an object":       {json(string(encode(active(M{"aud": M{}})))), access.MalformedToken},
 		"a scope with a space":   {json(string(encode(active(M{"scope": []string{"a b"}})))), access.MalformedToken},

@@ -14,6 +14,7 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/discovery"
 	"github.com/tallygate/tallygate/facts"
+	"github.com/tallygate/tallygate/internal/jsonlimit"
 )
 
 // longWord matches what could be a token, a secret or a part of one: no word of any
@@ -31,7 +32,7 @@ type complaint struct {
 // answer has neither.
 func quote(answer *discovery.Answer, sent []string) string {
 	var c complaint
-	if answer.MediaType != plainAnswer || json.Unmarshal(answer.Body, &c) != nil {
+	if answer.MediaType != plainAnswer || jsonlimit.Check(answer.Body) != nil || json.Unmarshal(answer.Body, &c) != nil {
 		return ""
 	}
 	var said strings.Builder

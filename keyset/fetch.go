@@ -13,10 +13,8 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/discovery"
 )
-
-// maxKeySet bounds a key set in a file, as package discovery bounds one from a URL.
-const maxKeySet = 1 << 20
 
 // fetched is what the next reading from the same URL needs of the last good one, and what
 // a [Source] does that allows other algorithms.
@@ -62,12 +60,12 @@ func (s *Source) open() (*Set, error) {
 		return nil, err
 	}
 	defer func() { _ = file.Close() }()
-	document, err := io.ReadAll(io.LimitReader(file, maxKeySet+1))
+	document, err := io.ReadAll(io.LimitReader(file, discovery.MaxKeySet+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(document) > maxKeySet {
-		return nil, fmt.Errorf("larger than %d bytes", maxKeySet)
+	if len(document) > discovery.MaxKeySet {
+		return nil, fmt.Errorf("larger than %d bytes", discovery.MaxKeySet)
 	}
 	return parse(document, s.algorithms)
 }
@@ -103,7 +101,7 @@ func (s *Source) fetch(ctx context.Context, u *url.URL) (*Set, error) {
 	if conditional {
 		request.Header.Set("If-None-Match", before.etag)
 	}
-	answer, err := s.remote.Send(request)
+	answer, err := s.remote.Send(request, discovery.MaxKeySet)
 	if err != nil {
 		return nil, err
 	}

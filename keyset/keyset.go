@@ -24,12 +24,20 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/jsonlimit"
 	"github.com/tallygate/tallygate/internal/weakkey"
 )
 
-// maxCandidates bounds the signatures that are computed for one token. Nobody needs a
-// second key of one name and type; two give room for a clumsy rotation.
-const maxCandidates = 4
+const (
+	// maxCandidates bounds the signatures that are computed for one token. Nobody
+	// needs a second key of one name and type; two give room for a clumsy rotation.
+	maxCandidates = 4
+	// maxKeys bounds the keys of a set, of which each may cost the parsing of its
+	// certificates: a server has two or three while it rotates, a shared one some dozens.
+	maxKeys = 100
+	// maxChain bounds the certificates of a key. Chains in use have two to four.
+	maxChain = 10
+)
 
 // A Fingerprint names a key, its kid and the algorithms that it may be used with.
 type Fingerprint [sha256.Size]byte
@@ -58,17 +66,23 @@ var errNoKeys = errors.New("no usable key")
 
 // parse reads a JWK Set, RFC 7517 section 5, and keeps the public parts of the
 // keys that verify signatures by one of algorithms. Other keys are left out, as
-// section 5 wants it, and so are weak ones; that none is left is an error, and so is JSON
-// in which an object has two members of one name.
+// section 5 wants it, and so are weak ones; that none is left is an error, and so are more
+// than 100 keys and JSON in which an object has two members of one name.
 func parse(document []byte, algorithms []config.Algorithm) (*Set, error) {
 	if jsontext.Value(document).Kind() != jsontext.KindBeginObject {
 		return nil, errNoObject
+	}
+	if err := jsonlimit.Check(document); err != nil {
+		return nil, fmt.Errorf("decoding JWK Set: %w", err)
 	}
 	var jwks struct {
 		Keys []jsontext.Value `json:"keys"`
 	}
 	if err := json.Unmarshal(document, &jwks); err != nil {
 		return nil, fmt.Errorf("decoding JWK Set: %w", err)
+	}
+	if len(jwks.Keys) > maxKeys {
+		return nil, fmt.Errorf("more than %d keys", maxKeys)
 	}
 	set := &Set{byID: make(map[string][]*key), fingerprints: make(map[Fingerprint]bool)}
 	for i, jwk := range jwks.Keys {
@@ -101,7 +115,11 @@ func parseKey(document jsontext.Value, algorithms []config.Algorithm) (k *key, i
 	if json.Unmarshal(document, &members) != nil {
 		return nil, "", errors.New("it is no JWK: not an object, or with a member of the wrong type")
 	}
-	if id = members.KID; members.USE != "" && members.USE != jwkset.UseSig {
+	id = members.KID
+	if len(members.X5C) > maxChain {
+		return nil, id, fmt.Errorf("more than %d certificates in x5c", maxChain)
+	}
+	if members.USE != "" && members.USE != jwkset.UseSig {
 		return nil, id, fmt.Errorf("%w: use %q", errOtherUse, members.USE)
 	}
 	if len(members.KEYOPS) > 0 && !slices.Contains(members.KEYOPS, jwkset.KeyOpsVerify) {

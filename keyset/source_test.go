@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -19,6 +21,7 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/discovery"
+	"github.com/tallygate/tallygate/internal/jsonlimit"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -136,8 +139,11 @@ func TestBadReadings(t *testing.T) {
 	if err := source.Read(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	pair := testpki.SelfSigned("evil")
+	certified := &testpki.Signer{KeyID: "evil", Algorithm: "ES256", Key: pair.Key}
+	chained := base64.StdEncoding.EncodeToString(pair.Cert.Raw)
 	large := testpki.KeySet(evil)
-	large = append(large, bytes.Repeat([]byte(" "), maxKeySet)...)
+	large = append(large, bytes.Repeat([]byte(" "), discovery.MaxKeySet)...)
 	status := func(code int) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
@@ -146,14 +152,17 @@ func TestBadReadings(t *testing.T) {
 		}
 	}
 	for name, answer := range map[string]http.HandlerFunc{
-		"HTML":       document([]byte("<html></html>")),
-		"empty":      document(nil),
-		"no keys":    document([]byte("{}")),
-		"empty set":  document([]byte(`{"keys":[]}`)),
-		"truncated":  document(testpki.KeySet(evil)[:50]),
-		"over 1 MiB": document(large),
+		"HTML":      document([]byte("<html></html>")),
+		"empty":     document(nil),
+		"no keys":   document([]byte("{}")),
+		"empty set": document([]byte(`{"keys":[]}`)),
+		"truncated": document(testpki.KeySet(evil)[:50]),
+		"too large": document(large),
 		// T-DOS-08: beside good keys, so that nothing else is wrong with it.
 		"nested 100,000 deep": document(append([]byte(`{"x":`+strings.Repeat("[", 100_000)+strings.Repeat("]", 100_000)+","), testpki.KeySet(evil)[1:]...)),
+		"too many values":     document(append([]byte(`{"x":[1`+strings.Repeat(",1", jsonlimit.Values)+"],"), testpki.KeySet(evil)[1:]...)),
+		"too many keys":       document(testpki.KeySet(slices.Repeat([]*testpki.Signer{evil}, maxKeys+1)...)),
+		"a chain too long":    document(encode(M{"keys": []M{certified.JWK(M{"x5c": slices.Repeat([]string{chained}, maxChain+1)})}})),
 		"endless": func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			for r.Context().Err() == nil {
@@ -180,7 +189,7 @@ func TestBadReadings(t *testing.T) {
 				t.Error("compression was asked for")
 			}
 			w.Header().Set("Content-Encoding", "gzip")
-			document([]byte("\x1f\x8b"))(w, r)
+			document(testpki.KeySet(evil))(w, r) // as if it were not
 		},
 		"204": status(204), "203": status(203), "401": status(401), "404": status(404), "500": status(500), "503": status(503),
 		"redirect to another host": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) },

@@ -40,14 +40,16 @@ func newClient(roots *x509.CertPool, dialable func(netip.Addr) error) *http.Clie
 			DialContext:            dialer.DialContext,
 			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
 			MaxResponseHeaderBytes: 16 << 10,
-			DisableCompression:     true, // the bound is on what was sent
+			DisableCompression:     true, // net/http would ask for it, and inflate the answer
 			DisableKeepAlives:      true, // minutes lie between two readings
 		},
 	}
 }
 
-// fetch returns the document at an https URL. Only an answer with status 200 that
-// says to be JSON and is at most [maxKeySet] long counts.
+var errEncoded = errors.New("answered with a content encoding")
+
+// fetch returns the document at an https URL. Only an answer with status 200 that says to
+// be JSON, has no content encoding and is at most [maxKeySet] long counts.
 func fetch(ctx context.Context, client *http.Client, from string) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
 	if err != nil {
@@ -69,6 +71,12 @@ func fetch(ctx context.Context, client *http.Client, from string) ([]byte, error
 	mediaType, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	if mediaType != "application/jwk-set+json" && mediaType != "application/json" {
 		return nil, fmt.Errorf("answered with content type %q", access.Clip(mediaType))
+	}
+	if len(response.Header.Values("Content-Encoding")) > 0 { // which nobody asked for
+		return nil, errEncoded
+	}
+	if response.ContentLength > maxKeySet {
+		return nil, errTooLarge
 	}
 	// One byte more than is allowed, so that too much is told from just enough.
 	return io.ReadAll(io.LimitReader(response.Body, maxKeySet+1))

@@ -15,6 +15,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/jsonlimit"
 )
 
 const (
@@ -43,6 +44,9 @@ var privateMembers = []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv
 func readKeySet(document []byte) (found thumbprints, skipped []error, err error) {
 	if len(document) > maxKeySet {
 		return nil, nil, errTooLarge
+	}
+	if err := jsonlimit.Check(document); err != nil {
+		return nil, nil, err
 	}
 	var set struct {
 		Keys []jsontext.Value `json:"keys"`

@@ -148,6 +148,8 @@ func TestKeySetRefuses(t *testing.T) {
 		{"no UTF-8", `{"keys":[` + text + `],"x":"` + "\xff" + `"}`, "not JSON"},
 		{"empty", keySet(), "no key in it"},
 		{"65537 bytes", keySet(own) + strings.Repeat(" ", 64<<10+1-len(keySet(own))), "larger than 65536 bytes"},
+		{"33 levels", `{"x":` + strings.Repeat("[", 33) + strings.Repeat("]", 33) + "," + keySet(own)[1:], "more than 32 levels"},
+		{"4,097 values", `{"x":[1` + strings.Repeat(",1", 4096) + "]," + keySet(own)[1:], "4,096 values"},
 		{"101 keys", keySet(append(slices.Repeat([]any{M{}}, 100), own)...), "more than 100 keys"},
 		{"d", private("d"), "jwks key 2 has private members"}, {"p", private("p"), "private"}, {"q", private("q"), "private"},
 		{"dp", private("dp"), "private"}, {"dq", private("dq"), "private"}, {"qi", private("qi"), "private"}, {"oth", private("oth"), "private"},
