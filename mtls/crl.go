@@ -74,10 +74,13 @@ var (
 	errSerial   = errors.New("it holds a serial number of more than 20 octets")
 )
 
-// derOf returns the lists in data: one in DER, or all of a PEM file.
+// derOf returns the lists in data: one in DER, or all of a PEM file, maxLists at most.
 func derOf(data []byte) ([][]byte, error) {
-	if !bytes.Contains(data, []byte("-----BEGIN")) {
+	switch n := bytes.Count(data, []byte("-----BEGIN")); {
+	case n == 0:
 		return [][]byte{data}, nil
+	case n > maxLists:
+		return nil, errManyLists
 	}
 	blocks, err := pemfile.Blocks("", data)
 	if err != nil {
@@ -96,10 +99,10 @@ func derOf(data []byte) ([][]byte, error) {
 	return ders, nil
 }
 
-// parseList returns the list in der, which one of the authorities must have signed. Of a
-// list with many entries only their serial numbers are kept, without the objects that
-// crypto/x509 would make of each: a million of them take 350 MB.
-func parseList(der []byte, authorities []*x509.Certificate) (*list, error) {
+// parseList returns the list in der, which one of the authorities must have signed and which
+// may have so many entries at most. It keeps the serial numbers of the entries alone, without
+// the objects that crypto/x509 would make of each: a million of them take 350 MB.
+func parseList(der []byte, authorities []*x509.Certificate, most int) (*list, error) {
 	parts, err := split(der)
 	if err != nil {
 		return nil, err
@@ -130,7 +133,7 @@ func parseList(der []byte, authorities []*x509.Certificate) (*list, error) {
 	if err := l.scope(head); err != nil {
 		return nil, err
 	}
-	l.revoked, err = serials(parts.entries)
+	l.revoked, err = serials(parts.entries, most)
 	return l, err
 }
 
@@ -297,11 +300,11 @@ func skipTime(s *cryptobyte.String) bool {
 	return s.PeekASN1Tag(asn1.UTCTime) && s.SkipASN1(asn1.UTCTime) || s.SkipASN1(asn1.GeneralizedTime)
 }
 
-// serials returns the serial numbers in entries.
-func serials(entries cryptobyte.String) (map[serial]struct{}, error) {
+// serials returns the serial numbers in entries, of which there may be so many at most.
+func serials(entries cryptobyte.String, most int) (map[serial]struct{}, error) {
 	// The shortest entry, with a serial number of one octet, has 20; those of most
 	// authorities have 40.
-	revoked := make(map[serial]struct{}, len(entries)/40)
+	revoked := make(map[serial]struct{}, min(len(entries)/40, most))
 	for !entries.Empty() {
 		var entry, extensions cryptobyte.String
 		var number []byte
@@ -313,7 +316,9 @@ func serials(entries cryptobyte.String) (map[serial]struct{}, error) {
 			return nil, errSerial
 		}
 		copy(s[len(s)-len(number):], number)
-		revoked[s] = struct{}{}
+		if revoked[s] = struct{}{}; len(revoked) > most {
+			return nil, errManyEntries
+		}
 		if entry.Empty() {
 			continue
 		}

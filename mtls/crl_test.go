@@ -80,7 +80,7 @@ func TestParseList(t *testing.T) {
 		"with more behind":    {der: append(bytes.Clone(whole), 0), want: errGarbled},
 		"nothing":             {want: errGarbled},
 	} {
-		l, err := parseList(c.der, authorities)
+		l, err := parseList(c.der, authorities, maxEntries)
 		switch {
 		case c.want == nil && c.text == "":
 			if err != nil || l.signer != signerOf(ca.Cert) {
@@ -90,10 +90,10 @@ func TestParseList(t *testing.T) {
 			t.Errorf("%s: %v, want %v %s", name, err, c.want, c.text)
 		}
 	}
-	if _, err := parseList(mute(t, notForLists), []*x509.Certificate{notForLists.Cert}); err == nil {
+	if _, err := parseList(mute(t, notForLists), []*x509.Certificate{notForLists.Cert}, maxEntries); err == nil {
 		t.Error("an authority that may not sign lists has signed one")
 	}
-	l, err := parseList(whole, authorities)
+	l, err := parseList(whole, authorities, maxEntries)
 	if s, _ := serialOf(gone.Cert); err != nil || len(l.revoked) != 1 {
 		t.Errorf("%v, %v", l, err)
 	} else if _, ok := l.revoked[s]; !ok {
@@ -196,7 +196,7 @@ func FuzzList(f *testing.F) {
 		if err != nil {
 			return false, err
 		}
-		got, err := serials(parts.entries)
+		got, err := serials(parts.entries, maxEntries)
 		if err != nil || refused != nil {
 			return false, err
 		}
@@ -253,7 +253,7 @@ func TestMillionEntries(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	start := time.Now()
-	l, err := parseList(der, []*x509.Certificate{ca.Cert})
+	l, err := parseList(der, []*x509.Certificate{ca.Cert}, maxEntries)
 	took := time.Since(start)
 	runtime.ReadMemStats(&after)
 	if err != nil || len(l.revoked) != entries {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"reflect"
 	"slices"
 	"sync"
@@ -289,7 +288,7 @@ func (r *revocation) leaveOut(s *source, lists []*list, before *source, err erro
 }
 
 func (r *revocation) readLists(file config.Path, known []*list) ([]*list, error) {
-	data, err := os.ReadFile(string(file))
+	data, err := readListFile(file)
 	if err != nil {
 		return nil, err
 	}
@@ -302,7 +301,7 @@ const maxLists = 256
 
 var errManyLists = fmt.Errorf("it holds more than %d lists", maxLists)
 
-// parse returns the lists in data. Lists among known are not verified again if the
+// parse returns the lists in data, which have maxEntries entries at most together. Lists among known are not verified again if the
 // authorities that signed them are still there. An error that wraps errForeign comes with
 // the lists of the other issuers; any other error comes without lists.
 func (r *revocation) parse(data []byte, known []*list) (lists []*list, foreign error) {
@@ -310,16 +309,15 @@ func (r *revocation) parse(data []byte, known []*list) (lists []*list, foreign e
 	if err != nil {
 		return nil, err
 	}
-	if len(ders) > maxLists {
-		return nil, errManyLists
-	}
+	room := maxEntries
 	for _, der := range ders {
 		sum := sha256.Sum256(der)
 		if k := slices.IndexFunc(known, func(l *list) bool { return l.sum == sum }); k >= 0 && r.knows(known[k].signer) {
 			lists = append(lists, known[k])
+			room -= len(known[k].revoked)
 			continue
 		}
-		l, err := parseList(der, r.authorities)
+		l, err := parseList(der, r.authorities, room)
 		switch {
 		case errors.Is(err, errForeign):
 			foreign = errors.Join(foreign, err)
@@ -327,6 +325,7 @@ func (r *revocation) parse(data []byte, known []*list) (lists []*list, foreign e
 			return nil, err
 		default:
 			lists = append(lists, l)
+			room -= len(l.revoked)
 		}
 	}
 	return lists, foreign

@@ -178,7 +178,7 @@ func TestRevokedIntermediateInTheBundle(t *testing.T) {
 func TestListSignedWithSHA1(t *testing.T) {
 	ca := testpki.NewCA("Root")
 	der := ca.RevocationList(func(l *x509.RevocationList) { l.SignatureAlgorithm = x509.ECDSAWithSHA1 })
-	if l, err := parseList(der, []*x509.Certificate{ca.Cert}); err == nil {
+	if l, err := parseList(der, []*x509.Certificate{ca.Cert}, maxEntries); err == nil {
 		t.Errorf("taken: %v", l.issuer)
 	}
 }
@@ -271,7 +271,7 @@ func TestUnsignedListTakesMemory(t *testing.T) {
 	} {
 		var err error
 		start := time.Now()
-		n := grown(func() { _, err = parseList(der, []*x509.Certificate{ca.Cert}) })
+		n := grown(func() { _, err = parseList(der, []*x509.Certificate{ca.Cert}, maxEntries) })
 		t.Logf("%s: %d MiB of list, %d MiB allocated, %s, %v", name, len(der)>>20, n>>20, time.Since(start), err)
 		if n > 4*uint64(len(der)) {
 			t.Errorf("%s: %d times the size of the list", name, n/uint64(len(der)))
@@ -284,7 +284,7 @@ func TestUnsignedListTakesMemory(t *testing.T) {
 func TestListRepeated(t *testing.T) {
 	ca := testpki.NewCA("Root")
 	leaf := ca.Leaf("a")
-	const times = 20_000 // 8 MiB; 128 MiB hold 300,000
+	const times = 20_000 // 8 MiB; 48 MiB hold 120,000
 	text := bytes.Repeat(pemOf(ca.RevocationList()), times)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(text) }))
 	t.Cleanup(s.Close)
@@ -312,7 +312,7 @@ func TestListRepeated(t *testing.T) {
 func TestNameOfASigner(t *testing.T) {
 	ca := testpki.NewCA("Root")
 	stranger := testpki.NewCA("x\nconfiguration reloaded\x1b[2J" + strings.Repeat("y", 1<<20))
-	_, err := parseList(unsigned(stranger, func(*cryptobyte.Builder) {}), []*x509.Certificate{ca.Cert})
+	_, err := parseList(unsigned(stranger, func(*cryptobyte.Builder) {}), []*x509.Certificate{ca.Cert}, maxEntries)
 	if err == nil || len(err.Error()) > 4<<10 || strings.ContainsAny(err.Error(), "\n\x1b") {
 		t.Errorf("the error has %d bytes: %.60q", len(err.Error()), err.Error())
 	}

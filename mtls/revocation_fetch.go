@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -18,23 +17,16 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// Of the reading of lists at URLs.
-const (
-	maxList     = 128 << 20       // bytes; a million entries of 48 bytes are 46 MiB
-	fetchWithin = 2 * time.Minute // maxList at 1 MiB a second
-	firstRetry  = 5 * time.Second // after a failure; then twice as long, up to the refresh
-)
+// firstRetry is how long after a failure a list is read again; then it is twice as long, up
+// to the refresh.
+const firstRetry = 5 * time.Second
 
-var (
-	errListTooLarge = fmt.Errorf("it is larger than %d MiB", maxList>>20)
-	errUnusable     = errors.New("the URL cannot be used")
-)
+var errUnusable = errors.New("the URL cannot be used")
 
 // newListClient returns the client that reads lists. What it reads is signed, so http will
 // do; a redirect may lead to another path, but to no other host.
 func newListClient() *http.Client {
 	return &http.Client{
-		Timeout: fetchWithin,
 		Transport: &http.Transport{
 			Proxy:                  nil, // the environment does not divert what decides about partners
 			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
@@ -42,6 +34,7 @@ func newListClient() *http.Client {
 			ResponseHeaderTimeout:  30 * time.Second,
 			MaxResponseHeaderBytes: 64 << 10,
 			DisableKeepAlives:      true, // the next reading is minutes away
+			DisableCompression:     true, // net/http would ask for it, and inflate the answer
 		},
 		CheckRedirect: func(next *http.Request, before []*http.Request) error {
 			first := before[0].URL
@@ -146,9 +139,14 @@ func (r *revocation) fetch(ctx context.Context, s *source) error {
 	return err
 }
 
-// get asks for the lists of s, which nobody else asks for at the time.
+// get asks for the lists of s, which nobody else asks for at the time. It takes no longer
+// than fetchWithin, and the time that a large list waits for others.
 func (r *revocation) get(ctx context.Context, s *source) ([]*list, string, error) {
 	known := s.known()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	limit := time.AfterFunc(fetchWithin, func() { end(errSlow) })
+	defer limit.Stop()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL.URL.String(), nil)
 	if err != nil {
 		return nil, "", errUnusable
@@ -158,7 +156,7 @@ func (r *revocation) get(ctx context.Context, s *source) ([]*list, string, error
 	}
 	response, err := newListClient().Do(request)
 	if err != nil {
-		return nil, "", s.said(err)
+		return nil, "", s.said(errOf(ctx, err))
 	}
 	defer func() { _ = response.Body.Close() }()
 	switch {
@@ -167,13 +165,11 @@ func (r *revocation) get(ctx context.Context, s *source) ([]*list, string, error
 	case response.StatusCode != http.StatusOK:
 		return nil, "", fmt.Errorf("answered with status %d", response.StatusCode)
 	}
-	data, err := io.ReadAll(io.LimitReader(response.Body, maxList+1))
+	data, release, err := readList(ctx, response, s.most(), limit)
 	if err != nil {
-		return nil, "", s.said(err)
+		return nil, "", s.said(errOf(ctx, err))
 	}
-	if len(data) > maxList {
-		return nil, "", errListTooLarge
-	}
+	defer release()
 	lists, err := r.parse(data, known)
 	if len(lists) > 0 {
 		lists, err = r.leaveOut(s, lists, s, err)

@@ -12,9 +12,9 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// maxFile bounds a file that the configuration names: the largest, revocation lists with
-// a few million entries, are 128 MiB.
-const maxFile = 128 << 20
+// maxFile bounds a file that the configuration names: the largest are revocation lists, of
+// 48 MiB, and configurations, of 64 MiB.
+const maxFile = 64 << 20
 
 // writing is how long a file must have been the same that was written to, and whose place
 // no other took as a whole: whoever writes to it may only have paused.

@@ -10,7 +10,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"strings"
 )
 
 // A Block is one block of a PEM text.
@@ -36,6 +35,9 @@ var (
 // of a block and belongs to no complete one is an error. name is that of the file, for
 // errors and places; "" leaves the line alone.
 func Blocks(name string, text []byte) ([]Block, error) {
+	if err := checkHeaders(name, text); err != nil {
+		return nil, err
+	}
 	var blocks []Block
 	for at := 0; ; {
 		first, stray := bytes.Index(text[at:], begin), bytes.Index(text[at:], end)
@@ -52,15 +54,29 @@ func Blocks(name string, text []byte) ([]Block, error) {
 		if block == nil || bytes.Count(read, begin) != 1 || at > 0 && text[at-1] != '\n' {
 			return nil, fault(name, text[:at], errGarbled)
 		}
-		if len(block.Headers) > 0 {
-			err := errHeaders
-			if strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") { // RFC 1421 section 4.6.1.1
-				err = errEncrypted
-			}
-			return nil, fault(name, text[:at], err)
-		}
 		blocks = append(blocks, Block{Type: block.Type, Bytes: block.Bytes, Place: place(name, text[:at])})
 		at += len(read)
+	}
+}
+
+// checkHeaders returns an error where the line below a border has a colon, and so is a
+// header. It looks before pem.Decode does, which would make a map of as many as there are.
+func checkHeaders(name string, text []byte) error {
+	for at := 0; ; at += len(begin) {
+		next := bytes.Index(text[at:], begin)
+		if next < 0 {
+			return nil
+		}
+		at += next
+		_, rest, _ := bytes.Cut(text[at:], []byte("\n"))
+		first, _, _ := bytes.Cut(rest, []byte("\n"))
+		switch {
+		case !bytes.ContainsRune(first, ':'):
+		case bytes.HasPrefix(first, []byte("Proc-Type:")) && bytes.Contains(first, []byte("ENCRYPTED")): // RFC 1421 section 4.6.1.1
+			return fault(name, text[:at], errEncrypted)
+		default:
+			return fault(name, text[:at], errHeaders)
+		}
 	}
 }
 
