@@ -86,7 +86,10 @@ func busy(t *testing.T, most int) (*workers, string) {
 func TestBodiesThatDoNotBegin(t *testing.T) {
 	up, url := busy(t, 200)
 	withOther, other := withBorealis(t)
-	s := newSite(t, url, io.Discard, withOther, func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = 5 * time.Second })
+	s := newSite(t, url, io.Discard, withOther, func(cfg *config.Config) {
+		cfg.Listener.Limits.StallTimeout = 5 * time.Second
+		cfg.APIs[0].Upstream.Requests = 1000 // the partner's share is more than 240
+	})
 	address := s.listen(t)
 	var streams errgroup.Group
 	var timedOut atomic.Int64
