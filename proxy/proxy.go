@@ -111,7 +111,7 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 	var faults []error
 	for _, api := range cfg.APIs {
 		name := string(api.Name)
-		if p.upstreams[name], err = newUpstream(api.Upstream, before.upstreams[name]); err != nil {
+		if p.upstreams[name], err = newUpstream(api.Upstream, before.upstreams[name], options.Log); err != nil {
 			faults = append(faults, fmt.Errorf("preparing the upstream of API %q: %w", name, err))
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -443,17 +444,17 @@ func TestStreamsThatMove(t *testing.T) {
 			URL: &config.UpstreamURL{URL: url.URL{Scheme: "https", Host: "127.0.0.1:1"}},
 			TLS: config.UpstreamTLS{Trust: []config.Path{config.Path(file)}},
 		}
-		before, err := newUpstream(settings, nil)
+		before, err := newUpstream(settings, nil, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
 		settings.Timeout = time.Minute
-		slower, err := newUpstream(settings, before)
+		slower, err := newUpstream(settings, before, slog.New(slog.DiscardHandler))
 		if err != nil || slower == before || !slower.leadsTo(before) {
 			t.Errorf("another timeout is another upstream, %v", err)
 		}
 		testpki.NewCA("Another Root").Write(dir, "ca")
-		if other, err := newUpstream(settings, slower); err != nil || other.leadsTo(slower) {
+		if other, err := newUpstream(settings, slower, slog.New(slog.DiscardHandler)); err != nil || other.leadsTo(slower) {
 			t.Errorf("another anchor is the same upstream, %v", err)
 		}
 	})

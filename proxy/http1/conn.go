@@ -22,7 +22,7 @@ type conn struct {
 	budget    int64 // what may still be read
 	received  bool  // something of the answer
 	idleSince time.Time
-	one       [1]byte
+	unasked   [len(timeoutStatus)]byte // the first bytes that came while it was idle
 }
 
 // buffers are lent to a connection while it serves a request.
@@ -86,21 +86,30 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// isSilent reports whether the server has neither said anything nor closed the connection.
-// An answer that nobody asked for would be taken for that to the next request, which may
-// be another caller's; what TLS has to say between two answers is not worth telling apart
-// from it.
-func (c *conn) isSilent() bool {
+// timeoutStatus begins what some servers say before they close an idle connection.
+const timeoutStatus = "HTTP/1.1 408"
+
+// look reports whether the server has been silent since its last answer and keeps the connection
+// open, and whether it has sent an answer that nobody asked for. That answer would be taken for
+// the answer to the next request, which may be another caller's. Records of TLS other than
+// application data also end the silence, because what follows them is not known.
+func (c *conn) look() (silent, unasked bool) {
 	c.socket.looking = true
-	n, err := c.stream.Read(c.one[:])
+	n, err := c.stream.Read(c.unasked[:])
 	c.socket.looking = false
-	return n == 0 && errors.Is(err, quiet{}) && !c.socket.noisy && !c.socket.isTorn()
+	silent = n == 0 && errors.Is(err, quiet{}) && !c.socket.noisy && !c.socket.isTorn()
+	return silent, n > 0 && string(c.unasked[:n]) != timeoutStatus
 }
 
-// rest is called when the answer has been read: c may be of use again, if the server keeps
-// to the protocol.
+// rest is called when the answer has been read. It keeps c for another request if the server
+// keeps to the protocol and nothing is left over: what has been received beyond the answer is an
+// answer that nobody asked for.
 func (c *conn) rest(reusable bool) {
-	reusable = c.socket.unwatch() && reusable && c.in.Buffered() == 0
+	leftOver := c.in.Buffered() > 0
+	if leftOver {
+		c.transport.distrust()
+	}
+	reusable = c.socket.unwatch() && reusable && !leftOver
 	c.release()
 	if !reusable || !c.transport.pool.put(c, c.transport) {
 		_ = c.stream.Close()

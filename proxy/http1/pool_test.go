@@ -92,7 +92,7 @@ func TestPool(t *testing.T) {
 		c.idleSince = c.idleSince.Add(-time.Hour)
 	}
 	direct.pool.mu.Unlock()
-	direct.pool.sweep(direct.IdleTimeout)
+	direct.pool.sweep(direct)
 	if now := direct.pool.held(); len(now) != 5 || now[0] != held[3] || direct.pool.timer == nil {
 		t.Errorf("%d connections are left, want 5", len(now))
 	}
@@ -103,7 +103,7 @@ func TestPool(t *testing.T) {
 	}
 	s.mu.Unlock()
 	eventually(t, "the closed ones stay", func() bool {
-		direct.pool.sweep(direct.IdleTimeout)
+		direct.pool.sweep(direct)
 		return len(direct.pool.held()) == 0
 	})
 	if direct.pool.timer != nil {

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// A Transport is the way to one server. All its fields must be set but TLS, before its
+// A Transport is the way to one server. All its fields must be set but TLS and Settle, before its
 // first use. It is safe for concurrent use. A request may be traced by
 // httptrace.ClientTrace.Got1xxResponse and what Request.Write calls, by nothing else.
 type Transport struct {
@@ -38,6 +38,12 @@ type Transport struct {
 	// MaxIdle connections at most are kept, each for IdleTimeout since its last use.
 	MaxIdle     int
 	IdleTimeout time.Duration
+	// Settle is how long a connection rests after an answer before it is used again, in case the
+	// server sends a second answer to the same request. Zero: not at all.
+	Settle time.Duration
+	// Unasked is told when the server has sent an answer that nobody asked for. For a minute from
+	// the last such answer on, each connection serves one request.
+	Unasked func()
 	// Others takes the requests that are not for this package: those that are not valid, to
 	// say so; with a body that is long, or slow, or of unknown length; with Expect; and
 	// those to leave HTTP.
@@ -91,7 +97,7 @@ func (t *Transport) send(r *http.Request, body []byte) (*http.Response, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	if c := t.pool.take(t.IdleTimeout); c != nil {
+	if c := t.pool.take(t); c != nil {
 		answer, err := c.roundTrip(r, body)
 		if err == nil || !c.wasStale(r, err) {
 			return answer, err

@@ -133,7 +133,7 @@ func transports(t testing.TB, s *server, settings *tls.Config, timeout time.Dura
 	}
 	direct := &Transport{
 		Dial: dial, TLS: settings, Patience: time.Minute, HandshakeTimeout: timeout, HeaderTimeout: timeout, HeaderBytes: limit,
-		MaxIdle: 8, IdleTimeout: time.Minute, Others: forbidden{t},
+		MaxIdle: 8, IdleTimeout: time.Minute, Others: forbidden{t}, Unasked: func() {},
 	}
 	t.Cleanup(direct.CloseIdleConnections)
 	t.Cleanup(general.CloseIdleConnections)
