@@ -96,25 +96,12 @@ func TestThreatsQuoted(t *testing.T) {
 
 // Every test and script that the threat model names exists, and a line that names none says so.
 func TestThreatsShown(t *testing.T) {
-	exists := map[string]bool{} // as the threat model names them
-	packageName := regexp.MustCompile(`(?m)^package (\w+?)(?:_test)?$`)
-	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`)
-	sources(t, func(path string, content []byte) {
+	exists := tests(t)
+	sources(t, func(path string, _ []byte) {
 		if name, isScript := strings.CutPrefix(path, "cmd/tallygate/testdata/"); isScript {
 			exists[strings.TrimSuffix(name, ".txtar")] = true
 		}
-		if !strings.HasSuffix(path, "_test.go") {
-			return
-		}
-		qualifier := ""
-		if name := packageName.FindSubmatch(content); name != nil && !bytes.Equal(name[1], []byte("main")) {
-			qualifier = string(name[1]) + "."
-		}
-		for _, m := range function.FindAllSubmatch(content, -1) {
-			exists[qualifier+string(m[1])] = true
-		}
 	})
-	span := regexp.MustCompile("`([^`]+)`")
 	shown := threats(t)
 	for _, id := range slices.Sorted(maps.Keys(shown)) {
 		spans := span.FindAllStringSubmatch(shown[id], -1)
@@ -130,4 +117,79 @@ func TestThreatsShown(t *testing.T) {
 			}
 		}
 	}
+}
+
+// span matches a code span of Markdown.
+var span = regexp.MustCompile("`([^`\n]+)`")
+
+// tests returns the tests of the tree: those of package main by their name, all others by the
+// name of their package, a dot and their name.
+func tests(t *testing.T) map[string]bool {
+	exists := map[string]bool{}
+	packageName := regexp.MustCompile(`(?m)^package (\w+?)(?:_test)?$`)
+	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`)
+	sources(t, func(path string, content []byte) {
+		if !strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		qualifier := ""
+		if name := packageName.FindSubmatch(content); name != nil && !bytes.Equal(name[1], []byte("main")) {
+			qualifier = string(name[1]) + "."
+		}
+		for _, m := range function.FindAllSubmatch(content, -1) {
+			exists[qualifier+string(m[1])] = true
+		}
+	})
+	return exists
+}
+
+// In the pages about the code, each code span that looks like a test, a Go function with
+// parentheses behind it, or a path with a slash in it, names something that exists.
+func TestNamesExist(t *testing.T) {
+	declared, paths := map[string]bool{}, map[string]bool{}
+	for name := range tests(t) {
+		declared[name[strings.LastIndex(name, ".")+1:]] = true
+	}
+	function := regexp.MustCompile(`(?m)^func (?:\([^)]*\) )?(\w+)[(\[]`)
+	sources(t, func(path string, content []byte) {
+		for ; path != "."; path = filepath.ToSlash(filepath.Dir(path)) {
+			paths[path] = true
+			paths[path+"/"] = true
+		}
+		for _, m := range function.FindAllSubmatch(content, -1) {
+			declared[string(m[1])] = true
+		}
+	})
+	isTest := regexp.MustCompile(`^(?:Test|Fuzz|Benchmark)[A-Z]\w*$`)
+	isFunction := regexp.MustCompile(`^(?:\w+\.)*(\w+)\(\)$`)
+	isPath := regexp.MustCompile(`^[a-z][\w.-]*/[\w./-]*$`)
+	check := func(page, name string) {
+		switch function := isFunction.FindStringSubmatch(name); {
+		case isTest.MatchString(name) && !declared[name], function != nil && !declared[function[1]]:
+			t.Errorf("%s names %s, which no Go file declares", page, name)
+		case isPath.MatchString(name) && slices.Contains(folders, name[:strings.Index(name, "/")]) && !paths[name]:
+			t.Errorf("%s names %s, which does not exist", page, name)
+		}
+	}
+	pages := []string{"architecture.md", "public-api.md", "stdlib-assumptions.md", "update-policy.md", "../CONTRIBUTING.md", "../RELEASING.md"}
+	decisions, err := filepath.Glob("adr/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range append(pages, decisions...) {
+		content, err := os.ReadFile(page)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		for _, m := range span.FindAllSubmatch(content, -1) {
+			check(page, string(m[1]))
+		}
+	}
+}
+
+// folders are those at the root whose paths the pages name.
+var folders = []string{
+	"access", "bench", "charts", "cmd", "config", "deploy", "discovery", "docs", "facts", "internal", "introspect", "issuer",
+	"keyset", "lane", "mtls", "policy", "proxy", "releases", "validate",
 }
