@@ -2,7 +2,6 @@ package facts
 
 import (
 	"fmt"
-	"maps"
 	"math"
 	"strconv"
 	"strings"
@@ -85,15 +84,19 @@ func confirmation(m Member) access.Confirmation {
 		return access.Confirmation{}
 	}
 	c := access.Confirmation{Present: true}
-	var members map[string]Member
+	var members struct {
+		Thumbprint Member            `json:"x5t#S256"`
+		Others     map[string]Member `json:",embed"`
+	}
 	if jsontext.Value(m).Kind() != jsontext.KindBeginObject || json.Unmarshal(m, &members) != nil {
 		return c
 	}
-	maps.DeleteFunc(members, func(_ string, m Member) bool { return m == nil })
-	if len(members) != 1 {
-		return c
+	for _, other := range members.Others {
+		if other != nil {
+			return c
+		}
 	}
-	s, ok := members["x5t#S256"].Text()
+	s, ok := members.Thumbprint.Text()
 	if !ok {
 		return c
 	}
