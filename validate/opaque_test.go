@@ -32,7 +32,7 @@ type authority struct {
 	mu    sync.Mutex
 	known map[string]M
 	down  bool
-	only  string // the one secret that it takes; "": any
+	only  string   // the one secret that it takes; "": any
 	asked []string // tokens
 }
 
