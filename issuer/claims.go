@@ -32,6 +32,13 @@ type confirmation struct {
 	Others map[string]any `json:",embed"`
 }
 
+// MarshalJSON writes c as one object. Without it encoding/json, which writes introspection
+// answers, would know nothing of embed and write a member named Others.
+func (c confirmation) MarshalJSON() ([]byte, error) {
+	type plain confirmation
+	return json.Marshal(plain(c), json.Deterministic(true))
+}
+
 // thumbprint returns what the token is bound to, "" for nothing.
 func (c *claims) thumbprint() string {
 	if c.Confirmation == nil {
