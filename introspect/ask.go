@@ -17,10 +17,10 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/tallygate/tallygate/access"
-	"github.com/tallygate/tallygate/discovery"
-	"github.com/tallygate/tallygate/facts"
+	"github.com/tallygate/tallygate/internal/authserver"
+	"github.com/tallygate/tallygate/internal/facts"
 	"github.com/tallygate/tallygate/internal/jsonlimit"
-	"github.com/tallygate/tallygate/keyset"
+	"github.com/tallygate/tallygate/internal/jwks"
 )
 
 // A reply is what a server said of one token.
@@ -91,7 +91,7 @@ func (c *Client) endpoint() (*url.URL, error) {
 
 // post sends the question once. says is what the server itself says of a question that it
 // turns down, for the log.
-func (c *Client) post(ctx context.Context, endpoint *url.URL, raw string) (answer *discovery.Answer, says string, err error) {
+func (c *Client) post(ctx context.Context, endpoint *url.URL, raw string) (answer *authserver.Answer, says string, err error) {
 	form := url.Values{"token": {raw}, "token_type_hint": {"access_token"}}
 	header := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Accept": {plainAnswer}}
 	if c.settings.Signed {
@@ -107,12 +107,12 @@ func (c *Client) post(ctx context.Context, endpoint *url.URL, raw string) (answe
 	request.Header = header
 	var reused atomic.Bool
 	trace := httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { reused.Store(got.Reused) }}
-	answer, err = c.remote.Send(request.WithContext(httptrace.WithClientTrace(ctx, &trace)), discovery.MaxIntrospection)
+	answer, err = c.remote.Send(request.WithContext(httptrace.WithClientTrace(ctx, &trace)), authserver.MaxIntrospection)
 	var dialing *net.OpError
 	switch {
-	case errors.Is(err, discovery.ErrTooLarge):
+	case errors.Is(err, authserver.ErrTooLarge):
 		err = fmt.Errorf("%w %w", err, errThisToken)
-	case errors.Is(err, discovery.ErrEncoded):
+	case errors.Is(err, authserver.ErrEncoded):
 	case err != nil && (reused.Load() || errors.As(err, &dialing) && dialing.Op == "dial"):
 		err = fmt.Errorf("%w: %w", errConnection, err)
 	}
@@ -130,7 +130,7 @@ var errConnection = errors.New("the connection failed")
 
 // understand reads an answer of status 200. What cannot be understood is an error and says nothing of
 // the token: it is never taken for inactive.
-func (c *Client) understand(ctx context.Context, answer *discovery.Answer, asked time.Time) (*reply, error) {
+func (c *Client) understand(ctx context.Context, answer *authserver.Answer, asked time.Time) (*reply, error) {
 	document, want := jsontext.Value(answer.Body), plainAnswer
 	if c.settings.Signed {
 		want = signedAnswer
@@ -229,12 +229,12 @@ type envelope struct {
 // (RFC 9701 section 5): whoever stands between gate and server, despite TLS, could show
 // an answer from within the leeway for another.
 func (c *Client) verify(ctx context.Context, raw string, asked time.Time) (jsontext.Value, error) {
-	jws, err := keyset.Parse(raw)
+	jws, err := jwks.Parse(raw)
 	if err != nil {
 		return nil, fmt.Errorf("signed answer: %w", err)
 	}
 	now := c.now()
-	if _, _, err := c.keys.Verify(ctx, jws, keyset.MediaTypes(signedAnswer), now); err != nil {
+	if _, _, err := c.keys.Verify(ctx, jws, jwks.MediaTypes(signedAnswer), now); err != nil {
 		return nil, fmt.Errorf("signed answer: %w", err)
 	}
 	if err := jsonlimit.Check(jws.Payload); err != nil {

@@ -16,8 +16,8 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
-	"github.com/tallygate/tallygate/discovery"
-	"github.com/tallygate/tallygate/facts"
+	"github.com/tallygate/tallygate/internal/authserver"
+	"github.com/tallygate/tallygate/internal/facts"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -61,7 +61,7 @@ func TestAnswers(t *testing.T) {
 		"trailing":            {json(good + good), access.IssuerUnavailable},
 		"not UTF-8":           {json(strings.Replace(good, "accounts", "acc\xff", 1)), access.IssuerUnavailable},
 		"nested 100,000 deep": {json(`{"x":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + "," + good[1:]), access.IssuerUnavailable},
-		"too large":           {json(good + strings.Repeat(" ", discovery.MaxIntrospection)), access.IssuerUnavailable},
+		"too large":           {json(good + strings.Repeat(" ", authserver.MaxIntrospection)), access.IssuerUnavailable},
 		"nested 33 deep":      {json(`{"x":` + strings.Repeat("[", 33) + strings.Repeat("]", 33) + "," + good[1:]), access.IssuerUnavailable},
 		"too many values":     {json(`{"x":[1` + strings.Repeat(",1", 4096) + "]," + good[1:]), access.IssuerUnavailable},
 		"compressed": {func(w http.ResponseWriter, r *http.Request) {

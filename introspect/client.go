@@ -18,10 +18,10 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
-	"github.com/tallygate/tallygate/discovery"
-	"github.com/tallygate/tallygate/facts"
+	"github.com/tallygate/tallygate/internal/authserver"
 	"github.com/tallygate/tallygate/internal/cache"
-	"github.com/tallygate/tallygate/keyset"
+	"github.com/tallygate/tallygate/internal/facts"
+	"github.com/tallygate/tallygate/internal/jwks"
 )
 
 const (
@@ -35,11 +35,11 @@ const (
 
 // Options are what a [Client] needs beside its configuration.
 type Options struct {
-	Remote  *discovery.Server // must be set
-	Keys    *keyset.Source    // must be set where answers are signed
-	Memory  *cache.Pool       // must be set
-	Log     *slog.Logger      // must be set
-	Metrics *Metrics          // must be set
+	Remote  *authserver.Server // must be set
+	Keys    *jwks.Source       // must be set where answers are signed
+	Memory  *cache.Pool        // must be set
+	Log     *slog.Logger       // must be set
+	Metrics *Metrics           // must be set
 	Now     func() time.Time
 	// Previous is the Client that the new one may take the place of; nil for none.
 	Previous *Client
@@ -52,8 +52,8 @@ type Client struct {
 	audiences []string
 	leeway    time.Duration
 	settings  config.Introspection
-	remote    *discovery.Server
-	keys      *keyset.Source
+	remote    *authserver.Server
+	keys      *jwks.Source
 	secrets   credentials
 	turns     *turns
 	strangers strangers

@@ -16,8 +16,8 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
-	"github.com/tallygate/tallygate/discovery"
-	"github.com/tallygate/tallygate/facts"
+	"github.com/tallygate/tallygate/internal/authserver"
+	"github.com/tallygate/tallygate/internal/facts"
 )
 
 func caching(edit func(*config.IntrospectionCache)) func(*config.AuthorizationServer) {
@@ -376,7 +376,7 @@ func TestQuestionsBeforeMetadata(t *testing.T) {
 	metadata, answer := encode(M{"issuer": a.URL, "introspection_endpoint": a.URL + "/introspect"}), encode(active(M{"iss": a.URL}))
 	a.serve(func(w http.ResponseWriter, r *http.Request) {
 		body := answer
-		if r.URL.Path == discovery.OAuthPath {
+		if r.URL.Path == authserver.OAuthPath {
 			body = metadata
 		}
 		reply200(w, "application/json", body)

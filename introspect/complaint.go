@@ -12,8 +12,8 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/tallygate/tallygate/access"
-	"github.com/tallygate/tallygate/discovery"
-	"github.com/tallygate/tallygate/facts"
+	"github.com/tallygate/tallygate/internal/authserver"
+	"github.com/tallygate/tallygate/internal/facts"
 	"github.com/tallygate/tallygate/internal/jsonlimit"
 )
 
@@ -30,7 +30,7 @@ type complaint struct {
 // quote returns error and error_description of answer for our own log, after a colon: each
 // on one line, clipped, and without anything of what was sent. It returns "" where the
 // answer has neither.
-func quote(answer *discovery.Answer, sent []string) string {
+func quote(answer *authserver.Answer, sent []string) string {
 	var c complaint
 	if answer.MediaType != plainAnswer || jsonlimit.Check(answer.Body) != nil || json.Unmarshal(answer.Body, &c) != nil {
 		return ""

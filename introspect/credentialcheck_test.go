@@ -13,7 +13,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
-	"github.com/tallygate/tallygate/discovery"
+	"github.com/tallygate/tallygate/internal/authserver"
 )
 
 // refusing answers as an authorization server does whose client has the wrong secret.
@@ -154,16 +154,16 @@ func TestQuote(t *testing.T) {
 		`<html>`:                                                                  "",
 		``:                                                                        "",
 	} {
-		answer := &discovery.Answer{Status: 400, MediaType: "application/json", Body: []byte(body)}
+		answer := &authserver.Answer{Status: 400, MediaType: "application/json", Body: []byte(body)}
 		if got := quote(answer, secretsIn(form, header)); got != want {
 			t.Errorf("%s: %s, want %s", body, got, want)
 		}
 	}
 	long := `{"error":"` + strings.Repeat("a b ", 10_000) + `"}`
-	if got := quote(&discovery.Answer{MediaType: "application/json", Body: []byte(long)}, nil); len(got) > 300 {
+	if got := quote(&authserver.Answer{MediaType: "application/json", Body: []byte(long)}, nil); len(got) > 300 {
 		t.Errorf("%d bytes of it are quoted", len(got))
 	}
-	if got := quote(&discovery.Answer{MediaType: "text/html", Body: []byte(`{"error":"e"}`)}, nil); got != "" {
+	if got := quote(&authserver.Answer{MediaType: "text/html", Body: []byte(`{"error":"e"}`)}, nil); got != "" {
 		t.Errorf("HTML is quoted: %s", got)
 	}
 }

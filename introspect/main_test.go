@@ -20,11 +20,11 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
-	"github.com/tallygate/tallygate/discovery"
-	"github.com/tallygate/tallygate/facts"
+	"github.com/tallygate/tallygate/internal/authserver"
 	"github.com/tallygate/tallygate/internal/cache"
+	"github.com/tallygate/tallygate/internal/facts"
+	"github.com/tallygate/tallygate/internal/jwks"
 	"github.com/tallygate/tallygate/internal/testpki"
-	"github.com/tallygate/tallygate/keyset"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -178,12 +178,12 @@ func (a *authority) client(edits ...func(*config.AuthorizationServer)) *Client {
 func (a *authority) open(edits ...func(*config.AuthorizationServer)) (*Client, error) {
 	settings, log := a.settings(edits...), slog.New(slog.DiscardHandler)
 	now := func() time.Time { return time.Now().Add(time.Duration(a.now.Load())) }
-	remote, err := discovery.New(settings, discovery.Options{Log: log, Metrics: discovery.NewMetrics(), Now: now})
+	remote, err := authserver.New(settings, authserver.Options{Log: log, Metrics: authserver.NewMetrics(), Now: now})
 	if err != nil {
 		return nil, err
 	}
 	a.t.Cleanup(remote.Close)
-	keys, err := keyset.New(settings, keyset.Options{Log: log, Metrics: keyset.NewMetrics(), Now: now})
+	keys, err := jwks.New(settings, jwks.Options{Log: log, Metrics: jwks.NewMetrics(), Now: now})
 	if err != nil {
 		return nil, err
 	}

@@ -9,8 +9,8 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
-	"github.com/tallygate/tallygate/facts"
 	"github.com/tallygate/tallygate/internal/cache"
+	"github.com/tallygate/tallygate/internal/facts"
 )
 
 // An Owner returns the partner in whose share of the memory an answer is remembered, or ""

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/access"
-	"github.com/tallygate/tallygate/facts"
 	"github.com/tallygate/tallygate/internal/cache"
+	"github.com/tallygate/tallygate/internal/facts"
 )
 
 // T-ADD-04: what the server says of a token that is refused all the same is not remembered.

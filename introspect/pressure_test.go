@@ -14,7 +14,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
-	"github.com/tallygate/tallygate/facts"
+	"github.com/tallygate/tallygate/internal/facts"
 )
 
 // takes makes the server answer like this, each time after so long.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
-	"github.com/tallygate/tallygate/issuer/governance"
+	"github.com/tallygate/tallygate/issuer/rules"
 )
 
 // longestLogged is the length up to which a client_id that is not registered is logged.
@@ -39,7 +39,7 @@ func (c call) attributes(err error) []slog.Attr {
 	if errors.As(err, &denial) {
 		a = append(a, slog.String("reason", denial.Reason.String()))
 	}
-	var governed *governance.Refusal
+	var governed *rules.Refusal
 	if errors.As(err, &governed) {
 		a = append(a, slog.String("rule_level", governed.Level.String()), slog.String("rule", governed.Rule))
 	}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
-	"github.com/tallygate/tallygate/issuer/clientkeys"
+	"github.com/tallygate/tallygate/issuer/registeredcerts"
 )
 
 // A client is whoever may authenticate: an application of a partner, or a resource
@@ -21,8 +21,8 @@ type client struct {
 	disabled    bool   // its partner is
 	method      config.Authentication
 	certificate config.RegisteredCertificate
-	anchors     []access.AnchorKey // its partner's, or its own
-	keys        *clientkeys.Set    // nil unless the method is self_signed_tls_client_auth
+	anchors     []access.AnchorKey   // its partner's, or its own
+	keys        *registeredcerts.Set // nil unless the method is self_signed_tls_client_auth
 	rate        *rate.Limiter
 
 	application *application // nil for a resource server
@@ -54,7 +54,7 @@ func clientsOf(cfg *config.Config, options *Options) (map[string]*client, error)
 		case config.TLSClientAuth:
 		case config.SelfSignedTLSClientAuth:
 			var err error
-			if c.keys, err = clientkeys.New(keys, c.certificate.Thumbprints, clientkeys.Options{
+			if c.keys, err = registeredcerts.New(keys, c.certificate.Thumbprints, registeredcerts.Options{
 				Log: options.Log.With("client_id", c.id), Now: options.Now, Previous: options.Previous.keysOf(c.id),
 			}); err != nil {
 				faults = append(faults, fmt.Errorf("client %s: %w", c.id, err))
@@ -87,7 +87,7 @@ func clientsOf(cfg *config.Config, options *Options) (map[string]*client, error)
 }
 
 // keysOf returns the registered certificates of a client, nil for none.
-func (i *Issuer) keysOf(id string) *clientkeys.Set {
+func (i *Issuer) keysOf(id string) *registeredcerts.Set {
 	if i == nil || i.clients[id] == nil {
 		return nil
 	}

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tallygate/tallygate/issuer/governance"
+	"github.com/tallygate/tallygate/issuer/rules"
 )
 
 // clientCredentials is the one grant type, RFC 6749 section 4.4.
@@ -24,7 +24,7 @@ type decision struct {
 // decide judges what c, which is authenticated, asks for: first by what is registered
 // for its client, then by the rules. The trace, if it is not nil, gets every rule's
 // verdict. The errors are refusals.
-func (i *Issuer) decide(c call, trace *governance.Trace) (decision, error) {
+func (i *Issuer) decide(c call, trace *rules.Trace) (decision, error) {
 	app := c.client.application
 	switch grant := c.parameters.get("grant_type"); {
 	case grant == "":
@@ -61,8 +61,8 @@ func (i *Issuer) decide(c call, trace *governance.Trace) (decision, error) {
 }
 
 // governed returns what the rules see of c.
-func (i *Issuer) governed(c call, scopes, resources []string) governance.Input {
-	in := governance.Input{
+func (i *Issuer) governed(c call, scopes, resources []string) rules.Input {
+	in := rules.Input{
 		ClientID:       c.client.id,
 		Partner:        c.client.partner,
 		Authentication: string(c.client.method),
@@ -83,8 +83,8 @@ func (i *Issuer) governed(c call, scopes, resources []string) governance.Input {
 // governanceRefusal gives a rule's refusal its answer: the client learns that a rule
 // refused, not which.
 func governanceRefusal(err error) error {
-	var refused *governance.Refusal
-	if errors.As(err, &refused) && refused.Level == governance.Scope {
+	var refused *rules.Refusal
+	if errors.As(err, &refused) && refused.Level == rules.Scope {
 		return &refusal{invalidScope, err}
 	}
 	return &refusal{accessDenied, err}

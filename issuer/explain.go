@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 
-	"github.com/tallygate/tallygate/issuer/governance"
+	"github.com/tallygate/tallygate/issuer/rules"
 )
 
 // A Question is a token request that nobody has made.
@@ -21,15 +21,15 @@ type Question struct {
 
 // An Explanation is what a token request would get, and why.
 type Explanation struct {
-	Granted    bool             `json:"granted"`
-	Error      string           `json:"error,omitempty"`  // the code on the wire
-	Reason     string           `json:"reason,omitempty"` // for the operator; never on the wire
-	Scopes     []string         `json:"scopes,omitempty"`
-	Resources  []string         `json:"resources,omitempty"`
-	Lifetime   string           `json:"lifetime,omitempty"`
-	Bound      bool             `json:"bound"`
-	Claims     map[string]any   `json:"claims,omitempty"`
-	Governance governance.Trace `json:"governance"` // empty when the request did not get so far
+	Granted    bool           `json:"granted"`
+	Error      string         `json:"error,omitempty"`  // the code on the wire
+	Reason     string         `json:"reason,omitempty"` // for the operator; never on the wire
+	Scopes     []string       `json:"scopes,omitempty"`
+	Resources  []string       `json:"resources,omitempty"`
+	Lifetime   string         `json:"lifetime,omitempty"`
+	Bound      bool           `json:"bound"`
+	Claims     map[string]any `json:"claims,omitempty"`
+	Governance rules.Trace    `json:"governance"` // empty when the request did not get so far
 }
 
 // Explain answers q by the steps of the token endpoint, and makes no token. It needs no
@@ -54,7 +54,7 @@ func (i *Issuer) Explain(ctx context.Context, q Question) Explanation {
 }
 
 // explained goes through the steps, over a connection on which chain was shown.
-func (i *Issuer) explained(ctx context.Context, c *call, chain []*x509.Certificate, trace *governance.Trace) (decision, error) {
+func (i *Issuer) explained(ctx context.Context, c *call, chain []*x509.Certificate, trace *rules.Trace) (decision, error) {
 	var err error
 	c.certificate, err = i.certificate(&http.Request{TLS: &tls.ConnectionState{PeerCertificates: chain}})
 	if err == nil {

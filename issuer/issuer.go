@@ -25,8 +25,8 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
-	"github.com/tallygate/tallygate/issuer/governance"
 	"github.com/tallygate/tallygate/issuer/keyring"
+	"github.com/tallygate/tallygate/issuer/rules"
 	"github.com/tallygate/tallygate/issuer/store"
 )
 
@@ -64,7 +64,7 @@ type Issuer struct {
 	endpoints   []endpoint
 	clients     map[string]*client // by client_id
 	addresses   *addressRates
-	policy      *governance.Policy
+	policy      *rules.Policy
 	revoked     *revocations
 	certificate func(*http.Request) (*access.Certificate, error)
 	log         *slog.Logger
@@ -108,7 +108,7 @@ func New(cfg *config.Config, options Options) (*Issuer, error) {
 		i.leeways[string(s.Issuer)] = s.Leeway
 	}
 	var faults [6]error
-	i.policy, faults[0] = governance.Compile(cfg)
+	i.policy, faults[0] = rules.Compile(cfg)
 	i.clients, faults[1] = clientsOf(cfg, &options)
 	i.base, faults[2] = pathOf(i.identifier)
 	i.endpoints = i.endpointsUnder(i.base)

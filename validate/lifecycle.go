@@ -9,10 +9,10 @@ import (
 	"sync"
 
 	"github.com/tallygate/tallygate/config"
-	"github.com/tallygate/tallygate/discovery"
+	"github.com/tallygate/tallygate/internal/authserver"
 	"github.com/tallygate/tallygate/internal/cache"
+	"github.com/tallygate/tallygate/internal/jwks"
 	"github.com/tallygate/tallygate/introspect"
-	"github.com/tallygate/tallygate/keyset"
 )
 
 // newServer prepares one server: how it is reached, its keys, and how it is asked. Of the
@@ -21,7 +21,7 @@ import (
 func (v *Validator) newServer(settings config.AuthorizationServer, options Options) (s *server, err error) {
 	s = &server{
 		name: string(settings.Name), issuer: string(settings.Issuer), audiences: settings.Audiences,
-		types: keyset.MediaTypes(settings.Types...), leeway: settings.Leeway, required: settings.Required,
+		types: jwks.MediaTypes(settings.Types...), leeway: settings.Leeway, required: settings.Required,
 		jwts: settings.TakesJWT(), alsoIntrospect: settings.AlsoIntrospect, settings: settings,
 	}
 	before := options.Previous.named(s.name)
@@ -29,14 +29,14 @@ func (v *Validator) newServer(settings config.AuthorizationServer, options Optio
 	fetchesKeys := settings.NeedsKeys() && !own && settings.KeySet.File == "" && settings.KeySet.JWKS == ""
 	s.discovers = fetchesKeys && settings.KeySet.URL == nil || settings.Introspection != nil && settings.Introspection.Endpoint == nil
 	if fetchesKeys || settings.Introspection != nil {
-		if s.remote, err = discovery.New(settings, discovery.Options{
+		if s.remote, err = authserver.New(settings, authserver.Options{
 			Log: options.Log, Metrics: v.metrics.discovery, Now: v.now, Previous: before.remote,
 		}); err != nil {
 			return s, err
 		}
 	}
 	if settings.NeedsKeys() {
-		if s.keys, err = keyset.New(settings, keyset.Options{
+		if s.keys, err = jwks.New(settings, jwks.Options{
 			Local: local.KeySet, Remote: s.remote, Log: options.Log, Metrics: v.metrics.keySets, Now: v.now, Previous: before.keys,
 		}); err != nil {
 			return s, err

@@ -7,9 +7,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/tallygate/tallygate/discovery"
+	"github.com/tallygate/tallygate/internal/authserver"
+	"github.com/tallygate/tallygate/internal/jwks"
 	"github.com/tallygate/tallygate/introspect"
-	"github.com/tallygate/tallygate/keyset"
 )
 
 // A kind says what a token was taken for.
@@ -42,8 +42,8 @@ type Metrics struct {
 	hits, misses prometheus.Counter
 	evictions    prometheus.Counter
 
-	discovery     *discovery.Metrics
-	keySets       *keyset.Metrics
+	discovery     *authserver.Metrics
+	keySets       *jwks.Metrics
 	introspection *introspect.Metrics
 	all           []prometheus.Collector
 }
@@ -84,7 +84,7 @@ func makeMetrics() *Metrics {
 		evictions: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tallygate_cache_evictions_total", Help: "Entries that left a cache because it was full.", ConstLabels: jwt,
 		}),
-		discovery: discovery.NewMetrics(), keySets: keyset.NewMetrics(), introspection: introspect.NewMetrics(),
+		discovery: authserver.NewMetrics(), keySets: jwks.NewMetrics(), introspection: introspect.NewMetrics(),
 	}
 	size := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tallygate_cache_entries", Help: "Entries in a cache.", ConstLabels: jwt,

@@ -9,11 +9,11 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
-	"github.com/tallygate/tallygate/discovery"
-	"github.com/tallygate/tallygate/facts"
+	"github.com/tallygate/tallygate/internal/authserver"
 	"github.com/tallygate/tallygate/internal/cache"
+	"github.com/tallygate/tallygate/internal/facts"
+	"github.com/tallygate/tallygate/internal/jwks"
 	"github.com/tallygate/tallygate/introspect"
-	"github.com/tallygate/tallygate/keyset"
 )
 
 // A server is an authorization server whose tokens are taken. Its keys, its cache and
@@ -22,16 +22,16 @@ type server struct {
 	name           string
 	issuer         string
 	audiences      []string
-	types          []string // as keyset.MediaTypes returns them
+	types          []string // as jwks.MediaTypes returns them
 	leeway         time.Duration
 	required       bool
 	jwts           bool // JWTs are judged by its keys
 	alsoIntrospect bool // and it is asked about them
 	settings       config.AuthorizationServer
 
-	remote    *discovery.Server // nil where nothing is fetched
-	discovers bool              // its metadata is needed
-	keys      *keyset.Source    // nil where nothing is verified
+	remote    *authserver.Server // nil where nothing is fetched
+	discovers bool               // its metadata is needed
+	keys      *jwks.Source       // nil where nothing is verified
 	cache     *cache.Cache[*fact]
 	client    *introspect.Client // nil where it is not asked over the network
 	resolver  resolver           // client, or our own issuer; nil where it is not asked
@@ -40,11 +40,11 @@ type server struct {
 // A fact is what a verified JWT says, and which key vouched for it.
 type fact struct {
 	token access.Unchecked
-	key   keyset.Fingerprint
+	key   jwks.Fingerprint
 }
 
 // factBytes is what a fact takes beside its token.
-const factBytes = len(keyset.Fingerprint{})
+const factBytes = len(jwks.Fingerprint{})
 
 // A resolver finds out what a token says by asking who made it: a server over the
 // network, or our own issuer. It is safe for concurrent use.
@@ -73,14 +73,14 @@ func (s *server) ready(now time.Time) error {
 
 // A jwt is a token that looks like one, taken apart. Nothing in it is verified.
 type jwt struct {
-	*keyset.JWS
+	*jwks.JWS
 	claims facts.Members
 	issuer string // iss; "" when it is missing
 }
 
 // parse takes raw apart.
 func parse(raw string) (*jwt, error) {
-	jws, err := keyset.Parse(raw)
+	jws, err := jwks.Parse(raw)
 	if err != nil {
 		return nil, err
 	}

@@ -15,10 +15,10 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
-	"github.com/tallygate/tallygate/facts"
 	"github.com/tallygate/tallygate/internal/cache"
+	"github.com/tallygate/tallygate/internal/facts"
+	"github.com/tallygate/tallygate/internal/jwks"
 	"github.com/tallygate/tallygate/introspect"
-	"github.com/tallygate/tallygate/keyset"
 )
 
 // Options are what a [Validator] needs beside its authorization servers.
@@ -43,7 +43,7 @@ type Options struct {
 
 // Local is our own issuer, which is asked in this process.
 type Local struct {
-	KeySet keyset.Local
+	KeySet jwks.Local
 	// Introspect returns what an opaque token of ours says, and whether it is active. It
 	// is called by many goroutines at once. nil: there are none.
 	Introspect func(raw string) (says access.Unchecked, active bool, err error)
@@ -165,7 +165,7 @@ func (v *Validator) validate(q *question) (access.Claims, error) {
 	if s, says := v.recall(q); says != nil {
 		return v.judge(s, says, q)
 	}
-	if len(v.opaque) > 0 && !keyset.IsJWS(q.raw) {
+	if len(v.opaque) > 0 && !jwks.IsJWS(q.raw) {
 		return v.resolve(q, v.opaque)
 	}
 	v.metrics.misses.Inc()
@@ -229,7 +229,7 @@ func (v *Validator) recall(q *question) (*server, *access.Unchecked) {
 		q.source = cached
 		return s, &f.token
 	}
-	shaped := len(v.opaque) > 0 && keyset.IsJWS(q.raw)
+	shaped := len(v.opaque) > 0 && jwks.IsJWS(q.raw)
 	for _, s := range v.opaque {
 		if shaped && s.jwts {
 			continue // what such a server said of a JWT only confirms it

@@ -14,7 +14,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
-	"github.com/tallygate/tallygate/discovery"
+	"github.com/tallygate/tallygate/internal/authserver"
 	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
@@ -39,10 +39,10 @@ func parseMetadataURL(s string) (metadataURL, error) {
 		return metadataURL{}, errors.New("an issuer identifier has no query (RFC 8414 section 2)")
 	}
 	path := u.EscapedPath() + "/"
-	if strings.HasPrefix(path, discovery.OAuthPath+"/") || strings.HasPrefix(path, discovery.OpenIDPath+"/") || strings.HasSuffix(path, discovery.OpenIDPath+"/") {
+	if strings.HasPrefix(path, authserver.OAuthPath+"/") || strings.HasPrefix(path, authserver.OpenIDPath+"/") || strings.HasSuffix(path, authserver.OpenIDPath+"/") {
 		return metadataURL{URL: u}, nil
 	}
-	return metadataURL{URL: discovery.InsertWellKnown(u, discovery.OAuthPath), issuer: s}, nil
+	return metadataURL{URL: authserver.InsertWellKnown(u, authserver.OAuthPath), issuer: s}, nil
 }
 
 // names reports whether m is the place of issuer's metadata, RFC 8414 section 3.3:
@@ -56,7 +56,7 @@ func (m metadataURL) names(issuer string) bool {
 	if err != nil {
 		return false
 	}
-	return slices.ContainsFunc(discovery.Places(u), func(place *url.URL) bool { return place.String() == m.String() })
+	return slices.ContainsFunc(authserver.Places(u), func(place *url.URL) bool { return place.String() == m.String() })
 }
 
 func parseHTTPS(s string) (*url.URL, error) {

@@ -116,7 +116,7 @@ func (x *explainer) passage(gate *explainedGate) {
 
 // rules name, for some reasons, the rule that turned a request down, and what it compares
 // where the check itself does not say.
-var rules = []struct {
+var explanations = []struct {
 	reason access.Reason
 	name   func(*explainer, *explainedGate)
 }{
@@ -180,7 +180,7 @@ func (x *explainer) refusal(gate *explainedGate) {
 	case d.Err != nil:
 		gate.Detail += ": " + d.Err.Error()
 	}
-	for _, r := range rules {
+	for _, r := range explanations {
 		if r.reason == d.Reason {
 			r.name(x, gate)
 		}

@@ -11,7 +11,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/testpki"
 	"github.com/tallygate/tallygate/issuer"
-	"github.com/tallygate/tallygate/issuer/governance"
+	"github.com/tallygate/tallygate/issuer/rules"
 )
 
 // Names that a rule copies into a claim, and those that rules see, reach no terminal as
@@ -19,7 +19,7 @@ import (
 func TestExplanationOfHostileNames(t *testing.T) {
 	hostile := []string{"a\x1b[2J\x7f.test", "b\n\rclaims       forged", `c\u001b`}
 	cert := testpki.NewCA("Northwind CA").Leaf("ledger", testpki.DNS(hostile...)).Cert
-	policy, err := governance.Compile(&config.Config{Issuer: &config.Issuer{Governance: config.Governance{
+	policy, err := rules.Compile(&config.Config{Issuer: &config.Issuer{Governance: config.Governance{
 		Claims: []config.ClaimRule{
 			{Name: "names", Claim: "names", Value: "certificate.san_dns"},
 			{Name: "text", Claim: "text", Value: `"\u009b2J\u202eevil\U000e0041 – Söhne"`},
@@ -29,7 +29,7 @@ func TestExplanationOfHostileNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := issuer.Explanation{Granted: true, Lifetime: "5m0s"}
-	if _, err := policy.Decide(governance.Input{Certificate: cert}, &e.Governance); err != nil {
+	if _, err := policy.Decide(rules.Input{Certificate: cert}, &e.Governance); err != nil {
 		t.Fatal(err)
 	}
 	var out strings.Builder

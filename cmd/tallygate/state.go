@@ -13,7 +13,7 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/issuer"
-	"github.com/tallygate/tallygate/issuer/clientkeys"
+	"github.com/tallygate/tallygate/issuer/registeredcerts"
 	"github.com/tallygate/tallygate/mtls"
 	"github.com/tallygate/tallygate/policy"
 	"github.com/tallygate/tallygate/proxy"
@@ -225,7 +225,7 @@ func readRegistered(cfg *config.Config, log *slog.Logger) (map[config.ClientID]m
 			if a.Authentication != config.SelfSignedTLSClientAuth {
 				continue
 			}
-			read, err := clientkeys.Registered(a.Keys, a.Certificate.Thumbprints, log.With("client_id", string(a.ClientID)))
+			read, err := registeredcerts.Registered(a.Keys, a.Certificate.Thumbprints, log.With("client_id", string(a.ClientID)))
 			if err != nil {
 				faults = append(faults, fmt.Errorf("client %s: %w", a.ClientID, err))
 			}

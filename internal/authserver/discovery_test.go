@@ -1,0 +1,319 @@
+package authserver
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/goleak"
+
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+type M = testpki.M
+
+// A site is an authorization server over TLS, or over plain HTTP.
+type site struct {
+	*httptest.Server
+	dir    string
+	answer atomic.Pointer[http.HandlerFunc]
+
+	mu    sync.Mutex
+	paths []string // asked for
+	shown []string // common names of client certificates
+}
+
+func newSite(t *testing.T, secure bool) *site {
+	t.Helper()
+	s := &site{dir: t.TempDir()}
+	ca := testpki.NewCA("private CA")
+	ca.Write(s.dir, "ca")
+	ca.Leaf("gate").Write(s.dir, "gate")
+	ca.Leaf("renewed").Write(s.dir, "renewed")
+	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		s.paths = append(s.paths, r.URL.Path)
+		if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+			s.shown = append(s.shown, r.TLS.PeerCertificates[0].Subject.CommonName)
+		}
+		s.mu.Unlock()
+		(*s.answer.Load())(w, r)
+	}))
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	s.serve(http.NotFound)
+	if secure {
+		s.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Leaf("localhost", testpki.IP("127.0.0.1")).TLS()}, ClientAuth: tls.RequestClientCert}
+		s.StartTLS()
+	} else {
+		s.Start()
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *site) serve(answer http.HandlerFunc) { s.answer.Store(&answer) }
+
+// publish serves documents by path.
+func (s *site) publish(documents map[string]any) {
+	s.serve(func(w http.ResponseWriter, r *http.Request) {
+		d, ok := documents[r.URL.Path]
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		text, isText := d.(string)
+		if !isText {
+			b, _ := json.Marshal(d)
+			text = string(b)
+		}
+		w.Header().Set("Content-Type", "application/json;charset=UTF-8")
+		_, _ = w.Write([]byte(text))
+	})
+}
+
+// asked returns the paths that were asked for since the last time.
+func (s *site) asked() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	paths := s.paths
+	s.paths = nil
+	return paths
+}
+
+func (s *site) path(name string) config.Path { return config.Path(filepath.Join(s.dir, name)) }
+
+// server returns s as a gate sees it whose configuration names it by an issuer with path.
+func (s *site) server(t *testing.T, path string, edits ...func(*config.Connection)) *Server {
+	t.Helper()
+	settings := s.settings(path)
+	for _, edit := range edits {
+		edit(&settings.Connection)
+	}
+	return open(t, settings)
+}
+
+// settings returns those of a gate that needs both its keys and its answers.
+func (s *site) settings(path string) config.AuthorizationServer {
+	return config.AuthorizationServer{
+		Name: "partners", Issuer: config.Identifier(s.URL + path), Tokens: config.BothKinds,
+		Connection: config.Connection{Trust: []config.Path{s.path("ca.pem")}}, Introspection: &config.Introspection{},
+	}
+}
+
+func open(t *testing.T, settings config.AuthorizationServer) *Server {
+	t.Helper()
+	return after(t, nil, settings)
+}
+
+// after returns what takes the place of before.
+func after(t *testing.T, before *Server, settings config.AuthorizationServer) *Server {
+	t.Helper()
+	server, err := New(settings, Options{Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(), Now: time.Now, Previous: before})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	return server
+}
+
+func mutual(s *site) func(*config.Connection) {
+	return func(c *config.Connection) {
+		c.Certificate = config.KeyPair{Certificate: s.path("gate.pem"), Key: s.path("gate-key.pem")}
+	}
+}
+
+// RFC 8414 sections 3 and 5, OpenID Connect Discovery section 4: where it is looked for,
+// in which order, and that the search ends with what is found.
+func TestPlaces(t *testing.T) {
+	s := newSite(t, true)
+	for _, c := range []struct {
+		path, at string
+		asked    []string
+	}{
+		{"", OAuthPath, []string{OAuthPath}},
+		{"/", OAuthPath, []string{OAuthPath}},
+		{"", OpenIDPath, []string{OAuthPath, OpenIDPath}},
+		{"/realms/a", OAuthPath + "/realms/a", []string{OAuthPath + "/realms/a"}},
+		{"/realms/a", "/realms/a" + OpenIDPath, []string{OAuthPath + "/realms/a", "/realms/a" + OpenIDPath}},
+		{"/realms/a/", OpenIDPath + "/realms/a", []string{OAuthPath + "/realms/a", "/realms/a" + OpenIDPath, OpenIDPath + "/realms/a"}},
+		{"/realms/a", "/nowhere", []string{OAuthPath + "/realms/a", "/realms/a" + OpenIDPath, OpenIDPath + "/realms/a"}},
+		{"", "/nowhere", []string{OAuthPath, OpenIDPath}},
+	} {
+		s.publish(map[string]any{c.at: M{"issuer": s.URL + c.path, "jwks_uri": s.URL + "/jwks"}})
+		server := s.server(t, c.path)
+		if err := server.Read(t.Context()); (err == nil) != (c.at != "/nowhere") {
+			t.Errorf("%s at %s: %v", c.path, c.at, err)
+		}
+		if diff := cmp.Diff(c.asked, s.asked()); diff != "" {
+			t.Errorf("%s at %s (-want +got):\n%s", c.path, c.at, diff)
+		}
+	}
+}
+
+// RFC 8414 section 3.3 and what else metadata must be, one line a case: it is taken, or
+// nothing is known.
+func TestMetadata(t *testing.T) {
+	s := newSite(t, true)
+	good := M{"issuer": s.URL, "jwks_uri": "https://keys.example/jwks?a=b", "introspection_endpoint": "https://as.example/introspect",
+		"mtls_endpoint_aliases": M{"introspection_endpoint": "https://mtls.as.example/introspect"}}
+	with := func(edits ...M) M {
+		m := M{}
+		for _, e := range append([]M{good}, edits...) {
+			for k, v := range e {
+				if m[k] = v; v == nil {
+					delete(m, k)
+				}
+			}
+		}
+		return m
+	}
+	const plain, alias = "https://as.example/introspect", "https://mtls.as.example/introspect"
+	for _, c := range []struct {
+		name        string
+		document    any
+		mutual      bool
+		keys, asked string // URLs; both empty: refused
+	}{
+		{"all of it", with(), false, "https://keys.example/jwks?a=b", plain},
+		{"with a certificate", with(), true, "https://keys.example/jwks?a=b", alias},
+		{"with a certificate, without aliases", with(M{"mtls_endpoint_aliases": nil}), true, "https://keys.example/jwks?a=b", plain},
+		{"without introspection", with(M{"introspection_endpoint": nil}), false, "https://keys.example/jwks?a=b", ""},
+		{"unknown members", with(M{"x": []any{M{}}}), false, "https://keys.example/jwks?a=b", plain},
+		{"another issuer", with(M{"issuer": "https://evil.example"}), false, "", ""},
+		{"issuer with a slash", with(M{"issuer": s.URL + "/"}), false, "", ""},
+		{"issuer in upper case", with(M{"issuer": strings.ToUpper(s.URL)}), false, "", ""},
+		{"issuer missing", with(M{"issuer": nil}), false, "", ""},
+		{"issuer a list", with(M{"issuer": []string{s.URL}}), false, "", ""},
+		{"Issuer", with(M{"issuer": nil, "Issuer": s.URL}), false, "", ""},
+		{"issuer twice", `{"issuer":"https://evil.example","issuer":"` + s.URL + `"}`, false, "", ""},
+		{"keys by http", with(M{"jwks_uri": "http://keys.example/jwks"}), false, "", ""},
+		{"keys by http to this machine", with(M{"jwks_uri": "http://127.0.0.1/jwks"}), false, "", ""},
+		{"keys in a file", with(M{"jwks_uri": "file:///etc/passwd"}), false, "", ""},
+		{"keys at a path", with(M{"jwks_uri": "/jwks"}), false, "", ""},
+		{"keys with a user", with(M{"jwks_uri": "https://user:secret@keys.example/"}), false, "", ""},
+		{"keys with a fragment", with(M{"jwks_uri": "https://keys.example/#x"}), false, "", ""},
+		{"introspection by http", with(M{"introspection_endpoint": "http://as.example/"}), false, "", ""},
+		{"HTML", "<html></html>", false, "", ""},
+		{"empty", "", false, "", ""},
+		{"null", "null", false, "", ""},
+		{"an array", "[]", false, "", ""},
+		{"large", with(M{"x": strings.Repeat("x", maxMetadata)}), false, "", ""},
+		{"deep", with(M{"x": json.RawMessage(strings.Repeat("[", 33) + strings.Repeat("]", 33))}), false, "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s.publish(map[string]any{OAuthPath: c.document})
+			var edits []func(*config.Connection)
+			if c.mutual {
+				edits = append(edits, mutual(s))
+			}
+			server := s.server(t, "", edits...)
+			err := server.Read(t.Context())
+			m, unread := server.Metadata()
+			if c.keys == "" && c.asked == "" {
+				if err == nil || unread == nil {
+					t.Fatalf("taken: %+v", m)
+				}
+				if strings.Contains(err.Error(), "secret") {
+					t.Errorf("the error quotes too much: %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for want, got := range map[string]*url.URL{c.keys: m.KeySet, c.asked: m.Introspection} {
+				if want == "" && got != nil || want != "" && (got == nil || got.String() != want) {
+					t.Errorf("got %v, want %q", got, want)
+				}
+			}
+		})
+	}
+}
+
+// A server that is down at the start is found when it is up, and what it then says stays
+// while it is down again. Whoever needs it is told when it changes, and only then.
+func TestRun(t *testing.T) {
+	s := newSite(t, true)
+	server := s.server(t, "")
+	var log bytes.Buffer
+	server.log = slog.New(slog.NewJSONHandler(&log, nil))
+	var changes atomic.Int64
+	server.OnChange(func() { changes.Add(1) })
+	ctx, stop := context.WithCancel(t.Context())
+	var run sync.WaitGroup
+	run.Go(func() { server.Run(ctx) })
+	eventually(t, "failing", func() bool { return testutil.ToFloat64(server.metrics.failed) >= 1 })
+	if _, err := server.Metadata(); err != ErrUnread { //nolint:errorlint // the very value is promised
+		t.Errorf("metadata: %v", err)
+	}
+	s.publish(map[string]any{OpenIDPath: M{"issuer": s.URL, "jwks_uri": "https://keys.example/1"}})
+	eventually(t, "read", func() bool { return changes.Load() == 1 })
+	stop()
+	run.Wait()
+	read := func(want int64) {
+		t.Helper()
+		_ = server.Read(t.Context())
+		if n := changes.Load(); n != want {
+			t.Errorf("%d changes, want %d", n, want)
+		}
+	}
+	read(1)
+	s.serve(http.NotFound)
+	read(1)
+	if m, err := server.Metadata(); err != nil || m.KeySet.Path != "/1" {
+		t.Errorf("what was known is lost: %v, %v", m, err)
+	}
+	s.publish(map[string]any{OpenIDPath: M{"issuer": s.URL, "jwks_uri": "https://keys.example/2"}})
+	read(2)
+	if !strings.Contains(log.String(), `"issuer":"partners"`) {
+		t.Errorf("log: %s", log.String())
+	}
+}
+
+// Of a server that cannot be reached, one place is asked for and not three; one that
+// hangs is left after a while.
+func TestUnreachable(t *testing.T) {
+	s := newSite(t, true)
+	server := s.server(t, "/realms/a")
+	s.serve(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	if err := server.Read(t.Context()); err == nil || len(s.asked()) != 1 {
+		t.Errorf("%v, asked for more than one place", err)
+	}
+	s.serve(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := server.Read(ctx); err == nil {
+		t.Error("read from a server that hangs")
+	}
+	if _, ok := ctx.Deadline(); !ok || FetchTimeout > 10*time.Second {
+		t.Error("nothing bounds a reading")
+	}
+}
+
+// eventually waits until check holds: for what a real socket brings about.
+func eventually(t *testing.T, what string, check func() bool) {
+	t.Helper()
+	for range 1000 {
+		if check() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("in 10 s: not %s", what)
+}

@@ -1,0 +1,252 @@
+package authserver
+
+import (
+	"bytes"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// http is spoken to this machine alone, where the configuration says insecure, and then
+// with a warning in the log.
+func TestInsecureLoopbackHTTP(t *testing.T) {
+	s := newSite(t, false)
+	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL, "jwks_uri": s.URL + "/jwks"}})
+	if err := s.server(t, "").Read(t.Context()); err == nil || len(s.asked()) != 0 {
+		t.Errorf("http without the flag: %v", err)
+	}
+	var log bytes.Buffer
+	server, err := New(config.AuthorizationServer{
+		Name: "partners", Issuer: config.Identifier(s.URL), Tokens: config.JWTOnly, Connection: config.Connection{InsecureLoopbackHTTP: true},
+	}, Options{Log: slog.New(slog.NewJSONHandler(&log, nil)), Metrics: NewMetrics(), Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	if err := server.Read(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(log.String(), "insecure") || !strings.Contains(log.String(), `"WARN"`) {
+		t.Errorf("log: %s", log.String())
+	}
+	for _, elsewhere := range []string{"http://as.example/jwks", "http://192.0.2.1/", "http://127.0.0.1.as.example/", "http://localhost.as.example/", "ftp://127.0.0.1/"} {
+		s.publish(map[string]any{OAuthPath: M{"issuer": s.URL, "jwks_uri": elsewhere}})
+		if err := server.Read(t.Context()); err == nil {
+			t.Errorf("%s was taken", elsewhere)
+		}
+	}
+}
+
+// The gate's certificate is shown whatever authorities the server names, and read again
+// for each connection; while the files do not fit each other, the last good pair serves.
+func TestClientCertificate(t *testing.T) {
+	s := newSite(t, true)
+	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL}})
+	server := s.server(t, "", mutual(s))
+	copyFile := func(from, to string) {
+		t.Helper()
+		b, err := os.ReadFile(filepath.Join(s.dir, from))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(s.dir, to), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func() {
+		t.Helper()
+		if err := server.Read(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		server.Close() // the next one needs a new connection
+	}
+	read()
+	copyFile("renewed.pem", "gate.pem")
+	read() // half a renewal
+	copyFile("renewed-key.pem", "gate-key.pem")
+	read()
+	if diff := cmp.Diff([]string{"gate", "gate", "renewed"}, s.shown); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for name, edit := range map[string]func(*config.Connection){
+		"no such pair": func(c *config.Connection) { c.Certificate = config.KeyPair{Certificate: "x", Key: "y"} },
+		"a foreign key": func(c *config.Connection) {
+			c.Certificate = config.KeyPair{Certificate: s.path("ca.pem"), Key: s.path("gate-key.pem")}
+		},
+		"missing anchor": func(c *config.Connection) { c.Trust = []config.Path{"missing"} },
+		"no anchor":      func(c *config.Connection) { c.Trust = []config.Path{s.path("gate-key.pem")} },
+	} {
+		settings := config.AuthorizationServer{Name: "partners", Issuer: "https://as.example"}
+		edit(&settings.Connection)
+		if _, err := New(settings, Options{Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(), Now: time.Now}); err == nil {
+			t.Errorf("%s stops no start", name)
+		}
+	}
+}
+
+// A certificate that was replaced is not shown any more by a successor, which has
+// connections of its own.
+func TestReplacedClientCertificate(t *testing.T) {
+	s := newSite(t, true)
+	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL}})
+	settings := s.settings("")
+	mutual(s)(&settings.Connection)
+	server := open(t, settings)
+	read := func(server *Server) {
+		t.Helper()
+		if err := server.Read(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read(server)
+	if after(t, server, settings) != server {
+		t.Error("nothing has changed, and it is another server")
+	}
+	renewed := testpki.SelfSigned("renewed again")
+	for name, content := range map[string][]byte{"gate.pem": renewed.CertPEM(), "gate-key.pem": renewed.KeyPEM()} {
+		if err := os.WriteFile(filepath.Join(s.dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read(server) // over the connection that there is
+	next := after(t, server, settings)
+	read(next)
+	if diff := cmp.Diff([]string{"gate", "gate", "renewed again"}, s.shown); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if after(t, next, settings) != next {
+		t.Error("the certificate is the same, and it is another server")
+	}
+}
+
+// A server that is configured anew while it is down goes on with what it said, where that
+// is all that is needed and whoever vouched for it may.
+func TestInheritedMetadata(t *testing.T) {
+	s := newSite(t, true)
+	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL, "jwks_uri": s.URL + "/jwks", "introspection_endpoint": s.URL + "/introspect"}})
+	another, _ := testpki.NewCA("another").Write(s.dir, "another")
+	as := func(edits ...func(*config.AuthorizationServer)) config.AuthorizationServer {
+		settings := s.settings("")
+		for _, edit := range edits {
+			edit(&settings)
+		}
+		return settings
+	}
+	with := func(edit func(*config.Connection)) func(*config.AuthorizationServer) {
+		return func(s *config.AuthorizationServer) { edit(&s.Connection) }
+	}
+	same := func(*config.AuthorizationServer) {}
+	keys := func(s *config.AuthorizationServer) { s.Introspection = nil }
+	opaque := func(s *config.AuthorizationServer) { s.Tokens = config.OpaqueOnly }
+	two := with(func(c *config.Connection) { c.Trust = append(c.Trust, config.Path(another)) })
+	insecure := with(func(c *config.Connection) { c.InsecureLoopbackHTTP = true })
+	busy := func(s *config.AuthorizationServer) { s.Introspection = &config.Introspection{Concurrency: 7} }
+	for name, c := range map[string]struct {
+		before, after func(*config.AuthorizationServer)
+		kept          bool
+	}{
+		"concurrency": {same, busy, true},
+		"more trust":  {same, two, true}, "less trust": {two, same, false},
+		"the system's": {same, with(func(c *config.Connection) { c.Trust = nil }), false},
+		"http":         {same, insecure, true}, "http no more": {insecure, same, false},
+		"keys alone": {same, keys, true}, "opaque tokens alone": {same, opaque, true},
+		"introspection too": {keys, same, false}, "keys too": {opaque, same, false},
+		"a certificate, by which another endpoint may count": {same, with(mutual(s)), false},
+		"a certificate, where no endpoint counts":            {keys, func(s2 *config.AuthorizationServer) { keys(s2); mutual(s)(&s2.Connection) }, true},
+		"another issuer": {same, func(s *config.AuthorizationServer) { s.Issuer += "/" }, false},
+	} {
+		before := open(t, as(c.before))
+		if err := before.Read(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		next := after(t, before, as(c.after))
+		if _, err := next.Metadata(); (err == nil) != c.kept || next == before {
+			t.Errorf("%s: %v; the very same: %t", name, err, next == before)
+		}
+	}
+}
+
+// What is not needed may be whatever it is, and whoever needs more is another server.
+func TestUnneeded(t *testing.T) {
+	s := newSite(t, true)
+	bad := "http://elsewhere.example/x"
+	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL, "jwks_uri": s.URL + "/jwks", "introspection_endpoint": bad}})
+	keys, both, opaque := s.settings(""), s.settings(""), s.settings("")
+	keys.Introspection, opaque.Tokens = nil, config.OpaqueOnly
+	server := open(t, keys)
+	if err := server.Read(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if m, err := server.Metadata(); err != nil || m.KeySet == nil || m.Introspection != nil {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if err := open(t, both).Read(t.Context()); err == nil || !strings.Contains(err.Error(), "introspection_endpoint") {
+		t.Errorf("taken: %v", err)
+	}
+	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL, "jwks_uri": bad, "introspection_endpoint": s.URL + "/introspect"}})
+	if err := open(t, opaque).Read(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for name, c := range map[string]struct {
+		settings config.AuthorizationServer
+		kept     bool
+	}{"keys": {keys, true}, "both": {both, false}, "opaque": {opaque, false}} {
+		if next := after(t, server, c.settings); (next == server) != c.kept {
+			t.Errorf("%s: the server is kept: %t", name, next == server)
+		}
+	}
+}
+
+// T-DOS-06: no proxy of the environment sees what is sent.
+func TestNoProxy(t *testing.T) {
+	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+	t.Setenv("NO_PROXY", "")
+	s := newSite(t, true)
+	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL}})
+	server := s.server(t, "")
+	if server.client.Transport.(*http.Transport).Proxy != nil {
+		t.Error("a proxy is set")
+	}
+	if err := server.Read(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// Pause keeps to its bounds, however long readings have failed.
+func TestPause(t *testing.T) {
+	for failures, longest := range map[int]time.Duration{
+		0: 5 * time.Minute, 1: time.Second, 2: 2 * time.Second, 5: 16 * time.Second, 6: 30 * time.Second, 1 << 30: 30 * time.Second,
+	} {
+		for range 100 {
+			if got := Pause(5*time.Minute, failures); got > longest || got < longest-longest/10 {
+				t.Errorf("%d failures: %s, want at most a tenth less than %s", failures, got, longest)
+			}
+		}
+	}
+	if got := Pause(time.Second, 10); got > time.Second {
+		t.Errorf("a failure makes it wait longer than it would otherwise: %s", got)
+	}
+}
+
+// Names and help pass promlint.
+func TestMetrics(t *testing.T) {
+	m := NewMetrics()
+	m.of("partners")
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(m)
+	problems, err := testutil.GatherAndLint(registry)
+	if err != nil || len(problems) > 0 {
+		t.Errorf("promlint: %v, %v", problems, err)
+	}
+}

@@ -1,0 +1,223 @@
+package jwks
+
+import (
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"strings"
+	"testing"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// One line a JWK: is it usable beside a good one, and alone?
+func TestParseKeySet(t *testing.T) {
+	es, ps := testpki.NewSigner("ES256", "es"), testpki.NewSigner("PS256", "ps")
+	ed := testpki.NewSigner("EdDSA", "ed")
+	small, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	offCurve := new(big.Int).Sub(elliptic.P256().Params().P, big.NewInt(1)).Bytes()
+	good := testpki.NewSigner("ES256", "good")
+	for _, c := range []struct {
+		name   string
+		jwk    any
+		usable bool
+	}{
+		{"ES256", es.JWK(), true},
+		{"PS256", ps.JWK(), true},
+		{"EdDSA", ed.JWK(), true},
+		{"without kid", es.JWK(M{"kid": nil}), true},
+		{"without use", es.JWK(M{"use": nil}), true},
+		{"without alg", ps.JWK(M{"alg": nil}), true},
+		{"verify among key_ops", es.JWK(M{"use": nil, "key_ops": []string{"sign", "verify"}}), true},
+		{"unknown members", es.JWK(M{"exp": 1, "nbf": M{}}), true},
+		{"with its private part", es.JWK(M{"d": testpki.Segment(make([]byte, 32))}), true},
+
+		{"use enc", es.JWK(M{"use": "enc"}), false},
+		{"use unknown", es.JWK(M{"use": "x"}), false},
+		{"key_ops without verify", es.JWK(M{"use": nil, "key_ops": []string{"encrypt"}}), false},
+		{"alg of another type", es.JWK(M{"alg": "PS256"}), false},
+		{"alg not accepted", ps.JWK(M{"alg": "RS256"}), false},
+		{"alg for encryption", ps.JWK(M{"alg": "RSA-OAEP-256"}), false},
+		{"alg HS256 on an RSA key", ps.JWK(M{"alg": "HS256"}), false},
+		{"curve not accepted", testpki.NewSigner("ES384", "x").JWK(M{"alg": nil}), false},
+		{"curve unknown", es.JWK(M{"crv": "secp256k1"}), false},
+		{"curve of another", es.JWK(M{"crv": "P-384"}), false},
+		{"point off the curve", es.JWK(M{"x": testpki.Segment(offCurve), "y": testpki.Segment(offCurve)}), false},
+		{"point at zero", es.JWK(M{"x": testpki.Segment(make([]byte, 32)), "y": testpki.Segment(make([]byte, 32))}), false},
+		{"y missing", es.JWK(M{"y": nil}), false},
+		{"Ed25519 short", ed.JWK(M{"x": testpki.Segment(make([]byte, 31))}), false},
+		{"X25519", ed.JWK(M{"crv": "X25519", "alg": nil}), false},
+		{"Ed448", ed.JWK(M{"crv": "Ed448", "alg": nil}), false},
+		{"RSA of 1024 bits", ps.JWK(M{"n": testpki.Segment(small.N.Bytes())}), false},
+		{"RSA with e 1", ps.JWK(M{"e": "AQ"}), false},
+		{"RSA with e missing", ps.JWK(M{"e": nil}), false},
+		{"RSA with e beyond 64 bits", ps.JWK(M{"e": testpki.Segment(append([]byte{1}, 0, 0, 0, 0, 0, 1, 0, 1))}), false},
+		{"oct", M{"kty": "oct", "k": testpki.Segment(make([]byte, 64)), "kid": "oct"}, false},
+		{"unknown kty", M{"kty": "AKP", "kid": "x"}, false},
+		{"kty missing", es.JWK(M{"kty": nil}), false},
+		{"kty in another case", es.JWK(M{"kty": "ec"}), false},
+		{"kid number", es.JWK(M{"kid": 1}), false},
+		{"string", "x", false},
+		{"null", null, false},
+		{"array", []int{}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			accepted := settings().Algorithms
+			beside, err := parse(set(good.JWK(), c.jwk), accepted)
+			if err != nil {
+				t.Fatalf("the good key beside it is lost: %v", err)
+			}
+			if got := len(beside.keys) == 2; got != c.usable {
+				t.Errorf("usable: %t, want %t", got, c.usable)
+			}
+			if _, err := parse(set(c.jwk), accepted); (err == nil) != c.usable {
+				t.Errorf("alone: %v", err)
+			}
+		})
+	}
+}
+
+// A set without a usable key is no set, and neither is anything else.
+func TestParseKeySetRefuses(t *testing.T) {
+	jwk := string(encode(testpki.NewSigner("ES256", "k").JWK()))
+	for name, document := range map[string]string{
+		"empty": "", "null": "null", "array": "[" + jwk + "]", "a key alone": jwk, "no keys": "{}", "keys null": `{"keys":null}`,
+		"keys empty": `{"keys":[]}`, "keys an object": `{"keys":{}}`, "Keys": `{"Keys":[` + jwk + `]}`,
+		"HTML": "<html></html>", "cut": `{"keys":[` + jwk, "trailing": `{"keys":[` + jwk + `]} x`,
+		"keys twice": `{"keys":[` + jwk + `],"keys":[` + jwk + `]}`, "member twice": `{"keys":[{"kty":"RSA",` + jwk[1:] + `]}`,
+	} {
+		if s, err := parse([]byte(document), every); err == nil {
+			t.Errorf("%s: %d keys, want an error", name, len(s.keys))
+		}
+	}
+	if _, err := parse([]byte(`{"x":1,"keys":[`+jwk+`]}`), every); err != nil {
+		t.Errorf("unknown members are ignored (RFC 7517 section 5): %v", err)
+	}
+}
+
+// RFC 7518 sections 3.3 and 3.5: a key of fewer than 2048 bits is never used.
+func TestSmallRSAKey(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	weak := &testpki.Signer{Key: key, KeyID: "weak", Algorithm: "PS256"}
+	v := newSource(t, ownKeys(testpki.KeySet(weak, testpki.NewSigner("ES256", "k1"))), settings())
+	expect(t, v, weak.Token(bound()), access.UnknownKey)
+}
+
+// A key without alg serves every accepted algorithm of its type, one with alg that
+// one alone, RFC 8725 section 3.1.
+func TestKeyAlgorithm(t *testing.T) {
+	free := testpki.NewSigner("PS256", "free")
+	document := set(free.JWK(M{"alg": nil}), free.JWK(M{"kid": "bound"}))
+	_, fromFile := keyFile(t, document)
+	v := newSource(t, nil, settings(fromFile, algorithms(config.PS256, config.RS256)))
+	for _, algorithm := range []string{"PS256", "RS256"} {
+		s := &testpki.Signer{Key: free.Key, KeyID: "free", Algorithm: algorithm}
+		expect(t, v, s.Token(bound()), access.Granted)
+	}
+	expect(t, v, (&testpki.Signer{Key: free.Key, KeyID: "bound", Algorithm: "PS256"}).Token(bound()), access.Granted)
+	expect(t, v, (&testpki.Signer{Key: free.Key, KeyID: "bound", Algorithm: "RS256"}).Token(bound()), access.UnknownKey)
+}
+
+// Keys that others can sign by are never used: CVE-2017-15361, and an exponent of 3.
+func TestWeakRSAKeys(t *testing.T) {
+	good := testpki.NewSigner("PS256", "x")
+	if _, err := parse(set(good.JWK()), every); err != nil {
+		t.Errorf("a good key is not used: %v", err)
+	}
+	if _, err := parse(set(good.JWK(M{"e": "Aw"})), every); err == nil {
+		t.Error("a key with the exponent 3 is used")
+	}
+}
+
+// Several keys with one kid are tried, but not without end.
+func TestKeysWithOneID(t *testing.T) {
+	signers := make([]*testpki.Signer, maxCandidates+1)
+	for i := range signers {
+		signers[i] = testpki.NewSigner("EdDSA", "same")
+	}
+	v := newSource(t, ownKeys(testpki.KeySet(append(signers, testpki.NewSigner("ES256", "same"))...)), settings())
+	for i, s := range signers {
+		want := access.Granted
+		if i >= maxCandidates {
+			want = access.BadSignature
+		}
+		expect(t, v, s.Token(bound()), want)
+	}
+}
+
+// Private members in a set neither hurt nor are used: the public part counts.
+func TestPrivateMembers(t *testing.T) {
+	key, foreign := testpki.NewSigner("EdDSA", "k1"), testpki.NewSigner("EdDSA", "k1")
+	_, fromFile := keyFile(t, set(key.JWK(M{"d": testpki.Segment(make([]byte, 32))})))
+	v := newSource(t, nil, settings(fromFile))
+	expect(t, v, key.Token(bound()), access.Granted)
+	expect(t, v, foreign.Token(bound()), access.BadSignature)
+}
+
+// x5c in a key set must fit the key, and is no other way in.
+func TestCertificateInKeySet(t *testing.T) {
+	pair := testpki.SelfSigned("as.example")
+	s := &testpki.Signer{Key: pair.Key, KeyID: "k1", Algorithm: "ES256"}
+	der := func(c *x509.Certificate) []string {
+		b, _ := json.Marshal(c.Raw)
+		return []string{strings.Trim(string(b), `"`)}
+	}
+	for name, c := range map[string]struct {
+		x5c  []string
+		keys int
+	}{"its own": {der(pair.Cert), 1}, "another's": {der(testpki.NewCA("another").Cert), 0}, "rubbish": {[]string{"AAAA"}, 0}} {
+		got, err := parse(set(s.JWK(M{"x5c": c.x5c})), every)
+		if (err == nil) != (c.keys == 1) {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+}
+
+// New names what stops the start.
+func TestNewRefuses(t *testing.T) {
+	_, fromGood := keyFile(t, testpki.KeySet(testpki.NewSigner("ES256", "k1")))
+	brokenFile, fromBroken := keyFile(t, []byte("{}"))
+	missing := t.TempDir() + "/missing"
+	file := func(path string) func(*config.AuthorizationServer) {
+		return func(s *config.AuthorizationServer) { s.KeySet.File = config.Path(path) }
+	}
+	inline := func(text string) func(*config.AuthorizationServer) {
+		return func(s *config.AuthorizationServer) { s.KeySet.JWKS = text }
+	}
+	for _, c := range []struct {
+		name  string
+		edits []func(*config.AuthorizationServer)
+		names string // what the error must name; "" for none
+	}{
+		{"a file", []func(*config.AuthorizationServer){fromGood}, ""},
+		{"no key set", nil, "no key set"},
+		{"a missing file", []func(*config.AuthorizationServer){file(missing)}, missing},
+		{"a file without keys", []func(*config.AuthorizationServer){fromBroken}, brokenFile},
+		{"a folder", []func(*config.AuthorizationServer){file(t.TempDir())}, "directory"},
+		{"inline keys", []func(*config.AuthorizationServer){inline(string(testpki.KeySet(testpki.NewSigner("ES256", "k1"))))}, ""},
+		{"inline without keys", []func(*config.AuthorizationServer){inline(`{"keys":[{}]}`)}, "in the configuration"},
+		{"refresh zero", []func(*config.AuthorizationServer){fromGood, func(s *config.AuthorizationServer) { s.KeySet.Refresh = 0 }}, "refresh"},
+		{"cool_down zero", []func(*config.AuthorizationServer){fromGood, func(s *config.AuthorizationServer) { s.KeySet.CoolDown = 0 }}, "cool_down"},
+		{"max_stale zero", []func(*config.AuthorizationServer){fromGood, func(s *config.AuthorizationServer) { s.KeySet.MaxStale = 0 }}, "max_stale"},
+	} {
+		_, err := New(settings(c.edits...), options(nil))
+		if c.names == "" && err != nil || c.names != "" && (err == nil || !strings.Contains(fmt.Sprint(err), c.names)) {
+			t.Errorf("%s: got %v, want an error that names %q", c.name, err, c.names)
+		}
+	}
+	if _, err := New(settings(), options(ownKeys([]byte("{}")))); err == nil {
+		t.Error("our own issuer without keys")
+	}
+}

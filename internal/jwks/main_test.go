@@ -1,0 +1,156 @@
+package jwks
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/authserver"
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const issuer = "https://as.example"
+
+type M = testpki.M
+
+var null = json.RawMessage("null") // a member that is null; a nil one is left out
+
+// every is all the algorithms that can be accepted.
+var every = []config.Algorithm{
+	config.ES256, config.ES384, config.ES512, config.PS256, config.PS384, config.PS512, config.RS256, config.EdDSA,
+}
+
+var partner = testpki.NewCA("Northwind CA").Leaf("ledger.northwind.example")
+
+// settings returns a server with the defaults of package config, its key set still
+// to be named.
+func settings(edits ...func(*config.AuthorizationServer)) config.AuthorizationServer {
+	s := config.AuthorizationServer{
+		Name:       "partners",
+		Issuer:     issuer,
+		Tokens:     config.JWTOnly,
+		Algorithms: []config.Algorithm{config.ES256, config.PS256, config.EdDSA},
+		KeySet:     config.KeySet{Refresh: 5 * time.Minute, CoolDown: 10 * time.Second, MaxStale: 24 * time.Hour},
+	}
+	for _, edit := range edits {
+		edit(&s)
+	}
+	return s
+}
+
+func algorithms(list ...config.Algorithm) func(*config.AuthorizationServer) {
+	return func(s *config.AuthorizationServer) { s.Algorithms = list }
+}
+
+// keyFile makes the server read its key set from a file in which document stands.
+func keyFile(t testing.TB, document []byte) (string, func(*config.AuthorizationServer)) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "jwks.json")
+	write(t, path, document)
+	return path, func(s *config.AuthorizationServer) { s.KeySet.File = config.Path(path) }
+}
+
+func write(t testing.TB, path string, document []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, document, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func parseURL(t testing.TB, s string) *config.URL {
+	t.Helper()
+	u, err := url.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &config.URL{URL: *u}
+}
+
+func encode(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func set(keys ...any) []byte { return encode(M{"keys": keys}) }
+
+// ownKeys returns a key set of our own issuer that never changes.
+func ownKeys(document []byte) Local {
+	return func() ([]byte, uint64) { return document, 1 }
+}
+
+// options returns those of a source without a network.
+func options(local Local) Options {
+	return Options{Local: local, Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(), Now: time.Now}
+}
+
+// newSource returns the key set of a server, fetched from there where its settings name
+// neither keys nor a file.
+func newSource(t testing.TB, local Local, s config.AuthorizationServer) *Source {
+	t.Helper()
+	return logged(t, local, s, slog.New(slog.DiscardHandler))
+}
+
+func logged(t testing.TB, local Local, s config.AuthorizationServer, log *slog.Logger) *Source {
+	t.Helper()
+	return after(t, nil, local, s, log)
+}
+
+// after returns what takes the place of before.
+func after(t testing.TB, before *Source, local Local, s config.AuthorizationServer, log *slog.Logger) *Source {
+	t.Helper()
+	o := options(local)
+	o.Previous = before
+	o.Log = log
+	if local == nil && s.KeySet.File == "" && s.KeySet.JWKS == "" {
+		var err error
+		o.Remote, err = authserver.New(s, authserver.Options{Log: log, Metrics: authserver.NewMetrics(), Now: time.Now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(o.Remote.Close)
+	}
+	source, err := New(s, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return source
+}
+
+// bound returns the claims of a good token.
+func bound(edits ...M) M {
+	return testpki.Bound(issuer, "https://api.example", "northwind-ledger", partner, edits...)
+}
+
+// expect verifies raw and compares why it was refused, Granted for not at all. An error
+// that is no Denial is a bug.
+func expect(t testing.TB, s *Source, raw string, want access.Reason) {
+	t.Helper()
+	got := access.Granted
+	jws, err := Parse(raw)
+	if err == nil {
+		_, _, err = s.Verify(t.Context(), jws, MediaTypes("at+jwt"), time.Now())
+	}
+	var d *access.Denial
+	if errors.As(err, &d) {
+		got = d.Reason
+	} else if err != nil {
+		t.Fatalf("an error without a Denial: %v", err)
+	}
+	if got != want {
+		t.Errorf("got %s (%v), want %s", got, err, want)
+	}
+}

@@ -1,0 +1,53 @@
+package jwks
+
+import (
+	"errors"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+)
+
+// methods verify signatures. What is not here cannot be accepted, whatever a
+// configuration or a token says.
+var methods = map[config.Algorithm]jwt.SigningMethod{
+	config.ES256: jwt.SigningMethodES256,
+	config.ES384: jwt.SigningMethodES384,
+	config.ES512: jwt.SigningMethodES512,
+	config.PS256: strictPSS(jwt.SigningMethodPS256),
+	config.PS384: strictPSS(jwt.SigningMethodPS384),
+	config.PS512: strictPSS(jwt.SigningMethodPS512),
+	config.RS256: jwt.SigningMethodRS256,
+	config.EdDSA: jwt.SigningMethodEdDSA,
+}
+
+// strictPSS returns m for a salt that is as long as the hash, which RFC 7518 section 3.5
+// wants; to verify, m takes any.
+func strictPSS(m *jwt.SigningMethodRSAPSS) jwt.SigningMethod {
+	return &jwt.SigningMethodRSAPSS{SigningMethodRSA: m.SigningMethodRSA, Options: m.Options}
+}
+
+var errNoMethod = errors.New("no method verifies the algorithm")
+
+// signer returns the key of set that made t's signature.
+func signer(t *JWS, set *Set) (*key, error) {
+	candidates := set.find(t)
+	if len(candidates) == 0 {
+		return nil, deny(access.UnknownKey, "no key for alg %s and kid %q", t.Algorithm, access.Clip(t.KeyID))
+	}
+	signature, err := segmentEncoding.DecodeString(t.signature)
+	if err != nil {
+		return nil, deny(access.MalformedToken, "reading signature: %w", err)
+	}
+	method := methods[config.Algorithm(t.Algorithm)]
+	if method == nil {
+		return nil, &access.Denial{Reason: access.UnsupportedAlgorithm, Err: errNoMethod}
+	}
+	for _, k := range candidates {
+		if err = method.Verify(t.signed, signature, k.public); err == nil {
+			return k, nil
+		}
+	}
+	return nil, deny(access.BadSignature, "verifying signature: %w", err)
+}

@@ -1,0 +1,522 @@
+package jwks
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/authserver"
+	"github.com/tallygate/tallygate/internal/jsonlimit"
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// run keeps v fresh; the function it returns ends that.
+func run(t *testing.T, v *Source) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		v.Run(ctx)
+	}()
+	stop = func() {
+		cancel()
+		<-done
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// ready reports whether v's tokens can be judged now.
+func ready(v *Source) bool {
+	_, err := v.Usable(time.Now())
+	return err == nil
+}
+
+// eventually waits until check holds: for what a real socket brings about.
+func eventually(t *testing.T, what string, check func() bool) {
+	t.Helper()
+	for range 1000 {
+		if check() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("in 10 s: not %s", what)
+}
+
+// An endpoint serves a key set over TLS by a certificate of a private CA. Its
+// answer can be replaced.
+type endpoint struct {
+	*httptest.Server
+	calls  atomic.Int64
+	answer atomic.Pointer[http.HandlerFunc]
+	anchor string // PEM file
+}
+
+func newEndpoint(t *testing.T, answer http.HandlerFunc) *endpoint {
+	t.Helper()
+	ca := testpki.NewCA("private CA")
+	e := &endpoint{}
+	e.answer.Store(&answer)
+	e.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		e.calls.Add(1)
+		(*e.answer.Load())(w, r)
+	}))
+	e.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	e.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Leaf("localhost", testpki.IP("127.0.0.1")).TLS()}}
+	e.StartTLS()
+	t.Cleanup(e.Close)
+	e.anchor, _ = ca.Write(t.TempDir(), "ca")
+	return e
+}
+
+// newPlainEndpoint serves over plain HTTP, each call over a connection of its own: for tests
+// with a clock of their own, by which no certificate is valid and which stands still while
+// somebody waits for a connection.
+func newPlainEndpoint(t *testing.T) *endpoint {
+	t.Helper()
+	e := &endpoint{}
+	e.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Connection", "close")
+		e.calls.Add(1)
+		(*e.answer.Load())(w, r)
+	}))
+	t.Cleanup(e.Close)
+	return e
+}
+
+// plain makes a server read its key set at e, which is a plain one.
+func (e *endpoint) plain(t *testing.T) func(*config.AuthorizationServer) {
+	return func(s *config.AuthorizationServer) {
+		s.KeySet.URL, s.Connection.InsecureLoopbackHTTP = parseURL(t, e.URL), true
+	}
+}
+
+func (e *endpoint) serve(answer http.HandlerFunc) { e.answer.Store(&answer) }
+
+// settings makes a server read its key set at e, in the pace of a test.
+func (e *endpoint) settings(t *testing.T) func(*config.AuthorizationServer) {
+	return func(s *config.AuthorizationServer) {
+		s.KeySet.URL = parseURL(t, e.URL+"/jwks?secret=canary")
+		s.Connection.Trust = []config.Path{config.Path(e.anchor)}
+		s.KeySet.Refresh = 20 * time.Millisecond
+		s.KeySet.CoolDown = time.Hour
+	}
+}
+
+// document answers with a key set.
+func document(b []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/jwk-set+json; charset=utf-8")
+		_, _ = w.Write(b)
+	}
+}
+
+// T-JWKS-03, T-JWKS-04: what is no key set replaces none.
+func TestBadReadings(t *testing.T) {
+	key, evil := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "evil")
+	good := document(testpki.KeySet(key))
+	elsewhere := newEndpoint(t, document(testpki.KeySet(evil)))
+	e := newEndpoint(t, good)
+	source := newSource(t, nil, settings(e.settings(t)))
+	v := source
+	if err := source.Read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	pair := testpki.SelfSigned("evil")
+	certified := &testpki.Signer{KeyID: "evil", Algorithm: "ES256", Key: pair.Key}
+	chained := base64.StdEncoding.EncodeToString(pair.Cert.Raw)
+	large := testpki.KeySet(evil)
+	large = append(large, bytes.Repeat([]byte(" "), authserver.MaxKeySet)...)
+	status := func(code int) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(code)
+			_, _ = w.Write(testpki.KeySet(evil))
+		}
+	}
+	for name, answer := range map[string]http.HandlerFunc{
+		"HTML":      document([]byte("<html></html>")),
+		"empty":     document(nil),
+		"no keys":   document([]byte("{}")),
+		"empty set": document([]byte(`{"keys":[]}`)),
+		"truncated": document(testpki.KeySet(evil)[:50]),
+		"too large": document(large),
+		// T-DOS-08: beside good keys, so that nothing else is wrong with it.
+		"nested 100,000 deep": document(append([]byte(`{"x":`+strings.Repeat("[", 100_000)+strings.Repeat("]", 100_000)+","), testpki.KeySet(evil)[1:]...)),
+		"too many values":     document(append([]byte(`{"x":[1`+strings.Repeat(",1", jsonlimit.Values)+"],"), testpki.KeySet(evil)[1:]...)),
+		"too many keys":       document(testpki.KeySet(slices.Repeat([]*testpki.Signer{evil}, maxKeys+1)...)),
+		"a chain too long":    document(encode(M{"keys": []M{certified.JWK(M{"x5c": slices.Repeat([]string{chained}, maxChain+1)})}})),
+		"endless": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			for r.Context().Err() == nil {
+				if _, err := w.Write(bytes.Repeat([]byte(" "), 64<<10)); err != nil {
+					return
+				}
+			}
+		},
+		"cut off": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Content-Length", "100000")
+			_, _ = w.Write(testpki.KeySet(evil))
+		},
+		"content type": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/html")
+			_, _ = w.Write(testpki.KeySet(evil))
+		},
+		"no content type": func(w http.ResponseWriter, r *http.Request) {
+			w.Header()["Content-Type"] = nil
+			_, _ = w.Write(testpki.KeySet(evil))
+		},
+		"compressed": func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Accept-Encoding") != "" {
+				t.Error("compression was asked for")
+			}
+			w.Header().Set("Content-Encoding", "gzip")
+			document(testpki.KeySet(evil))(w, r) // as if it were not
+		},
+		"204": status(204), "203": status(203), "401": status(401), "404": status(404), "500": status(500), "503": status(503),
+		"redirect to another host": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) },
+		"redirect to http": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusTemporaryRedirect)
+		},
+		"redirect to a file": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "file:///etc/passwd", http.StatusPermanentRedirect)
+		},
+		"hang up": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			e.serve(answer)
+			failed := testutil.ToFloat64(source.metrics.failed)
+			calls := e.calls.Load()
+			err := source.Read(t.Context())
+			if err == nil || testutil.ToFloat64(source.metrics.failed) != failed+1 {
+				t.Errorf("error %v, %v failures counted", err, testutil.ToFloat64(source.metrics.failed)-failed)
+			}
+			// What was asked over a connection that had been kept open may be asked again.
+			if n := e.calls.Load() - calls; n != 1 && name != "hang up" {
+				t.Errorf("%d calls, want 1", n)
+			}
+			if strings.Contains(fmt.Sprint(err), "canary") {
+				t.Errorf("the query stands in the error: %v", err)
+			}
+			expect(t, v, key.Token(bound()), access.Granted)
+			expect(t, v, evil.Token(bound()), access.UnknownKey)
+		})
+	}
+	if n := elsewhere.calls.Load(); n != 0 {
+		t.Errorf("the redirect was followed: %d calls", n)
+	}
+	e.serve(good)
+	if err := source.Read(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// T-JWKS-01: start while the endpoint is down: not ready, IssuerUnavailable for
+// everybody, and all is well once it answers. Then it goes away again, and the
+// last good keys serve.
+func TestStartWhileDown(t *testing.T) {
+	key := testpki.NewSigner("ES256", "k1")
+	e := newEndpoint(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
+	var log bytes.Buffer
+	v := logged(t, nil, settings(e.settings(t)), slog.New(slog.NewJSONHandler(&log, nil)))
+	if ready(v) {
+		t.Error("ready before the first reading")
+	}
+	expect(t, v, key.Token(bound()), access.IssuerUnavailable)
+	stop := run(t, v)
+	eventually(t, "called twice", func() bool { return e.calls.Load() >= 2 })
+	expect(t, v, key.Token(bound()), access.IssuerUnavailable)
+	e.serve(document(testpki.KeySet(key)))
+	eventually(t, "ready", func() bool { return ready(v) })
+	expect(t, v, key.Token(bound()), access.Granted)
+	e.CloseClientConnections()
+	e.Close()
+	failures := testutil.ToFloat64(v.metrics.failed)
+	eventually(t, "failing", func() bool { return testutil.ToFloat64(v.metrics.failed) > failures })
+	expect(t, v, key.Token(bound()), access.Granted)
+	stop()
+	if !strings.Contains(log.String(), `"issuer":"partners"`) || strings.Contains(log.String(), "canary") {
+		t.Errorf("log: %s", log.String())
+	}
+}
+
+// T-INT-10 by analogy: an endpoint whose certificate is of another CA, or for
+// another name, tells nothing.
+func TestEndpointCertificate(t *testing.T) {
+	key := testpki.NewSigner("ES256", "k1")
+	e := newEndpoint(t, document(testpki.KeySet(key)))
+	foreign, _ := testpki.NewCA("private CA").Write(t.TempDir(), "foreign")
+	for name, edit := range map[string]func(*config.AuthorizationServer){
+		"another CA of the same name": func(s *config.AuthorizationServer) { s.Connection.Trust = []config.Path{config.Path(foreign)} },
+		"the system's CAs":            func(s *config.AuthorizationServer) { s.Connection.Trust = nil },
+		"another name": func(s *config.AuthorizationServer) {
+			s.KeySet.URL = parseURL(t, strings.Replace(e.URL, "127.0.0.1", "localhost", 1))
+		},
+	} {
+		v := newSource(t, nil, settings(e.settings(t), edit))
+		if err := v.Read(t.Context()); err == nil {
+			t.Errorf("%s: the key set was taken", name)
+		}
+	}
+	if n := e.calls.Load(); n != 0 {
+		t.Errorf("%d requests were sent", n)
+	}
+}
+
+// T-JWKS-04: a redirect is followed within the origin, and three times at most.
+func TestRedirects(t *testing.T) {
+	key := testpki.NewSigner("ES256", "k1")
+	e := newEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
+		var left int
+		_, _ = fmt.Sscanf(r.URL.Path, "/%d", &left)
+		if left == 0 {
+			document(testpki.KeySet(key))(w, r)
+			return
+		}
+		http.Redirect(w, r, fmt.Sprintf("/%d", left-1), http.StatusFound)
+	})
+	for redirects, read := range map[int]bool{0: true, 1: true, 3: true, 4: false, 20: false} {
+		v := newSource(t, nil, settings(e.settings(t), func(s *config.AuthorizationServer) {
+			s.KeySet.URL = parseURL(t, fmt.Sprintf("%s/%d", e.URL, redirects))
+		}))
+		if err := v.Read(t.Context()); (err == nil) != read {
+			t.Errorf("%d redirects: %v", redirects, err)
+		}
+	}
+}
+
+// T-JWKS-02: one server hangs, the others neither wait nor fail.
+func TestSlowServer(t *testing.T) {
+	slowKey, key := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k1")
+	release := make(chan struct{})
+	slow := newEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	})
+	fast := newEndpoint(t, document(testpki.KeySet(key)))
+	stuck, v := newSource(t, nil, settings(slow.settings(t))), newSource(t, nil, settings(fast.settings(t)))
+	run(t, stuck)
+	run(t, v)
+	eventually(t, "read", func() bool { return fast.calls.Load() > 3 && slow.calls.Load() == 1 })
+	start := time.Now()
+	expect(t, stuck, slowKey.Token(bound()), access.IssuerUnavailable)
+	expect(t, v, key.Token(bound()), access.Granted)
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("a request waited %s", took)
+	}
+	if ready(stuck) || !ready(v) {
+		t.Error("the slow one is ready, or the fast one is not")
+	}
+	close(release)
+}
+
+// T-JWT-05 over a real socket: a flood of made-up keys costs at most one reading
+// in a cool-down, and the known key keeps working.
+func TestUnknownKeyFlood(t *testing.T) {
+	key := testpki.NewSigner("ES256", "k1")
+	e := newEndpoint(t, document(testpki.KeySet(key)))
+	v := newSource(t, nil, settings(e.settings(t), func(s *config.AuthorizationServer) { s.KeySet.Refresh = time.Hour }))
+	run(t, v)
+	eventually(t, "ready", func() bool { return ready(v) })
+	for i := range 1000 {
+		expect(t, v, key.Token(bound(), M{"kid": fmt.Sprint("made up ", i)}), access.UnknownKey)
+	}
+	eventually(t, "read again", func() bool { return e.calls.Load() == 2 })
+	expect(t, v, key.Token(bound()), access.Granted)
+	m := v.metrics
+	if granted, refused := testutil.ToFloat64(m.refreshed), testutil.ToFloat64(m.throttled); granted != 1 || refused != 999 {
+		t.Errorf("%v wishes granted, %v not", granted, refused)
+	}
+	if n := e.calls.Load(); n != 2 {
+		t.Errorf("%d readings, want the first and one more", n)
+	}
+}
+
+// Only a kid that no key has is reason to read: what else finds no key would find
+// none in the same key set read again.
+func TestNoWishForKnownKeys(t *testing.T) {
+	key := testpki.NewSigner("ES256", "k1")
+	_, fromFile := keyFile(t, testpki.KeySet(key, testpki.NewSigner("ES256", "k2")))
+	v := newSource(t, nil, settings(fromFile))
+	expect(t, v, key.Token(bound(), M{"alg": "EdDSA"}), access.UnknownKey)
+	expect(t, v, key.Token(bound(), M{"kid": nil}), access.UnknownKey)
+	expect(t, v, key.Token(bound(), M{"kid": "k2"}), access.BadSignature)
+	m := v.metrics
+	if n := testutil.ToFloat64(m.refreshed) + testutil.ToFloat64(m.throttled) + testutil.ToFloat64(m.shared); n != 0 {
+		t.Errorf("%v wishes for a reading", n)
+	}
+}
+
+// A body that trickles ends with the time that one reading has.
+func TestTricklingBody(t *testing.T) {
+	e := newEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		for r.Context().Err() == nil {
+			_, _ = w.Write([]byte(" "))
+			_ = http.NewResponseController(w).Flush()
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
+	v := newSource(t, nil, settings(e.settings(t)))
+	if v.timeout != authserver.FetchTimeout {
+		t.Fatalf("timeout %s", v.timeout)
+	}
+	v.timeout /= 20 // so that the test need not wait
+	if err := v.Read(t.Context()); err == nil {
+		t.Error("read to the end")
+	}
+}
+
+// T-JWT-05, T-JWT-06: the clockwork of asked readings, also while they fail.
+func TestCoolDown(t *testing.T) {
+	e := newPlainEndpoint(t)
+	synctest.Test(t, func(t *testing.T) {
+		key, next := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
+		e.serve(document(testpki.KeySet(key)))
+		v := newSource(t, nil, settings(e.plain(t), func(s *config.AuthorizationServer) { s.KeySet.Refresh = time.Hour }))
+		stop := run(t, v)
+		m := v.metrics
+		readings := func(want float64) {
+			t.Helper()
+			synctest.Wait()
+			if got := testutil.ToFloat64(m.succeeded) + testutil.ToFloat64(m.failed); got != want {
+				t.Fatalf("%v readings, want %v", got, want)
+			}
+		}
+		readings(1)
+		unknown := func(want access.Reason) {
+			t.Helper()
+			expect(t, v, key.Token(bound(), M{"kid": "made up"}), want)
+		}
+		unknown(access.UnknownKey)
+		unknown(access.UnknownKey)
+		readings(2)
+		e.serve(document(testpki.KeySet(key, next)))
+		time.Sleep(10*time.Second - 1)
+		expect(t, v, next.Token(bound()), access.UnknownKey)
+		readings(2)
+		time.Sleep(time.Nanosecond)
+		expect(t, v, next.Token(bound()), access.Granted) // this one asks, and waits for the answer
+		readings(3)
+
+		// A reading that fails starts the cool-down as well. Until one succeeds there is
+		// no telling whether somebody published the key.
+		e.serve(document([]byte("{}")))
+		time.Sleep(10 * time.Second)
+		unknown(access.IssuerUnavailable)
+		readings(4)
+		for range 20 {
+			unknown(access.IssuerUnavailable)
+		}
+		readings(4)
+		expect(t, v, key.Token(bound()), access.Granted)
+		stop()
+	})
+}
+
+// T-JWKS-01, T-JWT-06: readings follow the schedule and pick up a rotation; while
+// they fail they come at growing distances, the last good keys serve until
+// max_stale, and then every token of the server is refused as undecidable, also
+// one that is remembered.
+func TestScheduleAndStaleness(t *testing.T) {
+	e := newPlainEndpoint(t)
+	synctest.Test(t, func(t *testing.T) {
+		key, next := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
+		e.serve(document(testpki.KeySet(key)))
+		v := newSource(t, nil, settings(e.plain(t), func(s *config.AuthorizationServer) { s.KeySet.MaxStale = time.Hour }))
+		stop := run(t, v)
+		synctest.Wait()
+		e.serve(document(testpki.KeySet(key, next)))
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		day := M{"exp": time.Now().Add(24 * time.Hour).Unix()}
+		remembered := next.Token(bound(day))
+		expect(t, v, remembered, access.Granted)
+
+		e.serve(http.NotFound)
+		lastGood := v.current.Load().read
+		time.Sleep(time.Until(lastGood.Add(time.Hour)))
+		synctest.Wait()
+		expect(t, v, remembered, access.Granted)
+		expect(t, v, key.Token(bound(day)), access.Granted)
+		if !ready(v) {
+			t.Error("not ready")
+		}
+		// After the first failure: 1, 2, 4, 8, 16 s, then every 30 s, each up to a tenth
+		// less: 5 retries in half a minute, and 109 to 122 in the rest of some 55.
+		if n := testutil.ToFloat64(v.metrics.failed); n < 100 || n > 130 {
+			t.Errorf("%v failed readings in an hour", n)
+		}
+		time.Sleep(time.Nanosecond)
+		expect(t, v, remembered, access.IssuerUnavailable)
+		expect(t, v, key.Token(bound(day)), access.IssuerUnavailable)
+		if ready(v) {
+			t.Error("ready with keys out of date")
+		}
+
+		e.serve(document(testpki.KeySet(next)))
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		expect(t, v, remembered, access.Granted)
+		expect(t, v, key.Token(bound(day)), access.UnknownKey)
+		stop()
+	})
+}
+
+// Keys of our own issuer, in the configuration or in a file never get out of date, and
+// nothing is read for them again: another file counts for who is configured anew.
+func TestReadOnce(t *testing.T) {
+	key, next := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
+	document := testpki.KeySet(key)
+	path, fromFile := keyFile(t, document)
+	for name, c := range map[string]struct {
+		local Local
+		edit  func(*config.AuthorizationServer)
+	}{
+		"ours":            {ownKeys(document), func(*config.AuthorizationServer) {}},
+		"in the settings": {nil, func(s *config.AuthorizationServer) { s.KeySet.JWKS = string(document) }},
+		"in a file":       {nil, fromFile},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				write(t, path, document)
+				v := newSource(t, c.local, settings(c.edit))
+				stop := run(t, v)
+				write(t, path, testpki.KeySet(next))
+				time.Sleep(10 * 365 * 24 * time.Hour)
+				expect(t, v, key.Token(bound()), access.Granted)
+				expect(t, v, next.Token(bound()), access.UnknownKey)
+				if !ready(v) {
+					t.Error("not ready")
+				}
+				if n := testutil.ToFloat64(v.metrics.succeeded); n != 1 {
+					t.Errorf("%v readings", n)
+				}
+				stop()
+				if after(t, v, c.local, settings(c.edit), slog.New(slog.DiscardHandler)) == v {
+					t.Error("it is not read when it is configured anew")
+				}
+			})
+		})
+	}
+}

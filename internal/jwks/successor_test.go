@@ -1,0 +1,76 @@
+package jwks
+
+import (
+	"log/slog"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// What is configured anew while the server is down goes on with the keys that were read,
+// as long as they are those that it would read, from who may vouch for them; and with
+// those of its algorithms alone.
+func TestInheritedKeys(t *testing.T) {
+	ec, rsa := testpki.NewSigner("ES256", "ec"), testpki.NewSigner("RS256", "rsa")
+	e := newEndpoint(t, document(set(ec.JWK(), rsa.JWK(M{"alg": nil}))))
+	another, _ := testpki.NewCA("another CA").Write(t.TempDir(), "another")
+	_, fromFile := keyFile(t, testpki.KeySet(testpki.NewSigner("ES256", "other")))
+	two := func(s *config.AuthorizationServer) {
+		s.Connection.Trust = append(s.Connection.Trust, config.Path(another))
+	}
+	moved := func(path string) func(*config.AuthorizationServer) {
+		return func(s *config.AuthorizationServer) { s.KeySet.URL = parseURL(t, e.URL+path) }
+	}
+	insecure := func(s *config.AuthorizationServer) { s.Connection.InsecureLoopbackHTTP = true }
+	none, unread := access.UnsupportedAlgorithm, access.IssuerUnavailable
+	for name, c := range map[string]struct {
+		before, edit func(*config.AuthorizationServer)
+		ec, rsa      access.Reason
+	}{
+		"refresh":           {nil, func(s *config.AuthorizationServer) { s.KeySet.Refresh = time.Hour }, access.Granted, none},
+		"cool_down":         {nil, func(s *config.AuthorizationServer) { s.KeySet.CoolDown = time.Minute }, access.Granted, none},
+		"max_stale":         {nil, func(s *config.AuthorizationServer) { s.KeySet.MaxStale = time.Hour }, access.Granted, none},
+		"max_stale, over":   {nil, func(s *config.AuthorizationServer) { s.KeySet.MaxStale = 1 }, unread, none},
+		"more algorithms":   {nil, algorithms(config.ES256, config.RS256), access.Granted, access.Granted},
+		"others":            {nil, algorithms(config.RS256), none, access.Granted},
+		"fewer":             {algorithms(config.ES256, config.RS256), algorithms(config.ES256), access.Granted, none},
+		"of no key":         {nil, algorithms(config.EdDSA, config.ES384), none, none},
+		"more trust":        {nil, two, access.Granted, none},
+		"less trust":        {two, func(*config.AuthorizationServer) {}, unread, none},
+		"the system's":      {nil, func(s *config.AuthorizationServer) { s.Connection.Trust = nil }, unread, none},
+		"http":              {nil, insecure, access.Granted, none},
+		"http no more":      {insecure, func(*config.AuthorizationServer) {}, unread, none},
+		"another URL":       {nil, moved("/elsewhere"), unread, none},
+		"found by metadata": {nil, func(s *config.AuthorizationServer) { s.KeySet.URL = nil }, unread, none},
+		"another issuer":    {nil, func(s *config.AuthorizationServer) { s.Issuer = "https://moved.example" }, unread, none},
+		"a file before":     {fromFile, moved("/jwks"), unread, none},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.before == nil {
+				c.before = func(*config.AuthorizationServer) {}
+			}
+			e.serve(document(set(ec.JWK(), rsa.JWK(M{"alg": nil}))))
+			before := newSource(t, nil, settings(e.settings(t), c.before))
+			if err := before.Read(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			expect(t, before, ec.Token(bound()), map[bool]access.Reason{true: access.UnknownKey, false: access.Granted}[name == "a file before"])
+			e.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
+			next := after(t, before, nil, settings(e.settings(t), c.edit), slog.New(slog.DiscardHandler))
+			expect(t, next, ec.Token(bound()), c.ec)
+			expect(t, next, rsa.Token(bound()), c.rsa)
+			if got := next.Latest(); got != nil && !got.read.Equal(before.Latest().read) {
+				t.Error("the keys are as new as their heir")
+			}
+		})
+	}
+	own := newSource(t, ownKeys(testpki.KeySet(ec)), settings())
+	next := after(t, own, nil, settings(e.settings(t), func(s *config.AuthorizationServer) { s.KeySet.URL = nil }), slog.New(slog.DiscardHandler))
+	if ready(next) {
+		t.Error("the keys of our own issuer have become those of a server")
+	}
+}

@@ -1,0 +1,72 @@
+package jwks
+
+import (
+	"crypto/ed25519"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// lowOrderJWK is a key of that encoding as a JWK.
+func lowOrderJWK(encoding []byte, kid string) M {
+	return M{"kty": "OKP", "crv": "Ed25519", "kid": kid, "alg": "EdDSA", "use": "sig", "x": testpki.Segment(encoding)}
+}
+
+// forged is a token that nobody signed and that crypto/ed25519 takes for signed by key; ""
+// when there is none, since the encoding is not that of a point. R is the neutral element and
+// S is 0, so that the signature verifies wherever the hash of the message, times the key, is
+// neutral as well: for one message in eight or more.
+func forged(key ed25519.PublicKey, kid string) string {
+	header := testpki.Segment(encode(M{"alg": "EdDSA", "kid": kid, "typ": "at+jwt"}))
+	signature := append([]byte{1}, make([]byte, 63)...)
+	for i := range 200 {
+		signed := header + "." + testpki.Segment(encode(bound(M{"jti": fmt.Sprint(i)})))
+		if ed25519.Verify(key, []byte(signed), signature) {
+			return signed + "." + testpki.Segment(signature)
+		}
+	}
+	return ""
+}
+
+// T-ADD-14: an Ed25519 key of low order, in each encoding that a decoder takes, is left out
+// of a key set: tokens that nobody signed verify by it.
+func TestLowOrderKeys(t *testing.T) {
+	good := testpki.NewSigner("EdDSA", "good")
+	points := 0
+	for _, y := range []string{ // as in RFC 8032 section 5.1.2
+		"0100000000000000000000000000000000000000000000000000000000000000",
+		"ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+		"0000000000000000000000000000000000000000000000000000000000000000",
+		"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+		"c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+		"edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+		"eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+	} {
+		for _, sign := range []byte{0, 0x80} {
+			encoding, err := hex.DecodeString(y)
+			if err != nil {
+				t.Fatal(err)
+			}
+			encoding[31] |= sign
+			token := forged(encoding, "low")
+			if token != "" {
+				points++
+			} else {
+				token = (&testpki.Signer{Key: good.Key, KeyID: "low", Algorithm: "EdDSA"}).Token(bound())
+			}
+			s := newSource(t, ownKeys(set(lowOrderJWK(encoding, "low"), good.JWK())), settings())
+			expect(t, s, token, access.UnknownKey)
+			expect(t, s, good.Token(bound()), access.Granted)
+			if _, err := parse(set(lowOrderJWK(encoding, "low")), every); err == nil || !strings.Contains(err.Error(), "low order") {
+				t.Errorf("%x alone: %v", encoding, err)
+			}
+		}
+	}
+	if points < 8 {
+		t.Errorf("tokens were forged for %d encodings, want at least the 8 points", points)
+	}
+}

@@ -1,0 +1,162 @@
+package registeredcerts
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"math/big"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/jsonlimit"
+)
+
+const (
+	// maxKeySet bounds a key set. Twenty RSA keys of 2048 bits fit, each 3 KB with
+	// its certificate; a client has two while it renews.
+	maxKeySet = 64 << 10
+	// maxKeys bounds the keys in it, of which each may cost the parsing of a
+	// certificate.
+	maxKeys = 100
+)
+
+var (
+	errTooLarge = fmt.Errorf("larger than %d bytes", maxKeySet)
+	errNoKeySet = errors.New(`not a JWK Set: an object whose member "keys" is an array`)
+)
+
+// privateMembers are those that only the owner of a key may know: RFC 7518 sections
+// 6.2.2, 6.3.2 and 6.4, RFC 8037 section 2; priv is that of the key type AKP.
+var privateMembers = []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"}
+
+// readKeySet reads a JWK Set (RFC 7517 section 5) and returns the certificates that
+// it registers, and why each of the other keys registers none: sets hold keys for
+// other purposes too. A set with a private key is an error, for whoever can read it
+// can be the client; so is JSON in which an object has two members of one name.
+// Errors quote nothing of the document.
+func readKeySet(document []byte) (found thumbprints, skipped []error, err error) {
+	if len(document) > maxKeySet {
+		return nil, nil, errTooLarge
+	}
+	if err := jsonlimit.Check(document); err != nil {
+		return nil, nil, err
+	}
+	var set struct {
+		Keys []jsontext.Value `json:"keys"`
+	}
+	err = json.Unmarshal(document, &set)
+	var syntax *jsontext.SyntacticError
+	switch {
+	case errors.As(err, &syntax):
+		return nil, nil, fmt.Errorf("not JSON, or two members of one name, near byte %d", syntax.ByteOffset)
+	case err != nil || set.Keys == nil:
+		return nil, nil, errNoKeySet
+	case len(set.Keys) > maxKeys:
+		return nil, nil, fmt.Errorf("more than %d keys", maxKeys)
+	}
+	found = make(thumbprints)
+	for i, document := range set.Keys {
+		var jwk members
+		if json.Unmarshal(document, &jwk) != nil {
+			skipped = append(skipped, fmt.Errorf("jwks key %d is not an object", i+1))
+			continue
+		}
+		if jwk.private() {
+			return nil, nil, fmt.Errorf("jwks key %d has private members: register public keys alone, and take this one for disclosed", i+1)
+		}
+		c, err := jwk.certificate()
+		if err != nil {
+			skipped = append(skipped, fmt.Errorf("jwks key %d: %w", i+1, err))
+			continue
+		}
+		found[access.ThumbprintOf(c)] = true
+	}
+	return found, skipped, nil
+}
+
+// members are those of a JWK.
+type members map[string]jsontext.Value
+
+// text returns the string that a member is, or "" when it is absent or no string.
+func (m members) text(name string) string {
+	var s string
+	if json.Unmarshal(m[name], &s) != nil {
+		return ""
+	}
+	return s
+}
+
+// private reports whether there is a member that is part of a private key.
+func (m members) private() bool {
+	for _, name := range privateMembers {
+		if _, ok := m[name]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// certificate returns the certificate that the key registers: the first in x5c, whose
+// key must be the one that the other members spell (RFC 7517 section 4.7).
+func (m members) certificate() (*x509.Certificate, error) {
+	if _, ok := m["use"]; ok && (m.text("use") == "" || m.text("use") == "enc") {
+		return nil, errors.New("it is for encryption, or its use is no text") // others than sig are in use for TLS
+	}
+	var x5c []string
+	if json.Unmarshal(m["x5c"], &x5c) != nil || len(x5c) == 0 {
+		return nil, errors.New("it has no certificate in x5c")
+	}
+	der, err := base64.StdEncoding.Strict().DecodeString(x5c[0])
+	if err != nil {
+		return nil, errors.New("its x5c is not base64 with padding")
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("parsing the certificate in its x5c: %w", err)
+	}
+	key := spell(c.PublicKey)
+	if key == nil {
+		return nil, errors.New("the key of its certificate is of a type that is not supported")
+	}
+	for name, value := range key {
+		if m.text(name) != value {
+			return nil, fmt.Errorf("its member %s is not that of its certificate", name)
+		}
+	}
+	if _, ok := m["x5t#S256"]; ok && m.text("x5t#S256") != access.ThumbprintOf(c).String() {
+		return nil, errors.New("its x5t#S256 is not that of its certificate")
+	}
+	return c, nil
+}
+
+// spell returns the members of a public key as a JWK, RFC 7518 section 6 and RFC 8037
+// section 2, or nil for a key of an unknown type. Each key has one spelling there, so
+// that keys can be compared as text.
+func spell(public any) map[string]string {
+	encode := base64.RawURLEncoding.EncodeToString
+	switch public := public.(type) {
+	case *rsa.PublicKey:
+		return map[string]string{
+			"kty": "RSA", "n": encode(public.N.Bytes()), "e": encode(big.NewInt(int64(public.E)).Bytes()),
+		}
+	case *ecdsa.PublicKey:
+		point, err := public.Bytes() // 4, x, y
+		if err != nil || public.Curve == elliptic.P224() {
+			return nil // P-224 has no name in a JWK
+		}
+		half := 1 + (len(point)-1)/2
+		return map[string]string{
+			"kty": "EC", "crv": public.Params().Name, "x": encode(point[1:half]), "y": encode(point[half:]),
+		}
+	case ed25519.PublicKey:
+		return map[string]string{"kty": "OKP", "crv": "Ed25519", "x": encode(public)}
+	}
+	return nil
+}

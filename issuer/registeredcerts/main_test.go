@@ -1,0 +1,109 @@
+package registeredcerts_test
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/json"
+	"log/slog"
+	"math/big"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/testpki"
+	"github.com/tallygate/tallygate/issuer/registeredcerts"
+)
+
+func TestMain(m *testing.M) {
+	// net/http reads these once. It uses no proxy for this machine.
+	for name, value := range map[string]string{"HTTPS_PROXY": "http://127.0.0.1:1", "https_proxy": "", "NO_PROXY": "", "no_proxy": ""} {
+		if err := os.Setenv(name, value); err != nil {
+			panic(err)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
+
+type M = testpki.M
+
+var silent = registeredcerts.Options{Log: slog.New(slog.DiscardHandler)}
+
+// selfSigned makes a certificate of key that vouches for itself, as clients of this
+// method have.
+func selfSigned(t testing.TB, key crypto.Signer) *testpki.Pair {
+	t.Helper()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()),
+		Subject:      pkix.Name{CommonName: "ledger.northwind.example"},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &testpki.Pair{Cert: c, Key: key}
+}
+
+// jwk returns p's public key with p's certificate in x5c; edits are merged over it.
+func jwk(p *testpki.Pair, edits ...M) M {
+	s := testpki.Signer{Key: p.Key, KeyID: "k"}
+	edits = append([]M{{"alg": nil, "x5c": []string{x5c(p.Cert)}}}, edits...)
+	return s.JWK(edits...)
+}
+
+func x5c(c *x509.Certificate) string { return base64.StdEncoding.EncodeToString(c.Raw) }
+
+// keySet returns a JWK Set of keys, each the JWK of a pair or whatever else.
+func keySet(keys ...any) string {
+	list := []any{}
+	for _, k := range keys {
+		if p, ok := k.(*testpki.Pair); ok {
+			k = jwk(p)
+		}
+		list = append(list, k)
+	}
+	document, err := json.Marshal(M{"keys": list})
+	if err != nil {
+		panic(err)
+	}
+	return string(document)
+}
+
+// file stores data in a folder of t's own and returns its path.
+func file(t testing.TB, name string, data []byte) config.Path {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return config.Path(path)
+}
+
+func newSet(t testing.TB, keys config.ClientKeys, listed ...config.Thumbprint) *registeredcerts.Set {
+	t.Helper()
+	s, err := registeredcerts.New(keys, listed, silent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// expect asks s for c and compares the answer.
+func expect(t testing.TB, s *registeredcerts.Set, c *x509.Certificate, want bool) {
+	t.Helper()
+	if got, err := s.Has(t.Context(), c); got != want || err != nil {
+		t.Errorf("Has(%s) is %t, %v; want %t", c.Subject, got, err, want)
+	}
+}

@@ -1,0 +1,486 @@
+package registeredcerts_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/testpki"
+	"github.com/tallygate/tallygate/issuer/registeredcerts"
+)
+
+func parseURL(t testing.TB, s string) *config.URL {
+	t.Helper()
+	u, err := url.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &config.URL{URL: *u}
+}
+
+// An endpoint is a client's server with its jwks_uri, and a clock for who reads it.
+type endpoint struct {
+	*httptest.Server
+	keys    config.ClientKeys
+	handler atomic.Pointer[http.HandlerFunc]
+	calls   atomic.Int64
+	elapsed atomic.Int64 // nanoseconds that the clock is ahead
+}
+
+func newEndpoint(t testing.TB, handler http.HandlerFunc, edits ...func(*tls.Config)) *endpoint {
+	t.Helper()
+	e := &endpoint{}
+	e.serve(handler)
+	e.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		e.calls.Add(1)
+		if !r.Close {
+			t.Error("the connection is to be kept")
+		}
+		(*e.handler.Load())(w, r)
+	}))
+	authority := testpki.NewCA("client CA")
+	e.TLS = &tls.Config{Certificates: []tls.Certificate{authority.Leaf("client.example", testpki.IP("127.0.0.1")).TLS()}}
+	for _, edit := range edits {
+		edit(e.TLS)
+	}
+	e.Config.ErrorLog = log.New(io.Discard, "", 0)
+	e.StartTLS()
+	t.Cleanup(e.Close)
+	e.keys = config.ClientKeys{
+		JWKSURI: parseURL(t, e.URL+"/jwks?canary"),
+		Trust:   []config.Path{file(t, "ca.pem", authority.CertPEM())},
+	}
+	return e
+}
+
+func (e *endpoint) serve(handler http.HandlerFunc) { e.handler.Store(&handler) }
+
+func (e *endpoint) pass(d time.Duration) { e.elapsed.Add(int64(d)) }
+
+// set returns the certificates at e, by e's clock.
+func (e *endpoint) set(t testing.TB) *registeredcerts.Set {
+	t.Helper()
+	return e.logging(t, io.Discard)
+}
+
+func (e *endpoint) logging(t testing.TB, to io.Writer) *registeredcerts.Set {
+	t.Helper()
+	s, err := registeredcerts.New(e.keys, nil, registeredcerts.Options{
+		Log: slog.New(slog.NewJSONHandler(to, nil)),
+		Now: func() time.Time { return time.Now().Add(time.Duration(e.elapsed.Load())) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.DialLoopback()
+	return s
+}
+
+// document answers with text as a JWK Set.
+func document(text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/jwk-set+json")
+		_, _ = io.WriteString(w, text)
+	}
+}
+
+func status(code int) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(code)
+	}
+}
+
+func longLived(name string) *testpki.Pair {
+	return testpki.SelfSigned(name, testpki.Valid(time.Now().Add(-time.Hour), time.Now().AddDate(1, 0, 0)))
+}
+
+func (e *endpoint) wantCalls(t testing.TB, want int64) {
+	t.Helper()
+	if n := e.calls.Load(); n != want {
+		t.Errorf("%d readings, want %d", n, want)
+	}
+}
+
+// cannotTell asks s for p and wants an error.
+func cannotTell(t testing.TB, s *registeredcerts.Set, p *testpki.Pair) {
+	t.Helper()
+	if has, err := s.Has(t.Context(), p.Cert); has || err == nil || strings.Contains(err.Error(), "canary") {
+		t.Errorf("Has is %t, %v; want an error without the URL's query", has, err)
+	}
+}
+
+// RFC 8705 section 2.2.2: a client renews its certificate at its jwks_uri, and that is
+// all it has to do.
+func TestRotation(t *testing.T) {
+	first, second, stranger := longLived("first"), longLived("second"), longLived("stranger")
+	e := newEndpoint(t, document(keySet(first)))
+	s := e.set(t)
+	e.wantCalls(t, 0)
+	expect(t, s, first.Cert, true)
+	expect(t, s, first.Cert, true)
+	e.wantCalls(t, 1)
+
+	e.serve(document(keySet(first, second)))
+	expect(t, s, second.Cert, false) // within the cool-down of the first reading
+	e.wantCalls(t, 1)
+	e.pass(10 * time.Second)
+	expect(t, s, second.Cert, true)
+	expect(t, s, first.Cert, true)
+	e.wantCalls(t, 2)
+	for range 50 {
+		expect(t, s, stranger.Cert, false)
+	}
+	e.wantCalls(t, 2)
+	e.pass(9 * time.Second)
+	expect(t, s, stranger.Cert, false)
+	e.wantCalls(t, 2)
+	e.pass(time.Second)
+	expect(t, s, stranger.Cert, false)
+	e.wantCalls(t, 3)
+}
+
+// A certificate that the client removed stops to count within five minutes, though
+// nobody shows an unknown one; also when there was silence meanwhile.
+func TestRemoval(t *testing.T) {
+	first, second := longLived("first"), longLived("second")
+	for _, idle := range []time.Duration{5*time.Minute + time.Second, 23 * time.Hour, 48 * time.Hour} {
+		for name, left := range map[string]string{"another is left": keySet(second), "none is left": keySet(), "none counts": keySet(jwk(second, M{"x5c": nil}))} {
+			t.Run(fmt.Sprint(idle, " ", name), func(t *testing.T) {
+				e := newEndpoint(t, document(keySet(first)))
+				var log bytes.Buffer
+				s := e.logging(t, &log)
+				expect(t, s, first.Cert, true)
+				e.serve(document(left))
+				e.pass(4*time.Minute + 50*time.Second)
+				expect(t, s, first.Cert, true)
+				e.wantCalls(t, 1)
+				e.pass(idle - 4*time.Minute - 50*time.Second)
+				expect(t, s, first.Cert, false)
+				e.wantCalls(t, 2)
+				if logged := strings.Contains(log.String(), "registers no certificate"); logged != (name != "another is left") {
+					t.Errorf("log: %s", &log)
+				}
+			})
+		}
+	}
+}
+
+// While the jwks_uri is away, the last good reading counts for a day, and whoever is
+// in it does not wait each time; then nothing can be told.
+func TestOutage(t *testing.T) {
+	own, stranger := longLived("own"), longLived("stranger")
+	e := newEndpoint(t, document(keySet(own)))
+	s := e.set(t)
+	expect(t, s, own.Cert, true)
+	release := make(chan struct{})
+	e.serve(status(http.StatusBadGateway))
+	e.pass(6 * time.Minute)
+	expect(t, s, own.Cert, true)
+	expect(t, s, stranger.Cert, false)
+	e.wantCalls(t, 2)
+
+	e.serve(func(w http.ResponseWriter, r *http.Request) {
+		<-release
+		status(http.StatusBadGateway)(w, r)
+	})
+	e.pass(10 * time.Second)
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	if has, err := s.Has(gone, own.Cert); !has || err != nil {
+		t.Errorf("without waiting, Has is %t, %v", has, err)
+	}
+	eventually(t, "the reading in the background", func() bool { return e.calls.Load() == 3 })
+	close(release)
+	expect(t, s, stranger.Cert, false) // when that has ended
+	e.wantCalls(t, 3)
+
+	e.serve(status(http.StatusBadGateway))
+	e.pass(23*time.Hour + 50*time.Minute)
+	expect(t, s, own.Cert, true)
+	e.pass(4 * time.Minute)
+	cannotTell(t, s, own)
+	cannotTell(t, s, stranger)
+	e.serve(document(keySet(own)))
+	e.pass(10 * time.Second)
+	expect(t, s, own.Cert, true)
+	expect(t, s, stranger.Cert, false)
+}
+
+// What was read counts on where a client is configured anew, but for another jwks_uri and
+// where others vouch for the server.
+func TestSuccessor(t *testing.T) {
+	own := longLived("own")
+	e := newEndpoint(t, document(keySet(own)))
+	before := e.set(t)
+	expect(t, before, own.Cert, true)
+	e.serve(status(http.StatusBadGateway))
+	succeed := func(edit func(*config.ClientKeys)) *registeredcerts.Set {
+		keys := e.keys
+		edit(&keys)
+		s, err := registeredcerts.New(keys, nil, registeredcerts.Options{Log: slog.New(slog.DiscardHandler), Previous: before})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.DialLoopback()
+		return s
+	}
+	same := succeed(func(*config.ClientKeys) {})
+	expect(t, same, own.Cert, true)
+	cannotTell(t, succeed(func(k *config.ClientKeys) { k.JWKSURI = parseURL(t, e.URL+"/other?canary") }), own)
+	cannotTell(t, succeed(func(k *config.ClientKeys) {
+		k.Trust = []config.Path{file(t, "ca.pem", testpki.NewCA("client CA").CertPEM())}
+	}), own)
+}
+
+// After an outage, a removed certificate counts for five minutes at most.
+func TestRemovalDuringOutage(t *testing.T) {
+	first, second := longLived("first"), longLived("second")
+	e := newEndpoint(t, document(keySet(first)))
+	s := e.set(t)
+	expect(t, s, first.Cert, true)
+	e.serve(status(http.StatusBadGateway))
+	e.pass(6 * time.Minute)
+	expect(t, s, first.Cert, true)
+	e.serve(document(keySet(second)))
+	e.pass(5*time.Minute + time.Second)
+	expect(t, s, first.Cert, false)
+}
+
+// A jwks_uri that has never been read says neither yes nor no.
+func TestNeverRead(t *testing.T) {
+	own := longLived("own")
+	e := newEndpoint(t, status(http.StatusNotFound))
+	s := e.set(t)
+	cannotTell(t, s, own)
+	cannotTell(t, s, own)
+	e.wantCalls(t, 1)
+	e.serve(document(keySet(own)))
+	cannotTell(t, s, own)
+	e.pass(10 * time.Second)
+	expect(t, s, own.Cert, true)
+	e.wantCalls(t, 2)
+}
+
+// What is listed counts without the jwks_uri.
+func TestListedBesideURI(t *testing.T) {
+	own := longLived("own")
+	e := newEndpoint(t, status(http.StatusNotFound))
+	e.keys.JWKS = keySet(own)
+	expect(t, e.set(t), own.Cert, true)
+	e.wantCalls(t, 0)
+}
+
+// However many ask at once, one reading answers them all; and one who goes away takes
+// it from nobody.
+func TestSharedReading(t *testing.T) {
+	own := longLived("own")
+	release := make(chan struct{})
+	e := newEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
+		<-release
+		document(keySet(own))(w, r)
+	})
+	s := e.set(t)
+	gone, leave := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() {
+		_, err := s.Has(gone, own.Cert)
+		left <- err
+	}()
+	eventually(t, "the reading", func() bool { return e.calls.Load() == 1 })
+	var all sync.WaitGroup
+	for range 100 {
+		all.Go(func() { expect(t, s, own.Cert, true) })
+	}
+	leave()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("who went away got %v", err)
+	}
+	close(release)
+	all.Wait()
+	e.wantCalls(t, 1)
+}
+
+// A server that accepts and says nothing is given up after five seconds.
+func TestTimeout(t *testing.T) {
+	own := longLived("own")
+	synctest.Test(t, func(t *testing.T) {
+		keys := config.ClientKeys{JWKSURI: parseURL(t, "https://client.example/jwks")}
+		s, err := registeredcerts.New(keys, nil, registeredcerts.Options{Log: silent.Log, Now: func() time.Time { return own.Cert.NotBefore }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		silence := make(chan net.Conn, 1)
+		s.DialBy(func(context.Context, string, string) (net.Conn, error) {
+			near, far := net.Pipe()
+			silence <- far
+			return near, nil
+		})
+		start := time.Now()
+		has, err := s.Has(t.Context(), own.Cert)
+		if has || !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 5*time.Second {
+			t.Errorf("Has is %t, %v after %s", has, err, time.Since(start))
+		}
+		_ = (<-silence).Close()
+	})
+}
+
+// No answer but a good one changes what is known, and none is followed elsewhere.
+func TestBadAnswers(t *testing.T) {
+	own, evil := longLived("own"), longLived("evil")
+	good := document(keySet(own))
+	e := newEndpoint(t, good)
+	elsewhere := newEndpoint(t, document(keySet(evil)))
+	s := e.set(t)
+	expect(t, s, own.Cert, true)
+	as := func(contentType string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header()["Content-Type"] = []string{contentType}
+			_, _ = io.WriteString(w, keySet(evil))
+		}
+	}
+	redirect := func(to string, code int) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, to, code) }
+	}
+	withKeys := func(code int) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(code)
+			_, _ = io.WriteString(w, keySet(evil))
+		}
+	}
+	var sent atomic.Int64
+	for name, answer := range map[string]http.HandlerFunc{
+		"HTML": document("<html></html>"), "empty": document(""), "no keys": document("{}"), "cut short": document(keySet(evil)[:80]),
+		"trailing data": document(keySet(evil) + "x"), "two keys members": document(`{"keys":[],` + keySet(evil)[1:]),
+		"a private key": document(keySet(evil, jwk(own, M{"d": "AAAA"}))),
+		"65537 bytes":   document(keySet(evil) + strings.Repeat(" ", 64<<10+1-len(keySet(evil)))),
+		"endless": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			for r.Context().Err() == nil {
+				n, err := w.Write(bytes.Repeat([]byte(" "), 64<<10))
+				if sent.Add(int64(n)); err != nil {
+					return
+				}
+			}
+		},
+		"hung up within": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Length", "100000")
+			document(keySet(evil))(w, r)
+		},
+		"a large header": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Large", strings.Repeat("x", 64<<10))
+			document(keySet(evil))(w, r)
+		},
+		"compressed": func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Accept-Encoding") != "" {
+				t.Error("compression was asked for")
+			}
+			w.Header().Set("Content-Encoding", "gzip")
+			document(keySet(evil))(w, r) // as if it were not
+		},
+		"text/html": as("text/html"), "no content type": as(""), "JSON in a comment": as("text/plain; application/json"),
+		"201": withKeys(201), "203": withKeys(203), "404 with keys": withKeys(404), "204": status(204), "401": status(401), "404": status(404), "500": status(500), "503": status(503),
+		"302": redirect(elsewhere.URL, 302), "307": redirect(elsewhere.URL, 307), "to http": redirect("http://127.0.0.1:1/", 301),
+		"to a file": redirect("file:///etc/passwd", 308), "to itself": redirect("/other", 303),
+		"hang up": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			e.serve(answer)
+			e.pass(10 * time.Second)
+			calls := e.calls.Load()
+			expect(t, s, evil.Cert, false)
+			expect(t, s, own.Cert, true)
+			e.wantCalls(t, calls+1)
+			fresh := e.set(t)
+			cannotTell(t, fresh, evil)
+			e.wantCalls(t, calls+2)
+		})
+	}
+	elsewhere.wantCalls(t, 0)
+	if n := sent.Load(); n > 64<<20 { // what two sockets may buffer, with room
+		t.Errorf("of an endless answer %d bytes were read", n)
+	}
+	for name, contentType := range map[string]string{"JSON": "application/json", "with parameters": "Application/JSON; charset=utf-8"} {
+		e.serve(as(contentType))
+		e.pass(10 * time.Second)
+		t.Run(name, func(t *testing.T) { expect(t, s, evil.Cert, true) })
+	}
+}
+
+// A server whose certificate is of another authority or for another name tells
+// nothing and is told nothing.
+func TestServerCertificate(t *testing.T) {
+	own := longLived("own")
+	e := newEndpoint(t, document(keySet(own)))
+	good := e.keys
+	for name, keys := range map[string]config.ClientKeys{
+		"another authority":        {JWKSURI: good.JWKSURI, Trust: []config.Path{file(t, "ca.pem", testpki.NewCA("client CA").CertPEM())}},
+		"the system's authorities": {JWKSURI: good.JWKSURI},
+		"another name":             {JWKSURI: parseURL(t, strings.Replace(e.URL, "127.0.0.1", "localhost", 1)), Trust: good.Trust},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e.keys = keys
+			cannotTell(t, e.set(t), own)
+		})
+	}
+	e.wantCalls(t, 0)
+	old := newEndpoint(t, document(keySet(own)), func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 })
+	cannotTell(t, old.set(t), own)
+	old.wantCalls(t, 0)
+}
+
+// No proxy of the environment, which TestMain sets, sees a reading.
+func TestNoProxy(t *testing.T) {
+	own := longLived("own")
+	e := newEndpoint(t, document(keySet(own)))
+	e.keys.JWKSURI = parseURL(t, strings.Replace(e.URL, "127.0.0.1", "proxied.example", 1))
+	s := e.set(t)
+	var dialled string
+	s.DialBy(func(_ context.Context, _, address string) (net.Conn, error) {
+		dialled = address
+		return nil, errors.New("refused")
+	})
+	cannotTell(t, s, own)
+	if !strings.HasPrefix(dialled, "proxied.example:") {
+		t.Errorf("dialled %q", dialled)
+	}
+}
+
+// A failure is logged with its cause and without the query, once a reading.
+func TestLog(t *testing.T) {
+	var log bytes.Buffer
+	e := newEndpoint(t, status(http.StatusTeapot))
+	s := e.logging(t, &log)
+	for range 5 {
+		cannotTell(t, s, longLived("own"))
+	}
+	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "status 418") || strings.Contains(got, "canary") {
+		t.Errorf("log: %s", got)
+	}
+}
+
+func eventually(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); !done(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: did not come", what)
+		}
+	}
+}

@@ -1,0 +1,156 @@
+package rules_test
+
+import (
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/json"
+	"errors"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/testpki"
+	"github.com/tallygate/tallygate/issuer/rules"
+)
+
+// named is a subject of attributes, in the order of the encoding.
+func named(attributes ...pkix.AttributeTypeAndValue) testpki.Option {
+	return testpki.Subject(pkix.Name{ExtraNames: attributes})
+}
+
+func attribute(value any, oid ...int) pkix.AttributeTypeAndValue {
+	return pkix.AttributeTypeAndValue{Type: oid, Value: value}
+}
+
+// ia5 is text of the type that DC and emailAddress have.
+func ia5(text string) asn1.RawValue {
+	return asn1.RawValue{Tag: asn1.TagIA5String, Bytes: []byte(text)}
+}
+
+var (
+	domain       = attribute(ia5("northwind"), 0, 9, 2342, 19200300, 100, 1, 25)
+	mail         = attribute(ia5("ledger@northwind.example"), 1, 2, 840, 113549, 1, 9, 1)
+	organization = attribute("VATDE-123456789", 2, 5, 4, 97)
+	unknown      = attribute("x", 1, 3, 6, 1, 4, 1, 99999, 1)
+	common       = attribute(` ledger, "1"\`+"\x1b ", 2, 5, 4, 3)
+)
+
+// A name that is copied from where names to be registered are printed is the one that
+// rules see, of the subject, the issuer and every SAN. What Go prints is another.
+func TestNamesAreSpelledAsInTheConfiguration(t *testing.T) {
+	multiple := testpki.Subject(pkix.Name{CommonName: "ledger", OrganizationalUnit: []string{"aa", "c"}}) // DER has the shorter first
+	for name, option := range map[string]testpki.Option{
+		"DC": named(domain, common), "emailAddress": named(common, mail), "organizationIdentifier": named(organization),
+		"unknown": named(unknown, common), "all": named(domain, organization, unknown, mail, common), "two in one": multiple,
+	} {
+		t.Run(name, func(t *testing.T) {
+			ca := testpki.NewCA("", option)
+			pair := ca.Leaf("", option, testpki.DNS("Ledger.northwind.example"), testpki.IP("192.0.2.1", "2001:db8::1"))
+			in := input()
+			in.Certificate = pair.Cert
+			// As the mapped form of IPv4, which no encoder of Go's makes.
+			in.Certificate.IPAddresses = append(in.Certificate.IPAddresses, net.ParseIP("192.0.2.2"))
+			issuer := config.CertificateNames(ca.Cert)[0]
+			names := append(config.CertificateNames(in.Certificate), config.CertificateName{Key: "issuer_dn", Value: issuer.Value})
+			if len(names) != 6 || names[0].Key != "subject_dn" || names[0].Value != issuer.Value {
+				t.Fatalf("names are %q", names)
+			}
+			if names[0].Value == pair.Cert.Subject.String() {
+				t.Fatal("the spelling is Go's: this tests nothing")
+			}
+			for _, n := range names {
+				sees := "certificate." + n.Key + " == " + strconv.Quote(n.Value)
+				if strings.HasPrefix(n.Key, "san_") {
+					sees = strconv.Quote(n.Value) + " in certificate." + n.Key
+				}
+				p := compile(t, config.Governance{Workspace: []config.WorkspaceRule{{Name: "r", When: sees, Refuse: "shut out"}}})
+				_, err := p.Decide(in, nil)
+				if err == nil || err.Error() != "workspace rule r: shut out" {
+					t.Errorf("%s: %v", sees, err)
+				}
+			}
+			var trace rules.Trace
+			if _, err := compile(t, config.Governance{}).Decide(in, &trace); err != nil {
+				t.Fatal(err)
+			}
+			saw := trace.Saw["certificate"].(*rules.Certificate)
+			if diff := cmp.Diff([]string{names[0].Value, issuer.Value}, []string{saw.SubjectDN, saw.IssuerDN}); diff != "" {
+				t.Errorf("shown (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// Rules cannot be written against a name that the configuration does not spell. Those
+// that look at the certificate refuse then, the others go on.
+func TestNamesThatCannotBeSpelled(t *testing.T) {
+	odd := named(common, attribute("", 2, 5, 4, 10))
+	ca := testpki.NewCA("Northwind CA")
+	tests := []struct {
+		name, when string
+		cert       *testpki.Pair
+		error      string
+	}{
+		{"subject", `certificate.subject_dn.contains("evil")`, ca.Leaf("", odd), "subject is no name"},
+		{"issuer", `certificate.issuer_dn.contains("evil")`, testpki.NewCA("", odd).Leaf("ledger"), "issuer is no name"},
+		{"elsewhere", `client.id == "another"`, ca.Leaf("", odd), ""},
+		{"empty", `certificate.subject_dn != ""`, ca.Leaf("", named()), ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			in := input()
+			in.Certificate = test.cert.Cert
+			_, err := compile(t, config.Governance{Workspace: []config.WorkspaceRule{{Name: "r", When: test.when, Refuse: "shut out"}}}).Decide(in, nil)
+			var refusal *rules.Refusal
+			switch {
+			case test.error == "" && err != nil, test.error != "" && (!errors.As(err, &refusal) || !strings.Contains(err.Error(), test.error)):
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// Without a certificate there are no empty names to compare with: what needs one
+// refuses, in whatever way it asks, and what is decided without one goes on.
+func TestNoCertificate(t *testing.T) {
+	in := input()
+	in.Certificate, in.Thumbprint = nil, ""
+	refuses := func(when string) config.Governance {
+		return config.Governance{Workspace: []config.WorkspaceRule{{Name: "r", When: when, Refuse: "shut out"}}}
+	}
+	unseen := "rule r could not be evaluated: the request shows no certificate"
+	tests := []struct {
+		name  string
+		rules config.Governance
+		error string
+	}{
+		{"deny", refuses(`certificate.subject_dn == "CN=evil"`), unseen},
+		{"allow", refuses(`certificate.subject_dn != ""`), unseen},
+		{"list", refuses(`certificate.san_dns.exists(n, n == "evil.example")`), unseen},
+		{"presence", refuses(`has(certificate.serial)`), unseen},
+		{"thumbprint", refuses(`certificate.thumbprint in ["a"]`), unseen},
+		{"whole", refuses(`dyn(certificate) == dyn(client)`), unseen},
+		{"claim", config.Governance{Claims: []config.ClaimRule{{Name: "r", Claim: "name", Value: `certificate.subject_dn`}}}, unseen},
+		{"undecided", refuses(`client.id == "another" || certificate.serial == "1"`), unseen},
+		{"decided", refuses(`client.id == "another" && certificate.serial == "1"`), ""},
+		{"client", refuses(`client.id == "another"`), ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var trace rules.Trace
+			_, err := compile(t, test.rules).Decide(in, &trace)
+			var refusal *rules.Refusal
+			switch {
+			case test.error == "" && err != nil, test.error != "" && (!errors.As(err, &refusal) || !strings.HasSuffix(err.Error(), test.error)):
+				t.Errorf("got %v", err)
+			}
+			if text, err := json.Marshal(trace.Saw["certificate"]); err != nil || string(text) != "null" {
+				t.Errorf("shown as %s, %v", text, err)
+			}
+		})
+	}
+}
