@@ -7,12 +7,15 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/proxy/http1"
 )
 
 // readsNoBody is an upstream of Python's own http.server whose handler, as many do, reads no
@@ -169,6 +172,49 @@ func TestRefusedBodyIsNoSecondRequest(t *testing.T) {
 			if got := arrivals(requests); len(got) > 0 {
 				t.Errorf("%q: the upstream saw %q", framing, got)
 			}
+		}
+	}
+}
+
+// What net/http sends to an upstream over HTTP/1.1, which is every body that is long, slow or of
+// unknown length, has a connection of its own; a small body does not.
+func TestConnectionsForLongBodies(t *testing.T) {
+	var opened atomic.Int64
+	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+	upstream.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	upstream.Start()
+	defer upstream.Close()
+	s := newSite(t, upstream.URL, io.Discard)
+	s.proxy.upstreams["accounts"].transport.(*http1.Transport).Settle = 0 // a connection is used again at once
+	address := s.listen(t)
+	for _, tt := range []struct {
+		name   string
+		size   int
+		length int64
+		want   int64
+	}{
+		{"small", 5, 5, 1},
+		{"long", 20_000, 20_000, 3},
+		{"of unknown length", 5, -1, 3},
+	} {
+		opened.Store(0)
+		for range 3 {
+			answer, err := visit(t, s, address, s.token, "http/1.1", http.MethodPost, strings.NewReader(strings.Repeat("x", tt.size)), func(r *http.Request) { r.ContentLength = tt.length })
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, answer.Body)
+			_ = answer.Body.Close()
+			if answer.StatusCode != http.StatusOK {
+				t.Fatalf("%s: answered %s", tt.name, answer.Status)
+			}
+		}
+		if got := opened.Load(); got != tt.want {
+			t.Errorf("%s: 3 requests took %d connections, want %d", tt.name, got, tt.want)
 		}
 	}
 }
