@@ -224,9 +224,9 @@ func (d *drill) awaitRecovery() {
 func (d *drill) judge(h *honest) {
 	d.t.Helper()
 	peak := d.peak()
-	d.t.Logf("%s; %d hostile requests; peak memory %d MiB", h, d.sent.Load(), peak>>20)
+	d.t.Logf("%s; the first failure: %v; %d hostile requests; peak memory %d MiB", h, h.first, d.sent.Load(), peak>>20)
 	if total, failed := h.total.Load(), h.failed.Load(); failed*1000 > total || total == 0 {
-		d.t.Errorf("%d of %d honest requests failed, want 0.1 %% at most; the first: %v", failed, total, h.first)
+		d.t.Errorf("%d of %d honest requests failed, want 0.1 %% at most", failed, total)
 	}
 	if peak > containerLimit {
 		d.t.Errorf("the gate took %d MiB, and a container has %d", peak>>20, containerLimit>>20)
