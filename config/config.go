@@ -9,6 +9,8 @@ package config
 import (
 	"log/slog"
 	"time"
+
+	"github.com/tallygate/tallygate/internal/urlpath"
 )
 
 // Config is the whole file. Its order is that of config.example.yaml.
@@ -136,9 +138,9 @@ type API struct {
 // Route is one call that an API offers. A request that matches no route is
 // refused.
 type Route struct {
-	Methods []Method `yaml:"methods"` // exact; GET does not imply HEAD
-	Path    Pattern  `yaml:"path"`    // "/accounts/{id}", "/files/**"
-	Scopes  []Scope  `yaml:"scopes"`  // all of them are needed. Optional.
+	Methods []Method        `yaml:"methods"` // exact; GET does not imply HEAD
+	Path    urlpath.Pattern `yaml:"path"`    // "/accounts/{id}", "/files/**"
+	Scopes  []Scope         `yaml:"scopes"`  // all of them are needed. Optional.
 	// Assertion gives the upstream a short-lived JWT of ours about the caller, in place
 	// of a token that it cannot read.
 	Assertion bool `yaml:"assertion"`

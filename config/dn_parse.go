@@ -218,8 +218,10 @@ func parseEscape(s string) (c byte, rest string, err error) {
 	switch {
 	case s != "" && strings.IndexByte(mayEscape, s[0]) >= 0:
 		return s[0], s[1:], nil
-	case len(s) >= 2 && isHex(s[0]) && isHex(s[1]):
-		return unhex(s[0])<<4 | unhex(s[1]), s[2:], nil
+	case len(s) >= 2:
+		if octet, err := hex.DecodeString(s[:2]); err == nil {
+			return octet[0], s[2:], nil
+		}
 	}
 	return 0, "", errors.New("a backslash escapes one of \"+,;<>\\ #= or two hexadecimal digits")
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/urlpath"
 )
 
 // Why no call was found, for the log; the caller is told none of it.
@@ -55,10 +56,10 @@ type node struct {
 
 // add puts r where segments lead, for each method. On one host no two routes share
 // both the shape of their pattern and a method: the configuration was checked for it.
-func (n *node) add(segments []config.Segment, methods []config.Method, r *route) {
+func (n *node) add(segments []urlpath.Segment, methods []config.Method, r *route) {
 	routes := &n.here
 	for _, s := range segments {
-		if s.Kind == config.RestSegment { // always the last
+		if s.Kind == urlpath.CatchAll { // always the last
 			routes = &n.rest
 			break
 		}
@@ -74,8 +75,8 @@ func (n *node) add(segments []config.Segment, methods []config.Method, r *route)
 }
 
 // child returns the node that s leads to, a new one when there is none yet.
-func (n *node) child(s config.Segment) *node {
-	if s.Kind == config.AnySegment {
+func (n *node) child(s urlpath.Segment) *node {
+	if s.Kind == urlpath.Parameter {
 		if n.any == nil {
 			n.any = new(node)
 		}

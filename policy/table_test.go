@@ -11,11 +11,12 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/testpki"
+	"github.com/tallygate/tallygate/internal/urlpath"
 )
 
 // call makes a configured route.
 func call(path string, methods []config.Method, scopes ...config.Scope) config.Route {
-	pattern, err := config.ParsePattern(path)
+	pattern, err := urlpath.ParsePattern(path)
 	if err != nil {
 		panic(err)
 	}

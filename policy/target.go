@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/tallygate/tallygate/access"
-	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/urlpath"
 )
 
 // A Target is what a request asks for, in the one form that counts: nothing in it
@@ -34,7 +34,7 @@ var (
 // over, HTTP/1.1 or HTTP/2. Every error is an [access.Denial]: MalformedRequest for
 // CONNECT, asterisk-form and authority-form (RFC 9112 section 3.2), a scheme other
 // than https, a host that is none, and a query with stray bytes; PathNotCanonical
-// for a path that is empty or has a segment that [config.DecodeSegment] refuses, or
+// for a path that is empty or has a segment that [urlpath.DecodeSegment] refuses, or
 // an empty one before the last. The query is not looked at further.
 func ParseTarget(r *http.Request) (Target, error) {
 	raw, err := originForm(r)
@@ -105,7 +105,7 @@ func segments(path string) iter.Seq2[string, error] {
 				yield("", errEmptyPath)
 				return
 			}
-			segment, err := config.DecodeSegment(raw)
+			segment, err := urlpath.DecodeSegment(raw)
 			if !yield(segment, err) || err != nil {
 				return
 			}

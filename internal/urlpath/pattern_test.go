@@ -1,4 +1,4 @@
-package config
+package urlpath
 
 import (
 	"errors"
@@ -12,8 +12,8 @@ import (
 func literal(text string) Segment { return Segment{Literal: text} }
 
 var (
-	anySegment  = Segment{Kind: AnySegment}
-	restSegment = Segment{Kind: RestSegment}
+	parameter = Segment{Kind: Parameter}
+	catchAll  = Segment{Kind: CatchAll}
 )
 
 func TestParsePattern(t *testing.T) {
@@ -21,10 +21,10 @@ func TestParsePattern(t *testing.T) {
 		"/":                     {literal("")},
 		"/accounts":             {literal("accounts")},
 		"/accounts/":            {literal("accounts"), literal("")},
-		"/Accounts/{id}/events": {literal("Accounts"), anySegment, literal("events")},
-		"/{a}/{b_2}":            {anySegment, anySegment},
-		"/**":                   {restSegment},
-		"/{tenant}/files/**":    {anySegment, literal("files"), restSegment},
+		"/Accounts/{id}/events": {literal("Accounts"), parameter, literal("events")},
+		"/{a}/{b_2}":            {parameter, parameter},
+		"/**":                   {catchAll},
+		"/{tenant}/files/**":    {parameter, literal("files"), catchAll},
 		"/v1.orders":            {literal("v1.orders")}, // T-PATH-11: a dot is a dot
 		"/things/42:cancel":     {literal("things"), literal("42:cancel")},
 		"/Products(1)/$value":   {literal("Products(1)"), literal("$value")},
@@ -40,10 +40,10 @@ func TestParsePattern(t *testing.T) {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(want, p.Segments()); diff != "" {
-				t.Error("segments (-want +got):\n" + diff)
+				t.Errorf("Segments() (-want +got):\n%s", diff)
 			}
 			if p.String() != pattern {
-				t.Errorf("String() = %q", p)
+				t.Errorf("String() = %q, want %q", p, pattern)
 			}
 		})
 	}
@@ -99,19 +99,19 @@ func TestParsePatternRefuses(t *testing.T) {
 			var p Pattern
 			err := p.UnmarshalText([]byte(pattern))
 			if err == nil {
-				t.Fatalf("accepted as %v", p.Segments())
+				t.Fatalf("UnmarshalText(%q) set %v, want an error", pattern, p.Segments())
 			}
 			if diff := cmp.Diff(want, err.Error()); diff != "" {
-				t.Error("message (-want +got):\n" + diff)
+				t.Errorf("UnmarshalText(%q) error (-want +got):\n%s", pattern, diff)
 			}
 			if p.String() != "" || p.Segments() != nil {
-				t.Errorf("a refused pattern left %q behind", p)
+				t.Errorf("UnmarshalText(%q) set %q with an error, want no change", pattern, p)
 			}
 		})
 	}
 }
 
-// Patterns of one line match the same paths; those of two lines never.
+// Patterns on one line match the same paths; patterns on two lines never do.
 func TestShape(t *testing.T) {
 	groups := [][]string{
 		{"/"},
@@ -135,7 +135,7 @@ func TestShape(t *testing.T) {
 			for _, a := range group {
 				for _, b := range other {
 					if same := mustPattern(t, a).Shape() == mustPattern(t, b).Shape(); same != (i == j) {
-						t.Errorf("%q and %q: same shape is %v", a, b, same)
+						t.Errorf("%q and %q have the same shape: got %v, want %v", a, b, same, i == j)
 					}
 				}
 			}
@@ -195,18 +195,15 @@ func TestDecodeSegmentRefuses(t *testing.T) {
 func TestDecodeSegmentAllocates(t *testing.T) {
 	for raw, want := range map[string]float64{"accounts": 0, "a%20b": 1, "..%2f": 0} {
 		if got := testing.AllocsPerRun(100, func() { _, _ = DecodeSegment(raw) }); got > want {
-			t.Errorf("%q: %v allocations, want %v", raw, got, want)
+			t.Errorf("DecodeSegment(%q): got %v allocations, want %v", raw, got, want)
 		}
 	}
 }
 
-// What a pattern's literal accepts can be asked for, and means itself: spelled out in
-// the shortest canonical way it decodes to the same text.
+// A request can match each literal that a pattern accepts: the shortest canonical spelling of
+// the literal decodes to the same text.
 func FuzzParsePattern(f *testing.F) {
 	seeds := []string{"/", "/a/{b}/**", "/%C3%BC/", "/a b", "/{a}/{a}", "/..", "/%252e", "/a;b", "/**/", "x"}
-	if len(seeds) == 0 {
-		f.Fatal("no seeds")
-	}
 	for _, s := range seeds {
 		f.Add(s)
 	}
@@ -216,23 +213,23 @@ func FuzzParsePattern(f *testing.F) {
 			return
 		}
 		for i, segment := range p.Segments() {
-			if segment.Kind != LiteralSegment {
+			if segment.Kind != Literal {
 				continue
 			}
 			got, err := DecodeSegment(escapePlain(strings.ReplaceAll(segment.Literal, "%", "%25")))
 			if err != nil || got != segment.Literal {
-				t.Errorf("%q: literal %q is asked for as %q, %v", s, segment.Literal, got, err)
+				t.Errorf("%q: DecodeSegment of the escaped literal = %q, %v, want %q", s, got, err, segment.Literal)
 			}
 			if strings.ContainsAny(segment.Literal, `/\;`) || slices.Contains([]string{".", ".."}, segment.Literal) {
-				t.Errorf("%q: literal %q", s, segment.Literal)
+				t.Errorf("%q: got the literal %q, which two servers may read differently", s, segment.Literal)
 			}
 			if segment.Literal == "" && i < len(p.Segments())-1 {
-				t.Errorf("%q: empty segment inside", s)
+				t.Errorf("%q: got an empty segment at %d, want one only at the end", s, i)
 			}
 		}
 		again, err := ParsePattern(p.String())
 		if err != nil || again.Shape() != p.Shape() {
-			t.Errorf("%q read twice: %v", s, err)
+			t.Errorf("ParsePattern of %q again: got shape %q, %v, want %q", s, again.Shape(), err, p.Shape())
 		}
 	})
 }

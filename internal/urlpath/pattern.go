@@ -1,4 +1,4 @@
-package config
+package urlpath
 
 import (
 	"errors"
@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Pattern is a route's path pattern: literal segments, {name} for exactly one
-// segment, and /** at the end for one or more. It is compared with the decoded
-// segments of a path, one by one, exactly; nothing in it is a regular expression.
+// Pattern is the path pattern of a route: literal segments, {name} for exactly one segment, and
+// /** at the end for one or more. Patterns are compared with the decoded segments of a path, one
+// by one and exactly. They are no regular expressions.
 type Pattern struct {
 	text     string
 	segments []Segment
@@ -18,7 +18,7 @@ type Pattern struct {
 // Segment is one segment of a [Pattern].
 type Segment struct {
 	Kind    SegmentKind
-	Literal string // decoded; with Literal kind only
+	Literal string // decoded; empty unless Kind is Literal
 }
 
 // SegmentKind says what a [Segment] matches.
@@ -26,36 +26,35 @@ type SegmentKind uint8
 
 // The kinds of segment.
 const (
-	LiteralSegment SegmentKind = iota // exactly its text, percent-decoding aside
-	AnySegment                        // {name}: one segment that is not empty
-	RestSegment                       // **: one or more segments, the last of a pattern
+	Literal   SegmentKind = iota // a segment that decodes to the literal
+	Parameter                    // {name}: one segment that is not empty
+	CatchAll                     // **: one or more segments; only at the end of a pattern
 )
 
-// String returns the pattern as written.
+// String returns the pattern as it was written.
 func (p Pattern) String() string { return p.text }
 
-// Segments returns the pattern's segments, which must not be changed.
+// Segments returns the pattern's segments. The caller must not change them.
 func (p Pattern) Segments() []Segment { return p.segments }
 
-// Shape returns a text that two patterns share if and only if they match the same
-// paths: the names of {name} segments and the spelling of escapes are left out. It
-// is a key for comparison, not for people.
+// Shape returns a key for comparison: two patterns have the same key if and only if they match
+// the same paths. The names of {name} segments and the spelling of escapes make no difference.
 func (p Pattern) Shape() string {
 	var b strings.Builder
 	for _, s := range p.segments {
 		switch s.Kind {
-		case LiteralSegment:
-			b.WriteString("/=" + s.Literal) // "=", since a literal may spell "{}" or "**"
-		case AnySegment:
+		case Literal:
+			b.WriteString("/=" + s.Literal) // "=", since a literal may be "{}" or "**"
+		case Parameter:
 			b.WriteString("/{}")
-		case RestSegment:
+		case CatchAll:
 			b.WriteString("/**")
 		}
 	}
 	return b.String()
 }
 
-// UnmarshalText reads a pattern as [ParsePattern] does.
+// UnmarshalText sets p to the result of [ParsePattern]. After an error p is unchanged.
 func (p *Pattern) UnmarshalText(text []byte) error {
 	parsed, err := ParsePattern(string(text))
 	if err != nil {
@@ -65,9 +64,9 @@ func (p *Pattern) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// ParsePattern returns the pattern that s spells. A literal is written plainly or
-// percent-encoded and obeys [DecodeSegment], so that a request can match it. A
-// trailing slash is a last segment that is empty: "/a" and "/a/" are two patterns.
+// ParsePattern parses a pattern. A literal is written plainly or percent-encoded and must pass
+// [DecodeSegment]: otherwise no request could match it. A trailing slash is an empty last
+// segment, so "/a" and "/a/" are two patterns. Errors quote the pattern.
 func ParsePattern(s string) (Pattern, error) {
 	if !strings.HasPrefix(s, "/") {
 		return Pattern{}, errors.New(`a path pattern starts with "/"`)
@@ -83,7 +82,7 @@ func ParsePattern(s string) (Pattern, error) {
 			return Pattern{}, fmt.Errorf("segment %q: %w", part, err)
 		case part == "" && !last:
 			return Pattern{}, errors.New("an empty segment stands only at the end, as a trailing slash")
-		case segment.Kind == RestSegment && !last:
+		case segment.Kind == CatchAll && !last:
 			return Pattern{}, errors.New("** stands only at the end, as the last segment")
 		case name != "" && slices.Contains(names, name):
 			return Pattern{}, fmt.Errorf("the name {%s} occurs twice", name)
@@ -94,34 +93,34 @@ func ParsePattern(s string) (Pattern, error) {
 	return p, nil
 }
 
-// notPlain lists what a literal must escape although a request need not, or could
-// not: whoever writes one of these means a wildcard, a regular expression or a
-// query, none of which a pattern has.
-const notPlain = "*?#[]^|"
+// mustEscape lists the bytes that a literal must escape although a request need not or cannot
+// have them: such a byte in a pattern is usually meant as a wildcard, a regular expression or a
+// query, and patterns have none of these.
+const mustEscape = "*?#[]^|"
 
-// parseSegment returns the segment that part spells and, for {name}, the name.
+// parseSegment returns the segment written as part and, for {name}, the name.
 func parseSegment(part string) (Segment, string, error) {
 	if part == "**" {
-		return Segment{Kind: RestSegment}, "", nil
+		return Segment{Kind: CatchAll}, "", nil
 	}
 	if inner, ok := strings.CutPrefix(part, "{"); ok && strings.HasSuffix(inner, "}") {
 		name := strings.TrimSuffix(inner, "}")
-		if !isParameter(name) {
+		if !isParameterName(name) {
 			return Segment{}, "", errors.New("a name in braces is letters, digits and underscores, first a letter")
 		}
-		return Segment{Kind: AnySegment}, name, nil
+		return Segment{Kind: Parameter}, name, nil
 	}
 	if strings.ContainsAny(part, "{}") {
 		return Segment{}, "", errors.New("braces enclose a whole segment, such as {id}; elsewhere write %7B and %7D")
 	}
-	if i := strings.IndexAny(part, notPlain); i >= 0 {
+	if i := strings.IndexAny(part, mustEscape); i >= 0 {
 		return Segment{}, "", fmt.Errorf("%q has no meaning in a path pattern (one segment is {name}, the rest is /**); for the character itself write %%%02X", part[i], part[i])
 	}
 	literal, err := DecodeSegment(escapePlain(part))
 	return Segment{Literal: literal}, "", err
 }
 
-func isParameter(name string) bool {
+func isParameterName(name string) bool {
 	for i, c := range []byte(name) {
 		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
 		if !letter && (i == 0 || c != '_' && (c < '0' || c > '9')) {
@@ -131,8 +130,8 @@ func isParameter(name string) bool {
 	return name != ""
 }
 
-// escapePlain escapes the bytes that a request would have to escape, so that a
-// literal may be written as people read it.
+// escapePlain escapes the bytes that a request would have to escape, so that a literal can be
+// written in plain text, such as "/grüße".
 func escapePlain(s string) string {
 	var b strings.Builder
 	for _, c := range []byte(s) {

@@ -1,4 +1,8 @@
-package config
+// Package urlpath has the one rule for the segments of URL paths, and path patterns that
+// obey it. Two servers never read an accepted segment in two ways: what a pattern matches is
+// what the upstream sees. The package does no input or output and all its functions are safe
+// for concurrent use.
+package urlpath
 
 import (
 	"errors"
@@ -7,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// Why a segment is not canonical. None quotes the segment: it may come from a
+// Reasons why a segment is not canonical. None quotes the segment: it may come from a
 // request, and the text goes to the log.
 var (
 	errDotSegment     = errors.New(`a "." or ".." segment is not canonical`)
@@ -40,12 +44,16 @@ func byteSet(s string) (set [256]bool) {
 	return set
 }
 
-// DecodeSegment percent-decodes one segment of a path, once, and is an error for a
-// segment that two readers may take for two different things: dot segments; bytes
-// that are no RFC 3986 pchar; ";" and "\"; escapes of "/", "\", ";", a control
-// character, an unreserved character or another escape; text that is not UTF-8;
-// spaces at either end. It is the one rule for route patterns and for requests.
-// A segment without escapes is returned as it is, without allocating.
+// DecodeSegment percent-decodes one segment of a path, once. Route patterns and requests are
+// both read by it. The error says why two servers may read raw differently:
+//
+//   - raw is a dot segment;
+//   - it has a byte that is no pchar of RFC 3986, or ";" or "\";
+//   - it has an escape of "/", "\", ";", a control character, an unreserved character or
+//     another escape;
+//   - its text is not UTF-8, or begins or ends with a space.
+//
+// A segment without escapes is returned unchanged, without an allocation.
 func DecodeSegment(raw string) (string, error) {
 	if raw == "." || raw == ".." {
 		return "", errDotSegment
@@ -70,16 +78,17 @@ func DecodeSegment(raw string) (string, error) {
 	return decodeEscapes(raw, escapes)
 }
 
-// checkEscape judges the escape that s starts with.
+// checkEscape checks the escape at the start of s. Bytes beyond ASCII pass: only together
+// with their neighbours are they UTF-8 or not.
 func checkEscape(s string) error {
-	if !isEscape(s) {
+	if !hasEscape(s) {
 		return errEscape
 	}
 	c := unhex(s[1])<<4 | unhex(s[2])
 	switch {
 	case c == '/' || c == '\\' || c == ';':
 		return errEscapedMeaning
-	case c == '%' && isEscape("%"+s[3:min(len(s), 5)]):
+	case c == '%' && hasEscape("%"+s[3:min(len(s), 5)]):
 		return errDoubleEscape
 	case unreservedBytes[c]:
 		return errNeedlessEscape
@@ -87,8 +96,8 @@ func checkEscape(s string) error {
 	return nil
 }
 
-// decodeEscapes decodes raw, whose escapes are sound one by one, and judges the
-// text that they make together.
+// decodeEscapes decodes raw, each of whose escapes has passed checkEscape, and checks the
+// resulting text as a whole.
 func decodeEscapes(raw string, escapes int) (string, error) {
 	var b strings.Builder
 	b.Grow(len(raw) - 2*escapes)
@@ -112,8 +121,8 @@ func decodeEscapes(raw string, escapes int) (string, error) {
 	return text, nil
 }
 
-// isEscape reports whether s starts with a well-formed percent escape.
-func isEscape(s string) bool {
+// hasEscape reports whether s starts with a well-formed percent escape.
+func hasEscape(s string) bool {
 	return len(s) >= 3 && s[0] == '%' && isHex(s[1]) && isHex(s[2])
 }
 
