@@ -136,7 +136,7 @@ func (c *Client) understand(ctx context.Context, answer *authserver.Answer, aske
 		want = signedAnswer
 	}
 	if answer.MediaType != want {
-		return nil, fmt.Errorf("answered with content type %q instead of %s", access.Clip(answer.MediaType), want)
+		return nil, fmt.Errorf("answered with content type %q instead of %s", access.Truncate(answer.MediaType), want)
 	}
 	if c.settings.Signed {
 		var err error
@@ -175,7 +175,7 @@ func (c *Client) read(document jsontext.Value) (*reply, error) {
 		return nil, errors.New("the answer does not say whether the token is active")
 	}
 	if kind := r.other(); kind != "" {
-		return &reply{refusal: &access.Denial{Reason: access.WrongType, Err: fmt.Errorf("%s says that it is of type %q", c.server, access.Clip(kind))}}, nil
+		return &reply{refusal: &access.Denial{Reason: access.WrongType, Err: fmt.Errorf("%s says that it is of type %q", c.server, access.Truncate(kind))}}, nil
 	}
 	says, err := r.Read(c.server)
 	var malformed *access.Denial
@@ -249,7 +249,7 @@ func (c *Client) verify(ctx context.Context, raw string, asked time.Time) (jsont
 	case err != nil:
 		return nil, fmt.Errorf("signed answer: %w", err)
 	case says.Issuer != c.issuer:
-		return nil, fmt.Errorf("signed answer: it comes from %q", access.Clip(says.Issuer))
+		return nil, fmt.Errorf("signed answer: it comes from %q", access.Truncate(says.Issuer))
 	case !c.isFor(says.Audience):
 		return nil, errors.New("signed answer: it is meant for another resource server")
 	case says.IssuedAt.IsZero() || says.IssuedAt.After(now.Add(c.leeway)) || says.IssuedAt.Before(asked.Truncate(time.Second).Add(-c.leeway)):

@@ -319,7 +319,7 @@ func TestServerCertificate(t *testing.T) {
 	} {
 		c := a.client(edit)
 		_, err := c.Introspect(t.Context(), "opaque", facts.SumOf("opaque"), certificateOf(1), theirs)
-		if access.Deny(err).Reason != access.IssuerUnavailable || strings.Contains(err.Error(), "canary") {
+		if access.ReasonOf(err) != access.IssuerUnavailable || strings.Contains(err.Error(), "canary") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -152,7 +152,7 @@ func TestOneCallForOneToken(t *testing.T) {
 	}
 	waiting.Wait()
 	leave() // the one that made the call
-	if err := <-left; !errors.Is(err, context.Canceled) || access.Deny(err).Reason != access.IssuerUnavailable {
+	if err := <-left; !errors.Is(err, context.Canceled) || access.ReasonOf(err) != access.IssuerUnavailable {
 		t.Errorf("who left got %v", err)
 	}
 	close(release)

@@ -44,7 +44,7 @@ func quote(answer *authserver.Answer, sent []string) string {
 		for _, secret := range sent {
 			text = strings.ReplaceAll(text, secret, "…")
 		}
-		fmt.Fprintf(&said, ": %q", access.Clip(longWord.ReplaceAllString(text, "…")))
+		fmt.Fprintf(&said, ": %q", access.Truncate(longWord.ReplaceAllString(text, "…")))
 	}
 	return said.String()
 }

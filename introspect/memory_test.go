@@ -31,7 +31,7 @@ func TestRefusedAnswersTakeNoMemory(t *testing.T) {
 	}
 	calls := a.calls.Load()
 	_, err := c.Introspect(t.Context(), "one more", facts.SumOf("one more"), certificateOf(2, 2), nobody)
-	if access.Deny(err).Reason != access.RateLimited || a.calls.Load() != calls {
+	if access.ReasonOf(err) != access.RateLimited || a.calls.Load() != calls {
 		t.Errorf("got %v after %d calls, want rate_limited", err, a.calls.Load())
 	}
 	expect(t, c, "of another certificate", access.Granted)

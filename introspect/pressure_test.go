@@ -86,7 +86,7 @@ func TestCallersOutOfTime(t *testing.T) {
 		raw := fmt.Sprint("made up ", i)
 		_, err := c.Introspect(ctx, raw, facts.SumOf(raw), certificateOf(2, 2), theirs)
 		cancel()
-		if access.Deny(err).Reason != access.IssuerUnavailable {
+		if access.ReasonOf(err) != access.IssuerUnavailable {
 			t.Fatal(err)
 		}
 	}
@@ -132,7 +132,7 @@ func TestWaitingIsBounded(t *testing.T) {
 	cancel()
 	for i := range 20_000 {
 		raw := fmt.Sprint("made up ", i)
-		if _, err := c.Introspect(gone, raw, facts.SumOf(raw), certificateOf(2, 2), theirs); access.Deny(err).Reason != access.IssuerUnavailable {
+		if _, err := c.Introspect(gone, raw, facts.SumOf(raw), certificateOf(2, 2), theirs); access.ReasonOf(err) != access.IssuerUnavailable {
 			t.Fatal(err)
 		}
 	}

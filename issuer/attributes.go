@@ -34,7 +34,7 @@ func (c call) attributes(err error) []slog.Attr {
 		return a
 	}
 	f := faultOf(err)
-	a = append(a, slog.String("error", faults[f].code), slog.String("err", access.Clip(err.Error())))
+	a = append(a, slog.String("error", faults[f].code), slog.String("err", access.Truncate(err.Error())))
 	var denial *access.Denial
 	if errors.As(err, &denial) {
 		a = append(a, slog.String("reason", denial.Reason.String()))
@@ -55,10 +55,10 @@ func names(leaf *x509.Certificate) []slog.Attr {
 	for _, n := range config.CertificateNames(leaf) {
 		byKey[n.Key] = append(byKey[n.Key], n.Value)
 	}
-	a := []slog.Attr{slog.String("subject_dn", access.Clip(strings.Join(byKey["subject_dn"], " ")))}
+	a := []slog.Attr{slog.String("subject_dn", access.Truncate(strings.Join(byKey["subject_dn"], " ")))}
 	for _, key := range []string{"san_dns", "san_uri", "san_ip", "san_email"} {
 		if values := byKey[key]; len(values) > 0 {
-			a = append(a, slog.String(key, access.Clip(strings.Join(values, " "))))
+			a = append(a, slog.String(key, access.Truncate(strings.Join(values, " "))))
 		}
 	}
 	return a

@@ -47,7 +47,7 @@ func (i *Issuer) admit(r *http.Request) (call, error) {
 // authenticationRefusal gives err its answer: what cannot be told is neither yes nor
 // no, and of everything else the client learns only that it is not authenticated.
 func authenticationRefusal(err error) error {
-	switch access.Deny(err).Reason.Status() {
+	switch access.ReasonOf(err).Status() {
 	case http.StatusInternalServerError:
 		return &refusal{serverError, err}
 	case http.StatusServiceUnavailable:

@@ -65,7 +65,7 @@ func (i *Issuer) ServeOperator(w http.ResponseWriter, r *http.Request) {
 func (i *Issuer) Do(order Order) (Report, error) {
 	report, err := i.carryOut(order)
 	if err != nil {
-		i.log.Warn("operator's order", "granted", false, "err", access.Clip(err.Error()))
+		i.log.Warn("operator's order", "granted", false, "err", access.Truncate(err.Error()))
 		return Report{}, err
 	}
 	if report.Done != "" { // not merely asked
@@ -84,12 +84,12 @@ func (i *Issuer) carryOut(order Order) (Report, error) {
 		return i.revokeText(order.Token)
 	case Order{Application: order.Application}:
 		if _, known := i.owners[order.Application]; !known {
-			return Report{}, fmt.Errorf("there is no application %q", access.Clip(order.Application))
+			return Report{}, fmt.Errorf("there is no application %q", access.Truncate(order.Application))
 		}
 		return i.revokeAll(store.RevokedApplication, order.Application, "every token of application "+order.Application)
 	case Order{Partner: order.Partner}:
 		if !i.partners[order.Partner] {
-			return Report{}, fmt.Errorf("there is no partner %q", access.Clip(order.Partner))
+			return Report{}, fmt.Errorf("there is no partner %q", access.Truncate(order.Partner))
 		}
 		return i.revokePartner(order.Partner)
 	case Order{Thumbprint: order.Thumbprint}:

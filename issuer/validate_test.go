@@ -88,7 +88,7 @@ func TestSecondOpinionOfOpaqueTokens(t *testing.T) {
 	judged := func(token string, pair *testpki.Pair) (access.Claims, access.Reason) {
 		claims, err := gate.Validate(t.Context(), token, &access.Certificate{Leaf: pair.Cert, Thumbprint: access.ThumbprintOf(pair.Cert), Anchors: []access.AnchorKey{anchor(northCA.Cert)}})
 		if err != nil {
-			return claims, access.Deny(err).Reason
+			return claims, access.ReasonOf(err)
 		}
 		return claims, access.Granted
 	}

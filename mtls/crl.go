@@ -155,7 +155,7 @@ func verifyList(head *x509.RevocationList, authorities []*x509.Certificate) (*x5
 	if refused != nil {
 		return nil, fmt.Errorf("its signature is not that of %s: %w", head.Issuer, refused)
 	}
-	return nil, fmt.Errorf("%q signed it, which is %w", access.Clip(head.Issuer.String()), errForeign)
+	return nil, fmt.Errorf("%q signed it, which is %w", access.Truncate(head.Issuer.String()), errForeign)
 }
 
 // scope sets which certificates l is about, and refuses what is not a complete list of the

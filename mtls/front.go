@@ -125,7 +125,7 @@ func (f *front) admit(r *http.Request) error {
 	}
 	own, err := f.proxies.Peer(r)
 	switch {
-	case err != nil && access.Deny(err).Reason == access.RevocationUnknown:
+	case err != nil && access.ReasonOf(err) == access.RevocationUnknown:
 		return err // there is no telling
 	case err != nil:
 		return &access.Denial{Reason: access.NoCertificate, Err: fmt.Errorf("the sender is no trusted front proxy: its own certificate: %w", err)}

@@ -221,7 +221,7 @@ func TestResumedSessionsAreJudged(t *testing.T) {
 			if err := dial(t, address, client); err == nil {
 				t.Error("the resumed session is accepted")
 			}
-			if r := <-results; access.Deny(r.err).Reason != access.UntrustedCertificate {
+			if r := <-results; access.ReasonOf(r.err) != access.UntrustedCertificate {
 				t.Errorf("the server says %v", r.err)
 			}
 		})
@@ -267,7 +267,7 @@ func TestSelfSignedAuthority(t *testing.T) {
 			if err := dial(t, address, client); err == nil {
 				t.Error("the resumed session is accepted")
 			}
-			if r := <-results; access.Deny(r.err).Reason != access.WrongUsage {
+			if r := <-results; access.ReasonOf(r.err) != access.WrongUsage {
 				t.Errorf("the server says %v", r.err)
 			}
 		})

@@ -33,7 +33,7 @@ func (h *Handshakes) verified(state tls.ConnectionState, fault error, refused bo
 		result = "refused"
 	}
 	if fault != nil {
-		reason = access.Deny(fault).Reason.String()
+		reason = access.ReasonOf(fault).String()
 	}
 	h.total.WithLabelValues(result, reason, tls.VersionName(state.Version)).Inc()
 }

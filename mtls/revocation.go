@@ -73,7 +73,7 @@ func (r *revocation) anchors(p *path, now time.Time) ([]access.AnchorKey, error)
 		switch {
 		case err == nil:
 			good++
-		case refused == nil || access.Deny(err).Reason == access.RevokedCertificate:
+		case refused == nil || access.ReasonOf(err) == access.RevokedCertificate:
 			refused = err
 		}
 	}
@@ -102,7 +102,7 @@ func (r *revocation) judge(way []link, now time.Time) error {
 	var unknown error
 	for i := range way {
 		if err := r.status(&way[i], now); err != nil {
-			if access.Deny(err).Reason == access.RevokedCertificate {
+			if access.ReasonOf(err) == access.RevokedCertificate {
 				return err
 			}
 			unknown = err

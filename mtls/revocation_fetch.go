@@ -191,5 +191,5 @@ func (s *source) said(err error) error {
 	if s.URL.RawQuery != "" {
 		text = strings.ReplaceAll(text, s.URL.RawQuery, "...")
 	}
-	return errors.New(access.Clip(strconv.Quote(text)))
+	return errors.New(access.Truncate(strconv.Quote(text)))
 }

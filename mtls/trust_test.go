@@ -69,7 +69,7 @@ func reason(err error) access.Reason {
 	if err == nil {
 		return access.Granted
 	}
-	return access.Deny(err).Reason
+	return access.ReasonOf(err)
 }
 
 func TestJudge(t *testing.T) {

@@ -138,7 +138,7 @@ func (t *Table) Decide(method string, target Target, claims access.Claims, cert 
 	}
 	if !from.speaksFor(app.partner.name) {
 		return refuse(d, access.UnknownClient, &access.Mismatch{
-			Of: "partner", Want: "a partner that authorization server " + claims.Server + " may speak for", Got: app.partner.name,
+			Name: "partner", Want: "a partner that authorization server " + claims.Server + " may speak for", Got: app.partner.name,
 		})
 	}
 	d.Partner = app.partner.name
@@ -159,7 +159,7 @@ func (t *Table) Decide(method string, target Target, claims access.Claims, cert 
 	if !route.covered(claims.Scopes) {
 		d.Scopes = route.scopes
 		return refuse(d, access.InsufficientScope, &access.Mismatch{
-			Of: "scope", Want: strings.Join(route.scopes, " "), Got: access.Clip(fmt.Sprintf("%q", claims.Scopes)),
+			Name: "scope", Want: strings.Join(route.scopes, " "), Got: access.Truncate(fmt.Sprintf("%q", claims.Scopes)),
 		})
 	}
 	d.Reason = access.Granted

@@ -217,7 +217,7 @@ func (p *Proxy) decide(x *exchange, overloaded func() bool) access.Decision {
 	}
 	target, err := policy.ParseTarget(r)
 	if err != nil {
-		return access.Deny(err)
+		return access.DecisionOf(err)
 	}
 	if !p.steps.Table.Serves(target.Host) || !p.opened(r.TLS, target.Host) {
 		return access.Decision{Reason: access.Misdirected}
@@ -227,8 +227,8 @@ func (p *Proxy) decide(x *exchange, overloaded func() bool) access.Decision {
 		return access.Decision{Reason: access.UpgradeNotAllowed}
 	}
 	raw, noToken := validate.Bearer(r)
-	if noToken != nil && access.Deny(noToken).Reason == access.MalformedRequest {
-		return access.Deny(noToken)
+	if noToken != nil && access.ReasonOf(noToken) == access.MalformedRequest {
+		return access.DecisionOf(noToken)
 	}
 
 	// Before the first signature is verified, for nobody is known yet who would have a
@@ -238,14 +238,14 @@ func (p *Proxy) decide(x *exchange, overloaded func() bool) access.Decision {
 	}
 	x.certificate, err = p.steps.Trust.Client(r)
 	if err != nil {
-		return access.Deny(err)
+		return access.DecisionOf(err)
 	}
 	if noToken != nil {
-		return access.Deny(noToken)
+		return access.DecisionOf(noToken)
 	}
 	claims, err := p.steps.Validator.Validate(r.Context(), raw, x.certificate)
 	if err != nil {
-		d := access.Deny(err)
+		d := access.DecisionOf(err)
 		d.Partner = p.steps.Table.Partner(d.Server, d.ClientID)
 		return d
 	}

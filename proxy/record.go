@@ -60,10 +60,10 @@ func (x *exchange) attributes(attrs []slog.Attr, ended time.Time) []slog.Attr {
 	}
 	attrs = append(attrs,
 		slog.String("partner", x.partner()),
-		slog.String("client_id", access.Clip(d.ClientID)),
+		slog.String("client_id", access.Truncate(d.ClientID)),
 		slog.String("route", route),
 		slog.String("issuer", d.Server),
-		slog.String("method", access.Clip(x.request.Method)),
+		slog.String("method", access.Truncate(x.request.Method)),
 		slog.String("reason", d.Reason.String()),
 		slog.String("request_id", x.id),
 		slog.Int("status", x.status),
@@ -74,7 +74,7 @@ func (x *exchange) attributes(attrs []slog.Attr, ended time.Time) []slog.Attr {
 		attrs = append(attrs, slog.String("thumbprint", shown))
 	}
 	if d.Claims.Subject != d.Claims.ClientID {
-		attrs = append(attrs, slog.String("sub", access.Clip(d.Claims.Subject)))
+		attrs = append(attrs, slog.String("sub", access.Truncate(d.Claims.Subject)))
 	}
 	if d.Claims.TokenID != "" {
 		attrs = append(attrs, slog.String("jti_hash", hashed(d.Claims.TokenID)))
@@ -89,7 +89,7 @@ func (x *exchange) attributes(attrs []slog.Attr, ended time.Time) []slog.Attr {
 	}
 	for _, detail := range []error{d.Err, x.detail, endedFor} {
 		if detail != nil {
-			attrs = append(attrs, slog.String("detail", access.Clip(detail.Error())))
+			attrs = append(attrs, slog.String("detail", access.Truncate(detail.Error())))
 		}
 	}
 	return attrs

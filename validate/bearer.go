@@ -13,7 +13,7 @@ import (
 const maxToken = 16 << 10
 
 func denyTooLong() error {
-	return deny(access.MalformedToken, "the token is longer than %d bytes", maxToken)
+	return access.Denyf(access.MalformedToken, "the token is longer than %d bytes", maxToken)
 }
 
 // Bearer returns the access token of r, RFC 6750 section 2.1. It is taken from the
@@ -25,23 +25,23 @@ func Bearer(r *http.Request) (string, error) {
 	fields := r.Header["Authorization"]
 	switch len(fields) {
 	case 0:
-		return "", deny(access.NoToken, "no Authorization header")
+		return "", access.Denyf(access.NoToken, "no Authorization header")
 	case 1:
 	default:
-		return "", deny(access.MalformedRequest, "%d Authorization headers", len(fields))
+		return "", access.Denyf(access.MalformedRequest, "%d Authorization headers", len(fields))
 	}
 	credentials, err := bearerCredentials(fields[0])
 	if err != nil {
 		return "", err
 	}
 	if r.URL.RawQuery != "" && tokenInQuery(r.URL.RawQuery) {
-		return "", deny(access.MalformedRequest, "a token in the Authorization header and one in the query")
+		return "", access.Denyf(access.MalformedRequest, "a token in the Authorization header and one in the query")
 	}
 	if len(credentials) > maxToken {
 		return "", denyTooLong()
 	}
 	if !isB64token(credentials) {
-		return "", deny(access.MalformedRequest, "the credentials are not one b64token")
+		return "", access.Denyf(access.MalformedRequest, "the credentials are not one b64token")
 	}
 	return credentials, nil
 }
@@ -51,7 +51,7 @@ func Bearer(r *http.Request) (string, error) {
 func bearerCredentials(field string) (string, error) {
 	const scheme = "Bearer"
 	if field == "" {
-		return "", deny(access.MalformedRequest, "the Authorization header is empty")
+		return "", access.Denyf(access.MalformedRequest, "the Authorization header is empty")
 	}
 	// The scheme is a token and ends where a character is none: a longer one that
 	// begins alike is another scheme, anything else is Bearer misspelled.
@@ -60,11 +60,11 @@ func bearerCredentials(field string) (string, error) {
 		end++
 	}
 	if !strings.EqualFold(field[:end], scheme) {
-		return "", deny(access.NoToken, "the Authorization header has another scheme than Bearer")
+		return "", access.Denyf(access.NoToken, "the Authorization header has another scheme than Bearer")
 	}
 	credentials := strings.TrimLeft(field[end:], " ")
 	if len(credentials) == len(field)-end {
-		return "", deny(access.MalformedRequest, "no space after Bearer")
+		return "", access.Denyf(access.MalformedRequest, "no space after Bearer")
 	}
 	return credentials, nil
 }

@@ -22,7 +22,7 @@ func (v *Validator) confirm(s *server, u *access.Unchecked, q *question) (*acces
 		q.source = remote
 		var err error
 		if answer, err = s.resolver.Introspect(q.ctx, q.raw, q.sum, q.cert, v.confirmedOwner(s, u, q.cert, q.now)); err != nil {
-			d := access.Deny(err)
+			d := access.DecisionOf(err)
 			return nil, &access.Denial{Reason: d.Reason, ClientID: u.ClientID, Err: d.Err}
 		}
 	}
@@ -79,14 +79,14 @@ func (s *server) checkAnswer(u, answer *access.Unchecked, cert *access.Certifica
 		{"sub", u.Subject, answer.Subject},
 	} {
 		if claim.answer != "" && claim.token != "" && claim.answer != claim.token {
-			return access.MalformedToken, &access.Mismatch{Of: claim.name + " by introspection", Want: quoted(claim.token), Got: quoted(claim.answer)}
+			return access.MalformedToken, &access.Mismatch{Name: claim.name + " by introspection", Want: quoted(claim.token), Got: quoted(claim.answer)}
 		}
 	}
 	if answer.TokenID != "" && u.TokenID != "" && answer.TokenID != u.TokenID {
 		return access.MalformedToken, errTokenID // without the values: of a jti only the hash is logged
 	}
 	if len(answer.Audience) > 0 && !slices.ContainsFunc(answer.Audience, s.isAudience) {
-		return access.WrongAudience, &access.Mismatch{Of: "aud by introspection", Want: strings.Join(s.audiences, " or "), Got: quoted(answer.Audience...)}
+		return access.WrongAudience, &access.Mismatch{Name: "aud by introspection", Want: strings.Join(s.audiences, " or "), Got: quoted(answer.Audience...)}
 	}
 	if answer.Confirmation.Present {
 		return checkBinding(answer.Confirmation, cert)

@@ -46,13 +46,13 @@ func (v *Validator) check(s *server, u *access.Unchecked, cert *access.Certifica
 // for us, and otherwise why not.
 func (s *server) checkClaims(u *access.Unchecked, now time.Time) (access.Reason, error) {
 	if u.Issuer != s.issuer {
-		return access.UnknownIssuer, &access.Mismatch{Of: "iss", Want: s.issuer, Got: quoted(u.Issuer)}
+		return access.UnknownIssuer, &access.Mismatch{Name: "iss", Want: s.issuer, Got: quoted(u.Issuer)}
 	}
 	if reason, err := s.checkTimes(u, now); reason != access.Granted {
 		return reason, err
 	}
 	if !slices.ContainsFunc(u.Audience, s.isAudience) {
-		return access.WrongAudience, &access.Mismatch{Of: "aud", Want: strings.Join(s.audiences, " or "), Got: quoted(u.Audience...)}
+		return access.WrongAudience, &access.Mismatch{Name: "aud", Want: strings.Join(s.audiences, " or "), Got: quoted(u.Audience...)}
 	}
 	return access.Granted, nil
 }
@@ -62,7 +62,7 @@ func quoted(said ...string) string {
 	if len(said) == 0 {
 		return "none"
 	}
-	return access.Clip(fmt.Sprintf("%q", said))
+	return access.Truncate(fmt.Sprintf("%q", said))
 }
 
 // checkTimes returns [access.Granted] when u is valid at now.
@@ -82,7 +82,7 @@ func (s *server) checkTimes(u *access.Unchecked, now time.Time) (access.Reason, 
 // untimely says that a claim's time does not stand as it should to now.
 func (s *server) untimely(claim, stands string, now, got time.Time) error {
 	return &access.Mismatch{
-		Of: claim, Want: fmt.Sprintf("%s %s, give or take %s", stands, now.UTC().Format(time.RFC3339), s.leeway),
+		Name: claim, Want: fmt.Sprintf("%s %s, give or take %s", stands, now.UTC().Format(time.RFC3339), s.leeway),
 		Got: got.UTC().Format(time.RFC3339),
 	}
 }
@@ -95,3 +95,22 @@ func (s *server) expired(u *access.Unchecked, now time.Time) bool {
 
 // isAudience reports whether a names us, byte for byte, RFC 9068 section 4.
 func (s *server) isAudience(a string) bool { return slices.Contains(s.audiences, a) }
+
+// confirmationClaim is what a refused binding compares with the thumbprint of the
+// certificate that the token came with.
+const confirmationClaim = "cnf.x5t#S256"
+
+// checkBinding returns [access.Granted] when c binds a token to cert, RFC 8705
+// section 3, and otherwise why it does not.
+func checkBinding(c access.Confirmation, cert *access.Certificate) (access.Reason, error) {
+	switch {
+	case !c.Present:
+		return access.NotBound, &access.Mismatch{Name: confirmationClaim, Want: cert.Thumbprint.String(), Got: "no cnf"}
+	case c.Thumbprint == access.Thumbprint{}:
+		return access.MalformedBinding, &access.Mismatch{Name: confirmationClaim, Want: cert.Thumbprint.String(), Got: "a cnf that is not one well-formed x5t#S256 alone"}
+	case !c.Thumbprint.Matches(cert.Thumbprint):
+		return access.BoundToOther, &access.Mismatch{Name: confirmationClaim, Want: cert.Thumbprint.String(), Got: c.Thumbprint.String()}
+	default:
+		return access.Granted, nil
+	}
+}

@@ -86,12 +86,12 @@ func parse(raw string) (*jwt, error) {
 	}
 	t := &jwt{JWS: jws}
 	if err := json.Unmarshal(jws.Payload, &t.claims); err != nil {
-		return nil, deny(access.MalformedToken, "reading payload: %w", err)
+		return nil, access.Denyf(access.MalformedToken, "reading payload: %w", err)
 	}
 	if t.claims.Issuer != nil {
 		issuer, ok := t.claims.Issuer.Text()
 		if !ok {
-			return nil, deny(access.MalformedToken, "iss is no string")
+			return nil, access.Denyf(access.MalformedToken, "iss is no string")
 		}
 		t.issuer = issuer
 	}
@@ -132,7 +132,7 @@ func (o *ownTokens) Introspect(_ context.Context, raw string, _ facts.Sum, _ *ac
 	case err != nil:
 		return nil, &access.Denial{Reason: access.IssuerUnavailable, Err: fmt.Errorf("asking our own issuer: %w", err)}
 	case !active:
-		return nil, deny(access.Inactive, "says %s", o.server)
+		return nil, access.Denyf(access.Inactive, "says %s", o.server)
 	}
 	says.Server = o.server
 	return &says, nil

@@ -156,7 +156,7 @@ func of(s *server, err error) error {
 
 func (v *Validator) validate(q *question) (access.Claims, error) {
 	if q.cert == nil {
-		return access.Claims{}, deny(access.NoCertificate, "no client certificate came with the token")
+		return access.Claims{}, access.Denyf(access.NoCertificate, "no client certificate came with the token")
 	}
 	if len(q.raw) > maxToken {
 		return access.Claims{}, denyTooLong()
@@ -177,7 +177,7 @@ func (v *Validator) validate(q *question) (access.Claims, error) {
 	switch {
 	case !ok:
 		return access.Claims{}, &access.Denial{Reason: access.UnknownIssuer, Err: &access.Mismatch{
-			Of: "iss", Want: "a configured authorization server", Got: quoted(t.issuer),
+			Name: "iss", Want: "a configured authorization server", Got: quoted(t.issuer),
 		}}
 	case !s.jwts: // its JWTs are opaque to us
 		return v.resolve(q, []*server{s})
@@ -253,7 +253,7 @@ func (v *Validator) resolve(q *question, servers []*server) (access.Claims, erro
 	var refusal, unanswered error
 	for _, s := range servers {
 		says, err := s.resolver.Introspect(q.ctx, q.raw, q.sum, q.cert, v.ownerOf(s, q.cert, q.now))
-		switch reason := access.Deny(err).Reason; {
+		switch reason := access.ReasonOf(err); {
 		case err == nil:
 			return v.judge(s, says, q)
 		case reason == access.MalformedToken: // it is this server's, who says that it is active

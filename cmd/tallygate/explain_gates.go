@@ -142,7 +142,7 @@ var explanations = []struct {
 			return
 		}
 		x.at(g, "partners")
-		x.compare(g, "client_id", "a configured application", fmt.Sprintf("%q", access.Clip(x.decision.ClientID)))
+		x.compare(g, "client_id", "a configured application", fmt.Sprintf("%q", access.Truncate(x.decision.ClientID)))
 	}},
 	{access.PartnerDisabled, func(x *explainer, g *explainedGate) { x.at(g, x.partner()+".disabled") }},
 	{access.CertificateNotRegistered, func(x *explainer, g *explainedGate) {
@@ -176,7 +176,7 @@ func (x *explainer) refusal(gate *explainedGate) {
 	var mismatch *access.Mismatch
 	switch {
 	case errors.As(d.Err, &mismatch):
-		x.compare(gate, mismatch.Of, mismatch.Want, mismatch.Got)
+		x.compare(gate, mismatch.Name, mismatch.Want, mismatch.Got)
 	case d.Err != nil:
 		gate.Detail += ": " + d.Err.Error()
 	}

@@ -132,7 +132,7 @@ func (g *gate) handshakeFailed(listener string, remote net.Addr, fault error) {
 	if g.tellCertificate(listener, remote, fault) {
 		return
 	}
-	g.log.Debug("handshake failed", "listener", listener, "remote", remote.String(), "detail", access.Clip(fault.Error()))
+	g.log.Debug("handshake failed", "listener", listener, "remote", remote.String(), "detail", access.Truncate(fault.Error()))
 }
 
 // tellPanic tells of a bug that has cost a connection.

@@ -52,5 +52,5 @@ func (g *gate) tellCertificate(listener string, remote net.Addr, fault error) bo
 
 func (g *gate) warnOfCertificate(listener string, remote net.Addr, n int, detail, advice string) {
 	g.log.Warn("handshake ended: client certificate not usable", slog.String("listener", listener), slog.String("remote", remote.String()),
-		slog.Int("count", n), slog.String("detail", access.Clip(detail)), slog.String("advice", advice))
+		slog.Int("count", n), slog.String("detail", access.Truncate(detail)), slog.String("advice", advice))
 }

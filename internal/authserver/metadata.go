@@ -184,7 +184,7 @@ func (s *Server) parse(answer *Answer) (_ *Metadata, err error) {
 		return nil, fmt.Errorf("answered with status %d", answer.Status)
 	}
 	if answer.MediaType != "application/json" {
-		return nil, fmt.Errorf("answered with content type %q", access.Clip(answer.MediaType))
+		return nil, fmt.Errorf("answered with content type %q", access.Truncate(answer.MediaType))
 	}
 	if err := jsonlimit.Check(answer.Body); err != nil {
 		return nil, err
@@ -194,7 +194,7 @@ func (s *Server) parse(answer *Answer) (_ *Metadata, err error) {
 		return nil, errors.New("the answer is no metadata in JSON")
 	}
 	if d.Issuer != s.issuer {
-		return nil, fmt.Errorf("the metadata is that of issuer %q (RFC 8414 section 3.3)", access.Clip(d.Issuer))
+		return nil, fmt.Errorf("the metadata is that of issuer %q (RFC 8414 section 3.3)", access.Truncate(d.Issuer))
 	}
 	if s.mutual && d.Aliases.Introspection != "" { // RFC 8705 section 5
 		d.Introspection = d.Aliases.Introspection

@@ -114,7 +114,7 @@ func (s *Source) fetch(ctx context.Context, u *url.URL) (*Set, error) {
 		return nil, fmt.Errorf("answered with status %d", answer.Status)
 	}
 	if answer.MediaType != "application/jwk-set+json" && answer.MediaType != "application/json" {
-		return nil, fmt.Errorf("answered with content type %q", access.Clip(answer.MediaType))
+		return nil, fmt.Errorf("answered with content type %q", access.Truncate(answer.MediaType))
 	}
 	set, err := parse(answer.Body, s.algorithms)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -80,22 +79,22 @@ func Parse(raw string) (*JWS, error) {
 		err = json.Unmarshal(document, &h)
 	}
 	if err != nil {
-		return nil, deny(access.MalformedToken, "reading header: %w", err)
+		return nil, access.Denyf(access.MalformedToken, "reading header: %w", err)
 	}
 	if t.Payload, err = decode(body); err != nil {
-		return nil, deny(access.MalformedToken, "reading payload: %w", err)
+		return nil, access.Denyf(access.MalformedToken, "reading payload: %w", err)
 	}
 	// No extension is understood, so none may be critical, RFC 7515 section 4.1.11.
 	// An unencoded payload, RFC 7797, must be listed there; not all check that.
 	if h.Critical != nil || h.Base64Payload != nil {
-		return nil, deny(access.MalformedToken, "the header has a crit or b64 member")
+		return nil, access.Denyf(access.MalformedToken, "the header has a crit or b64 member")
 	}
 	t.Algorithm, _ = facts.Text(h.Algorithm)
 	t.Type, _ = facts.Text(h.Type)
 	if t.NamesKey = h.KeyID != nil; t.NamesKey {
 		keyID, ok := facts.Text(h.KeyID)
 		if !ok || len(keyID) > maxKeyID {
-			return nil, deny(access.MalformedToken, "kid is no string of at most %d bytes", maxKeyID)
+			return nil, access.Denyf(access.MalformedToken, "kid is no string of at most %d bytes", maxKeyID)
 		}
 		t.KeyID = keyID
 	}
@@ -108,13 +107,13 @@ func Parse(raw string) (*JWS, error) {
 func split(raw string) (head, body, signature string, err error) {
 	for i := range len(raw) {
 		if c := raw[i]; !isAlphanumeric(c) && c != '-' && c != '_' && c != '.' {
-			return "", "", "", deny(access.MalformedToken, "a character outside base64url")
+			return "", "", "", access.Denyf(access.MalformedToken, "a character outside base64url")
 		}
 	}
 	head, rest, _ := strings.Cut(raw, ".")
 	body, signature, ok := strings.Cut(rest, ".")
 	if !ok || strings.Contains(signature, ".") {
-		return "", "", "", deny(access.MalformedToken, "not three segments")
+		return "", "", "", access.Denyf(access.MalformedToken, "not three segments")
 	}
 	return head, body, signature, nil
 }
@@ -141,11 +140,5 @@ func mismatch[T ~string](reason access.Reason, of string, want []T, got string) 
 	for i, w := range want {
 		listed[i] = string(w)
 	}
-	return &access.Denial{Reason: reason, Err: &access.Mismatch{Of: of, Want: strings.Join(listed, " or "), Got: strconv.Quote(access.Clip(got))}}
-}
-
-// deny returns a refusal whose caller is not known. format and args are detail for
-// the log: what they quote of a token is clipped, and never its signature.
-func deny(reason access.Reason, format string, args ...any) error {
-	return &access.Denial{Reason: reason, Err: fmt.Errorf(format, args...)}
+	return &access.Denial{Reason: reason, Err: &access.Mismatch{Name: of, Want: strings.Join(listed, " or "), Got: strconv.Quote(access.Truncate(got))}}
 }

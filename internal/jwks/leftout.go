@@ -25,9 +25,9 @@ type leftOut struct {
 func (l *leftOut) add(i int, id string, reason error) {
 	name := fmt.Sprintf("key %d without kid", i+1)
 	if id != "" {
-		name = fmt.Sprintf("kid %q", access.Clip(id))
+		name = fmt.Sprintf("kid %q", access.Truncate(id))
 	}
-	said := access.Clip(fmt.Sprintf("%s: %v", name, reason))
+	said := access.Truncate(fmt.Sprintf("%s: %v", name, reason))
 	if errors.Is(reason, errOtherUse) {
 		l.otherUse = append(l.otherUse, said)
 	} else {

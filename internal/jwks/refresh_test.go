@@ -217,7 +217,7 @@ func TestPatience(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := s.Verify(gone, jws, MediaTypes("at+jwt"), time.Now()); access.Deny(err).Reason != access.IssuerUnavailable {
+	if _, _, err := s.Verify(gone, jws, MediaTypes("at+jwt"), time.Now()); access.ReasonOf(err) != access.IssuerUnavailable {
 		t.Errorf("a client that has gone: %v", err)
 	}
 	expect(t, s, key.Token(bound()), access.Granted) // nobody else waits
@@ -331,7 +331,7 @@ func TestFloodOfMadeUpKeys(t *testing.T) {
 			for n := range 12_500 {
 				jws.KeyID = fmt.Sprint(i, " ", n)
 				_, _, err := s.Verify(t.Context(), jws, MediaTypes("at+jwt"), time.Now())
-				reason := access.Deny(err).Reason
+				reason := access.ReasonOf(err)
 				if reason == access.IssuerUnavailable {
 					waiting.Add(1)
 				} else if reason != access.UnknownKey {

@@ -34,11 +34,11 @@ var errNoMethod = errors.New("no method verifies the algorithm")
 func signer(t *JWS, set *Set) (*key, error) {
 	candidates := set.find(t)
 	if len(candidates) == 0 {
-		return nil, deny(access.UnknownKey, "no key for alg %s and kid %q", t.Algorithm, access.Clip(t.KeyID))
+		return nil, access.Denyf(access.UnknownKey, "no key for alg %s and kid %q", t.Algorithm, access.Truncate(t.KeyID))
 	}
 	signature, err := segmentEncoding.DecodeString(t.signature)
 	if err != nil {
-		return nil, deny(access.MalformedToken, "reading signature: %w", err)
+		return nil, access.Denyf(access.MalformedToken, "reading signature: %w", err)
 	}
 	method := methods[config.Algorithm(t.Algorithm)]
 	if method == nil {
@@ -49,5 +49,5 @@ func signer(t *JWS, set *Set) (*key, error) {
 			return k, nil
 		}
 	}
-	return nil, deny(access.BadSignature, "verifying signature: %w", err)
+	return nil, access.Denyf(access.BadSignature, "verifying signature: %w", err)
 }

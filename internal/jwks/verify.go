@@ -46,7 +46,7 @@ func (s *Source) Verify(ctx context.Context, t *JWS, types []string, now time.Ti
 }
 
 func (s *Source) unavailable(err error) error {
-	return deny(access.IssuerUnavailable, "key set of %s: %w", s.server, err)
+	return access.Denyf(access.IssuerUnavailable, "key set of %s: %w", s.server, err)
 }
 
 var errImpatient = errors.New("a reading for an unknown key takes too long")
@@ -59,7 +59,7 @@ func (s *Source) consult(ctx context.Context, t *JWS, old *Set, now time.Time, r
 	s.metrics.count(running != nil, granted)
 	switch {
 	case running == nil && failed:
-		return nil, s.unavailable(fmt.Errorf("the last reading failed, and no key of the one before has kid %q", access.Clip(t.KeyID)))
+		return nil, s.unavailable(fmt.Errorf("the last reading failed, and no key of the one before has kid %q", access.Truncate(t.KeyID)))
 	case running == nil:
 		return nil, refused
 	}

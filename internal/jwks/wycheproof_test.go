@@ -195,14 +195,14 @@ func (v *vector) judge(t *testing.T, s *Source, algorithm config.Algorithm) acce
 		jws, err = Parse(parts[0] + "." + noClaims + "." + parts[2])
 	}
 	if err != nil {
-		return access.Deny(err).Reason
+		return access.ReasonOf(err)
 	}
 	if other {
 		jws.signed = signed
 	}
 	v.algorithm = jws.Algorithm
 	if _, _, err = s.Verify(t.Context(), jws, MediaTypes(jws.Type), time.Now()); err != nil {
-		return access.Deny(err).Reason
+		return access.ReasonOf(err)
 	}
 	return access.Granted
 }

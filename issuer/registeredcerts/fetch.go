@@ -70,7 +70,7 @@ func fetch(ctx context.Context, client *http.Client, from string) ([]byte, error
 	}
 	mediaType, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	if mediaType != "application/jwk-set+json" && mediaType != "application/json" {
-		return nil, fmt.Errorf("answered with content type %q", access.Clip(mediaType))
+		return nil, fmt.Errorf("answered with content type %q", access.Truncate(mediaType))
 	}
 	if len(response.Header.Values("Content-Encoding")) > 0 { // which nobody asked for
 		return nil, errEncoded
