@@ -62,6 +62,7 @@ type Issuer struct {
 	identifier  string                   // RFC 8414 section 2, byte for byte as configured
 	base        string                   // the identifier's path, without a slash at the end
 	endpoints   []endpoint
+	operator    *http.ServeMux
 	clients     map[string]*client // by client_id
 	addresses   *addressRates
 	policy      *rules.Policy
@@ -111,7 +112,7 @@ func New(cfg *config.Config, options Options) (*Issuer, error) {
 	i.policy, faults[0] = rules.Compile(cfg)
 	i.clients, faults[1] = clientsOf(cfg, &options)
 	i.base, faults[2] = pathOf(i.identifier)
-	i.endpoints = i.endpointsUnder(i.base)
+	i.endpoints, i.operator = i.endpointsUnder(i.base), i.operatorMux()
 	i.addresses, faults[3] = newAddressRates(cfg.Issuer.Limits.PerAddress)
 	if before := options.Previous; before != nil {
 		i.succeed(before)

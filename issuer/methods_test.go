@@ -122,7 +122,7 @@ func TestRevokedCertificateStaysRevoked(t *testing.T) {
 	}
 	s := newSite(t, "", keep)
 	token := s.verify(s.token().Token)
-	if _, err := s.issuer.Do(issuer.Order{Thumbprint: ledger.Thumbprint()}); err != nil {
+	if _, err := s.issuer.Revoke(issuer.RevocationRequest{Thumbprint: ledger.Thumbprint()}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.issuer.Close(); err != nil {

@@ -13,163 +13,195 @@ import (
 	"github.com/tallygate/tallygate/issuer/store"
 )
 
-// An Order is what an operator asks of the issuer. Exactly one member is set.
-type Order struct {
-	Token       string `json:"token,omitempty"`       // revoke this one
-	Application string `json:"application,omitempty"` // revoke what it has been issued so far
-	Partner     string `json:"partner,omitempty"`     // revoke what its applications have been issued so far
-	Thumbprint  string `json:"thumbprint,omitempty"`  // revoke the certificate, and what is bound to it, for ever
-	RotateKeys  bool   `json:"rotate_keys,omitempty"` // sign with the next key from now on
-	ListKeys    bool   `json:"list_keys,omitempty"`
-
-	// What explains a request at the gate asks; nothing is changed.
-	KeySet  bool              `json:"key_set,omitempty"` // publish what verifies tokens
-	Resolve string            `json:"resolve,omitempty"` // tell what this token says
-	Judge   *access.Unchecked `json:"judge,omitempty"`   // tell whether this one has been revoked
+// RevocationRequest is the body of POST /revocations. Exactly one member must be set.
+type RevocationRequest struct {
+	Token       string `json:"token,omitempty"`       // an access token of this issuer
+	Application string `json:"application,omitempty"` // a client_id: every token issued to it so far
+	Partner     string `json:"partner,omitempty"`     // a name: every token issued to its applications so far
+	Thumbprint  string `json:"thumbprint,omitempty"`  // x5t#S256: the certificate and every token bound to it, for ever
 }
 
-// A Report is what an order came to.
-type Report struct {
-	Done string           `json:"done,omitempty"` // in words
-	Keys []keyring.Status `json:"keys,omitempty"`
-
-	KeySet  json.RawMessage   `json:"key_set,omitempty"` // RFC 7517 section 5
-	Says    *access.Unchecked `json:"says,omitempty"`    // nil: the token is not active
-	Revoked bool              `json:"revoked,omitempty"`
+// RevocationResponse is the answer to POST /revocations.
+type RevocationResponse struct {
+	Done string `json:"done"` // what was revoked, in words
 }
 
-// maxOrder bounds an order: the longest token, 16 KiB, and room for the rest.
-const maxOrder = 20 << 10
+// TokenRequest is the body of POST /introspect.
+type TokenRequest struct {
+	Token string `json:"token"`
+}
 
-// ServeOperator carries out the order in the body of a POST request. Whoever can send
-// one is trusted: it belongs on a socket that only the operator can open.
-func (i *Issuer) ServeOperator(w http.ResponseWriter, r *http.Request) {
-	var order Order
-	content, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxOrder))
-	if err == nil {
-		err = json.Unmarshal(content, &order)
+// TokenResponse is the answer to POST /introspect. Claims is zero unless Active.
+type TokenResponse struct {
+	Active bool             `json:"active"`
+	Claims access.Unchecked `json:"claims,omitzero"`
+}
+
+// RevokedResponse is the answer to POST /revoked, whose body is an [access.Unchecked].
+type RevokedResponse struct {
+	Revoked bool `json:"revoked"`
+}
+
+// maxOperatorBody bounds a request: the longest token, 16 KiB, and 4 KiB for the rest.
+const maxOperatorBody = 20 << 10
+
+// ServeOperator serves the operations that the operator's commands need: POST /revocations,
+// GET /keys, POST /keys/rotate, and for explain GET /jwks, POST /introspect and POST /revoked.
+// It authenticates nobody, so it belongs on a socket that only the operator can open. An
+// operation that fails gets 422 with the error as text.
+func (i *Issuer) ServeOperator(w http.ResponseWriter, r *http.Request) { i.operator.ServeHTTP(w, r) }
+
+func (i *Issuer) operatorMux() *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /revocations", serveJSON(i.Revoke))
+	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, i.SigningKeys()) })
+	mux.HandleFunc("POST /keys/rotate", func(w http.ResponseWriter, _ *http.Request) { writeResult(w, i.RotateKeys) })
+	mux.HandleFunc("GET /jwks", i.serveKeySet)
+	mux.HandleFunc("POST /introspect", serveJSON(func(request TokenRequest) (TokenResponse, error) {
+		claims, active, err := i.Resolve(request.Token)
+		return TokenResponse{active, claims}, err
+	}))
+	mux.HandleFunc("POST /revoked", serveJSON(func(token access.Unchecked) (RevokedResponse, error) {
+		return RevokedResponse{i.Revoked(token)}, nil
+	}))
+	return mux
+}
+
+// serveJSON returns a handler that decodes the body, runs operation and writes its result.
+func serveJSON[Request, Response any](operation func(Request) (Response, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var request Request
+		content, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxOperatorBody))
+		if err == nil {
+			err = json.Unmarshal(content, &request)
+		}
+		if err != nil { // err may quote a token
+			http.Error(w, "the request body is too large or not the expected JSON", http.StatusBadRequest)
+			return
+		}
+		writeResult(w, func() (Response, error) { return operation(request) })
 	}
-	if err != nil {
-		http.Error(w, "not an order", http.StatusBadRequest)
-		return
-	}
-	report, err := i.Do(order)
+}
+
+func writeResult[Response any](w http.ResponseWriter, operation func() (Response, error)) {
+	response, err := operation()
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 		return
 	}
-	writeJSON(w, http.StatusOK, report)
+	writeJSON(w, http.StatusOK, response)
 }
 
-// Do carries out order. When it returns nil, what it did is durable.
-func (i *Issuer) Do(order Order) (Report, error) {
-	report, err := i.carryOut(order)
+// SigningKeys returns the status of every published signing key.
+func (i *Issuer) SigningKeys() []keyring.Status { return i.keys.Keys() }
+
+// RotateKeys makes the next key sign and returns the status of every published key. The
+// rotation is durable when it returns.
+func (i *Issuer) RotateKeys() ([]keyring.Status, error) {
+	if err := i.keys.Rotate(); err != nil {
+		err = fmt.Errorf("rotating the signing keys: %w", err)
+		i.logOperation("", err)
+		return nil, err
+	}
+	i.logOperation("rotated the signing keys", nil)
+	return i.keys.Keys(), nil
+}
+
+// Revoke revokes what request names. The revocation is durable when Revoke returns. A token
+// that is not this issuer's or has expired is no error: the response says so.
+func (i *Issuer) Revoke(request RevocationRequest) (RevocationResponse, error) {
+	done, err := i.revokeRequested(request)
+	i.logOperation(done, err)
+	return RevocationResponse{done}, err
+}
+
+func (i *Issuer) logOperation(done string, err error) {
 	if err != nil {
-		i.log.Warn("operator's order", "granted", false, "err", access.Truncate(err.Error()))
-		return Report{}, err
+		i.log.Warn("operator request", "granted", false, "err", access.Truncate(err.Error()))
+		return
 	}
-	if report.Done != "" { // not merely asked
-		i.log.Info("operator's order", "granted", true, "done", report.Done)
-	}
-	return report, nil
+	i.log.Info("operator request", "granted", true, "done", done)
 }
 
-var errOrder = errors.New("exactly one thing can be asked for at a time")
+var errOneMember = errors.New("want exactly one of token, application, partner and thumbprint")
 
-func (i *Issuer) carryOut(order Order) (Report, error) {
-	switch order {
-	case Order{}:
-		return Report{}, errOrder
-	case Order{Token: order.Token}:
-		return i.revokeText(order.Token)
-	case Order{Application: order.Application}:
-		if _, known := i.owners[order.Application]; !known {
-			return Report{}, fmt.Errorf("there is no application %q", access.Truncate(order.Application))
+// revokeRequested returns what was revoked, in words.
+func (i *Issuer) revokeRequested(request RevocationRequest) (done string, err error) {
+	switch request {
+	case RevocationRequest{}:
+		return "", errOneMember
+	case RevocationRequest{Token: request.Token}:
+		return i.revokeTokenText(request.Token)
+	case RevocationRequest{Application: request.Application}:
+		if _, known := i.owners[request.Application]; !known {
+			return "", fmt.Errorf("there is no application %q", access.Truncate(request.Application))
 		}
-		return i.revokeAll(store.RevokedApplication, order.Application, "every token of application "+order.Application)
-	case Order{Partner: order.Partner}:
-		if !i.partners[order.Partner] {
-			return Report{}, fmt.Errorf("there is no partner %q", access.Truncate(order.Partner))
+		return i.revokeIssued(store.RevokedApplication, request.Application, "every token of application "+request.Application)
+	case RevocationRequest{Partner: request.Partner}:
+		if !i.partners[request.Partner] {
+			return "", fmt.Errorf("there is no partner %q", access.Truncate(request.Partner))
 		}
-		return i.revokePartner(order.Partner)
-	case Order{Thumbprint: order.Thumbprint}:
-		return i.revokeCertificate(order.Thumbprint)
-	case Order{RotateKeys: true}:
-		if err := i.keys.Rotate(); err != nil {
-			return Report{}, fmt.Errorf("rotating the signing keys: %w", err)
-		}
-		return Report{Done: "the next key signs from now on", Keys: i.keys.Keys()}, nil
-	case Order{ListKeys: true}:
-		return Report{Keys: i.keys.Keys()}, nil
-	case Order{KeySet: true}:
-		set, _ := i.keys.Set()
-		return Report{KeySet: set}, nil
-	case Order{Resolve: order.Resolve}:
-		says, active, err := i.Resolve(order.Resolve)
-		if err != nil || !active {
-			return Report{}, err
-		}
-		return Report{Says: &says}, nil
-	case Order{Judge: order.Judge}:
-		return Report{Revoked: i.Revoked(*order.Judge)}, nil
+		return i.revokePartner(request.Partner)
+	case RevocationRequest{Thumbprint: request.Thumbprint}:
+		return i.revokeCertificate(request.Thumbprint)
 	}
-	return Report{}, errOrder
+	return "", errOneMember
 }
 
-// revokeText revokes one token, whoever's it is.
-func (i *Issuer) revokeText(raw string) (Report, error) {
+// revokeTokenText revokes one token of any client.
+func (i *Issuer) revokeTokenText(raw string) (done string, err error) {
 	token, err := i.own(raw)
 	switch {
 	case err != nil:
-		return Report{}, err
+		return "", err
 	case token == nil:
-		return Report{Done: "nothing: the token is not one of this issuer, or has expired"}, nil
+		return "nothing: the token was not issued here, or has expired", nil
 	}
 	if err := i.revokeToken(token, ""); err != nil {
-		return Report{}, err
+		return "", err
 	}
-	return Report{Done: fmt.Sprintf("revoked a token of application %s, jti_sha256 %s", token.ClientID, logged(token.ID))}, nil
+	return fmt.Sprintf("revoked a token of application %s, jti_sha256 %s", token.ClientID, logged(token.ID)), nil
 }
 
-// revokePartner revokes what a partner's applications have been issued. It names each of
-// them too: one that goes to another partner, or whose partner is renamed, takes no
-// revoked token along.
-func (i *Issuer) revokePartner(name string) (Report, error) {
+// revokePartner revokes the tokens issued to a partner's applications so far. It stores a
+// revocation for each application too, so that its tokens stay revoked if the application
+// moves to another partner or the partner is renamed.
+func (i *Issuer) revokePartner(name string) (done string, err error) {
 	for application, owner := range i.owners {
 		if owner != name {
 			continue
 		}
-		if _, err := i.revokeAll(store.RevokedApplication, application, application); err != nil {
-			return Report{}, err
+		if _, err := i.revokeIssued(store.RevokedApplication, application, application); err != nil {
+			return "", err
 		}
 	}
-	return i.revokeAll(store.RevokedPartner, name, "every token of partner "+name)
+	return i.revokeIssued(store.RevokedPartner, name, "every token of partner "+name)
 }
 
-// revokeAll revokes what subject has been issued up to now. Times in tokens are whole
-// seconds: one that is issued later within this second is revoked too, and so is one that
-// was issued before the clock was set back.
-func (i *Issuer) revokeAll(kind store.Kind, subject, what string) (Report, error) {
+// revokeIssued revokes the tokens issued to subject so far. Times in tokens are whole
+// seconds, so tokens issued later in the same second are revoked too. If the clock was set
+// back, so are tokens with an iat ahead of it.
+func (i *Issuer) revokeIssued(kind store.Kind, subject, what string) (done string, err error) {
 	now := i.now()
 	if last := time.Unix(i.issued.Load(), 0); last.After(now) {
 		now = last
 	}
-	err := i.revoked.add(store.Revocation{
+	err = i.revoked.add(store.Revocation{
 		Kind: kind, Subject: subject, IssuedBy: now, Until: now.Add(longestLifetime + afterlife),
 	})
 	if err != nil {
-		return Report{}, err
+		return "", err
 	}
-	return Report{Done: fmt.Sprintf("revoked %s that was issued until %s", what, now.UTC().Format(time.RFC3339))}, nil
+	return fmt.Sprintf("revoked %s that was issued until %s", what, now.UTC().Format(time.RFC3339)), nil
 }
 
-func (i *Issuer) revokeCertificate(text string) (Report, error) {
+func (i *Issuer) revokeCertificate(text string) (done string, err error) {
 	thumbprint, err := access.ParseThumbprint(text)
 	if err != nil {
-		return Report{}, err
+		return "", err
 	}
 	if err := i.revoked.add(store.Revocation{Kind: store.RevokedCertificate, Subject: thumbprint.String()}); err != nil {
-		return Report{}, err
+		return "", err
 	}
-	return Report{Done: fmt.Sprintf("revoked the certificate %s and every token bound to it", thumbprint)}, nil
+	return fmt.Sprintf("revoked the certificate %s and every token bound to it", thumbprint), nil
 }

@@ -2,6 +2,7 @@ package issuer_test
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -11,18 +12,22 @@ import (
 	"github.com/tallygate/tallygate/issuer"
 )
 
-// An operator ends what an application or a partner has been issued, or a certificate.
+// An operator revokes a token, the tokens of an application or a partner, or a certificate.
 func TestOperatorRevokes(t *testing.T) {
 	tests := []struct {
 		name      string
-		order     func(token string) issuer.Order
-		otherEnds bool // a token of the same partner's other application
-		goesOn    bool // the client gets new tokens that count
+		request   func(token string) issuer.RevocationRequest
+		endsOther bool // revokes a token of the same partner's other application too
+		allowsNew bool // the client gets new tokens that are active
 	}{
-		{"token", func(token string) issuer.Order { return issuer.Order{Token: token} }, false, true},
-		{"application", func(string) issuer.Order { return issuer.Order{Application: "northwind-ledger"} }, false, true},
-		{"partner", func(string) issuer.Order { return issuer.Order{Partner: "northwind"} }, true, true},
-		{"certificate", func(string) issuer.Order { return issuer.Order{Thumbprint: ledger.Thumbprint()} }, false, false},
+		{"token", func(token string) issuer.RevocationRequest { return issuer.RevocationRequest{Token: token} }, false, true},
+		{"application", func(string) issuer.RevocationRequest {
+			return issuer.RevocationRequest{Application: "northwind-ledger"}
+		}, false, true},
+		{"partner", func(string) issuer.RevocationRequest { return issuer.RevocationRequest{Partner: "northwind"} }, true, true},
+		{"certificate", func(string) issuer.RevocationRequest {
+			return issuer.RevocationRequest{Thumbprint: ledger.Thumbprint()}
+		}, false, false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -34,30 +39,29 @@ func TestOperatorRevokes(t *testing.T) {
 			first := s.fetch(good)
 			other := s.granted(s.ask(archive, "grant_type=client_credentials&client_id=northwind-archive")).Token
 			if !active(first) || !active(other) {
-				t.Fatal("does not count beforehand")
+				t.Fatal("before Revoke, a token is inactive")
 			}
-			report, err := s.issuer.Do(test.order(first))
-			if err != nil || !strings.HasPrefix(report.Done, "revoked ") {
-				t.Fatalf("reported %+v, %v", report, err)
+			response, err := s.issuer.Revoke(test.request(first))
+			if err != nil || !strings.HasPrefix(response.Done, "revoked ") {
+				t.Fatalf("Revoke returned %+v, %v; want done to begin with \"revoked \"", response, err)
 			}
-			if active(first) || active(other) == test.otherEnds {
-				t.Errorf("counts: %t, the other: %t", active(first), active(other))
+			if got, other := active(first), active(other); got || other == test.endsOther {
+				t.Errorf("after Revoke: active is %t, want false; of the other application %t, want %t", got, other, !test.endsOther)
 			}
 			s.clock.Store(int64(2 * time.Second)) // into another second of iat
-			if !test.goesOn {
+			if !test.allowsNew {
 				s.refused(s.ask(ledger, good), "invalid_client")
 				return
 			}
 			if !active(s.fetch(good)) {
-				t.Error("a later token does not count")
+				t.Error("a token issued after the revocation is inactive")
 			}
 		})
 	}
 }
 
-// T-INT-12: whichever server a token comes from, an operator ends it with its
-// application, its partner or its certificate, also after a restart. Another server's jti
-// says nothing here.
+// T-INT-12: a revocation of an application, partner or certificate covers tokens of every
+// authorization server, also after a restart. Only the jti of our own tokens is looked up.
 func TestOperatorRevokesOtherServersTokens(t *testing.T) {
 	var state config.Path
 	keep := func(cfg *config.Config) {
@@ -89,26 +93,26 @@ func TestOperatorRevokesOtherServersTokens(t *testing.T) {
 			}
 		}
 	}
-	order := func(o issuer.Order) {
+	revoke := func(request issuer.RevocationRequest) {
 		t.Helper()
-		if _, err := s.issuer.Do(o); err != nil {
+		if _, err := s.issuer.Revoke(request); err != nil {
 			t.Fatal(err)
 		}
 	}
-	order(issuer.Order{Token: token.Token})
+	revoke(issuer.RevocationRequest{Token: token.Token})
 	before.TokenID = s.verify(token.Token).ID
 	expect("one of our own tokens", false, false, false)
-	order(issuer.Order{Partner: "southridge"})
+	revoke(issuer.RevocationRequest{Partner: "southridge"})
 	expect("another partner", false, false, false)
-	order(issuer.Order{Partner: "northwind"})
-	expect("the partner", true, false, true) // there is no telling when a dateless one was issued
+	revoke(issuer.RevocationRequest{Partner: "northwind"})
+	expect("the partner", true, false, true) // a token without iat may be older than the revocation
 	if ahead := foreign(now.Add(20 * time.Second)); !s.issuer.Revoked(ahead) {
-		t.Error("a token of before the revocation counts, by a clock that is 20 s ahead")
+		t.Error("Revoked is false for an iat 20 s ahead, want true: the leeway of its server is 30 s")
 	}
 	s.clock.Store(int64(25 * time.Hour))
 	expect("the partner, a day ago", true, false, false)
 	s.clock.Store(0)
-	order(issuer.Order{Thumbprint: ledger.Thumbprint()})
+	revoke(issuer.RevocationRequest{Thumbprint: ledger.Thumbprint()})
 	expect("the certificate", true, true, true)
 	if err := s.issuer.Close(); err != nil {
 		t.Fatal(err)
@@ -117,25 +121,60 @@ func TestOperatorRevokesOtherServersTokens(t *testing.T) {
 	expect("after a restart", true, true, true)
 }
 
-// An order that makes no sense is refused, and so is one for somebody unknown: a typing
-// error must not pass for a revocation.
+// A typing error must not look like a revocation: unknown names and malformed requests fail.
 func TestOperatorsMistakes(t *testing.T) {
 	s := newSite(t, "")
-	for _, order := range []issuer.Order{
+	for _, request := range []issuer.RevocationRequest{
 		{}, {Application: "northwind-leger"}, {Application: "accounts-api"}, {Partner: "northwnd"},
-		{Thumbprint: "x"}, {Application: "northwind-ledger", Partner: "northwind"}, {RotateKeys: true, ListKeys: true},
+		{Thumbprint: "x"}, {Application: "northwind-ledger", Partner: "northwind"},
 	} {
-		if report, err := s.issuer.Do(order); err == nil {
-			t.Errorf("%+v: %+v", order, report)
+		if response, err := s.issuer.Revoke(request); err == nil {
+			t.Errorf("Revoke(%+v) returned %+v, want an error", request, response)
 		}
 	}
-	if report, err := s.issuer.Do(issuer.Order{Token: "nonsense"}); err != nil || !strings.HasPrefix(report.Done, "nothing") {
-		t.Errorf("reported %+v, %v", report, err)
+	if response, err := s.issuer.Revoke(issuer.RevocationRequest{Token: "nonsense"}); err != nil || !strings.HasPrefix(response.Done, "nothing") {
+		t.Errorf("Revoke of an unknown token returned %+v, %v; want done to begin with \"nothing\"", response, err)
 	}
 }
 
-// T-AS-14: the key that signs next has been published before, tokens of the old one go
-// on counting, and all of it survives a restart.
+// The operator's socket has one path and method for each operation, and nothing else.
+func TestServeOperator(t *testing.T) {
+	s := newSite(t, "", opaque)
+	token := s.fetch(good)
+	tests := []struct {
+		method, path, body string
+		status             int
+		want               string // part of the answer
+	}{
+		{"GET", "/keys", "", 200, `"state":"active"`},
+		{"GET", "/jwks", "", 200, `"kty":"EC"`},
+		{"POST", "/introspect", `{"token":"` + token + `"}`, 200, `"active":true`},
+		{"POST", "/introspect", `{"token":"x"}`, 200, `{"active":false}`},
+		{"POST", "/revoked", `{"ClientID":"northwind-ledger"}`, 200, `{"revoked":false}`},
+		{"POST", "/revocations", `{"token":"` + token + `"}`, 200, `{"done":"revoked a token of application northwind-ledger`},
+		{"POST", "/introspect", `{"token":"` + token + `"}`, 200, `{"active":false}`},
+		{"POST", "/revocations", `{"partner":"northwnd"}`, 422, `there is no partner "northwnd"`},
+		{"POST", "/revocations", `{}`, 422, "exactly one of"},
+		{"POST", "/keys/rotate", "", 422, "the signing keys are files"},
+		{"POST", "/revocations", `{"token":1}`, 400, "not the expected JSON"},
+		{"POST", "/revocations", `{"token":"` + strings.Repeat("x", 20<<10) + `"}`, 400, "too large"},
+		{"POST", "/keys", "", 405, ""},
+		{"GET", "/revocations", "", 405, ""},
+		{"GET", "/keys/rotate", "", 405, ""},
+		{"POST", "/", `{"partner":"northwind"}`, 404, ""},
+		{"POST", "/token", good, 404, ""},
+	}
+	for _, test := range tests {
+		w := httptest.NewRecorder()
+		s.issuer.ServeOperator(w, httptest.NewRequest(test.method, test.path, strings.NewReader(test.body)))
+		if got := w.Body.String(); w.Code != test.status || !strings.Contains(got, test.want) {
+			t.Errorf("%s %s %.60s: got %d %s, want %d with %s", test.method, test.path, test.body, w.Code, got, test.status, test.want)
+		}
+	}
+}
+
+// T-AS-14: the next signing key is published before it signs, tokens of the old key stay
+// valid, and all keys survive a restart.
 func TestRotation(t *testing.T) {
 	var state string
 	ownKeys := func(cfg *config.Config) {
@@ -147,8 +186,8 @@ func TestRotation(t *testing.T) {
 	}
 	s := newSite(t, "", ownKeys)
 	token, before := s.fetch(good), s.keySet()
-	if report, err := s.issuer.Do(issuer.Order{RotateKeys: true}); err != nil || len(report.Keys) != 3 {
-		t.Fatalf("reported %+v, %v", report, err)
+	if keys, err := s.issuer.RotateKeys(); err != nil || len(keys) != 3 {
+		t.Fatalf("RotateKeys returned %+v, %v; want 3 keys: old, active and next", keys, err)
 	}
 	second := s.fetch(good)
 	kid := func(token string) string {
@@ -157,18 +196,18 @@ func TestRotation(t *testing.T) {
 		return header["kid"]
 	}
 	if kid(token) == kid(second) {
-		t.Error("the same key signs")
+		t.Errorf("after RotateKeys, key %s still signs", kid(token))
 	}
 	if !strings.Contains(before, kid(second)) {
 		t.Error("the new key was not published before its first use")
 	}
 	after := s.send(nil, http.MethodGet, "/jwks", nil, "").body
 	if !strings.Contains(after, kid(token)) || !strings.Contains(after, kid(second)) || strings.Contains(after, `"d"`) {
-		t.Errorf("key set %s", after)
+		t.Errorf("after RotateKeys, the key set is %s; want keys %s and %s without private parts", after, kid(token), kid(second))
 	}
 	for _, raw := range []string{token, second} {
 		if a := s.introspect(accounts, "accounts-api", raw); a.body == inactive {
-			t.Error("a token does not count")
+			t.Errorf("a token signed by key %s is inactive after RotateKeys", kid(raw))
 		}
 	}
 	if err := s.issuer.Close(); err != nil {
@@ -176,25 +215,25 @@ func TestRotation(t *testing.T) {
 	}
 	again := newSite(t, "", ownKeys)
 	if again.keySet()+"\n" != after {
-		t.Errorf("other keys after a restart:\n%s\n%s", again.keySet(), after)
+		t.Errorf("after a restart, the key set is\n%s\nwant\n%s", again.keySet(), after)
 	}
 }
 
-// A clock that was set back lets no token escape the revocation of all before it.
+// A token issued before the clock was set back is covered by a revocation made afterwards.
 func TestRevokeAfterTheClockWasSetBack(t *testing.T) {
 	s := newSite(t, "")
 	s.clock.Store(int64(3 * time.Minute))
 	token := s.fetch(good)
 	s.clock.Store(0)
-	if _, err := s.issuer.Do(issuer.Order{Partner: "northwind"}); err != nil {
+	if _, err := s.issuer.Revoke(issuer.RevocationRequest{Partner: "northwind"}); err != nil {
 		t.Fatal(err)
 	}
 	if a := s.introspect(accounts, "accounts-api", token); a.body != inactive {
-		t.Errorf("got %s", a.body)
+		t.Errorf("introspection returned %s, want %s", a.body, inactive)
 	}
 }
 
-// The revoked tokens of a partner stay so when it is renamed.
+// The tokens of a revoked partner stay revoked when the partner is renamed.
 func TestRevokedPartnerIsRenamed(t *testing.T) {
 	var state, key, identifier string
 	keep := func(cfg *config.Config) {
@@ -206,7 +245,7 @@ func TestRevokedPartnerIsRenamed(t *testing.T) {
 	}
 	s := newSite(t, "", keep)
 	token := s.verify(s.token().Token)
-	if _, err := s.issuer.Do(issuer.Order{Partner: "northwind"}); err != nil {
+	if _, err := s.issuer.Revoke(issuer.RevocationRequest{Partner: "northwind"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.issuer.Close(); err != nil {
@@ -214,15 +253,15 @@ func TestRevokedPartnerIsRenamed(t *testing.T) {
 	}
 	after := newSite(t, "", keep, func(cfg *config.Config) { cfg.Partners.List[0].Name = "renamed" })
 	if !after.issuer.Revoked(access.Unchecked{Issuer: after.identifier, TokenID: token.ID, ClientID: token.ClientID, IssuedAt: time.Unix(token.IssuedAt, 0)}) {
-		t.Error("a revoked token counts again")
+		t.Error("Revoked is false after the partner was renamed, want true")
 	}
 }
 
-// An opaque token in the place of a client_id is not logged.
+// An opaque token sent as client_id by mistake is not logged.
 func TestLoggedOpaqueToken(t *testing.T) {
 	s := newSite(t, "", opaque)
 	s.refused(s.ask(ledger, "grant_type=client_credentials&client_id="+s.fetch(good)), "invalid_client")
 	if id, logged := s.lastLine()["client_id"]; logged {
-		t.Errorf("logged %v", id)
+		t.Errorf("the log has client_id %v, want no client_id", id)
 	}
 }

@@ -15,7 +15,7 @@ func TestSuccessor(t *testing.T) {
 	s := newSite(t, "")
 	before, revoked, keys := s.token(), s.token(), s.keySet()
 	s.granted(s.ask(archive, "grant_type=client_credentials&client_id=northwind-archive"))
-	if _, err := s.issuer.Do(issuer.Order{Token: revoked.Token}); err != nil {
+	if _, err := s.issuer.Revoke(issuer.RevocationRequest{Token: revoked.Token}); err != nil {
 		t.Fatal(err)
 	}
 	first := s.issuer
@@ -42,7 +42,7 @@ func TestSuccessor(t *testing.T) {
 			t.Errorf("the token of %s: inactive %t, want %t", name, got, c.ends)
 		}
 	}
-	if _, err := s.issuer.Do(issuer.Order{Application: "northwind-ledger"}); err != nil {
+	if _, err := s.issuer.Revoke(issuer.RevocationRequest{Application: "northwind-ledger"}); err != nil {
 		t.Fatal(err)
 	}
 	for _, i := range []*issuer.Issuer{first, s.issuer} { // whichever a request has begun with

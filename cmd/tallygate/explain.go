@@ -3,12 +3,11 @@ package main
 import (
 	"context"
 	"crypto/x509"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
-	"syscall"
+	"net/http"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -136,8 +135,8 @@ func runningIssuer(ctx context.Context, cfg *config.Config, stderr io.Writer) (*
 		return nil, nil
 	}
 	socket := operatorSocket(cfg)
-	report, err := send(ctx, socket, issuer.Order{KeySet: true})
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+	keySet, err := callIssuer[json.RawMessage](ctx, socket, http.MethodGet, "/jwks", nil)
+	if isNotRunning(err) {
 		return nil, nil
 	}
 	if err != nil {
@@ -145,21 +144,18 @@ func runningIssuer(ctx context.Context, cfg *config.Config, stderr io.Writer) (*
 	}
 	return &ownIssuer{
 		Local: validate.Local{
-			KeySet: func() ([]byte, uint64) { return report.KeySet, 1 },
+			KeySet: func() ([]byte, uint64) { return keySet, 1 },
 			Introspect: func(raw string) (access.Unchecked, bool, error) {
-				told, err := send(ctx, socket, issuer.Order{Resolve: raw})
-				if err != nil || told.Says == nil {
-					return access.Unchecked{}, false, err
-				}
-				return *told.Says, true, nil
+				token, err := callIssuer[issuer.TokenResponse](ctx, socket, http.MethodPost, "/introspect", issuer.TokenRequest{Token: raw})
+				return token.Claims, token.Active, err
 			},
 		},
 		revoked: func(token access.Unchecked) bool {
-			told, err := send(ctx, socket, issuer.Order{Judge: &token})
+			answer, err := callIssuer[issuer.RevokedResponse](ctx, socket, http.MethodPost, "/revoked", token)
 			if err != nil {
-				fmt.Fprintf(stderr, "whether the token has been revoked cannot be told: %v\n", err)
+				fmt.Fprintf(stderr, "cannot tell whether the token has been revoked: %v\n", err)
 			}
-			return err != nil || told.Revoked // what cannot be told is not granted
+			return err != nil || answer.Revoked // an unknown status must not be granted
 		},
 	}, nil
 }
