@@ -82,6 +82,15 @@ func challenge(code, description string, scopes []string) string {
 	return b.String()
 }
 
+// shed answers a request over HTTP/2 for which the gate has no room, by a header alone. A body
+// waits until the client grants a window for it (RFC 9113 section 5.2), and takes memory that is
+// short.
+func shed(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", retryAfter)
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(access.Overloaded.Status())
+}
+
 func write(w http.ResponseWriter, status int, b body) {
 	text, err := json.Marshal(b)
 	if err != nil {

@@ -170,7 +170,18 @@ func (x *exchange) FlushError() error {
 
 // postpone moves the write deadline. A writer without deadlines, as in a
 // benchmark, does without.
-func (x *exchange) postpone(now time.Time) { _ = x.control.SetWriteDeadline(now.Add(x.proxy.stall)) }
+func (x *exchange) postpone(now time.Time) {
+	patience := x.proxy.stall
+	if x.request.ProtoMajor > 1 && x.decision.Reason != access.Granted {
+		patience = min(patience, refusalTime)
+	}
+	_ = x.control.SetWriteDeadline(now.Add(patience))
+}
+
+// refusalTime is how long a client over HTTP/2 may take to grant a window for a refusal, of a few
+// hundred bytes. Clients grant 64 KiB from the start, unless they mean to hold memory: each
+// connection could hold 128 refusals.
+const refusalTime = 5 * time.Second
 
 // interrupt ends the reading of the body, which the transport waits for even where its
 // request is cancelled. No other begins once x has been ended.

@@ -166,6 +166,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			// those end, too, whose anchors have been taken away.
 			x.Header().Set("Connection", "close")
 		}
+		if x.decision.Reason == access.Overloaded && x.certificate == nil && r.ProtoMajor > 1 {
+			shed(x)
+			return
+		}
 		answer(x, x.decision, x.id, x.request.Header["Authorization"] != nil)
 		return
 	}

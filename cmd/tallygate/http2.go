@@ -23,16 +23,24 @@ const (
 	// mostTrailers is how many trailers a request may announce. None of them is forwarded;
 	// clients in use announce a few. A list of thousands is an attack on memory.
 	mostTrailers = 64
+	// refusalTime is how long a client may take to accept an answer that x/net makes by itself. A
+	// client that grants the stream no window (RFC 9113 section 5.2) never does, and the request is
+	// in memory until then.
+	refusalTime = 5 * time.Second
+	// mostEndTime is how long a body of no bytes may take to end. Clients send the end with the
+	// header; the time is for a packet that is lost.
+	mostEndTime = 2 * time.Second
 )
 
 // newHTTP2Server returns the server of a TLS listener's connections over HTTP/2. over1 is
-// the server of those over HTTP/1.1, whose handler and timeouts it shares.
+// the server of those over HTTP/1.1, whose handler and timeouts it shares. short reports whether
+// memory is.
 //
 // HTTP/2 comes from golang.org/x/net, at a version that go.mod names, not from the
 // net/http of the Go release that somebody happens to build with: in Go 1.26.8 and older
 // any client can end the process (see [soundSince]). Built with Go 1.27 or newer, x/net
 // delegates to net/http again, which [encoderTable] takes into account.
-func newHTTP2Server(over1 *http.Server, limits config.Limits) *http.Server {
+func newHTTP2Server(over1 *http.Server, limits config.Limits, short func() bool) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP2(true)
 	s := &http.Server{
@@ -56,14 +64,18 @@ func newHTTP2Server(over1 *http.Server, limits config.Limits) *http.Server {
 		MaxHeaderBytes:    readableHeader(int(limits.HeaderBytes)),
 		ReadHeaderTimeout: over1.ReadHeaderTimeout,
 		ReadTimeout:       over1.ReadTimeout,
-		WriteTimeout:      over1.WriteTimeout,
+		WriteTimeout:      refusalTime, // until a handler has the request: see wellFormed
 		IdleTimeout:       over1.IdleTimeout,
 		ConnContext:       over1.ConnContext,
 		ErrorLog:          over1.ErrorLog,
 		// Otherwise net/http answers "OPTIONS *" before the handler sees it.
 		DisableGeneralOptionsHandler: true,
 	}
-	s.Handler = wellFormed(over1.Handler, int(limits.HeaderBytes), limits.HeaderTimeout)
+	w := wellFormed{
+		handler: over1.Handler, limit: int(limits.HeaderBytes), short: short,
+		writeTimeout: over1.WriteTimeout, endTimeout: min(limits.HeaderTimeout, mostEndTime),
+	}
+	s.Handler = &w
 	if err := http2.ConfigureServer(s, new(http2.Server)); err != nil { //nolint:staticcheck // deprecated in favour of net/http, which depends on the Go release
 		panic(err) // it objects to TLS settings alone, and s has none
 	}
@@ -75,29 +87,53 @@ func newHTTP2Server(over1 *http.Server, limits config.Limits) *http.Server {
 // to twice limit, and 64 KiB more at most, the header is read and answered with 431.
 func readableHeader(limit int) int { return limit + min(limit, 64<<10) }
 
-// wellFormed passes on to h the requests over HTTP/2 that are well-formed, which x/net does
-// not ensure: a header list of limit bytes at most, and a content-length that is a number
+// wellFormed passes on to a handler the requests over HTTP/2 that are well-formed, which x/net
+// does not ensure: a header list of limit bytes at most, and a content-length that is a number
 // and agrees with the body (RFC 9113 section 8.1.1). Others reach no handler.
-func wellFormed(h http.Handler, limit int, patience time.Duration) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case len(r.Trailer) > mostTrailers:
-			// Without an answer: the handler of a client that does not read would wait
-			// to write one, and hold the list meanwhile.
-			panic(http.ErrAbortHandler)
-		case headerSize(r) > limit+headerSlack:
-			clear(r.Header) // for the same reason
-			refuse(w, http.StatusRequestHeaderFieldsTooLarge)
-		case !agrees(w, r, patience):
-			refuse(w, http.StatusBadRequest)
-		default:
-			h.ServeHTTP(w, r)
-		}
-	})
+type wellFormed struct {
+	handler      http.Handler
+	limit        int           // of a header list, in bytes
+	writeTimeout time.Duration // of the handler's answers; 0: the handler sets it
+	endTimeout   time.Duration // for the end of a body of no bytes
+	short        func() bool   // whether memory is
 }
 
-// refuse answers as net/http answers an HTTP/1.1 message that it cannot read.
-func refuse(w http.ResponseWriter, status int) { http.Error(w, http.StatusText(status), status) }
+func (f *wellFormed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var deadline time.Time
+	if f.writeTimeout > 0 {
+		deadline = time.Now().Add(f.writeTimeout)
+	}
+	_ = http.NewResponseController(w).SetWriteDeadline(deadline)
+	// The answer's body waits in x/net until the client grants a window, and r with it.
+	defer forget(r)
+	switch {
+	case len(r.Trailer) > mostTrailers:
+		// Without an answer: the handler of a client that does not read would wait
+		// to write one, and hold the list meanwhile.
+		panic(http.ErrAbortHandler)
+	case headerSize(r) > f.limit+headerSlack:
+		w.WriteHeader(http.StatusRequestHeaderFieldsTooLarge)
+	case !agrees(r):
+		w.WriteHeader(http.StatusBadRequest)
+	case !declaresNone(r):
+		f.handler.ServeHTTP(w, r)
+	case f.short(): // before the wait for the end, in which the request is counted nowhere
+		w.WriteHeader(http.StatusServiceUnavailable)
+	case !ends(w, r, f.endTimeout):
+		w.WriteHeader(http.StatusBadRequest)
+	default:
+		f.handler.ServeHTTP(w, r)
+	}
+}
+
+// forget drops from r, which was handled, what its sender can make large. x/net asks whether the
+// method was HEAD, and for nothing else.
+func forget(r *http.Request) {
+	r.Header, r.Trailer, r.URL, r.Host, r.RequestURI = nil, nil, nil, "", ""
+	if r.Method != http.MethodHead {
+		r.Method = ""
+	}
+}
 
 // headerSize returns the size of the header list of r in bytes, by RFC 9113 section 6.5.2.
 func headerSize(r *http.Request) int {
@@ -110,12 +146,10 @@ func headerSize(r *http.Request) int {
 	return n
 }
 
-// agrees reports whether the content-length of r, if it has one, is one number, and the
-// length of the body as far as that can be told before the body is read. x/net takes a
-// value that is no number for 0, and the first of several; it compares those that are left
-// with the body while that is read, which is too late where the handler expects none. So
-// agrees waits for the end of a body of no bytes, for patience at most.
-func agrees(w http.ResponseWriter, r *http.Request, patience time.Duration) bool {
+// agrees reports whether the content-length of r, if it has one, is one number. x/net takes a
+// value that is no number for 0, and the first of several; it compares those that are left with
+// the body while that is read.
+func agrees(r *http.Request) bool {
 	values, declared := r.Header["Content-Length"]
 	if !declared {
 		return true
@@ -123,11 +157,14 @@ func agrees(w http.ResponseWriter, r *http.Request, patience time.Duration) bool
 	if len(values) != 1 {
 		return false
 	}
-	length, err := strconv.ParseUint(values[0], 10, 63) // takes digits alone
-	if err != nil || int64(length) != r.ContentLength { // which is 0 where the header ends the stream
-		return false
-	}
-	return length > 0 || ends(w, r, patience)
+	length, err := strconv.ParseUint(values[0], 10, 63)   // takes digits alone
+	return err == nil && int64(length) == r.ContentLength // which is 0 where the header ends the stream
+}
+
+// declaresNone reports whether r, which agrees, declares a body of no bytes. What follows would
+// be found too late, for the handler expects none and does not read it.
+func declaresNone(r *http.Request) bool {
+	return r.ContentLength == 0 && r.Header["Content-Length"] != nil
 }
 
 // ends reports whether the body of r ends within patience, without a byte.

@@ -2,9 +2,13 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
 )
 
 // T-ADD-13: a request whose content-length is no number, stands there twice, or differs
@@ -164,4 +168,72 @@ func TestHTTP2Trailers(t *testing.T) {
 	r.upstream.behave("echo")
 	r.survives(t)
 	r.check(r.stop())
+}
+
+// T-ADD-21: a client over HTTP/2 that grants no window for answers cannot hold requests that are
+// refused: the answer is a header alone, or the stream is reset after seconds.
+func TestHTTP2RefusalsWithoutWindow(t *testing.T) {
+	t.Parallel()
+	r := newReloading(t)
+	r.serveBoth()
+	many := func(fields []string, n int) []string {
+		for range n {
+			fields = append(fields, "a", "b")
+		}
+		return fields
+	}
+	for name, a := range r.attackers() {
+		for _, c := range []struct {
+			name   string
+			fields []string
+			ended  bool // by an answer, not by a reset
+		}{
+			{"a content-length that is no number", many([]string{"content-length", "x"}, 900), true},
+			{"a header that is too long", []string{"x-long", strings.Repeat("x", 40_000)}, true},
+			{"a header that is too long to be read", many(nil, 3000), false},
+			{"a query with a token", nil, false},
+		} {
+			if c.fields == nil && a.listener != partnersListener {
+				continue // not refused there
+			}
+			t.Run(name+", "+c.name, func(t *testing.T) {
+				t.Parallel()
+				client, err := r.dialRaw(a.listener, a.certificate)
+				r.check(err)
+				defer func() { _ = client.conn.Close() }()
+				r.check(client.frames.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize}))
+				header := append(slices.Clone(a.header), c.fields...)
+				if c.fields == nil {
+					header[7] += "?access_token=x" // the value of :path
+				}
+				r.check(client.sendLong(1, header...))
+				_ = client.conn.SetReadDeadline(time.Now().Add(2 * refusalTime))
+				if end := client.end(1); end == "closed" || c.ended && end != "answer" {
+					t.Errorf("the stream's end: %q", end)
+				}
+			})
+		}
+	}
+}
+
+// end waits for the end of a stream: "answer" where that is complete, "reset", or "closed" where
+// nothing comes in time.
+func (c *rawClient) end(stream uint32) string {
+	for {
+		frame, err := c.frames.ReadFrame()
+		if err != nil {
+			return "closed"
+		}
+		if frame.Header().StreamID != stream {
+			continue
+		}
+		switch frame := frame.(type) {
+		case *http2.MetaHeadersFrame:
+			if frame.StreamEnded() {
+				return "answer"
+			}
+		case *http2.RSTStreamFrame:
+			return "reset"
+		}
+	}
 }

@@ -82,7 +82,7 @@ func (g *gate) addServer(name string, address config.Address, inHand *atomic.Int
 		}
 	}
 	if s.tls != nil {
-		s.http2 = newHTTP2Server(s.http, limits)
+		s.http2 = newHTTP2Server(s.http, limits, g.load.short)
 	}
 	g.servers = append(g.servers, s)
 }

@@ -41,8 +41,11 @@ func newWorkload(registerer prometheus.Registerer) *workload {
 // over returns a function that reports whether a request that is counted in inHand, of
 // which there may be most at once, is one too many.
 func (w *workload) over(inHand *atomic.Int64, most int) func() bool {
-	return func() bool { return inHand.Load() > w.bound(most) || w.above(7) }
+	return func() bool { return inHand.Load() > w.bound(most) || w.short() }
 }
+
+// short reports whether memory is too short for further requests.
+func (w *workload) short() bool { return w.above(7) }
 
 // room returns a function that tells for how many requests more there are places, where
 // those in hand are counted in inHand and there may be most.
