@@ -6,49 +6,49 @@ import (
 	"time"
 )
 
-// Unchecked is what a token says, verified to come from its authorization server
-// but not yet judged: it may have expired, be meant for somebody else, or be
-// bound to another certificate. It is safe to cache, for it is a fact and no
-// verdict. Values are shared between requests and must not be changed.
+// Unchecked holds the claims of a token whose origin is verified and whose other checks are still
+// to come: the token may have expired, be meant for another audience, or be bound to another
+// certificate. Unchecked may be cached, because it is a fact and not a decision. Requests share
+// its values, so they must not be changed.
 type Unchecked struct {
-	Server       string       // configured name of the authorization server that vouched for it
+	Server       string       // configured name of the authorization server that issued the token
 	Issuer       string       // iss
 	Subject      string       // sub
-	ClientID     string       // client_id, RFC 8693 section 4.3; "" when the token has none
-	TokenID      string       // jti; "" when the token has none
+	ClientID     string       // client_id, RFC 8693 section 4.3; "" when absent
+	TokenID      string       // jti; "" when absent
 	Audience     []string     // aud
-	Scopes       []string     // scope, split at spaces, RFC 6749 section 3.3; nil when the token says nothing of it
+	Scopes       []string     // scope, split at spaces, RFC 6749 section 3.3; nil when absent
 	Expires      time.Time    // exp
-	NotBefore    time.Time    // nbf; zero when the token has none
-	IssuedAt     time.Time    // iat; zero when the token has none
+	NotBefore    time.Time    // nbf; zero when absent
+	IssuedAt     time.Time    // iat; zero when absent
 	Confirmation Confirmation // cnf
 }
 
-// Claims is what a checked token says of the caller. Only package validate makes
-// one, from an [Unchecked] whose every check passed, the binding last; a test
-// holds the tree to that. The zero Claims names nobody and is granted nothing.
+// Claims holds the claims of a token that passed every check. Only package validate converts an
+// [Unchecked] to Claims, after the binding as the last check; a test enforces this. The zero
+// Claims has no client and is granted nothing.
 type Claims Unchecked
 
-// A Confirmation is the cnf member of a token (RFC 7800 section 3.1), as far as
-// it concerns certificates. The zero Confirmation says that the token has none.
+// A Confirmation is the part of the cnf claim (RFC 7800 section 3.1) that concerns certificates.
+// The zero Confirmation means that the token has no cnf.
 type Confirmation struct {
-	Present    bool       // the token has a cnf member, of whatever form
-	Thumbprint Thumbprint // x5t#S256, RFC 8705 section 3.1; zero when absent, malformed or beside another member
+	Present    bool       // the token has a cnf of any form
+	Thumbprint Thumbprint // x5t#S256, RFC 8705 section 3.1; zero when absent, malformed or not the only member
 }
 
-// A Certificate is the client certificate of a connection as package mtls judged
-// it against the anchors in force.
+// A Certificate is the client certificate of a connection, after package mtls checked it against
+// the current anchors.
 type Certificate struct {
 	Leaf       *x509.Certificate
 	Thumbprint Thumbprint
-	// Anchors names, by key, the trust anchors that Leaf chains to. It is empty
-	// for a certificate that chains to nothing, which mtls lets through only
-	// where self-signed certificates are taken.
+	// Anchors are the keys of the trust anchors that Leaf chains to. Anchors is empty for a
+	// certificate without a chain, which mtls accepts only where self-signed certificates are
+	// configured.
 	Anchors []AnchorKey
 }
 
-// ChainsTo reports whether c chains to one of anchors. A nil Certificate and an
-// empty list chain to nothing.
+// ChainsTo reports whether c chains to one of anchors. It returns false for a nil Certificate and
+// for no anchors.
 func (c *Certificate) ChainsTo(anchors []AnchorKey) bool {
 	if c == nil {
 		return false
@@ -61,7 +61,7 @@ func (c *Certificate) ChainsTo(anchors []AnchorKey) bool {
 	return false
 }
 
-// An AnchorKey names a trust anchor by the SHA-256 of its SubjectPublicKeyInfo.
-// Two authorities that share a name are two anchors; one authority whose
-// certificate was reissued over the same key is one.
+// An AnchorKey is the SHA-256 of a trust anchor's SubjectPublicKeyInfo. Two authorities with the
+// same name are two anchors; an authority whose certificate is reissued with the same key stays
+// one anchor.
 type AnchorKey [32]byte

@@ -6,15 +6,15 @@ import (
 	"strings"
 )
 
-// A Denial is the error of a check that turned a request down.
+// A Denial is the error of a check that refuses a request.
 type Denial struct {
 	Reason   Reason
 	Server   string // as in [Decision]
 	ClientID string // as in [Decision]
-	Err      error  // detail for the log, may be nil
+	Err      error  // detail for the log; may be nil
 }
 
-// Error returns the reason's label and the detail, for the log only.
+// Error returns the reason's label and the detail. It is for the log only.
 func (d *Denial) Error() string {
 	if d.Err == nil {
 		return d.Reason.String()
@@ -25,14 +25,14 @@ func (d *Denial) Error() string {
 // Unwrap returns the detail.
 func (d *Denial) Unwrap() error { return d.Err }
 
-// Denyf returns a Denial for reason whose client is not known yet. format and args are the
-// detail for the log. They quote a token only truncated, and never its signature.
+// Denyf returns a Denial for reason, without a client. format and args are the detail for the
+// log; callers truncate what they quote of a token, and never quote its signature.
 func Denyf(reason Reason, format string, args ...any) error {
 	return &Denial{Reason: reason, Err: fmt.Errorf(format, args...)}
 }
 
-// DecisionOf returns the Decision for err. An error that wraps no Denial is a bug and
-// refuses as [Undecided]; so does a Denial that claims to grant.
+// DecisionOf returns the Decision for err. An error that wraps no Denial, and a Denial with the
+// reason Granted, are bugs and give [Undecided].
 func DecisionOf(err error) Decision {
 	var d *Denial
 	if errors.As(err, &d) && d.Reason != Granted {
@@ -44,25 +44,24 @@ func DecisionOf(err error) Decision {
 // ReasonOf returns the reason of [DecisionOf](err).
 func ReasonOf(err error) Reason { return DecisionOf(err).Reason }
 
-// A Mismatch is the detail of a refusal by a check that compares: what of, what it would
-// have taken, and what came. It is for the log and for whoever asks why; Want is from the
-// configuration, the connection or the clock, Got may be a stranger's and is clipped.
+// A Mismatch is the detail of a check that compares two values. Name is the compared value, such
+// as a claim. Want comes from the configuration, the connection or the clock. Got comes from the
+// request and must be truncated by [Truncate].
 type Mismatch struct {
 	Name, Want, Got string
 }
 
-// Error returns all of it in one line.
 func (m *Mismatch) Error() string { return m.Name + ": want " + m.Want + ", got " + m.Got }
 
-// maxTruncated leaves room for what our own details say (two thumbprints, two times)
-// and for any sane issuer or key identifier.
+// maxTruncated is enough for the details that the checks write (two thumbprints, two times) and
+// for issuer and key identifiers in use.
 const maxTruncated = 256
 
-// Truncate shortens s, which a stranger may have chosen, to what a log line should carry
-// of it: 256 bytes. Whoever sends a few bytes must not make us write many.
+// Truncate shortens s to 256 bytes. s may come from a request, and a small request must not cause
+// a large log line.
 func Truncate(s string) string {
 	if len(s) <= maxTruncated {
 		return s
 	}
-	return strings.ToValidUTF8(s[:maxTruncated], "") + "…" // a character may have been cut
+	return strings.ToValidUTF8(s[:maxTruncated], "") + "…" // the cut may have split a character
 }

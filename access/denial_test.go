@@ -25,10 +25,10 @@ func TestDecisionOf(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			if d := DecisionOf(tt.err); d.Reason != tt.want {
-				t.Errorf("DecisionOf gives %s, want %s", d.Reason, tt.want)
+				t.Errorf("DecisionOf(%v) = %s, want %s", tt.err, d.Reason, tt.want)
 			}
 			if got := fmt.Sprint(tt.err); got != tt.text {
-				t.Errorf("the error reads %q, want %q", got, tt.text)
+				t.Errorf("Error() = %q, want %q", got, tt.text)
 			}
 		})
 	}
@@ -37,18 +37,19 @@ func TestDecisionOf(t *testing.T) {
 func TestDecisionOfKeepsTheClient(t *testing.T) {
 	d := DecisionOf(fmt.Errorf("judging: %w", &Denial{Reason: Expired, ClientID: "ledger"}))
 	if d.ClientID != "ledger" || d.Claims.ClientID != "" {
-		t.Errorf("DecisionOf gives client %q and claims of %q", d.ClientID, d.Claims.ClientID)
+		t.Errorf("DecisionOf: client %q and claims of client %q, want \"ledger\" and none", d.ClientID, d.Claims.ClientID)
 	}
 }
+
 func TestTruncate(t *testing.T) {
 	for _, s := range []string{"", "short", strings.Repeat("a", 256)} {
 		if got := Truncate(s); got != s {
-			t.Errorf("Truncate(%q) is %q", s, got)
+			t.Errorf("Truncate(%q) = %q, want it unchanged", s, got)
 		}
 	}
 	for _, s := range []string{strings.Repeat("a", 257), strings.Repeat("é", 200), strings.Repeat("a", 255) + "世界", strings.Repeat("x", 1<<20)} {
 		if got := Truncate(s); len(got) > 260 || !strings.HasSuffix(got, "…") || !utf8.ValidString(got) {
-			t.Errorf("Truncate of %d bytes is %q", len(s), got)
+			t.Errorf("Truncate of %d bytes = %q, want at most 260 bytes of UTF-8 that end with …", len(s), got)
 		}
 	}
 }

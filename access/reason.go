@@ -1,23 +1,21 @@
-// Package access holds the words that every other package speaks: what a token
-// says before it is checked ([Unchecked]) and after ([Claims]), the certificate
-// at the other end of a connection ([Certificate]), and the verdict on a request
-// ([Decision] with its closed set of [Reason] values). Types and tables only: it
-// imports nothing of ours and does no I/O.
+// Package access defines the types that all packages share: claims before and after the checks
+// ([Unchecked], [Claims]), the client certificate of a connection ([Certificate]), and the
+// verdict on a request ([Decision] with its [Reason] from a closed set). The package holds types
+// and tables, imports no other package of tallygate and does no I/O.
 package access
 
 import "net/http"
 
-// A Reason says why a request was or was not forwarded. The set is closed: the
-// HTTP answer, the log line and the metric label of a request all come from its
-// Reason. The zero value refuses.
+// A Reason says why a request was forwarded or refused. The set is closed: HTTP answer, log line
+// and metric label of a request come from its Reason. The zero value refuses.
 type Reason uint8
 
 // The reasons, in the order in which the checks run.
 const (
 	Undecided Reason = iota // no check reached a verdict: a bug, answered with 500
-	Granted                 // every check passed: forwarded
+	Granted                 // every check passed, the request is forwarded
 
-	// Message: judged before anything is known of the caller.
+	// Message: checked before the client is known.
 	MalformedRequest
 	PathNotCanonical
 	Misdirected
@@ -73,11 +71,10 @@ const (
 	RevocationsStale
 )
 
-// numReasons is an int, not a Reason, so that the exhaustive linter does not
-// count it as one.
+// numReasons is an int, so that the exhaustive linter does not count it as a Reason.
 const numReasons = int(RevocationsStale) + 1
 
-// RFC 6750 section 3.1 error codes.
+// Error codes of RFC 6750 section 3.1.
 const (
 	invalidRequest    = "invalid_request"
 	invalidToken      = "invalid_token"
@@ -85,11 +82,11 @@ const (
 )
 
 var reasons = [numReasons]struct {
-	stage       Stage  // in which it is found
+	stage       Stage  // in which the reason is found
 	label       string // log value and metric label
 	status      int    // HTTP status code; 0 for Granted, whose status is the upstream's
-	code        string // RFC 6750 section 3.1 error code, on the wire
-	description string // for the person who reads the answer; fixed text, RFC 6750 section 3 characters only
+	code        string // error code of RFC 6750 section 3.1 in the answer
+	description string // fixed text for people, in the characters of RFC 6750 section 3
 }{
 	Undecided: {"", "undecided", http.StatusInternalServerError, "", "The gate reached no verdict."},
 	Granted:   {"", "granted", 0, "", ""},
@@ -142,11 +139,11 @@ var reasons = [numReasons]struct {
 	RevocationsStale:  {StageToken, "revocations_stale", http.StatusServiceUnavailable, "", "Revocations are out of date; try again later."},
 }
 
-// A Stage is one of the checks that a request goes through.
+// A Stage is a group of checks.
 type Stage string
 
-// The stages, in the order in which they run. What a check depends on, such as an
-// authorization server, belongs to the stage that needs it.
+// The stages, in the order in which the checks run. A failing dependency, such as an
+// authorization server, belongs to the stage that needs the dependency.
 const (
 	StageMessage     Stage = "message"
 	StageCertificate Stage = "certificate"
@@ -162,7 +159,7 @@ func Stages() []Stage {
 	return []Stage{StageMessage, StageCertificate, StageToken, StageBinding, StagePartner, StageAPI, StageLimits}
 }
 
-// Stage returns the stage that r refuses in, "" for [Granted] and [Undecided].
+// Stage returns the stage of the check that refuses with r, "" for [Granted] and [Undecided].
 func (r Reason) Stage() Stage { return reasons[r].stage }
 
 // Reasons returns every reason, in the order in which the checks run.
@@ -177,14 +174,13 @@ func Reasons() []Reason {
 // String returns r's log value and metric label.
 func (r Reason) String() string { return reasons[r].label }
 
-// Status returns the HTTP status code that a request refused for r is answered
-// with, and 0 for [Granted], whose status is the upstream's.
+// Status returns the HTTP status code of the answer to a request that is refused with r. It is 0
+// for [Granted], because the upstream sets the status.
 func (r Reason) Status() int { return reasons[r].status }
 
-// Code returns r's RFC 6750 section 3.1 error code, or "" where the standard
-// wants none.
+// Code returns r's error code of RFC 6750 section 3.1, or "" for reasons without a code.
 func (r Reason) Code() string { return reasons[r].code }
 
-// Description returns the fixed sentence that a caller refused for r is told. It
-// keeps to the characters of RFC 6750 section 3 and never quotes the request.
+// Description returns the fixed sentence in the answer to a request that is refused with r. It
+// has only characters that RFC 6750 section 3 allows, and never quotes the request.
 func (r Reason) Description() string { return reasons[r].description }

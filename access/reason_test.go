@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// design.md says which answers exist; this table is written from it by hand, so that
-// a slip in the product's table shows.
+// The table is written by hand, so that a slip in the product's table fails the test.
 func TestReasons(t *testing.T) {
 	want := []struct {
 		reason Reason
@@ -59,7 +58,7 @@ func TestReasons(t *testing.T) {
 	}
 	all := Reasons()
 	if len(all) != len(want) {
-		t.Fatalf("there are %d reasons, want %d", len(all), len(want))
+		t.Fatalf("Reasons() has %d reasons, want %d", len(all), len(want))
 	}
 	for i, w := range want {
 		r := all[i]
@@ -69,28 +68,28 @@ func TestReasons(t *testing.T) {
 	}
 }
 
-// Stages follow each other as the reasons do, and every refusal has one.
+// The stages come in the order of the reasons, and every refusal has a stage.
 func TestStages(t *testing.T) {
 	at := 0
 	stages := Stages()
 	for _, r := range Reasons() {
 		if (r.Stage() == "") != (r == Granted || r == Undecided) {
-			t.Errorf("%s has the stage %q", r, r.Stage())
+			t.Errorf("%s.Stage() = %q, want \"\" for Granted and Undecided alone", r, r.Stage())
 		}
-		if r == IssuerUnavailable || r == RevocationsStale { // a dependency of the token's
+		if r == IssuerUnavailable || r == RevocationsStale { // a dependency of the token stage
 			if r.Stage() != StageToken {
-				t.Errorf("%s has the stage %q", r, r.Stage())
+				t.Errorf("%s.Stage() = %q, want %q", r, r.Stage(), StageToken)
 			}
 			continue
 		}
 		for r.Stage() != "" && stages[at] != r.Stage() {
 			if at++; at == len(stages) {
-				t.Fatalf("%s has the stage %q, which comes earlier", r, r.Stage())
+				t.Fatalf("%s.Stage() = %q, want no earlier stage", r, r.Stage())
 			}
 		}
 	}
 	if at != len(stages)-1 {
-		t.Errorf("no reason is of stage %s", stages[at+1])
+		t.Errorf("no reason has stage %s", stages[at+1])
 	}
 }
 
@@ -101,7 +100,7 @@ func TestReasonTexts(t *testing.T) {
 	seen := map[string]Reason{}
 	for _, r := range Reasons() {
 		if !label.MatchString(r.String()) {
-			t.Errorf("label %q is not of lower-case words", r)
+			t.Errorf("label %q, want lower-case words", r)
 		}
 		if other, ok := seen[r.String()]; ok {
 			t.Errorf("reasons %d and %d share the label %s", other, r, r)
@@ -111,10 +110,10 @@ func TestReasonTexts(t *testing.T) {
 			continue
 		}
 		if http.StatusText(r.Status()) == "" || r.Status() < 400 {
-			t.Errorf("%s refuses with status %d", r, r.Status())
+			t.Errorf("%s.Status() = %d, want an error status", r, r.Status())
 		}
 		if !description.MatchString(r.Description()) {
-			t.Errorf("%s has the description %q", r, r.Description())
+			t.Errorf("%s.Description() = %q, want a sentence of RFC 6750 characters", r, r.Description())
 		}
 	}
 }
@@ -122,14 +121,14 @@ func TestReasonTexts(t *testing.T) {
 func TestZeroDenies(t *testing.T) {
 	var d Decision
 	if d.Reason == Granted || d.Reason.Status() != http.StatusInternalServerError {
-		t.Errorf("the zero Decision is %s, status %d", d.Reason, d.Reason.Status())
+		t.Errorf("the zero Decision has reason %s and status %d, want a refusal with 500", d.Reason, d.Reason.Status())
 	}
 	var nobody Thumbprint
 	if nobody.Matches(nobody) {
-		t.Error("the zero Thumbprint matches itself")
+		t.Error("Matches of the zero Thumbprint with itself = true, want false")
 	}
 	var c *Certificate
 	if c.ChainsTo([]AnchorKey{{}}) || (&Certificate{}).ChainsTo(nil) || (&Certificate{}).ChainsTo([]AnchorKey{{}}) {
-		t.Error("a certificate without anchors chains to something")
+		t.Error("ChainsTo without anchors = true, want false")
 	}
 }

@@ -17,18 +17,18 @@ func TestParseThumbprint(t *testing.T) {
 	}
 	got, err := ParseThumbprint(appendixA)
 	if err != nil || got != Thumbprint(raw) {
-		t.Fatalf("ParseThumbprint gives %x, %v; want %x", got, err, raw)
+		t.Fatalf("ParseThumbprint = %x, %v; want %x", got, err, raw)
 	}
 	if got.String() != appendixA || got.Hex() != hex.EncodeToString(raw) {
-		t.Errorf("it is written %s and %s", got, got.Hex())
+		t.Errorf("String() and Hex() = %s and %s, want the text of Appendix A and its hex", got, got.Hex())
 	}
 	if !got.Matches(Thumbprint(raw)) {
-		t.Error("a thumbprint does not match itself")
+		t.Error("Matches of a thumbprint with itself = false, want true")
 	}
 	other := got
 	other[31] ^= 1
 	if got.Matches(other) || got.Matches(Thumbprint{}) || (Thumbprint{}).Matches(got) {
-		t.Error("different thumbprints match")
+		t.Error("Matches of different thumbprints = true, want false")
 	}
 }
 
@@ -41,7 +41,7 @@ func TestParseThumbprintRefuses(t *testing.T) {
 		"padding within":      appendixA[:42] + "=",
 		"standard alphabet +": "+" + appendixA[1:],
 		"standard alphabet /": "/" + appendixA[1:],
-		"trailing bits":       appendixA[:42] + "1", // 0 and 1 differ in bits that carry nothing
+		"trailing bits":       appendixA[:42] + "1", // 0 and 1 differ in unused bits only
 		"a line break":        appendixA[:20] + "\n" + appendixA[20:42],
 		"a carriage return":   appendixA[:20] + "\r" + appendixA[20:42],
 		"a space":             appendixA[:42] + " ",
@@ -54,13 +54,13 @@ func TestParseThumbprintRefuses(t *testing.T) {
 	for name, s := range tests {
 		t.Run(name, func(t *testing.T) {
 			if got, err := ParseThumbprint(s); err == nil {
-				t.Errorf("ParseThumbprint(%q) gives %s", s, got)
+				t.Errorf("ParseThumbprint(%q) = %s, want an error", s, got)
 			}
 		})
 	}
 }
 
-// What is accepted has one spelling, and it is the one that was read.
+// An accepted thumbprint has exactly one spelling, and String returns it.
 func FuzzParseThumbprint(f *testing.F) {
 	seeds := []string{appendixA, appendixA[:42], appendixA + "=", strings.Repeat("A", 43), strings.Repeat("_", 42) + "8", "\n"}
 	for _, s := range seeds {
@@ -69,10 +69,10 @@ func FuzzParseThumbprint(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		got, err := ParseThumbprint(s)
 		if err == nil && got.String() != s {
-			t.Errorf("%q is accepted and written %q", s, got)
+			t.Errorf("ParseThumbprint(%q).String() = %q, want the same text", s, got)
 		}
 		if err != nil && got != (Thumbprint{}) {
-			t.Errorf("%q is refused and yet gives %s", s, got)
+			t.Errorf("ParseThumbprint(%q) failed and returned %s, want zero", s, got)
 		}
 	})
 }

@@ -1,6 +1,6 @@
-// Package cache remembers facts in bounded memory. All caches of a process share one
-// [Pool], which counts the bytes of each owner, that is, of each partner. In goes a value
-// with its size, its owner and its end; it comes out until it expires or is evicted.
+// Package cache stores facts in bounded memory. All caches of a process share one [Pool], which
+// counts the bytes of each owner; an owner is a partner. A value stays until it expires or is
+// evicted.
 package cache
 
 import (
@@ -10,19 +10,17 @@ import (
 )
 
 const (
-	// shards is how many locks a pool spreads its entries over: a few times the cores of
-	// the machines that a sidecar runs on.
+	// shards is the number of locks in a pool: a few times the cores of the machines that
+	// sidecars run on.
 	shards = 16
-	// ownerPart is the part of a pool that one owner may fill: 1/2. An owner that adds
-	// more evicts its own entries.
-	ownerPart = 2
-	// MaxEntry is the most bytes that the value of an entry may take; a larger one is not
-	// remembered. The facts of a token with 200 scopes of 40 bytes take 11.5 KiB:
-	// 200 × (41 + 16) bytes and some 400 more.
+	// ownerDivisor gives the share of a pool that one owner may fill: 1/2. An owner above its
+	// share evicts its own entries.
+	ownerDivisor = 2
+	// MaxEntry is the maximum size of a value in bytes. The claims of a token with 200 scopes of
+	// 40 bytes take 200 × (41 + 16) bytes and about 400 more, which is 11.5 KiB.
 	MaxEntry = 16 << 10
-	// DefaultBytes is the size of a pool where nothing limits the memory of the process.
-	// The default of 100,000 tokens of each server at 1 KiB each is 98 MiB; one owner may
-	// fill 128 MiB.
+	// DefaultBytes is the size of a pool for a process without a memory limit. The default of
+	// 100,000 tokens for each server at 1 KiB each is 98 MiB; one owner may fill 128 MiB.
 	DefaultBytes = 256 << 20
 )
 
@@ -32,21 +30,21 @@ type Pool struct {
 	shards   [shards]shard
 }
 
-// NewPool returns a pool of so many bytes.
+// NewPool returns a pool of that many bytes.
 func NewPool(bytes int64) *Pool {
 	p := &Pool{}
 	for i := range p.shards {
-		p.shards[i].owned = make(map[string]int64)
+		p.shards[i].bytesByOwner = make(map[string]int64)
 		p.shards[i].queues = make(map[queueKey]*queue)
 	}
 	p.Resize(bytes)
 	return p
 }
 
-// Resize sets how many bytes the entries may take, from the next one on.
+// Resize changes the size of the pool. The next Add to a shard evicts down to the new size.
 func (p *Pool) Resize(bytes int64) { p.perShard.Store(bytes / shards) }
 
-// Bytes returns how many bytes the entries take.
+// Bytes returns the bytes that all entries take.
 func (p *Pool) Bytes() (n int64) {
 	for i := range p.shards {
 		s := &p.shards[i]
@@ -57,14 +55,14 @@ func (p *Pool) Bytes() (n int64) {
 	return n
 }
 
-// Sweep removes the entries that have expired by now. It locks one shard at a time.
+// Sweep removes the entries that have expired at now. It locks one shard at a time.
 func (p *Pool) Sweep(now time.Time) {
 	for i := range p.shards {
 		s := &p.shards[i]
 		s.mu.Lock()
 		for _, q := range s.queues {
 			for _, e := range q.order.Values() {
-				if !now.Before(e.until) {
+				if !now.Before(e.expires) {
 					s.remove(e)
 				}
 			}
@@ -73,10 +71,10 @@ func (p *Pool) Sweep(now time.Time) {
 	}
 }
 
-// Shrink removes half of each owner's entries in each cache, unused ones first, and reports
-// whether it did: a pool that is filled to a quarter at most stays as it is. Without that
-// much, a gate whose memory is taken by connections would verify every token anew. The
-// caller is short of memory.
+// Shrink removes half of each owner's entries in each cache, unused entries first, and reports
+// whether it did. It is called when the process is short of memory. A pool that is filled to a
+// quarter or less stays unchanged: otherwise a gate whose memory is taken by connections would
+// verify every token on every request.
 func (p *Pool) Shrink() bool {
 	if p.Bytes() <= p.perShard.Load()*shards/4 {
 		return false
@@ -94,19 +92,18 @@ func (p *Pool) Shrink() bool {
 	return true
 }
 
-// A shard is the part of a pool that one lock guards, with the parts of the caches'
-// indexes that belong to it.
+// A shard is the part of a pool, and of the caches' indexes, that one lock guards.
 type shard struct {
-	mu     sync.RWMutex
-	bytes  int64
-	owned  map[string]int64 // bytes by owner; never 0
-	queues map[queueKey]*queue
+	mu           sync.RWMutex
+	bytes        int64
+	bytesByOwner map[string]int64 // an owner without entries is absent
+	queues       map[queueKey]*queue
 }
 
-// add adds e to the queue of that key, and then evicts until all bounds hold: of the
-// cache's entries, of the owner's bytes, of all bytes. Each time, the longest queue within
-// that bound gives way. So an owner whose queues are shorter than others' loses nothing to
-// what those add.
+// add appends e to the queue with that key and evicts until all bounds hold: the cache's entries,
+// the owner's bytes, and the shard's bytes. Each eviction takes from the longest queue within the
+// exceeded bound, so an owner with short queues loses nothing to the additions of owners with
+// longer queues.
 func (s *shard) add(e *entry, key queueKey, index map[Key]*entry, perShard int64) {
 	q := s.queues[key]
 	if q == nil {
@@ -116,20 +113,20 @@ func (s *shard) add(e *entry, key queueKey, index map[Key]*entry, perShard int64
 	e.queue = q
 	q.order.Add(e.key, e)
 	index[e.key] = e
-	s.count(q, e.bytes)
-	for len(index) > key.space.perIndex {
-		s.shorten(func(k queueKey) bool { return k.space == key.space })
+	s.addBytes(q, e.bytes)
+	for len(index) > key.cache.maxPerIndex {
+		s.evictLongest(func(k queueKey) bool { return k.cache == key.cache })
 	}
-	for s.owned[key.owner] > perShard/ownerPart {
-		s.shorten(func(k queueKey) bool { return k.owner == key.owner })
+	for s.bytesByOwner[key.owner] > perShard/ownerDivisor {
+		s.evictLongest(func(k queueKey) bool { return k.owner == key.owner })
 	}
 	for s.bytes > perShard {
-		s.shorten(func(queueKey) bool { return true })
+		s.evictLongest(func(queueKey) bool { return true })
 	}
 }
 
-// shorten evicts from the longest queue whose key matches. There must be one.
-func (s *shard) shorten(matches func(queueKey) bool) {
+// evictLongest evicts from the longest queue whose key matches. At least one key must match.
+func (s *shard) evictLongest(matches func(queueKey) bool) {
 	var longest *queue
 	for key, q := range s.queues {
 		if matches(key) && (longest == nil || q.bytes > longest.bytes) {
@@ -139,9 +136,8 @@ func (s *shard) shorten(matches func(queueKey) bool) {
 	s.evict(longest)
 }
 
-// evict removes the oldest entry of q.
 func (s *shard) evict(q *queue) {
-	if counter := q.key.space.evictions; counter != nil {
+	if counter := q.key.cache.evictions; counter != nil {
 		counter.Inc()
 	}
 	s.remove(q.oldest())
@@ -151,17 +147,17 @@ func (s *shard) remove(e *entry) {
 	q := e.queue
 	q.order.Remove(e.key)
 	delete(q.index, e.key)
-	s.count(q, -e.bytes)
+	s.addBytes(q, -e.bytes)
 	if q.order.Len() == 0 {
 		delete(s.queues, q.key)
 	}
 }
 
-// count adds n bytes, which may be negative, to all that q counts in.
-func (s *shard) count(q *queue, n int64) {
+// addBytes adds n, which may be negative, to the counts of q, its owner and the shard.
+func (s *shard) addBytes(q *queue, n int64) {
 	q.bytes += n
 	s.bytes += n
-	if s.owned[q.key.owner] += n; s.owned[q.key.owner] == 0 {
-		delete(s.owned, q.key.owner)
+	if s.bytesByOwner[q.key.owner] += n; s.bytesByOwner[q.key.owner] == 0 {
+		delete(s.bytesByOwner, q.key.owner)
 	}
 }

@@ -13,11 +13,10 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// Members are the claims of a token as far as they count here: RFC 7519 section 4.1,
-// RFC 8693 sections 4.2 and 4.3, RFC 7800 section 3.1. The same names stand in a JWT
-// and in the answer of an introspection, RFC 7662 section 2.2 and RFC 8705 section 3.2.
-// Decode them by github.com/go-json-experiment/json, which compares names exactly and
-// takes no name twice.
+// Members are the claims that the gate reads: RFC 7519 section 4.1, RFC 8693 sections 4.2 and
+// 4.3, RFC 7800 section 3.1. JWTs and introspection responses (RFC 7662 section 2.2, RFC 8705
+// section 3.2) use the same names. Decode Members with github.com/go-json-experiment/json, which
+// compares names exactly and refuses duplicate names.
 type Members struct {
 	Issuer       Member `json:"iss"`
 	Subject      Member `json:"sub"`
@@ -31,11 +30,10 @@ type Members struct {
 	Confirmation Member `json:"cnf"`
 }
 
-// A Member is the JSON value of one claim, nil when the claim is absent. A claim that is
-// null is absent too: many servers write null for what a token does not have.
+// A Member is the JSON value of a claim, nil when the claim is absent or null: many servers write
+// null for an absent claim.
 type Member jsontext.Value
 
-// UnmarshalJSONFrom reads one value.
 func (m *Member) UnmarshalJSONFrom(decoder *jsontext.Decoder) error {
 	v, err := decoder.ReadValue()
 	if err != nil {
@@ -47,12 +45,11 @@ func (m *Member) UnmarshalJSONFrom(decoder *jsontext.Decoder) error {
 	return nil
 }
 
-// Text returns the string that m is, and whether it is one.
+// Text returns the value of m, and false if m is not a JSON string.
 func (m Member) Text() (string, bool) { return Text(jsontext.Value(m)) }
 
-// Read returns what a token with these members says, as the server of that name vouches
-// for it. A claim of the wrong type makes the whole token malformed: the error is an
-// [access.Denial].
+// Read returns the claims as those of a token from the authorization server with that name. A
+// claim of the wrong type makes the token malformed: the error is an [access.Denial].
 func (m *Members) Read(server string) (access.Unchecked, error) {
 	var r claimReader
 	u := access.Unchecked{
@@ -61,7 +58,7 @@ func (m *Members) Read(server string) (access.Unchecked, error) {
 		Subject:      r.text("sub", m.Subject),
 		ClientID:     r.text("client_id", m.ClientID),
 		TokenID:      r.text("jti", m.TokenID),
-		Audience:     r.texts("aud", m.Audience),
+		Audience:     r.list("aud", m.Audience),
 		Scopes:       r.scopes(m.Scope),
 		Expires:      r.time("exp", m.Expires),
 		NotBefore:    r.time("nbf", m.NotBefore),
@@ -74,11 +71,11 @@ func (m *Members) Read(server string) (access.Unchecked, error) {
 	return u, nil
 }
 
-// confirmation reads a cnf claim (RFC 7800 section 3.1). A cnf of whatever form is present:
-// a token with a cnf is never taken for a bearer token. Its thumbprint is zero, which
-// matches no certificate, unless cnf is an object whose only member is a well-formed
-// x5t#S256 (RFC 8705 section 3.1). Any other member, such as the jkt of DPoP (RFC 9449
-// section 6.1), is a second binding that nothing here checks, and half a binding is none.
+// confirmation reads a cnf claim (RFC 7800 section 3.1). Present is set for a cnf of any form, so
+// a token with a cnf is never taken for a bearer token. Thumbprint is zero, which matches no
+// certificate, unless cnf is an object whose only member is a well-formed x5t#S256 (RFC 8705
+// section 3.1). Any other member, such as the jkt of DPoP (RFC 9449 section 6.1), is a second
+// binding that the gate does not check.
 func confirmation(m Member) access.Confirmation {
 	if m == nil {
 		return access.Confirmation{}
@@ -106,13 +103,13 @@ func confirmation(m Member) access.Confirmation {
 	return c
 }
 
-// A claimReader turns claims into Go values and keeps the first fault. What is
-// absent is the zero value and no fault.
+// A claimReader converts claims to Go values and keeps the first error. An absent claim gives the
+// zero value and no error.
 type claimReader struct{ err error }
 
-func (r *claimReader) fault(claim, what string) {
+func (r *claimReader) fail(claim, problem string) {
 	if r.err == nil {
-		r.err = fmt.Errorf("claim %s %s", claim, what)
+		r.err = fmt.Errorf("claim %s %s", claim, problem)
 	}
 }
 
@@ -122,14 +119,14 @@ func (r *claimReader) text(claim string, m Member) string {
 	}
 	s, ok := m.Text()
 	if !ok {
-		r.fault(claim, "is no string")
+		r.fail(claim, "is not a string")
 	}
 	return s
 }
 
-// texts reads a string or an array of strings, RFC 7519 section 4.1.3. An element that is
-// null is a fault: it is no absent member.
-func (r *claimReader) texts(claim string, m Member) []string {
+// list reads a string or an array of strings, RFC 7519 section 4.1.3. A null element is an error,
+// because only members can be absent.
+func (r *claimReader) list(claim string, m Member) []string {
 	if m == nil {
 		return nil
 	}
@@ -138,7 +135,7 @@ func (r *claimReader) texts(claim string, m Member) []string {
 	}
 	var elements []jsontext.Value
 	if jsontext.Value(m).Kind() != jsontext.KindBeginArray || json.Unmarshal(m, &elements) != nil {
-		r.fault(claim, "is neither a string nor an array of strings")
+		r.fail(claim, "is neither a string nor an array of strings")
 		return nil
 	}
 	all := make([]string, len(elements))
@@ -148,48 +145,47 @@ func (r *claimReader) texts(claim string, m Member) []string {
 	return all
 }
 
-// lastSecond is 9999-12-31T23:59:59Z, the last moment that RFC 3339 can write. A
-// claim beyond it is a mistake, not a long life.
+// lastSecond is 9999-12-31T23:59:59Z, the last second that RFC 3339 can write. A later time is a
+// mistake and not a long lifetime.
 const lastSecond = 253_402_300_799
 
-// time reads a NumericDate, RFC 7519 section 2: seconds since 1970, possibly with
-// a fraction.
+// time reads a NumericDate, RFC 7519 section 2: seconds since 1970, with an optional fraction.
 func (r *claimReader) time(claim string, m Member) time.Time {
 	if m == nil {
 		return time.Time{}
 	}
 	if jsontext.Value(m).Kind() != jsontext.KindNumber {
-		r.fault(claim, "is no number")
+		r.fail(claim, "is not a number")
 		return time.Time{}
 	}
 	// Whole seconds up to lastSecond, 38 bits, are exact in 53 bits of mantissa.
 	n, err := strconv.ParseFloat(string(m), 64)
 	if err != nil || n < 0 || n > lastSecond {
-		r.fault(claim, "is out of range")
+		r.fail(claim, "is out of range")
 		return time.Time{}
 	}
 	seconds, fraction := math.Modf(n)
 	return time.Unix(int64(seconds), int64(fraction*1e9))
 }
 
-// scopes reads a scope claim: a string that is split at spaces, RFC 6749 section 3.3, or an
-// array with one scope in each element, as some servers write it. What is no scope token,
-// such as two scopes joined by a tab, is nobody's scope and left out; but a space in an
-// element is a fault, since it leaves open whether that is one scope or two. A claim without
-// any scope is not nil: it says that there are none. The scopes are parts of one text of
-// their own, so that they keep in memory what [Bytes] counts and nothing else of the claim.
+// scopes reads a scope claim: a string, split at spaces (RFC 6749 section 3.3), or an array with
+// one scope in each element, which some servers send. Values outside the grammar of a scope
+// token, such as two scopes joined by a tab, are dropped, because no route can need them. An
+// element with a space is an error, because it may mean one scope or two. The result is not nil
+// for a claim without scopes. The scopes are slices of one string, so that they keep in memory
+// what [Bytes] counts and not the whole claim.
 func (r *claimReader) scopes(m Member) []string {
 	if m == nil {
 		return nil
 	}
-	said := r.texts("scope", m)
+	values := r.list("scope", m)
 	if jsontext.Value(m).Kind() == jsontext.KindString {
-		said = strings.Split(said[0], " ")
+		values = strings.Split(values[0], " ")
 	}
 	all := []string{}
-	for _, s := range said {
+	for _, s := range values {
 		if strings.Contains(s, " ") {
-			r.fault("scope", "has an element with a space")
+			r.fail("scope", "has an element with a space")
 		}
 		if isScope(s) {
 			all = append(all, s)
@@ -198,14 +194,14 @@ func (r *claimReader) scopes(m Member) []string {
 	switch len(all) {
 	case 0:
 		return []string{}
-	case 1: // which Join would return as it is, a part of the claim
+	case 1: // Join would return the scope itself, a slice of the claim
 		return []string{strings.Clone(all[0])}
 	}
 	return strings.Split(strings.Join(all, " "), " ")
 }
 
-// isScope reports whether s is a scope token: printable ASCII without space, quote
-// and backslash, RFC 6749 section 3.3.
+// isScope reports whether s is a scope token, RFC 6749 section 3.3: printable ASCII without
+// space, quote and backslash.
 func isScope(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c <= ' ' || c == '"' || c == '\\' || c > '~' {
@@ -215,7 +211,7 @@ func isScope(s string) bool {
 	return s != ""
 }
 
-// Text returns the string that v is, and whether it is one.
+// Text returns the value of v, and false if v is not a JSON string.
 func Text(v jsontext.Value) (string, bool) {
 	if v.Kind() != jsontext.KindString {
 		return "", false

@@ -6,26 +6,26 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// Bytes returns how much memory u takes: at least what its own parts take, and at most what
-// [Members.Read] makes of a token of 16 KiB. The server's name is shared.
+// Bytes returns the memory in bytes that u takes: at least the size of its parts, and at most the
+// size of the claims in a token of 16 KiB. The server's name is shared and not counted.
 func Bytes(u *access.Unchecked) int {
-	n := int(structBytes) + allocated(16*len(u.Scopes)) + allocated(16*len(u.Audience))
+	n := int(structBytes) + allocation(16*len(u.Scopes)) + allocation(16*len(u.Audience))
 	for _, s := range []string{u.Issuer, u.Subject, u.ClientID, u.TokenID} {
-		n += allocated(len(s))
+		n += allocation(len(s))
 	}
 	for _, a := range u.Audience {
-		n += allocated(len(a))
+		n += allocation(len(a))
 	}
-	// The scopes are parts of one text, which is as long as they are with a space between.
+	// The scopes are slices of one string, joined by spaces.
 	text := 0
 	for _, s := range u.Scopes {
 		text += len(s) + 1
 	}
-	return n + allocated(text)
+	return n + allocation(text)
 }
 
 const structBytes = unsafe.Sizeof(access.Unchecked{})
 
-// allocated returns what an allocation of n bytes takes: Go's size classes are at most an
-// eighth apart, and at least 16 bytes.
-func allocated(n int) int { return n + n/8 + 16 }
+// allocation returns the bytes that an allocation of n bytes takes: Go's size classes are at most
+// an eighth apart, and the smallest counts as 16 bytes.
+func allocation(n int) int { return n + n/8 + 16 }

@@ -1,7 +1,6 @@
 package facts
 
 import (
-	"fmt"
 	"runtime"
 	"strings"
 	"testing"
@@ -11,8 +10,8 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// T-ADD-04: the bytes that are counted are at least those that the facts take, also of
-// claims that say little at length.
+// T-ADD-04: Bytes counts at least the memory that the claims take, also for tokens with many
+// small claims.
 func TestBytes(t *testing.T) {
 	long := strings.Repeat("a", 8<<10)
 	for name, payload := range map[string]string{
@@ -43,12 +42,12 @@ func TestBytes(t *testing.T) {
 		used, counted := (heap()-before)/n+int(structBytes), Bytes(&kept[0])
 		t.Logf("%s: %d bytes, counted as %d", name, used, counted)
 		if used > counted || counted > 3*used+200 {
-			t.Errorf("%s: Bytes = %d, and %d are taken", name, counted, used)
+			t.Errorf("%s: Bytes = %d, want between %d and three times that", name, counted, used)
 		}
 		runtime.KeepAlive(kept)
 	}
 	if n := Bytes(&access.Unchecked{}); n < int(structBytes) {
-		t.Error(fmt.Sprint("an empty one is counted as ", n))
+		t.Errorf("Bytes of the zero Unchecked = %d, want at least %d", n, structBytes)
 	}
 }
 

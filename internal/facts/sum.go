@@ -1,15 +1,15 @@
-// Package facts is what tokens say: it reads that from their claims. What may pass is no
-// fact and never stands here: whoever reads one must judge it.
+// Package facts reads the claims of tokens. A claim is a fact; whether the token may pass is
+// decided by package validate.
 package facts
 
 import "crypto/sha256"
 
-// A Sum is the whole SHA-256 of a token. Two tokens that share a part of it share
-// nothing.
+// A Sum is the SHA-256 of a token. It is never shortened, so that no two tokens share a cache
+// entry.
 type Sum [sha256.Size]byte
 
-// SumOf returns the sum of a raw token. Most tokens fit a buffer on the stack; Sum256
-// takes bytes, and converting the string would put a copy of every token on the heap.
+// SumOf returns the SHA-256 of a raw token. Sum256 takes bytes, and converting the string would
+// allocate a copy of every token, so tokens up to 2 KiB go through a buffer on the stack.
 func SumOf(raw string) Sum {
 	var buffer [2 << 10]byte
 	if len(raw) > len(buffer) {

@@ -29,15 +29,15 @@ func TestCheck(t *testing.T) {
 		"members of many objects":  {"[" + strings.Repeat(`{"a":1,"b":2},`, Values/2) + "1]", false},
 	} {
 		if err := Check([]byte(c.document)); (err == nil) != c.fits {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("Check of %s: %v", name, err)
 		}
 	}
 	if n := testing.AllocsPerRun(100, func() { _ = Check([]byte(`{"a":[1,2,{"b":"c"}]}`)) }); n > 1 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("Check makes %v allocations, want at most the one of the conversion", n)
 	}
 }
 
-// What passes has, as the standard decoder reads it, no more levels than there may be.
+// A document that passes has at most Depth levels for the standard decoder.
 func FuzzCheck(f *testing.F) {
 	f.Add([]byte(`{"a":[1,2,{"b":"\"c"}]}`))
 	f.Add([]byte(strings.Repeat("[", 40)))
@@ -48,7 +48,7 @@ func FuzzCheck(f *testing.F) {
 		}
 		levels, values := size(v)
 		if levels > Depth || values > 2*Values {
-			t.Errorf("%q has %d levels and %d values", document, levels, values)
+			t.Errorf("Check passes %q with %d levels and %d values", document, levels, values)
 		}
 	})
 }
