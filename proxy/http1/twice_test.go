@@ -54,11 +54,16 @@ func answeringTwice(oneIn int64, pause time.Duration) hand {
 
 // T-ADD-15: the second answer to a request is never another request's, whether it comes at once
 // or while the connection settles, from a server that answers each request twice or one in a
-// thousand. TALLYGATE_REQUESTS=100000 sends as many of each kind.
+// thousand. TALLYGATE_REQUESTS=100000 sends as many of each kind, and also has the server pause
+// between its answers; that needs a machine that has nothing else to do.
 func TestSecondAnswer(t *testing.T) {
+	all, pauses := stressed(t, 1200), []time.Duration{0}
+	if all != 1200 {
+		pauses = append(pauses, 20*time.Microsecond, 500*time.Microsecond)
+	}
 	for _, encrypted := range []bool{false, true} {
 		for _, oneIn := range []int64{1, 1000} {
-			for _, pause := range []time.Duration{0, 20 * time.Microsecond, 500 * time.Microsecond} {
+			for _, pause := range pauses {
 				t.Run(fmt.Sprintf("one in %d after %s, TLS %v", oneIn, pause, encrypted), func(t *testing.T) {
 					offered, client := secure()
 					if !encrypted {
@@ -68,10 +73,10 @@ func TestSecondAnswer(t *testing.T) {
 					direct, _ := transports(t, s, client, header)
 					// The gate settles for 1 ms; a machine with more to do than this test may
 					// stop the server between its two answers for longer.
-					direct.Settle, direct.MaxIdle = 20*time.Millisecond, 256
+					direct.Settle, direct.MaxIdle = 200*time.Millisecond, 1024
 					var told atomic.Int64
 					direct.Unasked = func() { told.Add(1) }
-					all := stressed(t, 1200)
+					began := time.Now()
 					var callers sync.WaitGroup
 					for caller := range 4 {
 						callers.Go(func() {
@@ -88,8 +93,9 @@ func TestSecondAnswer(t *testing.T) {
 						})
 					}
 					callers.Wait()
-					if n := told.Load(); n > 1 || n == 0 && oneIn == 1 {
-						t.Errorf("Unasked was called %d times within a minute, want once", n)
+					most := 1 + int64(time.Since(began)/distrusted)
+					if n := told.Load(); n > most || n == 0 && oneIn == 1 {
+						t.Errorf("Unasked was called %d times, want once a minute", n)
 					}
 				})
 			}
