@@ -311,7 +311,7 @@ func (t *Trust) search(chain []*x509.Certificate, now time.Time) *path {
 // ways returns those by which chain leads to an anchor, as far as crypto/x509 tells.
 func (t *Trust) ways(chain []*x509.Certificate, now time.Time) ([][]*x509.Certificate, error) {
 	leaf, intermediates := understood(chain[0]), x509.NewCertPool()
-	for _, c := range chain[1:] {
+	for _, c := range t.authorities.vouched(chain[1:]) {
 		intermediates.AddCert(understood(c))
 	}
 	options := x509.VerifyOptions{

@@ -31,6 +31,7 @@ type Trust struct {
 	// anchor it ends in. It is never nil, for a nil pool means the system's roots.
 	pool         *x509.CertPool
 	certificates map[[sha256.Size]byte]bool     // in pool, by the SHA-256 of their DER
+	authorities  authorities                    // those in pool, and for front proxies others too
 	short        map[access.AnchorKey]time.Time // until when ways to the anchor may hold short RSA keys
 	anchors      map[config.Name][]access.AnchorKey
 	servers      map[config.ClientID][]access.AnchorKey // of resource servers
@@ -101,7 +102,7 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 		return nil, err
 	}
 	t.short = short
-	t.certificates = files.sums()
+	t.certificates, t.authorities = files.sums(), newAuthorities(files.all())
 	previous := options.Previous
 	if previous == nil {
 		previous = &Trust{connections: t.connections}
@@ -113,6 +114,7 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 		return nil, err
 	}
 	if t.front != nil { // whose certificates are looked up too
+		t.front.proxies.authorities = t.authorities
 		t.front.proxies.revocation, t.front.proxies.connections = t.revocation, t.connections
 	}
 	if options.Previous != nil && !t.Lacks(previous) && !previous.Lacks(t) && t.revocation.same(previous.revocation) {
