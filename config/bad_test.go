@@ -84,7 +84,7 @@ var bad = []struct {
 	{"scope", []string{`16:59: apis[0].routes[0].scopes[0]: a scope is printable ASCII without spaces, quotation marks and backslashes; write several as a list`}},
 	{"algorithm", []string{`10:18: authorization_servers[0].algorithms[0]: expected ES256, ES384, ES512, PS256, PS384, PS512, RS256 or EdDSA, got "HS256"`}},
 	{"authentication", []string{`22:27: partners.list[0].applications[0].authentication: expected tls_client_auth or self_signed_tls_client_auth, got "client_secret_basic"`}},
-	{"dn", []string{`22:37: partners.list[0].applications[0].certificate.subject_dn: "northwind" is no attribute: it is written type=value, such as CN=name`}},
+	{"dn", []string{`22:37: partners.list[0].applications[0].certificate.subject_dn: "northwind" is not an attribute; write type=value, such as CN=name`}},
 	{"san-uri", []string{`22:34: partners.list[0].applications[0].certificate.san_uri: expected an absolute URI with its scheme, such as spiffe://example.com/ledger`}},
 	{"san-uri-empty", []string{`22:34: partners.list[0].applications[0].certificate.san_uri: expected an absolute URI with its scheme, such as spiffe://example.com/ledger`}},
 	{"san-ip", []string{`22:33: partners.list[0].applications[0].certificate.san_ip: expected an IP address without brackets, zone, port and prefix length, such as 192.0.2.1 or 2001:db8::1`}},

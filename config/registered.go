@@ -1,11 +1,11 @@
 package config
 
 import (
+	"crypto/x509"
+	"slices"
 	"strings"
 
-	"crypto/x509"
-	"net"
-	"slices"
+	"github.com/tallygate/tallygate/internal/certname"
 )
 
 // names returns the keys of the names that r registers.
@@ -54,44 +54,17 @@ func (r RegisteredCertificate) MatchesName(cert *x509.Certificate) bool {
 	if cert == nil || !r.Names() {
 		return false
 	}
-	switch {
-	case !r.SubjectDN.IsZero() && !r.SubjectDN.MatchesSubject(cert.RawSubject):
-		return false
-	case r.SANDNS != "" && !slices.ContainsFunc(cert.DNSNames, func(name string) bool { return equalFoldASCII(name, r.SANDNS) }):
-		return false
-	case r.SANURI != "" && !carriesURI(cert, r.SANURI):
-		return false
-	case r.SANIP.IsValid() && !slices.ContainsFunc(cert.IPAddresses, func(octets net.IP) bool { return r.SANIP.matches(octets) }):
-		return false
-	}
-	return r.SANEmail == "" || slices.ContainsFunc(cert.EmailAddresses, r.SANEmail.matches)
+	return (r.SubjectDN.IsZero() || r.SubjectDN.MatchesSubject(cert.RawSubject)) &&
+		(r.SANDNS == "" || certname.HasDNSName(cert, r.SANDNS)) &&
+		(r.SANURI == "" || r.SANURI.Matches(cert)) &&
+		(!r.SANIP.IsValid() || r.SANIP.Matches(cert)) &&
+		(r.SANEmail == "" || r.SANEmail.Matches(cert))
 }
 
 // Pins reports whether thumbprint, the SHA-256 of a certificate's DER, is
 // registered. The zero thumbprint never is.
 func (r RegisteredCertificate) Pins(thumbprint [32]byte) bool {
 	return thumbprint != [32]byte{} && slices.Contains(r.Thumbprints, Thumbprint(thumbprint))
-}
-
-// equalFoldASCII compares without regard to the case of ASCII letters only:
-// strings.EqualFold would also take U+212A, the Kelvin sign, for a k.
-func equalFoldASCII(a, b string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range len(a) {
-		if lower(a[i]) != lower(b[i]) {
-			return false
-		}
-	}
-	return true
-}
-
-func lower(c byte) byte {
-	if 'A' <= c && c <= 'Z' {
-		c |= 0x20
-	}
-	return c
 }
 
 // String says which certificates are registered, under their keys; "" for any.

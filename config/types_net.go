@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/tallygate/tallygate/internal/certname"
 )
 
 // UnmarshalText reads an address to listen on.
@@ -42,7 +44,7 @@ func (h *Host) UnmarshalText(text []byte) error {
 	}
 	if wild {
 		// A name of one label is a whole registry, and an address has no names below it.
-		if !isDNSName(host) || !strings.Contains(host, ".") {
+		if !certname.IsDNSName(host) || !strings.Contains(host, ".") {
 			return errWildcard
 		}
 		host = "*." + host
@@ -68,30 +70,10 @@ func parseHost(s string) (string, error) {
 	if strings.Contains(s, "*") {
 		return "", errWildcard
 	}
-	if !isDNSName(s) {
+	if !certname.IsDNSName(s) {
 		return "", errHost
 	}
 	return s, nil
-}
-
-// isDNSName reports whether s is labels of letters, digits, hyphens and
-// underscores, none empty or longer than 63 bytes, 253 bytes at most (RFC 1035
-// section 2.3.4, less the two that the wire format adds). The last label is not
-// all digits, which would be a malformed IPv4 address.
-func isDNSName(s string) bool {
-	labels := strings.Split(s, ".")
-	for _, label := range labels {
-		if label == "" || len(label) > 63 {
-			return false
-		}
-		for _, c := range []byte(label) {
-			if !isAlphanumeric(c) && c != '-' && c != '_' {
-				return false
-			}
-		}
-	}
-	_, err := strconv.ParseUint(labels[len(labels)-1], 10, 64)
-	return err != nil && len(s) <= 253
 }
 
 // UnmarshalText reads addresses with one prefix. One that has bits beyond its length is

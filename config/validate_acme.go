@@ -1,5 +1,7 @@
 package config
 
+import "github.com/tallygate/tallygate/internal/certname"
+
 // serverCertificate checks that a listener's certificate comes from exactly one place.
 func (k *checker) serverCertificate(path string, c *ServerCertificate) {
 	switch {
@@ -22,7 +24,7 @@ func (k *checker) acme(path string, a *ACME) {
 	for i, domain := range a.Domains {
 		at := element(path+".domains", i)
 		k.require(at, domain != "")
-		if domain != "" && !isDNSName(string(domain)) {
+		if domain != "" && !certname.IsDNSName(string(domain)) {
 			k.fault(at, "expected a DNS name: a certificate for a wildcard or an IP address comes from files")
 		}
 	}

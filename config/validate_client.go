@@ -3,6 +3,8 @@ package config
 import (
 	"encoding/json"
 	"strings"
+
+	"github.com/tallygate/tallygate/internal/certname"
 )
 
 // registry is what clients of one kind must not share. Each maps a value to the path
@@ -10,14 +12,14 @@ import (
 type registry struct {
 	subjects    map[string]string // DNs in their one spelling
 	dns         map[string]string // in lower case
-	uris        map[URI]string
-	ips         map[IP]string
-	emails      map[Email]string
+	uris        map[certname.URI]string
+	ips         map[certname.IP]string
+	emails      map[certname.Email]string
 	thumbprints map[Thumbprint]string
 }
 
 func newRegistry() *registry {
-	return &registry{map[string]string{}, map[string]string{}, map[URI]string{}, map[IP]string{}, map[Email]string{}, map[Thumbprint]string{}}
+	return &registry{map[string]string{}, map[string]string{}, map[certname.URI]string{}, map[certname.IP]string{}, map[certname.Email]string{}, map[Thumbprint]string{}}
 }
 
 // needsName is what a client that authenticates by tls_client_auth is told when it has
@@ -31,7 +33,7 @@ func (k *checker) names(path string, r *RegisteredCertificate, taken *registry) 
 		k.fault(path, "%s exclude each other", andList(names))
 	}
 	if r.SANDNS != "" {
-		if err := checkSANDNS(r.SANDNS); err != nil {
+		if err := certname.CheckDNSName(r.SANDNS); err != nil {
 			k.fault(path+".san_dns", "%v", err)
 		}
 	}

@@ -1,6 +1,10 @@
 package config
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/tallygate/tallygate/internal/certname"
+)
 
 // certificateHeader checks who may pass clients' certificates on, and how.
 func (k *checker) certificateHeader(path string, c *ClientCertificates) {
@@ -59,7 +63,7 @@ func (k *checker) trustedProxies(path string, t *TrustedProxies) {
 		k.fault(path+".san_dns", "at least one is required: an anchor may have certified others too")
 	}
 	for i, name := range t.Certificates.SANDNS {
-		if err := checkSANDNS(name); err != nil {
+		if err := certname.CheckDNSName(name); err != nil {
 			k.fault(element(path+".san_dns", i), "%v", err)
 		}
 	}

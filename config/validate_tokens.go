@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tallygate/tallygate/internal/certname"
 )
 
 // reservedClaims are those that the issuer sets itself, and of those registered for JWTs
@@ -81,7 +83,7 @@ func (k *checker) claim(path, name string) {
 // isResource reports whether s is a resource indicator, RFC 8707 section 2: an absolute
 // URI without fragment.
 func isResource(s string) bool {
-	var u URI
+	var u certname.URI
 	return u.UnmarshalText([]byte(s)) == nil && !strings.Contains(s, "#")
 }
 

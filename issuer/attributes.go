@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/tallygate/tallygate/access"
-	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/certname"
 	"github.com/tallygate/tallygate/issuer/rules"
 )
 
@@ -52,7 +52,7 @@ func (c call) attributes(err error) []slog.Attr {
 // names returns the names in leaf that can be registered, spelled as they are to be.
 func names(leaf *x509.Certificate) []slog.Attr {
 	byKey := make(map[string][]string)
-	for _, n := range config.CertificateNames(leaf) {
+	for _, n := range certname.List(leaf) {
 		byKey[n.Key] = append(byKey[n.Key], n.Value)
 	}
 	a := []slog.Attr{slog.String("subject_dn", access.Truncate(strings.Join(byKey["subject_dn"], " ")))}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/certname"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -92,7 +93,7 @@ func TestClientAuthentication(t *testing.T) {
 // TestSubjectDN: RFC 8705 s2.1.2, names are compared by structure; a refused one
 // is logged as computed from the certificate, and not sent.
 func TestSubjectDN(t *testing.T) {
-	registered, err := config.ParseDN(`CN=ledger,OU=Back\, Office,O=Northwind`)
+	registered, err := certname.ParseDN(`CN=ledger,OU=Back\, Office,O=Northwind`)
 	if err != nil {
 		t.Fatal(err)
 	}

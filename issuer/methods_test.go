@@ -15,6 +15,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/certname"
 	"github.com/tallygate/tallygate/internal/testpki"
 	"github.com/tallygate/tallygate/issuer"
 )
@@ -51,9 +52,9 @@ func TestRegisteredNames(t *testing.T) {
 		{"uri, longer", config.RegisteredCertificate{SANURI: spiffe}, northCA.Leaf("x", san(spiffe+"/x", "")), false},
 		{"uri, other case", config.RegisteredCertificate{SANURI: spiffe}, northCA.Leaf("x", san("spiffe://Northwind.example/ledger", "")), false},
 		{"uri of another authority", config.RegisteredCertificate{SANURI: spiffe}, southCA.Leaf("x", san(spiffe, "")), false},
-		{"ip", config.RegisteredCertificate{SANIP: config.IP{Addr: netip.MustParseAddr("2001:db8::1")}}, northCA.Leaf("x", testpki.IP("2001:0DB8:0:0:0:0:0:1")), true},
-		{"ip, another", config.RegisteredCertificate{SANIP: config.IP{Addr: netip.MustParseAddr("192.0.2.1")}}, northCA.Leaf("x", testpki.IP("192.0.2.10")), false},
-		{"ip as dns name", config.RegisteredCertificate{SANIP: config.IP{Addr: netip.MustParseAddr("192.0.2.1")}}, northCA.Leaf("192.0.2.1", testpki.DNS("192.0.2.1")), false},
+		{"ip", config.RegisteredCertificate{SANIP: certname.IP{Addr: netip.MustParseAddr("2001:db8::1")}}, northCA.Leaf("x", testpki.IP("2001:0DB8:0:0:0:0:0:1")), true},
+		{"ip, another", config.RegisteredCertificate{SANIP: certname.IP{Addr: netip.MustParseAddr("192.0.2.1")}}, northCA.Leaf("x", testpki.IP("192.0.2.10")), false},
+		{"ip as dns name", config.RegisteredCertificate{SANIP: certname.IP{Addr: netip.MustParseAddr("192.0.2.1")}}, northCA.Leaf("192.0.2.1", testpki.DNS("192.0.2.1")), false},
 		{"email", config.RegisteredCertificate{SANEmail: "ledger@northwind.example"}, northCA.Leaf("x", san("", "ledger@Northwind.example")), true},
 		{"email, other local part", config.RegisteredCertificate{SANEmail: "ledger@northwind.example"}, northCA.Leaf("x", san("", "Ledger@northwind.example")), false},
 		{"wildcard in the certificate", config.RegisteredCertificate{SANDNS: "ledger.northwind.example"}, northCA.Leaf("x", testpki.DNS("*.northwind.example")), false},

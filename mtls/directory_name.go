@@ -12,7 +12,7 @@ import (
 	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
 
-	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/certname"
 )
 
 // A directoryName is a distinguished name in a form that can be compared as RFC 5280
@@ -88,19 +88,18 @@ func (d *directoryName) readRDN(set cryptobyte.String) (rdn, bool) {
 	r := rdn{der: string(set), sure: true}
 	var attributes [][2]string
 	for !set.Empty() {
-		var attribute, id, value cryptobyte.String
-		if !set.ReadASN1(&attribute, asn1.SEQUENCE) || !attribute.ReadASN1(&id, asn1.OBJECT_IDENTIFIER) ||
-			!attribute.ReadAnyASN1Element(&value, nil) || !attribute.Empty() {
+		attribute, ok := certname.ReadAttribute(&set)
+		if !ok {
 			return rdn{}, false
 		}
-		text, ok := config.AttributeText(value)
-		if bytes.Equal(id, oidEmailAddress) {
+		text, isText := string(attribute.Text), attribute.DER == nil
+		if bytes.Equal(attribute.OID, oidEmailAddress) {
 			d.emails = append(d.emails, text)
 		}
 		d.nul = d.nul || strings.ContainsRune(text, 0)
 		prepared, sure := prepare(text)
-		r.sure = r.sure && ok && sure
-		attributes = append(attributes, [2]string{string(id), prepared})
+		r.sure = r.sure && isText && sure
+		attributes = append(attributes, [2]string{string(attribute.OID), prepared})
 	}
 	slices.SortFunc(attributes, func(a, b [2]string) int { return slices.Compare(a[:], b[:]) })
 	for _, a := range attributes {

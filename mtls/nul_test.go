@@ -10,6 +10,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/certname"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -20,7 +21,7 @@ func TestNULInNames(t *testing.T) {
 	strict := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {ca}})
 	open := load(t, true, map[config.Name][]*testpki.Pair{"northwind": {ca}})
 	const host, id, mail = "ledger.northwind.example", "spiffe://northwind.example/ledger", "ledger@northwind.example"
-	var dn config.DN
+	var dn certname.DN
 	if err := dn.UnmarshalText([]byte("CN=ledger,O=Northwind")); err != nil {
 		t.Fatal(err)
 	}

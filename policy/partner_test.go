@@ -10,6 +10,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/certname"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -28,7 +29,7 @@ func TestDecideCertificate(t *testing.T) {
 	alone := testpki.SelfSigned("", acme, testpki.DNS("acme.test"))
 	strange := testpki.SelfSigned("strange")
 
-	dn, err := config.ParseDN("CN=acme,O=Acme")
+	dn, err := certname.ParseDN("CN=acme,O=Acme")
 	if err != nil {
 		t.Fatal(err)
 	}

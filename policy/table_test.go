@@ -10,6 +10,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/certname"
 	"github.com/tallygate/tallygate/internal/testpki"
 	"github.com/tallygate/tallygate/internal/urlpath"
 )
@@ -284,7 +285,7 @@ func manyApplications(n int) *Table {
 		host := config.Host(fmt.Sprintf("n%d.test", i))
 		cfg.APIs = append(cfg.APIs, config.API{Name: config.Name(host), Hosts: []config.Host{host}, Routes: apis()[0].Routes})
 	}
-	dn, err := config.ParseDN("CN=ledger")
+	dn, err := certname.ParseDN("CN=ledger")
 	if err != nil {
 		panic(err)
 	}

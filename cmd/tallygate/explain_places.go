@@ -8,6 +8,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/certname"
 )
 
 // anchors says whose anchors the certificate chains to.
@@ -139,7 +140,7 @@ func keysText(keys *config.ClientKeys) string {
 // registrableText says what could be registered of a certificate.
 func registrableText(cert *x509.Certificate) string {
 	var said []string
-	for _, n := range config.CertificateNames(cert) {
+	for _, n := range certname.List(cert) {
 		said = append(said, n.Key+" "+n.Value)
 	}
 	return strings.Join(append(said, "thumbprint "+access.ThumbprintOf(cert).String()), ", ")

@@ -17,7 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tallygate/tallygate/access"
-	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/certname"
 	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
@@ -104,7 +104,7 @@ type registrable struct {
 // in both spellings.
 func registrablesOf(cert *x509.Certificate) []registrable {
 	var out []registrable
-	for _, name := range config.CertificateNames(cert) {
+	for _, name := range certname.List(cert) {
 		out = append(out, registrable{name.Key, name.Value})
 	}
 	thumbprint := access.ThumbprintOf(cert)

@@ -41,6 +41,29 @@ func IP(addresses ...string) Option {
 	}
 }
 
+// GeneralName is an entry of a subjectAltName (RFC 5280 section 4.2.1.6): Tag is 1 for an
+// rfc822Name, 2 for a dNSName, 6 for a uniformResourceIdentifier, 7 for an iPAddress.
+type GeneralName struct {
+	Tag     int
+	Content string // the octets as they are encoded
+}
+
+// SubjectAltNames adds a subjectAltName with names. The octets of each name are encoded
+// unchanged, whereas crypto/x509 would write URIs and addresses in its own form.
+func SubjectAltNames(names ...GeneralName) Option {
+	return func(c *x509.Certificate) {
+		if len(names) == 0 {
+			return
+		}
+		list := make([]asn1.RawValue, len(names))
+		for i, n := range names {
+			list[i] = asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: n.Tag, Bytes: []byte(n.Content)}
+		}
+		extension := pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: must(asn1.Marshal(list))}
+		c.ExtraExtensions = append(c.ExtraExtensions, extension)
+	}
+}
+
 // Subject replaces the subject.
 func Subject(name pkix.Name) Option {
 	return func(c *x509.Certificate) { c.Subject = name }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/certname"
 	"github.com/tallygate/tallygate/internal/testpki"
 	"github.com/tallygate/tallygate/issuer/rules"
 )
@@ -54,8 +55,8 @@ func TestNamesAreSpelledAsInTheConfiguration(t *testing.T) {
 			in.Certificate = pair.Cert
 			// As the mapped form of IPv4, which no encoder of Go's makes.
 			in.Certificate.IPAddresses = append(in.Certificate.IPAddresses, net.ParseIP("192.0.2.2"))
-			issuer := config.CertificateNames(ca.Cert)[0]
-			names := append(config.CertificateNames(in.Certificate), config.CertificateName{Key: "issuer_dn", Value: issuer.Value})
+			issuer := certname.List(ca.Cert)[0]
+			names := append(certname.List(in.Certificate), certname.Name{Key: "issuer_dn", Value: issuer.Value})
 			if len(names) != 6 || names[0].Key != "subject_dn" || names[0].Value != issuer.Value {
 				t.Fatalf("names are %q", names)
 			}

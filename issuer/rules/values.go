@@ -10,7 +10,7 @@ import (
 
 	"cel.dev/cel-go/common/types"
 
-	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/certname"
 )
 
 // The types of the variables. An expression that names a field they lack does not
@@ -85,7 +85,7 @@ func newValues(in *Input) *values {
 
 func certificateOf(leaf *x509.Certificate, thumbprint string) (*Certificate, error) {
 	c := &Certificate{
-		SANDNS: leaf.DNSNames, SANURI: config.URIs(leaf), SANEmail: leaf.EmailAddresses,
+		SANDNS: leaf.DNSNames, SANURI: certname.URIs(leaf), SANEmail: leaf.EmailAddresses,
 		NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, Thumbprint: thumbprint,
 	}
 	var err error
@@ -113,7 +113,7 @@ func spelled(raw []byte) (string, error) {
 	if bytes.Equal(raw, emptyName) {
 		return "", nil
 	}
-	names := config.CertificateNames(&x509.Certificate{RawSubject: raw}) // has no other names
+	names := certname.List(&x509.Certificate{RawSubject: raw}) // has no other names
 	if len(names) == 0 {
 		return "", errors.New("is no name that the configuration can spell")
 	}

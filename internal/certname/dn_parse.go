@@ -1,4 +1,4 @@
-package config
+package certname
 
 import (
 	"cmp"
@@ -9,11 +9,13 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"golang.org/x/crypto/cryptobyte"
 )
 
-// attributeTypes lists the short names of attribute types: RFC 4514 section 3, RFC
-// 4519, and what certificates of companies carry besides. Where a type has two names
-// the first is the one that is written.
+// attributeTypes lists the short names of attribute types: those of RFC 4514 section 3 and RFC
+// 4519, and others that are common in certificates of companies. [DN.String] writes the first of
+// two names for a type.
 var attributeTypes = []struct{ name, oid string }{
 	{"CN", contents("2.5.4.3")},
 	{"SN", contents("2.5.4.4")},
@@ -49,8 +51,8 @@ var attributeTypes = []struct{ name, oid string }{
 	{"jurisdictionCountry", contents("1.3.6.1.4.1.311.60.2.1.3")},
 }
 
-// contents returns the DER contents octets of a dotted object identifier, and "" for
-// text that is none.
+// contents returns the DER contents octets of a dotted object identifier, or "" if dotted is
+// malformed.
 func contents(dotted string) string {
 	oid, err := x509.ParseOID(dotted)
 	if err != nil {
@@ -63,7 +65,8 @@ func contents(dotted string) string {
 	return string(der)
 }
 
-// UnmarshalText reads a name as [ParseDN] does; empty text is the zero DN.
+// UnmarshalText sets d to the result of [ParseDN], or to the zero DN for empty text. After an error
+// d is unchanged.
 func (d *DN) UnmarshalText(text []byte) error {
 	if len(text) == 0 {
 		*d = DN{}
@@ -77,26 +80,26 @@ func (d *DN) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// ParseDN returns the distinguished name that s spells by RFC 4514: the RDN that
-// comes last in the certificate stands first. Beyond the standard, spaces around ",",
-// "+" and "=" are passed over, and a dotted type may be prefixed with "OID.". Values
-// in quotes and ";" between RDNs, which RFC 2253 still took, are errors.
+// ParseDN parses a distinguished name in the form of RFC 4514, in which the RDN that is last in
+// the certificate comes first. Beyond the standard, spaces around ",", "+" and "=" are ignored,
+// and a dotted type can be prefixed with "OID.". Quoted values and ";" between RDNs, both allowed
+// by RFC 2253, are errors.
 func ParseDN(s string) (DN, error) {
 	var d DN
-	var rdn relativeName
+	var current rdn
 	for more := true; more; {
 		a, separator, rest, err := parseAttribute(s)
 		if err != nil {
 			return DN{}, err
 		}
-		if slices.Contains(rdn, a) {
-			return DN{}, fmt.Errorf("%s=%s stands twice between two commas", typeName(a.oid), a.value())
+		if slices.Contains(current, a) {
+			return DN{}, fmt.Errorf("%s=%s occurs twice between two commas", typeName(a.oid), a.value())
 		}
-		rdn = append(rdn, a)
+		current = append(current, a)
 		if separator != '+' {
-			slices.SortFunc(rdn, compareAttributes)
-			d.rdns = append(d.rdns, rdn)
-			rdn = nil
+			slices.SortFunc(current, compareAttributes)
+			d.rdns = append(d.rdns, current)
+			current = nil
 		}
 		s, more = rest, separator != 0
 	}
@@ -108,13 +111,13 @@ func compareAttributes(a, b attribute) int {
 	return cmp.Or(cmp.Compare(a.oid, b.oid), cmp.Compare(a.text, b.text), cmp.Compare(a.der, b.der))
 }
 
-// parseAttribute reads the attribute that s starts with. separator is the "," or "+"
-// behind it, or 0 at the end of s.
+// parseAttribute parses the attribute that s starts with. separator is the "," or "+" after it, or
+// 0 at the end of s.
 func parseAttribute(s string) (a attribute, separator byte, rest string, err error) {
 	name, rest, found := strings.Cut(s, "=")
 	name = strings.Trim(name, " ")
 	if !found {
-		return attribute{}, 0, "", fmt.Errorf(`%q is no attribute: it is written type=value, such as CN=name`, name)
+		return attribute{}, 0, "", fmt.Errorf(`%q is not an attribute; write type=value, such as CN=name`, name)
 	}
 	if a.oid, err = parseType(name); err != nil {
 		return attribute{}, 0, "", err
@@ -158,34 +161,36 @@ func parseType(name string) (oid string, err error) {
 	return "", fmt.Errorf("unknown attribute type %q; any type can be written as its object identifier, such as 2.5.4.97", name)
 }
 
-// parseHexValue returns the value whose DER digits spell: as text when it is of a
-// string type, so that it equals the same text written out.
+// parseHexValue returns the value whose DER is written in digits. A value of a string type is
+// returned as text, so that it equals the same text written out.
 func parseHexValue(digits string) (text, der string, err error) {
 	raw, err := hex.DecodeString(digits)
 	if err != nil {
-		return "", "", errors.New("after # come pairs of hexadecimal digits; to begin with the character #, write \\#")
+		return "", "", errors.New("expected pairs of hexadecimal digits after #; for the character # itself write \\#")
 	}
-	e, rest, ok := readElement(raw)
-	if !ok || len(rest) > 0 {
-		return "", "", errors.New("after # comes the DER of one value")
+	rest := cryptobyte.String(raw)
+	var value cryptobyte.String
+	if !rest.ReadAnyASN1Element(&value, nil) || !rest.Empty() {
+		return "", "", errors.New("expected the DER of exactly one value after #")
 	}
-	if text, ok := decodeText(e); ok {
+	if text, ok := decodeText(value); ok {
 		return string(text), "", nil
 	}
-	return "", string(e.full), nil
+	return "", string(value), nil
 }
 
-// RFC 4514 section 3: what must be escaped anywhere in a value, and what may be.
+// The characters that must be escaped anywhere in a value, and those that can be (RFC 4514
+// section 3).
 const (
 	mustEscape = `"+,;<>\`
 	mayEscape  = mustEscape + ` #=`
 )
 
-// parseText reads a value up to an unescaped "," or "+", which rest starts with, or
-// the end of s.
+// parseText parses a value up to an unescaped "," or "+" or the end of s. rest begins with the
+// separator.
 func parseText(s string) (text, rest string, err error) {
 	var b strings.Builder
-	kept := 0 // bytes of b up to the last one that is no unescaped space
+	kept := 0 // bytes of b without unescaped spaces at the end
 	for len(s) > 0 && s[0] != ',' && s[0] != '+' {
 		c := s[0]
 		switch {
@@ -207,13 +212,13 @@ func parseText(s string) (text, rest string, err error) {
 	}
 	text = b.String()[:kept]
 	if !utf8.ValidString(text) {
-		return "", "", errors.New("it is not UTF-8")
+		return "", "", errors.New("not valid UTF-8")
 	}
 	return text, s, nil
 }
 
-// parseEscape reads what stands behind a backslash: one special character, or the two
-// hexadecimal digits of a byte.
+// parseEscape parses the text after a backslash: one special character, or the two hexadecimal
+// digits of a byte.
 func parseEscape(s string) (c byte, rest string, err error) {
 	switch {
 	case s != "" && strings.IndexByte(mayEscape, s[0]) >= 0:

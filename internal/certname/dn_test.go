@@ -1,4 +1,4 @@
-package config
+package certname
 
 import (
 	"bytes"
@@ -14,18 +14,17 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// leastPairs is how many pairs TestDNEquality has at least: the table may grow, and
-// must not shrink unnoticed.
+// leastPairs is the minimum number of pairs in TestDNEquality: the table must not shrink
+// unnoticed.
 const leastPairs = 60
 
-// One line a pair: is the DN on the left the name on the right? Each is asked as
-// text against text and as text against DER, both ways.
+// Each line compares two DNs: text with text, and in both directions text with DER.
 func TestDNEquality(t *testing.T) {
 	pairs := make(map[[2]string]bool)
 	try := func(a, b string, want bool) {
 		t.Helper()
 		if _, again := pairs[[2]string{a, b}]; again {
-			t.Errorf("%s and %s stand here twice", a, b)
+			t.Errorf("the pair %s, %s occurs twice", a, b)
 		}
 		pairs[[2]string{a, b}] = want
 		pair(t, a, b, want)
@@ -34,7 +33,7 @@ func TestDNEquality(t *testing.T) {
 	unequal := func(a, b string) { t.Helper(); try(a, b, false) }
 	defer func() {
 		if len(pairs) < leastPairs {
-			t.Errorf("%d pairs, want %d at least", len(pairs), leastPairs)
+			t.Errorf("got %d pairs, want at least %d", len(pairs), leastPairs)
 		}
 	}()
 
@@ -142,18 +141,18 @@ func TestDNEquality(t *testing.T) {
 	unequal(`CN=#0c02c3a4`, `CN=#1602c3a4`) // UTF-8 in a string type that has none
 }
 
-// pair asserts that a and b are the same name, or that they are not.
+// pair checks that a and b are the same name if want, and different names otherwise.
 func pair(t *testing.T, a, b string, want bool) {
 	t.Helper()
 	x, y := mustDN(t, a), mustDN(t, b)
 	if got := x.String() == y.String(); got != want {
-		t.Errorf("%s and %s: same text is %v: %s, %s", a, b, got, x, y)
+		t.Errorf("%s == %s: got %v, want %v (as text: %s, %s)", a, b, got, want, x, y)
 	}
 	if got := x.MatchesSubject(derOf(y)); got != want {
-		t.Errorf("%s matches the DER of %s: %v", a, b, got)
+		t.Errorf("%s matches the DER of %s: got %v, want %v", a, b, got, want)
 	}
 	if got := y.MatchesSubject(derOf(x)); got != want {
-		t.Errorf("%s matches the DER of %s: %v", b, a, got)
+		t.Errorf("%s matches the DER of %s: got %v, want %v", b, a, got, want)
 	}
 }
 
@@ -164,18 +163,18 @@ func mustDN(t *testing.T, s string) DN {
 		t.Fatalf("%s: %v", s, err)
 	}
 	if again, err := ParseDN(d.String()); err != nil || again.String() != d.String() {
-		t.Errorf("%s is written as %s, which reads as %s, %v", s, d, again, err)
+		t.Errorf("ParseDN(%q.String()) = %q, %v, want %q", s, again, err, d)
 	}
 	return d
 }
 
-// derOf encodes d by encoding/asn1, text as UTF8String.
+// derOf encodes d with encoding/asn1, text as UTF8String.
 func derOf(d DN) []byte {
 	type pair struct {
 		Type  asn1.ObjectIdentifier
 		Value asn1.RawValue
 	}
-	type relativeNameSET []pair // encoding/asn1 makes a SET of a type named so
+	type relativeNameSET []pair // encoding/asn1 encodes a type with this suffix as a SET
 	var sequence []relativeNameSET
 	for _, rdn := range d.rdns {
 		var set relativeNameSET
@@ -184,9 +183,9 @@ func derOf(d DN) []byte {
 			if a.der != "" {
 				p.Value = asn1.RawValue{FullBytes: []byte(a.der)}
 			}
-			oid := append([]byte{tagOID, byte(len(a.oid))}, a.oid...)
+			oid := append([]byte{byte(asn1.TagOID), byte(len(a.oid))}, a.oid...)
 			if _, err := asn1.Unmarshal(oid, &p.Type); err != nil {
-				return nil // an arc larger than encoding/asn1 takes
+				return nil // an arc too large for encoding/asn1
 			}
 			set = append(set, p)
 		}
@@ -201,15 +200,15 @@ func derOf(d DN) []byte {
 
 func TestParseDNRefuses(t *testing.T) {
 	const escapes = `a backslash escapes one of "+,;<>\ #= or two hexadecimal digits`
-	const pairs = `after # come pairs of hexadecimal digits; to begin with the character #, write \#`
+	const pairs = `expected pairs of hexadecimal digits after #; for the character # itself write \#`
 	const unknown = `; any type can be written as its object identifier, such as 2.5.4.97`
-	const one = "after # comes the DER of one value"
+	const one = "expected the DER of exactly one value after #"
 	for dn, want := range map[string]string{
-		"":                     `"" is no attribute: it is written type=value, such as CN=name`,
-		"acme":                 `"acme" is no attribute: it is written type=value, such as CN=name`,
-		"CN=a,":                `"" is no attribute: it is written type=value, such as CN=name`,
+		"":                     `"" is not an attribute; write type=value, such as CN=name`,
+		"acme":                 `"acme" is not an attribute; write type=value, such as CN=name`,
+		"CN=a,":                `"" is not an attribute; write type=value, such as CN=name`,
 		"CN=a,,O=b":            `unknown attribute type ",O"` + unknown,
-		"CN=a+":                `"" is no attribute: it is written type=value, such as CN=name`,
+		"CN=a+":                `"" is not an attribute; write type=value, such as CN=name`,
 		",CN=a":                `unknown attribute type ",CN"` + unknown,
 		"=a":                   `unknown attribute type ""` + unknown,
 		"/C=DE/CN=a":           `unknown attribute type "/C"` + unknown,
@@ -229,8 +228,8 @@ func TestParseDNRefuses(t *testing.T) {
 		`CN=a\`:                "the value of CN: " + escapes,
 		`CN=a\x`:               "the value of CN: " + escapes,
 		`CN=a\4`:               "the value of CN: " + escapes,
-		`CN=\C4`:               "the value of CN: it is not UTF-8",
-		"CN=\xff":              "the value of CN: it is not UTF-8",
+		`CN=\C4`:               "the value of CN: not valid UTF-8",
+		"CN=\xff":              "the value of CN: not valid UTF-8",
 		"CN=#":                 "the value of CN: " + one,
 		"CN=#1":                "the value of CN: " + pairs,
 		"CN=#xyz":              "the value of CN: " + pairs,
@@ -244,19 +243,19 @@ func TestParseDNRefuses(t *testing.T) {
 		"CN=#0c80":             "the value of CN: " + one,
 		"CN=#0c820080" + strings.Repeat("41", 0x80):               "the value of CN: " + one, // length with a needless zero
 		"CN=#0c89010000000000000081" + strings.Repeat("41", 0x81): "the value of CN: " + one, // length beyond 64 bits
-		"CN=a+CN=a":       "CN=a stands twice between two commas",
-		"CN=a+cn=#0c0161": "CN=a stands twice between two commas",
+		"CN=a+CN=a":       "CN=a occurs twice between two commas",
+		"CN=a+cn=#0c0161": "CN=a occurs twice between two commas",
 	} {
 		t.Run(dn, func(t *testing.T) {
 			d, err := ParseDN(dn)
 			if err == nil {
-				t.Fatalf("accepted as %s", d)
+				t.Fatalf("ParseDN(%q) = %s, want an error", dn, d)
 			}
 			if diff := cmp.Diff(want, err.Error()); diff != "" {
-				t.Error("message (-want +got):\n" + diff)
+				t.Errorf("ParseDN(%q) error (-want +got):\n%s", dn, diff)
 			}
 			if !d.IsZero() {
-				t.Errorf("left %s behind", d)
+				t.Errorf("ParseDN(%q) = %s with an error, want the zero DN", dn, d)
 			}
 		})
 	}
@@ -274,7 +273,7 @@ func TestDNText(t *testing.T) {
 		`CN=Lu\C4\8Di\C4\87\00\7f`: `CN=Lučić\00\7f`,
 	} {
 		if got := mustDN(t, dn).String(); got != want {
-			t.Errorf("%s is written as %s, want %s", dn, got, want)
+			t.Errorf("ParseDN(%q).String() = %s, want %s", dn, got, want)
 		}
 	}
 }
@@ -282,28 +281,26 @@ func TestDNText(t *testing.T) {
 func TestZeroDN(t *testing.T) {
 	d := mustDN(t, "CN=a")
 	if err := d.UnmarshalText(nil); err != nil || !d.IsZero() || d.String() != "" {
-		t.Errorf("empty text gives %q, %v", d, err)
+		t.Errorf("UnmarshalText(nil) set %q, %v, want the zero DN", d, err)
 	}
 	if err := d.UnmarshalText([]byte("CN=b")); err != nil || d.String() != "CN=b" {
-		t.Errorf("got %q, %v", d, err)
+		t.Errorf("UnmarshalText set %q, %v, want CN=b", d, err)
 	}
 	if err := d.UnmarshalText([]byte("b")); err == nil || d.String() != "CN=b" {
-		t.Errorf("a refused name changed %q, %v", d, err)
+		t.Errorf("UnmarshalText of a malformed name set %q, %v, want CN=b and an error", d, err)
 	}
-	// A certificate without a subject (T-DN-06) and one without DER match no DN, and
-	// nothing matches the zero DN.
-	for _, subject := range [][]byte{nil, {}, {tagSequence, 0}, derOf(d)} {
+	// The zero DN matches no subject, and no DN matches an empty subject (T-DN-06).
+	for _, subject := range [][]byte{nil, {}, {0x30, 0}, derOf(d)} {
 		if (DN{}).MatchesSubject(subject) {
-			t.Errorf("the zero DN matches %x", subject)
+			t.Errorf("DN{}.MatchesSubject(%x) = true, want false", subject)
 		}
 	}
-	if d.MatchesSubject([]byte{tagSequence, 0}) {
-		t.Error("a subject without RDNs matches")
+	if d.MatchesSubject([]byte{0x30, 0}) {
+		t.Error("MatchesSubject of an empty sequence = true, want false")
 	}
 }
 
-// The name of a real certificate, as crypto/x509 parses it, and not of its
-// neighbours.
+// Names are compared with the subject of a real certificate.
 func TestDNMatchesCertificate(t *testing.T) {
 	cert := testpki.SelfSigned("", testpki.Subject(pkix.Name{
 		Country: []string{"DE"}, Organization: []string{"Acme, Inc."}, OrganizationalUnit: []string{"a", "b"}, CommonName: "Jörg",
@@ -316,13 +313,13 @@ func TestDNMatchesCertificate(t *testing.T) {
 		`CN=Jörg`:                                          false,
 	} {
 		if got := mustDN(t, dn).MatchesSubject(cert.RawSubject); got != want {
-			t.Errorf("%s matches %s: %v", dn, cert.Subject, got)
+			t.Errorf("%s matches %s: got %v, want %v", dn, cert.Subject, got, want)
 		}
 	}
 }
 
-// One name in the encodings that certificates of different makers have (T-DN-01,
-// T-DN-04, T-DN-09), and its neighbours.
+// One name is compared in the encodings that different authorities use, and with similar names
+// (T-DN-01, T-DN-04, T-DN-09).
 func TestDNMatchesEncodings(t *testing.T) {
 	value := func(tag int, content string) asn1.RawValue {
 		return asn1.RawValue{Tag: tag, Bytes: []byte(content)}
@@ -368,31 +365,31 @@ func TestDNMatchesEncodings(t *testing.T) {
 		}
 		for spelling, dn := range names {
 			if got := mustDN(t, dn).MatchesSubject(der); got != tt.want {
-				t.Errorf("%s, %s: matches %v", line, spelling, got)
+				t.Errorf("%s, %s: got %v, want %v", line, spelling, got, tt.want)
 			}
 			if !tt.want {
 				continue
 			}
 			cert := certificate(tt.organization, tt.identifier)
-			if !bytes.Equal(cert.RawSubject, der) || !(RegisteredCertificate{SubjectDN: mustDN(t, dn)}).MatchesName(cert) {
-				t.Errorf("%s, %s: the certificate does not match", line, spelling)
+			if !bytes.Equal(cert.RawSubject, der) || !mustDN(t, dn).MatchesSubject(cert.RawSubject) {
+				t.Errorf("%s, %s: MatchesSubject(certificate) = false, want true", line, spelling)
 			}
 		}
 	}
 }
 
-// rdnSET is an RDN; encoding/asn1 makes a SET of a type named so.
+// rdnSET is an RDN. encoding/asn1 encodes a type with this suffix as a SET.
 type rdnSET []struct {
 	Type  asn1.ObjectIdentifier
 	Value asn1.RawValue
 }
 
-// Subjects whose DER is not sound match nothing.
+// Subjects with malformed DER match nothing.
 func TestDNMalformedSubject(t *testing.T) {
 	d := mustDN(t, "CN=a")
 	const good = "300c310a300806035504030c0161"
 	if der, _ := hex.DecodeString(good); !d.MatchesSubject(der) {
-		t.Fatal("the sound subject does not match")
+		t.Fatal("MatchesSubject of the well-formed subject = false, want true")
 	}
 	for name, subject := range map[string]string{
 		"empty":                   "",
@@ -419,35 +416,32 @@ func TestDNMalformedSubject(t *testing.T) {
 			t.Fatal(name, err)
 		}
 		if d.MatchesSubject(der) {
-			t.Errorf("%s: matches", name)
+			t.Errorf("%s: MatchesSubject = true, want false", name)
 		}
 	}
-	// The same attribute twice in the certificate is not two attributes.
+	// The same attribute twice in the certificate does not match two different attributes.
 	twice, _ := hex.DecodeString("30163114300806035504030c0161300806035504030c0161")
 	if mustDN(t, "CN=a+CN=b").MatchesSubject(twice) {
-		t.Error("CN=a twice matches CN=a+CN=b")
+		t.Error("CN=a+CN=b matches a subject with CN=a twice, want no match")
 	}
 }
 
-func TestMatchesSubjectAllocatesNothing(t *testing.T) {
+func TestMatchesSubjectAllocations(t *testing.T) {
 	d := mustDN(t, `CN=a+UID=7,OU=b,O=Acme\, Inc.,C=DE`)
 	der := derOf(d)
 	if n := testing.AllocsPerRun(100, func() {
 		if !d.MatchesSubject(der) {
-			t.Error("no match")
+			t.Error("MatchesSubject = false, want true")
 		}
 	}); n > 0 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("MatchesSubject: got %v allocations, want 0", n)
 	}
 }
 
-// A name that is read is written so that it reads as the same, and is the name of a
-// certificate made from its parts.
+// String and ParseDN are inverse, and a parsed name matches a subject that is encoded from its
+// attributes.
 func FuzzParseDN(f *testing.F) {
 	seeds := []string{`CN=a`, `CN=Smith\, John+UID=\#7,O=\ a\ ,C=DE`, `2.5.4.97=#13024445`, `CN=#0402abcd`, `CN=Lu\C4\8Di`, `CN="a"`, `=`, `CN=a\`, `1.2.3=#3003020101`}
-	if len(seeds) == 0 {
-		f.Fatal("no seeds")
-	}
 	for _, s := range seeds {
 		f.Add(s)
 	}
@@ -458,21 +452,18 @@ func FuzzParseDN(f *testing.F) {
 		}
 		again, err := ParseDN(d.String())
 		if err != nil || again.String() != d.String() {
-			t.Fatalf("%q is written %q and read as %q, %v", s, d, again, err)
+			t.Fatalf("ParseDN(ParseDN(%q).String()) = %q, %v, want %q", s, again, err, d)
 		}
 		if der := derOf(d); der != nil && (!d.MatchesSubject(der) || !again.MatchesSubject(der)) {
-			t.Fatalf("%q does not match %x", s, der)
+			t.Fatalf("MatchesSubject of %q and %x = false, want true", s, der)
 		}
 	})
 }
 
-// Whatever stands in a subject, matching it does not panic, and only a subject that
-// encoding/asn1 reads too is matched.
+// MatchesSubject never panics, and every subject that it matches is one element for encoding/asn1
+// as well.
 func FuzzMatchesSubject(f *testing.F) {
 	names := []string{"CN=a", "CN=a+O=b,C=DE", "1.2.3=#0402abcd", "CN=#1e0141"}
-	if len(names) == 0 {
-		f.Fatal("no seeds")
-	}
 	for _, n := range names {
 		d, err := ParseDN(n)
 		if err != nil {
@@ -487,7 +478,7 @@ func FuzzMatchesSubject(f *testing.F) {
 		}
 		var raw asn1.RawValue
 		if rest, err := asn1.Unmarshal(subject, &raw); err != nil || len(rest) > 0 {
-			t.Fatalf("%q matches %x, which is no DER: %v", name, subject, err)
+			t.Fatalf("MatchesSubject of %q and %x = true, but encoding/asn1 refuses the subject: %v", name, subject, err)
 		}
 	})
 }
