@@ -76,8 +76,8 @@ func TestActiveLifetime(t *testing.T) {
 	calls := a.calls.Load()
 	expect(t, c, "over", access.Granted) // a fact; validate refuses it
 	expect(t, c, "over", access.Granted)
-	if n := a.calls.Load() - calls; n != 2 || c.memory.active.Len() != 0 {
-		t.Errorf("%d calls, %d entries", n, c.memory.active.Len())
+	if n := a.calls.Load() - calls; n != 2 || c.cache.active.Len() != 0 {
+		t.Errorf("%d calls, %d entries", n, c.cache.active.Len())
 	}
 }
 
@@ -95,8 +95,8 @@ func TestInactiveLifetime(t *testing.T) {
 	expect(t, c, "good", access.Granted)
 	calls := a.calls.Load()
 	expect(t, c, "made up 99", access.Inactive)
-	if a.calls.Load() != calls || c.memory.inactive.Len() > 16 {
-		t.Errorf("%d calls, %d entries", a.calls.Load()-calls, c.memory.inactive.Len())
+	if a.calls.Load() != calls || c.cache.inactive.Len() > 16 {
+		t.Errorf("%d calls, %d entries", a.calls.Load()-calls, c.cache.inactive.Len())
 	}
 	counted(t, "negative", c.metrics.negative, 1)
 	a.pass(5 * time.Second)
@@ -212,7 +212,7 @@ func TestTurns(t *testing.T) {
 	if n := most.Load(); n != 8 {
 		t.Errorf("%d calls under way at once, want at most 8", n)
 	}
-	if n := len(c.turns.holders) + len(c.turns.authorities) + c.turns.all.places; n != 0 {
+	if n := len(c.queue.certificates) + len(c.queue.authorities) + c.queue.all.users; n != 0 {
 		t.Errorf("%d shares or places are still taken", n)
 	}
 }
@@ -235,7 +235,7 @@ func TestTurnThatNeverComes(t *testing.T) {
 	group.Go(func() { expect(t, c, "first", access.Inactive) })
 	eventually(t, "under way", func() bool { return a.calls.Load() == 1 })
 	c.settings.Timeout = 20 * time.Millisecond
-	for i := range 3 * tripAfter {
+	for i := range 3 * breakerFailures {
 		expect(t, c, fmt.Sprint("later ", i), access.IssuerUnavailable)
 	}
 	close(release)
@@ -253,7 +253,7 @@ func TestEarlyRefresh(t *testing.T) {
 	a := newAuthority(t)
 	a.says(active())
 	c := a.client()
-	for range hot + 1 {
+	for range refreshAheadHits + 1 {
 		expect(t, c, "hot", access.Granted)
 	}
 	expect(t, c, "cold", access.Granted)
@@ -263,7 +263,7 @@ func TestEarlyRefresh(t *testing.T) {
 	}
 	expect(t, c, "cold", access.Granted)
 	eventually(t, "asked again", func() bool { return a.calls.Load() == 3 })
-	eventually(t, "remembered again", func() bool { return c.memory.fresh(facts.SumOf("hot"), c.now().Add(20*time.Second)) != nil })
+	eventually(t, "remembered again", func() bool { return c.cache.fresh(facts.SumOf("hot"), c.now().Add(20*time.Second)) != nil })
 	a.pass(10 * time.Second)
 	a.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
 	expect(t, c, "hot", access.Granted)
@@ -271,13 +271,13 @@ func TestEarlyRefresh(t *testing.T) {
 	counted(t, "early", c.metrics.early, 1)
 
 	// A server that has revoked it says so then.
-	for range hot + 1 {
+	for range refreshAheadHits + 1 {
 		expect(t, c, "hot", access.Granted)
 	}
 	a.says(M{"active": false})
 	a.pass(40 * time.Second)
 	expect(t, c, "hot", access.Granted)
-	eventually(t, "forgotten", func() bool { return c.memory.fresh(facts.SumOf("hot"), c.now()) == nil })
+	eventually(t, "forgotten", func() bool { return c.cache.fresh(facts.SumOf("hot"), c.now()) == nil })
 	expect(t, c, "hot", access.Inactive)
 }
 
@@ -318,20 +318,20 @@ func TestBreaker(t *testing.T) {
 	a := newAuthority(t)
 	a.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(400) })
 	c := a.client()
-	for i := range 4 * tripAfter {
+	for i := range 4 * breakerFailures {
 		expect(t, c, fmt.Sprint("odd ", i), access.IssuerUnavailable)
 	}
-	if n := a.calls.Load(); n != 4*tripAfter {
-		t.Fatalf("%d calls, want %d: tokens suspend nothing", n, 4*tripAfter)
+	if n := a.calls.Load(); n != 4*breakerFailures {
+		t.Fatalf("%d calls, want %d: tokens suspend nothing", n, 4*breakerFailures)
 	}
 	a.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
 	for i := range 100 {
 		expect(t, c, fmt.Sprint("unlucky ", i), access.IssuerUnavailable)
 	}
-	if n := a.calls.Load(); n != 5*tripAfter {
-		t.Errorf("%d calls, want %d", n, 5*tripAfter)
+	if n := a.calls.Load(); n != 5*breakerFailures {
+		t.Errorf("%d calls, want %d", n, 5*breakerFailures)
 	}
-	counted(t, "not sent", c.metrics.refused, 100-tripAfter)
+	counted(t, "not sent", c.metrics.circuitOpen, 100-breakerFailures)
 	if !c.suspended() {
 		t.Error("the gauge says that it is asked")
 	}
@@ -357,15 +357,15 @@ func TestBreakerForThoseWhoWait(t *testing.T) {
 	})
 	c := a.client(func(s *config.AuthorizationServer) { s.Introspection.Concurrency = 4 }) // one for each holder
 	var group sync.WaitGroup
-	for i := range 3 * tripAfter {
+	for i := range 3 * breakerFailures {
 		group.Go(func() { expect(t, c, fmt.Sprint("unlucky ", i), access.IssuerUnavailable) })
 	}
 	group.Wait()
 	n := a.calls.Load()
-	if n > tripAfter+1 { // the next turn may begin before the last failure counts
-		t.Errorf("%d calls, want %d", n, tripAfter)
+	if n > breakerFailures+1 { // the next turn may begin before the last failure counts
+		t.Errorf("%d calls, want %d", n, breakerFailures)
 	}
-	counted(t, "not sent", c.metrics.refused, float64(3*tripAfter-n))
+	counted(t, "not sent", c.metrics.circuitOpen, float64(3*breakerFailures-n))
 }
 
 // Questions from before it is known where to ask are no failures of the server: asking
@@ -384,10 +384,10 @@ func TestQuestionsBeforeMetadata(t *testing.T) {
 	c := a.client(func(s *config.AuthorizationServer) {
 		s.Issuer, s.Introspection.Endpoint = config.Identifier(a.URL), nil
 	})
-	for i := range 2 * tripAfter {
+	for i := range 2 * breakerFailures {
 		expect(t, c, fmt.Sprint("early ", i), access.IssuerUnavailable)
 	}
-	if err := c.remote.Read(t.Context()); err != nil {
+	if err := c.remote.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	expect(t, c, "opaque", access.Granted)
@@ -450,7 +450,7 @@ func TestClientsThatLeave(t *testing.T) {
 	a := newAuthority(t)
 	a.serve(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	c := a.client(caching(func(s *config.IntrospectionCache) { s.MaxAge = 0 }))
-	for i := range 3 * tripAfter {
+	for i := range 3 * breakerFailures {
 		ctx, leave := context.WithCancel(t.Context())
 		calls := a.calls.Load()
 		go func() {
@@ -474,21 +474,21 @@ func TestLateAnswers(t *testing.T) {
 	a := newAuthority(t)
 	c := a.client(caching(func(s *config.IntrospectionCache) { s.InactiveMaxAge = time.Hour }))
 	sum, begin := facts.SumOf("opaque"), c.now()
-	says := &reply{says: access.Unchecked{Expires: begin.Add(time.Hour)}}
-	c.memory.add(sum, says, begin.Add(-50*time.Second), "northwind")
-	if e := c.memory.fresh(sum, begin); e == nil {
+	says := &response{token: access.Unchecked{Expires: begin.Add(time.Hour)}}
+	c.cache.add(sum, says, begin.Add(-50*time.Second), "northwind")
+	if e := c.cache.fresh(sum, begin); e == nil {
 		t.Error("not remembered")
 	}
-	if e := c.memory.fresh(sum, begin.Add(10*time.Second)); e != nil {
-		t.Errorf("lives until %s after the question", e.until.Sub(e.asked))
+	if e := c.cache.fresh(sum, begin.Add(10*time.Second)); e != nil {
+		t.Errorf("lives until %s after the question", e.expires.Sub(e.requestedAt))
 	}
-	inactive := &reply{refusal: &access.Denial{Reason: access.Inactive}}
-	c.memory.add(sum, inactive, begin, "northwind")
-	c.memory.add(sum, says, begin.Add(-time.Second), "northwind") // asked before, answered after
+	inactive := &response{denial: &access.Denial{Reason: access.Inactive}}
+	c.cache.add(sum, inactive, begin, "northwind")
+	c.cache.add(sum, says, begin.Add(-time.Second), "northwind") // asked before, answered after
 	expect(t, c, "opaque", access.Inactive)
-	c.memory.add(sum, says, begin.Add(time.Second), "northwind")
+	c.cache.add(sum, says, begin.Add(time.Second), "northwind")
 	expect(t, c, "opaque", access.Granted)
-	c.memory.add(sum, inactive, begin, "northwind")
+	c.cache.add(sum, inactive, begin, "northwind")
 	expect(t, c, "opaque", access.Granted)
 	if n := a.calls.Load(); n != 0 {
 		t.Errorf("%d calls", n)

@@ -18,24 +18,24 @@ const (
 )
 
 var (
-	errRefused   = errors.New("the server refuses the gate's own credentials")
-	errUnchecked = errors.New("it is not known yet whether the server takes the gate's credentials")
+	errCredentialsRefused   = errors.New("the server refuses the gate's own credentials")
+	errCredentialsUnchecked = errors.New("it is not known yet whether the server takes the gate's credentials")
 )
 
 // A credentialCheck is what is known of whether the server takes the gate's credentials. It
 // is told by questions about a token that nobody has, so that no caller's token has a say in
 // whether the gate is ready.
 type credentialCheck struct {
-	pause   time.Duration // recheckAfter, but for tests
-	done    atomic.Bool   // a check has ended, whatever it found
-	refused atomic.Bool   // the last check that found out found the credentials refused
-	doubts  chan struct{} // of size 1: the answer about some token refused the credentials
+	interval time.Duration // recheckAfter, but for tests
+	checked  atomic.Bool   // a check has ended, whatever it found
+	refused  atomic.Bool   // the last check that found out found the credentials refused
+	requests chan struct{} // of size 1: the answer about some token refused the credentials
 }
 
 // doubt asks for a check.
-func (k *credentialCheck) doubt() {
+func (k *credentialCheck) request() {
 	select {
-	case k.doubts <- struct{}{}:
+	case k.requests <- struct{}{}:
 	default: // one is asked for already
 	}
 }
@@ -44,9 +44,9 @@ func (k *credentialCheck) doubt() {
 func (k *credentialCheck) ready() error {
 	switch {
 	case k.refused.Load():
-		return errRefused
-	case !k.done.Load():
-		return errUnchecked
+		return errCredentialsRefused
+	case !k.checked.Load():
+		return errCredentialsUnchecked
 	}
 	return nil
 }
@@ -55,7 +55,7 @@ func (k *credentialCheck) ready() error {
 // and when it has refused them in its answer about some token.
 func (c *Client) Run(ctx context.Context) {
 	for {
-		pause := c.check.pause
+		pause := c.credentialCheck.interval
 		if _, err := c.endpoint(); err != nil {
 			pause = endpointPoll
 		} else {
@@ -68,13 +68,13 @@ func (c *Client) Run(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		if c.check.ready() != nil {
+		if c.credentialCheck.ready() != nil {
 			continue
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-c.check.doubts:
+		case <-c.credentialCheck.requests:
 		}
 	}
 }
@@ -90,21 +90,21 @@ func (c *Client) CheckCredentials(ctx context.Context) error {
 	}
 	asking, cancel := context.WithTimeout(ctx, c.settings.Timeout)
 	defer cancel()
-	_, err = c.ask(asking, endpoint, rand.Text(), c.now())
-	switch refused := errors.Is(err, errRefused); {
+	_, err = c.requestWithRetry(asking, endpoint, rand.Text(), c.now())
+	switch refused := errors.Is(err, errCredentialsRefused); {
 	case ctx.Err() != nil:
 		return err
-	case refused && !c.check.refused.Swap(true):
+	case refused && !c.credentialCheck.refused.Swap(true):
 		c.log.ErrorContext(ctx, "introspection credentials refused", "issuer", c.server, "err", err)
-	case err == nil && c.check.refused.Swap(false):
+	case err == nil && c.credentialCheck.refused.Swap(false):
 		c.log.InfoContext(ctx, "introspection credentials accepted", "issuer", c.server)
 	}
-	c.check.done.Store(true)
+	c.credentialCheck.checked.Store(true)
 	return err
 }
 
 // refuses reports whether an answer of this status says that the gate may not ask: RFC 6749
 // section 5.2, RFC 6750 section 3.1.
-func refuses(status int) bool {
+func refusesCredentials(status int) bool {
 	return status == http.StatusUnauthorized || status == http.StatusForbidden
 }

@@ -74,7 +74,7 @@ func TestCredentials(t *testing.T) {
 func TestCredentialsAreCheckedAgain(t *testing.T) {
 	a := newAuthority(t)
 	gate := a.client(func(s *config.AuthorizationServer) { s.Introspection.Cache.MaxAge = 0 })
-	gate.check.pause = time.Millisecond
+	gate.credentialCheck.interval = time.Millisecond
 	a.serve(refusing)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -95,7 +95,7 @@ func TestCredentialsAreCheckedAgain(t *testing.T) {
 		}
 	}
 	ready := func() bool { return gate.Ready() == nil }
-	until("refused", func() bool { return gate.check.refused.Load() })
+	until("refused", func() bool { return gate.credentialCheck.refused.Load() })
 	a.says(M{"active": false})
 	until("ready", ready)
 	a.serve(refusing)
@@ -154,16 +154,16 @@ func TestQuote(t *testing.T) {
 		`<html>`:                                                                  "",
 		``:                                                                        "",
 	} {
-		answer := &authserver.Answer{Status: 400, MediaType: "application/json", Body: []byte(body)}
-		if got := quote(answer, secretsIn(form, header)); got != want {
+		answer := &authserver.Response{Status: 400, MediaType: "application/json", Body: []byte(body)}
+		if got := quoteError(answer, secretsOf(form, header)); got != want {
 			t.Errorf("%s: %s, want %s", body, got, want)
 		}
 	}
 	long := `{"error":"` + strings.Repeat("a b ", 10_000) + `"}`
-	if got := quote(&authserver.Answer{MediaType: "application/json", Body: []byte(long)}, nil); len(got) > 300 {
+	if got := quoteError(&authserver.Response{MediaType: "application/json", Body: []byte(long)}, nil); len(got) > 300 {
 		t.Errorf("%d bytes of it are quoted", len(got))
 	}
-	if got := quote(&authserver.Answer{MediaType: "text/html", Body: []byte(`{"error":"e"}`)}, nil); got != "" {
+	if got := quoteError(&authserver.Response{MediaType: "text/html", Body: []byte(`{"error":"e"}`)}, nil); got != "" {
 		t.Errorf("HTML is quoted: %s", got)
 	}
 }

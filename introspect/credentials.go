@@ -74,7 +74,7 @@ func (c *credentials) apply(form url.Values, header http.Header, now time.Time) 
 }
 
 // mostSecret bounds a file with a secret; a token or key is a few KB.
-const mostSecret = 64 << 10
+const maxSecretFile = 64 << 10
 
 // readSecret returns the one line in a file.
 func readSecret(file config.Path) (string, error) {
@@ -83,7 +83,7 @@ func readSecret(file config.Path) (string, error) {
 		return "", fmt.Errorf("reading secret: %w", err)
 	}
 	secret := bytes.TrimSpace(content)
-	if len(secret) == 0 || len(content) > mostSecret || bytes.ContainsAny(secret, "\r\n\x00") {
+	if len(secret) == 0 || len(content) > maxSecretFile || bytes.ContainsAny(secret, "\r\n\x00") {
 		return "", fmt.Errorf("reading secret %q: expected one line", file)
 	}
 	return string(secret), nil

@@ -219,7 +219,7 @@ func ask(t testing.TB, c *Client, raw string) (*access.Unchecked, access.Reason)
 func askWith(t testing.TB, c *Client, raw string, cert *access.Certificate) (*access.Unchecked, access.Reason) {
 	t.Helper()
 	sum := facts.SumOf(raw)
-	if says := c.Recall(raw, sum); says != nil {
+	if says := c.Lookup(raw, sum); says != nil {
 		return says, access.Granted
 	}
 	says, err := c.Introspect(t.Context(), raw, sum, cert, theirs)

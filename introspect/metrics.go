@@ -23,14 +23,14 @@ type Metrics struct {
 	evictions prometheus.Counter
 	entries   prometheus.GaugeFunc
 
-	mu    sync.Mutex
-	asked map[string]*Client // those that started, by the name of their server
+	mu         sync.Mutex
+	registered map[string]*Client // those that started, by the name of their server
 }
 
 // clientMetrics is the part that belongs to one server.
 type clientMetrics struct {
 	active, inactive, failed, timedOut    prometheus.Counter // calls, by outcome
-	refused, noTurn, limited              prometheus.Counter // those that were not made
+	circuitOpen, noPermit, limited        prometheus.Counter // those that were not made
 	hits, misses, negative, stale, shared prometheus.Counter // of what is remembered
 	early                                 prometheus.Counter
 	duration                              prometheus.Observer
@@ -59,11 +59,11 @@ func NewMetrics() *Metrics {
 		evictions: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tallygate_cache_evictions_total", Help: "Entries that left a cache because it was full.", ConstLabels: cache,
 		}),
-		asked: make(map[string]*Client),
+		registered: make(map[string]*Client),
 	}
 	m.entries = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tallygate_cache_entries", Help: "Entries in a cache.", ConstLabels: cache,
-	}, m.remembered)
+	}, m.entryCount)
 	for _, result := range []string{"hit", "miss", "negative", "stale", "shared"} {
 		m.lookups.WithLabelValues(result)
 	}
@@ -71,18 +71,18 @@ func NewMetrics() *Metrics {
 }
 
 // tellOf tells of c, and no more of whose place it takes.
-func (m *Metrics) tellOf(c *Client) {
+func (m *Metrics) register(c *Client) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.asked[c.server] = c
+	m.registered[c.server] = c
 }
 
 // tellNoMoreOf tells no more of c.
-func (m *Metrics) tellNoMoreOf(c *Client) {
+func (m *Metrics) unregister(c *Client) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.asked[c.server] == c {
-		delete(m.asked, c.server)
+	if m.registered[c.server] == c {
+		delete(m.registered, c.server)
 	}
 }
 
@@ -90,14 +90,14 @@ func (m *Metrics) tellNoMoreOf(c *Client) {
 func (m *Metrics) clients() []*Client {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return slices.Collect(maps.Values(m.asked))
+	return slices.Collect(maps.Values(m.registered))
 }
 
 // remembered returns how much all of them do.
-func (m *Metrics) remembered() float64 {
+func (m *Metrics) entryCount() float64 {
 	n := 0
 	for _, c := range m.clients() {
-		n += c.memory.active.Len() + c.memory.inactive.Len()
+		n += c.cache.active.Len() + c.cache.inactive.Len()
 	}
 	return float64(n)
 }
@@ -137,36 +137,36 @@ func (m *Metrics) Forget(server string) {
 	m.early.DeletePartialMatch(of)
 }
 
-func (m *Metrics) of(server string) clientMetrics {
+func (m *Metrics) forServer(server string) clientMetrics {
 	return clientMetrics{
-		active:   m.calls.WithLabelValues(server, "active"),
-		inactive: m.calls.WithLabelValues(server, "inactive"),
-		failed:   m.calls.WithLabelValues(server, "error"),
-		timedOut: m.calls.WithLabelValues(server, "timeout"),
-		refused:  m.calls.WithLabelValues(server, "circuit_open"),
-		noTurn:   m.calls.WithLabelValues(server, "no_turn"),
-		limited:  m.calls.WithLabelValues(server, "rate_limited"),
-		hits:     m.lookups.WithLabelValues("hit"),
-		misses:   m.lookups.WithLabelValues("miss"),
-		negative: m.lookups.WithLabelValues("negative"),
-		stale:    m.lookups.WithLabelValues("stale"),
-		shared:   m.lookups.WithLabelValues("shared"),
-		early:    m.early.WithLabelValues(server),
-		duration: m.duration.WithLabelValues(server),
+		active:      m.calls.WithLabelValues(server, "active"),
+		inactive:    m.calls.WithLabelValues(server, "inactive"),
+		failed:      m.calls.WithLabelValues(server, "error"),
+		timedOut:    m.calls.WithLabelValues(server, "timeout"),
+		circuitOpen: m.calls.WithLabelValues(server, "circuit_open"),
+		noPermit:    m.calls.WithLabelValues(server, "no_turn"),
+		limited:     m.calls.WithLabelValues(server, "rate_limited"),
+		hits:        m.lookups.WithLabelValues("hit"),
+		misses:      m.lookups.WithLabelValues("miss"),
+		negative:    m.lookups.WithLabelValues("negative"),
+		stale:       m.lookups.WithLabelValues("stale"),
+		shared:      m.lookups.WithLabelValues("shared"),
+		early:       m.early.WithLabelValues(server),
+		duration:    m.duration.WithLabelValues(server),
 	}
 }
 
 // count records what came of one call.
-func (m *clientMetrics) count(r *reply, err error) {
+func (m *clientMetrics) count(r *response, err error) {
 	var timeout net.Error
 	switch {
 	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):
-		m.refused.Inc()
+		m.circuitOpen.Inc()
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		m.timedOut.Inc()
 	case err != nil:
 		m.failed.Inc()
-	case r.refusal != nil:
+	case r.denial != nil:
 		m.inactive.Inc()
 	default:
 		m.active.Inc()

@@ -43,10 +43,10 @@ func flood(t *testing.T, c *Client, n int, cert func(i int) *access.Certificate)
 		c.Close()
 		group.Wait()
 	})
-	eventually(t, "under way", func() bool { return c.turns.taken() >= min(n, cap(c.turns.all.turns)/4) })
+	eventually(t, "under way", func() bool { return c.queue.taken() >= min(n, cap(c.queue.all.permits)/4) })
 }
 
-func (t *turns) taken() int { return len(t.all.turns) }
+func (t *fairQueue) taken() int { return len(t.all.permits) }
 
 func one(holder int) func(int) *access.Certificate {
 	return func(int) *access.Certificate { return certificateOf(holder, byte(holder)) }
@@ -69,7 +69,7 @@ func TestBurstSuspendsNothing(t *testing.T) {
 		t.Error("suspended")
 	}
 	counted(t, "out of time", c.metrics.timedOut, 0)
-	if testutil.ToFloat64(c.metrics.noTurn) == 0 {
+	if testutil.ToFloat64(c.metrics.noPermit) == 0 {
 		t.Error("everybody had a turn: the test shows nothing")
 	}
 	expect(t, c, "honest", access.Inactive)
@@ -81,7 +81,7 @@ func TestCallersOutOfTime(t *testing.T) {
 	a := newAuthority(t)
 	a.takes(50*time.Millisecond, M{"active": false})
 	c := a.client(caching(func(s *config.IntrospectionCache) { s.MaxAge = 0 }))
-	for i := range 2 * tripAfter {
+	for i := range 2 * breakerFailures {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		raw := fmt.Sprint("made up ", i)
 		_, err := c.Introspect(ctx, raw, facts.SumOf(raw), certificateOf(2, 2), theirs)
@@ -104,7 +104,7 @@ func TestHolderForcesNothingStale(t *testing.T) {
 	a.pass(30 * time.Minute)
 	a.takes(time.Minute, M{"active": false})
 	flood(t, c, 400, one(1))
-	eventually(t, "all places taken", func() bool { return c.turns.places() == 16*queue })
+	eventually(t, "all places taken", func() bool { return c.queue.places() == 16*maxUsersPerPermit })
 	expect(t, c, "revoked", access.IssuerUnavailable)
 	counted(t, "stale", c.metrics.stale, 0)
 
@@ -115,7 +115,7 @@ func TestHolderForcesNothingStale(t *testing.T) {
 	later := c.now()
 	c.now = func() time.Time { return later }
 	a.says(M{"active": false})
-	for i := range strangeBurst {
+	for i := range unknownTokenBurst {
 		expect(t, c, fmt.Sprint("made up ", i), access.Inactive)
 	}
 	expect(t, c, "revoked", access.RateLimited)
@@ -137,11 +137,11 @@ func TestWaitingIsBounded(t *testing.T) {
 		}
 	}
 	// 16 turns with 16 places each, and what 16 connections need at both ends.
-	most := 16*queue + 16*10
+	most := 16*maxUsersPerPermit + 16*10
 	eventually(t, "few", func() bool { return runtime.NumGoroutine()-before <= most })
 	t.Logf("%d goroutines are left of 20,000 requests", runtime.NumGoroutine()-before)
-	if n := c.turns.places(); n != 16*queue {
-		t.Errorf("%d places are taken, want %d", n, 16*queue)
+	if n := c.queue.places(); n != 16*maxUsersPerPermit {
+		t.Errorf("%d places are taken, want %d", n, 16*maxUsersPerPermit)
 	}
 }
 
@@ -163,9 +163,9 @@ func TestManyCertificates(t *testing.T) {
 		})
 		c := a.client(func(s *config.AuthorizationServer) { s.Introspection.Timeout = time.Minute })
 		flood(t, c, 2000, func(i int) *access.Certificate { return certificateOf(10+i%120, authority...) })
-		eventually(t, name+": half of the turns taken", func() bool { return c.turns.taken() == 32 })
+		eventually(t, name+": half of the turns taken", func() bool { return c.queue.taken() == 32 })
 		expect(t, c, "honest", access.Inactive)
-		if n := c.turns.taken(); n != 32 {
+		if n := c.queue.taken(); n != 32 {
 			t.Errorf("%s: %d turns of 64 are taken", name, n)
 		}
 	}
@@ -186,7 +186,7 @@ func TestOwnFlight(t *testing.T) {
 	var group sync.WaitGroup
 	ctx, cancel := context.WithCancel(t.Context())
 	group.Go(func() { _, _ = c.Introspect(ctx, "honest", facts.SumOf("honest"), certificateOf(2, 2), theirs) })
-	eventually(t, "waiting", func() bool { return c.turns.places() == 101 })
+	eventually(t, "waiting", func() bool { return c.queue.places() == 101 })
 	if _, reason := askWith(t, c, "honest", certificateOf(3, 3)); reason != access.Granted {
 		t.Errorf("the owner got %s", reason)
 	}
@@ -194,10 +194,10 @@ func TestOwnFlight(t *testing.T) {
 	group.Wait()
 }
 
-func (t *turns) places() int {
+func (t *fairQueue) places() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.all.places
+	return t.all.users
 }
 
 // Whoever shows token after token that the server does not know is not asked about for a
@@ -213,17 +213,17 @@ func TestStrangers(t *testing.T) {
 		_, reason := askWith(t, c, fmt.Sprint("made up ", made), cert)
 		return reason
 	}
-	for range strangeBurst {
+	for range unknownTokenBurst {
 		if got := show(certificateOf(2, 2)); got != access.Inactive {
 			t.Fatalf("token %d: %s", made, got)
 		}
 	}
-	if calls := a.calls.Load(); calls != strangeBurst || show(certificateOf(2, 2)) != access.RateLimited || a.calls.Load() != calls {
+	if calls := a.calls.Load(); calls != unknownTokenBurst || show(certificateOf(2, 2)) != access.RateLimited || a.calls.Load() != calls {
 		t.Errorf("%d calls, then %d", calls, a.calls.Load())
 	}
 	counted(t, "limited", c.metrics.limited, 1)
-	for holder := 10; holder < 10+perAuthority-1; holder++ {
-		for range strangeBurst {
+	for holder := 10; holder < 10+authorityFactor-1; holder++ {
+		for range unknownTokenBurst {
 			if got := show(certificateOf(holder, 2)); got != access.Inactive {
 				t.Fatalf("token %d, of holder %d: %s", made, holder, got)
 			}
@@ -251,7 +251,7 @@ func TestStrangers(t *testing.T) {
 func TestSignedAnswerOfBefore(t *testing.T) {
 	a := newAuthority(t)
 	signed := a.key.Token(M{"iss": issuer, "aud": "gate", "iat": time.Now().Unix(), "token_introspection": active()}, M{"typ": "token-introspection+jwt"})
-	a.serve(func(w http.ResponseWriter, _ *http.Request) { reply200(w, signedAnswer, []byte(signed)) })
+	a.serve(func(w http.ResponseWriter, _ *http.Request) { reply200(w, jwtMediaType, []byte(signed)) })
 	c := a.client(func(s *config.AuthorizationServer) { s.Introspection.Signed = true })
 	expect(t, c, "one", access.Granted)
 	a.pass(32 * time.Second) // the leeway is 30 s
@@ -303,7 +303,7 @@ func TestTooManyQuestions(t *testing.T) {
 	c.now = func() time.Time { return later }
 	a.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) })
 	expect(t, c, "revoked", access.IssuerUnavailable)
-	for i := range strangeBurst - 1 {
+	for i := range unknownTokenBurst - 1 {
 		expect(t, c, fmt.Sprint("made up ", i), access.IssuerUnavailable)
 	}
 	expect(t, c, "revoked", access.RateLimited)

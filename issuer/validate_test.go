@@ -23,7 +23,7 @@ func TestSecondOpinion(t *testing.T) {
 		Algorithms: []config.Algorithm{config.ES256}, Types: []string{"at+jwt"}, Leeway: leeway, Cache: config.Cache{Entries: 100},
 		KeySet: config.KeySet{Refresh: time.Minute, CoolDown: time.Second, MaxStale: time.Hour},
 	}}, validate.Options{
-		Local:   map[config.Identifier]validate.Local{config.Identifier(s.identifier): {KeySet: s.issuer.KeySet, Introspect: s.issuer.Resolve}},
+		Local:   map[config.Identifier]validate.LocalIssuer{config.Identifier(s.identifier): {KeySet: s.issuer.KeySet, Introspect: s.issuer.Resolve}},
 		Revoked: s.issuer.Revoked,
 		Now:     now,
 	})
@@ -78,7 +78,7 @@ func TestSecondOpinionOfOpaqueTokens(t *testing.T) {
 	gate, err := validate.New([]config.AuthorizationServer{{
 		Name: "ours", Issuer: config.Identifier(s.identifier), Audiences: []string{audience}, Tokens: config.OpaqueOnly,
 	}}, validate.Options{
-		Local:   map[config.Identifier]validate.Local{config.Identifier(s.identifier): {KeySet: s.issuer.KeySet, Introspect: s.issuer.Resolve}},
+		Local:   map[config.Identifier]validate.LocalIssuer{config.Identifier(s.identifier): {KeySet: s.issuer.KeySet, Introspect: s.issuer.Resolve}},
 		Revoked: s.issuer.Revoked,
 		Now:     now,
 	})

@@ -12,7 +12,7 @@ import (
 // twice as much.
 const maxToken = 16 << 10
 
-func denyTooLong() error {
+func errTooLong() error {
 	return access.Denyf(access.MalformedToken, "the token is longer than %d bytes", maxToken)
 }
 
@@ -38,7 +38,7 @@ func Bearer(r *http.Request) (string, error) {
 		return "", access.Denyf(access.MalformedRequest, "a token in the Authorization header and one in the query")
 	}
 	if len(credentials) > maxToken {
-		return "", denyTooLong()
+		return "", errTooLong()
 	}
 	if !isB64token(credentials) {
 		return "", access.Denyf(access.MalformedRequest, "the credentials are not one b64token")

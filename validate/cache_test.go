@@ -256,7 +256,7 @@ func TestCacheBound(t *testing.T) {
 func TestCachePerServer(t *testing.T) {
 	one, two := testpki.NewSigner("EdDSA", "k"), testpki.NewSigner("EdDSA", "k")
 	const second = "https://second.example"
-	v := newValidator(t, Options{Local: map[config.Identifier]Local{
+	v := newValidator(t, Options{Local: map[config.Identifier]LocalIssuer{
 		issuer: ownKeys(testpki.KeySet(one)), second: ownKeys(testpki.KeySet(two)),
 	}}, settings(func(s *config.AuthorizationServer) { s.Cache.Entries = 4 }),
 		settings(func(s *config.AuthorizationServer) { s.Name, s.Issuer = "second", second }))
@@ -278,8 +278,8 @@ func TestConcurrentUse(t *testing.T) {
 	key := testpki.NewSigner("EdDSA", "k1")
 	document := testpki.KeySet(key)
 	var version atomic.Uint64
-	read := Local{KeySet: func() ([]byte, uint64) { return document, version.Load() }}
-	v := newValidator(t, Options{Local: map[config.Identifier]Local{issuer: read}}, settings(func(s *config.AuthorizationServer) { s.Cache.Entries = 8 }))
+	read := LocalIssuer{KeySet: func() ([]byte, uint64) { return document, version.Load() }}
+	v := newValidator(t, Options{Local: map[config.Identifier]LocalIssuer{issuer: read}}, settings(func(s *config.AuthorizationServer) { s.Cache.Entries = 8 }))
 	tokens := make([]string, 20)
 	for i := range tokens {
 		tokens[i] = key.Token(bound())

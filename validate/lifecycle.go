@@ -22,15 +22,15 @@ func (v *Validator) newServer(settings config.AuthorizationServer, options Optio
 	s = &server{
 		name: string(settings.Name), issuer: string(settings.Issuer), audiences: settings.Audiences,
 		types: jwks.MediaTypes(settings.Types...), leeway: settings.Leeway, required: settings.Required,
-		jwts: settings.TakesJWT(), alsoIntrospect: settings.AlsoIntrospect, settings: settings,
+		acceptsJWT: settings.TakesJWT(), alsoIntrospect: settings.AlsoIntrospect, settings: settings,
 	}
-	before := options.Previous.named(s.name)
+	before := options.Previous.serverByName(s.name)
 	local, own := options.Local[settings.Issuer]
 	fetchesKeys := settings.NeedsKeys() && !own && settings.KeySet.File == "" && settings.KeySet.JWKS == ""
-	s.discovers = fetchesKeys && settings.KeySet.URL == nil || settings.Introspection != nil && settings.Introspection.Endpoint == nil
+	s.needsMetadata = fetchesKeys && settings.KeySet.URL == nil || settings.Introspection != nil && settings.Introspection.Endpoint == nil
 	if fetchesKeys || settings.Introspection != nil {
 		if s.remote, err = authserver.New(settings, authserver.Options{
-			Log: options.Log, Metrics: v.metrics.discovery, Now: v.now, Previous: before.remote,
+			Log: options.Log, Metrics: v.metrics.metadata, Now: v.now, Previous: before.remote,
 		}); err != nil {
 			return s, err
 		}
@@ -42,19 +42,19 @@ func (v *Validator) newServer(settings config.AuthorizationServer, options Optio
 			return s, err
 		}
 	}
-	if s.jwts {
+	if s.acceptsJWT {
 		s.cache = v.newCache(s, before)
 	}
 	switch {
 	case own && local.Introspect != nil:
-		s.resolver = &ownTokens{server: s.name, introspect: local.Introspect}
+		s.introspector = &localIntrospector{server: s.name, introspect: local.Introspect}
 	case settings.Introspection != nil:
 		if s.client, err = introspect.New(settings, introspect.Options{
 			Remote: s.remote, Keys: s.keys, Memory: v.memory, Log: options.Log, Metrics: v.metrics.introspection, Now: v.now, Previous: before.client,
 		}); err != nil {
 			return s, err
 		}
-		s.resolver = s.client
+		s.introspector = s.client
 	case s.alsoIntrospect || settings.TakesOpaque():
 		return s, errors.New("nothing says how to ask it about tokens")
 	}
@@ -62,7 +62,7 @@ func (v *Validator) newServer(settings config.AuthorizationServer, options Optio
 }
 
 // named returns the server of that name, one without anything for none.
-func (v *Validator) named(name string) *server {
+func (v *Validator) serverByName(name string) *server {
 	if v != nil {
 		for _, s := range v.servers {
 			if s.name == name {
@@ -76,12 +76,12 @@ func (v *Validator) named(name string) *server {
 // newCache returns the cache of s: that of before, unless tokens were verified for another
 // issuer or under other types. What was verified by other keys is found out when it is
 // looked up.
-func (v *Validator) newCache(s, before *server) *cache.Cache[*fact] {
+func (v *Validator) newCache(s, before *server) *cache.Cache[*cachedToken] {
 	if before.cache != nil && before.issuer == s.issuer && slices.Equal(before.types, s.types) &&
 		before.settings.Cache == s.settings.Cache {
 		return before.cache
 	}
-	return cache.New[*fact](v.memory, s.settings.Cache.Entries, v.metrics.evictions)
+	return cache.New[*cachedToken](v.memory, s.settings.Cache.Entries, v.metrics.evictions)
 }
 
 // Start keeps metadata and key sets fresh until [Validator.Close]. What v shares with the
@@ -94,17 +94,17 @@ func (v *Validator) Start() {
 			s.client.Start()
 		}
 	}
-	v.loops.start(v.readers())
+	v.loops.start(v.refreshers())
 }
 
 // readers returns what keeps itself fresh.
-func (v *Validator) readers() []reader {
+func (v *Validator) refreshers() []refresher {
 	if v == nil {
 		return nil
 	}
-	var all []reader
+	var all []refresher
 	for _, s := range v.servers {
-		if s.discovers {
+		if s.needsMetadata {
 			all = append(all, s.remote)
 		}
 		if s.keys != nil {
@@ -120,14 +120,14 @@ func (v *Validator) readers() []reader {
 // Prepare reads once what Run would keep fresh, for a Validator that judges one token
 // and is not run. Its error says what could not be read; what it concerns is refused as
 // [access.IssuerUnavailable].
-func (v *Validator) Prepare(ctx context.Context) error {
+func (v *Validator) RefreshOnce(ctx context.Context) error {
 	var faults []error
 	for _, s := range v.servers {
-		if s.discovers {
-			faults = append(faults, s.remote.Read(ctx))
+		if s.needsMetadata {
+			faults = append(faults, s.remote.Refresh(ctx))
 		}
 		if s.keys != nil {
-			faults = append(faults, s.keys.Read(ctx))
+			faults = append(faults, s.keys.Refresh(ctx))
 		}
 	}
 	return errors.Join(faults...)
@@ -151,25 +151,25 @@ func (v *Validator) CheckCredentials(ctx context.Context) error {
 
 // ErrLost says that an authorization server's tokens could be judged before and cannot be
 // now.
-var ErrLost = errors.New("its tokens could be judged before and cannot be now")
+var ErrTokensUnverifiable = errors.New("its tokens could be judged before and cannot be now")
 
 // Warm reads once what v needs for judging the tokens of servers of which before, whose
 // place v is about to take, can judge them. It waits no longer than ctx. Its error wraps
 // [ErrLost] and names the servers of which v still cannot; what failed and is not needed for
 // that is none. Of a server that is new, or of no use to before, nothing is read. before may
 // be running.
-func (v *Validator) Warm(ctx context.Context, before *Validator) error {
+func (v *Validator) Prefetch(ctx context.Context, before *Validator) error {
 	faults := make([]error, len(v.servers))
 	var readings sync.WaitGroup
 	for i, s := range v.servers {
-		old, now := before.named(s.name), v.now()
+		old, now := before.serverByName(s.name), v.now()
 		if old.name == "" || old.ready(now) != nil || s.ready(now) == nil {
 			continue
 		}
 		readings.Go(func() {
-			cause := s.readAfter(ctx, old)
+			cause := s.refreshChanged(ctx, old)
 			if unready := s.ready(v.now()); unready != nil {
-				faults[i] = fmt.Errorf("authorization server %q: %w: %w", s.name, ErrLost, cmp.Or(cause, unready))
+				faults[i] = fmt.Errorf("authorization server %q: %w: %w", s.name, ErrTokensUnverifiable, cmp.Or(cause, unready))
 			}
 		})
 	}
@@ -178,13 +178,13 @@ func (v *Validator) Warm(ctx context.Context, before *Validator) error {
 }
 
 // readAfter reads once what old, whose place s is about to take, does not keep fresh.
-func (s *server) readAfter(ctx context.Context, old *server) error {
+func (s *server) refreshChanged(ctx context.Context, old *server) error {
 	var noMetadata, noKeys, noIntrospection error
-	if s.discovers && (s.remote != old.remote || !old.discovers) { // it is unread, or old
-		noMetadata = s.remote.Read(ctx)
+	if s.needsMetadata && (s.remote != old.remote || !old.needsMetadata) { // it is unread, or old
+		noMetadata = s.remote.Refresh(ctx)
 	}
 	if s.keys != nil && s.keys != old.keys {
-		noKeys = s.keys.Read(ctx)
+		noKeys = s.keys.Refresh(ctx)
 	}
 	if s.client != nil && s.client != old.client {
 		noIntrospection = s.client.CheckCredentials(ctx)
@@ -196,9 +196,9 @@ func (s *server) readAfter(ctx context.Context, old *server) error {
 // in the background. What is shared with heir, which has taken v's place, stays as it is;
 // and a request that v still judges gets its answer.
 func (v *Validator) Close(heir *Validator) {
-	v.loops.end(without(v.readers(), heir.readers()))
+	v.loops.end(except(v.refreshers(), heir.refreshers()))
 	for _, s := range v.servers {
-		after := heir.named(s.name)
+		after := heir.serverByName(s.name)
 		if s.cache != after.cache {
 			s.cache.Clear()
 		}
@@ -210,7 +210,7 @@ func (v *Validator) Close(heir *Validator) {
 		}
 		switch {
 		case heir != nil:
-			v.metrics.forget(s.name, after)
+			v.metrics.forgetServer(s.name, after)
 		case s.client != nil:
 			s.client.Close()
 		}

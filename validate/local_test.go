@@ -18,7 +18,7 @@ func TestLocalKeySetIsFollowed(t *testing.T) {
 	old, next := testpki.NewSigner("ES256", "old"), testpki.NewSigner("ES256", "next")
 	var version atomic.Uint64
 	sets := [][]byte{nil, testpki.KeySet(old), testpki.KeySet(old, next), testpki.KeySet(next)}
-	v := newValidator(t, Options{Local: map[config.Identifier]Local{issuer: {KeySet: func() ([]byte, uint64) {
+	v := newValidator(t, Options{Local: map[config.Identifier]LocalIssuer{issuer: {KeySet: func() ([]byte, uint64) {
 		n := version.Load()
 		return sets[n], n
 	}}}}, settings())
@@ -46,7 +46,7 @@ func TestLocalKeySetUnderLoad(t *testing.T) {
 		sets[i], tokens[i] = testpki.KeySet(signers[i]), signers[i].Token(bound())
 	}
 	var version atomic.Uint64
-	v := newValidator(t, Options{Local: map[config.Identifier]Local{issuer: {KeySet: func() ([]byte, uint64) {
+	v := newValidator(t, Options{Local: map[config.Identifier]LocalIssuer{issuer: {KeySet: func() ([]byte, uint64) {
 		n := version.Load()
 		return sets[n], n
 	}}}}, settings())

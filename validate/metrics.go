@@ -13,21 +13,21 @@ import (
 )
 
 // A kind says what a token was taken for.
-type kind uint8
+type tokenKind uint8
 
 const (
-	signed kind = iota // a JWT
+	signed tokenKind = iota // a JWT
 	opaque
 	numKinds
 )
 
 // A source says where the facts of a judged token came from.
-type source uint8
+type claimsSource uint8
 
 const (
-	local  source = iota // parsed and verified for this request, as far as it went
-	cached               // remembered
-	remote               // asked for
+	local  claimsSource = iota // parsed and verified for this request, as far as it went
+	cached                     // remembered
+	remote                     // asked for
 	numSources
 )
 
@@ -42,7 +42,7 @@ type Metrics struct {
 	hits, misses prometheus.Counter
 	evictions    prometheus.Counter
 
-	discovery     *authserver.Metrics
+	metadata      *authserver.Metrics
 	keySets       *jwks.Metrics
 	introspection *introspect.Metrics
 	all           []prometheus.Collector
@@ -84,7 +84,7 @@ func makeMetrics() *Metrics {
 		evictions: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tallygate_cache_evictions_total", Help: "Entries that left a cache because it was full.", ConstLabels: jwt,
 		}),
-		discovery: authserver.NewMetrics(), keySets: jwks.NewMetrics(), introspection: introspect.NewMetrics(),
+		metadata: authserver.NewMetrics(), keySets: jwks.NewMetrics(), introspection: introspect.NewMetrics(),
 	}
 	size := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tallygate_cache_entries", Help: "Entries in a cache.", ConstLabels: jwt,
@@ -95,7 +95,7 @@ func makeMetrics() *Metrics {
 			m.refused[k][from] = duration.WithLabelValues(kindLabel, label, "refused")
 		}
 	}
-	m.all = []prometheus.Collector{duration, requests, m.evictions, size, m.discovery, m.keySets, m.introspection}
+	m.all = []prometheus.Collector{duration, requests, m.evictions, size, m.metadata, m.keySets, m.introspection}
 	return m
 }
 
@@ -109,9 +109,9 @@ func (m *Metrics) cached() float64 {
 
 // forget ends the series of a server that was made, of what after, which has its name, has
 // not: an alert on how old something is must not go off about what is not there.
-func (m *Metrics) forget(name string, after *server) {
+func (m *Metrics) forgetServer(name string, after *server) {
 	if after.remote == nil {
-		m.discovery.Forget(name)
+		m.metadata.Forget(name)
 	}
 	if after.keys == nil {
 		m.keySets.Forget(name)
@@ -122,7 +122,7 @@ func (m *Metrics) forget(name string, after *server) {
 }
 
 // observe records one judged token.
-func (m *Metrics) observe(k kind, from source, err error, took time.Duration) {
+func (m *Metrics) observe(k tokenKind, from claimsSource, err error, took time.Duration) {
 	if err != nil {
 		m.refused[k][from].Observe(took.Seconds())
 		return

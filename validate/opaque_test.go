@@ -434,7 +434,7 @@ func TestOwnOpaqueTokens(t *testing.T) {
 	own.Introspect = func(raw string) (access.Unchecked, bool, error) {
 		return good, state.active && raw == "opaque", state.err
 	}
-	v := newAsking(t, Options{Local: map[config.Identifier]Local{issuer: own}}, settings(func(s *config.AuthorizationServer) { s.Tokens = config.BothKinds }))
+	v := newAsking(t, Options{Local: map[config.Identifier]LocalIssuer{issuer: own}}, settings(func(s *config.AuthorizationServer) { s.Tokens = config.BothKinds }))
 	expect(t, v, "opaque", partner, access.Granted)
 	expect(t, v, "opaque", other, access.BoundToOther)
 	expect(t, v, "another", partner, access.Inactive)
@@ -473,7 +473,7 @@ func TestReady(t *testing.T) {
 	if err := v.Ready(); err == nil || !strings.Contains(err.Error(), "partners") || strings.Contains(err.Error(), "second") {
 		t.Errorf("ready: %v", err)
 	}
-	if err := v.Prepare(t.Context()); err == nil || !strings.Contains(err.Error(), "https://127.0.0.1:1") {
+	if err := v.RefreshOnce(t.Context()); err == nil || !strings.Contains(err.Error(), "https://127.0.0.1:1") {
 		t.Errorf("prepared: %v", err)
 	}
 }
@@ -494,7 +494,7 @@ func TestWarmChecksCredentials(t *testing.T) {
 		next := newAsking(t, Options{Previous: before}, settings(a.asking(config.OpaqueOnly, func(i *config.Introspection) {
 			i.Authentication.TokenFile = config.Path(other)
 		})))
-		if err := next.Warm(t.Context(), before); errors.Is(err, ErrLost) != lost {
+		if err := next.Prefetch(t.Context(), before); errors.Is(err, ErrTokensUnverifiable) != lost {
 			t.Errorf("with the secret %q: %v", secret, err)
 		}
 	}

@@ -25,32 +25,32 @@ type server struct {
 	types          []string // as jwks.MediaTypes returns them
 	leeway         time.Duration
 	required       bool
-	jwts           bool // JWTs are judged by its keys
+	acceptsJWT     bool // JWTs are judged by its keys
 	alsoIntrospect bool // and it is asked about them
 	settings       config.AuthorizationServer
 
-	remote    *authserver.Server // nil where nothing is fetched
-	discovers bool               // its metadata is needed
-	keys      *jwks.Source       // nil where nothing is verified
-	cache     *cache.Cache[*fact]
-	client    *introspect.Client // nil where it is not asked over the network
-	resolver  resolver           // client, or our own issuer; nil where it is not asked
+	remote        *authserver.Server // nil where nothing is fetched
+	needsMetadata bool               // its metadata is needed
+	keys          *jwks.Source       // nil where nothing is verified
+	cache         *cache.Cache[*cachedToken]
+	client        *introspect.Client // nil where it is not asked over the network
+	introspector  introspector       // client, or our own issuer; nil where it is not asked
 }
 
 // A fact is what a verified JWT says, and which key vouched for it.
-type fact struct {
-	token access.Unchecked
-	key   jwks.Fingerprint
+type cachedToken struct {
+	claims access.Unchecked
+	key    jwks.Fingerprint
 }
 
 // factBytes is what a fact takes beside its token.
-const factBytes = len(jwks.Fingerprint{})
+const cachedTokenBytes = len(jwks.Fingerprint{})
 
 // A resolver finds out what a token says by asking who made it: a server over the
 // network, or our own issuer. It is safe for concurrent use.
-type resolver interface {
+type introspector interface {
 	// Recall returns what is known of an active token without waiting, nil for nothing.
-	Recall(raw string, sum facts.Sum) *access.Unchecked
+	Lookup(raw string, sum facts.Sum) *access.Unchecked
 	// Introspect asks about a token that came with cert, and remembers the answer in the
 	// share of its owner. Every error wraps an [access.Denial]: Inactive, WrongType or
 	// MalformedToken when the token is turned down, RateLimited or IssuerUnavailable when
@@ -100,7 +100,7 @@ func parse(raw string) (*jwt, error) {
 
 // verify checks that t is of an accepted type and signed by a key of s, and returns what it
 // says.
-func (s *server) verify(q *question, t *jwt) (*fact, error) {
+func (s *server) verify(q *validation, t *jwt) (*cachedToken, error) {
 	_, key, err := s.keys.Verify(q.ctx, t.JWS, s.types, q.now)
 	if err != nil {
 		return nil, err
@@ -112,21 +112,21 @@ func (s *server) verify(q *question, t *jwt) (*fact, error) {
 	if t.claims.Expires == nil { // RFC 9068 section 2.2
 		return nil, &access.Denial{Reason: access.MalformedToken, ClientID: says.ClientID, Err: fmt.Errorf("claim exp is missing")}
 	}
-	return &fact{token: says, key: key}, nil
+	return &cachedToken{claims: says, key: key}, nil
 }
 
 // ownTokens asks our own issuer, in this process. Nothing is remembered: it knows at
 // once, and what it revokes counts at once.
-type ownTokens struct {
+type localIntrospector struct {
 	server     string
 	introspect func(raw string) (access.Unchecked, bool, error)
 }
 
 // Recall knows nothing.
-func (o *ownTokens) Recall(string, facts.Sum) *access.Unchecked { return nil }
+func (o *localIntrospector) Lookup(string, facts.Sum) *access.Unchecked { return nil }
 
 // Introspect asks the issuer.
-func (o *ownTokens) Introspect(_ context.Context, raw string, _ facts.Sum, _ *access.Certificate, _ introspect.Owner) (*access.Unchecked, error) {
+func (o *localIntrospector) Introspect(_ context.Context, raw string, _ facts.Sum, _ *access.Certificate, _ introspect.Owner) (*access.Unchecked, error) {
 	says, active, err := o.introspect(raw)
 	switch {
 	case err != nil:

@@ -41,8 +41,8 @@ func TestClaimsAreMadeInOnePlace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(places) != 1 || places[0] != filepath.Join("..", "validate", "judge.go") {
-		t.Errorf("claims are made in %v, want in validate/judge.go alone", places)
+	if len(places) != 1 || places[0] != filepath.Join("..", "validate", "check.go") {
+		t.Errorf("claims are made in %v, want in validate/check.go alone", places)
 	}
 }
 

@@ -27,7 +27,7 @@ func ran(t *testing.T, v *Validator) {
 			t.Fatal(v.Ready())
 		}
 	}
-	v.loops.end(v.readers())
+	v.loops.end(v.refreshers())
 }
 
 // A Validator that takes another's place keeps what has not changed, so that nobody is
@@ -327,20 +327,20 @@ func TestWarm(t *testing.T) {
 	second := settings(fetched, named("second", "https://second.example"))
 	next := newValidator(t, Options{Previous: v}, settings(fetched, moved), second)
 	asked.Store(0)
-	if err := next.Warm(t.Context(), v); err != nil || asked.Load() != 1 {
+	if err := next.Prefetch(t.Context(), v); err != nil || asked.Load() != 1 {
 		t.Errorf("%d readings, %v", asked.Load(), err)
 	}
 	expect(t, next, key.Token(bound()), partner, access.Granted)
-	if err := next.Warm(t.Context(), v); err != nil || asked.Load() != 1 {
+	if err := next.Prefetch(t.Context(), v); err != nil || asked.Load() != 1 {
 		t.Errorf("a second time: %d readings, %v", asked.Load(), err)
 	}
 	unread := newValidator(t, Options{}, settings(fetched))
-	if err := newValidator(t, Options{Previous: unread}, settings(fetched, moved)).Warm(t.Context(), unread); err != nil || asked.Load() != 1 {
+	if err := newValidator(t, Options{Previous: unread}, settings(fetched, moved)).Prefetch(t.Context(), unread); err != nil || asked.Load() != 1 {
 		t.Errorf("for one that could judge nothing: %d readings, %v", asked.Load(), err)
 	}
 	e.Close()
-	err := newValidator(t, Options{Previous: v}, settings(fetched, moved)).Warm(t.Context(), v)
-	if !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), `"partners"`) {
+	err := newValidator(t, Options{Previous: v}, settings(fetched, moved)).Prefetch(t.Context(), v)
+	if !errors.Is(err, ErrTokensUnverifiable) || !strings.Contains(err.Error(), `"partners"`) {
 		t.Errorf("of a server that could be judged and cannot be now: %v", err)
 	}
 }

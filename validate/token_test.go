@@ -270,7 +270,7 @@ func TestKeyInToken(t *testing.T) {
 func TestKeysOfAnotherServer(t *testing.T) {
 	one, two := testpki.NewSigner("ES256", "k"), testpki.NewSigner("ES256", "k")
 	const second = "https://second.example"
-	v := newValidator(t, Options{Local: map[config.Identifier]Local{
+	v := newValidator(t, Options{Local: map[config.Identifier]LocalIssuer{
 		issuer: ownKeys(testpki.KeySet(one)), second: ownKeys(testpki.KeySet(two)),
 	}}, settings(), settings(func(s *config.AuthorizationServer) { s.Name, s.Issuer = "second", second }))
 	expect(t, v, one.Token(bound()), partner, access.Granted)

@@ -24,7 +24,7 @@ import (
 // Options are what a [Validator] needs beside its authorization servers.
 type Options struct {
 	// Local gives what our own issuer knows, by its identifier; nil when there is none.
-	Local map[config.Identifier]Local
+	Local map[config.Identifier]LocalIssuer
 	// Revoked reports whether a token has been revoked. It is asked on every
 	// request that gets so far, by many goroutines at once. nil: none is.
 	Revoked func(access.Unchecked) bool
@@ -42,8 +42,8 @@ type Options struct {
 }
 
 // Local is our own issuer, which is asked in this process.
-type Local struct {
-	KeySet jwks.Local
+type LocalIssuer struct {
+	KeySet jwks.LocalKeySet
 	// Introspect returns what an opaque token of ours says, and whether it is active. It
 	// is called by many goroutines at once. nil: there are none.
 	Introspect func(raw string) (says access.Unchecked, active bool, err error)
@@ -59,7 +59,7 @@ type Validator struct {
 	memory   *cache.Pool
 	now      func() time.Time
 	metrics  *Metrics
-	loops    *loops // the previous one's too
+	loops    *refreshLoops // the previous one's too
 }
 
 // New returns a Validator for tokens of servers. It reads key set files, anchors and
@@ -73,7 +73,7 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 		partner:  options.Partner,
 		memory:   options.Memory,
 		now:      options.Now,
-		loops:    &loops{running: make(map[reader]*loop)},
+		loops:    &refreshLoops{running: make(map[refresher]*refreshLoop)},
 	}
 	if options.Previous != nil {
 		v.loops = options.Previous.loops
@@ -105,7 +105,7 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 			continue
 		}
 		v.byIssuer[s.issuer] = s
-		if s.resolver != nil && settings.TakesOpaque() {
+		if s.introspector != nil && settings.TakesOpaque() {
 			v.opaque = append(v.opaque, s)
 		}
 	}
@@ -122,29 +122,29 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 // once a server has vouched for the token.
 func (v *Validator) Validate(ctx context.Context, raw string, cert *access.Certificate) (access.Claims, error) {
 	now := v.now()
-	q := question{ctx: ctx, raw: raw, cert: cert, now: now}
+	q := validation{ctx: ctx, raw: raw, cert: cert, now: now}
 	claims, err := v.validate(&q)
 	if err != nil && q.server != nil {
-		err = of(q.server, err)
+		err = withServer(q.server, err)
 	}
 	v.metrics.observe(q.kind, q.source, err, v.now().Sub(now))
 	return claims, err
 }
 
 // A question is one token to be judged, and how the answer was found.
-type question struct {
+type validation struct {
 	ctx    context.Context
 	raw    string
 	sum    facts.Sum
 	cert   *access.Certificate
 	now    time.Time
 	server *server // whose token it is; nil until that is known
-	kind   kind
-	source source
+	kind   tokenKind
+	source claimsSource
 }
 
 // of returns err with the name of the server whose token it is about.
-func of(s *server, err error) error {
+func withServer(s *server, err error) error {
 	var d *access.Denial
 	if !errors.As(err, &d) {
 		return err
@@ -154,19 +154,19 @@ func of(s *server, err error) error {
 	return &named
 }
 
-func (v *Validator) validate(q *question) (access.Claims, error) {
+func (v *Validator) validate(q *validation) (access.Claims, error) {
 	if q.cert == nil {
 		return access.Claims{}, access.Denyf(access.NoCertificate, "no client certificate came with the token")
 	}
 	if len(q.raw) > maxToken {
-		return access.Claims{}, denyTooLong()
+		return access.Claims{}, errTooLong()
 	}
 	q.sum = facts.SumOf(q.raw)
-	if s, says := v.recall(q); says != nil {
-		return v.judge(s, says, q)
+	if s, says := v.lookup(q); says != nil {
+		return v.checkToken(s, says, q)
 	}
 	if len(v.opaque) > 0 && !jwks.IsJWS(q.raw) {
-		return v.resolve(q, v.opaque)
+		return v.introspect(q, v.opaque)
 	}
 	v.metrics.misses.Inc()
 	t, err := parse(q.raw)
@@ -179,15 +179,15 @@ func (v *Validator) validate(q *question) (access.Claims, error) {
 		return access.Claims{}, &access.Denial{Reason: access.UnknownIssuer, Err: &access.Mismatch{
 			Name: "iss", Want: "a configured authorization server", Got: quoted(t.issuer),
 		}}
-	case !s.jwts: // its JWTs are opaque to us
-		return v.resolve(q, []*server{s})
+	case !s.acceptsJWT: // its JWTs are opaque to us
+		return v.introspect(q, []*server{s})
 	}
 	q.server = s
 	f, err := s.verify(q, t)
 	if err != nil {
 		return access.Claims{}, err
 	}
-	claims, err := v.judge(s, &f.token, q)
+	claims, err := v.checkToken(s, &f.claims, q)
 	if err == nil {
 		v.remember(s, f, v.partner(s.name, claims.ClientID, q.cert), q)
 	}
@@ -197,9 +197,9 @@ func (v *Validator) validate(q *question) (access.Claims, error) {
 // remember keeps what a granted token of that partner says for the next request with it;
 // "" is no partner. What was refused is not kept: nobody can use it, and a client can have as
 // many such tokens as it likes.
-func (v *Validator) remember(s *server, f *fact, partner string, q *question) {
+func (v *Validator) remember(s *server, f *cachedToken, partner string, q *validation) {
 	if partner != "" {
-		s.cache.Add(q.sum, f, partner, factBytes+facts.Bytes(&f.token), f.token.Expires.Add(s.leeway))
+		s.cache.Add(q.sum, f, partner, cachedTokenBytes+facts.Bytes(&f.claims), f.claims.Expires.Add(s.leeway))
 	}
 }
 
@@ -208,7 +208,7 @@ func (v *Validator) remember(s *server, f *fact, partner string, q *question) {
 // first server that said it is active counts. It returns nil when nothing is remembered,
 // or when the key that vouched has left the key set: the token must then be verified
 // again.
-func (v *Validator) recall(q *question) (*server, *access.Unchecked) {
+func (v *Validator) lookup(q *validation) (*server, *access.Unchecked) {
 	for _, s := range v.servers {
 		f, ok := s.cache.Get(q.sum)
 		if !ok {
@@ -222,19 +222,19 @@ func (v *Validator) recall(q *question) (*server, *access.Unchecked) {
 			s.cache.Remove(q.sum)
 			continue
 		}
-		if s.expired(&f.token, q.now) {
+		if s.expired(&f.claims, q.now) {
 			s.cache.Remove(q.sum)
 		}
 		v.metrics.hits.Inc()
 		q.source = cached
-		return s, &f.token
+		return s, &f.claims
 	}
 	shaped := len(v.opaque) > 0 && jwks.IsJWS(q.raw)
 	for _, s := range v.opaque {
-		if shaped && s.jwts {
+		if shaped && s.acceptsJWT {
 			continue // what such a server said of a JWT only confirms it
 		}
-		if says := s.resolver.Recall(q.raw, q.sum); says != nil {
+		if says := s.introspector.Lookup(q.raw, q.sum); says != nil {
 			q.kind, q.source = opaque, cached
 			return s, says
 		}
@@ -245,17 +245,17 @@ func (v *Validator) recall(q *question) (*server, *access.Unchecked) {
 // resolve asks servers, in their order, what a token says. One that does not answer does
 // not keep the others from being asked; but when none of them knows the token, it may
 // have been that one's, and there is no telling.
-func (v *Validator) resolve(q *question, servers []*server) (access.Claims, error) {
+func (v *Validator) introspect(q *validation, servers []*server) (access.Claims, error) {
 	q.kind, q.source = opaque, remote
 	if len(servers) == 1 {
 		q.server = servers[0]
 	}
 	var refusal, unanswered error
 	for _, s := range servers {
-		says, err := s.resolver.Introspect(q.ctx, q.raw, q.sum, q.cert, v.ownerOf(s, q.cert, q.now))
+		says, err := s.introspector.Introspect(q.ctx, q.raw, q.sum, q.cert, v.ownerFor(s, q.cert, q.now))
 		switch reason := access.ReasonOf(err); {
 		case err == nil:
-			return v.judge(s, says, q)
+			return v.checkToken(s, says, q)
 		case reason == access.MalformedToken: // it is this server's, who says that it is active
 			q.server = s
 			return access.Claims{}, err
@@ -275,9 +275,9 @@ func (v *Validator) resolve(q *question, servers []*server) (access.Claims, erro
 
 // ownerOf returns a function that tells in which partner's share an answer of s, about a
 // token that came with cert at now, is remembered: "" where the token would be refused.
-func (v *Validator) ownerOf(s *server, cert *access.Certificate, now time.Time) introspect.Owner {
+func (v *Validator) ownerFor(s *server, cert *access.Certificate, now time.Time) introspect.Owner {
 	return func(answer *access.Unchecked) string {
-		if reason, _ := v.check(s, answer, cert, now); reason != access.Granted {
+		if reason, _ := v.checkClaimsAndBinding(s, answer, cert, now); reason != access.Granted {
 			return ""
 		}
 		return v.partner(s.name, answer.ClientID, cert)

@@ -56,7 +56,7 @@ func (m metadataURL) names(issuer string) bool {
 	if err != nil {
 		return false
 	}
-	return slices.ContainsFunc(authserver.Places(u), func(place *url.URL) bool { return place.String() == m.String() })
+	return slices.ContainsFunc(authserver.MetadataURLs(u), func(place *url.URL) bool { return place.String() == m.String() })
 }
 
 func parseHTTPS(s string) (*url.URL, error) {

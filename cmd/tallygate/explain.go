@@ -143,7 +143,7 @@ func runningIssuer(ctx context.Context, cfg *config.Config, stderr io.Writer) (*
 		return nil, err
 	}
 	return &ownIssuer{
-		Local: validate.Local{
+		LocalIssuer: validate.LocalIssuer{
 			KeySet: func() ([]byte, uint64) { return keySet, 1 },
 			Introspect: func(raw string) (access.Unchecked, bool, error) {
 				token, err := callIssuer[issuer.TokenResponse](ctx, socket, http.MethodPost, "/introspect", issuer.TokenRequest{Token: raw})

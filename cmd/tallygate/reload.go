@@ -256,5 +256,5 @@ func (s *state) prepare(ctx context.Context, next *state) error {
 	if next.trust != s.trust {
 		noLists = next.trust.Read(ctx)
 	}
-	return errors.Join(noLists, next.validator.Warm(ctx, s.validator))
+	return errors.Join(noLists, next.validator.Prefetch(ctx, s.validator))
 }

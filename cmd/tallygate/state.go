@@ -47,7 +47,7 @@ type origin struct {
 
 // An ownIssuer is what the gate asks our own issuer.
 type ownIssuer struct {
-	validate.Local
+	validate.LocalIssuer
 	revoked func(access.Unchecked) bool
 }
 
@@ -138,9 +138,9 @@ func (s *state) makeValidator(from origin, before *state) (err error) {
 	if s.issuer != nil {
 		own := from.own
 		if own == nil {
-			own = &ownIssuer{validate.Local{KeySet: s.issuer.KeySet, Introspect: s.issuer.Resolve}, s.issuer.Revoked}
+			own = &ownIssuer{validate.LocalIssuer{KeySet: s.issuer.KeySet, Introspect: s.issuer.Resolve}, s.issuer.Revoked}
 		}
-		options.Local = map[config.Identifier]validate.Local{s.cfg.Issuer.Issuer: own.Local}
+		options.Local = map[config.Identifier]validate.LocalIssuer{s.cfg.Issuer.Issuer: own.LocalIssuer}
 		options.Revoked = own.revoked
 	}
 	s.validator, err = validate.New(s.cfg.AuthorizationServers, options)
@@ -241,7 +241,7 @@ func readRegistered(cfg *config.Config, log *slog.Logger) (map[config.ClientID]m
 // readOnce reads what a gate that serves keeps fresh, for a command that does not. Its
 // error says what could not be read.
 func (s *state) readOnce(ctx context.Context) error {
-	return errors.Join(s.trust.Read(ctx), s.validator.Prepare(ctx))
+	return errors.Join(s.trust.Read(ctx), s.validator.RefreshOnce(ctx))
 }
 
 // close ends what works for s, but for what is shared with heir, which has taken its

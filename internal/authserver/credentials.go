@@ -40,7 +40,7 @@ func readAnchors(files []config.Path) (anchors, error) {
 
 // include reports whether each of others is among a. Which the system's are, nobody can
 // tell.
-func (a anchors) include(others anchors) bool {
+func (a anchors) includes(others anchors) bool {
 	if a.pool == nil || others.pool == nil {
 		return a.pool == others.pool
 	}
@@ -56,31 +56,31 @@ func (a anchors) include(others anchors) bool {
 // connection, whatever becomes of a reload: it lets nobody in, and one that has ended
 // opens nothing. While the files cannot be read, or do not fit each other, the last good
 // pair serves.
-type clientPair struct {
-	files config.KeyPair
-	good  atomic.Pointer[tls.Certificate]
+type clientCertificate struct {
+	files    config.KeyPair
+	lastGood atomic.Pointer[tls.Certificate]
 }
 
 // sum stands for the certificate that is shown, zero for none.
-func (p *clientPair) sum() (sum [sha256.Size]byte) {
-	if pair := p.good.Load(); pair != nil {
+func (p *clientCertificate) sum() (sum [sha256.Size]byte) {
+	if pair := p.lastGood.Load(); pair != nil {
 		sum = sha256.Sum256(bytes.Join(pair.Certificate, nil))
 	}
 	return sum
 }
 
-func (p *clientPair) load() error {
+func (p *clientCertificate) load() error {
 	pair, err := pemfile.ReadKeyPair(p.files.Certificate, p.files.Key)
 	if err != nil {
 		return fmt.Errorf("reading certificate and key: %w", err)
 	}
-	p.good.Store(&pair)
+	p.lastGood.Store(&pair)
 	return nil
 }
 
 // show returns the pair whatever authorities the server names: it was configured to be
 // shown.
-func (p *clientPair) show(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+func (p *clientCertificate) getCertificate(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 	_ = p.load() // the last good one serves
-	return p.good.Load(), nil
+	return p.lastGood.Load(), nil
 }

@@ -17,7 +17,7 @@ import (
 
 // metadataLifetime is how long metadata counts before it is read again. Endpoints move
 // once in years; what moves within this time is found by nobody until then.
-const metadataLifetime = time.Hour
+const metadataInterval = time.Hour
 
 // Where metadata is: RFC 8414 section 3 puts the one between host and path of the
 // issuer identifier; OpenID Connect Discovery section 4 puts the other behind it,
@@ -33,30 +33,30 @@ type Metadata struct {
 	KeySet        *url.URL // jwks_uri; nil when it names none, or none is needed
 	Introspection *url.URL // introspection_endpoint; nil when it names none, or none is needed
 
-	read time.Time
+	fetchedAt time.Time
 }
 
 // ErrUnread is why nothing is known of a server whose metadata has not been read yet.
-var ErrUnread = errors.New("its metadata has not been read yet")
+var ErrNoMetadata = errors.New("its metadata has not been read yet")
 
 // Metadata returns what was read last. It asks nobody. The error is [ErrUnread].
 func (s *Server) Metadata() (*Metadata, error) {
-	if m := s.current.Load(); m != nil {
+	if m := s.metadata.Load(); m != nil {
 		return m, nil
 	}
-	return nil, ErrUnread
+	return nil, ErrNoMetadata
 }
 
 // OnChange makes Run call f, which must return at once, and no other than f, when it has
 // read metadata that says something new.
-func (s *Server) OnChange(f func()) { s.changed.Store(&f) }
+func (s *Server) OnChange(f func()) { s.onChange.Store(&f) }
 
 // Run keeps the metadata fresh until ctx ends: it is read at once where it has not been,
 // and then every hour, sooner again while that fails.
 func (s *Server) Run(ctx context.Context) {
 	var wait time.Duration
-	if m := s.current.Load(); m != nil {
-		wait = max(0, Pause(metadataLifetime, 0)-s.now().Sub(m.read))
+	if m := s.metadata.Load(); m != nil {
+		wait = max(0, Pause(metadataInterval, 0)-s.now().Sub(m.fetchedAt))
 	}
 	for failures := 0; ; {
 		select {
@@ -64,7 +64,7 @@ func (s *Server) Run(ctx context.Context) {
 			return
 		case <-time.After(wait):
 		}
-		switch err := s.Read(ctx); {
+		switch err := s.Refresh(ctx); {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
@@ -73,26 +73,26 @@ func (s *Server) Run(ctx context.Context) {
 		default:
 			failures = 0
 		}
-		wait = Pause(metadataLifetime, failures)
+		wait = Pause(metadataInterval, failures)
 	}
 }
 
 // Read reads the metadata once. On an error the last good one stays. It tries the
 // places of both standards in turn, but of a server that cannot be reached only one.
-func (s *Server) Read(ctx context.Context) error {
+func (s *Server) Refresh(ctx context.Context) error {
 	start := s.now()
-	m, err := s.search(ctx)
+	m, err := s.fetchMetadata(ctx)
 	if err != nil {
 		if !errors.Is(ctx.Err(), context.Canceled) { // otherwise it was broken off
 			s.metrics.failed.Inc()
 		}
 		return fmt.Errorf("reading metadata of %q: %w", s.issuer, err)
 	}
-	m.read = start
+	m.fetchedAt = start
 	s.metrics.succeeded.Inc()
 	s.metrics.lastSuccess.Set(float64(start.UnixMilli()) / 1e3)
-	if before := s.current.Swap(m); before == nil || !before.equal(m) {
-		if changed := s.changed.Load(); changed != nil {
+	if before := s.metadata.Swap(m); before == nil || !before.equal(m) {
+		if changed := s.onChange.Load(); changed != nil {
 			(*changed)()
 		}
 	}
@@ -106,7 +106,7 @@ func (m *Metadata) equal(other *Metadata) bool {
 	return same(m.KeySet, other.KeySet) && same(m.Introspection, other.Introspection)
 }
 
-func (s *Server) search(ctx context.Context) (*Metadata, error) {
+func (s *Server) fetchMetadata(ctx context.Context) (*Metadata, error) {
 	ctx, cancel := context.WithTimeout(ctx, FetchTimeout)
 	defer cancel()
 	issuer, err := url.Parse(s.issuer)
@@ -114,8 +114,8 @@ func (s *Server) search(ctx context.Context) (*Metadata, error) {
 		return nil, errors.New("the issuer identifier is no URL")
 	}
 	var faults []error
-	for _, place := range Places(issuer) {
-		answer, err := s.get(ctx, place)
+	for _, place := range MetadataURLs(issuer) {
+		answer, err := s.fetch(ctx, place)
 		if err != nil { // no better at another path
 			return nil, errors.Join(append(faults, err)...)
 		}
@@ -130,7 +130,7 @@ func (s *Server) search(ctx context.Context) (*Metadata, error) {
 
 // Places returns the URLs at which the metadata of an issuer identifier may be, in the
 // order in which they are tried.
-func Places(issuer *url.URL) []*url.URL {
+func MetadataURLs(issuer *url.URL) []*url.URL {
 	behind := *issuer
 	behind.Path = strings.TrimSuffix(issuer.Path, "/") + OpenIDPath
 	behind.RawPath = ""
@@ -156,7 +156,7 @@ func InsertWellKnown(u *url.URL, wellKnown string) *url.URL {
 	return &place
 }
 
-func (s *Server) get(ctx context.Context, u *url.URL) (*Answer, error) {
+func (s *Server) fetch(ctx context.Context, u *url.URL) (*Response, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, errors.New("the issuer identifier makes no request")
@@ -167,7 +167,7 @@ func (s *Server) get(ctx context.Context, u *url.URL) (*Answer, error) {
 
 // document is the metadata as it is published, RFC 8414 section 2 and RFC 8705
 // section 5.
-type document struct {
+type metadataDocument struct {
 	Issuer        string `json:"issuer"`
 	KeySet        string `json:"jwks_uri"`
 	Introspection string `json:"introspection_endpoint"`
@@ -179,7 +179,7 @@ type document struct {
 // parse returns what answer says. The issuer in it must be the one asked for, character
 // by character, RFC 8414 section 3.3. Members of one name twice are an error. An endpoint
 // that is not needed may be whatever it is.
-func (s *Server) parse(answer *Answer) (_ *Metadata, err error) {
+func (s *Server) parse(answer *Response) (_ *Metadata, err error) {
 	if answer.Status != http.StatusOK { // RFC 8414 section 3.2
 		return nil, fmt.Errorf("answered with status %d", answer.Status)
 	}
@@ -189,14 +189,14 @@ func (s *Server) parse(answer *Answer) (_ *Metadata, err error) {
 	if err := jsonlimit.Check(answer.Body); err != nil {
 		return nil, err
 	}
-	var d document
+	var d metadataDocument
 	if json.Unmarshal(answer.Body, &d) != nil {
 		return nil, errors.New("the answer is no metadata in JSON")
 	}
 	if d.Issuer != s.issuer {
 		return nil, fmt.Errorf("the metadata is that of issuer %q (RFC 8414 section 3.3)", access.Truncate(d.Issuer))
 	}
-	if s.mutual && d.Aliases.Introspection != "" { // RFC 8705 section 5
+	if s.mutualTLS && d.Aliases.Introspection != "" { // RFC 8705 section 5
 		d.Introspection = d.Aliases.Introspection
 	}
 	m := &Metadata{}
@@ -217,7 +217,7 @@ func (s *Server) endpoint(member, text string) (*url.URL, error) {
 		return nil, nil
 	}
 	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || !s.secure(u) {
+	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || !s.allowsURL(u) {
 		return nil, fmt.Errorf("%s is no https URL with a host, without user and fragment", member)
 	}
 	return u, nil

@@ -47,7 +47,7 @@ func (m *Metrics) Forget(server string) {
 	m.lastSuccess.DeletePartialMatch(of)
 }
 
-func (m *Metrics) of(server string) serverMetrics {
+func (m *Metrics) forServer(server string) serverMetrics {
 	return serverMetrics{
 		succeeded:   m.fetches.WithLabelValues(server, "ok"),
 		failed:      m.fetches.WithLabelValues(server, "failed"),

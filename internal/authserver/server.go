@@ -53,19 +53,19 @@ type Options struct {
 // servers, asks no proxy, and sends nothing but over https, or to this machine where
 // the configuration says insecure. It is safe for concurrent use.
 type Server struct {
-	name     string
-	issuer   string
-	settings config.AuthorizationServer
-	anchors  anchors
-	shown    [sha256.Size]byte // stands for the certificate that was shown first
-	secure   func(*url.URL) bool
-	mutual   bool // a client certificate is shown
-	client   *http.Client
-	log      *slog.Logger
-	metrics  serverMetrics
-	now      func() time.Time
-	current  atomic.Pointer[Metadata] // nil before the first reading
-	changed  atomic.Pointer[func()]   // is told of metadata that was read and is new
+	name           string
+	issuer         string
+	settings       config.AuthorizationServer
+	anchors        anchors
+	certificateSum [sha256.Size]byte // stands for the certificate that was shown first
+	allowsURL      func(*url.URL) bool
+	mutualTLS      bool // a client certificate is shown
+	client         *http.Client
+	log            *slog.Logger
+	metrics        serverMetrics
+	now            func() time.Time
+	metadata       atomic.Pointer[Metadata] // nil before the first reading
+	onChange       atomic.Pointer[func()]   // is told of metadata that was read and is new
 }
 
 // New returns the server that settings describes: the previous one, and with it its
@@ -80,21 +80,21 @@ func New(settings config.AuthorizationServer, options Options) (*Server, error) 
 	}
 	s := &Server{
 		name: string(settings.Name), issuer: string(settings.Issuer), settings: settings, anchors: trusted,
-		secure: connection.Secure, mutual: connection.Certificate != (config.KeyPair{}),
-		log: options.Log, metrics: options.Metrics.of(string(settings.Name)), now: options.Now,
+		allowsURL: connection.Secure, mutualTLS: connection.Certificate != (config.KeyPair{}),
+		log: options.Log, metrics: options.Metrics.forServer(string(settings.Name)), now: options.Now,
 	}
-	pair := &clientPair{files: connection.Certificate}
-	if s.mutual {
+	pair := &clientCertificate{files: connection.Certificate}
+	if s.mutualTLS {
 		if err := pair.load(); err != nil {
 			return nil, err
 		}
 	}
-	s.shown = pair.sum()
+	s.certificateSum = pair.sum()
 	before := options.Previous
-	if before != nil && before.is(s) {
+	if before != nil && before.sameAs(s) {
 		return before, nil
-	} else if before != nil && s.Follows(before) && s.canUse(before) {
-		s.current.Store(before.current.Load())
+	} else if before != nil && s.CanReuse(before) && s.canReuseMetadata(before) {
+		s.metadata.Store(before.metadata.Load())
 	}
 	s.client = newHTTPClient(settings, trusted, pair)
 	if told := before != nil && before.settings.Connection.InsecureLoopbackHTTP; connection.InsecureLoopbackHTTP && !told {
@@ -106,41 +106,41 @@ func New(settings config.AuthorizationServer, options Options) (*Server, error) 
 // is reports whether s and other are one, by their settings and the files that these name.
 // With another certificate to show it is another: on connections that are open, the server
 // goes by the one of before.
-func (s *Server) is(other *Server) bool {
-	return s.anchors.include(other.anchors) && other.anchors.include(s.anchors) && s.shown == other.shown &&
+func (s *Server) sameAs(other *Server) bool {
+	return s.anchors.includes(other.anchors) && other.anchors.includes(s.anchors) && s.certificateSum == other.certificateSum &&
 		s.name == other.name && s.issuer == other.issuer &&
-		reflect.DeepEqual(s.settings.Connection, other.settings.Connection) && idle(s.settings) == idle(other.settings) &&
+		reflect.DeepEqual(s.settings.Connection, other.settings.Connection) && maxIdleConnections(s.settings) == maxIdleConnections(other.settings) &&
 		s.settings.NeedsKeys() == other.settings.NeedsKeys() && (s.settings.Introspection == nil) == (other.settings.Introspection == nil)
 }
 
 // Follows reports whether what before has read is as good as if s had: it comes from the
 // same issuer, and whoever could vouch for it then can do so now.
-func (s *Server) Follows(before *Server) bool {
-	return s.issuer == before.issuer && s.anchors.include(before.anchors) &&
+func (s *Server) CanReuse(before *Server) bool {
+	return s.issuer == before.issuer && s.anchors.includes(before.anchors) &&
 		(s.settings.Connection.InsecureLoopbackHTTP || !before.settings.Connection.InsecureLoopbackHTTP)
 }
 
 // canUse reports whether before read all of the metadata that s needs, and as s would:
 // which endpoint counts depends on whether a certificate is shown.
-func (s *Server) canUse(before *Server) bool {
+func (s *Server) canReuseMetadata(before *Server) bool {
 	return (before.settings.NeedsKeys() || !s.settings.NeedsKeys()) &&
-		(s.settings.Introspection == nil || before.settings.Introspection != nil && s.mutual == before.mutual)
+		(s.settings.Introspection == nil || before.settings.Introspection != nil && s.mutualTLS == before.mutualTLS)
 }
 
 // newHTTPClient returns what speaks to the server that settings describes, and shows pair
 // where there is one.
-func newHTTPClient(settings config.AuthorizationServer, trusted anchors, pair *clientPair) *http.Client {
+func newHTTPClient(settings config.AuthorizationServer, trusted anchors, pair *clientCertificate) *http.Client {
 	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: trusted.pool}
-	if pair.good.Load() != nil {
-		tlsConfig.GetClientCertificate = pair.show
+	if pair.lastGood.Load() != nil {
+		tlsConfig.GetClientCertificate = pair.getCertificate
 	}
 	return &http.Client{
-		CheckRedirect: withinOrigin,
+		CheckRedirect: checkRedirect,
 		Transport: &http.Transport{
 			Proxy:                  nil, // also not from the environment
 			DialContext:            (&net.Dialer{Timeout: FetchTimeout}).DialContext,
 			TLSClientConfig:        tlsConfig,
-			MaxIdleConnsPerHost:    idle(settings),
+			MaxIdleConnsPerHost:    maxIdleConnections(settings),
 			IdleConnTimeout:        90 * time.Second,
 			TLSHandshakeTimeout:    FetchTimeout,
 			MaxResponseHeaderBytes: 64 << 10,
@@ -151,7 +151,7 @@ func newHTTPClient(settings config.AuthorizationServer, trusted anchors, pair *c
 
 // idle returns how many connections are kept open: one for each call that introspection
 // makes at once; minutes lie between two readings.
-func idle(settings config.AuthorizationServer) int {
+func maxIdleConnections(settings config.AuthorizationServer) int {
 	if settings.Introspection == nil {
 		return 1
 	}
@@ -164,7 +164,7 @@ func (s *Server) Close() { s.client.CloseIdleConnections() }
 // withinOrigin follows a redirect of a reading where it stays with the server that
 // was asked. Any other comes back as it is, and its status is not 200. What was posted
 // is never sent on.
-func withinOrigin(next *http.Request, before []*http.Request) error {
+func checkRedirect(next *http.Request, before []*http.Request) error {
 	first := before[0]
 	same := next.URL.Scheme == first.URL.Scheme && strings.EqualFold(next.URL.Host, first.URL.Host)
 	if first.Method != http.MethodGet || !same || len(before) > maxRedirects {
@@ -174,7 +174,7 @@ func withinOrigin(next *http.Request, before []*http.Request) error {
 }
 
 // An Answer is one whole answer.
-type Answer struct {
+type Response struct {
 	Status    int
 	Header    http.Header
 	MediaType string // of Content-Type, without parameters, in lower case; "" when there is none
@@ -182,7 +182,7 @@ type Answer struct {
 }
 
 var (
-	errInsecure = errors.New("only https is spoken")
+	errNotHTTPS = errors.New("only https is spoken")
 	// ErrTooLarge says that the answer has more bytes than it may.
 	ErrTooLarge = errors.New("answered with too much")
 	// ErrEncoded says that the answer is compressed, which nobody asked for.
@@ -194,9 +194,9 @@ var (
 // (ErrEncoded): a few compressed bytes become as many as their sender likes. Errors do not
 // quote the URL, whose query may be a secret; a [*net.OpError] whose Op is "dial" says that
 // nothing was sent.
-func (s *Server) Send(request *http.Request, most int64) (*Answer, error) {
-	if !s.secure(request.URL) {
-		return nil, errInsecure
+func (s *Server) Send(request *http.Request, most int64) (*Response, error) {
+	if !s.allowsURL(request.URL) {
+		return nil, errNotHTTPS
 	}
 	response, err := s.client.Do(request)
 	if err != nil {
@@ -218,7 +218,7 @@ func (s *Server) Send(request *http.Request, most int64) (*Answer, error) {
 	}
 	// A media type with a malformed parameter is one all the same, but not for us.
 	mediaType, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
-	return &Answer{response.StatusCode, response.Header, mediaType, body}, nil
+	return &Response{response.StatusCode, response.Header, mediaType, body}, nil
 }
 
 // withoutURL returns the cause of a client's error, which itself quotes the URL.

@@ -23,7 +23,7 @@ import (
 func TestInsecureLoopbackHTTP(t *testing.T) {
 	s := newSite(t, false)
 	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL, "jwks_uri": s.URL + "/jwks"}})
-	if err := s.server(t, "").Read(t.Context()); err == nil || len(s.asked()) != 0 {
+	if err := s.server(t, "").Refresh(t.Context()); err == nil || len(s.asked()) != 0 {
 		t.Errorf("http without the flag: %v", err)
 	}
 	var log bytes.Buffer
@@ -34,7 +34,7 @@ func TestInsecureLoopbackHTTP(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Close()
-	if err := server.Read(t.Context()); err != nil {
+	if err := server.Refresh(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if !strings.Contains(log.String(), "insecure") || !strings.Contains(log.String(), `"WARN"`) {
@@ -42,7 +42,7 @@ func TestInsecureLoopbackHTTP(t *testing.T) {
 	}
 	for _, elsewhere := range []string{"http://as.example/jwks", "http://192.0.2.1/", "http://127.0.0.1.as.example/", "http://localhost.as.example/", "ftp://127.0.0.1/"} {
 		s.publish(map[string]any{OAuthPath: M{"issuer": s.URL, "jwks_uri": elsewhere}})
-		if err := server.Read(t.Context()); err == nil {
+		if err := server.Refresh(t.Context()); err == nil {
 			t.Errorf("%s was taken", elsewhere)
 		}
 	}
@@ -66,7 +66,7 @@ func TestClientCertificate(t *testing.T) {
 	}
 	read := func() {
 		t.Helper()
-		if err := server.Read(t.Context()); err != nil {
+		if err := server.Refresh(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		server.Close() // the next one needs a new connection
@@ -105,7 +105,7 @@ func TestReplacedClientCertificate(t *testing.T) {
 	server := open(t, settings)
 	read := func(server *Server) {
 		t.Helper()
-		if err := server.Read(t.Context()); err != nil {
+		if err := server.Refresh(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -167,7 +167,7 @@ func TestInheritedMetadata(t *testing.T) {
 		"another issuer": {same, func(s *config.AuthorizationServer) { s.Issuer += "/" }, false},
 	} {
 		before := open(t, as(c.before))
-		if err := before.Read(t.Context()); err != nil {
+		if err := before.Refresh(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		next := after(t, before, as(c.after))
@@ -178,24 +178,24 @@ func TestInheritedMetadata(t *testing.T) {
 }
 
 // What is not needed may be whatever it is, and whoever needs more is another server.
-func TestUnneeded(t *testing.T) {
+func TestUnneededEndpoints(t *testing.T) {
 	s := newSite(t, true)
 	bad := "http://elsewhere.example/x"
 	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL, "jwks_uri": s.URL + "/jwks", "introspection_endpoint": bad}})
 	keys, both, opaque := s.settings(""), s.settings(""), s.settings("")
 	keys.Introspection, opaque.Tokens = nil, config.OpaqueOnly
 	server := open(t, keys)
-	if err := server.Read(t.Context()); err != nil {
+	if err := server.Refresh(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if m, err := server.Metadata(); err != nil || m.KeySet == nil || m.Introspection != nil {
 		t.Errorf("%+v, %v", m, err)
 	}
-	if err := open(t, both).Read(t.Context()); err == nil || !strings.Contains(err.Error(), "introspection_endpoint") {
+	if err := open(t, both).Refresh(t.Context()); err == nil || !strings.Contains(err.Error(), "introspection_endpoint") {
 		t.Errorf("taken: %v", err)
 	}
 	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL, "jwks_uri": bad, "introspection_endpoint": s.URL + "/introspect"}})
-	if err := open(t, opaque).Read(t.Context()); err != nil {
+	if err := open(t, opaque).Refresh(t.Context()); err != nil {
 		t.Error(err)
 	}
 	for name, c := range map[string]struct {
@@ -218,7 +218,7 @@ func TestNoProxy(t *testing.T) {
 	if server.client.Transport.(*http.Transport).Proxy != nil {
 		t.Error("a proxy is set")
 	}
-	if err := server.Read(t.Context()); err != nil {
+	if err := server.Refresh(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
@@ -242,7 +242,7 @@ func TestPause(t *testing.T) {
 // Names and help pass promlint.
 func TestMetrics(t *testing.T) {
 	m := NewMetrics()
-	m.of("partners")
+	m.forServer("partners")
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(m)
 	problems, err := testutil.GatherAndLint(registry)

@@ -18,8 +18,8 @@ import (
 
 // fetched is what the next reading from the same URL needs of the last good one, and what
 // a [Source] does that allows other algorithms.
-type fetched struct {
-	from     string
+type fetchedDocument struct {
+	url      string
 	etag     string // "" when the server sent none
 	document []byte
 }
@@ -38,11 +38,11 @@ func (s *Source) load(ctx context.Context) (*Set, error) {
 		set, err = parse([]byte(s.settings.JWKS), s.algorithms)
 	case s.settings.File != "":
 		origin = fmt.Sprintf("%q", s.settings.File)
-		set, err = s.open()
+		set, err = s.readFile()
 	default:
 		origin = "of the server"
 		var u *url.URL
-		if u, err = s.place(); err == nil {
+		if u, err = s.keySetURL(); err == nil {
 			origin = "at " + u.Host
 			set, err = s.fetch(ctx, u)
 		}
@@ -54,7 +54,7 @@ func (s *Source) load(ctx context.Context) (*Set, error) {
 }
 
 // open reads the key set in a file.
-func (s *Source) open() (*Set, error) {
+func (s *Source) readFile() (*Set, error) {
 	file, err := os.Open(string(s.settings.File))
 	if err != nil {
 		return nil, err
@@ -71,7 +71,7 @@ func (s *Source) open() (*Set, error) {
 }
 
 // place returns the URL of the key set, as configured or as the server's metadata says.
-func (s *Source) place() (*url.URL, error) {
+func (s *Source) keySetURL() (*url.URL, error) {
 	if s.settings.URL != nil {
 		return &s.settings.URL.URL, nil
 	}
@@ -97,7 +97,7 @@ func (s *Source) fetch(ctx context.Context, u *url.URL) (*Set, error) {
 	}
 	request.Header.Set("Accept", "application/jwk-set+json, application/json")
 	before := s.current.Load()
-	conditional := before != nil && before.from == u.String() && before.etag != ""
+	conditional := before != nil && before.url == u.String() && before.etag != ""
 	if conditional {
 		request.Header.Set("If-None-Match", before.etag)
 	}
@@ -106,7 +106,7 @@ func (s *Source) fetch(ctx context.Context, u *url.URL) (*Set, error) {
 		return nil, err
 	}
 	if conditional && answer.Status == http.StatusNotModified {
-		s.schedule(answer.Header)
+		s.setInterval(answer.Header)
 		same := *before
 		return &same, nil
 	}
@@ -120,24 +120,24 @@ func (s *Source) fetch(ctx context.Context, u *url.URL) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	set.fetched = fetched{u.String(), answer.Header.Get("ETag"), answer.Body}
-	s.schedule(answer.Header)
+	set.fetchedDocument = fetchedDocument{u.String(), answer.Header.Get("ETag"), answer.Body}
+	s.setInterval(answer.Header)
 	return set, nil
 }
 
 // mostReadings is how many times as often as refresh says a server may make us read. It
 // must not be many: some frameworks forbid all caching of every answer, without a
 // thought of key sets.
-const mostReadings = 5
+const maxSpeedUp = 5
 
 // schedule sets the time to the next reading: as long as the answer says that it is
 // fresh (RFC 9111 section 4.2.1), but from a fifth of refresh to refresh.
-func (s *Source) schedule(header http.Header) {
+func (s *Source) setInterval(header http.Header) {
 	every := s.settings.Refresh
 	if age, ok := maxAge(header); ok {
-		every = min(max(age, every/mostReadings), every)
+		every = min(max(age, every/maxSpeedUp), every)
 	}
-	s.every.Store(int64(every))
+	s.interval.Store(int64(every))
 }
 
 // maxAge returns the max-age of Cache-Control, RFC 9111 section 5.2.2.1.

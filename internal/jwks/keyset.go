@@ -45,13 +45,13 @@ type Fingerprint [sha256.Size]byte
 // A Set is the usable public keys of one authorization server as of one
 // reading. It is never changed.
 type Set struct {
-	keys         []*key
-	byID         map[string][]*key // those that have a kid
-	nameless     []*key            // those that have none
-	fingerprints map[Fingerprint]bool
-	leftOut      leftOut
-	read         time.Time // when the reading began
-	fetched                // of one that comes from a URL
+	keys            []*key
+	byID            map[string][]*key // those that have a kid
+	withoutID       []*key            // those that have none
+	fingerprints    map[Fingerprint]bool
+	leftOut         leftOut
+	fetchedAt       time.Time // when the reading began
+	fetchedDocument           // of one that comes from a URL
 }
 
 // A key verifies signatures by its algorithms, of which there is at least one.
@@ -96,12 +96,12 @@ func parse(document []byte, algorithms []config.Algorithm) (*Set, error) {
 		if k.id != "" {
 			set.byID[k.id] = append(set.byID[k.id], k)
 		} else {
-			set.nameless = append(set.nameless, k)
+			set.withoutID = append(set.withoutID, k)
 		}
 	}
 	if len(set.keys) == 0 {
 		if left := append(set.leftOut.unusable, set.leftOut.otherUse...); len(left) > 0 {
-			return nil, fmt.Errorf("%w: %s", errNoKeys, strings.Join(named(left), "; "))
+			return nil, fmt.Errorf("%w: %s", errNoKeys, strings.Join(firstLogged(left), "; "))
 		}
 		return nil, errNoKeys
 	}
@@ -137,7 +137,7 @@ func parseKey(document jsontext.Value, algorithms []config.Algorithm) (k *key, i
 	if err := weakkey.Fault(k.public); err != nil {
 		return nil, id, err
 	}
-	for _, a := range fitting(k.public) {
+	for _, a := range algorithmsFor(k.public) {
 		// A key that names its algorithm is used with no other, RFC 8725 section 3.1.
 		if slices.Contains(algorithms, a) && (members.ALG == "" || members.ALG.String() == string(a)) {
 			k.algorithms = append(k.algorithms, a)
@@ -146,12 +146,12 @@ func parseKey(document jsontext.Value, algorithms []config.Algorithm) (k *key, i
 	if len(k.algorithms) == 0 {
 		return nil, id, fmt.Errorf("%w: kty %q, crv %q, alg %q fit none of the accepted algorithms", errOtherUse, members.KTY, members.CRV, members.ALG)
 	}
-	return k, id, k.name()
+	return k, id, k.setFingerprint()
 }
 
 // fitting returns the algorithms that public can verify, RFC 7518 section 3.1 and
 // RFC 8037 section 3.1.
-func fitting(public crypto.PublicKey) []config.Algorithm {
+func algorithmsFor(public crypto.PublicKey) []config.Algorithm {
 	switch public := public.(type) {
 	case *ecdsa.PublicKey:
 		switch public.Curve {
@@ -172,7 +172,7 @@ func fitting(public crypto.PublicKey) []config.Algorithm {
 
 // name sets k's fingerprint. A key that is published anew under another kid or for
 // another algorithm has another one.
-func (k *key) name() error {
+func (k *key) setFingerprint() error {
 	der, err := x509.MarshalPKIXPublicKey(k.public)
 	if err != nil {
 		return err
@@ -188,18 +188,18 @@ func (k *key) name() error {
 func (s *Set) Has(f Fingerprint) bool { return s.fingerprints[f] }
 
 // knows reports whether a key of the set has this kid.
-func (s *Set) knows(keyID string) bool { return len(s.byID[keyID]) > 0 }
+func (s *Set) hasKeyID(keyID string) bool { return len(s.byID[keyID]) > 0 }
 
 // find returns the keys that may have signed t, at most [maxCandidates]: those with its
 // kid that fit its algorithm or, where no key has that kid, those that have none and
 // fit. A JWS without kid has a key only when exactly one of all fits: to try them all
 // would be work that a stranger asks for.
-func (s *Set) find(t *JWS) []*key {
+func (s *Set) candidates(t *JWS) []*key {
 	among := s.keys
 	if t.NamesKey {
 		among = s.byID[t.KeyID]
 		if len(among) == 0 {
-			among = s.nameless
+			among = s.withoutID
 		}
 	}
 	var fit []*key

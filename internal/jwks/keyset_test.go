@@ -111,7 +111,7 @@ func TestSmallRSAKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	weak := &testpki.Signer{Key: key, KeyID: "weak", Algorithm: "PS256"}
-	v := newSource(t, ownKeys(testpki.KeySet(weak, testpki.NewSigner("ES256", "k1"))), settings())
+	v := newSource(t, localKeySet(testpki.KeySet(weak, testpki.NewSigner("ES256", "k1"))), settings())
 	expect(t, v, weak.Token(bound()), access.UnknownKey)
 }
 
@@ -147,7 +147,7 @@ func TestKeysWithOneID(t *testing.T) {
 	for i := range signers {
 		signers[i] = testpki.NewSigner("EdDSA", "same")
 	}
-	v := newSource(t, ownKeys(testpki.KeySet(append(signers, testpki.NewSigner("ES256", "same"))...)), settings())
+	v := newSource(t, localKeySet(testpki.KeySet(append(signers, testpki.NewSigner("ES256", "same"))...)), settings())
 	for i, s := range signers {
 		want := access.Granted
 		if i >= maxCandidates {
@@ -217,7 +217,7 @@ func TestNewRefuses(t *testing.T) {
 			t.Errorf("%s: got %v, want an error that names %q", c.name, err, c.names)
 		}
 	}
-	if _, err := New(settings(), options(ownKeys([]byte("{}")))); err == nil {
+	if _, err := New(settings(), options(localKeySet([]byte("{}")))); err == nil {
 		t.Error("our own issuer without keys")
 	}
 }

@@ -13,7 +13,7 @@ import (
 var errOtherUse = errors.New("it is for another use")
 
 // mostNamed bounds how many keys one log line names.
-const mostNamed = 10
+const maxLogged = 10
 
 // leftOut are the keys of a set that do not count, each with the reason.
 type leftOut struct {
@@ -36,19 +36,19 @@ func (l *leftOut) add(i int, id string, reason error) {
 }
 
 // tell logs which keys of set are left out, where that is not what was told last.
-func (s *Source) tell(ctx context.Context, set *Set) {
+func (s *Source) logLeftOut(ctx context.Context, set *Set) {
 	now := &set.leftOut
-	before := s.told.Swap(now)
+	before := s.logged.Swap(now)
 	if before == nil {
 		before = &leftOut{}
 	}
 	if len(now.unusable) > 0 && !slices.Equal(before.unusable, now.unusable) {
-		s.log.WarnContext(ctx, "unusable keys left out of the key set", "issuer", s.server, "count", len(now.unusable), "keys", named(now.unusable))
+		s.log.WarnContext(ctx, "unusable keys left out of the key set", "issuer", s.server, "count", len(now.unusable), "keys", firstLogged(now.unusable))
 	}
 	if len(now.otherUse) > 0 && !slices.Equal(before.otherUse, now.otherUse) {
-		s.log.InfoContext(ctx, "keys for other uses left out of the key set", "issuer", s.server, "count", len(now.otherUse), "keys", named(now.otherUse))
+		s.log.InfoContext(ctx, "keys for other uses left out of the key set", "issuer", s.server, "count", len(now.otherUse), "keys", firstLogged(now.otherUse))
 	}
 }
 
 // named returns the first keys of a list, as many as one log line names.
-func named(keys []string) []string { return keys[:min(len(keys), mostNamed)] }
+func firstLogged(keys []string) []string { return keys[:min(len(keys), maxLogged)] }

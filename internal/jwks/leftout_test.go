@@ -14,7 +14,7 @@ import (
 // A key that is left out is told with its kid and the reason, once until something else is
 // left out: as a warning where it is malformed or weak, below that where it is for another
 // use. Our own issuer's set stands for those that change.
-func TestLeftOutKeysAreTold(t *testing.T) {
+func TestLeftOutKeysAreLogged(t *testing.T) {
 	good, pair := testpki.NewSigner("ES256", "good"), testpki.SelfSigned("as.example")
 	certified := &testpki.Signer{Key: pair.Key, KeyID: "certified", Algorithm: "ES256"}
 	notBase64 := certified.JWK(M{"x5c": []string{base64.RawURLEncoding.EncodeToString(pair.Cert.Raw)}})

@@ -88,29 +88,29 @@ func encode(v any) []byte {
 func set(keys ...any) []byte { return encode(M{"keys": keys}) }
 
 // ownKeys returns a key set of our own issuer that never changes.
-func ownKeys(document []byte) Local {
+func localKeySet(document []byte) LocalKeySet {
 	return func() ([]byte, uint64) { return document, 1 }
 }
 
 // options returns those of a source without a network.
-func options(local Local) Options {
+func options(local LocalKeySet) Options {
 	return Options{Local: local, Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(), Now: time.Now}
 }
 
 // newSource returns the key set of a server, fetched from there where its settings name
 // neither keys nor a file.
-func newSource(t testing.TB, local Local, s config.AuthorizationServer) *Source {
+func newSource(t testing.TB, local LocalKeySet, s config.AuthorizationServer) *Source {
 	t.Helper()
 	return logged(t, local, s, slog.New(slog.DiscardHandler))
 }
 
-func logged(t testing.TB, local Local, s config.AuthorizationServer, log *slog.Logger) *Source {
+func logged(t testing.TB, local LocalKeySet, s config.AuthorizationServer, log *slog.Logger) *Source {
 	t.Helper()
 	return after(t, nil, local, s, log)
 }
 
 // after returns what takes the place of before.
-func after(t testing.TB, before *Source, local Local, s config.AuthorizationServer, log *slog.Logger) *Source {
+func after(t testing.TB, before *Source, local LocalKeySet, s config.AuthorizationServer, log *slog.Logger) *Source {
 	t.Helper()
 	o := options(local)
 	o.Previous = before

@@ -65,7 +65,7 @@ func (m *Metrics) Forget(server string) {
 }
 
 // of returns the metrics of the authorization server of that name.
-func (m *Metrics) of(server string) sourceMetrics {
+func (m *Metrics) forServer(server string) sourceMetrics {
 	return sourceMetrics{
 		lastSuccess: m.lastSuccess.WithLabelValues(server),
 		keys:        m.keys.WithLabelValues(server),
@@ -79,7 +79,7 @@ func (m *Metrics) of(server string) sourceMetrics {
 
 // count records the wish of one unknown key: whether it waits for a reading, and whether
 // it made that.
-func (m *sourceMetrics) count(waits, granted bool) {
+func (m *sourceMetrics) countUnknownKey(waits, granted bool) {
 	switch {
 	case granted:
 		m.refreshed.Inc()

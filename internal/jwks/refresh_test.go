@@ -42,13 +42,13 @@ func TestETag(t *testing.T) {
 	read := func(want string) {
 		t.Helper()
 		before := s.Latest()
-		if err := s.Read(t.Context()); err != nil {
+		if err := s.Refresh(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if got := *asked.Load(); got != want {
 			t.Errorf("asked with %s, want %s", got, want)
 		}
-		if before != nil && !s.Latest().read.After(before.read) {
+		if before != nil && !s.Latest().fetchedAt.After(before.fetchedAt) {
 			t.Error("the keys are no fresher")
 		}
 		expect(t, s, key.Token(bound()), access.Granted)
@@ -69,7 +69,7 @@ func TestETag(t *testing.T) {
 	// A 304 that nobody asked for says nothing.
 	e.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotModified) })
 	s.current.Load().etag = ""
-	if s.Read(t.Context()) == nil {
+	if s.Refresh(t.Context()) == nil {
 		t.Error("a 304 without a question was taken")
 	}
 }
@@ -102,10 +102,10 @@ func TestCacheControl(t *testing.T) {
 		{[]string{"s-maxage=60"}, 5 * time.Minute},
 	} {
 		header.Store(&c.header)
-		if err := s.Read(t.Context()); err != nil {
+		if err := s.Refresh(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if got := time.Duration(s.every.Load()); got != c.want {
+		if got := time.Duration(s.interval.Load()); got != c.want {
 			t.Errorf("%q: %s, want %s", c.header, got, c.want)
 		}
 	}
@@ -135,7 +135,7 @@ func TestDiscoveredKeys(t *testing.T) {
 		s.Issuer, s.KeySet.URL, s.KeySet.Refresh = config.Identifier(e.URL), nil, time.Hour
 	}))
 	run(t, s)
-	if err := s.Read(t.Context()); err == nil || ready(s) {
+	if err := s.Refresh(t.Context()); err == nil || ready(s) {
 		t.Errorf("read without metadata: %v", err)
 	}
 	// Nothing was read, so nothing has failed.
@@ -144,7 +144,7 @@ func TestDiscoveredKeys(t *testing.T) {
 	}
 	discover := func() {
 		t.Helper()
-		if err := s.remote.Read(t.Context()); err != nil {
+		if err := s.remote.Refresh(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -154,7 +154,7 @@ func TestDiscoveredKeys(t *testing.T) {
 	expect(t, s, one.Token(bound()), access.Granted)
 	e.serve(metadata("/two"))
 	discover()
-	eventually(t, "moved", func() bool { return s.Latest().knows("k2") })
+	eventually(t, "moved", func() bool { return s.Latest().hasKeyID("k2") })
 	expect(t, s, one.Token(bound()), access.UnknownKey)
 
 	e.serve(func(w http.ResponseWriter, _ *http.Request) {
@@ -162,7 +162,7 @@ func TestDiscoveredKeys(t *testing.T) {
 		_, _ = w.Write(encode(M{"issuer": e.URL}))
 	})
 	discover()
-	if err := s.Read(t.Context()); err == nil {
+	if err := s.Refresh(t.Context()); err == nil {
 		t.Error("read from nowhere")
 	}
 	expect(t, s, two.Token(bound()), access.Granted)
@@ -192,7 +192,7 @@ func TestKeysWithoutID(t *testing.T) {
 
 // A request waits for the reading that its unknown key asked for, but not for long and
 // not when its client has gone; what it waits for in vain is no verdict on the token.
-func TestPatience(t *testing.T) {
+func TestUnknownKeyWait(t *testing.T) {
 	key, next := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
 	e := newEndpoint(t, document(testpki.KeySet(key)))
 	s := newSource(t, nil, settings(e.settings(t), func(s *config.AuthorizationServer) { s.KeySet.Refresh = time.Hour }))
@@ -208,7 +208,7 @@ func TestPatience(t *testing.T) {
 	})
 	start := time.Now()
 	expect(t, s, next.Token(bound()), access.IssuerUnavailable)
-	if took := time.Since(start); took < patience || took > 20*patience {
+	if took := time.Since(start); took < unknownKeyWait || took > 20*unknownKeyWait {
 		t.Errorf("waited %s", took)
 	}
 	gone, leave := context.WithCancel(t.Context())
@@ -235,7 +235,7 @@ func TestPatience(t *testing.T) {
 
 // A reading that the end of Run breaks off has not failed, and the next Run makes up for it
 // at once.
-func TestBrokenOff(t *testing.T) {
+func TestCanceledRefresh(t *testing.T) {
 	key, next := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
 	e := newEndpoint(t, document(testpki.KeySet(key)))
 	s := newSource(t, nil, settings(e.settings(t), func(s *config.AuthorizationServer) { s.KeySet.Refresh = time.Hour }))
@@ -254,9 +254,9 @@ func TestBrokenOff(t *testing.T) {
 	e.serve(document(testpki.KeySet(key, next)))
 	run(t, s)
 	eventually(t, "served", func() bool {
-		s.wishes.mu.Lock()
-		defer s.wishes.mu.Unlock()
-		return s.wishes.served
+		s.requests.mu.Lock()
+		defer s.requests.mu.Unlock()
+		return s.requests.running
 	})
 	expect(t, s, next.Token(bound()), access.Granted)
 }
@@ -341,12 +341,12 @@ func TestFloodOfMadeUpKeys(t *testing.T) {
 			}
 		})
 	}
-	time.AfterFunc(2*patience, func() { close(release) })
+	time.AfterFunc(2*unknownKeyWait, func() { close(release) })
 	flooded := p99()
 	group.Wait()
 	t.Logf("100,000 made-up keys in %s, of which %d waited; p99 of good tokens %s quiet, %s flooded",
 		time.Since(start).Round(time.Millisecond), waiting.Load(), quiet, flooded)
-	if flooded >= patience {
+	if flooded >= unknownKeyWait {
 		t.Errorf("good tokens waited %s", flooded)
 	}
 	if n := e.calls.Load(); n != 2 {
@@ -358,7 +358,7 @@ func TestFloodOfMadeUpKeys(t *testing.T) {
 func TestMetricNames(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
 	m := NewMetrics()
-	m.of("partners")
+	m.forServer("partners")
 	registry.MustRegister(m)
 	problems, err := testutil.GatherAndLint(registry)
 	if err != nil || len(problems) > 0 {

@@ -11,7 +11,7 @@ import (
 
 // methods verify signatures. What is not here cannot be accepted, whatever a
 // configuration or a token says.
-var methods = map[config.Algorithm]jwt.SigningMethod{
+var signingMethods = map[config.Algorithm]jwt.SigningMethod{
 	config.ES256: jwt.SigningMethodES256,
 	config.ES384: jwt.SigningMethodES384,
 	config.ES512: jwt.SigningMethodES512,
@@ -31,8 +31,8 @@ func strictPSS(m *jwt.SigningMethodRSAPSS) jwt.SigningMethod {
 var errNoMethod = errors.New("no method verifies the algorithm")
 
 // signer returns the key of set that made t's signature.
-func signer(t *JWS, set *Set) (*key, error) {
-	candidates := set.find(t)
+func verifyingKey(t *JWS, set *Set) (*key, error) {
+	candidates := set.candidates(t)
 	if len(candidates) == 0 {
 		return nil, access.Denyf(access.UnknownKey, "no key for alg %s and kid %q", t.Algorithm, access.Truncate(t.KeyID))
 	}
@@ -40,7 +40,7 @@ func signer(t *JWS, set *Set) (*key, error) {
 	if err != nil {
 		return nil, access.Denyf(access.MalformedToken, "reading signature: %w", err)
 	}
-	method := methods[config.Algorithm(t.Algorithm)]
+	method := signingMethods[config.Algorithm(t.Algorithm)]
 	if method == nil {
 		return nil, &access.Denial{Reason: access.UnsupportedAlgorithm, Err: errNoMethod}
 	}

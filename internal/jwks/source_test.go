@@ -129,14 +129,14 @@ func document(b []byte) http.HandlerFunc {
 }
 
 // T-JWKS-03, T-JWKS-04: what is no key set replaces none.
-func TestBadReadings(t *testing.T) {
+func TestInvalidKeySets(t *testing.T) {
 	key, evil := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "evil")
 	good := document(testpki.KeySet(key))
 	elsewhere := newEndpoint(t, document(testpki.KeySet(evil)))
 	e := newEndpoint(t, good)
 	source := newSource(t, nil, settings(e.settings(t)))
 	v := source
-	if err := source.Read(t.Context()); err != nil {
+	if err := source.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	pair := testpki.SelfSigned("evil")
@@ -205,7 +205,7 @@ func TestBadReadings(t *testing.T) {
 			e.serve(answer)
 			failed := testutil.ToFloat64(source.metrics.failed)
 			calls := e.calls.Load()
-			err := source.Read(t.Context())
+			err := source.Refresh(t.Context())
 			if err == nil || testutil.ToFloat64(source.metrics.failed) != failed+1 {
 				t.Errorf("error %v, %v failures counted", err, testutil.ToFloat64(source.metrics.failed)-failed)
 			}
@@ -224,7 +224,7 @@ func TestBadReadings(t *testing.T) {
 		t.Errorf("the redirect was followed: %d calls", n)
 	}
 	e.serve(good)
-	if err := source.Read(t.Context()); err != nil {
+	if err := source.Refresh(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
@@ -272,7 +272,7 @@ func TestEndpointCertificate(t *testing.T) {
 		},
 	} {
 		v := newSource(t, nil, settings(e.settings(t), edit))
-		if err := v.Read(t.Context()); err == nil {
+		if err := v.Refresh(t.Context()); err == nil {
 			t.Errorf("%s: the key set was taken", name)
 		}
 	}
@@ -297,7 +297,7 @@ func TestRedirects(t *testing.T) {
 		v := newSource(t, nil, settings(e.settings(t), func(s *config.AuthorizationServer) {
 			s.KeySet.URL = parseURL(t, fmt.Sprintf("%s/%d", e.URL, redirects))
 		}))
-		if err := v.Read(t.Context()); (err == nil) != read {
+		if err := v.Refresh(t.Context()); (err == nil) != read {
 			t.Errorf("%d redirects: %v", redirects, err)
 		}
 	}
@@ -354,7 +354,7 @@ func TestUnknownKeyFlood(t *testing.T) {
 
 // Only a kid that no key has is reason to read: what else finds no key would find
 // none in the same key set read again.
-func TestNoWishForKnownKeys(t *testing.T) {
+func TestKnownKeyIDMakesNoRefresh(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	_, fromFile := keyFile(t, testpki.KeySet(key, testpki.NewSigner("ES256", "k2")))
 	v := newSource(t, nil, settings(fromFile))
@@ -382,7 +382,7 @@ func TestTricklingBody(t *testing.T) {
 		t.Fatalf("timeout %s", v.timeout)
 	}
 	v.timeout /= 20 // so that the test need not wait
-	if err := v.Read(t.Context()); err == nil {
+	if err := v.Refresh(t.Context()); err == nil {
 		t.Error("read to the end")
 	}
 }
@@ -454,7 +454,7 @@ func TestScheduleAndStaleness(t *testing.T) {
 		expect(t, v, remembered, access.Granted)
 
 		e.serve(http.NotFound)
-		lastGood := v.current.Load().read
+		lastGood := v.current.Load().fetchedAt
 		time.Sleep(time.Until(lastGood.Add(time.Hour)))
 		synctest.Wait()
 		expect(t, v, remembered, access.Granted)
@@ -485,15 +485,15 @@ func TestScheduleAndStaleness(t *testing.T) {
 
 // Keys of our own issuer, in the configuration or in a file never get out of date, and
 // nothing is read for them again: another file counts for who is configured anew.
-func TestReadOnce(t *testing.T) {
+func TestLocalKeySetsAreReadOnce(t *testing.T) {
 	key, next := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
 	document := testpki.KeySet(key)
 	path, fromFile := keyFile(t, document)
 	for name, c := range map[string]struct {
-		local Local
+		local LocalKeySet
 		edit  func(*config.AuthorizationServer)
 	}{
-		"ours":            {ownKeys(document), func(*config.AuthorizationServer) {}},
+		"ours":            {localKeySet(document), func(*config.AuthorizationServer) {}},
 		"in the settings": {nil, func(s *config.AuthorizationServer) { s.KeySet.JWKS = string(document) }},
 		"in a file":       {nil, fromFile},
 	} {

@@ -55,7 +55,7 @@ func TestInheritedKeys(t *testing.T) {
 			}
 			e.serve(document(set(ec.JWK(), rsa.JWK(M{"alg": nil}))))
 			before := newSource(t, nil, settings(e.settings(t), c.before))
-			if err := before.Read(t.Context()); err != nil {
+			if err := before.Refresh(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			expect(t, before, ec.Token(bound()), map[bool]access.Reason{true: access.UnknownKey, false: access.Granted}[name == "a file before"])
@@ -63,12 +63,12 @@ func TestInheritedKeys(t *testing.T) {
 			next := after(t, before, nil, settings(e.settings(t), c.edit), slog.New(slog.DiscardHandler))
 			expect(t, next, ec.Token(bound()), c.ec)
 			expect(t, next, rsa.Token(bound()), c.rsa)
-			if got := next.Latest(); got != nil && !got.read.Equal(before.Latest().read) {
+			if got := next.Latest(); got != nil && !got.fetchedAt.Equal(before.Latest().fetchedAt) {
 				t.Error("the keys are as new as their heir")
 			}
 		})
 	}
-	own := newSource(t, ownKeys(testpki.KeySet(ec)), settings())
+	own := newSource(t, localKeySet(testpki.KeySet(ec)), settings())
 	next := after(t, own, nil, settings(e.settings(t), func(s *config.AuthorizationServer) { s.KeySet.URL = nil }), slog.New(slog.DiscardHandler))
 	if ready(next) {
 		t.Error("the keys of our own issuer have become those of a server")

@@ -15,7 +15,7 @@ import (
 // patience bounds how long a request waits for a reading that its unknown key asked
 // for: most servers answer in a tenth of it, and whoever sends made-up keys holds
 // nothing but his own connection meanwhile.
-const patience = 500 * time.Millisecond
+const unknownKeyWait = 500 * time.Millisecond
 
 // Verify checks that t is of one of types (media types as [MediaTypes] returns them) and
 // signed by a key of s, and returns the key set that has the key, and which it is. When
@@ -33,10 +33,10 @@ func (s *Source) Verify(ctx context.Context, t *JWS, types []string, now time.Ti
 	if err != nil {
 		return nil, Fingerprint{}, s.unavailable(err)
 	}
-	k, err := signer(t, set)
-	if err != nil && t.NamesKey && !set.knows(t.KeyID) {
-		if set, err = s.consult(ctx, t, set, now, err); err == nil {
-			k, err = signer(t, set)
+	k, err := verifyingKey(t, set)
+	if err != nil && t.NamesKey && !set.hasKeyID(t.KeyID) {
+		if set, err = s.refreshForUnknownKey(ctx, t, set, now, err); err == nil {
+			k, err = verifyingKey(t, set)
 		}
 	}
 	if err != nil {
@@ -49,26 +49,26 @@ func (s *Source) unavailable(err error) error {
 	return access.Denyf(access.IssuerUnavailable, "key set of %s: %w", s.server, err)
 }
 
-var errImpatient = errors.New("a reading for an unknown key takes too long")
+var errRefreshTimeout = errors.New("a reading for an unknown key takes too long")
 
 // consult asks for a newer key set than old, in which t's key is not, for the reason
 // refused. It returns one, or why there is none: refused, when the key set was read too
 // recently to be read again, or the denial of a gate that cannot tell.
-func (s *Source) consult(ctx context.Context, t *JWS, old *Set, now time.Time, refused error) (*Set, error) {
-	running, granted, failed := s.wishes.ask(now)
-	s.metrics.count(running != nil, granted)
+func (s *Source) refreshForUnknownKey(ctx context.Context, t *JWS, old *Set, now time.Time, refused error) (*Set, error) {
+	running, granted, failed := s.requests.request(now)
+	s.metrics.countUnknownKey(running != nil, granted)
 	switch {
 	case running == nil && failed:
 		return nil, s.unavailable(fmt.Errorf("the last reading failed, and no key of the one before has kid %q", access.Truncate(t.KeyID)))
 	case running == nil:
 		return nil, refused
 	}
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(unknownKeyWait)
 	defer timer.Stop()
 	select {
 	case <-running.done:
 	case <-timer.C:
-		return nil, s.unavailable(errImpatient)
+		return nil, s.unavailable(errRefreshTimeout)
 	case <-ctx.Done():
 		return nil, s.unavailable(context.Cause(ctx))
 	}

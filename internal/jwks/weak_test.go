@@ -58,7 +58,7 @@ func TestLowOrderKeys(t *testing.T) {
 			} else {
 				token = (&testpki.Signer{Key: good.Key, KeyID: "low", Algorithm: "EdDSA"}).Token(bound())
 			}
-			s := newSource(t, ownKeys(set(lowOrderJWK(encoding, "low"), good.JWK())), settings())
+			s := newSource(t, localKeySet(set(lowOrderJWK(encoding, "low"), good.JWK())), settings())
 			expect(t, s, token, access.UnknownKey)
 			expect(t, s, good.Token(bound()), access.Granted)
 			if _, err := parse(set(lowOrderJWK(encoding, "low")), every); err == nil || !strings.Contains(err.Error(), "low order") {

@@ -242,10 +242,10 @@ func wycheproofSource(t *testing.T, document json.RawMessage) (s *Source, first 
 	if err := json.Unmarshal(jwks.Keys[0], &first); err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(settings(algorithms(every...)), options(ownKeys(encode(jwks))))
+	s, err := New(settings(algorithms(every...)), options(localKeySet(encode(jwks))))
 	if usable = !errors.Is(err, errNoKeys); !usable {
 		jwks.Keys = append(jwks.Keys, encode(testpki.NewSigner("ES256", "bystander").JWK()))
-		s, err = New(settings(algorithms(every...)), options(ownKeys(encode(jwks))))
+		s, err = New(settings(algorithms(every...)), options(localKeySet(encode(jwks))))
 	}
 	if err != nil {
 		t.Fatal(err)

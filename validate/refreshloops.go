@@ -8,23 +8,23 @@ import (
 
 // A reader keeps something fresh until ctx ends: a server's metadata, its key set, or what is
 // known of whether it takes the gate's credentials.
-type reader interface{ Run(ctx context.Context) }
+type refresher interface{ Run(ctx context.Context) }
 
 // loops are the readers that run, of all Validators that come one after another. They are
 // safe for concurrent use.
-type loops struct {
+type refreshLoops struct {
 	mu      sync.Mutex
-	running map[reader]*loop
+	running map[refresher]*refreshLoop
 }
 
 // A loop is one reader at work.
-type loop struct {
+type refreshLoop struct {
 	cancel context.CancelFunc
 	done   chan struct{} // closed at its end
 }
 
 // start lets readers run, those that do not yet.
-func (l *loops) start(readers []reader) {
+func (l *refreshLoops) start(readers []refresher) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, r := range readers {
@@ -32,7 +32,7 @@ func (l *loops) start(readers []reader) {
 			continue
 		}
 		ctx, cancel := context.WithCancel(context.Background())
-		one := &loop{cancel, make(chan struct{})}
+		one := &refreshLoop{cancel, make(chan struct{})}
 		l.running[r] = one
 		go func() {
 			defer close(one.done)
@@ -42,10 +42,10 @@ func (l *loops) start(readers []reader) {
 }
 
 // end stops readers, those that run, and waits for that.
-func (l *loops) end(readers []reader) {
+func (l *refreshLoops) end(readers []refresher) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var ending []*loop
+	var ending []*refreshLoop
 	for _, r := range readers {
 		if one := l.running[r]; one != nil {
 			one.cancel()
@@ -59,6 +59,6 @@ func (l *loops) end(readers []reader) {
 }
 
 // without returns those of readers that are not among others.
-func without(readers, others []reader) []reader {
-	return slices.DeleteFunc(readers, func(r reader) bool { return slices.Contains(others, r) })
+func except(readers, others []refresher) []refresher {
+	return slices.DeleteFunc(readers, func(r refresher) bool { return slices.Contains(others, r) })
 }

@@ -86,7 +86,7 @@ func TestAnswers(t *testing.T) {
 			w.Header()["Content-Type"] = nil
 			_, _ = io.WriteString(w, good)
 		}, access.IssuerUnavailable},
-		"a JWT that nobody ordered": {func(w http.ResponseWriter, _ *http.Request) { reply200(w, signedAnswer, []byte("e30.e30.")) }, access.IssuerUnavailable},
+		"a JWT that nobody ordered": {func(w http.ResponseWriter, _ *http.Request) { reply200(w, jwtMediaType, []byte("e30.e30.")) }, access.IssuerUnavailable},
 		"201":                       {status(201), access.IssuerUnavailable},
 		"204":                       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, access.IssuerUnavailable},
 		"302":                       {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, access.IssuerUnavailable},
@@ -351,33 +351,33 @@ func TestSignedAnswers(t *testing.T) {
 		mediaType, body string
 		want            access.Reason
 	}{
-		"good":             {signedAnswer, a.key.Token(envelope(), typ), access.Granted},
-		"full typ":         {signedAnswer, a.key.Token(envelope(), M{"typ": signedAnswer}), access.Granted},
-		"several aud":      {signedAnswer, a.key.Token(envelope(M{"aud": []string{"x", "gate"}}), typ), access.Granted},
-		"aud the resource": {signedAnswer, a.key.Token(envelope(M{"aud": audience}), typ), access.Granted},
-		"inactive":         {signedAnswer, a.key.Token(envelope(M{"token_introspection": M{"active": false}}), typ), access.Inactive},
+		"good":             {jwtMediaType, a.key.Token(envelope(), typ), access.Granted},
+		"full typ":         {jwtMediaType, a.key.Token(envelope(), M{"typ": jwtMediaType}), access.Granted},
+		"several aud":      {jwtMediaType, a.key.Token(envelope(M{"aud": []string{"x", "gate"}}), typ), access.Granted},
+		"aud the resource": {jwtMediaType, a.key.Token(envelope(M{"aud": audience}), typ), access.Granted},
+		"inactive":         {jwtMediaType, a.key.Token(envelope(M{"token_introspection": M{"active": false}}), typ), access.Inactive},
 
-		"unsigned JSON":      {plainAnswer, string(encode(active())), access.IssuerUnavailable},
-		"JSON as the type":   {plainAnswer, a.key.Token(envelope(), typ), access.IssuerUnavailable},
-		"another's key":      {signedAnswer, evil.Token(envelope(), typ), access.IssuerUnavailable},
-		"alg none":           {signedAnswer, a.key.Token(envelope(), typ, M{"alg": "none"}), access.IssuerUnavailable},
-		"an access token":    {signedAnswer, a.key.Token(envelope()), access.IssuerUnavailable},
-		"typ JWT":            {signedAnswer, a.key.Token(envelope(), M{"typ": "JWT"}), access.IssuerUnavailable},
-		"another issuer":     {signedAnswer, a.key.Token(envelope(M{"iss": "https://other.example"}), typ), access.IssuerUnavailable},
-		"no issuer":          {signedAnswer, a.key.Token(envelope(M{"iss": nil}), typ), access.IssuerUnavailable},
-		"for another":        {signedAnswer, a.key.Token(envelope(M{"aud": "other-gate"}), typ), access.IssuerUnavailable},
-		"for nobody":         {signedAnswer, a.key.Token(envelope(M{"aud": nil}), typ), access.IssuerUnavailable},
-		"old":                {signedAnswer, a.key.Token(envelope(M{"iat": now.Add(-2 * time.Minute).Unix()}), typ), access.IssuerUnavailable},
-		"of tomorrow":        {signedAnswer, a.key.Token(envelope(M{"iat": now.Add(time.Minute).Unix()}), typ), access.IssuerUnavailable},
-		"without iat":        {signedAnswer, a.key.Token(envelope(M{"iat": nil}), typ), access.IssuerUnavailable},
-		"without the member": {signedAnswer, a.key.Token(envelope(M{"token_introspection": nil}), typ), access.IssuerUnavailable},
-		"active outside":     {signedAnswer, a.key.Token(envelope(M{"token_introspection": M{}, "active": true}), typ), access.IssuerUnavailable},
-		"member twice":       {signedAnswer, a.key.Sign(encode(M{"alg": "ES256", "kid": "k1", "typ": typ["typ"]}), append([]byte(`{"iss":"x",`), encode(envelope())[1:]...)), access.IssuerUnavailable},
-		"no JWT":             {signedAnswer, "x", access.IssuerUnavailable},
+		"unsigned JSON":      {jsonMediaType, string(encode(active())), access.IssuerUnavailable},
+		"JSON as the type":   {jsonMediaType, a.key.Token(envelope(), typ), access.IssuerUnavailable},
+		"another's key":      {jwtMediaType, evil.Token(envelope(), typ), access.IssuerUnavailable},
+		"alg none":           {jwtMediaType, a.key.Token(envelope(), typ, M{"alg": "none"}), access.IssuerUnavailable},
+		"an access token":    {jwtMediaType, a.key.Token(envelope()), access.IssuerUnavailable},
+		"typ JWT":            {jwtMediaType, a.key.Token(envelope(), M{"typ": "JWT"}), access.IssuerUnavailable},
+		"another issuer":     {jwtMediaType, a.key.Token(envelope(M{"iss": "https://other.example"}), typ), access.IssuerUnavailable},
+		"no issuer":          {jwtMediaType, a.key.Token(envelope(M{"iss": nil}), typ), access.IssuerUnavailable},
+		"for another":        {jwtMediaType, a.key.Token(envelope(M{"aud": "other-gate"}), typ), access.IssuerUnavailable},
+		"for nobody":         {jwtMediaType, a.key.Token(envelope(M{"aud": nil}), typ), access.IssuerUnavailable},
+		"old":                {jwtMediaType, a.key.Token(envelope(M{"iat": now.Add(-2 * time.Minute).Unix()}), typ), access.IssuerUnavailable},
+		"of tomorrow":        {jwtMediaType, a.key.Token(envelope(M{"iat": now.Add(time.Minute).Unix()}), typ), access.IssuerUnavailable},
+		"without iat":        {jwtMediaType, a.key.Token(envelope(M{"iat": nil}), typ), access.IssuerUnavailable},
+		"without the member": {jwtMediaType, a.key.Token(envelope(M{"token_introspection": nil}), typ), access.IssuerUnavailable},
+		"active outside":     {jwtMediaType, a.key.Token(envelope(M{"token_introspection": M{}, "active": true}), typ), access.IssuerUnavailable},
+		"member twice":       {jwtMediaType, a.key.Sign(encode(M{"alg": "ES256", "kid": "k1", "typ": typ["typ"]}), append([]byte(`{"iss":"x",`), encode(envelope())[1:]...)), access.IssuerUnavailable},
+		"no JWT":             {jwtMediaType, "x", access.IssuerUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a.serve(func(w http.ResponseWriter, r *http.Request) {
-				if r.Header.Get("Accept") != signedAnswer {
+				if r.Header.Get("Accept") != jwtMediaType {
 					t.Errorf("Accept: %s", r.Header.Get("Accept"))
 				}
 				reply200(w, c.mediaType, []byte(c.body))

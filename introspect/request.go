@@ -24,27 +24,27 @@ import (
 )
 
 // A reply is what a server said of one token.
-type reply struct {
-	says    access.Unchecked
-	refusal *access.Denial // not nil when the token is inactive, malformed, or no access token
+type response struct {
+	token  access.Unchecked
+	denial *access.Denial // not nil when the token is inactive, malformed, or no access token
 }
 
 // errThisToken marks a failure that one token may have brought about, errTooMany one that
 // the tokens of one holder may.
 var (
-	errThisToken = errors.New("of this token")
-	errTooMany   = errors.New("too many questions at a time")
+	errTokenCaused = errors.New("of this token")
+	errRateLimited = errors.New("too many questions at a time")
 )
 
 // The media types of answers, RFC 7662 section 2.2 and RFC 9701 section 5.
 const (
-	plainAnswer  = "application/json"
-	signedAnswer = "application/token-introspection+jwt"
+	jsonMediaType = "application/json"
+	jwtMediaType  = "application/token-introspection+jwt"
 )
 
 // ask sends the question, RFC 7662 section 2.1, at the time that asked is. It does so once
 // more if there was no connection, or only one that had been kept open too long.
-func (c *Client) ask(ctx context.Context, endpoint *url.URL, raw string, asked time.Time) (*reply, error) {
+func (c *Client) requestWithRetry(ctx context.Context, endpoint *url.URL, raw string, asked time.Time) (*response, error) {
 	began := time.Now()
 	answer, says, err := c.post(ctx, endpoint, raw)
 	if errors.Is(err, errConnection) && ctx.Err() == nil {
@@ -55,21 +55,21 @@ func (c *Client) ask(ctx context.Context, endpoint *url.URL, raw string, asked t
 		return nil, err
 	}
 	if answer.Status != http.StatusOK {
-		return nil, unwilling(answer.Status, says)
+		return nil, statusError(answer.Status, says)
 	}
-	return c.understand(ctx, answer, asked)
+	return c.parseResponse(ctx, answer, asked)
 }
 
 // unwilling returns what an answer means that has another status than 200. says is what the
 // server itself says of it, for the log. It is never taken for inactive.
-func unwilling(status int, says string) error {
+func statusError(status int, says string) error {
 	switch {
-	case refuses(status):
-		return fmt.Errorf("%w with status %d%s", errRefused, status, says)
+	case refusesCredentials(status):
+		return fmt.Errorf("%w with status %d%s", errCredentialsRefused, status, says)
 	case status == http.StatusTooManyRequests:
-		return fmt.Errorf("answered with status %d%s: %w", status, says, errTooMany)
+		return fmt.Errorf("answered with status %d%s: %w", status, says, errRateLimited)
 	case status >= 400 && status < 500:
-		return fmt.Errorf("answered with status %d%s %w", status, says, errThisToken)
+		return fmt.Errorf("answered with status %d%s %w", status, says, errTokenCaused)
 	}
 	return fmt.Errorf("answered with status %d%s", status, says)
 }
@@ -91,13 +91,13 @@ func (c *Client) endpoint() (*url.URL, error) {
 
 // post sends the question once. says is what the server itself says of a question that it
 // turns down, for the log.
-func (c *Client) post(ctx context.Context, endpoint *url.URL, raw string) (answer *authserver.Answer, says string, err error) {
+func (c *Client) post(ctx context.Context, endpoint *url.URL, raw string) (answer *authserver.Response, says string, err error) {
 	form := url.Values{"token": {raw}, "token_type_hint": {"access_token"}}
-	header := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Accept": {plainAnswer}}
+	header := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Accept": {jsonMediaType}}
 	if c.settings.Signed {
-		header.Set("Accept", signedAnswer)
+		header.Set("Accept", jwtMediaType)
 	}
-	if err := c.secrets.apply(form, header, c.now()); err != nil {
+	if err := c.credentials.apply(form, header, c.now()); err != nil {
 		return nil, "", err
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint.String(), strings.NewReader(form.Encode()))
@@ -111,13 +111,13 @@ func (c *Client) post(ctx context.Context, endpoint *url.URL, raw string) (answe
 	var dialing *net.OpError
 	switch {
 	case errors.Is(err, authserver.ErrTooLarge):
-		err = fmt.Errorf("%w %w", err, errThisToken)
+		err = fmt.Errorf("%w %w", err, errTokenCaused)
 	case errors.Is(err, authserver.ErrEncoded):
 	case err != nil && (reused.Load() || errors.As(err, &dialing) && dialing.Op == "dial"):
 		err = fmt.Errorf("%w: %w", errConnection, err)
 	}
 	if err == nil && answer.Status != http.StatusOK {
-		says = quote(answer, secretsIn(form, header))
+		says = quoteError(answer, secretsOf(form, header))
 	}
 	return answer, says, err
 }
@@ -130,26 +130,26 @@ var errConnection = errors.New("the connection failed")
 
 // understand reads an answer of status 200. What cannot be understood is an error and says nothing of
 // the token: it is never taken for inactive.
-func (c *Client) understand(ctx context.Context, answer *authserver.Answer, asked time.Time) (*reply, error) {
-	document, want := jsontext.Value(answer.Body), plainAnswer
+func (c *Client) parseResponse(ctx context.Context, answer *authserver.Response, asked time.Time) (*response, error) {
+	document, want := jsontext.Value(answer.Body), jsonMediaType
 	if c.settings.Signed {
-		want = signedAnswer
+		want = jwtMediaType
 	}
 	if answer.MediaType != want {
 		return nil, fmt.Errorf("answered with content type %q instead of %s", access.Truncate(answer.MediaType), want)
 	}
 	if c.settings.Signed {
 		var err error
-		if document, err = c.verify(ctx, string(answer.Body), asked); err != nil {
+		if document, err = c.verifySigned(ctx, string(answer.Body), asked); err != nil {
 			return nil, err
 		}
 	}
-	return c.read(document)
+	return c.parseMembers(document)
 }
 
 // response is an introspection response, RFC 7662 section 2.2. What it says beside is
 // how some servers tell an access token from others.
-type response struct {
+type members struct {
 	facts.Members
 	Active    jsontext.Value `json:"active"`
 	TokenType facts.Member   `json:"token_type"`
@@ -160,27 +160,27 @@ type response struct {
 // read returns what document, a response, says. Only true is active, and an answer without
 // true or false is none (RFC 7662 section 2.2 requires it), null included. What an active
 // token says and cannot be read is a fault of the token: asking again would not mend it.
-func (c *Client) read(document jsontext.Value) (*reply, error) {
+func (c *Client) parseMembers(document jsontext.Value) (*response, error) {
 	if err := jsonlimit.Check(document); err != nil {
-		return nil, fmt.Errorf("reading the answer %w: %w", errThisToken, err)
+		return nil, fmt.Errorf("reading the answer %w: %w", errTokenCaused, err)
 	}
-	var r response
+	var r members
 	if document.Kind() != jsontext.KindBeginObject || json.Unmarshal(document, &r) != nil {
 		return nil, errors.New("the answer is no introspection response in JSON")
 	}
 	if r.Active.Kind() == jsontext.KindFalse {
-		return &reply{refusal: &access.Denial{Reason: access.Inactive, Err: fmt.Errorf("says %s", c.server)}}, nil
+		return &response{denial: &access.Denial{Reason: access.Inactive, Err: fmt.Errorf("says %s", c.server)}}, nil
 	}
 	if r.Active.Kind() != jsontext.KindTrue {
 		return nil, errors.New("the answer does not say whether the token is active")
 	}
-	if kind := r.other(); kind != "" {
-		return &reply{refusal: &access.Denial{Reason: access.WrongType, Err: fmt.Errorf("%s says that it is of type %q", c.server, access.Truncate(kind))}}, nil
+	if kind := r.otherTokenType(); kind != "" {
+		return &response{denial: &access.Denial{Reason: access.WrongType, Err: fmt.Errorf("%s says that it is of type %q", c.server, access.Truncate(kind))}}, nil
 	}
 	says, err := r.Read(c.server)
 	var malformed *access.Denial
 	if errors.As(err, &malformed) {
-		return &reply{refusal: malformed}, nil
+		return &response{denial: malformed}, nil
 	} else if err != nil {
 		return nil, err
 	}
@@ -191,7 +191,7 @@ func (c *Client) read(document jsontext.Value) (*reply, error) {
 		// Active now, and asked again when what is remembered ends.
 		says.Expires = c.now().Add(max(c.settings.Cache.MaxAge, time.Second) + c.settings.Cache.StaleOnError)
 	}
-	return &reply{says: says}, nil
+	return &response{token: says}, nil
 }
 
 // The words by which servers say that a token is an access token, in each member where
@@ -204,7 +204,7 @@ var (
 
 // other returns what kind of token it is when the server says that it is no access
 // token, "" otherwise. A refresh token is active too, at a server that knows no better.
-func (r *response) other() string {
+func (r *members) otherTokenType() string {
 	for _, said := range []struct {
 		value facts.Member
 		words []string
@@ -218,7 +218,7 @@ func (r *response) other() string {
 }
 
 // envelope is the JWT of a signed answer, RFC 9701 section 5.
-type envelope struct {
+type signedResponse struct {
 	facts.Members
 	Response jsontext.Value `json:"token_introspection"`
 }
@@ -228,19 +228,19 @@ type envelope struct {
 // was not made before the question, give or take the leeway. It does not name the token
 // (RFC 9701 section 5): whoever stands between gate and server, despite TLS, could show
 // an answer from within the leeway for another.
-func (c *Client) verify(ctx context.Context, raw string, asked time.Time) (jsontext.Value, error) {
+func (c *Client) verifySigned(ctx context.Context, raw string, asked time.Time) (jsontext.Value, error) {
 	jws, err := jwks.Parse(raw)
 	if err != nil {
 		return nil, fmt.Errorf("signed answer: %w", err)
 	}
 	now := c.now()
-	if _, _, err := c.keys.Verify(ctx, jws, jwks.MediaTypes(signedAnswer), now); err != nil {
+	if _, _, err := c.keys.Verify(ctx, jws, jwks.MediaTypes(jwtMediaType), now); err != nil {
 		return nil, fmt.Errorf("signed answer: %w", err)
 	}
 	if err := jsonlimit.Check(jws.Payload); err != nil {
-		return nil, fmt.Errorf("signed answer %w: %w", errThisToken, err)
+		return nil, fmt.Errorf("signed answer %w: %w", errTokenCaused, err)
 	}
-	var e envelope
+	var e signedResponse
 	if json.Unmarshal(jws.Payload, &e) != nil {
 		return nil, errors.New("signed answer: the payload is no JSON object with each name once")
 	}

@@ -22,7 +22,7 @@ import (
 var longWord = regexp.MustCompile(`[^\s"'(),;]{25,}`)
 
 // A complaint is what a server says of a request that it turns down, RFC 6749 section 5.2.
-type complaint struct {
+type oauthError struct {
 	Error       facts.Member `json:"error"`
 	Description facts.Member `json:"error_description"`
 }
@@ -30,9 +30,9 @@ type complaint struct {
 // quote returns error and error_description of answer for our own log, after a colon: each
 // on one line, clipped, and without anything of what was sent. It returns "" where the
 // answer has neither.
-func quote(answer *authserver.Answer, sent []string) string {
-	var c complaint
-	if answer.MediaType != plainAnswer || jsonlimit.Check(answer.Body) != nil || json.Unmarshal(answer.Body, &c) != nil {
+func quoteError(answer *authserver.Response, sent []string) string {
+	var c oauthError
+	if answer.MediaType != jsonMediaType || jsonlimit.Check(answer.Body) != nil || json.Unmarshal(answer.Body, &c) != nil {
 		return ""
 	}
 	var said strings.Builder
@@ -51,7 +51,7 @@ func quote(answer *authserver.Answer, sent []string) string {
 
 // secretsIn returns what must not be quoted of a request with this form and header: the
 // token and whatever authenticates the gate.
-func secretsIn(form url.Values, header http.Header) []string {
+func secretsOf(form url.Values, header http.Header) []string {
 	var secrets []string
 	for _, name := range []string{"token", "client_secret", "client_assertion"} {
 		secrets = append(secrets, form.Get(name))

@@ -20,13 +20,13 @@ func TestRefusedAnswersTakeNoMemory(t *testing.T) {
 	c.now = func() time.Time { return time.Unix(2e9-3600, 0) } // it stands still
 	a.says(active(M{"exp": 2e9}))
 	nobody := func(*access.Unchecked) string { return "" }
-	for i := range strangeBurst {
+	for i := range unknownTokenBurst {
 		raw := fmt.Sprint("bound to other ", i)
 		if _, err := c.Introspect(t.Context(), raw, facts.SumOf(raw), certificateOf(2, 2), nobody); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := c.memory.active.Len() + c.memory.inactive.Len(); n != 0 {
+	if n := c.cache.active.Len() + c.cache.inactive.Len(); n != 0 {
 		t.Errorf("%d answers are remembered, want none", n)
 	}
 	calls := a.calls.Load()
@@ -35,13 +35,13 @@ func TestRefusedAnswersTakeNoMemory(t *testing.T) {
 		t.Errorf("got %v after %d calls, want rate_limited", err, a.calls.Load())
 	}
 	expect(t, c, "of another certificate", access.Granted)
-	if n := c.memory.active.Len(); n != 1 {
+	if n := c.cache.active.Len(); n != 1 {
 		t.Errorf("%d answers are remembered, want 1", n)
 	}
 	// Once refused, what was remembered of the token is forgotten.
 	sum := facts.SumOf("of another certificate")
-	c.memory.add(sum, &reply{says: access.Unchecked{Expires: c.now().Add(time.Hour)}}, c.now().Add(time.Second), "")
-	if n := c.memory.active.Len(); n != 0 {
+	c.cache.add(sum, &response{token: access.Unchecked{Expires: c.now().Add(time.Hour)}}, c.now().Add(time.Second), "")
+	if n := c.cache.active.Len(); n != 0 {
 		t.Errorf("%d answers are remembered, want none", n)
 	}
 }
@@ -51,20 +51,20 @@ func TestMemoryOfAnswers(t *testing.T) {
 	a := newAuthority(t)
 	pool := cache.NewPool(1 << 20)
 	c := a.client()
-	c.memory = newMemory(c.settings.Cache, pool, c.all)
+	c.cache = newResponseCache(c.settings.Cache, pool, c.allMetrics)
 	c.settings.Cache.Entries = 1e6
 	for i := range 300 {
 		a.says(active(M{"sub": strings.Repeat("x", 60<<10)}))
 		expect(t, c, fmt.Sprint("large ", i), access.Granted)
 	}
-	if n, bytes := c.memory.active.Len(), pool.Bytes(); n != 0 || bytes != 0 {
+	if n, bytes := c.cache.active.Len(), pool.Bytes(); n != 0 || bytes != 0 {
 		t.Errorf("%d large answers are remembered, in %d bytes", n, bytes)
 	}
 	for i := range 3000 {
-		says := &reply{says: access.Unchecked{Subject: strings.Repeat("x", 4000), Expires: c.now().Add(time.Hour)}}
-		c.memory.add(facts.SumOf(fmt.Sprint("active ", i)), says, c.now(), "northwind")
-		no := &reply{refusal: &access.Denial{Reason: access.Inactive}}
-		c.memory.add(facts.SumOf(fmt.Sprint("inactive ", i)), no, c.now(), holderOf(certificateOf(2, 2)))
+		says := &response{token: access.Unchecked{Subject: strings.Repeat("x", 4000), Expires: c.now().Add(time.Hour)}}
+		c.cache.add(facts.SumOf(fmt.Sprint("active ", i)), says, c.now(), "northwind")
+		no := &response{denial: &access.Denial{Reason: access.Inactive}}
+		c.cache.add(facts.SumOf(fmt.Sprint("inactive ", i)), no, c.now(), ownerOfInactive(certificateOf(2, 2)))
 	}
 	if bytes := pool.Bytes(); bytes > 1<<20 || bytes < 1<<18 {
 		t.Errorf("%d bytes of 1 MiB", bytes)

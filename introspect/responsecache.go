@@ -20,54 +20,54 @@ type Owner func(answer *access.Unchecked) string
 
 // memory is what is remembered of a server's answers. The number of inactive tokens, of
 // which a client can make up as many as it likes, is bounded apart from that of the others.
-type memory struct {
-	settings config.IntrospectionCache
-	active   *cache.Cache[*entry]
-	inactive *cache.Cache[*refusal]
-	adding   *sync.Mutex // held while a reply takes the place of another
+type responseCache struct {
+	settings  config.IntrospectionCache
+	active    *cache.Cache[*entry]
+	inactive  *cache.Cache[*deniedEntry]
+	replacing *sync.Mutex // held while a reply takes the place of another
 }
 
 // An entry is what was said of an active token.
 type entry struct {
-	says  access.Unchecked
-	owner string
-	asked time.Time
-	until time.Time // from then on, the server is asked again
-	early time.Time // from then on, it is asked in the background if many want to know
-	hits  atomic.Int32
+	token        access.Unchecked
+	owner        string
+	requestedAt  time.Time
+	expires      time.Time // from then on, the server is asked again
+	refreshAfter time.Time // from then on, it is asked in the background if many want to know
+	hits         atomic.Int32
 }
 
 // A refusal is that a token was inactive, or no access token.
-type refusal struct {
-	denial *access.Denial
-	asked  time.Time
-	until  time.Time
+type deniedEntry struct {
+	denial      *access.Denial
+	requestedAt time.Time
+	expires     time.Time
 }
 
 // What entry and refusal take beside what the token says. A denial is an error that wraps
 // another and the text of either, which quotes 256 bytes at most.
 const (
-	entryBytes   = int(unsafe.Sizeof(entry{}) - unsafe.Sizeof(access.Unchecked{}))
-	refusalBytes = int(unsafe.Sizeof(refusal{})+unsafe.Sizeof(access.Denial{})) + 2*(64+256)
+	entryBytes       = int(unsafe.Sizeof(entry{}) - unsafe.Sizeof(access.Unchecked{}))
+	deniedEntryBytes = int(unsafe.Sizeof(deniedEntry{})+unsafe.Sizeof(access.Denial{})) + 2*(64+256)
 )
 
-func newMemory(settings config.IntrospectionCache, pool *cache.Pool, metrics *Metrics) memory {
-	return memory{
-		settings: settings,
-		active:   cache.New[*entry](pool, settings.Entries, metrics.evictions),
-		inactive: cache.New[*refusal](pool, settings.InactiveEntries, metrics.evictions),
-		adding:   new(sync.Mutex),
+func newResponseCache(settings config.IntrospectionCache, pool *cache.Pool, metrics *Metrics) responseCache {
+	return responseCache{
+		settings:  settings,
+		active:    cache.New[*entry](pool, settings.Entries, metrics.evictions),
+		inactive:  cache.New[*deniedEntry](pool, settings.InactiveEntries, metrics.evictions),
+		replacing: new(sync.Mutex),
 	}
 }
 
 // share makes m have what other has, from now on too. How long that serves beyond its end
 // is m's own setting.
-func (m *memory) share(other *memory) {
-	m.active, m.inactive, m.adding = other.active, other.inactive, other.adding
+func (m *responseCache) shareWith(other *responseCache) {
+	m.active, m.inactive, m.replacing = other.active, other.inactive, other.replacing
 }
 
 // clear forgets everything, unless m shares it with other.
-func (m *memory) clear(other *memory) {
+func (m *responseCache) clearUnshared(other *responseCache) {
 	if m.active != other.active {
 		m.active.Clear()
 	}
@@ -77,9 +77,9 @@ func (m *memory) clear(other *memory) {
 }
 
 // fresh returns what was said of a token not too long ago, nil for nothing.
-func (m *memory) fresh(sum facts.Sum, now time.Time) *entry {
+func (m *responseCache) fresh(sum facts.Sum, now time.Time) *entry {
 	e, ok := m.active.Get(sum)
-	if !ok || !now.Before(e.until) {
+	if !ok || !now.Before(e.expires) {
 		return nil
 	}
 	return e
@@ -87,18 +87,18 @@ func (m *memory) fresh(sum facts.Sum, now time.Time) *entry {
 
 // stale returns what was said of a token, also somewhat longer ago where that is
 // allowed while the server cannot be asked.
-func (m *memory) stale(sum facts.Sum, now time.Time) *entry {
+func (m *responseCache) stale(sum facts.Sum, now time.Time) *entry {
 	e, ok := m.active.Get(sum)
-	if !ok || !now.Before(e.until.Add(m.settings.StaleOnError)) {
+	if !ok || !now.Before(e.expires.Add(m.settings.StaleOnError)) {
 		return nil
 	}
 	return e
 }
 
 // refusal returns why a token was turned down a moment ago, nil when it was not.
-func (m *memory) refusal(sum facts.Sum, now time.Time) error {
+func (m *responseCache) recentDenial(sum facts.Sum, now time.Time) error {
 	r, ok := m.inactive.Get(sum)
-	if !ok || !now.Before(r.until) {
+	if !ok || !now.Before(r.expires) {
 		return nil
 	}
 	return r.denial
@@ -110,59 +110,59 @@ func (m *memory) refusal(sum facts.Sum, now time.Time) error {
 // the server revoked while it answered must not live longer for it. For the same reason a
 // reply never takes the place of one to a later question. Up to a tenth is taken off by
 // chance, so that what was asked at once need not be asked again at once.
-func (m *memory) add(sum facts.Sum, r *reply, asked time.Time, owner string) {
-	m.adding.Lock()
-	defer m.adding.Unlock()
+func (m *responseCache) add(sum facts.Sum, r *response, asked time.Time, owner string) {
+	m.replacing.Lock()
+	defer m.replacing.Unlock()
 	if m.superseded(sum, asked) {
 		return
 	}
-	if r.refusal != nil {
+	if r.denial != nil {
 		m.active.Remove(sum)
-		if age := shortened(m.settings.InactiveMaxAge); age > 0 {
+		if age := jitter(m.settings.InactiveMaxAge); age > 0 {
 			until := asked.Add(age)
-			m.inactive.Add(sum, &refusal{r.refusal, asked, until}, owner, refusalBytes, until)
+			m.inactive.Add(sum, &deniedEntry{r.denial, asked, until}, owner, deniedEntryBytes, until)
 		}
 		return
 	}
 	m.inactive.Remove(sum)
-	age := shortened(m.settings.MaxAge)
-	e := &entry{says: r.says, owner: owner, asked: asked, until: asked.Add(age), early: asked.Add(age - age/5)}
-	if !r.says.Expires.After(e.until) {
-		e.until, e.early = r.says.Expires, r.says.Expires // asking earlier would tell nothing new
+	age := jitter(m.settings.MaxAge)
+	e := &entry{token: r.token, owner: owner, requestedAt: asked, expires: asked.Add(age), refreshAfter: asked.Add(age - age/5)}
+	if !r.token.Expires.After(e.expires) {
+		e.expires, e.refreshAfter = r.token.Expires, r.token.Expires // asking earlier would tell nothing new
 	}
-	if owner == "" || !asked.Before(e.until) {
+	if owner == "" || !asked.Before(e.expires) {
 		m.active.Remove(sum) // an earlier answer is no longer true
 		return
 	}
-	m.active.Add(sum, e, owner, entryBytes+facts.Bytes(&e.says), e.until.Add(m.settings.StaleOnError))
+	m.active.Add(sum, e, owner, entryBytes+facts.Bytes(&e.token), e.expires.Add(m.settings.StaleOnError))
 }
 
 // superseded reports whether something is remembered of a later question.
-func (m *memory) superseded(sum facts.Sum, asked time.Time) bool {
-	if e, ok := m.active.Get(sum); ok && e.asked.After(asked) {
+func (m *responseCache) superseded(sum facts.Sum, asked time.Time) bool {
+	if e, ok := m.active.Get(sum); ok && e.requestedAt.After(asked) {
 		return true
 	}
 	r, ok := m.inactive.Get(sum)
-	return ok && r.asked.After(asked)
+	return ok && r.requestedAt.After(asked)
 }
 
-func shortened(age time.Duration) time.Duration {
+func jitter(age time.Duration) time.Duration {
 	return age - rand.N(age/10+1) //nolint:gosec // nobody gains by guessing when an answer ends
 }
 
 // hot is how many hits make an entry one that many want to know.
-const hot = 3
+const refreshAheadHits = 3
 
 // due reports, once in an entry's life, that it has come to the last fifth of it and is
 // hot. It counts a hit.
-func (e *entry) due(now time.Time) bool {
+func (e *entry) shouldRefresh(now time.Time) bool {
 	n := e.hits.Load()
 	switch {
-	case n < hot:
+	case n < refreshAheadHits:
 		e.hits.Add(1)
 		return false
-	case n == hot && !now.Before(e.early) && now.Before(e.until):
-		return e.hits.CompareAndSwap(hot, hot+1)
+	case n == refreshAheadHits && !now.Before(e.refreshAfter) && now.Before(e.expires):
+		return e.hits.CompareAndSwap(refreshAheadHits, refreshAheadHits+1)
 	}
 	return false
 }

@@ -12,15 +12,15 @@ import (
 // judge decides whether a token that says u, which s vouches for, may pass now. It runs
 // on every request, whether u was just found out or remembered. This is the one place
 // that makes Claims.
-func (v *Validator) judge(s *server, u *access.Unchecked, q *question) (access.Claims, error) {
+func (v *Validator) checkToken(s *server, u *access.Unchecked, q *validation) (access.Claims, error) {
 	q.server = s
-	reason, err := v.check(s, u, q.cert, q.now)
+	reason, err := v.checkClaimsAndBinding(s, u, q.cert, q.now)
 	if reason != access.Granted {
 		return access.Claims{}, &access.Denial{Reason: reason, ClientID: u.ClientID, Err: err}
 	}
 	if s.alsoIntrospect && q.kind == signed {
 		said := u
-		if u, err = v.confirm(s, u, q); err != nil {
+		if u, err = v.crossCheck(s, u, q); err != nil {
 			return access.Claims{}, err
 		}
 		if u != said && v.revoked != nil && v.revoked(*u) { // by the client that the answer names
@@ -32,7 +32,7 @@ func (v *Validator) judge(s *server, u *access.Unchecked, q *question) (access.C
 
 // check returns [access.Granted] when a token that says u may pass at now with cert, as far
 // as that depends on what it says, and otherwise why not.
-func (v *Validator) check(s *server, u *access.Unchecked, cert *access.Certificate, now time.Time) (access.Reason, error) {
+func (v *Validator) checkClaimsAndBinding(s *server, u *access.Unchecked, cert *access.Certificate, now time.Time) (access.Reason, error) {
 	if reason, err := s.checkClaims(u, now); reason != access.Granted {
 		return reason, err
 	}
@@ -70,17 +70,17 @@ func (s *server) checkTimes(u *access.Unchecked, now time.Time) (access.Reason, 
 	early := now.Add(s.leeway) // the furthest that a clock ahead of ours may show
 	switch {
 	case s.expired(u, now):
-		return access.Expired, s.untimely("exp", "after", now, u.Expires)
+		return access.Expired, s.timeMismatch("exp", "after", now, u.Expires)
 	case early.Before(u.NotBefore):
-		return access.NotYetValid, s.untimely("nbf", "not after", now, u.NotBefore)
+		return access.NotYetValid, s.timeMismatch("nbf", "not after", now, u.NotBefore)
 	case early.Before(u.IssuedAt):
-		return access.NotYetValid, s.untimely("iat", "not after", now, u.IssuedAt)
+		return access.NotYetValid, s.timeMismatch("iat", "not after", now, u.IssuedAt)
 	}
 	return access.Granted, nil
 }
 
 // untimely says that a claim's time does not stand as it should to now.
-func (s *server) untimely(claim, stands string, now, got time.Time) error {
+func (s *server) timeMismatch(claim, stands string, now, got time.Time) error {
 	return &access.Mismatch{
 		Name: claim, Want: fmt.Sprintf("%s %s, give or take %s", stands, now.UTC().Format(time.RFC3339), s.leeway),
 		Got: got.UTC().Format(time.RFC3339),

@@ -16,27 +16,27 @@ import (
 // client and the subject that the JWT leaves out. What the server says of the token must
 // not contradict the token, above all not its binding (RFC 8705 section 3.2). Only a token
 // that would pass is asked about. Errors are an [access.Denial].
-func (v *Validator) confirm(s *server, u *access.Unchecked, q *question) (*access.Unchecked, error) {
-	answer := s.resolver.Recall(q.raw, q.sum)
+func (v *Validator) crossCheck(s *server, u *access.Unchecked, q *validation) (*access.Unchecked, error) {
+	answer := s.introspector.Lookup(q.raw, q.sum)
 	if answer == nil {
 		q.source = remote
 		var err error
-		if answer, err = s.resolver.Introspect(q.ctx, q.raw, q.sum, q.cert, v.confirmedOwner(s, u, q.cert, q.now)); err != nil {
+		if answer, err = s.introspector.Introspect(q.ctx, q.raw, q.sum, q.cert, v.crossCheckOwner(s, u, q.cert, q.now)); err != nil {
 			d := access.DecisionOf(err)
 			return nil, &access.Denial{Reason: d.Reason, ClientID: u.ClientID, Err: d.Err}
 		}
 	}
-	reason, err := s.checkAnswer(u, answer, q.cert, q.now)
+	reason, err := s.checkResponse(u, answer, q.cert, q.now)
 	if reason != access.Granted {
 		return nil, &access.Denial{Reason: reason, ClientID: u.ClientID, Err: err}
 	}
-	return complete(u, answer), nil
+	return merge(u, answer), nil
 }
 
 // complete returns u with what it lacks of answer, which does not contradict it, and
 // without the scopes that answer no longer has. u itself, which may be remembered, stays as
 // it is.
-func complete(u, answer *access.Unchecked) *access.Unchecked {
+func merge(u, answer *access.Unchecked) *access.Unchecked {
 	scopes := u.Scopes
 	lost := func(scope string) bool { return !slices.Contains(answer.Scopes, scope) }
 	if answer.Scopes != nil && slices.ContainsFunc(scopes, lost) { // a server need not name scopes, RFC 7662 section 2.2
@@ -56,9 +56,9 @@ func complete(u, answer *access.Unchecked) *access.Unchecked {
 
 // confirmedOwner returns a function that tells in which partner's share an answer about a
 // JWT that says u is remembered: "" where the answer refuses the token.
-func (v *Validator) confirmedOwner(s *server, u *access.Unchecked, cert *access.Certificate, now time.Time) introspect.Owner {
+func (v *Validator) crossCheckOwner(s *server, u *access.Unchecked, cert *access.Certificate, now time.Time) introspect.Owner {
 	return func(answer *access.Unchecked) string {
-		if reason, _ := s.checkAnswer(u, answer, cert, now); reason != access.Granted {
+		if reason, _ := s.checkResponse(u, answer, cert, now); reason != access.Granted {
 			return ""
 		}
 		return v.partner(s.name, cmp.Or(u.ClientID, answer.ClientID), cert)
@@ -69,7 +69,7 @@ var errTokenID = errors.New("jti by introspection is not the token's")
 
 // checkAnswer returns [access.Granted] when answer is valid now and agrees with the token
 // that says u.
-func (s *server) checkAnswer(u, answer *access.Unchecked, cert *access.Certificate, now time.Time) (access.Reason, error) {
+func (s *server) checkResponse(u, answer *access.Unchecked, cert *access.Certificate, now time.Time) (access.Reason, error) {
 	if reason, err := s.checkTimes(answer, now); reason != access.Granted {
 		return reason, err
 	}

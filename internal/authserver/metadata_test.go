@@ -29,7 +29,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type M = testpki.M
 
 // A site is an authorization server over TLS, or over plain HTTP.
-type site struct {
+type testServer struct {
 	*httptest.Server
 	dir    string
 	answer atomic.Pointer[http.HandlerFunc]
@@ -39,9 +39,9 @@ type site struct {
 	shown []string // common names of client certificates
 }
 
-func newSite(t *testing.T, secure bool) *site {
+func newSite(t *testing.T, secure bool) *testServer {
 	t.Helper()
-	s := &site{dir: t.TempDir()}
+	s := &testServer{dir: t.TempDir()}
 	ca := testpki.NewCA("private CA")
 	ca.Write(s.dir, "ca")
 	ca.Leaf("gate").Write(s.dir, "gate")
@@ -67,10 +67,10 @@ func newSite(t *testing.T, secure bool) *site {
 	return s
 }
 
-func (s *site) serve(answer http.HandlerFunc) { s.answer.Store(&answer) }
+func (s *testServer) serve(answer http.HandlerFunc) { s.answer.Store(&answer) }
 
 // publish serves documents by path.
-func (s *site) publish(documents map[string]any) {
+func (s *testServer) publish(documents map[string]any) {
 	s.serve(func(w http.ResponseWriter, r *http.Request) {
 		d, ok := documents[r.URL.Path]
 		if !ok {
@@ -88,7 +88,7 @@ func (s *site) publish(documents map[string]any) {
 }
 
 // asked returns the paths that were asked for since the last time.
-func (s *site) asked() []string {
+func (s *testServer) asked() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	paths := s.paths
@@ -96,10 +96,10 @@ func (s *site) asked() []string {
 	return paths
 }
 
-func (s *site) path(name string) config.Path { return config.Path(filepath.Join(s.dir, name)) }
+func (s *testServer) path(name string) config.Path { return config.Path(filepath.Join(s.dir, name)) }
 
 // server returns s as a gate sees it whose configuration names it by an issuer with path.
-func (s *site) server(t *testing.T, path string, edits ...func(*config.Connection)) *Server {
+func (s *testServer) server(t *testing.T, path string, edits ...func(*config.Connection)) *Server {
 	t.Helper()
 	settings := s.settings(path)
 	for _, edit := range edits {
@@ -109,7 +109,7 @@ func (s *site) server(t *testing.T, path string, edits ...func(*config.Connectio
 }
 
 // settings returns those of a gate that needs both its keys and its answers.
-func (s *site) settings(path string) config.AuthorizationServer {
+func (s *testServer) settings(path string) config.AuthorizationServer {
 	return config.AuthorizationServer{
 		Name: "partners", Issuer: config.Identifier(s.URL + path), Tokens: config.BothKinds,
 		Connection: config.Connection{Trust: []config.Path{s.path("ca.pem")}}, Introspection: &config.Introspection{},
@@ -132,7 +132,7 @@ func after(t *testing.T, before *Server, settings config.AuthorizationServer) *S
 	return server
 }
 
-func mutual(s *site) func(*config.Connection) {
+func mutual(s *testServer) func(*config.Connection) {
 	return func(c *config.Connection) {
 		c.Certificate = config.KeyPair{Certificate: s.path("gate.pem"), Key: s.path("gate-key.pem")}
 	}
@@ -140,7 +140,7 @@ func mutual(s *site) func(*config.Connection) {
 
 // RFC 8414 sections 3 and 5, OpenID Connect Discovery section 4: where it is looked for,
 // in which order, and that the search ends with what is found.
-func TestPlaces(t *testing.T) {
+func TestMetadataURLs(t *testing.T) {
 	s := newSite(t, true)
 	for _, c := range []struct {
 		path, at string
@@ -157,7 +157,7 @@ func TestPlaces(t *testing.T) {
 	} {
 		s.publish(map[string]any{c.at: M{"issuer": s.URL + c.path, "jwks_uri": s.URL + "/jwks"}})
 		server := s.server(t, c.path)
-		if err := server.Read(t.Context()); (err == nil) != (c.at != "/nowhere") {
+		if err := server.Refresh(t.Context()); (err == nil) != (c.at != "/nowhere") {
 			t.Errorf("%s at %s: %v", c.path, c.at, err)
 		}
 		if diff := cmp.Diff(c.asked, s.asked()); diff != "" {
@@ -223,7 +223,7 @@ func TestMetadata(t *testing.T) {
 				edits = append(edits, mutual(s))
 			}
 			server := s.server(t, "", edits...)
-			err := server.Read(t.Context())
+			err := server.Refresh(t.Context())
 			m, unread := server.Metadata()
 			if c.keys == "" && c.asked == "" {
 				if err == nil || unread == nil {
@@ -259,7 +259,7 @@ func TestRun(t *testing.T) {
 	var run sync.WaitGroup
 	run.Go(func() { server.Run(ctx) })
 	eventually(t, "failing", func() bool { return testutil.ToFloat64(server.metrics.failed) >= 1 })
-	if _, err := server.Metadata(); err != ErrUnread { //nolint:errorlint // the very value is promised
+	if _, err := server.Metadata(); err != ErrNoMetadata { //nolint:errorlint // the very value is promised
 		t.Errorf("metadata: %v", err)
 	}
 	s.publish(map[string]any{OpenIDPath: M{"issuer": s.URL, "jwks_uri": "https://keys.example/1"}})
@@ -268,7 +268,7 @@ func TestRun(t *testing.T) {
 	run.Wait()
 	read := func(want int64) {
 		t.Helper()
-		_ = server.Read(t.Context())
+		_ = server.Refresh(t.Context())
 		if n := changes.Load(); n != want {
 			t.Errorf("%d changes, want %d", n, want)
 		}
@@ -292,13 +292,13 @@ func TestUnreachable(t *testing.T) {
 	s := newSite(t, true)
 	server := s.server(t, "/realms/a")
 	s.serve(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
-	if err := server.Read(t.Context()); err == nil || len(s.asked()) != 1 {
+	if err := server.Refresh(t.Context()); err == nil || len(s.asked()) != 1 {
 		t.Errorf("%v, asked for more than one place", err)
 	}
 	s.serve(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := server.Read(ctx); err == nil {
+	if err := server.Refresh(ctx); err == nil {
 		t.Error("read from a server that hangs")
 	}
 	if _, ok := ctx.Deadline(); !ok || FetchTimeout > 10*time.Second {
