@@ -160,7 +160,8 @@ type Partners struct {
 type Partner struct {
 	Name Name `yaml:"name"` // unique
 	// Trust lists PEM files with the anchors that this partner's certificates
-	// must chain to, compared by key. Default: the listener's.
+	// must chain to, compared by key and not through an anchor of another partner.
+	// Default: the listener's.
 	Trust []Path `yaml:"trust"`
 	// InsecureRSA1024Until lets certificates that chain to Trust have RSA keys from 1024 to
 	// 2047 bits until the end of that day, the anchors themselves too. Needs Trust. Optional.

@@ -357,7 +357,7 @@ func (t *Trust) sift(ways [][]*x509.Certificate, now time.Time, until *time.Time
 		barred := slices.ContainsFunc(certificates, func(c *x509.Certificate) bool { return t.barred[anchorKey(c)] })
 		err := unfit(certificates)
 		switch end := t.short[anchorKey(certificates[len(certificates)-1])]; {
-		case barred:
+		case barred, t.leadsThroughOthers(certificates):
 			err = errConstraint
 		case slices.ContainsFunc(certificates[:len(certificates)-1], negative):
 			err = errSerialSign

@@ -34,6 +34,7 @@ type Trust struct {
 	authorities  authorities                    // those in pool, and for front proxies others too
 	short        map[access.AnchorKey]time.Time // until when ways to the anchor may hold short RSA keys
 	anchors      map[config.Name][]access.AnchorKey
+	partners     map[access.AnchorKey]bool              // that are in anchors
 	servers      map[config.ClientID][]access.AnchorKey // of resource servers
 	selfSigned   bool
 	paths        *cache.Cache[*path]
@@ -84,6 +85,7 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 			t.anchors[p.Name] = files.keys(t.pool, p.Trust, !p.InsecureRSA1024Until.IsZero())
 		}
 	}
+	t.partners = keysOf(t.anchors)
 	if cfg.Issuer != nil {
 		t.servers = make(map[config.ClientID][]access.AnchorKey, len(cfg.Issuer.ResourceServers))
 		for _, s := range cfg.Issuer.ResourceServers {

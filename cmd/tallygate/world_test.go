@@ -74,6 +74,9 @@ func newWorld(dir string) *world {
 	northwind, borealis, dormant := testpki.NewCA("Northwind Root"), testpki.NewCA("Borealis Root"), testpki.NewCA("Dormant Root")
 	ledger := testpki.DNS("ledger.northwind.example")
 	constrained := northwind.Intermediate("Northwind Issuing", testpki.PermitDirectory(pkix.Name{Organization: []string{"Northwind"}}))
+	// Northwind's authority has certified that of borealis, and borealis northwind's name.
+	crossed := borealis.Leaf("ledger", ledger)
+	crossed.Intermediates = []*x509.Certificate{northwind.Intermediate("Borealis Root", testpki.Keyed(borealis.Key.Public())).Cert}
 	shortKey, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
 		panic(err)
@@ -87,6 +90,7 @@ func newWorld(dir string) *world {
 		"expired":   northwind.Leaf("ledger", ledger, testpki.Expired()),
 		"borealis":  borealis.Leaf("sync"),
 		"posing":    borealis.Leaf("ledger", ledger), // borealis certifies northwind's name
+		"crossed":   crossed,
 		"inside":    constrained.Leaf("ledger", ledger, testpki.Subject(pkix.Name{Organization: []string{"Northwind"}, CommonName: "ledger"})),
 		"outside":   constrained.Leaf("ledger", ledger, testpki.Subject(pkix.Name{Organization: []string{"Borealis"}, CommonName: "ledger"})),
 		"dormant":   dormant.Leaf("app"),
