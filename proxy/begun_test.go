@@ -87,7 +87,8 @@ func TestBodiesThatDoNotBegin(t *testing.T) {
 	up, url := busy(t, 200)
 	withOther, other := withBorealis(t)
 	s := newSite(t, url, io.Discard, withOther, func(cfg *config.Config) {
-		cfg.Listener.Limits.StallTimeout = 5 * time.Second
+		cfg.Listener.Limits.StallTimeout = 15 * time.Second
+		cfg.APIs[0].Upstream.Timeout = 5 * time.Second
 		cfg.APIs[0].Upstream.Requests = 1000 // the partner's share is more than 240
 	})
 	address := s.listen(t)
@@ -120,26 +121,30 @@ func TestBodiesThatDoNotBegin(t *testing.T) {
 			})
 		}
 	}
+	for deadline := time.Now().Add(30 * time.Second); s.streams.running.Load() < 240; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d streams are in hand, want 240", s.streams.running.Load())
+		}
+	}
 	token := s.mint(other, testpki.M{"client_id": "borealis-sync", "sub": "borealis-sync"})
 	settings := s.clientConfig("http/1.1")
 	settings.Certificates = append(settings.Certificates[:0:0], other.TLS())
 	transport := &http.Transport{TLSClientConfig: settings}
 	defer transport.CloseIdleConnections()
-	for began := time.Now(); time.Since(began) < 4*time.Second; time.Sleep(20 * time.Millisecond) {
+	for range 100 {
 		r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+address+"/accounts/7", strings.NewReader("hello"))
 		r.Host = "api.example.test"
 		r.Header.Set("Authorization", "Bearer "+token)
-		asked := time.Now()
 		answer, err := transport.RoundTrip(r)
 		if err != nil {
 			t.Fatal(err)
 		}
 		text, _ := io.ReadAll(answer.Body)
 		_ = answer.Body.Close()
-		if answer.StatusCode != http.StatusOK || time.Since(asked) > 2*time.Second {
-			t.Fatalf("the other partner is answered %d %s after %s", answer.StatusCode, text, time.Since(asked))
+		if answer.StatusCode != http.StatusOK { // 504, were no worker free
+			t.Fatalf("the other partner is answered %d %s", answer.StatusCode, text)
 		}
-		if n := len(up.free); n > 3 {
+		if n := len(up.free); n > 50 { // idle connections of the other partner
 			t.Fatalf("%d workers of the upstream are taken", n)
 		}
 	}
