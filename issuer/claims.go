@@ -7,8 +7,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// claims is what an access token says, RFC 9068 section 2.2: the payload of a JWT, the
-// record of an opaque token, and the answer of an introspection.
+// claims are the claims of an access token (RFC 9068 section 2.2): the payload of a JWT, the
+// stored record of an opaque token, and the basis of an introspection response.
 type claims struct {
 	Issuer       string        `json:"iss"`
 	Subject      string        `json:"sub"`
@@ -18,28 +18,29 @@ type claims struct {
 	ID           string        `json:"jti"`
 	ClientID     string        `json:"client_id"`
 	Scope        string        `json:"scope,omitempty"`
-	Confirmation *confirmation `json:"cnf,omitempty"` // nil: the token is not bound
+	Confirmation *confirmation `json:"cnf,omitempty"` // nil for an unbound token
 
-	// Others are those that the configuration adds. None has a name from above.
+	// Others are the claims that the configuration and rules add. None has the name of a field
+	// above.
 	Others map[string]any `json:",embed"`
 }
 
 // confirmation binds a token to a certificate, RFC 8705 section 3.1.
 type confirmation struct {
 	Thumbprint string `json:"x5t#S256"`
-	// Others are bindings that are not checked here. The issuer makes none; a record of the
-	// store that has some counts nowhere.
+	// Others are confirmation methods that are not checked here. The issuer writes none. A stored
+	// record that has some matches no certificate.
 	Others map[string]any `json:",embed"`
 }
 
-// MarshalJSON writes c as one object. Without it encoding/json, which writes introspection
-// answers, would know nothing of embed and write a member named Others.
+// MarshalJSON writes c as one object. encoding/json, which writes introspection responses,
+// ignores the option embed and would write a member named Others.
 func (c confirmation) MarshalJSON() ([]byte, error) {
 	type plain confirmation
 	return json.Marshal(plain(c), json.Deterministic(true))
 }
 
-// thumbprint returns what the token is bound to, "" for nothing.
+// thumbprint returns the x5t#S256 that the token is bound to, or "" for an unbound token.
 func (c *claims) thumbprint() string {
 	if c.Confirmation == nil {
 		return ""
@@ -53,7 +54,7 @@ func (c claims) MarshalJSON() ([]byte, error) {
 	return json.Marshal(plain(c), json.Deterministic(true))
 }
 
-// UnmarshalJSON reads one object, in which no name occurs twice.
+// UnmarshalJSON reads one object. A repeated member is an error.
 func (c *claims) UnmarshalJSON(text []byte) error {
 	type plain claims
 	return json.Unmarshal(text, (*plain)(c))
@@ -69,7 +70,7 @@ func (c *claims) GetIssuedAt() (*jwt.NumericDate, error) {
 	return jwt.NewNumericDate(time.Unix(c.IssuedAt, 0)), nil
 }
 
-// GetNotBefore returns nil: our tokens have no nbf.
+// GetNotBefore returns nil: tokens of this issuer have no nbf.
 func (c *claims) GetNotBefore() (*jwt.NumericDate, error) { return nil, nil }
 
 // GetIssuer returns iss.

@@ -36,7 +36,7 @@ func TestConfirmationBesideOthers(t *testing.T) {
 	if err := json.Unmarshal([]byte(`{"cnf":{"x5t#S256":"x","jkt":"y"}}`), &c); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := json.Marshal(members(&c).(map[string]any)["cnf"]); err != nil || string(got) != `{"x5t#S256":"x","jkt":"y"}` {
+	if got, err := json.Marshal(introspectionResponse(&c).(map[string]any)["cnf"]); err != nil || string(got) != `{"x5t#S256":"x","jkt":"y"}` {
 		t.Errorf("introspection says %s, %v", got, err)
 	}
 }

@@ -10,26 +10,27 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// A call is a request at an endpoint that clients authenticate at. Of one that was
-// turned down it holds what was known by then.
+// A call is a request to an endpoint that authenticates its clients. For a refused request it
+// holds what was known at the refusal.
 type call struct {
 	parameters  form
-	address     netip.Addr // where the request came from
+	address     netip.Addr // source address, without a zone
 	client      *client    // nil until authenticated
 	certificate *access.Certificate
 }
 
-// admit reads the form of r and authenticates the client that sent it.
+// admit checks the rates, reads the form of r and authenticates the client. Its errors are
+// refusals.
 func (i *Issuer) admit(r *http.Request) (call, error) {
 	c := call{address: sourceOf(r)}
 	if !i.addresses.allow(c.address) {
-		return c, refuse(tooManyRequests, "the source address is over its rate")
+		return c, refuse(tooManyRequests, "the source address exceeds its request rate")
 	}
 	var err error
 	if c.parameters, err = readForm(r); err != nil {
 		return c, err
 	}
-	if err := oneMethod(r, c.parameters); err != nil {
+	if err := checkSingleMethod(r, c.parameters); err != nil {
 		return c, err
 	}
 	if c.certificate, err = i.certificate(r); err == nil {
@@ -39,13 +40,14 @@ func (i *Issuer) admit(r *http.Request) (call, error) {
 		return c, authenticationRefusal(err)
 	}
 	if !c.client.rate.Allow() {
-		return c, refuse(tooManyRequests, "the client is over its rate")
+		return c, refuse(tooManyRequests, "the client exceeds its request rate")
 	}
 	return c, nil
 }
 
-// authenticationRefusal gives err its answer: what cannot be told is neither yes nor
-// no, and of everything else the client learns only that it is not authenticated.
+// authenticationRefusal maps a denial to an error response. A server fault and an unknown status
+// keep their own codes. Every other denial becomes invalid_client, so that clients cannot tell
+// the causes apart.
 func authenticationRefusal(err error) error {
 	switch access.ReasonOf(err).Status() {
 	case http.StatusInternalServerError:
@@ -56,9 +58,9 @@ func authenticationRefusal(err error) error {
 	return &refusal{invalidClient, err}
 }
 
-// oneMethod checks that the certificate is the only credential: a client must not
-// use two methods in one request, RFC 6749 section 2.3.
-func oneMethod(r *http.Request, parameters form) error {
+// checkSingleMethod checks that the certificate is the only client credential. A client must not
+// use two methods in one request (RFC 6749 section 2.3).
+func checkSingleMethod(r *http.Request, parameters form) error {
 	if len(r.Header["Authorization"]) > 0 {
 		return refuse(invalidRequest, "client credentials in the Authorization header")
 	}
@@ -70,40 +72,40 @@ func oneMethod(r *http.Request, parameters form) error {
 	return nil
 }
 
-// authenticate returns the client called id if certificate is its own. By RFC 8705
-// section 2.1 that is one that chains to an anchor of the client's partner and
-// carries the registered name, in the leaf: the thumbprint plays no part, so that a
-// renewed certificate goes on working. By section 2.2 it is one that is registered
-// itself. All is computed before anything is judged, so that known and unknown
-// clients take the same steps. The error is an *access.Denial.
+// authenticate returns the client with this id if certificate is registered for it. With
+// tls_client_auth (RFC 8705 section 2.1) the certificate must chain to an anchor of the client's
+// partner, and the leaf must carry the registered name. A renewed certificate keeps working,
+// because its thumbprint is not compared. With self_signed_tls_client_auth (section 2.2) the
+// certificate itself must be registered. Every check runs before the first is evaluated, so
+// known and unknown clients take the same steps. The error is an *access.Denial.
 func (i *Issuer) authenticate(ctx context.Context, id string, certificate *access.Certificate) (*client, error) {
 	if certificate == nil {
 		return nil, &access.Denial{Reason: access.NoCertificate}
 	}
 	c := i.clients[id]
 	if c == nil {
-		c = &stranger
+		c = &unknownClient
 	}
 	chains := certificate.ChainsTo(c.anchors)
-	named := c.certificate.MatchesName(certificate.Leaf)
-	var noKeys error
+	registered := c.certificate.MatchesName(certificate.Leaf)
+	var unavailable error
 	if c.method == config.SelfSignedTLSClientAuth {
-		chains = true // is not asked for
-		named, noKeys = c.keys.Has(ctx, certificate.Leaf)
+		chains = true // self-signed certificates have no anchor
+		registered, unavailable = c.certificates.Has(ctx, certificate.Leaf)
 	}
-	revoked := i.revoked.certificate(certificate.Thumbprint) // last: Has may have waited
+	revoked := i.revocations.certificate(certificate.Thumbprint) // after Has, which may wait for a fetch while a revocation arrives
 	switch {
-	case c == &stranger:
+	case c == &unknownClient:
 		return nil, &access.Denial{Reason: access.UnknownClient}
 	case c.disabled:
 		return nil, &access.Denial{Reason: access.PartnerDisabled}
 	case revoked:
 		return nil, &access.Denial{Reason: access.RevokedCertificate}
-	case noKeys != nil:
-		return nil, &access.Denial{Reason: access.IssuerUnavailable, Err: noKeys}
+	case unavailable != nil:
+		return nil, &access.Denial{Reason: access.IssuerUnavailable, Err: unavailable}
 	case !chains:
-		return nil, &access.Denial{Reason: access.UntrustedCertificate, Err: errors.New("it chains to no anchor of this client's partner")}
-	case !named:
+		return nil, &access.Denial{Reason: access.UntrustedCertificate, Err: errors.New("it chains to no anchor of the client's partner")}
+	case !registered:
 		return nil, &access.Denial{Reason: access.CertificateNotRegistered}
 	}
 	return c, nil

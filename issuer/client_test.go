@@ -53,7 +53,7 @@ func TestClientAuthentication(t *testing.T) {
 		{"a partner without anchors", northCA.Leaf("r", testpki.DNS("app.rootless.example")), "rootless-app", access.UntrustedCertificate},
 		{"a partner without anchors, self-signed", testpki.SelfSigned("r", testpki.DNS("app.rootless.example")), "rootless-app", access.UntrustedCertificate},
 	}
-	s := newSite(t, "")
+	s := newHarness(t, "")
 	token := s.token().Token
 	var first answer
 	for _, test := range tests {
@@ -97,7 +97,7 @@ func TestSubjectDN(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newSite(t, "", func(c *config.Config) {
+	s := newHarness(t, "", func(c *config.Config) {
 		c.Partners.List[0].Applications[0].Certificate = config.RegisteredCertificate{SubjectDN: registered}
 	})
 	subject := func(unit string) testpki.Option {
@@ -133,7 +133,7 @@ func TestJudgedCertificate(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			s := newSite(t, "")
+			s := newHarness(t, "")
 			s.certificate = func(*http.Request) (*access.Certificate, error) { return nil, test.err }
 			a := s.ask(ledger, "grant_type=client_credentials&client_id=northwind-ledger")
 			s.refused(a, test.want)

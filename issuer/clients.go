@@ -13,40 +13,40 @@ import (
 	"github.com/tallygate/tallygate/issuer/registeredcerts"
 )
 
-// A client is whoever may authenticate: an application of a partner, or a resource
-// server that introspects tokens.
+// A client can authenticate at the endpoints: an application of a partner, or a resource server
+// that introspects tokens.
 type client struct {
-	id          string
-	partner     string // of an application; "" for a resource server
-	disabled    bool   // its partner is
-	method      config.Authentication
-	certificate config.RegisteredCertificate
-	anchors     []access.AnchorKey   // its partner's, or its own
-	keys        *registeredcerts.Set // nil unless the method is self_signed_tls_client_auth
-	rate        *rate.Limiter
+	id           string
+	partner      string // "" for a resource server
+	disabled     bool   // whether its partner is disabled
+	method       config.Authentication
+	certificate  config.RegisteredCertificate
+	anchors      []access.AnchorKey   // of its partner, or of the resource server
+	certificates *registeredcerts.Set // nil unless the method is self_signed_tls_client_auth
+	rate         *rate.Limiter
 
 	application *application // nil for a resource server
-	audiences   []string     // the resources that a resource server is
+	audiences   []string     // of a resource server: it may introspect tokens for them
 }
 
-// An application is what a client may be given.
+// An application holds what a client may request, and the defaults.
 type application struct {
-	scopes    []string // at most
-	defaults  []string // when it asks for none
-	resources []string // that it may ask for; the first is what it gets when it asks for none
+	scopes    []string // all that it may request
+	defaults  []string // granted when the request names none
+	resources []string // that it may request; the first is the default
 	bound     bool
 	opaque    bool
 	lifetime  time.Duration
 	claims    map[string]any
 }
 
-// stranger stands in for every client that does not exist, so that such a request
-// takes the same way as one with the wrong certificate.
-var stranger client
+// unknownClient replaces every client that does not exist, so that its requests take the same
+// steps as requests with a wrong certificate.
+var unknownClient client
 
-// clientsOf returns the clients by client_id: the applications that can authenticate,
-// and the resource servers. Its errors name the client.
-func clientsOf(cfg *config.Config, options *Options) (map[string]*client, error) {
+// newClients returns by client_id the applications that can authenticate and the resource
+// servers. Its errors name the client.
+func newClients(cfg *config.Config, options *Options) (map[string]*client, error) {
 	clients := make(map[string]*client)
 	var faults []error
 	add := func(c *client, keys config.ClientKeys) {
@@ -54,8 +54,8 @@ func clientsOf(cfg *config.Config, options *Options) (map[string]*client, error)
 		case config.TLSClientAuth:
 		case config.SelfSignedTLSClientAuth:
 			var err error
-			if c.keys, err = registeredcerts.New(keys, c.certificate.Thumbprints, registeredcerts.Options{
-				Log: options.Log.With("client_id", c.id), Now: options.Now, Previous: options.Previous.keysOf(c.id),
+			if c.certificates, err = registeredcerts.New(keys, c.certificate.Thumbprints, registeredcerts.Options{
+				Log: options.Log.With("client_id", c.id), Now: options.Now, Previous: options.Previous.registeredCertificates(c.id),
 			}); err != nil {
 				faults = append(faults, fmt.Errorf("client %s: %w", c.id, err))
 			}
@@ -72,7 +72,7 @@ func clientsOf(cfg *config.Config, options *Options) (map[string]*client, error)
 			a := &p.Applications[j]
 			add(&client{
 				id: string(a.ClientID), partner: string(p.Name), disabled: p.Disabled, method: a.Authentication,
-				certificate: a.Certificate, anchors: options.Anchors[p.Name], application: applicationOf(cfg.Issuer, a),
+				certificate: a.Certificate, anchors: options.Anchors[p.Name], application: newApplication(cfg.Issuer, a),
 			}, a.Keys)
 		}
 	}
@@ -86,18 +86,19 @@ func clientsOf(cfg *config.Config, options *Options) (map[string]*client, error)
 	return clients, errors.Join(faults...)
 }
 
-// keysOf returns the registered certificates of a client, nil for none.
-func (i *Issuer) keysOf(id string) *registeredcerts.Set {
+// registeredCertificates returns the registered certificates of a client, nil if it has none. A
+// nil Issuer has none.
+func (i *Issuer) registeredCertificates(id string) *registeredcerts.Set {
 	if i == nil || i.clients[id] == nil {
 		return nil
 	}
-	return i.clients[id].keys
+	return i.clients[id].certificates
 }
 
-func applicationOf(own *config.Issuer, a *config.Application) *application {
+func newApplication(settings *config.Issuer, a *config.Application) *application {
 	out := &application{
-		scopes: texts(a.Scopes), defaults: texts(a.DefaultScopes), resources: resourcesOf(own, a),
-		bound: a.BoundTokens, opaque: a.TokenFormat == config.Opaque, lifetime: own.TokenLifetime,
+		scopes: toStrings(a.Scopes), defaults: toStrings(a.DefaultScopes), resources: allowedResources(settings, a),
+		bound: a.BoundTokens, opaque: a.TokenFormat == config.Opaque, lifetime: settings.TokenLifetime,
 	}
 	if a.DefaultScopes == nil {
 		out.defaults = out.scopes
@@ -114,29 +115,29 @@ func applicationOf(own *config.Issuer, a *config.Application) *application {
 	return out
 }
 
-// resourcesOf returns what a may ask a token for, the default first: the issuer's
-// audience where a may ask for that (RFC 9068 section 3).
-func resourcesOf(own *config.Issuer, a *config.Application) []string {
+// allowedResources returns the resources that a may request, the default first. The issuer's
+// audience is the default if a may request it (RFC 9068 section 3).
+func allowedResources(settings *config.Issuer, a *config.Application) []string {
 	allowed := a.Resources
 	if allowed == nil {
-		allowed = append([]string{own.Audience}, own.Resources...)
-		for i := range own.ResourceServers {
-			allowed = append(allowed, own.ResourceServers[i].Resources...)
+		allowed = append([]string{settings.Audience}, settings.Resources...)
+		for i := range settings.ResourceServers {
+			allowed = append(allowed, settings.ResourceServers[i].Resources...)
 		}
 	}
-	if slices.Contains(allowed, own.Audience) {
-		allowed = append([]string{own.Audience}, allowed...)
+	if slices.Contains(allowed, settings.Audience) {
+		allowed = append([]string{settings.Audience}, allowed...)
 	}
-	var once []string
+	var unique []string
 	for _, r := range allowed {
-		if !slices.Contains(once, r) {
-			once = append(once, r)
+		if !slices.Contains(unique, r) {
+			unique = append(unique, r)
 		}
 	}
-	return once
+	return unique
 }
 
-func texts[T ~string](list []T) []string {
+func toStrings[T ~string](list []T) []string {
 	var out []string
 	for _, v := range list {
 		out = append(out, string(v))

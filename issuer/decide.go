@@ -10,10 +10,10 @@ import (
 	"github.com/tallygate/tallygate/issuer/rules"
 )
 
-// clientCredentials is the one grant type, RFC 6749 section 4.4.
+// clientCredentials is the only grant type offered, RFC 6749 section 4.4.
 const clientCredentials = "client_credentials"
 
-// A decision is what a token request gets.
+// A decision is the content of the token for a granted request.
 type decision struct {
 	scopes    []string
 	resources []string // aud
@@ -21,18 +21,18 @@ type decision struct {
 	claims    map[string]any
 }
 
-// decide judges what c, which is authenticated, asks for: first by what is registered
-// for its client, then by the rules. The trace, if it is not nil, gets every rule's
-// verdict. The errors are refusals.
+// decide decides on the token request c, whose client is authenticated: first by the client's
+// registration, then by the rules. A non-nil trace receives the verdict of every rule. Errors
+// are refusals.
 func (i *Issuer) decide(c call, trace *rules.Trace) (decision, error) {
 	app := c.client.application
-	switch grant := c.parameters.get("grant_type"); {
-	case grant == "":
-		return decision{}, refuse(invalidRequest, "no grant_type")
-	case grant != clientCredentials:
-		return decision{}, refuse(unsupportedGrantType, "not "+clientCredentials)
+	switch grantType := c.parameters.get("grant_type"); {
+	case grantType == "":
+		return decision{}, refuse(invalidRequest, "grant_type is missing")
+	case grantType != clientCredentials:
+		return decision{}, refuse(unsupportedGrantType, "grant_type is not "+clientCredentials)
 	case app == nil:
-		return decision{}, refuse(unauthorizedClient, "a resource server gets no tokens")
+		return decision{}, refuse(unauthorizedClient, "a resource server may not request tokens")
 	}
 	scopes, err := app.grantScopes(c.parameters.get("scope"))
 	if err != nil {
@@ -42,9 +42,9 @@ func (i *Issuer) decide(c call, trace *rules.Trace) (decision, error) {
 	if err != nil {
 		return decision{}, err
 	}
-	outcome, err := i.policy.Decide(i.governed(c, scopes, resources), trace)
+	outcome, err := i.policy.Decide(i.ruleInput(c, scopes, resources), trace)
 	if err != nil {
-		return decision{}, governanceRefusal(err)
+		return decision{}, ruleRefusal(err)
 	}
 	if len(scopes) > 0 && len(outcome.Scopes) == 0 {
 		return decision{}, refuse(invalidScope, "the rules dropped every scope")
@@ -60,8 +60,8 @@ func (i *Issuer) decide(c call, trace *rules.Trace) (decision, error) {
 	return d, nil
 }
 
-// governed returns what the rules see of c.
-func (i *Issuer) governed(c call, scopes, resources []string) rules.Input {
+// ruleInput returns what the rules see of c.
+func (i *Issuer) ruleInput(c call, scopes, resources []string) rules.Input {
 	in := rules.Input{
 		ClientID:       c.client.id,
 		Partner:        c.client.partner,
@@ -80,9 +80,9 @@ func (i *Issuer) governed(c call, scopes, resources []string) rules.Input {
 	return in
 }
 
-// governanceRefusal gives a rule's refusal its answer: the client learns that a rule
-// refused, not which.
-func governanceRefusal(err error) error {
+// ruleRefusal maps a rule's refusal to an error response. The client learns that a rule refused,
+// but not which.
+func ruleRefusal(err error) error {
 	var refused *rules.Refusal
 	if errors.As(err, &refused) && refused.Level == rules.Scope {
 		return &refusal{invalidScope, err}
@@ -90,9 +90,9 @@ func governanceRefusal(err error) error {
 	return &refusal{accessDenied, err}
 }
 
-// grantScopes returns the scopes granted for a scope parameter: those that it names,
-// each of which must be registered, or the default when it names none (RFC 6749
-// section 3.3). Nothing is narrowed in silence.
+// grantScopes returns the scopes for a scope parameter: the requested scopes, all of which must
+// be registered, or the default without a request (RFC 6749 section 3.3). It never narrows a
+// request silently.
 func (a *application) grantScopes(parameter string) ([]string, error) {
 	if parameter == "" {
 		return a.defaults, nil
@@ -100,7 +100,7 @@ func (a *application) grantScopes(parameter string) ([]string, error) {
 	var granted []string
 	for s := range strings.SplitSeq(parameter, " ") {
 		if !slices.Contains(a.scopes, s) {
-			return nil, refuse(invalidScope, "a scope is not registered")
+			return nil, refuse(invalidScope, "a requested scope is not registered for the client")
 		}
 		if !slices.Contains(granted, s) {
 			granted = append(granted, s)
@@ -109,19 +109,19 @@ func (a *application) grantScopes(parameter string) ([]string, error) {
 	return granted, nil
 }
 
-// grantResources returns the audience of the token for the resource parameters, each
-// of which must be open to a (RFC 8707 section 2), or the default when there are none.
+// grantResources returns the audience for the resource parameters, all of which must be allowed
+// to a (RFC 8707 section 2), or the default without a request.
 func (a *application) grantResources(parameters []string) ([]string, error) {
 	if len(parameters) == 0 {
 		if len(a.resources) == 0 {
-			return nil, refuse(invalidTarget, "the application may name no resource")
+			return nil, refuse(invalidTarget, "no resource is registered for the application")
 		}
 		return a.resources[:1], nil
 	}
 	var granted []string
 	for _, r := range parameters {
 		if !slices.Contains(a.resources, r) {
-			return nil, refuse(invalidTarget, "a resource is unknown or not open to this client")
+			return nil, refuse(invalidTarget, "a requested resource is unknown or not allowed to this client")
 		}
 		if !slices.Contains(granted, r) {
 			granted = append(granted, r)

@@ -10,31 +10,31 @@ import (
 	"github.com/tallygate/tallygate/issuer/rules"
 )
 
-// A Question is a token request that nobody has made.
-type Question struct {
+// ExplainRequest describes a token request to explain.
+type ExplainRequest struct {
 	ClientID  string
-	Chain     []*x509.Certificate // the client certificate first; empty for none
-	Scope     string              // with spaces between
+	Chain     []*x509.Certificate // leaf first; empty for no certificate
+	Scope     string              // separated by spaces
 	Resources []string
 	Address   netip.Addr
 }
 
-// An Explanation is what a token request would get, and why.
+// An Explanation is the outcome of a token request, with the reasons.
 type Explanation struct {
 	Granted    bool           `json:"granted"`
-	Error      string         `json:"error,omitempty"`  // the code on the wire
-	Reason     string         `json:"reason,omitempty"` // for the operator; never on the wire
+	Error      string         `json:"error,omitempty"`  // the OAuth error code, as sent to clients
+	Reason     string         `json:"reason,omitempty"` // for the operator; never sent to clients
 	Scopes     []string       `json:"scopes,omitempty"`
 	Resources  []string       `json:"resources,omitempty"`
 	Lifetime   string         `json:"lifetime,omitempty"`
 	Bound      bool           `json:"bound"`
 	Claims     map[string]any `json:"claims,omitempty"`
-	Governance rules.Trace    `json:"governance"` // empty when the request did not get so far
+	Governance rules.Trace    `json:"governance"` // empty if the request was refused before the rules
 }
 
-// Explain answers q by the steps of the token endpoint, and makes no token. It needs no
-// Open: without one it does not know what has been revoked.
-func (i *Issuer) Explain(ctx context.Context, q Question) Explanation {
+// Explain runs the steps of the token endpoint for q without issuing a token. It works without
+// Open, but then knows no revocations.
+func (i *Issuer) Explain(ctx context.Context, q ExplainRequest) Explanation {
 	c := call{address: q.Address, parameters: form{"grant_type": {clientCredentials}, "client_id": {q.ClientID}}}
 	if q.Scope != "" {
 		c.parameters["scope"] = []string{q.Scope}
@@ -43,7 +43,7 @@ func (i *Issuer) Explain(ctx context.Context, q Question) Explanation {
 		c.parameters[resource] = q.Resources
 	}
 	var out Explanation
-	d, err := i.explained(ctx, &c, q.Chain, &out.Governance)
+	d, err := i.explainDecision(ctx, &c, q.Chain, &out.Governance)
 	if err != nil {
 		out.Error, out.Reason = faults[faultOf(err)].code, err.Error()
 		return out
@@ -53,8 +53,8 @@ func (i *Issuer) Explain(ctx context.Context, q Question) Explanation {
 	return out
 }
 
-// explained goes through the steps, over a connection on which chain was shown.
-func (i *Issuer) explained(ctx context.Context, c *call, chain []*x509.Certificate, trace *rules.Trace) (decision, error) {
+// explainDecision authenticates c with chain as the client certificate, and decides.
+func (i *Issuer) explainDecision(ctx context.Context, c *call, chain []*x509.Certificate, trace *rules.Trace) (decision, error) {
 	var err error
 	c.certificate, err = i.certificate(&http.Request{TLS: &tls.ConnectionState{PeerCertificates: chain}})
 	if err == nil {

@@ -6,9 +6,9 @@ import (
 	"net/http"
 )
 
-// A fault is an error answer. The set is closed: status, code and description of
-// an answer come from the table below, and nothing of the request or of an
-// internal error is ever quoted. The zero value is a bug's answer.
+// A fault is an error response. The set is closed: the status, code and description of every
+// response come from the table below, and no response quotes the request or an internal error.
+// The zero value is the response to a bug.
 type fault uint8
 
 const (
@@ -29,14 +29,14 @@ const (
 )
 
 var faults = [...]struct {
-	code        string // RFC 6749 section 5.2, where it has one
+	code        string // RFC 6749 section 5.2, if it defines one
 	status      int
-	description string // for the person who reads the answer
+	description string // error_description
 }{
 	serverError:    {"server_error", http.StatusInternalServerError, "The authorization server could not handle the request."},
 	invalidRequest: {"invalid_request", http.StatusBadRequest, "The request lacks a parameter, repeats one, authenticates the client in another way than by its certificate, or is not a form in the body of a POST request."},
-	// Without WWW-Authenticate: no scheme is registered for a certificate, and naming
-	// another would be untrue.
+	// No WWW-Authenticate header: no scheme is registered for client certificates, and another
+	// scheme would be wrong.
 	invalidClient:        {"invalid_client", http.StatusUnauthorized, "The client is unknown, or the client certificate of the connection is not the one registered for it."},
 	invalidGrant:         {"invalid_grant", http.StatusBadRequest, "The token was issued to another client."},
 	invalidScope:         {"invalid_scope", http.StatusBadRequest, "A requested scope is malformed or not registered for this client."},
@@ -46,24 +46,23 @@ var faults = [...]struct {
 	tooManyRequests:      {"temporarily_unavailable", http.StatusTooManyRequests, "Too many requests; try again later."}, // RFC 6585 section 4
 	tooManyTokens:        {"temporarily_unavailable", http.StatusTooManyRequests, "The client holds as many unexpired tokens as it may; use them again, or wait until some have expired."},
 	unsupportedGrantType: {"unsupported_grant_type", http.StatusBadRequest, "The grant type is not client_credentials."},
-	// RFC 7009 section 2.2.1: whoever gets this knows that the token still counts.
+	// RFC 7009 section 2.2.1: a client that gets this must assume that the token is still valid.
 	temporarilyUnavailable: {"temporarily_unavailable", http.StatusServiceUnavailable, "The request cannot be handled now; try again later."},
 	notFound:               {"not_found", http.StatusNotFound, "There is no such endpoint."},
 	methodNotAllowed:       {"method_not_allowed", http.StatusMethodNotAllowed, "The endpoint does not offer this method."},
 }
 
-// retryAfter is what a client is asked to wait when it is told to come back, in
-// seconds.
+// retryAfter is the Retry-After header of temporary errors, in seconds.
 const retryAfter = "5"
 
-// retryTokens is retryAfter for a client that holds too many tokens: those that have expired
-// are swept every minute.
+// retryTokens is the Retry-After header for a client that holds too many tokens, in seconds:
+// expired tokens are removed every minute.
 const retryTokens = "60"
 
-// A refusal is the error of a step that turned a request down.
+// A refusal is the error of a step that refused a request.
 type refusal struct {
 	fault fault
-	err   error // detail for the log; never sent
+	err   error // detail for the log; never sent to clients
 }
 
 func (r *refusal) Error() string { return faults[r.fault].code + ": " + r.err.Error() }
@@ -72,7 +71,7 @@ func (r *refusal) Unwrap() error { return r.err }
 
 func refuse(f fault, detail string) error { return &refusal{f, errors.New(detail)} }
 
-// faultOf returns the answer to err. An error that wraps no refusal is a bug.
+// faultOf returns the error response for err. An error that wraps no refusal is a bug.
 func faultOf(err error) fault {
 	var r *refusal
 	if errors.As(err, &r) {
@@ -81,10 +80,11 @@ func faultOf(err error) fault {
 	return serverError
 }
 
-// writeFault answers with f. Errors are never stored, RFC 6749 section 5.2.
+// writeFault writes the error response f. Error responses must not be stored (RFC 6749 section
+// 5.2).
 func writeFault(w http.ResponseWriter, f fault) {
 	row := faults[f]
-	switch f { //nolint:exhaustive // the others are not for a later try
+	switch f { //nolint:exhaustive // a retry does not help with the other faults
 	case temporarilyUnavailable, tooManyRequests:
 		w.Header().Set("Retry-After", retryAfter)
 	case tooManyTokens:
@@ -97,13 +97,13 @@ func writeFault(w http.ResponseWriter, f fault) {
 	}{row.code, row.description})
 }
 
-// noStore keeps an answer out of every cache, RFC 6749 section 5.1.
+// noStore forbids caches to store the response (RFC 6749 section 5.1).
 func noStore(w http.ResponseWriter) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Pragma", "no-cache")
 }
 
-// writeJSON answers with v. A failure to write is the client's and has no reader.
+// writeJSON writes v. It ignores write errors, which mean that the client has gone.
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")

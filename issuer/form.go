@@ -8,24 +8,24 @@ import (
 	"slices"
 )
 
-// readForm returns the parameters in the body of r, by RFC 6749 section 3.2 and
-// appendix B: a form, each parameter at most once, one without a value as good as
-// absent, none in the query. Its errors are refusals that quote nothing of r, which
-// may hold a token or a secret in the wrong place.
+// readForm returns the parameters in the body of r by RFC 6749 section 3.2 and appendix B: a
+// form in which each parameter occurs once at most. A parameter without a value is absent.
+// Parameters in the query are refused. Errors are refusals that quote nothing of r, because a
+// token or secret may be in the wrong place.
 func readForm(r *http.Request) (form, error) {
 	if r.URL.RawQuery != "" {
-		return nil, refuse(invalidRequest, "parameters in the query")
+		return nil, refuse(invalidRequest, "the query has parameters")
 	}
 	types := r.Header["Content-Type"]
 	if len(types) != 1 {
-		return nil, refuse(invalidRequest, "not exactly one content type")
+		return nil, refuse(invalidRequest, "want exactly one Content-Type header")
 	}
 	if t, _, err := mime.ParseMediaType(types[0]); err != nil || t != "application/x-www-form-urlencoded" {
-		return nil, refuse(invalidRequest, "the content type is not that of a form")
+		return nil, refuse(invalidRequest, "the content type is not application/x-www-form-urlencoded")
 	}
-	body, err := io.ReadAll(r.Body) // limited by ServeHTTP
+	body, err := io.ReadAll(r.Body) // ServeHTTP limits the size
 	if err != nil {
-		return nil, refuse(invalidRequest, "the body is too large or broke off")
+		return nil, refuse(invalidRequest, "the body is too large or incomplete")
 	}
 	values, err := url.ParseQuery(string(body))
 	if err != nil {
@@ -44,13 +44,13 @@ func readForm(r *http.Request) (form, error) {
 	return parameters, nil
 }
 
-// resource is the one parameter that may be repeated, RFC 8707 section 2.
+// resource is the only parameter that may be repeated, RFC 8707 section 2.
 const resource = "resource"
 
 // A form holds the parameters of a request.
 type form map[string][]string
 
-// get returns the value of a parameter that occurs once at most, "" when it is absent.
+// get returns the first value of a parameter, "" if it is absent.
 func (f form) get(name string) string {
 	if all := f[name]; len(all) > 0 {
 		return all[0]

@@ -15,7 +15,7 @@ import (
 )
 
 // stateHolds returns the files of the state in which text stands.
-func (s *site) stateHolds(text string) []string {
+func (s *harness) stateHolds(text string) []string {
 	var files []string
 	err := filepath.WalkDir(s.state, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
@@ -54,7 +54,7 @@ func TestResources(t *testing.T) {
 		{"with a fragment", "&resource=" + payments + "%23x", nil, "invalid_target"},
 		{"no URI", "&resource=x", nil, "invalid_target"},
 	}
-	s := newSite(t, "")
+	s := newHarness(t, "")
 	for _, test := range tests {
 		s.run(test.name, func(t *testing.T) {
 			a := s.ask(ledger, good+test.asked)
@@ -67,7 +67,7 @@ func TestResources(t *testing.T) {
 			}
 		})
 	}
-	narrow := newSite(t, "", func(cfg *config.Config) {
+	narrow := newHarness(t, "", func(cfg *config.Config) {
 		cfg.Partners.List[0].Applications[0].Resources = []string{payments}
 	})
 	if got := narrow.verify(narrow.token().Token).Audience; !cmp.Equal(got, []string{payments}) {
@@ -79,7 +79,7 @@ func TestResources(t *testing.T) {
 // What an application is registered with: default scopes, lifetime, further claims,
 // and tokens that are not bound.
 func TestApplicationSettings(t *testing.T) {
-	s := newSite(t, "", func(cfg *config.Config) {
+	s := newHarness(t, "", func(cfg *config.Config) {
 		a := &cfg.Partners.List[0].Applications[0]
 		a.DefaultScopes = []config.Scope{"accounts:read"}
 		a.TokenLifetime = time.Minute
@@ -104,13 +104,13 @@ func TestApplicationSettings(t *testing.T) {
 
 // A resource server introspects; it gets no token.
 func TestResourceServerGetsNoToken(t *testing.T) {
-	s := newSite(t, "")
+	s := newHarness(t, "")
 	s.refused(s.ask(accounts, "grant_type=client_credentials&client_id=accounts-api"), "unauthorized_client")
 }
 
 // T-AS-12: who asks too often is told to wait, and others are not.
 func TestRates(t *testing.T) {
-	s := newSite(t, "", func(cfg *config.Config) {
+	s := newHarness(t, "", func(cfg *config.Config) {
 		cfg.Issuer.Limits.PerClient = config.Rate{RequestsPerSecond: 1, Burst: 3}
 	})
 	var limited int
@@ -128,7 +128,7 @@ func TestRates(t *testing.T) {
 	}
 	s.granted(s.ask(payroll, "grant_type=client_credentials&client_id=southridge-payroll"))
 
-	flooded := newSite(t, "", func(cfg *config.Config) {
+	flooded := newHarness(t, "", func(cfg *config.Config) {
 		cfg.Issuer.Limits.PerAddress = config.Rate{RequestsPerSecond: 1, Burst: 3}
 	})
 	for range 3 {

@@ -15,19 +15,19 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// signedAnswer is the media type of a signed introspection, RFC 9701 section 4, and
-// without "application/" the typ of its JWT.
-const signedAnswer = "application/token-introspection+jwt"
+// signedMediaType is the media type of a signed introspection response (RFC 9701 section 4).
+// Without "application/" it is the typ of the JWT.
+const signedMediaType = "application/token-introspection+jwt"
 
-// serveIntrospect is the introspection endpoint, RFC 7662 section 2. It answers, logs
-// and counts in one place.
+// serveIntrospect is the introspection endpoint, RFC 7662 section 2. Every response, log line
+// and count is written here.
 func (i *Issuer) serveIntrospect(w http.ResponseWriter, r *http.Request) {
 	c, err := i.admit(r)
 	var found *claims
 	if err == nil {
 		found, err = i.introspect(c)
 	}
-	attributes := c.attributes(err)
+	attributes := c.logAttributes(err)
 	if err != nil {
 		i.metrics.introspections.WithLabelValues("error").Inc()
 		i.log.LogAttrs(r.Context(), slog.LevelWarn, "introspection request", attributes...)
@@ -38,28 +38,28 @@ func (i *Issuer) serveIntrospect(w http.ResponseWriter, r *http.Request) {
 	outcome := "inactive"
 	if found != nil {
 		outcome = "active"
-		attributes = append(attributes, slog.String("token_client_id", found.ClientID), slog.String("jti_sha256", logged(found.ID)))
+		attributes = append(attributes, slog.String("token_client_id", found.ClientID), slog.String("jti_sha256", tokenIDHash(found.ID)))
 	}
 	i.metrics.introspections.WithLabelValues(outcome).Inc()
 	i.log.LogAttrs(r.Context(), slog.LevelInfo, "introspection request", attributes...)
 	noStore(w)
 	w.Header().Set("Vary", "Accept")
 	if !wantsSigned(r.Header["Accept"]) {
-		writeJSON(w, http.StatusOK, members(found))
+		writeJSON(w, http.StatusOK, introspectionResponse(found))
 		return
 	}
 	i.writeSigned(w, c.client.id, found)
 }
 
-// introspect returns what the token that c names says to c, nil when it does not count
-// or is not meant for c. Only a resource server is told anything, and only of its own
-// resources (RFC 7662 section 4): a client that scans for tokens learns nothing.
+// introspect returns the claims of the token in c, or nil if the token is inactive or not meant
+// for c's client. Only resource servers get claims, and only with their own resources as
+// audience (RFC 7662 section 4), so a client that probes for tokens learns nothing.
 func (i *Issuer) introspect(c call) (*claims, error) {
 	raw := c.parameters.get("token")
 	if raw == "" {
-		return nil, refuse(invalidRequest, "no token")
+		return nil, refuse(invalidRequest, "token is missing")
 	}
-	found, err := i.active(raw)
+	found, err := i.activeToken(raw)
 	if err != nil || found == nil {
 		return nil, err
 	}
@@ -72,10 +72,10 @@ func (i *Issuer) introspect(c call) (*claims, error) {
 	return &narrowed, nil
 }
 
-// active returns what a token of ours says, nil when it does not count now: it has
-// expired, was revoked, or its client is no more. Its errors are refusals.
-func (i *Issuer) active(raw string) (*claims, error) {
-	found, err := i.own(raw)
+// activeToken returns the claims of a token of this issuer, or nil if it is inactive: expired,
+// revoked, or issued to a client that was removed or disabled. Errors are refusals.
+func (i *Issuer) activeToken(raw string) (*claims, error) {
+	found, err := i.findToken(raw)
 	if err != nil || found == nil {
 		return nil, err
 	}
@@ -83,49 +83,49 @@ func (i *Issuer) active(raw string) (*claims, error) {
 	if c == nil || c.disabled || i.now().Unix() >= found.Expires {
 		return nil, nil
 	}
-	thumbprint, _ := access.ParseThumbprint(found.thumbprint()) // zero for an unbound one
-	if i.revoked.revokes(found.ID, c.id, c.partner, thumbprint, found.IssuedAt) {
+	thumbprint, _ := access.ParseThumbprint(found.thumbprint()) // zero for an unbound token
+	if i.revocations.revokes(found.ID, c.id, c.partner, thumbprint, found.IssuedAt) {
 		return nil, nil
 	}
 	return found, nil
 }
 
-var errNotOpen = errors.New("the issuer is not open yet")
+var errNotOpen = errors.New("the issuer's state is not open yet")
 
-// Resolve returns what a token of ours says and whether it is active, as introspection
-// tells a resource server that every audience is: for a gate in the same process, which
-// judges it. An error says that there is no telling. It is safe for concurrent use, and
-// a revocation that has been answered counts in it.
-func (i *Issuer) Resolve(raw string) (says access.Unchecked, active bool, err error) {
+// Resolve returns the claims of a token of this issuer and whether it is active, with its whole
+// audience. The gate in the same process uses it in place of introspection, and checks the
+// claims. With an error the status of the token is unknown. Resolve is safe for concurrent use
+// and sees every revocation that was acknowledged.
+func (i *Issuer) Resolve(raw string) (token access.Unchecked, active bool, err error) {
 	if i.state == nil {
 		return access.Unchecked{}, false, errNotOpen
 	}
-	found, err := i.active(raw)
+	found, err := i.activeToken(raw)
 	if err != nil || found == nil {
 		return access.Unchecked{}, false, err
 	}
 	return unchecked(found), true, nil
 }
 
-// unchecked returns what a token of ours says, in the words of the gate.
+// unchecked returns found in the form that package validate checks.
 func unchecked(found *claims) access.Unchecked {
-	says := access.Unchecked{
+	token := access.Unchecked{
 		Issuer: found.Issuer, Subject: found.Subject, ClientID: found.ClientID, TokenID: found.ID,
 		Audience: found.Audience, Scopes: strings.Fields(found.Scope),
 		Expires: time.Unix(found.Expires, 0), IssuedAt: time.Unix(found.IssuedAt, 0),
 		Confirmation: access.Confirmation{Present: found.Confirmation != nil},
 	}
-	// What cannot be read, or stands beside a binding that is not checked, stays zero, which
-	// matches no certificate.
+	// A malformed thumbprint, or a thumbprint beside an unchecked confirmation method, stays zero
+	// and matches no certificate.
 	if found.Confirmation != nil && len(found.Confirmation.Others) == 0 {
-		says.Confirmation.Thumbprint, _ = access.ParseThumbprint(found.thumbprint())
+		token.Confirmation.Thumbprint, _ = access.ParseThumbprint(found.thumbprint())
 	}
-	return says
+	return token
 }
 
-// members returns the introspection response of RFC 7662 section 2.2. Of a token that
-// does not count it says nothing more than that.
-func members(c *claims) any {
+// introspectionResponse returns the response of RFC 7662 section 2.2. For a nil c it has the
+// single member active.
+func introspectionResponse(c *claims) any {
 	if c == nil {
 		return map[string]any{"active": false}
 	}
@@ -145,28 +145,28 @@ func members(c *claims) any {
 	return all
 }
 
-// writeSigned answers with a JWT for caller, RFC 9701 section 5. It has no sub and no
-// exp, so that it can pass for no access token.
+// writeSigned writes a signed response for the client caller, RFC 9701 section 5. The JWT has no
+// sub and no exp, so it cannot pass for an access token.
 func (i *Issuer) writeSigned(w http.ResponseWriter, caller string, found *claims) {
-	signed, err := i.keys.Sign(strings.TrimPrefix(signedAnswer, "application/"), jwt.MapClaims{
-		"iss": i.identifier, "aud": caller, "iat": i.now().Unix(), "token_introspection": members(found),
+	signed, err := i.keys.Sign(strings.TrimPrefix(signedMediaType, "application/"), jwt.MapClaims{
+		"iss": i.identifier, "aud": caller, "iat": i.now().Unix(), "token_introspection": introspectionResponse(found),
 	})
 	if err != nil {
-		i.log.Error("signing introspection", "err", err)
+		i.log.Error("introspection response not signed", "err", err)
 		writeFault(w, serverError)
 		return
 	}
-	w.Header().Set("Content-Type", signedAnswer)
+	w.Header().Set("Content-Type", signedMediaType)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	_, _ = w.Write([]byte(signed))
 }
 
-// wantsSigned reports whether an Accept header names the signed form.
+// wantsSigned reports whether an Accept header accepts the signed form.
 func wantsSigned(accept []string) bool {
 	for _, line := range accept {
 		for item := range strings.SplitSeq(line, ",") {
 			t, parameters, err := mime.ParseMediaType(item)
-			if err == nil && t == signedAnswer && parameters["q"] != "0" {
+			if err == nil && t == signedMediaType && parameters["q"] != "0" {
 				return true
 			}
 		}

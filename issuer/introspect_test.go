@@ -17,7 +17,7 @@ import (
 const inactive = `{"active":false}` + "\n"
 
 // introspect asks as a resource server.
-func (s *site) introspect(pair *testpki.Pair, id, token string) answer {
+func (s *harness) introspect(pair *testpki.Pair, id, token string) answer {
 	s.t.Helper()
 	return s.send(pair, "POST", "/introspect", form.Clone(), "client_id="+id+"&token="+url.QueryEscape(token))
 }
@@ -30,7 +30,7 @@ func opaque(cfg *config.Config) { cfg.Partners.List[0].Applications[0].TokenForm
 func TestIntrospect(t *testing.T) {
 	for name, edits := range map[string][]func(*config.Config){"jwt": nil, "opaque": {opaque}} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t, "", edits...)
+			s := newHarness(t, "", edits...)
 			token := s.fetch(good)
 			a := s.introspect(accounts, "accounts-api", token)
 			s.neverStored(a)
@@ -60,7 +60,7 @@ func TestIntrospect(t *testing.T) {
 }
 
 // fetch asks for a token for the ledger, of whatever form.
-func (s *site) fetch(body string) string {
+func (s *harness) fetch(body string) string {
 	s.t.Helper()
 	return s.fetched(s.ask(ledger, body)).Token
 }
@@ -70,7 +70,7 @@ func (s *site) fetch(body string) string {
 func TestIntrospectTellsNobodyElse(t *testing.T) {
 	for name, edits := range map[string][]func(*config.Config){"jwt": nil, "opaque": {opaque}} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t, "", edits...)
+			s := newHarness(t, "", edits...)
 			token := s.fetch(good)
 			s.refused(s.introspect(nil, "accounts-api", token), "invalid_client")
 			s.refused(s.introspect(ledger, "accounts-api", token), "invalid_client")
@@ -134,12 +134,12 @@ func TestIntrospectClientThatIsNoMore(t *testing.T) {
 				cfg.Issuer.State, cfg.Issuer.Signing.Files[0] = config.Path(state), config.Path(key)
 				cfg.Issuer.Issuer = config.Identifier(identifier)
 			}
-			s := newSite(t, "", opaque, keep)
+			s := newHarness(t, "", opaque, keep)
 			token := s.fetch(good)
 			if err := s.issuer.Close(); err != nil {
 				t.Fatal(err)
 			}
-			after := newSite(t, "", keep, edit)
+			after := newHarness(t, "", keep, edit)
 			if a := after.introspect(accounts, "accounts-api", token); a.body != inactive {
 				t.Errorf("got %s", a.body)
 			}
@@ -150,7 +150,7 @@ func TestIntrospectClientThatIsNoMore(t *testing.T) {
 // RFC 9701: the signed answer is for the caller that asked, and can pass for no access
 // token.
 func TestIntrospectSigned(t *testing.T) {
-	s := newSite(t, "")
+	s := newHarness(t, "")
 	token := s.fetch(good)
 	header := form.Clone()
 	header.Set("Accept", "application/token-introspection+jwt")
@@ -193,7 +193,7 @@ func TestIntrospectSigned(t *testing.T) {
 // Only the SHA-256 of an opaque token is stored, T-AS-15, and it is random: 256 bits
 // are 43 characters.
 func TestOpaqueTokens(t *testing.T) {
-	s := newSite(t, "", opaque)
+	s := newHarness(t, "", opaque)
 	seen := make(map[string]bool)
 	for range 50 {
 		token := s.fetch(good)
@@ -211,7 +211,7 @@ func TestOpaqueTokens(t *testing.T) {
 
 // A resource server is told of its own resources only, also where a token is for more.
 func TestIntrospectNarrowsTheAudience(t *testing.T) {
-	s := newSite(t, "")
+	s := newHarness(t, "")
 	token := s.fetch(good + "&resource=" + audience + "&resource=" + payments)
 	for id, want := range map[string]string{"accounts-api": audience, "payments-api": payments} {
 		pair := map[string]*testpki.Pair{"accounts-api": accounts, "payments-api": paying}[id]

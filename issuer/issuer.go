@@ -1,11 +1,10 @@
-// Package issuer is the minimal authorization server: in comes a form from a
-// client that authenticates by its certificate (RFC 8705 section 2), out goes an
-// access token (RFC 9068, or an opaque one) that works with that certificate alone. It
-// tells resource servers what a token says (RFC 7662, RFC 9701), revokes tokens (RFC
-// 7009) and publishes its key set and metadata (RFC 8414). Rules decide what is granted.
+// Package issuer is a minimal authorization server. A client authenticates by its certificate
+// (RFC 8705 section 2) and gets an access token (RFC 9068, or opaque) that is bound to the
+// certificate. The package also serves introspection (RFC 7662, RFC 9701), revocation (RFC
+// 7009), the key set and the metadata (RFC 8414). Rules restrict what is granted.
 //
-// It shares nothing with package validate but the words of package access, so that
-// a bug in one cannot vouch for the other.
+// It shares only the types of package access with package validate, so that a bug in the code
+// that signs tokens cannot hide in the code that judges them.
 package issuer
 
 import (
@@ -30,74 +29,73 @@ import (
 	"github.com/tallygate/tallygate/issuer/store"
 )
 
-// Options is what an [Issuer] needs beside its configuration. All but Now must be
-// set.
+// Options configures an [Issuer]. Fields that do not mention nil must be set.
 type Options struct {
-	// Anchors lists the trust anchors of each partner, by its configured name. A
-	// partner that is absent has none, and its applications get no tokens.
+	// Anchors lists the trust anchors of each partner by its configured name. An absent partner has
+	// no anchors, and its applications get no tokens by tls_client_auth.
 	Anchors map[config.Name][]access.AnchorKey
-	// ResourceServerAnchors does so for resource servers.
+	// ResourceServerAnchors lists the trust anchors of each resource server.
 	ResourceServerAnchors map[config.ClientID][]access.AnchorKey
-	// Certificate yields the client certificate of a request, judged at this
-	// moment. Its errors wrap *access.Denial.
+	// Certificate returns the checked client certificate of a request, as of now. Its errors wrap
+	// *access.Denial.
 	Certificate func(*http.Request) (*access.Certificate, error)
 	Log         *slog.Logger
 	Metrics     prometheus.Registerer
 	Now         func() time.Time // nil: time.Now
-	// Overloaded reports whether a request is one too many; nil: none is.
+	// Overloaded reports whether a request must be refused for lack of capacity; nil means never.
 	Overloaded func() bool
-	// Previous is the issuer that the new one takes the place of, nil for none. They have
-	// one state, one key ring and one set of counts; whoever opened, runs and closes the
-	// first serves the second by it. What is configured of the state must be the same.
+	// Previous is the issuer before a reload, nil at the start. The new issuer shares its state,
+	// keys, revocations and metrics, so it needs no Open. Closing either closes the state. The
+	// settings of the state must be the same.
 	Previous *Issuer
 }
 
-// An Issuer serves the endpoints of the authorization server. It is safe for
-// concurrent use once it has been opened.
+// An Issuer serves the endpoints of the authorization server. It is safe for concurrent use
+// after Open.
 type Issuer struct {
 	settings    *config.Issuer
-	partners    map[string]bool          // the names of those configured
-	owners      map[string]string        // each application's partner, also where its tokens are another server's
-	leeways     map[string]time.Duration // of foreign servers, by identifier
+	partners    map[string]bool          // configured names
+	owners      map[string]string        // partner by client_id, for applications of every authorization server
+	leeways     map[string]time.Duration // of other authorization servers, by issuer identifier
 	identifier  string                   // RFC 8414 section 2, byte for byte as configured
-	base        string                   // the identifier's path, without a slash at the end
+	base        string                   // path of the identifier, without a trailing slash
 	endpoints   []endpoint
 	operator    *http.ServeMux
 	clients     map[string]*client // by client_id
 	addresses   *addressRates
 	policy      *rules.Policy
-	revoked     *revocations
+	revocations *revocations
 	certificate func(*http.Request) (*access.Certificate, error)
 	log         *slog.Logger
 	metrics     *metrics
 	now         func() time.Time
-	overloaded  func() bool // nil: never
+	overloaded  func() bool // nil means never
 
-	issued *atomic.Int64 // the latest iat so far, Unix seconds
+	latestIssuedAt *atomic.Int64 // Unix seconds
 
 	state store.Store   // nil until Open
 	keys  *keyring.Ring // nil until Open
 }
 
-// New returns the authorization server that cfg.Issuer, which is not nil, describes.
-// It reads the files that cfg names and compiles the rules, and reports every fault. It
-// does not touch the state, which may be another process's: that is for Open.
+// New returns the authorization server that cfg.Issuer describes, which must not be nil. It
+// reads the files that cfg names, compiles the rules and reports every error. It does not touch
+// the state, which another process may have open: Open does.
 func New(cfg *config.Config, options Options) (*Issuer, error) {
 	if options.Now == nil {
 		options.Now = time.Now
 	}
 	i := &Issuer{
-		settings:    cfg.Issuer,
-		partners:    make(map[string]bool),
-		owners:      make(map[string]string),
-		leeways:     make(map[string]time.Duration),
-		identifier:  string(cfg.Issuer.Issuer),
-		revoked:     newRevocations(),
-		issued:      new(atomic.Int64),
-		certificate: options.Certificate,
-		log:         options.Log,
-		now:         options.Now,
-		overloaded:  options.Overloaded,
+		settings:       cfg.Issuer,
+		partners:       make(map[string]bool),
+		owners:         make(map[string]string),
+		leeways:        make(map[string]time.Duration),
+		identifier:     string(cfg.Issuer.Issuer),
+		revocations:    newRevocations(),
+		latestIssuedAt: new(atomic.Int64),
+		certificate:    options.Certificate,
+		log:            options.Log,
+		now:            options.Now,
+		overloaded:     options.Overloaded,
 	}
 	for _, p := range cfg.Partners.List {
 		i.partners[string(p.Name)] = true
@@ -110,12 +108,12 @@ func New(cfg *config.Config, options Options) (*Issuer, error) {
 	}
 	var faults [6]error
 	i.policy, faults[0] = rules.Compile(cfg)
-	i.clients, faults[1] = clientsOf(cfg, &options)
+	i.clients, faults[1] = newClients(cfg, &options)
 	i.base, faults[2] = pathOf(i.identifier)
-	i.endpoints, i.operator = i.endpointsUnder(i.base), i.operatorMux()
+	i.endpoints, i.operator = i.newEndpoints(i.base), i.operatorMux()
 	i.addresses, faults[3] = newAddressRates(cfg.Issuer.Limits.PerAddress)
-	if before := options.Previous; before != nil {
-		i.succeed(before)
+	if previous := options.Previous; previous != nil {
+		i.adopt(previous)
 	} else {
 		i.metrics, faults[4] = newMetrics(options.Metrics)
 	}
@@ -126,43 +124,43 @@ func New(cfg *config.Config, options Options) (*Issuer, error) {
 	return i, nil
 }
 
-// succeed takes over what lives longer than a configuration.
-func (i *Issuer) succeed(before *Issuer) {
-	i.state, i.keys, i.revoked, i.issued, i.metrics = before.state, before.keys, before.revoked, before.issued, before.metrics
+// adopt takes over what outlives a reload.
+func (i *Issuer) adopt(previous *Issuer) {
+	i.state, i.keys, i.revocations, i.latestIssuedAt, i.metrics = previous.state, previous.keys, previous.revocations, previous.latestIssuedAt, previous.metrics
 }
 
-// Open takes the state, which no other process may have, and the signing keys in it;
-// the first time, it makes both. It must have returned nil before anything is served.
-func (i *Issuer) Open() error { return i.take(false) }
+// Open opens and locks the state and loads the signing keys. It creates both on the first start.
+// The issuer must serve nothing before Open returns nil.
+func (i *Issuer) Open() error { return i.openState(false) }
 
-// Inspect takes the state as it is, for an issuer that is asked about tokens and serves
-// nothing. Nothing in it changes.
-func (i *Issuer) Inspect() error { return i.take(true) }
+// Inspect opens and locks the state for an issuer that answers [Issuer.Resolve] and
+// [Issuer.Revoked] only. It changes nothing in the state.
+func (i *Issuer) Inspect() error { return i.openState(true) }
 
-func (i *Issuer) take(inspect bool) error {
+func (i *Issuer) openState(inspect bool) error {
 	state, err := store.Open(string(i.settings.State))
 	if err != nil {
 		return fmt.Errorf("opening the issuer's state: %w", err)
 	}
-	if err := i.open(state, inspect); err != nil {
+	if err := i.load(state, inspect); err != nil {
 		return errors.Join(fmt.Errorf("opening the issuer's state: %w", err), state.Close())
 	}
 	return nil
 }
 
-func (i *Issuer) open(state store.Store, inspect bool) (err error) {
-	if err := i.revoked.open(state); err != nil {
+func (i *Issuer) load(state store.Store, inspect bool) (err error) {
+	if err := i.revocations.load(state); err != nil {
 		return err
 	}
 	i.keys, err = keyring.Open(keyring.Options{
-		Store: state, Signing: i.settings.Signing, TokenLifetime: longestLifetime,
+		Store: state, Signing: i.settings.Signing, TokenLifetime: maxTokenLifetime,
 		Inspect: inspect, Reloaded: i.metrics.keysReloaded, Log: i.log, Now: i.now,
 	})
 	i.state = state
 	return err
 }
 
-// Run rotates the keys and removes what has expired until ctx ends.
+// Run rotates the signing keys and removes expired tokens and revocations until ctx ends.
 func (i *Issuer) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return i.keys.Run(ctx) })
@@ -171,7 +169,7 @@ func (i *Issuer) Run(ctx context.Context) error {
 			select {
 			case <-ctx.Done():
 				return nil
-			case <-time.After(sweepEvery):
+			case <-time.After(sweepInterval):
 				i.sweep(ctx)
 			}
 		}
@@ -179,16 +177,16 @@ func (i *Issuer) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// sweep removes what has expired, from memory and from the state.
+// sweep removes expired tokens and revocations from memory and from the state.
 func (i *Issuer) sweep(ctx context.Context) {
 	now := i.now()
-	i.revoked.sweep(now)
+	i.revocations.sweep(now)
 	if _, err := i.state.Sweep(now); err != nil {
-		i.log.WarnContext(ctx, "expired state not removed", "err", err)
+		i.log.WarnContext(ctx, "expired tokens and revocations not removed", "err", err)
 	}
 }
 
-// Close releases the state. It may be called without Open.
+// Close closes the state. It may be called without Open.
 func (i *Issuer) Close() error {
 	if i.state == nil {
 		return nil
@@ -196,9 +194,8 @@ func (i *Issuer) Close() error {
 	return i.state.Close()
 }
 
-// KeySet returns the JWK Set (RFC 7517 section 5) with the public key of every token
-// that the issuer signs, and a number that changes with it; nil before Open. It must not
-// be changed.
+// KeySet returns the JWK Set (RFC 7517 section 5) with every published key, and a version that
+// changes with it. Before Open the set is nil. The set must not be changed.
 func (i *Issuer) KeySet() (set []byte, version uint64) {
 	if i.keys == nil {
 		return nil, 0
@@ -206,46 +203,47 @@ func (i *Issuer) KeySet() (set []byte, version uint64) {
 	return i.keys.Set()
 }
 
-// Revoked reports whether a token has been revoked: by itself, when this issuer signed it,
-// and whichever server it comes from with its application or its partner, or with the
-// certificate that it is bound to. Another server's clock may be ahead by that server's
-// leeway; a token of its that does not say when it was issued may be a day old. It counts
-// from the moment at which the revocation is answered. It costs a hash and a few map
-// accesses, without allocation.
+// Revoked reports whether a token has been revoked: the token itself if this issuer signed it,
+// or its application, its partner or the certificate that it is bound to, whatever its
+// authorization server. The iat of another server's token is reduced by the configured leeway,
+// since that server's clock may be ahead. Without iat, such a token is assumed to be 24 hours
+// old. A revocation is visible as soon as it is acknowledged. Revoked costs one hash and a few
+// map accesses, and does not allocate.
 func (i *Issuer) Revoked(token access.Unchecked) bool {
 	issued := token.IssuedAt.Unix()
 	if token.Issuer != i.identifier {
-		token.TokenID = "" // names another token here, or none
+		token.TokenID = "" // another server's jti may equal a jti of this issuer
 		if token.IssuedAt.IsZero() {
-			token.IssuedAt = i.now().Add(-longestLifetime)
+			token.IssuedAt = i.now().Add(-maxTokenLifetime)
 		}
 		issued = token.IssuedAt.Add(-i.leeways[token.Issuer]).Unix()
 	}
-	return i.revoked.revokes(token.TokenID, token.ClientID, i.owners[token.ClientID], token.Confirmation.Thumbprint, issued)
+	return i.revocations.revokes(token.TokenID, token.ClientID, i.owners[token.ClientID], token.Confirmation.Thumbprint, issued)
 }
 
-// An endpoint is one path with its one method.
+// An endpoint is one path with one method.
 type endpoint struct {
 	method    string
-	path      string // compared with the request's path as it was sent
+	path      string // compared with the undecoded path of the request
 	bodyLimit int64  // bytes
 	serve     http.HandlerFunc
 }
 
-// Paths under the issuer identifier's own.
+// Paths relative to the path of the issuer identifier.
 const (
 	tokenPath      = "/token"
 	introspectPath = "/introspect"
 	revokePath     = "/revoke"
 	keySetPath     = "/jwks"
-	// wellKnown goes between host and path of the identifier, RFC 8414 section 3.
+	// wellKnown goes between the host and the path of the identifier, RFC 8414 section 3.
 	wellKnown = "/.well-known/oauth-authorization-server"
-	// openID goes behind it, OpenID Connect Discovery section 4: for clients that
-	// look nowhere else.
+	// openID is appended to the identifier (OpenID Connect Discovery section 4), for clients that
+	// use no other metadata.
 	openID = "/.well-known/openid-configuration"
 )
 
-// pathOf returns the path of an identifier, RFC 8414 section 3.1.
+// pathOf returns the path of an issuer identifier without its trailing slash, RFC 8414 section
+// 3.1.
 func pathOf(identifier string) (string, error) {
 	u, err := url.Parse(identifier)
 	if err != nil {
@@ -254,11 +252,11 @@ func pathOf(identifier string) (string, error) {
 	return strings.TrimSuffix(u.EscapedPath(), "/"), nil
 }
 
-func (i *Issuer) endpointsUnder(base string) []endpoint {
+func (i *Issuer) newEndpoints(base string) []endpoint {
 	return []endpoint{
 		{http.MethodPost, base + tokenPath, 8 << 10, i.serveToken},
 		{http.MethodPost, base + introspectPath, 20 << 10, i.serveIntrospect},
-		// The longest token that the gate takes, 16 KiB, and 4 KiB for the rest.
+		// 16 KiB for the longest token that the gate accepts, and 4 KiB for other parameters.
 		{http.MethodPost, base + revokePath, 20 << 10, i.serveRevoke},
 		{http.MethodGet, base + keySetPath, 0, i.serveKeySet},
 		{http.MethodGet, wellKnown + base, 0, i.serveMetadata},
@@ -266,8 +264,8 @@ func (i *Issuer) endpointsUnder(base string) []endpoint {
 	}
 }
 
-// ServeHTTP answers a request to one of the endpoints. Paths and methods are
-// compared exactly; anything else is answered with 404 or 405.
+// ServeHTTP serves the endpoints. Paths and methods are compared exactly; any other request gets
+// 404 or 405.
 func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.EscapedPath()
 	for _, e := range i.endpoints {
@@ -279,7 +277,7 @@ func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			writeFault(w, methodNotAllowed)
 			return
 		}
-		// The key set and the metadata cost little, and gates need them all the more.
+		// The key set and the metadata are cheap, and gates need them during an overload too.
 		if r.Method == http.MethodPost && i.overloaded != nil && i.overloaded() {
 			writeFault(w, temporarilyUnavailable)
 			return

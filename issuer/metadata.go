@@ -7,7 +7,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// endpointURLs are the endpoints that a client authenticates at.
+// endpointURLs are the endpoints that authenticate their clients.
 type endpointURLs struct {
 	Token         string `json:"token_endpoint"`
 	Introspection string `json:"introspection_endpoint"`
@@ -18,15 +18,15 @@ func endpointsAt(base string) endpointURLs {
 	return endpointURLs{Token: base + tokenPath, Introspection: base + introspectPath, Revocation: base + revokePath}
 }
 
-// metadata is RFC 8414 section 2 with RFC 8705 sections 3.3 and 5 and RFC 9701 section
-// 7. The scopes are left out: the list would tell every caller what every partner may do.
+// metadata is the metadata of RFC 8414 section 2 with RFC 8705 sections 3.3 and 5 and RFC 9701
+// section 7. It has no scopes_supported, which would tell every caller what partners may do.
 type metadata struct {
 	Issuer string `json:"issuer"`
 	endpointURLs
 	KeySet string `json:"jwks_uri"`
-	// ResponseTypes is empty, for there is no authorization endpoint. RFC 8414
-	// requires the member in section 2 and wants empty ones left out in section
-	// 3.2; it is published, since clients break on its absence.
+	// ResponseTypes is empty, because there is no authorization endpoint. RFC 8414 requires the
+	// member in section 2 and omits empty members in section 3.2. It is published, because clients
+	// fail without it.
 	ResponseTypes            []string     `json:"response_types_supported"`
 	GrantTypes               []string     `json:"grant_types_supported"`
 	TokenAuthentication      []string     `json:"token_endpoint_auth_methods_supported"`
@@ -37,8 +37,8 @@ type metadata struct {
 	MutualTLSAliases         endpointURLs `json:"mtls_endpoint_aliases"`
 }
 
-// serveMetadata answers with what is true at this moment. Without a listener of their
-// own for mutual TLS, the endpoints are their own aliases.
+// serveMetadata is the metadata endpoint. Without a separate listener for mutual TLS, the
+// endpoints are their own aliases.
 func (i *Issuer) serveMetadata(w http.ResponseWriter, _ *http.Request) {
 	base := strings.TrimSuffix(i.identifier, "/")
 	endpoints := endpointsAt(base)

@@ -17,7 +17,7 @@ func TestMetadata(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			s := newSite(t, test.path)
+			s := newHarness(t, test.path)
 			a := s.send(nil, "GET", test.wellKnown, nil, "")
 			const methods, endpoints = `["tls_client_auth","self_signed_tls_client_auth"]`,
 				`"token_endpoint":"BASE/token","introspection_endpoint":"BASE/introspect","revocation_endpoint":"BASE/revoke"`
@@ -61,7 +61,7 @@ func TestMetadata(t *testing.T) {
 // TestWellKnownElsewhere: RFC 8414 s3, the well-known path goes between host and
 // path, and nowhere else.
 func TestWellKnownElsewhere(t *testing.T) {
-	s := newSite(t, "/tenant")
+	s := newHarness(t, "/tenant")
 	for _, path := range []string{
 		"/tenant/.well-known/oauth-authorization-server",
 		"/.well-known/oauth-authorization-server",
@@ -75,7 +75,7 @@ func TestWellKnownElsewhere(t *testing.T) {
 
 // TestKeySet: RFC 7517 s5, public parts only.
 func TestKeySet(t *testing.T) {
-	s := newSite(t, "")
+	s := newHarness(t, "")
 	var set struct{ Keys []map[string]string }
 	decodeExactly(t, s.keySet(), &set)
 	if len(set.Keys) != 1 {

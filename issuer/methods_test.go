@@ -61,7 +61,7 @@ func TestRegisteredNames(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			s := newSite(t, "", func(cfg *config.Config) { cfg.Partners.List[0].Applications[0].Certificate = test.registered })
+			s := newHarness(t, "", func(cfg *config.Config) { cfg.Partners.List[0].Applications[0].Certificate = test.registered })
 			a := s.ask(test.shown, good)
 			if test.ok {
 				s.granted(a)
@@ -94,7 +94,7 @@ func TestSelfSignedClients(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t, "", func(cfg *config.Config) {
+			s := newHarness(t, "", func(cfg *config.Config) {
 				a := &cfg.Partners.List[0].Applications[0]
 				a.Authentication, a.Certificate = config.SelfSignedTLSClientAuth, config.RegisteredCertificate{}
 				edit(a)
@@ -121,7 +121,7 @@ func TestRevokedCertificateStaysRevoked(t *testing.T) {
 		}
 		cfg.Issuer.State = config.Path(state)
 	}
-	s := newSite(t, "", keep)
+	s := newHarness(t, "", keep)
 	token := s.verify(s.token().Token)
 	if _, err := s.issuer.Revoke(issuer.RevocationRequest{Thumbprint: ledger.Thumbprint()}); err != nil {
 		t.Fatal(err)
@@ -129,7 +129,7 @@ func TestRevokedCertificateStaysRevoked(t *testing.T) {
 	if err := s.issuer.Close(); err != nil {
 		t.Fatal(err)
 	}
-	again := newSite(t, "", keep)
+	again := newHarness(t, "", keep)
 	again.issuer.Sweep(t.Context())
 	again.refused(again.ask(ledger, good), "invalid_client")
 	if line := again.lastLine(); line["reason"] != access.RevokedCertificate.String() {
@@ -161,14 +161,14 @@ func TestGovernanceOnTheWire(t *testing.T) {
 			{Name: "a", Scope: "accounts:read", When: "true", Drop: true}, {Name: "b", Scope: "accounts:write", When: "true", Drop: true}}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := newSite(t, "", rules(test.rules))
+			s := newHarness(t, "", rules(test.rules))
 			s.refused(s.ask(ledger, good), test.code)
 			if line := s.lastLine(); test.level != "" && (line["rule_level"] != test.level || line["rule"] != "r") {
 				t.Errorf("logged %v", line)
 			}
 		})
 	}
-	s := newSite(t, "", rules(config.Governance{Claims: []config.ClaimRule{{Name: "r", Claim: "tier", Value: `client.partner`}}}))
+	s := newHarness(t, "", rules(config.Governance{Claims: []config.ClaimRule{{Name: "r", Claim: "tier", Value: `client.partner`}}}))
 	var got map[string]any
 	if err := json.Unmarshal(s.decode(split(s.fetch(good))[1]), &got); err != nil {
 		t.Fatal(err)

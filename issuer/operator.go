@@ -150,7 +150,7 @@ func (i *Issuer) revokeRequested(request RevocationRequest) (done string, err er
 
 // revokeTokenText revokes one token of any client.
 func (i *Issuer) revokeTokenText(raw string) (done string, err error) {
-	token, err := i.own(raw)
+	token, err := i.findToken(raw)
 	switch {
 	case err != nil:
 		return "", err
@@ -160,7 +160,7 @@ func (i *Issuer) revokeTokenText(raw string) (done string, err error) {
 	if err := i.revokeToken(token, ""); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("revoked a token of application %s, jti_sha256 %s", token.ClientID, logged(token.ID)), nil
+	return fmt.Sprintf("revoked a token of application %s, jti_sha256 %s", token.ClientID, tokenIDHash(token.ID)), nil
 }
 
 // revokePartner revokes the tokens issued to a partner's applications so far. It stores a
@@ -183,11 +183,11 @@ func (i *Issuer) revokePartner(name string) (done string, err error) {
 // back, so are tokens with an iat ahead of it.
 func (i *Issuer) revokeIssued(kind store.Kind, subject, what string) (done string, err error) {
 	now := i.now()
-	if last := time.Unix(i.issued.Load(), 0); last.After(now) {
+	if last := time.Unix(i.latestIssuedAt.Load(), 0); last.After(now) {
 		now = last
 	}
-	err = i.revoked.add(store.Revocation{
-		Kind: kind, Subject: subject, IssuedBy: now, Until: now.Add(longestLifetime + afterlife),
+	err = i.revocations.add(store.Revocation{
+		Kind: kind, Subject: subject, IssuedBy: now, Until: now.Add(maxTokenLifetime + revocationRetention),
 	})
 	if err != nil {
 		return "", err
@@ -200,7 +200,7 @@ func (i *Issuer) revokeCertificate(text string) (done string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if err := i.revoked.add(store.Revocation{Kind: store.RevokedCertificate, Subject: thumbprint.String()}); err != nil {
+	if err := i.revocations.add(store.Revocation{Kind: store.RevokedCertificate, Subject: thumbprint.String()}); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("revoked the certificate %s and every token bound to it", thumbprint), nil

@@ -31,7 +31,7 @@ func TestOperatorRevokes(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			s := newSite(t, "", opaque)
+			s := newHarness(t, "", opaque)
 			active := func(token string) bool {
 				t.Helper()
 				return s.introspect(accounts, "accounts-api", token).body != inactive
@@ -71,7 +71,7 @@ func TestOperatorRevokesOtherServersTokens(t *testing.T) {
 		cfg.Issuer.State = state
 		cfg.AuthorizationServers = append(cfg.AuthorizationServers, config.AuthorizationServer{Issuer: "https://other.example", Leeway: 30 * time.Second})
 	}
-	s := newSite(t, "", keep)
+	s := newHarness(t, "", keep)
 	token := s.token()
 	bound := access.ThumbprintOf(ledger.Cert)
 	foreign := func(at time.Time) access.Unchecked {
@@ -117,13 +117,13 @@ func TestOperatorRevokesOtherServersTokens(t *testing.T) {
 	if err := s.issuer.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = newSite(t, "", keep)
+	s = newHarness(t, "", keep)
 	expect("after a restart", true, true, true)
 }
 
 // A typing error must not look like a revocation: unknown names and malformed requests fail.
 func TestOperatorsMistakes(t *testing.T) {
-	s := newSite(t, "")
+	s := newHarness(t, "")
 	for _, request := range []issuer.RevocationRequest{
 		{}, {Application: "northwind-leger"}, {Application: "accounts-api"}, {Partner: "northwnd"},
 		{Thumbprint: "x"}, {Application: "northwind-ledger", Partner: "northwind"},
@@ -139,7 +139,7 @@ func TestOperatorsMistakes(t *testing.T) {
 
 // The operator's socket has one path and method for each operation, and nothing else.
 func TestServeOperator(t *testing.T) {
-	s := newSite(t, "", opaque)
+	s := newHarness(t, "", opaque)
 	token := s.fetch(good)
 	tests := []struct {
 		method, path, body string
@@ -184,7 +184,7 @@ func TestRotation(t *testing.T) {
 		}
 		cfg.Issuer.State = config.Path(state)
 	}
-	s := newSite(t, "", ownKeys)
+	s := newHarness(t, "", ownKeys)
 	token, before := s.fetch(good), s.keySet()
 	if keys, err := s.issuer.RotateKeys(); err != nil || len(keys) != 3 {
 		t.Fatalf("RotateKeys returned %+v, %v; want 3 keys: old, active and next", keys, err)
@@ -213,7 +213,7 @@ func TestRotation(t *testing.T) {
 	if err := s.issuer.Close(); err != nil {
 		t.Fatal(err)
 	}
-	again := newSite(t, "", ownKeys)
+	again := newHarness(t, "", ownKeys)
 	if again.keySet()+"\n" != after {
 		t.Errorf("after a restart, the key set is\n%s\nwant\n%s", again.keySet(), after)
 	}
@@ -221,7 +221,7 @@ func TestRotation(t *testing.T) {
 
 // A token issued before the clock was set back is covered by a revocation made afterwards.
 func TestRevokeAfterTheClockWasSetBack(t *testing.T) {
-	s := newSite(t, "")
+	s := newHarness(t, "")
 	s.clock.Store(int64(3 * time.Minute))
 	token := s.fetch(good)
 	s.clock.Store(0)
@@ -243,7 +243,7 @@ func TestRevokedPartnerIsRenamed(t *testing.T) {
 		cfg.Issuer.State, cfg.Issuer.Signing.Files[0] = config.Path(state), config.Path(key)
 		cfg.Issuer.Issuer = config.Identifier(identifier)
 	}
-	s := newSite(t, "", keep)
+	s := newHarness(t, "", keep)
 	token := s.verify(s.token().Token)
 	if _, err := s.issuer.Revoke(issuer.RevocationRequest{Partner: "northwind"}); err != nil {
 		t.Fatal(err)
@@ -251,7 +251,7 @@ func TestRevokedPartnerIsRenamed(t *testing.T) {
 	if err := s.issuer.Close(); err != nil {
 		t.Fatal(err)
 	}
-	after := newSite(t, "", keep, func(cfg *config.Config) { cfg.Partners.List[0].Name = "renamed" })
+	after := newHarness(t, "", keep, func(cfg *config.Config) { cfg.Partners.List[0].Name = "renamed" })
 	if !after.issuer.Revoked(access.Unchecked{Issuer: after.identifier, TokenID: token.ID, ClientID: token.ClientID, IssuedAt: time.Unix(token.IssuedAt, 0)}) {
 		t.Error("Revoked is false after the partner was renamed, want true")
 	}
@@ -259,7 +259,7 @@ func TestRevokedPartnerIsRenamed(t *testing.T) {
 
 // An opaque token sent as client_id by mistake is not logged.
 func TestLoggedOpaqueToken(t *testing.T) {
-	s := newSite(t, "", opaque)
+	s := newHarness(t, "", opaque)
 	s.refused(s.ask(ledger, "grant_type=client_credentials&client_id="+s.fetch(good)), "invalid_client")
 	if id, logged := s.lastLine()["client_id"]; logged {
 		t.Errorf("the log has client_id %v, want no client_id", id)

@@ -28,7 +28,7 @@ type payload struct {
 // verify checks the header and the signature of a token against the published key
 // set by the standard library alone, and returns its claims. It may be called from
 // any goroutine.
-func (s *site) verify(token string) payload {
+func (s *harness) verify(token string) payload {
 	s.t.Helper()
 	var set struct {
 		Keys []struct{ Kty, Crv, X, Y, Kid, Use, Alg string }
@@ -65,7 +65,7 @@ func (s *site) verify(token string) payload {
 	return p
 }
 
-func (s *site) decode(segment string) []byte {
+func (s *harness) decode(segment string) []byte {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(segment)
 	if err != nil {
 		s.t.Error(err)
@@ -84,7 +84,7 @@ func decodeExactly(t *testing.T, content string, v any) {
 }
 
 // keyID returns the kid of the published key.
-func (s *site) keyID() string {
+func (s *harness) keyID() string {
 	s.t.Helper()
 	var set struct{ Keys []map[string]string }
 	decodeExactly(s.t, s.keySet(), &set)

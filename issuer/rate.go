@@ -11,12 +11,12 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// rememberedAddresses bounds the addresses whose rate is known. One takes about 200
-// bytes, so 16,384 of them 3 MiB. Who can send from more addresses than that gets a
-// fresh bucket each time, and is the firewall's business.
-const rememberedAddresses = 16 << 10
+// maxAddresses bounds the addresses with a rate limiter. A limiter takes about 200 bytes, so
+// 16,384 of them take 3 MiB. A sender with more addresses gets a new limiter each time and must
+// be stopped by a firewall.
+const maxAddresses = 16 << 10
 
-// addressRates limits each source address. It is safe for concurrent use.
+// addressRates limits the requests of each source address. It is safe for concurrent use.
 type addressRates struct {
 	per config.Rate
 
@@ -25,18 +25,18 @@ type addressRates struct {
 }
 
 func newAddressRates(per config.Rate) (*addressRates, error) {
-	buckets, err := lru.New[netip.Prefix, *rate.Limiter](rememberedAddresses)
+	buckets, err := lru.New[netip.Prefix, *rate.Limiter](maxAddresses)
 	return &addressRates{per: per, buckets: buckets}, err
 }
 
-// allow takes one request of address and reports whether it is within the rate. An
-// IPv6 host has a /64 to itself, so that is what counts.
+// allow reports whether a request of address is within the rate, and counts it. The addresses of
+// an IPv6 /64 share one limiter, since a /64 usually belongs to one host.
 func (a *addressRates) allow(address netip.Addr) bool {
 	bits := address.BitLen()
 	if address.Is6() {
 		bits = 64
 	}
-	key, _ := address.Prefix(bits) // fails for the zero address, which is then one bucket
+	key, _ := address.Prefix(bits) // the invalid address fails here and shares the zero prefix
 	return a.bucket(key).Allow()
 }
 
@@ -51,8 +51,8 @@ func (a *addressRates) bucket(key netip.Prefix) *rate.Limiter {
 	return bucket
 }
 
-// sourceOf returns the address at the other end of r's connection, without a zone; the
-// zero address when there is none.
+// sourceOf returns the remote address of r without a zone, the zero address if it does not
+// parse.
 func sourceOf(r *http.Request) netip.Addr {
 	source, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {

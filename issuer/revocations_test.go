@@ -28,24 +28,24 @@ func TestRevocationsFull(t *testing.T) {
 	s := newRevocations()
 	until := time.Now().Add(time.Hour)
 	for n := range maxRevocations {
-		r := revocationOf(fmt.Sprint(n), fmt.Sprint(n/clientShare), until)
-		if s.full(r) {
+		r := revocationOf(fmt.Sprint(n), fmt.Sprint(n/maxPerClient), until)
+		if s.isFull(r) {
 			t.Fatalf("full at %d", n)
 		}
 		s.publish(r)
 	}
-	if !s.full(revocationOf("one more", "another", until)) {
+	if !s.isFull(revocationOf("one more", "another", until)) {
 		t.Error("takes one more")
 	}
-	if s.full(revocationOf("0", "0", until)) || s.full(revocationOf("one more", "", until)) {
+	if s.isFull(revocationOf("0", "0", until)) || s.isFull(revocationOf("one more", "", until)) {
 		t.Error("refuses one that it has, or an operator's")
 	}
 	if !s.has("0") || !s.has(fmt.Sprint(maxRevocations-1)) || s.has("one more") {
 		t.Error("forgot one that it had")
 	}
 	s.sweep(until.Add(time.Minute))
-	if s.full(revocationOf("one more", "0", until)) || s.has("0") || len(s.tokens) != 0 || len(s.held) != 0 {
-		t.Errorf("%d left, of %v", len(s.tokens), s.held)
+	if s.isFull(revocationOf("one more", "0", until)) || s.has("0") || len(s.tokens) != 0 || len(s.perClient) != 0 {
+		t.Errorf("%d left, of %v", len(s.tokens), s.perClient)
 	}
 }
 
@@ -54,25 +54,25 @@ func TestRevocationsFull(t *testing.T) {
 func TestRevocationShare(t *testing.T) {
 	s := newRevocations()
 	until := time.Now().Add(time.Hour)
-	for n := range clientShare {
+	for n := range maxPerClient {
 		s.publish(revocationOf(fmt.Sprint(n), "greedy", until))
 	}
-	if !s.full(revocationOf("one more", "greedy", until)) {
+	if !s.isFull(revocationOf("one more", "greedy", until)) {
 		t.Error("takes one more of the same client")
 	}
-	if s.full(revocationOf("0", "greedy", until)) || s.full(revocationOf("first", "modest", until)) {
+	if s.isFull(revocationOf("0", "greedy", until)) || s.isFull(revocationOf("first", "modest", until)) {
 		t.Error("refuses one that it has, or another client's")
 	}
 	s.sweep(until.Add(time.Minute))
-	if s.full(revocationOf("one more", "greedy", until)) {
+	if s.isFull(revocationOf("one more", "greedy", until)) {
 		t.Error("the share does not come back")
 	}
 }
 
 // It is asked on every request of the gate.
 func TestRevokedAllocations(t *testing.T) {
-	i := &Issuer{revoked: newRevocations()}
-	i.revoked.publish(revocationOf("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "client", time.Now().Add(time.Hour)))
+	i := &Issuer{revocations: newRevocations()}
+	i.revocations.publish(revocationOf("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "client", time.Now().Add(time.Hour)))
 	yes, no := access.Unchecked{TokenID: "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}, access.Unchecked{}
 	if n := testing.AllocsPerRun(1000, func() {
 		if !i.Revoked(yes) || i.Revoked(no) {
@@ -90,12 +90,12 @@ func TestRevocationThatIsNotStored(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := newRevocations()
-	if err := s.open(state); err != nil {
+	if err := s.load(state); err != nil {
 		t.Fatal(err)
 	}
 	until := time.Now().Add(time.Hour)
 	if err := s.add(revocationOf("stored", "client", until)); err != nil || !s.has("stored") {
-		t.Errorf("not revoked: %v", err)
+		t.Errorf("not revocations: %v", err)
 	}
 	if err := state.Close(); err != nil {
 		t.Fatal(err)

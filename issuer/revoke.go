@@ -15,70 +15,69 @@ import (
 	"github.com/tallygate/tallygate/issuer/store"
 )
 
-// serveRevoke is the revocation endpoint, RFC 7009 section 2. It answers and logs
-// in one place.
+// serveRevoke is the revocation endpoint, RFC 7009 section 2. Every response and log line is
+// written here.
 func (i *Issuer) serveRevoke(w http.ResponseWriter, r *http.Request) {
 	c, err := i.admit(r)
 	var id string
 	if err == nil {
 		id, err = i.revoke(c)
 	}
-	attributes := c.attributes(err)
+	attributes := c.logAttributes(err)
 	if err != nil {
 		i.log.LogAttrs(r.Context(), slog.LevelWarn, "revocation request", attributes...)
 		writeFault(w, faultOf(err))
 		return
 	}
 	if id != "" {
-		attributes = append(attributes, slog.String("jti_sha256", logged(id)))
+		attributes = append(attributes, slog.String("jti_sha256", tokenIDHash(id)))
 	}
 	i.log.LogAttrs(r.Context(), slog.LevelInfo, "revocation request", attributes...)
 	noStore(w)
 	w.WriteHeader(http.StatusOK)
 }
 
-// revoke revokes the token that c names and returns its jti, or "" when there was
-// nothing to revoke: a token that is not ours, or counts nowhere any more, is
-// answered like one that was revoked (RFC 7009 section 2.2). Any certificate of
-// the client will do, also a renewed one. A token_type_hint is not looked at: both
-// forms are looked for (section 2.1). A token of another client goes on counting; the
-// RFC wants an error without naming it, and invalid_grant is the one whose definition
-// has the case. Its errors are refusals.
+// revoke revokes the token in c and returns its jti, or "" if there was nothing to revoke: RFC
+// 7009 section 2.2 wants success for a token that is unknown or no longer valid. Any certificate
+// of the client will do, also a renewed one. token_type_hint is ignored: both forms of token are
+// searched (section 2.1). The token of another client is not revoked; the RFC requires an error
+// without naming one, and the definition of invalid_grant includes the case. Errors are
+// refusals.
 func (i *Issuer) revoke(c call) (string, error) {
 	raw := c.parameters.get("token")
 	if raw == "" {
-		return "", refuse(invalidRequest, "no token")
+		return "", refuse(invalidRequest, "token is missing")
 	}
-	token, err := i.own(raw)
+	token, err := i.findToken(raw)
 	switch {
 	case err != nil:
 		return "", err
 	case token == nil:
 		return "", nil // RFC 7009 section 2.2: success
 	case token.ClientID != c.client.id:
-		return "", refuse(invalidGrant, "the token is another client's")
+		return "", refuse(invalidGrant, "the token was issued to another client")
 	}
 	return token.ID, i.revokeToken(token, token.ClientID)
 }
 
-// revokeToken ends token, durably, at the wish of client. Its errors are refusals.
+// revokeToken revokes token durably. client is charged for the entry; "" is the operator. Errors
+// are refusals.
 func (i *Issuer) revokeToken(token *claims, client string) error {
 	sum := sha256.Sum256([]byte(token.ID))
-	return i.revoked.add(store.Revocation{
+	return i.revocations.add(store.Revocation{
 		Kind: store.RevokedToken, Subject: string(sum[:]), Client: client,
-		Until: time.Unix(token.Expires, 0).Add(afterlife),
+		Until: time.Unix(token.Expires, 0).Add(revocationRetention),
 	})
 }
 
-// own returns what a token says that this issuer made and that still counts
-// somewhere, nil when there is none. A token is past its exp, and yet worth revoking,
-// for as long as a gate's leeway may let it pass. Its errors are refusals: the state
-// cannot tell.
-func (i *Issuer) own(raw string) (*claims, error) {
+// findToken returns the claims of a token that this issuer issued, or nil for an unknown token.
+// A token past its exp is found, and can be revoked, for as long as a gate may accept it by its
+// leeway. Errors are refusals: the state could not be read.
+func (i *Issuer) findToken(raw string) (*claims, error) {
 	var c claims
 	err := i.keys.Parse(raw, accessTokenType, &c,
 		jwt.WithIssuer(i.identifier),
-		jwt.WithLeeway(afterlife),
+		jwt.WithLeeway(revocationRetention),
 		jwt.WithTimeFunc(i.now),
 	)
 	if err == nil {
@@ -87,20 +86,20 @@ func (i *Issuer) own(raw string) (*claims, error) {
 	stored, ok, err := i.state.Token(sha256.Sum256([]byte(raw)))
 	switch {
 	case err != nil:
-		return nil, unstored(err)
+		return nil, storeRefusal(err)
 	case !ok:
 		return nil, nil
 	}
-	var kept claims // nothing of what Parse left in c
-	if err := json.Unmarshal(stored.Record, &kept); err != nil {
+	var opaque claims // Parse may have set fields of c
+	if err := json.Unmarshal(stored.Record, &opaque); err != nil {
 		return nil, fmt.Errorf("reading a stored token: %w", err)
 	}
-	return &kept, nil
+	return &opaque, nil
 }
 
-// unstored is the refusal for an err of the state: 503 where a later try may succeed, 429
-// where it is the client that holds too much.
-func unstored(err error) error {
+// storeRefusal maps an error of the store to a refusal: 503 if a retry may succeed, 429 if the
+// client's share is used up.
+func storeRefusal(err error) error {
 	switch {
 	case errors.Is(err, store.ErrUnavailable):
 		return &refusal{temporarilyUnavailable, err}
@@ -110,9 +109,9 @@ func unstored(err error) error {
 	return &refusal{serverError, err}
 }
 
-// logged returns the form in which a jti is logged: enough of its hash to find a
-// token again, and no way back to it.
-func logged(id string) string {
+// tokenIDHash returns the first 64 bits of the hash of a jti, enough to find a token in the log
+// without revealing the jti.
+func tokenIDHash(id string) string {
 	sum := sha256.Sum256([]byte(id))
 	return hex.EncodeToString(sum[:8]) // 16 characters
 }

@@ -16,7 +16,7 @@ const byLedger = "&client_id=northwind-ledger"
 // TestRevoke: RFC 7009 s2.1, s2.2; T-AS-09, T-AS-10. What is ours is revoked at
 // once, and what is not gets the same answer.
 func TestRevoke(t *testing.T) {
-	s := newSite(t, "/as")
+	s := newHarness(t, "/as")
 	fetched := s.granted(s.send(ledger, "POST", "/as/token", form.Clone(), good)).Token
 	header := testpki.M{"kid": s.keyID()}
 	// The issuer's key in foreign hands, for tokens that little more than the key
@@ -86,7 +86,7 @@ func otherSpelling(token string) string {
 // TestRevokeRefused: T-AS-09. A token that the caller may not revoke goes on
 // counting.
 func TestRevokeRefused(t *testing.T) {
-	s := newSite(t, "")
+	s := newHarness(t, "")
 	token := s.token().Token
 	id := s.verify(token).ID
 	tests := []struct {
@@ -131,7 +131,7 @@ func TestRevokeRefused(t *testing.T) {
 // TestRevokedAtOnce: T-AS-10. Whoever has the answer finds the token revoked, with
 // many others being revoked and asked for at the same time.
 func TestRevokedAtOnce(t *testing.T) {
-	s := newSite(t, "")
+	s := newHarness(t, "")
 	var wg sync.WaitGroup
 	for range 8 {
 		c := s.client(ledger)
@@ -155,7 +155,7 @@ func TestRevokedAtOnce(t *testing.T) {
 // TestRevokedUntilItCountsNowhere: a revocation outlives the token's exp by more
 // than the longest leeway of a gate, 5 min, and then makes room.
 func TestRevokedUntilItCountsNowhere(t *testing.T) {
-	s := newSite(t, "")
+	s := newHarness(t, "")
 	token := s.token().Token
 	id := s.verify(token).ID
 	s.revoke(ledger, "token="+token+byLedger)

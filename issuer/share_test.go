@@ -20,7 +20,7 @@ import (
 // that says so, and when to come back. Its tokens still count, others get theirs, and when
 // what it has is over, so does it.
 func TestOpaqueTokenShare(t *testing.T) {
-	s := newSite(t, "", opaque, func(cfg *config.Config) {
+	s := newHarness(t, "", opaque, func(cfg *config.Config) {
 		cfg.Partners.List[0].Applications[0].TokenLifetime = 24 * time.Hour
 		cfg.Issuer.MaxTokenLifetime = 24 * time.Hour
 		cfg.Partners.List[1].Applications[0].TokenFormat = config.Opaque
@@ -66,7 +66,7 @@ func TestOpaqueTokenShare(t *testing.T) {
 // What a client can have stored by the revocation endpoint are revocations of its own tokens:
 // whatever else it sends stores nothing.
 func TestRevocationsThatStoreNothing(t *testing.T) {
-	s := newSite(t, "", opaque)
+	s := newHarness(t, "", opaque)
 	others := s.fetched(s.ask(ledger, good))
 	stranger := testpki.NewSigner("ES256", "k1")
 	for _, token := range []string{

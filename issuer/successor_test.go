@@ -12,7 +12,7 @@ import (
 // its state and its keys: tokens of before count, revocations too, and so does the order
 // of issue. What is configured of clients counts from the first request.
 func TestSuccessor(t *testing.T) {
-	s := newSite(t, "")
+	s := newHarness(t, "")
 	before, revoked, keys := s.token(), s.token(), s.keySet()
 	s.granted(s.ask(archive, "grant_type=client_credentials&client_id=northwind-archive"))
 	if _, err := s.issuer.Revoke(issuer.RevocationRequest{Token: revoked.Token}); err != nil {

@@ -16,8 +16,8 @@ import (
 // accessTokenType is the typ of an access token, RFC 9068 section 2.1.
 const accessTokenType = "at+jwt"
 
-// A grant is a token and what its client is told of it, RFC 6749 section 5.1.
-type grant struct {
+// A tokenResponse is the response to a token request, RFC 6749 section 5.1.
+type tokenResponse struct {
 	Token     string `json:"access_token"`
 	Type      string `json:"token_type"`
 	ExpiresIn int64  `json:"expires_in"` // seconds
@@ -26,14 +26,14 @@ type grant struct {
 	claims claims
 }
 
-// serveToken is the token endpoint. It answers, logs and counts in one place.
+// serveToken is the token endpoint. Every response, log line and count is written here.
 func (i *Issuer) serveToken(w http.ResponseWriter, r *http.Request) {
 	c, err := i.admit(r)
-	var g grant
+	var issued tokenResponse
 	if err == nil {
-		g, err = i.grant(c)
+		issued, err = i.issue(c)
 	}
-	attributes := c.attributes(err)
+	attributes := c.logAttributes(err)
 	if err != nil {
 		f := faultOf(err)
 		i.metrics.errors.WithLabelValues(faults[f].code).Inc()
@@ -41,41 +41,41 @@ func (i *Issuer) serveToken(w http.ResponseWriter, r *http.Request) {
 		writeFault(w, f)
 		return
 	}
-	attributes = append(attributes, slog.String("scope", g.Scope), slog.Any("resources", g.claims.Audience),
-		slog.Int64("expires_in", g.ExpiresIn), slog.String("jti_sha256", logged(g.claims.ID)))
-	i.metrics.issued.WithLabelValues(c.client.id, g.claims.binding()).Inc()
+	attributes = append(attributes, slog.String("scope", issued.Scope), slog.Any("resources", issued.claims.Audience),
+		slog.Int64("expires_in", issued.ExpiresIn), slog.String("jti_sha256", tokenIDHash(issued.claims.ID)))
+	i.metrics.issued.WithLabelValues(c.client.id, issued.claims.binding()).Inc()
 	i.log.LogAttrs(r.Context(), slog.LevelInfo, "token request", attributes...)
 	noStore(w)
-	writeJSON(w, http.StatusOK, g)
+	writeJSON(w, http.StatusOK, issued)
 }
 
-// grant decides what c asks for and makes the token. Its errors are refusals, unless
+// issue decides on the token request c and makes the token. Errors are refusals, except when
 // signing fails.
-func (i *Issuer) grant(c call) (grant, error) {
+func (i *Issuer) issue(c call) (tokenResponse, error) {
 	d, err := i.decide(c, nil)
 	if err != nil {
-		return grant{}, err
+		return tokenResponse{}, err
 	}
-	g := grant{
+	response := tokenResponse{
 		Type:      "Bearer", // RFC 8705 section 3: bound tokens keep the type
 		ExpiresIn: int64(d.lifetime / time.Second),
 		Scope:     strings.Join(d.scopes, " "),
 		claims:    i.claimsOf(c, d),
 	}
 	if c.client.application.opaque {
-		g.Token, err = i.keep(&g.claims)
+		response.Token, err = i.storeOpaque(&response.claims)
 	} else {
-		g.Token, err = i.keys.Sign(accessTokenType, &g.claims)
+		response.Token, err = i.keys.Sign(accessTokenType, &response.claims)
 	}
-	return g, err
+	return response, err
 }
 
-// claimsOf returns what the token for d says. It is bound to the certificate that c
-// authenticated with, unless its application is to have unbound ones.
+// claimsOf returns the claims of the token for d. The token is bound to the certificate that c
+// authenticated with, unless the application is configured for unbound tokens.
 func (i *Issuer) claimsOf(c call, d decision) claims {
 	now := i.now()
-	for last := i.issued.Load(); last < now.Unix() && !i.issued.CompareAndSwap(last, now.Unix()); {
-		last = i.issued.Load()
+	for last := i.latestIssuedAt.Load(); last < now.Unix() && !i.latestIssuedAt.CompareAndSwap(last, now.Unix()); {
+		last = i.latestIssuedAt.Load()
 	}
 	token := claims{
 		Issuer:   i.identifier,
@@ -94,30 +94,30 @@ func (i *Issuer) claimsOf(c call, d decision) claims {
 	return token
 }
 
-// newTokenID returns a jti: 26 characters of base32, 130 bits of chance and nothing
-// else (RFC 6749 section 10.10 wants 128).
+// newTokenID returns a jti of 26 base32 characters, 130 random bits (RFC 6749 section 10.10
+// wants 128).
 func newTokenID() string { return rand.Text() }
 
-// keep stores c and returns the opaque token that stands for it: 256 bits of chance,
-// of which only the SHA-256 is stored.
-func (i *Issuer) keep(c *claims) (string, error) {
+// storeOpaque stores c and returns its opaque token: 256 random bits, stored as their SHA-256
+// only.
+func (i *Issuer) storeOpaque(c *claims) (string, error) {
 	record, err := json.Marshal(c)
 	if err != nil {
 		return "", err
 	}
-	var chance [32]byte
-	_, _ = rand.Read(chance[:]) // never fails
-	token := base64.RawURLEncoding.EncodeToString(chance[:])
+	var random [32]byte
+	_, _ = rand.Read(random[:]) // never fails
+	token := base64.RawURLEncoding.EncodeToString(random[:])
 	err = i.state.AddToken(sha256.Sum256([]byte(token)), store.Token{
 		Client: c.ClientID, Expires: time.Unix(c.Expires, 0), Record: record,
 	})
 	if err != nil {
-		return "", unstored(err)
+		return "", storeRefusal(err)
 	}
 	return token, nil
 }
 
-// binding is what c is bound to, as a label.
+// binding returns the confirmation method of c as a metric label.
 func (c *claims) binding() string {
 	if c.Confirmation == nil {
 		return "none"

@@ -17,7 +17,7 @@ const good = "grant_type=client_credentials&client_id=northwind-ledger"
 
 // TestToken: RFC 6749 s5.1, RFC 9068 s2.2, RFC 8705 s3.1.
 func TestToken(t *testing.T) {
-	s := newSite(t, "")
+	s := newHarness(t, "")
 	before := time.Now().Unix()
 	g := s.token()
 	after := time.Now().Unix()
@@ -59,7 +59,7 @@ func TestScopes(t *testing.T) {
 		{"comma between", "&scope=accounts:read,accounts:write", "", "invalid_scope"},
 		{"null byte", "&scope=accounts:read%00", "", "invalid_scope"},
 	}
-	s := newSite(t, "")
+	s := newHarness(t, "")
 	for _, test := range tests {
 		s.run(test.name, func(t *testing.T) {
 			a := s.ask(ledger, good+test.asked)
@@ -147,7 +147,7 @@ func TestTokenRequests(t *testing.T) {
 		{"root", "GET", "/", nil, "", "not_found"},
 		{"introspection", "POST", "/introspection", form, good, "not_found"},
 	}
-	s := newSite(t, "")
+	s := newHarness(t, "")
 	s.secret("hush-hush", "bm9ydGh3aW5kLWxlZGdlcjpodXNoLWh1c2g=")
 	for _, test := range tests {
 		s.run(test.name, func(t *testing.T) {
@@ -166,7 +166,7 @@ func TestTokenRequests(t *testing.T) {
 
 // TestThousandTokens: T-AS-06, from many connections at once.
 func TestThousandTokens(t *testing.T) {
-	s := newSite(t, "")
+	s := newHarness(t, "")
 	const workers, each = 8, 125 // 8 × 125 = 1000
 	tokens := make(chan string, workers*each)
 	var wg sync.WaitGroup
@@ -193,7 +193,7 @@ func TestThousandTokens(t *testing.T) {
 	if len(seen) != workers*each {
 		t.Errorf("%d tokens", len(seen))
 	}
-	want := `# HELP tallygate_issuer_tokens_issued_total Access tokens issued, by client and by what they are bound to.
+	want := `# HELP tallygate_issuer_tokens_issued_total Access tokens issued, by client and binding: x5t#S256 or none.
 # TYPE tallygate_issuer_tokens_issued_total counter
 tallygate_issuer_tokens_issued_total{binding="x5t#S256",client="northwind-ledger"} 1000
 `
@@ -205,17 +205,17 @@ tallygate_issuer_tokens_issued_total{binding="x5t#S256",client="northwind-ledger
 // TestMetrics: every error has its series from the start, clients have theirs once
 // they have authenticated, and the names keep to the rules.
 func TestMetrics(t *testing.T) {
-	s := newSite(t, "")
+	s := newHarness(t, "")
 	s.ask(ledger, good+"&scope=x")
 	s.ask(payroll, good)
 	s.ask(nil, "grant_type=client_credentials&client_id=nobody")
 	s.revoke(nil, "client_id=nobody")
-	want := `# HELP tallygate_issuer_introspections_total Requests at the introspection endpoint, by outcome: active, inactive or error.
+	want := `# HELP tallygate_issuer_introspections_total Introspection requests, by outcome: active, inactive or error.
 # TYPE tallygate_issuer_introspections_total counter
 tallygate_issuer_introspections_total{outcome="active"} 0
 tallygate_issuer_introspections_total{outcome="error"} 0
 tallygate_issuer_introspections_total{outcome="inactive"} 0
-# HELP tallygate_issuer_token_errors_total Requests that the token endpoint refused, by error code (RFC 6749 section 5.2).
+# HELP tallygate_issuer_token_errors_total Token requests refused, by error code (RFC 6749 section 5.2).
 # TYPE tallygate_issuer_token_errors_total counter
 tallygate_issuer_token_errors_total{error="access_denied"} 0
 tallygate_issuer_token_errors_total{error="invalid_client"} 2
@@ -226,7 +226,7 @@ tallygate_issuer_token_errors_total{error="server_error"} 0
 tallygate_issuer_token_errors_total{error="temporarily_unavailable"} 0
 tallygate_issuer_token_errors_total{error="unauthorized_client"} 0
 tallygate_issuer_token_errors_total{error="unsupported_grant_type"} 0
-# HELP tallygate_signing_keys_last_reload_successful Whether the last look at the issuer's signing keys could do what was due, read changed files or rotate: 1 or 0.
+# HELP tallygate_signing_keys_last_reload_successful Whether the last refresh of the issuer's signing keys (reading changed files, rotation) succeeded: 1 or 0.
 # TYPE tallygate_signing_keys_last_reload_successful gauge
 tallygate_signing_keys_last_reload_successful 1
 `
@@ -242,7 +242,7 @@ tallygate_signing_keys_last_reload_successful 1
 // TestLoggedClientID: what a caller writes where a client_id belongs is logged
 // only if it could be one.
 func TestLoggedClientID(t *testing.T) {
-	s := newSite(t, "")
+	s := newHarness(t, "")
 	token := s.token().Token
 	s.refused(s.ask(ledger, "grant_type=client_credentials&client_id="+token), "invalid_client")
 	if _, ok := s.lastLine()["client_id"]; ok {
@@ -256,7 +256,7 @@ func TestLoggedClientID(t *testing.T) {
 
 // TestTokenLifetime: T-AS-06, exp follows the configuration and the issuer's clock.
 func TestTokenLifetime(t *testing.T) {
-	s := newSite(t, "", func(c *config.Config) { c.Issuer.TokenLifetime = 90 * time.Minute })
+	s := newHarness(t, "", func(c *config.Config) { c.Issuer.TokenLifetime = 90 * time.Minute })
 	s.clock.Store(int64(1000 * time.Hour))
 	g := s.token()
 	p := s.verify(g.Token)

@@ -15,7 +15,7 @@ import (
 // its tokens with their certificate alone, and refuses them once they are revoked,
 // also from its cache and in the longest leeway that it can be given.
 func TestSecondOpinion(t *testing.T) {
-	s := newSite(t, "")
+	s := newHarness(t, "")
 	now := func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) }
 	const leeway = 5 * time.Minute
 	gate, err := validate.New([]config.AuthorizationServer{{
@@ -73,7 +73,7 @@ func TestSecondOpinion(t *testing.T) {
 // An opaque token of ours counts at a gate in the same process as a JWT does: with its
 // certificate alone, until it ends or is revoked, which counts at once.
 func TestSecondOpinionOfOpaqueTokens(t *testing.T) {
-	s := newSite(t, "", opaque)
+	s := newHarness(t, "", opaque)
 	now := func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) }
 	gate, err := validate.New([]config.AuthorizationServer{{
 		Name: "ours", Issuer: config.Identifier(s.identifier), Audiences: []string{audience}, Tokens: config.OpaqueOnly,

@@ -23,7 +23,7 @@ Exit code 4 says that the request would be refused.`
 
 func explainTokenCommand() *cobra.Command {
 	var file, cert, address string
-	var q issuer.Question
+	var q issuer.ExplainRequest
 	command := &cobra.Command{
 		Use:   "token",
 		Short: "Tell what a token request would get, and why",

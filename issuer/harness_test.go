@@ -50,8 +50,8 @@ var (
 	shutdown = southCA.Leaf("shut", testpki.DNS("app.shut.example"))
 )
 
-// A site is an issuer on a real mutual-TLS socket.
-type site struct {
+// A harness runs an issuer on a real mutual-TLS socket.
+type harness struct {
 	t          *testing.T
 	issuer     *issuer.Issuer
 	identifier string
@@ -73,11 +73,11 @@ type site struct {
 	secrets []string // what must not be in the log
 }
 
-// newSite starts an issuer whose identifier has this path, with two partners in
+// newHarness starts an issuer whose identifier has this path, with two partners in
 // force and one disabled.
-func newSite(t *testing.T, path string, edits ...func(*config.Config)) *site {
+func newHarness(t *testing.T, path string, edits ...func(*config.Config)) *harness {
 	t.Helper()
-	s := &site{t: t, key: testpki.NewCA("signing"), metrics: prometheus.NewRegistry()}
+	s := &harness{t: t, key: testpki.NewCA("signing"), metrics: prometheus.NewRegistry()}
 	s.certificate = judge
 	_, s.keyFile = s.key.Write(t.TempDir(), "signing")
 
@@ -159,7 +159,7 @@ func newSite(t *testing.T, path string, edits ...func(*config.Config)) *site {
 }
 
 // run runs a subtest that reports what s finds.
-func (s *site) run(name string, test func(*testing.T)) {
+func (s *harness) run(name string, test func(*testing.T)) {
 	outer := s.t
 	outer.Run(name, func(t *testing.T) {
 		s.t = t
@@ -214,7 +214,7 @@ type answer struct {
 }
 
 // client returns an HTTP client that shows pair, or nothing when pair is nil.
-func (s *site) client(pair *testpki.Pair) *http.Client {
+func (s *harness) client(pair *testpki.Pair) *http.Client {
 	roots := x509.NewCertPool()
 	roots.AddCert(northCA.Cert)
 	settings := &tls.Config{RootCAs: roots}
@@ -227,8 +227,8 @@ func (s *site) client(pair *testpki.Pair) *http.Client {
 }
 
 // send makes a request on a connection of its own. A target without a scheme is a
-// path of the site; a header may be nil.
-func (s *site) send(pair *testpki.Pair, method, target string, header http.Header, body string) answer {
+// path of the harness; a header may be nil.
+func (s *harness) send(pair *testpki.Pair, method, target string, header http.Header, body string) answer {
 	s.t.Helper()
 	if strings.HasPrefix(target, "/") {
 		target = s.url + target
@@ -238,7 +238,7 @@ func (s *site) send(pair *testpki.Pair, method, target string, header http.Heade
 	return s.sendBy(c, method, target, header, body)
 }
 
-func (s *site) sendBy(c *http.Client, method, target string, header http.Header, body string) answer {
+func (s *harness) sendBy(c *http.Client, method, target string, header http.Header, body string) answer {
 	s.t.Helper()
 	r, err := http.NewRequestWithContext(s.t.Context(), method, target, strings.NewReader(body))
 	if err != nil {
@@ -263,13 +263,13 @@ func (s *site) sendBy(c *http.Client, method, target string, header http.Header,
 var form = http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
 
 // ask requests a token.
-func (s *site) ask(pair *testpki.Pair, body string) answer {
+func (s *harness) ask(pair *testpki.Pair, body string) answer {
 	s.t.Helper()
 	return s.send(pair, "POST", "/token", form.Clone(), body)
 }
 
 // revoke requests a revocation.
-func (s *site) revoke(pair *testpki.Pair, body string) answer {
+func (s *harness) revoke(pair *testpki.Pair, body string) answer {
 	s.t.Helper()
 	return s.send(pair, "POST", "/revoke", form.Clone(), body)
 }
@@ -284,7 +284,7 @@ type granted struct {
 
 // fetched reads a token answer, of a token of whatever form, and keeps the token out of
 // the log from then on.
-func (s *site) fetched(a answer) granted {
+func (s *harness) fetched(a answer) granted {
 	s.t.Helper()
 	var g granted
 	decodeExactly(s.t, a.body, &g)
@@ -299,7 +299,7 @@ func (s *site) fetched(a answer) granted {
 func split(token string) []string { return strings.Split(token, ".") }
 
 // granted reads a token answer and keeps the token out of the log from then on.
-func (s *site) granted(a answer) granted {
+func (s *harness) granted(a answer) granted {
 	s.t.Helper()
 	g := s.fetched(a)
 	s.secret(s.verify(g.Token).ID)
@@ -307,7 +307,7 @@ func (s *site) granted(a answer) granted {
 }
 
 // token fetches a token for the ledger or fails the test.
-func (s *site) token() granted {
+func (s *harness) token() granted {
 	s.t.Helper()
 	return s.granted(s.ask(ledger, "grant_type=client_credentials&client_id=northwind-ledger"))
 }
@@ -335,7 +335,7 @@ var answers = map[string]struct {
 }
 
 // refused checks that a is exactly the answer for code, and no token.
-func (s *site) refused(a answer, code string) {
+func (s *harness) refused(a answer, code string) {
 	s.t.Helper()
 	want := answers[code]
 	if a.status != want.status || a.body != want.body+"\n" {
@@ -349,7 +349,7 @@ func (s *site) refused(a answer, code string) {
 
 // neverStored checks the headers of every answer of the two endpoints, RFC 6749
 // section 5.1, and that no page of another origin may read it.
-func (s *site) neverStored(a answer) {
+func (s *harness) neverStored(a answer) {
 	s.t.Helper()
 	if a.header.Get("Cache-Control") != "no-store" || a.header.Get("Pragma") != "no-cache" {
 		s.t.Errorf("the answer may be stored: %v", a.header)
@@ -362,21 +362,21 @@ func (s *site) neverStored(a answer) {
 }
 
 // Write takes a log line.
-func (s *site) Write(line []byte) (int, error) {
+func (s *harness) Write(line []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.log.Write(line)
 }
 
 // secret names strings that must never be in the log.
-func (s *site) secret(secrets ...string) {
+func (s *harness) secret(secrets ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.secrets = append(s.secrets, secrets...)
 }
 
 // noSecrets checks the whole log, T-LOG-02.
-func (s *site) noSecrets() {
+func (s *harness) noSecrets() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, secret := range s.secrets {
@@ -387,7 +387,7 @@ func (s *site) noSecrets() {
 }
 
 // lastLine returns the last line of the log.
-func (s *site) lastLine() map[string]any {
+func (s *harness) lastLine() map[string]any {
 	s.t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -400,19 +400,19 @@ func (s *site) lastLine() map[string]any {
 }
 
 // lines returns the number of lines in the log.
-func (s *site) lines() int {
+func (s *harness) lines() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return strings.Count(s.log.String(), "\n")
 }
 
 // revoked reports whether the token with this jti is revoked.
-func (s *site) revoked(id string) bool {
+func (s *harness) revoked(id string) bool {
 	return s.issuer.Revoked(access.Unchecked{Issuer: s.identifier, TokenID: id})
 }
 
 // keySet returns the published key set.
-func (s *site) keySet() string {
+func (s *harness) keySet() string {
 	set, _ := s.issuer.KeySet()
 	return string(set)
 }

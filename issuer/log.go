@@ -11,17 +11,15 @@ import (
 	"github.com/tallygate/tallygate/issuer/rules"
 )
 
-// longestLogged is the length up to which a client_id that is not registered is logged.
-// It is too short for a token that was put into the wrong parameter: an opaque one has
-// 43 characters.
-const longestLogged = 40
+// maxLoggedClientID is the length up to which an unregistered client_id is logged. It is too
+// short for a token sent in the wrong parameter: an opaque token has 43 characters.
+const maxLoggedClientID = 40
 
-// attributes returns what the log says of c and its outcome. Of a certificate that
-// was turned down it tells the names that were computed, for whoever has to find
-// out what to register.
-func (c call) attributes(err error) []slog.Attr {
+// logAttributes returns the log attributes of c and its outcome. For a refused certificate they
+// include its names, so that an operator can see what to register.
+func (c call) logAttributes(err error) []slog.Attr {
 	a := []slog.Attr{slog.Bool("granted", err == nil), slog.String("source_address", c.address.String())}
-	if id := c.parameters.get("client_id"); c.client != nil || len(id) <= longestLogged {
+	if id := c.parameters.get("client_id"); c.client != nil || len(id) <= maxLoggedClientID {
 		a = append(a, slog.String("client_id", id))
 	}
 	if c.client != nil && c.client.partner != "" {
@@ -39,18 +37,18 @@ func (c call) attributes(err error) []slog.Attr {
 	if errors.As(err, &denial) {
 		a = append(a, slog.String("reason", denial.Reason.String()))
 	}
-	var governed *rules.Refusal
-	if errors.As(err, &governed) {
-		a = append(a, slog.String("rule_level", governed.Level.String()), slog.String("rule", governed.Rule))
+	var ruleInput *rules.Refusal
+	if errors.As(err, &ruleInput) {
+		a = append(a, slog.String("rule_level", ruleInput.Level.String()), slog.String("rule", ruleInput.Rule))
 	}
 	if f == invalidClient && c.certificate != nil {
-		a = append(a, names(c.certificate.Leaf)...)
+		a = append(a, certificateNames(c.certificate.Leaf)...)
 	}
 	return a
 }
 
-// names returns the names in leaf that can be registered, spelled as they are to be.
-func names(leaf *x509.Certificate) []slog.Attr {
+// certificateNames returns the names in leaf, spelled as the configuration registers them.
+func certificateNames(leaf *x509.Certificate) []slog.Attr {
 	byKey := make(map[string][]string)
 	for _, n := range certname.List(leaf) {
 		byKey[n.Key] = append(byKey[n.Key], n.Value)
