@@ -21,7 +21,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 RELEASE_GO = $(shell GOTOOLCHAIN=auto go version >/dev/null 2>&1 && echo auto || \
   { echo "cannot get the Go release that go.mod names: going on with the local one" >&2; echo local; })
 
-.PHONY: build licenses newest test lint tidy unit tour chart pebble fuzz bench bench-quick bench-own clean
+.PHONY: build licenses newest test lint tidy unit drill tour chart pebble fuzz bench bench-quick bench-own clean
 
 build: export GOTOOLCHAIN = $(RELEASE_GO)
 build: ## the binary, version stamped
@@ -36,7 +36,7 @@ newest: ## the attacks on HTTP/2, on a binary built by the Go release that go.mo
 	@go version
 	go test -count=1 -run '^TestHTTP2' ./cmd/tallygate
 
-test: lint tidy tour chart unit ## everything; ends with the count of tests
+test: lint tidy tour chart drill unit ## everything; ends with the count of tests
 
 lint: $(LINT)
 	$(LINT) run ./...
@@ -48,6 +48,9 @@ tidy: ## go.mod and go.sum say exactly what is used
 
 unit: $(TESTSUM) $(HELM) $(PEBBLE) $(H2SPEC) ## all tests, fuzz seeds included, race detector on; most of them wait
 	$(TESTSUM) --format pkgname-and-test-fails -- -race -shuffle=on -parallel 4 -timeout 14m ./...
+
+drill: ## one hostile partner beside an honest one, alone on the machine: at most 0.1 % of the honest requests fail
+	TALLYGATE_DRILL=$${TALLYGATE_DRILL:-20s} go test -count=1 -run '^TestOneHostilePartner$$' -timeout 30m -v ./cmd/tallygate
 
 tour: ## the demo as a newcomer sees it
 	go run ./cmd/tallygate demo --tour

@@ -9,6 +9,7 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -68,7 +69,8 @@ func resident(t *testing.T, pid int) int {
 func TestLongChains(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
-	r.serveBoth()
+	r.configureBoth()
+	r.check(r.start(plainBinary(t), filepath.Join(r.dir, "gate.yaml")))
 	small := smallCertificate(t)
 	large := testpki.SelfSigned("large", testpki.DNS(strings.Repeat(strings.Repeat("a", 60)+".", 4)+"test", strings.Repeat("b", 4000))).Cert.Raw
 	own := testpki.SelfSigned("stranger").TLS()
@@ -95,6 +97,9 @@ func TestLongChains(t *testing.T) {
 			"64 KiB of small ones, stalling": {chain(small, 60<<10), 62 << 10},
 			"90 KiB, stalling":               {chain(large, 250<<10), 90 << 10},
 		} {
+			if listener == issuerListener && !strings.HasSuffix(name, "KiB, stalling") {
+				continue // one code serves both listeners; these shapes hold the most
+			}
 			before := resident(t, r.process.Process.Pid)
 			connections := make([]net.Conn, 300)
 			var shaking sync.WaitGroup

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -38,11 +37,14 @@ const (
 
 // One partner, with a valid certificate and valid tokens, tries in rotation what has ended
 // the gate, filled its memory, taken its upstreams or slipped a request past it, while
-// another partner goes on. TALLYGATE_DRILL=10m is the long run.
+// another partner goes on. The share of failures is asserted only where TALLYGATE_DRILL sets
+// the duration, as make drill does: beside other tests a slow answer may be the machine's
+// fault. TALLYGATE_DRILL=10m is the long run.
 func TestOneHostilePartner(t *testing.T) {
-	duration := 20 * time.Second
+	duration, alone := 20*time.Second, false
 	if text := os.Getenv("TALLYGATE_DRILL"); text != "" {
 		var err error
+		alone = true
 		if duration, err = time.ParseDuration(text); err != nil {
 			t.Fatal(err)
 		}
@@ -84,7 +86,7 @@ func TestOneHostilePartner(t *testing.T) {
 	}
 	d.awaitRecovery()
 	honest.stop()
-	d.judge(honest)
+	d.judge(honest, alone)
 }
 
 // A drill is a gate under the limits of the Helm chart, in a process of its own, with two
@@ -120,13 +122,7 @@ apis:
 	)
 	d.check(d.mint([]string{"late", "dormant", "dormant-app"}))
 	d.environment = []string{"GOMEMLIMIT=" + collectorLimit, "GOMAXPROCS=2"}
-	program := filepath.Join(t.TempDir(), "tallygate")
-	build := exec.Command("go", "build", "-o", program, ".") // without the race detector, which multiplies memory
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building the gate: %v\n%s", err, text)
-	}
-	d.check(d.start(program, filepath.Join(d.dir, "gate.yaml")))
+	d.check(d.start(plainBinary(t), filepath.Join(d.dir, "gate.yaml")))
 	return d
 }
 
@@ -221,11 +217,13 @@ func (d *drill) awaitRecovery() {
 	}
 }
 
-func (d *drill) judge(h *honest) {
+// judge asserts what must hold after the attacks; the share of failures only if the test runs
+// alone on the machine.
+func (d *drill) judge(h *honest, alone bool) {
 	d.t.Helper()
 	peak := d.peak()
 	d.t.Logf("%s; the first failure: %v; %d hostile requests; peak memory %d MiB", h, h.first, d.sent.Load(), peak>>20)
-	if total, failed := h.total.Load(), h.failed.Load(); failed*1000 > total || total == 0 {
+	if total, failed := h.total.Load(), h.failed.Load(); total == 0 || alone && failed*1000 > total {
 		d.t.Errorf("%d of %d honest requests failed, want 0.1 %% at most", failed, total)
 	}
 	if peak > containerLimit {

@@ -33,11 +33,17 @@ func stressFor(t *testing.T) time.Duration {
 // serveBoth starts a gate with an issuer beside the partners' listener.
 func (r *reloading) serveBoth(edits ...string) {
 	r.t.Helper()
+	r.configureBoth(edits...)
+	r.serve()
+}
+
+// configureBoth writes the configuration of a gate with an issuer of its own.
+func (r *reloading) configureBoth(edits ...string) {
+	r.t.Helper()
 	r.configure(append([]string{
 		"authorization_servers:\n", "authorization_servers:\n  - {name: own, issuer: \"https://own.example.test\", audiences: [https://api.example.test]}\n",
 		"admin: {", "issuer: {issuer: \"https://own.example.test\", address: \"127.0.0.1:0\", state: state, audience: https://api.example.test}\nadmin: {",
 	}, edits...)...)
-	r.serve()
 }
 
 // An attacker sends requests to a listener over HTTP/2, as many at once as it may.

@@ -78,6 +78,36 @@ func binary(t *testing.T) string {
 	return link
 }
 
+// withoutRace is the gate as it is released, built once for all tests that need it.
+var withoutRace struct {
+	once sync.Once
+	path string
+	err  error
+}
+
+// plainBinary returns the gate without the race detector, which multiplies memory. The tests
+// that bound the memory of the process run it.
+func plainBinary(t *testing.T) string {
+	t.Helper()
+	withoutRace.once.Do(func() {
+		dir, err := os.MkdirTemp("", "tallygate-plain")
+		if err != nil {
+			withoutRace.err = err
+			return
+		}
+		withoutRace.path = filepath.Join(dir, "tallygate")
+		build := exec.Command("go", "build", "-o", withoutRace.path, ".")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if text, err := build.CombinedOutput(); err != nil {
+			withoutRace.err = fmt.Errorf("building the gate: %w\n%s", err, text)
+		}
+	})
+	if withoutRace.err != nil {
+		t.Fatal(withoutRace.err)
+	}
+	return withoutRace.path
+}
+
 func (s *stateful) check(err error) {
 	s.t.Helper()
 	if err != nil {

@@ -29,6 +29,9 @@ type leakless struct{ *testing.M }
 
 func (m leakless) Run() int {
 	code := m.M.Run()
+	if withoutRace.path != "" {
+		_ = os.RemoveAll(filepath.Dir(withoutRace.path))
+	}
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
