@@ -100,7 +100,7 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 		t.front.bar(cfg, files)
 	}
 	short, mixed := exceptions(cfg, t)
-	if err := errors.Join(files.err(), mixed, t.front.apart(cfg, files)); err != nil {
+	if err := errors.Join(files.err(), mixed, sharedConstraints(cfg, files), t.front.apart(cfg, files)); err != nil {
 		return nil, err
 	}
 	t.short = short

@@ -1,0 +1,59 @@
+package mtls
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+)
+
+// sharedConstraints returns an error for each list of anchors that has a key which an earlier
+// list has with other name constraints. Anchors are told apart by key, and a path may end in any
+// certificate of the key: the one with fewer constraints would lift those of the other list.
+// Within one list that is what whoever wrote it allows.
+func sharedConstraints(cfg *config.Config, files bundles) error {
+	type holder struct {
+		path        string
+		constraints map[string]bool
+	}
+	first := make(map[access.AnchorKey]holder)
+	var faults []error
+	check := func(path string, trust []config.Path) {
+		own := make(map[access.AnchorKey]holder)
+		for _, file := range trust {
+			for _, c := range files[file].certificates {
+				key := anchorKey(c)
+				if own[key].constraints == nil {
+					own[key] = holder{path, make(map[string]bool)}
+				}
+				value, _ := extensionOf(c, oidNameConstraints)
+				own[key].constraints[string(value)] = true
+			}
+		}
+		for _, key := range slices.SortedFunc(maps.Keys(own), compareKeys) {
+			before, known := first[key]
+			switch {
+			case !known:
+				first[key] = own[key]
+			case !maps.Equal(before.constraints, own[key].constraints):
+				faults = append(faults, fmt.Errorf("%s: %s: an anchor has the key of an anchor in %s and other name constraints, which could not be told apart; list the same certificate in both",
+					cfg.Position(path), path, before.path))
+			}
+		}
+	}
+	check("listener.client_certificates.trust", cfg.Listener.ClientCertificates.Trust)
+	for i := range cfg.Partners.List {
+		check(fmt.Sprintf("partners.list[%d].trust", i), cfg.Partners.List[i].Trust)
+	}
+	if cfg.Issuer != nil {
+		for i := range cfg.Issuer.ResourceServers {
+			check(fmt.Sprintf("issuer.resource_servers[%d].trust", i), cfg.Issuer.ResourceServers[i].Trust)
+		}
+	}
+	return errors.Join(faults...)
+}
+
+func compareKeys(a, b access.AnchorKey) int { return slices.Compare(a[:], b[:]) }
