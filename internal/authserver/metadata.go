@@ -13,6 +13,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/internal/jsonlimit"
+	"github.com/tallygate/tallygate/internal/refresh"
 )
 
 // metadataLifetime is how long metadata counts before it is read again. Endpoints move
@@ -51,30 +52,24 @@ func (s *Server) Metadata() (*Metadata, error) {
 // read metadata that says something new.
 func (s *Server) OnChange(f func()) { s.onChange.Store(&f) }
 
-// Run keeps the metadata fresh until ctx ends: it is read at once where it has not been,
-// and then every hour, sooner again while that fails.
+// Run refreshes the metadata until ctx ends: at once if it has never been fetched, then every
+// hour, and sooner after failures.
 func (s *Server) Run(ctx context.Context) {
-	var wait time.Duration
+	schedule := refresh.Every(metadataInterval)
+	var first time.Duration
 	if m := s.metadata.Load(); m != nil {
-		wait = max(0, Pause(metadataInterval, 0)-s.now().Sub(m.fetchedAt))
+		first = schedule.Remaining(s.now().Sub(m.fetchedAt))
 	}
-	for failures := 0; ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
-		}
-		switch err := s.Refresh(ctx); {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
-			failures++
-			s.log.WarnContext(ctx, "metadata not read", "issuer", s.name, "err", err)
-		default:
-			failures = 0
-		}
-		wait = Pause(metadataInterval, failures)
+	loop := refresh.Loop{Fetch: s.refreshAndLog, Backoff: func() refresh.Backoff { return schedule }}
+	loop.Run(ctx, first)
+}
+
+func (s *Server) refreshAndLog(ctx context.Context) error {
+	err := s.Refresh(ctx)
+	if err != nil && ctx.Err() == nil {
+		s.log.WarnContext(ctx, "metadata not read", "issuer", s.name, "err", err)
 	}
+	return err
 }
 
 // Read reads the metadata once. On an error the last good one stays. It tries the

@@ -223,22 +223,6 @@ func TestNoProxy(t *testing.T) {
 	}
 }
 
-// Pause keeps to its bounds, however long readings have failed.
-func TestPause(t *testing.T) {
-	for failures, longest := range map[int]time.Duration{
-		0: 5 * time.Minute, 1: time.Second, 2: 2 * time.Second, 5: 16 * time.Second, 6: 30 * time.Second, 1 << 30: 30 * time.Second,
-	} {
-		for range 100 {
-			if got := Pause(5*time.Minute, failures); got > longest || got < longest-longest/10 {
-				t.Errorf("%d failures: %s, want at most a tenth less than %s", failures, got, longest)
-			}
-		}
-	}
-	if got := Pause(time.Second, 10); got > time.Second {
-		t.Errorf("a failure makes it wait longer than it would otherwise: %s", got)
-	}
-}
-
 // Names and help pass promlint.
 func TestMetrics(t *testing.T) {
 	m := NewMetrics()

@@ -13,14 +13,14 @@ type refreshRequests struct {
 	signal   chan struct{} // holds one wish
 
 	mu          sync.Mutex
-	running     bool      // Run is there to read
-	nextAllowed time.Time // before which unknown keys ask in vain
-	current     *refresh  // wished for or under way; nil when none is
-	failed      bool      // the last reading
+	running     bool            // Run is there to read
+	nextAllowed time.Time       // before which unknown keys ask in vain
+	current     *pendingRefresh // wished for or under way; nil when none is
+	failed      bool            // the last reading
 }
 
 // A reading is one that requests may wait for.
-type refresh struct {
+type pendingRefresh struct {
 	done chan struct{} // closed at its end
 	err  error         // valid after done
 }
@@ -40,7 +40,7 @@ func (w *refreshRequests) setRunning(served bool) {
 // ask wishes for a reading. It returns the one to wait for, or nil within the cool-down
 // and where nobody reads, and then whether the last reading failed. granted says that
 // this wish made the reading.
-func (w *refreshRequests) request(now time.Time) (wait *refresh, granted, failed bool) {
+func (w *refreshRequests) request(now time.Time) (wait *pendingRefresh, granted, failed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
@@ -50,7 +50,7 @@ func (w *refreshRequests) request(now time.Time) (wait *refresh, granted, failed
 		return nil, false, w.failed
 	}
 	w.nextAllowed = now.Add(w.coolDown)
-	w.current = &refresh{done: make(chan struct{})}
+	w.current = &pendingRefresh{done: make(chan struct{})}
 	w.wake()
 	return w.current, true, false
 }
@@ -64,7 +64,7 @@ func (w *refreshRequests) wake() {
 }
 
 // begin is called by Run before each reading: it grants every wish there is.
-func (w *refreshRequests) start() *refresh {
+func (w *refreshRequests) start() *pendingRefresh {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	select {
@@ -72,13 +72,13 @@ func (w *refreshRequests) start() *refresh {
 	default:
 	}
 	if w.current == nil {
-		w.current = &refresh{done: make(chan struct{})}
+		w.current = &pendingRefresh{done: make(chan struct{})}
 	}
 	return w.current
 }
 
 // end is called by Run after the reading.
-func (w *refreshRequests) done(r *refresh, err error) {
+func (w *refreshRequests) done(r *pendingRefresh, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.failed = err != nil
@@ -86,7 +86,7 @@ func (w *refreshRequests) done(r *refresh, err error) {
 }
 
 // over lets those go on who wait for r.
-func (w *refreshRequests) finish(r *refresh, err error) {
+func (w *refreshRequests) finish(r *pendingRefresh, err error) {
 	r.err = err
 	w.current = nil
 	close(r.done)

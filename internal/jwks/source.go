@@ -13,6 +13,7 @@ import (
 
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/authserver"
+	"github.com/tallygate/tallygate/internal/refresh"
 )
 
 // Local returns the key set of our own issuer as it is at this moment (a JWK Set,
@@ -185,37 +186,32 @@ func (s *Source) Run(ctx context.Context) {
 	s.remote.OnChange(s.requests.wake)
 	s.requests.setRunning(true)
 	defer s.requests.setRunning(false)
-	var wait time.Duration
-	if set := s.current.Load(); set != nil { // of the Source before this, or a Run before
-		wait = max(0, authserver.Pause(time.Duration(s.interval.Load()), 0)-s.now().Sub(set.fetchedAt))
+	var first time.Duration
+	if set := s.current.Load(); set != nil { // inherited, or fetched by an earlier Run
+		first = s.schedule().Remaining(s.now().Sub(set.fetchedAt))
 	}
-	for failures := 0; ; {
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-timer.C:
-		case <-s.requests.signal:
-			timer.Stop()
-		}
-		running := s.requests.start()
-		err := s.refresh(ctx)
-		if err != nil && ctx.Err() != nil { // broken off
-			return
-		}
-		s.requests.done(running, err)
-		switch {
-		case err == nil:
-			failures = 0
-		case errors.Is(err, authserver.ErrNoMetadata):
-			// The server's metadata is on its way, and wakes us.
-		default:
-			failures++
-			s.log.WarnContext(ctx, "key set not read", "issuer", s.server, "err", err)
-		}
-		wait = authserver.Pause(time.Duration(s.interval.Load()), failures)
+	loop := refresh.Loop{Fetch: s.answerRequests, Backoff: s.schedule, Wake: s.requests.signal}
+	loop.Run(ctx, first)
+}
+
+func (s *Source) schedule() refresh.Backoff { return refresh.Every(time.Duration(s.interval.Load())) }
+
+// answerRequests refreshes the key set and ends the wait of the requests for a refresh. It is
+// not an error that the server's metadata has not been fetched yet: new metadata wakes Run.
+func (s *Source) answerRequests(ctx context.Context) error {
+	current := s.requests.start()
+	err := s.refresh(ctx)
+	if err != nil && ctx.Err() != nil { // canceled
+		return err
 	}
+	s.requests.done(current, err)
+	if errors.Is(err, authserver.ErrNoMetadata) {
+		return nil
+	}
+	if err != nil {
+		s.log.WarnContext(ctx, "key set not read", "issuer", s.server, "err", err)
+	}
+	return err
 }
 
 // Read reads once what Run would read, and publishes it. On an error the last good key

@@ -1,0 +1,73 @@
+// Package refresh repeats a fetch: at an interval, when it is woken, and after failures with a
+// back-off.
+package refresh
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+// A Backoff computes the delays between the attempts of a repeated fetch.
+type Backoff struct {
+	Interval time.Duration // after a success
+	First    time.Duration // after the first failure, doubled with each further failure in a row
+	Max      time.Duration // of the delays after failures
+}
+
+// Every returns a Backoff for a fetch at interval whose failures are retried after 1 s, 2 s,
+// 4 s and so on up to 30 s, so that a server that is back is found soon.
+func Every(interval time.Duration) Backoff {
+	return Backoff{Interval: interval, First: time.Second, Max: 30 * time.Second}
+}
+
+// Delay returns the time until the next attempt after that many failures in a row. It is never
+// longer than Interval, and up to a tenth shorter at random, so that the gates of a fleet do
+// not fetch at the same moment.
+func (b Backoff) Delay(failures int) time.Duration {
+	delay := b.Interval
+	if failures > 0 {
+		delay = min(b.Interval, b.Max)
+		// First<<16 is above any Max in use: further doubling changes nothing.
+		delay = min(delay, b.First<<min(failures-1, 16))
+	}
+	return delay - rand.N(delay/10+1) //nolint:gosec // guessing the time of a fetch gains nothing
+}
+
+// Remaining returns the time until the next attempt after a success of that age, 0 when the
+// attempt is due.
+func (b Backoff) Remaining(age time.Duration) time.Duration { return max(0, b.Delay(0)-age) }
+
+// A Loop repeats a fetch.
+type Loop struct {
+	// Fetch fetches once. It logs its own errors.
+	Fetch func(ctx context.Context) error
+	// Backoff is called after each fetch, because a response may change the interval.
+	Backoff func() Backoff
+	// Wake makes the loop fetch at once; nil for a loop that follows the schedule alone.
+	Wake <-chan struct{}
+}
+
+// Run fetches until ctx ends, for the first time after the delay first.
+func (l Loop) Run(ctx context.Context, first time.Duration) {
+	failures := 0
+	timer := time.NewTimer(first)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-l.Wake:
+		}
+		err := l.Fetch(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		failures++
+		if err == nil {
+			failures = 0
+		}
+		timer.Reset(l.Backoff().Delay(failures))
+	}
+}

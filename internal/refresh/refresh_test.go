@@ -1,0 +1,63 @@
+package refresh
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// Delay keeps its bounds for any number of failures.
+func TestBackoff(t *testing.T) {
+	for failures, longest := range map[int]time.Duration{
+		0: 5 * time.Minute, 1: time.Second, 2: 2 * time.Second, 5: 16 * time.Second, 6: 30 * time.Second, 1 << 30: 30 * time.Second,
+	} {
+		for range 100 {
+			if got := Every(5 * time.Minute).Delay(failures); got > longest || got < longest-longest/10 {
+				t.Errorf("Delay(%d) = %s, want at most %s and at least a tenth less", failures, got, longest)
+			}
+		}
+	}
+	if got := Every(time.Second).Delay(10); got > time.Second {
+		t.Errorf("Delay(10) = %s at an interval of 1s, want at most 1s", got)
+	}
+	if got := Every(time.Hour).Remaining(2 * time.Hour); got != 0 {
+		t.Errorf("Remaining(2h) = %s at an interval of 1h, want 0", got)
+	}
+}
+
+// A loop fetches at its interval, retries failures sooner, and fetches at once when it is
+// woken.
+func TestLoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		wake := make(chan struct{}, 1)
+		fetches, err := 0, error(nil)
+		go Loop{
+			Fetch:   func(context.Context) error { fetches++; return err },
+			Backoff: func() Backoff { return Every(time.Minute) },
+			Wake:    wake,
+		}.Run(ctx, 10*time.Second)
+		expect := func(when string, after time.Duration, want int) {
+			t.Helper()
+			time.Sleep(after)
+			synctest.Wait()
+			if fetches != want {
+				t.Errorf("%s: %d fetches, want %d", when, fetches, want)
+			}
+		}
+		expect("before the first delay", 9*time.Second, 0)
+		expect("after the first delay", 2*time.Second, 1)
+		expect("after the interval", time.Minute, 2)
+		err = errors.New("failed")
+		wake <- struct{}{}
+		expect("woken", 0, 3)
+		expect("after delays of 1, 2 and 4 seconds", 7*time.Second, 6)
+		err = nil
+		expect("after the delay of 8 seconds", 8*time.Second, 7)
+		expect("within the interval", 50*time.Second, 7)
+		cancel()
+		expect("canceled", time.Hour, 7)
+	})
+}
