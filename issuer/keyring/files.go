@@ -43,23 +43,23 @@ func readFiles(signing config.Signing) ([]*key, [32]byte, error) {
 // openFiles reads the files for the first time.
 func (r *Ring) openFiles() error {
 	for _, path := range r.options.Signing.Files {
-		warnOfMode(string(path), r.options.Log)
+		warnIfWorldReadable(string(path), r.options.Log)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.follow()
+	return r.reloadFiles()
 }
 
 // follow reads the files, and if they have changed lets them count. On an error the
 // keys stay what they were. r.mu is held.
-func (r *Ring) follow() error {
+func (r *Ring) reloadFiles() error {
 	keys, hash, err := readFiles(r.options.Signing)
 	if err != nil {
 		return err
 	}
 	before := r.current.Load()
-	if before != nil && hash == r.read {
-		return r.dropEnded(before)
+	if before != nil && hash == r.filesHash {
+		return r.dropExpired(before)
 	}
 	now := r.options.Now()
 	present := make(map[string]bool, len(keys))
@@ -91,13 +91,13 @@ func (r *Ring) follow() error {
 			r.options.Log.Warn("signing key was not published before it signs; let it stand behind the first for a while", "kid", keys[0].id)
 		}
 	}
-	r.read = hash
-	return r.publish(r.unended(keys), keys[0])
+	r.filesHash = hash
+	return r.publish(r.unexpired(keys), keys[0])
 }
 
 // dropEnded publishes s without what is over.
-func (r *Ring) dropEnded(s *snapshot) error {
-	kept := r.unended(s.keys)
+func (r *Ring) dropExpired(s *snapshot) error {
+	kept := r.unexpired(s.keys)
 	if len(kept) == len(s.keys) {
 		return nil
 	}

@@ -24,8 +24,8 @@ import (
 )
 
 const (
-	createdBits = 3072 // of an RSA key that is made here: NIST SP 800-57 part 1, beyond 2030
-	leastBits   = 2048 // of one that is given: RFC 7518 section 3.3
+	generatedRSABits = 3072 // of an RSA key that is made here: NIST SP 800-57 part 1, beyond 2030
+	minRSABits       = 2048 // of one that is given: RFC 7518 section 3.3
 )
 
 // A key signs tokens, or did.
@@ -45,7 +45,7 @@ func generate(algorithm config.Algorithm) (crypto.Signer, error) {
 	case config.ES256:
 		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	case config.PS256, config.RS256:
-		return rsa.GenerateKey(rand.Reader, createdBits)
+		return rsa.GenerateKey(rand.Reader, generatedRSABits)
 	case config.EdDSA:
 		_, private, err := ed25519.GenerateKey(rand.Reader)
 		return private, err
@@ -56,7 +56,7 @@ func generate(algorithm config.Algorithm) (crypto.Signer, error) {
 
 // newKey returns private as a key for algorithm, which it must fit.
 func newKey(private crypto.Signer, algorithm config.Algorithm) (*key, error) {
-	jwk, canonical, err := publicPart(private, algorithm)
+	jwk, canonical, err := publicJWK(private, algorithm)
 	if err != nil {
 		return nil, err
 	}
@@ -66,14 +66,14 @@ func newKey(private crypto.Signer, algorithm config.Algorithm) (*key, error) {
 	return &key{id: id, method: jwt.GetSigningMethod(string(algorithm)), private: private, jwk: jwk}, nil
 }
 
-// publicPart returns the members of the JWK that are particular to its type (RFC 7518
+// publicJWK returns the members of the JWK that are particular to its type (RFC 7518
 // section 6, RFC 8037 section 2), and the required ones in lexical order, whose hash is
 // the thumbprint (RFC 7638 section 3).
-func publicPart(private crypto.Signer, algorithm config.Algorithm) (jwk map[string]string, canonical string, err error) {
+func publicJWK(private crypto.Signer, algorithm config.Algorithm) (jwk map[string]string, canonical string, err error) {
 	switch public := private.Public().(type) {
 	case *ecdsa.PublicKey:
 		if algorithm != config.ES256 || public.Curve != elliptic.P256() {
-			return nil, "", errUnfit(algorithm)
+			return nil, "", errUnsuitable(algorithm)
 		}
 		point, err := public.Bytes()
 		if err != nil {
@@ -83,24 +83,24 @@ func publicPart(private crypto.Signer, algorithm config.Algorithm) (jwk map[stri
 		return map[string]string{"kty": "EC", "crv": "P-256", "x": x, "y": y},
 			`{"crv":"P-256","kty":"EC","x":"` + x + `","y":"` + y + `"}`, nil
 	case *rsa.PublicKey:
-		if algorithm != config.PS256 && algorithm != config.RS256 || public.N.BitLen() < leastBits {
-			return nil, "", errUnfit(algorithm)
+		if algorithm != config.PS256 && algorithm != config.RS256 || public.N.BitLen() < minRSABits {
+			return nil, "", errUnsuitable(algorithm)
 		}
 		n, e := encode(public.N.Bytes()), encode(big.NewInt(int64(public.E)).Bytes())
 		return map[string]string{"kty": "RSA", "n": n, "e": e}, `{"e":"` + e + `","kty":"RSA","n":"` + n + `"}`, nil
 	case ed25519.PublicKey:
 		if algorithm != config.EdDSA {
-			return nil, "", errUnfit(algorithm)
+			return nil, "", errUnsuitable(algorithm)
 		}
 		x := encode(public)
 		return map[string]string{"kty": "OKP", "crv": "Ed25519", "x": x}, `{"crv":"Ed25519","kty":"OKP","x":"` + x + `"}`, nil
 	}
-	return nil, "", errUnfit(algorithm)
+	return nil, "", errUnsuitable(algorithm)
 }
 
 func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
-func errUnfit(algorithm config.Algorithm) error {
+func errUnsuitable(algorithm config.Algorithm) error {
 	needs := "an RSA key of at least 2048 bits"
 	if algorithm == config.ES256 {
 		needs = "a key on P-256"
@@ -137,9 +137,9 @@ func readFile(path string, content []byte, algorithm config.Algorithm) (*key, er
 	return k, nil
 }
 
-// warnOfMode tells of a key that everybody can read. It is not refused: permissions are
+// warnIfWorldReadable tells of a key that everybody can read. It is not refused: permissions are
 // not what they seem on every mounted volume.
-func warnOfMode(path string, log *slog.Logger) {
+func warnIfWorldReadable(path string, log *slog.Logger) {
 	if status, err := os.Stat(path); err == nil && status.Mode().Perm()&0o007 != 0 {
 		log.Warn("signing key is open to every user of the machine", "path", path, "mode", status.Mode().String())
 	}

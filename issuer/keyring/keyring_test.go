@@ -47,12 +47,12 @@ type bench struct {
 	log   bytes.Buffer
 	clock time.Time
 	state store.Store
-	good  prometheus.Gauge
+	gauge prometheus.Gauge
 }
 
 func (b *bench) options(signing config.Signing) keyring.Options {
 	return keyring.Options{
-		Store: b.state, Signing: signing, TokenLifetime: lifetime, Reloaded: b.good,
+		Store: b.state, Signing: signing, TokenLifetime: lifetime, Reloaded: b.gauge,
 		Log: slog.New(slog.NewJSONHandler(&b.log, nil)), Now: func() time.Time { return b.clock },
 	}
 }
@@ -64,7 +64,7 @@ func newBench(t testing.TB, signing config.Signing) *bench {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = state.Close() })
-	b := &bench{t: t, clock: time.Now(), state: state, good: prometheus.NewGauge(prometheus.GaugeOpts{Name: "good"})}
+	b := &bench{t: t, clock: time.Now(), state: state, gauge: prometheus.NewGauge(prometheus.GaugeOpts{Name: "good"})}
 	b.reopen(signing)
 	return b
 }

@@ -36,12 +36,12 @@ type Options struct {
 
 // A Ring signs with the key that is active. It is safe for concurrent use.
 type Ring struct {
-	options   Options
-	condition condition
+	options Options
+	health  health
 
-	current atomic.Pointer[snapshot]
-	mu      sync.Mutex // held while the keys change
-	read    [32]byte   // hash of the files, as of the last reading
+	current   atomic.Pointer[snapshot]
+	mu        sync.Mutex // held while the keys change
+	filesHash [32]byte
 }
 
 // A snapshot is the keys of one moment. It never changes.
@@ -56,8 +56,8 @@ type snapshot struct {
 // Open returns the ring that o describes: of the files, or of the store, in which it
 // makes the keys the first time.
 func Open(o Options) (*Ring, error) {
-	r := &Ring{options: o, condition: condition{log: o.Log, good: o.Reloaded}}
-	r.condition.report(nil)
+	r := &Ring{options: o, health: health{log: o.Log, gauge: o.Reloaded}}
+	r.health.report(nil)
 	if len(o.Signing.Files) > 0 {
 		return r, r.openFiles()
 	}
@@ -102,7 +102,7 @@ func (r *Ring) Sign(typ string, claims jwt.Claims) (string, error) {
 	return signed, nil
 }
 
-var errNotOurs = errors.New("no published key made this token")
+var errUnknownKey = errors.New("no published key made this token")
 
 // Parse reads raw into claims if it is a JWT of type typ that a published key signed by
 // its own algorithm, and that counts by options.
@@ -112,7 +112,7 @@ func (r *Ring) Parse(raw, typ string, claims jwt.Claims, options ...jwt.ParserOp
 		id, _ := token.Header["kid"].(string)
 		k := keys[id]
 		if k == nil || token.Header["typ"] != typ || token.Method.Alg() != k.method.Alg() {
-			return nil, errNotOurs
+			return nil, errUnknownKey
 		}
 		return k.private.Public(), nil
 	}
@@ -144,7 +144,7 @@ func (r *Ring) Keys() []Status {
 				status.Until = k.activated.Add(r.options.Signing.Rotate)
 			}
 		case !k.retired.IsZero():
-			status.State, status.Since, status.Until = "old", k.retired, r.end(k)
+			status.State, status.Since, status.Until = "old", k.retired, r.expiry(k)
 		}
 		out = append(out, status)
 	}

@@ -16,12 +16,12 @@ const (
 	// twice the longest leeway of a gate, 2 × 5 min.
 	clockMargin = 10 * time.Minute
 
-	// lookEvery spaces the looks at the clock and at the files.
-	lookEvery = 10 * time.Second
+	// refreshInterval spaces the looks at the clock and at the files.
+	refreshInterval = 10 * time.Second
 )
 
 // end returns when k, which has retired, is published no more.
-func (r *Ring) end(k *key) time.Time {
+func (r *Ring) expiry(k *key) time.Time {
 	return k.retired.Add(r.options.TokenLifetime + clockMargin)
 }
 
@@ -55,14 +55,14 @@ func (r *Ring) openStore() error {
 		// The first start, or another algorithm: the keys of the old one go on counting.
 		return r.rotate(keys, nil)
 	}
-	if r.due(active) {
+	if r.rotationDue(active) {
 		err := r.rotate(keys, next)
 		if !errors.Is(err, store.ErrUnavailable) {
 			return err
 		}
 		// The disk is full, or the like. The keys that are there sign as well as before,
 		// and Run tries again.
-		r.condition.report(err)
+		r.health.report(err)
 	}
 	return r.publish(keys, active)
 }
@@ -82,7 +82,7 @@ func roles(keys []*key) (active, next *key) {
 }
 
 // due reports whether the active key has signed for long enough.
-func (r *Ring) due(active *key) bool {
+func (r *Ring) rotationDue(active *key) bool {
 	return r.options.Now().Sub(active.activated) >= r.options.Signing.Rotate
 }
 
@@ -111,21 +111,21 @@ func (r *Ring) rotate(keys []*key, next *key) error {
 		if changed.retired.IsZero() && k != next {
 			changed.retired = now
 		}
-		if k != next && (changed.retired.IsZero() || now.Before(r.end(&changed))) {
+		if k != next && (changed.retired.IsZero() || now.Before(r.expiry(&changed))) {
 			kept = append(kept, &changed)
 		}
 	}
-	active, err := r.fresh(next, now)
+	active, err := r.copyOrGenerate(next, now)
 	if err != nil {
 		return err
 	}
 	active.activated = now
-	after, err := r.fresh(nil, now)
+	after, err := r.copyOrGenerate(nil, now)
 	if err != nil {
 		return err
 	}
 	kept = append(kept, active, after)
-	if err := r.save(kept); err != nil {
+	if err := r.store(kept); err != nil {
 		return err
 	}
 	r.options.Log.Info("signing key rotated", "kid", active.id, "algorithm", active.method.Alg(), "next_kid", after.id)
@@ -133,7 +133,7 @@ func (r *Ring) rotate(keys []*key, next *key) error {
 }
 
 // fresh returns a copy of k, or a new key where k is nil.
-func (r *Ring) fresh(k *key, now time.Time) (*key, error) {
+func (r *Ring) copyOrGenerate(k *key, now time.Time) (*key, error) {
 	if k != nil {
 		changed := *k
 		return &changed, nil
@@ -151,7 +151,7 @@ func (r *Ring) fresh(k *key, now time.Time) (*key, error) {
 }
 
 // save stores keys.
-func (r *Ring) save(keys []*key) error {
+func (r *Ring) store(keys []*key) error {
 	stored := make([]store.Key, 0, len(keys))
 	for _, k := range keys {
 		der, err := x509.MarshalPKCS8PrivateKey(k.private)
@@ -171,7 +171,7 @@ func (r *Ring) save(keys []*key) error {
 // Run keeps the keys up to date until ctx ends, and then returns nil: it rotates them
 // on schedule and drops old ones, or reads the files when they have changed.
 func (r *Ring) Run(ctx context.Context) error {
-	look := time.NewTicker(lookEvery)
+	look := time.NewTicker(refreshInterval)
 	defer look.Stop()
 	for {
 		select {
@@ -179,7 +179,7 @@ func (r *Ring) Run(ctx context.Context) error {
 			return nil
 		case <-look.C:
 		}
-		r.condition.report(r.refresh())
+		r.health.report(r.refresh())
 	}
 }
 
@@ -188,28 +188,28 @@ func (r *Ring) refresh() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.options.Signing.Files) > 0 {
-		return r.follow()
+		return r.reloadFiles()
 	}
 	s := r.current.Load()
-	if r.due(s.active) {
+	if r.rotationDue(s.active) {
 		_, next := roles(s.keys)
 		return r.rotate(s.keys, next)
 	}
-	kept := r.unended(s.keys)
+	kept := r.unexpired(s.keys)
 	if len(kept) == len(s.keys) {
 		return nil
 	}
-	if err := r.save(kept); err != nil {
+	if err := r.store(kept); err != nil {
 		return err
 	}
 	return r.publish(kept, s.active)
 }
 
 // unended returns those of keys that are still to be published.
-func (r *Ring) unended(keys []*key) (kept []*key) {
+func (r *Ring) unexpired(keys []*key) (kept []*key) {
 	now := r.options.Now()
 	for _, k := range keys {
-		if k.retired.IsZero() || now.Before(r.end(k)) {
+		if k.retired.IsZero() || now.Before(r.expiry(k)) {
 			kept = append(kept, k)
 		}
 	}

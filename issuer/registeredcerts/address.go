@@ -7,14 +7,14 @@ import (
 )
 
 var (
-	errAddress        = errors.New("no jwks_uri is read from this address: it is this machine's, link-local, multicast or reserved")
+	errBlockedAddress = errors.New("no jwks_uri is read from this address: it is this machine's, link-local, multicast or reserved")
 	errPrivateAddress = errors.New("no jwks_uri is read from a private address unless its trust is set")
 )
 
-// neverDialled are the networks, beside those that netip can name, in which no server
+// blockedNetworks are the networks, beside those that netip can name, in which no server
 // of a client is. The address that stands within Teredo, the local NAT64 and the
 // IPv4-compatible form cannot be judged, or need not be.
-var neverDialled = []netip.Prefix{
+var blockedNetworks = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"),      // this network and the unspecified address, RFC 1122 section 3.2.1.3
 	netip.MustParsePrefix("192.0.0.0/24"),   // protocol assignments, RFC 6890
 	netip.MustParsePrefix("240.0.0.0/4"),    // reserved, and the broadcast address
@@ -40,7 +40,7 @@ var (
 // dialable returns nil when a key set may be read from a. Who publishes a jwks_uri,
 // or the DNS below its name, must not make us knock at doors that only we can reach.
 // A private address may be dialled where private is true.
-func dialable(a netip.Addr, private bool) error {
+func checkAddress(a netip.Addr, private bool) error {
 	a = a.Unmap().WithZone("") // no prefix contains an address with a zone
 	if bytes := a.As16(); nat64.Contains(a) {
 		a = netip.AddrFrom4([4]byte(bytes[12:]))
@@ -50,8 +50,8 @@ func dialable(a netip.Addr, private bool) error {
 	within := func(p netip.Prefix) bool { return p.Contains(a) }
 	switch {
 	case !a.IsValid(), a.IsLoopback(), a.IsLinkLocalUnicast(), a.IsMulticast(),
-		slices.ContainsFunc(neverDialled, within):
-		return errAddress
+		slices.ContainsFunc(blockedNetworks, within):
+		return errBlockedAddress
 	case !private && (a.IsPrivate() || slices.ContainsFunc(privateNetworks, within)):
 		return errPrivateAddress
 	}

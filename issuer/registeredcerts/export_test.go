@@ -8,14 +8,14 @@ import (
 )
 
 // Dialable is the judgement on addresses.
-var Dialable = dialable
+var Dialable = checkAddress
 
 // Dialable judges a for the jwks_uri of s.
-func (s *Set) Dialable(a netip.Addr) error { return s.remote.dialable(a) }
+func (s *Set) Dialable(a netip.Addr) error { return s.remote.checkAddress(a) }
 
 // DialLoopback lets s read its jwks_uri from this machine, as tests must.
 func (s *Set) DialLoopback() {
-	s.remote.dialable = func(netip.Addr) error { return nil }
+	s.remote.checkAddress = func(netip.Addr) error { return nil }
 }
 
 // DialBy lets dial connect s to its jwks_uri.

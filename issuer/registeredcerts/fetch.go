@@ -20,7 +20,7 @@ import (
 // newClient returns the client that reads one jwks_uri. It shares nothing with other
 // clients, asks no proxy, follows no redirect and connects only where dialable
 // returns nil. Whoever calls it sets the time limit.
-func newClient(roots *x509.CertPool, dialable func(netip.Addr) error) *http.Client {
+func newClient(roots *x509.CertPool, checkAddress func(netip.Addr) error) *http.Client {
 	dialer := &net.Dialer{
 		// Here the name has been resolved for the last time: this is the address that
 		// will be connected to.
@@ -29,7 +29,7 @@ func newClient(roots *x509.CertPool, dialable func(netip.Addr) error) *http.Clie
 			if err != nil {
 				return err
 			}
-			return dialable(target.Addr())
+			return checkAddress(target.Addr())
 		},
 	}
 	return &http.Client{

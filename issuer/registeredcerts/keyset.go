@@ -63,12 +63,12 @@ func readKeySet(document []byte) (found thumbprints, skipped []error, err error)
 	}
 	found = make(thumbprints)
 	for i, document := range set.Keys {
-		var jwk members
+		var jwk jwk
 		if json.Unmarshal(document, &jwk) != nil {
 			skipped = append(skipped, fmt.Errorf("jwks key %d is not an object", i+1))
 			continue
 		}
-		if jwk.private() {
+		if jwk.isPrivate() {
 			return nil, nil, fmt.Errorf("jwks key %d has private members: register public keys alone, and take this one for disclosed", i+1)
 		}
 		c, err := jwk.certificate()
@@ -82,10 +82,10 @@ func readKeySet(document []byte) (found thumbprints, skipped []error, err error)
 }
 
 // members are those of a JWK.
-type members map[string]jsontext.Value
+type jwk map[string]jsontext.Value
 
 // text returns the string that a member is, or "" when it is absent or no string.
-func (m members) text(name string) string {
+func (m jwk) text(name string) string {
 	var s string
 	if json.Unmarshal(m[name], &s) != nil {
 		return ""
@@ -94,7 +94,7 @@ func (m members) text(name string) string {
 }
 
 // private reports whether there is a member that is part of a private key.
-func (m members) private() bool {
+func (m jwk) isPrivate() bool {
 	for _, name := range privateMembers {
 		if _, ok := m[name]; ok {
 			return true
@@ -105,7 +105,7 @@ func (m members) private() bool {
 
 // certificate returns the certificate that the key registers: the first in x5c, whose
 // key must be the one that the other members spell (RFC 7517 section 4.7).
-func (m members) certificate() (*x509.Certificate, error) {
+func (m jwk) certificate() (*x509.Certificate, error) {
 	if _, ok := m["use"]; ok && (m.text("use") == "" || m.text("use") == "enc") {
 		return nil, errors.New("it is for encryption, or its use is no text") // others than sig are in use for TLS
 	}
@@ -121,7 +121,7 @@ func (m members) certificate() (*x509.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parsing the certificate in its x5c: %w", err)
 	}
-	key := spell(c.PublicKey)
+	key := jwkMembers(c.PublicKey)
 	if key == nil {
 		return nil, errors.New("the key of its certificate is of a type that is not supported")
 	}
@@ -139,7 +139,7 @@ func (m members) certificate() (*x509.Certificate, error) {
 // spell returns the members of a public key as a JWK, RFC 7518 section 6 and RFC 8037
 // section 2, or nil for a key of an unknown type. Each key has one spelling there, so
 // that keys can be compared as text.
-func spell(public any) map[string]string {
+func jwkMembers(public any) map[string]string {
 	encode := base64.RawURLEncoding.EncodeToString
 	switch public := public.(type) {
 	case *rsa.PublicKey:

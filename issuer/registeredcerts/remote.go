@@ -21,9 +21,9 @@ import (
 const (
 	// fetchTimeout bounds one reading, from the look-up of the name to the last byte.
 	fetchTimeout = 5 * time.Second
-	// coolDown lies at least between the beginnings of two readings. Anybody can ask
+	// minRefreshInterval lies at least between the beginnings of two readings. Anybody can ask
 	// for one by showing a certificate of his own under a client's name.
-	coolDown = 10 * time.Second
+	minRefreshInterval = 10 * time.Second
 	// maxAge is how old a reading may be when it says that a certificate is
 	// registered: so long does one count that the client has removed.
 	maxAge = 5 * time.Minute
@@ -34,21 +34,21 @@ const (
 
 // A remote is the registered certificates at a jwks_uri.
 type remote struct {
-	uri      *config.URL
-	roots    *x509.CertPool // nil: the system's
-	client   *http.Client
-	dialable func(netip.Addr) error // asked for every address before it is connected to
-	last     atomic.Pointer[reading]
-	flight   singleflight.Group
-	log      *slog.Logger
-	now      func() time.Time
+	uri          *config.URL
+	roots        *x509.CertPool // nil: the system's
+	client       *http.Client
+	checkAddress func(netip.Addr) error // asked for every address before it is connected to
+	last         atomic.Pointer[snapshot]
+	flight       singleflight.Group
+	log          *slog.Logger
+	now          func() time.Time
 }
 
 // A reading is what is known of a jwks_uri. It is never changed.
-type reading struct {
+type snapshot struct {
 	registered thumbprints // by the last good reading
 	read       time.Time   // when that began; zero before the first
-	tried      time.Time   // when the last reading began, good or not
+	attempted  time.Time   // when the last reading began, good or not
 	err        error       // why the last reading failed; nil if it did not
 }
 
@@ -66,14 +66,14 @@ func newRemote(keys config.ClientKeys, options Options) (*remote, error) {
 	}
 	private := len(keys.Trust) > 0
 	r := &remote{
-		uri:      keys.JWKSURI,
-		roots:    roots,
-		dialable: func(a netip.Addr) error { return dialable(a, private) },
-		log:      options.Log,
-		now:      options.Now,
+		uri:          keys.JWKSURI,
+		roots:        roots,
+		checkAddress: func(a netip.Addr) error { return checkAddress(a, private) },
+		log:          options.Log,
+		now:          options.Now,
 	}
-	r.client = newClient(roots, func(a netip.Addr) error { return r.dialable(a) })
-	r.last.Store(&reading{})
+	r.client = newClient(roots, func(a netip.Addr) error { return r.checkAddress(a) })
+	r.last.Store(&snapshot{})
 	if p := options.Previous; p != nil && p.remote != nil && p.remote.uri.String() == r.uri.String() && p.remote.roots.Equal(roots) {
 		r.last.Store(p.remote.last.Load())
 	}
@@ -90,7 +90,7 @@ func (r *remote) has(ctx context.Context, t access.Thumbprint) (bool, error) {
 		}
 		// A reading has failed since, and lately. Not to wait for each one that will
 		// keeps a client going whose server is out of reach.
-		if age <= maxStale && now.Sub(last.tried) <= maxAge {
+		if age <= maxStale && now.Sub(last.attempted) <= maxAge {
 			r.refresh()
 			return true, nil
 		}
@@ -113,12 +113,12 @@ func (r *remote) has(ctx context.Context, t access.Thumbprint) (bool, error) {
 func (r *remote) refresh() <-chan singleflight.Result {
 	return r.flight.DoChan("", func() (any, error) {
 		start, last := r.now(), r.last.Load()
-		if start.Sub(last.tried) < coolDown {
+		if start.Sub(last.attempted) < minRefreshInterval {
 			return nil, nil
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
 		defer cancel()
-		next := &reading{registered: last.registered, read: last.read, tried: start}
+		next := &snapshot{registered: last.registered, read: last.read, attempted: start}
 		if found, err := r.load(ctx); err == nil {
 			next.registered, next.read = found, start
 		} else {

@@ -16,12 +16,12 @@ const (
 )
 
 // claim evaluates an expression that is a claim's value.
-func (e *expression) claim(v *values) (any, error) {
+func (e *expression) evalClaim(v *values) (any, error) {
 	result, _, err := e.program.Eval(v.activation())
 	if err != nil {
 		return nil, err
 	}
-	value, err := plain(result, &room{values: maxValues, bytes: maxClaim})
+	value, err := jsonValue(result, &budget{values: maxValues, bytes: maxClaim})
 	if err != nil {
 		return nil, err
 	}
@@ -41,14 +41,14 @@ var (
 )
 
 // A room is what a claim may still take.
-type room struct {
+type budget struct {
 	values int
 	bytes  int // of JSON
 }
 
 // take takes that much of r, unless there is less. It is asked before anything is made:
 // an expression that costs little can hold one text a thousand times.
-func (r *room) take(values, bytes int) error {
+func (r *budget) take(values, bytes int) error {
 	r.values -= values
 	r.bytes -= bytes
 	switch {
@@ -63,22 +63,22 @@ func (r *room) take(values, bytes int) error {
 // plain returns v as a value for encoding/json, unless it takes more than there is room
 // for. Of each it counts the least that JSON needs, so that nothing is refused for its
 // bytes that would fit.
-func plain(v ref.Val, room *room) (any, error) {
+func jsonValue(v ref.Val, budget *budget) (any, error) {
 	switch v := v.(type) {
 	case types.Bool, types.Int, types.Double:
-		return v.Value(), room.take(1, len("0"))
+		return v.Value(), budget.take(1, len("0"))
 	case types.String:
-		return v.Value(), room.take(1, len(`""`)+len(v))
+		return v.Value(), budget.take(1, len(`""`)+len(v))
 	case traits.Mapper:
-		return plainMap(v, room)
+		return jsonMap(v, budget)
 	case traits.Lister:
-		return plainList(v, room)
+		return jsonList(v, budget)
 	}
 	return nil, fmt.Errorf("a value of type %s cannot be a claim", v.Type().TypeName())
 }
 
-func plainMap(v traits.Mapper, room *room) (any, error) {
-	if err := room.take(1, len("{}")); err != nil {
+func jsonMap(v traits.Mapper, budget *budget) (any, error) {
+	if err := budget.take(1, len("{}")); err != nil {
 		return nil, err
 	}
 	out := make(map[string]any)
@@ -87,10 +87,10 @@ func plainMap(v traits.Mapper, room *room) (any, error) {
 		if !ok {
 			return nil, errors.New("a map in a claim has a key that is no text")
 		}
-		if err := room.take(0, len(`"":`)+len(key)); err != nil {
+		if err := budget.take(0, len(`"":`)+len(key)); err != nil {
 			return nil, err
 		}
-		value, err := plain(v.Get(key), room)
+		value, err := jsonValue(v.Get(key), budget)
 		if err != nil {
 			return nil, err
 		}
@@ -99,13 +99,13 @@ func plainMap(v traits.Mapper, room *room) (any, error) {
 	return out, nil
 }
 
-func plainList(v traits.Lister, room *room) (any, error) {
-	if err := room.take(1, len("[]")); err != nil {
+func jsonList(v traits.Lister, budget *budget) (any, error) {
+	if err := budget.take(1, len("[]")); err != nil {
 		return nil, err
 	}
 	out := []any{}
 	for i := v.Iterator(); i.HasNext() == types.True; {
-		value, err := plain(i.Next(), room)
+		value, err := jsonValue(i.Next(), budget)
 		if err != nil {
 			return nil, err
 		}

@@ -56,7 +56,7 @@ func compile(env *cel.Env, text string, types ...*cel.Type) (*expression, error)
 		first := issues.Errors()[0]
 		return nil, fmt.Errorf("%s (line %d, character %d of the expression)", first.Message, first.Location.Line(), first.Location.Column()+1)
 	}
-	if err := growth(tree); err != nil {
+	if err := checkGrowth(tree); err != nil {
 		return nil, err
 	}
 	fits := false
@@ -78,7 +78,7 @@ func compile(env *cel.Env, text string, types ...*cel.Type) (*expression, error)
 // addition of two lists for one step, however long they are, and counts the comparison
 // of two values only when it has been made. Who writes rules is trusted; this is against
 // mistakes.
-func growth(tree *cel.Ast) error {
+func checkGrowth(tree *cel.Ast) error {
 	native := tree.NativeRep()
 	root := celast.NavigateAST(native)
 	if n := len(celast.MatchDescendants(root, celast.KindMatcher(celast.ComprehensionKind))); n > maxMacros {
@@ -86,7 +86,7 @@ func growth(tree *cel.Ast) error {
 	}
 	for _, call := range celast.MatchDescendants(root, celast.FunctionMatcher(operators.Add)) {
 		// The macro map adds a list of one in each of its steps.
-		if inMacro(call) {
+		if isMacroAppend(call) {
 			continue
 		}
 		if kind := call.Type().Kind(); kind == types.ListKind || kind == types.DynKind {
@@ -96,24 +96,24 @@ func growth(tree *cel.Ast) error {
 	return nil
 }
 
-// inMacro reports whether call is the addition by which a macro makes its list, not one
+// isMacroAppend reports whether call is the addition by which a macro makes its list, not one
 // that somebody wrote: the name of that list cannot be written.
-func inMacro(call celast.NavigableExpr) bool {
+func isMacroAppend(call celast.NavigableExpr) bool {
 	args := call.AsCall().Args()
 	return len(args) == 2 && args[0].Kind() == celast.IdentKind && args[0].AsIdent() == parser.HiddenAccumulatorName
 }
 
-var errTruth = errors.New("the expression is neither true nor false")
+var errNotBool = errors.New("the expression is neither true nor false")
 
 // truth evaluates an expression that is true or false.
-func (e *expression) truth(v *values) (bool, error) {
+func (e *expression) evalBool(v *values) (bool, error) {
 	result, _, err := e.program.Eval(v.activation())
 	if err != nil {
 		return false, err
 	}
 	yes, ok := result.(types.Bool)
 	if !ok {
-		return false, errTruth
+		return false, errNotBool
 	}
 	return bool(yes), nil
 }

@@ -55,12 +55,12 @@ type Granted struct {
 
 // values is what one request gives the variables. It is a cel Activation.
 type values struct {
-	client      *Client
-	certificate *Certificate
-	unseen      error // why there is no certificate to look at, nil when there is
-	request     *Request
-	granted     *Granted
-	scope       string
+	client         *Client
+	certificate    *Certificate
+	certificateErr error
+	request        *Request
+	granted        *Granted
+	scope          string
 }
 
 // errNoCertificate is of a request without one. None gets as far as the rules while
@@ -69,16 +69,16 @@ var errNoCertificate = errors.New("the request shows no certificate")
 
 func newValues(in *Input) *values {
 	v := &values{
-		client:  &Client{in.ClientID, in.Partner, in.Authentication},
-		unseen:  errNoCertificate,
-		request: &Request{in.Scopes, in.Resources, "", in.Time},
-		granted: &Granted{in.Granted, in.Lifetime, in.Bound},
+		client:         &Client{in.ClientID, in.Partner, in.Authentication},
+		certificateErr: errNoCertificate,
+		request:        &Request{in.Scopes, in.Resources, "", in.Time},
+		granted:        &Granted{in.Granted, in.Lifetime, in.Bound},
 	}
 	if in.Address.IsValid() {
 		v.request.Address = in.Address.String()
 	}
 	if in.Certificate != nil {
-		v.certificate, v.unseen = certificateOf(in.Certificate, in.Thumbprint)
+		v.certificate, v.certificateErr = certificateOf(in.Certificate, in.Thumbprint)
 	}
 	return v
 }
@@ -89,10 +89,10 @@ func certificateOf(leaf *x509.Certificate, thumbprint string) (*Certificate, err
 		NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, Thumbprint: thumbprint,
 	}
 	var err error
-	if c.SubjectDN, err = spelled(leaf.RawSubject); err != nil {
+	if c.SubjectDN, err = formatDN(leaf.RawSubject); err != nil {
 		return nil, fmt.Errorf("the certificate's subject %w", err)
 	}
-	if c.IssuerDN, err = spelled(leaf.RawIssuer); err != nil {
+	if c.IssuerDN, err = formatDN(leaf.RawIssuer); err != nil {
 		return nil, fmt.Errorf("the certificate's issuer %w", err)
 	}
 	if leaf.SerialNumber != nil {
@@ -109,7 +109,7 @@ func certificateOf(leaf *x509.Certificate, thumbprint string) (*Certificate, err
 // from there, or from what prints names to be registered, is what rules compare with. The
 // empty name is "". One that the configuration cannot spell is an error: no rule against
 // it could be written.
-func spelled(raw []byte) (string, error) {
+func formatDN(raw []byte) (string, error) {
 	if bytes.Equal(raw, emptyName) {
 		return "", nil
 	}
@@ -124,13 +124,13 @@ func spelled(raw []byte) (string, error) {
 var emptyName = []byte{0x30, 0}
 
 // now sets what changes from rule to rule.
-func (v *values) now(scope string, out *Outcome, in *Input) {
+func (v *values) setGrant(scope string, out *Outcome, in *Input) {
 	v.scope = scope
 	v.granted = &Granted{out.Scopes, out.Lifetime, in.Bound}
 }
 
 // shown returns the values for a person to read.
-func (v *values) shown() map[string]any {
+func (v *values) trace() map[string]any {
 	granted := map[string]any{"scopes": v.granted.Scopes, "lifetime": v.granted.Lifetime.String(), "bound": v.granted.Bound}
 	return map[string]any{"client": v.client, "certificate": v.certificate, "request": v.request, "granted": granted}
 }
@@ -141,8 +141,8 @@ func (v *values) activation() map[string]any {
 	variables := map[string]any{
 		"client": v.client, "certificate": v.certificate, "request": v.request, "granted": v.granted, "scope": v.scope,
 	}
-	if v.unseen != nil {
-		variables["certificate"] = types.WrapErr(v.unseen)
+	if v.certificateErr != nil {
+		variables["certificate"] = types.WrapErr(v.certificateErr)
 	}
 	return variables
 }

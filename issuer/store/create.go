@@ -9,9 +9,9 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// makeFolder makes folder, for nobody but the owner, and its name durable. It refuses
-// one that is there and that others may write to.
-func makeFolder(folder string) error {
+// createFolder creates folder for its owner alone and makes its name durable. It refuses an
+// existing folder that other users may write to.
+func createFolder(folder string) error {
 	status, err := os.Stat(folder)
 	switch {
 	case err != nil:
@@ -20,16 +20,16 @@ func makeFolder(folder string) error {
 		}
 		return syncFolder(filepath.Dir(folder))
 	case status.Mode().Perm()&0o022 != 0:
-		// Whoever can write there can put another file, or socket, in the place of ours.
-		return fmt.Errorf("%q: others may write to the folder (%s); take one of its own, such as one inside it", folder, status.Mode().Perm())
+		// A user who can write to the folder could replace the database or the operator's socket.
+		return fmt.Errorf("%q: other users may write to the folder (%s); use a folder of its own, such as a new folder inside it", folder, status.Mode().Perm())
 	}
 	return nil
 }
 
-// create makes the file under another name and then gives it its own. So what has that
-// name is always whole, also where the first start is killed or the disk is full, and
-// of two processes that make it at the same time one succeeds.
-func create(path string) error {
+// createFile creates the database under a temporary name and then links it to path. A file at
+// path is therefore always complete, even if the first start is killed or the disk is full, and
+// if two processes create it at the same time, the first link wins.
+func createFile(path string) error {
 	temporary, err := os.CreateTemp(filepath.Dir(path), fileName+".new-*") // 0600
 	if err != nil {
 		return err
@@ -42,7 +42,7 @@ func create(path string) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(db.Update(prepare), db.Close()); err != nil {
+	if err := errors.Join(db.Update(createBuckets), db.Close()); err != nil {
 		return err
 	}
 	// Unlike a rename, a link never replaces the file of another process.
@@ -52,8 +52,8 @@ func create(path string) error {
 	return syncFolder(filepath.Dir(path))
 }
 
-// prepare makes what there is in a new file.
-func prepare(tx *bbolt.Tx) error {
+// createBuckets creates the buckets of a new file and writes its format.
+func createBuckets(tx *bbolt.Tx) error {
 	for _, name := range [][]byte{metaBucket, keyBucket, tokenBucket, revocationBucket, expiryBucket, usageBucket} {
 		if _, err := tx.CreateBucket(name); err != nil {
 			return err

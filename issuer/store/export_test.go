@@ -1,4 +1,4 @@
 package store
 
-// LimitTokens bounds the stored tokens by so many bytes in place of tokenSpace.
-func (f *File) LimitTokens(bytes int64) { f.space = bytes }
+// LimitTokens replaces the limit of stored tokens by bytes.
+func (f *File) LimitTokens(bytes int64) { f.maxTokenBytes = bytes }

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -13,67 +15,69 @@ import (
 )
 
 var (
-	// ErrInUse says that another process has the state.
+	// ErrInUse means that another process has the state open.
 	ErrInUse = errors.New("another process has it open")
-	// ErrUnavailable says that nothing was stored, and that a later try may succeed.
+	// ErrUnavailable means that nothing was stored and that a retry may succeed.
 	ErrUnavailable = errors.New("the state cannot be written now")
-	// ErrClosed says that the state has been closed.
+	// ErrClosed means that the state has been closed.
 	ErrClosed = errors.New("the state is closed")
-	// ErrExists says that there is such a token already.
-	ErrExists = errors.New("there is such a token already")
+	// ErrExists means that the token is stored already.
+	ErrExists = errors.New("the token is stored already")
+
+	// errCorrupt replaces errors that might quote a record.
+	errCorrupt = errors.New("the file is corrupt")
 )
 
 const (
 	fileName = "issuer.db"
 
-	// lockTimeout is how long a process that is about to end has to let go: a restart
-	// may overlap that much.
+	// lockTimeout is how long Open waits for the file lock, so that a restart may overlap with the
+	// end of the old process.
 	lockTimeout = 2 * time.Second
 
-	// format is the version of what is in the file. Whoever changes the records
-	// raises it.
+	// format is the version of the records in the file. A change of the records raises it.
 	format = "1"
 )
 
-// The buckets.
+// The buckets of the file.
 var (
 	metaBucket       = []byte("meta")
 	keyBucket        = []byte("keys")
 	tokenBucket      = []byte("tokens")
 	revocationBucket = []byte("revocations")
-	// expiryBucket lists what ends, by the time at which it does, so that a sweep
-	// costs by what it removes.
+	// expiryBucket lists tokens and revocations by their time of expiry, so that the cost of a
+	// sweep depends only on what it removes.
 	expiryBucket = []byte("expiries")
 )
 
-// A File is a [Store] in one file of one process, by bbolt. After an error of the disk
-// that leaves open what is on it, and after damage, it takes no more writes: those
-// errors do not wrap [ErrUnavailable], and what they are about may have been stored.
+// A File is a [Store] in one bbolt file. It accepts no more writes after a failed fsync and
+// after corruption, because then the content of the disk is unknown. Those errors do not wrap
+// [ErrUnavailable], and the change may have been stored.
 type File struct {
-	path  string
-	db    *bbolt.DB
-	file  *os.File // of db, which owns it
-	space int64    // most bytes of stored tokens
+	path          string
+	db            *bbolt.DB
+	file          *os.File // owned by db
+	maxTokenBytes int64    // stored tokens
 
 	changes chan change
 	quit    chan struct{} // closed by Close
-	done    chan struct{} // closed when the writer has ended
+	done    chan struct{} // closed when write returns
 	once    sync.Once
 	closed  error
-	failed  error // why nothing more is written; the writer's, and Close's after it
+	failed  error // set by write: why the file accepts no more writes
 }
 
-// Open opens the state in folder. It makes both if need be, readable by nobody else,
-// and takes from others what rights they have to the file. The error names the file,
-// and wraps [ErrInUse] when another process has it.
+// Open opens the state in folder. It creates the folder and the file if they are missing,
+// readable by their owner alone, and removes the permissions of other users from an existing
+// file. The error names the file, and wraps [ErrInUse] if another process has it open.
 func Open(folder string) (*File, error) {
-	if err := makeFolder(folder); err != nil {
+	if err := createFolder(folder); err != nil {
 		return nil, err // names the folder
 	}
 	path := filepath.Join(folder, fileName)
 	if !Exists(folder) {
-		if err := create(path); err != nil {
-			return nil, fmt.Errorf("making %q: %w", path, err)
+		if err := createFile(path); err != nil {
+			return nil, fmt.Errorf("creating %q: %w", path, err)
 		}
 	}
 	db, file, err := openDB(path)
@@ -81,23 +85,23 @@ func Open(folder string) (*File, error) {
 		return nil, fmt.Errorf("%q: %w", path, err)
 	}
 	f := &File{
-		path: path, db: db, file: file, space: tokenSpace,
+		path: path, db: db, file: file, maxTokenBytes: defaultTokenBytes,
 		changes: make(chan change), quit: make(chan struct{}), done: make(chan struct{}),
 	}
 	go f.write()
 	return f, nil
 }
 
-// Exists reports whether there is a state in folder.
+// Exists reports whether folder holds a state.
 func Exists(folder string) bool {
 	_, err := os.Stat(filepath.Join(folder, fileName))
 	return err == nil
 }
 
-// openDB opens the file and looks whether it is one of ours. It writes nothing, so that
-// a restart works while the disk is full.
+// openDB opens the file and checks its format. It writes nothing, so that a restart works while
+// the disk is full.
 func openDB(path string) (db *bbolt.DB, file *os.File, err error) {
-	err = guarded(func() (err error) {
+	err = catchFaults(func() (err error) {
 		db, err = bbolt.Open(path, 0o600, &bbolt.Options{
 			Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType,
 			OpenFile: func(path string, _ int, _ os.FileMode) (*os.File, error) {
@@ -108,7 +112,7 @@ func openDB(path string) (db *bbolt.DB, file *os.File, err error) {
 		if err != nil {
 			return err
 		}
-		return db.View(func(tx *bbolt.Tx) error { return recognize(tx, file) })
+		return db.View(func(tx *bbolt.Tx) error { return checkFormat(tx, file) })
 	})
 	if err == nil {
 		return db, file, nil
@@ -117,19 +121,19 @@ func openDB(path string) (db *bbolt.DB, file *os.File, err error) {
 	case db != nil:
 		_ = db.Close()
 	case file != nil:
-		_ = release(file) // fails where bbolt has closed it
+		_ = closeFile(file) // fails if bbolt has closed the file
 	}
 	switch {
 	case errors.Is(err, bbolterrors.ErrTimeout):
 		return nil, nil, ErrInUse
 	case errors.Is(err, bbolterrors.ErrInvalid), errors.Is(err, bbolterrors.ErrChecksum), errors.Is(err, bbolterrors.ErrVersionMismatch):
-		return nil, nil, fmt.Errorf("the file is damaged, or none of the issuer's: %w", err)
+		return nil, nil, fmt.Errorf("the file is corrupt or not a database of the issuer: %w", err)
 	}
 	return nil, nil, err
 }
 
-// openFile opens the file, for nobody but the owner. An empty one, which bbolt would
-// take for new, has lost what it held: create makes none.
+// openFile opens the file and restricts it to its owner. An empty file has lost its content,
+// since createFile never leaves one; bbolt would initialise it as new.
 func openFile(path string) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -139,7 +143,7 @@ func openFile(path string) (*os.File, error) {
 	switch {
 	case err != nil:
 	case status.Size() == 0:
-		err = fmt.Errorf("%w: it is empty", errDamaged)
+		err = fmt.Errorf("%w: it is empty", errCorrupt)
 	case status.Mode().Perm()&^0o600 != 0:
 		err = file.Chmod(0o600)
 	}
@@ -149,33 +153,33 @@ func openFile(path string) (*os.File, error) {
 	return file, nil
 }
 
-// recognize returns an error unless the file is whole and of this format.
-func recognize(tx *bbolt.Tx, file *os.File) error {
+// checkFormat returns an error unless the file is complete and has the format of this program.
+func checkFormat(tx *bbolt.Tx, file *os.File) error {
 	status, err := file.Stat()
 	if err != nil {
 		return err
 	}
 	if status.Size() < tx.Size() {
-		return fmt.Errorf("%w: it has %d bytes of at least %d", errDamaged, status.Size(), tx.Size())
+		return fmt.Errorf("%w: it has %d bytes, want at least %d", errCorrupt, status.Size(), tx.Size())
 	}
 	meta := tx.Bucket(metaBucket)
 	if meta == nil {
-		return errors.New("the file is none of the issuer's")
+		return errors.New("the file is not a database of the issuer")
 	}
 	if found := string(meta.Get([]byte("format"))); found != format {
-		return fmt.Errorf("the file has format %q, and this program reads %q", found, format)
+		return fmt.Errorf("the file has format %q, want %q", found, format)
 	}
 	return nil
 }
 
-// Close waits for what is under way. Only its first call does anything; all return what
-// came of it.
+// Close waits for the transaction that is being committed and closes the file. Later calls
+// return the result of the first.
 func (f *File) Close() error {
 	f.once.Do(func() {
 		close(f.quit)
 		<-f.done
-		if errors.Is(f.failed, errDamaged) {
-			f.closed = errors.Join(f.failed, release(f.file)) // bbolt may wait for itself
+		if errors.Is(f.failed, errCorrupt) {
+			f.closed = errors.Join(f.failed, closeFile(f.file)) // db.Close may deadlock after a panic in bbolt
 			return
 		}
 		f.closed = f.db.Close()
@@ -183,14 +187,14 @@ func (f *File) Close() error {
 	return f.closed
 }
 
-// view reads in a transaction of its own, beside the writer.
+// view runs read in a read-only transaction, concurrently with the writer.
 func (f *File) view(read func(*bbolt.Tx) error) error {
 	select {
 	case <-f.quit:
 		return ErrClosed
 	default:
 	}
-	err := guarded(func() error { return f.db.View(read) })
+	err := catchFaults(func() error { return f.db.View(read) })
 	switch {
 	case err == nil:
 		return nil
@@ -198,4 +202,22 @@ func (f *File) view(read func(*bbolt.Tx) error) error {
 		return ErrClosed
 	}
 	return fmt.Errorf("reading %q: %w", f.path, err)
+}
+
+// catchFaults runs f. It turns panics of bbolt, which a corrupt file causes, and faults on
+// memory behind the end of a truncated file into errors. Such a fault would end the process.
+func catchFaults(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("%w: %v", errCorrupt, cause)
+		}
+	}()
+	return f()
+}
+
+// closeFile closes a file that bbolt leaves open after a panic. It unlocks the file first:
+// the file is still mapped, so the lock would outlive the descriptor.
+func closeFile(file *os.File) error {
+	return errors.Join(syscall.Flock(int(file.Fd()), syscall.LOCK_UN), file.Close())
 }

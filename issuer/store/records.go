@@ -11,13 +11,13 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// Keys returns the signing keys in the order in which they were created.
+// Keys returns the signing keys in the order of their creation.
 func (f *File) Keys() (keys []Key, err error) {
 	err = f.view(func(tx *bbolt.Tx) error {
 		return tx.Bucket(keyBucket).ForEach(func(_, record []byte) error {
 			var k Key
 			if err := json.Unmarshal(record, &k); err != nil {
-				return fmt.Errorf("reading a stored key: %w", errDamaged)
+				return fmt.Errorf("reading a stored key: %w", errCorrupt)
 			}
 			keys = append(keys, k)
 			return nil
@@ -26,11 +26,11 @@ func (f *File) Keys() (keys []Key, err error) {
 	return keys, err
 }
 
-// ReplaceKeys stores keys in place of all that were there.
+// ReplaceKeys replaces the stored keys.
 func (f *File) ReplaceKeys(keys []Key) error {
 	records := make([][]byte, len(keys))
-	inOrder := slices.SortedStableFunc(slices.Values(keys), func(a, b Key) int { return a.Created.Compare(b.Created) })
-	for i, k := range inOrder {
+	sorted := slices.SortedStableFunc(slices.Values(keys), func(a, b Key) int { return a.Created.Compare(b.Created) })
+	for i, k := range sorted {
 		record, err := json.Marshal(k)
 		if err != nil {
 			return fmt.Errorf("encoding a key: %w", err)
@@ -39,22 +39,22 @@ func (f *File) ReplaceKeys(keys []Key) error {
 	}
 	return f.update(func(tx *bbolt.Tx) error {
 		if err := tx.DeleteBucket(keyBucket); err != nil {
-			return broken(err)
+			return abort(err)
 		}
 		bucket, err := tx.CreateBucket(keyBucket)
 		if err != nil {
-			return broken(err)
+			return abort(err)
 		}
 		for i, record := range records {
 			if err := bucket.Put(binary.BigEndian.AppendUint32(nil, uint32(i)), record); err != nil {
-				return broken(err)
+				return abort(err)
 			}
 		}
 		return nil
 	})
 }
 
-// AddToken stores an opaque token, if its client's share of the space has room for it.
+// AddToken stores an opaque token unless that would exceed its client's share.
 func (f *File) AddToken(sum [32]byte, token Token) error {
 	record, err := json.Marshal(token)
 	if err != nil {
@@ -66,14 +66,14 @@ func (f *File) AddToken(sum [32]byte, token Token) error {
 			return ErrExists
 		}
 		if token.Client != "" {
-			if err := charge(tx, token.Client, record, f.space); err != nil {
+			if err := charge(tx, token.Client, record, f.maxTokenBytes); err != nil {
 				return err
 			}
 		}
 		if err := tokens.Put(sum[:], record); err != nil {
-			return broken(err)
+			return abort(err)
 		}
-		return expire(tx, token.Expires, tokenBucket, sum[:])
+		return scheduleExpiry(tx, token.Expires, tokenBucket, sum[:])
 	})
 }
 
@@ -86,70 +86,70 @@ func (f *File) Token(sum [32]byte) (token Token, ok bool, err error) {
 		}
 		ok = true
 		if json.Unmarshal(record, &token) != nil {
-			return fmt.Errorf("reading a stored token: %w", errDamaged)
+			return fmt.Errorf("reading a stored token: %w", errCorrupt)
 		}
 		return nil
 	})
 	return token, ok && err == nil, err
 }
 
-// longestSubject keeps an entry of expiryBucket, which puts 8 + 1 bytes before the kind
-// and the subject, within a key of bbolt.
+// longestSubject keeps an entry of expiryBucket within bbolt's key size: 8 bytes of time, 1 of
+// bucket and 1 of kind precede the subject.
 const longestSubject = bbolt.MaxKeySize - 10
 
-// Revoke stores revocation.
+// Revoke stores revocation, merged with a stored revocation of the same subject.
 func (f *File) Revoke(revocation Revocation) error {
 	if len(revocation.Subject) > longestSubject {
-		return fmt.Errorf("a subject of %d bytes is longer than %d", len(revocation.Subject), longestSubject)
+		return fmt.Errorf("the subject has %d bytes, more than %d", len(revocation.Subject), longestSubject)
 	}
 	key := append([]byte{byte(revocation.Kind)}, revocation.Subject...)
 	return f.update(func(tx *bbolt.Tx) error {
 		bucket := tx.Bucket(revocationBucket)
 		r := revocation
 		if record := bucket.Get(key); record != nil {
-			var before Revocation
-			if json.Unmarshal(record, &before) != nil {
-				return fmt.Errorf("reading a stored revocation: %w", errDamaged)
+			var stored Revocation
+			if json.Unmarshal(record, &stored) != nil {
+				return fmt.Errorf("reading a stored revocation: %w", errCorrupt)
 			}
-			r = merge(before, r)
+			r = merge(stored, r)
 		}
-		r.Subject = "" // it is the key, and may be no text
+		r.Subject = "" // the key holds it, and it may be binary
 		record, err := json.Marshal(r)
 		if err != nil {
 			return fmt.Errorf("encoding a revocation: %w", err)
 		}
 		if err := bucket.Put(key, record); err != nil {
-			return broken(err)
+			return abort(err)
 		}
-		return expire(tx, r.Until, revocationBucket, key)
+		return scheduleExpiry(tx, r.Until, revocationBucket, key)
 	})
 }
 
-// merge returns the two revocations of one subject as one: the later times count, and
-// one without an end has none. It stays the client's that came first.
-func merge(before, r Revocation) Revocation {
-	r.Client = before.Client
-	if before.IssuedBy.After(r.IssuedBy) {
-		r.IssuedBy = before.IssuedBy
+// merge returns two revocations of one subject as one, with the later IssuedBy and the later
+// Until; a zero Until is never. The client of the stored revocation stays charged.
+func merge(stored, r Revocation) Revocation {
+	r.Client = stored.Client
+	if stored.IssuedBy.After(r.IssuedBy) {
+		r.IssuedBy = stored.IssuedBy
 	}
 	switch {
-	case before.Until.IsZero() || r.Until.IsZero():
+	case stored.Until.IsZero() || r.Until.IsZero():
 		r.Until = time.Time{}
-	case before.Until.After(r.Until):
-		r.Until = before.Until
+	case stored.Until.After(r.Until):
+		r.Until = stored.Until
 	}
 	return r
 }
 
-// Revocations calls each with every revocation, outside of any transaction: each may
-// use the state. Whether it sees what is stored meanwhile is open.
+// Revocations calls each with every revocation, outside of transactions, so each may use f.
+// Revocations stored meanwhile may be missing.
 func (f *File) Revocations(each func(Revocation) error) error {
 	for after := []byte{}; ; {
-		some, last, err := f.revocations(after)
-		if err != nil || len(some) == 0 {
+		page, last, err := f.revocations(after)
+		if err != nil || len(page) == 0 {
 			return err
 		}
-		for _, r := range some {
+		for _, r := range page {
 			if err := each(r); err != nil {
 				return err
 			}
@@ -158,24 +158,24 @@ func (f *File) Revocations(each func(Revocation) error) error {
 	}
 }
 
-// revocations returns the next revocations whose keys come after the given one, up to
-// mostInOne, and the last one's key.
-func (f *File) revocations(after []byte) (some []Revocation, last []byte, err error) {
+// revocations returns up to maxBatch revocations whose keys come after the given key, and the
+// key of the last.
+func (f *File) revocations(after []byte) (page []Revocation, last []byte, err error) {
 	err = f.view(func(tx *bbolt.Tx) error {
 		c := tx.Bucket(revocationBucket).Cursor()
 		key, record := c.Seek(after)
 		if bytes.Equal(key, after) {
 			key, record = c.Next()
 		}
-		for ; key != nil && len(some) < mostInOne; key, record = c.Next() {
+		for ; key != nil && len(page) < maxBatch; key, record = c.Next() {
 			var r Revocation
 			if json.Unmarshal(record, &r) != nil {
-				return fmt.Errorf("reading a stored revocation: %w", errDamaged)
+				return fmt.Errorf("reading a stored revocation: %w", errCorrupt)
 			}
 			r.Subject = string(key[1:])
-			some, last = append(some, r), bytes.Clone(key)
+			page, last = append(page, r), bytes.Clone(key)
 		}
 		return nil
 	})
-	return some, last, err
+	return page, last, err
 }

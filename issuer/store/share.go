@@ -9,54 +9,54 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// ErrShare says that a client's share of the stored tokens is used up: nothing was stored,
-// and a later try succeeds once some of its tokens have expired and been swept.
+// ErrShare means that the client has used its share of the stored tokens. Nothing was stored. A
+// retry succeeds after some of its tokens have expired and been swept.
 var ErrShare = errors.New("the client's share of the stored tokens is used up")
 
 const (
-	// tokenSpace bounds the stored tokens, in bytes. bbolt's pages are half full at least, so
-	// the file needs twice as much for them, 512 MiB, and up to 160 MiB for 2^18 revocations
-	// of 300 bytes: the Helm chart's volume of 1 GiB holds both.
-	tokenSpace = 256 << 20
+	// defaultTokenBytes bounds the stored tokens. bbolt's pages are at least half full, so the file
+	// needs twice as much for them, 512 MiB, and up to 160 MiB for 2^18 revocations of 300 bytes.
+	// Both fit into the Helm chart's volume of 1 GiB.
+	defaultTokenBytes = 256 << 20
 
-	// shareOfFree is the part of the free space that one client may hold: an eighth. A client
-	// alone can hold a ninth of tokenSpace, 28 MiB: 50 tokens a second, the default rate, of
-	// 300 s, the default lifetime, are 15,000, which leaves 1.9 KB for each. Of 24 h tokens of
-	// 600 bytes it is one in two seconds. Each client that takes all it can leaves the next
-	// eight ninths of that: after sixteen, (8/9)^16 = 15 % of the space is free, 38 MiB, of
-	// which the seventeenth can hold 4. So there is always space for the next.
-	shareOfFree = 8
+	// freeShare is the divisor of the free space that one client may hold: an eighth. A client
+	// alone can hold a ninth of defaultTokenBytes, 28 MiB. At the default rate of 50 tokens a
+	// second and the default lifetime of 300 s these are 15,000 tokens of up to 1.9 KB, and with a
+	// lifetime of 24 h one token of 600 bytes every two seconds. Each client that uses its whole
+	// share leaves the next client eight ninths of its own: after sixteen clients (8/9)^16 = 15 %
+	// of the space is free, 38 MiB, and the seventeenth can hold 4 MiB. So there is always space
+	// for another client.
+	freeShare = 8
 
-	// tokenOverhead is what a token takes beside its record, in bytes: its key of 32, the
-	// entry of 41 by which it is swept, and bbolt's 16 for each of both, rounded up.
+	// tokenOverhead is the size of a token beside its record: 32 bytes of key, 41 bytes of entry in
+	// expiryBucket, and 16 bytes of bbolt for each, rounded up.
 	tokenOverhead = 128
 )
 
-// usageBucket holds how many bytes of tokens are stored, in all under totalKey and by client
-// under clientKey. It changes in the transactions that store and sweep them.
+// usageBucket holds the bytes of stored tokens, in all under totalKey and by client under
+// clientKey. The transactions that store and sweep tokens update it.
 var usageBucket = []byte("usage")
 
 var totalKey = []byte("t")
 
 func clientKey(client string) []byte { return append([]byte("c"), client...) }
 
-// charge counts a new record of a client, or returns an error that wraps ErrShare and changes
-// nothing.
+// charge adds a new record to its client's usage. An error that wraps ErrShare changes nothing.
 func charge(tx *bbolt.Tx, client string, record []byte, space int64) error {
-	usage, err := tx.CreateBucketIfNotExists(usageBucket) // a file may be older than it
+	usage, err := tx.CreateBucketIfNotExists(usageBucket) // files of earlier versions lack the bucket
 	if err != nil {
-		return broken(err)
+		return abort(err)
 	}
 	size := int64(len(record) + tokenOverhead)
 	total, own := amount(usage, totalKey), amount(usage, clientKey(client))
-	if may := max(0, (space-total)/shareOfFree); own+size > may {
-		return fmt.Errorf("%w: it holds %d bytes, and may hold %d", ErrShare, own, may)
+	if limit := max(0, (space-total)/freeShare); own+size > limit {
+		return fmt.Errorf("%w: it holds %d bytes, and may hold %d", ErrShare, own, limit)
 	}
 	return errors.Join(setAmount(usage, totalKey, total+size), setAmount(usage, clientKey(client), own+size))
 }
 
-// refund takes the record of a token that is removed off the counts. Tokens from before there
-// were counts name no client, and are not among them.
+// refund subtracts a removed record from its client's usage. Tokens stored before usage was
+// counted name no client.
 func refund(tx *bbolt.Tx, record []byte) error {
 	var token Token
 	usage := tx.Bucket(usageBucket)
@@ -82,7 +82,7 @@ func amount(usage *bbolt.Bucket, key []byte) int64 {
 
 func setAmount(usage *bbolt.Bucket, key []byte, n int64) error {
 	if n <= 0 {
-		return broken(usage.Delete(key))
+		return abort(usage.Delete(key))
 	}
-	return broken(usage.Put(key, binary.BigEndian.AppendUint64(nil, uint64(n))))
+	return abort(usage.Put(key, binary.BigEndian.AppendUint64(nil, uint64(n))))
 }

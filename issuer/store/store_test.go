@@ -424,7 +424,7 @@ func TestOpenFolder(t *testing.T) {
 	if err := os.Chmod(folder, 0o770); err != nil {
 		t.Fatal(err)
 	}
-	if f, err := store.Open(folder); err == nil || !strings.Contains(err.Error(), "others may write") {
+	if f, err := store.Open(folder); err == nil || !strings.Contains(err.Error(), "other users may write") {
 		t.Errorf("opened: %v", err)
 		_ = f.Close()
 	}

@@ -9,41 +9,41 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// sweepBatch is how many removals share a transaction.
+// sweepBatch is the number of removals in one transaction.
 const sweepBatch = 1000
 
-// expire enters that what stands under key in bucket ends at the given time; the zero
-// time is never. An entry is the time, Unix seconds in 8 bytes that sort, then the
-// bucket's first letter, then the key.
-func expire(tx *bbolt.Tx, at time.Time, bucket, key []byte) error {
+// scheduleExpiry adds an entry to expiryBucket: the record under key in bucket expires at the
+// given time. The zero time is never. An entry is the time in Unix seconds, 8 bytes big-endian,
+// then the first letter of the bucket's name, then the key.
+func scheduleExpiry(tx *bbolt.Tx, at time.Time, bucket, key []byte) error {
 	if at.IsZero() {
 		return nil
 	}
 	entry := binary.BigEndian.AppendUint64(nil, uint64(max(at.Unix(), 0)))
 	entry = append(append(entry, bucket[0]), key...)
-	return broken(tx.Bucket(expiryBucket).Put(entry, nil))
+	return abort(tx.Bucket(expiryBucket).Put(entry, nil))
 }
 
-// Sweep removes what is over at now.
+// Sweep removes expired tokens and revocations.
 func (f *File) Sweep(now time.Time) (int, error) {
 	removed := 0
 	for {
 		var n, seen int
 		err := f.update(func(tx *bbolt.Tx) error {
 			n, seen = 0, 0
-			over := tx.Bucket(expiryBucket).Cursor()
+			expired := tx.Bucket(expiryBucket).Cursor()
 			limit := binary.BigEndian.AppendUint64(nil, uint64(max(now.Unix(), 0)))
 			var entries [][]byte
-			for k, _ := over.First(); k != nil && bytes.Compare(k[:8], limit) < 0 && len(entries) < sweepBatch; k, _ = over.Next() {
+			for k, _ := expired.First(); k != nil && bytes.Compare(k[:8], limit) < 0 && len(entries) < sweepBatch; k, _ = expired.Next() {
 				entries = append(entries, bytes.Clone(k))
 			}
 			for _, entry := range entries {
-				gone, err := remove(tx, entry, now)
+				deleted, err := remove(tx, entry, now)
 				if err != nil {
-					return broken(err)
+					return abort(err)
 				}
 				seen++
-				n += gone
+				n += deleted
 			}
 			return nil
 		})
@@ -57,7 +57,8 @@ func (f *File) Sweep(now time.Time) (int, error) {
 	}
 }
 
-// remove removes an entry and what it is about, unless that has been given a later end.
+// remove removes an entry of expiryBucket and its record, unless a later revocation has extended
+// the record. It returns the number of removed records.
 func remove(tx *bbolt.Tx, entry []byte, now time.Time) (int, error) {
 	if err := tx.Bucket(expiryBucket).Delete(entry); err != nil {
 		return 0, err
@@ -68,7 +69,7 @@ func remove(tx *bbolt.Tx, entry []byte, now time.Time) (int, error) {
 	}
 	bucket := tx.Bucket(name)
 	record := bucket.Get(key)
-	if record == nil || name[0] == revocationBucket[0] && lasts(record, now) {
+	if record == nil || name[0] == revocationBucket[0] && isRetained(record, now) {
 		return 0, nil
 	}
 	if name[0] == tokenBucket[0] {
@@ -79,8 +80,8 @@ func remove(tx *bbolt.Tx, entry []byte, now time.Time) (int, error) {
 	return 1, bucket.Delete(key)
 }
 
-// lasts reports whether a stored revocation goes on past now. A damaged one does.
-func lasts(record []byte, now time.Time) bool {
+// isRetained reports whether a stored revocation must be kept at now. A corrupt record is kept.
+func isRetained(record []byte, now time.Time) bool {
 	var r Revocation
 	return json.Unmarshal(record, &r) != nil || r.Until.IsZero() || r.Until.Unix() >= now.Unix()
 }

@@ -7,16 +7,19 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// mostInOne bounds what one transaction takes, so that no caller waits for ever.
-const mostInOne = 1000
+// maxBatch bounds the changes of one transaction, so that no caller waits for ever.
+const maxBatch = 1000
 
-// A change is what one caller wants written.
+// A change is one caller's write.
+//
+// bbolt's own DB.Batch is not used, because after a failed fsync it would go on writing to a
+// file whose content is unknown.
 type change struct {
-	apply func(*bbolt.Tx) error // its error leaves the others alone; it must have changed nothing
-	done  chan error            // takes the outcome, once
+	apply func(*bbolt.Tx) error // on an error it must have changed nothing; the other changes are kept
+	done  chan error            // receives the result
 }
 
-// update has apply carried out. It returns nil once the change is on the disk.
+// update runs apply in a transaction and returns nil once its change is on the disk.
 func (f *File) update(apply func(*bbolt.Tx) error) error {
 	c := change{apply, make(chan error, 1)}
 	select {
@@ -27,8 +30,8 @@ func (f *File) update(apply func(*bbolt.Tx) error) error {
 	}
 }
 
-// write carries out changes until Close. All that wait share a transaction: it is the
-// disk that takes long, and it takes as long for one as for many.
+// write commits changes until Close. Waiting changes share a transaction, because a sync of the
+// disk takes as long for many changes as for one.
 func (f *File) write() {
 	defer close(f.done)
 	for {
@@ -36,15 +39,15 @@ func (f *File) write() {
 		case <-f.quit:
 			return
 		case first := <-f.changes:
-			f.commit(f.waiting(first))
+			f.commit(f.batch(first))
 		}
 	}
 }
 
-// waiting returns first and the changes that wait behind it.
-func (f *File) waiting(first change) []change {
+// batch returns first and the changes that are waiting.
+func (f *File) batch(first change) []change {
 	all := []change{first}
-	for len(all) < mostInOne {
+	for len(all) < maxBatch {
 		select {
 		case next := <-f.changes:
 			all = append(all, next)
@@ -55,32 +58,32 @@ func (f *File) waiting(first change) []change {
 	return all
 }
 
-// commit carries out all in one transaction and tells each caller. What fails on its
-// own account fails alone; what the disk refuses fails whole, and nothing is stored.
+// commit applies all changes in one transaction and sends the results. A change that fails alone
+// does not affect the others. If the disk fails, nothing is stored and every change fails.
 func (f *File) commit(all []change) {
 	outcomes := make([]error, len(all))
 	err := f.failed
 	if err == nil {
-		err = f.store(all, outcomes)
+		err = f.apply(all, outcomes)
 	}
 	for i, c := range all {
 		if err != nil {
-			outcomes[i] = err // also of one that failed alone: it may have met another that is not there now
+			outcomes[i] = err // also for a change that failed alone, since it may have seen another change that is now undone
 		}
 		c.done <- outcomes[i]
 	}
 }
 
-// store carries out all, and returns an error if nothing came of the whole. After one
-// that leaves open what is on the disk it sets failed.
-func (f *File) store(all []change, outcomes []error) error {
+// apply applies all changes, and returns an error if the transaction failed. After an error that
+// leaves the content of the disk unknown it sets f.failed.
+func (f *File) apply(all []change, outcomes []error) error {
 	var id int
-	err := guarded(func() error {
+	err := catchFaults(func() error {
 		return f.db.Update(func(tx *bbolt.Tx) error {
 			id = tx.ID()
 			for i, c := range all {
 				outcomes[i] = c.apply(tx)
-				if errors.Is(outcomes[i], errBroken) {
+				if errors.Is(outcomes[i], errAborted) {
 					return outcomes[i]
 				}
 			}
@@ -90,22 +93,21 @@ func (f *File) store(all []change, outcomes []error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, errDamaged), !f.precedes(id):
-		f.failed = fmt.Errorf("%q is not written to until the next start: %w", f.path, err)
+	case errors.Is(err, errCorrupt), !f.isUnchanged(id):
+		f.failed = fmt.Errorf("%q accepts no writes until the next start: %w", f.path, err)
 		return f.failed
 	}
 	return fmt.Errorf("writing %q: %w: %w", f.path, ErrUnavailable, err)
 }
 
-// precedes reports whether the file still is as before the transaction with this id,
-// which failed. It is not when only the last sync failed: then the transaction is in
-// memory and perhaps not on the disk, and the next would overwrite what it replaced,
-// without which there may be nothing to come back to.
-func (f *File) precedes(id int) bool {
-	err := guarded(func() error {
+// isUnchanged reports whether the file is as before the failed transaction with this id. It is
+// not if only the last sync failed: the transaction is then in memory and perhaps on the disk,
+// and the next transaction would overwrite pages that a recovery needs.
+func (f *File) isUnchanged(id int) bool {
+	err := catchFaults(func() error {
 		return f.db.View(func(tx *bbolt.Tx) error {
 			if tx.ID() >= id {
-				return errBroken
+				return errAborted
 			}
 			return nil
 		})
@@ -113,13 +115,13 @@ func (f *File) precedes(id int) bool {
 	return err == nil
 }
 
-// errBroken is of a change that failed half-way: the transaction must not be kept.
-var errBroken = errors.New("the file did not take the change")
+// errAborted marks a change that failed half-way, so that the transaction must be rolled back.
+var errAborted = errors.New("writing a change failed")
 
-// broken returns err, unless it is nil, as one that ends the transaction.
-func broken(err error) error {
+// abort returns err as an error that rolls back the transaction, nil for nil.
+func abort(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%w: %w", errBroken, err)
+	return fmt.Errorf("%w: %w", errAborted, err)
 }

@@ -112,7 +112,7 @@ func (p *Policy) Decide(in Input, trace *Trace) (Outcome, error) {
 	}
 	values := newValues(&in)
 	if trace != nil {
-		trace.Saw = values.shown()
+		trace.Saw = values.trace()
 	}
 	for n, r := range p.rules {
 		verdict, err := r.apply(&in, values, &out)
@@ -145,9 +145,9 @@ func (r *rule) apply(in *Input, values *values, out *Outcome) (verdict string, e
 	case r.level == Scope && !slices.Contains(out.Scopes, r.scope):
 		return "does not apply: the scope is not granted", nil
 	}
-	values.now(r.scope, out, in)
+	values.setGrant(r.scope, out, in)
 	if r.when != nil {
-		yes, err := r.when.truth(values)
+		yes, err := r.when.evalBool(values)
 		switch {
 		case err != nil:
 			return "", &Refusal{Level: r.level, Rule: r.name, Err: err}
@@ -162,7 +162,7 @@ func (r *rule) apply(in *Input, values *values, out *Outcome) (verdict string, e
 		out.Scopes = slices.DeleteFunc(slices.Clone(out.Scopes), func(s string) bool { return s == r.scope })
 		return "dropped the scope " + r.scope, nil
 	case r.value != nil:
-		v, err := r.value.claim(values)
+		v, err := r.value.evalClaim(values)
 		if err != nil {
 			return "", &Refusal{Level: r.level, Rule: r.name, Err: err}
 		}

@@ -31,9 +31,9 @@ type Options struct {
 // A Set is the registered certificates of one client. It is safe for concurrent use
 // and needs no closing: a reading of a jwks_uri ends by itself within 5 seconds.
 type Set struct {
-	fixed  thumbprints // never changes
-	remote *remote     // nil without a jwks_uri
-	now    func() time.Time
+	configured thumbprints // never changes
+	remote     *remote     // nil without a jwks_uri
+	now        func() time.Time
 }
 
 // thumbprints are those of registered certificates.
@@ -48,15 +48,15 @@ func New(keys config.ClientKeys, listed []config.Thumbprint, options Options) (*
 		options.Now = time.Now
 	}
 	s := &Set{now: options.Now}
-	var noFixed, noRemote error
-	s.fixed, noFixed = Registered(keys, listed, options.Log)
+	var configuredErr, remoteErr error
+	s.configured, configuredErr = Registered(keys, listed, options.Log)
 	if keys.JWKSURI != nil {
-		s.remote, noRemote = newRemote(keys, options)
+		s.remote, remoteErr = newRemote(keys, options)
 	}
-	if err := errors.Join(noFixed, noRemote); err != nil {
+	if err := errors.Join(configuredErr, remoteErr); err != nil {
 		return nil, err
 	}
-	if len(s.fixed) == 0 && s.remote == nil {
+	if len(s.configured) == 0 && s.remote == nil {
 		return nil, errors.New("no certificate is registered")
 	}
 	return s, nil
@@ -68,9 +68,9 @@ func New(keys config.ClientKeys, listed []config.Thumbprint, options Options) (*
 // certificate an application's is. It reports every fault; keys of the inline set that
 // register no certificate are logged as warnings.
 func Registered(keys config.ClientKeys, listed []config.Thumbprint, log *slog.Logger) (map[access.Thumbprint]bool, error) {
-	fixed := make(thumbprints)
+	configured := make(thumbprints)
 	for _, t := range listed {
-		fixed[access.Thumbprint(t)] = true
+		configured[access.Thumbprint(t)] = true
 	}
 	var faults []error
 	for _, file := range keys.Certificates {
@@ -79,13 +79,13 @@ func Registered(keys config.ClientKeys, listed []config.Thumbprint, log *slog.Lo
 			faults = append(faults, fmt.Errorf("reading registered certificates: %w", err))
 		}
 		for _, c := range certificates {
-			fixed[access.ThumbprintOf(c.Certificate)] = true
+			configured[access.ThumbprintOf(c.Certificate)] = true
 		}
 	}
 	if keys.JWKS != "" {
-		faults = append(faults, fixed.addInline(keys.JWKS, log))
+		faults = append(faults, configured.addInline(keys.JWKS, log))
 	}
-	return fixed, errors.Join(faults...)
+	return configured, errors.Join(faults...)
 }
 
 // addInline registers the certificates of a key set in the configuration. Keys in it
@@ -125,8 +125,8 @@ func (s *Set) Has(ctx context.Context, leaf *x509.Certificate) (bool, error) {
 		return false, nil
 	}
 	t := access.ThumbprintOf(leaf)
-	if s.fixed[t] || s.remote == nil {
-		return s.fixed[t], nil
+	if s.configured[t] || s.remote == nil {
+		return s.configured[t], nil
 	}
 	return s.remote.has(ctx, t)
 }

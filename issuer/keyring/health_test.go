@@ -30,7 +30,7 @@ func (b *bench) told() telling {
 	count := func(line string) int { return strings.Count(b.log.String(), line) }
 	return telling{
 		count(`"level":"WARN","msg":"signing keys not refreshed","since":`), count(`"level":"INFO","msg":"signing keys refreshed again"`),
-		testutil.ToFloat64(b.good),
+		testutil.ToFloat64(b.gauge),
 	}
 }
 
