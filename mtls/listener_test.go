@@ -20,8 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// Of certmagic's, one for each account of an authority, and without an end.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/caddyserver/certmagic.(*RingBufferRateLimiter).permit"))
+	goleak.VerifyTestMain(m)
 }
 
 // listen accepts connections one at a time and reports the state of each handshake.

@@ -38,8 +38,8 @@ func (h *Handshakes) verified(state tls.ConnectionState, fault error, refused bo
 	h.total.WithLabelValues(result, reason, tls.VersionName(state.Version)).Inc()
 }
 
-// challenged counts a handshake that has proved a domain to an authority (TLS-ALPN-01).
-func (h *Handshakes) challenged(state tls.ConnectionState) {
+// Challenged counts a handshake that has proved a domain to an authority (TLS-ALPN-01).
+func (h *Handshakes) Challenged(state tls.ConnectionState) {
 	h.total.WithLabelValues("challenge", "none", tls.VersionName(state.Version)).Inc()
 }
 

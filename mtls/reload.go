@@ -50,7 +50,7 @@ type Listener struct {
 }
 
 // NewListener returns a listener that goes by what current returns, of [ServerConfig], at
-// the time of each handshake. One for which challenge, of an [ACME], returns settings goes
+// the time of each handshake. One for which challenge, of an [ACME certificate manager], returns settings goes
 // by those; nil for none.
 func NewListener(current func() *tls.Config, challenge func(*tls.ClientHelloInfo) *tls.Config) *Listener {
 	l := &Listener{outer: &tls.Config{

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/acme"
 	"github.com/tallygate/tallygate/mtls"
 	"github.com/tallygate/tallygate/proxy"
 )
@@ -23,7 +24,7 @@ type gate struct {
 	file         string        // of the configuration
 	level        slog.LevelVar // of the log
 	current      atomic.Pointer[state]
-	acme         *mtls.ACME // nil: the listeners' certificates come from files
+	acme         *acme.Manager // nil: the listeners' certificates come from files
 	streams      *proxy.Streams
 	certificates digests // of handshakes that these ended
 	servers      []*server
@@ -58,7 +59,7 @@ func newGate(file string, w io.Writer) (*gate, error) {
 	g.reloads.seen = see(cfg, file, own)
 	g.streams = proxy.NewStreams(func() *proxy.Proxy { return g.current.Load().proxy })
 	if cfg.Listener.Certificate.ACME != nil {
-		g.acme = mtls.NewACME(g.log, g.registry, g.handshakes)
+		g.acme = acme.New(g.log, g.registry, g.handshakes.Challenged)
 	}
 	s, err := assemble(cfg, origin{instruments: g.instruments, trust: g.trust, streams: g.streams, acme: g.acme, parting: g.parting.Load})
 	if err != nil {
@@ -94,8 +95,8 @@ const (
 // everything.
 func (g *gate) addServers(cfg *config.Config) {
 	g.addServer(partnersListener, cfg.Listener.Address, &g.load.partners, func(s *state) http.Handler { return s.proxy })
-	if acme := cfg.Listener.Certificate.ACME; acme != nil && acme.HTTPAddress != "" {
-		g.addServer(acmeListener, acme.HTTPAddress, nil, func(*state) http.Handler { return g.acme })
+	if settings := cfg.Listener.Certificate.ACME; settings != nil && settings.HTTPAddress != "" {
+		g.addServer(acmeListener, settings.HTTPAddress, nil, func(*state) http.Handler { return g.acme })
 	}
 	if own := cfg.Issuer; own != nil {
 		tokens := func(s *state) http.Handler { return g.endConnections(s.issuer) }

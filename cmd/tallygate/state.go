@@ -12,6 +12,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/acme"
 	"github.com/tallygate/tallygate/issuer"
 	"github.com/tallygate/tallygate/issuer/registeredcerts"
 	"github.com/tallygate/tallygate/mtls"
@@ -38,7 +39,7 @@ type state struct {
 type origin struct {
 	*instruments
 	trust   func() *mtls.Trust // the current state's; never called before there is one
-	acme    *mtls.ACME         // shown where there are no files; nil where nothing is served
+	acme    *acme.Manager      // shown where there are no files; nil where nothing is served
 	streams *proxy.Streams     // nil for a command that serves nothing
 	before  *state             // whose place the new one takes; nil for none
 	parting func() bool        // whether answers are to end their connections; nil: they are not
@@ -77,7 +78,7 @@ func assemble(cfg *config.Config, from origin) (*state, error) {
 	if cfg.Issuer == nil || s.issuer != nil { // otherwise its fault would be told twice
 		faults[3] = s.makeValidator(from, before)
 	}
-	s.directory, faults[4] = mtls.LoadDirectoryTrust(cfg.Listener.Certificate.ACME)
+	s.directory, faults[4] = acme.LoadDirectoryTrust(cfg.Listener.Certificate.ACME)
 	err := errors.Join(faults[:]...)
 	if err == nil {
 		s.proxy, err = proxy.New(cfg, proxy.Steps{

@@ -1,4 +1,4 @@
-package mtls
+package acme
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-func (a *ACME) newClient(settings *acmeSettings, storage certmagic.Storage, listener net.Addr) *certmagic.Config {
+func (a *Manager) newClient(settings *acmeSettings, storage certmagic.Storage, listener net.Addr) *certmagic.Config {
 	host, port, _ := net.SplitHostPort(listener.String())
 	number, _ := strconv.Atoi(port)
 	byHTTP := settings.HTTPAddress != ""
@@ -43,7 +43,7 @@ func (a *ACME) newClient(settings *acmeSettings, storage certmagic.Storage, list
 
 // obtain tries until the certificate of domain is there, from the storage or from the
 // authority. From then on the cache renews it.
-func (a *ACME) obtain(ctx context.Context, domain string, storage *folder) {
+func (a *Manager) obtain(ctx context.Context, domain string, storage *folder) {
 	for failures, before := 0, false; ; failures++ {
 		err := a.client.Load().ManageSync(ctx, []string{domain})
 		if err == nil || ctx.Err() != nil {
@@ -83,7 +83,7 @@ func pause(failures int, refused bool) time.Duration {
 }
 
 // count counts what became of an attempt, also at renewing.
-func (a *ACME) count(_ context.Context, event string, data map[string]any) error {
+func (a *Manager) count(_ context.Context, event string, data map[string]any) error {
 	domain, _ := data["identifier"].(string)
 	switch event {
 	case "cert_obtained":

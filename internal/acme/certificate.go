@@ -1,4 +1,4 @@
-package mtls
+package acme
 
 import (
 	"crypto/tls"
@@ -12,7 +12,7 @@ import (
 
 // Certificate returns what to show to a client: the certificate of the domain that it asks
 // for, or else that of the first. It errs when there is none yet, which ends the handshake.
-func (a *ACME) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+func (a *Manager) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	domains := a.settings.Load().Domains
 	domain := domains[0]
 	if asked := config.Host(strings.ToLower(hello.ServerName)); slices.Contains(domains, asked) {
@@ -25,7 +25,7 @@ func (a *ACME) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error)
 }
 
 // newest returns the certificate of domain that is valid longest, nil for none.
-func (a *ACME) newest(domain config.Host) (newest *tls.Certificate) {
+func (a *Manager) newest(domain config.Host) (newest *tls.Certificate) {
 	if a.client.Load() == nil {
 		return nil
 	}
@@ -44,7 +44,7 @@ func none(domain config.Host) error {
 // Ready returns nil once each domain has had a valid certificate. A domain that is added
 // later has no say: while it has none, the others are served all the same. A nil ACME is
 // ready.
-func (a *ACME) Ready() error {
+func (a *Manager) Ready() error {
 	if a == nil || a.complete.Load() {
 		return nil
 	}
@@ -58,7 +58,7 @@ func (a *ACME) Ready() error {
 }
 
 // NotAfter returns when the first of the certificates ends, and whether there are any.
-func (a *ACME) NotAfter() (first time.Time, found bool) {
+func (a *Manager) NotAfter() (first time.Time, found bool) {
 	for _, domain := range a.settings.Load().Domains {
 		if c := a.newest(domain); c != nil && (!found || c.Leaf.NotAfter.Before(first)) {
 			first, found = c.Leaf.NotAfter, true

@@ -1,4 +1,4 @@
-package mtls
+package acme
 
 import (
 	"context"
@@ -21,36 +21,46 @@ import (
 	"github.com/caddyserver/certmagic"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/testacme"
 	"github.com/tallygate/tallygate/internal/testpki"
+	"github.com/tallygate/tallygate/mtls"
 )
+
+func TestMain(m *testing.M) {
+	// certmagic starts a rate limiter for each account, and never stops it.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/caddyserver/certmagic.(*RingBufferRateLimiter).permit"))
+}
 
 // patience bounds what a test waits for on a busy machine.
 const patience = time.Minute
 
 // A site is a listener whose certificates an authority issues.
 type site struct {
-	acme     *ACME
+	acme     *Manager
 	listener net.Listener
 	stop     func()
 }
 
 func newSite(t *testing.T, settings *config.ACME, roots *x509.CertPool, listener net.Listener, every time.Duration) *site {
 	t.Helper()
-	handshakes := NewHandshakes(prometheus.NewRegistry())
-	a := NewACME(slog.New(slog.NewTextHandler(t.Output(), nil)), prometheus.NewRegistry(), handshakes)
+	handshakes := mtls.NewHandshakes(prometheus.NewRegistry())
+	a := New(slog.New(slog.NewTextHandler(t.Output(), nil)), prometheus.NewRegistry(), handshakes.Challenged)
 	a.every = every
 	a.Follow(settings, roots)
 	if err := a.Open(); err != nil {
 		t.Fatal(err)
 	}
-	trust := load(t, false, nil)
-	shown := ServerConfig(func() *Trust { return trust }, tls.Certificate{}, config.TLS12, config.Handshake, handshakes)
+	trust, err := mtls.LoadTrust(&config.Config{}, mtls.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := mtls.ServerConfig(func() *mtls.Trust { return trust }, tls.Certificate{}, config.TLS12, config.Handshake, handshakes)
 	shown.Certificates, shown.GetCertificate = nil, a.Certificate
-	l := NewListener(func() *tls.Config { return shown }, a.Challenge)
+	l := mtls.NewListener(func() *tls.Config { return shown }, a.Challenge)
 	accepted := make(chan struct{})
 	go func() {
 		defer close(accepted)
@@ -169,7 +179,7 @@ func TestACMEStorageThatHangs(t *testing.T) {
 		}
 	})
 	settings := acmeOf("https://127.0.0.1:1", filepath.Join(dir, "acme"))
-	a := NewACME(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), nil)
+	a := New(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), nil)
 	hang := func(domain string) (reached func() bool) { // whoever reads a pipe waits for what is written
 		t.Helper()
 		key := certmagic.StorageKeys.SiteCert((&certmagic.ACMEIssuer{CA: settings.Directory.String()}).IssuerKey(), domain)
@@ -220,9 +230,9 @@ func TestACMEStorageThatHangs(t *testing.T) {
 }
 
 // stocked returns an ACME with certificates for domains in its cache, and one that lacks.
-func stocked(t *testing.T, certificates ...*testpki.Pair) *ACME {
+func stocked(t *testing.T, certificates ...*testpki.Pair) *Manager {
 	t.Helper()
-	a := NewACME(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), NewHandshakes(prometheus.NewRegistry()))
+	a := New(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), mtls.NewHandshakes(prometheus.NewRegistry()).Challenged)
 	settings := acmeOf("https://127.0.0.1:1", t.TempDir())
 	settings.Domains = []config.Host{"a.example", "b.example"}
 	a.Follow(settings, nil)
@@ -267,7 +277,7 @@ func TestACMECertificate(t *testing.T) {
 			}
 		}
 	}
-	idle := NewACME(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), nil)
+	idle := New(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), nil)
 	idle.Follow(acmeOf("https://127.0.0.1:1", ""), nil)
 	if _, err := idle.Certificate(&tls.ClientHelloInfo{}); err == nil {
 		t.Error("something is shown before anything is loaded")
@@ -278,7 +288,7 @@ func TestACMECertificate(t *testing.T) {
 // domain comes.
 func TestACMEReady(t *testing.T) {
 	a, b, expired := testpki.SelfSigned("a", testpki.DNS("a.example")), testpki.SelfSigned("b", testpki.DNS("b.example")), testpki.SelfSigned("b", testpki.DNS("b.example"), testpki.Expired())
-	if (*ACME)(nil).Ready() != nil {
+	if (*Manager)(nil).Ready() != nil {
 		t.Error("none is not ready")
 	}
 	for name, has := range map[string][]*testpki.Pair{"nothing": nil, "one": {a}, "one and one expired": {a, expired}} {
@@ -315,7 +325,7 @@ func TestNoChallenge(t *testing.T) {
 			t.Errorf("%v: a challenge", protocols)
 		}
 	}
-	if (*ACME)(nil).Challenge(&tls.ClientHelloInfo{ServerName: "a.example", SupportedProtos: []string{"acme-tls/1"}}) != nil {
+	if (*Manager)(nil).Challenge(&tls.ClientHelloInfo{ServerName: "a.example", SupportedProtos: []string{"acme-tls/1"}}) != nil {
 		t.Error("without ACME: a challenge")
 	}
 	if err := a.challenge.VerifyConnection(tls.ConnectionState{NegotiatedProtocol: "http/1.1"}); err == nil {

@@ -1,4 +1,4 @@
-package mtls
+package acme
 
 import (
 	"context"
@@ -28,9 +28,9 @@ const (
 	ending = 5 * time.Second
 )
 
-// An ACME obtains the certificates of a listener, one for each domain, and renews them
+// A Manager obtains the certificates of a listener, one for each domain, and renews them
 // (RFC 8555). It never shows any other in their place. It is safe for concurrent use.
-type ACME struct {
+type Manager struct {
 	log       *slog.Logger
 	zap       *zap.Logger // the same
 	attempts  *prometheus.CounterVec
@@ -50,11 +50,11 @@ type acmeSettings struct {
 	roots *x509.CertPool
 }
 
-// NewACME returns one that waits for [ACME.Follow] and [ACME.Run]. handshakes counts those
+// New returns one that waits for [Manager.Follow] and [Manager.Run]. handshakes counts those
 // that prove a domain, and attempts at certificates are counted in a series of its own, of
 // registerer.
-func NewACME(log *slog.Logger, registerer prometheus.Registerer, handshakes *Handshakes) *ACME {
-	a := &ACME{
+func New(log *slog.Logger, registerer prometheus.Registerer, onChallenge func(tls.ConnectionState)) *Manager {
+	a := &Manager{
 		log: log, zap: zap.New(slogCore{log.Handler()}).Named("acme"),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tallygate_acme_attempts_total",
@@ -63,14 +63,14 @@ func NewACME(log *slog.Logger, registerer prometheus.Registerer, handshakes *Han
 		every:   renewEvery,
 		changed: make(chan struct{}, 1),
 	}
-	a.challenge = a.challengeSettings(handshakes)
+	a.challenge = a.challengeSettings(onChallenge)
 	registerer.MustRegister(a.attempts)
 	return a
 }
 
 // Follow lets a go by settings from now on; only their domains may be others than before.
 // roots, of [LoadDirectoryTrust], speak for the directory.
-func (a *ACME) Follow(settings *config.ACME, roots *x509.CertPool) {
+func (a *Manager) Follow(settings *config.ACME, roots *x509.CertPool) {
 	a.settings.Store(&acmeSettings{settings, roots})
 	select {
 	case a.changed <- struct{}{}:
@@ -92,8 +92,8 @@ func LoadDirectoryTrust(settings *config.ACME) (*x509.CertPool, error) {
 }
 
 // Open makes the folder of the storage, or checks that it and what is in it are ours
-// alone. It must have succeeded before [ACME.Run].
-func (a *ACME) Open() error {
+// alone. It must have succeeded before [Manager.Run].
+func (a *Manager) Open() error {
 	if err := openFolder(string(a.settings.Load().Storage)); err != nil {
 		return fmt.Errorf("opening listener.certificate.acme.storage: %w", err)
 	}
@@ -104,7 +104,7 @@ func (a *ACME) Open() error {
 // them until ctx ends; they are shown after that too. listener is where the challenges
 // arrive: the partners' listener, or that for HTTP-01. It must be open already, or
 // certmagic would open it.
-func (a *ACME) Run(ctx context.Context, listener net.Addr) {
+func (a *Manager) Run(ctx context.Context, listener net.Addr) {
 	a.cache = certmagic.NewCache(certmagic.CacheOptions{
 		GetConfigForCert:   func(certmagic.Certificate) (*certmagic.Config, error) { return a.client.Load(), nil },
 		RenewCheckInterval: a.every,
@@ -144,7 +144,7 @@ func (a *ACME) Run(ctx context.Context, listener net.Addr) {
 // end ends the upkeep of the certificates, of which those of tended have been told. What is
 // being asked of the authority or the storage may keep it waiting, and then only the end of
 // the process ends that.
-func (a *ACME) end(tended map[config.Host]*tending) {
+func (a *Manager) end(tended map[config.Host]*tending) {
 	within(ending, func() {
 		for _, t := range tended {
 			<-t.done
@@ -173,7 +173,7 @@ type tending struct {
 }
 
 // tend takes care of a domain until it is cancelled or ctx ends.
-func (a *ACME) tend(ctx context.Context, domain string, storage *folder) *tending {
+func (a *Manager) tend(ctx context.Context, domain string, storage *folder) *tending {
 	for _, result := range []string{"ok", "failed"} {
 		a.attempts.WithLabelValues(domain, result)
 	}
@@ -187,7 +187,7 @@ func (a *ACME) tend(ctx context.Context, domain string, storage *folder) *tendin
 }
 
 // forget ends the upkeep of the certificate of a domain. In the storage it stays.
-func (a *ACME) forget(domain string) {
+func (a *Manager) forget(domain string) {
 	a.cache.RemoveManaged([]certmagic.SubjectIssuer{{Subject: domain}})
 	a.attempts.DeletePartialMatch(prometheus.Labels{"domain": domain})
 }

@@ -1,4 +1,4 @@
-package mtls
+package acme
 
 import (
 	"crypto/tls"
@@ -15,7 +15,7 @@ import (
 // domain (TLS-ALPN-01, RFC 8737), nil for any other. Nobody shows a client certificate in
 // it, and nothing follows it. So it must offer that protocol and no other, and there must
 // be a challenge of ours under way for the name. A nil ACME proves nothing.
-func (a *ACME) Challenge(hello *tls.ClientHelloInfo) *tls.Config {
+func (a *Manager) Challenge(hello *tls.ClientHelloInfo) *tls.Config {
 	if a == nil || !slices.Equal(hello.SupportedProtos, []string{acmez.ACMETLS1Protocol}) {
 		return nil
 	}
@@ -27,7 +27,7 @@ func (a *ACME) Challenge(hello *tls.ClientHelloInfo) *tls.Config {
 
 var errNoChallenge = errors.New("a handshake without a client certificate is for " + acmez.ACMETLS1Protocol + " alone")
 
-func (a *ACME) challengeSettings(handshakes *Handshakes) *tls.Config {
+func (a *Manager) challengeSettings(onChallenge func(tls.ConnectionState)) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		// net/http has no handler for this protocol, and so closes the connection.
@@ -40,7 +40,7 @@ func (a *ACME) challengeSettings(handshakes *Handshakes) *tls.Config {
 			if state.NegotiatedProtocol != acmez.ACMETLS1Protocol {
 				return errNoChallenge
 			}
-			handshakes.challenged(state)
+			onChallenge(state)
 			return nil
 		},
 	}
@@ -48,7 +48,7 @@ func (a *ACME) challengeSettings(handshakes *Handshakes) *tls.Config {
 
 // ServeHTTP answers HTTP-01 challenges that are under way (RFC 8555 section 8.3), and
 // everything else with 404.
-func (a *ACME) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (a *Manager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, underWay := certmagic.GetACMEChallenge(r.Host)
 	if !underWay || c.Type != acme.ChallengeTypeHTTP01 || !certmagic.SolveHTTPChallenge(a.zap, w, r, c.Challenge) {
 		http.NotFound(w, r)
