@@ -19,11 +19,12 @@ const requestID = "X-Request-Id"
 // forgeries, whichever product reads them. In folded form.
 var spoken = []string{
 	"client-cert", "x-client-cert", "x-client-certificate", "x-arr-clientcert", "wl-proxy-client-cert",
-	"forwarded", "x-real-ip", "x-client-ip", "true-client-ip", "x-request-id",
+	"forwarded", "x-forwarded", "x-real-ip", "x-client-ip", "true-client-ip", "x-request-id",
 	"x-original-url", "x-original-uri", "x-original-method", "x-original-host", "x-rewrite-url",
 	"x-http-method", "x-http-method-override", "x-method-override",
 	"traceparent", "tracestate", "baggage",
 	"authorization", "proxy-authorization",
+	"proxy", // which CGI makes the variable HTTP_PROXY of, and HTTP clients obey (CVE-2016-5385)
 }
 
 // spokenFamilies are the same by prefix.

@@ -21,7 +21,8 @@ func TestForged(t *testing.T) {
 		"Client.cert_chain": true, "Client-Cert-Leaf": true, "X_client_cert": true, "X-Client-Cert-Chain": true, "X-Client-Certificate": true, "X_forwarded_client_cert": true,
 		"X-Forwarded-Tls-Client-Cert": true, "X-Forwarded-Tls-Client-Cert-Info": true, "X_ssl_client_cert": true, "SSL_CLIENT_VERIFY": true, "Ssl-Client-Subject-Dn": true,
 		"X-Amzn-Mtls-Clientcert-Leaf": true, "X-Arr-Clientcert": true, "Cf-Client-Cert-Der-Base64": true, "Wl_proxy_client_cert": true,
-		"Forwarded": true, "X-Forwarded-For": true, "X_forwarded_host": true, "X-Real-Ip": true, // T-SNI-10
+		"Forwarded": true, "X-Forwarded-For": true, "X_forwarded_host": true, "X-Real-Ip": true, "X-Forwarded": true, // T-SNI-10
+		"Proxy": true, "PROXY": true, "Proxy-Note": false,
 		"X-Original-Url": true, "X-Rewrite-Url": true, "X-Envoy-Original-Path": true, "X-Forwarded-Uri": true, // T-HDR-10
 		"X-Http-Method-Override": true, "X-Http-Method": true, "X_method-Override": true, // T-HDR-14
 		"Traceparent": true, "Baggage": true, "X-Request-Id": true, "X.request.id": true, // T-HDR-17
