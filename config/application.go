@@ -80,3 +80,6 @@ type APIGrant struct {
 	API     Name     `yaml:"api"`
 	Methods []Method `yaml:"methods"` // default: all that the API's routes offer
 }
+
+// UnmarshalText reads the short form, the name of the API.
+func (g *APIGrant) UnmarshalText(text []byte) error { return g.API.UnmarshalText(text) }

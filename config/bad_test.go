@@ -39,10 +39,10 @@ var bad = []struct {
 	{"tab", []string{`2:1: found a tab; indent with spaces`}},
 	{"merge-key", []string{`2:3: listener: merge keys (<<) are not supported; write the keys out, or use an alias for the whole value`}},
 	{"explicit-type", []string{`19:13: partners.list[0].name: types such as "!!binary" are not supported here`}},
-	{"key-not-text", []string{`2:3: listener: a key is plain text`}},
+	{"key-not-text", []string{`2:3: listener: a key must be plain text`}},
 	{"key-empty", []string{`23:1: unknown key ""`}},
 	{"unknown-anchor", []string{`22:17: not valid YAML: unknown anchor 'granted' referenced`}},
-	{"alias-in-itself", []string{`22:27: partners.list[0].applications[0].apis[0]: the alias "granted" stands inside what it names`}},
+	{"alias-in-itself", []string{`22:27: partners.list[0].applications[0].apis[0]: the alias "granted" is inside the value that it names`}},
 	{"deep", []string{
 		`23:1: unknown key "unused"`,
 		`23:28: unused[0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0]: nested more than 20 levels deep`,

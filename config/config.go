@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/tallygate/tallygate/internal/strictyaml"
 	"github.com/tallygate/tallygate/internal/urlpath"
 )
 
@@ -25,7 +26,7 @@ type Config struct {
 	Drain                Drain                 `yaml:"drain"`
 	Log                  Log                   `yaml:"log"`
 
-	source source // where each value stood in the file
+	source strictyaml.Document // the position of each value
 }
 
 // Listener is the partners' side: TLS, and nothing else.
@@ -204,7 +205,7 @@ type Drain struct {
 
 // Log is the one log, JSON on standard error.
 type Log struct {
-	Level   slog.Level `yaml:"level"`   // debug, info, warn, error
+	Level   LogLevel   `yaml:"level"`   // debug, info, warn, error
 	Granted LogGranted `yaml:"granted"` // at info
 }
 
@@ -258,7 +259,7 @@ func Default() *Config {
 		Admin: Admin{Address: "127.0.0.1:9090"},
 		// Kubernetes kills after 30 seconds unless told otherwise; this leaves it five.
 		Drain: Drain{Delay: 5 * time.Second, Timeout: 20 * time.Second},
-		Log:   Log{Level: slog.LevelInfo, Granted: LogSample},
+		Log:   Log{Level: LogLevel(slog.LevelInfo), Granted: LogSample},
 	}
 }
 

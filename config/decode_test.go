@@ -100,7 +100,7 @@ func TestForms(t *testing.T) {
 		{"canonical header (T-HDR-03)", c.IdentityHeaders.Partner, HeaderName("X-Tally-Partner")},
 		{"canonical prefix", c.IdentityHeaders.Prefix, HeaderName("X-Tally-")},
 		{"header that is not sent", c.IdentityHeaders.ClientID, HeaderName("")},
-		{"level", c.Log.Level, slog.LevelDebug},
+		{"level", c.Log.Level, LogLevel(slog.LevelDebug)},
 		{"granted", c.Log.Granted, LogAll},
 	} {
 		if diff := cmp.Diff(tt.want, tt.got); diff != "" {
@@ -158,7 +158,7 @@ func TestPosition(t *testing.T) {
 		{"issuer.address", 2, 1},
 		{"listener.address", 3, 3},
 	} {
-		if got, want := c.Position(tt.path), (Position{file, tt.line, tt.column}); got != want {
+		if got, want := c.Position(tt.path), (Position{File: file, Line: tt.line, Column: tt.column}); got != want {
 			t.Errorf("Position(%q) = %v, want %v", tt.path, got, want)
 		}
 	}

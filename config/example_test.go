@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding"
 	"net/netip"
 	"os"
 	"reflect"
@@ -9,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
 const exampleFile = "../config.example.yaml"
@@ -18,7 +21,7 @@ const exampleFile = "../config.example.yaml"
 func TestExample(t *testing.T) {
 	c := load(t, exampleFile)
 	mentioned := make(map[reflect.Type]map[string]bool)
-	mention(mentioned, reflect.TypeFor[Config](), []*place{&c.source.root})
+	mention(mentioned, c, reflect.TypeFor[Config](), []string{""})
 	text, err := os.ReadFile(exampleFile)
 	if err != nil {
 		t.Fatal(err)
@@ -59,15 +62,21 @@ func TestExampleFront(t *testing.T) {
 	}
 }
 
-// mention records, for the type and all types inside it, which of their keys stand in
-// places, where values of the type are.
-func mention(mentioned map[reflect.Type]map[string]bool, of reflect.Type, places []*place) {
+// mention records which keys of the type, and of all types inside it, the file of c has. paths are
+// the paths of the values of the type.
+func mention(mentioned map[reflect.Type]map[string]bool, c *Config, of reflect.Type, paths []string) {
 	switch {
-	case isScalar(reflect.New(of).Interface()):
+	case isScalarType(of):
 	case of.Kind() == reflect.Pointer:
-		mention(mentioned, of.Elem(), places)
+		mention(mentioned, c, of.Elem(), paths)
 	case of.Kind() == reflect.Slice:
-		mention(mentioned, of.Elem(), inside(places, ""))
+		var elements []string
+		for _, path := range paths {
+			for i := 0; c.source.Has(strictyaml.Index(path, i)); i++ {
+				elements = append(elements, strictyaml.Index(path, i))
+			}
+		}
+		mention(mentioned, c, of.Elem(), elements)
 	default:
 		if mentioned[of] == nil {
 			mentioned[of] = make(map[string]bool)
@@ -77,23 +86,24 @@ func mention(mentioned map[reflect.Type]map[string]bool, of reflect.Type, places
 			if key == "" && !f.IsExported() {
 				continue
 			}
-			found := inside(places, key)
+			var found []string
+			for _, path := range paths {
+				if path = strictyaml.Key(path, key); c.source.Has(path) {
+					found = append(found, path)
+				}
+			}
 			mentioned[of][key] = mentioned[of][key] || len(found) > 0
-			mention(mentioned, f.Type, found)
+			mention(mentioned, c, f.Type, found)
 		}
 	}
 }
 
-// inside returns what stands under key in places.
-func inside(places []*place, key string) (found []*place) {
-	for _, p := range places {
-		for i := range p.inside {
-			if p.inside[i].key == key {
-				found = append(found, &p.inside[i])
-			}
-		}
-	}
-	return found
+// isScalarType reports whether values of the type have no keys of their own. An APIGrant has
+// keys, although it can be written as a word.
+func isScalarType(of reflect.Type) bool {
+	kind := of.Kind()
+	return kind != reflect.Struct && kind != reflect.Slice && kind != reflect.Pointer ||
+		reflect.PointerTo(of).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) && of != reflect.TypeFor[APIGrant]()
 }
 
 // Where the example says what the default is, it is.
@@ -165,7 +175,7 @@ func TestKeys(t *testing.T) {
 	var walk func(reflect.Type)
 	walk = func(of reflect.Type) {
 		switch {
-		case isScalar(reflect.New(of).Interface()):
+		case isScalarType(of):
 		case of.Kind() == reflect.Pointer || of.Kind() == reflect.Slice:
 			walk(of.Elem())
 		default:

@@ -5,20 +5,30 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"reflect"
+
+	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// maxFileBytes bounds a configuration file: 100,000 applications of 200 bytes are
-// 20 MB; three times that.
+// Fault is one fault of a configuration, with its position and path.
+type Fault = strictyaml.Fault
+
+// Faults are all faults of a configuration, in the order of the file. It is the type of the error
+// that [Load], [Parse] and [Config.Validate] return for faulty content.
+type Faults = strictyaml.Faults
+
+// Position is a position in a configuration file.
+type Position = strictyaml.Position
+
+// maxFileBytes bounds a configuration file. 100,000 applications of 200 bytes are 20 MB, and the
+// bound is three times that.
 const maxFileBytes = 64 << 20
 
-// Load returns the configuration that the file at path describes, over the
-// defaults and judged by [Config.Validate]. Relative paths in it are relative to
-// its folder. The error is [Faults], all there are, for faulty content; any other
-// error says why the file could not be read. Nothing is expanded, included or
-// fetched, and none of the files that it names is opened.
+// Load reads the configuration file at path over the defaults and validates it. Relative paths in
+// the file are relative to its folder. Load expands, includes and fetches nothing, and opens none
+// of the files that the configuration names. For faulty content the error is [Faults]; any other
+// error says why the file could not be read.
 func Load(path string) (*Config, error) {
-	text, err := read(path)
+	text, err := readRegular(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading configuration: %w", err)
 	}
@@ -29,10 +39,10 @@ func Load(path string) (*Config, error) {
 	return Parse(path, dir, text)
 }
 
-// read returns the content of a regular file. It reads one byte more than Parse
-// takes, so that Parse says what is too much.
-func read(path string) ([]byte, error) {
-	// Before it is opened: opening a pipe that nobody writes to never returns.
+// readRegular returns the content of a regular file, and of a file above the limit one byte more
+// than [Parse] accepts, so that Parse reports it.
+func readRegular(path string) ([]byte, error) {
+	// Before the file is opened: opening a pipe without a writer blocks for ever.
 	switch about, err := os.Stat(path); {
 	case err != nil:
 		return nil, err
@@ -49,32 +59,37 @@ func read(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxFileBytes+1))
 }
 
-// Parse returns the configuration that text describes, as [Load] does for a file.
-// name is what positions call the file; dir is what relative paths are made
-// relative to, or "" to leave them as they are.
+// Parse returns the configuration in text, as [Load] does for a file. name is the file name in
+// positions. Relative paths become relative to dir; with an empty dir they stay unchanged.
 func Parse(name, dir string, text []byte) (*Config, error) {
 	if len(text) > maxFileBytes {
 		return nil, fmt.Errorf("reading configuration: %q is larger than %d MiB", name, maxFileBytes>>20)
 	}
-	root, faults := parse(name, text)
-	if faults != nil {
-		return nil, faults.err()
-	}
-	d := decoder{
-		file:    name,
-		dir:     dir,
-		failed:  make(map[string]bool),
-		refused: make(map[*node]bool),
-		keys:    make(map[reflect.Type][]string),
-	}
-	d.inspect(root, nil)
 	c := Default()
-	c.source = source{file: name, root: d.decode(root, reflect.ValueOf(c).Elem())}
-	if d.stopped {
-		return nil, d.faults.err()
-	}
-	if err := append(d.faults, c.check(d.failed)...).err(); err != nil {
+	document, faults := strictyaml.Decode(text, c, strictyaml.Options{
+		File:     name,
+		Defaults: setDefaults,
+		Scalar:   func(v any) { makeAbsolute(v, dir) },
+	})
+	c.source = document
+	if err := append(faults, c.check()...).Err(); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
+
+// makeAbsolute makes v absolute if v points to a setting that names a file.
+func makeAbsolute(v any, dir string) {
+	path, ok := v.(*Path)
+	if list, isList := v.(*RevocationList); isList {
+		path, ok = &list.File, true
+	}
+	if ok && *path != "" && dir != "" && !filepath.IsAbs(string(*path)) {
+		*path = Path(filepath.Join(dir, string(*path)))
+	}
+}
+
+// Position returns the position of the value at path, spelled as in [Fault]:
+// partners.list[0].applications[1].apis[0]. For a value that the file does not set, it is the
+// position of the nearest mapping or list around it. Without a file it is the zero Position.
+func (c *Config) Position(path string) Position { return c.source.Position(path) }

@@ -10,52 +10,52 @@ import (
 // is another in next, at its place there.
 func (c *Config) CheckReload(next *Config) error {
 	k := &checker{config: next}
-	k.fixed("listener.address", c.Listener.Address, next.Listener.Address)
-	k.fixedACME("listener.certificate", c.Listener.Certificate.ACME, next.Listener.Certificate.ACME)
-	k.fixedLimits(&c.Listener.Limits, &next.Listener.Limits)
-	k.fixed("admin.address", c.Admin.Address, next.Admin.Address)
+	k.immutable("listener.address", c.Listener.Address, next.Listener.Address)
+	k.immutableACME("listener.certificate", c.Listener.Certificate.ACME, next.Listener.Certificate.ACME)
+	k.immutableLimits(&c.Listener.Limits, &next.Listener.Limits)
+	k.immutable("admin.address", c.Admin.Address, next.Admin.Address)
 	switch before, after := c.Issuer, next.Issuer; {
 	case before != nil && after != nil:
-		k.fixed("issuer.issuer", before.Issuer, after.Issuer)
-		k.fixed("issuer.address", before.Address, after.Address)
-		k.fixed("issuer.mtls_alias.address", before.MTLSAlias.address(), after.MTLSAlias.address())
-		k.fixed("issuer.state", before.State, after.State)
-		k.fixed("issuer.signing", before.Signing, after.Signing)
+		k.immutable("issuer.issuer", before.Issuer, after.Issuer)
+		k.immutable("issuer.address", before.Address, after.Address)
+		k.immutable("issuer.mtls_alias.address", before.MTLSAlias.address(), after.MTLSAlias.address())
+		k.immutable("issuer.state", before.State, after.State)
+		k.immutable("issuer.signing", before.Signing, after.Signing)
 	default:
-		k.fixed("issuer", before != nil, after != nil)
+		k.immutable("issuer", before != nil, after != nil)
 	}
-	return k.faults.err()
+	return k.faults.Err()
 }
 
-// fixedACME is fixed for all of ACME but what may come and go: the domains, and what
+// immutableACME is fixed for all of ACME but what may come and go: the domains, and what
 // speaks for the directory.
-func (k *checker) fixedACME(path string, before, after *ACME) {
+func (k *checker) immutableACME(path string, before, after *ACME) {
 	if before == nil || after == nil {
-		k.fixed(path, before != nil, after != nil)
+		k.immutable(path, before != nil, after != nil)
 		return
 	}
 	path += ".acme."
-	k.fixed(path+"email", before.Email, after.Email)
-	k.fixed(path+"directory", before.Directory, after.Directory)
-	k.fixed(path+"storage", before.Storage, after.Storage)
-	k.fixed(path+"http_address", before.HTTPAddress, after.HTTPAddress)
+	k.immutable(path+"email", before.Email, after.Email)
+	k.immutable(path+"directory", before.Directory, after.Directory)
+	k.immutable(path+"storage", before.Storage, after.Storage)
+	k.immutable(path+"http_address", before.HTTPAddress, after.HTTPAddress)
 }
 
-// fixedLimits is fixed for all limits but body_bytes and requests, which are looked at for
+// immutableLimits is fixed for all limits but body_bytes and requests, which are looked at for
 // each request.
-func (k *checker) fixedLimits(before, after *Limits) {
+func (k *checker) immutableLimits(before, after *Limits) {
 	const path = "listener.limits."
-	k.fixed(path+"header_bytes", before.HeaderBytes, after.HeaderBytes)
-	k.fixed(path+"connections", before.Connections, after.Connections)
-	k.fixed(path+"connections_per_address", before.ConnectionsPerAddress, after.ConnectionsPerAddress)
-	k.fixed(path+"handshake_timeout", before.HandshakeTimeout, after.HandshakeTimeout)
-	k.fixed(path+"header_timeout", before.HeaderTimeout, after.HeaderTimeout)
-	k.fixed(path+"stall_timeout", before.StallTimeout, after.StallTimeout)
-	k.fixed(path+"idle_timeout", before.IdleTimeout, after.IdleTimeout)
+	k.immutable(path+"header_bytes", before.HeaderBytes, after.HeaderBytes)
+	k.immutable(path+"connections", before.Connections, after.Connections)
+	k.immutable(path+"connections_per_address", before.ConnectionsPerAddress, after.ConnectionsPerAddress)
+	k.immutable(path+"handshake_timeout", before.HandshakeTimeout, after.HandshakeTimeout)
+	k.immutable(path+"header_timeout", before.HeaderTimeout, after.HeaderTimeout)
+	k.immutable(path+"stall_timeout", before.StallTimeout, after.StallTimeout)
+	k.immutable(path+"idle_timeout", before.IdleTimeout, after.IdleTimeout)
 }
 
-// fixed records a fault unless before, the value at path, is after.
-func (k *checker) fixed(path string, before, after any) {
+// immutable records a fault unless before, the value at path, is after.
+func (k *checker) immutable(path string, before, after any) {
 	if !reflect.DeepEqual(before, after) {
 		k.fault(path, "cannot change while the gate runs: restart it, or change it back")
 	}
@@ -72,8 +72,8 @@ func (a *MTLSAlias) address() Address {
 // a new one may come from.
 func (c *Config) Files() []string {
 	var files []string
-	if c.source.file != "" {
-		files = append(files, c.source.file)
+	if file := c.source.File(); file != "" {
+		files = append(files, file)
 	}
 	c.paths(func(file, _ string) { files = append(files, file) })
 	slices.Sort(files)

@@ -1,6 +1,9 @@
 package config
 
-import "crypto/tls"
+import (
+	"crypto/tls"
+	"log/slog"
+)
 
 // The typed scalars of the tree. Each is parsed by its UnmarshalText, whose error
 // is a sentence without the value's path or position: the decoder adds those. Empty
@@ -62,6 +65,12 @@ const (
 	RS256 Algorithm = "RS256"
 	EdDSA Algorithm = "EdDSA"
 )
+
+// LogLevel is the least level that is logged.
+type LogLevel slog.Level
+
+// Level returns l for package slog.
+func (l LogLevel) Level() slog.Level { return slog.Level(l) }
 
 // TLSVersion is a protocol version in the numbers of crypto/tls.
 type TLSVersion uint16

@@ -3,6 +3,8 @@ package config
 import (
 	"errors"
 	"time"
+
+	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
 // Date is a day, from its beginning to its end in UTC.
@@ -15,7 +17,7 @@ func DateOf(t time.Time) Date { return Date{t.UTC().Truncate(24 * time.Hour)} }
 func (d *Date) UnmarshalText(text []byte) error {
 	begin, err := time.Parse(time.DateOnly, string(text))
 	if err != nil || begin.IsZero() {
-		return errors.New("expected a date such as 2027-06-30, got " + quote(string(text)))
+		return errors.New("expected a date such as 2027-06-30, got " + strictyaml.Quote(string(text)))
 	}
 	d.begin = begin
 	return nil

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
 // UnmarshalText reads a method. CONNECT asks for a tunnel and TRACE for an echo of
@@ -38,7 +40,7 @@ const BodyAllowed RouteBody = "allowed"
 // UnmarshalText reads a rule for bodies.
 func (b *RouteBody) UnmarshalText(text []byte) error {
 	if RouteBody(text) != BodyAllowed {
-		return errors.New("expected allowed, got " + quote(string(text)) + "; leave it out to refuse a body on all methods but POST, PUT and PATCH")
+		return errors.New("expected allowed, got " + strictyaml.Quote(string(text)) + "; leave it out to refuse a body on all methods but POST, PUT and PATCH")
 	}
 	*b = BodyAllowed
 	return nil

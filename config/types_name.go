@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
 // The longest names: they are metric labels and header values.
@@ -113,7 +115,7 @@ func oneOf[T ~string](v *T, text []byte, known ...T) error {
 		}
 		names[i] = string(k)
 	}
-	return fmt.Errorf("expected %s, got %s", orList(names), quote(string(text)))
+	return fmt.Errorf("expected %s, got %s", orList(names), strictyaml.Quote(string(text)))
 }
 
 // orList joins names as in "a, b or c".

@@ -4,9 +4,12 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"log/slog"
 	"math"
 	"strconv"
 	"strings"
+
+	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
 // UnmarshalText reads a path as it stands; empty text names no file. A text of
@@ -34,6 +37,17 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 
 var errBytes = errors.New("a size is a whole number with the unit B, KiB, MiB or GiB, such as 32KiB")
 
+// UnmarshalText reads a log level. The offsets that slog reads, such as info+2, are refused.
+func (l *LogLevel) UnmarshalText(text []byte) error {
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	level, ok := levels[string(text)]
+	if !ok {
+		return errors.New("expected debug, info, warn or error, got " + strictyaml.Quote(string(text)))
+	}
+	*l = LogLevel(level)
+	return nil
+}
+
 // UnmarshalText reads a protocol version.
 func (v *TLSVersion) UnmarshalText(text []byte) error {
 	switch string(text) {
@@ -42,7 +56,7 @@ func (v *TLSVersion) UnmarshalText(text []byte) error {
 	case "1.3":
 		*v = TLS13
 	default:
-		return errors.New(`expected "1.2" or "1.3", got ` + quote(string(text)))
+		return errors.New(`expected "1.2" or "1.3", got ` + strictyaml.Quote(string(text)))
 	}
 	return nil
 }

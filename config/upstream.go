@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
 // Upstream is where an API's requests go.
@@ -71,7 +73,7 @@ func (p *UpstreamProtocol) UnmarshalText(text []byte) error {
 		*p = parsed
 		return nil
 	}
-	return errors.New("expected http1, h2 or h2c, got " + quote(string(text)))
+	return errors.New("expected http1, h2 or h2c, got " + strictyaml.Quote(string(text)))
 }
 
 // UpstreamTLS is how the gate and an upstream know each other.
@@ -95,7 +97,7 @@ const WebSocket UpgradeProtocol = "websocket"
 // UnmarshalText reads a protocol.
 func (p *UpgradeProtocol) UnmarshalText(text []byte) error {
 	if UpgradeProtocol(text) != WebSocket {
-		return errors.New("expected websocket, got " + quote(string(text)) + "; nothing else can be switched to")
+		return errors.New("expected websocket, got " + strictyaml.Quote(string(text)) + "; nothing else can be switched to")
 	}
 	*p = WebSocket
 	return nil

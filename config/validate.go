@@ -5,17 +5,19 @@ import (
 	"net"
 	"strings"
 	"time"
+
+	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
 // Validate judges the tree: what is required is there, numbers are sane, names are
 // unique, references resolve, and nothing that decides about access is left empty.
 // It opens no file and changes nothing. The error is [Faults], all there are.
-func (c *Config) Validate() error { return c.check(nil).err() }
+func (c *Config) Validate() error { return c.check().Err() }
 
 // check returns what is wrong with c, except for what only follows from a value at
 // a path in failed, which could not be decoded.
-func (c *Config) check(failed map[string]bool) Faults {
-	k := &checker{config: c, failed: failed, clients: make(map[ClientID]string)}
+func (c *Config) check() Faults {
+	k := &checker{config: c, clients: make(map[ClientID]string)}
 	k.listener()
 	k.authorizationServers()
 	k.apis()
@@ -23,15 +25,14 @@ func (c *Config) check(failed map[string]bool) Faults {
 	k.identityHeaders()
 	k.issuer()
 	k.addresses()
-	k.within("drain.delay", k.config.Drain.Delay, 0, mostDrain)
-	k.within("drain.timeout", k.config.Drain.Timeout, time.Millisecond, mostDrain)
+	k.inRange("drain.delay", k.config.Drain.Delay, 0, mostDrain)
+	k.inRange("drain.timeout", k.config.Drain.Timeout, time.Millisecond, mostDrain)
 	return k.faults
 }
 
 // checker collects what is wrong with a tree.
 type checker struct {
 	config  *Config
-	failed  map[string]bool
 	clients map[ClientID]string // where each was first, application or resource server
 	faults  Faults
 }
@@ -39,7 +40,7 @@ type checker struct {
 // fault records what is wrong with the value at path, unless it is a consequence
 // of what could not be decoded.
 func (k *checker) fault(path, format string, args ...any) {
-	if k.unknown(path) {
+	if k.undecoded(path) {
 		return
 	}
 	k.faults = append(k.faults, Fault{
@@ -49,35 +50,14 @@ func (k *checker) fault(path, format string, args ...any) {
 	})
 }
 
-// unknown reports whether the value at path, or one around it, could not be
-// decoded.
-func (k *checker) unknown(path string) bool {
-	if len(k.failed) == 0 {
-		return false
-	}
-	for ; path != ""; path = parent(path) {
-		if k.failed[path] {
-			return true
-		}
-	}
-	return k.failed[""]
-}
+// undecoded reports whether the value at path, or a value around it, could not be decoded.
+func (k *checker) undecoded(path string) bool { return k.config.source.Failed(path) }
 
-// whole reports whether the value at path, and all inside it, could be decoded.
-func (k *checker) whole(path string) bool {
-	for failed := range k.failed {
-		if strings.HasPrefix(failed, path) {
-			return false
-		}
-	}
-	return !k.unknown(path)
-}
+// decodedFully reports whether the value at path and all values inside it could be decoded.
+func (k *checker) decodedFully(path string) bool { return k.config.source.Complete(path) }
 
-// written reports whether the file has something at path.
-func (k *checker) written(path string) bool {
-	_, ok := k.config.source.root.find(path)
-	return ok
-}
+// isSet reports whether the file has a value at path.
+func (k *checker) isSet(path string) bool { return k.config.source.Has(path) }
 
 // require records a fault unless there is a value at path.
 func (k *checker) require(path string, present bool) {
@@ -86,8 +66,8 @@ func (k *checker) require(path string, present bool) {
 	}
 }
 
-// within records a fault unless least <= value <= most.
-func (k *checker) within(path string, value, least, most time.Duration) {
+// inRange records a fault unless least <= value <= most.
+func (k *checker) inRange(path string, value, least, most time.Duration) {
 	if value < least || value > most {
 		k.fault(path, "must be from %v to %v, is %v", least, most, value)
 	}
@@ -118,7 +98,7 @@ func unique[T comparable](k *checker, seen map[T]string, path, what string, v T)
 		return
 	}
 	if first, ok := seen[v]; ok {
-		k.fault(path, "%s %s is already that of %s%s", what, quote(fmt.Sprint(v)), first, k.line(first))
+		k.fault(path, "%s %s is already that of %s%s", what, strictyaml.Quote(fmt.Sprint(v)), first, k.line(first))
 		return
 	}
 	seen[v] = path
@@ -137,7 +117,7 @@ func distinct[T comparable](k *checker, path string, list []T) {
 		switch {
 		case v == zero: // could not be decoded, or is a fault already
 		case ok:
-			k.fault(element(path, i), "is the same as %s", element(path, first))
+			k.fault(strictyaml.Index(path, i), "is the same as %s", strictyaml.Index(path, first))
 		default:
 			seen[v] = i
 		}
@@ -176,10 +156,10 @@ func (k *checker) limits(path string, l *Limits) {
 	k.positive(path+".connections_per_address", int64(l.ConnectionsPerAddress))
 	k.positive(path+".requests", int64(l.Requests))
 	// A timeout of nothing would be none at all to net/http.
-	k.within(path+".handshake_timeout", l.HandshakeTimeout, time.Millisecond, mostTimeout)
-	k.within(path+".header_timeout", l.HeaderTimeout, time.Millisecond, mostTimeout)
-	k.within(path+".stall_timeout", l.StallTimeout, time.Millisecond, mostTimeout)
-	k.within(path+".idle_timeout", l.IdleTimeout, time.Millisecond, mostTimeout)
+	k.inRange(path+".handshake_timeout", l.HandshakeTimeout, time.Millisecond, mostTimeout)
+	k.inRange(path+".header_timeout", l.HeaderTimeout, time.Millisecond, mostTimeout)
+	k.inRange(path+".stall_timeout", l.StallTimeout, time.Millisecond, mostTimeout)
+	k.inRange(path+".idle_timeout", l.IdleTimeout, time.Millisecond, mostTimeout)
 }
 
 func (k *checker) revocation(path string, r *Revocation) {
@@ -189,19 +169,19 @@ func (k *checker) revocation(path string, r *Revocation) {
 		if l.URL != nil {
 			texts[i] = l.URL.URL.String()
 		}
-		k.require(element(path+".lists", i), texts[i] != "")
+		k.require(strictyaml.Index(path+".lists", i), texts[i] != "")
 	}
 	distinct(k, path+".lists", texts)
 	k.files(path+".authorities", r.Authorities)
 	k.files(path+".exempt", r.Exempt)
-	if len(r.Lists) == 0 && !k.unknown(path+".lists") {
+	if len(r.Lists) == 0 && !k.undecoded(path+".lists") {
 		for name, list := range map[string][]Path{".authorities": r.Authorities, ".exempt": r.Exempt} {
 			if len(list) > 0 {
 				k.fault(path+name, "count for lists only, and there is none")
 			}
 		}
 	}
-	k.within(path+".refresh", r.Refresh, leastRefresh, mostTimeout)
+	k.inRange(path+".refresh", r.Refresh, leastRefresh, mostTimeout)
 	k.require(path+".when_stale", r.WhenStale != "")
 }
 
@@ -212,7 +192,7 @@ const leastRefresh = time.Second
 // that is named twice.
 func (k *checker) files(path string, list []Path) {
 	for i, p := range list {
-		k.require(element(path, i), p != "")
+		k.require(strictyaml.Index(path, i), p != "")
 	}
 	distinct(k, path, list)
 }
@@ -230,7 +210,7 @@ func (k *checker) addresses() {
 	k.require("admin.address", k.config.Admin.Address != "")
 	for i, h := range k.config.Admin.Hosts {
 		if strings.HasPrefix(string(h), "*.") {
-			k.fault(element("admin.hosts", i), "name each host: a wildcard would let in names that others control")
+			k.fault(strictyaml.Index("admin.hosts", i), "name each host: a wildcard would let in names that others control")
 		}
 	}
 	distinct(k, "admin.hosts", k.config.Admin.Hosts)
@@ -245,8 +225,8 @@ func (k *checker) addresses() {
 	}
 	for i, l := range all {
 		for _, other := range all[:i] {
-			if overlap(l.address, other.address) && !k.unknown(other.path) {
-				k.fault(l.path, "%s takes the port that %s has at %s", quote(string(l.address)), other.path, quote(string(other.address)))
+			if overlap(l.address, other.address) && !k.undecoded(other.path) {
+				k.fault(l.path, "%s takes the port that %s has at %s", strictyaml.Quote(string(l.address)), other.path, strictyaml.Quote(string(other.address)))
 			}
 		}
 	}

@@ -1,12 +1,15 @@
 package config
 
-import "github.com/tallygate/tallygate/internal/certname"
+import (
+	"github.com/tallygate/tallygate/internal/certname"
+	"github.com/tallygate/tallygate/internal/strictyaml"
+)
 
 // serverCertificate checks that a listener's certificate comes from exactly one place.
 func (k *checker) serverCertificate(path string, c *ServerCertificate) {
 	switch {
 	case c.ACME == nil:
-		if !k.unknown(path + ".acme") {
+		if !k.undecoded(path + ".acme") {
 			k.require(path+".files.certificate", c.Files.Certificate != "")
 			k.require(path+".files.key", c.Files.Key != "")
 		}
@@ -22,7 +25,7 @@ func (k *checker) acme(path string, a *ACME) {
 		k.fault(path+".domains", "at least one is required")
 	}
 	for i, domain := range a.Domains {
-		at := element(path+".domains", i)
+		at := strictyaml.Index(path+".domains", i)
 		k.require(at, domain != "")
 		if domain != "" && !certname.IsDNSName(string(domain)) {
 			k.fault(at, "expected a DNS name: a certificate for a wildcard or an IP address comes from files")

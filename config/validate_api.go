@@ -1,6 +1,10 @@
 package config
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/tallygate/tallygate/internal/strictyaml"
+)
 
 // reservedNames are what metrics call a partner or a route that is none of those
 // configured.
@@ -21,7 +25,7 @@ func (k *checker) apis() {
 	names := make(map[Name]string, len(list))
 	calls := make(map[call]string)
 	for i := range list {
-		a, path := &list[i], element("apis", i)
+		a, path := &list[i], strictyaml.Index("apis", i)
 		k.name(path+".name", a.Name)
 		unique(k, names, path+".name", "the name", a.Name)
 		if len(a.Hosts) == 0 {
@@ -33,7 +37,7 @@ func (k *checker) apis() {
 			k.fault(path+".routes", "at least one is required: an empty list offers nothing")
 		}
 		for j := range a.Routes {
-			k.route(element(path+".routes", j), &a.Routes[j], a, calls)
+			k.route(strictyaml.Index(path+".routes", j), &a.Routes[j], a, calls)
 		}
 	}
 }
@@ -58,7 +62,7 @@ func (k *checker) route(path string, r *Route, api *API, calls map[call]string) 
 		k.fault(path+".scopes", "an empty list asks for nothing; leave it out for a route that needs no scope")
 	}
 	distinct(k, path+".scopes", r.Scopes)
-	if r.Assertion && k.config.IdentityHeaders.Assertion == "" && !k.unknown("identity_headers.assertion") {
+	if r.Assertion && k.config.IdentityHeaders.Assertion == "" && !k.undecoded("identity_headers.assertion") {
 		k.fault(path+".assertion", "needs a name for the header: identity_headers.assertion is empty")
 	}
 	k.upgrade(path+".upgrade", r, api.Upstream.Protocol)
@@ -74,7 +78,7 @@ func (k *checker) route(path string, r *Route, api *API, calls map[call]string) 
 			c := call{h, m, shape}
 			other, ok := calls[c]
 			if ok && other != path {
-				k.fault(path, "%s %s on host %s is already offered by %s%s", m, quote(r.Path.String()), quote(string(h)), other, k.line(other))
+				k.fault(path, "%s %s on host %s is already offered by %s%s", m, strictyaml.Quote(r.Path.String()), strictyaml.Quote(string(h)), other, k.line(other))
 				return
 			}
 			calls[c] = path
@@ -106,11 +110,11 @@ func (k *checker) offers() map[Name][]Method {
 // which is none of them is none.
 func (k *checker) apisKnown() bool {
 	for i := range k.config.APIs {
-		if k.unknown(element("apis", i) + ".name") {
+		if k.undecoded(strictyaml.Index("apis", i) + ".name") {
 			return false
 		}
 	}
-	return !k.unknown("apis")
+	return !k.undecoded("apis")
 }
 
 // routesKnown reports whether all that the routes of the API offer could be decoded.
@@ -119,7 +123,7 @@ func (k *checker) routesKnown(api Name) bool {
 		if a.Name != api {
 			continue
 		}
-		if !k.whole(element("apis", i) + ".routes") {
+		if !k.decodedFully(strictyaml.Index("apis", i) + ".routes") {
 			return false
 		}
 	}

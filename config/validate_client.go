@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/tallygate/tallygate/internal/certname"
+	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
 // registry is what clients of one kind must not share. Each maps a value to the path
@@ -43,7 +44,7 @@ func (k *checker) names(path string, r *RegisteredCertificate, taken *registry) 
 	unique(k, taken.ips, path+".san_ip", "the name", r.SANIP)
 	unique(k, taken.emails, path+".san_email", "the name", r.SANEmail)
 	for i, t := range r.Thumbprints {
-		unique(k, taken.thumbprints, element(path+".thumbprints", i), "the thumbprint", t)
+		unique(k, taken.thumbprints, strictyaml.Index(path+".thumbprints", i), "the thumbprint", t)
 	}
 }
 
@@ -52,7 +53,7 @@ func (k *checker) names(path string, r *RegisteredCertificate, taken *registry) 
 // (RFC 8705 section 2.2.2), and that the handshake lets them through.
 func (k *checker) selfSigned(path string, r *RegisteredCertificate, keys *ClientKeys) {
 	const switchPath = "listener.client_certificates.self_signed"
-	if !k.config.Listener.ClientCertificates.SelfSigned && !k.unknown(switchPath) {
+	if !k.config.Listener.ClientCertificates.SelfSigned && !k.undecoded(switchPath) {
 		k.fault(path+".authentication", "needs %s: true, or the handshake takes no such certificate", switchPath)
 	}
 	if r.Names() {
@@ -62,7 +63,7 @@ func (k *checker) selfSigned(path string, r *RegisteredCertificate, keys *Client
 	if len(r.Thumbprints) > 0 {
 		sources = append(sources, "certificate.thumbprints")
 	}
-	switch known := k.whole(path+".keys") && k.whole(path+".certificate"); {
+	switch known := k.decodedFully(path+".keys") && k.decodedFully(path+".certificate"); {
 	case len(sources) > 1:
 		k.fault(path, "%s exclude each other", andList(sources))
 	case len(sources) == 0 && known:
@@ -98,7 +99,7 @@ func (k *checker) keys(path string, keys *ClientKeys) {
 	case keys.JWKSURI == nil:
 	case keys.JWKSURI.Scheme != "https":
 		k.fault(path+".jwks_uri", "must start with https://: whoever can change the keys can be the client")
-	case k.config.Issuer == nil && !k.unknown("issuer") && len(keys.sources()) == 1:
+	case k.config.Issuer == nil && !k.undecoded("issuer") && len(keys.sources()) == 1:
 		k.fault(path+".jwks_uri", "counts for tokens of our own issuer alone, which reads it, and no issuer is configured; register the certificates themselves")
 	}
 	k.fetchTrust(path+".trust", keys.Trust, path+".jwks_uri", keys.JWKSURI)
@@ -110,8 +111,8 @@ func (k *checker) fetchTrust(path string, trust []Path, urlPath string, url *URL
 	if trust != nil && len(trust) == 0 {
 		k.fault(path, "an empty list trusts nothing; leave it out for the system's anchors")
 	}
-	if trust != nil && url == nil && !k.unknown(urlPath) {
-		k.fault(path, "counts for %s only, and there is none", strings.TrimPrefix(urlPath, parent(path)+"."))
+	if trust != nil && url == nil && !k.undecoded(urlPath) {
+		k.fault(path, "counts for %s only, and there is none", strings.TrimPrefix(urlPath, strictyaml.Parent(path)+"."))
 	}
 	k.files(path, trust)
 }

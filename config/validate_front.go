@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/tallygate/tallygate/internal/certname"
+	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
 // certificateHeader checks who may pass clients' certificates on, and how.
@@ -11,7 +12,7 @@ func (k *checker) certificateHeader(path string, c *ClientCertificates) {
 	k.require(path+".from", c.From != "")
 	header := path + ".header"
 	if c.From != FromHeader {
-		if c.Header != nil && !k.unknown(path+".from") {
+		if c.Header != nil && !k.undecoded(path+".from") {
 			k.fault(header, "is for from: header alone")
 		}
 		return
@@ -38,7 +39,7 @@ var ownFields = []FieldName{FieldName(clientCert), "Client-Cert-Chain", "X-Forwa
 func (k *checker) pemHeader(path string, h *CertificateHeader) {
 	named, asked := h.PEMHeader != "", slices.Contains(h.Formats, FormatPEM)
 	switch {
-	case !k.whole(path + ".formats"):
+	case !k.decodedFully(path + ".formats"):
 	case asked && !named:
 		k.fault(path+".pem_header", "is required for the format pem")
 	case named && !asked:
@@ -51,7 +52,7 @@ func (k *checker) pemHeader(path string, h *CertificateHeader) {
 // trustedProxies checks that somebody is named, and not everybody (threats: whoever is
 // believed here speaks for every partner).
 func (k *checker) trustedProxies(path string, t *TrustedProxies) {
-	if len(t.Addresses) == 0 && t.Certificates == nil && k.whole(path) {
+	if len(t.Addresses) == 0 && t.Certificates == nil && k.decodedFully(path) {
 		k.fault(path, "addresses or certificates are required: nobody is believed by default")
 	}
 	k.networks(path+".addresses", t.Addresses, 0)
@@ -64,7 +65,7 @@ func (k *checker) trustedProxies(path string, t *TrustedProxies) {
 	}
 	for i, name := range t.Certificates.SANDNS {
 		if err := certname.CheckDNSName(name); err != nil {
-			k.fault(element(path+".san_dns", i), "%v", err)
+			k.fault(strictyaml.Index(path+".san_dns", i), "%v", err)
 		}
 	}
 	distinct(k, path+".san_dns", t.Certificates.SANDNS)
@@ -93,7 +94,7 @@ func (k *checker) networks(path string, list []Network, least int) {
 			shortest = shortestIPv4
 		}
 		if n.IsValid() && n.Bits() < shortest {
-			k.fault(element(path, i), "%s is too wide to be anybody's: at least /%d is required", n, shortest)
+			k.fault(strictyaml.Index(path, i), "%s is too wide to be anybody's: at least /%d is required", n, shortest)
 		}
 	}
 	distinct(k, path, list)

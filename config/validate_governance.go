@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
 // known is what rules may refer to.
@@ -18,30 +20,30 @@ func (k *checker) governance(g *Governance) {
 	known := k.knownToRules()
 	const path = "issuer.governance"
 	for i, r := range g.Workspace {
-		at := element(path+".workspace", i)
+		at := strictyaml.Index(path+".workspace", i)
 		k.rule(at, r.Name, r.When, known)
 		k.effect(at, r.Lifetime, []string{"refuse", "lifetime"}, r.Refuse != "", r.Lifetime != 0)
 	}
 	for i, r := range g.Application {
-		at := element(path+".application", i)
+		at := strictyaml.Index(path+".application", i)
 		k.rule(at, r.Name, r.When, known)
 		k.effect(at, r.Lifetime, []string{"refuse", "lifetime"}, r.Refuse != "", r.Lifetime != 0)
 		k.require(at+".client_id", r.ClientID != "")
 		if r.ClientID != "" && !known.clients[r.ClientID] && known.whole {
-			k.fault(at+".client_id", "there is no application %s%s", quote(string(r.ClientID)), nearest(r.ClientID, known.clients))
+			k.fault(at+".client_id", "there is no application %s%s", strictyaml.Quote(string(r.ClientID)), nearest(r.ClientID, known.clients))
 		}
 	}
 	for i, r := range g.Scope {
-		at := element(path+".scope", i)
+		at := strictyaml.Index(path+".scope", i)
 		k.rule(at, r.Name, r.When, known)
 		k.effect(at, r.Lifetime, []string{"refuse", "drop", "lifetime"}, r.Refuse != "", r.Drop, r.Lifetime != 0)
 		k.require(at+".scope", r.Scope != "")
 		if r.Scope != "" && !known.scopes[r.Scope] && known.whole {
-			k.fault(at+".scope", "no application has the scope %s%s", quote(string(r.Scope)), nearest(r.Scope, known.scopes))
+			k.fault(at+".scope", "no application has the scope %s%s", strictyaml.Quote(string(r.Scope)), nearest(r.Scope, known.scopes))
 		}
 	}
 	for i, r := range g.Claims {
-		at := element(path+".claims", i)
+		at := strictyaml.Index(path+".claims", i)
 		k.rule(at, r.Name, "true", known) // when is optional here
 		k.claim(at+".claim", r.Claim)
 		k.require(at+".value", r.Value != "")
@@ -65,19 +67,19 @@ func (k *checker) effect(path string, lifetime time.Duration, choices []string, 
 		}
 	}
 	switch {
-	case len(chosen) == 0 && k.whole(path):
+	case len(chosen) == 0 && k.decodedFully(path):
 		k.fault(path, "does nothing: %s is required", orList(choices))
 	case len(chosen) > 1:
 		k.fault(path, "%s exclude each other", andList(chosen))
 	}
 	if lifetime != 0 {
-		k.within(path+".lifetime", lifetime, time.Second, k.longestToken())
+		k.inRange(path+".lifetime", lifetime, time.Second, k.longestToken())
 	}
 }
 
 // knownToRules collects the applications and their scopes.
 func (k *checker) knownToRules() *known {
-	out := &known{map[Name]string{}, map[ClientID]bool{}, map[Scope]bool{}, k.whole("partners")}
+	out := &known{map[Name]string{}, map[ClientID]bool{}, map[Scope]bool{}, k.decodedFully("partners")}
 	for _, p := range k.config.Partners.List {
 		for _, a := range p.Applications {
 			out.clients[a.ClientID] = true
@@ -91,8 +93,8 @@ func (k *checker) knownToRules() *known {
 
 // nearest returns the end of a message about the unknown word.
 func nearest[T ~string](word T, known map[T]bool) string {
-	if len(known) > maxCandidates {
+	if len(known) > strictyaml.MaxCandidates {
 		return ""
 	}
-	return didYouMean(string(word), texts(slices.Sorted(maps.Keys(known))))
+	return strictyaml.DidYouMean(string(word), texts(slices.Sorted(maps.Keys(known))))
 }

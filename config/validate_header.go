@@ -24,7 +24,7 @@ func (k *checker) identityHeaders() {
 		{"thumbprint", h.Thumbprint},
 	}
 	// Where no route asks for one, the default may have another prefix.
-	if k.asksForAssertion() || k.written("identity_headers.assertion") {
+	if k.asksForAssertion() || k.isSet("identity_headers.assertion") {
 		named = append(named, header{"assertion", h.Assertion})
 	}
 	seen := make(map[HeaderName]string, len(named))
@@ -32,7 +32,7 @@ func (k *checker) identityHeaders() {
 		path := "identity_headers." + n.key
 		unique(k, seen, path, "the header", n.name)
 		rest, ok := strings.CutPrefix(string(n.name), string(h.Prefix))
-		if n.name != "" && (!ok || rest == "") && !k.unknown("identity_headers.prefix") {
+		if n.name != "" && (!ok || rest == "") && !k.undecoded("identity_headers.prefix") {
 			// Only what begins with the prefix is removed from requests in every spelling.
 			k.fault(path, "must begin with the prefix %q and go on", h.Prefix)
 		}

@@ -3,6 +3,8 @@ package config
 import (
 	"slices"
 	"time"
+
+	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
 // The bounds of an introspection call: a request waits for it.
@@ -24,7 +26,7 @@ func (k *checker) introspection(path string, s *AuthorizationServer) {
 	}
 	asked := s.TakesOpaque() || s.AlsoIntrospect
 	if in == nil {
-		if asked && !k.isOwn(s.Issuer) && !k.unknown(path+".introspection") {
+		if asked && !k.isOwn(s.Issuer) && !k.undecoded(path+".introspection") {
 			k.fault(path, "opaque tokens and also_introspect need introspection")
 		}
 		return
@@ -32,7 +34,7 @@ func (k *checker) introspection(path string, s *AuthorizationServer) {
 	switch {
 	case k.isOurs(s.Issuer):
 		k.fault(path+".introspection", "our own issuer needs none: it is asked in this process")
-	case !asked && !k.unknown(path+".tokens") && !k.unknown(path+".also_introspect"):
+	case !asked && !k.undecoded(path+".tokens") && !k.undecoded(path+".also_introspect"):
 		k.fault(path+".introspection", "counts for opaque tokens (tokens: opaque or both) and also_introspect only")
 	}
 	path += ".introspection"
@@ -40,7 +42,7 @@ func (k *checker) introspection(path string, s *AuthorizationServer) {
 		k.fault(path+".endpoint", "must start with https://: tokens are sent there, and the answers decide%s", s.Connection.hint(&u.URL))
 	}
 	k.introspectionAuthentication(path, s)
-	k.within(path+".timeout", in.Timeout, leastIntrospection, mostIntrospection)
+	k.inRange(path+".timeout", in.Timeout, leastIntrospection, mostIntrospection)
 	if in.Concurrency < 1 || in.Concurrency > mostConcurrency {
 		k.fault(path+".concurrency", "must be from 1 to %d, is %d", mostConcurrency, in.Concurrency)
 	}
@@ -52,13 +54,13 @@ func (k *checker) introspection(path string, s *AuthorizationServer) {
 func (k *checker) introspectionAuthentication(path string, s *AuthorizationServer) {
 	a := &s.Introspection.Authentication
 	k.require(path+".authentication.method", a.Method != "")
-	if a.Method == "" || k.unknown(path+".authentication.method") {
+	if a.Method == "" || k.undecoded(path+".authentication.method") {
 		return
 	}
 	if a.Method != MethodBearer {
 		k.require(path+".client_id", s.Introspection.ClientID != "")
 	}
-	if a.Method == MethodTLS && s.Connection.Certificate == (KeyPair{}) && k.whole(parent(path)+".connection") {
+	if a.Method == MethodTLS && s.Connection.Certificate == (KeyPair{}) && k.decodedFully(strictyaml.Parent(path)+".connection") {
 		k.fault(path+".authentication.method", "tls_client_auth needs the certificate that the gate shows: connection.certificate")
 	}
 	for _, file := range []struct {
@@ -85,9 +87,9 @@ func (k *checker) introspectionAuthentication(path string, s *AuthorizationServe
 func (k *checker) introspectionCache(path string, c *IntrospectionCache) {
 	k.entries(path+".entries", c.Entries)
 	k.entries(path+".inactive_entries", c.InactiveEntries)
-	k.within(path+".max_age", c.MaxAge, 0, maxTokenLifetime)
-	k.within(path+".inactive_max_age", c.InactiveMaxAge, 0, time.Hour)
-	k.within(path+".stale_on_error", c.StaleOnError, 0, maxTokenLifetime)
+	k.inRange(path+".max_age", c.MaxAge, 0, maxTokenLifetime)
+	k.inRange(path+".inactive_max_age", c.InactiveMaxAge, 0, time.Hour)
+	k.inRange(path+".stale_on_error", c.StaleOnError, 0, maxTokenLifetime)
 }
 
 // isOurs reports whether issuer is for certain that of our own issuer.

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
 // The bounds of how long a signing key of our own signs. Keys stay published while
@@ -37,8 +39,8 @@ func (k *checker) issuer() {
 	k.signing("issuer.signing", &own.Signing)
 	k.text("issuer.audience", own.Audience)
 	k.resources("issuer.resources", own.Resources)
-	k.within("issuer.max_token_lifetime", own.MaxTokenLifetime, time.Second, maxTokenLifetime)
-	k.within("issuer.token_lifetime", own.TokenLifetime, time.Second, k.longestToken())
+	k.inRange("issuer.max_token_lifetime", own.MaxTokenLifetime, time.Second, maxTokenLifetime)
+	k.inRange("issuer.token_lifetime", own.TokenLifetime, time.Second, k.longestToken())
 	k.resourceServers(own.ResourceServers)
 	k.governance(&own.Governance)
 	k.rate("issuer.limits.per_client", own.Limits.PerClient)
@@ -48,18 +50,18 @@ func (k *checker) issuer() {
 // vouched checks that an authorization server stands for our own issuer and takes what
 // it signs, unless one might that could not be decoded.
 func (k *checker) vouched(own *Issuer) {
-	if own.Issuer == "" || k.unknown("authorization_servers") {
+	if own.Issuer == "" || k.undecoded("authorization_servers") {
 		return
 	}
 	for i, s := range k.config.AuthorizationServers {
-		path := element("authorization_servers", i)
-		if k.unknown(path + ".issuer") {
+		path := strictyaml.Index("authorization_servers", i)
+		if k.undecoded(path + ".issuer") {
 			return
 		}
 		if s.Issuer != own.Issuer {
 			continue
 		}
-		if a := own.Signing.Algorithm; slices.Contains(signingAlgorithms, a) && !slices.Contains(s.Algorithms, a) && k.whole(path+".algorithms") {
+		if a := own.Signing.Algorithm; slices.Contains(signingAlgorithms, a) && !slices.Contains(s.Algorithms, a) && k.decodedFully(path+".algorithms") {
 			k.fault("issuer.signing.algorithm", "%s is not among %s.algorithms%s: the tokens would be refused", a, path, k.line(path+".algorithms"))
 		}
 		return
@@ -85,24 +87,24 @@ func (k *checker) alias(path string, alias *MTLSAlias) {
 
 func (k *checker) signing(path string, s *Signing) {
 	if s.Algorithm != "" && !slices.Contains(signingAlgorithms, s.Algorithm) {
-		k.fault(path+".algorithm", "expected %s, got %s", orList(texts(signingAlgorithms)), quote(string(s.Algorithm)))
+		k.fault(path+".algorithm", "expected %s, got %s", orList(texts(signingAlgorithms)), strictyaml.Quote(string(s.Algorithm)))
 	}
 	k.require(path+".algorithm", s.Algorithm != "")
 	if s.Files != nil && len(s.Files) == 0 {
 		k.fault(path+".files", "an empty list signs nothing; leave it out for keys of the issuer's own")
 	}
-	if len(s.Files) > 0 && k.written(path+".rotate") {
+	if len(s.Files) > 0 && k.isSet(path+".rotate") {
 		k.fault(path+".rotate", "counts for keys of the issuer's own only, and files%s brings others", k.line(path+".files"))
 	}
 	k.files(path+".files", s.Files)
-	k.within(path+".rotate", s.Rotate, leastRotation, mostRotation)
+	k.inRange(path+".rotate", s.Rotate, leastRotation, mostRotation)
 }
 
 // longestToken returns the upper bound of every lifetime of a token: the configured
 // one, or where that is no good the greatest that could be.
 func (k *checker) longestToken() time.Duration {
 	own := k.config.Issuer
-	if own == nil || own.MaxTokenLifetime < time.Second || k.unknown("issuer.max_token_lifetime") {
+	if own == nil || own.MaxTokenLifetime < time.Second || k.undecoded("issuer.max_token_lifetime") {
 		return maxTokenLifetime
 	}
 	return min(own.MaxTokenLifetime, maxTokenLifetime)
@@ -113,7 +115,7 @@ func (k *checker) resourceServers(list []ResourceServer) {
 	// application too; the two roles have a client_id each.
 	taken := newRegistry()
 	for i := range list {
-		s, path := &list[i], element("issuer.resource_servers", i)
+		s, path := &list[i], strictyaml.Index("issuer.resource_servers", i)
 		k.require(path+".client_id", s.ClientID != "")
 		unique(k, k.clients, path+".client_id", "the client_id", s.ClientID)
 		k.names(path+".certificate", &s.Certificate, taken)
@@ -138,14 +140,14 @@ func (k *checker) resourceServers(list []ResourceServer) {
 // tls_client_auth, can do so.
 func (k *checker) named(path string, s *ResourceServer) {
 	k.noKeys(path+".keys", &s.Keys)
-	if !s.Certificate.Names() && k.whole(path+".certificate") {
+	if !s.Certificate.Names() && k.decodedFully(path+".certificate") {
 		k.fault(path+".certificate", "%s", needsName)
 	}
 	if len(s.Certificate.Thumbprints) > 0 {
 		k.fault(path+".certificate.thumbprints", "counts for self_signed_tls_client_auth only")
 	}
 	shared := k.config.Listener.ClientCertificates.Trust
-	if s.Trust == nil && len(shared) == 0 && !k.unknown("listener.client_certificates.trust") {
+	if s.Trust == nil && len(shared) == 0 && !k.undecoded("listener.client_certificates.trust") {
 		k.fault(path+".trust", "is required: listener.client_certificates has no trust that could stand in")
 	}
 }
@@ -154,7 +156,7 @@ func (k *checker) named(path string, s *ResourceServer) {
 func (k *checker) resources(path string, list []string) {
 	for i, r := range list {
 		if r != k.config.Issuer.Audience && !isResource(r) {
-			k.fault(element(path, i), "expected issuer.audience or an absolute URI without fragment (RFC 8707 section 2)")
+			k.fault(strictyaml.Index(path, i), "expected issuer.audience or an absolute URI without fragment (RFC 8707 section 2)")
 		}
 	}
 	distinct(k, path, list)

@@ -1,6 +1,10 @@
 package config
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/tallygate/tallygate/internal/strictyaml"
+)
 
 func (k *checker) partners() {
 	list := k.config.Partners.List
@@ -11,12 +15,12 @@ func (k *checker) partners() {
 	}
 	taken := newRegistry()
 	for i := range list {
-		p, path := &list[i], element("partners.list", i)
+		p, path := &list[i], strictyaml.Index("partners.list", i)
 		k.name(path+".name", p.Name)
 		unique(k, names, path+".name", "the name", p.Name)
 		anchored := k.trust(path, p)
 		for j := range p.Applications {
-			k.application(element(path+".applications", j), p.Name, &p.Applications[j], anchored, taken, &grants)
+			k.application(strictyaml.Index(path+".applications", j), p.Name, &p.Applications[j], anchored, taken, &grants)
 		}
 	}
 }
@@ -27,14 +31,14 @@ func (k *checker) trust(path string, p *Partner) bool {
 	clients := &k.config.Listener.ClientCertificates
 	own := path + ".trust"
 	k.files(own, p.Trust)
-	anchored := len(p.Trust) > 0 || len(clients.Trust) > 0 || k.unknown(own) || k.unknown("listener.client_certificates.trust")
+	anchored := len(p.Trust) > 0 || len(clients.Trust) > 0 || k.undecoded(own) || k.undecoded("listener.client_certificates.trust")
 	switch {
 	case p.Trust != nil && len(p.Trust) == 0:
 		k.fault(own, "an empty list trusts nothing; leave it out for the listener's anchors")
-	case !anchored && !clients.SelfSigned && !k.unknown("listener.client_certificates.self_signed"):
+	case !anchored && !clients.SelfSigned && !k.undecoded("listener.client_certificates.self_signed"):
 		k.fault(own, "is required: listener.client_certificates has neither trust nor self_signed, so no certificate could speak for this partner")
 	}
-	if !p.InsecureRSA1024Until.IsZero() && len(p.Trust) == 0 && !k.unknown(own) {
+	if !p.InsecureRSA1024Until.IsZero() && len(p.Trust) == 0 && !k.undecoded(own) {
 		k.fault(path+".insecure_rsa_1024_until", "needs trust of the partner's own: the listener's anchors are those of others too")
 	}
 	return anchored
@@ -55,7 +59,7 @@ func (k *checker) application(path string, partner Name, a *Application, anchore
 	apis := make([]Name, len(a.APIs))
 	for i := range a.APIs {
 		apis[i] = a.APIs[i].API
-		k.grant(element(path+".apis", i), &a.APIs[i], grants)
+		k.grant(strictyaml.Index(path+".apis", i), &a.APIs[i], grants)
 	}
 	distinct(k, path+".apis", apis)
 	if a.RateLimit != nil {
@@ -69,7 +73,7 @@ func (k *checker) application(path string, partner Name, a *Application, anchore
 // token is all that tells its certificate from others, and any of these servers could bind
 // a token to any certificate.
 func (k *checker) oneSpeaker(path string, partner Name) {
-	if !k.whole("authorization_servers") || !k.whole(path+".certificate") {
+	if !k.decodedFully("authorization_servers") || !k.decodedFully(path+".certificate") {
 		return
 	}
 	speakers, anyPartner := 0, false
@@ -91,7 +95,7 @@ func (k *checker) certificate(path string, r *RegisteredCertificate, anchored bo
 	switch {
 	case r.Names() && !pinned && !anchored:
 		k.fault(path, "a name counts only for certificates that chain to an anchor, and this partner has none; list thumbprints")
-	case !r.Names() && !pinned && k.written(path) && k.whole(path):
+	case !r.Names() && !pinned && k.isSet(path) && k.decodedFully(path):
 		// Somebody meant to narrow this down: a template left it empty.
 		k.fault(path, "registers nothing; leave it out to take every certificate of the partner")
 	}
@@ -113,7 +117,7 @@ func (k *checker) authentication(path string, a *Application, anchored bool) {
 	}
 	certificate := path + ".certificate"
 	switch {
-	case !a.Certificate.Names() && k.whole(certificate):
+	case !a.Certificate.Names() && k.decodedFully(certificate):
 		k.fault(certificate, "%s", needsName)
 	case !anchored && len(a.Certificate.Thumbprints) > 0: // without, certificate has told already
 		k.fault(certificate, "tls_client_auth at our own issuer needs an anchor that the certificate chains to, and this partner has none")
@@ -124,7 +128,7 @@ func (k *checker) authentication(path string, a *Application, anchored bool) {
 // our own issuer: whether the file says anything about that.
 func (k *checker) asksForTokens(path string) bool {
 	settings := []string{"authentication", "scopes", "default_scopes", "resources", "bound_tokens", "token_format", "token_lifetime", "claims"}
-	return slices.ContainsFunc(settings, func(key string) bool { return k.written(child(path, key)) })
+	return slices.ContainsFunc(settings, func(key string) bool { return k.isSet(strictyaml.Key(path, key)) })
 }
 
 // grants is what applications may be allowed to call.
@@ -143,7 +147,7 @@ func (k *checker) grant(path string, g *APIGrant, grants *grants) {
 	offered, ok := grants.offered[g.API]
 	if !ok {
 		if grants.complete {
-			k.fault(path, "there is no API %q%s", g.API, didYouMean(string(g.API), grants.names))
+			k.fault(path, "there is no API %q%s", g.API, strictyaml.DidYouMean(string(g.API), grants.names))
 		}
 		return
 	}
@@ -153,7 +157,7 @@ func (k *checker) grant(path string, g *APIGrant, grants *grants) {
 	distinct(k, path+".methods", g.Methods)
 	for i, m := range g.Methods {
 		if m != "" && !slices.Contains(offered, m) && k.routesKnown(g.API) {
-			k.fault(element(path+".methods", i), "no route of %q offers %s", g.API, m)
+			k.fault(strictyaml.Index(path+".methods", i), "no route of %q offers %s", g.API, m)
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
 // The bounds of what concerns time.
@@ -29,7 +31,7 @@ func (k *checker) authorizationServers() {
 	names := make(map[Name]string)
 	issuers := make(map[Identifier]string)
 	for i := range list {
-		s, path := &list[i], element("authorization_servers", i)
+		s, path := &list[i], strictyaml.Index("authorization_servers", i)
 		k.require(path+".name", s.Name != "")
 		unique(k, names, path+".name", "the name", s.Name)
 		k.require(path+".issuer", s.Issuer != "")
@@ -43,7 +45,7 @@ func (k *checker) authorizationServers() {
 		}
 		distinct(k, path+".algorithms", s.Algorithms)
 		k.tokenTypes(path+".types", s.Types)
-		k.within(path+".leeway", s.Leeway, 0, maxLeeway)
+		k.inRange(path+".leeway", s.Leeway, 0, maxLeeway)
 		k.connection(path+".connection", s)
 		k.keySet(path+".key_set", s)
 		k.introspection(path, s)
@@ -58,7 +60,7 @@ func (k *checker) speaksFor(path string, s *AuthorizationServer) {
 		k.fault(path, "an empty list lets the server speak for no partner; leave it out for all of them")
 	}
 	distinct(k, path, s.Partners)
-	if !k.whole("partners") {
+	if !k.decodedFully("partners") {
 		return // the name may be that of a partner that could not be decoded
 	}
 	known := make([]string, len(k.config.Partners.List))
@@ -67,7 +69,7 @@ func (k *checker) speaksFor(path string, s *AuthorizationServer) {
 	}
 	for i, name := range s.Partners {
 		if name != "" && !slices.Contains(known, string(name)) {
-			k.fault(element(path, i), "there is no partner %q%s", name, didYouMean(string(name), known))
+			k.fault(strictyaml.Index(path, i), "there is no partner %q%s", name, strictyaml.DidYouMean(string(name), known))
 		}
 	}
 }
@@ -85,7 +87,7 @@ func (k *checker) texts(path string, list []string) {
 		k.fault(path, "at least one is required: an empty list accepts no token")
 	}
 	for i, s := range list {
-		k.text(element(path, i), s)
+		k.text(strictyaml.Index(path, i), s)
 	}
 	distinct(k, path, list)
 }
@@ -107,7 +109,7 @@ func (k *checker) tokenTypes(path string, list []string) {
 	for i, s := range list {
 		known := slices.ContainsFunc(tokenTypes, func(t string) bool { return strings.EqualFold(s, t) })
 		if !known {
-			k.fault(element(path, i), "expected %s, got %s", orList(tokenTypes), quote(s))
+			k.fault(strictyaml.Index(path, i), "expected %s, got %s", orList(tokenTypes), strictyaml.Quote(s))
 		}
 	}
 	distinct(k, path, list)
@@ -124,7 +126,7 @@ func (k *checker) connection(path string, s *AuthorizationServer) {
 	k.require(path+".certificate.key", c.Certificate.Key != "" || c.Certificate.Certificate == "")
 	set := &s.KeySet
 	used := set.URL != nil || s.Introspection != nil || !set.Named() && !k.isOwn(s.Issuer)
-	if !used && k.written(path) && k.whole(parent(path)) {
+	if !used && k.isSet(path) && k.decodedFully(strictyaml.Parent(path)) {
 		k.fault(path, "counts where something is fetched, and nothing is")
 	}
 }
@@ -135,7 +137,7 @@ func (k *checker) keySet(path string, s *AuthorizationServer) {
 	if named := set.places(); len(named) > 1 {
 		k.fault(path, "%s exclude each other", andList(named))
 	}
-	if set.Named() && !s.NeedsKeys() && k.whole(parent(path)) {
+	if set.Named() && !s.NeedsKeys() && k.decodedFully(strictyaml.Parent(path)) {
 		k.fault(path, "counts for JWTs and signed answers only, and there are neither")
 	}
 	if set.URL != nil && !s.Connection.Secure(&set.URL.URL) {
@@ -145,12 +147,12 @@ func (k *checker) keySet(path string, s *AuthorizationServer) {
 		// Not quoted: what was pasted here may be a private key.
 		k.fault(path+".jwks", "expected a JWK Set as JSON text, an object with a list of keys (RFC 7517 section 5)")
 	}
-	k.within(path+".refresh", set.Refresh, time.Second, maxReading)
-	k.within(path+".cool_down", set.CoolDown, time.Second, maxReading)
-	if k.unknown(path + ".refresh") {
+	k.inRange(path+".refresh", set.Refresh, time.Second, maxReading)
+	k.inRange(path+".cool_down", set.CoolDown, time.Second, maxReading)
+	if k.undecoded(path + ".refresh") {
 		return
 	}
-	k.within(path+".max_stale", set.MaxStale, set.Refresh, maxReading) // or keys would end before they are read again
+	k.inRange(path+".max_stale", set.MaxStale, set.Refresh, maxReading) // or keys would end before they are read again
 }
 
 // places returns the keys of the places that the key set comes from.
@@ -179,7 +181,7 @@ func isJWKSet(text string) bool {
 // isOwn reports whether issuer is that of our own issuer, or cannot be told because
 // one of the two could not be decoded.
 func (k *checker) isOwn(issuer Identifier) bool {
-	if issuer == "" || k.unknown("issuer.issuer") {
+	if issuer == "" || k.undecoded("issuer.issuer") {
 		return true
 	}
 	return k.config.Issuer != nil && k.config.Issuer.Issuer == issuer

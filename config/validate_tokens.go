@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/internal/certname"
+	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
 // reservedClaims are those that the issuer sets itself, and of those registered for JWTs
@@ -23,8 +24,8 @@ func (k *checker) tokens(path string, a *Application) {
 	distinct(k, path+".scopes", a.Scopes)
 	distinct(k, path+".default_scopes", a.DefaultScopes)
 	for i, s := range a.DefaultScopes {
-		if s != "" && !slices.Contains(a.Scopes, s) && k.whole(path+".scopes") {
-			k.fault(element(path+".default_scopes", i), "%s is not among the scopes of the application%s", quote(string(s)), didYouMean(string(s), texts(a.Scopes)))
+		if s != "" && !slices.Contains(a.Scopes, s) && k.decodedFully(path+".scopes") {
+			k.fault(strictyaml.Index(path+".default_scopes", i), "%s is not among the scopes of the application%s", strictyaml.Quote(string(s)), strictyaml.DidYouMean(string(s), texts(a.Scopes)))
 		}
 	}
 	k.claims(path+".claims", a.Claims)
@@ -33,9 +34,9 @@ func (k *checker) tokens(path string, a *Application) {
 		return
 	}
 	if a.TokenLifetime != 0 { // 0: the issuer's
-		k.within(path+".token_lifetime", a.TokenLifetime, time.Second, k.longestToken())
+		k.inRange(path+".token_lifetime", a.TokenLifetime, time.Second, k.longestToken())
 	}
-	if own.RequireBound && !a.BoundTokens && !k.unknown("issuer.require_bound") {
+	if own.RequireBound && !a.BoundTokens && !k.undecoded("issuer.require_bound") {
 		k.fault(path+".bound_tokens", "must not be false: issuer.require_bound%s is true", k.line("issuer.require_bound"))
 	}
 	if a.Resources != nil && len(a.Resources) == 0 {
@@ -47,7 +48,7 @@ func (k *checker) tokens(path string, a *Application) {
 // knownResources checks that what list names is something tokens may be asked for.
 func (k *checker) knownResources(path string, list []string) {
 	distinct(k, path, list)
-	if len(list) == 0 || !k.whole("issuer.audience") || !k.whole("issuer.resources") || !k.whole("issuer.resource_servers") {
+	if len(list) == 0 || !k.decodedFully("issuer.audience") || !k.decodedFully("issuer.resources") || !k.decodedFully("issuer.resource_servers") {
 		return
 	}
 	own := k.config.Issuer
@@ -57,7 +58,7 @@ func (k *checker) knownResources(path string, list []string) {
 	}
 	for i, r := range list {
 		if !slices.Contains(known, r) {
-			k.fault(element(path, i), "is none of issuer.audience, issuer.resources and the resources of issuer.resource_servers%s", didYouMean(r, known))
+			k.fault(strictyaml.Index(path, i), "is none of issuer.audience, issuer.resources and the resources of issuer.resource_servers%s", strictyaml.DidYouMean(r, known))
 		}
 	}
 }
@@ -65,7 +66,7 @@ func (k *checker) knownResources(path string, list []string) {
 func (k *checker) claims(path string, list []StaticClaim) {
 	seen := make(map[string]string, len(list))
 	for i, c := range list {
-		name := element(path, i) + ".name"
+		name := strictyaml.Index(path, i) + ".name"
 		k.claim(name, c.Name)
 		unique(k, seen, name, "the claim", c.Name)
 	}

@@ -4,10 +4,12 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
 func (k *checker) upstream(path string, u *Upstream) {
-	k.within(path+".timeout", u.Timeout, time.Millisecond, mostTimeout)
+	k.inRange(path+".timeout", u.Timeout, time.Millisecond, mostTimeout)
 	k.positive(path+".requests", int64(u.Requests))
 	if u.URL == nil {
 		k.require(path+".url", false)
@@ -53,7 +55,7 @@ func (k *checker) upgrade(path string, r *Route, upstream UpstreamProtocol) {
 		k.fault(path, "an empty list allows nothing; leave it out for a route without upgrades")
 	case upstream == H2 || upstream == H2C:
 		k.fault(path, "needs an upstream that is spoken to over http1: HTTP/2 has no upgrades")
-	case !slices.Contains(r.Methods, http.MethodGet) && k.whole(parent(path)+".methods"):
+	case !slices.Contains(r.Methods, http.MethodGet) && k.decodedFully(strictyaml.Parent(path)+".methods"):
 		k.fault(path, "needs the method GET: every WebSocket begins with it")
 	}
 	distinct(k, path, r.Upgrade)

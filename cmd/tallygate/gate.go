@@ -43,7 +43,7 @@ func newGate(file string, w io.Writer) (*gate, error) {
 		return nil, err
 	}
 	g := &gate{file: file, drain: drain{begun: make(chan struct{}), leaving: make(chan struct{})}}
-	g.level.Set(cfg.Log.Level)
+	g.level.Set(cfg.Log.Level.Level())
 	if g.instruments, err = newInstruments(newLog(w, &g.level)); err != nil {
 		return nil, err
 	}

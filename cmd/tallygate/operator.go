@@ -175,7 +175,7 @@ func execute[Response any](ctx context.Context, target *issuerTarget, stderr io.
 
 // executeOffline opens the state that cfg names, runs o and closes the state.
 func executeOffline[Response any](cfg *config.Config, stderr io.Writer, o operation[Response]) (response Response, err error) {
-	s, err := load(cfg, newLog(stderr, cfg.Log.Level), nil)
+	s, err := load(cfg, newLog(stderr, cfg.Log.Level.Level()), nil)
 	if err != nil {
 		return response, err
 	}

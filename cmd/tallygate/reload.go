@@ -200,7 +200,7 @@ func (g *gate) reload(ctx context.Context) (changed bool) {
 	if next.trust.Lacks(before.trust) {
 		g.eachListener((*mtls.Listener).Forget)
 	}
-	g.level.Set(next.cfg.Log.Level)
+	g.level.Set(next.cfg.Log.Level.Level())
 	before.close(next)
 	next.tellExpiries(g.instruments)
 	r.fault = ""

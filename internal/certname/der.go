@@ -53,7 +53,7 @@ func decodeText(element cryptobyte.String) (text []byte, ok bool) {
 	if !element.ReadAnyASN1(&content, &tag) {
 		return nil, false
 	}
-	switch tag {
+	switch tag { //nolint:exhaustive // values of the other types have no text
 	case asn1.UTF8String:
 		return content, utf8.Valid(content)
 	case numericString, asn1.PrintableString, asn1.T61String, asn1.IA5String, visibleString:

@@ -1,4 +1,4 @@
-package config
+package strictyaml
 
 import (
 	"bytes"
@@ -11,8 +11,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// The YAML library is used in this file alone, and of it only the parser: what a
-// node means is the decoder's business.
+// Only this file uses the YAML library, and only its parser. The decoder decides what a node
+// means.
 type (
 	node = yaml.Node
 	kind = yaml.Kind
@@ -25,7 +25,7 @@ const (
 	aliasNode   = yaml.AliasNode
 )
 
-// How the parser marks what was written without quotation marks.
+// The tags that the parser gives to words without quotation marks.
 const (
 	nullTag  = "!!null"
 	boolTag  = "!!bool"
@@ -34,11 +34,11 @@ const (
 	mergeTag = "!!merge" // the key <<
 )
 
-// hasTag reports whether n was given a type by hand, such as !!binary.
+// hasTag reports whether n has an explicit type, such as !!binary.
 func hasTag(n *node) bool { return n.Style&yaml.TaggedStyle != 0 }
 
-// parse returns the root of the one YAML document in text, or the faults that keep
-// it from being read at all. The file's name is for their positions.
+// parse returns the root of the one YAML document in text, or the faults that make the text
+// unreadable as a whole. file is the name in positions.
 func parse(file string, text []byte) (*node, Faults) {
 	if faults := checkText(file, text); faults != nil {
 		return nil, faults
@@ -60,8 +60,8 @@ func parse(file string, text []byte) (*node, Faults) {
 	return document.Content[0], nil
 }
 
-// What the parser's errors say. They count lines but not columns: from 1 where a
-// word is wrong, from 0 where the order of words is, and not at all for an alias.
+// The texts of the parser's errors. They have a line but no column: the line counts from 1 for a
+// wrong token and from 0 for a wrong order of tokens. The error about an alias has no line.
 var (
 	yamlError    = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
 	orderError   = regexp.MustCompile(`^did not find expected (key|node content|'-' indicator|',' or .*|<.*>)$`)
@@ -72,7 +72,7 @@ func syntaxFault(file string, text []byte, err error) Fault {
 	line, column, message := 0, 1, err.Error()
 	if m := yamlError.FindStringSubmatch(message); m != nil {
 		message = m[2]
-		line, _ = strconv.Atoi(m[1]) // 0 for none
+		line, _ = strconv.Atoi(m[1]) // 0 if there is no line
 	}
 	if orderError.MatchString(message) {
 		line++
@@ -85,15 +85,15 @@ func syntaxFault(file string, text []byte, err error) Fault {
 	return Fault{Position: Position{file, max(line, 1), column}, Message: "not valid YAML: " + message}
 }
 
-// checkText finds what the parser reports badly or not at all: bytes that are not
-// UTF-8, and tabs in the indentation, one fault for each line.
+// checkText finds faults that the parser reports poorly or not at all: bytes that are not UTF-8,
+// and tabs in the indentation, one fault for each line.
 func checkText(file string, text []byte) (faults Faults) {
 	line := 0
 	for l := range bytes.Lines(text) {
 		line++
 		if column := invalidUTF8(l); column > 0 {
 			faults = append(faults, Fault{Position: Position{file, line, column}, Message: "the file is not UTF-8"})
-			return faults // what follows is noise
+			return faults // the rest of the file is probably not text
 		}
 		indent := l[:len(l)-len(bytes.TrimLeft(l, " \t"))]
 		tab := bytes.IndexByte(indent, '\t')
@@ -104,8 +104,8 @@ func checkText(file string, text []byte) (faults Faults) {
 	return faults
 }
 
-// invalidUTF8 returns the column of the first byte that is not UTF-8, counted in
-// characters, and 0 if there is none.
+// invalidUTF8 returns the column, counted in characters, of the first byte that is not UTF-8, or
+// 0 for valid text.
 func invalidUTF8(line []byte) int {
 	if utf8.Valid(line) {
 		return 0

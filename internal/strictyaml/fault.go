@@ -1,4 +1,4 @@
-package config
+package strictyaml
 
 import (
 	"cmp"
@@ -6,15 +6,14 @@ import (
 	"strings"
 )
 
-// Fault is one thing that is wrong in a configuration.
+// Fault is one fault of a file, or of values that do not come from a file.
 type Fault struct {
 	Position
 	Path    string // of the value, such as apis[0].routes[1].path; "" for the file as a whole
-	Message string // a sentence; it quotes no more of the file than a name
+	Message string // a sentence on one line; it quotes no more of the file than a name
 }
 
-// Error returns f as file:line:column: path: message, without the parts that are
-// not known.
+// Error returns f as file:line:column: path: message. Unknown parts are left out.
 func (f Fault) Error() string {
 	var b strings.Builder
 	if f.Line > 0 {
@@ -26,11 +25,10 @@ func (f Fault) Error() string {
 	return b.String() + f.Message
 }
 
-// Faults is everything that is wrong in a configuration, in the order of the file.
-// It is the error of [Load], [Parse] and [Config.Validate] for faulty content.
+// Faults are all faults of a file.
 type Faults []Fault
 
-// Error returns the faults one per line.
+// Error returns the faults, one on each line.
 func (f Faults) Error() string {
 	lines := make([]string, len(f))
 	for i := range f {
@@ -39,8 +37,8 @@ func (f Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// err returns f, sorted, as an error, and nil for no faults.
-func (f Faults) err() error {
+// Err returns f as an error, sorted by position, or nil if there are no faults.
+func (f Faults) Err() error {
 	if len(f) == 0 {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package config
+package strictyaml
 
 import (
 	"slices"
@@ -32,22 +32,22 @@ func TestSuggest(t *testing.T) {
 		}
 	}
 	if got := suggest("a", []string{strings.Repeat("a", 1000)}); got != "" {
-		t.Errorf("a long name was suggested: %q", got)
+		t.Errorf("suggest(a) with a name of 1000 letters = %q, want \"\"", got)
 	}
-	if got := suggest("listenr", slices.Repeat([]string{"listener"}, maxCandidates+1)); got != "" {
-		t.Errorf("too many names were compared: %q", got)
+	if got := suggest("listenr", slices.Repeat([]string{"listener"}, MaxCandidates+1)); got != "" {
+		t.Errorf("suggest(listenr) with %d names = %q, want \"\"", MaxCandidates+1, got)
 	}
 }
 
-func TestSlips(t *testing.T) {
+func TestEditDistance(t *testing.T) {
 	for _, tt := range []struct {
 		a, b string
 		want int
 	}{
 		{"", "", 0}, {"a", "a", 0}, {"", "abc", 3}, {"abc", "", 3}, {"abc", "acb", 1}, {"kitten", "sitting", 3}, {"ca", "abc", 3},
 	} {
-		if got := slips(tt.a, tt.b); got != tt.want {
-			t.Errorf("slips(%q, %q) = %d, want %d", tt.a, tt.b, got, tt.want)
+		if got := editDistance(tt.a, tt.b); got != tt.want {
+			t.Errorf("editDistance(%q, %q) = %d, want %d", tt.a, tt.b, got, tt.want)
 		}
 	}
 }

@@ -1,15 +1,14 @@
-package config
+package strictyaml
 
 import (
 	"encoding"
 	"errors"
-	"log/slog"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// isScalar reports whether what target points to is written as one word.
+// isScalar reports whether the value that target points to is written as one word.
 func isScalar(target any) bool {
 	switch target.(type) {
 	case encoding.TextUnmarshaler, *time.Duration, *bool, *int, *string:
@@ -18,23 +17,25 @@ func isScalar(target any) bool {
 	return false
 }
 
-// scalar sets what target points to from n. Text is taken as it stands, also where
-// YAML would read a number or a truth in it: a version may be written 1.2, a name
-// yes. No placeholder in it is expanded.
+// scalar sets the value that target points to from n. Text is taken unchanged, also where YAML
+// would read a number or a boolean: a version may be written 1.2, a name yes. Placeholders are
+// not expanded.
 func (d *decoder) scalar(n *node, target any) {
 	if n.Kind != scalarNode || n.Tag == nullTag {
-		d.fail(n, "expected %s, got %s", wanted(target), found(n))
+		d.fail(n, "expected %s, got %s", expected(target), kindOf(n))
 		return
 	}
 	if err := setScalar(n, target); err != nil {
 		d.fail(n, "%v", err)
+		return
+	}
+	if d.options.Scalar != nil {
+		d.options.Scalar(target)
 	}
 }
 
 func setScalar(n *node, target any) (err error) {
 	switch t := target.(type) {
-	case *slog.Level:
-		return setLevel(t, n.Value)
 	case encoding.TextUnmarshaler:
 		return t.UnmarshalText([]byte(n.Value))
 	case *time.Duration:
@@ -44,7 +45,7 @@ func setScalar(n *node, target any) (err error) {
 			err = strconv.ErrSyntax
 		}
 	case *int:
-		// Decimal only: a reader may take 010 for eight or for ten.
+		// Decimal only: some readers take 010 for eight, others for ten.
 		if *t, err = strconv.Atoi(n.Value); n.Tag != intTag || strconv.Itoa(*t) != n.Value {
 			err = strconv.ErrSyntax
 		}
@@ -52,25 +53,13 @@ func setScalar(n *node, target any) (err error) {
 		*t = n.Value
 	}
 	if err != nil {
-		return errors.New("expected " + wanted(target) + ", got " + quote(n.Value))
+		return errors.New("expected " + expected(target) + ", got " + Quote(n.Value))
 	}
 	return nil
 }
 
-// setLevel reads a log level. The offsets that slog reads, such as info+2, are not
-// levels of ours.
-func setLevel(l *slog.Level, text string) error {
-	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
-	level, ok := levels[text]
-	if !ok {
-		return errors.New("expected debug, info, warn or error, got " + quote(text))
-	}
-	*l = level
-	return nil
-}
-
-// wanted names, for a message, what target takes.
-func wanted(target any) string {
+// expected names the notation of the type of target, for a message.
+func expected(target any) string {
 	switch target.(type) {
 	case *time.Duration:
 		return "a duration with its unit, such as 30s"
@@ -82,8 +71,8 @@ func wanted(target any) string {
 	return "text"
 }
 
-// found names what n is.
-func found(n *node) string {
+// kindOf names the kind of n, for a message.
+func kindOf(n *node) string {
 	switch {
 	case n.Kind == mappingNode:
 		return "a mapping"
@@ -99,8 +88,7 @@ func found(n *node) string {
 	return "text"
 }
 
-// expect reports whether n is a mapping or a list, as kind says, and records a
-// fault if it is not.
+// expect reports whether n is of kind, mapping or list, and records a fault if it is not.
 func (d *decoder) expect(n *node, kind kind) bool {
 	if n.Kind == kind {
 		return true
@@ -109,6 +97,6 @@ func (d *decoder) expect(n *node, kind kind) bool {
 	if kind == listNode {
 		name = "a list"
 	}
-	d.fail(n, "expected %s, got %s", name, found(n))
+	d.fail(n, "expected %s, got %s", name, kindOf(n))
 	return false
 }

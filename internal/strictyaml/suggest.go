@@ -1,0 +1,75 @@
+package strictyaml
+
+import (
+	"fmt"
+	"strings"
+)
+
+// The bounds of the search for a suggestion, so that a file with a hundred thousand wrong names
+// is refused as fast as any other.
+const (
+	maxSuggestedLength = 64   // bytes of either name, the longest name in our configuration
+	MaxCandidates      = 1000 // known names; with more, DidYouMean suggests none
+)
+
+// suggest returns the known name that word most likely stands for, or "" if no name is within an
+// edit distance of 1 + len(word)/4.
+func suggest(word string, known []string) string {
+	if len(word) > maxSuggestedLength || len(known) > MaxCandidates {
+		return ""
+	}
+	best, least := "", 1+len(word)/4
+	for _, k := range known {
+		// At a distance of len(k), k shares nothing with word.
+		if d := editDistance(strings.ToLower(word), strings.ToLower(k)); d <= least && d < len(k) {
+			if d < least || best == "" {
+				best, least = k, d
+			}
+		}
+	}
+	return best
+}
+
+// editDistance returns how many letters must be added, dropped, replaced or swapped with the next
+// to turn a into b (the optimal string alignment distance).
+func editDistance(a, b string) int {
+	if len(b) > maxSuggestedLength {
+		return len(b)
+	}
+	var before, last, row [maxSuggestedLength + 1]int // row i-2, i-1 and i of the table
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		before, last = last, row
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			replaced := last[j-1]
+			if a[i-1] != b[j-1] {
+				replaced++
+			}
+			row[j] = min(replaced, last[j]+1, row[j-1]+1)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+	}
+	return row[len(b)]
+}
+
+// DidYouMean returns the end of a message about an unknown word: a suggestion out of known, or "".
+func DidYouMean(word string, known []string) string {
+	if s := suggest(word, known); s != "" {
+		return fmt.Sprintf(", did you mean %q?", s)
+	}
+	return ""
+}
+
+// Quote returns s in quotation marks for a message. Text longer than any name in a configuration
+// is truncated.
+func Quote(s string) string {
+	if len(s) > maxSuggestedLength {
+		return fmt.Sprintf("%q…", s[:maxSuggestedLength])
+	}
+	return fmt.Sprintf("%q", s)
+}
