@@ -18,7 +18,7 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 ARG VERSION=unknown
-RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/tallygate ./cmd/tallygate
+RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/tallygate/tallygate/internal/buildinfo.Version=${VERSION}" -o /out/tallygate ./cmd/tallygate
 # The texts that the licences of the dependencies ask for where a binary is distributed.
 RUN CGO_ENABLED=0 go run ./internal/licenses -o /out/licenses ./cmd/tallygate
 

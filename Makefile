@@ -25,7 +25,7 @@ RELEASE_GO = $(shell GOTOOLCHAIN=auto go version >/dev/null 2>&1 && echo auto ||
 
 build: export GOTOOLCHAIN = $(RELEASE_GO)
 build: ## the binary, version stamped
-	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o tallygate ./cmd/tallygate
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/tallygate/tallygate/internal/buildinfo.Version=$(VERSION)" -o tallygate ./cmd/tallygate
 
 licenses: ## the licence texts of what is linked into the binary, as the image carries them
 	rm -rf licenses

@@ -88,7 +88,7 @@ func build(ctx context.Context, dir string) (binary, version string, err error) 
 	if err != nil || version == "" {
 		version = "unknown"
 	}
-	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w -X main.version="+version, "-o", binary, "github.com/tallygate/tallygate/cmd/tallygate")
+	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w -X github.com/tallygate/tallygate/internal/buildinfo.Version="+version, "-o", binary, "github.com/tallygate/tallygate/cmd/tallygate")
 	command.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if said, err := command.CombinedOutput(); err != nil {
 		return "", "", fmt.Errorf("building tallygate: %w\n%s", err, said)

@@ -107,7 +107,7 @@ func (x *exchange) WriteHeader(status int) {
 		}
 	}
 	if x.request.ProtoMajor == 1 {
-		x.postpone(time.Now()) // an informational one is sent at once, and of a final one what a lane has no room for
+		x.postpone(time.Now()) // an informational one is sent at once, and of a final one what the fast path has no room for
 	}
 	if status < 200 {
 		dropHops(x.Header())

@@ -111,7 +111,7 @@ func TestBodyIsNoSecondRequest(t *testing.T) {
 	url, requests := python(t)
 	for _, body := range []config.RouteBody{"", config.BodyAllowed} {
 		s := newSite(t, url, io.Discard, everyMethod(body))
-		general, fast := s.listen(t), s.listenLane(t, func(*net.TCPConn) {})
+		general, fast := s.listen(t), s.listenFastPath(t, func(*net.TCPConn) {})
 		for _, method := range []string{"GET", "HEAD", "DELETE", "OPTIONS", "PURGE"} {
 			for framing, f := range framings {
 				addresses := []string{general}
@@ -150,7 +150,7 @@ func TestRefusedBodyIsNoSecondRequest(t *testing.T) {
 	s := newSite(t, url, io.Discard)
 	authorized := strings.Replace(smuggled, "/smuggled", "/accounts/8", 1)
 	authorized = strings.Replace(authorized, "\r\n\r\n", "\r\nAuthorization: Bearer "+s.token+"\r\n\r\n", 1)
-	general, fast := s.listen(t), s.listenLane(t, func(*net.TCPConn) {})
+	general, fast := s.listen(t), s.listenFastPath(t, func(*net.TCPConn) {})
 	for _, framing := range []string{
 		fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(authorized), authorized),
 		fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(authorized)+10, authorized), // more is to come

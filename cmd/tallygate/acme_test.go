@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tallygate/tallygate/internal/gate"
 	"github.com/tallygate/tallygate/internal/testacme"
 )
 
@@ -122,14 +123,14 @@ func TestACME(t *testing.T) {
 	if _, n := c.upstream.peek(); n != 1 {
 		t.Errorf("%d requests reached the upstream", n)
 	}
-	first := c.shown(partnersListener, "api.example.test")
+	first := c.shown(gate.PartnersListener, "api.example.test")
 	for _, name := range []string{"as.example.com", "127.0.0.1"} {
-		if shown := c.shown(issuerListener, name); shown == nil || !shown.Equal(first) {
+		if shown := c.shown(gate.IssuerListener, name); shown == nil || !shown.Equal(first) {
 			t.Errorf("the issuer shows %v for %s", shown, name)
 		}
 	}
 	c.eventually("the metrics", func() bool {
-		return c.notAfter(partnersListener) == first.NotAfter.Unix() && c.notAfter(issuerListener) == first.NotAfter.Unix()
+		return c.notAfter(gate.PartnersListener) == first.NotAfter.Unix() && c.notAfter(gate.IssuerListener) == first.NotAfter.Unix()
 	})
 	if n, err := c.metric(`tallygate_acme_attempts_total{domain="api.example.test",result="ok"}`); err != nil || n != 1 {
 		t.Errorf("%v attempts succeeded, %v", n, err)
@@ -163,7 +164,7 @@ func TestACMEWithoutAuthority(t *testing.T) {
 	if err != nil || status != http.StatusServiceUnavailable || !strings.HasPrefix(string(text), "no certificate for api.example.test has been obtained yet\n") {
 		t.Errorf("%d %s, %v", status, text, err)
 	}
-	if shown := c.shown(partnersListener, "api.example.test"); shown != nil {
+	if shown := c.shown(gate.PartnersListener, "api.example.test"); shown != nil {
 		t.Errorf("%s is shown", shown.Subject)
 	}
 	const complaint = "certificate not obtained, trying again"
@@ -176,9 +177,9 @@ func TestACMEWithoutAuthority(t *testing.T) {
 	}
 	c.authority.Start()
 	c.eventually("ready", c.ready)
-	roots, first := c.authority.Roots(), c.shown(partnersListener, "api.example.test")
+	roots, first := c.authority.Roots(), c.shown(gate.PartnersListener, "api.example.test")
 	c.visit(roots)
-	if got := c.notAfter(partnersListener); got != first.NotAfter.Unix() {
+	if got := c.notAfter(gate.PartnersListener); got != first.NotAfter.Unix() {
 		t.Errorf("the metrics say %d, the certificate %d", got, first.NotAfter.Unix())
 	}
 	c.check(c.stop())
@@ -192,7 +193,7 @@ func TestACMEWithoutAuthority(t *testing.T) {
 	c.serve()
 	c.eventually("ready", c.ready)
 	c.visit(roots)
-	if again := c.shown(partnersListener, "api.example.test"); !again.Equal(first) {
+	if again := c.shown(gate.PartnersListener, "api.example.test"); !again.Equal(first) {
 		t.Error("another certificate is shown")
 	}
 	c.check(c.stop())
@@ -240,10 +241,10 @@ func TestChallengeOpensNothing(t *testing.T) {
 			c.certify("api.example.test", "on_failure: answer", "on_failure: "+onFailure)
 			c.serve()
 			c.eventually("ready", c.ready)
-			first := c.shown(partnersListener, "api.example.test")
+			first := c.shown(gate.PartnersListener, "api.example.test")
 			c.check(c.stop())
 			c.serve()
-			c.eventually("the stored one", func() bool { return c.shown(partnersListener, "api.example.test") != nil })
+			c.eventually("the stored one", func() bool { return c.shown(gate.PartnersListener, "api.example.test") != nil })
 			c.upstream.forget()
 
 			request := "GET /accounts/7 HTTP/1.1\r\nHost: api.example.test\r\nAuthorization: Bearer " + c.tokens["good"] + "\r\n\r\n"
@@ -261,14 +262,14 @@ func TestChallengeOpensNothing(t *testing.T) {
 				t.Errorf("%d requests reached the upstream:\n%s", n, received)
 			}
 			c.eventually("the next", func() bool {
-				shown := c.shown(partnersListener, "api.example.test")
+				shown := c.shown(gate.PartnersListener, "api.example.test")
 				if shown == nil {
 					t.Fatal("there was a moment without a certificate")
 				}
 				return !shown.Equal(first)
 			})
 			c.eventually("the metrics", func() bool {
-				return c.notAfter(partnersListener) == c.shown(partnersListener, "api.example.test").NotAfter.Unix()
+				return c.notAfter(gate.PartnersListener) == c.shown(gate.PartnersListener, "api.example.test").NotAfter.Unix()
 			})
 			if c.challenged(request) {
 				t.Error("a challenge is answered that is over")
@@ -397,8 +398,8 @@ func TestACMEReload(t *testing.T) {
 	c.certify("api.example.test")
 	c.serve()
 	c.eventually("ready", c.ready)
-	first := c.shown(partnersListener, "api.example.test")
-	if other := c.shown(partnersListener, "more.example.test"); !other.Equal(first) {
+	first := c.shown(gate.PartnersListener, "api.example.test")
+	if other := c.shown(gate.PartnersListener, "more.example.test"); !other.Equal(first) {
 		t.Errorf("%v is shown for a name that is none of the domains", other.DNSNames)
 	}
 	c.certify("api.example.test, more.example.test")
@@ -407,16 +408,16 @@ func TestACMEReload(t *testing.T) {
 		t.Error("one more domain takes the others off")
 	}
 	c.eventually("one more", func() bool {
-		shown := c.shown(partnersListener, "more.example.test")
+		shown := c.shown(gate.PartnersListener, "more.example.test")
 		return shown != nil && slices.Equal(shown.DNSNames, []string{"more.example.test"})
 	})
-	if !c.shown(partnersListener, "api.example.test").Equal(first) {
+	if !c.shown(gate.PartnersListener, "api.example.test").Equal(first) {
 		t.Error("the first is another")
 	}
 	c.certify("more.example.test")
 	c.await("ok", 2)
 	for _, name := range []string{"more.example.test", "api.example.test", "127.0.0.1"} {
-		if shown := c.shown(partnersListener, name); shown == nil || !slices.Equal(shown.DNSNames, []string{"more.example.test"}) {
+		if shown := c.shown(gate.PartnersListener, name); shown == nil || !slices.Equal(shown.DNSNames, []string{"more.example.test"}) {
 			t.Errorf("%s: %v is shown", name, shown)
 		}
 	}

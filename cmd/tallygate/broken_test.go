@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tallygate/tallygate/internal/gate"
 )
 
 // breaking is an upstream whose answers break off: at once, after a header, or later.
@@ -50,7 +52,7 @@ func TestAnswersThatBreakOff(t *testing.T) {
 	r.serve()
 	for name, fields := range map[string]string{"lane": "", "net/http": "Connection: close\r\n"} {
 		for _, query := range []string{"chunks", "header", "much", "counted"} {
-			conn, err := tls.Dial("tcp", r.addresses[partnersListener], r.client("northwind", "http/1.1"))
+			conn, err := tls.Dial("tcp", r.addresses[gate.PartnersListener], r.client("northwind", "http/1.1"))
 			r.check(err)
 			_ = conn.SetDeadline(time.Now().Add(patience))
 			_, err = io.WriteString(conn, "GET /accounts/7?"+query+" HTTP/1.1\r\nHost: api.example.test\r\nAuthorization: Bearer "+r.tokens["good"]+"\r\n"+fields+"\r\n")
@@ -93,7 +95,7 @@ func TestAnswersThatEndLate(t *testing.T) {
 	r.configure(r.upstream.url(), upstream.URL, "stall_timeout: 30s", "stall_timeout: 500ms")
 	r.serve()
 	for name, fields := range map[string]string{"lane": "", "net/http": "Keep-Alive: x\r\n"} {
-		conn, err := tls.Dial("tcp", r.addresses[partnersListener], r.client("northwind", "http/1.1"))
+		conn, err := tls.Dial("tcp", r.addresses[gate.PartnersListener], r.client("northwind", "http/1.1"))
 		r.check(err)
 		_ = conn.SetDeadline(time.Now().Add(patience))
 		_, err = io.WriteString(conn, "GET /accounts/7 HTTP/1.1\r\nHost: api.example.test\r\nAuthorization: Bearer "+r.tokens["good"]+"\r\n"+fields+"\r\n")

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tallygate/tallygate/internal/gate"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -86,7 +87,7 @@ func TestLongChains(t *testing.T) {
 	if v, err := good(); err != nil || v.status != 200 {
 		t.Fatalf("%+v, %v", v, err)
 	}
-	for _, listener := range []string{partnersListener, issuerListener} {
+	for _, listener := range []string{gate.PartnersListener, gate.IssuerListener} {
 		for name, c := range map[string]struct {
 			certificate tls.Certificate
 			sent        int
@@ -97,7 +98,7 @@ func TestLongChains(t *testing.T) {
 			"64 KiB of small ones, stalling": {chain(small, 60<<10), 62 << 10},
 			"90 KiB, stalling":               {chain(large, 250<<10), 90 << 10},
 		} {
-			if listener == issuerListener && !strings.HasSuffix(name, "KiB, stalling") {
+			if listener == gate.IssuerListener && !strings.HasSuffix(name, "KiB, stalling") {
 				continue // one code serves both listeners; these shapes hold the most
 			}
 			before := resident(t, r.process.Process.Pid)

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/tallygate/tallygate/internal/loadshed"
 )
 
 // T-DOS-02: a crowd of connections that do nothing, and of slow ones, is held, and others
@@ -27,9 +29,9 @@ func TestCrowd(t *testing.T) {
 		perAddress = 1000
 		mostEach   = 18 // KiB: 12 for an idle one, 27 for a slow one
 	)
-	if most := descriptors() - room; idle+slow > most {
+	if most := loadshed.FileLimit() - room; idle+slow > most {
 		idle, slow = most*10/11, most/11
-		t.Logf("RLIMIT_NOFILE is %d: %d idle and %d slow connections", descriptors(), idle, slow)
+		t.Logf("RLIMIT_NOFILE is %d: %d idle and %d slow connections", loadshed.FileLimit(), idle, slow)
 	}
 	r := newReloading(t)
 	r.configure("stall_timeout: 30s", fmt.Sprintf("stall_timeout: 30s, idle_timeout: 10m, header_timeout: 10m, requests: 100, connections: %d, connections_per_address: %d", idle+slow+100, perAddress))
@@ -143,7 +145,7 @@ func TestCrowd(t *testing.T) {
 	// A while later the idle ones have left net/http, and the memory is given back.
 	var residentIdle, kept float64
 	for deadline := time.Now().Add(2 * patience); ; {
-		time.Sleep(calmFor + 6*time.Second) // a look is work, too
+		time.Sleep(loadshed.IdleFor + 6*time.Second) // a look is work, too
 		var after float64
 		if residentIdle, after = memory(); each(keptBefore, after) < mostEach {
 			kept = each(keptBefore, after)

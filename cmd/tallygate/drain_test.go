@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/tallygate/tallygate/internal/cli"
 )
 
 // drained is a gate that a test takes out of service.
@@ -113,7 +115,7 @@ func TestDrain(t *testing.T) {
 	}
 
 	began := time.Now()
-	if code, words := d.order("drain", "--pid", d.pid(), "--config", "gate.yaml"); code != exitOK || words != "" {
+	if code, words := d.order("drain", "--pid", d.pid(), "--config", "gate.yaml"); code != cli.ExitOK || words != "" {
 		t.Fatalf("drain: %d %s", code, words)
 	}
 	d.becomes("/readyz", http.StatusServiceUnavailable)
@@ -141,7 +143,7 @@ func TestDrain(t *testing.T) {
 	}
 	d.signal(syscall.SIGTERM)
 	began = time.Now()
-	if code := d.ended(); code != exitOK || time.Since(began) > delay {
+	if code := d.ended(); code != cli.ExitOK || time.Since(began) > delay {
 		t.Errorf("ended with %d after %s", code, time.Since(began))
 	}
 }
@@ -160,13 +162,13 @@ func TestDrainWaits(t *testing.T) {
 	}()
 	d.check(d.expect(`tallygate_requests_in_flight{listener="partners"}`, 1))
 	code, words := d.order("drain", "--pid", d.pid(), "--address", d.addresses["admin"], "--wait", "700ms")
-	if want := "tallygate: not drained within 700ms: the gate says \"draining: 1 requests in hand\"\n"; code != exitFailure || words != want {
+	if want := "tallygate: not drained within 700ms: the gate says \"draining: 1 requests in hand\"\n"; code != cli.ExitFailure || words != want {
 		t.Errorf("drain: %d %q, want %q", code, words, want)
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if code, words := d.order("drain", "--pid", d.pid(), "--address", d.addresses["admin"], "--wait", "20s"); code != exitOK || words != "" {
+		if code, words := d.order("drain", "--pid", d.pid(), "--address", d.addresses["admin"], "--wait", "20s"); code != cli.ExitOK || words != "" {
 			t.Errorf("drain: %d %s", code, words)
 		}
 	}()
@@ -179,7 +181,7 @@ func TestDrainWaits(t *testing.T) {
 	<-done
 	d.check(<-answered)
 	d.signal(syscall.SIGTERM)
-	if code := d.ended(); code != exitOK {
+	if code := d.ended(); code != cli.ExitOK {
 		t.Errorf("ended with %d", code)
 	}
 }
@@ -194,20 +196,20 @@ func TestStop(t *testing.T) {
 	d.becomes("/readyz", http.StatusServiceUnavailable)
 	d.check(d.call([]string{"-cert", "northwind", "-token", "good", "GET", "/accounts/7"}))
 	d.check(d.granted(http.StatusOK))
-	if code := d.ended(); code != exitOK || time.Since(began) < time.Second {
+	if code := d.ended(); code != cli.ExitOK || time.Since(began) < time.Second {
 		t.Errorf("SIGTERM: ended with %d after %s", code, time.Since(began))
 	}
 
 	d = newDrained(t, time.Hour, 20*time.Second)
 	d.signal(os.Interrupt)
-	if code := d.ended(); code != exitOK {
+	if code := d.ended(); code != cli.ExitOK {
 		t.Errorf("SIGINT: ended with %d", code)
 	}
 
 	d = newDrained(t, 0, 300*time.Millisecond)
 	d.hang()
 	d.signal(syscall.SIGTERM)
-	if code := d.ended(); code != exitFailure || !bytes.Contains(d.log.bytes(), []byte("requests were cut after 300ms")) {
+	if code := d.ended(); code != cli.ExitFailure || !bytes.Contains(d.log.bytes(), []byte("requests were cut after 300ms")) {
 		t.Errorf("with a request that hangs: ended with %d\n%s", code, d.log.bytes())
 	}
 
@@ -278,7 +280,7 @@ func TestStopOfHTTP2(t *testing.T) {
 	if answers != streams {
 		t.Errorf("%d of %d requests were answered", answers, streams)
 	}
-	if code := d.ended(); code != exitOK {
+	if code := d.ended(); code != cli.ExitOK {
 		t.Errorf("ended with %d", code)
 	}
 }
@@ -336,26 +338,26 @@ func TestDrainOrders(t *testing.T) {
 		"connection refused":      {"healthcheck", "--address", "127.0.0.1:1"},
 		"tallygate: reading conf": {"healthcheck", "--config", "none.yaml"},
 	} {
-		if code, words := d.order(args...); code == exitOK || !bytes.Contains([]byte(words), []byte(want)) {
+		if code, words := d.order(args...); code == cli.ExitOK || !bytes.Contains([]byte(words), []byte(want)) {
 			t.Errorf("%v: %d %q, want %q", args, code, words, want)
 		}
 	}
 	_, port, err := net.SplitHostPort(d.addresses["admin"])
 	d.check(err)
 	for _, address := range []string{d.addresses["admin"], ":" + port, "0.0.0.0:" + port} {
-		if code, words := d.order("healthcheck", "--address", address); code != exitOK || words != "ready\n" {
+		if code, words := d.order("healthcheck", "--address", address); code != cli.ExitOK || words != "ready\n" {
 			t.Errorf("healthcheck of %s: %d %q", address, code, words)
 		}
 	}
-	d.signal(drainSignal)
+	d.signal(cli.DrainSignal)
 	d.becomes("/readyz", http.StatusServiceUnavailable)
-	if code, words := d.order("healthcheck", "--address", d.addresses["admin"]); code != exitFailure || words != "tallygate: the gate says \"draining\"\n" {
+	if code, words := d.order("healthcheck", "--address", d.addresses["admin"]); code != cli.ExitFailure || words != "tallygate: the gate says \"draining\"\n" {
 		t.Errorf("healthcheck: %d %q", code, words)
 	}
 	// A second order changes nothing.
-	d.signal(drainSignal)
+	d.signal(cli.DrainSignal)
 	d.signal(os.Interrupt)
-	if code := d.ended(); code != exitOK {
+	if code := d.ended(); code != cli.ExitOK {
 		t.Errorf("ended with %d", code)
 	}
 }
@@ -364,7 +366,7 @@ func TestDrainOrders(t *testing.T) {
 func TestReloadWhileDraining(t *testing.T) {
 	t.Parallel()
 	d := newDrained(t, 0, time.Second)
-	d.signal(drainSignal)
+	d.signal(cli.DrainSignal)
 	d.becomes("/drained", http.StatusOK)
 	d.configure("log: {level", "drain: {delay: 0s, timeout: 1s}\nlog: {level", "name: northwind", "name: northwind\n      disabled: true")
 	d.await("ok", 1)

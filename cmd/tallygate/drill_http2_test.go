@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/tallygate/tallygate/internal/gate"
 )
 
 // A hostileClient speaks HTTP/2 frame by frame and ignores what is answered.
@@ -32,7 +34,7 @@ func (d *drill) hostile(ctx context.Context, certificate string) (*hostileClient
 	if source := d.source(2); source != nil {
 		dialer.NetDialer.LocalAddr = source
 	}
-	conn, err := dialer.DialContext(ctx, "tcp", d.addresses[partnersListener])
+	conn, err := dialer.DialContext(ctx, "tcp", d.addresses[gate.PartnersListener])
 	if err != nil {
 		return nil, err
 	}

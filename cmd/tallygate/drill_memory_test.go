@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tallygate/tallygate/internal/gate"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -34,7 +35,7 @@ func (d *drill) ask(ctx context.Context, perSecond float64, token func() string)
 	}
 	defer transport.CloseIdleConnections()
 	d.paced(ctx, 4, perSecond, func(int) {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+d.addresses[partnersListener]+"/accounts/7", nil)
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+d.addresses[gate.PartnersListener]+"/accounts/7", nil)
 		if err != nil {
 			return
 		}
@@ -104,7 +105,7 @@ func (d *drill) showLongChains(ctx context.Context) {
 	d.paced(ctx, 240, 80, func(int) {
 		dialer := tls.Dialer{NetDialer: &net.Dialer{LocalAddr: d.localAddress(3)}, Config: settings}
 		d.sent.Add(1)
-		conn, err := dialer.DialContext(ctx, "tcp", d.addresses[partnersListener])
+		conn, err := dialer.DialContext(ctx, "tcp", d.addresses[gate.PartnersListener])
 		if err != nil {
 			return
 		}

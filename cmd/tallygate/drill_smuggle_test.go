@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"time"
+
+	"github.com/tallygate/tallygate/internal/gate"
 )
 
 // smuggle sends requests whose bodies are requests themselves, with an identity of the
@@ -23,7 +25,7 @@ func (d *drill) smuggle(ctx context.Context) {
 		request := fmt.Sprintf("%s /accounts/7 HTTP/1.1\r\nHost: api.example.test\r\nAuthorization: Bearer %s\r\nConnection: close\r\n%s",
 			methods[n/2%len(methods)], d.tokens["sync"], framings[worker])
 		dialer := tls.Dialer{NetDialer: &net.Dialer{LocalAddr: d.localAddress(2)}, Config: d.client("borealis", "http/1.1")}
-		conn, err := dialer.DialContext(ctx, "tcp", d.addresses[partnersListener])
+		conn, err := dialer.DialContext(ctx, "tcp", d.addresses[gate.PartnersListener])
 		if err != nil {
 			return
 		}

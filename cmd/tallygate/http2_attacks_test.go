@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/tallygate/tallygate/internal/gate"
 )
 
 // stressFor is how long each attack with random timing lasts. TALLYGATE_STRESS sets it, as
@@ -56,10 +58,10 @@ type attacker struct {
 // the same at the issuer's open listener.
 func (r *reloading) attackers() map[string]attacker {
 	return map[string]attacker{
-		"partner":                 {partnersListener, "northwind", r.good("GET")},
-		"no certificate":          {partnersListener, "", r.good("GET")[:8]},
-		"no certificate, issuer":  {issuerListener, "", []string{":method", "GET", ":scheme", "https", ":authority", "own.example.test", ":path", "/jwks"}},
-		"partner, token endpoint": {issuerListener, "northwind", []string{":method", "POST", ":scheme", "https", ":authority", "own.example.test", ":path", "/token"}},
+		"partner":                 {gate.PartnersListener, "northwind", r.good("GET")},
+		"no certificate":          {gate.PartnersListener, "", r.good("GET")[:8]},
+		"no certificate, issuer":  {gate.IssuerListener, "", []string{":method", "GET", ":scheme", "https", ":authority", "own.example.test", ":path", "/jwks"}},
+		"partner, token endpoint": {gate.IssuerListener, "northwind", []string{":method", "POST", ":scheme", "https", ":authority", "own.example.test", ":path", "/token"}},
 	}
 }
 

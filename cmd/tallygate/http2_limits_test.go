@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/tallygate/tallygate/internal/gate"
+	"github.com/tallygate/tallygate/internal/httpserver"
 )
 
 // T-ADD-13: a request whose content-length is no number, stands there twice, or differs
@@ -43,8 +46,8 @@ func TestHTTP2ContentLength(t *testing.T) {
 		"shorter than the body":     {[]string{"4"}, "hello"},
 	} {
 		for listener, header := range map[string][]string{
-			partnersListener: r.good("POST"),
-			issuerListener:   {":method", "POST", ":scheme", "https", ":authority", "own.example.test", ":path", "/token", "content-type", "application/x-www-form-urlencoded"},
+			gate.PartnersListener: r.good("POST"),
+			gate.IssuerListener:   {":method", "POST", ":scheme", "https", ":authority", "own.example.test", ":path", "/token", "content-type", "application/x-www-form-urlencoded"},
 		} {
 			t.Run(name+", "+listener, func(t *testing.T) {
 				c := r.rawClientTo(t, listener, "northwind")
@@ -88,11 +91,11 @@ func TestHTTP2LongField(t *testing.T) {
 			c := r.rawClientTo(t, a.listener, a.certificate)
 			want := "401" // of a short header
 			switch {
-			case a.listener == partnersListener && a.certificate != "":
+			case a.listener == gate.PartnersListener && a.certificate != "":
 				want = "200"
-			case a.listener == issuerListener && a.certificate == "":
+			case a.listener == gate.IssuerListener && a.certificate == "":
 				want = "200"
-			case a.listener == issuerListener:
+			case a.listener == gate.IssuerListener:
 				want = "400"
 			}
 			for i, length := range []int{40_000, 60_000, 10} {
@@ -193,7 +196,7 @@ func TestHTTP2RefusalsWithoutWindow(t *testing.T) {
 			{"a header that is too long to be read", many(nil, 3000), false},
 			{"a query with a token", nil, false},
 		} {
-			if c.fields == nil && a.listener != partnersListener {
+			if c.fields == nil && a.listener != gate.PartnersListener {
 				continue // not refused there
 			}
 			t.Run(name+", "+c.name, func(t *testing.T) {
@@ -207,7 +210,7 @@ func TestHTTP2RefusalsWithoutWindow(t *testing.T) {
 					header[7] += "?access_token=x" // the value of :path
 				}
 				r.check(client.sendLong(1, header...))
-				_ = client.conn.SetReadDeadline(time.Now().Add(2 * refusalTime))
+				_ = client.conn.SetReadDeadline(time.Now().Add(2 * httpserver.RefusalTimeout))
 				if end := client.end(1); end == "closed" || c.ended && end != "answer" {
 					t.Errorf("the stream's end: %q", end)
 				}

@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/tallygate/tallygate/internal/gate"
 )
 
 // A rawClient speaks HTTP/2 frame by frame, also as nobody should.
@@ -25,7 +27,7 @@ type rawClient struct {
 
 func (r *reloading) rawClient(t *testing.T) *rawClient {
 	t.Helper()
-	return r.rawClientTo(t, partnersListener, "northwind")
+	return r.rawClientTo(t, gate.PartnersListener, "northwind")
 }
 
 // rawClientTo returns a client that is connected to a listener; certificate may be "".
@@ -334,11 +336,11 @@ func TestHTTP2InClearText(t *testing.T) {
 	r := newReloading(t)
 	r.configure()
 	r.serve()
-	secure, err := tls.Dial("tcp", r.addresses[partnersListener], r.client("northwind", "http/1.1"))
+	secure, err := tls.Dial("tcp", r.addresses[gate.PartnersListener], r.client("northwind", "http/1.1"))
 	r.check(err)
-	plain, err := net.Dial("tcp", r.addresses[partnersListener])
+	plain, err := net.Dial("tcp", r.addresses[gate.PartnersListener])
 	r.check(err)
-	admin, err := net.Dial("tcp", r.addresses[adminListener])
+	admin, err := net.Dial("tcp", r.addresses[gate.AdminListener])
 	r.check(err)
 	for name, conn := range map[string]net.Conn{"partners, HTTP/1.1": secure, "partners, in clear text": plain, "admin": admin} {
 		_ = conn.SetDeadline(time.Now().Add(patience))

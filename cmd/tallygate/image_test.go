@@ -23,6 +23,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tallygate/tallygate/internal/buildinfo"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -161,7 +162,7 @@ func TestImage(t *testing.T) {
 		t.Skip("only root may have another root")
 	}
 	fillRoot(t, root)
-	var version build
+	var version buildinfo.Info
 	output, err := inRoot(t, root, "version", "-o", "json").Output()
 	if err == nil {
 		err = json.Unmarshal(output, &version)

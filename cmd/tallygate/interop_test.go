@@ -20,6 +20,7 @@ import (
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
 
+	"github.com/tallygate/tallygate/internal/gate"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -66,28 +67,28 @@ func newAuthority(t *testing.T) *authority {
 	ca.Leaf("accounts", testpki.DNS("accounts.internal")).Write(a.dir, "accounts")
 
 	listeners := make(map[string]net.Listener)
-	for _, name := range []string{partnersListener, issuerListener, aliasListener, adminListener} {
+	for _, name := range []string{gate.PartnersListener, gate.IssuerListener, gate.AliasListener, gate.AdminListener} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
 		listeners[name] = l
 	}
-	a.identifier = "https://" + listeners[issuerListener].Addr().String()
-	a.alias = "https://" + listeners[aliasListener].Addr().String()
+	a.identifier = "https://" + listeners[gate.IssuerListener].Addr().String()
+	a.alias = "https://" + listeners[gate.AliasListener].Addr().String()
 	file := filepath.Join(a.dir, "tallygate.yaml")
 	content := strings.NewReplacer("IDENTIFIER", a.identifier, "ALIAS", a.alias).Replace(authorityConfig)
 	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g, err := newGate(file, io.Discard)
+	g, err := gate.New(file, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- g.run(ctx, func(name, _ string) (net.Listener, error) { return listeners[name], nil })
+		ended <- g.Run(ctx, func(name, _ string) (net.Listener, error) { return listeners[name], nil })
 	}()
 	t.Cleanup(func() {
 		stop()

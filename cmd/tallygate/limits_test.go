@@ -4,17 +4,15 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/tallygate/tallygate/internal/gate"
+	"github.com/tallygate/tallygate/internal/httpserver"
 )
 
 // dialFrom opens a TLS connection from an address of this machine.
@@ -85,14 +83,14 @@ func TestConnectionLimits(t *testing.T) {
 	for range 10 {
 		enter("127.0.0.1", false)
 	}
-	if n := refused(byAddress); n != 10 {
+	if n := refused(httpserver.ByAddress); n != 10 {
 		t.Errorf("%v connections are refused for their address, want 10", n)
 	}
 	enter("127.0.0.2", true)
 	enter("127.0.0.2", true)
 	enter("127.0.0.2", false)
 	enter("127.0.0.3", false)
-	if n := refused(byTotal); n != 2 {
+	if n := refused(httpserver.ByTotal); n != 2 {
 		t.Errorf("%v connections are refused in total, want 2", n)
 	}
 	r.check(r.expect(`tallygate_connections_active{listener="partners"}`, 5)) // by a listener that has room
@@ -106,7 +104,7 @@ func TestConnectionLimits(t *testing.T) {
 	}
 	r.check(r.expect(`tallygate_connections_active{listener="partners"}`, 4))
 	enter("127.0.0.3", true)
-	if lines := r.lines("connections refused"); len(lines) != 1 || lines[0]["listener"] != "partners" || lines[0]["limit"] != byAddress {
+	if lines := r.lines("connections refused"); len(lines) != 1 || lines[0]["listener"] != "partners" || lines[0]["limit"] != httpserver.ByAddress {
 		t.Errorf("the log tells of refusals %d times, want once: %v", len(lines), lines)
 	}
 	for _, c := range open { // net/http would wait five seconds for their first request
@@ -126,85 +124,15 @@ func TestConnectionLimitsOfAdmin(t *testing.T) {
 	r.configure()
 	r.serve()
 	neighbour := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}, Timeout: patience}
-	for range adminConnections {
+	for range gate.AdminConnections {
 		if c, err := neighbour.Dial("tcp", r.addresses["admin"]); err == nil {
 			defer func() { _ = c.Close() }()
 		}
 	}
 	// Some were closed at once; the others stay.
-	r.check(r.expect(`tallygate_connections_refused_total{limit="connections_per_address",listener="admin"}`, adminConnections*3/4))
+	r.check(r.expect(`tallygate_connections_refused_total{limit="connections_per_address",listener="admin"}`, gate.AdminConnections*3/4))
 	if status, _, err := r.admin("/livez"); err != nil || status != http.StatusOK {
 		t.Errorf("/livez says %d, %v", status, err)
-	}
-}
-
-// What counts as one address.
-func TestOrigins(t *testing.T) {
-	for address, want := range map[string]string{
-		"192.0.2.1": "192.0.2.1/32", "::ffff:192.0.2.1": "192.0.2.1/32",
-		"2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64", "fe80::1": "fe80::/64",
-	} {
-		if got := origins(&net.TCPAddr{IP: net.ParseIP(address), Port: 1, Zone: ""}); got.String() != want {
-			t.Errorf("%s counts as %s, want %s", address, got, want)
-		}
-	}
-	if a, b := origins(&net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: "eth0"}), origins(&net.TCPAddr{IP: net.ParseIP("fe80::2"), Zone: "eth1"}); a != b {
-		t.Errorf("%s and %s are two for their zones", a, b)
-	}
-}
-
-// The log tells of a flood now and then, with all of it.
-func TestRefusalsInTheLog(t *testing.T) {
-	d := &door{}
-	start := time.Now()
-	var told []int
-	for i := range 2500 {
-		if n := d.toTell(start.Add(time.Duration(i) * 10 * time.Millisecond)); n > 0 {
-			told = append(told, n)
-		}
-	}
-	if len(told) != 3 || told[0] != 1 || told[1] != 1000 || told[2] != 1000 {
-		t.Errorf("told of %v, want the first, and then each thousand of 10 seconds", told)
-	}
-}
-
-// Where memory is short connections are turned away before requests are, and room comes
-// back when it is there again.
-func TestMemory(t *testing.T) {
-	registry := prometheus.NewRegistry()
-	w := newWorkload(registry)
-	overloaded := w.over(&w.partners, 1)
-	if w.crowded() || overloaded() {
-		t.Error("too much is in hand without a limit")
-	}
-	w.memory = 100 << 20
-	for _, c := range []struct {
-		used              int64
-		crowded, overload bool
-	}{{74 << 20, false, false}, {76 << 20, true, false}, {87 << 20, true, false}, {89 << 20, true, true}, {10 << 20, false, false}} {
-		w.used.Store(c.used)
-		w.looked.Store(int64(time.Hour)) // for a while
-		if w.crowded() != c.crowded || overloaded() != c.overload {
-			t.Errorf("%d MiB of 100: crowded %v, overloaded %v", c.used>>20, w.crowded(), overloaded())
-		}
-	}
-	w.used.Store(1 << 40)
-	w.looked.Store(-int64(time.Hour)) // long ago
-	ballast := make([]byte, 1<<20)
-	if w.memory = 1 << 50; overloaded() || w.used.Load() < int64(len(ballast)) || w.used.Load() > 1<<34 {
-		t.Errorf("%d bytes are in use", w.used.Load())
-	}
-	w.partners.Store(2)
-	if !overloaded() {
-		t.Error("two requests of one are not too many")
-	}
-	if err := testutil.GatherAndCompare(registry, strings.NewReader(`
-# HELP tallygate_requests_in_flight Requests being handled, by listener; the issuer's alias counts with it.
-# TYPE tallygate_requests_in_flight gauge
-tallygate_requests_in_flight{listener="issuer"} 0
-tallygate_requests_in_flight{listener="partners"} 2
-`)); err != nil {
-		t.Error(err)
 	}
 }
 
@@ -343,29 +271,4 @@ func TestPassingUntouched(t *testing.T) {
 		t.Errorf("the upstream is asked to compress: %s", received)
 	}
 	r.check(r.stop())
-}
-
-// Where the process may open too few files for all connections that are configured, each
-// listener gets its part of those that there are, and the log says so.
-func TestDescriptors(t *testing.T) {
-	g := demoGate(t)
-	sum := func() (n int) {
-		for _, s := range g.servers {
-			n += s.door.most
-		}
-		return n
-	}
-	before := sum()
-	g.fit(1 << 20)
-	if sum() != before {
-		t.Errorf("%d connections of %d, with room for all", sum(), before)
-	}
-	g.log = slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
-	g.fit(1024)
-	if n := sum(); n > 512 || n < 500 {
-		t.Errorf("%d connections with 1024 files, want half at most", n)
-	}
-	if n := descriptors(); n < 64 {
-		t.Errorf("%d files", n)
-	}
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tallygate/tallygate/internal/gate"
 )
 
 // A malformedRequest is refused before net/http has seen the end of its header, or in its body,
@@ -205,10 +207,10 @@ func TestMalformedRequestsElsewhere(t *testing.T) {
 		"admin:", "issuer: {issuer: \"https://"+r.issuerAddress+"\", address: "+r.issuerAddress+", state: state, audience: https://api.example.test, mtls_alias: {address: \"127.0.0.1:0\", url: \"https://mtls.example.test\"}}\nadmin:")
 	r.serve()
 	settings := r.client("northwind", "http/1.1")
-	for listener, target := range map[string]string{issuerListener: "/token", aliasListener: "/token", adminListener: "/metrics"} {
+	for listener, target := range map[string]string{gate.IssuerListener: "/token", gate.AliasListener: "/token", gate.AdminListener: "/metrics"} {
 		address := r.addresses[listener]
 		dial := func() (net.Conn, error) { return tls.Dial("tcp", address, settings) }
-		if listener == adminListener {
+		if listener == gate.AdminListener {
 			dial = func() (net.Conn, error) { return net.Dial("tcp", address) }
 		}
 		first := "GET " + target + " HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tallygate/tallygate/internal/gate"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -56,7 +57,7 @@ func (r *reloading) sendTokens(n int, token func(i int) string) map[int]int {
 func (r *reloading) ask(transport http.RoundTripper, token string) int {
 	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+r.addresses[partnersListener]+"/accounts/7", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+r.addresses[gate.PartnersListener]+"/accounts/7", nil)
 	r.check(err)
 	request.Host = "api.example.test"
 	request.Header.Set("Authorization", "Bearer "+token)
@@ -120,7 +121,7 @@ func TestTokensThatFillMemory(t *testing.T) {
 	used, err := r.metric("tallygate_cache_bytes")
 	r.check(err)
 	t.Logf("answers by status: %v; %.1f MiB are remembered", statuses, used/(1<<20))
-	if used > float64(limit<<20/cachePart) {
+	if used > float64(limit<<20/gate.CacheFraction) {
 		t.Errorf("the caches hold %.1f MiB of %d MiB, want an eighth at most", used/(1<<20), limit)
 	}
 	if statuses[http.StatusOK]+statuses[http.StatusUnauthorized] < tokens*99/100 {

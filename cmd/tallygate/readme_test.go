@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/tallygate/tallygate/internal/cli"
 )
 
 // TestREADME runs the README's block of curl lines, as they stand, against a demo
@@ -76,16 +78,16 @@ func TestREADMERules(t *testing.T) {
 		code                  int
 		want                  string
 	}{
-		{"northwind-ledger", "northwind", "10.1.2.3", exitOK, "known-networks +does not apply"},
-		{"northwind-ledger", "northwind", "203.0.113.7", exitRefused, "refused: workspace rule known-networks: from an unknown network"},
-		{"northwind-ledger", "northwind", "10.1.2.3", exitOK, "short-lived +the token lives no longer than 2m0s"},
-		{"borealis-sync", "borealis", "10.1.2.3", exitRefused, "refused: application rule not-before-launch: the contract has not begun"},
-		{"northwind-ledger", "northwind", "10.1.2.3", exitOK, "writes-from-inside +does not apply"},
-		{"northwind-ledger", "northwind", "127.0.0.1", exitOK, "writes-from-inside +dropped the scope accounts:write"},
-		{"northwind-ledger", "northwind", "10.1.2.3", exitOK, "tier +added the claim tier: gold"},
+		{"northwind-ledger", "northwind", "10.1.2.3", cli.ExitOK, "known-networks +does not apply"},
+		{"northwind-ledger", "northwind", "203.0.113.7", cli.ExitRefused, "refused: workspace rule known-networks: from an unknown network"},
+		{"northwind-ledger", "northwind", "10.1.2.3", cli.ExitOK, "short-lived +the token lives no longer than 2m0s"},
+		{"borealis-sync", "borealis", "10.1.2.3", cli.ExitRefused, "refused: application rule not-before-launch: the contract has not begun"},
+		{"northwind-ledger", "northwind", "10.1.2.3", cli.ExitOK, "writes-from-inside +does not apply"},
+		{"northwind-ledger", "northwind", "127.0.0.1", cli.ExitOK, "writes-from-inside +dropped the scope accounts:write"},
+		{"northwind-ledger", "northwind", "10.1.2.3", cli.ExitOK, "tier +added the claim tier: gold"},
 	} {
 		var stdout, stderr strings.Builder
-		code := run(t.Context(), []string{"explain", "token", "--config", file, "--client-id", c.client,
+		code := cli.Run(t.Context(), []string{"explain", "token", "--config", file, "--client-id", c.client,
 			"--cert", filepath.Join(dir, c.cert+".pem"), "--address", c.address}, &stdout, &stderr)
 		if code != c.code || !regexp.MustCompile(c.want).MatchString(stdout.String()) {
 			t.Errorf("%s from %s: code %d, want %d and %s in\n%s%s", c.client, c.address, code, c.code, c.want, stdout.String(), stderr.String())
@@ -101,13 +103,13 @@ func startDemo(t *testing.T, dir string) map[string]string {
 	reader, writer := io.Pipe()
 	ended := make(chan int, 1)
 	go func() {
-		ended <- run(ctx, []string{"demo", "--dir", dir}, writer, io.Discard)
+		ended <- cli.Run(ctx, []string{"demo", "--dir", dir}, writer, io.Discard)
 		_ = writer.Close()
 	}()
 	t.Cleanup(func() {
 		go func() { _, _ = io.Copy(io.Discard, reader) }()
 		stop()
-		if code := <-ended; code != exitOK {
+		if code := <-ended; code != cli.ExitOK {
 			t.Errorf("the demo ended with %d", code)
 		}
 	})

@@ -10,6 +10,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tallygate/tallygate/internal/filewatch"
+	"github.com/tallygate/tallygate/internal/gate"
 )
 
 // A file that becomes a pipe is a fault like another: nobody waits for its writer, and when it
@@ -50,7 +53,7 @@ func TestReloadOfHalfAConfiguration(t *testing.T) {
 	r.check(err)
 	_, err = f.WriteString("# edited\n" + content[0])
 	r.check(err)
-	time.Sleep(4 * settle)
+	time.Sleep(4 * gate.Debounce)
 	v, err := visit()
 	if err != nil || v.status != 403 {
 		t.Errorf("while the file was being written: %+v, %v", v, err)
@@ -101,12 +104,12 @@ func TestReloadOfHalfAConfigurationAfterAFault(t *testing.T) {
 	r.check(os.WriteFile(other, []byte(content[0]+"nonsense: true\n"), 0o600))
 	r.check(r.process.Process.Signal(syscall.SIGHUP))
 	r.await("failed", 1)
-	time.Sleep(4 * settle) // nothing is being waited for
+	time.Sleep(4 * gate.Debounce) // nothing is being waited for
 	f, err := os.Create(other)
 	r.check(err)
 	_, err = f.WriteString(content[0])
 	r.check(err)
-	for until := time.Now().Add(readEvery + time.Second); time.Now().Before(until); time.Sleep(writing / 4) {
+	for until := time.Now().Add(gate.PollInterval + time.Second); time.Now().Before(until); time.Sleep(filewatch.InPlaceQuietPeriod / 4) {
 		_, err = f.WriteString("# more is coming\n")
 		r.check(err)
 		if v, err := visit(); err != nil || v.status != 403 {
@@ -139,7 +142,7 @@ func TestReloadOfHalfALine(t *testing.T) {
 	if faults := r.lines("configuration not reloaded, the one before goes on"); !strings.Contains(faults[0]["faults"].([]any)[0].(string), "does not end with a line break") {
 		t.Errorf("the log says %v", faults)
 	}
-	time.Sleep(readEvery + 4*settle) // it is looked at again, and is still half
+	time.Sleep(gate.PollInterval + 4*gate.Debounce) // it is looked at again, and is still half
 	if n, err := r.metric(`tallygate_config_last_reload_successful`); err != nil || n != 0 {
 		t.Errorf("successful: %v, %v", n, err)
 	}
@@ -280,7 +283,7 @@ func TestReloadOfHalfTheRules(t *testing.T) {
 	s.check(err)
 	_, err = f.WriteString("# edited\n" + content)
 	s.check(err)
-	time.Sleep(4 * settle)
+	time.Sleep(4 * gate.Debounce)
 	if status, _ := s.post(c, "/token", form); status == 200 {
 		t.Error("a token was given that the rules before and after refuse")
 	}
@@ -292,26 +295,4 @@ func TestReloadOfHalfTheRules(t *testing.T) {
 		t.Error(status, answer)
 	}
 	s.check(s.stop())
-}
-
-// A folder that is a link is one folder: its files are at rest, and so is the watch.
-func TestWatchOfALinkedFolder(t *testing.T) {
-	dir := t.TempDir()
-	for _, err := range []error{
-		os.Mkdir(filepath.Join(dir, "real"), 0o700),
-		os.Symlink("real", filepath.Join(dir, "link")),
-		os.WriteFile(filepath.Join(dir, "real", "file"), nil, 0o600),
-	} {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	file := filepath.Join(dir, "link", "file")
-	w := newWatch(newLog(&logBuffer{}, nil))
-	defer w.close()
-	for i := range 5 {
-		if w.follow(files{file: look(file)}) && i > 0 {
-			t.Errorf("call %d: a folder is new", i)
-		}
-	}
 }

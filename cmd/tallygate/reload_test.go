@@ -1,19 +1,17 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/tallygate/tallygate/internal/gate"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -273,7 +271,7 @@ func TestReloadOfAVolume(t *testing.T) {
 		swap(name, pair(name))
 		r.await("ok", i+1)
 		t.Logf("%s: taken after %s", name, time.Since(swapped).Round(time.Millisecond))
-		if took := time.Since(swapped); took > readEvery/2 {
+		if took := time.Since(swapped); took > gate.PollInterval/2 {
 			t.Errorf("the watch is dead: it took %s", took)
 		}
 		visit, _ := r.visitor("northwind", "good", false, 0)
@@ -281,7 +279,7 @@ func TestReloadOfAVolume(t *testing.T) {
 			t.Errorf("%+v, %v; want %s", v, err, name)
 		}
 	}
-	time.Sleep(4 * settle) // nothing that is watched moves any more
+	time.Sleep(4 * gate.Debounce) // nothing that is watched moves any more
 	r.check(os.Symlink("../c2/keys.json", filepath.Join(r.dir, "b/next")))
 	r.check(os.Rename(filepath.Join(r.dir, "b/next"), filepath.Join(r.dir, "b/mid")))
 	r.await("ok", 4)
@@ -311,170 +309,11 @@ func TestTicketsOfListeners(t *testing.T) {
 		s.check(err)
 		return conn.(*tls.Conn).ConnectionState().DidResume
 	}
-	if dial(partnersListener) || !dial(partnersListener) {
+	if dial(gate.PartnersListener) || !dial(gate.PartnersListener) {
 		t.Error("the partners' listener resumes its sessions wrongly")
 	}
-	if dial(issuerListener) || !dial(issuerListener) {
+	if dial(gate.IssuerListener) || !dial(gate.IssuerListener) {
 		t.Error("the issuer's listener took a ticket of the partners'")
 	}
 	s.check(s.stop())
-}
-
-// A folder that is not there, and one that takes its place, are watched once they can be.
-func TestWatch(t *testing.T) {
-	dir := t.TempDir()
-	file := filepath.Join(dir, "sub", "file")
-	log := &logBuffer{}
-	w := newWatch(newLog(log, nil))
-	defer w.close()
-	tells := func(want bool, what string, do func() error) {
-		t.Helper()
-		w.follow(files{file: look(file)})
-		if w.follow(files{file: look(file)}) {
-			t.Errorf("%s: a folder is new that was watched", what)
-		}
-		for len(w.changed) > 0 {
-			<-w.changed
-		}
-		if err := do(); err != nil {
-			t.Fatal(err)
-		}
-		wait := 10 * time.Second
-		if !want {
-			wait = 200 * time.Millisecond
-		}
-		select {
-		case <-w.changed:
-			if !want {
-				t.Errorf("%s: told", what)
-			}
-		case <-time.After(wait):
-			if want {
-				t.Errorf("%s: not told", what)
-			}
-		}
-	}
-	write := func(name string) func() error {
-		return func() error { return os.WriteFile(filepath.Join(dir, "sub", name), []byte(time.Now().String()), 0o600) }
-	}
-	tells(false, "a folder that is not watched yet", func() error { return os.Mkdir(filepath.Join(dir, "sub"), 0o700) })
-	tells(true, "its file", write("file"))
-	tells(true, "its file, again", write("file"))
-	tells(true, "another, as it comes", write("log"))
-	tells(false, "another, as it is written to", write("log"))
-	tells(false, "the mode of its file", func() error { return os.Chmod(file, 0o400) })
-	tells(true, "another name", func() error { return os.Rename(filepath.Join(dir, "sub"), filepath.Join(dir, "gone")) })
-	tells(false, "a folder in its place", func() error { return os.Mkdir(filepath.Join(dir, "sub"), 0o700) })
-	if !w.follow(files{file: look(file)}) {
-		t.Error("a folder that was replaced is none that is new")
-	}
-	tells(true, "the file in that", write("file"))
-	if text := log.bytes(); len(bytes.TrimSpace(text)) > 0 {
-		t.Errorf("the log says %s", text)
-	}
-}
-
-// What cannot be read is a content too, and reading never waits for a writer.
-func TestFiles(t *testing.T) {
-	dir := t.TempDir()
-	file := filepath.Join(dir, "file")
-	seen := files{file: look(file), dir: look(dir)}
-	if !seen.again().same(seen) {
-		t.Error("what is not there has changed")
-	}
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	now := seen.again()
-	if now.same(seen) || !now.written(seen) {
-		t.Error("an empty file is none, or is at rest")
-	}
-	if n := now[file].content.number(); n != 0xe3b0c44298fc || now[file].ends { // the SHA-256 of nothing
-		t.Errorf("number %x", int64(n))
-	}
-	if err := os.WriteFile(file, []byte("line\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if later := now.again(); later.same(now) || !later.written(now) || !later[file].ends {
-		t.Error("a file that is written to is at rest")
-	}
-	other := filepath.Join(dir, "other")
-	if err := os.WriteFile(other, []byte("whole"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(other, file); err != nil {
-		t.Fatal(err)
-	}
-	if later := now.again(); later.same(now) || later.written(now) {
-		t.Error("a file that takes another's place is being written to")
-	}
-	l, err := net.Listen("unix", filepath.Join(dir, "socket"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	if look(filepath.Join(dir, "socket")).content != (content{}) {
-		t.Error("a socket has a content")
-	}
-}
-
-// Files count when they are at rest: at once where others took their places, after a pause
-// where they are written to, and after a while where they never rest.
-func TestSettled(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		dir := t.TempDir()
-		file := filepath.Join(dir, "file")
-		write := func(text string) {
-			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		write("a")
-		r := &reloads{seen: files{file: look(file)}}
-		// waits returns how long it takes until they count, looked at every settle.
-		waits := func(each func(i int)) time.Duration {
-			began := time.Now()
-			for i := range 1000 {
-				each(i)
-				yes, again := r.settled()
-				if yes == again {
-					t.Fatalf("settled: %t, again: %t", yes, again)
-				}
-				if yes {
-					r.seen, r.pending = r.seen.again(), nil
-					break
-				}
-				time.Sleep(settle)
-			}
-			return time.Since(began)
-		}
-		if yes, again := r.settled(); yes || again {
-			t.Error("nothing has changed")
-		}
-		next := filepath.Join(dir, "next")
-		if err := os.WriteFile(next, []byte("b"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(next, file); err != nil {
-			t.Fatal(err)
-		}
-		if took := waits(func(int) {}); took != settle {
-			t.Errorf("another file in its place counts after %s", took)
-		}
-		write("c")
-		if took := waits(func(int) {}); took != writing {
-			t.Errorf("a file that was written to counts after %s", took)
-		}
-		pausing := func(i int) { // with pauses that are shorter
-			if i < 20 && i%4 == 0 {
-				write(strings.Repeat("d", i+2))
-			}
-		}
-		if took := waits(pausing); took != 16*settle+writing {
-			t.Errorf("a file that is written to counts after %s", took)
-		}
-		if took := waits(func(i int) { write(strings.Repeat("e", i+1)) }); took != restless {
-			t.Errorf("a file that is always written to counts after %s", took)
-		}
-	})
 }

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tallygate/tallygate/internal/cli"
 )
 
 // endpoints are the gates that new connections may go to, as kube-proxy would have it: it
@@ -124,12 +126,12 @@ func TestRollingStop(t *testing.T) {
 		gone := old[0]
 		old = append(old[1:], next)
 		if i%2 == 1 {
-			if code, words := gone.order("drain", "--pid", gone.pid(), "--address", gone.addresses["admin"], "--wait", "20s"); code != exitOK {
+			if code, words := gone.order("drain", "--pid", gone.pid(), "--address", gone.addresses["admin"], "--wait", "20s"); code != cli.ExitOK {
 				t.Errorf("drain: %d %s", code, words)
 			}
 		}
 		gone.signal(syscall.SIGTERM)
-		if code := gone.ended(); code != exitOK {
+		if code := gone.ended(); code != cli.ExitOK {
 			t.Errorf("replaced gate %d ended with %d\n%s", i, code, gone.log.bytes())
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tallygate/tallygate/internal/cli"
 )
 
 // Connections on which nothing was asked yet are no requests: they keep no gate from ending
@@ -30,7 +32,7 @@ func TestStopWithSilentConnections(t *testing.T) {
 	d.check(d.expect(`tallygate_connections_active{listener="partners"}`, 2))
 	began := time.Now()
 	d.signal(syscall.SIGTERM)
-	if code := d.ended(); code != exitOK || time.Since(began) > 5*time.Second {
+	if code := d.ended(); code != cli.ExitOK || time.Since(began) > 5*time.Second {
 		t.Errorf("ended with %d after %s\n%s", code, time.Since(began), d.log.bytes())
 	}
 }
@@ -60,7 +62,7 @@ func TestStopDuringHandshake(t *testing.T) {
 	if answer.StatusCode != http.StatusOK {
 		t.Errorf("answered with %s", answer.Status)
 	}
-	if code := d.ended(); code != exitOK {
+	if code := d.ended(); code != cli.ExitOK {
 		t.Errorf("ended with %d", code)
 	}
 }
@@ -80,7 +82,7 @@ func TestStopUnderReloads(t *testing.T) {
 	for d.process.Process.Signal(syscall.SIGHUP) == nil { // until it has ended
 		time.Sleep(time.Millisecond)
 	}
-	if code := d.ended(); code != exitOK {
+	if code := d.ended(); code != cli.ExitOK {
 		t.Errorf("ended with %d\n%s", code, d.log.bytes())
 	}
 }
@@ -98,7 +100,7 @@ func TestStopWithATunnel(t *testing.T) {
 	if took := d.closed(tunnel); took < time.Second {
 		t.Errorf("it is ended after %s", took)
 	}
-	if code := d.ended(); code != exitOK || d.endings("stopping") != 1 {
+	if code := d.ended(); code != cli.ExitOK || d.endings("stopping") != 1 {
 		t.Errorf("ended with %d\n%s", code, d.log.bytes())
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tallygate/tallygate/internal/gate"
 )
 
 // endless is an upstream of events that do not end, and of WebSockets that echo.
@@ -40,7 +42,7 @@ func endless(t *testing.T) string {
 // open sends a request and returns what follows the header of its answer.
 func (r *reloading) open(certificate, token, fields string, status int) io.Reader {
 	r.t.Helper()
-	conn, err := tls.Dial("tcp", r.addresses[partnersListener], r.client(certificate, "http/1.1"))
+	conn, err := tls.Dial("tcp", r.addresses[gate.PartnersListener], r.client(certificate, "http/1.1"))
 	r.check(err)
 	r.t.Cleanup(func() { _ = conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(2 * patience))

@@ -5,12 +5,10 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
-	"errors"
-	"fmt"
-	"net"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/tallygate/tallygate/internal/gate"
 )
 
 // Of certificates that end a handshake, about which the client learns nothing but an alert,
@@ -26,7 +24,7 @@ func TestUnusableCertificates(t *testing.T) {
 		t.Helper()
 		settings := r.client("northwind", "http/1.1")
 		settings.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &certificate, nil }
-		if status, err := knock(r.addresses[partnersListener], settings); err == nil {
+		if status, err := knock(r.addresses[gate.PartnersListener], settings); err == nil {
 			t.Errorf("answered with %d", status)
 		}
 	}
@@ -59,52 +57,3 @@ func TestUnusableCertificates(t *testing.T) {
 		}
 	}
 }
-
-// Causes are told apart as long as they are few, and each has its own time.
-func TestDigests(t *testing.T) {
-	var d digests
-	begin := time.Now()
-	for i, want := range []int{1, 0, 0} {
-		if n := d.due("a", begin); n != want {
-			t.Errorf("event %d: %d, want %d", i, n, want)
-		}
-	}
-	if d.due("b", begin) != 1 || d.due("a", begin.Add(tellEvery)) != 3 {
-		t.Error("one cause keeps another quiet, or events are lost")
-	}
-	lines := 0
-	for i := range 1000 {
-		lines += d.due(fmt.Sprint("made up ", i), begin)
-	}
-	if lines > mostCauses || len(d.each) > mostCauses+1 {
-		t.Errorf("%d lines, %d causes", lines, len(d.each))
-	}
-}
-
-// The bound below TLS counts what is read until the handshake is complete.
-func TestFlight(t *testing.T) {
-	stream := bottomless{}
-	f := &flight{Conn: stream, left: mostFlight}
-	read, buffer := 0, make([]byte, 1000)
-	for {
-		n, err := f.Read(buffer)
-		read += n
-		if err != nil {
-			if !errors.Is(err, errLongFlight) || read != mostFlight {
-				t.Errorf("after %d bytes: %v", read, err)
-			}
-			break
-		}
-	}
-	f.land()
-	for range 1000 {
-		if n, err := f.Read(buffer); n != len(buffer) || err != nil {
-			t.Fatalf("after the handshake: %d, %v", n, err)
-		}
-	}
-}
-
-// A bottomless connection always has something to read.
-type bottomless struct{ net.Conn }
-
-func (bottomless) Read(p []byte) (int, error) { return len(p), nil }

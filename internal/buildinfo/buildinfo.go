@@ -1,0 +1,38 @@
+// Package buildinfo says what the program was built from, and whether the Go release that built it
+// has known security holes.
+package buildinfo
+
+import "runtime/debug"
+
+// Version is set for a release by -ldflags "-X github.com/tallygate/tallygate/internal/buildinfo.Version=1.2.3".
+var Version string
+
+// A Info says what this program was built from. Members that are not known are
+// empty: a program from "go run" or from a test names no revision.
+type Info struct {
+	Version  string `json:"version"`
+	Revision string `json:"revision"`
+	Modified bool   `json:"modified"` // the work tree differed from the revision
+	Go       string `json:"go"`
+}
+
+func Read() Info {
+	b := Info{Version: Version}
+	built, ok := debug.ReadBuildInfo()
+	if !ok {
+		return b
+	}
+	b.Go = built.GoVersion
+	if b.Version == "" {
+		b.Version = built.Main.Version
+	}
+	for _, s := range built.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			b.Revision = s.Value
+		case "vcs.modified":
+			b.Modified = s.Value == "true"
+		}
+	}
+	return b
+}

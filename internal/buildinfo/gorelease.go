@@ -1,0 +1,70 @@
+package buildinfo
+
+import (
+	goversion "go/version"
+	"strings"
+)
+
+// soundSince lists, by Go series, the first patch release without a known hole in net/http,
+// crypto/tls or crypto/x509, oldest series first. Older series are no longer mended.
+//
+// Update it when a Go release mends such a hole, and when a series begins or ends:
+// RELEASING.md says how.
+//
+//	go1.26.9, go1.27.2   HTTP/2: any client ends the process by SETTINGS_HEADER_TABLE_SIZE,
+//	                     and fills memory by announcing trailers
+//	go1.26.10, go1.27.3  certificates: withdrawn keys of authorities are refused
+var soundSince = []struct{ series, release string }{
+	{"go1.26", "go1.26.10"},
+	{"go1.27", "go1.27.3"},
+}
+
+// Outdated returns the release that a program built with this Go release should be built
+// with in its place, "" where none is known to be better. It takes what runtime.Version
+// returns; of a development version it knows nothing.
+func Outdated(release string) (better string) {
+	release = plainRelease(release)
+	if !goversion.IsValid(release) {
+		return ""
+	}
+	series := goversion.Lang(release)
+	for _, sound := range soundSince {
+		switch {
+		case goversion.Compare(series, sound.series) > 0:
+		case goversion.Compare(release, sound.release) < 0:
+			return sound.release
+		default:
+			return ""
+		}
+	}
+	return ""
+}
+
+// plainRelease returns release without what distributors and GOEXPERIMENT add to it, as in
+// "go1.26.8-acme X:nodwarf5".
+func plainRelease(release string) string {
+	release, _, _ = strings.Cut(release, " ")
+	release, _, _ = strings.Cut(release, "-")
+	return release
+}
+
+// HTTP2EncoderTableSize returns the size, in bytes, of the table by which HTTP/2 compresses the
+// headers of answers; 0 for the default. From Go 1.27 on, golang.org/x/net takes HTTP/2
+// from net/http. Where that may be the one in which a change of the table's size is a fatal
+// race, the table is too small for any field, so that nothing in it changes.
+func HTTP2EncoderTableSize(release string) int {
+	if goversion.Compare(plainRelease(release), "go1.27rc0") >= 0 && Outdated(release) != "" {
+		return 1
+	}
+	return 0
+}
+
+// OutdatedWarning returns a warning for a program built with this Go release, "" where there
+// is no reason for one.
+func OutdatedWarning(release string) string {
+	better := Outdated(release)
+	if better == "" {
+		return ""
+	}
+	return "built with " + release + ", which has known holes in net/http, crypto/tls or crypto/x509: build with " + better + " or newer"
+}

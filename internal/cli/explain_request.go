@@ -1,0 +1,150 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+)
+
+// maxCaptured bounds a captured request: the longest header that a gate can be
+// configured to take, 1 MiB, and as much of a body.
+const maxCaptured = 2 << 20
+
+// request returns what the gate's handler would get. Its errors are of usage where the
+// request could not be one: net/http turns such a one down before the gate sees it.
+func (f *explainFlags) request(ctx context.Context, stdin io.Reader) (*http.Request, error) {
+	chain, err := readChain(f.cert)
+	if err != nil {
+		return nil, err
+	}
+	text, err := f.wire(stdin)
+	if err != nil {
+		return nil, err
+	}
+	text, second := asHTTP1(text)
+	r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(text)))
+	if err != nil { // which quotes lines, and a token may be in them
+		return nil, withCode(exitUsage, fmt.Errorf("the request is none that reaches the gate; net/http answers it with 400%s", fault(text)))
+	}
+	if second {
+		r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0
+	}
+	if f.tokenFile != "" {
+		token, err := readInput(f.tokenFile, stdin, maxCaptured)
+		if err != nil {
+			return nil, fmt.Errorf("reading the token: %w", err)
+		}
+		r.Header["Authorization"] = []string{"Bearer " + string(bytes.TrimSpace(token))}
+	}
+	r.TLS = &tls.ConnectionState{Version: tls.VersionTLS13, HandshakeComplete: true, PeerCertificates: chain}
+	r.RemoteAddr = "127.0.0.1:0"
+	return r.WithContext(ctx), nil
+}
+
+// wire returns the request as it is on the wire, HTTP/1.1.
+func (f *explainFlags) wire(stdin io.Reader) ([]byte, error) {
+	if f.captured != "" {
+		if f.captured == "-" && f.tokenFile == "-" {
+			return nil, withCode(exitUsage, errors.New("--request and --token-file cannot both be standard input"))
+		}
+		text, err := readInput(f.captured, stdin, maxCaptured)
+		if err != nil {
+			return nil, fmt.Errorf("reading the captured request: %w", err)
+		}
+		return captured(text), nil
+	}
+	u, err := url.Parse(f.target)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Contains(f.target, "#") {
+		return nil, withCode(exitUsage, errors.New("--target: must be an https URL with a host, without user and fragment"))
+	}
+	// As it was written: what the gate thinks of its path is the question.
+	_, path, _ := strings.Cut(f.target[len("https://"):], u.Host)
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", f.method, path, u.Host)
+	for _, field := range f.headers {
+		if !strings.Contains(field, ":") || strings.ContainsAny(field, "\r\n") {
+			return nil, withCode(exitUsage, errors.New("--header: expected 'Name: value', found no colon in it, or more than a line"))
+		}
+		b.WriteString(field + "\r\n")
+	}
+	b.WriteString("\r\n")
+	return b.Bytes(), nil
+}
+
+// captured returns what was on the wire. "curl --verbose" puts "> " in front of the lines
+// that it sent, between others.
+func captured(text []byte) []byte {
+	var sent bytes.Buffer
+	for line := range bytes.Lines(text) {
+		if of, ok := bytes.CutPrefix(line, []byte(">")); ok {
+			sent.Write(bytes.TrimPrefix(of, []byte(" ")))
+		}
+	}
+	if sent.Len() == 0 {
+		sent.Write(text)
+	}
+	sent.WriteString("\r\n\r\n") // where the empty line at its end was not captured
+	return sent.Bytes()
+}
+
+// asHTTP1 returns a request of HTTP/2, as curl shows it, in the form of HTTP/1.1, and
+// whether it was one.
+func asHTTP1(text []byte) ([]byte, bool) {
+	first, rest, _ := bytes.Cut(text, []byte("\n"))
+	line := bytes.TrimSuffix(first, []byte("\r"))
+	for _, version := range []string{" HTTP/2", " HTTP/2.0"} {
+		if start, ok := bytes.CutSuffix(line, []byte(version)); ok {
+			return slices.Concat(start, []byte(" HTTP/1.1\r\n"), rest), true
+		}
+	}
+	return text, false
+}
+
+// fault says which line keeps text from being a request, as far as that is easily seen.
+func fault(text []byte) string {
+	number := 0
+	for line := range bytes.Lines(text) {
+		number++
+		line = bytes.TrimRight(line, "\r\n")
+		if number == 1 && !bytes.Contains(line, []byte(" HTTP/")) {
+			return ": line 1 is not 'METHOD PATH HTTP/1.1'"
+		}
+		if len(line) == 0 {
+			break
+		}
+		if folded := line[0] == ' ' || line[0] == '\t'; number > 1 && !folded && bytes.IndexByte(line, ':') < 1 {
+			return fmt.Sprintf(": line %d is not 'Name: value'", number)
+		}
+	}
+	return ""
+}
+
+// readInput reads a file, or standard input for "-".
+func readInput(file string, stdin io.Reader, most int64) ([]byte, error) {
+	in := stdin
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = f.Close() }()
+		in = f
+	}
+	content, err := io.ReadAll(io.LimitReader(in, most+1))
+	if err == nil && int64(len(content)) > most {
+		err = fmt.Errorf("more than %d bytes", most)
+	}
+	return content, err
+}

@@ -1,0 +1,74 @@
+package cli
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tallygate/tallygate/internal/explain"
+	"github.com/tallygate/tallygate/internal/gate"
+	"github.com/tallygate/tallygate/issuer"
+)
+
+const explainTokenHelp = `Token goes through the steps of the issuer's token endpoint for a request that you
+describe, prints every governance rule with its verdict and what the rules saw, and
+makes no token. It reads the configuration and its files, not the issuer's state: what
+has been revoked it does not know.
+
+Exit code 4 says that the request would be refused.`
+
+func explainTokenCommand() *cobra.Command {
+	var file, cert, address string
+	var q issuer.ExplainRequest
+	command := &cobra.Command{
+		Use:   "token",
+		Short: "Tell what a token request would get, and why",
+		Long:  explainTokenHelp,
+		Example: "  tallygate explain token --client-id northwind-ledger --cert ledger.pem \\\n" +
+			"    --scope accounts:read --address 203.0.113.7",
+		Args: cobra.NoArgs,
+	}
+	configFlag(command, &file)
+	flags := command.Flags()
+	flags.StringVar(&q.ClientID, "client-id", "", "the application's client `identifier`")
+	flags.StringVar(&cert, "cert", "", "PEM `file` with the client certificate and its intermediates (default: none is shown)")
+	flags.StringVar(&q.Scope, "scope", "", "`scopes` asked for, with spaces between")
+	flags.StringArrayVar(&q.Resources, "resource", nil, "`URI` of a resource asked for; may be repeated")
+	flags.StringVar(&address, "address", "127.0.0.1", "the source `address`")
+	_ = command.MarkFlagRequired("client-id") // errs only for a flag that does not exist
+	format := outputFlag(command)
+	command.RunE = func(command *cobra.Command, _ []string) error {
+		var err error
+		if q.Address, err = netip.ParseAddr(address); err != nil {
+			return withCode(exitUsage, fmt.Errorf("--address: %q is no IP address", address))
+		}
+		if q.Chain, err = readChain(cert); err != nil {
+			return err
+		}
+		cfg, err := loadConfig(file)
+		if err != nil {
+			return err
+		}
+		if cfg.Issuer == nil {
+			return withCode(exitUsage, fmt.Errorf("%s configures no issuer", file))
+		}
+		s, err := gate.Load(cfg, gate.NewLog(command.ErrOrStderr(), slog.LevelWarn), nil)
+		if err != nil {
+			return withCode(exitConfiguration, err)
+		}
+		defer s.Close(nil)
+		e := s.Issuer.Explain(command.Context(), q)
+		if *format == jsonOutput {
+			err = writeJSON(command.OutOrStdout(), e)
+		} else {
+			err = explain.WriteTokenText(command.OutOrStdout(), e)
+		}
+		if err == nil && !e.Granted {
+			err = withCode(ExitRefused, fmt.Errorf("refused with %s", e.Error))
+		}
+		return err
+	}
+	return command
+}

@@ -1,0 +1,165 @@
+// Package cli has the commands of tallygate: their flags, their output and their exit codes.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/spf13/cobra"
+)
+
+// The groups of the help text.
+const (
+	gateGroup   = "gate"
+	issuerGroup = "issuer"
+	clientGroup = "client"
+	otherGroup  = "other"
+)
+
+const rootHelp = `tallygate stands in front of partner APIs. It lets a request through only when the
+access token and the client certificate belong together (RFC 8705), the token is
+valid and the partner's application may call that API.
+
+With no command it serves.
+
+Data goes to standard output, words to standard error.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 invalid configuration, 4 refused.`
+
+// Run executes the command that args name and returns the exit code. It may be
+// called more than once in a process, but not at the same time.
+func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	// net/http tells the standard logger of what upstreams say unasked, and quotes it.
+	log.SetOutput(io.Discard)
+	root := rootCommand()
+	root.SetArgs(append([]string{}, args...)) // not nil, for which cobra would take os.Args
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	addCompletion(root)
+	started := false
+	markStart(root, &started)
+
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return ExitOK
+	}
+	if !started {
+		err = withCode(exitUsage, err)
+	}
+	report(stderr, err)
+	code := exitCode(err)
+	if code == exitUsage {
+		fmt.Fprintf(stderr, "see %s --help\n", cmd.CommandPath())
+	}
+	return code
+}
+
+func rootCommand() *cobra.Command {
+	serve := serveCommand()
+	root := &cobra.Command{
+		Use:           "tallygate",
+		Short:         "A gate for certificate-bound access tokens",
+		Long:          rootHelp,
+		Example:       "  tallygate demo\n  tallygate check --config tallygate.yaml\n  tallygate serve --config tallygate.yaml",
+		RunE:          serve.RunE,
+		SilenceErrors: true, // run prints them
+		SilenceUsage:  true, // run names --help instead
+	}
+	root.Flags().AddFlagSet(serve.Flags())
+	root.AddGroup(
+		&cobra.Group{ID: gateGroup, Title: "Run the gate:"},
+		&cobra.Group{ID: issuerGroup, Title: "Run the issuer:"},
+		&cobra.Group{ID: clientGroup, Title: "For partners and those who help them:"},
+		&cobra.Group{ID: otherGroup, Title: "Other:"},
+	)
+	add := func(group string, commands ...*cobra.Command) {
+		for _, c := range commands {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add(gateGroup, serve, checkCommand(), explainCommand(), drainCommand(), healthcheckCommand(), demoCommand())
+	add(issuerGroup, revokeCommand(), keysCommand())
+	add(clientGroup, tokenCommand(), thumbprintCommand())
+	add(otherGroup, versionCommand())
+	root.SetHelpCommandGroupID(otherGroup)
+	root.SetCompletionCommandGroupID(otherGroup)
+	return root
+}
+
+// addCompletion gives root cobra's completion command, whose output goes to what is
+// root's now. By itself it would answer a shell that it does not know with help and
+// exit code 0, and the help would end up in somebody's completion script.
+func addCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			c.RunE = func(*cobra.Command, []string) error {
+				return withCode(exitUsage, errors.New("name a shell: bash, zsh, fish or powershell"))
+			}
+		}
+	}
+}
+
+// markStart makes cmd and all below it set started when they begin to run. Cobra
+// gives its complaints about commands, flags and arguments no type of their own;
+// they are the errors that come before.
+func markStart(cmd *cobra.Command, started *bool) {
+	if begin := cmd.RunE; begin != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			*started = true
+			return begin(cmd, args)
+		}
+	}
+	for _, c := range cmd.Commands() {
+		markStart(c, started)
+	}
+}
+
+// outputFormat is the value of the flag -o.
+type outputFormat string
+
+const (
+	textOutput outputFormat = "text"
+	jsonOutput outputFormat = "json"
+)
+
+// outputFlag gives cmd the flag -o.
+func outputFlag(cmd *cobra.Command) *outputFormat {
+	format := textOutput
+	cmd.Flags().VarP(&format, "output", "o", "text or json")
+	// It errs only for a flag that does not exist or has a completion already.
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(
+		[]cobra.Completion{string(textOutput), string(jsonOutput)}, cobra.ShellCompDirectiveNoFileComp))
+	return &format
+}
+
+// String returns the flag's value.
+func (f *outputFormat) String() string { return string(*f) }
+
+// Type names the flag's value in the help text.
+func (f *outputFormat) Type() string { return "format" }
+
+// Set takes text and json.
+func (f *outputFormat) Set(s string) error {
+	switch given := outputFormat(s); given {
+	case textOutput, jsonOutput:
+		*f = given
+		return nil
+	}
+	return fmt.Errorf("must be %s or %s", textOutput, jsonOutput)
+}
+
+// writeJSON writes v, indented for reading, and a line break.
+func writeJSON(w io.Writer, v any) error {
+	b, err := json.Marshal(v, jsontext.WithIndent("  "))
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(b, '\n'))
+	return err
+}

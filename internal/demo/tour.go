@@ -1,0 +1,223 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tallygate/tallygate/internal/tokenclient"
+)
+
+// tour plays the steps in order. Its error is that of the first step that did not go
+// as told.
+func (d *demo) tour(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	d.out.line("%s", d.out.paint(bold, "tallygate demo"))
+	d.out.line("   gate    https://%s   mutual TLS; what partners call", d.addresses["partners"])
+	d.out.line("   issuer  https://%s   our authorization server, in the same process", d.addresses["issuer"])
+	d.out.line("   admin   http://%s    probes and metrics", d.addresses["admin"])
+	d.out.line("   API     http://%s    a stand-in for the legacy API; it knows nothing of tokens", d.addresses["api"])
+	d.out.line("   files   %s", d.dir)
+
+	t := &tour{demo: d, clients: map[string]*tokenclient.Client{}}
+	defer t.close()
+	steps := []struct {
+		title string
+		play  func(context.Context) error
+	}{
+		{"Northwind's ledger fetches a token. Its certificate is its only credential", t.fetch},
+		{"It calls the accounts API with that token over that certificate's connection", t.call},
+		{"Somebody stole the token: Borealis shows it over a connection of its own", t.stolen},
+		{"The same stolen token, and no certificate at all", t.naked},
+		{"Northwind calls an API that is not on its list", t.foreignAPI},
+		{"Northwind calls its own API, for something that its token has no scope for", t.scopeless},
+		{"Northwind claims to be somebody else: forged identity headers", t.forged},
+		{"Northwind revokes its token. The gate knows at once", t.revoked},
+		{"What the operator sees: every decision, by reason", t.counters},
+	}
+	for _, step := range steps {
+		d.out.title(step.title)
+		if err := step.play(ctx); err != nil {
+			d.out.fail(err)
+			return fmt.Errorf("step %d of the tour: %w", d.out.step, err)
+		}
+	}
+	d.out.line("\n%s", d.out.paint(bold+";"+green, "Every step went as told."))
+	return nil
+}
+
+func (t *tour) fetch(ctx context.Context) error {
+	t.out.sent("POST https://" + t.addresses["issuer"] + "/token   grant_type=client_credentials client_id=northwind-ledger   [northwind.pem]")
+	answer, err := tokenclient.Fetch(ctx, t.flags("northwind", "northwind-ledger"))
+	if err != nil {
+		return err
+	}
+	t.ledger = answer.AccessToken
+	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(t.ledger, ".")[1])
+	if err != nil {
+		return fmt.Errorf("reading the token: %w", err)
+	}
+	var pretty bytes.Buffer
+	if err := json.Indent(&pretty, payload, "", "  "); err != nil {
+		return fmt.Errorf("reading the token: %w", err)
+	}
+	t.out.received("200   a token that says:")
+	t.out.note(strings.Split(pretty.String(), "\n")...)
+	t.out.ok("cnf x5t#S256 is the SHA-256 of northwind.pem: the token works with that certificate alone (RFC 8705 section 3.1).")
+	return nil
+}
+
+func (t *tour) call(ctx context.Context) error {
+	if err := t.play(ctx, call{partner: "northwind", method: "GET", path: "/accounts/7", status: http.StatusOK}); err != nil {
+		return err
+	}
+	header, lines := t.identity()
+	t.out.received("200   and the API was told who calls:")
+	t.out.note(lines...)
+	if header.Get("Tallygate-Partner") != "northwind" || header.Get("Authorization") != "" {
+		return fmt.Errorf("the API was told %v", lines)
+	}
+	t.out.ok("token, certificate, partner, route and scope fit together. The token itself stays at the gate.")
+	return nil
+}
+
+func (t *tour) stolen(ctx context.Context) error {
+	if err := t.play(ctx, call{partner: "borealis", method: "GET", path: "/accounts/7", status: http.StatusUnauthorized, reason: "bound_to_other"}); err != nil {
+		return err
+	}
+	t.out.ok("Borealis is a partner in good standing, but the token is bound to Northwind's certificate.\nThat the gate remembered the token from step 2 changes nothing: it remembers what a token says, never a verdict.")
+	return nil
+}
+
+func (t *tour) naked(ctx context.Context) error {
+	if err := t.play(ctx, call{method: "GET", path: "/accounts/7", status: http.StatusUnauthorized, reason: "no_certificate"}); err != nil {
+		return err
+	}
+	t.out.ok("a bound token is never taken for a bearer token.")
+	return nil
+}
+
+func (t *tour) foreignAPI(ctx context.Context) error {
+	if err := t.play(ctx, call{partner: "northwind", method: "GET", path: "/payments/7", status: http.StatusForbidden, reason: "api_not_allowed"}); err != nil {
+		return err
+	}
+	t.out.ok("the allow-list of northwind-ledger names accounts only. An unknown path gets the same answer, so the map does not leak.")
+	return nil
+}
+
+func (t *tour) scopeless(ctx context.Context) error {
+	if err := t.play(ctx, call{partner: "northwind", method: "POST", path: "/accounts", status: http.StatusForbidden, reason: "insufficient_scope"}); err != nil {
+		return err
+	}
+	t.out.ok("POST /accounts needs accounts:write, and the challenge says so (RFC 6750 section 3.1).")
+	return nil
+}
+
+func (t *tour) forged(ctx context.Context) error {
+	forged := http.Header{
+		"Tallygate-Partner": {"borealis"},
+		"Tallygate_Partner": {"borealis"}, // many an upstream reads both as one
+		"tallygate-scopes":  {"accounts:write"},
+		"Client-Cert":       {":Zm9yZ2Vk:"},
+		"X-Forwarded-For":   {"10.6.6.6"},
+		"Connection":        {"Tallygate-Partner, Tallygate-Client-Id"}, // asks proxies to drop what we set
+	}
+	if err := t.play(ctx, call{partner: "northwind", method: "GET", path: "/accounts/7", header: forged, status: http.StatusOK}); err != nil {
+		return err
+	}
+	header, lines := t.identity()
+	t.out.received("200   and the API was told:")
+	t.out.note(append(lines, "X-Forwarded-For: "+strings.Join(header["X-Forwarded-For"], " | "))...)
+	if !slices.Equal(header["Tallygate-Partner"], []string{"northwind"}) || !slices.Equal(header["Tallygate-Scopes"], []string{"accounts:read"}) ||
+		strings.Contains(strings.Join(names(header), " "), "_") || header["Client-Cert"] != nil || header.Get("X-Forwarded-For") != "127.0.0.1" {
+		return fmt.Errorf("a forged header arrived: %v", header)
+	}
+	t.out.ok("identity comes from the gate alone: whatever resembles one of its headers is removed first, then its own are set, one value each.")
+	return nil
+}
+
+func (t *tour) revoked(ctx context.Context) error {
+	client, err := t.client("northwind")
+	if err != nil {
+		return err
+	}
+	form := url.Values{"client_id": {"northwind-ledger"}, "token": {t.ledger}}.Encode()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+t.addresses["issuer"]+"/revoke", strings.NewReader(form))
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	t.out.sent("POST https://" + t.addresses["issuer"] + "/revoke   client_id=northwind-ledger token=<northwind's token>   [northwind.pem]")
+	status, _, _, err := exchangeWith(client, r)
+	if err != nil || status != http.StatusOK {
+		return fmt.Errorf("revoking gave %d, %w", status, err)
+	}
+	t.out.received("200")
+	if err := t.play(ctx, call{partner: "northwind", method: "GET", path: "/accounts/7", status: http.StatusUnauthorized, reason: "revoked"}); err != nil {
+		return err
+	}
+	t.out.ok("revocation is asked for on every request, also for a token that is remembered (RFC 7009).")
+	return nil
+}
+
+func (t *tour) counters(ctx context.Context) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+t.addresses["admin"]+"/metrics", nil)
+	if err != nil {
+		return err
+	}
+	t.out.sent("GET http://" + t.addresses["admin"] + "/metrics")
+	client, err := t.client("")
+	if err != nil {
+		return err
+	}
+	_, _, body, err := exchangeWith(client, r)
+	if err != nil {
+		return err
+	}
+	t.out.received("200   of which:")
+	missing := []string{"granted", "bound_to_other", "no_certificate", "api_not_allowed", "insufficient_scope", "revoked"}
+	for line := range strings.Lines(string(body)) {
+		line = strings.TrimSpace(line)
+		if !strings.HasPrefix(line, "tallygate_decisions_total{") || strings.HasSuffix(line, " 0") {
+			continue
+		}
+		t.out.note(line)
+		missing = slices.DeleteFunc(missing, func(reason string) bool { return strings.Contains(line, `reason="`+reason+`"`) })
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("nothing is counted for %s", strings.Join(missing, ", "))
+	}
+	t.out.ok("every request is one log line and one count, under one of a closed set of reasons.")
+	return nil
+}
+
+// pasteLines prints what a visitor may try next.
+func (d *demo) pasteLines() {
+	d.out.line(`
+%s
+cd %s
+TOKEN=$(tallygate token --metadata https://%[3]s --ca ca.pem --cert northwind.pem --key northwind-key.pem --client-id northwind-ledger)
+# or, without tallygate in your PATH:
+TOKEN=$(curl -s --cacert ca.pem --cert northwind.pem --key northwind-key.pem -d grant_type=client_credentials -d client_id=northwind-ledger https://%[3]s/token | cut -d'"' -f4)
+
+# granted: the API answers, and shows the headers that reached it
+curl --cacert ca.pem --cert northwind.pem --key northwind-key.pem -H "Authorization: Bearer $TOKEN" https://%[4]s/accounts/7
+
+# refused, bound_to_other: the same token with Borealis' certificate
+curl -i --cacert ca.pem --cert borealis.pem --key borealis-key.pem -H "Authorization: Bearer $TOKEN" https://%[4]s/accounts/7
+
+# every decision so far, by reason; and the log
+curl -s http://%[5]s/metrics | grep tallygate_decisions_total | grep -v ' 0$'
+tail gate.log
+
+It stays up until you press Ctrl-C.`,
+		d.out.paint(bold, "Now try it yourself, in another terminal:"), d.dir, d.addresses["issuer"], d.addresses["partners"], d.addresses["admin"])
+}

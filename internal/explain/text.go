@@ -1,0 +1,44 @@
+package explain
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Text returns e for a person to read. Names are what whoever made the certificate or the
+// token chose, and a terminal obeys some characters.
+func (e *Explanation) Text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "request      %s https://%s%s\n", Printable(e.Method), Printable(e.Host), Printable(e.Path))
+	if c := e.Certificate; c != nil {
+		fmt.Fprintf(&b, "certificate  %s\n             %s\n             subject %s, valid until %s\n", c.Thumbprint, c.Hex, Printable(c.Subject), c.NotAfter.Format(time.RFC3339))
+	} else {
+		b.WriteString("certificate  none\n")
+	}
+	for _, g := range e.Gates {
+		line := fmt.Sprintf("%-12s %-11s %s", g.Gate, g.Verdict, Printable(g.Detail))
+		b.WriteString(strings.TrimRight(line, " ") + "\n")
+		if g.Compared != "" {
+			fmt.Fprintf(&b, "%-12s %s\n", "", Printable(g.Compared))
+			b.WriteString(compared("expected", g.Expected, g.ExpectedHex))
+			b.WriteString(compared("came", g.Came, g.CameHex))
+		}
+		if g.Position != "" {
+			fmt.Fprintf(&b, "%-12s rule %s (%s)\n", "", Printable(g.Position), g.Path)
+		}
+	}
+	if e.Granted {
+		b.WriteString("granted: it would be forwarded\n")
+		return b.String()
+	}
+	fmt.Fprintf(&b, "refused: %d %s. %s\n", e.Status, e.Reason, e.Description)
+	return b.String()
+}
+
+func compared(what, value, inHex string) string {
+	if inHex != "" {
+		value += " = " + inHex
+	}
+	return fmt.Sprintf("%-14s %-8s  %s\n", "", what, Printable(value))
+}

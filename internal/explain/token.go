@@ -1,0 +1,60 @@
+package explain
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+	"unicode/utf16"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/tallygate/tallygate/issuer"
+)
+
+// WriteTokenText writes e for a person to read. Verdicts and names hold what whoever
+// made the certificate chose, and a terminal obeys some characters.
+func WriteTokenText(w io.Writer, e issuer.Explanation) error {
+	var b strings.Builder
+	for _, step := range e.Governance.Steps {
+		fmt.Fprintf(&b, "%-12s %-24s %s", step.Level, step.Rule, Printable(step.Verdict))
+		if step.Position != "" {
+			fmt.Fprintf(&b, "  (%s)", step.Position)
+		}
+		b.WriteString("\n")
+	}
+	if saw := e.Governance.Saw; saw != nil {
+		text, err := json.Marshal(saw, jsontext.WithIndent("  "))
+		if err != nil {
+			return err
+		}
+		b.WriteString("the rules saw:\n")
+		for line := range strings.Lines(string(text)) { // JSON has escaped every other line break
+			b.WriteString(Printable(strings.TrimSuffix(line, "\n")) + "\n")
+		}
+	}
+	if e.Granted {
+		fmt.Fprintf(&b, "granted: scopes %q, resources %q, for %s, bound: %t\n", e.Scopes, e.Resources, e.Lifetime, e.Bound)
+	} else {
+		fmt.Fprintf(&b, "refused: %q\n", e.Reason)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// Printable returns s with the escapes of JSON in the place of what does not print. So it
+// is one line, and JSON that holds what it held.
+func Printable(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			fmt.Fprintf(&b, `\u%04x`, unit)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,198 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/tallygate/tallygate/internal/tokenclient"
+)
+
+// All metrics of a whole gate, issuer included, keep to Prometheus' conventions.
+func TestMetricNames(t *testing.T) {
+	problems, err := testutil.GatherAndLint(unopenedGate(t).registry)
+	if err != nil || len(problems) > 0 {
+		t.Errorf("the linter says %v, %v", problems, err)
+	}
+}
+
+// A gate whose certificate no client would take is not ready, for others may be.
+func TestReadyWithinTheCertificatesTime(t *testing.T) {
+	s := unopenedGate(t).current.Load()
+	leaf := s.keyPairs[PartnersListener].Leaf
+	for name, c := range map[string]struct {
+		now  time.Time
+		want error
+	}{
+		"before":  {leaf.NotBefore.Add(-time.Second), errExpired},
+		"first":   {leaf.NotBefore, nil},
+		"last":    {leaf.NotAfter, nil},
+		"expired": {leaf.NotAfter.Add(time.Second), errExpired},
+	} {
+		if got := s.ready(c.now); !errors.Is(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+// A port that is taken ends the start, names the listener and leaves nothing open.
+func TestRunWithoutAPort(t *testing.T) {
+	g := unopenedGate(t)
+	var opened []net.Listener
+	taken := errors.New("address already in use")
+	err := g.Run(t.Context(), func(name, _ string) (net.Listener, error) {
+		if name == AdminListener {
+			return nil, taken
+		}
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		opened = append(opened, l)
+		return l, err
+	})
+	if !errors.Is(err, taken) || err.Error() != "listening for admin: address already in use" {
+		t.Errorf("run says %v", err)
+	}
+	for _, l := range opened {
+		if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("a listener is still open: %v", err)
+		}
+	}
+}
+
+// A listener that breaks ends the gate with an error, and does not leave the rest
+// serving half of it.
+func TestRunEndsWhenAListenerBreaks(t *testing.T) {
+	g := unopenedGate(t)
+	var admin net.Listener
+	up := make(chan struct{})
+	ended := make(chan error, 1)
+	go func() {
+		ended <- g.Run(context.Background(), func(name, _ string) (net.Listener, error) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if name == AdminListener {
+				admin = l
+				close(up)
+			}
+			return l, err
+		})
+	}()
+	<-up
+	_ = admin.Close()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, net.ErrClosed) {
+			t.Errorf("run says %v", err)
+		}
+	case <-time.After(testTimeout):
+		t.Fatal("run goes on")
+	}
+}
+
+// Asked to stop, the gate first says that it is not ready, then finishes what runs,
+// takes nothing new, and ends without an error.
+func TestStopFinishesWhatRuns(t *testing.T) {
+	listeners, addresses := openListeners(t)
+	g, dir := newTestGate(t, addresses)
+	arrived, release := make(chan struct{}), make(chan struct{})
+	api := &http.Server{ReadHeaderTimeout: testTimeout, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(arrived)
+		<-release
+		_, _ = io.WriteString(w, "whole")
+	})}
+	go func() { _ = api.Serve(listeners["api"]) }()
+	defer func() { _ = api.Close() }()
+
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- g.Run(ctx, func(name, _ string) (net.Listener, error) { return listeners[name], nil })
+	}()
+	options := tokenclient.Options{
+		Metadata: "https://" + addresses["issuer"], ClientID: "northwind-ledger", CA: filepath.Join(dir, "gate.pem"),
+		Cert: filepath.Join(dir, "northwind.pem"), Key: filepath.Join(dir, "northwind-key.pem"), Timeout: testTimeout,
+	}
+	token, err := tokenclient.Fetch(t.Context(), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := tokenclient.New(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.HTTP.CloseIdleConnections()
+	r, err := http.NewRequest(http.MethodGet, "https://"+addresses["partners"]+"/accounts/7", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+token.AccessToken)
+	type result struct {
+		status int
+		body   []byte
+		err    error
+	}
+	answered := make(chan result, 1)
+	go func() {
+		answer, err := client.HTTP.Do(r)
+		if err != nil {
+			answered <- result{err: err}
+			return
+		}
+		defer func() { _ = answer.Body.Close() }()
+		body, err := io.ReadAll(answer.Body)
+		answered <- result{answer.StatusCode, body, err}
+	}()
+	<-arrived
+	stop()
+	for deadline := time.Now().Add(testTimeout); g.ready() == nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the gate is still ready")
+		}
+	}
+	for {
+		conn, err := net.Dial("tcp", addresses["partners"])
+		if err != nil {
+			break // nothing new is taken
+		}
+		_ = conn.Close()
+		time.Sleep(time.Millisecond)
+	}
+	select {
+	case err := <-ended:
+		t.Fatalf("the gate ended with a request running: %v", err)
+	default:
+	}
+	close(release)
+	if a := <-answered; a.err != nil || a.status != http.StatusOK || string(a.body) != "whole" {
+		t.Errorf("the running request got %d %q, %v", a.status, a.body, a.err)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("run says %v", err)
+	}
+}
+
+// No listener waits for ever. The issuer's and the admin's read and write a whole
+// message in a bounded time; partners' bodies are bounded by the handler, as they move.
+func TestEveryServerHasLimits(t *testing.T) {
+	for _, s := range unopenedGate(t).servers {
+		if (s.TLS == nil) != (s.HTTP2 == nil) {
+			t.Errorf("%s has TLS: %v, HTTP/2: %v", s.Name, s.TLS != nil, s.HTTP2 != nil)
+		}
+		h := s.HTTP1
+		if h2 := s.HTTP2; h2 != nil && (h2.ReadHeaderTimeout != h.ReadHeaderTimeout || h2.ReadTimeout != h.ReadTimeout || h2.WriteTimeout == 0 ||
+			h2.IdleTimeout != h.IdleTimeout || h2.MaxHeaderBytes == 0 || h2.ErrorLog != h.ErrorLog || h2.HTTP2.MaxConcurrentStreams == 0 || h2.HTTP2.MaxReadFrameSize == 0) {
+			t.Errorf("%s lacks a limit over HTTP/2: %+v", s.Name, h2)
+		}
+		if h.ReadHeaderTimeout == 0 || h.IdleTimeout == 0 || h.MaxHeaderBytes == 0 || s.Limiter.Max == 0 || s.Limiter.MaxPerAddress == 0 || s.TLS != nil && s.HandshakeTimeout == 0 {
+			t.Errorf("%s lacks a limit: %+v", s.Name, h)
+		}
+		if whole := h.ReadTimeout > 0 && h.WriteTimeout > 0; whole != (s.Name != PartnersListener) {
+			t.Errorf("%s reads within %s and writes within %s", s.Name, h.ReadTimeout, h.WriteTimeout)
+		}
+	}
+}

@@ -1,0 +1,197 @@
+package gate
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/httpserver"
+	"github.com/tallygate/tallygate/internal/httpserver/fastpath"
+	"github.com/tallygate/tallygate/internal/loadshed"
+	"github.com/tallygate/tallygate/mtls"
+)
+
+// AdminConnections is enough for probes and scrapers, which are few. Partners and the
+// admin's visitors never wait for each other: each listener has its own bound. One address
+// has a quarter, so that a neighbour cannot keep the probes out, and have the gate restarted.
+const AdminConnections = 256
+
+// addServer adds a server whose requests each go to what handler returns of the state at
+// their time, and are counted in inHand, if that is not nil. It speaks TLS where the state
+// has settings for its name. The partners' has a lane and may stand behind PROXY protocol.
+func (g *Gate) addServer(name string, address config.Address, inHand *atomic.Int64, handler func(*state) http.Handler) {
+	limits := g.current.Load().cfg.Listener.Limits
+	s := &httpserver.Server{
+		Name:             name,
+		Address:          string(address),
+		Limiter:          g.newConnLimiter(name, limits),
+		TLS:              g.newListener(name),
+		ProxyProtocol:    func() *config.ProxyProtocol { return nil },
+		HandshakeTimeout: limits.HandshakeTimeout,
+		HandshakeFailed:  func(remote net.Addr, fault error) { g.handshakeFailed(name, remote, fault) },
+		Active:           inHand,
+		Closing:          g.listenersClosing,
+	}
+	s.HTTP1 = httpserver.NewHTTP1(limits, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if inHand != nil {
+			inHand.Add(1)
+			defer inHand.Add(-1)
+		}
+		handler(g.current.Load()).ServeHTTP(w, r)
+	}))
+	s.RefuseMalformed = httpserver.AnswerMalformed(g.malformedAt(name))
+	s.HTTP1.ErrorLog = httpserver.NewErrorLog(g.log, name)
+	if name == PartnersListener {
+		// Bodies may take any time, as long as they move: the handler sees to that.
+		s.HTTP1.ReadTimeout, s.HTTP1.WriteTimeout = 0, 0
+		s.ProxyProtocol = func() *config.ProxyProtocol { return g.current.Load().cfg.Listener.ProxyProtocol }
+		s.FastPath = &fastpath.Server{
+			Handler: s.HTTP1.Handler, ConnContext: mtls.ConnContext, Quiet: min(httpserver.ParkAfter, limits.IdleTimeout), Patience: 100 * time.Millisecond,
+			Panicked: func(remote net.Addr, v any) { g.logPanic(name, remote, httpserver.NewPanicError(v)) },
+		}
+	}
+	if s.TLS != nil {
+		s.HTTP2 = httpserver.NewHTTP2(s.HTTP1, limits, g.load.LowMemoryForRequests)
+	}
+	g.servers = append(g.servers, s)
+}
+
+// newListener returns the TLS of the listener with this name, nil where it has none.
+func (g *Gate) newListener(name string) *mtls.Listener {
+	if g.current.Load().tlsConfigs[name] == nil {
+		return nil
+	}
+	var challenge func(*tls.ClientHelloInfo) *tls.Config
+	if name == PartnersListener {
+		challenge = g.acme.Challenge
+	}
+	return mtls.NewListener(func() *tls.Config { return g.current.Load().tlsConfigs[name] }, challenge)
+}
+
+// handshakeFailed counts a failed handshake. Most are noise of the internet and logged at
+// debug only; a bug of ours is an error, and a client certificate that cannot be used, which
+// its owner learns of nowhere else, a warning.
+func (g *Gate) handshakeFailed(listener string, remote net.Addr, fault error) {
+	g.handshakes.Failed()
+	var ours *httpserver.PanicError
+	if errors.As(fault, &ours) {
+		g.logPanic(listener, remote, ours)
+		return
+	}
+	if g.logUnusableCertificate(listener, remote, fault) {
+		return
+	}
+	g.log.Debug("handshake failed", "listener", listener, "remote", remote.String(), "detail", access.Truncate(fault.Error()))
+}
+
+// logPanic tells of a bug that has cost a connection.
+func (g *Gate) logPanic(listener string, remote net.Addr, p *httpserver.PanicError) {
+	g.log.Error("panic", "listener", listener, "remote", remote.String(), "cause", p.Error(), "stack", p.Stack)
+}
+
+// newConnLimiter returns the door of the listener with this name, which has no listener yet.
+func (g *Gate) newConnLimiter(name string, limits config.Limits) *httpserver.ConnLimiter {
+	labels := prometheus.Labels{"listener": name}
+	d := &httpserver.ConnLimiter{
+		Max: limits.Connections, MaxPerAddress: limits.ConnectionsPerAddress, LowMemory: g.load.LowMemory,
+		Refused: g.refused.MustCurryWith(labels), Log: g.log.With("listener", name),
+	}
+	if name == AdminListener {
+		d.Max, d.MaxPerAddress, d.LowMemory = min(d.Max, AdminConnections), min(d.MaxPerAddress, AdminConnections/4), nil
+	}
+	for _, bound := range []string{httpserver.ByTotal, httpserver.ByAddress, httpserver.ByMemory} {
+		d.Refused.WithLabelValues(bound)
+	}
+	g.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tallygate_connections_active", Help: "Open connections by listener.", ConstLabels: labels,
+	}, func() float64 { return float64(d.Count()) }))
+	return d
+}
+
+// Run listens, serves until ctx ends, and then stops as finish says. It returns nil after
+// a clean stop. open makes the listeners, by name and configured address.
+func (g *Gate) Run(ctx context.Context, open func(name, address string) (net.Listener, error)) (err error) {
+	issuer := g.current.Load().Issuer // the first; those after it have its state and its keys
+	if issuer != nil {
+		if err := issuer.Open(); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, issuer.Close()) }()
+	}
+	if g.acme != nil {
+		if err := g.acme.Open(); err != nil {
+			return err
+		}
+	}
+	g.clampToFileLimit(loadshed.FileLimit())
+	for i, s := range g.servers {
+		l, err := open(s.Name, s.Address)
+		if err != nil {
+			for _, opened := range g.servers[:i] {
+				_ = opened.Listener.Close()
+			}
+			return fmt.Errorf("listening for %s: %w", s.Name, err)
+		}
+		s.Listen(l)
+		g.log.InfoContext(ctx, "listening", "listener", s.Name, "address", l.Addr().String())
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	group, serving := errgroup.WithContext(background)
+	tending, ease := context.WithCancel(background)
+	defer ease()
+	if g.acme != nil {
+		group.Go(func() error {
+			g.acme.Run(tending, g.servers[g.challenged()].Limiter.Addr())
+			return nil
+		})
+	}
+	if issuer != nil {
+		group.Go(func() error { return issuer.Run(background) })
+		group.Go(func() error { return g.serveOperator(background) })
+	}
+	for _, s := range g.servers {
+		group.Go(s.Serve)
+	}
+	group.Go(func() error { return g.watchLoop(background) })
+	group.Go(func() error {
+		loadshed.ReleaseMemory(background)
+		return nil
+	})
+	group.Go(func() error {
+		g.sweep(background)
+		return nil
+	})
+	group.Go(func() error {
+		defer stop()
+		// ACME would open the listeners that are closed then.
+		return g.finish(ctx, serving, ease)
+	})
+	return group.Wait()
+}
+
+// challenged returns the index of the server at which the challenges of ACME arrive: one of
+// its own, or the partners', which is the first.
+func (g *Gate) challenged() int {
+	return max(0, slices.IndexFunc(g.servers, func(s *httpserver.Server) bool { return s.Name == acmeListener }))
+}
+
+// eachListener does something to every listener that speaks TLS.
+func (g *Gate) eachListener(do func(*mtls.Listener)) {
+	for _, s := range g.servers {
+		if s.TLS != nil {
+			do(s.TLS)
+		}
+	}
+}

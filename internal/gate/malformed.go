@@ -1,0 +1,31 @@
+package gate
+
+import (
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/logsample"
+)
+
+// malformedAt returns what answers, logs and counts malformed requests at the listener with
+// this name. At the partners' the proxy does so, as for all other refusals.
+func (g *Gate) malformedAt(name string) func(w http.ResponseWriter, r *http.Request, fault error) {
+	if name == PartnersListener {
+		return func(w http.ResponseWriter, r *http.Request, fault error) {
+			g.current.Load().Proxy.RefuseMalformed(w, r, fault)
+		}
+	}
+	var told logsample.Samplers // of each fault
+	return func(w http.ResponseWriter, r *http.Request, fault error) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, `{"error":"invalid_request","error_description":"The request is malformed."}`+"\n")
+		if n := told.Add(fault.Error(), time.Now()); n > 0 {
+			g.log.WarnContext(r.Context(), "malformed request", "listener", name, "reason", access.MalformedRequest.String(), "status", http.StatusBadRequest,
+				"remote", r.RemoteAddr, "detail", fault.Error(), "count", n)
+		}
+	}
+}

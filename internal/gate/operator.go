@@ -1,0 +1,74 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/tallygate/tallygate/config"
+)
+
+// OperatorSocket returns the path of the socket on which a running issuer serves operators.
+// It is in the folder of the issuer's state, which only the issuer's user can enter.
+func OperatorSocket(cfg *config.Config) string {
+	return filepath.Join(string(cfg.Issuer.State), OperatorSocketName)
+}
+
+const OperatorSocketName = "operator.sock"
+
+// longestSocket bounds the path of a Unix socket on every system: macOS has 104 bytes for it
+// including the terminating zero, Linux 108.
+const longestSocket = 103
+
+// checkSocket reports a path that is too long when the configuration is loaded. bind would
+// report it later and less clearly.
+func checkSocket(path string) error {
+	if len(path) > longestSocket {
+		return fmt.Errorf("issuer.state: the socket in it, %q, would have a path of %d bytes, and %d is the most: choose a shorter folder", path, len(path), longestSocket)
+	}
+	return nil
+}
+
+// serveOperator serves the operator's socket until ctx ends.
+func (g *Gate) serveOperator(ctx context.Context) error {
+	l, err := listenOperator(OperatorSocket(g.current.Load().cfg))
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			g.current.Load().Issuer.ServeOperator(w, r)
+		}),
+		ReadTimeout: operatorTimeout, WriteTimeout: operatorTimeout,
+	}
+	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving operators: %w", err)
+	}
+	return nil
+}
+
+// operatorTimeout bounds the reading of an operator's request, and the writing of its answer.
+const operatorTimeout = 10 * time.Second
+
+// listenOperator opens the socket. This process has locked the state by then, so an existing
+// socket was left by a killed process.
+func listenOperator(path string) (net.Listener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("removing the socket of an earlier process: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listening for operators: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}

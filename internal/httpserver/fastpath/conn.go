@@ -1,0 +1,217 @@
+package fastpath
+
+import (
+	"context"
+	"crypto/tls"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/tallygate/tallygate/internal/http1grammar"
+)
+
+// server is there for handlers that ask whether they run under a server: ReverseProxy panics
+// only then when an answer breaks off, and otherwise lets it end as if it were whole.
+var server = new(http.Server)
+
+// A conn is a connection while a Server serves it, by one goroutine.
+type conn struct {
+	server *Server
+	tls    *tls.Conn
+	state  tls.ConnectionState
+	remote string
+	base   context.Context
+	*buffers
+	watch watch
+
+	early   []byte      // read before, and to be read first
+	waiting atomic.Bool // for a request
+	rests   time.Time   // since when nothing is asked
+	readBy  time.Time   // the read deadline that is set
+	sent    bool        // some of the final answer
+	broken  bool        // a write has failed
+	cancel  context.CancelFunc
+
+	writing sync.Mutex
+	writeBy time.Time // the write deadline that is set, zero for none
+}
+
+func newConn(l *Server, c *tls.Conn, early []byte) *conn {
+	s := &conn{server: l, tls: c, state: c.ConnectionState(), remote: c.RemoteAddr().String(), early: early, rests: time.Now()}
+	base := context.WithValue(context.Background(), http.ServerContextKey, server)
+	s.base = l.ConnContext(context.WithValue(base, http.LocalAddrContextKey, c.LocalAddr()), c)
+	s.buffers = spare.Get().(*buffers)
+	s.in.Reset(s)
+	s.out.Reset(s)
+	s.watch.init(s)
+	return s
+}
+
+// release gives the buffers back. Who would still write then must not reach another's client.
+func (s *conn) release() {
+	s.in.Reset(nil)
+	s.out.Reset(nil)
+	spare.Put(s.buffers)
+	s.buffers = nil
+}
+
+// settle leaves no deadline behind.
+func (s *conn) settle() { _ = s.tls.SetDeadline(time.Time{}) }
+
+// Read reads as TLS does. What came early is followed at once by what TLS has beside it.
+func (s *conn) Read(p []byte) (int, error) {
+	if len(s.early) == 0 {
+		return s.tls.Read(p)
+	}
+	n := copy(p, s.early)
+	s.early = s.early[n:]
+	if n == len(p) {
+		return n, nil
+	}
+	s.readBy = past
+	_ = s.tls.SetReadDeadline(past)
+	more, _ := s.tls.Read(p[n:]) // an error comes again
+	return n + more, nil
+}
+
+// Write writes as TLS does. When the client does not take it, its request is cancelled.
+func (s *conn) Write(p []byte) (int, error) {
+	n, err := s.tls.Write(p)
+	s.sent = true
+	if err != nil {
+		s.broken = true
+		s.cancel()
+	}
+	return n, err
+}
+
+// await waits until something of a request is there. It skips empty lines before the request
+// line (RFC 9112 section 2.2).
+func (s *conn) await() error {
+	for lines := 0; ; {
+		received, _ := s.in.Peek(s.in.Buffered())
+		empty, partial := emptyLine(received)
+		if !empty && !partial && len(received) > 0 || lines == http1grammar.MostEmptyLines {
+			return nil
+		}
+		if empty {
+			_, _ = s.in.Discard(len("\r\n"))
+			lines++
+			continue
+		}
+		if err := s.receive(len(received) + 1); err != nil {
+			return err
+		}
+	}
+}
+
+// emptyLine reports whether received begins with an empty line, or is a part of one.
+func emptyLine(received []byte) (whole, partial bool) {
+	whole = len(received) > 1 && received[0] == '\r' && received[1] == '\n'
+	return whole, len(received) == 1 && received[0] == '\r'
+}
+
+// receive waits until n bytes are there.
+func (s *conn) receive(n int) error {
+	s.waiting.Store(true)
+	defer s.waiting.Store(false)
+	if s.readBy.Sub(s.rests) < s.server.Quiet/2 {
+		s.readBy = s.rests.Add(s.server.Quiet)
+		_ = s.tls.SetReadDeadline(s.readBy)
+	}
+	if s.server.closed.Load() { // looked at after waiting was set, and the deadline: Close sets that later
+		return errClosed
+	}
+	_, err := s.in.Peek(n)
+	return err
+}
+
+// next returns the request that has been received, or nil and the bytes where it is not
+// plain.
+func (s *conn) next() (*http.Request, []byte) {
+	received, _ := s.in.Peek(s.in.Buffered())
+	head, length := plain(received)
+	if head == 0 {
+		return nil, slices.Concat(received, s.early)
+	}
+	r, err := http.ReadRequest(s.in)
+	if err != nil || !httpguts.ValidHostHeader(r.Host) {
+		return nil, slices.Concat(received, s.early)
+	}
+	r.RemoteAddr, r.TLS = s.remote, &s.state
+	r.Body = http.NoBody
+	if length > 0 {
+		r.Body = &body{rest: received[head : head+length], length: length}
+	}
+	return r, nil
+}
+
+// serve answers r and reports whether another request may follow.
+func (s *conn) serve(r *http.Request) (more bool) {
+	ctx, cancel := context.WithCancel(s.base)
+	defer cancel()
+	s.cancel = cancel
+	r = r.WithContext(ctx)
+	s.forgetDeadline()
+	b, hasBody := r.Body.(*body) // by now: what the handler does to the request changes nothing on the connection
+	a := &answer{conn: s, request: r, header: make(http.Header), length: unknown}
+	s.sent = false
+	s.watch.begin()
+	served := s.call(a, r)
+	stays := s.watch.end()
+	if hasBody {
+		b.end()
+		_, _ = s.in.Discard(b.length)
+	}
+	if !served {
+		a.breakOff()
+		return false
+	}
+	a.finish()
+	s.rests = time.Now()
+	return stays && !s.broken && a.isWhole() && !a.last && !s.server.closed.Load()
+}
+
+// call reports whether the handler came to its end.
+func (s *conn) call(a *answer, r *http.Request) (served bool) {
+	defer func() {
+		if served {
+			return
+		}
+		if v := recover(); v != http.ErrAbortHandler { //nolint:errorlint // compared as net/http does: the value itself is the signal
+			s.server.Panicked(s.tls.RemoteAddr(), v)
+		}
+	}()
+	s.server.Handler.ServeHTTP(a, r)
+	return true
+}
+
+// forgetDeadline lifts a write deadline that has passed: it was the last answer's.
+func (s *conn) forgetDeadline() {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if !s.writeBy.IsZero() && !time.Now().Before(s.writeBy) {
+		s.writeBy = time.Time{}
+		_ = s.tls.SetWriteDeadline(time.Time{})
+	}
+}
+
+// slack is how much earlier a write deadline may come than it was set, though no more than an
+// eighth of its time: to set one takes longer than to see that there is one already.
+const slack = 100 * time.Millisecond
+
+// setWriteDeadline sets the deadline of what is written from now on. It may be called by any
+// goroutine, and the last call counts. One that has passed is always set.
+func (s *conn) setWriteDeadline(t time.Time) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if ahead := t.Sub(s.writeBy); !s.writeBy.IsZero() && ahead >= 0 && ahead < min(slack, time.Until(t)/8) {
+		return nil
+	}
+	s.writeBy = t
+	return s.tls.SetWriteDeadline(t)
+}

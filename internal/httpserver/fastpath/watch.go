@@ -1,0 +1,74 @@
+package fastpath
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"time"
+)
+
+var errClosed = errors.New("no more requests are served")
+
+// A watch notices when the client leaves while an answer keeps it waiting. Most do not, so
+// that it costs a timer and no more. What it reads meanwhile is the next request's.
+type watch struct {
+	conn  *conn
+	timer *time.Timer
+	done  chan struct{} // has one element when the reading is over
+
+	mu   sync.Mutex
+	over bool // the answer is there
+
+	// Of the goroutine that reads until done, and then of the connection's.
+	one  [1]byte
+	read int
+	gone bool
+}
+
+func (w *watch) init(s *conn) {
+	w.conn, w.done = s, make(chan struct{}, 1)
+}
+
+// begin begins to watch when patience has been tried.
+func (w *watch) begin() {
+	w.over = false
+	if w.timer == nil {
+		w.timer = time.AfterFunc(w.conn.server.Patience, w.run)
+		return
+	}
+	w.timer.Reset(w.conn.server.Patience)
+}
+
+// end ends it, and reports whether the client is still there, as far as is known.
+func (w *watch) end() bool {
+	if w.timer.Stop() {
+		return true
+	}
+	w.mu.Lock()
+	w.over = true
+	w.conn.readBy = past
+	_ = w.conn.tls.SetReadDeadline(past)
+	w.mu.Unlock()
+	<-w.done
+	if w.read > 0 {
+		w.conn.early, w.read = append(w.conn.early, w.one[:]...), 0
+	}
+	return !w.gone
+}
+
+func (w *watch) run() {
+	defer func() { w.done <- struct{}{} }()
+	w.mu.Lock()
+	if w.over {
+		w.mu.Unlock()
+		return
+	}
+	_ = w.conn.tls.SetReadDeadline(time.Time{})
+	w.mu.Unlock()
+	var err error
+	w.read, err = w.conn.tls.Read(w.one[:])
+	if w.read == 0 && !errors.Is(err, os.ErrDeadlineExceeded) {
+		w.gone = true
+		w.conn.cancel()
+	}
+}

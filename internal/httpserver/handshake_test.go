@@ -1,0 +1,161 @@
+package httpserver
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// greeting is a greeter on a port of its own.
+func greeting(t *testing.T, settings *tls.Config) (l *HandshakeListener, failed chan error) {
+	t.Helper()
+	return greetingTo(t, settings, newParkedConns(nil, testTimeout, testTimeout, refuseNone))
+}
+
+func greetingTo(t *testing.T, settings *tls.Config, lobby *parkedConns) (l *HandshakeListener, failed chan error) {
+	t.Helper()
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed = make(chan error, 10)
+	l = newHandshakeListener(raw, settings, testTimeout, func(_ net.Addr, err error) { failed <- err }, lobby)
+	t.Cleanup(func() { _ = l.Close() })
+	return l, failed
+}
+
+func settingsOf(pair *testpki.Pair) *tls.Config {
+	return &tls.Config{Certificates: []tls.Certificate{pair.TLS()}, MinVersion: tls.VersionTLS12}
+}
+
+// A handshake that panics ends its own connection, and tells nothing of what the peer sent.
+func TestHandshakePanic(t *testing.T) {
+	settings := settingsOf(testpki.SelfSigned("gate", testpki.DNS("gate.test")))
+	settings.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if hello.ServerName != "gate.test" {
+			panic(hello.ServerName)
+		}
+		return nil, nil
+	}
+	l, failed := greeting(t, settings)
+	if _, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{ServerName: "secret.test", InsecureSkipVerify: true}); err == nil {
+		t.Error("the handshake succeeds")
+	}
+	var fault *PanicError
+	if err := <-failed; !errors.As(err, &fault) || strings.Contains(fault.Error(), "secret") || !strings.Contains(fault.Stack, "TestHandshakePanic") {
+		t.Errorf("the failure is %v", err)
+	}
+	c, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{ServerName: "gate.test", InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatalf("the next handshake: %v", err)
+	}
+	_ = c.Close()
+	if c, err := l.Accept(); err != nil {
+		t.Error(err)
+	} else {
+		_ = c.Close()
+	}
+}
+
+// A connection that shakes hands while its listener is closed gets in; one that does not
+// get on is given up.
+func TestHandshakeDuringClose(t *testing.T) {
+	l, failed := greeting(t, settingsOf(testpki.SelfSigned("gate", testpki.DNS("gate.test"))))
+	quick, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = quick.Close() }()
+	stuck, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stuck.Close() }()
+	for deadline := time.Now().Add(testTimeout); l.handshaking.Load() < 2; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the connections are not accepted")
+		}
+	}
+	_ = l.Close()
+	go func() { _ = tls.Client(quick, &tls.Config{InsecureSkipVerify: true}).Handshake() }()
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatalf("the quick one: %v", err)
+	}
+	_ = c.Close()
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("then: %v", err)
+	}
+	if err := <-failed; err == nil {
+		t.Error("the stuck one succeeds")
+	}
+}
+
+// So it is when a connection is being waited for as the listener is closed: its end is no
+// fault that comes before them.
+func TestHandshakeDuringCloseWhileAccepting(t *testing.T) {
+	settings := settingsOf(testpki.SelfSigned("gate", testpki.DNS("gate.test")))
+	for range 20 { // of which half would fail
+		l, _ := greeting(t, settings)
+		raw, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(testTimeout); l.handshaking.Load() == 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("the connection is not accepted")
+			}
+		}
+		accepted := make(chan error, 1)
+		go func() {
+			c, err := l.Accept()
+			if err == nil {
+				_ = c.Close()
+			}
+			accepted <- err
+		}()
+		time.Sleep(5 * time.Millisecond) // it waits
+		_ = l.Close()
+		_ = tls.Client(raw, &tls.Config{InsecureSkipVerify: true}).Handshake()
+		if err := <-accepted; err != nil {
+			t.Fatal(err)
+		}
+		_ = raw.Close()
+	}
+}
+
+// Nor is a connection given up that comes back from the lobby while its listener is closed.
+func TestReturnDuringClose(t *testing.T) {
+	l, _ := greeting(t, settingsOf(testpki.SelfSigned("gate", testpki.DNS("gate.test"))))
+	c, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{ServerName: "gate.test", InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.NetConn().Close() }()
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.parked.park(accepted.(*parkableConn).Conn, time.Time{})
+	if _, err := io.WriteString(c, "G"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(ShutdownGrace / 10) // it is on its way, and net/http is busy
+	_ = l.Close()
+	time.Sleep(ShutdownGrace / 10)
+	back, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var one [1]byte
+	if n, err := back.Read(one[:]); n != 1 || one[0] != 'G' {
+		t.Errorf("it says %q, %v", one[:n], err)
+	}
+	_ = back.Close()
+}

@@ -1,0 +1,37 @@
+package httpserver
+
+import (
+	"net"
+	"testing"
+	"time"
+)
+
+// What counts as one address.
+func TestOrigins(t *testing.T) {
+	for address, want := range map[string]string{
+		"192.0.2.1": "192.0.2.1/32", "::ffff:192.0.2.1": "192.0.2.1/32",
+		"2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64", "fe80::1": "fe80::/64",
+	} {
+		if got := clientPrefix(&net.TCPAddr{IP: net.ParseIP(address), Port: 1, Zone: ""}); got.String() != want {
+			t.Errorf("%s counts as %s, want %s", address, got, want)
+		}
+	}
+	if a, b := clientPrefix(&net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: "eth0"}), clientPrefix(&net.TCPAddr{IP: net.ParseIP("fe80::2"), Zone: "eth1"}); a != b {
+		t.Errorf("%s and %s are two for their zones", a, b)
+	}
+}
+
+// The log tells of a flood now and then, with all of it.
+func TestRefusalsInTheLog(t *testing.T) {
+	d := &ConnLimiter{}
+	start := time.Now()
+	var told []int
+	for i := range 2500 {
+		if n := d.suppressedCount(start.Add(time.Duration(i) * 10 * time.Millisecond)); n > 0 {
+			told = append(told, n)
+		}
+	}
+	if len(told) != 3 || told[0] != 1 || told[1] != 1000 || told[2] != 1000 {
+		t.Errorf("told of %v, want the first, and then each thousand of 10 seconds", told)
+	}
+}

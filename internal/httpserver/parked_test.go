@@ -1,0 +1,231 @@
+package httpserver
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tallygate/tallygate/internal/httpserver/fastpath"
+	"github.com/tallygate/tallygate/internal/testpki"
+	"github.com/tallygate/tallygate/mtls"
+)
+
+// refuseNone closes the connection.
+func refuseNone(c net.Conn, _ *tls.ConnectionState, _ error) { _ = c.Close() }
+
+// A hall is a greeter with net/http behind it, as in a gate, and a lane or none, whose answers
+// say what was asked. Its connections go to the lobby at once.
+type hall struct {
+	*HandshakeListener
+	server http.Server
+	t      *testing.T
+}
+
+func newHall(t *testing.T, idle time.Duration, plain bool) *hall {
+	t.Helper()
+	h := &hall{t: t, server: http.Server{ConnState: changed, IdleTimeout: idle, ReadHeaderTimeout: testTimeout}}
+	h.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Errorf("the body of %s: %v", r.URL, err)
+		}
+		_, _ = fmt.Fprintf(w, "%s %s %s", r.Method, r.URL, body)
+	})
+	const soon = 2 * time.Millisecond
+	lobby := newParkedConns(nil, testTimeout, idle, refuseNone)
+	lobby.parkAfter = soon
+	if plain {
+		lobby.lane = &fastpath.Server{Handler: h.server.Handler, ConnContext: mtls.ConnContext, Quiet: soon, Patience: soon}
+	}
+	h.HandshakeListener, _ = greetingTo(t, settingsOf(testpki.SelfSigned("gate", testpki.DNS("gate.test"))), lobby)
+	l := h.HandshakeListener
+	go func() { _ = h.server.Serve(l) }()
+	t.Cleanup(func() { _ = h.server.Close() })
+	return h
+}
+
+// dial opens a connection, on which answers may be read.
+func (h *hall) dial() (*tls.Conn, *bufio.Reader) {
+	h.t.Helper()
+	c, err := tls.Dial("tcp", h.Addr().String(), &tls.Config{ServerName: "gate.test", InsecureSkipVerify: true})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { _ = c.NetConn().Close() })
+	_ = c.SetDeadline(time.Now().Add(testTimeout))
+	return c, bufio.NewReader(c)
+}
+
+func (h *hall) send(c net.Conn, text string) {
+	h.t.Helper()
+	if _, err := io.WriteString(c, text); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// expect reads one answer.
+func (h *hall) expect(from *bufio.Reader, want string) {
+	h.t.Helper()
+	answer, err := http.ReadResponse(from, nil)
+	if err != nil {
+		h.t.Fatalf("the answer to %.40q: %v", want, err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	if body, err := io.ReadAll(answer.Body); err != nil || answer.StatusCode != http.StatusOK || string(body) != want {
+		h.t.Fatalf("the answer is %s %.40q of %d bytes, %v; want %.40q of %d", answer.Status, body, len(body), err, want, len(want))
+	}
+}
+
+// hold waits until the lobby holds so many.
+func (h *hall) hold(want int) {
+	h.t.Helper()
+	for deadline := time.Now().Add(testTimeout); h.parked.count() != want; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			h.t.Fatalf("the lobby holds %d connections, want %d", h.parked.count(), want)
+		}
+	}
+}
+
+// A connection goes to the lobby and comes back as often as it likes, and ends there when
+// its client or the server ends it, or its time is over.
+func TestLobby(t *testing.T) {
+	for _, plain := range []bool{false, true} {
+		t.Run(fmt.Sprintf("plain %v", plain), func(t *testing.T) { testLobby(t, plain) })
+	}
+}
+
+func testLobby(t *testing.T, plain bool) {
+	h := newHall(t, testTimeout, plain)
+	c, answers := h.dial()
+	other, others := h.dial()
+	h.send(other, "GET /o HTTP/1.1\r\nHost: a\r\n\r\n")
+	h.expect(others, "GET /o ")
+	for i := range 5 {
+		h.send(c, fmt.Sprintf("POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody", i))
+		h.expect(answers, fmt.Sprintf("POST /%d body", i))
+		h.hold(2)
+	}
+	_ = c.Close()
+	h.hold(1)
+	third, thirds := h.dial() // as long as it waits the listener does
+	h.send(third, "GET /t HTTP/1.1\r\nHost: a\r\n\r\n")
+	h.expect(thirds, "GET /t ")
+	h.hold(2)
+	_ = h.Close() // a request that is on its way then is not lost
+	h.send(other, "GET /last HTTP/1.1\r\nHost: a\r\n\r\n")
+	h.expect(others, "GET /last ")
+	h.hold(2)
+	if err := h.server.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	h.hold(0)
+	if _, err := others.ReadByte(); err != io.EOF {
+		t.Errorf("the other connection ends with %v, want a farewell", err)
+	}
+
+	if err := (&parkableConn{state: connParked}).Close(); err != nil { // whose connection may be another stay's
+		t.Error(err)
+	}
+
+	h = newHall(t, 100*time.Millisecond, plain)
+	c, answers = h.dial()
+	h.send(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	h.expect(answers, "GET / ")
+	h.hold(1)
+	if _, err := answers.ReadByte(); err != io.EOF {
+		t.Errorf("the connection whose time is over ends with %v", err)
+	}
+	h.hold(0)
+}
+
+// A connection on which nothing is ever asked has less time than one that rests.
+func TestLobbyAwaitsTheFirst(t *testing.T) {
+	plain := newParkedConns(&fastpath.Server{}, 50*time.Millisecond, time.Hour, refuseNone)
+	h := &hall{t: t}
+	h.HandshakeListener, _ = greetingTo(t, settingsOf(testpki.SelfSigned("gate", testpki.DNS("gate.test"))), plain)
+	begin := time.Now()
+	_, answers := h.dial()
+	if _, err := answers.ReadByte(); err != io.EOF || time.Since(begin) < plain.first {
+		t.Errorf("it ends after %s with %v", time.Since(begin), err)
+	}
+}
+
+// What a client sends too early of its next request is not lost, however little it is: then
+// the connection stays.
+func TestLobbyIsForEmptyHands(t *testing.T) {
+	for _, plain := range []bool{false, true} {
+		t.Run(fmt.Sprintf("plain %v", plain), func(t *testing.T) { testEmptyHands(t, newHall(t, testTimeout, plain)) })
+	}
+}
+
+func testEmptyHands(t *testing.T, h *hall) {
+	const first, next = "POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab", "GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
+	for n := range len(next) {
+		c, answers := h.dial()
+		h.send(c, first+next[:n])
+		h.expect(answers, "POST /1 ab")
+		if n == 0 {
+			h.hold(1)
+		} else {
+			time.Sleep(10 * h.parked.parkAfter) // it may go wrong in that time
+			if h.parked.count() != 0 {
+				t.Errorf("with %q read, the connection went to the lobby", next[:n])
+			}
+		}
+		h.send(c, next[n:])
+		h.expect(answers, "GET /next ")
+		_ = c.NetConn().Close()
+		h.hold(0)
+	}
+}
+
+// Requests arrive as they are sent, whatever the pieces and the pauses between these.
+func TestLobbyAnyPieces(t *testing.T) {
+	t.Parallel()
+	halls := []*hall{newHall(t, testTimeout, false), newHall(t, testTimeout, true)}
+	for i := range 6 {
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			h := halls[i%2]
+			c, answers := h.dial()
+			var all bytes.Buffer
+			var want []string
+			for i := range 30 {
+				body := strings.Repeat("\r\n", rand.IntN(4)) + strings.Repeat("GE", rand.IntN(3)*rand.IntN(4000))
+				switch rand.IntN(3) {
+				case 0:
+					fmt.Fprintf(&all, "POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s", i, len(body), body)
+				case 1:
+					fmt.Fprintf(&all, "POST /%d HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", i, len(body)+1, body+".")
+					body += "."
+				default:
+					fmt.Fprintf(&all, "GET /%d HTTP/1.1\r\nHost: a\r\n\r\n", i)
+					want = append(want, fmt.Sprintf("GET /%d ", i))
+					continue
+				}
+				want = append(want, fmt.Sprintf("POST /%d %s", i, body))
+			}
+			go func() {
+				for all.Len() > 0 {
+					piece := all.Next(1 + rand.IntN(1+rand.IntN(300)))
+					if _, err := c.Write(piece); err != nil {
+						t.Error(err)
+						return
+					}
+					time.Sleep(time.Duration(max(0, rand.IntN(8)-4)) * h.parked.parkAfter)
+				}
+			}()
+			for _, w := range want {
+				(&hall{t: t}).expect(answers, w)
+			}
+		})
+	}
+}

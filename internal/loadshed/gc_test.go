@@ -1,0 +1,22 @@
+package loadshed
+
+import "testing"
+
+// A small heap may grow more than a large one, but never by more than 32 MiB unless it would
+// by Go's own measure.
+func TestPercent(t *testing.T) {
+	before := 400
+	for live := uint64(1 << 20); live < 1<<34; live += live / 7 {
+		next := gcPercent(live)
+		if next > before || next < 100 {
+			t.Errorf("%d bytes: %d after %d", live, next, before)
+		}
+		if room := live / 100 * uint64(next); next > 100 && room > 32<<20 {
+			t.Errorf("%d bytes live, %d of garbage", live, room)
+		}
+		before = next
+	}
+	if before != 100 {
+		t.Errorf("a large heap grows by %d", before)
+	}
+}

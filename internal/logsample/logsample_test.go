@@ -1,0 +1,28 @@
+package logsample
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// Causes are told apart as long as they are few, and each has its own time.
+func TestDigests(t *testing.T) {
+	var d Samplers
+	begin := time.Now()
+	for i, want := range []int{1, 0, 0} {
+		if n := d.Add("a", begin); n != want {
+			t.Errorf("event %d: %d, want %d", i, n, want)
+		}
+	}
+	if d.Add("b", begin) != 1 || d.Add("a", begin.Add(interval)) != 3 {
+		t.Error("one cause keeps another quiet, or events are lost")
+	}
+	lines := 0
+	for i := range 1000 {
+		lines += d.Add(fmt.Sprint("made up ", i), begin)
+	}
+	if lines > maxCauses || len(d.each) > maxCauses+1 {
+		t.Errorf("%d lines, %d causes", lines, len(d.each))
+	}
+}

@@ -1,0 +1,197 @@
+package tokenclient
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/tallygate/tallygate/internal/authserver"
+	"github.com/tallygate/tallygate/internal/pemfile"
+)
+
+// MaxResponse bounds an authorization server's answers: 1 MiB, when metadata and
+// tokens are a few KiB.
+const MaxResponse = 1 << 20
+
+// metadataURL is the place of an authorization server's metadata.
+type metadataURL struct {
+	*url.URL
+	issuer string // the identifier asked for; "" where only the place is known
+}
+
+// parseMetadataURL takes an issuer identifier or a metadata URL, told apart by the
+// path under /.well-known/.
+func parseMetadataURL(s string) (metadataURL, error) {
+	u, err := parseHTTPS(s)
+	if err != nil {
+		return metadataURL{}, err
+	}
+	if u.RawQuery != "" || u.ForceQuery {
+		return metadataURL{}, errors.New("an issuer identifier has no query (RFC 8414 section 2)")
+	}
+	path := u.EscapedPath() + "/"
+	if strings.HasPrefix(path, authserver.OAuthPath+"/") || strings.HasPrefix(path, authserver.OpenIDPath+"/") || strings.HasSuffix(path, authserver.OpenIDPath+"/") {
+		return metadataURL{URL: u}, nil
+	}
+	return metadataURL{URL: authserver.InsertWellKnown(u, authserver.OAuthPath), issuer: s}, nil
+}
+
+// names reports whether m is the place of issuer's metadata, RFC 8414 section 3.3:
+// the same identifier, character by character, or, where only the place is known,
+// one that leads there.
+func (m metadataURL) names(issuer string) bool {
+	if m.issuer != "" {
+		return issuer == m.issuer
+	}
+	u, err := parseHTTPS(issuer)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(authserver.MetadataURLs(u), func(place *url.URL) bool { return place.String() == m.String() })
+}
+
+func parseHTTPS(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Contains(s, "#") {
+		return nil, errors.New("must be an https URL with a host, without user and fragment")
+	}
+	return u, nil
+}
+
+// Client speaks to an authorization server by mutual TLS.
+type Client struct {
+	HTTP  *http.Client
+	flags Options
+}
+
+func New(f Options) (*Client, error) {
+	pair, err := pemfile.ReadKeyPair(f.Cert, f.Key)
+	if err != nil {
+		return nil, fmt.Errorf("reading client certificate and key: %w", err)
+	}
+	var roots *x509.CertPool // nil: the system's
+	if f.CA != "" {
+		if roots, err = pemfile.ReadPool([]string{f.CA}); err != nil {
+			return nil, fmt.Errorf("reading authorities: %w", err)
+		}
+	}
+	return &Client{flags: f, HTTP: &http.Client{
+		Transport: &http.Transport{
+			// A proxy named by the environment must not learn, or decide, where a
+			// client proves who it is.
+			Proxy: nil,
+			TLSClientConfig: &tls.Config{
+				MinVersion: tls.VersionTLS12,
+				RootCAs:    roots,
+				// By Certificates a certificate would silently stay away when its
+				// issuer is not among those that the server names. This one was
+				// named for being sent.
+				GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil },
+			},
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
+}
+
+// discover returns the token endpoint of the server whose metadata is at place. The
+// endpoint for mutual TLS is preferred, RFC 8705 section 5.
+func (c *Client) discover(ctx context.Context, place metadataURL) (*url.URL, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, place.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	status, body, err := c.do(req)
+	if err != nil {
+		return nil, err
+	}
+	if status != http.StatusOK { // RFC 8414 section 3.2
+		return nil, fmt.Errorf("asking %s: answered with status %d", shown(req.URL), status)
+	}
+	var metadata struct {
+		Issuer        string `json:"issuer"`
+		TokenEndpoint string `json:"token_endpoint"`
+		Aliases       struct {
+			TokenEndpoint string `json:"token_endpoint"`
+		} `json:"mtls_endpoint_aliases"`
+	}
+	if err := decode(req.URL, body, &metadata); err != nil {
+		return nil, err
+	}
+	if !place.names(metadata.Issuer) {
+		return nil, fmt.Errorf("asking %s: the metadata is that of issuer %q, which is not the one asked for (RFC 8414 section 3.3)",
+			shown(req.URL), metadata.Issuer)
+	}
+	named := metadata.TokenEndpoint
+	if metadata.Aliases.TokenEndpoint != "" {
+		named = metadata.Aliases.TokenEndpoint
+	}
+	endpoint, err := parseHTTPS(named)
+	if err != nil {
+		return nil, fmt.Errorf("asking %s: the token endpoint %w", shown(req.URL), err)
+	}
+	return endpoint, nil
+}
+
+// do sends req and returns status and whole body of the answer.
+func (c *Client) do(req *http.Request) (status int, body []byte, err error) {
+	req.Header.Set("Accept", "application/json")
+	resp, err := c.HTTP.Do(req)
+	if err != nil {
+		return 0, nil, c.explain(req.URL, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
+		return 0, nil, fmt.Errorf("asking %s: answered with a redirect, which is not followed", shown(req.URL))
+	}
+	body, err = io.ReadAll(io.LimitReader(resp.Body, MaxResponse+1))
+	if err != nil {
+		return 0, nil, c.explain(req.URL, err)
+	}
+	if len(body) > MaxResponse {
+		return 0, nil, fmt.Errorf("asking %s: the answer is larger than %d bytes", shown(req.URL), MaxResponse)
+	}
+	return resp.StatusCode, body, nil
+}
+
+// explain says in a sentence what kept u from being asked.
+func (c *Client) explain(u *url.URL, err error) error {
+	var inner *url.Error
+	if errors.As(err, &inner) {
+		err = inner.Err // it quotes the whole URL, with its query
+	}
+	var unknown x509.UnknownAuthorityError
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("asking %s: no answer within %s (--timeout)", shown(u), c.flags.Timeout)
+	case errors.As(err, &unknown) && c.flags.CA == "":
+		return fmt.Errorf("asking %s: the system does not trust the authority of the server's certificate; name it by --ca: %w", shown(u), err)
+	case errors.As(err, &unknown):
+		return fmt.Errorf("asking %s: no authority in %q (--ca) vouches for the server's certificate: %w", shown(u), c.flags.CA, err)
+	}
+	return fmt.Errorf("asking %s: %w", shown(u), err)
+}
+
+// decode reads an answer of u. Members named twice are an error, and names are
+// compared exactly. The error does not quote the answer, which may hold a token.
+func decode(u *url.URL, body []byte, into any) error {
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("asking %s: the answer is not the JSON object that it should be", shown(u))
+	}
+	return nil
+}
+
+// shown returns u as it may stand in an error: without its query.
+func shown(u *url.URL) string {
+	bare := *u
+	bare.RawQuery, bare.ForceQuery = "", false
+	return bare.String()
+}
