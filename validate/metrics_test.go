@@ -61,14 +61,14 @@ tallygate_cache_requests_total{cache="introspection",result="shared"} 0
 tallygate_cache_requests_total{cache="introspection",result="stale"} 0
 tallygate_cache_requests_total{cache="jwt",result="hit"} 2
 tallygate_cache_requests_total{cache="jwt",result="miss"} 3
-# HELP tallygate_jwks_fetches_total Readings of an authorization server's key set, by result.
+# HELP tallygate_jwks_fetches_total Fetches of a key set, by issuer and result (ok, failed).
 # TYPE tallygate_jwks_fetches_total counter
 tallygate_jwks_fetches_total{issuer="partners",result="failed"} 0
 tallygate_jwks_fetches_total{issuer="partners",result="ok"} 1
-# HELP tallygate_jwks_keys Usable keys of an authorization server.
+# HELP tallygate_jwks_keys Usable keys in a key set, by issuer.
 # TYPE tallygate_jwks_keys gauge
 tallygate_jwks_keys{issuer="partners"} 1
-# HELP tallygate_jwks_unknown_kid_total Tokens that named an unknown key, by whether they made a reading, shared one, or came within the cool-down.
+# HELP tallygate_jwks_unknown_kid_total Tokens with an unknown kid, by issuer and outcome: refreshed (caused a fetch), shared (waited for a fetch) or throttled (within the cool-down).
 # TYPE tallygate_jwks_unknown_kid_total counter
 tallygate_jwks_unknown_kid_total{issuer="partners",outcome="refreshed"} 0
 tallygate_jwks_unknown_kid_total{issuer="partners",outcome="shared"} 0

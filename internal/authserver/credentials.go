@@ -12,13 +12,14 @@ import (
 	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
-// anchors are those of PEM files, nil for the system's, and the sums of their DER.
+// anchors are trust anchors: a pool, nil for the system's, and the SHA-256 sums of the
+// certificates in it.
 type anchors struct {
 	pool *x509.CertPool
 	sums map[[sha256.Size]byte]bool
 }
 
-// readAnchors returns the anchors in PEM files, the system's when no file is named. Errors
+// readAnchors returns the anchors in PEM files, or the system's anchors without files. Errors
 // name the file and the line.
 func readAnchors(files []config.Path) (anchors, error) {
 	if len(files) == 0 {
@@ -38,8 +39,8 @@ func readAnchors(files []config.Path) (anchors, error) {
 	return a, nil
 }
 
-// include reports whether each of others is among a. Which the system's are, nobody can
-// tell.
+// includes reports whether a has every anchor of others. The certificates of the system's pool
+// are unknown, so the system's pool includes only itself.
 func (a anchors) includes(others anchors) bool {
 	if a.pool == nil || others.pool == nil {
 		return a.pool == others.pool
@@ -52,35 +53,35 @@ func (a anchors) includes(others anchors) bool {
 	return true
 }
 
-// A clientPair is the certificate that the gate shows. It is read again for each
-// connection, whatever becomes of a reload: it lets nobody in, and one that has ended
-// opens nothing. While the files cannot be read, or do not fit each other, the last good
-// pair serves.
+// A clientCertificate is the gate's certificate for mutual TLS with the authorization server. The
+// files are read again for each connection, independently of reloads, because a renewed
+// certificate grants nobody access to the gate. While the files are unreadable or do not match
+// each other, the last good pair is used.
 type clientCertificate struct {
 	files    config.KeyPair
 	lastGood atomic.Pointer[tls.Certificate]
 }
 
-// sum stands for the certificate that is shown, zero for none.
-func (p *clientCertificate) sum() (sum [sha256.Size]byte) {
-	if pair := p.lastGood.Load(); pair != nil {
+// sum returns the SHA-256 of the certificate chain in use, zero without a certificate.
+func (c *clientCertificate) sum() (sum [sha256.Size]byte) {
+	if pair := c.lastGood.Load(); pair != nil {
 		sum = sha256.Sum256(bytes.Join(pair.Certificate, nil))
 	}
 	return sum
 }
 
-func (p *clientCertificate) load() error {
-	pair, err := pemfile.ReadKeyPair(p.files.Certificate, p.files.Key)
+func (c *clientCertificate) load() error {
+	pair, err := pemfile.ReadKeyPair(c.files.Certificate, c.files.Key)
 	if err != nil {
 		return fmt.Errorf("reading certificate and key: %w", err)
 	}
-	p.lastGood.Store(&pair)
+	c.lastGood.Store(&pair)
 	return nil
 }
 
-// show returns the pair whatever authorities the server names: it was configured to be
-// shown.
-func (p *clientCertificate) getCertificate(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-	_ = p.load() // the last good one serves
-	return p.lastGood.Load(), nil
+// getCertificate returns the pair also if the server names other authorities: the configuration
+// says to present it.
+func (c *clientCertificate) getCertificate(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	_ = c.load() // on an error, the last good pair is used
+	return c.lastGood.Load(), nil
 }

@@ -16,31 +16,32 @@ import (
 	"github.com/tallygate/tallygate/internal/refresh"
 )
 
-// metadataLifetime is how long metadata counts before it is read again. Endpoints move
-// once in years; what moves within this time is found by nobody until then.
+// metadataInterval is the time between two fetches of the metadata. Endpoints move once in years;
+// a move is noticed after at most this time.
 const metadataInterval = time.Hour
 
-// Where metadata is: RFC 8414 section 3 puts the one between host and path of the
-// issuer identifier; OpenID Connect Discovery section 4 puts the other behind it,
-// and RFC 8414 section 5 allows it between as well.
+// The paths of metadata. RFC 8414 section 3 inserts its path between host and path of the issuer
+// identifier. OpenID Connect Discovery section 4 appends its path; RFC 8414 section 5 allows
+// inserting it as well.
 const (
 	OAuthPath  = "/.well-known/oauth-authorization-server"
 	OpenIDPath = "/.well-known/openid-configuration"
 )
 
-// Metadata is what an authorization server publishes of itself, RFC 8414 section 2, as
-// far as it counts here.
+// Metadata holds the endpoints that the gate needs from an authorization server's metadata, RFC
+// 8414 section 2.
 type Metadata struct {
-	KeySet        *url.URL // jwks_uri; nil when it names none, or none is needed
-	Introspection *url.URL // introspection_endpoint; nil when it names none, or none is needed
+	KeySet        *url.URL // jwks_uri; nil when absent or not needed
+	Introspection *url.URL // introspection_endpoint; nil when absent or not needed
 
 	fetchedAt time.Time
 }
 
-// ErrUnread is why nothing is known of a server whose metadata has not been read yet.
-var ErrNoMetadata = errors.New("its metadata has not been read yet")
+// ErrNoMetadata is returned before the metadata has been fetched.
+var ErrNoMetadata = errors.New("the metadata has not been fetched yet")
 
-// Metadata returns what was read last. It asks nobody. The error is [ErrUnread].
+// Metadata returns the result of the last successful fetch, or [ErrNoMetadata]. It sends no
+// request.
 func (s *Server) Metadata() (*Metadata, error) {
 	if m := s.metadata.Load(); m != nil {
 		return m, nil
@@ -48,8 +49,8 @@ func (s *Server) Metadata() (*Metadata, error) {
 	return nil, ErrNoMetadata
 }
 
-// OnChange makes Run call f, which must return at once, and no other than f, when it has
-// read metadata that says something new.
+// OnChange sets the function that is called after a fetch that changes the metadata. It replaces
+// an earlier function. f must return at once.
 func (s *Server) OnChange(f func()) { s.onChange.Store(&f) }
 
 // Run refreshes the metadata until ctx ends: at once if it has never been fetched, then every
@@ -72,13 +73,14 @@ func (s *Server) refreshAndLog(ctx context.Context) error {
 	return err
 }
 
-// Read reads the metadata once. On an error the last good one stays. It tries the
-// places of both standards in turn, but of a server that cannot be reached only one.
+// Refresh fetches the metadata once, from the locations of both standards in order. On an error
+// the last good metadata stays. If the server cannot be reached, only the first location is
+// tried.
 func (s *Server) Refresh(ctx context.Context) error {
 	start := s.now()
 	m, err := s.fetchMetadata(ctx)
 	if err != nil {
-		if !errors.Is(ctx.Err(), context.Canceled) { // otherwise it was broken off
+		if !errors.Is(ctx.Err(), context.Canceled) { // a canceled fetch has not failed
 			s.metrics.failed.Inc()
 		}
 		return fmt.Errorf("reading metadata of %q: %w", s.issuer, err)
@@ -86,9 +88,9 @@ func (s *Server) Refresh(ctx context.Context) error {
 	m.fetchedAt = start
 	s.metrics.succeeded.Inc()
 	s.metrics.lastSuccess.Set(float64(start.UnixMilli()) / 1e3)
-	if before := s.metadata.Swap(m); before == nil || !before.equal(m) {
-		if changed := s.onChange.Load(); changed != nil {
-			(*changed)()
+	if previous := s.metadata.Swap(m); previous == nil || !previous.equal(m) {
+		if onChange := s.onChange.Load(); onChange != nil {
+			(*onChange)()
 		}
 	}
 	return nil
@@ -106,62 +108,61 @@ func (s *Server) fetchMetadata(ctx context.Context) (*Metadata, error) {
 	defer cancel()
 	issuer, err := url.Parse(s.issuer)
 	if err != nil {
-		return nil, errors.New("the issuer identifier is no URL")
+		return nil, errors.New("the issuer identifier is not a URL")
 	}
 	var faults []error
-	for _, place := range MetadataURLs(issuer) {
-		answer, err := s.fetch(ctx, place)
-		if err != nil { // no better at another path
+	for _, location := range MetadataURLs(issuer) {
+		response, err := s.fetch(ctx, location)
+		if err != nil { // another path would not help
 			return nil, errors.Join(append(faults, err)...)
 		}
-		m, err := s.parse(answer)
+		m, err := s.parse(response)
 		if err == nil {
 			return m, nil
 		}
-		faults = append(faults, fmt.Errorf("at %s: %w", place.Path, err))
+		faults = append(faults, fmt.Errorf("at %s: %w", location.Path, err))
 	}
 	return nil, errors.Join(faults...)
 }
 
-// Places returns the URLs at which the metadata of an issuer identifier may be, in the
-// order in which they are tried.
+// MetadataURLs returns the URLs at which the metadata of an issuer may be, in the order in which
+// they are tried.
 func MetadataURLs(issuer *url.URL) []*url.URL {
-	behind := *issuer
-	behind.Path = strings.TrimSuffix(issuer.Path, "/") + OpenIDPath
-	behind.RawPath = ""
+	appended := *issuer
+	appended.Path = strings.TrimSuffix(issuer.Path, "/") + OpenIDPath
+	appended.RawPath = ""
 	if issuer.RawPath != "" {
-		behind.RawPath = strings.TrimSuffix(issuer.RawPath, "/") + OpenIDPath
+		appended.RawPath = strings.TrimSuffix(issuer.RawPath, "/") + OpenIDPath
 	}
-	places := []*url.URL{InsertWellKnown(issuer, OAuthPath), &behind}
-	if between := InsertWellKnown(issuer, OpenIDPath); between.String() != behind.String() {
-		places = append(places, between)
+	locations := []*url.URL{InsertWellKnown(issuer, OAuthPath), &appended}
+	if inserted := InsertWellKnown(issuer, OpenIDPath); inserted.String() != appended.String() {
+		locations = append(locations, inserted)
 	}
-	return places
+	return locations
 }
 
-// InsertWellKnown returns u with wellKnown between host and path, from which a slash
-// at the end is removed, RFC 8414 section 3.1.
+// InsertWellKnown returns u with wellKnown inserted between host and path, and without a slash at
+// the end of the path, RFC 8414 section 3.1.
 func InsertWellKnown(u *url.URL, wellKnown string) *url.URL {
-	place := *u
-	place.Path = wellKnown + strings.TrimSuffix(u.Path, "/")
-	place.RawPath = ""
+	location := *u
+	location.Path = wellKnown + strings.TrimSuffix(u.Path, "/")
+	location.RawPath = ""
 	if u.RawPath != "" {
-		place.RawPath = wellKnown + strings.TrimSuffix(u.RawPath, "/")
+		location.RawPath = wellKnown + strings.TrimSuffix(u.RawPath, "/")
 	}
-	return &place
+	return &location
 }
 
 func (s *Server) fetch(ctx context.Context, u *url.URL) (*Response, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return nil, errors.New("the issuer identifier makes no request")
+		return nil, errors.New("the issuer identifier is not a valid URL")
 	}
 	request.Header.Set("Accept", "application/json")
 	return s.Send(request, maxMetadata)
 }
 
-// document is the metadata as it is published, RFC 8414 section 2 and RFC 8705
-// section 5.
+// metadataDocument is the published metadata, RFC 8414 section 2 and RFC 8705 section 5.
 type metadataDocument struct {
 	Issuer        string `json:"issuer"`
 	KeySet        string `json:"jwks_uri"`
@@ -171,25 +172,25 @@ type metadataDocument struct {
 	} `json:"mtls_endpoint_aliases"`
 }
 
-// parse returns what answer says. The issuer in it must be the one asked for, character
-// by character, RFC 8414 section 3.3. Members of one name twice are an error. An endpoint
-// that is not needed may be whatever it is.
-func (s *Server) parse(answer *Response) (_ *Metadata, err error) {
-	if answer.Status != http.StatusOK { // RFC 8414 section 3.2
-		return nil, fmt.Errorf("answered with status %d", answer.Status)
+// parse reads the metadata in response. The issuer in it must equal the requested issuer, RFC
+// 8414 section 3.3. Duplicate members are an error. Endpoints that are not needed may have any
+// value.
+func (s *Server) parse(response *Response) (_ *Metadata, err error) {
+	if response.Status != http.StatusOK { // RFC 8414 section 3.2
+		return nil, fmt.Errorf("answered with status %d", response.Status)
 	}
-	if answer.MediaType != "application/json" {
-		return nil, fmt.Errorf("answered with content type %q", access.Truncate(answer.MediaType))
+	if response.MediaType != "application/json" {
+		return nil, fmt.Errorf("answered with content type %q", access.Truncate(response.MediaType))
 	}
-	if err := jsonlimit.Check(answer.Body); err != nil {
+	if err := jsonlimit.Check(response.Body); err != nil {
 		return nil, err
 	}
 	var d metadataDocument
-	if json.Unmarshal(answer.Body, &d) != nil {
-		return nil, errors.New("the answer is no metadata in JSON")
+	if json.Unmarshal(response.Body, &d) != nil {
+		return nil, errors.New("the response is not metadata in JSON")
 	}
 	if d.Issuer != s.issuer {
-		return nil, fmt.Errorf("the metadata is that of issuer %q (RFC 8414 section 3.3)", access.Truncate(d.Issuer))
+		return nil, fmt.Errorf("the metadata names issuer %q (RFC 8414 section 3.3)", access.Truncate(d.Issuer))
 	}
 	if s.mutualTLS && d.Aliases.Introspection != "" { // RFC 8705 section 5
 		d.Introspection = d.Aliases.Introspection
@@ -206,14 +207,14 @@ func (s *Server) parse(answer *Response) (_ *Metadata, err error) {
 	return m, err
 }
 
-// endpoint returns the URL that a member names, nil for none.
+// endpoint returns the URL that a member names, nil for an absent member.
 func (s *Server) endpoint(member, text string) (*url.URL, error) {
 	if text == "" {
 		return nil, nil
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || !s.allowsURL(u) {
-		return nil, fmt.Errorf("%s is no https URL with a host, without user and fragment", member)
+		return nil, fmt.Errorf("%s is not an https URL with a host and without user and fragment", member)
 	}
 	return u, nil
 }

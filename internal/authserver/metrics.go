@@ -2,49 +2,48 @@ package authserver
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Metrics counts the readings of metadata, of all servers.
+// Metrics counts metadata fetches of all servers.
 type Metrics struct {
 	fetches     *prometheus.CounterVec
 	lastSuccess *prometheus.GaugeVec
 }
 
-// serverMetrics is the part that belongs to one server.
+// serverMetrics are the series of one server.
 type serverMetrics struct {
 	succeeded, failed prometheus.Counter
 	lastSuccess       prometheus.Gauge
 }
 
-// NewMetrics returns the metrics, registered nowhere.
+// NewMetrics returns metrics that are not registered yet.
 func NewMetrics() *Metrics {
 	return &Metrics{
 		fetches: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "tallygate_metadata_fetches_total", Help: "Readings of an authorization server's metadata, by result.",
+			Name: "tallygate_metadata_fetches_total", Help: "Fetches of authorization server metadata, by issuer and result (ok, failed).",
 		}, []string{"issuer", "result"}),
 		lastSuccess: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tallygate_metadata_last_success_timestamp_seconds",
-			Help: "When the metadata of an authorization server was last read; 0 when it never was, or need not be.",
+			Help: "Unix time of the last successful fetch of authorization server metadata, by issuer; 0 if never fetched or not needed.",
 		}, []string{"issuer"}),
 	}
 }
 
-// Describe sends every description; with Collect it makes Metrics a
-// [prometheus.Collector].
+// Describe implements [prometheus.Collector].
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.fetches.Describe(ch)
 	m.lastSuccess.Describe(ch)
 }
 
-// Collect sends every series.
+// Collect implements [prometheus.Collector].
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	m.fetches.Collect(ch)
 	m.lastSuccess.Collect(ch)
 }
 
-// Forget ends the series of a server that is no longer reached.
+// Forget removes the series of a server that is no longer used.
 func (m *Metrics) Forget(server string) {
-	of := prometheus.Labels{"issuer": server}
-	m.fetches.DeletePartialMatch(of)
-	m.lastSuccess.DeletePartialMatch(of)
+	labels := prometheus.Labels{"issuer": server}
+	m.fetches.DeletePartialMatch(labels)
+	m.lastSuccess.DeletePartialMatch(labels)
 }
 
 func (m *Metrics) forServer(server string) serverMetrics {

@@ -1,7 +1,6 @@
-// Package authserver is how a foreign authorization server is reached: where its
-// endpoints are, by its metadata (RFC 8414, OpenID Connect Discovery), and how it is
-// spoken to, over TLS with the configured anchors and certificate. In goes its
-// configuration, out come bounded answers; what they mean is for others to judge.
+// Package authserver reaches other authorization servers: it finds their endpoints by metadata
+// (RFC 8414, OpenID Connect Discovery) and sends requests over TLS with the configured anchors
+// and client certificate. Responses are bounded; other packages interpret them.
 package authserver
 
 import (
@@ -24,54 +23,54 @@ import (
 )
 
 const (
-	// FetchTimeout bounds the reading of a document, from the connection to the last
-	// byte. What was read before serves meanwhile.
+	// FetchTimeout bounds a fetch, from connecting to the last byte. The last good document is
+	// used meanwhile.
 	FetchTimeout = 5 * time.Second
-	// MaxKeySet bounds a key set in bytes. A hundred RSA keys of 2048 bits fit, each 2.5 KB
-	// with a certificate.
+	// MaxKeySet bounds a key set in bytes. A hundred RSA keys of 2048 bits, 2.5 KB each with a
+	// certificate, fit.
 	MaxKeySet = 256 << 10
-	// MaxIntrospection bounds an introspection answer in bytes: eight times the longest
-	// access token that is taken. Sixty-four such answers at once, the default, and what
-	// becomes of them while they are read, four times as much, are 40 MiB.
+	// MaxIntrospection bounds an introspection response in bytes: eight times the longest
+	// accepted access token. 64 concurrent responses (the default) and the memory for parsing
+	// them, four times as much, take 64 × 128 KiB × 5 = 40 MiB.
 	MaxIntrospection = 128 << 10
 	// maxMetadata bounds metadata in bytes. Servers publish 2 to 20 KB.
 	maxMetadata = 64 << 10
-	// maxRedirects is how many redirects a reading follows, all within one origin.
+	// maxRedirects bounds the redirects of a fetch, which must stay within the origin.
 	maxRedirects = 3
 )
 
-// Options are what a [Server] needs beside its configuration.
+// Options are what a [Server] needs in addition to its configuration.
 type Options struct {
-	Log     *slog.Logger // must be set
-	Metrics *Metrics     // must be set
+	Log     *slog.Logger // required
+	Metrics *Metrics     // required
 	Now     func() time.Time
-	// Previous is the Server that the new one may take the place of; nil for none.
+	// Previous is the server before a reload; nil without one.
 	Previous *Server
 }
 
-// A Server is a foreign authorization server. It shares no connection with other
-// servers, asks no proxy, and sends nothing but over https, or to this machine where
-// the configuration says insecure. It is safe for concurrent use.
+// A Server is an authorization server other than our own issuer. It shares no connections with
+// other servers, uses no proxy, and sends only over https, or over http to this machine if
+// insecure_loopback_http is set. It is safe for concurrent use.
 type Server struct {
 	name           string
 	issuer         string
 	settings       config.AuthorizationServer
 	anchors        anchors
-	certificateSum [sha256.Size]byte // stands for the certificate that was shown first
+	certificateSum [sha256.Size]byte // of the client certificate that New read
 	allowsURL      func(*url.URL) bool
-	mutualTLS      bool // a client certificate is shown
+	mutualTLS      bool // a client certificate is configured
 	client         *http.Client
 	log            *slog.Logger
 	metrics        serverMetrics
 	now            func() time.Time
-	metadata       atomic.Pointer[Metadata] // nil before the first reading
-	onChange       atomic.Pointer[func()]   // is told of metadata that was read and is new
+	metadata       atomic.Pointer[Metadata] // nil before the first fetch
+	onChange       atomic.Pointer[func()]   // called when a fetch changes the metadata
 }
 
-// New returns the server that settings describes: the previous one, and with it its
-// connections, where that is no other, and otherwise one that goes on with the metadata
-// that the previous one has read, where it follows that one. It reads the anchors and the
-// certificate, so that a broken one stops the start, and sends nothing.
+// New returns the server that settings describes. If nothing has changed it returns
+// options.Previous with its connections; otherwise the new server takes over metadata that it can
+// reuse. New reads the anchors and the certificate and returns an error if a file is broken. It
+// sends no request.
 func New(settings config.AuthorizationServer, options Options) (*Server, error) {
 	connection := settings.Connection
 	trusted, err := readAnchors(connection.Trust)
@@ -90,22 +89,22 @@ func New(settings config.AuthorizationServer, options Options) (*Server, error) 
 		}
 	}
 	s.certificateSum = pair.sum()
-	before := options.Previous
-	if before != nil && before.sameAs(s) {
-		return before, nil
-	} else if before != nil && s.CanReuse(before) && s.canReuseMetadata(before) {
-		s.metadata.Store(before.metadata.Load())
+	previous := options.Previous
+	if previous != nil && previous.sameAs(s) {
+		return previous, nil
+	} else if previous != nil && s.CanReuse(previous) && s.canReuseMetadata(previous) {
+		s.metadata.Store(previous.metadata.Load())
 	}
 	s.client = newHTTPClient(settings, trusted, pair)
-	if told := before != nil && before.settings.Connection.InsecureLoopbackHTTP; connection.InsecureLoopbackHTTP && !told {
+	if warned := previous != nil && previous.settings.Connection.InsecureLoopbackHTTP; connection.InsecureLoopbackHTTP && !warned {
 		s.log.Warn("insecure: plain http to this machine is allowed for an authorization server", "issuer", s.name)
 	}
 	return s, nil
 }
 
-// is reports whether s and other are one, by their settings and the files that these name.
-// With another certificate to show it is another: on connections that are open, the server
-// goes by the one of before.
+// sameAs reports whether s and other have the same settings and the same content in the files
+// that the settings name. A server with another client certificate is a new server, because the
+// remote server authenticates open connections by the previous certificate.
 func (s *Server) sameAs(other *Server) bool {
 	return s.anchors.includes(other.anchors) && other.anchors.includes(s.anchors) && s.certificateSum == other.certificateSum &&
 		s.name == other.name && s.issuer == other.issuer &&
@@ -113,22 +112,22 @@ func (s *Server) sameAs(other *Server) bool {
 		s.settings.NeedsKeys() == other.settings.NeedsKeys() && (s.settings.Introspection == nil) == (other.settings.Introspection == nil)
 }
 
-// Follows reports whether what before has read is as good as if s had: it comes from the
-// same issuer, and whoever could vouch for it then can do so now.
-func (s *Server) CanReuse(before *Server) bool {
-	return s.issuer == before.issuer && s.anchors.includes(before.anchors) &&
-		(s.settings.Connection.InsecureLoopbackHTTP || !before.settings.Connection.InsecureLoopbackHTTP)
+// CanReuse reports whether documents that previous fetched may be used by s: both have the same
+// issuer, and every anchor or insecure setting that previous accepted is still accepted.
+func (s *Server) CanReuse(previous *Server) bool {
+	return s.issuer == previous.issuer && s.anchors.includes(previous.anchors) &&
+		(s.settings.Connection.InsecureLoopbackHTTP || !previous.settings.Connection.InsecureLoopbackHTTP)
 }
 
-// canUse reports whether before read all of the metadata that s needs, and as s would:
-// which endpoint counts depends on whether a certificate is shown.
-func (s *Server) canReuseMetadata(before *Server) bool {
-	return (before.settings.NeedsKeys() || !s.settings.NeedsKeys()) &&
-		(s.settings.Introspection == nil || before.settings.Introspection != nil && s.mutualTLS == before.mutualTLS)
+// canReuseMetadata reports whether previous read all members of the metadata that s needs. The
+// introspection endpoint depends on whether a client certificate is configured.
+func (s *Server) canReuseMetadata(previous *Server) bool {
+	return (previous.settings.NeedsKeys() || !s.settings.NeedsKeys()) &&
+		(s.settings.Introspection == nil || previous.settings.Introspection != nil && s.mutualTLS == previous.mutualTLS)
 }
 
-// newHTTPClient returns what speaks to the server that settings describes, and shows pair
-// where there is one.
+// newHTTPClient returns the HTTP client for the server that settings describes. It presents pair
+// if pair has a certificate.
 func newHTTPClient(settings config.AuthorizationServer, trusted anchors, pair *clientCertificate) *http.Client {
 	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: trusted.pool}
 	if pair.lastGood.Load() != nil {
@@ -137,20 +136,20 @@ func newHTTPClient(settings config.AuthorizationServer, trusted anchors, pair *c
 	return &http.Client{
 		CheckRedirect: checkRedirect,
 		Transport: &http.Transport{
-			Proxy:                  nil, // also not from the environment
+			Proxy:                  nil, // also none from the environment
 			DialContext:            (&net.Dialer{Timeout: FetchTimeout}).DialContext,
 			TLSClientConfig:        tlsConfig,
 			MaxIdleConnsPerHost:    maxIdleConnections(settings),
 			IdleConnTimeout:        90 * time.Second,
 			TLSHandshakeTimeout:    FetchTimeout,
 			MaxResponseHeaderBytes: 64 << 10,
-			DisableCompression:     true, // net/http would ask for it, and inflate the answer
+			DisableCompression:     true, // otherwise net/http requests gzip and inflates the response without a bound
 		},
 	}
 }
 
-// idle returns how many connections are kept open: one for each call that introspection
-// makes at once; minutes lie between two readings.
+// maxIdleConnections returns the number of connections to keep open: one for each concurrent
+// introspection request, or one, because fetches are minutes apart.
 func maxIdleConnections(settings config.AuthorizationServer) int {
 	if settings.Introspection == nil {
 		return 1
@@ -158,43 +157,41 @@ func maxIdleConnections(settings config.AuthorizationServer) int {
 	return settings.Introspection.Concurrency
 }
 
-// Close drops idle connections.
+// Close closes idle connections.
 func (s *Server) Close() { s.client.CloseIdleConnections() }
 
-// withinOrigin follows a redirect of a reading where it stays with the server that
-// was asked. Any other comes back as it is, and its status is not 200. What was posted
-// is never sent on.
-func checkRedirect(next *http.Request, before []*http.Request) error {
-	first := before[0]
-	same := next.URL.Scheme == first.URL.Scheme && strings.EqualFold(next.URL.Host, first.URL.Host)
-	if first.Method != http.MethodGet || !same || len(before) > maxRedirects {
+// checkRedirect follows redirects of a GET within the origin. Other redirects are returned as
+// responses, whose status is not 200. A POST is never redirected.
+func checkRedirect(next *http.Request, via []*http.Request) error {
+	first := via[0]
+	sameOrigin := next.URL.Scheme == first.URL.Scheme && strings.EqualFold(next.URL.Host, first.URL.Host)
+	if first.Method != http.MethodGet || !sameOrigin || len(via) > maxRedirects {
 		return http.ErrUseLastResponse
 	}
 	return nil
 }
 
-// An Answer is one whole answer.
+// A Response is a complete HTTP response.
 type Response struct {
 	Status    int
 	Header    http.Header
-	MediaType string // of Content-Type, without parameters, in lower case; "" when there is none
+	MediaType string // of Content-Type, lower case, without parameters; "" when absent
 	Body      []byte
 }
 
 var (
-	errNotHTTPS = errors.New("only https is spoken")
-	// ErrTooLarge says that the answer has more bytes than it may.
-	ErrTooLarge = errors.New("answered with too much")
-	// ErrEncoded says that the answer is compressed, which nobody asked for.
-	ErrEncoded = errors.New("answered with a content encoding")
+	errNotHTTPS = errors.New("only https is allowed")
+	// ErrTooLarge is returned for a response with more bytes than the limit.
+	ErrTooLarge = errors.New("response too large")
+	// ErrEncoded is returned for a compressed response, which the gate never requests.
+	ErrEncoded = errors.New("response with a content encoding")
 )
 
-// Send sends request, whose context bounds all of it, and reads the answer. It is an error
-// that the answer has more than most bytes (ErrTooLarge), or a content encoding
-// (ErrEncoded): a few compressed bytes become as many as their sender likes. Errors do not
-// quote the URL, whose query may be a secret; a [*net.OpError] whose Op is "dial" says that
-// nothing was sent.
-func (s *Server) Send(request *http.Request, most int64) (*Response, error) {
+// Send sends request, whose context bounds the whole exchange, and reads the response. A response
+// of more than limit bytes is an error (ErrTooLarge), and so is a content encoding (ErrEncoded),
+// because few compressed bytes can inflate to any size. Errors do not quote the URL, whose query
+// may be secret. A [*net.OpError] with Op "dial" means that nothing was sent.
+func (s *Server) Send(request *http.Request, limit int64) (*Response, error) {
 	if !s.allowsURL(request.URL) {
 		return nil, errNotHTTPS
 	}
@@ -206,22 +203,22 @@ func (s *Server) Send(request *http.Request, most int64) (*Response, error) {
 	if len(response.Header.Values("Content-Encoding")) > 0 {
 		return nil, ErrEncoded
 	}
-	if response.ContentLength > most {
-		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, most)
+	if response.ContentLength > limit {
+		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)
 	}
-	body, err := io.ReadAll(io.LimitReader(response.Body, most+1))
+	body, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
 	if err != nil {
 		return nil, err
 	}
-	if int64(len(body)) > most {
-		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, most)
+	if int64(len(body)) > limit {
+		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)
 	}
-	// A media type with a malformed parameter is one all the same, but not for us.
+	// A malformed parameter is an error here, and the media type is still returned.
 	mediaType, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	return &Response{response.StatusCode, response.Header, mediaType, body}, nil
 }
 
-// withoutURL returns the cause of a client's error, which itself quotes the URL.
+// withoutURL returns the cause of an HTTP client's error, whose text quotes the URL.
 func withoutURL(err error) error {
 	var outer *url.Error
 	if errors.As(err, &outer) {

@@ -16,15 +16,15 @@ import (
 	"github.com/tallygate/tallygate/internal/authserver"
 )
 
-// fetched is what the next reading from the same URL needs of the last good one, and what
-// a [Source] does that allows other algorithms.
+// A fetchedDocument is kept for the next fetch from the same URL, and for a [Source] that accepts
+// other algorithms.
 type fetchedDocument struct {
 	url      string
-	etag     string // "" when the server sent none
+	etag     string // "" when absent
 	document []byte
 }
 
-// load returns the key set as it is now at its origin.
+// load reads the key set from its origin.
 func (s *Source) load(ctx context.Context) (*Set, error) {
 	var set *Set
 	var err error
@@ -53,7 +53,6 @@ func (s *Source) load(ctx context.Context) (*Set, error) {
 	return set, nil
 }
 
-// open reads the key set in a file.
 func (s *Source) readFile() (*Set, error) {
 	file, err := os.Open(string(s.settings.File))
 	if err != nil {
@@ -70,7 +69,7 @@ func (s *Source) readFile() (*Set, error) {
 	return parse(document, s.algorithms)
 }
 
-// place returns the URL of the key set, as configured or as the server's metadata says.
+// keySetURL returns the URL of the key set, from the configuration or the server's metadata.
 func (s *Source) keySetURL() (*url.URL, error) {
 	if s.settings.URL != nil {
 		return &s.settings.URL.URL, nil
@@ -85,59 +84,57 @@ func (s *Source) keySetURL() (*url.URL, error) {
 	return m.KeySet, nil
 }
 
-// fetch reads the key set at u. Only an answer with status 200 that says to be JSON
-// counts (RFC 7517 section 8.5), or one with 304 to a question about what was read
-// before.
+// fetch reads the key set at u. It accepts status 200 with a JSON media type (RFC 7517 section
+// 8.5), and status 304 in response to the ETag of the current key set.
 func (s *Source) fetch(ctx context.Context, u *url.URL) (*Set, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return nil, errors.New("the URL makes no request") // err would quote the query
+		return nil, errors.New("the URL is not valid") // err would quote the query
 	}
 	request.Header.Set("Accept", "application/jwk-set+json, application/json")
-	before := s.current.Load()
-	conditional := before != nil && before.url == u.String() && before.etag != ""
+	previous := s.current.Load()
+	conditional := previous != nil && previous.url == u.String() && previous.etag != ""
 	if conditional {
-		request.Header.Set("If-None-Match", before.etag)
+		request.Header.Set("If-None-Match", previous.etag)
 	}
-	answer, err := s.remote.Send(request, authserver.MaxKeySet)
+	response, err := s.remote.Send(request, authserver.MaxKeySet)
 	if err != nil {
 		return nil, err
 	}
-	if conditional && answer.Status == http.StatusNotModified {
-		s.setInterval(answer.Header)
-		same := *before
-		return &same, nil
+	if conditional && response.Status == http.StatusNotModified {
+		s.setInterval(response.Header)
+		unchanged := *previous
+		return &unchanged, nil
 	}
-	if answer.Status != http.StatusOK {
-		return nil, fmt.Errorf("answered with status %d", answer.Status)
+	if response.Status != http.StatusOK {
+		return nil, fmt.Errorf("answered with status %d", response.Status)
 	}
-	if answer.MediaType != "application/jwk-set+json" && answer.MediaType != "application/json" {
-		return nil, fmt.Errorf("answered with content type %q", access.Truncate(answer.MediaType))
+	if response.MediaType != "application/jwk-set+json" && response.MediaType != "application/json" {
+		return nil, fmt.Errorf("answered with content type %q", access.Truncate(response.MediaType))
 	}
-	set, err := parse(answer.Body, s.algorithms)
+	set, err := parse(response.Body, s.algorithms)
 	if err != nil {
 		return nil, err
 	}
-	set.fetchedDocument = fetchedDocument{u.String(), answer.Header.Get("ETag"), answer.Body}
-	s.setInterval(answer.Header)
+	set.fetchedDocument = fetchedDocument{u.String(), response.Header.Get("ETag"), response.Body}
+	s.setInterval(response.Header)
 	return set, nil
 }
 
-// mostReadings is how many times as often as refresh says a server may make us read. It
-// must not be many: some frameworks forbid all caching of every answer, without a
-// thought of key sets.
+// maxSpeedUp bounds how many times as often as configured a server can make the gate fetch. Some
+// frameworks forbid caching of all responses, key sets included, so the factor is small.
 const maxSpeedUp = 5
 
-// schedule sets the time to the next reading: as long as the answer says that it is
-// fresh (RFC 9111 section 4.2.1), but from a fifth of refresh to refresh.
+// setInterval sets the time until the next fetch: the freshness lifetime of the response (RFC
+// 9111 section 4.2.1), but at least a fifth of refresh and at most refresh.
 func (s *Source) setInterval(header http.Header) {
-	every := s.settings.Refresh
+	interval := s.settings.Refresh
 	if age, ok := maxAge(header); ok {
-		every = min(max(age, every/maxSpeedUp), every)
+		interval = min(max(age, interval/maxSpeedUp), interval)
 	}
-	s.interval.Store(int64(every))
+	s.interval.Store(int64(interval))
 }
 
 // maxAge returns the max-age of Cache-Control, RFC 9111 section 5.2.2.1.
@@ -148,7 +145,7 @@ func maxAge(header http.Header) (age time.Duration, ok bool) {
 			if !strings.EqualFold(name, "max-age") {
 				continue
 			}
-			// 31 bits of seconds are 68 years; what is longer is no number of use.
+			// 31 bits of seconds are 68 years; a longer age is a mistake.
 			seconds, err := strconv.ParseUint(strings.Trim(value, `"`), 10, 31)
 			return time.Duration(seconds) * time.Second, err == nil
 		}

@@ -14,24 +14,24 @@ import (
 	"github.com/tallygate/tallygate/internal/facts"
 )
 
-// maxKeyID bounds a kid. It is a name to look up; the longest in use are
-// SHA-256 in hex, 64 bytes, and short URLs.
+// maxKeyID bounds a kid in bytes. The longest in use are SHA-256 in hex, 64 bytes, and short
+// URLs.
 const maxKeyID = 256
 
-// A JWS is a compact one (RFC 7515 section 7.1) taken apart. Nothing in it is verified.
+// A JWS is a parsed compact JWS (RFC 7515 section 7.1). Its signature is not verified.
 type JWS struct {
-	Algorithm string         // alg; "" when it is missing or no string
-	Type      string         // typ; "" when it is missing or no string
+	Algorithm string         // alg; "" when absent or not a string
+	Type      string         // typ; "" when absent or not a string
 	KeyID     string         // kid
 	NamesKey  bool           // whether kid is present
-	Payload   jsontext.Value // a JSON object, of which nothing else is known
+	Payload   jsontext.Value // begins a JSON object; otherwise not parsed
 
-	signed    string // what the signature is of, RFC 7515 section 5.2
-	signature string // in base64url
+	signed    string // the signing input, RFC 7515 section 5.2
+	signature string // base64url
 }
 
-// header is the part of a JOSE header that counts here, RFC 7515 section 4.1. The
-// members that carry or point to keys (jwk, jku, x5c, x5u) are not even read.
+// header holds the members of the JOSE header that the gate reads, RFC 7515 section 4.1. Members
+// that carry or point to keys (jwk, jku, x5c, x5u) are ignored.
 type header struct {
 	Algorithm     jsontext.Value `json:"alg"`
 	Type          jsontext.Value `json:"typ"`
@@ -40,33 +40,34 @@ type header struct {
 	Base64Payload jsontext.Value `json:"b64"`
 }
 
-// segmentEncoding refuses trailing bits that are not zero, so that one token has
-// one spelling, RFC 4648 section 3.5.
+// segmentEncoding refuses trailing bits that are not zero, so that a token has exactly one
+// spelling, RFC 4648 section 3.5.
 var segmentEncoding = base64.RawURLEncoding.Strict()
 
 var errNoObject = errors.New("not a JSON object")
 
-// IsJWS reports whether raw looks like a compact JWS: three segments, of which the
-// first is the beginning of a JSON object in base64url. What looks like one is judged
-// as one, so that no malformed JWT is taken for an opaque token.
+// IsJWS reports whether raw looks like a compact JWS: three segments, the first of which is
+// base64url of the beginning of a JSON object. A token that looks like a JWS is handled as a JWS,
+// so that a malformed JWT is never taken for an opaque token.
 func IsJWS(raw string) bool {
 	head, rest, _ := strings.Cut(raw, ".")
 	_, signature, ok := strings.Cut(rest, ".")
 	if !ok || strings.Contains(signature, ".") || len(head) < 2 {
 		return false
 	}
-	// JSON may begin with white space; of nothing but that, no opaque token is made.
+	// JSON may begin with white space. No server issues opaque tokens that decode to white space
+	// alone.
 	var begin [48]byte
 	n, err := base64.RawURLEncoding.Decode(begin[:], []byte(head[:min(len(head), 64)]))
 	text := bytes.TrimLeft(begin[:n], " \t\r\n")
 	return err == nil && (len(text) == 0 || text[0] == '{')
 }
 
-// Parse takes raw apart. Header and payload must be JSON objects in UTF-8 in which
-// no object, however deep, has two members of one name: two readers that disagree
-// on which of them counts would see two different tokens (RFC 7519 section 4). Whether
-// it holds for the payload is found when that is decoded; Parse looks at the header.
-// Every error wraps an [access.Denial] for [access.MalformedToken].
+// Parse splits raw and decodes its header. Header and payload must be JSON objects in UTF-8
+// without duplicate member names at any depth: two readers that disagree on which duplicate
+// counts would see two different tokens (RFC 7519 section 4). Parse checks this for the header;
+// decoding the payload checks it for the payload. Every error wraps an [access.Denial] with
+// [access.MalformedToken].
 func Parse(raw string) (*JWS, error) {
 	head, body, signature, err := split(raw)
 	if err != nil {
@@ -84,8 +85,8 @@ func Parse(raw string) (*JWS, error) {
 	if t.Payload, err = decode(body); err != nil {
 		return nil, access.Denyf(access.MalformedToken, "reading payload: %w", err)
 	}
-	// No extension is understood, so none may be critical, RFC 7515 section 4.1.11.
-	// An unencoded payload, RFC 7797, must be listed there; not all check that.
+	// The gate understands no extension, so none may be critical, RFC 7515 section 4.1.11. An
+	// unencoded payload (RFC 7797) must be listed as critical, which not all libraries check.
 	if h.Critical != nil || h.Base64Payload != nil {
 		return nil, access.Denyf(access.MalformedToken, "the header has a crit or b64 member")
 	}
@@ -94,20 +95,19 @@ func Parse(raw string) (*JWS, error) {
 	if t.NamesKey = h.KeyID != nil; t.NamesKey {
 		keyID, ok := facts.Text(h.KeyID)
 		if !ok || len(keyID) > maxKeyID {
-			return nil, access.Denyf(access.MalformedToken, "kid is no string of at most %d bytes", maxKeyID)
+			return nil, access.Denyf(access.MalformedToken, "kid is not a string of at most %d bytes", maxKeyID)
 		}
 		t.KeyID = keyID
 	}
 	return t, nil
 }
 
-// split returns the segments of raw, which must have three
-// segments (RFC 7515 section 7.1; five are a JWE, RFC 7516) in the alphabet of
-// base64url. The alphabet is checked here because Go's decoder skips line breaks.
+// split returns the three segments of raw (RFC 7515 section 7.1; a JWE has five, RFC 7516). It
+// checks the base64url alphabet, because Go's decoder skips line breaks.
 func split(raw string) (head, body, signature string, err error) {
 	for i := range len(raw) {
 		if c := raw[i]; !isAlphanumeric(c) && c != '-' && c != '_' && c != '.' {
-			return "", "", "", access.Denyf(access.MalformedToken, "a character outside base64url")
+			return "", "", "", access.Denyf(access.MalformedToken, "a character outside the base64url alphabet")
 		}
 	}
 	head, rest, _ := strings.Cut(raw, ".")
@@ -118,7 +118,7 @@ func split(raw string) (head, body, signature string, err error) {
 	return head, body, signature, nil
 }
 
-// decode returns segment, which must be base64url of what begins a JSON object.
+// decode returns segment, which must be base64url of the beginning of a JSON object.
 func decode(segment string) (jsontext.Value, error) {
 	document, err := segmentEncoding.DecodeString(segment)
 	if err != nil {
@@ -134,11 +134,11 @@ func isAlphanumeric(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
-// mismatch returns a refusal of what is none of want.
-func mismatch[T ~string](reason access.Reason, of string, want []T, got string) error {
+// mismatch returns a Denial for a value that is not in want.
+func mismatch[T ~string](reason access.Reason, name string, want []T, got string) error {
 	listed := make([]string, len(want))
 	for i, w := range want {
 		listed[i] = string(w)
 	}
-	return &access.Denial{Reason: reason, Err: &access.Mismatch{Name: of, Want: strings.Join(listed, " or "), Got: strconv.Quote(access.Truncate(got))}}
+	return &access.Denial{Reason: reason, Err: &access.Mismatch{Name: name, Want: strings.Join(listed, " or "), Got: strconv.Quote(access.Truncate(got))}}
 }

@@ -1,7 +1,7 @@
-// Package jwks holds the public keys of authorization servers: in goes where a
-// server's key set is (a URL, its metadata, a file, the configuration, our own issuer),
-// out comes whether a JWS was signed by one of its keys. The keys of one server never
-// verify for another. It judges signatures and nothing that they sign.
+// Package jwks holds the public keys of authorization servers and verifies JWS signatures with
+// them. A key set comes from a URL, the server's metadata, a file, the configuration or our own
+// issuer. The keys of a server never verify tokens of another server. The package checks
+// signatures and not the claims that they sign.
 package jwks
 
 import (
@@ -29,34 +29,33 @@ import (
 )
 
 const (
-	// maxCandidates bounds the signatures that are computed for one token. Nobody
-	// needs a second key of one name and type; two give room for a clumsy rotation.
+	// maxCandidates bounds the signatures that are verified for one token. A server needs one key
+	// for each kid and type; four allow for a careless rotation.
 	maxCandidates = 4
-	// maxKeys bounds the keys of a set, of which each may cost the parsing of its
-	// certificates: a server has two or three while it rotates, a shared one some dozens.
+	// maxKeys bounds the keys of a set, because each may need parsing of certificates. Servers
+	// have two or three during a rotation; shared key sets have some dozens.
 	maxKeys = 100
 	// maxChain bounds the certificates of a key. Chains in use have two to four.
 	maxChain = 10
 )
 
-// A Fingerprint names a key, its kid and the algorithms that it may be used with.
+// A Fingerprint identifies a key together with its kid and its algorithms.
 type Fingerprint [sha256.Size]byte
 
-// A Set is the usable public keys of one authorization server as of one
-// reading. It is never changed.
+// A Set is the usable public keys of an authorization server at one moment. It is immutable.
 type Set struct {
 	keys            []*key
-	byID            map[string][]*key // those that have a kid
-	withoutID       []*key            // those that have none
+	byID            map[string][]*key // keys with a kid
+	withoutID       []*key            // keys without a kid
 	fingerprints    map[Fingerprint]bool
 	leftOut         leftOut
-	fetchedAt       time.Time // when the reading began
-	fetchedDocument           // of one that comes from a URL
+	fetchedAt       time.Time // start of the fetch
+	fetchedDocument           // zero unless it comes from a URL
 }
 
-// A key verifies signatures by its algorithms, of which there is at least one.
+// A key verifies signatures by its algorithms, of which it has at least one.
 type key struct {
-	id          string // kid; "" when the key has none
+	id          string // kid; "" when absent
 	algorithms  []config.Algorithm
 	public      crypto.PublicKey
 	fingerprint Fingerprint
@@ -64,10 +63,10 @@ type key struct {
 
 var errNoKeys = errors.New("no usable key")
 
-// parse reads a JWK Set, RFC 7517 section 5, and keeps the public parts of the
-// keys that verify signatures by one of algorithms. Other keys are left out, as
-// section 5 wants it, and so are weak ones; that none is left is an error, and so are more
-// than 100 keys and JSON in which an object has two members of one name.
+// parse reads a JWK Set, RFC 7517 section 5. It keeps the public parts of the keys that verify
+// signatures by one of algorithms, and leaves out weak keys and, as section 5 requires, unknown
+// keys. A set without a usable key, a set of more than 100 keys, and duplicate members are
+// errors.
 func parse(document []byte, algorithms []config.Algorithm) (*Set, error) {
 	if jsontext.Value(document).Kind() != jsontext.KindBeginObject {
 		return nil, errNoObject
@@ -108,12 +107,12 @@ func parse(document []byte, algorithms []config.Algorithm) (*Set, error) {
 	return set, nil
 }
 
-// parseKey returns the key that a JWK holds, or its kid and why it does not count. The
-// reason wraps errOtherUse for a key that is sound and of no use here.
+// parseKey returns the key in a JWK, or its kid and the reason why the key is left out. The
+// reason wraps errOtherUse if the key is valid and for another purpose.
 func parseKey(document jsontext.Value, algorithms []config.Algorithm) (k *key, id string, reason error) {
 	var members jwkset.JWKMarshal
 	if json.Unmarshal(document, &members) != nil {
-		return nil, "", errors.New("it is no JWK: not an object, or with a member of the wrong type")
+		return nil, "", errors.New("not a JWK: not an object, or a member of the wrong type")
 	}
 	id = members.KID
 	if len(members.X5C) > maxChain {
@@ -125,7 +124,7 @@ func parseKey(document jsontext.Value, algorithms []config.Algorithm) (k *key, i
 	if len(members.KEYOPS) > 0 && !slices.Contains(members.KEYOPS, jwkset.KeyOpsVerify) {
 		return nil, id, fmt.Errorf("%w: key_ops without verify", errOtherUse)
 	}
-	// Private false: of a key pair, only the public part is taken.
+	// With Private false, only the public part of a key pair is kept.
 	jwk, err := jwkset.NewJWKFromMarshal(members, jwkset.JWKMarshalOptions{Private: false}, jwkset.JWKValidateOptions{})
 	switch {
 	case errors.Is(err, jwkset.ErrUnsupportedKey):
@@ -138,19 +137,19 @@ func parseKey(document jsontext.Value, algorithms []config.Algorithm) (k *key, i
 		return nil, id, err
 	}
 	for _, a := range algorithmsFor(k.public) {
-		// A key that names its algorithm is used with no other, RFC 8725 section 3.1.
+		// A key with alg is used with that algorithm alone, RFC 8725 section 3.1.
 		if slices.Contains(algorithms, a) && (members.ALG == "" || members.ALG.String() == string(a)) {
 			k.algorithms = append(k.algorithms, a)
 		}
 	}
 	if len(k.algorithms) == 0 {
-		return nil, id, fmt.Errorf("%w: kty %q, crv %q, alg %q fit none of the accepted algorithms", errOtherUse, members.KTY, members.CRV, members.ALG)
+		return nil, id, fmt.Errorf("%w: kty %q, crv %q, alg %q fit no accepted algorithm", errOtherUse, members.KTY, members.CRV, members.ALG)
 	}
 	return k, id, k.setFingerprint()
 }
 
-// fitting returns the algorithms that public can verify, RFC 7518 section 3.1 and
-// RFC 8037 section 3.1.
+// algorithmsFor returns the algorithms that public can verify, RFC 7518 section 3.1 and RFC 8037
+// section 3.1.
 func algorithmsFor(public crypto.PublicKey) []config.Algorithm {
 	switch public := public.(type) {
 	case *ecdsa.PublicKey:
@@ -170,8 +169,8 @@ func algorithmsFor(public crypto.PublicKey) []config.Algorithm {
 	return nil
 }
 
-// name sets k's fingerprint. A key that is published anew under another kid or for
-// another algorithm has another one.
+// setFingerprint computes k's fingerprint. A key that is published again with another kid or
+// algorithm gets another fingerprint.
 func (k *key) setFingerprint() error {
 	der, err := x509.MarshalPKIXPublicKey(k.public)
 	if err != nil {
@@ -184,26 +183,25 @@ func (k *key) setFingerprint() error {
 	return nil
 }
 
-// Has reports whether the set has the key of that fingerprint.
+// Has reports whether the set has the key with that fingerprint.
 func (s *Set) Has(f Fingerprint) bool { return s.fingerprints[f] }
 
-// knows reports whether a key of the set has this kid.
 func (s *Set) hasKeyID(keyID string) bool { return len(s.byID[keyID]) > 0 }
 
-// find returns the keys that may have signed t, at most [maxCandidates]: those with its
-// kid that fit its algorithm or, where no key has that kid, those that have none and
-// fit. A JWS without kid has a key only when exactly one of all fits: to try them all
-// would be work that a stranger asks for.
+// candidates returns at most [maxCandidates] keys that may have signed t: the keys with its kid
+// that fit its algorithm or, if no key has the kid, the keys without a kid that fit. A JWS
+// without a kid has a candidate only if exactly one key fits, because trying all keys would let a
+// client cause the work.
 func (s *Set) candidates(t *JWS) []*key {
-	among := s.keys
+	keys := s.keys
 	if t.NamesKey {
-		among = s.byID[t.KeyID]
-		if len(among) == 0 {
-			among = s.withoutID
+		keys = s.byID[t.KeyID]
+		if len(keys) == 0 {
+			keys = s.withoutID
 		}
 	}
 	var fit []*key
-	for _, k := range among {
+	for _, k := range keys {
 		if slices.Contains(k.algorithms, config.Algorithm(t.Algorithm)) {
 			fit = append(fit, k)
 		}

@@ -9,46 +9,45 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// errOtherUse marks why a key is left out that is sound and for something else.
-var errOtherUse = errors.New("it is for another use")
+// errOtherUse is the reason to leave out a valid key that is for another purpose.
+var errOtherUse = errors.New("for another use")
 
-// mostNamed bounds how many keys one log line names.
+// maxLogged bounds the keys that one log line lists.
 const maxLogged = 10
 
-// leftOut are the keys of a set that do not count, each with the reason.
+// leftOut lists the keys of a set that are left out, with the reasons.
 type leftOut struct {
-	unusable []string // malformed or weak: somebody should mend them
-	otherUse []string // RFC 7517 section 5 has them skipped
+	unusable []string // malformed or weak keys, which the server's operator should fix
+	otherUse []string // keys that RFC 7517 section 5 says to ignore
 }
 
-// add records why the key number i of a set, counted from 0, is left out.
+// add records the reason to leave out key i, counted from 0.
 func (l *leftOut) add(i int, id string, reason error) {
 	name := fmt.Sprintf("key %d without kid", i+1)
 	if id != "" {
 		name = fmt.Sprintf("kid %q", access.Truncate(id))
 	}
-	said := access.Truncate(fmt.Sprintf("%s: %v", name, reason))
+	entry := access.Truncate(fmt.Sprintf("%s: %v", name, reason))
 	if errors.Is(reason, errOtherUse) {
-		l.otherUse = append(l.otherUse, said)
+		l.otherUse = append(l.otherUse, entry)
 	} else {
-		l.unusable = append(l.unusable, said)
+		l.unusable = append(l.unusable, entry)
 	}
 }
 
-// tell logs which keys of set are left out, where that is not what was told last.
+// logLeftOut logs the keys that are left out of set, unless the same list was logged before.
 func (s *Source) logLeftOut(ctx context.Context, set *Set) {
 	now := &set.leftOut
-	before := s.logged.Swap(now)
-	if before == nil {
-		before = &leftOut{}
+	previous := s.logged.Swap(now)
+	if previous == nil {
+		previous = &leftOut{}
 	}
-	if len(now.unusable) > 0 && !slices.Equal(before.unusable, now.unusable) {
+	if len(now.unusable) > 0 && !slices.Equal(previous.unusable, now.unusable) {
 		s.log.WarnContext(ctx, "unusable keys left out of the key set", "issuer", s.server, "count", len(now.unusable), "keys", firstLogged(now.unusable))
 	}
-	if len(now.otherUse) > 0 && !slices.Equal(before.otherUse, now.otherUse) {
+	if len(now.otherUse) > 0 && !slices.Equal(previous.otherUse, now.otherUse) {
 		s.log.InfoContext(ctx, "keys for other uses left out of the key set", "issuer", s.server, "count", len(now.otherUse), "keys", firstLogged(now.otherUse))
 	}
 }
 
-// named returns the first keys of a list, as many as one log line names.
 func firstLogged(keys []string) []string { return keys[:min(len(keys), maxLogged)] }

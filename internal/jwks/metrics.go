@@ -2,49 +2,48 @@ package jwks
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Metrics counts readings and unknown keys, of all servers. Labels are configured names
-// and closed sets.
+// Metrics counts fetches and unknown keys of all servers. Labels are configured names and closed
+// sets.
 type Metrics struct {
 	lastSuccess, keys   *prometheus.GaugeVec
 	fetches, unknownKey *prometheus.CounterVec
 }
 
-// sourceMetrics is the part that belongs to one authorization server's key set.
+// sourceMetrics are the series of one authorization server's key set.
 type sourceMetrics struct {
 	lastSuccess, keys            prometheus.Gauge
-	succeeded, failed            prometheus.Counter // readings
-	refreshed, shared, throttled prometheus.Counter // wishes of unknown keys
+	succeeded, failed            prometheus.Counter // fetches
+	refreshed, shared, throttled prometheus.Counter // tokens with an unknown kid
 }
 
-// NewMetrics returns the metrics, registered nowhere.
+// NewMetrics returns metrics that are not registered yet.
 func NewMetrics() *Metrics {
 	return &Metrics{
 		lastSuccess: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tallygate_jwks_last_success_timestamp_seconds",
-			Help: "When the key set of an authorization server was last read; 0 when it never was.",
+			Help: "Unix time of the last successful fetch of a key set, by issuer; 0 if never fetched.",
 		}, []string{"issuer"}),
 		keys: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "tallygate_jwks_keys", Help: "Usable keys of an authorization server.",
+			Name: "tallygate_jwks_keys", Help: "Usable keys in a key set, by issuer.",
 		}, []string{"issuer"}),
 		fetches: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "tallygate_jwks_fetches_total", Help: "Readings of an authorization server's key set, by result.",
+			Name: "tallygate_jwks_fetches_total", Help: "Fetches of a key set, by issuer and result (ok, failed).",
 		}, []string{"issuer", "result"}),
 		unknownKey: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tallygate_jwks_unknown_kid_total",
-			Help: "Tokens that named an unknown key, by whether they made a reading, shared one, or came within the cool-down.",
+			Help: "Tokens with an unknown kid, by issuer and outcome: refreshed (caused a fetch), shared (waited for a fetch) or throttled (within the cool-down).",
 		}, []string{"issuer", "outcome"}),
 	}
 }
 
-// Describe sends every description; with Collect it makes Metrics a
-// [prometheus.Collector].
+// Describe implements [prometheus.Collector].
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, c := range m.all() {
 		c.Describe(ch)
 	}
 }
 
-// Collect sends every series.
+// Collect implements [prometheus.Collector].
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	for _, c := range m.all() {
 		c.Collect(ch)
@@ -55,16 +54,15 @@ func (m *Metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{m.lastSuccess, m.keys, m.fetches, m.unknownKey}
 }
 
-// Forget ends the series of a server that is no longer configured.
+// Forget removes the series of a server that is no longer configured.
 func (m *Metrics) Forget(server string) {
-	of := prometheus.Labels{"issuer": server}
-	m.lastSuccess.DeletePartialMatch(of)
-	m.keys.DeletePartialMatch(of)
-	m.fetches.DeletePartialMatch(of)
-	m.unknownKey.DeletePartialMatch(of)
+	labels := prometheus.Labels{"issuer": server}
+	m.lastSuccess.DeletePartialMatch(labels)
+	m.keys.DeletePartialMatch(labels)
+	m.fetches.DeletePartialMatch(labels)
+	m.unknownKey.DeletePartialMatch(labels)
 }
 
-// of returns the metrics of the authorization server of that name.
 func (m *Metrics) forServer(server string) sourceMetrics {
 	return sourceMetrics{
 		lastSuccess: m.lastSuccess.WithLabelValues(server),
@@ -77,8 +75,8 @@ func (m *Metrics) forServer(server string) sourceMetrics {
 	}
 }
 
-// count records the wish of one unknown key: whether it waits for a reading, and whether
-// it made that.
+// countUnknownKey counts a token with an unknown kid: granted if it caused a refresh, waits if it
+// waits for a refresh.
 func (m *sourceMetrics) countUnknownKey(waits, granted bool) {
 	switch {
 	case granted:

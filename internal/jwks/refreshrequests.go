@@ -5,41 +5,41 @@ import (
 	"time"
 )
 
-// wishes are readings that unknown keys ask for. One is granted in a cool-down, whether
-// or not the reading then succeeds: who sends made-up keys cannot make us read more
-// often than that. Whoever comes while a reading is under way shares it.
+// refreshRequests bounds the refreshes that unknown keys cause: one in each cool-down, whether or
+// not the refresh succeeds, so that a client with made-up keys cannot cause more. Requests during
+// a refresh share its result.
 type refreshRequests struct {
 	coolDown time.Duration
-	signal   chan struct{} // holds one wish
+	signal   chan struct{} // capacity 1
 
 	mu          sync.Mutex
-	running     bool            // Run is there to read
-	nextAllowed time.Time       // before which unknown keys ask in vain
-	current     *pendingRefresh // wished for or under way; nil when none is
-	failed      bool            // the last reading
+	running     bool            // Source.Run is running
+	nextAllowed time.Time       // end of the cool-down
+	current     *pendingRefresh // requested or under way; nil without one
+	failed      bool            // the last refresh failed
 }
 
-// A reading is one that requests may wait for.
+// A pendingRefresh is a refresh that requests may wait for.
 type pendingRefresh struct {
-	done chan struct{} // closed at its end
+	done chan struct{} // closed at the end
 	err  error         // valid after done
 }
 
-// serve says whether there is a Run that reads what is wished for. A reading that its end
-// broke off has not failed, and counts for no cool-down.
-func (w *refreshRequests) setRunning(served bool) {
+// setRunning records whether Source.Run is running. When Run ends, a pending refresh ends without
+// a result; it does not count as failed and starts no cool-down.
+func (w *refreshRequests) setRunning(running bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.running = served
+	w.running = running
 	if w.current != nil {
 		w.nextAllowed = time.Time{}
 		w.finish(w.current, errNoKeySet)
 	}
 }
 
-// ask wishes for a reading. It returns the one to wait for, or nil within the cool-down
-// and where nobody reads, and then whether the last reading failed. granted says that
-// this wish made the reading.
+// request asks for a refresh. It returns the refresh to wait for, or nil within the cool-down or
+// while Run is not running; failed then says whether the last refresh failed. granted says
+// whether this request caused the refresh.
 func (w *refreshRequests) request(now time.Time) (wait *pendingRefresh, granted, failed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -55,15 +55,15 @@ func (w *refreshRequests) request(now time.Time) (wait *pendingRefresh, granted,
 	return w.current, true, false
 }
 
-// wake makes Run read at once.
+// wake makes Run refresh at once.
 func (w *refreshRequests) wake() {
 	select {
 	case w.signal <- struct{}{}:
-	default: // a wish is already waiting, and its reading is still to come
+	default: // a signal is pending, and its refresh has not begun
 	}
 }
 
-// begin is called by Run before each reading: it grants every wish there is.
+// start is called by Run before each refresh. The refresh serves all pending requests.
 func (w *refreshRequests) start() *pendingRefresh {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -77,7 +77,7 @@ func (w *refreshRequests) start() *pendingRefresh {
 	return w.current
 }
 
-// end is called by Run after the reading.
+// done is called by Run after the refresh.
 func (w *refreshRequests) done(r *pendingRefresh, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -85,7 +85,7 @@ func (w *refreshRequests) done(r *pendingRefresh, err error) {
 	w.finish(r, err)
 }
 
-// over lets those go on who wait for r.
+// finish wakes the requests that wait for r.
 func (w *refreshRequests) finish(r *pendingRefresh, err error) {
 	r.err = err
 	w.current = nil

@@ -9,8 +9,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// methods verify signatures. What is not here cannot be accepted, whatever a
-// configuration or a token says.
+// signingMethods are the supported algorithms. No configuration and no token can add one.
 var signingMethods = map[config.Algorithm]jwt.SigningMethod{
 	config.ES256: jwt.SigningMethodES256,
 	config.ES384: jwt.SigningMethodES384,
@@ -22,15 +21,15 @@ var signingMethods = map[config.Algorithm]jwt.SigningMethod{
 	config.EdDSA: jwt.SigningMethodEdDSA,
 }
 
-// strictPSS returns m for a salt that is as long as the hash, which RFC 7518 section 3.5
-// wants; to verify, m takes any.
+// strictPSS returns m with a salt as long as the hash, as RFC 7518 section 3.5 requires; m itself
+// verifies any salt length.
 func strictPSS(m *jwt.SigningMethodRSAPSS) jwt.SigningMethod {
 	return &jwt.SigningMethodRSAPSS{SigningMethodRSA: m.SigningMethodRSA, Options: m.Options}
 }
 
-var errNoMethod = errors.New("no method verifies the algorithm")
+var errNoMethod = errors.New("algorithm not supported")
 
-// signer returns the key of set that made t's signature.
+// verifyingKey returns the key of set that verifies t's signature.
 func verifyingKey(t *JWS, set *Set) (*key, error) {
 	candidates := set.candidates(t)
 	if len(candidates) == 0 {

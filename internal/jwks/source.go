@@ -16,39 +16,39 @@ import (
 	"github.com/tallygate/tallygate/internal/refresh"
 )
 
-// Local returns the key set of our own issuer as it is at this moment (a JWK Set,
-// JSON), nil when it has none yet, and a number that changes with it. It is called on
-// every request, by many goroutines at once.
+// LocalKeySet returns the current key set of our own issuer (a JWK Set in JSON), nil before its
+// first key, and a number that changes with the key set. It is called on every request and must
+// be safe for concurrent use.
 type LocalKeySet func() (document []byte, version uint64)
 
-// Options are what a [Source] needs beside its configuration.
+// Options are what a [Source] needs in addition to its configuration.
 type Options struct {
-	// Local gives the key set of our own issuer; nil for every other server.
+	// Local returns the key set of our own issuer; nil for other servers.
 	Local LocalKeySet
-	// Remote is the server that a key set is fetched from; nil where none is.
+	// Remote is the server to fetch the key set from; nil for a key set without a URL.
 	Remote  *authserver.Server
-	Log     *slog.Logger // must be set
-	Metrics *Metrics     // must be set
+	Log     *slog.Logger // required
+	Metrics *Metrics     // required
 	Now     func() time.Time
-	// Previous is the Source that the new one may take the place of; nil for none.
+	// Previous is the source before a reload; nil without one.
 	Previous *Source
 }
 
-// A Source holds the key set of one authorization server and reads it anew, on
-// schedule and when an unknown key asks for it. It is safe for concurrent use.
+// A Source holds the key set of one authorization server. It refreshes the key set on schedule,
+// and when a token names an unknown key. It is safe for concurrent use.
 type Source struct {
 	server     string // configured name
 	settings   config.KeySet
 	algorithms []config.Algorithm
 	local      LocalKeySet
 	remote     *authserver.Server
-	timeout    time.Duration // of one reading from a URL
+	timeout    time.Duration // of a fetch
 
-	current      atomic.Pointer[Set]     // the last good reading; nil before the first
-	logged       atomic.Pointer[leftOut] // the keys that were left out when that was logged last
-	localVersion atomic.Uint64           // of the local key set that was read last
-	interval     atomic.Int64            // nanoseconds between two readings
-	// following is held while a local key set is read.
+	current      atomic.Pointer[Set]     // last good key set; nil before the first
+	logged       atomic.Pointer[leftOut] // left-out keys of the last log line
+	localVersion atomic.Uint64           // version of the local key set in current
+	interval     atomic.Int64            // nanoseconds between two fetches
+	// reloadingLocal is held while a local key set is read.
 	reloadingLocal sync.Mutex
 	requests       refreshRequests
 
@@ -58,15 +58,14 @@ type Source struct {
 }
 
 var (
-	errNoKeySet = errors.New("no key set has been read yet")
+	errNoKeySet = errors.New("the key set has not been fetched yet")
 	errStale    = errors.New("the key set is out of date")
 )
 
-// New returns the key set of the server that settings describes: the previous one where
-// that is no other, and otherwise one that has the keys of the previous one, where they
-// are still to be read at the same place and whoever vouched for them may. It reads what
-// needs no network, so that a broken file stops the start, and reads it never again; a key
-// set at a URL is first read by [Source.Run].
+// New returns the key set of the server that settings describes. If nothing has changed it
+// returns options.Previous; otherwise the new source takes over the key set of the previous
+// source if it may reuse it. New reads key sets from files, the configuration and our own issuer,
+// and returns an error if one is broken. [Source.Run] fetches key sets from URLs.
 func New(settings config.AuthorizationServer, options Options) (*Source, error) {
 	s := &Source{
 		server:     string(settings.Name),
@@ -85,57 +84,57 @@ func New(settings config.AuthorizationServer, options Options) (*Source, error) 
 		return nil, errors.New("refresh, cool_down and max_stale of the key set must be positive")
 	}
 	if !s.isFetched() {
-		s.settings.MaxStale = math.MaxInt64 // it cannot be out of reach
+		s.settings.MaxStale = math.MaxInt64 // a local key set never becomes stale
 	}
-	if before := options.Previous; before != nil {
-		s.logged.Store(before.logged.Load())
+	if previous := options.Previous; previous != nil {
+		s.logged.Store(previous.logged.Load())
 	}
-	switch before := options.Previous; {
+	switch previous := options.Previous; {
 	case s.local != nil:
-		s.localVersion.Store(math.MaxUint64) // none that there is
+		s.localVersion.Store(math.MaxUint64) // no version of a local key set
 		return s, s.reloadLocal()
 	case !s.isFetched():
 		return s, s.refresh(context.Background())
 	case s.remote == nil:
-		return nil, errors.New("no key set: none is configured, and it is not our own issuer")
-	case before != nil && before.sameAs(s):
-		return before, nil
-	case before != nil:
-		s.inherit(before)
+		return nil, errors.New("no key set is configured, and the server is not our own issuer")
+	case previous != nil && previous.sameAs(s):
+		return previous, nil
+	case previous != nil:
+		s.inherit(previous)
 	}
 	return s, nil
 }
 
-// is reports whether s and other, which is fetched, are one. Only what is fetched is worth
-// keeping: the rest is read at once.
+// sameAs reports whether s and other fetch the same key set by the same settings. Key sets that
+// are not fetched are cheap to read again.
 func (s *Source) sameAs(other *Source) bool {
 	return s.isFetched() && s.remote == other.remote && reflect.DeepEqual(s.settings, other.settings) &&
 		slices.Equal(s.algorithms, other.algorithms)
 }
 
-// inherit takes over the last good key set of before, as old as it is, if s would read it
-// from the same place over a connection that is as good.
-func (s *Source) inherit(before *Source) {
-	set := before.current.Load()
-	samePlace := reflect.DeepEqual(s.settings.URL, before.settings.URL)
-	if !before.isFetched() || !samePlace || set == nil || !s.remote.CanReuse(before.remote) {
+// inherit takes over the key set of previous with its age, if s would fetch it from the same URL
+// and would trust the connection over which previous fetched it.
+func (s *Source) inherit(previous *Source) {
+	set := previous.current.Load()
+	sameURL := reflect.DeepEqual(s.settings.URL, previous.settings.URL)
+	if !previous.isFetched() || !sameURL || set == nil || !s.remote.CanReuse(previous.remote) {
 		return
 	}
-	if own, err := parse(set.document, s.algorithms); err == nil { // otherwise none is left that counts
+	if own, err := parse(set.document, s.algorithms); err == nil { // on an error, no key fits the algorithms of s
 		own.fetchedAt, own.fetchedDocument = set.fetchedAt, set.fetchedDocument
 		s.current.Store(own)
 	}
 }
 
-// fetched reports whether the key set comes from a URL: it is not that of our own issuer,
-// does not stand in the configuration, nor in a file, which is as good as that.
+// isFetched reports whether the key set comes from a URL, and not from our own issuer, the
+// configuration or a file.
 func (s *Source) isFetched() bool {
 	return s.local == nil && s.settings.JWKS == "" && s.settings.File == ""
 }
 
-// follow reads our own issuer's key set if it is another than the last time, so that
-// a new key counts from its first token. Whoever comes while another reads waits for
-// that, and an older reading never takes the place of a newer one.
+// reloadLocal reads the key set of our own issuer if its version has changed, so that a new key
+// verifies the first token that it signs. Concurrent callers wait for the reader, so an older key
+// set never replaces a newer key set.
 func (s *Source) reloadLocal() error {
 	if _, version := s.local(); s.localVersion.Load() == version {
 		return nil
@@ -149,12 +148,13 @@ func (s *Source) reloadLocal() error {
 	if err := s.refresh(context.Background()); err != nil {
 		return err
 	}
-	// What was read may be newer still; then the next request reads it once more.
+	// The key set may have changed since Local returned the version. Then the next request reads
+	// it again.
 	s.localVersion.Store(version)
 	return nil
 }
 
-// Latest returns the last good key set, nil when there is none.
+// Latest returns the last good key set, nil before the first.
 func (s *Source) Latest() *Set {
 	if s.local != nil {
 		if err := s.reloadLocal(); err != nil {
@@ -164,8 +164,8 @@ func (s *Source) Latest() *Set {
 	return s.current.Load()
 }
 
-// Usable returns the key set that counts at now, or an error when there is none
-// or readings have failed for too long.
+// Usable returns the key set to use at now, or an error if there is none or the last successful
+// fetch is longer ago than max_stale.
 func (s *Source) Usable(now time.Time) (*Set, error) {
 	set := s.Latest()
 	if set == nil {
@@ -177,8 +177,8 @@ func (s *Source) Usable(now time.Time) (*Set, error) {
 	return set, nil
 }
 
-// Run reads the key set until ctx ends: at once when there is none, then on schedule
-// and when asked. Of one that needs no reading it returns at once.
+// Run refreshes the key set until ctx ends: at once if there is none, then on schedule and when a
+// token names an unknown key. It returns at once for a key set that is not fetched.
 func (s *Source) Run(ctx context.Context) {
 	if !s.isFetched() {
 		return
@@ -196,8 +196,8 @@ func (s *Source) Run(ctx context.Context) {
 
 func (s *Source) schedule() refresh.Backoff { return refresh.Every(time.Duration(s.interval.Load())) }
 
-// answerRequests refreshes the key set and ends the wait of the requests for a refresh. It is
-// not an error that the server's metadata has not been fetched yet: new metadata wakes Run.
+// answerRequests refreshes the key set and wakes the requests that wait for a refresh. Missing
+// metadata is not a failure: new metadata wakes Run.
 func (s *Source) answerRequests(ctx context.Context) error {
 	current := s.requests.start()
 	err := s.refresh(ctx)
@@ -214,8 +214,8 @@ func (s *Source) answerRequests(ctx context.Context) error {
 	return err
 }
 
-// Read reads once what Run would read, and publishes it. On an error the last good key
-// set stays.
+// Refresh fetches the key set once. On an error the last good key set stays. It does nothing for
+// a key set that is not fetched.
 func (s *Source) Refresh(ctx context.Context) error {
 	if !s.isFetched() {
 		return nil
@@ -227,7 +227,7 @@ func (s *Source) refresh(ctx context.Context) error {
 	start := s.now()
 	set, err := s.load(ctx)
 	if err != nil {
-		// Where nothing was read, since it is not known yet where the keys are, nothing failed.
+		// A canceled fetch has not failed, nor has a fetch without a known URL.
 		if !errors.Is(ctx.Err(), context.Canceled) && !errors.Is(err, authserver.ErrNoMetadata) {
 			s.metrics.failed.Inc()
 		}

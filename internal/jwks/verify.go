@@ -12,16 +12,14 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// patience bounds how long a request waits for a reading that its unknown key asked
-// for: most servers answer in a tenth of it, and whoever sends made-up keys holds
-// nothing but his own connection meanwhile.
+// unknownKeyWait bounds how long a request with an unknown key waits for a refresh. Most servers
+// answer in a tenth of this time, and a client with made-up keys delays only its own requests.
 const unknownKeyWait = 500 * time.Millisecond
 
-// Verify checks that t is of one of types (media types as [MediaTypes] returns them) and
-// signed by a key of s, and returns the key set that has the key, and which it is. When
-// t names a key that nobody knows, the key set is read again, once in a cool-down, and
-// Verify waits for that up to half a second or until ctx ends. Every error wraps an
-// [access.Denial].
+// Verify checks that t has one of types (media types as [MediaTypes] returns them) and a valid
+// signature by a key of s, and returns the key set and the key's fingerprint. If t names a key
+// that no key set has, Verify requests a refresh, at most one in each cool-down, and waits for it
+// up to half a second or until ctx ends. Every error wraps an [access.Denial].
 func (s *Source) Verify(ctx context.Context, t *JWS, types []string, now time.Time) (*Set, Fingerprint, error) {
 	if !slices.Contains(s.algorithms, config.Algorithm(t.Algorithm)) {
 		return nil, Fingerprint{}, mismatch(access.UnsupportedAlgorithm, "alg", s.algorithms, t.Algorithm)
@@ -49,31 +47,31 @@ func (s *Source) unavailable(err error) error {
 	return access.Denyf(access.IssuerUnavailable, "key set of %s: %w", s.server, err)
 }
 
-var errRefreshTimeout = errors.New("a reading for an unknown key takes too long")
+var errRefreshTimeout = errors.New("the refresh for an unknown key takes too long")
 
-// consult asks for a newer key set than old, in which t's key is not, for the reason
-// refused. It returns one, or why there is none: refused, when the key set was read too
-// recently to be read again, or the denial of a gate that cannot tell.
+// refreshForUnknownKey requests a newer key set than old, which lacks t's key. It returns the
+// newer key set; or refused, if the cool-down forbids a refresh or the refresh found nothing new;
+// or a Denial with IssuerUnavailable, if the refresh failed or took too long.
 func (s *Source) refreshForUnknownKey(ctx context.Context, t *JWS, old *Set, now time.Time, refused error) (*Set, error) {
-	running, granted, failed := s.requests.request(now)
-	s.metrics.countUnknownKey(running != nil, granted)
+	pending, granted, failed := s.requests.request(now)
+	s.metrics.countUnknownKey(pending != nil, granted)
 	switch {
-	case running == nil && failed:
-		return nil, s.unavailable(fmt.Errorf("the last reading failed, and no key of the one before has kid %q", access.Truncate(t.KeyID)))
-	case running == nil:
+	case pending == nil && failed:
+		return nil, s.unavailable(fmt.Errorf("the last refresh failed, and the previous key set has no key with kid %q", access.Truncate(t.KeyID)))
+	case pending == nil:
 		return nil, refused
 	}
 	timer := time.NewTimer(unknownKeyWait)
 	defer timer.Stop()
 	select {
-	case <-running.done:
+	case <-pending.done:
 	case <-timer.C:
 		return nil, s.unavailable(errRefreshTimeout)
 	case <-ctx.Done():
 		return nil, s.unavailable(context.Cause(ctx))
 	}
-	if running.err != nil {
-		return nil, s.unavailable(errors.New("a reading for an unknown key failed"))
+	if pending.err != nil {
+		return nil, s.unavailable(errors.New("the refresh for an unknown key failed"))
 	}
 	newer := s.Latest()
 	if newer == old {
@@ -82,14 +80,13 @@ func (s *Source) refreshForUnknownKey(ctx context.Context, t *JWS, old *Set, now
 	return newer, nil
 }
 
-// isType reports whether t's typ is accepted, a media type without "application/".
-// Media types are compared without regard to case, RFC 7515 section 4.1.9 and RFC
-// 9068 section 4.
+// isType reports whether t's typ is accepted, a media type without "application/". The case of
+// media types is ignored, RFC 7515 section 4.1.9 and RFC 9068 section 4.
 func (t *JWS) isType(accepted string) bool {
 	return equalASCIIFold(shortMediaType(t.Type), accepted)
 }
 
-// MediaTypes returns types without "application/", which a typ may leave out.
+// MediaTypes returns types without the prefix "application/", which a typ may omit.
 func MediaTypes(types ...string) []string {
 	short := make([]string, len(types))
 	for i, t := range types {
@@ -98,8 +95,8 @@ func MediaTypes(types ...string) []string {
 	return short
 }
 
-// shortMediaType returns t without "application/", which RFC 7515 section 4.1.9
-// lets a typ leave out when no other slash follows.
+// shortMediaType returns t without "application/", which RFC 7515 section 4.1.9 allows a typ to
+// omit if no other slash follows.
 func shortMediaType(t string) string {
 	const prefix = "application/"
 	if len(t) > len(prefix) && equalASCIIFold(t[:len(prefix)], prefix) && !strings.Contains(t[len(prefix):], "/") {
@@ -108,6 +105,6 @@ func shortMediaType(t string) string {
 	return t
 }
 
-// equalASCIIFold compares s with t, which is ASCII, without regard to case. The
-// letters outside ASCII that Unicode folds into it are longer, hence the lengths.
+// equalASCIIFold compares s with t, which is ASCII, ignoring case. Letters outside ASCII that
+// Unicode folds to ASCII are longer than one byte, so the lengths differ.
 func equalASCIIFold(s, t string) bool { return len(s) == len(t) && strings.EqualFold(s, t) }
