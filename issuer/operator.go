@@ -180,14 +180,15 @@ func (i *Issuer) revokePartner(name string) (done string, err error) {
 
 // revokeIssued revokes the tokens issued to subject so far. Times in tokens are whole
 // seconds, so tokens issued later in the same second are revoked too. If the clock was set
-// back, so are tokens with an iat ahead of it.
+// back, so are tokens with an iat ahead of it. The revocation has no end: tokens of other servers
+// may live longer than ours, and there is at most one for each name.
 func (i *Issuer) revokeIssued(kind store.Kind, subject, what string) (done string, err error) {
 	now := i.now()
 	if last := time.Unix(i.latestIssuedAt.Load(), 0); last.After(now) {
 		now = last
 	}
 	err = i.revocations.add(store.Revocation{
-		Kind: kind, Subject: subject, IssuedBy: now, Until: now.Add(maxTokenLifetime + revocationRetention),
+		Kind: kind, Subject: subject, IssuedBy: now,
 	})
 	if err != nil {
 		return "", err

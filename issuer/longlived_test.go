@@ -1,0 +1,41 @@
+package issuer_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/issuer"
+)
+
+// T-INT-12: tokens of other servers may live longer than ours. What is revoked of an application
+// or a partner stays so after a sweep and a restart, however long ago that was.
+func TestRevocationOfLongLivedTokens(t *testing.T) {
+	for name, request := range map[string]issuer.RevocationRequest{
+		"application": {Application: "northwind-ledger"}, "partner": {Partner: "northwind"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var state config.Path
+			keep := func(cfg *config.Config) {
+				if state == "" {
+					state = cfg.Issuer.State
+				}
+				cfg.Issuer.State = state
+			}
+			s := newHarness(t, "", keep)
+			token := access.Unchecked{Issuer: "https://other.example", ClientID: "northwind-ledger", IssuedAt: time.Now().Add(-time.Minute)}
+			if _, err := s.issuer.Revoke(request); err != nil {
+				t.Fatal(err)
+			}
+			s.clock.Store(int64(30 * 24 * time.Hour))
+			s.issuer.Sweep(t.Context())
+			if err := s.issuer.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if s = newHarness(t, "", keep); !s.issuer.Revoked(token) {
+				t.Error("Revoked is false 30 days later and after a restart, want true")
+			}
+		})
+	}
+}
