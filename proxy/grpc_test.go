@@ -324,7 +324,7 @@ func TestGRPCStreamEnds(t *testing.T) {
 		t.Errorf("the stream ends with %v", err)
 	}
 	_ = come(t, up.left)
-	if line := log.wait(t, `"msg":"request"`); !strings.Contains(line, `"ended_by":"partner_disabled"`) {
+	if line := log.wait(t, `"msg":"request"`); !strings.Contains(line, `"terminated_by":"partner_disabled"`) {
 		t.Errorf("the log says %s", line)
 	}
 	_, err = dialGRPC(t, s, address, "x").UnaryCall(t.Context(), &pb.SimpleRequest{})

@@ -40,7 +40,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 			Name: "tallygate_upstream_errors_total", Help: "Granted requests that failed on the way to the upstream or back, by what happened.",
 		}, []string{"reason"}),
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "tallygate_streams_ended_total", Help: "Granted requests that the gate ended while they ran, by the reason for which a new one would be refused; or stopping, or moved to another upstream.",
+			Name: "tallygate_streams_ended_total", Help: "Granted requests that the gate ended while they ran, by the reason for which a new one would be refused, or stopping, or upstream_changed.",
 		}, []string{"reason"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "tallygate_request_duration_seconds", Help: "Time from a request's header to the end of its answer.", Buckets: whole,
@@ -64,7 +64,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		}
 	}
 	m.ended.WithLabelValues(stopping)
-	m.ended.WithLabelValues(moved)
+	m.ended.WithLabelValues(upstreamChanged)
 	for _, f := range failures[1:] {
 		m.failures.WithLabelValues(f.label)
 	}

@@ -27,10 +27,10 @@ func (p *Proxy) record(x *exchange) {
 	if d.Reason == access.Granted && x.failure == none && x.ended() == nil {
 		level = slog.LevelInfo
 	}
-	unlogged := int64(0)
+	suppressed := int64(0)
 	if level == slog.LevelInfo && p.samples {
 		var due bool
-		if unlogged, due = s.due(ended); !due {
+		if suppressed, due = s.due(ended); !due {
 			return
 		}
 	}
@@ -38,8 +38,8 @@ func (p *Proxy) record(x *exchange) {
 	if p.log.Enabled(ctx, level) {
 		var room [mostAttributes]slog.Attr
 		attrs := x.attributes(room[:0], ended)
-		if unlogged > 0 {
-			attrs = append(attrs, slog.Int64("unlogged", unlogged))
+		if suppressed > 0 {
+			attrs = append(attrs, slog.Int64("suppressed", suppressed))
 		}
 		p.log.LogAttrs(ctx, level, "request", attrs...)
 	}
@@ -84,7 +84,7 @@ func (x *exchange) attributes(attrs []slog.Attr, ended time.Time) []slog.Attr {
 	}
 	var endedFor error
 	if end := x.ended(); end != nil {
-		attrs = append(attrs, slog.String("ended_by", end.by))
+		attrs = append(attrs, slog.String("terminated_by", end.by))
 		endedFor = end.decision.Err
 	}
 	for _, detail := range []error{d.Err, x.detail, endedFor} {

@@ -57,25 +57,25 @@ func TestGrantedLinesAreSamples(t *testing.T) {
 		call(1, http.StatusOK)
 
 		got := map[string]int{}
-		unlogged := 0
+		suppressed := 0
 		for line := range strings.Lines(log.String()) {
 			var fields struct {
 				Reason, Failure string
-				Unlogged        int
+				Suppressed      int
 			}
 			if err := json.Unmarshal([]byte(line), &fields); err != nil {
 				t.Fatal(err)
 			}
 			got[fields.Reason+fields.Failure]++
-			unlogged += fields.Unlogged
+			suppressed += fields.Suppressed
 		}
 		switch {
 		case got["api_not_allowed"] != refused || got["grantedupstream_reset"] != failed:
 			t.Errorf("sampling %t: lines by reason: %v", sampling, got)
-		case got["granted"]+unlogged != granted+1:
-			t.Errorf("sampling %t: %d lines that stand for %d more, of %d requests", sampling, got["granted"], unlogged, granted+1)
-		case sampling && (got["granted"] > seconds+1 || unlogged == 0), !sampling && unlogged != 0:
-			t.Errorf("sampling %t: %d lines in %d seconds, %d unlogged", sampling, got["granted"], seconds, unlogged)
+		case got["granted"]+suppressed != granted+1:
+			t.Errorf("sampling %t: %d lines that stand for %d more, of %d requests", sampling, got["granted"], suppressed, granted+1)
+		case sampling && (got["granted"] > seconds+1 || suppressed == 0), !sampling && suppressed != 0:
+			t.Errorf("sampling %t: %d lines in %d seconds, %d suppressed", sampling, got["granted"], seconds, suppressed)
 		}
 	}
 }

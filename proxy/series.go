@@ -39,8 +39,8 @@ type series struct {
 	last     atomic.Pointer[codeCount]
 	duration [len(classes)]prometheus.Observer
 
-	logged   atomic.Int64 // the second in which the last line was
-	unlogged atomic.Int64 // requests since then
+	logged     atomic.Int64 // the second in which the last line was
+	suppressed atomic.Int64 // requests since then
 
 	// Nil unless it is granted: a certificate's end with nothing in it would say 1970.
 	granted     prometheus.Counter
@@ -102,13 +102,13 @@ func (a *accounts) open(at account, p *Proxy) *series {
 
 // due reports whether a granted request that ends now is to have a line, as the first in
 // its second, and how many before it had none.
-func (s *series) due(now time.Time) (unlogged int64, due bool) {
+func (s *series) due(now time.Time) (suppressed int64, due bool) {
 	second := now.Unix()
 	if last := s.logged.Load(); last == second || !s.logged.CompareAndSwap(last, second) {
-		s.unlogged.Add(1)
+		s.suppressed.Add(1)
 		return 0, false
 	}
-	return s.unlogged.Swap(0), true
+	return s.suppressed.Swap(0), true
 }
 
 // code returns the count of answers with this status.

@@ -24,8 +24,8 @@ const (
 
 // What ends streams beside the reasons of [access.Reason].
 const (
-	stopping = "stopping" // the gate does
-	moved    = "moved"    // the same request would now go to another upstream
+	stopping        = "stopping"         // the gate stops
+	upstreamChanged = "upstream_changed" // the same request would now go to another upstream
 )
 
 // Streams are the requests that may outlive the reason for which they were granted: those
@@ -81,7 +81,7 @@ type ending struct {
 }
 
 // refuses reports whether the caller is to be told that his request is not granted.
-func (e *ending) refuses() bool { return e.by != stopping && e.by != moved }
+func (e *ending) refuses() bool { return e.by != stopping && e.by != upstreamChanged }
 
 // A review takes the decision about one stream again while that runs. It begins to work
 // when the stream has lasted a while, which most do not; until then it is but a timer.
@@ -207,7 +207,7 @@ func (r *review) judge(ctx context.Context) *ending {
 		// The upstream was told of another caller, or is another's now.
 		now = access.Decision{Reason: access.APINotAllowed, Err: errOther}
 	case unbounded && !by.upstreams[now.API].leadsTo(r.exchange.proxy.upstreams[now.API]):
-		return &ending{by: moved}
+		return &ending{by: upstreamChanged}
 	default:
 		return nil
 	}

@@ -183,7 +183,7 @@ func tunnelled(cfg *config.Config) {
 func expectEnd(t *testing.T, s *site, up *spring, log *lines, kind string, f flow, reason string) {
 	t.Helper()
 	began := time.Now()
-	if (reason == stopping || reason == moved) && kind == "upload over HTTP/1.1" {
+	if (reason == stopping || reason == upstreamChanged) && kind == "upload over HTTP/1.1" {
 		// As the gate's transport does, the client's waits for a body to read.
 		log.wait(t, `"msg":"request"`)
 		f.quit()
@@ -197,7 +197,7 @@ func expectEnd(t *testing.T, s *site, up *spring, log *lines, kind string, f flo
 		t.Errorf("it took %s", took)
 	}
 	switch {
-	case reason == stopping, reason == moved, !strings.HasPrefix(kind, "upload"):
+	case reason == stopping, reason == upstreamChanged, !strings.HasPrefix(kind, "upload"):
 		if err == nil && kind != "tunnel" || text != "" {
 			t.Errorf("the client sees %q, %v, as if that were the end", text, err)
 		}
@@ -213,7 +213,7 @@ func expectEnd(t *testing.T, s *site, up *spring, log *lines, kind string, f flo
 		t.Error("the upstream's request goes on")
 	}
 	line := log.wait(t, `"msg":"request"`)
-	if !strings.Contains(line, `"ended_by":"`+reason+`"`) || !strings.Contains(line, `"reason":"granted"`) || strings.Contains(line, `"failure"`) ||
+	if !strings.Contains(line, `"terminated_by":"`+reason+`"`) || !strings.Contains(line, `"reason":"granted"`) || strings.Contains(line, `"failure"`) ||
 		!strings.Contains(line, `"level":"WARN"`) || strings.Contains(line, s.token) {
 		t.Errorf("the log says %s", line)
 	}
@@ -358,7 +358,7 @@ func TestStreamsGoOn(t *testing.T) {
 			case <-time.After(2 * time.Second):
 			}
 			f.quit()
-			if line := log.wait(t, `"msg":"request"`); strings.Contains(line, "ended_by") {
+			if line := log.wait(t, `"msg":"request"`); strings.Contains(line, "terminated_by") {
 				t.Errorf("the log says %s", line)
 			}
 		})
@@ -434,7 +434,7 @@ func TestStreamsThatMove(t *testing.T) {
 			s := newSite(t, up.URL, log, tunnelled)
 			f := open(t, s, s.listen(t), s.token)
 			s.next(t, tunnelled, elsewhere)
-			expectEnd(t, s, up, log, kind, f, moved)
+			expectEnd(t, s, up, log, kind, f, upstreamChanged)
 		})
 	}
 	t.Run("anchors", func(t *testing.T) {
@@ -487,7 +487,7 @@ func TestStreamOfAClientThatTakesNothing(t *testing.T) {
 			s.next(t, func(cfg *config.Config) { cfg.Partners.List[0].Disabled = true })
 			line := log.wait(t, `"msg":"request"`)
 			t.Logf("ended after %s", time.Since(changed).Round(time.Millisecond))
-			if !strings.Contains(line, `"ended_by":"partner_disabled"`) {
+			if !strings.Contains(line, `"terminated_by":"partner_disabled"`) {
 				t.Errorf("the log says %s", line)
 			}
 		})

@@ -83,7 +83,7 @@ func (r *reloading) closed(stream io.Reader) time.Duration {
 // endings returns how often a log line says that a stream was ended by that.
 func (r *reloading) endings(by string) (n int) {
 	for _, line := range r.lines("request") {
-		if line["ended_by"] == by && line["reason"] == "granted" {
+		if line["terminated_by"] == by && line["reason"] == "granted" {
 			n++
 		}
 	}
