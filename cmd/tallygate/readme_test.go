@@ -80,7 +80,7 @@ func TestREADMERules(t *testing.T) {
 	}{
 		{"northwind-ledger", "northwind", "10.1.2.3", cli.ExitOK, "known-networks +does not apply"},
 		{"northwind-ledger", "northwind", "203.0.113.7", cli.ExitRefused, "refused: workspace rule known-networks: from an unknown network"},
-		{"northwind-ledger", "northwind", "10.1.2.3", cli.ExitOK, "short-lived +the token lives no longer than 2m0s"},
+		{"northwind-ledger", "northwind", "10.1.2.3", cli.ExitOK, "short-lived +limited the lifetime to 2m0s"},
 		{"borealis-sync", "borealis", "10.1.2.3", cli.ExitRefused, "refused: application rule not-before-launch: the contract has not begun"},
 		{"northwind-ledger", "northwind", "10.1.2.3", cli.ExitOK, "writes-from-inside +does not apply"},
 		{"northwind-ledger", "northwind", "127.0.0.1", cli.ExitOK, "writes-from-inside +dropped the scope accounts:write"},

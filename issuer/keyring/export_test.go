@@ -1,4 +1,4 @@
 package keyring
 
-// Refresh does at once what Run does every 10 s.
+// Refresh does now what Run does every refreshInterval.
 func (r *Ring) Refresh() error { return r.refresh() }

@@ -7,19 +7,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// warnInterval spaces the warnings of a fault that lasts.
+// warnInterval is the time between warnings while an error lasts.
 const warnInterval = time.Hour
 
-// A condition tells of the looks at the keys: of a fault when it begins, now and then
-// while it lasts, and when it has ended. It is for one goroutine at a time.
+// health logs failing refreshes of the keys: at the first failure, every warnInterval while they
+// fail, and when they succeed again. It is not safe for concurrent use.
 type health struct {
 	log    *slog.Logger
 	gauge  prometheus.Gauge
-	since  time.Time // of the fault; zero: there is none
-	warned time.Time // when it was warned of last
+	since  time.Time // first failure; zero if the last refresh succeeded
+	warned time.Time // last warning
 }
 
-// report takes what came of a look. The times are those of the looks, not of the keys.
+// report records the result of a refresh. It uses the wall clock, not the clock of the keys.
 func (c *health) report(err error) {
 	now := time.Now()
 	switch {

@@ -24,22 +24,22 @@ import (
 )
 
 const (
-	generatedRSABits = 3072 // of an RSA key that is made here: NIST SP 800-57 part 1, beyond 2030
-	minRSABits       = 2048 // of one that is given: RFC 7518 section 3.3
+	generatedRSABits = 3072 // generated RSA keys: NIST SP 800-57 part 1, beyond 2030
+	minRSABits       = 2048 // RSA keys in files: RFC 7518 section 3.3
 )
 
-// A key signs tokens, or did.
+// A key is a signing key: the next, the active or a retired one.
 type key struct {
 	id        string // kid: the RFC 7638 thumbprint
 	method    jwt.SigningMethod
 	private   crypto.Signer
 	jwk       map[string]string // the public part, RFC 7517 section 4
 	created   time.Time
-	activated time.Time // zero: it is to sign next
-	retired   time.Time // zero: it signs, or will
+	activated time.Time // zero for the next key
+	retired   time.Time // zero for the active and the next key
 }
 
-// generate makes a private key for algorithm.
+// generate returns a new private key for algorithm.
 func generate(algorithm config.Algorithm) (crypto.Signer, error) {
 	switch algorithm {
 	case config.ES256:
@@ -49,12 +49,12 @@ func generate(algorithm config.Algorithm) (crypto.Signer, error) {
 	case config.EdDSA:
 		_, private, err := ed25519.GenerateKey(rand.Reader)
 		return private, err
-	case config.ES384, config.ES512, config.PS384, config.PS512: // gates take them from others
+	case config.ES384, config.ES512, config.PS384, config.PS512: // accepted from other authorization servers, not offered here
 	}
-	return nil, fmt.Errorf("tokens cannot be signed with %s", algorithm)
+	return nil, fmt.Errorf("signing with %s is not supported", algorithm)
 }
 
-// newKey returns private as a key for algorithm, which it must fit.
+// newKey returns private as a key for algorithm. An unsuitable key is an error.
 func newKey(private crypto.Signer, algorithm config.Algorithm) (*key, error) {
 	jwk, canonical, err := publicJWK(private, algorithm)
 	if err != nil {
@@ -66,9 +66,9 @@ func newKey(private crypto.Signer, algorithm config.Algorithm) (*key, error) {
 	return &key{id: id, method: jwt.GetSigningMethod(string(algorithm)), private: private, jwk: jwk}, nil
 }
 
-// publicJWK returns the members of the JWK that are particular to its type (RFC 7518
-// section 6, RFC 8037 section 2), and the required ones in lexical order, whose hash is
-// the thumbprint (RFC 7638 section 3).
+// publicJWK returns the members of the JWK that depend on the key type (RFC 7518 section 6, RFC
+// 8037 section 2), and the canonical JSON whose hash is the thumbprint: the required members in
+// lexical order (RFC 7638 section 3).
 func publicJWK(private crypto.Signer, algorithm config.Algorithm) (jwk map[string]string, canonical string, err error) {
 	switch public := private.Public().(type) {
 	case *ecdsa.PublicKey:
@@ -79,7 +79,7 @@ func publicJWK(private crypto.Signer, algorithm config.Algorithm) (jwk map[strin
 		if err != nil {
 			return nil, "", err
 		}
-		x, y := encode(point[1:33]), encode(point[33:]) // after the byte that says "uncompressed"
+		x, y := encode(point[1:33]), encode(point[33:]) // the first byte marks an uncompressed point
 		return map[string]string{"kty": "EC", "crv": "P-256", "x": x, "y": y},
 			`{"crv":"P-256","kty":"EC","x":"` + x + `","y":"` + y + `"}`, nil
 	case *rsa.PublicKey:
@@ -101,18 +101,18 @@ func publicJWK(private crypto.Signer, algorithm config.Algorithm) (jwk map[strin
 func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
 func errUnsuitable(algorithm config.Algorithm) error {
-	needs := "an RSA key of at least 2048 bits"
+	want := "an RSA key of at least 2048 bits"
 	if algorithm == config.ES256 {
-		needs = "a key on P-256"
+		want = "a key on P-256"
 	}
 	if algorithm == config.EdDSA {
-		needs = "an Ed25519 key"
+		want = "an Ed25519 key"
 	}
-	return fmt.Errorf("the private key does not fit %s, which needs %s", algorithm, needs)
+	return fmt.Errorf("the private key does not suit %s, which needs %s", algorithm, want)
 }
 
-// parse reads a key's PKCS #8 form.
-func parse(der []byte, algorithm config.Algorithm) (*key, error) {
+// parsePKCS8 parses a private key in PKCS #8 form.
+func parsePKCS8(der []byte, algorithm config.Algorithm) (*key, error) {
 	private, err := x509.ParsePKCS8PrivateKey(der)
 	signer, ok := private.(crypto.Signer)
 	if err != nil || !ok {
@@ -123,9 +123,9 @@ func parse(der []byte, algorithm config.Algorithm) (*key, error) {
 
 var errParse = errors.New("the private key does not parse")
 
-// readFile reads a private key from a PEM file. Errors name the file and quote nothing
-// of it.
-func readFile(path string, content []byte, algorithm config.Algorithm) (*key, error) {
+// parseFile parses a private key in PEM form. Errors name the file and quote nothing of its
+// content.
+func parseFile(path string, content []byte, algorithm config.Algorithm) (*key, error) {
 	private, err := pemfile.ParseKey(path, content)
 	if err != nil {
 		return nil, fmt.Errorf("reading signing key: %w", err)
@@ -137,10 +137,10 @@ func readFile(path string, content []byte, algorithm config.Algorithm) (*key, er
 	return k, nil
 }
 
-// warnIfWorldReadable tells of a key that everybody can read. It is not refused: permissions are
-// not what they seem on every mounted volume.
+// warnIfWorldReadable logs a warning if other users may access the file. The file is not
+// refused, because some mounted volumes report wrong permissions.
 func warnIfWorldReadable(path string, log *slog.Logger) {
 	if status, err := os.Stat(path); err == nil && status.Mode().Perm()&0o007 != 0 {
-		log.Warn("signing key is open to every user of the machine", "path", path, "mode", status.Mode().String())
+		log.Warn("every user of the machine can access the signing key", "path", path, "mode", status.Mode().String())
 	}
 }

@@ -483,7 +483,7 @@ func TestUnpublishedFirstFile(t *testing.T) {
 	} {
 		write(step.first, step.second)
 		b.refresh()
-		if warns := strings.Contains(b.log.String(), "not published before it signs"); warns != step.warns {
+		if warns := strings.Contains(b.log.String(), "without having been published before"); warns != step.warns {
 			t.Errorf("%s: warned %t", step.name, warns)
 		}
 		b.log.Reset()
@@ -514,7 +514,7 @@ func TestOpenKeyFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := newBench(t, config.Signing{Algorithm: config.ES256, Files: []config.Path{file}})
-	if !strings.Contains(b.log.String(), "open to every user") {
+	if !strings.Contains(b.log.String(), "every user of the machine can access") {
 		t.Errorf("logged %s", b.log.String())
 	}
 }

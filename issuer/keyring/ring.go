@@ -1,6 +1,5 @@
-// Package keyring holds the issuer's signing keys: the one that signs, the one that
-// will sign next, and those whose tokens still count. All of them are published; only
-// their public parts ever leave.
+// Package keyring holds the issuer's signing keys: the active key, the next key, and retired
+// keys whose tokens may still be valid. It publishes the public part of each.
 package keyring
 
 import (
@@ -19,42 +18,42 @@ import (
 	"github.com/tallygate/tallygate/issuer/store"
 )
 
-// Options is what a [Ring] needs. All but Inspect must be set.
+// Options configures a [Ring]. All fields but Inspect must be set.
 type Options struct {
-	Store   store.Store // of the keys; not used where Signing names files
+	Store   store.Store // holds the keys, unless Signing names files
 	Signing config.Signing
-	// TokenLifetime is the longest that a token lives: so long, and some more, a key
-	// stays published that signs no longer.
+	// TokenLifetime is the longest lifetime of a token. A retired key stays published for this time
+	// and clockMargin.
 	TokenLifetime time.Duration
-	// Inspect lets the keys of the store be what they are: none is made, none rotates.
-	// Run must not be called then.
+	// Inspect opens the stored keys read-only: no key is generated or rotated. Run must not be
+	// called.
 	Inspect  bool
-	Reloaded prometheus.Gauge // 1 while the last look at the keys could do what was due, else 0
+	Reloaded prometheus.Gauge // 1 if the last refresh succeeded, else 0
 	Log      *slog.Logger
 	Now      func() time.Time
 }
 
-// A Ring signs with the key that is active. It is safe for concurrent use.
+// A Ring signs tokens with the active key. It is safe for concurrent use.
 type Ring struct {
 	options Options
 	health  health
 
 	current   atomic.Pointer[snapshot]
-	mu        sync.Mutex // held while the keys change
+	mu        sync.Mutex // serialises changes of the keys
 	filesHash [32]byte
 }
 
-// A snapshot is the keys of one moment. It never changes.
+// A snapshot is an immutable set of keys.
 type snapshot struct {
-	keys    []*key // in the order in which they were made
+	keys    []*key // in the order of creation
 	active  *key
 	byID    map[string]*key
 	set     []byte // JWK Set, RFC 7517 section 5
 	version uint64
 }
 
-// Open returns the ring that o describes: of the files, or of the store, in which it
-// makes the keys the first time.
+// Open returns the ring that o describes, with keys from files or from the store. It generates
+// the first keys of a new store.
 func Open(o Options) (*Ring, error) {
 	r := &Ring{options: o, health: health{log: o.Log, gauge: o.Reloaded}}
 	r.health.report(nil)
@@ -64,11 +63,11 @@ func Open(o Options) (*Ring, error) {
 	return r, r.openStore()
 }
 
-// publish lets keys count, of which active signs.
+// publish replaces the published keys. active signs from now on.
 func (r *Ring) publish(keys []*key, active *key) error {
 	next := &snapshot{keys: keys, active: active, byID: make(map[string]*key, len(keys)), version: 1}
-	if before := r.current.Load(); before != nil {
-		next.version = before.version + 1
+	if previous := r.current.Load(); previous != nil {
+		next.version = previous.version + 1
 	}
 	jwks := make([]map[string]string, 0, len(keys))
 	for _, k := range keys {
@@ -83,14 +82,14 @@ func (r *Ring) publish(keys []*key, active *key) error {
 	return nil
 }
 
-// Set returns the JWK Set with the public part of every key, and a number that changes
-// with it. The set must not be changed.
+// Set returns the JWK Set with the public part of every key, and a version that changes with it.
+// The set must not be changed.
 func (r *Ring) Set() (set []byte, version uint64) {
 	s := r.current.Load()
 	return s.set, s.version
 }
 
-// Sign returns claims as a JWT of type typ, RFC 7519 section 5.1, signed by the active key.
+// Sign returns claims as a JWT of type typ (RFC 7519 section 5.1), signed by the active key.
 func (r *Ring) Sign(typ string, claims jwt.Claims) (string, error) {
 	k := r.current.Load().active
 	token := jwt.NewWithClaims(k.method, claims)
@@ -102,10 +101,10 @@ func (r *Ring) Sign(typ string, claims jwt.Claims) (string, error) {
 	return signed, nil
 }
 
-var errUnknownKey = errors.New("no published key made this token")
+var errUnknownKey = errors.New("the token is not signed by a published key")
 
-// Parse reads raw into claims if it is a JWT of type typ that a published key signed by
-// its own algorithm, and that counts by options.
+// Parse parses raw into claims and validates it with options. raw must be a JWT of type typ,
+// signed by a published key with the key's own algorithm.
 func (r *Ring) Parse(raw, typ string, claims jwt.Claims, options ...jwt.ParserOption) error {
 	keys := r.current.Load().byID
 	find := func(token *jwt.Token) (any, error) {
@@ -122,13 +121,13 @@ func (r *Ring) Parse(raw, typ string, claims jwt.Claims, options ...jwt.ParserOp
 	return err
 }
 
-// Status is what an operator is told of a key.
+// Status describes a published key.
 type Status struct {
 	ID        string    `json:"kid"`
 	Algorithm string    `json:"alg"`
 	State     string    `json:"state"`          // "next", "active" or "old"
-	Since     time.Time `json:"since,omitzero"` // in that state
-	Until     time.Time `json:"until,omitzero"` // when it signs no more, or is published no more
+	Since     time.Time `json:"since,omitzero"` // start of the state
+	Until     time.Time `json:"until,omitzero"` // planned end of signing (active) or publication (old)
 }
 
 // Keys returns the status of every published key.

@@ -12,21 +12,22 @@ import (
 )
 
 const (
-	// clockMargin is how long an old key is published past the end of its last token:
-	// twice the longest leeway of a gate, 2 × 5 min.
+	// clockMargin is added to the time that a retired key stays published after its last token has
+	// expired: twice the longest leeway of a gate, 2 × 5 min.
 	clockMargin = 10 * time.Minute
 
-	// refreshInterval spaces the looks at the clock and at the files.
+	// refreshInterval is the time between refreshes: rotations that are due and changed files are
+	// noticed after this time at the latest.
 	refreshInterval = 10 * time.Second
 )
 
-// end returns when k, which has retired, is published no more.
+// expiry returns when the retired key k is no longer published.
 func (r *Ring) expiry(k *key) time.Time {
 	return k.retired.Add(r.options.TokenLifetime + clockMargin)
 }
 
-// openStore reads the keys of the store, makes those that are missing, and rotates what
-// is due. That may wait: a store that can be read only is no reason to stand still.
+// openStore loads the keys of the store, generates missing keys and does a rotation that is due.
+// If the store is only readable, a due rotation waits.
 func (r *Ring) openStore() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -36,7 +37,7 @@ func (r *Ring) openStore() error {
 	}
 	keys := make([]*key, 0, len(stored))
 	for _, s := range stored {
-		k, err := parse(s.Private, config.Algorithm(s.Algorithm))
+		k, err := parsePKCS8(s.Private, config.Algorithm(s.Algorithm))
 		if err != nil {
 			return fmt.Errorf("reading signing key %s: %w", s.ID, err)
 		}
@@ -46,13 +47,14 @@ func (r *Ring) openStore() error {
 	active, next := roles(keys)
 	if r.options.Inspect {
 		if active == nil {
-			return errors.New("there are no signing keys yet")
+			return errors.New("the store has no signing keys yet")
 		}
 		return r.publish(keys, active)
 	}
-	fits := active != nil && next != nil && active.method.Alg() == string(r.options.Signing.Algorithm) && next.method.Alg() == active.method.Alg()
-	if !fits {
-		// The first start, or another algorithm: the keys of the old one go on counting.
+	usable := active != nil && next != nil && active.method.Alg() == string(r.options.Signing.Algorithm) && next.method.Alg() == active.method.Alg()
+	if !usable {
+		// This is the first start, or the configured algorithm has changed. Tokens of the old keys
+		// stay valid.
 		return r.rotate(keys, nil)
 	}
 	if r.rotationDue(active) {
@@ -60,14 +62,13 @@ func (r *Ring) openStore() error {
 		if !errors.Is(err, store.ErrUnavailable) {
 			return err
 		}
-		// The disk is full, or the like. The keys that are there sign as well as before,
-		// and Run tries again.
+		// The disk is full, for example. The current keys still sign, and Run retries.
 		r.health.report(err)
 	}
 	return r.publish(keys, active)
 }
 
-// roles returns the key that signs and the one that will sign next, nil for none.
+// roles returns the active key and the next key, nil if missing.
 func roles(keys []*key) (active, next *key) {
 	for _, k := range keys {
 		switch {
@@ -81,15 +82,15 @@ func roles(keys []*key) (active, next *key) {
 	return active, next
 }
 
-// due reports whether the active key has signed for long enough.
+// rotationDue reports whether the active key has reached its configured age.
 func (r *Ring) rotationDue(active *key) bool {
 	return r.options.Now().Sub(active.activated) >= r.options.Signing.Rotate
 }
 
-var errFiles = errors.New("the signing keys are files: put the next one first there")
+var errFiles = errors.New("the signing keys are files: list the next key first in issuer.signing.files")
 
-// Rotate lets the next key sign from now on, which has been published since the last
-// rotation, and publishes a new next one. On an error nothing has changed.
+// Rotate makes the next key the active key and publishes a new next key. The next key has been
+// published since the last rotation. On an error nothing has changed.
 func (r *Ring) Rotate() error {
 	if len(r.options.Signing.Files) > 0 {
 		return errFiles
@@ -101,8 +102,8 @@ func (r *Ring) Rotate() error {
 	return r.rotate(s.keys, next)
 }
 
-// rotate retires every key but next, which it makes if it is nil, lets that one sign,
-// and makes the one after. It stores all before it publishes any. r.mu is held.
+// rotate retires every key but next, activates next, and adds a new next key. A nil next is
+// generated. All keys are stored before any is published. r.mu must be held.
 func (r *Ring) rotate(keys []*key, next *key) error {
 	now := r.options.Now()
 	var kept []*key
@@ -132,25 +133,25 @@ func (r *Ring) rotate(keys []*key, next *key) error {
 	return r.publish(kept, active)
 }
 
-// fresh returns a copy of k, or a new key where k is nil.
+// copyOrGenerate returns a copy of k, or a new key if k is nil.
 func (r *Ring) copyOrGenerate(k *key, now time.Time) (*key, error) {
 	if k != nil {
-		changed := *k
-		return &changed, nil
+		duplicate := *k
+		return &duplicate, nil
 	}
 	private, err := generate(r.options.Signing.Algorithm)
 	if err != nil {
-		return nil, fmt.Errorf("making a signing key: %w", err)
+		return nil, fmt.Errorf("generating a signing key: %w", err)
 	}
-	made, err := newKey(private, r.options.Signing.Algorithm)
+	generated, err := newKey(private, r.options.Signing.Algorithm)
 	if err != nil {
-		return nil, fmt.Errorf("making a signing key: %w", err)
+		return nil, fmt.Errorf("generating a signing key: %w", err)
 	}
-	made.created = now
-	return made, nil
+	generated.created = now
+	return generated, nil
 }
 
-// save stores keys.
+// store replaces the stored keys.
 func (r *Ring) store(keys []*key) error {
 	stored := make([]store.Key, 0, len(keys))
 	for _, k := range keys {
@@ -168,22 +169,22 @@ func (r *Ring) store(keys []*key) error {
 	return nil
 }
 
-// Run keeps the keys up to date until ctx ends, and then returns nil: it rotates them
-// on schedule and drops old ones, or reads the files when they have changed.
+// Run refreshes the keys every refreshInterval until ctx ends, and then returns nil.
 func (r *Ring) Run(ctx context.Context) error {
-	look := time.NewTicker(refreshInterval)
-	defer look.Stop()
+	ticker := time.NewTicker(refreshInterval)
+	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-look.C:
+		case <-ticker.C:
 		}
 		r.health.report(r.refresh())
 	}
 }
 
-// refresh does what is due at this moment.
+// refresh rotates the keys if that is due and drops expired keys, or reads the files if they
+// have changed.
 func (r *Ring) refresh() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -205,7 +206,7 @@ func (r *Ring) refresh() error {
 	return r.publish(kept, s.active)
 }
 
-// unended returns those of keys that are still to be published.
+// unexpired returns the keys that must stay published.
 func (r *Ring) unexpired(keys []*key) (kept []*key) {
 	now := r.options.Now()
 	for _, k := range keys {

@@ -89,7 +89,7 @@ func TestLoopbackIsNotDialled(t *testing.T) {
 		for name, trust := range map[string][]config.Path{"own anchors": anchors, "the system's": nil} {
 			s := newSet(t, config.ClientKeys{JWKSURI: parseURL(t, "https://"+host+":"+port+"/jwks"), Trust: trust})
 			has, err := s.Has(t.Context(), testpki.SelfSigned("ledger").Cert)
-			if has || err == nil || !strings.Contains(err.Error(), "no jwks_uri is read from this address") {
+			if has || err == nil || !strings.Contains(err.Error(), "a jwks_uri must not be at a loopback") {
 				t.Errorf("%s, %s: %t, %v", host, name, has, err)
 			}
 		}

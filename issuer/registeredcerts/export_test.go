@@ -7,18 +7,18 @@ import (
 	"net/netip"
 )
 
-// Dialable is the judgement on addresses.
+// Dialable is checkAddress.
 var Dialable = checkAddress
 
-// Dialable judges a for the jwks_uri of s.
+// Dialable checks a for the jwks_uri of s.
 func (s *Set) Dialable(a netip.Addr) error { return s.remote.checkAddress(a) }
 
-// DialLoopback lets s read its jwks_uri from this machine, as tests must.
+// DialLoopback allows s to fetch its jwks_uri from loopback, as tests must.
 func (s *Set) DialLoopback() {
 	s.remote.checkAddress = func(netip.Addr) error { return nil }
 }
 
-// DialBy lets dial connect s to its jwks_uri.
+// DialBy makes s connect to its jwks_uri with dial.
 func (s *Set) DialBy(dial func(context.Context, string, string) (net.Conn, error)) {
 	s.remote.client.Transport.(*http.Transport).DialContext = dial
 }

@@ -19,11 +19,10 @@ import (
 )
 
 const (
-	// maxKeySet bounds a key set. Twenty RSA keys of 2048 bits fit, each 3 KB with
-	// its certificate; a client has two while it renews.
+	// maxKeySet bounds a key set in bytes. Twenty RSA keys of 2048 bits fit, each 3 KB with its
+	// certificate. A client has two keys during a renewal.
 	maxKeySet = 64 << 10
-	// maxKeys bounds the keys in it, of which each may cost the parsing of a
-	// certificate.
+	// maxKeys bounds the keys of a set, since each costs the parsing of a certificate.
 	maxKeys = 100
 )
 
@@ -32,16 +31,15 @@ var (
 	errNoKeySet = errors.New(`not a JWK Set: an object whose member "keys" is an array`)
 )
 
-// privateMembers are those that only the owner of a key may know: RFC 7518 sections
-// 6.2.2, 6.3.2 and 6.4, RFC 8037 section 2; priv is that of the key type AKP.
+// privateMembers lists the members of private keys: RFC 7518 sections 6.2.2, 6.3.2 and 6.4, RFC
+// 8037 section 2, and priv of the key type AKP.
 var privateMembers = []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"}
 
-// readKeySet reads a JWK Set (RFC 7517 section 5) and returns the certificates that
-// it registers, and why each of the other keys registers none: sets hold keys for
-// other purposes too. A set with a private key is an error, for whoever can read it
-// can be the client; so is JSON in which an object has two members of one name.
-// Errors quote nothing of the document.
-func readKeySet(document []byte) (found thumbprints, skipped []error, err error) {
+// parseKeySet parses a JWK Set (RFC 7517 section 5). It returns the certificates that the set
+// registers, and for each other key why it registers none: sets hold keys for other purposes
+// too. A set with a private key is an error, since a reader of the set could impersonate the
+// client. So is JSON with a repeated member. Errors quote nothing of the document.
+func parseKeySet(document []byte) (found thumbprints, skipped []error, err error) {
 	if len(document) > maxKeySet {
 		return nil, nil, errTooLarge
 	}
@@ -55,7 +53,7 @@ func readKeySet(document []byte) (found thumbprints, skipped []error, err error)
 	var syntax *jsontext.SyntacticError
 	switch {
 	case errors.As(err, &syntax):
-		return nil, nil, fmt.Errorf("not JSON, or two members of one name, near byte %d", syntax.ByteOffset)
+		return nil, nil, fmt.Errorf("not JSON, or a repeated member, near byte %d", syntax.ByteOffset)
 	case err != nil || set.Keys == nil:
 		return nil, nil, errNoKeySet
 	case len(set.Keys) > maxKeys:
@@ -69,7 +67,7 @@ func readKeySet(document []byte) (found thumbprints, skipped []error, err error)
 			continue
 		}
 		if jwk.isPrivate() {
-			return nil, nil, fmt.Errorf("jwks key %d has private members: register public keys alone, and take this one for disclosed", i+1)
+			return nil, nil, fmt.Errorf("jwks key %d has private members: register public keys only, and treat this key as disclosed", i+1)
 		}
 		c, err := jwk.certificate()
 		if err != nil {
@@ -81,10 +79,10 @@ func readKeySet(document []byte) (found thumbprints, skipped []error, err error)
 	return found, skipped, nil
 }
 
-// members are those of a JWK.
+// jwk holds the members of a JWK.
 type jwk map[string]jsontext.Value
 
-// text returns the string that a member is, or "" when it is absent or no string.
+// text returns the value of a string member, "" if it is absent or not a string.
 func (m jwk) text(name string) string {
 	var s string
 	if json.Unmarshal(m[name], &s) != nil {
@@ -93,7 +91,7 @@ func (m jwk) text(name string) string {
 	return s
 }
 
-// private reports whether there is a member that is part of a private key.
+// isPrivate reports whether the JWK has a member of a private key.
 func (m jwk) isPrivate() bool {
 	for _, name := range privateMembers {
 		if _, ok := m[name]; ok {
@@ -103,42 +101,42 @@ func (m jwk) isPrivate() bool {
 	return false
 }
 
-// certificate returns the certificate that the key registers: the first in x5c, whose
-// key must be the one that the other members spell (RFC 7517 section 4.7).
+// certificate returns the certificate that the key registers: the first in x5c. The
+// certificate's key must equal the JWK (RFC 7517 section 4.7).
 func (m jwk) certificate() (*x509.Certificate, error) {
 	if _, ok := m["use"]; ok && (m.text("use") == "" || m.text("use") == "enc") {
-		return nil, errors.New("it is for encryption, or its use is no text") // others than sig are in use for TLS
+		return nil, errors.New("its use is enc or not a string") // TLS keys are published with other values than sig too
 	}
 	var x5c []string
 	if json.Unmarshal(m["x5c"], &x5c) != nil || len(x5c) == 0 {
-		return nil, errors.New("it has no certificate in x5c")
+		return nil, errors.New("x5c has no certificate")
 	}
 	der, err := base64.StdEncoding.Strict().DecodeString(x5c[0])
 	if err != nil {
-		return nil, errors.New("its x5c is not base64 with padding")
+		return nil, errors.New("x5c is not padded base64")
 	}
 	c, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, fmt.Errorf("parsing the certificate in its x5c: %w", err)
+		return nil, fmt.Errorf("parsing the certificate in x5c: %w", err)
 	}
 	key := jwkMembers(c.PublicKey)
 	if key == nil {
-		return nil, errors.New("the key of its certificate is of a type that is not supported")
+		return nil, errors.New("the certificate in x5c has a key of an unsupported type")
 	}
 	for name, value := range key {
 		if m.text(name) != value {
-			return nil, fmt.Errorf("its member %s is not that of its certificate", name)
+			return nil, fmt.Errorf("the member %s differs from the certificate in x5c", name)
 		}
 	}
 	if _, ok := m["x5t#S256"]; ok && m.text("x5t#S256") != access.ThumbprintOf(c).String() {
-		return nil, errors.New("its x5t#S256 is not that of its certificate")
+		return nil, errors.New("x5t#S256 differs from the certificate in x5c")
 	}
 	return c, nil
 }
 
-// spell returns the members of a public key as a JWK, RFC 7518 section 6 and RFC 8037
-// section 2, or nil for a key of an unknown type. Each key has one spelling there, so
-// that keys can be compared as text.
+// jwkMembers returns the members of a public key as a JWK (RFC 7518 section 6, RFC 8037 section
+// 2), nil for an unsupported type. Each key has exactly one representation, so keys can be
+// compared as strings.
 func jwkMembers(public any) map[string]string {
 	encode := base64.RawURLEncoding.EncodeToString
 	switch public := public.(type) {

@@ -19,43 +19,43 @@ import (
 )
 
 const (
-	// fetchTimeout bounds one reading, from the look-up of the name to the last byte.
+	// fetchTimeout bounds one fetch, from name resolution to the last byte.
 	fetchTimeout = 5 * time.Second
-	// minRefreshInterval lies at least between the beginnings of two readings. Anybody can ask
-	// for one by showing a certificate of his own under a client's name.
+	// minRefreshInterval is the least time between the starts of two fetches. Any peer can cause a
+	// fetch by sending an unknown certificate with a client's client_id.
 	minRefreshInterval = 10 * time.Second
-	// maxAge is how old a reading may be when it says that a certificate is
-	// registered: so long does one count that the client has removed.
+	// maxAge is how old a fetch may be to confirm a registration: a certificate that the client
+	// removes is accepted for this time.
 	maxAge = 5 * time.Minute
-	// maxStale is how long the last good reading stands in for those that fail. A
-	// partner has a working day to repair its server.
+	// maxStale is how long the last successful fetch is used while fetches fail. A partner has a
+	// working day to repair its server.
 	maxStale = 24 * time.Hour
 )
 
-// A remote is the registered certificates at a jwks_uri.
+// A remote holds the certificates registered at a jwks_uri.
 type remote struct {
 	uri          *config.URL
-	roots        *x509.CertPool // nil: the system's
+	roots        *x509.CertPool // nil means the system's roots
 	client       *http.Client
-	checkAddress func(netip.Addr) error // asked for every address before it is connected to
+	checkAddress func(netip.Addr) error // called for every address before the connection
 	last         atomic.Pointer[snapshot]
 	flight       singleflight.Group
 	log          *slog.Logger
 	now          func() time.Time
 }
 
-// A reading is what is known of a jwks_uri. It is never changed.
+// A snapshot is the known state of a jwks_uri. It is immutable.
 type snapshot struct {
-	registered thumbprints // by the last good reading
-	read       time.Time   // when that began; zero before the first
-	attempted  time.Time   // when the last reading began, good or not
-	err        error       // why the last reading failed; nil if it did not
+	registered thumbprints // by the last successful fetch
+	read       time.Time   // start of the last successful fetch; zero before the first
+	attempted  time.Time   // start of the last fetch
+	err        error       // why the last fetch failed, nil if it succeeded
 }
 
-// newRemote returns the certificates at keys.JWKSURI, which is not read yet. Private
-// addresses are dialled only where the operator has named anchors: a server inside a
-// network is vouched for by an authority inside it, and a jwks_uri that every
-// authority of the world can vouch for has no business there.
+// newRemote returns the certificates at keys.JWKSURI without fetching them. Private addresses
+// are allowed only with trust anchors in the configuration: an internal server has a certificate
+// from an internal authority, and a server with a public certificate has no business at a
+// private address.
 func newRemote(keys config.ClientKeys, options Options) (*remote, error) {
 	if keys.JWKSURI.Scheme != "https" {
 		return nil, errors.New("jwks_uri must be an https URL")
@@ -64,11 +64,11 @@ func newRemote(keys config.ClientKeys, options Options) (*remote, error) {
 	if err != nil {
 		return nil, fmt.Errorf("jwks_uri: reading trust anchors: %w", err)
 	}
-	private := len(keys.Trust) > 0
+	allowPrivate := len(keys.Trust) > 0
 	r := &remote{
 		uri:          keys.JWKSURI,
 		roots:        roots,
-		checkAddress: func(a netip.Addr) error { return checkAddress(a, private) },
+		checkAddress: func(a netip.Addr) error { return checkAddress(a, allowPrivate) },
 		log:          options.Log,
 		now:          options.Now,
 	}
@@ -88,8 +88,8 @@ func (r *remote) has(ctx context.Context, t access.Thumbprint) (bool, error) {
 		if age <= maxAge {
 			return true, nil
 		}
-		// A reading has failed since, and lately. Not to wait for each one that will
-		// keeps a client going whose server is out of reach.
+		// A fetch has failed recently. Clients must not wait for each fetch while their server is
+		// unreachable.
 		if age <= maxStale && now.Sub(last.attempted) <= maxAge {
 			r.refresh()
 			return true, nil
@@ -102,14 +102,14 @@ func (r *remote) has(ctx context.Context, t access.Thumbprint) (bool, error) {
 	}
 	last = r.last.Load()
 	if r.now().Sub(last.read) > maxStale {
-		return false, fmt.Errorf("no good reading of the jwks_uri: %w", last.err)
+		return false, fmt.Errorf("the jwks_uri has not been fetched successfully: %w", last.err)
 	}
 	return last.registered[t], nil
 }
 
-// refresh reads the jwks_uri once for all who ask meanwhile, unless the cool-down
-// bars it, and then sends on the channel. The reading goes on when those who asked
-// for it are gone.
+// refresh fetches the jwks_uri, once for all concurrent callers, unless the last fetch is too
+// recent. It sends on the channel when the fetch is done. The fetch continues if the callers
+// stop waiting.
 func (r *remote) refresh() <-chan singleflight.Result {
 	return r.flight.DoChan("", func() (any, error) {
 		start, last := r.now(), r.last.Load()
@@ -123,22 +123,21 @@ func (r *remote) refresh() <-chan singleflight.Result {
 			next.registered, next.read = found, start
 		} else {
 			next.err = fmt.Errorf("reading the key set at %s: %w", r.uri.Host, err)
-			r.log.WarnContext(ctx, "jwks_uri not read", "err", next.err)
+			r.log.WarnContext(ctx, "jwks_uri not fetched", "err", next.err)
 		}
 		r.last.Store(next)
 		return nil, nil
 	})
 }
 
-// load returns the certificates that are registered at the jwks_uri now. None at all
-// is a good answer, by which a client withdraws all that it had; but it may be a
-// mistake, so it is logged.
+// load fetches the registered certificates. An empty set is valid, since a client can withdraw
+// every certificate; it may be a mistake, so it is logged.
 func (r *remote) load(ctx context.Context) (thumbprints, error) {
 	document, err := fetch(ctx, r.client, r.uri.String())
 	if err != nil {
 		return nil, err
 	}
-	found, skipped, err := readKeySet(document)
+	found, skipped, err := parseKeySet(document)
 	if err != nil {
 		return nil, err
 	}

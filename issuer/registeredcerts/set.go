@@ -1,7 +1,6 @@
-// Package registeredcerts knows the registered certificates of the clients that
-// authenticate by self_signed_tls_client_auth: in come a client's configuration and
-// the certificate that it showed, out comes whether that certificate is one of its
-// own (RFC 8705 section 2.2). What a certificate chains to plays no part.
+// Package registeredcerts holds the registered certificates of clients with
+// self_signed_tls_client_auth, and reports whether a client certificate is registered (RFC 8705
+// section 2.2). Certificate chains are irrelevant to the method.
 package registeredcerts
 
 import (
@@ -18,31 +17,30 @@ import (
 	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
-// Options is what a [Set] needs beside its configuration. Log must be set, and
-// should say which client it is about.
+// Options configures a [Set]. Log must be set, and should name the client.
 type Options struct {
 	Log *slog.Logger
-	Now func() time.Time // nil: time.Now
-	// Previous is the Set that the new one takes the place of; nil for none. What was
-	// read from a jwks_uri that has not changed goes on counting.
+	Now func() time.Time // nil means time.Now
+	// Previous is the client's Set before a reload, nil for none. The new Set keeps what was
+	// fetched from an unchanged jwks_uri.
 	Previous *Set
 }
 
-// A Set is the registered certificates of one client. It is safe for concurrent use
-// and needs no closing: a reading of a jwks_uri ends by itself within 5 seconds.
+// A Set holds the registered certificates of one client. It is safe for concurrent use. It needs
+// no closing: a fetch ends within 5 seconds.
 type Set struct {
-	configured thumbprints // never changes
+	configured thumbprints // immutable
 	remote     *remote     // nil without a jwks_uri
 	now        func() time.Time
 }
 
-// thumbprints are those of registered certificates.
+// thumbprints is a set of certificates.
 type thumbprints map[access.Thumbprint]bool
 
-// New returns the certificates that keys and listed name together. Every certificate
-// in a PEM file is registered, also where a file holds a chain. It reads files and
-// inline key sets and reports every fault; a jwks_uri is read when it is needed. A
-// client without any certificate and without a jwks_uri is an error.
+// New returns the certificates that keys and listed register. Every certificate in a PEM file is
+// registered, including the issuers in a chain. New reads files and inline key sets and reports
+// every error. It does not fetch the jwks_uri. A client without certificates and without
+// jwks_uri is an error.
 func New(keys config.ClientKeys, listed []config.Thumbprint, options Options) (*Set, error) {
 	if options.Now == nil {
 		options.Now = time.Now
@@ -63,10 +61,10 @@ func New(keys config.ClientKeys, listed []config.Thumbprint, options Options) (*
 }
 
 // Registered returns the thumbprints of the certificates that the configuration itself
-// registers: those in PEM files, in an inline key set and in listed. It reads no jwks_uri.
-// The gate reads them too, since it must not leave it to authorization servers whose
-// certificate an application's is. It reports every fault; keys of the inline set that
-// register no certificate are logged as warnings.
+// registers: in PEM files, in an inline key set and in listed. It does not fetch the jwks_uri.
+// The gate calls it too, so that it need not trust authorization servers for the certificates of
+// an application. Registered reports every error, and logs a warning for each inline key that
+// registers no certificate.
 func Registered(keys config.ClientKeys, listed []config.Thumbprint, log *slog.Logger) (map[access.Thumbprint]bool, error) {
 	configured := make(thumbprints)
 	for _, t := range listed {
@@ -88,16 +86,18 @@ func Registered(keys config.ClientKeys, listed []config.Thumbprint, log *slog.Lo
 	return configured, errors.Join(faults...)
 }
 
-// addInline registers the certificates of a key set in the configuration. Keys in it
-// that do not count are logged, for the operator can mend them; that none is left is
-// an error.
+// addInline registers the certificates of an inline key set. Keys without a usable certificate
+// are logged as warnings; a set without any usable key is an error.
 func (registered thumbprints) addInline(document string, log *slog.Logger) error {
-	found, skipped, err := readKeySet([]byte(document))
+	found, skipped, err := parseKeySet([]byte(document))
 	if err != nil {
 		return fmt.Errorf("reading jwks: %w", err)
 	}
 	if len(found) == 0 {
-		return fmt.Errorf("reading jwks: no key in it registers a certificate: %w", errors.Join(skipped...))
+		if len(skipped) == 0 {
+			skipped = []error{errors.New("the set is empty")}
+		}
+		return fmt.Errorf("reading jwks: no key registers a certificate: %w", errors.Join(skipped...))
 	}
 	for _, err := range skipped {
 		log.Warn("key registers no certificate", "err", err)
@@ -106,19 +106,18 @@ func (registered thumbprints) addInline(document string, log *slog.Logger) error
 	return nil
 }
 
-// Has reports whether leaf, which is not nil and whose key the client has proved to
-// hold, is registered and within its validity period. Certificates are compared by
-// the SHA-256 of their whole DER: a renewal of the same key is another certificate.
+// Has reports whether leaf is registered and within its validity period. leaf must not be nil,
+// and the client must have proved possession of its key. Certificates are compared by the
+// SHA-256 of their DER, so a renewed certificate with the same key is another certificate.
 //
-// An error means that it cannot be told: the jwks_uri has not been read yet or not
-// for 24 hours, or ctx ended. Otherwise the last good reading answers. A certificate
-// that is new at the jwks_uri counts within 10 seconds of being shown, and one that
-// was removed stops to count within 5 minutes, or 5 minutes after the jwks_uri
-// answers again, but 24 hours after the last good reading at the latest.
+// An error means that the answer is unknown: the jwks_uri has not been fetched yet or not for 24
+// hours, or ctx ended. While fetches fail, the last successful fetch is used for 24 hours. A
+// certificate added at the jwks_uri is accepted within 10 seconds of its first use. A removed
+// certificate is refused within 5 minutes, or 5 minutes after the jwks_uri is reachable again,
+// and 24 hours after the last successful fetch at the latest.
 //
-// Has waits for a reading, up to 5 seconds, when leaf is not known; so the time that
-// it takes tells whoever names a client that the client has a jwks_uri. Neither that
-// nor a certificate is secret.
+// Has waits up to 5 seconds for a fetch if leaf is unknown, so its duration reveals whether a
+// client has a jwks_uri. That is not secret.
 func (s *Set) Has(ctx context.Context, leaf *x509.Certificate) (bool, error) {
 	now := s.now()
 	if now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {

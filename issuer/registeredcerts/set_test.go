@@ -164,7 +164,7 @@ func TestSkippedAreLogged(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, s, own.Cert, true)
-	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "jwks key 1: it has no certificate in x5c") {
+	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "jwks key 1: x5c has no certificate") {
 		t.Errorf("log: %s", got)
 	}
 }

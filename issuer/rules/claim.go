@@ -12,10 +12,10 @@ import (
 
 const (
 	maxClaim  = 4 << 10 // bytes of JSON
-	maxValues = 1000    // in a claim
+	maxValues = 1000    // in one claim, nested values included
 )
 
-// claim evaluates an expression that is a claim's value.
+// evalClaim evaluates an expression whose result is the value of a claim.
 func (e *expression) evalClaim(v *values) (any, error) {
 	result, _, err := e.program.Eval(v.activation())
 	if err != nil {
@@ -25,7 +25,7 @@ func (e *expression) evalClaim(v *values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	encoded, err := json.Marshal(value) // six times the room at most, all of it escapes
+	encoded, err := json.Marshal(value) // at most six times maxClaim, if every character is escaped
 	if err != nil {
 		return nil, err
 	}
@@ -37,60 +37,59 @@ func (e *expression) evalClaim(v *values) (any, error) {
 
 var (
 	errClaimValues = fmt.Errorf("the claim has more than %d values", maxValues)
-	errClaimSize   = fmt.Errorf("the claim takes more than %d bytes", maxClaim)
+	errClaimSize   = fmt.Errorf("the claim has more than %d bytes of JSON", maxClaim)
 )
 
-// A room is what a claim may still take.
+// A budget is the size that a claim may still use.
 type budget struct {
 	values int
 	bytes  int // of JSON
 }
 
-// take takes that much of r, unless there is less. It is asked before anything is made:
-// an expression that costs little can hold one text a thousand times.
-func (r *budget) take(values, bytes int) error {
-	r.values -= values
-	r.bytes -= bytes
+// take subtracts values and bytes from b, and fails if b has less. It is called before a value
+// is built, because a cheap expression can repeat one text a thousand times.
+func (b *budget) take(values, bytes int) error {
+	b.values -= values
+	b.bytes -= bytes
 	switch {
-	case r.values < 0:
+	case b.values < 0:
 		return errClaimValues
-	case r.bytes < 0:
+	case b.bytes < 0:
 		return errClaimSize
 	}
 	return nil
 }
 
-// plain returns v as a value for encoding/json, unless it takes more than there is room
-// for. Of each it counts the least that JSON needs, so that nothing is refused for its
-// bytes that would fit.
-func jsonValue(v ref.Val, budget *budget) (any, error) {
+// jsonValue returns v as a value for encoding/json, unless it exceeds the budget. It counts the
+// fewest bytes that JSON can take, so that no claim is refused that would fit.
+func jsonValue(v ref.Val, remaining *budget) (any, error) {
 	switch v := v.(type) {
 	case types.Bool, types.Int, types.Double:
-		return v.Value(), budget.take(1, len("0"))
+		return v.Value(), remaining.take(1, len("0"))
 	case types.String:
-		return v.Value(), budget.take(1, len(`""`)+len(v))
+		return v.Value(), remaining.take(1, len(`""`)+len(v))
 	case traits.Mapper:
-		return jsonMap(v, budget)
+		return jsonMap(v, remaining)
 	case traits.Lister:
-		return jsonList(v, budget)
+		return jsonList(v, remaining)
 	}
 	return nil, fmt.Errorf("a value of type %s cannot be a claim", v.Type().TypeName())
 }
 
-func jsonMap(v traits.Mapper, budget *budget) (any, error) {
-	if err := budget.take(1, len("{}")); err != nil {
+func jsonMap(v traits.Mapper, remaining *budget) (any, error) {
+	if err := remaining.take(1, len("{}")); err != nil {
 		return nil, err
 	}
 	out := make(map[string]any)
 	for i := v.Iterator(); i.HasNext() == types.True; {
 		key, ok := i.Next().(types.String)
 		if !ok {
-			return nil, errors.New("a map in a claim has a key that is no text")
+			return nil, errors.New("a map in a claim has a key that is not a string")
 		}
-		if err := budget.take(0, len(`"":`)+len(key)); err != nil {
+		if err := remaining.take(0, len(`"":`)+len(key)); err != nil {
 			return nil, err
 		}
-		value, err := jsonValue(v.Get(key), budget)
+		value, err := jsonValue(v.Get(key), remaining)
 		if err != nil {
 			return nil, err
 		}
@@ -99,13 +98,13 @@ func jsonMap(v traits.Mapper, budget *budget) (any, error) {
 	return out, nil
 }
 
-func jsonList(v traits.Lister, budget *budget) (any, error) {
-	if err := budget.take(1, len("[]")); err != nil {
+func jsonList(v traits.Lister, remaining *budget) (any, error) {
+	if err := remaining.take(1, len("[]")); err != nil {
 		return nil, err
 	}
 	out := []any{}
 	for i := v.Iterator(); i.HasNext() == types.True; {
-		value, err := jsonValue(i.Next(), budget)
+		value, err := jsonValue(i.Next(), remaining)
 		if err != nil {
 			return nil, err
 		}

@@ -10,14 +10,15 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// A rule is one entry of the configuration, compiled. Exactly one effect is set.
+// A rule is a compiled entry of the configuration. It has one effect: refuse, drop, lifetime, or
+// claim with value.
 type rule struct {
 	level    Level
 	name     string
 	position string
-	clientID string      // of an application rule
-	scope    string      // of a scope rule
-	when     *expression // nil: always
+	clientID string      // application rules only
+	scope    string      // scope rules only
+	when     *expression // nil means always
 
 	refuse   string
 	drop     bool
@@ -26,8 +27,8 @@ type rule struct {
 	value    *expression
 }
 
-// Compile returns the rules of cfg, which is valid but for the expressions. The error is
-// a [config.Faults] with each expression that does not compile.
+// Compile compiles the rules of cfg, which must be valid otherwise. The error is a
+// [config.Faults] with every expression that does not compile.
 func Compile(cfg *config.Config) (*Policy, error) {
 	p := &Policy{}
 	if cfg.Issuer == nil {
@@ -64,7 +65,7 @@ func Compile(cfg *config.Config) (*Policy, error) {
 	return p, nil
 }
 
-// A compiler collects what is wrong with the expressions.
+// A compiler collects the errors of all expressions.
 type compiler struct {
 	config       *config.Config
 	environments map[Level]*cel.Env
@@ -72,7 +73,7 @@ type compiler struct {
 	broken       error
 }
 
-// rule completes r, which is the i-th of its list, by its expressions.
+// rule adds the compiled expressions to r, entry i of its list.
 func (c *compiler) rule(list string, i int, r rule, when, value string) *rule {
 	path := "issuer.governance." + list + "[" + strconv.Itoa(i) + "]"
 	if at := c.config.Position(path); at.Line > 0 {

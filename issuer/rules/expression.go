@@ -14,19 +14,19 @@ import (
 )
 
 const (
-	// costLimit bounds one evaluation, in CEL's units: a comparison costs 1, so this is
-	// some milliseconds at most.
+	// costLimit bounds one evaluation in CEL's cost units. A comparison costs 1, so the limit is a
+	// few milliseconds.
 	costLimit = 20_000
 
 	maxExpression = 4 << 10 // characters
-	maxNesting    = 50      // of parentheses and calls
-	maxMacros     = 8       // all, exists, map and the like
+	maxNesting    = 50      // nested parentheses and calls
+	maxMacros     = 8       // macros such as all, exists and map
 )
 
-// newEnvironment returns what expressions may use: the variables, the standard
-// functions and those on network addresses. None does I/O. The library for strings is left
-// out: the limit does not count how large the results of replace and join are. The scope
-// is a variable only where one is being judged.
+// newEnvironment returns the variables and functions of expressions: the standard functions and
+// functions on network addresses. No function does I/O. CEL's string library is left out,
+// because the cost limit ignores the size of what replace and join return. The variable scope
+// exists in scope rules only.
 func newEnvironment(level Level) (*cel.Env, error) {
 	options := []cel.EnvOption{
 		ext.NativeTypes(ext.ParseStructTags(true), reflect.TypeFor[Client](), reflect.TypeFor[Certificate](), reflect.TypeFor[Request](), reflect.TypeFor[Granted]()),
@@ -44,12 +44,12 @@ func newEnvironment(level Level) (*cel.Env, error) {
 	return cel.NewEnv(options...)
 }
 
-// An expression is compiled and type-checked.
+// An expression is a compiled and type-checked CEL expression.
 type expression struct {
 	program cel.Program
 }
 
-// compile returns text as an expression of one of the types.
+// compile compiles text, whose result must be of one of types.
 func compile(env *cel.Env, text string, types ...*cel.Type) (*expression, error) {
 	tree, issues := env.Compile(text)
 	if err := issues.Err(); err != nil {
@@ -59,14 +59,14 @@ func compile(env *cel.Env, text string, types ...*cel.Type) (*expression, error)
 	if err := checkGrowth(tree); err != nil {
 		return nil, err
 	}
-	fits := false
+	allowed := false
 	for _, t := range types {
-		fits = fits || tree.OutputType().Kind() == t.Kind()
+		allowed = allowed || tree.OutputType().Kind() == t.Kind()
 	}
-	if !fits {
-		return nil, fmt.Errorf("the expression is of type %s, not %s", tree.OutputType(), types[0])
+	if !allowed {
+		return nil, fmt.Errorf("the expression has type %s, want %s", tree.OutputType(), types[0])
 	}
-	// No option that tracks state: with one of those, the limit would not be kept.
+	// No option that tracks evaluation state: such an option disables the cost limit.
 	program, err := env.Program(tree, cel.CostLimit(costLimit))
 	if err != nil {
 		return nil, err
@@ -74,10 +74,9 @@ func compile(env *cel.Env, text string, types ...*cel.Type) (*expression, error)
 	return &expression{program}, nil
 }
 
-// growth refuses what lets values grow faster than the cost limit counts: it takes the
-// addition of two lists for one step, however long they are, and counts the comparison
-// of two values only when it has been made. Who writes rules is trusted; this is against
-// mistakes.
+// checkGrowth refuses expressions whose values grow faster than their cost. CEL counts the
+// addition of two lists as one step whatever their length, and counts a comparison only after it
+// was made. The authors of rules are trusted, so this guards against mistakes.
 func checkGrowth(tree *cel.Ast) error {
 	native := tree.NativeRep()
 	root := celast.NavigateAST(native)
@@ -85,35 +84,35 @@ func checkGrowth(tree *cel.Ast) error {
 		return fmt.Errorf("the expression has %d macros such as all, exists and map, more than %d", n, maxMacros)
 	}
 	for _, call := range celast.MatchDescendants(root, celast.FunctionMatcher(operators.Add)) {
-		// The macro map adds a list of one in each of its steps.
+		// The macro map appends a list of one element in each step.
 		if isMacroAppend(call) {
 			continue
 		}
 		if kind := call.Type().Kind(); kind == types.ListKind || kind == types.DynKind {
-			return errors.New("lists cannot be added, nor values of unknown type")
+			return errors.New("lists and values of unknown type cannot be added")
 		}
 	}
 	return nil
 }
 
-// isMacroAppend reports whether call is the addition by which a macro makes its list, not one
-// that somebody wrote: the name of that list cannot be written.
+// isMacroAppend reports whether call is the addition by which a macro builds its list.
+// Expressions cannot name the hidden accumulator.
 func isMacroAppend(call celast.NavigableExpr) bool {
 	args := call.AsCall().Args()
 	return len(args) == 2 && args[0].Kind() == celast.IdentKind && args[0].AsIdent() == parser.HiddenAccumulatorName
 }
 
-var errNotBool = errors.New("the expression is neither true nor false")
+var errNotBool = errors.New("the result is not a boolean")
 
-// truth evaluates an expression that is true or false.
+// evalBool evaluates a boolean expression.
 func (e *expression) evalBool(v *values) (bool, error) {
 	result, _, err := e.program.Eval(v.activation())
 	if err != nil {
 		return false, err
 	}
-	yes, ok := result.(types.Bool)
+	value, ok := result.(types.Bool)
 	if !ok {
 		return false, errNotBool
 	}
-	return bool(yes), nil
+	return bool(value), nil
 }

@@ -96,8 +96,8 @@ func TestNamesThatCannotBeSpelled(t *testing.T) {
 		cert       *testpki.Pair
 		error      string
 	}{
-		{"subject", `certificate.subject_dn.contains("evil")`, ca.Leaf("", odd), "subject is no name"},
-		{"issuer", `certificate.issuer_dn.contains("evil")`, testpki.NewCA("", odd).Leaf("ledger"), "issuer is no name"},
+		{"subject", `certificate.subject_dn.contains("evil")`, ca.Leaf("", odd), "subject cannot be written"},
+		{"issuer", `certificate.issuer_dn.contains("evil")`, testpki.NewCA("", odd).Leaf("ledger"), "issuer cannot be written"},
 		{"elsewhere", `client.id == "another"`, ca.Leaf("", odd), ""},
 		{"empty", `certificate.subject_dn != ""`, ca.Leaf("", named()), ""},
 	}
@@ -123,20 +123,20 @@ func TestNoCertificate(t *testing.T) {
 	refuses := func(when string) config.Governance {
 		return config.Governance{Workspace: []config.WorkspaceRule{{Name: "r", When: when, Refuse: "shut out"}}}
 	}
-	unseen := "rule r could not be evaluated: the request shows no certificate"
+	noCertificate := "rule r could not be evaluated: the request has no client certificate"
 	tests := []struct {
 		name  string
 		rules config.Governance
 		error string
 	}{
-		{"deny", refuses(`certificate.subject_dn == "CN=evil"`), unseen},
-		{"allow", refuses(`certificate.subject_dn != ""`), unseen},
-		{"list", refuses(`certificate.san_dns.exists(n, n == "evil.example")`), unseen},
-		{"presence", refuses(`has(certificate.serial)`), unseen},
-		{"thumbprint", refuses(`certificate.thumbprint in ["a"]`), unseen},
-		{"whole", refuses(`dyn(certificate) == dyn(client)`), unseen},
-		{"claim", config.Governance{Claims: []config.ClaimRule{{Name: "r", Claim: "name", Value: `certificate.subject_dn`}}}, unseen},
-		{"undecided", refuses(`client.id == "another" || certificate.serial == "1"`), unseen},
+		{"deny", refuses(`certificate.subject_dn == "CN=evil"`), noCertificate},
+		{"allow", refuses(`certificate.subject_dn != ""`), noCertificate},
+		{"list", refuses(`certificate.san_dns.exists(n, n == "evil.example")`), noCertificate},
+		{"presence", refuses(`has(certificate.serial)`), noCertificate},
+		{"thumbprint", refuses(`certificate.thumbprint in ["a"]`), noCertificate},
+		{"whole", refuses(`dyn(certificate) == dyn(client)`), noCertificate},
+		{"claim", config.Governance{Claims: []config.ClaimRule{{Name: "r", Claim: "name", Value: `certificate.subject_dn`}}}, noCertificate},
+		{"undecided", refuses(`client.id == "another" || certificate.serial == "1"`), noCertificate},
 		{"decided", refuses(`client.id == "another" && certificate.serial == "1"`), ""},
 		{"client", refuses(`client.id == "another"`), ""},
 	}

@@ -1,7 +1,7 @@
-// Package rules decides by the operator's rules what a token request gets: an
-// [Input] goes in, an [Outcome] or a [*Refusal] comes out. Rules are CEL expressions,
-// compiled and type-checked when the configuration is loaded. They have no side effects
-// and no way out of the process, and each evaluation is bounded.
+// Package rules applies the operator's rules to token requests: an [Input] goes in, an [Outcome]
+// or a [*Refusal] comes out. Rules are CEL expressions, compiled and type-checked when the
+// configuration is loaded. They have no side effects and no I/O, and the cost of each evaluation
+// is bounded.
 package rules
 
 import (
@@ -13,15 +13,15 @@ import (
 	"time"
 )
 
-// A Level is where a rule stands. Levels are gone through in this order.
+// A Level is the kind of a rule. Rules are applied level by level in this order.
 type Level uint8
 
 // The levels.
 const (
 	Workspace   Level = iota + 1 // every request
-	Application                  // those of one application
-	Scope                        // each that would be granted one scope
-	Claims                       // what is added to the token
+	Application                  // requests of one application
+	Scope                        // requests that would be granted one scope
+	Claims                       // adds a claim to the token
 )
 
 // String returns the level's name in the configuration.
@@ -39,16 +39,16 @@ func (l Level) String() string {
 	return "unknown"
 }
 
-// Input is a request as the rules see it, and what would be granted without them.
+// Input is a token request and what would be granted without rules.
 type Input struct {
 	ClientID       string
 	Partner        string
 	Authentication string            // the method, RFC 8705 section 2
-	Certificate    *x509.Certificate // the leaf; nil for none: rules that look at it refuse
+	Certificate    *x509.Certificate // the leaf; if nil, rules that read it refuse
 	Thumbprint     string            // of Certificate, base64url
 	Scopes         []string          // asked for
-	Resources      []string          // that the token is to be for
-	Address        netip.Addr        // where the request came from
+	Resources      []string          // requested audience of the token
+	Address        netip.Addr        // source address
 	Time           time.Time
 
 	Granted  []string // scopes
@@ -56,22 +56,23 @@ type Input struct {
 	Bound    bool
 }
 
-// An Outcome is what is granted. Nothing in it is more than Input had, but for claims.
+// An Outcome is what the rules grant: at most what Input would grant, and claims.
 type Outcome struct {
-	Scopes   []string // empty when the rules dropped every one
+	Scopes   []string // empty if the rules dropped all scopes
 	Lifetime time.Duration
-	Claims   map[string]any // strings, numbers, truth values, and lists and maps of them
+	Claims   map[string]any // strings, numbers, booleans, and lists and maps of them
 }
 
-// A Refusal is the error of a request that a rule refused, or could not be evaluated for.
+// A Refusal is the error of a request that a rule refused, or for which a rule could not be
+// evaluated.
 type Refusal struct {
 	Level  Level
 	Rule   string // its configured name
-	Reason string // as configured, for the log; "" when Err says why
+	Reason string // as configured, for the log; "" if Err is set
 	Err    error
 }
 
-// Error says which rule refused, and why.
+// Error returns the rule that refused, and why.
 func (r *Refusal) Error() string {
 	if r.Err != nil {
 		return fmt.Sprintf("%s rule %s could not be evaluated: %v", r.Level, r.Rule, r.Err)
@@ -82,15 +83,15 @@ func (r *Refusal) Error() string {
 // Unwrap returns why the rule could not be evaluated.
 func (r *Refusal) Unwrap() error { return r.Err }
 
-// A Policy is the compiled rules, in the order in which they are applied. It is safe
-// for concurrent use. One without rules grants what it is given.
+// A Policy is a compiled list of rules in order of application. It is safe for concurrent use.
+// Without rules it grants all of the input.
 type Policy struct {
 	rules []*rule
 }
 
-// A Trace takes what became of every rule, for a person to read.
+// A Trace records the verdict of every rule, for explain.
 type Trace struct {
-	Saw   map[string]any `json:"saw"` // what the rules saw at the beginning
+	Saw   map[string]any `json:"saw"` // the variables before the first rule
 	Steps []Step         `json:"rules"`
 }
 
@@ -99,12 +100,12 @@ type Step struct {
 	Level    string `json:"level"`
 	Rule     string `json:"rule"`
 	Position string `json:"position,omitempty"` // in the configuration
-	Verdict  string `json:"verdict"`            // what it did, or why nothing
+	Verdict  string `json:"verdict"`            // its effect, or why it had none
 }
 
-// Decide applies the rules to in, level by level. A rule sees what those before it have
-// left of the grant. The error is a [*Refusal]; a rule that cannot be evaluated refuses.
-// A trace, if it is not nil, gets every rule's verdict.
+// Decide applies the rules to in, level by level. Each rule sees the grant as the rules before
+// it have left it. The error is a [*Refusal]; a rule that cannot be evaluated refuses. A non-nil
+// trace records every rule.
 func (p *Policy) Decide(in Input, trace *Trace) (Outcome, error) {
 	out := Outcome{Scopes: in.Granted, Lifetime: in.Lifetime}
 	if len(p.rules) == 0 && trace == nil {
@@ -137,7 +138,7 @@ func (t *Trace) add(r *rule, verdict string, err error) {
 	t.Steps = append(t.Steps, Step{r.level.String(), r.name, r.position, verdict})
 }
 
-// apply evaluates r and changes out by its effect. The verdict is for a trace.
+// apply evaluates r and applies its effect to out. It returns the verdict for a trace.
 func (r *rule) apply(in *Input, values *values, out *Outcome) (verdict string, err error) {
 	switch {
 	case r.level == Application && r.clientID != in.ClientID:
@@ -147,11 +148,11 @@ func (r *rule) apply(in *Input, values *values, out *Outcome) (verdict string, e
 	}
 	values.setGrant(r.scope, out, in)
 	if r.when != nil {
-		yes, err := r.when.evalBool(values)
+		applies, err := r.when.evalBool(values)
 		switch {
 		case err != nil:
 			return "", &Refusal{Level: r.level, Rule: r.name, Err: err}
-		case !yes:
+		case !applies:
 			return "does not apply: when is false", nil
 		}
 	}
@@ -174,5 +175,5 @@ func (r *rule) apply(in *Input, values *values, out *Outcome) (verdict string, e
 		return fmt.Sprintf("added the claim %s: %v", r.claim, v), nil
 	}
 	out.Lifetime = min(out.Lifetime, r.lifetime)
-	return fmt.Sprintf("the token lives no longer than %s", out.Lifetime), nil
+	return fmt.Sprintf("limited the lifetime to %s", out.Lifetime), nil
 }

@@ -13,8 +13,7 @@ import (
 	"github.com/tallygate/tallygate/internal/certname"
 )
 
-// The types of the variables. An expression that names a field they lack does not
-// compile.
+// The types of the variables. An expression that names a missing field does not compile.
 
 // Client is the variable client.
 type Client struct {
@@ -23,11 +22,12 @@ type Client struct {
 	Authentication string `cel:"authentication" json:"authentication"`
 }
 
-// Certificate is the variable certificate: the leaf's names and validity. Where there is
-// none, or one whose names cannot be spelled, a rule that needs it refuses.
+// Certificate is the variable certificate: the names and the validity of the leaf. It is an
+// error value without a certificate, and if a name cannot be written in the configuration; rules
+// that read it then refuse.
 type Certificate struct {
-	SubjectDN  string    `cel:"subject_dn" json:"subject_dn"` // as the configuration spells it
-	IssuerDN   string    `cel:"issuer_dn" json:"issuer_dn"`   // likewise
+	SubjectDN  string    `cel:"subject_dn" json:"subject_dn"` // in the notation of the configuration
+	IssuerDN   string    `cel:"issuer_dn" json:"issuer_dn"`   // in the notation of the configuration
 	SANDNS     []string  `cel:"san_dns" json:"san_dns"`
 	SANURI     []string  `cel:"san_uri" json:"san_uri"`
 	SANIP      []string  `cel:"san_ip" json:"san_ip"`
@@ -41,19 +41,19 @@ type Certificate struct {
 // Request is the variable request.
 type Request struct {
 	Scopes    []string  `cel:"scopes" json:"scopes"`       // asked for
-	Resources []string  `cel:"resources" json:"resources"` // that the token is to be for
-	Address   string    `cel:"address" json:"address"`     // where it came from
+	Resources []string  `cel:"resources" json:"resources"` // requested audience of the token
+	Address   string    `cel:"address" json:"address"`     // source address
 	Time      time.Time `cel:"time" json:"time"`
 }
 
-// Granted is the variable granted: what the rules so far have left.
+// Granted is the variable granted: the grant as the rules before have left it.
 type Granted struct {
 	Scopes   []string      `cel:"scopes" json:"scopes"`
 	Lifetime time.Duration `cel:"lifetime" json:"lifetime"`
 	Bound    bool          `cel:"bound" json:"bound"`
 }
 
-// values is what one request gives the variables. It is a cel Activation.
+// values holds the variables of one request.
 type values struct {
 	client         *Client
 	certificate    *Certificate
@@ -63,9 +63,8 @@ type values struct {
 	scope          string
 }
 
-// errNoCertificate is of a request without one. None gets as far as the rules while
-// every client authenticates by its certificate.
-var errNoCertificate = errors.New("the request shows no certificate")
+// errNoCertificate cannot occur while every client authenticates by a certificate.
+var errNoCertificate = errors.New("the request has no client certificate")
 
 func newValues(in *Input) *values {
 	v := &values{
@@ -99,23 +98,22 @@ func certificateOf(leaf *x509.Certificate, thumbprint string) (*Certificate, err
 		c.Serial = leaf.SerialNumber.Text(16)
 	}
 	for _, octets := range leaf.IPAddresses {
-		ip, _ := netip.AddrFromSlice(octets) // tells IPv4 from IPv4-mapped, as the configuration does
+		ip, _ := netip.AddrFromSlice(octets) // keeps IPv4-mapped IPv6 addresses apart from IPv4, as the configuration does
 		c.SANIP = append(c.SANIP, ip.String())
 	}
 	return c, nil
 }
 
-// spelled returns the name in raw as the configuration spells it, so that what is copied
-// from there, or from what prints names to be registered, is what rules compare with. The
-// empty name is "". One that the configuration cannot spell is an error: no rule against
-// it could be written.
+// formatDN returns the name in raw in the configuration's notation, so that rules can compare
+// with names copied from the configuration or from tallygate's output. The empty name is "". A
+// name that the configuration cannot express is an error, since no rule could match it.
 func formatDN(raw []byte) (string, error) {
 	if bytes.Equal(raw, emptyName) {
 		return "", nil
 	}
-	names := certname.List(&x509.Certificate{RawSubject: raw}) // has no other names
+	names := certname.List(&x509.Certificate{RawSubject: raw}) // without SANs, so the DN is the only name
 	if len(names) == 0 {
-		return "", errors.New("is no name that the configuration can spell")
+		return "", errors.New("cannot be written in the notation of the configuration")
 	}
 	return names[0].Value, nil
 }
@@ -123,20 +121,20 @@ func formatDN(raw []byte) (string, error) {
 // emptyName is the DER of a name without attributes.
 var emptyName = []byte{0x30, 0}
 
-// now sets what changes from rule to rule.
+// setGrant sets the variables that change from rule to rule.
 func (v *values) setGrant(scope string, out *Outcome, in *Input) {
 	v.scope = scope
 	v.granted = &Granted{out.Scopes, out.Lifetime, in.Bound}
 }
 
-// shown returns the values for a person to read.
+// trace returns the variables for a Trace.
 func (v *values) trace() map[string]any {
 	granted := map[string]any{"scopes": v.granted.Scopes, "lifetime": v.granted.Lifetime.String(), "bound": v.granted.Bound}
 	return map[string]any{"client": v.client, "certificate": v.certificate, "request": v.request, "granted": granted}
 }
 
-// activation returns the variables by name. What cannot be seen is an error there, so
-// that the rules which need it refuse.
+// activation returns the variables by name. An unusable certificate is an error value, so that
+// rules which read it refuse.
 func (v *values) activation() map[string]any {
 	variables := map[string]any{
 		"client": v.client, "certificate": v.certificate, "request": v.request, "granted": v.granted, "scope": v.scope,
