@@ -3,6 +3,7 @@ package config
 import (
 	"time"
 
+	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/internal/certname"
 )
 
@@ -42,12 +43,12 @@ const (
 // carry one name, or those with listed thumbprints. At most one name; with none
 // and no thumbprints, every certificate of the partner is.
 type RegisteredCertificate struct {
-	SubjectDN   certname.DN    `yaml:"subject_dn"` // RFC 4514, compared by structure
-	SANDNS      string         `yaml:"san_dns"`    // a dNSName, compared without regard to case; never expanded
-	SANURI      certname.URI   `yaml:"san_uri"`    // a uniformResourceIdentifier, such as a SPIFFE ID; compared byte for byte
-	SANIP       certname.IP    `yaml:"san_ip"`     // an iPAddress, compared in binary form
-	SANEmail    certname.Email `yaml:"san_email"`  // an rfc822Name, its domain compared without regard to case
-	Thumbprints []Thumbprint   `yaml:"thumbprints"`
+	SubjectDN   certname.DN         `yaml:"subject_dn"` // RFC 4514, compared by structure
+	SANDNS      string              `yaml:"san_dns"`    // a dNSName, compared without regard to case; never expanded
+	SANURI      certname.URI        `yaml:"san_uri"`    // a uniformResourceIdentifier, such as a SPIFFE ID; compared byte for byte
+	SANIP       certname.IP         `yaml:"san_ip"`     // an iPAddress, compared in binary form
+	SANEmail    certname.Email      `yaml:"san_email"`  // an rfc822Name, its domain compared without regard to case
+	Thumbprints []access.Thumbprint `yaml:"thumbprints"`
 }
 
 // ClientKeys says where the registered certificates of a self-signed client come

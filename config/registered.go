@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/internal/certname"
 )
 
@@ -33,9 +34,9 @@ func (r RegisteredCertificate) Names() bool {
 	return !r.SubjectDN.IsZero() || r.SANDNS != "" || r.SANURI != "" || r.SANIP.IsValid() || r.SANEmail != ""
 }
 
-// Open reports whether r registers nothing at all, so that every certificate of the
-// partner's own anchors is the application's.
-func (r RegisteredCertificate) Open() bool { return !r.Names() && len(r.Thumbprints) == 0 }
+// MatchesAny reports whether r registers neither a name nor a thumbprint. Then every certificate
+// that chains to an anchor of the partner is the application's.
+func (r RegisteredCertificate) MatchesAny() bool { return !r.Names() && len(r.Thumbprints) == 0 }
 
 // MatchesName reports whether cert carries every name that r registers (RFC 8705
 // section 2.1.2): the whole subject, compared by structure, or one entry of the
@@ -61,10 +62,9 @@ func (r RegisteredCertificate) MatchesName(cert *x509.Certificate) bool {
 		(r.SANEmail == "" || r.SANEmail.Matches(cert))
 }
 
-// Pins reports whether thumbprint, the SHA-256 of a certificate's DER, is
-// registered. The zero thumbprint never is.
-func (r RegisteredCertificate) Pins(thumbprint [32]byte) bool {
-	return thumbprint != [32]byte{} && slices.Contains(r.Thumbprints, Thumbprint(thumbprint))
+// HasThumbprint reports whether thumbprint is registered. The zero thumbprint never is.
+func (r RegisteredCertificate) HasThumbprint(thumbprint access.Thumbprint) bool {
+	return thumbprint != access.Thumbprint{} && slices.Contains(r.Thumbprints, thumbprint)
 }
 
 // String says which certificates are registered, under their keys; "" for any.

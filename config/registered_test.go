@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"testing"
 
+	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/internal/certname"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
@@ -25,7 +26,7 @@ func TestMatchesName(t *testing.T) {
 	dn := RegisteredCertificate{SubjectDN: mustDN(t, "CN=a.test,O=Acme")}
 	dns := RegisteredCertificate{SANDNS: "a.test"}
 	both := RegisteredCertificate{SubjectDN: dn.SubjectDN, SANDNS: "a.test"}
-	pinned := RegisteredCertificate{Thumbprints: []Thumbprint{{1}}}
+	pinned := RegisteredCertificate{Thumbprints: []access.Thumbprint{{1}}}
 	uriAndIP := RegisteredCertificate{SANURI: "https://a.test", SANIP: certname.IP{Addr: netip.MustParseAddr("192.0.2.1")}}
 
 	acme := testpki.Subject(pkix.Name{CommonName: "a.test", Organization: []string{"Acme"}})
@@ -92,31 +93,31 @@ func TestMatchesName(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	for want, registered := range map[bool][]RegisteredCertificate{
-		false: {{}, {Thumbprints: []Thumbprint{{1}}}},
+		false: {{}, {Thumbprints: []access.Thumbprint{{1}}}},
 		true:  {{SANDNS: "a.test"}, {SubjectDN: mustDN(t, "CN=a")}, {SANURI: "urn:a"}, {SANIP: certname.IP{Addr: netip.IPv6Unspecified()}}, {SANEmail: "a@b.test"}},
 	} {
 		for _, r := range registered {
 			if r.Names() != want || len(r.names()) > 0 != want {
 				t.Errorf("%+v: Names() = %v", r, r.Names())
 			}
-			if open := !want && len(r.Thumbprints) == 0; r.Open() != open {
-				t.Errorf("%+v: Open() = %v", r, r.Open())
+			if open := !want && len(r.Thumbprints) == 0; r.MatchesAny() != open {
+				t.Errorf("%+v: MatchesAny() = %v", r, r.MatchesAny())
 			}
 		}
 	}
 }
 
-func TestPins(t *testing.T) {
-	r := RegisteredCertificate{Thumbprints: []Thumbprint{{1}, {}, {31: 2}}}
-	for thumbprint, want := range map[[32]byte]bool{
+func TestHasThumbprint(t *testing.T) {
+	r := RegisteredCertificate{Thumbprints: []access.Thumbprint{{1}, {}, {31: 2}}}
+	for thumbprint, want := range map[access.Thumbprint]bool{
 		{1}: true, {31: 2}: true,
 		{}: false, {2}: false, {1, 1}: false, // the zero thumbprint, registered or not, pins nothing
 	} {
-		if got := r.Pins(thumbprint); got != want {
+		if got := r.HasThumbprint(thumbprint); got != want {
 			t.Errorf("Pins(%x) = %v", thumbprint, got)
 		}
 	}
-	if (RegisteredCertificate{}).Pins([32]byte{1}) {
+	if (RegisteredCertificate{}).HasThumbprint(access.Thumbprint{1}) {
 		t.Error("nothing is registered, and yet pinned")
 	}
 }

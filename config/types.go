@@ -80,7 +80,3 @@ const (
 	TLS12 TLSVersion = tls.VersionTLS12
 	TLS13 TLSVersion = tls.VersionTLS13
 )
-
-// Thumbprint is the SHA-256 of a certificate's DER encoding, written as 43
-// characters of base64url or as 64 hexadecimal digits, with or without colons.
-type Thumbprint [32]byte

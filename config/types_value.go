@@ -1,8 +1,6 @@
 package config
 
 import (
-	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"log/slog"
 	"math"
@@ -59,44 +57,4 @@ func (v *TLSVersion) UnmarshalText(text []byte) error {
 		return errors.New(`expected "1.2" or "1.3", got ` + strictyaml.Quote(string(text)))
 	}
 	return nil
-}
-
-// UnmarshalText reads a thumbprint. One spelled with trailing bits that are not
-// zero would be equal to another in the file and unequal in a token (RFC 8705
-// section 3.1), so only the canonical spelling is taken. The all-zero value is
-// no certificate's.
-func (t *Thumbprint) UnmarshalText(text []byte) error {
-	s := string(text)
-	var sum []byte
-	var err error
-	switch len(s) {
-	case 43: // 32 bytes are 256 bits, 6 to a character, rounded up
-		sum, err = base64.RawURLEncoding.Strict().DecodeString(s)
-	case 64: // 2 digits to a byte
-		sum, err = hex.DecodeString(s)
-	case 95: // 2 digits to a byte and 31 colons
-		sum, err = decodeColonHex(s)
-	}
-	// The base64 decoder skips line breaks, so the length is checked once more.
-	if err != nil || len(sum) != len(t) || Thumbprint(sum) == (Thumbprint{}) {
-		return errThumbprint
-	}
-	*t = Thumbprint(sum)
-	return nil
-}
-
-var errThumbprint = errors.New("a thumbprint is the SHA-256 of a certificate: 43 characters of base64url without padding, or 64 hexadecimal digits with or without colons")
-
-// String returns t in base64url without padding, as it stands in a token.
-func (t Thumbprint) String() string { return base64.RawURLEncoding.EncodeToString(t[:]) }
-
-// decodeColonHex reads pairs of digits with a colon between each two.
-func decodeColonHex(s string) ([]byte, error) {
-	pairs := strings.Split(s, ":")
-	for _, p := range pairs {
-		if len(p) != 2 {
-			return nil, errThumbprint
-		}
-	}
-	return hex.DecodeString(strings.Join(pairs, ""))
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 
+	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/internal/certname"
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
@@ -16,11 +17,11 @@ type registry struct {
 	uris        map[certname.URI]string
 	ips         map[certname.IP]string
 	emails      map[certname.Email]string
-	thumbprints map[Thumbprint]string
+	thumbprints map[access.Thumbprint]string
 }
 
 func newRegistry() *registry {
-	return &registry{map[string]string{}, map[string]string{}, map[certname.URI]string{}, map[certname.IP]string{}, map[certname.Email]string{}, map[Thumbprint]string{}}
+	return &registry{map[string]string{}, map[string]string{}, map[certname.URI]string{}, map[certname.IP]string{}, map[certname.Email]string{}, map[access.Thumbprint]string{}}
 }
 
 // needsName is what a client that authenticates by tls_client_auth is told when it has

@@ -48,7 +48,7 @@ func (k *checker) application(path string, partner Name, a *Application, anchore
 	k.require(path+".client_id", a.ClientID != "")
 	unique(k, k.clients, path+".client_id", "the client_id", a.ClientID)
 	k.certificate(path+".certificate", &a.Certificate, anchored, taken)
-	if !anchored && a.Certificate.Open() && a.Authentication == TLSClientAuth {
+	if !anchored && a.Certificate.MatchesAny() && a.Authentication == TLSClientAuth {
 		k.oneSpeaker(path, partner)
 	}
 	k.authentication(path, a, anchored)

@@ -115,7 +115,7 @@ func newHarness(t *testing.T, path string, edits ...func(*config.Config)) *harne
 				app("northwind-ledger", "ledger.northwind.example", "accounts:read", "accounts:write"),
 				app("northwind-archive", "archive.northwind.example"),
 				{ClientID: "northwind-pinned", Authentication: config.TLSClientAuth, Certificate: config.RegisteredCertificate{
-					Thumbprints: []config.Thumbprint{sha256.Sum256(ledger.Cert.Raw)}}},
+					Thumbprints: []access.Thumbprint{sha256.Sum256(ledger.Cert.Raw)}}},
 				{ClientID: "northwind-method", Certificate: config.RegisteredCertificate{SANDNS: "ledger.northwind.example"}},
 			}},
 			{Name: "southridge", Applications: []config.Application{app("southridge-payroll", "payroll.southridge.example", "payments:write")}},

@@ -90,7 +90,7 @@ func TestSelfSignedClients(t *testing.T) {
 		"file":    func(a *config.Application) { a.Keys.Certificates = []config.Path{config.Path(file)} },
 		"key set": func(a *config.Application) { a.Keys.JWKS = string(inline) },
 		"thumbprint": func(a *config.Application) {
-			a.Certificate.Thumbprints = []config.Thumbprint{sha256.Sum256(own.Cert.Raw)}
+			a.Certificate.Thumbprints = []access.Thumbprint{sha256.Sum256(own.Cert.Raw)}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -24,7 +24,7 @@ func CheckAnchors(cfg *config.Config, anchors map[config.Name][]access.AnchorKey
 			continue
 		}
 		for j := range p.Applications {
-			if a := &p.Applications[j]; !a.Certificate.Open() || a.Authentication == config.SelfSignedTLSClientAuth {
+			if a := &p.Applications[j]; !a.Certificate.MatchesAny() || a.Authentication == config.SelfSignedTLSClientAuth {
 				continue
 			}
 			path := fmt.Sprintf("partners.list[%d].applications[%d]", i, j)

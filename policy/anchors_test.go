@@ -12,7 +12,7 @@ import (
 // would take the other's certificates.
 func TestCheckAnchors(t *testing.T) {
 	one, two, three := access.AnchorKey{1}, access.AnchorKey{2}, access.AnchorKey{3}
-	pinned := config.Application{Certificate: config.RegisteredCertificate{Thumbprints: []config.Thumbprint{{1}}}}
+	pinned := config.Application{Certificate: config.RegisteredCertificate{Thumbprints: []access.Thumbprint{{1}}}}
 	named := config.Application{Certificate: config.RegisteredCertificate{SANURI: "spiffe://b.test/b"}}
 	open := config.Application{Authentication: config.TLSClientAuth}
 	keys := config.Application{Authentication: config.SelfSignedTLSClientAuth, Keys: config.ClientKeys{Certificates: []config.Path{"a.pem"}}}

@@ -44,7 +44,7 @@ func TestDecideCertificate(t *testing.T) {
 	spiffe := func(c *x509.Certificate) { c.URIs = []*url.URL{{Scheme: "spiffe", Host: "acme.test", Path: "/a"}} }
 	pin := func(pairs ...*testpki.Pair) (r config.RegisteredCertificate) {
 		for _, p := range pairs {
-			r.Thumbprints = append(r.Thumbprints, config.Thumbprint(access.ThumbprintOf(p.Cert)))
+			r.Thumbprints = append(r.Thumbprints, access.ThumbprintOf(p.Cert))
 		}
 		return r
 	}
@@ -133,7 +133,7 @@ func TestDecideCertificate(t *testing.T) {
 		deny(line+", nothing registered", nothing, own, cert)
 		deny(line+", no own anchors", nothing, none, cert)
 		deny(line+", dns", byDNS, own, cert)
-		deny(line+", zero pinned", config.RegisteredCertificate{Thumbprints: []config.Thumbprint{{}}}, none, cert)
+		deny(line+", zero pinned", config.RegisteredCertificate{Thumbprints: []access.Thumbprint{{}}}, none, cert)
 	}
 }
 
@@ -146,7 +146,7 @@ func TestDecideSelfSigned(t *testing.T) {
 	alone, strange, authority := testpki.SelfSigned("alone"), testpki.SelfSigned("strange"), testpki.NewCA("client")
 	leaf, foreign := ca.Leaf("a"), otherCA.Leaf("a")
 	keys := config.Application{Keys: config.ClientKeys{Certificates: []config.Path{"alone.pem"}}}
-	pinned := config.Application{Certificate: config.RegisteredCertificate{Thumbprints: []config.Thumbprint{config.Thumbprint(access.ThumbprintOf(alone.Cert))}}}
+	pinned := config.Application{Certificate: config.RegisteredCertificate{Thumbprints: []access.Thumbprint{access.ThumbprintOf(alone.Cert)}}}
 	fetched := config.Application{Keys: config.ClientKeys{JWKSURI: &config.URL{}}}
 	const ok, not = access.Granted, access.CertificateNotRegistered
 	for name, tt := range map[string]struct {

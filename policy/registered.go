@@ -45,7 +45,7 @@ func thumbprintsOf(a *config.Application, read map[access.Thumbprint]bool) map[a
 		all[t] = true
 	}
 	for _, t := range a.Certificate.Thumbprints {
-		all[access.Thumbprint(t)] = true
+		all[t] = true
 	}
 	return all
 }

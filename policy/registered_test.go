@@ -12,7 +12,7 @@ import (
 func TestCheckRegistered(t *testing.T) {
 	one, two := access.Thumbprint{1}, access.Thumbprint{2}
 	pin := func(t access.Thumbprint) config.RegisteredCertificate {
-		return config.RegisteredCertificate{Thumbprints: []config.Thumbprint{config.Thumbprint(t)}}
+		return config.RegisteredCertificate{Thumbprints: []access.Thumbprint{t}}
 	}
 	partners := func(a, b, c config.Application) *config.Config {
 		a.ClientID, b.ClientID, c.ClientID = "a", "b", "c"

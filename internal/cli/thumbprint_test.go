@@ -207,7 +207,7 @@ thumbprints: ["` + hex.EncodeToString(digest) + `"]
 	}
 	for line := range strings.Lines(stdout) {
 		registered := register(t, line)
-		if !registered.MatchesName(pair.Cert) && !registered.Pins(sha256.Sum256(pair.Cert.Raw)) {
+		if !registered.MatchesName(pair.Cert) && !registered.HasThumbprint(sha256.Sum256(pair.Cert.Raw)) {
 			t.Errorf("%s does not register the certificate", line)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/testpki"
 	"github.com/tallygate/tallygate/issuer/registeredcerts"
@@ -91,7 +92,7 @@ func file(t testing.TB, name string, data []byte) config.Path {
 	return config.Path(path)
 }
 
-func newSet(t testing.TB, keys config.ClientKeys, listed ...config.Thumbprint) *registeredcerts.Set {
+func newSet(t testing.TB, keys config.ClientKeys, listed ...access.Thumbprint) *registeredcerts.Set {
 	t.Helper()
 	s, err := registeredcerts.New(keys, listed, silent)
 	if err != nil {

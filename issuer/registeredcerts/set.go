@@ -41,7 +41,7 @@ type thumbprints map[access.Thumbprint]bool
 // registered, including the issuers in a chain. New reads files and inline key sets and reports
 // every error. It does not fetch the jwks_uri. A client without certificates and without
 // jwks_uri is an error.
-func New(keys config.ClientKeys, listed []config.Thumbprint, options Options) (*Set, error) {
+func New(keys config.ClientKeys, listed []access.Thumbprint, options Options) (*Set, error) {
 	if options.Now == nil {
 		options.Now = time.Now
 	}
@@ -65,10 +65,10 @@ func New(keys config.ClientKeys, listed []config.Thumbprint, options Options) (*
 // The gate calls it too, so that it need not trust authorization servers for the certificates of
 // an application. Registered reports every error, and logs a warning for each inline key that
 // registers no certificate.
-func Registered(keys config.ClientKeys, listed []config.Thumbprint, log *slog.Logger) (map[access.Thumbprint]bool, error) {
+func Registered(keys config.ClientKeys, listed []access.Thumbprint, log *slog.Logger) (map[access.Thumbprint]bool, error) {
 	configured := make(thumbprints)
 	for _, t := range listed {
-		configured[access.Thumbprint(t)] = true
+		configured[t] = true
 	}
 	var faults []error
 	for _, file := range keys.Certificates {
