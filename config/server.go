@@ -164,27 +164,3 @@ func (c *Connection) hint(u *url.URL) string {
 	}
 	return ""
 }
-
-func defaultServer() AuthorizationServer {
-	return AuthorizationServer{
-		Required:   true,
-		Tokens:     JWTOnly,
-		Algorithms: []Algorithm{ES256, PS256, EdDSA},
-		Types:      []string{"at+jwt"},
-		Leeway:     30 * time.Second,
-		KeySet:     KeySet{Refresh: 5 * time.Minute, CoolDown: 10 * time.Second, MaxStale: 24 * time.Hour},
-		Cache:      Cache{Entries: 100_000},
-	}
-}
-
-func defaultIntrospection() Introspection {
-	return Introspection{
-		Authentication: IntrospectionAuthentication{Method: MethodTLS},
-		Timeout:        2 * time.Second,
-		Concurrency:    64,
-		Cache: IntrospectionCache{
-			Entries: 100_000, MaxAge: time.Minute,
-			InactiveEntries: 10_000, InactiveMaxAge: 5 * time.Second,
-		},
-	}
-}

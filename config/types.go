@@ -2,7 +2,12 @@ package config
 
 import (
 	"crypto/tls"
+	"errors"
 	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
 // The typed scalars of the tree. Each is parsed by its UnmarshalText, whose error
@@ -80,3 +85,55 @@ const (
 	TLS12 TLSVersion = tls.VersionTLS12
 	TLS13 TLSVersion = tls.VersionTLS13
 )
+
+// Network is the IP addresses with one prefix, written 10.0.0.0/8, 2001:db8::/32 or, for
+// one address, without its length.
+type Network struct{ netip.Prefix }
+
+// Includes reports whether address, without zone and unmapped, is in one of networks.
+func Includes(networks []Network, address netip.Addr) bool {
+	for _, n := range networks {
+		if n.Contains(address) {
+			return true
+		}
+	}
+	return false
+}
+
+// FieldName is an HTTP field name in canonical form: letters, digits and hyphens.
+type FieldName string
+
+// Date is a day, from its beginning to its end in UTC.
+type Date struct{ begin time.Time }
+
+// DateOf returns the day of t in UTC.
+func DateOf(t time.Time) Date { return Date{t.UTC().Truncate(24 * time.Hour)} }
+
+// UnmarshalText reads a date of RFC 3339, such as 2027-06-30.
+func (d *Date) UnmarshalText(text []byte) error {
+	begin, err := time.Parse(time.DateOnly, string(text))
+	if err != nil || begin.IsZero() {
+		return errors.New("expected a date such as 2027-06-30, got " + strictyaml.Quote(string(text)))
+	}
+	d.begin = begin
+	return nil
+}
+
+// IsZero reports whether there is no date.
+func (d Date) IsZero() bool { return d.begin.IsZero() }
+
+// End returns when the day is over, the zero time where there is none.
+func (d Date) End() time.Time {
+	if d.IsZero() {
+		return time.Time{}
+	}
+	return d.begin.AddDate(0, 0, 1)
+}
+
+// String returns d as it is read, "" for none.
+func (d Date) String() string {
+	if d.IsZero() {
+		return ""
+	}
+	return d.begin.Format(time.DateOnly)
+}

@@ -30,13 +30,6 @@ func (m *Method) UnmarshalText(text []byte) error {
 
 var errMethod = errors.New("a method is upper-case letters and hyphens, such as GET")
 
-// RouteBody says which requests on a route may carry a body.
-type RouteBody string
-
-// BodyAllowed lets every method carry a body. Without it only POST, PUT and PATCH may, whose
-// bodies have a defined meaning (RFC 9110 section 9.3, RFC 5789).
-const BodyAllowed RouteBody = "allowed"
-
 // UnmarshalText reads a rule for bodies.
 func (b *RouteBody) UnmarshalText(text []byte) error {
 	if RouteBody(text) != BodyAllowed {

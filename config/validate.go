@@ -2,8 +2,6 @@ package config
 
 import (
 	"fmt"
-	"net"
-	"strings"
 	"time"
 
 	"github.com/tallygate/tallygate/internal/strictyaml"
@@ -124,70 +122,6 @@ func distinct[T comparable](k *checker, path string, list []T) {
 	}
 }
 
-func (k *checker) listener() {
-	l := &k.config.Listener
-	k.require("listener.address", l.Address != "")
-	k.serverCertificate("listener.certificate", &l.Certificate)
-	k.require("listener.minimum_version", l.MinimumVersion != 0)
-	k.require("listener.client_certificates.on_failure", l.ClientCertificates.OnFailure != "")
-	k.files("listener.client_certificates.trust", l.ClientCertificates.Trust)
-	k.revocation("listener.client_certificates.revocation", &l.ClientCertificates.Revocation)
-	k.certificateHeader("listener.client_certificates", &l.ClientCertificates)
-	if l.ProxyProtocol != nil {
-		k.networks("listener.proxy_protocol.trusted", l.ProxyProtocol.Trusted, 1)
-	}
-	k.limits("listener.limits", &l.Limits)
-}
-
-// The least and most that a limit may be.
-const (
-	leastHeaderBytes = 4 << 10 // a token of 2 KiB, a target and what browsers send
-	mostHeaderBytes  = 1 << 20 // beyond which a header is an attack
-	mostTimeout      = 24 * time.Hour
-	mostDrain        = time.Hour // beyond which no supervisor waits
-)
-
-func (k *checker) limits(path string, l *Limits) {
-	if l.HeaderBytes < leastHeaderBytes || l.HeaderBytes > mostHeaderBytes {
-		k.fault(path+".header_bytes", "must be from %dKiB to %dKiB, is %d bytes", leastHeaderBytes>>10, mostHeaderBytes>>10, l.HeaderBytes)
-	}
-	k.positive(path+".body_bytes", int64(l.BodyBytes))
-	k.positive(path+".connections", int64(l.Connections))
-	k.positive(path+".connections_per_address", int64(l.ConnectionsPerAddress))
-	k.positive(path+".requests", int64(l.Requests))
-	// A timeout of nothing would be none at all to net/http.
-	k.inRange(path+".handshake_timeout", l.HandshakeTimeout, time.Millisecond, mostTimeout)
-	k.inRange(path+".header_timeout", l.HeaderTimeout, time.Millisecond, mostTimeout)
-	k.inRange(path+".stall_timeout", l.StallTimeout, time.Millisecond, mostTimeout)
-	k.inRange(path+".idle_timeout", l.IdleTimeout, time.Millisecond, mostTimeout)
-}
-
-func (k *checker) revocation(path string, r *Revocation) {
-	texts := make([]string, len(r.Lists))
-	for i, l := range r.Lists {
-		texts[i] = string(l.File)
-		if l.URL != nil {
-			texts[i] = l.URL.URL.String()
-		}
-		k.require(strictyaml.Index(path+".lists", i), texts[i] != "")
-	}
-	distinct(k, path+".lists", texts)
-	k.files(path+".authorities", r.Authorities)
-	k.files(path+".exempt", r.Exempt)
-	if len(r.Lists) == 0 && !k.undecoded(path+".lists") {
-		for name, list := range map[string][]Path{".authorities": r.Authorities, ".exempt": r.Exempt} {
-			if len(list) > 0 {
-				k.fault(path+name, "count for lists only, and there is none")
-			}
-		}
-	}
-	k.inRange(path+".refresh", r.Refresh, leastRefresh, mostTimeout)
-	k.require(path+".when_stale", r.WhenStale != "")
-}
-
-// leastRefresh keeps a mistyped unit from flooding whoever publishes a list.
-const leastRefresh = time.Second
-
 // files records a fault for every path of the list that names no file, and for one
 // that is named twice.
 func (k *checker) files(path string, list []Path) {
@@ -195,56 +129,4 @@ func (k *checker) files(path string, list []Path) {
 		k.require(strictyaml.Index(path, i), p != "")
 	}
 	distinct(k, path, list)
-}
-
-// addresses checks that no two listeners take the same address.
-func (k *checker) addresses() {
-	type listener struct {
-		path    string
-		address Address
-	}
-	all := []listener{
-		{"listener.address", k.config.Listener.Address},
-		{"admin.address", k.config.Admin.Address},
-	}
-	k.require("admin.address", k.config.Admin.Address != "")
-	for i, h := range k.config.Admin.Hosts {
-		if strings.HasPrefix(string(h), "*.") {
-			k.fault(strictyaml.Index("admin.hosts", i), "name each host: a wildcard would let in names that others control")
-		}
-	}
-	distinct(k, "admin.hosts", k.config.Admin.Hosts)
-	if address := k.config.Listener.Certificate.ACME.httpAddress(); address != "" {
-		all = append(all, listener{"listener.certificate.acme.http_address", address})
-	}
-	if k.config.Issuer != nil {
-		all = append(all, listener{"issuer.address", k.config.Issuer.Address})
-		if alias := k.config.Issuer.MTLSAlias; alias != nil {
-			all = append(all, listener{"issuer.mtls_alias.address", alias.Address})
-		}
-	}
-	for i, l := range all {
-		for _, other := range all[:i] {
-			if overlap(l.address, other.address) && !k.undecoded(other.path) {
-				k.fault(l.path, "%s takes the port that %s has at %s", strictyaml.Quote(string(l.address)), other.path, strictyaml.Quote(string(other.address)))
-			}
-		}
-	}
-}
-
-// overlap reports whether the second of two listeners would find its port taken.
-// Port 0 is a different free one each time.
-func overlap(a, b Address) bool {
-	hostA, portA, errA := net.SplitHostPort(string(a))
-	hostB, portB, errB := net.SplitHostPort(string(b))
-	if errA != nil || errB != nil || portA != portB || portA == "0" {
-		return false
-	}
-	return hostA == hostB || isWildcard(hostA) || isWildcard(hostB)
-}
-
-// isWildcard reports whether a listener on host takes every address.
-func isWildcard(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "" || ip != nil && ip.IsUnspecified()
 }

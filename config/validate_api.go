@@ -1,7 +1,10 @@
 package config
 
 import (
+	"net/http"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
@@ -128,4 +131,114 @@ func (k *checker) routesKnown(api Name) bool {
 		}
 	}
 	return true
+}
+
+func (k *checker) upstream(path string, u *Upstream) {
+	k.inRange(path+".timeout", u.Timeout, time.Millisecond, mostTimeout)
+	k.positive(path+".requests", int64(u.Requests))
+	if u.URL == nil {
+		k.require(path+".url", false)
+		return
+	}
+	secure := u.URL.Scheme == "https"
+	switch {
+	case u.URL.Socket() != "":
+	case u.URL.Path != "" && u.URL.Path != "/":
+		k.fault(path+".url", "must have no path: the path that was matched is the one forwarded")
+	case u.URL.RawQuery != "" || u.URL.ForceQuery:
+		k.fault(path+".url", "must have no query")
+	}
+	k.require(path+".protocol", u.Protocol != "")
+	switch {
+	case u.Protocol == H2 && !secure:
+		k.fault(path+".protocol", "h2 is HTTP/2 over TLS and needs an https URL; in clear text it is h2c")
+	case u.Protocol == H2C && secure:
+		k.fault(path+".protocol", "h2c is HTTP/2 in clear text; over TLS it is h2")
+	}
+	k.upstreamTLS(path+".tls", &u.TLS, secure)
+}
+
+func (k *checker) upstreamTLS(path string, t *UpstreamTLS, secure bool) {
+	if !secure && !t.isZero() {
+		k.fault(path, "counts for https only, and the URL is not")
+	}
+	if t.Trust != nil && len(t.Trust) == 0 {
+		k.fault(path+".trust", "an empty list trusts nothing; leave it out for the system's anchors")
+	}
+	k.files(path+".trust", t.Trust)
+	k.require(path+".certificate.certificate", t.Certificate.Certificate != "" || t.Certificate.Key == "")
+	k.require(path+".certificate.key", t.Certificate.Key != "" || t.Certificate.Certificate == "")
+}
+
+// upgrade checks what a connection on a route may be switched to. HTTP/2 has no upgrades
+// (RFC 9113 section 8.6), and a WebSocket begins with GET (RFC 6455 section 4.1).
+func (k *checker) upgrade(path string, r *Route, upstream UpstreamProtocol) {
+	switch {
+	case r.Upgrade == nil:
+		return
+	case len(r.Upgrade) == 0:
+		k.fault(path, "an empty list allows nothing; leave it out for a route without upgrades")
+	case upstream == H2 || upstream == H2C:
+		k.fault(path, "needs an upstream that is spoken to over http1: HTTP/2 has no upgrades")
+	case !slices.Contains(r.Methods, http.MethodGet) && k.decodedFully(strictyaml.Parent(path)+".methods"):
+		k.fault(path, "needs the method GET: every WebSocket begins with it")
+	}
+	distinct(k, path, r.Upgrade)
+}
+
+// clientCert is the only name that upstreams know for a forwarded certificate, RFC
+// 9440 section 2.2.
+const clientCert HeaderName = "Client-Cert"
+
+func (k *checker) identityHeaders() {
+	h := &k.config.IdentityHeaders
+	k.prefix("identity_headers.prefix", string(h.Prefix))
+	type header struct {
+		key  string
+		name HeaderName
+	}
+	named := []header{
+		{"partner", h.Partner},
+		{"client_id", h.ClientID},
+		{"scopes", h.Scopes},
+		{"subject", h.Subject},
+		{"thumbprint", h.Thumbprint},
+	}
+	// Where no route asks for one, the default may have another prefix.
+	if k.asksForAssertion() || k.isSet("identity_headers.assertion") {
+		named = append(named, header{"assertion", h.Assertion})
+	}
+	seen := make(map[HeaderName]string, len(named))
+	for _, n := range named {
+		path := "identity_headers." + n.key
+		unique(k, seen, path, "the header", n.name)
+		rest, ok := strings.CutPrefix(string(n.name), string(h.Prefix))
+		if n.name != "" && (!ok || rest == "") && !k.undecoded("identity_headers.prefix") {
+			// Only what begins with the prefix is removed from requests in every spelling.
+			k.fault(path, "must begin with the prefix %q and go on", h.Prefix)
+		}
+	}
+	if h.Certificate != "" && h.Certificate != clientCert {
+		k.fault("identity_headers.certificate", "must be %s (RFC 9440 section 2.2), or empty to send none", clientCert)
+	}
+}
+
+// asksForAssertion reports whether a route wants the header with the assertion.
+func (k *checker) asksForAssertion() bool {
+	return slices.ContainsFunc(k.config.APIs, func(a API) bool {
+		return slices.ContainsFunc(a.Routes, func(r Route) bool { return r.Assertion })
+	})
+}
+
+// prefix checks that a prefix exists, ends a word, and takes no header along that
+// requests need.
+func (k *checker) prefix(path, prefix string) {
+	switch {
+	case prefix == "":
+		k.fault(path, "must not be empty")
+	case !strings.HasSuffix(prefix, "-"):
+		k.fault(path, "must end in a hyphen")
+	case reservedWith(prefix) != "":
+		k.fault(path, "would take %s away from every request", reservedWith(prefix))
+	}
 }

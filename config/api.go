@@ -8,7 +8,48 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/internal/strictyaml"
+	"github.com/tallygate/tallygate/internal/urlpath"
 )
+
+// API is a named set of routes with one upstream.
+type API struct {
+	Name Name `yaml:"name"` // unique
+	// Hosts are the names it is served under, without port; at least one. A request whose
+	// host is among them by name is none of those that a wildcard stands for.
+	Hosts    []Host   `yaml:"hosts"`
+	Upstream Upstream `yaml:"upstream"`
+	Routes   []Route  `yaml:"routes"` // at least one
+}
+
+// Route is one call that an API offers. A request that matches no route is
+// refused.
+type Route struct {
+	Methods []Method        `yaml:"methods"` // exact; GET does not imply HEAD
+	Path    urlpath.Pattern `yaml:"path"`    // "/accounts/{id}", "/files/**"
+	Scopes  []Scope         `yaml:"scopes"`  // all of them are needed. Optional.
+	// Assertion gives the upstream a short-lived JWT of ours about the caller, in place
+	// of a token that it cannot read.
+	Assertion bool `yaml:"assertion"`
+	// Upgrade lists what a caller may switch its connection to (RFC 9110 section 7.8).
+	// Optional.
+	Upgrade []UpgradeProtocol `yaml:"upgrade"`
+	// Body says which methods may carry a body. Default: POST, PUT and PATCH.
+	Body RouteBody `yaml:"body"`
+}
+
+// RouteBody says which requests on a route may carry a body.
+type RouteBody string
+
+// BodyAllowed lets every method carry a body. Without it only POST, PUT and PATCH may, whose
+// bodies have a defined meaning (RFC 9110 section 9.3, RFC 5789).
+const BodyAllowed RouteBody = "allowed"
+
+// UpgradeProtocol is a protocol that a connection can be switched to (RFC 9110 section 7.8).
+type UpgradeProtocol string
+
+// WebSocket is RFC 6455. There is no other: HTTP/2 in clear text (h2c) would be a tunnel
+// past every check.
+const WebSocket UpgradeProtocol = "websocket"
 
 // Upstream is where an API's requests go.
 type Upstream struct {
@@ -86,13 +127,6 @@ type UpstreamTLS struct {
 func (t *UpstreamTLS) isZero() bool {
 	return t.Trust == nil && t.ServerName == "" && t.Certificate == KeyPair{}
 }
-
-// UpgradeProtocol is a protocol that a connection can be switched to (RFC 9110 section 7.8).
-type UpgradeProtocol string
-
-// WebSocket is RFC 6455. There is no other: HTTP/2 in clear text (h2c) would be a tunnel
-// past every check.
-const WebSocket UpgradeProtocol = "websocket"
 
 // UnmarshalText reads a protocol.
 func (p *UpgradeProtocol) UnmarshalText(text []byte) error {

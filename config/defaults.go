@@ -1,0 +1,110 @@
+package config
+
+import (
+	"log/slog"
+	"net/url"
+	"time"
+)
+
+// Default returns the tree with every default set, before a file is decoded over
+// it: what the file then says counts, also an explicit zero. What a list has one of
+// for each element, and what is optional as a whole, is filled by setDefaults.
+func Default() *Config {
+	return &Config{
+		Listener: Listener{
+			Address:        ":8443",
+			MinimumVersion: TLS12,
+			ClientCertificates: ClientCertificates{
+				From:       FromTLS,
+				OnFailure:  Answer,
+				Revocation: Revocation{Refresh: 10 * time.Minute, WhenStale: RefuseStale},
+			},
+			Limits: Limits{
+				HeaderBytes: 32 << 10,
+				BodyBytes:   10 << 20,
+				Connections: 10_000,
+				// A tenth: ten addresses must go together to keep all others out.
+				ConnectionsPerAddress: 1_000,
+				// One for each connection. HTTP/2 could bring 128 times as many.
+				Requests:         10_000,
+				HandshakeTimeout: 10 * time.Second,
+				HeaderTimeout:    10 * time.Second,
+				StallTimeout:     30 * time.Second,
+				IdleTimeout:      2 * time.Minute,
+			},
+		},
+		IdentityHeaders: IdentityHeaders{
+			Prefix:     "Tallygate-",
+			Partner:    "Tallygate-Partner",
+			ClientID:   "Tallygate-Client-Id",
+			Scopes:     "Tallygate-Scopes",
+			Subject:    "Tallygate-Subject",
+			Thumbprint: "Tallygate-Thumbprint",
+			Assertion:  "Tallygate-Assertion",
+		},
+		// Loopback: probes and metrics are opened to the network on purpose only.
+		Admin: Admin{Address: "127.0.0.1:9090"},
+		// Kubernetes kills after 30 seconds unless told otherwise; this leaves it five.
+		Drain: Drain{Delay: 5 * time.Second, Timeout: 20 * time.Second},
+		Log:   Log{Level: LogLevel(slog.LevelInfo), Granted: LogSample},
+	}
+}
+
+// setDefaults fills the settings that v points to with their defaults, for those
+// that occur any number of times; all others are in [Default]. The decoder calls it
+// before it decodes over v.
+func setDefaults(v any) {
+	switch v := v.(type) {
+	case *AuthorizationServer:
+		*v = defaultServer()
+	case *Introspection:
+		*v = defaultIntrospection()
+	case *ACME:
+		*v = defaultACME()
+	case *API:
+		// As many as idle connections are kept to it.
+		*v = API{Upstream: Upstream{Timeout: 30 * time.Second, Protocol: HTTP1, Requests: 256}}
+	case *Application:
+		*v = Application{Authentication: TLSClientAuth, BoundTokens: true, TokenFormat: JWT}
+	case *Issuer:
+		*v = Issuer{
+			TokenLifetime:    5 * time.Minute,
+			MaxTokenLifetime: time.Hour,
+			Signing:          Signing{Algorithm: ES256, Rotate: 30 * 24 * time.Hour},
+			Limits: IssuerLimits{
+				PerClient:  Rate{RequestsPerSecond: 50, Burst: 100},
+				PerAddress: Rate{RequestsPerSecond: 100, Burst: 200},
+			},
+		}
+	case *ResourceServer:
+		*v = ResourceServer{Authentication: TLSClientAuth}
+	}
+}
+
+func defaultServer() AuthorizationServer {
+	return AuthorizationServer{
+		Required:   true,
+		Tokens:     JWTOnly,
+		Algorithms: []Algorithm{ES256, PS256, EdDSA},
+		Types:      []string{"at+jwt"},
+		Leeway:     30 * time.Second,
+		KeySet:     KeySet{Refresh: 5 * time.Minute, CoolDown: 10 * time.Second, MaxStale: 24 * time.Hour},
+		Cache:      Cache{Entries: 100_000},
+	}
+}
+
+func defaultIntrospection() Introspection {
+	return Introspection{
+		Authentication: IntrospectionAuthentication{Method: MethodTLS},
+		Timeout:        2 * time.Second,
+		Concurrency:    64,
+		Cache: IntrospectionCache{
+			Entries: 100_000, MaxAge: time.Minute,
+			InactiveEntries: 10_000, InactiveMaxAge: 5 * time.Second,
+		},
+	}
+}
+
+func defaultACME() ACME {
+	return ACME{Directory: &URL{url.URL{Scheme: "https", Host: "acme-v02.api.letsencrypt.org", Path: "/directory"}}}
+}

@@ -1,0 +1,261 @@
+package config
+
+import (
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tallygate/tallygate/internal/certname"
+	"github.com/tallygate/tallygate/internal/strictyaml"
+)
+
+func (k *checker) listener() {
+	l := &k.config.Listener
+	k.require("listener.address", l.Address != "")
+	k.serverCertificate("listener.certificate", &l.Certificate)
+	k.require("listener.minimum_version", l.MinimumVersion != 0)
+	k.require("listener.client_certificates.on_failure", l.ClientCertificates.OnFailure != "")
+	k.files("listener.client_certificates.trust", l.ClientCertificates.Trust)
+	k.revocation("listener.client_certificates.revocation", &l.ClientCertificates.Revocation)
+	k.certificateHeader("listener.client_certificates", &l.ClientCertificates)
+	if l.ProxyProtocol != nil {
+		k.networks("listener.proxy_protocol.trusted", l.ProxyProtocol.Trusted, 1)
+	}
+	k.limits("listener.limits", &l.Limits)
+}
+
+// The least and most that a limit may be.
+const (
+	leastHeaderBytes = 4 << 10 // a token of 2 KiB, a target and what browsers send
+	mostHeaderBytes  = 1 << 20 // beyond which a header is an attack
+	mostTimeout      = 24 * time.Hour
+	mostDrain        = time.Hour // beyond which no supervisor waits
+)
+
+func (k *checker) limits(path string, l *Limits) {
+	if l.HeaderBytes < leastHeaderBytes || l.HeaderBytes > mostHeaderBytes {
+		k.fault(path+".header_bytes", "must be from %dKiB to %dKiB, is %d bytes", leastHeaderBytes>>10, mostHeaderBytes>>10, l.HeaderBytes)
+	}
+	k.positive(path+".body_bytes", int64(l.BodyBytes))
+	k.positive(path+".connections", int64(l.Connections))
+	k.positive(path+".connections_per_address", int64(l.ConnectionsPerAddress))
+	k.positive(path+".requests", int64(l.Requests))
+	// A timeout of nothing would be none at all to net/http.
+	k.inRange(path+".handshake_timeout", l.HandshakeTimeout, time.Millisecond, mostTimeout)
+	k.inRange(path+".header_timeout", l.HeaderTimeout, time.Millisecond, mostTimeout)
+	k.inRange(path+".stall_timeout", l.StallTimeout, time.Millisecond, mostTimeout)
+	k.inRange(path+".idle_timeout", l.IdleTimeout, time.Millisecond, mostTimeout)
+}
+
+func (k *checker) revocation(path string, r *Revocation) {
+	texts := make([]string, len(r.Lists))
+	for i, l := range r.Lists {
+		texts[i] = string(l.File)
+		if l.URL != nil {
+			texts[i] = l.URL.URL.String()
+		}
+		k.require(strictyaml.Index(path+".lists", i), texts[i] != "")
+	}
+	distinct(k, path+".lists", texts)
+	k.files(path+".authorities", r.Authorities)
+	k.files(path+".exempt", r.Exempt)
+	if len(r.Lists) == 0 && !k.undecoded(path+".lists") {
+		for name, list := range map[string][]Path{".authorities": r.Authorities, ".exempt": r.Exempt} {
+			if len(list) > 0 {
+				k.fault(path+name, "count for lists only, and there is none")
+			}
+		}
+	}
+	k.inRange(path+".refresh", r.Refresh, leastRefresh, mostTimeout)
+	k.require(path+".when_stale", r.WhenStale != "")
+}
+
+// leastRefresh keeps a mistyped unit from flooding whoever publishes a list.
+const leastRefresh = time.Second
+
+// serverCertificate checks that a listener's certificate comes from exactly one place.
+func (k *checker) serverCertificate(path string, c *ServerCertificate) {
+	switch {
+	case c.ACME == nil:
+		if !k.undecoded(path + ".acme") {
+			k.require(path+".files.certificate", c.Files.Certificate != "")
+			k.require(path+".files.key", c.Files.Key != "")
+		}
+	case c.Files != (KeyPair{}):
+		k.fault(path, "files and acme exclude each other")
+	default:
+		k.acme(path+".acme", c.ACME)
+	}
+}
+
+func (k *checker) acme(path string, a *ACME) {
+	if len(a.Domains) == 0 {
+		k.fault(path+".domains", "at least one is required")
+	}
+	for i, domain := range a.Domains {
+		at := strictyaml.Index(path+".domains", i)
+		k.require(at, domain != "")
+		if domain != "" && !certname.IsDNSName(string(domain)) {
+			k.fault(at, "expected a DNS name: a certificate for a wildcard or an IP address comes from files")
+		}
+	}
+	distinct(k, path+".domains", a.Domains)
+	k.require(path+".email", a.Email != "")
+	switch {
+	case a.Directory == nil:
+		k.require(path+".directory", false)
+	case a.Directory.Scheme != "https":
+		k.fault(path+".directory", "must start with https:// (RFC 8555 section 6.1)")
+	}
+	if a.DirectoryTrust != nil && len(a.DirectoryTrust) == 0 {
+		k.fault(path+".directory_trust", "an empty list trusts nothing; leave it out for the system's anchors")
+	}
+	k.files(path+".directory_trust", a.DirectoryTrust)
+	k.require(path+".storage", a.Storage != "")
+}
+
+// certificateHeader checks who may pass clients' certificates on, and how.
+func (k *checker) certificateHeader(path string, c *ClientCertificates) {
+	k.require(path+".from", c.From != "")
+	header := path + ".header"
+	if c.From != FromHeader {
+		if c.Header != nil && !k.undecoded(path+".from") {
+			k.fault(header, "is for from: header alone")
+		}
+		return
+	}
+	if c.OnFailure == Handshake {
+		// The handshake is the front proxy's, and its client may be any.
+		k.fault(path+".on_failure", "handshake is for from: tls alone")
+	}
+	if c.Header == nil {
+		k.fault(header, "is required: with from: header, it says whose header counts")
+		return
+	}
+	if len(c.Header.Formats) == 0 {
+		k.fault(header+".formats", "at least one is required: nothing else is read")
+	}
+	distinct(k, header+".formats", c.Header.Formats)
+	k.pemHeader(header, c.Header)
+	k.trustedProxies(header+".trusted_proxies", &c.Header.TrustedProxies)
+}
+
+// ownFields are what the other formats are read from.
+var ownFields = []FieldName{FieldName(clientCert), "Client-Cert-Chain", "X-Forwarded-Client-Cert"}
+
+func (k *checker) pemHeader(path string, h *CertificateHeader) {
+	named, asked := h.PEMHeader != "", slices.Contains(h.Formats, FormatPEM)
+	switch {
+	case !k.decodedFully(path + ".formats"):
+	case asked && !named:
+		k.fault(path+".pem_header", "is required for the format pem")
+	case named && !asked:
+		k.fault(path+".pem_header", "is for the format pem alone")
+	case slices.Contains(ownFields, h.PEMHeader):
+		k.fault(path+".pem_header", "%s has a format of its own", h.PEMHeader)
+	}
+}
+
+// trustedProxies checks that somebody is named, and not everybody (threats: whoever is
+// believed here speaks for every partner).
+func (k *checker) trustedProxies(path string, t *TrustedProxies) {
+	if len(t.Addresses) == 0 && t.Certificates == nil && k.decodedFully(path) {
+		k.fault(path, "addresses or certificates are required: nobody is believed by default")
+	}
+	k.networks(path+".addresses", t.Addresses, 0)
+	if t.Certificates == nil {
+		return
+	}
+	path += ".certificates"
+	if len(t.Certificates.SANDNS) == 0 {
+		k.fault(path+".san_dns", "at least one is required: an anchor may have certified others too")
+	}
+	for i, name := range t.Certificates.SANDNS {
+		if err := certname.CheckDNSName(name); err != nil {
+			k.fault(strictyaml.Index(path+".san_dns", i), "%v", err)
+		}
+	}
+	distinct(k, path+".san_dns", t.Certificates.SANDNS)
+	if len(t.Certificates.Trust) == 0 {
+		k.fault(path+".trust", "at least one is required: those of partners do not count here")
+	}
+	k.files(path+".trust", t.Certificates.Trust)
+}
+
+// The shortest prefixes of networks that somebody can be said to run: the largest
+// private ones are 10.0.0.0/8 and fc00::/7.
+const (
+	shortestIPv4 = 8
+	shortestIPv6 = 7
+)
+
+// networks checks that the list at path has at least so many, each no wider than a private
+// network can be.
+func (k *checker) networks(path string, list []Network, least int) {
+	if len(list) < least {
+		k.fault(path, "at least one is required")
+	}
+	for i, n := range list {
+		shortest := shortestIPv6
+		if n.Addr().Is4() {
+			shortest = shortestIPv4
+		}
+		if n.IsValid() && n.Bits() < shortest {
+			k.fault(strictyaml.Index(path, i), "%s is too wide to be anybody's: at least /%d is required", n, shortest)
+		}
+	}
+	distinct(k, path, list)
+}
+
+// addresses checks that no two listeners take the same address.
+func (k *checker) addresses() {
+	type listener struct {
+		path    string
+		address Address
+	}
+	all := []listener{
+		{"listener.address", k.config.Listener.Address},
+		{"admin.address", k.config.Admin.Address},
+	}
+	k.require("admin.address", k.config.Admin.Address != "")
+	for i, h := range k.config.Admin.Hosts {
+		if strings.HasPrefix(string(h), "*.") {
+			k.fault(strictyaml.Index("admin.hosts", i), "name each host: a wildcard would let in names that others control")
+		}
+	}
+	distinct(k, "admin.hosts", k.config.Admin.Hosts)
+	if address := k.config.Listener.Certificate.ACME.httpAddress(); address != "" {
+		all = append(all, listener{"listener.certificate.acme.http_address", address})
+	}
+	if k.config.Issuer != nil {
+		all = append(all, listener{"issuer.address", k.config.Issuer.Address})
+		if alias := k.config.Issuer.MTLSAlias; alias != nil {
+			all = append(all, listener{"issuer.mtls_alias.address", alias.Address})
+		}
+	}
+	for i, l := range all {
+		for _, other := range all[:i] {
+			if overlap(l.address, other.address) && !k.undecoded(other.path) {
+				k.fault(l.path, "%s takes the port that %s has at %s", strictyaml.Quote(string(l.address)), other.path, strictyaml.Quote(string(other.address)))
+			}
+		}
+	}
+}
+
+// overlap reports whether the second of two listeners would find its port taken.
+// Port 0 is a different free one each time.
+func overlap(a, b Address) bool {
+	hostA, portA, errA := net.SplitHostPort(string(a))
+	hostB, portB, errB := net.SplitHostPort(string(b))
+	if errA != nil || errB != nil || portA != portB || portA == "0" {
+		return false
+	}
+	return hostA == hostB || isWildcard(hostA) || isWildcard(hostB)
+}
+
+// isWildcard reports whether a listener on host takes every address.
+func isWildcard(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "" || ip != nil && ip.IsUnspecified()
+}
