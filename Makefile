@@ -21,7 +21,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 RELEASE_GO = $(shell GOTOOLCHAIN=auto go version >/dev/null 2>&1 && echo auto || \
   { echo "cannot get the Go release that go.mod names: going on with the local one" >&2; echo local; })
 
-.PHONY: build licenses newest test lint tidy unit drill tour chart pebble fuzz bench bench-quick bench-own clean
+.PHONY: build licenses newest test lint tidy unit drill tour chart pebble fuzz bench bench-quick bench-test bench-own clean
 
 build: export GOTOOLCHAIN = $(RELEASE_GO)
 build: ## the binary, version stamped
@@ -36,15 +36,17 @@ newest: ## the attacks on HTTP/2, on a binary built by the Go release that go.mo
 	@go version
 	go test -count=1 -run '^TestHTTP2' ./cmd/tallygate
 
-test: lint tidy tour chart drill unit ## everything; ends with the count of tests
+test: lint tidy tour chart bench-test drill unit ## everything; ends with the count of tests
 
 lint: $(LINT)
 	$(LINT) run ./...
 	cd charts/test && ../../$(LINT) run ./...
+	cd bench && ../$(LINT) run ./...
 
 tidy: ## go.mod and go.sum say exactly what is used
 	go mod tidy -diff
 	cd charts/test && go mod tidy -diff
+	cd bench && go mod tidy -diff
 
 unit: $(TESTSUM) $(HELM) $(PEBBLE) $(H2SPEC) ## all tests, fuzz seeds included, race detector on; most of them wait
 	$(TESTSUM) --format pkgname-and-test-fails -- -race -shuffle=on -parallel 4 -timeout 14m ./...
@@ -71,10 +73,13 @@ fuzz: ## 30 s of every fuzz target
 	done
 
 bench: ## side by side with other proxies, which are installed where that is allowed; about half an hour
-	go run ./bench -install
+	cd bench && go run . -install
 
 bench-quick: ## the ratios against nginx, in less than a minute
-	go run ./bench -quick
+	cd bench && go run . -quick
+
+bench-test: ## the tests of the benchmark
+	cd bench && go test -count=1 ./...
 
 bench-own: ## our own work on the hot path, and at the token endpoint
 	go test -run '^$$' -bench . -benchmem ./mtls ./proxy ./validate ./policy ./issuer/...

@@ -1,8 +1,9 @@
-// Bench measures tallygate beside other proxies that end mutual TLS, on this machine alone:
+// Bench measures tallygate beside other proxies that end mutual TLS, on this machine alone. It is
+// a module of its own and runs in its folder:
 //
-//	go run ./bench                     everything; see -h for choices
-//	go run ./bench -quick              the ratios against nginx, in less than a minute
-//	go run ./bench -report FILE        table and chart again, from results that were kept
+//	go run .                     everything; see -h for choices
+//	go run . -quick              the ratios against nginx, in less than a minute
+//	go run . -report FILE        table and chart again, from results that were kept
 //
 // Each peer runs as it is packaged, with the same certificates, tokens and upstream, and with
 // as many workers as there are processors. A peer is measured only after it was seen to do

@@ -14,9 +14,9 @@ import (
 
 // Where a full run writes to, from the root of the repository.
 const (
-	resultsDir = "bench/results"
-	chartFile  = "docs/performance.svg"
-	pageFile   = "docs/performance.md"
+	resultsDir = "results"
+	chartFile  = "../docs/performance.svg"
+	pageFile   = "../docs/performance.md"
 )
 
 // Between these lines the page is the last full run's.

@@ -79,8 +79,8 @@ func configureTallygate(w *world, v variant, dir, address string) ([]string, err
 	return []string{w.tallygate, "serve", "--config", file}, nil
 }
 
-// build makes the binary from the tree that this runs in, as a release is made, and returns
-// where it is and what it is.
+// build builds tallygate from the module above this one, as a release is built, and returns
+// the path of the binary and its version.
 func build(ctx context.Context, dir string) (binary, version string, err error) {
 	binary = dir + "/tallygate"
 	said, err := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty").Output()
@@ -89,6 +89,7 @@ func build(ctx context.Context, dir string) (binary, version string, err error) 
 		version = "unknown"
 	}
 	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w -X github.com/tallygate/tallygate/internal/buildinfo.Version="+version, "-o", binary, "github.com/tallygate/tallygate/cmd/tallygate")
+	command.Dir = ".." // the product has a module of its own, with dependencies that this one lacks
 	command.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if said, err := command.CombinedOutput(); err != nil {
 		return "", "", fmt.Errorf("building tallygate: %w\n%s", err, said)

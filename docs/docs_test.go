@@ -190,6 +190,6 @@ func TestNamesExist(t *testing.T) {
 
 // folders are those at the root whose paths the pages name.
 var folders = []string{
-	"access", "bench", "charts", "cmd", "config", "deploy", "discovery", "docs", "facts", "internal", "introspect", "issuer",
+	"access", "bench", "charts", "cmd", "config", "deploy", "docs", "internal", "introspect", "issuer",
 	"keyset", "lane", "mtls", "policy", "proxy", "releases", "validate",
 }
