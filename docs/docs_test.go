@@ -191,5 +191,5 @@ func TestNamesExist(t *testing.T) {
 // folders are those at the root whose paths the pages name.
 var folders = []string{
 	"access", "bench", "charts", "cmd", "config", "deploy", "docs", "internal", "introspect", "issuer",
-	"keyset", "lane", "mtls", "policy", "proxy", "releases", "validate",
+	"mtls", "policy", "proxy", "releases", "validate",
 }
