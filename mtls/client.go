@@ -15,6 +15,7 @@ import (
 	"weak"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/crl"
 	"github.com/tallygate/tallygate/internal/weakkey"
 )
 
@@ -37,7 +38,7 @@ func (p *path) current(now time.Time) bool { return !now.Before(p.from) && now.B
 // A way is one of those that lead from a client certificate to an anchor.
 type way struct {
 	anchor access.AnchorKey
-	links  []link
+	links  []crl.Certificate
 }
 
 // mostLinks bounds what is remembered of a path, 100 bytes for each: chains have 2 or 3.
@@ -94,7 +95,7 @@ func (t *Trust) verdict(c *connection, now time.Time) (*access.Certificate, erro
 	if t.revocation == nil {
 		return c.client, nil
 	}
-	anchors, err := t.revocation.anchors(c.path, now)
+	anchors, err := t.unrevokedAnchors(c.path, now)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +118,7 @@ func (t *Trust) judge(chain []*x509.Certificate, now time.Time) error {
 		return refusal(p.err)
 	}
 	if t.revocation != nil {
-		_, err := t.revocation.anchors(p, now)
+		_, err := t.unrevokedAnchors(p, now)
 		return err
 	}
 	return nil
@@ -302,7 +303,7 @@ func (t *Trust) search(chain []*x509.Certificate, now time.Time) *path {
 			found.until = earlier(found.until, c.NotAfter)
 		}
 		if t.revocation != nil {
-			found.ways = append(found.ways, way{key, t.revocation.linksOf(certificates)})
+			found.ways = append(found.ways, way{key, t.revocation.Chain(certificates)})
 		}
 	}
 	return found
@@ -346,7 +347,7 @@ func (t *Trust) leadNowhere(found *path, chain []*x509.Certificate, err error) {
 	}
 	found.err = unfit(chain[:1]) // with no anchors, it counts by its thumbprint alone
 	if t.revocation != nil && !isSelfSigned(chain[0]) {
-		found.ways = []way{{links: t.revocation.orphan(chain[0])}}
+		found.ways = []way{{links: t.revocation.Unchained(chain[0])}}
 	}
 }
 

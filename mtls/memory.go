@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/crl"
 )
 
 // rememberedChains bounds the chains whose path to an anchor is remembered, for five
@@ -22,7 +23,7 @@ func (p *path) owner() string { return string(p.anchors[0][:]) }
 // bytes returns how much memory p takes.
 func (p *path) bytes() int {
 	return int(unsafe.Sizeof(*p)) + len(p.anchors)*int(unsafe.Sizeof(access.AnchorKey{})) +
-		len(p.ways)*int(unsafe.Sizeof(way{})) + p.links()*int(unsafe.Sizeof(link{}))
+		len(p.ways)*int(unsafe.Sizeof(way{})) + p.links()*int(unsafe.Sizeof(crl.Certificate{}))
 }
 
 // bytes returns how much memory c takes, at most, where nothing else holds its certificate.

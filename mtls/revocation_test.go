@@ -1,22 +1,16 @@
 package mtls
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"net/http"
-	"net/http/httptest"
-	"net/url"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
@@ -51,16 +45,6 @@ func (l *listed) file(name string) {
 	l.revocation().Lists = append(l.revocation().Lists, config.RevocationList{File: l.path(name)})
 }
 
-// at names a list at a URL.
-func (l *listed) at(place string) {
-	l.t.Helper()
-	u, err := url.Parse(place)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	l.revocation().Lists = append(l.revocation().Lists, config.RevocationList{URL: &config.URL{URL: *u}})
-}
-
 func (l *listed) path(name string) config.Path { return config.Path(filepath.Join(l.dir, name)) }
 
 func (l *listed) load(previous *Trust) *Trust {
@@ -81,49 +65,6 @@ func judged(t *testing.T, trust *Trust, chain []*x509.Certificate, want access.R
 	if reason(err) != want || reason(handshake) != want {
 		t.Errorf("judged %s, in the handshake %s, want %s: %v", reason(err), reason(handshake), want, err)
 	}
-}
-
-// T-CRL-01, T-CRL-06: whoever is on the list of his authority is refused, and so is
-// everybody below an authority that is. Nobody else is.
-func TestRevokedCertificates(t *testing.T) {
-	root, other := testpki.NewCA("Root"), testpki.NewCA("Other")
-	issuing, second := root.Intermediate("Issuing"), root.Intermediate("Second")
-	direct, gone, below, sibling := root.Leaf("direct"), root.Leaf("gone"), issuing.Leaf("below"), second.Leaf("sibling")
-	twin := other.Leaf("twin", func(c *x509.Certificate) { c.SerialNumber = gone.Cert.SerialNumber }) // another's serial number
-	l := newListed(t, root, other)
-	l.revocation().Exempt = []config.Path{l.path("partner1.pem")}
-	root.WriteRevocationList(l.dir, "root.crl", testpki.Revoking(gone, issuing))
-	l.file("root.crl")
-	trust := l.load(nil)
-	judged(t, trust, chain(direct), access.Granted)
-	judged(t, trust, chain(gone), access.RevokedCertificate)
-	judged(t, trust, chain(below), access.RevokedCertificate)
-	judged(t, trust, chain(sibling), access.RevocationUnknown) // by the other issuing authority, whose list is not there
-	judged(t, trust, chain(twin), access.Granted)
-	_, err := trust.Client(connected(chain(gone)))
-	if !strings.Contains(err.Error(), "is on the list of CN=Root of ") {
-		t.Errorf("the log says %v", err)
-	}
-
-	// The list of an issuing authority needs its certificate.
-	issuing.WriteRevocationList(l.dir, "issuing.crl", testpki.Revoking(below))
-	root.WriteRevocationList(l.dir, "root.crl")
-	l.file("issuing.crl")
-	judged(t, l.load(nil), chain(below), access.RevocationUnknown) // the list is left out
-	l.revocation().WhenStale = config.AcceptStale
-	if _, err := LoadTrust(l.Config, Options{}); err == nil || !strings.Contains(err.Error(), "neither an anchor nor among revocation.authorities") {
-		t.Errorf("LoadTrust returned %v; want an error about the list's issuer", err)
-	}
-	l.revocation().WhenStale = config.RefuseStale
-	issuing.Write(l.dir, "issuing")
-	l.revocation().Authorities = []config.Path{l.path("issuing.pem")}
-	trust = l.load(trust)
-	judged(t, trust, chain(gone), access.Granted)
-	judged(t, trust, chain(below), access.RevokedCertificate)
-	judged(t, trust, chain(issuing.Leaf("beside")), access.Granted)
-	second.Write(l.dir, "second")
-	l.revocation().Exempt = append(l.revocation().Exempt, l.path("second.pem"))
-	judged(t, l.load(trust), chain(sibling), access.Granted)
 }
 
 // On an open connection a revocation counts from the next request on, whatever was found
@@ -162,63 +103,6 @@ func TestRevokedOnAnOpenConnection(t *testing.T) {
 	}
 	if _, err := second.Client(r); reason(err) != access.RevokedCertificate {
 		t.Errorf("judged %v", err)
-	}
-}
-
-// T-CRL-02, T-CRL-03: what cannot be told is refused, unless it was asked for otherwise;
-// what is known to be revoked is refused either way.
-func TestUnknownStatus(t *testing.T) {
-	root, namesake, bystander := testpki.NewCA("Root"), testpki.NewCA("Root"), testpki.NewCA("Bystander")
-	leaf, gone := root.Leaf("a"), root.Leaf("b")
-	stale := testpki.Updated(time.Now().Add(-48*time.Hour), time.Now().Add(-time.Minute))
-	for name, c := range map[string]struct {
-		list      func(l *listed)
-		leaf      access.Reason // where the policy is to refuse
-		namesake  access.Reason
-		bystander access.Reason
-	}{
-		"in time": {func(l *listed) { root.WriteRevocationList(l.dir, "a.crl", testpki.Revoking(gone)); l.file("a.crl") }, access.Granted, access.RevocationUnknown, access.Granted},
-		"past its update": {func(l *listed) {
-			root.WriteRevocationList(l.dir, "a.crl", testpki.Revoking(gone), stale)
-			l.file("a.crl")
-		}, access.RevocationUnknown, access.RevocationUnknown, access.Granted},
-		"not read yet": {func(l *listed) { l.at("http://127.0.0.1:1/a.crl") }, access.RevocationUnknown, access.RevocationUnknown, access.Granted},
-		"another's not read": {func(l *listed) {
-			root.WriteRevocationList(l.dir, "a.crl", testpki.Revoking(gone))
-			l.file("a.crl")
-			l.at("http://127.0.0.1:1/b.crl")
-		}, access.Granted, access.RevocationUnknown, access.Granted},
-		"for authorities only": {func(l *listed) {
-			root.WriteRevocationList(l.dir, "a.crl", extension(true, point([]byte{0x82, 1, 0xff}), 2, 5, 29, 28))
-			l.file("a.crl")
-		}, access.RevocationUnknown, access.RevocationUnknown, access.Granted},
-	} {
-		t.Run(name, func(t *testing.T) {
-			l := newListed(t, root, namesake, bystander)
-			l.revocation().Exempt = []config.Path{l.path("partner2.pem")} // the bystander
-			c.list(l)
-			trust := l.load(nil)
-			judged(t, trust, chain(leaf), c.leaf)
-			judged(t, trust, chain(namesake.Leaf("a")), c.namesake)
-			judged(t, trust, chain(bystander.Leaf("a")), c.bystander)
-			known := strings.HasPrefix(name, "not") || strings.HasPrefix(name, "for")
-			if !known {
-				judged(t, trust, chain(gone), access.RevokedCertificate)
-			}
-			if unread := trust.Ready() != nil; unread != strings.HasSuffix(name, "read") && unread != strings.HasPrefix(name, "not") {
-				t.Errorf("ready: %v", trust.Ready())
-			}
-			l.revocation().WhenStale = config.AcceptStale
-			trust = l.load(trust)
-			judged(t, trust, chain(leaf), access.Granted)
-			judged(t, trust, chain(namesake.Leaf("a")), access.Granted)
-			if !known {
-				judged(t, trust, chain(gone), access.RevokedCertificate)
-			}
-			if err := trust.Ready(); err != nil {
-				t.Errorf("not ready: %v", err)
-			}
-		})
 	}
 }
 
@@ -265,202 +149,117 @@ func cross(t *testing.T, a, by *testpki.Pair) *x509.Certificate {
 	return c
 }
 
-// A publisher serves lists, and counts how it was asked.
-type publisher struct {
-	*httptest.Server
-	mu              sync.Mutex
-	list            []byte
-	status          int
-	asked, repeated int
-}
-
-func newPublisher(t *testing.T) *publisher {
-	t.Helper()
-	p := &publisher{}
-	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.asked++
-		etag := strconv.Quote(strconv.Itoa(len(p.list)))
-		switch {
-		case r.URL.Path == "/moved.crl":
-			http.Redirect(w, r, "/list.crl", http.StatusMovedPermanently)
-		case r.URL.Path == "/abroad.crl":
-			http.Redirect(w, r, strings.Replace(p.URL, "127.0.0.1", "localhost", 1)+"/list.crl", http.StatusMovedPermanently)
-		case p.status != 0:
-			w.WriteHeader(p.status)
-		case r.Header.Get("If-None-Match") == etag:
-			p.repeated++
-			w.WriteHeader(http.StatusNotModified)
-		default:
-			w.Header().Set("ETag", etag)
-			_, _ = w.Write(p.list)
-		}
-	}))
-	t.Cleanup(p.Close)
-	return p
-}
-
-func (p *publisher) publish(status int, list []byte) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.status, p.list = status, list
-}
-
-func (p *publisher) counts() (asked, repeated int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.asked, p.repeated
-}
-
-// A list at a URL is read, and read again; while that fails, and when an older one comes,
-// the last good one counts.
-func TestPublishedList(t *testing.T) {
+// A certificate that was revoked, shown without the authorities above it, chains to nothing.
+// Where self-signed ones are taken it must not pass for one.
+func TestRevokedWithoutIntermediates(t *testing.T) {
 	root := testpki.NewCA("Root")
-	leaf, gone := root.Leaf("a"), root.Leaf("b")
-	p := newPublisher(t)
-	p.publish(http.StatusServiceUnavailable, nil)
+	issuing := root.Intermediate("Issuing")
+	gone := issuing.Leaf("gone")
 	l := newListed(t, root)
-	l.at(p.URL + "/list.crl?secret=1")
-	registry := prometheus.NewRegistry()
-	trust, err := LoadTrust(l.Config, Options{Metrics: NewRevocationMetrics(registry)})
+	issuing.Write(l.dir, "issuing")
+	l.revocation().Authorities = []config.Path{l.path("issuing.pem")}
+	root.WriteRevocationList(l.dir, "root.crl")
+	issuing.WriteRevocationList(l.dir, "issuing.crl", testpki.Revoking(gone))
+	l.file("root.crl")
+	l.file("issuing.crl")
+	l.Listener.ClientCertificates.SelfSigned = true
+	trust := l.load(nil)
+	judged(t, trust, chain(gone), access.RevokedCertificate)
+	bare := []*x509.Certificate{gone.Cert}
+	judged(t, trust, bare, access.RevokedCertificate)
+	// Of whom nobody here knows who signed him, nobody knows whether he was revoked.
+	judged(t, trust, chain(testpki.NewCA("Stranger").Leaf("a"))[:1], access.RevocationUnknown)
+	judged(t, trust, chain(testpki.SelfSigned("a")), access.Granted)
+}
+
+// A bundle of a root and its issuing authority is common. The root's list counts for the
+// issuing authority there too.
+func TestRevokedIntermediateInTheBundle(t *testing.T) {
+	root := testpki.NewCA("Root")
+	issuing := root.Intermediate("Issuing")
+	leaf := issuing.Leaf("a")
+	l := newListed(t, root)
+	bundle := append(root.CertPEM(), issuing.CertPEM()...)
+	if err := os.WriteFile(string(l.path("partner0.pem")), bundle, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	root.WriteRevocationList(l.dir, "root.crl", testpki.Revoking(issuing))
+	l.file("root.crl")
+	trust := l.load(nil)
+	judged(t, trust, chain(leaf), access.RevokedCertificate)
+	judged(t, trust, []*x509.Certificate{leaf.Cert}, access.RevokedCertificate)
+}
+
+// What is remembered of a chain is small whatever a partner's authority builds, for 16,384
+// are remembered and anybody's junk in a chain makes another one.
+func TestChainWithManyWays(t *testing.T) {
+	root := testpki.NewCA("Root")
+	const deep, wide = 45, 25
+	last := root.Intermediate("Last")
+	shown := []*x509.Certificate{last.Cert}
+	for range wide - 1 {
+		shown = append(shown, cross(t, last, root))
+	}
+	for i, c := range shown[1:] { // as many certificates of one authority
+		der, err := x509.CreateCertificate(nil, &x509.Certificate{
+			SerialNumber: big.NewInt(int64(i) + 2), Subject: c.Subject, NotBefore: c.NotBefore, NotAfter: c.NotAfter,
+			IsCA: true, BasicConstraintsValid: true, KeyUsage: last.Cert.KeyUsage,
+		}, root.Cert, last.Key.Public(), root.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if shown[i+1], err = x509.ParseCertificate(der); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := last
+	for i := range deep {
+		at = at.Intermediate("Between " + strconv.Itoa(i))
+		shown = append(shown, at.Cert)
+	}
+	leaf := at.Leaf("a")
+	shown = append([]*x509.Certificate{leaf.Cert}, shown...)
+	l := newListed(t, root)
+	root.WriteRevocationList(l.dir, "root.crl")
+	l.file("root.crl")
+	l.revocation().WhenStale = config.AcceptStale
+	trust := l.load(nil)
+	r := connected(shown)
+	start := time.Now()
+	if _, err := trust.Client(r); err != nil {
+		t.Fatal(err)
+	}
+	search := time.Since(start)
+	start = time.Now()
+	for range 100 {
+		_, _ = trust.Client(r)
+	}
+	t.Logf("search %s, then %s a request", search, time.Since(start)/100)
+	if n := trust.paths.Len(); n != 0 {
+		t.Errorf("%d chains with many ways are remembered, want none", n)
+	}
+}
+
+// What a client shows beside its certificate only helps to find a path. A stranger's
+// certificate for the key of an authority must not turn "its authority has expired" into
+// "it chains to nothing", which counts where self-signed certificates are taken.
+func TestStrangersCertificateForAnAuthority(t *testing.T) {
+	root, stranger := testpki.NewCA("Root", testpki.Expired()), testpki.NewCA("Stranger")
+	leaf := root.Leaf("a")
+	der, err := x509.CreateCertificate(nil, &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: root.Cert.Subject, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: root.Cert.KeyUsage,
+	}, stranger.Cert, root.Key.Public(), stranger.Key) // needs the root's public key only
 	if err != nil {
 		t.Fatal(err)
 	}
-	ask := func() error { return trust.revocation.fetch(t.Context(), trust.revocation.sources[0]) }
-	if err := trust.Read(t.Context()); err == nil || !strings.Contains(err.Error(), "status 503") || strings.Contains(err.Error(), "secret") {
-		t.Errorf("read: %v", err)
-	}
-	judged(t, trust, chain(leaf), access.RevocationUnknown)
-	p.publish(0, root.RevocationList(testpki.Numbered(7), testpki.Revoking(gone)))
-	if err := ask(); err != nil {
+	crossed, err := x509.ParseCertificate(der)
+	if err != nil {
 		t.Fatal(err)
 	}
-	good := func() {
-		t.Helper()
-		judged(t, trust, chain(leaf), access.Granted)
-		judged(t, trust, chain(gone), access.RevokedCertificate)
-	}
-	good()
-	if err := ask(); err != nil {
-		t.Error(err)
-	}
-	if _, repeated := p.counts(); repeated != 1 {
-		t.Error("an unchanged list is sent again")
-	}
-	yesterday := testpki.Updated(time.Now().Add(-26*time.Hour), time.Now().Add(time.Hour))
-	for name, list := range map[string][]byte{
-		"with a lower number": root.RevocationList(testpki.Numbered(6)),
-		"of yesterday":        root.RevocationList(testpki.Numbered(8), yesterday),
-		"of another":          testpki.NewCA("Root").RevocationList(testpki.Numbered(8)),
-		"a web page":          []byte("<html>"),
-		"nothing":             {},
-	} {
-		p.publish(0, list)
-		if err := ask(); err == nil {
-			t.Errorf("a list %s was taken", name)
-		}
-		good()
-	}
-	p.publish(http.StatusNotFound, nil)
-	if err := ask(); err == nil {
-		t.Error("a status of 404 was taken")
-	}
-	good()
-
-	p.publish(0, root.RevocationList(testpki.Numbered(8), testpki.Revoking(gone, leaf)))
-	ctx, stop := context.WithCancel(t.Context())
-	trust.revocation.sources[0].tried = time.Time{}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		trust.Run(ctx)
-	}()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		if _, err := trust.Client(connected(chain(leaf))); reason(err) == access.RevokedCertificate {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the list is not read again")
-		}
-	}
-	stop()
-	<-done
-	if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
-		t.Errorf("%v, %v", problems, err)
-	}
-	if n := testutil.ToFloat64(trust.metrics.entries.WithLabelValues(trust.revocation.sources[0].String())); n != 2 {
-		t.Errorf("%v entries", n)
-	}
-
-	// What is read while another is made to take its place counts there too.
-	p.publish(0, root.RevocationList(testpki.Numbered(9), testpki.Revoking(gone, leaf)))
-	l.revocation().Refresh = 2 * time.Hour
-	slow := l.load(trust)
-	late := root.Leaf("c")
-	judged(t, slow, chain(late), access.Granted)
-	p.publish(0, root.RevocationList(testpki.Numbered(10), testpki.Revoking(gone, leaf, late)))
-	if err := ask(); err != nil {
-		t.Fatal(err)
-	}
-	judged(t, slow, chain(late), access.RevokedCertificate)
-
-	// Whoever takes its place goes on with what was read, also when nobody answers any more.
-	p.Close()
-	l.revocation().WhenStale = config.AcceptStale
-	next := l.load(trust)
-	if next == trust {
-		t.Fatal("nothing has changed")
-	}
-	if err := next.Read(t.Context()); err != nil {
-		t.Errorf("what was read is read again: %v", err)
-	}
-	judged(t, next, chain(gone), access.RevokedCertificate)
-	if due := next.revocation.due(next.revocation.sources[0]); due < time.Minute {
-		t.Errorf("the next reading is due in %s", due)
-	}
-}
-
-// A redirect leads to another path, and to no other host.
-func TestRedirectedList(t *testing.T) {
-	root := testpki.NewCA("Root")
-	p := newPublisher(t)
-	p.publish(0, root.RevocationList())
-	for path, ok := range map[string]bool{"/moved.crl": true, "/abroad.crl": false} {
-		l := newListed(t, root)
-		l.at(p.URL + path)
-		trust := l.load(nil)
-		if err := trust.Read(t.Context()); (err == nil) != ok {
-			t.Errorf("%s: %v", path, err)
-		}
-	}
-}
-
-// Readings that fail are tried again soon, and less and less often.
-func TestDue(t *testing.T) {
-	r := &revocation{refresh: 10 * time.Minute}
-	for failed, want := range []time.Duration{10 * time.Minute, 5 * time.Second, 10 * time.Second, 20 * time.Second, 40 * time.Second, 80 * time.Second, 160 * time.Second, 320 * time.Second, 10 * time.Minute, 10 * time.Minute} {
-		due := r.due(&source{tried: time.Now(), failed: failed})
-		if due < want-time.Second || due > want+want/5+time.Second {
-			t.Errorf("after %d failures the next reading is due in %s, want %s", failed, due, want)
-		}
-	}
-	if due := r.due(&source{}); due != 0 {
-		t.Errorf("the first reading is due in %s", due)
-	}
-}
-
-// A list in a file that is missing, or no list, is a fault, and so is a file of authorities.
-func TestListFaults(t *testing.T) {
-	root := testpki.NewCA("Root")
 	l := newListed(t, root)
-	l.file("missing.crl")
-	if _, err := LoadTrust(l.Config, Options{}); err == nil || !strings.Contains(err.Error(), "missing.crl") {
-		t.Errorf("taken: %v", err)
-	}
-	root.WriteRevocationList(l.dir, "missing.crl")
-	l.revocation().Authorities = []config.Path{l.path("missing.crl")}
-	if _, err := LoadTrust(l.Config, Options{}); err == nil {
-		t.Error("a list was taken for authorities")
-	}
+	l.Listener.ClientCertificates.SelfSigned = true
+	trust := l.load(nil)
+	judged(t, trust, []*x509.Certificate{leaf.Cert}, access.UntrustedCertificate)
+	judged(t, trust, []*x509.Certificate{leaf.Cert, crossed}, access.UntrustedCertificate)
 }

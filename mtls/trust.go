@@ -19,6 +19,7 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/cache"
+	"github.com/tallygate/tallygate/internal/crl"
 	"github.com/tallygate/tallygate/internal/pemfile"
 	"github.com/tallygate/tallygate/internal/weakkey"
 )
@@ -42,20 +43,20 @@ type Trust struct {
 	// that take each other's place have one: it must not keep any of them alive.
 	connections *sync.Map
 	self        weak.Pointer[Trust]
-	revocation  *revocation               // nil: certificates are not looked up
+	revocation  *crl.Checker              // nil: certificates are not looked up
 	front       *front                    // nil: clients connect to the gate itself
 	barred      map[access.AnchorKey]bool // of authorities that no path may lead through
 	log         *slog.Logger
-	metrics     *RevocationMetrics
+	metrics     *crl.Metrics
 }
 
 // Options are what a [Trust] needs beside its configuration.
 type Options struct {
 	// Previous is the Trust that the new one takes the place of; nil for none.
 	Previous *Trust
-	Memory   *cache.Pool        // nil: a new one of [cache.DefaultBytes]
-	Log      *slog.Logger       // nil: nothing is logged
-	Metrics  *RevocationMetrics // nil: some that nobody reads
+	Memory   *cache.Pool  // nil: a new one of [cache.DefaultBytes]
+	Log      *slog.Logger // nil: nothing is logged
+	Metrics  *crl.Metrics // nil: some that nobody reads
 }
 
 // LoadTrust reads the anchors and the revocation lists in files that cfg names. Every
@@ -75,7 +76,7 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 		t.log = slog.New(slog.DiscardHandler)
 	}
 	if t.metrics == nil {
-		t.metrics = NewRevocationMetrics(nil)
+		t.metrics = crl.NewMetrics(nil)
 	}
 	files := bundles{}
 	shared := files.keys(t.pool, cfg.Listener.ClientCertificates.Trust, false)
@@ -111,7 +112,7 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 	}
 	t.connections = previous.connections
 	var err error
-	t.revocation, err = loadRevocation(&cfg.Listener.ClientCertificates.Revocation, files.all(), previous.revocation, t.log, t.metrics)
+	t.revocation, err = crl.Load(&cfg.Listener.ClientCertificates.Revocation, files.all(), crl.Options{Previous: previous.revocation, Log: t.log, Metrics: t.metrics})
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +120,7 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 		t.front.proxies.authorities = t.authorities
 		t.front.proxies.revocation, t.front.proxies.connections = t.revocation, t.connections
 	}
-	if options.Previous != nil && !t.Lacks(previous) && !previous.Lacks(t) && t.revocation.same(previous.revocation) {
+	if options.Previous != nil && !t.Lacks(previous) && !previous.Lacks(t) && t.revocation.Equal(previous.revocation) {
 		return previous, nil
 	}
 	return t, nil
@@ -128,9 +129,10 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 // Run keeps the revocation lists at URLs fresh until ctx ends. Of a Trust and the one that
 // takes its place, the first must have returned.
 func (t *Trust) Run(ctx context.Context) {
-	t.metrics.show(t.revocation)
 	if t.revocation != nil {
-		t.revocation.run(ctx, t.log)
+		t.revocation.Run(ctx)
+	} else {
+		t.metrics.Clear()
 	}
 	<-ctx.Done()
 }
@@ -141,22 +143,17 @@ func (t *Trust) Read(ctx context.Context) error {
 	if t.revocation == nil {
 		return nil
 	}
-	return t.revocation.readAdded(ctx)
+	return t.revocation.FetchAdded(ctx)
 }
 
 // Ready returns nil once the reading of every revocation list has been tried: a gate that
 // starts is not to refuse whom the others do not. What cannot be read concerns its own
 // authority's certificates.
 func (t *Trust) Ready() error {
-	if t.revocation == nil || t.revocation.accept {
+	if t.revocation == nil {
 		return nil
 	}
-	for _, s := range t.revocation.sources {
-		if s.untried() {
-			return errUnread
-		}
-	}
-	return nil
+	return t.revocation.Ready()
 }
 
 // newTrust returns a Trust without anchors, which remembers paths in memory.
@@ -243,9 +240,9 @@ func anchorKey(c *x509.Certificate) access.AnchorKey {
 
 // readAnchors reads the authorities in a PEM file as anchors.
 func readAnchors(file config.Path) (read bundle) {
-	certificates, err := readAuthorities(file)
-	if err != nil {
-		return bundle{err: err}
+	certificates, err := pemfile.ReadAuthorities(string(file))
+	if err != nil { // a leaf too: as an anchor it would vouch for itself
+		return bundle{err: fmt.Errorf("reading anchors: %w", err)}
 	}
 	var faults, short []error
 	for _, c := range certificates {
@@ -259,20 +256,4 @@ func readAnchors(file config.Path) (read bundle) {
 	}
 	read.err, read.short = errors.Join(faults...), errors.Join(short...)
 	return read
-}
-
-// readAuthorities returns the authorities in a PEM file. A leaf is refused: as an anchor
-// it would vouch for itself, and whoever lists one wants to register it. Errors name the
-// file and the line of the certificate.
-func readAuthorities(file config.Path) ([]pemfile.Certificate, error) {
-	certificates, err := pemfile.ReadCertificates(string(file))
-	if err != nil {
-		return nil, fmt.Errorf("reading anchors: %w", err)
-	}
-	for _, c := range certificates {
-		if c.Version == 3 && !c.IsCA {
-			return nil, fmt.Errorf("reading anchors: %s: the certificate of %s is not an authority; register it by its thumbprint instead", c.Place, c.Subject)
-		}
-	}
-	return certificates, nil
 }

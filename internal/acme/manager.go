@@ -1,3 +1,4 @@
+// Package acme obtains and renews the listeners' certificates by ACME (RFC 8555).
 package acme
 
 import (

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tallygate/tallygate/internal/buildinfo"
 	"github.com/tallygate/tallygate/internal/cache"
+	"github.com/tallygate/tallygate/internal/crl"
 	"github.com/tallygate/tallygate/internal/loadshed"
 	"github.com/tallygate/tallygate/mtls"
 	"github.com/tallygate/tallygate/proxy"
@@ -26,7 +27,7 @@ type telemetry struct {
 	validation *validate.Metrics
 	requests   *proxy.Metrics
 	handshakes *mtls.Handshakes
-	revocation *mtls.RevocationMetrics
+	revocation *crl.Metrics
 	expiries   *prometheus.GaugeVec
 	refused    *prometheus.CounterVec
 	load       *loadshed.Shedder
@@ -41,7 +42,7 @@ func newTelemetry(log *slog.Logger) (*telemetry, error) {
 	}
 	in.requests = proxy.NewMetrics(in.registry)
 	in.handshakes = mtls.NewHandshakes(in.registry)
-	in.revocation = mtls.NewRevocationMetrics(in.registry)
+	in.revocation = crl.NewMetrics(in.registry)
 	in.expiries = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "tallygate_certificate_not_after_timestamp_seconds",
 		Help: "End of validity of our own certificates, by role and listener.",

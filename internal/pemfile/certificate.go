@@ -52,6 +52,21 @@ func ParseCertificates(name string, text []byte) ([]Certificate, error) {
 	return certificates, nil
 }
 
+// ReadAuthorities is [ReadCertificates] for a file that may hold only certificates of
+// authorities. The error for another certificate names its file and line.
+func ReadAuthorities(file string) ([]Certificate, error) {
+	certificates, err := ReadCertificates(file)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range certificates {
+		if c.Version == 3 && !c.IsCA {
+			return nil, fmt.Errorf("%s: the certificate of %s is not an authority; register it by its thumbprint instead", c.Place, c.Subject)
+		}
+	}
+	return certificates, nil
+}
+
 // ReadPool returns a pool of the certificates in all of files. Without any file it is nil,
 // which crypto/x509 takes for the authorities of the system.
 func ReadPool[File ~string](files []File) (*x509.CertPool, error) {

@@ -1,4 +1,4 @@
-package mtls
+package crl
 
 import (
 	"bytes"
@@ -171,7 +171,7 @@ func TestDEROf(t *testing.T) {
 		"DER": {a, 1}, "PEM": {block("X509 CRL", a), 1}, "two": {both, 2}, "with words": {append([]byte("the list:\n"), both...), 2},
 		"a certificate": {block("CERTIFICATE", a), 0}, "cut short": {both[:len(both)-40], 0}, "the beginning": {both[:20], 0},
 	} {
-		ders, err := derOf(c.data)
+		ders, err := splitPEM(c.data)
 		if len(ders) != c.want || (err == nil) != (c.want > 0) {
 			t.Errorf("%s: %d lists, %v", name, len(ders), err)
 		}
@@ -188,7 +188,7 @@ func FuzzList(f *testing.F) {
 	}
 	check := func(der []byte) (bool, error) {
 		reference, refused := x509.ParseRevocationList(der)
-		parts, err := split(der)
+		parts, err := cutEntries(der)
 		if err != nil {
 			return false, err
 		}
@@ -266,14 +266,14 @@ func TestMillionEntries(t *testing.T) {
 	if grown := after.TotalAlloc - before.TotalAlloc; grown > 4*uint64(len(der)) {
 		t.Errorf("reading a list of %d bytes takes %d", len(der), grown)
 	}
-	r := &revocation{sources: []*source{{}}}
+	r := &Checker{sources: []*source{{}}}
 	r.sources[0].current.Store(indexOf([]*list{l}))
-	way := []link{{by: l.signer, listable: true, number: serial{1}}}
-	if n := testing.AllocsPerRun(100, func() { _ = r.judge(way, time.Now()) }); n > 0 {
+	way := []Certificate{{by: l.signer, listable: true, number: serial{1}}}
+	if n := testing.AllocsPerRun(100, func() { _ = r.Check(way, time.Now()) }); n > 0 {
 		t.Errorf("a look-up takes %v allocations", n)
 	}
 	way[0].number = last
-	if err := r.judge(way, time.Now()); err == nil {
+	if err := r.Check(way, time.Now()); err == nil {
 		t.Error("the last one is not revoked")
 	}
 }

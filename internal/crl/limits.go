@@ -1,4 +1,4 @@
-package mtls
+package crl
 
 import (
 	"bytes"
@@ -15,26 +15,26 @@ import (
 
 // What a revocation list may take.
 const (
-	// maxList bounds the lists of one place in bytes: a million entries of 48 bytes are
+	// maxBytes bounds the lists of one place in bytes: a million entries of 48 bytes are
 	// 46 MiB.
-	maxList = 48 << 20
-	// maxPlainList is maxList for an http URL: whoever is on the way to it can answer with
+	maxBytes = 48 << 20
+	// maxBytesHTTP is maxBytes for an http URL: whoever is on the way to it can answer with
 	// what is no list at all. 170,000 entries of 48 bytes are 8 MiB.
-	maxPlainList = 8 << 20
-	// maxSmallList bounds what is read while other lists are. Each larger one waits until
-	// no other is read: while it is parsed, one of maxList takes 140 MiB, the bytes twice
+	maxBytesHTTP = 8 << 20
+	// smallList bounds what is read while other lists are. Each larger one waits until
+	// no other is read: while it is parsed, one of maxBytes takes 140 MiB, the bytes twice
 	// and 44 MiB for its entries.
-	maxSmallList = 1 << 20
+	smallList = 1 << 20
 	// maxEntries bounds the entries of one place, which stay in memory as long as the list
 	// is in force: 42 bytes each in a map that is half full, 44 MiB.
 	maxEntries = 1 << 20
-	// fetchWithin bounds the reading of one place: maxList at 1 MiB a second.
-	fetchWithin = time.Minute
+	// fetchTimeout bounds the reading of one place: maxBytes at 1 MiB a second.
+	fetchTimeout = time.Minute
 )
 
 var (
 	errListEncoded = errors.New("answered with a content encoding, which nobody asked for")
-	errSlow        = fmt.Errorf("it took longer than %s", fetchWithin)
+	errSlow        = fmt.Errorf("it took longer than %s", fetchTimeout)
 	errManyEntries = fmt.Errorf("it holds more than %d entries", maxEntries)
 )
 
@@ -46,9 +46,9 @@ var largeList = make(chan struct{}, 1)
 // most returns how many bytes there may be at s.
 func (s *source) most() int64 {
 	if s.URL.Scheme == "http" {
-		return maxPlainList
+		return maxBytesHTTP
 	}
-	return maxList
+	return maxBytes
 }
 
 // readList returns the body of response, which has no more than most bytes and no content
@@ -62,8 +62,8 @@ func readList(ctx context.Context, response *http.Response, most int64, limit *t
 	case response.ContentLength > most:
 		return nil, nil, errListTooLarge(most)
 	}
-	data, err = io.ReadAll(io.LimitReader(response.Body, maxSmallList+1))
-	if err != nil || len(data) <= maxSmallList {
+	data, err = io.ReadAll(io.LimitReader(response.Body, smallList+1))
+	if err != nil || len(data) <= smallList {
 		return data, func() {}, err
 	}
 	limit.Stop()
@@ -73,7 +73,7 @@ func readList(ctx context.Context, response *http.Response, most int64, limit *t
 		return nil, nil, ctx.Err()
 	}
 	release = func() { <-largeList }
-	limit.Reset(fetchWithin)
+	limit.Reset(fetchTimeout)
 	all := bytes.NewBuffer(make([]byte, 0, max(response.ContentLength, int64(len(data)))+bytes.MinRead))
 	all.Write(data)
 	_, err = all.ReadFrom(io.LimitReader(response.Body, most+1-int64(len(data))))
@@ -87,19 +87,19 @@ func readList(ctx context.Context, response *http.Response, most int64, limit *t
 	return all.Bytes(), release, nil
 }
 
-// readListFile returns the content of a file, of at most maxList bytes.
+// readListFile returns the content of a file, of at most maxBytes bytes.
 func readListFile(name config.Path) ([]byte, error) {
 	file, err := os.Open(string(name))
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = file.Close() }()
-	if about, err := file.Stat(); err == nil && about.Size() > maxList {
-		return nil, errListTooLarge(maxList)
+	if about, err := file.Stat(); err == nil && about.Size() > maxBytes {
+		return nil, errListTooLarge(maxBytes)
 	}
-	data, err := io.ReadAll(io.LimitReader(file, maxList+1))
-	if err == nil && len(data) > maxList {
-		err = errListTooLarge(maxList)
+	data, err := io.ReadAll(io.LimitReader(file, maxBytes+1))
+	if err == nil && len(data) > maxBytes {
+		err = errListTooLarge(maxBytes)
 	}
 	return data, err
 }

@@ -1,4 +1,4 @@
-package mtls
+package crl
 
 import (
 	"bytes"
@@ -74,8 +74,8 @@ var (
 	errSerial   = errors.New("it holds a serial number of more than 20 octets")
 )
 
-// derOf returns the lists in data: one in DER, or all of a PEM file, maxLists at most.
-func derOf(data []byte) ([][]byte, error) {
+// splitPEM returns the lists in data: one in DER, or all of a PEM file, maxLists at most.
+func splitPEM(data []byte) ([][]byte, error) {
 	switch n := bytes.Count(data, []byte("-----BEGIN")); {
 	case n == 0:
 		return [][]byte{data}, nil
@@ -103,15 +103,15 @@ func derOf(data []byte) ([][]byte, error) {
 // may have so many entries at most. It keeps the serial numbers of the entries alone, without
 // the objects that crypto/x509 would make of each: a million of them take 350 MB.
 func parseList(der []byte, authorities []*x509.Certificate, most int) (*list, error) {
-	parts, err := split(der)
+	sections, err := cutEntries(der)
 	if err != nil {
 		return nil, err
 	}
-	head, err := x509.ParseRevocationList(parts.head)
+	head, err := x509.ParseRevocationList(sections.head)
 	if err != nil {
 		return nil, fmt.Errorf("it cannot be read: %w", err)
 	}
-	head.RawTBSRevocationList = parts.signed
+	head.RawTBSRevocationList = sections.signed
 	switch head.SignatureAlgorithm { //nolint:exhaustive // crypto/x509 takes these two for lists, and not for certificates
 	case x509.SHA1WithRSA, x509.ECDSAWithSHA1:
 		return nil, errSHA1
@@ -127,18 +127,18 @@ func parseList(der []byte, authorities []*x509.Certificate, most int) (*list, er
 	switch {
 	case l.next.IsZero():
 		return nil, errNoNext
-	case l.issued.After(time.Now().Add(mostAhead)): // it would keep the next ones out
+	case l.issued.After(time.Now().Add(maxClockSkew)): // it would keep the next ones out
 		return nil, errFuture
 	}
 	if err := l.scope(head); err != nil {
 		return nil, err
 	}
-	l.revoked, err = serials(parts.entries, most)
+	l.revoked, err = serials(sections.entries, most)
 	return l, err
 }
 
-// mostAhead is how far an authority's clock may be ahead of ours.
-const mostAhead = time.Hour
+// maxClockSkew is how far an authority's clock may be ahead of ours.
+const maxClockSkew = time.Hour
 
 // verifyList returns the authority that signed head. Its error wraps errForeign when no
 // authority has the name of the list's issuer.
@@ -244,25 +244,25 @@ func (l *list) place(point cryptobyte.String) error {
 	return nil
 }
 
-// parts are those of a list.
-type parts struct {
+// sections are those of a list.
+type sections struct {
 	signed  []byte            // the DER that the signature is over
 	head    []byte            // the whole list, but without entries
 	entries cryptobyte.String // nil when there are none
 }
 
-// maxHead bounds a list without its entries: names, extensions and the signature. They are
+// maxHeader bounds a list without its entries: names, extensions and the signature. They are
 // read before anybody is known to have signed them, into fifty times their size.
-const maxHead = 64 << 10
+const maxHeader = 64 << 10
 
-// split takes the entries out of a list.
-func split(der []byte) (*parts, error) {
+// cutEntries takes the entries out of a list.
+func cutEntries(der []byte) (*sections, error) {
 	in := cryptobyte.String(der)
 	var whole, signed, body cryptobyte.String
 	if !in.ReadASN1(&whole, asn1.SEQUENCE) || !in.Empty() || !whole.ReadASN1Element(&signed, asn1.SEQUENCE) {
 		return nil, errGarbled
 	}
-	p := &parts{signed: signed}
+	p := &sections{signed: signed}
 	if inner := signed; !inner.ReadASN1(&body, asn1.SEQUENCE) {
 		return nil, errGarbled
 	}
@@ -280,7 +280,7 @@ func split(der []byte) (*parts, error) {
 	if body.PeekASN1Tag(asn1.SEQUENCE) && !body.ReadASN1(&p.entries, asn1.SEQUENCE) {
 		return nil, errGarbled
 	}
-	if body.PeekASN1Tag(asn1.SEQUENCE) || len(before)+len(body)+len(whole) > maxHead {
+	if body.PeekASN1Tag(asn1.SEQUENCE) || len(before)+len(body)+len(whole) > maxHeader {
 		return nil, errGarbled // a second row of entries would be read in full below
 	}
 	var b cryptobyte.Builder

@@ -1,11 +1,10 @@
-package mtls
+package crl
 
 import (
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -23,9 +22,9 @@ const firstRetry = 5 * time.Second
 
 var errUnusable = errors.New("the URL cannot be used")
 
-// newListClient returns the client that reads lists. What it reads is signed, so http will
+// newClient returns the client that reads lists. What it reads is signed, so http will
 // do; a redirect may lead to another path, but to no other host.
-func newListClient() *http.Client {
+func newClient() *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
 			Proxy:                  nil, // the environment does not divert what decides about partners
@@ -47,22 +46,23 @@ func newListClient() *http.Client {
 	}
 }
 
-// run reads the lists at URLs until ctx ends: at once where that has not been done, and
+// Run reads the lists at URLs until ctx ends: at once where that has not been done, and
 // then every refresh, sooner again while it fails.
-func (r *revocation) run(ctx context.Context, log *slog.Logger) {
+func (r *Checker) Run(ctx context.Context) {
+	r.metrics.show(r)
 	var loops sync.WaitGroup
 	for _, s := range r.sources {
 		if s.URL != nil {
-			loops.Go(func() { r.keep(ctx, s, log) })
+			loops.Go(func() { r.refreshLoop(ctx, s) })
 		}
 	}
 	loops.Wait()
 }
 
-// keep keeps the lists of s fresh until ctx ends.
-func (r *revocation) keep(ctx context.Context, s *source, log *slog.Logger) {
+// refreshLoop keeps the lists of s fresh until ctx ends.
+func (r *Checker) refreshLoop(ctx context.Context, s *source) {
 	for {
-		wait := time.NewTimer(r.due(s))
+		wait := time.NewTimer(r.nextFetch(s))
 		select {
 		case <-ctx.Done():
 			wait.Stop()
@@ -72,14 +72,14 @@ func (r *revocation) keep(ctx context.Context, s *source, log *slog.Logger) {
 		err := r.fetch(ctx, s)
 		r.metrics.show(r)
 		if err != nil && ctx.Err() == nil {
-			log.WarnContext(ctx, "revocation list not read", "list", s.String(), "err", err)
+			r.log.WarnContext(ctx, "revocation list not read", "list", s.String(), "err", err)
 		}
 	}
 }
 
-// readAdded reads the lists at URLs that nobody has read yet. It is called before run. A URL
-// that has only lists of foreign issuers is no error: see leaveOut. It is tried again by run.
-func (r *revocation) readAdded(ctx context.Context) error {
+// FetchAdded reads the lists at URLs that nobody has read yet. It is called before Run. A URL
+// that has only lists of foreign issuers is no error: see dropForeign. It is tried again by Run.
+func (r *Checker) FetchAdded(ctx context.Context) error {
 	faults := make([]error, len(r.added))
 	var readings sync.WaitGroup
 	for i, s := range r.added {
@@ -97,6 +97,20 @@ func (r *revocation) readAdded(ctx context.Context) error {
 	return errors.Join(faults...)
 }
 
+// Ready returns nil once the reading of every list has been tried, or when unknown statuses
+// are accepted.
+func (r *Checker) Ready() error {
+	if r.accept {
+		return nil
+	}
+	for _, s := range r.sources {
+		if s.untried() {
+			return errUnread
+		}
+	}
+	return nil
+}
+
 // untried reports whether s is at a URL that nobody has tried to read yet.
 func (s *source) untried() bool {
 	s.mu.Lock()
@@ -104,8 +118,8 @@ func (s *source) untried() bool {
 	return s.URL != nil && s.tried.IsZero()
 }
 
-// due returns how long the next reading of s has time.
-func (r *revocation) due(s *source) time.Duration {
+// nextFetch returns how long the next reading of s has time.
+func (r *Checker) nextFetch(s *source) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.tried.IsZero() {
@@ -121,7 +135,7 @@ func (r *revocation) due(s *source) time.Duration {
 
 // fetch reads the lists of s once and makes them count. On an error the last good ones
 // stay.
-func (r *revocation) fetch(ctx context.Context, s *source) error {
+func (r *Checker) fetch(ctx context.Context, s *source) error {
 	lists, etag, err := r.get(ctx, s)
 	if ctx.Err() != nil && err != nil {
 		return err // broken off, which says nothing of the list
@@ -140,12 +154,12 @@ func (r *revocation) fetch(ctx context.Context, s *source) error {
 }
 
 // get asks for the lists of s, which nobody else asks for at the time. It takes no longer
-// than fetchWithin, and the time that a large list waits for others.
-func (r *revocation) get(ctx context.Context, s *source) ([]*list, string, error) {
+// than fetchTimeout, and the time that a large list waits for others.
+func (r *Checker) get(ctx context.Context, s *source) ([]*list, string, error) {
 	known := s.known()
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	limit := time.AfterFunc(fetchWithin, func() { end(errSlow) })
+	limit := time.AfterFunc(fetchTimeout, func() { end(errSlow) })
 	defer limit.Stop()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL.URL.String(), nil)
 	if err != nil {
@@ -154,9 +168,9 @@ func (r *revocation) get(ctx context.Context, s *source) ([]*list, string, error
 	if s.etag != "" {
 		request.Header.Set("If-None-Match", s.etag)
 	}
-	response, err := newListClient().Do(request)
+	response, err := newClient().Do(request)
 	if err != nil {
-		return nil, "", s.said(errOf(ctx, err))
+		return nil, "", s.redactURL(errOf(ctx, err))
 	}
 	defer func() { _ = response.Body.Close() }()
 	switch {
@@ -167,22 +181,22 @@ func (r *revocation) get(ctx context.Context, s *source) ([]*list, string, error
 	}
 	data, release, err := readList(ctx, response, s.most(), limit)
 	if err != nil {
-		return nil, "", s.said(errOf(ctx, err))
+		return nil, "", s.redactURL(errOf(ctx, err))
 	}
 	defer release()
 	lists, err := r.parse(data, known)
 	if len(lists) > 0 {
-		lists, err = r.leaveOut(s, lists, s, err)
+		lists, err = r.dropForeign(s, lists, s, err)
 	}
 	if err == nil {
-		err = newer(lists, known)
+		err = rejectRollback(lists, known)
 	}
 	return lists, response.Header.Get("ETag"), err
 }
 
-// said returns an error of net/http without the URL, whose query is not to be logged, and
+// redactURL returns an error of net/http without the URL, whose query is not to be logged, and
 // without most of what the server said.
-func (s *source) said(err error) error {
+func (s *source) redactURL(err error) error {
 	var outer *url.Error
 	if errors.As(err, &outer) {
 		err = outer.Err

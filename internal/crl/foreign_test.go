@@ -1,9 +1,6 @@
-package mtls
+package crl
 
 import (
-	"bytes"
-	"encoding/pem"
-	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -13,49 +10,35 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// leftover is a configuration of the partners north and south whose lists are in force, and
-// what it logs.
+// A leftover has the authorities North and South, and lists of both that revoke a certificate.
 type leftover struct {
-	*listed
-	north, south *testpki.Pair
-	gone, left   *testpki.Pair // revoked certificates of north and south
-	log          bytes.Buffer
+	*harness
+	north, south         *testpki.Pair
+	goneNorth, goneSouth *testpki.Pair // the revoked certificates
 }
 
 func newLeftover(t *testing.T, stale config.WhenStale) *leftover {
 	t.Helper()
 	o := &leftover{north: testpki.NewCA("North"), south: testpki.NewCA("South")}
-	o.gone, o.left = o.north.Leaf("gone"), o.south.Leaf("left")
-	o.listed = newListed(t, o.north, o.south)
-	o.revocation().WhenStale = stale
+	o.goneNorth, o.goneSouth = o.north.Leaf("gone"), o.south.Leaf("left")
+	o.harness = newHarness(t, o.north, o.south)
+	o.WhenStale = stale
 	return o
 }
 
-// bundle returns one PEM text with the lists of both.
-func (o *leftover) bundle() []byte {
-	var all []byte
-	for _, der := range [][]byte{o.north.RevocationList(testpki.Revoking(o.gone)), o.south.RevocationList(testpki.Revoking(o.left))} {
-		all = append(all, pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})...)
-	}
-	return all
+func (o *leftover) lists() [][]byte {
+	return [][]byte{o.north.RevocationList(testpki.Revoking(o.goneNorth)), o.south.RevocationList(testpki.Revoking(o.goneSouth))}
 }
 
-func (o *leftover) write(name string, content []byte) {
-	o.t.Helper()
-	if err := os.WriteFile(string(o.path(name)), content, 0o600); err != nil {
-		o.t.Fatal(err)
-	}
-}
+// removeSouth removes the authority South from the configuration, and not its list.
+func (o *leftover) removeSouth() { o.anchors = o.anchors[:1] }
 
-// removeSouth takes the partner south out of the configuration and leaves its lists there.
-func (o *leftover) removeSouth() { o.Partners.List = o.Partners.List[:1] }
-
-func (o *leftover) reload(previous *Trust) (*Trust, error) {
-	trust, err := LoadTrust(o.Config, Options{Previous: previous, Log: slog.New(slog.NewTextHandler(&o.log, nil))})
+func (o *leftover) reload(previous *Checker) (*Checker, error) {
+	c, err := o.tryLoad(previous)
 	if err == nil {
-		err = trust.Read(o.t.Context())
+		err = c.FetchAdded(o.t.Context())
 	}
-	return trust, err
+	return c, err
 }
 
 // A partner is removed and its revocation list is still named, in a file or at a URL, alone
@@ -65,17 +48,19 @@ func TestListOfARemovedPartner(t *testing.T) {
 	for _, stale := range []config.WhenStale{config.RefuseStale, config.AcceptStale} {
 		for place, name := range map[string]func(*leftover){
 			"files": func(o *leftover) {
-				o.north.WriteRevocationList(o.dir, "north.crl", testpki.Revoking(o.gone))
-				o.south.WriteRevocationList(o.dir, "south.crl", testpki.Revoking(o.left))
+				o.north.WriteRevocationList(o.dir, "north.crl", testpki.Revoking(o.goneNorth))
+				o.south.WriteRevocationList(o.dir, "south.crl", testpki.Revoking(o.goneSouth))
 				o.file("north.crl")
 				o.file("south.crl")
 			},
 			"one file": func(o *leftover) {
-				o.write("both.crl", o.bundle())
+				if err := os.WriteFile(string(o.path("both.crl")), pemOf(o.lists()...), 0o600); err != nil {
+					o.t.Fatal(err)
+				}
 				o.file("both.crl")
 			},
 			"URLs": func(o *leftover) {
-				for _, list := range [][]byte{o.north.RevocationList(testpki.Revoking(o.gone)), o.south.RevocationList(testpki.Revoking(o.left))} {
+				for _, list := range o.lists() {
 					p := newPublisher(o.t)
 					p.publish(0, list)
 					o.at(p.URL + "/one.crl")
@@ -83,7 +68,7 @@ func TestListOfARemovedPartner(t *testing.T) {
 			},
 			"one URL": func(o *leftover) {
 				p := newPublisher(o.t)
-				p.publish(0, o.bundle())
+				p.publish(0, pemOf(o.lists()...))
 				o.at(p.URL + "/both.crl")
 			},
 		} {
@@ -94,8 +79,8 @@ func TestListOfARemovedPartner(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				judged(t, before, chain(o.gone), access.RevokedCertificate)
-				judged(t, before, chain(o.left), access.RevokedCertificate)
+				o.expect(before, chain(o.goneNorth), access.RevokedCertificate)
+				o.expect(before, chain(o.goneSouth), access.RevokedCertificate)
 
 				o.removeSouth()
 				after, err := o.reload(before)
@@ -105,14 +90,13 @@ func TestListOfARemovedPartner(t *testing.T) {
 				if stale == config.RefuseStale && !strings.Contains(o.log.String(), "revocation list left out") {
 					t.Errorf("the log has no warning: %q", o.log.String())
 				}
-				judged(t, after, chain(o.gone), access.RevokedCertificate)
-				judged(t, after, chain(o.north.Leaf("good")), access.Granted)
-				judged(t, after, chain(o.south.Leaf("stranger")), access.UntrustedCertificate)
+				o.expect(after, chain(o.goneNorth), access.RevokedCertificate)
+				o.expect(after, chain(o.north.Leaf("good")), access.Granted)
 				again, err := o.reload(after)
 				if err != nil {
 					t.Fatalf("the next reload fails: %v", err)
 				}
-				judged(t, again, chain(o.gone), access.RevokedCertificate)
+				o.expect(again, chain(o.goneNorth), access.RevokedCertificate)
 
 				// A restart comes to the same, where left-out lists refuse.
 				if _, err := o.reload(nil); (err == nil) != (stale == config.RefuseStale) && !strings.Contains(place, "URL") {
@@ -126,7 +110,7 @@ func TestListOfARemovedPartner(t *testing.T) {
 // What holds the lists of known authorities is not replaced by what holds foreign ones.
 func TestForeignListInAFile(t *testing.T) {
 	o := newLeftover(t, config.RefuseStale)
-	o.north.WriteRevocationList(o.dir, "north.crl", testpki.Revoking(o.gone))
+	o.north.WriteRevocationList(o.dir, "north.crl", testpki.Revoking(o.goneNorth))
 	o.file("north.crl")
 	before, err := o.reload(nil)
 	if err != nil {
@@ -137,7 +121,7 @@ func TestForeignListInAFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	judged(t, after, chain(o.gone), access.RevokedCertificate)
+	o.expect(after, chain(o.goneNorth), access.RevokedCertificate)
 }
 
 // An intermediate authority is removed from revocation.authorities, and its list is still
@@ -150,22 +134,21 @@ func TestListOfARemovedAuthority(t *testing.T) {
 		o := newLeftover(t, stale)
 		issuing := o.north.Intermediate("Issuing")
 		below := issuing.Leaf("below")
-		issuing.Write(o.dir, "issuing")
 		o.north.WriteRevocationList(o.dir, "north.crl")
 		issuing.WriteRevocationList(o.dir, "issuing.crl", testpki.Revoking(below))
 		o.file("north.crl")
 		o.file("issuing.crl")
-		o.revocation().Authorities = []config.Path{o.path("issuing.pem")}
+		o.Authorities = []config.Path{o.write(issuing)}
 		before, err := o.reload(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		judged(t, before, chain(below), access.RevokedCertificate)
-		o.revocation().Authorities = nil
+		o.expect(before, chain(below), access.RevokedCertificate)
+		o.Authorities = nil
 		after, err := o.reload(before)
 		if err != nil {
 			t.Fatalf("%s: %v", stale, err)
 		}
-		judged(t, after, chain(below), want)
+		o.expect(after, chain(below), want)
 	}
 }

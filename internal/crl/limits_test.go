@@ -1,4 +1,4 @@
-package mtls
+package crl
 
 import (
 	"bytes"
@@ -72,12 +72,12 @@ func TestListBombs(t *testing.T) {
 			}
 		}, "larger than 8 MiB", 4 * 4 * 8},
 		"announced": {func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Content-Length", fmt.Sprint(maxPlainList+1))
+			w.Header().Set("Content-Length", fmt.Sprint(maxBytesHTTP+1))
 			w.WriteHeader(http.StatusOK)
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
 		}, "larger than 8 MiB", 4},
-		"zeros":       {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, maxPlainList)) }, "garbled", 4 * 4 * 8},
+		"zeros":       {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, maxBytesHTTP)) }, "garbled", 4 * 4 * 8},
 		"many blocks": {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, strings.Repeat(block, 10_000)) }, "more than 256 lists", 4 * 4 * 8},
 		"many headers": {func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, strings.Replace(block, "CRL-----\n", "CRL-----\n"+headers.String()+"\n", 1))
@@ -86,13 +86,13 @@ func TestListBombs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := httptest.NewServer(c.answer)
 			defer s.Close()
-			l := newListed(t, ca)
+			h := newHarness(t, ca)
 			for i := range 4 {
-				l.at(fmt.Sprint(s.URL, "/", i, ".crl"))
+				h.at(fmt.Sprint(s.URL, "/", i, ".crl"))
 			}
-			trust := l.load(nil)
+			checker := h.load(nil)
 			var err error
-			n := allocated(func() { err = trust.Read(t.Context()) })
+			n := allocated(func() { err = checker.FetchAdded(t.Context()) })
 			t.Logf("%.1f MiB are allocated: %.150v", float64(n)/(1<<20), err)
 			if err == nil || strings.Count(err.Error(), c.want) != 4 {
 				t.Errorf("%.1000v, want four times %q", err, c.want)
@@ -108,7 +108,7 @@ func TestListBombs(t *testing.T) {
 func TestLargeListsOneByOne(t *testing.T) {
 	ca := testpki.NewCA("Root")
 	small := handmade(t, ca, time.Now().Add(time.Hour), nil)
-	large := handmade(t, ca, time.Now().Add(time.Hour), func(b *cryptobyte.Builder) { addEntries(b, maxSmallList/20) })
+	large := handmade(t, ca, time.Now().Add(time.Hour), func(b *cryptobyte.Builder) { addEntries(b, smallList/20) })
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/large.crl" {
 			_, _ = w.Write(large)
@@ -117,14 +117,14 @@ func TestLargeListsOneByOne(t *testing.T) {
 		_, _ = w.Write(small)
 	}))
 	defer s.Close()
-	l := newListed(t, ca)
-	l.at(s.URL + "/small.crl")
-	l.at(s.URL + "/large.crl")
-	trust := l.load(nil)
+	h := newHarness(t, ca)
+	h.at(s.URL + "/small.crl")
+	h.at(s.URL + "/large.crl")
+	checker := h.load(nil)
 	largeList <- struct{}{} // as if another was read
 	done := make(chan error)
-	go func() { done <- trust.Read(t.Context()) }()
-	read := trust.revocation.sources
+	go func() { done <- checker.FetchAdded(t.Context()) }()
+	read := checker.sources
 	for deadline := time.Now().Add(20 * time.Second); read[0].current.Load() == nil; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the small list waits for a large one")
@@ -160,8 +160,8 @@ func addEntries(b *cryptobyte.Builder, n int) {
 func TestListTimeLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, end := context.WithCancelCause(t.Context())
-		limit := time.AfterFunc(fetchWithin, func() { end(errSlow) })
-		body := io.MultiReader(strings.NewReader(strings.Repeat("x", maxSmallList+1)), readerFunc(func([]byte) (int, error) {
+		limit := time.AfterFunc(fetchTimeout, func() { end(errSlow) })
+		body := io.MultiReader(strings.NewReader(strings.Repeat("x", smallList+1)), readerFunc(func([]byte) (int, error) {
 			<-ctx.Done()
 			return 0, ctx.Err()
 		}))
@@ -173,9 +173,9 @@ func TestListTimeLimit(t *testing.T) {
 			<-largeList
 		}()
 		start := time.Now()
-		_, _, err := readList(ctx, &http.Response{Body: io.NopCloser(body), ContentLength: -1}, maxList, limit)
-		if took := time.Since(start); !errors.Is(errOf(ctx, err), errSlow) || took != time.Hour+fetchWithin {
-			t.Errorf("%v after %s, want %v after an hour and %s", err, took, errSlow, fetchWithin)
+		_, _, err := readList(ctx, &http.Response{Body: io.NopCloser(body), ContentLength: -1}, maxBytes, limit)
+		if took := time.Since(start); !errors.Is(errOf(ctx, err), errSlow) || took != time.Hour+fetchTimeout {
+			t.Errorf("%v after %s, want %v after an hour and %s", err, took, errSlow, fetchTimeout)
 		}
 		if len(largeList) > 0 {
 			t.Error("what failed keeps others waiting")
@@ -192,12 +192,12 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 func TestListBounds(t *testing.T) {
 	ca := testpki.NewCA("Root")
 	der := handmade(t, ca, time.Now().Add(time.Hour), func(b *cryptobyte.Builder) { addEntries(b, 10) })
-	l := newListed(t, ca)
-	l.file("root.crl")
-	if err := os.WriteFile(string(l.path("root.crl")), der, 0o600); err != nil {
+	h := newHarness(t, ca)
+	h.file("root.crl")
+	if err := os.WriteFile(string(h.path("root.crl")), der, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := l.load(nil).revocation
+	r := h.load(nil)
 	for most, want := range map[int]error{9: errManyEntries, 10: nil} {
 		if _, err := parseList(der, r.authorities, most); !errors.Is(err, want) {
 			t.Errorf("10 entries where %d may be: %v, want %v", most, err, want)
@@ -217,11 +217,11 @@ func TestListBounds(t *testing.T) {
 	if _, err := r.parse(both, []*list{known}); !errors.Is(err, errManyEntries) {
 		t.Errorf("entries beyond the bound in two lists: %v, want %v", err, errManyEntries)
 	}
-	if err := os.Truncate(string(l.path("root.crl")), maxList+1); err != nil {
+	if err := os.Truncate(string(h.path("root.crl")), maxBytes+1); err != nil {
 		t.Fatal(err)
 	}
-	n := allocated(func() { _, err = readListFile(l.path("root.crl")) })
+	n := allocated(func() { _, err = readListFile(h.path("root.crl")) })
 	if err == nil || n > 1<<20 {
-		t.Errorf("a file of %d bytes: %v, with %d allocated", maxList+1, err, n)
+		t.Errorf("a file of %d bytes: %v, with %d allocated", maxBytes+1, err, n)
 	}
 }

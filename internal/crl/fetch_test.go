@@ -1,4 +1,4 @@
-package mtls
+package crl
 
 import (
 	"compress/gzip"
@@ -38,10 +38,10 @@ func TestAnswersOfAListServer(t *testing.T) {
 		},
 	} {
 		s := httptest.NewServer(answer)
-		l := newListed(t, ca)
-		l.at(s.URL + "/a.crl?secret=1")
-		trust := l.load(nil)
-		err := trust.Read(t.Context())
+		h := newHarness(t, ca)
+		h.at(s.URL + "/a.crl?secret=1")
+		checker := h.load(nil)
+		err := checker.FetchAdded(t.Context())
 		if err == nil || strings.Contains(err.Error(), "secret") || len(err.Error()) > 1000 {
 			t.Errorf("%s: %d bytes, %.300v", name, len(err.Error()), err)
 		}

@@ -1,18 +1,18 @@
-package mtls
+package crl
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// RevocationMetrics tells of revocation lists, by the place that is configured for them. It
+// Metrics tells of revocation lists, by the place that is configured for them. It
 // is safe for concurrent use.
-type RevocationMetrics struct {
+type Metrics struct {
 	nextUpdate, entries *prometheus.GaugeVec
 	fetches             *prometheus.CounterVec
 }
 
-// NewRevocationMetrics returns metrics that are registered with registerer, unless that is
+// NewMetrics returns metrics that are registered with registerer, unless that is
 // nil.
-func NewRevocationMetrics(registerer prometheus.Registerer) *RevocationMetrics {
-	m := &RevocationMetrics{
+func NewMetrics(registerer prometheus.Registerer) *Metrics {
+	m := &Metrics{
 		nextUpdate: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tallygate_crl_next_update_timestamp_seconds",
 			Help: "When the revocation lists of a place are due to be updated; 0 when they have never been read.",
@@ -31,7 +31,7 @@ func NewRevocationMetrics(registerer prometheus.Registerer) *RevocationMetrics {
 }
 
 // read counts a reading.
-func (m *RevocationMetrics) read(s *source, err error) {
+func (m *Metrics) read(s *source, err error) {
 	result := "ok"
 	if err != nil {
 		result = "failed"
@@ -39,13 +39,15 @@ func (m *RevocationMetrics) read(s *source, err error) {
 	m.fetches.WithLabelValues(s.String(), result).Inc()
 }
 
-// show tells of the lists of r, which may be nil, and of no others.
-func (m *RevocationMetrics) show(r *revocation) {
+// Clear removes the gauges of all lists, for a configuration without revocation lists.
+func (m *Metrics) Clear() {
 	m.nextUpdate.Reset()
 	m.entries.Reset()
-	if r == nil {
-		return
-	}
+}
+
+// show tells of the lists of r and of no others.
+func (m *Metrics) show(r *Checker) {
+	m.Clear()
 	for _, s := range r.sources {
 		next, entries := 0.0, 0
 		for _, l := range s.known() {

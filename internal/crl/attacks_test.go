@@ -1,0 +1,321 @@
+package crl
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// pemOf is a PEM file with lists.
+func pemOf(lists ...[]byte) (text []byte) {
+	for _, list := range lists {
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: list})...)
+	}
+	return text
+}
+
+// place is an IssuingDistributionPoint that names one place of several.
+func place(uri string) testpki.ListOption {
+	var b cryptobyte.Builder
+	context := func(n uint8) asn1.Tag { return asn1.Tag(n).ContextSpecific() }
+	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(context(0).Constructed(), func(b *cryptobyte.Builder) {
+			b.AddASN1(context(0).Constructed(), func(b *cryptobyte.Builder) {
+				b.AddASN1(context(6), func(b *cryptobyte.Builder) { b.AddBytes([]byte(uri)) })
+			})
+		})
+	})
+	return extension(true, b.BytesOrPanic(), 2, 5, 29, 28)
+}
+
+// Whoever answers for http://north/a.crl and has no key answers with the list of another
+// authority of the configuration, which anybody can download. Nothing is known of north's
+// certificates then.
+func TestListOfAnotherAuthorityAtAURL(t *testing.T) {
+	north, south := testpki.NewCA("North"), testpki.NewCA("South")
+	gone := north.Leaf("gone")
+	p := newPublisher(t)
+	p.publish(0, south.RevocationList()) // in the place of north's
+	h := newHarness(t, north, south)
+	h.at(p.URL + "/north.crl")
+	checker := h.load(nil)
+	if err := checker.FetchAdded(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.expect(checker, chain(gone), access.RevocationUnknown)
+	// And when the right one comes, it counts.
+	p.publish(0, north.RevocationList(testpki.Revoking(gone)))
+	if err := checker.fetch(t.Context(), checker.sources[0]); err != nil {
+		t.Fatal(err)
+	}
+	h.expect(checker, chain(gone), access.RevokedCertificate)
+}
+
+// A list of one place says nothing of the certificates of another place of the same
+// authority: while that is unread, their status is unknown.
+func TestShardThatIsUnread(t *testing.T) {
+	north := testpki.NewCA("North")
+	inA := north.Leaf("a", func(c *x509.Certificate) { c.CRLDistributionPoints = []string{"http://north/a.crl"} })
+	p := newPublisher(t)
+	p.publish(0, north.RevocationList(place("http://north/b.crl")))
+	h := newHarness(t, north)
+	h.at("http://127.0.0.1:1/a.crl") // kept from us; inA is on it
+	h.at(p.URL + "/b.crl")
+	checker := h.load(nil)
+	_ = checker.FetchAdded(t.Context())
+	h.expect(checker, chain(inA), access.RevocationUnknown)
+	h.expect(checker, chain(north.Leaf("b", func(c *x509.Certificate) { c.CRLDistributionPoints = []string{"http://north/b.crl"} })), access.Granted)
+}
+
+// Whoever answers for a.crl answers with b.crl, of the same authority, and so takes
+// revocations back on a gate that runs and has read a.crl.
+func TestShardInAnothersPlace(t *testing.T) {
+	north := testpki.NewCA("North")
+	gone := north.Leaf("gone", func(c *x509.Certificate) { c.CRLDistributionPoints = []string{"http://north/a.crl"} })
+	p := newPublisher(t)
+	p.publish(0, north.RevocationList(place("http://north/a.crl"), testpki.Revoking(gone)))
+	h := newHarness(t, north)
+	h.at(p.URL + "/a.crl")
+	checker := h.load(nil)
+	if err := checker.FetchAdded(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.expect(checker, chain(gone), access.RevokedCertificate)
+	p.publish(0, north.RevocationList(place("http://north/b.crl"), testpki.Revoking(north.Leaf("other"), north.Leaf("more"))))
+	if err := checker.fetch(t.Context(), checker.sources[0]); err != nil {
+		t.Fatal(err)
+	}
+	h.expect(checker, chain(gone), access.RevocationUnknown)
+}
+
+// The same with both in one file, where the second is dropped, or put back to last week's.
+func TestShardDroppedFromAFile(t *testing.T) {
+	north := testpki.NewCA("North")
+	gone := north.Leaf("gone", func(c *x509.Certificate) { c.CRLDistributionPoints = []string{"http://north/b.crl"} })
+	a := north.RevocationList(place("http://north/a.crl"), testpki.Numbered(9))
+	b := north.RevocationList(place("http://north/b.crl"), testpki.Numbered(9), testpki.Revoking(gone))
+	old := north.RevocationList(place("http://north/b.crl"), testpki.Numbered(3), testpki.Updated(time.Now().Add(-50*time.Hour), time.Now().Add(time.Hour)))
+	for name, c := range map[string]struct {
+		next []byte
+		want access.Reason
+	}{"dropped": {pemOf(a), access.RevocationUnknown}, "an older one": {pemOf(a, old), access.RevokedCertificate}} {
+		p := newPublisher(t)
+		p.publish(0, pemOf(a, b))
+		h := newHarness(t, north)
+		h.at(p.URL + "/all.pem")
+		checker := h.load(nil)
+		if err := checker.FetchAdded(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		h.expect(checker, chain(gone), access.RevokedCertificate)
+		p.publish(0, c.next)
+		if err := checker.fetch(t.Context(), checker.sources[0]); (err == nil) != (name == "dropped") {
+			t.Errorf("%s: %v", name, err)
+		}
+		h.expect(checker, chain(gone), c.want)
+	}
+}
+
+// A list that is signed with SHA-1 is refused, as a certificate is (T-TLS-19).
+func TestListSignedWithSHA1(t *testing.T) {
+	ca := testpki.NewCA("Root")
+	der := ca.RevocationList(func(h *x509.RevocationList) { h.SignatureAlgorithm = x509.ECDSAWithSHA1 })
+	if h, err := parseList(der, []*x509.Certificate{ca.Cert}, maxEntries); err == nil {
+		t.Errorf("taken: %v", h.issuer)
+	}
+}
+
+// A PEM file whose middle block is garbled has lost a list.
+func TestGarbledBlockInTheMiddle(t *testing.T) {
+	a, b, c := testpki.NewCA("A"), testpki.NewCA("B"), testpki.NewCA("C")
+	gone := b.Leaf("gone")
+	text := pemOf(a.RevocationList(), b.RevocationList(testpki.Revoking(gone)), c.RevocationList())
+	parts := bytes.SplitAfter(text, []byte("-----BEGIN X509 CRL-----\n"))
+	parts[2][0] = '!' // the first character of the second list
+	text = bytes.Join(parts, nil)
+	h := newHarness(t, a, b, c)
+	if err := os.WriteFile(string(h.path("all.pem")), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.file("all.pem")
+	checker, err := h.tryLoad(nil)
+	if err == nil {
+		t.Error("taken")
+		h.expect(checker, chain(gone), access.RevokedCertificate)
+	}
+}
+
+// A serial number that no list can hold cannot be told from a revoked one.
+func TestSerialThatNoListCanHold(t *testing.T) {
+	ca := testpki.NewCA("Root")
+	long := new(big.Int).Lsh(big.NewInt(1), 170)
+	leaf := ca.Leaf("long", func(c *x509.Certificate) { c.SerialNumber = long })
+	h := newHarness(t, ca)
+	ca.WriteRevocationList(h.dir, "a.crl")
+	h.file("a.crl")
+	checker := h.load(nil)
+	h.expect(checker, chain(leaf), access.RevocationUnknown)
+	// The list that revokes it is refused as a whole, so the one before goes on.
+	ca.WriteRevocationList(h.dir, "a.crl", testpki.Numbered(2), testpki.Revoking(leaf))
+	_, err := h.tryLoad(checker)
+	t.Logf("the list that revokes it: %v", err)
+}
+
+// grown returns the most memory that f had at a time, more or less.
+func grown(f func()) (bytes uint64) {
+	runtime.GC()
+	var before, now runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&now)
+	return now.TotalAlloc - before.TotalAlloc
+}
+
+// unsigned makes a list in the name of p that nobody has signed, with more after the time
+// of the next update.
+func unsigned(p *testpki.Pair, more func(*cryptobyte.Builder)) []byte {
+	algorithm := []byte{0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2}
+	b := cryptobyte.NewBuilder(make([]byte, 0, 40<<20))
+	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddASN1Int64(1)
+			b.AddBytes(algorithm)
+			b.AddBytes(p.Cert.RawSubject)
+			b.AddASN1UTCTime(time.Now().Add(-time.Hour))
+			b.AddASN1UTCTime(time.Now().Add(time.Hour))
+			more(b)
+		})
+		b.AddBytes(algorithm)
+		b.AddASN1BitString([]byte{0x30, 6, 2, 1, 1, 2, 1, 1})
+	})
+	return b.BytesOrPanic()
+}
+
+// Before the signature is verified, a list costs no more than a few times its size, however
+// it is made: whoever can answer for a URL can make it.
+func TestUnsignedListTakesMemory(t *testing.T) {
+	ca := testpki.NewCA("Root")
+	const size = 16 << 20
+	entry := append([]byte{0x30, 18, 2, 1, 1, 0x17, 13}, "260101000000Z"...)
+	entries := bytes.Repeat(entry, size/len(entry))
+	extra := []byte{0x30, 5, 6, 1, 0x2a, 4, 0}
+	extensions := bytes.Repeat(extra, size/len(extra))
+	for name, der := range map[string][]byte{
+		"a second row of entries": unsigned(ca, func(b *cryptobyte.Builder) {
+			b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddBytes(entry) })
+			b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddBytes(entries) })
+		}),
+		"extensions": unsigned(ca, func(b *cryptobyte.Builder) {
+			b.AddASN1(asn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
+				b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddBytes(extensions) })
+			})
+		}),
+	} {
+		var err error
+		start := time.Now()
+		n := grown(func() { _, err = parseList(der, []*x509.Certificate{ca.Cert}, maxEntries) })
+		t.Logf("%s: %d MiB of list, %d MiB allocated, %s, %v", name, len(der)>>20, n>>20, time.Since(start), err)
+		if n > 4*uint64(len(der)) {
+			t.Errorf("%s: %d times the size of the list", name, n/uint64(len(der)))
+		}
+	}
+}
+
+// A list that is repeated in one PEM file is refused: each copy would cost a look-up on each request.
+func TestListRepeated(t *testing.T) {
+	ca := testpki.NewCA("Root")
+	const times = 20_000 // 8 MiB; 48 MiB hold 120,000
+	text := bytes.Repeat(pemOf(ca.RevocationList()), times)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(text) }))
+	t.Cleanup(s.Close)
+	h := newHarness(t, ca)
+	h.at(s.URL + "/a.crl")
+	if err := h.load(nil).FetchAdded(t.Context()); err == nil || !strings.Contains(err.Error(), errManyLists.Error()) {
+		t.Errorf("FetchAdded of a list that is repeated %d times returned %v, want %v", times, err, errManyLists)
+	}
+}
+
+// The name of whoever is said to have signed a list is a stranger's text, of any length.
+func TestNameOfASigner(t *testing.T) {
+	ca := testpki.NewCA("Root")
+	stranger := testpki.NewCA("x\nconfiguration reloaded\x1b[2J" + strings.Repeat("y", 1<<20))
+	_, err := parseList(unsigned(stranger, func(*cryptobyte.Builder) {}), []*x509.Certificate{ca.Cert}, maxEntries)
+	if err == nil || len(err.Error()) > 4<<10 || strings.ContainsAny(err.Error(), "\n\x1b") {
+		t.Errorf("the error has %d bytes: %.60q", len(err.Error()), err.Error())
+	}
+}
+
+// What keeps one partner's list from being read must not keep another's from counting.
+func TestListKeepsOthersFromBeingRead(t *testing.T) {
+	north, evil := testpki.NewCA("North"), testpki.NewCA("Evil")
+	gone := north.Leaf("gone")
+	h := newHarness(t, north, evil)
+	north.WriteRevocationList(h.dir, "north.crl")
+	evil.WriteRevocationList(h.dir, "evil.crl")
+	h.file("north.crl")
+	h.file("evil.crl")
+	checker := h.load(nil)
+	evil.WriteRevocationList(h.dir, "evil.crl", testpki.Numbered(2), extension(true, []byte{5, 0}, 1, 2, 3))
+	north.WriteRevocationList(h.dir, "north.crl", testpki.Numbered(2), testpki.Revoking(gone))
+	next := h.load(checker)
+	h.expect(next, chain(gone), access.RevokedCertificate)
+	h.expect(next, chain(evil.Leaf("a")), access.Granted) // by the list of before
+	if n := testutil.ToFloat64(next.metrics.fetches.WithLabelValues(string(h.path("evil.crl")), "failed")); n != 1 {
+		t.Errorf("%v failures are counted", n)
+	}
+}
+
+// Of places that differ in the query, as EJBCA's do, metrics show the one that is due first,
+// or not read at all.
+func TestMetricsOfPlacesWithAQuery(t *testing.T) {
+	north, south := testpki.NewCA("North"), testpki.NewCA("South")
+	p := newPublisher(t)
+	p.publish(0, south.RevocationList())
+	h := newHarness(t, north, south)
+	h.at("http://127.0.0.1:1/certdist?issuer=north") // never read
+	h.at(p.URL + "/certdist?issuer=south")
+	h.Lists[0].URL.Host = h.Lists[1].URL.Host
+	checker := h.load(nil)
+	if err := checker.fetch(t.Context(), checker.sources[1]); err != nil {
+		t.Fatal(err)
+	}
+	checker.metrics.show(checker)
+	if a, b := checker.sources[0].String(), checker.sources[1].String(); a == b {
+		t.Errorf("two lists, one of them unread, share the label %q", a)
+	}
+}
+
+// One partner's list that cannot be read is that partner's trouble: a gate that starts again
+// serves the others, whose lists it has, and so is ready.
+func TestListServerThatIsDown(t *testing.T) {
+	north, evil := testpki.NewCA("North"), testpki.NewCA("Evil")
+	h := newHarness(t, north, evil)
+	north.WriteRevocationList(h.dir, "north.crl")
+	h.file("north.crl")
+	h.at("http://127.0.0.1:1/evil.crl")
+	checker := h.load(nil)
+	h.expect(checker, chain(north.Leaf("a")), access.Granted)
+	h.expect(checker, chain(evil.Leaf("a")), access.RevocationUnknown)
+	if err := checker.Ready(); err == nil {
+		t.Error("ready before it has tried")
+	}
+	_ = checker.FetchAdded(t.Context())
+	if err := checker.Ready(); err != nil {
+		t.Errorf("not ready: %v", err)
+	}
+}
