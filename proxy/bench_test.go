@@ -39,7 +39,7 @@ func newHit(t testing.TB) (*site, *nowhere, func()) {
 	s := newSite(t, "http://127.0.0.1:1", io.Discard, func(cfg *config.Config) { cfg.Log = config.Default().Log })
 	up := s.proxy.upstreams["accounts"]
 	upstream := &nowhere{}
-	up.transport = upstream
+	up.Transport = upstream
 	r, w := s.request(), &discard{http.Header{}}
 	serve := func() {
 		clear(w.header)

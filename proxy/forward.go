@@ -10,15 +10,16 @@ import (
 	"sync"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/upstream"
 )
 
 // forward sends the granted request to its API's upstream and the answer back.
 // The decision has been taken: nothing here asks whether, only how.
 func (p *Proxy) forward(x *exchange) {
 	up := p.upstreams[x.decision.API]
-	defer up.rest()
+	defer up.AfterRequest()
 	request := x.request
-	x.paused = request.ContentLength < 0 && mayPause(request.Header, up.settings.Protocol)
+	x.paused = request.ContentLength < 0 && mayPause(request.Header, up.Protocol)
 	if request.ContentLength != 0 {
 		ctx, cancel := context.WithCancel(request.Context())
 		defer cancel()
@@ -37,7 +38,7 @@ func (p *Proxy) forward(x *exchange) {
 			out := pr.Out
 			// What was matched is what is forwarded: the same path bytes, the same
 			// query bytes, the same host.
-			out.URL.Scheme, out.URL.Host, out.URL.User = up.scheme, up.host, nil
+			out.URL.Scheme, out.URL.Host, out.URL.User = up.Scheme, up.Host, nil
 			out.URL.RawQuery = pr.In.URL.RawQuery
 			out.Host = pr.In.Host
 			out.Trailer = nil // a field after the body would come too late to be judged
@@ -47,7 +48,7 @@ func (p *Proxy) forward(x *exchange) {
 				delete(out.Header, "Authorization") // the assertion is there in its place
 			}
 			p.fields.identify(out.Header, x)
-			out.Close = x.decision.AnyBody && hasBody(request) && up.settings.Protocol == config.HTTP1
+			out.Close = x.decision.AnyBody && hasBody(request) && up.Protocol == config.HTTP1
 			if out.Body != nil {
 				// Without the writer: the transport reads from a goroutine of its
 				// own, which must not touch the answer.
@@ -141,7 +142,7 @@ func (x *exchange) classify(err error) failure {
 		return clientMalformed
 	case errors.As(err, &dial) && dial.Op == "dial":
 		return upstreamUnreachable
-	case isTLS(err):
+	case upstream.IsTLSError(err):
 		return upstreamTLS
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return upstreamTimeout

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/upstream"
 	"github.com/tallygate/tallygate/mtls"
 	"github.com/tallygate/tallygate/policy"
 	"github.com/tallygate/tallygate/validate"
@@ -48,8 +49,8 @@ type Options struct {
 // Proxy is the gate's handler. It is safe for concurrent use.
 type Proxy struct {
 	steps     Steps
-	upstreams map[string]*upstream // by the API's name
-	accounts  map[string]*accounts // by the name of those configured, and of nobody known
+	upstreams map[string]*upstream.Upstream // by the API's name
+	accounts  map[string]*accounts          // by the name of those configured, and of nobody known
 	shares    shares
 	fields    *fields
 	asserter  *asserter // nil where no route asks for assertions
@@ -79,7 +80,7 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 	}
 	p := &Proxy{
 		steps:     steps,
-		upstreams: make(map[string]*upstream, len(cfg.APIs)),
+		upstreams: make(map[string]*upstream.Upstream, len(cfg.APIs)),
 		accounts:  make(map[string]*accounts, 1+len(cfg.Partners.List)),
 		shares:    newShares(cfg.Partners.List, before.shares),
 		fields:    newFields(cfg.IdentityHeaders, cfg.Listener.ClientCertificates.Header),
@@ -111,7 +112,7 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 	var faults []error
 	for _, api := range cfg.APIs {
 		name := string(api.Name)
-		if p.upstreams[name], err = newUpstream(api.Upstream, before.upstreams[name], options.Log); err != nil {
+		if p.upstreams[name], err = upstream.New(api.Upstream, before.upstreams[name], options.Log); err != nil {
 			faults = append(faults, fmt.Errorf("preparing the upstream of API %q: %w", name, err))
 		}
 	}
@@ -134,7 +135,7 @@ func orNever(condition func() bool) func() bool {
 func (p *Proxy) Close(heir *Proxy) {
 	for name, u := range p.upstreams {
 		if heir == nil || heir.upstreams[name] != u {
-			u.retire()
+			u.Retire()
 		}
 	}
 	if heir == nil {

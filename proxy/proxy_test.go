@@ -26,9 +26,9 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/testpki"
+	"github.com/tallygate/tallygate/internal/upstream/http1"
 	"github.com/tallygate/tallygate/mtls"
 	"github.com/tallygate/tallygate/policy"
-	"github.com/tallygate/tallygate/proxy/http1"
 	"github.com/tallygate/tallygate/validate"
 )
 
@@ -461,11 +461,11 @@ func TestUpstreamThatIsNotTrusted(t *testing.T) {
 // transport is left without a limit.
 func TestUpstreamTransport(t *testing.T) {
 	s := newSite(t, "http://127.0.0.1:1", io.Discard)
-	direct := s.proxy.upstreams["accounts"].transport.(*http1.Transport)
-	if direct.HandshakeTimeout == 0 || direct.HeaderTimeout == 0 || direct.HeaderBytes == 0 || direct.MaxIdle == 0 || direct.Patience == 0 || direct.IdleTimeout == 0 {
+	direct := s.proxy.upstreams["accounts"].Transport.(*http1.Transport)
+	if direct.HandshakeTimeout == 0 || direct.HeaderTimeout == 0 || direct.HeaderBytes == 0 || direct.MaxIdle == 0 || direct.BodyWait == 0 || direct.IdleTimeout == 0 {
 		t.Errorf("the transport is %+v", direct)
 	}
-	tr := direct.Others.(*http.Transport)
+	tr := direct.Fallback.(*http.Transport)
 	if tr.Proxy != nil || !tr.DisableCompression || tr.ResponseHeaderTimeout == 0 || tr.TLSHandshakeTimeout == 0 || tr.MaxResponseHeaderBytes == 0 || tr.IdleConnTimeout == 0 {
 		t.Errorf("the transport is %+v", tr)
 	}

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/config"
-	"github.com/tallygate/tallygate/proxy/http1"
+	"github.com/tallygate/tallygate/internal/upstream/http1"
 )
 
 // readsNoBody is an upstream of Python's own http.server whose handler, as many do, reads no
@@ -189,7 +189,7 @@ func TestConnectionsForLongBodies(t *testing.T) {
 	upstream.Start()
 	defer upstream.Close()
 	s := newSite(t, upstream.URL, io.Discard)
-	s.proxy.upstreams["accounts"].transport.(*http1.Transport).Settle = 0 // a connection is used again at once
+	s.proxy.upstreams["accounts"].Transport.(*http1.Transport).Settle = 0 // a connection is used again at once
 	address := s.listen(t)
 	for _, tt := range []struct {
 		name   string

@@ -206,7 +206,7 @@ func (r *review) judge(ctx context.Context) *ending {
 	case now.API != before.API || now.Partner != before.Partner || now.ClientID != before.ClientID:
 		// The upstream was told of another caller, or is another's now.
 		now = access.Decision{Reason: access.APINotAllowed, Err: errOther}
-	case unbounded && !by.upstreams[now.API].leadsTo(r.exchange.proxy.upstreams[now.API]):
+	case unbounded && !by.upstreams[now.API].SameDestination(r.exchange.proxy.upstreams[now.API]):
 		return &ending{by: upstreamChanged}
 	default:
 		return nil

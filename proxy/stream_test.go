@@ -22,6 +22,7 @@ import (
 
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/testpki"
+	"github.com/tallygate/tallygate/internal/upstream"
 )
 
 // A spring is an upstream whose answers do not end: server-sent events for GET, with a
@@ -444,17 +445,17 @@ func TestStreamsThatMove(t *testing.T) {
 			URL: &config.UpstreamURL{URL: url.URL{Scheme: "https", Host: "127.0.0.1:1"}},
 			TLS: config.UpstreamTLS{Trust: []config.Path{config.Path(file)}},
 		}
-		before, err := newUpstream(settings, nil, slog.New(slog.DiscardHandler))
+		before, err := upstream.New(settings, nil, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
 		settings.Timeout = time.Minute
-		slower, err := newUpstream(settings, before, slog.New(slog.DiscardHandler))
-		if err != nil || slower == before || !slower.leadsTo(before) {
+		slower, err := upstream.New(settings, before, slog.New(slog.DiscardHandler))
+		if err != nil || slower == before || !slower.SameDestination(before) {
 			t.Errorf("another timeout is another upstream, %v", err)
 		}
 		testpki.NewCA("Another Root").Write(dir, "ca")
-		if other, err := newUpstream(settings, slower, slog.New(slog.DiscardHandler)); err != nil || other.leadsTo(slower) {
+		if other, err := upstream.New(settings, slower, slog.New(slog.DiscardHandler)); err != nil || other.SameDestination(slower) {
 			t.Errorf("another anchor is the same upstream, %v", err)
 		}
 	})

@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/tallygate/tallygate/config"
-	"github.com/tallygate/tallygate/proxy/http1"
+	"github.com/tallygate/tallygate/internal/upstream/http1"
 )
 
 // A Proxy that takes another's place keeps the connections to upstreams that have not
@@ -32,7 +32,7 @@ func TestSuccessor(t *testing.T) {
 	defer upstream.Close()
 	asking := func(cfg *config.Config) { cfg.APIs[0].Routes[0].Assertion = true }
 	s := newSite(t, upstream.URL, t.Output(), asking)
-	s.proxy.upstreams["accounts"].transport.(*http1.Transport).Settle = 0 // a connection is used again at once
+	s.proxy.upstreams["accounts"].Transport.(*http1.Transport).Settle = 0 // a connection is used again at once
 	call := func(p *Proxy) {
 		t.Helper()
 		w := httptest.NewRecorder()

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/config"
-	"github.com/tallygate/tallygate/proxy/http1"
+	"github.com/tallygate/tallygate/internal/upstream/http1"
 )
 
 // asksForUpgrade reports whether r wants to leave HTTP on this connection, which
@@ -60,7 +60,7 @@ func (p passage) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer, err := x.proxy.upstreams[x.decision.API].transport.RoundTrip(r)
+	answer, err := x.proxy.upstreams[x.decision.API].Transport.RoundTrip(r)
 	if err != nil {
 		return nil, err
 	}

@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 )
 
-// An answerBody is the body of an answer. At its end the connection rests.
-type answerBody struct {
+// A responseBody is the body of a response. At its end the connection returns to the pool.
+type responseBody struct {
 	body     io.ReadCloser
 	conn     *conn
 	socket   *socket // conn's, for Close
@@ -21,14 +21,14 @@ type answerBody struct {
 	err      error       // of all further reads; nil while there is a connection
 }
 
-// Arrived reports whether body, which is an answer's, was received whole before RoundTrip
-// returned: reading it waits for nobody. It reports false of an answer by Transport.Others.
+// Arrived reports whether the whole response body had been received when RoundTrip returned, so that
+// reading it does not wait. It reports false for a response of Transport.Fallback.
 func Arrived(body io.ReadCloser) bool {
-	b, ok := body.(*answerBody)
+	b, ok := body.(*responseBody)
 	return ok && b.arrived
 }
 
-func (b *answerBody) Read(p []byte) (int, error) {
+func (b *responseBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.err != nil {
@@ -43,7 +43,7 @@ func (b *answerBody) Read(p []byte) (int, error) {
 
 // Close ends the connection, unless the body has been read to its end: what is left of it
 // may be endless.
-func (b *answerBody) Close() error {
+func (b *responseBody) Close() error {
 	if b.settled.CompareAndSwap(false, true) {
 		b.socket.sever() // a read that is under way fails
 	}
@@ -56,7 +56,7 @@ func (b *answerBody) Close() error {
 	return nil
 }
 
-func (b *answerBody) end(err error) {
+func (b *responseBody) end(err error) {
 	b.err = err
 	if b.settled.CompareAndSwap(false, true) && isEnd(err) {
 		b.conn.rest(b.reusable)

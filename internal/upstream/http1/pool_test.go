@@ -178,7 +178,7 @@ func TestCrowd(t *testing.T) {
 			}
 		})
 		direct, general := transports(t, s, client, header)
-		direct.Others = general // which takes bodies that are given up before they are whole
+		direct.Fallback = general // which takes bodies that are given up before they are whole
 		var wait sync.WaitGroup
 		for n := range 16 {
 			wait.Go(func() { member(t, direct, kind, n) })

@@ -32,7 +32,7 @@ func (c *conn) roundTrip(r *http.Request, body []byte) (*http.Response, error) {
 	if !arrived { // else nothing more is read
 		c.headerRead()
 	}
-	answer.Body = &answerBody{body: answer.Body, conn: c, socket: c.socket, ctx: ctx, reusable: reusable, arrived: arrived}
+	answer.Body = &responseBody{body: answer.Body, conn: c, socket: c.socket, ctx: ctx, reusable: reusable, arrived: arrived}
 	return answer, nil
 }
 

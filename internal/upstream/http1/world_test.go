@@ -132,8 +132,8 @@ func transports(t testing.TB, s *server, settings *tls.Config, timeout time.Dura
 		MaxResponseHeaderBytes: limit,
 	}
 	direct := &Transport{
-		Dial: dial, TLS: settings, Patience: time.Minute, HandshakeTimeout: timeout, HeaderTimeout: timeout, HeaderBytes: limit,
-		MaxIdle: 8, IdleTimeout: time.Minute, Others: forbidden{t}, Unasked: func() {},
+		Dial: dial, TLS: settings, BodyWait: time.Minute, HandshakeTimeout: timeout, HeaderTimeout: timeout, HeaderBytes: limit,
+		MaxIdle: 8, IdleTimeout: time.Minute, Fallback: forbidden{t}, Unasked: func() {},
 	}
 	t.Cleanup(direct.CloseIdleConnections)
 	t.Cleanup(general.CloseIdleConnections)

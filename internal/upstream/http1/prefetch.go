@@ -8,43 +8,43 @@ import (
 	"time"
 )
 
-// longestBody is that of the requests that are sent from here. It is what one record of
-// TLS holds: a client that has no more to send sends it at once.
+// longestBody is the longest request body that this package sends: the content of one TLS record,
+// which a client sends at once.
 const longestBody = 16 << 10
 
 var errLonger = errors.New("the request's body is longer than its Content-Length")
 
-// An ahead is a request's body that is read before the server is told of the request. So a
-// slow client holds no connection, and the server never sees half of a request. It can be
-// read while it arrives, by one reader.
-type ahead struct {
+// A prefetchedBody is the body of a request, read before the request is sent to the server. A slow
+// client therefore holds no connection, and the server never sees half of a request. One reader can
+// read the body while it arrives.
+type prefetchedBody struct {
 	source  io.ReadCloser
 	length  int
-	whole   chan struct{} // has one element when err is set
+	whole   chan struct{} // receives one element when err is set
 	timer   *time.Timer
 	mu      sync.Mutex
 	changed sync.Cond
 	filled  int
 	read    int
-	err     error // of source; io.EOF when it has kept its word
+	err     error // of source; io.EOF if the body has the announced length
 	closed  bool
-	buffer  [longestBody + 1]byte // with room for the byte that would be too many
+	buffer  [longestBody + 1]byte // one byte more, to notice a body that is too long
 }
 
-var aheads = sync.Pool{New: func() any {
-	a := &ahead{whole: make(chan struct{}, 1), timer: time.NewTimer(time.Hour)}
+var prefetchedBodies = sync.Pool{New: func() any {
+	a := &prefetchedBody{whole: make(chan struct{}, 1), timer: time.NewTimer(time.Hour)}
 	a.changed.L = &a.mu
 	return a
 }}
 
-func readAhead(source io.ReadCloser, length int) *ahead {
-	a := aheads.Get().(*ahead)
+func prefetch(source io.ReadCloser, length int) *prefetchedBody {
+	a := prefetchedBodies.Get().(*prefetchedBody)
 	a.source, a.length, a.filled, a.err = source, length, 0, nil
 	go a.fill()
 	return a
 }
 
-func (a *ahead) fill() {
+func (a *prefetchedBody) fill() {
 	for filled := 0; ; {
 		n, err := a.source.Read(a.buffer[filled : a.length+1])
 		filled += n
@@ -67,9 +67,9 @@ func (a *ahead) fill() {
 }
 
 // arrives waits until the body has been read, and reports false where that takes longer than
-// patience.
-func (a *ahead) arrives(ctx context.Context, patience time.Duration) bool {
-	a.timer.Reset(patience)
+// wait.
+func (a *prefetchedBody) waitComplete(ctx context.Context, wait time.Duration) bool {
+	a.timer.Reset(wait)
 	defer a.timer.Stop()
 	select {
 	case <-a.whole:
@@ -80,23 +80,23 @@ func (a *ahead) arrives(ctx context.Context, patience time.Duration) bool {
 	return false
 }
 
-// fault, bytes and free are for a body that has arrived.
-func (a *ahead) fault() error {
+// fault, bytes and free may be called once waitComplete has reported true.
+func (a *prefetchedBody) fault() error {
 	if isEnd(a.err) {
 		return nil
 	}
 	return a.err
 }
 
-func (a *ahead) bytes() []byte { return a.buffer[:a.length] }
+func (a *prefetchedBody) bytes() []byte { return a.buffer[:a.length] }
 
-func (a *ahead) free() {
+func (a *prefetchedBody) free() {
 	a.source = nil
-	aheads.Put(a)
+	prefetchedBodies.Put(a)
 }
 
-// Read waits for what has not been read yet.
-func (a *ahead) Read(p []byte) (int, error) {
+// Read waits for bytes that have not arrived yet.
+func (a *prefetchedBody) Read(p []byte) (int, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for a.read == a.filled && a.err == nil && !a.closed {
@@ -114,7 +114,7 @@ func (a *ahead) Read(p []byte) (int, error) {
 }
 
 // Close ends the reading.
-func (a *ahead) Close() error {
+func (a *prefetchedBody) Close() error {
 	a.mu.Lock()
 	a.closed = true
 	a.changed.Broadcast()

@@ -32,8 +32,8 @@ func (c *closing) Close() error {
 // both is http.Transport behind ours, which has little patience.
 func both(t testing.TB, s *server) *Transport {
 	direct, general := transports(t, s, nil, header)
-	direct.Others = general
-	direct.Patience = 50 * time.Millisecond
+	direct.Fallback = general
+	direct.BodyWait = 50 * time.Millisecond
 	return direct
 }
 
@@ -128,7 +128,7 @@ func TestLateBody(t *testing.T) {
 		r := request(t, "POST", "").WithContext(ctx)
 		r.Body, r.ContentLength = body, 5
 		transport := both(t, s)
-		transport.Patience = time.Minute
+		transport.BodyWait = time.Minute
 		if o := ask(transport, r); o.Err != "canceled" || s.requests.Load() != 0 {
 			t.Errorf("answered %+v", o)
 		}
@@ -218,7 +218,7 @@ func TestOthers(t *testing.T) {
 		"no header":           func(r *http.Request) { r.Header = nil },
 	} {
 		others := &elsewhere{}
-		direct.Others = others
+		direct.Fallback = others
 		r := request(t, "GET", "")
 		edit(r)
 		if _, err := direct.RoundTrip(r); err == nil || !others.asked || s.connections.Load() > 0 { //nolint:bodyclose // there is none
