@@ -1,7 +1,6 @@
-// Package introspect asks authorization servers what their tokens say, RFC 7662: an
-// opaque token goes in, what its server vouches for comes out, remembered for a while.
-// It judges nothing: whether the token may pass is for package validate to decide, on
-// every request.
+// Package introspect asks authorization servers about opaque tokens by introspection, RFC 7662.
+// It returns the claims of active tokens and caches them for a while. It does not decide whether
+// a token may pass; package validate does, on every request.
 package introspect
 
 import (
@@ -25,27 +24,27 @@ import (
 )
 
 const (
-	// tripAfter is how many failures in a row keep us from asking. They are failures of
-	// the server: what one token alone brings about is not among them.
+	// breakerFailures is the number of server failures in a row that open the circuit breaker.
+	// Failures that a single token or client can cause do not count.
 	breakerFailures = 5
-	// suspension is how long then nobody asks; after it, one does, and the others follow
-	// if that goes well.
+	// breakerTimeout is how long an open circuit breaker refuses requests. Then it allows one
+	// request, and closes if the request succeeds.
 	breakerTimeout = 5 * time.Second
 )
 
-// Options are what a [Client] needs beside its configuration.
+// Options are what a [Client] needs in addition to its configuration.
 type Options struct {
-	Remote  *authserver.Server // must be set
-	Keys    *jwks.Source       // must be set where answers are signed
-	Memory  *cache.Pool        // must be set
-	Log     *slog.Logger       // must be set
-	Metrics *Metrics           // must be set
+	Remote  *authserver.Server // required
+	Keys    *jwks.Source       // required for signed responses
+	Memory  *cache.Pool        // required
+	Log     *slog.Logger       // required
+	Metrics *Metrics           // required
 	Now     func() time.Time
-	// Previous is the Client that the new one may take the place of; nil for none.
+	// Previous is the client before a reload; nil without one.
 	Previous *Client
 }
 
-// A Client asks one authorization server. It is safe for concurrent use.
+// A Client introspects tokens at one authorization server. It is safe for concurrent use.
 type Client struct {
 	server          string // configured name
 	issuer          string
@@ -58,7 +57,7 @@ type Client struct {
 	queue           *fairQueue
 	unknownTokens   unknownTokenLimiter
 	breaker         *gobreaker.CircuitBreaker[*response]
-	flights         singleflight.Group // of calls for one token
+	flights         singleflight.Group // of requests for one token
 	cache           responseCache
 	credentialCheck credentialCheck
 	log             *slog.Logger
@@ -66,14 +65,15 @@ type Client struct {
 	allMetrics      *Metrics // of all servers
 	now             func() time.Time
 
-	// life is the context of calls that outlive the request they were made for.
+	// background is the context of requests that outlive the request that caused them.
 	background context.Context
 	cancel     context.CancelFunc
 }
 
-// New returns the client of the server that settings describes, whose Introspection is
-// set: the previous one where that is no other, and otherwise one that shares what the
-// previous one remembers, where it follows that one. It reads the secrets, so that a missing one stops the start, and asks nobody.
+// New returns the client for the server that settings describes, whose Introspection is set. If
+// nothing has changed it returns options.Previous; otherwise the new client shares the cache of
+// the previous client if it may. New reads the secrets and returns an error if one is missing. It
+// sends no request.
 func New(settings config.AuthorizationServer, options Options) (*Client, error) {
 	c := &Client{
 		server: string(settings.Name), issuer: string(settings.Issuer), audiences: settings.Audiences, leeway: settings.Leeway,
@@ -87,16 +87,16 @@ func New(settings config.AuthorizationServer, options Options) (*Client, error) 
 	if err := c.credentials.check(); err != nil {
 		return nil, err
 	}
-	if before := options.Previous; before != nil && before.sameAs(c) {
-		return before, nil
+	if previous := options.Previous; previous != nil && previous.sameAs(c) {
+		return previous, nil
 	}
 	var err error
 	if c.unknownTokens, err = newUnknownTokenLimiter(); err != nil {
 		return nil, err
 	}
 	c.cache = newResponseCache(settings.Introspection.Cache, options.Memory, options.Metrics)
-	if before := options.Previous; before != nil && c.canShareCache(before) {
-		c.cache.shareWith(&before.cache)
+	if previous := options.Previous; previous != nil && c.canShareCache(previous) {
+		c.cache.shareWith(&previous.cache)
 	}
 	c.breaker = gobreaker.NewCircuitBreaker[*response](gobreaker.Settings{
 		Name:          c.server,
@@ -109,60 +109,60 @@ func New(settings config.AuthorizationServer, options Options) (*Client, error) 
 	return c, nil
 }
 
-// ours reports whether err says nothing of whether the server can be asked: a token or
-// its holder may have brought it about. He must not suspend the server for others by it,
-// nor keep a token alive that was revoked.
+// callerFault reports whether err may have been caused by the token or its client and not by the
+// server. Such errors must not open the circuit breaker for other clients or extend the use of a
+// stale cache entry.
 func callerFault(err error) bool {
 	return errors.Is(err, errTokenCaused) || errors.Is(err, errRateLimited) || errors.Is(err, errNoPermit) || errors.Is(err, errCanceled)
 }
 
-// follows reports whether what before remembers counts as if c had asked: what differs is
-// how long c waits, how many ask at once, and how long answers serve while none comes.
-func (c *Client) canShareCache(before *Client) bool {
-	was := before.settings
+// canShareCache reports whether the responses that previous cached are as good as responses to c.
+// Timeout, concurrency and stale_on_error may differ.
+func (c *Client) canShareCache(previous *Client) bool {
+	was := previous.settings
 	was.Timeout, was.Concurrency, was.Cache.StaleOnError = c.settings.Timeout, c.settings.Concurrency, c.settings.Cache.StaleOnError
-	signed := !c.settings.Signed || c.keys == before.keys && c.leeway == before.leeway && slices.Equal(c.audiences, before.audiences)
-	return signed && c.remote.CanReuse(before.remote) && reflect.DeepEqual(c.settings, was)
+	signed := !c.settings.Signed || c.keys == previous.keys && c.leeway == previous.leeway && slices.Equal(c.audiences, previous.audiences)
+	return signed && c.remote.CanReuse(previous.remote) && reflect.DeepEqual(c.settings, was)
 }
 
-// is reports whether c and other are one, by their settings and by what they go by.
+// sameAs reports whether c and other have the same settings and the same dependencies.
 func (c *Client) sameAs(other *Client) bool {
 	return c.remote == other.remote && (c.keys == other.keys || !c.settings.Signed) && c.leeway == other.leeway &&
 		slices.Equal(c.audiences, other.audiences) && reflect.DeepEqual(c.settings, other.settings)
 }
 
-// changed tells that asking was suspended, or is tried again.
 func (c *Client) logBreakerState(_ string, _, to gobreaker.State) {
 	switch to {
 	case gobreaker.StateOpen:
 		c.log.Warn("introspection suspended", "issuer", c.server, "after_failures", breakerFailures, "for", breakerTimeout.String())
 	case gobreaker.StateClosed:
 		c.log.Info("introspection resumed", "issuer", c.server)
-	case gobreaker.StateHalfOpen: // one question is tried
+	case gobreaker.StateHalfOpen: // one request is tried
 	}
 }
 
-// suspended reports whether the server is not asked, or only one question is tried.
+// suspended reports whether the circuit breaker is open or half open.
 func (c *Client) suspended() bool { return c.breaker.State() != gobreaker.StateClosed }
 
-// Start lets the metrics tell of c. It may be called again.
+// Start registers c with the metrics. It may be called again.
 func (c *Client) Start() { c.allMetrics.register(c) }
 
-// Retire ends that, and forgets what c does not share with heir, which takes its place; nil
-// for none. Whoever still asks c gets an answer, within the timeout.
-func (c *Client) Retire(heir *Client) {
+// Retire removes c from the metrics and clears the caches that c does not share with next, its
+// successor after a reload; nil without one. Requests under way still get their responses, within
+// the timeout.
+func (c *Client) Retire(next *Client) {
 	c.allMetrics.unregister(c)
-	if heir == nil {
-		heir = &Client{}
+	if next == nil {
+		next = &Client{}
 	}
-	c.cache.clearUnshared(&heir.cache)
+	c.cache.clearUnshared(&next.cache)
 }
 
-// Close ends the calls that are under way in the background.
+// Close cancels the requests in the background.
 func (c *Client) Close() { c.cancel() }
 
-// Ready returns nil when it is known where to ask, and the server has not refused the
-// gate's credentials when they were last checked.
+// Ready returns nil if the endpoint is known and the server accepted the gate's credentials in
+// the last check.
 func (c *Client) Ready() error {
 	if _, err := c.endpoint(); err != nil {
 		return err
@@ -170,9 +170,8 @@ func (c *Client) Ready() error {
 	return c.credentialCheck.ready()
 }
 
-// Recall returns what is remembered of an active token, nil when nothing is. It never
-// waits. Of a token that is asked for often, it has the server asked again in the
-// background before what is remembered ends.
+// Lookup returns the cached claims of an active token, nil without a fresh entry. It never waits.
+// For a token in frequent use it refreshes the entry in the background before the entry expires.
 func (c *Client) Lookup(raw string, sum facts.Sum) *access.Unchecked {
 	e := c.cache.fresh(sum, c.now())
 	if e == nil {
@@ -185,8 +184,8 @@ func (c *Client) Lookup(raw string, sum facts.Sum) *access.Unchecked {
 	return &e.token
 }
 
-// refresh asks about a token in the background, unless that would have to wait for its
-// turn: what is remembered still serves.
+// refreshInBackground introspects a token in the background. It does nothing if no permit is
+// free: the cached entry is still fresh.
 func (c *Client) refreshInBackground(raw string, sum facts.Sum, owner string) {
 	if !c.queue.tryAcquire() {
 		return
@@ -194,18 +193,16 @@ func (c *Client) refreshInBackground(raw string, sum facts.Sum, owner string) {
 	go func() {
 		defer c.queue.release()
 		c.metrics.early.Inc()
-		_, _ = c.requestAndCache(c.background, raw, sum, func(*response) string { return owner }) // counted there
+		_, _ = c.requestAndCache(c.background, raw, sum, func(*response) string { return owner }) // requestAndCache counts errors
 	}()
 }
 
-// Introspect returns what the server says of a token of which nothing is remembered to
-// the contrary, shown by the holder of cert, and remembers the answer in the share of its
-// owner. Many who ask with one certificate about one
-// token at a time make one call, which no one of them can break off. Errors wrap an
-// [access.Denial]: Inactive; WrongType for what is no access token; MalformedToken for one
-// of which the server says what cannot be read; RateLimited where the
-// holder showed too many that were turned down; IssuerUnavailable where the server did
-// not answer, or not so that it could be understood.
+// Introspect returns the claims of an active token that came with cert, and caches them for
+// owner. Concurrent calls for one token and one certificate share a request, which none of them
+// can cancel. Every error wraps an [access.Denial]: Inactive; WrongType for a token that is not
+// an access token; MalformedToken for an active token with invalid claims; RateLimited if cert
+// came with too many inactive or refused tokens; IssuerUnavailable if the server did not respond
+// or its response is not valid.
 func (c *Client) Introspect(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate, owner Owner) (*access.Unchecked, error) {
 	now := c.now()
 	if err := c.cache.recentDenial(sum, now); err != nil {
@@ -230,16 +227,17 @@ func (c *Client) Introspect(ctx context.Context, raw string, sum facts.Sum, cert
 	return &r.token, nil
 }
 
-// shared makes one call for all that ask about the token with cert at this time. Others
-// have calls of their own: this one may have to wait for a turn of cert's holder.
+// coalesce shares one request among concurrent calls for one token and one certificate. Calls
+// with other certificates make their own requests, because a request may wait for a permit of its
+// certificate.
 func (c *Client) coalesce(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate, owner Owner) (*response, error) {
-	if c.settings.Cache.MaxAge == 0 { // every request has a right to an answer of its own
+	if c.settings.Cache.MaxAge == 0 { // without a cache, every call gets its own response
 		c.metrics.misses.Inc()
 		return c.enqueue(ctx, raw, sum, cert, owner)
 	}
 	made := false
-	flight := c.flights.DoChan(string(sum[:])+string(cert.Thumbprint[:]), func() (any, error) {
-		// Somebody may have asked between the look at the memory and here.
+	shared := c.flights.DoChan(string(sum[:])+string(cert.Thumbprint[:]), func() (any, error) {
+		// Another request may have filled the cache since Lookup.
 		if e := c.cache.fresh(sum, c.now()); e != nil {
 			return &response{token: e.token}, nil
 		}
@@ -250,68 +248,68 @@ func (c *Client) coalesce(ctx context.Context, raw string, sum facts.Sum, cert *
 	select {
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: %w", errCanceled, context.Cause(ctx))
-	case landed := <-flight:
+	case result := <-shared:
 		if !made {
 			c.metrics.shared.Inc()
 		}
-		if landed.Err != nil {
-			return nil, landed.Err
+		if result.Err != nil {
+			return nil, result.Err
 		}
-		return landed.Val.(*response), nil
+		return result.Val.(*response), nil
 	}
 }
 
-// errLeft marks a call that nobody waits for any more.
-var errCanceled = errors.New("broken off")
+// errCanceled marks a request that was given up.
+var errCanceled = errors.New("canceled")
 
-// call asks the server when it is the turn of cert's holder. The time for the answer
-// begins then: the server is not to blame for the wait. An answer about a token that is
-// refused all the same is counted like an inactive one: it is not remembered, so the next
-// request with the token would ask again.
+// enqueue waits for a permit and introspects the token. The timeout of the response begins with
+// the permit, because the server does not cause the wait. An active token that the gate refuses
+// counts like an inactive token: its response is not cached, so the next request with the token
+// would introspect it again.
 func (c *Client) enqueue(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate, owner Owner) (*response, error) {
-	if c.breaker.State() == gobreaker.StateOpen { // nothing to wait for
+	if c.breaker.State() == gobreaker.StateOpen { // do not wait for a permit in vain
 		c.metrics.circuitOpen.Inc()
 		return nil, gobreaker.ErrOpenState
 	}
-	waiting, cancel := context.WithTimeout(ctx, c.settings.Timeout)
+	queued, cancel := context.WithTimeout(ctx, c.settings.Timeout)
 	defer cancel()
-	end, err := c.queue.acquire(waiting, cert)
+	release, err := c.queue.acquire(queued, cert)
 	if err != nil {
 		c.metrics.noPermit.Inc()
 		return nil, err
 	}
-	defer end()
-	useless := false
+	defer release()
+	refused := false
 	r, err := c.requestAndCache(ctx, raw, sum, func(r *response) string {
 		if r.denial != nil {
-			useless = true
+			refused = true
 			return ownerOfInactive(cert)
 		}
 		partner := owner(&r.token)
-		useless = partner == ""
+		refused = partner == ""
 		return partner
 	})
-	if useless || errors.Is(err, errTokenCaused) || errors.Is(err, errRateLimited) {
+	if refused || errors.Is(err, errTokenCaused) || errors.Is(err, errRateLimited) {
 		c.unknownTokens.record(cert, c.now())
 	}
 	return r, err
 }
 
-// send asks the server, unless that is suspended, and remembers the reply in the share of
-// its owner.
+// requestAndCache introspects a token, unless the circuit breaker is open, and caches the
+// response for its owner.
 func (c *Client) requestAndCache(ctx context.Context, raw string, sum facts.Sum, owner func(*response) string) (*response, error) {
 	endpoint, err := c.endpoint()
-	if err != nil { // nothing was sent that could have failed
+	if err != nil { // nothing was sent, so the circuit breaker must not count it
 		c.metrics.failed.Inc()
 		return nil, err
 	}
-	var asked time.Time
+	var requestedAt time.Time
 	r, err := c.breaker.Execute(func() (*response, error) {
-		answering, cancel := context.WithTimeout(ctx, c.settings.Timeout)
+		withTimeout, cancel := context.WithTimeout(ctx, c.settings.Timeout)
 		defer cancel()
-		asked = c.now()
-		r, err := c.requestWithRetry(answering, endpoint, raw, asked)
-		if err != nil && ctx.Err() != nil { // whatever a connection that was given up still brings
+		requestedAt = c.now()
+		r, err := c.requestWithRetry(withTimeout, endpoint, raw, requestedAt)
+		if err != nil && ctx.Err() != nil { // any error of a canceled request
 			return nil, fmt.Errorf("%w: %w", errCanceled, context.Cause(ctx))
 		}
 		return r, err
@@ -321,7 +319,7 @@ func (c *Client) requestAndCache(ctx context.Context, raw string, sum facts.Sum,
 	}
 	c.metrics.count(r, err)
 	if err == nil {
-		c.cache.add(sum, r, asked, owner(r))
+		c.cache.add(sum, r, requestedAt, owner(r))
 	}
 	return r, err
 }

@@ -10,37 +10,36 @@ import (
 )
 
 const (
-	// recheckAfter is the least time between two checks of the gate's credentials. While the
-	// server refuses them it is the time until the next check.
+	// recheckAfter is the minimum time between two checks of the gate's credentials, and the time
+	// between checks while the server refuses the credentials.
 	recheckAfter = 2 * time.Second
-	// endpointPoll is how often a check looks whether the server's metadata has been read.
+	// endpointPoll is the time between looks for the server's metadata.
 	endpointPoll = 250 * time.Millisecond
 )
 
 var (
 	errCredentialsRefused   = errors.New("the server refuses the gate's own credentials")
-	errCredentialsUnchecked = errors.New("it is not known yet whether the server takes the gate's credentials")
+	errCredentialsUnchecked = errors.New("the gate's credentials have not been checked yet")
 )
 
-// A credentialCheck is what is known of whether the server takes the gate's credentials. It
-// is told by questions about a token that nobody has, so that no caller's token has a say in
-// whether the gate is ready.
+// A credentialCheck records whether the server accepts the gate's credentials. The check
+// introspects a random token, so that no client's token can affect readiness.
 type credentialCheck struct {
-	interval time.Duration // recheckAfter, but for tests
-	checked  atomic.Bool   // a check has ended, whatever it found
-	refused  atomic.Bool   // the last check that found out found the credentials refused
-	requests chan struct{} // of size 1: the answer about some token refused the credentials
+	interval time.Duration // recheckAfter, except in tests
+	checked  atomic.Bool   // a check has ended, with any result
+	refused  atomic.Bool   // the last conclusive check was refused
+	requests chan struct{} // capacity 1; a response to a client's token refused the credentials
 }
 
-// doubt asks for a check.
+// request asks for a check.
 func (k *credentialCheck) request() {
 	select {
 	case k.requests <- struct{}{}:
-	default: // one is asked for already
+	default: // a check is pending
 	}
 }
 
-// ready returns nil unless the credentials are refused or have never been checked.
+// ready returns nil if the credentials have been checked and are not refused.
 func (k *credentialCheck) ready() error {
 	switch {
 	case k.refused.Load():
@@ -51,17 +50,17 @@ func (k *credentialCheck) ready() error {
 	return nil
 }
 
-// Run checks the gate's credentials until ctx ends: at once, while the server refuses them,
-// and when it has refused them in its answer about some token.
+// Run checks the gate's credentials until ctx ends: at once, repeatedly while the server refuses
+// them, and after a refusal in the response to a client's token.
 func (c *Client) Run(ctx context.Context) {
 	for {
-		pause := c.credentialCheck.interval
+		delay := c.credentialCheck.interval
 		if _, err := c.endpoint(); err != nil {
-			pause = endpointPoll
+			delay = endpointPoll
 		} else {
-			_ = c.CheckCredentials(ctx) // logged there
+			_ = c.CheckCredentials(ctx) // CheckCredentials logs errors
 		}
-		timer := time.NewTimer(pause)
+		timer := time.NewTimer(delay)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -79,18 +78,17 @@ func (c *Client) Run(ctx context.Context) {
 	}
 }
 
-// CheckCredentials asks the server about a token that nobody has, as it asks about others,
-// and returns an error when the server refuses the gate's own credentials or does not answer
-// as RFC 7662 says. Only a refusal keeps the Client from being ready: whatever else goes
-// wrong may be over when the next token comes.
+// CheckCredentials introspects a random token. It returns an error if the server refuses the
+// gate's credentials or its response does not comply with RFC 7662. Only a refusal makes the
+// client unready, because other errors may be temporary.
 func (c *Client) CheckCredentials(ctx context.Context) error {
 	endpoint, err := c.endpoint()
 	if err != nil {
 		return err
 	}
-	asking, cancel := context.WithTimeout(ctx, c.settings.Timeout)
+	withTimeout, cancel := context.WithTimeout(ctx, c.settings.Timeout)
 	defer cancel()
-	_, err = c.requestWithRetry(asking, endpoint, rand.Text(), c.now())
+	_, err = c.requestWithRetry(withTimeout, endpoint, rand.Text(), c.now())
 	switch refused := errors.Is(err, errCredentialsRefused); {
 	case ctx.Err() != nil:
 		return err
@@ -103,8 +101,8 @@ func (c *Client) CheckCredentials(ctx context.Context) error {
 	return err
 }
 
-// refuses reports whether an answer of this status says that the gate may not ask: RFC 6749
-// section 5.2, RFC 6750 section 3.1.
+// refusesCredentials reports whether a response with status refuses the gate's credentials, RFC
+// 6749 section 5.2 and RFC 6750 section 3.1.
 func refusesCredentials(status int) bool {
 	return status == http.StatusUnauthorized || status == http.StatusForbidden
 }

@@ -21,29 +21,30 @@ import (
 	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
-// credentials are how the gate authenticates at a server. Files are read for each call.
+// credentials authenticate the gate at the server. Their files are read for each request, so that
+// renewed secrets need no reload.
 type credentials struct {
 	config.IntrospectionAuthentication
 	clientID string
-	issuer   string // of the server
+	issuer   string // identifier of the server
 }
 
-// check returns an error when a file is not what it should be.
+// check returns an error if a file is not valid.
 func (c *credentials) check() error {
 	return c.apply(url.Values{}, http.Header{}, time.Now())
 }
 
-// apply puts the credentials where their method wants them.
+// apply adds the credentials to form or header, depending on the method.
 func (c *credentials) apply(form url.Values, header http.Header, now time.Time) error {
 	switch c.Method {
-	case config.MethodTLS: // the certificate is the connection's
+	case config.MethodTLS: // the certificate belongs to the connection
 		form.Set("client_id", c.clientID) // RFC 8705 section 2
 	case config.MethodSecretBasic:
 		secret, err := readSecret(c.SecretFile)
 		if err != nil {
 			return err
 		}
-		// Both are form-encoded first, RFC 6749 section 2.3.1.
+		// RFC 6749 section 2.3.1 form-encodes both parts.
 		pair := url.QueryEscape(c.clientID) + ":" + url.QueryEscape(secret)
 		header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(pair)))
 	case config.MethodSecretPost:
@@ -68,15 +69,15 @@ func (c *credentials) apply(form url.Values, header http.Header, now time.Time) 
 		}
 		header.Set("Authorization", "Bearer "+token)
 	default:
-		return fmt.Errorf("no such method: %q", c.Method)
+		return fmt.Errorf("unknown authentication method %q", c.Method)
 	}
 	return nil
 }
 
-// mostSecret bounds a file with a secret; a token or key is a few KB.
+// maxSecretFile bounds a secret file in bytes; tokens and keys have a few KB.
 const maxSecretFile = 64 << 10
 
-// readSecret returns the one line in a file.
+// readSecret returns the single line in a file.
 func readSecret(file config.Path) (string, error) {
 	content, err := os.ReadFile(string(file))
 	if err != nil {
@@ -89,12 +90,11 @@ func readSecret(file config.Path) (string, error) {
 	return string(secret), nil
 }
 
-// assertionLifetime is how long an assertion counts: for one call, and clocks that
-// differ.
+// assertionLifetime is the validity of a client assertion: one request, plus clock skew.
 const assertionLifetime = time.Minute
 
-// assertion returns a JWT by which the gate proves who it is, RFC 7523 section 2.2. It is
-// for the server alone and, by its jti, for one call.
+// assertion returns a signed JWT that authenticates the gate, RFC 7523 section 2.2. Its aud is
+// the server, and its jti makes it valid for one request.
 func (c *credentials) assertion(now time.Time) (string, error) {
 	key, method, err := readKey(c.KeyFile)
 	if err != nil {
@@ -114,7 +114,7 @@ func (c *credentials) assertion(now time.Time) (string, error) {
 	return signed, nil
 }
 
-// readKey returns the private key in a PEM file, and the algorithm that it signs by.
+// readKey returns the private key in a PEM file and its signing method.
 func readKey(file config.Path) (crypto.PrivateKey, jwt.SigningMethod, error) {
 	key, err := pemfile.ReadKey(string(file))
 	if err != nil {
@@ -130,5 +130,5 @@ func readKey(file config.Path) (crypto.PrivateKey, jwt.SigningMethod, error) {
 	case ed25519.PrivateKey:
 		return k, jwt.SigningMethodEdDSA, nil
 	}
-	return nil, nil, fmt.Errorf("reading key %q: neither P-256 nor RSA nor Ed25519", file)
+	return nil, nil, fmt.Errorf("reading key %q: want P-256, RSA or Ed25519", file)
 }

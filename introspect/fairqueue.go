@@ -9,19 +9,18 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// errTurn marks a call that was not made because too many others were under way.
-var errNoPermit = errors.New("no turn to ask")
+// errNoPermit marks a request that was not sent because too many other requests were under way.
+var errNoPermit = errors.New("no permit for an introspection request")
 
-// queue is how many may have a turn or wait for one, for each turn there is. With the
-// default of 64 turns that is 1,024 calls, of 25 KiB each at most: a token of 16 KiB and
-// a goroutine.
+// maxUsersPerPermit bounds the requests that hold or await a permit, for each permit. The default
+// of 64 permits allows 64 × 16 = 1,024 requests of at most 25 KiB each: a token of 16 KiB and a
+// goroutine.
 const maxUsersPerPermit = 16
 
-// turns bound the calls that are under way at a server, so that nobody who sends made-up
-// tokens takes the turns of the others: the holder of one certificate has a quarter of
-// them at most, and all certificates of one authority half, for whoever has an authority
-// of its own makes as many certificates as it likes. Certificates of no authority, which
-// anybody makes, count as one's.
+// A fairQueue bounds the concurrent requests to a server, so that no client can use up all
+// permits with made-up tokens. One certificate gets at most a quarter of the permits, and all
+// certificates of one authority half, because an authority can issue any number of certificates.
+// Certificates without an authority, which anybody can make, share one authority.
 type fairQueue struct {
 	mu           sync.Mutex
 	all          *bucket
@@ -29,13 +28,13 @@ type fairQueue struct {
 	certificates map[access.Thumbprint]*bucket
 }
 
-// A share is some of the turns. Whoever has a place in it may wait for one.
+// A bucket is a part of the permits.
 type bucket struct {
-	permits chan struct{} // holds one value for each that is taken
-	users   int           // taken; a share of which none is taken is forgotten
+	permits chan struct{} // has one value for each permit in use
+	users   int           // requests that hold or await a permit; a bucket without users is removed
 }
 
-func newBucket(turns int) *bucket { return &bucket{permits: make(chan struct{}, max(1, turns))} }
+func newBucket(permits int) *bucket { return &bucket{permits: make(chan struct{}, max(1, permits))} }
 
 func (s *bucket) full() bool { return s.users >= maxUsersPerPermit*cap(s.permits) }
 
@@ -46,85 +45,85 @@ func newFairQueue(concurrency int) *fairQueue {
 	}
 }
 
-// try takes a turn that needs no waiting, for nobody in particular.
-func (t *fairQueue) tryAcquire() bool {
+// tryAcquire takes a permit for no certificate in particular, if one is free.
+func (q *fairQueue) tryAcquire() bool {
 	select {
-	case t.all.permits <- struct{}{}:
+	case q.all.permits <- struct{}{}:
 		return true
 	default:
 		return false
 	}
 }
 
-// end gives back what try took.
-func (t *fairQueue) release() { <-t.all.permits }
+// release returns a permit of tryAcquire.
+func (q *fairQueue) release() { <-q.all.permits }
 
-// begin waits for a turn of cert's holder until ctx ends, and not at all where too many
-// already do. The turn must be given back by end, which is nil with an error.
-func (t *fairQueue) acquire(ctx context.Context, cert *access.Certificate) (end func(), err error) {
-	line, err := t.enter(cert)
+// acquire waits for a permit for cert until ctx ends. It fails at once if too many requests wait
+// already. The caller must call release, which is nil with an error.
+func (q *fairQueue) acquire(ctx context.Context, cert *access.Certificate) (release func(), err error) {
+	path, err := q.enter(cert)
 	if err != nil {
 		return nil, err
 	}
-	for i, s := range line {
+	for i, s := range path {
 		select {
 		case s.permits <- struct{}{}:
 		case <-ctx.Done():
-			t.exit(cert, line, i)
+			q.exit(cert, path, i)
 			return nil, fmt.Errorf("%w in time: %w", errNoPermit, ctx.Err())
 		}
 	}
-	return func() { t.exit(cert, line, len(line)) }, nil
+	return func() { q.exit(cert, path, len(path)) }, nil
 }
 
-// A line is the shares that a turn comes from, in the order in which they are waited for:
-// who waits for his own keeps nobody else waiting.
+// A path is the buckets of a permit in the order of waiting. The certificate's bucket is first,
+// so that a certificate that waits for itself delays no other certificate.
 type path [3]*bucket
 
-// join takes a place in each share of cert.
-func (t *fairQueue) enter(cert *access.Certificate) (path, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	holder, authority := t.certificates[cert.Thumbprint], t.authorities[authorityOf(cert)]
-	if holder == nil {
-		holder = newBucket(cap(t.all.permits) / 4)
+// enter adds a user to each bucket of cert.
+func (q *fairQueue) enter(cert *access.Certificate) (path, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	own, authority := q.certificates[cert.Thumbprint], q.authorities[authorityOf(cert)]
+	if own == nil {
+		own = newBucket(cap(q.all.permits) / 4)
 	}
 	if authority == nil {
-		authority = newBucket(cap(t.all.permits) / 2)
+		authority = newBucket(cap(q.all.permits) / 2)
 	}
-	l := path{holder, authority, t.all}
-	for _, s := range l {
+	p := path{own, authority, q.all}
+	for _, s := range p {
 		if s.full() {
-			return path{}, fmt.Errorf("%w: %d calls are waiting for theirs", errNoPermit, s.users)
+			return path{}, fmt.Errorf("%w: %d requests hold or await a permit", errNoPermit, s.users)
 		}
 	}
-	t.certificates[cert.Thumbprint], t.authorities[authorityOf(cert)] = holder, authority
-	for _, s := range l {
+	q.certificates[cert.Thumbprint], q.authorities[authorityOf(cert)] = own, authority
+	for _, s := range p {
 		s.users++
 	}
-	return l, nil
+	return p, nil
 }
 
-// leave gives back the places in l, and the turns in as many of its shares as are taken.
-func (t *fairQueue) exit(cert *access.Certificate, l path, taken int) {
-	for _, s := range l[:taken] {
+// exit removes the user from the buckets, and returns the permits of the first held buckets.
+func (q *fairQueue) exit(cert *access.Certificate, p path, held int) {
+	for _, s := range p[:held] {
 		<-s.permits
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, s := range l {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, s := range p {
 		s.users--
 	}
-	if l[0].users == 0 {
-		delete(t.certificates, cert.Thumbprint)
+	if p[0].users == 0 {
+		delete(q.certificates, cert.Thumbprint)
 	}
-	if l[1].users == 0 {
-		delete(t.authorities, authorityOf(cert))
+	if p[1].users == 0 {
+		delete(q.authorities, authorityOf(cert))
 	}
 }
 
-// authorityOf returns the anchor that stands for all of cert's, the least one; zero for
-// none. A holder does not choose it: which anchors there are to lead to is configured.
+// authorityOf returns the smallest of cert's anchors, which stands for all of them; zero without
+// an anchor. A client cannot choose it, because the anchors are configured.
 func authorityOf(cert *access.Certificate) (least access.AnchorKey) {
 	for i, a := range cert.Anchors {
 		if i == 0 || string(a[:]) < string(least[:]) {
@@ -134,8 +133,8 @@ func authorityOf(cert *access.Certificate) (least access.AnchorKey) {
 	return least
 }
 
-// holderOf returns the owner of what is remembered of inactive tokens that came with cert,
-// whose partner is not known: all certificates of one authority are one owner.
+// ownerOfInactive returns the cache owner of inactive tokens that came with cert: its authority,
+// because the partner of an inactive token is unknown.
 func ownerOfInactive(cert *access.Certificate) string {
 	authority := authorityOf(cert)
 	return string(authority[:])

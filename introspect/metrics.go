@@ -12,8 +12,8 @@ import (
 	"github.com/sony/gobreaker/v2"
 )
 
-// Metrics counts calls and what is remembered of their answers, of all servers. Labels
-// are configured names and closed sets.
+// Metrics counts requests and cache look-ups of all servers. Labels are configured names and
+// closed sets.
 type Metrics struct {
 	calls     *prometheus.CounterVec
 	duration  *prometheus.HistogramVec
@@ -24,45 +24,45 @@ type Metrics struct {
 	entries   prometheus.GaugeFunc
 
 	mu         sync.Mutex
-	registered map[string]*Client // those that started, by the name of their server
+	registered map[string]*Client // started clients by the name of their server
 }
 
-// clientMetrics is the part that belongs to one server.
+// clientMetrics are the series of one server.
 type clientMetrics struct {
-	active, inactive, failed, timedOut    prometheus.Counter // calls, by outcome
-	circuitOpen, noPermit, limited        prometheus.Counter // those that were not made
-	hits, misses, negative, stale, shared prometheus.Counter // of what is remembered
+	active, inactive, failed, timedOut    prometheus.Counter // requests by outcome
+	circuitOpen, noPermit, limited        prometheus.Counter // requests that were not sent
+	hits, misses, negative, stale, shared prometheus.Counter // cache look-ups
 	early                                 prometheus.Counter
 	duration                              prometheus.Observer
 }
 
-// NewMetrics returns the metrics, registered nowhere.
+// NewMetrics returns metrics that are not registered yet.
 func NewMetrics() *Metrics {
 	cache := prometheus.Labels{"cache": "introspection"}
 	m := &Metrics{
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tallygate_introspection_requests_total",
-			Help: "Questions to an authorization server about a token, by what came of them; circuit_open, no_turn and rate_limited were not sent.",
+			Help: "Introspection requests, by issuer and outcome: active, inactive, error, timeout, or, for requests that were not sent, circuit_open, no_permit or rate_limited.",
 		}, []string{"issuer", "outcome"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "tallygate_introspection_duration_seconds", Help: "Time to ask an authorization server about a token.",
+			Name: "tallygate_introspection_duration_seconds", Help: "Duration of introspection requests, by issuer.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 		}, []string{"issuer"}),
 		suspended: prometheus.NewDesc("tallygate_introspection_suspended",
-			"1 while an authorization server is not asked, after failures in a row.", []string{"issuer"}, nil),
+			"Whether the circuit breaker for introspection is open after failures in a row: 1 or 0, by issuer.", []string{"issuer"}, nil),
 		early: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "tallygate_introspection_early_refreshes_total", Help: "Questions in the background, before what is remembered ends.",
+			Name: "tallygate_introspection_early_refreshes_total", Help: "Background introspection requests made before a cached response expires, by issuer.",
 		}, []string{"issuer"}),
 		lookups: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "tallygate_cache_requests_total", Help: "Look-ups in a cache, by result.", ConstLabels: cache,
+			Name: "tallygate_cache_requests_total", Help: "Cache look-ups, by cache and result.", ConstLabels: cache,
 		}, []string{"result"}),
 		evictions: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "tallygate_cache_evictions_total", Help: "Entries that left a cache because it was full.", ConstLabels: cache,
+			Name: "tallygate_cache_evictions_total", Help: "Entries evicted from a full cache, by cache.", ConstLabels: cache,
 		}),
 		registered: make(map[string]*Client),
 	}
 	m.entries = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "tallygate_cache_entries", Help: "Entries in a cache.", ConstLabels: cache,
+		Name: "tallygate_cache_entries", Help: "Entries in a cache, by cache.", ConstLabels: cache,
 	}, m.entryCount)
 	for _, result := range []string{"hit", "miss", "negative", "stale", "shared"} {
 		m.lookups.WithLabelValues(result)
@@ -70,14 +70,14 @@ func NewMetrics() *Metrics {
 	return m
 }
 
-// tellOf tells of c, and no more of whose place it takes.
+// register makes c the client that is measured for its server.
 func (m *Metrics) register(c *Client) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.registered[c.server] = c
 }
 
-// tellNoMoreOf tells no more of c.
+// unregister removes c, unless another client has replaced it.
 func (m *Metrics) unregister(c *Client) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -86,14 +86,13 @@ func (m *Metrics) unregister(c *Client) {
 	}
 }
 
-// clients returns those that there is something to tell of.
 func (m *Metrics) clients() []*Client {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Collect(maps.Values(m.registered))
 }
 
-// remembered returns how much all of them do.
+// entryCount returns the cache entries of all clients.
 func (m *Metrics) entryCount() float64 {
 	n := 0
 	for _, c := range m.clients() {
@@ -102,8 +101,7 @@ func (m *Metrics) entryCount() float64 {
 	return float64(n)
 }
 
-// Describe sends every description; with Collect it makes Metrics a
-// [prometheus.Collector].
+// Describe implements [prometheus.Collector].
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- m.suspended
 	for _, c := range m.all() {
@@ -111,7 +109,7 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect sends every series.
+// Collect implements [prometheus.Collector].
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	for _, c := range m.clients() {
 		suspended := 0.0
@@ -129,12 +127,12 @@ func (m *Metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{m.calls, m.duration, m.early, m.lookups, m.evictions, m.entries}
 }
 
-// Forget ends the series of a server that is no longer asked.
+// Forget removes the series of a server that is no longer introspected.
 func (m *Metrics) Forget(server string) {
-	of := prometheus.Labels{"issuer": server}
-	m.calls.DeletePartialMatch(of)
-	m.duration.DeletePartialMatch(of)
-	m.early.DeletePartialMatch(of)
+	labels := prometheus.Labels{"issuer": server}
+	m.calls.DeletePartialMatch(labels)
+	m.duration.DeletePartialMatch(labels)
+	m.early.DeletePartialMatch(labels)
 }
 
 func (m *Metrics) forServer(server string) clientMetrics {
@@ -144,7 +142,7 @@ func (m *Metrics) forServer(server string) clientMetrics {
 		failed:      m.calls.WithLabelValues(server, "error"),
 		timedOut:    m.calls.WithLabelValues(server, "timeout"),
 		circuitOpen: m.calls.WithLabelValues(server, "circuit_open"),
-		noPermit:    m.calls.WithLabelValues(server, "no_turn"),
+		noPermit:    m.calls.WithLabelValues(server, "no_permit"),
 		limited:     m.calls.WithLabelValues(server, "rate_limited"),
 		hits:        m.lookups.WithLabelValues("hit"),
 		misses:      m.lookups.WithLabelValues("miss"),
@@ -156,7 +154,7 @@ func (m *Metrics) forServer(server string) clientMetrics {
 	}
 }
 
-// count records what came of one call.
+// count records the outcome of a request.
 func (m *clientMetrics) count(r *response, err error) {
 	var timeout net.Error
 	switch {

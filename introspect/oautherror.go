@@ -17,25 +17,24 @@ import (
 	"github.com/tallygate/tallygate/internal/jsonlimit"
 )
 
-// longWord matches what could be a token, a secret or a part of one: no word of any
-// language is so long.
+// longWord matches a possible token or secret, or a part of one: words of natural languages are
+// shorter.
 var longWord = regexp.MustCompile(`[^\s"'(),;]{25,}`)
 
-// A complaint is what a server says of a request that it turns down, RFC 6749 section 5.2.
+// An oauthError is an error response, RFC 6749 section 5.2.
 type oauthError struct {
 	Error       facts.Member `json:"error"`
 	Description facts.Member `json:"error_description"`
 }
 
-// quote returns error and error_description of answer for our own log, after a colon: each
-// on one line, clipped, and without anything of what was sent. It returns "" where the
-// answer has neither.
-func quoteError(answer *authserver.Response, sent []string) string {
+// quoteError returns error and error_description of response for the log, each after a colon, on
+// one line, truncated, and without the secrets in sent. It returns "" without either.
+func quoteError(response *authserver.Response, sent []string) string {
 	var c oauthError
-	if answer.MediaType != jsonMediaType || jsonlimit.Check(answer.Body) != nil || json.Unmarshal(answer.Body, &c) != nil {
+	if response.MediaType != jsonMediaType || jsonlimit.Check(response.Body) != nil || json.Unmarshal(response.Body, &c) != nil {
 		return ""
 	}
-	var said strings.Builder
+	var quoted strings.Builder
 	for _, member := range []facts.Member{c.Error, c.Description} {
 		text, ok := member.Text()
 		if !ok || text == "" {
@@ -44,13 +43,13 @@ func quoteError(answer *authserver.Response, sent []string) string {
 		for _, secret := range sent {
 			text = strings.ReplaceAll(text, secret, "…")
 		}
-		fmt.Fprintf(&said, ": %q", access.Truncate(longWord.ReplaceAllString(text, "…")))
+		fmt.Fprintf(&quoted, ": %q", access.Truncate(longWord.ReplaceAllString(text, "…")))
 	}
-	return said.String()
+	return quoted.String()
 }
 
-// secretsIn returns what must not be quoted of a request with this form and header: the
-// token and whatever authenticates the gate.
+// secretsOf returns the parts of a request that must not be quoted: the token and the credentials
+// of the gate.
 func secretsOf(form url.Values, header http.Header) []string {
 	var secrets []string
 	for _, name := range []string{"token", "client_secret", "client_assertion"} {

@@ -23,58 +23,58 @@ import (
 	"github.com/tallygate/tallygate/internal/jwks"
 )
 
-// A reply is what a server said of one token.
+// A response is the server's statement about one token.
 type response struct {
 	token  access.Unchecked
-	denial *access.Denial // not nil when the token is inactive, malformed, or no access token
+	denial *access.Denial // set if the token is inactive, malformed or not an access token
 }
 
-// errThisToken marks a failure that one token may have brought about, errTooMany one that
-// the tokens of one holder may.
+// errTokenCaused marks an error that a single token can cause; errRateLimited an error that the
+// number of a client's tokens can cause.
 var (
-	errTokenCaused = errors.New("of this token")
-	errRateLimited = errors.New("too many questions at a time")
+	errTokenCaused = errors.New("which this token may have caused")
+	errRateLimited = errors.New("too many requests")
 )
 
-// The media types of answers, RFC 7662 section 2.2 and RFC 9701 section 5.
+// Media types of responses, RFC 7662 section 2.2 and RFC 9701 section 5.
 const (
 	jsonMediaType = "application/json"
 	jwtMediaType  = "application/token-introspection+jwt"
 )
 
-// ask sends the question, RFC 7662 section 2.1, at the time that asked is. It does so once
-// more if there was no connection, or only one that had been kept open too long.
-func (c *Client) requestWithRetry(ctx context.Context, endpoint *url.URL, raw string, asked time.Time) (*response, error) {
-	began := time.Now()
-	answer, says, err := c.post(ctx, endpoint, raw)
+// requestWithRetry introspects a token, RFC 7662 section 2.1. It retries once if connecting
+// failed or an idle connection was closed. requestedAt is the time of the request.
+func (c *Client) requestWithRetry(ctx context.Context, endpoint *url.URL, raw string, requestedAt time.Time) (*response, error) {
+	start := time.Now()
+	response, detail, err := c.post(ctx, endpoint, raw)
 	if errors.Is(err, errConnection) && ctx.Err() == nil {
-		answer, says, err = c.post(ctx, endpoint, raw)
+		response, detail, err = c.post(ctx, endpoint, raw)
 	}
-	c.metrics.duration.Observe(time.Since(began).Seconds())
+	c.metrics.duration.Observe(time.Since(start).Seconds())
 	if err != nil {
 		return nil, err
 	}
-	if answer.Status != http.StatusOK {
-		return nil, statusError(answer.Status, says)
+	if response.Status != http.StatusOK {
+		return nil, statusError(response.Status, detail)
 	}
-	return c.parseResponse(ctx, answer, asked)
+	return c.parseResponse(ctx, response, requestedAt)
 }
 
-// unwilling returns what an answer means that has another status than 200. says is what the
-// server itself says of it, for the log. It is never taken for inactive.
-func statusError(status int, says string) error {
+// statusError returns the error for a response with a status other than 200. detail is the
+// server's error text, for the log. Such a response never means that the token is inactive.
+func statusError(status int, detail string) error {
 	switch {
 	case refusesCredentials(status):
-		return fmt.Errorf("%w with status %d%s", errCredentialsRefused, status, says)
+		return fmt.Errorf("%w with status %d%s", errCredentialsRefused, status, detail)
 	case status == http.StatusTooManyRequests:
-		return fmt.Errorf("answered with status %d%s: %w", status, says, errRateLimited)
+		return fmt.Errorf("answered with status %d%s: %w", status, detail, errRateLimited)
 	case status >= 400 && status < 500:
-		return fmt.Errorf("answered with status %d%s %w", status, says, errTokenCaused)
+		return fmt.Errorf("answered with status %d%s, %w", status, detail, errTokenCaused)
 	}
-	return fmt.Errorf("answered with status %d%s", status, says)
+	return fmt.Errorf("answered with status %d%s", status, detail)
 }
 
-// endpoint returns where to ask, as configured or as the server's metadata says.
+// endpoint returns the introspection endpoint, from the configuration or the metadata.
 func (c *Client) endpoint() (*url.URL, error) {
 	if c.settings.Endpoint != nil {
 		return &c.settings.Endpoint.URL, nil
@@ -89,9 +89,8 @@ func (c *Client) endpoint() (*url.URL, error) {
 	return m.Introspection, nil
 }
 
-// post sends the question once. says is what the server itself says of a question that it
-// turns down, for the log.
-func (c *Client) post(ctx context.Context, endpoint *url.URL, raw string) (answer *authserver.Response, says string, err error) {
+// post sends the request once. detail is the server's error text, for the log.
+func (c *Client) post(ctx context.Context, endpoint *url.URL, raw string) (response *authserver.Response, detail string, err error) {
 	form := url.Values{"token": {raw}, "token_type_hint": {"access_token"}}
 	header := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Accept": {jsonMediaType}}
 	if c.settings.Signed {
@@ -102,53 +101,52 @@ func (c *Client) post(ctx context.Context, endpoint *url.URL, raw string) (answe
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint.String(), strings.NewReader(form.Encode()))
 	if err != nil {
-		return nil, "", errors.New("the endpoint makes no request") // err would quote the query
+		return nil, "", errors.New("the endpoint is not a valid URL") // err would quote the query
 	}
 	request.Header = header
 	var reused atomic.Bool
 	trace := httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { reused.Store(got.Reused) }}
-	answer, err = c.remote.Send(request.WithContext(httptrace.WithClientTrace(ctx, &trace)), authserver.MaxIntrospection)
+	response, err = c.remote.Send(request.WithContext(httptrace.WithClientTrace(ctx, &trace)), authserver.MaxIntrospection)
 	var dialing *net.OpError
 	switch {
 	case errors.Is(err, authserver.ErrTooLarge):
-		err = fmt.Errorf("%w %w", err, errTokenCaused)
+		err = fmt.Errorf("%w, %w", err, errTokenCaused)
 	case errors.Is(err, authserver.ErrEncoded):
 	case err != nil && (reused.Load() || errors.As(err, &dialing) && dialing.Op == "dial"):
 		err = fmt.Errorf("%w: %w", errConnection, err)
 	}
-	if err == nil && answer.Status != http.StatusOK {
-		says = quoteError(answer, secretsOf(form, header))
+	if err == nil && response.Status != http.StatusOK {
+		detail = quoteError(response, secretsOf(form, header))
 	}
-	return answer, says, err
+	return response, detail, err
 }
 
-// errConnection marks a failure that a new connection may mend. Asking twice does no
-// harm, as long as what authenticates the gate is made for each time: net/http, if told
-// to ask again, would show one assertion twice, which RFC 7523 section 3 has servers
-// turn down.
+// errConnection marks an error that a new connection may fix. A retry is safe if it has fresh
+// credentials. net/http's own retry would send a client assertion twice, which RFC 7523 section 3
+// tells servers to refuse.
 var errConnection = errors.New("the connection failed")
 
-// understand reads an answer of status 200. What cannot be understood is an error and says nothing of
-// the token: it is never taken for inactive.
-func (c *Client) parseResponse(ctx context.Context, answer *authserver.Response, asked time.Time) (*response, error) {
-	document, want := jsontext.Value(answer.Body), jsonMediaType
+// parseResponse reads a response with status 200. A response that is not valid is an error and
+// never means that the token is inactive.
+func (c *Client) parseResponse(ctx context.Context, response *authserver.Response, requestedAt time.Time) (*response, error) {
+	document, want := jsontext.Value(response.Body), jsonMediaType
 	if c.settings.Signed {
 		want = jwtMediaType
 	}
-	if answer.MediaType != want {
-		return nil, fmt.Errorf("answered with content type %q instead of %s", access.Truncate(answer.MediaType), want)
+	if response.MediaType != want {
+		return nil, fmt.Errorf("answered with content type %q instead of %s", access.Truncate(response.MediaType), want)
 	}
 	if c.settings.Signed {
 		var err error
-		if document, err = c.verifySigned(ctx, string(answer.Body), asked); err != nil {
+		if document, err = c.verifySigned(ctx, string(response.Body), requestedAt); err != nil {
 			return nil, err
 		}
 	}
 	return c.parseMembers(document)
 }
 
-// response is an introspection response, RFC 7662 section 2.2. What it says beside is
-// how some servers tell an access token from others.
+// members are the members of an introspection response, RFC 7662 section 2.2, and the members by
+// which servers mark the type of a token.
 type members struct {
 	facts.Members
 	Active    jsontext.Value `json:"active"`
@@ -157,109 +155,109 @@ type members struct {
 	Type      facts.Member   `json:"typ"`
 }
 
-// read returns what document, a response, says. Only true is active, and an answer without
-// true or false is none (RFC 7662 section 2.2 requires it), null included. What an active
-// token says and cannot be read is a fault of the token: asking again would not mend it.
+// parseMembers reads an introspection response. Only active: true means active, and a response
+// without true or false is an error (RFC 7662 section 2.2 requires active). Invalid claims of an
+// active token make the token malformed, because another request would not fix them.
 func (c *Client) parseMembers(document jsontext.Value) (*response, error) {
 	if err := jsonlimit.Check(document); err != nil {
-		return nil, fmt.Errorf("reading the answer %w: %w", errTokenCaused, err)
+		return nil, fmt.Errorf("reading the response: %w, %w", err, errTokenCaused)
 	}
 	var r members
 	if document.Kind() != jsontext.KindBeginObject || json.Unmarshal(document, &r) != nil {
-		return nil, errors.New("the answer is no introspection response in JSON")
+		return nil, errors.New("the response is not an introspection response in JSON")
 	}
 	if r.Active.Kind() == jsontext.KindFalse {
-		return &response{denial: &access.Denial{Reason: access.Inactive, Err: fmt.Errorf("says %s", c.server)}}, nil
+		return &response{denial: &access.Denial{Reason: access.Inactive, Err: fmt.Errorf("according to %s", c.server)}}, nil
 	}
 	if r.Active.Kind() != jsontext.KindTrue {
-		return nil, errors.New("the answer does not say whether the token is active")
+		return nil, errors.New("the response has no active member that is true or false")
 	}
 	if kind := r.otherTokenType(); kind != "" {
-		return &response{denial: &access.Denial{Reason: access.WrongType, Err: fmt.Errorf("%s says that it is of type %q", c.server, access.Truncate(kind))}}, nil
+		return &response{denial: &access.Denial{Reason: access.WrongType, Err: fmt.Errorf("a token of type %q, according to %s", access.Truncate(kind), c.server)}}, nil
 	}
-	says, err := r.Read(c.server)
+	claims, err := r.Read(c.server)
 	var malformed *access.Denial
 	if errors.As(err, &malformed) {
 		return &response{denial: malformed}, nil
 	} else if err != nil {
 		return nil, err
 	}
-	if r.Issuer == nil { // it was asked itself
-		says.Issuer = c.issuer
+	if r.Issuer == nil { // the server was asked about its own token
+		claims.Issuer = c.issuer
 	}
 	if r.Expires == nil {
-		// Active now, and asked again when what is remembered ends.
-		says.Expires = c.now().Add(max(c.settings.Cache.MaxAge, time.Second) + c.settings.Cache.StaleOnError)
+		// The token is active now. Its cache entry expires before this, and the server is asked
+		// again.
+		claims.Expires = c.now().Add(max(c.settings.Cache.MaxAge, time.Second) + c.settings.Cache.StaleOnError)
 	}
-	return &response{token: says}, nil
+	return &response{token: claims}, nil
 }
 
-// The words by which servers say that a token is an access token, in each member where
-// some say so. In lower case.
+// The values that mark an access token in each member, in lower case.
 var (
 	accessTypes = []string{"bearer", "dpop"}
 	accessUses  = []string{"access_token", "access"}
 	accessTyps  = []string{"bearer", "dpop", "at+jwt", "application/at+jwt", "jwt"}
 )
 
-// other returns what kind of token it is when the server says that it is no access
-// token, "" otherwise. A refresh token is active too, at a server that knows no better.
+// otherTokenType returns the type of a token that is not an access token, "" otherwise. Some
+// servers report refresh tokens as active.
 func (r *members) otherTokenType() string {
-	for _, said := range []struct {
+	for _, member := range []struct {
 		value facts.Member
 		words []string
 	}{{r.TokenType, accessTypes}, {r.TokenUse, accessUses}, {r.Type, accessTyps}} {
-		kind, ok := said.value.Text()
-		if ok && !slices.Contains(said.words, strings.ToLower(kind)) {
+		kind, ok := member.value.Text()
+		if ok && !slices.Contains(member.words, strings.ToLower(kind)) {
 			return kind
 		}
 	}
 	return ""
 }
 
-// envelope is the JWT of a signed answer, RFC 9701 section 5.
+// A signedResponse is the JWT of a signed response, RFC 9701 section 5.
 type signedResponse struct {
 	facts.Members
 	Response jsontext.Value `json:"token_introspection"`
 }
 
-// verify returns the response in a signed answer: by its type it can be nothing else,
-// it is signed by the server's keys, comes from the server, is meant for this gate, and
-// was not made before the question, give or take the leeway. It does not name the token
-// (RFC 9701 section 5): whoever stands between gate and server, despite TLS, could show
-// an answer from within the leeway for another.
-func (c *Client) verifySigned(ctx context.Context, raw string, asked time.Time) (jsontext.Value, error) {
+// verifySigned returns the introspection response in a signed response. The JWT must have the
+// type of RFC 9701, be signed by the server's keys, come from the server, be meant for this gate,
+// and be issued after the request, within the leeway. RFC 9701 section 5 has no claim for the
+// token, so an attacker who breaks TLS could replace the response by another response from within
+// the leeway.
+func (c *Client) verifySigned(ctx context.Context, raw string, requestedAt time.Time) (jsontext.Value, error) {
 	jws, err := jwks.Parse(raw)
 	if err != nil {
-		return nil, fmt.Errorf("signed answer: %w", err)
+		return nil, fmt.Errorf("signed response: %w", err)
 	}
 	now := c.now()
 	if _, _, err := c.keys.Verify(ctx, jws, jwks.MediaTypes(jwtMediaType), now); err != nil {
-		return nil, fmt.Errorf("signed answer: %w", err)
+		return nil, fmt.Errorf("signed response: %w", err)
 	}
 	if err := jsonlimit.Check(jws.Payload); err != nil {
-		return nil, fmt.Errorf("signed answer %w: %w", errTokenCaused, err)
+		return nil, fmt.Errorf("signed response: %w, %w", err, errTokenCaused)
 	}
 	var e signedResponse
 	if json.Unmarshal(jws.Payload, &e) != nil {
-		return nil, errors.New("signed answer: the payload is no JSON object with each name once")
+		return nil, errors.New("signed response: the payload is not a JSON object without duplicate names")
 	}
-	says, err := e.Read(c.server)
+	claims, err := e.Read(c.server)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("signed answer: %w", err)
-	case says.Issuer != c.issuer:
-		return nil, fmt.Errorf("signed answer: it comes from %q", access.Truncate(says.Issuer))
-	case !c.isFor(says.Audience):
-		return nil, errors.New("signed answer: it is meant for another resource server")
-	case says.IssuedAt.IsZero() || says.IssuedAt.After(now.Add(c.leeway)) || says.IssuedAt.Before(asked.Truncate(time.Second).Add(-c.leeway)):
-		return nil, errors.New("signed answer: it was not made for this question")
+		return nil, fmt.Errorf("signed response: %w", err)
+	case claims.Issuer != c.issuer:
+		return nil, fmt.Errorf("signed response: issued by %q", access.Truncate(claims.Issuer))
+	case !c.isFor(claims.Audience):
+		return nil, errors.New("signed response: the audience is another resource server")
+	case claims.IssuedAt.IsZero() || claims.IssuedAt.After(now.Add(c.leeway)) || claims.IssuedAt.Before(requestedAt.Truncate(time.Second).Add(-c.leeway)):
+		return nil, errors.New("signed response: issued outside the time of the request")
 	}
 	return e.Response, nil
 }
 
-// isFor reports whether an audience names this gate: by its client_id, as RFC 9701 section
-// 5 wants it, or by one of the resources that it stands before, as some servers do.
+// isFor reports whether audience names this gate: by its client_id, as RFC 9701 section 5
+// requires, or by one of its configured audiences, as some servers do.
 func (c *Client) isFor(audience []string) bool {
 	return slices.ContainsFunc(audience, func(a string) bool {
 		return a != "" && a == string(c.settings.ClientID) || slices.Contains(c.audiences, a)

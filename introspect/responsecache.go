@@ -13,39 +13,38 @@ import (
 	"github.com/tallygate/tallygate/internal/facts"
 )
 
-// An Owner returns the partner in whose share of the memory an answer is remembered, or ""
-// for an answer that is not to be: the token that it is about is refused, whatever the
-// server says. It may be called after the request that it was made for has ended.
+// An Owner returns the partner for whom a response is cached, or "" if the gate refuses the
+// token, so that the response is not cached. It may be called after its request has ended.
 type Owner func(answer *access.Unchecked) string
 
-// memory is what is remembered of a server's answers. The number of inactive tokens, of
-// which a client can make up as many as it likes, is bounded apart from that of the others.
+// A responseCache stores a server's responses. Active and inactive tokens have separate bounds,
+// because clients can make up any number of inactive tokens.
 type responseCache struct {
 	settings  config.IntrospectionCache
 	active    *cache.Cache[*entry]
 	inactive  *cache.Cache[*deniedEntry]
-	replacing *sync.Mutex // held while a reply takes the place of another
+	replacing *sync.Mutex // held while a response replaces another response
 }
 
-// An entry is what was said of an active token.
+// An entry is a response about an active token.
 type entry struct {
 	token        access.Unchecked
 	owner        string
 	requestedAt  time.Time
-	expires      time.Time // from then on, the server is asked again
-	refreshAfter time.Time // from then on, it is asked in the background if many want to know
+	expires      time.Time // the server is asked again after it
+	refreshAfter time.Time // a token in frequent use is refreshed in the background after it
 	hits         atomic.Int32
 }
 
-// A refusal is that a token was inactive, or no access token.
+// A deniedEntry is a response about an inactive token, or a token that is not an access token.
 type deniedEntry struct {
 	denial      *access.Denial
 	requestedAt time.Time
 	expires     time.Time
 }
 
-// What entry and refusal take beside what the token says. A denial is an error that wraps
-// another and the text of either, which quotes 256 bytes at most.
+// The sizes of entry and deniedEntry without the claims. A Denial has an error that wraps another
+// error, each with a text that quotes at most 256 bytes.
 const (
 	entryBytes       = int(unsafe.Sizeof(entry{}) - unsafe.Sizeof(access.Unchecked{}))
 	deniedEntryBytes = int(unsafe.Sizeof(deniedEntry{})+unsafe.Sizeof(access.Denial{})) + 2*(64+256)
@@ -60,101 +59,99 @@ func newResponseCache(settings config.IntrospectionCache, pool *cache.Pool, metr
 	}
 }
 
-// share makes m have what other has, from now on too. How long that serves beyond its end
-// is m's own setting.
-func (m *responseCache) shareWith(other *responseCache) {
-	m.active, m.inactive, m.replacing = other.active, other.inactive, other.replacing
+// shareWith makes m use the entries of other, now and later. stale_on_error stays m's own.
+func (c *responseCache) shareWith(other *responseCache) {
+	c.active, c.inactive, c.replacing = other.active, other.inactive, other.replacing
 }
 
-// clear forgets everything, unless m shares it with other.
-func (m *responseCache) clearUnshared(other *responseCache) {
-	if m.active != other.active {
-		m.active.Clear()
+// clearUnshared removes all entries that m does not share with other.
+func (c *responseCache) clearUnshared(other *responseCache) {
+	if c.active != other.active {
+		c.active.Clear()
 	}
-	if m.inactive != other.inactive {
-		m.inactive.Clear()
+	if c.inactive != other.inactive {
+		c.inactive.Clear()
 	}
 }
 
-// fresh returns what was said of a token not too long ago, nil for nothing.
-func (m *responseCache) fresh(sum facts.Sum, now time.Time) *entry {
-	e, ok := m.active.Get(sum)
+// fresh returns the entry of an active token that has not expired, nil without one.
+func (c *responseCache) fresh(sum facts.Sum, now time.Time) *entry {
+	e, ok := c.active.Get(sum)
 	if !ok || !now.Before(e.expires) {
 		return nil
 	}
 	return e
 }
 
-// stale returns what was said of a token, also somewhat longer ago where that is
-// allowed while the server cannot be asked.
-func (m *responseCache) stale(sum facts.Sum, now time.Time) *entry {
-	e, ok := m.active.Get(sum)
-	if !ok || !now.Before(e.expires.Add(m.settings.StaleOnError)) {
+// stale returns the entry of an active token that is fresh or expired within stale_on_error, nil
+// without one. It is used while the server is unavailable.
+func (c *responseCache) stale(sum facts.Sum, now time.Time) *entry {
+	e, ok := c.active.Get(sum)
+	if !ok || !now.Before(e.expires.Add(c.settings.StaleOnError)) {
 		return nil
 	}
 	return e
 }
 
-// refusal returns why a token was turned down a moment ago, nil when it was not.
-func (m *responseCache) recentDenial(sum facts.Sum, now time.Time) error {
-	r, ok := m.inactive.Get(sum)
+// recentDenial returns why the server refused a token recently, nil if it did not.
+func (c *responseCache) recentDenial(sum facts.Sum, now time.Time) error {
+	r, ok := c.inactive.Get(sum)
 	if !ok || !now.Before(r.expires) {
 		return nil
 	}
 	return r.denial
 }
 
-// add remembers the reply to a question that was asked at that time: of an active token
-// for as long as configured and no longer than to its exp (RFC 7662 section 4), in the
-// share of owner, and not at all where that is "". The time counts from the question: what
-// the server revoked while it answered must not live longer for it. For the same reason a
-// reply never takes the place of one to a later question. Up to a tenth is taken off by
-// chance, so that what was asked at once need not be asked again at once.
-func (m *responseCache) add(sum facts.Sum, r *response, asked time.Time, owner string) {
-	m.replacing.Lock()
-	defer m.replacing.Unlock()
-	if m.superseded(sum, asked) {
+// add stores the response to a request of that time. A response about an active token stays as
+// long as configured, at most until its exp (RFC 7662 section 4), and not at all if owner is "".
+// The time counts from the request, so that a revocation during the request takes effect no
+// later. For the same reason a response never replaces the response to a later request. Up to a
+// tenth of the time is taken off at random, so that tokens of one moment do not expire together.
+func (c *responseCache) add(sum facts.Sum, r *response, requestedAt time.Time, owner string) {
+	c.replacing.Lock()
+	defer c.replacing.Unlock()
+	if c.superseded(sum, requestedAt) {
 		return
 	}
 	if r.denial != nil {
-		m.active.Remove(sum)
-		if age := jitter(m.settings.InactiveMaxAge); age > 0 {
-			until := asked.Add(age)
-			m.inactive.Add(sum, &deniedEntry{r.denial, asked, until}, owner, deniedEntryBytes, until)
+		c.active.Remove(sum)
+		if age := jitter(c.settings.InactiveMaxAge); age > 0 {
+			until := requestedAt.Add(age)
+			c.inactive.Add(sum, &deniedEntry{r.denial, requestedAt, until}, owner, deniedEntryBytes, until)
 		}
 		return
 	}
-	m.inactive.Remove(sum)
-	age := jitter(m.settings.MaxAge)
-	e := &entry{token: r.token, owner: owner, requestedAt: asked, expires: asked.Add(age), refreshAfter: asked.Add(age - age/5)}
+	c.inactive.Remove(sum)
+	age := jitter(c.settings.MaxAge)
+	e := &entry{token: r.token, owner: owner, requestedAt: requestedAt, expires: requestedAt.Add(age), refreshAfter: requestedAt.Add(age - age/5)}
 	if !r.token.Expires.After(e.expires) {
-		e.expires, e.refreshAfter = r.token.Expires, r.token.Expires // asking earlier would tell nothing new
+		e.expires, e.refreshAfter = r.token.Expires, r.token.Expires // an earlier refresh would change nothing
 	}
-	if owner == "" || !asked.Before(e.expires) {
-		m.active.Remove(sum) // an earlier answer is no longer true
+	if owner == "" || !requestedAt.Before(e.expires) {
+		c.active.Remove(sum) // the previous response is no longer true
 		return
 	}
-	m.active.Add(sum, e, owner, entryBytes+facts.Bytes(&e.token), e.expires.Add(m.settings.StaleOnError))
+	c.active.Add(sum, e, owner, entryBytes+facts.Bytes(&e.token), e.expires.Add(c.settings.StaleOnError))
 }
 
-// superseded reports whether something is remembered of a later question.
-func (m *responseCache) superseded(sum facts.Sum, asked time.Time) bool {
-	if e, ok := m.active.Get(sum); ok && e.requestedAt.After(asked) {
+// superseded reports whether the cache has a response to a later request.
+func (c *responseCache) superseded(sum facts.Sum, requestedAt time.Time) bool {
+	if e, ok := c.active.Get(sum); ok && e.requestedAt.After(requestedAt) {
 		return true
 	}
-	r, ok := m.inactive.Get(sum)
-	return ok && r.requestedAt.After(asked)
+	r, ok := c.inactive.Get(sum)
+	return ok && r.requestedAt.After(requestedAt)
 }
 
 func jitter(age time.Duration) time.Duration {
-	return age - rand.N(age/10+1) //nolint:gosec // nobody gains by guessing when an answer ends
+	return age - rand.N(age/10+1) //nolint:gosec // guessing the end of an entry gains nothing
 }
 
-// hot is how many hits make an entry one that many want to know.
+// refreshAheadHits is the number of hits that makes an entry one in frequent use.
 const refreshAheadHits = 3
 
-// due reports, once in an entry's life, that it has come to the last fifth of it and is
-// hot. It counts a hit.
+// shouldRefresh counts a hit. It reports once in an entry's life that the entry is in its last
+// fifth and in frequent use.
 func (e *entry) shouldRefresh(now time.Time) bool {
 	n := e.hits.Load()
 	switch {

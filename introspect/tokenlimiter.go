@@ -11,69 +11,67 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-var errTooManyUnknown = errors.New("with this certificate, or with others of its authority, came too many tokens that are inactive or refused")
+var errTooManyUnknown = errors.New("too many inactive or refused tokens from this client certificate or its issuing authority")
 
-// How many tokens that turn out not to be active may be asked about, each second and at
-// once. One that is inactive is not asked about again for a while, so that it takes a
-// client that makes tokens up, or sends those of others, to come near: good ones are not
-// counted. All certificates
-// of one authority together have ten times what one has.
+// The rate and burst of inactive or refused tokens, for each certificate and second. Inactive
+// tokens are cached, so only clients that make up or steal tokens reach these limits; granted
+// tokens do not count. All certificates of an authority together have ten times the limit.
 const (
 	unknownTokenRate  = 20
 	unknownTokenBurst = 200
 	authorityFactor   = 10
-	// rememberedHolders bounds the holders that are told apart. One takes about 200
-	// bytes, so 16,384 of them 3 MiB. One that is forgotten starts anew, within the
-	// rate of its authority.
+	// maxLimiters bounds the certificates, and the authorities, that are counted separately. An
+	// entry has about 200 bytes, so 16,384 entries take 3 MiB. An evicted certificate starts
+	// anew, within the limit of its authority.
 	maxLimiters = 16 << 10
 )
 
-// strangers count what came of the tokens that each holder showed. They are safe for
-// concurrent use.
+// An unknownTokenLimiter counts the inactive or refused tokens of each certificate. It is safe
+// for concurrent use.
 type unknownTokenLimiter struct {
 	certificates *lru.Cache[access.Thumbprint, *rate.Limiter]
 	authorities  *lru.Cache[access.AnchorKey, *rate.Limiter]
 }
 
 func newUnknownTokenLimiter() (unknownTokenLimiter, error) {
-	holders, err := lru.New[access.Thumbprint, *rate.Limiter](maxLimiters)
+	certificates, err := lru.New[access.Thumbprint, *rate.Limiter](maxLimiters)
 	if err != nil {
-		return unknownTokenLimiter{}, fmt.Errorf("making the cache of holders: %w", err)
+		return unknownTokenLimiter{}, fmt.Errorf("making the cache of certificates: %w", err)
 	}
 	authorities, err := lru.New[access.AnchorKey, *rate.Limiter](maxLimiters)
 	if err != nil {
 		return unknownTokenLimiter{}, fmt.Errorf("making the cache of authorities: %w", err)
 	}
-	return unknownTokenLimiter{holders, authorities}, nil
+	return unknownTokenLimiter{certificates, authorities}, nil
 }
 
-// admit returns nil when a token that cert's holder shows may be asked about.
-func (s unknownTokenLimiter) allow(cert *access.Certificate, now time.Time) error {
-	for _, l := range s.limits(cert) {
-		if l != nil && l.TokensAt(now) < 1 {
+// allow returns nil if a token that came with cert may be introspected.
+func (l unknownTokenLimiter) allow(cert *access.Certificate, now time.Time) error {
+	for _, limiter := range l.limits(cert) {
+		if limiter != nil && limiter.TokensAt(now) < 1 {
 			return &access.Denial{Reason: access.RateLimited, Err: errTooManyUnknown}
 		}
 	}
 	return nil
 }
 
-// limits returns what is known of cert's holder and of its authority, nil for nothing.
-func (s unknownTokenLimiter) limits(cert *access.Certificate) [2]*rate.Limiter {
-	holder, _ := s.certificates.Get(cert.Thumbprint)
-	authority, _ := s.authorities.Get(authorityOf(cert))
-	return [2]*rate.Limiter{holder, authority}
+// limits returns the limiters of cert and of its authority, nil where nothing was counted.
+func (l unknownTokenLimiter) limits(cert *access.Certificate) [2]*rate.Limiter {
+	own, _ := l.certificates.Get(cert.Thumbprint)
+	authority, _ := l.authorities.Get(authorityOf(cert))
+	return [2]*rate.Limiter{own, authority}
 }
 
-// count takes note that a token that cert's holder showed was turned down.
-func (s unknownTokenLimiter) record(cert *access.Certificate, now time.Time) {
-	holder := rate.NewLimiter(unknownTokenRate, unknownTokenBurst)
-	if known, ok, _ := s.certificates.PeekOrAdd(cert.Thumbprint, holder); ok {
-		holder = known
+// record counts an inactive or refused token that came with cert.
+func (l unknownTokenLimiter) record(cert *access.Certificate, now time.Time) {
+	own := rate.NewLimiter(unknownTokenRate, unknownTokenBurst)
+	if known, ok, _ := l.certificates.PeekOrAdd(cert.Thumbprint, own); ok {
+		own = known
 	}
 	authority := rate.NewLimiter(authorityFactor*unknownTokenRate, authorityFactor*unknownTokenBurst)
-	if known, ok, _ := s.authorities.PeekOrAdd(authorityOf(cert), authority); ok {
+	if known, ok, _ := l.authorities.PeekOrAdd(authorityOf(cert), authority); ok {
 		authority = known
 	}
-	holder.AllowN(now, 1)
+	own.AllowN(now, 1)
 	authority.AllowN(now, 1)
 }

@@ -7,20 +7,18 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// maxToken bounds what is looked at as a token. Bound tokens with many scopes
-// reach 2 to 4 KB; 8 KB is what common servers take as one header field; this is
-// twice as much.
+// maxToken bounds an access token in bytes. Bound tokens with many scopes have 2 to 4 KB; common
+// servers accept 8 KB in a header field; this is twice as much.
 const maxToken = 16 << 10
 
 func errTooLong() error {
 	return access.Denyf(access.MalformedToken, "the token is longer than %d bytes", maxToken)
 }
 
-// Bearer returns the access token of r, RFC 6750 section 2.1. It is taken from the
-// Authorization header and from nowhere else. Every error wraps an [access.Denial]:
-// [access.NoToken] when the header has none, [access.MalformedRequest] when the
-// header is malformed or doubled or the query carries a token as well (RFC 6750
-// section 2), and [access.MalformedToken] when the token is longer than 16 KiB.
+// Bearer returns the access token of r, RFC 6750 section 2.1. It reads the Authorization header
+// only. Every error wraps an [access.Denial]: [access.NoToken] without a bearer token in the
+// header; [access.MalformedRequest] if the header is malformed or repeated, or if the query has a
+// token as well (RFC 6750 section 2); [access.MalformedToken] for a token of more than 16 KiB.
 func Bearer(r *http.Request) (string, error) {
 	fields := r.Header["Authorization"]
 	switch len(fields) {
@@ -46,21 +44,22 @@ func Bearer(r *http.Request) (string, error) {
 	return credentials, nil
 }
 
-// bearerCredentials returns what follows the scheme Bearer and at least one space
-// in an Authorization header, RFC 9110 section 11.4.
+// bearerCredentials returns the text after the scheme Bearer and at least one space, RFC 9110
+// section 11.4.
 func bearerCredentials(field string) (string, error) {
 	const scheme = "Bearer"
 	if field == "" {
 		return "", access.Denyf(access.MalformedRequest, "the Authorization header is empty")
 	}
-	// The scheme is a token and ends where a character is none: a longer one that
-	// begins alike is another scheme, anything else is Bearer misspelled.
+	// The scheme is a token and ends before the first character that is not a token character. A
+	// longer token that begins with Bearer is another scheme; anything else is a misspelled
+	// Bearer.
 	end := 0
 	for end < len(field) && isTokenCharacter(field[end]) {
 		end++
 	}
 	if !strings.EqualFold(field[:end], scheme) {
-		return "", access.Denyf(access.NoToken, "the Authorization header has another scheme than Bearer")
+		return "", access.Denyf(access.NoToken, "the scheme of the Authorization header is not Bearer")
 	}
 	credentials := strings.TrimLeft(field[end:], " ")
 	if len(credentials) == len(field)-end {
@@ -85,8 +84,8 @@ func isB64token(s string) bool {
 	return s != ""
 }
 
-// b64tokenBytes are the bytes of a b64token before its padding. A table, since every
-// request has some hundreds of them.
+// b64tokenBytes are the bytes of a b64token before its padding. The table is for speed: each
+// request checks some hundreds of bytes.
 var b64tokenBytes = func() (set [256]bool) {
 	for c := range len(set) {
 		set[c] = isAlphanumeric(byte(c)) || strings.IndexByte("-._~+/", byte(c)) >= 0
@@ -98,9 +97,9 @@ func isAlphanumeric(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
-// tokenInQuery reports whether query has a parameter access_token, RFC 6750
-// section 2.3, in any case and however it is escaped. Servers differ in whether a
-// semicolon separates parameters, so it does here.
+// tokenInQuery reports whether query has a parameter access_token, RFC 6750 section 2.3, in any
+// case and with any escaping. A semicolon separates parameters as well, because servers differ in
+// this.
 func tokenInQuery(query string) bool {
 	for query != "" {
 		end := strings.IndexAny(query, "&;")
@@ -116,8 +115,8 @@ func tokenInQuery(query string) bool {
 	return false
 }
 
-// isTokenParameter reports whether name, once decoded, spells access_token. A
-// broken escape stands for itself: a lenient reader behind us may take it so.
+// isTokenParameter reports whether name decodes to access_token. A malformed escape stands for
+// itself, because a lenient parser at the upstream may read it so.
 func isTokenParameter(name string) bool {
 	const want = "access_token"
 	matched := 0

@@ -9,29 +9,28 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// judge decides whether a token that says u, which s vouches for, may pass now. It runs
-// on every request, whether u was just found out or remembered. This is the one place
-// that makes Claims.
-func (v *Validator) checkToken(s *server, u *access.Unchecked, q *validation) (access.Claims, error) {
-	q.server = s
-	reason, err := v.checkClaimsAndBinding(s, u, q.cert, q.now)
+// checkToken decides whether a token of s with the claims u may pass now. It runs on every
+// request, for cached and for new claims. No other function creates access.Claims.
+func (v *Validator) checkToken(s *server, u *access.Unchecked, val *validation) (access.Claims, error) {
+	val.server = s
+	reason, err := v.checkClaimsAndBinding(s, u, val.cert, val.now)
 	if reason != access.Granted {
 		return access.Claims{}, &access.Denial{Reason: reason, ClientID: u.ClientID, Err: err}
 	}
-	if s.alsoIntrospect && q.kind == signed {
-		said := u
-		if u, err = v.crossCheck(s, u, q); err != nil {
+	if s.alsoIntrospect && val.kind == signed {
+		signedClaims := u
+		if u, err = v.crossCheck(s, u, val); err != nil {
 			return access.Claims{}, err
 		}
-		if u != said && v.revoked != nil && v.revoked(*u) { // by the client that the answer names
+		if u != signedClaims && v.revoked != nil && v.revoked(*u) { // the response may name the client
 			return access.Claims{}, &access.Denial{Reason: access.Revoked, ClientID: u.ClientID}
 		}
 	}
 	return access.Claims(*u), nil
 }
 
-// check returns [access.Granted] when a token that says u may pass at now with cert, as far
-// as that depends on what it says, and otherwise why not.
+// checkClaimsAndBinding returns [access.Granted] if the claims u pass all checks at now and bind
+// the token to cert, and otherwise the reason and the detail.
 func (v *Validator) checkClaimsAndBinding(s *server, u *access.Unchecked, cert *access.Certificate, now time.Time) (access.Reason, error) {
 	if reason, err := s.checkClaims(u, now); reason != access.Granted {
 		return reason, err
@@ -42,8 +41,8 @@ func (v *Validator) checkClaimsAndBinding(s *server, u *access.Unchecked, cert *
 	return checkBinding(u.Confirmation, cert)
 }
 
-// checkClaims returns [access.Granted] when u comes from s, is valid at now and meant
-// for us, and otherwise why not.
+// checkClaims returns [access.Granted] if u comes from s, is valid at now and has one of our
+// audiences, and otherwise the reason and the detail.
 func (s *server) checkClaims(u *access.Unchecked, now time.Time) (access.Reason, error) {
 	if u.Issuer != s.issuer {
 		return access.UnknownIssuer, &access.Mismatch{Name: "iss", Want: s.issuer, Got: quoted(u.Issuer)}
@@ -57,51 +56,52 @@ func (s *server) checkClaims(u *access.Unchecked, now time.Time) (access.Reason,
 	return access.Granted, nil
 }
 
-// quoted returns what a token says in a form for the log.
-func quoted(said ...string) string {
-	if len(said) == 0 {
+// quoted returns claims in a form for the log.
+func quoted(values ...string) string {
+	if len(values) == 0 {
 		return "none"
 	}
-	return access.Truncate(fmt.Sprintf("%q", said))
+	return access.Truncate(fmt.Sprintf("%q", values))
 }
 
-// checkTimes returns [access.Granted] when u is valid at now.
+// checkTimes returns [access.Granted] if u is valid at now.
 func (s *server) checkTimes(u *access.Unchecked, now time.Time) (access.Reason, error) {
-	early := now.Add(s.leeway) // the furthest that a clock ahead of ours may show
+	latest := now.Add(s.leeway) // the latest time on a clock that is ahead of ours
 	switch {
 	case s.expired(u, now):
 		return access.Expired, s.timeMismatch("exp", "after", now, u.Expires)
-	case early.Before(u.NotBefore):
+	case latest.Before(u.NotBefore):
 		return access.NotYetValid, s.timeMismatch("nbf", "not after", now, u.NotBefore)
-	case early.Before(u.IssuedAt):
+	case latest.Before(u.IssuedAt):
 		return access.NotYetValid, s.timeMismatch("iat", "not after", now, u.IssuedAt)
 	}
 	return access.Granted, nil
 }
 
-// untimely says that a claim's time does not stand as it should to now.
-func (s *server) timeMismatch(claim, stands string, now, got time.Time) error {
+// timeMismatch returns the detail for a time claim. relation is the relation to now that the
+// claim should have.
+func (s *server) timeMismatch(claim, relation string, now, got time.Time) error {
 	return &access.Mismatch{
-		Name: claim, Want: fmt.Sprintf("%s %s, give or take %s", stands, now.UTC().Format(time.RFC3339), s.leeway),
+		Name: claim, Want: fmt.Sprintf("%s %s with a leeway of %s", relation, now.UTC().Format(time.RFC3339), s.leeway),
 		Got: got.UTC().Format(time.RFC3339),
 	}
 }
 
-// expired reports whether u is over: it is valid while now < exp + leeway, RFC
-// 7519 section 4.1.4.
+// expired reports whether u has expired: a token is valid while now < exp + leeway, RFC 7519
+// section 4.1.4.
 func (s *server) expired(u *access.Unchecked, now time.Time) bool {
 	return !now.Before(u.Expires.Add(s.leeway))
 }
 
-// isAudience reports whether a names us, byte for byte, RFC 9068 section 4.
+// isAudience reports whether a is one of our audiences. They are compared byte for byte, RFC 9068
+// section 4.
 func (s *server) isAudience(a string) bool { return slices.Contains(s.audiences, a) }
 
-// confirmationClaim is what a refused binding compares with the thumbprint of the
-// certificate that the token came with.
+// confirmationClaim is the claim that is compared with the thumbprint of the certificate.
 const confirmationClaim = "cnf.x5t#S256"
 
-// checkBinding returns [access.Granted] when c binds a token to cert, RFC 8705
-// section 3, and otherwise why it does not.
+// checkBinding returns [access.Granted] if c binds a token to cert, RFC 8705 section 3, and
+// otherwise the reason and the detail.
 func checkBinding(c access.Confirmation, cert *access.Certificate) (access.Reason, error) {
 	switch {
 	case !c.Present:

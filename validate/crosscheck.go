@@ -11,85 +11,83 @@ import (
 	"github.com/tallygate/tallygate/introspect"
 )
 
-// confirm asks s about a JWT of its own that passed every check, and returns what then
-// counts: the server may have revoked it, may have taken scopes away, and may name the
-// client and the subject that the JWT leaves out. What the server says of the token must
-// not contradict the token, above all not its binding (RFC 8705 section 3.2). Only a token
-// that would pass is asked about. Errors are an [access.Denial].
-func (v *Validator) crossCheck(s *server, u *access.Unchecked, q *validation) (*access.Unchecked, error) {
-	answer := s.introspector.Lookup(q.raw, q.sum)
-	if answer == nil {
-		q.source = remote
+// crossCheck introspects a JWT that passed every check, and returns its claims together with the
+// response's: the server may have revoked the token or reduced its scopes, and may name the
+// client and the subject that the JWT lacks. The response must not contradict the JWT, above all
+// not its binding (RFC 8705 section 3.2). Errors are an [access.Denial].
+func (v *Validator) crossCheck(s *server, u *access.Unchecked, val *validation) (*access.Unchecked, error) {
+	response := s.introspector.Lookup(val.raw, val.sum)
+	if response == nil {
+		val.source = remote
 		var err error
-		if answer, err = s.introspector.Introspect(q.ctx, q.raw, q.sum, q.cert, v.crossCheckOwner(s, u, q.cert, q.now)); err != nil {
+		if response, err = s.introspector.Introspect(val.ctx, val.raw, val.sum, val.cert, v.crossCheckOwner(s, u, val.cert, val.now)); err != nil {
 			d := access.DecisionOf(err)
 			return nil, &access.Denial{Reason: d.Reason, ClientID: u.ClientID, Err: d.Err}
 		}
 	}
-	reason, err := s.checkResponse(u, answer, q.cert, q.now)
+	reason, err := s.checkResponse(u, response, val.cert, val.now)
 	if reason != access.Granted {
 		return nil, &access.Denial{Reason: reason, ClientID: u.ClientID, Err: err}
 	}
-	return merge(u, answer), nil
+	return merge(u, response), nil
 }
 
-// complete returns u with what it lacks of answer, which does not contradict it, and
-// without the scopes that answer no longer has. u itself, which may be remembered, stays as
-// it is.
-func merge(u, answer *access.Unchecked) *access.Unchecked {
+// merge returns u with the client, subject and token identifier that u lacks, and without the
+// scopes that response lacks. It does not change u, which may be cached.
+func merge(u, response *access.Unchecked) *access.Unchecked {
 	scopes := u.Scopes
-	lost := func(scope string) bool { return !slices.Contains(answer.Scopes, scope) }
-	if answer.Scopes != nil && slices.ContainsFunc(scopes, lost) { // a server need not name scopes, RFC 7662 section 2.2
+	lost := func(scope string) bool { return !slices.Contains(response.Scopes, scope) }
+	if response.Scopes != nil && slices.ContainsFunc(scopes, lost) { // scopes are optional in a response, RFC 7662 section 2.2
 		scopes = slices.DeleteFunc(slices.Clone(scopes), lost)
 	}
-	lacks := u.ClientID == "" && answer.ClientID != "" || u.Subject == "" && answer.Subject != "" || u.TokenID == "" && answer.TokenID != ""
+	lacks := u.ClientID == "" && response.ClientID != "" || u.Subject == "" && response.Subject != "" || u.TokenID == "" && response.TokenID != ""
 	if !lacks && len(scopes) == len(u.Scopes) {
 		return u
 	}
 	completed := *u
 	completed.Scopes = scopes
-	completed.ClientID = cmp.Or(u.ClientID, answer.ClientID)
-	completed.Subject = cmp.Or(u.Subject, answer.Subject)
-	completed.TokenID = cmp.Or(u.TokenID, answer.TokenID)
+	completed.ClientID = cmp.Or(u.ClientID, response.ClientID)
+	completed.Subject = cmp.Or(u.Subject, response.Subject)
+	completed.TokenID = cmp.Or(u.TokenID, response.TokenID)
 	return &completed
 }
 
-// confirmedOwner returns a function that tells in which partner's share an answer about a
-// JWT that says u is remembered: "" where the answer refuses the token.
+// crossCheckOwner returns a function that names the partner for whom the response about a JWT
+// with the claims u is cached: "" if the response refuses the token.
 func (v *Validator) crossCheckOwner(s *server, u *access.Unchecked, cert *access.Certificate, now time.Time) introspect.Owner {
-	return func(answer *access.Unchecked) string {
-		if reason, _ := s.checkResponse(u, answer, cert, now); reason != access.Granted {
+	return func(response *access.Unchecked) string {
+		if reason, _ := s.checkResponse(u, response, cert, now); reason != access.Granted {
 			return ""
 		}
-		return v.partner(s.name, cmp.Or(u.ClientID, answer.ClientID), cert)
+		return v.partner(s.name, cmp.Or(u.ClientID, response.ClientID), cert)
 	}
 }
 
-var errTokenID = errors.New("jti by introspection is not the token's")
+var errTokenID = errors.New("the jti by introspection differs from the token's jti")
 
-// checkAnswer returns [access.Granted] when answer is valid now and agrees with the token
-// that says u.
-func (s *server) checkResponse(u, answer *access.Unchecked, cert *access.Certificate, now time.Time) (access.Reason, error) {
-	if reason, err := s.checkTimes(answer, now); reason != access.Granted {
+// checkResponse returns [access.Granted] if response is valid now and agrees with the claims u of
+// the token.
+func (s *server) checkResponse(u, response *access.Unchecked, cert *access.Certificate, now time.Time) (access.Reason, error) {
+	if reason, err := s.checkTimes(response, now); reason != access.Granted {
 		return reason, err
 	}
-	for _, claim := range []struct{ name, token, answer string }{
-		{"iss", u.Issuer, answer.Issuer},
-		{"client_id", u.ClientID, answer.ClientID},
-		{"sub", u.Subject, answer.Subject},
+	for _, claim := range []struct{ name, token, response string }{
+		{"iss", u.Issuer, response.Issuer},
+		{"client_id", u.ClientID, response.ClientID},
+		{"sub", u.Subject, response.Subject},
 	} {
-		if claim.answer != "" && claim.token != "" && claim.answer != claim.token {
-			return access.MalformedToken, &access.Mismatch{Name: claim.name + " by introspection", Want: quoted(claim.token), Got: quoted(claim.answer)}
+		if claim.response != "" && claim.token != "" && claim.response != claim.token {
+			return access.MalformedToken, &access.Mismatch{Name: claim.name + " by introspection", Want: quoted(claim.token), Got: quoted(claim.response)}
 		}
 	}
-	if answer.TokenID != "" && u.TokenID != "" && answer.TokenID != u.TokenID {
-		return access.MalformedToken, errTokenID // without the values: of a jti only the hash is logged
+	if response.TokenID != "" && u.TokenID != "" && response.TokenID != u.TokenID {
+		return access.MalformedToken, errTokenID // without the values, because the log has only hashes of a jti
 	}
-	if len(answer.Audience) > 0 && !slices.ContainsFunc(answer.Audience, s.isAudience) {
-		return access.WrongAudience, &access.Mismatch{Name: "aud by introspection", Want: strings.Join(s.audiences, " or "), Got: quoted(answer.Audience...)}
+	if len(response.Audience) > 0 && !slices.ContainsFunc(response.Audience, s.isAudience) {
+		return access.WrongAudience, &access.Mismatch{Name: "aud by introspection", Want: strings.Join(s.audiences, " or "), Got: quoted(response.Audience...)}
 	}
-	if answer.Confirmation.Present {
-		return checkBinding(answer.Confirmation, cert)
+	if response.Confirmation.Present {
+		return checkBinding(response.Confirmation, cert)
 	}
 	return access.Granted, nil
 }

@@ -15,53 +15,52 @@ import (
 	"github.com/tallygate/tallygate/introspect"
 )
 
-// newServer prepares one server: how it is reached, its keys, and how it is asked. Of the
-// one that the previous Validator has under this name it keeps what has not changed. With an
-// error comes what was made until then.
+// newServer prepares the connections, keys and introspection of a server, and takes over what has
+// not changed since the previous Validator. With an error it returns what it has made so far.
 func (v *Validator) newServer(settings config.AuthorizationServer, options Options) (s *server, err error) {
 	s = &server{
 		name: string(settings.Name), issuer: string(settings.Issuer), audiences: settings.Audiences,
 		types: jwks.MediaTypes(settings.Types...), leeway: settings.Leeway, required: settings.Required,
 		acceptsJWT: settings.TakesJWT(), alsoIntrospect: settings.AlsoIntrospect, settings: settings,
 	}
-	before := options.Previous.serverByName(s.name)
-	local, own := options.Local[settings.Issuer]
-	fetchesKeys := settings.NeedsKeys() && !own && settings.KeySet.File == "" && settings.KeySet.JWKS == ""
+	previous := options.Previous.serverByName(s.name)
+	local, isLocal := options.Local[settings.Issuer]
+	fetchesKeys := settings.NeedsKeys() && !isLocal && settings.KeySet.File == "" && settings.KeySet.JWKS == ""
 	s.needsMetadata = fetchesKeys && settings.KeySet.URL == nil || settings.Introspection != nil && settings.Introspection.Endpoint == nil
 	if fetchesKeys || settings.Introspection != nil {
 		if s.remote, err = authserver.New(settings, authserver.Options{
-			Log: options.Log, Metrics: v.metrics.metadata, Now: v.now, Previous: before.remote,
+			Log: options.Log, Metrics: v.metrics.metadata, Now: v.now, Previous: previous.remote,
 		}); err != nil {
 			return s, err
 		}
 	}
 	if settings.NeedsKeys() {
 		if s.keys, err = jwks.New(settings, jwks.Options{
-			Local: local.KeySet, Remote: s.remote, Log: options.Log, Metrics: v.metrics.keySets, Now: v.now, Previous: before.keys,
+			Local: local.KeySet, Remote: s.remote, Log: options.Log, Metrics: v.metrics.keySets, Now: v.now, Previous: previous.keys,
 		}); err != nil {
 			return s, err
 		}
 	}
 	if s.acceptsJWT {
-		s.cache = v.newCache(s, before)
+		s.cache = v.newCache(s, previous)
 	}
 	switch {
-	case own && local.Introspect != nil:
+	case isLocal && local.Introspect != nil:
 		s.introspector = &localIntrospector{server: s.name, introspect: local.Introspect}
 	case settings.Introspection != nil:
 		if s.client, err = introspect.New(settings, introspect.Options{
-			Remote: s.remote, Keys: s.keys, Memory: v.memory, Log: options.Log, Metrics: v.metrics.introspection, Now: v.now, Previous: before.client,
+			Remote: s.remote, Keys: s.keys, Memory: v.memory, Log: options.Log, Metrics: v.metrics.introspection, Now: v.now, Previous: previous.client,
 		}); err != nil {
 			return s, err
 		}
 		s.introspector = s.client
 	case s.alsoIntrospect || settings.TakesOpaque():
-		return s, errors.New("nothing says how to ask it about tokens")
+		return s, errors.New("introspection is not configured for the server")
 	}
 	return s, nil
 }
 
-// named returns the server of that name, one without anything for none.
+// serverByName returns the server of that name, an empty server if there is none.
 func (v *Validator) serverByName(name string) *server {
 	if v != nil {
 		for _, s := range v.servers {
@@ -73,20 +72,19 @@ func (v *Validator) serverByName(name string) *server {
 	return &server{}
 }
 
-// newCache returns the cache of s: that of before, unless tokens were verified for another
-// issuer or under other types. What was verified by other keys is found out when it is
-// looked up.
-func (v *Validator) newCache(s, before *server) *cache.Cache[*cachedToken] {
-	if before.cache != nil && before.issuer == s.issuer && slices.Equal(before.types, s.types) &&
-		before.settings.Cache == s.settings.Cache {
-		return before.cache
+// newCache returns the cache of s: the previous server's cache, unless the issuer, the accepted
+// types or the size have changed. Tokens that other keys verified are found by lookup.
+func (v *Validator) newCache(s, previous *server) *cache.Cache[*cachedToken] {
+	if previous.cache != nil && previous.issuer == s.issuer && slices.Equal(previous.types, s.types) &&
+		previous.settings.Cache == s.settings.Cache {
+		return previous.cache
 	}
 	return cache.New[*cachedToken](v.memory, s.settings.Cache.Entries, v.metrics.evictions)
 }
 
-// Start keeps metadata and key sets fresh until [Validator.Close]. What v shares with the
-// Validator whose place it takes is not even interrupted. Each authorization server has its
-// own loops, so that a slow one delays nobody else.
+// Start keeps metadata and key sets fresh until [Validator.Close]. The loops that v shares with
+// the previous Validator go on. Each authorization server has its own loops, so that a slow
+// server delays no other server.
 func (v *Validator) Start() {
 	v.metrics.current.Store(v)
 	for _, s := range v.servers {
@@ -97,7 +95,6 @@ func (v *Validator) Start() {
 	v.loops.start(v.refreshers())
 }
 
-// readers returns what keeps itself fresh.
 func (v *Validator) refreshers() []refresher {
 	if v == nil {
 		return nil
@@ -117,8 +114,8 @@ func (v *Validator) refreshers() []refresher {
 	return all
 }
 
-// Prepare reads once what Run would keep fresh, for a Validator that judges one token
-// and is not run. Its error says what could not be read; what it concerns is refused as
+// RefreshOnce fetches metadata and key sets once, for a Validator that is not started and checks
+// a single token. The error lists failed fetches; tokens of their servers are refused as
 // [access.IssuerUnavailable].
 func (v *Validator) RefreshOnce(ctx context.Context) error {
 	var faults []error
@@ -133,9 +130,8 @@ func (v *Validator) RefreshOnce(ctx context.Context) error {
 	return errors.Join(faults...)
 }
 
-// CheckCredentials asks each server that is introspected whether it takes the gate's
-// credentials, by a token that nobody has. Its error names those that do not, or do not
-// answer.
+// CheckCredentials checks the gate's credentials at each introspected server with a random token.
+// The error names the servers that refuse the credentials or do not respond.
 func (v *Validator) CheckCredentials(ctx context.Context) error {
 	var faults []error
 	for _, s := range v.servers {
@@ -149,78 +145,77 @@ func (v *Validator) CheckCredentials(ctx context.Context) error {
 	return errors.Join(faults...)
 }
 
-// ErrLost says that an authorization server's tokens could be judged before and cannot be
-// now.
-var ErrTokensUnverifiable = errors.New("its tokens could be judged before and cannot be now")
+// ErrTokensUnverifiable is returned when a reload would leave an authorization server without the
+// keys, metadata or credentials that its tokens need.
+var ErrTokensUnverifiable = errors.New("tokens that could be checked before cannot be checked any more")
 
-// Warm reads once what v needs for judging the tokens of servers of which before, whose
-// place v is about to take, can judge them. It waits no longer than ctx. Its error wraps
-// [ErrLost] and names the servers of which v still cannot; what failed and is not needed for
-// that is none. Of a server that is new, or of no use to before, nothing is read. before may
+// Prefetch fetches what v needs to check the tokens of each server whose tokens previous can
+// check. It waits no longer than ctx. The error wraps [ErrTokensUnverifiable] and names the
+// servers whose tokens v still cannot check; a failed fetch is ignored if its result is not
+// needed. Servers that are new, or whose tokens previous cannot check, are skipped. previous may
 // be running.
-func (v *Validator) Prefetch(ctx context.Context, before *Validator) error {
+func (v *Validator) Prefetch(ctx context.Context, previous *Validator) error {
 	faults := make([]error, len(v.servers))
-	var readings sync.WaitGroup
+	var fetches sync.WaitGroup
 	for i, s := range v.servers {
-		old, now := before.serverByName(s.name), v.now()
+		old, now := previous.serverByName(s.name), v.now()
 		if old.name == "" || old.ready(now) != nil || s.ready(now) == nil {
 			continue
 		}
-		readings.Go(func() {
+		fetches.Go(func() {
 			cause := s.refreshChanged(ctx, old)
 			if unready := s.ready(v.now()); unready != nil {
 				faults[i] = fmt.Errorf("authorization server %q: %w: %w", s.name, ErrTokensUnverifiable, cmp.Or(cause, unready))
 			}
 		})
 	}
-	readings.Wait()
+	fetches.Wait()
 	return errors.Join(faults...)
 }
 
-// readAfter reads once what old, whose place s is about to take, does not keep fresh.
-func (s *server) refreshChanged(ctx context.Context, old *server) error {
+// refreshChanged fetches once what previous does not keep fresh.
+func (s *server) refreshChanged(ctx context.Context, previous *server) error {
 	var noMetadata, noKeys, noIntrospection error
-	if s.needsMetadata && (s.remote != old.remote || !old.needsMetadata) { // it is unread, or old
+	if s.needsMetadata && (s.remote != previous.remote || !previous.needsMetadata) { // missing or old
 		noMetadata = s.remote.Refresh(ctx)
 	}
-	if s.keys != nil && s.keys != old.keys {
+	if s.keys != nil && s.keys != previous.keys {
 		noKeys = s.keys.Refresh(ctx)
 	}
-	if s.client != nil && s.client != old.client {
+	if s.client != nil && s.client != previous.client {
 		noIntrospection = s.client.CheckCredentials(ctx)
 	}
-	return cmp.Or(noMetadata, noKeys, noIntrospection) // without the one, there is rarely the other
+	return cmp.Or(noMetadata, noKeys, noIntrospection) // a missing document is the likely cause of later errors
 }
 
-// Close ends the readings and drops idle connections and, where heir is nil, ends the calls
-// in the background. What is shared with heir, which has taken v's place, stays as it is;
-// and a request that v still judges gets its answer.
-func (v *Validator) Close(heir *Validator) {
-	v.loops.end(except(v.refreshers(), heir.refreshers()))
+// Close stops the refresh loops and closes idle connections; without a next Validator it cancels
+// the requests in the background as well. It leaves alone what v shares with next. Requests that
+// v still checks get their answer.
+func (v *Validator) Close(next *Validator) {
+	v.loops.end(except(v.refreshers(), next.refreshers()))
 	for _, s := range v.servers {
-		after := heir.serverByName(s.name)
-		if s.cache != after.cache {
+		successor := next.serverByName(s.name)
+		if s.cache != successor.cache {
 			s.cache.Clear()
 		}
-		if s.client != nil && s.client != after.client {
-			s.client.Retire(after.client)
+		if s.client != nil && s.client != successor.client {
+			s.client.Retire(successor.client)
 		}
-		if s.remote != nil && s.remote != after.remote {
+		if s.remote != nil && s.remote != successor.remote {
 			s.remote.Close()
 		}
 		switch {
-		case heir != nil:
-			v.metrics.forgetServer(s.name, after)
+		case next != nil:
+			v.metrics.forgetServer(s.name, successor)
 		case s.client != nil:
 			s.client.Close()
 		}
 	}
 }
 
-// Ready returns nil when every authorization server that is required can be relied on:
-// its keys are not older than its max_stale, it is known where to ask it, and it does not
-// refuse the gate's own credentials. Otherwise
-// the error names the others.
+// Ready returns nil if every required authorization server is usable: its keys are not older than
+// max_stale, its introspection endpoint is known, and it does not refuse the gate's credentials.
+// The error names the other servers.
 func (v *Validator) Ready() error {
 	var faults []error
 	now := v.now()

@@ -12,29 +12,28 @@ import (
 	"github.com/tallygate/tallygate/introspect"
 )
 
-// A kind says what a token was taken for.
+// A tokenKind is the format of a token.
 type tokenKind uint8
 
 const (
-	signed tokenKind = iota // a JWT
+	signed tokenKind = iota // JWT
 	opaque
 	numKinds
 )
 
-// A source says where the facts of a judged token came from.
+// A claimsSource says where the claims of a token came from.
 type claimsSource uint8
 
 const (
-	local  claimsSource = iota // parsed and verified for this request, as far as it went
-	cached                     // remembered
-	remote                     // asked for
+	local  claimsSource = iota // parsed and verified for this request, also if that failed
+	cached                     // from the cache
+	remote                     // introspected
 	numSources
 )
 
-// Metrics is what this package, and those that it finds facts by, count. Labels come from
-// the configuration and from closed sets, never from a request, and every series exists
-// from the start. One serves a gate for all its life: a [Validator] takes another's place,
-// the counts go on.
+// Metrics counts token checks, and includes the metrics of the packages that fetch claims and
+// keys. Labels are configured names and closed sets, never parts of a request, and every series
+// exists from the start. A gate has one Metrics, which all its Validators use across reloads.
 type Metrics struct {
 	current atomic.Pointer[Validator] // whose caches are measured
 
@@ -48,13 +47,13 @@ type Metrics struct {
 	all           []prometheus.Collector
 }
 
-// validationBuckets are in seconds: a remembered token takes microseconds, a new
-// one a tenth of a millisecond. The default buckets begin at 5 ms.
+// validationBuckets are in seconds: a cached token takes microseconds, a new token a tenth of a
+// millisecond. The default buckets begin at 5 ms.
 var validationBuckets = []float64{
 	25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 1,
 }
 
-// NewMetrics returns metrics that are registered with registerer, unless that is nil.
+// NewMetrics returns metrics that are registered with registerer, unless it is nil.
 func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 	m := makeMetrics()
 	if registerer == nil {
@@ -72,22 +71,22 @@ func makeMetrics() *Metrics {
 	jwt := prometheus.Labels{"cache": "jwt"}
 	duration := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "tallygate_token_validation_duration_seconds",
-		Help:    "Time to judge an access token, by its kind, where its facts came from and the result.",
+		Help:    "Duration of access token checks, by kind (jwt, opaque), source of the claims (local, cache, remote) and result (ok, refused).",
 		Buckets: validationBuckets,
 	}, []string{"kind", "source", "result"})
 	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "tallygate_cache_requests_total", Help: "Look-ups in a cache, by result.", ConstLabels: jwt,
+		Name: "tallygate_cache_requests_total", Help: "Cache look-ups, by cache and result.", ConstLabels: jwt,
 	}, []string{"result"})
 	m := &Metrics{
 		hits:   requests.WithLabelValues("hit"),
 		misses: requests.WithLabelValues("miss"),
 		evictions: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "tallygate_cache_evictions_total", Help: "Entries that left a cache because it was full.", ConstLabels: jwt,
+			Name: "tallygate_cache_evictions_total", Help: "Entries evicted from a full cache, by cache.", ConstLabels: jwt,
 		}),
 		metadata: authserver.NewMetrics(), keySets: jwks.NewMetrics(), introspection: introspect.NewMetrics(),
 	}
 	size := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "tallygate_cache_entries", Help: "Entries in a cache.", ConstLabels: jwt,
+		Name: "tallygate_cache_entries", Help: "Entries in a cache, by cache.", ConstLabels: jwt,
 	}, m.cached)
 	for k, kindLabel := range [numKinds]string{signed: "jwt", opaque: "opaque"} {
 		for from, label := range [numSources]string{local: "local", cached: "cache", remote: "remote"} {
@@ -99,7 +98,7 @@ func makeMetrics() *Metrics {
 	return m
 }
 
-// cached returns how many JWTs are remembered.
+// cached returns the number of cached JWTs.
 func (m *Metrics) cached() float64 {
 	if v := m.current.Load(); v != nil {
 		return v.cached()
@@ -107,21 +106,21 @@ func (m *Metrics) cached() float64 {
 	return 0
 }
 
-// forget ends the series of a server that was made, of what after, which has its name, has
-// not: an alert on how old something is must not go off about what is not there.
-func (m *Metrics) forgetServer(name string, after *server) {
-	if after.remote == nil {
+// forgetServer removes the series of a removed server, except the parts that next, the server of
+// the same name, still has: an alert on age must not fire for a removed server.
+func (m *Metrics) forgetServer(name string, next *server) {
+	if next.remote == nil {
 		m.metadata.Forget(name)
 	}
-	if after.keys == nil {
+	if next.keys == nil {
 		m.keySets.Forget(name)
 	}
-	if after.client == nil {
+	if next.client == nil {
 		m.introspection.Forget(name)
 	}
 }
 
-// observe records one judged token.
+// observe records one checked token.
 func (m *Metrics) observe(k tokenKind, from claimsSource, err error, took time.Duration) {
 	if err != nil {
 		m.refused[k][from].Observe(took.Seconds())

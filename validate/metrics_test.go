@@ -48,11 +48,11 @@ func TestMetrics(t *testing.T) {
 	expect(t, v, "x", partner, access.MalformedToken)
 	expect(t, v, key.Token(bound(), M{"kid": "made up"}), partner, access.UnknownKey)
 	want := `
-# HELP tallygate_cache_entries Entries in a cache.
+# HELP tallygate_cache_entries Entries in a cache, by cache.
 # TYPE tallygate_cache_entries gauge
 tallygate_cache_entries{cache="introspection"} 0
 tallygate_cache_entries{cache="jwt"} 1
-# HELP tallygate_cache_requests_total Look-ups in a cache, by result.
+# HELP tallygate_cache_requests_total Cache look-ups, by cache and result.
 # TYPE tallygate_cache_requests_total counter
 tallygate_cache_requests_total{cache="introspection",result="hit"} 0
 tallygate_cache_requests_total{cache="introspection",result="miss"} 0

@@ -6,59 +6,59 @@ import (
 	"sync"
 )
 
-// A reader keeps something fresh until ctx ends: a server's metadata, its key set, or what is
-// known of whether it takes the gate's credentials.
+// A refresher keeps a fact fresh until ctx ends: a server's metadata, its key set, or whether it
+// accepts the gate's credentials.
 type refresher interface{ Run(ctx context.Context) }
 
-// loops are the readers that run, of all Validators that come one after another. They are
-// safe for concurrent use.
+// refreshLoops are the running refreshers of all Validators across reloads. They are safe for
+// concurrent use.
 type refreshLoops struct {
 	mu      sync.Mutex
 	running map[refresher]*refreshLoop
 }
 
-// A loop is one reader at work.
+// A refreshLoop is a running refresher.
 type refreshLoop struct {
 	cancel context.CancelFunc
-	done   chan struct{} // closed at its end
+	done   chan struct{} // closed at the end
 }
 
-// start lets readers run, those that do not yet.
-func (l *refreshLoops) start(readers []refresher) {
+// start runs the refreshers that are not running yet.
+func (l *refreshLoops) start(refreshers []refresher) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, r := range readers {
+	for _, r := range refreshers {
 		if l.running[r] != nil {
 			continue
 		}
 		ctx, cancel := context.WithCancel(context.Background())
-		one := &refreshLoop{cancel, make(chan struct{})}
-		l.running[r] = one
+		loop := &refreshLoop{cancel, make(chan struct{})}
+		l.running[r] = loop
 		go func() {
-			defer close(one.done)
+			defer close(loop.done)
 			r.Run(ctx)
 		}()
 	}
 }
 
-// end stops readers, those that run, and waits for that.
-func (l *refreshLoops) end(readers []refresher) {
+// end stops the refreshers that are running, and waits until they have ended.
+func (l *refreshLoops) end(refreshers []refresher) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var ending []*refreshLoop
-	for _, r := range readers {
-		if one := l.running[r]; one != nil {
-			one.cancel()
-			ending = append(ending, one)
+	for _, r := range refreshers {
+		if loop := l.running[r]; loop != nil {
+			loop.cancel()
+			ending = append(ending, loop)
 			delete(l.running, r)
 		}
 	}
-	for _, one := range ending {
-		<-one.done
+	for _, loop := range ending {
+		<-loop.done
 	}
 }
 
-// without returns those of readers that are not among others.
-func except(readers, others []refresher) []refresher {
-	return slices.DeleteFunc(readers, func(r refresher) bool { return slices.Contains(others, r) })
+// except returns refreshers without the elements of others.
+func except(refreshers, others []refresher) []refresher {
+	return slices.DeleteFunc(refreshers, func(r refresher) bool { return slices.Contains(others, r) })
 }

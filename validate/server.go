@@ -16,8 +16,8 @@ import (
 	"github.com/tallygate/tallygate/introspect"
 )
 
-// A server is an authorization server whose tokens are taken. Its keys, its cache and
-// what it is asked are its own: no other server's token is ever verified with them.
+// A server is an authorization server whose tokens are accepted. It has its own keys and its own
+// cache, which are never used for tokens of another server.
 type server struct {
 	name           string
 	issuer         string
@@ -25,40 +25,39 @@ type server struct {
 	types          []string // as jwks.MediaTypes returns them
 	leeway         time.Duration
 	required       bool
-	acceptsJWT     bool // JWTs are judged by its keys
-	alsoIntrospect bool // and it is asked about them
+	acceptsJWT     bool // JWTs are verified with its keys
+	alsoIntrospect bool // JWTs are introspected as well
 	settings       config.AuthorizationServer
 
-	remote        *authserver.Server // nil where nothing is fetched
-	needsMetadata bool               // its metadata is needed
-	keys          *jwks.Source       // nil where nothing is verified
+	remote        *authserver.Server // nil if nothing is fetched
+	needsMetadata bool
+	keys          *jwks.Source // nil if nothing is verified
 	cache         *cache.Cache[*cachedToken]
-	client        *introspect.Client // nil where it is not asked over the network
-	introspector  introspector       // client, or our own issuer; nil where it is not asked
+	client        *introspect.Client // nil without introspection over the network
+	introspector  introspector       // client, or our own issuer; nil without introspection
 }
 
-// A fact is what a verified JWT says, and which key vouched for it.
+// A cachedToken is the claims of a verified JWT and the key that verified it.
 type cachedToken struct {
 	claims access.Unchecked
 	key    jwks.Fingerprint
 }
 
-// factBytes is what a fact takes beside its token.
+// cachedTokenBytes is the size of a cachedToken without its claims.
 const cachedTokenBytes = len(jwks.Fingerprint{})
 
-// A resolver finds out what a token says by asking who made it: a server over the
-// network, or our own issuer. It is safe for concurrent use.
+// An introspector returns the claims of opaque tokens: from a server over the network, or from
+// our own issuer. It is safe for concurrent use.
 type introspector interface {
-	// Recall returns what is known of an active token without waiting, nil for nothing.
+	// Lookup returns the cached claims of an active token, nil without any. It does not wait.
 	Lookup(raw string, sum facts.Sum) *access.Unchecked
-	// Introspect asks about a token that came with cert, and remembers the answer in the
-	// share of its owner. Every error wraps an [access.Denial]: Inactive, WrongType or
-	// MalformedToken when the token is turned down, RateLimited or IssuerUnavailable when
-	// there is no telling.
+	// Introspect returns the claims of a token that came with cert and caches them for owner.
+	// Every error wraps an [access.Denial]: Inactive, WrongType or MalformedToken for a refused
+	// token, RateLimited or IssuerUnavailable if the token cannot be checked.
 	Introspect(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate, owner introspect.Owner) (*access.Unchecked, error)
 }
 
-// ready returns nil while the server's tokens can be judged.
+// ready returns nil if the server's tokens can be checked now.
 func (s *server) ready(now time.Time) error {
 	if s.keys != nil {
 		if _, err := s.keys.Usable(now); err != nil {
@@ -71,14 +70,13 @@ func (s *server) ready(now time.Time) error {
 	return nil
 }
 
-// A jwt is a token that looks like one, taken apart. Nothing in it is verified.
+// A jwt is a parsed JWT. Its signature is not verified.
 type jwt struct {
 	*jwks.JWS
 	claims facts.Members
-	issuer string // iss; "" when it is missing
+	issuer string // iss; "" when absent
 }
 
-// parse takes raw apart.
 func parse(raw string) (*jwt, error) {
 	jws, err := jwks.Parse(raw)
 	if err != nil {
@@ -91,49 +89,48 @@ func parse(raw string) (*jwt, error) {
 	if t.claims.Issuer != nil {
 		issuer, ok := t.claims.Issuer.Text()
 		if !ok {
-			return nil, access.Denyf(access.MalformedToken, "iss is no string")
+			return nil, access.Denyf(access.MalformedToken, "iss is not a string")
 		}
 		t.issuer = issuer
 	}
 	return t, nil
 }
 
-// verify checks that t is of an accepted type and signed by a key of s, and returns what it
-// says.
-func (s *server) verify(q *validation, t *jwt) (*cachedToken, error) {
-	_, key, err := s.keys.Verify(q.ctx, t.JWS, s.types, q.now)
+// verify checks the type and the signature of t and returns its claims.
+func (s *server) verify(val *validation, t *jwt) (*cachedToken, error) {
+	_, key, err := s.keys.Verify(val.ctx, t.JWS, s.types, val.now)
 	if err != nil {
 		return nil, err
 	}
-	says, err := t.claims.Read(s.name)
+	claims, err := t.claims.Read(s.name)
 	if err != nil {
 		return nil, err
 	}
 	if t.claims.Expires == nil { // RFC 9068 section 2.2
-		return nil, &access.Denial{Reason: access.MalformedToken, ClientID: says.ClientID, Err: fmt.Errorf("claim exp is missing")}
+		return nil, &access.Denial{Reason: access.MalformedToken, ClientID: claims.ClientID, Err: fmt.Errorf("claim exp is missing")}
 	}
-	return &cachedToken{claims: says, key: key}, nil
+	return &cachedToken{claims: claims, key: key}, nil
 }
 
-// ownTokens asks our own issuer, in this process. Nothing is remembered: it knows at
-// once, and what it revokes counts at once.
+// A localIntrospector asks our own issuer in this process. It caches nothing, because the issuer
+// answers at once and its revocations must take effect at once.
 type localIntrospector struct {
 	server     string
 	introspect func(raw string) (access.Unchecked, bool, error)
 }
 
-// Recall knows nothing.
+// Lookup returns nil: nothing is cached.
 func (o *localIntrospector) Lookup(string, facts.Sum) *access.Unchecked { return nil }
 
 // Introspect asks the issuer.
 func (o *localIntrospector) Introspect(_ context.Context, raw string, _ facts.Sum, _ *access.Certificate, _ introspect.Owner) (*access.Unchecked, error) {
-	says, active, err := o.introspect(raw)
+	claims, active, err := o.introspect(raw)
 	switch {
 	case err != nil:
 		return nil, &access.Denial{Reason: access.IssuerUnavailable, Err: fmt.Errorf("asking our own issuer: %w", err)}
 	case !active:
-		return nil, access.Denyf(access.Inactive, "says %s", o.server)
+		return nil, access.Denyf(access.Inactive, "according to %s", o.server)
 	}
-	says.Server = o.server
-	return &says, nil
+	claims.Server = o.server
+	return &claims, nil
 }

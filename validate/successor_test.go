@@ -275,7 +275,7 @@ func TestSuccessorOfASuspendedClient(t *testing.T) {
 	told := func(want string) {
 		t.Helper()
 		if err := testutil.GatherAndCompare(registry, strings.NewReader(`
-# HELP tallygate_introspection_suspended 1 while an authorization server is not asked, after failures in a row.
+# HELP tallygate_introspection_suspended Whether the circuit breaker for introspection is open after failures in a row: 1 or 0, by issuer.
 # TYPE tallygate_introspection_suspended gauge
 `+want), "tallygate_introspection_suspended"); err != nil {
 			t.Error(err)

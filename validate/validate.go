@@ -1,9 +1,8 @@
-// Package validate decides what a request's access token is worth. In go the raw
-// token of [Bearer] and the client certificate of the connection, out come
-// [access.Claims] or an [access.Denial]. It finds out what the token says, by the keys of
-// the authorization server that it names or by asking the servers that may know it,
-// judges that, and last the binding of token and certificate, RFC 8705 section 3. What a
-// token says is remembered, whether it may pass is judged anew on every request.
+// Package validate checks access tokens. [Validator.Validate] takes the raw token of [Bearer] and
+// the client certificate of the connection, and returns [access.Claims] or an [access.Denial].
+// The claims come from a JWT, verified with the keys of its authorization server, or from
+// introspection. The binding of token and certificate (RFC 8705 section 3) is the last check.
+// Claims are cached; checks run on every request.
 package validate
 
 import (
@@ -21,51 +20,50 @@ import (
 	"github.com/tallygate/tallygate/introspect"
 )
 
-// Options are what a [Validator] needs beside its authorization servers.
+// Options are what a [Validator] needs in addition to its authorization servers.
 type Options struct {
-	// Local gives what our own issuer knows, by its identifier; nil when there is none.
+	// Local has our own issuer by its identifier; nil without one.
 	Local map[config.Identifier]LocalIssuer
-	// Revoked reports whether a token has been revoked. It is asked on every
-	// request that gets so far, by many goroutines at once. nil: none is.
+	// Revoked reports whether a token is revoked. It is called on every request and must be safe
+	// for concurrent use. With nil, no token is revoked.
 	Revoked func(access.Unchecked) bool
-	// Partner returns the partner as whose a token of that server for that client may come
-	// with cert, or "" for none. What a granted token says is remembered in the partner's share of Memory, and
-	// not at all where there is none. nil: all tokens are those of one partner.
+	// Partner returns the partner of a token of that server and client that came with cert, ""
+	// without one. The claims of a granted token are cached in the partner's share of Memory, and
+	// not cached without a partner. With nil, all tokens belong to one partner.
 	Partner func(server, clientID string, cert *access.Certificate) string
-	Memory  *cache.Pool  // nil: a new one of [cache.DefaultBytes]
+	Memory  *cache.Pool  // nil: a new pool of [cache.DefaultBytes]
 	Log     *slog.Logger // nil: nothing is logged
-	Metrics *Metrics     // nil: some that nobody reads
-	// Previous is the Validator that the new one takes the place of; nil for none. What
-	// has not changed is shared with it: keys, what is remembered, connections.
+	Metrics *Metrics     // nil: metrics that are not registered
+	// Previous is the Validator before a reload; nil without one. The new Validator shares its
+	// unchanged keys, caches and connections.
 	Previous *Validator
 	Now      func() time.Time // nil: time.Now
 }
 
-// Local is our own issuer, which is asked in this process.
+// A LocalIssuer is our own issuer, in this process.
 type LocalIssuer struct {
 	KeySet jwks.LocalKeySet
-	// Introspect returns what an opaque token of ours says, and whether it is active. It
-	// is called by many goroutines at once. nil: there are none.
-	Introspect func(raw string) (says access.Unchecked, active bool, err error)
+	// Introspect returns the claims of an opaque token and whether it is active. It must be safe
+	// for concurrent use. With nil, the issuer has no opaque tokens.
+	Introspect func(raw string) (claims access.Unchecked, active bool, err error)
 }
 
-// A Validator judges access tokens. It is safe for concurrent use.
+// A Validator checks access tokens. It is safe for concurrent use.
 type Validator struct {
 	servers  []*server
 	byIssuer map[string]*server
-	opaque   []*server // those that may know an opaque token, in configured order
+	opaque   []*server // servers with opaque tokens, in configured order
 	revoked  func(access.Unchecked) bool
 	partner  func(server, clientID string, cert *access.Certificate) string
 	memory   *cache.Pool
 	now      func() time.Time
 	metrics  *Metrics
-	loops    *refreshLoops // the previous one's too
+	loops    *refreshLoops // shared with the previous Validator
 }
 
-// New returns a Validator for tokens of servers. It reads key set files, anchors and
-// secrets, so that a broken one stops the start; what is at a URL is first read by
-// [Validator.Start], and until then its server's tokens are refused as
-// [access.IssuerUnavailable].
+// New returns a Validator for tokens of servers. It reads key set files, anchors and secrets, and
+// returns an error if one is broken. [Validator.Start] fetches documents from URLs; until then
+// tokens of their servers are refused as [access.IssuerUnavailable].
 func New(servers []config.AuthorizationServer, options Options) (*Validator, error) {
 	v := &Validator{
 		byIssuer: make(map[string]*server, len(servers)),
@@ -93,15 +91,15 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 	if v.metrics = options.Metrics; v.metrics == nil {
 		v.metrics = makeMetrics()
 	}
-	var faults []error
+	var errs []error
 	for _, settings := range servers {
 		s, err := v.newServer(settings, options)
 		v.servers = append(v.servers, s)
 		if err == nil && v.byIssuer[s.issuer] != nil {
-			err = fmt.Errorf("issuer %q is already taken", s.issuer)
+			err = fmt.Errorf("issuer %q is configured twice", s.issuer)
 		}
 		if err != nil {
-			faults = append(faults, fmt.Errorf("preparing authorization server %q: %w", settings.Name, err))
+			errs = append(errs, fmt.Errorf("preparing authorization server %q: %w", settings.Name, err))
 			continue
 		}
 		v.byIssuer[s.issuer] = s
@@ -109,67 +107,66 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 			v.opaque = append(v.opaque, s)
 		}
 	}
-	if err := errors.Join(faults...); err != nil {
+	if err := errors.Join(errs...); err != nil {
 		v.Close(options.Previous)
 		return nil, err
 	}
 	return v, nil
 }
 
-// Validate returns the claims of raw, a token as [Bearer] returns it, when it was
-// presented with cert. It may wait for an authorization server, within that server's
-// bounds or until ctx ends. Every error wraps an [access.Denial], whose ClientID is set
-// once a server has vouched for the token.
+// Validate returns the claims of raw, a token of [Bearer] that came with cert. It may wait for an
+// authorization server, within the server's timeouts or until ctx ends. Every error wraps an
+// [access.Denial], whose ClientID is set once the token's origin is verified.
 func (v *Validator) Validate(ctx context.Context, raw string, cert *access.Certificate) (access.Claims, error) {
 	now := v.now()
-	q := validation{ctx: ctx, raw: raw, cert: cert, now: now}
-	claims, err := v.validate(&q)
-	if err != nil && q.server != nil {
-		err = withServer(q.server, err)
+	val := validation{ctx: ctx, raw: raw, cert: cert, now: now}
+	claims, err := v.validate(&val)
+	if err != nil && val.server != nil {
+		err = withServer(val.server, err)
 	}
-	v.metrics.observe(q.kind, q.source, err, v.now().Sub(now))
+	v.metrics.observe(val.kind, val.source, err, v.now().Sub(now))
 	return claims, err
 }
 
-// A question is one token to be judged, and how the answer was found.
+// A validation is the check of one token, with the data for metrics.
 type validation struct {
 	ctx    context.Context
 	raw    string
 	sum    facts.Sum
 	cert   *access.Certificate
 	now    time.Time
-	server *server // whose token it is; nil until that is known
+	server *server // server of the token; nil until it is known
 	kind   tokenKind
 	source claimsSource
 }
 
-// of returns err with the name of the server whose token it is about.
+// withServer returns err with the name of the token's server.
 func withServer(s *server, err error) error {
 	var d *access.Denial
 	if !errors.As(err, &d) {
 		return err
 	}
-	named := *d // some are shared
+	named := *d // a copy, because some Denials are shared
 	named.Server = s.name
 	return &named
 }
 
-func (v *Validator) validate(q *validation) (access.Claims, error) {
-	if q.cert == nil {
-		return access.Claims{}, access.Denyf(access.NoCertificate, "no client certificate came with the token")
+func (v *Validator) validate(val *validation) (access.Claims, error) {
+	if val.cert == nil {
+		return access.Claims{}, access.Denyf(access.NoCertificate, "the request has no client certificate")
 	}
-	if len(q.raw) > maxToken {
+	if len(val.raw) > maxToken {
 		return access.Claims{}, errTooLong()
 	}
-	q.sum = facts.SumOf(q.raw)
-	if s, says := v.lookup(q); says != nil {
-		return v.checkToken(s, says, q)
+	val.sum = facts.SumOf(val.raw)
+	if s, claims := v.lookup(val); claims != nil {
+		return v.checkToken(s, claims, val)
 	}
-	if len(v.opaque) > 0 && !jwks.IsJWS(q.raw) {
-		return v.introspect(q, v.opaque)
+	if len(v.opaque) > 0 && !jwks.IsJWS(val.raw) {
+		return v.introspect(val, v.opaque)
 	}
 	v.metrics.misses.Inc()
-	t, err := parse(q.raw)
+	t, err := parse(val.raw)
 	if err != nil {
 		return access.Claims{}, err
 	}
@@ -179,112 +176,109 @@ func (v *Validator) validate(q *validation) (access.Claims, error) {
 		return access.Claims{}, &access.Denial{Reason: access.UnknownIssuer, Err: &access.Mismatch{
 			Name: "iss", Want: "a configured authorization server", Got: quoted(t.issuer),
 		}}
-	case !s.acceptsJWT: // its JWTs are opaque to us
-		return v.introspect(q, []*server{s})
+	case !s.acceptsJWT: // the gate reads no claims from the server's JWTs
+		return v.introspect(val, []*server{s})
 	}
-	q.server = s
-	f, err := s.verify(q, t)
+	val.server = s
+	f, err := s.verify(val, t)
 	if err != nil {
 		return access.Claims{}, err
 	}
-	claims, err := v.checkToken(s, &f.claims, q)
+	claims, err := v.checkToken(s, &f.claims, val)
 	if err == nil {
-		v.remember(s, f, v.partner(s.name, claims.ClientID, q.cert), q)
+		v.remember(s, f, v.partner(s.name, claims.ClientID, val.cert), val)
 	}
 	return claims, err
 }
 
-// remember keeps what a granted token of that partner says for the next request with it;
-// "" is no partner. What was refused is not kept: nobody can use it, and a client can have as
-// many such tokens as it likes.
-func (v *Validator) remember(s *server, f *cachedToken, partner string, q *validation) {
+// remember caches the claims of a granted token for partner, "" for no partner. Claims of refused
+// tokens are not cached, because a client can have any number of such tokens.
+func (v *Validator) remember(s *server, f *cachedToken, partner string, val *validation) {
 	if partner != "" {
-		s.cache.Add(q.sum, f, partner, cachedTokenBytes+facts.Bytes(&f.claims), f.claims.Expires.Add(s.leeway))
+		s.cache.Add(val.sum, f, partner, cachedTokenBytes+facts.Bytes(&f.claims), f.claims.Expires.Add(s.leeway))
 	}
 }
 
-// recall returns what is remembered of a token, and the server that vouched for it. A
-// JWT's iss names one server only, so at most one cache has it; of an opaque token, the
-// first server that said it is active counts. It returns nil when nothing is remembered,
-// or when the key that vouched has left the key set: the token must then be verified
-// again.
-func (v *Validator) lookup(q *validation) (*server, *access.Unchecked) {
+// lookup returns the cached claims of a token and its server. At most one cache has a JWT,
+// because its iss names one server; for an opaque token, the first server that has it counts.
+// lookup returns nil without cached claims, or if the key that verified the JWT has left the key
+// set and the token must be verified again.
+func (v *Validator) lookup(val *validation) (*server, *access.Unchecked) {
 	for _, s := range v.servers {
-		f, ok := s.cache.Get(q.sum)
+		f, ok := s.cache.Get(val.sum)
 		if !ok {
 			continue
 		}
-		set, err := s.keys.Usable(q.now)
+		set, err := s.keys.Usable(val.now)
 		if err != nil {
-			continue // what was verified counts again when there are keys again
+			continue // the entry is usable again once the keys are
 		}
 		if !set.Has(f.key) {
-			s.cache.Remove(q.sum)
+			s.cache.Remove(val.sum)
 			continue
 		}
-		if s.expired(&f.claims, q.now) {
-			s.cache.Remove(q.sum)
+		if s.expired(&f.claims, val.now) {
+			s.cache.Remove(val.sum)
 		}
 		v.metrics.hits.Inc()
-		q.source = cached
+		val.source = cached
 		return s, &f.claims
 	}
-	shaped := len(v.opaque) > 0 && jwks.IsJWS(q.raw)
+	isJWS := len(v.opaque) > 0 && jwks.IsJWS(val.raw)
 	for _, s := range v.opaque {
-		if shaped && s.acceptsJWT {
-			continue // what such a server said of a JWT only confirms it
+		if isJWS && s.acceptsJWT {
+			continue // the server's responses about JWTs are for crossCheck only
 		}
-		if says := s.introspector.Lookup(q.raw, q.sum); says != nil {
-			q.kind, q.source = opaque, cached
-			return s, says
+		if claims := s.introspector.Lookup(val.raw, val.sum); claims != nil {
+			val.kind, val.source = opaque, cached
+			return s, claims
 		}
 	}
 	return nil, nil
 }
 
-// resolve asks servers, in their order, what a token says. One that does not answer does
-// not keep the others from being asked; but when none of them knows the token, it may
-// have been that one's, and there is no telling.
-func (v *Validator) introspect(q *validation, servers []*server) (access.Claims, error) {
-	q.kind, q.source = opaque, remote
+// introspect asks servers in order about a token. It asks all servers also if a server does not
+// respond. If no server knows the token and one did not respond, the token cannot be checked.
+func (v *Validator) introspect(val *validation, servers []*server) (access.Claims, error) {
+	val.kind, val.source = opaque, remote
 	if len(servers) == 1 {
-		q.server = servers[0]
+		val.server = servers[0]
 	}
-	var refusal, unanswered error
+	var refused, unavailable error
 	for _, s := range servers {
-		says, err := s.introspector.Introspect(q.ctx, q.raw, q.sum, q.cert, v.ownerFor(s, q.cert, q.now))
+		claims, err := s.introspector.Introspect(val.ctx, val.raw, val.sum, val.cert, v.ownerFor(s, val.cert, val.now))
 		switch reason := access.ReasonOf(err); {
 		case err == nil:
-			return v.checkToken(s, says, q)
-		case reason == access.MalformedToken: // it is this server's, who says that it is active
-			q.server = s
+			return v.checkToken(s, claims, val)
+		case reason == access.MalformedToken: // the server reports the token as active
+			val.server = s
 			return access.Claims{}, err
 		case reason == access.Inactive || reason == access.WrongType:
-			if refusal == nil || reason == access.WrongType {
-				refusal = err
+			if refused == nil || reason == access.WrongType {
+				refused = err
 			}
-		case unanswered == nil:
-			unanswered = err
+		case unavailable == nil:
+			unavailable = err
 		}
 	}
-	if unanswered != nil {
-		return access.Claims{}, unanswered
+	if unavailable != nil {
+		return access.Claims{}, unavailable
 	}
-	return access.Claims{}, refusal
+	return access.Claims{}, refused
 }
 
-// ownerOf returns a function that tells in which partner's share an answer of s, about a
-// token that came with cert at now, is remembered: "" where the token would be refused.
+// ownerFor returns a function that names the partner for whom a response of s about a token that
+// came with cert is cached: "" if the gate refuses the token.
 func (v *Validator) ownerFor(s *server, cert *access.Certificate, now time.Time) introspect.Owner {
-	return func(answer *access.Unchecked) string {
-		if reason, _ := v.checkClaimsAndBinding(s, answer, cert, now); reason != access.Granted {
+	return func(response *access.Unchecked) string {
+		if reason, _ := v.checkClaimsAndBinding(s, response, cert, now); reason != access.Granted {
 			return ""
 		}
-		return v.partner(s.name, answer.ClientID, cert)
+		return v.partner(s.name, response.ClientID, cert)
 	}
 }
 
-// cached returns how many JWTs all servers' caches hold.
+// cached returns the number of JWTs in all caches.
 func (v *Validator) cached() float64 {
 	n := 0
 	for _, s := range v.servers {

@@ -48,7 +48,7 @@ func TestLeftOutKeysAreLogged(t *testing.T) {
 		`kid \"certified\": failed to unmarshal JSON Web Key: failed to Base64 decode X.509`: notBase64,
 		`kid \"short\": an RSA key of fewer than 2048 bits`:                                  short,
 		`kid \"low\": an Ed25519 key of low order`:                                           low,
-		`key 2 without kid: not a JWK`:                                                    "text",
+		`key 2 without kid: not a JWK`:                                                       "text",
 		`kid \"hollow\": `:                                                                   M{"kid": "hollow", "kty": "EC", "crv": "P-256"},
 		`kid \"secret\": `:                                                                   M{"kid": "secret", "kty": "oct", "k": "AAAA"},
 	} {
