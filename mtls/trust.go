@@ -246,11 +246,11 @@ func readAnchors(file config.Path) (read bundle) {
 	}
 	var faults, short []error
 	for _, c := range certificates {
-		switch err := weakkey.Fault(c.PublicKey); {
+		switch err := weakkey.Check(c.PublicKey); {
 		case errors.Is(err, weakkey.ErrShort):
-			short = append(short, fmt.Errorf("reading anchors: %s: the certificate of %s has %w; a partner's insecure_rsa_1024_until allows it for a time", c.Place, c.Subject, err))
+			short = append(short, fmt.Errorf("reading anchors: %s: the certificate of %s has %w; a partner's insecure_rsa_1024_until allows it for a time", c.Position, c.Subject, err))
 		case err != nil:
-			faults = append(faults, fmt.Errorf("reading anchors: %s: the certificate of %s has %w", c.Place, c.Subject, err))
+			faults = append(faults, fmt.Errorf("reading anchors: %s: the certificate of %s has %w", c.Position, c.Subject, err))
 		}
 		read.certificates = append(read.certificates, c.Certificate)
 	}

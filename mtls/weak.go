@@ -41,7 +41,7 @@ func unfit(way []*x509.Certificate) error {
 		if i == 0 {
 			where = ofClient
 		}
-		switch err := weakkey.Fault(c.PublicKey); {
+		switch err := weakkey.Check(c.PublicKey); {
 		case errors.Is(err, weakkey.ErrShort):
 			short = &weakError{where, err}
 		case err != nil:

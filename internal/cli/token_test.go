@@ -358,7 +358,7 @@ func TestTokenFlags(t *testing.T) {
 		{"key", filepath.Join(w.dir, "nosuch.pem"), ExitFailure, "nosuch.pem"},
 		{"key", otherKey, ExitFailure, "does not match"},
 		{"ca", filepath.Join(w.dir, "nosuch.pem"), ExitFailure, "nosuch.pem"},
-		{"ca", text, ExitFailure, "no certificate in PEM form found"},
+		{"ca", text, ExitFailure, "no certificate in PEM form"},
 		{"ca", other, ExitFailure, "(--ca)"},
 		{"ca", "", ExitFailure, "name it by --ca"},
 	} {

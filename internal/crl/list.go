@@ -92,7 +92,7 @@ func splitPEM(data []byte) ([][]byte, error) {
 	ders := make([][]byte, len(blocks))
 	for i, b := range blocks {
 		if b.Type != "X509 CRL" {
-			return nil, fmt.Errorf("%s: expected only revocation lists, found a block of type %q", b.Place, b.Type)
+			return nil, fmt.Errorf("%s: expected only revocation lists, found a block of type %q", b.Position, b.Type)
 		}
 		ders[i] = b.Bytes
 	}

@@ -133,7 +133,7 @@ func parseKey(document jsontext.Value, algorithms []config.Algorithm) (k *key, i
 		return nil, id, err
 	}
 	k = &key{id: id, public: jwk.Key()}
-	if err := weakkey.Fault(k.public); err != nil {
+	if err := weakkey.Check(k.public); err != nil {
 		return nil, id, err
 	}
 	for _, a := range algorithmsFor(k.public) {

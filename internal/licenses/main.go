@@ -1,10 +1,9 @@
-// Command licenses gathers the licence texts of everything that is linked into a program:
-// its own, those of its dependencies and Go's. The image carries them under /licenses, which
-// most of the licences ask for where binaries are distributed.
+// Command licenses collects the licence texts of all code linked into a program: the program's
+// own, those of its dependencies, and Go's. The image carries the texts under /licenses, as most
+// licences demand for the distribution of binaries.
 //
-// It asks go list what is linked, under the same environment as the build, and takes the
-// texts from the module cache. Nothing is looked up on the network, and a dependency without
-// a text is an error.
+// The command takes the list of packages from go list, in the environment of the build, and the
+// texts from the module cache. It uses no network. A dependency without a text is an error.
 package main
 
 import (
@@ -29,34 +28,34 @@ func main() {
 	if flag.NArg() != 1 {
 		log.Fatal("usage: licenses [-o FOLDER] PACKAGE")
 	}
-	if err := gather(context.Background(), flag.Arg(0), *out); err != nil {
+	if err := collect(context.Background(), flag.Arg(0), *out); err != nil {
 		log.Fatal("licenses: ", err)
 	}
 }
 
-// A linked is a package in the program, as go list prints it.
-type linked struct {
+// A goPackage is a package of the program, as go list prints it.
+type goPackage struct {
 	Dir      string
 	Standard bool
-	Root     string // GOROOT, of a package of the standard library
+	Root     string // GOROOT, for the standard library
 	Module   *struct{ Path, Version, Dir string }
 }
 
-// gather writes the texts of every module that is linked into the program pkg.
-func gather(ctx context.Context, pkg, out string) error {
+// collect writes to out the licence texts of every module that is linked into the program pkg.
+func collect(ctx context.Context, pkg, out string) error {
 	command := exec.CommandContext(ctx, "go", "list", "-deps", "-json=Dir,Standard,Root,Module", pkg)
 	command.Stderr = os.Stderr
 	list, err := command.Output()
 	if err != nil {
 		return fmt.Errorf("go list: %w", err)
 	}
-	found := make(map[string]bool) // by folder in out
+	found := make(map[string]bool) // folder in out, whether it has a text
 	for packages := json.NewDecoder(strings.NewReader(string(list))); ; {
-		var p linked
+		var p goPackage
 		if err := packages.Decode(&p); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
-			return fmt.Errorf("reading what go list prints: %w", err)
+			return fmt.Errorf("decoding the output of go list: %w", err)
 		}
 		name, root, from := "go", p.Root, p.Root
 		if !p.Standard {
@@ -81,12 +80,12 @@ func gather(ctx context.Context, pkg, out string) error {
 	return errors.Join(missing...)
 }
 
-// text matches the names of files that must or should go with a program.
-var text = regexp.MustCompile(`(?i)^(licen[cs]e|copying|notice|patents|authors|copyright)([-._].*)?$`)
+// licenceFile matches the names of files that must or should be distributed with a program.
+var licenceFile = regexp.MustCompile(`(?i)^(licen[cs]e|copying|notice|patents|authors|copyright)([-._].*)?$`)
 
-// copyTexts copies the texts in dir, a folder of the module in root, and in the folders
-// above it, and returns how many there are. Code taken over from elsewhere has a text of its
-// own beside it.
+// copyTexts copies the licence texts in dir, a folder of the module at root, and in its parents
+// up to root. It returns their number. Code taken from other projects has its own text beside
+// it.
 func copyTexts(root, dir, into string) (n int, err error) {
 	for {
 		entries, err := os.ReadDir(dir)
@@ -98,7 +97,7 @@ func copyTexts(root, dir, into string) (n int, err error) {
 			return n, fmt.Errorf("%s is not in %s", dir, root)
 		}
 		for _, e := range entries {
-			if !e.Type().IsRegular() || !text.MatchString(e.Name()) || strings.HasSuffix(e.Name(), ".go") {
+			if !e.Type().IsRegular() || !licenceFile.MatchString(e.Name()) || strings.HasSuffix(e.Name(), ".go") {
 				continue
 			}
 			content, err := os.ReadFile(filepath.Join(dir, e.Name()))

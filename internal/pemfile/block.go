@@ -1,8 +1,7 @@
-// Package pemfile reads the PEM files (RFC 7468) that settings name: certificates, private
-// keys and key pairs. Every setting reads its files here, so that all are equally strict: a
-// block that encoding/pem would skip without a word is an error, which names the file and
-// the line on which the block begins. The package has no state; its functions are safe for
-// concurrent use.
+// Package pemfile reads the PEM files (RFC 7468) that settings name: certificates, private keys
+// and key pairs. All settings use it, so that all are equally strict: a block that encoding/pem
+// would silently skip is an error with the file and the line of the block. The functions are
+// safe for concurrent use.
 package pemfile
 
 import (
@@ -12,11 +11,11 @@ import (
 	"fmt"
 )
 
-// A Block is one block of a PEM text.
+// A Block is a block of a PEM text.
 type Block struct {
-	Type  string // the label, such as CERTIFICATE
-	Bytes []byte // what the block encodes, DER for every type that is read here
-	Place string // name:line, where the block begins
+	Type     string // label, such as CERTIFICATE
+	Bytes    []byte // decoded content, DER for all types read here
+	Position string // file:line of the block's first line
 }
 
 var (
@@ -25,15 +24,14 @@ var (
 )
 
 var (
-	errGarbled   = errors.New("the PEM block is cut short or garbled")
+	errMalformed = errors.New("the PEM block is cut short or malformed")
 	errHeaders   = errors.New("the PEM block has headers, which RFC 7468 does not allow")
 	errEncrypted = errors.New("the private key is encrypted; store it without a passphrase")
 )
 
-// Blocks returns the blocks of text in their order, none where it holds none. Text around
-// the blocks is allowed, as RFC 7468 section 2 has it. Anything that looks like the border
-// of a block and belongs to no complete one is an error. name is that of the file, for
-// errors and places; "" leaves the line alone.
+// Blocks returns the blocks of text in order. Text between the blocks is allowed (RFC 7468
+// section 2). A border line that belongs to no complete block is an error. name is the file name
+// for errors and positions; with "" they have the line only.
 func Blocks(name string, text []byte) ([]Block, error) {
 	if err := checkHeaders(name, text); err != nil {
 		return nil, err
@@ -45,22 +43,22 @@ func Blocks(name string, text []byte) ([]Block, error) {
 		case first < 0 && stray < 0:
 			return blocks, nil
 		case first < 0 || stray >= 0 && stray < first:
-			return nil, fault(name, text[:at+stray], errGarbled)
+			return nil, errorAt(name, text[:at+stray], errMalformed)
 		}
 		at += first
 		block, rest := pem.Decode(text[at:])
 		read := text[at : len(text)-len(rest)]
-		// Decode skips what it cannot read, up to the next block that it can.
+		// Decode skips a malformed block and returns the next valid block.
 		if block == nil || bytes.Count(read, begin) != 1 || at > 0 && text[at-1] != '\n' {
-			return nil, fault(name, text[:at], errGarbled)
+			return nil, errorAt(name, text[:at], errMalformed)
 		}
-		blocks = append(blocks, Block{Type: block.Type, Bytes: block.Bytes, Place: place(name, text[:at])})
+		blocks = append(blocks, Block{Type: block.Type, Bytes: block.Bytes, Position: positionOf(name, text[:at])})
 		at += len(read)
 	}
 }
 
-// checkHeaders returns an error where the line below a border has a colon, and so is a
-// header. It looks before pem.Decode does, which would make a map of as many as there are.
+// checkHeaders returns an error if the line after a border has a colon and is therefore a
+// header. It runs before pem.Decode, which would build a map of any number of headers.
 func checkHeaders(name string, text []byte) error {
 	for at := 0; ; at += len(begin) {
 		next := bytes.Index(text[at:], begin)
@@ -73,20 +71,20 @@ func checkHeaders(name string, text []byte) error {
 		switch {
 		case !bytes.ContainsRune(first, ':'):
 		case bytes.HasPrefix(first, []byte("Proc-Type:")) && bytes.Contains(first, []byte("ENCRYPTED")): // RFC 1421 section 4.6.1.1
-			return fault(name, text[:at], errEncrypted)
+			return errorAt(name, text[:at], errEncrypted)
 		default:
-			return fault(name, text[:at], errHeaders)
+			return errorAt(name, text[:at], errHeaders)
 		}
 	}
 }
 
-// fault returns err with the place that follows before.
-func fault(name string, before []byte, err error) error {
-	return fmt.Errorf("%s: %w", place(name, before), err)
+// errorAt returns err with the position of the line after before.
+func errorAt(name string, before []byte, err error) error {
+	return fmt.Errorf("%s: %w", positionOf(name, before), err)
 }
 
-// place returns name and the number of the line that follows before.
-func place(name string, before []byte) string {
+// positionOf returns name and the number of the line after before.
+func positionOf(name string, before []byte) string {
 	line := 1 + bytes.Count(before, []byte("\n"))
 	if name == "" {
 		return fmt.Sprintf("line %d", line)

@@ -8,16 +8,16 @@ import (
 	"strings"
 )
 
-// A Certificate is one certificate of a PEM text.
+// A Certificate is a certificate of a PEM text.
 type Certificate struct {
 	*x509.Certificate
-	Place string // name:line, where its block begins
+	Position string // file:line of the block's first line
 }
 
-var errNoCertificate = errors.New("no certificate in PEM form found")
+var errNoCertificate = errors.New("no certificate in PEM form")
 
-// ReadCertificates returns the certificates in a file, at least one. A block of another
-// type is an error, a private key above all: who may read certificates may not read keys.
+// ReadCertificates returns the certificates in a file, at least one. A block of another type is
+// an error, above all a private key: users who may read certificates may not read keys.
 func ReadCertificates(file string) ([]Certificate, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -26,7 +26,8 @@ func ReadCertificates(file string) ([]Certificate, error) {
 	return ParseCertificates(file, text)
 }
 
-// ParseCertificates is [ReadCertificates] for the content of the file of that name.
+// ParseCertificates is [ReadCertificates] for content that was read already. name is the file
+// name for errors.
 func ParseCertificates(name string, text []byte) ([]Certificate, error) {
 	blocks, err := Blocks(name, text)
 	if err != nil {
@@ -36,9 +37,9 @@ func ParseCertificates(name string, text []byte) ([]Certificate, error) {
 	for _, b := range blocks {
 		switch {
 		case isKey(b.Type):
-			return nil, fmt.Errorf("%s: a private key (%q) where only certificates may be", b.Place, b.Type)
+			return nil, fmt.Errorf("%s: want only certificates, found a private key (%q)", b.Position, b.Type)
 		case b.Type != certificateType:
-			return nil, fmt.Errorf("%s: expected only certificates, found a block of type %q", b.Place, b.Type)
+			return nil, fmt.Errorf("%s: want only certificates, found a block of type %q", b.Position, b.Type)
 		}
 		c, err := parseCertificate(b)
 		if err != nil {
@@ -47,13 +48,13 @@ func ParseCertificates(name string, text []byte) ([]Certificate, error) {
 		certificates = append(certificates, c)
 	}
 	if len(certificates) == 0 {
-		return nil, none(name, errNoCertificate)
+		return nil, missing(name, errNoCertificate)
 	}
 	return certificates, nil
 }
 
-// ReadAuthorities is [ReadCertificates] for a file that may hold only certificates of
-// authorities. The error for another certificate names its file and line.
+// ReadAuthorities is [ReadCertificates] for a file that may hold certificates of authorities
+// only. The error for another certificate names its file and line.
 func ReadAuthorities(file string) ([]Certificate, error) {
 	certificates, err := ReadCertificates(file)
 	if err != nil {
@@ -61,14 +62,14 @@ func ReadAuthorities(file string) ([]Certificate, error) {
 	}
 	for _, c := range certificates {
 		if c.Version == 3 && !c.IsCA {
-			return nil, fmt.Errorf("%s: the certificate of %s is not an authority; register it by its thumbprint instead", c.Place, c.Subject)
+			return nil, fmt.Errorf("%s: the certificate of %s is not an authority; register it by its thumbprint instead", c.Position, c.Subject)
 		}
 	}
 	return certificates, nil
 }
 
-// ReadPool returns a pool of the certificates in all of files. Without any file it is nil,
-// which crypto/x509 takes for the authorities of the system.
+// ReadPool returns a pool of the certificates in files. Without files it returns nil, which
+// crypto/x509 takes for the system's roots.
 func ReadPool[File ~string](files []File) (*x509.CertPool, error) {
 	if len(files) == 0 {
 		return nil, nil
@@ -91,15 +92,15 @@ const certificateType = "CERTIFICATE"
 func parseCertificate(b Block) (Certificate, error) {
 	c, err := x509.ParseCertificate(b.Bytes)
 	if err != nil {
-		return Certificate{}, fmt.Errorf("%s: parsing the certificate: %w", b.Place, err)
+		return Certificate{}, fmt.Errorf("%s: parsing the certificate: %w", b.Position, err)
 	}
-	return Certificate{c, b.Place}, nil
+	return Certificate{c, b.Position}, nil
 }
 
 func isKey(blockType string) bool { return strings.HasSuffix(blockType, "PRIVATE KEY") }
 
-// none returns err, which tells of what a text lacks, with the name of the text.
-func none(name string, err error) error {
+// missing returns err, which says what a text lacks, with the name of the text.
+func missing(name string, err error) error {
 	if name == "" {
 		return err
 	}

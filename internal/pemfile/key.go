@@ -10,14 +10,14 @@ import (
 )
 
 var (
-	errNoKey    = errors.New("no private key in PEM form found")
-	errParseKey = errors.New("the private key does not parse")
-	errTwoKeys  = errors.New("a second private key; which counts cannot be told")
+	errNoKey     = errors.New("no private key in PEM form")
+	errParseKey  = errors.New("the private key does not parse")
+	errSecondKey = errors.New("the file has a second private key")
 )
 
-// ReadKey returns the one private key in a file, PKCS #8, SEC 1 or PKCS #1, not encrypted.
-// Certificates beside it are skipped, and the name of its curve, which openssl writes before
-// an EC key. Errors quote nothing of the key.
+// ReadKey returns the only private key in a file: PKCS #8, SEC 1 or PKCS #1, unencrypted. It
+// skips certificates, and the EC PARAMETERS block that openssl writes before an EC key. Errors
+// quote nothing of the key.
 func ReadKey(file string) (crypto.Signer, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -26,7 +26,7 @@ func ReadKey(file string) (crypto.Signer, error) {
 	return ParseKey(file, text)
 }
 
-// ParseKey is [ReadKey] for the content of the file of that name.
+// ParseKey is [ReadKey] for content that was read already. name is the file name for errors.
 func ParseKey(name string, text []byte) (crypto.Signer, error) {
 	blocks, err := Blocks(name, text)
 	if err != nil {
@@ -39,15 +39,15 @@ func ParseKey(name string, text []byte) (crypto.Signer, error) {
 		}
 		key, err := parseKey(b)
 		if err == nil && found != nil {
-			err = errTwoKeys
+			err = errSecondKey
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", b.Place, err)
+			return nil, fmt.Errorf("%s: %w", b.Position, err)
 		}
 		found = key
 	}
 	if found == nil {
-		return nil, none(name, errNoKey)
+		return nil, missing(name, errNoKey)
 	}
 	return found, nil
 }
@@ -65,7 +65,7 @@ func parseKey(b Block) (crypto.Signer, error) {
 	case "ENCRYPTED PRIVATE KEY":
 		return nil, errEncrypted
 	default:
-		return nil, fmt.Errorf("expected a private key, found a block of type %q", b.Type)
+		return nil, fmt.Errorf("want a private key, found a block of type %q", b.Type)
 	}
 	signer, ok := private.(crypto.Signer)
 	if err != nil || !ok {
@@ -74,9 +74,9 @@ func parseKey(b Block) (crypto.Signer, error) {
 	return signer, nil
 }
 
-// ReadKeyPair returns a certificate chain, leaf first, and the private key of its leaf, from
-// two files, which may be one. Its Leaf is set. Every certificate must parse: crypto/tls
-// itself would leave out what is broken behind the leaf.
+// ReadKeyPair returns a certificate chain, leaf first, and the private key of the leaf, from two
+// files, which may be the same. Leaf is set. Every certificate must parse; crypto/tls would skip
+// a malformed block after the leaf.
 func ReadKeyPair[File ~string](chain, key File) (tls.Certificate, error) {
 	chainText, err := os.ReadFile(string(chain))
 	if err != nil {
@@ -89,7 +89,7 @@ func ReadKeyPair[File ~string](chain, key File) (tls.Certificate, error) {
 	return ParseKeyPair(chain, chainText, key, keyText)
 }
 
-// ParseKeyPair is [ReadKeyPair] for the contents of the files of those names.
+// ParseKeyPair is [ReadKeyPair] for contents that were read already.
 func ParseKeyPair[File ~string](chain File, chainText []byte, key File, keyText []byte) (tls.Certificate, error) {
 	if err := checkChain(string(chain), chainText); err != nil {
 		return tls.Certificate{}, err
@@ -104,8 +104,8 @@ func ParseKeyPair[File ~string](chain File, chainText []byte, key File, keyText 
 	return pair, nil
 }
 
-// checkChain returns an error unless text holds certificates that parse, at least one. The
-// private key may stand among them, in a file that serves for both.
+// checkChain returns an error unless text has at least one certificate and all of them parse. It
+// allows private keys, for files that hold both.
 func checkChain(name string, text []byte) error {
 	blocks, err := Blocks(name, text)
 	if err != nil {
@@ -120,11 +120,11 @@ func checkChain(name string, text []byte) error {
 			}
 			found = true
 		case !isKey(b.Type) && b.Type != "EC PARAMETERS":
-			return fmt.Errorf("%s: expected certificates, found a block of type %q", b.Place, b.Type)
+			return fmt.Errorf("%s: want certificates, found a block of type %q", b.Position, b.Type)
 		}
 	}
 	if !found {
-		return none(name, errNoCertificate)
+		return missing(name, errNoCertificate)
 	}
 	return nil
 }

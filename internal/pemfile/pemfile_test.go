@@ -17,10 +17,10 @@ func block(kind string, der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 }
 
-// lines returns the number of line breaks in text, plus one: the line of what follows it.
-func lines(text string) string { return strings.TrimPrefix(place("", []byte(text)), "line ") }
+// lines returns the number of the line after text.
+func lines(text string) string { return strings.TrimPrefix(positionOf("", []byte(text)), "line ") }
 
-// T-ADD-20: whatever encoding/pem would skip is an error that names file and line.
+// T-ADD-20: a block that encoding/pem would skip is an error with file and line.
 func TestCertificates(t *testing.T) {
 	a, b := testpki.NewCA("A"), testpki.NewCA("B")
 	one, two, key := string(a.CertPEM()), string(b.CertPEM()), string(a.KeyPEM())
@@ -63,23 +63,23 @@ func TestCertificates(t *testing.T) {
 			got, err := ReadCertificates(file)
 			if tt.want > 0 {
 				if err != nil || len(got) != tt.want {
-					t.Fatalf("%d certificates, %v; want %d", len(got), err, tt.want)
+					t.Fatalf("ReadCertificates returned %d certificates, %v; want %d", len(got), err, tt.want)
 				}
-				if first := file + ":" + lines(tt.text[:strings.Index(tt.text, "-----BEGIN")]); got[0].Place != first {
-					t.Errorf("the first is at %q, want %q", got[0].Place, first)
+				if first := file + ":" + lines(tt.text[:strings.Index(tt.text, "-----BEGIN")]); got[0].Position != first {
+					t.Errorf("the first certificate is at %q, want %q", got[0].Position, first)
 				}
 				return
 			}
 			if err == nil || !strings.Contains(err.Error(), tt.says) || !strings.HasPrefix(err.Error(), file+":"+tt.line) {
-				t.Errorf("%d certificates, %v; want %q of %s:%s", len(got), err, tt.says, file, tt.line)
+				t.Errorf("ReadCertificates returned %d certificates, %v; want the error %q at %s:%s", len(got), err, tt.says, file, tt.line)
 			}
 			if _, err := ReadPool([]string{file}); err == nil {
-				t.Error("a pool is read from it")
+				t.Error("ReadPool returned a pool, want the error of ReadCertificates")
 			}
 		})
 	}
 	if pool, err := ReadPool[string](nil); pool != nil || err != nil {
-		t.Errorf("without files: %v, %v; want the system's", pool, err)
+		t.Errorf("ReadPool without files returned %v, %v; want nil, nil", pool, err)
 	}
 }
 
@@ -110,12 +110,12 @@ func TestKeys(t *testing.T) {
 			got, err := ParseKey("own.pem", []byte(tt.text))
 			if tt.says == "" {
 				if err != nil || !p.Key.(*ecdsa.PrivateKey).Equal(got) {
-					t.Fatalf("%v, %v", got, err)
+					t.Fatalf("ParseKey returned %v, %v; want a key", got, err)
 				}
 				return
 			}
 			if err == nil || !strings.HasPrefix(err.Error(), "own.pem:"+tt.line) || !strings.Contains(err.Error(), tt.says) {
-				t.Errorf("says %v, want %q of own.pem:%s", err, tt.says, tt.line)
+				t.Errorf("ParseKey returned the error %v, want %q at own.pem:%s", err, tt.says, tt.line)
 			}
 		})
 	}
@@ -140,18 +140,18 @@ func TestKeyPairs(t *testing.T) {
 			got, err := ParseKeyPair("chain.pem", []byte(tt.chain), "key.pem", []byte(tt.key))
 			if tt.says == "" {
 				if err != nil || len(got.Certificate) != 2 || got.Leaf == nil {
-					t.Fatalf("%d certificates, %v", len(got.Certificate), err)
+					t.Fatalf("ParseKeyPair returned %d certificates, %v; want no error", len(got.Certificate), err)
 				}
 				return
 			}
 			if err == nil || !strings.Contains(err.Error(), tt.says) {
-				t.Errorf("says %v, want %q", err, tt.says)
+				t.Errorf("ParseKeyPair returned the error %v, want %q", err, tt.says)
 			}
 		})
 	}
 }
 
-// Whatever the text, every border in it is one of a block that encoding/pem reads too.
+// Each border in a text that Blocks accepts belongs to a block that encoding/pem reads too.
 func FuzzBlocks(f *testing.F) {
 	p := testpki.SelfSigned("a")
 	for _, seed := range []string{"", "words", string(p.CertPEM()) + string(p.KeyPEM()), "-----BEGIN A-----\n-----END A-----\n", "-----BEGIN A-----\nX: y\n\nAAAA\n-----END A-----"} {
@@ -161,17 +161,17 @@ func FuzzBlocks(f *testing.F) {
 		got, err := Blocks("a", text)
 		if err != nil {
 			if got != nil {
-				t.Fatal("blocks beside an error")
+				t.Fatal("Blocks returned blocks with an error")
 			}
 			return
 		}
 		if bytes.Count(text, begin) != len(got) || bytes.Count(text, end) != len(got) {
-			t.Fatalf("%d blocks in %q", len(got), text)
+			t.Fatalf("Blocks(%q) returned %d blocks, want one for each border", text, len(got))
 		}
 		for _, b := range got {
 			var standard *pem.Block
 			if standard, text = pem.Decode(text); standard == nil || standard.Type != b.Type || !bytes.Equal(standard.Bytes, b.Bytes) {
-				t.Fatalf("encoding/pem reads %v, not %v", standard, b)
+				t.Fatalf("Blocks returned %v, want %v as encoding/pem", b, standard)
 			}
 		}
 	})

@@ -1,5 +1,4 @@
-// Package testacme runs Pebble, the test server of Let's Encrypt, for tests of what
-// obtains certificates. Only tests import it.
+// Package testacme runs Pebble, the ACME test server of Let's Encrypt. Only tests import it.
 package testacme
 
 import (
@@ -24,10 +23,11 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// A Server is an ACME server that may start and stop. It resolves every name to 127.0.0.1.
+// A Server is an ACME server that can be started and stopped. It resolves every name to
+// 127.0.0.1.
 type Server struct {
-	Directory string // its URL
-	Trust     string // PEM file that speaks for the directory
+	Directory string // URL of the ACME directory
+	Trust     string // PEM file with the CA of the directory's certificate
 
 	t          testing.TB
 	command    []string
@@ -38,36 +38,36 @@ type Server struct {
 	exited     chan error
 }
 
-// Options say how a server behaves.
+// Options configure a Server.
 type Options struct {
-	TLS, HTTP string        // the addresses at whose ports it validates; where nothing is, by default
-	Lifetime  time.Duration // of what it issues
-	Sleep     int           // it validates after less than so many seconds; 0: at once
+	TLS, HTTP string        // addresses whose ports Pebble validates at; "" is a port without a listener
+	Lifetime  time.Duration // lifetime of issued certificates
+	Sleep     int           // upper bound of the random delay of a validation, in seconds; 0 is no delay
 }
 
-// patience bounds the wait for a start.
-const patience = 20 * time.Second
+// startTimeout bounds the wait for a start.
+const startTimeout = 20 * time.Second
 
-// New returns a server that is not started yet. The test is skipped where Pebble is
-// missing, and fails there in CI; "make pebble" installs it.
+// New returns a server that is not started. Without Pebble the test is skipped, or fails in CI;
+// "make pebble" installs it.
 func New(t testing.TB, options Options) *Server {
 	t.Helper()
-	program := find(t)
+	program := findPebble(t)
 	dir, address := t.TempDir(), FreeAddress()
 	file := filepath.Join(dir, "pebble.json")
 	own := testpki.SelfSigned("pebble", testpki.IP("127.0.0.1"))
 	trust, key := own.Write(dir, "pebble")
 	s := &Server{
 		t: t, Directory: "https://" + address + "/dir", Trust: trust, management: FreeAddress(), sleep: options.Sleep,
-		command: []string{program, "-config", file, "-dnsserver", resolve(t)},
+		command: []string{program, "-config", file, "-dnsserver", serveDNS(t)},
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(own.Cert)
-	s.web = &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	s.web = &http.Client{Timeout: startTimeout, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots}}}
 	type object = map[string]any
 	settings := object{
 		"listenAddress": address, "managementListenAddress": s.management, "certificate": trust, "privateKey": key,
-		"httpPort": port(options.HTTP), "tlsPort": port(options.TLS), "keyAlgorithm": "ecdsa",
+		"httpPort": portOf(options.HTTP), "tlsPort": portOf(options.TLS), "keyAlgorithm": "ecdsa",
 		"retryAfter": object{"authz": 1, "order": 1},
 		"profiles":   object{"default": object{"description": "for tests", "validityPeriod": int(options.Lifetime.Seconds())}},
 	}
@@ -78,8 +78,8 @@ func New(t testing.TB, options Options) *Server {
 	return s
 }
 
-// find returns the path of Pebble.
-func find(t testing.TB) string {
+// findPebble returns the path of Pebble.
+func findPebble(t testing.TB) string {
 	t.Helper()
 	for _, pattern := range []string{"../.tools/pebble-*", "../../.tools/pebble-*"} {
 		if found, _ := filepath.Glob(pattern); len(found) > 0 {
@@ -95,8 +95,8 @@ func find(t testing.TB) string {
 	return ""
 }
 
-// port returns the number in address, or that of a port where nothing is.
-func port(address string) int {
+// portOf returns the port of address, or of a free address for "".
+func portOf(address string) int {
 	if address == "" {
 		address = FreeAddress()
 	}
@@ -105,7 +105,7 @@ func port(address string) int {
 	return a.Port
 }
 
-// FreeAddress returns an address on which nobody listens at the moment.
+// FreeAddress returns a loopback address without a listener at the moment.
 func FreeAddress() string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	check(err)
@@ -113,11 +113,11 @@ func FreeAddress() string {
 	return l.Addr().String()
 }
 
-// Start starts the server and waits until it answers.
+// Start starts the server and waits until it responds.
 func (s *Server) Start() {
 	s.t.Helper()
 	s.process = exec.Command(s.command[0], s.command[1:]...)
-	// Nonces that it rejects, and validations that it remembers, are left to chance otherwise.
+	// Without these settings Pebble rejects nonces and reuses validations at random.
 	s.process.Env = append(os.Environ(), "PEBBLE_WFE_NONCEREJECT=0", "PEBBLE_AUTHZREUSE=0", fmt.Sprintf("PEBBLE_VA_SLEEPTIME=%d", s.sleep))
 	if s.sleep == 0 {
 		s.process.Env = append(s.process.Env, "PEBBLE_VA_NOSLEEP=1")
@@ -126,7 +126,7 @@ func (s *Server) Start() {
 	s.exited = make(chan error, 1)
 	process, exited := s.process, s.exited
 	go func() { exited <- process.Wait() }()
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(startTimeout); ; time.Sleep(10 * time.Millisecond) {
 		_, err := s.get(s.Directory)
 		if err == nil {
 			return
@@ -137,7 +137,7 @@ func (s *Server) Start() {
 	}
 }
 
-// Stop ends the server. What it has issued and whom it knows is forgotten.
+// Stop kills the server. Pebble keeps accounts and certificates in memory only.
 func (s *Server) Stop() {
 	if s.process == nil {
 		return
@@ -147,7 +147,7 @@ func (s *Server) Stop() {
 	s.process = nil
 }
 
-// Roots returns what vouches for the certificates of this run.
+// Roots returns the root certificates of this run.
 func (s *Server) Roots() *x509.CertPool {
 	s.t.Helper()
 	text, err := s.get("https://" + s.management + "/roots/0")
@@ -162,20 +162,20 @@ func (s *Server) Roots() *x509.CertPool {
 }
 
 func (s *Server) get(url string) ([]byte, error) {
-	answer, err := s.web.Get(url)
+	response, err := s.web.Get(url)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = answer.Body.Close() }()
-	if answer.StatusCode != http.StatusOK {
-		return nil, errors.New(answer.Status)
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		return nil, errors.New(response.Status)
 	}
-	return io.ReadAll(answer.Body)
+	return io.ReadAll(response.Body)
 }
 
-// resolve answers every question for an IPv4 address with 127.0.0.1, and every other with
-// nothing, until the test ends. Pebble asks over TCP.
-func resolve(t testing.TB) (address string) {
+// serveDNS runs a DNS server over TCP until the test ends. It resolves every name to 127.0.0.1
+// and has no other records.
+func serveDNS(t testing.TB) (address string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	check(err)
 	var serving sync.WaitGroup
@@ -187,9 +187,9 @@ func resolve(t testing.TB) (address string) {
 			}
 			serving.Go(func() {
 				defer func() { _ = conn.Close() }()
-				_ = conn.SetDeadline(time.Now().Add(patience))
+				_ = conn.SetDeadline(time.Now().Add(startTimeout))
 				for err := error(nil); err == nil; {
-					err = answer(conn)
+					err = answerDNS(conn)
 				}
 			})
 		}
@@ -198,8 +198,8 @@ func resolve(t testing.TB) (address string) {
 	return l.Addr().String()
 }
 
-// answer answers one question, RFC 1035 section 4.2.2: each message follows its length.
-func answer(conn net.Conn) error {
+// answerDNS answers one query. Each message is preceded by its length, RFC 1035 section 4.2.2.
+func answerDNS(conn net.Conn) error {
 	var length [2]byte
 	if _, err := io.ReadFull(conn, length[:]); err != nil {
 		return err

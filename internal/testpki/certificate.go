@@ -1,7 +1,6 @@
-// Package testpki makes the certificates, keys, key sets and tokens that tests
-// need, valid ones and broken ones, with the standard library alone: it is the
-// second opinion on the code under test and shares nothing with it. Its functions
-// panic on error; only tests import it.
+// Package testpki creates certificates, keys, key sets and tokens for tests, valid and broken
+// ones. It uses the standard library only, and shares nothing with the code under test, so that
+// it can contradict that code. Its functions panic on errors. Only tests import it.
 package testpki
 
 import (
@@ -74,13 +73,13 @@ func Valid(from, to time.Time) Option {
 	return func(c *x509.Certificate) { c.NotBefore, c.NotAfter = from, to }
 }
 
-// Expired makes the certificate end an hour ago.
+// Expired sets a validity period that ended an hour ago.
 func Expired() Option {
 	return Valid(time.Now().Add(-48*time.Hour), time.Now().Add(-time.Hour))
 }
 
-// PermitDirectory lets an authority certify subjects that begin with name alone, by name
-// constraints that are not critical.
+// PermitDirectory restricts an authority to subjects that begin with name, by name constraints
+// that are not critical.
 func PermitDirectory(name pkix.Name) Option {
 	type subtree struct {
 		Base pkix.RDNSequence `asn1:"tag:4,explicit"`
@@ -93,55 +92,53 @@ func PermitDirectory(name pkix.Name) Option {
 	}
 }
 
-// Keyed gives the certificate this key in place of a new one on P-256. With a public key
-// alone, the pair has another private key, which signs where the pair is its own issuer.
+// Keyed sets the key in place of a new P-256 key. With a public key alone, the pair has another
+// private key, which signs if the certificate is self-signed.
 func Keyed(key any) Option {
 	return func(c *x509.Certificate) { c.PublicKey = key }
 }
 
-// SignedBy sets the algorithm of the signature.
+// SignedBy sets the signature algorithm.
 func SignedBy(algorithm x509.SignatureAlgorithm) Option {
 	return func(c *x509.Certificate) { c.SignatureAlgorithm = algorithm }
 }
 
-// Usage replaces the extended key usages; none at all is allowed.
+// Usage replaces the extended key usages; no usage is allowed.
 func Usage(usages ...x509.ExtKeyUsage) Option {
 	return func(c *x509.Certificate) { c.ExtKeyUsage = usages }
 }
 
-// A Pair is a certificate with its private key and the intermediates that a peer
-// needs to reach an anchor.
+// A Pair is a certificate with its private key and the intermediates up to a root.
 type Pair struct {
 	Cert          *x509.Certificate
 	Key           crypto.Signer
 	Intermediates []*x509.Certificate
 }
 
-// NewCA makes a self-signed authority. Two calls with one name make two
-// authorities that share a name and nothing else.
+// NewCA creates a self-signed authority. Two calls with one name create two authorities with
+// different keys.
 func NewCA(name string, options ...Option) *Pair {
 	return sign(authority(name), nil, options)
 }
 
-// SelfSigned makes a certificate that vouches for itself alone.
+// SelfSigned creates a self-signed end-entity certificate.
 func SelfSigned(name string, options ...Option) *Pair {
 	return sign(leaf(name), nil, options)
 }
 
-// Leaf makes an end-entity certificate signed by p, for clients and servers.
+// Leaf creates an end-entity certificate signed by p, for clients and servers.
 func (p *Pair) Leaf(name string, options ...Option) *Pair {
 	return sign(leaf(name), p, options)
 }
 
-// Intermediate makes an authority signed by p. Its leaves present it in their
-// chains.
+// Intermediate creates an authority signed by p. Its leaves have it in their chains.
 func (p *Pair) Intermediate(name string, options ...Option) *Pair {
 	return sign(authority(name), p, options)
 }
 
-// Negative returns p with a negative serial number, signed anew by its issuer, whose key is
-// on P-256. crypto/x509 parses it under GODEBUG=x509negativeserial=1 alone; without, Cert
-// holds the DER and nothing else.
+// Negative returns p with a negative serial number, signed again by its issuer, whose key must
+// be on P-256. crypto/x509 parses the certificate only under GODEBUG=x509negativeserial=1;
+// otherwise Cert has only Raw.
 func (p *Pair) Negative(issuer *Pair) *Pair {
 	var c struct {
 		TBS       asn1.RawValue
@@ -152,7 +149,7 @@ func (p *Pair) Negative(issuer *Pair) *Pair {
 	signed := bytes.Clone(c.TBS.FullBytes)
 	number := must(asn1.Marshal(p.Cert.SerialNumber))
 	below := bytes.Clone(number)
-	below[2] = 0x9a // the first octet of the content: the sign is set
+	below[2] = 0x9a // first content octet, with the sign bit set
 	signed = bytes.Replace(signed, number, below, 1)
 	sum := sha256.Sum256(signed)
 	c.TBS = asn1.RawValue{FullBytes: signed}
@@ -166,7 +163,7 @@ func (p *Pair) Negative(issuer *Pair) *Pair {
 	return &Pair{Cert: cert, Key: p.Key, Intermediates: p.Intermediates}
 }
 
-// TLS returns p as crypto/tls takes it, intermediates included.
+// TLS returns p for crypto/tls, intermediates included.
 func (p *Pair) TLS() tls.Certificate {
 	c := tls.Certificate{Certificate: [][]byte{p.Cert.Raw}, PrivateKey: p.Key, Leaf: p.Cert}
 	for _, i := range p.Intermediates {
@@ -175,8 +172,8 @@ func (p *Pair) TLS() tls.Certificate {
 	return c
 }
 
-// Thumbprint returns the x5t#S256 of p's certificate, computed here and not by
-// the code under test.
+// Thumbprint returns the x5t#S256 of the certificate, computed independently of the code under
+// test.
 func (p *Pair) Thumbprint() string {
 	sum := sha256.Sum256(p.Cert.Raw)
 	return base64.RawURLEncoding.EncodeToString(sum[:])
@@ -197,7 +194,7 @@ func (p *Pair) KeyPEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 }
 
-// Write stores p as dir/name.pem and dir/name-key.pem and returns both paths.
+// Write writes p to dir/name.pem and dir/name-key.pem and returns both paths.
 func (p *Pair) Write(dir, name string) (cert, key string) {
 	cert, key = filepath.Join(dir, name+".pem"), filepath.Join(dir, name+"-key.pem")
 	check(os.WriteFile(cert, p.CertPEM(), 0o600))
@@ -229,7 +226,7 @@ func template(name string) *x509.Certificate {
 	}
 }
 
-// sign issues template under parent, or under itself when parent is nil.
+// sign issues template under parent, or self-signed if parent is nil.
 func sign(template *x509.Certificate, parent *Pair, options []Option) *Pair {
 	for _, edit := range options {
 		edit(template)

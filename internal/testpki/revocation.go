@@ -13,7 +13,7 @@ import (
 // A ListOption edits a revocation list's template before it is signed.
 type ListOption func(*x509.RevocationList)
 
-// Revoking puts certificates on a list.
+// Revoking adds certificates to the list.
 func Revoking(revoked ...*Pair) ListOption {
 	return func(l *x509.RevocationList) {
 		for _, p := range revoked {
@@ -24,39 +24,38 @@ func Revoking(revoked ...*Pair) ListOption {
 	}
 }
 
-// Numbered sets the CRL number, which is 1 otherwise.
+// Numbered sets the CRL number. The default is 1.
 func Numbered(n int64) ListOption {
 	return func(l *x509.RevocationList) { l.Number = big.NewInt(n) }
 }
 
-// Updated sets when the list was made and when the next one is due: an hour ago and in
-// a day otherwise.
+// Updated sets thisUpdate and nextUpdate. The defaults are an hour ago and in a day.
 func Updated(this, next time.Time) ListOption {
 	return func(l *x509.RevocationList) { l.ThisUpdate, l.NextUpdate = this, next }
 }
 
-// Extended adds an extension to the list.
+// Extended adds an extension.
 func Extended(e pkix.Extension) ListOption {
 	return func(l *x509.RevocationList) { l.ExtraExtensions = append(l.ExtraExtensions, e) }
 }
 
-// Entry adds an entry as it stands.
+// Entry adds an entry unchanged.
 func Entry(e x509.RevocationListEntry) ListOption {
 	return func(l *x509.RevocationList) { l.RevokedCertificateEntries = append(l.RevokedCertificateEntries, e) }
 }
 
-// RevocationList returns a list that p, an authority, has signed, in DER.
+// RevocationList returns a list signed by p, an authority, in DER.
 func (p *Pair) RevocationList(options ...ListOption) []byte {
 	l := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().Add(24 * time.Hour)}
 	for _, edit := range options {
 		edit(l)
 	}
 	issuer := *p.Cert
-	issuer.SubjectKeyId = []byte("authority") // CreateRevocationList wants one
+	issuer.SubjectKeyId = []byte("authority") // CreateRevocationList requires a SubjectKeyId
 	return must(x509.CreateRevocationList(rand.Reader, l, &issuer, p.Key))
 }
 
-// WriteRevocationList stores such a list as dir/name, all at once.
+// WriteRevocationList writes a list to dir/name atomically.
 func (p *Pair) WriteRevocationList(dir, name string, options ...ListOption) {
 	next := filepath.Join(dir, name+".next")
 	check(os.WriteFile(next, p.RevocationList(options...), 0o600))

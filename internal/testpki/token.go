@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// A Signer makes signed tokens, and the public key that verifies them.
+// A Signer signs tokens.
 type Signer struct {
 	Key       crypto.Signer
 	KeyID     string
@@ -26,10 +26,10 @@ type Signer struct {
 // M is a JSON object.
 type M = map[string]any
 
-// rsaKey is shared: making one takes long, and no test depends on two.
+// rsaKey is shared, because generating RSA keys is slow and no test needs two.
 var rsaKey = sync.OnceValue(func() *rsa.PrivateKey { return must(rsa.GenerateKey(rand.Reader, 2048)) })
 
-// NewSigner makes a key that fits algorithm. All RSA signers share one key.
+// NewSigner creates a key for algorithm. All RSA signers share one key.
 func NewSigner(algorithm, keyID string) *Signer {
 	s := &Signer{KeyID: keyID, Algorithm: algorithm}
 	switch algorithm {
@@ -49,8 +49,8 @@ func NewSigner(algorithm, keyID string) *Signer {
 	return s
 }
 
-// Bound returns the claims of a good access token for one hour, bound to cert.
-// edits are merged over them; a nil value removes a claim.
+// Bound returns the claims of a valid access token for one hour, bound to cert. edits are merged
+// into the claims; a nil value removes a claim.
 func Bound(issuer, audience, clientID string, cert *Pair, edits ...M) M {
 	now := time.Now()
 	claims := M{
@@ -64,8 +64,8 @@ func Bound(issuer, audience, clientID string, cert *Pair, edits ...M) M {
 	return claims
 }
 
-// Token signs claims under the header {alg, kid, typ: at+jwt}, over which edits
-// are merged; a nil value removes a member.
+// Token signs claims with the header {alg, kid, typ: at+jwt}. edits are merged into the header;
+// a nil value removes a member.
 func (s *Signer) Token(claims M, edits ...M) string {
 	header := M{"alg": s.Algorithm, "kid": s.KeyID, "typ": "at+jwt"}
 	for _, edit := range edits {
@@ -74,8 +74,8 @@ func (s *Signer) Token(claims M, edits ...M) string {
 	return s.Sign(must(json.Marshal(header)), must(json.Marshal(claims)))
 }
 
-// Sign makes a compact JWS of exactly these header and payload bytes, by s's own
-// algorithm whatever the header says.
+// Sign returns a compact JWS of exactly these header and payload bytes, signed with s.Algorithm
+// whatever the header says.
 func (s *Signer) Sign(header, payload []byte) string {
 	input := Segment(header) + "." + Segment(payload)
 	return input + "." + Segment(s.signature([]byte(input)))
@@ -84,7 +84,7 @@ func (s *Signer) Sign(header, payload []byte) string {
 // Segment returns b in base64url without padding.
 func Segment(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
-// JWK returns s's public key as a JSON Web Key; edits are merged over it.
+// JWK returns the public key as a JSON Web Key. edits are merged into it.
 func (s *Signer) JWK(edits ...M) M {
 	key := M{"kid": s.KeyID, "alg": s.Algorithm, "use": "sig"}
 	switch public := s.Key.Public().(type) {
