@@ -117,7 +117,7 @@ func (f *front) admit(r *http.Request) error {
 	if len(trusted.Addresses) == 0 && trusted.Certificates == nil {
 		return &access.Denial{Reason: access.NoCertificate, Err: errNobody}
 	}
-	if len(trusted.Addresses) > 0 && !config.Includes(trusted.Addresses, peerOf(r)) {
+	if len(trusted.Addresses) > 0 && !config.Includes(trusted.Addresses, socketPeerOf(r)) {
 		return strangerSender
 	}
 	if trusted.Certificates == nil {

@@ -281,11 +281,11 @@ func TestReloadOfProxies(t *testing.T) {
 }
 
 // Where nothing was noted, nobody is known.
-func TestPeerOf(t *testing.T) {
-	if got := peerOf(&http.Request{}); got.IsValid() {
+func TestSocketPeer(t *testing.T) {
+	if got := socketPeerOf(&http.Request{}); got.IsValid() {
 		t.Errorf("a request of no connection comes from %s", got)
 	}
-	if got := peerOf(sent("fe80::1", nil)); got != netip.MustParseAddr("fe80::1") {
+	if got := socketPeerOf(sent("fe80::1", nil)); got != netip.MustParseAddr("fe80::1") {
 		t.Errorf("the peer is %s", got)
 	}
 }

@@ -9,15 +9,21 @@ import (
 	"github.com/pires/go-proxyproto"
 )
 
-// peerKey is the key of a connection's context under which the address of its socket's
-// other end is.
+// peerKey is the context key of the address from [SocketPeer].
 type peerKey struct{}
 
-// ConnContext notes in ctx the address at the other end of c's socket, for
-// [http.Server.ConnContext]. A request's RemoteAddr is another where PROXY protocol named
-// one, and by such a one nobody is trusted. It never blocks.
+// ConnContext stores the address of [SocketPeer] in ctx, for [http.Server.ConnContext]. A
+// request's RemoteAddr may come from a PROXY protocol header, and no front proxy is trusted by
+// such an address.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
-	for { // *tls.Conn, or what is around one, or below it
+	return context.WithValue(ctx, peerKey{}, SocketPeer(c))
+}
+
+// SocketPeer returns the IP address at the other end of c's socket, without regard to a PROXY
+// protocol header. It unwraps TLS and other connections with a NetConn method. The result is the
+// zero Addr for a connection that is not TCP. SocketPeer never blocks.
+func SocketPeer(c net.Conn) netip.Addr {
+	for {
 		outer, ok := c.(interface{ NetConn() net.Conn })
 		if !ok {
 			break
@@ -25,21 +31,15 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 		c = outer.NetConn()
 	}
 	if outer, ok := c.(*proxyproto.Conn); ok {
-		c = outer.Raw() // whose RemoteAddr would wait for the header, and then tell what it says
+		c = outer.Raw() // RemoteAddr of proxyproto.Conn waits for the header and returns its address
 	}
-	return context.WithValue(ctx, peerKey{}, socketPeer(c))
-}
-
-// socketPeer returns the address at the other end of c, a connection without a header of
-// the PROXY protocol around it; the zero one for what is no TCP connection.
-func socketPeer(c net.Conn) netip.Addr {
 	address, _ := c.RemoteAddr().(*net.TCPAddr)
-	return address.AddrPort().Addr().Unmap().WithZone("") // of nil, the zero one
+	return address.AddrPort().Addr().Unmap().WithZone("") // the zero Addr for a nil address
 }
 
-// peerOf returns the address at the other end of the socket that r came through, the zero
-// one if it is not known.
-func peerOf(r *http.Request) netip.Addr {
+// socketPeerOf returns the address that [ConnContext] stored for the connection of r, or the zero
+// Addr.
+func socketPeerOf(r *http.Request) netip.Addr {
 	address, _ := r.Context().Value(peerKey{}).(netip.Addr)
 	return address
 }

@@ -65,7 +65,7 @@ func (s *Server) Listen(l net.Listener) {
 	s.Limiter.Listener = l
 	if s.TLS != nil {
 		// Not by ServeTLS, which would go by a copy of the settings.
-		s.Listener = newHandshakeListener(mtls.Relayed(s.Limiter, s.ProxyProtocol, s.HTTP1.ReadHeaderTimeout), s.TLS.Config(), s.HandshakeTimeout, s.HandshakeFailed,
+		s.Listener = newHandshakeListener(newProxyProtocolListener(s.Limiter, s.ProxyProtocol, s.HTTP1.ReadHeaderTimeout), s.TLS.Config(), s.HandshakeTimeout, s.HandshakeFailed,
 			newParkedConns(s.FastPath, s.HTTP1.ReadHeaderTimeout, s.HTTP1.IdleTimeout, s.RefuseMalformed))
 		return
 	}

@@ -1,25 +1,23 @@
-package mtls
+package httpserver
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net"
-	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/mtls"
 )
 
-// The begin of every header of version 2.
+// The first bytes of every header of version 2.
 const signature = "\r\n\r\n\x00\r\nQUIT\n"
 
-// header makes one: version and command, family and protocol, and what comes after the
-// length.
+// header returns a header: version and command, family and protocol, and the bytes after the length.
 func header(command, family byte, rest string) string {
 	return signature + string([]byte{command, family}) + string(binary.BigEndian.AppendUint16(nil, uint16(len(rest)))) + rest
 }
@@ -29,9 +27,9 @@ const (
 	source6 = "\x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x07" + "0123456789abcdef" + "\x30\x39\x01\xbb" // 2001:db8::7
 )
 
-// What comes in front of TLS, from whom: PROXY protocol version 2 from those who may, and
-// must, speak it; from others nothing is taken for it.
-func TestRelayed(t *testing.T) {
+// A connection from a trusted address must begin with a valid header of version 2. On other
+// connections the same bytes are data.
+func TestProxyProtocolListener(t *testing.T) {
 	const real = "127.0.0.1"
 	trusting := &config.ProxyProtocol{Trusted: []config.Network{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}}}
 	others := &config.ProxyProtocol{Trusted: []config.Network{{Prefix: netip.MustParsePrefix("192.0.2.0/24")}}}
@@ -73,22 +71,21 @@ func TestRelayed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l := Relayed(inner, func() *config.ProxyProtocol { return tt.settings }, 10*time.Second)
+			l := newProxyProtocolListener(inner, func() *config.ProxyProtocol { return tt.settings }, 10*time.Second)
 			defer func() { _ = l.Close() }()
 			client, err := net.Dial("tcp", inner.Addr().String())
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer func() { _ = client.Close() }()
-			c, err := l.Accept() // before anything was sent: it must not wait
+			c, err := l.Accept() // before the client sends: Accept must not wait
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer func() { _ = c.Close() }()
-			// The socket's other end is known before, whatever the header will say.
-			r := (&http.Request{}).WithContext(ConnContext(context.Background(), c))
-			if got := peerOf(r); got != netip.MustParseAddr(real) {
-				t.Errorf("the socket's other end is %s", got)
+			// The address of the socket does not depend on the header.
+			if got := mtls.SocketPeer(c); got != netip.MustParseAddr(real) {
+				t.Errorf("SocketPeer(%q) = %s before the header, want %s", tt.name, got, real)
 			}
 			if _, err := io.WriteString(client, tt.sent); err != nil {
 				t.Fatal(err)
@@ -100,20 +97,20 @@ func TestRelayed(t *testing.T) {
 			}
 			read, err := io.ReadAll(c)
 			if string(read) != tt.read || (err == nil) != (tt.read != "") || remote != tt.remote {
-				t.Errorf("read %q, %v from %s; want %q from %s", read, err, remote, tt.read, tt.remote)
+				t.Errorf("ReadAll = %q, %v from %s; want %q from %s", read, err, remote, tt.read, tt.remote)
 			}
 		})
 	}
 }
 
-// A header that does not come ends the connection, and keeps nobody else waiting.
-func TestRelayedTimeout(t *testing.T) {
+// A missing or incomplete header ends its connection after the timeout, and Accept does not wait.
+func TestProxyProtocolTimeout(t *testing.T) {
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	trusting := &config.ProxyProtocol{Trusted: []config.Network{{Prefix: netip.MustParsePrefix("127.0.0.1/32")}}}
-	l := Relayed(inner, func() *config.ProxyProtocol { return trusting }, 50*time.Millisecond)
+	l := newProxyProtocolListener(inner, func() *config.ProxyProtocol { return trusting }, 50*time.Millisecond)
 	defer func() { _ = l.Close() }()
 	for _, sent := range []string{"", "\r", signature, header(0x21, 0x11, source4)[:27]} {
 		client, err := net.Dial("tcp", inner.Addr().String())
@@ -135,10 +132,10 @@ func TestRelayedTimeout(t *testing.T) {
 		select {
 		case err := <-done:
 			if err == nil || errors.Is(err, io.EOF) {
-				t.Errorf("after %q: %v", sent, err)
+				t.Errorf("Read after %q returned %v, want a timeout", sent, err)
 			}
 		case <-time.After(10 * time.Second):
-			t.Fatalf("after %q, it is waited for", sent)
+			t.Fatalf("Read after %q did not return within 10 s, want an error after 50 ms", sent)
 		}
 		_, _ = client.Close(), c.Close()
 	}
