@@ -302,9 +302,9 @@ func TestEveryScriptEndsItsGate(t *testing.T) {
 	}
 }
 
-// Every reason has a script of its name that shows it, and a line in the README.
+// Every reason has a script of its name that shows it, and a row in docs/reasons.md.
 func TestEveryReasonIsShown(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
+	page, err := os.ReadFile("../../docs/reasons.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,8 +313,8 @@ func TestEveryReasonIsShown(t *testing.T) {
 		missing[r] = true
 	}
 	for _, r := range access.Reasons() {
-		if !bytes.Contains(readme, []byte("| `"+r.String()+"` |")) {
-			t.Errorf("the README's table has no line for %s", r)
+		if !bytes.Contains(page, []byte("| `"+r.String()+"` |")) {
+			t.Errorf("docs/reasons.md has no row for %s", r)
 		}
 		script, err := os.ReadFile(filepath.Join("testdata", r.String()+".txtar"))
 		want := fmt.Sprintf("refused %d %s", r.Status(), r)
