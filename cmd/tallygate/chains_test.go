@@ -132,7 +132,7 @@ func TestLongChains(t *testing.T) {
 	}
 	r.check(r.stop())
 	warned := 0
-	for _, line := range r.lines("handshake ended: client certificate not usable") {
+	for _, line := range r.lines("handshake failed: unusable client certificate") {
 		warned++
 		if line["advice"] == "" || line["remote"] == "" || line["detail"] == "" {
 			t.Errorf("the log says %v", line)

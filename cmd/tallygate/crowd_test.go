@@ -37,7 +37,7 @@ func TestCrowd(t *testing.T) {
 	r.configure("stall_timeout: 30s", fmt.Sprintf("stall_timeout: 30s, idle_timeout: 10m, header_timeout: 10m, requests: 100, connections: %d, connections_per_address: %d", idle+slow+100, perAddress))
 	r.environment = append(r.environment, "GOGC=100") // by which is counted what lives
 	r.serve()
-	if fewer := r.lines("fewer connections or requests than configured, on every listener: the process may not open so many files (RLIMIT_NOFILE)"); len(fewer) > 0 {
+	if fewer := r.lines("limits lowered on every listener: the file descriptor limit (RLIMIT_NOFILE) is too low"); len(fewer) > 0 {
 		t.Fatalf("the gate takes fewer connections: %v", fewer)
 	}
 	request := "GET /accounts/7 HTTP/1.1\r\nHost: api.example.test\r\nAuthorization: Bearer " + r.tokens["good"] + "\r\n"

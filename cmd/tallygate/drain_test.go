@@ -162,7 +162,7 @@ func TestDrainWaits(t *testing.T) {
 	}()
 	d.check(d.expect(`tallygate_requests_in_flight{listener="partners"}`, 1))
 	code, words := d.order("drain", "--pid", d.pid(), "--address", d.addresses["admin"], "--wait", "700ms")
-	if want := "tallygate: not drained within 700ms: the gate says \"draining: 1 requests in hand\"\n"; code != cli.ExitFailure || words != want {
+	if want := "tallygate: not drained within 700ms: the gate says \"draining: 1 concurrent requests\"\n"; code != cli.ExitFailure || words != want {
 		t.Errorf("drain: %d %q, want %q", code, words, want)
 	}
 	done := make(chan struct{})
@@ -174,7 +174,7 @@ func TestDrainWaits(t *testing.T) {
 	}()
 	select {
 	case <-done:
-		t.Error("drain returns with a request in hand")
+		t.Error("drain returned with a running request")
 	case <-time.After(300 * time.Millisecond):
 	}
 	d.upstream.behave("echo")

@@ -31,7 +31,7 @@ func TestReloadOfAPipe(t *testing.T) {
 			r.check(syscall.Mkfifo(filepath.Join(r.dir, "pipe"), 0o600))
 			r.check(os.Rename(filepath.Join(r.dir, "pipe"), file))
 			r.await("failed", 1)
-			if faults := r.lines("configuration not reloaded, the one before goes on"); !strings.Contains(faults[0]["faults"].([]any)[0].(string), "is not a regular file") {
+			if faults := r.lines("configuration not reloaded, the previous configuration stays active"); !strings.Contains(faults[0]["faults"].([]any)[0].(string), "is not a regular file") {
 				t.Errorf("the log says %v", faults)
 			}
 			r.replace(name, content)
@@ -139,7 +139,7 @@ func TestReloadOfHalfALine(t *testing.T) {
 	whole := strings.TrimSuffix(string(text), "\n")
 	r.check(os.WriteFile(file, []byte(whole), 0o600))
 	r.await("failed", 1)
-	if faults := r.lines("configuration not reloaded, the one before goes on"); !strings.Contains(faults[0]["faults"].([]any)[0].(string), "does not end with a line break") {
+	if faults := r.lines("configuration not reloaded, the previous configuration stays active"); !strings.Contains(faults[0]["faults"].([]any)[0].(string), "does not end with a line break") {
 		t.Errorf("the log says %v", faults)
 	}
 	time.Sleep(gate.PollInterval + 4*gate.Debounce) // it is looked at again, and is still half
@@ -206,7 +206,7 @@ func TestReloadOfAVolumeThatMoves(t *testing.T) {
 	if err != nil || v.status != 403 {
 		t.Errorf("a certificate of borealis's authority with northwind's name: %+v, %v", v, err)
 	}
-	if moving := r.lines("configuration not reloaded yet, its files are changing"); len(moving) != 1 {
+	if moving := r.lines("configuration not reloaded yet, files are changing"); len(moving) != 1 {
 		t.Errorf("the log says %v", moving)
 	}
 	other, _ := r.visitor("borealis", "sync", false, 0)

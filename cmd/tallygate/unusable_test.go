@@ -41,7 +41,7 @@ func TestUnusableCertificates(t *testing.T) {
 	}
 	r.check(r.stop())
 	details := ""
-	lines := r.lines("handshake ended: client certificate not usable")
+	lines := r.lines("handshake failed: unusable client certificate")
 	for _, line := range lines {
 		if line["level"] != "WARN" || line["listener"] != "partners" || !strings.HasPrefix(line["remote"].(string), "127.0.0.1:") || line["advice"] == "" {
 			t.Errorf("the log says %v", line)

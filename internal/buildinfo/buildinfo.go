@@ -1,14 +1,15 @@
-// Package buildinfo says what the program was built from, and whether the Go release that built it
-// has known security holes.
+// Package buildinfo describes the build of the program, and knows which Go releases have security
+// holes.
 package buildinfo
 
 import "runtime/debug"
 
-// Version is set for a release by -ldflags "-X github.com/tallygate/tallygate/internal/buildinfo.Version=1.2.3".
+// Version is set for a release by -ldflags "-X
+// github.com/tallygate/tallygate/internal/buildinfo.Version=1.2.3".
 var Version string
 
-// A Info says what this program was built from. Members that are not known are
-// empty: a program from "go run" or from a test names no revision.
+// Info describes the build. Unknown members are empty: a program from "go run" or from a test has
+// no revision.
 type Info struct {
 	Version  string `json:"version"`
 	Revision string `json:"revision"`

@@ -6,9 +6,9 @@ import (
 )
 
 // soundSince lists, by Go series, the first patch release without a known hole in net/http,
-// crypto/tls or crypto/x509, oldest series first. Older series are no longer mended.
+// crypto/tls or crypto/x509, oldest series first. Older series get no fixes.
 //
-// Update it when a Go release mends such a hole, and when a series begins or ends:
+// Update it when a Go release closes such a hole, and when a series begins or ends:
 // RELEASING.md says how.
 //
 //	go1.26.9, go1.27.2   HTTP/2: any client ends the process by SETTINGS_HEADER_TABLE_SIZE,
@@ -19,9 +19,8 @@ var soundSince = []struct{ series, release string }{
 	{"go1.27", "go1.27.3"},
 }
 
-// Outdated returns the release that a program built with this Go release should be built
-// with in its place, "" where none is known to be better. It takes what runtime.Version
-// returns; of a development version it knows nothing.
+// Outdated returns the release to build with instead of the given Go release, "" if no better
+// release is known. release is a value of runtime.Version. Development versions are never outdated.
 func Outdated(release string) (better string) {
 	release = plainRelease(release)
 	if !goversion.IsValid(release) {
@@ -40,7 +39,7 @@ func Outdated(release string) (better string) {
 	return ""
 }
 
-// plainRelease returns release without what distributors and GOEXPERIMENT add to it, as in
+// plainRelease removes suffixes of distributors and of GOEXPERIMENT from release, as in
 // "go1.26.8-acme X:nodwarf5".
 func plainRelease(release string) string {
 	release, _, _ = strings.Cut(release, " ")
@@ -48,10 +47,10 @@ func plainRelease(release string) string {
 	return release
 }
 
-// HTTP2EncoderTableSize returns the size, in bytes, of the table by which HTTP/2 compresses the
-// headers of answers; 0 for the default. From Go 1.27 on, golang.org/x/net takes HTTP/2
-// from net/http. Where that may be the one in which a change of the table's size is a fatal
-// race, the table is too small for any field, so that nothing in it changes.
+// HTTP2EncoderTableSize returns the size in bytes of the header compression table for responses
+// over HTTP/2; 0 for the default. From Go 1.27 on, golang.org/x/net uses the HTTP/2 server of
+// net/http. In releases where a change of the table size is a fatal race, the table is made too
+// small for any field, so that it never changes.
 func HTTP2EncoderTableSize(release string) int {
 	if goversion.Compare(plainRelease(release), "go1.27rc0") >= 0 && Outdated(release) != "" {
 		return 1
@@ -59,12 +58,11 @@ func HTTP2EncoderTableSize(release string) int {
 	return 0
 }
 
-// OutdatedWarning returns a warning for a program built with this Go release, "" where there
-// is no reason for one.
+// OutdatedWarning returns a warning about the given Go release, "" if it needs no warning.
 func OutdatedWarning(release string) string {
 	better := Outdated(release)
 	if better == "" {
 		return ""
 	}
-	return "built with " + release + ", which has known holes in net/http, crypto/tls or crypto/x509: build with " + better + " or newer"
+	return "built with " + release + ", which has known security holes in net/http, crypto/tls or crypto/x509: build with " + better + " or newer"
 }

@@ -16,7 +16,7 @@ func TestOutdated(t *testing.T) {
 	}
 }
 
-// Below Go 1.27, HTTP/2 is that of golang.org/x/net, which has no need of the smaller table.
+// Before Go 1.27, golang.org/x/net has its own HTTP/2 server, which does not need the small table.
 func TestEncoderTable(t *testing.T) {
 	for release, want := range map[string]int{
 		"go1.26.8": 0, "go1.26.10": 0, "go1.27rc1": 1, "go1.27.0": 1, "go1.27.2": 1, "go1.27.3": 0, "go1.28.0": 0, "devel go1.28-abcdef": 0,

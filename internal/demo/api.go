@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// A legacyAPI stands in for the API behind the gate. It knows nothing of tokens and
-// certificates; it answers everything, tells what reached it, and counts.
+// A legacyAPI stands in for the API behind the gate. It answers every request with the headers that
+// it received, and counts requests.
 type legacyAPI struct {
 	mu    sync.Mutex
 	calls int
@@ -30,14 +30,14 @@ func (a *legacyAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = encoder.Encode(map[string]any{"served": r.Method + " " + r.URL.Path, "headers_that_reached_the_api": headers})
 }
 
-// seen returns how many requests have come so far, and the last one's header.
+// seen returns the number of requests so far, and the header of the last request.
 func (a *legacyAPI) seen() (int, http.Header) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.calls, a.last
 }
 
-// names returns h's field names in order.
+// names returns the field names of h in order.
 func names(h http.Header) []string {
 	var list []string
 	for name := range h {

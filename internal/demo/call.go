@@ -13,10 +13,10 @@ import (
 	"github.com/tallygate/tallygate/internal/tokenclient"
 )
 
-// A tour is the visitors of the demo: the partners' clients, and what they hold.
+// A tour holds the clients of the demo's partners, and northwind's token.
 type tour struct {
 	*demo
-	clients map[string]*tokenclient.Client // by partner; "" shows no certificate
+	clients map[string]*tokenclient.Client // by partner; "" sends no certificate
 	ledger  string                         // northwind's token
 }
 
@@ -34,7 +34,7 @@ func (t *tour) flags(partner, clientID string) tokenclient.Options {
 	}
 }
 
-// client returns the client that shows partner's certificate, none for "".
+// client returns the HTTP client with partner's certificate, or without a certificate for "".
 func (t *tour) client(partner string) (*http.Client, error) {
 	if c, ok := t.clients[partner]; ok {
 		return c.HTTP, nil
@@ -54,17 +54,17 @@ func (t *tour) client(partner string) (*http.Client, error) {
 	return c.HTTP, nil
 }
 
-// A call is one request of the tour and what must come of it.
+// A call is one request of the tour with its expected result.
 type call struct {
-	partner      string // whose certificate is shown; "" for none
+	partner      string // owner of the client certificate; "": no certificate
 	method, path string
 	header       http.Header
 	status       int
-	reason       string // of a refusal; "" for a grant
+	reason       string // expected reason of the refusal; "": granted
 }
 
-// play makes c with northwind's token, shows it, and checks it: also that a refused
-// request did not reach the API.
+// play sends c with northwind's token, prints it and checks the result. A refused request must not
+// reach the API.
 func (t *tour) play(ctx context.Context, c call) error {
 	client, err := t.client(c.partner)
 	if err != nil {
@@ -105,7 +105,7 @@ func (t *tour) play(ctx context.Context, c call) error {
 	return nil
 }
 
-// refusal shows a refused call and returns its reason.
+// refusal prints a refused call and returns its reason.
 func (t *tour) refusal(status int, header http.Header, body []byte, reached int) (string, error) {
 	var refused struct {
 		Reason      string `json:"reason"`
@@ -122,7 +122,7 @@ func (t *tour) refusal(status int, header http.Header, body []byte, reached int)
 	return refused.Reason, nil
 }
 
-// identity is what the API was told about the caller in the last call.
+// identity returns the header of the last request at the API, and its lines about the caller.
 func (t *tour) identity() (http.Header, []string) {
 	_, header := t.api.seen()
 	var lines []string
@@ -134,7 +134,7 @@ func (t *tour) identity() (http.Header, []string) {
 	return header, lines
 }
 
-// exchangeWith sends r and reads the whole answer, of which 1 MiB is enough.
+// exchangeWith sends r and reads up to 1 MiB of the response.
 func exchangeWith(client *http.Client, r *http.Request) (status int, header http.Header, body []byte, err error) {
 	answer, err := client.Do(r)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package demo shows the gate and the issuer at work on loopback: it makes certificates, starts both,
-// and plays a tour of requests.
+// Package demo shows the gate and the issuer at work on loopback: it makes certificates, starts
+// both and plays a tour of requests.
 package demo
 
 import (
@@ -22,10 +22,10 @@ import (
 //go:embed demo.yaml
 var demoConfig string
 
-// A demo is the running stage: where everything listens, and the API's stand-in.
+// A demo is a running gate with an issuer and an API.
 type demo struct {
 	dir       string
-	addresses map[string]string // partners, issuer, admin, api
+	addresses map[string]string // by name: partners, issuer, admin, api
 	api       *legacyAPI
 	out       *printer
 }
@@ -69,8 +69,8 @@ func Run(ctx context.Context, stdout io.Writer, dir string, tourOnly bool) error
 	return running.Wait()
 }
 
-// demoDir returns the folder for the demo's files, made if need be, and what to do
-// with it at the end.
+// demoDir returns the folder for the demo's files, which it creates if necessary, and a function
+// that cleans up.
 func demoDir(dir string) (path string, clean func(), err error) {
 	if dir == "" {
 		path, err = os.MkdirTemp("", "tallygate-demo-")
@@ -83,8 +83,8 @@ func demoDir(dir string) (path string, clean func(), err error) {
 	return path, func() {}, err
 }
 
-// demoListeners opens the demo's ports on loopback: the ones that the README names
-// where they are free, otherwise any.
+// demoListeners opens the demo's ports on loopback: the ports that README names if they are free,
+// otherwise any port.
 func demoListeners() (map[string]net.Listener, map[string]string, error) {
 	listeners, addresses := map[string]net.Listener{}, map[string]string{}
 	for name, port := range map[string]string{"partners": "8443", "issuer": "8444", "admin": "9090", "api": "8080"} {
@@ -100,8 +100,8 @@ func demoListeners() (map[string]net.Listener, map[string]string, error) {
 	return listeners, addresses, nil
 }
 
-// newGate writes the demo's configuration and loads it the way serve does. The log
-// goes to a file, so that the tour can be read.
+// newGate writes the demo's configuration and loads it as the command serve does. The log goes to a
+// file, so that it does not disturb the tour's output.
 func (d *demo) newGate() (*gate.Gate, func(), error) {
 	places := map[string]string{
 		"PARTNERS": d.addresses["partners"], "ISSUER": d.addresses["issuer"],

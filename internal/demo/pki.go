@@ -15,17 +15,17 @@ import (
 	"time"
 )
 
-// demoLife is how long the demo's certificates last: an afternoon of trying things.
+// demoLife is the lifetime of the demo's certificates: long enough for a day of experiments.
 const demoLife = 24 * time.Hour
 
-// demoPair is a certificate of the demo with its key.
+// A demoPair is a certificate with its key.
 type demoPair struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
 }
 
-// makeDemoPKI writes the demo's certificates and keys to dir: the authorities of the
-// gate and of both partners, and a certificate of each.
+// makeDemoPKI writes the demo's certificates and keys to dir: an authority and a certificate for
+// the gate and for each partner.
 func makeDemoPKI(dir string) error {
 	client := []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	for _, branch := range []struct {
@@ -55,7 +55,7 @@ func makeDemoPKI(dir string) error {
 		if err != nil {
 			return err
 		}
-		// The authorities' keys are not kept: nobody needs a second certificate.
+		// The authorities' keys are not written: the demo needs no further certificates.
 		if err := writePEM(dir, branch.authority+".pem", "CERTIFICATE", authority.certificate.Raw); err != nil {
 			return err
 		}
@@ -69,15 +69,15 @@ func makeDemoPKI(dir string) error {
 	return nil
 }
 
-// newDemoPair makes a key and its certificate, signed by authority or, when that is
-// nil, by itself.
+// newDemoPair makes a key and a certificate, signed by authority, or self-signed if authority is
+// nil.
 func newDemoPair(template *x509.Certificate, authority *demoPair) (*demoPair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("making a key: %w", err)
 	}
-	// 120 random bits: RFC 5280 section 4.1.2.2 allows 20 octets and asks that
-	// serial numbers be unique.
+	// 120 random bits: RFC 5280 section 4.1.2.2 allows 20 octets and requires unique serial
+	// numbers.
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	if err != nil {
 		return nil, fmt.Errorf("making a serial number: %w", err)

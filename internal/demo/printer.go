@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// A printer prints the tour for a person, with colours where a terminal shows them.
+// A printer prints the tour, with colours on a terminal.
 type printer struct {
 	w      io.Writer
 	colour bool
@@ -23,7 +23,7 @@ func newPrinter(w io.Writer) *printer {
 	return s
 }
 
-// The colours, as ECMA-48 numbers them.
+// Colours by their numbers in ECMA-48.
 const (
 	bold  = "1"
 	dim   = "2"
@@ -40,7 +40,7 @@ func (s *printer) paint(colour, text string) string {
 }
 
 func (s *printer) line(format string, args ...any) {
-	_, _ = fmt.Fprintf(s.w, format+"\n", args...) // a tour that nobody reads is still played
+	_, _ = fmt.Fprintf(s.w, format+"\n", args...) // a failing writer does not end the tour
 }
 
 // title begins a step.
@@ -52,17 +52,17 @@ func (s *printer) title(text string) {
 func (s *printer) sent(text string)     { s.line("   %s %s", s.paint(cyan, "->"), text) }
 func (s *printer) received(text string) { s.line("   %s %s", s.paint(cyan, "<-"), text) }
 
-// note adds lines that belong to what was sent or received.
+// note prints details of a request or response.
 func (s *printer) note(lines ...string) {
 	for _, l := range lines {
 		s.line("      %s", s.paint(dim, l))
 	}
 }
 
-// ok ends a step that went as told.
+// ok ends a step with the expected result.
 func (s *printer) ok(text string) {
 	s.line("   %s %s", s.paint(green, "ok"), strings.ReplaceAll(text, "\n", "\n      "))
 }
 
-// fail ends a step that did not.
+// fail ends a step with an unexpected result.
 func (s *printer) fail(err error) { s.line("   %s %s", s.paint(red, "NOT AS TOLD"), err) }

@@ -15,8 +15,7 @@ import (
 	"github.com/tallygate/tallygate/internal/tokenclient"
 )
 
-// tour plays the steps in order. Its error is that of the first step that did not go
-// as told.
+// tour plays the steps in order. It returns the error of the first step with an unexpected result.
 func (d *demo) tour(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
@@ -124,11 +123,11 @@ func (t *tour) scopeless(ctx context.Context) error {
 func (t *tour) forged(ctx context.Context) error {
 	forged := http.Header{
 		"Tallygate-Partner": {"borealis"},
-		"Tallygate_Partner": {"borealis"}, // many an upstream reads both as one
+		"Tallygate_Partner": {"borealis"}, // many upstreams read both spellings as the same field
 		"tallygate-scopes":  {"accounts:write"},
 		"Client-Cert":       {":Zm9yZ2Vk:"},
 		"X-Forwarded-For":   {"10.6.6.6"},
-		"Connection":        {"Tallygate-Partner, Tallygate-Client-Id"}, // asks proxies to drop what we set
+		"Connection":        {"Tallygate-Partner, Tallygate-Client-Id"}, // asks proxies to remove the fields that the gate sets
 	}
 	if err := t.play(ctx, call{partner: "northwind", method: "GET", path: "/accounts/7", header: forged, status: http.StatusOK}); err != nil {
 		return err
@@ -199,7 +198,7 @@ func (t *tour) counters(ctx context.Context) error {
 	return nil
 }
 
-// pasteLines prints what a visitor may try next.
+// pasteLines prints commands to try next.
 func (d *demo) pasteLines() {
 	d.out.line(`
 %s

@@ -1,5 +1,5 @@
-// Package filewatch finds out when files have changed: it takes digests of named files and gets
-// notifications of the system for their folders.
+// Package filewatch detects changed files. It takes digests of named files and gets notifications
+// about their folders from the system.
 package filewatch
 
 import (
@@ -12,16 +12,16 @@ import (
 	"time"
 )
 
-// maxFile bounds a file that the configuration names: the largest are revocation lists, of
-// 48 MiB, and configurations, of 64 MiB.
+// maxFile bounds a file that the configuration names. The largest are revocation lists with 48 MiB
+// and configurations with 64 MiB.
 const maxFile = 64 << 20
 
-// InPlaceQuietPeriod is how long a file must have been the same that was written to, and whose place
-// no other took as a whole: whoever writes to it may only have paused.
+// InPlaceQuietPeriod is how long a file that was written in place must stay unchanged before it
+// counts as complete. Its writer may only have paused. A file that was renamed into place is
+// complete at once.
 const InPlaceQuietPeriod = 2 * time.Second
 
-// A Digest stands for what is in a file: the SHA-256 of it, zero for one that cannot be
-// read.
+// A Digest is the SHA-256 of a file's content, or zero for a file that cannot be read.
 type Digest [sha256.Size]byte
 
 // Number returns the first 48 bits of c, which a float64 holds exactly.
@@ -32,14 +32,14 @@ func (c Digest) Number() (n float64) {
 	return n
 }
 
-// A FileState is a file as it was at a moment.
+// A FileState describes a file at one moment.
 type FileState struct {
 	Digest          Digest
-	about           os.FileInfo // nil: there was none
-	EndsWithNewline bool        // with a line break
+	about           os.FileInfo // nil: the file did not exist
+	EndsWithNewline bool        // the last byte is a line break
 }
 
-// Stat reads a file, if it is one: a pipe that nobody writes to would never end.
+// Stat reads file if it is a regular file. Reading a pipe without a writer would never end.
 func Stat(file string) (s FileState) {
 	var err error
 	if s.about, err = os.Stat(file); err != nil {
@@ -62,7 +62,7 @@ func Stat(file string) (s FileState) {
 	return s
 }
 
-// lastByte keeps the last byte of what is written.
+// lastByte is a writer that keeps the last byte.
 type lastByte []byte
 
 func (l lastByte) Write(p []byte) (int, error) {
@@ -82,8 +82,8 @@ func regular(file string, about os.FileInfo) error {
 	return nil
 }
 
-// CheckFiles returns a fault for each of the named files that nobody should open. One
-// that is missing is for its reader to report.
+// CheckFiles returns an error for each named file that must not be opened: pipes, devices and files
+// that are too large. A missing file is no error here; its reader reports it.
 func CheckFiles(names []string) error {
 	var faults []error
 	for _, file := range names {
@@ -94,10 +94,10 @@ func CheckFiles(names []string) error {
 	return errors.Join(faults...)
 }
 
-// Files are some files, by name, as they were at a moment.
+// Files holds the states of named files.
 type Files map[string]FileState
 
-// Take looks at the named files; file was seen before, as own.
+// Take returns the states of the named files. The state of file is own, which was taken before.
 func Take(names []string, file string, own FileState) Files {
 	seen := Files{file: own}
 	for _, name := range names {
@@ -108,7 +108,7 @@ func Take(names []string, file string, own FileState) Files {
 	return seen
 }
 
-// Rescan looks at the same files.
+// Rescan returns the present states of the same files.
 func (f Files) Rescan() Files {
 	now := make(Files, len(f))
 	for name := range f {
@@ -117,13 +117,13 @@ func (f Files) Rescan() Files {
 	return now
 }
 
-// Same reports whether all files have the contents that they have in other.
+// Same reports whether all files have the same digests in other.
 func (f Files) Same(other Files) bool {
 	return maps.EqualFunc(f, other, func(a, b FileState) bool { return a.Digest == b.Digest })
 }
 
-// WrittenInPlace reports whether one of the files was written to since before, where it stood or
-// as a new one, so that there may be more to come.
+// WrittenInPlace reports whether a file was changed in place or created since before, so that its
+// writer may not have finished.
 func (f Files) WrittenInPlace(before Files) bool {
 	for name, s := range f {
 		if old := before[name]; s.Digest != old.Digest && s.InPlace(old) {
@@ -133,11 +133,12 @@ func (f Files) WrittenInPlace(before Files) bool {
 	return false
 }
 
-// InPlace reports whether s is what old was, written to, and not another file in its place.
+// InPlace reports whether s is the file of old with other content, and not another file under its
+// name.
 func (s FileState) InPlace(old FileState) bool {
 	return s.about != nil && (old.about == nil || os.SameFile(s.about, old.about))
 }
 
-// ErrPossiblyTruncated is what a configuration gets that may be the beginning of one: many a beginning
-// is a configuration by itself, which allows more than the whole.
-var ErrPossiblyTruncated = errors.New("it was written in place and does not end with a line break, so it may be half of itself; end it with one, or rename a whole file into its place")
+// ErrPossiblyTruncated refuses a configuration file whose end may be missing. The beginning of a
+// configuration can be a valid configuration that allows more than the whole.
+var ErrPossiblyTruncated = errors.New("the file was written in place and does not end with a line break, so it may be truncated; add a line break, or rename a complete file over it")

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// What cannot be read is a content too, and reading never waits for a writer.
+// A file that cannot be read has a digest too, and reading never waits for a writer.
 func TestFiles(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
@@ -22,7 +22,7 @@ func TestFiles(t *testing.T) {
 	if now.Same(seen) || !now.WrittenInPlace(seen) {
 		t.Error("an empty file is none, or is at rest")
 	}
-	if n := now[file].Digest.Number(); n != 0xe3b0c44298fc || now[file].EndsWithNewline { // the SHA-256 of nothing
+	if n := now[file].Digest.Number(); n != 0xe3b0c44298fc || now[file].EndsWithNewline { // the SHA-256 of no bytes
 		t.Errorf("number %x", int64(n))
 	}
 	if err := os.WriteFile(file, []byte("line\n"), 0o600); err != nil {

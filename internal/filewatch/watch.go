@@ -9,22 +9,23 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// A Watcher tells when files may have changed. Folders are watched, for a file may be a
-// symbolic link to another that takes its place, as in a volume of Kubernetes; what the
-// system does not tell of is found by reading the files now and then.
+// A Watcher reports that files may have changed. It watches folders, because a file may be a
+// symbolic link that is replaced, as in a Kubernetes volume. The caller also polls the files for
+// changes that the system does not report.
 type Watcher struct {
 	Changed chan struct{}
-	watcher *fsnotify.Watcher               // nil: the system watches nothing for us
-	names   atomic.Pointer[map[string]bool] // of the files, and of what they are links to
+	watcher *fsnotify.Watcher               // nil: no notifications
+	names   atomic.Pointer[map[string]bool] // of the files and of the targets of their links
 }
 
-// New returns a watch. every is how often the files are read beside it, for the log.
+// New returns a Watcher. every is the caller's poll interval, for the log line about a system
+// without notifications.
 func New(log *slog.Logger, every time.Duration) *Watcher {
 	w := &Watcher{Changed: make(chan struct{}, 1)}
 	w.names.Store(&map[string]bool{})
 	var err error
 	if w.watcher, err = fsnotify.NewWatcher(); err != nil {
-		log.Warn("files not watched, only read from time to time", "every", every.String(), "err", err)
+		log.Warn("files are not watched, only polled", "every", every.String(), "err", err)
 		return w
 	}
 	go w.filterEvents()
@@ -37,9 +38,9 @@ func (w *Watcher) Close() {
 	}
 }
 
-// filterEvents passes on what may concern the files, until the watcher is closed. A file that is
-// written to is somebody's log as long as it is none of ours; one that comes, goes or
-// changes its name may be a link on the way to ours.
+// filterEvents forwards events that may concern the files, until the watcher is closed. A write
+// counts only for a watched file: another file in the folder may be a log. A created, removed or
+// renamed file always counts, since it may be a link on the path of a watched file.
 func (w *Watcher) filterEvents() {
 	for {
 		select {
@@ -59,14 +60,14 @@ func (w *Watcher) filterEvents() {
 		}
 		select {
 		case w.Changed <- struct{}{}:
-		default: // one is waiting
+		default: // a notification is pending
 		}
 	}
 }
 
-// Follow watches the folders of files, and of what they are links to, and no others. It
-// is called again and again: a folder that was replaced is another. It reports whether
-// there is a new one, of whose changes so far nothing is told.
+// Follow watches the folders of the given files and of the targets of their links, and no other
+// folders. The caller repeats it, because a replaced folder is a new folder. Follow reports whether
+// it added a folder; earlier changes in that folder were not reported.
 func (w *Watcher) Follow(of Files) (news bool) {
 	if w.watcher == nil {
 		return false
@@ -78,14 +79,14 @@ func (w *Watcher) Follow(of Files) (news bool) {
 			resolved = name
 		}
 		for _, n := range []string{name, resolved} {
-			// The system knows a folder by one name, however many lead to it: links, and the
-			// way from the working directory beside that from the root.
+			// The system reports a folder under one name, even if links or relative paths lead to
+			// it.
 			folder, err := filepath.Abs(filepath.Dir(n))
 			if err == nil {
 				folder, err = filepath.EvalSymlinks(folder)
 			}
 			if err != nil {
-				continue // it is not there, and the files are read all the same
+				continue // the folder does not exist; polling covers its files
 			}
 			names[filepath.Join(folder, filepath.Base(n))] = true
 			folders[folder] = true
@@ -96,7 +97,7 @@ func (w *Watcher) Follow(of Files) (news bool) {
 		if folders[folder] {
 			delete(folders, folder)
 		} else {
-			_ = w.watcher.Remove(folder) // errs when it is gone
+			_ = w.watcher.Remove(folder) // fails if the folder is gone
 		}
 	}
 	for folder := range folders {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A folder that is named in two ways is watched once: otherwise it would be new at each
-// look, each of which has all files read again a moment later.
+// A folder with two names is watched once. Otherwise each call would report a new folder, and each
+// report makes the caller read all files again.
 func TestWatchedOnce(t *testing.T) {
 	t.Chdir(t.TempDir())
 	if err := os.WriteFile("gate.yaml", nil, 0o600); err != nil {
@@ -33,7 +33,7 @@ func TestWatchedOnce(t *testing.T) {
 	}
 }
 
-// A folder that is a link is one folder: its files are at rest, and so is the watch.
+// A linked folder is reported as new only once.
 func TestWatchOfALinkedFolder(t *testing.T) {
 	dir := t.TempDir()
 	for _, err := range []error{
@@ -55,7 +55,7 @@ func TestWatchOfALinkedFolder(t *testing.T) {
 	}
 }
 
-// A folder that is not there, and one that takes its place, are watched once they can be.
+// A folder that appears later and a folder that replaces another are watched.
 func TestWatch(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "sub", "file")

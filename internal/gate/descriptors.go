@@ -1,13 +1,14 @@
 package gate
 
-// otherDescriptors are those beside connections and requests: files that are read, the
-// log, the issuer's state, idle connections to upstreams and authorization servers.
+// otherDescriptors is the number of file descriptors for everything except connections and
+// requests: files, the log, the issuer's database, idle connections to upstreams and authorization
+// servers.
 const otherDescriptors = 512
 
-// clampToFileLimit lowers the bounds on connections and requests where so many could take all
-// descriptors, for then no upstream could be reached, no file read and no probe answered.
-// Each request in hand may have one, for its upstream. Connections get half at least, and an
-// eighth stays for the others, however few there are.
+// clampToFileLimit lowers the limits on connections and requests if together they could use all
+// file descriptors. Without descriptors no upstream could be reached, no file read and no probe
+// answered. Each concurrent request may need a descriptor for its upstream. Connections get at
+// least half, and an eighth stays for the rest, however few descriptors there are.
 func (g *Gate) clampToFileLimit(descriptors int) {
 	sum, requests := 0, g.current.Load().cfg.Listener.Limits.Requests
 	for _, s := range g.servers {
@@ -15,7 +16,7 @@ func (g *Gate) clampToFileLimit(descriptors int) {
 	}
 	others := min(otherDescriptors, descriptors/8)
 	room := min(sum, max(descriptors-requests-others, descriptors/2))
-	// Also of a configuration that is still to come, which may allow more requests.
+	// MaxRequests also applies to later configurations, which may allow more requests.
 	g.load.MaxRequests = max(1, descriptors-room-others)
 	if room == sum && requests <= g.load.MaxRequests {
 		return
@@ -23,6 +24,6 @@ func (g *Gate) clampToFileLimit(descriptors int) {
 	for _, s := range g.servers {
 		s.Limiter.Max = max(1, s.Limiter.Max*room/sum)
 	}
-	g.log.Warn("fewer connections or requests than configured, on every listener: the process may not open so many files (RLIMIT_NOFILE)",
+	g.log.Warn("limits lowered on every listener: the file descriptor limit (RLIMIT_NOFILE) is too low",
 		"configured", sum, "connections", room, "requests", min(requests, g.load.MaxRequests), "files", descriptors)
 }

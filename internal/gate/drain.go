@@ -12,24 +12,23 @@ import (
 	"github.com/tallygate/tallygate/internal/httpserver"
 )
 
-// A drain is a gate's way out of service: it says that it is not ready, goes on for a
-// while, and then lets its connections go.
+// A drain is the way of a gate out of service: first it is not ready, then it closes connections
+// after responses, then it closes its listeners.
 type drain struct {
-	draining           chan struct{} // closed when it has
-	closeAfterResponse atomic.Bool   // each answer ends its connection (GOAWAY over HTTP/2)
-	delayElapsed       atomic.Bool   // the delay is over
-	listenersClosing   chan struct{} // closed when nothing new is taken any more
+	draining           chan struct{} // closed when draining begins
+	closeAfterResponse atomic.Bool   // each response closes its connection (GOAWAY over HTTP/2)
+	delayElapsed       atomic.Bool   // drain.delay is over
+	listenersClosing   chan struct{} // closed when no new connection is accepted
 }
 
-// ErrInterrupted is why a context ends when a person at a terminal wants it to.
+// ErrInterrupted is the cause of a context that ends by SIGINT.
 var ErrInterrupted = errors.New("interrupted")
 
-// finish waits for the end of ctx and brings the gate to its own: readiness goes first,
-// the delay passes unless a person waits, and then nothing new is taken and what runs may
-// finish. An order to drain does all but the end beforehand, and the gate still serves
-// whoever comes. When broken ends, a listener has, and the others go too. ease is called
-// before any of them is closed.
-func (g *Gate) finish(ctx, broken context.Context, ease func()) error {
+// finish waits for the end of ctx and then stops the gate: /readyz fails, drain.delay passes except
+// after ErrInterrupted, the listeners close, and running requests may end. A request to drain does
+// the same up to the end of the delay, and the gate still serves. broken ends when a listener
+// fails; the others stop too. stopACME is called before a listener closes.
+func (g *Gate) finish(ctx, broken context.Context, stopACME func()) error {
 	var waited <-chan struct{}
 	select {
 	case <-g.drainRequests:
@@ -51,14 +50,14 @@ func (g *Gate) finish(ctx, broken context.Context, ease func()) error {
 		case <-broken.Done():
 		}
 	}
-	ease()
+	stopACME()
 	return g.shutdown(g.current.Load().cfg.Drain.Timeout)
 }
 
-// begin begins to drain, and returns what is closed when the delay is over. In the second
-// half answers end their connections: by then whoever sends traffic should know, and the
-// connections go elsewhere; sooner they would come back here, at the price of a handshake
-// each. Connections that are closed while idle may lose a request that is on its way.
+// begin begins to drain, and returns a channel that is closed after drain.delay. In the second half
+// of the delay, responses close their connections. By then load balancers know that the gate is not
+// ready, and clients connect elsewhere. Earlier they would come back, and each return costs a
+// handshake. Closing an idle connection instead could lose a request on its way.
 func (g *Gate) begin(ctx context.Context) (waited <-chan struct{}) {
 	delay := g.current.Load().cfg.Drain.Delay
 	g.log.InfoContext(ctx, "draining", "delay", delay.String())
@@ -85,7 +84,7 @@ func isClosed(c <-chan struct{}) bool {
 
 var errDraining = errors.New("draining")
 
-// drained returns nil when the gate could end without cutting anything off.
+// drained returns nil when the gate can stop without cutting off a request.
 func (g *Gate) drained() error {
 	if !g.isDraining() {
 		return errors.New("serving")
@@ -94,12 +93,12 @@ func (g *Gate) drained() error {
 		return errDraining
 	}
 	if n := g.load.Partners.Load() + g.load.Issuer.Load(); n > 0 {
-		return fmt.Errorf("%w: %d requests in hand", errDraining, n)
+		return fmt.Errorf("%w: %d concurrent requests", errDraining, n)
 	}
 	return nil
 }
 
-// endConnections lets each answer of h end its connection when that is due.
+// endConnections makes responses of h close their connections while the gate drains.
 func (g *Gate) endConnections(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if g.closeAfterResponse.Load() {
@@ -109,13 +108,13 @@ func (g *Gate) endConnections(h http.Handler) http.Handler {
 	})
 }
 
-// shutdown stops every server, all at once but the admin's, which goes last so that
-// probes and a final scrape see the stop. A request that is cut is an error, but for
-// streams and tunnels, which may have no end of their own: they have half the time, and
-// what only says no length is over by then.
+// shutdown stops all servers at the same time, except the admin server, which stops last so that
+// probes and a final scrape see the stop. A request that is cut off is an error. Streams and
+// tunnels may have no end of their own; they end after half of timeout, when only long transfers
+// are left.
 func (g *Gate) shutdown(timeout time.Duration) error {
 	close(g.listenersClosing)
-	g.closeAfterResponse.Store(true) // a person does not wait for it
+	g.closeAfterResponse.Store(true) // after SIGINT there is no delay that sets it
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	ending := time.AfterFunc(timeout/2, g.streams.End)
@@ -128,13 +127,13 @@ func (g *Gate) shutdown(timeout time.Duration) error {
 		stopping.Go(func() { cut[i] = s.Shutdown(ctx, call) })
 	}
 	stopping.Wait()
-	tunnels := g.streams.Wait(ctx) // of which net/http knows nothing any more
+	tunnels := g.streams.Wait(ctx) // net/http does not track hijacked connections
 	if tunnels != nil {
 		tunnels = fmt.Errorf("tunnels: %w", tunnels)
 	}
 	cut[last] = g.servers[last].Shutdown(ctx, call)
 	if err := errors.Join(append(cut, tunnels)...); err != nil {
-		return fmt.Errorf("requests were cut after %s: %w", timeout, err)
+		return fmt.Errorf("requests were cut off after %s: %w", timeout, err)
 	}
 	return nil
 }

@@ -25,27 +25,27 @@ import (
 	"github.com/tallygate/tallygate/proxy"
 )
 
-// A Gate is what listens, for the life of a process, and the state by which it decides at
-// the moment.
+// A Gate holds the listeners of a process for its whole life, and the state that currently decides
+// about requests.
 type Gate struct {
 	*telemetry
-	file         string        // of the configuration
+	file         string        // the configuration file
 	level        slog.LevelVar // of the log
 	current      atomic.Pointer[state]
 	acme         *acme.Manager // nil: the listeners' certificates come from files
 	streams      *proxy.Streams
-	certificates logsample.Samplers // of handshakes that these ended
+	certificates logsample.Samplers // log lines about handshakes that a client certificate ended
 	servers      []*httpserver.Server
 	drain
 	reloads        *reloads
-	reloadRequests <-chan os.Signal // asks for a reload; nil: nobody does
-	drainRequests  <-chan os.Signal // asks to drain, without an end; nil: nobody does
+	reloadRequests <-chan os.Signal // a value asks for a reload; nil: never
+	drainRequests  <-chan os.Signal // a value asks to drain without a stop; nil: never
 }
 
-// New returns a gate for the configuration in file, which writes its log to w. An
-// error is a fault of the configuration or of a file that it names.
+// New returns a gate for the configuration in file. The gate logs to w. An error is a fault of the
+// configuration or of a file that it names.
 func New(file string, w io.Writer) (*Gate, error) {
-	own := filewatch.Stat(file) // before it is read, see next
+	own := filewatch.Stat(file) // before the file is read, see buildNext
 	cfg, err := config.Load(file)
 	if err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ func New(file string, w io.Writer) (*Gate, error) {
 		return nil, err
 	}
 	g.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "tallygate_draining", Help: "1 from the moment that a stop was asked for.",
+		Name: "tallygate_draining", Help: "Whether the gate is draining: 1 or 0.",
 	}, func() float64 {
 		if g.isDraining() {
 			return 1
@@ -69,7 +69,7 @@ func New(file string, w io.Writer) (*Gate, error) {
 	if cfg.Listener.Certificate.ACME != nil {
 		g.acme = acme.New(g.log, g.registry, g.handshakes.Challenged)
 	}
-	s, err := buildState(cfg, buildOptions{telemetry: g.telemetry, trust: g.trust, streams: g.streams, acme: g.acme, parting: g.closeAfterResponse.Load})
+	s, err := buildState(cfg, buildOptions{telemetry: g.telemetry, trust: g.trust, streams: g.streams, acme: g.acme, closing: g.closeAfterResponse.Load})
 	if err != nil {
 		return nil, err
 	}
@@ -81,9 +81,9 @@ func New(file string, w io.Writer) (*Gate, error) {
 	return g, nil
 }
 
-// ManageProcess makes g the whole of the process: it keeps to the memory that the process may
-// use, warns of an outdated Go release, reloads at a value from reload and drains at one from
-// drain. It is called before run.
+// ManageProcess makes g responsible for the whole process: g obeys the process's memory limit,
+// warns of an outdated Go release, reloads at a value from reload and drains at a value from drain.
+// ManageProcess must be called before Run.
 func (g *Gate) ManageProcess(reload, drain <-chan os.Signal) {
 	if warning := buildinfo.OutdatedWarning(runtime.Version()); warning != "" {
 		g.log.Warn("outdated Go release", "detail", warning)
@@ -92,7 +92,7 @@ func (g *Gate) ManageProcess(reload, drain <-chan os.Signal) {
 	g.limitMemory(loadshed.MemoryLimit())
 }
 
-// swap lets the gate go by s from the next request on, and returns what it went by before.
+// swap makes s decide about requests from the next request on, and returns the previous state.
 func (g *Gate) swap(s *state) (before *state) {
 	before = g.current.Swap(s)
 	if g.acme != nil {
@@ -101,7 +101,7 @@ func (g *Gate) swap(s *state) (before *state) {
 	return before
 }
 
-// The listeners' names, in logs and metrics.
+// The names of listeners in logs and metrics.
 const (
 	PartnersListener = "partners"
 	acmeListener     = "acme"
@@ -110,8 +110,8 @@ const (
 	AdminListener    = "admin"
 )
 
-// addServers makes the listeners' servers, the admin's last: what listens then is
-// everything.
+// addServers creates the servers of all listeners. The admin listener is the last, so that an open
+// admin listener means that all listeners are open.
 func (g *Gate) addServers(cfg *config.Config) {
 	g.addServer(PartnersListener, cfg.Listener.Address, &g.load.Partners, func(s *state) http.Handler { return s.Proxy })
 	if settings := cfg.Listener.Certificate.ACME; settings != nil && settings.HTTPAddress != "" {
@@ -128,7 +128,7 @@ func (g *Gate) addServers(cfg *config.Config) {
 	g.addServer(AdminListener, cfg.Admin.Address, nil, func(*state) http.Handler { return admin })
 }
 
-// adminHandler serves probes and metrics, and nothing else.
+// adminHandler serves probes, metrics and the key set of assertions.
 func (g *Gate) adminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("alive\n")) })
@@ -149,8 +149,7 @@ func (g *Gate) adminHandler() http.Handler {
 	return mux
 }
 
-// probe answers with 200 and what is true while check returns nil, otherwise with 503 and
-// its error.
+// probe answers 200 with truth while check returns nil, and otherwise 503 with the error.
 func probe(truth string, check func() error) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		if err := check(); err != nil {
@@ -163,8 +162,9 @@ func probe(truth string, check func() error) http.HandlerFunc {
 
 func (g *Gate) trust() *mtls.Trust { return g.current.Load().Trust }
 
-// ready returns nil while the gate can decide about requests. The upstreams have no
-// say in it: when one is down, its callers are better told by us than by nobody.
+// ready returns nil while the gate can decide about requests. The state of upstreams does not
+// matter: if an upstream is down, the gate's own 502 tells callers more than a load balancer
+// without any backend.
 func (g *Gate) ready() error {
 	if g.isDraining() {
 		return errDraining
@@ -173,7 +173,7 @@ func (g *Gate) ready() error {
 	return errors.Join(now.ready(time.Now()), g.acme.Ready(), now.Trust.Ready(), now.Validator.Ready())
 }
 
-// exportACMEExpiry tells when the certificates end that ACME brings.
+// exportACMEExpiry exports the end of validity of certificates from ACME.
 func (g *Gate) exportACMEExpiry() {
 	if g.acme == nil {
 		return

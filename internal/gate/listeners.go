@@ -22,14 +22,14 @@ import (
 	"github.com/tallygate/tallygate/mtls"
 )
 
-// AdminConnections is enough for probes and scrapers, which are few. Partners and the
-// admin's visitors never wait for each other: each listener has its own bound. One address
-// has a quarter, so that a neighbour cannot keep the probes out, and have the gate restarted.
+// AdminConnections is enough for probes and scrapers, which are few. Each listener has its own
+// limit, so partners and probes never compete. One address gets a quarter: a single client must not
+// be able to block the probes and so have the gate restarted.
 const AdminConnections = 256
 
-// addServer adds a server whose requests each go to what handler returns of the state at
-// their time, and are counted in inHand, if that is not nil. It speaks TLS where the state
-// has settings for its name. The partners' has a lane and may stand behind PROXY protocol.
+// addServer adds a server. Each request goes to what handler returns for the current state, and is
+// counted in inHand unless inHand is nil. The server speaks TLS if the state has TLS settings for
+// its name. Only the partners' server has a fast path and may be behind PROXY protocol.
 func (g *Gate) addServer(name string, address config.Address, inHand *atomic.Int64, handler func(*state) http.Handler) {
 	limits := g.current.Load().cfg.Listener.Limits
 	s := &httpserver.Server{
@@ -53,7 +53,7 @@ func (g *Gate) addServer(name string, address config.Address, inHand *atomic.Int
 	s.RefuseMalformed = httpserver.AnswerMalformed(g.malformedAt(name))
 	s.HTTP1.ErrorLog = httpserver.NewErrorLog(g.log, name)
 	if name == PartnersListener {
-		// Bodies may take any time, as long as they move: the handler sees to that.
+		// A body may take any time while bytes move; the handler enforces that.
 		s.HTTP1.ReadTimeout, s.HTTP1.WriteTimeout = 0, 0
 		s.ProxyProtocol = func() *config.ProxyProtocol { return g.current.Load().cfg.Listener.ProxyProtocol }
 		s.FastPath = &fastpath.Server{
@@ -67,7 +67,7 @@ func (g *Gate) addServer(name string, address config.Address, inHand *atomic.Int
 	g.servers = append(g.servers, s)
 }
 
-// newListener returns the TLS of the listener with this name, nil where it has none.
+// newListener returns the TLS listener settings for this name, nil without TLS.
 func (g *Gate) newListener(name string) *mtls.Listener {
 	if g.current.Load().tlsConfigs[name] == nil {
 		return nil
@@ -79,9 +79,9 @@ func (g *Gate) newListener(name string) *mtls.Listener {
 	return mtls.NewListener(func() *tls.Config { return g.current.Load().tlsConfigs[name] }, challenge)
 }
 
-// handshakeFailed counts a failed handshake. Most are noise of the internet and logged at
-// debug only; a bug of ours is an error, and a client certificate that cannot be used, which
-// its owner learns of nowhere else, a warning.
+// handshakeFailed counts and logs a failed handshake. Most failures are noise of the internet,
+// logged at debug level. A panic is an error. An unusable client certificate is a warning, because
+// its owner has no other way to learn of it.
 func (g *Gate) handshakeFailed(listener string, remote net.Addr, fault error) {
 	g.handshakes.Failed()
 	var ours *httpserver.PanicError
@@ -95,12 +95,13 @@ func (g *Gate) handshakeFailed(listener string, remote net.Addr, fault error) {
 	g.log.Debug("handshake failed", "listener", listener, "remote", remote.String(), "detail", access.Truncate(fault.Error()))
 }
 
-// logPanic tells of a bug that has cost a connection.
+// logPanic logs a panic that ended a connection.
 func (g *Gate) logPanic(listener string, remote net.Addr, p *httpserver.PanicError) {
 	g.log.Error("panic", "listener", listener, "remote", remote.String(), "cause", p.Error(), "stack", p.Stack)
 }
 
-// newConnLimiter returns the door of the listener with this name, which has no listener yet.
+// newConnLimiter returns the connection limiter of the listener with this name, without its
+// net.Listener.
 func (g *Gate) newConnLimiter(name string, limits config.Limits) *httpserver.ConnLimiter {
 	labels := prometheus.Labels{"listener": name}
 	d := &httpserver.ConnLimiter{
@@ -119,10 +120,10 @@ func (g *Gate) newConnLimiter(name string, limits config.Limits) *httpserver.Con
 	return d
 }
 
-// Run listens, serves until ctx ends, and then stops as finish says. It returns nil after
-// a clean stop. open makes the listeners, by name and configured address.
+// Run opens the listeners, serves until ctx ends, and then stops like finish. It returns nil after
+// a clean stop. open opens a listener by its name and configured address.
 func (g *Gate) Run(ctx context.Context, open func(name, address string) (net.Listener, error)) (err error) {
-	issuer := g.current.Load().Issuer // the first; those after it have its state and its keys
+	issuer := g.current.Load().Issuer // the first state's; later states share its database and keys
 	if issuer != nil {
 		if err := issuer.Open(); err != nil {
 			return err
@@ -149,11 +150,11 @@ func (g *Gate) Run(ctx context.Context, open func(name, address string) (net.Lis
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group, serving := errgroup.WithContext(background)
-	tending, ease := context.WithCancel(background)
-	defer ease()
+	acmeContext, stopACME := context.WithCancel(background)
+	defer stopACME()
 	if g.acme != nil {
 		group.Go(func() error {
-			g.acme.Run(tending, g.servers[g.challenged()].Limiter.Addr())
+			g.acme.Run(acmeContext, g.servers[g.challenged()].Limiter.Addr())
 			return nil
 		})
 	}
@@ -175,19 +176,19 @@ func (g *Gate) Run(ctx context.Context, open func(name, address string) (net.Lis
 	})
 	group.Go(func() error {
 		defer stop()
-		// ACME would open the listeners that are closed then.
-		return g.finish(ctx, serving, ease)
+		// ACME would otherwise open closed listeners again.
+		return g.finish(ctx, serving, stopACME)
 	})
 	return group.Wait()
 }
 
-// challenged returns the index of the server at which the challenges of ACME arrive: one of
-// its own, or the partners', which is the first.
+// challenged returns the index of the server that receives the challenges of ACME: the server for
+// HTTP challenges if there is one, otherwise the partners' server, which is the first.
 func (g *Gate) challenged() int {
 	return max(0, slices.IndexFunc(g.servers, func(s *httpserver.Server) bool { return s.Name == acmeListener }))
 }
 
-// eachListener does something to every listener that speaks TLS.
+// eachListener calls do with every listener that speaks TLS.
 func (g *Gate) eachListener(do func(*mtls.Listener)) {
 	for _, s := range g.servers {
 		if s.TLS != nil {

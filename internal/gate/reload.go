@@ -15,33 +15,34 @@ import (
 	"github.com/tallygate/tallygate/mtls"
 )
 
-// The times of a reload.
+// The timing of reloads.
 const (
-	// PollInterval is how often the files are read, for what no watch has told of, and how
-	// often a reload that failed is tried again.
+	// PollInterval is the time between two reads of the files, for changes that no notification
+	// reports, and between two attempts of a reload that failed.
 	PollInterval = 10 * time.Second
-	// Debounce is how long the files must have been the same: those that belong together are
-	// rarely written in one go.
+	// Debounce is how long the files must be unchanged before a reload, since files that belong
+	// together are rarely written at once.
 	Debounce = 250 * time.Millisecond
-	// maxDebounce is how long files may go on changing before they are taken as they are: a
-	// file that is written to all the time must not keep all others from counting.
+	// maxDebounce bounds the wait for unchanged files. A file that is written continuously must not
+	// delay the reload of all others.
 	maxDebounce = 30 * time.Second
-	// prefetchTimeout is how long what is new at a URL is waited for: keys of a server that has
-	// moved, revocation lists.
+	// prefetchTimeout bounds the fetch of revocation lists and key sets from new URLs before the
+	// new state takes over.
 	prefetchTimeout = 10 * time.Second
-	// ticketLife is how long one key seals tickets; the next opens them for as long again.
+	// ticketLife is how long a key encrypts session tickets. The next key still decrypts them for
+	// as long again.
 	ticketLife = 24 * time.Hour
 )
 
-// reloads are what is known of the files that the gate goes by, and the counts of reading
-// them. One goroutine has it.
+// reloads holds what the last reload saw of the files, and the metrics of reloads. Only one
+// goroutine uses it.
 type reloads struct {
-	seen    filewatch.Files // as they were when a reload was tried last
-	pending filewatch.Files // as they are now, until they have settled; nil: as seen
-	began   time.Time       // when they were first seen to be others
-	since   time.Time       // when they were first seen to be as pending
-	moved   bool            // the last reload saw the files change, and took nothing
-	fault   string          // of the last reload; "": it succeeded
+	seen    filewatch.Files // at the last attempt to reload
+	pending filewatch.Files // now, while they are not settled; nil: as seen
+	began   time.Time       // when the first change was noticed
+	since   time.Time       // when the files became as pending
+	moved   bool            // the last reload saw the files change and kept the old state
+	fault   string          // the last reload's error; "": it succeeded
 
 	succeeded prometheus.Gauge
 	when      prometheus.Gauge
@@ -53,16 +54,16 @@ func newReloads(registerer prometheus.Registerer) *reloads {
 	r := &reloads{
 		succeeded: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "tallygate_config_last_reload_successful",
-			Help: "Whether the configuration and the files that it names were taken when they were read last: 1 or 0.",
+			Help: "Whether the last reload of the configuration and the files that it names succeeded: 1 or 0.",
 		}),
 		when: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "tallygate_config_last_reload_success_timestamp_seconds", Help: "When they were taken last.",
+			Name: "tallygate_config_last_reload_success_timestamp_seconds", Help: "Unix time of the last successful configuration reload.",
 		}),
 		hash: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "tallygate_config_hash", Help: "A number that stands for the content of the configuration file that was taken last.",
+			Name: "tallygate_config_hash", Help: "The first 48 bits of the SHA-256 of the configuration file that was loaded last.",
 		}),
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "tallygate_config_reloads_total", Help: "Reloads of the configuration and the files that it names, by result: ok or failed.",
+			Name: "tallygate_config_reloads_total", Help: "Configuration reloads by result: ok or failed.",
 		}, []string{"result"}),
 	}
 	registerer.MustRegister(r.succeeded, r.when, r.hash, r.total)
@@ -72,15 +73,15 @@ func newReloads(registerer prometheus.Registerer) *reloads {
 	return r
 }
 
-// recordSuccess notes that the gate goes by what was seen last. file is the configuration.
+// recordSuccess records that the gate uses the files as seen. file is the configuration file.
 func (r *reloads) recordSuccess(file string) {
 	r.succeeded.Set(1)
 	r.when.SetToCurrentTime()
 	r.hash.Set(r.seen[file].Digest.Number())
 }
 
-// settled reports whether the files have changed since a reload was tried, and are at rest,
-// or will not be. again is whether another look is due.
+// settled reports whether the files have changed since the last attempt to reload and are complete
+// now, or have changed for too long. again reports whether another look is due.
 func (r *reloads) settled() (yes, again bool) {
 	now, at := r.seen.Rescan(), time.Now()
 	if !r.moved && now.Same(r.seen) {
@@ -99,9 +100,9 @@ func (r *reloads) settled() (yes, again bool) {
 	return yes, !yes
 }
 
-// watchLoop keeps the current state's key sets and lists fresh, and puts another in its place
-// when the files have changed, until ctx ends. Reloads are its own doing only, one after
-// another, and none begins once the gate is to stop.
+// watchLoop keeps the current state's key sets and revocation lists fresh and replaces the state
+// when files have changed, until ctx ends. Only watchLoop reloads, so reloads never overlap. No
+// reload begins once the gate closes its listeners.
 func (g *Gate) watchLoop(ctx context.Context) error {
 	stop := g.startRefresh(ctx)
 	defer func() {
@@ -130,12 +131,12 @@ func (g *Gate) watchLoop(ctx context.Context) error {
 		select {
 		case <-g.listenersClosing:
 		case <-g.reloadRequests:
-			g.reloads.fault = "" // whoever asks is to be told
+			g.reloads.fault = "" // so that the result is logged, even if it is the same
 			reload()
 		case <-w.Changed:
 			if look == nil {
 				look = time.After(Debounce)
-				_, _ = g.reloads.settled() // to compare with what is there then
+				_, _ = g.reloads.settled() // records the files for the comparison in the next look
 			}
 		case <-look:
 			look = nil
@@ -150,7 +151,7 @@ func (g *Gate) watchLoop(ctx context.Context) error {
 			switch {
 			case look != nil:
 			case g.reloads.fault != "" && g.reloads.seen.Rescan().Same(g.reloads.seen):
-				reload() // the fault may not have been the files'
+				reload() // the fault may have had another cause than the files
 			default:
 				look = time.After(0)
 			}
@@ -162,13 +163,13 @@ func (g *Gate) watchLoop(ctx context.Context) error {
 	return nil
 }
 
-// startRefresh keeps the current state's key sets fresh until it is closed, and its revocation
-// lists until stop is called.
+// startRefresh keeps the current state's key sets fresh until the state is closed, and its
+// revocation lists until stop is called.
 func (g *Gate) startRefresh(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	now := g.current.Load()
 	var running sync.WaitGroup
-	now.Validator.Start() // until it is closed
+	now.Validator.Start() // runs until the validator is closed
 	running.Go(func() { now.Trust.Run(ctx) })
 	return func() {
 		cancel()
@@ -176,22 +177,23 @@ func (g *Gate) startRefresh(ctx context.Context) (stop func()) {
 	}
 }
 
-// reload reads the configuration and the files that it names, and puts the new state in
-// force from the next request on. On any fault the old state stays. tallygate_config_reloads_total
-// moves last: whoever waits for it finds the log line and the other metrics of that reload.
+// reload reads the configuration and the files that it names, and makes the new state decide from
+// the next request on. On any error the old state stays. tallygate_config_reloads_total changes
+// last: a reader that sees the new count finds the log line and the other metrics of the same
+// reload.
 func (g *Gate) reload(ctx context.Context) (changed bool) {
 	start, r := time.Now(), g.reloads
 	r.pending, r.moved = nil, false
 	next, err := g.buildNext(ctx)
 	switch {
 	case errors.Is(err, errFilesChanging):
-		g.log.InfoContext(ctx, "configuration not reloaded yet, its files are changing", "file", g.file)
+		g.log.InfoContext(ctx, "configuration not reloaded yet, files are changing", "file", g.file)
 		r.pending, r.moved = r.seen.Rescan(), true
 		return false
 	case err != nil:
 		r.succeeded.Set(0)
-		if r.fault != err.Error() { // otherwise it has been logged and counted
-			g.log.ErrorContext(ctx, "configuration not reloaded, the one before goes on", "file", g.file, "faults", strings.Split(err.Error(), "\n"))
+		if r.fault != err.Error() { // otherwise the error has been logged and counted
+			g.log.ErrorContext(ctx, "configuration not reloaded, the previous configuration stays active", "file", g.file, "faults", strings.Split(err.Error(), "\n"))
 			r.total.WithLabelValues("failed").Inc()
 		}
 		r.fault = err.Error()
@@ -212,14 +214,14 @@ func (g *Gate) reload(ctx context.Context) (changed bool) {
 	return true
 }
 
-// errFilesChanging says that a file changed while the files were read, so that some may be those of
-// before and some those of after.
-var errFilesChanging = errors.New("the files changed while they were read")
+// errFilesChanging is returned if a file changed during a reload, so that the new state may mix old
+// and new files.
+var errFilesChanging = errors.New("files changed during the reload")
 
 // buildNext returns the state that the files describe now.
 func (g *Gate) buildNext(ctx context.Context) (*state, error) {
 	r := g.reloads
-	own := filewatch.Stat(g.file) // before it is read: what is written meanwhile is another content
+	own := filewatch.Stat(g.file) // before the file is read: a later write then counts as a change
 	if before := r.seen[g.file]; own.Digest != before.Digest && own.InPlace(before) && !own.EndsWithNewline {
 		return nil, fmt.Errorf("%s: %w", g.file, filewatch.ErrPossiblyTruncated)
 	}
@@ -234,7 +236,7 @@ func (g *Gate) buildNext(ctx context.Context) (*state, error) {
 	if err := before.cfg.CheckReload(cfg); err != nil {
 		return nil, err
 	}
-	next, err := buildState(cfg, buildOptions{telemetry: g.telemetry, trust: g.trust, streams: g.streams, acme: g.acme, previous: before, parting: g.closeAfterResponse.Load})
+	next, err := buildState(cfg, buildOptions{telemetry: g.telemetry, trust: g.trust, streams: g.streams, acme: g.acme, previous: before, closing: g.closeAfterResponse.Load})
 	if err != nil {
 		return nil, err
 	}
@@ -248,8 +250,8 @@ func (g *Gate) buildNext(ctx context.Context) (*state, error) {
 	return next, nil
 }
 
-// prepare reads what next needs for judging what s could judge: the keys of servers that have
-// moved, and the revocation lists that are new, without which next would refuse what s grants.
+// prepare fetches what next needs to decide about the same callers as s: key sets of servers that
+// have moved, and new revocation lists. Without them next would refuse what s grants.
 func (s *state) prepare(ctx context.Context, next *state) error {
 	ctx, cancel := context.WithTimeout(ctx, prefetchTimeout)
 	defer cancel()

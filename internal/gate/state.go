@@ -22,40 +22,40 @@ import (
 	"github.com/tallygate/tallygate/validate"
 )
 
-// A state is everything that one configuration asks for, loaded and wired. It never
-// changes; a gate that is configured anew gets another.
+// A state is everything that one configuration describes, loaded and connected. A state never
+// changes; a reload builds a new state.
 type state struct {
 	cfg        *config.Config
 	Trust      *mtls.Trust
-	Issuer     *issuer.Issuer // nil: none is configured
+	Issuer     *issuer.Issuer // nil: no issuer is configured
 	table      *policy.Table
 	Validator  *validate.Validator
 	Proxy      *proxy.Proxy
-	directory  *x509.CertPool             // speaks for the ACME directory; nil: the system's
-	keyPairs   map[string]tls.Certificate // of the listeners, by name; the others show what ACME brings
-	tlsConfigs map[string]*tls.Config     // of those that speak TLS
+	directory  *x509.CertPool             // trust anchors of the ACME directory; nil: the system's
+	keyPairs   map[string]tls.Certificate // by listener; without an entry, the certificate comes from ACME
+	tlsConfigs map[string]*tls.Config     // by listener that speaks TLS
 }
 
-// An buildOptions is what a state is made of beside its configuration.
+// buildOptions is what buildState needs beside the configuration.
 type buildOptions struct {
 	*telemetry
-	trust    func() *mtls.Trust // the current state's; never called before there is one
-	acme     *acme.Manager      // shown where there are no files; nil where nothing is served
-	streams  *proxy.Streams     // nil for a command that serves nothing
-	previous *state             // whose place the new one takes; nil for none
-	parting  func() bool        // whether answers are to end their connections; nil: they are not
-	own      *LocalIssuer       // another process's issuer, asked in place of the state's own; nil for none
+	trust    func() *mtls.Trust // returns the current state's; not called before there is a current state
+	acme     *acme.Manager      // provides certificates where no files do; nil for a command that does not serve
+	streams  *proxy.Streams     // nil for a command that does not serve
+	previous *state             // the state to replace; nil: none
+	closing  func() bool        // reports whether responses must close their connections; nil: never
+	own      *LocalIssuer       // asked in place of the state's own issuer, which runs in another process; nil: the state's own
 }
 
-// An LocalIssuer is what the gate asks our own issuer.
+// A LocalIssuer is the part of our own issuer that the validator calls.
 type LocalIssuer struct {
 	validate.LocalIssuer
 	Revoked func(access.Unchecked) bool
 }
 
-// buildState loads what cfg names (certificates, anchors, keys) and wires the parts. It
-// opens no listener, sends nothing and leaves the issuer's state alone, so that check can
-// call it. All faults are reported at once, and then nothing is left to close.
+// buildState loads what cfg names (certificates, anchors, keys) and connects the parts. It opens no
+// listener, sends nothing and does not open the issuer's state, so that the command check can call
+// it. An error lists all faults, and nothing is left open then.
 func buildState(cfg *config.Config, from buildOptions) (*state, error) {
 	s := &state{cfg: cfg}
 	before := from.previous
@@ -73,10 +73,10 @@ func buildState(cfg *config.Config, from buildOptions) (*state, error) {
 		s.table = policy.New(cfg, policy.Certificates{Anchors: s.Trust.Anchors(), Registered: registered})
 		faults[2] = s.makeIssuer(from, before)
 	}
-	if faults[2] == nil { // otherwise the issuer, which reads the same, has told the fault
+	if faults[2] == nil { // otherwise the issuer has reported the same fault
 		faults[2] = noneRegistered
 	}
-	if cfg.Issuer == nil || s.Issuer != nil { // otherwise its fault would be told twice
+	if cfg.Issuer == nil || s.Issuer != nil { // otherwise the fault would be reported twice
 		faults[3] = s.makeValidator(from, before)
 	}
 	s.directory, faults[4] = acme.LoadDirectoryTrust(cfg.Listener.Certificate.ACME)
@@ -85,7 +85,7 @@ func buildState(cfg *config.Config, from buildOptions) (*state, error) {
 		s.Proxy, err = proxy.New(cfg, proxy.Steps{
 			Trust: s.Trust, Validator: s.Validator, Table: s.table,
 		}, proxy.Options{
-			Log: from.log, Metrics: from.requests, Previous: before.Proxy, Streams: from.streams, Parting: from.parting,
+			Log: from.log, Metrics: from.requests, Previous: before.Proxy, Streams: from.streams, Parting: from.closing,
 			Overloaded: from.load.Overloaded(&from.load.Partners, cfg.Listener.Limits.Requests),
 			Room:       from.load.SlotsLeft(&from.load.Partners, cfg.Listener.Limits.Requests),
 		})
@@ -100,8 +100,8 @@ func buildState(cfg *config.Config, from buildOptions) (*state, error) {
 	return s, nil
 }
 
-// Load is assemble for a command that looks at a configuration and does not serve it. own
-// may be nil.
+// Load is buildState for a command that inspects a configuration and does not serve. own may be
+// nil.
 func Load(cfg *config.Config, log *slog.Logger, own *LocalIssuer) (*state, error) {
 	in, err := newTelemetry(log)
 	if err != nil {
@@ -116,7 +116,7 @@ func Load(cfg *config.Config, log *slog.Logger, own *LocalIssuer) (*state, error
 	return s, nil
 }
 
-// makeIssuer makes the issuer, where cfg has one.
+// makeIssuer builds the issuer if one is configured.
 func (s *state) makeIssuer(from buildOptions, before *state) (err error) {
 	if s.cfg.Issuer == nil {
 		return nil
@@ -134,7 +134,7 @@ func (s *state) makeIssuer(from buildOptions, before *state) (err error) {
 
 func (s *state) makeValidator(from buildOptions, before *state) (err error) {
 	options := validate.Options{Memory: from.memory, Log: from.log, Metrics: from.validation, Previous: before.Validator}
-	if s.table != nil { // otherwise there is a fault, and others are looked for
+	if s.table != nil { // nil after a fault; the validator is built to find further faults
 		options.Partner = s.table.Holder
 	}
 	if s.Issuer != nil {
@@ -149,8 +149,9 @@ func (s *state) makeValidator(from buildOptions, before *state) (err error) {
 	return err
 }
 
-// buildTLSConfigs makes the TLS settings of the listeners. The issuer has one for mutual TLS
-// and, where that is an alias (RFC 8705 section 5), one that never asks for a certificate.
+// buildTLSConfigs makes the TLS settings of all listeners. The issuer has settings for mutual TLS.
+// If mutual TLS has a listener of its own as an alias (RFC 8705 section 5), the issuer also has
+// settings that never request a certificate.
 func (s *state) buildTLSConfigs(from buildOptions) {
 	listener := s.cfg.Listener
 	settings := func(name string, judge func() *mtls.Trust, onFailure config.OnFailure) *tls.Config {
@@ -161,14 +162,14 @@ func (s *state) buildTLSConfigs(from buildOptions) {
 		}
 		return made
 	}
-	trust := from.trust // not from, which holds the state before
+	trust := from.trust // from itself holds the previous state
 	peers := func() *mtls.Trust { return trust().Peers() }
 	s.tlsConfigs = map[string]*tls.Config{PartnersListener: settings(PartnersListener, peers, listener.ClientCertificates.OnFailure)}
 	if s.Issuer == nil {
 		return
 	}
-	// The metadata and the key set are for everyone, so this listener finishes the
-	// handshake whatever the certificate is; the endpoints judge it.
+	// Metadata and key set are public, so this listener completes the handshake with any
+	// certificate. The endpoints check the certificate.
 	mutual := settings(IssuerListener, from.trust, config.Answer)
 	if s.cfg.Issuer.MTLSAlias == nil {
 		s.tlsConfigs[IssuerListener] = mutual
@@ -179,8 +180,8 @@ func (s *state) buildTLSConfigs(from buildOptions) {
 	s.tlsConfigs[IssuerListener], s.tlsConfigs[AliasListener] = plain, mutual
 }
 
-// loadKeyPairs reads each listener's certificate and key, where they are in files. The issuer
-// shows the partners' listener's where it has none of its own.
+// loadKeyPairs reads the certificate and key of each listener that has them in files. An issuer
+// without a certificate of its own uses the partners' listener's.
 func loadKeyPairs(cfg *config.Config) (map[string]tls.Certificate, error) {
 	pairs := map[string]tls.Certificate{}
 	var err error
@@ -202,8 +203,8 @@ func loadKeyPairs(cfg *config.Config) (map[string]tls.Certificate, error) {
 	return pairs, err
 }
 
-// loadTrust reads the anchors, and holds them to belong to one partner each where nothing
-// else tells two partners apart.
+// loadTrust reads the anchors. If only the anchor tells two partners apart, an anchor that both
+// have is an error.
 func loadTrust(cfg *config.Config, options mtls.Options) (*mtls.Trust, error) {
 	trust, err := mtls.LoadTrust(cfg, options)
 	if err != nil {
@@ -212,10 +213,9 @@ func loadTrust(cfg *config.Config, options mtls.Options) (*mtls.Trust, error) {
 	return trust, policy.CheckAnchors(cfg, trust.Anchors())
 }
 
-// readRegistered reads the certificates that applications with self_signed_tls_client_auth
-// register in files and in inline key sets, and holds each certificate to belong to one
-// application. Keys that register none are warned of once: by the issuer, where there is
-// one.
+// readRegistered reads the certificates that applications with self_signed_tls_client_auth register
+// in files and in inline key sets. A certificate that two applications register is an error. Only
+// the issuer, if there is one, logs keys without a certificate, so that they are logged once.
 func readRegistered(cfg *config.Config, log *slog.Logger) (map[config.ClientID]map[access.Thumbprint]bool, error) {
 	if cfg.Issuer != nil {
 		log = slog.New(slog.DiscardHandler)
@@ -240,25 +240,25 @@ func readRegistered(cfg *config.Config, log *slog.Logger) (map[config.ClientID]m
 	return registered, policy.CheckRegistered(cfg, registered)
 }
 
-// ReadOnce reads what a gate that serves keeps fresh, for a command that does not. Its
+// ReadOnce reads once what a serving gate keeps fresh: revocation lists, metadata and key sets. An
 // error says what could not be read.
 func (s *state) ReadOnce(ctx context.Context) error {
 	return errors.Join(s.Trust.Read(ctx), s.Validator.RefreshOnce(ctx))
 }
 
-// Close ends what works for s, but for what is shared with heir, which has taken its
-// place; nil for none. The issuer is not s's to close: all states have one.
-func (s *state) Close(heir *state) {
-	if heir == nil {
-		heir = &state{}
+// Close ends the background work of s, except what next has taken over; nil for no next state. The
+// issuer stays open, since all states share it.
+func (s *state) Close(next *state) {
+	if next == nil {
+		next = &state{}
 	}
-	s.Validator.Close(heir.Validator)
-	s.Proxy.Close(heir.Proxy)
+	s.Validator.Close(next.Validator)
+	s.Proxy.Close(next.Proxy)
 }
 
-var errExpired = errors.New("the listener's certificate is not valid now")
+var errExpired = errors.New("the listener's certificate has expired or is not yet valid")
 
-// ready returns nil while partners can take the certificate that they are shown.
+// ready returns nil while the partners' listener has a valid certificate.
 func (s *state) ready(now time.Time) error {
 	pair, files := s.keyPairs[PartnersListener]
 	if files && (now.Before(pair.Leaf.NotBefore) || now.After(pair.Leaf.NotAfter)) {
@@ -267,8 +267,8 @@ func (s *state) ready(now time.Time) error {
 	return nil
 }
 
-// exportExpiry tells when each listener's certificate ends, and warns of one that has
-// already.
+// exportExpiry exports the end of validity of each listener's certificate, and warns of expired
+// certificates.
 func (s *state) exportExpiry(in *telemetry) {
 	for name, pair := range s.keyPairs {
 		in.expiries.WithLabelValues("server", name).Set(float64(pair.Leaf.NotAfter.Unix()))
@@ -278,13 +278,13 @@ func (s *state) exportExpiry(in *telemetry) {
 	}
 }
 
-// warnInsecure warns of what weakens the gate by the operator's choice or oversight.
+// warnInsecure warns of settings and file modes that weaken the gate.
 func (s *state) warnInsecure(in *telemetry) {
 	if r := s.cfg.Listener.ClientCertificates.Revocation; len(r.Lists) > 0 && r.WhenStale == config.AcceptStale {
-		in.log.Warn("certificates whose revocation status cannot be told are accepted")
+		in.log.Warn("client certificates with unknown revocation status are accepted")
 	}
 	for _, name := range s.cfg.Unlimited() {
-		in.log.Warn("authorization server may speak for every partner beside others that may: name its own under partners", "issuer", string(name))
+		in.log.Warn("several authorization servers may issue tokens for every partner; list the partners of each server", "issuer", string(name))
 	}
 	for _, p := range s.cfg.Partners.List {
 		until := p.InsecureRSA1024Until
@@ -298,7 +298,7 @@ func (s *state) warnInsecure(in *telemetry) {
 	}
 	for _, file := range s.cfg.Secrets() {
 		if about, err := os.Stat(file); err == nil && about.Mode().Perm()&0o007 != 0 {
-			in.log.Warn("secret is open to every user of this machine", "file", file, "mode", about.Mode().Perm().String())
+			in.log.Warn("secret is readable by every user of this machine", "file", file, "mode", about.Mode().Perm().String())
 		}
 	}
 }

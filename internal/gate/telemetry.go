@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
 	"runtime"
@@ -20,7 +21,7 @@ import (
 	"github.com/tallygate/tallygate/validate"
 )
 
-// telemetry are the log and the counts of a process. They outlive its configurations.
+// telemetry holds the log, the metrics and the limits of a process. They outlive configurations.
 type telemetry struct {
 	log        *slog.Logger
 	registry   *prometheus.Registry
@@ -31,7 +32,7 @@ type telemetry struct {
 	expiries   *prometheus.GaugeVec
 	refused    *prometheus.CounterVec
 	load       *loadshed.Shedder
-	memory     *cache.Pool // of all caches
+	memory     *cache.Pool // of all caches together
 }
 
 func newTelemetry(log *slog.Logger) (*telemetry, error) {
@@ -45,28 +46,28 @@ func newTelemetry(log *slog.Logger) (*telemetry, error) {
 	in.revocation = crl.NewMetrics(in.registry)
 	in.expiries = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "tallygate_certificate_not_after_timestamp_seconds",
-		Help: "End of validity of our own certificates, by role and listener.",
+		Help: "Unix time of the end of validity of the gate's certificates, by role and listener.",
 	}, []string{"role", "name"})
 	in.refused = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "tallygate_connections_refused_total",
-		Help: "Connections that were closed at once, by listener and the limit that they were beyond: connections, connections_per_address or memory.",
+		Help: "Refused connections by listener and exceeded limit: connections, connections_per_address or memory.",
 	}, []string{"listener", "limit"})
 	in.registry.MustRegister(in.expiries, in.refused)
 	in.load = loadshed.New(in.registry, PartnersListener, IssuerListener)
 	in.memory = cache.NewPool(cache.DefaultBytes)
 	in.load.FreeCaches = in.memory.Shrink
 	in.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "tallygate_cache_bytes", Help: "Memory of all entries in caches.",
+		Name: "tallygate_cache_bytes", Help: "Bytes that cache entries take.",
 	}, func() float64 { return float64(in.memory.Bytes()) }))
 	return in, nil
 }
 
-// CacheFraction is the part of the memory of the process that caches may fill: an eighth. With
-// the 460 MiB that the chart's limit leaves (512 MiB × 9/10) that is 57 MiB, or some 60,000
-// tokens at 1 KiB. Further connections are refused at six eighths.
+// CacheFraction is the divisor for the caches' part of the process memory: an eighth. With the 460
+// MiB that the chart's limit leaves (512 MiB × 9/10) that is 57 MiB, or some 60,000 tokens at 1
+// KiB. New connections are refused at six eighths.
 const CacheFraction = 8
 
-// limitMemory lets the process use so many bytes, and the caches their part; 0 is no limit.
+// limitMemory sets the memory limit of the process and of its caches, in bytes. 0 is no limit.
 func (in *telemetry) limitMemory(bytes int64) {
 	in.load.MaxMemory = bytes
 	if bytes > 0 {
@@ -74,10 +75,10 @@ func (in *telemetry) limitMemory(bytes int64) {
 	}
 }
 
-// sweepEvery is how long what has expired may stay in a cache.
+// sweepEvery is how long an expired entry may stay in a cache.
 const sweepEvery = 10 * time.Second
 
-// sweep removes what has expired from the caches until ctx ends.
+// sweep removes expired entries from the caches until ctx ends.
 func (in *telemetry) sweep(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
@@ -91,12 +92,13 @@ func (in *telemetry) sweep(ctx context.Context) {
 	}
 }
 
-// newRegistry returns a registry of our own with what every Go process tells.
+// newRegistry returns a registry with the metrics of the Go runtime, of the process and of the
+// build.
 func newRegistry() *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	info := buildinfo.Read()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "tallygate_build_info", Help: "Always 1; the labels say which build this is.",
+		Name: "tallygate_build_info", Help: "Always 1; the labels name the build.",
 		ConstLabels: prometheus.Labels{"version": info.Version, "revision": info.Revision, "goversion": runtime.Version()},
 	})
 	build.Set(1)
@@ -106,4 +108,9 @@ func newRegistry() *prometheus.Registry {
 
 func metricsHandler(registry *prometheus.Registry) http.Handler {
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true})
+}
+
+// NewLog returns the JSON log that a command or a gate writes to w.
+func NewLog(w io.Writer, level slog.Leveler) *slog.Logger {
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
 }

@@ -2,12 +2,12 @@ package loadshed
 
 import "syscall"
 
-// FileLimit returns how many files and sockets the process may have open. Go's runtime
-// raises the limit as far as it may.
+// FileLimit returns how many file descriptors the process may have. Go's runtime raises the soft
+// limit to the hard limit.
 func FileLimit() int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return 1 << 30 // as if there were none
+		return 1 << 30 // no known limit
 	}
 	return int(min(uint64(limit.Cur), 1<<30)) //nolint:unconvert // not unsigned everywhere
 }

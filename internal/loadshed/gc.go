@@ -10,20 +10,20 @@ import (
 )
 
 const (
-	// IdleFor is how long little must have been going on: two seconds longer than net/http keeps
-	// a connection without a request, so that what follows a burst is over too.
+	// IdleFor is how long the process must allocate little before memory is released. It is two
+	// seconds longer than net/http keeps a connection without a request, so that connections of a
+	// burst are parked by then.
 	IdleFor = 7 * time.Second
-	// calmBytes is how much is allocated per second at most while little goes on: some 50
-	// requests' worth.
-	calmBytes = 1 << 20
-	// minGarbage is how much must have been allocated for it to be worth it: Go's runtime starts
+	// idleBytes is the most that an idle process allocates in a second: about 50 requests.
+	idleBytes = 1 << 20
+	// minGarbage is how much must have been allocated since the last release. Go's runtime starts
 	// with a heap of that size.
 	minGarbage = 4 << 20
 )
 
-// gcPercent returns how much may be allocated before the next collection, in hundredths of
-// what lives. Go's 100 makes a small heap be collected some ten times a second, a tenth of
-// what a busy gate does; 400 of 8 MiB is 32 MiB. A large heap grows as Go lets it.
+// gcPercent returns the value for [debug.SetGCPercent] for a heap with live bytes. With Go's
+// default of 100, a small heap is collected about ten times a second, which takes a tenth of a busy
+// gate's CPU time. 400 percent of 8 MiB is 32 MiB. A large heap keeps Go's default.
 func gcPercent(live uint64) int {
 	switch {
 	case live <= 8<<20:
@@ -35,17 +35,16 @@ func gcPercent(live uint64) int {
 	}
 }
 
-// ReleaseMemory paces the collector, unless GOGC does, and gives memory back to the system each
-// time that little goes on after much did, the start included, until ctx ends. Otherwise
-// the garbage of thousands of handshakes would stay for two minutes, when Go's collector
-// looks next, and the half of its place for good. While much goes on, the collector comes by
-// itself, and nothing is given back.
+// ReleaseMemory sets the pace of the garbage collector, unless GOGC is set, and returns memory to
+// the system when the process becomes idle, until ctx ends. Otherwise the garbage of thousands of
+// handshakes stays for two minutes, until Go's next forced collection, and half of its memory is
+// never returned. A busy process collects by itself and keeps its memory.
 func ReleaseMemory(ctx context.Context) {
 	const every = time.Second
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	var tidied, seen uint64 // allocated by then
-	var calm time.Duration
+	var released, seen uint64 // bytes allocated at that time
+	var idle time.Duration
 	paced := os.Getenv("GOGC") == ""
 	pace := 100
 	for {
@@ -59,21 +58,21 @@ func ReleaseMemory(ctx context.Context) {
 			debug.SetGCPercent(next)
 			pace = next
 		}
-		if calm += every; now-seen > calmBytes {
-			calm = 0
+		if idle += every; now-seen > idleBytes {
+			idle = 0
 		}
 		seen = now
-		if calm >= IdleFor && now-tidied >= minGarbage {
-			runtime.GC() // what is in a sync.Pool goes with the second
+		if idle >= IdleFor && now-released >= minGarbage {
+			runtime.GC() // the second collection frees the contents of a sync.Pool
 			debug.FreeOSMemory()
-			tidied, _ = heap()
-			seen = tidied
+			released, _ = heap()
+			seen = released
 		}
 	}
 }
 
-// heap returns how many bytes of heap have been allocated since the start, and how many
-// lived at the last collection.
+// heap returns how many bytes have been allocated since the start, and how many were live after the
+// last collection.
 func heap() (allocated, live uint64) {
 	samples := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}
 	metrics.Read(samples)

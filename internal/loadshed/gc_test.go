@@ -2,8 +2,7 @@ package loadshed
 
 import "testing"
 
-// A small heap may grow more than a large one, but never by more than 32 MiB unless it would
-// by Go's own measure.
+// A small heap may grow more than a large heap, but by at most 32 MiB more than with Go's default.
 func TestPercent(t *testing.T) {
 	before := 400
 	for live := uint64(1 << 20); live < 1<<34; live += live / 7 {

@@ -1,5 +1,5 @@
-// Package loadshed says when the process has too little memory, too few file descriptors or too many
-// requests to accept more work.
+// Package loadshed decides when the process has too little memory or too many concurrent requests
+// to accept more work.
 package loadshed
 
 import (
@@ -14,103 +14,102 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// A Shedder is what the process has in hand, and says when that is too much. It is safe for
-// concurrent use.
+// A Shedder counts concurrent requests, measures memory and says when work must be refused. It is
+// safe for concurrent use.
 type Shedder struct {
-	Partners, Issuer atomic.Int64 // requests in hand, by the listeners that they came to
+	Partners, Issuer atomic.Int64 // concurrent requests by listener
 
-	MaxRequests int          // requests that may be in hand, whatever is configured; 0: that many
-	MaxMemory   int64        // bytes that the process may use; 0: nobody says
-	FreeCaches  func() bool  // gives memory back, and reports whether there was some; nil: none can be
-	began       time.Time    // times below are nanoseconds since then: the wall clock may leap
-	measured    atomic.Int64 // when it was looked what it uses
-	used        atomic.Int64 // bytes, as of then
-	freed       atomic.Int64 // when memory was last given back for want of it
+	MaxRequests int          // upper bound for every configured limit; 0: none
+	MaxMemory   int64        // bytes; 0: no limit
+	FreeCaches  func() bool  // shrinks caches and reports whether it freed memory; nil: no caches
+	began       time.Time    // the times below are nanoseconds since then, because the wall clock may jump
+	measured    atomic.Int64 // when used was measured
+	used        atomic.Int64 // bytes
+	freed       atomic.Int64 // when free last ran
 }
 
-// New returns a workload whose requests the metrics tell by the names of the partners'
-// listener and of the issuer's.
+// New returns a Shedder. partners and issuer are the listener names in the metric of concurrent
+// requests.
 func New(registerer prometheus.Registerer, partners, issuer string) *Shedder {
-	w := &Shedder{began: time.Now()}
-	w.measured.Store(-int64(lookEvery)) // never
-	for name, inHand := range map[string]*atomic.Int64{partners: &w.Partners, issuer: &w.Issuer} {
+	s := &Shedder{began: time.Now()}
+	s.measured.Store(-int64(measureEvery)) // never
+	for name, active := range map[string]*atomic.Int64{partners: &s.Partners, issuer: &s.Issuer} {
 		registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "tallygate_requests_in_flight", Help: "Requests being handled, by listener; the issuer's alias counts with it.",
+			Name: "tallygate_requests_in_flight", Help: "Concurrent requests by listener; the issuer's mutual TLS alias counts as issuer.",
 			ConstLabels: prometheus.Labels{"listener": name},
-		}, func() float64 { return float64(inHand.Load()) }))
+		}, func() float64 { return float64(active.Load()) }))
 	}
-	return w
+	return s
 }
 
-// Overloaded returns a function that reports whether a request that is counted in inHand, of
-// which there may be most at once, is one too many.
-func (w *Shedder) Overloaded(inHand *atomic.Int64, most int) func() bool {
-	return func() bool { return inHand.Load() > w.bound(most) || w.LowMemoryForRequests() }
+// Overloaded returns a function that reports whether a request, already counted in active, must be
+// refused. configured is the limit of the configuration.
+func (s *Shedder) Overloaded(active *atomic.Int64, configured int) func() bool {
+	return func() bool { return active.Load() > s.limit(configured) || s.LowMemoryForRequests() }
 }
 
 // LowMemoryForRequests reports whether memory is too short for further requests.
-func (w *Shedder) LowMemoryForRequests() bool { return w.usesMoreThanEighths(7) }
+func (s *Shedder) LowMemoryForRequests() bool { return s.usesMoreThanEighths(7) }
 
-// SlotsLeft returns a function that tells for how many requests more there are places, where
-// those in hand are counted in inHand and there may be most.
-func (w *Shedder) SlotsLeft(inHand *atomic.Int64, most int) func() int64 {
-	return func() int64 { return w.bound(most) - inHand.Load() }
+// SlotsLeft returns a function that returns how many more requests may begin. active counts the
+// concurrent requests, and configured is the limit of the configuration.
+func (s *Shedder) SlotsLeft(active *atomic.Int64, configured int) func() int64 {
+	return func() int64 { return s.limit(configured) - active.Load() }
 }
 
-// bound returns how many requests may be in hand where most are configured.
-func (w *Shedder) bound(most int) int64 {
-	if w.MaxRequests > 0 {
-		most = min(most, w.MaxRequests)
+// limit returns the smaller of configured and MaxRequests.
+func (s *Shedder) limit(configured int) int64 {
+	if s.MaxRequests > 0 {
+		configured = min(configured, s.MaxRequests)
 	}
-	return int64(most)
+	return int64(configured)
 }
 
-// LowMemory reports whether memory is too short for further connections. That is before it
-// is too short for requests: connections that are merely open must not keep those out that
-// come on others.
-func (w *Shedder) LowMemory() bool { return w.usesMoreThanEighths(6) }
+// LowMemory reports whether memory is too short for further connections. This happens before memory
+// is too short for requests: idle connections must not block requests on others.
+func (s *Shedder) LowMemory() bool { return s.usesMoreThanEighths(6) }
 
-// lookEvery is how old the figure of the memory in use may be. Looking takes some 10 µs.
-const lookEvery = 100 * time.Millisecond
+// measureEvery is how old the measurement of used memory may be. Measuring takes about 10 µs.
+const measureEvery = 100 * time.Millisecond
 
-// usesMoreThanEighths reports whether more than so many eighths of the memory are in use.
-func (w *Shedder) usesMoreThanEighths(eighths int64) bool {
-	if w.MaxMemory == 0 {
+// usesMoreThanEighths reports whether more than that many eighths of MaxMemory are in use.
+func (s *Shedder) usesMoreThanEighths(eighths int64) bool {
+	if s.MaxMemory == 0 {
 		return false
 	}
-	now := int64(time.Since(w.began))
-	if at := w.measured.Load(); now-at >= int64(lookEvery) && w.measured.CompareAndSwap(at, now) {
-		w.used.Store(memoryInUse())
+	now := int64(time.Since(s.began))
+	if at := s.measured.Load(); now-at >= int64(measureEvery) && s.measured.CompareAndSwap(at, now) {
+		s.used.Store(memoryInUse())
 	}
-	used := w.used.Load()
-	short := used > w.MaxMemory/8*eighths
-	if short || used > w.MaxMemory/8*sparedFrom {
-		w.free(now, short)
+	used := s.used.Load()
+	short := used > s.MaxMemory/8*eighths
+	if short || used > s.MaxMemory/8*shrinkCachesAbove {
+		s.free(now, short)
 	}
 	return short
 }
 
-// sparedFrom is how many eighths of the memory may be in use before the caches give some of
-// theirs back. That comes before connections are refused, at six, and requests, at seven.
-const sparedFrom = 5
+// shrinkCachesAbove is how many eighths of the memory may be in use before caches shrink.
+// Connections are refused above six eighths, requests above seven.
+const shrinkCachesAbove = 5
 
-// free gives memory back that can be spared, and collects garbage if there was some or if
-// memory is short: once a second at most. What lives is known from the last collection only,
-// and with few requests the next may be two minutes off.
-func (w *Shedder) free(now int64, short bool) {
-	at := w.freed.Load()
-	if now-at < int64(time.Second) || !w.freed.CompareAndSwap(at, now) {
+// free shrinks caches, and collects garbage if they shrank or memory is short, at most once a
+// second. The live heap is known from the last collection only, and with few requests the next
+// collection may be two minutes away.
+func (s *Shedder) free(now int64, short bool) {
+	at := s.freed.Load()
+	if now-at < int64(time.Second) || !s.freed.CompareAndSwap(at, now) {
 		return
 	}
 	go func() {
-		if spared := w.FreeCaches != nil && w.FreeCaches(); spared || short {
+		if shrunk := s.FreeCaches != nil && s.FreeCaches(); shrunk || short {
 			runtime.GC()
 		}
 	}()
 }
 
-// memoryInUse returns the bytes that no collection would give back: what the runtime has
-// from the system, less what is free and what was garbage at the last collection.
+// memoryInUse returns the bytes that a garbage collection would not free: what the runtime has from
+// the system, without free memory and without garbage of the last collection.
 func memoryInUse() int64 {
 	samples := []metrics.Sample{
 		{Name: "/memory/classes/total:bytes"},
@@ -129,10 +128,10 @@ func memoryInUse() int64 {
 	return in
 }
 
-// MemoryLimit returns how many bytes the process may use: GOMEMLIMIT, which becomes nine
-// tenths of the cgroup's limit where nobody has set it; 0 for no limit.
+// MemoryLimit returns the memory limit of the process in bytes: GOMEMLIMIT, or nine tenths of the
+// cgroup's limit if GOMEMLIMIT is not set; 0 for no limit.
 func MemoryLimit() int64 {
-	_, _ = memlimit.Set(memlimit.WithRatio(0.9)) // errs where there is no limit
+	_, _ = memlimit.Set(memlimit.WithRatio(0.9)) // fails without a limit
 	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
 		return limit
 	}

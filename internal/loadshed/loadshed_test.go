@@ -9,8 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
-// Where memory is short connections are turned away before requests are, and room comes
-// back when it is there again.
+// Connections are refused before requests are, and both are accepted again once memory is free.
 func TestMemory(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	w := New(registry, "partners", "issuer")
@@ -24,13 +23,13 @@ func TestMemory(t *testing.T) {
 		crowded, overload bool
 	}{{74 << 20, false, false}, {76 << 20, true, false}, {87 << 20, true, false}, {89 << 20, true, true}, {10 << 20, false, false}} {
 		w.used.Store(c.used)
-		w.measured.Store(int64(time.Hour)) // for a while
+		w.measured.Store(int64(time.Hour)) // not measured again for a while
 		if w.LowMemory() != c.crowded || overloaded() != c.overload {
 			t.Errorf("%d MiB of 100: crowded %v, overloaded %v", c.used>>20, w.LowMemory(), overloaded())
 		}
 	}
 	w.used.Store(1 << 40)
-	w.measured.Store(-int64(time.Hour)) // long ago
+	w.measured.Store(-int64(time.Hour)) // measured again at once
 	ballast := make([]byte, 1<<20)
 	if w.MaxMemory = 1 << 50; overloaded() || w.used.Load() < int64(len(ballast)) || w.used.Load() > 1<<34 {
 		t.Errorf("%d bytes are in use", w.used.Load())
@@ -40,7 +39,7 @@ func TestMemory(t *testing.T) {
 		t.Error("two requests of one are not too many")
 	}
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(`
-# HELP tallygate_requests_in_flight Requests being handled, by listener; the issuer's alias counts with it.
+# HELP tallygate_requests_in_flight Concurrent requests by listener; the issuer's mutual TLS alias counts as issuer.
 # TYPE tallygate_requests_in_flight gauge
 tallygate_requests_in_flight{listener="issuer"} 0
 tallygate_requests_in_flight{listener="partners"} 2

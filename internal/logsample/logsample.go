@@ -1,5 +1,4 @@
-// Package logsample bounds how many log lines are written about events that a client can cause at
-// will.
+// Package logsample bounds the number of log lines about events that a client can cause at will.
 package logsample
 
 import (
@@ -7,38 +6,35 @@ import (
 	"time"
 )
 
-// interval is how often the log tells of one kind of refusal before TLS or in it: a flood
-// of refusals must not become one of lines.
+// interval is the time between two log lines about the same cause.
 const interval = 10 * time.Second
 
-// A Sampler counts events of one kind between the log lines about them. It has no lock.
+// A Sampler counts events of one cause between its log lines. It is not safe for concurrent use.
 type Sampler struct {
-	untold int // events since the last line
-	told   time.Time
+	events int // since the last line
+	logged time.Time
 }
 
-// Add counts an event and returns how many a line has to tell of now, 0 for no line.
+// Add counts an event and returns how many events a log line must report now, or 0 for no line.
 func (d *Sampler) Add(now time.Time) (n int) {
-	d.untold++
-	if now.Sub(d.told) < interval {
+	d.events++
+	if now.Sub(d.logged) < interval {
 		return 0
 	}
-	n, d.untold, d.told = d.untold, 0, now
+	n, d.events, d.logged = d.events, 0, now
 	return n
 }
 
-// maxCauses bounds the kinds that digests tell apart; strangers may make more.
+// maxCauses bounds the number of causes, which clients may be able to invent.
 const maxCauses = 16
 
-// Samplers holds a digest for each cause. The zero value is ready; it is safe for concurrent
-// use.
+// Samplers holds a Sampler for each cause. The zero value is ready. It is safe for concurrent use.
 type Samplers struct {
 	mu   sync.Mutex
 	each map[string]*Sampler
 }
 
-// Add is [digest.due] for events of this cause. Causes beyond the first mostCauses share one
-// digest.
+// Add is [Sampler.Add] for events of a cause. Causes beyond the first maxCauses share a Sampler.
 func (d *Samplers) Add(cause string, now time.Time) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Causes are told apart as long as they are few, and each has its own time.
-func TestDigests(t *testing.T) {
+// Each of the first causes has its own Sampler.
+func TestSamplers(t *testing.T) {
 	var d Samplers
 	begin := time.Now()
 	for i, want := range []int{1, 0, 0} {

@@ -1,4 +1,4 @@
-// Package tokenclient fetches access tokens by mutual TLS (RFC 8705 section 2), as a partner's
+// Package tokenclient fetches access tokens with mutual TLS (RFC 8705 section 2), as a partner's
 // application does.
 package tokenclient
 
@@ -13,24 +13,25 @@ import (
 	"time"
 )
 
-// Options is what the command token is told.
+// Options says which token to fetch, where and with which certificate.
 type Options struct {
 	Metadata  string
 	Cert, Key string // PEM files
 	ClientID  string
 	Scope     string
-	CA        string // PEM file; "" for the system's authorities
+	CA        string // PEM file; "": the system's authorities
 	Timeout   time.Duration
 }
 
-// Response is the answer of RFC 6749 section 5.1, as far as it matters here.
+// Response is the successful response of a token endpoint (RFC 6749 section 5.1).
 type Response struct {
 	AccessToken string `json:"access_token"`
 	TokenType   string `json:"token_type"`
-	Raw         []byte // as the server sent it, without the space around
+	Raw         []byte // as received, without surrounding space
 }
 
-// Fetch asks for a token. Where the server refuses, the error is a [*refusedError].
+// Fetch reads the server's metadata and requests a token. It returns a [*UsageError] for invalid
+// options and a [*RefusedError] if the server refuses.
 func Fetch(ctx context.Context, f Options) (Response, error) {
 	asked, err := parseMetadataURL(f.Metadata)
 	if err != nil {
@@ -54,8 +55,8 @@ func Fetch(ctx context.Context, f Options) (Response, error) {
 	return client.token(ctx, endpoint, f.ClientID, f.Scope)
 }
 
-// token asks endpoint for the grant client_credentials, RFC 6749 section 4.4.2,
-// with the client_id that RFC 8705 section 2 wants beside the certificate.
+// token requests a token with the grant client_credentials (RFC 6749 section 4.4.2). RFC 8705
+// section 2 requires client_id beside the certificate.
 func (c *Client) token(ctx context.Context, endpoint *url.URL, clientID, scope string) (Response, error) {
 	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {clientID}}
 	if scope != "" {
@@ -77,8 +78,8 @@ func (c *Client) token(ctx context.Context, endpoint *url.URL, clientID, scope s
 	if err := decode(req.URL, body, &answer); err != nil {
 		return Response{}, err
 	}
-	// RFC 6749 appendix A.12 for the characters; section 7.1: a token of a type that
-	// is not understood must not be used.
+	// RFC 6749 appendix A.12 defines the characters. Section 7.1: a client must not use a token of
+	// a type that it does not understand.
 	if answer.AccessToken == "" || !printable(answer.AccessToken) {
 		return Response{}, fmt.Errorf("asking %s: the answer carries no access token", shown(req.URL))
 	}
@@ -88,9 +89,8 @@ func (c *Client) token(ctx context.Context, endpoint *url.URL, clientID, scope s
 	return answer, nil
 }
 
-// refusal returns the error for an answer that is no token. Only an OAuth error
-// below 500 is a refusal; all else says that the server, or what stands before it,
-// did not work.
+// refusal returns the error for a response without a token. Only an OAuth error with a status below
+// 500 is a refusal; everything else is a failure of the server or of a proxy before it.
 func refusal(endpoint *url.URL, status int, body []byte) error {
 	var answer struct { // RFC 6749 section 5.2
 		Error       string `json:"error"`
@@ -109,13 +109,13 @@ func refusal(endpoint *url.URL, status int, body []byte) error {
 	return &RefusedError{err}
 }
 
-// printable reports whether s consists of printable ASCII and spaces: the
-// characters of RFC 6749 appendix A, and none that a terminal obeys.
+// printable reports whether s has only printable ASCII and spaces, as RFC 6749 appendix A requires.
+// A terminal interprets none of them.
 func printable(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
-// A UsageError says that the options make no sense.
+// A UsageError reports invalid options.
 type UsageError struct{ err error }
 
 func (e *UsageError) Error() string { return e.err.Error() }

@@ -18,18 +18,18 @@ import (
 	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
-// MaxResponse bounds an authorization server's answers: 1 MiB, when metadata and
-// tokens are a few KiB.
+// MaxResponse bounds a response of an authorization server: 1 MiB, while metadata and tokens have a
+// few KiB.
 const MaxResponse = 1 << 20
 
-// metadataURL is the place of an authorization server's metadata.
+// metadataURL is the URL of an authorization server's metadata.
 type metadataURL struct {
 	*url.URL
-	issuer string // the identifier asked for; "" where only the place is known
+	issuer string // the issuer identifier asked for; "" if the caller named a metadata URL
 }
 
-// parseMetadataURL takes an issuer identifier or a metadata URL, told apart by the
-// path under /.well-known/.
+// parseMetadataURL takes an issuer identifier or a metadata URL. A path under /.well-known/ is a
+// metadata URL.
 func parseMetadataURL(s string) (metadataURL, error) {
 	u, err := parseHTTPS(s)
 	if err != nil {
@@ -45,9 +45,8 @@ func parseMetadataURL(s string) (metadataURL, error) {
 	return metadataURL{URL: authserver.InsertWellKnown(u, authserver.OAuthPath), issuer: s}, nil
 }
 
-// names reports whether m is the place of issuer's metadata, RFC 8414 section 3.3:
-// the same identifier, character by character, or, where only the place is known,
-// one that leads there.
+// names reports whether m is the metadata URL of issuer (RFC 8414 section 3.3). If the caller named
+// an issuer, the identifiers must be equal byte for byte.
 func (m metadataURL) names(issuer string) bool {
 	if m.issuer != "" {
 		return issuer == m.issuer
@@ -67,7 +66,7 @@ func parseHTTPS(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// Client speaks to an authorization server by mutual TLS.
+// A Client talks to an authorization server with mutual TLS.
 type Client struct {
 	HTTP  *http.Client
 	flags Options
@@ -86,15 +85,14 @@ func New(f Options) (*Client, error) {
 	}
 	return &Client{flags: f, HTTP: &http.Client{
 		Transport: &http.Transport{
-			// A proxy named by the environment must not learn, or decide, where a
-			// client proves who it is.
+			// A proxy from the environment must neither see nor choose the server to which the
+			// client authenticates.
 			Proxy: nil,
 			TLSClientConfig: &tls.Config{
 				MinVersion: tls.VersionTLS12,
 				RootCAs:    roots,
-				// By Certificates a certificate would silently stay away when its
-				// issuer is not among those that the server names. This one was
-				// named for being sent.
+				// With Certificates, crypto/tls would omit the certificate silently if the server
+				// does not list its issuer.
 				GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil },
 			},
 		},
@@ -102,8 +100,8 @@ func New(f Options) (*Client, error) {
 	}}, nil
 }
 
-// discover returns the token endpoint of the server whose metadata is at place. The
-// endpoint for mutual TLS is preferred, RFC 8705 section 5.
+// discover returns the token endpoint from the metadata at place. The endpoint for mutual TLS is
+// preferred (RFC 8705 section 5).
 func (c *Client) discover(ctx context.Context, place metadataURL) (*url.URL, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, place.String(), nil)
 	if err != nil {
@@ -141,7 +139,7 @@ func (c *Client) discover(ctx context.Context, place metadataURL) (*url.URL, err
 	return endpoint, nil
 }
 
-// do sends req and returns status and whole body of the answer.
+// do sends req and returns the status and the whole body of the response.
 func (c *Client) do(req *http.Request) (status int, body []byte, err error) {
 	req.Header.Set("Accept", "application/json")
 	resp, err := c.HTTP.Do(req)
@@ -162,11 +160,11 @@ func (c *Client) do(req *http.Request) (status int, body []byte, err error) {
 	return resp.StatusCode, body, nil
 }
 
-// explain says in a sentence what kept u from being asked.
+// explain describes why a request to u failed.
 func (c *Client) explain(u *url.URL, err error) error {
 	var inner *url.Error
 	if errors.As(err, &inner) {
-		err = inner.Err // it quotes the whole URL, with its query
+		err = inner.Err // the outer error quotes the whole URL with its query
 	}
 	var unknown x509.UnknownAuthorityError
 	switch {
@@ -180,8 +178,8 @@ func (c *Client) explain(u *url.URL, err error) error {
 	return fmt.Errorf("asking %s: %w", shown(u), err)
 }
 
-// decode reads an answer of u. Members named twice are an error, and names are
-// compared exactly. The error does not quote the answer, which may hold a token.
+// decode decodes a response of u. Duplicate members are an error, and names are case sensitive. The
+// error does not quote the response, which may hold a token.
 func decode(u *url.URL, body []byte, into any) error {
 	if err := json.Unmarshal(body, into); err != nil {
 		return fmt.Errorf("asking %s: the answer is not the JSON object that it should be", shown(u))
@@ -189,7 +187,7 @@ func decode(u *url.URL, body []byte, into any) error {
 	return nil
 }
 
-// shown returns u as it may stand in an error: without its query.
+// shown returns u without its query, for errors.
 func shown(u *url.URL) string {
 	bare := *u
 	bare.RawQuery, bare.ForceQuery = "", false
