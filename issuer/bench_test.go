@@ -17,9 +17,9 @@ import (
 	"github.com/tallygate/tallygate/issuer"
 )
 
-// BenchmarkToken is the token endpoint without the network: for a JWT it is mostly the
-// signature (keyring.BenchmarkSign), for an opaque token mostly the disk
-// (store.BenchmarkAddToken), which many that ask at once share.
+// BenchmarkToken measures the token endpoint without the network. Most of the time of a JWT is
+// its signature (keyring.BenchmarkSign), most of the time of an opaque token the disk
+// (store.BenchmarkAddToken), which concurrent requests share.
 func BenchmarkToken(b *testing.B) {
 	for _, c := range []struct {
 		name   string

@@ -8,8 +8,8 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// A stored token whose cnf has a member beside x5t#S256 is bound to no certificate that the
-// gate could check, and an introspection answer still holds all of its cnf.
+// A stored token whose cnf has a member beside x5t#S256 matches no certificate at the gate, and
+// its introspection response has the whole cnf.
 func TestConfirmationBesideOthers(t *testing.T) {
 	const thumbprint = "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0"
 	right, err := access.ParseThumbprint(thumbprint)
@@ -29,7 +29,7 @@ func TestConfirmationBesideOthers(t *testing.T) {
 			t.Fatal(record, err)
 		}
 		if got := unchecked(&c).Confirmation; got != want {
-			t.Errorf("%s: %+v, want %+v", record, got, want)
+			t.Errorf("unchecked of %s: got %+v, want %+v", record, got, want)
 		}
 	}
 	var c claims
@@ -37,6 +37,6 @@ func TestConfirmationBesideOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, err := json.Marshal(introspectionResponse(&c).(map[string]any)["cnf"]); err != nil || string(got) != `{"x5t#S256":"x","jkt":"y"}` {
-		t.Errorf("introspection says %s, %v", got, err)
+		t.Errorf("introspectionResponse has cnf %s, %v; want both members", got, err)
 	}
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// TestClientAuthentication: RFC 8705 s2.1, T-AS-01. Every refusal is one answer,
-// whatever the reason; only the log tells them apart.
+// RFC 8705 section 2.1, T-AS-01: every refusal gets the same response, whatever its reason. Only
+// the log has the reason.
 func TestClientAuthentication(t *testing.T) {
 	dns := testpki.DNS("ledger.northwind.example")
 	north := northCA.Intermediate("Northwind Issuing CA")
@@ -62,36 +62,36 @@ func TestClientAuthentication(t *testing.T) {
 			a := s.ask(test.shown, "grant_type=client_credentials&client_id="+test.clientID)
 			line := s.lastLine()
 			if got := s.lines() - before; got != 1 || line["msg"] != "token request" || line["granted"] != (test.want == ok) {
-				t.Errorf("%d log lines, the last %v", got, line)
+				t.Errorf("got %d log lines, the last %v; want one", got, line)
 			}
 			if test.want == ok {
 				p := s.verify(s.granted(a).Token)
 				if got := p.Confirmation["x5t#S256"]; got != test.shown.Thumbprint() {
-					t.Errorf("bound to %s, shown %s", got, test.shown.Thumbprint())
+					t.Errorf("the token is bound to %s, want %s", got, test.shown.Thumbprint())
 				}
 				return
 			}
 			s.refused(a, "invalid_client")
 			if line["reason"] != test.want.String() {
-				t.Errorf("refused for %v, want %v", line["reason"], test.want)
+				t.Errorf("the logged reason is %v, want %v", line["reason"], test.want)
 			}
 			if first.status == 0 {
 				first = a
 			}
 			if diff := cmp.Diff(first, a, cmp.AllowUnexported(answer{})); diff != "" {
-				t.Errorf("the answer tells refusals apart:\n%s", diff)
+				t.Errorf("the responses to two refusals differ:\n%s", diff)
 			}
-			// The revocation endpoint has the same door.
+			// The revocation endpoint authenticates clients in the same way.
 			s.refused(s.revoke(test.shown, "token="+token+"&client_id="+test.clientID), "invalid_client")
 			if s.revoked(s.verify(token).ID) {
-				t.Fatal("revoked by a client that was refused")
+				t.Fatal("a refused client has revoked the token")
 			}
 		})
 	}
 }
 
-// TestSubjectDN: RFC 8705 s2.1.2, names are compared by structure; a refused one
-// is logged as computed from the certificate, and not sent.
+// RFC 8705 section 2.1.2: names are compared by structure. A refused name is logged as read from
+// the certificate, and not sent.
 func TestSubjectDN(t *testing.T) {
 	registered, err := certname.ParseDN(`CN=ledger,OU=Back\, Office,O=Northwind`)
 	if err != nil {
@@ -115,8 +115,8 @@ func TestSubjectDN(t *testing.T) {
 	}
 }
 
-// TestJudgedCertificate: what the listener could not decide is neither yes nor no,
-// and no certificate means no token, whatever else went wrong.
+// A certificate with an unknown status gets neither a token nor invalid_client, and any other
+// error of the certificate means no token.
 func TestJudgedCertificate(t *testing.T) {
 	deny := func(r access.Reason) error { return &access.Denial{Reason: r} }
 	tests := []struct {
@@ -137,8 +137,8 @@ func TestJudgedCertificate(t *testing.T) {
 			s.certificate = func(*http.Request) (*access.Certificate, error) { return nil, test.err }
 			a := s.ask(ledger, "grant_type=client_credentials&client_id=northwind-ledger")
 			s.refused(a, test.want)
-			if again := a.header.Get("Retry-After"); (again != "") != (test.want == "temporarily_unavailable") {
-				t.Errorf("Retry-After is %q", again)
+			if retry := a.header.Get("Retry-After"); (retry != "") != (test.want == "temporarily_unavailable") {
+				t.Errorf("Retry-After is %q, want it with temporarily_unavailable only", retry)
 			}
 		})
 	}

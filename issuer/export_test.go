@@ -6,8 +6,8 @@ import (
 	"github.com/tallygate/tallygate/issuer/store"
 )
 
-// Sweep does at once what Run does every minute.
+// Sweep does now what Run does every sweepInterval.
 func (i *Issuer) Sweep(ctx context.Context) { i.sweep(ctx) }
 
-// Store returns the state, for tests that fill it.
+// Store returns the state, for tests that write to it.
 func (i *Issuer) Store() store.Store { return i.state }

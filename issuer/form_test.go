@@ -9,8 +9,7 @@ import (
 	"testing"
 )
 
-// FuzzForm: a form is refused as invalid_request, or each of its parameters stands
-// in it exactly once and has a value.
+// A form is refused as invalid_request, or each of its parameters occurs once and has a value.
 func FuzzForm(f *testing.F) {
 	seeds := []string{
 		"", "a=1", "a=1&b=2&scope=x+y%20z", "a=1&a=2", "a=&a=", "a", "=", "&&", "%61=1&a=1", "a=%zz", "a;b", "\xff=\x00", strings.Repeat("a&", 100),
@@ -27,7 +26,7 @@ func FuzzForm(f *testing.F) {
 		parameters, err := readForm(r)
 		if err != nil {
 			if got := faultOf(err); got != invalidRequest {
-				t.Errorf("fault %v", got)
+				t.Errorf("readForm returned fault %v, want %v", got, invalidRequest)
 			}
 			return
 		}
@@ -45,12 +44,12 @@ func FuzzForm(f *testing.F) {
 				found[name]++
 			}
 			if name != resource && value != parameters.get(name) && field != "" {
-				t.Errorf("%q is %q, read as %q", name, value, parameters[name])
+				t.Errorf("parameter %q is %q, want %q", name, parameters[name], value)
 			}
 		}
 		for name, value := range parameters {
 			if found[name] != 1 && name != resource || slices.Contains(value, "") {
-				t.Errorf("%q is %q, %d times in the form", name, value, found[name])
+				t.Errorf("parameter %q is %q and occurs %d times, want one value", name, value, found[name])
 			}
 		}
 	})

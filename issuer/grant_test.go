@@ -14,7 +14,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// stateHolds returns the files of the state in which text stands.
+// stateHolds returns the files of the state that contain text.
 func (s *harness) stateHolds(text string) []string {
 	var files []string
 	err := filepath.WalkDir(s.state, func(path string, entry fs.DirEntry, err error) error {
@@ -33,8 +33,7 @@ func (s *harness) stateHolds(text string) []string {
 	return files
 }
 
-// RFC 8707: a token is for what was asked for, each resource by its registered
-// spelling, or for the default.
+// RFC 8707: the audience is the requested resources as registered, or the default.
 func TestResources(t *testing.T) {
 	tests := []struct {
 		name, asked string
@@ -71,13 +70,12 @@ func TestResources(t *testing.T) {
 		cfg.Partners.List[0].Applications[0].Resources = []string{payments}
 	})
 	if got := narrow.verify(narrow.token().Token).Audience; !cmp.Equal(got, []string{payments}) {
-		t.Errorf("an application that may ask for one resource gets %v", got)
+		t.Errorf("the audience is %v, want %s, the only resource of the application", got, payments)
 	}
 	narrow.refused(narrow.ask(ledger, good+"&resource="+audience), "invalid_target")
 }
 
-// What an application is registered with: default scopes, lifetime, further claims,
-// and tokens that are not bound.
+// An application's settings apply: default scopes, lifetime, claims, unbound tokens.
 func TestApplicationSettings(t *testing.T) {
 	s := newHarness(t, "", func(cfg *config.Config) {
 		a := &cfg.Partners.List[0].Applications[0]
@@ -88,27 +86,27 @@ func TestApplicationSettings(t *testing.T) {
 	})
 	g := s.fetched(s.ask(ledger, good))
 	if g.Scope != "accounts:read" || g.ExpiresIn != 60 {
-		t.Errorf("answer %+v", g)
+		t.Errorf("got %+v, want scope accounts:read for 60 s", g)
 	}
 	var got map[string]any
 	if err := json.Unmarshal(s.decode(split(g.Token)[1]), &got); err != nil {
 		t.Fatal(err)
 	}
 	if got["tier"] != "gold" || got["cnf"] != nil || got["exp"].(float64) != got["iat"].(float64)+60 {
-		t.Errorf("token says %v", got)
+		t.Errorf("got claims %v, want tier gold, no cnf and 60 s", got)
 	}
 	if more := s.fetched(s.ask(ledger, good+"&scope=accounts:write")); more.Scope != "accounts:write" {
-		t.Errorf("granted %q", more.Scope)
+		t.Errorf("granted scope %q, want accounts:write", more.Scope)
 	}
 }
 
-// A resource server introspects; it gets no token.
+// A resource server may introspect, but gets no token.
 func TestResourceServerGetsNoToken(t *testing.T) {
 	s := newHarness(t, "")
 	s.refused(s.ask(accounts, "grant_type=client_credentials&client_id=accounts-api"), "unauthorized_client")
 }
 
-// T-AS-12: who asks too often is told to wait, and others are not.
+// T-AS-12: a client that exceeds its rate gets 429, and other clients do not.
 func TestRates(t *testing.T) {
 	s := newHarness(t, "", func(cfg *config.Config) {
 		cfg.Issuer.Limits.PerClient = config.Rate{RequestsPerSecond: 1, Burst: 3}
@@ -119,12 +117,12 @@ func TestRates(t *testing.T) {
 			limited++
 			s.refused(a, "too_many_requests")
 			if a.header.Get("Retry-After") == "" {
-				t.Error("no Retry-After")
+				t.Error("a response with status 429 has no Retry-After")
 			}
 		}
 	}
 	if limited < 5 {
-		t.Errorf("%d of 10 requests were limited", limited)
+		t.Errorf("%d of 10 requests were limited, want 5 at least", limited)
 	}
 	s.granted(s.ask(payroll, "grant_type=client_credentials&client_id=southridge-payroll"))
 
@@ -132,10 +130,10 @@ func TestRates(t *testing.T) {
 		cfg.Issuer.Limits.PerAddress = config.Rate{RequestsPerSecond: 1, Burst: 3}
 	})
 	for range 3 {
-		flooded.refused(flooded.ask(nil, good), "invalid_client") // failures count too
+		flooded.refused(flooded.ask(nil, good), "invalid_client") // refused requests use the rate too
 	}
 	flooded.refused(flooded.ask(ledger, good), "too_many_requests")
 	if a := flooded.send(nil, "GET", "/jwks", nil, ""); a.status != 200 {
-		t.Errorf("the key set is refused: %d", a.status)
+		t.Errorf("GET /jwks: got %d, want 200", a.status)
 	}
 }

@@ -33,14 +33,14 @@ const (
 	lifetime = 5 * time.Minute
 )
 
-// Three authorities; two of them share a name and nothing else.
+// Two of the three authorities have the same name and different keys.
 var (
 	northCA    = testpki.NewCA("Northwind CA")
 	southCA    = testpki.NewCA("Southridge CA")
 	imposterCA = testpki.NewCA("Northwind CA")
 )
 
-// Certificates that more than one test shows.
+// Client certificates for more than one test.
 var (
 	ledger   = northCA.Leaf("ledger", testpki.DNS("ledger.northwind.example"))
 	archive  = northCA.Leaf("archive", testpki.DNS("archive.northwind.example"))
@@ -62,7 +62,7 @@ type harness struct {
 	metrics    *prometheus.Registry
 	clock      atomic.Int64 // added to the time, ns
 
-	// certificate replaces judge when it is set, before the first request.
+	// certificate replaces checkCertificate if it is set before the first request.
 	certificate func(*http.Request) (*access.Certificate, error)
 
 	configured *config.Config
@@ -70,15 +70,15 @@ type harness struct {
 
 	mu      sync.Mutex
 	log     bytes.Buffer
-	secrets []string // what must not be in the log
+	secrets []string // strings that must not be in the log
 }
 
-// newHarness starts an issuer whose identifier has this path, with two partners in
-// force and one disabled.
+// newHarness starts an issuer whose identifier has this path, with two enabled partners, a
+// disabled partner and a partner without anchors.
 func newHarness(t *testing.T, path string, edits ...func(*config.Config)) *harness {
 	t.Helper()
 	s := &harness{t: t, key: testpki.NewCA("signing"), metrics: prometheus.NewRegistry()}
-	s.certificate = judge
+	s.certificate = checkCertificate
 	_, s.keyFile = s.key.Write(t.TempDir(), "signing")
 
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.issuer.ServeHTTP(w, r) }))
@@ -158,7 +158,7 @@ func newHarness(t *testing.T, path string, edits ...func(*config.Config)) *harne
 	return s
 }
 
-// run runs a subtest that reports what s finds.
+// run runs a subtest that gets the failures of s.
 func (s *harness) run(name string, test func(*testing.T)) {
 	outer := s.t
 	outer.Run(name, func(t *testing.T) {
@@ -183,9 +183,9 @@ func anchor(cert *x509.Certificate) access.AnchorKey {
 	return sha256.Sum256(cert.RawSubjectPublicKeyInfo)
 }
 
-// judge does what the listener does where self-signed certificates are taken: one
-// that chains to nothing gets through, without anchors.
-func judge(r *http.Request) (*access.Certificate, error) {
+// checkCertificate does what the listener does if self-signed certificates are allowed: it
+// returns the certificate with the anchors that it chains to, if any.
+func checkCertificate(r *http.Request) (*access.Certificate, error) {
 	if len(r.TLS.PeerCertificates) == 0 {
 		return nil, &access.Denial{Reason: access.NoCertificate}
 	}
@@ -206,14 +206,15 @@ func judge(r *http.Request) (*access.Certificate, error) {
 	return out, nil
 }
 
-// An answer is what came back.
+// An answer is an HTTP response with its body.
 type answer struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// client returns an HTTP client that shows pair, or nothing when pair is nil.
+// client returns an HTTP client with pair as its client certificate, or without one if pair is
+// nil.
 func (s *harness) client(pair *testpki.Pair) *http.Client {
 	roots := x509.NewCertPool()
 	roots.AddCert(northCA.Cert)
@@ -226,8 +227,8 @@ func (s *harness) client(pair *testpki.Pair) *http.Client {
 	return &http.Client{Transport: transport, Timeout: 30 * time.Second}
 }
 
-// send makes a request on a connection of its own. A target without a scheme is a
-// path of the harness; a header may be nil.
+// send makes a request on a new connection. A target without a scheme is a path at the issuer.
+// header may be nil.
 func (s *harness) send(pair *testpki.Pair, method, target string, header http.Header, body string) answer {
 	s.t.Helper()
 	if strings.HasPrefix(target, "/") {
@@ -274,7 +275,7 @@ func (s *harness) revoke(pair *testpki.Pair, body string) answer {
 	return s.send(pair, "POST", "/revoke", form.Clone(), body)
 }
 
-// A granted is a token answer.
+// A granted is a token response.
 type granted struct {
 	Token     string `json:"access_token"`
 	Type      string `json:"token_type"`
@@ -282,14 +283,14 @@ type granted struct {
 	Scope     string `json:"scope"`
 }
 
-// fetched reads a token answer, of a token of whatever form, and keeps the token out of
-// the log from then on.
+// fetched decodes a token response, opaque or JWT. The token must not be in the log from then
+// on.
 func (s *harness) fetched(a answer) granted {
 	s.t.Helper()
 	var g granted
 	decodeExactly(s.t, a.body, &g)
 	if a.status != http.StatusOK || g.Token == "" {
-		s.t.Fatalf("no token: %d %s", a.status, a.body)
+		s.t.Fatalf("token request: got %d %s, want 200 and a token", a.status, a.body)
 	}
 	s.neverStored(a)
 	s.secret(g.Token)
@@ -298,7 +299,8 @@ func (s *harness) fetched(a answer) granted {
 
 func split(token string) []string { return strings.Split(token, ".") }
 
-// granted reads a token answer and keeps the token out of the log from then on.
+// granted decodes a token response with a JWT and verifies it. The token and its jti must not be
+// in the log from then on.
 func (s *harness) granted(a answer) granted {
 	s.t.Helper()
 	g := s.fetched(a)
@@ -306,13 +308,13 @@ func (s *harness) granted(a answer) granted {
 	return g
 }
 
-// token fetches a token for the ledger or fails the test.
+// token fetches a token for the ledger.
 func (s *harness) token() granted {
 	s.t.Helper()
 	return s.granted(s.ask(ledger, "grant_type=client_credentials&client_id=northwind-ledger"))
 }
 
-// The answers of the two endpoints, whole.
+// The whole error responses of the endpoints.
 var answers = map[string]struct {
 	status int
 	body   string
@@ -334,54 +336,54 @@ var answers = map[string]struct {
 	"method_not_allowed":  {405, `{"error":"method_not_allowed","error_description":"The endpoint does not offer this method."}`},
 }
 
-// refused checks that a is exactly the answer for code, and no token.
+// refused checks that a is exactly the error response for code.
 func (s *harness) refused(a answer, code string) {
 	s.t.Helper()
 	want := answers[code]
 	if a.status != want.status || a.body != want.body+"\n" {
-		s.t.Errorf("got %d %swant %d %s", a.status, a.body, want.status, want.body)
+		s.t.Errorf("got response %d %swant %d %s", a.status, a.body, want.status, want.body)
 	}
 	if got := a.header.Get("Content-Type"); got != "application/json" {
-		s.t.Errorf("Content-Type is %q", got)
+		s.t.Errorf("Content-Type is %q, want application/json", got)
 	}
 	s.neverStored(a)
 }
 
-// neverStored checks the headers of every answer of the two endpoints, RFC 6749
-// section 5.1, and that no page of another origin may read it.
+// neverStored checks that caches may not store the response (RFC 6749 section 5.1) and pages of
+// other origins may not read it.
 func (s *harness) neverStored(a answer) {
 	s.t.Helper()
 	if a.header.Get("Cache-Control") != "no-store" || a.header.Get("Pragma") != "no-cache" {
-		s.t.Errorf("the answer may be stored: %v", a.header)
+		s.t.Errorf("the response headers are %v, want Cache-Control: no-store and Pragma: no-cache", a.header)
 	}
 	for name := range a.header {
 		if strings.HasPrefix(name, "Access-Control-") {
-			s.t.Errorf("the answer has %s", name)
+			s.t.Errorf("the response has %s, want no CORS headers", name)
 		}
 	}
 }
 
-// Write takes a log line.
+// Write appends a log line.
 func (s *harness) Write(line []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.log.Write(line)
 }
 
-// secret names strings that must never be in the log.
+// secret adds strings that must never be in the log.
 func (s *harness) secret(secrets ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.secrets = append(s.secrets, secrets...)
 }
 
-// noSecrets checks the whole log, T-LOG-02.
+// noSecrets checks that the log has no secret, T-LOG-02.
 func (s *harness) noSecrets() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, secret := range s.secrets {
 		if secret == "" || strings.Contains(s.log.String(), secret) {
-			s.t.Errorf("the log holds %q", secret)
+			s.t.Errorf("the log has the secret %q", secret)
 		}
 	}
 }

@@ -16,17 +16,17 @@ import (
 
 const inactive = `{"active":false}` + "\n"
 
-// introspect asks as a resource server.
+// introspect sends an introspection request as a resource server.
 func (s *harness) introspect(pair *testpki.Pair, id, token string) answer {
 	s.t.Helper()
 	return s.send(pair, "POST", "/introspect", form.Clone(), "client_id="+id+"&token="+url.QueryEscape(token))
 }
 
-// opaque lets the ledger have opaque tokens.
+// opaque configures opaque tokens for the ledger.
 func opaque(cfg *config.Config) { cfg.Partners.List[0].Applications[0].TokenFormat = config.Opaque }
 
-// Both forms of tokens are told about alike, RFC 7662 section 2.2, with the
-// confirmation at the top level (RFC 8705 section 3.2).
+// JWTs and opaque tokens get the same response (RFC 7662 section 2.2), with cnf at the top level
+// (RFC 8705 section 3.2).
 func TestIntrospect(t *testing.T) {
 	for name, edits := range map[string][]func(*config.Config){"jwt": nil, "opaque": {opaque}} {
 		t.Run(name, func(t *testing.T) {
@@ -40,7 +40,7 @@ func TestIntrospect(t *testing.T) {
 			}
 			exp, iat, jti := got["exp"].(float64), got["iat"].(float64), got["jti"].(string)
 			if exp != iat+300 || time.Since(time.Unix(int64(iat), 0)) > time.Minute || len(jti) != 26 {
-				t.Errorf("iat %v, exp %v, jti %q", iat, exp, jti)
+				t.Errorf("got iat %v, exp %v, jti %q; want a lifetime of 300 s and a jti", iat, exp, jti)
 			}
 			delete(got, "exp")
 			delete(got, "iat")
@@ -53,21 +53,21 @@ func TestIntrospect(t *testing.T) {
 				t.Error(diff)
 			}
 			if line := s.lastLine(); line["msg"] != "introspection request" || line["active"] != true || line["client_id"] != "accounts-api" || line["token_client_id"] != "northwind-ledger" {
-				t.Errorf("logged %v", line)
+				t.Errorf("got log line %v, want an active token with its client and jti hash", line)
 			}
 		})
 	}
 }
 
-// fetch asks for a token for the ledger, of whatever form.
+// fetch returns a token for the ledger, opaque or JWT.
 func (s *harness) fetch(body string) string {
 	s.t.Helper()
 	return s.fetched(s.ask(ledger, body)).Token
 }
 
-// T-AS-07, T-AS-08: who may not ask is told so; to who may, a token that does not count
-// and one that is none of its business look the same, and nothing more is said.
-func TestIntrospectTellsNobodyElse(t *testing.T) {
+// T-AS-07, T-AS-08: a client that may not introspect is refused. A resource server gets the same
+// response for an inactive token and for a token of another resource, and no other member.
+func TestIntrospectInactive(t *testing.T) {
 	for name, edits := range map[string][]func(*config.Config){"jwt": nil, "opaque": {opaque}} {
 		t.Run(name, func(t *testing.T) {
 			s := newHarness(t, "", edits...)
@@ -83,7 +83,7 @@ func TestIntrospectTellsNobodyElse(t *testing.T) {
 				t.Helper()
 				a := s.introspect(pair, id, token)
 				if a.status != http.StatusOK || a.body != inactive {
-					t.Errorf("%s: got %d %s", what, a.status, a.body)
+					t.Errorf("%s: got %d %s, want 200 %s", what, a.status, a.body, inactive)
 				}
 				s.neverStored(a)
 			}
@@ -94,21 +94,21 @@ func TestIntrospectTellsNobodyElse(t *testing.T) {
 			silent("another key's JWT", accounts, "accounts-api", testpki.NewSigner("ES256", "k").Token(testpki.Bound(s.identifier, audience, "northwind-ledger", ledger)))
 			silent("altered", accounts, "accounts-api", altered(token))
 
-			s.clock.Store(int64(lifetime + time.Second)) // past exp: here nobody has a leeway
+			s.clock.Store(int64(lifetime + time.Second)) // past exp: introspection has no leeway
 			silent("expired", accounts, "accounts-api", token)
 			s.clock.Store(0)
 			if a := s.introspect(accounts, "accounts-api", token); !strings.Contains(a.body, `"active":true`) {
-				t.Errorf("the token does not count any more: %s", a.body)
+				t.Errorf("the token is inactive too early: got %s", a.body)
 			}
 			if a := s.revoke(ledger, "token="+url.QueryEscape(token)+byLedger+"&token_type_hint=refresh_token"); a.status != 200 {
-				t.Fatalf("revoked with %d %s", a.status, a.body)
+				t.Fatalf("POST /revoke: got %d %s, want 200", a.status, a.body)
 			}
 			silent("revoked", accounts, "accounts-api", token) // T-AS-10
 		})
 	}
 }
 
-// altered exchanges a character within the signature, or the chance, for another.
+// altered returns token with one character changed, in the signature or the random part.
 func altered(token string) string {
 	at := len(token) - 20
 	other := "A"
@@ -118,9 +118,8 @@ func altered(token string) string {
 	return token[:at] + other + token[at+1:]
 }
 
-// T-AS-11: the tokens of a partner that is disabled, or of an application that is gone,
-// end with the configuration that says so.
-func TestIntrospectClientThatIsNoMore(t *testing.T) {
+// T-AS-11: the tokens of a disabled partner or a removed application are inactive.
+func TestIntrospectRemovedClient(t *testing.T) {
 	for name, edit := range map[string]func(*config.Config){
 		"disabled": func(cfg *config.Config) { cfg.Partners.List[0].Disabled = true },
 		"gone":     func(cfg *config.Config) { cfg.Partners.List[0].Applications[0].ClientID = "northwind-other" },
@@ -141,14 +140,13 @@ func TestIntrospectClientThatIsNoMore(t *testing.T) {
 			}
 			after := newHarness(t, "", keep, edit)
 			if a := after.introspect(accounts, "accounts-api", token); a.body != inactive {
-				t.Errorf("got %s", a.body)
+				t.Errorf("introspection returned %s, want %s", a.body, inactive)
 			}
 		})
 	}
 }
 
-// RFC 9701: the signed answer is for the caller that asked, and can pass for no access
-// token.
+// RFC 9701: the signed response is for the client that asked, and is no access token.
 func TestIntrospectSigned(t *testing.T) {
 	s := newHarness(t, "")
 	token := s.fetch(good)
@@ -156,13 +154,13 @@ func TestIntrospectSigned(t *testing.T) {
 	header.Set("Accept", "application/token-introspection+jwt")
 	a := s.send(accounts, "POST", "/introspect", header, "client_id=accounts-api&token="+token)
 	if a.status != 200 || a.header.Get("Content-Type") != "application/token-introspection+jwt" || a.header.Get("Cache-Control") != "no-store" {
-		t.Fatalf("got %d %v", a.status, a.header)
+		t.Fatalf("got %d %v, want 200 with the signed media type", a.status, a.header)
 	}
 	parts := strings.Split(a.body, ".")
 	var head map[string]string
 	decodeExactly(t, string(s.decode(parts[0])), &head)
 	if head["typ"] != "token-introspection+jwt" || head["kid"] != s.keyID() {
-		t.Errorf("header %v", head)
+		t.Errorf("the JWT has header %v, want typ token-introspection+jwt", head)
 	}
 	var body struct {
 		Issuer        string         `json:"iss"`
@@ -172,11 +170,11 @@ func TestIntrospectSigned(t *testing.T) {
 	}
 	decodeExactly(t, string(s.decode(parts[1])), &body)
 	if body.Issuer != s.identifier || body.Audience != "accounts-api" || body.IssuedAt == 0 || body.Introspection["active"] != true || body.Introspection["cnf"] == nil {
-		t.Errorf("payload %+v", body)
+		t.Errorf("the JWT has payload %+v, want iss, aud, iat and token_introspection", body)
 	}
-	// It is no token of this issuer's.
+	// The signed response is not an access token.
 	if got := s.introspect(accounts, "accounts-api", a.body); got.body != inactive {
-		t.Errorf("the answer counts as a token: %s", got.body)
+		t.Errorf("introspection of the signed response returned %s, want %s", got.body, inactive)
 	}
 	dead := s.send(accounts, "POST", "/introspect", header, "client_id=accounts-api&token=nonsense")
 	var silent struct {
@@ -190,26 +188,25 @@ func TestIntrospectSigned(t *testing.T) {
 	}
 }
 
-// Only the SHA-256 of an opaque token is stored, T-AS-15, and it is random: 256 bits
-// are 43 characters.
+// T-AS-15: an opaque token is random, 256 bits in 43 characters, and only its SHA-256 is stored.
 func TestOpaqueTokens(t *testing.T) {
 	s := newHarness(t, "", opaque)
 	seen := make(map[string]bool)
 	for range 50 {
 		token := s.fetch(good)
 		if len(token) != 43 || seen[token] {
-			t.Errorf("token of %d characters, seen: %t", len(token), seen[token])
+			t.Errorf("got a token of %d characters, repeated: %t; want 43, false", len(token), seen[token])
 		}
 		seen[token] = true
 	}
 	for token := range seen {
 		if files := s.stateHolds(token); len(files) > 0 {
-			t.Errorf("the token stands in %v", files)
+			t.Errorf("the files %v contain the token, want none", files)
 		}
 	}
 }
 
-// A resource server is told of its own resources only, also where a token is for more.
+// A resource server gets its own resources as audience, even if the token has more.
 func TestIntrospectNarrowsTheAudience(t *testing.T) {
 	s := newHarness(t, "")
 	token := s.fetch(good + "&resource=" + audience + "&resource=" + payments)

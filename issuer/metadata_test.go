@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestMetadata: RFC 8414 s2, s3; RFC 8705 s3.3, s5; T-AS-13.
+// RFC 8414 sections 2 and 3, RFC 8705 sections 3.3 and 5, T-AS-13.
 func TestMetadata(t *testing.T) {
 	tests := []struct{ name, path, wellKnown, base string }{
 		{"host alone", "", "/.well-known/oauth-authorization-server", ""},
@@ -32,7 +32,7 @@ func TestMetadata(t *testing.T) {
 			}
 
 			if openID := s.send(nil, "GET", test.base+"/.well-known/openid-configuration", nil, ""); openID.body != a.body {
-				t.Errorf("at openid-configuration: %d %s", openID.status, openID.body)
+				t.Errorf("openid-configuration: got %d %s, want the same metadata", openID.status, openID.body)
 			}
 
 			var m struct {
@@ -45,21 +45,20 @@ func TestMetadata(t *testing.T) {
 			}
 			g := s.granted(s.send(ledger, "POST", m.Aliases["token_endpoint"], form.Clone(), good))
 			if p := s.verify(g.Token); p.Issuer != m.Issuer {
-				t.Errorf("iss %q, metadata %q", p.Issuer, m.Issuer)
+				t.Errorf("got iss %q, want the issuer in the metadata, %q", p.Issuer, m.Issuer)
 			}
 			s.send(ledger, "POST", m.Aliases["revocation_endpoint"], form.Clone(), "token="+g.Token+byLedger)
 			if !s.revoked(s.verify(g.Token).ID) {
-				t.Error("not revoked")
+				t.Error("the revocation endpoint in the metadata has not revoked the token")
 			}
 			if got := s.send(nil, "GET", m.KeySet, nil, ""); got.status != 200 || got.body != s.keySet()+"\n" {
-				t.Errorf("key set: %d %s", got.status, got.body)
+				t.Errorf("jwks_uri: got %d %s, want the key set", got.status, got.body)
 			}
 		})
 	}
 }
 
-// TestWellKnownElsewhere: RFC 8414 s3, the well-known path goes between host and
-// path, and nowhere else.
+// RFC 8414 section 3: the well-known path is between host and path only.
 func TestWellKnownElsewhere(t *testing.T) {
 	s := newHarness(t, "/tenant")
 	for _, path := range []string{
@@ -73,17 +72,17 @@ func TestWellKnownElsewhere(t *testing.T) {
 	}
 }
 
-// TestKeySet: RFC 7517 s5, public parts only.
+// RFC 7517 section 5: the key set has public parts only.
 func TestKeySet(t *testing.T) {
 	s := newHarness(t, "")
 	var set struct{ Keys []map[string]string }
 	decodeExactly(t, s.keySet(), &set)
 	if len(set.Keys) != 1 {
-		t.Fatalf("%d keys", len(set.Keys))
+		t.Fatalf("got %d keys, want 1", len(set.Keys))
 	}
 	key := set.Keys[0]
 	if key["kty"] != "EC" || key["crv"] != "P-256" || key["use"] != "sig" || key["alg"] != "ES256" ||
 		len(s.decode(key["x"])) != 32 || len(s.decode(key["y"])) != 32 || len(key["kid"]) != 43 || len(key) != 7 {
-		t.Errorf("key %v", key)
+		t.Errorf("got key %v, want the public part of the signing key", key)
 	}
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/tallygate/tallygate/issuer"
 )
 
-// san adds names that testpki has no words for.
+// san adds a SAN of a type that testpki does not support.
 func san(uri, email string) testpki.Option {
 	return func(c *x509.Certificate) {
 		if uri != "" {
@@ -38,7 +38,7 @@ func san(uri, email string) testpki.Option {
 
 func emptySubject(c *x509.Certificate) { c.Subject = pkix.Name{} }
 
-// Each name of RFC 8705 section 2.1.2 authenticates its client, and nothing like it does.
+// Each name of RFC 8705 section 2.1.2 authenticates its client. Similar names do not.
 func TestRegisteredNames(t *testing.T) {
 	const spiffe = "spiffe://northwind.example/ledger"
 	tests := []struct {
@@ -72,8 +72,8 @@ func TestRegisteredNames(t *testing.T) {
 	}
 }
 
-// RFC 8705 section 2.2: a certificate that is registered itself authenticates its
-// client, whatever it chains to, for as long as it is valid; no other does.
+// RFC 8705 section 2.2: a registered certificate authenticates its client while it is valid,
+// whatever it chains to. No other certificate does.
 func TestSelfSignedClients(t *testing.T) {
 	own := testpki.SelfSigned("ledger")
 	expired := testpki.SelfSigned("ledger", testpki.Valid(time.Now().Add(-time.Hour), time.Now().Add(-time.Minute)))
@@ -101,18 +101,19 @@ func TestSelfSignedClients(t *testing.T) {
 			})
 			g := s.granted(s.ask(own, good))
 			if got := s.verify(g.Token).Confirmation["x5t#S256"]; got != own.Thumbprint() {
-				t.Errorf("bound to %s", got)
+				t.Errorf("the token is bound to %s, want the client certificate", got)
 			}
 			for _, other := range []*testpki.Pair{testpki.SelfSigned("ledger"), ledger, expired, nil} {
 				s.refused(s.ask(other, good), "invalid_client")
 			}
-			// It speaks for no other client, though that one has no certificate like it.
+			// The certificate authenticates no other client, not even a client without
+			// certificates.
 			s.refused(s.ask(own, "grant_type=client_credentials&client_id=northwind-archive"), "invalid_client")
 		})
 	}
 }
 
-// A revoked certificate authenticates nobody, and that lasts: across a restart too.
+// A revoked certificate is refused, also after a restart.
 func TestRevokedCertificateStaysRevoked(t *testing.T) {
 	var state string
 	keep := func(cfg *config.Config) {
@@ -133,7 +134,7 @@ func TestRevokedCertificateStaysRevoked(t *testing.T) {
 	again.issuer.Sweep(t.Context())
 	again.refused(again.ask(ledger, good), "invalid_client")
 	if line := again.lastLine(); line["reason"] != access.RevokedCertificate.String() {
-		t.Errorf("logged %v", line)
+		t.Errorf("got log line %v, want the refusal with its reason", line)
 	}
 	thumbprint, err := access.ParseThumbprint(token.Confirmation["x5t#S256"])
 	if err != nil {
@@ -141,11 +142,11 @@ func TestRevokedCertificateStaysRevoked(t *testing.T) {
 	}
 	bound := access.Unchecked{Issuer: again.identifier, TokenID: token.ID, ClientID: token.ClientID, Confirmation: access.Confirmation{Present: true, Thumbprint: thumbprint}}
 	if !again.issuer.Revoked(bound) {
-		t.Error("a token bound to it counts at the gate")
+		t.Error("Revoked is false for a token bound to the revoked certificate, want true")
 	}
 }
 
-// Rules refuse on the wire without saying which, and say it in the log.
+// The response to a refusal by a rule does not name the rule; the log does.
 func TestGovernanceOnTheWire(t *testing.T) {
 	rules := func(g config.Governance) func(*config.Config) {
 		return func(cfg *config.Config) { cfg.Issuer.Governance = g }
@@ -164,7 +165,7 @@ func TestGovernanceOnTheWire(t *testing.T) {
 			s := newHarness(t, "", rules(test.rules))
 			s.refused(s.ask(ledger, good), test.code)
 			if line := s.lastLine(); test.level != "" && (line["rule_level"] != test.level || line["rule"] != "r") {
-				t.Errorf("logged %v", line)
+				t.Errorf("got log line %v, want the level and the name of the rule", line)
 			}
 		})
 	}
@@ -174,6 +175,6 @@ func TestGovernanceOnTheWire(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got["tier"] != "northwind" || got["iss"] != s.identifier {
-		t.Errorf("token says %v", got)
+		t.Errorf("got claims %v, want the claim of the rule", got)
 	}
 }

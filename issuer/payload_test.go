@@ -25,9 +25,8 @@ type payload struct {
 	Confirmation map[string]string `json:"cnf"`
 }
 
-// verify checks the header and the signature of a token against the published key
-// set by the standard library alone, and returns its claims. It may be called from
-// any goroutine.
+// verify checks the header and the signature of a token against the published key set, by the
+// standard library alone, and returns the claims. It is safe for concurrent use.
 func (s *harness) verify(token string) payload {
 	s.t.Helper()
 	var set struct {
@@ -37,13 +36,13 @@ func (s *harness) verify(token string) payload {
 	key := set.Keys[0]
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		s.t.Errorf("%d parts", len(parts))
+		s.t.Errorf("the token has %d parts, want 3", len(parts))
 		return payload{}
 	}
 	var header map[string]string
 	decodeExactly(s.t, string(s.decode(parts[0])), &header)
 	if len(header) != 3 || header["alg"] != "ES256" || header["typ"] != "at+jwt" || header["kid"] != key.Kid {
-		s.t.Errorf("header %v", header)
+		s.t.Errorf("the token has header %v, want alg ES256, typ at+jwt and the published kid", header)
 	}
 	public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, s.decode(key.X), s.decode(key.Y)))
 	if err != nil {
@@ -53,7 +52,7 @@ func (s *harness) verify(token string) payload {
 	digest := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
 	signature := s.decode(parts[2]) // r and s, RFC 7518 section 3.4
 	if len(signature) != 64 {
-		s.t.Errorf("a signature of %d bytes", len(signature))
+		s.t.Errorf("the signature has %d bytes, want 64", len(signature))
 		return payload{}
 	}
 	r, v := new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])
@@ -73,7 +72,7 @@ func (s *harness) decode(segment string) []byte {
 	return b
 }
 
-// decodeExactly decodes JSON that must have no members but those of v.
+// decodeExactly decodes JSON into v. A member without a field in v is an error.
 func decodeExactly(t *testing.T, content string, v any) {
 	t.Helper()
 	d := json.NewDecoder(strings.NewReader(content))

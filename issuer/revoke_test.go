@@ -13,14 +13,13 @@ import (
 
 const byLedger = "&client_id=northwind-ledger"
 
-// TestRevoke: RFC 7009 s2.1, s2.2; T-AS-09, T-AS-10. What is ours is revoked at
-// once, and what is not gets the same answer.
+// RFC 7009 sections 2.1 and 2.2, T-AS-09, T-AS-10: tokens of this issuer are revoked at once;
+// other tokens get the same response.
 func TestRevoke(t *testing.T) {
 	s := newHarness(t, "/as")
 	fetched := s.granted(s.send(ledger, "POST", "/as/token", form.Clone(), good)).Token
 	header := testpki.M{"kid": s.keyID()}
-	// The issuer's key in foreign hands, for tokens that little more than the key
-	// vouches for; each with a jti of its own.
+	// Tokens signed by the issuer's key, each with a different fault and a jti of its own.
 	ours := &testpki.Signer{Key: s.key.Key, Algorithm: "ES256"}
 	claims := func(id string, edit testpki.M) testpki.M {
 		c := testpki.M{"jti": id, "aud": []string{audience}}
@@ -57,34 +56,33 @@ func TestRevoke(t *testing.T) {
 		s.run(test.id, func(t *testing.T) {
 			s.secret(test.token)
 			if s.revoked(test.id) {
-				t.Fatal("revoked beforehand")
+				t.Fatal("the token is revoked before the request")
 			}
 			for range 2 {
 				a := s.send(ledger, "POST", "/as/revoke", form.Clone(), "token="+url.QueryEscape(test.token)+byLedger+test.rest)
 				if a.status != 200 || a.body != "" {
-					t.Errorf("got %d %s", a.status, a.body)
+					t.Errorf("POST /revoke: got %d %s, want 200 without a body", a.status, a.body)
 				}
 				s.neverStored(a)
 				if got := s.revoked(test.id); got != test.revoked {
-					t.Errorf("revoked is %v", got)
+					t.Errorf("revoked is %t, want %t", got, test.revoked)
 				}
 			}
 			if line := s.lastLine(); line["msg"] != "revocation request" || line["granted"] != true || (line["jti_sha256"] != nil) != test.revoked {
-				t.Errorf("logged %v", line)
+				t.Errorf("got log line %v, want a revocation request with its outcome", line)
 			}
 		})
 	}
 }
 
-// otherSpelling sets a bit of the last character that no byte of the signature
-// takes: 64 bytes are 512 bits, 86 characters are 516.
+// otherSpelling sets an unused bit of the last character of the signature: 64 bytes are 512
+// bits, 86 characters are 516.
 func otherSpelling(token string) string {
 	last := len(token) - 1
 	return token[:last] + string(token[last]+1)
 }
 
-// TestRevokeRefused: T-AS-09. A token that the caller may not revoke goes on
-// counting.
+// T-AS-09: a token that the client may not revoke stays valid.
 func TestRevokeRefused(t *testing.T) {
 	s := newHarness(t, "")
 	token := s.token().Token
@@ -110,26 +108,26 @@ func TestRevokeRefused(t *testing.T) {
 		s.run(test.name, func(t *testing.T) {
 			s.refused(s.revoke(test.shown, test.body), test.want)
 			if s.revoked(id) {
-				t.Fatal("revoked")
+				t.Fatal("the refused request has revoked the token")
 			}
 			if line := s.lastLine(); line["msg"] != "revocation request" || line["granted"] != false || line["error"] != test.want {
-				t.Errorf("logged %v", line)
+				t.Errorf("got log line %v, want a revocation request with its outcome", line)
 			}
 		})
 	}
 	s.refused(s.send(ledger, "POST", "/revoke?token="+token, form.Clone(), byLedger[1:]), "invalid_request")
 	s.refused(s.send(ledger, "GET", "/revoke?token="+token, nil, ""), "method_not_allowed")
 	if s.revoked(id) {
-		t.Fatal("revoked")
+		t.Fatal("the refused request has revoked the token")
 	}
 	renewed := northCA.Leaf("ledger", testpki.DNS("ledger.northwind.example"))
 	if a := s.revoke(renewed, "token="+token+byLedger); a.status != 200 || !s.revoked(id) {
-		t.Errorf("not revoked by a renewed certificate: %d %s", a.status, a.body)
+		t.Errorf("POST /revoke with a renewed certificate: got %d %s, want 200 and a revoked token", a.status, a.body)
 	}
 }
 
-// TestRevokedAtOnce: T-AS-10. Whoever has the answer finds the token revoked, with
-// many others being revoked and asked for at the same time.
+// T-AS-10: a token is revoked when the response arrives, also under concurrent revocations and
+// requests.
 func TestRevokedAtOnce(t *testing.T) {
 	s := newHarness(t, "")
 	var wg sync.WaitGroup
@@ -140,11 +138,11 @@ func TestRevokedAtOnce(t *testing.T) {
 				token := s.granted(s.sendBy(c, "POST", s.url+"/token", form.Clone(), good)).Token
 				id := s.verify(token).ID
 				if s.revoked(id) {
-					t.Error("revoked beforehand")
+					t.Error("the token is revoked before the request")
 				}
 				s.sendBy(c, "POST", s.url+"/revoke", form.Clone(), "token="+token+byLedger)
 				if !s.revoked(id) {
-					t.Error("not revoked after the answer")
+					t.Error("the token is not revoked after the response")
 				}
 			}
 		})
@@ -152,9 +150,9 @@ func TestRevokedAtOnce(t *testing.T) {
 	wg.Wait()
 }
 
-// TestRevokedUntilItCountsNowhere: a revocation outlives the token's exp by more
-// than the longest leeway of a gate, 5 min, and then makes room.
-func TestRevokedUntilItCountsNowhere(t *testing.T) {
+// A revocation is kept after exp for more than the longest leeway of a gate, 5 min, and is then
+// removed.
+func TestRevocationRetention(t *testing.T) {
 	s := newHarness(t, "")
 	token := s.token().Token
 	id := s.verify(token).ID
@@ -170,10 +168,10 @@ func TestRevokedUntilItCountsNowhere(t *testing.T) {
 		s.clock.Store(int64(step.passed))
 		s.issuer.Sweep(t.Context())
 		if got := s.revoked(id); got != step.want {
-			t.Errorf("after %v: revoked is %v", step.passed, got)
+			t.Errorf("after %v: revoked is %t, want %t", step.passed, got, step.want)
 		}
 	}
 	if a := s.revoke(ledger, "token="+token+byLedger); a.status != 200 || s.revoked(id) {
-		t.Errorf("holds a token that counts nowhere: %d %s", a.status, a.body)
+		t.Errorf("POST /revoke of a token past its retention: got %d %s, want 200 and no revocation", a.status, a.body)
 	}
 }

@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// TestTokenIDs: T-AS-15. Of 100,000 jti made in parallel none comes twice, and each
-// of the 26 places takes each of the 32 letters, so nothing in it is a time, a
-// counter or a process. That tokens carry them is TestThousandTokens.
+// T-AS-15: 100,000 jti created in parallel are unique, and each of the 26 positions takes each
+// of the 32 letters, so no part is a time, a counter or a process id. TestThousandTokens checks
+// that tokens have such a jti.
 func TestTokenIDs(t *testing.T) {
 	const workers, each = 8, 12_500 // 8 × 12,500 = 100,000
 	ids := make(chan string, workers*each)
@@ -23,25 +23,25 @@ func TestTokenIDs(t *testing.T) {
 	close(ids)
 
 	seen := make(map[string]bool, workers*each)
-	var places [26]map[byte]bool
-	for i := range places {
-		places[i] = make(map[byte]bool)
+	var letters [26]map[byte]bool
+	for i := range letters {
+		letters[i] = make(map[byte]bool)
 	}
 	for id := range ids {
-		if len(id) != len(places) {
-			t.Fatalf("jti %q", id)
+		if len(id) != len(letters) {
+			t.Fatalf("newTokenID returned %q, want 26 characters of base32", id)
 		}
 		seen[id] = true
-		for i := range places {
-			places[i][id[i]] = true
+		for i := range letters {
+			letters[i][id[i]] = true
 		}
 	}
 	if len(seen) != workers*each {
-		t.Errorf("%d different jti", len(seen))
+		t.Errorf("got %d different jti, want %d", len(seen), workers*each)
 	}
-	for i := range places {
-		if len(places[i]) != 32 { // 26 places × log2(32) = 130 bits
-			t.Errorf("%d letters at place %d", len(places[i]), i)
+	for i := range letters {
+		if len(letters[i]) != 32 { // 26 positions × log2(32) = 130 bits
+			t.Errorf("position %d has %d different letters, want 32", i, len(letters[i]))
 		}
 	}
 }

@@ -15,18 +15,18 @@ import (
 
 const good = "grant_type=client_credentials&client_id=northwind-ledger"
 
-// TestToken: RFC 6749 s5.1, RFC 9068 s2.2, RFC 8705 s3.1.
+// RFC 6749 section 5.1, RFC 9068 section 2.2, RFC 8705 section 3.1.
 func TestToken(t *testing.T) {
 	s := newHarness(t, "")
 	before := time.Now().Unix()
 	g := s.token()
 	after := time.Now().Unix()
 	if g.Type != "Bearer" || g.ExpiresIn != 300 || g.Scope != "accounts:read accounts:write" {
-		t.Errorf("answer %+v", g)
+		t.Errorf("got response %+v, want a Bearer token for 300 s", g)
 	}
 	p := s.verify(g.Token)
 	if p.IssuedAt < before || p.IssuedAt > after || p.Expires != p.IssuedAt+300 || len(p.ID) != 26 {
-		t.Errorf("iat %d, exp %d, jti %q", p.IssuedAt, p.Expires, p.ID)
+		t.Errorf("got iat %d, exp %d, jti %q; want a lifetime of 300 s and a jti of 26 characters", p.IssuedAt, p.Expires, p.ID)
 	}
 	p.IssuedAt, p.Expires, p.ID = 0, 0, ""
 	want := payload{Issuer: s.identifier, Subject: "northwind-ledger", ClientID: "northwind-ledger", Audience: []string{audience},
@@ -36,11 +36,11 @@ func TestToken(t *testing.T) {
 	}
 	line := s.lastLine()
 	if line["client_id"] != "northwind-ledger" || line["partner"] != "northwind" || line["thumbprint"] != ledger.Thumbprint() || len(line["jti_sha256"].(string)) != 16 {
-		t.Errorf("logged %v", line)
+		t.Errorf("got log line %v, want the granted request", line)
 	}
 }
 
-// TestScopes: RFC 6749 s3.3, T-AS-04.
+// RFC 6749 section 3.3, T-AS-04.
 func TestScopes(t *testing.T) {
 	tests := []struct{ name, asked, granted, code string }{
 		{"none asked: all", "", "accounts:read accounts:write", ""},
@@ -69,20 +69,20 @@ func TestScopes(t *testing.T) {
 			}
 			g := s.granted(a)
 			if p := s.verify(g.Token); g.Scope != test.granted || p.Scope == nil || *p.Scope != test.granted {
-				t.Errorf("granted %q, in the token %v", g.Scope, p.Scope)
+				t.Errorf("got scope %q, in the token %v; want %q in both", g.Scope, p.Scope, test.granted)
 			}
 		})
 	}
 	s.run("none registered", func(t *testing.T) {
 		a := s.ask(archive, "grant_type=client_credentials&client_id=northwind-archive")
 		if p := s.verify(s.granted(a).Token); p.Scope != nil || strings.Contains(a.body, "scope") {
-			t.Errorf("scope %v in the token, answer %s", p.Scope, a.body)
+			t.Errorf("the token has scope %v, the response is %s; want no scope", p.Scope, a.body)
 		}
 		s.refused(s.ask(archive, "grant_type=client_credentials&client_id=northwind-archive&scope=accounts:read"), "invalid_scope")
 	})
 }
 
-// TestTokenRequests: RFC 6749 s2.3, s3.2, s5.2; T-AS-02, T-AS-03, T-AS-04, T-AS-05.
+// RFC 6749 sections 2.3, 3.2 and 5.2, T-AS-02, T-AS-03, T-AS-04, T-AS-05.
 func TestTokenRequests(t *testing.T) {
 	h := func(pairs ...string) http.Header {
 		out := form.Clone()
@@ -158,13 +158,13 @@ func TestTokenRequests(t *testing.T) {
 			}
 			s.refused(a, test.want)
 			if allow := a.header.Get("Allow"); (test.want == "method_not_allowed") != (allow == "POST" || allow == "GET") {
-				t.Errorf("Allow is %q", allow)
+				t.Errorf("Allow is %q, want the method of the endpoint", allow)
 			}
 		})
 	}
 }
 
-// TestThousandTokens: T-AS-06, from many connections at once.
+// T-AS-06, over many connections at once.
 func TestThousandTokens(t *testing.T) {
 	s := newHarness(t, "")
 	const workers, each = 8, 125 // 8 × 125 = 1000
@@ -186,12 +186,12 @@ func TestThousandTokens(t *testing.T) {
 		if seen[p.ID] || len(p.ID) != 26 || p.Issuer != s.identifier || !cmp.Equal(p.Audience, []string{audience}) ||
 			p.ClientID != "northwind-ledger" || p.IssuedAt == 0 || p.Expires != p.IssuedAt+300 ||
 			!cmp.Equal(p.Confirmation, map[string]string{"x5t#S256": ledger.Thumbprint()}) {
-			t.Fatalf("claims %+v", p)
+			t.Fatalf("got claims %+v, want a new jti and the client's binding", p)
 		}
 		seen[p.ID] = true
 	}
 	if len(seen) != workers*each {
-		t.Errorf("%d tokens", len(seen))
+		t.Errorf("got %d different tokens, want %d", len(seen), workers*each)
 	}
 	want := `# HELP tallygate_issuer_tokens_issued_total Access tokens issued, by client and binding: x5t#S256 or none.
 # TYPE tallygate_issuer_tokens_issued_total counter
@@ -202,8 +202,8 @@ tallygate_issuer_tokens_issued_total{binding="x5t#S256",client="northwind-ledger
 	}
 }
 
-// TestMetrics: every error has its series from the start, clients have theirs once
-// they have authenticated, and the names keep to the rules.
+// Every error has a series from the start, a client has series after it has authenticated, and
+// the names pass the linter.
 func TestMetrics(t *testing.T) {
 	s := newHarness(t, "")
 	s.ask(ledger, good+"&scope=x")
@@ -239,28 +239,27 @@ tallygate_signing_keys_last_reload_successful 1
 	}
 }
 
-// TestLoggedClientID: what a caller writes where a client_id belongs is logged
-// only if it could be one.
+// A client_id that is too long to be one is not logged.
 func TestLoggedClientID(t *testing.T) {
 	s := newHarness(t, "")
 	token := s.token().Token
 	s.refused(s.ask(ledger, "grant_type=client_credentials&client_id="+token), "invalid_client")
 	if _, ok := s.lastLine()["client_id"]; ok {
-		t.Error("logged a token as client_id")
+		t.Error("the log has a token as client_id")
 	}
 	s.refused(s.ask(ledger, "grant_type=client_credentials&client_id=a%0Ab%1b%ff"), "invalid_client")
 	if got := s.lastLine()["client_id"]; got != "a\nb\x1b\ufffd" {
-		t.Errorf("logged %q", got)
+		t.Errorf("the log has client_id %q, want the client_id of the request", got)
 	}
 }
 
-// TestTokenLifetime: T-AS-06, exp follows the configuration and the issuer's clock.
+// T-AS-06: exp follows the configuration and the issuer's clock.
 func TestTokenLifetime(t *testing.T) {
 	s := newHarness(t, "", func(c *config.Config) { c.Issuer.TokenLifetime = 90 * time.Minute })
 	s.clock.Store(int64(1000 * time.Hour))
 	g := s.token()
 	p := s.verify(g.Token)
 	if g.ExpiresIn != 5400 || p.Expires-p.IssuedAt != 5400 || p.IssuedAt < time.Now().Add(999*time.Hour).Unix() {
-		t.Errorf("expires_in %d, iat %d, exp %d", g.ExpiresIn, p.IssuedAt, p.Expires)
+		t.Errorf("got expires_in %d, iat %d, exp %d; want the configured lifetime", g.ExpiresIn, p.IssuedAt, p.Expires)
 	}
 }

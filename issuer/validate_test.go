@@ -11,9 +11,9 @@ import (
 	"github.com/tallygate/tallygate/validate"
 )
 
-// TestSecondOpinion: package validate, which shares no code with the issuer, takes
-// its tokens with their certificate alone, and refuses them once they are revoked,
-// also from its cache and in the longest leeway that it can be given.
+// Package validate, which shares no judging code with the issuer, accepts the issuer's tokens
+// with their certificate only, and refuses them once they are revoked, also from its cache and
+// within the longest leeway.
 func TestSecondOpinion(t *testing.T) {
 	s := newHarness(t, "")
 	now := func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) }
@@ -35,7 +35,7 @@ func TestSecondOpinion(t *testing.T) {
 		claims, err := gate.Validate(t.Context(), token, &access.Certificate{Leaf: pair.Cert, Thumbprint: access.ThumbprintOf(pair.Cert), Anchors: []access.AnchorKey{anchor(northCA.Cert)}})
 		if err == nil {
 			if claims.ClientID != "northwind-ledger" || len(claims.Scopes) != 2 {
-				t.Errorf("claims %+v", claims)
+				t.Errorf("Validate returned %+v, want the claims of the token", claims)
 			}
 			return access.Granted
 		}
@@ -48,7 +48,7 @@ func TestSecondOpinion(t *testing.T) {
 	expect := func(step string, got, want access.Reason) {
 		t.Helper()
 		if got != want {
-			t.Errorf("%s: %v, want %v", step, got, want)
+			t.Errorf("%s: got reason %v, want %v", step, got, want)
 		}
 	}
 
@@ -70,8 +70,8 @@ func TestSecondOpinion(t *testing.T) {
 	expect("past the leeway", judged(second, ledger), access.Expired)
 }
 
-// An opaque token of ours counts at a gate in the same process as a JWT does: with its
-// certificate alone, until it ends or is revoked, which counts at once.
+// A gate in the same process accepts an opaque token like a JWT: with its certificate only,
+// until it expires or is revoked.
 func TestSecondOpinionOfOpaqueTokens(t *testing.T) {
 	s := newHarness(t, "", opaque)
 	now := func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) }
@@ -95,7 +95,7 @@ func TestSecondOpinionOfOpaqueTokens(t *testing.T) {
 	first, second := s.fetch(good), s.fetch(good)
 	claims, reason := judged(first, ledger)
 	if reason != access.Granted || claims.ClientID != "northwind-ledger" || claims.Issuer != s.identifier || claims.TokenID == "" || len(claims.Scopes) != 2 {
-		t.Errorf("%s with %+v", reason, claims)
+		t.Errorf("got reason %s with %+v, want granted", reason, claims)
 	}
 	for step, c := range map[string]struct {
 		token string
@@ -106,18 +106,18 @@ func TestSecondOpinionOfOpaqueTokens(t *testing.T) {
 		"no token of ours":      {"made-up", ledger, access.Inactive},
 	} {
 		if _, got := judged(c.token, c.pair); got != c.want {
-			t.Errorf("%s: %s, want %s", step, got, c.want)
+			t.Errorf("%s: got reason %s, want %s", step, got, c.want)
 		}
 	}
 	s.revoke(ledger, "token="+first+byLedger)
 	if _, got := judged(first, ledger); got != access.Inactive {
-		t.Errorf("revoked: %s", got)
+		t.Errorf("the revoked token: got reason %s, want inactive", got)
 	}
 	if _, got := judged(second, ledger); got != access.Granted {
-		t.Errorf("the other: %s", got)
+		t.Errorf("the other token: got reason %s, want granted", got)
 	}
 	s.clock.Store(int64(lifetime + time.Second))
 	if _, got := judged(second, ledger); got != access.Inactive {
-		t.Errorf("past its exp: %s", got)
+		t.Errorf("past exp: got reason %s, want inactive", got)
 	}
 }

@@ -8,10 +8,10 @@ import (
 	"github.com/tallygate/tallygate/issuer"
 )
 
-// An issuer that takes another's place, as its configuration has changed, goes on with
-// its state and its keys: tokens of before count, revocations too, and so does the order
-// of issue. What is configured of clients counts from the first request.
-func TestSuccessor(t *testing.T) {
+// The issuer after a reload shares the state and the keys of the issuer before: tokens stay
+// valid, revocations stay in force, and iat never decreases. New settings of clients apply to
+// the next request.
+func TestReload(t *testing.T) {
 	s := newHarness(t, "")
 	before, revoked, keys := s.token(), s.token(), s.keySet()
 	s.granted(s.ask(archive, "grant_type=client_credentials&client_id=northwind-archive"))
@@ -32,23 +32,23 @@ func TestSuccessor(t *testing.T) {
 	s.refused(s.ask(archive, "grant_type=client_credentials&client_id=northwind-archive"), "invalid_client")
 	after := s.token()
 	if s.verify(after.Token).IssuedAt < s.verify(before.Token).IssuedAt || s.keySet() != keys {
-		t.Error("another clock, or other keys")
+		t.Error("after the reload iat has decreased or the keys differ")
 	}
 	for name, c := range map[string]struct {
 		token string
 		ends  bool
 	}{"before": {before.Token, false}, "revoked before": {revoked.Token, true}, "after": {after.Token, false}} {
 		if got := s.introspect(accounts, "accounts-api", c.token).body == inactive; got != c.ends {
-			t.Errorf("the token of %s: inactive %t, want %t", name, got, c.ends)
+			t.Errorf("the token %q: inactive is %t, want %t", name, got, c.ends)
 		}
 	}
 	if _, err := s.issuer.Revoke(issuer.RevocationRequest{Application: "northwind-ledger"}); err != nil {
 		t.Fatal(err)
 	}
-	for _, i := range []*issuer.Issuer{first, s.issuer} { // whichever a request has begun with
+	for _, i := range []*issuer.Issuer{first, s.issuer} { // a request may still use the issuer before
 		s.issuer = i
 		if s.introspect(accounts, "accounts-api", before.Token).body != inactive {
-			t.Error("a revocation does not count")
+			t.Error("a token is active after its revocation")
 		}
 	}
 }
