@@ -25,7 +25,7 @@ func caching(edit func(*config.IntrospectionCache)) func(*config.AuthorizationSe
 }
 
 // counted fails the test unless a counter says want.
-func counted(t *testing.T, name string, counter prometheus.Counter, want float64) {
+func wantCounter(t *testing.T, name string, counter prometheus.Counter, want float64) {
 	t.Helper()
 	if got := testutil.ToFloat64(counter); got != want {
 		t.Errorf("%s: %v, want %v", name, got, want)
@@ -48,31 +48,31 @@ func eventually(t *testing.T, what string, check func() bool) {
 // tenth, and never later than its exp; so the server's revocation counts within max_age.
 func TestActiveLifetime(t *testing.T) {
 	a := newAuthority(t)
-	a.says(active())
+	a.responds(active())
 	c := a.client()
 	expect(t, c, "opaque", access.Granted)
-	a.says(M{"active": false})
-	a.pass(53 * time.Second)
+	a.responds(M{"active": false})
+	a.advance(53 * time.Second)
 	expect(t, c, "opaque", access.Granted)
-	a.pass(7 * time.Second)
+	a.advance(7 * time.Second)
 	expect(t, c, "opaque", access.Inactive)
-	counted(t, "hits", c.metrics.hits, 1)
-	counted(t, "misses", c.metrics.misses, 2)
+	wantCounter(t, "hits", c.metrics.hits, 1)
+	wantCounter(t, "misses", c.metrics.misses, 2)
 	if n := a.calls.Load(); n != 2 {
 		t.Errorf("%d calls, want 2", n)
 	}
 
 	// exp comes first.
-	a.says(active(M{"exp": time.Now().Add(time.Minute + 20*time.Second).Unix()})) // in 20 s by the gate's clock
+	a.responds(active(M{"exp": time.Now().Add(time.Minute + 20*time.Second).Unix()})) // in 20 s by the gate's clock
 	expect(t, c, "short", access.Granted)
-	a.says(M{"active": false})
-	a.pass(18 * time.Second)
+	a.responds(M{"active": false})
+	a.advance(18 * time.Second)
 	expect(t, c, "short", access.Granted)
-	a.pass(2 * time.Second)
+	a.advance(2 * time.Second)
 	expect(t, c, "short", access.Inactive)
 
 	// What has already ended is not remembered at all.
-	a.says(active(M{"exp": 1}))
+	a.responds(active(M{"exp": 1}))
 	calls := a.calls.Load()
 	expect(t, c, "over", access.Granted) // a fact; validate refuses it
 	expect(t, c, "over", access.Granted)
@@ -85,10 +85,10 @@ func TestActiveLifetime(t *testing.T) {
 // take pushes out no active one.
 func TestInactiveLifetime(t *testing.T) {
 	a := newAuthority(t)
-	a.says(active())
+	a.responds(active())
 	c := a.client(caching(func(s *config.IntrospectionCache) { s.Entries, s.InactiveEntries = 16, 16 }))
 	expect(t, c, "good", access.Granted)
-	a.says(M{"active": false})
+	a.responds(M{"active": false})
 	for i := range 100 {
 		expect(t, c, fmt.Sprint("made up ", i), access.Inactive)
 	}
@@ -98,21 +98,21 @@ func TestInactiveLifetime(t *testing.T) {
 	if a.calls.Load() != calls || c.cache.inactive.Len() > 16 {
 		t.Errorf("%d calls, %d entries", a.calls.Load()-calls, c.cache.inactive.Len())
 	}
-	counted(t, "negative", c.metrics.negative, 1)
-	a.pass(5 * time.Second)
-	a.says(active())
+	wantCounter(t, "negative", c.metrics.negative, 1)
+	a.advance(5 * time.Second)
+	a.responds(active())
 	expect(t, c, "made up 99", access.Granted)
 }
 
 // max_age: 0 asks for every request, and shares no answer.
 func TestNoCache(t *testing.T) {
 	a := newAuthority(t)
-	a.says(active())
+	a.responds(active())
 	c := a.client(caching(func(s *config.IntrospectionCache) { s.MaxAge = 0 }))
 	for range 3 {
 		expect(t, c, "opaque", access.Granted)
 	}
-	a.says(M{"active": false})
+	a.responds(M{"active": false})
 	expect(t, c, "opaque", access.Inactive)
 	if n := a.calls.Load(); n != 4 {
 		t.Errorf("%d calls, want 4", n)
@@ -121,7 +121,7 @@ func TestNoCache(t *testing.T) {
 
 // T-INT-06: 1,000 first uses of one token at a time are one call, and whoever leaves
 // takes the answer from nobody else.
-func TestOneCallForOneToken(t *testing.T) {
+func TestOneRequestForOneToken(t *testing.T) {
 	a := newAuthority(t)
 	arrived, release := make(chan struct{}), make(chan struct{})
 	body := encode(active())
@@ -135,7 +135,7 @@ func TestOneCallForOneToken(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	left := make(chan error, 1)
 	go func() {
-		_, err := c.Introspect(ctx, "opaque", sum, certificateOf(1), theirs)
+		_, err := c.Introspect(ctx, "opaque", sum, certificateOf(1), ownedByNorthwind)
 		left <- err
 	}()
 	<-arrived
@@ -145,7 +145,7 @@ func TestOneCallForOneToken(t *testing.T) {
 		waiting.Add(1)
 		group.Go(func() {
 			waiting.Done()
-			if _, err := c.Introspect(t.Context(), "opaque", sum, certificateOf(1), theirs); err == nil {
+			if _, err := c.Introspect(t.Context(), "opaque", sum, certificateOf(1), ownedByNorthwind); err == nil {
 				granted.Add(1)
 			}
 		})
@@ -160,13 +160,13 @@ func TestOneCallForOneToken(t *testing.T) {
 	if granted.Load() != 999 || a.calls.Load() != 1 {
 		t.Errorf("%d granted by %d calls, want 999 by 1", granted.Load(), a.calls.Load())
 	}
-	counted(t, "misses", c.metrics.misses, 1)
-	counted(t, "shared", c.metrics.shared, 999)
+	wantCounter(t, "misses", c.metrics.misses, 1)
+	wantCounter(t, "shared", c.metrics.shared, 999)
 }
 
 // T-INT-06: many different tokens are asked about a few at a time, and one certificate's
 // take a quarter of the turns at most, so that the others' are not kept waiting.
-func TestTurns(t *testing.T) {
+func TestPermitsPerCertificate(t *testing.T) {
 	a := newAuthority(t)
 	var now, most atomic.Int64
 	release := make(chan struct{})
@@ -191,7 +191,7 @@ func TestTurns(t *testing.T) {
 		for i := range tokens {
 			group.Go(func() {
 				raw := fmt.Sprintf("token %d of %d", i, holder)
-				if _, err := c.Introspect(t.Context(), raw, facts.SumOf(raw), certificateOf(holder, byte(holder)), theirs); err != nil {
+				if _, err := c.Introspect(t.Context(), raw, facts.SumOf(raw), certificateOf(holder, byte(holder)), ownedByNorthwind); err != nil {
 					t.Error(err)
 				}
 			})
@@ -218,7 +218,7 @@ func TestTurns(t *testing.T) {
 }
 
 // Waiting for a turn ends with the timeout, and is no failure of the server.
-func TestTurnThatNeverComes(t *testing.T) {
+func TestPermitTimeout(t *testing.T) {
 	a := newAuthority(t)
 	release := make(chan struct{})
 	a.serve(func(w http.ResponseWriter, r *http.Request) {
@@ -249,33 +249,33 @@ func TestTurnThatNeverComes(t *testing.T) {
 
 // A token that is in use is asked about in the background before what is remembered ends,
 // once; its users do not wait.
-func TestEarlyRefresh(t *testing.T) {
+func TestBackgroundRefresh(t *testing.T) {
 	a := newAuthority(t)
-	a.says(active())
+	a.responds(active())
 	c := a.client()
 	for range refreshAheadHits + 1 {
 		expect(t, c, "hot", access.Granted)
 	}
 	expect(t, c, "cold", access.Granted)
-	a.pass(50 * time.Second) // the last fifth begins after 43 to 48 s
+	a.advance(50 * time.Second) // the last fifth begins after 43 to 48 s
 	for range 10 {
 		expect(t, c, "hot", access.Granted)
 	}
 	expect(t, c, "cold", access.Granted)
 	eventually(t, "asked again", func() bool { return a.calls.Load() == 3 })
 	eventually(t, "remembered again", func() bool { return c.cache.fresh(facts.SumOf("hot"), c.now().Add(20*time.Second)) != nil })
-	a.pass(10 * time.Second)
+	a.advance(10 * time.Second)
 	a.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
 	expect(t, c, "hot", access.Granted)
 	expect(t, c, "cold", access.IssuerUnavailable)
-	counted(t, "early", c.metrics.early, 1)
+	wantCounter(t, "early", c.metrics.early, 1)
 
 	// A server that has revoked it says so then.
 	for range refreshAheadHits + 1 {
 		expect(t, c, "hot", access.Granted)
 	}
-	a.says(M{"active": false})
-	a.pass(40 * time.Second)
+	a.responds(M{"active": false})
+	a.advance(40 * time.Second)
 	expect(t, c, "hot", access.Granted)
 	eventually(t, "forgotten", func() bool { return c.cache.fresh(facts.SumOf("hot"), c.now()) == nil })
 	expect(t, c, "hot", access.Inactive)
@@ -286,28 +286,28 @@ func TestEarlyRefresh(t *testing.T) {
 func TestStaleOnError(t *testing.T) {
 	a := newAuthority(t)
 	fail := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) }
-	a.says(active())
+	a.responds(active())
 	off, on := a.client(), a.client(caching(func(s *config.IntrospectionCache) { s.StaleOnError = 10 * time.Minute }))
 	for _, c := range []*Client{off, on} {
 		expect(t, c, "opaque", access.Granted)
 	}
 	a.serve(fail)
-	a.pass(time.Minute)
+	a.advance(time.Minute)
 	expect(t, off, "opaque", access.IssuerUnavailable)
 	expect(t, on, "opaque", access.Granted)
 	expect(t, on, "another", access.IssuerUnavailable)
-	counted(t, "stale", on.metrics.stale, 1)
-	a.pass(10 * time.Minute)
+	wantCounter(t, "stale", on.metrics.stale, 1)
+	a.advance(10 * time.Minute)
 	expect(t, on, "opaque", access.IssuerUnavailable)
 	a.now.Store(int64(5 * time.Minute))
 	expect(t, on, "opaque", access.Granted)
 	// What concerns this token alone is no failure of the server.
 	a.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(400) })
 	expect(t, on, "opaque", access.IssuerUnavailable)
-	a.says(M{"active": false})
+	a.responds(M{"active": false})
 	expect(t, on, "opaque", access.Inactive)
 	a.serve(fail)
-	a.pass(10 * time.Second) // the inactive answer has ended too
+	a.advance(10 * time.Second) // the inactive answer has ended too
 	expect(t, on, "opaque", access.IssuerUnavailable)
 }
 
@@ -331,14 +331,14 @@ func TestBreaker(t *testing.T) {
 	if n := a.calls.Load(); n != 5*breakerFailures {
 		t.Errorf("%d calls, want %d", n, 5*breakerFailures)
 	}
-	counted(t, "not sent", c.metrics.circuitOpen, 100-breakerFailures)
+	wantCounter(t, "not sent", c.metrics.circuitOpen, 100-breakerFailures)
 	if !c.suspended() {
 		t.Error("the gauge says that it is asked")
 	}
-	a.says(active())
+	a.responds(active())
 	started := time.Now()
 	eventually(t, "asked again", func() bool {
-		_, reason := ask(t, c, "opaque")
+		_, reason := introspectToken(t, c, "opaque")
 		return reason == access.Granted
 	})
 	t.Logf("recovered after %s", time.Since(started).Round(time.Millisecond))
@@ -348,7 +348,7 @@ func TestBreaker(t *testing.T) {
 }
 
 // Who waited for a turn while asking was suspended does not ask either.
-func TestBreakerForThoseWhoWait(t *testing.T) {
+func TestBreakerOfQueuedRequests(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t)
 	a.serve(func(w http.ResponseWriter, _ *http.Request) {
@@ -365,12 +365,12 @@ func TestBreakerForThoseWhoWait(t *testing.T) {
 	if n > breakerFailures+1 { // the next turn may begin before the last failure counts
 		t.Errorf("%d calls, want %d", n, breakerFailures)
 	}
-	counted(t, "not sent", c.metrics.circuitOpen, float64(3*breakerFailures-n))
+	wantCounter(t, "not sent", c.metrics.circuitOpen, float64(3*breakerFailures-n))
 }
 
 // Questions from before it is known where to ask are no failures of the server: asking
 // begins as soon as that is known.
-func TestQuestionsBeforeMetadata(t *testing.T) {
+func TestRequestsBeforeMetadata(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t)
 	metadata, answer := encode(M{"issuer": a.URL, "introspection_endpoint": a.URL + "/introspect"}), encode(active(M{"iss": a.URL}))
@@ -440,7 +440,7 @@ func TestServerGoesAway(t *testing.T) {
 	eventually(t, "quiet", func() bool { return runtime.NumGoroutine() <= before+10 })
 	broken.Store(false)
 	eventually(t, "back", func() bool {
-		_, reason := ask(t, c, "new")
+		_, reason := introspectToken(t, c, "new")
 		return reason == access.Granted
 	})
 }
@@ -460,17 +460,17 @@ func TestClientsThatLeave(t *testing.T) {
 			leave()
 		}()
 		raw := fmt.Sprint("left ", i)
-		if _, err := c.Introspect(ctx, raw, facts.SumOf(raw), certificateOf(1), theirs); !errors.Is(err, context.Canceled) {
+		if _, err := c.Introspect(ctx, raw, facts.SumOf(raw), certificateOf(1), ownedByNorthwind); !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
 	}
-	a.says(active())
+	a.responds(active())
 	expect(t, c, "opaque", access.Granted)
 }
 
 // What the server revoked while it answered lives no longer for it: the time counts from
 // the question, and a late answer to an early question takes no later one's place.
-func TestLateAnswers(t *testing.T) {
+func TestLateResponses(t *testing.T) {
 	a := newAuthority(t)
 	c := a.client(caching(func(s *config.IntrospectionCache) { s.InactiveMaxAge = time.Hour }))
 	sum, begin := facts.SumOf("opaque"), c.now()
@@ -506,5 +506,5 @@ func TestRetry(t *testing.T) {
 	}
 	a.Close()
 	expect(t, c, "opaque", access.IssuerUnavailable) // nobody listens; both attempts fail
-	counted(t, "failed", c.metrics.failed, 2)
+	wantCounter(t, "failed", c.metrics.failed, 2)
 }

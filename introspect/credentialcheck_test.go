@@ -57,7 +57,7 @@ func TestCredentials(t *testing.T) {
 	if err := fresh.CheckCredentials(t.Context()); err == nil || fresh.Ready() != nil {
 		t.Errorf("checked: %v, ready: %v", err, fresh.Ready())
 	}
-	a.says(M{"active": false})
+	a.responds(M{"active": false})
 	if err := gate.CheckCredentials(t.Context()); err != nil || gate.Ready() != nil {
 		t.Errorf("checked: %v, ready: %v", err, gate.Ready())
 	}
@@ -96,12 +96,12 @@ func TestCredentialsAreCheckedAgain(t *testing.T) {
 	}
 	ready := func() bool { return gate.Ready() == nil }
 	until("refused", func() bool { return gate.credentialCheck.refused.Load() })
-	a.says(M{"active": false})
+	a.responds(M{"active": false})
 	until("ready", ready)
 	a.serve(refusing)
 	expect(t, gate, "opaque", access.IssuerUnavailable)
 	until("refused again", func() bool { return !ready() })
-	a.says(active())
+	a.responds(active())
 	until("ready again", ready)
 
 	// This server refuses because of one token.
@@ -137,7 +137,7 @@ func (w lockedWriter) Write(p []byte) (int, error) {
 
 // What a server says of a question that it turns down is quoted on one line, clipped, and
 // without what was sent, whole or in part.
-func TestQuote(t *testing.T) {
+func TestQuoteError(t *testing.T) {
 	const token = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJhIn0.c2lnbmF0dXJl"
 	form := url.Values{"token": {token}, "client_assertion": {"short"}}
 	header := http.Header{"Authorization": {"Basic Z2F0ZTpwJTJGcQ=="}} // gate:p%2Fq

@@ -37,7 +37,7 @@ const (
 type M = testpki.M
 
 // An authority is an authorization server over TLS, as far as it is asked about tokens.
-type authority struct {
+type authorizationServer struct {
 	*httptest.Server
 	t      testing.TB
 	dir    string // with ca.pem, gate.pem, gate-key.pem, secret, assertion.pem
@@ -50,16 +50,16 @@ type authority struct {
 	last *http.Request // the last one, its form parsed
 }
 
-func newAuthority(t testing.TB) *authority {
+func newAuthority(t testing.TB) *authorizationServer {
 	t.Helper()
-	a := &authority{t: t, dir: t.TempDir(), key: testpki.NewSigner("ES256", "k1")}
+	a := &authorizationServer{t: t, dir: t.TempDir(), key: testpki.NewSigner("ES256", "k1")}
 	ca := testpki.NewCA("private CA")
 	ca.Write(a.dir, "ca")
 	ca.Leaf("gate", testpki.DNS("gate.example")).Write(a.dir, "gate")
 	testpki.SelfSigned("assertions").Write(a.dir, "assertion")
 	a.write("secret", " s3cret/+%\n")
 	a.write("jwks.json", string(testpki.KeySet(a.key)))
-	a.says(M{"active": false})
+	a.responds(M{"active": false})
 	a.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.calls.Add(1)
 		_ = r.ParseForm()
@@ -80,19 +80,21 @@ func newAuthority(t testing.TB) *authority {
 	return a
 }
 
-func (a *authority) write(name, content string) {
+func (a *authorizationServer) write(name, content string) {
 	a.t.Helper()
 	if err := os.WriteFile(filepath.Join(a.dir, name), []byte(content), 0o600); err != nil {
 		a.t.Fatal(err)
 	}
 }
 
-func (a *authority) path(name string) config.Path { return config.Path(filepath.Join(a.dir, name)) }
+func (a *authorizationServer) path(name string) config.Path {
+	return config.Path(filepath.Join(a.dir, name))
+}
 
-func (a *authority) serve(answer http.HandlerFunc) { a.answer.Store(&answer) }
+func (a *authorizationServer) serve(answer http.HandlerFunc) { a.answer.Store(&answer) }
 
 // says makes the server answer every question like this.
-func (a *authority) says(response M) {
+func (a *authorizationServer) responds(response M) {
 	text := encode(response)
 	a.serve(func(w http.ResponseWriter, _ *http.Request) { reply200(w, "application/json", text) })
 }
@@ -130,14 +132,14 @@ func encode(v any) []byte {
 }
 
 // request returns the last question.
-func (a *authority) request() *http.Request {
+func (a *authorizationServer) request() *http.Request {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.last
 }
 
 // settings returns those of package config, for a gate that asks a.
-func (a *authority) settings(edits ...func(*config.AuthorizationServer)) config.AuthorizationServer {
+func (a *authorizationServer) settings(edits ...func(*config.AuthorizationServer)) config.AuthorizationServer {
 	u, err := url.Parse(a.URL + "/introspect?secret=canary")
 	if err != nil {
 		a.t.Fatal(err)
@@ -166,7 +168,7 @@ func (a *authority) settings(edits ...func(*config.AuthorizationServer)) config.
 }
 
 // client returns a client of a.
-func (a *authority) client(edits ...func(*config.AuthorizationServer)) *Client {
+func (a *authorizationServer) client(edits ...func(*config.AuthorizationServer)) *Client {
 	a.t.Helper()
 	c, err := a.open(edits...)
 	if err != nil {
@@ -175,7 +177,7 @@ func (a *authority) client(edits ...func(*config.AuthorizationServer)) *Client {
 	return c
 }
 
-func (a *authority) open(edits ...func(*config.AuthorizationServer)) (*Client, error) {
+func (a *authorizationServer) open(edits ...func(*config.AuthorizationServer)) (*Client, error) {
 	settings, log := a.settings(edits...), slog.New(slog.DiscardHandler)
 	now := func() time.Time { return time.Now().Add(time.Duration(a.now.Load())) }
 	remote, err := authserver.New(settings, authserver.Options{Log: log, Metrics: authserver.NewMetrics(), Now: now})
@@ -195,7 +197,7 @@ func (a *authority) open(edits ...func(*config.AuthorizationServer)) (*Client, e
 }
 
 // pass lets the gate's clock run ahead.
-func (a *authority) pass(d time.Duration) { a.now.Add(int64(d)) }
+func (a *authorizationServer) advance(d time.Duration) { a.now.Add(int64(d)) }
 
 // certificateOf returns a certificate of a holder, of that authority.
 func certificateOf(holder int, authority ...byte) *access.Certificate {
@@ -207,22 +209,22 @@ func certificateOf(holder int, authority ...byte) *access.Certificate {
 }
 
 // theirs remembers every answer as those of one partner.
-func theirs(*access.Unchecked) string { return "northwind" }
+func ownedByNorthwind(*access.Unchecked) string { return "northwind" }
 
 // ask asks c as package validate does: first what is remembered, then the server.
-func ask(t testing.TB, c *Client, raw string) (*access.Unchecked, access.Reason) {
+func introspectToken(t testing.TB, c *Client, raw string) (*access.Unchecked, access.Reason) {
 	t.Helper()
-	return askWith(t, c, raw, certificateOf(1, 1))
+	return introspectWith(t, c, raw, certificateOf(1, 1))
 }
 
 // askWith does so for the holder of cert.
-func askWith(t testing.TB, c *Client, raw string, cert *access.Certificate) (*access.Unchecked, access.Reason) {
+func introspectWith(t testing.TB, c *Client, raw string, cert *access.Certificate) (*access.Unchecked, access.Reason) {
 	t.Helper()
 	sum := facts.SumOf(raw)
 	if says := c.Lookup(raw, sum); says != nil {
 		return says, access.Granted
 	}
-	says, err := c.Introspect(t.Context(), raw, sum, cert, theirs)
+	says, err := c.Introspect(t.Context(), raw, sum, cert, ownedByNorthwind)
 	if err == nil {
 		return says, access.Granted
 	}
@@ -235,7 +237,7 @@ func askWith(t testing.TB, c *Client, raw string, cert *access.Certificate) (*ac
 
 func expect(t testing.TB, c *Client, raw string, want access.Reason) {
 	t.Helper()
-	if _, got := ask(t, c, raw); got != want {
+	if _, got := introspectToken(t, c, raw); got != want {
 		t.Errorf("%s: got %s, want %s", raw, got, want)
 	}
 }

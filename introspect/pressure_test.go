@@ -18,7 +18,7 @@ import (
 )
 
 // takes makes the server answer like this, each time after so long.
-func (a *authority) takes(d time.Duration, response M) {
+func (a *authorizationServer) respondsAfter(d time.Duration, response M) {
 	text := encode(response)
 	a.serve(func(w http.ResponseWriter, r *http.Request) {
 		select {
@@ -36,7 +36,7 @@ func flood(t *testing.T, c *Client, n int, cert func(i int) *access.Certificate)
 	ctx, cancel := context.WithCancel(context.Background())
 	for i := range n {
 		raw := fmt.Sprint("made up ", i)
-		group.Go(func() { _, _ = c.Introspect(ctx, raw, facts.SumOf(raw), cert(i), theirs) })
+		group.Go(func() { _, _ = c.Introspect(ctx, raw, facts.SumOf(raw), cert(i), ownedByNorthwind) })
 	}
 	t.Cleanup(func() {
 		cancel()
@@ -54,21 +54,21 @@ func one(holder int) func(int) *access.Certificate {
 
 // More tokens than one holder's turns can serve in time suspend no server that is well: the
 // wait for a turn is not the server's.
-func TestBurstSuspendsNothing(t *testing.T) {
+func TestBurstOpensNoBreaker(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t)
-	a.takes(150*time.Millisecond, M{"active": false})
+	a.respondsAfter(150*time.Millisecond, M{"active": false})
 	c := a.client(func(s *config.AuthorizationServer) { s.Introspection.Timeout = 500 * time.Millisecond })
 	var group sync.WaitGroup
 	for i := range 200 { // 16 at a time: 3 rounds come in time, the fourth would end late
 		raw := fmt.Sprint("made up ", i)
-		group.Go(func() { _, _ = c.Introspect(t.Context(), raw, facts.SumOf(raw), certificateOf(2, 2), theirs) })
+		group.Go(func() { _, _ = c.Introspect(t.Context(), raw, facts.SumOf(raw), certificateOf(2, 2), ownedByNorthwind) })
 	}
 	group.Wait()
 	if c.breaker.State() != gobreaker.StateClosed {
 		t.Error("suspended")
 	}
-	counted(t, "out of time", c.metrics.timedOut, 0)
+	wantCounter(t, "out of time", c.metrics.timedOut, 0)
 	if testutil.ToFloat64(c.metrics.noPermit) == 0 {
 		t.Error("everybody had a turn: the test shows nothing")
 	}
@@ -77,14 +77,14 @@ func TestBurstSuspendsNothing(t *testing.T) {
 
 // Callers whose time is up are no failure of the server either, where each has a call of
 // its own.
-func TestCallersOutOfTime(t *testing.T) {
+func TestClientTimeouts(t *testing.T) {
 	a := newAuthority(t)
-	a.takes(50*time.Millisecond, M{"active": false})
+	a.respondsAfter(50*time.Millisecond, M{"active": false})
 	c := a.client(caching(func(s *config.IntrospectionCache) { s.MaxAge = 0 }))
 	for i := range 2 * breakerFailures {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		raw := fmt.Sprint("made up ", i)
-		_, err := c.Introspect(ctx, raw, facts.SumOf(raw), certificateOf(2, 2), theirs)
+		_, err := c.Introspect(ctx, raw, facts.SumOf(raw), certificateOf(2, 2), ownedByNorthwind)
 		cancel()
 		if access.ReasonOf(err) != access.IssuerUnavailable {
 			t.Fatal(err)
@@ -95,44 +95,44 @@ func TestCallersOutOfTime(t *testing.T) {
 
 // stale_on_error: the holder of a revoked token cannot keep it alive by taking all turns
 // that it would be asked about in, nor by making up so many that nothing is asked.
-func TestHolderForcesNothingStale(t *testing.T) {
+func TestClientForcesNoStaleEntry(t *testing.T) {
 	a := newAuthority(t)
-	a.says(active())
+	a.responds(active())
 	c := a.client(caching(func(s *config.IntrospectionCache) { s.StaleOnError, s.InactiveMaxAge = time.Hour, 0 }),
 		func(s *config.AuthorizationServer) { s.Introspection.Timeout = time.Minute })
 	expect(t, c, "revoked", access.Granted)
-	a.pass(30 * time.Minute)
-	a.takes(time.Minute, M{"active": false})
+	a.advance(30 * time.Minute)
+	a.respondsAfter(time.Minute, M{"active": false})
 	flood(t, c, 400, one(1))
 	eventually(t, "all places taken", func() bool { return c.queue.places() == 16*maxUsersPerPermit })
 	expect(t, c, "revoked", access.IssuerUnavailable)
-	counted(t, "stale", c.metrics.stale, 0)
+	wantCounter(t, "stale", c.metrics.stale, 0)
 
 	c = a.client(caching(func(s *config.IntrospectionCache) { s.StaleOnError, s.InactiveMaxAge = time.Hour, 0 }))
-	a.says(active(M{"exp": time.Now().Add(24 * time.Hour).Unix()}))
+	a.responds(active(M{"exp": time.Now().Add(24 * time.Hour).Unix()}))
 	expect(t, c, "revoked", access.Granted)
-	a.pass(30 * time.Minute)
+	a.advance(30 * time.Minute)
 	later := c.now()
 	c.now = func() time.Time { return later }
-	a.says(M{"active": false})
+	a.responds(M{"active": false})
 	for i := range unknownTokenBurst {
 		expect(t, c, fmt.Sprint("made up ", i), access.Inactive)
 	}
 	expect(t, c, "revoked", access.RateLimited)
-	counted(t, "stale", c.metrics.stale, 0)
+	wantCounter(t, "stale", c.metrics.stale, 0)
 }
 
 // Requests that clients reset at once leave no more behind than there are places.
-func TestWaitingIsBounded(t *testing.T) {
+func TestQueueIsBounded(t *testing.T) {
 	a := newAuthority(t)
-	a.takes(time.Minute, M{"active": false})
+	a.respondsAfter(time.Minute, M{"active": false})
 	c := a.client(func(s *config.AuthorizationServer) { s.Introspection.Timeout = time.Minute })
 	before := runtime.NumGoroutine()
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	for i := range 20_000 {
 		raw := fmt.Sprint("made up ", i)
-		if _, err := c.Introspect(gone, raw, facts.SumOf(raw), certificateOf(2, 2), theirs); access.ReasonOf(err) != access.IssuerUnavailable {
+		if _, err := c.Introspect(gone, raw, facts.SumOf(raw), certificateOf(2, 2), ownedByNorthwind); access.ReasonOf(err) != access.IssuerUnavailable {
 			t.Fatal(err)
 		}
 	}
@@ -150,7 +150,7 @@ func TestWaitingIsBounded(t *testing.T) {
 func TestManyCertificates(t *testing.T) {
 	for name, authority := range map[string][]byte{"of one authority": {9, 8}, "of none": nil} {
 		a := newAuthority(t)
-		a.says(M{"active": false})
+		a.responds(M{"active": false})
 		slow := encode(M{"active": false})
 		a.serve(func(w http.ResponseWriter, r *http.Request) {
 			if r.PostForm.Get("token") != "honest" {
@@ -172,7 +172,7 @@ func TestManyCertificates(t *testing.T) {
 }
 
 // What somebody else asks about a token is not what its owner waits for.
-func TestOwnFlight(t *testing.T) {
+func TestRequestsOfOtherCertificates(t *testing.T) {
 	a := newAuthority(t)
 	body := encode(active())
 	a.serve(func(w http.ResponseWriter, r *http.Request) {
@@ -185,9 +185,11 @@ func TestOwnFlight(t *testing.T) {
 	flood(t, c, 100, one(2))
 	var group sync.WaitGroup
 	ctx, cancel := context.WithCancel(t.Context())
-	group.Go(func() { _, _ = c.Introspect(ctx, "honest", facts.SumOf("honest"), certificateOf(2, 2), theirs) })
+	group.Go(func() {
+		_, _ = c.Introspect(ctx, "honest", facts.SumOf("honest"), certificateOf(2, 2), ownedByNorthwind)
+	})
 	eventually(t, "waiting", func() bool { return c.queue.places() == 101 })
-	if _, reason := askWith(t, c, "honest", certificateOf(3, 3)); reason != access.Granted {
+	if _, reason := introspectWith(t, c, "honest", certificateOf(3, 3)); reason != access.Granted {
 		t.Errorf("the owner got %s", reason)
 	}
 	cancel()
@@ -202,7 +204,7 @@ func (t *fairQueue) places() int {
 
 // Whoever shows token after token that the server does not know is not asked about for a
 // while, nor are others of that authority in the end; those of another are.
-func TestStrangers(t *testing.T) {
+func TestUnknownTokenLimiter(t *testing.T) {
 	a := newAuthority(t)
 	c := a.client()
 	begin := time.Now()
@@ -210,7 +212,7 @@ func TestStrangers(t *testing.T) {
 	made := 0
 	show := func(cert *access.Certificate) access.Reason {
 		made++
-		_, reason := askWith(t, c, fmt.Sprint("made up ", made), cert)
+		_, reason := introspectWith(t, c, fmt.Sprint("made up ", made), cert)
 		return reason
 	}
 	for range unknownTokenBurst {
@@ -221,7 +223,7 @@ func TestStrangers(t *testing.T) {
 	if calls := a.calls.Load(); calls != unknownTokenBurst || show(certificateOf(2, 2)) != access.RateLimited || a.calls.Load() != calls {
 		t.Errorf("%d calls, then %d", calls, a.calls.Load())
 	}
-	counted(t, "limited", c.metrics.limited, 1)
+	wantCounter(t, "limited", c.metrics.limited, 1)
 	for holder := 10; holder < 10+authorityFactor-1; holder++ {
 		for range unknownTokenBurst {
 			if got := show(certificateOf(holder, 2)); got != access.Inactive {
@@ -235,26 +237,26 @@ func TestStrangers(t *testing.T) {
 	if got := show(certificateOf(99, 3)); got != access.Inactive {
 		t.Errorf("another authority: %s", got)
 	}
-	a.says(active())
-	if _, got := askWith(t, c, "good", certificateOf(2, 2)); got != access.RateLimited {
+	a.responds(active())
+	if _, got := introspectWith(t, c, "good", certificateOf(2, 2)); got != access.RateLimited {
 		t.Errorf("a good token at once: %s", got)
 	}
-	a.pass(time.Second)
+	a.advance(time.Second)
 	for i := range 100 { // what is good is not counted
-		if _, got := askWith(t, c, fmt.Sprint("good ", i), certificateOf(2, 2)); got != access.Granted {
+		if _, got := introspectWith(t, c, fmt.Sprint("good ", i), certificateOf(2, 2)); got != access.Granted {
 			t.Fatalf("good token %d after a second: %s", i, got)
 		}
 	}
 }
 
 // An answer of before the question is no answer to it.
-func TestSignedAnswerOfBefore(t *testing.T) {
+func TestSignedResponseBeforeRequest(t *testing.T) {
 	a := newAuthority(t)
 	signed := a.key.Token(M{"iss": issuer, "aud": "gate", "iat": time.Now().Unix(), "token_introspection": active()}, M{"typ": "token-introspection+jwt"})
 	a.serve(func(w http.ResponseWriter, _ *http.Request) { reply200(w, jwtMediaType, []byte(signed)) })
 	c := a.client(func(s *config.AuthorizationServer) { s.Introspection.Signed = true })
 	expect(t, c, "one", access.Granted)
-	a.pass(32 * time.Second) // the leeway is 30 s
+	a.advance(32 * time.Second) // the leeway is 30 s
 	expect(t, c, "another", access.IssuerUnavailable)
 }
 
@@ -293,12 +295,12 @@ func TestAssertionOnce(t *testing.T) {
 
 // A server that wants to be asked less often is not down: its other tokens are asked
 // about, and nothing counts longer for it. It is asked less about those who ask too much.
-func TestTooManyQuestions(t *testing.T) {
+func TestTooManyRequestsResponse(t *testing.T) {
 	a := newAuthority(t)
-	a.says(active())
+	a.responds(active())
 	c := a.client(caching(func(s *config.IntrospectionCache) { s.StaleOnError = time.Hour }))
 	expect(t, c, "revoked", access.Granted)
-	a.pass(30 * time.Minute)
+	a.advance(30 * time.Minute)
 	later := c.now()
 	c.now = func() time.Time { return later }
 	a.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) })
@@ -307,8 +309,8 @@ func TestTooManyQuestions(t *testing.T) {
 		expect(t, c, fmt.Sprint("made up ", i), access.IssuerUnavailable)
 	}
 	expect(t, c, "revoked", access.RateLimited)
-	a.says(active())
-	if _, got := askWith(t, c, "honest", certificateOf(3, 3)); got != access.Granted {
+	a.responds(active())
+	if _, got := introspectWith(t, c, "honest", certificateOf(3, 3)); got != access.Granted {
 		t.Errorf("another's: %s", got)
 	}
 }

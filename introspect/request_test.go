@@ -23,7 +23,7 @@ import (
 
 // T-INT-01, T-INT-08, T-DOS-08, one line a case: an answer, and what becomes of the
 // token. Only true is active, and what cannot be understood is never taken for inactive.
-func TestAnswers(t *testing.T) {
+func TestResponses(t *testing.T) {
 	a := newAuthority(t)
 	json := func(text string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
@@ -117,22 +117,22 @@ func TestAnswers(t *testing.T) {
 				return
 			}
 			// Nothing of it is remembered: the next answer counts.
-			a.says(active())
+			a.responds(active())
 			expect(t, gate, "opaque", access.Granted)
 		})
 	}
 }
 
 // What the server says is what is known, RFC 7662 section 2.2 and RFC 8705 section 3.2.
-func TestFacts(t *testing.T) {
+func TestClaimsOfResponse(t *testing.T) {
 	a := newAuthority(t)
 	exp := time.Now().Add(time.Hour).Truncate(time.Second)
 	bound, err := access.ParseThumbprint("A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.says(active(M{"exp": exp.Unix(), "nbf": exp.Unix() - 7200, "iat": exp.Unix() - 3600, "jti": "j1", "scope": "accounts:read accounts:write", "username": "x"}))
-	got, _ := ask(t, a.client(), "opaque")
+	a.responds(active(M{"exp": exp.Unix(), "nbf": exp.Unix() - 7200, "iat": exp.Unix() - 3600, "jti": "j1", "scope": "accounts:read accounts:write", "username": "x"}))
+	got, _ := introspectToken(t, a.client(), "opaque")
 	want := &access.Unchecked{
 		Server: "partners", Issuer: issuer, Subject: "northwind-ledger", ClientID: "northwind-ledger", TokenID: "j1",
 		Audience: []string{audience}, Scopes: []string{"accounts:read", "accounts:write"},
@@ -144,8 +144,8 @@ func TestFacts(t *testing.T) {
 	}
 	// Of what is left out, the issuer is the server that was asked, and the token ends with
 	// what is remembered of it; nothing else is made up.
-	a.says(M{"active": true})
-	got, _ = ask(t, a.client(), "opaque")
+	a.responds(M{"active": true})
+	got, _ = introspectToken(t, a.client(), "opaque")
 	if left := time.Until(got.Expires); left < 50*time.Second || left > time.Minute+time.Second {
 		t.Errorf("without exp it ends in %s", left)
 	}
@@ -154,14 +154,14 @@ func TestFacts(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	// An issuer that it does name is kept as it is, for validate to compare.
-	a.says(active(M{"iss": "https://other.example"}))
-	if got, _ = ask(t, a.client(), "opaque"); got.Issuer != "https://other.example" {
+	a.responds(active(M{"iss": "https://other.example"}))
+	if got, _ = introspectToken(t, a.client(), "opaque"); got.Issuer != "https://other.example" {
 		t.Errorf("issuer %q", got.Issuer)
 	}
 	// What is null is absent, and scopes may stand in an array.
 	null := json.RawMessage("null")
-	a.says(M{"active": true, "iss": null, "sub": null, "client_id": null, "jti": null, "aud": null, "exp": null, "nbf": null, "iat": null, "cnf": null, "token_type": null, "scope": []string{"a", "b"}})
-	got, _ = ask(t, a.client(), "opaque")
+	a.responds(M{"active": true, "iss": null, "sub": null, "client_id": null, "jti": null, "aud": null, "exp": null, "nbf": null, "iat": null, "cnf": null, "token_type": null, "scope": []string{"a", "b"}})
+	got, _ = introspectToken(t, a.client(), "opaque")
 	got.Expires = time.Time{}
 	if diff := cmp.Diff(&access.Unchecked{Server: "partners", Issuer: issuer, Scopes: []string{"a", "b"}}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -170,8 +170,8 @@ func TestFacts(t *testing.T) {
 	for _, cnf := range []any{M{}, "x", []string{}, M{"jkt": "x"}, M{"x5t#S256": 1}, M{"x5t#S256": bound.Hex()}} {
 		response := active()
 		response["cnf"] = cnf
-		a.says(response)
-		if got, _ = ask(t, a.client(), "opaque"); got.Confirmation != (access.Confirmation{Present: true}) {
+		a.responds(response)
+		if got, _ = introspectToken(t, a.client(), "opaque"); got.Confirmation != (access.Confirmation{Present: true}) {
 			t.Errorf("cnf %v: %+v", cnf, got.Confirmation)
 		}
 	}
@@ -181,7 +181,7 @@ func TestFacts(t *testing.T) {
 // puts what it should where it should.
 func TestAuthentication(t *testing.T) {
 	a := newAuthority(t)
-	a.says(active())
+	a.responds(active())
 	secret := "s3cret/+%"
 	for _, c := range []struct {
 		way   config.IntrospectionAuthentication
@@ -232,7 +232,7 @@ func TestAuthentication(t *testing.T) {
 }
 
 // checkAssertion holds an assertion to RFC 7523 section 3.
-func (a *authority) checkAssertion(t *testing.T, r *http.Request) {
+func (a *authorizationServer) checkAssertion(t *testing.T, r *http.Request) {
 	t.Helper()
 	parts := strings.Split(r.PostForm.Get("client_assertion"), ".")
 	if len(parts) != 3 || r.PostForm.Get("client_assertion_type") != "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" {
@@ -256,7 +256,7 @@ func (a *authority) checkAssertion(t *testing.T, r *http.Request) {
 // read stops the start and, later, only what would need it.
 func TestSecretsAreReadAgain(t *testing.T) {
 	a := newAuthority(t)
-	a.says(active())
+	a.responds(active())
 	post := func(s *config.AuthorizationServer) {
 		s.Introspection.Authentication = config.IntrospectionAuthentication{Method: config.MethodSecretPost, SecretFile: a.path("secret")}
 	}
@@ -307,7 +307,7 @@ func TestAssertionKeys(t *testing.T) {
 // told nothing.
 func TestServerCertificate(t *testing.T) {
 	a := newAuthority(t)
-	a.says(active())
+	a.responds(active())
 	foreign, _ := testpki.NewCA("private CA").Write(t.TempDir(), "foreign")
 	for name, edit := range map[string]func(*config.AuthorizationServer){
 		"another authority of the same name": func(s *config.AuthorizationServer) { s.Connection.Trust = []config.Path{config.Path(foreign)} },
@@ -318,7 +318,7 @@ func TestServerCertificate(t *testing.T) {
 		"http": func(s *config.AuthorizationServer) { s.Introspection.Endpoint.Scheme = "http" },
 	} {
 		c := a.client(edit)
-		_, err := c.Introspect(t.Context(), "opaque", facts.SumOf("opaque"), certificateOf(1), theirs)
+		_, err := c.Introspect(t.Context(), "opaque", facts.SumOf("opaque"), certificateOf(1), ownedByNorthwind)
 		if access.ReasonOf(err) != access.IssuerUnavailable || strings.Contains(err.Error(), "canary") {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -330,7 +330,7 @@ func TestServerCertificate(t *testing.T) {
 
 // RFC 9701 section 5: only an answer of the right type that the server signed just now
 // for this gate counts, one line a case.
-func TestSignedAnswers(t *testing.T) {
+func TestSignedResponses(t *testing.T) {
 	a := newAuthority(t)
 	signed := func(s *config.AuthorizationServer) { s.Introspection.Signed = true }
 	now := time.Now()

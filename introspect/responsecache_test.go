@@ -13,12 +13,12 @@ import (
 
 // T-ADD-04: what the server says of a token that is refused all the same is not remembered.
 // Asking about such tokens counts against the certificate as asking about inactive ones does.
-func TestRefusedAnswersTakeNoMemory(t *testing.T) {
+func TestRefusedTokensAreNotCached(t *testing.T) {
 	a := newAuthority(t)
-	a.says(active())
+	a.responds(active())
 	c := a.client()
 	c.now = func() time.Time { return time.Unix(2e9-3600, 0) } // it stands still
-	a.says(active(M{"exp": 2e9}))
+	a.responds(active(M{"exp": 2e9}))
 	nobody := func(*access.Unchecked) string { return "" }
 	for i := range unknownTokenBurst {
 		raw := fmt.Sprint("bound to other ", i)
@@ -47,14 +47,14 @@ func TestRefusedAnswersTakeNoMemory(t *testing.T) {
 }
 
 // T-ADD-04: large answers and those about inactive tokens stay within the memory for all.
-func TestMemoryOfAnswers(t *testing.T) {
+func TestCacheMemory(t *testing.T) {
 	a := newAuthority(t)
 	pool := cache.NewPool(1 << 20)
 	c := a.client()
 	c.cache = newResponseCache(c.settings.Cache, pool, c.allMetrics)
 	c.settings.Cache.Entries = 1e6
 	for i := range 300 {
-		a.says(active(M{"sub": strings.Repeat("x", 60<<10)}))
+		a.responds(active(M{"sub": strings.Repeat("x", 60<<10)}))
 		expect(t, c, fmt.Sprint("large ", i), access.Granted)
 	}
 	if n, bytes := c.cache.active.Len(), pool.Bytes(); n != 0 || bytes != 0 {

@@ -12,7 +12,7 @@ import (
 // typical returns a token with what a real one carries, and a Validator for it.
 func typical(t testing.TB, algorithm string, entries int) (*Validator, string) {
 	key := testpki.NewSigner(algorithm, "2026-11")
-	v := newValidator(t, ours(key), settings(algorithms(config.Algorithm(algorithm)), func(s *config.AuthorizationServer) { s.Cache.Entries = entries }))
+	v := newValidator(t, localKeys(key), settings(algorithms(config.Algorithm(algorithm)), func(s *config.AuthorizationServer) { s.Cache.Entries = entries }))
 	raw := key.Token(bound(M{"scope": "accounts:read accounts:write payments:read", "aud": []string{audience, "https://other.example"}}))
 	expect(t, v, raw, partner, access.Granted)
 	return v, raw
@@ -69,8 +69,8 @@ func TestHitAllocations(t *testing.T) {
 func introspected(t testing.TB) (*Validator, string) {
 	a := newAuthority(t)
 	const raw = "mF_9.B5f-4.1JqM-0123456789abcdefghijklmnopq"
-	a.knows(raw, says(M{"scope": "accounts:read accounts:write payments:read"}))
-	v := newAsking(t, Options{}, settings(a.asking(config.OpaqueOnly)))
+	a.knows(raw, activeResponse(M{"scope": "accounts:read accounts:write payments:read"}))
+	v := newIntrospecting(t, Options{}, settings(a.introspectedBy(config.OpaqueOnly)))
 	expect(t, v, raw, partner, access.Granted)
 	return v, raw
 }
@@ -90,8 +90,8 @@ func BenchmarkIntrospectedHit(b *testing.B) {
 // A token that its server has to be asked about, over TLS on this machine.
 func BenchmarkIntrospectedCold(b *testing.B) {
 	a := newAuthority(b)
-	v := newAsking(b, Options{}, settings(a.asking(config.OpaqueOnly, func(i *config.Introspection) { i.Cache.MaxAge = 0 })))
-	a.knows("opaque", says())
+	v := newIntrospecting(b, Options{}, settings(a.introspectedBy(config.OpaqueOnly, func(i *config.Introspection) { i.Cache.MaxAge = 0 })))
+	a.knows("opaque", activeResponse())
 	cert := certificate(partner)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -23,7 +23,7 @@ func sum256(b []byte) string {
 // comes with the partner's certificate.
 func TestBinding(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, ours(key), settings())
+	v := newValidator(t, localKeys(key), settings())
 	right := partner.Thumbprint()
 	raw := sha256.Sum256(partner.Cert.Raw)
 	old := sha1.Sum(partner.Cert.Raw)
@@ -97,7 +97,7 @@ func TestBinding(t *testing.T) {
 // T-CNF-07, RFC 8705 section 6.3: a renewed certificate is another certificate.
 func TestRenewedCertificate(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, ours(key), settings())
+	v := newValidator(t, localKeys(key), settings())
 	renewed := ca.Leaf("ledger.northwind.example")
 	before, after := key.Token(bound()), key.Token(testpki.Bound(issuer, audience, client, renewed))
 	expect(t, v, before, partner, access.Granted)
@@ -109,7 +109,7 @@ func TestRenewedCertificate(t *testing.T) {
 // T-CNF-05, RFC 8705 section 3: no certificate, no claims, bound token or not.
 func TestNoCertificate(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, ours(key), settings())
+	v := newValidator(t, localKeys(key), settings())
 	for _, cnf := range []any{M{"x5t#S256": partner.Thumbprint()}, nil, M{"x5t#S256": testpki.Segment(make([]byte, 32))}} {
 		raw := key.Token(bound(M{"cnf": cnf}))
 		_, _ = v.Validate(context.Background(), raw, certificate(partner)) // remembered from now on
@@ -126,7 +126,7 @@ func TestNoCertificate(t *testing.T) {
 // The log can tell a stolen token from a mix-up: both thumbprints are named.
 func TestBoundToOtherNamesBoth(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, ours(key), settings())
+	v := newValidator(t, localKeys(key), settings())
 	raw := key.Token(bound())
 	_, err := v.Validate(context.Background(), raw, certificate(other))
 	var d *access.Denial

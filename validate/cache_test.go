@@ -30,7 +30,7 @@ func hits(t *testing.T, v *Validator, want float64) {
 // what was refused first is granted to the right one.
 func TestHitChecksBinding(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, ours(key), settings())
+	v := newValidator(t, localKeys(key), settings())
 	raw := key.Token(bound())
 	expect(t, v, raw, partner, access.Granted)
 	expect(t, v, raw, other, access.BoundToOther)
@@ -47,7 +47,7 @@ func TestHitChecksBinding(t *testing.T) {
 func TestHitChecksExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		key := testpki.NewSigner("ES256", "k1")
-		v := newValidator(t, ours(key), settings())
+		v := newValidator(t, localKeys(key), settings())
 		raw := key.Token(bound(M{"exp": time.Now().Add(time.Minute).Unix()}))
 		expect(t, v, raw, partner, access.Granted)
 		time.Sleep(90*time.Second - 1) // exp and 30 s of leeway
@@ -70,7 +70,7 @@ func TestHitChecksExpiry(t *testing.T) {
 func TestNotBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		key := testpki.NewSigner("ES256", "k1")
-		v := newValidator(t, ours(key), settings())
+		v := newValidator(t, localKeys(key), settings())
 		raw := key.Token(bound(M{"nbf": time.Now().Add(time.Minute).Unix()}))
 		expect(t, v, raw, partner, access.NotYetValid)
 		time.Sleep(30*time.Second - 1)
@@ -88,7 +88,7 @@ func TestNotBefore(t *testing.T) {
 // T-INT-12 by analogy: a revocation counts from the next request on.
 func TestHitChecksRevocation(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	options := ours(key)
+	options := localKeys(key)
 	var revoked atomic.Pointer[string]
 	options.Revoked = func(u access.Unchecked) bool { id := revoked.Load(); return id != nil && u.TokenID == *id }
 	v := newValidator(t, options, settings())
@@ -105,7 +105,7 @@ func TestHitChecksRevocation(t *testing.T) {
 // The audience is judged on a hit as well: what is remembered never says "may".
 func TestHitChecksAudience(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	options := ours(key)
+	options := localKeys(key)
 	options.Metrics = makeMetrics()
 	v := newValidator(t, options, settings())
 	raw := key.Token(bound())
@@ -120,7 +120,7 @@ func TestHitChecksAudience(t *testing.T) {
 // the share of the partner that the certificate is registered for.
 func TestRefusedTokensTakeNoMemory(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	options := ours(key)
+	options := localKeys(key)
 	options.Memory = cache.NewPool(1 << 20)
 	options.Revoked = func(u access.Unchecked) bool { return u.TokenID == "revoked" }
 	options.Partner = func(_, clientID string, _ *access.Certificate) string {
@@ -160,7 +160,7 @@ func TestRefusedTokensTakeNoMemory(t *testing.T) {
 // T-ADD-04: the memory that tokens take is bounded, however large they are.
 func TestLargeTokens(t *testing.T) {
 	key := testpki.NewSigner("EdDSA", "k1")
-	options := ours(key)
+	options := localKeys(key)
 	options.Memory = cache.NewPool(1 << 20)
 	v := newValidator(t, options, settings())
 	small := key.Token(bound())
@@ -216,7 +216,7 @@ func TestHitNeedsTheKey(t *testing.T) {
 // Only what has verified is remembered.
 func TestCacheTakesVerifiedTokensOnly(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, ours(key), settings())
+	v := newValidator(t, localKeys(key), settings())
 	expect(t, v, testpki.NewSigner("ES256", "k1").Token(bound()), partner, access.BadSignature)
 	expect(t, v, key.Token(bound(M{"exp": "x"})), partner, access.MalformedToken)
 	expect(t, v, key.Token(bound(), M{"typ": "JWT"}), partner, access.WrongType)
@@ -231,7 +231,7 @@ func TestCacheBound(t *testing.T) {
 	key := testpki.NewSigner("EdDSA", "k1")
 	for _, entries := range []int{0, 1, 5, 16, 40} {
 		t.Run(fmt.Sprint(entries), func(t *testing.T) {
-			v := newValidator(t, ours(key), settings(func(s *config.AuthorizationServer) { s.Cache.Entries = entries }))
+			v := newValidator(t, localKeys(key), settings(func(s *config.AuthorizationServer) { s.Cache.Entries = entries }))
 			for range 200 {
 				expect(t, v, key.Token(bound()), partner, access.Granted)
 			}
@@ -257,7 +257,7 @@ func TestCachePerServer(t *testing.T) {
 	one, two := testpki.NewSigner("EdDSA", "k"), testpki.NewSigner("EdDSA", "k")
 	const second = "https://second.example"
 	v := newValidator(t, Options{Local: map[config.Identifier]LocalIssuer{
-		issuer: ownKeys(testpki.KeySet(one)), second: ownKeys(testpki.KeySet(two)),
+		issuer: localKeySet(testpki.KeySet(one)), second: localKeySet(testpki.KeySet(two)),
 	}}, settings(func(s *config.AuthorizationServer) { s.Cache.Entries = 4 }),
 		settings(func(s *config.AuthorizationServer) { s.Name, s.Issuer = "second", second }))
 	kept := two.Token(bound(M{"iss": second}))

@@ -84,8 +84,8 @@ func write(t testing.TB, path string, document []byte) {
 func set(keys ...any) []byte { return encode(M{"keys": keys}) }
 
 // ours returns options with the signers' keys as those of our own issuer.
-func ours(signers ...*testpki.Signer) Options {
-	return Options{Local: map[config.Identifier]LocalIssuer{issuer: ownKeys(testpki.KeySet(signers...))}}
+func localKeys(signers ...*testpki.Signer) Options {
+	return Options{Local: map[config.Identifier]LocalIssuer{issuer: localKeySet(testpki.KeySet(signers...))}}
 }
 
 func newValidator(t testing.TB, options Options, servers ...config.AuthorizationServer) *Validator {
@@ -127,6 +127,6 @@ func expect(t testing.TB, v *Validator, raw string, p *testpki.Pair, want access
 }
 
 // ownKeys returns a key set that never changes.
-func ownKeys(document []byte) LocalIssuer {
+func localKeySet(document []byte) LocalIssuer {
 	return LocalIssuer{KeySet: func() ([]byte, uint64) { return document, 1 }}
 }

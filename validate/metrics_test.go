@@ -15,13 +15,13 @@ import (
 func TestMetrics(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	registry := prometheus.NewPedanticRegistry()
-	options := ours(key)
+	options := localKeys(key)
 	var err error
 	if options.Metrics, err = NewMetrics(registry); err != nil {
 		t.Fatal(err)
 	}
 	v := newValidator(t, options, settings())
-	ran(t, v)
+	runUntilReady(t, v)
 	problems, err := testutil.GatherAndLint(registry)
 	if err != nil || len(problems) > 0 {
 		t.Errorf("promlint: %v, %v", problems, err)

@@ -25,7 +25,7 @@ import (
 
 // An authority is an authorization server that is asked about tokens. It knows those in
 // known, and every other is inactive.
-type authority struct {
+type authorizationServer struct {
 	*httptest.Server
 	anchor, secret string // files
 
@@ -36,10 +36,10 @@ type authority struct {
 	asked []string // tokens
 }
 
-func newAuthority(t testing.TB) *authority {
+func newAuthority(t testing.TB) *authorizationServer {
 	t.Helper()
 	ca, dir := testpki.NewCA("private CA"), t.TempDir()
-	a := &authority{known: map[string]M{}, secret: dir + "/secret"}
+	a := &authorizationServer{known: map[string]M{}, secret: dir + "/secret"}
 	a.anchor, _ = ca.Write(dir, "ca")
 	write(t, a.secret, []byte("secret"))
 	a.Server = httptest.NewUnstartedServer(a)
@@ -50,7 +50,7 @@ func newAuthority(t testing.TB) *authority {
 	return a
 }
 
-func (a *authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (a *authorizationServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	token := r.PostFormValue("token")
@@ -72,7 +72,7 @@ func (a *authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // knows makes the server know a token; nil makes it forget it.
-func (a *authority) knows(token string, response M) {
+func (a *authorizationServer) knows(token string, response M) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.known[token] = response
@@ -81,14 +81,14 @@ func (a *authority) knows(token string, response M) {
 	}
 }
 
-func (a *authority) fail(down bool) {
+func (a *authorizationServer) fail(down bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.down = down
 }
 
 // calls returns the tokens that were asked about since the last time.
-func (a *authority) calls() []string {
+func (a *authorizationServer) calls() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	asked := a.asked
@@ -97,7 +97,7 @@ func (a *authority) calls() []string {
 }
 
 // asking makes a server of package config ask a about its tokens.
-func (a *authority) asking(tokens config.TokenKinds, edits ...func(*config.Introspection)) func(*config.AuthorizationServer) {
+func (a *authorizationServer) introspectedBy(tokens config.TokenKinds, edits ...func(*config.Introspection)) func(*config.AuthorizationServer) {
 	return func(s *config.AuthorizationServer) {
 		u, _ := url.Parse(a.URL)
 		s.Tokens = tokens
@@ -121,12 +121,12 @@ func named(name, issuer string) func(*config.AuthorizationServer) {
 }
 
 // says is what a server says of a good token for partner.
-func says(edits ...M) M {
+func activeResponse(edits ...M) M {
 	return bound(append([]M{{"active": true, "token_type": "Bearer"}}, edits...)...)
 }
 
 // newAsking returns a Validator that ends with the test.
-func newAsking(t testing.TB, options Options, servers ...config.AuthorizationServer) *Validator {
+func newIntrospecting(t testing.TB, options Options, servers ...config.AuthorizationServer) *Validator {
 	t.Helper()
 	v := newValidator(t, options, servers...)
 	t.Cleanup(func() { v.Close(nil) })
@@ -137,40 +137,40 @@ func newAsking(t testing.TB, options Options, servers ...config.AuthorizationSer
 // opaque token is judged as what a JWT says, the first time and from memory.
 func TestOpaqueTokens(t *testing.T) {
 	a := newAuthority(t)
-	v := newAsking(t, Options{}, settings(a.asking(config.OpaqueOnly)))
+	v := newIntrospecting(t, Options{}, settings(a.introspectedBy(config.OpaqueOnly)))
 	in := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
 	for name, c := range map[string]struct {
 		response M
 		want     access.Reason
 	}{
-		"good":                   {says(), access.Granted},
-		"without iss":            {says(M{"iss": nil}), access.Granted},
-		"without exp":            {says(M{"exp": nil}), access.Granted},
+		"good":                   {activeResponse(), access.Granted},
+		"without iss":            {activeResponse(M{"iss": nil}), access.Granted},
+		"without exp":            {activeResponse(M{"exp": nil}), access.Granted},
 		"unknown":                {nil, access.Inactive},
-		"another issuer":         {says(M{"iss": "https://other.example"}), access.UnknownIssuer},
-		"issuer with a slash":    {says(M{"iss": issuer + "/"}), access.UnknownIssuer},
-		"another audience":       {says(M{"aud": "https://other.example"}), access.WrongAudience},
-		"audiences with ours":    {says(M{"aud": []string{"x", audience}}), access.Granted},
-		"no audience":            {says(M{"aud": nil}), access.WrongAudience},
-		"no audience, no issuer": {says(M{"aud": nil, "iss": nil}), access.WrongAudience},
-		"expired in the leeway":  {says(M{"exp": in(-20 * time.Second)}), access.Granted},
-		"expired":                {says(M{"exp": in(-31 * time.Second)}), access.Expired},
-		"not yet":                {says(M{"nbf": in(time.Minute)}), access.NotYetValid},
-		"issued tomorrow":        {says(M{"iat": in(time.Minute)}), access.NotYetValid},
-		"no cnf":                 {says(M{"cnf": nil}), access.NotBound},
-		"cnf null":               {says(M{"cnf": null}), access.NotBound},
-		"all null that may be":   {says(M{"nbf": null, "iat": null, "exp": null, "jti": null, "sub": null, "iss": null, "scope": null, "username": null, "token_type": null, "typ": null, "token_use": null}), access.Granted},
-		"exp as text":            {says(M{"exp": "1999999999"}), access.MalformedToken},
-		"aud null":               {says(M{"aud": null}), access.WrongAudience},
-		"scopes as an array":     {says(M{"scope": []string{"a", "b"}}), access.Granted},
-		"a scope with a space":   {says(M{"scope": []string{"a b"}}), access.MalformedToken},
-		"cnf empty":              {says(M{"cnf": M{}}), access.MalformedBinding},
-		"cnf of a DPoP key":      {says(M{"cnf": M{"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}, "token_type": "DPoP"}), access.MalformedBinding},
-		"cnf beside a DPoP key":  {says(M{"cnf": M{"x5t#S256": partner.Thumbprint(), "jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}}), access.MalformedBinding},
-		"cnf padded":             {says(M{"cnf": M{"x5t#S256": partner.Thumbprint() + "="}}), access.MalformedBinding},
-		"cnf of another":         {says(M{"cnf": M{"x5t#S256": other.Thumbprint()}}), access.BoundToOther},
-		"cnf within":             {says(M{"cnf": nil, "x5t#S256": partner.Thumbprint()}), access.NotBound},
-		"a refresh token":        {says(M{"token_use": "refresh_token"}), access.WrongType},
+		"another issuer":         {activeResponse(M{"iss": "https://other.example"}), access.UnknownIssuer},
+		"issuer with a slash":    {activeResponse(M{"iss": issuer + "/"}), access.UnknownIssuer},
+		"another audience":       {activeResponse(M{"aud": "https://other.example"}), access.WrongAudience},
+		"audiences with ours":    {activeResponse(M{"aud": []string{"x", audience}}), access.Granted},
+		"no audience":            {activeResponse(M{"aud": nil}), access.WrongAudience},
+		"no audience, no issuer": {activeResponse(M{"aud": nil, "iss": nil}), access.WrongAudience},
+		"expired in the leeway":  {activeResponse(M{"exp": in(-20 * time.Second)}), access.Granted},
+		"expired":                {activeResponse(M{"exp": in(-31 * time.Second)}), access.Expired},
+		"not yet":                {activeResponse(M{"nbf": in(time.Minute)}), access.NotYetValid},
+		"issued tomorrow":        {activeResponse(M{"iat": in(time.Minute)}), access.NotYetValid},
+		"no cnf":                 {activeResponse(M{"cnf": nil}), access.NotBound},
+		"cnf null":               {activeResponse(M{"cnf": null}), access.NotBound},
+		"all null that may be":   {activeResponse(M{"nbf": null, "iat": null, "exp": null, "jti": null, "sub": null, "iss": null, "scope": null, "username": null, "token_type": null, "typ": null, "token_use": null}), access.Granted},
+		"exp as text":            {activeResponse(M{"exp": "1999999999"}), access.MalformedToken},
+		"aud null":               {activeResponse(M{"aud": null}), access.WrongAudience},
+		"scopes as an array":     {activeResponse(M{"scope": []string{"a", "b"}}), access.Granted},
+		"a scope with a space":   {activeResponse(M{"scope": []string{"a b"}}), access.MalformedToken},
+		"cnf empty":              {activeResponse(M{"cnf": M{}}), access.MalformedBinding},
+		"cnf of a DPoP key":      {activeResponse(M{"cnf": M{"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}, "token_type": "DPoP"}), access.MalformedBinding},
+		"cnf beside a DPoP key":  {activeResponse(M{"cnf": M{"x5t#S256": partner.Thumbprint(), "jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}}), access.MalformedBinding},
+		"cnf padded":             {activeResponse(M{"cnf": M{"x5t#S256": partner.Thumbprint() + "="}}), access.MalformedBinding},
+		"cnf of another":         {activeResponse(M{"cnf": M{"x5t#S256": other.Thumbprint()}}), access.BoundToOther},
+		"cnf within":             {activeResponse(M{"cnf": nil, "x5t#S256": partner.Thumbprint()}), access.NotBound},
+		"a refresh token":        {activeResponse(M{"token_use": "refresh_token"}), access.WrongType},
 	} {
 		a.knows(name, c.response)
 		for range 2 {
@@ -185,11 +185,11 @@ func TestOpaqueTokens(t *testing.T) {
 
 // What counts for a JWT counts for an opaque token that is remembered: revocation and the
 // audience are asked about on every request, and nothing needs the server.
-func TestOpaqueTokenIsJudgedOnEveryHit(t *testing.T) {
+func TestOpaqueTokenIsCheckedOnEveryHit(t *testing.T) {
 	a := newAuthority(t)
 	revoked := false
-	v := newAsking(t, Options{Revoked: func(u access.Unchecked) bool { return revoked && u.TokenID != "" }}, settings(a.asking(config.OpaqueOnly)))
-	a.knows("opaque", says())
+	v := newIntrospecting(t, Options{Revoked: func(u access.Unchecked) bool { return revoked && u.TokenID != "" }}, settings(a.introspectedBy(config.OpaqueOnly)))
+	a.knows("opaque", activeResponse())
 	expect(t, v, "opaque", partner, access.Granted)
 	a.calls()
 	a.fail(true)
@@ -211,13 +211,13 @@ func TestOpaqueTokenIsJudgedOnEveryHit(t *testing.T) {
 // The right server is found without trusting the token: a JWT's iss is looked up, and
 // what is no JWT goes to those that may know it. Nothing is sent to a server on the word
 // of a token that names another, or is malformed.
-func TestWhoIsAsked(t *testing.T) {
+func TestIntrospectedServers(t *testing.T) {
 	key, foreign := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k1")
 	a, b := newAuthority(t), newAuthority(t)
 	_, fromFile := keyFile(t, testpki.KeySet(key))
-	v := newAsking(t, Options{},
-		settings(fromFile, a.asking(config.BothKinds)),
-		settings(b.asking(config.OpaqueOnly), named("second", "https://second.example")))
+	v := newIntrospecting(t, Options{},
+		settings(fromFile, a.introspectedBy(config.BothKinds)),
+		settings(b.introspectedBy(config.OpaqueOnly), named("second", "https://second.example")))
 	jwe := strings.Join([]string{testpki.Segment([]byte(`{"alg":"dir","enc":"A256GCM"}`)), "", "aaaa", "bbbb", "cccc"}, ".")
 	for _, raw := range []string{"opaque", jwe, "a.b.c", "....", "a.b", "+/=="} {
 		expect(t, v, raw, partner, access.Inactive)
@@ -245,7 +245,7 @@ func TestWhoIsAsked(t *testing.T) {
 
 	// JWTs of a server that is only asked are asked about, there and nowhere else.
 	theirs := foreign.Token(bound(M{"iss": "https://second.example"}))
-	b.knows(theirs, says(M{"iss": "https://second.example"}))
+	b.knows(theirs, activeResponse(M{"iss": "https://second.example"}))
 	expect(t, v, theirs, partner, access.Granted)
 	if asked := a.calls(); len(asked) != 0 {
 		t.Errorf("the first server was told of %v", asked)
@@ -260,11 +260,11 @@ func TestWhoIsAsked(t *testing.T) {
 // remembers for itself, and one that fails keeps nobody else's tokens out.
 func TestServersSideBySide(t *testing.T) {
 	a, b := newAuthority(t), newAuthority(t)
-	v := newAsking(t, Options{},
-		settings(a.asking(config.OpaqueOnly, func(i *config.Introspection) { i.Cache.InactiveEntries = 0 })),
-		settings(b.asking(config.OpaqueOnly, func(i *config.Introspection) { i.Cache.InactiveEntries = 0 }), named("second", "https://second.example")))
-	second := says(M{"iss": "https://second.example"})
-	a.knows("of a", says())
+	v := newIntrospecting(t, Options{},
+		settings(a.introspectedBy(config.OpaqueOnly, func(i *config.Introspection) { i.Cache.InactiveEntries = 0 })),
+		settings(b.introspectedBy(config.OpaqueOnly, func(i *config.Introspection) { i.Cache.InactiveEntries = 0 }), named("second", "https://second.example")))
+	second := activeResponse(M{"iss": "https://second.example"})
+	a.knows("of a", activeResponse())
 	b.knows("of b", second)
 	b.knows("of b too", second)
 	expect(t, v, "of a", partner, access.Granted)
@@ -293,13 +293,13 @@ func TestServersSideBySide(t *testing.T) {
 	// What the first says of its own token and cannot be read is told, although the second
 	// server, which fails, is not asked.
 	a.fail(false)
-	a.knows("malformed", says(M{"nbf": "x"}))
+	a.knows("malformed", activeResponse(M{"nbf": "x"}))
 	expect(t, v, "malformed", partner, access.MalformedToken)
 
 	// A token that both claim to know counts by what the first says.
 	a.fail(false)
 	b.fail(false)
-	a.knows("of both", says(M{"client_id": "first"}))
+	a.knows("of both", activeResponse(M{"client_id": "first"}))
 	b.knows("of both", second)
 	claims, err = v.Validate(t.Context(), "of both", certificate(partner))
 	if err != nil || claims.ClientID != "first" || claims.Server != "partners" {
@@ -317,7 +317,7 @@ func TestAlsoIntrospect(t *testing.T) {
 	a := newAuthority(t)
 	_, fromFile := keyFile(t, testpki.KeySet(key))
 	revoked := func(u access.Unchecked) bool { return u.ClientID == "revoked" }
-	v := newAsking(t, Options{Revoked: revoked}, settings(fromFile, a.asking(config.JWTOnly), func(s *config.AuthorizationServer) { s.AlsoIntrospect = true }))
+	v := newIntrospecting(t, Options{Revoked: revoked}, settings(fromFile, a.introspectedBy(config.JWTOnly), func(s *config.AuthorizationServer) { s.AlsoIntrospect = true }))
 	in := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
 	for name, c := range map[string]struct {
 		token, response M // response nil: unknown there
@@ -399,16 +399,16 @@ func TestAlsoIntrospect(t *testing.T) {
 
 // Of a server that is asked about JWTs and opaque tokens, what it said of a JWT never
 // stands for the JWT: not when that is no longer remembered, and not when its key is gone.
-func TestAnswerStandsForNoJWT(t *testing.T) {
+func TestResponseIsNoJWT(t *testing.T) {
 	key, next := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
 	a := newAuthority(t)
 	path, fromFile := keyFile(t, testpki.KeySet(key))
-	server := settings(fromFile, a.asking(config.BothKinds), func(s *config.AuthorizationServer) {
+	server := settings(fromFile, a.introspectedBy(config.BothKinds), func(s *config.AuthorizationServer) {
 		s.AlsoIntrospect, s.Cache.Entries = true, 0
 	})
-	v := newAsking(t, Options{}, server)
+	v := newIntrospecting(t, Options{}, server)
 	raw := key.Token(bound(M{"scope": "a"}))
-	a.knows(raw, says(M{"scope": "a b", "jti": nil}))
+	a.knows(raw, activeResponse(M{"scope": "a b", "jti": nil}))
 	for range 3 {
 		claims, err := v.Validate(t.Context(), raw, certificate(partner))
 		if err != nil || !slices.Equal(claims.Scopes, []string{"a"}) {
@@ -416,11 +416,11 @@ func TestAnswerStandsForNoJWT(t *testing.T) {
 		}
 	}
 	write(t, path, testpki.KeySet(next))
-	expect(t, newAsking(t, Options{Previous: v}, server), raw, partner, access.UnknownKey)
+	expect(t, newIntrospecting(t, Options{Previous: v}, server), raw, partner, access.UnknownKey)
 }
 
 // Our own issuer is asked in this process, on every request.
-func TestOwnOpaqueTokens(t *testing.T) {
+func TestLocalOpaqueTokens(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	state := struct {
 		active bool
@@ -430,11 +430,11 @@ func TestOwnOpaqueTokens(t *testing.T) {
 		Issuer: issuer, ClientID: client, Audience: []string{audience}, Expires: time.Now().Add(time.Hour),
 		Confirmation: access.Confirmation{Present: true, Thumbprint: access.ThumbprintOf(partner.Cert)},
 	}
-	own := ownKeys(testpki.KeySet(key))
+	own := localKeySet(testpki.KeySet(key))
 	own.Introspect = func(raw string) (access.Unchecked, bool, error) {
 		return good, state.active && raw == "opaque", state.err
 	}
-	v := newAsking(t, Options{Local: map[config.Identifier]LocalIssuer{issuer: own}}, settings(func(s *config.AuthorizationServer) { s.Tokens = config.BothKinds }))
+	v := newIntrospecting(t, Options{Local: map[config.Identifier]LocalIssuer{issuer: own}}, settings(func(s *config.AuthorizationServer) { s.Tokens = config.BothKinds }))
 	expect(t, v, "opaque", partner, access.Granted)
 	expect(t, v, "opaque", other, access.BoundToOther)
 	expect(t, v, "another", partner, access.Inactive)
@@ -454,8 +454,8 @@ func TestOwnOpaqueTokens(t *testing.T) {
 func TestReady(t *testing.T) {
 	a := newAuthority(t)
 	optional := func(s *config.AuthorizationServer) { s.Required = false }
-	unknown := a.asking(config.OpaqueOnly, func(i *config.Introspection) { i.Endpoint = nil })
-	v := newAsking(t, Options{}, settings(unknown, optional), settings(a.asking(config.OpaqueOnly), named("second", "https://second.example")))
+	unknown := a.introspectedBy(config.OpaqueOnly, func(i *config.Introspection) { i.Endpoint = nil })
+	v := newIntrospecting(t, Options{}, settings(unknown, optional), settings(a.introspectedBy(config.OpaqueOnly), named("second", "https://second.example")))
 	if err := v.Ready(); err == nil || !strings.Contains(err.Error(), "second") {
 		t.Errorf("ready before the credentials were checked: %v", err)
 	}
@@ -466,7 +466,7 @@ func TestReady(t *testing.T) {
 		t.Errorf("not ready: %v", err)
 	}
 	expect(t, v, "opaque", partner, access.IssuerUnavailable) // the first may know it
-	v = newAsking(t, Options{}, settings(unknown, named("partners", "https://127.0.0.1:1")), settings(a.asking(config.OpaqueOnly), named("second", "https://second.example")))
+	v = newIntrospecting(t, Options{}, settings(unknown, named("partners", "https://127.0.0.1:1")), settings(a.introspectedBy(config.OpaqueOnly), named("second", "https://second.example")))
 	if err := v.CheckCredentials(t.Context()); err == nil {
 		t.Error("checked a server that is not there")
 	}
@@ -480,18 +480,18 @@ func TestReady(t *testing.T) {
 
 // A reload with a secret that the server refuses is none: the tokens that can be judged by
 // the old one could not be judged by the new one.
-func TestWarmChecksCredentials(t *testing.T) {
+func TestPrefetchChecksCredentials(t *testing.T) {
 	a := newAuthority(t)
 	a.only = "secret"
-	server := settings(a.asking(config.OpaqueOnly))
-	before := newAsking(t, Options{}, server)
+	server := settings(a.introspectedBy(config.OpaqueOnly))
+	before := newIntrospecting(t, Options{}, server)
 	if err := before.CheckCredentials(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	other := t.TempDir() + "/other"
 	for secret, lost := range map[string]bool{"secret": false, "wrong": true} {
 		write(t, other, []byte(secret))
-		next := newAsking(t, Options{Previous: before}, settings(a.asking(config.OpaqueOnly, func(i *config.Introspection) {
+		next := newIntrospecting(t, Options{Previous: before}, settings(a.introspectedBy(config.OpaqueOnly, func(i *config.Introspection) {
 			i.Authentication.TokenFile = config.Path(other)
 		})))
 		if err := next.Prefetch(t.Context(), before); errors.Is(err, ErrTokensUnverifiable) != lost {

@@ -26,7 +26,7 @@ var null = json.RawMessage("null") // a member that is null; a nil one is left o
 // T-JWT-*, one line a case: what is changed in a good token, and what becomes of it.
 func TestTokenEdits(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, ours(key, testpki.NewSigner("EdDSA", "k2"), testpki.NewSigner("EdDSA", "k3")), settings())
+	v := newValidator(t, localKeys(key, testpki.NewSigner("EdDSA", "k2"), testpki.NewSigner("EdDSA", "k3")), settings())
 	now := time.Now()
 	in := func(d time.Duration) int64 { return now.Add(d).Unix() }
 	for _, c := range []struct {
@@ -183,7 +183,7 @@ func TestTokenEdits(t *testing.T) {
 // Media types are ASCII: a letter that Unicode folds into another is another type.
 func TestTypeFolding(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, ours(key), settings(func(s *config.AuthorizationServer) { s.Types = []string{"application/kiosk+jwt", "at+jwt"} }))
+	v := newValidator(t, localKeys(key), settings(func(s *config.AuthorizationServer) { s.Types = []string{"application/kiosk+jwt", "at+jwt"} }))
 	for typ, want := range map[string]access.Reason{
 		"KIOSK+jwt": access.Granted, "application/Kiosk+JWT": access.Granted, "At+Jwt": access.Granted,
 		"\u212aiosk+jwt": access.WrongType, "kio\u017fk+jwt": access.WrongType, "JWT": access.WrongType,
@@ -195,7 +195,7 @@ func TestTypeFolding(t *testing.T) {
 // T-JWT-01 in the form that is really sent: nobody signed.
 func TestUnsignedToken(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, ours(key), settings())
+	v := newValidator(t, localKeys(key), settings())
 	payload := testpki.Segment(encode(bound()))
 	for _, alg := range []string{"none", "None", "NONE", "nOnE"} {
 		head := testpki.Segment(encode(M{"alg": alg, "typ": "at+jwt", "kid": "k1"}))
@@ -224,8 +224,8 @@ func TestPublicKeyAsSecret(t *testing.T) {
 		if public, ok := key.Key.Public().(*rsa.PublicKey); ok {
 			secrets = append(secrets, public.N.Bytes())
 		}
-		v := newValidator(t, ours(key), settings())
-		careless := newValidator(t, ours(key), settings(algorithms(config.Algorithm(algorithm), "HS256")))
+		v := newValidator(t, localKeys(key), settings())
+		careless := newValidator(t, localKeys(key), settings(algorithms(config.Algorithm(algorithm), "HS256")))
 		input := testpki.Segment(encode(M{"alg": "HS256", "typ": "at+jwt", "kid": "k1"})) + "." + testpki.Segment(encode(bound()))
 		for _, secret := range secrets {
 			mac := hmac.New(sha256.New, secret)
@@ -254,7 +254,7 @@ func TestKeyInToken(t *testing.T) {
 		}
 	}()
 	attacker := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, ours(testpki.NewSigner("ES256", "k1")), settings())
+	v := newValidator(t, localKeys(testpki.NewSigner("ES256", "k1")), settings())
 	url := "https://" + listener.Addr().String() + "/jwks"
 	expect(t, v, attacker.Token(bound(), M{"jwk": attacker.JWK(), "jku": url, "x5u": url}), partner, access.BadSignature)
 	expect(t, v, attacker.Token(bound(), M{"kid": "mine", "jwk": attacker.JWK(), "jku": url}), partner, access.UnknownKey)
@@ -271,7 +271,7 @@ func TestKeysOfAnotherServer(t *testing.T) {
 	one, two := testpki.NewSigner("ES256", "k"), testpki.NewSigner("ES256", "k")
 	const second = "https://second.example"
 	v := newValidator(t, Options{Local: map[config.Identifier]LocalIssuer{
-		issuer: ownKeys(testpki.KeySet(one)), second: ownKeys(testpki.KeySet(two)),
+		issuer: localKeySet(testpki.KeySet(one)), second: localKeySet(testpki.KeySet(two)),
 	}}, settings(), settings(func(s *config.AuthorizationServer) { s.Name, s.Issuer = "second", second }))
 	expect(t, v, one.Token(bound()), partner, access.Granted)
 	expect(t, v, two.Token(bound(M{"iss": second})), partner, access.Granted)
@@ -283,7 +283,7 @@ func TestKeysOfAnotherServer(t *testing.T) {
 // properly signed.
 func TestMalformedTokens(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, ours(key), settings())
+	v := newValidator(t, localKeys(key), settings())
 	const head = `{"alg":"ES256","kid":"k1","typ":"at+jwt"}`
 	good := key.Token(bound())
 	part := strings.Split(good, ".")
@@ -367,7 +367,7 @@ func fill(body string) []byte {
 // Signatures that are not what the header says, RFC 8725 section 3.3.
 func TestBadSignatures(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, ours(key), settings())
+	v := newValidator(t, localKeys(key), settings())
 	good := key.Token(bound())
 	part := strings.Split(good, ".")
 	unsigned := part[0] + "." + part[1] + "."
@@ -390,7 +390,7 @@ func TestBadSignatures(t *testing.T) {
 // nobody is named before it has verified.
 func TestClientNamedOnlyWhenVerified(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, ours(key), settings())
+	v := newValidator(t, localKeys(key), settings())
 	expired := bound(M{"exp": 1})
 	for _, c := range []struct {
 		name, raw, client string
@@ -419,7 +419,7 @@ func TestAlgorithms(t *testing.T) {
 	for i, a := range every {
 		signers[i] = testpki.NewSigner(string(a), "key of "+string(a))
 	}
-	v := newValidator(t, ours(signers...), settings(algorithms(every...)))
+	v := newValidator(t, localKeys(signers...), settings(algorithms(every...)))
 	for _, s := range signers {
 		expect(t, v, s.Token(bound()), partner, access.Granted)
 		for _, wrong := range signers {
@@ -435,7 +435,7 @@ func TestAlgorithms(t *testing.T) {
 // (T-JWT-17).
 func TestClaims(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, ours(key), settings())
+	v := newValidator(t, localKeys(key), settings())
 	raw := key.Token(M{
 		"iss": issuer, "aud": []string{"x", audience}, "sub": "S", "client_id": client, "jti": "J", "azp": "somebody else",
 		"iat": 1_700_000_000, "nbf": 1_700_000_001.25, "exp": 4_000_000_000,
@@ -461,7 +461,7 @@ func TestClaims(t *testing.T) {
 
 // T-BR-05: what is malformed at a glance costs nothing, however large.
 func TestDotsAllocations(t *testing.T) {
-	v := newValidator(t, ours(testpki.NewSigner("ES256", "k1")), settings())
+	v := newValidator(t, localKeys(testpki.NewSigner("ES256", "k1")), settings())
 	cert := certificate(partner)
 	for _, raw := range []string{strings.Repeat(".", 1e6), strings.Repeat(".", maxToken), strings.Repeat("a.", maxToken/2)} {
 		if n := testing.AllocsPerRun(10, func() { _, _ = v.Validate(context.Background(), raw, cert) }); n > 10 {
@@ -474,7 +474,7 @@ func TestDotsAllocations(t *testing.T) {
 // the signature covers every byte before it.
 func FuzzToken(f *testing.F) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(f, ours(key, testpki.NewSigner("EdDSA", "k2")), settings(func(s *config.AuthorizationServer) { s.Cache.Entries = 0 }))
+	v := newValidator(f, localKeys(key, testpki.NewSigner("EdDSA", "k2")), settings(func(s *config.AuthorizationServer) { s.Cache.Entries = 0 }))
 	attacker := testpki.NewSigner("ES256", "k1")
 	good := key.Token(bound())
 	seeds := []string{
@@ -501,7 +501,7 @@ func FuzzToken(f *testing.F) {
 // what is accepted is bound to the certificate.
 func FuzzPayload(f *testing.F) {
 	key := testpki.NewSigner("EdDSA", "k1")
-	v := newValidator(f, ours(key), settings(func(s *config.AuthorizationServer) { s.Cache.Entries = 0 }))
+	v := newValidator(f, localKeys(key), settings(func(s *config.AuthorizationServer) { s.Cache.Entries = 0 }))
 	seeds := [][]byte{
 		encode(bound()), encode(bound(M{"exp": 1})), encode(bound(M{"cnf": nil})), encode(bound(M{"cnf": M{"x5t#S256": 1}})),
 		encode(bound(M{"aud": []any{1}})), encode(bound(M{"scope": " a  b "})), []byte("{}"), []byte("null"), []byte(`{"exp":1e400}`),

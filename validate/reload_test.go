@@ -19,7 +19,7 @@ import (
 )
 
 // ran keeps v's key sets fresh until ready, and then no more: what it has, it has.
-func ran(t *testing.T, v *Validator) {
+func runUntilReady(t *testing.T, v *Validator) {
 	t.Helper()
 	v.Start()
 	for deadline := time.Now().Add(10 * time.Second); v.Ready() != nil; time.Sleep(5 * time.Millisecond) {
@@ -33,12 +33,12 @@ func ran(t *testing.T, v *Validator) {
 // A Validator that takes another's place keeps what has not changed, so that nobody is
 // refused because something else was configured anew: keys that were fetched, answers,
 // connections. What did change counts from the first request.
-func TestSuccessor(t *testing.T) {
+func TestReload(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	a := newAuthority(t)
 	keys := testpki.KeySet(key)
 	fetched := func(s *config.AuthorizationServer) {
-		a.asking(config.BothKinds)(s)
+		a.introspectedBy(config.BothKinds)(s)
 		u := *s.Introspection.Endpoint
 		u.Path = "/jwks"
 		s.KeySet.URL = &u
@@ -59,7 +59,7 @@ func TestSuccessor(t *testing.T) {
 		_, _ = w.Write(keys)
 	})
 	jwt, old := key.Token(bound()), key.Token(bound(), M{"typ": "JWT"})
-	a.knows("opaque", says())
+	a.knows("opaque", activeResponse())
 	another, _ := testpki.NewCA("another").Write(t.TempDir(), "another")
 	certificate, private := testpki.SelfSigned("gate").Write(t.TempDir(), "gate")
 	pair := config.KeyPair{Certificate: config.Path(certificate), Key: config.Path(private)}
@@ -122,7 +122,7 @@ func TestSuccessor(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a.fail(false)
 			v := newValidator(t, Options{}, settings(both, fetched))
-			ran(t, v)
+			runUntilReady(t, v)
 			expect(t, v, jwt, partner, access.Granted)
 			expect(t, v, old, partner, access.Granted)
 			expect(t, v, "opaque", partner, access.Granted)
@@ -148,15 +148,15 @@ func TestSuccessor(t *testing.T) {
 }
 
 // T-CFG-09: a server that is new and down keeps nobody else's tokens out.
-func TestSuccessorWithANewServer(t *testing.T) {
+func TestReloadAddsServer(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	_, fromFile := keyFile(t, testpki.KeySet(key))
 	a := newAuthority(t)
 	a.fail(true)
 	v := newValidator(t, Options{}, settings(fromFile))
 	expect(t, v, key.Token(bound()), partner, access.Granted)
-	next := newAsking(t, Options{Previous: v}, settings(fromFile),
-		settings(a.asking(config.OpaqueOnly), named("second", "https://second.example")))
+	next := newIntrospecting(t, Options{Previous: v}, settings(fromFile),
+		settings(a.introspectedBy(config.OpaqueOnly), named("second", "https://second.example")))
 	expect(t, next, key.Token(bound()), partner, access.Granted)
 	expect(t, next, "opaque", partner, access.IssuerUnavailable)
 	// Its own key set file was broken meanwhile: nothing takes the place of the old one.
@@ -170,14 +170,14 @@ func TestSuccessorWithANewServer(t *testing.T) {
 
 // What stops a start stops a successor too, also where nothing but a file has changed: the
 // secrets and the certificate that the gate shows, the anchors of the server.
-func TestSuccessorOfBrokenFiles(t *testing.T) {
+func TestReloadWithBrokenFiles(t *testing.T) {
 	a := newAuthority(t)
 	dir := t.TempDir()
 	certificate, key := testpki.SelfSigned("gate").Write(dir, "gate")
-	s := settings(a.asking(config.OpaqueOnly), func(s *config.AuthorizationServer) {
+	s := settings(a.introspectedBy(config.OpaqueOnly), func(s *config.AuthorizationServer) {
 		s.Connection.Certificate = config.KeyPair{Certificate: config.Path(certificate), Key: config.Path(key)}
 	})
-	v := newAsking(t, Options{}, s)
+	v := newIntrospecting(t, Options{}, s)
 	for _, file := range []string{a.secret, a.anchor, certificate, key} {
 		content, err := os.ReadFile(file)
 		if err != nil {
@@ -196,7 +196,7 @@ func TestSuccessorOfBrokenFiles(t *testing.T) {
 			write(t, file, content)
 		}
 	}
-	if next := newAsking(t, Options{Previous: v}, s); next.servers[0].client != v.servers[0].client {
+	if next := newIntrospecting(t, Options{Previous: v}, s); next.servers[0].client != v.servers[0].client {
 		t.Error("all is as it was, and nothing is kept")
 	}
 }
@@ -204,10 +204,10 @@ func TestSuccessorOfBrokenFiles(t *testing.T) {
 // Of a server that is no longer configured, and of one that a configuration which was
 // given up would have had, nothing is told any more: an alert on the age of a key set must
 // not go off for it.
-func TestForgottenSeries(t *testing.T) {
+func TestRemovedSeries(t *testing.T) {
 	a := newAuthority(t)
 	remote := func(name string) config.AuthorizationServer {
-		return settings(a.asking(config.BothKinds), named(name, "https://"+name+".example"), func(s *config.AuthorizationServer) {
+		return settings(a.introspectedBy(config.BothKinds), named(name, "https://"+name+".example"), func(s *config.AuthorizationServer) {
 			u := *s.Introspection.Endpoint
 			u.Path = "/jwks"
 			s.KeySet.File, s.KeySet.URL = "", &u
@@ -235,19 +235,19 @@ func TestForgottenSeries(t *testing.T) {
 		}
 		return n
 	}
-	first := newAsking(t, Options{Metrics: metrics}, remote("stays"), remote("goes"))
+	first := newIntrospecting(t, Options{Metrics: metrics}, remote("stays"), remote("goes"))
 	first.Start()
 	all := told("stays")
 	if all < 8 || told("goes") != all {
 		t.Fatalf("%d and %d series", all, told("goes"))
 	}
-	next := newAsking(t, Options{Metrics: metrics, Previous: first}, remote("stays"))
+	next := newIntrospecting(t, Options{Metrics: metrics, Previous: first}, remote("stays"))
 	first.Close(next)
 	next.Start()
 	if told("stays") != all || told("goes") != 0 {
 		t.Errorf("%d series of the one that stays, %d of the other", told("stays"), told("goes"))
 	}
-	given := newAsking(t, Options{Metrics: metrics, Previous: next}, remote("stays"), remote("never"))
+	given := newIntrospecting(t, Options{Metrics: metrics, Previous: next}, remote("stays"), remote("never"))
 	given.Close(next)
 	if told("stays") != all || told("never") != 0 {
 		t.Errorf("%d series of the one that stays, %d of one that never came", told("stays"), told("never"))
@@ -265,7 +265,7 @@ func TestForgottenSeries(t *testing.T) {
 
 // A client that takes the place of one whose server is not asked for a while asks, and the
 // metrics tell of it alone.
-func TestSuccessorOfASuspendedClient(t *testing.T) {
+func TestReloadWithOpenBreaker(t *testing.T) {
 	a := newAuthority(t)
 	registry := prometheus.NewPedanticRegistry()
 	metrics, err := NewMetrics(registry)
@@ -282,10 +282,10 @@ func TestSuccessorOfASuspendedClient(t *testing.T) {
 		}
 	}
 	const one, none = "tallygate_introspection_suspended{issuer=\"partners\"} 1\n", "tallygate_introspection_suspended{issuer=\"partners\"} 0\n"
-	a.knows("opaque", says())
+	a.knows("opaque", activeResponse())
 	a.fail(true)
-	asking := a.asking(config.OpaqueOnly)
-	first := newAsking(t, Options{Metrics: metrics}, settings(asking))
+	asking := a.introspectedBy(config.OpaqueOnly)
+	first := newIntrospecting(t, Options{Metrics: metrics}, settings(asking))
 	first.Start()
 	told(none)
 	for i := range 10 {
@@ -294,7 +294,7 @@ func TestSuccessorOfASuspendedClient(t *testing.T) {
 	told(one)
 	a.fail(false)
 	edited := settings(asking, func(s *config.AuthorizationServer) { s.Leeway = time.Second })
-	next := newAsking(t, Options{Metrics: metrics, Previous: first}, edited)
+	next := newIntrospecting(t, Options{Metrics: metrics, Previous: first}, edited)
 	told(one) // nothing has taken its place yet
 	first.Close(next)
 	next.Start()
@@ -306,7 +306,7 @@ func TestSuccessorOfASuspendedClient(t *testing.T) {
 
 // What is to be fetched anew is, before anybody is refused for want of it; a server that
 // is new, or was of no use before, is not waited for.
-func TestWarm(t *testing.T) {
+func TestPrefetch(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	e := newAuthority(t)
 	var asked atomic.Int64
@@ -316,13 +316,13 @@ func TestWarm(t *testing.T) {
 		_, _ = w.Write(testpki.KeySet(key))
 	})
 	fetched := func(s *config.AuthorizationServer) {
-		e.asking(config.JWTOnly)(s)
+		e.introspectedBy(config.JWTOnly)(s)
 		u := *s.Introspection.Endpoint
 		u.Path, s.Introspection = "/jwks", nil
 		s.KeySet.URL = &u
 	}
 	v := newValidator(t, Options{}, settings(fetched))
-	ran(t, v)
+	runUntilReady(t, v)
 	moved := func(s *config.AuthorizationServer) { s.KeySet.URL.Path = "/moved" }
 	second := settings(fetched, named("second", "https://second.example"))
 	next := newValidator(t, Options{Previous: v}, settings(fetched, moved), second)
@@ -347,7 +347,7 @@ func TestWarm(t *testing.T) {
 
 // What keeps the keys of a server fresh goes on when another Validator takes over that has
 // the same: a reading that has begun is not begun again, and whoever waits for it is served.
-func TestHandOver(t *testing.T) {
+func TestRefreshSurvivesReload(t *testing.T) {
 	key, fresh := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
 	a := newAuthority(t)
 	begun, release := make(chan bool, 10), make(chan []byte)
@@ -361,14 +361,14 @@ func TestHandOver(t *testing.T) {
 			t.Error("a reading was broken off")
 		}
 	})
-	fetched := settings(a.asking(config.JWTOnly), func(s *config.AuthorizationServer) {
+	fetched := settings(a.introspectedBy(config.JWTOnly), func(s *config.AuthorizationServer) {
 		s.KeySet.URL, s.Introspection = s.Introspection.Endpoint, nil
 	})
-	v := newAsking(t, Options{}, fetched)
+	v := newIntrospecting(t, Options{}, fetched)
 	v.Start()
 	handOver := func(leeway time.Duration) {
 		fetched.Leeway = leeway
-		next := newAsking(t, Options{Previous: v}, fetched)
+		next := newIntrospecting(t, Options{Previous: v}, fetched)
 		v.Close(next)
 		next.Start()
 		v = next
