@@ -24,7 +24,7 @@ func caching(edit func(*config.IntrospectionCache)) func(*config.AuthorizationSe
 	return func(s *config.AuthorizationServer) { edit(&s.Introspection.Cache) }
 }
 
-// counted fails the test unless a counter says want.
+// wantCounter fails the test unless counter has the value want.
 func wantCounter(t *testing.T, name string, counter prometheus.Counter, want float64) {
 	t.Helper()
 	if got := testutil.ToFloat64(counter); got != want {
@@ -32,7 +32,7 @@ func wantCounter(t *testing.T, name string, counter prometheus.Counter, want flo
 	}
 }
 
-// eventually waits until check holds: for what a real socket brings about.
+// eventually waits until check holds. It is for effects of real sockets.
 func eventually(t *testing.T, what string, check func() bool) {
 	t.Helper()
 	for range 1000 {
@@ -44,8 +44,8 @@ func eventually(t *testing.T, what string, check func() bool) {
 	t.Fatalf("in 10 s: not %s", what)
 }
 
-// T-INT-04, T-INT-05: an active token is asked about again after max_age, less up to a
-// tenth, and never later than its exp; so the server's revocation counts within max_age.
+// T-INT-04, T-INT-05: an active token is introspected again after max_age, less up to a tenth,
+// and no later than its exp, so that a revocation takes effect within max_age.
 func TestActiveLifetime(t *testing.T) {
 	a := newAuthority(t)
 	a.responds(active())
@@ -62,7 +62,7 @@ func TestActiveLifetime(t *testing.T) {
 		t.Errorf("%d calls, want 2", n)
 	}
 
-	// exp comes first.
+	// exp is earlier than max_age.
 	a.responds(active(M{"exp": time.Now().Add(time.Minute + 20*time.Second).Unix()})) // in 20 s by the gate's clock
 	expect(t, c, "short", access.Granted)
 	a.responds(M{"active": false})
@@ -71,18 +71,18 @@ func TestActiveLifetime(t *testing.T) {
 	a.advance(2 * time.Second)
 	expect(t, c, "short", access.Inactive)
 
-	// What has already ended is not remembered at all.
+	// A response about an expired token is not cached.
 	a.responds(active(M{"exp": 1}))
 	calls := a.calls.Load()
-	expect(t, c, "over", access.Granted) // a fact; validate refuses it
+	expect(t, c, "over", access.Granted) // validate refuses the token
 	expect(t, c, "over", access.Granted)
 	if n := a.calls.Load() - calls; n != 2 || c.cache.active.Len() != 0 {
 		t.Errorf("%d calls, %d entries", n, c.cache.active.Len())
 	}
 }
 
-// An inactive token is not asked about again for a few seconds, and what made-up tokens
-// take pushes out no active one.
+// An inactive token is not introspected again for a few seconds, and inactive tokens evict no
+// active token.
 func TestInactiveLifetime(t *testing.T) {
 	a := newAuthority(t)
 	a.responds(active())
@@ -104,7 +104,7 @@ func TestInactiveLifetime(t *testing.T) {
 	expect(t, c, "made up 99", access.Granted)
 }
 
-// max_age: 0 asks for every request, and shares no answer.
+// With max_age: 0, every call makes its own request.
 func TestNoCache(t *testing.T) {
 	a := newAuthority(t)
 	a.responds(active())
@@ -119,8 +119,8 @@ func TestNoCache(t *testing.T) {
 	}
 }
 
-// T-INT-06: 1,000 first uses of one token at a time are one call, and whoever leaves
-// takes the answer from nobody else.
+// T-INT-06: 1,000 concurrent first uses of a token make one request, and a canceled call cancels
+// no other call.
 func TestOneRequestForOneToken(t *testing.T) {
 	a := newAuthority(t)
 	arrived, release := make(chan struct{}), make(chan struct{})
@@ -151,7 +151,7 @@ func TestOneRequestForOneToken(t *testing.T) {
 		})
 	}
 	waiting.Wait()
-	leave() // the one that made the call
+	leave() // the call that made the request
 	if err := <-left; !errors.Is(err, context.Canceled) || access.ReasonOf(err) != access.IssuerUnavailable {
 		t.Errorf("who left got %v", err)
 	}
@@ -164,8 +164,8 @@ func TestOneRequestForOneToken(t *testing.T) {
 	wantCounter(t, "shared", c.metrics.shared, 999)
 }
 
-// T-INT-06: many different tokens are asked about a few at a time, and one certificate's
-// take a quarter of the turns at most, so that the others' are not kept waiting.
+// T-INT-06: requests about different tokens are bounded, and one certificate gets at most a
+// quarter of the permits.
 func TestPermitsPerCertificate(t *testing.T) {
 	a := newAuthority(t)
 	var now, most atomic.Int64
@@ -217,7 +217,7 @@ func TestPermitsPerCertificate(t *testing.T) {
 	}
 }
 
-// Waiting for a turn ends with the timeout, and is no failure of the server.
+// Waiting for a permit ends with the timeout, and does not count as a failure of the server.
 func TestPermitTimeout(t *testing.T) {
 	a := newAuthority(t)
 	release := make(chan struct{})
@@ -241,14 +241,14 @@ func TestPermitTimeout(t *testing.T) {
 	close(release)
 	group.Wait()
 	c.settings.Timeout = 20 * time.Second
-	expect(t, c, "last", access.Inactive) // nothing was suspended
+	expect(t, c, "last", access.Inactive) // the breaker is closed
 	if n := a.calls.Load(); n != 2 {
 		t.Errorf("%d calls, want 2", n)
 	}
 }
 
-// A token that is in use is asked about in the background before what is remembered ends,
-// once; its users do not wait.
+// A token in frequent use is introspected in the background before its entry expires, once, and
+// its users do not wait.
 func TestBackgroundRefresh(t *testing.T) {
 	a := newAuthority(t)
 	a.responds(active())
@@ -270,7 +270,7 @@ func TestBackgroundRefresh(t *testing.T) {
 	expect(t, c, "cold", access.IssuerUnavailable)
 	wantCounter(t, "early", c.metrics.early, 1)
 
-	// A server that has revoked it says so then.
+	// A revocation takes effect with the background request.
 	for range refreshAheadHits + 1 {
 		expect(t, c, "hot", access.Granted)
 	}
@@ -281,8 +281,7 @@ func TestBackgroundRefresh(t *testing.T) {
 	expect(t, c, "hot", access.Inactive)
 }
 
-// stale_on_error is off by default; where it is on it has an end, and what the server
-// answers always counts.
+// stale_on_error is off by default. It has an end, and a response of the server always counts.
 func TestStaleOnError(t *testing.T) {
 	a := newAuthority(t)
 	fail := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) }
@@ -301,18 +300,18 @@ func TestStaleOnError(t *testing.T) {
 	expect(t, on, "opaque", access.IssuerUnavailable)
 	a.now.Store(int64(5 * time.Minute))
 	expect(t, on, "opaque", access.Granted)
-	// What concerns this token alone is no failure of the server.
+	// An error that concerns this token alone is not a failure of the server.
 	a.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(400) })
 	expect(t, on, "opaque", access.IssuerUnavailable)
 	a.responds(M{"active": false})
 	expect(t, on, "opaque", access.Inactive)
 	a.serve(fail)
-	a.advance(10 * time.Second) // the inactive answer has ended too
+	a.advance(10 * time.Second) // the denial has expired too
 	expect(t, on, "opaque", access.IssuerUnavailable)
 }
 
-// After failures in a row nobody asks for a while, then one does. What one token may
-// bring about is no failure.
+// Failures in a row open the circuit breaker; after its timeout it allows one request. Errors
+// that a token can cause do not count.
 func TestBreaker(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t)
@@ -347,7 +346,7 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
-// Who waited for a turn while asking was suspended does not ask either.
+// Requests that waited for a permit while the breaker opened are not sent.
 func TestBreakerOfQueuedRequests(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t)
@@ -355,21 +354,20 @@ func TestBreakerOfQueuedRequests(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 		w.WriteHeader(500)
 	})
-	c := a.client(func(s *config.AuthorizationServer) { s.Introspection.Concurrency = 4 }) // one for each holder
+	c := a.client(func(s *config.AuthorizationServer) { s.Introspection.Concurrency = 4 }) // one permit for each certificate
 	var group sync.WaitGroup
 	for i := range 3 * breakerFailures {
 		group.Go(func() { expect(t, c, fmt.Sprint("unlucky ", i), access.IssuerUnavailable) })
 	}
 	group.Wait()
 	n := a.calls.Load()
-	if n > breakerFailures+1 { // the next turn may begin before the last failure counts
+	if n > breakerFailures+1 { // a request may get its permit before the last failure counts
 		t.Errorf("%d calls, want %d", n, breakerFailures)
 	}
 	wantCounter(t, "not sent", c.metrics.circuitOpen, float64(3*breakerFailures-n))
 }
 
-// Questions from before it is known where to ask are no failures of the server: asking
-// begins as soon as that is known.
+// Requests before the metadata is known are not failures of the server.
 func TestRequestsBeforeMetadata(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t)
@@ -393,9 +391,8 @@ func TestRequestsBeforeMetadata(t *testing.T) {
 	expect(t, c, "opaque", access.Granted)
 }
 
-// T-INT-07: the server goes away under load. What is remembered serves, what is new is
-// refused without waiting, goroutines come to an end, and when the server is back nothing
-// needs a restart.
+// T-INT-07: the server goes down under load. Cached tokens pass, other tokens are refused without
+// waiting, all goroutines end, and no restart is needed when the server is back.
 func TestServerGoesAway(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t)
@@ -434,7 +431,7 @@ func TestServerGoesAway(t *testing.T) {
 	}
 	group.Wait()
 	t.Logf("2,000 new tokens refused by %d calls, the slowest after %s", a.calls.Load()-50, time.Duration(slowest.Load()))
-	if n := a.calls.Load() - 50; n > 100 { // those under way when it was suspended
+	if n := a.calls.Load() - 50; n > 100 { // requests under way when the breaker opened
 		t.Errorf("%d calls to a server that fails", n)
 	}
 	eventually(t, "quiet", func() bool { return runtime.NumGoroutine() <= before+10 })
@@ -445,7 +442,7 @@ func TestServerGoesAway(t *testing.T) {
 	})
 }
 
-// A client that leaves is no failure of the server, also where no answer is shared.
+// A canceled request is not a failure of the server, also without a shared request.
 func TestClientsThatLeave(t *testing.T) {
 	a := newAuthority(t)
 	a.serve(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
@@ -468,8 +465,8 @@ func TestClientsThatLeave(t *testing.T) {
 	expect(t, c, "opaque", access.Granted)
 }
 
-// What the server revoked while it answered lives no longer for it: the time counts from
-// the question, and a late answer to an early question takes no later one's place.
+// A token that the server revokes while it responds is not cached for longer: the time counts
+// from the request, and a late response to an early request does not replace a newer entry.
 func TestLateResponses(t *testing.T) {
 	a := newAuthority(t)
 	c := a.client(caching(func(s *config.IntrospectionCache) { s.InactiveMaxAge = time.Hour }))
@@ -484,7 +481,7 @@ func TestLateResponses(t *testing.T) {
 	}
 	inactive := &response{denial: &access.Denial{Reason: access.Inactive}}
 	c.cache.add(sum, inactive, begin, "northwind")
-	c.cache.add(sum, says, begin.Add(-time.Second), "northwind") // asked before, answered after
+	c.cache.add(sum, says, begin.Add(-time.Second), "northwind") // requested earlier, answered later
 	expect(t, c, "opaque", access.Inactive)
 	c.cache.add(sum, says, begin.Add(time.Second), "northwind")
 	expect(t, c, "opaque", access.Granted)
@@ -495,7 +492,7 @@ func TestLateResponses(t *testing.T) {
 	}
 }
 
-// A call is made once more when there was no connection, and only then.
+// A request is retried once if there was no connection, and in no other case.
 func TestRetry(t *testing.T) {
 	a := newAuthority(t)
 	a.serve(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
@@ -505,6 +502,6 @@ func TestRetry(t *testing.T) {
 		t.Errorf("%d calls, want 1", n)
 	}
 	a.Close()
-	expect(t, c, "opaque", access.IssuerUnavailable) // nobody listens; both attempts fail
+	expect(t, c, "opaque", access.IssuerUnavailable) // both attempts fail, because nothing listens
 	wantCounter(t, "failed", c.metrics.failed, 2)
 }

@@ -16,16 +16,16 @@ import (
 	"github.com/tallygate/tallygate/internal/authserver"
 )
 
-// refusing answers as an authorization server does whose client has the wrong secret.
+// refusing responds as an authorization server to a client with a wrong secret.
 func refusing(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusUnauthorized)
 	_, _ = w.Write([]byte(`{"error":"invalid_client","error_description":"no client has the secret s3cret/+%"}`))
 }
 
-// A server that refuses the gate's own credentials keeps the client from being ready, from
-// the start on, and until it takes them; its own words are in the log. Whatever else goes
-// wrong keeps nobody from being ready.
+// A server that refuses the gate's credentials makes the client unready, from the start and until
+// the server accepts them; the log quotes the server's error. Other errors do not make the client
+// unready.
 func TestCredentials(t *testing.T) {
 	a := newAuthority(t)
 	var log bytes.Buffer
@@ -48,7 +48,7 @@ func TestCredentials(t *testing.T) {
 	if token := a.request().PostFormValue("token"); len(token) < 20 {
 		t.Errorf("asked about the token %q", token)
 	}
-	// What tells nothing of the credentials changes nothing.
+	// An inconclusive response changes nothing.
 	a.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
 	if err := gate.CheckCredentials(t.Context()); err == nil || gate.Ready() == nil {
 		t.Errorf("checked: %v, ready: %v", err, gate.Ready())
@@ -68,9 +68,9 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
-// Run finds out by itself: at the start, when the server takes the credentials again, and
-// when it refuses them in its answer about a caller's token. Such an answer alone, which a
-// token may have brought about, keeps nobody from being ready.
+// Run checks the credentials at the start, until the server accepts them, and after a refusal in
+// the response to a client's token. That refusal alone, which the token may have caused, does not
+// make the client unready.
 func TestCredentialsAreCheckedAgain(t *testing.T) {
 	a := newAuthority(t)
 	gate := a.client(func(s *config.AuthorizationServer) { s.Introspection.Cache.MaxAge = 0 })
@@ -104,7 +104,7 @@ func TestCredentialsAreCheckedAgain(t *testing.T) {
 	a.responds(active())
 	until("ready again", ready)
 
-	// This server refuses because of one token.
+	// The server refuses because of one token.
 	a.serve(func(w http.ResponseWriter, r *http.Request) {
 		if r.PostFormValue("token") == "evil" {
 			refusing(w, r)
@@ -135,8 +135,8 @@ func (w lockedWriter) Write(p []byte) (int, error) {
 	return w.Buffer.Write(p)
 }
 
-// What a server says of a question that it turns down is quoted on one line, clipped, and
-// without what was sent, whole or in part.
+// An error response is quoted on one line, truncated, and without any part of the request's
+// secrets.
 func TestQuoteError(t *testing.T) {
 	const token = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJhIn0.c2lnbmF0dXJl"
 	form := url.Values{"token": {token}, "client_assertion": {"short"}}

@@ -36,7 +36,7 @@ const (
 
 type M = testpki.M
 
-// An authority is an authorization server over TLS, as far as it is asked about tokens.
+// An authorizationServer is an introspection endpoint over TLS.
 type authorizationServer struct {
 	*httptest.Server
 	t      testing.TB
@@ -47,7 +47,7 @@ type authorizationServer struct {
 	now    atomic.Int64 // how far the gate's clock is ahead
 
 	mu   sync.Mutex
-	last *http.Request // the last one, its form parsed
+	last *http.Request // the last request, with its form parsed
 }
 
 func newAuthority(t testing.TB) *authorizationServer {
@@ -93,7 +93,7 @@ func (a *authorizationServer) path(name string) config.Path {
 
 func (a *authorizationServer) serve(answer http.HandlerFunc) { a.answer.Store(&answer) }
 
-// says makes the server answer every question like this.
+// responds sets the response to every request.
 func (a *authorizationServer) responds(response M) {
 	text := encode(response)
 	a.serve(func(w http.ResponseWriter, _ *http.Request) { reply200(w, "application/json", text) })
@@ -104,7 +104,7 @@ func reply200(w http.ResponseWriter, mediaType string, body []byte) {
 	_, _ = w.Write(body)
 }
 
-// active is what the server says of a good token.
+// active returns the response about a good token.
 func active(edits ...M) M {
 	m := M{
 		"active": true, "iss": issuer, "aud": audience, "client_id": "northwind-ledger", "sub": "northwind-ledger",
@@ -131,14 +131,14 @@ func encode(v any) []byte {
 	return b
 }
 
-// request returns the last question.
+// request returns the last request.
 func (a *authorizationServer) request() *http.Request {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.last
 }
 
-// settings returns those of package config, for a gate that asks a.
+// settings returns the defaults of package config for a gate that introspects at a.
 func (a *authorizationServer) settings(edits ...func(*config.AuthorizationServer)) config.AuthorizationServer {
 	u, err := url.Parse(a.URL + "/introspect?secret=canary")
 	if err != nil {
@@ -196,10 +196,10 @@ func (a *authorizationServer) open(edits ...func(*config.AuthorizationServer)) (
 	return c, err
 }
 
-// pass lets the gate's clock run ahead.
+// advance moves the gate's clock ahead.
 func (a *authorizationServer) advance(d time.Duration) { a.now.Add(int64(d)) }
 
-// certificateOf returns a certificate of a holder, of that authority.
+// certificateOf returns the certificate of that number, issued by authority.
 func certificateOf(holder int, authority ...byte) *access.Certificate {
 	c := &access.Certificate{Thumbprint: access.Thumbprint{byte(holder), byte(holder >> 8)}}
 	for _, a := range authority {
@@ -208,16 +208,16 @@ func certificateOf(holder int, authority ...byte) *access.Certificate {
 	return c
 }
 
-// theirs remembers every answer as those of one partner.
+// ownedByNorthwind caches every response for one partner.
 func ownedByNorthwind(*access.Unchecked) string { return "northwind" }
 
-// ask asks c as package validate does: first what is remembered, then the server.
+// introspectToken uses c as package validate does: first the cache, then the server.
 func introspectToken(t testing.TB, c *Client, raw string) (*access.Unchecked, access.Reason) {
 	t.Helper()
 	return introspectWith(t, c, raw, certificateOf(1, 1))
 }
 
-// askWith does so for the holder of cert.
+// introspectWith does the same for a token that came with cert.
 func introspectWith(t testing.TB, c *Client, raw string, cert *access.Certificate) (*access.Unchecked, access.Reason) {
 	t.Helper()
 	sum := facts.SumOf(raw)

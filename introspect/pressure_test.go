@@ -17,7 +17,7 @@ import (
 	"github.com/tallygate/tallygate/internal/facts"
 )
 
-// takes makes the server answer like this, each time after so long.
+// respondsAfter sets the response, and delays it by d.
 func (a *authorizationServer) respondsAfter(d time.Duration, response M) {
 	text := encode(response)
 	a.serve(func(w http.ResponseWriter, r *http.Request) {
@@ -29,7 +29,7 @@ func (a *authorizationServer) respondsAfter(d time.Duration, response M) {
 	})
 }
 
-// flood has a holder show n tokens at once that nobody made, until the test ends.
+// flood sends n unknown tokens at once with cert, until the test ends.
 func flood(t *testing.T, c *Client, n int, cert func(i int) *access.Certificate) {
 	t.Helper()
 	var group sync.WaitGroup
@@ -52,15 +52,15 @@ func one(holder int) func(int) *access.Certificate {
 	return func(int) *access.Certificate { return certificateOf(holder, byte(holder)) }
 }
 
-// More tokens than one holder's turns can serve in time suspend no server that is well: the
-// wait for a turn is not the server's.
+// More tokens than the permits of one certificate can serve in time do not open the breaker,
+// because waiting for a permit is not a failure of the server.
 func TestBurstOpensNoBreaker(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t)
 	a.respondsAfter(150*time.Millisecond, M{"active": false})
 	c := a.client(func(s *config.AuthorizationServer) { s.Introspection.Timeout = 500 * time.Millisecond })
 	var group sync.WaitGroup
-	for i := range 200 { // 16 at a time: 3 rounds come in time, the fourth would end late
+	for i := range 200 { // 16 at a time: three rounds are in time, the fourth is late
 		raw := fmt.Sprint("made up ", i)
 		group.Go(func() { _, _ = c.Introspect(t.Context(), raw, facts.SumOf(raw), certificateOf(2, 2), ownedByNorthwind) })
 	}
@@ -75,8 +75,7 @@ func TestBurstOpensNoBreaker(t *testing.T) {
 	expect(t, c, "honest", access.Inactive)
 }
 
-// Callers whose time is up are no failure of the server either, where each has a call of
-// its own.
+// Requests whose clients time out are not failures of the server, also without shared requests.
 func TestClientTimeouts(t *testing.T) {
 	a := newAuthority(t)
 	a.respondsAfter(50*time.Millisecond, M{"active": false})
@@ -93,8 +92,8 @@ func TestClientTimeouts(t *testing.T) {
 	expect(t, c, "honest", access.Inactive)
 }
 
-// stale_on_error: the holder of a revoked token cannot keep it alive by taking all turns
-// that it would be asked about in, nor by making up so many that nothing is asked.
+// stale_on_error: a client cannot keep its revoked token alive by using up all permits, nor by
+// reaching the limit of unknown tokens.
 func TestClientForcesNoStaleEntry(t *testing.T) {
 	a := newAuthority(t)
 	a.responds(active())
@@ -122,7 +121,7 @@ func TestClientForcesNoStaleEntry(t *testing.T) {
 	wantCounter(t, "stale", c.metrics.stale, 0)
 }
 
-// Requests that clients reset at once leave no more behind than there are places.
+// Requests that clients cancel at once leave no more behind than the queue has places.
 func TestQueueIsBounded(t *testing.T) {
 	a := newAuthority(t)
 	a.respondsAfter(time.Minute, M{"active": false})
@@ -136,7 +135,7 @@ func TestQueueIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// 16 turns with 16 places each, and what 16 connections need at both ends.
+	// 16 permits with 16 places each, and the goroutines of 16 connections at both ends.
 	most := 16*maxUsersPerPermit + 16*10
 	eventually(t, "few", func() bool { return runtime.NumGoroutine()-before <= most })
 	t.Logf("%d goroutines are left of 20,000 requests", runtime.NumGoroutine()-before)
@@ -145,8 +144,8 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 }
 
-// Whoever has an authority of its own has as many certificates as it likes, and yet half
-// of the turns at most. So do all whose certificates are of no authority.
+// An authority can issue any number of certificates, and all of them get half of the permits.
+// Certificates without an authority share one authority's part.
 func TestManyCertificates(t *testing.T) {
 	for name, authority := range map[string][]byte{"of one authority": {9, 8}, "of none": nil} {
 		a := newAuthority(t)
@@ -171,7 +170,7 @@ func TestManyCertificates(t *testing.T) {
 	}
 }
 
-// What somebody else asks about a token is not what its owner waits for.
+// A request of another certificate about the same token delays no request of the owner.
 func TestRequestsOfOtherCertificates(t *testing.T) {
 	a := newAuthority(t)
 	body := encode(active())
@@ -202,13 +201,13 @@ func (t *fairQueue) places() int {
 	return t.all.users
 }
 
-// Whoever shows token after token that the server does not know is not asked about for a
-// while, nor are others of that authority in the end; those of another are.
+// Tokens of a certificate with too many unknown tokens are not introspected for a while, nor at
+// last those of its authority. Other authorities are not affected.
 func TestUnknownTokenLimiter(t *testing.T) {
 	a := newAuthority(t)
 	c := a.client()
 	begin := time.Now()
-	c.now = func() time.Time { return begin.Add(time.Duration(a.now.Load())) } // it stands still
+	c.now = func() time.Time { return begin.Add(time.Duration(a.now.Load())) } // the clock stands still
 	made := 0
 	show := func(cert *access.Certificate) access.Reason {
 		made++
@@ -242,14 +241,14 @@ func TestUnknownTokenLimiter(t *testing.T) {
 		t.Errorf("a good token at once: %s", got)
 	}
 	a.advance(time.Second)
-	for i := range 100 { // what is good is not counted
+	for i := range 100 { // active tokens do not count
 		if _, got := introspectWith(t, c, fmt.Sprint("good ", i), certificateOf(2, 2)); got != access.Granted {
 			t.Fatalf("good token %d after a second: %s", i, got)
 		}
 	}
 }
 
-// An answer of before the question is no answer to it.
+// A signed response from before the request is refused.
 func TestSignedResponseBeforeRequest(t *testing.T) {
 	a := newAuthority(t)
 	signed := a.key.Token(M{"iss": issuer, "aud": "gate", "iat": time.Now().Unix(), "token_introspection": active()}, M{"typ": "token-introspection+jwt"})
@@ -260,8 +259,8 @@ func TestSignedResponseBeforeRequest(t *testing.T) {
 	expect(t, c, "another", access.IssuerUnavailable)
 }
 
-// A connection that breaks after the question is tried once more, with an assertion of
-// its own: RFC 7523 section 3 has servers take none twice.
+// A request whose connection breaks is retried once, with a new assertion: RFC 7523 section 3
+// tells servers to refuse a repeated assertion.
 func TestAssertionOnce(t *testing.T) {
 	a := newAuthority(t)
 	var mu sync.Mutex
@@ -293,8 +292,8 @@ func TestAssertionOnce(t *testing.T) {
 	}
 }
 
-// A server that wants to be asked less often is not down: its other tokens are asked
-// about, and nothing counts longer for it. It is asked less about those who ask too much.
+// Status 429 does not open the breaker and extends no stale entry. It counts against the
+// certificate.
 func TestTooManyRequestsResponse(t *testing.T) {
 	a := newAuthority(t)
 	a.responds(active())

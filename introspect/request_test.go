@@ -21,8 +21,8 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// T-INT-01, T-INT-08, T-DOS-08, one line a case: an answer, and what becomes of the
-// token. Only true is active, and what cannot be understood is never taken for inactive.
+// T-INT-01, T-INT-08, T-DOS-08, one line for each response and its result. Only active: true is
+// active, and an invalid response never means inactive.
 func TestResponses(t *testing.T) {
 	a := newAuthority(t)
 	json := func(text string) http.HandlerFunc {
@@ -69,7 +69,7 @@ func TestResponses(t *testing.T) {
 				t.Error("compression was asked for")
 			}
 			w.Header().Set("Content-Encoding", "gzip")
-			reply200(w, "application/json", []byte(good)) // as if it were not
+			reply200(w, "application/json", []byte(good)) // with a good body
 		}, access.IssuerUnavailable},
 		"exp as text":            {json(string(encode(active(M{"exp": "1999999999"})))), access.MalformedToken},
 		"aud as an object":       {json(string(encode(active(M{"aud": M{}})))), access.MalformedToken},
@@ -110,20 +110,20 @@ func TestResponses(t *testing.T) {
 		}, access.IssuerUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
-			gate := a.client() // with a breaker of its own
+			gate := a.client() // with its own breaker
 			a.serve(c.answer)
 			expect(t, gate, "opaque", c.want)
 			if c.want != access.IssuerUnavailable {
 				return
 			}
-			// Nothing of it is remembered: the next answer counts.
+			// Nothing is cached: the next response counts.
 			a.responds(active())
 			expect(t, gate, "opaque", access.Granted)
 		})
 	}
 }
 
-// What the server says is what is known, RFC 7662 section 2.2 and RFC 8705 section 3.2.
+// The claims are those of the response, RFC 7662 section 2.2 and RFC 8705 section 3.2.
 func TestClaimsOfResponse(t *testing.T) {
 	a := newAuthority(t)
 	exp := time.Now().Add(time.Hour).Truncate(time.Second)
@@ -142,8 +142,8 @@ func TestClaimsOfResponse(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	// Of what is left out, the issuer is the server that was asked, and the token ends with
-	// what is remembered of it; nothing else is made up.
+	// Without iss, the issuer is the server; without exp, the token ends with its cache entry. No
+	// other claim is made up.
 	a.responds(M{"active": true})
 	got, _ = introspectToken(t, a.client(), "opaque")
 	if left := time.Until(got.Expires); left < 50*time.Second || left > time.Minute+time.Second {
@@ -153,12 +153,12 @@ func TestClaimsOfResponse(t *testing.T) {
 	if diff := cmp.Diff(&access.Unchecked{Server: "partners", Issuer: issuer}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	// An issuer that it does name is kept as it is, for validate to compare.
+	// iss is kept if present, for validate to compare.
 	a.responds(active(M{"iss": "https://other.example"}))
 	if got, _ = introspectToken(t, a.client(), "opaque"); got.Issuer != "https://other.example" {
 		t.Errorf("issuer %q", got.Issuer)
 	}
-	// What is null is absent, and scopes may stand in an array.
+	// A null member is absent, and scope may be an array.
 	null := json.RawMessage("null")
 	a.responds(M{"active": true, "iss": null, "sub": null, "client_id": null, "jti": null, "aud": null, "exp": null, "nbf": null, "iat": null, "cnf": null, "token_type": null, "scope": []string{"a", "b"}})
 	got, _ = introspectToken(t, a.client(), "opaque")
@@ -166,7 +166,7 @@ func TestClaimsOfResponse(t *testing.T) {
 	if diff := cmp.Diff(&access.Unchecked{Server: "partners", Issuer: issuer, Scopes: []string{"a", "b"}}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	// A cnf of whatever form is present, and matches nothing.
+	// A cnf of any form is present, and matches no certificate.
 	for _, cnf := range []any{M{}, "x", []string{}, M{"jkt": "x"}, M{"x5t#S256": 1}, M{"x5t#S256": bound.Hex()}} {
 		response := active()
 		response["cnf"] = cnf
@@ -177,8 +177,8 @@ func TestClaimsOfResponse(t *testing.T) {
 	}
 }
 
-// T-INT-10: the token stands in the body and nowhere else, and each way to authenticate
-// puts what it should where it should.
+// T-INT-10: the token is in the body alone, and each authentication method puts its credentials
+// in the right place.
 func TestAuthentication(t *testing.T) {
 	a := newAuthority(t)
 	a.responds(active())
@@ -231,7 +231,7 @@ func TestAuthentication(t *testing.T) {
 	}
 }
 
-// checkAssertion holds an assertion to RFC 7523 section 3.
+// checkAssertion checks an assertion by RFC 7523 section 3.
 func (a *authorizationServer) checkAssertion(t *testing.T, r *http.Request) {
 	t.Helper()
 	parts := strings.Split(r.PostForm.Get("client_assertion"), ".")
@@ -252,8 +252,8 @@ func (a *authorizationServer) checkAssertion(t *testing.T, r *http.Request) {
 	}
 }
 
-// Secrets are read for each call, so that a new one counts at once; one that cannot be
-// read stops the start and, later, only what would need it.
+// Secrets are read for each request, so that a new secret takes effect at once. A missing secret
+// stops the start and, later, only the requests that need it.
 func TestSecretsAreReadAgain(t *testing.T) {
 	a := newAuthority(t)
 	a.responds(active())
@@ -286,7 +286,7 @@ func TestSecretsAreReadAgain(t *testing.T) {
 	}
 }
 
-// Every kind of key that may be configured makes an assertion by its algorithm.
+// Every kind of configurable key signs an assertion by its algorithm.
 func TestAssertionKeys(t *testing.T) {
 	a := newAuthority(t)
 	for _, algorithm := range []string{"ES256", "PS256", "EdDSA"} {
@@ -303,8 +303,7 @@ func TestAssertionKeys(t *testing.T) {
 	}
 }
 
-// T-INT-10: a server whose certificate is of another authority, or for another name, is
-// told nothing.
+// T-INT-10: the gate sends nothing to a server whose certificate has another authority or name.
 func TestServerCertificate(t *testing.T) {
 	a := newAuthority(t)
 	a.responds(active())
@@ -328,8 +327,8 @@ func TestServerCertificate(t *testing.T) {
 	}
 }
 
-// RFC 9701 section 5: only an answer of the right type that the server signed just now
-// for this gate counts, one line a case.
+// RFC 9701 section 5: a signed response must have the right type, be signed by the server, meant
+// for this gate and made for this request, one line for each case.
 func TestSignedResponses(t *testing.T) {
 	a := newAuthority(t)
 	signed := func(s *config.AuthorizationServer) { s.Introspection.Signed = true }

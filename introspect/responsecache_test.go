@@ -11,13 +11,13 @@ import (
 	"github.com/tallygate/tallygate/internal/facts"
 )
 
-// T-ADD-04: what the server says of a token that is refused all the same is not remembered.
-// Asking about such tokens counts against the certificate as asking about inactive ones does.
+// T-ADD-04: the response about an active token that the gate refuses is not cached. Such tokens
+// count against the certificate as inactive tokens do.
 func TestRefusedTokensAreNotCached(t *testing.T) {
 	a := newAuthority(t)
 	a.responds(active())
 	c := a.client()
-	c.now = func() time.Time { return time.Unix(2e9-3600, 0) } // it stands still
+	c.now = func() time.Time { return time.Unix(2e9-3600, 0) } // the clock stands still
 	a.responds(active(M{"exp": 2e9}))
 	nobody := func(*access.Unchecked) string { return "" }
 	for i := range unknownTokenBurst {
@@ -38,7 +38,7 @@ func TestRefusedTokensAreNotCached(t *testing.T) {
 	if n := c.cache.active.Len(); n != 1 {
 		t.Errorf("%d answers are remembered, want 1", n)
 	}
-	// Once refused, what was remembered of the token is forgotten.
+	// A refusal removes the cached entry of the token.
 	sum := facts.SumOf("of another certificate")
 	c.cache.add(sum, &response{token: access.Unchecked{Expires: c.now().Add(time.Hour)}}, c.now().Add(time.Second), "")
 	if n := c.cache.active.Len(); n != 0 {
@@ -46,7 +46,7 @@ func TestRefusedTokensAreNotCached(t *testing.T) {
 	}
 }
 
-// T-ADD-04: large answers and those about inactive tokens stay within the memory for all.
+// T-ADD-04: large responses and responses about inactive tokens stay within the shared memory.
 func TestCacheMemory(t *testing.T) {
 	a := newAuthority(t)
 	pool := cache.NewPool(1 << 20)

@@ -86,7 +86,7 @@ func TestBearer(t *testing.T) {
 	}
 }
 
-// T-BR-04: a token elsewhere is no token.
+// T-BR-04: a token outside the Authorization header is ignored.
 func TestBearerElsewhere(t *testing.T) {
 	r := request("/")
 	r.Header = http.Header{
@@ -100,7 +100,7 @@ func TestBearerElsewhere(t *testing.T) {
 	}
 }
 
-// The hot path finds the token without allocating.
+// Bearer does not allocate for a valid header.
 func TestBearerAllocations(t *testing.T) {
 	r := request("/accounts/7", "Bearer abc.def.ghi")
 	if n := testing.AllocsPerRun(100, func() { _, _ = Bearer(r) }); n != 0 {
@@ -108,8 +108,8 @@ func TestBearerAllocations(t *testing.T) {
 	}
 }
 
-// What Bearer returns is one b64token that stands at the end of the one header,
-// and the query carries no token in the sense of net/url.
+// The result of Bearer is one b64token, the end of the only header, and net/url finds no token in
+// the query.
 func FuzzBearer(f *testing.F) {
 	seeds := []struct{ header, query string }{
 		{"Bearer abc", ""}, {"bearer  abc==", "a=b"}, {"Bearer", "access_token=x"}, {"Basic abc", ""},

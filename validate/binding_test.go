@@ -19,8 +19,8 @@ func sum256(b []byte) string {
 	return testpki.Segment(s[:])
 }
 
-// T-CNF-01 to T-CNF-07: what stands in cnf, and what becomes of the token when it
-// comes with the partner's certificate.
+// T-CNF-01 to T-CNF-07: each form of cnf, and the result for a token with the partner's
+// certificate.
 func TestBinding(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	v := newValidator(t, localKeys(key), settings())
@@ -89,12 +89,13 @@ func TestBinding(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			raw := key.Token(bound(M{"cnf": c.cnf}))
 			expect(t, v, raw, partner, c.want)
-			expect(t, v, raw, partner, c.want) // on a hit
+			expect(t, v, raw, partner, c.want) // on a cache hit
 		})
 	}
 }
 
-// T-CNF-07, RFC 8705 section 6.3: a renewed certificate is another certificate.
+// T-CNF-07, RFC 8705 section 6.3: a token bound to the previous certificate is refused with a
+// renewed certificate.
 func TestRenewedCertificate(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	v := newValidator(t, localKeys(key), settings())
@@ -106,24 +107,25 @@ func TestRenewedCertificate(t *testing.T) {
 	expect(t, v, after, partner, access.BoundToOther)
 }
 
-// T-CNF-05, RFC 8705 section 3: no certificate, no claims, bound token or not.
+// T-CNF-05, RFC 8705 section 3: without a certificate there are no claims, with or without a
+// binding.
 func TestNoCertificate(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	v := newValidator(t, localKeys(key), settings())
 	for _, cnf := range []any{M{"x5t#S256": partner.Thumbprint()}, nil, M{"x5t#S256": testpki.Segment(make([]byte, 32))}} {
 		raw := key.Token(bound(M{"cnf": cnf}))
-		_, _ = v.Validate(context.Background(), raw, certificate(partner)) // remembered from now on
+		_, _ = v.Validate(context.Background(), raw, certificate(partner)) // cached from now on
 		if _, err := v.Validate(context.Background(), raw, nil); reason(t, err) != access.NoCertificate {
 			t.Errorf("got %v, want no certificate", err)
 		}
-		// A certificate whose thumbprint nobody filled in matches nothing.
+		// A Certificate with a zero thumbprint matches nothing.
 		if _, err := v.Validate(context.Background(), raw, &access.Certificate{}); err == nil {
 			t.Error("granted without a thumbprint")
 		}
 	}
 }
 
-// The log can tell a stolen token from a mix-up: both thumbprints are named.
+// The detail has both thumbprints, so that the log can tell a stolen token from a mix-up.
 func TestBoundToOtherNamesBoth(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	v := newValidator(t, localKeys(key), settings())

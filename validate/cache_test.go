@@ -18,7 +18,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// hits fails the test unless v's cache answered so often since the start.
+// hits fails the test unless v's cache has answered want times.
 func hits(t *testing.T, v *Validator, want float64) {
 	t.Helper()
 	if got := testutil.ToFloat64(v.metrics.hits); got != want {
@@ -26,8 +26,8 @@ func hits(t *testing.T, v *Validator, want float64) {
 	}
 }
 
-// T-INT-03 by analogy: the binding is checked on a hit, in either direction, and
-// what was refused first is granted to the right one.
+// T-INT-03 by analogy: the binding is checked on a hit, in either direction, and a token that was
+// refused first is granted with the right certificate.
 func TestHitChecksBinding(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	v := newValidator(t, localKeys(key), settings())
@@ -43,7 +43,7 @@ func TestHitChecksBinding(t *testing.T) {
 	hits(t, v, 2)
 }
 
-// T-INT-04: exp is checked on a hit, and what has expired is not kept.
+// T-INT-04: exp is checked on a hit, and an expired token is removed.
 func TestHitChecksExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		key := testpki.NewSigner("ES256", "k1")
@@ -66,7 +66,7 @@ func TestHitChecksExpiry(t *testing.T) {
 	})
 }
 
-// A token that is not valid yet is not remembered, and becomes valid.
+// A token that is not valid yet is not cached, and becomes valid later.
 func TestNotBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		key := testpki.NewSigner("ES256", "k1")
@@ -85,7 +85,7 @@ func TestNotBefore(t *testing.T) {
 	})
 }
 
-// T-INT-12 by analogy: a revocation counts from the next request on.
+// T-INT-12 by analogy: a revocation takes effect with the next request.
 func TestHitChecksRevocation(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	options := localKeys(key)
@@ -102,7 +102,7 @@ func TestHitChecksRevocation(t *testing.T) {
 	expect(t, v, key.Token(bound()), partner, access.Granted)
 }
 
-// The audience is judged on a hit as well: what is remembered never says "may".
+// The audience is checked on a hit: the cache holds claims and no verdicts.
 func TestHitChecksAudience(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	options := localKeys(key)
@@ -116,8 +116,8 @@ func TestHitChecksAudience(t *testing.T) {
 	hits(t, v, 1)
 }
 
-// T-ADD-04: what a token says is remembered only when the token was granted, and only in
-// the share of the partner that the certificate is registered for.
+// T-ADD-04: claims are cached only for a granted token, and only for the partner that the
+// certificate is registered for.
 func TestRefusedTokensTakeNoMemory(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	options := localKeys(key)
@@ -157,7 +157,7 @@ func TestRefusedTokensTakeNoMemory(t *testing.T) {
 	}
 }
 
-// T-ADD-04: the memory that tokens take is bounded, however large they are.
+// T-ADD-04: the memory for tokens is bounded, whatever their size.
 func TestLargeTokens(t *testing.T) {
 	key := testpki.NewSigner("EdDSA", "k1")
 	options := localKeys(key)
@@ -169,17 +169,17 @@ func TestLargeTokens(t *testing.T) {
 	for i := range 2000 {
 		padding := strings.Repeat(fmt.Sprintf("scope-%d ", i), 300*(i%3)+1) // up to 7 KB
 		expect(t, v, key.Token(bound(M{"scope": padding})), partner, access.Granted)
-		if bytes := options.Memory.Bytes(); bytes > 1<<19+2000 { // the attacker's half, and the small token
+		if bytes := options.Memory.Bytes(); bytes > 1<<19+2000 { // the attacker's half and the small token
 			t.Fatalf("%d bytes after %d tokens", bytes, i)
 		}
 	}
 	hits(t, v, 0)
 	expect(t, v, small, partner, access.Granted)
-	hits(t, v, 1) // another partner's token was not evicted
+	hits(t, v, 1) // the other partner's token is still cached
 }
 
-// T-JWT-06: when the key that vouched leaves the key set, what it vouched for goes
-// with it. T-JWKS-08: what the staying key vouched for is not disturbed.
+// T-JWT-06: claims that a key verified are removed when the key leaves the key set. T-JWKS-08:
+// claims that a remaining key verified stay.
 func TestHitNeedsTheKey(t *testing.T) {
 	old, next := testpki.NewSigner("ES256", "old"), testpki.NewSigner("ES256", "new")
 	path, fromFile := keyFile(t, testpki.KeySet(old, next))
@@ -203,8 +203,8 @@ func TestHitNeedsTheKey(t *testing.T) {
 		t.Errorf("%v entries, want 1", n)
 	}
 
-	// Another key under the same kid is another key, and one that may no longer be
-	// used with the token's algorithm is none.
+	// A new key with the same kid is another key, and so is a key whose algorithm no longer fits
+	// the token.
 	reread(testpki.KeySet(testpki.NewSigner("ES256", "new")))
 	expect(t, v, after, partner, access.BadSignature)
 	reread(testpki.KeySet(next))
@@ -213,7 +213,7 @@ func TestHitNeedsTheKey(t *testing.T) {
 	expect(t, v, after, partner, access.UnknownKey)
 }
 
-// Only what has verified is remembered.
+// Only verified tokens are cached.
 func TestCacheTakesVerifiedTokensOnly(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	v := newValidator(t, localKeys(key), settings())
@@ -226,7 +226,7 @@ func TestCacheTakesVerifiedTokensOnly(t *testing.T) {
 	}
 }
 
-// entries: 0 turns the cache off, and a bound is a bound.
+// entries: 0 disables the cache, and the bound holds.
 func TestCacheBound(t *testing.T) {
 	key := testpki.NewSigner("EdDSA", "k1")
 	for _, entries := range []int{0, 1, 5, 16, 40} {
@@ -251,8 +251,8 @@ func TestCacheBound(t *testing.T) {
 	}
 }
 
-// T-INT-02 by analogy: each server remembers for itself, so that one with many
-// tokens does not push out another's.
+// T-INT-02 by analogy: each server has its own cache, so that the tokens of one server evict no
+// tokens of another.
 func TestCachePerServer(t *testing.T) {
 	one, two := testpki.NewSigner("EdDSA", "k"), testpki.NewSigner("EdDSA", "k")
 	const second = "https://second.example"
@@ -273,7 +273,7 @@ func TestCachePerServer(t *testing.T) {
 	}
 }
 
-// Many goroutines, few tokens, a small cache: the race detector watches.
+// Many goroutines use few tokens and a small cache under the race detector.
 func TestConcurrentUse(t *testing.T) {
 	key := testpki.NewSigner("EdDSA", "k1")
 	document := testpki.KeySet(key)

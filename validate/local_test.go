@@ -12,8 +12,8 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// T-AS-14: a key of our own issuer counts from its first token, without waiting for a
-// schedule, and one that is no longer published counts no more, also on a cache hit.
+// T-AS-14: a key of our own issuer verifies its first token, and a key that has left the key set
+// verifies none, also on a cache hit.
 func TestLocalKeySetIsFollowed(t *testing.T) {
 	old, next := testpki.NewSigner("ES256", "old"), testpki.NewSigner("ES256", "next")
 	var version atomic.Uint64
@@ -36,8 +36,8 @@ func TestLocalKeySetIsFollowed(t *testing.T) {
 	}
 }
 
-// Many requests find a new key set at once: none of them is judged by the old one, and
-// no slow reading of an old one takes the place of a newer.
+// Many requests find a new key set at once: none is checked with the previous key set, and a slow
+// reader does not replace a newer key set.
 func TestLocalKeySetUnderLoad(t *testing.T) {
 	signers := make([]*testpki.Signer, 40)
 	sets, tokens := make([][]byte, len(signers)), make([]string, len(signers))
@@ -60,7 +60,7 @@ func TestLocalKeySetUnderLoad(t *testing.T) {
 	}
 }
 
-// New names the server that stops the start, and tells of all that do.
+// The error of New names every server that stops the start.
 func TestNewRefuses(t *testing.T) {
 	_, fromFile := keyFile(t, testpki.KeySet(testpki.NewSigner("ES256", "k1")))
 	missing := func(s *config.AuthorizationServer) { s.KeySet.File = "missing.json" }

@@ -24,25 +24,24 @@ const (
 
 type M = testpki.M
 
-// every is all the algorithms that can be accepted.
+// every has all algorithms that can be accepted.
 var every = []config.Algorithm{
 	config.ES256, config.ES384, config.ES512, config.PS256, config.PS384, config.PS512, config.RS256, config.EdDSA,
 }
 
-// partner holds a client certificate of one partner, other that of another.
+// partner has a client certificate of one partner, other a client certificate of another.
 var (
 	ca      = testpki.NewCA("Northwind CA")
 	partner = ca.Leaf("ledger.northwind.example")
 	other   = testpki.NewCA("Contoso CA").Leaf("orders.contoso.example")
 )
 
-// certificate returns p as package mtls hands it over.
+// certificate returns p as package mtls does.
 func certificate(p *testpki.Pair) *access.Certificate {
 	return &access.Certificate{Leaf: p.Cert, Thumbprint: access.ThumbprintOf(p.Cert)}
 }
 
-// settings returns a server with the defaults of package config, its key set still
-// to be named.
+// settings returns a server with the defaults of package config, without a key set.
 func settings(edits ...func(*config.AuthorizationServer)) config.AuthorizationServer {
 	s := config.AuthorizationServer{
 		Name:       "partners",
@@ -66,7 +65,7 @@ func algorithms(list ...config.Algorithm) func(*config.AuthorizationServer) {
 	return func(s *config.AuthorizationServer) { s.Algorithms = list }
 }
 
-// keyFile makes the server read its key set from a file in which document stands.
+// keyFile makes the server read document as its key set from a file.
 func keyFile(t testing.TB, document []byte) (string, func(*config.AuthorizationServer)) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "jwks.json")
@@ -83,7 +82,7 @@ func write(t testing.TB, path string, document []byte) {
 
 func set(keys ...any) []byte { return encode(M{"keys": keys}) }
 
-// ours returns options with the signers' keys as those of our own issuer.
+// localKeys returns options with the signers' keys as those of our own issuer.
 func localKeys(signers ...*testpki.Signer) Options {
 	return Options{Local: map[config.Identifier]LocalIssuer{issuer: localKeySet(testpki.KeySet(signers...))}}
 }
@@ -97,11 +96,11 @@ func newValidator(t testing.TB, options Options, servers ...config.Authorization
 	return v
 }
 
-// bound returns the claims of a good token for partner.
+// bound returns the claims of a good token that is bound to partner.
 func bound(edits ...M) M { return testpki.Bound(issuer, audience, client, partner, edits...) }
 
-// reason returns why err refuses, and Granted for nil. An error that is no Denial
-// is a bug.
+// reason returns the reason of err, Granted for nil. An error that wraps no Denial fails the
+// test.
 func reason(t testing.TB, err error) access.Reason {
 	t.Helper()
 	if err == nil {
@@ -126,7 +125,7 @@ func expect(t testing.TB, v *Validator, raw string, p *testpki.Pair, want access
 	}
 }
 
-// ownKeys returns a key set that never changes.
+// localKeySet returns a key set that never changes.
 func localKeySet(document []byte) LocalIssuer {
 	return LocalIssuer{KeySet: func() ([]byte, uint64) { return document, 1 }}
 }

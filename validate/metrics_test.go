@@ -11,7 +11,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// Every series is there before the first request, and names and help pass promlint.
+// Every series exists before the first request, and names and help pass promlint.
 func TestMetrics(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	registry := prometheus.NewPedanticRegistry()
@@ -91,7 +91,7 @@ tallygate_jwks_unknown_kid_total{issuer="partners",outcome="throttled"} 1
 	}
 }
 
-// observed returns how many validations were counted with these labels.
+// observed returns the number of validations with these labels.
 func observed(t *testing.T, registry *prometheus.Registry, source, result string) uint64 {
 	t.Helper()
 	families, err := registry.Gather()

@@ -23,8 +23,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// An authority is an authorization server that is asked about tokens. It knows those in
-// known, and every other is inactive.
+// An authorizationServer introspects tokens. Tokens that are not in known are inactive.
 type authorizationServer struct {
 	*httptest.Server
 	anchor, secret string // files
@@ -32,7 +31,7 @@ type authorizationServer struct {
 	mu    sync.Mutex
 	known map[string]M
 	down  bool
-	only  string   // the one secret that it takes; "": any
+	only  string   // the only accepted secret; "": any
 	asked []string // tokens
 }
 
@@ -71,7 +70,7 @@ func (a *authorizationServer) ServeHTTP(w http.ResponseWriter, r *http.Request) 
 	_ = json.NewEncoder(w).Encode(response)
 }
 
-// knows makes the server know a token; nil makes it forget it.
+// knows adds a token with its response; nil removes the token.
 func (a *authorizationServer) knows(token string, response M) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -87,7 +86,7 @@ func (a *authorizationServer) fail(down bool) {
 	a.down = down
 }
 
-// calls returns the tokens that were asked about since the last time.
+// calls returns the tokens that were introspected since the last call.
 func (a *authorizationServer) calls() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -96,7 +95,7 @@ func (a *authorizationServer) calls() []string {
 	return asked
 }
 
-// asking makes a server of package config ask a about its tokens.
+// introspectedBy makes a server of package config introspect tokens at a.
 func (a *authorizationServer) introspectedBy(tokens config.TokenKinds, edits ...func(*config.Introspection)) func(*config.AuthorizationServer) {
 	return func(s *config.AuthorizationServer) {
 		u, _ := url.Parse(a.URL)
@@ -120,12 +119,12 @@ func named(name, issuer string) func(*config.AuthorizationServer) {
 	}
 }
 
-// says is what a server says of a good token for partner.
+// activeResponse is the response about a good token of partner.
 func activeResponse(edits ...M) M {
 	return bound(append([]M{{"active": true, "token_type": "Bearer"}}, edits...)...)
 }
 
-// newAsking returns a Validator that ends with the test.
+// newIntrospecting returns a Validator that is closed with the test.
 func newIntrospecting(t testing.TB, options Options, servers ...config.AuthorizationServer) *Validator {
 	t.Helper()
 	v := newValidator(t, options, servers...)
@@ -133,8 +132,8 @@ func newIntrospecting(t testing.TB, options Options, servers ...config.Authoriza
 	return v
 }
 
-// T-CNF-06, T-INT-03, T-INT-11, T-JWT-08, one line a case: what the server says of an
-// opaque token is judged as what a JWT says, the first time and from memory.
+// T-CNF-06, T-INT-03, T-INT-11, T-JWT-08, one line for each case: the claims of an opaque token
+// are checked like the claims of a JWT, the first time and on a cache hit.
 func TestOpaqueTokens(t *testing.T) {
 	a := newAuthority(t)
 	v := newIntrospecting(t, Options{}, settings(a.introspectedBy(config.OpaqueOnly)))
@@ -183,8 +182,8 @@ func TestOpaqueTokens(t *testing.T) {
 	}
 }
 
-// What counts for a JWT counts for an opaque token that is remembered: revocation and the
-// audience are asked about on every request, and nothing needs the server.
+// Revocation and audience of a cached opaque token are checked on every request, without a
+// request to the server.
 func TestOpaqueTokenIsCheckedOnEveryHit(t *testing.T) {
 	a := newAuthority(t)
 	revoked := false
@@ -208,9 +207,9 @@ func TestOpaqueTokenIsCheckedOnEveryHit(t *testing.T) {
 	}
 }
 
-// The right server is found without trusting the token: a JWT's iss is looked up, and
-// what is no JWT goes to those that may know it. Nothing is sent to a server on the word
-// of a token that names another, or is malformed.
+// The server of a token is found without trusting the token: a JWT's iss is looked up, and an
+// opaque token goes to the servers with opaque tokens. A malformed token, or a token that names
+// another server, is sent to no server.
 func TestIntrospectedServers(t *testing.T) {
 	key, foreign := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k1")
 	a, b := newAuthority(t), newAuthority(t)
@@ -243,7 +242,7 @@ func TestIntrospectedServers(t *testing.T) {
 	quiet(key.Token(bound(), M{"alg": "none"}), access.UnsupportedAlgorithm)
 	quiet(key.Token(bound())+"=", access.MalformedToken)
 
-	// JWTs of a server that is only asked are asked about, there and nowhere else.
+	// JWTs of a server without a key set are introspected at this server alone.
 	theirs := foreign.Token(bound(M{"iss": "https://second.example"}))
 	b.knows(theirs, activeResponse(M{"iss": "https://second.example"}))
 	expect(t, v, theirs, partner, access.Granted)
@@ -256,8 +255,8 @@ func TestIntrospectedServers(t *testing.T) {
 	}
 }
 
-// T-INT-02: several servers are asked in their order until one knows the token, each
-// remembers for itself, and one that fails keeps nobody else's tokens out.
+// T-INT-02: servers are asked in their order until one knows the token. Each server has its own
+// cache, and a failing server does not affect tokens of other servers.
 func TestServersSideBySide(t *testing.T) {
 	a, b := newAuthority(t), newAuthority(t)
 	v := newIntrospecting(t, Options{},
@@ -282,21 +281,21 @@ func TestServersSideBySide(t *testing.T) {
 	}
 
 	a.fail(true)
-	expect(t, v, "of a", partner, access.Granted)     // remembered
-	expect(t, v, "of b", partner, access.Granted)     // remembered, and the first is not waited for
-	expect(t, v, "of b too", partner, access.Granted) // found although the first fails
+	expect(t, v, "of a", partner, access.Granted)     // cached
+	expect(t, v, "of b", partner, access.Granted)     // cached; the first server is not awaited
+	expect(t, v, "of b too", partner, access.Granted) // found although the first server fails
 	expect(t, v, "of nobody", partner, access.IssuerUnavailable)
 	b.fail(true)
 	expect(t, v, "of b too", partner, access.Granted)
 	expect(t, v, "new", partner, access.IssuerUnavailable)
 
-	// What the first says of its own token and cannot be read is told, although the second
-	// server, which fails, is not asked.
+	// Invalid claims in the response of the first server are reported, although the second
+	// server, which fails, was not asked.
 	a.fail(false)
 	a.knows("malformed", activeResponse(M{"nbf": "x"}))
 	expect(t, v, "malformed", partner, access.MalformedToken)
 
-	// A token that both claim to know counts by what the first says.
+	// The first server decides about a token that both servers know.
 	a.fail(false)
 	b.fail(false)
 	a.knows("of both", activeResponse(M{"client_id": "first"}))
@@ -310,8 +309,8 @@ func TestServersSideBySide(t *testing.T) {
 	}
 }
 
-// also_introspect: a JWT must be active at its server too, which must not contradict it;
-// one that would be refused anyway is not asked about.
+// also_introspect: a JWT must be active at its server, whose response must not contradict it. A
+// JWT that is refused anyway is not introspected.
 func TestAlsoIntrospect(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	a := newAuthority(t)
@@ -320,7 +319,7 @@ func TestAlsoIntrospect(t *testing.T) {
 	v := newIntrospecting(t, Options{Revoked: revoked}, settings(fromFile, a.introspectedBy(config.JWTOnly), func(s *config.AuthorizationServer) { s.AlsoIntrospect = true }))
 	in := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
 	for name, c := range map[string]struct {
-		token, response M // response nil: unknown there
+		token, response M // response nil: unknown to the server
 		want            access.Reason
 		scopes          []string
 	}{
@@ -368,7 +367,7 @@ func TestAlsoIntrospect(t *testing.T) {
 				a.knows(raw, response)
 			}
 			a.calls()
-			for range 2 { // found out, and remembered
+			for range 2 { // checked, and on a cache hit
 				got, err := v.Validate(t.Context(), raw, certificate(partner))
 				if reason(t, err) != c.want {
 					t.Fatalf("got %v, want %s", err, c.want)
@@ -384,9 +383,9 @@ func TestAlsoIntrospect(t *testing.T) {
 				}
 			}
 			refusedByToken := strings.Contains(name, "the token") || name == "bound to other, both"
-			most := 1 // the second time by what is remembered: a grant, or that the token is inactive
+			most := 1 // the second time by the cache: a grant or an inactive token
 			if c.want != access.Granted && c.want != access.Inactive && c.want != access.WrongType {
-				most = 2 // what a refused token says is not remembered
+				most = 2 // a refused token is not cached
 			}
 			if asked := a.calls(); refusedByToken != (len(asked) == 0) || len(asked) > most {
 				t.Errorf("asked %d times", len(asked))
@@ -397,8 +396,8 @@ func TestAlsoIntrospect(t *testing.T) {
 	expect(t, v, key.Token(bound()), partner, access.IssuerUnavailable)
 }
 
-// Of a server that is asked about JWTs and opaque tokens, what it said of a JWT never
-// stands for the JWT: not when that is no longer remembered, and not when its key is gone.
+// The response about a JWT never stands for the JWT: not after the JWT has left the cache, and
+// not after its key has left the key set.
 func TestResponseIsNoJWT(t *testing.T) {
 	key, next := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
 	a := newAuthority(t)
@@ -450,7 +449,7 @@ func TestLocalOpaqueTokens(t *testing.T) {
 	}
 }
 
-// The gate waits for servers that are required, and for no others.
+// Ready waits for required servers and for no others.
 func TestReady(t *testing.T) {
 	a := newAuthority(t)
 	optional := func(s *config.AuthorizationServer) { s.Required = false }
@@ -465,7 +464,7 @@ func TestReady(t *testing.T) {
 	if err := v.Ready(); err != nil {
 		t.Errorf("not ready: %v", err)
 	}
-	expect(t, v, "opaque", partner, access.IssuerUnavailable) // the first may know it
+	expect(t, v, "opaque", partner, access.IssuerUnavailable) // the first server may know it
 	v = newIntrospecting(t, Options{}, settings(unknown, named("partners", "https://127.0.0.1:1")), settings(a.introspectedBy(config.OpaqueOnly), named("second", "https://second.example")))
 	if err := v.CheckCredentials(t.Context()); err == nil {
 		t.Error("checked a server that is not there")
@@ -478,8 +477,8 @@ func TestReady(t *testing.T) {
 	}
 }
 
-// A reload with a secret that the server refuses is none: the tokens that can be judged by
-// the old one could not be judged by the new one.
+// A reload with a secret that the server refuses fails, because tokens that the previous
+// Validator can check could not be checked any more.
 func TestPrefetchChecksCredentials(t *testing.T) {
 	a := newAuthority(t)
 	a.only = "secret"

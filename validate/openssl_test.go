@@ -19,7 +19,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// A tool is the openssl command at work in a folder of its own.
+// A tool is the openssl command in a folder of its own.
 type tool struct {
 	t   *testing.T
 	dir string
@@ -48,8 +48,8 @@ func (o tool) run(arguments ...string) []byte {
 	return out
 }
 
-// sign makes a compact JWS whose signature is openssl's, with the private key in
-// key.pem; raw turns openssl's form of it into that of RFC 7518.
+// sign returns a compact JWS signed by openssl with key.pem. raw converts openssl's signature to
+// the form of RFC 7518.
 func (o tool) sign(header, claims M, raw func([]byte) []byte, command ...string) string {
 	o.t.Helper()
 	input := testpki.Segment(encode(header)) + "." + testpki.Segment(encode(claims))
@@ -59,7 +59,7 @@ func (o tool) sign(header, claims M, raw func([]byte) []byte, command ...string)
 
 func same(signature []byte) []byte { return signature }
 
-// joined turns a DER signature into r and s of 32 bytes each, RFC 7518 section 3.4.
+// joined converts a DER signature to r and s of 32 bytes each, RFC 7518 section 3.4.
 func joined(der []byte) []byte {
 	var signature struct{ R, S *big.Int }
 	if _, err := asn1.Unmarshal(der, &signature); err != nil {
@@ -68,8 +68,7 @@ func joined(der []byte) []byte {
 	return append(signature.R.FillBytes(make([]byte, 32)), signature.S.FillBytes(make([]byte, 32))...)
 }
 
-// Keys, certificates and signatures of a foreign tool: accepted and refused as
-// those of testpki are.
+// Keys, certificates and signatures made by openssl are accepted and refused like testpki's.
 func TestOpenSSL(t *testing.T) {
 	digest := []string{"dgst", "-sha256", "-sign", "key.pem", "input"}
 	pss := []string{"dgst", "-sha256", "-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:digest", "-sign", "key.pem", "input"}
@@ -81,7 +80,7 @@ func TestOpenSSL(t *testing.T) {
 		jwk       func(o tool, spki []byte) M
 	}{
 		{"ES256", []string{"-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"}, digest, joined, func(_ tool, spki []byte) M {
-			point := spki[len(spki)-64:] // x and y end the key
+			point := spki[len(spki)-64:] // x and y are the end of the key
 			return M{"kty": "EC", "crv": "P-256", "x": testpki.Segment(point[:32]), "y": testpki.Segment(point[32:])}
 		}},
 		{"RS256", []string{"-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"}, digest, same, rsaJWK},
@@ -134,7 +133,7 @@ func TestOpenSSL(t *testing.T) {
 	}
 }
 
-// opensslThumbprint returns the x5t#S256 of client.pem as openssl computes it.
+// opensslThumbprint returns the x5t#S256 of client.pem, computed by openssl.
 func opensslThumbprint(o tool) string {
 	o.t.Helper()
 	line := strings.TrimSpace(string(o.run("x509", "-in", "client.pem", "-noout", "-fingerprint", "-sha256")))
@@ -153,7 +152,7 @@ func rsaJWK(o tool, _ []byte) M {
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	return M{"kty": "RSA", "n": testpki.Segment(n), "e": "AQAB"} // 65537, openssl's default
+	return M{"kty": "RSA", "n": testpki.Segment(n), "e": "AQAB"} // 65537 is openssl's default
 }
 
 func merged(a, b M) M {

@@ -18,7 +18,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// ran keeps v's key sets fresh until ready, and then no more: what it has, it has.
+// runUntilReady starts v until it is ready and then stops it, so that it keeps its documents.
 func runUntilReady(t *testing.T, v *Validator) {
 	t.Helper()
 	v.Start()
@@ -30,9 +30,8 @@ func runUntilReady(t *testing.T, v *Validator) {
 	v.loops.end(v.refreshers())
 }
 
-// A Validator that takes another's place keeps what has not changed, so that nobody is
-// refused because something else was configured anew: keys that were fetched, answers,
-// connections. What did change counts from the first request.
+// A Validator shares with the previous one what has not changed: fetched keys, cached responses
+// and connections. Changed settings take effect with the first request.
 func TestReload(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	a := newAuthority(t)
@@ -72,7 +71,7 @@ func TestReload(t *testing.T) {
 	for name, c := range map[string]struct {
 		edit                            func(*config.AuthorizationServer)
 		jwt, old, opaque                access.Reason // with the server down
-		remote, keys, remembers, client bool          // kept
+		remote, keys, remembers, client bool          // taken over
 	}{
 		"nothing": {func(*config.AuthorizationServer) {},
 			access.Granted, access.Granted, access.Granted, true, true, true, true},
@@ -147,7 +146,7 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// T-CFG-09: a server that is new and down keeps nobody else's tokens out.
+// T-CFG-09: a new server that is down does not affect tokens of other servers.
 func TestReloadAddsServer(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	_, fromFile := keyFile(t, testpki.KeySet(key))
@@ -159,7 +158,7 @@ func TestReloadAddsServer(t *testing.T) {
 		settings(a.introspectedBy(config.OpaqueOnly), named("second", "https://second.example")))
 	expect(t, next, key.Token(bound()), partner, access.Granted)
 	expect(t, next, "opaque", partner, access.IssuerUnavailable)
-	// Its own key set file was broken meanwhile: nothing takes the place of the old one.
+	// The server's key set file is broken: New fails and the previous Validator stays.
 	broken := settings(fromFile)
 	write(t, string(broken.KeySet.File), []byte("{}"))
 	if _, err := New([]config.AuthorizationServer{broken}, Options{Previous: next}); err == nil {
@@ -168,8 +167,8 @@ func TestReloadAddsServer(t *testing.T) {
 	expect(t, next, key.Token(bound()), partner, access.Granted)
 }
 
-// What stops a start stops a successor too, also where nothing but a file has changed: the
-// secrets and the certificate that the gate shows, the anchors of the server.
+// A broken file that would stop a start stops a reload too, also if no setting has changed: the
+// secrets, the gate's client certificate, the server's anchors.
 func TestReloadWithBrokenFiles(t *testing.T) {
 	a := newAuthority(t)
 	dir := t.TempDir()
@@ -201,9 +200,8 @@ func TestReloadWithBrokenFiles(t *testing.T) {
 	}
 }
 
-// Of a server that is no longer configured, and of one that a configuration which was
-// given up would have had, nothing is told any more: an alert on the age of a key set must
-// not go off for it.
+// The series of a removed server, and of a server of an abandoned reload, are removed: an alert
+// on the age of a key set must not fire for them.
 func TestRemovedSeries(t *testing.T) {
 	a := newAuthority(t)
 	remote := func(name string) config.AuthorizationServer {
@@ -253,7 +251,7 @@ func TestRemovedSeries(t *testing.T) {
 		t.Errorf("%d series of the one that stays, %d of one that never came", told("stays"), told("never"))
 	}
 	stays, broken := remote("stays"), remote("broken")
-	stays.Leeway = time.Second // it would be another client
+	stays.Leeway = time.Second // makes another client
 	broken.KeySet.URL, broken.KeySet.File = nil, "/nowhere"
 	if _, err := New([]config.AuthorizationServer{stays, remote("never"), broken}, Options{Metrics: metrics, Previous: next}); err == nil {
 		t.Fatal("not broken")
@@ -263,8 +261,8 @@ func TestRemovedSeries(t *testing.T) {
 	}
 }
 
-// A client that takes the place of one whose server is not asked for a while asks, and the
-// metrics tell of it alone.
+// After a reload, a client with an open breaker is replaced by a client with a closed breaker,
+// and the metrics show the new client alone.
 func TestReloadWithOpenBreaker(t *testing.T) {
 	a := newAuthority(t)
 	registry := prometheus.NewPedanticRegistry()
@@ -295,17 +293,17 @@ func TestReloadWithOpenBreaker(t *testing.T) {
 	a.fail(false)
 	edited := settings(asking, func(s *config.AuthorizationServer) { s.Leeway = time.Second })
 	next := newIntrospecting(t, Options{Metrics: metrics, Previous: first}, edited)
-	told(one) // nothing has taken its place yet
+	told(one) // nothing has replaced it yet
 	first.Close(next)
 	next.Start()
 	expect(t, next, "opaque", partner, access.Granted)
 	told(none)
-	expect(t, first, "another", partner, access.IssuerUnavailable) // a request of before
+	expect(t, first, "another", partner, access.IssuerUnavailable) // a request that began before the reload
 	told(none)
 }
 
-// What is to be fetched anew is, before anybody is refused for want of it; a server that
-// is new, or was of no use before, is not waited for.
+// Prefetch fetches what has changed before any request needs it, and does not wait for a server
+// that is new or was unusable before.
 func TestPrefetch(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	e := newAuthority(t)
@@ -345,8 +343,8 @@ func TestPrefetch(t *testing.T) {
 	}
 }
 
-// What keeps the keys of a server fresh goes on when another Validator takes over that has
-// the same: a reading that has begun is not begun again, and whoever waits for it is served.
+// A reload with unchanged keys does not interrupt their refresh: a fetch under way goes on, and
+// requests that wait for it are answered.
 func TestRefreshSurvivesReload(t *testing.T) {
 	key, fresh := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
 	a := newAuthority(t)
@@ -391,7 +389,7 @@ func TestRefreshSurvivesReload(t *testing.T) {
 	handOver(2 * time.Second)
 	handOver(3 * time.Second)
 	release <- testpki.KeySet(key, fresh)
-	if got := reason(t, <-answered); got != access.Granted && got != access.IssuerUnavailable { // it waits half a second at most
+	if got := reason(t, <-answered); got != access.Granted && got != access.IssuerUnavailable { // a request waits for at most half a second
 		t.Errorf("a new key, asked for when another took over: %s", got)
 	}
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// Claims are made in one place of the whole tree, by the conversion in judge: no
-// other package's code names the type in a conversion or fills in a literal of it.
+// Claims are created by the conversion in checkToken alone: no other function of the tree
+// converts to access.Claims or fills in a literal of it.
 func TestClaimsAreMadeInOnePlace(t *testing.T) {
 	var places []string
 	files := gotoken.NewFileSet()
@@ -46,7 +46,7 @@ func TestClaimsAreMadeInOnePlace(t *testing.T) {
 	}
 }
 
-// isClaims reports whether e names access.Claims, also in parentheses.
+// isClaims reports whether e is access.Claims, also in parentheses.
 func isClaims(e ast.Expr, inPackage string) bool {
 	switch e := ast.Unparen(e).(type) {
 	case *ast.SelectorExpr:

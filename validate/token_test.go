@@ -21,9 +21,9 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-var null = json.RawMessage("null") // a member that is null; a nil one is left out
+var null = json.RawMessage("null") // a null member; a nil member is left out
 
-// T-JWT-*, one line a case: what is changed in a good token, and what becomes of it.
+// T-JWT-*, one line for each case: a change to a good token and the result.
 func TestTokenEdits(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	v := newValidator(t, localKeys(key, testpki.NewSigner("EdDSA", "k2"), testpki.NewSigner("EdDSA", "k3")), settings())
@@ -175,12 +175,12 @@ func TestTokenEdits(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			raw := key.Token(bound(c.claims), c.header)
 			expect(t, v, raw, partner, c.want)
-			expect(t, v, raw, partner, c.want) // on a hit, where there is one
+			expect(t, v, raw, partner, c.want) // on a cache hit, if the token is cached
 		})
 	}
 }
 
-// Media types are ASCII: a letter that Unicode folds into another is another type.
+// Media types are ASCII: a letter that Unicode folds to ASCII makes another type.
 func TestTypeFolding(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	v := newValidator(t, localKeys(key), settings(func(s *config.AuthorizationServer) { s.Types = []string{"application/kiosk+jwt", "at+jwt"} }))
@@ -192,7 +192,7 @@ func TestTypeFolding(t *testing.T) {
 	}
 }
 
-// T-JWT-01 in the form that is really sent: nobody signed.
+// T-JWT-01: a token without a signature.
 func TestUnsignedToken(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	v := newValidator(t, localKeys(key), settings())
@@ -211,8 +211,8 @@ func encode(v any) []byte {
 	return b
 }
 
-// T-JWT-02: a public key is no HMAC secret, even where somebody lists HS256, which
-// package config cannot.
+// T-JWT-02: a public key is never used as an HMAC secret, even if the algorithms include HS256,
+// which package config does not allow.
 func TestPublicKeyAsSecret(t *testing.T) {
 	for _, algorithm := range []string{"ES256", "PS256"} {
 		key := testpki.NewSigner(algorithm, "k1")
@@ -237,8 +237,8 @@ func TestPublicKeyAsSecret(t *testing.T) {
 	}
 }
 
-// T-JWT-03 and T-JWKS-05: a token that brings its key, or says where it is, gets
-// nothing out of it; nobody is called.
+// T-JWT-03 and T-JWKS-05: a token that carries a key or its URL does not get its key used, and no
+// request is sent to the URL.
 func TestKeyInToken(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -266,7 +266,7 @@ func TestKeyInToken(t *testing.T) {
 	}
 }
 
-// T-JWT-12, RFC 8725 section 3.8: the keys of one server never vouch for another.
+// T-JWT-12, RFC 8725 section 3.8: the keys of a server verify no token of another server.
 func TestKeysOfAnotherServer(t *testing.T) {
 	one, two := testpki.NewSigner("ES256", "k"), testpki.NewSigner("ES256", "k")
 	const second = "https://second.example"
@@ -279,8 +279,7 @@ func TestKeysOfAnotherServer(t *testing.T) {
 	expect(t, v, one.Token(bound(M{"iss": second})), partner, access.BadSignature)
 }
 
-// T-JWT-13 to T-JWT-16: tokens that are malformed as text or as JSON, all of them
-// properly signed.
+// T-JWT-13 to T-JWT-16: correctly signed tokens that are malformed as text or as JSON.
 func TestMalformedTokens(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	v := newValidator(t, localKeys(key), settings())
@@ -312,7 +311,7 @@ func TestMalformedTokens(t *testing.T) {
 		"beyond ASCII":       good[:10] + "é" + good[10:],
 		"a character alone":  part[0] + "." + part[1] + ".A",
 		"trailing bits":      part[0] + "." + part[1] + "." + lastBits(part[2]),
-		// Before the key is looked for, hence an unknown one.
+		// Refused before the key is looked up, hence with an unknown key.
 		"four parts, unknown key":  testpki.Segment([]byte(`{"alg":"ES256","kid":"x","typ":"at+jwt"}`)) + "." + part[1] + "." + part[2] + "." + part[2],
 		"trailing bits in header":  lastBits(testpki.Segment([]byte(`{"alg":"ES256","kid":"x","typ":"at+jwt"}`))) + "." + part[1] + "." + part[2],
 		"trailing bits in payload": testpki.Segment([]byte(`{"alg":"ES256","kid":"x","typ":"at+jwt"}`)) + "." + lastBits(testpki.Segment(fill(body))) + "." + part[2],
@@ -348,15 +347,15 @@ func TestMalformedTokens(t *testing.T) {
 	expect(t, v, key.Sign([]byte(" "+head+"\n"), []byte(" "+body+"\n")), partner, access.Granted)
 }
 
-// lastBits sets the bits of an unpadded base64url segment that encode nothing. An
-// ES256 signature of 64 bytes has four of them.
+// lastBits sets the unused bits of an unpadded base64url segment. An ES256 signature of 64 bytes
+// has four.
 func lastBits(segment string) string {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	last := strings.IndexByte(alphabet, segment[len(segment)-1])
 	return segment[:len(segment)-1] + alphabet[last+1:last+2]
 }
 
-// fill ends body with spaces until its last base64url character has spare bits.
+// fill appends spaces to body until its last base64url character has unused bits.
 func fill(body string) []byte {
 	for len(body)%3 != 1 {
 		body += " "
@@ -364,7 +363,7 @@ func fill(body string) []byte {
 	return []byte(body)
 }
 
-// Signatures that are not what the header says, RFC 8725 section 3.3.
+// Signatures that do not match the header, RFC 8725 section 3.3.
 func TestBadSignatures(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	v := newValidator(t, localKeys(key), settings())
@@ -386,8 +385,8 @@ func TestBadSignatures(t *testing.T) {
 	}
 }
 
-// T-JWT-19: where two things are wrong, the error of the signature counts, and
-// nobody is named before it has verified.
+// T-JWT-19: if signature and claims are wrong, the signature's reason is reported, and the client
+// is not named before the signature has verified.
 func TestClientNamedOnlyWhenVerified(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	v := newValidator(t, localKeys(key), settings())
@@ -413,7 +412,7 @@ func TestClientNamedOnlyWhenVerified(t *testing.T) {
 	}
 }
 
-// All eight algorithms, each with a key of its own, and none with another's.
+// All eight algorithms verify with their own key and with no other key.
 func TestAlgorithms(t *testing.T) {
 	signers := make([]*testpki.Signer, len(every))
 	for i, a := range every {
@@ -431,8 +430,7 @@ func TestAlgorithms(t *testing.T) {
 	}
 }
 
-// What a token says arrives as it is; scopes as RFC 6749 section 3.3 splits them
-// (T-JWT-17).
+// Claims are returned unchanged; scopes are split as RFC 6749 section 3.3 says (T-JWT-17).
 func TestClaims(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	v := newValidator(t, localKeys(key), settings())
@@ -459,7 +457,7 @@ func TestClaims(t *testing.T) {
 	}
 }
 
-// T-BR-05: what is malformed at a glance costs nothing, however large.
+// T-BR-05: refusing a malformed token does not allocate, whatever its size.
 func TestDotsAllocations(t *testing.T) {
 	v := newValidator(t, localKeys(testpki.NewSigner("ES256", "k1")), settings())
 	cert := certificate(partner)
@@ -470,8 +468,8 @@ func TestDotsAllocations(t *testing.T) {
 	}
 }
 
-// No token is accepted that our key did not sign, and none makes Validate panic:
-// the signature covers every byte before it.
+// Only tokens that our key signed are accepted, and Validate never panics: the signature covers
+// every byte before it.
 func FuzzToken(f *testing.F) {
 	key := testpki.NewSigner("ES256", "k1")
 	v := newValidator(f, localKeys(key, testpki.NewSigner("EdDSA", "k2")), settings(func(s *config.AuthorizationServer) { s.Cache.Entries = 0 }))
@@ -497,8 +495,8 @@ func FuzzToken(f *testing.F) {
 	})
 }
 
-// Any signed payload is refused with a reason or accepted; it never panics, and
-// what is accepted is bound to the certificate.
+// Any signed payload is accepted or refused with a reason, without a panic, and an accepted token
+// is bound to the certificate.
 func FuzzPayload(f *testing.F) {
 	key := testpki.NewSigner("EdDSA", "k1")
 	v := newValidator(f, localKeys(key), settings(func(s *config.AuthorizationServer) { s.Cache.Entries = 0 }))
