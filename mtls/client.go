@@ -21,32 +21,32 @@ import (
 
 // pathLifetime bounds how long a path search counts. A path's own expiry ends it
 // earlier; this bound lets a chain that was not valid yet be found later.
-const pathLifetime = 5 * time.Minute
+const verificationLifetime = 5 * time.Minute
 
 // A path is what was found out about one presented chain: a fact, not a verdict. It
 // holds nothing that the chain says: strangers may make that large.
-type path struct {
+type verification struct {
 	anchors []access.AnchorKey // that the chain leads to
-	ways    []way              // by which; none where certificates are not looked up in lists
+	chains  []verifiedChain    // by which; none where certificates are not looked up in lists
 	err     error              // why it leads to none that counts
 	from    time.Time          // when it was searched
 	until   time.Time          // when it must be searched again
 }
 
-func (p *path) current(now time.Time) bool { return !now.Before(p.from) && now.Before(p.until) }
+func (p *verification) current(now time.Time) bool { return !now.Before(p.from) && now.Before(p.until) }
 
 // A way is one of those that lead from a client certificate to an anchor.
-type way struct {
-	anchor access.AnchorKey
-	links  []crl.Certificate
+type verifiedChain struct {
+	anchor       access.AnchorKey
+	certificates []crl.Certificate
 }
 
 // mostLinks bounds what is remembered of a path, 100 bytes for each: chains have 2 or 3.
-const mostLinks = 16
+const maxChainCertificates = 16
 
-func (p *path) links() (n int) {
-	for _, w := range p.ways {
-		n += len(w.links)
+func (p *verification) certificates() (n int) {
+	for _, w := range p.chains {
+		n += len(w.certificates)
 	}
 	return n
 }
@@ -54,9 +54,9 @@ func (p *path) links() (n int) {
 // A connection is what is known of the certificate of one TLS connection, or of one that
 // was passed on.
 type connection struct {
-	judge  weak.Pointer[Trust] // whose path it is
-	client *access.Certificate
-	path   *path
+	by           weak.Pointer[Trust] // whose path it is
+	client       *access.Certificate
+	verification *verification
 }
 
 // Client returns the client certificate of r, a request at the partners' listener, judged
@@ -67,8 +67,8 @@ type connection struct {
 // UntrustedCertificate, WrongUsage, WeakCertificate or, of a header, MalformedRequest. The identity is the leaf's
 // alone: further certificates only help to find a path.
 func (t *Trust) Client(r *http.Request) (*access.Certificate, error) {
-	if t.front != nil {
-		return t.passedOn(r)
+	if t.frontProxies != nil {
+		return t.clientFromHeader(r)
 	}
 	return t.Peer(r)
 }
@@ -77,45 +77,45 @@ func (t *Trust) Client(r *http.Request) (*access.Certificate, error) {
 // (RFC 8705 section 3, which asks for the certificate of the TLS layer).
 func (t *Trust) Peer(r *http.Request) (*access.Certificate, error) {
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
-		return nil, noCertificate
+		return nil, errNoClientCertificate
 	}
 	now := time.Now()
 	leaf := r.TLS.PeerCertificates[0]
-	if err := valid(leaf, now); err != nil {
+	if err := checkValidity(leaf, now); err != nil {
 		return nil, err
 	}
-	return t.verdict(t.connection(r.TLS, now), now)
+	return t.evaluate(t.connection(r.TLS, now), now)
 }
 
 // verdict judges c, whose leaf is valid now, by its path.
-func (t *Trust) verdict(c *connection, now time.Time) (*access.Certificate, error) {
-	if c.path.err != nil {
-		return nil, refusal(c.path.err)
+func (t *Trust) evaluate(c *connection, now time.Time) (*access.Certificate, error) {
+	if c.verification.err != nil {
+		return nil, denialOf(c.verification.err)
 	}
 	if t.revocation == nil {
 		return c.client, nil
 	}
-	anchors, err := t.unrevokedAnchors(c.path, now)
+	anchors, err := t.unrevokedAnchors(c.verification, now)
 	if err != nil {
 		return nil, err
 	}
-	if len(anchors) < len(c.path.anchors) { // an authority on one of the ways was revoked
+	if len(anchors) < len(c.verification.anchors) { // an authority on one of the ways was revoked
 		return &access.Certificate{Leaf: c.client.Leaf, Thumbprint: c.client.Thumbprint, Anchors: anchors}, nil
 	}
 	return c.client, nil
 }
 
 // judge returns nil when a connection whose client showed chain may be used now.
-func (t *Trust) judge(chain []*x509.Certificate, now time.Time) error {
+func (t *Trust) checkConnection(chain []*x509.Certificate, now time.Time) error {
 	if len(chain) == 0 {
-		return noCertificate
+		return errNoClientCertificate
 	}
-	if err := valid(chain[0], now); err != nil {
+	if err := checkValidity(chain[0], now); err != nil {
 		return err
 	}
-	p := t.path(chain, now)
+	p := t.verification(chain, now)
 	if p.err != nil {
-		return refusal(p.err)
+		return denialOf(p.err)
 	}
 	if t.revocation != nil {
 		_, err := t.unrevokedAnchors(p, now)
@@ -125,7 +125,7 @@ func (t *Trust) judge(chain []*x509.Certificate, now time.Time) error {
 }
 
 // refusal returns the denial for a chain that leads nowhere because of err.
-func refusal(err error) *access.Denial {
+func denialOf(err error) *access.Denial {
 	reason := access.UntrustedCertificate
 	if errors.Is(err, errUsage) || errors.Is(err, errAuthority) {
 		reason = access.WrongUsage
@@ -137,10 +137,10 @@ func refusal(err error) *access.Denial {
 	return &access.Denial{Reason: reason, Err: err}
 }
 
-var noCertificate = &access.Denial{Reason: access.NoCertificate}
+var errNoClientCertificate = &access.Denial{Reason: access.NoCertificate}
 
 // valid returns nil when now lies within leaf's validity period.
-func valid(leaf *x509.Certificate, now time.Time) error {
+func checkValidity(leaf *x509.Certificate, now time.Time) error {
 	if now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
 		return &access.Denial{Reason: access.ExpiredCertificate, Err: fmt.Errorf(
 			"certificate %s is valid from %s to %s", access.ThumbprintOf(leaf), leaf.NotBefore.Format(time.RFC3339), leaf.NotAfter.Format(time.RFC3339))}
@@ -155,11 +155,11 @@ func valid(leaf *x509.Certificate, now time.Time) error {
 func (t *Trust) connection(state *tls.ConnectionState, now time.Time) *connection {
 	key := weak.Make(state)
 	if known, ok := t.connections.Load(key); ok {
-		if c := known.(*connection); c.judge == t.self && c.path.current(now) {
+		if c := known.(*connection); c.by == t.self && c.verification.current(now) {
 			return c
 		}
 	}
-	c := t.learn(state.PeerCertificates, now)
+	c := t.newConnection(state.PeerCertificates, now)
 	connections := t.connections
 	if _, known := connections.Swap(key, c); !known {
 		runtime.AddCleanup(state, func(key weak.Pointer[tls.ConnectionState]) { connections.Delete(key) }, key)
@@ -168,9 +168,9 @@ func (t *Trust) connection(state *tls.ConnectionState, now time.Time) *connectio
 }
 
 // learn finds out what there is to know of a chain that was shown.
-func (t *Trust) learn(chain []*x509.Certificate, now time.Time) *connection {
-	p := t.path(chain, now)
-	return &connection{judge: t.self, path: p, client: &access.Certificate{
+func (t *Trust) newConnection(chain []*x509.Certificate, now time.Time) *connection {
+	p := t.verification(chain, now)
+	return &connection{by: t.self, verification: p, client: &access.Certificate{
 		Leaf: chain[0], Thumbprint: access.ThumbprintOf(chain[0]), Anchors: p.anchors,
 	}}
 }
@@ -179,14 +179,14 @@ func (t *Trust) learn(chain []*x509.Certificate, now time.Time) *connection {
 // key covers the whole chain, so that nobody's extra certificates change what is known
 // of another's. Only a chain that leads to an anchor is remembered beyond its own
 // connection: of the others, strangers can make as many as they like.
-func (t *Trust) path(chain []*x509.Certificate, now time.Time) *path {
+func (t *Trust) verification(chain []*x509.Certificate, now time.Time) *verification {
 	key := digest(chain)
-	if known, ok := t.paths.Get(key); ok && known.current(now) {
+	if known, ok := t.verifications.Get(key); ok && known.current(now) {
 		return known
 	}
-	found := t.search(chain, now)
-	if len(found.anchors) > 0 && found.links() <= mostLinks {
-		t.paths.Add(key, found, found.owner(), found.bytes(), found.until)
+	found := t.verifyChains(chain, now)
+	if len(found.anchors) > 0 && found.certificates() <= maxChainCertificates {
+		t.verifications.Add(key, found, found.owner(), found.bytes(), found.until)
 	}
 	return found
 }
@@ -218,7 +218,7 @@ var (
 // forClients reports whether leaf may be a client certificate: one that lists extended
 // key usages must list that one (RFC 5280 section 4.2.1.12). Verify checks it only
 // where there is a path.
-func forClients(leaf *x509.Certificate) bool {
+func allowsClientAuth(leaf *x509.Certificate) bool {
 	if len(leaf.ExtKeyUsage) == 0 && len(leaf.UnknownExtKeyUsage) == 0 {
 		return true
 	}
@@ -228,7 +228,7 @@ func forClients(leaf *x509.Certificate) bool {
 // negative reports whether c has a negative serial number. Authorities MUST NOT give one,
 // and revocation lists cannot name it (RFC 5280 section 4.1.2.2). crypto/x509 parses c only
 // under GODEBUG=x509negativeserial=1, which package main sets.
-func negative(c *x509.Certificate) bool { return c.SerialNumber.Sign() < 0 }
+func hasNegativeSerial(c *x509.Certificate) bool { return c.SerialNumber.Sign() < 0 }
 
 // isSelfSigned reports whether cert is signed by its own key. What the certificate says
 // its key may be used for does not matter: it vouches for nobody else.
@@ -238,7 +238,7 @@ func isSelfSigned(cert *x509.Certificate) bool {
 }
 
 // cause sums up why Verify found no path.
-func cause(err error) error {
+func chainError(err error) error {
 	var unknown x509.UnknownAuthorityError
 	var invalid x509.CertificateInvalidError
 	switch {
@@ -258,17 +258,17 @@ func cause(err error) error {
 }
 
 // search finds out where chain leads.
-func (t *Trust) search(chain []*x509.Certificate, now time.Time) *path {
+func (t *Trust) verifyChains(chain []*x509.Certificate, now time.Time) *verification {
 	leaf := chain[0]
-	found := &path{from: now, until: now.Add(pathLifetime)}
+	found := &verification{from: now, until: now.Add(verificationLifetime)}
 	switch {
-	case !forClients(leaf):
+	case !allowsClientAuth(leaf):
 		found.err = errUsage
 		return found
-	case negative(leaf):
+	case hasNegativeSerial(leaf):
 		found.err = errSerialSign
 		return found
-	case namesHoldNUL(leaf):
+	case namesContainNUL(leaf):
 		found.err = errNUL
 		return found
 	}
@@ -279,23 +279,23 @@ func (t *Trust) search(chain []*x509.Certificate, now time.Time) *path {
 		switch {
 		case !t.selfSigned || !isSelfSigned(leaf):
 			found.err = errAuthority
-		case len(understood(leaf).UnhandledCriticalExtensions) > 0: // RFC 5280 section 4.2
+		case len(withoutHandledExtensions(leaf).UnhandledCriticalExtensions) > 0: // RFC 5280 section 4.2
 			found.err = errChain
 		default:
-			found.err = unfit(chain[:1])
+			found.err = weakness(chain[:1])
 		}
 		return found
 	}
-	ways, err := t.ways(chain, now)
+	ways, err := t.findChains(chain, now)
 	if err != nil {
-		t.leadNowhere(found, chain, err)
+		t.explainNoChain(found, chain, err)
 		return found
 	}
-	if ways, found.err = t.sift(ways, now, &found.until); found.err != nil {
+	if ways, found.err = t.filterChains(ways, now, &found.until); found.err != nil {
 		return found
 	}
-	for _, certificates := range ways[:min(len(ways), mostWays)] {
-		key := anchorKey(certificates[len(certificates)-1])
+	for _, certificates := range ways[:min(len(ways), maxChains)] {
+		key := anchorKeyOf(certificates[len(certificates)-1])
 		if !slices.Contains(found.anchors, key) {
 			found.anchors = append(found.anchors, key)
 		}
@@ -303,17 +303,17 @@ func (t *Trust) search(chain []*x509.Certificate, now time.Time) *path {
 			found.until = earlier(found.until, c.NotAfter)
 		}
 		if t.revocation != nil {
-			found.ways = append(found.ways, way{key, t.revocation.Chain(certificates)})
+			found.chains = append(found.chains, verifiedChain{key, t.revocation.Chain(certificates)})
 		}
 	}
 	return found
 }
 
 // ways returns those by which chain leads to an anchor, as far as crypto/x509 tells.
-func (t *Trust) ways(chain []*x509.Certificate, now time.Time) ([][]*x509.Certificate, error) {
-	leaf, intermediates := understood(chain[0]), x509.NewCertPool()
-	for _, c := range t.authorities.vouched(chain[1:]) {
-		intermediates.AddCert(understood(c))
+func (t *Trust) findChains(chain []*x509.Certificate, now time.Time) ([][]*x509.Certificate, error) {
+	leaf, intermediates := withoutHandledExtensions(chain[0]), x509.NewCertPool()
+	for _, c := range t.authorities.signedByAnchors(chain[1:]) {
+		intermediates.AddCert(withoutHandledExtensions(c))
 	}
 	options := x509.VerifyOptions{
 		Roots:         t.pool,
@@ -322,7 +322,7 @@ func (t *Trust) ways(chain []*x509.Certificate, now time.Time) ([][]*x509.Certif
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
 	ways, err := leaf.Verify(options)
-	if err != nil && len(chain) > 1 && errors.Is(cause(err), errNoPath) {
+	if err != nil && len(chain) > 1 && errors.Is(chainError(err), errNoPath) {
 		// A stranger's certificate for an authority's key must not hide what is wrong
 		// with the path through the authority's own.
 		options.Intermediates = nil
@@ -334,35 +334,35 @@ func (t *Trust) ways(chain []*x509.Certificate, now time.Time) ([][]*x509.Certif
 }
 
 // leadNowhere sets what found says of a chain without a way to an anchor, because of err.
-func (t *Trust) leadNowhere(found *path, chain []*x509.Certificate, err error) {
-	if found.err = cause(err); !errors.Is(found.err, errNoPath) {
+func (t *Trust) explainNoChain(found *verification, chain []*x509.Certificate, err error) {
+	if found.err = chainError(err); !errors.Is(found.err, errNoPath) {
 		return
 	}
-	if weak := weaklySigned(chain); weak != nil {
+	if weak := weakSignature(chain); weak != nil {
 		found.err = weak
 		return
 	}
 	if !t.selfSigned {
 		return
 	}
-	found.err = unfit(chain[:1]) // with no anchors, it counts by its thumbprint alone
+	found.err = weakness(chain[:1]) // with no anchors, it counts by its thumbprint alone
 	if t.revocation != nil && !isSelfSigned(chain[0]) {
-		found.ways = []way{{links: t.revocation.Unchained(chain[0])}}
+		found.chains = []verifiedChain{{certificates: t.revocation.Unchained(chain[0])}}
 	}
 }
 
 // sift returns the ways that count of those that crypto/x509 found. Where none does, the
 // error says why. until is brought forward to when one of them stops counting.
-func (t *Trust) sift(ways [][]*x509.Certificate, now time.Time, until *time.Time) (_ [][]*x509.Certificate, refused error) {
+func (t *Trust) filterChains(ways [][]*x509.Certificate, now time.Time, until *time.Time) (_ [][]*x509.Certificate, refused error) {
 	ways = slices.DeleteFunc(ways, func(certificates []*x509.Certificate) bool {
-		barred := slices.ContainsFunc(certificates, func(c *x509.Certificate) bool { return t.barred[anchorKey(c)] })
-		err := unfit(certificates)
-		switch end := t.short[anchorKey(certificates[len(certificates)-1])]; {
-		case barred, t.leadsThroughOthers(certificates):
+		excluded := slices.ContainsFunc(certificates, func(c *x509.Certificate) bool { return t.excluded[anchorKeyOf(c)] })
+		err := weakness(certificates)
+		switch end := t.rsa1024Until[anchorKeyOf(certificates[len(certificates)-1])]; {
+		case excluded, t.crossesPartner(certificates):
 			err = errConstraint
-		case slices.ContainsFunc(certificates[:len(certificates)-1], negative):
+		case slices.ContainsFunc(certificates[:len(certificates)-1], hasNegativeSerial):
 			err = errSerialSign
-		case !comply(certificates):
+		case !satisfyConstraints(certificates):
 			err = errOutside
 		case errors.Is(err, weakkey.ErrShort) && now.Before(end):
 			err, *until = nil, earlier(*until, end)
@@ -378,7 +378,7 @@ func (t *Trust) sift(ways [][]*x509.Certificate, now time.Time, until *time.Time
 
 // mostWays bounds the ways that a chain may lead by: somebody's authorities can certify
 // each other in hundreds.
-const mostWays = 16
+const maxChains = 16
 
 func earlier(a, b time.Time) time.Time {
 	if b.Before(a) {

@@ -26,7 +26,7 @@ var (
 // understood returns c without the critical extensions that crypto/x509 does not handle and
 // comply does, so that Verify does not refuse them. c itself, which crypto/tls may share
 // between connections, is not changed.
-func understood(c *x509.Certificate) *x509.Certificate {
+func withoutHandledExtensions(c *x509.Certificate) *x509.Certificate {
 	left := slices.DeleteFunc(slices.Clone(c.UnhandledCriticalExtensions), func(id encodingasn1.ObjectIdentifier) bool {
 		return id.Equal(oidSubjectAltName) || id.Equal(oidNameConstraints)
 	})
@@ -54,17 +54,17 @@ func (f *forms) add(form int) { *f |= 1 << (form & 31) }
 
 // constraints are the name constraints of one authority.
 type constraints struct {
-	permitted, excluded                      []directoryName
-	permittedEmails, excludedEmails          []string
-	restrictsDirectories, restrictsAddresses bool  // by permitted ones: what matches none is outside
-	all, odd                                 forms // that are constrained; that cannot be evaluated
+	permitted, excluded                  []directoryName
+	permittedEmails, excludedEmails      []string
+	permitsDirectories, permitsAddresses bool  // by permitted ones: what matches none is outside
+	all, unsupported                     forms // that are constrained; that cannot be evaluated
 }
 
 // names are the names of one certificate, as far as crypto/x509 does not compare them.
 type names struct {
-	directories []directoryName
-	emails      []string // in the subject
-	all, odd    forms    // of which there are names; that cannot be evaluated
+	directories      []directoryName
+	emails           []string // in the subject
+	all, unsupported forms    // of which there are names; that cannot be evaluated
 }
 
 var (
@@ -74,14 +74,14 @@ var (
 
 // mostComparisons bounds the pairs of a name and a constraint in one chain. A million
 // comparisons take some 50 ms; chains in use need fewer than a hundred.
-const mostComparisons = 1 << 20
+const maxComparisons = 1 << 20
 
 // comply reports whether every certificate of a way, the client's first and an anchor last,
 // keeps the name constraints of all authorities above it, those of the anchor included. It
 // expects that crypto/x509 has verified the way.
-func comply(way []*x509.Certificate) bool {
+func satisfyConstraints(way []*x509.Certificate) bool {
 	var above []*constraints
-	budget := mostComparisons
+	budget := maxComparisons
 	for i := len(way) - 1; i >= 0; i-- {
 		c := way[i]
 		// A self-issued certificate is exempt unless it is the last one, RFC 5280 section
@@ -115,14 +115,14 @@ func comply(way []*x509.Certificate) bool {
 
 // allow reports whether all of n is permitted and none of it excluded.
 func (c *constraints) allow(n *names) bool {
-	if c.odd&n.all != 0 || c.all&n.odd != 0 {
+	if c.unsupported&n.all != 0 || c.all&n.unsupported != 0 {
 		return false
 	}
 	for _, d := range n.directories {
 		if slices.ContainsFunc(c.excluded, func(base directoryName) bool { return d.within(base) != outside }) {
 			return false
 		}
-		if c.restrictsDirectories && !slices.ContainsFunc(c.permitted, func(base directoryName) bool { return d.within(base) == inside }) {
+		if c.permitsDirectories && !slices.ContainsFunc(c.permitted, func(base directoryName) bool { return d.within(base) == inside }) {
 			return false
 		}
 	}
@@ -130,7 +130,7 @@ func (c *constraints) allow(n *names) bool {
 		if slices.ContainsFunc(c.excludedEmails, func(base string) bool { return emailWithin(email, base) }) {
 			return false
 		}
-		if c.restrictsAddresses && !slices.ContainsFunc(c.permittedEmails, func(base string) bool { return emailWithin(email, base) }) {
+		if c.permitsAddresses && !slices.ContainsFunc(c.permittedEmails, func(base string) bool { return emailWithin(email, base) }) {
 			return false
 		}
 	}
@@ -165,13 +165,13 @@ func constraintsOf(c *x509.Certificate) (*constraints, error) {
 	}
 	own := &constraints{
 		permittedEmails: c.PermittedEmailAddresses, excludedEmails: c.ExcludedEmailAddresses,
-		restrictsAddresses: len(c.PermittedEmailAddresses) > 0,
+		permitsAddresses: len(c.PermittedEmailAddresses) > 0,
 	}
 	var err error
 	if own.permitted, err = own.subtrees(permitted); err != nil {
 		return nil, err
 	}
-	own.restrictsDirectories = len(own.permitted) > 0
+	own.permitsDirectories = len(own.permitted) > 0
 	own.excluded, err = own.subtrees(excluded)
 	return own, err
 }
@@ -185,11 +185,11 @@ func (c *constraints) subtrees(list cryptobyte.String) (directories []directoryN
 		if !list.ReadASN1(&subtree, asn1.SEQUENCE) || !subtree.ReadAnyASN1(&base, &tag) || !subtree.Empty() {
 			return nil, errConstraints
 		}
-		form, odd := formOf(tag)
+		form, unsupported := formOf(tag)
 		c.all.add(form)
 		switch {
-		case odd:
-			c.odd.add(form)
+		case unsupported:
+			c.unsupported.add(form)
 		case form == formDirectory:
 			d, ok := readDirectoryName(base)
 			if !ok {
@@ -203,7 +203,7 @@ func (c *constraints) subtrees(list cryptobyte.String) (directories []directoryN
 
 // formOf returns the name form of a GeneralName by its tag. An odd one is evaluated neither
 // here nor by crypto/x509, also one of a known form in an encoding that is not its own.
-func formOf(tag asn1.Tag) (form int, odd bool) {
+func formOf(tag asn1.Tag) (form int, unsupported bool) {
 	form = int(tag & 0x1f)
 	switch tag { //nolint:exhaustive // the tags that are evaluated
 	case asn1.Tag(formEmail).ContextSpecific(), asn1.Tag(formDNS).ContextSpecific(), asn1.Tag(formURI).ContextSpecific(),
@@ -229,7 +229,7 @@ func namesOf(c *x509.Certificate) (*names, error) {
 	for _, email := range n.emails {
 		n.all.add(formEmail)
 		if !strings.Contains(email, "@") {
-			n.odd.add(formEmail)
+			n.unsupported.add(formEmail)
 		}
 	}
 	value, ok := extensionOf(c, oidSubjectAltName)
@@ -246,11 +246,11 @@ func namesOf(c *x509.Certificate) (*names, error) {
 		if !list.ReadAnyASN1(&name, &tag) {
 			return nil, errNames
 		}
-		form, odd := formOf(tag)
+		form, unsupported := formOf(tag)
 		n.all.add(form)
 		switch {
-		case odd:
-			n.odd.add(form)
+		case unsupported:
+			n.unsupported.add(form)
 		case form == formDirectory:
 			d, ok := readDirectoryName(name)
 			if !ok {
@@ -265,7 +265,7 @@ func namesOf(c *x509.Certificate) (*names, error) {
 // namesHoldNUL reports whether a name of c, in its subject or beside it, holds the character
 // NUL. No name needs one, and whoever hands names on as C strings reads only what stands
 // before it. crypto/x509 takes no URI with one.
-func namesHoldNUL(c *x509.Certificate) bool {
+func namesContainNUL(c *x509.Certificate) bool {
 	holds := func(text string) bool { return strings.ContainsRune(text, 0) }
 	if slices.ContainsFunc(c.DNSNames, holds) || slices.ContainsFunc(c.EmailAddresses, holds) {
 		return true

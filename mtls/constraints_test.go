@@ -196,7 +196,7 @@ func expectNamed(t *testing.T, where string, anchor, leaf *testpki.Pair, critica
 	trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {anchor}})
 	for range 2 { // the second time from memory
 		_, err := client(trust, chain(leaf))
-		if judged := trust.judge(chain(leaf), time.Now()); reason(err) != reason(judged) {
+		if judged := trust.checkConnection(chain(leaf), time.Now()); reason(err) != reason(judged) {
 			t.Errorf("%s, critical %t: %v and %v", where, critical, err, judged)
 		}
 		if (err == nil) != want || err != nil && reason(err) != access.UntrustedCertificate {
@@ -258,7 +258,7 @@ func TestNameConstraintsOfSeveral(t *testing.T) {
 
 // A way that keeps the constraints counts beside one that does not, and speaks for its own
 // anchor alone.
-func TestNameConstraintsOnOneWay(t *testing.T) {
+func TestNameConstraintsOnOneChain(t *testing.T) {
 	strict, free := testpki.NewCA("Strict", limits(false, nil, each(directory()))), testpki.NewCA("Free")
 	issuing := strict.Intermediate("Issuing")
 	der, err := x509.CreateCertificate(rand.Reader, issuing.Cert, free.Cert, issuing.Key.Public(), free.Key)

@@ -61,7 +61,7 @@ func ServerConfig(current func() *Trust, pair tls.Certificate, minimum config.TL
 		// VerifyConnection is too late. A resumed session had to pass it before.
 		VerifyPeerCertificate: boundChain,
 		VerifyConnection: func(state tls.ConnectionState) error {
-			fault := current().judge(state.PeerCertificates, time.Now())
+			fault := current().checkConnection(state.PeerCertificates, time.Now())
 			refused := onFailure == config.Handshake && fault != nil
 			handshakes.verified(state, fault, refused)
 			if refused {
@@ -74,9 +74,9 @@ func ServerConfig(current func() *Trust, pair tls.Certificate, minimum config.TL
 
 // mostChainBytes bounds the certificates of one chain in a handshake; those in use have some
 // 10 KiB. Of certificates there may be longestChain, as in a header.
-const mostChainBytes = 64 << 10
+const maxChainBytes = 64 << 10
 
-var longChain = &access.Denial{Reason: access.UntrustedCertificate, Err: errors.New("the chain has more than 10 certificates, or more than 64 KiB")}
+var errChainTooLong = &access.Denial{Reason: access.UntrustedCertificate, Err: errors.New("the chain has more than 10 certificates, or more than 64 KiB")}
 
 // boundChain refuses a chain that is too long; it is [tls.Config.VerifyPeerCertificate].
 func boundChain(chain [][]byte, _ [][]*x509.Certificate) error {
@@ -84,8 +84,8 @@ func boundChain(chain [][]byte, _ [][]*x509.Certificate) error {
 	for _, der := range chain {
 		size += len(der)
 	}
-	if len(chain) > longestChain || size > mostChainBytes {
-		return longChain
+	if len(chain) > maxCertificates || size > maxChainBytes {
+		return errChainTooLong
 	}
 	return nil
 }

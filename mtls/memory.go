@@ -10,25 +10,25 @@ import (
 
 // rememberedChains bounds the chains whose path to an anchor is remembered, for five
 // minutes each.
-const rememberedChains = 16 << 10
+const maxCachedChains = 16 << 10
 
 // rememberedHeaders bounds the certificates in headers of front proxies that are remembered.
 // A parsed one takes about 6 KiB.
-const rememberedHeaders = 4 << 10
+const maxCachedHeaders = 4 << 10
 
 // owner returns in whose share of the memory p is remembered: that of one of the anchors
 // that it leads to. p leads to one.
-func (p *path) owner() string { return string(p.anchors[0][:]) }
+func (p *verification) owner() string { return string(p.anchors[0][:]) }
 
 // bytes returns how much memory p takes.
-func (p *path) bytes() int {
+func (p *verification) bytes() int {
 	return int(unsafe.Sizeof(*p)) + len(p.anchors)*int(unsafe.Sizeof(access.AnchorKey{})) +
-		len(p.ways)*int(unsafe.Sizeof(way{})) + p.links()*int(unsafe.Sizeof(crl.Certificate{}))
+		len(p.chains)*int(unsafe.Sizeof(verifiedChain{})) + p.certificates()*int(unsafe.Sizeof(crl.Certificate{}))
 }
 
 // bytes returns how much memory c takes, at most, where nothing else holds its certificate.
 func (c *connection) bytes() int {
-	return int(unsafe.Sizeof(*c)+unsafe.Sizeof(*c.client)) + c.path.bytes() + certificateBytes(c.client.Leaf)
+	return int(unsafe.Sizeof(*c)+unsafe.Sizeof(*c.client)) + c.verification.bytes() + certificateBytes(c.client.Leaf)
 }
 
 // certificateBytes returns how much memory a parsed certificate takes at most: itself, its

@@ -65,7 +65,7 @@ func TestMemoryOfCertificates(t *testing.T) {
 	ca := testpki.NewCA("Root")
 	trust := loadFronted(t, fronting("rfc9440"), ca)
 	pool := cache.NewPool(1 << 18)
-	trust.front.known, trust.paths = cache.New[*connection](pool, rememberedHeaders, nil), cache.New[*path](pool, rememberedChains, nil)
+	trust.frontProxies.known, trust.verifications = cache.New[*connection](pool, maxCachedHeaders, nil), cache.New[*verification](pool, maxCachedChains, nil)
 	for i := range 200 {
 		r := sent("127.0.0.1", nil, "Client-Cert: "+rfc9440(ca.Leaf(fmt.Sprint(i)).Cert))
 		if _, err := trust.Client(r); err != nil {

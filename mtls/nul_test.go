@@ -49,7 +49,7 @@ func TestNULInNames(t *testing.T) {
 		}
 		for _, trust := range []*Trust{strict, open} {
 			_, err := client(trust, chain(leaf))
-			judged := trust.judge(chain(leaf), time.Now())
+			judged := trust.checkConnection(chain(leaf), time.Now())
 			if reason(err) != access.UntrustedCertificate || !errors.Is(err, errNUL) || reason(judged) != access.UntrustedCertificate {
 				t.Errorf("%s: judged %v and %v", tt.name, err, judged)
 			}

@@ -11,11 +11,11 @@ import (
 // certificates or certificates of unknown status. The common case returns p.anchors and does
 // not allocate. Without such an anchor it returns an error that wraps [*access.Denial]:
 // RevokedCertificate, or else RevocationUnknown. t.revocation must not be nil.
-func (t *Trust) unrevokedAnchors(p *path, now time.Time) ([]access.AnchorKey, error) {
+func (t *Trust) unrevokedAnchors(p *verification, now time.Time) ([]access.AnchorKey, error) {
 	var refused error
 	good := 0
-	for i := range p.ways {
-		err := t.revocation.Check(p.ways[i].links, now)
+	for i := range p.chains {
+		err := t.revocation.Check(p.chains[i].certificates, now)
 		switch {
 		case err == nil:
 			good++
@@ -30,8 +30,8 @@ func (t *Trust) unrevokedAnchors(p *path, now time.Time) ([]access.AnchorKey, er
 		return nil, refused
 	}
 	var anchors []access.AnchorKey
-	for _, w := range p.ways {
-		if t.revocation.Check(w.links, now) == nil && !slices.Contains(anchors, w.anchor) {
+	for _, w := range p.chains {
+		if t.revocation.Check(w.certificates, now) == nil && !slices.Contains(anchors, w.anchor) {
 			anchors = append(anchors, w.anchor)
 		}
 	}

@@ -42,10 +42,12 @@ func (l *listed) revocation() *config.Revocation {
 
 // file names a list in a file.
 func (l *listed) file(name string) {
-	l.revocation().Lists = append(l.revocation().Lists, config.RevocationList{File: l.path(name)})
+	l.revocation().Lists = append(l.revocation().Lists, config.RevocationList{File: l.verification(name)})
 }
 
-func (l *listed) path(name string) config.Path { return config.Path(filepath.Join(l.dir, name)) }
+func (l *listed) verification(name string) config.Path {
+	return config.Path(filepath.Join(l.dir, name))
+}
 
 func (l *listed) load(previous *Trust) *Trust {
 	l.t.Helper()
@@ -94,7 +96,7 @@ func TestRevokedOnAnOpenConnection(t *testing.T) {
 		"a list of before": root.RevocationList(testpki.Numbered(6)),
 		"another's list":   other.RevocationList(testpki.Numbered(8)),
 	} {
-		if err := os.WriteFile(string(l.path("root.crl")), list, 0o600); err != nil {
+		if err := os.WriteFile(string(l.verification("root.crl")), list, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := l.load(second).Client(r); reason(err) == access.Granted {
@@ -108,7 +110,7 @@ func TestRevokedOnAnOpenConnection(t *testing.T) {
 
 // T-TLS-13: of two ways to anchors, one on which an authority was revoked does not count,
 // nor does its anchor; the other does.
-func TestRevokedAuthorityOnOneWay(t *testing.T) {
+func TestRevokedAuthorityOnOneChain(t *testing.T) {
 	one, two := testpki.NewCA("One"), testpki.NewCA("Two")
 	issuing := one.Intermediate("Issuing")
 	crossed := cross(t, issuing, two)
@@ -119,7 +121,7 @@ func TestRevokedAuthorityOnOneWay(t *testing.T) {
 	issuing.WriteRevocationList(l.dir, "issuing.crl")
 	two.WriteRevocationList(l.dir, "two.crl")
 	issuing.Write(l.dir, "issuing")
-	l.revocation().Authorities = []config.Path{l.path("issuing.pem")}
+	l.revocation().Authorities = []config.Path{l.verification("issuing.pem")}
 	l.file("one.crl")
 	l.file("two.crl")
 	l.file("issuing.crl")
@@ -157,7 +159,7 @@ func TestRevokedWithoutIntermediates(t *testing.T) {
 	gone := issuing.Leaf("gone")
 	l := newListed(t, root)
 	issuing.Write(l.dir, "issuing")
-	l.revocation().Authorities = []config.Path{l.path("issuing.pem")}
+	l.revocation().Authorities = []config.Path{l.verification("issuing.pem")}
 	root.WriteRevocationList(l.dir, "root.crl")
 	issuing.WriteRevocationList(l.dir, "issuing.crl", testpki.Revoking(gone))
 	l.file("root.crl")
@@ -180,7 +182,7 @@ func TestRevokedIntermediateInTheBundle(t *testing.T) {
 	leaf := issuing.Leaf("a")
 	l := newListed(t, root)
 	bundle := append(root.CertPEM(), issuing.CertPEM()...)
-	if err := os.WriteFile(string(l.path("partner0.pem")), bundle, 0o600); err != nil {
+	if err := os.WriteFile(string(l.verification("partner0.pem")), bundle, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	root.WriteRevocationList(l.dir, "root.crl", testpki.Revoking(issuing))
@@ -192,7 +194,7 @@ func TestRevokedIntermediateInTheBundle(t *testing.T) {
 
 // What is remembered of a chain is small whatever a partner's authority builds, for 16,384
 // are remembered and anybody's junk in a chain makes another one.
-func TestChainWithManyWays(t *testing.T) {
+func TestManyChains(t *testing.T) {
 	root := testpki.NewCA("Root")
 	const deep, wide = 45, 25
 	last := root.Intermediate("Last")
@@ -229,13 +231,13 @@ func TestChainWithManyWays(t *testing.T) {
 	if _, err := trust.Client(r); err != nil {
 		t.Fatal(err)
 	}
-	search := time.Since(start)
+	verifyChains := time.Since(start)
 	start = time.Now()
 	for range 100 {
 		_, _ = trust.Client(r)
 	}
-	t.Logf("search %s, then %s a request", search, time.Since(start)/100)
-	if n := trust.paths.Len(); n != 0 {
+	t.Logf("search %s, then %s a request", verifyChains, time.Since(start)/100)
+	if n := trust.verifications.Len(); n != 0 {
 		t.Errorf("%d chains with many ways are remembered, want none", n)
 	}
 }
@@ -243,7 +245,7 @@ func TestChainWithManyWays(t *testing.T) {
 // What a client shows beside its certificate only helps to find a path. A stranger's
 // certificate for the key of an authority must not turn "its authority has expired" into
 // "it chains to nothing", which counts where self-signed certificates are taken.
-func TestStrangersCertificateForAnAuthority(t *testing.T) {
+func TestUntrustedCrossCertificate(t *testing.T) {
 	root, stranger := testpki.NewCA("Root", testpki.Expired()), testpki.NewCA("Stranger")
 	leaf := root.Leaf("a")
 	der, err := x509.CreateCertificate(nil, &x509.Certificate{

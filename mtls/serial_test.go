@@ -40,7 +40,7 @@ func TestNegativeSerialNumbers(t *testing.T) {
 			shown = append(shown, p.Cert)
 		}
 		_, err := client(tt.trust, shown)
-		if judged := tt.trust.judge(shown, time.Now()); reason(err) != tt.want || reason(judged) != tt.want {
+		if judged := tt.trust.checkConnection(shown, time.Now()); reason(err) != tt.want || reason(judged) != tt.want {
 			t.Errorf("%s: judged %v and %v, want %s", tt.name, err, judged, tt.want)
 		}
 		if err != nil && !errors.Is(err, errSerialSign) {

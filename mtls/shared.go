@@ -25,7 +25,7 @@ func sharedConstraints(cfg *config.Config, files bundles) error {
 		own := make(map[access.AnchorKey]holder)
 		for _, file := range trust {
 			for _, c := range files[file].certificates {
-				key := anchorKey(c)
+				key := anchorKeyOf(c)
 				if own[key].constraints == nil {
 					own[key] = holder{path, make(map[string]bool)}
 				}

@@ -30,24 +30,24 @@ type Trust struct {
 	// pool holds the anchors of every partner together, so that one path search
 	// serves them all; which partner a path speaks for is told by the key of the
 	// anchor it ends in. It is never nil, for a nil pool means the system's roots.
-	pool         *x509.CertPool
-	certificates map[[sha256.Size]byte]bool     // in pool, by the SHA-256 of their DER
-	authorities  authorities                    // those in pool, and for front proxies others too
-	short        map[access.AnchorKey]time.Time // until when ways to the anchor may hold short RSA keys
-	anchors      map[config.Name][]access.AnchorKey
-	partners     map[access.AnchorKey]bool              // that are in anchors
-	servers      map[config.ClientID][]access.AnchorKey // of resource servers
-	selfSigned   bool
-	paths        *cache.Cache[*path]
+	pool          *x509.CertPool
+	certificates  map[[sha256.Size]byte]bool     // in pool, by the SHA-256 of their DER
+	authorities   authorities                    // those in pool, and for front proxies others too
+	rsa1024Until  map[access.AnchorKey]time.Time // until when ways to the anchor may hold short RSA keys
+	anchors       map[config.Name][]access.AnchorKey
+	partners      map[access.AnchorKey]bool              // that are in anchors
+	servers       map[config.ClientID][]access.AnchorKey // of resource servers
+	selfSigned    bool
+	verifications *cache.Cache[*verification]
 	// connections holds a *connection for each weak.Pointer[tls.ConnectionState]. All
 	// that take each other's place have one: it must not keep any of them alive.
-	connections *sync.Map
-	self        weak.Pointer[Trust]
-	revocation  *crl.Checker              // nil: certificates are not looked up
-	front       *front                    // nil: clients connect to the gate itself
-	barred      map[access.AnchorKey]bool // of authorities that no path may lead through
-	log         *slog.Logger
-	metrics     *crl.Metrics
+	connections  *sync.Map
+	self         weak.Pointer[Trust]
+	revocation   *crl.Checker              // nil: certificates are not looked up
+	frontProxies *trustedProxies           // nil: clients connect to the gate itself
+	excluded     map[access.AnchorKey]bool // of authorities that no path may lead through
+	log          *slog.Logger
+	metrics      *crl.Metrics
 }
 
 // Options are what a [Trust] needs beside its configuration.
@@ -97,14 +97,14 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 		}
 	}
 	if cfg.Listener.ClientCertificates.From == config.FromHeader {
-		t.front = loadFront(cfg.Listener.ClientCertificates.Header, files, memory)
-		t.front.bar(cfg, files)
+		t.frontProxies = loadTrustedProxies(cfg.Listener.ClientCertificates.Header, files, memory)
+		t.frontProxies.exclude(cfg, files)
 	}
-	short, mixed := exceptions(cfg, t)
-	if err := errors.Join(files.err(), mixed, sharedConstraints(cfg, files), t.front.apart(cfg, files)); err != nil {
+	short, mixed := rsa1024Exceptions(cfg, t)
+	if err := errors.Join(files.err(), mixed, sharedConstraints(cfg, files), t.frontProxies.checkDisjoint(cfg, files)); err != nil {
 		return nil, err
 	}
-	t.short = short
+	t.rsa1024Until = short
 	t.certificates, t.authorities = files.sums(), newAuthorities(files.all())
 	previous := options.Previous
 	if previous == nil {
@@ -116,11 +116,11 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t.front != nil { // whose certificates are looked up too
-		t.front.proxies.authorities = t.authorities
-		t.front.proxies.revocation, t.front.proxies.connections = t.revocation, t.connections
+	if t.frontProxies != nil { // whose certificates are looked up too
+		t.frontProxies.trust.authorities = t.authorities
+		t.frontProxies.trust.revocation, t.frontProxies.trust.connections = t.revocation, t.connections
 	}
-	if options.Previous != nil && !t.Lacks(previous) && !previous.Lacks(t) && t.revocation.Equal(previous.revocation) {
+	if options.Previous != nil && !t.RemovesTrust(previous) && !previous.RemovesTrust(t) && t.revocation.Equal(previous.revocation) {
 		return previous, nil
 	}
 	return t, nil
@@ -137,9 +137,9 @@ func (t *Trust) Run(ctx context.Context) {
 	<-ctx.Done()
 }
 
-// Read reads, before Run, the revocation lists at URLs that the previous Trust did not
+// Prefetch reads, before Run, the revocation lists at URLs that the previous Trust did not
 // have. Its error says which could not be read.
-func (t *Trust) Read(ctx context.Context) error {
+func (t *Trust) Prefetch(ctx context.Context) error {
 	if t.revocation == nil {
 		return nil
 	}
@@ -159,7 +159,7 @@ func (t *Trust) Ready() error {
 // newTrust returns a Trust without anchors, which remembers paths in memory.
 func newTrust(memory *cache.Pool) *Trust {
 	t := &Trust{
-		pool: x509.NewCertPool(), paths: cache.New[*path](memory, rememberedChains, nil), connections: new(sync.Map),
+		pool: x509.NewCertPool(), verifications: cache.New[*verification](memory, maxCachedChains, nil), connections: new(sync.Map),
 	}
 	t.self = weak.Make(t)
 	return t
@@ -179,7 +179,7 @@ type bundles map[config.Path]bundle
 type bundle struct {
 	certificates []*x509.Certificate
 	err          error
-	short        error // the faults of short RSA keys in it
+	shortRSA     error // about RSA keys below the minimum length
 }
 
 // keys adds the anchors in files to pool and returns their keys. Faults of the files are
@@ -191,13 +191,13 @@ func (b bundles) keys(pool *x509.CertPool, files []config.Path, allowShort bool)
 		if !ok {
 			read = readAnchors(file)
 		}
-		if !allowShort && read.short != nil {
-			read.err, read.short = errors.Join(read.err, read.short), nil
+		if !allowShort && read.shortRSA != nil {
+			read.err, read.shortRSA = errors.Join(read.err, read.shortRSA), nil
 		}
 		b[file] = read
 		for _, c := range read.certificates {
-			pool.AddCert(understood(c)) // name constraints are applied after the search
-			keys = append(keys, anchorKey(c))
+			pool.AddCert(withoutHandledExtensions(c)) // name constraints are applied after the search
+			keys = append(keys, anchorKeyOf(c))
 		}
 	}
 	return keys
@@ -234,7 +234,7 @@ func (b bundles) err() error {
 	return errors.Join(faults...)
 }
 
-func anchorKey(c *x509.Certificate) access.AnchorKey {
+func anchorKeyOf(c *x509.Certificate) access.AnchorKey {
 	return sha256.Sum256(c.RawSubjectPublicKeyInfo)
 }
 
@@ -254,6 +254,6 @@ func readAnchors(file config.Path) (read bundle) {
 		}
 		read.certificates = append(read.certificates, c.Certificate)
 	}
-	read.err, read.short = errors.Join(faults...), errors.Join(short...)
+	read.err, read.shortRSA = errors.Join(faults...), errors.Join(short...)
 	return read
 }

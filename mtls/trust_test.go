@@ -72,7 +72,7 @@ func reason(err error) access.Reason {
 	return access.ReasonOf(err)
 }
 
-func TestJudge(t *testing.T) {
+func TestClient(t *testing.T) {
 	now := time.Now()
 	northwind, borealis := testpki.NewCA("Partner Root"), testpki.NewCA("Partner Root") // one name, two authorities
 	issuing := northwind.Intermediate("Northwind Issuing")
@@ -142,7 +142,7 @@ func TestJudge(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			for range 2 { // the second time from memory
-				if _, err := client(strict, tt.chain); reason(err) != tt.want || reason(strict.judge(tt.chain, now)) != tt.want {
+				if _, err := client(strict, tt.chain); reason(err) != tt.want || reason(strict.checkConnection(tt.chain, now)) != tt.want {
 					t.Errorf("judged %v, want %s", err, tt.want)
 				}
 				c, err := client(open, tt.chain)
@@ -286,7 +286,7 @@ func TestConnectionIsJudgedOnce(t *testing.T) {
 
 // Strangers leave nothing behind: neither in memory nor in the text for the log,
 // however much their chains say.
-func TestStrangersLeaveNothing(t *testing.T) {
+func TestUntrustedChainsAreNotCached(t *testing.T) {
 	long := strings.Repeat("\x01", 60_000)
 	trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {testpki.NewCA("Root")}})
 	for range 3 {
@@ -296,7 +296,7 @@ func TestStrangersLeaveNothing(t *testing.T) {
 			t.Fatalf("judged %.300v", err)
 		}
 	}
-	if n := trust.paths.Len(); n != 0 {
+	if n := trust.verifications.Len(); n != 0 {
 		t.Errorf("%d chains of strangers are remembered", n)
 	}
 	serverOnly := testpki.SelfSigned("a", testpki.Usage(x509.ExtKeyUsageServerAuth))

@@ -26,20 +26,20 @@ func (e *weakError) Error() string { return e.where + " has " + e.fault.Error() 
 func (e *weakError) Unwrap() error { return e.fault }
 
 const (
-	ofClient    = "the certificate"
-	ofAuthority = "an authority above the certificate"
+	subjectLeaf      = "the certificate"
+	subjectAuthority = "an authority above the certificate"
 )
 
 var errWeakSignature = errors.New("a signature by SHA-1 or MD5, which others can make")
 
 // unfit returns what is weak about a way, the client's certificate first. Of what has no
 // exceptions it tells before [weakkey.ErrShort].
-func unfit(way []*x509.Certificate) error {
+func weakness(way []*x509.Certificate) error {
 	var short error
 	for i, c := range way {
-		where := ofAuthority
+		where := subjectAuthority
 		if i == 0 {
-			where = ofClient
+			where = subjectLeaf
 		}
 		switch err := weakkey.Check(c.PublicKey); {
 		case errors.Is(err, weakkey.ErrShort):
@@ -54,16 +54,16 @@ func unfit(way []*x509.Certificate) error {
 // weaklySigned returns an error when a certificate of chain is signed by a broken hash. That
 // of a certificate that is self-issued does not matter: it proves nothing. crypto/x509 finds
 // no way by such a certificate, and does not say why.
-func weaklySigned(chain []*x509.Certificate) error {
+func weakSignature(chain []*x509.Certificate) error {
 	for i, c := range chain {
 		switch c.SignatureAlgorithm { //nolint:exhaustive // these are the broken ones
 		case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1:
 			switch {
 			case string(c.RawIssuer) == string(c.RawSubject):
 			case i == 0:
-				return &weakError{ofClient, errWeakSignature}
+				return &weakError{subjectLeaf, errWeakSignature}
 			default:
-				return &weakError{ofAuthority, errWeakSignature}
+				return &weakError{subjectAuthority, errWeakSignature}
 			}
 		}
 	}
@@ -73,7 +73,7 @@ func weaklySigned(chain []*x509.Certificate) error {
 // exceptions returns until when ways to each anchor may hold RSA keys from 1024 bits. An
 // anchor of such a partner must be no one else's, unless it is of a partner with the same
 // date: the exception is for that partner's clients alone.
-func exceptions(cfg *config.Config, t *Trust) (map[access.AnchorKey]time.Time, error) {
+func rsa1024Exceptions(cfg *config.Config, t *Trust) (map[access.AnchorKey]time.Time, error) {
 	short := make(map[access.AnchorKey]time.Time)
 	for _, p := range cfg.Partners.List {
 		if !p.InsecureRSA1024Until.IsZero() {

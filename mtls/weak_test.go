@@ -58,7 +58,7 @@ func TestWeakCertificates(t *testing.T) {
 	} {
 		for range 2 {
 			_, err := client(strict, tt.chain)
-			if reason(err) != tt.want || reason(strict.judge(tt.chain, time.Now())) != tt.want || tt.detail != "" && !strings.Contains(err.Error(), tt.detail) {
+			if reason(err) != tt.want || reason(strict.checkConnection(tt.chain, time.Now())) != tt.want || tt.detail != "" && !strings.Contains(err.Error(), tt.detail) {
 				t.Errorf("%s: judged %v, want %s, %q", tt.name, err, tt.want, tt.detail)
 			}
 			if _, err := client(open, tt.chain); reason(err) != tt.selfSigned {
@@ -129,17 +129,17 @@ func TestWeakAnchors(t *testing.T) {
 
 // The exception ends with its day, on open connections and in what is remembered too, and
 // is not another partner's.
-func TestShortKeysUntil(t *testing.T) {
+func TestRSA1024Exception(t *testing.T) {
 	short := rsaKey(t, 1024)
 	synctest.Test(t, func(t *testing.T) {
 		for _, where := range []string{"client", "authority", "anchor"} {
 			today := config.DateOf(time.Now())
-			valid := testpki.Valid(time.Now().Add(-time.Hour), time.Now().Add(96*time.Hour))
+			checkValidity := testpki.Valid(time.Now().Add(-time.Hour), time.Now().Add(96*time.Hour))
 			options := func(of string) []testpki.Option {
 				if of == where {
-					return []testpki.Option{valid, testpki.Keyed(short)}
+					return []testpki.Option{checkValidity, testpki.Keyed(short)}
 				}
-				return []testpki.Option{valid}
+				return []testpki.Option{checkValidity}
 			}
 			ca := testpki.NewCA("Root", options("anchor")...)
 			leaf := ca.Intermediate("Issuing", options("authority")...).Leaf("a", options("client")...)
@@ -152,7 +152,7 @@ func TestShortKeysUntil(t *testing.T) {
 			expect := func(when string, want access.Reason) {
 				t.Helper()
 				_, err := trust.Client(r)
-				if judged := trust.judge(chain(leaf), time.Now()); reason(err) != want || reason(judged) != want {
+				if judged := trust.checkConnection(chain(leaf), time.Now()); reason(err) != want || reason(judged) != want {
 					t.Errorf("%s, %s: %v and %v, want %s", where, when, err, judged, want)
 				}
 			}
@@ -166,7 +166,7 @@ func TestShortKeysUntil(t *testing.T) {
 }
 
 // An exception that is taken back, or ends earlier, voids sessions.
-func TestExceptionTakenBack(t *testing.T) {
+func TestRSA1024ExceptionRemoved(t *testing.T) {
 	file, _ := testpki.NewCA("Root").Write(t.TempDir(), "ca")
 	made := map[string]*Trust{}
 	for _, until := range []string{"", "2998-01-01", "2999-01-01"} {
@@ -180,7 +180,7 @@ func TestExceptionTakenBack(t *testing.T) {
 		before, after string
 		lacks         bool
 	}{{"", "2999-01-01", false}, {"2998-01-01", "2999-01-01", false}, {"2999-01-01", "2998-01-01", true}, {"2999-01-01", "", true}} {
-		if got := made[tt.after].Lacks(made[tt.before]); got != tt.lacks {
+		if got := made[tt.after].RemovesTrust(made[tt.before]); got != tt.lacks {
 			t.Errorf("from %q to %q: lacks %t", tt.before, tt.after, got)
 		}
 	}

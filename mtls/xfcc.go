@@ -8,11 +8,11 @@ import (
 )
 
 var (
-	errXFCC        = errors.New("X-Forwarded-Client-Cert is not elements of keys and values")
-	errXFCCTwice   = errors.New("X-Forwarded-Client-Cert has an element with a key twice")
-	errXFCCNoCert  = errors.New("the last element of X-Forwarded-Client-Cert has no Cert")
-	errXFCCOrder   = errors.New("X-Forwarded-Client-Cert has another key after names of a client's, which may have been made to look like one")
-	errXFCCSpeaker = errors.New("X-Forwarded-Client-Cert has several elements, and one with names of a client's, which may be made to look like another element")
+	errXFCC       = errors.New("X-Forwarded-Client-Cert is not elements of keys and values")
+	errXFCCTwice  = errors.New("X-Forwarded-Client-Cert has an element with a key twice")
+	errXFCCNoCert = errors.New("the last element of X-Forwarded-Client-Cert has no Cert")
+	errXFCCOrder  = errors.New("X-Forwarded-Client-Cert has another key after names of a client's, which may have been made to look like one")
+	errXFCCNames  = errors.New("X-Forwarded-Client-Cert has several elements, and one with names of a client's, which may be made to look like another element")
 )
 
 // What an element of Envoy's X-Forwarded-Client-Cert may say, and whether more than once.
@@ -42,7 +42,7 @@ func parseXFCC(text string, _ []string) ([]*x509.Certificate, error) {
 		elements, named = elements+1, named || uri || dns
 	}
 	if named && elements > 1 {
-		return nil, errXFCCSpeaker
+		return nil, errXFCCNames
 	}
 	leaf, err := xfccPEM(element["Cert"])
 	if err != nil || len(leaf) != 1 {

@@ -291,7 +291,7 @@ func (x *exchange) unread() bool {
 // 9.3), because what followed could carry a certificate header of its sender's choosing.
 func (x *exchange) ambiguous() bool {
 	r := x.request
-	return r.ProtoMajor == 1 && (r.ProtoMinor == 0 || len(r.TransferEncoding) > 0) && x.proxy.steps.Trust.Fronted()
+	return r.ProtoMajor == 1 && (r.ProtoMinor == 0 || len(r.TransferEncoding) > 0) && x.proxy.steps.Trust.BehindProxy()
 }
 
 // rescue turns a panic into a refusal where nothing has been sent yet.

@@ -162,7 +162,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.assert(x)
 	x.decided = time.Now()
 	if x.decision.Reason != access.Granted {
-		if !p.steps.Trust.Fronted() && x.decision.Reason.Stage() == access.StageCertificate && x.decision.Reason.Status() == http.StatusUnauthorized {
+		if !p.steps.Trust.BehindProxy() && x.decision.Reason.Stage() == access.StageCertificate && x.decision.Reason.Status() == http.StatusUnauthorized {
 			// Another request on this connection would come with the same certificate. So
 			// those end, too, whose anchors have been taken away.
 			x.Header().Set("Connection", "close")
@@ -289,7 +289,7 @@ func definesBody(method string) bool {
 // for somebody else may not. A front proxy may have a name of its own for the gate: what
 // its client asked for is not known here.
 func (p *Proxy) opened(state *tls.ConnectionState, host string) bool {
-	if p.steps.Trust.Fronted() || state == nil || state.ServerName == "" || strings.EqualFold(state.ServerName, host) {
+	if p.steps.Trust.BehindProxy() || state == nil || state.ServerName == "" || strings.EqualFold(state.ServerName, host) {
 		return true
 	}
 	return p.steps.Table.Serves(strings.ToLower(state.ServerName))

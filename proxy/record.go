@@ -110,7 +110,7 @@ func (x *exchange) thumbprint() string {
 		x.shown = x.certificate.Thumbprint.String()
 	}
 	if x.shown == "" {
-		if leaf := x.proxy.steps.Trust.Shown(x.request); leaf != nil {
+		if leaf := x.proxy.steps.Trust.PeerCertificate(x.request); leaf != nil {
 			x.shown = access.ThumbprintOf(leaf).String()
 		}
 	}

@@ -200,8 +200,8 @@ func (g *Gate) reload(ctx context.Context) (changed bool) {
 		return false
 	}
 	before := g.swap(next)
-	if next.Trust.Lacks(before.Trust) {
-		g.eachListener((*mtls.Listener).Forget)
+	if next.Trust.RemovesTrust(before.Trust) {
+		g.eachListener((*mtls.Listener).InvalidateTickets)
 	}
 	g.level.Set(next.cfg.Log.Level.Level())
 	before.Close(next)
@@ -257,7 +257,7 @@ func (s *state) prepare(ctx context.Context, next *state) error {
 	defer cancel()
 	var noLists error
 	if next.Trust != s.Trust {
-		noLists = next.Trust.Read(ctx)
+		noLists = next.Trust.Prefetch(ctx)
 	}
 	return errors.Join(noLists, next.Validator.Prefetch(ctx, s.Validator))
 }

@@ -163,7 +163,7 @@ func (s *state) buildTLSConfigs(from buildOptions) {
 		return made
 	}
 	trust := from.trust // from itself holds the previous state
-	peers := func() *mtls.Trust { return trust().Peers() }
+	peers := func() *mtls.Trust { return trust().PeerTrust() }
 	s.tlsConfigs = map[string]*tls.Config{PartnersListener: settings(PartnersListener, peers, listener.ClientCertificates.OnFailure)}
 	if s.Issuer == nil {
 		return
@@ -243,7 +243,7 @@ func readRegistered(cfg *config.Config, log *slog.Logger) (map[config.ClientID]m
 // ReadOnce reads once what a serving gate keeps fresh: revocation lists, metadata and key sets. An
 // error says what could not be read.
 func (s *state) ReadOnce(ctx context.Context) error {
-	return errors.Join(s.Trust.Read(ctx), s.Validator.RefreshOnce(ctx))
+	return errors.Join(s.Trust.Prefetch(ctx), s.Validator.RefreshOnce(ctx))
 }
 
 // Close ends the background work of s, except what next has taken over; nil for no next state. The

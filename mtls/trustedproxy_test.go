@@ -96,7 +96,7 @@ func TestTrustedProxies(t *testing.T) {
 					t.Fatalf("judged %v, %v, want %s", c, err, want)
 				}
 			}
-			if (trust.Shown(r) != nil) != tt.want {
+			if (trust.PeerCertificate(r) != nil) != tt.want {
 				t.Error("the log would name a stranger's certificate")
 			}
 		})
@@ -116,7 +116,7 @@ func TestTrustedProxies(t *testing.T) {
 
 // With from: tls no header counts, whoever sends it, T-CC-02, T-CC-10; and what the
 // issuer goes by never does.
-func TestHeaderBesideOwn(t *testing.T) {
+func TestHeaderAndConnectionCertificate(t *testing.T) {
 	northwind := testpki.NewCA("Northwind Root")
 	p, own := northwind.Leaf("p"), northwind.Leaf("own")
 	r := sent("127.0.0.1", chain(own), "Client-Cert: "+rfc9440(p.Cert))
@@ -134,7 +134,7 @@ func TestHeaderBesideOwn(t *testing.T) {
 }
 
 // An authority that vouches for a partner alone must not make front proxies.
-func TestAnchorsOfProxiesAreApart(t *testing.T) {
+func TestProxyAnchorsAreDisjoint(t *testing.T) {
 	dir := t.TempDir()
 	northwind, operator := testpki.NewCA("Northwind Root"), testpki.NewCA("Operator Root")
 	northwindFile, _ := northwind.Write(dir, "northwind")
@@ -190,7 +190,7 @@ func TestFrontProxyUnderAPartnersAuthority(t *testing.T) {
 		if _, err := trust.Client(sent("127.0.0.1", own, passed)); reason(err) != access.NoCertificate {
 			t.Errorf("behind a partner that poses as a front proxy: judged %v", err)
 		}
-		if trust.Peers().judge(own, time.Now()) == nil {
+		if trust.PeerTrust().checkConnection(own, time.Now()) == nil {
 			t.Error("its certificate counts as one of a front proxy")
 		}
 	}
@@ -210,7 +210,7 @@ func TestFrontProxyUnderAPartnersAuthority(t *testing.T) {
 	}
 	cfg.Partners.List = []config.Partner{{Name: "northwind", Trust: shared.Trust}}
 	after, err := LoadTrust(cfg, Options{Previous: before})
-	if err != nil || !after.Lacks(before) || after.Peers().judge([]*x509.Certificate{northwind.Leaf("lb", name).Cert, cross}, time.Now()) == nil {
+	if err != nil || !after.RemovesTrust(before) || after.PeerTrust().checkConnection([]*x509.Certificate{northwind.Leaf("lb", name).Cert, cross}, time.Now()) == nil {
 		t.Errorf("after a reload, that authority still makes front proxies, %v", err)
 	}
 }
@@ -263,8 +263,8 @@ func TestReloadOfProxies(t *testing.T) {
 				t.Fatal(err)
 			}
 			second := state(first, tt.from, tt.after, tt.format)
-			if (second == first) != tt.same || second.Lacks(first) == tt.same {
-				t.Errorf("the same: %t; lacks: %t", second == first, second.Lacks(first))
+			if (second == first) != tt.same || second.RemovesTrust(first) == tt.same {
+				t.Errorf("the same: %t; lacks: %t", second == first, second.RemovesTrust(first))
 			}
 			for range 2 {
 				if _, err := second.Client(open); reason(err) != tt.want {
@@ -331,7 +331,7 @@ func TestRevokedBehindFrontProxy(t *testing.T) {
 				t.Errorf("%s: judged %v, want %s", step.name, err, step.want)
 			}
 		}
-		if step.want == access.NoCertificate && trust.Shown(open) != nil {
+		if step.want == access.NoCertificate && trust.PeerCertificate(open) != nil {
 			t.Error("the log would name the certificate of a stranger's header")
 		}
 	}

@@ -16,7 +16,7 @@ import (
 
 // T-ADD-22: a stranger's chain whose authorities all may have signed each other costs a few
 // signature checks, not as many as there are orders.
-func TestStrangersWhoSignEachOther(t *testing.T) {
+func TestUntrustedAuthoritiesSignEachOther(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +50,7 @@ func TestStrangersWhoSignEachOther(t *testing.T) {
 }
 
 // What an authority vouches for, through others of the chain in any order, is found.
-func TestVouched(t *testing.T) {
+func TestSignedByAnchors(t *testing.T) {
 	anchor := testpki.NewCA("Root")
 	issuing := anchor.Intermediate("Issuing")
 	lower := issuing.Intermediate("Lower")
@@ -59,12 +59,12 @@ func TestVouched(t *testing.T) {
 	for _, order := range [][]*x509.Certificate{
 		{issuing.Cert, lower.Cert, namesake.Cert}, {lower.Cert, issuing.Cert, namesake.Cert}, {namesake.Cert, lower.Cert, issuing.Cert},
 	} {
-		got := a.vouched(order)
+		got := a.signedByAnchors(order)
 		if len(got) != 2 || got[0] != issuing.Cert || got[1] != lower.Cert {
 			t.Errorf("%d are vouched for", len(got))
 		}
 	}
-	if got := a.vouched([]*x509.Certificate{lower.Cert, namesake.Cert}); len(got) != 0 {
+	if got := a.signedByAnchors([]*x509.Certificate{lower.Cert, namesake.Cert}); len(got) != 0 {
 		t.Errorf("without what is between, %d are vouched for", len(got))
 	}
 }

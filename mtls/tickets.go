@@ -11,22 +11,22 @@ import (
 
 // Lacks reports whether a certificate that counted under before, for some partner, may
 // count no more under t, so that no session of before may be resumed.
-func (t *Trust) Lacks(before *Trust) bool {
+func (t *Trust) RemovesTrust(before *Trust) bool {
 	for certificate := range before.certificates {
 		if !t.certificates[certificate] { // which may have allowed more than another with its key
 			return true
 		}
 	}
-	for anchor, until := range before.short {
-		if t.short[anchor].Before(until) {
+	for anchor, until := range before.rsa1024Until {
+		if t.rsa1024Until[anchor].Before(until) {
 			return true
 		}
 	}
-	return before.selfSigned && !t.selfSigned || !t.front.same(before.front) || lack(t.anchors, before.anchors) || lack(t.servers, before.servers)
+	return before.selfSigned && !t.selfSigned || !t.frontProxies.same(before.frontProxies) || removesAnchor(t.anchors, before.anchors) || removesAnchor(t.servers, before.servers)
 }
 
 // lack reports whether before lists an anchor that now does not list for the same name.
-func lack[N ~string](now, before map[N][]access.AnchorKey) bool {
+func removesAnchor[N ~string](now, before map[N][]access.AnchorKey) bool {
 	for name, anchors := range before {
 		listed, ok := now[name]
 		if !ok || slices.ContainsFunc(anchors, func(a access.AnchorKey) bool { return !slices.Contains(listed, a) }) {
@@ -65,7 +65,7 @@ func NewListener(current func() *tls.Config, challenge func(*tls.ClientHelloInfo
 			return current(), nil
 		},
 	}}
-	l.Forget()
+	l.InvalidateTickets()
 	return l
 }
 
@@ -73,14 +73,14 @@ func NewListener(current func() *tls.Config, challenge func(*tls.ClientHelloInfo
 func (l *Listener) Config() *tls.Config { return l.outer }
 
 // Forget lets no session be resumed that has begun so far.
-func (l *Listener) Forget() { l.seal(0) }
+func (l *Listener) InvalidateTickets() { l.rotateTicketKeys(0) }
 
 // Rotate seals tickets by a new key. Those by the one before are still good, older ones
 // are not: whoever calls it once a day bounds what a stolen key opens.
-func (l *Listener) Rotate() { l.seal(1) }
+func (l *Listener) Rotate() { l.rotateTicketKeys(1) }
 
 // seal makes a new key and keeps so many of the ones before.
-func (l *Listener) seal(keep int) {
+func (l *Listener) rotateTicketKeys(keep int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var key [32]byte

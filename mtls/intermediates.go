@@ -20,29 +20,29 @@ func newAuthorities(all []*x509.Certificate) authorities {
 // key, each of which may have signed each other one, cost it a hundred signature checks before it
 // gives up. Here each certificate is checked against the authorities of its issuer's name alone,
 // and a certificate that only a stranger vouches for is never a key to check by.
-func (a authorities) vouched(certificates []*x509.Certificate) []*x509.Certificate {
-	var vouched []*x509.Certificate
+func (a authorities) signedByAnchors(certificates []*x509.Certificate) []*x509.Certificate {
+	var signedByAnchors []*x509.Certificate
 	left := make([]*x509.Certificate, 0, len(certificates))
 	for _, c := range certificates {
 		if signedByAny(c, a[string(c.RawIssuer)]) {
-			vouched = append(vouched, c)
+			signedByAnchors = append(signedByAnchors, c)
 		} else {
 			left = append(left, c)
 		}
 	}
-	for i := 0; i < len(vouched); i++ { // grows meanwhile
-		above := vouched[i : i+1]
+	for i := 0; i < len(signedByAnchors); i++ { // grows meanwhile
+		above := signedByAnchors[i : i+1]
 		rest := left[:0]
 		for _, c := range left {
 			if string(c.RawIssuer) == string(above[0].RawSubject) && signedByAny(c, above) {
-				vouched = append(vouched, c)
+				signedByAnchors = append(signedByAnchors, c)
 			} else {
 				rest = append(rest, c)
 			}
 		}
 		left = rest
 	}
-	return vouched
+	return signedByAnchors
 }
 
 // signedByAny reports whether one of the authorities has signed c, whatever else it may not do.

@@ -80,7 +80,7 @@ func escaped(chain ...*x509.Certificate) string {
 }
 
 // T-CC-05, 06, 07, 08, 09: what each header is worth.
-func TestPassedOn(t *testing.T) {
+func TestClientFromHeader(t *testing.T) {
 	northwind := testpki.NewCA("Northwind Root")
 	issuing := northwind.Intermediate("Issuing")
 	p, q := northwind.Leaf("p"), northwind.Leaf("q")
@@ -94,7 +94,7 @@ func TestPassedOn(t *testing.T) {
 	hash := "Hash=" + strings.Repeat("ab", 32)
 	withTail := base64.StdEncoding.EncodeToString(append([]byte(nil), append(p.Cert.Raw, 0)...))
 	key := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: p.Cert.Raw}))
-	many := strings.Repeat(", "+rfc9440(issuing.Cert), longestChain)
+	many := strings.Repeat(", "+rfc9440(issuing.Cert), maxCertificates)
 	// Whose base64 is padded, and whose has characters that another alphabet has not.
 	ragged, dashed := northwind.Leaf("p"), northwind.Leaf("p")
 	for !strings.HasSuffix(b64(ragged.Cert), "=") {
@@ -212,8 +212,8 @@ func TestPassedOn(t *testing.T) {
 		{"a private key", lines{"X-SSL-Client-Cert: " + url.PathEscape(key)}, malformed, nil},
 		{"a certificate, then a private key", lines{"X-SSL-Client-Cert: " + escaped(p.Cert) + url.PathEscape(key)}, malformed, nil},
 		{"PEM with a header", lines{"X-SSL-Client-Cert: " + strings.Replace(escaped(p.Cert), "-----%0A", "-----%0AA:%20b%0A%0A", 1)}, malformed, nil},
-		{"too long a PEM chain", lines{"X-SSL-Client-Cert: " + strings.Repeat(escaped(p.Cert), longestChain+1)}, malformed, nil},
-		{"too long a list", lines{"X-SSL-Client-Cert: " + strings.Repeat(b64(p.Cert)+",", longestChain) + b64(p.Cert)}, malformed, nil},
+		{"too long a PEM chain", lines{"X-SSL-Client-Cert: " + strings.Repeat(escaped(p.Cert), maxCertificates+1)}, malformed, nil},
+		{"too long a list", lines{"X-SSL-Client-Cert: " + strings.Repeat(b64(p.Cert)+",", maxCertificates) + b64(p.Cert)}, malformed, nil},
 		{"two lines of PEM", lines{"X-SSL-Client-Cert: " + escaped(p.Cert), "X-SSL-Client-Cert: " + escaped(p.Cert)}, malformed, nil},
 
 		{"three that agree", lines{"Client-Cert: " + whole, x(cert), "X-SSL-Client-Cert: " + escaped(p.Cert)}, access.Granted, p},
@@ -234,7 +234,7 @@ func TestPassedOn(t *testing.T) {
 						t.Errorf("the log would say %q", err)
 					}
 				}
-				if shown := trust.Shown(r); own != nil && shown == own[0] && tt.who != q {
+				if shown := trust.PeerCertificate(r); own != nil && shown == own[0] && tt.who != q {
 					t.Error("the front proxy's certificate is taken for the client's")
 				}
 			}
@@ -292,7 +292,7 @@ func TestFormatsThatAreNotRead(t *testing.T) {
 }
 
 // A certificate that is remembered is still judged by the time of each request.
-func TestPassedOnExpires(t *testing.T) {
+func TestHeaderCertificateExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		long := testpki.Valid(time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour))
 		short := testpki.Valid(time.Now().Add(-time.Hour), time.Now().Add(time.Minute))
@@ -319,14 +319,14 @@ func TestPassedOnExpires(t *testing.T) {
 
 // A certificate that was passed on before costs no parsing, and strangers' certificates
 // leave nothing behind.
-func TestPassedOnIsRemembered(t *testing.T) {
+func TestHeaderCertificateIsCached(t *testing.T) {
 	ca := testpki.NewCA("Root")
 	trust := loadFronted(t, fronting(config.FormatRFC9440, config.FormatXFCC), ca)
 	r := sent("127.0.0.1", nil, "Client-Cert: "+rfc9440(ca.Leaf("a").Cert))
 	if n := testing.AllocsPerRun(100, func() { _, _ = trust.Client(r) }); n > 0 {
 		t.Errorf("a request takes %v allocations", n)
 	}
-	if n := trust.front.known.Len(); n != 1 {
+	if n := trust.frontProxies.known.Len(); n != 1 {
 		t.Errorf("%d certificates are remembered, want 1", n)
 	}
 	for range 3 {
@@ -358,7 +358,7 @@ func TestPassedOnIsRemembered(t *testing.T) {
 	if _, err := trust.Client(long); err != nil {
 		t.Errorf("a long one is judged %v", err)
 	}
-	if n := trust.front.known.Len(); n != 2 {
+	if n := trust.frontProxies.known.Len(); n != 2 {
 		t.Errorf("%d certificates are remembered, want 2", n)
 	}
 }

@@ -16,10 +16,10 @@ import (
 
 // A front tells trusted front proxies from everybody else, and reads the certificates that
 // they pass on.
-type front struct {
+type trustedProxies struct {
 	settings config.CertificateHeader
 	formats  []format
-	proxies  *Trust                         // judges their own certificates
+	trust    *Trust                         // judges their own certificates
 	keys     []access.AnchorKey             // of the anchors that these chain to
 	names    []config.RegisteredCertificate // of which they carry one
 	known    *cache.Cache[*connection]
@@ -27,13 +27,13 @@ type front struct {
 
 // loadFront adds the anchors of front proxies to files, which reports those that cannot
 // be read. What front proxies pass on is remembered in memory.
-func loadFront(settings *config.CertificateHeader, files bundles, memory *cache.Pool) *front {
-	f := &front{
+func loadTrustedProxies(settings *config.CertificateHeader, files bundles, memory *cache.Pool) *trustedProxies {
+	f := &trustedProxies{
 		settings: *settings, formats: formatsOf(settings),
-		known: cache.New[*connection](memory, rememberedHeaders, nil), proxies: newTrust(memory),
+		known: cache.New[*connection](memory, maxCachedHeaders, nil), trust: newTrust(memory),
 	}
 	if named := settings.TrustedProxies.Certificates; named != nil {
-		f.keys = files.keys(f.proxies.pool, named.Trust, false)
+		f.keys = files.keys(f.trust.pool, named.Trust, false)
 		for _, name := range named.SANDNS {
 			f.names = append(f.names, config.RegisteredCertificate{SANDNS: name})
 		}
@@ -43,12 +43,12 @@ func loadFront(settings *config.CertificateHeader, files bundles, memory *cache.
 
 // bar lets no partner's own authority vouch for a front proxy, whatever certificates lead
 // from it to an anchor of theirs: only those of the configuration can be told at its load.
-func (f *front) bar(cfg *config.Config, files bundles) {
-	f.proxies.barred = make(map[access.AnchorKey]bool)
+func (f *trustedProxies) exclude(cfg *config.Config, files bundles) {
+	f.trust.excluded = make(map[access.AnchorKey]bool)
 	for _, p := range cfg.Partners.List {
 		for _, file := range p.Trust {
 			for _, c := range files[file].certificates {
-				f.proxies.barred[anchorKey(c)] = true
+				f.trust.excluded[anchorKeyOf(c)] = true
 			}
 		}
 	}
@@ -56,17 +56,17 @@ func (f *front) bar(cfg *config.Config, files bundles) {
 
 // apart returns an error where a partner's own authority could make itself a front proxy:
 // it is one of theirs, or one of theirs vouches for it.
-func (f *front) apart(cfg *config.Config, files bundles) error {
+func (f *trustedProxies) checkDisjoint(cfg *config.Config, files bundles) error {
 	if f == nil {
 		return nil
 	}
 	above := x509.NewCertPool()
 	for _, c := range files.all() {
-		above.AddCert(understood(c))
+		above.AddCert(withoutHandledExtensions(c))
 	}
 	vouched := func(c *x509.Certificate) bool {
-		_, err := understood(c).Verify(x509.VerifyOptions{Roots: f.proxies.pool, Intermediates: above, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
-		return err == nil || slices.Contains(f.keys, anchorKey(c))
+		_, err := withoutHandledExtensions(c).Verify(x509.VerifyOptions{Roots: f.trust.pool, Intermediates: above, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+		return err == nil || slices.Contains(f.keys, anchorKeyOf(c))
 	}
 	var faults []error
 	for _, p := range cfg.Partners.List {
@@ -81,49 +81,49 @@ func (f *front) apart(cfg *config.Config, files bundles) error {
 }
 
 // same reports whether f trusts and reads what g does. Either may be nil.
-func (f *front) same(g *front) bool {
+func (f *trustedProxies) same(g *trustedProxies) bool {
 	if f == nil || g == nil {
 		return f == g
 	}
-	return reflect.DeepEqual(f.settings, g.settings) && slices.Equal(f.keys, g.keys) && maps.Equal(f.proxies.barred, g.proxies.barred)
+	return reflect.DeepEqual(f.settings, g.settings) && slices.Equal(f.keys, g.keys) && maps.Equal(f.trust.excluded, g.trust.excluded)
 }
 
 // Peers returns what judges the certificates that are shown at the partners' listener:
 // those of front proxies, where these pass the clients' on, and otherwise the clients' own.
-func (t *Trust) Peers() *Trust {
-	if t.front != nil {
-		return t.front.proxies
+func (t *Trust) PeerTrust() *Trust {
+	if t.frontProxies != nil {
+		return t.frontProxies.trust
 	}
 	return t
 }
 
 // Fronted reports whether clients reach the gate through front proxies, so that requests
 // of many come over one connection.
-func (t *Trust) Fronted() bool { return t.front != nil }
+func (t *Trust) BehindProxy() bool { return t.frontProxies != nil }
 
 var (
-	errSender      = errors.New("the sender is no trusted front proxy: not by its address")
-	errSenderName  = errors.New("the sender is no trusted front proxy: its own certificate has none of their names")
-	errNobody      = errors.New("no front proxy is trusted")
-	strangerSender = &access.Denial{Reason: access.NoCertificate, Err: errSender}
-	unnamedSender  = &access.Denial{Reason: access.NoCertificate, Err: errSenderName}
+	errProxyAddress  = errors.New("the sender is no trusted front proxy: not by its address")
+	errProxyName     = errors.New("the sender is no trusted front proxy: its own certificate has none of their names")
+	errNoProxies     = errors.New("no front proxy is trusted")
+	untrustedAddress = &access.Denial{Reason: access.NoCertificate, Err: errProxyAddress}
+	untrustedName    = &access.Denial{Reason: access.NoCertificate, Err: errProxyName}
 )
 
 // admit returns nil when r comes from a trusted front proxy: from one of their addresses
 // and over a connection of one of their certificates, as far as these are configured. What
 // r says of its way does not matter, nor does what was found out on an earlier request.
-func (f *front) admit(r *http.Request) error {
+func (f *trustedProxies) admit(r *http.Request) error {
 	trusted := &f.settings.TrustedProxies
 	if len(trusted.Addresses) == 0 && trusted.Certificates == nil {
-		return &access.Denial{Reason: access.NoCertificate, Err: errNobody}
+		return &access.Denial{Reason: access.NoCertificate, Err: errNoProxies}
 	}
 	if len(trusted.Addresses) > 0 && !config.Includes(trusted.Addresses, socketPeerOf(r)) {
-		return strangerSender
+		return untrustedAddress
 	}
 	if trusted.Certificates == nil {
 		return nil
 	}
-	own, err := f.proxies.Peer(r)
+	own, err := f.trust.Peer(r)
 	switch {
 	case err != nil && access.ReasonOf(err) == access.RevocationUnknown:
 		return err // there is no telling
@@ -131,7 +131,7 @@ func (f *front) admit(r *http.Request) error {
 		return &access.Denial{Reason: access.NoCertificate, Err: fmt.Errorf("the sender is no trusted front proxy: its own certificate: %w", err)}
 	}
 	if !slices.ContainsFunc(f.names, func(n config.RegisteredCertificate) bool { return n.MatchesName(own.Leaf) }) {
-		return unnamedSender
+		return untrustedName
 	}
 	return nil
 }

@@ -21,12 +21,12 @@ import (
 
 // longestChain is the most certificates that one header may hold: a leaf, and more
 // authorities than any chain has in use.
-const longestChain = 10
+const maxCertificates = 10
 
 // Why a header is refused. The texts are fixed: nothing of the header is quoted.
 var (
-	errTwice       = errors.New("a certificate header comes more than once")
-	errLonely      = errors.New("a chain comes without its certificate")
+	errRepeated    = errors.New("a certificate header comes more than once")
+	errChainAlone  = errors.New("a chain comes without its certificate")
 	errDisagree    = errors.New("two certificate headers name two certificates")
 	errByteSeq     = errors.New("the certificate header is not a byte sequence of base64 between colons")
 	errPEM         = errors.New("the certificate header is neither PEM nor base64")
@@ -60,14 +60,14 @@ func formatsOf(settings *config.CertificateHeader) []format {
 
 // passedOn is Client for a certificate in a header. Where r has none, the connection's own
 // does not take its place: that is the front proxy's.
-func (t *Trust) passedOn(r *http.Request) (*access.Certificate, error) {
-	if err := t.front.admit(r); err != nil {
+func (t *Trust) clientFromHeader(r *http.Request) (*access.Certificate, error) {
+	if err := t.frontProxies.admit(r); err != nil {
 		return nil, err
 	}
 	now := time.Now()
 	var found *connection
-	for i := range t.front.formats {
-		c, err := t.read(&t.front.formats[i], r.Header, now)
+	for i := range t.frontProxies.formats {
+		c, err := t.read(&t.frontProxies.formats[i], r.Header, now)
 		switch {
 		case err != nil:
 			return nil, &access.Denial{Reason: access.MalformedRequest, Err: err}
@@ -79,12 +79,12 @@ func (t *Trust) passedOn(r *http.Request) (*access.Certificate, error) {
 		}
 	}
 	if found == nil {
-		return nil, noCertificate
+		return nil, errNoClientCertificate
 	}
-	if err := valid(found.client.Leaf, now); err != nil {
+	if err := checkValidity(found.client.Leaf, now); err != nil {
 		return nil, err
 	}
-	return t.verdict(found, now)
+	return t.evaluate(found, now)
 }
 
 // read returns what is known of the certificate that h holds in format f, nil where h has
@@ -98,24 +98,24 @@ func (t *Trust) read(f *format, h http.Header, now time.Time) (*connection, erro
 	case len(leaf) == 0 && len(chain) == 0:
 		return nil, nil
 	case len(leaf) == 0:
-		return nil, errLonely
+		return nil, errChainAlone
 	case len(leaf) > 1:
-		return nil, errTwice
+		return nil, errRepeated
 	}
-	key := sum(f.leaf, leaf[0], chain)
-	if known, ok := t.front.known.Get(key); ok && known.path.current(now) {
+	key := headerKey(f.leaf, leaf[0], chain)
+	if known, ok := t.frontProxies.known.Get(key); ok && known.verification.current(now) {
 		return known, nil
 	}
 	certificates, err := f.parse(leaf[0], chain)
 	if err != nil {
 		return nil, err
 	}
-	if len(certificates) > longestChain {
+	if len(certificates) > maxCertificates {
 		return nil, errLongChain
 	}
-	c := t.learn(certificates, now)
-	if len(c.path.anchors) > 0 {
-		t.front.known.Add(key, c, c.path.owner(), c.bytes(), c.path.until)
+	c := t.newConnection(certificates, now)
+	if len(c.verification.anchors) > 0 {
+		t.frontProxies.known.Add(key, c, c.verification.owner(), c.bytes(), c.verification.until)
 	}
 	return c, nil
 }
@@ -123,7 +123,7 @@ func (t *Trust) read(f *format, h http.Header, now time.Time) (*connection, erro
 // sum returns the SHA-256 of a field's name and all that stands in it and in the one of
 // its chain. The lines of a message have no line ends within, so that no two headers are
 // the same text.
-func sum(name, leaf string, chain []string) cache.Key {
+func headerKey(name, leaf string, chain []string) cache.Key {
 	var room [4 << 10]byte // on the stack; longer ones are rare
 	text := append(append(append(room[:0], name...), '\n'), leaf...)
 	for _, line := range chain {
@@ -134,18 +134,18 @@ func sum(name, leaf string, chain []string) cache.Key {
 
 // Shown returns the certificate that came with r as that of its client, judged or not, for
 // logs; nil for none. What a stranger put into a header is none.
-func (t *Trust) Shown(r *http.Request) *x509.Certificate {
-	if t.front == nil {
+func (t *Trust) PeerCertificate(r *http.Request) *x509.Certificate {
+	if t.frontProxies == nil {
 		if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 			return nil
 		}
 		return r.TLS.PeerCertificates[0]
 	}
-	if t.front.admit(r) != nil {
+	if t.frontProxies.admit(r) != nil {
 		return nil
 	}
-	for i := range t.front.formats {
-		if c, err := t.read(&t.front.formats[i], r.Header, time.Now()); err == nil && c != nil {
+	for i := range t.frontProxies.formats {
+		if c, err := t.read(&t.frontProxies.formats[i], r.Header, time.Now()); err == nil && c != nil {
 			return c.client.Leaf
 		}
 	}
@@ -161,7 +161,7 @@ func parseRFC9440(leaf string, chain []string) ([]*x509.Certificate, error) {
 			items = append(items, strings.Trim(item, " \t")) // RFC 8941 section 3.1
 		}
 	}
-	if len(items) > longestChain {
+	if len(items) > maxCertificates {
 		return nil, errLongChain
 	}
 	certificates := make([]*x509.Certificate, len(items))
@@ -190,7 +190,7 @@ func parsePEM(text string, _ []string) ([]*x509.Certificate, error) {
 		return parseBlocks(text)
 	}
 	items := strings.Split(text, ",")
-	if len(items) > longestChain {
+	if len(items) > maxCertificates {
 		return nil, errLongChain
 	}
 	certificates := make([]*x509.Certificate, len(items))
@@ -218,7 +218,7 @@ func parseBlocks(text string) ([]*x509.Certificate, error) {
 		if err != nil {
 			return nil, err
 		}
-		if certificates = append(certificates, c); len(certificates) > longestChain {
+		if certificates = append(certificates, c); len(certificates) > maxCertificates {
 			return nil, errLongChain
 		}
 		rest = after
@@ -243,7 +243,7 @@ func parseBase64(text string) (*x509.Certificate, error) {
 
 // longestRSA is the longest RSA key in bits that crypto/tls takes in a handshake: longer
 // ones cost much to verify by (GO-2023-1987).
-const longestRSA = 8192
+const maxRSABits = 8192
 
 // parseCertificate reads a certificate that crypto/tls would take in a handshake.
 func parseCertificate(der []byte) (*x509.Certificate, error) {
@@ -255,7 +255,7 @@ func parseCertificate(der []byte) (*x509.Certificate, error) {
 	case *ecdsa.PublicKey, ed25519.PublicKey:
 		return c, nil
 	case *rsa.PublicKey:
-		if key.N.BitLen() <= longestRSA {
+		if key.N.BitLen() <= maxRSABits {
 			return c, nil
 		}
 	}

@@ -19,7 +19,7 @@ import (
 )
 
 // What takes trust away from anybody is told from what only gives some.
-func TestLacks(t *testing.T) {
+func TestRemovesTrust(t *testing.T) {
 	a, b, c := testpki.NewCA("A"), testpki.NewCA("B"), testpki.NewCA("C")
 	type anchors = map[config.Name][]*testpki.Pair
 	before := load(t, false, anchors{"north": {a, b}, "south": {c}})
@@ -39,11 +39,11 @@ func TestLacks(t *testing.T) {
 		"for another partner":    {load(t, false, anchors{"north": {a, c}, "south": {b}}), true, false},
 		"another, with that key": {load(t, false, anchors{"north": {reissued, b}, "south": {c}}), true, false},
 	} {
-		if lacks, same := c.after.Lacks(before), !c.after.Lacks(before) && !before.Lacks(c.after); lacks != c.lacks || same != c.same {
+		if lacks, same := c.after.RemovesTrust(before), !c.after.RemovesTrust(before) && !before.RemovesTrust(c.after); lacks != c.lacks || same != c.same {
 			t.Errorf("%s: lacks %t, same %t; want %t, %t", name, lacks, same, c.lacks, c.same)
 		}
 	}
-	if !before.Lacks(load(t, true, anchors{"north": {a, b}, "south": {c}})) {
+	if !before.RemovesTrust(load(t, true, anchors{"north": {a, b}, "south": {c}})) {
 		t.Error("without self-signed ones, nothing lacks")
 	}
 }
@@ -172,7 +172,7 @@ func TestListenerTickets(t *testing.T) {
 			one.Rotate()
 			connect("days later", address, results, false)
 			connect("again", address, results, true)
-			one.Forget()
+			one.InvalidateTickets()
 			connect("forgotten", address, results, false)
 			var seen [][]byte
 			conn, err := tls.Dial("tcp", address, &tls.Config{RootCAs: roots, ServerName: "127.0.0.1", Certificates: client.Certificates, MaxVersion: version})

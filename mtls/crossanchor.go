@@ -16,14 +16,14 @@ import (
 //
 // The certificate of the authority in between may be one that only the client shows, so that the
 // configuration cannot be refused for it.
-func (t *Trust) leadsThroughOthers(way []*x509.Certificate) bool {
+func (t *Trust) crossesPartner(way []*x509.Certificate) bool {
 	if len(way) < 3 {
 		return false
 	}
-	last := anchorKey(way[len(way)-1])
+	last := anchorKeyOf(way[len(way)-1])
 	for _, c := range way[1 : len(way)-1] {
-		between := anchorKey(c)
-		if t.partners[between] && (apart(t.anchors, last, between) || apart(t.servers, last, between)) {
+		between := anchorKeyOf(c)
+		if t.partners[between] && (listsOnlyFirst(t.anchors, last, between) || listsOnlyFirst(t.servers, last, between)) {
 			return true
 		}
 	}
@@ -31,7 +31,7 @@ func (t *Trust) leadsThroughOthers(way []*x509.Certificate) bool {
 }
 
 // apart reports whether a list has the first key without the second.
-func apart[N ~string](lists map[N][]access.AnchorKey, first, second access.AnchorKey) bool {
+func listsOnlyFirst[N ~string](lists map[N][]access.AnchorKey, first, second access.AnchorKey) bool {
 	for _, list := range lists {
 		if slices.Contains(list, first) && !slices.Contains(list, second) {
 			return true
