@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
-	"strings"
 )
 
 // A Thumbprint is the SHA-256 of a certificate's DER encoding, the x5t#S256 of
@@ -43,38 +42,6 @@ func ParseThumbprint(s string) (Thumbprint, error) {
 	}
 	return t, nil
 }
-
-// UnmarshalText parses a thumbprint as people write it: as [ParseThumbprint] does, or as 64
-// hexadecimal digits with or without colons. It is for configurations; a thumbprint in a token
-// is parsed by ParseThumbprint. After an error t is unchanged.
-func (t *Thumbprint) UnmarshalText(text []byte) error {
-	s := string(text)
-	if parsed, err := ParseThumbprint(s); err == nil {
-		*t = parsed
-		return nil
-	}
-	const digits = 2 * sha256.Size
-	switch len(s) {
-	case digits:
-	case digits + sha256.Size - 1: // a colon between each two bytes
-		for i := 2; i < len(s); i += 3 {
-			if s[i] != ':' {
-				return errNotation
-			}
-		}
-		s = strings.ReplaceAll(s, ":", "")
-	default:
-		return errNotation
-	}
-	sum, err := hex.DecodeString(s)
-	if err != nil || len(sum) != len(t) || Thumbprint(sum) == (Thumbprint{}) {
-		return errNotation
-	}
-	*t = Thumbprint(sum)
-	return nil
-}
-
-var errNotation = errors.New("a thumbprint is the SHA-256 of a certificate: 43 characters of base64url without padding, or 64 hexadecimal digits with or without colons")
 
 // String returns t in base64url without padding, the form of x5t#S256.
 func (t Thumbprint) String() string {

@@ -1,11 +1,13 @@
 package config
 
 import (
+	"encoding"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 
+	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
@@ -70,12 +72,21 @@ func Parse(name, dir string, text []byte) (*Config, error) {
 		File:     name,
 		Defaults: setDefaults,
 		Scalar:   func(v any) { makeAbsolute(v, dir) },
+		Text:     textOf,
 	})
 	c.source = document
 	if err := append(faults, c.check()...).Err(); err != nil {
 		return nil, err
 	}
 	return c, nil
+}
+
+// textOf returns the parser of types that other packages declare.
+func textOf(v any) encoding.TextUnmarshaler {
+	if t, ok := v.(*access.Thumbprint); ok {
+		return (*thumbprintText)(t)
+	}
+	return nil
 }
 
 // makeAbsolute makes v absolute if v points to a setting that names a file.

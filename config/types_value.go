@@ -1,12 +1,14 @@
 package config
 
 import (
+	"encoding/hex"
 	"errors"
 	"log/slog"
 	"math"
 	"strconv"
 	"strings"
 
+	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
@@ -58,3 +60,38 @@ func (v *TLSVersion) UnmarshalText(text []byte) error {
 	}
 	return nil
 }
+
+// thumbprintText is an [access.Thumbprint] as people write it. access.Thumbprint itself has no
+// UnmarshalText: that would accept these notations in tokens as well, and change its JSON.
+type thumbprintText access.Thumbprint
+
+// UnmarshalText reads a thumbprint in base64url, as [access.ParseThumbprint] does, or in 64
+// hexadecimal digits with or without colons.
+func (t *thumbprintText) UnmarshalText(text []byte) error {
+	s := string(text)
+	if parsed, err := access.ParseThumbprint(s); err == nil {
+		*t = thumbprintText(parsed)
+		return nil
+	}
+	const digits = 2 * len(t)
+	switch len(s) {
+	case digits:
+	case digits + len(t) - 1: // a colon between each two bytes
+		for i := 2; i < len(s); i += 3 {
+			if s[i] != ':' {
+				return errThumbprint
+			}
+		}
+		s = strings.ReplaceAll(s, ":", "")
+	default:
+		return errThumbprint
+	}
+	sum, err := hex.DecodeString(s)
+	if err != nil || len(sum) != len(t) || thumbprintText(sum) == (thumbprintText{}) {
+		return errThumbprint
+	}
+	*t = thumbprintText(sum)
+	return nil
+}
+
+var errThumbprint = errors.New("a thumbprint is the SHA-256 of a certificate: 43 characters of base64url without padding, or 64 hexadecimal digits with or without colons")

@@ -8,6 +8,7 @@
 package strictyaml
 
 import (
+	"encoding"
 	"fmt"
 	"reflect"
 	"slices"
@@ -22,6 +23,9 @@ type Options struct {
 	File     string      // the name in positions
 	Defaults func(v any) // called with a pointer to each struct before its keys are decoded
 	Scalar   func(v any) // called with a pointer to each scalar after it was decoded
+	// Text returns the parser of the value that v points to, or nil for the type's own. It is for
+	// types that other packages declare.
+	Text func(v any) encoding.TextUnmarshaler
 }
 
 // Decode decodes the one YAML document in text over the struct that v points to. A key sets the
@@ -90,7 +94,7 @@ func (d *decoder) decode(n *node, v reflect.Value) location {
 func (d *decoder) value(n *node, v reflect.Value) []location {
 	target := v.Addr().Interface()
 	switch {
-	case isScalar(target) && (n.Kind == scalarNode || len(d.keysOf(v.Type())) == 0):
+	case d.isScalar(target) && (n.Kind == scalarNode || len(d.keysOf(v.Type())) == 0):
 		d.scalar(n, target)
 	case v.Kind() == reflect.Pointer:
 		return d.pointer(n, v)
@@ -108,7 +112,7 @@ func (d *decoder) value(n *node, v reflect.Value) []location {
 // absent.
 func (d *decoder) pointer(n *node, v reflect.Value) []location {
 	fresh := reflect.New(v.Type().Elem())
-	if n.Kind == scalarNode && n.Tag != nullTag && n.Value == "" && isScalar(fresh.Interface()) {
+	if n.Kind == scalarNode && n.Tag != nullTag && n.Value == "" && d.isScalar(fresh.Interface()) {
 		return nil
 	}
 	v.Set(fresh)

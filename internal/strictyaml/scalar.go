@@ -9,12 +9,23 @@ import (
 )
 
 // isScalar reports whether the value that target points to is written as one word.
-func isScalar(target any) bool {
+func (d *decoder) isScalar(target any) bool {
 	switch target.(type) {
-	case encoding.TextUnmarshaler, *time.Duration, *bool, *int, *string:
+	case *time.Duration, *bool, *int, *string:
 		return true
 	}
-	return false
+	return d.parser(target) != nil
+}
+
+// parser returns the UnmarshalText for the value that target points to, or nil.
+func (d *decoder) parser(target any) encoding.TextUnmarshaler {
+	if d.options.Text != nil {
+		if p := d.options.Text(target); p != nil {
+			return p
+		}
+	}
+	p, _ := target.(encoding.TextUnmarshaler)
+	return p
 }
 
 // scalar sets the value that target points to from n. Text is taken unchanged, also where YAML
@@ -25,7 +36,7 @@ func (d *decoder) scalar(n *node, target any) {
 		d.fail(n, "expected %s, got %s", expected(target), kindOf(n))
 		return
 	}
-	if err := setScalar(n, target); err != nil {
+	if err := d.setScalar(n, target); err != nil {
 		d.fail(n, "%v", err)
 		return
 	}
@@ -34,10 +45,11 @@ func (d *decoder) scalar(n *node, target any) {
 	}
 }
 
-func setScalar(n *node, target any) (err error) {
+func (d *decoder) setScalar(n *node, target any) (err error) {
+	if p := d.parser(target); p != nil {
+		return p.UnmarshalText([]byte(n.Value))
+	}
 	switch t := target.(type) {
-	case encoding.TextUnmarshaler:
-		return t.UnmarshalText([]byte(n.Value))
 	case *time.Duration:
 		*t, err = time.ParseDuration(n.Value)
 	case *bool:
