@@ -24,7 +24,7 @@ const realm = "tallygate"
 
 // body is the answer to a refused request. Every text in it is fixed but the
 // request id.
-type body struct {
+type errorBody struct {
 	Error       string `json:"error"`
 	Description string `json:"error_description"`
 	Reason      string `json:"reason"`
@@ -33,7 +33,7 @@ type body struct {
 
 // answer tells the client that its request was refused. credentials says whether
 // it sent any: without, the challenge carries no error code (RFC 6750 section 3.1).
-func answer(w http.ResponseWriter, d access.Decision, id string, credentials bool) {
+func writeRefusal(w http.ResponseWriter, d access.Decision, id string, credentials bool) {
 	reason := d.Reason
 	status := reason.Status()
 	switch {
@@ -50,7 +50,7 @@ func answer(w http.ResponseWriter, d access.Decision, id string, credentials boo
 	if code == "" {
 		code = codes[status]
 	}
-	write(w, status, body{Error: code, Description: reason.Description(), Reason: reason.String(), RequestID: id})
+	writeError(w, status, errorBody{Error: code, Description: reason.Description(), Reason: reason.String(), RequestID: id})
 }
 
 // codes are the error members of answers for which RFC 6750 has no code.
@@ -85,13 +85,13 @@ func challenge(code, description string, scopes []string) string {
 // shed answers a request over HTTP/2 for which the gate has no room, by a header alone. A body
 // waits until the client grants a window for it (RFC 9113 section 5.2), and takes memory that is
 // short.
-func shed(w http.ResponseWriter) {
+func writeOverloaded(w http.ResponseWriter) {
 	w.Header().Set("Retry-After", retryAfter)
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(access.Overloaded.Status())
 }
 
-func write(w http.ResponseWriter, status int, b body) {
+func writeError(w http.ResponseWriter, status int, b errorBody) {
 	text, err := json.Marshal(b)
 	if err != nil {
 		panic(err) // four strings always marshal

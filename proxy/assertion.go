@@ -36,15 +36,15 @@ type asserter struct {
 
 // newAsserter returns one for cfg, before if that is not nil, or nil where no route asks
 // for assertions.
-func newAsserter(cfg *config.Config, before *asserter) (*asserter, error) {
+func newAsserter(cfg *config.Config, prev *asserter) (*asserter, error) {
 	asked := false
 	for _, api := range cfg.APIs {
 		for _, r := range api.Routes {
 			asked = asked || r.Assertion
 		}
 	}
-	if !asked || before != nil {
-		return before, nil
+	if !asked || prev != nil {
+		return prev, nil
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

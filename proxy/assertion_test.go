@@ -42,7 +42,7 @@ func TestAssertion(t *testing.T) {
 	var got http.Header
 	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header }))
 	defer upstream.Close()
-	call := func(s *site) (answered http.Header) {
+	call := func(s *harness) (answered http.Header) {
 		t.Helper()
 		r, w := s.request(), httptest.NewRecorder()
 		r.Header["Tallygate-Assertion"] = []string{"forged"}
@@ -51,7 +51,7 @@ func TestAssertion(t *testing.T) {
 		s.proxy.ServeHTTP(w, r)
 		return w.Header()
 	}
-	s := newSite(t, upstream.URL, io.Discard, authorizing)
+	s := newHarness(t, upstream.URL, io.Discard, withForwardedToken)
 	if call(s); got["Tallygate-Assertion"] != nil || got["Tallygate_assertion"] != nil || got["Authorization"] == nil {
 		t.Errorf("without asking: %v", got)
 	}
@@ -59,7 +59,7 @@ func TestAssertion(t *testing.T) {
 		t.Error("keys for nothing")
 	}
 
-	s = newSite(t, upstream.URL, io.Discard, authorizing, asserting)
+	s = newHarness(t, upstream.URL, io.Discard, withForwardedToken, withAssertion)
 	response := call(s)
 	if len(got["Tallygate-Assertion"]) != 1 || got["Tallygate_assertion"] != nil || got["Authorization"] != nil {
 		t.Fatalf("the upstream got %v", got)
@@ -96,7 +96,7 @@ func TestAssertion(t *testing.T) {
 
 // An assertion ends no later than the token it stands for.
 func TestAssertionEnds(t *testing.T) {
-	s := newSite(t, "http://127.0.0.1:1", io.Discard, asserting)
+	s := newHarness(t, "http://127.0.0.1:1", io.Discard, withAssertion)
 	now := time.Now().Truncate(time.Second)
 	public := keysOf(t, s.proxy)
 	for _, c := range [][2]time.Duration{
@@ -119,7 +119,7 @@ func TestAssertionEnds(t *testing.T) {
 }
 
 // asserting makes every route ask for an assertion.
-func asserting(cfg *config.Config) {
+func withAssertion(cfg *config.Config) {
 	for i := range cfg.APIs {
 		for j := range cfg.APIs[i].Routes {
 			cfg.APIs[i].Routes[j].Assertion = true
@@ -127,4 +127,4 @@ func asserting(cfg *config.Config) {
 	}
 }
 
-func authorizing(cfg *config.Config) { cfg.IdentityHeaders.ForwardAuthorization = true }
+func withForwardedToken(cfg *config.Config) { cfg.IdentityHeaders.ForwardAuthorization = true }

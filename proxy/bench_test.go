@@ -35,8 +35,8 @@ func (d *discard) WriteHeader(int)             {}
 func (d *discard) SetWriteDeadline(time.Time) error { return nil }
 
 // newHit returns a site, its upstream, and a good request to serve again and again.
-func newHit(t testing.TB) (*site, *nowhere, func()) {
-	s := newSite(t, "http://127.0.0.1:1", io.Discard, func(cfg *config.Config) { cfg.Log = config.Default().Log })
+func newHit(t testing.TB) (*harness, *nowhere, func()) {
+	s := newHarness(t, "http://127.0.0.1:1", io.Discard, func(cfg *config.Config) { cfg.Log = config.Default().Log })
 	up := s.proxy.upstreams["accounts"]
 	upstream := &nowhere{}
 	up.Transport = upstream

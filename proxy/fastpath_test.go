@@ -21,7 +21,7 @@ import (
 // listenFastPath serves the handler by the fast path, as the built gate does for HTTP/1.1, and returns the
 // address. Requests that are not for the fast path end their connections. prepare sees each connection
 // before its handshake.
-func (s *site) listenFastPath(t testing.TB, prepare func(*net.TCPConn)) (address string) {
+func (s *harness) listenFastPath(t testing.TB, prepare func(*net.TCPConn)) (address string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -61,7 +61,7 @@ func TestLongHeaderOfAClientThatTakesNothing(t *testing.T) {
 	long := strings.Repeat("x", 60<<10)
 	upstream := serveUpstream(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-Long", long) }), nil)
 	said := &lines{}
-	s := newSite(t, "http://"+upstream, said, func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = 100 * time.Millisecond })
+	s := newHarness(t, "http://"+upstream, said, func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = 100 * time.Millisecond })
 	address := s.listenFastPath(t, func(c *net.TCPConn) { _ = c.SetWriteBuffer(4 << 10) })
 
 	small := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {

@@ -19,19 +19,19 @@ func (p *Proxy) forward(x *exchange) {
 	up := p.upstreams[x.decision.API]
 	defer up.AfterRequest()
 	request := x.request
-	x.paused = request.ContentLength < 0 && mayPause(request.Header, up.Protocol)
+	x.bodyMayPause = request.ContentLength < 0 && mayPause(request.Header, up.Protocol)
 	if request.ContentLength != 0 {
 		ctx, cancel := context.WithCancel(request.Context())
 		defer cancel()
 		request = request.WithContext(ctx)
-		x.review(func() {
+		x.startRecheck(func() {
 			cancel()
-			x.interrupt()
+			x.interruptBody()
 		})
 	}
-	defer x.settle()
+	defer x.stopRecheck()
 	x.reverse = httputil.ReverseProxy{
-		Transport:  passage{x},
+		Transport:  upstreamRoundTripper{x},
 		BufferPool: buffers,
 		ErrorLog:   p.errorLog,
 		Rewrite: func(pr *httputil.ProxyRequest) {
@@ -42,12 +42,12 @@ func (p *Proxy) forward(x *exchange) {
 			out.URL.RawQuery = pr.In.URL.RawQuery
 			out.Host = pr.In.Host
 			out.Trailer = nil // a field after the body would come too late to be judged
-			p.fields.clean(out.Header)
+			p.headers.removeReserved(out.Header)
 			delete(out.Header, "Expect") // answered here, now that the request may pass
 			if x.assertion != "" {
 				delete(out.Header, "Authorization") // the assertion is there in its place
 			}
-			p.fields.identify(out.Header, x)
+			p.headers.setIdentityHeaders(out.Header, x)
 			out.Close = x.decision.AnyBody && hasBody(request) && up.Protocol == config.HTTP1
 			if out.Body != nil {
 				// Without the writer: the transport reads from a goroutine of its
@@ -56,19 +56,19 @@ func (p *Proxy) forward(x *exchange) {
 			}
 		},
 		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) {
-			end := x.ended()
+			end := x.terminated()
 			if end == nil {
 				x.failure, x.detail = x.classify(err), err
 			}
 			switch {
-			case x.status == http.StatusSwitchingProtocols && x.reviewed.tunnel != nil:
+			case x.status == http.StatusSwitchingProtocols && x.recheck.tunnel != nil:
 				return // this is HTTP no more
 			case x.status == http.StatusSwitchingProtocols: // ReverseProxy sees no switch in it
 				panic(http.ErrAbortHandler)
 			case end != nil && !end.refuses():
 				panic(http.ErrAbortHandler)
 			case end != nil:
-				answer(x, end.decision, x.id, true)
+				writeRefusal(x, end.decision, x.id, true)
 				return
 			}
 			if x.failure == clientClosed {
@@ -77,16 +77,16 @@ func (p *Proxy) forward(x *exchange) {
 				panic(http.ErrAbortHandler)
 			}
 			kind := failures[x.failure]
-			write(x, kind.status, body{Error: codes[kind.status], Description: kind.description, Reason: kind.label, RequestID: x.id})
+			writeError(x, kind.status, errorBody{Error: codes[kind.status], Description: kind.description, Reason: kind.label, RequestID: x.id})
 		},
 	}
-	if x.unread() {
+	if x.bodyUnread() {
 		// The upstream may answer before it has read the body. Otherwise net/http
 		// holds that answer back until the client has sent the rest.
 		_ = x.control.EnableFullDuplex()
 	}
 	x.reverse.ServeHTTP(x, request)
-	p.fields.cleanTrailers(x.Header()) // which ReverseProxy adds last
+	p.headers.removeReservedTrailers(x.Header()) // which ReverseProxy adds last
 }
 
 // A failure is what can go wrong after a request was granted. It is not a decision
@@ -152,8 +152,8 @@ func (x *exchange) classify(err error) failure {
 }
 
 // brokenOff tells why an answer ended in the middle.
-func brokenOff(x *exchange) failure {
-	if x.deaf || x.request.Context().Err() != nil {
+func classifyAbort(x *exchange) failure {
+	if x.clientWriteFailed || x.request.Context().Err() != nil {
 		return clientClosed
 	}
 	return upstreamReset

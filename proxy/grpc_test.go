@@ -50,7 +50,7 @@ func newGRPCServer(t *testing.T, options ...grpc.ServerOption) (*grpcServer, net
 }
 
 // come returns what the upstream is to tell.
-func come[T any](t *testing.T, from chan T) (v T) {
+func receive[T any](t *testing.T, from chan T) (v T) {
 	t.Helper()
 	select {
 	case v = <-from:
@@ -117,7 +117,7 @@ func (g *grpcServer) FullDuplexCall(stream grpc.BidiStreamingServer[pb.Streaming
 }
 
 // forGRPC lets the API be that service.
-func forGRPC(t *testing.T, protocol config.UpstreamProtocol) func(*config.Config) {
+func withGRPC(t *testing.T, protocol config.UpstreamProtocol) func(*config.Config) {
 	return func(cfg *config.Config) {
 		api := &cfg.APIs[0]
 		api.Upstream.Protocol = protocol
@@ -128,7 +128,7 @@ func forGRPC(t *testing.T, protocol config.UpstreamProtocol) func(*config.Config
 }
 
 // dialGRPC returns a client with these credentials.
-func dialGRPC(t *testing.T, s *site, address, token string) pb.TestServiceClient {
+func dialGRPC(t *testing.T, s *harness, address, token string) pb.TestServiceClient {
 	t.Helper()
 	settings := s.clientConfig("h2")
 	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(credentials.NewTLS(settings)), grpc.WithAuthority("api.example.test"),
@@ -160,7 +160,7 @@ func TestGRPC(t *testing.T) {
 			}
 			up, l := newGRPCServer(t, grpc.Creds(own))
 			trust, _ := server.Write(t.TempDir(), "upstream")
-			s := newSite(t, scheme+l.Addr().String(), log, forGRPC(t, protocol), func(cfg *config.Config) {
+			s := newHarness(t, scheme+l.Addr().String(), log, withGRPC(t, protocol), func(cfg *config.Config) {
 				if protocol == config.H2 {
 					cfg.APIs[0].Upstream.TLS = config.UpstreamTLS{Trust: []config.Path{config.Path(trust)}, ServerName: "upstream.example"}
 				}
@@ -186,7 +186,7 @@ func unary(t *testing.T, up *grpcServer, client pb.TestServiceClient) {
 	if err != nil || string(answer.GetPayload().GetBody()) != "hello" {
 		t.Fatalf("answered %v, %v", answer, err)
 	}
-	said := come(t, up.metadata)
+	said := receive(t, up.metadata)
 	if got := said.Get("tallygate-partner"); len(got) != 1 || got[0] != "northwind" || len(said.Get("authorization")) > 0 {
 		t.Errorf("the upstream is told %v", said)
 	}
@@ -206,7 +206,7 @@ func statuses(t *testing.T, up *grpcServer, client pb.TestServiceClient) {
 		if s := status.Convert(err); s.Code() != code || s.Message() != "told by é trailers" || trailer.Get("checksum") == nil || trailer.Get("client-cert") != nil {
 			t.Errorf("%v became %v with %v", code, s, trailer)
 		}
-		come(t, up.metadata)
+		receive(t, up.metadata)
 	}
 	if _, err := client.EmptyCall(t.Context(), &pb.Empty{}); status.Code(err) != grpccodes.Unimplemented {
 		t.Errorf("a method that is none: %v", err)
@@ -220,7 +220,7 @@ func statuses(t *testing.T, up *grpcServer, client pb.TestServiceClient) {
 	if status.Code(err) != grpccodes.DeadlineExceeded {
 		t.Errorf("a deadline: %v", err)
 	}
-	_ = come(t, up.left)
+	_ = receive(t, up.left)
 }
 
 func largeMessages(t *testing.T, up *grpcServer, client pb.TestServiceClient) {
@@ -229,7 +229,7 @@ func largeMessages(t *testing.T, up *grpcServer, client pb.TestServiceClient) {
 	if err != nil || !bytes.Equal(answer.GetPayload().GetBody(), large) {
 		t.Errorf("8 MiB come back as %d bytes, %v", len(answer.GetPayload().GetBody()), err)
 	}
-	come(t, up.metadata)
+	receive(t, up.metadata)
 }
 
 func streams(t *testing.T, client pb.TestServiceClient) {
@@ -281,7 +281,7 @@ func bothWays(t *testing.T, up *grpcServer, client pb.TestServiceClient) {
 		}
 		if cancelled {
 			cancel()
-			_ = come(t, up.left)
+			_ = receive(t, up.left)
 			continue
 		}
 		if err := stream.CloseSend(); err != nil {
@@ -299,7 +299,7 @@ func bothWays(t *testing.T, up *grpcServer, client pb.TestServiceClient) {
 func TestGRPCStreamEnds(t *testing.T) {
 	up, l := newGRPCServer(t)
 	log := &lines{}
-	s := newSite(t, "http://"+l.Addr().String(), log, forGRPC(t, config.H2C), func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = 300 * time.Millisecond })
+	s := newHarness(t, "http://"+l.Addr().String(), log, withGRPC(t, config.H2C), func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = 300 * time.Millisecond })
 	address := s.listen(t)
 	client := dialGRPC(t, s, address, s.token)
 	stream, err := client.FullDuplexCall(t.Context())
@@ -319,11 +319,11 @@ func TestGRPCStreamEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s.next(t, forGRPC(t, config.H2C), func(cfg *config.Config) { cfg.Partners.List[0].Disabled = true })
+	s.next(t, withGRPC(t, config.H2C), func(cfg *config.Config) { cfg.Partners.List[0].Disabled = true })
 	if _, err := stream.Recv(); status.Code(err) != grpccodes.Internal { // by RST_STREAM
 		t.Errorf("the stream ends with %v", err)
 	}
-	_ = come(t, up.left)
+	_ = receive(t, up.left)
 	if line := log.wait(t, `"msg":"request"`); !strings.Contains(line, `"terminated_by":"partner_disabled"`) {
 		t.Errorf("the log says %s", line)
 	}
@@ -339,7 +339,7 @@ func TestTE(t *testing.T) {
 	server := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { upstream <- r.Header.Get("Te") })
 	for _, protocol := range []config.UpstreamProtocol{config.HTTP1, config.H2C} {
 		l := serveUpstream(t, server, nil)
-		s := newSite(t, "http://"+l, io.Discard, func(cfg *config.Config) { cfg.APIs[0].Upstream.Protocol = protocol })
+		s := newHarness(t, "http://"+l, io.Discard, func(cfg *config.Config) { cfg.APIs[0].Upstream.Protocol = protocol })
 		address := s.listen(t)
 		for sent, want := range map[string]string{"trailers": "trailers", "": ""} {
 			transport := &http.Transport{TLSClientConfig: s.clientConfig("h2"), ForceAttemptHTTP2: true}

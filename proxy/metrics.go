@@ -14,7 +14,7 @@ type Metrics struct {
 	requests          *prometheus.CounterVec
 	decisions         *prometheus.CounterVec
 	failures          *prometheus.CounterVec
-	ended             *prometheus.CounterVec
+	streamsTerminated *prometheus.CounterVec
 	duration          *prometheus.HistogramVec
 	overhead          *prometheus.HistogramVec
 	allowed           prometheus.Observer // overhead, of granted requests
@@ -39,7 +39,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tallygate_upstream_errors_total", Help: "Granted requests that failed on the way to the upstream or back, by what happened.",
 		}, []string{"reason"}),
-		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
+		streamsTerminated: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tallygate_streams_ended_total", Help: "Granted requests that the gate ended while they ran, by the reason for which a new one would be refused, or stopping, or upstream_changed.",
 		}, []string{"reason"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -56,15 +56,15 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		}, []string{"partner"}),
 	}
 	m.allowed = m.overhead.WithLabelValues(outcome(access.Granted))
-	registerer.MustRegister(m.requests, m.decisions, m.failures, m.ended, m.duration, m.overhead, m.upstream, m.clientCertificate)
+	registerer.MustRegister(m.requests, m.decisions, m.failures, m.streamsTerminated, m.duration, m.overhead, m.upstream, m.clientCertificate)
 	for _, reason := range access.Reasons() {
 		if reason != access.Granted {
 			m.decisions.WithLabelValues(unknownPartner, outcome(reason), reason.String())
-			m.ended.WithLabelValues(reason.String())
+			m.streamsTerminated.WithLabelValues(reason.String())
 		}
 	}
-	m.ended.WithLabelValues(stopping)
-	m.ended.WithLabelValues(upstreamChanged)
+	m.streamsTerminated.WithLabelValues(stopping)
+	m.streamsTerminated.WithLabelValues(upstreamChanged)
 	for _, f := range failures[1:] {
 		m.failures.WithLabelValues(f.label)
 	}
@@ -85,9 +85,9 @@ func outcome(r access.Reason) string {
 }
 
 // count is the one place where a request is counted.
-func (m *Metrics) count(x *exchange, s *series, ended time.Time) {
+func (m *Metrics) count(x *exchange, s *routeMetrics, ended time.Time) {
 	reason := x.decision.Reason
-	s.code(x.status).Inc()
+	s.statusCount(x.status).Inc()
 	s.duration[class(x.status)].Observe(ended.Sub(x.started).Seconds())
 	if reason != access.Granted {
 		m.decisions.WithLabelValues(x.partner(), outcome(reason), reason.String()).Inc()
@@ -98,8 +98,8 @@ func (m *Metrics) count(x *exchange, s *series, ended time.Time) {
 	m.allowed.Observe(x.decided.Sub(x.started).Seconds())
 	s.upstream.Observe(ended.Sub(x.decided).Seconds())
 	s.certificate.Set(float64(x.certificate.Leaf.NotAfter.Unix()))
-	if end := x.ended(); end != nil {
-		m.ended.WithLabelValues(end.by).Inc()
+	if end := x.terminated(); end != nil {
+		m.streamsTerminated.WithLabelValues(end.by).Inc()
 	}
 	if x.failure != none {
 		m.failures.WithLabelValues(failures[x.failure].label).Inc()

@@ -41,78 +41,78 @@ type Options struct {
 	// Overloaded reports whether a request is one too many; nil: none is.
 	Overloaded func() bool
 	// Room returns how many more requests could be in hand; nil: any number.
-	Room func() int64
+	SlotsLeft func() int64
 	// Parting reports whether answers are to end their connections; nil: they are not.
-	Parting func() bool
+	Closing func() bool
 }
 
 // Proxy is the gate's handler. It is safe for concurrent use.
 type Proxy struct {
-	steps     Steps
-	upstreams map[string]*upstream.Upstream // by the API's name
-	accounts  map[string]*accounts          // by the name of those configured, and of nobody known
-	shares    shares
-	fields    *fields
-	asserter  *asserter // nil where no route asks for assertions
-	bodyBytes int64
-	stall     time.Duration
-	samples   bool // granted requests are logged as samples
-	streams   *Streams
-	metrics   *Metrics
-	retired   atomic.Bool // another has taken its place
-	log       *slog.Logger
-	errorLog  *log.Logger // of ReverseProxy, for what the client's answer no longer tells
+	steps          Steps
+	upstreams      map[string]*upstream.Upstream // by the API's name
+	partnerMetrics map[string]*partnerMetrics    // by the name of those configured, and of nobody known
+	limits         partnerLimits
+	headers        *headerRules
+	asserter       *asserter // nil where no route asks for assertions
+	bodyBytes      int64
+	stall          time.Duration
+	samples        bool // granted requests are logged as samples
+	streams        *Streams
+	metrics        *Metrics
+	retired        atomic.Bool // another has taken its place
+	log            *slog.Logger
+	errorLog       *log.Logger // of ReverseProxy, for what the client's answer no longer tells
 
-	overloaded, parting func() bool
-	room                func() int64
+	overloaded, closing func() bool
+	slotsLeft           func() int64
 }
 
 // New returns the handler for cfg. It reads the files that the upstreams name, all faults of
 // which are reported, and opens no connection; call Close when done with it.
 func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
-	before := options.Previous
-	if before == nil {
-		before = &Proxy{}
+	prev := options.Previous
+	if prev == nil {
+		prev = &Proxy{}
 	}
-	asserter, err := newAsserter(cfg, before.asserter)
+	asserter, err := newAsserter(cfg, prev.asserter)
 	if err != nil {
 		return nil, err
 	}
 	p := &Proxy{
-		steps:     steps,
-		upstreams: make(map[string]*upstream.Upstream, len(cfg.APIs)),
-		accounts:  make(map[string]*accounts, 1+len(cfg.Partners.List)),
-		shares:    newShares(cfg.Partners.List, before.shares),
-		fields:    newFields(cfg.IdentityHeaders, cfg.Listener.ClientCertificates.Header),
-		asserter:  asserter,
-		bodyBytes: int64(cfg.Listener.Limits.BodyBytes),
-		stall:     cfg.Listener.Limits.StallTimeout,
-		samples:   cfg.Log.Granted == config.LogSample,
-		streams:   options.Streams,
-		metrics:   options.Metrics,
-		log:       options.Log,
-		errorLog:  slog.NewLogLogger(options.Log.Handler(), slog.LevelDebug),
+		steps:          steps,
+		upstreams:      make(map[string]*upstream.Upstream, len(cfg.APIs)),
+		partnerMetrics: make(map[string]*partnerMetrics, 1+len(cfg.Partners.List)),
+		limits:         newPartnerLimits(cfg.Partners.List, prev.limits),
+		headers:        newHeaderRules(cfg.IdentityHeaders, cfg.Listener.ClientCertificates.Header),
+		asserter:       asserter,
+		bodyBytes:      int64(cfg.Listener.Limits.BodyBytes),
+		stall:          cfg.Listener.Limits.StallTimeout,
+		samples:        cfg.Log.Granted == config.LogSample,
+		streams:        options.Streams,
+		metrics:        options.Metrics,
+		log:            options.Log,
+		errorLog:       slog.NewLogLogger(options.Log.Handler(), slog.LevelDebug),
 
-		overloaded: orNever(options.Overloaded),
-		parting:    orNever(options.Parting),
-		room:       options.Room,
+		overloaded: orFalse(options.Overloaded),
+		closing:    orFalse(options.Closing),
+		slotsLeft:  options.SlotsLeft,
 	}
-	if p.room == nil {
-		p.room = unbounded
+	if p.slotsLeft == nil {
+		p.slotsLeft = unbounded
 	}
 	if p.streams == nil {
 		p.streams = NewStreams(func() *Proxy { return p })
 	}
-	p.shares.at = newPlaces(cfg, before.shares.at)
-	p.accounts[unknownPartner] = &accounts{partner: unknownPartner, known: make(map[account]*series)}
+	p.limits.apis = newAPILimits(cfg, prev.limits.apis)
+	p.partnerMetrics[unknownPartner] = &partnerMetrics{partner: unknownPartner, routes: make(map[metricKey]*routeMetrics)}
 	for _, partner := range cfg.Partners.List {
 		name := string(partner.Name)
-		p.accounts[name] = &accounts{partner: name, known: make(map[account]*series)}
+		p.partnerMetrics[name] = &partnerMetrics{partner: name, routes: make(map[metricKey]*routeMetrics)}
 	}
 	var faults []error
 	for _, api := range cfg.APIs {
 		name := string(api.Name)
-		if p.upstreams[name], err = upstream.New(api.Upstream, before.upstreams[name], options.Log); err != nil {
+		if p.upstreams[name], err = upstream.New(api.Upstream, prev.upstreams[name], options.Log); err != nil {
 			faults = append(faults, fmt.Errorf("preparing the upstream of API %q: %w", name, err))
 		}
 	}
@@ -122,7 +122,7 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 	return p, nil
 }
 
-func orNever(condition func() bool) func() bool {
+func orFalse(condition func() bool) func() bool {
 	if condition == nil {
 		return func() bool { return false }
 	}
@@ -132,18 +132,18 @@ func orNever(condition func() bool) func() bool {
 // Close drops the connections to the upstreams as they become idle, but for what is shared
 // with heir, which has taken p's place; nil for none. Requests that run go on. When a partner
 // is gone, so is the end of its certificate, for an alert would go off about nobody's.
-func (p *Proxy) Close(heir *Proxy) {
+func (p *Proxy) Close(next *Proxy) {
 	for name, u := range p.upstreams {
-		if heir == nil || heir.upstreams[name] != u {
+		if next == nil || next.upstreams[name] != u {
 			u.Retire()
 		}
 	}
-	if heir == nil {
+	if next == nil {
 		return
 	}
 	p.retired.Store(true)
-	for name := range p.accounts {
-		if heir.accounts[name] == nil {
+	for name := range p.partnerMetrics {
+		if next.partnerMetrics[name] == nil {
 			p.metrics.clientCertificate.DeleteLabelValues(name)
 		}
 	}
@@ -155,11 +155,11 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := p.newExchange(w, r)
 	defer x.end() // runs last, also when the others panic
 	defer p.record(x)
-	defer x.rescue(p.log)
+	defer x.recoverPanic(p.log)
 
 	x.decision = p.decide(x, p.overloaded)
-	p.limit(x)
-	p.assert(x)
+	p.admit(x)
+	p.addAssertion(x)
 	x.decided = time.Now()
 	if x.decision.Reason != access.Granted {
 		if !p.steps.Trust.BehindProxy() && x.decision.Reason.Stage() == access.StageCertificate && x.decision.Reason.Status() == http.StatusUnauthorized {
@@ -168,10 +168,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			x.Header().Set("Connection", "close")
 		}
 		if x.decision.Reason == access.Overloaded && x.certificate == nil && r.ProtoMajor > 1 {
-			shed(x)
+			writeOverloaded(x)
 			return
 		}
-		answer(x, x.decision, x.id, x.request.Header["Authorization"] != nil)
+		writeRefusal(x, x.decision, x.id, x.request.Header["Authorization"] != nil)
 		return
 	}
 	p.forward(x)
@@ -186,12 +186,12 @@ func (p *Proxy) RefuseMalformed(w http.ResponseWriter, r *http.Request, fault er
 	defer p.record(x)
 	x.decision = access.Decision{Reason: access.MalformedRequest, Err: fault}
 	x.decided = time.Now()
-	answer(x, x.decision, x.id, false)
+	writeRefusal(x, x.decision, x.id, false)
 }
 
 // assert makes the assertion of a granted request whose route asks for one. Without it
 // the request does not pass.
-func (p *Proxy) assert(x *exchange) {
+func (p *Proxy) addAssertion(x *exchange) {
 	if x.decision.Reason != access.Granted || !x.decision.Asserted {
 		return
 	}
@@ -208,7 +208,7 @@ func (p *Proxy) assert(x *exchange) {
 // not end it.
 func (p *Proxy) Decide(r *http.Request) (access.Decision, *access.Certificate) {
 	x := &exchange{proxy: p, request: r}
-	return p.decide(x, orNever(nil)), x.certificate
+	return p.decide(x, orFalse(nil)), x.certificate
 }
 
 // decide runs the checks in the order of the reasons: message, certificate, token
@@ -224,7 +224,7 @@ func (p *Proxy) decide(x *exchange, overloaded func() bool) access.Decision {
 	if err != nil {
 		return access.DecisionOf(err)
 	}
-	if !p.steps.Table.Serves(target.Host) || !p.opened(r.TLS, target.Host) {
+	if !p.steps.Table.Serves(target.Host) || !p.connectionServes(r.TLS, target.Host) {
 		return access.Decision{Reason: access.Misdirected}
 	}
 	x.upgrade = asksForUpgrade(r)
@@ -288,7 +288,7 @@ func definesBody(method string) bool {
 // for client certificates, so one that was opened for any of them may; one that was opened
 // for somebody else may not. A front proxy may have a name of its own for the gate: what
 // its client asked for is not known here.
-func (p *Proxy) opened(state *tls.ConnectionState, host string) bool {
+func (p *Proxy) connectionServes(state *tls.ConnectionState, host string) bool {
 	if p.steps.Trust.BehindProxy() || state == nil || state.ServerName == "" || strings.EqualFold(state.ServerName, host) {
 		return true
 	}

@@ -54,7 +54,7 @@ log: {granted: all}
 `
 
 // A site is a gate's handler with all its real parts, and what a good client has.
-type site struct {
+type harness struct {
 	dir      string
 	cfg      *config.Config
 	proxy    *Proxy
@@ -73,12 +73,12 @@ type site struct {
 	token    string
 }
 
-func newSite(t testing.TB, upstream string, log io.Writer, edits ...func(*config.Config)) *site {
+func newHarness(t testing.TB, upstream string, log io.Writer, edits ...func(*config.Config)) *harness {
 	t.Helper()
 	dir := t.TempDir()
 	ca, signer := testpki.NewCA("Northwind Root"), testpki.NewSigner("ES256", "k1")
 	ca.Write(dir, "northwind-ca")
-	s := &site{
+	s := &harness{
 		dir: dir, registry: prometheus.NewPedanticRegistry(), ca: ca, signer: signer, log: slog.New(slog.NewJSONHandler(log, nil)),
 		client: ca.Leaf("ledger"), server: testpki.SelfSigned("gate", testpki.DNS("api.example.test"), testpki.IP("127.0.0.1")),
 	}
@@ -102,7 +102,7 @@ func newSite(t testing.TB, upstream string, log io.Writer, edits ...func(*config
 }
 
 // configure returns the site's configuration with edits.
-func (s *site) configure(t testing.TB, edits ...func(*config.Config)) *config.Config {
+func (s *harness) configure(t testing.TB, edits ...func(*config.Config)) *config.Config {
 	t.Helper()
 	cfg, err := config.Load(filepath.Join(s.dir, "gate.yaml"))
 	if err != nil {
@@ -115,7 +115,7 @@ func (s *site) configure(t testing.TB, edits ...func(*config.Config)) *config.Co
 }
 
 // next lets a Proxy for the site's configuration with edits take the current one's place.
-func (s *site) next(t testing.TB, edits ...func(*config.Config)) *Proxy {
+func (s *harness) next(t testing.TB, edits ...func(*config.Config)) *Proxy {
 	t.Helper()
 	cfg, before := s.configure(t, edits...), s.current.Load()
 	trust, err := mtls.LoadTrust(cfg, mtls.Options{Previous: s.trust})
@@ -142,12 +142,12 @@ func (s *site) next(t testing.TB, edits ...func(*config.Config)) *Proxy {
 }
 
 // mint returns a good token that is bound to pair, but for edits of its claims.
-func (s *site) mint(pair *testpki.Pair, edits testpki.M) string {
+func (s *harness) mint(pair *testpki.Pair, edits testpki.M) string {
 	return s.signer.Token(testpki.Bound("https://as.example.test", "https://api.example.test", "northwind-ledger", pair, testpki.M{"scope": "accounts:read"}, edits))
 }
 
 // request is a good one, as net/http hands it to the handler.
-func (s *site) request() *http.Request {
+func (s *harness) request() *http.Request {
 	r := httptest.NewRequest(http.MethodGet, "/accounts/7?a=b", nil)
 	r.Host = "api.example.test"
 	r.TLS = &tls.ConnectionState{HandshakeComplete: true, PeerCertificates: []*x509.Certificate{s.client.Cert}}
@@ -158,7 +158,7 @@ func (s *site) request() *http.Request {
 }
 
 // listen serves the handler on a real socket, over HTTP/1.1 and HTTP/2.
-func (s *site) listen(t testing.TB) (address string) {
+func (s *harness) listen(t testing.TB) (address string) {
 	t.Helper()
 	server := httptest.NewUnstartedServer(s.proxy)
 	server.EnableHTTP2 = true
@@ -169,7 +169,7 @@ func (s *site) listen(t testing.TB) (address string) {
 	return server.Listener.Addr().String()
 }
 
-func (s *site) clientConfig(protocol string) *tls.Config {
+func (s *harness) clientConfig(protocol string) *tls.Config {
 	roots := x509.NewCertPool()
 	roots.AddCert(s.server.Cert)
 	return &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{s.client.TLS()}, NextProtos: []string{protocol}}
@@ -211,7 +211,7 @@ func (l *lines) wait(t *testing.T, part string) string {
 // a word of what the panic said.
 func TestPanicRefuses(t *testing.T) {
 	var log bytes.Buffer
-	s := newSite(t, "http://127.0.0.1:1", &log)
+	s := newHarness(t, "http://127.0.0.1:1", &log)
 	s.proxy.steps.Table = nil // a bug, if ever there was one
 	w := httptest.NewRecorder()
 	s.proxy.ServeHTTP(w, s.request())
@@ -243,7 +243,7 @@ func TestClientThatLeaves(t *testing.T) {
 	defer upstream.Close()
 	defer close(release)
 	log := &lines{}
-	s := newSite(t, upstream.URL, log)
+	s := newHarness(t, upstream.URL, log)
 	address := s.listen(t)
 	conn, err := tls.Dial("tcp", address, s.clientConfig("http/1.1"))
 	if err != nil {
@@ -280,7 +280,7 @@ func TestBodyThatOutlivesTheHandler(t *testing.T) {
 		w.WriteHeader(http.StatusForbidden)
 	}))
 	defer upstream.Close()
-	s := newSite(t, upstream.URL, io.Discard)
+	s := newHarness(t, upstream.URL, io.Discard)
 	address := s.listen(t)
 	for _, protocol := range []string{"h2", "http/1.1"} {
 		transport := &http.Transport{TLSClientConfig: s.clientConfig(protocol), ForceAttemptHTTP2: protocol == "h2"}
@@ -324,7 +324,7 @@ func TestBodyThatNeverComes(t *testing.T) {
 		_, _ = io.WriteString(w, "an early answer")
 	}))
 	defer upstream.Close()
-	s := newSite(t, upstream.URL, io.Discard)
+	s := newHarness(t, upstream.URL, io.Discard)
 	address := s.listen(t)
 	tests := []struct{ name, path, framing, answer string }{
 		{"early answer, declared body", "/accounts/7", "Content-Length: 100\r\n\r\nabc", "an early answer"},
@@ -360,7 +360,7 @@ func TestBodyThatNeverComes(t *testing.T) {
 // upload: the connection is not reset under it. It has half a second, so the test tries
 // again when the machine took that away; a gate that resets fails each time.
 func TestRefusedUploadIsNotReset(t *testing.T) {
-	s := newSite(t, "http://127.0.0.1:1", io.Discard)
+	s := newHarness(t, "http://127.0.0.1:1", io.Discard)
 	address := s.listen(t)
 	upload := func() error {
 		conn, err := tls.Dial("tcp", address, s.clientConfig("http/1.1"))
@@ -399,7 +399,7 @@ func TestRefusedUploadIsNotReset(t *testing.T) {
 func TestConnectionsAreKept(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
 	defer upstream.Close()
-	s := newSite(t, upstream.URL, io.Discard)
+	s := newHarness(t, upstream.URL, io.Discard)
 	address := s.listen(t)
 	transport := &http.Transport{TLSClientConfig: s.clientConfig("http/1.1")}
 	defer transport.CloseIdleConnections()
@@ -446,7 +446,7 @@ func TestUpstreamThatIsNotTrusted(t *testing.T) {
 	upstream.StartTLS()
 	defer upstream.Close()
 	var log bytes.Buffer
-	s := newSite(t, upstream.URL, &log)
+	s := newHarness(t, upstream.URL, &log)
 	w := httptest.NewRecorder()
 	s.proxy.ServeHTTP(w, s.request())
 	if w.Code != http.StatusBadGateway || !strings.Contains(w.Body.String(), `"reason":"upstream_tls"`) || reached {
@@ -460,7 +460,7 @@ func TestUpstreamThatIsNotTrusted(t *testing.T) {
 // T-DOS-06: the environment's proxies do not divert partners' requests, and no
 // transport is left without a limit.
 func TestUpstreamTransport(t *testing.T) {
-	s := newSite(t, "http://127.0.0.1:1", io.Discard)
+	s := newHarness(t, "http://127.0.0.1:1", io.Discard)
 	direct := s.proxy.upstreams["accounts"].Transport.(*http1.Transport)
 	if direct.HandshakeTimeout == 0 || direct.HeaderTimeout == 0 || direct.HeaderBytes == 0 || direct.MaxIdle == 0 || direct.BodyWait == 0 || direct.IdleTimeout == 0 {
 		t.Errorf("the transport is %+v", direct)
@@ -472,7 +472,7 @@ func TestUpstreamTransport(t *testing.T) {
 }
 
 func TestMetricsAreWellFormed(t *testing.T) {
-	s := newSite(t, "http://127.0.0.1:1", io.Discard)
+	s := newHarness(t, "http://127.0.0.1:1", io.Discard)
 	mtls.NewHandshakes(s.registry)
 	s.proxy.ServeHTTP(httptest.NewRecorder(), s.request())
 	problems, err := testutil.GatherAndLint(s.registry)
@@ -483,7 +483,7 @@ func TestMetricsAreWellFormed(t *testing.T) {
 
 // T-MET-01: whatever callers send, the number of series stays.
 func TestCallersMakeNoSeries(t *testing.T) {
-	s := newSite(t, "http://127.0.0.1:1", io.Discard)
+	s := newHarness(t, "http://127.0.0.1:1", io.Discard)
 	send := func(n int) {
 		for i := range n {
 			r := s.request()
@@ -515,7 +515,7 @@ func TestCallersMakeNoSeries(t *testing.T) {
 // An access.Decision that nobody filled is never forwarded.
 func TestZeroDecisionIsAnswered(t *testing.T) {
 	w := httptest.NewRecorder()
-	answer(w, access.Decision{}, "id", true)
+	writeRefusal(w, access.Decision{}, "id", true)
 	if w.Code != http.StatusInternalServerError {
 		t.Errorf("answered %d", w.Code)
 	}

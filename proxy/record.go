@@ -20,17 +20,17 @@ func (p *Proxy) record(x *exchange) {
 	if x.failure == clientClosed && x.status == 0 {
 		x.status = failures[clientClosed].status
 	}
-	s := p.series(d)
+	s := p.routeMetrics(d)
 	p.metrics.count(x, s, ended)
 
 	level := slog.LevelWarn
-	if d.Reason == access.Granted && x.failure == none && x.ended() == nil {
+	if d.Reason == access.Granted && x.failure == none && x.terminated() == nil {
 		level = slog.LevelInfo
 	}
 	suppressed := int64(0)
 	if level == slog.LevelInfo && p.samples {
 		var due bool
-		if suppressed, due = s.due(ended); !due {
+		if suppressed, due = s.sampleDue(ended); !due {
 			return
 		}
 	}
@@ -77,13 +77,13 @@ func (x *exchange) attributes(attrs []slog.Attr, ended time.Time) []slog.Attr {
 		attrs = append(attrs, slog.String("sub", access.Truncate(d.Claims.Subject)))
 	}
 	if d.Claims.TokenID != "" {
-		attrs = append(attrs, slog.String("jti_hash", hashed(d.Claims.TokenID)))
+		attrs = append(attrs, slog.String("jti_hash", shortHash(d.Claims.TokenID)))
 	}
 	if x.failure != none {
 		attrs = append(attrs, slog.String("failure", failures[x.failure].label))
 	}
 	var endedFor error
-	if end := x.ended(); end != nil {
+	if end := x.terminated(); end != nil {
 		attrs = append(attrs, slog.String("terminated_by", end.by))
 		endedFor = end.decision.Err
 	}
@@ -106,20 +106,20 @@ func (x *exchange) partner() string {
 // thumbprint returns that of the client's certificate, also of one that was turned down,
 // "" for none.
 func (x *exchange) thumbprint() string {
-	if x.shown == "" && x.certificate != nil {
-		x.shown = x.certificate.Thumbprint.String()
+	if x.peerThumbprint == "" && x.certificate != nil {
+		x.peerThumbprint = x.certificate.Thumbprint.String()
 	}
-	if x.shown == "" {
+	if x.peerThumbprint == "" {
 		if leaf := x.proxy.steps.Trust.PeerCertificate(x.request); leaf != nil {
-			x.shown = access.ThumbprintOf(leaf).String()
+			x.peerThumbprint = access.ThumbprintOf(leaf).String()
 		}
 	}
-	return x.shown
+	return x.peerThumbprint
 }
 
 // hashed shortens a token's id to what tells two apart in a log, 64 bits, and is
 // of no use to anyone who reads it.
-func hashed(id string) string {
+func shortHash(id string) string {
 	sum := sha256.Sum256([]byte(id))
 	return hex.EncodeToString(sum[:8])
 }

@@ -29,7 +29,7 @@ func TestGrantedLinesAreSamples(t *testing.T) {
 		false: func(cfg *config.Config) { cfg.Log.Granted = config.LogAll },
 	} {
 		log := &lines{}
-		s := newSite(t, upstream.URL, log, edit)
+		s := newHarness(t, upstream.URL, log, edit)
 		call := func(n, want int, edits ...func(*http.Request)) {
 			t.Helper()
 			for range n {

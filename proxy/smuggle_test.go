@@ -110,7 +110,7 @@ func arrivals(requests chan string) (all []string) {
 func TestBodyIsNoSecondRequest(t *testing.T) {
 	url, requests := python(t)
 	for _, body := range []config.RouteBody{"", config.BodyAllowed} {
-		s := newSite(t, url, io.Discard, everyMethod(body))
+		s := newHarness(t, url, io.Discard, everyMethod(body))
 		general, fast := s.listen(t), s.listenFastPath(t, func(*net.TCPConn) {})
 		for _, method := range []string{"GET", "HEAD", "DELETE", "OPTIONS", "PURGE"} {
 			for framing, f := range framings {
@@ -119,7 +119,7 @@ func TestBodyIsNoSecondRequest(t *testing.T) {
 					addresses = append(addresses, fast)
 				}
 				for _, address := range addresses {
-					answer, err := visit(t, s, address, s.token, f.protocol, method, strings.NewReader(smuggled), func(r *http.Request) { r.ContentLength = f.length })
+					answer, err := do(t, s, address, s.token, f.protocol, method, strings.NewReader(smuggled), func(r *http.Request) { r.ContentLength = f.length })
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -147,7 +147,7 @@ func TestBodyIsNoSecondRequest(t *testing.T) {
 // The body of a refused request is not taken for the client's next request either.
 func TestRefusedBodyIsNoSecondRequest(t *testing.T) {
 	url, requests := python(t)
-	s := newSite(t, url, io.Discard)
+	s := newHarness(t, url, io.Discard)
 	authorized := strings.Replace(smuggled, "/smuggled", "/accounts/8", 1)
 	authorized = strings.Replace(authorized, "\r\n\r\n", "\r\nAuthorization: Bearer "+s.token+"\r\n\r\n", 1)
 	general, fast := s.listen(t), s.listenFastPath(t, func(*net.TCPConn) {})
@@ -188,7 +188,7 @@ func TestConnectionsForLongBodies(t *testing.T) {
 	}
 	upstream.Start()
 	defer upstream.Close()
-	s := newSite(t, upstream.URL, io.Discard)
+	s := newHarness(t, upstream.URL, io.Discard)
 	s.proxy.upstreams["accounts"].Transport.(*http1.Transport).Settle = 0 // a connection is used again at once
 	address := s.listen(t)
 	for _, tt := range []struct {
@@ -203,7 +203,7 @@ func TestConnectionsForLongBodies(t *testing.T) {
 	} {
 		opened.Store(0)
 		for range 3 {
-			answer, err := visit(t, s, address, s.token, "http/1.1", http.MethodPost, strings.NewReader(strings.Repeat("x", tt.size)), func(r *http.Request) { r.ContentLength = tt.length })
+			answer, err := do(t, s, address, s.token, "http/1.1", http.MethodPost, strings.NewReader(strings.Repeat("x", tt.size)), func(r *http.Request) { r.ContentLength = tt.length })
 			if err != nil {
 				t.Fatal(err)
 			}

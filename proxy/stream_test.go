@@ -28,13 +28,13 @@ import (
 // A spring is an upstream whose answers do not end: server-sent events for GET, with a
 // length where the query asks for one, none at all for POST while the body lasts, and a
 // WebSocket that echoes.
-type spring struct {
+type streamingUpstream struct {
 	*httptest.Server
 	left chan error // why each request ended there
 }
 
-func newSpring(t *testing.T) *spring {
-	s := &spring{left: make(chan error, 64)}
+func newStreamingUpstream(t *testing.T) *streamingUpstream {
+	s := &streamingUpstream{left: make(chan error, 64)}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.Header.Get("Upgrade") != "":
@@ -58,7 +58,7 @@ func newSpring(t *testing.T) *spring {
 }
 
 // A flow is one open stream of a client.
-type flow struct {
+type openStream struct {
 	read func() (string, error) // to its end
 	quit func()
 }
@@ -66,7 +66,7 @@ type flow struct {
 const measuredQuery = "measured"
 
 // flows opens a stream of each kind, of which the first part has arrived.
-var flows = map[string]func(t *testing.T, s *site, address, token string) flow{
+var flows = map[string]func(t *testing.T, s *harness, address, token string) openStream{
 	"events over HTTP/2":              sending(events, "h2", false),
 	"events over HTTP/1.1":            sending(events, "http/1.1", false),
 	"measured answer over HTTP/2":     sending(events, "h2", true),
@@ -75,21 +75,21 @@ var flows = map[string]func(t *testing.T, s *site, address, token string) flow{
 	"upload over HTTP/1.1":            sending(upload, "http/1.1", false),
 	"upload, measured, over HTTP/2":   sending(upload, "h2", true),
 	"upload, measured, over HTTP/1.1": sending(upload, "http/1.1", true),
-	"tunnel":                          tunnelFlow,
+	"tunnel":                          openTunnel,
 }
 
 // hasEnd reports whether flows of this kind say their length.
 func hasEnd(kind string) bool { return strings.Contains(kind, "measured") }
 
-func sending(open func(t *testing.T, s *site, address, token, protocol string, measured bool) flow, protocol string, measured bool) func(*testing.T, *site, string, string) flow {
-	return func(t *testing.T, s *site, address, token string) flow {
+func sending(open func(t *testing.T, s *harness, address, token, protocol string, measured bool) openStream, protocol string, measured bool) func(*testing.T, *harness, string, string) openStream {
+	return func(t *testing.T, s *harness, address, token string) openStream {
 		t.Helper()
 		return open(t, s, address, token, protocol, measured)
 	}
 }
 
 // visit sends one request over a connection of its own.
-func visit(t *testing.T, s *site, address, token, protocol, method string, body io.Reader, edits ...func(*http.Request)) (*http.Response, error) {
+func do(t *testing.T, s *harness, address, token, protocol, method string, body io.Reader, edits ...func(*http.Request)) (*http.Response, error) {
 	t.Helper()
 	transport := &http.Transport{TLSClientConfig: s.clientConfig(protocol), ForceAttemptHTTP2: protocol == "h2"}
 	t.Cleanup(transport.CloseIdleConnections)
@@ -105,9 +105,9 @@ func visit(t *testing.T, s *site, address, token, protocol, method string, body 
 	return transport.RoundTrip(r)
 }
 
-func events(t *testing.T, s *site, address, token, protocol string, measured bool) flow {
+func events(t *testing.T, s *harness, address, token, protocol string, measured bool) openStream {
 	t.Helper()
-	answer, err := visit(t, s, address, token, protocol, http.MethodGet, nil, func(r *http.Request) { //nolint:bodyclose // quit does, or the gate
+	answer, err := do(t, s, address, token, protocol, http.MethodGet, nil, func(r *http.Request) { //nolint:bodyclose // quit does, or the gate
 		if measured {
 			r.URL.RawQuery = measuredQuery
 		}
@@ -119,7 +119,7 @@ func events(t *testing.T, s *site, address, token, protocol string, measured boo
 	if first, err := lines.ReadString('\n'); err != nil || first != "data: first\n" {
 		t.Fatalf("the first event is %q, %v", first, err)
 	}
-	return flow{
+	return openStream{
 		read: func() (string, error) {
 			rest, err := io.ReadAll(lines)
 			return strings.TrimSpace(string(rest)), err
@@ -128,7 +128,7 @@ func events(t *testing.T, s *site, address, token, protocol string, measured boo
 	}
 }
 
-func upload(t *testing.T, s *site, address, token, protocol string, measured bool) flow {
+func upload(t *testing.T, s *harness, address, token, protocol string, measured bool) openStream {
 	t.Helper()
 	body, rest := io.Pipe()
 	t.Cleanup(func() { _ = rest.Close() })
@@ -138,7 +138,7 @@ func upload(t *testing.T, s *site, address, token, protocol string, measured boo
 	}
 	ended := make(chan end, 1)
 	go func() {
-		answer, err := visit(t, s, address, token, protocol, http.MethodPost, body, func(r *http.Request) {
+		answer, err := do(t, s, address, token, protocol, http.MethodPost, body, func(r *http.Request) {
 			if measured {
 				r.ContentLength = 1000
 			}
@@ -154,19 +154,19 @@ func upload(t *testing.T, s *site, address, token, protocol string, measured boo
 	if _, err := io.WriteString(rest, "a beginning"); err != nil {
 		t.Fatal(err)
 	}
-	return flow{
+	return openStream{
 		read: func() (string, error) { e := <-ended; return e.text, e.err },
 		quit: func() { _ = rest.Close() },
 	}
 }
 
-func tunnelFlow(t *testing.T, s *site, address, token string) flow {
+func openTunnel(t *testing.T, s *harness, address, token string) openStream {
 	t.Helper()
 	conn, received := dialWebSocket(t, s, address, token)
 	if got := say(t, conn, received, "hello"); got != "hello" {
 		t.Fatalf("the echo is %q", got)
 	}
-	return flow{
+	return openStream{
 		read: func() (string, error) {
 			rest, err := io.ReadAll(received)
 			return string(rest), err
@@ -176,12 +176,12 @@ func tunnelFlow(t *testing.T, s *site, address, token string) flow {
 }
 
 // tunnelled lets the one route be upgraded.
-func tunnelled(cfg *config.Config) {
+func withTunnel(cfg *config.Config) {
 	cfg.APIs[0].Routes[0].Upgrade = []config.UpgradeProtocol{config.WebSocket}
 }
 
 // expectEnd waits until f has been ended for that reason, and looks at all that must show it.
-func expectEnd(t *testing.T, s *site, up *spring, log *lines, kind string, f flow, reason string) {
+func expectEnd(t *testing.T, s *harness, up *streamingUpstream, log *lines, kind string, f openStream, reason string) {
 	t.Helper()
 	began := time.Now()
 	if (reason == stopping || reason == upstreamChanged) && kind == "upload over HTTP/1.1" {
@@ -221,7 +221,7 @@ func expectEnd(t *testing.T, s *site, up *spring, log *lines, kind string, f flo
 	if n := strings.Count(log.String(), `"msg":"request"`); n != 1 {
 		t.Errorf("%d log lines for one request", n)
 	}
-	if n := testutil.ToFloat64(s.metrics.ended.WithLabelValues(reason)); n != 1 {
+	if n := testutil.ToFloat64(s.metrics.streamsTerminated.WithLabelValues(reason)); n != 1 {
 		t.Errorf("%s is counted %v times", reason, n)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -266,8 +266,8 @@ func TestStreamsEndWithTheirReason(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			up, log := newSpring(t), &lines{}
-			s := newSite(t, up.URL, log)
+			up, log := newStreamingUpstream(t), &lines{}
+			s := newHarness(t, up.URL, log)
 			f := events(t, s, s.listen(t), s.token, "h2", false)
 			s.next(t, tt.change)
 			expectEnd(t, s, up, log, "events", f, tt.reason)
@@ -277,17 +277,17 @@ func TestStreamsEndWithTheirReason(t *testing.T) {
 
 // What is revoked ends its streams: a token, and a certificate by a list of its authority.
 func TestStreamsOfWhatIsRevoked(t *testing.T) {
-	for reason, revoke := range map[string]func(*site){
-		"revoked": func(s *site) { s.revoked.Store(true) },
-		"revoked_certificate": func(s *site) {
+	for reason, revoke := range map[string]func(*harness){
+		"revoked": func(s *harness) { s.revoked.Store(true) },
+		"revoked_certificate": func(s *harness) {
 			s.ca.WriteRevocationList(s.dir, "revoked.crl", testpki.Revoking(s.client))
 			s.next(t, func(cfg *config.Config) {
 				cfg.Listener.ClientCertificates.Revocation.Lists = []config.RevocationList{{File: config.Path(filepath.Join(s.dir, "revoked.crl"))}}
 			})
 		},
 	} {
-		up, log := newSpring(t), &lines{}
-		s := newSite(t, up.URL, log)
+		up, log := newStreamingUpstream(t), &lines{}
+		s := newHarness(t, up.URL, log)
 		f := events(t, s, s.listen(t), s.token, "h2", false)
 		revoke(s)
 		expectEnd(t, s, up, log, "events", f, reason)
@@ -301,25 +301,25 @@ func TestStreamsOfEachKindEnd(t *testing.T) {
 			t.Parallel()
 			for name, end := range map[string]struct {
 				reason string
-				by     func(*testing.T, *site)
+				by     func(*testing.T, *harness)
 			}{
-				"reload": {"partner_disabled", func(t *testing.T, s *site) {
-					s.next(t, tunnelled, func(cfg *config.Config) { cfg.Partners.List[0].Disabled = true })
+				"reload": {"partner_disabled", func(t *testing.T, s *harness) {
+					s.next(t, withTunnel, func(cfg *config.Config) { cfg.Partners.List[0].Disabled = true })
 				}},
 				"expired token": {"expired", nil},
-				"no way to decide": {"undecided", func(_ *testing.T, s *site) {
+				"no way to decide": {"undecided", func(_ *testing.T, s *harness) {
 					s.current.Store(&Proxy{log: s.log, steps: Steps{Trust: s.trust, Validator: s.proxy.steps.Validator}})
 				}},
 				"expired client":    {"expired_certificate", nil},
-				"the gate is ended": {stopping, func(_ *testing.T, s *site) { s.streams.End() }},
+				"the gate is ended": {stopping, func(_ *testing.T, s *harness) { s.streams.End() }},
 			} {
 				if hasEnd(kind) && end.reason == stopping {
 					continue
 				}
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
-					up, log := newSpring(t), &lines{}
-					s := newSite(t, up.URL, log, tunnelled, func(cfg *config.Config) { cfg.AuthorizationServers[0].Leeway = 0 })
+					up, log := newStreamingUpstream(t), &lines{}
+					s := newHarness(t, up.URL, log, withTunnel, func(cfg *config.Config) { cfg.AuthorizationServers[0].Leeway = 0 })
 					soon := time.Now().Add(3 * time.Second).Truncate(time.Second)
 					switch end.reason {
 					case "expired":
@@ -348,11 +348,11 @@ func TestStreamsGoOn(t *testing.T) {
 		}
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			up, log := newSpring(t), &lines{}
+			up, log := newStreamingUpstream(t), &lines{}
 			// Quiet for longer than a body may stall, and than an idle connection is kept.
-			s := newSite(t, up.URL, log, tunnelled, func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = 500 * time.Millisecond })
+			s := newHarness(t, up.URL, log, withTunnel, func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = 500 * time.Millisecond })
 			f := open(t, s, s.listen(t), s.token)
-			s.next(t, tunnelled, func(cfg *config.Config) { cfg.APIs[0].Upstream.Timeout = time.Minute })
+			s.next(t, withTunnel, func(cfg *config.Config) { cfg.APIs[0].Upstream.Timeout = time.Minute })
 			select {
 			case err := <-up.left:
 				t.Errorf("it has ended: %v\n%s", err, log)
@@ -372,8 +372,8 @@ func TestStreamsUnderOverload(t *testing.T) {
 	for kind, open := range flows {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			up, log := newSpring(t), &lines{}
-			s := newSite(t, up.URL, log, tunnelled)
+			up, log := newStreamingUpstream(t), &lines{}
+			s := newHarness(t, up.URL, log, withTunnel)
 			var overloaded atomic.Bool
 			s.proxy.overloaded = overloaded.Load
 			f := open(t, s, s.listen(t), s.token)
@@ -384,7 +384,7 @@ func TestStreamsUnderOverload(t *testing.T) {
 			select {
 			case err := <-up.left:
 				t.Errorf("it has ended: %v\n%s", err, log)
-			case <-time.After(3 * reviewEvery):
+			case <-time.After(3 * recheckInterval):
 			}
 			s.revoked.Store(true)
 			expectEnd(t, s, up, log, kind, f, "revoked")
@@ -401,15 +401,15 @@ func TestMessagesWithAnEnd(t *testing.T) {
 		}
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			up, log := newSpring(t), &lines{}
-			s := newSite(t, up.URL, log, tunnelled)
+			up, log := newStreamingUpstream(t), &lines{}
+			s := newHarness(t, up.URL, log, withTunnel)
 			f := open(t, s, s.listen(t), s.token)
-			s.next(t, tunnelled, elsewhere)
+			s.next(t, withTunnel, elsewhere)
 			s.streams.End()
 			select {
 			case err := <-up.left:
 				t.Errorf("it has ended: %v\n%s", err, log)
-			case <-time.After(4 * reviewEvery):
+			case <-time.After(4 * recheckInterval):
 			}
 			s.revoked.Store(true)
 			expectEnd(t, s, up, log, kind, f, "revoked")
@@ -431,10 +431,10 @@ func TestStreamsThatMove(t *testing.T) {
 		}
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			up, log := newSpring(t), &lines{}
-			s := newSite(t, up.URL, log, tunnelled)
+			up, log := newStreamingUpstream(t), &lines{}
+			s := newHarness(t, up.URL, log, withTunnel)
 			f := open(t, s, s.listen(t), s.token)
-			s.next(t, tunnelled, elsewhere)
+			s.next(t, withTunnel, elsewhere)
 			expectEnd(t, s, up, log, kind, f, upstreamChanged)
 		})
 	}
@@ -477,8 +477,8 @@ func TestStreamOfAClientThatTakesNothing(t *testing.T) {
 	for _, protocol := range []string{"h2", "http/1.1"} {
 		t.Run(protocol, func(t *testing.T) {
 			log := &lines{}
-			s := newSite(t, upstream.URL, log)
-			answer, err := visit(t, s, s.listen(t), s.token, protocol, http.MethodGet, nil)
+			s := newHarness(t, upstream.URL, log)
+			answer, err := do(t, s, s.listen(t), s.token, protocol, http.MethodGet, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -503,11 +503,11 @@ func TestShortStreams(t *testing.T) {
 	}))
 	defer upstream.Close()
 	log := &lines{}
-	s := newSite(t, upstream.URL, log)
+	s := newHarness(t, upstream.URL, log)
 	address := s.listen(t)
 	s.current.Store(nil) // who is asked panics
 	for _, protocol := range []string{"h2", "http/1.1"} {
-		answer, err := visit(t, s, address, s.token, protocol, http.MethodGet, nil)
+		answer, err := do(t, s, address, s.token, protocol, http.MethodGet, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -534,11 +534,11 @@ func TestSlowUpstream(t *testing.T) {
 		_, _ = io.WriteString(w, "whole")
 	}))
 	defer upstream.Close()
-	s := newSite(t, upstream.URL, io.Discard, func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = 200 * time.Millisecond })
+	s := newHarness(t, upstream.URL, io.Discard, func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = 200 * time.Millisecond })
 	address := s.listen(t)
 	for _, protocol := range []string{"h2", "http/1.1"} {
 		for method, want := range map[string]int{http.MethodGet: http.StatusOK, http.MethodPost: http.StatusNoContent} {
-			answer, err := visit(t, s, address, s.token, protocol, method, nil)
+			answer, err := do(t, s, address, s.token, protocol, method, nil)
 			if err != nil {
 				t.Errorf("%s over %s: %v", method, protocol, err)
 				continue
@@ -563,7 +563,7 @@ func TestStreamEndedAtTheEndOfItsBody(t *testing.T) {
 		}
 	}))
 	defer upstream.Close()
-	s := newSite(t, upstream.URL, io.Discard)
+	s := newHarness(t, upstream.URL, io.Discard)
 	deciding, decide := make(chan struct{}), make(chan struct{})
 	s.streams.current = func() *Proxy {
 		deciding <- struct{}{}
@@ -629,21 +629,21 @@ func TestAnswersThatAreReviewed(t *testing.T) {
 		{"/small", config.H2C, true},
 		{"/dripping", config.H2C, true},
 	} {
-		s := newSite(t, address, io.Discard, func(cfg *config.Config) { cfg.APIs[0].Upstream.Protocol = tt.protocol })
+		s := newHarness(t, address, io.Discard, func(cfg *config.Config) { cfg.APIs[0].Upstream.Protocol = tt.protocol })
 		x := s.proxy.newExchange(httptest.NewRecorder(), s.request())
 		x.decision.API = "accounts"
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address+tt.path, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer, err := passage{x}.RoundTrip(r)
+		answer, err := upstreamRoundTripper{x}.RoundTrip(r)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if (x.reviewed != nil) != tt.reviewed {
-			t.Errorf("%s over %s is reviewed: %t", tt.path, tt.protocol, x.reviewed != nil)
+		if (x.recheck != nil) != tt.reviewed {
+			t.Errorf("%s over %s is reviewed: %t", tt.path, tt.protocol, x.recheck != nil)
 		}
 		_ = answer.Body.Close()
-		x.settle()
+		x.stopRecheck()
 	}
 }

@@ -15,7 +15,7 @@ import (
 // asksForUpgrade reports whether r wants to leave HTTP on this connection, which
 // would be a way around every check that comes after (RFC 9110 section 7.8).
 func asksForUpgrade(r *http.Request) bool {
-	return r.Header["Upgrade"] != nil || r.Header["Http2-Settings"] != nil || names(r.Header["Connection"], "upgrade")
+	return r.Header["Upgrade"] != nil || r.Header["Http2-Settings"] != nil || hasToken(r.Header["Connection"], "upgrade")
 }
 
 // asksForWebSocket reports whether r, which asks for an upgrade, asks as RFC 6455 section
@@ -28,11 +28,11 @@ func asksForWebSocket(r *http.Request) bool {
 // isWebSocket reports whether the header asks for, or is, a switch to WebSocket alone.
 func isWebSocket(h http.Header) bool {
 	protocols := h["Upgrade"]
-	return len(protocols) == 1 && strings.EqualFold(protocols[0], string(config.WebSocket)) && names(h["Connection"], "upgrade")
+	return len(protocols) == 1 && strings.EqualFold(protocols[0], string(config.WebSocket)) && hasToken(h["Connection"], "upgrade")
 }
 
 // names reports whether a list of tokens, on one line or several, has one of that name.
-func names(lines []string, token string) bool {
+func hasToken(lines []string, token string) bool {
 	for _, line := range lines {
 		for option := range strings.SplitSeq(line, ",") {
 			if strings.EqualFold(strings.TrimSpace(option), token) {
@@ -45,18 +45,18 @@ func names(lines []string, token string) bool {
 
 // errSwitched is an upstream's answer that it switches protocols though nobody asked it to,
 // or to another than it was asked for.
-var errSwitched = errors.New("the upstream switched protocols without being asked")
+var errUnrequestedSwitch = errors.New("the upstream switched protocols without being asked")
 
 var errStatus = errors.New("the upstream's status is no status of HTTP")
 
 // A passage is an exchange's way to its upstream, as ReverseProxy needs it. It sees each
 // answer before anything of it is sent.
-type passage struct{ exchange *exchange }
+type upstreamRoundTripper struct{ exchange *exchange }
 
 // RoundTrip sends r to the upstream.
-func (p passage) RoundTrip(r *http.Request) (*http.Response, error) {
+func (p upstreamRoundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	x := p.exchange
-	r, err := x.awaitBody(r)
+	r, err := x.awaitFirstByte(r)
 	if err != nil {
 		return nil, err
 	}
@@ -69,44 +69,44 @@ func (p passage) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, errStatus
 	}
 	switching := answer.StatusCode == http.StatusSwitchingProtocols
-	if x.switched.Load() || switching && (!x.upgrade || !isWebSocket(answer.Header)) {
+	if x.unrequested101.Load() || switching && (!x.upgrade || !isWebSocket(answer.Header)) {
 		_ = answer.Body.Close()
-		return nil, errSwitched
+		return nil, errUnrequestedSwitch
 	}
 	if switching {
 		x.status = http.StatusSwitchingProtocols
 		x.cleanSwitch(answer.Header)
 	}
-	x.begin(answer)
+	x.trackResponse(answer)
 	return answer, nil
 }
 
 // begin has the decision about x taken again while the body of the answer is under way. One
 // that is here already is that no more: what is left of it to send, at most 4 KiB, is written
 // at once, and each part within a stall timeout.
-func (x *exchange) begin(answer *http.Response) {
+func (x *exchange) trackResponse(answer *http.Response) {
 	body := answer.Body // ReverseProxy takes that of a tunnel away
-	kind := measured
+	kind := responseSized
 	switch {
 	case answer.StatusCode == http.StatusSwitchingProtocols:
-		kind = endless
+		kind = responseStreaming
 	case body == http.NoBody || answer.ContentLength == 0 || http1.Arrived(body):
 		return
 	case answer.ContentLength < 0:
-		kind = endless
+		kind = responseStreaming
 	}
-	r := x.reviewed
+	r := x.recheck
 	if r == nil {
-		r = x.review(func() { _ = body.Close() })
+		r = x.startRecheck(func() { _ = body.Close() })
 	}
-	r.answer.Store(kind)
+	r.response.Store(kind)
 }
 
 // cleanSwitch does to the header of a 101, which ReverseProxy sends past WriteHeader, what
 // is done to others: of what concerns the connection only the switch is left.
 func (x *exchange) cleanSwitch(h http.Header) {
 	dropHops(h)
-	x.proxy.fields.clean(h)
+	x.proxy.headers.removeReserved(h)
 	h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{string(config.WebSocket)}
 	h[requestID] = []string{x.id}
 }
@@ -119,7 +119,7 @@ func dropHops(h http.Header) {
 			h.Del(strings.TrimSpace(option))
 		}
 	}
-	for _, name := range framing {
+	for _, name := range framingHeaders {
 		h.Del(name)
 	}
 }
@@ -135,7 +135,7 @@ func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	t := &tunnel{Conn: conn, early: append([]byte(nil), early...), stall: x.proxy.stall}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.reviewed.tunnel = t // the review began with the upstream's 101
+	x.recheck.tunnel = t // the review began with the upstream's 101
 	return t, buffers, nil
 }
 
@@ -173,7 +173,7 @@ func (t *tunnel) CloseWrite() error {
 }
 
 // sever ends the connection without a farewell, for which TLS would wait.
-func (t *tunnel) sever() {
+func (t *tunnel) closeNow() {
 	if secure, ok := t.Conn.(interface{ NetConn() net.Conn }); ok { // *tls.Conn, or what is around one
 		_ = secure.NetConn().Close()
 	}

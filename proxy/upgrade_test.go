@@ -42,7 +42,7 @@ func echo(w http.ResponseWriter, _ *http.Request) error {
 
 // upgrade sends a request with these fields and returns the connection, the answer and
 // what follows it.
-func upgrade(t *testing.T, s *site, address, method, fields string) (*tls.Conn, *http.Response, *bufio.Reader) {
+func upgrade(t *testing.T, s *harness, address, method, fields string) (*tls.Conn, *http.Response, *bufio.Reader) {
 	t.Helper()
 	conn, err := tls.Dial("tcp", address, s.clientConfig("http/1.1"))
 	if err != nil {
@@ -64,7 +64,7 @@ func upgrade(t *testing.T, s *site, address, method, fields string) (*tls.Conn, 
 
 const webSocketFields = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + webSocketKey + "\r\n"
 
-func dialWebSocket(t *testing.T, s *site, address, token string) (*tls.Conn, *bufio.Reader) {
+func dialWebSocket(t *testing.T, s *harness, address, token string) (*tls.Conn, *bufio.Reader) {
 	t.Helper()
 	conn, answer, received := upgrade(t, s, address, http.MethodGet, webSocketFields+"Authorization: Bearer "+token+"\r\n\r\n") //nolint:bodyclose // it is the connection
 	h := answer.Header
@@ -102,7 +102,7 @@ func TestWebSocket(t *testing.T) {
 	}})
 	defer upstream.Close()
 	log := &lines{}
-	s := newSite(t, upstream.URL, log, tunnelled)
+	s := newHarness(t, upstream.URL, log, withTunnel)
 	conn, err := tls.Dial("tcp", s.listen(t), s.clientConfig("http/1.1"))
 	if err != nil {
 		t.Fatal(err)
@@ -149,12 +149,12 @@ func TestUpgradesThatAreRefused(t *testing.T) {
 	reached := 0
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached++ }))
 	defer upstream.Close()
-	with, without := newSite(t, upstream.URL, io.Discard, tunnelled), newSite(t, upstream.URL, io.Discard)
-	addresses := map[*site]string{with: with.listen(t), without: without.listen(t)}
+	with, without := newHarness(t, upstream.URL, io.Discard, withTunnel), newHarness(t, upstream.URL, io.Discard)
+	addresses := map[*harness]string{with: with.listen(t), without: without.listen(t)}
 	const websockets, version = "Upgrade: websocket\r\n", "Sec-WebSocket-Version: 13\r\n"
 	for _, tt := range []struct {
 		name, method, fields string
-		site                 *site
+		site                 *harness
 		authorized           bool
 		want                 string
 	}{
@@ -226,7 +226,7 @@ func TestSwitchesThatWereNotAskedFor(t *testing.T) {
 					_ = conn.Close()
 				}
 			}()
-			s := newSite(t, "http://"+l.Addr().String(), io.Discard, tunnelled)
+			s := newHarness(t, "http://"+l.Addr().String(), io.Discard, withTunnel)
 			fields := "Authorization: Bearer " + s.token + "\r\nConnection: close\r\n\r\n"
 			if c.asked {
 				fields = webSocketFields + fields
@@ -264,7 +264,7 @@ func TestAnswersWith1xx(t *testing.T) {
 				_, _ = io.WriteString(conn, c.answer)
 			}
 		}()
-		s := newSite(t, "http://"+l.Addr().String(), io.Discard, tunnelled)
+		s := newHarness(t, "http://"+l.Addr().String(), io.Discard, withTunnel)
 		conn, err := tls.Dial("tcp", s.listen(t), s.clientConfig("http/1.1"))
 		if err != nil {
 			t.Fatal(err)
@@ -292,7 +292,7 @@ func TestSwitchOverHTTP2(t *testing.T) {
 	upstream.Config.Protocols.SetUnencryptedHTTP2(true)
 	upstream.Start()
 	defer upstream.Close()
-	s := newSite(t, upstream.URL, io.Discard, func(cfg *config.Config) { cfg.APIs[0].Upstream.Protocol = config.H2C })
+	s := newHarness(t, upstream.URL, io.Discard, func(cfg *config.Config) { cfg.APIs[0].Upstream.Protocol = config.H2C })
 	_, answer, _ := upgrade(t, s, s.listen(t), http.MethodGet, "Authorization: Bearer "+s.token+"\r\n\r\n") //nolint:bodyclose // it goes with the connection
 	text, _ := io.ReadAll(answer.Body)
 	if answer.StatusCode != http.StatusBadGateway || !strings.Contains(string(text), `"reason":"upstream_reset"`) {
@@ -302,8 +302,8 @@ func TestSwitchOverHTTP2(t *testing.T) {
 
 // What a client sends before it may is not lost, and half of a tunnel may be closed.
 func TestTunnel(t *testing.T) {
-	up := newSpring(t)
-	s := newSite(t, up.URL, io.Discard, tunnelled)
+	up := newStreamingUpstream(t)
+	s := newHarness(t, up.URL, io.Discard, withTunnel)
 	conn, _, received := upgrade(t, s, s.listen(t), http.MethodGet, webSocketFields+"Authorization: Bearer "+s.token+"\r\n\r\nearly") //nolint:bodyclose // it is the connection
 	if _, err := io.WriteString(conn, " and late"); err != nil {
 		t.Fatal(err)

@@ -41,7 +41,7 @@ func serveUpstream(t *testing.T, handler http.Handler, settings *tls.Config) str
 }
 
 // ask sends one good request through the site and returns the answer's status and text.
-func ask(s *site) (int, string) {
+func get(s *harness) (int, string) {
 	w := httptest.NewRecorder()
 	s.proxy.ServeHTTP(w, s.request())
 	return w.Code, w.Body.String()
@@ -70,10 +70,10 @@ func TestUpstreamProtocols(t *testing.T) {
 		{"h2 where there is none", secure("http/1.1"), config.H2, trusting, "upstream_tls"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := newSite(t, tt.url, io.Discard, func(cfg *config.Config) {
+			s := newHarness(t, tt.url, io.Discard, func(cfg *config.Config) {
 				cfg.APIs[0].Upstream.Protocol, cfg.APIs[0].Upstream.TLS = tt.protocol, tt.tls
 			})
-			if code, text := ask(s); !strings.Contains(text, tt.want) {
+			if code, text := get(s); !strings.Contains(text, tt.want) {
 				t.Errorf("answered %d %s", code, text)
 			}
 		})
@@ -99,11 +99,11 @@ func TestH2WithoutALPN(t *testing.T) {
 		received <- n
 		_ = conn.Close()
 	}()
-	s := newSite(t, "https://"+l.Addr().String(), io.Discard, func(cfg *config.Config) {
+	s := newHarness(t, "https://"+l.Addr().String(), io.Discard, func(cfg *config.Config) {
 		cfg.APIs[0].Upstream.Protocol = config.H2
 		cfg.APIs[0].Upstream.TLS.Trust = []config.Path{config.Path(file)}
 	})
-	if code, text := ask(s); code != http.StatusBadGateway || !strings.Contains(text, `"reason":"upstream_tls"`) {
+	if code, text := get(s); code != http.StatusBadGateway || !strings.Contains(text, `"reason":"upstream_tls"`) {
 		t.Errorf("answered %d %s", code, text)
 	}
 	if n := <-received; n > 0 {
@@ -130,13 +130,13 @@ func TestUpstreamSocket(t *testing.T) {
 		server.Protocols.SetUnencryptedHTTP2(true)
 		go func() { _ = server.Serve(l) }()
 		defer func() { _ = server.Close() }()
-		s := newSite(t, "unix://"+socket, io.Discard, func(cfg *config.Config) { cfg.APIs[0].Upstream.Protocol = protocol })
-		if code, text := ask(s); code != http.StatusOK || !strings.HasSuffix(text, " api.example.test/accounts/7?a=b") {
+		s := newHarness(t, "unix://"+socket, io.Discard, func(cfg *config.Config) { cfg.APIs[0].Upstream.Protocol = protocol })
+		if code, text := get(s); code != http.StatusOK || !strings.HasSuffix(text, " api.example.test/accounts/7?a=b") {
 			t.Errorf("%s: answered %d %s", protocol, code, text)
 		}
 		_ = server.Close()
 		s.proxy.Close(nil)
-		if code, text := ask(s); code != http.StatusBadGateway || !strings.Contains(text, "upstream_unreachable") || strings.Contains(text, socket) {
+		if code, text := get(s); code != http.StatusBadGateway || !strings.Contains(text, "upstream_unreachable") || strings.Contains(text, socket) {
 			t.Errorf("%s, when it is gone: answered %d %s", protocol, code, text)
 		}
 	}
@@ -183,7 +183,7 @@ func TestUpstreamTLS(t *testing.T) {
 					_, _ = io.WriteString(w, "whole")
 				}), settings)
 				log := &lines{}
-				s := newSite(t, "https://"+address, log, func(cfg *config.Config) {
+				s := newHarness(t, "https://"+address, log, func(cfg *config.Config) {
 					anchors, _ := ca.Write(t.TempDir(), "anchors")
 					u := &cfg.APIs[0].Upstream
 					u.Protocol, u.TLS = protocol, config.UpstreamTLS{Trust: []config.Path{config.Path(anchors)}, ServerName: tt.serverName}
@@ -192,7 +192,7 @@ func TestUpstreamTLS(t *testing.T) {
 						u.TLS.Certificate = config.KeyPair{Certificate: config.Path(certificate), Key: config.Path(key)}
 					}
 				})
-				code, text := ask(s)
+				code, text := get(s)
 				good := tt.want == "whole"
 				if good != (code == http.StatusOK) || !good && code != http.StatusBadGateway || !strings.Contains(text, tt.want) || good != (reached.Load() == 1) {
 					t.Errorf("answered %d %s, reached %d times\n%s", code, text, reached.Load(), log)
@@ -214,7 +214,7 @@ func TestUpstreamFiles(t *testing.T) {
 			Trust: []config.Path{config.Path(anchors)}, Certificate: config.KeyPair{Certificate: config.Path(certificate), Key: config.Path(key)},
 		}
 	}
-	s := newSite(t, "https://127.0.0.1:1", io.Discard, edit)
+	s := newHarness(t, "https://127.0.0.1:1", io.Discard, edit)
 	before := s.proxy.upstreams["accounts"]
 	if s.next(t, edit).upstreams["accounts"] != before {
 		t.Error("the same files make another upstream")

@@ -85,9 +85,9 @@ func buildState(cfg *config.Config, from buildOptions) (*state, error) {
 		s.Proxy, err = proxy.New(cfg, proxy.Steps{
 			Trust: s.Trust, Validator: s.Validator, Table: s.table,
 		}, proxy.Options{
-			Log: from.log, Metrics: from.requests, Previous: before.Proxy, Streams: from.streams, Parting: from.closing,
+			Log: from.log, Metrics: from.requests, Previous: before.Proxy, Streams: from.streams, Closing: from.closing,
 			Overloaded: from.load.Overloaded(&from.load.Partners, cfg.Listener.Limits.Requests),
-			Room:       from.load.SlotsLeft(&from.load.Partners, cfg.Listener.Limits.Requests),
+			SlotsLeft:  from.load.SlotsLeft(&from.load.Partners, cfg.Listener.Limits.Requests),
 		})
 	}
 	if err != nil {

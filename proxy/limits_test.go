@@ -23,9 +23,9 @@ func crowd(partners int, most, atUpstream int64) (*Proxy, *atomic.Int64) {
 		cfg.Partners.List = append(cfg.Partners.List, config.Partner{Name: config.Name(fmt.Sprint(i)), Applications: grants})
 	}
 	var inHand atomic.Int64
-	s := newShares(cfg.Partners.List, shares{})
-	s.at = newPlaces(cfg, nil)
-	return &Proxy{shares: s, room: func() int64 { return most - inHand.Load() }}, &inHand
+	s := newPartnerLimits(cfg.Partners.List, partnerLimits{})
+	s.apis = newAPILimits(cfg, nil)
+	return &Proxy{limits: s, slotsLeft: func() int64 { return most - inHand.Load() }}, &inHand
 }
 
 // begin lets a request of a partner begin, and returns it, nil where there is no place.
@@ -33,13 +33,13 @@ func begin(t *testing.T, p *Proxy, inHand *atomic.Int64, partner int) *exchange 
 	t.Helper()
 	x := &exchange{proxy: p, decision: access.Decision{Reason: access.Granted, API: "accounts", Partner: fmt.Sprint(partner)}}
 	inHand.Add(1)
-	if p.limit(x); x.decision.Reason == access.Granted {
+	if p.admit(x); x.decision.Reason == access.Granted {
 		return x
 	}
-	if x.decision.Reason != access.Overloaded || x.placed != nil {
-		t.Fatalf("refused as %s, with a place: %t", x.decision.Reason, x.placed != nil)
+	if x.decision.Reason != access.Overloaded || x.apiLimits != nil {
+		t.Fatalf("refused as %s, with a place: %t", x.decision.Reason, x.apiLimits != nil)
 	}
-	x.leave()
+	x.release()
 	inHand.Add(-1)
 	return nil
 }
@@ -76,17 +76,17 @@ func TestSharesOfPartners(t *testing.T) {
 func TestSharesAreGivenBack(t *testing.T) {
 	p, inHand := crowd(1, 4, 100)
 	first, second := begin(t, p, inHand, 0), begin(t, p, inHand, 0)
-	if first == nil || second == nil || begin(t, p, inHand, 0) != nil || p.shares.held["0"].Load() != 2 {
-		t.Fatalf("%d requests are held", p.shares.held["0"].Load())
+	if first == nil || second == nil || begin(t, p, inHand, 0) != nil || p.limits.inFlight["0"].Load() != 2 {
+		t.Fatalf("%d requests are held", p.limits.inFlight["0"].Load())
 	}
-	first.leave()
+	first.release()
 	inHand.Add(-1)
 	if begin(t, p, inHand, 0) == nil {
 		t.Error("no place is free again")
 	}
 	refused := &exchange{proxy: p, decision: access.Decision{Reason: access.Expired, Partner: "0"}}
-	if p.limit(refused); refused.held != nil || refused.decision.Reason != access.Expired {
-		t.Errorf("a refusal becomes %s and holds a place: %t", refused.decision.Reason, refused.held != nil)
+	if p.admit(refused); refused.partnerInFlight != nil || refused.decision.Reason != access.Expired {
+		t.Errorf("a refusal becomes %s and holds a place: %t", refused.decision.Reason, refused.partnerInFlight != nil)
 	}
 }
 
@@ -98,16 +98,16 @@ func TestSuccessorKnowsShares(t *testing.T) {
 	list := func(apps ...config.Application) []config.Partner {
 		return []config.Partner{{Name: "northwind", Applications: append(apps, config.Application{ClientID: "free"})}}
 	}
-	before := newShares(list(application("same", 1), application("other", 1), application("gone", 1)), shares{})
-	after := newShares(list(application("same", 1), application("other", 2)), before)
-	if before.held["northwind"] != after.held["northwind"] || before.rates["same"] != after.rates["same"] {
+	before := newPartnerLimits(list(application("same", 1), application("other", 1), application("gone", 1)), partnerLimits{})
+	after := newPartnerLimits(list(application("same", 1), application("other", 2)), before)
+	if before.inFlight["northwind"] != after.inFlight["northwind"] || before.rates["same"] != after.rates["same"] {
 		t.Error("what has not changed is another")
 	}
 	if got := after.rates["other"]; got == before.rates["other"] || got.Limit() != 2 || before.rates["other"].Limit() != 1 {
 		t.Errorf("a rate that has changed is %v, and what the reload may not replace %v", got.Limit(), before.rates["other"].Limit())
 	}
-	if len(after.rates) != 2 || len(after.held) != 1 {
-		t.Errorf("there are %d rates, %d partners", len(after.rates), len(after.held))
+	if len(after.rates) != 2 || len(after.inFlight) != 1 {
+		t.Errorf("there are %d rates, %d partners", len(after.rates), len(after.inFlight))
 	}
 }
 
@@ -123,22 +123,22 @@ func TestSuccessorKnowsPlaces(t *testing.T) {
 		cfg.Partners.List = append(cfg.Partners.List, config.Partner{Name: "without a grant"})
 		return cfg
 	}
-	before := newPlaces(configure(4, "northwind", "gone"), nil)
+	before := newAPILimits(configure(4, "northwind", "gone"), nil)
 	for i, want := range []bool{true, true, false} {
-		if got := before["accounts"].take("northwind"); got != want {
+		if got := before["accounts"].acquire("northwind"); got != want {
 			t.Fatalf("take %d returned %v, want %v", i, got, want)
 		}
 	}
-	after := newPlaces(configure(6, "northwind", "new"), before)
-	if !after["accounts"].take("northwind") || after["accounts"].take("northwind") {
+	after := newAPILimits(configure(6, "northwind", "new"), before)
+	if !after["accounts"].acquire("northwind") || after["accounts"].acquire("northwind") {
 		t.Error("of 6 places a partner that holds 2 may take one more")
 	}
-	if !after["accounts"].take("new") || after["accounts"].take("gone") || after["accounts"].take("without a grant") {
+	if !after["accounts"].acquire("new") || after["accounts"].acquire("gone") || after["accounts"].acquire("without a grant") {
 		t.Error("a place is for partners with a grant alone")
 	}
-	before["accounts"].leave("northwind")
-	if got := after["accounts"].held["northwind"].Load(); got != 2 || after["accounts"].inHand.Load() != 3 {
-		t.Errorf("the partner holds %d of %d, want 2 of 3", got, after["accounts"].inHand.Load())
+	before["accounts"].release("northwind")
+	if got := after["accounts"].byPartner["northwind"].Load(); got != 2 || after["accounts"].inFlight.Load() != 3 {
+		t.Errorf("the partner holds %d of %d, want 2 of 3", got, after["accounts"].inFlight.Load())
 	}
 }
 
@@ -155,7 +155,7 @@ func TestRateLimit(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { arrived.Add(1) }))
 	defer upstream.Close()
 	const burst = 20
-	s := newSite(t, upstream.URL, t.Output(), limited(1, burst))
+	s := newHarness(t, upstream.URL, t.Output(), limited(1, burst))
 	call := func(edit func(*http.Request)) *httptest.ResponseRecorder {
 		r, w := s.request(), httptest.NewRecorder()
 		if edit != nil {
@@ -197,7 +197,7 @@ func TestRateLimit(t *testing.T) {
 	if n := arrived.Load(); n != int64(granted) {
 		t.Errorf("%d requests arrived, %d were granted", n, granted)
 	}
-	if n := s.current.Load().shares.held["northwind"].Load(); n != 0 {
+	if n := s.current.Load().limits.inFlight["northwind"].Load(); n != 0 {
 		t.Errorf("%d requests are held after their end", n)
 	}
 }
@@ -208,19 +208,19 @@ func TestStreamsBeyondTheirShare(t *testing.T) {
 	for kind, open := range flows {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			up, log := newSpring(t), &lines{}
-			s := newSite(t, up.URL, log, tunnelled, limited(1, 1))
+			up, log := newStreamingUpstream(t), &lines{}
+			s := newHarness(t, up.URL, log, withTunnel, limited(1, 1))
 			f := open(t, s, s.listen(t), s.token)
 			for s.streams.running.Load() == 0 { // an upload is on its way
 				time.Sleep(time.Millisecond)
 			}
-			held := s.proxy.shares.held["northwind"]
+			held := s.proxy.limits.inFlight["northwind"]
 			if n := held.Load(); n != 1 {
 				t.Errorf("%d requests are held", n)
 			}
-			s.proxy.room = func() int64 { return -1 }
-			for until := time.Now().Add(3 * reviewEvery); time.Now().Before(until); time.Sleep(time.Millisecond) {
-				s.proxy.shares.rates["northwind-ledger"].Allow()
+			s.proxy.slotsLeft = func() int64 { return -1 }
+			for until := time.Now().Add(3 * recheckInterval); time.Now().Before(until); time.Sleep(time.Millisecond) {
+				s.proxy.limits.rates["northwind-ledger"].Allow()
 				select {
 				case err := <-up.left:
 					t.Fatalf("it has ended: %v\n%s", err, log)
@@ -253,7 +253,7 @@ func TestSharesOfAFleet(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	s := newShares(list, shares{})
+	s := newPartnerLimits(list, partnerLimits{})
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	if each := (after.HeapAlloc - before.HeapAlloc) / applications; each > 200 {

@@ -14,23 +14,23 @@ import (
 // shares are what each partner holds of the gate, and what each application may still ask
 // of it. A Proxy that takes another's place goes on with those of before: a reload frees no
 // place that is taken, and fills no bucket that is empty.
-type shares struct {
-	held  map[string]*atomic.Int64 // granted requests in hand, by the partner's name
-	rates map[string]*rate.Limiter // by client_id, of the applications that have one
-	at    map[string]*places       // of the upstreams, by the name of the API
+type partnerLimits struct {
+	inFlight map[string]*atomic.Int64 // granted requests in hand, by the partner's name
+	rates    map[string]*rate.Limiter // by client_id, of the applications that have one
+	apis     map[string]*apiLimits    // of the upstreams, by the name of the API
 }
 
-func newShares(partners []config.Partner, before shares) shares {
-	s := shares{held: make(map[string]*atomic.Int64, len(partners)), rates: make(map[string]*rate.Limiter)}
+func newPartnerLimits(partners []config.Partner, prev partnerLimits) partnerLimits {
+	s := partnerLimits{inFlight: make(map[string]*atomic.Int64, len(partners)), rates: make(map[string]*rate.Limiter)}
 	for i := range partners {
 		name := string(partners[i].Name)
-		if s.held[name] = before.held[name]; s.held[name] == nil {
-			s.held[name] = new(atomic.Int64)
+		if s.inFlight[name] = prev.inFlight[name]; s.inFlight[name] == nil {
+			s.inFlight[name] = new(atomic.Int64)
 		}
 		for j := range partners[i].Applications {
 			a := &partners[i].Applications[j]
 			if a.RateLimit != nil {
-				s.rates[string(a.ClientID)] = limiter(*a.RateLimit, before.rates[string(a.ClientID)])
+				s.rates[string(a.ClientID)] = limiter(*a.RateLimit, prev.rates[string(a.ClientID)])
 			}
 		}
 	}
@@ -39,10 +39,10 @@ func newShares(partners []config.Partner, before shares) shares {
 
 // limiter returns before where that has the rate of r, and otherwise another: before may
 // go on to be asked, when this reload is not taken.
-func limiter(r config.Rate, before *rate.Limiter) *rate.Limiter {
+func limiter(r config.Rate, prev *rate.Limiter) *rate.Limiter {
 	limit := rate.Limit(r.RequestsPerSecond)
-	if before != nil && before.Limit() == limit && before.Burst() == r.Burst {
-		return before
+	if prev != nil && prev.Limit() == limit && prev.Burst() == r.Burst {
+		return prev
 	}
 	return rate.NewLimiter(limit, r.Burst)
 }
@@ -62,35 +62,35 @@ var (
 //
 // It is for requests that begin. A stream already has its places, so the review of the decision
 // about it does not call limit.
-func (p *Proxy) limit(x *exchange) {
+func (p *Proxy) admit(x *exchange) {
 	d := &x.decision
 	if d.Reason != access.Granted {
 		return
 	}
-	held := p.shares.held[d.Partner]
-	if held.Add(1)-1 > p.room() {
+	held := p.limits.inFlight[d.Partner]
+	if held.Add(1)-1 > p.slotsLeft() {
 		held.Add(-1)
 		d.Reason, d.Err = access.Overloaded, errShare
 		return
 	}
-	x.held = held
-	if at := p.shares.at[d.API]; !at.take(d.Partner) {
+	x.partnerInFlight = held
+	if at := p.limits.apis[d.API]; !at.acquire(d.Partner) {
 		d.Reason, d.Err = access.Overloaded, errAPI
 		return
 	}
-	x.placed = p.shares.at[d.API]
-	if r := p.shares.rates[d.ClientID]; r != nil && !r.Allow() {
+	x.apiLimits = p.limits.apis[d.API]
+	if r := p.limits.rates[d.ClientID]; r != nil && !r.Allow() {
 		d.Reason, d.Err = access.RateLimited, errRate
 	}
 }
 
 // leave gives back the places that limit took, at the gate and at the upstream.
-func (x *exchange) leave() {
-	if x.placed != nil {
-		x.placed.leave(x.decision.Partner)
+func (x *exchange) release() {
+	if x.apiLimits != nil {
+		x.apiLimits.release(x.decision.Partner)
 	}
-	if x.held != nil {
-		x.held.Add(-1)
+	if x.partnerInFlight != nil {
+		x.partnerInFlight.Add(-1)
 	}
 }
 

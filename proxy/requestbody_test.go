@@ -86,7 +86,7 @@ func busy(t *testing.T, most int) (*workers, string) {
 func TestBodiesThatDoNotBegin(t *testing.T) {
 	up, url := busy(t, 200)
 	withOther, other := withBorealis(t)
-	s := newSite(t, url, io.Discard, withOther, func(cfg *config.Config) {
+	s := newHarness(t, url, io.Discard, withOther, func(cfg *config.Config) {
 		cfg.Listener.Limits.StallTimeout = 15 * time.Second
 		cfg.APIs[0].Upstream.Timeout = 5 * time.Second
 		cfg.APIs[0].Upstream.Requests = 1000 // the partner's share is more than 240
@@ -158,7 +158,7 @@ func TestBodiesThatDoNotBegin(t *testing.T) {
 func TestShareOfAnUpstream(t *testing.T) {
 	up, url := busy(t, 8)
 	withOther, other := withBorealis(t)
-	s := newSite(t, url, io.Discard, withOther, func(cfg *config.Config) { cfg.APIs[0].Upstream.Requests = 8 })
+	s := newHarness(t, url, io.Discard, withOther, func(cfg *config.Config) { cfg.APIs[0].Upstream.Requests = 8 })
 	address := s.listen(t)
 	transport := &http.Transport{TLSClientConfig: s.clientConfig("h2"), ForceAttemptHTTP2: true}
 	defer transport.CloseIdleConnections()

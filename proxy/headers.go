@@ -17,7 +17,7 @@ const requestID = "X-Request-Id"
 // spoken are fields that speak for whoever set them, about the caller, its
 // certificate or its call, to somebody behind a proxy. From a client they are
 // forgeries, whichever product reads them. In folded form.
-var spoken = []string{
+var reservedHeaders = []string{
 	"client-cert", "x-client-cert", "x-client-certificate", "x-arr-clientcert", "wl-proxy-client-cert",
 	"forwarded", "x-forwarded", "x-real-ip", "x-client-ip", "true-client-ip", "x-request-id",
 	"x-original-url", "x-original-uri", "x-original-method", "x-original-host", "x-rewrite-url",
@@ -28,64 +28,64 @@ var spoken = []string{
 }
 
 // spokenFamilies are the same by prefix.
-var spokenFamilies = []string{
+var reservedPrefixes = []string{
 	"x-forwarded-", "x-envoy-", "x-ssl-", "ssl-client-", "x-amzn-mtls-", "client-cert-", "x-client-cert-", "cf-client-cert-",
 }
 
 // framing fields say where a message ends and what connection it is on. In their
 // own spelling net/http has acted on them; a twin with other characters in place of
 // the hyphens may still be taken for them by an upstream. In folded form.
-var framing = []string{
+var framingHeaders = []string{
 	"connection", "content-length", "expect", "http2-settings", "keep-alive",
 	"proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
 }
 
 // fields knows which header fields are ours to set.
-type fields struct {
+type headerRules struct {
 	names         config.IdentityHeaders
-	known         map[string]standing // by folded name; others may pass
-	families      []string            // folded prefixes that no client may send
-	authorization bool                // whether the upstream may see the token
+	policies      map[string]headerPolicy // by folded name; others may pass
+	prefixes      []string                // folded prefixes that no client may send
+	authorization bool                    // whether the upstream may see the token
 }
 
 // standing says who may send a field.
-type standing uint8
+type headerPolicy uint8
 
 const (
-	anybodys  standing = iota
-	exactOnly          // a client may, in the name's own spelling
-	oursAlone          // no client may
+	allowed      headerPolicy = iota
+	allowedExact              // a client may, in the name's own spelling
+	reserved                  // no client may
 )
 
 // newFields returns what is ours by names, and what front proxies set by passed, which may
 // be nil.
-func newFields(names config.IdentityHeaders, passed *config.CertificateHeader) *fields {
-	f := &fields{
+func newHeaderRules(names config.IdentityHeaders, passed *config.CertificateHeader) *headerRules {
+	f := &headerRules{
 		names:         names,
-		known:         map[string]standing{},
-		families:      append([]string{fold(string(names.Prefix))}, spokenFamilies...),
+		policies:      map[string]headerPolicy{},
+		prefixes:      append([]string{fold(string(names.Prefix))}, reservedPrefixes...),
 		authorization: names.ForwardAuthorization,
 	}
-	for _, name := range framing {
-		f.known[name] = exactOnly
+	for _, name := range framingHeaders {
+		f.policies[name] = allowedExact
 	}
-	for _, name := range spoken {
-		f.known[name] = oursAlone
+	for _, name := range reservedHeaders {
+		f.policies[name] = reserved
 	}
 	for _, name := range []config.HeaderName{names.Partner, names.ClientID, names.Scopes, names.Subject, names.Thumbprint, names.Certificate, names.Assertion} {
-		f.known[fold(string(name))] = oursAlone
+		f.policies[fold(string(name))] = reserved
 	}
 	if passed != nil && passed.PEMHeader != "" {
-		f.known[fold(string(passed.PEMHeader))] = oursAlone
+		f.policies[fold(string(passed.PEMHeader))] = reserved
 	}
 	return f
 }
 
 // clean removes from h every field that equals or resembles one of ours, also one that
 // is to be sent as a trailer.
-func (f *fields) clean(h http.Header) {
+func (f *headerRules) removeReserved(h http.Header) {
 	for name := range h {
-		if f.forged(strings.TrimPrefix(name, http.TrailerPrefix)) {
+		if f.isReserved(strings.TrimPrefix(name, http.TrailerPrefix)) {
 			delete(h, name)
 		}
 	}
@@ -98,20 +98,20 @@ const longestName = 128
 // compared as the loosest upstream would: case folded, and every character other
 // than a letter or digit taken for a hyphen, since CGI and its heirs make the same
 // variable of all of them.
-func (f *fields) forged(name string) bool {
+func (f *headerRules) isReserved(name string) bool {
 	if name == "Authorization" && f.authorization {
 		return false
 	}
 	var buffer [longestName]byte
 	folded := appendFolded(buffer[:0], name[:min(len(name), longestName)])
-	switch f.known[string(folded)] {
-	case oursAlone:
+	switch f.policies[string(folded)] {
+	case reserved:
 		return true
-	case exactOnly:
-		return strings.ContainsFunc(name, neitherWordNorHyphen)
-	case anybodys:
+	case allowedExact:
+		return strings.ContainsFunc(name, isOddInName)
+	case allowed:
 	}
-	for _, family := range f.families {
+	for _, family := range f.prefixes {
 		if len(folded) >= len(family) && string(folded[:len(family)]) == family {
 			return true
 		}
@@ -121,13 +121,13 @@ func (f *fields) forged(name string) bool {
 
 // cleanTrailers removes from h, the header of an answer whose body has been sent, the
 // trailers that equal or resemble one of ours. Most answers have none.
-func (f *fields) cleanTrailers(h http.Header) {
+func (f *headerRules) removeReservedTrailers(h http.Header) {
 	trailers := h["Trailer"] != nil
 	for name := range h {
 		trailers = trailers || strings.HasPrefix(name, http.TrailerPrefix)
 	}
 	if trailers {
-		f.clean(h)
+		f.removeReserved(h)
 	}
 }
 
@@ -148,15 +148,15 @@ func appendFolded(b []byte, name string) []byte {
 	return b
 }
 
-func neitherWordNorHyphen(r rune) bool {
+func isOddInName(r rune) bool {
 	return r != '-' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
 }
 
 // identify sets our fields on h, exactly one value each. Values are URL-safe:
 // names and scopes are so by configuration and grammar, what a token says freely is
 // percent-encoded.
-func (f *fields) identify(h http.Header, x *exchange) {
-	values := x.own[:0]
+func (f *headerRules) setIdentityHeaders(h http.Header, x *exchange) {
+	values := x.headerValues[:0]
 	set := func(name, value string) {
 		if name != "" {
 			values = append(values, value)
@@ -186,6 +186,6 @@ func (f *fields) identify(h http.Header, x *exchange) {
 }
 
 // ownFields is how many fields identify sets at most.
-const ownFields = 11
+const maxIdentityHeaders = 11
 
 func joinScopes(scopes []string) string { return strings.Join(scopes, " ") }

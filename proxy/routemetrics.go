@@ -21,25 +21,25 @@ const (
 // accounts are the series of one partner, or of nobody known. They are looked up once:
 // finding a metric by its labels costs more than the checks do. One per partner, so that
 // partners do not wait for each other.
-type accounts struct {
+type partnerMetrics struct {
 	partner string
 	mu      sync.RWMutex
-	known   map[account]*series // as many as the configuration has routes, twice
+	routes  map[metricKey]*routeMetrics // as many as the configuration has routes, twice
 }
 
 // An account is what a partner is granted, or refused, on a route.
-type account struct {
+type metricKey struct {
 	route   string
 	granted bool
 }
 
 // series is what is counted of one account.
-type series struct {
-	requests *prometheus.CounterVec
-	last     atomic.Pointer[codeCount]
-	duration [len(classes)]prometheus.Observer
+type routeMetrics struct {
+	requests   *prometheus.CounterVec
+	lastStatus atomic.Pointer[codeCount]
+	duration   [len(classes)]prometheus.Observer
 
-	logged     atomic.Int64 // the second in which the last line was
+	loggedAt   atomic.Int64 // the second in which the last line was
 	suppressed atomic.Int64 // requests since then
 
 	// Nil unless it is granted: a certificate's end with nothing in it would say 1970.
@@ -56,39 +56,39 @@ type codeCount struct {
 }
 
 // unread is a gauge that nobody reads.
-var unread = prometheus.NewGauge(prometheus.GaugeOpts{Name: "unread"})
+var discardGauge = prometheus.NewGauge(prometheus.GaugeOpts{Name: "unread"})
 
 // series returns those of a request that was decided so.
-func (p *Proxy) series(d *access.Decision) *series {
-	of := p.accounts[d.Partner]
+func (p *Proxy) routeMetrics(d *access.Decision) *routeMetrics {
+	of := p.partnerMetrics[d.Partner]
 	if of == nil {
-		of = p.accounts[unknownPartner]
+		of = p.partnerMetrics[unknownPartner]
 	}
-	at := account{route: d.Route, granted: d.Reason == access.Granted}
+	at := metricKey{route: d.Route, granted: d.Reason == access.Granted}
 	if at.route == "" {
 		at.route = unmatchedRoute
 	}
 	of.mu.RLock()
-	s := of.known[at]
+	s := of.routes[at]
 	of.mu.RUnlock()
 	if s == nil {
-		s = of.open(at, p)
+		s = of.register(at, p)
 	}
 	return s
 }
 
-func (a *accounts) open(at account, p *Proxy) *series {
+func (a *partnerMetrics) register(at metricKey, p *Proxy) *routeMetrics {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if s := a.known[at]; s != nil {
+	if s := a.routes[at]; s != nil {
 		return s
 	}
 	m := p.metrics
-	s := &series{requests: m.requests.MustCurryWith(prometheus.Labels{"partner": a.partner, "route": at.route})}
+	s := &routeMetrics{requests: m.requests.MustCurryWith(prometheus.Labels{"partner": a.partner, "route": at.route})}
 	if at.granted {
 		s.granted = m.decisions.WithLabelValues(a.partner, outcome(access.Granted), access.Granted.String())
 		s.upstream = m.upstream.WithLabelValues(at.route)
-		s.certificate = unread
+		s.certificate = discardGauge
 		if !p.retired.Load() { // whose partner may be gone
 			s.certificate = m.clientCertificate.WithLabelValues(a.partner)
 		}
@@ -96,15 +96,15 @@ func (a *accounts) open(at account, p *Proxy) *series {
 	for i, class := range classes {
 		s.duration[i] = m.duration.WithLabelValues(at.route, class)
 	}
-	a.known[at] = s
+	a.routes[at] = s
 	return s
 }
 
 // due reports whether a granted request that ends now is to have a line, as the first in
 // its second, and how many before it had none.
-func (s *series) due(now time.Time) (suppressed int64, due bool) {
+func (s *routeMetrics) sampleDue(now time.Time) (suppressed int64, due bool) {
 	second := now.Unix()
-	if last := s.logged.Load(); last == second || !s.logged.CompareAndSwap(last, second) {
+	if last := s.loggedAt.Load(); last == second || !s.loggedAt.CompareAndSwap(last, second) {
 		s.suppressed.Add(1)
 		return 0, false
 	}
@@ -112,11 +112,11 @@ func (s *series) due(now time.Time) (suppressed int64, due bool) {
 }
 
 // code returns the count of answers with this status.
-func (s *series) code(status int) prometheus.Counter {
-	if last := s.last.Load(); last != nil && last.code == status {
+func (s *routeMetrics) statusCount(status int) prometheus.Counter {
+	if last := s.lastStatus.Load(); last != nil && last.code == status {
 		return last.count
 	}
 	count := s.requests.WithLabelValues(strconv.Itoa(status))
-	s.last.Store(&codeCount{status, count})
+	s.lastStatus.Store(&codeCount{status, count})
 	return count
 }

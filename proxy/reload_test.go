@@ -31,7 +31,7 @@ func TestSuccessor(t *testing.T) {
 	upstream.Start()
 	defer upstream.Close()
 	asking := func(cfg *config.Config) { cfg.APIs[0].Routes[0].Assertion = true }
-	s := newSite(t, upstream.URL, t.Output(), asking)
+	s := newHarness(t, upstream.URL, t.Output(), asking)
 	s.proxy.upstreams["accounts"].Transport.(*http1.Transport).Settle = 0 // a connection is used again at once
 	call := func(p *Proxy) {
 		t.Helper()
@@ -92,7 +92,7 @@ func TestSuccessorOfRunningRequests(t *testing.T) {
 	}
 	upstream.Start()
 	defer upstream.Close()
-	s := newSite(t, upstream.URL, t.Output())
+	s := newHarness(t, upstream.URL, t.Output())
 	answered := make(chan *httptest.ResponseRecorder, 2)
 	begin := func() {
 		go func() {
@@ -133,7 +133,7 @@ func TestSuccessorOfRunningRequests(t *testing.T) {
 func TestSuccessorWithoutAPartner(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer upstream.Close()
-	s := newSite(t, upstream.URL, t.Output())
+	s := newHarness(t, upstream.URL, t.Output())
 	s.proxy.ServeHTTP(httptest.NewRecorder(), s.request())
 	if n := testutil.CollectAndCount(s.proxy.metrics.clientCertificate); n != 1 {
 		t.Fatalf("%d certificates", n)

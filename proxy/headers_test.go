@@ -11,7 +11,7 @@ import (
 func TestForged(t *testing.T) {
 	names := config.Default().IdentityHeaders
 	names.Certificate = "Client-Cert"
-	f := newFields(names, nil)
+	f := newHeaderRules(names, nil)
 	forwarding := names
 	forwarding.ForwardAuthorization = true
 	tests := map[string]bool{
@@ -33,17 +33,17 @@ func TestForged(t *testing.T) {
 		strings.Repeat("X", 300): false, "Tallygate-" + strings.Repeat("x", 300): true,
 	}
 	for name, want := range tests {
-		if got := f.forged(name); got != want {
+		if got := f.isReserved(name); got != want {
 			t.Errorf("forged(%q) is %v", name, got)
 		}
 	}
-	passing := newFields(names, &config.CertificateHeader{PEMHeader: "Partner-Certificate"})
+	passing := newHeaderRules(names, &config.CertificateHeader{PEMHeader: "Partner-Certificate"})
 	for _, name := range []string{"Partner-Certificate", "partner_certificate", "PARTNER.CERTIFICATE"} {
-		if f.forged(name) || !passing.forged(name) {
-			t.Errorf("%s, which front proxies set, is forged: %t, %t otherwise", name, passing.forged(name), f.forged(name))
+		if f.isReserved(name) || !passing.isReserved(name) {
+			t.Errorf("%s, which front proxies set, is forged: %t, %t otherwise", name, passing.isReserved(name), f.isReserved(name))
 		}
 	}
-	if g := newFields(forwarding, nil); g.forged("Authorization") || !g.forged("Proxy_authorization") {
+	if g := newHeaderRules(forwarding, nil); g.isReserved("Authorization") || !g.isReserved("Proxy_authorization") {
 		t.Error("forwarding the token lets too little or too much pass")
 	}
 }
@@ -54,10 +54,10 @@ func FuzzClean(f *testing.F) {
 	for _, seed := range []string{"Tallygate-Partner", "tallygate_partner", "TALLYGATE.CLIENT.ID", "X-Forwarded-For", "Accept", "Client_Cert", ""} {
 		f.Add(seed, "value")
 	}
-	fields := newFields(config.Default().IdentityHeaders, nil)
+	fields := newHeaderRules(config.Default().IdentityHeaders, nil)
 	f.Fuzz(func(t *testing.T, name, value string) {
 		h := http.Header{name: {value, value}}
-		fields.clean(h)
+		fields.removeReserved(h)
 		h["Tallygate-Partner"] = []string{"ours"}
 		seen := 0
 		for field, values := range h {

@@ -24,7 +24,7 @@ func TestContentTypeIsNotInvented(t *testing.T) {
 		}
 	}), nil)
 	for _, protocol := range []config.UpstreamProtocol{config.HTTP1, config.H2C} {
-		s := newSite(t, "http://"+upstream, io.Discard, func(cfg *config.Config) { cfg.APIs[0].Upstream.Protocol = protocol })
+		s := newHarness(t, "http://"+upstream, io.Discard, func(cfg *config.Config) { cfg.APIs[0].Upstream.Protocol = protocol })
 		general := s.listen(t)
 		for path, client := range map[string]struct{ address, protocol string }{
 			"HTTP/2":        {general, "h2"},
@@ -38,7 +38,7 @@ func TestContentTypeIsNotInvented(t *testing.T) {
 				{http.MethodGet, "typed", s.token, "text/x"},
 				{http.MethodGet, "", "x", "application/json"},
 			} {
-				answer, err := visit(t, s, client.address, tt.token, client.protocol, tt.method, nil, func(r *http.Request) { r.URL.RawQuery = tt.query })
+				answer, err := do(t, s, client.address, tt.token, client.protocol, tt.method, nil, func(r *http.Request) { r.URL.RawQuery = tt.query })
 				if err != nil {
 					t.Fatalf("%s, %s, %+v: %v", path, protocol, tt, err)
 				}
