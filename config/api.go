@@ -131,7 +131,7 @@ func (t *UpstreamTLS) isZero() bool {
 // UnmarshalText reads a protocol.
 func (p *UpgradeProtocol) UnmarshalText(text []byte) error {
 	if UpgradeProtocol(text) != WebSocket {
-		return errors.New("expected websocket, got " + strictyaml.Quote(string(text)) + "; nothing else can be switched to")
+		return errors.New("expected websocket, got " + strictyaml.Quote(string(text)) + "; other protocols would bypass the checks")
 	}
 	*p = WebSocket
 	return nil

@@ -1,9 +1,8 @@
-// Package config is the one typed tree of settings: [Default] fills it, [Load]
-// reads a YAML file over the defaults and judges the result. What comes out is
-// data that every other package may trust: durations, sizes, URLs, path patterns,
-// names and thumbprints are typed values, references resolve, and nothing that
-// decides about access is left empty. The package opens only the files it is told
-// to decode; certificates and keys stay paths.
+// Package config has the settings of the gate as one tree of typed values. [Default] returns the
+// defaults, and [Load] reads a YAML file over them and validates the result. Other packages can
+// rely on a loaded [Config]: durations, sizes, URLs, path patterns, names and thumbprints are
+// typed, references resolve, and no setting that decides about access is empty. The package opens
+// only the configuration file. Certificates and keys stay paths.
 package config
 
 import (
@@ -12,10 +11,11 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// Config is the whole file. Its order is that of config.example.yaml.
+// Config is the whole file, in the order of config.example.yaml. A loaded Config is not changed
+// and is safe for concurrent use.
 type Config struct {
 	Listener             Listener              `yaml:"listener"`
-	AuthorizationServers []AuthorizationServer `yaml:"authorization_servers"` // who may vouch for tokens; at least one
+	AuthorizationServers []AuthorizationServer `yaml:"authorization_servers"` // whose tokens the gate accepts; at least one
 	APIs                 []API                 `yaml:"apis"`                  // at least one
 	Partners             Partners              `yaml:"partners"`
 	IdentityHeaders      IdentityHeaders       `yaml:"identity_headers"`
@@ -27,9 +27,9 @@ type Config struct {
 	source strictyaml.Document // the position of each value
 }
 
-// IdentityHeaders names the headers that tell the upstream who calls. Inbound
-// headers that equal or resemble one of them, or begin with Prefix, are removed
-// from every request. An empty name is not sent.
+// IdentityHeaders names the headers that tell an upstream about the caller. Inbound headers that
+// equal or resemble one of these names, or begin with Prefix, are removed from every request. A
+// header with an empty name is not sent.
 type IdentityHeaders struct {
 	Prefix               HeaderName `yaml:"prefix"`
 	Partner              HeaderName `yaml:"partner"`
@@ -38,39 +38,40 @@ type IdentityHeaders struct {
 	Subject              HeaderName `yaml:"subject"`
 	Thumbprint           HeaderName `yaml:"thumbprint"`
 	Certificate          HeaderName `yaml:"certificate"`           // RFC 9440 section 2.2; default: not sent
-	Assertion            HeaderName `yaml:"assertion"`             // on the routes that ask for it
-	ForwardAuthorization bool       `yaml:"forward_authorization"` // let the upstream see the token
+	Assertion            HeaderName `yaml:"assertion"`             // on routes with assertion: true
+	ForwardAuthorization bool       `yaml:"forward_authorization"` // forward the access token to the upstream
 }
 
 // Admin is the plain-HTTP listener for probes and metrics.
 type Admin struct {
 	Address Address `yaml:"address"`
-	// Hosts are further names that it is served under, without port and without wildcard. It
-	// is always served under addresses, names of one label and names of Kubernetes services.
+	// Hosts are further names in the Host header that the listener accepts, without port and
+	// wildcard. It always accepts IP addresses, names of one label and names of Kubernetes
+	// services. The check stops web pages that read the metrics by DNS rebinding.
 	Hosts []Host `yaml:"hosts"`
 }
 
 // Drain says how the gate stops.
 type Drain struct {
-	// Delay is how long it goes on as before once /readyz has begun to fail, so that
-	// whoever sends it traffic can see that first. In its second half each answer ends its
+	// Delay is the time between the failure of /readyz and the closing of the listeners, in
+	// which load balancers notice the failure. In its second half each response closes its
 	// connection.
 	Delay   time.Duration `yaml:"delay"`
-	Timeout time.Duration `yaml:"timeout"` // for running requests, after the delay; then they are cut
+	Timeout time.Duration `yaml:"timeout"` // for running requests after the delay; then they are aborted
 }
 
-// Log is the one log, JSON on standard error.
+// Log is the log, JSON on standard error.
 type Log struct {
-	Level   LogLevel   `yaml:"level"`   // debug, info, warn, error
-	Granted LogGranted `yaml:"granted"` // at info
+	Level   LogLevel   `yaml:"level"`   // debug, info, warn or error
+	Granted LogGranted `yaml:"granted"` // which granted requests are logged, at level info
 }
 
-// LogGranted is which of the requests that were granted, and came to their end, are logged.
-// All others are.
+// LogGranted says which of the granted requests that ended normally are logged. All other requests
+// are always logged.
 type LogGranted string
 
 // The values of [LogGranted].
 const (
-	LogSample LogGranted = "sample" // one a second of each partner on each route
+	LogSample LogGranted = "sample" // one per second for each partner and route
 	LogAll    LogGranted = "all"
 )

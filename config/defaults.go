@@ -16,7 +16,7 @@ func Default() *Config {
 			MinimumVersion: TLS12,
 			ClientCertificates: ClientCertificates{
 				From:       FromTLS,
-				OnFailure:  Answer,
+				OnFailure:  Respond,
 				Revocation: Revocation{Refresh: 10 * time.Minute, WhenStale: RefuseStale},
 			},
 			Limits: Limits{

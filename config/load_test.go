@@ -171,7 +171,7 @@ func TestValidateDefault(t *testing.T) {
 	err := c.Validate()
 	want := `listener.certificate.files.certificate: is required
 listener.certificate.files.key: is required
-authorization_servers: at least one is required: nobody else may vouch for tokens
+authorization_servers: at least one is required: without one, no token is accepted
 apis: at least one is required`
 	if err == nil || err.Error() != want {
 		t.Errorf("Validate = %v, want %s", err, want)

@@ -57,7 +57,7 @@ func (k *checker) immutableLimits(before, after *Limits) {
 // immutable records a fault unless before, the value at path, is after.
 func (k *checker) immutable(path string, before, after any) {
 	if !reflect.DeepEqual(before, after) {
-		k.fault(path, "cannot change while the gate runs: restart it, or change it back")
+		k.fault(path, "cannot change while the gate runs; restart the gate, or change the value back")
 	}
 }
 

@@ -49,7 +49,7 @@ func (h *HeaderName) UnmarshalText(text []byte) error {
 		return err
 	}
 	if isReserved(name) {
-		return errors.New(name + " has a meaning of its own and cannot carry an identity")
+		return errors.New(name + " is reserved and cannot carry an identity")
 	}
 	*h = HeaderName(name)
 	return nil
@@ -62,7 +62,7 @@ func (f *FieldName) UnmarshalText(text []byte) error {
 		return err
 	}
 	if isReserved(name) && !strings.HasPrefix(name, "X-Forwarded-") {
-		return errors.New(name + " has a meaning of its own and cannot carry a certificate")
+		return errors.New(name + " is reserved and cannot carry a certificate")
 	}
 	*f = FieldName(name)
 	return nil

@@ -75,7 +75,7 @@ func (f *TokenFormat) UnmarshalText(text []byte) error {
 
 // UnmarshalText reads what becomes of a connection whose certificate does not count.
 func (o *OnFailure) UnmarshalText(text []byte) error {
-	return oneOf(o, text, Answer, Handshake)
+	return oneOf(o, text, Respond, Handshake)
 }
 
 // UnmarshalText reads what becomes of certificates whose status cannot be told.

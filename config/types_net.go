@@ -88,7 +88,7 @@ func (n *Network) UnmarshalText(text []byte) error {
 		return errNetwork
 	}
 	if prefix != prefix.Masked() {
-		return errors.New("has bits beyond the length of its prefix; the network is " + prefix.Masked().String())
+		return errors.New("has bits after its prefix; the network is " + prefix.Masked().String())
 	}
 	n.Prefix = prefix
 	return nil

@@ -96,7 +96,7 @@ func unique[T comparable](k *checker, seen map[T]string, path, what string, v T)
 		return
 	}
 	if first, ok := seen[v]; ok {
-		k.fault(path, "%s %s is already that of %s%s", what, strictyaml.Quote(fmt.Sprint(v)), first, k.line(first))
+		k.fault(path, "%s %s is already used by %s%s", what, strictyaml.Quote(fmt.Sprint(v)), first, k.line(first))
 		return
 	}
 	seen[v] = path

@@ -49,7 +49,7 @@ func (k *checker) apis() {
 func (k *checker) name(path string, n Name) {
 	k.require(path, n != "")
 	if slices.Contains(reservedNames, n) {
-		k.fault(path, "%q has a meaning of its own in metrics", n)
+		k.fault(path, "%q is reserved: metrics use it", n)
 	}
 }
 
@@ -62,11 +62,11 @@ func (k *checker) route(path string, r *Route, api *API, calls map[call]string) 
 	distinct(k, path+".methods", r.Methods)
 	k.require(path+".path", r.Path.String() != "")
 	if r.Scopes != nil && len(r.Scopes) == 0 {
-		k.fault(path+".scopes", "an empty list asks for nothing; leave it out for a route that needs no scope")
+		k.fault(path+".scopes", "an empty list requires nothing; leave it out for a route that needs no scope")
 	}
 	distinct(k, path+".scopes", r.Scopes)
 	if r.Assertion && k.config.IdentityHeaders.Assertion == "" && !k.undecoded("identity_headers.assertion") {
-		k.fault(path+".assertion", "needs a name for the header: identity_headers.assertion is empty")
+		k.fault(path+".assertion", "needs a header: identity_headers.assertion is empty")
 	}
 	k.upgrade(path+".upgrade", r, api.Upstream.Protocol)
 	if r.Path.String() == "" {
@@ -144,23 +144,23 @@ func (k *checker) upstream(path string, u *Upstream) {
 	switch {
 	case u.URL.Socket() != "":
 	case u.URL.Path != "" && u.URL.Path != "/":
-		k.fault(path+".url", "must have no path: the path that was matched is the one forwarded")
+		k.fault(path+".url", "must have no path: the gate forwards the path of the request")
 	case u.URL.RawQuery != "" || u.URL.ForceQuery:
 		k.fault(path+".url", "must have no query")
 	}
 	k.require(path+".protocol", u.Protocol != "")
 	switch {
 	case u.Protocol == H2 && !secure:
-		k.fault(path+".protocol", "h2 is HTTP/2 over TLS and needs an https URL; in clear text it is h2c")
+		k.fault(path+".protocol", "h2 is HTTP/2 over TLS and needs an https URL; the name for clear text is h2c")
 	case u.Protocol == H2C && secure:
-		k.fault(path+".protocol", "h2c is HTTP/2 in clear text; over TLS it is h2")
+		k.fault(path+".protocol", "h2c is HTTP/2 in clear text; the name over TLS is h2")
 	}
 	k.upstreamTLS(path+".tls", &u.TLS, secure)
 }
 
 func (k *checker) upstreamTLS(path string, t *UpstreamTLS, secure bool) {
 	if !secure && !t.isZero() {
-		k.fault(path, "counts for https only, and the URL is not")
+		k.fault(path, "has no effect: the URL is not https")
 	}
 	if t.Trust != nil && len(t.Trust) == 0 {
 		k.fault(path+".trust", "an empty list trusts nothing; leave it out for the system's anchors")
@@ -179,9 +179,9 @@ func (k *checker) upgrade(path string, r *Route, upstream UpstreamProtocol) {
 	case len(r.Upgrade) == 0:
 		k.fault(path, "an empty list allows nothing; leave it out for a route without upgrades")
 	case upstream == H2 || upstream == H2C:
-		k.fault(path, "needs an upstream that is spoken to over http1: HTTP/2 has no upgrades")
+		k.fault(path, "needs an upstream with protocol http1: HTTP/2 has no upgrades")
 	case !slices.Contains(r.Methods, http.MethodGet) && k.decodedFully(strictyaml.Parent(path)+".methods"):
-		k.fault(path, "needs the method GET: every WebSocket begins with it")
+		k.fault(path, "needs the method GET, which opens every WebSocket")
 	}
 	distinct(k, path, r.Upgrade)
 }
@@ -215,7 +215,7 @@ func (k *checker) identityHeaders() {
 		rest, ok := strings.CutPrefix(string(n.name), string(h.Prefix))
 		if n.name != "" && (!ok || rest == "") && !k.undecoded("identity_headers.prefix") {
 			// Only what begins with the prefix is removed from requests in every spelling.
-			k.fault(path, "must begin with the prefix %q and go on", h.Prefix)
+			k.fault(path, "must begin with the prefix %q and be longer", h.Prefix)
 		}
 	}
 	if h.Certificate != "" && h.Certificate != clientCert {
@@ -239,6 +239,6 @@ func (k *checker) prefix(path, prefix string) {
 	case !strings.HasSuffix(prefix, "-"):
 		k.fault(path, "must end in a hyphen")
 	case reservedWith(prefix) != "":
-		k.fault(path, "would take %s away from every request", reservedWith(prefix))
+		k.fault(path, "would remove %s out of every request", reservedWith(prefix))
 	}
 }

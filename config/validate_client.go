@@ -55,10 +55,10 @@ func (k *checker) names(path string, r *RegisteredCertificate, taken *registry) 
 func (k *checker) selfSigned(path string, r *RegisteredCertificate, keys *ClientKeys) {
 	const switchPath = "listener.client_certificates.self_signed"
 	if !k.config.Listener.ClientCertificates.SelfSigned && !k.undecoded(switchPath) {
-		k.fault(path+".authentication", "needs %s: true, or the handshake takes no such certificate", switchPath)
+		k.fault(path+".authentication", "needs %s: true, or the handshake refuses such certificates", switchPath)
 	}
 	if r.Names() {
-		k.fault(path+".certificate", "%s counts for tls_client_auth only; register the certificates themselves", andList(r.names()))
+		k.fault(path+".certificate", "%s is for tls_client_auth only; register the certificates themselves", andList(r.names()))
 	}
 	sources := keys.sources()
 	if len(r.Thumbprints) > 0 {
@@ -99,9 +99,9 @@ func (k *checker) keys(path string, keys *ClientKeys) {
 	switch {
 	case keys.JWKSURI == nil:
 	case keys.JWKSURI.Scheme != "https":
-		k.fault(path+".jwks_uri", "must start with https://: whoever can change the keys can be the client")
+		k.fault(path+".jwks_uri", "must start with https://: a changed key set authenticates another client")
 	case k.config.Issuer == nil && !k.undecoded("issuer") && len(keys.sources()) == 1:
-		k.fault(path+".jwks_uri", "counts for tokens of our own issuer alone, which reads it, and no issuer is configured; register the certificates themselves")
+		k.fault(path+".jwks_uri", "is fetched only by our own issuer, and no issuer is configured; register the certificates themselves")
 	}
 	k.fetchTrust(path+".trust", keys.Trust, path+".jwks_uri", keys.JWKSURI)
 }
@@ -113,7 +113,7 @@ func (k *checker) fetchTrust(path string, trust []Path, urlPath string, url *URL
 		k.fault(path, "an empty list trusts nothing; leave it out for the system's anchors")
 	}
 	if trust != nil && url == nil && !k.undecoded(urlPath) {
-		k.fault(path, "counts for %s only, and there is none", strings.TrimPrefix(urlPath, strictyaml.Parent(path)+"."))
+		k.fault(path, "has no effect without %s", strings.TrimPrefix(urlPath, strictyaml.Parent(path)+"."))
 	}
 	k.files(path, trust)
 }
@@ -140,6 +140,6 @@ func (k *checker) jwks(path, text string) {
 // noKeys records a fault for keys of a client that authenticates by a name.
 func (k *checker) noKeys(path string, keys *ClientKeys) {
 	if len(keys.sources()) > 0 || keys.Trust != nil {
-		k.fault(path, "counts for self_signed_tls_client_auth only")
+		k.fault(path, "is for self_signed_tls_client_auth only")
 	}
 }

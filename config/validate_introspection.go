@@ -19,10 +19,10 @@ const (
 func (k *checker) introspection(path string, s *AuthorizationServer) {
 	in := s.Introspection
 	if s.AlsoIntrospect && !s.TakesJWT() {
-		k.fault(path+".also_introspect", "counts for JWTs only, and tokens%s says there are none", k.line(path+".tokens"))
+		k.fault(path+".also_introspect", "has no effect: by tokens%s the server issues no JWTs", k.line(path+".tokens"))
 	}
 	if s.AlsoIntrospect && k.isOurs(s.Issuer) {
-		k.fault(path+".also_introspect", "our own issuer needs none: what it revokes counts here at once")
+		k.fault(path+".also_introspect", "must not be set for our own issuer: the gate knows its revocations at once")
 	}
 	asked := s.TakesOpaque() || s.AlsoIntrospect
 	if in == nil {
@@ -33,13 +33,13 @@ func (k *checker) introspection(path string, s *AuthorizationServer) {
 	}
 	switch {
 	case k.isOurs(s.Issuer):
-		k.fault(path+".introspection", "our own issuer needs none: it is asked in this process")
+		k.fault(path+".introspection", "must not be set for our own issuer: the gate asks it in this process")
 	case !asked && !k.undecoded(path+".tokens") && !k.undecoded(path+".also_introspect"):
-		k.fault(path+".introspection", "counts for opaque tokens (tokens: opaque or both) and also_introspect only")
+		k.fault(path+".introspection", "has no effect without opaque tokens (tokens: opaque or both) or also_introspect")
 	}
 	path += ".introspection"
 	if u := in.Endpoint; u != nil && !s.Connection.Secure(&u.URL) {
-		k.fault(path+".endpoint", "must start with https://: tokens are sent there, and the answers decide%s", s.Connection.hint(&u.URL))
+		k.fault(path+".endpoint", "must start with https://: the gate sends tokens there and trusts the responses%s", s.Connection.hint(&u.URL))
 	}
 	k.introspectionAuthentication(path, s)
 	k.inRange(path+".timeout", in.Timeout, leastIntrospection, mostIntrospection)
@@ -61,7 +61,7 @@ func (k *checker) introspectionAuthentication(path string, s *AuthorizationServe
 		k.require(path+".client_id", s.Introspection.ClientID != "")
 	}
 	if a.Method == MethodTLS && s.Connection.Certificate == (KeyPair{}) && k.decodedFully(strictyaml.Parent(path)+".connection") {
-		k.fault(path+".authentication.method", "tls_client_auth needs the certificate that the gate shows: connection.certificate")
+		k.fault(path+".authentication.method", "tls_client_auth needs the gate's own certificate: connection.certificate")
 	}
 	for _, file := range []struct {
 		key  string
@@ -79,7 +79,7 @@ func (k *checker) introspectionAuthentication(path string, s *AuthorizationServe
 		case mine && file.must:
 			k.require(at, file.set)
 		case !mine && file.set:
-			k.fault(at, "counts for %s only", orList(texts(file.uses)))
+			k.fault(at, "is for %s only", orList(texts(file.uses)))
 		}
 	}
 }

@@ -81,7 +81,7 @@ func (k *checker) alias(path string, alias *MTLSAlias) {
 	case u.Scheme != "https":
 		k.fault(path+".url", "must start with https://: clients authenticate there by a certificate")
 	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery:
-		k.fault(path+".url", "must have no path and no query: the endpoints have the paths that they have at the issuer")
+		k.fault(path+".url", "must have no path and no query: the endpoints have the same paths as at the issuer")
 	}
 }
 
@@ -94,7 +94,7 @@ func (k *checker) signing(path string, s *Signing) {
 		k.fault(path+".files", "an empty list signs nothing; leave it out for keys of the issuer's own")
 	}
 	if len(s.Files) > 0 && k.isSet(path+".rotate") {
-		k.fault(path+".rotate", "counts for keys of the issuer's own only, and files%s brings others", k.line(path+".files"))
+		k.fault(path+".rotate", "has no effect: files%s replaces the issuer's own keys", k.line(path+".files"))
 	}
 	k.files(path+".files", s.Files)
 	k.inRange(path+".rotate", s.Rotate, leastRotation, mostRotation)
@@ -130,7 +130,7 @@ func (k *checker) resourceServers(list []ResourceServer) {
 			k.fault(path+".trust", "an empty list trusts nothing; leave it out for the listener's anchors")
 		}
 		if len(s.Resources) == 0 {
-			k.fault(path+".resources", "at least one is required: it may introspect the tokens for these only")
+			k.fault(path+".resources", "at least one is required: a resource server may introspect only tokens for its resources")
 		}
 		k.resources(path+".resources", s.Resources)
 	}
@@ -144,11 +144,11 @@ func (k *checker) named(path string, s *ResourceServer) {
 		k.fault(path+".certificate", "%s", needsName)
 	}
 	if len(s.Certificate.Thumbprints) > 0 {
-		k.fault(path+".certificate.thumbprints", "counts for self_signed_tls_client_auth only")
+		k.fault(path+".certificate.thumbprints", "is for self_signed_tls_client_auth only")
 	}
 	shared := k.config.Listener.ClientCertificates.Trust
 	if s.Trust == nil && len(shared) == 0 && !k.undecoded("listener.client_certificates.trust") {
-		k.fault(path+".trust", "is required: listener.client_certificates has no trust that could stand in")
+		k.fault(path+".trust", "is required: listener.client_certificates has no trust to fall back on")
 	}
 }
 

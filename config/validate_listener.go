@@ -63,7 +63,7 @@ func (k *checker) revocation(path string, r *Revocation) {
 	if len(r.Lists) == 0 && !k.undecoded(path+".lists") {
 		for name, list := range map[string][]Path{".authorities": r.Authorities, ".exempt": r.Exempt} {
 			if len(list) > 0 {
-				k.fault(path+name, "count for lists only, and there is none")
+				k.fault(path+name, "has no effect without lists")
 			}
 		}
 	}
@@ -121,20 +121,20 @@ func (k *checker) certificateHeader(path string, c *ClientCertificates) {
 	header := path + ".header"
 	if c.From != FromHeader {
 		if c.Header != nil && !k.undecoded(path+".from") {
-			k.fault(header, "is for from: header alone")
+			k.fault(header, "is for from: header only")
 		}
 		return
 	}
 	if c.OnFailure == Handshake {
 		// The handshake is the front proxy's, and its client may be any.
-		k.fault(path+".on_failure", "handshake is for from: tls alone")
+		k.fault(path+".on_failure", "handshake is for from: tls only")
 	}
 	if c.Header == nil {
-		k.fault(header, "is required: with from: header, it says whose header counts")
+		k.fault(header, "is required with from: header: it names the trusted proxies")
 		return
 	}
 	if len(c.Header.Formats) == 0 {
-		k.fault(header+".formats", "at least one is required: nothing else is read")
+		k.fault(header+".formats", "at least one is required: the gate reads no other format")
 	}
 	distinct(k, header+".formats", c.Header.Formats)
 	k.pemHeader(header, c.Header)
@@ -151,9 +151,9 @@ func (k *checker) pemHeader(path string, h *CertificateHeader) {
 	case asked && !named:
 		k.fault(path+".pem_header", "is required for the format pem")
 	case named && !asked:
-		k.fault(path+".pem_header", "is for the format pem alone")
+		k.fault(path+".pem_header", "is for the format pem only")
 	case slices.Contains(ownFields, h.PEMHeader):
-		k.fault(path+".pem_header", "%s has a format of its own", h.PEMHeader)
+		k.fault(path+".pem_header", "%s belongs to another format", h.PEMHeader)
 	}
 }
 
@@ -161,7 +161,7 @@ func (k *checker) pemHeader(path string, h *CertificateHeader) {
 // believed here speaks for every partner).
 func (k *checker) trustedProxies(path string, t *TrustedProxies) {
 	if len(t.Addresses) == 0 && t.Certificates == nil && k.decodedFully(path) {
-		k.fault(path, "addresses or certificates are required: nobody is believed by default")
+		k.fault(path, "addresses or certificates are required: no proxy is trusted by default")
 	}
 	k.networks(path+".addresses", t.Addresses, 0)
 	if t.Certificates == nil {
@@ -169,7 +169,7 @@ func (k *checker) trustedProxies(path string, t *TrustedProxies) {
 	}
 	path += ".certificates"
 	if len(t.Certificates.SANDNS) == 0 {
-		k.fault(path+".san_dns", "at least one is required: an anchor may have certified others too")
+		k.fault(path+".san_dns", "at least one is required: the anchors may have certified other servers too")
 	}
 	for i, name := range t.Certificates.SANDNS {
 		if err := certname.CheckDNSName(name); err != nil {
@@ -178,7 +178,7 @@ func (k *checker) trustedProxies(path string, t *TrustedProxies) {
 	}
 	distinct(k, path+".san_dns", t.Certificates.SANDNS)
 	if len(t.Certificates.Trust) == 0 {
-		k.fault(path+".trust", "at least one is required: those of partners do not count here")
+		k.fault(path+".trust", "at least one is required: partners' anchors are not used here")
 	}
 	k.files(path+".trust", t.Certificates.Trust)
 }
@@ -202,7 +202,7 @@ func (k *checker) networks(path string, list []Network, least int) {
 			shortest = shortestIPv4
 		}
 		if n.IsValid() && n.Bits() < shortest {
-			k.fault(strictyaml.Index(path, i), "%s is too wide to be anybody's: at least /%d is required", n, shortest)
+			k.fault(strictyaml.Index(path, i), "%s is wider than any private network: the prefix must be at least /%d", n, shortest)
 		}
 	}
 	distinct(k, path, list)
@@ -221,7 +221,7 @@ func (k *checker) addresses() {
 	k.require("admin.address", k.config.Admin.Address != "")
 	for i, h := range k.config.Admin.Hosts {
 		if strings.HasPrefix(string(h), "*.") {
-			k.fault(strictyaml.Index("admin.hosts", i), "name each host: a wildcard would let in names that others control")
+			k.fault(strictyaml.Index("admin.hosts", i), "name each host: a wildcard would match names that other people control")
 		}
 	}
 	distinct(k, "admin.hosts", k.config.Admin.Hosts)

@@ -36,10 +36,10 @@ func (k *checker) trust(path string, p *Partner) bool {
 	case p.Trust != nil && len(p.Trust) == 0:
 		k.fault(own, "an empty list trusts nothing; leave it out for the listener's anchors")
 	case !anchored && !clients.SelfSigned && !k.undecoded("listener.client_certificates.self_signed"):
-		k.fault(own, "is required: listener.client_certificates has neither trust nor self_signed, so no certificate could speak for this partner")
+		k.fault(own, "is required: listener.client_certificates has neither trust nor self_signed, so this partner could use no certificate")
 	}
 	if !p.InsecureRSA1024Until.IsZero() && len(p.Trust) == 0 && !k.undecoded(own) {
-		k.fault(path+".insecure_rsa_1024_until", "needs trust of the partner's own: the listener's anchors are those of others too")
+		k.fault(path+".insecure_rsa_1024_until", "needs trust of the partner's own: the listener's anchors are shared with other partners")
 	}
 	return anchored
 }
@@ -84,7 +84,7 @@ func (k *checker) oneSpeaker(path string, partner Name) {
 		}
 	}
 	if speakers > 1 && anyPartner {
-		k.fault(path, "any of %d authorization servers could speak for it, since it has neither an anchor nor a registered certificate; register thumbprints, or name each server's partners", speakers)
+		k.fault(path, "any of %d authorization servers could bind tokens for this application to any certificate, since it has neither an anchor nor a registered certificate; register thumbprints, or name each server's partners", speakers)
 	}
 }
 
@@ -94,10 +94,10 @@ func (k *checker) certificate(path string, r *RegisteredCertificate, anchored bo
 	pinned := len(r.Thumbprints) > 0
 	switch {
 	case r.Names() && !pinned && !anchored:
-		k.fault(path, "a name counts only for certificates that chain to an anchor, and this partner has none; list thumbprints")
+		k.fault(path, "a name needs certificates that chain to an anchor, and this partner has no anchor; list thumbprints")
 	case !r.Names() && !pinned && k.isSet(path) && k.decodedFully(path):
 		// Somebody meant to narrow this down: a template left it empty.
-		k.fault(path, "registers nothing; leave it out to take every certificate of the partner")
+		k.fault(path, "registers nothing; leave it out to accept every certificate of the partner")
 	}
 	k.names(path, r, taken)
 }
@@ -120,7 +120,7 @@ func (k *checker) authentication(path string, a *Application, anchored bool) {
 	case !a.Certificate.Names() && k.decodedFully(certificate):
 		k.fault(certificate, "%s", needsName)
 	case !anchored && len(a.Certificate.Thumbprints) > 0: // without, certificate has told already
-		k.fault(certificate, "tls_client_auth at our own issuer needs an anchor that the certificate chains to, and this partner has none")
+		k.fault(certificate, "tls_client_auth at our own issuer needs a certificate that chains to an anchor, and this partner has no anchor")
 	}
 }
 

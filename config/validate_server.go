@@ -26,7 +26,7 @@ var tokenTypes = []string{"at+jwt", "application/at+jwt", "JWT"}
 func (k *checker) authorizationServers() {
 	list := k.config.AuthorizationServers
 	if len(list) == 0 {
-		k.fault("authorization_servers", "at least one is required: nobody else may vouch for tokens")
+		k.fault("authorization_servers", "at least one is required: without one, no token is accepted")
 	}
 	names := make(map[Name]string)
 	issuers := make(map[Identifier]string)
@@ -57,7 +57,7 @@ func (k *checker) authorizationServers() {
 // speaksFor checks that the partners that s may speak for are configured.
 func (k *checker) speaksFor(path string, s *AuthorizationServer) {
 	if s.Partners != nil && len(s.Partners) == 0 {
-		k.fault(path, "an empty list lets the server speak for no partner; leave it out for all of them")
+		k.fault(path, "an empty list allows no partner; leave it out for all partners")
 	}
 	distinct(k, path, s.Partners)
 	if !k.decodedFully("partners") {
@@ -77,7 +77,7 @@ func (k *checker) speaksFor(path string, s *AuthorizationServer) {
 // entries checks the size of a cache.
 func (k *checker) entries(path string, n int) {
 	if n < 0 {
-		k.fault(path, "must be 0, for no cache, or more, is %d", n)
+		k.fault(path, "must be 0 (no cache) or more, is %d", n)
 	}
 }
 
@@ -127,7 +127,7 @@ func (k *checker) connection(path string, s *AuthorizationServer) {
 	set := &s.KeySet
 	used := set.URL != nil || s.Introspection != nil || !set.Named() && !k.isOwn(s.Issuer)
 	if !used && k.isSet(path) && k.decodedFully(strictyaml.Parent(path)) {
-		k.fault(path, "counts where something is fetched, and nothing is")
+		k.fault(path, "has no effect: nothing is fetched from this server")
 	}
 }
 
@@ -138,10 +138,10 @@ func (k *checker) keySet(path string, s *AuthorizationServer) {
 		k.fault(path, "%s exclude each other", andList(named))
 	}
 	if set.Named() && !s.NeedsKeys() && k.decodedFully(strictyaml.Parent(path)) {
-		k.fault(path, "counts for JWTs and signed answers only, and there are neither")
+		k.fault(path, "has no effect without JWTs or signed introspection responses")
 	}
 	if set.URL != nil && !s.Connection.Secure(&set.URL.URL) {
-		k.fault(path+".url", "must start with https://: whoever can change the keys can make tokens%s", s.Connection.hint(&set.URL.URL))
+		k.fault(path+".url", "must start with https://: a changed key set accepts forged tokens%s", s.Connection.hint(&set.URL.URL))
 	}
 	if set.JWKS != "" && !isJWKSet(set.JWKS) {
 		// Not quoted: what was pasted here may be a private key.

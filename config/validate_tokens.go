@@ -78,7 +78,7 @@ func (k *checker) claim(path, name string) {
 	k.require(path, name != "")
 	// Some readers of JSON take no notice of case.
 	if slices.ContainsFunc(reservedClaims, func(c string) bool { return strings.EqualFold(c, name) }) {
-		k.fault(path, "%q is reserved: the issuer sets it itself, or nobody does", name)
+		k.fault(path, "%q is reserved: only the issuer may set it", name)
 	}
 }
 

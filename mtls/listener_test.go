@@ -85,15 +85,15 @@ func TestServerConfig(t *testing.T) {
 		alert     string // "" when the handshake is finished
 		counted   [2]string
 	}{
-		{"answer, good", config.Answer, &good, tls.VersionTLS13, "", [2]string{"completed", "none"}},
-		{"answer, untrusted", config.Answer, &stranger, tls.VersionTLS13, "", [2]string{"completed", "untrusted_certificate"}},
-		{"answer, none", config.Answer, nil, tls.VersionTLS12, "", [2]string{"completed", "no_certificate"}},
+		{"respond, good", config.Respond, &good, tls.VersionTLS13, "", [2]string{"completed", "none"}},
+		{"respond, untrusted", config.Respond, &stranger, tls.VersionTLS13, "", [2]string{"completed", "untrusted_certificate"}},
+		{"respond, none", config.Respond, nil, tls.VersionTLS12, "", [2]string{"completed", "no_certificate"}},
 		{"handshake, good", config.Handshake, &good, tls.VersionTLS12, "", [2]string{"completed", "none"}},
 		{"handshake, untrusted", config.Handshake, &stranger, tls.VersionTLS13, "bad certificate", [2]string{"refused", "untrusted_certificate"}},
 		{"handshake, untrusted, TLS 1.2", config.Handshake, &stranger, tls.VersionTLS12, "bad certificate", [2]string{"refused", "untrusted_certificate"}},
 		{"handshake, none", config.Handshake, nil, tls.VersionTLS13, "certificate required", [2]string{"", ""}},
 		{"handshake, none, TLS 1.2", config.Handshake, nil, tls.VersionTLS12, "handshake failure", [2]string{"", ""}},
-		{"too old a version", config.Answer, &good, tls.VersionTLS11, "protocol version not supported", [2]string{"", ""}},
+		{"too old a version", config.Respond, &good, tls.VersionTLS11, "protocol version not supported", [2]string{"", ""}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -127,7 +127,7 @@ func TestServerConfig(t *testing.T) {
 func TestCipherSuites(t *testing.T) {
 	ca, server := testpki.NewCA("Root"), testpki.SelfSigned("gate", testpki.IP("127.0.0.1"))
 	trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {ca}})
-	settings := ServerConfig(func() *Trust { return trust }, server.TLS(), config.TLS12, config.Answer, NewHandshakes(prometheus.NewRegistry()))
+	settings := ServerConfig(func() *Trust { return trust }, server.TLS(), config.TLS12, config.Respond, NewHandshakes(prometheus.NewRegistry()))
 	address, results := listen(t, settings)
 	client := ca.Leaf("a").TLS()
 	ask := func(edit func(*tls.Config)) (tls.ConnectionState, error) {
@@ -168,7 +168,7 @@ func TestCipherSuites(t *testing.T) {
 func TestServerConfigNamesNoPartner(t *testing.T) {
 	ca, server := testpki.NewCA("Secret Partner"), testpki.SelfSigned("gate", testpki.IP("127.0.0.1"))
 	trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {ca}})
-	settings := ServerConfig(func() *Trust { return trust }, server.TLS(), config.TLS12, config.Answer, NewHandshakes(prometheus.NewRegistry()))
+	settings := ServerConfig(func() *Trust { return trust }, server.TLS(), config.TLS12, config.Respond, NewHandshakes(prometheus.NewRegistry()))
 	if settings.ClientCAs == nil {
 		t.Fatal("the pool is nil, which means the system's roots")
 	}

@@ -28,7 +28,7 @@ func (s *harness) listenFastPath(t testing.TB, prepare func(*net.TCPConn)) (addr
 		t.Fatal(err)
 	}
 	l := &fastpath.Server{Handler: s.proxy, ConnContext: mtls.ConnContext, Quiet: time.Minute, Patience: time.Minute, Panicked: func(net.Addr, any) {}}
-	settings := mtls.ServerConfig(func() *mtls.Trust { return s.trust }, s.server.TLS(), config.TLS12, config.Answer, mtls.NewHandshakes(prometheus.NewRegistry()))
+	settings := mtls.ServerConfig(func() *mtls.Trust { return s.trust }, s.server.TLS(), config.TLS12, config.Respond, mtls.NewHandshakes(prometheus.NewRegistry()))
 	var served sync.WaitGroup
 	served.Go(func() {
 		for {

@@ -162,7 +162,7 @@ func (s *harness) listen(t testing.TB) (address string) {
 	t.Helper()
 	server := httptest.NewUnstartedServer(s.proxy)
 	server.EnableHTTP2 = true
-	server.TLS = mtls.ServerConfig(func() *mtls.Trust { return s.trust }, s.server.TLS(), config.TLS12, config.Answer, mtls.NewHandshakes(s.registry))
+	server.TLS = mtls.ServerConfig(func() *mtls.Trust { return s.trust }, s.server.TLS(), config.TLS12, config.Respond, mtls.NewHandshakes(s.registry))
 	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
 	server.StartTLS()
 	t.Cleanup(server.Close)

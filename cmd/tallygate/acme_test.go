@@ -114,7 +114,7 @@ func TestACME(t *testing.T) {
 	t.Parallel()
 	c := newCertified(t, testacme.Options{})
 	c.authority.Start()
-	c.certify("api.example.test", "on_failure: answer", "on_failure: handshake",
+	c.certify("api.example.test", "on_failure: respond", "on_failure: handshake",
 		"authorization_servers:\n", "authorization_servers:\n  - {name: own, issuer: \"https://as.example.com\", audiences: [https://api.example.test]}\n",
 		"admin: {", "issuer: {issuer: \"https://as.example.com\", address: \"127.0.0.1:0\", state: state, audience: https://api.example.test}\nadmin: {")
 	c.serve()
@@ -233,12 +233,12 @@ func TestACMEStopsWhileAsking(t *testing.T) {
 // it among other protocols is one like any other.
 func TestChallengeOpensNothing(t *testing.T) {
 	t.Parallel()
-	for _, onFailure := range []string{"answer", "handshake"} {
+	for _, onFailure := range []string{"respond", "handshake"} {
 		t.Run(onFailure, func(t *testing.T) {
 			// Of 40 minutes the last 50 are those in which it is renewed without delay.
 			c := newCertified(t, testacme.Options{Lifetime: 40 * time.Minute, Sleep: 4})
 			c.authority.Start()
-			c.certify("api.example.test", "on_failure: answer", "on_failure: "+onFailure)
+			c.certify("api.example.test", "on_failure: respond", "on_failure: "+onFailure)
 			c.serve()
 			c.eventually("ready", c.ready)
 			first := c.shown(gate.PartnersListener, "api.example.test")
@@ -358,7 +358,7 @@ func TestACMEByHTTP(t *testing.T) {
 	c := newCertified(t, testacme.Options{HTTP: plain, Sleep: 3})
 	c.more = fmt.Sprintf(", http_address: %q", plain)
 	c.authority.Start()
-	c.certify("api.example.test", "on_failure: answer", "on_failure: handshake")
+	c.certify("api.example.test", "on_failure: respond", "on_failure: handshake")
 	c.serve()
 	ask := func(method, host, path string) {
 		t.Helper()

@@ -58,7 +58,7 @@ func (r *reloading) configure(edits ...string) {
 func (r *reloading) expand(text string) string {
 	return os.Expand(text, func(name string) string {
 		return map[string]string{
-			"SELF_SIGNED": "false", "ON_FAILURE": "answer", "FORWARD_AUTHORIZATION": "false", "KEY_SET": "{file: keys.json}", "REVOCATION": "{}",
+			"SELF_SIGNED": "false", "ON_FAILURE": "respond", "FORWARD_AUTHORIZATION": "false", "KEY_SET": "{file: keys.json}", "REVOCATION": "{}",
 			"STALL_TIMEOUT": "30s", "UPSTREAM_TIMEOUT": "30s", "UPSTREAM": r.upstream.url(),
 		}[name]
 	})

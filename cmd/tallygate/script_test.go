@@ -78,7 +78,7 @@ func runScripts(t *testing.T, p testscript.Params, open bool) {
 			env.Defer(w.close)
 			env.Values[worldKey{}] = w
 			for name, value := range map[string]string{
-				"SELF_SIGNED": "false", "ON_FAILURE": "answer", "FORWARD_AUTHORIZATION": "false",
+				"SELF_SIGNED": "false", "ON_FAILURE": "respond", "FORWARD_AUTHORIZATION": "false",
 				"KEY_SET": "{file: keys.json}", "REVOCATION": "{}", "STALL_TIMEOUT": "30s", "UPSTREAM_TIMEOUT": "30s",
 				"UPSTREAM": w.upstream.url(), "ISSUER_ADDRESS": w.issuerAddress,
 			} {

@@ -16,7 +16,7 @@ import (
 func TestUnusableCertificates(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
-	r.configure("on_failure: answer", "on_failure: handshake")
+	r.configure("on_failure: respond", "on_failure: handshake")
 	r.serve()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	r.check(err)

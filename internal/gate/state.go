@@ -170,7 +170,7 @@ func (s *state) buildTLSConfigs(from buildOptions) {
 	}
 	// Metadata and key set are public, so this listener completes the handshake with any
 	// certificate. The endpoints check the certificate.
-	mutual := settings(IssuerListener, from.trust, config.Answer)
+	mutual := settings(IssuerListener, from.trust, config.Respond)
 	if s.cfg.Issuer.MTLSAlias == nil {
 		s.tlsConfigs[IssuerListener] = mutual
 		return
