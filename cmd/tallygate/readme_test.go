@@ -3,52 +3,139 @@ package main
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tallygate/tallygate/internal/cli"
 )
 
-// TestREADME runs the README's block of curl lines, as they stand, against a demo
-// that runs. Only the ports are exchanged for those that the demo got.
-func TestREADME(t *testing.T) {
-	for _, tool := range []string{"curl", "bash"} {
-		if _, err := exec.LookPath(tool); err != nil && os.Getenv("CI") == "" {
-			t.Skipf("%s is not installed; in CI it must be", tool)
+// TestQuickStart runs the marked blocks of the quick start, as they stand, against a running
+// demo. Only the ports are replaced by the demo's.
+func TestQuickStart(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string) {
+		folder := t.TempDir()
+		if err := os.Symlink(binary(t), filepath.Join(folder, "tallygate")); err != nil {
+			t.Fatal(err)
 		}
+		var script strings.Builder
+		for _, block := range testedBlocks(t, "../../docs/quick-start.md", 3) {
+			fmt.Fprintf(&script, "(\n%s)\n", block[1])
+		}
+		output := runShell(t, shell, folder, script.String(), startDemo(t, filepath.Join(folder, "demo")))
+		for _, want := range []string{
+			`"Tallygate-Partner": "northwind"`, `"reason":"bound_to_other"`, `"reason":"api_not_allowed"`,
+			`tallygate_decisions_total{decision="deny",partner="northwind",reason="bound_to_other"}`,
+			"granted", "refused: 401 bound_to_other", "refused: 401 revoked", "exit code 4", "revoked every token of application northwind-ledger",
+		} {
+			if !strings.Contains(output, want) {
+				t.Errorf("the blocks print %s\nwant %s", output, want)
+			}
+		}
+	})
+}
+
+// TestREADME runs the marked blocks of README, as they stand, in a folder that has the files of
+// the tree: they build the binary, write the first configuration, serve it and call it. Only the
+// ports are replaced by free ones.
+func TestREADME(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "account for "+r.Header.Get("Tallygate-Partner"))
+	}))
+	defer upstream.Close()
+	eachShell(t, func(t *testing.T, shell string) {
+		folder := t.TempDir()
+		files, err := filepath.Glob("../../[a-z]*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			path, err := filepath.Abs(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if name := filepath.Base(file); name != "demo" && name != "tallygate" {
+				if err := os.Symlink(path, filepath.Join(folder, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		addresses := map[string]string{"127.0.0.1:8080": strings.TrimPrefix(upstream.URL, "http://")}
+		for _, written := range []string{"127.0.0.1:8443", "127.0.0.1:8444", "127.0.0.1:9090"} {
+			addresses[written] = "127.0.0.1:" + freePort(t)
+		}
+		var script strings.Builder
+		for _, block := range testedBlocks(t, "../../README.md", 3) {
+			if block[0] == "" {
+				fmt.Fprintf(&script, "(\n%s)\n", block[1])
+				continue
+			}
+			fmt.Fprintf(&script, "%s &\nserver=$!\ntrap 'kill $server; wait $server' EXIT\n", strings.TrimSpace(block[1]))
+			script.WriteString("until curl --silent --fail http://127.0.0.1:9090/readyz; do kill -0 $server; sleep 0.1; done\n")
+		}
+		output := runShell(t, shell, folder, script.String(), addresses)
+		if want := "account for northwind"; !strings.Contains(output, want) {
+			t.Errorf("the blocks print %s\nwant %s", output, want)
+		}
+	})
+}
+
+// eachShell runs test for bash and for zsh. A shell that is not installed is skipped; in CI,
+// bash must be there.
+func eachShell(t *testing.T, test func(t *testing.T, shell string)) {
+	for _, shell := range []string{"bash", "zsh"} {
+		t.Run(shell, func(t *testing.T) {
+			for _, tool := range []string{shell, "curl"} {
+				if _, err := exec.LookPath(tool); err != nil && (os.Getenv("CI") == "" || tool == "zsh") {
+					t.Skipf("%s is not installed", tool)
+				}
+			}
+			test(t, shell)
+		})
 	}
-	readme, err := os.ReadFile("../../README.md")
+}
+
+// testedBlocks returns the blocks of shell commands of a page that are marked as tested: what the
+// mark says beyond that, and the commands. There must be want of them.
+func testedBlocks(t *testing.T, file string, want int) (blocks [][2]string) {
+	t.Helper()
+	page, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	block := regexp.MustCompile("(?s)<!-- TestREADME runs the next block. -->\n```sh\n(.*?)```").FindSubmatch(readme)
-	if block == nil {
-		t.Fatal("the README has no such block")
+	for _, m := range regexp.MustCompile("(?s)<!-- tested(, stays running)? -->\n```sh\n(.*?)```").FindAllSubmatch(page, -1) {
+		blocks = append(blocks, [2]string{string(m[1]), string(m[2])})
 	}
-	folder := t.TempDir()
-	script := string(block[1])
-	for told, actual := range startDemo(t, filepath.Join(folder, "demo")) {
-		script = strings.ReplaceAll(script, told, actual)
+	if len(blocks) != want {
+		t.Fatalf("%s has %d tested blocks, want %d", file, len(blocks), want)
 	}
-	shell := exec.CommandContext(t.Context(), "bash", "-eu", "-o", "pipefail", "-c", script)
-	shell.Dir = folder
-	output, err := shell.CombinedOutput()
+	return blocks
+}
+
+// runShell runs script in folder, with the addresses replaced, and returns what it prints.
+func runShell(t *testing.T, shell, folder, script string, addresses map[string]string) string {
+	t.Helper()
+	for written, actual := range addresses {
+		script = strings.ReplaceAll(script, written, actual)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	command := exec.CommandContext(ctx, shell, "-eu", "-o", "pipefail", "-c", script)
+	command.Dir = folder
+	command.Env = append(os.Environ(), "CGO_ENABLED=0") // as plainBinary builds, so that the build cache has it
+	output, err := command.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, output)
 	}
-	for _, want := range []string{
-		`"Tallygate-Partner": "northwind"`, `"reason":"bound_to_other"`, `"reason":"api_not_allowed"`,
-		`tallygate_decisions_total{decision="deny",partner="northwind",reason="bound_to_other"}`,
-	} {
-		if !strings.Contains(string(output), want) {
-			t.Errorf("the output lacks %s:\n%s", want, output)
-		}
-	}
+	return string(output)
 }
 
 // TestREADMERules puts the README's rules, as they stand, into a configuration, and asks
