@@ -9,21 +9,17 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// What callers are told to wait, in seconds.
+// Values of Retry-After, in seconds.
 const (
-	// When the gate cannot decide. Key sets are read again within a cool-down, 10 seconds
-	// by default.
-	retryAfter = "10"
-	// When they are over a rate, of which none is less than one in a second.
-	retryRate = "1"
+	retryAfter = "10" // for 503: key sets are fetched again after a cool-down, 10 s by default
+	retryRate  = "1"  // for 429: the lowest rate limit is one request a second
 )
 
-// realm names the protection space, RFC 9110 section 11.5. A challenge must have at
-// least one parameter (RFC 6750 section 3).
+// realm names the protection space (RFC 9110 section 11.5). RFC 6750 section 3 wants at least one
+// parameter in a challenge.
 const realm = "tallygate"
 
-// body is the answer to a refused request. Every text in it is fixed but the
-// request id.
+// errorBody is the body of a refusal or failure. All its texts are fixed but the request id.
 type errorBody struct {
 	Error       string `json:"error"`
 	Description string `json:"error_description"`
@@ -31,8 +27,8 @@ type errorBody struct {
 	RequestID   string `json:"request_id"`
 }
 
-// answer tells the client that its request was refused. credentials says whether
-// it sent any: without, the challenge carries no error code (RFC 6750 section 3.1).
+// writeRefusal sends the refusal d. credentials says whether the request had an Authorization header:
+// without, the challenge has no error code (RFC 6750 section 3.1).
 func writeRefusal(w http.ResponseWriter, d access.Decision, id string, credentials bool) {
 	reason := d.Reason
 	status := reason.Status()
@@ -53,7 +49,7 @@ func writeRefusal(w http.ResponseWriter, d access.Decision, id string, credentia
 	writeError(w, status, errorBody{Error: code, Description: reason.Description(), Reason: reason.String(), RequestID: id})
 }
 
-// codes are the error members of answers for which RFC 6750 has no code.
+// codes are the values of the error member for statuses without a code in RFC 6750.
 var codes = map[int]string{
 	http.StatusBadRequest:            "invalid_request",
 	http.StatusUnauthorized:          "unauthorized",
@@ -68,8 +64,8 @@ var codes = map[int]string{
 	http.StatusGatewayTimeout:        "gateway_timeout",
 }
 
-// challenge is the value of WWW-Authenticate, RFC 6750 section 3. Its parts are
-// fixed texts and configured scopes, none of which needs quoting.
+// challenge returns the value of WWW-Authenticate (RFC 6750 section 3). Fixed texts and configured
+// scopes need no escaping.
 func challenge(code, description string, scopes []string) string {
 	var b strings.Builder
 	b.WriteString(`Bearer realm="` + realm + `"`)
@@ -82,15 +78,15 @@ func challenge(code, description string, scopes []string) string {
 	return b.String()
 }
 
-// shed answers a request over HTTP/2 for which the gate has no room, by a header alone. A body
-// waits until the client grants a window for it (RFC 9113 section 5.2), and takes memory that is
-// short.
+// writeOverloaded refuses an HTTP/2 request as overloaded, without a body. A body would wait for the
+// client's flow control window (RFC 9113 section 5.2) and hold memory that is short.
 func writeOverloaded(w http.ResponseWriter) {
 	w.Header().Set("Retry-After", retryAfter)
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(access.Overloaded.Status())
 }
 
+// writeError sends b with status.
 func writeError(w http.ResponseWriter, status int, b errorBody) {
 	text, err := json.Marshal(b)
 	if err != nil {
@@ -102,5 +98,5 @@ func writeError(w http.ResponseWriter, status int, b errorBody) {
 	h.Set("Content-Length", strconv.Itoa(len(text)))
 	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_, _ = w.Write(text) // a client that has gone is noted by the exchange
+	_, _ = w.Write(text) // the exchange notes a failed write
 }

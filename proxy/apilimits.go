@@ -6,16 +6,16 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// places bound the requests to the upstream of one API, in all and by partner. They are safe for
-// concurrent use.
+// apiLimits bound the concurrent requests to the upstream of one API, in total and for each partner.
+// They are safe for concurrent use.
 type apiLimits struct {
 	limit     int64
-	inFlight  *atomic.Int64            // requests to the upstream
-	byPartner map[string]*atomic.Int64 // of them, by the name of the partner
+	inFlight  *atomic.Int64            // concurrent requests to the upstream
+	byPartner map[string]*atomic.Int64 // the same, by partner name; absent for a partner without a grant
 }
 
-// newPlaces returns the places of each API by its name. The counts of before go on where API and
-// partner are the same.
+// newAPILimits returns the limits of each API by its name. They share the counts of prev for the same
+// API and partner.
 func newAPILimits(cfg *config.Config, prev map[string]*apiLimits) map[string]*apiLimits {
 	all := make(map[string]*apiLimits, len(cfg.APIs))
 	for i := range cfg.APIs {
@@ -41,7 +41,7 @@ func newAPILimits(cfg *config.Config, prev map[string]*apiLimits) map[string]*ap
 	return all
 }
 
-// mayCall reports whether an application of partner is granted some of api.
+// mayCall reports whether an application of partner has a grant for api.
 func mayCall(partner *config.Partner, api config.Name) bool {
 	for i := range partner.Applications {
 		for j := range partner.Applications[i].APIs {
@@ -53,11 +53,11 @@ func mayCall(partner *config.Partner, api config.Name) bool {
 	return false
 }
 
-// take takes a place for a request of partner, which leave gives back, and reports false where the
-// partner has as many as there are left: half of them while no other partner has any. See limit.
+// acquire takes a slot for a request of partner, which release gives back. It reports false if the
+// partner already uses as many slots as remain free. See admit.
 func (p *apiLimits) acquire(partner string) bool {
 	held := p.byPartner[partner]
-	if held == nil { // nobody without a grant gets here
+	if held == nil { // Decide grants nothing to a partner without a grant
 		return false
 	}
 	if left := p.limit - p.inFlight.Add(1); held.Add(1)-1 > left {
@@ -67,7 +67,7 @@ func (p *apiLimits) acquire(partner string) bool {
 	return true
 }
 
-// leave gives back a place that take took for partner.
+// release gives back a slot that acquire took for partner.
 func (p *apiLimits) release(partner string) {
 	p.byPartner[partner].Add(-1)
 	p.inFlight.Add(-1)

@@ -18,24 +18,24 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// assertionLifetime is how long an upstream may believe an assertion. It is for one
-// request, which it is made for; a minute forgives clocks that differ.
+// assertionLifetime is how long an assertion is valid. An assertion is for one request; a minute allows
+// for clocks that differ.
 const assertionLifetime = time.Minute
 
-// assertionType is the typ of an assertion. By it alone it can pass for no access token,
-// RFC 8725 section 3.11.
+// assertionType is the typ of an assertion. It keeps verifiers from accepting an assertion as an access
+// token (RFC 8725 section 3.11).
 const assertionType = "tallygate-assertion+jwt"
 
-// An asserter signs what the gate tells upstreams about callers. Its key is made at the
-// start and never leaves the process. It is safe for concurrent use.
+// An asserter signs assertions. Its key is generated at the start and never leaves the process. It is
+// safe for concurrent use.
 type asserter struct {
 	key    *ecdsa.PrivateKey
 	keyID  string
 	keySet []byte // JSON
 }
 
-// newAsserter returns one for cfg, before if that is not nil, or nil where no route asks
-// for assertions.
+// newAsserter returns prev, or a new asserter if prev is nil and a route of cfg needs assertions. It
+// may return nil.
 func newAsserter(cfg *config.Config, prev *asserter) (*asserter, error) {
 	asked := false
 	for _, api := range cfg.APIs {
@@ -66,7 +66,7 @@ func newAsserter(cfg *config.Config, prev *asserter) (*asserter, error) {
 	return a, err
 }
 
-// An assertion is what an upstream is told about the caller of one request.
+// An assertion has the claims about the client of one request.
 type assertion struct {
 	jwt.RegisteredClaims
 	ClientID     string            `json:"client_id"`
@@ -76,9 +76,9 @@ type assertion struct {
 	Confirmation map[string]string `json:"cnf"` // the client's certificate, as in RFC 8705 section 3.1
 }
 
-// sign returns the assertion for a granted request: a JWT (RFC 7519) for its API, which
-// ends within a minute, and no later than the token where that has not ended yet: one
-// that counts by the leeway alone gives it the minute.
+// sign returns the assertion for a granted request, a JWT (RFC 7519) with the API as its audience. It
+// expires after one minute or with the access token, whichever is earlier. A token that is past exp and
+// accepted only within the leeway does not shorten it.
 func (a *asserter) sign(x *exchange, now time.Time) (string, error) {
 	d := &x.decision
 	ends := now.Add(assertionLifetime)
@@ -105,8 +105,8 @@ func (a *asserter) sign(x *exchange, now time.Time) (string, error) {
 	return signed, nil
 }
 
-// AssertionKeys serves the key set (RFC 7517 section 5) by which upstreams verify
-// assertions. It is nil where no route asks for any.
+// AssertionKeys serves the key set (RFC 7517 section 5) with which upstreams verify assertions. It is
+// nil if no route needs assertions.
 func (p *Proxy) AssertionKeys() http.Handler {
 	if p.asserter == nil {
 		return nil

@@ -15,45 +15,45 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// An exchange is one request on its way through the gate, and the writer of its
-// answer. It belongs to one goroutine.
+// An exchange is a request in progress and the http.ResponseWriter of its response. It belongs to the
+// goroutine of the handler, but for the fields at the end.
 type exchange struct {
 	http.ResponseWriter
 	control           http.ResponseController
 	proxy             *Proxy
 	request           *http.Request
-	id                string // names the request in the answer, the log and at the upstream
+	id                string // the X-Request-Id of response, log and upstream
 	started           time.Time
 	decided           time.Time
 	decision          access.Decision
-	peerThumbprint    string              // the thumbprint on the connection, once it was asked for
-	certificate       *access.Certificate // nil until it has passed
-	assertion         string              // for the upstream; "" where the route asks for none
-	detail            error               // of failure, for the log
-	status            int                 // sent; 0 before
-	failure           failure             // what went wrong after a grant
-	upgrade           bool                // asked for
-	bodyMayPause      bool                // its body may pause: it is gRPC
-	bodyWritten       bool                // some of the answer's body
-	clientWriteFailed bool                // the client no longer takes the answer
-	recheck           *recheck            // nil: no stream, so far
-	partnerInFlight   *atomic.Int64       // counts it, among its partner's; nil: it has no place
-	apiLimits         *apiLimits          // where it has one at the upstream; nil: it has none
+	peerThumbprint    string              // of the client certificate, verified or not; "" until thumbprint is called
+	certificate       *access.Certificate // the verified client certificate; nil before
+	assertion         string              // the JWT for the upstream; "" if the route needs none
+	detail            error               // the error behind failure, for the log
+	status            int                 // of the response; 0 before its header is sent
+	failure           failure             // what failed after the request was granted
+	upgrade           bool                // the request asks for one
+	bodyMayPause      bool                // the request is gRPC
+	bodyWritten       bool                // at least one byte of the response body
+	clientWriteFailed bool                // the client takes no more of the response
+	recheck           *recheck            // nil: x is no stream, or not yet
+	partnerInFlight   *atomic.Int64       // counts x; nil: admit has not counted it
+	apiLimits         *apiLimits          // likewise, at the upstream
 
-	// Room that would be taken piece by piece otherwise.
+	// Allocated together with the exchange.
 	reverse        httputil.ReverseProxy
-	bufferedBody   bufferedBody               // what the upstream gets
-	headerValues   [maxIdentityHeaders]string // values of the fields that the upstream gets
-	requestIDValue [1]string                  // of the field in the answer
+	bufferedBody   bufferedBody               // the request body for the upstream
+	headerValues   [maxIdentityHeaders]string // of the headers of setIdentityHeaders
+	requestIDValue [1]string                  // of the response header
 
-	// The transport may go on reading the client's body after the handler has
-	// returned, from a goroutine of its own. This is what that touches.
-	bodyRead       atomic.Bool           // the body has been read to its end
-	unrequested101 atomic.Bool           // the upstream said 101 where that is none (RFC 9113 section 8.6)
-	bodyFault      atomic.Pointer[error] // why the body ended early
-	bodyReadMu     sync.Mutex            // held while the body is being read
+	// The transport may read the request body on a goroutine of its own, even after the handler has
+	// returned. That goroutine, and the recheck, use the fields below.
+	bodyRead       atomic.Bool           // the request body has been read to its end
+	unrequested101 atomic.Bool           // the upstream sent a 101 over HTTP/2, which has none (RFC 9113 section 8.6)
+	bodyFault      atomic.Pointer[error] // the error of the request body
+	bodyReadMu     sync.Mutex            // held during a read of the request body
 	mu             sync.Mutex
-	handlerDone    bool // the handler returns: the connection's deadlines are net/http's again
+	handlerDone    bool // the handler returns, and net/http sets the deadlines again. Guarded by mu.
 }
 
 func (p *Proxy) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
@@ -66,15 +66,14 @@ func (p *Proxy) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 		started:        time.Now(),
 	}
 	if r.ProtoMajor == 1 && r.ContentLength != 0 {
-		// The deadline of the connection's last answer must not cut short what net/http says
-		// when the body is read, 100 Continue. All else is written with a deadline of its own.
+		// net/http writes 100 Continue when the body is read. The write deadline of the last response
+		// on the connection must not end that write. All other writes set their own deadline.
 		x.extendWriteDeadline(x.started)
 	}
 	return x
 }
 
-// newID returns 128 bits that no other request has. They are a name and no secret, so
-// chance is enough.
+// newID returns 128 random bits in hex. The id is no secret, so math/rand/v2 is enough.
 func newID() string {
 	var b [16]byte
 	binary.BigEndian.PutUint64(b[:8], rand.Uint64()) //nolint:gosec // not a secret
@@ -82,17 +81,17 @@ func newID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// end gives the connection back to net/http. Of an HTTP/1 body that nobody has read to
-// its end, nothing more is waited for: not by the transport, which may still be reading,
-// and not by the server, which would skip what is left to find the next request. A read
-// that is under way has to return first: net/http would lift the deadline to end it.
+// end returns the connection to net/http and releases the slots of x. If an HTTP/1 body has not been
+// read to its end, neither the transport, which may still read it, nor the server, which would skip the
+// rest to find the next request, may wait for more of it. end waits until a read in progress has
+// returned, because net/http clears the deadline that makes the read return.
 func (x *exchange) end() {
 	defer x.release()
 	if r := x.recheck; r != nil {
 		defer r.streams.running.Add(-1)
 	}
 	if x.status != 0 && x.request.ProtoMajor == 1 && (!x.bodyWritten || x.terminated() == nil) {
-		x.extendWriteDeadline(time.Now()) // the header has yet to be sent, or the end: the upstream may have been quiet for long before it
+		x.extendWriteDeadline(time.Now()) // for the last bytes: the upstream may have paused for long before its end
 	}
 	unread := x.finish()
 	if unread {
@@ -101,8 +100,8 @@ func (x *exchange) end() {
 	}
 }
 
-// finish declares the exchange over. From then on no read of the body begins, and one
-// that is under way returns at once where it reports true.
+// finish sets handlerDone, after which no read of the body begins. It reports whether part of the body
+// is unread; a read in progress then returns at once.
 func (x *exchange) finish() (unread bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -115,23 +114,22 @@ func (x *exchange) finish() (unread bool) {
 	return unread
 }
 
-// linger makes net/http wait half a second between the end of the answer and the end of
-// the connection. A connection that is closed while bytes arrive is reset, and a reset
-// takes the answer away from a client that has not read it yet, the 413 above all. Only
-// of a body that was too long does net/http know that it must wait.
+// linger makes net/http wait half a second between the end of the response and the close of the
+// connection. Closing a connection while bytes arrive resets it, and a client loses a response, such as
+// a 413, that it has not read before the reset. net/http waits only after a MaxBytesReader has found a
+// body too long, so linger provokes that.
 func (x *exchange) linger() {
 	var one [1]byte
 	_, _ = http.MaxBytesReader(x.ResponseWriter, io.NopCloser(zeros{}), 0).Read(one[:])
 }
 
-// zeros has no end.
+// zeros is an endless body.
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
-// rescue turns a panic into a refusal where nothing has been sent yet.
-// http.ErrAbortHandler passes: it is how ReverseProxy says
-// that an answer broke off.
+// recoverPanic turns a panic into a refusal if no response has begun, and aborts the response
+// otherwise. It panics again with http.ErrAbortHandler, by which ReverseProxy aborts a response.
 func (x *exchange) recoverPanic(log *slog.Logger) {
 	v := recover()
 	if v == nil {

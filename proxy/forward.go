@@ -13,8 +13,7 @@ import (
 	"github.com/tallygate/tallygate/internal/upstream"
 )
 
-// forward sends the granted request to its API's upstream and the answer back.
-// The decision has been taken: nothing here asks whether, only how.
+// forward sends the granted request to the upstream of its API, and the response to the client.
 func (p *Proxy) forward(x *exchange) {
 	up := p.upstreams[x.decision.API]
 	defer up.AfterRequest()
@@ -36,22 +35,21 @@ func (p *Proxy) forward(x *exchange) {
 		ErrorLog:   p.errorLog,
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			out := pr.Out
-			// What was matched is what is forwarded: the same path bytes, the same
-			// query bytes, the same host.
+			// The upstream gets the same bytes that policy has matched: path, query and host.
 			out.URL.Scheme, out.URL.Host, out.URL.User = up.Scheme, up.Host, nil
 			out.URL.RawQuery = pr.In.URL.RawQuery
 			out.Host = pr.In.Host
-			out.Trailer = nil // a field after the body would come too late to be judged
+			out.Trailer = nil // a trailer would come after the check of headers
 			p.headers.removeReserved(out.Header)
-			delete(out.Header, "Expect") // answered here, now that the request may pass
+			delete(out.Header, "Expect") // net/http sends 100 Continue when the body is read
 			if x.assertion != "" {
-				delete(out.Header, "Authorization") // the assertion is there in its place
+				delete(out.Header, "Authorization") // the assertion replaces the token
 			}
 			p.headers.setIdentityHeaders(out.Header, x)
 			out.Close = x.decision.AnyBody && hasBody(request) && up.Protocol == config.HTTP1
 			if out.Body != nil {
-				// Without the writer: the transport reads from a goroutine of its
-				// own, which must not touch the answer.
+				// Without the ResponseWriter: the transport reads the body on a goroutine of its own,
+				// which must not touch the response.
 				out.Body = http.MaxBytesReader(nil, &stallingBody{out.Body, x}, p.bodyBytes)
 			}
 		},
@@ -62,8 +60,8 @@ func (p *Proxy) forward(x *exchange) {
 			}
 			switch {
 			case x.status == http.StatusSwitchingProtocols && x.recheck.tunnel != nil:
-				return // this is HTTP no more
-			case x.status == http.StatusSwitchingProtocols: // ReverseProxy sees no switch in it
+				return // the connection no longer speaks HTTP
+			case x.status == http.StatusSwitchingProtocols: // ReverseProxy has refused the switch
 				panic(http.ErrAbortHandler)
 			case end != nil && !end.refuses():
 				panic(http.ErrAbortHandler)
@@ -72,8 +70,8 @@ func (p *Proxy) forward(x *exchange) {
 				return
 			}
 			if x.failure == clientClosed {
-				// Nobody is there to answer, or somebody who only reads: saying
-				// nothing would be taken for 200.
+				// A client that closed only its sending side would take a return without a response for a
+				// 200.
 				panic(http.ErrAbortHandler)
 			}
 			kind := failures[x.failure]
@@ -81,16 +79,16 @@ func (p *Proxy) forward(x *exchange) {
 		},
 	}
 	if x.bodyUnread() {
-		// The upstream may answer before it has read the body. Otherwise net/http
-		// holds that answer back until the client has sent the rest.
+		// The upstream may respond before it has read the body. By default net/http holds the response
+		// back until the client has sent the rest.
 		_ = x.control.EnableFullDuplex()
 	}
 	x.reverse.ServeHTTP(x, request)
-	p.headers.removeReservedTrailers(x.Header()) // which ReverseProxy adds last
+	p.headers.removeReservedTrailers(x.Header()) // ReverseProxy adds trailers last
 }
 
-// A failure is what can go wrong after a request was granted. It is not a decision
-// and has a metric of its own.
+// A failure says what failed after a request was granted. It is not a decision, and has its own
+// metric.
 type failure uint8
 
 const (
@@ -121,9 +119,8 @@ var failures = [...]struct {
 	upstreamReset:       {"upstream_reset", http.StatusBadGateway, "The API broke off its answer."},
 }
 
-// classify tells who failed. The client's side comes first: when a client leaves,
-// stalls or sends nonsense, the upstream's connection breaks too, but as a
-// consequence.
+// classify returns the failure behind err. It looks at the client first, because a client that leaves,
+// stalls or sends a malformed body makes the request to the upstream fail too.
 func (x *exchange) classify(err error) failure {
 	var (
 		tooLarge *http.MaxBytesError
@@ -151,7 +148,7 @@ func (x *exchange) classify(err error) failure {
 	}
 }
 
-// brokenOff tells why an answer ended in the middle.
+// classifyAbort returns why a response ended before its last byte.
 func classifyAbort(x *exchange) failure {
 	if x.clientWriteFailed || x.request.Context().Err() != nil {
 		return clientClosed
@@ -159,7 +156,7 @@ func classifyAbort(x *exchange) failure {
 	return upstreamReset
 }
 
-// buffers lends ReverseProxy the 32 KiB it copies each answer through.
+// buffers lends ReverseProxy the 32 KiB through which it copies a response.
 var buffers = &bufferPool{sync.Pool{New: func() any { return new([32 << 10]byte) }}}
 
 type bufferPool struct{ pool sync.Pool }

@@ -10,13 +10,12 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// requestID is the header that carries the request's id to the upstream and back
-// to the client. A client's own is not taken: the id leads into our log.
+// requestID is the header with the request's id, to the upstream and back to the client. The gate never
+// takes the id from the client, because it identifies a log line.
 const requestID = "X-Request-Id"
 
-// spoken are fields that speak for whoever set them, about the caller, its
-// certificate or its call, to somebody behind a proxy. From a client they are
-// forgeries, whichever product reads them. In folded form.
+// reservedHeaders are the headers in which proxies tell upstreams about the client, its certificate or
+// its request. From a client they are forgeries, whichever product reads them. The names are folded.
 var reservedHeaders = []string{
 	"client-cert", "x-client-cert", "x-client-certificate", "x-arr-clientcert", "wl-proxy-client-cert",
 	"forwarded", "x-forwarded", "x-real-ip", "x-client-ip", "true-client-ip", "x-request-id",
@@ -27,38 +26,38 @@ var reservedHeaders = []string{
 	"proxy", // which CGI makes the variable HTTP_PROXY of, and HTTP clients obey (CVE-2016-5385)
 }
 
-// spokenFamilies are the same by prefix.
+// reservedPrefixes are the folded prefixes of such headers.
 var reservedPrefixes = []string{
 	"x-forwarded-", "x-envoy-", "x-ssl-", "ssl-client-", "x-amzn-mtls-", "client-cert-", "x-client-cert-", "cf-client-cert-",
 }
 
-// framing fields say where a message ends and what connection it is on. In their
-// own spelling net/http has acted on them; a twin with other characters in place of
-// the hyphens may still be taken for them by an upstream. In folded form.
+// framingHeaders say where a message ends, or are about one connection. net/http has acted on their
+// exact spelling. An upstream may take a spelling with other characters in place of the hyphens for
+// them. The names are folded.
 var framingHeaders = []string{
 	"connection", "content-length", "expect", "http2-settings", "keep-alive",
 	"proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
 }
 
-// fields knows which header fields are ours to set.
+// headerRules say which headers a client may send, and which the gate sets.
 type headerRules struct {
 	names         config.IdentityHeaders
-	policies      map[string]headerPolicy // by folded name; others may pass
-	prefixes      []string                // folded prefixes that no client may send
-	authorization bool                    // whether the upstream may see the token
+	policies      map[string]headerPolicy // by folded name; other headers are allowed
+	prefixes      []string                // folded prefixes of reserved headers
+	authorization bool                    // the upstream gets the access token
 }
 
-// standing says who may send a field.
+// A headerPolicy says whether a client may send a header.
 type headerPolicy uint8
 
 const (
 	allowed      headerPolicy = iota
-	allowedExact              // a client may, in the name's own spelling
-	reserved                  // no client may
+	allowedExact              // in its exact spelling only
+	reserved                  // never
 )
 
-// newFields returns what is ours by names, and what front proxies set by passed, which may
-// be nil.
+// newHeaderRules returns the rules for names, the identity headers, and passed, the header in which
+// front proxies pass certificates, which may be nil.
 func newHeaderRules(names config.IdentityHeaders, passed *config.CertificateHeader) *headerRules {
 	f := &headerRules{
 		names:         names,
@@ -81,8 +80,7 @@ func newHeaderRules(names config.IdentityHeaders, passed *config.CertificateHead
 	return f
 }
 
-// clean removes from h every field that equals or resembles one of ours, also one that
-// is to be sent as a trailer.
+// removeReserved removes the reserved headers from h, trailers included.
 func (f *headerRules) removeReserved(h http.Header) {
 	for name := range h {
 		if f.isReserved(strings.TrimPrefix(name, http.TrailerPrefix)) {
@@ -91,13 +89,12 @@ func (f *headerRules) removeReserved(h http.Header) {
 	}
 }
 
-// longestName is longer than any name of ours, so that a name cut there equals none.
+// longestName is longer than any reserved name, so that a name cut at that length equals none.
 const longestName = 128
 
-// forged reports whether a field of this name would speak for us. Names are
-// compared as the loosest upstream would: case folded, and every character other
-// than a letter or digit taken for a hyphen, since CGI and its heirs make the same
-// variable of all of them.
+// isReserved reports whether a client must not send a header with this name. It compares names as the
+// most lenient upstream does: without case, and with every character but letters and digits as a
+// hyphen, because CGI makes the same variable of them all.
 func (f *headerRules) isReserved(name string) bool {
 	if name == "Authorization" && f.authorization {
 		return false
@@ -119,8 +116,8 @@ func (f *headerRules) isReserved(name string) bool {
 	return false
 }
 
-// cleanTrailers removes from h, the header of an answer whose body has been sent, the
-// trailers that equal or resemble one of ours. Most answers have none.
+// removeReservedTrailers removes the reserved trailers from h, the header of a response whose body has
+// been sent. Most responses have no trailers.
 func (f *headerRules) removeReservedTrailers(h http.Header) {
 	trailers := h["Trailer"] != nil
 	for name := range h {
@@ -152,9 +149,8 @@ func isOddInName(r rune) bool {
 	return r != '-' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
 }
 
-// identify sets our fields on h, exactly one value each. Values are URL-safe:
-// names and scopes are so by configuration and grammar, what a token says freely is
-// percent-encoded.
+// setIdentityHeaders sets the identity headers on h, with exactly one value each. All values are
+// URL-safe: names by their configuration, scopes by their grammar, and the subject is percent-encoded.
 func (f *headerRules) setIdentityHeaders(h http.Header, x *exchange) {
 	values := x.headerValues[:0]
 	set := func(name, value string) {
@@ -170,14 +166,14 @@ func (f *headerRules) setIdentityHeaders(h http.Header, x *exchange) {
 	set(string(f.names.Subject), url.PathEscape(claims.Subject))
 	set(string(f.names.Thumbprint), x.thumbprint())
 	if f.names.Certificate != "" {
-		// A byte sequence of RFC 8941 section 3.3.5, as RFC 9440 section 2.1 asks.
+		// A byte sequence (RFC 8941 section 3.3.5, RFC 9440 section 2.1).
 		set(string(f.names.Certificate), ":"+base64.StdEncoding.EncodeToString(x.certificate.Leaf.Raw)+":")
 	}
 	if x.assertion != "" {
 		set(string(f.names.Assertion), x.assertion)
 	}
 	set(requestID, x.id)
-	// What upstreams of any proxy read; the client's own are gone by now.
+	// removeReserved has removed these headers of the client.
 	if address, _, err := net.SplitHostPort(x.request.RemoteAddr); err == nil {
 		set("X-Forwarded-For", address)
 	}
@@ -185,7 +181,7 @@ func (f *headerRules) setIdentityHeaders(h http.Header, x *exchange) {
 	set("X-Forwarded-Proto", "https")
 }
 
-// ownFields is how many fields identify sets at most.
+// maxIdentityHeaders bounds the headers that setIdentityHeaders sets.
 const maxIdentityHeaders = 11
 
 func joinScopes(scopes []string) string { return strings.Join(scopes, " ") }

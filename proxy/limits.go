@@ -11,15 +11,17 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// shares are what each partner holds of the gate, and what each application may still ask
-// of it. A Proxy that takes another's place goes on with those of before: a reload frees no
-// place that is taken, and fills no bucket that is empty.
+// partnerLimits count the concurrent requests of each partner and limit the rate of each application.
+// The Proxy of the next configuration shares the counts and buckets: a reload frees no slot that is in
+// use, and fills no empty bucket.
 type partnerLimits struct {
-	inFlight map[string]*atomic.Int64 // granted requests in hand, by the partner's name
-	rates    map[string]*rate.Limiter // by client_id, of the applications that have one
-	apis     map[string]*apiLimits    // of the upstreams, by the name of the API
+	inFlight map[string]*atomic.Int64 // concurrent granted requests, by partner name
+	rates    map[string]*rate.Limiter // by client_id; absent for an application without a rate
+	apis     map[string]*apiLimits    // by API name
 }
 
+// newPartnerLimits returns the limits of partners, with the counts and buckets of prev. It leaves apis
+// empty.
 func newPartnerLimits(partners []config.Partner, prev partnerLimits) partnerLimits {
 	s := partnerLimits{inFlight: make(map[string]*atomic.Int64, len(partners)), rates: make(map[string]*rate.Limiter)}
 	for i := range partners {
@@ -37,8 +39,8 @@ func newPartnerLimits(partners []config.Partner, prev partnerLimits) partnerLimi
 	return s
 }
 
-// limiter returns before where that has the rate of r, and otherwise another: before may
-// go on to be asked, when this reload is not taken.
+// limiter returns prev if its rate is r, and a new Limiter otherwise. It does not change prev, which
+// stays in use if the reload fails.
 func limiter(r config.Rate, prev *rate.Limiter) *rate.Limiter {
 	limit := rate.Limit(r.RequestsPerSecond)
 	if prev != nil && prev.Limit() == limit && prev.Burst() == r.Burst {
@@ -47,21 +49,20 @@ func limiter(r config.Rate, prev *rate.Limiter) *rate.Limiter {
 	return rate.NewLimiter(limit, r.Burst)
 }
 
-// Why a request that was granted is not to pass, for the log.
+// Details for the log.
 var (
-	errShare = errors.New("the partner has as many requests in hand as there are places left")
+	errShare = errors.New("the partner has used its share of the gate's concurrent requests")
 	errAPI   = errors.New("the partner has used its share of the API's concurrent requests (upstream.requests)")
-	errRate  = errors.New("the application is over its rate")
+	errRate  = errors.New("the application has exceeded its rate limit")
 )
 
-// limit takes a place at the gate and one at the upstream for a granted request, and a token from
-// its application's bucket, or refuses it. Of either places a partner may hold as many as are
-// left: half of them while no other partner holds any, and one in n+1 for each of n partners that
-// take all they can get. So some are always left for the next partner, whoever holds the others
-// and for however long. A request for which there is no place takes no token.
+// admit takes a slot of the gate and a slot of the upstream for a granted request, and a token from
+// the bucket of its application. If any is missing, admit turns the decision into a refusal. A partner
+// may use as many slots as remain free: half of them while no other partner has any, and one in n+1
+// each if n partners take all they can get. Some slots therefore always remain for the next partner. A
+// request without a slot takes no token.
 //
-// It is for requests that begin. A stream already has its places, so the review of the decision
-// about it does not call limit.
+// A recheck does not call admit, because its stream already has its slots.
 func (p *Proxy) admit(x *exchange) {
 	d := &x.decision
 	if d.Reason != access.Granted {
@@ -84,7 +85,7 @@ func (p *Proxy) admit(x *exchange) {
 	}
 }
 
-// leave gives back the places that limit took, at the gate and at the upstream.
+// release gives back the slots that admit took.
 func (x *exchange) release() {
 	if x.apiLimits != nil {
 		x.apiLimits.release(x.decision.Partner)
@@ -94,5 +95,5 @@ func (x *exchange) release() {
 	}
 }
 
-// unbounded is the room where nobody counts.
+// unbounded is the slotsLeft of a Proxy without a limit.
 func unbounded() int64 { return math.MaxInt64 }

@@ -8,8 +8,8 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// Metrics is everything that the handler counts. One serves a gate for all its life: a
-// [Proxy] takes another's place, the counts go on.
+// Metrics are the metrics of the handler. The Proxies of all configurations share one Metrics, so that
+// a reload resets no count.
 type Metrics struct {
 	requests          *prometheus.CounterVec
 	decisions         *prometheus.CounterVec
@@ -22,37 +22,36 @@ type Metrics struct {
 	clientCertificate *prometheus.GaugeVec
 }
 
-// NewMetrics returns metrics that are registered with registerer.
+// NewMetrics returns Metrics and registers them with registerer.
 func NewMetrics(registerer prometheus.Registerer) *Metrics {
-	// A whole request: from the quick answer of a neighbour to the slow one that
-	// the default upstream timeout of 30 s still allows.
+	// Whole requests: from 1 ms, for an upstream on the same host, to the default upstream timeout, 30 s.
 	whole := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
-	// Our own work is microseconds; the default buckets begin at 5 ms.
+	// Decisions take microseconds; the default buckets of Prometheus begin at 5 ms.
 	own := []float64{25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, .1, .25, 1}
 	m := &Metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "tallygate_requests_total", Help: "Requests by partner, route and status code sent.",
+			Name: "tallygate_requests_total", Help: "Requests by partner, route and status code of the response.",
 		}, []string{"partner", "route", "code"}),
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tallygate_decisions_total", Help: "Decisions by partner, outcome (allow, deny, error) and reason; one for each request.",
 		}, []string{"partner", "decision", "reason"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "tallygate_upstream_errors_total", Help: "Granted requests that failed on the way to the upstream or back, by what happened.",
+			Name: "tallygate_upstream_errors_total", Help: "Granted requests whose forwarding failed, by cause.",
 		}, []string{"reason"}),
 		streamsTerminated: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "tallygate_streams_ended_total", Help: "Granted requests that the gate ended while they ran, by the reason for which a new one would be refused, or stopping, or upstream_changed.",
+			Name: "tallygate_streams_ended_total", Help: "Streams that the gate ended, by the reason for which a new request would be refused, or stopping or upstream_changed.",
 		}, []string{"reason"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "tallygate_request_duration_seconds", Help: "Time from a request's header to the end of its answer.", Buckets: whole,
+			Name: "tallygate_request_duration_seconds", Help: "Time from the request header to the end of the response.", Buckets: whole,
 		}, []string{"route", "code_class"}),
 		overhead: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "tallygate_overhead_duration_seconds", Help: "Time from a request's header to the decision about it.", Buckets: own,
+			Name: "tallygate_overhead_duration_seconds", Help: "Time from the request header to the decision.", Buckets: own,
 		}, []string{"decision"}),
 		upstream: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "tallygate_upstream_request_duration_seconds", Help: "Time from the decision to the end of the upstream's answer.", Buckets: whole,
+			Name: "tallygate_upstream_request_duration_seconds", Help: "Time from the decision to the end of the upstream's response.", Buckets: whole,
 		}, []string{"route"}),
 		clientCertificate: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "tallygate_client_certificate_not_after_timestamp_seconds", Help: "End of validity of the certificate that each partner used last.",
+			Name: "tallygate_client_certificate_not_after_timestamp_seconds", Help: "Expiry of the client certificate of each partner's last granted request.",
 		}, []string{"partner"}),
 	}
 	m.allowed = m.overhead.WithLabelValues(outcome(access.Granted))
@@ -71,8 +70,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	return m
 }
 
-// outcome sums a reason up: whether the gate let through, turned down, or could
-// not tell.
+// outcome returns the value of the label decision: allow, deny, or error if the gate could not decide.
 func outcome(r access.Reason) string {
 	switch {
 	case r == access.Granted:
@@ -84,7 +82,7 @@ func outcome(r access.Reason) string {
 	}
 }
 
-// count is the one place where a request is counted.
+// count counts a request at its end. No other function counts requests.
 func (m *Metrics) count(x *exchange, s *routeMetrics, ended time.Time) {
 	reason := x.decision.Reason
 	s.statusCount(x.status).Inc()
@@ -109,7 +107,7 @@ func (m *Metrics) count(x *exchange, s *routeMetrics, ended time.Time) {
 // classes are the values of the label code_class.
 var classes = [...]string{"other", "2xx", "3xx", "4xx", "5xx"}
 
-// class returns the index in classes of a status.
+// class returns the index of status in classes.
 func class(status int) int {
 	if status < 200 || status > 599 {
 		return 0

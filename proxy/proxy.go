@@ -1,6 +1,6 @@
-// Package proxy is the gate's HTTP handler: a request goes in, the steps of mtls,
-// validate and policy are run in order, and out comes a forwarded request or an
-// answer that says why not, with one log line and one count either way.
+// Package proxy is the gate's HTTP handler. It runs the checks of packages mtls, validate and policy
+// in order, and then forwards the request or answers with a refusal. Either way it writes one log line
+// and counts one decision.
 package proxy
 
 import (
@@ -22,53 +22,53 @@ import (
 	"github.com/tallygate/tallygate/validate"
 )
 
-// Steps are the checks that a request must pass, in the order of their running.
+// Steps are the checks of a request, in their order.
 type Steps struct {
 	Trust     *mtls.Trust
 	Validator *validate.Validator
 	Table     *policy.Table
 }
 
-// Options are what a [Proxy] needs beside its configuration and its steps.
+// Options configure a [Proxy].
 type Options struct {
 	Log     *slog.Logger // must be set
 	Metrics *Metrics     // must be set
-	// Previous is the Proxy that the new one takes the place of, nil for none. They share
-	// the connections to upstreams that have not changed, and the key of assertions.
+	// Previous is the Proxy of the previous configuration, or nil. The new Proxy shares its connections
+	// to unchanged upstreams, its counts and rates, and the key of assertions.
 	Previous *Proxy
-	// Streams are those of the gate; nil for a Proxy of which no other takes the place.
+	// Streams are shared by the Proxies of all configurations. With nil the Proxy has its own.
 	Streams *Streams
-	// Overloaded reports whether a request is one too many; nil: none is.
+	// Overloaded reports whether a new request must be refused for lack of slots or memory; nil: never.
 	Overloaded func() bool
-	// Room returns how many more requests could be in hand; nil: any number.
+	// SlotsLeft returns the number of free slots for concurrent requests; nil: without a limit.
 	SlotsLeft func() int64
-	// Parting reports whether answers are to end their connections; nil: they are not.
+	// Closing reports whether each response must end its connection; nil: never.
 	Closing func() bool
 }
 
 // Proxy is the gate's handler. It is safe for concurrent use.
 type Proxy struct {
 	steps          Steps
-	upstreams      map[string]*upstream.Upstream // by the API's name
-	partnerMetrics map[string]*partnerMetrics    // by the name of those configured, and of nobody known
+	upstreams      map[string]*upstream.Upstream // by API name
+	partnerMetrics map[string]*partnerMetrics    // by partner name, and for unknownPartner
 	limits         partnerLimits
 	headers        *headerRules
-	asserter       *asserter // nil where no route asks for assertions
+	asserter       *asserter // nil if no route needs assertions
 	bodyBytes      int64
 	stall          time.Duration
-	samples        bool // granted requests are logged as samples
+	samples        bool // one granted request a second is logged
 	streams        *Streams
 	metrics        *Metrics
-	retired        atomic.Bool // another has taken its place
+	retired        atomic.Bool // the next configuration is in use
 	log            *slog.Logger
-	errorLog       *log.Logger // of ReverseProxy, for what the client's answer no longer tells
+	errorLog       *log.Logger // of ReverseProxy, for errors after the header of a response
 
 	overloaded, closing func() bool
 	slotsLeft           func() int64
 }
 
-// New returns the handler for cfg. It reads the files that the upstreams name, all faults of
-// which are reported, and opens no connection; call Close when done with it.
+// New returns the handler for cfg. It reads the files of the upstreams and returns all their faults in
+// one error. It opens no connection. The caller must call Close at the end.
 func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 	prev := options.Previous
 	if prev == nil {
@@ -129,9 +129,10 @@ func orFalse(condition func() bool) func() bool {
 	return condition
 }
 
-// Close drops the connections to the upstreams as they become idle, but for what is shared
-// with heir, which has taken p's place; nil for none. Requests that run go on. When a partner
-// is gone, so is the end of its certificate, for an alert would go off about nobody's.
+// Close closes the connections to the upstreams as they become idle, except for upstreams that p
+// shares with next, the Proxy of the next configuration or nil. Requests in progress go on. Close also
+// removes the certificate metric of each partner that next does not have, so that no alert goes off for
+// a removed partner.
 func (p *Proxy) Close(next *Proxy) {
 	for name, u := range p.upstreams {
 		if next == nil || next.upstreams[name] != u {
@@ -149,11 +150,11 @@ func (p *Proxy) Close(next *Proxy) {
 	}
 }
 
-// ServeHTTP decides about r and forwards it or answers it. Every request leaves
-// through [Proxy.record], also one whose handling panics.
+// ServeHTTP decides about r, and forwards or refuses it. It logs and counts every request, even after
+// a panic.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := p.newExchange(w, r)
-	defer x.end() // runs last, also when the others panic
+	defer x.end() // runs last, even if the others panic
 	defer p.record(x)
 	defer x.recoverPanic(p.log)
 
@@ -163,8 +164,8 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.decided = time.Now()
 	if x.decision.Reason != access.Granted {
 		if !p.steps.Trust.BehindProxy() && x.decision.Reason.Stage() == access.StageCertificate && x.decision.Reason.Status() == http.StatusUnauthorized {
-			// Another request on this connection would come with the same certificate. So
-			// those end, too, whose anchors have been taken away.
+			// Every request on this connection has the same certificate. After the removal of an anchor
+			// this also closes the open connections.
 			x.Header().Set("Connection", "close")
 		}
 		if x.decision.Reason == access.Overloaded && x.certificate == nil && r.ProtoMajor > 1 {
@@ -177,9 +178,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.forward(x)
 }
 
-// RefuseMalformed answers, logs and counts a message that is no valid request of HTTP/1.1, for
-// which fault is the reason. r tells where it came from, and nothing else. The connection must
-// be closed afterwards.
+// RefuseMalformed answers, logs and counts a message that is not a valid HTTP/1.x request. fault says
+// why. r has the addresses and the TLS state of the connection only. The caller must close the
+// connection.
 func (p *Proxy) RefuseMalformed(w http.ResponseWriter, r *http.Request, fault error) {
 	x := p.newExchange(w, r)
 	defer x.end()
@@ -189,8 +190,8 @@ func (p *Proxy) RefuseMalformed(w http.ResponseWriter, r *http.Request, fault er
 	writeRefusal(x, x.decision, x.id, false)
 }
 
-// assert makes the assertion of a granted request whose route asks for one. Without it
-// the request does not pass.
+// addAssertion signs the assertion of a granted request if its route needs one. An error refuses the
+// request as Undecided.
 func (p *Proxy) addAssertion(x *exchange) {
 	if x.decision.Reason != access.Granted || !x.decision.Asserted {
 		return
@@ -201,23 +202,21 @@ func (p *Proxy) addAssertion(x *exchange) {
 	}
 }
 
-// Decide returns what ServeHTTP would decide about r, by the same checks, and the judged
-// client certificate, nil unless that passed. It forwards, answers, logs and counts
-// nothing; but a token may be introspected for it. It does not ask whether there is room,
-// nor takes of any rate: a stream has its place, and others who come in great numbers must
-// not end it.
+// Decide returns the decision of ServeHTTP about r, by the same checks, and the client certificate if
+// it was accepted. It forwards, answers, logs and counts nothing, but may introspect the token. It
+// takes no slot and no token of a rate limit, because an open stream already has its slot, and load by
+// other clients must not end it.
 func (p *Proxy) Decide(r *http.Request) (access.Decision, *access.Certificate) {
 	x := &exchange{proxy: p, request: r}
 	return p.decide(x, orFalse(nil)), x.certificate
 }
 
-// decide runs the checks in the order of the reasons: message, certificate, token
-// with its binding, partner, API, limits; but whether there is room for the request at
-// all comes right after the message. Each one's result is the next one's argument, and
-// the first refusal ends it.
+// decide runs the checks in the order of the reasons: message, certificate, token with its binding,
+// partner, API, limits. The check for overload comes earlier, right after the message. Each check takes
+// the result of the check before it, and the first refusal is the decision.
 func (p *Proxy) decide(x *exchange, overloaded func() bool) access.Decision {
 	r := x.request
-	if r.ProtoMajor == 1 && r.ProtoMinor > 1 { // net/http takes any 1.x; there is none
+	if r.ProtoMajor == 1 && r.ProtoMinor > 1 { // net/http accepts any 1.x; there is no 1.2
 		return access.Decision{Reason: access.MalformedRequest}
 	}
 	target, err := policy.ParseTarget(r)
@@ -228,7 +227,7 @@ func (p *Proxy) decide(x *exchange, overloaded func() bool) access.Decision {
 		return access.Decision{Reason: access.Misdirected}
 	}
 	x.upgrade = asksForUpgrade(r)
-	if x.upgrade && !asksForWebSocket(r) { // whatever the route
+	if x.upgrade && !asksForWebSocket(r) { // on every route
 		return access.Decision{Reason: access.UpgradeNotAllowed}
 	}
 	raw, noToken := validate.Bearer(r)
@@ -236,8 +235,7 @@ func (p *Proxy) decide(x *exchange, overloaded func() bool) access.Decision {
 		return access.DecisionOf(noToken)
 	}
 
-	// Before the first signature is verified, for nobody is known yet who would have a
-	// better right than others to that work.
+	// Before the first signature is verified: no client is known yet, so none has a claim to that work.
 	if overloaded() {
 		return access.Decision{Reason: access.Overloaded}
 	}
@@ -257,7 +255,7 @@ func (p *Proxy) decide(x *exchange, overloaded func() bool) access.Decision {
 	d := p.steps.Table.Decide(r.Method, target, claims, x.certificate)
 	switch {
 	case d.Reason != access.Granted:
-	case x.upgrade && !d.WebSocket: // said only to who may know of the route
+	case x.upgrade && !d.WebSocket: // only a client that may call the route learns this
 		d.Reason = access.UpgradeNotAllowed
 	case hasBody(r) && !d.AnyBody && !definesBody(r.Method): // likewise
 		d.Reason = access.BodyNotAllowed
@@ -267,14 +265,14 @@ func (p *Proxy) decide(x *exchange, overloaded func() bool) access.Decision {
 	return d
 }
 
-// hasBody reports whether r announces a body: by a length, by a transfer coding or, over HTTP/2,
-// by a stream that does not end with its header.
+// hasBody reports whether r announces a body: by Content-Length, by Transfer-Encoding or, over HTTP/2,
+// by a header without END_STREAM.
 func hasBody(r *http.Request) bool { return r.ContentLength != 0 }
 
-// definesBody reports whether a body has a meaning in a request with this method (RFC 9110
-// section 9.3, RFC 5789). In any other it has none, and many servers that answer such a
-// request leave its body on the connection, where they take it for the next request: one that
-// the gate has not judged, with identity headers of its sender's choice.
+// definesBody reports whether method gives a meaning to a request body (RFC 9110 section 9.3, RFC
+// 5789). Many servers answer a request with another method and leave its body on the connection. They
+// then take the body for the next request, which the gate has not checked, with identity headers that
+// the client chose.
 func definesBody(method string) bool {
 	switch method {
 	case http.MethodPost, http.MethodPut, http.MethodPatch:
@@ -283,11 +281,10 @@ func definesBody(method string) bool {
 	return false
 }
 
-// opened reports whether a connection with this state may carry requests for host, which is
-// served (RFC 9110 section 7.4, RFC 9113 section 9.1.1). All hosts are served by one policy
-// for client certificates, so one that was opened for any of them may; one that was opened
-// for somebody else may not. A front proxy may have a name of its own for the gate: what
-// its client asked for is not known here.
+// connectionServes reports whether a connection with this TLS state may carry requests for host, which
+// must be a served host (RFC 9110 section 7.4, RFC 9113 section 9.1.1). All hosts have the same policy
+// for client certificates, so an SNI of any served host will do, and an SNI of another host will not. A
+// front proxy may use an SNI of its own, and the gate does not know the SNI of the client.
 func (p *Proxy) connectionServes(state *tls.ConnectionState, host string) bool {
 	if p.steps.Trust.BehindProxy() || state == nil || state.ServerName == "" || strings.EqualFold(state.ServerName, host) {
 		return true

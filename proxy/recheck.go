@@ -14,50 +14,54 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// An ending is why a stream was ended before its end.
+// A termination says why the gate ended a stream.
 type termination struct {
-	by       string // a reason's label, or stopping
+	by       string // the label of a reason, stopping or upstreamChanged
 	decision access.Decision
 }
 
-// refuses reports whether the caller is to be told that his request is not granted.
+// refuses reports whether the client gets a refusal. With stopping and upstreamChanged the request
+// would still be granted.
 func (e *termination) refuses() bool { return e.by != stopping && e.by != upstreamChanged }
 
-// A review takes the decision about one stream again while that runs. It begins to work
-// when the stream has lasted a while, which most do not; until then it is but a timer.
+// A recheck takes the decision about one stream again while the stream runs. Most streams end before
+// the first recheckInterval, so until then a recheck is a timer without a goroutine.
 type recheck struct {
 	streams     *Streams
 	exchange    *exchange
-	request     http.Request // as it was decided about
-	cancel      func()       // ends the stream at the upstream, and so everywhere
+	request     http.Request // a copy, as it was when the decision was taken
+	cancel      func()       // ends the request to the upstream, and with it the stream
 	timer       *time.Timer
-	termination atomic.Pointer[termination] // why it was; nil: it was not
-	response    atomic.Int32                // which of the answers below is under way
-	tunnel      *tunnel                     // nil: the connection is net/http's. Guarded by the exchange's mu.
+	termination atomic.Pointer[termination] // nil: the gate has not ended the stream
+	response    atomic.Int32                // responseNone, responseSized or responseStreaming
+	tunnel      *tunnel                     // nil: net/http has the connection. Guarded by the exchange's mu.
 
 	mu      sync.Mutex
-	stopped bool               // nothing is to be decided any more
-	stop    context.CancelFunc // ends what works; nil: nothing does
-	done    chan struct{}      // closed when nothing works any more
+	stopped bool               // run must not start
+	stop    context.CancelFunc // ends run; nil: run has not started
+	done    chan struct{}      // closed when run has returned
 }
 
+// The response that is in progress.
 const (
-	responseNone int32 = iota
-	responseSized
-	responseStreaming // also a tunnel
+	responseNone      int32 = iota // its header has not arrived
+	responseSized                  // it has a Content-Length
+	responseStreaming              // it has no length, or is a tunnel
 )
 
-// review has the decision about x taken again until x.settle. It must be called before
-// anything reads x's body, since what net/http finds at its end it writes to the request.
-func (x *exchange) startRecheck(cut func()) *recheck {
-	r := &recheck{streams: x.proxy.streams, exchange: x, request: *x.request, cancel: cut}
+// startRecheck takes the decision about x again, every recheckInterval, until stopRecheck. cancel
+// must end the request to the upstream. startRecheck must be called before the body is read: at the
+// end of a body net/http writes the trailer to the request, which the recheck copies.
+func (x *exchange) startRecheck(cancel func()) *recheck {
+	r := &recheck{streams: x.proxy.streams, exchange: x, request: *x.request, cancel: cancel}
 	r.streams.running.Add(1)
 	x.recheck = r
 	r.timer = time.AfterFunc(recheckInterval, r.run)
 	return r
 }
 
-// settle ends the review, before which the handler must not return.
+// stopRecheck ends the recheck, if there is one, and waits for it. The handler must call it before it
+// returns.
 func (x *exchange) stopRecheck() {
 	r := x.recheck
 	if r == nil || r.timer.Stop() {
@@ -73,7 +77,7 @@ func (x *exchange) stopRecheck() {
 	}
 }
 
-// ended returns why the stream was ended, nil when it was not, or is none.
+// terminated returns why the gate ended x, or nil if it did not.
 func (x *exchange) terminated() *termination {
 	if x.recheck == nil {
 		return nil
@@ -108,13 +112,14 @@ func (r *recheck) run() {
 		case <-ctx.Done():
 			return
 		case <-end:
-			end = nil // those with an end of their own go on
+			end = nil // a message with a Content-Length goes on
 		case <-tick.C:
 		}
 	}
 }
 
-// insist cuts the client off, who may hold the stream by taking nothing of it.
+// forceClose blocks writes to the client until ctx ends. A client that reads nothing could otherwise
+// hold the stream open.
 func (r *recheck) forceClose(ctx context.Context) {
 	tick := time.NewTicker(forceCloseInterval)
 	defer tick.Stop()
@@ -128,10 +133,10 @@ func (r *recheck) forceClose(ctx context.Context) {
 	}
 }
 
-// judge returns why the stream must end, nil when it may go on.
+// evaluate takes the decision again. It returns why the stream must end, or nil.
 func (r *recheck) evaluate(ctx context.Context) *termination {
-	flows, unbounded := r.inProgress()
-	if !flows {
+	running, unbounded := r.inProgress()
+	if !running {
 		return nil
 	}
 	if unbounded && r.streams.draining() {
@@ -140,11 +145,11 @@ func (r *recheck) evaluate(ctx context.Context) *termination {
 	by := r.streams.current()
 	before, now := &r.exchange.decision, r.decide(ctx, by)
 	switch {
-	case ctx.Err() != nil: // it is over, and the decision may be of that
+	case ctx.Err() != nil: // the stream has ended, and may have failed the decision with it
 		return nil
 	case now.Reason != access.Granted:
 	case now.API != before.API || now.Partner != before.Partner || now.ClientID != before.ClientID:
-		// The upstream was told of another caller, or is another's now.
+		// The upstream has the identity headers of the earlier decision.
 		now = access.Decision{Reason: access.APINotAllowed, Err: errCallerChanged}
 	case unbounded && !by.upstreams[now.API].SameDestination(r.exchange.proxy.upstreams[now.API]):
 		return &termination{by: upstreamChanged}
@@ -154,19 +159,20 @@ func (r *recheck) evaluate(ctx context.Context) *termination {
 	return &termination{by: now.Reason.String(), decision: now}
 }
 
-// underWay reports whether a message is, and whether one of which nobody knows the end.
-// While the upstream thinks, none is: its timeout bounds that, and whoever is told that his
-// token has expired takes it that nothing was done.
-func (r *recheck) inProgress() (flows, unbounded bool) {
-	answer := r.response.Load()
+// inProgress reports whether the body of the request or of the response is being transferred, and
+// whether the length of such a body is unknown. Between the two, while the upstream works, neither
+// is. The upstream's timeout bounds that time, and a refusal then would tell the client that nothing
+// was done.
+func (r *recheck) inProgress() (running, unbounded bool) {
+	response := r.response.Load()
 	length := r.request.ContentLength
 	sending := length != 0 && !r.exchange.bodyRead.Load()
-	return sending || answer != responseNone, sending && length < 0 || answer == responseStreaming
+	return sending || response != responseNone, sending && length < 0 || response == responseStreaming
 }
 
-var errCallerChanged = errors.New("the same request is now another application's or goes to another API")
+var errCallerChanged = errors.New("the request now belongs to another application or to another API")
 
-// decide takes the decision as ServeHTTP would, also where it panics: that is refused.
+// decide returns the decision that ServeHTTP of by would take. A panic is Undecided.
 func (r *recheck) decide(ctx context.Context, by *Proxy) (d access.Decision) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -178,8 +184,8 @@ func (r *recheck) decide(ctx context.Context, by *Proxy) (d access.Decision) {
 	return d
 }
 
-// logPanic logs the stack, and the panic's value only when it is the runtime's, for any
-// other may quote the request.
+// logPanic logs a panic with its stack. It logs the value v only if v is a runtime.Error, because any
+// other value may quote the request.
 func logPanic(ctx context.Context, log *slog.Logger, id string, v any) {
 	cause := "not a runtime error"
 	if fault, ok := v.(runtime.Error); ok {

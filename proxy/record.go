@@ -9,8 +9,8 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// record writes the one log line and counts the one count of a request, at its end. Of
-// granted requests that came to theirs, one line may stand for many.
+// record logs and counts a request at its end. With sampling, one log line stands for many granted
+// requests.
 func (p *Proxy) record(x *exchange) {
 	ended := time.Now()
 	d := &x.decision
@@ -45,13 +45,13 @@ func (p *Proxy) record(x *exchange) {
 	}
 }
 
-// mostAttributes is how many a line has: ten that all have, and nine that depend on how
-// far the request came.
+// mostAttributes bounds the attributes of a line: 10 in every line, 5 that depend on the request
+// (thumbprint, sub, jti_hash, failure, terminated_by), up to 3 details, and suppressed.
 const mostAttributes = 19
 
-// attributes appends those of the log line to attrs. Neither the path nor the query is
-// among them: the route says what was called, and the query may hold secrets. What a
-// caller chose is escaped by the handler.
+// attributes appends the attributes of the log line to attrs. The path and the query are left out: the
+// route says what was called, and the query may hold secrets. The slog handler escapes values that the
+// client chose.
 func (x *exchange) attributes(attrs []slog.Attr, ended time.Time) []slog.Attr {
 	d := &x.decision
 	route := d.Route
@@ -70,8 +70,8 @@ func (x *exchange) attributes(attrs []slog.Attr, ended time.Time) []slog.Attr {
 		slog.String("remote", x.request.RemoteAddr),
 		slog.Int64("duration_us", ended.Sub(x.started).Microseconds()),
 	)
-	if shown := x.thumbprint(); shown != "" {
-		attrs = append(attrs, slog.String("thumbprint", shown))
+	if thumbprint := x.thumbprint(); thumbprint != "" {
+		attrs = append(attrs, slog.String("thumbprint", thumbprint))
 	}
 	if d.Claims.Subject != d.Claims.ClientID {
 		attrs = append(attrs, slog.String("sub", access.Truncate(d.Claims.Subject)))
@@ -82,12 +82,12 @@ func (x *exchange) attributes(attrs []slog.Attr, ended time.Time) []slog.Attr {
 	if x.failure != none {
 		attrs = append(attrs, slog.String("failure", failures[x.failure].label))
 	}
-	var endedFor error
+	var terminatedFor error
 	if end := x.terminated(); end != nil {
 		attrs = append(attrs, slog.String("terminated_by", end.by))
-		endedFor = end.decision.Err
+		terminatedFor = end.decision.Err
 	}
-	for _, detail := range []error{d.Err, x.detail, endedFor} {
+	for _, detail := range []error{d.Err, x.detail, terminatedFor} {
 		if detail != nil {
 			attrs = append(attrs, slog.String("detail", access.Truncate(detail.Error())))
 		}
@@ -95,7 +95,7 @@ func (x *exchange) attributes(attrs []slog.Attr, ended time.Time) []slog.Attr {
 	return attrs
 }
 
-// partner returns the name of the caller's.
+// partner returns the name of the client's partner, or unknownPartner.
 func (x *exchange) partner() string {
 	if x.decision.Partner == "" {
 		return unknownPartner
@@ -103,8 +103,8 @@ func (x *exchange) partner() string {
 	return x.decision.Partner
 }
 
-// thumbprint returns that of the client's certificate, also of one that was turned down,
-// "" for none.
+// thumbprint returns the thumbprint of the client certificate, even if the certificate was refused, or
+// "" without a certificate.
 func (x *exchange) thumbprint() string {
 	if x.peerThumbprint == "" && x.certificate != nil {
 		x.peerThumbprint = x.certificate.Thumbprint.String()
@@ -117,8 +117,8 @@ func (x *exchange) thumbprint() string {
 	return x.peerThumbprint
 }
 
-// hashed shortens a token's id to what tells two apart in a log, 64 bits, and is
-// of no use to anyone who reads it.
+// shortHash returns 64 bits of the SHA-256 of a token's id in hex: enough to tell tokens apart in a log
+// that does not show the id.
 func shortHash(id string) string {
 	sum := sha256.Sum256([]byte(id))
 	return hex.EncodeToString(sum[:8])

@@ -10,22 +10,22 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// firstBytes is how much of a request's body is read before the upstream hears of the request:
-// the whole of a small one.
+// firstBytes bounds the part of a request body that is read before the request is sent to the
+// upstream. A small body is read completely.
 const firstBytes = 4 << 10
 
 var firstBytesPool = sync.Pool{New: func() any { return new([firstBytes]byte) }}
 
-// A begunBody is a request's body whose first bytes have arrived. One goroutine at a time reads
-// it; Close may be called at any time.
+// A bufferedBody is a request body whose first bytes have been read into a buffer. Read must not be
+// called concurrently; Close may be called at any time.
 type bufferedBody struct {
 	io.ReadCloser
-	buffer *[firstBytes]byte // nil once all of it has been read
-	unread []byte            // of buffer
-	err    error             // that followed the first bytes
+	buffer *[firstBytes]byte // nil once all its bytes have been returned
+	unread []byte            // the part of buffer that Read has not returned
+	err    error             // the error of the read that filled buffer
 }
 
-// Read returns the first bytes, and then what follows them.
+// Read returns the buffered bytes first.
 func (b *bufferedBody) Read(p []byte) (int, error) {
 	if b.buffer == nil {
 		if b.err != nil {
@@ -42,8 +42,8 @@ func (b *bufferedBody) Read(p []byte) (int, error) {
 	return n, b.err
 }
 
-// awaitBody waits for the first byte of r's body, or for its end, and returns the request to send
-// to the upstream. A client that announces a body and sends none takes no connection and no
+// awaitFirstByte waits for the first byte or the end of r's body and returns the request to send to
+// the upstream. A client that announces a body and sends nothing therefore takes no connection and no
 // worker of the upstream: the stall timeout ends the request first. gRPC is exempt, because its
 // clients may wait for the server's header before they send a message.
 func (x *exchange) awaitFirstByte(r *http.Request) (*http.Request, error) {
@@ -61,21 +61,20 @@ func (x *exchange) awaitFirstByte(r *http.Request) (*http.Request, error) {
 		return nil, err
 	}
 	x.bufferedBody = bufferedBody{ReadCloser: r.Body, buffer: buffer, unread: buffer[:n], err: err}
-	begun := *r
-	begun.Body = &x.bufferedBody
-	return &begun, nil
+	out := *r
+	out.Body = &x.bufferedBody
+	return &out, nil
 }
 
-// mayPause reports whether the body of a request with header h to an upstream that is spoken to
-// over protocol may pause for longer than the stall timeout: a gRPC stream may be quiet for as
-// long as both sides like.
+// mayPause reports whether the body of a request with header h, to an upstream over protocol, may
+// pause for longer than the stall timeout. The body of a gRPC stream may.
 func mayPause(h http.Header, protocol config.UpstreamProtocol) bool {
 	kind, isGRPC := strings.CutPrefix(h.Get("Content-Type"), "application/grpc")
 	return protocol != config.HTTP1 && isGRPC && (kind == "" || kind[0] == '+' || kind[0] == ';')
 }
 
-// interrupt ends the reading of the body, which the transport waits for even where its
-// request is cancelled. No other begins once x has been ended.
+// interruptBody makes a read of the request body fail at once. The transport waits for such a read
+// even after its request has been cancelled. After the termination of x no further read begins.
 func (x *exchange) interruptBody() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -84,16 +83,16 @@ func (x *exchange) interruptBody() {
 	}
 }
 
-// interrupted reports whether the connection may have been, since x has been ended. Where
-// the body came to its end at that moment, it was not the body's reading that was
-// interrupted but the watch that net/http then keeps on the client, to which that has gone,
-// and so have all who ask on this connection after him.
+// mustClose reports whether the HTTP/1 connection must be closed because the gate has terminated the
+// stream. If the request body ended at the same moment, the read deadline of interruptBody hits the
+// background read of net/http instead. net/http then takes the client for gone and cancels every later
+// request on the connection.
 func (x *exchange) mustClose() bool { return x.request.ProtoMajor == 1 && x.terminated() != nil }
 
-// readBy sets the deadline for the next bytes of the body and reports whether the handler still
-// runs. Once it has returned, the connection serves another request or is closed. A gRPC stream
-// has no such deadline: it may be quiet for as long as the decision about it holds, and net/http
-// notices by a ping that its client is gone.
+// setReadDeadline sets the deadline for the next bytes of the body. It reports false if the handler
+// has returned or the gate has terminated the stream: the connection may then serve another request. A
+// gRPC stream has no deadline, because it may pause as long as it is granted. net/http notices by pings
+// that its client is gone.
 func (x *exchange) setReadDeadline(deadline time.Time) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -106,26 +105,25 @@ func (x *exchange) setReadDeadline(deadline time.Time) bool {
 	return true
 }
 
-// unread reports whether bytes of an HTTP/1 body are still to come or to be read. The
-// connection is then of no further use: where one message ends and the next begins must
-// never be a matter of timing (RFC 9112 section 9.3).
+// bodyUnread reports whether an HTTP/1 body has not been read to its end. The connection must then be
+// closed after the response: the start of the next request must not depend on timing (RFC 9112
+// section 9.3).
 func (x *exchange) bodyUnread() bool {
 	r := x.request
 	return r.ProtoMajor == 1 && r.Body != nil && r.Body != http.NoBody && !x.bodyRead.Load()
 }
 
-// ambiguous reports whether a front proxy, whose connection carries the requests of many
-// clients, may see the end of this request elsewhere: it is chunked, or of HTTP/1.0, which has
-// no chunks and whose connections do not persist everywhere. Malformed requests do not come
-// this far; the connection ends after these well-formed ones too (RFC 9112 sections 6.1 and
-// 9.3), because what followed could carry a certificate header of its sender's choosing.
+// ambiguous reports whether a front proxy may see the end of this request elsewhere. That is possible
+// for a chunked request and for HTTP/1.0, which has neither chunks nor, everywhere, persistent
+// connections. Malformed requests are refused earlier. The connection of a front proxy carries requests
+// of many clients, so the gate closes it after these well-formed requests too (RFC 9112 sections 6.1
+// and 9.3): the bytes after the request could carry a certificate header that its client chose.
 func (x *exchange) ambiguous() bool {
 	r := x.request
 	return r.ProtoMajor == 1 && (r.ProtoMinor == 0 || len(r.TransferEncoding) > 0) && x.proxy.steps.Trust.BehindProxy()
 }
 
-// A stallingBody gives the client another stall timeout for each part of a body,
-// and no more.
+// A stallingBody reads a request body with a deadline of one stall timeout for each read.
 type stallingBody struct {
 	io.ReadCloser
 	exchange *exchange
@@ -145,8 +143,8 @@ func (b *stallingBody) Read(p []byte) (int, error) {
 		} else {
 			x.bodyFault.Store(&err)
 		}
-		// The server goes on reading to notice that the client leaves; a deadline
-		// left behind would look like that.
+		// The server now reads in the background to notice that the client leaves. It would take a
+		// passed deadline for that.
 		x.setReadDeadline(time.Time{})
 	}
 	return n, err

@@ -10,11 +10,10 @@ import (
 // Unwrap lets http.ResponseController reach the connection.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
-// WriteHeader sends a header, the final one or one of an informational answer. What an
-// upstream says of identities stays inside: those fields are for requests only (RFC
-// 9440 section 2.2).
+// WriteHeader sends the header of an informational or final response. It removes identity headers
+// that the upstream has set, which are for requests only (RFC 9440 section 2.2).
 func (x *exchange) WriteHeader(status int) {
-	if status == http.StatusSwitchingProtocols { // from an upstream over HTTP/2; to an HTTP/1 client it would be one
+	if status == http.StatusSwitchingProtocols { // from an HTTP/2 upstream; an HTTP/1.1 client would switch
 		x.unrequested101.Store(true)
 		return
 	}
@@ -32,7 +31,7 @@ func (x *exchange) WriteHeader(status int) {
 		}
 	}
 	if x.request.ProtoMajor == 1 {
-		x.extendWriteDeadline(time.Now()) // an informational one is sent at once, and of a final one what the fast path has no room for
+		x.extendWriteDeadline(time.Now()) // net/http sends informational headers at once; the fast path may send a long final header
 	}
 	if status < 200 {
 		dropHops(x.Header())
@@ -44,21 +43,20 @@ func (x *exchange) WriteHeader(status int) {
 	x.ResponseWriter.WriteHeader(status)
 }
 
-// keepUntyped marks the header of an answer without Content-Type, so that net/http and
-// package lane do not guess one from the body. A type that the upstream did not state would
-// undo its X-Content-Type-Options: nosniff (RFC 9110 section 8.3 lets the recipient decide).
+// keepUntyped marks the header of a response without Content-Type, so that net/http and package
+// fastpath do not guess a type from the body. A guessed type would undo the upstream's
+// X-Content-Type-Options: nosniff (RFC 9110 section 8.3 lets the recipient decide).
 func keepUntyped(h http.Header) {
 	if _, typed := h["Content-Type"]; !typed {
 		h["Content-Type"] = nil
 	}
 }
 
-// informOver2 sends an informational answer over HTTP/2. When the stream is reset, the
-// server's WriteHeader returns while another goroutine still encodes the fields
-// (golang/go#67940), so what it encodes must be a copy that nobody else has. The server
-// makes one only where it has to leave out a Content-Length, which has no place in an
-// informational answer. Final headers and trailers need no such care: the server copies the
-// former, and nobody has the map of the latter any more once the handler has returned.
+// writeInformational sends an informational response over HTTP/2. If the stream is reset, WriteHeader
+// of the server returns while another goroutine still encodes the header (golang/go#67940), which a
+// later change of the map would race with. The server encodes a copy only if it has to remove a
+// Content-Length, so writeInformational adds one. The server always copies a final header, and the
+// handler has returned before trailers are encoded.
 func (x *exchange) writeInformational(status int) {
 	h := x.Header()
 	h["Content-Length"] = zeroLength
@@ -68,7 +66,7 @@ func (x *exchange) writeInformational(status int) {
 
 var zeroLength = []string{"0"}
 
-// Write gives the client another stall timeout to take b.
+// Write writes b within one stall timeout.
 func (x *exchange) Write(b []byte) (int, error) {
 	if x.status == 0 {
 		x.WriteHeader(http.StatusOK)
@@ -80,9 +78,8 @@ func (x *exchange) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// FlushError gives the client another stall timeout to take what has been written. A
-// stream may then be quiet for longer, where a deadline would end it even if nothing is to
-// be written, as it does over HTTP/2.
+// FlushError writes buffered bytes within one stall timeout. Over HTTP/2 it then clears the deadline,
+// because a write deadline resets a stream even if there is nothing to write.
 func (x *exchange) FlushError() error {
 	x.extendWriteDeadline(time.Now())
 	err := x.control.Flush()
@@ -93,23 +90,23 @@ func (x *exchange) FlushError() error {
 	return err
 }
 
-// postpone moves the write deadline. A writer without deadlines, as in a
-// benchmark, does without.
+// extendWriteDeadline sets the write deadline to one stall timeout after now. It ignores the error of
+// a writer without deadlines, as in a benchmark.
 func (x *exchange) extendWriteDeadline(now time.Time) {
-	patience := x.proxy.stall
+	timeout := x.proxy.stall
 	if x.request.ProtoMajor > 1 && x.decision.Reason != access.Granted {
-		patience = min(patience, refusalWriteTimeout)
+		timeout = min(timeout, refusalWriteTimeout)
 	}
-	_ = x.control.SetWriteDeadline(now.Add(patience))
+	_ = x.control.SetWriteDeadline(now.Add(timeout))
 }
 
-// refusalTime is how long a client over HTTP/2 may take to grant a window for a refusal, of a few
-// hundred bytes. Clients grant 64 KiB from the start, unless they mean to hold memory: each
-// connection could hold 128 refusals.
+// refusalWriteTimeout is how long an HTTP/2 client may take to grant a window for a refusal of a few
+// hundred bytes. Clients grant 64 KiB from the start, unless they mean to hold memory: each connection
+// could hold 128 refusals.
 const refusalWriteTimeout = 5 * time.Second
 
-// silence lets nothing more be written to the client, while the handler runs. Over HTTP/2
-// that resets the stream.
+// blockWrites makes all further writes to the client fail, as long as the handler runs. Over HTTP/2 it
+// resets the stream, and it closes a tunnel. The exchange must have a recheck.
 func (x *exchange) blockWrites() {
 	x.mu.Lock()
 	defer x.mu.Unlock()

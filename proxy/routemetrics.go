@@ -11,97 +11,96 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// Labels come from the configuration and from closed sets, never from a request,
-// so that nobody outside can make a new series.
+// The values of labels come from the configuration and from closed sets, never from a request, so
+// that clients cannot create series.
 const (
-	unknownPartner = "unknown"   // refused at configuration as a partner's name
-	unmatchedRoute = "unmatched" // refused at configuration as an API's name, with which every route's begins
+	unknownPartner = "unknown"   // package config refuses it as the name of a partner
+	unmatchedRoute = "unmatched" // package config refuses it as the name of an API, with which a route's name begins
 )
 
-// accounts are the series of one partner, or of nobody known. They are looked up once:
-// finding a metric by its labels costs more than the checks do. One per partner, so that
-// partners do not wait for each other.
+// partnerMetrics are the metrics of one partner, or of requests without a known partner. They cache
+// the lookup by labels, which costs more than the checks of a request. Each partner has its own lock.
 type partnerMetrics struct {
 	partner string
 	mu      sync.RWMutex
-	routes  map[metricKey]*routeMetrics // as many as the configuration has routes, twice
+	routes  map[metricKey]*routeMetrics // at most two for each configured route
 }
 
-// An account is what a partner is granted, or refused, on a route.
+// A metricKey is a route, and whether a request to it was granted.
 type metricKey struct {
 	route   string
 	granted bool
 }
 
-// series is what is counted of one account.
+// routeMetrics count the requests of one partner to one route that were granted, or refused.
 type routeMetrics struct {
 	requests   *prometheus.CounterVec
 	lastStatus atomic.Pointer[codeCount]
 	duration   [len(classes)]prometheus.Observer
 
-	loggedAt   atomic.Int64 // the second in which the last line was
-	suppressed atomic.Int64 // requests since then
+	loggedAt   atomic.Int64 // Unix time of the last log line
+	suppressed atomic.Int64 // requests without a log line since then
 
-	// Nil unless it is granted: a certificate's end with nothing in it would say 1970.
+	// Set for granted requests only: a gauge that is never set would say 1970.
 	granted     prometheus.Counter
 	upstream    prometheus.Observer
 	certificate prometheus.Gauge
 }
 
-// codeCount is the count of the status code that was sent last: most answers have
-// the same.
+// codeCount caches the counter of the last status code. Most responses have the same code.
 type codeCount struct {
 	code  int
 	count prometheus.Counter
 }
 
-// unread is a gauge that nobody reads.
-var discardGauge = prometheus.NewGauge(prometheus.GaugeOpts{Name: "unread"})
+// discardGauge is not registered: its value is lost.
+var discardGauge = prometheus.NewGauge(prometheus.GaugeOpts{Name: "discarded"})
 
-// series returns those of a request that was decided so.
+// routeMetrics returns the metrics of a request with decision d.
 func (p *Proxy) routeMetrics(d *access.Decision) *routeMetrics {
-	of := p.partnerMetrics[d.Partner]
-	if of == nil {
-		of = p.partnerMetrics[unknownPartner]
+	partner := p.partnerMetrics[d.Partner]
+	if partner == nil {
+		partner = p.partnerMetrics[unknownPartner]
 	}
-	at := metricKey{route: d.Route, granted: d.Reason == access.Granted}
-	if at.route == "" {
-		at.route = unmatchedRoute
+	key := metricKey{route: d.Route, granted: d.Reason == access.Granted}
+	if key.route == "" {
+		key.route = unmatchedRoute
 	}
-	of.mu.RLock()
-	s := of.routes[at]
-	of.mu.RUnlock()
+	partner.mu.RLock()
+	s := partner.routes[key]
+	partner.mu.RUnlock()
 	if s == nil {
-		s = of.register(at, p)
+		s = partner.register(key, p)
 	}
 	return s
 }
 
-func (a *partnerMetrics) register(at metricKey, p *Proxy) *routeMetrics {
+// register adds the metrics for key, if another goroutine has not added them.
+func (a *partnerMetrics) register(key metricKey, p *Proxy) *routeMetrics {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if s := a.routes[at]; s != nil {
+	if s := a.routes[key]; s != nil {
 		return s
 	}
 	m := p.metrics
-	s := &routeMetrics{requests: m.requests.MustCurryWith(prometheus.Labels{"partner": a.partner, "route": at.route})}
-	if at.granted {
+	s := &routeMetrics{requests: m.requests.MustCurryWith(prometheus.Labels{"partner": a.partner, "route": key.route})}
+	if key.granted {
 		s.granted = m.decisions.WithLabelValues(a.partner, outcome(access.Granted), access.Granted.String())
-		s.upstream = m.upstream.WithLabelValues(at.route)
+		s.upstream = m.upstream.WithLabelValues(key.route)
 		s.certificate = discardGauge
-		if !p.retired.Load() { // whose partner may be gone
+		if !p.retired.Load() { // after a reload the partner may be removed
 			s.certificate = m.clientCertificate.WithLabelValues(a.partner)
 		}
 	}
 	for i, class := range classes {
-		s.duration[i] = m.duration.WithLabelValues(at.route, class)
+		s.duration[i] = m.duration.WithLabelValues(key.route, class)
 	}
-	a.routes[at] = s
+	a.routes[key] = s
 	return s
 }
 
-// due reports whether a granted request that ends now is to have a line, as the first in
-// its second, and how many before it had none.
+// sampleDue reports whether a granted request that ends now gets a log line, as the first in its
+// second, and how many requests before it got none.
 func (s *routeMetrics) sampleDue(now time.Time) (suppressed int64, due bool) {
 	second := now.Unix()
 	if last := s.loggedAt.Load(); last == second || !s.loggedAt.CompareAndSwap(last, second) {
@@ -111,7 +110,7 @@ func (s *routeMetrics) sampleDue(now time.Time) (suppressed int64, due bool) {
 	return s.suppressed.Swap(0), true
 }
 
-// code returns the count of answers with this status.
+// statusCount returns the counter of responses with status.
 func (s *routeMetrics) statusCount(status int) prometheus.Counter {
 	if last := s.lastStatus.Load(); last != nil && last.code == status {
 		return last.count

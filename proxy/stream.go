@@ -8,42 +8,42 @@ import (
 )
 
 const (
-	// reviewEvery is how often the decision about a stream is taken again.
+	// recheckInterval is the time between two decisions about a stream.
 	recheckInterval = 500 * time.Millisecond
-	// insistEvery is how long a stream that is to end may take to heed. With the time of a
-	// review it makes less than a second.
+	// forceCloseInterval is the time that a terminated stream has to end before writes to its client
+	// are blocked. 500 ms + 250 ms leave 250 ms of the promised second for the decision.
 	forceCloseInterval = 250 * time.Millisecond
 )
 
-// What ends streams beside the reasons of [access.Reason].
+// Values of terminated_by beside the labels of [access.Reason].
 const (
 	stopping        = "stopping"         // the gate stops
-	upstreamChanged = "upstream_changed" // the same request would now go to another upstream
+	upstreamChanged = "upstream_changed" // a reload gave the API another upstream
 )
 
-// Streams are the requests that may outlive the reason for which they were granted: those
-// whose messages are still under way half a second later. The decision about each is taken
-// again twice a second, by the Proxy of that moment, and ends it when it would not be
-// granted anew. Of those that have no end of their own, which are tunnels and messages that
-// say no length, such as server-sent events and gRPC, two things more make an end: see
-// [Streams.End], and a configuration by which they would go elsewhere. One serves a gate
-// for all its life; it is safe for concurrent use.
+// Streams are the granted requests that still transfer a body half a second after they began. The
+// current Proxy takes the decision about each stream again twice a second and ends the stream if a new
+// request would be refused. Streams without a known length, which are tunnels and bodies without
+// Content-Length such as server-sent events and gRPC, also end with [Streams.End] and when a reload
+// gives their API another upstream.
+//
+// A gate needs one Streams for all its configurations. It is safe for concurrent use.
 type Streams struct {
 	current func() *Proxy
 	running atomic.Int64
 	once    sync.Once
-	end     chan struct{} // closed when all are to end
+	end     chan struct{} // closed by End
 }
 
-// NewStreams returns streams that are decided about by what current returns.
+// NewStreams returns Streams that take decisions by the Proxy that current returns.
 func NewStreams(current func() *Proxy) *Streams {
 	return &Streams{current: current, end: make(chan struct{})}
 }
 
-// End ends all streams that have no end of their own, and those that are still to come.
+// End ends all present and future streams without a known length.
 func (s *Streams) End() { s.once.Do(func() { close(s.end) }) }
 
-// ending reports whether End was called.
+// draining reports whether End was called.
 func (s *Streams) draining() bool {
 	select {
 	case <-s.end:
@@ -53,7 +53,7 @@ func (s *Streams) draining() bool {
 	}
 }
 
-// Wait returns nil when no stream runs, or ctx's error when that ends before.
+// Wait returns nil once no stream runs, or the error of ctx if ctx ends first.
 func (s *Streams) Wait(ctx context.Context) error {
 	poll := time.NewTicker(10 * time.Millisecond)
 	defer poll.Stop()

@@ -12,26 +12,26 @@ import (
 	"github.com/tallygate/tallygate/internal/upstream/http1"
 )
 
-// asksForUpgrade reports whether r wants to leave HTTP on this connection, which
-// would be a way around every check that comes after (RFC 9110 section 7.8).
+// asksForUpgrade reports whether r asks for another protocol on its connection, which would bypass the
+// checks of all later requests (RFC 9110 section 7.8).
 func asksForUpgrade(r *http.Request) bool {
 	return r.Header["Upgrade"] != nil || r.Header["Http2-Settings"] != nil || hasToken(r.Header["Connection"], "upgrade")
 }
 
-// asksForWebSocket reports whether r, which asks for an upgrade, asks as RFC 6455 section
-// 4.1 does. Nothing else can be allowed by a route, h2c above all.
+// asksForWebSocket reports whether r, which asks for an upgrade, is a WebSocket handshake (RFC 6455
+// section 4.1). No route can allow another protocol, in particular not h2c.
 func asksForWebSocket(r *http.Request) bool {
 	return r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ProtoMinor == 1 && r.ContentLength == 0 &&
 		r.Header["Http2-Settings"] == nil && isWebSocket(r.Header)
 }
 
-// isWebSocket reports whether the header asks for, or is, a switch to WebSocket alone.
+// isWebSocket reports whether h, of a request or of a 101, names WebSocket as the only protocol.
 func isWebSocket(h http.Header) bool {
 	protocols := h["Upgrade"]
 	return len(protocols) == 1 && strings.EqualFold(protocols[0], string(config.WebSocket)) && hasToken(h["Connection"], "upgrade")
 }
 
-// names reports whether a list of tokens, on one line or several, has one of that name.
+// hasToken reports whether a comma-separated list, on one line or several, contains token.
 func hasToken(lines []string, token string) bool {
 	for _, line := range lines {
 		for option := range strings.SplitSeq(line, ",") {
@@ -43,14 +43,14 @@ func hasToken(lines []string, token string) bool {
 	return false
 }
 
-// errSwitched is an upstream's answer that it switches protocols though nobody asked it to,
-// or to another than it was asked for.
-var errUnrequestedSwitch = errors.New("the upstream switched protocols without being asked")
+// Details for the log.
+var (
+	errUnrequestedSwitch = errors.New("the upstream switched to a protocol that the request did not ask for")
+	errStatus            = errors.New("the upstream's status code is below 100")
+)
 
-var errStatus = errors.New("the upstream's status is no status of HTTP")
-
-// A passage is an exchange's way to its upstream, as ReverseProxy needs it. It sees each
-// answer before anything of it is sent.
+// An upstreamRoundTripper is the Transport of ReverseProxy for one exchange. It checks each response
+// before any part of it is sent to the client.
 type upstreamRoundTripper struct{ exchange *exchange }
 
 // RoundTrip sends r to the upstream.
@@ -64,7 +64,7 @@ func (p upstreamRoundTripper) RoundTrip(r *http.Request) (*http.Response, error)
 	if err != nil {
 		return nil, err
 	}
-	if answer.StatusCode < 100 { // which net/http reads, and would not write
+	if answer.StatusCode < 100 { // net/http reads such a status, and panics when it writes one
 		_ = answer.Body.Close()
 		return nil, errStatus
 	}
@@ -81,11 +81,11 @@ func (p upstreamRoundTripper) RoundTrip(r *http.Request) (*http.Response, error)
 	return answer, nil
 }
 
-// begin has the decision about x taken again while the body of the answer is under way. One
-// that is here already is that no more: what is left of it to send, at most 4 KiB, is written
-// at once, and each part within a stall timeout.
+// trackResponse starts the recheck for the time of the response body, if it is not running yet. A body
+// that has arrived completely needs none: its last bytes, at most 4 KiB, are written at once, within a
+// stall timeout.
 func (x *exchange) trackResponse(answer *http.Response) {
-	body := answer.Body // ReverseProxy takes that of a tunnel away
+	body := answer.Body // ReverseProxy replaces the body of a tunnel
 	kind := responseSized
 	switch {
 	case answer.StatusCode == http.StatusSwitchingProtocols:
@@ -102,8 +102,8 @@ func (x *exchange) trackResponse(answer *http.Response) {
 	r.response.Store(kind)
 }
 
-// cleanSwitch does to the header of a 101, which ReverseProxy sends past WriteHeader, what
-// is done to others: of what concerns the connection only the switch is left.
+// cleanSwitch cleans the header of a 101 as WriteHeader cleans other headers, because ReverseProxy
+// sends a 101 without WriteHeader. It keeps no hop-by-hop header but Connection and Upgrade.
 func (x *exchange) cleanSwitch(h http.Header) {
 	dropHops(h)
 	x.proxy.headers.removeReserved(h)
@@ -111,8 +111,8 @@ func (x *exchange) cleanSwitch(h http.Header) {
 	h[requestID] = []string{x.id}
 }
 
-// dropHops removes from h what concerns one connection only (RFC 9110 section 7.6.1), as
-// ReverseProxy does, but for answers with 1xx.
+// dropHops removes the hop-by-hop headers from h (RFC 9110 section 7.6.1). ReverseProxy does so for
+// final responses only.
 func dropHops(h http.Header) {
 	for _, line := range h["Connection"] {
 		for option := range strings.SplitSeq(line, ",") {
@@ -124,8 +124,8 @@ func dropHops(h http.Header) {
 	}
 }
 
-// Hijack takes the connection from net/http, for a tunnel. Its buffers serve for the header
-// of the answer; what the client sent too early is read from the connection again.
+// Hijack takes the connection from net/http for a tunnel. The tunnel first returns the bytes that the
+// client sent before the 101, which net/http has in its buffer.
 func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffers, err := x.control.Hijack()
 	if err != nil {
@@ -135,15 +135,15 @@ func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	t := &tunnel{Conn: conn, early: append([]byte(nil), early...), stall: x.proxy.stall}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.recheck.tunnel = t // the review began with the upstream's 101
+	x.recheck.tunnel = t // trackResponse has started the recheck
 	return t, buffers, nil
 }
 
-// A tunnel is the client's end of a connection that has left HTTP. It may be quiet for as
-// long as the decision holds; but a client that takes nothing gets a stall timeout.
+// A tunnel is the connection to the client after a switch to WebSocket. It may be idle for as long as
+// the request is granted, but each write must end within a stall timeout.
 type tunnel struct {
 	net.Conn
-	early []byte // read before the tunnel was one
+	early []byte // sent by the client before the 101
 	stall time.Duration
 }
 
@@ -163,8 +163,8 @@ func (t *tunnel) Write(p []byte) (int, error) {
 	return t.Conn.Write(p)
 }
 
-// CloseWrite tells the client that no more comes, as ReverseProxy does when the upstream
-// has said so.
+// CloseWrite ends the direction to the client. ReverseProxy calls it when the upstream has ended its
+// direction.
 func (t *tunnel) CloseWrite() error {
 	if half, ok := t.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -172,9 +172,9 @@ func (t *tunnel) CloseWrite() error {
 	return t.Close()
 }
 
-// sever ends the connection without a farewell, for which TLS would wait.
+// closeNow closes the connection without a TLS close_notify, which could block.
 func (t *tunnel) closeNow() {
-	if secure, ok := t.Conn.(interface{ NetConn() net.Conn }); ok { // *tls.Conn, or what is around one
+	if secure, ok := t.Conn.(interface{ NetConn() net.Conn }); ok { // *tls.Conn, or a wrapper of one
 		_ = secure.NetConn().Close()
 	}
 	_ = t.Close()
