@@ -40,8 +40,8 @@ const (
 	rotate   = 24 * time.Hour
 )
 
-// A bench is a ring whose clock the test moves.
-type bench struct {
+// A harness is a Ring with a clock that the test sets.
+type harness struct {
 	t     testing.TB
 	ring  *keyring.Ring
 	log   bytes.Buffer
@@ -50,26 +50,26 @@ type bench struct {
 	gauge prometheus.Gauge
 }
 
-func (b *bench) options(signing config.Signing) keyring.Options {
+func (b *harness) options(signing config.Signing) keyring.Options {
 	return keyring.Options{
 		Store: b.state, Signing: signing, TokenLifetime: lifetime, Reloaded: b.gauge,
 		Log: slog.New(slog.NewJSONHandler(&b.log, nil)), Now: func() time.Time { return b.clock },
 	}
 }
 
-func newBench(t testing.TB, signing config.Signing) *bench {
+func newHarness(t testing.TB, signing config.Signing) *harness {
 	t.Helper()
 	state, err := store.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = state.Close() })
-	b := &bench{t: t, clock: time.Now(), state: state, gauge: prometheus.NewGauge(prometheus.GaugeOpts{Name: "good"})}
+	b := &harness{t: t, clock: time.Now(), state: state, gauge: prometheus.NewGauge(prometheus.GaugeOpts{Name: "good"})}
 	b.reopen(signing)
 	return b
 }
 
-func (b *bench) reopen(signing config.Signing) {
+func (b *harness) reopen(signing config.Signing) {
 	b.t.Helper()
 	var err error
 	if b.ring, err = keyring.Open(b.options(signing)); err != nil {
@@ -81,7 +81,7 @@ func own(algorithm config.Algorithm) config.Signing {
 	return config.Signing{Algorithm: algorithm, Rotate: rotate}
 }
 
-func (b *bench) sign() string {
+func (b *harness) sign() string {
 	b.t.Helper()
 	token, err := b.ring.Sign(typ, jwt.RegisteredClaims{ID: "x", ExpiresAt: jwt.NewNumericDate(time.Now().Add(time.Hour))})
 	if err != nil {
@@ -90,12 +90,12 @@ func (b *bench) sign() string {
 	return token
 }
 
-func (b *bench) parse(token string) error {
+func (b *harness) parse(token string) error {
 	return b.ring.Parse(token, typ, &jwt.RegisteredClaims{})
 }
 
-// kids returns the published keys' ids, in order.
-func (b *bench) kids() []string {
+// kids returns the kids of the published keys in order.
+func (b *harness) kids() []string {
 	b.t.Helper()
 	document, _ := b.ring.Set()
 	var set struct{ Keys []map[string]string }
@@ -106,18 +106,18 @@ func (b *bench) kids() []string {
 	for _, k := range set.Keys {
 		for _, secret := range []string{"d", "p", "q", "dp", "dq", "qi", "k"} {
 			if k[secret] != "" {
-				b.t.Errorf("a private member %s is published", secret)
+				b.t.Errorf("the key set has the private member %s", secret)
 			}
 		}
 		if k["use"] != "sig" || len(k["kid"]) != 43 {
-			b.t.Errorf("published %v", k)
+			b.t.Errorf("the key set has %v, want use sig and a kid of 43 characters", k)
 		}
 		kids = append(kids, k["kid"])
 	}
 	return kids
 }
 
-func (b *bench) states() string {
+func (b *harness) states() string {
 	var states []string
 	for _, s := range b.ring.Keys() {
 		states = append(states, s.State)
@@ -125,36 +125,36 @@ func (b *bench) states() string {
 	return strings.Join(states, " ")
 }
 
-// Each algorithm signs what it verifies, and none verifies another's.
+// Each algorithm verifies its own tokens, and no key verifies another ring's.
 func TestAlgorithms(t *testing.T) {
 	for _, algorithm := range []config.Algorithm{config.ES256, config.PS256, config.RS256, config.EdDSA} {
 		t.Run(string(algorithm), func(t *testing.T) {
-			b := newBench(t, own(algorithm))
+			b := newHarness(t, own(algorithm))
 			token := b.sign()
 			if err := b.parse(token); err != nil {
 				t.Error(err)
 			}
 			if err := b.ring.Parse(token, "JWT", &jwt.RegisteredClaims{}); err == nil {
-				t.Error("counts as another type")
+				t.Error("Parse with another typ returned nil, want an error")
 			}
 			if err := b.parse(token[:len(token)-20] + "AAAAAAAA" + token[len(token)-12:]); err == nil {
-				t.Error("an altered signature counts")
+				t.Error("Parse of an altered signature returned nil, want an error")
 			}
 			if b.states() != "active next" {
-				t.Errorf("keys: %s", b.states())
+				t.Errorf("the keys are %s, want active next", b.states())
 			}
-			others := newBench(t, own(algorithm))
+			others := newHarness(t, own(algorithm))
 			if err := others.parse(token); err == nil {
-				t.Error("another ring's token counts")
+				t.Error("Parse of another ring's token returned nil, want an error")
 			}
 		})
 	}
 }
 
-// RS256 and PS256 share a key type: a key counts for its own algorithm alone.
+// RS256 and PS256 share a key type, but a key verifies its own algorithm only.
 func TestAlgorithmIsTheKeys(t *testing.T) {
 	private, file := writeRSA(t)
-	b := newBench(t, config.Signing{Algorithm: config.PS256, Files: []config.Path{file}})
+	b := newHarness(t, config.Signing{Algorithm: config.PS256, Files: []config.Path{file}})
 	token := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.RegisteredClaims{ExpiresAt: jwt.NewNumericDate(time.Now().Add(time.Hour))})
 	token.Header["typ"], token.Header["kid"] = typ, b.kids()[0]
 	signed, err := token.SignedString(private)
@@ -162,16 +162,16 @@ func TestAlgorithmIsTheKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := b.parse(signed); err == nil {
-		t.Error("RS256 by a key for PS256 counts")
+		t.Error("Parse of an RS256 signature by a PS256 key returned nil, want an error")
 	}
 	if err := b.parse(b.sign()); err != nil {
 		t.Error(err)
 	}
 }
 
-// T-AS-14: every key is published before it signs, and until its last token is over.
+// T-AS-14: a key is published before it signs and until its last token has expired.
 func TestRotation(t *testing.T) {
-	b := newBench(t, own(config.ES256))
+	b := newHarness(t, own(config.ES256))
 	first, before := b.sign(), b.kids()
 	_, version := b.ring.Set()
 	b.clock = b.clock.Add(time.Minute)
@@ -180,20 +180,20 @@ func TestRotation(t *testing.T) {
 	}
 	after := b.kids()
 	if len(after) != 3 || after[1] != before[1] || b.states() != "old active next" {
-		t.Errorf("published %v, then %v: %s", before, after, b.states())
+		t.Errorf("published %v before Rotate and %v after it, with states %s; want the next key published before", before, after, b.states())
 	}
 	if _, now := b.ring.Set(); now == version {
-		t.Error("the version is the same")
+		t.Error("Set returned the same version after Rotate")
 	}
 	second := b.sign()
 	b.reopen(own(config.ES256))
 	if got := b.kids(); strings.Join(got, " ") != strings.Join(after, " ") {
-		t.Errorf("after a restart %v, before %v", got, after)
+		t.Errorf("after a restart the keys are %v, want %v", got, after)
 	}
 	if err := errors.Join(b.parse(first), b.parse(second)); err != nil {
 		t.Error(err)
 	}
-	// The old key goes an hour and ten minutes after it retired, and not before.
+	// The old key is removed an hour and ten minutes after its retirement, and not before.
 	for _, step := range []struct {
 		passed time.Duration
 		keys   int
@@ -201,41 +201,41 @@ func TestRotation(t *testing.T) {
 		b.clock = b.clock.Add(step.passed)
 		b.refresh()
 		if got := b.kids(); len(got) != step.keys {
-			t.Errorf("%d keys, not %d", len(got), step.keys)
+			t.Errorf("got %d keys, want %d", len(got), step.keys)
 		}
 	}
 	if b.parse(first) == nil {
-		t.Error("a token of a key that has gone counts")
+		t.Error("Parse of a token by a removed key returned nil, want an error")
 	}
 }
 
-// refresh lets the ring look at the clock and at its files.
-func (b *bench) refresh() {
+// refresh refreshes the keys now.
+func (b *harness) refresh() {
 	b.t.Helper()
 	if err := b.ring.Refresh(); err != nil {
 		b.t.Error(err)
 	}
 }
 
-// The schedule counts from when a key began to sign, also across restarts; a clock that
-// is set back changes nothing.
+// Rotation is due by the activation of the active key, also across restarts. A clock that is set
+// back causes no rotation.
 func TestSchedule(t *testing.T) {
-	b := newBench(t, own(config.EdDSA))
+	b := newHarness(t, own(config.EdDSA))
 	before := b.kids()
 	b.clock = b.clock.Add(rotate - time.Second)
 	b.refresh()
 	if got := b.kids(); len(got) != 2 {
-		t.Errorf("rotated early: %v", got)
+		t.Errorf("the keys are %v, want no rotation yet", got)
 	}
 	b.clock = b.clock.Add(time.Second)
 	b.refresh()
 	if got := b.kids(); len(got) != 3 || got[1] != before[1] {
-		t.Errorf("not rotated: %v", got)
+		t.Errorf("the keys are %v, want a rotation", got)
 	}
 	b.clock = b.clock.Add(10 * rotate)
 	b.reopen(own(config.EdDSA))
 	if got := b.ring.Keys(); got[len(got)-2].State != "active" || len(got) != 3 {
-		t.Errorf("overdue at the start: %+v", got)
+		t.Errorf("the keys are %+v, want the overdue rotation at the start", got)
 	}
 	b.clock = b.clock.Add(-100 * rotate)
 	b.reopen(own(config.EdDSA))
@@ -244,36 +244,35 @@ func TestSchedule(t *testing.T) {
 	}
 }
 
-// Another algorithm in the configuration begins with keys of its own; tokens of the
-// old ones go on counting.
+// A change of the algorithm generates new keys; tokens of the old keys stay valid.
 func TestOtherAlgorithm(t *testing.T) {
-	b := newBench(t, own(config.ES256))
+	b := newHarness(t, own(config.ES256))
 	token := b.sign()
 	b.reopen(own(config.EdDSA))
 	if err := errors.Join(b.parse(token), b.parse(b.sign())); err != nil {
 		t.Error(err)
 	}
 	if b.states() != "old old active next" {
-		t.Errorf("keys: %s", b.states())
+		t.Errorf("the keys are %s, want old old active next", b.states())
 	}
 }
 
-// A store that takes nothing leaves the ring as it was.
+// A failing store leaves the keys unchanged.
 func TestRotationThatFails(t *testing.T) {
-	b := newBench(t, own(config.ES256))
+	b := newHarness(t, own(config.ES256))
 	before := strings.Join(b.kids(), " ")
 	if err := b.state.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.ring.Rotate(); !errors.Is(err, store.ErrClosed) {
-		t.Errorf("rotated: %v", err)
+		t.Errorf("Rotate returned %v, want the error of the store", err)
 	}
 	if after := strings.Join(b.kids(), " "); after != before || b.parse(b.sign()) != nil {
-		t.Errorf("keys were %s, are %s", before, after)
+		t.Errorf("the keys are %s, want %s as before", after, before)
 	}
 }
 
-// A fullDisk is a store that takes no keys until there is room.
+// A fullDisk is a store that stores no keys while err is set.
 type fullDisk struct {
 	store.Store
 	err  error // of each try
@@ -287,32 +286,31 @@ func (d *fullDisk) ReplaceKeys(keys []store.Key) error {
 	return d.Store.ReplaceKeys(keys)
 }
 
-// A rotation that is overdue at the start waits while the disk is full: the keys of before
-// sign and are published, and the next look rotates. What cannot wait is an error still:
-// keys that there are none of, and a store that may have changed.
+// An overdue rotation waits while the disk is full: the current keys sign and are published, and
+// a later refresh rotates them. Missing keys and a store that may have changed are errors.
 func TestOverdueOnFullDisk(t *testing.T) {
 	full := fmt.Errorf("writing: %w", store.ErrUnavailable)
-	b := newBench(t, own(config.ES256))
+	b := newHarness(t, own(config.ES256))
 	before, disk := b.kids(), b.state
 	token := b.sign()
 	b.clock = b.clock.Add(2 * rotate)
 	b.state = &fullDisk{disk, full, 2}
 	b.reopen(own(config.ES256))
 	if got := b.kids(); !slices.Equal(got, before) || b.states() != "active next" {
-		t.Errorf("keys were %v, are %v: %s", before, got, b.states())
+		t.Errorf("the keys were %v and are %v, with states %s", before, got, b.states())
 	}
 	if err := errors.Join(b.parse(token), b.parse(b.sign())); err != nil {
 		t.Error(err)
 	}
-	if got := b.told(); got != (telling{1, 0, 0}) {
-		t.Errorf("told %+v", got)
+	if got := b.reported(); got != (report{1, 0, 0}) {
+		t.Errorf("got %+v, want one warning and the gauge at 0", got)
 	}
 	if err := b.ring.Refresh(); !errors.Is(err, store.ErrUnavailable) {
-		t.Errorf("refreshed on a full disk: %v", err)
+		t.Errorf("Refresh on a full disk returned %v, want ErrUnavailable", err)
 	}
 	b.refresh()
 	if got := b.kids(); b.states() != "old active next" || got[1] != before[1] || b.parse(token) != nil {
-		t.Errorf("keys were %v, are %v: %s", before, got, b.states())
+		t.Errorf("the keys were %v and are %v, with states %s", before, got, b.states())
 	}
 
 	b.clock = b.clock.Add(2 * rotate)
@@ -321,14 +319,14 @@ func TestOverdueOnFullDisk(t *testing.T) {
 	for _, state := range []*fullDisk{{disk, errors.New("damaged"), 1}, {empty, full, 1}} {
 		b.state = state
 		if _, err := keyring.Open(b.options(own(config.ES256))); !errors.Is(err, state.err) {
-			t.Errorf("opened where the store says %v: %v", state.err, err)
+			t.Errorf("Open returned %v, want the error of the store, %v", err, state.err)
 		}
 	}
 }
 
-// Many sign, read and rotate at once; every token counts from the moment it is made.
+// Concurrent signing, reading and rotation: every token is valid at once.
 func TestConcurrentUse(t *testing.T) {
-	b := newBench(t, own(config.EdDSA))
+	b := newHarness(t, own(config.EdDSA))
 	var group sync.WaitGroup
 	for range 4 {
 		group.Go(func() {
@@ -374,8 +372,8 @@ func writeRSA(t testing.TB) (*rsa.PrivateKey, config.Path) {
 	return private, writePEM(t, "PRIVATE KEY", pkcs8(private))
 }
 
-// Files are taken in every form that openssl writes, and refused by name where they do
-// not fit; nothing of them is quoted.
+// Key files are accepted in every form that openssl writes. An unsuitable file is refused by
+// name, and no error quotes its content.
 func TestFiles(t *testing.T) {
 	p256 := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	p384 := must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
@@ -410,25 +408,25 @@ func TestFiles(t *testing.T) {
 				return
 			}
 			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), string(test.file)) || strings.Contains(err.Error(), "secret") {
-				t.Errorf("got %v", err)
+				t.Errorf("Open returned %v, want %q and no content", err, test.want)
 			}
 		})
 	}
 	twice := []config.Path{rsaFile, rsaFile}
 	if err := keyring.Check(config.Signing{Algorithm: config.RS256, Files: twice}); err == nil {
-		t.Error("one key in two files")
+		t.Error("Check with one key in two files returned nil, want an error")
 	}
 }
 
-// Files that change are read again, all or nothing; a key that has gone from them
-// verifies until its last token is over.
+// Changed files are reloaded, all or nothing. A removed key verifies until its last token has
+// expired.
 func TestFilesChange(t *testing.T) {
 	one, two := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)), must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	file := writePEM(t, "PRIVATE KEY", pkcs8(one))
-	b := newBench(t, config.Signing{Algorithm: config.ES256, Files: []config.Path{file}})
+	b := newHarness(t, config.Signing{Algorithm: config.ES256, Files: []config.Path{file}})
 	token := b.sign()
 	if err := b.ring.Rotate(); err == nil {
-		t.Error("rotated files")
+		t.Error("Rotate with key files returned nil, want an error")
 	}
 	write := func(content []byte) {
 		t.Helper()
@@ -439,21 +437,21 @@ func TestFilesChange(t *testing.T) {
 	}
 	write([]byte("half a f"))
 	if len(b.kids()) != 1 || b.parse(b.sign()) != nil || !strings.Contains(b.log.String(), "not refreshed") {
-		t.Errorf("a broken file counts: %s", b.log.String())
+		t.Errorf("after a refresh with a broken file the keys have changed, or the log has no warning: %s", b.log.String())
 	}
 	write(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8(two)}))
 	if err := errors.Join(b.parse(token), b.parse(b.sign())); err != nil || len(b.kids()) != 2 {
-		t.Errorf("%v with %d keys", err, len(b.kids()))
+		t.Errorf("Parse returned %v with %d keys, want nil", err, len(b.kids()))
 	}
 	b.clock = b.clock.Add(lifetime + 11*time.Minute)
 	b.refresh()
 	if b.parse(token) == nil || len(b.kids()) != 1 {
-		t.Error("the key that has gone still counts")
+		t.Error("Parse of a token by the removed key returned nil, want an error")
 	}
 }
 
-// A key that gates could not have read before it signs is warned of, and one that stood
-// behind the first is not. Nor is any at the start, when nothing tells.
+// A key that signs without having been published before causes a warning. A key that was second
+// before does not, and there is no warning at the start.
 func TestUnpublishedFirstFile(t *testing.T) {
 	var keys [4][]byte
 	for i := range keys {
@@ -467,7 +465,7 @@ func TestUnpublishedFirstFile(t *testing.T) {
 		}
 	}
 	write(0, 1)
-	b := newBench(t, config.Signing{Algorithm: config.ES256, Files: files})
+	b := newHarness(t, config.Signing{Algorithm: config.ES256, Files: files})
 	for _, step := range []struct {
 		name          string
 		first, second int
@@ -484,17 +482,17 @@ func TestUnpublishedFirstFile(t *testing.T) {
 		write(step.first, step.second)
 		b.refresh()
 		if warns := strings.Contains(b.log.String(), "without having been published before"); warns != step.warns {
-			t.Errorf("%s: warned %t", step.name, warns)
+			t.Errorf("%s: warned is %t, want %t", step.name, warns, step.warns)
 		}
 		b.log.Reset()
 	}
 }
 
-// look lets the ring's loop look once.
-func (b *bench) look() { b.run(func() { time.Sleep(11 * time.Second) }) }
+// look waits until Run has refreshed once.
+func (b *harness) look() { b.run(func() { time.Sleep(11 * time.Second) }) }
 
-// run runs the ring's loop beside test, where time passes as fast as it is slept away.
-func (b *bench) run(test func()) {
+// run calls test while Run runs, in a synctest bubble.
+func (b *harness) run(test func()) {
 	synctest.Test(b.t.(*testing.T), func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
@@ -507,19 +505,19 @@ func (b *bench) run(test func()) {
 	})
 }
 
-// A key file that everybody can read is told of.
+// A key file that other users may read causes a warning.
 func TestOpenKeyFile(t *testing.T) {
 	file := writePEM(t, "PRIVATE KEY", pkcs8(must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))))
 	if err := os.Chmod(string(file), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	b := newBench(t, config.Signing{Algorithm: config.ES256, Files: []config.Path{file}})
+	b := newHarness(t, config.Signing{Algorithm: config.ES256, Files: []config.Path{file}})
 	if !strings.Contains(b.log.String(), "every user of the machine can access") {
-		t.Errorf("logged %s", b.log.String())
+		t.Errorf("the log is %s, want a warning about the file mode", b.log.String())
 	}
 }
 
-// No file makes the reader panic, and what it takes signs.
+// No file makes the reader panic, and an accepted key signs.
 func FuzzKeyFile(f *testing.F) {
 	good := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8(must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)))})
 	f.Add(good)
@@ -547,7 +545,7 @@ func FuzzKeyFile(f *testing.F) {
 func BenchmarkSign(b *testing.B) {
 	for _, algorithm := range []config.Algorithm{config.ES256, config.EdDSA, config.PS256, config.RS256} {
 		b.Run(string(algorithm), func(b *testing.B) {
-			ring := newBench(b, own(algorithm)).ring
+			ring := newHarness(b, own(algorithm)).ring
 			claims := jwt.MapClaims{"iss": "https://as.example.com", "sub": "northwind-ledger", "exp": 1}
 			b.ReportAllocs()
 			for b.Loop() {

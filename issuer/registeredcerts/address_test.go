@@ -12,9 +12,9 @@ import (
 	"github.com/tallygate/tallygate/issuer/registeredcerts"
 )
 
-// One line an address: may it be dialled with the system's anchors, and with anchors
-// that the operator named?
-func TestDialable(t *testing.T) {
+// Each line has an address and whether it may be dialled with the system's roots and with
+// configured anchors.
+func TestCheckAddress(t *testing.T) {
 	const always, inside, never = "always", "inside", "never"
 	for _, c := range []struct{ address, want string }{
 		{"93.184.216.34", always}, {"1.0.0.1", always}, {"2606:4700::1111", always}, {"2a00::1", always},
@@ -42,30 +42,30 @@ func TestDialable(t *testing.T) {
 			registeredcerts.Dialable(a, false) == nil, registeredcerts.Dialable(a, true) == nil,
 		}]
 		if got != c.want {
-			t.Errorf("%s may be dialled %q, want %q", c.address, got, c.want)
+			t.Errorf("%s may be dialled with %q, want %q", c.address, got, c.want)
 		}
 	}
 	if registeredcerts.Dialable(netip.Addr{}, true) == nil {
-		t.Error("no address may be dialled")
+		t.Error("checkAddress of the zero address returned nil, want an error")
 	}
 }
 
-// A server in a private network is read where the operator named its authority.
+// A server at a private address is allowed with configured anchors only.
 func TestPrivateNetwork(t *testing.T) {
 	uri := parseURL(t, "https://client.internal/jwks")
 	trust := []config.Path{file(t, "ca.pem", testpki.NewCA("internal CA").CertPEM())}
 	address := netip.MustParseAddr("10.1.2.3")
 	if err := newSet(t, config.ClientKeys{JWKSURI: uri}).Dialable(address); err == nil {
-		t.Error("with the system's anchors, a private address may be dialled")
+		t.Error("checkAddress allows a private address without configured anchors, want an error")
 	}
 	if err := newSet(t, config.ClientKeys{JWKSURI: uri, Trust: trust}).Dialable(address); err != nil {
-		t.Errorf("with anchors of its own: %v", err)
+		t.Errorf("checkAddress with configured anchors returned %v, want nil", err)
 	}
 }
 
-// The address is judged when it is dialled: of a server on this machine nobody hears,
-// whether the URL names an address or a name that has one.
-func TestLoopbackIsNotDialled(t *testing.T) {
+// The address is checked at the connection: a loopback server gets no connection, whether the
+// URL has an address or a name.
+func TestLoopbackIsRefused(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -90,22 +90,22 @@ func TestLoopbackIsNotDialled(t *testing.T) {
 			s := newSet(t, config.ClientKeys{JWKSURI: parseURL(t, "https://"+host+":"+port+"/jwks"), Trust: trust})
 			has, err := s.Has(t.Context(), testpki.SelfSigned("ledger").Cert)
 			if has || err == nil || !strings.Contains(err.Error(), "a jwks_uri must not be at a loopback") {
-				t.Errorf("%s, %s: %t, %v", host, name, has, err)
+				t.Errorf("%s, %s: Has returned %t, %v; want an error about the address", host, name, has, err)
 			}
 		}
 	}
-	// Were the judgement not asked, the connection would be made: it is here.
+	// Without the check the connection would be made: the listener is there.
 	s := newSet(t, config.ClientKeys{JWKSURI: parseURL(t, "https://localhost:"+port+"/jwks"), Trust: anchors})
 	if n := connections.Load(); n != 0 {
-		t.Errorf("%d connections were made", n)
+		t.Errorf("the listener got %d connections, want 0", n)
 	}
 	s.DialLoopback()
 	if _, err := s.Has(t.Context(), testpki.SelfSigned("ledger").Cert); err == nil {
-		t.Error("a listener that hangs up answered")
+		t.Error("Has returned nil although the listener hangs up, want an error")
 	}
 	_ = listener.Close()
 	<-done
 	if connections.Load() == 0 {
-		t.Error("the listener is out of reach, so the test shows nothing")
+		t.Error("the listener is unreachable, so the test proves nothing")
 	}
 }

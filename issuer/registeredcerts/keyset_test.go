@@ -50,7 +50,7 @@ func TestAppendixB(t *testing.T) {
 	expect(t, s, parse(t, document.Keys[0].X5C[0]), true)
 }
 
-// One line a key: does it register its certificate, beside a good one and alone?
+// Each line has a key and whether it registers its certificate, alone and beside a valid key.
 func TestKeys(t *testing.T) {
 	ec, other, good := testpki.SelfSigned("ec"), testpki.SelfSigned("other"), testpki.SelfSigned("good")
 	rsa := selfSigned(t, testpki.NewSigner("PS256", "").Key)
@@ -116,13 +116,13 @@ func TestKeys(t *testing.T) {
 			expect(t, s, c.own.Cert, c.wants)
 			_, err := registeredcerts.New(config.ClientKeys{JWKS: keySet(c.jwk)}, nil, silent)
 			if (err == nil) != c.wants || err != nil && !strings.Contains(err.Error(), "jwks key 1") {
-				t.Errorf("alone: %v", err)
+				t.Errorf("New with the key alone returned %v; registers is %t, want %t", err, err == nil, c.wants)
 			}
 		})
 	}
 }
 
-// Only the first certificate in x5c is the key's own.
+// Only the first certificate in x5c belongs to the key.
 func TestChain(t *testing.T) {
 	own, authority := testpki.SelfSigned("own"), testpki.NewCA("authority")
 	s := newSet(t, config.ClientKeys{JWKS: keySet(jwk(own, M{"x5c": []string{x5c(own.Cert), x5c(authority.Cert)}}))})
@@ -130,8 +130,8 @@ func TestChain(t *testing.T) {
 	expect(t, s, authority.Cert, false)
 }
 
-// What is no key set, is too large, or holds a private key is refused as a whole, and
-// the error quotes none of it.
+// A document that is no key set, is too large or has a private key is refused as a whole. The
+// error quotes nothing of it.
 func TestKeySetRefuses(t *testing.T) {
 	own := testpki.SelfSigned("ledger")
 	key, _ := json.Marshal(jwk(own))
@@ -159,7 +159,7 @@ func TestKeySetRefuses(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := registeredcerts.New(config.ClientKeys{JWKS: c.document}, nil, silent)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Fatalf("error %v, want %q", err, c.want)
+				t.Fatalf("New returned %v, want an error with %q", err, c.want)
 			}
 			if s := err.Error(); strings.Contains(s, secret) || strings.Contains(s, x5c(own.Cert)[:20]) || len(s) > 200 {
 				t.Errorf("the error quotes the document: %v", err)
@@ -170,8 +170,8 @@ func TestKeySetRefuses(t *testing.T) {
 	expect(t, newSet(t, config.ClientKeys{JWKS: keySet(own) + strings.Repeat(" ", 64<<10-len(keySet(own)))}), own.Cert, true)
 }
 
-// A certificate is registered only by a document that says so to another reader of
-// JSON too, and never beside a private key.
+// A document that registers a certificate is JSON for another parser too, and has no private
+// key.
 func FuzzKeySet(f *testing.F) {
 	own := testpki.SelfSigned("ledger")
 	for _, seed := range []struct {
@@ -203,13 +203,13 @@ func FuzzKeySet(f *testing.F) {
 		var set map[string]json.RawMessage // a struct would take "Keys" too
 		var keys []map[string]any
 		if err := json.Unmarshal([]byte(document), &set); err != nil {
-			t.Fatalf("taken, but no JSON: %v", err)
+			t.Fatalf("the accepted document is no JSON: %v", err)
 		}
 		_ = json.Unmarshal(set["keys"], &keys) // what is no object stays nil
 		registered := false
 		for _, key := range keys {
 			if key["d"] != nil || key["k"] != nil {
-				t.Fatal("taken with a private key")
+				t.Fatal("the accepted document has a private key")
 			}
 			c := first(key["x5c"])
 			if c == nil {
@@ -220,12 +220,12 @@ func FuzzKeySet(f *testing.F) {
 			registered = registered || has || now.After(c.NotAfter) // some are never valid
 		}
 		if !registered {
-			t.Error("taken, but no certificate in it counts")
+			t.Error("the accepted document registers no certificate")
 		}
 	})
 }
 
-// first returns the certificate at the head of an x5c member, or nil.
+// first returns the first certificate of an x5c member, or nil.
 func first(member any) *x509.Certificate {
 	list, _ := member.([]any)
 	if len(list) == 0 {

@@ -23,7 +23,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// net/http reads these once. It uses no proxy for this machine.
+	// net/http reads these variables once, and never uses a proxy for loopback.
 	for name, value := range map[string]string{"HTTPS_PROXY": "http://127.0.0.1:1", "https_proxy": "", "NO_PROXY": "", "no_proxy": ""} {
 		if err := os.Setenv(name, value); err != nil {
 			panic(err)
@@ -36,8 +36,7 @@ type M = testpki.M
 
 var silent = registeredcerts.Options{Log: slog.New(slog.DiscardHandler)}
 
-// selfSigned makes a certificate of key that vouches for itself, as clients of this
-// method have.
+// selfSigned creates a self-signed certificate of key, as clients of this method have.
 func selfSigned(t testing.TB, key crypto.Signer) *testpki.Pair {
 	t.Helper()
 	template := &x509.Certificate{
@@ -57,7 +56,7 @@ func selfSigned(t testing.TB, key crypto.Signer) *testpki.Pair {
 	return &testpki.Pair{Cert: c, Key: key}
 }
 
-// jwk returns p's public key with p's certificate in x5c; edits are merged over it.
+// jwk returns p's public key as a JWK with p's certificate in x5c. edits are merged into it.
 func jwk(p *testpki.Pair, edits ...M) M {
 	s := testpki.Signer{Key: p.Key, KeyID: "k"}
 	edits = append([]M{{"alg": nil, "x5c": []string{x5c(p.Cert)}}}, edits...)
@@ -66,7 +65,7 @@ func jwk(p *testpki.Pair, edits ...M) M {
 
 func x5c(c *x509.Certificate) string { return base64.StdEncoding.EncodeToString(c.Raw) }
 
-// keySet returns a JWK Set of keys, each the JWK of a pair or whatever else.
+// keySet returns a JWK Set of keys, each a pair or another JSON value.
 func keySet(keys ...any) string {
 	list := []any{}
 	for _, k := range keys {
@@ -82,7 +81,7 @@ func keySet(keys ...any) string {
 	return string(document)
 }
 
-// file stores data in a folder of t's own and returns its path.
+// file writes data to a new folder and returns its path.
 func file(t testing.TB, name string, data []byte) config.Path {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -101,7 +100,7 @@ func newSet(t testing.TB, keys config.ClientKeys, listed ...access.Thumbprint) *
 	return s
 }
 
-// expect asks s for c and compares the answer.
+// expect checks that s.Has(c) is want.
 func expect(t testing.TB, s *registeredcerts.Set, c *x509.Certificate, want bool) {
 	t.Helper()
 	if got, err := s.Has(t.Context(), c); got != want || err != nil {

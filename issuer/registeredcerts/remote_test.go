@@ -34,7 +34,7 @@ func parseURL(t testing.TB, s string) *config.URL {
 	return &config.URL{URL: *u}
 }
 
-// An endpoint is a client's server with its jwks_uri, and a clock for who reads it.
+// An endpoint is a server with a client's jwks_uri, and the clock of its reader.
 type endpoint struct {
 	*httptest.Server
 	keys    config.ClientKeys
@@ -50,7 +50,7 @@ func newEndpoint(t testing.TB, handler http.HandlerFunc, edits ...func(*tls.Conf
 	e.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		e.calls.Add(1)
 		if !r.Close {
-			t.Error("the connection is to be kept")
+			t.Error("the request keeps its connection alive, want Connection: close")
 		}
 		(*e.handler.Load())(w, r)
 	}))
@@ -73,7 +73,7 @@ func (e *endpoint) serve(handler http.HandlerFunc) { e.handler.Store(&handler) }
 
 func (e *endpoint) pass(d time.Duration) { e.elapsed.Add(int64(d)) }
 
-// set returns the certificates at e, by e's clock.
+// set returns the Set of e's certificates, with e's clock.
 func (e *endpoint) set(t testing.TB) *registeredcerts.Set {
 	t.Helper()
 	return e.logging(t, io.Discard)
@@ -92,7 +92,7 @@ func (e *endpoint) logging(t testing.TB, to io.Writer) *registeredcerts.Set {
 	return s
 }
 
-// document answers with text as a JWK Set.
+// document returns a handler that responds with text as a JWK Set.
 func document(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/jwk-set+json")
@@ -114,20 +114,19 @@ func longLived(name string) *testpki.Pair {
 func (e *endpoint) wantCalls(t testing.TB, want int64) {
 	t.Helper()
 	if n := e.calls.Load(); n != want {
-		t.Errorf("%d readings, want %d", n, want)
+		t.Errorf("got %d fetches, want %d", n, want)
 	}
 }
 
-// cannotTell asks s for p and wants an error.
+// cannotTell checks that s.Has(p) returns an error.
 func cannotTell(t testing.TB, s *registeredcerts.Set, p *testpki.Pair) {
 	t.Helper()
 	if has, err := s.Has(t.Context(), p.Cert); has || err == nil || strings.Contains(err.Error(), "canary") {
-		t.Errorf("Has is %t, %v; want an error without the URL's query", has, err)
+		t.Errorf("Has returned %t, %v; want an error without the URL's query", has, err)
 	}
 }
 
-// RFC 8705 section 2.2.2: a client renews its certificate at its jwks_uri, and that is
-// all it has to do.
+// RFC 8705 section 2.2.2: a client renews its certificate by publishing it at its jwks_uri.
 func TestRotation(t *testing.T) {
 	first, second, stranger := longLived("first"), longLived("second"), longLived("stranger")
 	e := newEndpoint(t, document(keySet(first)))
@@ -156,8 +155,8 @@ func TestRotation(t *testing.T) {
 	e.wantCalls(t, 3)
 }
 
-// A certificate that the client removed stops to count within five minutes, though
-// nobody shows an unknown one; also when there was silence meanwhile.
+// A removed certificate is refused within five minutes, also if no unknown certificate causes a
+// fetch, and after a time without requests.
 func TestRemoval(t *testing.T) {
 	first, second := longLived("first"), longLived("second")
 	for _, idle := range []time.Duration{5*time.Minute + time.Second, 23 * time.Hour, 48 * time.Hour} {
@@ -175,15 +174,15 @@ func TestRemoval(t *testing.T) {
 				expect(t, s, first.Cert, false)
 				e.wantCalls(t, 2)
 				if logged := strings.Contains(log.String(), "registers no certificate"); logged != (name != "another is left") {
-					t.Errorf("log: %s", &log)
+					t.Errorf("the log is %s, want a warning for an empty key set only", &log)
 				}
 			})
 		}
 	}
 }
 
-// While the jwks_uri is away, the last good reading counts for a day, and whoever is
-// in it does not wait each time; then nothing can be told.
+// While the jwks_uri is unreachable, the last successful fetch is used for 24 hours and known
+// certificates do not wait. After that Has returns an error.
 func TestOutage(t *testing.T) {
 	own, stranger := longLived("own"), longLived("stranger")
 	e := newEndpoint(t, document(keySet(own)))
@@ -204,7 +203,7 @@ func TestOutage(t *testing.T) {
 	gone, leave := context.WithCancel(t.Context())
 	leave()
 	if has, err := s.Has(gone, own.Cert); !has || err != nil {
-		t.Errorf("without waiting, Has is %t, %v", has, err)
+		t.Errorf("Has without waiting returned %t, %v; want true", has, err)
 	}
 	eventually(t, "the reading in the background", func() bool { return e.calls.Load() == 3 })
 	close(release)
@@ -223,9 +222,8 @@ func TestOutage(t *testing.T) {
 	expect(t, s, stranger.Cert, false)
 }
 
-// What was read counts on where a client is configured anew, but for another jwks_uri and
-// where others vouch for the server.
-func TestSuccessor(t *testing.T) {
+// A reload keeps what was fetched, unless the jwks_uri or its trust anchors have changed.
+func TestReload(t *testing.T) {
 	own := longLived("own")
 	e := newEndpoint(t, document(keySet(own)))
 	before := e.set(t)
@@ -249,7 +247,7 @@ func TestSuccessor(t *testing.T) {
 	}), own)
 }
 
-// After an outage, a removed certificate counts for five minutes at most.
+// After an outage, a removed certificate is accepted for five minutes at most.
 func TestRemovalDuringOutage(t *testing.T) {
 	first, second := longLived("first"), longLived("second")
 	e := newEndpoint(t, document(keySet(first)))
@@ -263,7 +261,7 @@ func TestRemovalDuringOutage(t *testing.T) {
 	expect(t, s, first.Cert, false)
 }
 
-// A jwks_uri that has never been read says neither yes nor no.
+// A jwks_uri that was never fetched is an error.
 func TestNeverRead(t *testing.T) {
 	own := longLived("own")
 	e := newEndpoint(t, status(http.StatusNotFound))
@@ -278,7 +276,7 @@ func TestNeverRead(t *testing.T) {
 	e.wantCalls(t, 2)
 }
 
-// What is listed counts without the jwks_uri.
+// Certificates in the configuration are accepted without the jwks_uri.
 func TestListedBesideURI(t *testing.T) {
 	own := longLived("own")
 	e := newEndpoint(t, status(http.StatusNotFound))
@@ -287,8 +285,7 @@ func TestListedBesideURI(t *testing.T) {
 	e.wantCalls(t, 0)
 }
 
-// However many ask at once, one reading answers them all; and one who goes away takes
-// it from nobody.
+// Concurrent callers share one fetch, and a caller that leaves does not stop it.
 func TestSharedReading(t *testing.T) {
 	own := longLived("own")
 	release := make(chan struct{})
@@ -310,14 +307,14 @@ func TestSharedReading(t *testing.T) {
 	}
 	leave()
 	if err := <-left; !errors.Is(err, context.Canceled) {
-		t.Errorf("who went away got %v", err)
+		t.Errorf("Has of the cancelled caller returned %v, want its cause", err)
 	}
 	close(release)
 	all.Wait()
 	e.wantCalls(t, 1)
 }
 
-// A server that accepts and says nothing is given up after five seconds.
+// A server that accepts a connection and sends nothing is abandoned after five seconds.
 func TestTimeout(t *testing.T) {
 	own := longLived("own")
 	synctest.Test(t, func(t *testing.T) {
@@ -335,13 +332,13 @@ func TestTimeout(t *testing.T) {
 		start := time.Now()
 		has, err := s.Has(t.Context(), own.Cert)
 		if has || !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 5*time.Second {
-			t.Errorf("Has is %t, %v after %s", has, err, time.Since(start))
+			t.Errorf("Has returned %t, %v after %s, want an error after 5 s", has, err, time.Since(start))
 		}
 		_ = (<-silence).Close()
 	})
 }
 
-// No answer but a good one changes what is known, and none is followed elsewhere.
+// Only a valid response changes the known certificates, and no redirect is followed.
 func TestBadAnswers(t *testing.T) {
 	own, evil := longLived("own"), longLived("evil")
 	good := document(keySet(own))
@@ -390,7 +387,7 @@ func TestBadAnswers(t *testing.T) {
 		},
 		"compressed": func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("Accept-Encoding") != "" {
-				t.Error("compression was asked for")
+				t.Error("the request has Accept-Encoding, want none")
 			}
 			w.Header().Set("Content-Encoding", "gzip")
 			document(keySet(evil))(w, r) // as if it were not
@@ -415,7 +412,7 @@ func TestBadAnswers(t *testing.T) {
 	}
 	elsewhere.wantCalls(t, 0)
 	if n := sent.Load(); n > 64<<20 { // what two sockets may buffer, with room
-		t.Errorf("of an endless answer %d bytes were read", n)
+		t.Errorf("%d bytes of an endless response were read, want a bound", n)
 	}
 	for name, contentType := range map[string]string{"JSON": "application/json", "with parameters": "Application/JSON; charset=utf-8"} {
 		e.serve(as(contentType))
@@ -424,8 +421,7 @@ func TestBadAnswers(t *testing.T) {
 	}
 }
 
-// A server whose certificate is of another authority or for another name tells
-// nothing and is told nothing.
+// A server with a certificate of another authority or for another name gets no request.
 func TestServerCertificate(t *testing.T) {
 	own := longLived("own")
 	e := newEndpoint(t, document(keySet(own)))
@@ -446,7 +442,7 @@ func TestServerCertificate(t *testing.T) {
 	old.wantCalls(t, 0)
 }
 
-// No proxy of the environment, which TestMain sets, sees a reading.
+// The proxy in the environment, which TestMain sets, is not used.
 func TestNoProxy(t *testing.T) {
 	own := longLived("own")
 	e := newEndpoint(t, document(keySet(own)))
@@ -459,11 +455,11 @@ func TestNoProxy(t *testing.T) {
 	})
 	cannotTell(t, s, own)
 	if !strings.HasPrefix(dialled, "proxied.example:") {
-		t.Errorf("dialled %q", dialled)
+		t.Errorf("the client dialled %q, want the jwks_uri", dialled)
 	}
 }
 
-// A failure is logged with its cause and without the query, once a reading.
+// Each failed fetch is logged once, with its cause and without the query.
 func TestLog(t *testing.T) {
 	var log bytes.Buffer
 	e := newEndpoint(t, status(http.StatusTeapot))
@@ -472,7 +468,7 @@ func TestLog(t *testing.T) {
 		cannotTell(t, s, longLived("own"))
 	}
 	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "status 418") || strings.Contains(got, "canary") {
-		t.Errorf("log: %s", got)
+		t.Errorf("the log is %s, want one warning with the cause", got)
 	}
 }
 
@@ -480,7 +476,7 @@ func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(5 * time.Second); !done(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: did not come", what)
+			t.Fatalf("%s: timeout", what)
 		}
 	}
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/tallygate/tallygate/issuer/registeredcerts"
 )
 
-// Every source registers a certificate of every type of key, and nothing else: not a
-// renewal of the same key, not another certificate of the same name.
+// Every source registers certificates with every type of key, and no other certificate: neither
+// a renewal with the same key nor a certificate with the same name.
 func TestSources(t *testing.T) {
 	for _, algorithm := range []string{"PS256", "ES256", "ES384", "ES512", "EdDSA"} {
 		own := selfSigned(t, testpki.NewSigner(algorithm, "").Key)
@@ -45,8 +45,7 @@ func TestSources(t *testing.T) {
 	}
 }
 
-// A registered certificate counts within its validity period alone, the ends of it
-// included.
+// A registered certificate is accepted within its validity period, both ends included.
 func TestValidity(t *testing.T) {
 	from := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	until := from.Add(time.Hour)
@@ -73,7 +72,7 @@ func TestValidity(t *testing.T) {
 	}
 }
 
-// A certificate as most people make one: by openssl, an authority by its default.
+// A certificate made by the openssl command, which is an authority by default.
 func TestOpenSSL(t *testing.T) {
 	if _, err := exec.LookPath("openssl"); err != nil {
 		if os.Getenv("CI") == "true" {
@@ -97,14 +96,14 @@ func TestOpenSSL(t *testing.T) {
 			block, _ := pem.Decode(data)
 			leaf, err := x509.ParseCertificate(block.Bytes)
 			if err != nil || !leaf.IsCA {
-				t.Fatalf("an authority: %t, %v", leaf.IsCA, err)
+				t.Fatalf("IsCA is %t, %v; want true", leaf.IsCA, err)
 			}
 			expect(t, newSet(t, config.ClientKeys{Certificates: []config.Path{config.Path(path)}}), leaf, true)
 		})
 	}
 }
 
-// New reports every fault, names the file or the key, and quotes no key.
+// New reports every error with the file or the key, and quotes no key.
 func TestNewRefuses(t *testing.T) {
 	own := testpki.SelfSigned("ledger.northwind.example")
 	secret := own.KeyPEM()
@@ -140,21 +139,21 @@ func TestNewRefuses(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s, err := registeredcerts.New(c.keys, nil, silent)
 			if err == nil || s != nil {
-				t.Fatalf("got %v, %v; want an error", s, err)
+				t.Fatalf("New returned %v, %v; want an error", s, err)
 			}
 			for _, want := range c.want {
 				if !strings.Contains(err.Error(), want) {
-					t.Errorf("%q does not say %q", err, want)
+					t.Errorf("New returned %q, want %q in it", err, want)
 				}
 			}
 			if block, _ := pem.Decode(secret); strings.Contains(err.Error(), strings.Split(string(secret), "\n")[1]) || bytes.Contains([]byte(err.Error()), block.Bytes) || strings.Contains(err.Error(), "canary") {
-				t.Errorf("a secret stands in %q", err)
+				t.Errorf("New returned %q, which has a secret", err)
 			}
 		})
 	}
 }
 
-// Keys of an inline set that do not count are logged, by their place.
+// Keys of an inline set without a usable certificate are logged with their number.
 func TestSkippedAreLogged(t *testing.T) {
 	own := testpki.SelfSigned("ledger.northwind.example")
 	var log bytes.Buffer
@@ -165,6 +164,6 @@ func TestSkippedAreLogged(t *testing.T) {
 	}
 	expect(t, s, own.Cert, true)
 	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "jwks key 1: x5c has no certificate") {
-		t.Errorf("log: %s", got)
+		t.Errorf("the log is %s, want one warning for key 1", got)
 	}
 }

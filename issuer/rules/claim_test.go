@@ -8,15 +8,15 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// claimRule is a rule whose claim has the value.
+// claimRule returns a rule that adds a claim with this value.
 func claimRule(value string) config.Governance {
 	return config.Governance{Claims: []config.ClaimRule{{Name: "r", Claim: "c", Value: value}}}
 }
 
-// A claim has 1,000 values and 4,096 bytes of JSON, and neither more nor fewer.
+// The limits of a claim are exactly 1,000 values and 4,096 bytes of JSON.
 func TestClaimSize(t *testing.T) {
 	list := func(n int) string { return "[" + strings.TrimSuffix(strings.Repeat("1,", n), ",") + "]" }
-	// An expression has 4,096 characters itself, so x is half of what is longer.
+	// An expression is limited to 4,096 characters too, so longer texts are built from two halves.
 	twice := func(n int, value string) string { return `["` + strings.Repeat("x", n) + `"].map(x, ` + value + `)[0]` }
 	tests := []struct{ name, value, error string }{
 		{"text that fits", twice(2047, `x + x`), ""},
@@ -32,14 +32,14 @@ func TestClaimSize(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := compile(t, claimRule(test.value)).Decide(input(), nil)
 			if test.error == "" && err != nil || test.error != "" && (err == nil || !strings.Contains(err.Error(), test.error)) {
-				t.Errorf("got %v", err)
+				t.Errorf("Decide returned %v, want %q", err, test.error)
 			}
 		})
 	}
 }
 
-// An expression that costs little may hold one text nearly a thousand times. It is
-// counted before it is written out: as JSON this one would be 17 MB.
+// A cheap expression may repeat one text nearly a thousand times. Its size is counted before it
+// is encoded: this claim would have 17 MB of JSON.
 func TestClaimIsCountedBeforeItIsMade(t *testing.T) {
 	ones := "[" + strings.TrimSuffix(strings.Repeat("1,", 31), ",") + "]"
 	p := compile(t, claimRule(ones+".map(a, "+ones+`.map(b, "`+strings.Repeat("<", 3000)+`"))`))
@@ -49,9 +49,9 @@ func TestClaimIsCountedBeforeItIsMade(t *testing.T) {
 	_, err := p.Decide(in, nil)
 	runtime.ReadMemStats(&after)
 	if err == nil || !strings.Contains(err.Error(), "more than 4096 bytes") {
-		t.Errorf("got %v", err)
+		t.Errorf("Decide returned %v, want an error about 4096 bytes", err)
 	}
 	if made := after.TotalAlloc - before.TotalAlloc; made > 1<<20 {
-		t.Errorf("%d KiB were made", made>>10)
+		t.Errorf("Decide allocated %d KiB for a refused claim, want 1024 at most", made>>10)
 	}
 }

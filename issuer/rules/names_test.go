@@ -18,7 +18,7 @@ import (
 	"github.com/tallygate/tallygate/issuer/rules"
 )
 
-// named is a subject of attributes, in the order of the encoding.
+// named replaces the subject by these attributes, in the order of the encoding.
 func named(attributes ...pkix.AttributeTypeAndValue) testpki.Option {
 	return testpki.Subject(pkix.Name{ExtraNames: attributes})
 }
@@ -27,7 +27,7 @@ func attribute(value any, oid ...int) pkix.AttributeTypeAndValue {
 	return pkix.AttributeTypeAndValue{Type: oid, Value: value}
 }
 
-// ia5 is text of the type that DC and emailAddress have.
+// ia5 is a string of the type of DC and emailAddress.
 func ia5(text string) asn1.RawValue {
 	return asn1.RawValue{Tag: asn1.TagIA5String, Bytes: []byte(text)}
 }
@@ -40,9 +40,9 @@ var (
 	common       = attribute(` ledger, "1"\`+"\x1b ", 2, 5, 4, 3)
 )
 
-// A name that is copied from where names to be registered are printed is the one that
-// rules see, of the subject, the issuer and every SAN. What Go prints is another.
-func TestNamesAreSpelledAsInTheConfiguration(t *testing.T) {
+// Rules see the subject, the issuer and every SAN in the notation that tallygate prints names in
+// for registration, which differs from Go's.
+func TestNameNotation(t *testing.T) {
 	multiple := testpki.Subject(pkix.Name{CommonName: "ledger", OrganizationalUnit: []string{"aa", "c"}}) // DER has the shorter first
 	for name, option := range map[string]testpki.Option{
 		"DC": named(domain, common), "emailAddress": named(common, mail), "organizationIdentifier": named(organization),
@@ -53,15 +53,15 @@ func TestNamesAreSpelledAsInTheConfiguration(t *testing.T) {
 			pair := ca.Leaf("", option, testpki.DNS("Ledger.northwind.example"), testpki.IP("192.0.2.1", "2001:db8::1"))
 			in := input()
 			in.Certificate = pair.Cert
-			// As the mapped form of IPv4, which no encoder of Go's makes.
+			// IPv4-mapped IPv6, which Go's encoder never writes.
 			in.Certificate.IPAddresses = append(in.Certificate.IPAddresses, net.ParseIP("192.0.2.2"))
 			issuer := certname.List(ca.Cert)[0]
 			names := append(certname.List(in.Certificate), certname.Name{Key: "issuer_dn", Value: issuer.Value})
 			if len(names) != 6 || names[0].Key != "subject_dn" || names[0].Value != issuer.Value {
-				t.Fatalf("names are %q", names)
+				t.Fatalf("CertificateNames returned %q", names)
 			}
 			if names[0].Value == pair.Cert.Subject.String() {
-				t.Fatal("the spelling is Go's: this tests nothing")
+				t.Fatal("the notation equals Go's, so the test proves nothing")
 			}
 			for _, n := range names {
 				sees := "certificate." + n.Key + " == " + strconv.Quote(n.Value)
@@ -71,7 +71,7 @@ func TestNamesAreSpelledAsInTheConfiguration(t *testing.T) {
 				p := compile(t, config.Governance{Workspace: []config.WorkspaceRule{{Name: "r", When: sees, Refuse: "shut out"}}})
 				_, err := p.Decide(in, nil)
 				if err == nil || err.Error() != "workspace rule r: shut out" {
-					t.Errorf("%s: %v", sees, err)
+					t.Errorf("the rule %s: Decide returned %v, want its refusal", sees, err)
 				}
 			}
 			var trace rules.Trace
@@ -80,15 +80,15 @@ func TestNamesAreSpelledAsInTheConfiguration(t *testing.T) {
 			}
 			saw := trace.Saw["certificate"].(*rules.Certificate)
 			if diff := cmp.Diff([]string{names[0].Value, issuer.Value}, []string{saw.SubjectDN, saw.IssuerDN}); diff != "" {
-				t.Errorf("shown (-want +got):\n%s", diff)
+				t.Errorf("the trace differs (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
-// Rules cannot be written against a name that the configuration does not spell. Those
-// that look at the certificate refuse then, the others go on.
-func TestNamesThatCannotBeSpelled(t *testing.T) {
+// A name that the configuration cannot express makes rules that read the certificate refuse.
+// Other rules are unaffected.
+func TestInexpressibleNames(t *testing.T) {
 	odd := named(common, attribute("", 2, 5, 4, 10))
 	ca := testpki.NewCA("Northwind CA")
 	tests := []struct {
@@ -109,14 +109,14 @@ func TestNamesThatCannotBeSpelled(t *testing.T) {
 			var refusal *rules.Refusal
 			switch {
 			case test.error == "" && err != nil, test.error != "" && (!errors.As(err, &refusal) || !strings.Contains(err.Error(), test.error)):
-				t.Errorf("got %v", err)
+				t.Errorf("Decide returned %v, want an error with %q", err, test.error)
 			}
 		})
 	}
 }
 
-// Without a certificate there are no empty names to compare with: what needs one
-// refuses, in whatever way it asks, and what is decided without one goes on.
+// Without a certificate, a rule that reads it refuses, however it reads it. Rules decided
+// without it are unaffected.
 func TestNoCertificate(t *testing.T) {
 	in := input()
 	in.Certificate, in.Thumbprint = nil, ""
@@ -147,10 +147,10 @@ func TestNoCertificate(t *testing.T) {
 			var refusal *rules.Refusal
 			switch {
 			case test.error == "" && err != nil, test.error != "" && (!errors.As(err, &refusal) || !strings.HasSuffix(err.Error(), test.error)):
-				t.Errorf("got %v", err)
+				t.Errorf("Decide returned %v, want an error with %q", err, test.error)
 			}
 			if text, err := json.Marshal(trace.Saw["certificate"]); err != nil || string(text) != "null" {
-				t.Errorf("shown as %s, %v", text, err)
+				t.Errorf("the trace has the certificate %s, %v; want null", text, err)
 			}
 		})
 	}

@@ -36,7 +36,7 @@ func compile(t testing.TB, g config.Governance) *rules.Policy {
 	return p
 }
 
-// Each level and each effect.
+// Every level and every effect.
 func TestDecide(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -127,7 +127,7 @@ func TestDecide(t *testing.T) {
 				if test.error != "" {
 					var refusal *rules.Refusal
 					if !errors.As(err, &refusal) || !strings.Contains(err.Error(), test.error) {
-						t.Fatalf("got %+v, %v", got, err)
+						t.Fatalf("Decide returned %+v, %v; want a refusal with %q", got, err, test.error)
 					}
 					continue
 				}
@@ -139,7 +139,7 @@ func TestDecide(t *testing.T) {
 				}
 			}
 			if rules := test.rules; len(trace.Steps) != len(rules.Workspace)+len(rules.Application)+len(rules.Scope)+len(rules.Claims) {
-				t.Errorf("the trace has %d steps", len(trace.Steps))
+				t.Errorf("the trace has %d steps, want one for each rule", len(trace.Steps))
 			}
 			if _, err := json.Marshal(trace); err != nil {
 				t.Error(err)
@@ -154,7 +154,7 @@ var expensive = func() string {
 	return list + ".all(a, " + list + ".all(b, " + list + ".all(c, a + b + c == 3)))"
 }()
 
-// What does not compile says where, and what is wrong.
+// The error for an expression that does not compile has its path and the cause.
 func TestFaults(t *testing.T) {
 	tests := []struct{ name, when, want string }{
 		{"unknown variable", `cert.subject_dn == ""`, "undeclared reference to 'cert'"},
@@ -177,12 +177,12 @@ func TestFaults(t *testing.T) {
 			}}})
 			var faults config.Faults
 			if !errors.As(err, &faults) || faults[0].Path != "issuer.governance.workspace[0].when" || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("got %v", err)
+				t.Errorf("Compile returned %v, want %q", err, test.want)
 			}
 		})
 	}
 	if p, err := rules.Compile(&config.Config{}); err != nil || p == nil {
-		t.Errorf("without an issuer: %v", err)
+		t.Errorf("Compile without an issuer returned %v, want nil", err)
 	}
 }
 
@@ -200,7 +200,7 @@ func FuzzWhen(f *testing.F) {
 		}
 		out, err := p.Decide(input(), nil)
 		if err == nil && (len(out.Scopes) != 2 || out.Lifetime > 5*time.Minute) {
-			t.Errorf("%q: got %+v", when, out)
+			t.Errorf("Decide with %q returned %+v", when, out)
 		}
 	})
 }

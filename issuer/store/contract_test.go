@@ -17,7 +17,7 @@ func TestFileContract(t *testing.T) {
 	testStore(t, func(t *testing.T) store.Store { return open(t, t.TempDir()) })
 }
 
-// testStore holds what open returns, an empty state each time, to what Store promises.
+// testStore checks the contract of Store. open returns a new empty state.
 func testStore(t *testing.T, open func(*testing.T) store.Store) {
 	for name, test := range map[string]func(*testing.T, store.Store){
 		"keys": testKeys, "merge": testMerge, "sweep": testSweep, "unstorable": testUnstorable,
@@ -27,10 +27,10 @@ func testStore(t *testing.T, open func(*testing.T) store.Store) {
 	}
 }
 
-// Keys come in the order in which they were created, and those before them are gone.
+// Keys are returned in the order of their creation, and ReplaceKeys removes the keys before.
 func testKeys(t *testing.T, s store.Store) {
 	if keys, err := s.Keys(); len(keys) != 0 || err != nil {
-		t.Error("of a new state:", keys, err)
+		t.Errorf("Keys of a new state returned %v, %v; want none", keys, err)
 	}
 	if err := errors.Join(
 		s.ReplaceKeys([]store.Key{{ID: "old", Created: at(1)}, {ID: "older", Created: at(0)}, {ID: "oldest"}}),
@@ -44,8 +44,8 @@ func testKeys(t *testing.T, s store.Store) {
 	}
 }
 
-// Of two revocations the later times count, none is later than any, and it stays the
-// client's that came first.
+// Two revocations of one subject are merged: the later times and the first client are kept, and
+// a zero Until is never.
 func testMerge(t *testing.T, s store.Store) {
 	never := time.Time{}
 	for name, c := range map[string]struct{ issued, until, thenIssued, thenUntil, wantIssued, wantUntil time.Time }{
@@ -72,7 +72,8 @@ func testMerge(t *testing.T, s store.Store) {
 	}
 }
 
-// A sweep takes what is over and counts it, and a revocation goes with its last end.
+// Sweep removes expired records and returns their number. A merged revocation expires at its
+// later Until.
 func testSweep(t *testing.T, s store.Store) {
 	r := store.Revocation{Kind: store.RevokedApplication, Subject: "app", Until: at(100)}
 	longer := r
@@ -87,18 +88,18 @@ func testSweep(t *testing.T, s store.Store) {
 	}
 	for _, c := range []struct{ now, gone int64 }{{100, 0}, {101, 1}, {101, 0}, {200, 0}, {201, 2}, {1 << 40, 0}} {
 		if n, err := s.Sweep(at(c.now)); n != int(c.gone) || err != nil {
-			t.Errorf("at %d %d went, not %d: %v", c.now, n, c.gone, err)
+			t.Errorf("Sweep at %d returned %d, %v; want %d", c.now, n, err, c.gone)
 		}
 	}
 	if left := revocations(t, s); len(left) != 1 {
-		t.Error(left)
+		t.Errorf("after Sweep the state has %v, want none", left)
 	}
 	if err := s.AddToken(sum("a"), store.Token{Expires: at(300)}); err != nil {
-		t.Error("what is gone cannot come again:", err)
+		t.Errorf("AddToken of a swept token returned %v, want nil", err)
 	}
 }
 
-// A revocation that cannot be stored is its caller's error, and a lasting one.
+// A revocation with an invalid subject is an error for its caller only.
 func testUnstorable(t *testing.T, s store.Store) {
 	done := make(chan error)
 	for n := range 50 {
@@ -106,7 +107,7 @@ func testUnstorable(t *testing.T, s store.Store) {
 		go func() {
 			err := s.Revoke(store.Revocation{Kind: store.RevokedPartner, Subject: strings.Repeat("x", 40_000)})
 			if err == nil || errors.Is(err, store.ErrUnavailable) {
-				done <- fmt.Errorf("too long a name: %w", err)
+				done <- fmt.Errorf("Revoke with a subject of 40,000 bytes returned %w, want a lasting error", err)
 				return
 			}
 			done <- nil
@@ -119,7 +120,7 @@ func testUnstorable(t *testing.T, s store.Store) {
 	}
 }
 
-// What is called with each revocation may itself use the state, and its error ends it.
+// The callback of Revocations may use the state, and its error stops the iteration.
 func testReentered(t *testing.T, s store.Store) {
 	for n := range 20 {
 		if err := s.Revoke(store.Revocation{Kind: store.RevokedPartner, Subject: strconv.Itoa(n)}); err != nil {
@@ -140,15 +141,15 @@ func testReentered(t *testing.T, s store.Store) {
 			t.Error(err)
 		}
 	case <-time.After(10 * time.Second):
-		t.Fatal("they wait for each other")
+		t.Fatal("Revocations and its callback deadlock")
 	}
 	enough, n := errors.New("enough"), 0
 	if err := s.Revocations(func(store.Revocation) error { n++; return enough }); !errors.Is(err, enough) || n != 1 {
-		t.Errorf("%d calls, %v", n, err)
+		t.Errorf("Revocations returned %v after %d calls, want the callback's error after 1", err, n)
 	}
 }
 
-// Every revocation is listed, once.
+// Revocations returns every revocation once.
 func testMany(t *testing.T, s store.Store) {
 	const many = 2001 // two reads of the most that one takes, and one more
 	done := make(chan error)
@@ -165,16 +166,16 @@ func testMany(t *testing.T, s store.Store) {
 	seen := make(map[string]int)
 	err := s.Revocations(func(r store.Revocation) error { seen[r.Subject]++; return nil })
 	if len(seen) != many || err != nil {
-		t.Errorf("%d of %d, %v", len(seen), many, err)
+		t.Errorf("Revocations returned %d revocations, %v; want %d", len(seen), err, many)
 	}
 	for subject, n := range seen {
 		if n != 1 {
-			t.Errorf("%s came %d times", subject, n)
+			t.Errorf("Revocations returned %s %d times, want once", subject, n)
 		}
 	}
 }
 
-// Who writes while the state is closed is served or told that it is closed.
+// A write during Close succeeds or returns ErrClosed.
 func testClosing(t *testing.T, s store.Store) {
 	const writers = 16
 	begun, done := make(chan bool, writers), make(chan error)
@@ -204,7 +205,7 @@ func testClosing(t *testing.T, s store.Store) {
 	}
 }
 
-// Nothing works on a closed state, and to close it again is no error.
+// Methods of a closed state return ErrClosed, and a second Close returns nil.
 func testClosed(t *testing.T, s store.Store) {
 	if err := errors.Join(s.Close(), s.Close()); err != nil {
 		t.Error(err)
@@ -219,7 +220,7 @@ func testClosed(t *testing.T, s store.Store) {
 		"Revocations": s.Revocations(func(store.Revocation) error { return nil }),
 	} {
 		if !errors.Is(err, store.ErrClosed) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s on a closed state returned %v, want ErrClosed", name, err)
 		}
 	}
 }

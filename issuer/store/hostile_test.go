@@ -18,11 +18,11 @@ import (
 	"github.com/tallygate/tallygate/issuer/store"
 )
 
-// childVariable is set in a process that runs one test's dangerous half.
+// childVariable is set in a child process of a test.
 const childVariable = "TALLYGATE_STORE_TEST_CHILD"
 
-// inChild runs body in a process of its own, which body may crash or limit: argument
-// is handed to it, and its last line of output is returned.
+// inChild runs body in a child process, which body may crash or limit. body gets argument;
+// inChild returns the last line of output.
 func inChild(t *testing.T, argument string, body func(argument string) error) string {
 	t.Helper()
 	if given, ok := os.LookupEnv(childVariable); ok {
@@ -40,13 +40,13 @@ func inChild(t *testing.T, argument string, body func(argument string) error) st
 	}
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 3 {
-		t.Errorf("the process ended with %v: %.160s", err, out)
+		t.Errorf("the child process ended with %v: %.160s; want success", err, out)
 		return string(out)
 	}
 	return strings.TrimSpace(string(out))
 }
 
-// readAll opens the state in folder and reads everything in it.
+// readAll opens the state in folder and reads all of it.
 func readAll(folder string) error {
 	f, err := store.Open(folder)
 	if err != nil {
@@ -58,7 +58,7 @@ func readAll(folder string) error {
 	return errors.Join(err, one, every, f.Close())
 }
 
-// filled makes a state of some hundred pages and returns its file.
+// filled creates a state of some hundred pages and returns its file.
 func filled(t *testing.T) string {
 	t.Helper()
 	folder := t.TempDir()
@@ -74,7 +74,7 @@ func filled(t *testing.T) string {
 	return filepath.Join(folder, "issuer.db")
 }
 
-// pagesIn returns how many bytes of the database at path are in use.
+// pagesIn returns the bytes in use of the database at path.
 func pagesIn(t *testing.T, path string) (size int) {
 	t.Helper()
 	db, err := bbolt.Open(path, 0o600, nil)
@@ -87,8 +87,7 @@ func pagesIn(t *testing.T, path string) (size int) {
 	return size
 }
 
-// A file cut anywhere is refused by name when it is opened, is left as it is, and
-// crashes nobody.
+// A file truncated at any size is refused with its name, is not changed, and crashes no process.
 func TestCutFile(t *testing.T) {
 	if _, child := os.LookupEnv(childVariable); child {
 		inChild(t, "", readAll)
@@ -103,15 +102,15 @@ func TestCutFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := inChild(t, filepath.Dir(path), readAll); !strings.Contains(got, path) {
-			t.Errorf("cut to %d of %d bytes: %.120q", size, len(whole), got)
+			t.Errorf("truncated to %d of %d bytes: readAll returned %.120q, want an error with the file name", size, len(whole), got)
 		}
 		if after, err := os.ReadFile(path); len(after) != size || err != nil {
-			t.Errorf("cut to %d bytes it has %d afterwards, %v", size, len(after), err)
+			t.Errorf("truncated to %d bytes: the file has %d bytes afterwards, %v; want no change", size, len(after), err)
 		}
 	}
 }
 
-// A page of rubbish anywhere is an error or was not in use, and crashes nobody.
+// A page of random bytes is an error or was not in use, and crashes no process.
 func TestRubbishPages(t *testing.T) {
 	if _, child := os.LookupEnv(childVariable); child {
 		inChild(t, "", readAll)
@@ -132,18 +131,18 @@ func TestRubbishPages(t *testing.T) {
 		}
 		got := inChild(t, filepath.Dir(path), readAll)
 		if got != "" && !strings.Contains(got, path) {
-			t.Errorf("page %d: the error does not name the file: %.100s", page, got)
+			t.Errorf("random page %d: got error %.100s, want the file name in it", page, got)
 		}
 		if got != "" {
 			refused++
 		}
 	}
 	if refused == 0 {
-		t.Error("no damage was seen")
+		t.Error("no random page caused an error, want one at least")
 	}
 }
 
-// A refused file is let go: once it is whole again the same process can open it.
+// A refused file is unlocked: after its repair the same process can open it.
 func TestRefusedFileIsReleased(t *testing.T) {
 	path := filled(t)
 	good, err := os.ReadFile(path)
@@ -158,7 +157,7 @@ func TestRefusedFileIsReleased(t *testing.T) {
 		t.Fatal(err)
 	}
 	if f, err := store.Open(filepath.Dir(path)); err == nil {
-		t.Fatal("opened", f.Close())
+		t.Fatal("Open of a corrupt file returned nil, want an error", f.Close())
 	}
 	if err := os.WriteFile(path, good, 0o600); err != nil {
 		t.Fatal(err)
@@ -168,8 +167,7 @@ func TestRefusedFileIsReleased(t *testing.T) {
 	}
 }
 
-// Another program's database is refused and not written to; nor is one of a format
-// that is yet to come.
+// A database of another program or of a later format is refused and not changed.
 func TestForeignDatabase(t *testing.T) {
 	for name, fill := range map[string]func(*bbolt.Tx) error{
 		"another program's": func(tx *bbolt.Tx) error { _, err := tx.CreateBucket([]byte("theirs")); return err },
@@ -194,18 +192,18 @@ func TestForeignDatabase(t *testing.T) {
 			before, _ := os.ReadFile(path)
 			f, err := store.Open(folder)
 			if err == nil {
-				t.Error("opened", f.Close())
+				t.Error("Open returned nil, want an error", f.Close())
 			} else if !strings.Contains(err.Error(), path) {
-				t.Errorf("the error does not name the file: %v", err)
+				t.Errorf("Open returned %v, want the file name in the error", err)
 			}
 			if after, _ := os.ReadFile(path); string(after) != string(before) {
-				t.Error("the file was changed")
+				t.Error("Open has changed the refused file")
 			}
 		})
 	}
 }
 
-// Of many who make the state at the same time none replaces what another has stored.
+// Concurrent creations of the state do not replace each other's file.
 func TestMadeAtTheSameTime(t *testing.T) {
 	for range 10 {
 		folder := filepath.Join(t.TempDir(), "state")
@@ -229,21 +227,21 @@ func TestMadeAtTheSameTime(t *testing.T) {
 		f := open(t, folder)
 		for n := range makers {
 			if _, ok, err := f.Token(sum(strconv.Itoa(n))); !ok || err != nil {
-				t.Fatalf("what was stored by number %d: %t, %v", n, ok, err)
+				t.Fatalf("the token stored by process %d: got %t, %v; want true", n, ok, err)
 			}
 		}
 		if left, err := os.ReadDir(folder); len(left) != 1 || err != nil {
-			t.Error(left, err)
+			t.Errorf("temporary files %v are left, %v; want none", left, err)
 		}
 	}
 }
 
-// limitFiles lets no file of this process be written beyond size bytes.
+// limitFiles limits the size of files written by this process.
 func limitFiles(size uint64) error {
 	return syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: size, Max: 1 << 40})
 }
 
-// A first start on a full disk fails, and the next one, with room, does not.
+// A first start on a full disk fails, and the next start with free space succeeds.
 func TestFirstStartOnFullDisk(t *testing.T) {
 	got := inChild(t, t.TempDir(), func(folder string) error {
 		for size := uint64(0); size < 64<<10; size += 2048 {
@@ -266,7 +264,7 @@ func TestFirstStartOnFullDisk(t *testing.T) {
 	}
 }
 
-// A restart while the disk is full reads what there is, and refuses to write only.
+// A restart on a full disk can read the state; only writes fail.
 func TestRestartOnFullDisk(t *testing.T) {
 	folder := ""
 	if _, child := os.LookupEnv(childVariable); !child {
@@ -282,7 +280,7 @@ func TestRestartOnFullDisk(t *testing.T) {
 			return fmt.Errorf("%d keys, %w", len(keys), err)
 		}
 		if err := f.AddToken(sum("new"), store.Token{}); !errors.Is(err, store.ErrUnavailable) {
-			return fmt.Errorf("written to a full disk: %w", err)
+			return fmt.Errorf("a write on a full disk returned %w, want ErrUnavailable", err)
 		}
 		if n, err := f.Sweep(at(1 << 30)); n != 0 || !errors.Is(err, store.ErrUnavailable) {
 			return fmt.Errorf("swept %d from a full disk: %w", n, err)
@@ -298,7 +296,7 @@ func TestRestartOnFullDisk(t *testing.T) {
 	}
 }
 
-// At every size at which the disk can be full, a write is there or is not.
+// Whatever the size at which the disk is full, a write is stored wholly or not at all.
 func TestFullAtEverySize(t *testing.T) {
 	got := inChild(t, t.TempDir(), func(folder string) error {
 		f, err := store.Open(folder)
@@ -319,10 +317,10 @@ func TestFullAtEverySize(t *testing.T) {
 				failed++
 			}
 			if got, readErr := f.Keys(); readErr != nil || (len(got) == 1 && got[0].ID == keys[0].ID) != (err == nil) {
-				return fmt.Errorf("%d: keys were stored with %w and read with %w", n, err, readErr)
+				return fmt.Errorf("write %d: ReplaceKeys returned %w, but Keys %w", n, err, readErr)
 			}
 			if _, ok, readErr := f.Token(sum(strconv.Itoa(n))); readErr != nil || ok != (token == nil) {
-				return fmt.Errorf("%d: a token was stored with %w and read with %t, %w", n, token, ok, readErr)
+				return fmt.Errorf("write %d: AddToken returned %w, but Token %t, %w", n, token, ok, readErr)
 			}
 		}
 		if failed < 3 || failed > 390 {
@@ -335,7 +333,7 @@ func TestFullAtEverySize(t *testing.T) {
 	}
 }
 
-// Permissions that are too wide are narrowed.
+// Open removes the permissions of other users from the file.
 func TestPermissionsNarrowed(t *testing.T) {
 	path := filled(t)
 	if err := os.Chmod(path, 0o664); err != nil {
@@ -345,11 +343,11 @@ func TestPermissionsNarrowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	if status, err := os.Stat(path); err != nil || status.Mode().Perm() != 0o600 {
-		t.Error(status.Mode(), err)
+		t.Errorf("after Open the mode is %v, %v; want 0600", status.Mode(), err)
 	}
 }
 
-// A second process is told so within the time that a restart may take.
+// A second process gets ErrInUse after the lock timeout.
 func TestSecondProcess(t *testing.T) {
 	if folder, child := os.LookupEnv(childVariable); child {
 		f, err := store.Open(folder)
@@ -373,18 +371,18 @@ func TestSecondProcess(t *testing.T) {
 		t.Error(err)
 	}
 	if d := time.Since(begun); d > 4*time.Second {
-		t.Errorf("it took %v", d)
+		t.Errorf("Open of a locked file took %v, want 2 s, and 4 s at most", d)
 	}
 	_ = in.Close()
 	if err := child.Wait(); err != nil {
 		t.Error(err)
 	}
 	if err := readAll(folder); err != nil {
-		t.Error("after it has ended:", err)
+		t.Errorf("Open after the other process has ended returned %v, want nil", err)
 	}
 }
 
-// A file that is cut while it is open costs errors, not the process.
+// Truncating the open file causes errors and does not crash the process.
 func TestCutWhileOpen(t *testing.T) {
 	folder := ""
 	if _, child := os.LookupEnv(childVariable); !child {

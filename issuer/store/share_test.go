@@ -14,8 +14,8 @@ import (
 	"github.com/tallygate/tallygate/issuer/store"
 )
 
-// fillShare stores tokens of a client, with records of so many bytes, until its share is used up,
-// and returns how many those were.
+// fillShare stores tokens of a client, with records of this size, until its share is used, and
+// returns their number.
 func fillShare(t *testing.T, f *store.File, client string, record int, expires int64) int {
 	t.Helper()
 	var stored atomic.Int64
@@ -39,9 +39,8 @@ func fillShare(t *testing.T, f *store.File, client string, record int, expires i
 	return int(stored.Load())
 }
 
-// T-ADD-16: a client that asks for tokens without end fills its share of the space and no
-// more. What it has stays, others have theirs, also after a restart, and what has been swept
-// can be stored anew.
+// T-ADD-16: a client fills its share of the space and no more. Its tokens stay, other clients
+// can store tokens, also after a restart, and swept tokens free their space.
 func TestTokenShare(t *testing.T) {
 	const space = 4 << 20
 	folder := t.TempDir()
@@ -49,11 +48,11 @@ func TestTokenShare(t *testing.T) {
 	f.LimitTokens(space)
 	first := fillShare(t, f, "greedy", 500, 100)
 	if each := space / 9 / (500 * 4 / 3); first < each/2 || first > each {
-		t.Errorf("a client alone stores %d tokens, want %d at most and half as many at least", first, each)
+		t.Errorf("a client alone stores %d tokens, want at most %d and at least half of that", first, each)
 	}
 	for n := range 16 {
 		if more := fillShare(t, f, fmt.Sprint("greedy ", n), 500, 100); more < first/8 {
-			t.Errorf("client %d beside %d others stores %d tokens, the first stored %d", n, n+1, more, first)
+			t.Errorf("client %d with %d others stores %d tokens, the first stored %d", n, n+1, more, first)
 		}
 	}
 	if err := f.Close(); err != nil {
@@ -62,13 +61,13 @@ func TestTokenShare(t *testing.T) {
 	f = open(t, folder)
 	f.LimitTokens(space)
 	if err := f.AddToken(sum("new"), store.Token{Client: "late", Expires: at(200), Record: make([]byte, 500)}); err != nil {
-		t.Errorf("AddToken for a client that has none returned %v", err)
+		t.Errorf("AddToken for a client without tokens returned %v, want nil", err)
 	}
 	if err := f.AddToken(sum("more"), store.Token{Client: "greedy", Expires: at(200), Record: make([]byte, 500)}); !errors.Is(err, store.ErrShare) {
-		t.Errorf("AddToken for a client whose share is used up returned %v; want ErrShare", err)
+		t.Errorf("AddToken for a client at its share returned %v, want ErrShare", err)
 	}
 	if _, ok, err := f.Token(sum(fmt.Sprint("greedy", 100, 0, 0))); !ok || err != nil {
-		t.Errorf("the client's first token: %t, %v", ok, err)
+		t.Errorf("Token for the client's first token returned %t, %v; want true", ok, err)
 	}
 	if _, err := f.Sweep(at(101)); err != nil {
 		t.Fatal(err)
@@ -78,7 +77,7 @@ func TestTokenShare(t *testing.T) {
 	}
 }
 
-// The file stays within the size that tokenSpace promises, however often clients fill it.
+// The file stays within the size that defaultTokenBytes assumes, however often clients fill it.
 func TestTokenFileSize(t *testing.T) {
 	const space = 16 << 20
 	folder := t.TempDir()
@@ -102,7 +101,7 @@ func TestTokenFileSize(t *testing.T) {
 	t.Logf("the file has %d MiB for %d MiB of tokens", status.Size()>>20, space>>20)
 }
 
-// A file from before there were shares is served: its tokens count in nobody's.
+// Tokens in a file of an earlier version, without usage, are charged to no client.
 func TestTokensWithoutShares(t *testing.T) {
 	folder := t.TempDir()
 	f := open(t, folder)
@@ -123,10 +122,10 @@ func TestTokensWithoutShares(t *testing.T) {
 	}
 	f = open(t, folder)
 	if n, err := f.Sweep(at(50)); n != 0 || err != nil {
-		t.Errorf("Sweep before their end returned %d, %v", n, err)
+		t.Errorf("Sweep before expiry returned %d, %v; want 0", n, err)
 	}
 	if err := f.AddToken(sum("new"), store.Token{Client: "c", Expires: at(200), Record: []byte("{}")}); err != nil {
-		t.Errorf("AddToken returned %v", err)
+		t.Errorf("AddToken returned %v, want nil", err)
 	}
 	if n, err := f.Sweep(at(101)); n != 10 || err != nil {
 		t.Errorf("Sweep returned %d, %v; want 10", n, err)

@@ -21,7 +21,7 @@ import (
 	"github.com/tallygate/tallygate/issuer/store"
 )
 
-// The test binary is also the process that gets killed, or fills the disk.
+// The test binary is also the child process that is killed or fills the disk.
 const roleVariable = "TALLYGATE_STORE_TEST_ROLE"
 
 func TestMain(m *testing.M) {
@@ -51,7 +51,7 @@ func open(t testing.TB, folder string) *store.File {
 
 func sum(text string) [32]byte { return sha256.Sum256([]byte(text)) }
 
-// at returns a time of whole seconds: what survives an encoding unchanged.
+// at returns a time of whole seconds, which encoding does not change.
 func at(seconds int64) time.Time { return time.Unix(seconds, 0).UTC() }
 
 func revocations(t *testing.T, f store.Store) map[string]store.Revocation {
@@ -67,7 +67,7 @@ func revocations(t *testing.T, f store.Store) map[string]store.Revocation {
 	return all
 }
 
-// What was stored is there after the file has been opened again.
+// Stored records are there after the file has been opened again.
 func TestRoundTrip(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "made", "by", "open")
 	f := open(t, folder)
@@ -100,7 +100,7 @@ func TestRoundTrip(t *testing.T) {
 		t.Error(diff, ok, err)
 	}
 	if _, ok, err := f.Token(sum("other")); ok || err != nil {
-		t.Error("a token that nobody stored", ok, err)
+		t.Errorf("Token for an unknown sum returned %t, %v; want false", ok, err)
 	}
 	want := map[string]store.Revocation{
 		"1" + string(binary[:]): ended,
@@ -116,7 +116,8 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// One change that fails leaves those beside it alone, and a closed state says so.
+// A failing change does not affect changes in the same transaction, and a closed state returns
+// ErrClosed.
 func TestErrors(t *testing.T) {
 	f := open(t, t.TempDir())
 	var group sync.WaitGroup
@@ -137,21 +138,20 @@ func TestErrors(t *testing.T) {
 	}
 	group.Wait()
 	if exists != 100 {
-		t.Errorf("%d of 200 tokens were there already, not 100", exists)
+		t.Errorf("AddToken returned ErrExists %d times, want 100 of 200", exists)
 	}
 	if err := errors.Join(f.Close(), f.Close()); err != nil {
 		t.Error(err)
 	}
 	if err := f.Revoke(store.Revocation{Kind: store.RevokedPartner, Subject: "p"}); !errors.Is(err, store.ErrClosed) {
-		t.Errorf("revoked after the end: %v", err)
+		t.Errorf("Revoke after Close returned %v, want ErrClosed", err)
 	}
 	if _, _, err := f.Token(sum("1")); !errors.Is(err, store.ErrClosed) {
-		t.Errorf("read after the end: %v", err)
+		t.Errorf("Token after Close returned %v, want ErrClosed", err)
 	}
 }
 
-// Nobody but the owner may read the state, whatever the umask, and a second process
-// is told what is the matter.
+// Only the owner may read the state, whatever the umask, and a second process gets ErrInUse.
 func TestFile(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "state")
 	before := syscall.Umask(0)
@@ -163,17 +163,17 @@ func TestFile(t *testing.T) {
 	defer f.Close()
 	for path, want := range map[string]os.FileMode{folder: 0o700, filepath.Join(folder, "issuer.db"): 0o600} {
 		if status, err := os.Stat(path); err != nil || status.Mode().Perm() != want {
-			t.Errorf("%s: %v, %v", path, status.Mode(), err)
+			t.Errorf("%s has mode %v, %v; want none for other users", path, status.Mode(), err)
 		}
 	}
-	// A lock is each open file's own, so that the same process is as good as another.
+	// Locks belong to open files, so a second Open in this process is like another process.
 	if _, err := store.Open(folder); !errors.Is(err, store.ErrInUse) || !strings.Contains(err.Error(), "issuer.db") {
-		t.Errorf("a second one: %v", err)
+		t.Errorf("a second Open returned %v, want ErrInUse", err)
 	}
 }
 
-// A file that is damaged, or another program's, is refused and not touched.
-func TestDamagedFile(t *testing.T) {
+// A corrupt file or a file of another program is refused and not changed.
+func TestCorruptFile(t *testing.T) {
 	whole := t.TempDir()
 	if err := open(t, whole).Close(); err != nil {
 		t.Fatal(err)
@@ -196,19 +196,19 @@ func TestDamagedFile(t *testing.T) {
 			f, err := store.Open(folder)
 			if err == nil {
 				_ = f.Close()
-				t.Fatal("opened")
+				t.Fatal("Open returned nil, want an error")
 			}
 			if !strings.Contains(err.Error(), path) {
-				t.Errorf("the error does not name the file: %v", err)
+				t.Errorf("Open returned %v, want the file name in the error", err)
 			}
 			if after, err := os.ReadFile(path); err != nil || string(after) != string(content) {
-				t.Errorf("the file was changed, %v", err)
+				t.Errorf("Open has changed the refused file, %v", err)
 			}
 		})
 	}
 }
 
-// A sweep removes what is over, and nothing else: not what was given a later end.
+// Sweep removes expired records only, and no record whose Until was extended.
 func TestSweep(t *testing.T) {
 	f := open(t, t.TempDir())
 	const many = 2500 // more than two transactions take
@@ -232,23 +232,23 @@ func TestSweep(t *testing.T) {
 		}
 	}
 	if n, err := f.Sweep(at(100)); n != 0 || err != nil {
-		t.Errorf("at the end itself %d went, %v", n, err)
+		t.Errorf("Sweep at the time of expiry returned %d, %v; want 0", n, err)
 	}
 	if n, err := f.Sweep(at(101)); n != many/2+1 || err != nil {
-		t.Errorf("%d went, %v", n, err)
+		t.Errorf("Sweep returned %d, %v; want %d", n, err, many/2+1)
 	}
 	_, even, _ := f.Token(sum("0"))
 	_, odd, _ := f.Token(sum("1"))
 	if left := revocations(t, f); even || !odd || len(left) != 2 {
-		t.Errorf("left: %t, %t, %v", even, odd, left)
+		t.Errorf("after Sweep: even token %t, odd token %t, revocations %v; want false, true and two", even, odd, left)
 	}
 	if n, err := f.Sweep(at(1000)); n != many/2+1 || err != nil || len(revocations(t, f)) != 1 {
-		t.Errorf("%d went, %v", n, err)
+		t.Errorf("Sweep returned %d, %v; want %d and one revocation left", n, err, many/2+1)
 	}
 }
 
-// writeUntilKilled stores revocations and tokens, by many goroutines, and tells of each
-// once it is acknowledged.
+// writeUntilKilled stores revocations and tokens from many goroutines and prints the id of each
+// acknowledged write.
 func writeUntilKilled(folder string) {
 	f, err := store.Open(folder)
 	if err != nil {
@@ -277,7 +277,7 @@ func writeUntilKilled(folder string) {
 	select {}
 }
 
-// Whatever was acknowledged is there after kill -9, at whatever moment it came.
+// Acknowledged writes survive kill -9 at any moment.
 func TestKilled(t *testing.T) {
 	folder := t.TempDir()
 	acknowledged := make(map[string]bool)
@@ -320,8 +320,8 @@ func TestKilled(t *testing.T) {
 	t.Logf("%d acknowledged, none lost", len(acknowledged))
 }
 
-// fill stores until the disk, which the limit on the size of files stands in for, is
-// full, and then shows that nothing is lost, and that all is well once there is room.
+// fill stores records until the disk is full, for which a limit of the file size stands, and
+// then checks that no acknowledged record is lost and that writes succeed with free space.
 func fill(folder string) {
 	fail := func(what string, values ...any) {
 		fmt.Println(append([]any{what}, values...)...)
@@ -372,7 +372,7 @@ func fill(folder string) {
 	os.Exit(0)
 }
 
-// A full disk is an error of the one who writes, loses nothing, and passes.
+// A full disk is an error for the writer, loses nothing, and is temporary.
 func TestFullDisk(t *testing.T) {
 	folder := t.TempDir()
 	child := exec.Command(os.Args[0])
@@ -382,7 +382,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	if _, ok, err := open(t, folder).Token(sum("late")); !ok || err != nil {
-		t.Errorf("after all: %t, %v", ok, err)
+		t.Errorf("Token of the last write returned %t, %v; want true", ok, err)
 	}
 }
 
@@ -417,18 +417,18 @@ func BenchmarkAddToken(b *testing.B) {
 	})
 }
 
-// A folder that others may write to is refused: they could put another file, or the
-// operator's socket, in the place of ours.
+// A folder that other users may write to is refused: they could replace the file or the
+// operator's socket.
 func TestOpenFolder(t *testing.T) {
 	folder := t.TempDir()
 	if err := os.Chmod(folder, 0o770); err != nil {
 		t.Fatal(err)
 	}
 	if f, err := store.Open(folder); err == nil || !strings.Contains(err.Error(), "other users may write") {
-		t.Errorf("opened: %v", err)
+		t.Errorf("Open returned %v, want an error about the folder", err)
 		_ = f.Close()
 	}
 	if store.Exists(folder) {
-		t.Error("a file was made")
+		t.Error("Open has created a file in the refused folder")
 	}
 }
