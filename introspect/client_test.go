@@ -28,7 +28,7 @@ func caching(edit func(*config.IntrospectionCache)) func(*config.AuthorizationSe
 func wantCounter(t *testing.T, name string, counter prometheus.Counter, want float64) {
 	t.Helper()
 	if got := testutil.ToFloat64(counter); got != want {
-		t.Errorf("%s: %v, want %v", name, got, want)
+		t.Errorf("counter %s = %v, want %v", name, got, want)
 	}
 }
 
@@ -41,7 +41,7 @@ func eventually(t *testing.T, what string, check func() bool) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("in 10 s: not %s", what)
+	t.Fatalf("not within 10 s: %s", what)
 }
 
 // T-INT-04, T-INT-05: an active token is introspected again after max_age, less up to a tenth,
@@ -59,7 +59,7 @@ func TestActiveLifetime(t *testing.T) {
 	wantCounter(t, "hits", c.metrics.hits, 1)
 	wantCounter(t, "misses", c.metrics.misses, 2)
 	if n := a.calls.Load(); n != 2 {
-		t.Errorf("%d calls, want 2", n)
+		t.Errorf("%d requests, want 2", n)
 	}
 
 	// exp is earlier than max_age.
@@ -77,7 +77,7 @@ func TestActiveLifetime(t *testing.T) {
 	expect(t, c, "over", access.Granted) // validate refuses the token
 	expect(t, c, "over", access.Granted)
 	if n := a.calls.Load() - calls; n != 2 || c.cache.active.Len() != 0 {
-		t.Errorf("%d calls, %d entries", n, c.cache.active.Len())
+		t.Errorf("%d requests and %d entries, want 2 and 0", n, c.cache.active.Len())
 	}
 }
 
@@ -96,7 +96,7 @@ func TestInactiveLifetime(t *testing.T) {
 	calls := a.calls.Load()
 	expect(t, c, "made up 99", access.Inactive)
 	if a.calls.Load() != calls || c.cache.inactive.Len() > 16 {
-		t.Errorf("%d calls, %d entries", a.calls.Load()-calls, c.cache.inactive.Len())
+		t.Errorf("%d requests and %d denied entries, want no request and a bounded cache", a.calls.Load()-calls, c.cache.inactive.Len())
 	}
 	wantCounter(t, "negative", c.metrics.negative, 1)
 	a.advance(5 * time.Second)
@@ -115,7 +115,7 @@ func TestNoCache(t *testing.T) {
 	a.responds(M{"active": false})
 	expect(t, c, "opaque", access.Inactive)
 	if n := a.calls.Load(); n != 4 {
-		t.Errorf("%d calls, want 4", n)
+		t.Errorf("%d requests, want 4", n)
 	}
 }
 
@@ -153,12 +153,12 @@ func TestOneRequestForOneToken(t *testing.T) {
 	waiting.Wait()
 	leave() // the call that made the request
 	if err := <-left; !errors.Is(err, context.Canceled) || access.ReasonOf(err) != access.IssuerUnavailable {
-		t.Errorf("who left got %v", err)
+		t.Errorf("Introspect of the canceled call = %v, want context.Canceled", err)
 	}
 	close(release)
 	group.Wait()
 	if granted.Load() != 999 || a.calls.Load() != 1 {
-		t.Errorf("%d granted by %d calls, want 999 by 1", granted.Load(), a.calls.Load())
+		t.Errorf("%d calls granted by %d requests, want 999 by 1", granted.Load(), a.calls.Load())
 	}
 	wantCounter(t, "misses", c.metrics.misses, 1)
 	wantCounter(t, "shared", c.metrics.shared, 999)
@@ -201,7 +201,7 @@ func TestPermitsPerCertificate(t *testing.T) {
 	eventually(t, "two at a time", func() bool { return now.Load() == 2 })
 	time.Sleep(50 * time.Millisecond)
 	if n := most.Load(); n != 2 {
-		t.Errorf("one certificate has %d calls of 8 under way", n)
+		t.Errorf("%d of 8 permits for one certificate, want 2", n)
 	}
 	for holder := 2; holder < 10; holder++ {
 		introspect(holder, 10)
@@ -210,10 +210,10 @@ func TestPermitsPerCertificate(t *testing.T) {
 	close(release)
 	group.Wait()
 	if n := most.Load(); n != 8 {
-		t.Errorf("%d calls under way at once, want at most 8", n)
+		t.Errorf("%d concurrent requests, want at most 8", n)
 	}
 	if n := len(c.queue.certificates) + len(c.queue.authorities) + c.queue.all.users; n != 0 {
-		t.Errorf("%d shares or places are still taken", n)
+		t.Errorf("%d buckets or users are left, want 0", n)
 	}
 }
 
@@ -243,7 +243,7 @@ func TestPermitTimeout(t *testing.T) {
 	c.settings.Timeout = 20 * time.Second
 	expect(t, c, "last", access.Inactive) // the breaker is closed
 	if n := a.calls.Load(); n != 2 {
-		t.Errorf("%d calls, want 2", n)
+		t.Errorf("%d requests, want 2", n)
 	}
 }
 
@@ -321,18 +321,18 @@ func TestBreaker(t *testing.T) {
 		expect(t, c, fmt.Sprint("odd ", i), access.IssuerUnavailable)
 	}
 	if n := a.calls.Load(); n != 4*breakerFailures {
-		t.Fatalf("%d calls, want %d: tokens suspend nothing", n, 4*breakerFailures)
+		t.Fatalf("%d requests, want %d: errors of tokens must not open the breaker", n, 4*breakerFailures)
 	}
 	a.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
 	for i := range 100 {
 		expect(t, c, fmt.Sprint("unlucky ", i), access.IssuerUnavailable)
 	}
 	if n := a.calls.Load(); n != 5*breakerFailures {
-		t.Errorf("%d calls, want %d", n, 5*breakerFailures)
+		t.Errorf("%d requests, want %d", n, 5*breakerFailures)
 	}
 	wantCounter(t, "not sent", c.metrics.circuitOpen, 100-breakerFailures)
 	if !c.suspended() {
-		t.Error("the gauge says that it is asked")
+		t.Error("gauge suspended = 0 with an open breaker, want 1")
 	}
 	a.responds(active())
 	started := time.Now()
@@ -342,7 +342,7 @@ func TestBreaker(t *testing.T) {
 	})
 	t.Logf("recovered after %s", time.Since(started).Round(time.Millisecond))
 	if c.suspended() {
-		t.Error("the gauge says that it is not asked")
+		t.Error("gauge suspended = 1 with a closed breaker, want 0")
 	}
 }
 
@@ -362,7 +362,7 @@ func TestBreakerOfQueuedRequests(t *testing.T) {
 	group.Wait()
 	n := a.calls.Load()
 	if n > breakerFailures+1 { // a request may get its permit before the last failure counts
-		t.Errorf("%d calls, want %d", n, breakerFailures)
+		t.Errorf("%d requests, want %d", n, breakerFailures)
 	}
 	wantCounter(t, "not sent", c.metrics.circuitOpen, float64(3*breakerFailures-n))
 }
@@ -432,7 +432,7 @@ func TestServerGoesAway(t *testing.T) {
 	group.Wait()
 	t.Logf("2,000 new tokens refused by %d calls, the slowest after %s", a.calls.Load()-50, time.Duration(slowest.Load()))
 	if n := a.calls.Load() - 50; n > 100 { // requests under way when the breaker opened
-		t.Errorf("%d calls to a server that fails", n)
+		t.Errorf("%d requests to a failing server, want at most 100", n)
 	}
 	eventually(t, "quiet", func() bool { return runtime.NumGoroutine() <= before+10 })
 	broken.Store(false)
@@ -474,10 +474,10 @@ func TestLateResponses(t *testing.T) {
 	says := &response{token: access.Unchecked{Expires: begin.Add(time.Hour)}}
 	c.cache.add(sum, says, begin.Add(-50*time.Second), "northwind")
 	if e := c.cache.fresh(sum, begin); e == nil {
-		t.Error("not remembered")
+		t.Error("the response is not cached, want an entry")
 	}
 	if e := c.cache.fresh(sum, begin.Add(10*time.Second)); e != nil {
-		t.Errorf("lives until %s after the question", e.expires.Sub(e.requestedAt))
+		t.Errorf("the entry expires %s after the request, want at most max_age", e.expires.Sub(e.requestedAt))
 	}
 	inactive := &response{denial: &access.Denial{Reason: access.Inactive}}
 	c.cache.add(sum, inactive, begin, "northwind")
@@ -488,7 +488,7 @@ func TestLateResponses(t *testing.T) {
 	c.cache.add(sum, inactive, begin, "northwind")
 	expect(t, c, "opaque", access.Granted)
 	if n := a.calls.Load(); n != 0 {
-		t.Errorf("%d calls", n)
+		t.Errorf("%d requests, want 0", n)
 	}
 }
 
@@ -499,7 +499,7 @@ func TestRetry(t *testing.T) {
 	c := a.client()
 	expect(t, c, "opaque", access.IssuerUnavailable)
 	if n := a.calls.Load(); n != 1 {
-		t.Errorf("%d calls, want 1", n)
+		t.Errorf("%d requests, want 1", n)
 	}
 	a.Close()
 	expect(t, c, "opaque", access.IssuerUnavailable) // both attempts fail, because nothing listens

@@ -36,35 +36,35 @@ func TestCredentials(t *testing.T) {
 	gate := a.client(basic)
 	gate.log = slog.New(slog.NewJSONHandler(lockedWriter{&mu, &log}, nil))
 	if err := gate.Ready(); err == nil {
-		t.Error("ready before a check")
+		t.Error("Ready() = nil before a check, want an error")
 	}
 	a.serve(refusing)
 	if err := gate.CheckCredentials(t.Context()); err == nil || !strings.Contains(err.Error(), `with status 401: "invalid_client": "no client has the secret …"`) {
-		t.Errorf("checked: %v", err)
+		t.Errorf("CheckCredentials() = %v, want the server's error", err)
 	}
 	if err := gate.Ready(); err == nil || strings.Contains(err.Error(), "invalid_client") {
-		t.Errorf("ready: %v", err)
+		t.Errorf("Ready() = %v, want an error without the server's words", err)
 	}
 	if token := a.request().PostFormValue("token"); len(token) < 20 {
-		t.Errorf("asked about the token %q", token)
+		t.Errorf("the check introspected token %q, want a random token", token)
 	}
 	// An inconclusive response changes nothing.
 	a.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
 	if err := gate.CheckCredentials(t.Context()); err == nil || gate.Ready() == nil {
-		t.Errorf("checked: %v, ready: %v", err, gate.Ready())
+		t.Errorf("CheckCredentials() = %v, Ready() = %v", err, gate.Ready())
 	}
 	fresh := a.client(basic)
 	if err := fresh.CheckCredentials(t.Context()); err == nil || fresh.Ready() != nil {
-		t.Errorf("checked: %v, ready: %v", err, fresh.Ready())
+		t.Errorf("CheckCredentials() = %v, Ready() = %v", err, fresh.Ready())
 	}
 	a.responds(M{"active": false})
 	if err := gate.CheckCredentials(t.Context()); err != nil || gate.Ready() != nil {
-		t.Errorf("checked: %v, ready: %v", err, gate.Ready())
+		t.Errorf("CheckCredentials() = %v, Ready() = %v", err, gate.Ready())
 	}
 	mu.Lock()
 	defer mu.Unlock()
 	if text := log.String(); strings.Count(text, "credentials refused") != 1 || strings.Count(text, "credentials accepted") != 1 || strings.Contains(text, "s3cret") {
-		t.Errorf("the log says\n%s", text)
+		t.Errorf("unexpected log:\n%s", text)
 	}
 }
 
@@ -90,7 +90,7 @@ func TestCredentialsAreCheckedAgain(t *testing.T) {
 		t.Helper()
 		for deadline := time.Now().Add(10 * time.Second); !holds(); time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatalf("never %s", what)
+				t.Fatalf("not in time: %s", what)
 			}
 		}
 	}
@@ -117,7 +117,7 @@ func TestCredentialsAreCheckedAgain(t *testing.T) {
 		expect(t, gate, "evil", access.IssuerUnavailable)
 		until("checked", func() bool { return a.calls.Load() > before+1 })
 		if !ready() {
-			t.Error("a caller's token keeps the gate from being ready")
+			t.Error("Ready() != nil after a refusal for one token, want nil")
 		}
 	}
 	expect(t, gate, "opaque", access.Granted)
@@ -156,14 +156,14 @@ func TestQuoteError(t *testing.T) {
 	} {
 		answer := &authserver.Response{Status: 400, MediaType: "application/json", Body: []byte(body)}
 		if got := quoteError(answer, secretsOf(form, header)); got != want {
-			t.Errorf("%s: %s, want %s", body, got, want)
+			t.Errorf("quoteError(%s) = %s, want %s", body, got, want)
 		}
 	}
 	long := `{"error":"` + strings.Repeat("a b ", 10_000) + `"}`
 	if got := quoteError(&authserver.Response{MediaType: "application/json", Body: []byte(long)}, nil); len(got) > 300 {
-		t.Errorf("%d bytes of it are quoted", len(got))
+		t.Errorf("quoteError returned %d bytes, want at most 300", len(got))
 	}
 	if got := quoteError(&authserver.Response{MediaType: "text/html", Body: []byte(`{"error":"e"}`)}, nil); got != "" {
-		t.Errorf("HTML is quoted: %s", got)
+		t.Errorf("quoteError of HTML = %s, want \"\"", got)
 	}
 }

@@ -230,7 +230,7 @@ func introspectWith(t testing.TB, c *Client, raw string, cert *access.Certificat
 	}
 	var d *access.Denial
 	if !errors.As(err, &d) || says != nil {
-		t.Fatalf("%v, and an error without a Denial: %v", says, err)
+		t.Fatalf("claims %v and an error that wraps no Denial: %v", says, err)
 	}
 	return nil, d.Reason
 }

@@ -66,11 +66,11 @@ func TestBurstOpensNoBreaker(t *testing.T) {
 	}
 	group.Wait()
 	if c.breaker.State() != gobreaker.StateClosed {
-		t.Error("suspended")
+		t.Error("the breaker is open, want closed")
 	}
 	wantCounter(t, "out of time", c.metrics.timedOut, 0)
 	if testutil.ToFloat64(c.metrics.noPermit) == 0 {
-		t.Error("everybody had a turn: the test shows nothing")
+		t.Error("every request got a permit, want some without")
 	}
 	expect(t, c, "honest", access.Inactive)
 }
@@ -140,7 +140,7 @@ func TestQueueIsBounded(t *testing.T) {
 	eventually(t, "few", func() bool { return runtime.NumGoroutine()-before <= most })
 	t.Logf("%d goroutines are left of 20,000 requests", runtime.NumGoroutine()-before)
 	if n := c.queue.places(); n != 16*maxUsersPerPermit {
-		t.Errorf("%d places are taken, want %d", n, 16*maxUsersPerPermit)
+		t.Errorf("%d users in the queue, want %d", n, 16*maxUsersPerPermit)
 	}
 }
 
@@ -165,7 +165,7 @@ func TestManyCertificates(t *testing.T) {
 		eventually(t, name+": half of the turns taken", func() bool { return c.queue.taken() == 32 })
 		expect(t, c, "honest", access.Inactive)
 		if n := c.queue.taken(); n != 32 {
-			t.Errorf("%s: %d turns of 64 are taken", name, n)
+			t.Errorf("%s: %d of 64 permits in use, want at most half", name, n)
 		}
 	}
 }
@@ -189,7 +189,7 @@ func TestRequestsOfOtherCertificates(t *testing.T) {
 	})
 	eventually(t, "waiting", func() bool { return c.queue.places() == 101 })
 	if _, reason := introspectWith(t, c, "honest", certificateOf(3, 3)); reason != access.Granted {
-		t.Errorf("the owner got %s", reason)
+		t.Errorf("the owner's token: %s, want granted", reason)
 	}
 	cancel()
 	group.Wait()
@@ -216,34 +216,34 @@ func TestUnknownTokenLimiter(t *testing.T) {
 	}
 	for range unknownTokenBurst {
 		if got := show(certificateOf(2, 2)); got != access.Inactive {
-			t.Fatalf("token %d: %s", made, got)
+			t.Fatalf("token %d: %s, want inactive", made, got)
 		}
 	}
 	if calls := a.calls.Load(); calls != unknownTokenBurst || show(certificateOf(2, 2)) != access.RateLimited || a.calls.Load() != calls {
-		t.Errorf("%d calls, then %d", calls, a.calls.Load())
+		t.Errorf("%d requests, then %d, want no more", calls, a.calls.Load())
 	}
 	wantCounter(t, "limited", c.metrics.limited, 1)
 	for holder := 10; holder < 10+authorityFactor-1; holder++ {
 		for range unknownTokenBurst {
 			if got := show(certificateOf(holder, 2)); got != access.Inactive {
-				t.Fatalf("token %d, of holder %d: %s", made, holder, got)
+				t.Fatalf("token %d of certificate %d: %s", made, holder, got)
 			}
 		}
 	}
 	if got := show(certificateOf(99, 2)); got != access.RateLimited {
-		t.Errorf("another holder of that authority: %s", got)
+		t.Errorf("another certificate of the authority: %s, want rate_limited", got)
 	}
 	if got := show(certificateOf(99, 3)); got != access.Inactive {
-		t.Errorf("another authority: %s", got)
+		t.Errorf("certificate of another authority: %s, want inactive", got)
 	}
 	a.responds(active())
 	if _, got := introspectWith(t, c, "good", certificateOf(2, 2)); got != access.RateLimited {
-		t.Errorf("a good token at once: %s", got)
+		t.Errorf("an active token at once: %s, want rate_limited", got)
 	}
 	a.advance(time.Second)
 	for i := range 100 { // active tokens do not count
 		if _, got := introspectWith(t, c, fmt.Sprint("good ", i), certificateOf(2, 2)); got != access.Granted {
-			t.Fatalf("good token %d after a second: %s", i, got)
+			t.Fatalf("active token %d after a second: %s, want granted", i, got)
 		}
 	}
 }
@@ -287,7 +287,7 @@ func TestAssertionOnce(t *testing.T) {
 	}
 	for _, n := range seen {
 		if n != 1 {
-			t.Errorf("an assertion was sent %d times", n)
+			t.Errorf("an assertion was sent %d times, want once", n)
 		}
 	}
 }
@@ -310,6 +310,6 @@ func TestTooManyRequestsResponse(t *testing.T) {
 	expect(t, c, "revoked", access.RateLimited)
 	a.responds(active())
 	if _, got := introspectWith(t, c, "honest", certificateOf(3, 3)); got != access.Granted {
-		t.Errorf("another's: %s", got)
+		t.Errorf("token of another certificate: %s", got)
 	}
 }

@@ -66,7 +66,7 @@ func TestResponses(t *testing.T) {
 		"too many values":     {json(`{"x":[1` + strings.Repeat(",1", 4096) + "]," + good[1:]), access.IssuerUnavailable},
 		"compressed": {func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("Accept-Encoding") != "" {
-				t.Error("compression was asked for")
+				t.Error("the request has Accept-Encoding, want none")
 			}
 			w.Header().Set("Content-Encoding", "gzip")
 			reply200(w, "application/json", []byte(good)) // with a good body
@@ -147,7 +147,7 @@ func TestClaimsOfResponse(t *testing.T) {
 	a.responds(M{"active": true})
 	got, _ = introspectToken(t, a.client(), "opaque")
 	if left := time.Until(got.Expires); left < 50*time.Second || left > time.Minute+time.Second {
-		t.Errorf("without exp it ends in %s", left)
+		t.Errorf("without exp, Expires is in %s, want the lifetime of the entry", left)
 	}
 	got.Expires = time.Time{}
 	if diff := cmp.Diff(&access.Unchecked{Server: "partners", Issuer: issuer}, got); diff != "" {
@@ -156,7 +156,7 @@ func TestClaimsOfResponse(t *testing.T) {
 	// iss is kept if present, for validate to compare.
 	a.responds(active(M{"iss": "https://other.example"}))
 	if got, _ = introspectToken(t, a.client(), "opaque"); got.Issuer != "https://other.example" {
-		t.Errorf("issuer %q", got.Issuer)
+		t.Errorf("Issuer = %q, want the response's iss", got.Issuer)
 	}
 	// A null member is absent, and scope may be an array.
 	null := json.RawMessage("null")
@@ -172,7 +172,7 @@ func TestClaimsOfResponse(t *testing.T) {
 		response["cnf"] = cnf
 		a.responds(response)
 		if got, _ = introspectToken(t, a.client(), "opaque"); got.Confirmation != (access.Confirmation{Present: true}) {
-			t.Errorf("cnf %v: %+v", cnf, got.Confirmation)
+			t.Errorf("cnf %v gives %+v, want Present without a thumbprint", cnf, got.Confirmation)
 		}
 	}
 }
@@ -189,24 +189,24 @@ func TestAuthentication(t *testing.T) {
 	}{
 		{config.IntrospectionAuthentication{Method: config.MethodTLS}, func(t *testing.T, r *http.Request) {
 			if r.PostForm.Get("client_id") != "gate" || r.Header["Authorization"] != nil {
-				t.Errorf("client_id %q, Authorization %q", r.PostForm["client_id"], r.Header["Authorization"])
+				t.Errorf("client_id %q and Authorization %q, want client_id alone", r.PostForm["client_id"], r.Header["Authorization"])
 			}
 		}},
 		{config.IntrospectionAuthentication{Method: config.MethodSecretBasic, SecretFile: a.path("secret")}, func(t *testing.T, r *http.Request) {
 			// RFC 6749 section 2.3.1: form-encoded, then base64.
 			want := "Basic " + base64.StdEncoding.EncodeToString([]byte("gate:s3cret%2F%2B%25"))
 			if got := r.Header.Get("Authorization"); got != want || r.PostForm["client_id"] != nil {
-				t.Errorf("Authorization %q, want %q; form %v", got, want, r.PostForm)
+				t.Errorf("Authorization = %q, want %q; form %v", got, want, r.PostForm)
 			}
 		}},
 		{config.IntrospectionAuthentication{Method: config.MethodSecretPost, SecretFile: a.path("secret")}, func(t *testing.T, r *http.Request) {
 			if r.PostForm.Get("client_id") != "gate" || r.PostForm.Get("client_secret") != secret || r.Header["Authorization"] != nil {
-				t.Errorf("form %v, Authorization %q", r.PostForm, r.Header["Authorization"])
+				t.Errorf("form %v and Authorization %q, want client_secret in the form alone", r.PostForm, r.Header["Authorization"])
 			}
 		}},
 		{config.IntrospectionAuthentication{Method: config.MethodBearer, TokenFile: a.path("secret")}, func(t *testing.T, r *http.Request) {
 			if got := r.Header.Get("Authorization"); got != "Bearer "+secret {
-				t.Errorf("Authorization %q", got)
+				t.Errorf("Authorization = %q, want the bearer token", got)
 			}
 		}},
 		{config.IntrospectionAuthentication{Method: config.MethodPrivateKeyJWT, KeyFile: a.path("assertion-key.pem"), KeyID: "2026"}, a.checkAssertion},
@@ -216,14 +216,14 @@ func TestAuthentication(t *testing.T) {
 			expect(t, client, "the+token/=", access.Granted)
 			r := a.request()
 			if r.Method != http.MethodPost || r.URL.RawQuery != "secret=canary" || r.PostForm.Get("token") != "the+token/=" || r.PostForm.Get("token_type_hint") != "access_token" {
-				t.Errorf("%s %s with %v", r.Method, r.URL, r.PostForm)
+				t.Errorf("request %s %s with form %v, want a POST with the token in the body", r.Method, r.URL, r.PostForm)
 			}
 			if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 || r.TLS.PeerCertificates[0].Subject.CommonName != "gate" {
-				t.Error("the gate's certificate was not shown")
+				t.Error("the request has no client certificate, want the gate's")
 			}
 			for name, values := range r.Header {
 				if strings.Contains(strings.Join(values, " "), "the+token") || name == "Idempotency-Key" {
-					t.Errorf("the header %s: %q", name, values)
+					t.Errorf("header %s: %q has the token", name, values)
 				}
 			}
 			c.check(t, r)
@@ -236,7 +236,7 @@ func (a *authorizationServer) checkAssertion(t *testing.T, r *http.Request) {
 	t.Helper()
 	parts := strings.Split(r.PostForm.Get("client_assertion"), ".")
 	if len(parts) != 3 || r.PostForm.Get("client_assertion_type") != "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" {
-		t.Fatalf("form %v", r.PostForm)
+		t.Fatalf("form %v, want one assertion", r.PostForm)
 	}
 	header, _ := base64.RawURLEncoding.DecodeString(parts[0])
 	claims, _ := base64.RawURLEncoding.DecodeString(parts[1])
@@ -246,7 +246,7 @@ func (a *authorizationServer) checkAssertion(t *testing.T, r *http.Request) {
 	} {
 		for _, want := range wants {
 			if !strings.Contains(text, want) {
-				t.Errorf("%s lacks %s", text, want)
+				t.Errorf("claims %s of the assertion lack %s", text, want)
 			}
 		}
 	}
@@ -264,13 +264,13 @@ func TestSecretsAreReadAgain(t *testing.T) {
 	a.write("secret", "new")
 	expect(t, c, "one", access.Granted)
 	if got := a.request().PostForm.Get("client_secret"); got != "new" {
-		t.Errorf("the secret %q was sent", got)
+		t.Errorf("secret %q was sent, want the new secret", got)
 	}
 	for _, bad := range []string{"", "\n", "two\nlines", strings.Repeat("x", 65<<10)} {
 		a.write("secret", bad)
 		expect(t, c, "two", access.IssuerUnavailable)
 		if _, err := a.open(post); err == nil {
-			t.Errorf("a secret of %d bytes stops no start", len(bad))
+			t.Errorf("New with a secret of %d bytes = nil, want an error", len(bad))
 		}
 	}
 	for name, way := range map[string]config.IntrospectionAuthentication{
@@ -281,7 +281,7 @@ func TestSecretsAreReadAgain(t *testing.T) {
 		"no method":     {},
 	} {
 		if _, err := a.open(func(s *config.AuthorizationServer) { s.Introspection.Authentication = way }); err == nil {
-			t.Errorf("%s stops no start", name)
+			t.Errorf("New with %s = nil, want an error", name)
 		}
 	}
 }
@@ -298,7 +298,7 @@ func TestAssertionKeys(t *testing.T) {
 		a.write("key.pem", fmt.Sprintf("-----BEGIN PRIVATE KEY-----\n%s\n-----END PRIVATE KEY-----\n", base64.StdEncoding.EncodeToString(der)))
 		_, method, err := readKey(a.path("key.pem"))
 		if err != nil || method.Alg() != algorithm {
-			t.Errorf("%s: %v, %v", algorithm, method, err)
+			t.Errorf("key for %s: method %v, error %v", algorithm, method, err)
 		}
 	}
 }
@@ -323,7 +323,7 @@ func TestServerCertificate(t *testing.T) {
 		}
 	}
 	if n := a.calls.Load(); n != 0 {
-		t.Errorf("%d questions were sent", n)
+		t.Errorf("%d requests were sent, want 0", n)
 	}
 }
 
@@ -377,7 +377,7 @@ func TestSignedResponses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a.serve(func(w http.ResponseWriter, r *http.Request) {
 				if r.Header.Get("Accept") != jwtMediaType {
-					t.Errorf("Accept: %s", r.Header.Get("Accept"))
+					t.Errorf("Accept = %s, want the media type of RFC 9701", r.Header.Get("Accept"))
 				}
 				reply200(w, c.mediaType, []byte(c.body))
 			})

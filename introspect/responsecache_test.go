@@ -27,22 +27,22 @@ func TestRefusedTokensAreNotCached(t *testing.T) {
 		}
 	}
 	if n := c.cache.active.Len() + c.cache.inactive.Len(); n != 0 {
-		t.Errorf("%d answers are remembered, want none", n)
+		t.Errorf("%d responses are cached, want 0", n)
 	}
 	calls := a.calls.Load()
 	_, err := c.Introspect(t.Context(), "one more", facts.SumOf("one more"), certificateOf(2, 2), nobody)
 	if access.ReasonOf(err) != access.RateLimited || a.calls.Load() != calls {
-		t.Errorf("got %v after %d calls, want rate_limited", err, a.calls.Load())
+		t.Errorf("Introspect = %v after %d requests, want rate_limited", err, a.calls.Load())
 	}
 	expect(t, c, "of another certificate", access.Granted)
 	if n := c.cache.active.Len(); n != 1 {
-		t.Errorf("%d answers are remembered, want 1", n)
+		t.Errorf("%d responses are cached, want 1", n)
 	}
 	// A refusal removes the cached entry of the token.
 	sum := facts.SumOf("of another certificate")
 	c.cache.add(sum, &response{token: access.Unchecked{Expires: c.now().Add(time.Hour)}}, c.now().Add(time.Second), "")
 	if n := c.cache.active.Len(); n != 0 {
-		t.Errorf("%d answers are remembered, want none", n)
+		t.Errorf("%d responses are cached, want 0", n)
 	}
 }
 
@@ -58,7 +58,7 @@ func TestCacheMemory(t *testing.T) {
 		expect(t, c, fmt.Sprint("large ", i), access.Granted)
 	}
 	if n, bytes := c.cache.active.Len(), pool.Bytes(); n != 0 || bytes != 0 {
-		t.Errorf("%d large answers are remembered, in %d bytes", n, bytes)
+		t.Errorf("%d large responses are cached in %d bytes, want 0 and 0", n, bytes)
 	}
 	for i := range 3000 {
 		says := &response{token: access.Unchecked{Subject: strings.Repeat("x", 4000), Expires: c.now().Add(time.Hour)}}
@@ -67,6 +67,6 @@ func TestCacheMemory(t *testing.T) {
 		c.cache.add(facts.SumOf(fmt.Sprint("inactive ", i)), no, c.now(), ownerOfInactive(certificateOf(2, 2)))
 	}
 	if bytes := pool.Bytes(); bytes > 1<<20 || bytes < 1<<18 {
-		t.Errorf("%d bytes of 1 MiB", bytes)
+		t.Errorf("Bytes() = %d, want 1/4 to 1 MiB", bytes)
 	}
 }

@@ -127,19 +127,19 @@ func FuzzBearer(f *testing.F) {
 		token, err := Bearer(r)
 		if err != nil {
 			if token != "" {
-				t.Errorf("token %q beside an error", token)
+				t.Errorf("Bearer = %q with an error, want \"\"", token)
 			}
 			reason(t, err)
 			return
 		}
 		if token == "" || len(token) > maxToken || strings.ContainsAny(token, " \t\r\n,;\"") || !strings.HasSuffix(header, " "+token) {
-			t.Errorf("%q gave %q", header, token)
+			t.Errorf("Bearer of header %q = %q, want the end of the header", header, token)
 		}
 		if scheme, _, _ := strings.Cut(header, " "); !strings.EqualFold(scheme, "bearer") {
-			t.Errorf("%q was taken for Bearer", header)
+			t.Errorf("Bearer of header %q succeeded, want another scheme refused", header)
 		}
 		if r.URL.Query().Has("access_token") {
-			t.Errorf("the token in %q was overlooked", query)
+			t.Errorf("Bearer with a token in query %q succeeded, want an error", query)
 		}
 	})
 }

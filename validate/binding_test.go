@@ -120,7 +120,7 @@ func TestNoCertificate(t *testing.T) {
 		}
 		// A Certificate with a zero thumbprint matches nothing.
 		if _, err := v.Validate(context.Background(), raw, &access.Certificate{}); err == nil {
-			t.Error("granted without a thumbprint")
+			t.Error("Validate without a thumbprint = nil, want an error")
 		}
 	}
 }
@@ -133,14 +133,14 @@ func TestBoundToOtherNamesBoth(t *testing.T) {
 	_, err := v.Validate(context.Background(), raw, certificate(other))
 	var d *access.Denial
 	if !errors.As(err, &d) || d.ClientID != client {
-		t.Fatalf("got %v", err)
+		t.Fatalf("Validate = %v, want bound_to_other", err)
 	}
 	for _, thumbprint := range []string{partner.Thumbprint(), other.Thumbprint()} {
 		if !strings.Contains(d.Err.Error(), thumbprint) {
-			t.Errorf("%v does not name %s", d.Err, thumbprint)
+			t.Errorf("detail %v, want it to have thumbprint %s", d.Err, thumbprint)
 		}
 	}
 	if strings.Contains(err.Error(), raw[:20]) {
-		t.Error("the token stands in the error")
+		t.Error("the error has the token, want it left out")
 	}
 }

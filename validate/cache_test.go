@@ -56,12 +56,12 @@ func TestHitChecksExpiry(t *testing.T) {
 		expect(t, v, raw, partner, access.Expired)
 		hits(t, v, 2)
 		if n := v.cached(); n != 0 {
-			t.Errorf("%v entries are left", n)
+			t.Errorf("%v entries are left, want 0", n)
 		}
 		expect(t, v, raw, partner, access.Expired)
 		hits(t, v, 2)
 		if n := v.cached(); n != 0 {
-			t.Errorf("an expired token was remembered: %v entries", n)
+			t.Errorf("%v entries after an expired token, want 0", n)
 		}
 	})
 }
@@ -149,11 +149,11 @@ func TestRefusedTokensTakeNoMemory(t *testing.T) {
 	}
 	expect(t, v, key.Token(bound()), partner, access.Granted)
 	if n, bytes := v.cached(), options.Memory.Bytes(); n != 1 || bytes < 500 || bytes > 2000 {
-		t.Errorf("granted: %v entries of %d bytes", n, bytes)
+		t.Errorf("%v entries of %d bytes after a grant, want 1", n, bytes)
 	}
 	v.Close(nil)
 	if bytes := options.Memory.Bytes(); bytes != 0 {
-		t.Errorf("closed, and %d bytes are left", bytes)
+		t.Errorf("Bytes() = %d after Close, want 0", bytes)
 	}
 }
 
@@ -170,7 +170,7 @@ func TestLargeTokens(t *testing.T) {
 		padding := strings.Repeat(fmt.Sprintf("scope-%d ", i), 300*(i%3)+1) // up to 7 KB
 		expect(t, v, key.Token(bound(M{"scope": padding})), partner, access.Granted)
 		if bytes := options.Memory.Bytes(); bytes > 1<<19+2000 { // the attacker's half and the small token
-			t.Fatalf("%d bytes after %d tokens", bytes, i)
+			t.Fatalf("Bytes() = %d after %d tokens, want at most half the pool", bytes, i)
 		}
 	}
 	hits(t, v, 0)
@@ -242,10 +242,10 @@ func TestCacheBound(t *testing.T) {
 			hits(t, v, min(1, float64(entries)))
 			got := int(v.cached())
 			if got > entries || got < entries-15 || (entries > 0) != (got > 0) {
-				t.Errorf("%d entries, bound %d", got, entries)
+				t.Errorf("%d entries, want at most %d", got, entries)
 			}
 			if evicted := testutil.ToFloat64(v.metrics.evictions); entries > 0 && int(evicted) != 201-got {
-				t.Errorf("%v evictions of 201 tokens, %d left", evicted, got)
+				t.Errorf("%v evictions of 201 tokens and %d entries, want 201 together", evicted, got)
 			}
 		})
 	}
@@ -269,7 +269,7 @@ func TestCachePerServer(t *testing.T) {
 	hits(t, v, 1)
 	claims, err := v.Validate(context.Background(), kept, certificate(partner))
 	if err != nil || claims.Server != "second" || claims.Issuer != second {
-		t.Errorf("got %+v, %v", claims, err)
+		t.Errorf("Validate = %+v, %v; want the server's claims", claims, err)
 	}
 }
 

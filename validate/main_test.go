@@ -108,7 +108,7 @@ func reason(t testing.TB, err error) access.Reason {
 	}
 	var d *access.Denial
 	if !errors.As(err, &d) {
-		t.Fatalf("an error without a Denial: %v", err)
+		t.Fatalf("error %v wraps no Denial", err)
 	}
 	return d.Reason
 }
@@ -121,7 +121,7 @@ func expect(t testing.TB, v *Validator, raw string, p *testpki.Pair, want access
 		t.Errorf("got %s (%v), want %s", got, err, want)
 	}
 	if err != nil && claims.Issuer != "" {
-		t.Errorf("claims came with the refusal: %+v", claims)
+		t.Errorf("Validate = %+v with an error, want zero claims", claims)
 	}
 }
 

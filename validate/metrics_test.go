@@ -87,7 +87,7 @@ tallygate_jwks_unknown_kid_total{issuer="partners",outcome="throttled"} 1
 		}
 	}
 	if _, err := NewMetrics(registry); err == nil {
-		t.Error("registered twice without an error")
+		t.Error("the second NewMetrics = nil, want an error")
 	}
 }
 

@@ -200,10 +200,10 @@ func TestOpaqueTokenIsCheckedOnEveryHit(t *testing.T) {
 	expect(t, v, "opaque", partner, access.WrongAudience)
 	claims, err := v.Validate(t.Context(), "opaque", nil)
 	if reason(t, err) != access.NoCertificate || claims.Issuer != "" {
-		t.Errorf("without a certificate: %v", err)
+		t.Errorf("Validate without a certificate = %v, want no_certificate", err)
 	}
 	if asked := a.calls(); len(asked) != 0 {
-		t.Errorf("asked about %v", asked)
+		t.Errorf("introspected tokens: %v, want none", asked)
 	}
 }
 
@@ -221,10 +221,10 @@ func TestIntrospectedServers(t *testing.T) {
 	for _, raw := range []string{"opaque", jwe, "a.b.c", "....", "a.b", "+/=="} {
 		expect(t, v, raw, partner, access.Inactive)
 		if diff := cmp.Diff([]string{raw}, a.calls()); diff != "" {
-			t.Errorf("%s, first server:\n%s", raw, diff)
+			t.Errorf("%s at the first server (-want +got):\n%s", raw, diff)
 		}
 		if diff := cmp.Diff([]string{raw}, b.calls()); diff != "" {
-			t.Errorf("%s, second server:\n%s", raw, diff)
+			t.Errorf("%s at the second server (-want +got):\n%s", raw, diff)
 		}
 	}
 	quiet := func(raw string, want access.Reason) {
@@ -247,7 +247,7 @@ func TestIntrospectedServers(t *testing.T) {
 	b.knows(theirs, activeResponse(M{"iss": "https://second.example"}))
 	expect(t, v, theirs, partner, access.Granted)
 	if asked := a.calls(); len(asked) != 0 {
-		t.Errorf("the first server was told of %v", asked)
+		t.Errorf("the first server got tokens %v, want none", asked)
 	}
 	expect(t, v, theirs, other, access.BoundToOther)
 	if diff := cmp.Diff([]string{theirs}, b.calls()); diff != "" {
@@ -268,16 +268,16 @@ func TestServersSideBySide(t *testing.T) {
 	b.knows("of b too", second)
 	expect(t, v, "of a", partner, access.Granted)
 	if n := len(b.calls()); n != 0 {
-		t.Errorf("the second server was asked about the first one's token")
+		t.Errorf("the second server got a token of the first, want none")
 	}
 	expect(t, v, "of b", partner, access.Granted)
 	claims, err := v.Validate(t.Context(), "of b", certificate(partner))
 	if err != nil || claims.Server != "second" {
-		t.Errorf("got %+v, %v", claims, err)
+		t.Errorf("Validate = %+v, %v; want claims of the right server", claims, err)
 	}
 	expect(t, v, "of nobody", partner, access.Inactive)
 	if a.calls(); len(b.calls()) != 2 {
-		t.Error("the second server was not asked about each")
+		t.Error("the second server did not get every token")
 	}
 
 	a.fail(true)
@@ -302,10 +302,10 @@ func TestServersSideBySide(t *testing.T) {
 	b.knows("of both", second)
 	claims, err = v.Validate(t.Context(), "of both", certificate(partner))
 	if err != nil || claims.ClientID != "first" || claims.Server != "partners" {
-		t.Errorf("got %+v, %v", claims, err)
+		t.Errorf("Validate = %+v, %v; want claims of the right server", claims, err)
 	}
 	if _, ok := v.byIssuer["https://second.example"]; !ok {
-		t.Error("there is no second server")
+		t.Error("the configuration has no second server")
 	}
 }
 
@@ -373,10 +373,10 @@ func TestAlsoIntrospect(t *testing.T) {
 					t.Fatalf("got %v, want %s", err, c.want)
 				}
 				if id, _ := claims["jti"].(string); err != nil && id != "" && strings.Contains(err.Error(), id) {
-					t.Errorf("the jti is in the log: %v", err)
+					t.Errorf("the detail %v has the jti, want it left out", err)
 				}
 				if said := []string{got.ClientID, got.Subject, got.TokenID}; name == "client named there alone" && !slices.Equal(said, []string{client, "S", "J"}) {
-					t.Errorf("the claims name %q", said)
+					t.Errorf("unexpected claim %q", said)
 				}
 				if err == nil && !slices.Equal(got.Scopes, c.scopes) {
 					t.Errorf("scopes %q, want %q", got.Scopes, c.scopes)
@@ -388,7 +388,7 @@ func TestAlsoIntrospect(t *testing.T) {
 				most = 2 // a refused token is not cached
 			}
 			if asked := a.calls(); refusedByToken != (len(asked) == 0) || len(asked) > most {
-				t.Errorf("asked %d times", len(asked))
+				t.Errorf("%d introspection requests, want fewer", len(asked))
 			}
 		})
 	}
@@ -411,7 +411,7 @@ func TestResponseIsNoJWT(t *testing.T) {
 	for range 3 {
 		claims, err := v.Validate(t.Context(), raw, certificate(partner))
 		if err != nil || !slices.Equal(claims.Scopes, []string{"a"}) {
-			t.Errorf("scopes %q, %v", claims.Scopes, err)
+			t.Errorf("Validate gives scopes %q, %v; want the scopes of both", claims.Scopes, err)
 		}
 	}
 	write(t, path, testpki.KeySet(next))
@@ -445,7 +445,7 @@ func TestLocalOpaqueTokens(t *testing.T) {
 	state.err = nil
 	claims, err := v.Validate(context.Background(), "opaque", certificate(partner))
 	if err != nil || claims.Server != "partners" {
-		t.Errorf("%+v, %v", claims, err)
+		t.Errorf("Validate = %+v, %v; want the local issuer's claims", claims, err)
 	}
 }
 
@@ -456,24 +456,24 @@ func TestReady(t *testing.T) {
 	unknown := a.introspectedBy(config.OpaqueOnly, func(i *config.Introspection) { i.Endpoint = nil })
 	v := newIntrospecting(t, Options{}, settings(unknown, optional), settings(a.introspectedBy(config.OpaqueOnly), named("second", "https://second.example")))
 	if err := v.Ready(); err == nil || !strings.Contains(err.Error(), "second") {
-		t.Errorf("ready before the credentials were checked: %v", err)
+		t.Errorf("Ready() = %v before the check, want an error that names the second server", err)
 	}
 	if err := v.CheckCredentials(t.Context()); err == nil || !strings.Contains(err.Error(), "partners") || strings.Contains(err.Error(), "second") {
-		t.Errorf("checked: %v", err)
+		t.Errorf("CheckCredentials() = %v, want an error that names partners alone", err)
 	}
 	if err := v.Ready(); err != nil {
-		t.Errorf("not ready: %v", err)
+		t.Errorf("Ready() = %v, want nil", err)
 	}
 	expect(t, v, "opaque", partner, access.IssuerUnavailable) // the first server may know it
 	v = newIntrospecting(t, Options{}, settings(unknown, named("partners", "https://127.0.0.1:1")), settings(a.introspectedBy(config.OpaqueOnly), named("second", "https://second.example")))
 	if err := v.CheckCredentials(t.Context()); err == nil {
-		t.Error("checked a server that is not there")
+		t.Error("CheckCredentials of an absent server = nil, want an error")
 	}
 	if err := v.Ready(); err == nil || !strings.Contains(err.Error(), "partners") || strings.Contains(err.Error(), "second") {
-		t.Errorf("ready: %v", err)
+		t.Errorf("Ready() = %v, want an error that names partners alone", err)
 	}
 	if err := v.RefreshOnce(t.Context()); err == nil || !strings.Contains(err.Error(), "https://127.0.0.1:1") {
-		t.Errorf("prepared: %v", err)
+		t.Errorf("RefreshOnce() = %v, want an error that names the server", err)
 	}
 }
 
@@ -494,7 +494,7 @@ func TestPrefetchChecksCredentials(t *testing.T) {
 			i.Authentication.TokenFile = config.Path(other)
 		})))
 		if err := next.Prefetch(t.Context(), before); errors.Is(err, ErrTokensUnverifiable) != lost {
-			t.Errorf("with the secret %q: %v", secret, err)
+			t.Errorf("Prefetch with secret %q = %v", secret, err)
 		}
 	}
 }

@@ -127,7 +127,7 @@ func TestOpenSSL(t *testing.T) {
 			}
 			foreign := testpki.NewSigner(c.algorithm, "by openssl")
 			if _, err := v.Validate(context.Background(), foreign.Token(bound()), cert); reason(t, err) != access.BadSignature {
-				t.Errorf("a token of another key: %v", err)
+				t.Errorf("token of another key: %v, want bad_signature", err)
 			}
 		})
 	}

@@ -162,7 +162,7 @@ func TestReloadAddsServer(t *testing.T) {
 	broken := settings(fromFile)
 	write(t, string(broken.KeySet.File), []byte("{}"))
 	if _, err := New([]config.AuthorizationServer{broken}, Options{Previous: next}); err == nil {
-		t.Error("a broken key set file stops nothing")
+		t.Error("New with a broken key set file = nil, want an error")
 	}
 	expect(t, next, key.Token(bound()), partner, access.Granted)
 }
@@ -190,13 +190,13 @@ func TestReloadWithBrokenFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, err := New([]config.AuthorizationServer{s}, Options{Previous: v}); err == nil {
-				t.Errorf("%s is %s, and that stops nothing", filepath.Base(file), what)
+				t.Errorf("New with %s %s = nil, want an error", filepath.Base(file), what)
 			}
 			write(t, file, content)
 		}
 	}
 	if next := newIntrospecting(t, Options{Previous: v}, s); next.servers[0].client != v.servers[0].client {
-		t.Error("all is as it was, and nothing is kept")
+		t.Error("nothing has changed and the server is new, want the previous one")
 	}
 }
 
@@ -237,27 +237,27 @@ func TestRemovedSeries(t *testing.T) {
 	first.Start()
 	all := told("stays")
 	if all < 8 || told("goes") != all {
-		t.Fatalf("%d and %d series", all, told("goes"))
+		t.Fatalf("%d series in all and %d of the removed server, want both", all, told("goes"))
 	}
 	next := newIntrospecting(t, Options{Metrics: metrics, Previous: first}, remote("stays"))
 	first.Close(next)
 	next.Start()
 	if told("stays") != all || told("goes") != 0 {
-		t.Errorf("%d series of the one that stays, %d of the other", told("stays"), told("goes"))
+		t.Errorf("%d series of the kept server and %d of the removed server, want none of the removed", told("stays"), told("goes"))
 	}
 	given := newIntrospecting(t, Options{Metrics: metrics, Previous: next}, remote("stays"), remote("never"))
 	given.Close(next)
 	if told("stays") != all || told("never") != 0 {
-		t.Errorf("%d series of the one that stays, %d of one that never came", told("stays"), told("never"))
+		t.Errorf("%d series of the kept server and %d of the abandoned server, want none of the abandoned", told("stays"), told("never"))
 	}
 	stays, broken := remote("stays"), remote("broken")
 	stays.Leeway = time.Second // makes another client
 	broken.KeySet.URL, broken.KeySet.File = nil, "/nowhere"
 	if _, err := New([]config.AuthorizationServer{stays, remote("never"), broken}, Options{Metrics: metrics, Previous: next}); err == nil {
-		t.Fatal("not broken")
+		t.Fatal("New with a broken server = nil, want an error")
 	}
 	if told("stays") != all || told("never")+told("broken") != 0 {
-		t.Errorf("%d series of the one that stays, %d of those that were never finished", told("stays"), told("never")+told("broken"))
+		t.Errorf("%d series of the kept server and %d of unfinished servers, want none of the unfinished", told("stays"), told("never")+told("broken"))
 	}
 }
 
@@ -326,20 +326,20 @@ func TestPrefetch(t *testing.T) {
 	next := newValidator(t, Options{Previous: v}, settings(fetched, moved), second)
 	asked.Store(0)
 	if err := next.Prefetch(t.Context(), v); err != nil || asked.Load() != 1 {
-		t.Errorf("%d readings, %v", asked.Load(), err)
+		t.Errorf("Prefetch: %d fetches, %v; want 1, nil", asked.Load(), err)
 	}
 	expect(t, next, key.Token(bound()), partner, access.Granted)
 	if err := next.Prefetch(t.Context(), v); err != nil || asked.Load() != 1 {
-		t.Errorf("a second time: %d readings, %v", asked.Load(), err)
+		t.Errorf("second Prefetch: %d fetches, %v; want no more", asked.Load(), err)
 	}
 	unread := newValidator(t, Options{}, settings(fetched))
 	if err := newValidator(t, Options{Previous: unread}, settings(fetched, moved)).Prefetch(t.Context(), unread); err != nil || asked.Load() != 1 {
-		t.Errorf("for one that could judge nothing: %d readings, %v", asked.Load(), err)
+		t.Errorf("Prefetch for an unusable server: %d fetches, %v; want none", asked.Load(), err)
 	}
 	e.Close()
 	err := newValidator(t, Options{Previous: v}, settings(fetched, moved)).Prefetch(t.Context(), v)
 	if !errors.Is(err, ErrTokensUnverifiable) || !strings.Contains(err.Error(), `"partners"`) {
-		t.Errorf("of a server that could be judged and cannot be now: %v", err)
+		t.Errorf("Prefetch = %v, want ErrTokensUnverifiable with the server's name", err)
 	}
 }
 
@@ -356,7 +356,7 @@ func TestRefreshSurvivesReload(t *testing.T) {
 			w.Header().Set("Content-Type", "application/json")
 			_, _ = w.Write(keys)
 		case <-r.Context().Done():
-			t.Error("a reading was broken off")
+			t.Error("a fetch was canceled, want it to go on")
 		}
 	})
 	fetched := settings(a.introspectedBy(config.JWTOnly), func(s *config.AuthorizationServer) {
@@ -390,7 +390,7 @@ func TestRefreshSurvivesReload(t *testing.T) {
 	handOver(3 * time.Second)
 	release <- testpki.KeySet(key, fresh)
 	if got := reason(t, <-answered); got != access.Granted && got != access.IssuerUnavailable { // a request waits for at most half a second
-		t.Errorf("a new key, asked for when another took over: %s", got)
+		t.Errorf("token with a new key during the reload: %s, want granted or issuer_unavailable", got)
 	}
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		if _, err := v.Validate(t.Context(), fresh.Token(bound()), certificate(partner)); err == nil {
@@ -400,10 +400,10 @@ func TestRefreshSurvivesReload(t *testing.T) {
 		}
 	}
 	if len(begun) > 0 {
-		t.Errorf("%d more readings", len(begun))
+		t.Errorf("%d more fetches, want 0", len(begun))
 	}
 	v.Close(nil)
 	if n := len(v.loops.running); n > 0 {
-		t.Errorf("%d loops go on", n)
+		t.Errorf("%d loops still run, want 0", n)
 	}
 }

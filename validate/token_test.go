@@ -262,7 +262,7 @@ func TestKeyInToken(t *testing.T) {
 	_ = listener.Close()
 	<-done
 	if len(called) > 0 {
-		t.Error("the token's URL was called")
+		t.Error("a request was sent to the token's URL, want none")
 	}
 }
 
@@ -463,7 +463,7 @@ func TestDotsAllocations(t *testing.T) {
 	cert := certificate(partner)
 	for _, raw := range []string{strings.Repeat(".", 1e6), strings.Repeat(".", maxToken), strings.Repeat("a.", maxToken/2)} {
 		if n := testing.AllocsPerRun(10, func() { _, _ = v.Validate(context.Background(), raw, cert) }); n > 10 {
-			t.Errorf("%d dots: %v allocations", len(raw), n)
+			t.Errorf("%d dots: %v allocations, want few", len(raw), n)
 		}
 	}
 }
@@ -488,7 +488,7 @@ func FuzzToken(f *testing.F) {
 	cert := certificate(partner)
 	f.Fuzz(func(t *testing.T, raw string) {
 		if _, err := v.Validate(context.Background(), raw, cert); err == nil && raw != good {
-			t.Errorf("accepted %q", raw)
+			t.Errorf("Validate(%q) = nil, want an error", raw)
 		} else if err != nil {
 			reason(t, err)
 		}
@@ -518,7 +518,7 @@ func FuzzPayload(f *testing.F) {
 			return
 		}
 		if claims.Issuer != issuer || !claims.Confirmation.Thumbprint.Matches(cert.Thumbprint) || !json.Valid(payload) {
-			t.Errorf("accepted %q", payload)
+			t.Errorf("Validate accepted payload %q without a binding", payload)
 		}
 	})
 }

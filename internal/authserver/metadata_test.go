@@ -28,15 +28,15 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 type M = testpki.M
 
-// A site is an authorization server over TLS, or over plain HTTP.
+// A testServer is an authorization server over TLS or plain HTTP.
 type testServer struct {
 	*httptest.Server
 	dir    string
 	answer atomic.Pointer[http.HandlerFunc]
 
 	mu    sync.Mutex
-	paths []string // asked for
-	shown []string // common names of client certificates
+	paths []string // requested paths
+	shown []string // common names of the client certificates
 }
 
 func newSite(t *testing.T, secure bool) *testServer {
@@ -87,7 +87,7 @@ func (s *testServer) publish(documents map[string]any) {
 	})
 }
 
-// asked returns the paths that were asked for since the last time.
+// asked returns the paths that were requested since the last call.
 func (s *testServer) asked() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,7 +98,7 @@ func (s *testServer) asked() []string {
 
 func (s *testServer) path(name string) config.Path { return config.Path(filepath.Join(s.dir, name)) }
 
-// server returns s as a gate sees it whose configuration names it by an issuer with path.
+// server returns the Server for s with an issuer that ends in path.
 func (s *testServer) server(t *testing.T, path string, edits ...func(*config.Connection)) *Server {
 	t.Helper()
 	settings := s.settings(path)
@@ -108,7 +108,7 @@ func (s *testServer) server(t *testing.T, path string, edits ...func(*config.Con
 	return open(t, settings)
 }
 
-// settings returns those of a gate that needs both its keys and its answers.
+// settings returns the settings of a gate that needs keys and introspection.
 func (s *testServer) settings(path string) config.AuthorizationServer {
 	return config.AuthorizationServer{
 		Name: "partners", Issuer: config.Identifier(s.URL + path), Tokens: config.BothKinds,
@@ -121,7 +121,7 @@ func open(t *testing.T, settings config.AuthorizationServer) *Server {
 	return after(t, nil, settings)
 }
 
-// after returns what takes the place of before.
+// after returns the Server that New makes of settings after before.
 func after(t *testing.T, before *Server, settings config.AuthorizationServer) *Server {
 	t.Helper()
 	server, err := New(settings, Options{Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(), Now: time.Now, Previous: before})
@@ -138,8 +138,8 @@ func mutual(s *testServer) func(*config.Connection) {
 	}
 }
 
-// RFC 8414 sections 3 and 5, OpenID Connect Discovery section 4: where it is looked for,
-// in which order, and that the search ends with what is found.
+// RFC 8414 sections 3 and 5, OpenID Connect Discovery section 4: the locations of metadata and
+// their order. The search ends at the first valid document.
 func TestMetadataURLs(t *testing.T) {
 	s := newSite(t, true)
 	for _, c := range []struct {
@@ -158,7 +158,7 @@ func TestMetadataURLs(t *testing.T) {
 		s.publish(map[string]any{c.at: M{"issuer": s.URL + c.path, "jwks_uri": s.URL + "/jwks"}})
 		server := s.server(t, c.path)
 		if err := server.Refresh(t.Context()); (err == nil) != (c.at != "/nowhere") {
-			t.Errorf("%s at %s: %v", c.path, c.at, err)
+			t.Errorf("issuer path %s with metadata at %s: %v", c.path, c.at, err)
 		}
 		if diff := cmp.Diff(c.asked, s.asked()); diff != "" {
 			t.Errorf("%s at %s (-want +got):\n%s", c.path, c.at, diff)
@@ -166,8 +166,7 @@ func TestMetadataURLs(t *testing.T) {
 	}
 }
 
-// RFC 8414 section 3.3 and what else metadata must be, one line a case: it is taken, or
-// nothing is known.
+// RFC 8414 section 3.3 and the other requirements on metadata, one line for each case.
 func TestMetadata(t *testing.T) {
 	s := newSite(t, true)
 	good := M{"issuer": s.URL, "jwks_uri": "https://keys.example/jwks?a=b", "introspection_endpoint": "https://as.example/introspect",
@@ -227,10 +226,10 @@ func TestMetadata(t *testing.T) {
 			m, unread := server.Metadata()
 			if c.keys == "" && c.asked == "" {
 				if err == nil || unread == nil {
-					t.Fatalf("taken: %+v", m)
+					t.Fatalf("metadata %+v was accepted, want an error", m)
 				}
 				if strings.Contains(err.Error(), "secret") {
-					t.Errorf("the error quotes too much: %v", err)
+					t.Errorf("error %v quotes a secret", err)
 				}
 				return
 			}
@@ -246,8 +245,8 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
-// A server that is down at the start is found when it is up, and what it then says stays
-// while it is down again. Whoever needs it is told when it changes, and only then.
+// Run fetches the metadata of a server that was down at the start, keeps it while the server is
+// down again, and calls OnChange for changes alone.
 func TestRun(t *testing.T) {
 	s := newSite(t, true)
 	server := s.server(t, "")
@@ -260,7 +259,7 @@ func TestRun(t *testing.T) {
 	run.Go(func() { server.Run(ctx) })
 	eventually(t, "failing", func() bool { return testutil.ToFloat64(server.metrics.failed) >= 1 })
 	if _, err := server.Metadata(); err != ErrNoMetadata { //nolint:errorlint // the very value is promised
-		t.Errorf("metadata: %v", err)
+		t.Errorf("Metadata() before a fetch: %v, want ErrNoMetadata", err)
 	}
 	s.publish(map[string]any{OpenIDPath: M{"issuer": s.URL, "jwks_uri": "https://keys.example/1"}})
 	eventually(t, "read", func() bool { return changes.Load() == 1 })
@@ -277,36 +276,35 @@ func TestRun(t *testing.T) {
 	s.serve(http.NotFound)
 	read(1)
 	if m, err := server.Metadata(); err != nil || m.KeySet.Path != "/1" {
-		t.Errorf("what was known is lost: %v, %v", m, err)
+		t.Errorf("Metadata() = %v, %v; want the last good metadata", m, err)
 	}
 	s.publish(map[string]any{OpenIDPath: M{"issuer": s.URL, "jwks_uri": "https://keys.example/2"}})
 	read(2)
 	if !strings.Contains(log.String(), `"issuer":"partners"`) {
-		t.Errorf("log: %s", log.String())
+		t.Errorf("unexpected log: %s", log.String())
 	}
 }
 
-// Of a server that cannot be reached, one place is asked for and not three; one that
-// hangs is left after a while.
+// If the server cannot be reached, only one location is tried, and a fetch has a timeout.
 func TestUnreachable(t *testing.T) {
 	s := newSite(t, true)
 	server := s.server(t, "/realms/a")
 	s.serve(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	if err := server.Refresh(t.Context()); err == nil || len(s.asked()) != 1 {
-		t.Errorf("%v, asked for more than one place", err)
+		t.Errorf("Refresh = %v, want one request", err)
 	}
 	s.serve(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if err := server.Refresh(ctx); err == nil {
-		t.Error("read from a server that hangs")
+		t.Error("Refresh from a hanging server = nil, want a timeout")
 	}
 	if _, ok := ctx.Deadline(); !ok || FetchTimeout > 10*time.Second {
-		t.Error("nothing bounds a reading")
+		t.Error("a fetch has no timeout, want one")
 	}
 }
 
-// eventually waits until check holds: for what a real socket brings about.
+// eventually waits until check holds. It is for effects of real sockets.
 func eventually(t *testing.T, what string, check func() bool) {
 	t.Helper()
 	for range 1000 {
@@ -315,5 +313,5 @@ func eventually(t *testing.T, what string, check func() bool) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("in 10 s: not %s", what)
+	t.Fatalf("not within 10 s: %s", what)
 }

@@ -18,13 +18,13 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// http is spoken to this machine alone, where the configuration says insecure, and then
-// with a warning in the log.
+// http is allowed to this machine alone, and only with insecure_loopback_http, which is logged as
+// a warning.
 func TestInsecureLoopbackHTTP(t *testing.T) {
 	s := newSite(t, false)
 	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL, "jwks_uri": s.URL + "/jwks"}})
 	if err := s.server(t, "").Refresh(t.Context()); err == nil || len(s.asked()) != 0 {
-		t.Errorf("http without the flag: %v", err)
+		t.Errorf("Refresh over http without insecure_loopback_http = %v, want an error", err)
 	}
 	var log bytes.Buffer
 	server, err := New(config.AuthorizationServer{
@@ -38,18 +38,18 @@ func TestInsecureLoopbackHTTP(t *testing.T) {
 		t.Error(err)
 	}
 	if !strings.Contains(log.String(), "insecure") || !strings.Contains(log.String(), `"WARN"`) {
-		t.Errorf("log: %s", log.String())
+		t.Errorf("unexpected log: %s", log.String())
 	}
 	for _, elsewhere := range []string{"http://as.example/jwks", "http://192.0.2.1/", "http://127.0.0.1.as.example/", "http://localhost.as.example/", "ftp://127.0.0.1/"} {
 		s.publish(map[string]any{OAuthPath: M{"issuer": s.URL, "jwks_uri": elsewhere}})
 		if err := server.Refresh(t.Context()); err == nil {
-			t.Errorf("%s was taken", elsewhere)
+			t.Errorf("http to %s was allowed, want an error", elsewhere)
 		}
 	}
 }
 
-// The gate's certificate is shown whatever authorities the server names, and read again
-// for each connection; while the files do not fit each other, the last good pair serves.
+// The gate's certificate is presented whatever authorities the server names, and is read for each
+// connection. While the files do not match each other, the last good pair is used.
 func TestClientCertificate(t *testing.T) {
 	s := newSite(t, true)
 	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL}})
@@ -69,7 +69,7 @@ func TestClientCertificate(t *testing.T) {
 		if err := server.Refresh(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		server.Close() // the next one needs a new connection
+		server.Close() // the next fetch needs a new connection
 	}
 	read()
 	copyFile("renewed.pem", "gate.pem")
@@ -90,13 +90,13 @@ func TestClientCertificate(t *testing.T) {
 		settings := config.AuthorizationServer{Name: "partners", Issuer: "https://as.example"}
 		edit(&settings.Connection)
 		if _, err := New(settings, Options{Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(), Now: time.Now}); err == nil {
-			t.Errorf("%s stops no start", name)
+			t.Errorf("New with %s = nil, want an error", name)
 		}
 	}
 }
 
-// A certificate that was replaced is not shown any more by a successor, which has
-// connections of its own.
+// After a reload with a replaced certificate, the new Server has its own connections and never
+// presents the old certificate.
 func TestReplacedClientCertificate(t *testing.T) {
 	s := newSite(t, true)
 	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL}})
@@ -111,7 +111,7 @@ func TestReplacedClientCertificate(t *testing.T) {
 	}
 	read(server)
 	if after(t, server, settings) != server {
-		t.Error("nothing has changed, and it is another server")
+		t.Error("New without a change returned a new Server, want the previous one")
 	}
 	renewed := testpki.SelfSigned("renewed again")
 	for name, content := range map[string][]byte{"gate.pem": renewed.CertPEM(), "gate-key.pem": renewed.KeyPEM()} {
@@ -119,19 +119,19 @@ func TestReplacedClientCertificate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	read(server) // over the connection that there is
+	read(server) // over the open connection
 	next := after(t, server, settings)
 	read(next)
 	if diff := cmp.Diff([]string{"gate", "gate", "renewed again"}, s.shown); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if after(t, next, settings) != next {
-		t.Error("the certificate is the same, and it is another server")
+		t.Error("New with the same certificate returned a new Server, want the previous one")
 	}
 }
 
-// A server that is configured anew while it is down goes on with what it said, where that
-// is all that is needed and whoever vouched for it may.
+// A Server with new settings takes over the metadata if it needs no more of it, and if the same
+// authorities or more are trusted.
 func TestInheritedMetadata(t *testing.T) {
 	s := newSite(t, true)
 	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL, "jwks_uri": s.URL + "/jwks", "introspection_endpoint": s.URL + "/introspect"}})
@@ -172,12 +172,13 @@ func TestInheritedMetadata(t *testing.T) {
 		}
 		next := after(t, before, as(c.after))
 		if _, err := next.Metadata(); (err == nil) != c.kept || next == before {
-			t.Errorf("%s: %v; the very same: %t", name, err, next == before)
+			t.Errorf("%s: Metadata() error %v; previous Server returned: %t", name, err, next == before)
 		}
 	}
 }
 
-// What is not needed may be whatever it is, and whoever needs more is another server.
+// An endpoint that is not needed may have any value, and a Server that needs more endpoints is a
+// new Server.
 func TestUnneededEndpoints(t *testing.T) {
 	s := newSite(t, true)
 	bad := "http://elsewhere.example/x"
@@ -189,10 +190,10 @@ func TestUnneededEndpoints(t *testing.T) {
 		t.Error(err)
 	}
 	if m, err := server.Metadata(); err != nil || m.KeySet == nil || m.Introspection != nil {
-		t.Errorf("%+v, %v", m, err)
+		t.Errorf("Metadata() = %+v, %v; want the needed endpoint alone", m, err)
 	}
 	if err := open(t, both).Refresh(t.Context()); err == nil || !strings.Contains(err.Error(), "introspection_endpoint") {
-		t.Errorf("taken: %v", err)
+		t.Errorf("Refresh = %v, want an error about introspection_endpoint", err)
 	}
 	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL, "jwks_uri": bad, "introspection_endpoint": s.URL + "/introspect"}})
 	if err := open(t, opaque).Refresh(t.Context()); err != nil {
@@ -203,12 +204,12 @@ func TestUnneededEndpoints(t *testing.T) {
 		kept     bool
 	}{"keys": {keys, true}, "both": {both, false}, "opaque": {opaque, false}} {
 		if next := after(t, server, c.settings); (next == server) != c.kept {
-			t.Errorf("%s: the server is kept: %t", name, next == server)
+			t.Errorf("%s: previous Server returned: %t", name, next == server)
 		}
 	}
 }
 
-// T-DOS-06: no proxy of the environment sees what is sent.
+// T-DOS-06: the proxy of the environment is not used.
 func TestNoProxy(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
 	t.Setenv("NO_PROXY", "")
@@ -216,7 +217,7 @@ func TestNoProxy(t *testing.T) {
 	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL}})
 	server := s.server(t, "")
 	if server.client.Transport.(*http.Transport).Proxy != nil {
-		t.Error("a proxy is set")
+		t.Error("Transport.Proxy is set, want nil")
 	}
 	if err := server.Refresh(t.Context()); err != nil {
 		t.Error(err)

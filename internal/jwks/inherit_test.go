@@ -11,9 +11,9 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// What is configured anew while the server is down goes on with the keys that were read,
-// as long as they are those that it would read, from who may vouch for them; and with
-// those of its algorithms alone.
+// While the server is down, a Source with new settings takes over the fetched keys, if it would
+// fetch them from the same URL over a connection that it trusts. Only keys of its algorithms are
+// kept.
 func TestInheritedKeys(t *testing.T) {
 	ec, rsa := testpki.NewSigner("ES256", "ec"), testpki.NewSigner("RS256", "rsa")
 	e := newEndpoint(t, document(set(ec.JWK(), rsa.JWK(M{"alg": nil}))))
@@ -64,13 +64,13 @@ func TestInheritedKeys(t *testing.T) {
 			expect(t, next, ec.Token(bound()), c.ec)
 			expect(t, next, rsa.Token(bound()), c.rsa)
 			if got := next.Latest(); got != nil && !got.fetchedAt.Equal(before.Latest().fetchedAt) {
-				t.Error("the keys are as new as their heir")
+				t.Error("the inherited keys are as new as the Source, want their own age")
 			}
 		})
 	}
 	own := newSource(t, localKeySet(testpki.KeySet(ec)), settings())
 	next := after(t, own, nil, settings(e.settings(t), func(s *config.AuthorizationServer) { s.KeySet.URL = nil }), slog.New(slog.DiscardHandler))
 	if ready(next) {
-		t.Error("the keys of our own issuer have become those of a server")
+		t.Error("the keys of our own issuer were inherited by another server, want none")
 	}
 }

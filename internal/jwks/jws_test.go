@@ -7,7 +7,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// What looks like a JWT is judged as one; the rest is for its server to tell.
+// A token that looks like a JWT is a JWT; the server decides about all others.
 func TestIsJWS(t *testing.T) {
 	header := func(text string) string { return testpki.Segment([]byte(text)) + ".e30.c2ln" }
 	for raw, want := range map[string]bool{
@@ -28,10 +28,10 @@ func TestIsJWS(t *testing.T) {
 		"a.b.c":                          false,
 		"mF_9.B5f-4.1JqM":                false,
 		"opaque":                         false,
-		header(`{}`) + ".x":              false, // four
-		header(`{"alg":"dir"}`) + ".x.y": false, // five: a JWE
+		header(`{}`) + ".x":              false, // four segments
+		header(`{"alg":"dir"}`) + ".x.y": false, // five segments: a JWE
 		"e30.e30":                        false,
-		"e3+.e30.c2ln":                   false, // no base64url
+		"e3+.e30.c2ln":                   false, // not base64url
 	} {
 		if got := IsJWS(raw); got != want {
 			t.Errorf("%.60q: %t, want %t", raw, got, want)
@@ -39,6 +39,6 @@ func TestIsJWS(t *testing.T) {
 	}
 	opaque, jwt := "mF_9.B5f-4.1JqM-0123456789abcdefghijklmnopq", header(`{"alg":"ES256"}`)
 	if n := testing.AllocsPerRun(100, func() { IsJWS(opaque); IsJWS(jwt) }); n != 0 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("IsJWS makes %v allocations, want 0", n)
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// One line a JWK: is it usable beside a good one, and alone?
+// One line for each JWK: is it usable beside a good key, and alone?
 func TestParseKeySet(t *testing.T) {
 	es, ps := testpki.NewSigner("ES256", "es"), testpki.NewSigner("PS256", "ps")
 	ed := testpki.NewSigner("EdDSA", "ed")
@@ -74,19 +74,19 @@ func TestParseKeySet(t *testing.T) {
 			accepted := settings().Algorithms
 			beside, err := parse(set(good.JWK(), c.jwk), accepted)
 			if err != nil {
-				t.Fatalf("the good key beside it is lost: %v", err)
+				t.Fatalf("parse with a good key = %v, want the good key", err)
 			}
 			if got := len(beside.keys) == 2; got != c.usable {
 				t.Errorf("usable: %t, want %t", got, c.usable)
 			}
 			if _, err := parse(set(c.jwk), accepted); (err == nil) != c.usable {
-				t.Errorf("alone: %v", err)
+				t.Errorf("parse of the key alone = %v", err)
 			}
 		})
 	}
 }
 
-// A set without a usable key is no set, and neither is anything else.
+// A document without a usable key is an error.
 func TestParseKeySetRefuses(t *testing.T) {
 	jwk := string(encode(testpki.NewSigner("ES256", "k").JWK()))
 	for name, document := range map[string]string{
@@ -100,11 +100,11 @@ func TestParseKeySetRefuses(t *testing.T) {
 		}
 	}
 	if _, err := parse([]byte(`{"x":1,"keys":[`+jwk+`]}`), every); err != nil {
-		t.Errorf("unknown members are ignored (RFC 7517 section 5): %v", err)
+		t.Errorf("parse with unknown members = %v, want nil (RFC 7517 section 5)", err)
 	}
 }
 
-// RFC 7518 sections 3.3 and 3.5: a key of fewer than 2048 bits is never used.
+// RFC 7518 sections 3.3 and 3.5: RSA keys below 2048 bits are not used.
 func TestSmallRSAKey(t *testing.T) {
 	key, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
@@ -115,8 +115,8 @@ func TestSmallRSAKey(t *testing.T) {
 	expect(t, v, weak.Token(bound()), access.UnknownKey)
 }
 
-// A key without alg serves every accepted algorithm of its type, one with alg that
-// one alone, RFC 8725 section 3.1.
+// A key without alg verifies every accepted algorithm of its type, and a key with alg verifies
+// this algorithm alone, RFC 8725 section 3.1.
 func TestKeyAlgorithm(t *testing.T) {
 	free := testpki.NewSigner("PS256", "free")
 	document := set(free.JWK(M{"alg": nil}), free.JWK(M{"kid": "bound"}))
@@ -130,18 +130,18 @@ func TestKeyAlgorithm(t *testing.T) {
 	expect(t, v, (&testpki.Signer{Key: free.Key, KeyID: "bound", Algorithm: "RS256"}).Token(bound()), access.UnknownKey)
 }
 
-// Keys that others can sign by are never used: CVE-2017-15361, and an exponent of 3.
+// Keys whose private part can be computed are not used: CVE-2017-15361 and the exponent 3.
 func TestWeakRSAKeys(t *testing.T) {
 	good := testpki.NewSigner("PS256", "x")
 	if _, err := parse(set(good.JWK()), every); err != nil {
-		t.Errorf("a good key is not used: %v", err)
+		t.Errorf("parse = %v, want the good key", err)
 	}
 	if _, err := parse(set(good.JWK(M{"e": "Aw"})), every); err == nil {
-		t.Error("a key with the exponent 3 is used")
+		t.Error("parse of a key with exponent 3 = nil, want an error")
 	}
 }
 
-// Several keys with one kid are tried, but not without end.
+// Several keys with the same kid are tried, up to a bound.
 func TestKeysWithOneID(t *testing.T) {
 	signers := make([]*testpki.Signer, maxCandidates+1)
 	for i := range signers {
@@ -157,7 +157,7 @@ func TestKeysWithOneID(t *testing.T) {
 	}
 }
 
-// Private members in a set neither hurt nor are used: the public part counts.
+// Private members of a JWK are ignored.
 func TestPrivateMembers(t *testing.T) {
 	key, foreign := testpki.NewSigner("EdDSA", "k1"), testpki.NewSigner("EdDSA", "k1")
 	_, fromFile := keyFile(t, set(key.JWK(M{"d": testpki.Segment(make([]byte, 32))})))
@@ -166,7 +166,7 @@ func TestPrivateMembers(t *testing.T) {
 	expect(t, v, foreign.Token(bound()), access.BadSignature)
 }
 
-// x5c in a key set must fit the key, and is no other way in.
+// x5c must contain the key and cannot replace it.
 func TestCertificateInKeySet(t *testing.T) {
 	pair := testpki.SelfSigned("as.example")
 	s := &testpki.Signer{Key: pair.Key, KeyID: "k1", Algorithm: "ES256"}
@@ -185,7 +185,7 @@ func TestCertificateInKeySet(t *testing.T) {
 	}
 }
 
-// New names what stops the start.
+// The error of New says what stops the start.
 func TestNewRefuses(t *testing.T) {
 	_, fromGood := keyFile(t, testpki.KeySet(testpki.NewSigner("ES256", "k1")))
 	brokenFile, fromBroken := keyFile(t, []byte("{}"))
@@ -199,7 +199,7 @@ func TestNewRefuses(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		edits []func(*config.AuthorizationServer)
-		names string // what the error must name; "" for none
+		names string // part of the error; "" for success
 	}{
 		{"a file", []func(*config.AuthorizationServer){fromGood}, ""},
 		{"no key set", nil, "no key set"},
@@ -218,6 +218,6 @@ func TestNewRefuses(t *testing.T) {
 		}
 	}
 	if _, err := New(settings(), options(localKeySet([]byte("{}")))); err == nil {
-		t.Error("our own issuer without keys")
+		t.Error("New for our own issuer without keys = nil, want an error")
 	}
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// A key that is left out is told with its kid and the reason, once until something else is
-// left out: as a warning where it is malformed or weak, below that where it is for another
-// use. Our own issuer's set stands for those that change.
+// Keys that are left out are logged with kid and reason, once until the list changes: malformed
+// and weak keys as a warning, keys for other uses as information. Our own issuer's key set stands
+// for key sets that change.
 func TestLeftOutKeysAreLogged(t *testing.T) {
 	good, pair := testpki.NewSigner("ES256", "good"), testpki.SelfSigned("as.example")
 	certified := &testpki.Signer{Key: pair.Key, KeyID: "certified", Algorithm: "ES256"}
@@ -34,7 +34,7 @@ func TestLeftOutKeysAreLogged(t *testing.T) {
 		log.Reset()
 		publish(keys...)
 		if s.Latest() == nil {
-			t.Fatal("there are no keys")
+			t.Fatal("Latest() = nil, want a key set")
 		}
 		for line := range strings.Lines(log.String()) {
 			lines = append(lines, line)
@@ -42,7 +42,7 @@ func TestLeftOutKeysAreLogged(t *testing.T) {
 		return lines
 	}
 	if lines := told(good.JWK()); len(lines) > 0 {
-		t.Errorf("of nothing it says %q", lines)
+		t.Errorf("log without left-out keys: %q, want none", lines)
 	}
 	for reason, key := range map[string]any{
 		`kid \"certified\": failed to unmarshal JSON Web Key: failed to Base64 decode X.509`: notBase64,
@@ -58,32 +58,32 @@ func TestLeftOutKeysAreLogged(t *testing.T) {
 			t.Errorf("want %s, says %q", reason, lines)
 		}
 		if lines := told(good.JWK(), key); len(lines) > 0 {
-			t.Errorf("says again %q", lines)
+			t.Errorf("log after the same key set: %q, want none", lines)
 		}
 	}
 	if lines := told(good.JWK(), other, unread); len(lines) != 1 || !strings.Contains(lines[0], `"level":"INFO","msg":"keys for other uses left out of the key set","issuer":"partners","count":2`) {
-		t.Errorf("of other uses it says %q", lines)
+		t.Errorf("log for other uses: %q, want one line of information", lines)
 	}
 	many := []any{good.JWK()}
 	for range maxKeys - 1 {
 		many = append(many, M{"kid": strings.Repeat("k", 2_000), "kty": "EC"})
 	}
 	if lines := told(many...); len(lines) != 1 || len(lines[0]) > 5_000 || !strings.Contains(lines[0], fmt.Sprintf(`"count":%d`, maxKeys-1)) {
-		t.Errorf("of many keys it says %d lines", len(lines))
+		t.Errorf("%d log lines for many keys, want 1", len(lines))
 	}
 
-	// A configuration that is read anew tells nothing that was told.
+	// A reload does not log the same list again.
 	log.Reset()
 	after(t, s, s.local, settings, s.log)
 	if log.Len() > 0 {
-		t.Errorf("after a reload it says %s", log.String())
+		t.Errorf("log after a reload: %s, want none", log.String())
 	}
 }
 
-// weakRSA is an RSA key of 1024 bits as a JWK.
+// weakRSA returns an RSA key of 1024 bits as a JWK.
 func weakRSA(t *testing.T) M {
 	t.Helper()
-	// The modulus alone counts here, so any odd number of so many bits will do.
+	// Only the size of the modulus matters, so any odd number will do.
 	n := bytes.Repeat([]byte{0xd1}, 128)
 	key := M{"kid": "short", "kty": "RSA", "n": testpki.Segment(n), "e": "AQAB"}
 	return key

@@ -24,17 +24,16 @@ const issuer = "https://as.example"
 
 type M = testpki.M
 
-var null = json.RawMessage("null") // a member that is null; a nil one is left out
+var null = json.RawMessage("null") // a null member; a nil member is left out
 
-// every is all the algorithms that can be accepted.
+// every has all algorithms that can be accepted.
 var every = []config.Algorithm{
 	config.ES256, config.ES384, config.ES512, config.PS256, config.PS384, config.PS512, config.RS256, config.EdDSA,
 }
 
 var partner = testpki.NewCA("Northwind CA").Leaf("ledger.northwind.example")
 
-// settings returns a server with the defaults of package config, its key set still
-// to be named.
+// settings returns a server with the defaults of package config, without a key set.
 func settings(edits ...func(*config.AuthorizationServer)) config.AuthorizationServer {
 	s := config.AuthorizationServer{
 		Name:       "partners",
@@ -53,7 +52,7 @@ func algorithms(list ...config.Algorithm) func(*config.AuthorizationServer) {
 	return func(s *config.AuthorizationServer) { s.Algorithms = list }
 }
 
-// keyFile makes the server read its key set from a file in which document stands.
+// keyFile makes the server read document as its key set from a file.
 func keyFile(t testing.TB, document []byte) (string, func(*config.AuthorizationServer)) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "jwks.json")
@@ -87,18 +86,17 @@ func encode(v any) []byte {
 
 func set(keys ...any) []byte { return encode(M{"keys": keys}) }
 
-// ownKeys returns a key set of our own issuer that never changes.
+// localKeySet returns a key set of our own issuer that never changes.
 func localKeySet(document []byte) LocalKeySet {
 	return func() ([]byte, uint64) { return document, 1 }
 }
 
-// options returns those of a source without a network.
+// options returns the options of a source without a network.
 func options(local LocalKeySet) Options {
 	return Options{Local: local, Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(), Now: time.Now}
 }
 
-// newSource returns the key set of a server, fetched from there where its settings name
-// neither keys nor a file.
+// newSource returns the key set of a server. It is fetched if s has neither keys nor a file.
 func newSource(t testing.TB, local LocalKeySet, s config.AuthorizationServer) *Source {
 	t.Helper()
 	return logged(t, local, s, slog.New(slog.DiscardHandler))
@@ -109,7 +107,7 @@ func logged(t testing.TB, local LocalKeySet, s config.AuthorizationServer, log *
 	return after(t, nil, local, s, log)
 }
 
-// after returns what takes the place of before.
+// after returns the Source that New makes of s after before.
 func after(t testing.TB, before *Source, local LocalKeySet, s config.AuthorizationServer, log *slog.Logger) *Source {
 	t.Helper()
 	o := options(local)
@@ -135,8 +133,8 @@ func bound(edits ...M) M {
 	return testpki.Bound(issuer, "https://api.example", "northwind-ledger", partner, edits...)
 }
 
-// expect verifies raw and compares why it was refused, Granted for not at all. An error
-// that is no Denial is a bug.
+// expect verifies raw and compares the reason, Granted without an error. An error that wraps no
+// Denial fails the test.
 func expect(t testing.TB, s *Source, raw string, want access.Reason) {
 	t.Helper()
 	got := access.Granted
@@ -148,7 +146,7 @@ func expect(t testing.TB, s *Source, raw string, want access.Reason) {
 	if errors.As(err, &d) {
 		got = d.Reason
 	} else if err != nil {
-		t.Fatalf("an error without a Denial: %v", err)
+		t.Fatalf("error %v wraps no Denial", err)
 	}
 	if got != want {
 		t.Errorf("got %s (%v), want %s", got, err, want)

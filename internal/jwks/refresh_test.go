@@ -18,8 +18,8 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// A server that knows that nothing has changed says so, and the keys are as fresh as if
-// they had been sent. Without an ETag, or from another URL, they are sent.
+// A response with status 304 renews the age of the key set. Without an ETag, and for another URL,
+// the whole key set is fetched.
 func TestETag(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	body := testpki.KeySet(key)
@@ -49,7 +49,7 @@ func TestETag(t *testing.T) {
 			t.Errorf("asked with %s, want %s", got, want)
 		}
 		if before != nil && !s.Latest().fetchedAt.After(before.fetchedAt) {
-			t.Error("the keys are no fresher")
+			t.Error("fetchedAt is unchanged after a 304, want it renewed")
 		}
 		expect(t, s, key.Token(bound()), access.Granted)
 	}
@@ -66,15 +66,15 @@ func TestETag(t *testing.T) {
 	read("")
 	s.settings.URL = parseURL(t, e.URL+"/elsewhere")
 	read("")
-	// A 304 that nobody asked for says nothing.
+	// A 304 in response to an unconditional request is an error.
 	e.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotModified) })
 	s.current.Load().etag = ""
 	if s.Refresh(t.Context()) == nil {
-		t.Error("a 304 without a question was taken")
+		t.Error("refresh with an unsolicited 304 = nil, want an error")
 	}
 }
 
-// T-JWKS-06: the server's max-age moves the next reading, from a fifth of refresh to
+// T-JWKS-06: the server's max-age sets the time until the next fetch, from a fifth of refresh to
 // refresh.
 func TestCacheControl(t *testing.T) {
 	var header atomic.Pointer[[]string]
@@ -111,8 +111,8 @@ func TestCacheControl(t *testing.T) {
 	}
 }
 
-// With no place configured, the server's metadata says where the keys are; they are read
-// as soon as that is known, and from elsewhere when it changes.
+// Without a configured URL, the key set is fetched from the URL in the metadata, as soon as the
+// metadata is known and again when it changes.
 func TestDiscoveredKeys(t *testing.T) {
 	one, two := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
 	e := newEndpoint(t, http.NotFound)
@@ -136,11 +136,11 @@ func TestDiscoveredKeys(t *testing.T) {
 	}))
 	run(t, s)
 	if err := s.Refresh(t.Context()); err == nil || ready(s) {
-		t.Errorf("read without metadata: %v", err)
+		t.Errorf("Refresh without metadata = %v, want ErrNoMetadata", err)
 	}
-	// Nothing was read, so nothing has failed.
+	// No request was sent, so no fetch has failed.
 	if n := testutil.ToFloat64(s.metrics.failed); n != 0 {
-		t.Errorf("%v readings failed before any was made", n)
+		t.Errorf("%v failed fetches before any request, want 0", n)
 	}
 	discover := func() {
 		t.Helper()
@@ -163,13 +163,13 @@ func TestDiscoveredKeys(t *testing.T) {
 	})
 	discover()
 	if err := s.Refresh(t.Context()); err == nil {
-		t.Error("read from nowhere")
+		t.Error("Refresh without jwks_uri = nil, want an error")
 	}
 	expect(t, s, two.Token(bound()), access.Granted)
 }
 
-// Keys without kid verify what names a kid that no key has, by their algorithm; while
-// another key has that kid, they do not count. A new one is found as an unknown kid is.
+// Keys without a kid verify tokens whose kid no key has, by their algorithm. A key with that kid
+// takes precedence. A new key without a kid is found like an unknown kid.
 func TestKeysWithoutID(t *testing.T) {
 	nameless, named := testpki.NewSigner("ES256", "any"), testpki.NewSigner("ES256", "k1")
 	next, evil := testpki.NewSigner("ES256", "fresh"), testpki.NewSigner("ES256", "any")
@@ -183,15 +183,15 @@ func TestKeysWithoutID(t *testing.T) {
 	expect(t, s, named.Token(bound()), access.Granted)
 	expect(t, s, nameless.Token(bound(), M{"kid": "k1"}), access.BadSignature)
 	expect(t, s, evil.Token(bound()), access.BadSignature)
-	expect(t, s, nameless.Token(bound(), M{"kid": nil}), access.UnknownKey) // two fit
+	expect(t, s, nameless.Token(bound(), M{"kid": nil}), access.UnknownKey) // two keys fit
 	expect(t, s, next.Token(bound()), access.BadSignature)
 	e.serve(document(set(next.JWK(M{"kid": nil}), named.JWK())))
 	expect(t, s, next.Token(bound()), access.Granted)
 	expect(t, s, nameless.Token(bound()), access.BadSignature)
 }
 
-// A request waits for the reading that its unknown key asked for, but not for long and
-// not when its client has gone; what it waits for in vain is no verdict on the token.
+// A request waits for the refresh that its unknown key caused, up to a limit or until its client
+// leaves. Without a result the token is not refused but unavailable.
 func TestUnknownKeyWait(t *testing.T) {
 	key, next := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
 	e := newEndpoint(t, document(testpki.KeySet(key)))
@@ -209,7 +209,7 @@ func TestUnknownKeyWait(t *testing.T) {
 	start := time.Now()
 	expect(t, s, next.Token(bound()), access.IssuerUnavailable)
 	if took := time.Since(start); took < unknownKeyWait || took > 20*unknownKeyWait {
-		t.Errorf("waited %s", took)
+		t.Errorf("Verify waited %s, want about half a second", took)
 	}
 	gone, leave := context.WithCancel(t.Context())
 	leave()
@@ -218,9 +218,9 @@ func TestUnknownKeyWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, _, err := s.Verify(gone, jws, MediaTypes("at+jwt"), time.Now()); access.ReasonOf(err) != access.IssuerUnavailable {
-		t.Errorf("a client that has gone: %v", err)
+		t.Errorf("Verify of a canceled request = %v, want issuer_unavailable", err)
 	}
-	expect(t, s, key.Token(bound()), access.Granted) // nobody else waits
+	expect(t, s, key.Token(bound()), access.Granted) // no other request waits
 	var group sync.WaitGroup
 	for range 100 {
 		group.Go(func() { expect(t, s, next.Token(bound()), access.Granted) })
@@ -233,8 +233,7 @@ func TestUnknownKeyWait(t *testing.T) {
 	}
 }
 
-// A reading that the end of Run breaks off has not failed, and the next Run makes up for it
-// at once.
+// A fetch that is canceled by the end of Run has not failed, and the next Run fetches at once.
 func TestCanceledRefresh(t *testing.T) {
 	key, next := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
 	e := newEndpoint(t, document(testpki.KeySet(key)))
@@ -247,9 +246,9 @@ func TestCanceledRefresh(t *testing.T) {
 	eventually(t, "asked", func() bool { return e.calls.Load() == 2 })
 	stop()
 	waiting.Wait()
-	expect(t, s, next.Token(bound()), access.UnknownKey) // nobody reads, and nothing has failed
+	expect(t, s, next.Token(bound()), access.UnknownKey) // Run is not running, and nothing has failed
 	if n := testutil.ToFloat64(s.metrics.failed); n != 0 {
-		t.Errorf("%v readings failed", n)
+		t.Errorf("%v failed fetches, want 0", n)
 	}
 	e.serve(document(testpki.KeySet(key, next)))
 	run(t, s)
@@ -261,8 +260,8 @@ func TestCanceledRefresh(t *testing.T) {
 	expect(t, s, next.Token(bound()), access.Granted)
 }
 
-// T-JWKS-08: the server rotates its key while requests go on, with old and new tokens.
-// None is refused, and the new key costs one reading.
+// T-JWKS-08: the server rotates its key during requests with old and new tokens. No token is
+// refused, and the new key causes one fetch.
 func TestRotationUnderLoad(t *testing.T) {
 	key, next := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
 	e := newEndpoint(t, document(testpki.KeySet(key)))
@@ -289,13 +288,12 @@ func TestRotationUnderLoad(t *testing.T) {
 	rotated.Store(true)
 	group.Wait()
 	if n := e.calls.Load(); n != 2 || judged.Load() == 0 {
-		t.Errorf("%d readings for %d tokens of the new key", n, judged.Load())
+		t.Errorf("%d fetches for %d tokens of the new key, want 1", n, judged.Load())
 	}
 }
 
-// T-JWT-05, T-JWT-04: 100,000 made-up keys, as fast as they can be sent, cost one reading
-// in a cool-down and push nothing out. Good tokens go on beside them and wait for none of
-// it: that would take as long as the reading that the first one asked for, which hangs.
+// T-JWT-05, T-JWT-04: 100,000 tokens with made-up keys, sent as fast as possible, cause one fetch
+// in a cool-down and evict nothing. Good tokens do not wait for the fetch, which hangs.
 func TestFloodOfMadeUpKeys(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	e := newEndpoint(t, document(testpki.KeySet(key)))
@@ -335,7 +333,7 @@ func TestFloodOfMadeUpKeys(t *testing.T) {
 				if reason == access.IssuerUnavailable {
 					waiting.Add(1)
 				} else if reason != access.UnknownKey {
-					t.Errorf("a made-up key: %v", err)
+					t.Errorf("token with a made-up key: %v", err)
 					return
 				}
 			}
@@ -347,7 +345,7 @@ func TestFloodOfMadeUpKeys(t *testing.T) {
 	t.Logf("100,000 made-up keys in %s, of which %d waited; p99 of good tokens %s quiet, %s flooded",
 		time.Since(start).Round(time.Millisecond), waiting.Load(), quiet, flooded)
 	if flooded >= unknownKeyWait {
-		t.Errorf("good tokens waited %s", flooded)
+		t.Errorf("good tokens took %s, want less than a fetch", flooded)
 	}
 	if n := e.calls.Load(); n != 2 {
 		t.Errorf("%d readings, want the first and one more", n)

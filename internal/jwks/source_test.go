@@ -25,7 +25,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// run keeps v fresh; the function it returns ends that.
+// run starts v; the returned function stops it.
 func run(t *testing.T, v *Source) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -42,13 +42,13 @@ func run(t *testing.T, v *Source) (stop func()) {
 	return stop
 }
 
-// ready reports whether v's tokens can be judged now.
+// ready reports whether v's tokens can be verified now.
 func ready(v *Source) bool {
 	_, err := v.Usable(time.Now())
 	return err == nil
 }
 
-// eventually waits until check holds: for what a real socket brings about.
+// eventually waits until check holds. It is for effects of real sockets.
 func eventually(t *testing.T, what string, check func() bool) {
 	t.Helper()
 	for range 1000 {
@@ -57,11 +57,11 @@ func eventually(t *testing.T, what string, check func() bool) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("in 10 s: not %s", what)
+	t.Fatalf("not within 10 s: %s", what)
 }
 
-// An endpoint serves a key set over TLS by a certificate of a private CA. Its
-// answer can be replaced.
+// An endpoint serves a key set over TLS with a certificate of a private CA. Its response can be
+// replaced.
 type endpoint struct {
 	*httptest.Server
 	calls  atomic.Int64
@@ -86,9 +86,9 @@ func newEndpoint(t *testing.T, answer http.HandlerFunc) *endpoint {
 	return e
 }
 
-// newPlainEndpoint serves over plain HTTP, each call over a connection of its own: for tests
-// with a clock of their own, by which no certificate is valid and which stands still while
-// somebody waits for a connection.
+// newPlainEndpoint serves over plain HTTP with a new connection for each request. It is for tests
+// with a fake clock, by which no certificate is valid and which stands still while a goroutine
+// waits for a connection.
 func newPlainEndpoint(t *testing.T) *endpoint {
 	t.Helper()
 	e := &endpoint{}
@@ -101,7 +101,7 @@ func newPlainEndpoint(t *testing.T) *endpoint {
 	return e
 }
 
-// plain makes a server read its key set at e, which is a plain one.
+// plain makes a server fetch its key set from e over plain HTTP.
 func (e *endpoint) plain(t *testing.T) func(*config.AuthorizationServer) {
 	return func(s *config.AuthorizationServer) {
 		s.KeySet.URL, s.Connection.InsecureLoopbackHTTP = parseURL(t, e.URL), true
@@ -110,7 +110,7 @@ func (e *endpoint) plain(t *testing.T) func(*config.AuthorizationServer) {
 
 func (e *endpoint) serve(answer http.HandlerFunc) { e.answer.Store(&answer) }
 
-// settings makes a server read its key set at e, in the pace of a test.
+// settings makes a server fetch its key set from e, with short intervals.
 func (e *endpoint) settings(t *testing.T) func(*config.AuthorizationServer) {
 	return func(s *config.AuthorizationServer) {
 		s.KeySet.URL = parseURL(t, e.URL+"/jwks?secret=canary")
@@ -120,7 +120,7 @@ func (e *endpoint) settings(t *testing.T) func(*config.AuthorizationServer) {
 	}
 }
 
-// document answers with a key set.
+// document responds with a key set.
 func document(b []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/jwk-set+json; charset=utf-8")
@@ -128,7 +128,7 @@ func document(b []byte) http.HandlerFunc {
 	}
 }
 
-// T-JWKS-03, T-JWKS-04: what is no key set replaces none.
+// T-JWKS-03, T-JWKS-04: an invalid response replaces no key set.
 func TestInvalidKeySets(t *testing.T) {
 	key, evil := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "evil")
 	good := document(testpki.KeySet(key))
@@ -158,7 +158,7 @@ func TestInvalidKeySets(t *testing.T) {
 		"empty set": document([]byte(`{"keys":[]}`)),
 		"truncated": document(testpki.KeySet(evil)[:50]),
 		"too large": document(large),
-		// T-DOS-08: beside good keys, so that nothing else is wrong with it.
+		// T-DOS-08: beside good keys, so that nothing else is invalid.
 		"nested 100,000 deep": document(append([]byte(`{"x":`+strings.Repeat("[", 100_000)+strings.Repeat("]", 100_000)+","), testpki.KeySet(evil)[1:]...)),
 		"too many values":     document(append([]byte(`{"x":[1`+strings.Repeat(",1", jsonlimit.Values)+"],"), testpki.KeySet(evil)[1:]...)),
 		"too many keys":       document(testpki.KeySet(slices.Repeat([]*testpki.Signer{evil}, maxKeys+1)...)),
@@ -186,10 +186,10 @@ func TestInvalidKeySets(t *testing.T) {
 		},
 		"compressed": func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("Accept-Encoding") != "" {
-				t.Error("compression was asked for")
+				t.Error("the request has Accept-Encoding, want none")
 			}
 			w.Header().Set("Content-Encoding", "gzip")
-			document(testpki.KeySet(evil))(w, r) // as if it were not
+			document(testpki.KeySet(evil))(w, r) // with a good body
 		},
 		"204": status(204), "203": status(203), "401": status(401), "404": status(404), "500": status(500), "503": status(503),
 		"redirect to another host": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) },
@@ -207,21 +207,21 @@ func TestInvalidKeySets(t *testing.T) {
 			calls := e.calls.Load()
 			err := source.Refresh(t.Context())
 			if err == nil || testutil.ToFloat64(source.metrics.failed) != failed+1 {
-				t.Errorf("error %v, %v failures counted", err, testutil.ToFloat64(source.metrics.failed)-failed)
+				t.Errorf("refresh = %v with %v failures counted, want an error and 1", err, testutil.ToFloat64(source.metrics.failed)-failed)
 			}
-			// What was asked over a connection that had been kept open may be asked again.
+			// net/http may repeat a request on a connection that was kept open.
 			if n := e.calls.Load() - calls; n != 1 && name != "hang up" {
 				t.Errorf("%d calls, want 1", n)
 			}
 			if strings.Contains(fmt.Sprint(err), "canary") {
-				t.Errorf("the query stands in the error: %v", err)
+				t.Errorf("error %v has the query, want it left out", err)
 			}
 			expect(t, v, key.Token(bound()), access.Granted)
 			expect(t, v, evil.Token(bound()), access.UnknownKey)
 		})
 	}
 	if n := elsewhere.calls.Load(); n != 0 {
-		t.Errorf("the redirect was followed: %d calls", n)
+		t.Errorf("%d requests after a redirect to another origin, want 0", n)
 	}
 	e.serve(good)
 	if err := source.Refresh(t.Context()); err != nil {
@@ -229,16 +229,16 @@ func TestInvalidKeySets(t *testing.T) {
 	}
 }
 
-// T-JWKS-01: start while the endpoint is down: not ready, IssuerUnavailable for
-// everybody, and all is well once it answers. Then it goes away again, and the
-// last good keys serve.
+// T-JWKS-01: while the endpoint is down at the start, the source is not ready and every token is
+// IssuerUnavailable. Once the endpoint responds, tokens verify. When it is down again, the last
+// good keys are used.
 func TestStartWhileDown(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	e := newEndpoint(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
 	var log bytes.Buffer
 	v := logged(t, nil, settings(e.settings(t)), slog.New(slog.NewJSONHandler(&log, nil)))
 	if ready(v) {
-		t.Error("ready before the first reading")
+		t.Error("ready before the first fetch, want not ready")
 	}
 	expect(t, v, key.Token(bound()), access.IssuerUnavailable)
 	stop := run(t, v)
@@ -254,12 +254,12 @@ func TestStartWhileDown(t *testing.T) {
 	expect(t, v, key.Token(bound()), access.Granted)
 	stop()
 	if !strings.Contains(log.String(), `"issuer":"partners"`) || strings.Contains(log.String(), "canary") {
-		t.Errorf("log: %s", log.String())
+		t.Errorf("unexpected log: %s", log.String())
 	}
 }
 
-// T-INT-10 by analogy: an endpoint whose certificate is of another CA, or for
-// another name, tells nothing.
+// T-INT-10 by analogy: a key set is not fetched from an endpoint whose certificate has another CA
+// or name.
 func TestEndpointCertificate(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	e := newEndpoint(t, document(testpki.KeySet(key)))
@@ -273,15 +273,15 @@ func TestEndpointCertificate(t *testing.T) {
 	} {
 		v := newSource(t, nil, settings(e.settings(t), edit))
 		if err := v.Refresh(t.Context()); err == nil {
-			t.Errorf("%s: the key set was taken", name)
+			t.Errorf("%s: the key set was accepted, want an error", name)
 		}
 	}
 	if n := e.calls.Load(); n != 0 {
-		t.Errorf("%d requests were sent", n)
+		t.Errorf("%d requests were sent, want 0", n)
 	}
 }
 
-// T-JWKS-04: a redirect is followed within the origin, and three times at most.
+// T-JWKS-04: redirects are followed within the origin, at most three.
 func TestRedirects(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	e := newEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
@@ -298,12 +298,12 @@ func TestRedirects(t *testing.T) {
 			s.KeySet.URL = parseURL(t, fmt.Sprintf("%s/%d", e.URL, redirects))
 		}))
 		if err := v.Refresh(t.Context()); (err == nil) != read {
-			t.Errorf("%d redirects: %v", redirects, err)
+			t.Errorf("refresh with %d redirects = %v", redirects, err)
 		}
 	}
 }
 
-// T-JWKS-02: one server hangs, the others neither wait nor fail.
+// T-JWKS-02: a server that hangs delays no other server.
 func TestSlowServer(t *testing.T) {
 	slowKey, key := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k1")
 	release := make(chan struct{})
@@ -322,16 +322,16 @@ func TestSlowServer(t *testing.T) {
 	expect(t, stuck, slowKey.Token(bound()), access.IssuerUnavailable)
 	expect(t, v, key.Token(bound()), access.Granted)
 	if took := time.Since(start); took > time.Second {
-		t.Errorf("a request waited %s", took)
+		t.Errorf("a request waited %s, want no wait", took)
 	}
 	if ready(stuck) || !ready(v) {
-		t.Error("the slow one is ready, or the fast one is not")
+		t.Error("the slow server is ready or the fast server is not, want the opposite")
 	}
 	close(release)
 }
 
-// T-JWT-05 over a real socket: a flood of made-up keys costs at most one reading
-// in a cool-down, and the known key keeps working.
+// T-JWT-05 over real sockets: made-up keys cause at most one fetch in a cool-down, and the known
+// key verifies.
 func TestUnknownKeyFlood(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	e := newEndpoint(t, document(testpki.KeySet(key)))
@@ -345,15 +345,14 @@ func TestUnknownKeyFlood(t *testing.T) {
 	expect(t, v, key.Token(bound()), access.Granted)
 	m := v.metrics
 	if granted, refused := testutil.ToFloat64(m.refreshed), testutil.ToFloat64(m.throttled); granted != 1 || refused != 999 {
-		t.Errorf("%v wishes granted, %v not", granted, refused)
+		t.Errorf("%v refreshes granted and %v throttled, want 1 and 999", granted, refused)
 	}
 	if n := e.calls.Load(); n != 2 {
 		t.Errorf("%d readings, want the first and one more", n)
 	}
 }
 
-// Only a kid that no key has is reason to read: what else finds no key would find
-// none in the same key set read again.
+// Only a kid that no key has causes a refresh. For any other token a new key set would not help.
 func TestKnownKeyIDMakesNoRefresh(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	_, fromFile := keyFile(t, testpki.KeySet(key, testpki.NewSigner("ES256", "k2")))
@@ -363,11 +362,11 @@ func TestKnownKeyIDMakesNoRefresh(t *testing.T) {
 	expect(t, v, key.Token(bound(), M{"kid": "k2"}), access.BadSignature)
 	m := v.metrics
 	if n := testutil.ToFloat64(m.refreshed) + testutil.ToFloat64(m.throttled) + testutil.ToFloat64(m.shared); n != 0 {
-		t.Errorf("%v wishes for a reading", n)
+		t.Errorf("%v refresh requests, want 0", n)
 	}
 }
 
-// A body that trickles ends with the time that one reading has.
+// A slow body ends with the timeout of the fetch.
 func TestTricklingBody(t *testing.T) {
 	e := newEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -379,15 +378,15 @@ func TestTricklingBody(t *testing.T) {
 	})
 	v := newSource(t, nil, settings(e.settings(t)))
 	if v.timeout != authserver.FetchTimeout {
-		t.Fatalf("timeout %s", v.timeout)
+		t.Fatalf("timeout = %s, want less than the test's", v.timeout)
 	}
-	v.timeout /= 20 // so that the test need not wait
+	v.timeout /= 20 // so that the test is short
 	if err := v.Refresh(t.Context()); err == nil {
-		t.Error("read to the end")
+		t.Error("refresh of a slow body = nil, want a timeout")
 	}
 }
 
-// T-JWT-05, T-JWT-06: the clockwork of asked readings, also while they fail.
+// T-JWT-05, T-JWT-06: the times of requested refreshes, also while they fail.
 func TestCoolDown(t *testing.T) {
 	e := newPlainEndpoint(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -416,11 +415,11 @@ func TestCoolDown(t *testing.T) {
 		expect(t, v, next.Token(bound()), access.UnknownKey)
 		readings(2)
 		time.Sleep(time.Nanosecond)
-		expect(t, v, next.Token(bound()), access.Granted) // this one asks, and waits for the answer
+		expect(t, v, next.Token(bound()), access.Granted) // this request causes the refresh and waits for it
 		readings(3)
 
-		// A reading that fails starts the cool-down as well. Until one succeeds there is
-		// no telling whether somebody published the key.
+		// A failed refresh starts the cool-down as well. Until a refresh succeeds, an unknown key
+		// is IssuerUnavailable.
 		e.serve(document([]byte("{}")))
 		time.Sleep(10 * time.Second)
 		unknown(access.IssuerUnavailable)
@@ -434,10 +433,9 @@ func TestCoolDown(t *testing.T) {
 	})
 }
 
-// T-JWKS-01, T-JWT-06: readings follow the schedule and pick up a rotation; while
-// they fail they come at growing distances, the last good keys serve until
-// max_stale, and then every token of the server is refused as undecidable, also
-// one that is remembered.
+// T-JWKS-01, T-JWT-06: fetches follow the schedule and find a rotated key. After failures they
+// back off, the last good keys are used until max_stale, and then every token of the server is
+// IssuerUnavailable, also a cached token.
 func TestScheduleAndStaleness(t *testing.T) {
 	e := newPlainEndpoint(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -460,18 +458,18 @@ func TestScheduleAndStaleness(t *testing.T) {
 		expect(t, v, remembered, access.Granted)
 		expect(t, v, key.Token(bound(day)), access.Granted)
 		if !ready(v) {
-			t.Error("not ready")
+			t.Error("not ready, want ready")
 		}
-		// After the first failure: 1, 2, 4, 8, 16 s, then every 30 s, each up to a tenth
-		// less: 5 retries in half a minute, and 109 to 122 in the rest of some 55.
+		// Delays after the first failure: 1, 2, 4, 8, 16 s, then 30 s, each up to a tenth less.
+		// These are 5 retries in half a minute, and 109 to 122 in the remaining 55 minutes.
 		if n := testutil.ToFloat64(v.metrics.failed); n < 100 || n > 130 {
-			t.Errorf("%v failed readings in an hour", n)
+			t.Errorf("%v failed fetches in an hour, want 100 to 130", n)
 		}
 		time.Sleep(time.Nanosecond)
 		expect(t, v, remembered, access.IssuerUnavailable)
 		expect(t, v, key.Token(bound(day)), access.IssuerUnavailable)
 		if ready(v) {
-			t.Error("ready with keys out of date")
+			t.Error("ready with stale keys, want not ready")
 		}
 
 		e.serve(document(testpki.KeySet(next)))
@@ -483,8 +481,8 @@ func TestScheduleAndStaleness(t *testing.T) {
 	})
 }
 
-// Keys of our own issuer, in the configuration or in a file never get out of date, and
-// nothing is read for them again: another file counts for who is configured anew.
+// Keys of our own issuer, in the configuration and in files never become stale and are read once.
+// A changed file is read by the next New.
 func TestLocalKeySetsAreReadOnce(t *testing.T) {
 	key, next := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
 	document := testpki.KeySet(key)
@@ -507,14 +505,14 @@ func TestLocalKeySetsAreReadOnce(t *testing.T) {
 				expect(t, v, key.Token(bound()), access.Granted)
 				expect(t, v, next.Token(bound()), access.UnknownKey)
 				if !ready(v) {
-					t.Error("not ready")
+					t.Error("not ready, want ready")
 				}
 				if n := testutil.ToFloat64(v.metrics.succeeded); n != 1 {
-					t.Errorf("%v readings", n)
+					t.Errorf("%v fetches, want no more", n)
 				}
 				stop()
 				if after(t, v, c.local, settings(c.edit), slog.New(slog.DiscardHandler)) == v {
-					t.Error("it is not read when it is configured anew")
+					t.Error("a changed file was not read by the next New")
 				}
 			})
 		})

@@ -11,15 +11,14 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// lowOrderJWK is a key of that encoding as a JWK.
+// lowOrderJWK returns the key with that encoding as a JWK.
 func lowOrderJWK(encoding []byte, kid string) M {
 	return M{"kty": "OKP", "crv": "Ed25519", "kid": kid, "alg": "EdDSA", "use": "sig", "x": testpki.Segment(encoding)}
 }
 
-// forged is a token that nobody signed and that crypto/ed25519 takes for signed by key; ""
-// when there is none, since the encoding is not that of a point. R is the neutral element and
-// S is 0, so that the signature verifies wherever the hash of the message, times the key, is
-// neutral as well: for one message in eight or more.
+// forged returns a token without a real signature that crypto/ed25519 verifies with key, "" if
+// the encoding is not a point. R is the neutral element and S is 0, so the signature verifies if
+// the hash of the message, times the key, is neutral as well: for at least one message in eight.
 func forged(key ed25519.PublicKey, kid string) string {
 	header := testpki.Segment(encode(M{"alg": "EdDSA", "kid": kid, "typ": "at+jwt"}))
 	signature := append([]byte{1}, make([]byte, 63)...)
@@ -32,8 +31,8 @@ func forged(key ed25519.PublicKey, kid string) string {
 	return ""
 }
 
-// T-ADD-14: an Ed25519 key of low order, in each encoding that a decoder takes, is left out
-// of a key set: tokens that nobody signed verify by it.
+// T-ADD-14: an Ed25519 key of low order, in each encoding that a decoder accepts, is left out of
+// a key set, because forged tokens verify with it.
 func TestLowOrderKeys(t *testing.T) {
 	good := testpki.NewSigner("EdDSA", "good")
 	points := 0
@@ -62,7 +61,7 @@ func TestLowOrderKeys(t *testing.T) {
 			expect(t, s, token, access.UnknownKey)
 			expect(t, s, good.Token(bound()), access.Granted)
 			if _, err := parse(set(lowOrderJWK(encoding, "low")), every); err == nil || !strings.Contains(err.Error(), "low order") {
-				t.Errorf("%x alone: %v", encoding, err)
+				t.Errorf("parse of key %x alone = %v, want an error about low order", encoding, err)
 			}
 		}
 	}

@@ -18,14 +18,14 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// A tally counts vectors: as "accepted" the valid ones, by its name those of a [class],
-// and by the reason those that are refused as they should be.
+// A tally counts vectors: valid vectors as "accepted", vectors of a [class] by its name, and
+// correctly refused vectors by the reason.
 type tally map[string]int
 
-// wycheproofFiles are the files of JWS, and those of signatures by an algorithm of JWS
-// or with a curve of JWK whose keys are JWKs. Left out are the others with JWKs: those of
-// encryption (json_web_encryption, RSA-OAEP), of key agreement, of the making of
-// signatures, and of hashes that fit no algorithm which can be configured.
+// wycheproofFiles are the files with JWS, and the files with signatures by an algorithm of JWS or
+// a curve of JWK whose keys are JWKs. The other files with JWKs are left out: encryption
+// (json_web_encryption, RSA-OAEP), key agreement, signing, and hashes that fit no configurable
+// algorithm.
 var wycheproofFiles = []struct {
 	name      string
 	algorithm config.Algorithm // "" for JWS
@@ -64,12 +64,12 @@ var wycheproofFiles = []struct {
 	{"rsa_signature_8192_sha256", config.RS256, tally{"accepted": 7, "bad_signature": 251}},
 }
 
-// A wycheproofFile is what a file holds, as far as it counts here.
+// A wycheproofFile is the part of a file that the test reads.
 type wycheproofFile struct {
 	NumberOfTests int
 	TestGroups    []struct {
-		Public, Private      json.RawMessage // of JWS: a JWK or JWK Set; a symmetric key is private
-		PublicKeyJWK, KeyJWK json.RawMessage // of signatures: the public JWK; neither where the key is in other forms
+		Public, Private      json.RawMessage // for JWS: a JWK or JWK Set; a symmetric key is private
+		PublicKeyJWK, KeyJWK json.RawMessage // for signatures: the public JWK; both empty if the key has another form
 		Tests                []vector
 	}
 }
@@ -79,50 +79,50 @@ type vector struct {
 	ID              int `json:"tcId"`
 	Comment, Result string
 	JWS, JWE        json.RawMessage // a string, or an object in JSON serialization
-	Msg, Sig        string          // in hex, in place of a JWS
+	Msg, Sig        string          // in hex, instead of a JWS
 
 	file      string
-	key       jwk    // the first of its group
+	key       jwk    // first key of the group
 	algorithm string // alg of the header
 }
 
 type jwk struct{ Kty, Crv, Alg, E string }
 
-// A class is of vectors that all have one outcome, which is not what Wycheproof wants.
+// A class has vectors with the same outcome, which differs from Wycheproof's.
 type class struct {
 	name, outcome string
 	holds         func(*vector) bool
 }
 
-// deviations are the valid vectors that are refused, and why they should be.
+// deviations are the valid vectors that are refused, and why.
 var deviations = []class{
-	// A token is signed, RFC 9068 section 2.1, and a JWE has too many segments.
+	// Tokens are signed, RFC 9068 section 2.1, and a JWE has too many segments.
 	{"encrypted", "malformed_token, no usable key", func(v *vector) bool { return v.JWE != nil }},
-	// A "?" stands in 372 and 373, so they must be refused, RFC 4648 section 3.3. It is
-	// missing from 367 and 370: these equal 357, which is valid, and are labelled invalid.
+	// 372 and 373 have a "?", so they must be refused, RFC 4648 section 3.3. 367 and 370 lack it:
+	// they equal 357, which is valid, and are labelled invalid.
 	{"not base64url", "malformed_token, no usable key", func(v *vector) bool {
 		return v.file == "json_web_signature" && (v.ID == 372 || v.ID == 373)
 	}},
-	// Who can verify by a symmetric key can sign by it. None is ever taken.
+	// A verifier with a symmetric key can sign with it. Symmetric keys are never used.
 	{"symmetric", "unsupported_algorithm, no usable key", func(v *vector) bool { return v.key.Kty == "oct" }},
-	// No [config.Algorithm] is for these, or for the curves below: EdDSA means Ed25519.
+	// These algorithms and the curves below are no [config.Algorithm]; EdDSA means Ed25519.
 	{"RS384, RS512", "unsupported_algorithm, no usable key", func(v *vector) bool {
 		return v.algorithm == "RS384" || v.algorithm == "RS512"
 	}},
 	{"secp256k1", "unsupported_algorithm, no usable key", func(v *vector) bool { return v.key.Crv == "secp256k1" }},
 	{"Ed448", "unknown_key, no usable key", func(v *vector) bool { return v.key.Crv == "Ed448" }},
-	// The key is for an algorithm that there is not; ES512 must be meant.
+	// ES521 does not exist; ES512 is probably meant.
 	{"key for ES521", "unknown_key, no usable key", func(v *vector) bool { return v.key.Alg == "ES521" }},
 	// Weak by our own rules: "Aw" is 3.
 	{"small exponent", "unknown_key, no usable key", func(v *vector) bool { return v.key.E == "Aw" }},
-	// A key that names its algorithm is used with no other, RFC 8725 section 3.1.
+	// A key with alg is used with that algorithm alone, RFC 8725 section 3.1.
 	{"PS384 by a key for PS256", "unknown_key", func(v *vector) bool {
 		return v.key.Alg == "PS256" && v.algorithm == "PS384"
 	}},
 }
 
-// TestWycheproof holds the verification to every case that others have thought of. No
-// case may be left over, or come out otherwise than told above.
+// TestWycheproof runs every vector. No vector may be left over or have another outcome than
+// listed above.
 func TestWycheproof(t *testing.T) {
 	for _, f := range wycheproofFiles {
 		t.Run(f.name, func(t *testing.T) {
@@ -160,10 +160,10 @@ func TestWycheproof(t *testing.T) {
 	}
 }
 
-// classify returns what to count v under.
+// classify returns the tally entry for v.
 func (v *vector) classify(t *testing.T, outcome string) string {
 	t.Helper()
-	switch valid := v.Result == "valid"; { // "acceptable" is not: it lacks a NULL that PKCS #1 wants
+	switch valid := v.Result == "valid"; { // "acceptable" is not valid: such a vector lacks a NULL that PKCS #1 requires
 	case valid && outcome == "granted":
 		return "accepted"
 	case !valid && !strings.HasPrefix(outcome, "granted"):
@@ -175,21 +175,20 @@ func (v *vector) classify(t *testing.T, outcome string) string {
 			}
 		}
 	}
-	t.Errorf("%d (%s) is %s, and the outcome is %s", v.ID, v.Comment, v.Result, outcome)
+	t.Errorf("vector %d (%s) is %s, got %s", v.ID, v.Comment, v.Result, outcome)
 	return "unexpected"
 }
 
-// noClaims is the payload "{}". No vector has one that is an object, without which Parse
-// refuses a token. It is shown this one, and then the signature is verified of what the
-// vector's is of.
+// noClaims is the payload "{}". The payload of no vector is an object, which Parse requires.
+// Parse gets this payload, and then the signature is verified over the vector's payload.
 const noClaims = "e30"
 
-// judge returns what s makes of v.
+// judge returns the reason that s gives for v.
 func (v *vector) judge(t *testing.T, s *Source, algorithm config.Algorithm) access.Reason {
 	t.Helper()
 	raw, signed, other := v.token(t, algorithm)
 	jws, err := Parse(raw)
-	if errors.Is(err, errNoObject) { // the payload; or the header, and then it is so again
+	if errors.Is(err, errNoObject) { // of the payload; an error of the header occurs again
 		parts := strings.Split(raw, ".")
 		signed, other = parts[0]+"."+parts[1], true
 		jws, err = Parse(parts[0] + "." + noClaims + "." + parts[2])
@@ -207,8 +206,8 @@ func (v *vector) judge(t *testing.T, s *Source, algorithm config.Algorithm) acce
 	return access.Granted
 }
 
-// token returns v's token; where v has none, one with v's signature, and the other text
-// that this is of.
+// token returns v's token or, for a vector without a token, a token with v's signature and the
+// text that the signature covers.
 func (v *vector) token(t *testing.T, algorithm config.Algorithm) (raw, signed string, other bool) {
 	t.Helper()
 	if token := cmp.Or(string(v.JWS), string(v.JWE)); token != "" {
@@ -222,12 +221,12 @@ func (v *vector) token(t *testing.T, algorithm config.Algorithm) (raw, signed st
 	if err := errors.Join(err, err2); err != nil {
 		t.Fatal(err)
 	}
-	header := encode(M{"alg": algorithm, "kid": "none"}) // as all those keys have it
+	header := encode(M{"alg": algorithm, "kid": "none"}) // as in all these keys
 	return testpki.Segment(header) + "." + noClaims + "." + testpki.Segment(signature), string(message), true
 }
 
-// wycheproofSource returns a source of a JWK or JWK Set, its first key, and whether one
-// is usable. If none is, the source has another, by which nothing is signed.
+// wycheproofSource returns a source of a JWK or JWK Set, its first key, and whether a key is
+// usable. If not, the source has another key, which signed nothing.
 func wycheproofSource(t *testing.T, document json.RawMessage) (s *Source, first jwk, usable bool) {
 	t.Helper()
 	var jwks struct {
