@@ -6,14 +6,13 @@ import (
 	"github.com/tallygate/tallygate/internal/demo"
 )
 
-const demoHelp = `Demo shows the whole of tallygate on loopback, with nothing to prepare: it makes a
-small PKI, two partners with an application each and a stand-in for a legacy API,
-starts issuer and gate, and plays a tour through real sockets. Each step tells what
-was sent, what came back and why.
+const demoHelp = `Demo shows tallygate on loopback without preparation. It creates certificates, two
+partners with an application each and an API, starts the issuer and the gate, and plays
+a tour over real sockets. Each step shows the request, the response and the reason.
 
-After the tour the demo stays up and prints lines to paste, until it is stopped.
-With --tour it ends after the tour; the exit code is 0 only if every step went as
-told. --dir keeps the certificates, the configuration and the gate's log.`
+After the tour the demo keeps running and prints commands to paste. With --tour it ends
+after the tour; the exit code is 0 only if every step had the expected result. --dir
+keeps the certificates, the configuration and the gate's log.`
 
 func demoCommand() *cobra.Command {
 	var (
@@ -22,7 +21,7 @@ func demoCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:     "demo",
-		Short:   "See it all at work, nothing to prepare",
+		Short:   "See the gate at work without preparation",
 		Long:    demoHelp,
 		Example: "  tallygate demo\n  tallygate demo --tour\n  tallygate demo --dir ./demo",
 		Args:    cobra.NoArgs,
@@ -32,6 +31,6 @@ func demoCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&tour, "tour", false, "end after the tour")
 	cmd.Flags().StringVar(&dir, "dir", "", "keep the demo's files in this `folder` (default: a temporary one, removed at the end)")
-	_ = cmd.MarkFlagDirname("dir") // errs only for a flag that does not exist
+	_ = cmd.MarkFlagDirname("dir") // fails only for an unknown flag
 	return cmd
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// The exit codes, as the package comment explains them.
+// The exit codes. The comment of cmd/tallygate describes them.
 const (
 	ExitOK            = 0
 	ExitFailure       = 1
@@ -18,7 +18,7 @@ const (
 	ExitRefused       = 4
 )
 
-// exitError is an error that chooses the exit code.
+// An exitError is an error with an exit code.
 type exitError struct {
 	code int
 	err  error
@@ -28,7 +28,7 @@ func (e *exitError) Error() string { return e.err.Error() }
 
 func (e *exitError) Unwrap() error { return e.err }
 
-// withCode returns err as one that ends the program with code, and nil for nil.
+// withCode returns err with an exit code, and nil for nil.
 func withCode(code int, err error) error {
 	if err == nil {
 		return nil
@@ -36,8 +36,8 @@ func withCode(code int, err error) error {
 	return &exitError{code, err}
 }
 
-// exitCode returns the code that err ends the program with: the outermost one that
-// was chosen, 3 for faults of the configuration, otherwise 1.
+// exitCode returns the exit code for err: the code of the outermost exitError, 3 for faults of the
+// configuration, otherwise 1.
 func exitCode(err error) int {
 	var chosen *exitError
 	var faults config.Faults
@@ -52,8 +52,8 @@ func exitCode(err error) int {
 	return ExitFailure
 }
 
-// report tells err to a person. Faults of the configuration stand alone, one to a
-// line, so that editors find the places.
+// report prints err. Faults of the configuration are printed alone, one per line, so that editors
+// can jump to their positions.
 func report(stderr io.Writer, err error) {
 	var faults config.Faults
 	if errors.As(err, &faults) {

@@ -22,23 +22,23 @@ import (
 	"github.com/tallygate/tallygate/validate"
 )
 
-const explainHelp = `Explain tells what the gate would decide about a request, and why: every check in its
-order, with what was expected, what came, and the line of the configuration that says
-so. The checks are those of serve itself.
+const explainHelp = `Explain shows how the gate would decide a request: every check in order, with the
+expected and the received value and the line of the configuration behind the check. It
+runs the same checks as serve.
 
-The request is described by --method, --target and --header, or captured: --request
-takes an HTTP/1.1 request as it was on the wire, or as "curl --verbose" prints it. The
-certificate is a PEM file, since its key is not needed; where front proxies pass
-certificates on, it is taken as passed on by one of them. The token comes from
---token-file, where "-" is standard input, or from the captured request.
+Describe the request with --method, --target and --header, or pass a captured request
+with --request: HTTP/1.1 as sent, or the output of "curl --verbose". The certificate is
+a PEM file; its key is not needed. If front proxies pass certificates in a header, the
+certificate is treated as passed by a trusted proxy. The token comes from --token-file,
+where "-" is standard input, or from the captured request.
 
-Authorization servers are asked as the gate would ask them: for their metadata, their
-keys and, about an opaque token, for introspection. Our own issuer is asked through its
-socket where it runs. Nothing is forwarded, logged or counted.
+Explain contacts authorization servers as the gate does: for metadata, for keys and for
+introspection of an opaque token. It contacts our own issuer through its socket if the
+issuer runs. It forwards, logs and counts nothing.
 
-Exit code 4 says that the request would be refused.`
+Exit code 4 means that the request would be refused.`
 
-// explainFlags is what the command explain is told.
+// explainFlags holds the flags of the command explain.
 type explainFlags struct {
 	file      string
 	cert      string
@@ -54,7 +54,7 @@ func explainCommand() *cobra.Command {
 	var f explainFlags
 	command := &cobra.Command{
 		Use:   "explain",
-		Short: "Tell what a request would get, and why",
+		Short: "Explain how the gate would decide a request",
 		Long:  explainHelp,
 		Example: "  tallygate explain --cert ledger.pem --token-file token.jwt --target https://api.example.com/accounts/7\n" +
 			"  tallygate explain --cert ledger.pem --request captured.http -o json",
@@ -62,13 +62,13 @@ func explainCommand() *cobra.Command {
 	}
 	configFlag(command, &f.file)
 	flags := command.Flags()
-	flags.StringVar(&f.cert, "cert", "", "PEM `file` with the client certificate and its intermediates (default: none is shown)")
-	flags.StringVar(&f.tokenFile, "token-file", "", "`file` with the access token, - for standard input (default: the captured request's, or none)")
+	flags.StringVar(&f.cert, "cert", "", "PEM `file` with the client certificate and its intermediates (default: no certificate)")
+	flags.StringVar(&f.tokenFile, "token-file", "", "`file` with the access token, - for standard input (default: the token of the captured request, or no token)")
 	flags.StringVar(&f.method, "method", "GET", "the request's `method`")
 	flags.StringVar(&f.target, "target", "", "the request's `URL`, https://host/path")
 	flags.StringArrayVarP(&f.headers, "header", "H", nil, "a header `field` of the request, 'Name: value'; may be repeated")
 	flags.StringVar(&f.captured, "request", "", "`file` with a captured request, - for standard input")
-	flags.DurationVar(&f.timeout, "timeout", 10*time.Second, "time for all that is asked of authorization servers")
+	flags.DurationVar(&f.timeout, "timeout", 10*time.Second, "time limit for all requests to authorization servers")
 	command.MarkFlagsOneRequired("target", "request")
 	for _, described := range []string{"target", "method", "header"} {
 		command.MarkFlagsMutuallyExclusive("request", described)
@@ -93,7 +93,7 @@ func explainCommand() *cobra.Command {
 	return command
 }
 
-// explainRequest decides about the request that f describes as the gate would.
+// explainRequest decides about the request that f describes, as the gate would.
 func explainRequest(ctx context.Context, f explainFlags, stdin io.Reader, stderr io.Writer) (*explain.Explanation, error) {
 	r, err := f.request(ctx, stdin)
 	if err != nil {
@@ -103,7 +103,7 @@ func explainRequest(ctx context.Context, f explainFlags, stdin io.Reader, stderr
 	if err != nil {
 		return nil, err
 	}
-	// The certificate is here already, however it would come.
+	// The certificate is in the request, whatever the configured way is.
 	cfg.Listener.ClientCertificates.From = config.FromTLS
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
@@ -120,7 +120,7 @@ func explainRequest(ctx context.Context, f explainFlags, stdin io.Reader, stderr
 		fmt.Fprintln(stderr, explain.Printable(err.Error()))
 	}
 	if own == nil && cfg.Issuer != nil && store.Exists(string(cfg.Issuer.State)) {
-		if err := s.Issuer.Inspect(); err != nil { // last: a gate that starts waits 2 s for the state
+		if err := s.Issuer.Inspect(); err != nil { // last, because a starting gate waits only 2 s for the state
 			return nil, err
 		}
 		defer func() { _ = s.Issuer.Close() }()
@@ -130,8 +130,7 @@ func explainRequest(ctx context.Context, f explainFlags, stdin io.Reader, stderr
 	return explain.New(cfg, s.Trust, r, decision, certificate), nil
 }
 
-// runningIssuer returns the issuer that runs with cfg in another process, nil when there
-// is none.
+// runningIssuer returns the issuer that another process runs with cfg, nil if none runs.
 func runningIssuer(ctx context.Context, cfg *config.Config, stderr io.Writer) (*gate.LocalIssuer, error) {
 	if cfg.Issuer == nil {
 		return nil, nil
@@ -162,8 +161,8 @@ func runningIssuer(ctx context.Context, cfg *config.Config, stderr io.Writer) (*
 	}, nil
 }
 
-// readChain returns the certificates in a PEM file, the client's first, or none where no
-// file is named.
+// readChain returns the certificates in a PEM file, the leaf first, and no certificates without a
+// file name.
 func readChain(file string) ([]*x509.Certificate, error) {
 	if file == "" {
 		return nil, nil

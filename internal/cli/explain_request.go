@@ -15,12 +15,12 @@ import (
 	"strings"
 )
 
-// maxCaptured bounds a captured request: the longest header that a gate can be
-// configured to take, 1 MiB, and as much of a body.
+// maxCaptured bounds a captured request: 1 MiB of header, the most that a gate can be configured to
+// accept, and 1 MiB of body.
 const maxCaptured = 2 << 20
 
-// request returns what the gate's handler would get. Its errors are of usage where the
-// request could not be one: net/http turns such a one down before the gate sees it.
+// request returns the request that the gate's handler would get. A request that net/http would
+// refuse before the handler is a usage error.
 func (f *explainFlags) request(ctx context.Context, stdin io.Reader) (*http.Request, error) {
 	chain, err := readChain(f.cert)
 	if err != nil {
@@ -32,7 +32,7 @@ func (f *explainFlags) request(ctx context.Context, stdin io.Reader) (*http.Requ
 	}
 	text, second := asHTTP1(text)
 	r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(text)))
-	if err != nil { // which quotes lines, and a token may be in them
+	if err != nil { // err quotes lines, which may hold a token
 		return nil, withCode(exitUsage, fmt.Errorf("the request is none that reaches the gate; net/http answers it with 400%s", fault(text)))
 	}
 	if second {
@@ -50,7 +50,7 @@ func (f *explainFlags) request(ctx context.Context, stdin io.Reader) (*http.Requ
 	return r.WithContext(ctx), nil
 }
 
-// wire returns the request as it is on the wire, HTTP/1.1.
+// wire returns the request in the form of HTTP/1.1.
 func (f *explainFlags) wire(stdin io.Reader) ([]byte, error) {
 	if f.captured != "" {
 		if f.captured == "-" && f.tokenFile == "-" {
@@ -66,7 +66,7 @@ func (f *explainFlags) wire(stdin io.Reader) ([]byte, error) {
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Contains(f.target, "#") {
 		return nil, withCode(exitUsage, errors.New("--target: must be an https URL with a host, without user and fragment"))
 	}
-	// As it was written: what the gate thinks of its path is the question.
+	// url.URL would rewrite the path, and the gate decides about the path as it was sent.
 	_, path, _ := strings.Cut(f.target[len("https://"):], u.Host)
 	if !strings.HasPrefix(path, "/") {
 		path = "/" + path
@@ -83,8 +83,8 @@ func (f *explainFlags) wire(stdin io.Reader) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// captured returns what was on the wire. "curl --verbose" puts "> " in front of the lines
-// that it sent, between others.
+// captured returns the request in text. "curl --verbose" puts "> " before each line that it sent,
+// and prints other lines.
 func captured(text []byte) []byte {
 	var sent bytes.Buffer
 	for line := range bytes.Lines(text) {
@@ -95,12 +95,12 @@ func captured(text []byte) []byte {
 	if sent.Len() == 0 {
 		sent.Write(text)
 	}
-	sent.WriteString("\r\n\r\n") // where the empty line at its end was not captured
+	sent.WriteString("\r\n\r\n") // in case the final empty line was not captured
 	return sent.Bytes()
 }
 
-// asHTTP1 returns a request of HTTP/2, as curl shows it, in the form of HTTP/1.1, and
-// whether it was one.
+// asHTTP1 converts a request of HTTP/2, as curl prints it, to HTTP/1.1, and reports whether it was
+// HTTP/2.
 func asHTTP1(text []byte) ([]byte, bool) {
 	first, rest, _ := bytes.Cut(text, []byte("\n"))
 	line := bytes.TrimSuffix(first, []byte("\r"))
@@ -112,7 +112,7 @@ func asHTTP1(text []byte) ([]byte, bool) {
 	return text, false
 }
 
-// fault says which line keeps text from being a request, as far as that is easily seen.
+// fault names the line that makes text invalid, if the fault is simple.
 func fault(text []byte) string {
 	number := 0
 	for line := range bytes.Lines(text) {

@@ -12,19 +12,19 @@ import (
 	"github.com/tallygate/tallygate/issuer"
 )
 
-const explainTokenHelp = `Token goes through the steps of the issuer's token endpoint for a request that you
-describe, prints every governance rule with its verdict and what the rules saw, and
-makes no token. It reads the configuration and its files, not the issuer's state: what
-has been revoked it does not know.
+const explainTokenHelp = `Token runs the steps of the issuer's token endpoint for a described request, and prints
+every governance rule with its verdict and its input. It issues no token. It reads the
+configuration and its files, but not the issuer's state, so it does not know what has
+been revoked.
 
-Exit code 4 says that the request would be refused.`
+Exit code 4 means that the request would be refused.`
 
 func explainTokenCommand() *cobra.Command {
 	var file, cert, address string
 	var q issuer.ExplainRequest
 	command := &cobra.Command{
 		Use:   "token",
-		Short: "Tell what a token request would get, and why",
+		Short: "Explain how the issuer would decide a token request",
 		Long:  explainTokenHelp,
 		Example: "  tallygate explain token --client-id northwind-ledger --cert ledger.pem \\\n" +
 			"    --scope accounts:read --address 203.0.113.7",
@@ -33,16 +33,16 @@ func explainTokenCommand() *cobra.Command {
 	configFlag(command, &file)
 	flags := command.Flags()
 	flags.StringVar(&q.ClientID, "client-id", "", "the application's client `identifier`")
-	flags.StringVar(&cert, "cert", "", "PEM `file` with the client certificate and its intermediates (default: none is shown)")
+	flags.StringVar(&cert, "cert", "", "PEM `file` with the client certificate and its intermediates (default: no certificate)")
 	flags.StringVar(&q.Scope, "scope", "", "`scopes` asked for, with spaces between")
 	flags.StringArrayVar(&q.Resources, "resource", nil, "`URI` of a resource asked for; may be repeated")
 	flags.StringVar(&address, "address", "127.0.0.1", "the source `address`")
-	_ = command.MarkFlagRequired("client-id") // errs only for a flag that does not exist
+	_ = command.MarkFlagRequired("client-id") // fails only for an unknown flag
 	format := outputFlag(command)
 	command.RunE = func(command *cobra.Command, _ []string) error {
 		var err error
 		if q.Address, err = netip.ParseAddr(address); err != nil {
-			return withCode(exitUsage, fmt.Errorf("--address: %q is no IP address", address))
+			return withCode(exitUsage, fmt.Errorf("--address: %q is not an IP address", address))
 		}
 		if q.Chain, err = readChain(cert); err != nil {
 			return err

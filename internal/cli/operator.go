@@ -72,7 +72,7 @@ type issuerTarget struct {
 func (t *issuerTarget) addFlags(command *cobra.Command) {
 	configFlag(command, &t.file)
 	command.Flags().StringVar(&t.state, "state", "", "the `folder` of a running issuer's state, in place of --config: for use while the configuration has a fault")
-	_ = command.MarkFlagDirname("state") // errs only for a flag that does not exist
+	_ = command.MarkFlagDirname("state") // fails only for an unknown flag
 	command.MarkFlagsMutuallyExclusive("config", "state")
 }
 

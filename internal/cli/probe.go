@@ -16,24 +16,24 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// DrainSignal is the order to drain. The system lets nobody give it but the gate's own
-// user; anything on the network would be open to all who share the pod or the machine.
+// DrainSignal makes a gate drain. Only the gate's own user and root can send it. A network endpoint
+// would be open to everything in the same pod or on the same machine.
 const DrainSignal = syscall.SIGUSR1
 
-// probeTimeout bounds one question to the admin listener.
+// probeTimeout bounds one request to the admin listener.
 const probeTimeout = 3 * time.Second
 
-// A prober asks the admin listener of a running gate.
+// A prober calls the admin listener of a running gate.
 type prober struct {
-	config, address string // address counts before what is configured
+	config, address string // address takes precedence over the configuration
 }
 
 func (p *prober) flags(command *cobra.Command) {
 	configFlag(command, &p.config)
-	command.Flags().StringVar(&p.address, "address", "", "the admin listener's `host:port` (default: admin.address of the configuration, which then is not read)")
+	command.Flags().StringVar(&p.address, "address", "", "the admin listener's `host:port` (default: admin.address of the configuration)")
 }
 
-// locate makes sure that the address is known.
+// locate sets the address from the configuration, if it is not set.
 func (p *prober) locate() error {
 	if p.address == "" {
 		cfg, err := loadConfig(p.config)
@@ -46,7 +46,7 @@ func (p *prober) locate() error {
 	if err != nil {
 		return withCode(exitUsage, fmt.Errorf("the admin listener's address: %w", err))
 	}
-	// A listener on every address is here too.
+	// A listener on all addresses is reached on loopback.
 	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip == netip.IPv4Unspecified() {
 		host = "127.0.0.1"
 	} else if err == nil && ip == netip.IPv6Unspecified() {
@@ -56,10 +56,10 @@ func (p *prober) locate() error {
 	return nil
 }
 
-// errNot is that the gate says no.
+// errNot is returned if the gate answers with an error status.
 var errNot = errors.New("the gate says")
 
-// ask returns nil for an answer of 200 on path, and an error that wraps errNot for another.
+// ask returns nil if path answers 200, and an error that wraps errNot for any other status.
 func (p *prober) ask(ctx context.Context, path string) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -67,15 +67,15 @@ func (p *prober) ask(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	transport := &http.Transport{DisableKeepAlives: true} // with no proxy: it is near by
+	transport := &http.Transport{DisableKeepAlives: true} // without a proxy: the gate is local
 	response, err := transport.RoundTrip(request)
 	if err != nil {
-		return fmt.Errorf("asking the gate at %s: %w", p.address, err)
+		return fmt.Errorf("calling the gate at %s: %w", p.address, err)
 	}
 	defer response.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(response.Body, 1<<10))
 	if err != nil {
-		return fmt.Errorf("asking the gate at %s: %w", p.address, err)
+		return fmt.Errorf("calling the gate at %s: %w", p.address, err)
 	}
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("%w %q", errNot, bytes.TrimSpace(text))
@@ -87,11 +87,11 @@ func healthcheckCommand() *cobra.Command {
 	var p prober
 	command := &cobra.Command{
 		Use:   "healthcheck",
-		Short: "Ask a running gate whether it is ready",
-		Long: `Healthcheck asks for /readyz at the admin listener of the gate that runs with the
-same configuration, for images that have neither a shell nor curl. Exit code 1 says that
-the gate is not ready, or not there. With --address no configuration is read, which is
-quicker where that is large.`,
+		Short: "Check whether a running gate is ready",
+		Long: `Healthcheck requests /readyz from the admin listener of the gate that runs with the
+same configuration. It is for images without a shell and curl. Exit code 1 means that
+the gate is not ready or does not run. With --address, no configuration is read, which
+is faster for a large configuration.`,
 		Example: "  tallygate healthcheck --config /etc/tallygate/tallygate.yaml\n  tallygate healthcheck --address 127.0.0.1:9090",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
@@ -116,13 +116,13 @@ func drainCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "drain",
 		Short: "Take a running gate out of service",
-		Long: `Drain sends a gate SIGUSR1: /readyz fails from then on, so that nothing new is sent
-to it, and from the middle of drain.delay each answer ends its connection. The gate goes on
-serving whoever comes until SIGTERM ends it, and does not wait for drain.delay again. It
-is meant for preStop in Kubernetes, and for ExecStop of systemd with --pid $MAINPID.
+		Long: `Drain sends SIGUSR1 to a gate. Then /readyz fails, so that load balancers send no new
+traffic, and in the second half of drain.delay each response closes its connection. The
+gate serves all requests until SIGTERM, and then does not wait for drain.delay again.
+Use drain for preStop in Kubernetes, and with --pid $MAINPID for ExecStop in systemd.
 
-With --wait it returns when the delay is over and no request is running, or when so much
-time has passed; then the exit code is 1.`,
+With --wait, drain returns when the delay is over and no request runs. After the given
+time it returns with exit code 1.`,
 		Example: "  tallygate drain --wait 20s\n  tallygate drain --pid 4711",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
@@ -145,8 +145,8 @@ time has passed; then the exit code is 1.`,
 	}
 	p.flags(command)
 	flags := command.Flags()
-	flags.IntVar(&pid, "pid", 1, "the gate's `process`; 1 is that of a container")
-	flags.DurationVar(&wait, "wait", 0, "wait until it could end without cutting a request, but not longer than this `time`")
+	flags.IntVar(&pid, "pid", 1, "process `id` of the gate; 1 in a container")
+	flags.DurationVar(&wait, "wait", 0, "wait until no request would be cut off, at most this `time`")
 	return command
 }
 
@@ -167,8 +167,8 @@ func (p *prober) await(ctx context.Context, wait time.Duration) error {
 	}
 }
 
-// checkProgram errs when process pid is another program than this one, for which the
-// signal would mean the end. Where the system does not tell (/proc), nothing is checked.
+// checkProgram returns an error if process pid runs another program than this one, which the signal
+// would end. Without /proc, checkProgram checks nothing.
 func checkProgram(pid int) error {
 	if pid < 1 {
 		return withCode(exitUsage, errors.New("--pid is the number of one process"))

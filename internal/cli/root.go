@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// The groups of the help text.
+// The groups of commands in the help text.
 const (
 	gateGroup   = "gate"
 	issuerGroup = "issuer"
@@ -21,22 +21,22 @@ const (
 	otherGroup  = "other"
 )
 
-const rootHelp = `tallygate stands in front of partner APIs. It lets a request through only when the
-access token and the client certificate belong together (RFC 8705), the token is
-valid and the partner's application may call that API.
+const rootHelp = `tallygate is a gate in front of partner APIs. It forwards a request only if the access
+token is bound to the client certificate (RFC 8705), the token is valid, and the
+partner's application may call the API.
 
-With no command it serves.
+Without a command, tallygate serves.
 
-Data goes to standard output, words to standard error.
+Data goes to standard output, messages to standard error.
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 invalid configuration, 4 refused.`
 
-// Run executes the command that args name and returns the exit code. It may be
-// called more than once in a process, but not at the same time.
+// Run executes the command in args and returns the exit code. It may be called repeatedly, but not
+// concurrently.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	// net/http tells the standard logger of what upstreams say unasked, and quotes it.
+	// net/http logs unsolicited data of upstreams to the standard logger, and quotes it.
 	log.SetOutput(io.Discard)
 	root := rootCommand()
-	root.SetArgs(append([]string{}, args...)) // not nil, for which cobra would take os.Args
+	root.SetArgs(append([]string{}, args...)) // cobra would use os.Args for nil
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	addCompletion(root)
@@ -66,14 +66,14 @@ func rootCommand() *cobra.Command {
 		Long:          rootHelp,
 		Example:       "  tallygate demo\n  tallygate check --config tallygate.yaml\n  tallygate serve --config tallygate.yaml",
 		RunE:          serve.RunE,
-		SilenceErrors: true, // run prints them
-		SilenceUsage:  true, // run names --help instead
+		SilenceErrors: true, // Run prints them
+		SilenceUsage:  true, // Run names --help instead
 	}
 	root.Flags().AddFlagSet(serve.Flags())
 	root.AddGroup(
 		&cobra.Group{ID: gateGroup, Title: "Run the gate:"},
 		&cobra.Group{ID: issuerGroup, Title: "Run the issuer:"},
-		&cobra.Group{ID: clientGroup, Title: "For partners and those who help them:"},
+		&cobra.Group{ID: clientGroup, Title: "For partners:"},
 		&cobra.Group{ID: otherGroup, Title: "Other:"},
 	)
 	add := func(group string, commands ...*cobra.Command) {
@@ -91,9 +91,8 @@ func rootCommand() *cobra.Command {
 	return root
 }
 
-// addCompletion gives root cobra's completion command, whose output goes to what is
-// root's now. By itself it would answer a shell that it does not know with help and
-// exit code 0, and the help would end up in somebody's completion script.
+// addCompletion adds cobra's completion command. Without this, an unknown shell would get help on
+// standard output with exit code 0, and the help would end up in a completion script.
 func addCompletion(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
@@ -105,9 +104,8 @@ func addCompletion(root *cobra.Command) {
 	}
 }
 
-// markStart makes cmd and all below it set started when they begin to run. Cobra
-// gives its complaints about commands, flags and arguments no type of their own;
-// they are the errors that come before.
+// markStart sets started when cmd or a command below it begins to run. Cobra's errors about
+// commands, flags and arguments have no type of their own; they are the errors before that.
 func markStart(cmd *cobra.Command, started *bool) {
 	if begin := cmd.RunE; begin != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -120,7 +118,7 @@ func markStart(cmd *cobra.Command, started *bool) {
 	}
 }
 
-// outputFormat is the value of the flag -o.
+// An outputFormat is the value of the flag -o.
 type outputFormat string
 
 const (
@@ -128,23 +126,23 @@ const (
 	jsonOutput outputFormat = "json"
 )
 
-// outputFlag gives cmd the flag -o.
+// outputFlag adds the flag -o to cmd.
 func outputFlag(cmd *cobra.Command) *outputFormat {
 	format := textOutput
 	cmd.Flags().VarP(&format, "output", "o", "text or json")
-	// It errs only for a flag that does not exist or has a completion already.
+	// fails only for an unknown flag or a second completion
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(
 		[]cobra.Completion{string(textOutput), string(jsonOutput)}, cobra.ShellCompDirectiveNoFileComp))
 	return &format
 }
 
-// String returns the flag's value.
+// String returns the value of the flag.
 func (f *outputFormat) String() string { return string(*f) }
 
-// Type names the flag's value in the help text.
+// Type returns the name of the value in the help text.
 func (f *outputFormat) Type() string { return "format" }
 
-// Set takes text and json.
+// Set accepts text and json.
 func (f *outputFormat) Set(s string) error {
 	switch given := outputFormat(s); given {
 	case textOutput, jsonOutput:
@@ -154,7 +152,7 @@ func (f *outputFormat) Set(s string) error {
 	return fmt.Errorf("must be %s or %s", textOutput, jsonOutput)
 }
 
-// writeJSON writes v, indented for reading, and a line break.
+// writeJSON writes v as indented JSON and a line break.
 func writeJSON(w io.Writer, v any) error {
 	b, err := json.Marshal(v, jsontext.WithIndent("  "))
 	if err != nil {

@@ -22,22 +22,22 @@ func serveCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the gate, and the issuer where one is configured",
-		Long: `Serve runs the gate until it is told to stop by SIGTERM or SIGINT. Then /readyz
-fails. After drain.delay (5 seconds; with SIGINT none) no new connection is taken, and
-running requests have drain.timeout (20 seconds) to finish. Exit code 1 says that some
-were cut. A second signal ends it at once.
+		Long: `Serve runs the gate until SIGTERM or SIGINT. Then /readyz fails. After drain.delay
+(5 seconds; none with SIGINT) the gate accepts no new connection, and running requests
+have drain.timeout (20 seconds) to finish. Exit code 1 means that requests were cut off.
+A second signal ends the gate at once.
 
-The configuration and the files that it names are watched. When one changes, or at a
-SIGHUP, all are read and judged anew; the gate goes by them from the next request on,
-and no connection is lost. On any fault it goes on as before and says so.
+The gate watches the configuration and the files that it names. When a file changes,
+and at SIGHUP, the gate reads and validates all of them. The new configuration decides
+from the next request on, and connections stay open. After an error the previous
+configuration stays active, and the log has the error.
 
-The log is JSON on standard error, one line for each request. Standard output
-stays empty.`,
+The log is JSON on standard error. Standard output stays empty.`,
 		Example: "  tallygate serve --config /etc/tallygate/tallygate.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			// Never given up: by default the signals end a process, also one that is about
-			// to end well.
+			// The handlers are never removed, because by default the signals end a process, even
+			// during an orderly stop.
 			hangup, orders := make(chan os.Signal, 1), make(chan os.Signal, 1)
 			signal.Notify(hangup, syscall.SIGHUP)
 			signal.Notify(orders, DrainSignal)
@@ -60,15 +60,15 @@ func checkCommand() *cobra.Command {
 	var online bool
 	command := &cobra.Command{
 		Use:   "check",
-		Short: "Judge a configuration without serving it",
-		Long: `Check reads the configuration and everything it names (certificates, anchors,
-keys) exactly as serve does, opens no listener and sends nothing. Every fault is
-listed, each with file, line and column. Exit code 3 says that there are any.
+		Short: "Validate a configuration file",
+		Long: `Check reads the configuration and the files that it names (certificates, anchors,
+keys) exactly as serve does. It opens no listener and sends nothing. It prints every
+fault with file, line and column. Exit code 3 means that there are faults.
 
-With --online it also reads what the authorization servers publish, metadata and keys,
-and the revocation lists at URLs, and asks each server that is introspected about a token
-that nobody has. Exit code 1 says that one of them could not be reached, does not tell what
-is needed, or refuses the gate's own credentials.`,
+With --online, check also fetches metadata and keys of the authorization servers and
+revocation lists at URLs, and introspects a token that does not exist at each server
+with introspection. Exit code 1 means that a server could not be reached, that its
+metadata lacks something, or that it refuses the gate's credentials.`,
 		Example: "  tallygate check --config tallygate.yaml\n  tallygate check --online",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
@@ -92,7 +92,7 @@ is needed, or refuses the gate's own credentials.`,
 		},
 	}
 	configFlag(command, &file)
-	command.Flags().BoolVar(&online, "online", false, "also read what is published: metadata, keys, revocation lists")
+	command.Flags().BoolVar(&online, "online", false, "also fetch metadata, keys and revocation lists, and check credentials")
 	return command
 }
 

@@ -21,10 +21,9 @@ import (
 )
 
 const (
-	// dialTimeout bounds connecting and the handshake together.
+	// dialTimeout bounds the connection and the handshake together.
 	dialTimeout = 10 * time.Second
-	// maxCertificateFile is far above any chain: 1 MiB are some 500 certificates
-	// of 2 KiB.
+	// maxCertificateFile is far above any chain: 1 MiB holds about 500 certificates of 2 KiB.
 	maxCertificateFile = 1 << 20
 )
 
@@ -53,7 +52,7 @@ func thumbprintCommand() *cobra.Command {
 		Args: cobra.MinimumNArgs(1),
 	}
 	format := outputFlag(cmd)
-	all := cmd.Flags().Bool("all", false, "print all that can be registered, names too")
+	all := cmd.Flags().Bool("all", false, "print all settings that register the certificate, names included")
 	cmd.RunE = func(cmd *cobra.Command, sources []string) error {
 		shown := []explain.Certificate{}
 		for _, source := range sources {
@@ -62,7 +61,7 @@ func thumbprintCommand() *cobra.Command {
 				return err
 			}
 			if err != nil {
-				report(cmd.ErrOrStderr(), err) // the other sources are still worth printing
+				report(cmd.ErrOrStderr(), err) // the other sources are still printed
 				continue
 			}
 			shown = append(shown, c)
@@ -71,7 +70,7 @@ func thumbprintCommand() *cobra.Command {
 			return err
 		}
 		if missing := len(sources) - len(shown); missing > 0 {
-			return fmt.Errorf("%d of %d sources gave no certificate", missing, len(sources))
+			return fmt.Errorf("%d of %d sources have no certificate", missing, len(sources))
 		}
 		return nil
 	}
@@ -83,8 +82,8 @@ func printCertificates(cmd *cobra.Command, certs []explain.Certificate, format o
 		return writeJSON(cmd.OutOrStdout(), certs)
 	}
 	for _, c := range certs {
-		// Quoted, because whoever made the certificate chose these characters and a
-		// terminal obeys some.
+		// Quoted, because the creator of the certificate chose the names, and a terminal interprets
+		// some characters.
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: subject %q, issuer %q, valid from %s to %s, names %q\n", c.Source, c.Subject, c.Issuer,
 			c.NotBefore.Format(time.RFC3339), c.NotAfter.Format(time.RFC3339), c.Names)
 		if _, err := io.WriteString(cmd.OutOrStdout(), c.Text()); err != nil {
@@ -94,8 +93,8 @@ func printCertificates(cmd *cobra.Command, certs []explain.Certificate, format o
 	return nil
 }
 
-// readCertificate returns the certificate that source names. A file that exists is
-// read even where its name looks like host:port. all asks for what can be registered.
+// readCertificate returns the certificate of source. An existing file is read even if its name
+// looks like host:port. With all, the result lists the settings that register the certificate.
 func readCertificate(cmd *cobra.Command, source string, all bool) (explain.Certificate, error) {
 	var leaf *x509.Certificate
 	var err error
@@ -148,20 +147,20 @@ func fileCertificate(cmd *cobra.Command, source string) (*x509.Certificate, erro
 		return nil, fmt.Errorf("reading certificate: %w", err)
 	}
 	if count > 1 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s: holds %d certificates, this is the first\n", source, count)
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: holds %d certificates, the first is used\n", source, count)
 	}
 	return leaf, nil
 }
 
-// firstCertificate returns the first certificate in content, PEM or DER, and how
-// many there are. Errors name the source.
+// firstCertificate returns the first certificate in content, PEM or DER, and the number of
+// certificates. Errors name the source.
 func firstCertificate(source string, content []byte) (leaf *x509.Certificate, count int, err error) {
 	blocks, err := pemfile.Blocks(source, content)
 	if err != nil {
 		return nil, 0, err
 	}
 	var der []byte
-	var others []string // types of the blocks that are no certificates
+	var others []string // types of other PEM blocks
 	for _, block := range blocks {
 		if block.Type != "CERTIFICATE" {
 			others = append(others, block.Type)
@@ -195,7 +194,7 @@ func firstCertificate(source string, content []byte) (leaf *x509.Certificate, co
 
 var errPrivateKey = errors.New("a private key and no certificate; the thumbprint is that of the certificate")
 
-// isPrivateKey reports whether der is a private key in one of the usual forms.
+// isPrivateKey reports whether der is a private key in PKCS #8, SEC 1 or PKCS #1.
 func isPrivateKey(der []byte) bool {
 	_, pkcs8 := x509.ParsePKCS8PrivateKey(der)
 	_, sec1 := x509.ParseECPrivateKey(der)
@@ -203,19 +202,17 @@ func isPrivateKey(der []byte) bool {
 	return pkcs8 == nil || sec1 == nil || pkcs1 == nil
 }
 
-// serverCertificate returns the leaf that the TLS server at address shows. The
-// certificate is shown before the server judges ours, so a server that wants a
-// client certificate and gets none has shown it as well.
+// serverCertificate returns the leaf of the TLS server at address. A server sends its certificate
+// before it checks the client's, so it works also with servers that require a client certificate.
 func serverCertificate(ctx context.Context, address string) (*x509.Certificate, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	var leaf *x509.Certificate
 	dialer := tls.Dialer{Config: &tls.Config{
 		MinVersion: tls.VersionTLS12,
-		// Nothing is sent to this server and nothing but its certificate is read, so
-		// there is nothing to protect: a certificate that does not verify is often
-		// the very one that somebody wants to look at. This is the only connection
-		// of the program that verifies nothing.
+		// This connection sends nothing and reads only the certificate, so there is nothing to
+		// protect. A certificate that fails verification is often the reason to look at it. No
+		// other connection of the program skips verification.
 		InsecureSkipVerify: true, //nolint:gosec // G402: only the certificate is read, see above
 		VerifyConnection: func(state tls.ConnectionState) error {
 			leaf = state.PeerCertificates[0]

@@ -10,18 +10,18 @@ import (
 	"github.com/tallygate/tallygate/internal/tokenclient"
 )
 
-const tokenHelp = `Token fetches an access token as a partner's application does: it reads the
-authorization server's metadata (RFC 8414), authenticates with the client certificate
-(RFC 8705 section 2) and asks for the grant client_credentials. The token comes out
-on standard output, and nothing else does.
+const tokenHelp = `Token fetches an access token as a partner's application does: it reads the metadata of
+the authorization server (RFC 8414), authenticates with the client certificate (RFC 8705
+section 2) and uses the grant client_credentials. Standard output has the token and
+nothing else.
 
 --metadata takes the issuer identifier, or the URL of its metadata under /.well-known/
 (oauth-authorization-server or openid-configuration). The metadata must name the
-issuer that was asked for. The token endpoint for mutual TLS (mtls_endpoint_aliases)
-is preferred.
+requested issuer. The token endpoint for mutual TLS (mtls_endpoint_aliases) is
+preferred.
 
-Only https is spoken, to the servers named and to no proxy; redirects are not
-followed. Exit code 4 says that the authorization server refused.`
+Token uses only https, no proxy, and follows no redirects. Exit code 4 means that the
+authorization server refused.`
 
 func tokenCommand() *cobra.Command {
 	var f tokenclient.Options
@@ -38,11 +38,11 @@ func tokenCommand() *cobra.Command {
 	flags.StringVar(&f.Cert, "cert", "", "PEM `file` with the client certificate and its intermediates")
 	flags.StringVar(&f.Key, "key", "", "PEM `file` with the private key of --cert")
 	flags.StringVar(&f.ClientID, "client-id", "", "the application's client `identifier`")
-	flags.StringVar(&f.Scope, "scope", "", "`scopes` to ask for, with spaces between (default: what the server grants)")
+	flags.StringVar(&f.Scope, "scope", "", "requested `scopes`, separated by spaces (default: what the server grants)")
 	flags.StringVar(&f.CA, "ca", "", "PEM `file` with the authorities of the server (default: the system's)")
-	flags.DurationVar(&f.Timeout, "timeout", 10*time.Second, "time for all of it")
+	flags.DurationVar(&f.Timeout, "timeout", 10*time.Second, "time limit for the whole command")
 	for _, required := range []string{"metadata", "cert", "key", "client-id"} {
-		_ = cmd.MarkFlagRequired(required) // errs only for a flag that does not exist
+		_ = cmd.MarkFlagRequired(required) // fails only for an unknown flag
 	}
 	format := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

@@ -360,7 +360,7 @@ func TestTokenFlags(t *testing.T) {
 		{"ca", filepath.Join(w.dir, "nosuch.pem"), ExitFailure, "nosuch.pem"},
 		{"ca", text, ExitFailure, "no certificate in PEM form"},
 		{"ca", other, ExitFailure, "(--ca)"},
-		{"ca", "", ExitFailure, "name it by --ca"},
+		{"ca", "", ExitFailure, "name it with --ca"},
 	} {
 		t.Run(tt.flag+" "+tt.value, func(t *testing.T) {
 			code, _, stderr := w.fetch(t, "--"+tt.flag, tt.value)

@@ -12,9 +12,9 @@ import (
 func versionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
-		Short: "Print what this program was built from",
-		Long: `Version prints the version, the revision and the Go release that this program was
-built from. A warning on standard error says that this Go release has known holes.`,
+		Short: "Print the version and the build",
+		Long: `Version prints the version and the revision of the program and the Go release that built
+it. It warns on standard error if this Go release has known security holes.`,
 		Example: "  tallygate version\n  tallygate version -o json",
 		Args:    cobra.NoArgs,
 	}

@@ -65,4 +65,4 @@ func (s *printer) ok(text string) {
 }
 
 // fail ends a step with an unexpected result.
-func (s *printer) fail(err error) { s.line("   %s %s", s.paint(red, "NOT AS TOLD"), err) }
+func (s *printer) fail(err error) { s.line("   %s %s", s.paint(red, "UNEXPECTED"), err) }

@@ -21,9 +21,9 @@ func (d *demo) tour(ctx context.Context) error {
 	defer cancel()
 	d.out.line("%s", d.out.paint(bold, "tallygate demo"))
 	d.out.line("   gate    https://%s   mutual TLS; what partners call", d.addresses["partners"])
-	d.out.line("   issuer  https://%s   our authorization server, in the same process", d.addresses["issuer"])
+	d.out.line("   issuer  https://%s   the authorization server, in the same process", d.addresses["issuer"])
 	d.out.line("   admin   http://%s    probes and metrics", d.addresses["admin"])
-	d.out.line("   API     http://%s    a stand-in for the legacy API; it knows nothing of tokens", d.addresses["api"])
+	d.out.line("   API     http://%s    an API that knows nothing about tokens", d.addresses["api"])
 	d.out.line("   files   %s", d.dir)
 
 	t := &tour{demo: d, clients: map[string]*tokenclient.Client{}}
@@ -33,14 +33,14 @@ func (d *demo) tour(ctx context.Context) error {
 		play  func(context.Context) error
 	}{
 		{"Northwind's ledger fetches a token. Its certificate is its only credential", t.fetch},
-		{"It calls the accounts API with that token over that certificate's connection", t.call},
-		{"Somebody stole the token: Borealis shows it over a connection of its own", t.stolen},
-		{"The same stolen token, and no certificate at all", t.naked},
-		{"Northwind calls an API that is not on its list", t.foreignAPI},
-		{"Northwind calls its own API, for something that its token has no scope for", t.scopeless},
-		{"Northwind claims to be somebody else: forged identity headers", t.forged},
-		{"Northwind revokes its token. The gate knows at once", t.revoked},
-		{"What the operator sees: every decision, by reason", t.counters},
+		{"Northwind calls the accounts API with the token and its certificate", t.call},
+		{"Borealis has stolen the token and sends it over its own connection", t.stolen},
+		{"The stolen token without a client certificate", t.naked},
+		{"Northwind calls an API that it may not call", t.foreignAPI},
+		{"Northwind calls its API for an operation outside the token's scope", t.scopeless},
+		{"Northwind sends forged identity headers", t.forged},
+		{"Northwind revokes its token. The gate refuses it at once", t.revoked},
+		{"The operator's view: decisions by reason", t.counters},
 	}
 	for _, step := range steps {
 		d.out.title(step.title)
@@ -49,7 +49,7 @@ func (d *demo) tour(ctx context.Context) error {
 			return fmt.Errorf("step %d of the tour: %w", d.out.step, err)
 		}
 	}
-	d.out.line("\n%s", d.out.paint(bold+";"+green, "Every step went as told."))
+	d.out.line("\n%s", d.out.paint(bold+";"+green, "Every step had the expected result."))
 	return nil
 }
 
@@ -68,9 +68,9 @@ func (t *tour) fetch(ctx context.Context) error {
 	if err := json.Indent(&pretty, payload, "", "  "); err != nil {
 		return fmt.Errorf("reading the token: %w", err)
 	}
-	t.out.received("200   a token that says:")
+	t.out.received("200   a token with these claims:")
 	t.out.note(strings.Split(pretty.String(), "\n")...)
-	t.out.ok("cnf x5t#S256 is the SHA-256 of northwind.pem: the token works with that certificate alone (RFC 8705 section 3.1).")
+	t.out.ok("cnf x5t#S256 is the SHA-256 of northwind.pem: the token works only with this certificate (RFC 8705 section 3.1).")
 	return nil
 }
 
@@ -84,7 +84,7 @@ func (t *tour) call(ctx context.Context) error {
 	if header.Get("Tallygate-Partner") != "northwind" || header.Get("Authorization") != "" {
 		return fmt.Errorf("the API was told %v", lines)
 	}
-	t.out.ok("token, certificate, partner, route and scope fit together. The token itself stays at the gate.")
+	t.out.ok("token, certificate, partner, route and scope match. The token itself stays at the gate.")
 	return nil
 }
 
@@ -92,7 +92,7 @@ func (t *tour) stolen(ctx context.Context) error {
 	if err := t.play(ctx, call{partner: "borealis", method: "GET", path: "/accounts/7", status: http.StatusUnauthorized, reason: "bound_to_other"}); err != nil {
 		return err
 	}
-	t.out.ok("Borealis is a partner in good standing, but the token is bound to Northwind's certificate.\nThat the gate remembered the token from step 2 changes nothing: it remembers what a token says, never a verdict.")
+	t.out.ok("Borealis is a partner, but the token is bound to Northwind's certificate.\nThe gate has cached the token's claims since step 2. It caches facts, never verdicts.")
 	return nil
 }
 
@@ -100,7 +100,7 @@ func (t *tour) naked(ctx context.Context) error {
 	if err := t.play(ctx, call{method: "GET", path: "/accounts/7", status: http.StatusUnauthorized, reason: "no_certificate"}); err != nil {
 		return err
 	}
-	t.out.ok("a bound token is never taken for a bearer token.")
+	t.out.ok("a bound token is never accepted as a bearer token.")
 	return nil
 }
 
@@ -108,7 +108,7 @@ func (t *tour) foreignAPI(ctx context.Context) error {
 	if err := t.play(ctx, call{partner: "northwind", method: "GET", path: "/payments/7", status: http.StatusForbidden, reason: "api_not_allowed"}); err != nil {
 		return err
 	}
-	t.out.ok("the allow-list of northwind-ledger names accounts only. An unknown path gets the same answer, so the map does not leak.")
+	t.out.ok("the allow-list of northwind-ledger names accounts only. An unknown path gets the same response, so a caller cannot discover APIs.")
 	return nil
 }
 
@@ -139,7 +139,7 @@ func (t *tour) forged(ctx context.Context) error {
 		strings.Contains(strings.Join(names(header), " "), "_") || header["Client-Cert"] != nil || header.Get("X-Forwarded-For") != "127.0.0.1" {
 		return fmt.Errorf("a forged header arrived: %v", header)
 	}
-	t.out.ok("identity comes from the gate alone: whatever resembles one of its headers is removed first, then its own are set, one value each.")
+	t.out.ok("only the gate sets identity headers: it removes every header that resembles them, then sets its own with one value each.")
 	return nil
 }
 
@@ -163,7 +163,7 @@ func (t *tour) revoked(ctx context.Context) error {
 	if err := t.play(ctx, call{partner: "northwind", method: "GET", path: "/accounts/7", status: http.StatusUnauthorized, reason: "revoked"}); err != nil {
 		return err
 	}
-	t.out.ok("revocation is asked for on every request, also for a token that is remembered (RFC 7009).")
+	t.out.ok("revocation (RFC 7009) is checked on every request, also for a cached token.")
 	return nil
 }
 
@@ -181,7 +181,7 @@ func (t *tour) counters(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.out.received("200   of which:")
+	t.out.received("200   with these lines, among others:")
 	missing := []string{"granted", "bound_to_other", "no_certificate", "api_not_allowed", "insufficient_scope", "revoked"}
 	for line := range strings.Lines(string(body)) {
 		line = strings.TrimSpace(line)
@@ -192,9 +192,9 @@ func (t *tour) counters(ctx context.Context) error {
 		missing = slices.DeleteFunc(missing, func(reason string) bool { return strings.Contains(line, `reason="`+reason+`"`) })
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("nothing is counted for %s", strings.Join(missing, ", "))
+		return fmt.Errorf("no decision is counted for %s", strings.Join(missing, ", "))
 	}
-	t.out.ok("every request is one log line and one count, under one of a closed set of reasons.")
+	t.out.ok("every request is counted under one of a closed set of reasons.")
 	return nil
 }
 
@@ -217,6 +217,6 @@ curl -i --cacert ca.pem --cert borealis.pem --key borealis-key.pem -H "Authoriza
 curl -s http://%[5]s/metrics | grep tallygate_decisions_total | grep -v ' 0$'
 tail gate.log
 
-It stays up until you press Ctrl-C.`,
+The demo runs until you press Ctrl-C.`,
 		d.out.paint(bold, "Now try it yourself, in another terminal:"), d.dir, d.addresses["issuer"], d.addresses["partners"], d.addresses["admin"])
 }

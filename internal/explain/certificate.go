@@ -11,7 +11,7 @@ import (
 	"github.com/tallygate/tallygate/internal/certname"
 )
 
-// A Certificate is what the command tells of one.
+// A Certificate describes an X.509 certificate.
 type Certificate struct {
 	Source     string    `json:"source"`
 	Thumbprint string    `json:"x5t#S256"`
@@ -20,9 +20,9 @@ type Certificate struct {
 	Issuer     string    `json:"issuer"`
 	NotBefore  time.Time `json:"not_before"`
 	NotAfter   time.Time `json:"not_after"`
-	Names      []string  `json:"names"` // subject alternative names, each after its kind: DNS:, URI:, IP:, email:
+	Names      []string  `json:"names"` // subject alternative names with their type: DNS:, URI:, IP:, email:
 
-	// With --all: what can be registered, under the keys of a certificate's registration.
+	// The settings that register the certificate; set by thumbprint --all.
 	Registrable []CertificateName `json:"registrable,omitempty"`
 }
 
@@ -32,8 +32,8 @@ type CertificateName struct {
 	Value string `json:"value"`
 }
 
-// CertificateNames returns everything that registers cert: its names, and its thumbprint
-// in both spellings.
+// CertificateNames returns all settings that register cert: its names, and its thumbprint in both
+// encodings.
 func CertificateNames(cert *x509.Certificate) []CertificateName {
 	var out []CertificateName
 	for _, name := range certname.List(cert) {
@@ -43,8 +43,8 @@ func CertificateNames(cert *x509.Certificate) []CertificateName {
 	return append(out, CertificateName{"thumbprints", thumbprint.String()}, CertificateName{"thumbprints", thumbprint.Hex()})
 }
 
-// yaml returns r as a line of YAML. The value is quoted as in Go, whose escapes YAML has
-// too, for the sake of the terminal: whoever made the certificate chose it.
+// yaml returns r as a line of YAML. Go's quoting is valid YAML. It protects the terminal, because
+// the creator of the certificate chose the value.
 func (r CertificateName) yaml() string {
 	value := strconv.Quote(r.Value)
 	if r.Key == "thumbprints" {
@@ -80,7 +80,7 @@ func NewCertificate(source string, cert *x509.Certificate) Certificate {
 	return c
 }
 
-// Text returns what is printed of c.
+// Text returns c as text.
 func (c *Certificate) Text() string {
 	if c.Registrable == nil {
 		return fmt.Sprintf("x5t#S256  %s\nsha256    %s\n", c.Thumbprint, c.Hex)

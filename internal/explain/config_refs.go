@@ -11,7 +11,7 @@ import (
 	"github.com/tallygate/tallygate/internal/certname"
 )
 
-// anchors says whose anchors the certificate chains to.
+// anchors names the partners to whose anchors the certificate chains.
 func (x *explainer) anchors() string {
 	var partners []string
 	for name, anchors := range x.trust.Anchors() {
@@ -37,7 +37,8 @@ func (x *explainer) hosts() []string {
 	return slices.Compact(hosts)
 }
 
-// server returns the path of the authorization server whose token it is, or of them all.
+// server returns the configuration path of the token's authorization server, or of all servers if
+// it is unknown.
 func (x *explainer) server() string {
 	for i, s := range x.cfg.AuthorizationServers {
 		if string(s.Name) == x.decision.Server {
@@ -47,33 +48,33 @@ func (x *explainer) server() string {
 	return "authorization_servers"
 }
 
-// partner returns the path of the partner that the token's client belongs to.
+// partner returns the configuration path of the partner of the token's client.
 func (x *explainer) partner() string {
 	path, _ := x.client()
 	return path
 }
 
-// application returns the path of the token's client.
+// application returns the configuration path of the token's client.
 func (x *explainer) application() string {
 	partner, j := x.client()
 	return fmt.Sprintf("%s.applications[%d]", partner, j)
 }
 
-// rate says how many requests of the client are granted: whether this one would be is known
-// only to a gate that serves the others.
-func (x *explainer) rate(gate *Stage) {
+// rate describes the rate limit of the client. Only a running gate knows how much of it is used.
+func (x *explainer) rate(stage *Stage) {
 	path := x.application() + ".rate_limit"
 	for _, p := range x.cfg.Partners.List {
 		for _, a := range p.Applications {
 			if string(a.ClientID) == x.decision.ClientID && a.RateLimit != nil {
-				x.at(gate, path)
-				gate.Detail = fmt.Sprintf("within %d requests a second, %d at once", a.RateLimit.RequestsPerSecond, a.RateLimit.Burst)
+				x.at(stage, path)
+				stage.Detail = fmt.Sprintf("within %d requests a second, %d at once", a.RateLimit.RequestsPerSecond, a.RateLimit.Burst)
 			}
 		}
 	}
 }
 
-// client returns the path of the partner of the token's client, and the client's index.
+// client returns the configuration path of the partner of the token's client, and the client's
+// index.
 func (x *explainer) client() (partner string, application int) {
 	for i, p := range x.cfg.Partners.List {
 		j := slices.IndexFunc(p.Applications, func(a config.Application) bool { return string(a.ClientID) == x.decision.ClientID })
@@ -84,7 +85,7 @@ func (x *explainer) client() (partner string, application int) {
 	return "partners.list", 0
 }
 
-// route returns the path of the route that matched.
+// route returns the configuration path of the matching route.
 func (x *explainer) route() string {
 	for i, api := range x.cfg.APIs {
 		if string(api.Name) != x.decision.API {
@@ -99,8 +100,8 @@ func (x *explainer) route() string {
 	return "apis"
 }
 
-// registered returns the path of the setting that says which certificates are the client's,
-// and what it says.
+// registered returns the configuration path of the setting that registers the client's
+// certificates, and its value.
 func (x *explainer) registered() (path, said string) {
 	for _, p := range x.cfg.Partners.List {
 		for _, a := range p.Applications {
@@ -122,7 +123,7 @@ func (x *explainer) registered() (path, said string) {
 	return "partners", ""
 }
 
-// keysText says where the registered certificates of a client are.
+// keysText describes where the registered certificates of a client are.
 func keysText(keys *config.ClientKeys) string {
 	switch {
 	case keys.JWKSURI != nil:
@@ -137,7 +138,7 @@ func keysText(keys *config.ClientKeys) string {
 	return "a certificate in " + strings.Join(files, " or ")
 }
 
-// registrableText says what could be registered of a certificate.
+// registrableText lists the settings that could register cert.
 func registrableText(cert *x509.Certificate) string {
 	var said []string
 	for _, n := range certname.List(cert) {

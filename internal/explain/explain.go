@@ -1,4 +1,4 @@
-// Package explain takes a decision apart into the checks that led to it, as text and as JSON.
+// Package explain describes a decision as the list of checks that led to it, as text and as JSON.
 package explain
 
 import (
@@ -14,10 +14,10 @@ import (
 	"github.com/tallygate/tallygate/mtls"
 )
 
-// An Explanation is a decision, taken apart into the checks that led to it.
+// An Explanation describes a decision by its checks.
 type Explanation struct {
 	Granted     bool         `json:"granted"`
-	Status      int          `json:"status,omitzero"` // 0: the upstream's
+	Status      int          `json:"status,omitzero"` // 0: the upstream's status
 	Reason      string       `json:"reason"`
 	Error       string       `json:"error,omitzero"` // RFC 6750 section 3.1
 	Description string       `json:"description,omitzero"`
@@ -25,7 +25,7 @@ type Explanation struct {
 	Host        string       `json:"host"`
 	Path        string       `json:"path"`
 	Certificate *Certificate `json:"certificate,omitzero"`
-	Gates       []Stage      `json:"gates"`
+	Stages      []Stage      `json:"stages"`
 }
 
 // The verdicts of a check.
@@ -35,28 +35,29 @@ const (
 	notReached = "not reached"
 )
 
-// An Stage is one check of a request.
+// A Stage is one check of a request.
 type Stage struct {
-	Gate     access.Stage `json:"gate"`
+	Stage    access.Stage `json:"stage"`
 	Verdict  string       `json:"verdict"`
-	Position string       `json:"position,omitzero"` // the rule in the configuration, file:line:column
-	Path     string       `json:"rule,omitzero"`     // the same, as faults of the configuration name it
+	Position string       `json:"position,omitzero"` // of the rule in the configuration, file:line:column
+	Path     string       `json:"rule,omitzero"`     // the rule's path, as in faults of the configuration
 	Detail   string       `json:"detail,omitzero"`
-	// Of a check that compares, in the standard's terms; Hex repeats a thumbprint.
+	// The fields below are set for checks that compare. The Hex fields repeat a thumbprint in
+	// hexadecimal.
 	Compared    string `json:"compared,omitzero"`
 	Expected    string `json:"expected,omitzero"`
 	ExpectedHex string `json:"expected_hex,omitzero"`
-	Came        string `json:"came,omitzero"`
-	CameHex     string `json:"came_hex,omitzero"`
+	Got         string `json:"got,omitzero"`
+	GotHex      string `json:"got_hex,omitzero"`
 }
 
-// An explainer knows what the checks of one decision had before them.
+// An explainer has what the checks of one decision used.
 type explainer struct {
 	cfg         *config.Config
 	trust       *mtls.Trust
 	request     *http.Request
 	decision    access.Decision
-	certificate *access.Certificate // nil unless it passed
+	certificate *access.Certificate // nil unless the certificate check passed
 }
 
 func New(cfg *config.Config, trust *mtls.Trust, r *http.Request, d access.Decision, cert *access.Certificate) *Explanation {
@@ -72,51 +73,51 @@ func New(cfg *config.Config, trust *mtls.Trust, r *http.Request, d access.Decisi
 	}
 	verdict := passed
 	for _, stage := range access.Stages() {
-		gate := Stage{Gate: stage, Verdict: verdict}
+		described := Stage{Stage: stage, Verdict: verdict}
 		switch {
 		case verdict == notReached:
 		case stage == d.Reason.Stage():
-			gate.Verdict, verdict = refused, notReached
-			x.describeRefusal(&gate)
+			described.Verdict, verdict = refused, notReached
+			x.describeRefusal(&described)
 		case d.Reason == access.Undecided:
-			gate.Verdict = notReached
+			described.Verdict = notReached
 		default:
-			x.describePass(&gate)
+			x.describePass(&described)
 		}
-		e.Gates = append(e.Gates, gate)
+		e.Stages = append(e.Stages, described)
 	}
 	return e
 }
 
-// describePass says what let a request through a check.
-func (x *explainer) describePass(gate *Stage) {
+// describePass describes why a check passed.
+func (x *explainer) describePass(stage *Stage) {
 	claims := &x.decision.Claims
-	switch gate.Gate {
+	switch stage.Stage {
 	case access.StageMessage:
-		gate.Detail = fmt.Sprintf("%s on host %s", x.request.Method, x.request.Host)
+		stage.Detail = fmt.Sprintf("%s on host %s", x.request.Method, x.request.Host)
 	case access.StageCertificate:
-		gate.Detail = x.anchors()
+		stage.Detail = x.anchors()
 	case access.StageToken:
-		x.at(gate, x.server())
-		gate.Detail = fmt.Sprintf("authorization server %s vouches for client_id %q", x.decision.Server, x.decision.ClientID)
-		if claims.Server != "" { // the binding has passed too
-			gate.Detail += fmt.Sprintf(", scope %q, until %s", strings.Join(claims.Scopes, " "), claims.Expires.UTC().Format(time.RFC3339))
+		x.at(stage, x.server())
+		stage.Detail = fmt.Sprintf("authorization server %s vouches for client_id %q", x.decision.Server, x.decision.ClientID)
+		if claims.Server != "" { // the binding check has passed as well
+			stage.Detail += fmt.Sprintf(", scope %q, until %s", strings.Join(claims.Scopes, " "), claims.Expires.UTC().Format(time.RFC3339))
 		}
 	case access.StageBinding:
-		x.compare(gate, "cnf.x5t#S256", x.certificate.Thumbprint.String(), claims.Confirmation.Thumbprint.String())
+		x.compare(stage, "cnf.x5t#S256", x.certificate.Thumbprint.String(), claims.Confirmation.Thumbprint.String())
 	case access.StagePartner:
-		x.at(gate, x.application())
-		gate.Detail = fmt.Sprintf("partner %s, application %s", x.decision.Partner, claims.ClientID)
+		x.at(stage, x.application())
+		stage.Detail = fmt.Sprintf("partner %s, application %s", x.decision.Partner, claims.ClientID)
 	case access.StageAPI:
-		x.at(gate, x.route())
-		gate.Detail = "route " + x.decision.Route
+		x.at(stage, x.route())
+		stage.Detail = "route " + x.decision.Route
 	case access.StageLimits:
-		x.rate(gate)
+		x.rate(stage)
 	}
 }
 
-// rules name, for some reasons, the rule that turned a request down, and what it compares
-// where the check itself does not say.
+// explanations name the rule behind a reason, and the compared values if the check itself does not
+// return them.
 var explanations = []struct {
 	reason access.Reason
 	name   func(*explainer, *Stage)
@@ -128,7 +129,7 @@ var explanations = []struct {
 	{access.RevokedCertificate, func(x *explainer, g *Stage) { x.at(g, revocationPath) }},
 	{access.RevocationUnknown, func(x *explainer, g *Stage) { x.at(g, revocationPath) }},
 	{access.UpgradeNotAllowed, func(x *explainer, g *Stage) {
-		if x.decision.Route != "" { // otherwise no route could allow it
+		if x.decision.Route != "" { // otherwise no route could allow the upgrade
 			x.at(g, x.route())
 			x.compare(g, "Upgrade", "what the route lists under upgrade", "websocket")
 		}
@@ -138,7 +139,7 @@ var explanations = []struct {
 		x.compare(g, "body", "none, unless the route says body: allowed", "a "+x.request.Method+" request with a body")
 	}},
 	{access.UnknownClient, func(x *explainer, g *Stage) {
-		if x.decision.Err != nil { // the client is known, and its partner not one of the server's
+		if x.decision.Err != nil { // the client is known, but its partner is not in the server's list
 			x.at(g, x.server()+".partners")
 			return
 		}
@@ -164,47 +165,47 @@ var explanations = []struct {
 
 const revocationPath = "listener.client_certificates.revocation"
 
-// pathOf returns the path of a request, as it came, without the query.
+// pathOf returns the path of a request as it was sent, without the query.
 func pathOf(r *http.Request) string {
 	path, _, _ := strings.Cut(r.RequestURI, "?")
 	return path
 }
 
-// describeRefusal says what turned a request down.
-func (x *explainer) describeRefusal(gate *Stage) {
+// describeRefusal describes why a check refused.
+func (x *explainer) describeRefusal(stage *Stage) {
 	d := &x.decision
-	gate.Detail = d.Reason.String()
+	stage.Detail = d.Reason.String()
 	var mismatch *access.Mismatch
 	switch {
 	case errors.As(d.Err, &mismatch):
-		x.compare(gate, mismatch.Name, mismatch.Want, mismatch.Got)
+		x.compare(stage, mismatch.Name, mismatch.Want, mismatch.Got)
 	case d.Err != nil:
-		gate.Detail += ": " + d.Err.Error()
+		stage.Detail += ": " + d.Err.Error()
 	}
 	for _, r := range explanations {
 		if r.reason == d.Reason {
-			r.name(x, gate)
+			r.name(x, stage)
 		}
 	}
 	if d.Reason.Stage() == access.StageToken || d.Reason.Stage() == access.StageBinding {
-		x.at(gate, x.server())
+		x.at(stage, x.server())
 	}
 }
 
-// at names the rule at path, where the file has one.
-func (x *explainer) at(gate *Stage, path string) {
+// at sets the rule at the configuration path, if the file has it.
+func (x *explainer) at(stage *Stage, path string) {
 	if at := x.cfg.Position(path); at.Line > 0 {
-		gate.Path, gate.Position = path, at.String()
+		stage.Path, stage.Position = path, at.String()
 	}
 }
 
-// compare says what was expected and what came; of thumbprints, in both spellings.
-func (x *explainer) compare(gate *Stage, of, want, got string) {
-	gate.Compared, gate.Expected, gate.Came = of, want, got
-	gate.ExpectedHex, gate.CameHex = hexOf(want), hexOf(got)
+// compare sets the compared values.
+func (x *explainer) compare(stage *Stage, of, want, got string) {
+	stage.Compared, stage.Expected, stage.Got = of, want, got
+	stage.ExpectedHex, stage.GotHex = hexOf(want), hexOf(got)
 }
 
-// hexOf returns a thumbprint in hexadecimal, "" for what is none.
+// hexOf returns a thumbprint in hexadecimal, "" for other strings.
 func hexOf(s string) string {
 	t, err := access.ParseThumbprint(s)
 	if err != nil {

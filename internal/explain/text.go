@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Text returns e for a person to read. Names are what whoever made the certificate or the
-// token chose, and a terminal obeys some characters.
+// Text returns e as text. Names come from the creators of the certificate and the token, and a
+// terminal interprets some characters, so they are escaped.
 func (e *Explanation) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "request      %s https://%s%s\n", Printable(e.Method), Printable(e.Host), Printable(e.Path))
@@ -16,13 +16,13 @@ func (e *Explanation) Text() string {
 	} else {
 		b.WriteString("certificate  none\n")
 	}
-	for _, g := range e.Gates {
-		line := fmt.Sprintf("%-12s %-11s %s", g.Gate, g.Verdict, Printable(g.Detail))
+	for _, g := range e.Stages {
+		line := fmt.Sprintf("%-12s %-11s %s", g.Stage, g.Verdict, Printable(g.Detail))
 		b.WriteString(strings.TrimRight(line, " ") + "\n")
 		if g.Compared != "" {
 			fmt.Fprintf(&b, "%-12s %s\n", "", Printable(g.Compared))
 			b.WriteString(compared("expected", g.Expected, g.ExpectedHex))
-			b.WriteString(compared("came", g.Came, g.CameHex))
+			b.WriteString(compared("got", g.Got, g.GotHex))
 		}
 		if g.Position != "" {
 			fmt.Fprintf(&b, "%-12s rule %s (%s)\n", "", Printable(g.Position), g.Path)

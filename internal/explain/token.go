@@ -13,8 +13,8 @@ import (
 	"github.com/tallygate/tallygate/issuer"
 )
 
-// WriteTokenText writes e for a person to read. Verdicts and names hold what whoever
-// made the certificate chose, and a terminal obeys some characters.
+// WriteTokenText writes the explanation of a token request as text. Verdicts and names come from
+// the creator of the certificate, so they are escaped.
 func WriteTokenText(w io.Writer, e issuer.Explanation) error {
 	var b strings.Builder
 	for _, step := range e.Governance.Steps {
@@ -30,7 +30,7 @@ func WriteTokenText(w io.Writer, e issuer.Explanation) error {
 			return err
 		}
 		b.WriteString("the rules saw:\n")
-		for line := range strings.Lines(string(text)) { // JSON has escaped every other line break
+		for line := range strings.Lines(string(text)) { // JSON has escaped all other line breaks
 			b.WriteString(Printable(strings.TrimSuffix(line, "\n")) + "\n")
 		}
 	}
@@ -43,8 +43,8 @@ func WriteTokenText(w io.Writer, e issuer.Explanation) error {
 	return err
 }
 
-// Printable returns s with the escapes of JSON in the place of what does not print. So it
-// is one line, and JSON that holds what it held.
+// Printable replaces characters that do not print by JSON escapes. The result is one line, and JSON
+// keeps its meaning.
 func Printable(s string) string {
 	var b strings.Builder
 	for _, r := range s {

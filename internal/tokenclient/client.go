@@ -38,7 +38,7 @@ func Fetch(ctx context.Context, f Options) (Response, error) {
 		return Response{}, &UsageError{fmt.Errorf("--metadata: %w", err)}
 	}
 	if f.Timeout <= 0 {
-		return Response{}, &UsageError{errors.New("--timeout: must be longer than nothing")}
+		return Response{}, &UsageError{errors.New("--timeout: must be positive")}
 	}
 	client, err := New(f)
 	if err != nil {
@@ -81,10 +81,10 @@ func (c *Client) token(ctx context.Context, endpoint *url.URL, clientID, scope s
 	// RFC 6749 appendix A.12 defines the characters. Section 7.1: a client must not use a token of
 	// a type that it does not understand.
 	if answer.AccessToken == "" || !printable(answer.AccessToken) {
-		return Response{}, fmt.Errorf("asking %s: the answer carries no access token", shown(req.URL))
+		return Response{}, fmt.Errorf("calling %s: the response has no access token", shown(req.URL))
 	}
 	if !strings.EqualFold(answer.TokenType, "Bearer") {
-		return Response{}, fmt.Errorf("asking %s: the answer carries a token of type %q instead of Bearer", shown(req.URL), answer.TokenType)
+		return Response{}, fmt.Errorf("calling %s: the response has a token of type %q, want Bearer", shown(req.URL), answer.TokenType)
 	}
 	return answer, nil
 }
@@ -97,14 +97,14 @@ func refusal(endpoint *url.URL, status int, body []byte) error {
 		Description string `json:"error_description"`
 	}
 	if decode(endpoint, body, &answer) != nil || answer.Error == "" || !printable(answer.Error) {
-		return fmt.Errorf("asking %s: answered with status %d", shown(endpoint), status)
+		return fmt.Errorf("calling %s: status %d", shown(endpoint), status)
 	}
 	err := errors.New(answer.Error)
 	if answer.Description != "" && printable(answer.Description) {
 		err = fmt.Errorf("%s: %s", answer.Error, answer.Description)
 	}
 	if status >= http.StatusInternalServerError {
-		return fmt.Errorf("asking %s: answered with status %d: %w", shown(endpoint), status, err)
+		return fmt.Errorf("calling %s: status %d: %w", shown(endpoint), status, err)
 	}
 	return &RefusedError{err}
 }

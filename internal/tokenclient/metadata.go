@@ -112,7 +112,7 @@ func (c *Client) discover(ctx context.Context, place metadataURL) (*url.URL, err
 		return nil, err
 	}
 	if status != http.StatusOK { // RFC 8414 section 3.2
-		return nil, fmt.Errorf("asking %s: answered with status %d", shown(req.URL), status)
+		return nil, fmt.Errorf("calling %s: status %d", shown(req.URL), status)
 	}
 	var metadata struct {
 		Issuer        string `json:"issuer"`
@@ -125,7 +125,7 @@ func (c *Client) discover(ctx context.Context, place metadataURL) (*url.URL, err
 		return nil, err
 	}
 	if !place.names(metadata.Issuer) {
-		return nil, fmt.Errorf("asking %s: the metadata is that of issuer %q, which is not the one asked for (RFC 8414 section 3.3)",
+		return nil, fmt.Errorf("calling %s: the metadata names issuer %q, not the requested issuer (RFC 8414 section 3.3)",
 			shown(req.URL), metadata.Issuer)
 	}
 	named := metadata.TokenEndpoint
@@ -134,7 +134,7 @@ func (c *Client) discover(ctx context.Context, place metadataURL) (*url.URL, err
 	}
 	endpoint, err := parseHTTPS(named)
 	if err != nil {
-		return nil, fmt.Errorf("asking %s: the token endpoint %w", shown(req.URL), err)
+		return nil, fmt.Errorf("calling %s: the token endpoint %w", shown(req.URL), err)
 	}
 	return endpoint, nil
 }
@@ -148,14 +148,14 @@ func (c *Client) do(req *http.Request) (status int, body []byte, err error) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
-		return 0, nil, fmt.Errorf("asking %s: answered with a redirect, which is not followed", shown(req.URL))
+		return 0, nil, fmt.Errorf("calling %s: the server redirects, and redirects are not followed", shown(req.URL))
 	}
 	body, err = io.ReadAll(io.LimitReader(resp.Body, MaxResponse+1))
 	if err != nil {
 		return 0, nil, c.explain(req.URL, err)
 	}
 	if len(body) > MaxResponse {
-		return 0, nil, fmt.Errorf("asking %s: the answer is larger than %d bytes", shown(req.URL), MaxResponse)
+		return 0, nil, fmt.Errorf("calling %s: the response is larger than %d bytes", shown(req.URL), MaxResponse)
 	}
 	return resp.StatusCode, body, nil
 }
@@ -169,20 +169,20 @@ func (c *Client) explain(u *url.URL, err error) error {
 	var unknown x509.UnknownAuthorityError
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("asking %s: no answer within %s (--timeout)", shown(u), c.flags.Timeout)
+		return fmt.Errorf("calling %s: no response within %s (--timeout)", shown(u), c.flags.Timeout)
 	case errors.As(err, &unknown) && c.flags.CA == "":
-		return fmt.Errorf("asking %s: the system does not trust the authority of the server's certificate; name it by --ca: %w", shown(u), err)
+		return fmt.Errorf("calling %s: the system does not trust the authority of the server's certificate; name it with --ca: %w", shown(u), err)
 	case errors.As(err, &unknown):
-		return fmt.Errorf("asking %s: no authority in %q (--ca) vouches for the server's certificate: %w", shown(u), c.flags.CA, err)
+		return fmt.Errorf("calling %s: the server's certificate chains to no authority in %q (--ca): %w", shown(u), c.flags.CA, err)
 	}
-	return fmt.Errorf("asking %s: %w", shown(u), err)
+	return fmt.Errorf("calling %s: %w", shown(u), err)
 }
 
 // decode decodes a response of u. Duplicate members are an error, and names are case sensitive. The
 // error does not quote the response, which may hold a token.
 func decode(u *url.URL, body []byte, into any) error {
 	if err := json.Unmarshal(body, into); err != nil {
-		return fmt.Errorf("asking %s: the answer is not the JSON object that it should be", shown(u))
+		return fmt.Errorf("calling %s: the response is not the expected JSON object", shown(u))
 	}
 	return nil
 }
