@@ -14,50 +14,50 @@ import (
 // API is a named set of routes with one upstream.
 type API struct {
 	Name Name `yaml:"name"` // unique
-	// Hosts are the names it is served under, without port; at least one. A request whose
-	// host is among them by name is none of those that a wildcard stands for.
+	// Hosts are the hosts of the API's requests, without port; at least one. A host that is listed
+	// by name, for any API, is not matched by a wildcard.
 	Hosts    []Host   `yaml:"hosts"`
 	Upstream Upstream `yaml:"upstream"`
 	Routes   []Route  `yaml:"routes"` // at least one
 }
 
-// Route is one call that an API offers. A request that matches no route is
+// Route is a set of methods and a path pattern of an API. A request that matches no route is
 // refused.
 type Route struct {
 	Methods []Method        `yaml:"methods"` // exact; GET does not imply HEAD
 	Path    urlpath.Pattern `yaml:"path"`    // "/accounts/{id}", "/files/**"
-	Scopes  []Scope         `yaml:"scopes"`  // all of them are needed. Optional.
-	// Assertion gives the upstream a short-lived JWT of ours about the caller, in place
-	// of a token that it cannot read.
+	Scopes  []Scope         `yaml:"scopes"`  // required, all of them. Optional.
+	// Assertion sends the upstream a short-lived JWT about the caller, signed by the gate, for an
+	// upstream that cannot read the access token.
 	Assertion bool `yaml:"assertion"`
-	// Upgrade lists what a caller may switch its connection to (RFC 9110 section 7.8).
-	// Optional.
+	// Upgrade lists the protocols that a client may switch its connection to (RFC 9110 section
+	// 7.8). Optional.
 	Upgrade []UpgradeProtocol `yaml:"upgrade"`
-	// Body says which methods may carry a body. Default: POST, PUT and PATCH.
+	// Body says which methods may have a body. Default: POST, PUT and PATCH.
 	Body RouteBody `yaml:"body"`
 }
 
-// RouteBody says which requests on a route may carry a body.
+// RouteBody says which methods may have a body on a route.
 type RouteBody string
 
-// BodyAllowed lets every method carry a body. Without it only POST, PUT and PATCH may, whose
-// bodies have a defined meaning (RFC 9110 section 9.3, RFC 5789).
+// BodyAllowed allows a body on every method. Without it only POST, PUT and PATCH may have a body,
+// which has a defined meaning there (RFC 9110 section 9.3, RFC 5789).
 const BodyAllowed RouteBody = "allowed"
 
 // UpgradeProtocol is a protocol that a connection can be switched to (RFC 9110 section 7.8).
 type UpgradeProtocol string
 
-// WebSocket is RFC 6455. There is no other: HTTP/2 in clear text (h2c) would be a tunnel
-// past every check.
+// WebSocket is RFC 6455. No other protocol is allowed: HTTP/2 in clear text (h2c), for example,
+// would tunnel requests past every check.
 const WebSocket UpgradeProtocol = "websocket"
 
-// Upstream is where an API's requests go.
+// Upstream is the server that an API's requests go to.
 type Upstream struct {
-	URL      *UpstreamURL     `yaml:"url"`      // without path: the path that was matched is the one forwarded
-	Timeout  time.Duration    `yaml:"timeout"`  // from when the request is there to the header of its answer
+	URL      *UpstreamURL     `yaml:"url"`      // without path: the gate forwards the path of the request
+	Timeout  time.Duration    `yaml:"timeout"`  // from the end of the request to the header of the response
 	Protocol UpstreamProtocol `yaml:"protocol"` // default http1
-	// Requests is how many of the API's requests may be in hand at once, half of them one
-	// partner's at most; further ones are answered with 503.
+	// Requests is the number of concurrent requests to the API, at most half of them of one
+	// partner. Further requests get 503.
 	Requests int         `yaml:"requests"`
 	TLS      UpstreamTLS `yaml:"tls"` // for https only
 }
@@ -65,10 +65,11 @@ type Upstream struct {
 // UpstreamURL is an http or https URL, or unix:///path for a socket in the file system.
 type UpstreamURL struct{ url.URL }
 
-// longestSocket is what fits into the 108 bytes of sun_path, with the zero at its end.
+// longestSocket is the length of a path that fits into the 108 bytes of sun_path with its final
+// zero byte.
 const longestSocket = 107
 
-// UnmarshalText reads the URL of an upstream. As with [URL], errors do not quote it.
+// UnmarshalText reads the URL of an upstream. As for [URL], errors do not quote it.
 func (u *UpstreamURL) UnmarshalText(text []byte) error {
 	if !strings.HasPrefix(string(text), "unix:") {
 		var plain URL
@@ -78,7 +79,7 @@ func (u *UpstreamURL) UnmarshalText(text []byte) error {
 		u.URL = plain.URL
 		return nil
 	}
-	// As it stands: a path in the file system has no escapes, query or fragment.
+	// The path is not parsed as a URL: it has no escapes, query or fragment.
 	path, ok := strings.CutPrefix(string(text), "unix://")
 	if !ok || !filepath.IsAbs(path) || filepath.Clean(path) != path || path == "/" || !isPrintable([]byte(path)) || len(path) > longestSocket {
 		return errSocket
@@ -89,7 +90,7 @@ func (u *UpstreamURL) UnmarshalText(text []byte) error {
 
 var errSocket = errors.New("a socket is unix:// and its absolute path, at most 107 characters, such as unix:///run/accounts.sock")
 
-// Socket returns the path of a socket in the file system, "" where u names a host.
+// Socket returns the path of a socket in the file system, or "" if u names a host.
 func (u *UpstreamURL) Socket() string {
 	if u.Scheme != "unix" {
 		return ""
@@ -97,10 +98,10 @@ func (u *UpstreamURL) Socket() string {
 	return u.Path
 }
 
-// UpstreamProtocol is how an upstream is spoken to.
+// UpstreamProtocol is the protocol between the gate and an upstream.
 type UpstreamProtocol string
 
-// The values of [UpstreamProtocol]. None is fallen back to from another.
+// The values of [UpstreamProtocol]. The gate does not fall back from one to another.
 const (
 	HTTP1 UpstreamProtocol = "http1" // HTTP/1.1
 	H2    UpstreamProtocol = "h2"    // HTTP/2 over TLS
@@ -117,11 +118,11 @@ func (p *UpstreamProtocol) UnmarshalText(text []byte) error {
 	return errors.New("expected http1, h2 or h2c, got " + strictyaml.Quote(string(text)))
 }
 
-// UpstreamTLS is how the gate and an upstream know each other.
+// UpstreamTLS says how the gate and an upstream authenticate to each other.
 type UpstreamTLS struct {
-	Trust       []Path  `yaml:"trust"`       // PEM anchors; default: the system's
-	ServerName  Host    `yaml:"server_name"` // that its certificate must have; default: the URL's host
-	Certificate KeyPair `yaml:"certificate"` // what the gate shows there when asked. Optional.
+	Trust       []Path  `yaml:"trust"`       // PEM files with anchors; default: the system's
+	ServerName  Host    `yaml:"server_name"` // the name that its certificate must have; default: the URL's host
+	Certificate KeyPair `yaml:"certificate"` // the gate's client certificate for the upstream. Optional.
 }
 
 func (t *UpstreamTLS) isZero() bool {

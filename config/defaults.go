@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Default returns the tree with every default set, before a file is decoded over
-// it: what the file then says counts, also an explicit zero. What a list has one of
-// for each element, and what is optional as a whole, is filled by setDefaults.
+// Default returns a new configuration with all defaults. A file is decoded over it, and its values
+// replace the defaults, explicit zeros included. setDefaults has the defaults of list elements and
+// of optional sections.
 func Default() *Config {
 	return &Config{
 		Listener: Listener{
@@ -23,9 +23,9 @@ func Default() *Config {
 				HeaderBytes: 32 << 10,
 				BodyBytes:   10 << 20,
 				Connections: 10_000,
-				// A tenth: ten addresses must go together to keep all others out.
+				// A tenth, so that fewer than ten addresses cannot use up all connections.
 				ConnectionsPerAddress: 1_000,
-				// One for each connection. HTTP/2 could bring 128 times as many.
+				// One for each connection. HTTP/2 allows 128 on each connection.
 				Requests:         10_000,
 				HandshakeTimeout: 10 * time.Second,
 				HeaderTimeout:    10 * time.Second,
@@ -42,17 +42,16 @@ func Default() *Config {
 			Thumbprint: "Tallygate-Thumbprint",
 			Assertion:  "Tallygate-Assertion",
 		},
-		// Loopback: probes and metrics are opened to the network on purpose only.
+		// Loopback: only an explicit setting opens probes and metrics to the network.
 		Admin: Admin{Address: "127.0.0.1:9090"},
-		// Kubernetes kills after 30 seconds unless told otherwise; this leaves it five.
+		// Kubernetes kills a pod 30 seconds after it asks for a stop, by default: 5 + 20 leaves five.
 		Drain: Drain{Delay: 5 * time.Second, Timeout: 20 * time.Second},
 		Log:   Log{Level: LogLevel(slog.LevelInfo), Granted: LogSample},
 	}
 }
 
-// setDefaults fills the settings that v points to with their defaults, for those
-// that occur any number of times; all others are in [Default]. The decoder calls it
-// before it decodes over v.
+// setDefaults sets the defaults of the struct that v points to, if its type occurs in a list or in
+// an optional section. The decoder calls it before it decodes the struct.
 func setDefaults(v any) {
 	switch v := v.(type) {
 	case *AuthorizationServer:
@@ -62,7 +61,7 @@ func setDefaults(v any) {
 	case *ACME:
 		*v = defaultACME()
 	case *API:
-		// As many as idle connections are kept to it.
+		// 256 requests, the number of idle connections that the gate keeps to an upstream.
 		*v = API{Upstream: Upstream{Timeout: 30 * time.Second, Protocol: HTTP1, Requests: 256}}
 	case *Application:
 		*v = Application{Authentication: TLSClientAuth, BoundTokens: true, TokenFormat: JWT}

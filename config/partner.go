@@ -10,7 +10,7 @@ import (
 	"github.com/tallygate/tallygate/internal/certname"
 )
 
-// Partners lists the organisations that may call.
+// Partners lists the organisations whose applications call.
 type Partners struct {
 	List []Partner `yaml:"list"`
 }
@@ -22,8 +22,8 @@ type Partner struct {
 	// must chain to, compared by key and not through an anchor of another partner.
 	// Default: the listener's.
 	Trust []Path `yaml:"trust"`
-	// InsecureRSA1024Until lets certificates that chain to Trust have RSA keys from 1024 to
-	// 2047 bits until the end of that day, the anchors themselves too. Needs Trust. Optional.
+	// InsecureRSA1024Until allows RSA keys from 1024 to 2047 bits, until the end of that day, in
+	// the anchors in Trust and in certificates that chain to them. Needs Trust. Optional.
 	InsecureRSA1024Until Date          `yaml:"insecure_rsa_1024_until"`
 	Disabled             bool          `yaml:"disabled"`
 	Applications         []Application `yaml:"applications"`
@@ -35,13 +35,13 @@ type Application struct {
 	Certificate    RegisteredCertificate `yaml:"certificate"`
 	Authentication Authentication        `yaml:"authentication"` // at our own issuer; default tls_client_auth
 	Keys           ClientKeys            `yaml:"keys"`           // for self_signed_tls_client_auth, and only for it
-	APIs           []APIGrant            `yaml:"apis"`           // what it may call; empty means nothing
-	RateLimit      *Rate                 `yaml:"rate_limit"`     // of its granted requests; more are answered with 429. Optional.
+	APIs           []APIGrant            `yaml:"apis"`           // the APIs that it may call; at least one
+	RateLimit      *Rate                 `yaml:"rate_limit"`     // for its granted requests; further ones get 429. Optional.
 
-	// What our own issuer gives it.
-	Scopes        []Scope       `yaml:"scopes"`         // what it may be granted at most
-	DefaultScopes []Scope       `yaml:"default_scopes"` // granted when it asks for none; default: all of Scopes
-	Resources     []string      `yaml:"resources"`      // what it may ask a token for, RFC 8707; default: all that the issuer knows
+	// Settings of the tokens that our own issuer issues to the application.
+	Scopes        []Scope       `yaml:"scopes"`         // the scopes that it can be granted
+	DefaultScopes []Scope       `yaml:"default_scopes"` // granted if it requests no scope; default: all of Scopes
+	Resources     []string      `yaml:"resources"`      // the resources that it may request, RFC 8707; default: all of the issuer's
 	BoundTokens   bool          `yaml:"bound_tokens"`   // RFC 8705 section 3.4; default true
 	TokenFormat   TokenFormat   `yaml:"token_format"`   // default jwt
 	TokenLifetime time.Duration `yaml:"token_lifetime"` // 0: the issuer's
@@ -61,37 +61,38 @@ const (
 	SelfSignedTLSClientAuth Authentication = "self_signed_tls_client_auth"
 )
 
-// RegisteredCertificate says which certificates are an application's: those that
-// carry one name, or those with listed thumbprints. At most one name; with none
-// and no thumbprints, every certificate of the partner is.
+// RegisteredCertificate says which certificates are an application's: certificates with one name,
+// or with a listed thumbprint. It has at most one name. Without a name and thumbprints, every
+// certificate of the partner is the application's.
 type RegisteredCertificate struct {
 	SubjectDN   certname.DN         `yaml:"subject_dn"` // RFC 4514, compared by structure
-	SANDNS      string              `yaml:"san_dns"`    // a dNSName, compared without regard to case; never expanded
+	SANDNS      string              `yaml:"san_dns"`    // a dNSName, compared without regard to case; a wildcard matches only itself
 	SANURI      certname.URI        `yaml:"san_uri"`    // a uniformResourceIdentifier, such as a SPIFFE ID; compared byte for byte
 	SANIP       certname.IP         `yaml:"san_ip"`     // an iPAddress, compared in binary form
 	SANEmail    certname.Email      `yaml:"san_email"`  // an rfc822Name, its domain compared without regard to case
 	Thumbprints []access.Thumbprint `yaml:"thumbprints"`
 }
 
-// ClientKeys says where the registered certificates of a self-signed client come
-// from: exactly one of the three (RFC 8705 section 2.2.2).
+// ClientKeys is the source of the registered certificates of a client with
+// self_signed_tls_client_auth: exactly one of Certificates, JWKS and JWKSURI (RFC 8705 section
+// 2.2.2).
 type ClientKeys struct {
 	Certificates []Path `yaml:"certificates"` // PEM files
 	JWKS         string `yaml:"jwks"`         // a JWK Set as text, each key with its certificate in x5c
-	JWKSURI      *URL   `yaml:"jwks_uri"`     // https; read again when a certificate is not in it
-	Trust        []Path `yaml:"trust"`        // PEM anchors for JWKSURI; default: the system's
+	JWKSURI      *URL   `yaml:"jwks_uri"`     // https; fetched again when a certificate is not in the last result
+	Trust        []Path `yaml:"trust"`        // PEM files with anchors for JWKSURI; default: the system's
 }
 
-// TokenFormat is what an access token looks like.
+// TokenFormat is the format of an access token.
 type TokenFormat string
 
 // The values of [TokenFormat].
 const (
 	JWT    TokenFormat = "jwt"    // RFC 9068
-	Opaque TokenFormat = "opaque" // 256 bits of chance, told about by introspection alone
+	Opaque TokenFormat = "opaque" // 256 random bits; only introspection tells their meaning
 )
 
-// StaticClaim is a claim that is the same in each token.
+// StaticClaim is a claim with the same value in each token.
 type StaticClaim struct {
 	Name  string `yaml:"name"`
 	Value string `yaml:"value"`
@@ -101,14 +102,14 @@ type StaticClaim struct {
 // a mapping of api and methods.
 type APIGrant struct {
 	API     Name     `yaml:"api"`
-	Methods []Method `yaml:"methods"` // default: all that the API's routes offer
+	Methods []Method `yaml:"methods"` // default: all methods of the API's routes
 }
 
 // UnmarshalText reads the short form, the name of the API.
 func (g *APIGrant) UnmarshalText(text []byte) error { return g.API.UnmarshalText(text) }
 
-// names returns the keys of the names that r registers.
-func (r *RegisteredCertificate) names() []string {
+// nameKeys returns the keys of the names that r registers.
+func (r *RegisteredCertificate) nameKeys() []string {
 	var keys []string
 	for _, name := range []struct {
 		key        string
@@ -127,30 +128,21 @@ func (r *RegisteredCertificate) names() []string {
 	return keys
 }
 
-// Names reports whether r registers a name, a subject DN or a SAN.
-func (r RegisteredCertificate) Names() bool {
+// HasName reports whether r registers a name, a subject DN or a SAN.
+func (r RegisteredCertificate) HasName() bool {
 	return !r.SubjectDN.IsZero() || r.SANDNS != "" || r.SANURI != "" || r.SANIP.IsValid() || r.SANEmail != ""
 }
 
 // MatchesAny reports whether r registers neither a name nor a thumbprint. Then every certificate
 // that chains to an anchor of the partner is the application's.
-func (r RegisteredCertificate) MatchesAny() bool { return !r.Names() && len(r.Thumbprints) == 0 }
+func (r RegisteredCertificate) MatchesAny() bool { return !r.HasName() && len(r.Thumbprints) == 0 }
 
-// MatchesName reports whether cert carries every name that r registers (RFC 8705
-// section 2.1.2): the whole subject, compared by structure, or one entry of the
-// subjectAltName of the same kind, compared whole:
-//
-//   - a dNSName without regard to the case of ASCII letters;
-//   - a uniformResourceIdentifier byte for byte, as it is encoded: nothing is put in
-//     another form first, so a percent sign, a case or a slash at the end counts;
-//   - an iPAddress in binary form, IPv4 and IPv4-mapped IPv6 being two;
-//   - an rfc822Name with its domain without regard to the case of ASCII letters.
-//
-// The common name is no host name and "*" is a letter like any other. An r without
-// names and a nil cert match nothing. It is the one predicate that the gate and
-// the issuer obey.
+// MatchesName reports whether cert has every name that r registers (RFC 8705 section 2.1.2): the
+// whole subject, compared by structure, or an entry of the subjectAltName of the same kind. Package
+// certname defines the comparison of each kind. If r has no name or cert is nil, MatchesName
+// returns false. The gate and the issuer match names by this function alone.
 func (r RegisteredCertificate) MatchesName(cert *x509.Certificate) bool {
-	if cert == nil || !r.Names() {
+	if cert == nil || !r.HasName() {
 		return false
 	}
 	return (r.SubjectDN.IsZero() || r.SubjectDN.MatchesSubject(cert.RawSubject)) &&
@@ -165,9 +157,9 @@ func (r RegisteredCertificate) HasThumbprint(thumbprint access.Thumbprint) bool 
 	return thumbprint != access.Thumbprint{} && slices.Contains(r.Thumbprints, thumbprint)
 }
 
-// String says which certificates are registered, under their keys; "" for any.
+// String returns the registered names and thumbprints with their keys, or "" without any.
 func (r *RegisteredCertificate) String() string {
-	var said []string
+	var parts []string
 	for _, name := range []struct{ key, value string }{
 		{"subject_dn", r.SubjectDN.String()},
 		{"san_dns", r.SANDNS},
@@ -175,14 +167,14 @@ func (r *RegisteredCertificate) String() string {
 		{"san_email", string(r.SANEmail)},
 	} {
 		if name.value != "" {
-			said = append(said, name.key+" "+name.value)
+			parts = append(parts, name.key+" "+name.value)
 		}
 	}
 	if r.SANIP.IsValid() {
-		said = append(said, "san_ip "+r.SANIP.String())
+		parts = append(parts, "san_ip "+r.SANIP.String())
 	}
 	for _, t := range r.Thumbprints {
-		said = append(said, "thumbprint "+t.String())
+		parts = append(parts, "thumbprint "+t.String())
 	}
-	return strings.Join(said, " or ")
+	return strings.Join(parts, " or ")
 }

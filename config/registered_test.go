@@ -91,14 +91,14 @@ func TestMatchesName(t *testing.T) {
 	}
 }
 
-func TestNames(t *testing.T) {
+func TestHasName(t *testing.T) {
 	for want, registered := range map[bool][]RegisteredCertificate{
 		false: {{}, {Thumbprints: []access.Thumbprint{{1}}}},
 		true:  {{SANDNS: "a.test"}, {SubjectDN: mustDN(t, "CN=a")}, {SANURI: "urn:a"}, {SANIP: certname.IP{Addr: netip.IPv6Unspecified()}}, {SANEmail: "a@b.test"}},
 	} {
 		for _, r := range registered {
-			if r.Names() != want || len(r.names()) > 0 != want {
-				t.Errorf("%+v: Names() = %v", r, r.Names())
+			if r.HasName() != want || len(r.nameKeys()) > 0 != want {
+				t.Errorf("%+v: HasName() = %v", r, r.HasName())
 			}
 			if open := !want && len(r.Thumbprints) == 0; r.MatchesAny() != open {
 				t.Errorf("%+v: MatchesAny() = %v", r, r.MatchesAny())

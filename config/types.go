@@ -10,56 +10,52 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// The typed scalars of the tree. Each is parsed by its UnmarshalText, whose error
-// is a sentence without the value's path or position: the decoder adds those. Empty
-// text is an error except where the type has a meaning for it.
+// The typed scalars. UnmarshalText of each type parses it and returns an error without path and
+// position, which the decoder adds. Empty text is an error unless the type says otherwise.
 
-// Address is a TCP address to listen on, host:port; an empty host means every
-// address.
+// Address is a TCP address to listen on, host:port. An empty host listens on every address.
 type Address string
 
-// Path is a file's path. Load makes it absolute, relative to the configuration
-// file's folder. "" means that none is named.
+// Path is the path of a file, or "" for no file. Load makes it absolute; relative paths are relative
+// to the folder of the configuration file.
 type Path string
 
 // Bytes is a size in bytes, written as a number with an optional unit: B, KiB,
 // MiB or GiB.
 type Bytes int64
 
-// Name is a configured name, as it appears in logs, metrics and identity headers:
-// letters, digits, dot, underscore and hyphen, at most 64, first a letter or digit.
+// Name is a configured name for logs, metrics and identity headers: at most 64 letters, digits,
+// dots, underscores and hyphens, first a letter or digit.
 type Name string
 
-// ClientID is an OAuth client identifier: printable ASCII without spaces, at most
-// 128 characters.
+// ClientID is an OAuth client identifier: at most 128 characters of printable ASCII without spaces.
 type ClientID string
 
-// Identifier is an authorization server's issuer identifier, kept byte for byte:
-// an https URL without query, fragment or user (RFC 8414 section 2). Validation allows
-// http where a connection is marked insecure.
+// Identifier is an authorization server's issuer identifier, kept byte for byte: an https URL
+// without query, fragment or user (RFC 8414 section 2). With insecure_loopback_http, validation
+// also allows http to this machine.
 type Identifier string
 
-// Host is a host name or IP literal without port, in lower case; an IPv6 literal
-// without brackets and in its shortest form. Where an API is served, it may be a
-// wildcard: "*.example.com" stands for every name with exactly one label more.
+// Host is a host name or IP literal without port, in lower case. An IPv6 literal has no brackets
+// and its shortest form. A host of an API can be a wildcard: "*.example.com" matches every name with
+// exactly one label before example.com.
 type Host string
 
-// Method is an HTTP method, compared exactly. CONNECT and TRACE cannot be named.
+// Method is an HTTP method, compared exactly. CONNECT and TRACE are refused.
 type Method string
 
 // Scope is one scope token, RFC 6749 section 3.3.
 type Scope string
 
-// HeaderName is an HTTP field name in canonical form, or "" for a header that is
-// not sent. Names that steer the message itself (Host, Connection, Content-Length
-// …) and names with characters other than letters, digits and hyphens cannot be
-// identity headers.
+// HeaderName is the name of an identity header in canonical form, or "" for a header that is not
+// sent. Names that control the message itself (Host, Connection, Content-Length and others) and
+// names with characters other than letters, digits and hyphens are refused.
 type HeaderName string
 
 // Algorithm is a JWS algorithm, RFC 7518 section 3.1 and RFC 8037 section 3.1.
 type Algorithm string
 
-// The algorithms that can be accepted. All are asymmetric.
+// The algorithms that can be configured. All are asymmetric.
 const (
 	ES256 Algorithm = "ES256"
 	ES384 Algorithm = "ES384"
@@ -71,7 +67,7 @@ const (
 	EdDSA Algorithm = "EdDSA"
 )
 
-// LogLevel is the least level that is logged.
+// LogLevel is the minimum level of log messages.
 type LogLevel slog.Level
 
 // Level returns l for package slog.
@@ -80,17 +76,18 @@ func (l LogLevel) Level() slog.Level { return slog.Level(l) }
 // TLSVersion is a protocol version in the numbers of crypto/tls.
 type TLSVersion uint16
 
-// The versions that can be the least one.
+// The versions that can be the minimum.
 const (
 	TLS12 TLSVersion = tls.VersionTLS12
 	TLS13 TLSVersion = tls.VersionTLS13
 )
 
-// Network is the IP addresses with one prefix, written 10.0.0.0/8, 2001:db8::/32 or, for
-// one address, without its length.
+// Network is a set of IP addresses with a common prefix, written 10.0.0.0/8 or 2001:db8::/32, or a
+// single address.
 type Network struct{ netip.Prefix }
 
-// Includes reports whether address, without zone and unmapped, is in one of networks.
+// Includes reports whether address is in one of networks. address must have no zone and not be an
+// IPv4 address mapped into IPv6.
 func Includes(networks []Network, address netip.Addr) bool {
 	for _, n := range networks {
 		if n.Contains(address) {
@@ -103,7 +100,7 @@ func Includes(networks []Network, address netip.Addr) bool {
 // FieldName is an HTTP field name in canonical form: letters, digits and hyphens.
 type FieldName string
 
-// Date is a day, from its beginning to its end in UTC.
+// Date is a day in UTC. The zero Date is no day.
 type Date struct{ begin time.Time }
 
 // DateOf returns the day of t in UTC.
@@ -119,10 +116,10 @@ func (d *Date) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// IsZero reports whether there is no date.
+// IsZero reports whether d is no day.
 func (d Date) IsZero() bool { return d.begin.IsZero() }
 
-// End returns when the day is over, the zero time where there is none.
+// End returns the first instant after the day, or the zero time for the zero Date.
 func (d Date) End() time.Time {
 	if d.IsZero() {
 		return time.Time{}
@@ -130,7 +127,7 @@ func (d Date) End() time.Time {
 	return d.begin.AddDate(0, 0, 1)
 }
 
-// String returns d as it is read, "" for none.
+// String returns d in the form 2027-06-30, or "" for the zero Date.
 func (d Date) String() string {
 	if d.IsZero() {
 		return ""

@@ -9,9 +9,8 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// UnmarshalText reads a method. CONNECT asks for a tunnel and TRACE for an echo of
-// the request with our identity headers in it (RFC 9110 sections 9.3.6, 9.3.8);
-// neither can be forwarded.
+// UnmarshalText reads a method. CONNECT would open a tunnel, and TRACE would echo the request with
+// the gate's identity headers (RFC 9110 sections 9.3.6, 9.3.8), so both are refused.
 func (m *Method) UnmarshalText(text []byte) error {
 	if len(text) == 0 {
 		return errMethod
@@ -30,7 +29,7 @@ func (m *Method) UnmarshalText(text []byte) error {
 
 var errMethod = errors.New("a method is upper-case letters and hyphens, such as GET")
 
-// UnmarshalText reads a rule for bodies.
+// UnmarshalText reads "allowed", the only value.
 func (b *RouteBody) UnmarshalText(text []byte) error {
 	if RouteBody(text) != BodyAllowed {
 		return errors.New("expected allowed, got " + strictyaml.Quote(string(text)) + "; leave it out to refuse a body on all methods but POST, PUT and PATCH")
@@ -39,10 +38,9 @@ func (b *RouteBody) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// UnmarshalText reads a header name into canonical form; empty text is none. A
-// server behind us may read underscores as hyphens, so a name with one would have
-// a twin; it is an error, and so is every character that is no letter, digit or
-// hyphen.
+// UnmarshalText reads a header name into canonical form. Empty text is "". Some servers read
+// underscores as hyphens, so that a name with an underscore could be forged with a hyphen:
+// characters other than letters, digits and hyphens are refused.
 func (h *HeaderName) UnmarshalText(text []byte) error {
 	name, err := canonicalName(text)
 	if err != nil {
@@ -55,7 +53,8 @@ func (h *HeaderName) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// UnmarshalText reads the name of a header that a front proxy sets.
+// UnmarshalText reads the name of a header that a front proxy sets. Unlike an identity header, it
+// can begin with X-Forwarded-.
 func (f *FieldName) UnmarshalText(text []byte) error {
 	name, err := canonicalName(text)
 	if err != nil {
@@ -68,7 +67,7 @@ func (f *FieldName) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// canonicalName returns a header name as net/http spells it.
+// canonicalName returns a header name in the canonical form of net/http.
 func canonicalName(text []byte) (string, error) {
 	if len(text) > longestHeaderName {
 		return "", errLongHeaderName
@@ -81,16 +80,16 @@ func canonicalName(text []byte) (string, error) {
 	return http.CanonicalHeaderKey(string(text)), nil
 }
 
-// longestHeaderName is well above any name in use.
+// longestHeaderName is twice the length of the longest names in use.
 const longestHeaderName = 64
 
 var errLongHeaderName = errors.New("a header name is at most 64 characters")
 
 var errHeaderName = errors.New("a header name is letters, digits and hyphens, first a letter or digit")
 
-// reservedHeaders lists, in canonical form, the fields that steer the message, the
-// connection or the caller's credentials, or that the gate sets besides: one of them
-// as an identity header would be removed from every request, or overwritten.
+// reservedHeaders lists, in canonical form, the fields that control the message, the connection or
+// the credentials of the client, or that the gate sets for other purposes. As an identity header,
+// such a field would be removed from every request, or overwritten.
 var reservedHeaders = []string{
 	"Accept", "Accept-Encoding", "Authorization", "Cache-Control", "Connection",
 	"Content-Encoding", "Content-Length", "Content-Range", "Content-Type", "Cookie",
@@ -100,17 +99,16 @@ var reservedHeaders = []string{
 	"Www-Authenticate", "X-Request-Id",
 }
 
-// reservedFamilies are prefixes of fields whose values other products, or we, set for
-// purposes of their own.
+// reservedFamilies are prefixes of fields that proxies set for purposes of their own.
 var reservedFamilies = []string{"Proxy-", "X-Forwarded-"}
 
-// isReserved reports whether the canonical name can be no identity header.
+// isReserved reports whether the canonical name cannot be an identity header.
 func isReserved(name string) bool {
 	inFamily := func(family string) bool { return strings.HasPrefix(name, family) }
 	return slices.ContainsFunc(reservedFamilies, inFamily) || slices.Contains(reservedHeaders, name)
 }
 
-// reservedWith returns a reserved header that begins with prefix, or "".
+// reservedWith returns the first reserved header that begins with prefix, or "".
 func reservedWith(prefix string) string {
 	for _, name := range reservedHeaders {
 		if strings.HasPrefix(name, prefix) {

@@ -12,9 +12,8 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// UnmarshalText reads a path as it stands; empty text names no file. A text of
-// several lines is contents that were pasted in place of a path, possibly a key:
-// errors do not quote it.
+// UnmarshalText reads a path unchanged. Empty text is no file. Text with several lines is the
+// content of a file pasted in place of its path, possibly a key, so errors do not quote it.
 func (p *Path) UnmarshalText(text []byte) error {
 	if strings.ContainsAny(string(text), "\x00\n\r") {
 		return errors.New("expected the path of a file, not its contents")

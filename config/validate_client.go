@@ -31,7 +31,7 @@ const needsName = "tls_client_auth at our own issuer needs a name: subject_dn, s
 // names checks the certificate registration at path: at most one name, and nothing
 // that another one in taken has.
 func (k *checker) names(path string, r *RegisteredCertificate, taken *registry) {
-	if names := r.names(); len(names) > 1 {
+	if names := r.nameKeys(); len(names) > 1 {
 		k.fault(path, "%s exclude each other", andList(names))
 	}
 	if r.SANDNS != "" {
@@ -57,8 +57,8 @@ func (k *checker) selfSigned(path string, r *RegisteredCertificate, keys *Client
 	if !k.config.Listener.ClientCertificates.SelfSigned && !k.undecoded(switchPath) {
 		k.fault(path+".authentication", "needs %s: true, or the handshake refuses such certificates", switchPath)
 	}
-	if r.Names() {
-		k.fault(path+".certificate", "%s is for tls_client_auth only; register the certificates themselves", andList(r.names()))
+	if r.HasName() {
+		k.fault(path+".certificate", "%s is for tls_client_auth only; register the certificates themselves", andList(r.nameKeys()))
 	}
 	sources := keys.sources()
 	if len(r.Thumbprints) > 0 {

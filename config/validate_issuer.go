@@ -140,7 +140,7 @@ func (k *checker) resourceServers(list []ResourceServer) {
 // tls_client_auth, can do so.
 func (k *checker) named(path string, s *ResourceServer) {
 	k.noKeys(path+".keys", &s.Keys)
-	if !s.Certificate.Names() && k.decodedFully(path+".certificate") {
+	if !s.Certificate.HasName() && k.decodedFully(path+".certificate") {
 		k.fault(path+".certificate", "%s", needsName)
 	}
 	if len(s.Certificate.Thumbprints) > 0 {

@@ -93,9 +93,9 @@ func (k *checker) oneSpeaker(path string, partner Name) {
 func (k *checker) certificate(path string, r *RegisteredCertificate, anchored bool, taken *registry) {
 	pinned := len(r.Thumbprints) > 0
 	switch {
-	case r.Names() && !pinned && !anchored:
+	case r.HasName() && !pinned && !anchored:
 		k.fault(path, "a name needs certificates that chain to an anchor, and this partner has no anchor; list thumbprints")
-	case !r.Names() && !pinned && k.isSet(path) && k.decodedFully(path):
+	case !r.HasName() && !pinned && k.isSet(path) && k.decodedFully(path):
 		// Somebody meant to narrow this down: a template left it empty.
 		k.fault(path, "registers nothing; leave it out to accept every certificate of the partner")
 	}
@@ -117,7 +117,7 @@ func (k *checker) authentication(path string, a *Application, anchored bool) {
 	}
 	certificate := path + ".certificate"
 	switch {
-	case !a.Certificate.Names() && k.decodedFully(certificate):
+	case !a.Certificate.HasName() && k.decodedFully(certificate):
 		k.fault(certificate, "%s", needsName)
 	case !anchored && len(a.Certificate.Thumbprints) > 0: // without, certificate has told already
 		k.fault(certificate, "tls_client_auth at our own issuer needs a certificate that chains to an anchor, and this partner has no anchor")

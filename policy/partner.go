@@ -85,7 +85,7 @@ func (a *application) admit(cert *access.Certificate, from *server) error {
 		return nil
 	case !chains:
 		return errNotPinned
-	case registered.Names():
+	case registered.HasName():
 		return errNameUnknown
 	}
 	return errThumbprintOnly
