@@ -8,12 +8,11 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// CheckAnchors returns an error for each application that registers no certificate
-// while its partner shares an anchor with another partner: it would take that other
-// partner's certificates for its own. An application with self_signed_tls_client_auth goes
-// by its registered certificates and not by anchors, so its partner may share them. anchors
-// is [Certificates.Anchors]. Two files may hold one certificate, so this can only be told
-// once they have been read.
+// CheckAnchors returns an error for each application that registers no certificate while its partner
+// shares an anchor with another partner: the application would accept the other partner's certificates
+// too. An application with self_signed_tls_client_auth ignores anchors, so its partner may share them.
+// anchors is [Certificates.Anchors]. Two files may hold the same anchor, so the check needs their
+// contents.
 func CheckAnchors(cfg *config.Config, anchors map[config.Name][]access.AnchorKey) error {
 	var faults []error
 	shared := sharedWith(cfg, anchors)
@@ -28,14 +27,14 @@ func CheckAnchors(cfg *config.Config, anchors map[config.Name][]access.AnchorKey
 				continue
 			}
 			path := fmt.Sprintf("partners.list[%d].applications[%d]", i, j)
-			faults = append(faults, fmt.Errorf("%s: %s.certificate: register a name or a thumbprint, since partners %s and %s share an anchor and either's certificates would count as this application's",
+			faults = append(faults, fmt.Errorf("%s: %s.certificate: register a name or a thumbprint, because partners %s and %s share an anchor and certificates of both would be accepted for this application",
 				cfg.Position(path), path, p.Name, other))
 		}
 	}
 	return errors.Join(faults...)
 }
 
-// sharedWith returns, for each partner that shares an anchor, one other that has it.
+// sharedWith returns, for each partner that shares an anchor, one other partner that has the anchor.
 func sharedWith(cfg *config.Config, anchors map[config.Name][]access.AnchorKey) map[config.Name]config.Name {
 	shared := make(map[config.Name]config.Name)
 	owner := make(map[access.AnchorKey]config.Name)

@@ -8,7 +8,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// partner is an organisation as the checks need it.
+// partner is an organisation with its anchors.
 type partner struct {
 	name     string
 	disabled bool
@@ -19,21 +19,21 @@ type partner struct {
 type application struct {
 	partner     *partner
 	certificate *config.RegisteredCertificate
-	selfSigned  bool                       // its authentication is self_signed_tls_client_auth, RFC 8705 section 2.2
-	registered  map[access.Thumbprint]bool // where selfSigned: those that the configuration holds
-	fetched     bool                       // where selfSigned: the others are at a jwks_uri, which our own issuer reads
+	selfSigned  bool                       // authentication is self_signed_tls_client_auth, RFC 8705 section 2.2
+	registered  map[access.Thumbprint]bool // with selfSigned: the thumbprints in the configuration
+	keysFetched bool                       // with selfSigned: more certificates are at a jwks_uri, which only the local issuer reads
 	grants      []config.APIGrant
 }
 
-// server is an authorization server as far as it may speak for applications.
+// server is an authorization server, and the partners for whose applications it may issue tokens.
 type server struct {
-	partners map[string]bool // that it may speak for; nil: every partner
-	own      bool            // it is our own issuer
+	partners    map[string]bool // nil: every partner
+	localIssuer bool            // the server is our own issuer
 }
 
-// newServer returns s for a gate whose own issuer is own, nil for none.
-func newServer(s *config.AuthorizationServer, own *config.Issuer) *server {
-	known := &server{own: own != nil && own.Issuer == s.Issuer}
+// newServer returns the server for s. localIssuer is the gate's own issuer, or nil.
+func newServer(s *config.AuthorizationServer, localIssuer *config.Issuer) *server {
+	known := &server{localIssuer: localIssuer != nil && localIssuer.Issuer == s.Issuer}
 	if s.Partners != nil {
 		known.partners = make(map[string]bool, len(s.Partners))
 	}
@@ -43,31 +43,30 @@ func newServer(s *config.AuthorizationServer, own *config.Issuer) *server {
 	return known
 }
 
-// speaksFor reports whether a token of s may name an application of that partner.
+// speaksFor reports whether s may issue tokens for applications of partner.
 func (s *server) speaksFor(partner string) bool { return s.partners == nil || s.partners[partner] }
 
-// Why a certificate does not count as an application's.
+// Why an application does not accept a certificate.
 var (
-	errNoCertificate  = errors.New("there is no client certificate")
+	errNoCertificate  = errors.New("the request has no client certificate")
 	errForeignAnchor  = errors.New("the certificate chains to anchors of other partners only")
 	errNotPinned      = errors.New("the certificate chains to no anchor and its thumbprint is not registered")
-	errNameUnknown    = errors.New("the certificate carries neither the registered name nor a registered thumbprint")
-	errThumbprintOnly = errors.New("the certificate has none of the registered thumbprints")
-	errNotListed      = errors.New("the certificate is none of those that are registered for this client")
-	errNotFetched     = errors.New("the client's certificates are at its jwks_uri, which only our own issuer reads, and the token comes from another authorization server")
+	errNameUnknown    = errors.New("the certificate has neither the registered name nor a registered thumbprint")
+	errThumbprintOnly = errors.New("the thumbprint of the certificate is not registered")
+	errNotListed      = errors.New("the certificate is not registered for this client")
+	errNotFetched     = errors.New("the client's certificates are at its jwks_uri, which only our own issuer reads, and the token is from another authorization server")
 )
 
-// admit returns nil when cert is one of a's certificates, otherwise why it is not. from is
-// the authorization server whose token names a.
+// checkCertificate returns nil if cert is a certificate of a, and otherwise the reason why it is not.
+// from is the authorization server that issued the token.
 //
-// A certificate of the partner's own anchors counts when it carries the registered name or
-// has a registered thumbprint; where nothing is registered, every one counts. A certificate
-// that chains to no anchor counts by a registered thumbprint. Without one it counts only
-// where neither an anchor nor a registration could tell it from others: then the binding of
-// the token tells, and package config has made sure that not just any authorization server
-// can make such a token. A certificate that chains only to anchors of other partners never
-// counts: a partner's authority speaks for that partner alone.
-func (a *application) admit(cert *access.Certificate, from *server) error {
+// A certificate under an anchor of the partner is accepted if it has the registered name or a
+// registered thumbprint; if a registers nothing, every certificate under that anchor is accepted. A
+// certificate without an anchor needs a registered thumbprint. It is accepted without one only if the
+// partner has no anchor and a registers nothing: then the binding of the token identifies the client,
+// and package config has limited the authorization servers that may issue such a token. A certificate
+// that chains only to anchors of other partners is never accepted.
+func (a *application) checkCertificate(cert *access.Certificate, from *server) error {
 	if cert == nil || cert.Leaf == nil || cert.Thumbprint == (access.Thumbprint{}) {
 		return errNoCertificate
 	}
@@ -76,7 +75,7 @@ func (a *application) admit(cert *access.Certificate, from *server) error {
 		return errForeignAnchor
 	}
 	if a.selfSigned {
-		return a.admitRegistered(cert, from)
+		return a.checkRegistered(cert, from)
 	}
 	registered := a.certificate
 	pinned, open := registered.HasThumbprint(cert.Thumbprint), registered.MatchesAny()
@@ -91,22 +90,20 @@ func (a *application) admit(cert *access.Certificate, from *server) error {
 	return errThumbprintOnly
 }
 
-// admitRegistered is admit for self_signed_tls_client_auth: cert must be a registered
-// certificate itself, RFC 8705 section 2.2.2. Those at a jwks_uri are known to our own
-// issuer alone, which binds a token to no other; the binding that another authorization
-// server gave its token says nothing of them.
-func (a *application) admitRegistered(cert *access.Certificate, from *server) error {
+// checkRegistered is checkCertificate for self_signed_tls_client_auth: cert itself must be registered
+// (RFC 8705 section 2.2.2). Only our own issuer reads certificates at a jwks_uri, and it binds the
+// tokens of a to no other certificate. A token of another authorization server may be bound to any.
+func (a *application) checkRegistered(cert *access.Certificate, from *server) error {
 	switch {
-	case a.registered[cert.Thumbprint], a.fetched && from.own:
+	case a.registered[cert.Thumbprint], a.keysFetched && from.localIssuer:
 		return nil
-	case a.fetched:
+	case a.keysFetched:
 		return errNotFetched
 	}
 	return errNotListed
 }
 
-// granted reports whether a may call api by method. Its cost grows with the grants
-// of this application alone.
+// granted reports whether a may call api with method. Its cost grows with the grants of a only.
 func (a *application) granted(api, method string) bool {
 	return slices.ContainsFunc(a.grants, func(g config.APIGrant) bool {
 		return string(g.API) == api && (len(g.Methods) == 0 || slices.Contains(g.Methods, config.Method(method)))

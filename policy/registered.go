@@ -9,10 +9,9 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// CheckRegistered returns an error for each application that registers a certificate which
-// another application registers too: whoever holds the key could be either. registered is
-// [Certificates.Registered]. Two files may hold one certificate, so this can only be told
-// once they have been read.
+// CheckRegistered returns an error for each application that registers a certificate of another
+// application: the holder of the key could act as both. registered is [Certificates.Registered]. Two
+// files may hold the same certificate, so the check needs their contents.
 func CheckRegistered(cfg *config.Config, registered map[config.ClientID]map[access.Thumbprint]bool) error {
 	var faults []error
 	owner := make(map[access.Thumbprint]config.ClientID)
@@ -30,7 +29,7 @@ func CheckRegistered(cfg *config.Config, registered map[config.ClientID]map[acce
 			slices.Sort(others)
 			for _, other := range others {
 				path := fmt.Sprintf("partners.list[%d].applications[%d]", i, j)
-				faults = append(faults, fmt.Errorf("%s: %s: a registered certificate of %s is already that of %s: a certificate is one application's",
+				faults = append(faults, fmt.Errorf("%s: %s: a certificate of %s is already registered for %s: a certificate belongs to one application",
 					cfg.Position(path), path, a.ClientID, other))
 			}
 		}
@@ -38,7 +37,8 @@ func CheckRegistered(cfg *config.Config, registered map[config.ClientID]map[acce
 	return errors.Join(faults...)
 }
 
-// thumbprintsOf returns those that a lists itself and those that were read for it.
+// thumbprintsOf returns the thumbprints in the configuration of a and read, those of its files and key
+// sets.
 func thumbprintsOf(a *config.Application, read map[access.Thumbprint]bool) map[access.Thumbprint]bool {
 	all := make(map[access.Thumbprint]bool, len(read)+len(a.Certificate.Thumbprints))
 	for t := range read {

@@ -29,9 +29,9 @@ func TestCheckRegistered(t *testing.T) {
 	}{
 		"apart":                {partners(none, none, none), read{"a": {one: true}, "c": {two: true}}, ""},
 		"listed and read":      {partners(config.Application{Certificate: pin(one)}, none, none), read{"a": {one: true}}, ""},
-		"two partners":         {partners(none, none, none), read{"a": {one: true}, "c": {one: true, two: true}}, "partners.list[1].applications[0]: a registered certificate of c is already that of a: a certificate is one application's"},
-		"one partner":          {partners(none, none, none), read{"a": {one: true}, "b": {one: true}}, "partners.list[0].applications[1]: a registered certificate of b is already that of a: a certificate is one application's"},
-		"a file, a thumbprint": {partners(none, none, config.Application{Certificate: pin(two)}), read{"b": {two: true}}, "partners.list[1].applications[0]: a registered certificate of c is already that of b: a certificate is one application's"},
+		"two partners":         {partners(none, none, none), read{"a": {one: true}, "c": {one: true, two: true}}, "partners.list[1].applications[0]: a certificate of c is already registered for a: a certificate belongs to one application"},
+		"one partner":          {partners(none, none, none), read{"a": {one: true}, "b": {one: true}}, "partners.list[0].applications[1]: a certificate of b is already registered for a: a certificate belongs to one application"},
+		"a file, a thumbprint": {partners(none, none, config.Application{Certificate: pin(two)}), read{"b": {two: true}}, "partners.list[1].applications[0]: a certificate of c is already registered for b: a certificate belongs to one application"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := ""

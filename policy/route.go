@@ -8,20 +8,20 @@ import (
 	"github.com/tallygate/tallygate/internal/urlpath"
 )
 
-// Why no call was found, for the log; the caller is told none of it.
+// Details for the log. The client learns neither.
 var (
 	errNoRoute    = errors.New("no route matches")
-	errNotGranted = errors.New("the application has not been granted this API, or this method of it")
+	errNotGranted = errors.New("the application has no grant for this API, or not for this method")
 )
 
-// route is one call that an API offers.
+// route is a configured route of an API.
 type route struct {
 	api       string
-	name      string // in logs and metrics: the API and the pattern
+	name      string // in logs and metrics: API and path pattern
 	scopes    []string
-	asserted  bool // the upstream wants a JWT of ours about the caller
-	webSocket bool // a caller may switch to WebSocket
-	anyBody   bool // every method may have a body
+	assertion bool // the upstream gets a JWT about the client
+	webSocket bool // clients may switch to WebSocket
+	anyBody   bool // a request may have a body with any method
 }
 
 func newRoute(api string, r *config.Route) *route {
@@ -30,14 +30,14 @@ func newRoute(api string, r *config.Route) *route {
 		scopes[i] = string(s)
 	}
 	return &route{
-		api: api, name: api + " " + r.Path.String(), scopes: scopes, asserted: r.Assertion,
+		api: api, name: api + " " + r.Path.String(), scopes: scopes, assertion: r.Assertion,
 		webSocket: slices.Contains(r.Upgrade, config.WebSocket), anyBody: r.Body == config.BodyAllowed,
 	}
 }
 
-// covered reports whether held has every scope of r. Scopes are compared exactly, RFC
-// 6749 section 3.3.
-func (r *route) covered(held []string) bool {
+// coveredBy reports whether held contains every scope of r. Scopes are compared exactly (RFC 6749
+// section 3.3).
+func (r *route) coveredBy(held []string) bool {
 	for _, s := range r.scopes {
 		if !slices.Contains(held, s) {
 			return false
@@ -46,25 +46,25 @@ func (r *route) covered(held []string) bool {
 	return true
 }
 
-// A node is a place in the tree of a host's routes, one level a segment.
+// A node is a node in the tree of a host's routes. Each level of the tree is a path segment.
 type node struct {
-	literal map[string]*node
-	any     *node             // {name}
-	here    map[string]*route // by method, of patterns that end here
-	rest    map[string]*route // by method, of patterns that go on with /**
+	literal  map[string]*node
+	any      *node             // child for {name}
+	exact    map[string]*route // by method: patterns that end at this node
+	catchAll map[string]*route // by method: patterns that end with /** after this node
 }
 
-// add puts r where segments lead, for each method. On one host no two routes share
-// both the shape of their pattern and a method: the configuration was checked for it.
+// add adds r at segments for each method. It replaces no route: package config refuses two routes of a
+// host with the same method and the same shape of pattern.
 func (n *node) add(segments []urlpath.Segment, methods []config.Method, r *route) {
-	routes := &n.here
+	routes := &n.exact
 	for _, s := range segments {
-		if s.Kind == urlpath.CatchAll { // always the last
-			routes = &n.rest
+		if s.Kind == urlpath.CatchAll { // always the last segment
+			routes = &n.catchAll
 			break
 		}
 		n = n.child(s)
-		routes = &n.here
+		routes = &n.exact
 	}
 	if *routes == nil {
 		*routes = make(map[string]*route)
@@ -74,7 +74,7 @@ func (n *node) add(segments []urlpath.Segment, methods []config.Method, r *route
 	}
 }
 
-// child returns the node that s leads to, a new one when there is none yet.
+// child returns the child of n for s, and creates it if necessary.
 func (n *node) child(s urlpath.Segment) *node {
 	if s.Kind == urlpath.Parameter {
 		if n.any == nil {
@@ -91,14 +91,13 @@ func (n *node) child(s urlpath.Segment) *node {
 	return n.literal[s.Literal]
 }
 
-// find returns the most specific route that offers method for the decoded segments:
-// at each segment a literal comes before {name}, and {name} before /**. A less
-// specific pattern is tried when a more specific one leads nowhere or does not offer
-// the method, so adding a route never takes another method's route away. No node is
-// visited twice, since a node has one parent.
+// find returns the most specific route with method for the decoded segments, or nil. At each segment a
+// literal comes before {name}, and {name} before /**. find tries a less specific pattern if a more
+// specific pattern does not match or does not have the method, so that a new route never hides the
+// route of another method. It visits no node twice, because a node has one parent.
 func (n *node) find(segments []string, method string) *route {
 	if len(segments) == 0 {
-		return n.here[method]
+		return n.exact[method]
 	}
 	if child := n.literal[segments[0]]; child != nil {
 		if r := child.find(segments[1:], method); r != nil {
@@ -110,17 +109,16 @@ func (n *node) find(segments []string, method string) *route {
 			return r
 		}
 	}
-	return n.rest[method]
+	return n.catchAll[method]
 }
 
-// route returns the route that offers method at target. Which one it is does not
-// depend on the caller.
+// route returns the route for method and target. The result does not depend on the client.
 func (t *Table) route(method string, target Target) (*route, error) {
 	root := t.root(target.Host)
 	if root == nil {
 		return nil, errNoRoute
 	}
-	path := make([]string, 0, 16) // on the stack; few paths have more segments
+	path := make([]string, 0, 16) // on the stack: few paths have more than 16 segments
 	for segment, err := range segments(target.Path) {
 		if err != nil {
 			return nil, err

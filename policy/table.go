@@ -1,7 +1,6 @@
-// Package policy judges what a caller may do: a request's [Target] and the
-// [access.Claims] of its token go in, an [access.Decision] comes out. Partners,
-// applications, APIs and routes are looked up in a [Table] made from the
-// configuration; whatever it does not name is refused.
+// Package policy decides what a client may call. From the [Target] of a request and the
+// [access.Claims] of its token it makes an [access.Decision]. A [Table] holds the partners,
+// applications, APIs and routes of the configuration; everything else is refused.
 package policy
 
 import (
@@ -12,27 +11,27 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// A Table holds the partners' applications and the routes of all APIs. It is never
-// changed after [New] and is safe for concurrent use. The zero Table refuses all.
+// A Table holds the partners' applications and the routes of all APIs. It never changes after [New]
+// and is safe for concurrent use. The zero Table refuses every request.
 type Table struct {
 	applications map[string]*application // by client_id
 	servers      map[string]*server      // authorization servers, by configured name
-	hosts        map[string]*node        // root of a host's routes
-	wildcards    map[string]*node        // the same, by what comes after "*."
+	hosts        map[string]*node        // root of the routes, by host
+	wildcards    map[string]*node        // the same for wildcards, by the part after "*."
 }
 
-// Certificates are what New needs to know of certificates beside the configuration.
+// Certificates are the contents of the certificate files that the configuration names.
 type Certificates struct {
-	// Anchors holds the trust anchors of each partner; a partner that is absent has none.
+	// Anchors holds the trust anchors of each partner. An absent partner has no anchors.
 	Anchors map[config.Name][]access.AnchorKey
-	// Registered holds, of each application with self_signed_tls_client_auth, the
-	// thumbprints of the certificates that its configuration registers, files and inline key
-	// sets included. Of an application that is absent, none is.
+	// Registered holds the thumbprints of the certificates of each application with
+	// self_signed_tls_client_auth: from thumbprints, files and inline key sets. An absent application
+	// has none.
 	Registered map[config.ClientID]map[access.Thumbprint]bool
 }
 
-// New returns the table of cfg, which must be valid and must not change afterwards: the
-// table keeps parts of it.
+// New returns the Table of cfg, which must be valid. The Table keeps parts of cfg, so cfg must not
+// change afterwards.
 func New(cfg *config.Config, certificates Certificates) *Table {
 	t := &Table{
 		applications: make(map[string]*application),
@@ -77,17 +76,17 @@ func (t *Table) addPartner(p *config.Partner, certificates Certificates) {
 		t.applications[string(a.ClientID)] = &application{
 			partner: known, certificate: &a.Certificate, grants: a.APIs,
 			selfSigned: a.Authentication == config.SelfSignedTLSClientAuth,
-			registered: certificates.Registered[a.ClientID], fetched: a.Keys.JWKSURI != nil,
+			registered: certificates.Registered[a.ClientID], keysFetched: a.Keys.JWKSURI != nil,
 		}
 	}
 }
 
-// Serves reports whether an API is served under host, written as [Target.Host] is.
+// Serves reports whether any API has host, in the form of [Target.Host].
 func (t *Table) Serves(host string) bool { return t.root(host) != nil }
 
-// root returns the root of a host's routes, nil when there are none. A wildcard stands for
-// one label (RFC 9525 section 6.3 reads those of certificates so), and for no host that is
-// named: whoever names one means it to be apart.
+// root returns the root of the routes of host, or nil. A wildcard stands for one label, as in
+// certificates (RFC 9525 section 6.3). It does not stand for a host that the configuration names, whose
+// routes are separate.
 func (t *Table) root(host string) *node {
 	if named := t.hosts[host]; named != nil {
 		return named
@@ -98,9 +97,8 @@ func (t *Table) root(host string) *node {
 	return nil
 }
 
-// Partner returns the configured name of the partner whose application clientID is, as the
-// authorization server of that name may say, or "" when there is none: a label for logs and
-// metrics, and no verdict.
+// Partner returns the configured name of the partner with the application clientID, or "" if there is
+// none or server may not issue tokens for it. It is a label for logs and metrics, not a decision.
 func (t *Table) Partner(server, clientID string) string {
 	app, from := t.applications[clientID], t.servers[server]
 	if app == nil || from == nil || !from.speaksFor(app.partner.name) {
@@ -109,65 +107,65 @@ func (t *Table) Partner(server, clientID string) string {
 	return app.partner.name
 }
 
-// Holder is Partner where the partner is enabled and cert is one of the application's
-// certificates, and "" otherwise: a token for which it is "" is refused at every route. It
-// is a label for what is remembered of tokens, and no verdict.
+// Holder returns the same as Partner if the partner is enabled and cert is a certificate of the
+// application, and "" otherwise. Every route refuses a token for which Holder returns "". It is a label
+// for cached tokens, not a decision.
 func (t *Table) Holder(server, clientID string, cert *access.Certificate) string {
 	name := t.Partner(server, clientID)
 	if name == "" || clientID == "" {
 		return ""
 	}
-	if app := t.applications[clientID]; app.partner.disabled || app.admit(cert, t.servers[server]) != nil {
+	if app := t.applications[clientID]; app.partner.disabled || app.checkCertificate(cert, t.servers[server]) != nil {
 		return ""
 	}
 	return name
 }
 
-// Decide judges a call by the caller that claims name, over the connection of cert.
-// First the partner: the client must be known, the authorization server that vouches for
-// the token must be one that may speak for the client's partner, the partner must be
-// enabled, and cert one of the client's certificates. Then the API: a route must match, the
-// application must have been granted its API and the method, and the token must have every
-// scope of the route. Partner, API and Route are filled as far as the checks came, for the
-// log; a caller is not told whether a route is unknown or not granted.
+// Decide decides about a request to target with claims and the client certificate cert. It checks the
+// partner first: the client must be known, the authorization server of the token must be allowed to
+// issue tokens for the client's partner, the partner must be enabled, and cert must be a certificate of
+// the client. Then it checks the API: a route must match, the application must have a grant for its API
+// and the method, and the token must have every scope of the route. For the log, the Decision has
+// Partner, API and Route as far as the checks got. The reason does not tell a client whether a route
+// exists.
 func (t *Table) Decide(method string, target Target, claims access.Claims, cert *access.Certificate) access.Decision {
 	d := access.Decision{Server: claims.Server, ClientID: claims.ClientID, Claims: claims}
 	app, from := t.applications[claims.ClientID], t.servers[claims.Server]
 	if app == nil || claims.ClientID == "" || from == nil {
-		return refuse(d, access.UnknownClient, nil)
+		return withRefusal(d, access.UnknownClient, nil)
 	}
 	if !from.speaksFor(app.partner.name) {
-		return refuse(d, access.UnknownClient, &access.Mismatch{
+		return withRefusal(d, access.UnknownClient, &access.Mismatch{
 			Name: "partner", Want: "a partner that authorization server " + claims.Server + " may speak for", Got: app.partner.name,
 		})
 	}
 	d.Partner = app.partner.name
 	if app.partner.disabled {
-		return refuse(d, access.PartnerDisabled, nil)
+		return withRefusal(d, access.PartnerDisabled, nil)
 	}
-	if err := app.admit(cert, from); err != nil {
-		return refuse(d, access.CertificateNotRegistered, err)
+	if err := app.checkCertificate(cert, from); err != nil {
+		return withRefusal(d, access.CertificateNotRegistered, err)
 	}
 	route, err := t.route(method, target)
 	if err != nil {
-		return refuse(d, access.APINotAllowed, err)
+		return withRefusal(d, access.APINotAllowed, err)
 	}
 	d.API, d.Route = route.api, route.name
 	if !app.granted(route.api, method) {
-		return refuse(d, access.APINotAllowed, errNotGranted)
+		return withRefusal(d, access.APINotAllowed, errNotGranted)
 	}
-	if !route.covered(claims.Scopes) {
+	if !route.coveredBy(claims.Scopes) {
 		d.Scopes = route.scopes
-		return refuse(d, access.InsufficientScope, &access.Mismatch{
+		return withRefusal(d, access.InsufficientScope, &access.Mismatch{
 			Name: "scope", Want: strings.Join(route.scopes, " "), Got: access.Truncate(fmt.Sprintf("%q", claims.Scopes)),
 		})
 	}
 	d.Reason = access.Granted
-	d.Asserted, d.WebSocket, d.AnyBody = route.asserted, route.webSocket, route.anyBody
+	d.Asserted, d.WebSocket, d.AnyBody = route.assertion, route.webSocket, route.anyBody
 	return d
 }
 
-func refuse(d access.Decision, reason access.Reason, err error) access.Decision {
+func withRefusal(d access.Decision, reason access.Reason, err error) access.Decision {
 	d.Reason, d.Err = reason, err
 	return d
 }

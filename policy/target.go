@@ -13,29 +13,28 @@ import (
 	"github.com/tallygate/tallygate/internal/urlpath"
 )
 
-// A Target is what a request asks for, in the one form that counts: nothing in it
-// was repaired. The zero Target is served by nobody.
+// A Target is the host and path of a request in canonical form. ParseTarget refuses other forms and
+// repairs nothing. No Table serves the zero Target.
 type Target struct {
 	Host string // lower case, without port; an IPv6 literal without brackets
-	Path string // as received, percent escapes and all: the bytes matched are the bytes forwarded
+	Path string // as received, with percent-encoding: the gate matches and forwards the same bytes
 }
 
-// Why a request has no target. None quotes the request.
+// Why a request has no Target. The texts quote nothing of the request.
 var (
 	errForm        = errors.New("the request target is neither origin-form nor absolute-form with https")
 	errAuthority   = errors.New("the request target, the :authority and the Host header name different hosts")
-	errHost        = errors.New("the host is no host name or IP literal")
+	errHost        = errors.New("the host is neither a host name nor an IP literal")
 	errQuery       = errors.New("the query has bytes that must be percent-encoded, or a broken escape")
-	errEmptyPath   = errors.New("an empty path or segment is not canonical")
+	errEmptyPath   = errors.New("the path or a segment before the last is empty")
 	errOtherReader = errors.New("net/url reads the path or the query differently")
 )
 
-// ParseTarget returns the target of r, a request as net/http's server hands it
-// over, HTTP/1.1 or HTTP/2. Every error is an [access.Denial]: MalformedRequest for
-// CONNECT, asterisk-form and authority-form (RFC 9112 section 3.2), a scheme other
-// than https, a host that is none, and a query with stray bytes; PathNotCanonical
-// for a path that is empty or has a segment that [urlpath.DecodeSegment] refuses, or
-// an empty one before the last. The query is not looked at further.
+// ParseTarget returns the Target of r, an HTTP/1.1 or HTTP/2 request of net/http's server. Every error
+// is an [access.Denial]: MalformedRequest for CONNECT, asterisk-form and authority-form (RFC 9112
+// section 3.2), a scheme other than https, an invalid host, and a query with bytes that must be
+// encoded; PathNotCanonical for an empty path, an empty segment before the last, and a segment that
+// [urlpath.DecodeSegment] refuses.
 func ParseTarget(r *http.Request) (Target, error) {
 	raw, err := originForm(r)
 	if err != nil {
@@ -54,20 +53,20 @@ func ParseTarget(r *http.Request) (Target, error) {
 			return Target{}, &access.Denial{Reason: access.PathNotCanonical, Err: err}
 		}
 	}
-	// Whoever forwards r.URL instead of the raw bytes must send the same.
+	// Code that forwards r.URL in place of the raw bytes must send the same bytes.
 	if r.URL.EscapedPath() != path || r.URL.RawQuery != query {
 		return Target{}, &access.Denial{Reason: access.PathNotCanonical, Err: errOtherReader}
 	}
 	return Target{Host: host, Path: path}, nil
 }
 
-// originForm returns the path and query of r's target as received.
+// originForm returns the path and query of the request target as received.
 func originForm(r *http.Request) (string, error) {
 	if r.Method == http.MethodConnect {
 		return "", errForm
 	}
-	// HTTP/2 may carry a Host header beside :authority (RFC 9113 section 8.3.1);
-	// for HTTP/1.1, net/http has taken the header away.
+	// An HTTP/2 request may have a Host header beside :authority (RFC 9113 section 8.3.1). net/http
+	// removes the Host header of HTTP/1.1 requests.
 	if hosts := r.Header["Host"]; len(hosts) > 1 || len(hosts) == 1 && hosts[0] != r.Host {
 		return "", errAuthority
 	}
@@ -89,9 +88,9 @@ func originForm(r *http.Request) (string, error) {
 	return rest[end:], nil
 }
 
-// segments yields the decoded segments of path in order, and in place of the first
-// that is not canonical an error. It is how a path is read both here and by the
-// routes, so a Target made by hand is judged no more kindly.
+// segments yields the decoded segments of path in order. At the first segment that is not canonical it
+// yields an error and ends. ParseTarget and the routes both use it, so that a Target without
+// ParseTarget passes no weaker check.
 func segments(path string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		rest, more := strings.CutPrefix(path, "/")
@@ -113,22 +112,20 @@ func segments(path string) iter.Seq2[string, error] {
 	}
 }
 
-// isQuery reports whether every byte of query may stand in a request line and every
-// escape is whole. Clients send more than RFC 3986 section 3.4 allows, such as
-// brackets; that passes.
+// isQuery reports whether every byte of query may occur in a request line and every percent-encoding is
+// complete. It allows more bytes than RFC 3986 section 3.4, such as brackets, because clients send them.
 func isQuery(query string) bool {
 	for _, c := range []byte(query) {
 		if c <= ' ' || c >= 0x7f || c == '#' {
 			return false
 		}
 	}
-	_, err := url.PathUnescape(query) // "+" is no escape there, and none is needed
+	_, err := url.PathUnescape(query) // PathUnescape leaves "+" alone
 	return err == nil
 }
 
-// parseHost returns the host of an authority in lower case, without its port, which
-// says how the connection was reached and not who is meant. A trailing dot is
-// refused: one host has one spelling.
+// parseHost returns the host of authority in lower case and without the port, which does not select an
+// API. It refuses a trailing dot, so that a host has only one spelling.
 func parseHost(authority string) (string, error) {
 	host := authority
 	if colon := strings.LastIndexByte(authority, ':'); colon > strings.LastIndexByte(authority, ']') {
@@ -150,9 +147,9 @@ func parseHost(authority string) (string, error) {
 	return strings.ToLower(host), nil
 }
 
-// isHostName reports whether host is dot-separated labels of letters, digits,
-// hyphens and underscores, none empty, 253 bytes at most (RFC 1035 section 2.3.4,
-// less the two that the wire format adds).
+// isHostName reports whether host consists of non-empty labels of letters, digits, hyphens and
+// underscores, separated by dots, with at most 253 bytes: the 255 of RFC 1035 section 2.3.4 less the 2
+// that the wire format adds.
 func isHostName(host string) bool {
 	label := 0
 	for _, c := range []byte(host) {
