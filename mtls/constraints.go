@@ -11,21 +11,21 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// crypto/x509 applies name constraints (RFC 5280 section 4.2.1.10) to DNS names, email
-// addresses, URIs and IP addresses in subject alternative names, and to nothing else: it
-// skips constraints on directory names that are not critical, and refuses every certificate
-// below critical ones. Here they are applied as RFC 5280 section 6.1 says, to all that
-// crypto/x509 leaves out: directory names, and email addresses in subjects. A constraint on
-// a name form that cannot be evaluated refuses every certificate that has such a name.
+// crypto/x509 applies name constraints (RFC 5280 section 4.2.1.10) only to DNS names, email
+// addresses, URIs and IP addresses in subject alternative names. It ignores constraints on
+// directory names that are not critical, and refuses every certificate below critical ones. This
+// file applies constraints, as RFC 5280 section 6.1 says, to the names that crypto/x509 leaves out:
+// directory names, and email addresses in subjects. A constraint on a name form that neither
+// evaluates refuses every certificate with such a name.
 
 var (
 	oidSubjectAltName  = encodingasn1.ObjectIdentifier{2, 5, 29, 17}
 	oidNameConstraints = encodingasn1.ObjectIdentifier{2, 5, 29, 30}
 )
 
-// understood returns c without the critical extensions that crypto/x509 does not handle and
-// comply does, so that Verify does not refuse them. c itself, which crypto/tls may share
-// between connections, is not changed.
+// withoutHandledExtensions returns c without the critical extensions that satisfyConstraints handles and
+// crypto/x509 does not, so that Verify does not refuse them. It does not change c, which crypto/tls may
+// share between connections.
 func withoutHandledExtensions(c *x509.Certificate) *x509.Certificate {
 	left := slices.DeleteFunc(slices.Clone(c.UnhandledCriticalExtensions), func(id encodingasn1.ObjectIdentifier) bool {
 		return id.Equal(oidSubjectAltName) || id.Equal(oidNameConstraints)
@@ -38,7 +38,7 @@ func withoutHandledExtensions(c *x509.Certificate) *x509.Certificate {
 	return &handled
 }
 
-// The name forms of a GeneralName, RFC 5280 section 4.2.1.6, by the numbers of their tags.
+// The name forms of a GeneralName, RFC 5280 section 4.2.1.6, by tag number.
 const (
 	formEmail     = 1
 	formDNS       = 2
@@ -56,37 +56,37 @@ func (f *forms) add(form int) { *f |= 1 << (form & 31) }
 type constraints struct {
 	permitted, excluded                  []directoryName
 	permittedEmails, excludedEmails      []string
-	permitsDirectories, permitsAddresses bool  // by permitted ones: what matches none is outside
-	all, unsupported                     forms // that are constrained; that cannot be evaluated
+	permitsDirectories, permitsAddresses bool  // a name must match a permitted subtree
+	all, unsupported                     forms // the constrained forms; the constrained forms that cannot be evaluated
 }
 
-// names are the names of one certificate, as far as crypto/x509 does not compare them.
+// names are the names of one certificate that crypto/x509 does not check against constraints.
 type names struct {
 	directories      []directoryName
 	emails           []string // in the subject
-	all, unsupported forms    // of which there are names; that cannot be evaluated
+	all, unsupported forms    // the forms of all names; the forms of names that cannot be evaluated
 }
 
 var (
-	errConstraints = errors.New("name constraints cannot be read")
-	errNames       = errors.New("subject or subject alternative names cannot be read")
+	errConstraints = errors.New("malformed name constraints")
+	errNames       = errors.New("malformed subject or subject alternative names")
 )
 
-// mostComparisons bounds the pairs of a name and a constraint in one chain. A million
-// comparisons take some 50 ms; chains in use need fewer than a hundred.
+// maxComparisons bounds the comparisons of a name with a constraint in one chain. A million comparisons
+// take about 50 ms; chains in use need fewer than a hundred.
 const maxComparisons = 1 << 20
 
-// comply reports whether every certificate of a way, the client's first and an anchor last,
-// keeps the name constraints of all authorities above it, those of the anchor included. It
-// expects that crypto/x509 has verified the way.
-func satisfyConstraints(way []*x509.Certificate) bool {
+// satisfyConstraints reports whether every certificate of a chain, from the leaf to the anchor, satisfies
+// the name constraints of all authorities above it, including the anchor. crypto/x509 must have
+// verified the chain.
+func satisfyConstraints(chain []*x509.Certificate) bool {
 	var above []*constraints
 	budget := maxComparisons
-	for i := len(way) - 1; i >= 0; i-- {
-		c := way[i]
+	for i := len(chain) - 1; i >= 0; i-- {
+		c := chain[i]
 		// A self-issued certificate is exempt unless it is the last one, RFC 5280 section
-		// 6.1.3 (b). Of an anchor only the constraints matter.
-		exempt := i == len(way)-1 || i > 0 && string(c.RawIssuer) == string(c.RawSubject)
+		// 6.1.3 (b). The names of an anchor are not checked.
+		exempt := i == len(chain)-1 || i > 0 && string(c.RawIssuer) == string(c.RawSubject)
 		if len(above) > 0 && !exempt {
 			n, err := namesOf(c)
 			if err != nil {
@@ -113,7 +113,7 @@ func satisfyConstraints(way []*x509.Certificate) bool {
 	return true
 }
 
-// allow reports whether all of n is permitted and none of it excluded.
+// allow reports whether every name in n is permitted and none is excluded.
 func (c *constraints) allow(n *names) bool {
 	if c.unsupported&n.all != 0 || c.all&n.unsupported != 0 {
 		return false
@@ -137,8 +137,8 @@ func (c *constraints) allow(n *names) bool {
 	return true
 }
 
-// emailWithin reports whether an address is in the subtree of base: a mailbox, a host or,
-// with a point before it, the hosts of a domain.
+// emailWithin reports whether an address is in the subtree of base: a mailbox, a host or, with a leading
+// point, all hosts of a domain (RFC 5280 section 4.2.1.10).
 func emailWithin(address, base string) bool {
 	at := strings.LastIndexByte(address, '@')
 	local, host := address[:max(at, 0)], address[at+1:]
@@ -151,7 +151,7 @@ func emailWithin(address, base string) bool {
 	return base == "" || strings.EqualFold(host, base)
 }
 
-// constraintsOf returns the name constraints of an authority; nil for none.
+// constraintsOf returns the name constraints of an authority, nil if it has no such extension.
 func constraintsOf(c *x509.Certificate) (*constraints, error) {
 	value, ok := extensionOf(c, oidNameConstraints)
 	if !ok {
@@ -176,8 +176,8 @@ func constraintsOf(c *x509.Certificate) (*constraints, error) {
 	return own, err
 }
 
-// subtrees reads GeneralSubtrees, notes which forms they constrain and returns those of
-// directory names. RFC 5280 knows no minimum and no maximum.
+// subtrees parses GeneralSubtrees, adds their forms to c and returns the directory names. Subtrees with a
+// minimum or maximum are malformed in RFC 5280.
 func (c *constraints) subtrees(list cryptobyte.String) (directories []directoryName, err error) {
 	for !list.Empty() {
 		var subtree, base cryptobyte.String
@@ -201,8 +201,8 @@ func (c *constraints) subtrees(list cryptobyte.String) (directories []directoryN
 	return directories, nil
 }
 
-// formOf returns the name form of a GeneralName by its tag. An odd one is evaluated neither
-// here nor by crypto/x509, also one of a known form in an encoding that is not its own.
+// formOf returns the name form of a GeneralName by its tag. An unsupported form is evaluated neither here
+// nor by crypto/x509; a known form with a wrong encoding is unsupported too.
 func formOf(tag asn1.Tag) (form int, unsupported bool) {
 	form = int(tag & 0x1f)
 	switch tag { //nolint:exhaustive // the tags that are evaluated
@@ -213,8 +213,7 @@ func formOf(tag asn1.Tag) (form int, unsupported bool) {
 	return form, true
 }
 
-// namesOf returns the names of a certificate. Its subject is a directory name, unless it is
-// empty.
+// namesOf returns the names of a certificate. A subject that is not empty is a directory name.
 func namesOf(c *x509.Certificate) (*names, error) {
 	n := &names{}
 	subject, ok := readDirectoryName(c.RawSubject)
@@ -262,9 +261,9 @@ func namesOf(c *x509.Certificate) (*names, error) {
 	return n, nil
 }
 
-// namesHoldNUL reports whether a name of c, in its subject or beside it, holds the character
-// NUL. No name needs one, and whoever hands names on as C strings reads only what stands
-// before it. crypto/x509 takes no URI with one.
+// namesContainNUL reports whether the subject or a subject alternative name of c contains the character
+// NUL. No name needs it, and software with C strings reads only the part before it. crypto/x509
+// accepts no URI with NUL.
 func namesContainNUL(c *x509.Certificate) bool {
 	holds := func(text string) bool { return strings.ContainsRune(text, 0) }
 	if slices.ContainsFunc(c.DNSNames, holds) || slices.ContainsFunc(c.EmailAddresses, holds) {
@@ -274,8 +273,8 @@ func namesContainNUL(c *x509.Certificate) bool {
 	return err == nil && slices.ContainsFunc(n.directories, func(d directoryName) bool { return d.nul })
 }
 
-// extensionOf returns the value of the extension with this id. crypto/x509 takes no
-// certificate that has one twice.
+// extensionOf returns the value of the extension with this id. crypto/x509 accepts no certificate with a
+// repeated extension.
 func extensionOf(c *x509.Certificate, id encodingasn1.ObjectIdentifier) (cryptobyte.String, bool) {
 	for _, e := range c.Extensions {
 		if e.Id.Equal(id) {

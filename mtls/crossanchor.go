@@ -7,21 +7,20 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// leadsThroughOthers reports whether a way, the client's certificate first and an anchor last,
-// leads through an anchor of a partner that is no anchor of everybody who has the last one. The
-// way does not count then. An authority that a partner runs may be certified by the authority of
-// another partner, or of several partners together, and would otherwise speak for them: it can
-// give its clients any name. Where it is meant to speak for both, both list it, and the shorter
-// way to it counts for both.
+// crossesPartner reports whether a chain, from the leaf to the anchor, contains an anchor of a partner that
+// is not an anchor of every partner or resource server with the last anchor. Such a chain is refused.
+// The authority of one partner may be certified by the authority of another partner, or of several
+// partners together, and could otherwise issue certificates with any name for them. If the authority is
+// meant to issue for both, both list it, and the shorter chain to it is accepted for both.
 //
-// The certificate of the authority in between may be one that only the client shows, so that the
-// configuration cannot be refused for it.
-func (t *Trust) crossesPartner(way []*x509.Certificate) bool {
-	if len(way) < 3 {
+// The client may present the certificate of the authority in between, so a check of the configuration
+// at its load cannot find such chains.
+func (t *Trust) crossesPartner(chain []*x509.Certificate) bool {
+	if len(chain) < 3 {
 		return false
 	}
-	last := anchorKeyOf(way[len(way)-1])
-	for _, c := range way[1 : len(way)-1] {
+	last := anchorKeyOf(chain[len(chain)-1])
+	for _, c := range chain[1 : len(chain)-1] {
 		between := anchorKeyOf(c)
 		if t.partners[between] && (listsOnlyFirst(t.anchors, last, between) || listsOnlyFirst(t.servers, last, between)) {
 			return true
@@ -30,7 +29,7 @@ func (t *Trust) crossesPartner(way []*x509.Certificate) bool {
 	return false
 }
 
-// apart reports whether a list has the first key without the second.
+// listsOnlyFirst reports whether a list has the first key and not the second.
 func listsOnlyFirst[N ~string](lists map[N][]access.AnchorKey, first, second access.AnchorKey) bool {
 	for _, list := range lists {
 		if slices.Contains(list, first) && !slices.Contains(list, second) {

@@ -15,32 +15,32 @@ import (
 	"github.com/tallygate/tallygate/internal/certname"
 )
 
-// A directoryName is a distinguished name in a form that can be compared as RFC 5280
-// section 7.1 says: without regard to case, needless spaces and the type of string.
+// A directoryName is a distinguished name, prepared for the comparison of RFC 5280 section 7.1, which
+// ignores case, repeated spaces and the string type.
 type directoryName struct {
 	rdns   []rdn
-	emails []string // values of emailAddress attributes, "" for one that is no text
-	nul    bool     // a value has the character NUL
+	emails []string // values of emailAddress attributes; "" for a value that is not a string
+	nul    bool     // a value contains the character NUL
 }
 
 // An rdn is a relative distinguished name.
 type rdn struct {
-	der   string // of the whole
-	types string // of its attributes, sorted
-	text  string // of its attributes, prepared and sorted
-	sure  bool   // every value is a text whose comparison is certain
+	der   string // the DER of all attributes
+	types string // the types of the attributes, sorted
+	text  string // the values of the attributes, prepared and sorted
+	sure  bool   // all values are strings that every reader compares in the same way
 }
 
-// A position says where a name is with regard to a subtree.
+// A position is where a name is relative to a subtree.
 type position int
 
 const (
 	outside position = iota
 	inside
-	uncertain // a value is no text, or one that readers take for different texts
+	uncertain // a value is not a string, or readers may differ about it
 )
 
-// within tells whether d is in the subtree of base: base's RDNs are its first ones.
+// within returns the position of d relative to the subtree of base: inside if d begins with base's RDNs.
 func (d directoryName) within(base directoryName) position {
 	if len(base.rdns) > len(d.rdns) {
 		return outside
@@ -60,7 +60,7 @@ func (d directoryName) within(base directoryName) position {
 	return result
 }
 
-// readDirectoryName reads the DER of a Name, RFC 5280 section 4.1.2.4.
+// readDirectoryName parses the DER of a Name, RFC 5280 section 4.1.2.4.
 func readDirectoryName(der cryptobyte.String) (d directoryName, ok bool) {
 	var sequence cryptobyte.String
 	if !der.ReadASN1(&sequence, asn1.SEQUENCE) || !der.Empty() {
@@ -80,10 +80,10 @@ func readDirectoryName(der cryptobyte.String) (d directoryName, ok bool) {
 	return d, true
 }
 
-// oidEmailAddress is 1.2.840.113549.1.9.1, RFC 5280 appendix A.1, as it is encoded.
+// oidEmailAddress is 1.2.840.113549.1.9.1, RFC 5280 appendix A.1, encoded.
 var oidEmailAddress = []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x01}
 
-// readRDN reads the attributes of an RDN and adds the email addresses among them to d.
+// readRDN parses the attributes of an RDN and adds the email addresses among them to d.
 func (d *directoryName) readRDN(set cryptobyte.String) (rdn, bool) {
 	r := rdn{der: string(set), sure: true}
 	var attributes [][2]string
@@ -103,28 +103,27 @@ func (d *directoryName) readRDN(set cryptobyte.String) (rdn, bool) {
 	}
 	slices.SortFunc(attributes, func(a, b [2]string) int { return slices.Compare(a[:], b[:]) })
 	for _, a := range attributes {
-		// With a length before each, no two series make the same text.
+		// The length before each value keeps different lists from giving the same text.
 		r.types += strconv.Itoa(len(a[0])) + ":" + a[0]
 		r.text += strconv.Itoa(len(a[1])) + ":" + a[1]
 	}
 	return r, true
 }
 
-// prepare returns text as RFC 4518 has texts compared: case folded (section 2.2), in
-// normalization form KC (section 2.3), and each run of spaces as one (section 2.6.1). Texts
-// with characters that the RFC maps to nothing or prohibits are not sure to be what a
-// reader takes them for.
+// prepare returns text prepared for comparison by RFC 4518: case folded (section 2.2), in normalization
+// form KC (section 2.3), and with single spaces (section 2.6.1). sure is false if text has characters
+// that the RFC removes or prohibits, because readers may differ about such texts.
 func prepare(text string) (prepared string, sure bool) {
 	sure = true
 	ascii := true
 	for _, c := range text {
 		switch {
-		case c < 0x20 && (c < '\t' || c > '\r') || c == 0x7f: // NUL above all
+		case c < 0x20 && (c < '\t' || c > '\r') || c == 0x7f: // such as NUL
 			sure = false
 		case c < 0x80:
 		case unicode.In(c, unicode.Cc, unicode.Cf, unicode.Co, unicode.Cs, unicode.Variation_Selector), c == 0x34f, c == unicode.ReplacementChar, c == 0xfffc:
 			sure = false
-		case !unicode.IsGraphic(c) && !unicode.IsSpace(c): // unassigned, for this version of Unicode
+		case !unicode.IsGraphic(c) && !unicode.IsSpace(c): // unassigned in this version of Unicode
 			sure = false
 		default:
 			ascii = false

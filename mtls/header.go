@@ -19,32 +19,32 @@ import (
 	"github.com/tallygate/tallygate/internal/cache"
 )
 
-// longestChain is the most certificates that one header may hold: a leaf, and more
-// authorities than any chain has in use.
+// maxCertificates bounds the certificates of one chain, in a header or a handshake. Chains in use
+// have 2 to 4.
 const maxCertificates = 10
 
-// Why a header is refused. The texts are fixed: nothing of the header is quoted.
+// The errors of certificate headers. Their texts are fixed and quote nothing from the header.
 var (
-	errRepeated    = errors.New("a certificate header comes more than once")
-	errChainAlone  = errors.New("a chain comes without its certificate")
-	errDisagree    = errors.New("two certificate headers name two certificates")
-	errByteSeq     = errors.New("the certificate header is not a byte sequence of base64 between colons")
+	errRepeated    = errors.New("the request has a certificate header twice")
+	errChainAlone  = errors.New("the request has a header with a chain and none with the client certificate")
+	errDisagree    = errors.New("two certificate headers of the request have different certificates")
+	errByteSeq     = errors.New("the certificate header is not an RFC 8941 byte sequence: base64 between colons")
 	errPEM         = errors.New("the certificate header is neither PEM nor base64")
-	errCertificate = errors.New("the certificate header holds what is no certificate")
-	errKey         = errors.New("the certificate header holds a certificate with a key of an unknown kind, or too long")
-	errLongChain   = errors.New("the certificate header holds too many certificates")
+	errCertificate = errors.New("the certificate header contains DER that is not a certificate")
+	errKey         = errors.New("the certificate header contains a certificate whose public key has an unknown type or more than 8192 bits")
+	errLongChain   = errors.New("the certificate header contains more than 10 certificates")
 )
 
-// A format is one way to write a client certificate into header fields.
+// A format is an encoding of a client certificate in header fields.
 type format struct {
-	leaf  string // name of the field with the certificate
-	chain string // name of another with its intermediates, "" where there is none
-	// parse reads the chain, leaf first, from what these fields hold. It accepts one
-	// spelling: what two readers could take for two things is an error.
+	leaf  string // name of the field with the client certificate
+	chain string // name of the field with the intermediates; "" if the format has none
+	// parse returns the chain, leaf first, from the values of the fields. It accepts one
+	// spelling of each chain, so that no other parser can read a different certificate.
 	parse func(leaf string, chain []string) ([]*x509.Certificate, error)
 }
 
-// formatsOf returns the formats in their order in the configuration.
+// formatsOf returns the formats in the order of the configuration.
 func formatsOf(settings *config.CertificateHeader) []format {
 	all := map[config.HeaderFormat]format{
 		config.FormatRFC9440: {leaf: "Client-Cert", chain: "Client-Cert-Chain", parse: parseRFC9440},
@@ -58,8 +58,8 @@ func formatsOf(settings *config.CertificateHeader) []format {
 	return formats
 }
 
-// passedOn is Client for a certificate in a header. Where r has none, the connection's own
-// does not take its place: that is the front proxy's.
+// clientFromHeader is Client for a certificate in a header. If r has no such header, the certificate
+// of the connection is not used: it belongs to the front proxy.
 func (t *Trust) clientFromHeader(r *http.Request) (*access.Certificate, error) {
 	if err := t.frontProxies.admit(r); err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func (t *Trust) clientFromHeader(r *http.Request) (*access.Certificate, error) {
 	now := time.Now()
 	var found *connection
 	for i := range t.frontProxies.formats {
-		c, err := t.read(&t.frontProxies.formats[i], r.Header, now)
+		c, err := t.fromHeader(&t.frontProxies.formats[i], r.Header, now)
 		switch {
 		case err != nil:
 			return nil, &access.Denial{Reason: access.MalformedRequest, Err: err}
@@ -87,9 +87,9 @@ func (t *Trust) clientFromHeader(r *http.Request) (*access.Certificate, error) {
 	return t.evaluate(found, now)
 }
 
-// read returns what is known of the certificate that h holds in format f, nil where h has
-// none. Like a path, only what leads to an anchor is remembered.
-func (t *Trust) read(f *format, h http.Header, now time.Time) (*connection, error) {
+// fromHeader returns the client certificate in h in format f and its verification; nil if h has no
+// field of f. Only certificates that chain to an anchor are cached, as in [Trust.verification].
+func (t *Trust) fromHeader(f *format, h http.Header, now time.Time) (*connection, error) {
 	leaf, chain := h[f.leaf], []string(nil)
 	if f.chain != "" {
 		chain = h[f.chain]
@@ -120,20 +120,19 @@ func (t *Trust) read(f *format, h http.Header, now time.Time) (*connection, erro
 	return c, nil
 }
 
-// sum returns the SHA-256 of a field's name and all that stands in it and in the one of
-// its chain. The lines of a message have no line ends within, so that no two headers are
-// the same text.
+// headerKey returns the SHA-256 of the name and value of a field and the values of its chain field,
+// separated by line ends. Values contain no line ends, so different headers have different keys.
 func headerKey(name, leaf string, chain []string) cache.Key {
-	var room [4 << 10]byte // on the stack; longer ones are rare
-	text := append(append(append(room[:0], name...), '\n'), leaf...)
+	var buffer [4 << 10]byte // on the stack; longer headers are rare and allocate
+	text := append(append(append(buffer[:0], name...), '\n'), leaf...)
 	for _, line := range chain {
 		text = append(append(text, '\n'), line...)
 	}
 	return sha256.Sum256(text)
 }
 
-// Shown returns the certificate that came with r as that of its client, judged or not, for
-// logs; nil for none. What a stranger put into a header is none.
+// PeerCertificate returns the client certificate of r for logs, trusted or not; nil if r has none. A
+// certificate header counts only if its sender is a trusted front proxy.
 func (t *Trust) PeerCertificate(r *http.Request) *x509.Certificate {
 	if t.frontProxies == nil {
 		if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
@@ -145,15 +144,15 @@ func (t *Trust) PeerCertificate(r *http.Request) *x509.Certificate {
 		return nil
 	}
 	for i := range t.frontProxies.formats {
-		if c, err := t.read(&t.frontProxies.formats[i], r.Header, time.Now()); err == nil && c != nil {
+		if c, err := t.fromHeader(&t.frontProxies.formats[i], r.Header, time.Now()); err == nil && c != nil {
 			return c.client.Leaf
 		}
 	}
 	return nil
 }
 
-// parseRFC9440 reads Client-Cert, a byte sequence that is no list (RFC 9440 section 2.2),
-// and Client-Cert-Chain, a list of them (section 2.3).
+// parseRFC9440 parses Client-Cert, a single byte sequence (RFC 9440 section 2.2), and
+// Client-Cert-Chain, a list of byte sequences (section 2.3).
 func parseRFC9440(leaf string, chain []string) ([]*x509.Certificate, error) {
 	items := []string{leaf}
 	for _, line := range chain {
@@ -179,8 +178,8 @@ func parseRFC9440(leaf string, chain []string) ([]*x509.Certificate, error) {
 	return certificates, nil
 }
 
-// parsePEM reads percent-encoded PEM, leaf first, or the base64 of each certificate with
-// commas between. A plus sign stands for itself.
+// parsePEM parses percent-encoded PEM, leaf first, or certificates in base64 separated by commas. A
+// plus sign is not decoded to a space, because base64 contains plus signs.
 func parsePEM(text string, _ []string) ([]*x509.Certificate, error) {
 	text, err := url.PathUnescape(text)
 	if err != nil || text == "" {
@@ -202,8 +201,8 @@ func parsePEM(text string, _ []string) ([]*x509.Certificate, error) {
 	return certificates, nil
 }
 
-// parseBlocks reads PEM with nothing but certificates in it: no other blocks, no headers
-// in them, no text between.
+// parseBlocks parses PEM that contains certificates only: no other blocks, no headers in blocks, no
+// text between blocks.
 func parseBlocks(text string) ([]*x509.Certificate, error) {
 	var certificates []*x509.Certificate
 	for rest := []byte(text); len(rest) > 0; {
@@ -224,14 +223,14 @@ func parseBlocks(text string) ([]*x509.Certificate, error) {
 		rest = after
 	}
 	if strings.Count(text, "-----BEGIN") != len(certificates) {
-		return nil, errPEM // Decode skips blocks that are broken
+		return nil, errPEM // pem.Decode skips malformed blocks
 	}
 	return certificates, nil
 }
 
-// parseBase64 reads one certificate in the standard alphabet, padded.
+// parseBase64 parses one certificate in base64 with padding (RFC 4648 section 4).
 func parseBase64(text string) (*x509.Certificate, error) {
-	if strings.ContainsAny(text, "\r\n") { // which the decoder skips
+	if strings.ContainsAny(text, "\r\n") { // the decoder would skip line ends
 		return nil, errPEM
 	}
 	der, err := base64.StdEncoding.Strict().DecodeString(text)
@@ -241,11 +240,11 @@ func parseBase64(text string) (*x509.Certificate, error) {
 	return parseCertificate(der)
 }
 
-// longestRSA is the longest RSA key in bits that crypto/tls takes in a handshake: longer
-// ones cost much to verify by (GO-2023-1987).
+// maxRSABits is the limit of crypto/tls for RSA keys in handshakes: signatures by longer keys are
+// expensive to verify (GO-2023-1987).
 const maxRSABits = 8192
 
-// parseCertificate reads a certificate that crypto/tls would take in a handshake.
+// parseCertificate parses a certificate that crypto/tls would accept in a handshake.
 func parseCertificate(der []byte) (*x509.Certificate, error) {
 	c, err := x509.ParseCertificate(der)
 	if err != nil {

@@ -2,7 +2,7 @@ package mtls
 
 import "crypto/x509"
 
-// authorities are those of the configuration, by the DER of their subject.
+// authorities has the authorities of the configuration by the DER of their subject.
 type authorities map[string][]*x509.Certificate
 
 func newAuthorities(all []*x509.Certificate) authorities {
@@ -13,13 +13,13 @@ func newAuthorities(all []*x509.Certificate) authorities {
 	return bySubject
 }
 
-// vouched returns those of the certificates that an authority of a has signed, directly or through
-// others of them. No way to an anchor leads through the rest.
+// signedByAnchors returns the certificates that an authority in a has signed, directly or through other
+// returned certificates. No chain to an anchor contains any other certificate.
 //
-// crypto/x509 searches from the leaf upwards: a stranger's certificates that share a name and a
-// key, each of which may have signed each other one, cost it a hundred signature checks before it
-// gives up. Here each certificate is checked against the authorities of its issuer's name alone,
-// and a certificate that only a stranger vouches for is never a key to check by.
+// crypto/x509 searches upwards from the leaf. Certificates of an untrusted client that share a name and
+// a key, so that each may have signed each other, cost a hundred signature checks before the search
+// ends. signedByAnchors checks each certificate against the authorities of its issuer's name alone, and
+// never checks a signature by the key of a certificate that it has not verified.
 func (a authorities) signedByAnchors(certificates []*x509.Certificate) []*x509.Certificate {
 	var signedByAnchors []*x509.Certificate
 	left := make([]*x509.Certificate, 0, len(certificates))
@@ -30,7 +30,7 @@ func (a authorities) signedByAnchors(certificates []*x509.Certificate) []*x509.C
 			left = append(left, c)
 		}
 	}
-	for i := 0; i < len(signedByAnchors); i++ { // grows meanwhile
+	for i := 0; i < len(signedByAnchors); i++ { // the loop appends to the slice
 		above := signedByAnchors[i : i+1]
 		rest := left[:0]
 		for _, c := range left {
@@ -45,7 +45,7 @@ func (a authorities) signedByAnchors(certificates []*x509.Certificate) []*x509.C
 	return signedByAnchors
 }
 
-// signedByAny reports whether one of the authorities has signed c, whatever else it may not do.
+// signedByAny reports whether a key of the authorities signed c. Other constraints are not checked here.
 func signedByAny(c *x509.Certificate, above []*x509.Certificate) bool {
 	for _, a := range above {
 		if a.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil {

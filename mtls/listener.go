@@ -13,8 +13,8 @@ import (
 	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
-// LoadKeyPair reads a listener's certificate chain and private key. The returned
-// certificate has its Leaf set.
+// LoadKeyPair reads the certificate chain and the private key of a listener. The result has its Leaf
+// set.
 func LoadKeyPair(files config.KeyPair) (tls.Certificate, error) {
 	pair, err := pemfile.ReadKeyPair(files.Certificate, files.Key)
 	if err != nil {
@@ -25,12 +25,11 @@ func LoadKeyPair(files config.KeyPair) (tls.Certificate, error) {
 
 var protocols = []string{"h2", "http/1.1"}
 
-// ServerConfig returns the TLS settings of a listener that shows pair. Every
-// connection is asked for a client certificate, which VerifyConnection has current's
-// result judge, on resumed sessions too; with onFailure Handshake, one that does not count
-// ends the handshake. A connection keeps its settings as long as it is open, and so they
-// hold no Trust, whose place another may have taken long since. handshakes counts what
-// becomes of them.
+// ServerConfig returns the TLS configuration of a listener with the certificate pair. Every client is
+// asked for a certificate. VerifyConnection checks it by current, also for resumed sessions, and ends
+// the handshake if onFailure is Handshake and the certificate is not accepted. The configuration
+// lives as long as a connection and so keeps no Trust of its own, which a reload could replace.
+// handshakes counts the results.
 func ServerConfig(current func() *Trust, pair tls.Certificate, minimum config.TLSVersion, onFailure config.OnFailure, handshakes *Handshakes) *tls.Config {
 	clientAuth := tls.RequestClientCert
 	if onFailure == config.Handshake {
@@ -51,14 +50,13 @@ func ServerConfig(current func() *Trust, pair tls.Certificate, minimum config.TL
 		},
 		NextProtos: slices.Clone(protocols),
 		ClientAuth: clientAuth,
-		// The chain is judged below, against each partner's own anchors. The pool
-		// here would only be sent to every caller as the list of acceptable
-		// authorities, which tells strangers who the partners are and keeps a
-		// client with the wrong certificate from showing it, and so from being
-		// told what is wrong with it. Empty, and never nil.
+		// VerifyConnection checks the chain against the anchors of each partner. A pool here
+		// would only be sent to every client as the list of acceptable authorities. The list
+		// would tell who the partners are, and a client with another certificate would not
+		// send it and so not learn why it is refused. The pool is empty, not nil.
 		ClientCAs: x509.NewCertPool(),
-		// Only a bound on what is kept until the client has proved its key, for which
-		// VerifyConnection is too late. A resumed session had to pass it before.
+		// boundChain limits memory before the client has proved its key; VerifyConnection runs
+		// later. A resumed session passed it in the full handshake.
 		VerifyPeerCertificate: boundChain,
 		VerifyConnection: func(state tls.ConnectionState) error {
 			fault := current().checkConnection(state.PeerCertificates, time.Now())
@@ -72,13 +70,13 @@ func ServerConfig(current func() *Trust, pair tls.Certificate, minimum config.TL
 	}
 }
 
-// mostChainBytes bounds the certificates of one chain in a handshake; those in use have some
-// 10 KiB. Of certificates there may be longestChain, as in a header.
+// maxChainBytes bounds the certificates of one chain in a handshake. Chains in use have about 10 KiB.
+// maxCertificates bounds their number.
 const maxChainBytes = 64 << 10
 
 var errChainTooLong = &access.Denial{Reason: access.UntrustedCertificate, Err: errors.New("the chain has more than 10 certificates, or more than 64 KiB")}
 
-// boundChain refuses a chain that is too long; it is [tls.Config.VerifyPeerCertificate].
+// boundChain refuses a chain with too many certificates or bytes, for [tls.Config.VerifyPeerCertificate].
 func boundChain(chain [][]byte, _ [][]*x509.Certificate) error {
 	size := 0
 	for _, der := range chain {

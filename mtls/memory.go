@@ -8,32 +8,30 @@ import (
 	"github.com/tallygate/tallygate/internal/crl"
 )
 
-// rememberedChains bounds the chains whose path to an anchor is remembered, for five
-// minutes each.
+// maxCachedChains bounds the cached verifications.
 const maxCachedChains = 16 << 10
 
-// rememberedHeaders bounds the certificates in headers of front proxies that are remembered.
-// A parsed one takes about 6 KiB.
+// maxCachedHeaders bounds the cached certificates from headers of front proxies. A parsed certificate
+// takes about 6 KiB.
 const maxCachedHeaders = 4 << 10
 
-// owner returns in whose share of the memory p is remembered: that of one of the anchors
-// that it leads to. p leads to one.
-func (p *verification) owner() string { return string(p.anchors[0][:]) }
+// owner returns the first anchor, by whose share of the cache v is bounded. v must have an anchor.
+func (v *verification) owner() string { return string(v.anchors[0][:]) }
 
-// bytes returns how much memory p takes.
-func (p *verification) bytes() int {
-	return int(unsafe.Sizeof(*p)) + len(p.anchors)*int(unsafe.Sizeof(access.AnchorKey{})) +
-		len(p.chains)*int(unsafe.Sizeof(verifiedChain{})) + p.certificates()*int(unsafe.Sizeof(crl.Certificate{}))
+// bytes returns the memory that v takes.
+func (v *verification) bytes() int {
+	return int(unsafe.Sizeof(*v)) + len(v.anchors)*int(unsafe.Sizeof(access.AnchorKey{})) +
+		len(v.chains)*int(unsafe.Sizeof(verifiedChain{})) + v.certificates()*int(unsafe.Sizeof(crl.Certificate{}))
 }
 
-// bytes returns how much memory c takes, at most, where nothing else holds its certificate.
+// bytes returns the memory that c takes at most, with its certificate.
 func (c *connection) bytes() int {
 	return int(unsafe.Sizeof(*c)+unsafe.Sizeof(*c.client)) + c.verification.bytes() + certificateBytes(c.client.Leaf)
 }
 
-// certificateBytes returns how much memory a parsed certificate takes at most: itself, its
-// DER, all texts in it twice, and 176 bytes for each name, extension and the like. A
-// URI of five bytes takes the most of these, a [url.URL] of 144 bytes and its parts.
+// certificateBytes returns the memory that a parsed certificate takes at most: the struct, its DER, all
+// texts in it twice, and 176 bytes for each name, extension and similar part. The largest such part
+// is a URI of five bytes: a [url.URL] of 144 bytes and its parts.
 func certificateBytes(c *x509.Certificate) int {
 	parts := len(c.Subject.Names) + len(c.Issuer.Names) + len(c.Extensions) + len(c.UnhandledCriticalExtensions) +
 		len(c.DNSNames) + len(c.EmailAddresses) + len(c.IPAddresses) + len(c.URIs) +

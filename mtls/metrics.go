@@ -8,8 +8,7 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// Handshakes counts TLS handshakes by what became of them. It is safe for
-// concurrent use.
+// Handshakes counts TLS handshakes by their results. It is safe for concurrent use.
 type Handshakes struct {
 	total *prometheus.CounterVec
 }
@@ -18,15 +17,15 @@ type Handshakes struct {
 func NewHandshakes(registerer prometheus.Registerer) *Handshakes {
 	h := &Handshakes{total: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "tallygate_tls_handshakes_total",
-		Help: "TLS handshakes by result (completed, refused, failed, challenge), what was wrong with the client certificate, and protocol version.",
+		Help: "TLS handshakes by result (completed, refused, failed, challenge), reason why the client certificate is not accepted, and protocol version.",
 	}, []string{"result", "reason", "version"})}
 	registerer.MustRegister(h.total)
 	h.total.WithLabelValues("failed", "other", "")
 	return h
 }
 
-// verified counts a handshake whose certificate was judged; fault says what is
-// wrong with it, nil for nothing.
+// verified counts a handshake whose certificate was checked. fault is the result of the check, nil if
+// the certificate is accepted.
 func (h *Handshakes) verified(state tls.ConnectionState, fault error, refused bool) {
 	result, reason := "completed", "none"
 	if refused {
@@ -38,11 +37,11 @@ func (h *Handshakes) verified(state tls.ConnectionState, fault error, refused bo
 	h.total.WithLabelValues(result, reason, tls.VersionName(state.Version)).Inc()
 }
 
-// Challenged counts a handshake that has proved a domain to an authority (TLS-ALPN-01).
+// Challenged counts a handshake that answered an ACME challenge (TLS-ALPN-01, RFC 8737).
 func (h *Handshakes) Challenged(state tls.ConnectionState) {
 	h.total.WithLabelValues("challenge", "none", tls.VersionName(state.Version)).Inc()
 }
 
-// Failed counts a handshake that ended before its certificate was judged: no
-// common version, not TLS at all, a peer that went away.
+// Failed counts a handshake that ended before the check of the certificate: no common version, no TLS
+// at all, a closed connection.
 func (h *Handshakes) Failed() { h.total.WithLabelValues("failed", "other", "").Inc() }

@@ -7,15 +7,15 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// unrevokedAnchors returns the anchors of p that are reachable over a chain without revoked
-// certificates or certificates of unknown status. The common case returns p.anchors and does
+// unrevokedAnchors returns the anchors of v that are reachable over a chain without revoked
+// certificates or certificates of unknown status. The common case returns v.anchors and does
 // not allocate. Without such an anchor it returns an error that wraps [*access.Denial]:
 // RevokedCertificate, or else RevocationUnknown. t.revocation must not be nil.
-func (t *Trust) unrevokedAnchors(p *verification, now time.Time) ([]access.AnchorKey, error) {
+func (t *Trust) unrevokedAnchors(v *verification, now time.Time) ([]access.AnchorKey, error) {
 	var refused error
 	good := 0
-	for i := range p.chains {
-		err := t.revocation.Check(p.chains[i].certificates, now)
+	for i := range v.chains {
+		err := t.revocation.Check(v.chains[i].certificates, now)
 		switch {
 		case err == nil:
 			good++
@@ -25,12 +25,12 @@ func (t *Trust) unrevokedAnchors(p *verification, now time.Time) ([]access.Ancho
 	}
 	switch {
 	case refused == nil: // also for a self-signed certificate, which has no anchors
-		return p.anchors, nil
+		return v.anchors, nil
 	case good == 0:
 		return nil, refused
 	}
 	var anchors []access.AnchorKey
-	for _, w := range p.chains {
+	for _, w := range v.chains {
 		if t.revocation.Check(w.certificates, now) == nil && !slices.Contains(anchors, w.anchor) {
 			anchors = append(anchors, w.anchor)
 		}

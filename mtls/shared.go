@@ -10,10 +10,10 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// sharedConstraints returns an error for each list of anchors that has a key which an earlier
-// list has with other name constraints. Anchors are told apart by key, and a path may end in any
-// certificate of the key: the one with fewer constraints would lift those of the other list.
-// Within one list that is what whoever wrote it allows.
+// sharedConstraints returns an error for each list of anchors that shares a key with an earlier list under
+// different name constraints. Anchors are identified by their key, and a chain may end in any
+// certificate of the key, so the certificate with fewer constraints would lift the constraints of the
+// other list. Two such certificates in one list are allowed: both are the choice of one operator.
 func sharedConstraints(cfg *config.Config, files bundles) error {
 	type holder struct {
 		path        string

@@ -9,11 +9,11 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// Lacks reports whether a certificate that counted under before, for some partner, may
-// count no more under t, so that no session of before may be resumed.
+// RemovesTrust reports whether t may refuse a client certificate that before accepts for some partner.
+// Sessions that began under before must not be resumed then.
 func (t *Trust) RemovesTrust(before *Trust) bool {
 	for certificate := range before.certificates {
-		if !t.certificates[certificate] { // which may have allowed more than another with its key
+		if !t.certificates[certificate] { // another certificate with the same key may be more constrained
 			return true
 		}
 	}
@@ -22,10 +22,10 @@ func (t *Trust) RemovesTrust(before *Trust) bool {
 			return true
 		}
 	}
-	return before.selfSigned && !t.selfSigned || !t.frontProxies.same(before.frontProxies) || removesAnchor(t.anchors, before.anchors) || removesAnchor(t.servers, before.servers)
+	return before.selfSigned && !t.selfSigned || !t.frontProxies.equal(before.frontProxies) || removesAnchor(t.anchors, before.anchors) || removesAnchor(t.servers, before.servers)
 }
 
-// lack reports whether before lists an anchor that now does not list for the same name.
+// removesAnchor reports whether a name has an anchor in before and not in now.
 func removesAnchor[N ~string](now, before map[N][]access.AnchorKey) bool {
 	for name, anchors := range before {
 		listed, ok := now[name]
@@ -36,22 +36,22 @@ func removesAnchor[N ~string](now, before map[N][]access.AnchorKey) bool {
 	return false
 }
 
-// A Listener is the TLS side of one listener over the life of a process. Its settings may
-// change, and connections that are open stay open. No ticket of one listener is good at
-// another. It is safe for concurrent use.
+// A Listener has the TLS configuration and the session ticket keys of one listener for the life of the
+// process. The configuration may change at a reload; open connections stay open. Listeners do not
+// share ticket keys. A Listener is safe for concurrent use.
 type Listener struct {
-	// outer is what crypto/tls begins a handshake with. It goes on with what current
-	// returns, but the ticket keys remain those of outer, of which alone it takes them
-	// where the inner settings have none of their own.
+	// outer starts every handshake; GetConfigForClient then switches to the current configuration.
+	// crypto/tls keeps using outer's session ticket keys after the switch, because the current
+	// configuration sets none. Rotate and InvalidateTickets therefore act on outer.
 	outer *tls.Config
 
 	mu   sync.Mutex
-	keys [][32]byte // of tickets; the first seals
+	keys [][32]byte // session ticket keys; the first encrypts new tickets
 }
 
-// NewListener returns a listener that goes by what current returns, of [ServerConfig], at
-// the time of each handshake. One for which challenge, of an [ACME certificate manager], returns settings goes
-// by those; nil for none.
+// NewListener returns a Listener that uses the configuration from current, made by [ServerConfig], at
+// the time of each handshake. challenge may be nil; if it returns a configuration, the handshake uses
+// that: an ACME challenge.
 func NewListener(current func() *tls.Config, challenge func(*tls.ClientHelloInfo) *tls.Config) *Listener {
 	l := &Listener{outer: &tls.Config{
 		MinVersion: tls.VersionTLS12,
@@ -69,17 +69,17 @@ func NewListener(current func() *tls.Config, challenge func(*tls.ClientHelloInfo
 	return l
 }
 
-// Config returns the settings for [tls.NewListener], which must not be cloned.
+// Config returns the configuration for [tls.NewListener]. A clone would miss later ticket keys.
 func (l *Listener) Config() *tls.Config { return l.outer }
 
-// Forget lets no session be resumed that has begun so far.
+// InvalidateTickets replaces all ticket keys, so that no session that began before can be resumed.
 func (l *Listener) InvalidateTickets() { l.rotateTicketKeys(0) }
 
-// Rotate seals tickets by a new key. Those by the one before are still good, older ones
-// are not: whoever calls it once a day bounds what a stolen key opens.
+// Rotate makes a new ticket key. Tickets of the previous key stay valid, older tickets do not, so that
+// a daily call bounds the sessions that a stolen key decrypts.
 func (l *Listener) Rotate() { l.rotateTicketKeys(1) }
 
-// seal makes a new key and keeps so many of the ones before.
+// rotateTicketKeys makes a new key and keeps that many of the previous keys.
 func (l *Listener) rotateTicketKeys(keep int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,6 +1,6 @@
-// Package mtls is the certificate half of the gate: in go the configured anchors
-// and a listener's key pair, out come the *tls.Config of that listener and, for
-// each request, the judged certificate at the other end of its connection.
+// Package mtls authenticates clients by their certificates. From the configured anchors and the
+// key pair of a listener it makes the *tls.Config of the listener, and it returns the client
+// certificate of each request, checked at the time of the request.
 package mtls
 
 import (
@@ -24,45 +24,45 @@ import (
 	"github.com/tallygate/tallygate/internal/weakkey"
 )
 
-// Trust judges client certificates against the anchors of the configuration. It is
-// safe for concurrent use.
+// Trust checks client certificates against the anchors of the configuration. It is safe for
+// concurrent use.
 type Trust struct {
-	// pool holds the anchors of every partner together, so that one path search
-	// serves them all; which partner a path speaks for is told by the key of the
-	// anchor it ends in. It is never nil, for a nil pool means the system's roots.
+	// pool holds the anchors of all partners, so that each chain is verified once. The key of
+	// the anchor at the end of a chain tells which partners the chain is for. pool is never nil,
+	// because crypto/x509 takes a nil pool for the roots of the system.
 	pool          *x509.CertPool
 	certificates  map[[sha256.Size]byte]bool     // in pool, by the SHA-256 of their DER
-	authorities   authorities                    // those in pool, and for front proxies others too
-	rsa1024Until  map[access.AnchorKey]time.Time // until when ways to the anchor may hold short RSA keys
+	authorities   authorities                    // all of the configuration, also those of front proxies
+	rsa1024Until  map[access.AnchorKey]time.Time // end of insecure_rsa_1024_until, by anchor
 	anchors       map[config.Name][]access.AnchorKey
-	partners      map[access.AnchorKey]bool              // that are in anchors
+	partners      map[access.AnchorKey]bool              // the keys in anchors
 	servers       map[config.ClientID][]access.AnchorKey // of resource servers
 	selfSigned    bool
 	verifications *cache.Cache[*verification]
-	// connections holds a *connection for each weak.Pointer[tls.ConnectionState]. All
-	// that take each other's place have one: it must not keep any of them alive.
+	// connections maps weak.Pointer[tls.ConnectionState] to *connection. Each Trust passes the
+	// map on to the next at a reload, so the map must not keep any Trust alive.
 	connections  *sync.Map
 	self         weak.Pointer[Trust]
-	revocation   *crl.Checker              // nil: certificates are not looked up
-	frontProxies *trustedProxies           // nil: clients connect to the gate itself
-	excluded     map[access.AnchorKey]bool // of authorities that no path may lead through
+	revocation   *crl.Checker              // nil without revocation lists
+	frontProxies *trustedProxies           // nil if clients connect to the gate itself
+	excluded     map[access.AnchorKey]bool // authorities that no chain may contain
 	log          *slog.Logger
 	metrics      *crl.Metrics
 }
 
 // Options are what a [Trust] needs beside its configuration.
 type Options struct {
-	// Previous is the Trust that the new one takes the place of; nil for none.
+	// Previous is the Trust before a reload; nil at the start.
 	Previous *Trust
 	Memory   *cache.Pool  // nil: a new one of [cache.DefaultBytes]
-	Log      *slog.Logger // nil: nothing is logged
-	Metrics  *crl.Metrics // nil: some that nobody reads
+	Log      *slog.Logger // nil: no log
+	Metrics  *crl.Metrics // nil: unregistered metrics
 }
 
-// LoadTrust reads the anchors and the revocation lists in files that cfg names. Every
-// fault is reported: a file that cannot be read, holds no certificate, or holds one that is
-// no authority or has a weak key; a list that no authority of the configuration has signed, or that is not
-// the whole of one's own. Where nothing has changed, it returns the previous Trust.
+// LoadTrust reads the anchors, and the revocation lists in files, that cfg names. The error joins
+// all faults: a file without certificates, a certificate that is no authority or has a weak key, a
+// revocation list that is incomplete or not signed by an authority of the configuration. LoadTrust
+// returns options.Previous if nothing has changed.
 func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 	memory := options.Memory
 	if memory == nil {
@@ -116,7 +116,7 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t.frontProxies != nil { // whose certificates are looked up too
+	if t.frontProxies != nil { // their certificates may be revoked too
 		t.frontProxies.trust.authorities = t.authorities
 		t.frontProxies.trust.revocation, t.frontProxies.trust.connections = t.revocation, t.connections
 	}
@@ -126,8 +126,8 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 	return t, nil
 }
 
-// Run keeps the revocation lists at URLs fresh until ctx ends. Of a Trust and the one that
-// takes its place, the first must have returned.
+// Run refreshes the revocation lists at URLs until ctx ends. At a reload, Run of the previous Trust
+// must have returned before Run of the next is called.
 func (t *Trust) Run(ctx context.Context) {
 	if t.revocation != nil {
 		t.revocation.Run(ctx)
@@ -137,8 +137,8 @@ func (t *Trust) Run(ctx context.Context) {
 	<-ctx.Done()
 }
 
-// Prefetch reads, before Run, the revocation lists at URLs that the previous Trust did not
-// have. Its error says which could not be read.
+// Prefetch fetches the revocation lists at URLs that the previous Trust did not have. It is called
+// before Run. The error names the lists that could not be fetched.
 func (t *Trust) Prefetch(ctx context.Context) error {
 	if t.revocation == nil {
 		return nil
@@ -146,9 +146,9 @@ func (t *Trust) Prefetch(ctx context.Context) error {
 	return t.revocation.FetchAdded(ctx)
 }
 
-// Ready returns nil once the reading of every revocation list has been tried: a gate that
-// starts is not to refuse whom the others do not. What cannot be read concerns its own
-// authority's certificates.
+// Ready returns nil once a fetch of every revocation list has been tried, so that a gate that starts
+// does not refuse clients that other gates accept. A list that cannot be fetched does not keep the
+// gate from being ready: it affects only the certificates of its own authority.
 func (t *Trust) Ready() error {
 	if t.revocation == nil {
 		return nil
@@ -156,7 +156,7 @@ func (t *Trust) Ready() error {
 	return t.revocation.Ready()
 }
 
-// newTrust returns a Trust without anchors, which remembers paths in memory.
+// newTrust returns a Trust without anchors. memory bounds its cache of verifications.
 func newTrust(memory *cache.Pool) *Trust {
 	t := &Trust{
 		pool: x509.NewCertPool(), verifications: cache.New[*verification](memory, maxCachedChains, nil), connections: new(sync.Map),
@@ -165,15 +165,14 @@ func newTrust(memory *cache.Pool) *Trust {
 	return t
 }
 
-// Anchors returns the keys of each partner's anchors, by the partner's name. The
-// map must not be changed.
+// Anchors returns the keys of the anchors of each partner. The caller must not change the map.
 func (t *Trust) Anchors() map[config.Name][]access.AnchorKey { return t.anchors }
 
-// ResourceServerAnchors returns the keys of each resource server's anchors, by its
-// client_id. The map must not be changed.
+// ResourceServerAnchors returns the keys of the anchors of each resource server. The caller must
+// not change the map.
 func (t *Trust) ResourceServerAnchors() map[config.ClientID][]access.AnchorKey { return t.servers }
 
-// bundles reads each anchor file once, however many partners name it.
+// bundles holds the anchor files by path: each file is read once, however many partners name it.
 type bundles map[config.Path]bundle
 
 type bundle struct {
@@ -182,8 +181,8 @@ type bundle struct {
 	shortRSA     error // about RSA keys below the minimum length
 }
 
-// keys adds the anchors in files to pool and returns their keys. Faults of the files are
-// left for err to report; with allowShort, those of short RSA keys are none.
+// keys adds the anchors in files to pool and returns their keys. err reports the faults of the
+// files. With allowShort, short RSA keys are not a fault.
 func (b bundles) keys(pool *x509.CertPool, files []config.Path, allowShort bool) []access.AnchorKey {
 	var keys []access.AnchorKey
 	for _, file := range files {
@@ -196,7 +195,7 @@ func (b bundles) keys(pool *x509.CertPool, files []config.Path, allowShort bool)
 		}
 		b[file] = read
 		for _, c := range read.certificates {
-			pool.AddCert(withoutHandledExtensions(c)) // name constraints are applied after the search
+			pool.AddCert(withoutHandledExtensions(c)) // satisfyConstraints checks the constraints of the anchor
 			keys = append(keys, anchorKeyOf(c))
 		}
 	}
@@ -223,7 +222,7 @@ func (b bundles) all() []*x509.Certificate {
 	return all
 }
 
-// err joins what went wrong with any of the files.
+// err returns the faults of all files.
 func (b bundles) err() error {
 	var faults []error
 	for _, read := range b {
@@ -241,7 +240,7 @@ func anchorKeyOf(c *x509.Certificate) access.AnchorKey {
 // readAnchors reads the authorities in a PEM file as anchors.
 func readAnchors(file config.Path) (read bundle) {
 	certificates, err := pemfile.ReadAuthorities(string(file))
-	if err != nil { // a leaf too: as an anchor it would vouch for itself
+	if err != nil { // also for a leaf, which as an anchor would authenticate itself
 		return bundle{err: fmt.Errorf("reading anchors: %w", err)}
 	}
 	var faults, short []error

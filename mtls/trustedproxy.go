@@ -14,19 +14,19 @@ import (
 	"github.com/tallygate/tallygate/internal/cache"
 )
 
-// A front tells trusted front proxies from everybody else, and reads the certificates that
-// they pass on.
+// trustedProxies recognizes requests of trusted front proxies and parses the headers in which they
+// send client certificates.
 type trustedProxies struct {
 	settings config.CertificateHeader
 	formats  []format
-	trust    *Trust                         // judges their own certificates
-	keys     []access.AnchorKey             // of the anchors that these chain to
-	names    []config.RegisteredCertificate // of which they carry one
-	known    *cache.Cache[*connection]
+	trust    *Trust                         // checks the certificates of the front proxies
+	keys     []access.AnchorKey             // keys of the anchors in trust
+	names    []config.RegisteredCertificate // a front proxy has one of these names
+	known    *cache.Cache[*connection]      // by headerKey
 }
 
-// loadFront adds the anchors of front proxies to files, which reports those that cannot
-// be read. What front proxies pass on is remembered in memory.
+// loadTrustedProxies reads the anchors of front proxies by files, which collects the faults. memory
+// bounds the cache of certificates from headers.
 func loadTrustedProxies(settings *config.CertificateHeader, files bundles, memory *cache.Pool) *trustedProxies {
 	f := &trustedProxies{
 		settings: *settings, formats: formatsOf(settings),
@@ -41,8 +41,8 @@ func loadTrustedProxies(settings *config.CertificateHeader, files bundles, memor
 	return f
 }
 
-// bar lets no partner's own authority vouch for a front proxy, whatever certificates lead
-// from it to an anchor of theirs: only those of the configuration can be told at its load.
+// exclude keeps chains through a partner's authority from authenticating front proxies.
+// checkDisjoint finds only chains made of configured certificates; a client can present others.
 func (f *trustedProxies) exclude(cfg *config.Config, files bundles) {
 	f.trust.excluded = make(map[access.AnchorKey]bool)
 	for _, p := range cfg.Partners.List {
@@ -54,8 +54,8 @@ func (f *trustedProxies) exclude(cfg *config.Config, files bundles) {
 	}
 }
 
-// apart returns an error where a partner's own authority could make itself a front proxy:
-// it is one of theirs, or one of theirs vouches for it.
+// checkDisjoint returns an error if an authority of a partner could authenticate as a front proxy: it
+// is an anchor of front proxies or chains to such an anchor. f may be nil.
 func (f *trustedProxies) checkDisjoint(cfg *config.Config, files bundles) error {
 	if f == nil {
 		return nil
@@ -64,15 +64,15 @@ func (f *trustedProxies) checkDisjoint(cfg *config.Config, files bundles) error 
 	for _, c := range files.all() {
 		above.AddCert(withoutHandledExtensions(c))
 	}
-	vouched := func(c *x509.Certificate) bool {
+	chainsToProxyAnchor := func(c *x509.Certificate) bool {
 		_, err := withoutHandledExtensions(c).Verify(x509.VerifyOptions{Roots: f.trust.pool, Intermediates: above, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 		return err == nil || slices.Contains(f.keys, anchorKeyOf(c))
 	}
 	var faults []error
 	for _, p := range cfg.Partners.List {
 		for _, file := range p.Trust {
-			if slices.ContainsFunc(files[file].certificates, vouched) {
-				faults = append(faults, fmt.Errorf("an anchor of partner %q is one of the trusted front proxies, or chains to one: its authority could speak for every partner", p.Name))
+			if slices.ContainsFunc(files[file].certificates, chainsToProxyAnchor) {
+				faults = append(faults, fmt.Errorf("an anchor of partner %q is an anchor of the trusted front proxies, or chains to one: its authority could impersonate every partner", p.Name))
 				break
 			}
 		}
@@ -80,16 +80,16 @@ func (f *trustedProxies) checkDisjoint(cfg *config.Config, files bundles) error 
 	return errors.Join(faults...)
 }
 
-// same reports whether f trusts and reads what g does. Either may be nil.
-func (f *trustedProxies) same(g *trustedProxies) bool {
+// equal reports whether f and g have the same settings and anchors. Either may be nil.
+func (f *trustedProxies) equal(g *trustedProxies) bool {
 	if f == nil || g == nil {
 		return f == g
 	}
 	return reflect.DeepEqual(f.settings, g.settings) && slices.Equal(f.keys, g.keys) && maps.Equal(f.trust.excluded, g.trust.excluded)
 }
 
-// Peers returns what judges the certificates that are shown at the partners' listener:
-// those of front proxies, where these pass the clients' on, and otherwise the clients' own.
+// PeerTrust returns the Trust for the TLS connections of the partners' listener: their peers are the
+// front proxies if client certificates come in headers, and otherwise the clients.
 func (t *Trust) PeerTrust() *Trust {
 	if t.frontProxies != nil {
 		return t.frontProxies.trust
@@ -97,21 +97,21 @@ func (t *Trust) PeerTrust() *Trust {
 	return t
 }
 
-// Fronted reports whether clients reach the gate through front proxies, so that requests
-// of many come over one connection.
+// BehindProxy reports whether clients reach the gate through front proxies, so that one connection
+// carries requests of many clients.
 func (t *Trust) BehindProxy() bool { return t.frontProxies != nil }
 
 var (
-	errProxyAddress  = errors.New("the sender is no trusted front proxy: not by its address")
-	errProxyName     = errors.New("the sender is no trusted front proxy: its own certificate has none of their names")
-	errNoProxies     = errors.New("no front proxy is trusted")
+	errProxyAddress  = errors.New("the address of the sender is not one of a trusted front proxy")
+	errProxyName     = errors.New("the certificate of the sender has no name of a trusted front proxy")
+	errNoProxies     = errors.New("no front proxy is configured as trusted")
 	untrustedAddress = &access.Denial{Reason: access.NoCertificate, Err: errProxyAddress}
 	untrustedName    = &access.Denial{Reason: access.NoCertificate, Err: errProxyName}
 )
 
-// admit returns nil when r comes from a trusted front proxy: from one of their addresses
-// and over a connection of one of their certificates, as far as these are configured. What
-// r says of its way does not matter, nor does what was found out on an earlier request.
+// admit returns nil if r comes from a trusted front proxy: the address of the socket and the
+// certificate of the connection must match, as far as each is configured. No header of r counts
+// (X-Forwarded-For, PROXY protocol), and the check is repeated for each request.
 func (f *trustedProxies) admit(r *http.Request) error {
 	trusted := &f.settings.TrustedProxies
 	if len(trusted.Addresses) == 0 && trusted.Certificates == nil {
@@ -126,9 +126,9 @@ func (f *trustedProxies) admit(r *http.Request) error {
 	own, err := f.trust.Peer(r)
 	switch {
 	case err != nil && access.ReasonOf(err) == access.RevocationUnknown:
-		return err // there is no telling
+		return err // 503: the gate cannot decide
 	case err != nil:
-		return &access.Denial{Reason: access.NoCertificate, Err: fmt.Errorf("the sender is no trusted front proxy: its own certificate: %w", err)}
+		return &access.Denial{Reason: access.NoCertificate, Err: fmt.Errorf("the certificate of the sender is not one of a trusted front proxy: %w", err)}
 	}
 	if !slices.ContainsFunc(f.names, func(n config.RegisteredCertificate) bool { return n.MatchesName(own.Leaf) }) {
 		return untrustedName

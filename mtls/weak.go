@@ -12,11 +12,11 @@ import (
 	"github.com/tallygate/tallygate/internal/weakkey"
 )
 
-// Keys and signatures of client certificates, of authorities between and of anchors are held
-// to the rules of token keys: package weakkey, and no SHA-1 and no MD5. For RSA keys from
-// 1024 bits a partner may have an exception, see exceptions.
+// The keys and signatures of client certificates, intermediate authorities and anchors follow the rules
+// for token keys: package weakkey, and neither SHA-1 nor MD5. A partner may have an exception for RSA
+// keys of 1024 bits and more: see rsa1024Exceptions.
 
-// weakError says what is weak about a chain. Its text is fixed.
+// A weakError is the weakness of a chain. Its text is fixed.
 type weakError struct {
 	where string
 	fault error
@@ -30,13 +30,13 @@ const (
 	subjectAuthority = "an authority above the certificate"
 )
 
-var errWeakSignature = errors.New("a signature by SHA-1 or MD5, which others can make")
+var errWeakSignature = errors.New("a signature with SHA-1 or MD5, which are not collision resistant")
 
-// unfit returns what is weak about a way, the client's certificate first. Of what has no
-// exceptions it tells before [weakkey.ErrShort].
-func weakness(way []*x509.Certificate) error {
+// weakness returns the weakness of a chain, the leaf first; nil for none. It returns [weakkey.ErrShort],
+// for which there are exceptions, only if the chain has no other weakness.
+func weakness(chain []*x509.Certificate) error {
 	var short error
-	for i, c := range way {
+	for i, c := range chain {
 		where := subjectAuthority
 		if i == 0 {
 			where = subjectLeaf
@@ -51,12 +51,12 @@ func weakness(way []*x509.Certificate) error {
 	return short
 }
 
-// weaklySigned returns an error when a certificate of chain is signed by a broken hash. That
-// of a certificate that is self-issued does not matter: it proves nothing. crypto/x509 finds
-// no way by such a certificate, and does not say why.
+// weakSignature returns an error if a certificate of chain is signed with a broken hash. Self-issued
+// certificates are exempt, because their signature proves nothing. crypto/x509 finds no chain with such
+// a certificate and does not say why.
 func weakSignature(chain []*x509.Certificate) error {
 	for i, c := range chain {
-		switch c.SignatureAlgorithm { //nolint:exhaustive // these are the broken ones
+		switch c.SignatureAlgorithm { //nolint:exhaustive // the algorithms with broken hashes
 		case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1:
 			switch {
 			case string(c.RawIssuer) == string(c.RawSubject):
@@ -70,9 +70,9 @@ func weakSignature(chain []*x509.Certificate) error {
 	return nil
 }
 
-// exceptions returns until when ways to each anchor may hold RSA keys from 1024 bits. An
-// anchor of such a partner must be no one else's, unless it is of a partner with the same
-// date: the exception is for that partner's clients alone.
+// rsa1024Exceptions returns, by anchor, until when chains may contain RSA keys of 1024 bits and more. An
+// exception is for the clients of one partner alone, so its anchor must not be an anchor of anybody
+// else, except of a partner with the same date.
 func rsa1024Exceptions(cfg *config.Config, t *Trust) (map[access.AnchorKey]time.Time, error) {
 	short := make(map[access.AnchorKey]time.Time)
 	for _, p := range cfg.Partners.List {
@@ -88,7 +88,7 @@ func rsa1024Exceptions(cfg *config.Config, t *Trust) (map[access.AnchorKey]time.
 	var faults []error
 	check := func(path, name string, until time.Time, keys []access.AnchorKey) {
 		if slices.ContainsFunc(keys, func(key access.AnchorKey) bool { end, ok := short[key]; return ok && !end.Equal(until) }) {
-			faults = append(faults, fmt.Errorf("%s: %s: an anchor of %s is one of a partner with another insecure_rsa_1024_until, or with one alone", cfg.Position(path), path, name))
+			faults = append(faults, fmt.Errorf("%s: %s: an anchor of %s is also an anchor of a partner with a different insecure_rsa_1024_until", cfg.Position(path), path, name))
 		}
 	}
 	for i, p := range cfg.Partners.List {

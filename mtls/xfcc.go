@@ -8,27 +8,27 @@ import (
 )
 
 var (
-	errXFCC       = errors.New("X-Forwarded-Client-Cert is not elements of keys and values")
-	errXFCCTwice  = errors.New("X-Forwarded-Client-Cert has an element with a key twice")
-	errXFCCNoCert = errors.New("the last element of X-Forwarded-Client-Cert has no Cert")
-	errXFCCOrder  = errors.New("X-Forwarded-Client-Cert has another key after names of a client's, which may have been made to look like one")
-	errXFCCNames  = errors.New("X-Forwarded-Client-Cert has several elements, and one with names of a client's, which may be made to look like another element")
+	errXFCC       = errors.New("X-Forwarded-Client-Cert is not a list of elements of key=value pairs with known keys")
+	errXFCCTwice  = errors.New("an element of X-Forwarded-Client-Cert has a key twice")
+	errXFCCNoCert = errors.New("the last element of X-Forwarded-Client-Cert has no valid Cert")
+	errXFCCOrder  = errors.New("an element of X-Forwarded-Client-Cert has a key after URI or DNS, which may be a forgery inside a name of the client certificate")
+	errXFCCNames  = errors.New("X-Forwarded-Client-Cert has several elements and one of them has URI or DNS, so an element may be a forgery inside a name of a client certificate")
 )
 
-// What an element of Envoy's X-Forwarded-Client-Cert may say, and whether more than once.
+// xfccKeys has the keys of an element of Envoy's X-Forwarded-Client-Cert: whether each may be repeated.
 var xfccKeys = map[string]bool{
 	"By": true, "Hash": false, "Cert": false, "Chain": false, "Subject": false, "URI": true, "DNS": true,
 }
 
-// parseXFCC reads Cert, and the intermediates in Chain, of the last element: each proxy on
-// the way appends one, so that it is the sender's own. Elements are divided by commas,
-// their keys by semicolons; a value may be quoted.
+// parseXFCC parses Cert, and the intermediates in Chain, of the last element. Each proxy appends an
+// element, so the last element is from the trusted sender. Commas separate elements, semicolons
+// separate keys, and values may be quoted.
 //
-// Envoy writes URI and DNS, which a client's own authority may have chosen, as they stand
-// in the certificate. With a comma they would begin another element, and that would be the
-// last. So none may have them where there are several. With a semicolon they would begin
-// another key, the Cert above all that an Envoy does not write of its own. So nothing may
-// come after them: Envoy writes them last.
+// Envoy copies URI and DNS from the client certificate without escaping, and the client's authority
+// may choose these names. A comma in a name would begin another element, and the forged element
+// would be the last one: so an element with names is refused if there are several elements. A
+// semicolon in a name would begin another key, such as Cert: so nothing may follow names, which
+// Envoy writes last.
 func parseXFCC(text string, _ []string) ([]*x509.Certificate, error) {
 	var element map[string]string
 	elements, named := 0, false
@@ -58,7 +58,7 @@ func parseXFCC(text string, _ []string) ([]*x509.Certificate, error) {
 	return append(leaf, chain...), nil
 }
 
-// xfccPEM reads a value of Cert or Chain.
+// xfccPEM parses a value of Cert or Chain, percent-encoded PEM.
 func xfccPEM(value string) ([]*x509.Certificate, error) {
 	text, err := url.PathUnescape(value)
 	if err != nil || text == "" {
@@ -67,8 +67,8 @@ func xfccPEM(value string) ([]*x509.Certificate, error) {
 	return parseBlocks(text)
 }
 
-// cutElement returns the first element of text, what comes after it, and whether that is
-// another.
+// cutElement returns the first element of text, the rest of text, and whether the rest begins another
+// element.
 func cutElement(text string) (element map[string]string, rest string, more bool, err error) {
 	element = make(map[string]string, len(xfccKeys))
 	for named := false; ; {
@@ -100,9 +100,9 @@ func cutElement(text string) (element map[string]string, rest string, more bool,
 	}
 }
 
-// cutValue returns the value that text begins with, and what comes after it: nothing, or
-// the comma or semicolon that ends it and more. In quotation marks, a backslash takes the
-// character after it as it is; without, there is neither.
+// cutValue returns the value at the beginning of text and the rest: nothing, or text that begins with
+// the comma or semicolon after the value. In a quoted value, a backslash escapes the next character.
+// An unquoted value contains neither quotation marks nor backslashes.
 func cutValue(text string) (value, rest string, ok bool) {
 	if !strings.HasPrefix(text, `"`) {
 		end := strings.IndexAny(text, `,;"\`)
