@@ -1,0 +1,70 @@
+package docs_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write configuration.md from config.example.yaml")
+
+// TestConfigurationPage checks that configuration.md is what configurationPage makes of the example
+// configuration. Run it with -update after a change of the example.
+func TestConfigurationPage(t *testing.T) {
+	example, err := os.ReadFile("../config.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := configurationPage(string(example))
+	if *update {
+		if err := os.WriteFile("configuration.md", want, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile("configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Error("configuration.md differs from config.example.yaml; run: go test ./docs -run TestConfigurationPage -update")
+	}
+}
+
+const configurationIntro = `# Configuration
+
+<!-- Made from config.example.yaml by: go test ./docs -run TestConfigurationPage -update -->
+
+Every key with its meaning, unit and default, from [config.example.yaml](../config.example.yaml). A key with a default may be left out. Check
+a configuration with
+
+    tallygate check --config tallygate.yaml
+
+Relative paths are relative to the configuration's folder. Durations have a unit (` + "`500ms`, `30s`, `5m`, `24h`" + `), and so have
+sizes (` + "`B`, `KiB`, `MiB`, `GiB`" + `). Unknown and doubled keys are errors, and all errors are reported at once, with file, line and
+column. Nothing is expanded: ` + "`${NAME}`" + ` in a value is just that text.
+
+[README.md](../README.md#a-first-configuration) has a first configuration that works when pasted.
+
+| section | what it sets |
+| --- | --- |
+`
+
+// configurationPage returns a page with a section for each key at the top level of the example:
+// the comment above the key as text, and the key with the lines below it as YAML.
+func configurationPage(example string) []byte {
+	var page, sections bytes.Buffer
+	page.WriteString(configurationIntro)
+	section := regexp.MustCompile(`(?m)^((?:# .*\n)*)((\w+):.*\n(?:(?: .*)?\n)*)`)
+	for _, m := range section.FindAllStringSubmatch(example, -1) {
+		text := strings.TrimSpace(strings.ReplaceAll("\n"+m[1], "\n# ", "\n"))
+		summary, _, _ := strings.Cut(strings.ReplaceAll(text, "\n", " "), ". ")
+		fmt.Fprintf(&page, "| [`%s`](#%[1]s) | %s |\n", m[3], strings.TrimSuffix(summary, "."))
+		fmt.Fprintf(&sections, "\n## %s\n\n%s\n\n```yaml\n%s\n```\n", m[3], text, strings.TrimSpace(m[2]))
+	}
+	page.Write(sections.Bytes())
+	return page.Bytes()
+}
