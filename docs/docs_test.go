@@ -173,7 +173,7 @@ func TestNamesExist(t *testing.T) {
 		}
 	}
 	pages := []string{
-		"architecture.md", "not-defended.md", "public-api.md", "stdlib-assumptions.md", "threat-model.md", "update-policy.md",
+		"architecture.md", "issuer.md", "not-defended.md", "operations.md", "public-api.md", "reasons.md", "stdlib-assumptions.md", "threat-model.md", "update-policy.md",
 		"../CONTRIBUTING.md", "../RELEASING.md",
 	}
 	decisions, err := filepath.Glob("adr/*.md")

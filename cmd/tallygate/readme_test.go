@@ -138,17 +138,17 @@ func runShell(t *testing.T, shell, folder, script string, addresses map[string]s
 	return string(output)
 }
 
-// TestREADMERules puts the README's rules, as they stand, into a configuration, and asks
-// what each of them does.
-func TestREADMERules(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
+// TestIssuerRules puts the rules of docs/issuer.md, as they stand, into a configuration and
+// explains what each rule does.
+func TestIssuerRules(t *testing.T) {
+	page, err := os.ReadFile("../../docs/issuer.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	block := regexp.MustCompile("(?s)<!-- TestREADMERules runs the next block. -->\n```yaml\n(.*?)```").FindSubmatch(readme)
+	block := regexp.MustCompile("(?s)<!-- TestIssuerRules runs the next block. -->\n```yaml\n(.*?)```").FindSubmatch(page)
 	script, err2 := os.ReadFile("testdata/governance.txtar")
 	if block == nil || err2 != nil {
-		t.Fatal("the README has no such block", err2)
+		t.Fatalf("docs/issuer.md has the rules: %t; governance.txtar: %v", block != nil, err2)
 	}
 	own := regexp.MustCompile("(?s)-- own.yaml --\n(.*?)  governance:\n.*?(admin:.*?)-- broken").FindSubmatch(script)
 	dir := t.TempDir()
