@@ -1,5 +1,11 @@
 package access
 
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
 // A Decision is the verdict on one request. Package proxy answers, logs and counts from the
 // Decision alone. The zero Decision refuses.
 type Decision struct {
@@ -15,4 +21,64 @@ type Decision struct {
 	Claims    Claims   // zero unless the token passed every check
 	Scopes    []string // scopes that the route needs; set with InsufficientScope, RFC 6750 section 3.1
 	Err       error    // detail for the log; never in the answer
+}
+
+// A Denial is the error of a check that refuses a request.
+type Denial struct {
+	Reason   Reason
+	Server   string // as in [Decision]
+	ClientID string // as in [Decision]
+	Err      error  // detail for the log; may be nil
+}
+
+// Error returns the reason's label and the detail. It is for the log only.
+func (d *Denial) Error() string {
+	if d.Err == nil {
+		return d.Reason.String()
+	}
+	return d.Reason.String() + ": " + d.Err.Error()
+}
+
+// Unwrap returns the detail.
+func (d *Denial) Unwrap() error { return d.Err }
+
+// Denyf returns a Denial for reason, without a client. format and args are the detail for the
+// log; callers truncate what they quote of a token, and never quote its signature.
+func Denyf(reason Reason, format string, args ...any) error {
+	return &Denial{Reason: reason, Err: fmt.Errorf(format, args...)}
+}
+
+// DecisionOf returns the Decision for err. An error that wraps no Denial, and a Denial with the
+// reason Granted, are bugs and give [Undecided].
+func DecisionOf(err error) Decision {
+	var d *Denial
+	if errors.As(err, &d) && d.Reason != Granted {
+		return Decision{Reason: d.Reason, Server: d.Server, ClientID: d.ClientID, Err: d.Err}
+	}
+	return Decision{Reason: Undecided, Err: err}
+}
+
+// ReasonOf returns the reason of [DecisionOf](err).
+func ReasonOf(err error) Reason { return DecisionOf(err).Reason }
+
+// A Mismatch is the detail of a check that compares two values. Name is the compared value, such
+// as a claim. Want comes from the configuration, the connection or the clock. Got comes from the
+// request and must be truncated by [Truncate].
+type Mismatch struct {
+	Name, Want, Got string
+}
+
+func (m *Mismatch) Error() string { return m.Name + ": want " + m.Want + ", got " + m.Got }
+
+// maxTruncated is enough for the details that the checks write (two thumbprints, two times) and
+// for issuer and key identifiers in use.
+const maxTruncated = 256
+
+// Truncate shortens s to 256 bytes. s may come from a request, and a small request must not cause
+// a large log line.
+func Truncate(s string) string {
+	if len(s) <= maxTruncated {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxTruncated], "") + "…" // the cut may have split a character
 }

@@ -103,7 +103,7 @@ var reasons = [numReasons]struct {
 	WeakCertificate:      {StageCertificate, "weak_certificate", http.StatusUnauthorized, invalidToken, "The client certificate, or an authority above it, has a key or a signature that is too weak."},
 	ExpiredCertificate:   {StageCertificate, "expired_certificate", http.StatusUnauthorized, invalidToken, "The client certificate is outside its validity period."},
 	RevokedCertificate:   {StageCertificate, "revoked_certificate", http.StatusUnauthorized, invalidToken, "The client certificate has been revoked."},
-	RevocationUnknown:    {StageCertificate, "revocation_unknown", http.StatusServiceUnavailable, "", "The revocation status of the client certificate cannot be told now."},
+	RevocationUnknown:    {StageCertificate, "revocation_unknown", http.StatusServiceUnavailable, "", "The revocation status of the client certificate is unknown; try again later."},
 
 	NoToken:              {StageToken, "no_token", http.StatusUnauthorized, "", "The request carries no access token in its Authorization header."},
 	MalformedToken:       {StageToken, "malformed_token", http.StatusUnauthorized, invalidToken, "The access token is malformed."},

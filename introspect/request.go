@@ -8,19 +8,12 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
-
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/internal/authserver"
-	"github.com/tallygate/tallygate/internal/facts"
-	"github.com/tallygate/tallygate/internal/jsonlimit"
-	"github.com/tallygate/tallygate/internal/jwks"
 )
 
 // A response is the server's statement about one token.
@@ -46,18 +39,18 @@ const (
 // failed or an idle connection was closed. requestedAt is the time of the request.
 func (c *Client) requestWithRetry(ctx context.Context, endpoint *url.URL, raw string, requestedAt time.Time) (*response, error) {
 	start := time.Now()
-	response, detail, err := c.post(ctx, endpoint, raw)
+	httpResponse, detail, err := c.post(ctx, endpoint, raw)
 	if errors.Is(err, errConnection) && ctx.Err() == nil {
-		response, detail, err = c.post(ctx, endpoint, raw)
+		httpResponse, detail, err = c.post(ctx, endpoint, raw)
 	}
 	c.metrics.duration.Observe(time.Since(start).Seconds())
 	if err != nil {
 		return nil, err
 	}
-	if response.Status != http.StatusOK {
-		return nil, statusError(response.Status, detail)
+	if httpResponse.Status != http.StatusOK {
+		return nil, statusError(httpResponse.Status, detail)
 	}
-	return c.parseResponse(ctx, response, requestedAt)
+	return c.parseResponse(ctx, httpResponse, requestedAt)
 }
 
 // statusError returns the error for a response with a status other than 200. detail is the
@@ -90,7 +83,7 @@ func (c *Client) endpoint() (*url.URL, error) {
 }
 
 // post sends the request once. detail is the server's error text, for the log.
-func (c *Client) post(ctx context.Context, endpoint *url.URL, raw string) (response *authserver.Response, detail string, err error) {
+func (c *Client) post(ctx context.Context, endpoint *url.URL, raw string) (httpResponse *authserver.Response, detail string, err error) {
 	form := url.Values{"token": {raw}, "token_type_hint": {"access_token"}}
 	header := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Accept": {jsonMediaType}}
 	if c.settings.Signed {
@@ -106,7 +99,7 @@ func (c *Client) post(ctx context.Context, endpoint *url.URL, raw string) (respo
 	request.Header = header
 	var reused atomic.Bool
 	trace := httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { reused.Store(got.Reused) }}
-	response, err = c.remote.Send(request.WithContext(httptrace.WithClientTrace(ctx, &trace)), authserver.MaxIntrospection)
+	httpResponse, err = c.remote.Send(request.WithContext(httptrace.WithClientTrace(ctx, &trace)), authserver.MaxIntrospection)
 	var dialing *net.OpError
 	switch {
 	case errors.Is(err, authserver.ErrTooLarge):
@@ -115,151 +108,13 @@ func (c *Client) post(ctx context.Context, endpoint *url.URL, raw string) (respo
 	case err != nil && (reused.Load() || errors.As(err, &dialing) && dialing.Op == "dial"):
 		err = fmt.Errorf("%w: %w", errConnection, err)
 	}
-	if err == nil && response.Status != http.StatusOK {
-		detail = quoteError(response, secretsOf(form, header))
+	if err == nil && httpResponse.Status != http.StatusOK {
+		detail = quoteError(httpResponse, secretsOf(form, header))
 	}
-	return response, detail, err
+	return httpResponse, detail, err
 }
 
 // errConnection marks an error that a new connection may fix. A retry is safe if it has fresh
 // credentials. net/http's own retry would send a client assertion twice, which RFC 7523 section 3
 // tells servers to refuse.
 var errConnection = errors.New("the connection failed")
-
-// parseResponse reads a response with status 200. A response that is not valid is an error and
-// never means that the token is inactive.
-func (c *Client) parseResponse(ctx context.Context, response *authserver.Response, requestedAt time.Time) (*response, error) {
-	document, want := jsontext.Value(response.Body), jsonMediaType
-	if c.settings.Signed {
-		want = jwtMediaType
-	}
-	if response.MediaType != want {
-		return nil, fmt.Errorf("answered with content type %q instead of %s", access.Truncate(response.MediaType), want)
-	}
-	if c.settings.Signed {
-		var err error
-		if document, err = c.verifySigned(ctx, string(response.Body), requestedAt); err != nil {
-			return nil, err
-		}
-	}
-	return c.parseMembers(document)
-}
-
-// members are the members of an introspection response, RFC 7662 section 2.2, and the members by
-// which servers mark the type of a token.
-type members struct {
-	facts.Members
-	Active    jsontext.Value `json:"active"`
-	TokenType facts.Member   `json:"token_type"`
-	TokenUse  facts.Member   `json:"token_use"`
-	Type      facts.Member   `json:"typ"`
-}
-
-// parseMembers reads an introspection response. Only active: true means active, and a response
-// without true or false is an error (RFC 7662 section 2.2 requires active). Invalid claims of an
-// active token make the token malformed, because another request would not fix them.
-func (c *Client) parseMembers(document jsontext.Value) (*response, error) {
-	if err := jsonlimit.Check(document); err != nil {
-		return nil, fmt.Errorf("reading the response: %w, %w", err, errTokenCaused)
-	}
-	var r members
-	if document.Kind() != jsontext.KindBeginObject || json.Unmarshal(document, &r) != nil {
-		return nil, errors.New("the response is not an introspection response in JSON")
-	}
-	if r.Active.Kind() == jsontext.KindFalse {
-		return &response{denial: &access.Denial{Reason: access.Inactive, Err: fmt.Errorf("according to %s", c.server)}}, nil
-	}
-	if r.Active.Kind() != jsontext.KindTrue {
-		return nil, errors.New("the response has no active member that is true or false")
-	}
-	if kind := r.otherTokenType(); kind != "" {
-		return &response{denial: &access.Denial{Reason: access.WrongType, Err: fmt.Errorf("a token of type %q, according to %s", access.Truncate(kind), c.server)}}, nil
-	}
-	claims, err := r.Read(c.server)
-	var malformed *access.Denial
-	if errors.As(err, &malformed) {
-		return &response{denial: malformed}, nil
-	} else if err != nil {
-		return nil, err
-	}
-	if r.Issuer == nil { // the server was asked about its own token
-		claims.Issuer = c.issuer
-	}
-	if r.Expires == nil {
-		// The token is active now. Its cache entry expires before this, and the server is asked
-		// again.
-		claims.Expires = c.now().Add(max(c.settings.Cache.MaxAge, time.Second) + c.settings.Cache.StaleOnError)
-	}
-	return &response{token: claims}, nil
-}
-
-// The values that mark an access token in each member, in lower case.
-var (
-	accessTypes = []string{"bearer", "dpop"}
-	accessUses  = []string{"access_token", "access"}
-	accessTyps  = []string{"bearer", "dpop", "at+jwt", "application/at+jwt", "jwt"}
-)
-
-// otherTokenType returns the type of a token that is not an access token, "" otherwise. Some
-// servers report refresh tokens as active.
-func (r *members) otherTokenType() string {
-	for _, member := range []struct {
-		value facts.Member
-		words []string
-	}{{r.TokenType, accessTypes}, {r.TokenUse, accessUses}, {r.Type, accessTyps}} {
-		kind, ok := member.value.Text()
-		if ok && !slices.Contains(member.words, strings.ToLower(kind)) {
-			return kind
-		}
-	}
-	return ""
-}
-
-// A signedResponse is the JWT of a signed response, RFC 9701 section 5.
-type signedResponse struct {
-	facts.Members
-	Response jsontext.Value `json:"token_introspection"`
-}
-
-// verifySigned returns the introspection response in a signed response. The JWT must have the
-// type of RFC 9701, be signed by the server's keys, come from the server, be meant for this gate,
-// and be issued after the request, within the leeway. RFC 9701 section 5 has no claim for the
-// token, so an attacker who breaks TLS could replace the response by another response from within
-// the leeway.
-func (c *Client) verifySigned(ctx context.Context, raw string, requestedAt time.Time) (jsontext.Value, error) {
-	jws, err := jwks.Parse(raw)
-	if err != nil {
-		return nil, fmt.Errorf("signed response: %w", err)
-	}
-	now := c.now()
-	if _, _, err := c.keys.Verify(ctx, jws, jwks.MediaTypes(jwtMediaType), now); err != nil {
-		return nil, fmt.Errorf("signed response: %w", err)
-	}
-	if err := jsonlimit.Check(jws.Payload); err != nil {
-		return nil, fmt.Errorf("signed response: %w, %w", err, errTokenCaused)
-	}
-	var e signedResponse
-	if json.Unmarshal(jws.Payload, &e) != nil {
-		return nil, errors.New("signed response: the payload is not a JSON object without duplicate names")
-	}
-	claims, err := e.Read(c.server)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("signed response: %w", err)
-	case claims.Issuer != c.issuer:
-		return nil, fmt.Errorf("signed response: issued by %q", access.Truncate(claims.Issuer))
-	case !c.isFor(claims.Audience):
-		return nil, errors.New("signed response: the audience is another resource server")
-	case claims.IssuedAt.IsZero() || claims.IssuedAt.After(now.Add(c.leeway)) || claims.IssuedAt.Before(requestedAt.Truncate(time.Second).Add(-c.leeway)):
-		return nil, errors.New("signed response: issued outside the time of the request")
-	}
-	return e.Response, nil
-}
-
-// isFor reports whether audience names this gate: by its client_id, as RFC 9701 section 5
-// requires, or by one of its configured audiences, as some servers do.
-func (c *Client) isFor(audience []string) bool {
-	return slices.ContainsFunc(audience, func(a string) bool {
-		return a != "" && a == string(c.settings.ClientID) || slices.Contains(c.audiences, a)
-	})
-}

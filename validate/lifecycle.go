@@ -118,31 +118,31 @@ func (v *Validator) refreshers() []refresher {
 // a single token. The error lists failed fetches; tokens of their servers are refused as
 // [access.IssuerUnavailable].
 func (v *Validator) RefreshOnce(ctx context.Context) error {
-	var faults []error
+	var errs []error
 	for _, s := range v.servers {
 		if s.needsMetadata {
-			faults = append(faults, s.remote.Refresh(ctx))
+			errs = append(errs, s.remote.Refresh(ctx))
 		}
 		if s.keys != nil {
-			faults = append(faults, s.keys.Refresh(ctx))
+			errs = append(errs, s.keys.Refresh(ctx))
 		}
 	}
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
 // CheckCredentials checks the gate's credentials at each introspected server with a random token.
 // The error names the servers that refuse the credentials or do not respond.
 func (v *Validator) CheckCredentials(ctx context.Context) error {
-	var faults []error
+	var errs []error
 	for _, s := range v.servers {
 		if s.client == nil {
 			continue
 		}
 		if err := s.client.CheckCredentials(ctx); err != nil {
-			faults = append(faults, fmt.Errorf("authorization server %q: introspection: %w", s.name, err))
+			errs = append(errs, fmt.Errorf("authorization server %q: introspection: %w", s.name, err))
 		}
 	}
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
 // ErrTokensUnverifiable is returned when a reload would leave an authorization server without the
@@ -155,7 +155,7 @@ var ErrTokensUnverifiable = errors.New("tokens that could be checked before cann
 // needed. Servers that are new, or whose tokens previous cannot check, are skipped. previous may
 // be running.
 func (v *Validator) Prefetch(ctx context.Context, previous *Validator) error {
-	faults := make([]error, len(v.servers))
+	errs := make([]error, len(v.servers))
 	var fetches sync.WaitGroup
 	for i, s := range v.servers {
 		old, now := previous.serverByName(s.name), v.now()
@@ -165,12 +165,12 @@ func (v *Validator) Prefetch(ctx context.Context, previous *Validator) error {
 		fetches.Go(func() {
 			cause := s.refreshChanged(ctx, old)
 			if unready := s.ready(v.now()); unready != nil {
-				faults[i] = fmt.Errorf("authorization server %q: %w: %w", s.name, ErrTokensUnverifiable, cmp.Or(cause, unready))
+				errs[i] = fmt.Errorf("authorization server %q: %w: %w", s.name, ErrTokensUnverifiable, cmp.Or(cause, unready))
 			}
 		})
 	}
 	fetches.Wait()
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
 // refreshChanged fetches once what previous does not keep fresh.
@@ -217,15 +217,15 @@ func (v *Validator) Close(next *Validator) {
 // max_stale, its introspection endpoint is known, and it does not refuse the gate's credentials.
 // The error names the other servers.
 func (v *Validator) Ready() error {
-	var faults []error
+	var errs []error
 	now := v.now()
 	for _, s := range v.servers {
 		if !s.required {
 			continue
 		}
 		if err := s.ready(now); err != nil {
-			faults = append(faults, fmt.Errorf("authorization server %q: %w", s.name, err))
+			errs = append(errs, fmt.Errorf("authorization server %q: %w", s.name, err))
 		}
 	}
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }

@@ -110,19 +110,19 @@ func (s *Server) fetchMetadata(ctx context.Context) (*Metadata, error) {
 	if err != nil {
 		return nil, errors.New("the issuer identifier is not a URL")
 	}
-	var faults []error
+	var errs []error
 	for _, location := range MetadataURLs(issuer) {
 		response, err := s.fetch(ctx, location)
 		if err != nil { // another path would not help
-			return nil, errors.Join(append(faults, err)...)
+			return nil, errors.Join(append(errs, err)...)
 		}
 		m, err := s.parse(response)
 		if err == nil {
 			return m, nil
 		}
-		faults = append(faults, fmt.Errorf("at %s: %w", location.Path, err))
+		errs = append(errs, fmt.Errorf("at %s: %w", location.Path, err))
 	}
-	return nil, errors.Join(faults...)
+	return nil, errors.Join(errs...)
 }
 
 // MetadataURLs returns the URLs at which the metadata of an issuer may be, in the order in which

@@ -508,7 +508,7 @@ func TestLocalKeySetsAreReadOnce(t *testing.T) {
 					t.Error("not ready, want ready")
 				}
 				if n := testutil.ToFloat64(v.metrics.succeeded); n != 1 {
-					t.Errorf("%v fetches, want no more", n)
+					t.Errorf("%v fetches, want 1", n)
 				}
 				stop()
 				if after(t, v, c.local, settings(c.edit), slog.New(slog.DiscardHandler)) == v {

@@ -91,3 +91,44 @@ func (s *server) checkResponse(u, response *access.Unchecked, cert *access.Certi
 	}
 	return access.Granted, nil
 }
+
+// introspect asks servers in order about a token. It asks all servers also if a server does not
+// respond. If no server knows the token and one did not respond, the token cannot be checked.
+func (v *Validator) introspect(val *validation, servers []*server) (access.Claims, error) {
+	val.kind, val.source = opaque, remote
+	if len(servers) == 1 {
+		val.server = servers[0]
+	}
+	var refused, unavailable error
+	for _, s := range servers {
+		claims, err := s.introspector.Introspect(val.ctx, val.raw, val.sum, val.cert, v.ownerFor(s, val.cert, val.now))
+		switch reason := access.ReasonOf(err); {
+		case err == nil:
+			return v.checkToken(s, claims, val)
+		case reason == access.MalformedToken: // the server reports the token as active
+			val.server = s
+			return access.Claims{}, err
+		case reason == access.Inactive || reason == access.WrongType:
+			if refused == nil || reason == access.WrongType {
+				refused = err
+			}
+		case unavailable == nil:
+			unavailable = err
+		}
+	}
+	if unavailable != nil {
+		return access.Claims{}, unavailable
+	}
+	return access.Claims{}, refused
+}
+
+// ownerFor returns a function that names the partner for whom a response of s about a token that
+// came with cert is cached: "" if the gate refuses the token.
+func (v *Validator) ownerFor(s *server, cert *access.Certificate, now time.Time) introspect.Owner {
+	return func(response *access.Unchecked) string {
+		if reason, _ := v.checkClaimsAndBinding(s, response, cert, now); reason != access.Granted {
+			return ""
+		}
+		return v.partner(s.name, response.ClientID, cert)
+	}
+}

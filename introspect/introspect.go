@@ -1,0 +1,167 @@
+package introspect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/facts"
+)
+
+// Lookup returns the cached claims of an active token, nil without a fresh entry. It never waits.
+// For a token in frequent use it refreshes the entry in the background before the entry expires.
+func (c *Client) Lookup(raw string, sum facts.Sum) *access.Unchecked {
+	e := c.cache.fresh(sum, c.now())
+	if e == nil {
+		return nil
+	}
+	c.metrics.hits.Inc()
+	if e.shouldRefresh(c.now()) {
+		c.refreshInBackground(raw, sum, e.owner)
+	}
+	return &e.token
+}
+
+// refreshInBackground introspects a token in the background. It does nothing if no permit is
+// free: the cached entry is still fresh.
+func (c *Client) refreshInBackground(raw string, sum facts.Sum, owner string) {
+	if !c.queue.tryAcquire() {
+		return
+	}
+	go func() {
+		defer c.queue.release()
+		c.metrics.early.Inc()
+		_, _ = c.requestAndCache(c.background, raw, sum, func(*response) string { return owner }) // requestAndCache counts errors
+	}()
+}
+
+// Introspect returns the claims of an active token that came with cert, and caches them for
+// owner. Concurrent calls for one token and one certificate share a request, which none of them
+// can cancel. Every error wraps an [access.Denial]: Inactive; WrongType for a token that is not
+// an access token; MalformedToken for an active token with invalid claims; RateLimited if cert
+// came with too many inactive or refused tokens; IssuerUnavailable if the server did not respond
+// or its response is not valid.
+func (c *Client) Introspect(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate, owner Owner) (*access.Unchecked, error) {
+	now := c.now()
+	if err := c.cache.recentDenial(sum, now); err != nil {
+		c.metrics.negative.Inc()
+		return nil, err
+	}
+	if err := c.unknownTokens.allow(cert, now); err != nil {
+		c.metrics.limited.Inc()
+		return nil, err
+	}
+	r, err := c.coalesce(ctx, raw, sum, cert, owner)
+	if err != nil {
+		if e := c.cache.stale(sum, c.now()); e != nil && !callerFault(err) {
+			c.metrics.stale.Inc()
+			return &e.token, nil
+		}
+		return nil, &access.Denial{Reason: access.IssuerUnavailable, Err: fmt.Errorf("introspection at %s: %w", c.server, err)}
+	}
+	if r.denial != nil {
+		return nil, r.denial
+	}
+	return &r.token, nil
+}
+
+// coalesce shares one request among concurrent calls for one token and one certificate. Calls
+// with other certificates make their own requests, because a request may wait for a permit of its
+// certificate.
+func (c *Client) coalesce(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate, owner Owner) (*response, error) {
+	if c.settings.Cache.MaxAge == 0 { // without a cache, every call gets its own response
+		c.metrics.misses.Inc()
+		return c.enqueue(ctx, raw, sum, cert, owner)
+	}
+	made := false
+	shared := c.flights.DoChan(string(sum[:])+string(cert.Thumbprint[:]), func() (any, error) {
+		// Another request may have filled the cache since Lookup.
+		if e := c.cache.fresh(sum, c.now()); e != nil {
+			return &response{token: e.token}, nil
+		}
+		made = true
+		c.metrics.misses.Inc()
+		return c.enqueue(c.background, raw, sum, cert, owner)
+	})
+	select {
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", errCanceled, context.Cause(ctx))
+	case result := <-shared:
+		if !made {
+			c.metrics.shared.Inc()
+		}
+		if result.Err != nil {
+			return nil, result.Err
+		}
+		return result.Val.(*response), nil
+	}
+}
+
+// errCanceled marks a request that was given up.
+var errCanceled = errors.New("canceled")
+
+// enqueue waits for a permit and introspects the token. The timeout of the response begins with
+// the permit, because the server does not cause the wait. An active token that the gate refuses
+// counts like an inactive token: its response is not cached, so the next request with the token
+// would introspect it again.
+func (c *Client) enqueue(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate, owner Owner) (*response, error) {
+	if c.breaker.State() == gobreaker.StateOpen { // do not wait for a permit in vain
+		c.metrics.circuitOpen.Inc()
+		return nil, gobreaker.ErrOpenState
+	}
+	queued, cancel := context.WithTimeout(ctx, c.settings.Timeout)
+	defer cancel()
+	release, err := c.queue.acquire(queued, cert)
+	if err != nil {
+		c.metrics.noPermit.Inc()
+		return nil, err
+	}
+	defer release()
+	refused := false
+	r, err := c.requestAndCache(ctx, raw, sum, func(r *response) string {
+		if r.denial != nil {
+			refused = true
+			return ownerOfInactive(cert)
+		}
+		partner := owner(&r.token)
+		refused = partner == ""
+		return partner
+	})
+	if refused || errors.Is(err, errTokenCaused) || errors.Is(err, errRateLimited) {
+		c.unknownTokens.record(cert, c.now())
+	}
+	return r, err
+}
+
+// requestAndCache introspects a token, unless the circuit breaker is open, and caches the
+// response for its owner.
+func (c *Client) requestAndCache(ctx context.Context, raw string, sum facts.Sum, owner func(*response) string) (*response, error) {
+	endpoint, err := c.endpoint()
+	if err != nil { // nothing was sent, so the circuit breaker must not count it
+		c.metrics.failed.Inc()
+		return nil, err
+	}
+	var requestedAt time.Time
+	r, err := c.breaker.Execute(func() (*response, error) {
+		withTimeout, cancel := context.WithTimeout(ctx, c.settings.Timeout)
+		defer cancel()
+		requestedAt = c.now()
+		r, err := c.requestWithRetry(withTimeout, endpoint, raw, requestedAt)
+		if err != nil && ctx.Err() != nil { // any error of a canceled request
+			return nil, fmt.Errorf("%w: %w", errCanceled, context.Cause(ctx))
+		}
+		return r, err
+	})
+	if errors.Is(err, errCredentialsRefused) {
+		c.credentialCheck.request()
+	}
+	c.metrics.count(r, err)
+	if err == nil {
+		c.cache.add(sum, r, requestedAt, owner(r))
+	}
+	return r, err
+}
