@@ -14,9 +14,9 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// Who waits in the lobby is not judged by what was known before: a partner whose authority
+// A parked connection has no trust of its own: after a reload, a partner whose authority
 // counts no more in the meantime is refused, on the same connection. Others are served.
-func TestLobbyIsJudgedAnew(t *testing.T) {
+func TestParkedConnectionsAfterReload(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
 	testpki.NewCA("Another Root").Write(r.dir, "another")
@@ -51,7 +51,7 @@ func TestLobbyIsJudgedAnew(t *testing.T) {
 		guests = append(guests, g)
 	}
 	r.upstream.forget()
-	time.Sleep(httpserver.ParkAfter + time.Second) // by then they are in the lobby; if not, the test is of less worth
+	time.Sleep(httpserver.ParkAfter + time.Second) // by then the connections are parked; otherwise the test proves less
 	r.configure("trust: [borealis-ca.pem]", "trust: [another.pem]")
 	r.await("ok", 1)
 	for _, g := range guests {

@@ -13,12 +13,12 @@ import (
 	"time"
 )
 
-// ShutdownGrace is how long those that shake hands when the listener is closed have to finish.
+// ShutdownGrace is how long a handshake that is under way may take when the listener closes.
 const ShutdownGrace = 500 * time.Millisecond
 
-// A HandshakeListener is a listener whose connections have done their TLS handshake, each within the
-// timeout. net/http would bound it by the time for a header, and keep for the life of a
-// connection the stack that its handshake needed.
+// A HandshakeListener is a listener whose connections have completed their TLS handshake within a
+// timeout. net/http would bound the handshake by the timeout for a header, and keep the stack that
+// the handshake needed for the life of the connection.
 type HandshakeListener struct {
 	net.Listener
 	settings *tls.Config
@@ -26,23 +26,23 @@ type HandshakeListener struct {
 	failed   func(remote net.Addr, fault error)
 
 	handshaking atomic.Int64
-	ready       chan net.Conn // over HTTP/1.1, or over what net/http is to refuse
-	ready2      chan net.Conn // over HTTP/2
+	ready       chan net.Conn // connections over HTTP/1.1, and connections that net/http must refuse
+	ready2      chan net.Conn // connections over HTTP/2
 	faults      chan error
-	closing     chan struct{}   // no more are accepted
-	over        context.Context // nor handed out
+	closing     chan struct{}   // closed when no connection is accepted any more
+	over        context.Context // done when no connection is delivered any more
 	close       func() error
 	parked      *parkedConns
 }
 
-// newHandshakeListener returns a listener on l, which it owns, as it does the lobby. Close ends it.
-func newHandshakeListener(l net.Listener, settings *tls.Config, timeout time.Duration, failed func(net.Addr, error), lobby *parkedConns) *HandshakeListener {
+// newHandshakeListener returns a listener on l. It owns l and parked. Close ends it.
+func newHandshakeListener(l net.Listener, settings *tls.Config, timeout time.Duration, failed func(net.Addr, error), parked *parkedConns) *HandshakeListener {
 	over, end := context.WithCancel(context.Background())
 	g := &HandshakeListener{
 		Listener: l, settings: settings, timeout: timeout, failed: failed,
-		ready: make(chan net.Conn), ready2: make(chan net.Conn), faults: make(chan error), closing: make(chan struct{}), over: over, parked: lobby,
+		ready: make(chan net.Conn), ready2: make(chan net.Conn), faults: make(chan error), closing: make(chan struct{}), over: over, parked: parked,
 	}
-	lobby.handOff = func(conn net.Conn) { g.deliver(g.ready, conn) }
+	parked.handOff = func(conn net.Conn) { g.deliver(g.ready, conn) }
 	g.close = sync.OnceValue(func() error {
 		close(g.closing)
 		go g.awaitHandshakes(end)
@@ -52,7 +52,7 @@ func newHandshakeListener(l net.Listener, settings *tls.Config, timeout time.Dur
 	return g
 }
 
-// Accept returns the next connection that is ready and does not speak HTTP/2.
+// Accept returns the next connection that does not use HTTP/2.
 func (g *HandshakeListener) Accept() (net.Conn, error) {
 	select {
 	case conn := <-g.ready:
@@ -64,12 +64,12 @@ func (g *HandshakeListener) Accept() (net.Conn, error) {
 	}
 }
 
-// http2 returns a listener for the connections that speak HTTP/2. It ends with g.
+// http2 returns a listener for the connections that use HTTP/2. It ends with g.
 func (g *HandshakeListener) http2() net.Listener { return http2Listener{g} }
 
 type http2Listener struct{ *HandshakeListener }
 
-// Accept returns the next connection that is ready and speaks HTTP/2.
+// Accept returns the next connection that uses HTTP/2.
 func (l http2Listener) Accept() (net.Conn, error) {
 	select {
 	case conn := <-l.ready2:
@@ -79,11 +79,11 @@ func (l http2Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close takes no more connections. Accept still returns those that are on the way.
+// Close stops accepting connections. Accept still returns connections whose handshake is under way.
 func (g *HandshakeListener) Close() error { return g.close() }
 
-// awaitHandshakes waits for those who shake hands, and for requests that are on their way to the
-// lobby.
+// awaitHandshakes waits for handshakes that are under way and for connections that leave the parked
+// connections, up to ShutdownGrace.
 func (g *HandshakeListener) awaitHandshakes(end context.CancelFunc) {
 	defer g.parked.close()
 	defer end()
@@ -92,8 +92,8 @@ func (g *HandshakeListener) awaitHandshakes(end context.CancelFunc) {
 	}
 }
 
-// acceptLoop accepts connections until the listener is closed. A fault waits for Accept, which
-// net/http calls again after a while where the fault may pass.
+// acceptLoop accepts connections until the listener is closed. Accept returns an error of the
+// listener; net/http calls Accept again later if the error is temporary.
 func (g *HandshakeListener) acceptLoop() {
 	for {
 		conn, err := g.Listener.Accept()
@@ -102,7 +102,7 @@ func (g *HandshakeListener) acceptLoop() {
 			go g.handshake(conn)
 			continue
 		}
-		if closed(g.closing) { // no fault: those who are shaking hands are waited for
+		if closed(g.closing) { // not an error: handshakes may be under way
 			return
 		}
 		select {
@@ -113,7 +113,6 @@ func (g *HandshakeListener) acceptLoop() {
 	}
 }
 
-// closed reports whether c has been closed.
 func closed(c <-chan struct{}) bool {
 	select {
 	case <-c:
@@ -141,14 +140,14 @@ func (g *HandshakeListener) handshake(raw net.Conn) {
 	switch conn.ConnectionState().NegotiatedProtocol {
 	case "", "http/1.1":
 		g.parked.add(conn)
-	case "h2": // for which net/http must have this very type
+	case "h2": // net/http requires this type
 		g.deliver(g.ready2, conn)
-	default: // ACME's challenges, which speak no HTTP: net/http ends them
+	default: // ACME challenges carry no HTTP; net/http closes them
 		g.deliver(g.ready, conn)
 	}
 }
 
-// deliver lets the Accept that reads from ready return conn.
+// deliver makes the Accept that reads from ready return conn.
 func (g *HandshakeListener) deliver(ready chan<- net.Conn, conn net.Conn) {
 	select {
 	case ready <- conn:
@@ -157,7 +156,7 @@ func (g *HandshakeListener) deliver(ready chan<- net.Conn, conn net.Conn) {
 	}
 }
 
-// rescue ends a connection whose handshake panicked, and nothing else, as net/http does.
+// rescue closes a connection whose handshake panicked. Like in net/http, other connections go on.
 func (g *HandshakeListener) rescue(raw net.Conn) {
 	if v := recover(); v != nil {
 		_ = raw.Close()
@@ -165,14 +164,14 @@ func (g *HandshakeListener) rescue(raw net.Conn) {
 	}
 }
 
-// PanicError is the error of a connection that met a bug of ours, or of crypto/tls.
+// A PanicError is a panic in our code or in crypto/tls that ended a connection.
 type PanicError struct {
 	error
 	Stack string
 }
 
-// NewPanicError returns what is told of a panic with v, on whose stack it is called. What v says
-// may quote the peer, so it is told only when it is the runtime's.
+// NewPanicError returns an error for the recovered value v, with the current stack. The text of v
+// may quote the peer, so it is kept only for runtime errors.
 func NewPanicError(v any) *PanicError {
 	cause := errors.New("not a runtime error")
 	if fault, ok := v.(runtime.Error); ok {
@@ -181,8 +180,8 @@ func NewPanicError(v any) *PanicError {
 	return &PanicError{cause, string(debug.Stack())}
 }
 
-// rejectPlaintextHTTP tells a client that speaks HTTP in clear text so, as net/http does: it would
-// make nothing of a TLS alert.
+// rejectPlaintextHTTP answers a client that speaks HTTP without TLS, as net/http does. Such a
+// client cannot read a TLS alert.
 func rejectPlaintextHTTP(err error) {
 	var record tls.RecordHeaderError
 	if !errors.As(err, &record) || record.Conn == nil {

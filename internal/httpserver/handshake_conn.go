@@ -5,10 +5,10 @@ import (
 	"net"
 )
 
-// maxHandshakeBytes bounds what a client may send before its handshake is complete: a chain of 64
-// KiB (see mtls.ServerConfig), and as much as half of that again for its ClientHello, which
-// may hold a ticket, and for the borders of records. crypto/tls itself takes 256 KiB of
-// certificates from anybody, and keeps them until the handshake times out.
+// maxHandshakeBytes bounds what a client may send before its handshake completes: a chain of 64 KiB
+// (see mtls.ServerConfig), and half as much for its ClientHello, which may hold a ticket, and for
+// record headers. crypto/tls itself accepts 256 KiB of certificates, and keeps them until the
+// handshake times out.
 const maxHandshakeBytes = 96 << 10
 
 var ErrHandshakeTooLong = errors.New("the client sent more than 96 KiB before its handshake was complete")
@@ -17,7 +17,7 @@ var ErrHandshakeTooLong = errors.New("the client sent more than 96 KiB before it
 // much.
 type handshakeConn struct {
 	net.Conn
-	left int // bytes that may still be read; landed: no bound any more
+	left int // bytes that may still be read, or noLimit
 }
 
 const noLimit = -1
@@ -34,8 +34,8 @@ func (f *handshakeConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// handshakeDone ends the bound. Nobody may read at that time.
+// handshakeDone removes the limit. It must not be called during a Read.
 func (f *handshakeConn) handshakeDone() { f.left = noLimit }
 
-// NetConn returns the connection beneath, as [tls.Conn.NetConn] does.
+// NetConn returns the underlying connection, as [tls.Conn.NetConn] does.
 func (f *handshakeConn) NetConn() net.Conn { return f.Conn }

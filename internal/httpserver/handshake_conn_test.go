@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// The bound below TLS counts what is read until the handshake is complete.
-func TestFlight(t *testing.T) {
+// The limit counts the bytes that are read until the handshake completes.
+func TestHandshakeBytes(t *testing.T) {
 	stream := bottomless{}
 	f := &handshakeConn{Conn: stream, left: maxHandshakeBytes}
 	read, buffer := 0, make([]byte, 1000)

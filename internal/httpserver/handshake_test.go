@@ -12,20 +12,20 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// greeting is a greeter on a port of its own.
-func greeting(t *testing.T, settings *tls.Config) (l *HandshakeListener, failed chan error) {
+// newTestListener returns a HandshakeListener on a port of its own.
+func newTestListener(t *testing.T, settings *tls.Config) (l *HandshakeListener, failed chan error) {
 	t.Helper()
-	return greetingTo(t, settings, newParkedConns(nil, testTimeout, testTimeout, refuseNone))
+	return handshakeListenerWith(t, settings, newParkedConns(nil, testTimeout, testTimeout, refuseNone))
 }
 
-func greetingTo(t *testing.T, settings *tls.Config, lobby *parkedConns) (l *HandshakeListener, failed chan error) {
+func handshakeListenerWith(t *testing.T, settings *tls.Config, parked *parkedConns) (l *HandshakeListener, failed chan error) {
 	t.Helper()
 	raw, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	failed = make(chan error, 10)
-	l = newHandshakeListener(raw, settings, testTimeout, func(_ net.Addr, err error) { failed <- err }, lobby)
+	l = newHandshakeListener(raw, settings, testTimeout, func(_ net.Addr, err error) { failed <- err }, parked)
 	t.Cleanup(func() { _ = l.Close() })
 	return l, failed
 }
@@ -34,7 +34,7 @@ func settingsOf(pair *testpki.Pair) *tls.Config {
 	return &tls.Config{Certificates: []tls.Certificate{pair.TLS()}, MinVersion: tls.VersionTLS12}
 }
 
-// A handshake that panics ends its own connection, and tells nothing of what the peer sent.
+// A panic in a handshake closes that connection only, and its error does not quote the peer.
 func TestHandshakePanic(t *testing.T) {
 	settings := settingsOf(testpki.SelfSigned("gate", testpki.DNS("gate.test")))
 	settings.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
@@ -43,7 +43,7 @@ func TestHandshakePanic(t *testing.T) {
 		}
 		return nil, nil
 	}
-	l, failed := greeting(t, settings)
+	l, failed := newTestListener(t, settings)
 	if _, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{ServerName: "secret.test", InsecureSkipVerify: true}); err == nil {
 		t.Error("the handshake succeeds")
 	}
@@ -63,10 +63,10 @@ func TestHandshakePanic(t *testing.T) {
 	}
 }
 
-// A connection that shakes hands while its listener is closed gets in; one that does not
-// get on is given up.
+// A handshake that is under way when the listener closes may complete. A handshake that makes no
+// progress is aborted.
 func TestHandshakeDuringClose(t *testing.T) {
-	l, failed := greeting(t, settingsOf(testpki.SelfSigned("gate", testpki.DNS("gate.test"))))
+	l, failed := newTestListener(t, settingsOf(testpki.SelfSigned("gate", testpki.DNS("gate.test"))))
 	quick, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -97,12 +97,12 @@ func TestHandshakeDuringClose(t *testing.T) {
 	}
 }
 
-// So it is when a connection is being waited for as the listener is closed: its end is no
-// fault that comes before them.
+// The same holds while Accept waits: the closed listener is not an error that Accept returns before
+// these connections.
 func TestHandshakeDuringCloseWhileAccepting(t *testing.T) {
 	settings := settingsOf(testpki.SelfSigned("gate", testpki.DNS("gate.test")))
-	for range 20 { // of which half would fail
-		l, _ := greeting(t, settings)
+	for range 20 { // without the check, half of these fail
+		l, _ := newTestListener(t, settings)
 		raw, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
 			t.Fatal(err)
@@ -120,7 +120,7 @@ func TestHandshakeDuringCloseWhileAccepting(t *testing.T) {
 			}
 			accepted <- err
 		}()
-		time.Sleep(5 * time.Millisecond) // it waits
+		time.Sleep(5 * time.Millisecond) // until Accept waits
 		_ = l.Close()
 		_ = tls.Client(raw, &tls.Config{InsecureSkipVerify: true}).Handshake()
 		if err := <-accepted; err != nil {
@@ -130,9 +130,9 @@ func TestHandshakeDuringCloseWhileAccepting(t *testing.T) {
 	}
 }
 
-// Nor is a connection given up that comes back from the lobby while its listener is closed.
+// A connection that leaves the parked connections while the listener closes is delivered.
 func TestReturnDuringClose(t *testing.T) {
-	l, _ := greeting(t, settingsOf(testpki.SelfSigned("gate", testpki.DNS("gate.test"))))
+	l, _ := newTestListener(t, settingsOf(testpki.SelfSigned("gate", testpki.DNS("gate.test"))))
 	c, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{ServerName: "gate.test", InsecureSkipVerify: true})
 	if err != nil {
 		t.Fatal(err)
@@ -146,7 +146,7 @@ func TestReturnDuringClose(t *testing.T) {
 	if _, err := io.WriteString(c, "G"); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(ShutdownGrace / 10) // it is on its way, and net/http is busy
+	time.Sleep(ShutdownGrace / 10) // until the connection is on its way; net/http does not accept yet
 	_ = l.Close()
 	time.Sleep(ShutdownGrace / 10)
 	back, err := l.Accept()

@@ -12,30 +12,30 @@ import (
 	"github.com/tallygate/tallygate/internal/logsample"
 )
 
-// A ConnLimiter lets connections in as long as there is room: on its listener, for their address,
-// and in memory. It closes the others at once. Left waiting, they would keep those of
-// everybody else waiting too.
+// A ConnLimiter is a listener that bounds its connections: in total, for each client address, and
+// by memory. It closes connections beyond a limit at once. If they waited in the queue of the
+// listener, other clients would wait behind them.
 type ConnLimiter struct {
 	net.Listener
 	Max, MaxPerAddress int
-	LowMemory          func() bool // whether memory is short; nil: it does not matter
+	LowMemory          func() bool // reports whether memory is short; nil: never
 	Refused            *prometheus.CounterVec
 	Log                *slog.Logger
 
-	mu   sync.Mutex
-	open int
-	each map[netip.Prefix]int // open, by address; never 0
-	told logsample.Sampler    // refused
+	mu       sync.Mutex
+	open     int
+	each     map[netip.Prefix]int // open connections by client prefix
+	refusals logsample.Sampler    // refused connections
 }
 
-// The bounds that keep a connection out, as the metric and the log name them.
+// The limits, as the metric and the log name them.
 const (
 	ByTotal   = "connections"
 	ByAddress = "connections_per_address"
 	ByMemory  = "memory"
 )
 
-// Accept returns the next connection that is let in.
+// Accept returns the next connection within the limits.
 func (d *ConnLimiter) Accept() (net.Conn, error) {
 	for {
 		conn, err := d.Listener.Accept()
@@ -43,16 +43,16 @@ func (d *ConnLimiter) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		from := clientPrefix(conn.RemoteAddr())
-		bound := d.enter(from)
-		if bound == "" {
-			return &limitedConn{Conn: conn, leave: sync.OnceFunc(func() { d.leave(from) })}, nil
+		limit := d.acquire(from)
+		if limit == "" {
+			return &limitedConn{Conn: conn, release: sync.OnceFunc(func() { d.release(from) })}, nil
 		}
-		d.reject(conn, bound)
+		d.reject(conn, limit)
 	}
 }
 
-// enter makes room for a connection, or says which bound there is.
-func (d *ConnLimiter) enter(from netip.Prefix) (bound string) {
+// acquire counts a connection, or returns the limit that it exceeds.
+func (d *ConnLimiter) acquire(from netip.Prefix) (limit string) {
 	short := d.LowMemory != nil && d.LowMemory()
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -72,7 +72,7 @@ func (d *ConnLimiter) enter(from netip.Prefix) (bound string) {
 	return ""
 }
 
-func (d *ConnLimiter) leave(from netip.Prefix) {
+func (d *ConnLimiter) release(from netip.Prefix) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.open--
@@ -81,35 +81,35 @@ func (d *ConnLimiter) leave(from netip.Prefix) {
 	}
 }
 
-// Count returns how many connections are open.
+// Count returns the number of open connections.
 func (d *ConnLimiter) Count() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.open
 }
 
-// reject logs and counts a refused connection and closes it by a reset, after which the
-// kernel keeps no state for it. The reset comes last: whoever sees it finds the count.
-func (d *ConnLimiter) reject(conn net.Conn, bound string) {
+// reject logs and counts a refused connection, and closes it with a reset, after which the kernel
+// keeps no state for it. The reset comes last, so that a client that sees it finds the new count.
+func (d *ConnLimiter) reject(conn net.Conn, limit string) {
 	if n := d.suppressedCount(time.Now()); n > 0 {
-		d.Log.Warn("connections refused", "limit", bound, "remote", conn.RemoteAddr().String(), "count", n)
+		d.Log.Warn("connections refused", "limit", limit, "remote", conn.RemoteAddr().String(), "count", n)
 	}
-	d.Refused.WithLabelValues(bound).Inc()
+	d.Refused.WithLabelValues(limit).Inc()
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
 	_ = conn.Close()
 }
 
-// suppressedCount counts a refusal and returns how many the log has to tell of now.
+// suppressedCount counts a refusal and returns how many refusals a log line must report now, or 0.
 func (d *ConnLimiter) suppressedCount(now time.Time) (n int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.told.Add(now)
+	return d.refusals.Add(now)
 }
 
-// clientPrefix returns the addresses that count as one with a. Of IPv6 a subscriber has a /64
-// at least.
+// clientPrefix returns the prefix of addresses that count as the same client as a: a single IPv4
+// address, or the /64 that an IPv6 subscriber has at least.
 func clientPrefix(a net.Addr) netip.Prefix {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {
@@ -120,17 +120,17 @@ func clientPrefix(a net.Addr) netip.Prefix {
 	if ip.Is4() {
 		bits = 32
 	}
-	prefix, _ := ip.Prefix(bits) // errs only for more bits than there are
+	prefix, _ := ip.Prefix(bits) // fails only for too many bits
 	return prefix
 }
 
-// A limitedConn is a connection that was let in.
+// A limitedConn is a connection that the limiter counts.
 type limitedConn struct {
 	net.Conn
-	leave func()
+	release func()
 }
 
-// CloseWrite tells a client without TLS that nothing more is sent, while it may be sending.
+// CloseWrite ends the stream to a client without TLS, while the client may still send.
 func (g *limitedConn) CloseWrite() error {
 	if tcp, ok := g.Conn.(*net.TCPConn); ok {
 		return tcp.CloseWrite()
@@ -138,8 +138,8 @@ func (g *limitedConn) CloseWrite() error {
 	return nil
 }
 
-// Close makes room for another.
+// Close releases the connection's slot.
 func (g *limitedConn) Close() error {
-	defer g.leave()
+	defer g.release()
 	return g.Conn.Close()
 }

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// What counts as one address.
-func TestOrigins(t *testing.T) {
+// Addresses of one IPv6 /64 count as one client.
+func TestClientPrefix(t *testing.T) {
 	for address, want := range map[string]string{
 		"192.0.2.1": "192.0.2.1/32", "::ffff:192.0.2.1": "192.0.2.1/32",
 		"2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64", "fe80::1": "fe80::/64",
@@ -21,7 +21,7 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
-// The log tells of a flood now and then, with all of it.
+// A flood of refusals is logged at intervals, with the number of refusals.
 func TestRefusalsInTheLog(t *testing.T) {
 	d := &ConnLimiter{}
 	start := time.Now()

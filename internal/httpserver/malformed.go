@@ -12,21 +12,22 @@ import (
 	"github.com/tallygate/tallygate/internal/http1guard"
 )
 
-// A MalformedHandler answers a malformed request over HTTP/1.x with 400 and closes its connection. state
-// is nil where that has no TLS.
+// A MalformedHandler answers a malformed HTTP/1.x request with 400 and closes its connection. state
+// is nil without TLS.
 type MalformedHandler func(c net.Conn, state *tls.ConnectionState, fault error)
 
 const (
-	// answerTimeout is how long the client may take to accept the answer to a malformed request.
+	// answerTimeout bounds the sending of the response to a malformed request.
 	answerTimeout = 5 * time.Second
-	// After the answer the connection stays open for lingerTime and up to lingerBytes, as net/http's
-	// does: a close while bytes arrive is a reset, which can take the answer away from the client.
+	// After the response the connection stays open for lingerTime and up to lingerBytes, as in
+	// net/http. Closing it while bytes arrive causes a reset, which can destroy the response on its
+	// way.
 	lingerTime  = 500 * time.Millisecond
 	lingerBytes = 256 << 10
 )
 
-// AnswerMalformed returns a refuser that sends what handler answers. The request that handler gets
-// tells where it came from, and nothing else.
+// AnswerMalformed returns a MalformedHandler that sends the response of handler. The request that
+// handler gets has only the remote address and the TLS state.
 func AnswerMalformed(handler func(w http.ResponseWriter, r *http.Request, fault error)) MalformedHandler {
 	return func(c net.Conn, state *tls.ConnectionState, fault error) {
 		defer func() { _ = c.Close() }()
@@ -48,7 +49,7 @@ func AnswerMalformed(handler func(w http.ResponseWriter, r *http.Request, fault 
 	}
 }
 
-// A storedAnswer keeps an answer until it is written to a connection.
+// A storedAnswer buffers a response.
 type storedAnswer struct {
 	header http.Header
 	status int
@@ -59,14 +60,14 @@ func (a *storedAnswer) Header() http.Header         { return a.header }
 func (a *storedAnswer) WriteHeader(status int)      { a.status = status }
 func (a *storedAnswer) Write(p []byte) (int, error) { return a.body.Write(p) }
 
-// writeTo sends the answer, the last of its connection.
+// writeTo sends the response, which is the last of its connection.
 func (a *storedAnswer) writeTo(w io.Writer) error {
 	a.header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	answer := http.Response{
 		StatusCode: a.status, ProtoMajor: 1, ProtoMinor: 1, Header: a.header,
 		Body: io.NopCloser(&a.body), ContentLength: int64(a.body.Len()), Close: true,
 	}
-	var whole bytes.Buffer // is sent by one write
+	var whole bytes.Buffer // sent with a single write
 	if err := answer.Write(&whole); err != nil {
 		return err
 	}
@@ -74,13 +75,12 @@ func (a *storedAnswer) writeTo(w io.Writer) error {
 	return err
 }
 
-// A guardedListener puts a guard into each connection of a listener without TLS.
+// A guardedListener reads each connection of a listener without TLS through a guard.
 type guardedListener struct {
 	net.Listener
 	refuse MalformedHandler
 }
 
-// Accept returns the next connection.
 func (l guardedListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
@@ -99,7 +99,7 @@ func (c *guarded) Read(p []byte) (int, error) { return c.guard.Read(p) }
 
 func (c *guarded) changed(state http.ConnState) { c.guard.Changed(state) }
 
-// changed is http.Server's ConnState. It tells the connections that have a guard.
+// changed is the ConnState function of an http.Server. It informs connections with a guard.
 func changed(c net.Conn, state http.ConnState) {
 	if c, ok := c.(interface{ changed(state http.ConnState) }); ok {
 		c.changed(state)

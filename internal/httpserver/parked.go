@@ -13,40 +13,39 @@ import (
 	"github.com/tallygate/tallygate/internal/httpserver/fastpath"
 )
 
-// ParkAfter is how long net/http keeps a connection that has no request in hand. It holds two
-// buffers of 4 KiB for each, and a stack of 8 KiB that the requests have grown. Coming back
-// from the lobby costs a request some 50 µs, so those that follow each other stay. A lane has no
-// buffers to spare either; it keeps them for half as long at least.
+// ParkAfter is how long net/http keeps a connection without a request. For each such connection it
+// holds two buffers of 4 KiB and a stack of 8 KiB. The return of a parked connection costs a
+// request about 50 µs, so connections with frequent requests stay in net/http. The fast path parks
+// after half that time at least.
 const ParkAfter = 5 * time.Second
 
-// A parkedConns is where connections over HTTP/1.1 wait for their next request: TLS still has
-// them, net/http does not. It is safe for concurrent use.
+// parkedConns holds idle HTTP/1.1 connections outside net/http. It is safe for concurrent use.
 type parkedConns struct {
-	lane        *fastpath.Server // serves what is plain; nil: net/http serves all
-	first, idle time.Duration    // how long they may be without a request: at first, and later
-	parkAfter   time.Duration    // after which they come here
-	handOff     func(net.Conn)   // gets those that have something to say
-	refuse      MalformedHandler // of their malformed requests
+	fast        *fastpath.Server // serves plain requests; nil: net/http serves all requests
+	first, idle time.Duration    // how long a connection may be idle: before its first request, and later
+	parkAfter   time.Duration    // time after which net/http's connections are parked
+	handOff     func(net.Conn)   // delivers a connection with data to net/http
+	refuse      MalformedHandler // answers malformed requests
 
 	mu      sync.Mutex
 	waiting map[*tls.Conn]struct{} // nil: closed
-	leaving int                    // given back, and not taken yet
+	leaving int                    // connections with data that are not accepted yet
 }
 
 func newParkedConns(plain *fastpath.Server, first, idle time.Duration, refuse MalformedHandler) *parkedConns {
-	return &parkedConns{lane: plain, first: first, idle: idle, parkAfter: ParkAfter, refuse: refuse, waiting: make(map[*tls.Conn]struct{})}
+	return &parkedConns{fast: plain, first: first, idle: idle, parkAfter: ParkAfter, refuse: refuse, waiting: make(map[*tls.Conn]struct{})}
 }
 
-// add takes a connection that is new.
+// add takes a new connection.
 func (l *parkedConns) add(c *tls.Conn) {
-	if l.lane == nil {
+	if l.fast == nil {
 		l.handOver(c, nil)
 		return
 	}
 	l.park(c, time.Now().Add(l.first))
 }
 
-// park lets c, which nobody else uses any more, wait until a time; zero: for ever.
+// park takes c, which nothing else may use, until a deadline; a zero deadline is none.
 func (l *parkedConns) park(c *tls.Conn, until time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -55,11 +54,12 @@ func (l *parkedConns) park(c *tls.Conn, until time.Time) {
 	} else {
 		l.waiting[c] = struct{}{}
 	}
-	_ = c.SetDeadline(until) // of writes, too: TLS may answer what is read
+	_ = c.SetDeadline(until) // also for writes, since TLS may answer what it reads
 	go l.wait(c)
 }
 
-// wait serves c, or gives it back, with the first byte that comes, and closes it if none does.
+// wait reads the first byte and serves c or hands it over. Without a byte until the deadline it
+// closes c.
 func (l *parkedConns) wait(c *tls.Conn) {
 	var first [1]byte
 	n, _ := c.Read(first[:])
@@ -78,13 +78,13 @@ func (l *parkedConns) wait(c *tls.Conn) {
 	l.mu.Unlock()
 }
 
-// serve serves c, of which something has been read, as far as it is plain.
+// serve serves plain requests on c. read has been read before.
 func (l *parkedConns) serve(c *tls.Conn, read []byte) {
-	if l.lane == nil {
+	if l.fast == nil {
 		l.handOver(c, read)
 		return
 	}
-	switch outcome, unserved, rests := l.lane.Serve(c, read); outcome {
+	switch outcome, unserved, rests := l.fast.Serve(c, read); outcome {
 	case fastpath.Over:
 	case fastpath.Idle:
 		l.park(c, rests.Add(l.idle))
@@ -93,7 +93,7 @@ func (l *parkedConns) serve(c *tls.Conn, read []byte) {
 	}
 }
 
-// handOver gives c to net/http, which reads it through a guard, and early before it.
+// handOver gives c to net/http, which reads it through a guard. early has been read before.
 func (l *parkedConns) handOver(c *tls.Conn, early []byte) {
 	s := &parkableConn{Conn: c, parked: l, early: early}
 	s.guard = http1guard.New(readerFunc(s.receive), func(fault error) {
@@ -108,14 +108,14 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// count returns how many connections wait, or are on their way out.
+// count returns the number of parked connections and of connections that are not accepted yet.
 func (l *parkedConns) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.waiting) + l.leaving
 }
 
-// close ends the connections that wait, and those that come to.
+// close closes parked connections, and connections that are parked later.
 func (l *parkedConns) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -123,41 +123,41 @@ func (l *parkedConns) close() {
 		_ = c.SetReadDeadline(time.Unix(1, 0))
 	}
 	l.waiting = nil
-	if l.lane != nil {
-		l.lane.Close()
+	if l.fast != nil {
+		l.fast.Close()
 	}
 }
 
-// A parkableConn is a connection over HTTP/1.1 from when net/http gets it to when that closes it,
-// or would wait for another request for longer than a while: then net/http is told that the
-// connection is over, and what it closes goes to the lobby.
+// A parkableConn is an HTTP/1.1 connection that net/http serves. If net/http would wait for a
+// further request for longer than parkAfter, a deadline error makes it close the connection, and
+// Close parks the connection instead.
 type parkableConn struct {
 	*tls.Conn
 	parked *parkedConns
 	guard  *http1guard.Guard
 
-	// Of the one goroutine that reads at a time.
+	// Used by the one goroutine that reads.
 	early []byte // was read before
 	room  int    // in net/http's buffer while nothing is in it
 
 	mu    sync.Mutex
 	state connState
-	until time.Time // when net/http would wait no longer, zero for never
+	until time.Time // the deadline that net/http has set; zero: none
 }
 
-// A connState is how far net/http is on its way from one request to the next: it says that the
-// connection is idle, sets a deadline, waits for the first bytes, and sets another.
+// A connState is the state of net/http between two requests: it reports the connection as idle,
+// sets a deadline, waits for the first bytes, and sets another deadline.
 type connState uint8
 
 const (
 	connBusy connState = iota
 	connIdle
-	connWaiting // the first bytes
-	connParking // to the lobby, with Close
+	connWaiting // for the first bytes
+	connParking // Close parks the connection
 	connParked
 )
 
-// changed takes the connection's states of http.Server.ConnState.
+// changed gets the connection's states from http.Server.ConnState.
 func (s *parkableConn) changed(state http.ConnState) {
 	s.guard.Changed(state)
 	if state == http.StateIdle {
@@ -167,7 +167,7 @@ func (s *parkableConn) changed(state http.ConnState) {
 	}
 }
 
-// SetReadDeadline sets an earlier one for the first bytes of the next request.
+// SetReadDeadline sets an earlier deadline than t for the first bytes of the next request.
 func (s *parkableConn) SetReadDeadline(t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -177,17 +177,18 @@ func (s *parkableConn) SetReadDeadline(t time.Time) error {
 		if soon := time.Now().Add(s.parked.parkAfter); t.IsZero() || soon.Before(t) {
 			t = soon
 		}
-	case connWaiting: // they are there
+	case connWaiting: // the first bytes are read
 		s.state = connBusy
 	case connBusy, connParking, connParked:
 	}
 	return s.Conn.SetReadDeadline(t)
 }
 
-// Read reads what the guard lets through.
+// Read reads through the guard.
 func (s *parkableConn) Read(p []byte) (int, error) { return s.guard.Read(p) }
 
-// receive reads as TLS does, until net/http is to wait no longer.
+// receive reads from the TLS connection. It returns a deadline error if the connection is to be
+// parked or net/http's deadline has passed.
 func (s *parkableConn) receive(p []byte) (int, error) {
 	if s.room == 0 {
 		s.room = len(p)
@@ -205,9 +206,9 @@ func (s *parkableConn) receive(p []byte) (int, error) {
 	}
 }
 
-// keepWaiting decides what becomes of a stay when nothing has come in time. It goes on where
-// net/http would still wait and holds bytes of the next request, which would be lost:
-// then there is less room in the buffer that it reads into.
+// keepWaiting decides about a connection without data at parkAfter. The connection stays in
+// net/http if net/http holds bytes of the next request, because parking would lose them. In this
+// case the buffer that net/http reads into has less space.
 func (s *parkableConn) keepWaiting(empty bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -222,20 +223,20 @@ func (s *parkableConn) keepWaiting(empty bool) bool {
 	return true
 }
 
-// Close closes the connection, or takes it to the lobby.
+// Close closes or parks the connection.
 func (s *parkableConn) Close() error {
 	switch s.leave() {
 	case connParking:
 		s.parked.park(s.Conn, s.until)
 		return nil
-	case connParked: // it may be another stay's
+	case connParked: // parked: another parkableConn may own the connection
 		return nil
 	case connBusy, connIdle, connWaiting:
 	}
 	return s.Conn.Close()
 }
 
-// leave returns how far the pause is, and ends that of leaving.
+// leave returns the state, and sets it to connParked after connParking.
 func (s *parkableConn) leave() connState {
 	s.mu.Lock()
 	defer s.mu.Unlock()

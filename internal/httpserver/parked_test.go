@@ -21,8 +21,8 @@ import (
 // refuseNone closes the connection.
 func refuseNone(c net.Conn, _ *tls.ConnectionState, _ error) { _ = c.Close() }
 
-// A hall is a greeter with net/http behind it, as in a gate, and a lane or none, whose answers
-// say what was asked. Its connections go to the lobby at once.
+// A hall is a HandshakeListener with net/http behind it, with or without the fast path. Its
+// responses repeat the request. Its connections are parked at once.
 type hall struct {
 	*HandshakeListener
 	server http.Server
@@ -40,19 +40,19 @@ func newHall(t *testing.T, idle time.Duration, plain bool) *hall {
 		_, _ = fmt.Fprintf(w, "%s %s %s", r.Method, r.URL, body)
 	})
 	const soon = 2 * time.Millisecond
-	lobby := newParkedConns(nil, testTimeout, idle, refuseNone)
-	lobby.parkAfter = soon
+	parked := newParkedConns(nil, testTimeout, idle, refuseNone)
+	parked.parkAfter = soon
 	if plain {
-		lobby.lane = &fastpath.Server{Handler: h.server.Handler, ConnContext: mtls.ConnContext, Quiet: soon, Patience: soon}
+		parked.fast = &fastpath.Server{Handler: h.server.Handler, ConnContext: mtls.ConnContext, Quiet: soon, Patience: soon}
 	}
-	h.HandshakeListener, _ = greetingTo(t, settingsOf(testpki.SelfSigned("gate", testpki.DNS("gate.test"))), lobby)
+	h.HandshakeListener, _ = handshakeListenerWith(t, settingsOf(testpki.SelfSigned("gate", testpki.DNS("gate.test"))), parked)
 	l := h.HandshakeListener
 	go func() { _ = h.server.Serve(l) }()
 	t.Cleanup(func() { _ = h.server.Close() })
 	return h
 }
 
-// dial opens a connection, on which answers may be read.
+// dial opens a connection, and returns a reader of responses.
 func (h *hall) dial() (*tls.Conn, *bufio.Reader) {
 	h.t.Helper()
 	c, err := tls.Dial("tcp", h.Addr().String(), &tls.Config{ServerName: "gate.test", InsecureSkipVerify: true})
@@ -71,7 +71,7 @@ func (h *hall) send(c net.Conn, text string) {
 	}
 }
 
-// expect reads one answer.
+// expect reads a response.
 func (h *hall) expect(from *bufio.Reader, want string) {
 	h.t.Helper()
 	answer, err := http.ReadResponse(from, nil)
@@ -84,25 +84,25 @@ func (h *hall) expect(from *bufio.Reader, want string) {
 	}
 }
 
-// hold waits until the lobby holds so many.
+// hold waits until that many connections are parked.
 func (h *hall) hold(want int) {
 	h.t.Helper()
 	for deadline := time.Now().Add(testTimeout); h.parked.count() != want; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			h.t.Fatalf("the lobby holds %d connections, want %d", h.parked.count(), want)
+			h.t.Fatalf("the parked holds %d connections, want %d", h.parked.count(), want)
 		}
 	}
 }
 
-// A connection goes to the lobby and comes back as often as it likes, and ends there when
-// its client or the server ends it, or its time is over.
-func TestLobby(t *testing.T) {
+// A connection is parked and returns any number of times. It is closed by its client, by the server
+// or after its idle timeout.
+func TestParkedConns(t *testing.T) {
 	for _, plain := range []bool{false, true} {
-		t.Run(fmt.Sprintf("plain %v", plain), func(t *testing.T) { testLobby(t, plain) })
+		t.Run(fmt.Sprintf("plain %v", plain), func(t *testing.T) { testParkedConns(t, plain) })
 	}
 }
 
-func testLobby(t *testing.T, plain bool) {
+func testParkedConns(t *testing.T, plain bool) {
 	h := newHall(t, testTimeout, plain)
 	c, answers := h.dial()
 	other, others := h.dial()
@@ -115,11 +115,11 @@ func testLobby(t *testing.T, plain bool) {
 	}
 	_ = c.Close()
 	h.hold(1)
-	third, thirds := h.dial() // as long as it waits the listener does
+	third, thirds := h.dial() // parked until the listener closes
 	h.send(third, "GET /t HTTP/1.1\r\nHost: a\r\n\r\n")
 	h.expect(thirds, "GET /t ")
 	h.hold(2)
-	_ = h.Close() // a request that is on its way then is not lost
+	_ = h.Close() // a request on its way is not lost
 	h.send(other, "GET /last HTTP/1.1\r\nHost: a\r\n\r\n")
 	h.expect(others, "GET /last ")
 	h.hold(2)
@@ -131,7 +131,7 @@ func testLobby(t *testing.T, plain bool) {
 		t.Errorf("the other connection ends with %v, want a farewell", err)
 	}
 
-	if err := (&parkableConn{state: connParked}).Close(); err != nil { // whose connection may be another stay's
+	if err := (&parkableConn{state: connParked}).Close(); err != nil { // another parkableConn may own the connection
 		t.Error(err)
 	}
 
@@ -146,11 +146,11 @@ func testLobby(t *testing.T, plain bool) {
 	h.hold(0)
 }
 
-// A connection on which nothing is ever asked has less time than one that rests.
-func TestLobbyAwaitsTheFirst(t *testing.T) {
+// A connection before its first request has a shorter timeout than an idle connection.
+func TestParkedBeforeFirstRequest(t *testing.T) {
 	plain := newParkedConns(&fastpath.Server{}, 50*time.Millisecond, time.Hour, refuseNone)
 	h := &hall{t: t}
-	h.HandshakeListener, _ = greetingTo(t, settingsOf(testpki.SelfSigned("gate", testpki.DNS("gate.test"))), plain)
+	h.HandshakeListener, _ = handshakeListenerWith(t, settingsOf(testpki.SelfSigned("gate", testpki.DNS("gate.test"))), plain)
 	begin := time.Now()
 	_, answers := h.dial()
 	if _, err := answers.ReadByte(); err != io.EOF || time.Since(begin) < plain.first {
@@ -158,15 +158,14 @@ func TestLobbyAwaitsTheFirst(t *testing.T) {
 	}
 }
 
-// What a client sends too early of its next request is not lost, however little it is: then
-// the connection stays.
-func TestLobbyIsForEmptyHands(t *testing.T) {
+// Bytes of the next request that net/http has read are not lost: the connection is not parked.
+func TestParkingLosesNoBytes(t *testing.T) {
 	for _, plain := range []bool{false, true} {
-		t.Run(fmt.Sprintf("plain %v", plain), func(t *testing.T) { testEmptyHands(t, newHall(t, testTimeout, plain)) })
+		t.Run(fmt.Sprintf("plain %v", plain), func(t *testing.T) { testParkingLosesNoBytes(t, newHall(t, testTimeout, plain)) })
 	}
 }
 
-func testEmptyHands(t *testing.T, h *hall) {
+func testParkingLosesNoBytes(t *testing.T, h *hall) {
 	const first, next = "POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab", "GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
 	for n := range len(next) {
 		c, answers := h.dial()
@@ -175,9 +174,9 @@ func testEmptyHands(t *testing.T, h *hall) {
 		if n == 0 {
 			h.hold(1)
 		} else {
-			time.Sleep(10 * h.parked.parkAfter) // it may go wrong in that time
+			time.Sleep(10 * h.parked.parkAfter) // time in which the connection could be parked by mistake
 			if h.parked.count() != 0 {
-				t.Errorf("with %q read, the connection went to the lobby", next[:n])
+				t.Errorf("with %q read, the connection went to the parked", next[:n])
 			}
 		}
 		h.send(c, next[n:])
@@ -187,8 +186,8 @@ func testEmptyHands(t *testing.T, h *hall) {
 	}
 }
 
-// Requests arrive as they are sent, whatever the pieces and the pauses between these.
-func TestLobbyAnyPieces(t *testing.T) {
+// Requests arrive as sent, whatever the size of the pieces and the pauses between them.
+func TestParkedAnyPieces(t *testing.T) {
 	t.Parallel()
 	halls := []*hall{newHall(t, testTimeout, false), newHall(t, testTimeout, true)}
 	for i := range 6 {

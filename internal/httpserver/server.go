@@ -22,26 +22,25 @@ import (
 	"github.com/tallygate/tallygate/mtls"
 )
 
-// A Server is one listener with its handler.
+// A Server serves one listener. Its fields must be set before Listen, and not changed later.
 type Server struct {
 	Name             string
 	Address          string
 	Limiter          *ConnLimiter
-	TLS              *mtls.Listener                     // nil: plain HTTP
-	ProxyProtocol    func() *config.ProxyProtocol       // who may speak it in front of TLS, at the moment
-	HandshakeTimeout time.Duration                      // may take so long
-	HandshakeFailed  func(remote net.Addr, fault error) // is told of handshakes
-	RefuseMalformed  MalformedHandler                   // of malformed requests over HTTP/1.x
-	Active           *atomic.Int64                      // its requests; nil: none that an end would cut
-	Closing          <-chan struct{}                    // closed when it is to take no more connections
-	Listener         net.Listener                       // on which http serves
-	HTTP1            *http.Server                       // HTTP/1.1
-	HTTP2            *http.Server                       // HTTP/2, of the same listener; nil without TLS
-	FastPath         *fastpath.Server                   // beside http, for what is plain; nil: http serves all
+	TLS              *mtls.Listener                     // nil: no TLS
+	ProxyProtocol    func() *config.ProxyProtocol       // returns the present settings; nil: no PROXY protocol
+	HandshakeTimeout time.Duration                      // bounds a TLS handshake
+	HandshakeFailed  func(remote net.Addr, fault error) // is called for each failed handshake
+	RefuseMalformed  MalformedHandler                   // answers malformed HTTP/1.x requests
+	Active           *atomic.Int64                      // concurrent requests; nil: cutting off a request is no error
+	Closing          <-chan struct{}                    // closed when no connection is accepted any more
+	Listener         net.Listener                       // set by Listen
+	HTTP1            *http.Server                       // serves HTTP/1.1
+	HTTP2            *http.Server                       // serves HTTP/2 on the same listener; nil without TLS
+	FastPath         *fastpath.Server                   // serves plain HTTP/1.1 requests; nil: HTTP1 serves all
 }
 
-// NewHTTP1 returns a server for messages over HTTP/1.1 that are small and come in one
-// go.
+// NewHTTP1 returns an HTTP/1.1 server that bounds the time of whole messages.
 func NewHTTP1(limits config.Limits, handler http.Handler) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
@@ -55,16 +54,16 @@ func NewHTTP1(limits config.Limits, handler http.Handler) *http.Server {
 		IdleTimeout:       limits.IdleTimeout,
 		ConnContext:       mtls.ConnContext,
 		ConnState:         changed,
-		// Otherwise net/http answers "OPTIONS *" before the handler sees it.
+		// Otherwise net/http answers "OPTIONS *" before the handler sees the request.
 		DisableGeneralOptionsHandler: true,
 	}
 }
 
-// Listen lets the server serve on l, which it owns.
+// Listen prepares the server to serve on l, which it owns.
 func (s *Server) Listen(l net.Listener) {
 	s.Limiter.Listener = l
 	if s.TLS != nil {
-		// Not by ServeTLS, which would go by a copy of the settings.
+		// ServeTLS would use a copy of the settings, which could not change.
 		s.Listener = newHandshakeListener(newProxyProtocolListener(s.Limiter, s.ProxyProtocol, s.HTTP1.ReadHeaderTimeout), s.TLS.Config(), s.HandshakeTimeout, s.HandshakeFailed,
 			newParkedConns(s.FastPath, s.HTTP1.ReadHeaderTimeout, s.HTTP1.IdleTimeout, s.RefuseMalformed))
 		return
@@ -72,8 +71,7 @@ func (s *Server) Listen(l net.Listener) {
 	s.Listener = guardedListener{s.Limiter, s.RefuseMalformed}
 }
 
-// Serve serves until the listener is closed or has a fault, over each protocol that it
-// speaks.
+// Serve serves until the listener is closed or fails.
 func (s *Server) Serve() error {
 	var serving errgroup.Group
 	serving.Go(func() error { return s.HTTP1.Serve(s.Listener) })
@@ -87,13 +85,13 @@ func (s *Server) Serve() error {
 	return fmt.Errorf("serving %s: %w", s.Name, err)
 }
 
-// NewErrorLog returns a logger for [http.Server.ErrorLog] that writes to l, with the listener's
+// NewErrorLog returns a logger for [http.Server.ErrorLog] that writes to l with the listener's
 // name.
 func NewErrorLog(l *slog.Logger, listener string) *log.Logger {
 	return log.New(&errorLog{l, listener}, "", 0)
 }
 
-// An errorLog turns what net/http says of its connections into log lines.
+// An errorLog logs what net/http reports about connections.
 type errorLog struct {
 	log      *slog.Logger
 	listener string
@@ -104,12 +102,12 @@ func (e *errorLog) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// Shutdown takes no more connections, and ends those that are there when their requests are
-// done. Once it has begun to, net/http drops every request that it reads, without an answer;
-// so those that are on their way, behind a handshake above all, have their last call before.
-func (s *Server) Shutdown(ctx context.Context, call time.Duration) error {
+// Shutdown stops accepting connections, and closes each connection when its requests are done.
+// After http.Server.Shutdown has begun, net/http drops every request that it reads without a
+// response. So requests on their way, in particular behind a handshake, have grace before that.
+func (s *Server) Shutdown(ctx context.Context, grace time.Duration) error {
 	_ = s.Listener.Close()
-	for until := time.Now().Add(call); s.Active != nil && s.Limiter.Count() > 0 && time.Now().Before(until); {
+	for until := time.Now().Add(grace); s.Active != nil && s.Limiter.Count() > 0 && time.Now().Before(until); {
 		time.Sleep(5 * time.Millisecond)
 	}
 	err := s.shutdownServers(ctx)
@@ -119,7 +117,7 @@ func (s *Server) Shutdown(ctx context.Context, call time.Duration) error {
 	if err == nil {
 		return nil
 	}
-	// It also waits for connections on which nothing was asked yet.
+	// ctx may also end because of connections without any request.
 	cut := s.Active != nil && s.Active.Load() > 0
 	_ = s.HTTP1.Close()
 	if s.HTTP2 != nil {
@@ -134,7 +132,7 @@ func (s *Server) Shutdown(ctx context.Context, call time.Duration) error {
 	return fmt.Errorf("stopping %s: %w", s.Name, err)
 }
 
-// shutdownServers lets both servers end their connections at the same time.
+// shutdownServers shuts both servers down at the same time.
 func (s *Server) shutdownServers(ctx context.Context) error {
 	var over2 error
 	var ending sync.WaitGroup
