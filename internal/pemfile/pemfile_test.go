@@ -129,7 +129,7 @@ func TestKeyPairs(t *testing.T) {
 		{"two files", chain, key, ""},
 		{"one file for both", chain + key, chain + key, ""},
 		{"an intermediate cut short", chain[:len(chain)-40], key, "chain.pem:" + lines(chain[:second])},
-		{"an intermediate that is none", chain[:second] + block("CERTIFICATE", []byte("x")), key, "chain.pem:" + lines(chain[:second])},
+		{"a malformed intermediate", chain[:second] + block("CERTIFICATE", []byte("x")), key, "chain.pem:" + lines(chain[:second])},
 		{"no certificate", "", key, "chain.pem: no certificate"},
 		{"the key in its place", key, key, "chain.pem: no certificate"},
 		{"no key", chain, chain, "key.pem: no private key"},

@@ -475,7 +475,7 @@ func TestUnpublishedFirstFile(t *testing.T) {
 		{"the second comes first", 1, 0, false},
 		{"a new one comes second", 1, 2, false},
 		{"and then first", 2, 1, false},
-		{"one that has gone and still counts", 0, 2, false},
+		{"a removed key with valid tokens", 0, 2, false},
 		{"a new one comes first", 3, 0, true},
 		{"and stays", 3, 1, false},
 	} {

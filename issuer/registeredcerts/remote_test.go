@@ -128,7 +128,7 @@ func cannotTell(t testing.TB, s *registeredcerts.Set, p *testpki.Pair) {
 
 // RFC 8705 section 2.2.2: a client renews its certificate by publishing it at its jwks_uri.
 func TestRotation(t *testing.T) {
-	first, second, stranger := longLived("first"), longLived("second"), longLived("stranger")
+	first, second, unregistered := longLived("first"), longLived("second"), longLived("unregistered")
 	e := newEndpoint(t, document(keySet(first)))
 	s := e.set(t)
 	e.wantCalls(t, 0)
@@ -144,14 +144,14 @@ func TestRotation(t *testing.T) {
 	expect(t, s, first.Cert, true)
 	e.wantCalls(t, 2)
 	for range 50 {
-		expect(t, s, stranger.Cert, false)
+		expect(t, s, unregistered.Cert, false)
 	}
 	e.wantCalls(t, 2)
 	e.pass(9 * time.Second)
-	expect(t, s, stranger.Cert, false)
+	expect(t, s, unregistered.Cert, false)
 	e.wantCalls(t, 2)
 	e.pass(time.Second)
-	expect(t, s, stranger.Cert, false)
+	expect(t, s, unregistered.Cert, false)
 	e.wantCalls(t, 3)
 }
 
@@ -184,7 +184,7 @@ func TestRemoval(t *testing.T) {
 // While the jwks_uri is unreachable, the last successful fetch is used for 24 hours and known
 // certificates do not wait. After that Has returns an error.
 func TestOutage(t *testing.T) {
-	own, stranger := longLived("own"), longLived("stranger")
+	own, unregistered := longLived("own"), longLived("unregistered")
 	e := newEndpoint(t, document(keySet(own)))
 	s := e.set(t)
 	expect(t, s, own.Cert, true)
@@ -192,7 +192,7 @@ func TestOutage(t *testing.T) {
 	e.serve(status(http.StatusBadGateway))
 	e.pass(6 * time.Minute)
 	expect(t, s, own.Cert, true)
-	expect(t, s, stranger.Cert, false)
+	expect(t, s, unregistered.Cert, false)
 	e.wantCalls(t, 2)
 
 	e.serve(func(w http.ResponseWriter, r *http.Request) {
@@ -207,7 +207,7 @@ func TestOutage(t *testing.T) {
 	}
 	eventually(t, "the reading in the background", func() bool { return e.calls.Load() == 3 })
 	close(release)
-	expect(t, s, stranger.Cert, false) // when that has ended
+	expect(t, s, unregistered.Cert, false) // when that has ended
 	e.wantCalls(t, 3)
 
 	e.serve(status(http.StatusBadGateway))
@@ -215,11 +215,11 @@ func TestOutage(t *testing.T) {
 	expect(t, s, own.Cert, true)
 	e.pass(4 * time.Minute)
 	cannotTell(t, s, own)
-	cannotTell(t, s, stranger)
+	cannotTell(t, s, unregistered)
 	e.serve(document(keySet(own)))
 	e.pass(10 * time.Second)
 	expect(t, s, own.Cert, true)
-	expect(t, s, stranger.Cert, false)
+	expect(t, s, unregistered.Cert, false)
 }
 
 // A reload keeps what was fetched, unless the jwks_uri or its trust anchors have changed.

@@ -46,7 +46,7 @@ type Input struct {
 	Authentication string            // the method, RFC 8705 section 2
 	Certificate    *x509.Certificate // the leaf; if nil, rules that read it refuse
 	Thumbprint     string            // of Certificate, base64url
-	Scopes         []string          // asked for
+	Scopes         []string          // requested
 	Resources      []string          // requested audience of the token
 	Address        netip.Addr        // source address
 	Time           time.Time

@@ -1,11 +1,86 @@
 package issuer
 
 import (
+	"encoding/json"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/tallygate/tallygate/config"
 )
+
+// An endpoint is one path with one method.
+type endpoint struct {
+	method    string
+	path      string // compared with the undecoded path of the request
+	bodyLimit int64  // bytes
+	serve     http.HandlerFunc
+}
+
+// Paths relative to the path of the issuer identifier.
+const (
+	tokenPath      = "/token"
+	introspectPath = "/introspect"
+	revokePath     = "/revoke"
+	keySetPath     = "/jwks"
+	// wellKnown goes between the host and the path of the identifier, RFC 8414 section 3.
+	wellKnown = "/.well-known/oauth-authorization-server"
+	// openID is appended to the identifier (OpenID Connect Discovery section 4), for clients that
+	// use no other metadata.
+	openID = "/.well-known/openid-configuration"
+)
+
+// pathOf returns the path of an issuer identifier without its trailing slash, RFC 8414 section
+// 3.1.
+func pathOf(identifier string) (string, error) {
+	u, err := url.Parse(identifier)
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimSuffix(u.EscapedPath(), "/"), nil
+}
+
+func (i *Issuer) newEndpoints(base string) []endpoint {
+	return []endpoint{
+		{http.MethodPost, base + tokenPath, 8 << 10, i.serveToken},
+		{http.MethodPost, base + introspectPath, 20 << 10, i.serveIntrospect},
+		// 16 KiB for the longest token that the gate accepts, and 4 KiB for other parameters.
+		{http.MethodPost, base + revokePath, 20 << 10, i.serveRevoke},
+		{http.MethodGet, base + keySetPath, 0, i.serveKeySet},
+		{http.MethodGet, wellKnown + base, 0, i.serveMetadata},
+		{http.MethodGet, base + openID, 0, i.serveMetadata},
+	}
+}
+
+// ServeHTTP serves the endpoints. Paths and methods are compared exactly; any other request gets
+// 404 or 405.
+func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := r.URL.EscapedPath()
+	for _, e := range i.endpoints {
+		if path != e.path {
+			continue
+		}
+		if r.Method != e.method {
+			w.Header().Set("Allow", e.method)
+			writeFault(w, methodNotAllowed)
+			return
+		}
+		// The key set and the metadata are cheap, and gates need them during an overload too.
+		if r.Method == http.MethodPost && i.overloaded != nil && i.overloaded() {
+			writeFault(w, temporarilyUnavailable)
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, e.bodyLimit)
+		e.serve(w, r)
+		return
+	}
+	writeFault(w, notFound)
+}
+
+func (i *Issuer) serveKeySet(w http.ResponseWriter, _ *http.Request) {
+	set, _ := i.keys.Set()
+	writeJSON(w, http.StatusOK, json.RawMessage(set))
+}
 
 // endpointURLs are the endpoints that authenticate their clients.
 type endpointURLs struct {
