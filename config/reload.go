@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// CheckReload returns what keeps a process that runs with c from going on with next:
-// [Faults] with each setting that belongs to an open listener or an open state and that
-// is another in next, at its place there.
+// CheckReload returns [Faults] with each setting that a running process with c cannot change to
+// its value in next, because it belongs to an open listener or an open state. Positions are those
+// of next.
 func (c *Config) CheckReload(next *Config) error {
 	k := &checker{config: next}
 	k.immutable("listener.address", c.Listener.Address, next.Listener.Address)
@@ -27,8 +27,8 @@ func (c *Config) CheckReload(next *Config) error {
 	return k.faults.Err()
 }
 
-// immutableACME is fixed for all of ACME but what may come and go: the domains, and what
-// speaks for the directory.
+// immutableACME checks all settings of ACME except the domains and the anchors of the directory,
+// which can change.
 func (k *checker) immutableACME(path string, before, after *ACME) {
 	if before == nil || after == nil {
 		k.immutable(path, before != nil, after != nil)
@@ -41,8 +41,8 @@ func (k *checker) immutableACME(path string, before, after *ACME) {
 	k.immutable(path+"http_address", before.HTTPAddress, after.HTTPAddress)
 }
 
-// immutableLimits is fixed for all limits but body_bytes and requests, which are looked at for
-// each request.
+// immutableLimits checks all limits except body_bytes and requests, which are read for each
+// request.
 func (k *checker) immutableLimits(before, after *Limits) {
 	const path = "listener.limits."
 	k.immutable(path+"header_bytes", before.HeaderBytes, after.HeaderBytes)
@@ -54,7 +54,7 @@ func (k *checker) immutableLimits(before, after *Limits) {
 	k.immutable(path+"idle_timeout", before.IdleTimeout, after.IdleTimeout)
 }
 
-// immutable records a fault unless before, the value at path, is after.
+// immutable records a fault if the values of the setting at path before and after a reload differ.
 func (k *checker) immutable(path string, before, after any) {
 	if !reflect.DeepEqual(before, after) {
 		k.fault(path, "cannot change while the gate runs; restart the gate, or change the value back")
@@ -68,8 +68,8 @@ func (a *MTLSAlias) address() Address {
 	return a.Address
 }
 
-// Files returns the file that c was read from and every file that it names, sorted: what
-// a new one may come from.
+// Files returns the configuration file of c and every file that c names, sorted. A change of one
+// of these files can change the configuration.
 func (c *Config) Files() []string {
 	var files []string
 	if file := c.source.File(); file != "" {
@@ -80,7 +80,7 @@ func (c *Config) Files() []string {
 	return slices.Compact(files)
 }
 
-// Secrets returns the files that c names and that hold a secret, sorted.
+// Secrets returns the files in c that hold a secret, sorted.
 func (c *Config) Secrets() []string {
 	var files []string
 	c.paths(func(file, key string) {
@@ -97,18 +97,18 @@ func (c *Config) Secrets() []string {
 	return slices.Compact(files)
 }
 
-// paths calls f with every file that c names and the key that it stands under.
+// paths calls f with every file that c names and the key of its setting.
 func (c *Config) paths(f func(file, key string)) {
 	walk(reflect.ValueOf(c).Elem(), "", func(file, key string) {
-		if key != "state" && key != "storage" { // folders, and the process's own
+		if key != "state" && key != "storage" { // folders that the process itself writes
 			f(file, key)
 		}
 	})
 }
 
-// walk calls f with every Path in v, which stands under key, and the key of each.
+// walk calls f with every Path in v and the key of its setting. key is the key of v.
 func walk(v reflect.Value, key string, f func(file, key string)) {
-	switch v.Kind() { //nolint:exhaustive // a path is in none of the other kinds
+	switch v.Kind() { //nolint:exhaustive // other kinds contain no paths
 	case reflect.String:
 		if v.Type() == reflect.TypeFor[Path]() && v.String() != "" {
 			f(v.String(), key)

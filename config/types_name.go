@@ -8,7 +8,7 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// The longest names: they are metric labels and header values.
+// The maximum lengths. Names are metric labels and header values.
 const (
 	maxName     = 64
 	maxClientID = 128
@@ -30,8 +30,8 @@ func (n *Name) UnmarshalText(text []byte) error {
 
 var errName = fmt.Errorf("a name is 1 to %d letters, digits, dots, underscores and hyphens, first a letter or digit", maxName)
 
-// UnmarshalText reads a client identifier. RFC 6749 appendix A.1 allows spaces
-// too; they would not survive in logs and headers.
+// UnmarshalText reads a client identifier. RFC 6749 appendix A.1 also allows spaces, which logs
+// and headers would not preserve.
 func (c *ClientID) UnmarshalText(text []byte) error {
 	if len(text) == 0 || len(text) > maxClientID || !isPrintable(text) {
 		return errClientID
@@ -53,32 +53,32 @@ func (s *Scope) UnmarshalText(text []byte) error {
 
 var errScope = errors.New(`a scope is printable ASCII without spaces, quotation marks and backslashes; write several as a list`)
 
-// UnmarshalText reads a way to authenticate clients.
+// UnmarshalText reads a client authentication method.
 func (a *Authentication) UnmarshalText(text []byte) error {
 	return oneOf(a, text, TLSClientAuth, SelfSignedTLSClientAuth)
 }
 
-// UnmarshalText reads what the tokens of a server are.
+// UnmarshalText reads the kinds of tokens of a server.
 func (t *TokenKinds) UnmarshalText(text []byte) error {
 	return oneOf(t, text, JWTOnly, OpaqueOnly, BothKinds)
 }
 
-// UnmarshalText reads a way to authenticate at an introspection endpoint.
+// UnmarshalText reads an authentication method at an introspection endpoint.
 func (m *IntrospectionMethod) UnmarshalText(text []byte) error {
 	return oneOf(m, text, MethodTLS, MethodSecretBasic, MethodSecretPost, MethodPrivateKeyJWT, MethodBearer)
 }
 
-// UnmarshalText reads what an access token looks like.
+// UnmarshalText reads the format of an access token.
 func (f *TokenFormat) UnmarshalText(text []byte) error {
 	return oneOf(f, text, JWT, Opaque)
 }
 
-// UnmarshalText reads what becomes of a connection whose certificate does not count.
+// UnmarshalText reads how a connection without a trusted certificate is treated.
 func (o *OnFailure) UnmarshalText(text []byte) error {
 	return oneOf(o, text, Respond, Handshake)
 }
 
-// UnmarshalText reads what becomes of certificates whose status cannot be told.
+// UnmarshalText reads how a certificate of unknown status is treated.
 func (w *WhenStale) UnmarshalText(text []byte) error {
 	return oneOf(w, text, RefuseStale, AcceptStale)
 }
@@ -88,24 +88,23 @@ func (g *LogGranted) UnmarshalText(text []byte) error {
 	return oneOf(g, text, LogSample, LogAll)
 }
 
-// UnmarshalText reads where client certificates come from.
+// UnmarshalText reads the source of client certificates.
 func (s *CertificateSource) UnmarshalText(text []byte) error {
 	return oneOf(s, text, FromTLS, FromHeader)
 }
 
-// UnmarshalText reads a way to write a certificate into a header.
+// UnmarshalText reads the format of a certificate in a header.
 func (f *HeaderFormat) UnmarshalText(text []byte) error {
 	return oneOf(f, text, FormatRFC9440, FormatXFCC, FormatPEM)
 }
 
-// UnmarshalText reads a signature algorithm. "none" and the symmetric ones are not
-// among those that can be named: with a symmetric one, whoever can check tokens
-// can make them.
+// UnmarshalText reads a signature algorithm. "none" and symmetric algorithms are refused: with a
+// symmetric algorithm, every server that can verify tokens can forge them.
 func (a *Algorithm) UnmarshalText(text []byte) error {
 	return oneOf(a, text, ES256, ES384, ES512, PS256, PS384, PS512, RS256, EdDSA)
 }
 
-// oneOf sets *v to the one of known that text spells exactly.
+// oneOf sets *v to the known value that text spells exactly.
 func oneOf[T ~string](v *T, text []byte, known ...T) error {
 	names := make([]string, len(known))
 	for i, k := range known {
@@ -136,7 +135,7 @@ func isAlphanumeric(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
-// isPrintable reports whether text is visible ASCII: no spaces, no controls.
+// isPrintable reports whether text is visible ASCII, without spaces and control characters.
 func isPrintable(text []byte) bool {
 	for _, c := range text {
 		if c <= ' ' || c >= 0x7f {

@@ -34,7 +34,7 @@ func (a *Address) UnmarshalText(text []byte) error {
 
 var errAddress = errors.New(`an address is host:port, such as "127.0.0.1:8443", "[::1]:8443" or ":8443"`)
 
-// UnmarshalText reads a host, or a wildcard for one label before a name; letters are put in
+// UnmarshalText reads a host, or a wildcard for one label before a name. Letters are converted to
 // lower case.
 func (h *Host) UnmarshalText(text []byte) error {
 	name, wild := strings.CutPrefix(strings.ToLower(string(text)), "*.")
@@ -43,7 +43,7 @@ func (h *Host) UnmarshalText(text []byte) error {
 		return err
 	}
 	if wild {
-		// A name of one label is a whole registry, and an address has no names below it.
+		// A wildcard below a single label would match a whole registry, and an address has no labels.
 		if !certname.IsDNSName(host) || !strings.Contains(host, ".") {
 			return errWildcard
 		}
@@ -57,8 +57,8 @@ var errWildcard = errors.New("a wildcard stands for the first label of a name, a
 
 var errHost = errors.New("a host is a DNS name or an IP address, without scheme, port, path and trailing dot")
 
-// parseHost returns the one spelling of a host in lower case: a DNS name as it
-// stands, an IP address without brackets and in its shortest form.
+// parseHost returns the canonical form of a host in lower case: a DNS name is unchanged, an IP
+// address has no brackets and its shortest form.
 func parseHost(s string) (string, error) {
 	bare := s
 	if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
@@ -76,9 +76,9 @@ func parseHost(s string) (string, error) {
 	return s, nil
 }
 
-// UnmarshalText reads addresses with one prefix. One that has bits beyond its length is
-// refused: it was meant for another, or for one address. So is an IPv4 address mapped into
-// IPv6, which no socket's other end is.
+// UnmarshalText reads an address or a prefix. A prefix with bits after its length is refused:
+// another network or a single address was probably meant. An IPv4 address mapped into IPv6 is
+// refused, because the peer of a socket never has such an address.
 func (n *Network) UnmarshalText(text []byte) error {
 	prefix, err := netip.ParsePrefix(string(text))
 	if address, single := netip.ParseAddr(string(text)); single == nil && address.Zone() == "" {
@@ -99,8 +99,8 @@ var errNetwork = errors.New("expected an IP address or addresses with one prefix
 // URL is an absolute http or https URL without user and fragment.
 type URL struct{ url.URL }
 
-// UnmarshalText reads a URL. Errors do not quote it: it may carry a password,
-// which is one of the faults.
+// UnmarshalText reads a URL. Errors do not quote it, because it may contain a password, which is
+// refused.
 func (u *URL) UnmarshalText(text []byte) error {
 	parsed, err := parseURL(string(text))
 	if err != nil {
@@ -113,7 +113,7 @@ func (u *URL) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// UnmarshalText reads a URL, which has a scheme, or else the path of a file.
+// UnmarshalText reads text with a scheme as a URL, and other text as the path of a file.
 func (l *RevocationList) UnmarshalText(text []byte) error {
 	if !strings.Contains(string(text), "://") {
 		return l.File.UnmarshalText(text)
@@ -122,8 +122,7 @@ func (l *RevocationList) UnmarshalText(text []byte) error {
 	return l.URL.UnmarshalText(text)
 }
 
-// String returns the text of l as it may stand in logs and metrics: in the place of a query
-// is the beginning of its SHA-256.
+// String returns l for logs and metrics. A query is replaced by the beginning of its SHA-256.
 func (l RevocationList) String() string {
 	if l.URL == nil {
 		return string(l.File)
@@ -136,14 +135,13 @@ func (l RevocationList) String() string {
 	return bare.String()
 }
 
-// UnmarshalText reads an issuer identifier. It is compared byte for byte, so
-// nothing in it is put in another form.
+// UnmarshalText reads an issuer identifier. It is compared byte for byte, so it is not normalized.
 func (i *Identifier) UnmarshalText(text []byte) error {
 	parsed, err := parseURL(string(text))
 	if err != nil {
 		return err
 	}
-	// http is for development alone; where it may stand, validation knows.
+	// http is only for development, and validation decides where it is allowed.
 	if !strings.HasPrefix(string(text), "https://") && !strings.HasPrefix(string(text), "http://") {
 		return errors.New(httpsIdentifier)
 	}
@@ -162,8 +160,7 @@ func isLoopbackHTTP(u *url.URL) bool {
 	return u.Scheme == "http" && (u.Hostname() == "localhost" || err == nil && address.IsLoopback())
 }
 
-// parseURL reads an absolute URL that names a host, and neither a user nor a
-// fragment.
+// parseURL parses an absolute URL with a host and without user and fragment.
 func parseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	if err != nil || !isPrintable([]byte(s)) {

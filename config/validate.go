@@ -7,13 +7,13 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// Validate judges the tree: what is required is there, numbers are sane, names are
-// unique, references resolve, and nothing that decides about access is left empty.
-// It opens no file and changes nothing. The error is [Faults], all there are.
+// Validate checks that required settings are set, numbers are in range, names are unique,
+// references resolve, and no setting that decides about access is empty. It opens no file and does
+// not change c. The error is [Faults], with all faults.
 func (c *Config) Validate() error { return c.check().Err() }
 
-// check returns what is wrong with c, except for what only follows from a value at
-// a path in failed, which could not be decoded.
+// check returns the faults of c. It leaves out faults that only follow from a value that could not
+// be decoded.
 func (c *Config) check() Faults {
 	k := &checker{config: c, clients: make(map[ClientID]string)}
 	k.listener()
@@ -28,15 +28,14 @@ func (c *Config) check() Faults {
 	return k.faults
 }
 
-// checker collects what is wrong with a tree.
+// checker collects the faults of a configuration.
 type checker struct {
 	config  *Config
-	clients map[ClientID]string // where each was first, application or resource server
+	clients map[ClientID]string // by client_id, the path of its application or resource server
 	faults  Faults
 }
 
-// fault records what is wrong with the value at path, unless it is a consequence
-// of what could not be decoded.
+// fault records a fault of the value at path, unless the value could not be decoded.
 func (k *checker) fault(path, format string, args ...any) {
 	if k.undecoded(path) {
 		return
@@ -57,7 +56,7 @@ func (k *checker) decodedFully(path string) bool { return k.config.source.Comple
 // isSet reports whether the file has a value at path.
 func (k *checker) isSet(path string) bool { return k.config.source.Has(path) }
 
-// require records a fault unless there is a value at path.
+// require records a fault unless the value at path is present.
 func (k *checker) require(path string, present bool) {
 	if !present {
 		k.fault(path, "is required")
@@ -78,8 +77,8 @@ func (k *checker) positive(path string, value int64) {
 	}
 }
 
-// line returns where the value at path stands, for a message about another value;
-// without a file, nothing.
+// line returns the line of the value at path, for a message about another value, or "" without a
+// file.
 func (k *checker) line(path string) string {
 	if at := k.config.Position(path); at.Line > 0 {
 		return fmt.Sprintf(" on line %d", at.Line)
@@ -87,9 +86,9 @@ func (k *checker) line(path string) string {
 	return ""
 }
 
-// unique records, in seen, that the value at path is v, and a fault if another
-// value was before. what says what v is, such as "the name". The zero value is
-// none: it could not be decoded, or is missing.
+// unique records in seen that the value at path is v, and records a fault if seen has v already.
+// what names v in the message, such as "the name". The zero value is skipped: it is missing or
+// could not be decoded.
 func unique[T comparable](k *checker, seen map[T]string, path, what string, v T) {
 	var zero T
 	if v == zero {
@@ -102,8 +101,7 @@ func unique[T comparable](k *checker, seen map[T]string, path, what string, v T)
 	seen[v] = path
 }
 
-// distinct records a fault for every element of the list at path that an earlier
-// one equals.
+// distinct records a fault for each element of the list at path that equals an earlier element.
 func distinct[T comparable](k *checker, path string, list []T) {
 	if len(list) < 2 {
 		return
@@ -113,7 +111,7 @@ func distinct[T comparable](k *checker, path string, list []T) {
 	for i, v := range list {
 		first, ok := seen[v]
 		switch {
-		case v == zero: // could not be decoded, or is a fault already
+		case v == zero: // could not be decoded, or has a fault already
 		case ok:
 			k.fault(strictyaml.Index(path, i), "is the same as %s", strictyaml.Index(path, first))
 		default:
@@ -122,8 +120,7 @@ func distinct[T comparable](k *checker, path string, list []T) {
 	}
 }
 
-// files records a fault for every path of the list that names no file, and for one
-// that is named twice.
+// files records a fault for each empty path in the list and for each path that is listed twice.
 func (k *checker) files(path string, list []Path) {
 	for i, p := range list {
 		k.require(strictyaml.Index(path, i), p != "")

@@ -9,11 +9,12 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// reservedNames are what metrics call a partner or a route that is none of those
-// configured.
+// reservedNames are the values of metric labels for requests without a configured partner or
+// route.
 var reservedNames = []Name{"unknown", "overflow", "unmatched"}
 
-// call is what a request is matched by; shape is that of a path pattern.
+// call is a combination of host, method and shape of a path pattern, which at most one route can
+// have.
 type call struct {
 	host   Host
 	method Method
@@ -53,8 +54,8 @@ func (k *checker) name(path string, n Name) {
 	}
 }
 
-// route checks a route, and that no call is another route's already: which of the
-// two counted would be chance.
+// route checks a route, and that no other route has the same calls: the choice between the two
+// would be arbitrary.
 func (k *checker) route(path string, r *Route, api *API, calls map[call]string) {
 	if len(r.Methods) == 0 {
 		k.fault(path+".methods", "at least one is required: an empty list offers nothing")
@@ -89,7 +90,7 @@ func (k *checker) route(path string, r *Route, api *API, calls map[call]string) 
 	}
 }
 
-// offers returns the methods that the routes of each API offer, by its name.
+// offers returns the methods in the routes of each API, by the API's name.
 func (k *checker) offers() map[Name][]Method {
 	offered := make(map[Name][]Method, len(k.config.APIs))
 	for _, a := range k.config.APIs {
@@ -109,8 +110,8 @@ func (k *checker) offers() map[Name][]Method {
 	return offered
 }
 
-// apisKnown reports whether the name of every API could be decoded, so that a name
-// which is none of them is none.
+// apisKnown reports whether the names of all APIs could be decoded, so that an unknown name is a
+// fault.
 func (k *checker) apisKnown() bool {
 	for i := range k.config.APIs {
 		if k.undecoded(strictyaml.Index("apis", i) + ".name") {
@@ -120,7 +121,7 @@ func (k *checker) apisKnown() bool {
 	return !k.undecoded("apis")
 }
 
-// routesKnown reports whether all that the routes of the API offer could be decoded.
+// routesKnown reports whether the routes of the API could be decoded.
 func (k *checker) routesKnown(api Name) bool {
 	for i, a := range k.config.APIs {
 		if a.Name != api {
@@ -170,7 +171,7 @@ func (k *checker) upstreamTLS(path string, t *UpstreamTLS, secure bool) {
 	k.require(path+".certificate.key", t.Certificate.Key != "" || t.Certificate.Certificate == "")
 }
 
-// upgrade checks what a connection on a route may be switched to. HTTP/2 has no upgrades
+// upgrade checks the protocols that a client may switch its connection to. HTTP/2 has no upgrades
 // (RFC 9113 section 8.6), and a WebSocket begins with GET (RFC 6455 section 4.1).
 func (k *checker) upgrade(path string, r *Route, upstream UpstreamProtocol) {
 	switch {
@@ -186,8 +187,7 @@ func (k *checker) upgrade(path string, r *Route, upstream UpstreamProtocol) {
 	distinct(k, path, r.Upgrade)
 }
 
-// clientCert is the only name that upstreams know for a forwarded certificate, RFC
-// 9440 section 2.2.
+// clientCert is the one standard name for a forwarded certificate, RFC 9440 section 2.2.
 const clientCert HeaderName = "Client-Cert"
 
 func (k *checker) identityHeaders() {
@@ -204,7 +204,7 @@ func (k *checker) identityHeaders() {
 		{"subject", h.Subject},
 		{"thumbprint", h.Thumbprint},
 	}
-	// Where no route asks for one, the default may have another prefix.
+	// Without a route that needs it, the default name may have another prefix.
 	if k.asksForAssertion() || k.isSet("identity_headers.assertion") {
 		named = append(named, header{"assertion", h.Assertion})
 	}
@@ -214,7 +214,7 @@ func (k *checker) identityHeaders() {
 		unique(k, seen, path, "the header", n.name)
 		rest, ok := strings.CutPrefix(string(n.name), string(h.Prefix))
 		if n.name != "" && (!ok || rest == "") && !k.undecoded("identity_headers.prefix") {
-			// Only what begins with the prefix is removed from requests in every spelling.
+			// Only headers with the prefix are removed from requests in every spelling.
 			k.fault(path, "must begin with the prefix %q and be longer", h.Prefix)
 		}
 	}
@@ -223,14 +223,14 @@ func (k *checker) identityHeaders() {
 	}
 }
 
-// asksForAssertion reports whether a route wants the header with the assertion.
+// asksForAssertion reports whether a route has assertion: true.
 func (k *checker) asksForAssertion() bool {
 	return slices.ContainsFunc(k.config.APIs, func(a API) bool {
 		return slices.ContainsFunc(a.Routes, func(r Route) bool { return r.Assertion })
 	})
 }
 
-// prefix checks that a prefix exists, ends a word, and takes no header along that
+// prefix checks that the prefix is not empty, ends with a hyphen, and removes no header that
 // requests need.
 func (k *checker) prefix(path, prefix string) {
 	switch {

@@ -9,10 +9,10 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// registry is what clients of one kind must not share. Each maps a value to the path
-// where it stood first.
+// registry has the names and thumbprints of the clients of one kind, which must be unique among
+// them. Each map has the path of the first client with the value.
 type registry struct {
-	subjects    map[string]string // DNs in their one spelling
+	subjects    map[string]string // by DN.String
 	dns         map[string]string // in lower case
 	uris        map[certname.URI]string
 	ips         map[certname.IP]string
@@ -24,12 +24,11 @@ func newRegistry() *registry {
 	return &registry{map[string]string{}, map[string]string{}, map[certname.URI]string{}, map[certname.IP]string{}, map[certname.Email]string{}, map[access.Thumbprint]string{}}
 }
 
-// needsName is what a client that authenticates by tls_client_auth is told when it has
-// no name.
+// needsName is the fault of a client with tls_client_auth that has no name.
 const needsName = "tls_client_auth at our own issuer needs a name: subject_dn, san_dns, san_uri, san_ip or san_email (RFC 8705 section 2.1.2)"
 
-// names checks the certificate registration at path: at most one name, and nothing
-// that another one in taken has.
+// names checks the registered certificate at path: it has at most one name, and no name or
+// thumbprint is in taken.
 func (k *checker) names(path string, r *RegisteredCertificate, taken *registry) {
 	if names := r.nameKeys(); len(names) > 1 {
 		k.fault(path, "%s exclude each other", andList(names))
@@ -49,9 +48,9 @@ func (k *checker) names(path string, r *RegisteredCertificate, taken *registry) 
 	}
 }
 
-// selfSigned checks that the client at path, which authenticates by
-// self_signed_tls_client_auth, has its certificates registered in exactly one place
-// (RFC 8705 section 2.2.2), and that the handshake lets them through.
+// selfSigned checks that the client at path, which authenticates by self_signed_tls_client_auth,
+// has exactly one source of registered certificates (RFC 8705 section 2.2.2), and that the
+// handshake accepts self-signed certificates.
 func (k *checker) selfSigned(path string, r *RegisteredCertificate, keys *ClientKeys) {
 	const switchPath = "listener.client_certificates.self_signed"
 	if !k.config.Listener.ClientCertificates.SelfSigned && !k.undecoded(switchPath) {
@@ -73,7 +72,7 @@ func (k *checker) selfSigned(path string, r *RegisteredCertificate, keys *Client
 	k.keys(path+".keys", keys)
 }
 
-// sources returns the keys of the places that certificates come from.
+// sources returns the keys of the settings that register certificates.
 func (c *ClientKeys) sources() []string {
 	var named []string
 	if c.Certificates != nil {
@@ -106,8 +105,7 @@ func (k *checker) keys(path string, keys *ClientKeys) {
 	k.fetchTrust(path+".trust", keys.Trust, path+".jwks_uri", keys.JWKSURI)
 }
 
-// fetchTrust checks the anchors at path, which count for fetching from the URL at
-// urlPath.
+// fetchTrust checks the anchors at path for fetches from url, the setting at urlPath.
 func (k *checker) fetchTrust(path string, trust []Path, urlPath string, url *URL) {
 	if trust != nil && len(trust) == 0 {
 		k.fault(path, "an empty list trusts nothing; leave it out for the system's anchors")
@@ -118,7 +116,8 @@ func (k *checker) fetchTrust(path string, trust []Path, urlPath string, url *URL
 	k.files(path, trust)
 }
 
-// jwks checks that text looks like a JWK Set with certificates. The issuer reads them.
+// jwks checks that text looks like a JWK Set with certificates. Package issuer/registeredcerts
+// parses the certificates.
 func (k *checker) jwks(path, text string) {
 	var set struct {
 		Keys []struct {
@@ -126,7 +125,7 @@ func (k *checker) jwks(path, text string) {
 		} `json:"keys"`
 	}
 	if json.Unmarshal([]byte(text), &set) != nil || len(set.Keys) == 0 {
-		// Not quoted: what was pasted here may be a private key.
+		// Not quoted: the text may be a private key.
 		k.fault(path, "expected a JWK Set as JSON text, an object with a list of keys (RFC 7517 section 5)")
 		return
 	}
@@ -137,7 +136,7 @@ func (k *checker) jwks(path, text string) {
 	}
 }
 
-// noKeys records a fault for keys of a client that authenticates by a name.
+// noKeys records a fault if a client with tls_client_auth has keys.
 func (k *checker) noKeys(path string, keys *ClientKeys) {
 	if len(keys.sources()) > 0 || keys.Trust != nil {
 		k.fault(path, "is for self_signed_tls_client_auth only")

@@ -7,32 +7,32 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// The bounds of an introspection call: a request waits for it.
+// The bounds of an introspection request. A client's request waits for its response.
 const (
 	leastIntrospection = 10 * time.Millisecond
 	mostIntrospection  = 30 * time.Second
 	mostConcurrency    = 10_000
 )
 
-// introspection checks how the server at path is asked about tokens, and that it is
-// where its tokens need that.
+// introspection checks the introspection settings of the server at path, and that they are present
+// if the server's tokens need them.
 func (k *checker) introspection(path string, s *AuthorizationServer) {
 	in := s.Introspection
 	if s.AlsoIntrospect && !s.TakesJWT() {
 		k.fault(path+".also_introspect", "has no effect: by tokens%s the server issues no JWTs", k.line(path+".tokens"))
 	}
-	if s.AlsoIntrospect && k.isOurs(s.Issuer) {
+	if s.AlsoIntrospect && k.isOwnIssuer(s.Issuer) {
 		k.fault(path+".also_introspect", "must not be set for our own issuer: the gate knows its revocations at once")
 	}
 	asked := s.TakesOpaque() || s.AlsoIntrospect
 	if in == nil {
-		if asked && !k.isOwn(s.Issuer) && !k.undecoded(path+".introspection") {
+		if asked && !k.mayBeOwnIssuer(s.Issuer) && !k.undecoded(path+".introspection") {
 			k.fault(path, "opaque tokens and also_introspect need introspection")
 		}
 		return
 	}
 	switch {
-	case k.isOurs(s.Issuer):
+	case k.isOwnIssuer(s.Issuer):
 		k.fault(path+".introspection", "must not be set for our own issuer: the gate asks it in this process")
 	case !asked && !k.undecoded(path+".tokens") && !k.undecoded(path+".also_introspect"):
 		k.fault(path+".introspection", "has no effect without opaque tokens (tokens: opaque or both) or also_introspect")
@@ -49,8 +49,8 @@ func (k *checker) introspection(path string, s *AuthorizationServer) {
 	k.introspectionCache(path+".cache", &in.Cache)
 }
 
-// introspectionAuthentication checks that the method at path has all that it needs,
-// and nothing that is for another.
+// introspectionAuthentication checks that the method at path has the settings that it needs, and
+// no settings of other methods.
 func (k *checker) introspectionAuthentication(path string, s *AuthorizationServer) {
 	a := &s.Introspection.Authentication
 	k.require(path+".authentication.method", a.Method != "")
@@ -64,21 +64,21 @@ func (k *checker) introspectionAuthentication(path string, s *AuthorizationServe
 		k.fault(path+".authentication.method", "tls_client_auth needs the gate's own certificate: connection.certificate")
 	}
 	for _, file := range []struct {
-		key  string
-		set  bool
-		uses []IntrospectionMethod
-		must bool
+		key      string
+		set      bool
+		uses     []IntrospectionMethod
+		required bool
 	}{
 		{"secret_file", a.SecretFile != "", []IntrospectionMethod{MethodSecretBasic, MethodSecretPost}, true},
 		{"key_file", a.KeyFile != "", []IntrospectionMethod{MethodPrivateKeyJWT}, true},
 		{"key_id", a.KeyID != "", []IntrospectionMethod{MethodPrivateKeyJWT}, false},
 		{"token_file", a.TokenFile != "", []IntrospectionMethod{MethodBearer}, true},
 	} {
-		at, mine := path+".authentication."+file.key, slices.Contains(file.uses, a.Method)
+		at, used := path+".authentication."+file.key, slices.Contains(file.uses, a.Method)
 		switch {
-		case mine && file.must:
+		case used && file.required:
 			k.require(at, file.set)
-		case !mine && file.set:
+		case !used && file.set:
 			k.fault(at, "is for %s only", orList(texts(file.uses)))
 		}
 	}
@@ -92,7 +92,8 @@ func (k *checker) introspectionCache(path string, c *IntrospectionCache) {
 	k.inRange(path+".stale_on_error", c.StaleOnError, 0, maxTokenLifetime)
 }
 
-// isOurs reports whether issuer is for certain that of our own issuer.
-func (k *checker) isOurs(issuer Identifier) bool {
+// isOwnIssuer reports whether issuer is our own issuer's identifier. The result is false while an
+// identifier is unknown.
+func (k *checker) isOwnIssuer(issuer Identifier) bool {
 	return issuer != "" && k.config.Issuer != nil && k.config.Issuer.Issuer == issuer
 }

@@ -8,15 +8,15 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// The bounds of how long a signing key of our own signs. Keys stay published while
-// tokens that they signed may live: with tokens of 24 hours and a new key each hour
-// that is 24 and the two at the ends, which a key set takes without trouble.
+// The bounds of the time that a generated signing key signs. A key stays published while tokens
+// that it signed can be valid: with tokens of 24 hours and a new key each hour, 24 keys and the
+// two at the ends are published, which verifiers accept.
 const (
 	leastRotation = time.Hour
 	mostRotation  = 366 * 24 * time.Hour // a year
 )
 
-// signingAlgorithms are those that our own issuer signs with.
+// signingAlgorithms are the algorithms that our own issuer can sign with.
 var signingAlgorithms = []Algorithm{ES256, PS256, RS256, EdDSA}
 
 func (k *checker) issuer() {
@@ -28,10 +28,10 @@ func (k *checker) issuer() {
 	if own.Issuer != "" && !strings.HasPrefix(string(own.Issuer), "https://") {
 		k.fault("issuer.issuer", "%s", httpsIdentifier)
 	}
-	k.vouched(own)
+	k.ownServer(own)
 	k.require("issuer.address", own.Address != "")
 	k.alias("issuer.mtls_alias", own.MTLSAlias)
-	// Neither file is the default, the listener's.
+	// Without both files, the default is the listener's certificate.
 	files := own.Certificate.Files
 	k.require("issuer.certificate.files.certificate", files.Certificate != "" || files.Key == "")
 	k.require("issuer.certificate.files.key", files.Key != "" || files.Certificate == "")
@@ -47,9 +47,9 @@ func (k *checker) issuer() {
 	k.rate("issuer.limits.per_address", own.Limits.PerAddress)
 }
 
-// vouched checks that an authorization server stands for our own issuer and takes what
-// it signs, unless one might that could not be decoded.
-func (k *checker) vouched(own *Issuer) {
+// ownServer checks that an entry of authorization_servers is our own issuer and accepts its
+// signing algorithm. It records no fault if an entry could not be decoded.
+func (k *checker) ownServer(own *Issuer) {
 	if own.Issuer == "" || k.undecoded("authorization_servers") {
 		return
 	}
@@ -69,7 +69,7 @@ func (k *checker) vouched(own *Issuer) {
 	k.fault("issuer.issuer", "no entry of authorization_servers has this issuer: its tokens would be refused")
 }
 
-// alias checks the listener for clients, if there is one.
+// alias checks the separate listener for clients, if there is one.
 func (k *checker) alias(path string, alias *MTLSAlias) {
 	if alias == nil {
 		return
@@ -100,8 +100,8 @@ func (k *checker) signing(path string, s *Signing) {
 	k.inRange(path+".rotate", s.Rotate, leastRotation, mostRotation)
 }
 
-// longestToken returns the upper bound of every lifetime of a token: the configured
-// one, or where that is no good the greatest that could be.
+// longestToken returns the upper bound of every token lifetime: the configured bound, or the
+// greatest possible bound if the configured one is invalid.
 func (k *checker) longestToken() time.Duration {
 	own := k.config.Issuer
 	if own == nil || own.MaxTokenLifetime < time.Second || k.undecoded("issuer.max_token_lifetime") {
@@ -111,8 +111,8 @@ func (k *checker) longestToken() time.Duration {
 }
 
 func (k *checker) resourceServers(list []ResourceServer) {
-	// Of its own, since the certificate of an API that also calls others is that of an
-	// application too; the two roles have a client_id each.
+	// A separate registry: an API that calls other APIs has one certificate as an application
+	// and as a resource server, with a client_id for each role.
 	taken := newRegistry()
 	for i := range list {
 		s, path := &list[i], strictyaml.Index("issuer.resource_servers", i)
@@ -136,8 +136,8 @@ func (k *checker) resourceServers(list []ResourceServer) {
 	}
 }
 
-// named checks that the resource server at path, which authenticates by
-// tls_client_auth, can do so.
+// named checks that the resource server at path, which authenticates by tls_client_auth, can do
+// so.
 func (k *checker) named(path string, s *ResourceServer) {
 	k.noKeys(path+".keys", &s.Keys)
 	if !s.Certificate.HasName() && k.decodedFully(path+".certificate") {
@@ -152,7 +152,7 @@ func (k *checker) named(path string, s *ResourceServer) {
 	}
 }
 
-// resources checks the resources at path that may be asked for.
+// resources checks the resources at path.
 func (k *checker) resources(path string, list []string) {
 	for i, r := range list {
 		if r != k.config.Issuer.Audience && !isResource(r) {

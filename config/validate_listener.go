@@ -25,12 +25,12 @@ func (k *checker) listener() {
 	k.limits("listener.limits", &l.Limits)
 }
 
-// The least and most that a limit may be.
+// The bounds of limits.
 const (
-	leastHeaderBytes = 4 << 10 // a token of 2 KiB, a target and what browsers send
-	mostHeaderBytes  = 1 << 20 // beyond which a header is an attack
+	leastHeaderBytes = 4 << 10 // room for a token of 2 KiB, a target and the headers of browsers
+	mostHeaderBytes  = 1 << 20 // larger headers are attacks
 	mostTimeout      = 24 * time.Hour
-	mostDrain        = time.Hour // beyond which no supervisor waits
+	mostDrain        = time.Hour // no supervisor waits longer
 )
 
 func (k *checker) limits(path string, l *Limits) {
@@ -41,7 +41,7 @@ func (k *checker) limits(path string, l *Limits) {
 	k.positive(path+".connections", int64(l.Connections))
 	k.positive(path+".connections_per_address", int64(l.ConnectionsPerAddress))
 	k.positive(path+".requests", int64(l.Requests))
-	// A timeout of nothing would be none at all to net/http.
+	// To net/http, a timeout of 0 is no timeout.
 	k.inRange(path+".handshake_timeout", l.HandshakeTimeout, time.Millisecond, mostTimeout)
 	k.inRange(path+".header_timeout", l.HeaderTimeout, time.Millisecond, mostTimeout)
 	k.inRange(path+".stall_timeout", l.StallTimeout, time.Millisecond, mostTimeout)
@@ -71,10 +71,10 @@ func (k *checker) revocation(path string, r *Revocation) {
 	k.require(path+".when_stale", r.WhenStale != "")
 }
 
-// leastRefresh keeps a mistyped unit from flooding whoever publishes a list.
+// leastRefresh keeps a mistyped unit from flooding the server that publishes a list.
 const leastRefresh = time.Second
 
-// serverCertificate checks that a listener's certificate comes from exactly one place.
+// serverCertificate checks that a listener's certificate comes either from files or from ACME.
 func (k *checker) serverCertificate(path string, c *ServerCertificate) {
 	switch {
 	case c.ACME == nil:
@@ -115,7 +115,7 @@ func (k *checker) acme(path string, a *ACME) {
 	k.require(path+".storage", a.Storage != "")
 }
 
-// certificateHeader checks who may pass clients' certificates on, and how.
+// certificateHeader checks the settings for front proxies.
 func (k *checker) certificateHeader(path string, c *ClientCertificates) {
 	k.require(path+".from", c.From != "")
 	header := path + ".header"
@@ -126,7 +126,7 @@ func (k *checker) certificateHeader(path string, c *ClientCertificates) {
 		return
 	}
 	if c.OnFailure == Handshake {
-		// The handshake is the front proxy's, and its client may be any.
+		// The front proxy's handshake is not the client's, so it cannot be refused for the client.
 		k.fault(path+".on_failure", "handshake is for from: tls only")
 	}
 	if c.Header == nil {
@@ -141,7 +141,7 @@ func (k *checker) certificateHeader(path string, c *ClientCertificates) {
 	k.trustedProxies(header+".trusted_proxies", &c.Header.TrustedProxies)
 }
 
-// ownFields are what the other formats are read from.
+// ownFields are the headers of the formats rfc9440 and xfcc.
 var ownFields = []FieldName{FieldName(clientCert), "Client-Cert-Chain", "X-Forwarded-Client-Cert"}
 
 func (k *checker) pemHeader(path string, h *CertificateHeader) {
@@ -157,8 +157,8 @@ func (k *checker) pemHeader(path string, h *CertificateHeader) {
 	}
 }
 
-// trustedProxies checks that somebody is named, and not everybody (threats: whoever is
-// believed here speaks for every partner).
+// trustedProxies checks that at least one proxy is trusted, and not every sender: a trusted proxy
+// can present the certificate of any partner.
 func (k *checker) trustedProxies(path string, t *TrustedProxies) {
 	if len(t.Addresses) == 0 && t.Certificates == nil && k.decodedFully(path) {
 		k.fault(path, "addresses or certificates are required: no proxy is trusted by default")
@@ -183,15 +183,15 @@ func (k *checker) trustedProxies(path string, t *TrustedProxies) {
 	k.files(path+".trust", t.Certificates.Trust)
 }
 
-// The shortest prefixes of networks that somebody can be said to run: the largest
-// private ones are 10.0.0.0/8 and fc00::/7.
+// The shortest prefixes of networks that one operator can own: the largest private networks are
+// 10.0.0.0/8 and fc00::/7.
 const (
 	shortestIPv4 = 8
 	shortestIPv6 = 7
 )
 
-// networks checks that the list at path has at least so many, each no wider than a private
-// network can be.
+// networks checks that the list at path has at least so many networks, each no wider than a
+// private network.
 func (k *checker) networks(path string, list []Network, least int) {
 	if len(list) < least {
 		k.fault(path, "at least one is required")
@@ -208,7 +208,7 @@ func (k *checker) networks(path string, list []Network, least int) {
 	distinct(k, path, list)
 }
 
-// addresses checks that no two listeners take the same address.
+// addresses checks that no two listeners have the same address.
 func (k *checker) addresses() {
 	type listener struct {
 		path    string
@@ -243,8 +243,8 @@ func (k *checker) addresses() {
 	}
 }
 
-// overlap reports whether the second of two listeners would find its port taken.
-// Port 0 is a different free one each time.
+// overlap reports whether the second of two listeners would find its port in use. Port 0 is a
+// different free port each time.
 func overlap(a, b Address) bool {
 	hostA, portA, errA := net.SplitHostPort(string(a))
 	hostB, portB, errB := net.SplitHostPort(string(b))
@@ -254,7 +254,7 @@ func overlap(a, b Address) bool {
 	return hostA == hostB || isWildcard(hostA) || isWildcard(hostB)
 }
 
-// isWildcard reports whether a listener on host takes every address.
+// isWildcard reports whether a listener on host listens on every address.
 func isWildcard(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "" || ip != nil && ip.IsUnspecified()

@@ -25,8 +25,8 @@ func (k *checker) partners() {
 	}
 }
 
-// trust checks that some certificate can speak for p, and reports whether it can by
-// chaining to an anchor.
+// trust checks that p's applications can have a trusted certificate, and reports whether a
+// certificate can chain to an anchor.
 func (k *checker) trust(path string, p *Partner) bool {
 	clients := &k.config.Listener.ClientCertificates
 	own := path + ".trust"
@@ -49,7 +49,7 @@ func (k *checker) application(path string, partner Name, a *Application, anchore
 	unique(k, k.clients, path+".client_id", "the client_id", a.ClientID)
 	k.certificate(path+".certificate", &a.Certificate, anchored, taken)
 	if !anchored && a.Certificate.MatchesAny() && a.Authentication == TLSClientAuth {
-		k.oneSpeaker(path, partner)
+		k.soleServer(path, partner)
 	}
 	k.authentication(path, a, anchored)
 	k.tokens(path, a)
@@ -67,44 +67,42 @@ func (k *checker) application(path string, partner Name, a *Application, anchore
 	}
 }
 
-// oneSpeaker records a fault where several foreign authorization servers could speak for
-// the application at path, and one of them was not told which partners are its own. The
-// application has neither an anchor nor a registered certificate, so the binding of its
-// token is all that tells its certificate from others, and any of these servers could bind
-// a token to any certificate.
-func (k *checker) oneSpeaker(path string, partner Name) {
+// soleServer records a fault if several foreign authorization servers may issue tokens to the
+// application at path, and one of them has no list of partners. The application has neither an
+// anchor nor a registered certificate, so that only the binding of its token identifies its
+// certificate, and each of these servers could bind a token to any certificate.
+func (k *checker) soleServer(path string, partner Name) {
 	if !k.decodedFully("authorization_servers") || !k.decodedFully(path+".certificate") {
 		return
 	}
-	speakers, anyPartner := 0, false
+	servers, anyPartner := 0, false
 	for i := range k.config.AuthorizationServers {
-		if s := &k.config.AuthorizationServers[i]; s.SpeaksFor(partner) && !k.isOwn(s.Issuer) {
-			speakers++
+		if s := &k.config.AuthorizationServers[i]; s.SpeaksFor(partner) && !k.mayBeOwnIssuer(s.Issuer) {
+			servers++
 			anyPartner = anyPartner || s.Partners == nil
 		}
 	}
-	if speakers > 1 && anyPartner {
-		k.fault(path, "any of %d authorization servers could bind tokens for this application to any certificate, since it has neither an anchor nor a registered certificate; register thumbprints, or name each server's partners", speakers)
+	if servers > 1 && anyPartner {
+		k.fault(path, "any of %d authorization servers could bind tokens for this application to any certificate, since it has neither an anchor nor a registered certificate; register thumbprints, or name each server's partners", servers)
 	}
 }
 
-// certificate checks that r says which certificates are the application's, and that
-// no other application has one of them: a certificate is one application's.
+// certificate checks that r says which certificates are the application's, and that no other
+// application has the same name or thumbprint.
 func (k *checker) certificate(path string, r *RegisteredCertificate, anchored bool, taken *registry) {
 	pinned := len(r.Thumbprints) > 0
 	switch {
 	case r.HasName() && !pinned && !anchored:
 		k.fault(path, "a name needs certificates that chain to an anchor, and this partner has no anchor; list thumbprints")
 	case !r.HasName() && !pinned && k.isSet(path) && k.decodedFully(path):
-		// Somebody meant to narrow this down: a template left it empty.
+		// Probably a template left the value empty, and it was meant to restrict the certificates.
 		k.fault(path, "registers nothing; leave it out to accept every certificate of the partner")
 	}
 	k.names(path, r, taken)
 }
 
-// authentication checks that a can authenticate at our own issuer in the way that it
-// says. An application that asks for nothing there need not: its tokens come from
-// elsewhere.
+// authentication checks that a can authenticate at our own issuer by its method. An application
+// without settings for tokens gets its tokens elsewhere and need not be able to.
 func (k *checker) authentication(path string, a *Application, anchored bool) {
 	k.require(path+".authentication", a.Authentication != "")
 	if a.Authentication == SelfSignedTLSClientAuth {
@@ -119,26 +117,26 @@ func (k *checker) authentication(path string, a *Application, anchored bool) {
 	switch {
 	case !a.Certificate.HasName() && k.decodedFully(certificate):
 		k.fault(certificate, "%s", needsName)
-	case !anchored && len(a.Certificate.Thumbprints) > 0: // without, certificate has told already
+	case !anchored && len(a.Certificate.Thumbprints) > 0: // without thumbprints, certificate has recorded the fault
 		k.fault(certificate, "tls_client_auth at our own issuer needs a certificate that chains to an anchor, and this partner has no anchor")
 	}
 }
 
-// asksForTokens reports whether the application at path is meant to get tokens from
-// our own issuer: whether the file says anything about that.
+// asksForTokens reports whether the application at path has a setting for tokens of our own
+// issuer.
 func (k *checker) asksForTokens(path string) bool {
 	settings := []string{"authentication", "scopes", "default_scopes", "resources", "bound_tokens", "token_format", "token_lifetime", "claims"}
 	return slices.ContainsFunc(settings, func(key string) bool { return k.isSet(strictyaml.Key(path, key)) })
 }
 
-// grants is what applications may be allowed to call.
+// grants are the APIs and methods that applications can be granted.
 type grants struct {
 	names    []string
 	offered  map[Name][]Method
-	complete bool // no API's name is missing
+	complete bool // every API's name was decoded
 }
 
-// grant checks that g names an API, and of its methods some that it offers.
+// grant checks that g names an API, and methods in the API's routes.
 func (k *checker) grant(path string, g *APIGrant, grants *grants) {
 	if g.API == "" {
 		k.require(path+".api", false)

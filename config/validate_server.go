@@ -11,16 +11,15 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// The bounds of what concerns time.
+// The bounds of durations.
 const (
 	maxLeeway        = 5 * time.Minute // RFC 7519 section 4.1.4: usually no more than a few minutes
 	maxTokenLifetime = 24 * time.Hour
-	maxReading       = 30 * 24 * time.Hour // of anything to do with reading key sets
+	maxKeySetAge     = 30 * 24 * time.Hour // for all durations of key sets
 )
 
-// tokenTypes are the typ values that an access token may have: those of RFC 9068
-// section 4, and that of servers older than it. "JWT" is also what an ID token may
-// carry, so it must be asked for.
+// tokenTypes are the typ values that an access token can have: those of RFC 9068 section 4, and
+// "JWT", which older servers use. ID tokens have "JWT" too, so it is not a default.
 var tokenTypes = []string{"at+jwt", "application/at+jwt", "JWT"}
 
 func (k *checker) authorizationServers() {
@@ -54,14 +53,14 @@ func (k *checker) authorizationServers() {
 	}
 }
 
-// speaksFor checks that the partners that s may speak for are configured.
+// speaksFor checks that the listed partners of s are configured.
 func (k *checker) speaksFor(path string, s *AuthorizationServer) {
 	if s.Partners != nil && len(s.Partners) == 0 {
 		k.fault(path, "an empty list allows no partner; leave it out for all partners")
 	}
 	distinct(k, path, s.Partners)
 	if !k.decodedFully("partners") {
-		return // the name may be that of a partner that could not be decoded
+		return // the name may belong to a partner that could not be decoded
 	}
 	known := make([]string, len(k.config.Partners.List))
 	for i := range known {
@@ -81,7 +80,7 @@ func (k *checker) entries(path string, n int) {
 	}
 }
 
-// texts checks a list of values that a token is compared with.
+// texts checks a list of values that members of a token are compared with.
 func (k *checker) texts(path string, list []string) {
 	if len(list) == 0 {
 		k.fault(path, "at least one is required: an empty list accepts no token")
@@ -92,7 +91,7 @@ func (k *checker) texts(path string, list []string) {
 	distinct(k, path, list)
 }
 
-// text checks a value that a token is compared with, or says.
+// text checks a value that a member of a token is compared with or gets.
 func (k *checker) text(path, s string) {
 	switch {
 	case s == "":
@@ -115,7 +114,7 @@ func (k *checker) tokenTypes(path string, list []string) {
 	distinct(k, path, list)
 }
 
-// connection checks how s is spoken to, and that it is when something says so.
+// connection checks the connection settings of s, and that they have an effect if they are set.
 func (k *checker) connection(path string, s *AuthorizationServer) {
 	c := &s.Connection
 	if c.Trust != nil && len(c.Trust) == 0 {
@@ -125,16 +124,16 @@ func (k *checker) connection(path string, s *AuthorizationServer) {
 	k.require(path+".certificate.certificate", c.Certificate.Certificate != "" || c.Certificate.Key == "")
 	k.require(path+".certificate.key", c.Certificate.Key != "" || c.Certificate.Certificate == "")
 	set := &s.KeySet
-	used := set.URL != nil || s.Introspection != nil || !set.Named() && !k.isOwn(s.Issuer)
+	used := set.URL != nil || s.Introspection != nil || !set.Named() && !k.mayBeOwnIssuer(s.Issuer)
 	if !used && k.isSet(path) && k.decodedFully(strictyaml.Parent(path)) {
 		k.fault(path, "has no effect: nothing is fetched from this server")
 	}
 }
 
-// keySet checks that the keys of s come from exactly one place.
+// keySet checks that the keys of s have at most one source.
 func (k *checker) keySet(path string, s *AuthorizationServer) {
 	set := &s.KeySet
-	if named := set.places(); len(named) > 1 {
+	if named := set.sources(); len(named) > 1 {
 		k.fault(path, "%s exclude each other", andList(named))
 	}
 	if set.Named() && !s.NeedsKeys() && k.decodedFully(strictyaml.Parent(path)) {
@@ -144,19 +143,19 @@ func (k *checker) keySet(path string, s *AuthorizationServer) {
 		k.fault(path+".url", "must start with https://: a changed key set accepts forged tokens%s", s.Connection.hint(&set.URL.URL))
 	}
 	if set.JWKS != "" && !isJWKSet(set.JWKS) {
-		// Not quoted: what was pasted here may be a private key.
+		// Not quoted: the text may be a private key.
 		k.fault(path+".jwks", "expected a JWK Set as JSON text, an object with a list of keys (RFC 7517 section 5)")
 	}
-	k.inRange(path+".refresh", set.Refresh, time.Second, maxReading)
-	k.inRange(path+".cool_down", set.CoolDown, time.Second, maxReading)
+	k.inRange(path+".refresh", set.Refresh, time.Second, maxKeySetAge)
+	k.inRange(path+".cool_down", set.CoolDown, time.Second, maxKeySetAge)
 	if k.undecoded(path + ".refresh") {
 		return
 	}
-	k.inRange(path+".max_stale", set.MaxStale, set.Refresh, maxReading) // or keys would end before they are read again
+	k.inRange(path+".max_stale", set.MaxStale, set.Refresh, maxKeySetAge) // otherwise keys would expire before the next fetch
 }
 
-// places returns the keys of the places that the key set comes from.
-func (s *KeySet) places() []string {
+// sources returns the keys of the settings that have the key set or its location.
+func (s *KeySet) sources() []string {
 	var named []string
 	if s.URL != nil {
 		named = append(named, "url")
@@ -170,7 +169,7 @@ func (s *KeySet) places() []string {
 	return named
 }
 
-// isJWKSet reports whether text looks like a JWK Set. Package keyset reads it.
+// isJWKSet reports whether text looks like a JWK Set. Package internal/jwks parses it.
 func isJWKSet(text string) bool {
 	var set struct {
 		Keys []map[string]any `json:"keys"`
@@ -178,9 +177,9 @@ func isJWKSet(text string) bool {
 	return json.Unmarshal([]byte(text), &set) == nil && len(set.Keys) > 0
 }
 
-// isOwn reports whether issuer is that of our own issuer, or cannot be told because
-// one of the two could not be decoded.
-func (k *checker) isOwn(issuer Identifier) bool {
+// mayBeOwnIssuer reports whether issuer is our own issuer's identifier, or might be because one of
+// the two identifiers could not be decoded.
+func (k *checker) mayBeOwnIssuer(issuer Identifier) bool {
 	if issuer == "" || k.undecoded("issuer.issuer") {
 		return true
 	}

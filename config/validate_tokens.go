@@ -10,17 +10,17 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// reservedClaims are those that the issuer sets itself, and of those registered for JWTs
-// and for introspection the ones that would say who acts or whether the token counts.
+// reservedClaims are the claims that the issuer sets itself, and registered claims of JWTs and
+// introspection that would tell who acts or whether the token is active.
 var reservedClaims = []string{
 	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "cnf", "typ",
 	"act", "may_act", // RFC 8693 section 4
-	"username", "sub_id", "azp", // the last is who the token was issued to, in OpenID Connect
+	"username", "sub_id", "azp", // azp is the party that an ID token was issued to (OpenID Connect)
 	"active", "token_type", "token_introspection", // RFC 7662 section 2.2, RFC 9701 section 5
 	"exi", "at_use_nbr", "status", // lifetime, number of uses, entry in a Token Status List
 }
 
-// tokens checks what our own issuer gives the application at path.
+// tokens checks the settings at path for tokens of our own issuer.
 func (k *checker) tokens(path string, a *Application) {
 	distinct(k, path+".scopes", a.Scopes)
 	distinct(k, path+".default_scopes", a.DefaultScopes)
@@ -34,7 +34,7 @@ func (k *checker) tokens(path string, a *Application) {
 	if own == nil {
 		return
 	}
-	if a.TokenLifetime != 0 { // 0: the issuer's
+	if a.TokenLifetime != 0 { // 0 stands for the issuer's
 		k.inRange(path+".token_lifetime", a.TokenLifetime, time.Second, k.longestToken())
 	}
 	if own.RequireBound && !a.BoundTokens && !k.undecoded("issuer.require_bound") {
@@ -46,7 +46,7 @@ func (k *checker) tokens(path string, a *Application) {
 	k.knownResources(path+".resources", a.Resources)
 }
 
-// knownResources checks that what list names is something tokens may be asked for.
+// knownResources checks that each element of list is a resource of our own issuer.
 func (k *checker) knownResources(path string, list []string) {
 	distinct(k, path, list)
 	if len(list) == 0 || !k.decodedFully("issuer.audience") || !k.decodedFully("issuer.resources") || !k.decodedFully("issuer.resource_servers") {
@@ -76,7 +76,7 @@ func (k *checker) claims(path string, list []StaticClaim) {
 // claim checks the name of a claim that the configuration adds to tokens.
 func (k *checker) claim(path, name string) {
 	k.require(path, name != "")
-	// Some readers of JSON take no notice of case.
+	// Some JSON parsers ignore case.
 	if slices.ContainsFunc(reservedClaims, func(c string) bool { return strings.EqualFold(c, name) }) {
 		k.fault(path, "%q is reserved: only the issuer may set it", name)
 	}
@@ -89,7 +89,7 @@ func isResource(s string) bool {
 	return u.UnmarshalText([]byte(s)) == nil && !strings.Contains(s, "#")
 }
 
-// texts returns list as plain text.
+// texts returns list as strings.
 func texts[T ~string](list []T) []string {
 	out := make([]string, len(list))
 	for i, v := range list {
@@ -98,12 +98,12 @@ func texts[T ~string](list []T) []string {
 	return out
 }
 
-// known is what rules may refer to.
+// known has the names that rules refer to.
 type known struct {
-	rules   map[Name]string // names of the rules so far
-	clients map[ClientID]bool
-	scopes  map[Scope]bool
-	whole   bool // no application is missing
+	rules    map[Name]string // by name, the path of the rule
+	clients  map[ClientID]bool
+	scopes   map[Scope]bool
+	complete bool // every application was decoded
 }
 
 func (k *checker) governance(g *Governance) {
@@ -119,7 +119,7 @@ func (k *checker) governance(g *Governance) {
 		k.rule(at, r.Name, r.When, known)
 		k.effect(at, r.Lifetime, []string{"refuse", "lifetime"}, r.Refuse != "", r.Lifetime != 0)
 		k.require(at+".client_id", r.ClientID != "")
-		if r.ClientID != "" && !known.clients[r.ClientID] && known.whole {
+		if r.ClientID != "" && !known.clients[r.ClientID] && known.complete {
 			k.fault(at+".client_id", "there is no application %s%s", strictyaml.Quote(string(r.ClientID)), nearest(r.ClientID, known.clients))
 		}
 	}
@@ -128,27 +128,27 @@ func (k *checker) governance(g *Governance) {
 		k.rule(at, r.Name, r.When, known)
 		k.effect(at, r.Lifetime, []string{"refuse", "drop", "lifetime"}, r.Refuse != "", r.Drop, r.Lifetime != 0)
 		k.require(at+".scope", r.Scope != "")
-		if r.Scope != "" && !known.scopes[r.Scope] && known.whole {
+		if r.Scope != "" && !known.scopes[r.Scope] && known.complete {
 			k.fault(at+".scope", "no application has the scope %s%s", strictyaml.Quote(string(r.Scope)), nearest(r.Scope, known.scopes))
 		}
 	}
 	for i, r := range g.Claims {
 		at := strictyaml.Index(path+".claims", i)
-		k.rule(at, r.Name, "true", known) // when is optional here
+		k.rule(at, r.Name, "true", known) // a claim rule may have no condition
 		k.claim(at+".claim", r.Claim)
 		k.require(at+".value", r.Value != "")
 	}
 }
 
-// rule checks what every rule has.
+// rule checks the settings that every rule has.
 func (k *checker) rule(path string, name Name, when string, known *known) {
 	k.require(path+".name", name != "")
 	unique(k, known.rules, path+".name", "the name", name)
 	k.require(path+".when", when != "")
 }
 
-// effect checks that the rule at path does exactly one thing of choices; set tells, for
-// each, whether it does. A lifetime is bounded like every other.
+// effect checks that the rule at path has exactly one of the effects choices. set says for each
+// effect whether the rule has it. A lifetime is bounded like all token lifetimes.
 func (k *checker) effect(path string, lifetime time.Duration, choices []string, set ...bool) {
 	var chosen []string
 	for i, s := range set {
@@ -181,7 +181,7 @@ func (k *checker) knownToRules() *known {
 	return out
 }
 
-// nearest returns the end of a message about the unknown word.
+// nearest returns the end of a message about an unknown word.
 func nearest[T ~string](word T, known map[T]bool) string {
 	if len(known) > strictyaml.MaxCandidates {
 		return ""
