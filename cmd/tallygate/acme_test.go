@@ -24,7 +24,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testacme"
 )
 
-// A certified is a gate whose certificates an authority issues.
+// A certified is a gate with certificates from an ACME server.
 type certified struct {
 	*reloading
 	authority *testacme.Server
@@ -53,7 +53,7 @@ func (c *certified) certify(domains string, edits ...string) {
 	c.configure(append([]string{filesInBase, settings}, edits...)...)
 }
 
-// shown returns what a listener shows to a partner that asks for domain, nil for nothing.
+// shown returns the certificate that a listener sends for domain, or nil.
 func (c *certified) shown(listener, domain string) *x509.Certificate {
 	c.t.Helper()
 	settings := c.client("northwind")
@@ -66,7 +66,7 @@ func (c *certified) shown(listener, domain string) *x509.Certificate {
 	return conn.(*tls.Conn).ConnectionState().PeerCertificates[0]
 }
 
-// visit makes a partner's request under the authority's roots.
+// visit sends a partner's request that trusts the ACME server's root.
 func (c *certified) visit(roots *x509.CertPool) {
 	c.t.Helper()
 	settings := c.client("northwind")
@@ -102,14 +102,14 @@ func (c *certified) ready() bool {
 	return status == http.StatusOK
 }
 
-// notAfter returns the end that the metrics tell of a listener's certificate.
+// notAfter returns the end of validity in the metrics for a listener's certificate.
 func (c *certified) notAfter(listener string) int64 {
 	n, _ := c.metric(`tallygate_certificate_not_after_timestamp_seconds{name="` + listener + `",role="server"}`)
 	return int64(n)
 }
 
-// A gate with an empty storage gets its certificate through the listener that ends every
-// handshake without a client certificate. The issuer shows the same one.
+// A gate with an empty storage gets its certificate through the listener that ends every handshake
+// without a client certificate. The issuer uses the same certificate.
 func TestACME(t *testing.T) {
 	t.Parallel()
 	c := newCertified(t, testacme.Options{})
@@ -153,8 +153,8 @@ func TestACME(t *testing.T) {
 	}
 }
 
-// While the authority cannot be reached, the gate starts and says what it lacks, and comes
-// up by itself. Later it starts with what is stored, whoever can be reached.
+// While the ACME server is down, the gate starts, reports the missing certificate, and gets it
+// later by itself. At the next start it uses the stored certificate.
 func TestACMEWithoutAuthority(t *testing.T) {
 	t.Parallel()
 	c := newCertified(t, testacme.Options{})
@@ -199,7 +199,7 @@ func TestACMEWithoutAuthority(t *testing.T) {
 	c.check(c.stop())
 }
 
-// An authority that takes connections and says nothing keeps no stop waiting.
+// An ACME server that accepts connections and never answers does not delay a stop.
 func TestACMEStopsWhileAsking(t *testing.T) {
 	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
@@ -227,10 +227,9 @@ func TestACMEStopsWhileAsking(t *testing.T) {
 	c.check(c.stop())
 }
 
-// A certificate that is due at the start is shown until the next is there. Meanwhile
-// anybody may see the certificate of the challenge, and gets nothing else: no request is
-// read over a connection for it, whatever becomes of others, and a handshake that offers
-// it among other protocols is one like any other.
+// A certificate that is due for renewal is used until the next is there. Meanwhile any client may
+// see the challenge's certificate and nothing else: no request is read on such a connection, and a
+// handshake that offers the challenge among other protocols is a normal handshake.
 func TestChallengeOpensNothing(t *testing.T) {
 	t.Parallel()
 	for _, onFailure := range []string{"respond", "handshake"} {
@@ -283,8 +282,8 @@ func TestChallengeOpensNothing(t *testing.T) {
 	}
 }
 
-// challenged reports whether a handshake without a client certificate succeeds as one of a
-// challenge. Then nothing may come back, whatever is sent.
+// challenged reports whether a challenge handshake without a client certificate succeeds. Such a
+// connection must answer nothing, whatever is sent.
 func (c *certified) challenged(request string, protocols ...string) bool {
 	c.t.Helper()
 	if protocols == nil {
@@ -316,8 +315,8 @@ func (c *certified) challenged(request string, protocols ...string) bool {
 	return true
 }
 
-// uncertified checks that a client without a certificate is refused, though it offers the
-// protocol of challenges beside others.
+// uncertified checks that a client without a certificate is refused, even if it offers the protocol
+// of challenges beside others.
 func (c *certified) uncertified(protocols []string, onFailure string) {
 	c.t.Helper()
 	settings := c.client("", protocols...)
@@ -350,8 +349,8 @@ func (c *certified) uncertified(protocols []string, onFailure string) {
 	}
 }
 
-// By HTTP-01, a listener of its own answers challenges, and nothing else in the world. The
-// partners' listener proves nothing then.
+// With HTTP-01, a separate listener answers challenges and nothing else. The partners' listener
+// answers no challenge.
 func TestACMEByHTTP(t *testing.T) {
 	t.Parallel()
 	plain := testacme.FreeAddress()
@@ -390,7 +389,7 @@ func TestACMEByHTTP(t *testing.T) {
 	c.check(c.stop())
 }
 
-// Domains come and go while the gate runs; what an account is, does not.
+// Domains may change while the gate runs. The account may not.
 func TestACMEReload(t *testing.T) {
 	t.Parallel()
 	c := newCertified(t, testacme.Options{})
@@ -433,8 +432,8 @@ func TestACMEReload(t *testing.T) {
 	c.check(c.stop())
 }
 
-// What speaks for the directory may change while the gate runs. An authority that then
-// refuses is not asked again at once.
+// The directory's trust anchors may change while the gate runs. A directory that then refuses is
+// not called again at once.
 func TestACMEDirectoryTrust(t *testing.T) {
 	t.Parallel()
 	c := newCertified(t, testacme.Options{})
@@ -460,7 +459,7 @@ func TestACMEDirectoryTrust(t *testing.T) {
 	c.check(c.stop())
 }
 
-// Check asks nobody and makes nothing. A storage that is no good ends the start.
+// Check contacts no server and creates nothing. A start fails if the storage is unusable.
 func TestACMEStorage(t *testing.T) {
 	t.Parallel()
 	c := newCertified(t, testacme.Options{}) // not started

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// askAdmin sends the admin listener a request with that Host, none for "", and returns status
-// and body of the answer.
+// askAdmin sends the admin listener a request with the Host, or without a Host for "", and returns
+// status and body of the response.
 func (r *reloading) askAdmin(path, host string) (int, string) {
 	r.t.Helper()
 	conn, err := net.Dial("tcp", r.addresses["admin"])
@@ -33,9 +33,9 @@ func (r *reloading) askAdmin(path, host string) (int, string) {
 	return answer.StatusCode, string(body)
 }
 
-// T-ADD-17: a web page that points its own name at the gate's address (DNS rebinding) reads
-// nothing of the admin listener. Probes and scrapers, which ask for an address or for a name
-// inside a cluster, are served without being configured, and other names by admin.hosts.
+// T-ADD-17: a web page that points its own name at the gate's address (DNS rebinding) reads nothing
+// from the admin listener. Probes and scrapers, which use an address or a name inside a cluster,
+// need no configuration. Other names need admin.hosts.
 func TestAdminHost(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

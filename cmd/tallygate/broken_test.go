@@ -14,7 +14,7 @@ import (
 	"github.com/tallygate/tallygate/internal/gate"
 )
 
-// breaking is an upstream whose answers break off: at once, after a header, or later.
+// breaking is an upstream whose responses break off: at once, after the header, or later.
 func breaking(t *testing.T) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -42,9 +42,9 @@ func breaking(t *testing.T) string {
 	return server.URL
 }
 
-// An answer that the upstream breaks off is never whole to the client, whoever serves the
-// connection: it has no last chunk, and no header that ends with the connection, which
-// lenient clients take for one with a body that does.
+// A response that the upstream breaks off is never complete for the client, whatever serves the
+// connection: it has no last chunk, and no header that is delimited by the end of the connection,
+// which lenient clients accept as a header with an empty body.
 func TestAnswersThatBreakOff(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
@@ -81,8 +81,8 @@ func TestAnswersThatBreakOff(t *testing.T) {
 	r.check(r.stop())
 }
 
-// An answer whose upstream says nothing for longer than a client may stall, and then that it
-// was all, has its end.
+// A response is complete even if the upstream pauses for longer than stall_timeout before its last
+// bytes.
 func TestAnswersThatEndLate(t *testing.T) {
 	t.Parallel()
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

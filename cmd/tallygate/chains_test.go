@@ -21,7 +21,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// smallCertificate returns one of about 180 bytes, of which 1,455 fit into a handshake.
+// smallCertificate returns a certificate of about 180 bytes. 1,455 of them fit into a handshake.
 func smallCertificate(t *testing.T) []byte {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(rand.Reader)
@@ -36,7 +36,7 @@ func smallCertificate(t *testing.T) []byte {
 	return der
 }
 
-// A stalling connection sends so many bytes and swallows what follows.
+// A stalling connection sends that many bytes and drops the rest.
 type stalling struct {
 	net.Conn
 	left int
@@ -65,8 +65,8 @@ func resident(t *testing.T, pid int) int {
 	return kib >> 10
 }
 
-// T-ADD-07: strangers with long chains, who send all of it or stall in the middle, take no
-// memory to speak of, and others connect meanwhile. 300 of them took 486 MiB.
+// T-ADD-07: unauthenticated clients with long chains, complete or stalled in the middle, take
+// little memory, and other clients connect meanwhile. Before the limit, 300 of them took 486 MiB.
 func TestLongChains(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

@@ -18,14 +18,14 @@ import (
 
 const chart = "../../charts/tallygate"
 
-// A chartVolume is what a name among the chart's values.files stands for.
+// A chartVolume is the content of a volume in the chart's values.files.
 type chartVolume struct {
 	Secret    string `yaml:"secret"`
 	ConfigMap string `yaml:"configMap"`
 }
 
-// TestChart renders the chart for each of its examples, makes the files that Kubernetes
-// would mount, and has the binary judge the configuration that came out.
+// TestChart renders the chart for each example, creates the files that Kubernetes would mount, and
+// checks the resulting configuration with the binary.
 func TestChart(t *testing.T) {
 	helm := findHelm(t)
 	files, err := filepath.Glob(chart + "/ci/*-values.yaml")
@@ -54,7 +54,7 @@ func TestChart(t *testing.T) {
 	}
 }
 
-// checkAddresses holds the addresses to the ports that the chart opens and probes.
+// checkAddresses compares the addresses with the ports that the chart opens and probes.
 func checkAddresses(t *testing.T, path string) {
 	t.Helper()
 	cfg, err := config.Load(path)
@@ -70,7 +70,7 @@ func checkAddresses(t *testing.T, path string) {
 	}
 }
 
-// The chart gives a pod the time that the gate takes to stop.
+// The chart's grace period covers the time that the gate takes to stop.
 func TestChartDrain(t *testing.T) {
 	for _, file := range []string{chart + "/templates/_check.tpl", chart + "/../test/pod_test.go"} {
 		text, err := os.ReadFile(file)
@@ -86,9 +86,8 @@ func TestChartDrain(t *testing.T) {
 	}
 }
 
-// mountChart makes the folders of the chart's volumes below root: a Secret of a
-// certificate has tls.crt and tls.key, one with a password has password, and a ConfigMap
-// has ca.crt.
+// mountChart creates the folders of the chart's volumes below root: a certificate Secret has
+// tls.crt and tls.key, a password Secret has password, and a ConfigMap has ca.crt.
 func mountChart(t *testing.T, root, valuesFile string) {
 	t.Helper()
 	content, err := os.ReadFile(valuesFile)

@@ -14,9 +14,9 @@ import (
 	"github.com/tallygate/tallygate/internal/loadshed"
 )
 
-// T-DOS-02: a crowd of connections that do nothing, and of slow ones, is held, and others
-// are served meanwhile. TALLYGATE_BIG=1 makes it 20,000 and 2,000, as far as the process may
-// open files (RLIMIT_NOFILE), both here and in the gate.
+// T-DOS-02: the gate holds a crowd of idle and of slow connections, and serves other clients
+// meanwhile. TALLYGATE_BIG=1 makes it 20,000 idle and 2,000 slow connections, if test and gate may
+// open as many files (RLIMIT_NOFILE).
 func TestCrowd(t *testing.T) {
 	idle, slow := 300, 50
 	if os.Getenv("TALLYGATE_BIG") != "" {
@@ -167,7 +167,7 @@ func TestCrowd(t *testing.T) {
 	r.check(r.stop())
 }
 
-// awaitAnswer reads what has come of an answer, whole because it is small.
+// awaitAnswer reads a response, which is small enough to arrive at once.
 func awaitAnswer(c *tls.Conn) error {
 	_ = c.SetReadDeadline(time.Now().Add(patience))
 	_, err := c.Read(make([]byte, 4<<10))

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Where the process may open few files, requests that are held take no more of them than
-// leaves some for everything else: further ones are told to come back, and no connection to
-// the upstream fails for want of one. Probes are answered, and a reload reads its files.
+// With few file descriptors, long requests leave enough of them for everything else: further
+// requests get 503, and no connection to the upstream fails. Probes are answered, and a reload can
+// read its files.
 func TestRequestsThatTakeDescriptors(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

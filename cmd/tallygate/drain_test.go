@@ -18,10 +18,10 @@ import (
 	"github.com/tallygate/tallygate/internal/cli"
 )
 
-// drained is a gate that a test takes out of service.
+// drained is a gate that a test drains.
 type drained struct{ *reloading }
 
-// newDrained starts a gate that waits so long before it stops, and so long for requests.
+// newDrained starts a gate with that drain.delay and drain.timeout.
 func newDrained(t *testing.T, delay, timeout time.Duration) *drained {
 	t.Helper()
 	d := &drained{newReloading(t)}
@@ -35,7 +35,7 @@ func (d *drained) signal(s os.Signal) {
 	d.check(d.process.Process.Signal(s))
 }
 
-// order runs the command of the gate's own program, and returns its exit code and words.
+// order runs a command of the gate's program, and returns its exit code and its standard error.
 func (d *drained) order(args ...string) (int, string) {
 	d.t.Helper()
 	var words bytes.Buffer
@@ -51,7 +51,7 @@ func (d *drained) order(args ...string) (int, string) {
 
 func (d *drained) pid() string { return strconv.Itoa(d.process.Process.Pid) }
 
-// ended waits for the end and returns the exit code.
+// ended waits for the end of the process and returns the exit code.
 func (d *drained) ended() int {
 	d.t.Helper()
 	select {
@@ -65,7 +65,7 @@ func (d *drained) ended() int {
 	return 0
 }
 
-// becomes waits until a path of the admin listener has this status.
+// becomes waits until a path of the admin listener has the status.
 func (d *drained) becomes(path string, want int) {
 	d.t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
@@ -79,7 +79,7 @@ func (d *drained) becomes(path string, want int) {
 	}
 }
 
-// visit sends a request on transport, and reports whether its answer ends the connection.
+// visit sends a request on transport, and reports whether its response closes the connection.
 func (d *drained) visit(transport *http.Transport) (closes bool, err error) {
 	request, err := http.NewRequest(http.MethodGet, "https://"+d.addresses["partners"]+"/accounts/7", nil)
 	if err != nil {
@@ -98,8 +98,8 @@ func (d *drained) visit(transport *http.Transport) (closes bool, err error) {
 	return answer.Close, nil
 }
 
-// A drained gate says so first, goes on as before, then lets its connections go, and is
-// there until it is told to end, which it then does without another delay.
+// A draining gate is not ready, still serves, then closes connections after responses. It runs
+// until it gets SIGTERM, and then stops without a second delay.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	const delay = 4 * time.Second
@@ -148,7 +148,7 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// drain --wait returns when the last request is done, or says that it is not.
+// drain --wait returns after the last request, or reports the timeout.
 func TestDrainWaits(t *testing.T) {
 	t.Parallel()
 	d := newDrained(t, 100*time.Millisecond, 20*time.Second)
@@ -186,8 +186,8 @@ func TestDrainWaits(t *testing.T) {
 	}
 }
 
-// SIGTERM alone waits as long as drain would; SIGINT, of a person, does not. A request that
-// takes too long is cut, and then the exit code is 1.
+// SIGTERM alone waits for drain.delay; SIGINT does not. A request that takes too long is cut off,
+// and the exit code is 1.
 func TestStop(t *testing.T) {
 	t.Parallel()
 	d := newDrained(t, time.Second, 20*time.Second)
@@ -223,7 +223,7 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// hang puts a request into the gate's hand that has no end.
+// hang sends a request that does not end.
 func (d *drained) hang() {
 	d.t.Helper()
 	d.upstream.behave("hang")
@@ -237,8 +237,8 @@ func (d *drained) hang() {
 	d.check(d.expect(`tallygate_requests_in_flight{listener="partners"}`, 1))
 }
 
-// T-H2-14: an HTTP/2 connection is told to go (GOAWAY) before it is closed, also one that is
-// idle, and its requests finish.
+// T-H2-14: an HTTP/2 connection gets GOAWAY before it is closed, also an idle connection, and its
+// requests finish.
 func TestStopOfHTTP2(t *testing.T) {
 	t.Parallel()
 	d := newDrained(t, 0, 20*time.Second)
@@ -285,7 +285,7 @@ func TestStopOfHTTP2(t *testing.T) {
 	}
 }
 
-// frames are what comes on a connection up to the end of an answer, or its own end.
+// frames are the frames on a connection up to the end of a response, or of the connection.
 type frames struct {
 	answered, goAway bool
 	last             uint32
@@ -324,7 +324,7 @@ func (s *slow) frames() (seen frames) {
 	}
 }
 
-// Order is given to a gate alone, and by what it needs.
+// drain signals only a gate, and reads only the settings that it needs.
 func TestDrainOrders(t *testing.T) {
 	t.Parallel()
 	d := newDrained(t, 0, time.Second)
@@ -362,7 +362,7 @@ func TestDrainOrders(t *testing.T) {
 	}
 }
 
-// A reload counts in a gate that drains: who is shut out then is out.
+// A reload takes effect while the gate drains: a removed partner is refused.
 func TestReloadWhileDraining(t *testing.T) {
 	t.Parallel()
 	d := newDrained(t, 0, time.Second)

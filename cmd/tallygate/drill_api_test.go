@@ -11,10 +11,10 @@ import (
 	"testing"
 )
 
-// A drillAPI is an upstream like many old servers: it reads the body of a POST alone, and
-// takes that of any other request for the next request on the connection. It announces its
-// answers by three 103 of twelve fields where it is asked for /files/hints. It handles 200
-// requests at once, and a POST whose body does not come is one of them.
+// A drillAPI is an upstream like many old servers: it reads the body of POST requests only, and
+// takes the body of any other request for the next request on the connection. For /files/hints it
+// sends three 103 responses of twelve fields first. It handles 200 requests at once, including POST
+// requests whose body does not arrive.
 type drillAPI struct {
 	listener net.Listener
 	workers  chan struct{}

@@ -18,7 +18,7 @@ import (
 	"github.com/tallygate/tallygate/internal/gate"
 )
 
-// A hostileClient speaks HTTP/2 frame by frame and ignores what is answered.
+// A hostileClient sends HTTP/2 frames and ignores responses.
 type hostileClient struct {
 	conn   *tls.Conn
 	frames *http2.Framer
@@ -28,7 +28,7 @@ type hostileClient struct {
 	ended  chan struct{} // closed when the gate has ended the connection
 }
 
-// hostile opens a connection with a certificate, "" for none. It reads and drops what comes.
+// hostile opens a connection with a certificate, or without one for "". It drops what it reads.
 func (d *drill) hostile(ctx context.Context, certificate string) (*hostileClient, error) {
 	dialer := tls.Dialer{NetDialer: &net.Dialer{}, Config: d.client(certificate, "h2")}
 	if source := d.source(2); source != nil {
@@ -88,9 +88,8 @@ func (c *hostileClient) writeBlock(stream uint32, end bool) error {
 	return err
 }
 
-// eachHostile keeps so many HTTP/2 connections open until ctx ends and calls f with one of
-// them, so many times a second in all. f's error ends the connection, and another takes its
-// place.
+// eachHostile keeps that many HTTP/2 connections open until ctx ends, and calls f with one of them
+// that many times a second in total. An error of f ends the connection, and a new one replaces it.
 func (d *drill) eachHostile(ctx context.Context, connections int, perSecond float64, certificate string, f func(*hostileClient) error) {
 	clients := make([]*hostileClient, connections)
 	d.paced(ctx, connections, perSecond, func(worker int) {
@@ -115,8 +114,8 @@ func (d *drill) eachHostile(ctx context.Context, connections int, perSecond floa
 	}
 }
 
-// flipTables changes the size of the gate's header table between 0 and 4096 while the gate
-// writes answers: net/http of Go 1.26.8 changes a map then that its writer reads.
+// flipTables changes the size of the gate's header table between 0 and 4096 while the gate writes
+// responses: net/http of Go 1.26.8 then changes a map that its writer reads.
 func (d *drill) flipTables(certificate string) func(context.Context) {
 	return func(ctx context.Context) {
 		token, batches := d.tokens["sync"], 200.0
@@ -146,8 +145,8 @@ func (d *drill) flipTables(certificate string) func(context.Context) {
 // errNext asks for another connection.
 var errNext = errors.New("another connection is needed")
 
-// resetStreams resets each stream a moment after its request, while the upstream's 103s are
-// passed on: net/http may still read the header then (golang/go#67940).
+// resetStreams resets each stream a moment after its request, while 103 responses are forwarded:
+// net/http may still read the header then (golang/go#67940).
 func (d *drill) resetStreams(ctx context.Context) {
 	d.eachHostile(ctx, 4, 200, "borealis", func(c *hostileClient) error {
 		var streams []uint32
@@ -181,7 +180,7 @@ func (d *drill) announceTrailers(ctx context.Context) {
 	})
 }
 
-// openSilentStreams opens 240 streams that promise a body and send none, and holds them.
+// openSilentStreams opens 240 streams that announce a body and send none, and keeps them open.
 func (d *drill) openSilentStreams(ctx context.Context) {
 	var all sync.WaitGroup
 	for range 4 {

@@ -20,14 +20,14 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// padding returns text that does not compress, of about n bytes.
+// padding returns about n bytes of text that does not compress.
 func padding(n int) string {
 	random := make([]byte, n*3/4)
 	_, _ = rand.Read(random)
 	return base64.RawURLEncoding.EncodeToString(random)
 }
 
-// ask sends requests with such tokens over four connections, so many a second in all.
+// ask sends requests with the tokens over four connections, that many a second in total.
 func (d *drill) ask(ctx context.Context, perSecond float64, token func() string) {
 	transport := &http.Transport{
 		TLSClientConfig: d.client("borealis"), MaxConnsPerHost: 4,
@@ -51,7 +51,7 @@ func (d *drill) ask(ctx context.Context, perSecond float64, token func() string)
 	})
 }
 
-// localAddress returns the n-th source, as a net.Dialer takes it.
+// localAddress returns the n-th source address for a net.Dialer.
 func (d *drill) localAddress(n int) net.Addr {
 	if source := d.source(n); source != nil {
 		return source
@@ -73,14 +73,13 @@ func (d *drill) sendLargeTokens(ctx context.Context) {
 	})
 }
 
-// sendOpaqueTokens sends distinct opaque tokens, for which the authorization server answers
-// with 0.9 MB each.
+// sendOpaqueTokens sends distinct opaque tokens. The authorization server answers each with 0.9 MB.
 func (d *drill) sendOpaqueTokens(ctx context.Context) {
 	d.ask(ctx, 40, func() string { return "opaque-" + rand.Text() })
 }
 
-// largeIntrospection runs an introspection endpoint whose answers are active and large, and
-// returns its URL.
+// largeIntrospection runs an introspection endpoint with large active responses, and returns its
+// URL.
 func (d *drill) largeIntrospection(t *testing.T) string {
 	pad := padding(900_000)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -92,8 +91,8 @@ func (d *drill) largeIntrospection(t *testing.T) string {
 	return server.URL + "/introspect"
 }
 
-// showLongChains opens connections with certificate chains of 250 KB that lead nowhere, as
-// anybody can who has no credentials, and holds them for three seconds.
+// showLongChains opens connections with untrusted certificate chains of 250 KB, for which no
+// credentials are needed, and keeps them open for three seconds.
 func (d *drill) showLongChains(ctx context.Context) {
 	chain := d.pairs["stranger"].TLS()
 	filler := testpki.SelfSigned("filler", testpki.DNS(strings.Repeat("x", 60)+"."+strings.Repeat("y", 60)+".test")).Cert.Raw

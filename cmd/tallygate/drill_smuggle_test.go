@@ -11,8 +11,8 @@ import (
 	"github.com/tallygate/tallygate/internal/gate"
 )
 
-// smuggle sends requests whose bodies are requests themselves, with an identity of the
-// sender's choosing, to an upstream that reads no body of theirs.
+// smuggle sends requests whose bodies are requests with forged identity headers, to an upstream
+// that does not read these bodies.
 func (d *drill) smuggle(ctx context.Context) {
 	inner := "GET /accounts/" + canary + " HTTP/1.1\r\nHost: api.example.test\r\nTallygate-Partner: northwind\r\n\r\n"
 	methods := []string{"GET", "HEAD", "DELETE", "OPTIONS"}
@@ -37,7 +37,7 @@ func (d *drill) smuggle(ctx context.Context) {
 	d.smuggleOverHTTP2(inner, methods)
 }
 
-// smuggleOverHTTP2 sends each of them once more as the DATA of a stream.
+// smuggleOverHTTP2 sends each of them as the DATA frames of a stream.
 func (d *drill) smuggleOverHTTP2(inner string, methods []string) {
 	ctx, cancel := context.WithTimeout(d.t.Context(), 5*time.Second)
 	defer cancel()

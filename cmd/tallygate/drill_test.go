@@ -89,8 +89,8 @@ func TestOneHostilePartner(t *testing.T) {
 	d.judge(honest, alone)
 }
 
-// A drill is a gate under the limits of the Helm chart, in a process of its own, with two
-// partners and an upstream that reads no body of a GET.
+// A drill is a gate process with the limits of the Helm chart, two partners, and an upstream that
+// does not read the body of a GET.
 type drill struct {
 	*reloading
 	api     *drillAPI
@@ -126,7 +126,7 @@ apis:
 	return d
 }
 
-// An honest partner sends requests at a fixed rate and counts what becomes of them.
+// An honest partner sends requests at a fixed rate and counts the results.
 type honest struct {
 	total, failed atomic.Int64
 	mu            sync.Mutex
@@ -135,8 +135,8 @@ type honest struct {
 	stop          func()
 }
 
-// startHonest lets northwind send requests until stop is called, half of them over HTTP/1.1
-// and half over HTTP/2.
+// startHonest sends northwind's requests until stop is called, half of them over HTTP/1.1 and half
+// over HTTP/2.
 func (d *drill) startHonest() *honest {
 	h := &honest{}
 	one, _ := d.visitor("northwind", "good", false, 0)
@@ -194,8 +194,8 @@ func (h *honest) String() string {
 		sorted[len(sorted)/2].Round(time.Microsecond), sorted[len(sorted)*99/100].Round(time.Microsecond))
 }
 
-// awaitRecovery holds the gate to serve a partner who has not been there yet, on a new
-// connection, as fast as ever, within recovery.
+// awaitRecovery checks that the gate serves a new partner on a new connection at normal speed
+// within recovery.
 func (d *drill) awaitRecovery() {
 	d.t.Helper()
 	began := time.Now()
@@ -217,7 +217,7 @@ func (d *drill) awaitRecovery() {
 	}
 }
 
-// judge asserts what must hold after the attacks; the share of failures only if the test runs
+// judge checks the state after the attacks. It checks the share of failures only if the test runs
 // alone on the machine.
 func (d *drill) judge(h *honest, alone bool) {
 	d.t.Helper()
@@ -258,8 +258,8 @@ func (d *drill) lastWords() []byte {
 	return text[max(0, len(text)-4000):]
 }
 
-// peak returns the most resident memory that the process has had, in bytes; 0 where the
-// system does not tell.
+// peak returns the peak resident memory of the process in bytes; 0 if the system does not report
+// it.
 func (d *drill) peak() int64 {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.process.Process.Pid))
 	if err != nil {
@@ -274,8 +274,7 @@ func (d *drill) peak() int64 {
 	return 0
 }
 
-// source returns the n-th address of this machine, so that the hostile partner has
-// connections of its own: their number is bounded by address.
+// source returns the n-th loopback address, since the number of connections is limited by address.
 func (d *drill) source(n int) *net.TCPAddr {
 	if !d.sources {
 		return nil
@@ -283,8 +282,8 @@ func (d *drill) source(n int) *net.TCPAddr {
 	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(n))}
 }
 
-// paced calls f so many times a second in all, on some goroutines, until ctx ends. The rates
-// are bounded so that what fails is the gate and not a machine of two cores.
+// paced calls f that many times a second in total, on some goroutines, until ctx ends. The rates
+// are low enough that a failure is the gate's and not that of a machine with two cores.
 func (d *drill) paced(ctx context.Context, workers int, perSecond float64, f func(worker int)) {
 	pace := rate.NewLimiter(rate.Limit(perSecond), 1)
 	var all sync.WaitGroup

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// T-INT-01, T-INT-07, T-INT-08, T-JWKS-01, T-JWKS-02: the server's introspection fails in
-// every way. What is remembered serves, what is new is 503 and never a grant, nobody waits
-// for long, other servers' tokens pass, and all is well again by itself.
+// T-INT-01, T-INT-07, T-INT-08, T-JWKS-01, T-JWKS-02: the introspection endpoint fails in every
+// way. Cached tokens are granted, new tokens get 503 and are never granted, no request waits for
+// long, tokens of other servers are granted, and the gate recovers by itself.
 func TestForeignServerFailures(t *testing.T) {
 	t.Parallel()
 	f := newForeign(t)
@@ -86,7 +86,7 @@ func TestForeignServerFailures(t *testing.T) {
 	f.end()
 }
 
-// unavailable holds a refusal to what clients need: 503, and when to come again.
+// unavailable checks for a refusal with 503 and Retry-After.
 func (f *foreign) unavailable(token string) {
 	f.t.Helper()
 	f.fails(token, "northwind", 503, "issuer_unavailable", "")
@@ -95,9 +95,9 @@ func (f *foreign) unavailable(token string) {
 	}
 }
 
-// load sends many new tokens of one partner at once while the server takes 5 s for each,
-// with a timeout of one: nobody waits for all of them, another server's tokens pass
-// meanwhile, and nothing is left when they are answered.
+// load sends many new tokens of one partner at once, while the server takes 5 s for each and the
+// timeout is 1 s. No request waits for all of them, another server's tokens are granted meanwhile,
+// and no goroutine is left at the end.
 func (f *foreign) load() {
 	f.t.Helper()
 	before := f.metric("go_goroutines")

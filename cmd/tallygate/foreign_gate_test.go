@@ -55,7 +55,7 @@ admin: {address: "127.0.0.1:0"}
 log: {level: debug, granted: all}
 `
 
-// gate starts the gate; the server is asked as introspection, YAML, says.
+// gate starts the gate with that introspection section.
 func (f *foreign) gate(introspection string) {
 	f.t.Helper()
 	f.write("gate.yaml", strings.NewReplacer("ISSUER", f.issuer, "UPSTREAM", f.upstream.url(), "INTROSPECTION", introspection).Replace(foreignConfig))
@@ -64,7 +64,7 @@ func (f *foreign) gate(introspection string) {
 	}
 }
 
-// ready waits until the gate says that it is.
+// ready waits until the gate is ready.
 func (f *foreign) ready() {
 	f.t.Helper()
 	f.eventually("ready", func() bool {
@@ -73,7 +73,7 @@ func (f *foreign) ready() {
 	})
 }
 
-// end stops the gate, whose log must hold no token.
+// end stops the gate and checks that its log holds no token.
 func (f *foreign) end() {
 	f.t.Helper()
 	if err := f.stop(); err != nil {
@@ -81,7 +81,7 @@ func (f *foreign) end() {
 	}
 }
 
-// eventually waits until check holds, and returns how long that took.
+// eventually waits until check succeeds, and returns how long that took.
 func (f *foreign) eventually(what string, check func() bool) time.Duration {
 	f.t.Helper()
 	start := time.Now()
@@ -95,7 +95,7 @@ func (f *foreign) eventually(what string, check func() bool) time.Duration {
 	return 0
 }
 
-// send makes a call by a token and a certificate, "" for none.
+// send makes a call with a token and a certificate; "" is none.
 func (f *foreign) send(token, certificate, method, path string) {
 	f.t.Helper()
 	args := []string{"-cert", certificate}
@@ -107,7 +107,7 @@ func (f *foreign) send(token, certificate, method, path string) {
 	}
 }
 
-// passes and fails are the two ends of a call.
+// passes and fails check the result of a call.
 func (f *foreign) passes(token, certificate string) {
 	f.t.Helper()
 	f.send(token, certificate, "GET", "/accounts/7")
@@ -133,7 +133,7 @@ func (f *foreign) check(err error) {
 	}
 }
 
-// decided returns how often the gate has decided so.
+// decided returns the count of a decision.
 func (f *foreign) decided(reason string) int {
 	f.t.Helper()
 	return int(f.metric(`tallygate_decisions_total\{.*reason="` + reason + `"\}`))
@@ -156,8 +156,7 @@ func (f *foreign) metric(pattern string) (sum float64) {
 	return sum
 }
 
-// get makes a call beside those of send, and returns the status of its answer. Many may be
-// made at a time.
+// get makes a call and returns the status. It is safe for concurrent use.
 func (f *foreign) get(transport *http.Transport, token string) (status int, err error) {
 	r, err := http.NewRequest(http.MethodGet, "https://"+f.addresses["partners"]+"/accounts/7", nil)
 	if err != nil {

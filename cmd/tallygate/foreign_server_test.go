@@ -30,8 +30,8 @@ const (
 	jwtResource    = "https://jwt.example.test"
 )
 
-// A foreign is a gate in a process of its own, and beside it an authorization server that
-// nobody here wrote: Node's certified oidc-provider, which a test makes fail and recover.
+// A foreign is a gate process and a real authorization server: Node's certified oidc-provider,
+// which a test makes fail and recover.
 type foreign struct {
 	*world
 	t      *testing.T
@@ -41,8 +41,8 @@ type foreign struct {
 	told   *bufio.Scanner
 }
 
-// newForeign starts the server. Its clients are applications of two partners with
-// authorities of their own, and the gate.
+// newForeign starts the server. Its clients are the gate and applications of two partners, each
+// with its own authority.
 func newForeign(t *testing.T) *foreign {
 	t.Helper()
 	needNode(t)
@@ -98,8 +98,8 @@ func newForeign(t *testing.T) *foreign {
 	return f
 }
 
-// freePort returns one below those that the system hands out, so that nobody is given it
-// while the server is stopped.
+// freePort returns a port below the ephemeral ports, so that the system does not assign it while
+// the server is stopped.
 func freePort(t *testing.T) string {
 	t.Helper()
 	for range 100 {
@@ -113,7 +113,7 @@ func freePort(t *testing.T) string {
 	return ""
 }
 
-// needNode skips a test where node and npm are missing, but for CI.
+// needNode skips a test without node and npm, except in CI.
 func needNode(t *testing.T) {
 	t.Helper()
 	for _, tool := range []string{"node", "npm"} {
@@ -123,7 +123,7 @@ func needNode(t *testing.T) {
 	}
 }
 
-// installNode copies a fixture of testdata into dir, with the packages that it names.
+// installNode copies a fixture of testdata into dir and installs its packages.
 func installNode(t *testing.T, dir, fixture string) {
 	t.Helper()
 	if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata", fixture))); err != nil {
@@ -145,7 +145,7 @@ func (f *foreign) write(name, content string) {
 	}
 }
 
-// heard returns the next line that the server says.
+// heard returns the next line that the server prints.
 func (f *foreign) heard() string {
 	if !f.told.Scan() {
 		return "nothing"
@@ -153,7 +153,7 @@ func (f *foreign) heard() string {
 	return f.told.Text()
 }
 
-// tell makes the server behave, and returns when it does.
+// tell changes the server's behaviour, and returns when the change is made.
 func (f *foreign) tell(order string) {
 	f.t.Helper()
 	if got := f.ask(order); got != "done" {
@@ -169,7 +169,7 @@ func (f *foreign) ask(order string) string {
 	return f.heard()
 }
 
-// counts returns how many requests came to each path since the last time.
+// counts returns the number of requests to each path since the last call.
 func (f *foreign) counts() map[string]int {
 	f.t.Helper()
 	var n map[string]int
@@ -179,7 +179,7 @@ func (f *foreign) counts() map[string]int {
 	return n
 }
 
-// clientOf returns one that shows a certificate to the server.
+// clientOf returns an HTTP client with a certificate for the server.
 func (f *foreign) clientOf(certificate string) *http.Client {
 	content, err := os.ReadFile(filepath.Join(f.dir, "internal-ca.pem"))
 	if err != nil {
@@ -206,7 +206,7 @@ func (f *foreign) post(certificate, path string, form url.Values) []byte {
 	return body
 }
 
-// issue gets a token from the server and keeps it under a name.
+// issue gets a token from the server and stores it under a name.
 func (f *foreign) issue(name, certificate, clientID, resource string) {
 	f.t.Helper()
 	var token struct {

@@ -19,9 +19,9 @@ import (
 
 const byMutualTLS = `{client_id: gate-mtls, timeout: 1s, cache: {max_age: 500ms, inactive_max_age: 100ms}}`
 
-// Tokens of a certified server that nobody here wrote, bound by RFC 8705: of two partners,
-// JWT and opaque, with each certificate and none. A request passes exactly where token and
-// certificate belong together, from memory as the first time.
+// Tokens of a certified authorization server, bound by RFC 8705: of two partners, JWT and opaque,
+// with each certificate and without. A request is granted only if token and certificate belong
+// together, on the first call and from the cache.
 func TestForeignServer(t *testing.T) {
 	t.Parallel()
 	f := newForeign(t)
@@ -75,7 +75,7 @@ func TestForeignServer(t *testing.T) {
 	f.end()
 }
 
-// misuses are the calls that a token of ledger is no good for, by the reason.
+// misuses are calls that must be refused with ledger's token, by reason.
 func (f *foreign) misuses() map[string]func(token string) {
 	return map[string]func(string){
 		"bound_to_other": func(token string) {
@@ -95,8 +95,8 @@ func (f *foreign) misuses() map[string]func(token string) {
 	}
 }
 
-// asked holds the last question to RFC 7662 section 2.1, the token in the body alone, and to
-// RFC 8705 section 5: who shows a certificate asks at the alias.
+// asked checks the last introspection request: RFC 7662 section 2.1 (the token is in the body
+// only), and RFC 8705 section 5 (a client with a certificate uses the alias).
 func (f *foreign) asked() {
 	f.t.Helper()
 	var last struct {
@@ -113,8 +113,8 @@ func (f *foreign) asked() {
 	}
 }
 
-// The gate proves who it is in four ways, and answers may be signed. Where the server does
-// not believe it, nothing is granted.
+// The gate authenticates in four ways, and responses may be signed. If the server rejects the
+// gate's credentials, nothing is granted.
 func TestForeignServerAuthentication(t *testing.T) {
 	t.Parallel()
 	f := newForeign(t)
@@ -164,8 +164,8 @@ func TestForeignServerAuthentication(t *testing.T) {
 	}
 }
 
-// T-JWKS-08: the server rotates its key while requests go on, by old tokens and new ones, of
-// which the gate has seen some. None is refused, and the new key costs one reading.
+// T-JWKS-08: the server rotates its key during requests with old and new tokens, some of them
+// cached. None is refused, and the new key costs one fetch.
 func TestForeignServerRotation(t *testing.T) {
 	t.Parallel()
 	f := newForeign(t)
@@ -236,8 +236,8 @@ func TestForeignServerRotation(t *testing.T) {
 	f.end()
 }
 
-// forge sends tokens that the server never made: each names another key, and they cost one
-// reading of the key set in a cool-down, of 1 s.
+// forge sends tokens that the server did not issue. Each names another key, and together they cost
+// one fetch of the key set per cool-down of 1 s.
 func (f *foreign) forge() {
 	f.t.Helper()
 	transport := &http.Transport{TLSClientConfig: f.client("northwind")}

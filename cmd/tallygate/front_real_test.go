@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// proxied runs a front proxy, whose configuration is a template, in the world's folder until
-// the test ends, and returns when each address in ports takes connections.
+// proxied runs a front proxy from a configuration template in the world's folder until the test
+// ends. It returns when each address in ports accepts connections.
 func (r *reloading) proxied(t *testing.T, file, template string, ports map[string]string, command string, args ...string) {
 	t.Helper()
 	for name, address := range ports {
@@ -49,7 +49,7 @@ func (r *reloading) proxied(t *testing.T, file, template string, ports map[strin
 	}
 }
 
-// free returns an address that nobody listens at.
+// free returns an unused address.
 func free(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -60,7 +60,7 @@ func free(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// combine writes the files of a certificate and its key as one, as HAProxy wants them.
+// combine joins a certificate and its key in one file, as HAProxy expects.
 func (r *reloading) combine(name string) {
 	r.t.Helper()
 	r.check(os.WriteFile(filepath.Join(r.dir, name+"-both.pem"), append(r.pairs[name].CertPEM(), r.pairs[name].KeyPEM()...), 0o600))
@@ -74,8 +74,8 @@ var refusals = map[string]string{
 	"expired":  "expired_certificate",
 }
 
-// behind shows what partners get through a front proxy that judges no certificate: each is
-// who its own handshake says, whatever its headers say, and the gate judges that.
+// behind checks what partners get through a front proxy that does not verify certificates: the
+// identity comes from the handshake, never from headers, and the gate verifies the certificate.
 func (r *reloading) behind(t *testing.T, listener string, certificates []string, forged ...string) {
 	t.Helper()
 	call := func(certificate, h2 string, headers ...string) {
@@ -147,8 +147,8 @@ backend first
   server gate $GATE source 127.0.0.2 send-proxy
 `
 
-// A real HAProxy in front: it passes certificates on (RFC 9440), over mutual TLS of its own,
-// with PROXY protocol and without; and TLS as it is, behind PROXY protocol.
+// A real HAProxy in front passes certificates on (RFC 9440), over mutual TLS, with and without
+// PROXY protocol; it also passes TLS through, with PROXY protocol.
 func TestHAProxy(t *testing.T) {
 	tool(t, "haproxy")
 	t.Parallel()
@@ -224,8 +224,8 @@ func TestHAProxy(t *testing.T) {
 	r.check(r.stop())
 }
 
-// from makes one request at a listener, from an address and with a certificate, and returns
-// the answer's status and request id; 0 when there is no TLS.
+// from sends a request to a listener, from an address and with a certificate, and returns the
+// status and request id; 0 if TLS fails.
 func (r *reloading) from(t *testing.T, address, listener, certificate string) (status int, id string) {
 	t.Helper()
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}

@@ -24,12 +24,12 @@ const (
 	byName = "{certificates: {san_dns: [lb.internal], trust: [front-ca.pem]}}"
 )
 
-// passing is ownTLS for certificates that front proxies pass on.
+// passing is ownTLS for certificates from front proxies.
 func passing(formats, proxies string) string {
 	return "from: header, header: {formats: " + formats + ", trusted_proxies: " + proxies + "}"
 }
 
-// newFronted is newReloading with what a load balancer has, whose authority certifies
+// newFronted is newReloading with the certificates of a load balancer. Its authority has certified
 // another machine too.
 func newFronted(t *testing.T) *reloading {
 	t.Helper()
@@ -53,7 +53,7 @@ func (r *reloading) pem(name string) string {
 	return strings.ReplaceAll(url.QueryEscape(string(r.pairs[name].CertPEM())), "+", "%20")
 }
 
-// T-CC-01 to 13 at the real binary: what a sender gets for the headers that it sends.
+// T-CC-01 to 13 at the real binary: the result of a request by its sender and its headers.
 func TestFrontProxy(t *testing.T) {
 	t.Parallel()
 	r := newFronted(t)
@@ -133,8 +133,8 @@ func TestFrontProxy(t *testing.T) {
 	r.check(r.stop())
 }
 
-// T-CC-11: who is trusted is asked of the state of each request, on connections that are
-// open; and one that is refused is not closed under the others that share it.
+// T-CC-11: a reload changes which proxies are trusted, also on open connections. A refused request
+// does not close the connection for other requests on it.
 func TestFrontProxyReload(t *testing.T) {
 	t.Parallel()
 	for _, h2 := range []bool{false, true} {
@@ -185,9 +185,9 @@ func TestFrontProxyReload(t *testing.T) {
 	}
 }
 
-// A front proxy that goes by the length, where a client sends both, lets through what the
-// gate would take for another request on its connection, with a certificate of the client's
-// choosing. Such a request is refused, and nothing follows a chunked request.
+// If a client sends both Content-Length and Transfer-Encoding, a front proxy that uses the length
+// could let a second request pass, with a certificate of the client's choice. The gate refuses such
+// a request, and serves nothing after a chunked request.
 func TestFrontProxyThatFramesOtherwise(t *testing.T) {
 	t.Parallel()
 	r := newFronted(t)
@@ -235,8 +235,8 @@ func TestFrontProxyThatFramesOtherwise(t *testing.T) {
 	r.check(r.stop())
 }
 
-// PROXY protocol names an address for the log and the upstream, and gives no right by it:
-// neither to a sender with a bad header nor to one that names a trusted front proxy.
+// PROXY protocol sets the address for log and upstream, and grants no right: neither to a sender
+// with an invalid header nor to an address that names a trusted front proxy.
 func TestProxyProtocol(t *testing.T) {
 	t.Parallel()
 	r := newFronted(t)
@@ -294,8 +294,8 @@ func TestProxyProtocol(t *testing.T) {
 	r.check(r.stop())
 }
 
-// exchange makes one request from an address, with bytes before TLS and a header line, and
-// returns the answer's status and request id; 0 when there is no TLS.
+// exchange sends a request from an address, with bytes before TLS and a header line, and returns
+// the status and request id; 0 if TLS fails.
 func (r *reloading) exchange(t *testing.T, from, before, line string) (status int, id string) {
 	t.Helper()
 	transport := &http.Transport{TLSClientConfig: r.client(""), DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {

@@ -15,7 +15,7 @@ import (
 )
 
 // A parked connection has no trust of its own: after a reload, a partner whose authority
-// counts no more in the meantime is refused, on the same connection. Others are served.
+// is no longer trusted is refused on the same connection. Others are served.
 func TestParkedConnectionsAfterReload(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
