@@ -10,8 +10,7 @@ import (
 	"github.com/tallygate/tallygate/internal/buildinfo"
 )
 
-// version and serve warn of the Go release that the program is built with, if there is
-// reason to, and of none else.
+// version and serve warn of a Go release with known security holes, and of no other.
 func TestOutdatedWarning(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

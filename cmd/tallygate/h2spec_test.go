@@ -40,9 +40,8 @@ var h2specRaces = []string{
 // h2specCases is how many cases h2spec has.
 const h2specCases = 146
 
-// T-H2: the gate speaks HTTP/2 as h2spec wants it, but for what is known. The tool shows no
-// certificate, so a relay does that for it: a connection whose requests are refused for want
-// of one ends early, and its end would be all that is tested.
+// T-H2: the gate passes h2spec, except for known failures. h2spec sends no client certificate, so a
+// relay adds one: without it every connection would end with its first refused request.
 func TestH2Spec(t *testing.T) {
 	tool, err := filepath.Abs(filepath.Join("..", "..", ".tools", "h2spec-v2.2.1"))
 	if err != nil {
@@ -103,8 +102,8 @@ func TestH2Spec(t *testing.T) {
 	r.check(r.stop())
 }
 
-// relay passes HTTP/2 connections on to the partners' listener, byte for byte, each over a
-// TLS connection that shows the certificate. It returns its port.
+// relay forwards HTTP/2 connections to the partners' listener, byte for byte, over TLS connections
+// with the certificate. It returns its port.
 func (r *reloading) relay(certificate string) int {
 	r.t.Helper()
 	settings := &tls.Config{Certificates: []tls.Certificate{r.pairs["gate"].TLS()}, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12}

@@ -24,7 +24,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// A mute signer has a public key and no private one.
+// A mute signer has a public key and cannot sign.
 type muteSigner struct{ crypto.PublicKey }
 
 func (s muteSigner) Public() crypto.PublicKey { return s.PublicKey }
@@ -32,7 +32,7 @@ func (s muteSigner) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
 	return make([]byte, 2048), nil
 }
 
-// hugeRSA returns a certificate by ca for a key of 16,384 bits, which nobody has.
+// hugeRSA returns a certificate from ca for a public key of 16,384 bits without a private key.
 func hugeRSA(t *testing.T, ca *testpki.Pair) tls.Certificate {
 	t.Helper()
 	n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 16384))
@@ -49,7 +49,7 @@ func hugeRSA(t *testing.T, ca *testpki.Pair) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: muteSigner{key}}
 }
 
-// nested returns DER of sequences in sequences, and one that says it is as long as can be.
+// nested returns DER of nested sequences, and a sequence with the largest possible length.
 func nested(depth int) []byte {
 	der := []byte{0x30, 0x84, 0x7f, 0xff, 0xff, 0xff}
 	for range depth {
@@ -59,8 +59,8 @@ func nested(depth int) []byte {
 	return der
 }
 
-// T-TLS-10, 15, 16, 17, 20, 26: whatever a stranger says before he is known ends his
-// connection, costs others nothing, and leaves no line of his own in the log.
+// T-TLS-10, 15, 16, 17, 20, 26: whatever an unauthenticated client sends during the handshake ends
+// its own connection only, and it cannot write a line of the log.
 func TestHostileHandshakes(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
@@ -117,7 +117,7 @@ func TestHostileHandshakes(t *testing.T) {
 	}
 }
 
-// knock makes a request over TLS without a token and returns the status of the answer.
+// knock sends a request over TLS without a token and returns the status.
 func knock(address string, settings *tls.Config) (int, error) {
 	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", address, settings)
 	if err != nil {
@@ -137,7 +137,7 @@ func knock(address string, settings *tls.Config) (int, error) {
 	return status, err
 }
 
-// plain sends HTTP without TLS and returns the answer.
+// plain sends HTTP without TLS and returns the response.
 func plain(t *testing.T, address string) string {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
@@ -151,8 +151,8 @@ func plain(t *testing.T, address string) string {
 	return string(text)
 }
 
-// A splitting connection sends the first message that it is given, a ClientHello, as
-// records of one byte each, one byte at a time.
+// A splitting connection sends its first message, a ClientHello, as records of one byte, one byte
+// at a time.
 type splitting struct {
 	net.Conn
 	began bool
@@ -173,8 +173,8 @@ func (c *splitting) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// T-TLS-21: a ClientHello in many records and segments gets what a whole one gets: the
-// certificate counts, and so does that there is none.
+// T-TLS-21: a ClientHello in many records and segments has the same result as a whole ClientHello,
+// with and without a client certificate.
 func TestSplitClientHello(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
@@ -208,8 +208,8 @@ func TestSplitClientHello(t *testing.T) {
 	r.check(r.stop())
 }
 
-// T-TLS-02: a certificate that expires between a handshake and the next, on an open
-// connection or a resumed session, counts no more.
+// T-TLS-02: a certificate that has expired since the handshake is refused, on open connections and
+// on resumed sessions.
 func TestExpiryBetweenHandshakes(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

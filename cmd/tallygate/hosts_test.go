@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// T-SNI-05: on one HTTP/2 connection, requests for other hosts than the one that it was
-// opened for are judged by their own: 421 where nobody serves them.
+// T-SNI-05: each request on an HTTP/2 connection is decided by its own host. A host that no API
+// serves gets 421.
 func TestCoalescedConnection(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// T-ADD-12: a front proxy's connection ends after one answer to HTTP/1.0, whose end others may
-// see elsewhere.
+// T-ADD-12: a front proxy's connection ends after a response to HTTP/1.0, because the proxy may see
+// its end elsewhere.
 func TestFrontProxyOverHTTP10(t *testing.T) {
 	t.Parallel()
 	r := newFronted(t)
@@ -23,7 +23,7 @@ func TestFrontProxyOverHTTP10(t *testing.T) {
 	r.check(r.stop())
 }
 
-// T-ADD-19: an HTTP/1.0 client gets no informational answer (RFC 9110 section 15.2).
+// T-ADD-19: an HTTP/1.0 client gets no informational response (RFC 9110 section 15.2).
 func TestNoInformationalAnswerToHTTP10(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

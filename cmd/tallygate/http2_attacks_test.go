@@ -48,14 +48,14 @@ func (r *reloading) configureBoth(edits ...string) {
 	}, edits...)...)
 }
 
-// An attacker sends requests to a listener over HTTP/2, as many at once as it may.
+// An attacker sends requests to a listener over HTTP/2, as many at once as allowed.
 type attacker struct {
 	listener, certificate string // "" for no certificate
 	header                []string
 }
 
-// attackers are who may reach the gate: a partner, somebody without any credentials, and
-// the same at the issuer's open listener.
+// attackers are a partner and a client without credentials at the partners' listener, and the same
+// two at the issuer's.
 func (r *reloading) attackers() map[string]attacker {
 	return map[string]attacker{
 		"partner":                 {gate.PartnersListener, "northwind", r.good("GET")},
@@ -65,8 +65,8 @@ func (r *reloading) attackers() map[string]attacker {
 	}
 }
 
-// attack lets so many clients send requests until the time is over, each on connections of
-// its own. Before each request a client calls beside, which may send other frames.
+// attack runs that many clients until the time is over, each on its own connections. Before each
+// request a client calls beside, which may send other frames.
 func (r *reloading) attack(a attacker, clients int, until time.Time, beside func(c *rawClient, stream uint32)) (attacking *sync.WaitGroup) {
 	attacking = new(sync.WaitGroup)
 	for range clients {
@@ -81,8 +81,8 @@ func (r *reloading) attack(a attacker, clients int, until time.Time, beside func
 	return attacking
 }
 
-// flood does so on one connection, until that or the time is over, and reports whether it
-// could.
+// flood sends requests on one connection until the connection or the time ends, and reports whether
+// it connected.
 func (r *reloading) flood(a attacker, until time.Time, beside func(c *rawClient, stream uint32)) bool {
 	c, err := r.dialRaw(a.listener, a.certificate)
 	if err != nil {
@@ -130,7 +130,7 @@ func (r *reloading) flood(a attacker, until time.Time, beside func(c *rawClient,
 	return true
 }
 
-// survives fails the test when the gate has ended, or when the race detector has spoken.
+// survives fails the test if the gate has ended or the race detector has reported a race.
 func (r *reloading) survives(t *testing.T) {
 	t.Helper()
 	select {
@@ -148,8 +148,7 @@ func (r *reloading) survives(t *testing.T) {
 	}
 }
 
-// fatal returns what the log holds from the first report of Go's runtime on, nil if there
-// is none.
+// fatal returns the log from the first report of Go's runtime on, or nil.
 func fatal(log []byte) []byte {
 	for _, sign := range []string{"fatal error: ", "WARNING: DATA RACE", "panic: ", `"msg":"panic"`} {
 		if i := bytes.Index(log, []byte(sign)); i >= 0 {
@@ -159,9 +158,9 @@ func fatal(log []byte) []byte {
 	return nil
 }
 
-// T-ADD-01: a client that changes SETTINGS_HEADER_TABLE_SIZE while answers are written
-// must not end the process. net/http of Go 1.26.8 and older changes the table of header
-// compression in one goroutine while another writes by it.
+// T-ADD-01: a client that changes SETTINGS_HEADER_TABLE_SIZE while responses are written must not
+// end the process. In net/http of Go 1.26.8 and older, a goroutine changes the table of header
+// compression while another one uses it.
 func TestHTTP2TableSize(t *testing.T) {
 	r := newReloading(t)
 	r.serveBoth()
@@ -181,9 +180,9 @@ func TestHTTP2TableSize(t *testing.T) {
 	r.check(r.stop())
 }
 
-// T-ADD-02: streams that are reset while informational answers, headers and trailers are
-// written must not end the process. net/http then still reads the map of the header, but
-// WriteHeader has returned (golang/go#67940).
+// T-ADD-02: streams that are reset while informational responses, headers and trailers are written
+// must not end the process. net/http may still read the header map after WriteHeader has returned
+// (golang/go#67940).
 func TestHTTP2Resets(t *testing.T) {
 	hints := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		for range 3 {
@@ -221,8 +220,7 @@ func TestHTTP2Resets(t *testing.T) {
 	r.check(r.stop())
 }
 
-// hinted sends one request and checks that each of three informational answers has its
-// fields and no others.
+// hinted sends a request and checks the fields of its three informational responses.
 func (r *reloading) hinted(t *testing.T) {
 	t.Helper()
 	c := r.rawClient(t)

@@ -14,8 +14,8 @@ import (
 	"github.com/tallygate/tallygate/internal/httpserver"
 )
 
-// T-ADD-13: a request whose content-length is no number, stands there twice, or differs
-// from its body is malformed (RFC 9113 section 8.1.1), and nothing of it is forwarded.
+// T-ADD-13: a request whose content-length is not a number, is duplicated, or differs from its body
+// is malformed (RFC 9113 section 8.1.1), and nothing of it is forwarded.
 func TestHTTP2ContentLength(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
@@ -80,8 +80,8 @@ func TestHTTP2ContentLength(t *testing.T) {
 	r.check(r.stop())
 }
 
-// T-HDR-09: a header field that is too long ends its stream with 431. The connection goes
-// on, unless the field is much too long to be read.
+// T-HDR-09: a header field that is too long ends its stream with 431. The connection stays open,
+// unless the field is far too long to be read.
 func TestHTTP2LongField(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
@@ -122,8 +122,8 @@ func TestHTTP2LongField(t *testing.T) {
 	r.check(r.stop())
 }
 
-// T-ADD-03: a request that announces thousands of trailers costs no more memory than
-// another.
+// T-ADD-03: a request that announces thousands of trailers takes no more memory than other
+// requests.
 func TestHTTP2Trailers(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
@@ -173,8 +173,8 @@ func TestHTTP2Trailers(t *testing.T) {
 	r.check(r.stop())
 }
 
-// T-ADD-21: a client over HTTP/2 that grants no window for answers cannot hold requests that are
-// refused: the answer is a header alone, or the stream is reset after seconds.
+// T-ADD-21: an HTTP/2 client that grants no window for responses cannot keep refused requests in
+// memory: the response is a header only, or the stream is reset after seconds.
 func TestHTTP2RefusalsWithoutWindow(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
@@ -219,8 +219,8 @@ func TestHTTP2RefusalsWithoutWindow(t *testing.T) {
 	}
 }
 
-// end waits for the end of a stream: "answer" where that is complete, "reset", or "closed" where
-// nothing comes in time.
+// end waits for the end of a stream: "answer" for a complete response, "reset", or "closed" if
+// nothing arrives in time.
 func (c *rawClient) end(stream uint32) string {
 	for {
 		frame, err := c.frames.ReadFrame()

@@ -16,7 +16,7 @@ import (
 	"github.com/tallygate/tallygate/internal/gate"
 )
 
-// A rawClient speaks HTTP/2 frame by frame, also as nobody should.
+// A rawClient sends any HTTP/2 frames, valid or not.
 type rawClient struct {
 	conn   *tls.Conn
 	frames *http2.Framer
@@ -41,7 +41,7 @@ func (r *reloading) rawClientTo(t *testing.T, listener, certificate string) *raw
 	return c
 }
 
-// dialRaw is rawClientTo for any goroutine. The caller closes the connection.
+// dialRaw is rawClientTo for use in any goroutine. The caller closes the connection.
 func (r *reloading) dialRaw(listener, certificate string) (*rawClient, error) {
 	conn, err := tls.Dial("tcp", r.addresses[listener], r.client(certificate, "h2"))
 	if err != nil {
@@ -64,7 +64,7 @@ func (r *reloading) good(method string) []string {
 	return []string{":method", method, ":scheme", "https", ":authority", "api.example.test", ":path", "/accounts/7", "authorization", "Bearer " + r.tokens["good"]}
 }
 
-// header returns fields, each a name and a value, in the form of a header block.
+// header encodes fields, alternating names and values, as a header block.
 func (c *rawClient) header(fields ...string) []byte {
 	c.block.Reset()
 	for i := 0; i < len(fields); i += 2 {
@@ -93,8 +93,8 @@ func (c *rawClient) sendLong(stream uint32, fields ...string) error {
 	return err
 }
 
-// outcome waits for what becomes of a stream: a status, or the code by which it or the
-// connection was ended.
+// outcome waits for the result of a stream: a status, or the error code that ended the stream or
+// its connection.
 func (c *rawClient) outcome(stream uint32) string {
 	for {
 		frame, err := c.frames.ReadFrame()
@@ -120,8 +120,8 @@ func (c *rawClient) outcome(stream uint32) string {
 	}
 }
 
-// T-H2-04 to 08, 11, 13: messages that are none. Nothing of them reaches the upstream, and
-// the connection and the gate go on.
+// T-H2-04 to 08, 11, 13: malformed messages do not reach the upstream, and the connection and the
+// gate stay up.
 func TestHTTP2Messages(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
@@ -237,7 +237,7 @@ func TestHTTP2Messages(t *testing.T) {
 	r.check(r.stop())
 }
 
-// T-H2-01 to 03: floods end their connection, and nobody else's.
+// T-H2-01 to 03: a flood ends its own connection and no other.
 func TestHTTP2Floods(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
@@ -330,7 +330,7 @@ func TestHTTP2Floods(t *testing.T) {
 	r.check(r.stop())
 }
 
-// T-H2-10: HTTP/2 is spoken over TLS alone, and only where it was agreed upon.
+// T-H2-10: the gate speaks HTTP/2 only over TLS with ALPN.
 func TestHTTP2InClearText(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
@@ -354,8 +354,8 @@ func TestHTTP2InClearText(t *testing.T) {
 	r.check(r.stop())
 }
 
-// What a client may send before an upstream takes it is held in memory, and is bounded for
-// each connection.
+// The bytes that a client may send before an upstream reads them are held in memory, and bounded
+// for each connection.
 func TestHTTP2Windows(t *testing.T) {
 	r := newReloading(t)
 	r.configure()

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// T-DOS-01, T-DOS-03, T-H2-10: a client that is slow is cut off at each stage, by that stage's own
-// limit, all others being far away. What it holds is free again, and others are served.
+// T-DOS-01, T-DOS-03, T-H2-10: at each stage a slow client is cut off by the limit of that stage;
+// all other limits are far away. Its resources are free again, and other clients are served.
 func TestSlowClients(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -144,7 +144,7 @@ func (s *slow) write(text string) {
 	s.check(err)
 }
 
-// drip sends text byte by byte in the background, until the connection is gone.
+// drip sends text byte by byte in the background, until the connection ends.
 func (s *slow) drip(text string) {
 	conn := s.conn
 	go func() {

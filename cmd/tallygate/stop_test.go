@@ -13,8 +13,8 @@ import (
 	"github.com/tallygate/tallygate/internal/cli"
 )
 
-// Connections on which nothing was asked yet are no requests: they keep no gate from ending
-// well, and in time, however few seconds it has for those.
+// Connections without any request are not cut-off requests: a stop ends in time and without an
+// error, however short drain.timeout is.
 func TestStopWithSilentConnections(t *testing.T) {
 	t.Parallel()
 	d := newDrained(t, 0, time.Second)
@@ -37,7 +37,7 @@ func TestStopWithSilentConnections(t *testing.T) {
 	}
 }
 
-// A client that is shaking hands when the gate stops is served to the end of its request.
+// A client whose handshake is under way when the gate stops is served to the end of its request.
 func TestStopDuringHandshake(t *testing.T) {
 	t.Parallel()
 	d := newDrained(t, 0, 20*time.Second)
@@ -67,8 +67,8 @@ func TestStopDuringHandshake(t *testing.T) {
 	}
 }
 
-// T-CFG-08: orders to reload that come all the time, also while the gate stops, are taken
-// one after another and keep it from nothing.
+// T-CFG-08: continuous requests to reload, also during a stop, run one after another and do not
+// delay the stop.
 func TestStopUnderReloads(t *testing.T) {
 	t.Parallel()
 	d := newDrained(t, 0, 20*time.Second)
@@ -87,8 +87,8 @@ func TestStopUnderReloads(t *testing.T) {
 	}
 }
 
-// A tunnel, of which net/http knows nothing, is waited for like a request, though it is the
-// last that runs: it has half the time, and then its end is told.
+// A stop waits for a tunnel, which net/http does not track, like for a request: the tunnel has half
+// of drain.timeout, and then its end is logged.
 func TestStopWithATunnel(t *testing.T) {
 	t.Parallel()
 	d := &drained{newReloading(t)}

@@ -15,7 +15,7 @@ import (
 	"github.com/tallygate/tallygate/internal/gate"
 )
 
-// endless is an upstream of events that do not end, and of WebSockets that echo.
+// endless is an upstream with endless events and with WebSockets that echo.
 func endless(t *testing.T) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -39,7 +39,7 @@ func endless(t *testing.T) string {
 	return server.URL
 }
 
-// open sends a request and returns what follows the header of its answer.
+// open sends a request and returns the reader of the response's body.
 func (r *reloading) open(certificate, token, fields string, status int) io.Reader {
 	r.t.Helper()
 	conn, err := tls.Dial("tcp", r.addresses[gate.PartnersListener], r.client(certificate, "http/1.1"))
@@ -80,7 +80,7 @@ func (r *reloading) closed(stream io.Reader) time.Duration {
 	return time.Since(began).Round(time.Millisecond)
 }
 
-// endings returns how often a log line says that a stream was ended by that.
+// endings returns the number of log lines with that ended_by.
 func (r *reloading) endings(by string) (n int) {
 	for _, line := range r.lines("request") {
 		if line["terminated_by"] == by && line["reason"] == "granted" {
@@ -90,8 +90,8 @@ func (r *reloading) endings(by string) (n int) {
 	return n
 }
 
-// A file that changes ends the streams and tunnels of whoever it shuts out, and nobody else's;
-// a stop ends the others in time, each with its log line.
+// A reload ends the streams and tunnels of callers that it removes, and no others. A stop ends the
+// others in time. Each end has its log line.
 func TestReloadEndsStreams(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
@@ -128,7 +128,7 @@ func TestReloadEndsStreams(t *testing.T) {
 	}
 }
 
-// What stands in the files of an upstream counts when they change, as all others do.
+// A changed file of an upstream takes effect like all other files.
 func TestReloadOfUpstreamAnchors(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

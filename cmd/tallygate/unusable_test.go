@@ -11,8 +11,8 @@ import (
 	"github.com/tallygate/tallygate/internal/gate"
 )
 
-// Of certificates that end a handshake, about which the client learns nothing but an alert,
-// the log tells: once for each cause in a while, with the address and what to do.
+// The log reports certificates that end a handshake, because the client gets only an alert: at
+// intervals one line for each cause, with the address and advice.
 func TestUnusableCertificates(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

@@ -33,8 +33,8 @@ import (
 // detector, a gate takes a second to start.
 const patience = 20 * time.Second
 
-// A world is what one script has around it: certificates, keys, tokens, a gate in a
-// process of its own, and an upstream.
+// A world is the environment of a script: certificates, keys, tokens, a gate process and an
+// upstream.
 type world struct {
 	dir      string
 	pairs    map[string]*testpki.Pair
@@ -119,7 +119,7 @@ func (w *world) close() {
 	w.upstream.close()
 }
 
-// start runs the gate and waits until it listens everywhere.
+// start runs the gate and waits until all listeners are open.
 func (w *world) start(executable, config string) error {
 	w.log = &logBuffer{}
 	w.process = exec.Command(executable, "serve", "--config", config)
@@ -149,8 +149,8 @@ func (w *world) start(executable, config string) error {
 	return fmt.Errorf("the gate does not listen:\n%s", w.log.bytes())
 }
 
-// stop asks the gate to end, by SIGINT, which does not wait as SIGTERM does; it must end
-// well and without having told a secret.
+// stop ends the gate with SIGINT, which skips drain.delay. The gate must end without an error, and
+// its log must hold no secret.
 func (w *world) stop() error {
 	if err := w.process.Process.Signal(os.Interrupt); err != nil {
 		return err
@@ -194,8 +194,8 @@ func (w *world) mint(args []string) error {
 	return nil
 }
 
-// client returns the TLS settings of a client that shows the certificate of that name
-// whatever the gate says it would accept; "" shows none.
+// client returns TLS settings with the named certificate, which is sent even if the gate does not
+// list its issuer; "" sends none.
 func (w *world) client(cert string, protocols ...string) *tls.Config {
 	roots := x509.NewCertPool()
 	roots.AddCert(w.pairs["gate"].Cert)
@@ -207,7 +207,7 @@ func (w *world) client(cert string, protocols ...string) *tls.Config {
 	return settings
 }
 
-// call sends one request and keeps the answer.
+// call sends a request and stores the response.
 func (w *world) call(args []string) error {
 	w.answer, w.body, w.verbatim = nil, nil, false
 	w.upstream.forget()
@@ -274,8 +274,7 @@ func (w *world) call(args []string) error {
 	return fmt.Errorf("none of 10,000 answers has status %d", *until)
 }
 
-// raw sends bytes as they are and keeps the first answer; the others are part of
-// what dump prints.
+// raw sends bytes unchanged and stores the first response; dump prints the others too.
 func (w *world) raw(text string, args []string) error {
 	w.answer, w.body, w.verbatim = nil, nil, true
 	w.upstream.forget()
@@ -311,8 +310,8 @@ func (w *world) raw(text string, args []string) error {
 	return err
 }
 
-// patient returns what reads from conn to its end; where that is to stay open, until nothing
-// has come for half a second, once something has.
+// patient returns a reader of conn to its end. If the connection stays open, the reader ends half a
+// second after the last bytes.
 func (w *world) patient(conn net.Conn) io.Reader {
 	if !w.open {
 		return conn
@@ -328,7 +327,7 @@ func (u *untilQuiet) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// expand replaces $NAME by the token of that name.
+// expand replaces $NAME by the named token.
 func (w *world) expand(text string) string {
 	return regexp.MustCompile(`\$\w+`).ReplaceAllStringFunc(text, func(name string) string { return w.tokens[name[1:]] })
 }
@@ -341,7 +340,7 @@ func (w *world) keep(answer *http.Response) error {
 	return err
 }
 
-// dump returns the last answer, status line first.
+// dump returns the last response with its status line.
 func (w *world) dump() []byte {
 	if w.answer == nil {
 		return nil
@@ -360,8 +359,8 @@ func (w *world) dump() []byte {
 	return bytes.ReplaceAll(b.Bytes(), []byte("\r\n"), []byte("\n"))
 }
 
-// refused checks all that a refusal is: the status, the body, the challenge, no
-// request at the upstream, one log line, one count.
+// refused checks all parts of a refusal: status, body, challenge, no request at the upstream, one
+// log line, one count.
 func (w *world) refused(status int, reason, code string) error {
 	if w.answer == nil || w.answer.StatusCode != status {
 		return fmt.Errorf("want status %d, got\n%s", status, w.dump())
@@ -421,8 +420,7 @@ func (w *world) granted(status int) error {
 	return w.recorded("granted", w.answer.Header.Get("X-Request-Id"), status, -1)
 }
 
-// recorded waits for the one log line and the count of a request, which come after
-// its answer.
+// recorded waits for the log line and the count of a request, which follow the response.
 func (w *world) recorded(reason, id string, status, count int) error {
 	var last error
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
@@ -454,7 +452,7 @@ func (w *world) recordedNow(reason, id string, status, count int) error {
 	return nil
 }
 
-// reloaded waits until so many reloads had that result.
+// reloaded waits until that many reloads had the result.
 func (w *world) reloaded(result string, want int) error {
 	var n float64
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
@@ -466,7 +464,7 @@ func (w *world) reloaded(result string, want int) error {
 	return fmt.Errorf("%v reloads are %s, want %d\n%s", n, result, want, w.log.bytes())
 }
 
-// metric returns the value of one series.
+// metric returns the value of a series.
 func (w *world) metric(series string) (float64, error) {
 	_, text, err := w.admin("/metrics")
 	if err != nil {
@@ -480,7 +478,7 @@ func (w *world) metric(series string) (float64, error) {
 	return 0, fmt.Errorf("there is no series %s", series)
 }
 
-// lines returns the log lines with this message.
+// lines returns the log lines with the message.
 func (w *world) lines(msg string) []map[string]any {
 	var found []map[string]any
 	for line := range bytes.Lines(w.log.bytes()) {
@@ -503,7 +501,7 @@ func (w *world) admin(path string) (int, []byte, error) {
 	return answer.StatusCode, text, err
 }
 
-// A logBuffer collects a process's output while it runs.
+// A logBuffer collects the output of a running process.
 type logBuffer struct {
 	mu     sync.Mutex
 	buffer bytes.Buffer

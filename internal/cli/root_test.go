@@ -26,7 +26,7 @@ func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	return code, out.String(), words.String()
 }
 
-// What net/http tells the standard logger may quote what an upstream says.
+// net/http's messages to the standard logger may quote an upstream.
 func TestStandardLoggerIsSilent(t *testing.T) {
 	if command(t, "version"); log.Writer() != io.Discard {
 		t.Error("it writes")
@@ -89,7 +89,7 @@ func TestInvalidConfiguration(t *testing.T) {
 	}
 }
 
-// Without arguments it serves the default configuration, which is not there.
+// Without arguments tallygate serves the default configuration, which does not exist here.
 func TestNoArguments(t *testing.T) {
 	t.Chdir(t.TempDir())
 	defer func(was []string) { os.Args = was }(os.Args)
@@ -132,8 +132,7 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// A command that ran by something else than RunE would have its errors taken for
-// wrong usage.
+// Errors of a command without RunE would count as wrong usage.
 func TestCommandsAreComplete(t *testing.T) {
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {
@@ -179,7 +178,7 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// Data that could not be written is a failure, or a script would go on with half.
+// Output that cannot be written is a failure; otherwise a script would go on with a part of it.
 func TestOutputThatFails(t *testing.T) {
 	cert := write(t, "cert.pem", []byte(rfc8705Certificate))
 	for _, args := range [][]string{{"version"}, {"version", "-o", "json"}, {"thumbprint", cert}, {"thumbprint", "-o", "json", cert}} {

@@ -143,7 +143,7 @@ func TestThumbprintOfStandardInput(t *testing.T) {
 	}
 }
 
-// One bad source does not hide the others, and still fails.
+// A bad source does not hide the others, and makes the exit code 1.
 func TestThumbprintOfSeveral(t *testing.T) {
 	a, b := testpki.SelfSigned("a"), testpki.SelfSigned("b", testpki.DNS("b.example", "*.b.example"), testpki.IP("192.0.2.1"))
 	fileA, fileB := write(t, "a.pem", a.CertPEM()), write(t, "b.pem", b.CertPEM())
@@ -165,7 +165,7 @@ func TestThumbprintOfSeveral(t *testing.T) {
 	}
 }
 
-// Names come from whoever made the certificate; they do not steer the terminal.
+// Names come from the creator of the certificate and must not control the terminal.
 func TestThumbprintQuotesNames(t *testing.T) {
 	pair := testpki.SelfSigned("", testpki.Subject(pkix.Name{CommonName: "a\x1b[2Jb"}))
 	code, _, stderr := command(t, "thumbprint", write(t, "a.pem", pair.CertPEM()))
@@ -174,8 +174,7 @@ func TestThumbprintQuotesNames(t *testing.T) {
 	}
 }
 
-// With --all each line can be pasted into a configuration, and the certificate is then
-// the application's.
+// Each line of --all is a valid setting that registers the certificate.
 func TestThumbprintAll(t *testing.T) {
 	spiffe := &url.URL{Scheme: "spiffe", Host: "northwind.example", Path: "/ledger"}
 	pair := testpki.SelfSigned("", testpki.DNS("b.example", "*.b.example", "a\x1b[2J.example"), testpki.IP("192.0.2.1", "2001:db8::1"),
@@ -222,7 +221,7 @@ thumbprints: ["` + hex.EncodeToString(digest) + `"]
 	}
 }
 
-// register returns the registration that a configuration with the line has.
+// register returns the registration that line makes in a configuration.
 func register(t *testing.T, line string) config.RegisteredCertificate {
 	t.Helper()
 	c, err := config.Parse("a.yaml", "", []byte(`listener: {certificate: {files: {certificate: a, key: b}}}
@@ -302,7 +301,7 @@ func TestThumbprintOfSilentServer(t *testing.T) {
 	}
 }
 
-// A file wins over a server of the same name.
+// An existing file takes precedence over a server of the same name.
 func TestThumbprintOfFileNamedLikeServer(t *testing.T) {
 	pair := testpki.SelfSigned("a")
 	t.Chdir(filepath.Dir(write(t, "host:443", pair.CertPEM())))
@@ -311,8 +310,7 @@ func TestThumbprintOfFileNamedLikeServer(t *testing.T) {
 	}
 }
 
-// listen serves each connection to the returned loopback address by serve, and
-// closes it then.
+// listen calls serve for each connection to the returned loopback address, and then closes it.
 func listen(t *testing.T, serve func(net.Conn)) (address string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

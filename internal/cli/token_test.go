@@ -26,14 +26,14 @@ const (
 	goodAnswer = `{"access_token":"the.token","token_type":"Bearer","expires_in":300}`
 )
 
-// An answer is what a path of the test server answers with.
+// An answer is the response of the test server for a path.
 type answer struct {
 	status   int
 	body     string
 	location string
 }
 
-// A received request is what reached the test server.
+// A received request is a request that reached the test server.
 type received struct {
 	Path          string
 	Method        string
@@ -43,8 +43,8 @@ type received struct {
 	Thumbprint    string // of the certificate that came with it
 }
 
-// tokenWorld is an authorization server on loopback that asks for certificates, and
-// a client of it.
+// tokenWorld is an authorization server on loopback that requests client certificates, and a
+// client.
 type tokenWorld struct {
 	url    string
 	ca     *testpki.Pair
@@ -86,14 +86,14 @@ func newTokenWorld(t *testing.T, edits ...func(*tls.Config)) *tokenWorld {
 	return w
 }
 
-// answer makes the server answer by answers, by path, and forget what it received.
+// answer sets the responses by path, and clears what the server has received.
 func (w *tokenWorld) answer(answers map[string]answer) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.answers, w.received = answers, nil
 }
 
-// metadata returns good metadata of the server; edits are merged over it.
+// metadata returns valid metadata of the server with edits merged over it.
 func (w *tokenWorld) metadata(edits testpki.M) answer {
 	m := testpki.M{
 		"issuer":                w.url,
@@ -140,7 +140,7 @@ func (w *tokenWorld) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(rw, a.body)
 }
 
-// paths returns the paths that were asked for, in order.
+// paths returns the requested paths in order.
 func (w *tokenWorld) paths() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -151,7 +151,7 @@ func (w *tokenWorld) paths() []string {
 	return paths
 }
 
-// fetch runs the command with w's flags and args behind them.
+// fetch runs the command with w's flags and args.
 func (w *tokenWorld) fetch(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	all := []string{"token"}
@@ -333,7 +333,7 @@ func TestTokenAnswers(t *testing.T) {
 	}
 }
 
-// What the flags name is wrong, or does not work: no request is answered.
+// Wrong or unusable flags are errors before a response is read.
 func TestTokenFlags(t *testing.T) {
 	w := newTokenWorld(t)
 	other, _ := testpki.NewCA("another ca").Write(w.dir, "other")
@@ -424,8 +424,8 @@ func TestTokenTimeout(t *testing.T) {
 	}
 }
 
-// Go takes no proxy for loopback, and no test has a server that the system trusts, so
-// that no request could show either here.
+// Go uses no proxy for loopback, and tests have no server that the system trusts, so requests could
+// not prove either setting.
 func TestTokenTrustsNobodyElse(t *testing.T) {
 	w := newTokenWorld(t)
 	client, err := tokenclient.New(tokenclient.Options{Cert: w.flags["cert"], Key: w.flags["key"], CA: w.flags["ca"]})

@@ -71,8 +71,8 @@ partners: {list: [{name: northwind, applications: [{client_id: ledger, apis: [ac
 admin: {address: "127.0.0.1:0"}
 `
 
-// T-ADD-20: a bundle with a broken certificate, or with a private key, behind a good one is
-// refused in every setting, and the words name the file and the line.
+// T-ADD-20: every setting refuses a bundle with a broken certificate or a private key behind a good
+// certificate, and the error names the file and the line.
 func TestTrustFiles(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)

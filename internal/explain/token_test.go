@@ -14,8 +14,8 @@ import (
 	"github.com/tallygate/tallygate/issuer/rules"
 )
 
-// Names that a rule copies into a claim, and those that rules see, reach no terminal as
-// they are: neither as its orders nor as lines of their own. The JSON keeps them.
+// Names in claims and in the rules' input must not reach a terminal unescaped, neither as control
+// characters nor as lines of their own. The JSON keeps them.
 func TestExplanationOfHostileNames(t *testing.T) {
 	hostile := []string{"a\x1b[2J\x7f.test", "b\n\rclaims       forged", `c\u001b`}
 	cert := testpki.NewCA("Northwind CA").Leaf("ledger", testpki.DNS(hostile...)).Cert

@@ -8,8 +8,8 @@ import (
 	"github.com/tallygate/tallygate/internal/loadshed"
 )
 
-// Where the process may open too few files for all connections that are configured, each
-// listener gets its part of those that there are, and the log says so.
+// With too few file descriptors for the configured limits, each listener gets its share of the
+// available descriptors, and the log says so.
 func TestDescriptors(t *testing.T) {
 	g := unopenedGate(t)
 	sum := func() (n int) {

@@ -15,7 +15,7 @@ import (
 	"github.com/tallygate/tallygate/internal/tokenclient"
 )
 
-// All metrics of a whole gate, issuer included, keep to Prometheus' conventions.
+// All metrics of a gate with an issuer follow Prometheus' conventions.
 func TestMetricNames(t *testing.T) {
 	problems, err := testutil.GatherAndLint(unopenedGate(t).registry)
 	if err != nil || len(problems) > 0 {
@@ -23,7 +23,7 @@ func TestMetricNames(t *testing.T) {
 	}
 }
 
-// A gate whose certificate no client would take is not ready, for others may be.
+// A gate with an expired certificate is not ready, because other gates may have a valid one.
 func TestReadyWithinTheCertificatesTime(t *testing.T) {
 	s := unopenedGate(t).current.Load()
 	leaf := s.keyPairs[PartnersListener].Leaf
@@ -42,7 +42,7 @@ func TestReadyWithinTheCertificatesTime(t *testing.T) {
 	}
 }
 
-// A port that is taken ends the start, names the listener and leaves nothing open.
+// If a port is taken, Run returns an error with the listener's name and leaves nothing open.
 func TestRunWithoutAPort(t *testing.T) {
 	g := unopenedGate(t)
 	var opened []net.Listener
@@ -65,8 +65,7 @@ func TestRunWithoutAPort(t *testing.T) {
 	}
 }
 
-// A listener that breaks ends the gate with an error, and does not leave the rest
-// serving half of it.
+// If a listener fails, Run ends with an error and stops the other listeners.
 func TestRunEndsWhenAListenerBreaks(t *testing.T) {
 	g := unopenedGate(t)
 	var admin net.Listener
@@ -94,8 +93,8 @@ func TestRunEndsWhenAListenerBreaks(t *testing.T) {
 	}
 }
 
-// Asked to stop, the gate first says that it is not ready, then finishes what runs,
-// takes nothing new, and ends without an error.
+// On a stop the gate is no longer ready, finishes running requests, accepts no new connection, and
+// ends without an error.
 func TestStopFinishesWhatRuns(t *testing.T) {
 	listeners, addresses := openListeners(t)
 	g, dir := newTestGate(t, addresses)
@@ -176,8 +175,8 @@ func TestStopFinishesWhatRuns(t *testing.T) {
 	}
 }
 
-// No listener waits for ever. The issuer's and the admin's read and write a whole
-// message in a bounded time; partners' bodies are bounded by the handler, as they move.
+// Every listener has time limits. Issuer and admin bound the time of a whole message; the partners'
+// handler bounds pauses within bodies.
 func TestEveryServerHasLimits(t *testing.T) {
 	for _, s := range unopenedGate(t).servers {
 		if (s.TLS == nil) != (s.HTTP2 == nil) {

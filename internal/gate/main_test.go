@@ -19,8 +19,8 @@ const testTimeout = 20 * time.Second
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// newTestGate returns a gate with the demo's configuration, and the folder of its files. The
-// addresses are those of its listeners and of its API, by the name in lower case.
+// newTestGate returns a gate with the demo's configuration, and the folder of its files. addresses
+// has an address for each listener and for the API.
 func newTestGate(t *testing.T, addresses map[string]string) (g *Gate, dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -51,7 +51,7 @@ func newTestGate(t *testing.T, addresses map[string]string) (g *Gate, dir string
 	return g, dir
 }
 
-// unopenedGate returns a gate whose listeners have no ports yet.
+// unopenedGate returns a gate that has not opened its ports.
 func unopenedGate(t *testing.T) *Gate {
 	t.Helper()
 	g, _ := newTestGate(t, map[string]string{"partners": "127.0.0.1:1", "issuer": "127.0.0.1:2", "admin": "127.0.0.1:3", "api": "127.0.0.1:4"})

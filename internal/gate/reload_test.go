@@ -11,8 +11,8 @@ import (
 	"github.com/tallygate/tallygate/internal/filewatch"
 )
 
-// Files count when they are at rest: at once where others took their places, after a pause
-// where they are written to, and after a while where they never rest.
+// A file counts as settled at once if it was renamed into place, after a pause if it was written in
+// place, and after a while in any case.
 func TestSettled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
