@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -56,46 +57,47 @@ func generate(algorithm config.Algorithm) (crypto.Signer, error) {
 
 // newKey returns private as a key for algorithm. An unsuitable key is an error.
 func newKey(private crypto.Signer, algorithm config.Algorithm) (*key, error) {
-	jwk, canonical, err := publicJWK(private, algorithm)
+	jwk, err := publicJWK(private, algorithm)
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256([]byte(canonical))
+	canonical, err := json.Marshal(jwk) // required members in lexical order, RFC 7638 section 3
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(canonical)
 	id := encode(sum[:])
 	jwk["kid"], jwk["use"], jwk["alg"] = id, "sig", string(algorithm)
 	return &key{id: id, method: jwt.GetSigningMethod(string(algorithm)), private: private, jwk: jwk}, nil
 }
 
-// publicJWK returns the members of the JWK that depend on the key type (RFC 7518 section 6, RFC
-// 8037 section 2), and the canonical JSON whose hash is the thumbprint: the required members in
-// lexical order (RFC 7638 section 3).
-func publicJWK(private crypto.Signer, algorithm config.Algorithm) (jwk map[string]string, canonical string, err error) {
+// publicJWK returns the required members of the public key's JWK: RFC 7518 section 6, RFC 8037
+// section 2.
+func publicJWK(private crypto.Signer, algorithm config.Algorithm) (map[string]string, error) {
 	switch public := private.Public().(type) {
 	case *ecdsa.PublicKey:
 		if algorithm != config.ES256 || public.Curve != elliptic.P256() {
-			return nil, "", errUnsuitable(algorithm)
+			return nil, errUnsuitable(algorithm)
 		}
 		point, err := public.Bytes()
 		if err != nil {
-			return nil, "", err
+			return nil, err
 		}
 		x, y := encode(point[1:33]), encode(point[33:]) // the first byte marks an uncompressed point
-		return map[string]string{"kty": "EC", "crv": "P-256", "x": x, "y": y},
-			`{"crv":"P-256","kty":"EC","x":"` + x + `","y":"` + y + `"}`, nil
+		return map[string]string{"kty": "EC", "crv": "P-256", "x": x, "y": y}, nil
 	case *rsa.PublicKey:
 		if algorithm != config.PS256 && algorithm != config.RS256 || public.N.BitLen() < minRSABits {
-			return nil, "", errUnsuitable(algorithm)
+			return nil, errUnsuitable(algorithm)
 		}
 		n, e := encode(public.N.Bytes()), encode(big.NewInt(int64(public.E)).Bytes())
-		return map[string]string{"kty": "RSA", "n": n, "e": e}, `{"e":"` + e + `","kty":"RSA","n":"` + n + `"}`, nil
+		return map[string]string{"kty": "RSA", "n": n, "e": e}, nil
 	case ed25519.PublicKey:
 		if algorithm != config.EdDSA {
-			return nil, "", errUnsuitable(algorithm)
+			return nil, errUnsuitable(algorithm)
 		}
-		x := encode(public)
-		return map[string]string{"kty": "OKP", "crv": "Ed25519", "x": x}, `{"crv":"Ed25519","kty":"OKP","x":"` + x + `"}`, nil
+		return map[string]string{"kty": "OKP", "crv": "Ed25519", "x": encode(public)}, nil
 	}
-	return nil, "", errUnsuitable(algorithm)
+	return nil, errUnsuitable(algorithm)
 }
 
 func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
