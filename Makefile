@@ -21,7 +21,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 RELEASE_GO = $(shell GOTOOLCHAIN=auto go version >/dev/null 2>&1 && echo auto || \
   { echo "cannot get the Go release that go.mod names: going on with the local one" >&2; echo local; })
 
-.PHONY: build licenses newest test lint tidy unit drill tour chart pebble fuzz bench bench-quick bench-test bench-own clean
+.PHONY: build licenses newest test test-quick lint tidy unit drill tour chart pebble fuzz bench bench-quick bench-test bench-own clean
 
 build: export GOTOOLCHAIN = $(RELEASE_GO)
 build: ## the binary, version stamped
@@ -38,10 +38,16 @@ newest: ## the attacks on HTTP/2, on a binary built by the Go release that go.mo
 
 test: lint tidy tour chart bench-test drill unit ## everything; ends with the count of tests
 
-lint: $(LINT)
+test-quick: ## what finds most mistakes in a minute or so: no race detector, no load, no real peers
+	go vet ./...
+	go test $$(go list ./... | grep -v -e /cmd/tallygate -e /internal/acme -e /internal/upstream -e /httpserver)
+	go test -run '^TestScripts/(granted|no_certificate|bound_to_other|api_not_allowed|framing|reload)$$' ./cmd/tallygate
+
+lint: $(LINT) ## linters, import directions, and the words that CONTRIBUTING.md retires
 	$(LINT) run ./...
 	cd charts/test && ../../$(LINT) run ./...
 	cd bench && ../$(LINT) run ./...
+	go test -count=1 -run '^TestRetiredPhrases$$' ./docs
 
 tidy: ## go.mod and go.sum say exactly what is used
 	go mod tidy -diff
