@@ -197,3 +197,16 @@ var folders = []string{
 	"access", "bench", "charts", "cmd", "config", "deploy", "docs", "internal", "introspect", "issuer",
 	"mtls", "policy", "proxy", "releases", "validate",
 }
+
+// README.md and SECURITY.md stay short: what is longer belongs on a page in this folder.
+func TestShortPages(t *testing.T) {
+	for page, most := range map[string]int{"../README.md": 200, "../SECURITY.md": 80} {
+		content, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lines := bytes.Count(content, []byte("\n")); lines > most {
+			t.Errorf("%s has %d lines, want at most %d", page, lines, most)
+		}
+	}
+}
