@@ -43,10 +43,10 @@ func flood(t *testing.T, c *Client, n int, cert func(i int) *access.Certificate)
 		c.Close()
 		group.Wait()
 	})
-	eventually(t, "under way", func() bool { return c.queue.taken() >= min(n, cap(c.queue.all.permits)/4) })
+	eventually(t, "under way", func() bool { return c.queue.permitsInUse() >= min(n, cap(c.queue.all.permits)/4) })
 }
 
-func (t *fairQueue) taken() int { return len(t.all.permits) }
+func (q *fairQueue) permitsInUse() int { return len(q.all.permits) }
 
 func one(holder int) func(int) *access.Certificate {
 	return func(int) *access.Certificate { return certificateOf(holder, byte(holder)) }
@@ -103,7 +103,7 @@ func TestClientForcesNoStaleEntry(t *testing.T) {
 	a.advance(30 * time.Minute)
 	a.respondsAfter(time.Minute, M{"active": false})
 	flood(t, c, 400, one(1))
-	eventually(t, "all places taken", func() bool { return c.queue.places() == 16*maxUsersPerPermit })
+	eventually(t, "all places taken", func() bool { return c.queue.userCount() == 16*maxUsersPerPermit })
 	expect(t, c, "revoked", access.IssuerUnavailable)
 	wantCounter(t, "stale", c.metrics.stale, 0)
 
@@ -139,7 +139,7 @@ func TestQueueIsBounded(t *testing.T) {
 	most := 16*maxUsersPerPermit + 16*10
 	eventually(t, "few", func() bool { return runtime.NumGoroutine()-before <= most })
 	t.Logf("%d goroutines are left of 20,000 requests", runtime.NumGoroutine()-before)
-	if n := c.queue.places(); n != 16*maxUsersPerPermit {
+	if n := c.queue.userCount(); n != 16*maxUsersPerPermit {
 		t.Errorf("%d users in the queue, want %d", n, 16*maxUsersPerPermit)
 	}
 }
@@ -162,9 +162,9 @@ func TestManyCertificates(t *testing.T) {
 		})
 		c := a.client(func(s *config.AuthorizationServer) { s.Introspection.Timeout = time.Minute })
 		flood(t, c, 2000, func(i int) *access.Certificate { return certificateOf(10+i%120, authority...) })
-		eventually(t, name+": half of the turns taken", func() bool { return c.queue.taken() == 32 })
+		eventually(t, name+": half of the turns taken", func() bool { return c.queue.permitsInUse() == 32 })
 		expect(t, c, "honest", access.Inactive)
-		if n := c.queue.taken(); n != 32 {
+		if n := c.queue.permitsInUse(); n != 32 {
 			t.Errorf("%s: %d of 64 permits in use, want at most half", name, n)
 		}
 	}
@@ -187,7 +187,7 @@ func TestRequestsOfOtherCertificates(t *testing.T) {
 	group.Go(func() {
 		_, _ = c.Introspect(ctx, "honest", facts.SumOf("honest"), certificateOf(2, 2), ownedByNorthwind)
 	})
-	eventually(t, "waiting", func() bool { return c.queue.places() == 101 })
+	eventually(t, "waiting", func() bool { return c.queue.userCount() == 101 })
 	if _, reason := introspectWith(t, c, "honest", certificateOf(3, 3)); reason != access.Granted {
 		t.Errorf("the owner's token: %s, want granted", reason)
 	}
@@ -195,10 +195,10 @@ func TestRequestsOfOtherCertificates(t *testing.T) {
 	group.Wait()
 }
 
-func (t *fairQueue) places() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.all.users
+func (q *fairQueue) userCount() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.all.users
 }
 
 // Tokens of a certificate with too many unknown tokens are not introspected for a while, nor at
