@@ -10,8 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// bad says, for each file testdata/bad-<rule>.yaml, all that is wrong with it. But
-// for that the files are good-minimal.yaml.
+// bad has, for each file testdata/bad-<rule>.yaml, all its faults. Apart from the faults, the
+// files equal good-minimal.yaml.
 var bad = []struct {
 	rule   string
 	faults []string // line:column: path: message
@@ -522,8 +522,8 @@ var bad = []struct {
 	{"trust-unread", []string{`5:12: listener.client_certificates.trust: expected a list, got text`}},
 }
 
-// T-CFG-04, T-HDR-16, T-DN-07, T-PATH-15, T-PATH-18 and every other rule: a faulty
-// file is refused with where and what, and nothing else.
+// A faulty file is refused with the position and text of each fault, and without further faults
+// (every rule, among them T-CFG-04, T-HDR-16, T-DN-07, T-PATH-15, T-PATH-18).
 func TestBad(t *testing.T) {
 	listed := make(map[string]bool)
 	for _, tt := range bad {
@@ -536,27 +536,27 @@ func TestBad(t *testing.T) {
 			}
 			c, err := Parse(file, "", text)
 			if c != nil {
-				t.Error("a configuration came with the faults")
+				t.Error("Parse returned a configuration with its error, want nil")
 			}
 			var faults Faults
 			if !errors.As(err, &faults) {
-				t.Fatalf("the error is %v, want faults", err)
+				t.Fatalf("Parse error = %v, want Faults", err)
 			}
 			want := file + ":" + strings.Join(tt.faults, "\n"+file+":")
 			if diff := cmp.Diff(want, faults.Error()); diff != "" {
-				t.Errorf("faults (-want +got):\n%s", diff)
+				t.Errorf("Parse faults (-want +got):\n%s", diff)
 			}
 		})
 	}
 	for _, file := range testdata(t, "bad-*.yaml") {
 		if !listed[filepath.Base(file)] {
-			t.Errorf("%s is in no row", file)
+			t.Errorf("%s is not in the table", file)
 		}
 	}
 }
 
-// Whatever an application wants of our own issuer, it needs a name for; one that wants
-// nothing is no client of it.
+// An application with any setting for tokens of our own issuer needs a name. An application
+// without such a setting is no client of the issuer.
 func TestAsksForTokens(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("testdata", "bad-tls-nameless.yaml"))
 	if err != nil {
@@ -564,7 +564,7 @@ func TestAsksForTokens(t *testing.T) {
 	}
 	const indent, asks = "\n          ", "scopes: [accounts:read]"
 	if _, err := Parse("file.yaml", "", []byte(strings.Replace(string(text), indent+asks, indent+"certificate: {thumbprints: [A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0]}", 1))); err != nil {
-		t.Errorf("without: %v", err)
+		t.Errorf("Parse without a setting for tokens: %v, want no error", err)
 	}
 	for _, line := range []string{
 		asks, "authentication: tls_client_auth", "default_scopes: []", `resources: ["https://api.example.com"]`, "bound_tokens: true",
@@ -572,17 +572,17 @@ func TestAsksForTokens(t *testing.T) {
 	} {
 		faults := faultsOf(t, strings.Replace(string(text), indent+asks, indent+line, 1))
 		if len(faults) != 1 || faults[0].Message != needsName {
-			t.Errorf("%s: %v", line, faults)
+			t.Errorf("Parse with %s: got %v, want the fault %q", line, faults, needsName)
 		}
 	}
 }
 
-// testdata returns the files that match pattern, at least one.
+// testdata returns the files that match pattern, and fails the test if there are none.
 func testdata(t testing.TB, pattern string) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("testdata", pattern))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("no files match %s: %v", pattern, err)
+		t.Fatalf("Glob(%s) found no files: %v", pattern, err)
 	}
 	return files
 }

@@ -19,50 +19,49 @@ func load(t *testing.T, file string) *Config {
 	return c
 }
 
-// What a minimal file leaves out has its default, also in the elements of lists.
+// Settings that a minimal file leaves out have their defaults, also in the elements of lists.
 func TestDefaults(t *testing.T) {
 	c := load(t, "testdata/good-minimal.yaml")
 	want := Default()
 	if c.Listener.Limits != want.Listener.Limits || c.Admin.Address != want.Admin.Address || len(c.Admin.Hosts) != 0 || c.Log != want.Log || c.IdentityHeaders != want.IdentityHeaders {
-		t.Errorf("the settings are %+v, want %+v", c, want)
+		t.Errorf("Load = %+v, want the defaults %+v", c, want)
 	}
 	server := c.AuthorizationServers[0]
 	if diff := cmp.Diff([]Algorithm{ES256, PS256, EdDSA}, server.Algorithms); diff != "" {
-		t.Errorf("algorithms (-want +got):\n%s", diff)
+		t.Errorf("Algorithms (-want +got):\n%s", diff)
 	}
 	if server.Leeway != 30*time.Second || server.KeySet.MaxStale != 24*time.Hour || server.Cache.Entries != 100_000 || server.Types[0] != "at+jwt" {
-		t.Errorf("the authorization server is %+v", server)
+		t.Errorf("AuthorizationServers[0] = %+v, want the defaults", server)
 	}
 	if got := c.APIs[0].Upstream.Timeout; got != 30*time.Second {
-		t.Errorf("the upstream's timeout is %v", got)
+		t.Errorf("Upstream.Timeout = %v, want 30s", got)
 	}
 	if got := c.Partners.List[0].Applications[0].Authentication; got != TLSClientAuth {
-		t.Errorf("the application's authentication is %q", got)
+		t.Errorf("Authentication = %q, want %q", got, TLSClientAuth)
 	}
 	if c.Issuer != nil || c.IdentityHeaders.Certificate != "" || c.Listener.ClientCertificates.SelfSigned {
-		t.Error("something is on that was not asked for")
+		t.Errorf("got Issuer %v, Certificate header %q, SelfSigned %v, want none of them", c.Issuer, c.IdentityHeaders.Certificate, c.Listener.ClientCertificates.SelfSigned)
 	}
 }
 
-// What looks unusual and is right is taken, with the defaults of our own issuer.
+// Unusual but valid settings are accepted, with the defaults of our own issuer.
 func TestIssuerForms(t *testing.T) {
 	c := load(t, "testdata/good-issuer.yaml")
 	if got := load(t, "testdata/good-minimal.yaml").Partners.List[0].Applications[0]; !got.BoundTokens || got.TokenFormat != JWT || got.DefaultScopes != nil || got.Resources != nil {
-		t.Errorf("an application's defaults are %+v", got)
+		t.Errorf("Applications[0] = %+v, want the defaults of tokens", got)
 	}
 	ledger, want := c.Partners.List[0].Applications[2], []Scope{}
 	if ledger.BoundTokens || ledger.TokenFormat != Opaque || ledger.TokenLifetime != 0 || !cmp.Equal(want, ledger.DefaultScopes) {
-		t.Errorf("the application is %+v", ledger)
+		t.Errorf("Applications[2] = %+v, want opaque tokens without default scopes", ledger)
 	}
 	own := c.Issuer
 	if own.Signing.Rotate != 30*24*time.Hour || own.RequireBound || own.Limits.PerClient.Burst != 100 || own.ResourceServers[0].Authentication != TLSClientAuth {
-		t.Errorf("the issuer is %+v", own)
+		t.Errorf("Issuer = %+v, want the defaults", own)
 	}
 }
 
-// Values are taken as they are written: an explicit zero is one, text is text also
-// where YAML reads a number, a truth or a date in it, and nothing is expanded
-// (T-CFG-04).
+// Values are taken unchanged: an explicit zero replaces the default, text is text also where YAML
+// would read a number, a boolean or a date, and nothing is expanded (T-CFG-04).
 func TestForms(t *testing.T) {
 	c := load(t, "testdata/good-forms.yaml")
 	dir, err := filepath.Abs("testdata")
@@ -109,16 +108,16 @@ func TestForms(t *testing.T) {
 	}
 }
 
-// The environment has no say (T-CFG-04).
+// Environment variables change nothing (T-CFG-04).
 func TestEnvironment(t *testing.T) {
 	t.Setenv("CLIENT_ID", "expanded")
 	c := load(t, "testdata/good-forms.yaml")
 	if got := c.Partners.List[0].Applications[0].ClientID; got != "${CLIENT_ID}" {
-		t.Errorf("the client_id is %q", got)
+		t.Errorf("ClientID = %q, want ${CLIENT_ID}", got)
 	}
 }
 
-// A byte order mark and carriage returns are of editors, not faults.
+// The byte order marks and carriage returns of some editors are accepted.
 func TestEditors(t *testing.T) {
 	text, err := os.ReadFile("testdata/good-minimal.yaml")
 	if err != nil {
@@ -133,7 +132,7 @@ func TestEditors(t *testing.T) {
 	}
 	for name, text := range map[string][]byte{"mark": append([]byte("\ufeff"), text...), "carriage returns": crlf} {
 		if _, err := Parse(name, "", text); err != nil {
-			t.Error(err)
+			t.Errorf("Parse with %s: %v", name, err)
 		}
 	}
 }
@@ -163,6 +162,6 @@ func TestPosition(t *testing.T) {
 		}
 	}
 	if got := Default().Position("listener"); got != (Position{}) {
-		t.Errorf("a value that no file set stands at %v", got)
+		t.Errorf("Position without a file = %v, want the zero Position", got)
 	}
 }

@@ -16,8 +16,8 @@ import (
 
 const exampleFile = "../config.example.yaml"
 
-// The example decodes, is valid, and mentions every field of the tree. What a type
-// has in one place need not be repeated where the type occurs again.
+// The example is valid and has every key. A type that occurs in several places need have its keys
+// in one of them.
 func TestExample(t *testing.T) {
 	c := load(t, exampleFile)
 	mentioned := make(map[reflect.Type]map[string]bool)
@@ -28,15 +28,15 @@ func TestExample(t *testing.T) {
 	}
 	for of, keys := range mentioned {
 		for key, found := range keys {
-			// What another setting excludes stands there as a comment.
+			// Keys that exclude each other are comments.
 			if !found && !regexp.MustCompile(`(?m)^ *# +`+key+`:( \S|$)`).Match(text) {
-				t.Errorf("%s of %v is not mentioned", key, of)
+				t.Errorf("the example lacks the key %s of %v", key, of)
 			}
 		}
 	}
 }
 
-// What stands in the example as a comment, for front proxies, is as it should be.
+// The settings for front proxies, which the example has as comments, are valid.
 func TestExampleFront(t *testing.T) {
 	text, err := os.ReadFile(exampleFile)
 	if err != nil {
@@ -58,7 +58,7 @@ func TestExampleFront(t *testing.T) {
 		},
 	}
 	if got := c.Listener.ClientCertificates.Header; !reflect.DeepEqual(got, want) {
-		t.Errorf("the example's is %+v", got)
+		t.Errorf("Header = %+v, want %+v", got, want)
 	}
 }
 
@@ -106,7 +106,7 @@ func isScalarType(of reflect.Type) bool {
 		reflect.PointerTo(of).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) && of != reflect.TypeFor[APIGrant]()
 }
 
-// Where the example says what the default is, it is.
+// The example has the default wherever it says so.
 func TestExampleDefaults(t *testing.T) {
 	c, want := load(t, exampleFile), Default()
 	var server AuthorizationServer
@@ -169,8 +169,8 @@ func TestExampleDefaults(t *testing.T) {
 	}
 }
 
-// Every exported field of the tree has a key of lower-case words and numbers, and they come
-// before the others, as the decoder counts on.
+// Every exported field has a key of lower-case words and numbers, and fields without a key come
+// last, as strictyaml.Decode requires.
 func TestKeys(t *testing.T) {
 	var walk func(reflect.Type)
 	walk = func(of reflect.Type) {
@@ -183,10 +183,10 @@ func TestKeys(t *testing.T) {
 			for f := range of.Fields() {
 				key := f.Tag.Get("yaml")
 				if f.IsExported() != (key != "") || strings.Trim(key, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
-					t.Errorf("%v.%s has the key %q", of, f.Name, key)
+					t.Errorf("%v.%s has the key %q, want lower-case letters, digits and underscores", of, f.Name, key)
 				}
 				if others = others || key == ""; others && key != "" {
-					t.Errorf("%v.%s comes after a field without key", of, f.Name)
+					t.Errorf("%v.%s follows a field without key, want it before", of, f.Name)
 				}
 				if key != "" {
 					walk(f.Type)

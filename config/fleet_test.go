@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// fleet returns a configuration of 100 applications for each of partners.
+// fleet returns a configuration with 100 applications for each partner.
 func fleet(partners int) []byte {
 	var b bytes.Buffer
 	b.WriteString(minimalHead)
@@ -41,7 +41,7 @@ apis:
       - {methods: [GET], path: "/accounts/{id}", scopes: [accounts:read]}
 `
 
-// A large file loads, and its last value is where it stood.
+// A large file loads, and the position of its last value is right.
 func TestFleet(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fleet.yaml")
 	if err := os.WriteFile(path, fleet(20), 0o600); err != nil {
@@ -50,14 +50,14 @@ func TestFleet(t *testing.T) {
 	c := load(t, path)
 	last := c.Partners.List[19].Applications[99]
 	if last.ClientID != "application-19-99" || len(last.APIs) != 1 {
-		t.Errorf("the last application is %+v", last)
+		t.Errorf("the last application = %+v, want application-19-99 with one API", last)
 	}
 	if at := c.Position("partners.list[19].applications[99].apis[0]"); at.Column != 18 {
-		t.Errorf("its API stands at %v", at)
+		t.Errorf("Position of the last API = %v, want column 18", at)
 	}
 }
 
-// The aim is 2 s for 100,000 applications; most of it is the YAML parser's.
+// Most of the time is the YAML parser's.
 func BenchmarkLoad(b *testing.B) {
 	for _, partners := range []int{10, 1000} {
 		text := fleet(partners)

@@ -19,12 +19,12 @@ func faultsOf(t *testing.T, text string) Faults {
 	_, err := Parse("file.yaml", "", []byte(text))
 	var faults Faults
 	if !errors.As(err, &faults) || len(faults) == 0 {
-		t.Fatalf("the error is %v, want faults", err)
+		t.Fatalf("Parse error = %v, want Faults", err)
 	}
 	return faults
 }
 
-// A file that cannot be read is an error of its own, no fault.
+// A file that cannot be read is an error of another type than Faults.
 func TestUnreadable(t *testing.T) {
 	dir := t.TempDir()
 	pipe := filepath.Join(dir, "pipe")
@@ -51,16 +51,15 @@ func TestUnreadable(t *testing.T) {
 		}
 		var faults Faults
 		if errors.As(err, &faults) {
-			t.Errorf("%v are faults", err)
+			t.Errorf("Load error = %v, want another type than Faults", err)
 		}
 	}
 	if _, err := Load(missing); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a missing file is %v", err)
+		t.Errorf("Load of a missing file: %v, want ErrNotExist", err)
 	}
 }
 
-// Load takes relative paths from the folder of the file, whatever the folder of
-// the process is.
+// Relative paths are relative to the folder of the file, not to the working directory.
 func TestLoadRelative(t *testing.T) {
 	text, err := os.ReadFile("testdata/good-minimal.yaml")
 	if err != nil {
@@ -73,18 +72,18 @@ func TestLoadRelative(t *testing.T) {
 	t.Chdir(dir)
 	want := Path(filepath.Join(dir, "tls.crt"))
 	if got := load(t, "config.yaml").Listener.Certificate.Files.Certificate; got != want {
-		t.Errorf("the path is %q, want %q", got, want)
+		t.Errorf("Certificate path = %q, want %q", got, want)
 	}
 	c, err := Parse("config.yaml", "", text)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := c.Listener.Certificate.Files.Certificate; got != "tls.crt" {
-		t.Errorf("without a folder the path is %q", got)
+		t.Errorf("Certificate path without a folder = %q, want it unchanged", got)
 	}
 }
 
-// A few lines that stand for billions of values are refused before they are.
+// A few lines that stand for billions of values are refused before they are decoded.
 func TestAliasBomb(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("partners:\n  list:\n    - &p\n      name: p\n      applications:\n        - &a\n          client_id: a\n          apis:\n            - &g {api: x, methods: [GET]}\n")
@@ -101,11 +100,11 @@ func TestAliasBomb(t *testing.T) {
 	t.Logf("refused in %v", time.Since(start).Round(time.Millisecond))
 	last := faults[len(faults)-1]
 	if want := "aliases stand for more than 1000000 values"; last.Message != want {
-		t.Errorf("the last of %d faults is %v, want %s", len(faults), last, want)
+		t.Errorf("the last of %d faults = %v, want %s", len(faults), last, want)
 	}
 }
 
-// Aliases that name each other many times over, where no list of lists belongs.
+// Aliases that multiply are refused where a list of lists is a fault anyway.
 func TestLaughs(t *testing.T) {
 	text := "a: &a [x, x, x, x, x, x, x, x, x]\n"
 	for c := 'b'; c <= 'z'; c++ {
@@ -114,7 +113,7 @@ func TestLaughs(t *testing.T) {
 	_ = faultsOf(t, text+"apis: *z\n")
 }
 
-// An alias inside what it names, also by a detour through another.
+// An alias inside the value that it names is refused, also through another alias.
 func TestAliasCycle(t *testing.T) {
 	for _, text := range []string{
 		"apis: &a [*a]\n",
@@ -137,7 +136,7 @@ func TestDepth(t *testing.T) {
 	}
 }
 
-// What is not UTF-8 text is refused with the place.
+// Text that is not UTF-8 is refused with its position.
 func TestNotText(t *testing.T) {
 	for text, want := range map[string]string{
 		"# ä\nlistener: \xff\n": "file.yaml:2:11: the file is not UTF-8",
@@ -145,14 +144,14 @@ func TestNotText(t *testing.T) {
 		"log:\n  level: info\n \tx: 1\n\t\n  y:\n\tz: 2\n": "file.yaml:3:2: found a tab; indent with spaces\nfile.yaml:6:1: found a tab; indent with spaces",
 	} {
 		if got := faultsOf(t, text).Error(); got != want {
-			t.Errorf("%q: %s, want %s", text, got, want)
+			t.Errorf("faults of %q = %s, want %s", text, got, want)
 		}
 	}
 	_ = faultsOf(t, "listener:\x00\n")
 	_ = faultsOf(t, "\"\\u0000\\n\": 1\n")
 }
 
-// A file with very many faults is answered as fast as one with few.
+// A file with very many faults is refused as fast as a file with few.
 func TestManyFaults(t *testing.T) {
 	var b bytes.Buffer
 	b.WriteString(minimalHead + "partners:\n  list:\n    - name: northwind\n      trust: [ca.pem]\n      applications:\n")
@@ -161,11 +160,11 @@ func TestManyFaults(t *testing.T) {
 		fmt.Fprintf(&b, "        - {client_id: a-%d, apis: [acounts], certifcate: {}}\n", i)
 	}
 	if got := len(faultsOf(t, b.String())); got != 2*n {
-		t.Errorf("%d faults, want %d", got, 2*n)
+		t.Errorf("got %d faults, want %d", got, 2*n)
 	}
 }
 
-// Faults of a tree that was not loaded have no place, and Validate changes nothing.
+// Faults of a configuration without a file have no position, and Validate changes nothing.
 func TestValidateDefault(t *testing.T) {
 	c := Default()
 	err := c.Validate()
@@ -178,7 +177,7 @@ apis: at least one is required`
 	}
 	again := c.Validate()
 	if again == nil || again.Error() != want {
-		t.Errorf("the second time: %v", again)
+		t.Errorf("the second Validate = %v, want %s", again, want)
 	}
 }
 
@@ -198,12 +197,12 @@ func TestOverlap(t *testing.T) {
 		{"", "", false}, // neither is one
 	} {
 		if overlap(tt.a, tt.b) != tt.want || overlap(tt.b, tt.a) != tt.want {
-			t.Errorf("overlap(%q, %q) is not %v", tt.a, tt.b, tt.want)
+			t.Errorf("overlap(%q, %q) = %v, want %v in both orders", tt.a, tt.b, overlap(tt.a, tt.b), tt.want)
 		}
 	}
 }
 
-// The zero value of everything is refused.
+// Zero values are refused.
 func TestValidateZero(t *testing.T) {
 	c := &Config{
 		AuthorizationServers: make([]AuthorizationServer, 1),
@@ -219,7 +218,7 @@ func TestValidateZero(t *testing.T) {
 	}
 	var faults Faults
 	if !errors.As(c.Validate(), &faults) {
-		t.Fatal("no faults")
+		t.Fatal("Validate returned no Faults")
 	}
 	found := make(map[string]bool)
 	for _, f := range faults {
@@ -246,13 +245,13 @@ func TestValidateZero(t *testing.T) {
 		"admin.address",
 	} {
 		if !found[path] {
-			t.Errorf("nothing is said about %s", path)
+			t.Errorf("got no fault for %s, want one", path)
 		}
 	}
 }
 
-// No text makes Parse panic. What it accepts is valid; what it refuses has faults,
-// each with its place, on one line.
+// Parse never panics. A configuration that it returns is valid, and otherwise it returns faults,
+// each with its position and on one line.
 func FuzzLoad(f *testing.F) {
 	files := append(testdata(f, "*.yaml"), exampleFile)
 	for _, file := range files {
@@ -266,18 +265,27 @@ func FuzzLoad(f *testing.F) {
 		c, err := Parse("fuzz.yaml", "/etc/tallygate", text)
 		if err == nil {
 			if err := c.Validate(); err != nil {
-				t.Errorf("what was accepted is not valid: %v", err)
+				t.Errorf("Validate of a parsed configuration: %v, want no error", err)
 			}
 			return
 		}
 		var faults Faults
 		if !errors.As(err, &faults) || len(faults) == 0 || c != nil {
-			t.Fatalf("refused with %v, %v", c, err)
+			t.Fatalf("Parse = %v, %v, want nil and Faults", c, err)
 		}
 		for _, fault := range faults {
 			if fault.File != "fuzz.yaml" || fault.Line < 1 || fault.Column < 1 || fault.Message == "" || strings.ContainsAny(fault.Error(), "\n\r\x00") {
-				t.Errorf("a fault is %#v", fault)
+				t.Errorf("got the fault %#v, want a position and one line", fault)
 			}
 		}
 	})
+}
+
+func ExampleParse() {
+	_, err := Parse("gate.yaml", "/etc/tallygate", []byte("lisener:\n  address: :8443\n"))
+	var faults Faults
+	if errors.As(err, &faults) {
+		fmt.Println(faults[0])
+	}
+	// Output: gate.yaml:1:1: unknown key "lisener", did you mean "listener"?
 }

@@ -98,10 +98,10 @@ func TestHasName(t *testing.T) {
 	} {
 		for _, r := range registered {
 			if r.HasName() != want || len(r.nameKeys()) > 0 != want {
-				t.Errorf("%+v: HasName() = %v", r, r.HasName())
+				t.Errorf("%+v: HasName() = %v, nameKeys() = %v, want %v", r, r.HasName(), r.nameKeys(), want)
 			}
 			if open := !want && len(r.Thumbprints) == 0; r.MatchesAny() != open {
-				t.Errorf("%+v: MatchesAny() = %v", r, r.MatchesAny())
+				t.Errorf("%+v: MatchesAny() = %v, want %v", r, r.MatchesAny(), open)
 			}
 		}
 	}
@@ -111,13 +111,13 @@ func TestHasThumbprint(t *testing.T) {
 	r := RegisteredCertificate{Thumbprints: []access.Thumbprint{{1}, {}, {31: 2}}}
 	for thumbprint, want := range map[access.Thumbprint]bool{
 		{1}: true, {31: 2}: true,
-		{}: false, {2}: false, {1, 1}: false, // the zero thumbprint, registered or not, pins nothing
+		{}: false, {2}: false, {1, 1}: false, // the zero thumbprint is never registered, even if it is listed
 	} {
 		if got := r.HasThumbprint(thumbprint); got != want {
-			t.Errorf("Pins(%x) = %v", thumbprint, got)
+			t.Errorf("HasThumbprint(%x) = %v, want %v", thumbprint, got, want)
 		}
 	}
 	if (RegisteredCertificate{}).HasThumbprint(access.Thumbprint{1}) {
-		t.Error("nothing is registered, and yet pinned")
+		t.Error("HasThumbprint without thumbprints = true, want false")
 	}
 }

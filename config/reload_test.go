@@ -10,8 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// What belongs to an open listener or an open state cannot change while the gate runs,
-// and is refused where it stands; all else can.
+// A setting that belongs to an open listener or an open state cannot change while the gate runs,
+// and the fault has its position. All other settings can change.
 func TestCheckReload(t *testing.T) {
 	text, err := os.ReadFile(exampleFile)
 	if err != nil {
@@ -36,7 +36,7 @@ func TestCheckReload(t *testing.T) {
 		{"level: info", "level: warn", ""},
 	} {
 		if !strings.Contains(string(text), c.old) {
-			t.Errorf("the example has no %q", c.old)
+			t.Errorf("the example lacks %q", c.old)
 			continue
 		}
 		file := filepath.Join(t.TempDir(), "new.yaml")
@@ -50,9 +50,9 @@ func TestCheckReload(t *testing.T) {
 		err = before.CheckReload(next)
 		switch {
 		case c.want == "" && err != nil:
-			t.Errorf("%s: %v", c.new, err)
+			t.Errorf("CheckReload with %s: %v, want no error", c.new, err)
 		case c.want != "" && (err == nil || !strings.HasPrefix(err.Error(), file+":") || !strings.Contains(err.Error(), ": "+c.want+": cannot change") || strings.Contains(err.Error(), "\n")):
-			t.Errorf("%s: %v, want %s at its line", c.new, err, c.want)
+			t.Errorf("CheckReload with %s: %v, want one fault of %s with its position", c.new, err, c.want)
 		}
 	}
 	for name, edit := range map[string]func(*Config){
@@ -65,13 +65,13 @@ func TestCheckReload(t *testing.T) {
 		next := load(t, exampleFile)
 		edit(next)
 		if err := before.CheckReload(next); err == nil || !strings.Contains(err.Error(), ": "+name+": cannot change") {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("CheckReload: %v, want a fault of %q alone", err, name)
 		}
 	}
 }
 
-// With ACME, the domains may change, and what speaks for the directory; all else belongs
-// to the account, and to open listeners.
+// With ACME, the domains and the anchors of the directory can change. All other settings belong to
+// the account or to open listeners.
 func TestCheckReloadACME(t *testing.T) {
 	with := func(edit func(*ACME)) *Config {
 		c, settings := load(t, exampleFile), defaultACME()
@@ -85,7 +85,7 @@ func TestCheckReloadACME(t *testing.T) {
 	}
 	before := with(func(*ACME) {})
 	if directory := before.Listener.Certificate.ACME.Directory.String(); directory != "https://acme-v02.api.letsencrypt.org/directory" {
-		t.Errorf("the default directory is %s", directory)
+		t.Errorf("the default Directory = %s, want Let's Encrypt", directory)
 	}
 	other := *before.Listener.Certificate.ACME.Directory
 	other.Host = "acme.internal.example"
@@ -98,45 +98,45 @@ func TestCheckReloadACME(t *testing.T) {
 	} {
 		err := before.CheckReload(with(edit))
 		if name == "" && err != nil || name != "" && (err == nil || !strings.Contains(err.Error(), name+": cannot change") || strings.Contains(err.Error(), "\n")) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("CheckReload: %v, want a fault of %q alone", err, name)
 		}
 	}
 	files := load(t, exampleFile)
 	for _, err := range []error{before.CheckReload(files), files.CheckReload(before)} {
 		if err == nil || !strings.Contains(err.Error(), "listener.certificate: cannot change") {
-			t.Errorf("from one kind to the other: %v", err)
+			t.Errorf("CheckReload between files and acme: %v, want a fault of listener.certificate", err)
 		}
 	}
 	if names := with(func(a *ACME) { a.DirectoryTrust = []Path{"root.pem"} }).Files(); slices.Contains(names, "acme") || !slices.Contains(names, "root.pem") {
-		t.Errorf("the files are %s", names)
+		t.Errorf("Files() = %s, want root.pem and not acme", names)
 	}
 }
 
-// Files are the configuration's own and all that it names, each once, and no folder.
+// Files returns the configuration file and every file that it names once, and no folders.
 func TestFiles(t *testing.T) {
 	c := load(t, exampleFile)
 	files := c.Files()
 	for _, want := range []string{exampleFile, string(c.Listener.Certificate.Files.Key), string(c.Partners.List[0].Trust[0])} {
 		if n := len(slices.DeleteFunc(slices.Clone(files), func(f string) bool { return f != want })); n != 1 {
-			t.Errorf("%s is there %d times", want, n)
+			t.Errorf("Files() has %s %d times, want once", want, n)
 		}
 	}
 	if slices.Contains(files, string(c.Issuer.State)) {
-		t.Error("the issuer's state is there")
+		t.Errorf("Files() has the folder %s, want only files", c.Issuer.State)
 	}
 	secrets := c.Secrets()
 	for _, want := range []string{"tls.key", "gate-client-key.pem", "issuer.key"} {
 		if !slices.ContainsFunc(secrets, func(f string) bool { return strings.HasSuffix(f, want) }) {
-			t.Errorf("%s is no secret of %q", want, secrets)
+			t.Errorf("Secrets() = %q, want %s in it", secrets, want)
 		}
 	}
 	for _, f := range secrets {
 		if strings.HasSuffix(f, ".crt") || strings.HasSuffix(f, "-ca.pem") || !slices.Contains(files, f) {
-			t.Errorf("%s is a secret", f)
+			t.Errorf("Secrets() has %s, want only secrets out of Files()", f)
 		}
 	}
 	small := &Config{Partners: Partners{List: []Partner{{Trust: []Path{"b", "a"}}, {Trust: []Path{"a"}}}}}
 	if diff := cmp.Diff([]string{"a", "b"}, small.Files()); diff != "" {
-		t.Error(diff)
+		t.Errorf("Files() (-want +got):\n%s", diff)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tallygate/tallygate/access"
 )
 
 // scalar is a pointer to a typed scalar.
@@ -17,27 +19,27 @@ type scalar[T any] interface {
 	encoding.TextUnmarshaler
 }
 
-// reads fails unless text is read as want.
+// reads checks that text is read as want.
 func reads[T comparable, P scalar[T]](t *testing.T, text string, want T) {
 	t.Helper()
 	var got T
 	if err := P(&got).UnmarshalText([]byte(text)); err != nil || got != want {
-		t.Errorf("%T %q is read as %v, %v, want %v", got, text, got, err, want)
+		t.Errorf("%T.UnmarshalText(%q) set %v, %v, want %v", got, text, got, err, want)
 	}
 }
 
-// refuses fails if one of texts is read, or changes the value all the same.
+// refuses checks that each of texts is refused and leaves the value unchanged.
 func refuses[T comparable, P scalar[T]](t *testing.T, texts ...string) {
 	t.Helper()
 	for _, text := range texts {
 		var got, zero T
 		if err := P(&got).UnmarshalText([]byte(text)); err == nil || got != zero {
-			t.Errorf("%T %q is read as %v, %v, want an error", got, text, got, err)
+			t.Errorf("%T.UnmarshalText(%q) set %v, %v, want no change and an error", got, text, got, err)
 		}
 	}
 }
 
-// control is what no scalar may have in it.
+// control has texts that every scalar refuses.
 var control = []string{"a\x00", "a\nb", "a\r\nb", "a\x7f", "a\tb", "é", "a b"}
 
 func TestNameTypes(t *testing.T) {
@@ -80,7 +82,8 @@ func TestNameTypes(t *testing.T) {
 	refuses[Algorithm](t, "", "none", "None", "HS256", "es256", "RS384", "RS512", "ES256K", "ES256 ")
 }
 
-// T-HDR-16: no name that steers the message, and none that has a twin.
+// Identity headers cannot have names that control the message, or names that can be forged by
+// another spelling (T-HDR-16).
 func TestHTTPTypes(t *testing.T) {
 	reads[Method](t, "GET", "GET")
 	reads[Method](t, "M-SEARCH", "M-SEARCH")
@@ -118,7 +121,7 @@ func TestNetTypes(t *testing.T) {
 	refuses[Host](t, control...)
 }
 
-// T-PATH-15: a malformed authority is an error.
+// Networks are read only in their canonical form.
 func TestNetwork(t *testing.T) {
 	for text, want := range map[string]string{
 		"10.0.0.0/8": "10.0.0.0/8", "192.0.2.1": "192.0.2.1/32", "2001:DB8::/32": "2001:db8::/32", "::1": "::1/128", "0.0.0.0/0": "0.0.0.0/0",
@@ -132,11 +135,11 @@ func TestNetwork(t *testing.T) {
 		"10.255.0.1": true, "2001:db8::1": true, "11.0.0.1": false, "2001:db9::1": false, "::ffff:10.0.0.1": false, "::": false, "::a00:1": false,
 	} {
 		if got := Includes(networks, netip.MustParseAddr(text)); got != want {
-			t.Errorf("%s is included: %t", text, got)
+			t.Errorf("Includes(%s) = %t, want %t", text, got, want)
 		}
 	}
 	if Includes(nil, netip.MustParseAddr("10.0.0.1")) || Includes(networks, netip.Addr{}) || Includes([]Network{{}}, netip.Addr{}) {
-		t.Error("nothing includes, or is included")
+		t.Error("Includes with a zero Network or Addr = true, want false")
 	}
 }
 
@@ -154,7 +157,7 @@ func TestURLTypes(t *testing.T) {
 	refuses[URL](t, malformed...)
 	refuses[Identifier](t, malformed...)
 
-	// An upstream may be a socket as well, and only in its one spelling.
+	// An upstream can also be a socket, in one spelling only.
 	reads(t, "https://api.example.com/", UpstreamURL{url.URL{Scheme: "https", Host: "api.example.com", Path: "/"}})
 	reads(t, "unix:///run/a%2fb?c#d.sock", UpstreamURL{url.URL{Scheme: "unix", Path: "/run/a%2fb?c#d.sock"}})
 	refuses[UpstreamURL](t, slices.DeleteFunc(malformed, func(s string) bool { return s == "unix:///a" })...)
@@ -167,12 +170,12 @@ func TestURLTypes(t *testing.T) {
 	refuses[Identifier](t, "HTTP://as.example.com", "HTTPS://as.example.com", "https://as.example.com?", "https://as.example.com?a=b")
 }
 
-// The text of an error shows no password.
+// Errors do not quote passwords.
 func TestURLSecret(t *testing.T) {
 	for _, s := range []string{"https://user:hunter2@a/", "https://user:hunter2@a:b/", "https://user:hunter2@a b", "https://user:hunter2@[::1"} {
 		var u URL
 		if err := u.UnmarshalText([]byte(s)); err == nil || strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%q: %v", s, err)
+			t.Errorf("UnmarshalText(%q) error = %v, want one without the password", s, err)
 		}
 	}
 }
@@ -197,6 +200,56 @@ func TestValueTypes(t *testing.T) {
 	reads(t, "2027-06-30", DateOf(time.Date(2027, 6, 30, 23, 59, 59, 0, time.UTC)))
 	refuses[Date](t, "", "2027-6-30", "2027-06-31", "30.06.2027", "2027-06-30T00:00:00Z", "0001-01-01", " 2027-06-30")
 	if end := DateOf(time.Date(2027, 6, 30, 12, 0, 0, 0, time.UTC)).End(); !end.Equal(time.Date(2027, 7, 1, 0, 0, 0, 0, time.UTC)) {
-		t.Errorf("the day ends at %s", end)
+		t.Errorf("End() = %s, want 2027-07-01", end)
 	}
+}
+
+// appendixA is the thumbprint that RFC 8705 Appendix A computes.
+const appendixA = "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0"
+
+// The three notations of a configuration name the same certificate, and no other text is taken.
+func TestUnmarshalThumbprint(t *testing.T) {
+	const digits = "0380ed2f626650c840b2f263e6d2b29fae12ab39ae5db32b25ad27efad72e6fd"
+	want, err := access.ParseThumbprint(appendixA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pairs []string
+	for i := 0; i < len(digits); i += 2 {
+		pairs = append(pairs, digits[i:i+2])
+	}
+	colons := strings.Join(pairs, ":")
+	for _, text := range []string{appendixA, digits, strings.ToUpper(digits), colons, strings.ToUpper(colons)} {
+		var got thumbprintText
+		if err := got.UnmarshalText([]byte(text)); err != nil || access.Thumbprint(got) != want {
+			t.Errorf("UnmarshalText(%q) set %v, %v, want %v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{
+		"", appendixA + "=", appendixA[:42], appendixA[:42] + "1", appendixA + "A", strings.Repeat("A", 43), // padding, length, trailing bits, zero
+		"+" + appendixA[1:], "/" + appendixA[1:], strings.Repeat("Q", 42) + "\n", " " + appendixA[1:],
+		digits[:63], digits + "0", "g" + digits[1:], strings.Repeat("0", 64),
+		colons + ":", ":" + colons[:94], strings.Replace(colons, ":", "-", 1), strings.Replace(colons, "80:", "8:0", 1),
+	} {
+		got := thumbprintText(want)
+		if err := got.UnmarshalText([]byte(text)); err == nil || access.Thumbprint(got) != want {
+			t.Errorf("UnmarshalText(%q) set %v, %v, want no change and an error", text, got, err)
+		}
+	}
+}
+
+// String and UnmarshalText are inverse.
+func FuzzUnmarshalThumbprint(f *testing.F) {
+	for _, s := range []string{appendixA, strings.Repeat("ab", 32), strings.Repeat("ab:", 31) + "ab", ""} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var first, second thumbprintText
+		if first.UnmarshalText([]byte(text)) != nil {
+			return
+		}
+		if err := second.UnmarshalText([]byte(access.Thumbprint(first).String())); err != nil || first != second {
+			t.Errorf("UnmarshalText(%q) set %v, and its String() %v, %v, want the same", text, first, second, err)
+		}
+	})
 }
