@@ -294,7 +294,7 @@ func TestMetricsOfPlacesWithAQuery(t *testing.T) {
 	if err := checker.fetch(t.Context(), checker.sources[1]); err != nil {
 		t.Fatal(err)
 	}
-	checker.metrics.show(checker)
+	checker.metrics.export(checker)
 	if a, b := checker.sources[0].String(), checker.sources[1].String(); a == b {
 		t.Errorf("two lists, one of them unread, share the label %q", a)
 	}

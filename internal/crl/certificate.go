@@ -2,22 +2,44 @@ package crl
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
 	"slices"
 )
 
-// A Certificate is one certificate of a way from a client certificate to an anchor, as a list
-// would name it.
-type Certificate struct {
-	by        signer // nobody's when no authority that is known signed it
-	number    serial
-	listable  bool     // its serial number may stand in a list
-	authority bool     // it is not the client's
-	points    []string // where it says that its list is
+// A signer is an authority as the signer of certificates and lists: its name and its key. Authorities with
+// one name and different keys are different signers.
+type signer struct{ name, key [sha256.Size]byte }
+
+func signerOf(authority *x509.Certificate) signer {
+	return signer{sha256.Sum256(authority.RawSubject), sha256.Sum256(authority.RawSubjectPublicKeyInfo)}
 }
 
-// maxPoints and maxPointLength bound what is kept of a certificate's own words. One that
-// says more is covered by lists for no place in particular alone.
+// A serial is the serial number of a certificate, at most 20 octets (RFC 5280 section 4.1.2.2), with leading
+// zeros.
+type serial [20]byte
+
+// serialOf returns the serial number of c. ok is false if the number is negative or too long, so that no
+// list can have it.
+func serialOf(c *x509.Certificate) (s serial, ok bool) {
+	if c.SerialNumber.Sign() < 0 || c.SerialNumber.BitLen() > 8*len(s) {
+		return serial{}, false
+	}
+	c.SerialNumber.FillBytes(s[:])
+	return s, true
+}
+
+// A Certificate has the fields of a certificate that decide whether a list covers and revokes it.
+type Certificate struct {
+	by        signer // the zero signer if no known authority signed the certificate
+	number    serial
+	listable  bool     // a list can have the serial number
+	authority bool     // the certificate is not the client's
+	points    []string // the URIs of its CRL distribution points
+}
+
+// maxPoints and maxPointLength bound the distribution points that are kept of a certificate, whose text is
+// untrusted. A certificate with more or longer points is covered only by lists without a distribution point.
 const maxPoints, maxPointLength = 8, 512
 
 func certificateOf(c *x509.Certificate, by signer, authority bool) Certificate {
@@ -30,31 +52,30 @@ func certificateOf(c *x509.Certificate, by signer, authority bool) Certificate {
 	return l
 }
 
-// Chain returns the certificates of a way, the client's first. That of the anchor is one
-// of them only if another authority that is known has signed it: it may have been revoked
-// as well.
-func (r *Checker) Chain(way []*x509.Certificate) []Certificate {
+// Chain returns the certificates to check for a chain, the leaf first and the anchor last. The anchor is
+// included only if another known authority signed it, because that authority may have revoked it.
+func (c *Checker) Chain(chain []*x509.Certificate) []Certificate {
 	var certificates []Certificate
-	for i, c := range way[:len(way)-1] {
-		certificates = append(certificates, certificateOf(c, signerOf(way[i+1]), i > 0))
+	for i, certificate := range chain[:len(chain)-1] {
+		certificates = append(certificates, certificateOf(certificate, signerOf(chain[i+1]), i > 0))
 	}
-	return r.appendIssuers(certificates, way[len(way)-1])
+	return c.appendIssuers(certificates, chain[len(chain)-1])
 }
 
-// Unchained returns what is to be looked up of a certificate whose chain the client left out:
-// it counts by its thumbprint, but whoever signed it may have revoked it.
-func (r *Checker) Unchained(leaf *x509.Certificate) []Certificate {
-	by := r.issuerOf(leaf)
+// Unchained returns the certificates to check for a leaf whose chain the client did not send. Such a leaf is
+// accepted by its thumbprint, but its issuer may have revoked it.
+func (c *Checker) Unchained(leaf *x509.Certificate) []Certificate {
+	by := c.issuerOf(leaf)
 	if by == nil {
 		return []Certificate{certificateOf(leaf, signer{}, false)}
 	}
-	return r.appendIssuers([]Certificate{certificateOf(leaf, signerOf(by), false)}, by)
+	return c.appendIssuers([]Certificate{certificateOf(leaf, signerOf(by), false)}, by)
 }
 
-// appendIssuers appends to certificates an authority that others have signed, and those in turn.
-func (r *Checker) appendIssuers(certificates []Certificate, authority *x509.Certificate) []Certificate {
+// appendIssuers appends authority if a known authority signed it, then that authority, and so on.
+func (c *Checker) appendIssuers(certificates []Certificate, authority *x509.Certificate) []Certificate {
 	for range maxCrossSigned {
-		by := r.issuerOf(authority)
+		by := c.issuerOf(authority)
 		if by == nil {
 			break
 		}
@@ -64,23 +85,23 @@ func (r *Checker) appendIssuers(certificates []Certificate, authority *x509.Cert
 	return certificates
 }
 
-// maxCrossSigned bounds authorities that have signed each other.
+// maxCrossSigned ends the loop for authorities that have signed each other.
 const maxCrossSigned = 8
 
-// issuerOf returns the authority that signed c, unless that is c's own key; nil for none.
-func (r *Checker) issuerOf(c *x509.Certificate) *x509.Certificate {
-	for _, a := range r.authorities {
-		other := !bytes.Equal(a.RawSubjectPublicKeyInfo, c.RawSubjectPublicKeyInfo)
-		if other && bytes.Equal(a.RawSubject, c.RawIssuer) && c.CheckSignatureFrom(a) == nil {
+// issuerOf returns the known authority that signed certificate; nil if there is none, or if certificate is
+// signed with its own key.
+func (c *Checker) issuerOf(certificate *x509.Certificate) *x509.Certificate {
+	for _, a := range c.authorities {
+		otherKey := !bytes.Equal(a.RawSubjectPublicKeyInfo, certificate.RawSubjectPublicKeyInfo)
+		if otherKey && bytes.Equal(a.RawSubject, certificate.RawIssuer) && certificate.CheckSignatureFrom(a) == nil {
 			return a
 		}
 	}
 	return nil
 }
 
-// inScope reports whether l says of c's certificate whether it is revoked, RFC 5280 section
-// 6.3.3 (b): it is for certificates of that kind and, if it is for a place, for those that
-// name the place.
+// inScope reports whether c is in the scope of l (RFC 5280 section 6.3.3 (b)): l is for certificates of the
+// kind of c and, if l has distribution points, c has one of them.
 func (l *list) inScope(c *Certificate) bool {
 	if c.authority && !l.authority || !c.authority && !l.users {
 		return false

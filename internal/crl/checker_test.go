@@ -387,9 +387,9 @@ func TestRedirectedList(t *testing.T) {
 
 // Readings that fail are tried again soon, and less and less often.
 func TestNextFetch(t *testing.T) {
-	r := &Checker{refresh: 10 * time.Minute}
+	r := &Checker{interval: 10 * time.Minute}
 	for failed, want := range []time.Duration{10 * time.Minute, 5 * time.Second, 10 * time.Second, 20 * time.Second, 40 * time.Second, 80 * time.Second, 160 * time.Second, 320 * time.Second, 10 * time.Minute, 10 * time.Minute} {
-		due := r.nextFetch(&source{tried: time.Now(), failed: failed})
+		due := r.nextFetch(&source{tried: time.Now(), failures: failed})
 		if due < want-time.Second || due > want+want/5+time.Second {
 			t.Errorf("after %d failures the next reading is due in %s, want %s", failed, due, want)
 		}

@@ -16,24 +16,24 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// firstRetry is how long after a failure a list is read again; then it is twice as long, up
-// to the refresh.
+// firstRetry is the delay after a first failed fetch. It doubles with each further failure, up to the
+// interval.
 const firstRetry = 5 * time.Second
 
-var errUnusable = errors.New("the URL cannot be used")
+var errInvalidURL = errors.New("the URL of the list is invalid")
 
-// newClient returns the client that reads lists. What it reads is signed, so http will
-// do; a redirect may lead to another path, but to no other host.
+// newClient returns the client that fetches lists. Lists are signed, so http URLs are safe. A redirect may
+// change the path and upgrade to https, but not change the host.
 func newClient() *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
-			Proxy:                  nil, // the environment does not divert what decides about partners
+			Proxy:                  nil, // the environment must not divert lists
 			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 			TLSHandshakeTimeout:    10 * time.Second,
 			ResponseHeaderTimeout:  30 * time.Second,
 			MaxResponseHeaderBytes: 64 << 10,
-			DisableKeepAlives:      true, // the next reading is minutes away
-			DisableCompression:     true, // net/http would ask for it, and inflate the answer
+			DisableKeepAlives:      true, // the next fetch is minutes away
+			DisableCompression:     true, // net/http would request gzip and decompress without a bound
 		},
 		CheckRedirect: func(next *http.Request, before []*http.Request) error {
 			first := before[0].URL
@@ -46,147 +46,126 @@ func newClient() *http.Client {
 	}
 }
 
-// Run reads the lists at URLs until ctx ends: at once where that has not been done, and
-// then every refresh, sooner again while it fails.
-func (r *Checker) Run(ctx context.Context) {
-	r.metrics.show(r)
+// Run refreshes the lists at URLs until ctx ends: at once where no fetch has been tried, then at the
+// interval, and sooner after failures.
+func (c *Checker) Run(ctx context.Context) {
+	c.metrics.export(c)
 	var loops sync.WaitGroup
-	for _, s := range r.sources {
+	for _, s := range c.sources {
 		if s.URL != nil {
-			loops.Go(func() { r.refreshLoop(ctx, s) })
+			loops.Go(func() { c.refreshLoop(ctx, s) })
 		}
 	}
 	loops.Wait()
 }
 
-// refreshLoop keeps the lists of s fresh until ctx ends.
-func (r *Checker) refreshLoop(ctx context.Context, s *source) {
+// refreshLoop refreshes the lists of s until ctx ends.
+func (c *Checker) refreshLoop(ctx context.Context, s *source) {
 	for {
-		wait := time.NewTimer(r.nextFetch(s))
+		wait := time.NewTimer(c.nextFetch(s))
 		select {
 		case <-ctx.Done():
 			wait.Stop()
 			return
 		case <-wait.C:
 		}
-		err := r.fetch(ctx, s)
-		r.metrics.show(r)
+		err := c.fetch(ctx, s)
+		c.metrics.export(c)
 		if err != nil && ctx.Err() == nil {
-			r.log.WarnContext(ctx, "revocation list not read", "list", s.String(), "err", err)
+			c.log.WarnContext(ctx, "revocation list not read", "list", s.String(), "err", err)
 		}
 	}
 }
 
-// FetchAdded reads the lists at URLs that nobody has read yet. It is called before Run. A URL
-// that has only lists of foreign issuers is no error: see dropForeign. It is tried again by Run.
-func (r *Checker) FetchAdded(ctx context.Context) error {
-	faults := make([]error, len(r.added))
-	var readings sync.WaitGroup
-	for i, s := range r.added {
-		readings.Go(func() {
-			err := r.fetch(ctx, s)
+// FetchAdded fetches the lists at URLs that the previous Checker did not have. It is called before Run. A URL
+// whose lists all have foreign issuers is not an error (see dropForeign); Run tries it again.
+func (c *Checker) FetchAdded(ctx context.Context) error {
+	faults := make([]error, len(c.added))
+	var fetches sync.WaitGroup
+	for i, s := range c.added {
+		fetches.Go(func() {
+			err := c.fetch(ctx, s)
 			switch {
-			case errors.Is(err, errForeign) && !r.accept:
-				r.log.WarnContext(ctx, "revocation list left out", "list", s.String(), "err", err)
+			case errors.Is(err, errForeign) && !c.acceptUnknown:
+				c.log.WarnContext(ctx, "revocation list ignored", "list", s.String(), "err", err)
 			case err != nil:
 				faults[i] = fmt.Errorf("reading revocation list %q: %w", s.String(), err)
 			}
 		})
 	}
-	readings.Wait()
+	fetches.Wait()
 	return errors.Join(faults...)
 }
 
-// Ready returns nil once the reading of every list has been tried, or when unknown statuses
-// are accepted.
-func (r *Checker) Ready() error {
-	if r.accept {
-		return nil
-	}
-	for _, s := range r.sources {
-		if s.untried() {
-			return errUnread
-		}
-	}
-	return nil
-}
-
-// untried reports whether s is at a URL that nobody has tried to read yet.
-func (s *source) untried() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.URL != nil && s.tried.IsZero()
-}
-
-// nextFetch returns how long the next reading of s has time.
-func (r *Checker) nextFetch(s *source) time.Duration {
+// nextFetch returns the time until the next fetch of s, up to a fifth longer at random, so that the gates of
+// a fleet do not fetch at the same moment.
+func (c *Checker) nextFetch(s *source) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.tried.IsZero() {
 		return 0
 	}
-	pause := r.refresh
-	if s.failed > 0 {
-		pause = min(pause, firstRetry<<min(s.failed-1, 16))
+	delay := c.interval
+	if s.failures > 0 {
+		delay = min(delay, firstRetry<<min(s.failures-1, 16))
 	}
-	pause += time.Duration(rand.Int64N(int64(pause)/5 + 1)) //nolint:gosec // a fleet must not come all at once; nothing depends on who guesses when
-	return max(0, pause-time.Since(s.tried))
+	delay += time.Duration(rand.Int64N(int64(delay)/5 + 1)) //nolint:gosec // guessing the time of a fetch gains nothing
+	return max(0, delay-time.Since(s.tried))
 }
 
-// fetch reads the lists of s once and makes them count. On an error the last good ones
-// stay.
-func (r *Checker) fetch(ctx context.Context, s *source) error {
-	lists, etag, err := r.get(ctx, s)
+// fetch fetches the lists of s once and puts them in force. On an error the previous lists stay in force.
+func (c *Checker) fetch(ctx context.Context, s *source) error {
+	lists, etag, err := c.get(ctx, s)
 	if ctx.Err() != nil && err != nil {
-		return err // broken off, which says nothing of the list
+		return err // canceled by the caller: not a failure of the server
 	}
 	s.mu.Lock()
 	s.tried = time.Now()
 	if err != nil {
-		s.failed++
+		s.failures++
 	} else {
-		s.failed, s.etag = 0, etag
+		s.failures, s.etag = 0, etag
 		s.current.Store(indexOf(lists))
 	}
 	s.mu.Unlock()
-	r.metrics.read(s, err)
+	c.metrics.countFetch(s, err)
 	return err
 }
 
-// get asks for the lists of s, which nobody else asks for at the time. It takes no longer
-// than fetchTimeout, and the time that a large list waits for others.
-func (r *Checker) get(ctx context.Context, s *source) ([]*list, string, error) {
-	known := s.known()
-	ctx, end := context.WithCancelCause(ctx)
-	defer end(nil)
-	limit := time.AfterFunc(fetchTimeout, func() { end(errSlow) })
-	defer limit.Stop()
+// get requests the lists of s. It takes at most fetchTimeout, and the time that a large list waits for
+// others. Calls for one source must not be concurrent.
+func (c *Checker) get(ctx context.Context, s *source) ([]*list, string, error) {
+	known := s.lists()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timeout := time.AfterFunc(fetchTimeout, func() { cancel(errSlow) })
+	defer timeout.Stop()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL.URL.String(), nil)
 	if err != nil {
-		return nil, "", errUnusable
+		return nil, "", errInvalidURL
 	}
 	if s.etag != "" {
 		request.Header.Set("If-None-Match", s.etag)
 	}
 	response, err := newClient().Do(request)
 	if err != nil {
-		return nil, "", s.redactURL(errOf(ctx, err))
+		return nil, "", s.redactURL(timeoutError(ctx, err))
 	}
 	defer func() { _ = response.Body.Close() }()
 	switch {
 	case response.StatusCode == http.StatusNotModified && known != nil:
 		return known, s.etag, nil
 	case response.StatusCode != http.StatusOK:
-		return nil, "", fmt.Errorf("answered with status %d", response.StatusCode)
+		return nil, "", fmt.Errorf("the server responded with status %d", response.StatusCode)
 	}
-	data, release, err := readList(ctx, response, s.most(), limit)
+	data, release, err := readList(ctx, response, s.maxSize(), timeout)
 	if err != nil {
-		return nil, "", s.redactURL(errOf(ctx, err))
+		return nil, "", s.redactURL(timeoutError(ctx, err))
 	}
 	defer release()
-	lists, err := r.parse(data, known)
+	lists, err := c.parse(data, known)
 	if len(lists) > 0 {
-		lists, err = r.dropForeign(s, lists, s, err)
+		lists, err = c.dropForeign(s, lists, s, err)
 	}
 	if err == nil {
 		err = rejectRollback(lists, known)
@@ -194,8 +173,8 @@ func (r *Checker) get(ctx context.Context, s *source) ([]*list, string, error) {
 	return lists, response.Header.Get("ETag"), err
 }
 
-// redactURL returns an error of net/http without the URL, whose query is not to be logged, and
-// without most of what the server said.
+// redactURL returns an error of net/http without the URL, whose query must not be logged, and with a bounded
+// part of what the server sent.
 func (s *source) redactURL(err error) error {
 	var outer *url.Error
 	if errors.As(err, &outer) {

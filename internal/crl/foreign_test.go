@@ -87,7 +87,7 @@ func TestListOfARemovedPartner(t *testing.T) {
 				if err != nil {
 					t.Fatalf("the reload fails: %v", err)
 				}
-				if stale == config.RefuseStale && !strings.Contains(o.log.String(), "revocation list left out") {
+				if stale == config.RefuseStale && !strings.Contains(o.log.String(), "revocation list ignored") {
 					t.Errorf("the log has no warning: %q", o.log.String())
 				}
 				o.expect(after, chain(o.goneNorth), access.RevokedCertificate)

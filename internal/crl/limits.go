@@ -13,49 +13,48 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// What a revocation list may take.
+// The limits of revocation lists.
 const (
-	// maxBytes bounds the lists of one place in bytes: a million entries of 48 bytes are
-	// 46 MiB.
+	// maxBytes bounds the lists of one source: a million entries of 48 bytes are 46 MiB.
 	maxBytes = 48 << 20
-	// maxBytesHTTP is maxBytes for an http URL: whoever is on the way to it can answer with
-	// what is no list at all. 170,000 entries of 48 bytes are 8 MiB.
+	// maxBytesHTTP is the bound for an http URL, where an attacker on the network can send any
+	// response. 170,000 entries of 48 bytes are 8 MiB.
 	maxBytesHTTP = 8 << 20
-	// smallList bounds what is read while other lists are. Each larger one waits until
-	// no other is read: while it is parsed, one of maxBytes takes 140 MiB, the bytes twice
-	// and 44 MiB for its entries.
+	// smallList bounds the lists that are read concurrently. Larger lists are read one after
+	// another: during parsing, a list of maxBytes takes 140 MiB, 2 * 48 MiB for its bytes and
+	// 44 MiB for its entries.
 	smallList = 1 << 20
-	// maxEntries bounds the entries of one place, which stay in memory as long as the list
-	// is in force: 42 bytes each in a map that is half full, 44 MiB.
+	// maxEntries bounds the entries of one source, which stay in memory while the list is in
+	// force: 42 bytes each in a map that is half full, 44 MB.
 	maxEntries = 1 << 20
-	// fetchTimeout bounds the reading of one place: maxBytes at 1 MiB a second.
+	// fetchTimeout bounds a fetch: 48 MiB in 60 s are 0.8 MiB a second.
 	fetchTimeout = time.Minute
 )
 
 var (
-	errListEncoded = errors.New("answered with a content encoding, which nobody asked for")
-	errSlow        = fmt.Errorf("it took longer than %s", fetchTimeout)
-	errManyEntries = fmt.Errorf("it holds more than %d entries", maxEntries)
+	errListEncoded = errors.New("the response has a content encoding that was not requested")
+	errSlow        = fmt.Errorf("the fetch took longer than %s", fetchTimeout)
+	errManyEntries = fmt.Errorf("the lists have more than %d entries", maxEntries)
 )
 
-func errListTooLarge(most int64) error { return fmt.Errorf("it is larger than %d MiB", most>>20) }
+func errListTooLarge(most int64) error { return fmt.Errorf("larger than %d MiB", most>>20) }
 
-// largeList holds one value while a large list is read and parsed, by whatever Trust.
+// largeList holds a value while a large list is read and parsed, by any Checker of the process.
 var largeList = make(chan struct{}, 1)
 
-// most returns how many bytes there may be at s.
-func (s *source) most() int64 {
+// maxSize returns the bound on the bytes of s.
+func (s *source) maxSize() int64 {
 	if s.URL.Scheme == "http" {
 		return maxBytesHTTP
 	}
 	return maxBytes
 }
 
-// readList returns the body of response, which has no more than most bytes and no content
-// encoding: a few compressed bytes become as many as their sender likes. limit, which ends
-// ctx, does not run while a large list waits for others. release must be called when the
-// list has been parsed; it is nil with an error.
-func readList(ctx context.Context, response *http.Response, most int64, limit *time.Timer) (data []byte, release func(), err error) {
+// readList returns the body of response. A body with more than most bytes is an error, and so is a content
+// encoding, because a few compressed bytes may expand without bound. timeout, which cancels ctx, is
+// stopped while a large list waits for others. The caller must call release when the list has been
+// parsed; release is nil with an error.
+func readList(ctx context.Context, response *http.Response, most int64, timeout *time.Timer) (data []byte, release func(), err error) {
 	switch {
 	case len(response.Header.Values("Content-Encoding")) > 0:
 		return nil, nil, errListEncoded
@@ -66,14 +65,14 @@ func readList(ctx context.Context, response *http.Response, most int64, limit *t
 	if err != nil || len(data) <= smallList {
 		return data, func() {}, err
 	}
-	limit.Stop()
+	timeout.Stop()
 	select {
 	case largeList <- struct{}{}:
 	case <-ctx.Done():
 		return nil, nil, ctx.Err()
 	}
 	release = func() { <-largeList }
-	limit.Reset(fetchTimeout)
+	timeout.Reset(fetchTimeout)
 	all := bytes.NewBuffer(make([]byte, 0, max(response.ContentLength, int64(len(data)))+bytes.MinRead))
 	all.Write(data)
 	_, err = all.ReadFrom(io.LimitReader(response.Body, most+1-int64(len(data))))
@@ -87,7 +86,7 @@ func readList(ctx context.Context, response *http.Response, most int64, limit *t
 	return all.Bytes(), release, nil
 }
 
-// readListFile returns the content of a file, of at most maxBytes bytes.
+// readListFile returns the content of a file of at most maxBytes bytes.
 func readListFile(name config.Path) ([]byte, error) {
 	file, err := os.Open(string(name))
 	if err != nil {
@@ -104,10 +103,16 @@ func readListFile(name config.Path) ([]byte, error) {
 	return data, err
 }
 
-// errOf returns errSlow where that ended ctx and so brought err about, otherwise err.
-func errOf(ctx context.Context, err error) error {
+// timeoutError returns errSlow if the timeout canceled ctx and so caused err, otherwise err.
+func timeoutError(ctx context.Context, err error) error {
 	if errors.Is(context.Cause(ctx), errSlow) {
 		return errSlow
 	}
 	return err
 }
+
+// maxLists bounds the lists of one source. Each list costs a look-up for each certificate on each request, and
+// an attacker can repeat a published list.
+const maxLists = 256
+
+var errManyLists = fmt.Errorf("the source has more than %d lists", maxLists)

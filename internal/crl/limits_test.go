@@ -77,7 +77,7 @@ func TestListBombs(t *testing.T) {
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
 		}, "larger than 8 MiB", 4},
-		"zeros":       {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, maxBytesHTTP)) }, "garbled", 4 * 4 * 8},
+		"zeros":       {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, maxBytesHTTP)) }, "malformed", 4 * 4 * 8},
 		"many blocks": {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, strings.Repeat(block, 10_000)) }, "more than 256 lists", 4 * 4 * 8},
 		"many headers": {func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, strings.Replace(block, "CRL-----\n", "CRL-----\n"+headers.String()+"\n", 1))
@@ -174,7 +174,7 @@ func TestListTimeLimit(t *testing.T) {
 		}()
 		start := time.Now()
 		_, _, err := readList(ctx, &http.Response{Body: io.NopCloser(body), ContentLength: -1}, maxBytes, limit)
-		if took := time.Since(start); !errors.Is(errOf(ctx, err), errSlow) || took != time.Hour+fetchTimeout {
+		if took := time.Since(start); !errors.Is(timeoutError(ctx, err), errSlow) || took != time.Hour+fetchTimeout {
 			t.Errorf("%v after %s, want %v after an hour and %s", err, took, errSlow, fetchTimeout)
 		}
 		if len(largeList) > 0 {

@@ -2,26 +2,24 @@ package crl
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Metrics tells of revocation lists, by the place that is configured for them. It
-// is safe for concurrent use.
+// Metrics has the metrics of revocation lists, by configured file or URL. It is safe for concurrent use.
 type Metrics struct {
 	nextUpdate, entries *prometheus.GaugeVec
 	fetches             *prometheus.CounterVec
 }
 
-// NewMetrics returns metrics that are registered with registerer, unless that is
-// nil.
+// NewMetrics returns metrics registered with registerer, which may be nil.
 func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		nextUpdate: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tallygate_crl_next_update_timestamp_seconds",
-			Help: "When the revocation lists of a place are due to be updated; 0 when they have never been read.",
+			Help: "Unix time of the earliest next update of the revocation lists of a file or URL; 0 before the first success.",
 		}, []string{"list"}),
 		entries: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "tallygate_crl_entries", Help: "Certificates on the revocation lists of a place.",
+			Name: "tallygate_crl_entries", Help: "Revoked certificates on the revocation lists of a file or URL.",
 		}, []string{"list"}),
 		fetches: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "tallygate_crl_fetches_total", Help: "Readings of revocation lists at a URL, by result: ok or failed.",
+			Name: "tallygate_crl_fetches_total", Help: "Reads of revocation lists from a file or URL, by result: ok or failed.",
 		}, []string{"list", "result"}),
 	}
 	if registerer != nil {
@@ -30,8 +28,8 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	return m
 }
 
-// read counts a reading.
-func (m *Metrics) read(s *source, err error) {
+// countFetch counts a read of s from its file or URL.
+func (m *Metrics) countFetch(s *source, err error) {
 	result := "ok"
 	if err != nil {
 		result = "failed"
@@ -45,12 +43,12 @@ func (m *Metrics) Clear() {
 	m.entries.Reset()
 }
 
-// show tells of the lists of r and of no others.
-func (m *Metrics) show(r *Checker) {
+// export sets the gauges to the lists of c and removes all others.
+func (m *Metrics) export(c *Checker) {
 	m.Clear()
-	for _, s := range r.sources {
+	for _, s := range c.sources {
 		next, entries := 0.0, 0
-		for _, l := range s.known() {
+		for _, l := range s.lists() {
 			entries += len(l.revoked)
 			if at := float64(l.next.Unix()); next == 0 || at < next {
 				next = at

@@ -1,0 +1,178 @@
+package crl
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tallygate/tallygate/config"
+)
+
+// A source is a configured file or URL with its lists. A Checker after a reload has the sources at URLs of
+// the previous Checker, so that what either fetches is used by both.
+type source struct {
+	config.RevocationList
+	current atomic.Pointer[index] // nil until the first success
+
+	mu       sync.Mutex
+	etag     string
+	tried    time.Time // the end of the last fetch, successful or not
+	failures int       // failed fetches in a row
+}
+
+// An index has the lists of a source at one time. It is immutable.
+type index struct {
+	lists []*list
+	by    map[signer][]*list
+}
+
+func indexOf(lists []*list) *index {
+	x := &index{lists: lists, by: make(map[signer][]*list)}
+	for _, l := range lists {
+		x.by[l.signer] = append(x.by[l.signer], l)
+	}
+	return x
+}
+
+// lists returns the current lists of s, which may be nil.
+func (s *source) lists() []*list {
+	if s == nil {
+		return nil
+	}
+	if x := s.current.Load(); x != nil {
+		return x.lists
+	}
+	return nil
+}
+
+// untried reports whether s is at a URL from which no fetch has been tried yet.
+func (s *source) untried() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.URL != nil && s.tried.IsZero()
+}
+
+// source returns the source with this setting; nil if c is nil or has none.
+func (c *Checker) source(setting config.RevocationList) *source {
+	if c == nil {
+		return nil
+	}
+	i := slices.IndexFunc(c.sources, func(s *source) bool { return reflect.DeepEqual(s.RevocationList, setting) })
+	if i < 0 {
+		return nil
+	}
+	return c.sources[i]
+}
+
+// canReuse reports whether c may use s, a source of the previous Checker or nil: the signers of its lists are
+// still authorities. Otherwise the list of another authority must be fetched from the URL, and until
+// then the status of the authority's certificates is unknown.
+func (c *Checker) canReuse(s *source) bool {
+	return s != nil && !slices.ContainsFunc(s.lists(), func(l *list) bool { return !c.isAuthority(l.signer) })
+}
+
+// readFile reads the lists in a file. previous is the source of the same file before a reload, or nil. Its
+// lists stay in force if the file cannot be used, so that an authority that publishes a broken list
+// does not keep a reload from loading the lists of others.
+func (c *Checker) readFile(setting config.RevocationList, previous *source) (*source, error) {
+	s := &source{RevocationList: setting}
+	lists, err := c.parseFile(setting.File, previous.lists())
+	lists, err = c.dropForeign(s, lists, previous, err)
+	if err == nil {
+		err = rejectRollback(lists, previous.lists())
+	}
+	c.metrics.countFetch(s, err)
+	switch {
+	case err == nil:
+		s.current.Store(indexOf(lists))
+		return s, nil
+	case previous.lists() != nil && c.canReuse(previous):
+		c.log.Error("revocation list not read, the previous list stays in force", "list", s.String(), "err", err)
+		return previous, nil
+	}
+	return s, fmt.Errorf("reading revocation list %q: %w", setting.File, err)
+}
+
+func (c *Checker) parseFile(file config.Path, known []*list) ([]*list, error) {
+	data, err := readListFile(file)
+	if err != nil {
+		return nil, err
+	}
+	return c.parse(data, known)
+}
+
+// parse returns the lists in data, which may have maxEntries entries together. A list that is among known is
+// not verified again if its signer is still an authority. An error that wraps errForeign comes with the
+// lists of the other signers; any other error comes without lists.
+func (c *Checker) parse(data []byte, known []*list) (lists []*list, foreign error) {
+	ders, err := splitPEM(data)
+	if err != nil {
+		return nil, err
+	}
+	remaining := maxEntries
+	for _, der := range ders {
+		sum := sha256.Sum256(der)
+		if k := slices.IndexFunc(known, func(l *list) bool { return l.sum == sum }); k >= 0 && c.isAuthority(known[k].signer) {
+			lists = append(lists, known[k])
+			remaining -= len(known[k].revoked)
+			continue
+		}
+		l, err := parseList(der, c.authorities, remaining)
+		switch {
+		case errors.Is(err, errForeign):
+			foreign = errors.Join(foreign, err)
+		case err != nil:
+			return nil, err
+		default:
+			lists = append(lists, l)
+			remaining -= len(l.revoked)
+		}
+	}
+	return lists, foreign
+}
+
+// dropForeign handles an error that wraps errForeign: lists whose signer is no authority of the configuration.
+// A partner may have been removed while a file or URL still has the list of its authority, so such lists
+// are ignored with a warning. previous is the source before, nil if there is none.
+//
+//   - If the signers of all previous lists are still authorities, the error stays: a foreign list must not
+//     replace them.
+//   - Certificates of the signer of an ignored list have an unknown status and are refused. With
+//     when_stale: accept they would be accepted, so at the start the error stays, and later the previous
+//     lists of signers that are no longer authorities stay in force.
+func (c *Checker) dropForeign(s *source, lists []*list, previous *source, err error) ([]*list, error) {
+	known := previous.lists()
+	switch {
+	case !errors.Is(err, errForeign):
+		return lists, err
+	case known != nil && c.canReuse(previous), known == nil && c.acceptUnknown:
+		return nil, err
+	}
+	c.log.Warn("revocation list ignored", "list", s.String(), "err", err)
+	for _, l := range known {
+		if c.acceptUnknown && !c.isAuthority(l.signer) {
+			lists = append(lists, l)
+		}
+	}
+	return lists, nil
+}
+
+// rejectRollback returns an error if one of lists is older than a list of the same signer and scope in
+// previous. Otherwise an attacker on the network, or a stale download, could undo a revocation with an
+// old list. A list that is missing leaves its certificates with an unknown status.
+func rejectRollback(lists, previous []*list) error {
+	for _, old := range previous {
+		for _, l := range lists {
+			same := l.signer == old.signer && l.users == old.users && l.authority == old.authority && slices.Equal(l.points, old.points)
+			if same && (l.issued.Before(old.issued) || old.number != nil && (l.number == nil || l.number.Cmp(old.number) < 0)) {
+				return fmt.Errorf("the list of %s is older than the list in force", old.issuer)
+			}
+		}
+	}
+	return nil
+}
