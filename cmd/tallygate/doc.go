@@ -1,43 +1,41 @@
-// Command tallygate is a gate in front of partner APIs: it terminates mutual TLS
-// and lets a request through only when the access token and the client certificate
-// belong together (RFC 8705), the token is valid and the partner's application may
-// call that API. A minimal authorization server that issues such tokens is in the
-// same program.
+// Command tallygate is a gate in front of partner APIs. It terminates mutual TLS and forwards a
+// request only if the access token is bound to the client certificate (RFC 8705), the token is valid
+// and the partner's application may call the API. The program includes a minimal authorization
+// server that issues such tokens.
 //
 // # Commands
 //
-//	tallygate serve        run the gate, and the issuer where one is configured;
-//	                       also what tallygate does when no command is named
-//	tallygate drain        take a running gate out of service, as far as it still serves
-//	tallygate healthcheck  ask a running gate whether it is ready
-//	tallygate check        load and validate the configuration, and do nothing else
-//	tallygate explain      tell what a request would get, gate by gate, and why
-//	tallygate demo         show the whole of it on loopback, without preparation
-//	tallygate token        fetch an access token by mutual TLS
+//	tallygate serve        run the gate, and the issuer if configured; the default command
+//	tallygate drain        take a running gate out of service; it still serves
+//	tallygate healthcheck  check whether a running gate is ready
+//	tallygate check        validate a configuration file
+//	tallygate explain      explain how the gate would decide a request, check by check
+//	tallygate demo         see the gate at work on loopback without preparation
+//	tallygate revoke       revoke tokens of the issuer
+//	tallygate keys         list and rotate the issuer's signing keys
+//	tallygate token        fetch an access token with mutual TLS
 //	tallygate thumbprint   print the x5t#S256 of certificates
-//	tallygate version      print what this program was built from
+//	tallygate version      print the version and the build
 //	tallygate completion   print a completion script for bash, zsh, fish or powershell
 //
-// Each command explains its flags and gives examples with --help.
+// Each command has --help with its flags and examples.
 //
 // # Streams
 //
-// Data goes to standard output and words to standard error: what a command was
-// asked for can be piped on, and what it has to say about it is still seen. The log
-// of serve is JSON on standard error. Where a command takes -o json, its data is one
-// JSON value.
+// Data goes to standard output, messages to standard error. The log of serve is JSON on standard
+// error. With -o json, the output of a command is one JSON value.
 //
 // # Exit codes
 //
 //	0  done
 //	1  failed: a file, the network or a server
-//	2  called in a wrong way: unknown command, flag or argument
-//	3  the configuration is invalid; each fault is on a line of its own, as file:line:column
-//	4  refused: the authorization server, or the gate that was asked to explain, said no
+//	2  wrong usage: unknown command, flag or argument
+//	3  invalid configuration; each fault is printed on a line as file:line:column
+//	4  refused: by the authorization server, or by the decision that explain shows
 //
 // # Signals
 //
-// SIGTERM and SIGINT ask for an orderly stop; SIGINT, which a person sends, without the
-// delay that gives load balancers time. A second one ends the program at once. SIGHUP lets
-// serve read its configuration again, SIGUSR1 lets it drain.
+// SIGTERM and SIGINT stop a program in order. SIGINT, for people at a terminal, skips the delay for
+// load balancers. A second signal ends the program at once. SIGHUP makes serve reload its
+// configuration, SIGUSR1 makes it drain.
 package main

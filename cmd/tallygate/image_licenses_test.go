@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// checkLicenses gathers the licence texts by the Dockerfile's own line and holds every module
-// that is linked into the program to have one there.
+// checkLicenses collects the licence texts with the Dockerfile's command and checks that every
+// module in the binary has one.
 func checkLicenses(t *testing.T, program string) {
 	t.Helper()
 	folder := filepath.Join(t.TempDir(), "licenses")
@@ -42,7 +42,7 @@ func checkLicenses(t *testing.T, program string) {
 	}
 }
 
-// hasLicense reports whether folder holds a text by which its module may be used.
+// hasLicense reports whether folder holds a licence text.
 func hasLicense(folder string) bool {
 	files, _ := filepath.Glob(filepath.Join(folder, "*")) // errs for a malformed pattern alone
 	for _, file := range files {

@@ -27,10 +27,10 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// An instruction is one of a Dockerfile.
+// An instruction of a Dockerfile.
 type instruction struct{ Name, Rest string }
 
-// dockerfile returns the stages of the Dockerfile, each beginning with its FROM.
+// dockerfile returns the stages of the Dockerfile, each with its FROM first.
 func dockerfile(t *testing.T) (stages [][]instruction) {
 	t.Helper()
 	text, err := os.ReadFile("../../Dockerfile")
@@ -54,7 +54,7 @@ func dockerfile(t *testing.T) (stages [][]instruction) {
 	return stages
 }
 
-// rest returns what follows the only instruction with a name, or "" if there is none.
+// rest returns the arguments of the only instruction with a name, or "".
 func rest(t *testing.T, stage []instruction, name string) (found string) {
 	t.Helper()
 	for _, i := range stage {
@@ -68,7 +68,7 @@ func rest(t *testing.T, stage []instruction, name string) (found string) {
 	return found
 }
 
-// What the Dockerfile says, as far as it can be judged without building it.
+// The parts of the Dockerfile that can be checked without a build.
 func TestDockerfile(t *testing.T) {
 	stages := dockerfile(t)
 	if len(stages) != 2 {
@@ -120,13 +120,13 @@ func TestDockerfile(t *testing.T) {
 	}
 }
 
-// buildLine is the command in the Dockerfile that builds the binary.
+// buildLine is the Dockerfile's command that builds the binary.
 func buildLine(t *testing.T) string { t.Helper(); return runLine(t, "go build") }
 
-// licensesLine is the command in the Dockerfile that gathers the licence texts.
+// licensesLine is the Dockerfile's command that collects licence texts.
 func licensesLine(t *testing.T) string { t.Helper(); return runLine(t, "go run ./internal/licenses") }
 
-// runLine returns the first command of the build that contains text.
+// runLine returns the first command of the build stage that contains text.
 func runLine(t *testing.T, text string) string {
 	t.Helper()
 	for _, i := range dockerfile(t)[0] {
@@ -138,9 +138,9 @@ func runLine(t *testing.T, text string) string {
 	return ""
 }
 
-// TestImage builds the binary by the Dockerfile's own line and runs it as the image would,
-// by the image's entry point and user, in a root that holds nothing else but the
-// authorities and a configuration.
+// TestImage builds the binary with the Dockerfile's command and runs it like the image: with its
+// entry point and user, in a root folder that holds only certificate authorities and a
+// configuration.
 func TestImage(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("images are of Linux")
@@ -177,7 +177,7 @@ func TestImage(t *testing.T) {
 	serveInRoot(t, root)
 }
 
-// checkStatic holds a file to be a program that needs no other file.
+// checkStatic checks that a program is statically linked.
 func checkStatic(t *testing.T, file string) {
 	t.Helper()
 	program, err := elf.Open(file)
@@ -195,8 +195,8 @@ func checkStatic(t *testing.T, file string) {
 	}
 }
 
-// fillRoot puts into root what the Dockerfile copies beside the binary, with an authority
-// of the test's, and a configuration with a key set at a server that it certifies.
+// fillRoot copies the files of the image into root, adds a test authority, and writes a
+// configuration with a key set at a server that this authority certifies.
 func fillRoot(t *testing.T, root string) {
 	t.Helper()
 	ca := testpki.NewCA("web")
@@ -232,7 +232,7 @@ admin: {address: "127.0.0.1:0"}
 	}
 }
 
-// inRoot is a run of the image's entry point with args, or with the image's own.
+// inRoot is a run of the image's entry point with args, or with the image's arguments.
 func inRoot(t *testing.T, root string, args ...string) *exec.Cmd {
 	t.Helper()
 	final := dockerfile(t)[1]
@@ -252,7 +252,7 @@ func inRoot(t *testing.T, root string, args ...string) *exec.Cmd {
 	return command
 }
 
-// serveInRoot starts the image as it starts by itself, and stops it.
+// serveInRoot starts the image with its default arguments, and stops it.
 func serveInRoot(t *testing.T, root string) {
 	t.Helper()
 	command := inRoot(t, root)
@@ -277,7 +277,7 @@ func serveInRoot(t *testing.T, root string) {
 	}
 }
 
-// stderrOf is what a program said that ended with err.
+// stderrOf returns the standard error of a program that failed with err.
 func stderrOf(err error) string {
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {

@@ -24,8 +24,8 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// An authority is a whole gate with an issuer, whose clients meet it on a listener
-// without client certificates and find the other one in its metadata.
+// An authority is a gate with an issuer. Its clients connect to a listener without client
+// certificates and find the mutual TLS alias in the metadata.
 type authority struct {
 	dir        string // with ca.pem and each client's NAME.pem and NAME-key.pem
 	identifier string
@@ -99,7 +99,7 @@ func newAuthority(t *testing.T) *authority {
 	return a
 }
 
-// A passage is what a client saw on its way from discovery to the revoked token.
+// A passage holds what a client saw from discovery to the revoked token.
 type passage struct {
 	Type, Scope   string
 	Before, After map[string]any
@@ -107,7 +107,7 @@ type passage struct {
 	Called        []string
 }
 
-// check holds what a client saw to what RFC 7662, RFC 7009 and RFC 8705 promise.
+// check compares what a client saw with RFC 7662, RFC 7009 and RFC 8705.
 func (p passage) check(t *testing.T, thumbprint string) {
 	t.Helper()
 	if !strings.EqualFold(p.Type, "Bearer") || p.Scope != "accounts:read" {
@@ -134,7 +134,7 @@ func (a *authority) thumbprint(t *testing.T) string {
 	return (&testpki.Pair{Cert: pair.Leaf}).Thumbprint()
 }
 
-// A certified client that nobody here wrote: Node's openid-client.
+// Node's openid-client, a certified client.
 func TestOpenIDClient(t *testing.T) {
 	needNode(t)
 	a := newAuthority(t)
@@ -162,7 +162,7 @@ func TestOpenIDClient(t *testing.T) {
 	}
 }
 
-// The same by curl, which knows nothing of OAuth.
+// curl, without OAuth support.
 func TestCurl(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil && os.Getenv("CI") == "" {
 		t.Skip("curl is missing")
@@ -209,7 +209,7 @@ func TestCurl(t *testing.T) {
 	}
 }
 
-// The same by Go's oauth2/clientcredentials.
+// Go's oauth2/clientcredentials.
 func TestGoOAuth2(t *testing.T) {
 	a := newAuthority(t)
 	speaker := func(name string) *http.Client {

@@ -45,7 +45,7 @@ issuer:
 admin: {address: "127.0.0.1:0"}
 `
 
-// A stateful is an issuer as a process of its own, which a test may kill and start again.
+// A stateful is an issuer process that a test may kill and start again.
 type stateful struct {
 	*world
 	t *testing.T
@@ -64,7 +64,7 @@ func newStateful(t *testing.T) *stateful {
 	return s
 }
 
-// binary returns the program: this test, which behaves so under that name.
+// binary returns the program: the test binary under the name tallygate.
 func binary(t *testing.T) string {
 	t.Helper()
 	self, err := os.Executable()
@@ -85,8 +85,8 @@ var withoutRace struct {
 	err  error
 }
 
-// plainBinary returns the gate without the race detector, which multiplies memory. The tests
-// that bound the memory of the process run it.
+// plainBinary returns a gate without the race detector, which multiplies memory. Tests that bound
+// the memory of the process run it.
 func plainBinary(t *testing.T) string {
 	t.Helper()
 	withoutRace.once.Do(func() {
@@ -121,7 +121,7 @@ func (s *stateful) kill() {
 	s.process = nil
 }
 
-// speaker returns a client with the certificate of that name.
+// speaker returns a client with the named certificate.
 func (s *stateful) speaker(name string) *http.Client {
 	roots := x509.NewCertPool()
 	roots.AddCert(s.pairs["gate"].Cert)
@@ -133,7 +133,7 @@ func (s *stateful) speaker(name string) *http.Client {
 	return &http.Client{Transport: transport, Timeout: patience}
 }
 
-// post returns the status and the answer; 0 when the issuer is gone.
+// post returns the status and the response; 0 without a response.
 func (s *stateful) post(client *http.Client, path string, form url.Values) (int, map[string]any) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
@@ -165,7 +165,7 @@ func (s *stateful) active(client *http.Client, token string) bool {
 	return answer["active"] == true
 }
 
-// Each revocation, and each token, that was acknowledged is there after kill -9.
+// Each acknowledged revocation and token survives kill -9.
 func TestKilledIssuer(t *testing.T) {
 	s := newStateful(t)
 	program := binary(t)
@@ -227,8 +227,8 @@ func TestKilledIssuer(t *testing.T) {
 	t.Logf("killed %d times: %d revocations and %d tokens acknowledged, none lost", rounds, len(acknowledged), len(untouched))
 }
 
-// A full disk is a 503 with Retry-After: nothing is half done, what was acknowledged
-// stays, and whoever asks for what needs no writing is served.
+// With a full disk, requests that need to write get 503 with Retry-After, nothing is half written,
+// acknowledged writes stay, and other requests are served.
 func TestFullDisk(t *testing.T) {
 	if _, err := exec.LookPath("bash"); err != nil {
 		t.Skip("bash is missing")

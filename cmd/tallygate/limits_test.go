@@ -15,7 +15,7 @@ import (
 	"github.com/tallygate/tallygate/internal/httpserver"
 )
 
-// dialFrom opens a TLS connection from an address of this machine.
+// dialFrom opens a TLS connection from a loopback address.
 func (w *world) dialFrom(address, certificate string, protocols ...string) (*tls.Conn, error) {
 	return w.dialTo("partners", address, certificate, protocols...)
 }
@@ -25,7 +25,7 @@ func (w *world) dialTo(listener, address, certificate string, protocols ...strin
 	return tls.DialWithDialer(dialer, "tcp", w.addresses[listener], w.client(certificate, protocols...))
 }
 
-// expect waits until a series has a value.
+// expect waits until a metric has a value.
 func (w *world) expect(series string, want float64) error {
 	var n float64
 	var err error
@@ -37,8 +37,8 @@ func (w *world) expect(series string, want float64) error {
 	return errors.Join(err, errors.New(series+" is another"))
 }
 
-// T-DOS-02: beyond the bounds a connection is closed at once, so that one address cannot
-// keep the others out; those that are open, and the admin's, go on.
+// T-DOS-02: a connection beyond a limit is closed at once, so that one address cannot block others.
+// Open connections and the admin listener stay.
 func TestConnectionLimits(t *testing.T) {
 	for _, address := range []string{"127.0.0.2", "127.0.0.3"} {
 		l, err := net.Listen("tcp", address+":0")
@@ -113,7 +113,7 @@ func TestConnectionLimits(t *testing.T) {
 	r.check(r.stop())
 }
 
-// One address cannot keep probes from the admin listener.
+// One address cannot block probes at the admin listener.
 func TestConnectionLimitsOfAdmin(t *testing.T) {
 	if l, err := net.Listen("tcp", "127.0.0.2:0"); err != nil {
 		t.Skipf("this machine has no 127.0.0.2: %v", err) // macOS
@@ -136,8 +136,8 @@ func TestConnectionLimitsOfAdmin(t *testing.T) {
 	}
 }
 
-// A process that may use less memory than it needs at rest lets nobody in, but stays alive,
-// and tells its supervisor.
+// A process whose memory limit is below its idle memory accepts no partner connection, stays alive
+// and answers probes.
 func TestGateWithoutMemory(t *testing.T) {
 	r := newReloading(t)
 	r.configure()
@@ -156,8 +156,8 @@ func TestGateWithoutMemory(t *testing.T) {
 	r.check(r.stop())
 }
 
-// Requests that are held fill the memory that the gate may use. Before it is full, further
-// ones are answered with 503, and when those are gone all is as before.
+// Long requests fill the memory limit. Before memory is full, further requests get 503, and the
+// gate recovers when the requests end.
 func TestRequestsThatFillMemory(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
@@ -239,8 +239,8 @@ func TestRequestsThatFillMemory(t *testing.T) {
 	r.check(r.stop())
 }
 
-// T-DOS-05, T-DOS-07: headers and queries of very many parts are not taken apart, and what
-// the upstream compresses is not inflated: it passes as it is.
+// T-DOS-05, T-DOS-07: headers and queries with very many parts are not parsed, and compressed
+// responses are forwarded without decompression.
 func TestPassingUntouched(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

@@ -1,5 +1,5 @@
-// Certificates with a negative serial number are parsed, so that their clients get an
-// answer with the reason and not a bare TLS alert. Package mtls refuses them where they count.
+// Certificates with a negative serial number are parsed, so that their clients get a response with
+// the reason and not only a TLS alert. Package mtls refuses them.
 //go:debug x509negativeserial=1
 
 package main
@@ -20,8 +20,8 @@ func main() {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		first := <-signals
-		// With the first signal the default handling comes back, so that a second one
-		// ends a program that does not stop.
+		// After the first signal the default handling is restored, so that a second signal ends a
+		// program that does not stop.
 		signal.Stop(signals)
 		if first == os.Interrupt {
 			stop(gate.ErrInterrupted)

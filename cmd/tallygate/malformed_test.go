@@ -16,14 +16,14 @@ import (
 )
 
 // A malformedRequest is refused before net/http has seen the end of its header, or in its body,
-// which net/http may be reading by then.
+// which net/http may be reading then.
 type malformedRequest struct {
 	name, text string
 	inBody     bool
 }
 
-// malformedRequests are requests to host with these fields. In each is what must not be taken
-// for another request, /accounts/smuggled.
+// malformedRequests are requests to host with these fields. Each contains /accounts/smuggled, which
+// must not be taken for a request.
 func malformedRequests(target, host, fields string) []malformedRequest {
 	head := func(method, version, more string) string {
 		return method + " " + target + " " + version + "\r\nHost: " + host + "\r\n" + fields + more + "\r\n"
@@ -91,8 +91,8 @@ func malformedRequests(target, host, fields string) []malformedRequest {
 	return all
 }
 
-// exchangeOf sends first, whose answer it reads, and then text, byte by byte or in one piece,
-// and returns what comes back until the connection ends.
+// exchangeOf sends first and reads its response, then sends text, byte by byte or at once, and
+// returns all data until the connection ends.
 func exchangeOf(t *testing.T, conn net.Conn, first, text string, bytewise bool) string {
 	t.Helper()
 	defer func() { _ = conn.Close() }()
@@ -124,8 +124,8 @@ func exchangeOf(t *testing.T, conn net.Conn, first, text string, bytewise bool) 
 	return string(answers)
 }
 
-// refusesAll sends malformed requests over connections that dial opens, as their first and as a
-// later request, and demands a single answer with status 400 for each.
+// refusesAll sends malformed requests over connections from dial, as first and as later requests,
+// and requires a single response with status 400 for each.
 func refusesAll(t *testing.T, requests []malformedRequest, firsts []string, dial func() (net.Conn, error), further func(t *testing.T, r malformedRequest, answers string)) {
 	t.Helper()
 	for _, request := range requests {
@@ -146,8 +146,8 @@ func refusesAll(t *testing.T, requests []malformedRequest, firsts []string, dial
 	}
 }
 
-// T-SMG-01 to 08, 18, T-HDR-07, 08, T-SNI-07, T-PATH-19, T-ADD-12: nothing of a malformed request, nor of what
-// follows it, reaches the upstream, wherever on a connection it comes and in whatever pieces.
+// T-SMG-01 to 08, 18, T-HDR-07, 08, T-SNI-07, T-PATH-19, T-ADD-12: nothing of a malformed request,
+// and nothing after it, reaches the upstream, at any place on a connection and in any pieces.
 func TestMalformedRequests(t *testing.T) {
 	t.Parallel()
 	for _, fronted := range []bool{false, true} {
@@ -199,7 +199,7 @@ func TestMalformedRequests(t *testing.T) {
 	}
 }
 
-// The other listeners refuse the same.
+// The other listeners refuse the same requests.
 func TestMalformedRequestsElsewhere(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

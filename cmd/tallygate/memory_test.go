@@ -17,8 +17,8 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// filling returns the memory limit of the gate in MiB and how many large tokens a partner
-// sends: what the tokens say would take twice the limit.
+// filling returns the memory limit of the gate in MiB and the number of large tokens that a partner
+// sends: their claims would take twice the limit.
 func filling() (limit, tokens int) {
 	if os.Getenv("TALLYGATE_BIG") != "" {
 		return 460, 100_000
@@ -26,8 +26,8 @@ func filling() (limit, tokens int) {
 	return 60, 6_000
 }
 
-// sendTokens sends n tokens that token makes, over connections of northwind that stay open,
-// and returns how many were answered with each status; 0 is a connection that was closed.
+// sendTokens sends n tokens from token over open connections of northwind, and returns the number
+// of responses by status; 0 is a closed connection.
 func (r *reloading) sendTokens(n int, token func(i int) string) map[int]int {
 	r.t.Helper()
 	statuses, mu := map[int]int{}, sync.Mutex{}
@@ -53,7 +53,7 @@ func (r *reloading) sendTokens(n int, token func(i int) string) map[int]int {
 	return statuses
 }
 
-// ask sends one request with a token and returns the status of the answer, 0 for none.
+// ask sends a request with a token and returns the status, 0 without a response.
 func (r *reloading) ask(transport http.RoundTripper, token string) int {
 	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
 	defer cancel()
@@ -69,7 +69,7 @@ func (r *reloading) ask(transport http.RoundTripper, token string) int {
 	return answer.StatusCode
 }
 
-// servesSoon fails the test unless another partner and a new connection of the same one are
+// servesSoon fails the test unless another partner and a new connection of the same partner are
 // served within ten seconds.
 func (r *reloading) servesSoon() {
 	r.t.Helper()
@@ -91,8 +91,8 @@ func (r *reloading) servesSoon() {
 	}
 }
 
-// T-ADD-04: a partner sends large tokens, two of three of them granted. What they say does
-// not fill the memory.
+// T-ADD-04: a partner sends large tokens, two of three of them granted. Their claims do not fill
+// the memory.
 func TestTokensThatFillMemory(t *testing.T) {
 	t.Parallel()
 	limit, tokens := filling()
@@ -131,8 +131,8 @@ func TestTokensThatFillMemory(t *testing.T) {
 	r.check(r.stop())
 }
 
-// T-ADD-04, T-ADD-06: an authorization server gives 300 answers of 0.9 MB about opaque
-// tokens of one partner. They are refused, and the server's other answers count.
+// T-ADD-04, T-ADD-06: an authorization server returns 300 introspection responses of 0.9 MB for one
+// partner. They are refused, and other responses of the server are used.
 func TestAnswersThatFillMemory(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestPartnerGuide runs the partner guide's examples, as they stand, against a running demo.
-// Only the addresses are replaced by the demo's. Languages that are not installed are skipped.
+// TestPartnerGuide runs the partner guide's examples against a running demo. Only the addresses are
+// replaced. Languages that are not installed are skipped.
 func TestPartnerGuide(t *testing.T) {
 	page, err := os.ReadFile("../../docs/partner-guide.md")
 	if err != nil {

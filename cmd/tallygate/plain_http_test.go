@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// T-TLS-26: plain HTTP on a TLS port is told so, and goes nowhere.
+// T-TLS-26: plain HTTP on a TLS port gets an error response, and nothing reaches the upstream.
 func TestPlainHTTPOnTLSPort(t *testing.T) {
 	r := newReloading(t)
 	r.configure()

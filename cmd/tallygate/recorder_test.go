@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// A recorder is an upstream that keeps every byte that reaches it.
+// A recorder is an upstream that keeps every byte that it receives.
 type recorder struct {
 	listener net.Listener
 	server   *http.Server
@@ -111,7 +111,7 @@ func (u *recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// take returns and forgets what came in.
+// take returns and clears the received bytes.
 func (u *recorder) take() ([]byte, int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -127,7 +127,7 @@ func (u *recorder) peek() ([]byte, int) {
 	return bytes.Clone(u.received.Bytes()), u.requests
 }
 
-// settle returns when the upstream has been quiet for a while.
+// settle returns when the upstream has received nothing for a while.
 func (u *recorder) settle() {
 	const quiet = 300 * time.Millisecond
 	received, n := u.peek()
@@ -140,7 +140,7 @@ func (u *recorder) settle() {
 
 func (u *recorder) forget() { u.take() }
 
-// tapped hands out connections that copy what is read to the recorder.
+// tapped returns connections that copy all read bytes to the recorder.
 type tapped struct {
 	net.Listener
 	recorder *recorder

@@ -15,8 +15,8 @@ import (
 	"github.com/tallygate/tallygate/internal/gate"
 )
 
-// A file that becomes a pipe is a fault like another: nobody waits for its writer, and when it
-// is a file again, it counts.
+// A file that is replaced by a pipe is an error, without waiting for a writer. Once it is a regular
+// file again, it is loaded.
 func TestReloadOfAPipe(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"borealis-ca.pem", "keys.json", "gate-key.pem"} {
@@ -42,8 +42,8 @@ func TestReloadOfAPipe(t *testing.T) {
 	}
 }
 
-// While a file is being written in place, what is there so far does not count: of a
-// configuration, it may allow what neither the one before nor the one after allows.
+// A file that is being written in place is not loaded before it is complete: the beginning of a
+// configuration may allow what neither the previous nor the new configuration allows.
 func TestReloadOfHalfAConfiguration(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
@@ -68,8 +68,7 @@ func TestReloadOfHalfAConfiguration(t *testing.T) {
 	r.check(r.stop())
 }
 
-// twoHalves starts a gate with a configuration of two halves, of which the first alone
-// grants what visit asks for.
+// twoHalves starts a gate with a configuration whose first half alone grants the request of visit.
 func (r *reloading) twoHalves() (halves [2]string, visit func() (visit, error)) {
 	r.t.Helper()
 	text, err := os.ReadFile("testdata/base.yaml")
@@ -93,8 +92,8 @@ func (r *reloading) twoHalves() (halves [2]string, visit func() (visit, error)) 
 	return [2]string{content[:cut], content[cut:]}, visit
 }
 
-// So it is where a reload has failed before, which is tried again and again, and where no
-// watch tells of what is written, as through another name of the file.
+// The same holds after a failed reload, which is repeated, and without notifications, as for a
+// write through another name of the file.
 func TestReloadOfHalfAConfigurationAfterAFault(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
@@ -126,8 +125,8 @@ func TestReloadOfHalfAConfigurationAfterAFault(t *testing.T) {
 	r.check(r.stop())
 }
 
-// A configuration that was written in place and stops in the middle of a line is half of
-// one, however long ago it was written.
+// A configuration that was written in place and ends within a line counts as truncated, whatever
+// its age.
 func TestReloadOfHalfALine(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
@@ -151,8 +150,8 @@ func TestReloadOfHalfALine(t *testing.T) {
 	r.check(r.stop())
 }
 
-// A volume that is swapped while its files are read counts as it is afterwards: never the
-// configuration of before with the anchors of after.
+// A volume that is swapped during a reload is loaded in its new state: never the old configuration
+// with the new anchors.
 func TestReloadOfAVolumeThatMoves(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
@@ -216,7 +215,7 @@ func TestReloadOfAVolumeThatMoves(t *testing.T) {
 	r.check(r.stop())
 }
 
-// The certificate's end of a partner who is gone is told no more, whenever its last request ends.
+// The metric of a removed partner's certificate is removed, even if its last request ends later.
 func TestReloadWithoutAPartnerWhoWaits(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
@@ -258,8 +257,8 @@ type visitResult struct {
 	err error
 }
 
-// Rules that refuse are not forgotten while the file is being written in place; what the
-// issuer signs meanwhile counts for as long as it says.
+// Rules that refuse stay active while the file is written in place. A token that the issuer signs
+// meanwhile is valid for its lifetime.
 func TestReloadOfHalfTheRules(t *testing.T) {
 	t.Parallel()
 	s := newStateful(t)

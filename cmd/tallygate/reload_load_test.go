@@ -18,7 +18,7 @@ const (
 	loadReloads = 300
 )
 
-// An observed upstream takes requests of one partner's name only.
+// An observed upstream accepts requests of one partner only.
 func observed(t *testing.T, partner string, strays *atomic.Int64) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -31,9 +31,9 @@ func observed(t *testing.T, partner string, strays *atomic.Int64) string {
 	return server.URL
 }
 
-// T-CFG-03, T-CFG-06, T-DOS-09: configuration, key pair, anchors and their order change all
-// the time. No request fails, each is decided and forwarded by one configuration, and none
-// of the configurations stays in memory.
+// T-CFG-03, T-CFG-06, T-DOS-09: configuration, key pair, anchors and their order change
+// continuously. No request fails, each is decided and forwarded by a single configuration, and old
+// configurations are freed.
 func TestReloadUnderLoad(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

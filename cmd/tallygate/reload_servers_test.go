@@ -10,8 +10,8 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// A keyServer is an authorization server whose key set is fetched. Each call waits for what
-// it is to answer.
+// A keyServer is an authorization server. Each fetch of its key set waits for the response that the
+// test sets.
 type keyServer struct {
 	*httptest.Server
 	called  chan bool
@@ -39,12 +39,12 @@ func newKeyServer(t *testing.T) *keyServer {
 	return s
 }
 
-// keys is how the configuration names s; more goes with it.
+// keys returns the configuration of s with additional settings.
 func (s *keyServer) keys(more string) string {
 	return "key_set: {url: \"" + s.URL + "\"" + more + "}\n    connection: {insecure_loopback_http: true}"
 }
 
-// ready waits until the gate is.
+// ready waits until the gate is ready.
 func (r *reloading) ready() {
 	r.t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
@@ -59,7 +59,7 @@ func (r *reloading) ready() {
 	}
 }
 
-// A reading that has begun goes on when something else is configured anew.
+// A fetch that is under way continues after a reload of other settings.
 func TestReloadBreaksNoReadingOff(t *testing.T) {
 	t.Parallel()
 	r, s := newReloading(t), newKeyServer(t)
@@ -77,9 +77,8 @@ func TestReloadBreaksNoReadingOff(t *testing.T) {
 	r.check(r.stop())
 }
 
-// While its server is down, keys that were read go on counting, also when how they are read
-// is configured anew; where they are to come from elsewhere there are none, and such a reload
-// is refused.
+// While its server is down, cached keys stay valid, also if the settings of their fetch change.
+// With a new key set URL there are no keys, and the reload is refused.
 func TestReloadWhileAServerIsDown(t *testing.T) {
 	t.Parallel()
 	r, s := newReloading(t), newKeyServer(t)
@@ -109,8 +108,7 @@ func TestReloadWhileAServerIsDown(t *testing.T) {
 	r.check(r.stop())
 }
 
-// The keys in a file are part of what is reloaded: those beside a faulty configuration do
-// not count until that is mended.
+// Keys in a file are part of the reload: with a faulty configuration, new keys are not used.
 func TestReloadOfKeysBesideAFault(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

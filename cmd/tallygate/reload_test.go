@@ -38,8 +38,8 @@ func (r *reloading) check(err error) {
 	}
 }
 
-// configure writes the configuration of the scripts, each old part replaced by the new
-// one after it.
+// configure writes the configuration of the scripts. In edits, each old part is followed by its
+// replacement.
 func (r *reloading) configure(edits ...string) {
 	r.t.Helper()
 	text, err := os.ReadFile("testdata/base.yaml")
@@ -54,7 +54,7 @@ func (r *reloading) configure(edits ...string) {
 	r.replace("gate.yaml", []byte(content))
 }
 
-// expand fills in what the configuration of the scripts leaves open.
+// expand fills in the variables of the scripts' configuration.
 func (r *reloading) expand(text string) string {
 	return os.Expand(text, func(name string) string {
 		return map[string]string{
@@ -64,7 +64,7 @@ func (r *reloading) expand(text string) string {
 	})
 }
 
-// replace lets a file have another content, all at once.
+// replace replaces a file by renaming a new one over it.
 func (r *reloading) replace(name string, content []byte) {
 	r.t.Helper()
 	next := filepath.Join(r.dir, "next")
@@ -82,7 +82,7 @@ func (r *reloading) await(result string, n int) {
 	r.check(r.reloaded(result, n))
 }
 
-// A visit is what became of one request.
+// A visit is the result of a request.
 type visit struct {
 	status  int
 	body    string
@@ -91,7 +91,8 @@ type visit struct {
 	resumed bool
 }
 
-// visitor returns what makes requests with a certificate, over as few connections as it can.
+// visitor returns a function that sends requests with a certificate, over as few connections as
+// possible.
 func (r *reloading) visitor(certificate, token string, h2 bool, maximum uint16) (func() (visit, error), *http.Transport) {
 	settings := r.client(certificate)
 	settings.ClientSessionCache = tls.NewLRUClientSessionCache(8)
@@ -121,8 +122,8 @@ func (r *reloading) visitor(certificate, token string, h2 bool, maximum uint16) 
 	}, transport
 }
 
-// T-TLS-01, 06, 07: when an authority no longer counts, neither do the connections that its
-// certificates opened, nor their tickets. Nobody else loses a connection.
+// T-TLS-01, 06, 07: when an authority is no longer trusted, requests on connections with its
+// certificates are refused, and their session tickets are useless. Other connections stay open.
 func TestReloadTakesTrustAway(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -190,8 +191,8 @@ func TestReloadTakesTrustAway(t *testing.T) {
 	}
 }
 
-// T-CFG-02: while certificate and key do not fit each other, the pair before serves. An
-// open connection outlives its pair.
+// T-CFG-02: while certificate and key do not match, the previous pair is used. An open connection
+// survives the change of the pair.
 func TestReloadOfAPair(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
@@ -233,8 +234,8 @@ func TestReloadOfAPair(t *testing.T) {
 	r.check(r.stop())
 }
 
-// A volume of Kubernetes is swapped by renaming a link, as often as one likes. What the
-// system tells nothing of, links between links, is found by reading.
+// A Kubernetes volume is swapped by renaming a link, any number of times. Changes without a
+// notification, as in links to links, are found by polling.
 func TestReloadOfAVolume(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
@@ -290,8 +291,8 @@ func TestReloadOfAVolume(t *testing.T) {
 	r.check(r.stop())
 }
 
-// A listener's tickets are its own: the partners' open no session at the issuer's, though
-// both show one certificate (T-TLS-05).
+// T-TLS-05: session tickets are valid at one listener only: a ticket of the partners' listener
+// resumes no session at the issuer's, although both use the same certificate.
 func TestTicketsOfListeners(t *testing.T) {
 	t.Parallel()
 	s := newStateful(t)

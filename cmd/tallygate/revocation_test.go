@@ -10,8 +10,8 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// T-CRL-01: a certificate that is revoked is refused on new connections, on resumed
-// sessions, and on connections that are open, from the moment that the new list is read.
+// T-CRL-01: once a new list is loaded, a revoked certificate is refused on new connections, on
+// resumed sessions and on open connections.
 func TestRevocationCountsEverywhere(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
@@ -76,8 +76,7 @@ func TestRevocationCountsEverywhere(t *testing.T) {
 	r.check(r.stop())
 }
 
-// An open WebSocket, and a stream of events, end when their certificate is revoked, and
-// others' go on.
+// A WebSocket and an event stream end when their certificate is revoked; other streams go on.
 func TestRevocationEndsTunnels(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

@@ -17,8 +17,8 @@ import (
 	"github.com/tallygate/tallygate/internal/cli"
 )
 
-// endpoints are the gates that new connections may go to, as kube-proxy would have it: it
-// learns late which of them are ready.
+// endpoints are the gates that receive new connections, as with kube-proxy, which learns of
+// readiness late.
 type endpoints struct {
 	mu    sync.Mutex
 	ready []*drained
@@ -27,7 +27,7 @@ type endpoints struct {
 // lag is how long after a change of /readyz the endpoints follow it.
 const lag = 300 * time.Millisecond
 
-// watch lets the endpoints follow the readiness of a gate, until that has failed.
+// watch updates the endpoints with the readiness of a gate until the gate stops.
 func (e *endpoints) watch(d *drained) {
 	d.becomes("/readyz", http.StatusOK)
 	e.mu.Lock()
@@ -75,9 +75,9 @@ func (d *drained) another() *drained {
 	return next
 }
 
-// T-H2-14: gates are replaced under load, one after another, by SIGTERM and by drain as in
-// preStop. Of 5,000 requests and more, over HTTP/1.1 and HTTP/2, half of them with a body
-// and none of them sent again by us, not one fails.
+// T-H2-14: gates are replaced one after another under load, with SIGTERM and with drain as in
+// preStop. More than 5,000 requests over HTTP/1.1 and HTTP/2, half of them with a body, all succeed
+// without a retry by the test.
 func TestRollingStop(t *testing.T) {
 	t.Parallel()
 	const (
@@ -151,7 +151,7 @@ func TestRollingStop(t *testing.T) {
 	}
 }
 
-// post sends one request, with a body or without, and wants it granted.
+// post sends a request, with or without a body, and expects it to be granted.
 func post(transport *http.Transport, token string, body bool) error {
 	method, content := http.MethodGet, io.Reader(nil)
 	if body {

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(leakless{m}, map[string]func(){"tallygate": main})
 }
 
-// leakless fails a run of tests that leaves goroutines behind.
+// leakless fails a test run that leaves goroutines behind.
 type leakless struct{ *testing.M }
 
 func (m leakless) Run() int {
@@ -39,15 +39,15 @@ func (m leakless) Run() int {
 	return code
 }
 
-// TestScripts plays testdata/*.txtar against the real binary: a gate as a process of
-// its own, real certificates and tokens, and an upstream that remembers what reached
-// it. The commands that scripts have beside testscript's own are those in commands.
+// TestScripts runs testdata/*.txtar against the real binary: a gate process, real certificates and
+// tokens, and an upstream that records all received bytes. commands has the script commands beyond
+// testscript's.
 func TestScripts(t *testing.T) {
 	runScripts(t, testscript.Params{Dir: "testdata"}, false)
 }
 
-// Where a script sends raw requests, each asks for its connection to be closed, so that
-// net/http serves it. What is plain beside that is served elsewhere, with the same results.
+// Raw requests in scripts ask for their connection to be closed, so net/http serves them. Without
+// that, the fast path serves plain requests, with the same results.
 func TestScriptsOnOpenConnections(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil {
@@ -66,7 +66,7 @@ func TestScriptsOnOpenConnections(t *testing.T) {
 	runScripts(t, testscript.Params{Files: files}, true)
 }
 
-// runScripts runs what p names; with open, connections are asked to stay so.
+// runScripts runs the scripts in p; with open, requests keep their connections open.
 func runScripts(t *testing.T, p testscript.Params, open bool) {
 	t.Helper()
 	testscript.Run(t, testscript.Params{
@@ -249,7 +249,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 
 func of(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
 
-// executable finds the binary under test where testscript put it.
+// executable finds the binary under test in testscript's PATH.
 func executable(ts *testscript.TestScript) string {
 	for _, dir := range filepath.SplitList(ts.Getenv("PATH")) {
 		file := filepath.Join(dir, "tallygate")
@@ -267,7 +267,7 @@ var unscripted = []access.Reason{
 	access.Undecided, access.BoundToPrevious, access.PolicyDenied, access.RevocationsStale,
 }
 
-// Scripts skip what needs a tool that a visitor's machine lacks. CI has them all.
+// A script is skipped if it needs a missing tool. CI has all tools.
 func TestToolsInCI(t *testing.T) {
 	for _, tool := range []string{"openssl", "curl", "bash"} {
 		if _, err := exec.LookPath(tool); err != nil && os.Getenv("CI") != "" {
@@ -276,7 +276,7 @@ func TestToolsInCI(t *testing.T) {
 	}
 }
 
-// A script that starts a gate ends it, since that is where its log is searched.
+// A script that starts a gate must end it, because end checks the gate's log.
 func TestEveryScriptEndsItsGate(t *testing.T) {
 	scripts, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(scripts) == 0 {
@@ -302,7 +302,7 @@ func TestEveryScriptEndsItsGate(t *testing.T) {
 	}
 }
 
-// Every reason has a script of its name that shows it, and a row in docs/reasons.md.
+// Every reason has a script of its name and a row in docs/reasons.md.
 func TestEveryReasonIsShown(t *testing.T) {
 	page, err := os.ReadFile("../../docs/reasons.md")
 	if err != nil {

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// One partner cannot keep all others out by requests that last: he may hold as many as there
-// are places left. A reload frees none of his, and who is done makes room.
+// Long requests of one partner cannot block others: a partner may have as many concurrent requests
+// as there are free slots. A reload frees no slot, and a finished request frees its slot.
 func TestRequestsOfOnePartner(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
