@@ -53,7 +53,7 @@ func TestREADME(t *testing.T) {
 	defer upstream.Close()
 	bin := t.TempDir()
 	build := fmt.Sprintf("#!/bin/sh\ntest \"$*\" = 'build -o tallygate ./cmd/tallygate' && ln -s '%s' tallygate\n", binary(t))
-	if err := os.WriteFile(filepath.Join(bin, "go"), []byte(build), 0o700); err != nil { //nolint:gosec // it is a program
+	if err := os.WriteFile(filepath.Join(bin, "go"), []byte(build), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", bin+string(filepath.ListSeparator)+os.Getenv("PATH"))
