@@ -17,13 +17,13 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// keysOf reads what AssertionKeys serves as an upstream does.
+// keysOf fetches and parses the key set of AssertionKeys as an upstream does.
 func keysOf(t *testing.T, p *Proxy) *ecdsa.PublicKey {
 	t.Helper()
 	w := httptest.NewRecorder()
 	p.AssertionKeys().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/assertion/jwks", nil))
 	if strings.Contains(w.Body.String(), `"d"`) || w.Header().Get("Content-Type") != "application/jwk-set+json" {
-		t.Errorf("%s %s", w.Header(), w.Body)
+		t.Errorf("AssertionKeys served %s %s", w.Header(), w.Body)
 	}
 	var set jwkset.JWKSMarshal
 	if err := json.Unmarshal(w.Body.Bytes(), &set); err != nil || len(set.Keys) != 1 {
@@ -36,8 +36,9 @@ func keysOf(t *testing.T, p *Proxy) *ecdsa.PublicKey {
 	return jwk.Key().(*ecdsa.PublicKey)
 }
 
-// A route that asks for it gets a JWT about the caller, for this API and request alone,
-// in place of the token; a caller's own never arrives, and other routes get none.
+// TestAssertion checks that a route with assertion: true gets a JWT about the client in place of the
+// access token, for this API and request only. An assertion sent by the client is removed, and other
+// routes get none.
 func TestAssertion(t *testing.T) {
 	var got http.Header
 	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header }))
@@ -53,10 +54,10 @@ func TestAssertion(t *testing.T) {
 	}
 	s := newHarness(t, upstream.URL, io.Discard, withForwardedToken)
 	if call(s); got["Tallygate-Assertion"] != nil || got["Tallygate_assertion"] != nil || got["Authorization"] == nil {
-		t.Errorf("without asking: %v", got)
+		t.Errorf("upstream of a route without assertions got %v, want none", got)
 	}
 	if s.proxy.AssertionKeys() != nil {
-		t.Error("keys for nothing")
+		t.Error("AssertionKeys is not nil without a route that needs assertions")
 	}
 
 	s = newHarness(t, upstream.URL, io.Discard, withForwardedToken, withAssertion)
@@ -72,29 +73,29 @@ func TestAssertion(t *testing.T) {
 		t.Fatal(err)
 	}
 	if token.Header["typ"] != assertionType || token.Header["kid"] == "" {
-		t.Errorf("header %v", token.Header)
+		t.Errorf("assertion header = %v", token.Header)
 	}
 	id := response.Get("X-Request-Id")
 	for name, want := range map[string]any{
 		"client_id": "northwind-ledger", "sub": "northwind-ledger", "partner": "northwind", "scope": "accounts:read", "jti": id, "request_id": id,
 	} {
 		if claims[name] != want {
-			t.Errorf("%s is %v, want %v", name, claims[name], want)
+			t.Errorf("claim %s = %v, want %v", name, claims[name], want)
 		}
 	}
 	if cnf := claims["cnf"].(map[string]any); cnf["x5t#S256"] != s.client.Thumbprint() {
-		t.Errorf("cnf %v", cnf)
+		t.Errorf("cnf = %v, want the thumbprint of the client certificate", cnf)
 	}
 	if exp, _ := claims.GetExpirationTime(); time.Until(exp.Time) > time.Minute {
-		t.Errorf("it lives until %s", exp)
+		t.Errorf("exp = %s, want at most a minute from now", exp)
 	}
 	first := got.Get("Tallygate-Assertion")
 	if call(s); got.Get("Tallygate-Assertion") == first {
-		t.Error("two requests have one assertion")
+		t.Error("two requests got the same assertion")
 	}
 }
 
-// An assertion ends no later than the token it stands for.
+// TestAssertionEnds checks that an assertion expires no later than the access token.
 func TestAssertionEnds(t *testing.T) {
 	s := newHarness(t, "http://127.0.0.1:1", io.Discard, withAssertion)
 	now := time.Now().Truncate(time.Second)
@@ -113,12 +114,12 @@ func TestAssertionEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := claims.ExpiresAt.Sub(now); got != want || claims.Subject != "c" {
-			t.Errorf("a token that ends in %s: %s for %q, want %s", left, got, claims.Subject, want)
+			t.Errorf("assertion for a token that expires in %s: lifetime %s, sub %q, want lifetime %s", left, got, claims.Subject, want)
 		}
 	}
 }
 
-// asserting makes every route ask for an assertion.
+// withAssertion sets assertion: true on every route.
 func withAssertion(cfg *config.Config) {
 	for i := range cfg.APIs {
 		for j := range cfg.APIs[i].Routes {

@@ -12,7 +12,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// nowhere answers without a network: what is left of a request is our own work.
+// nowhere is a transport without a network, so that a request costs the gate's own work only.
 type nowhere struct{ reached time.Time }
 
 func (n *nowhere) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -34,7 +34,7 @@ func (d *discard) WriteHeader(int)             {}
 
 func (d *discard) SetWriteDeadline(time.Time) error { return nil }
 
-// newHit returns a site, its upstream, and a good request to serve again and again.
+// newHit returns a harness, its upstream, and a function that serves a granted request.
 func newHit(t testing.TB) (*harness, *nowhere, func()) {
 	s := newHarness(t, "http://127.0.0.1:1", io.Discard, func(cfg *config.Config) { cfg.Log = config.Default().Log })
 	up := s.proxy.upstreams["accounts"]
@@ -49,9 +49,8 @@ func newHit(t testing.TB) (*harness, *nowhere, func()) {
 	return s, upstream, serve
 }
 
-// BenchmarkHit is the handler on a remembered token, log line and counts included,
-// with an upstream that costs nothing. ns/to-upstream is the part of it before the
-// upstream is called.
+// BenchmarkHit measures the handler with a cached token, including log line and metrics, and an
+// upstream that costs nothing. ns/to-upstream is the time before the upstream is called.
 func BenchmarkHit(b *testing.B) {
 	_, upstream, serve := newHit(b)
 	b.ReportAllocs()
@@ -64,9 +63,9 @@ func BenchmarkHit(b *testing.B) {
 	b.ReportMetric(float64(before.Nanoseconds())/float64(b.N), "ns/to-upstream")
 }
 
-// The budget of the hot path: 19 allocations to the call of the upstream, of which 13 are
-// ReverseProxy's, and the two that nowhere makes. The race detector makes sync.Pool forget
-// one in four, on purpose; those are not ours.
+// TestHitAllocations checks the budget of the granted path: 19 allocations before the call of the
+// upstream, 13 of them by ReverseProxy, and 2 in nowhere. Under the race detector sync.Pool drops one
+// item in four on purpose, which is not counted.
 func TestHitAllocations(t *testing.T) {
 	budget := 19.0 + 2
 	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
@@ -74,12 +73,11 @@ func TestHitAllocations(t *testing.T) {
 	}
 	_, _, serve := newHit(t)
 	if n := testing.AllocsPerRun(1000, serve); n > budget {
-		t.Errorf("a hit takes %v allocations, the budget is %v", n, budget)
+		t.Errorf("a granted request takes %v allocations, want at most %v", n, budget)
 	}
 }
 
-// BenchmarkReverseProxy is httputil's part of BenchmarkHit: what is left of the
-// difference is our own work.
+// BenchmarkReverseProxy measures httputil's part of BenchmarkHit. The difference is the gate's own work.
 func BenchmarkReverseProxy(b *testing.B) {
 	s, _, _ := newHit(b)
 	bare := &httputil.ReverseProxy{Transport: &nowhere{}, Rewrite: func(*httputil.ProxyRequest) {}, BufferPool: buffers}

@@ -18,8 +18,8 @@ import (
 	"github.com/tallygate/tallygate/mtls"
 )
 
-// listenFastPath serves the handler by the fast path, as the built gate does for HTTP/1.1, and returns the
-// address. Requests that are not for the fast path end their connections. prepare sees each connection
+// listenFastPath serves the handler by package fastpath, as the gate does for HTTP/1.1, and returns the
+// address. A request that needs net/http closes its connection. prepare is called with each connection
 // before its handshake.
 func (s *harness) listenFastPath(t testing.TB, prepare func(*net.TCPConn)) (address string) {
 	t.Helper()
@@ -55,8 +55,8 @@ func (s *harness) listenFastPath(t testing.TB, prepare func(*net.TCPConn)) (addr
 	return listener.Addr().String()
 }
 
-// A client that takes nothing of a header longer than the fast path holds back gets a stall timeout
-// for it, though no body has been written yet.
+// A client that reads nothing has one stall timeout for a header that is longer than the buffer of the
+// fast path, even before any body is written.
 func TestLongHeaderOfAClientThatTakesNothing(t *testing.T) {
 	long := strings.Repeat("x", 60<<10)
 	upstream := serveUpstream(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-Long", long) }), nil)
@@ -80,6 +80,6 @@ func TestLongHeaderOfAClientThatTakesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if line := said.wait(t, `"msg":"request"`); !strings.Contains(line, `"status":200`) {
-		t.Errorf("the log says %s", line)
+		t.Errorf("log line = %s", line)
 	}
 }

@@ -49,19 +49,19 @@ func newGRPCServer(t *testing.T, options ...grpc.ServerOption) (*grpcServer, net
 	return g, l
 }
 
-// come returns what the upstream is to tell.
+// receive returns the next value from the upstream.
 func receive[T any](t *testing.T, from chan T) (v T) {
 	t.Helper()
 	select {
 	case v = <-from:
 	case <-time.After(10 * time.Second):
-		t.Fatal("the upstream does not tell")
+		t.Fatal("no value from the upstream within the timeout")
 	}
 	return v
 }
 
-// UnaryCall sends back the payload, or the status that is asked for, with trailers of which
-// one would speak for the gate.
+// UnaryCall returns the payload, or the requested status, with trailers. One trailer has the name of an
+// identity header.
 func (g *grpcServer) UnaryCall(ctx context.Context, r *pb.SimpleRequest) (*pb.SimpleResponse, error) {
 	said, _ := metadata.FromIncomingContext(ctx)
 	g.metadata <- said
@@ -73,7 +73,7 @@ func (g *grpcServer) UnaryCall(ctx context.Context, r *pb.SimpleRequest) (*pb.Si
 	return &pb.SimpleResponse{Payload: r.GetPayload()}, nil
 }
 
-// StreamingOutputCall sends as many answers as parameters are asked for.
+// StreamingOutputCall sends one message for each response parameter.
 func (g *grpcServer) StreamingOutputCall(r *pb.StreamingOutputCallRequest, stream grpc.ServerStreamingServer[pb.StreamingOutputCallResponse]) error {
 	for _, p := range r.GetResponseParameters() {
 		if err := stream.Send(&pb.StreamingOutputCallResponse{Payload: &pb.Payload{Body: make([]byte, p.GetSize())}}); err != nil {
@@ -83,7 +83,7 @@ func (g *grpcServer) StreamingOutputCall(r *pb.StreamingOutputCallRequest, strea
 	return nil
 }
 
-// StreamingInputCall sums up what comes.
+// StreamingInputCall returns the total size of the received payloads.
 func (g *grpcServer) StreamingInputCall(stream grpc.ClientStreamingServer[pb.StreamingInputCallRequest, pb.StreamingInputCallResponse]) error {
 	var sum int32
 	for {
@@ -98,7 +98,7 @@ func (g *grpcServer) StreamingInputCall(stream grpc.ClientStreamingServer[pb.Str
 	}
 }
 
-// FullDuplexCall sends back each message before it takes the next.
+// FullDuplexCall returns each message before it reads the next.
 func (g *grpcServer) FullDuplexCall(stream grpc.BidiStreamingServer[pb.StreamingOutputCallRequest, pb.StreamingOutputCallResponse]) error {
 	for {
 		r, err := stream.Recv()
@@ -116,7 +116,7 @@ func (g *grpcServer) FullDuplexCall(stream grpc.BidiStreamingServer[pb.Streaming
 	}
 }
 
-// forGRPC lets the API be that service.
+// withGRPC makes the API the gRPC test service.
 func withGRPC(t *testing.T, protocol config.UpstreamProtocol) func(*config.Config) {
 	return func(cfg *config.Config) {
 		api := &cfg.APIs[0]
@@ -127,7 +127,7 @@ func withGRPC(t *testing.T, protocol config.UpstreamProtocol) func(*config.Confi
 	}
 }
 
-// dialGRPC returns a client with these credentials.
+// dialGRPC returns a client with the given credentials.
 func dialGRPC(t *testing.T, s *harness, address, token string) pb.TestServiceClient {
 	t.Helper()
 	settings := s.clientConfig("h2")
@@ -147,7 +147,7 @@ func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]strin
 }
 func (bearer) RequireTransportSecurity() bool { return true }
 
-// A real client and a real server speak gRPC through the gate, as they do without it.
+// TestGRPC checks that a real client and a real server can use gRPC through the gate.
 func TestGRPC(t *testing.T) {
 	server := testpki.SelfSigned("upstream", testpki.DNS("upstream.example"))
 	for _, protocol := range []config.UpstreamProtocol{config.H2, config.H2C} {
@@ -173,7 +173,7 @@ func TestGRPC(t *testing.T) {
 			t.Run("both ways", func(t *testing.T) { bothWays(t, up, client) })
 			for line := range strings.Lines(log.String()) {
 				if !strings.Contains(line, `"reason":"granted"`) {
-					t.Errorf("the log says %s", line)
+					t.Errorf("log line = %s", line)
 				}
 			}
 		})
@@ -184,32 +184,32 @@ func unary(t *testing.T, up *grpcServer, client pb.TestServiceClient) {
 	var header, trailer metadata.MD
 	answer, err := client.UnaryCall(t.Context(), &pb.SimpleRequest{Payload: &pb.Payload{Body: []byte("hello")}}, grpc.Header(&header), grpc.Trailer(&trailer))
 	if err != nil || string(answer.GetPayload().GetBody()) != "hello" {
-		t.Fatalf("answered %v, %v", answer, err)
+		t.Fatalf("UnaryCall returned %v, %v", answer, err)
 	}
 	said := receive(t, up.metadata)
 	if got := said.Get("tallygate-partner"); len(got) != 1 || got[0] != "northwind" || len(said.Get("authorization")) > 0 {
-		t.Errorf("the upstream is told %v", said)
+		t.Errorf("metadata at the upstream = %v", said)
 	}
 	if header.Get("seen") == nil || trailer.Get("checksum") == nil {
 		t.Errorf("header %v, trailer %v", header, trailer)
 	}
 	if header.Get("tallygate-partner") != nil || trailer.Get("tallygate-partner") != nil || trailer.Get("client-cert") != nil {
-		t.Errorf("identities leak: header %v, trailer %v", header, trailer)
+		t.Errorf("identity headers reach the client: header %v, trailer %v", header, trailer)
 	}
 }
 
-// An error is a trailer, after an answer or in place of one.
+// An error is sent in the trailer, after a message or without one.
 func statuses(t *testing.T, up *grpcServer, client pb.TestServiceClient) {
 	for _, code := range []grpccodes.Code{grpccodes.NotFound, grpccodes.FailedPrecondition, grpccodes.Internal} {
 		var trailer metadata.MD
 		_, err := client.UnaryCall(t.Context(), &pb.SimpleRequest{ResponseStatus: &pb.EchoStatus{Code: int32(code), Message: "told by é trailers"}}, grpc.Trailer(&trailer))
 		if s := status.Convert(err); s.Code() != code || s.Message() != "told by é trailers" || trailer.Get("checksum") == nil || trailer.Get("client-cert") != nil {
-			t.Errorf("%v became %v with %v", code, s, trailer)
+			t.Errorf("status %v arrived as %v, trailer %v", code, s, trailer)
 		}
 		receive(t, up.metadata)
 	}
 	if _, err := client.EmptyCall(t.Context(), &pb.Empty{}); status.Code(err) != grpccodes.Unimplemented {
-		t.Errorf("a method that is none: %v", err)
+		t.Errorf("call of an unknown method returned %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
@@ -218,7 +218,7 @@ func statuses(t *testing.T, up *grpcServer, client pb.TestServiceClient) {
 		_, err = stream.Recv()
 	}
 	if status.Code(err) != grpccodes.DeadlineExceeded {
-		t.Errorf("a deadline: %v", err)
+		t.Errorf("call beyond its deadline returned %v", err)
 	}
 	_ = receive(t, up.left)
 }
@@ -227,7 +227,7 @@ func largeMessages(t *testing.T, up *grpcServer, client pb.TestServiceClient) {
 	large := bytes.Repeat([]byte("0123456789abcdef"), 8<<20/16)
 	answer, err := client.UnaryCall(t.Context(), &pb.SimpleRequest{Payload: &pb.Payload{Body: large}})
 	if err != nil || !bytes.Equal(answer.GetPayload().GetBody(), large) {
-		t.Errorf("8 MiB come back as %d bytes, %v", len(answer.GetPayload().GetBody()), err)
+		t.Errorf("payload of 8 MiB returned as %d bytes, %v", len(answer.GetPayload().GetBody()), err)
 	}
 	receive(t, up.metadata)
 }
@@ -243,7 +243,7 @@ func streams(t *testing.T, client pb.TestServiceClient) {
 	}
 	for _, p := range request.GetResponseParameters() {
 		if r, err := output.Recv(); err != nil || len(r.GetPayload().GetBody()) != int(p.GetSize()) {
-			t.Fatalf("%d bytes come as %d, %v", p.GetSize(), len(r.GetPayload().GetBody()), err)
+			t.Fatalf("payload of %d bytes returned as %d bytes, %v", p.GetSize(), len(r.GetPayload().GetBody()), err)
 		}
 	}
 	if _, err := output.Recv(); !errors.Is(err, io.EOF) {
@@ -259,11 +259,12 @@ func streams(t *testing.T, client pb.TestServiceClient) {
 		}
 	}
 	if sum, err := input.CloseAndRecv(); err != nil || sum.GetAggregatedPayloadSize() != 100_000 {
-		t.Errorf("the sum is %v, %v", sum, err)
+		t.Errorf("StreamingInputCall returned %v, %v", sum, err)
 	}
 }
 
-// Each message is answered before the next is sent; and a client that cancels is noticed.
+// The client sends each message after the response to the message before it. The upstream notices a
+// cancelling client.
 func bothWays(t *testing.T, up *grpcServer, client pb.TestServiceClient) {
 	ctx, cancel := context.WithCancel(t.Context())
 	for _, cancelled := range []bool{false, true} {
@@ -276,7 +277,7 @@ func bothWays(t *testing.T, up *grpcServer, client pb.TestServiceClient) {
 				t.Fatal(err)
 			}
 			if r, err := stream.Recv(); err != nil || string(r.GetPayload().GetBody()) != text {
-				t.Fatalf("%.10s comes back as %.10v, %v", text, r, err)
+				t.Fatalf("message %.10s returned as %.10v, %v", text, r, err)
 			}
 		}
 		if cancelled {
@@ -294,8 +295,8 @@ func bothWays(t *testing.T, up *grpcServer, client pb.TestServiceClient) {
 	cancel()
 }
 
-// A stream that is quiet for longer than a body may stall goes on, one whose reason is gone
-// ends, and a client whose call is refused is told by the code that stands for the status.
+// TestGRPCStreamEnds checks that a stream may pause for longer than the stall timeout, that it ends when
+// it is no longer granted, and that a refused call gets the gRPC code of the HTTP status.
 func TestGRPCStreamEnds(t *testing.T) {
 	up, l := newGRPCServer(t)
 	log := &lines{}
@@ -325,15 +326,15 @@ func TestGRPCStreamEnds(t *testing.T) {
 	}
 	_ = receive(t, up.left)
 	if line := log.wait(t, `"msg":"request"`); !strings.Contains(line, `"terminated_by":"partner_disabled"`) {
-		t.Errorf("the log says %s", line)
+		t.Errorf("log line = %s", line)
 	}
 	_, err = dialGRPC(t, s, address, "x").UnaryCall(t.Context(), &pb.SimpleRequest{})
 	if status.Code(err) != grpccodes.Unauthenticated {
-		t.Errorf("a bad token: %v", err)
+		t.Errorf("call with a bad token returned %v", err)
 	}
 }
 
-// TE tells an upstream that trailers are understood. It is the one value that passes.
+// TestTE checks that of all values of TE only trailers is forwarded.
 func TestTE(t *testing.T) {
 	upstream := make(chan string, 1)
 	server := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { upstream <- r.Header.Get("Te") })
@@ -355,7 +356,7 @@ func TestTE(t *testing.T) {
 			}
 			_ = answer.Body.Close()
 			if te := <-upstream; te != want {
-				t.Errorf("%s: TE %q arrives as %q", protocol, sent, te)
+				t.Errorf("%s: TE %q forwarded as %q", protocol, sent, te)
 			}
 			transport.CloseIdleConnections()
 		}

@@ -8,7 +8,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-func TestForged(t *testing.T) {
+func TestIsReserved(t *testing.T) {
 	names := config.Default().IdentityHeaders
 	names.Certificate = "Client-Cert"
 	f := newHeaderRules(names, nil)
@@ -34,23 +34,23 @@ func TestForged(t *testing.T) {
 	}
 	for name, want := range tests {
 		if got := f.isReserved(name); got != want {
-			t.Errorf("forged(%q) is %v", name, got)
+			t.Errorf("isReserved(%q) = %v", name, got)
 		}
 	}
 	passing := newHeaderRules(names, &config.CertificateHeader{PEMHeader: "Partner-Certificate"})
 	for _, name := range []string{"Partner-Certificate", "partner_certificate", "PARTNER.CERTIFICATE"} {
 		if f.isReserved(name) || !passing.isReserved(name) {
-			t.Errorf("%s, which front proxies set, is forged: %t, %t otherwise", name, passing.isReserved(name), f.isReserved(name))
+			t.Errorf("isReserved(%s) = %t behind front proxies, %t otherwise, want true, false", name, passing.isReserved(name), f.isReserved(name))
 		}
 	}
 	if g := newHeaderRules(forwarding, nil); g.isReserved("Authorization") || !g.isReserved("Proxy_authorization") {
-		t.Error("forwarding the token lets too little or too much pass")
+		t.Error("with forward_authorization isReserved must be false for Authorization only")
 	}
 }
 
-// Whatever the client sends, afterwards there is one value under each of our names,
-// ours, and nothing that an upstream could take for it.
-func FuzzClean(f *testing.F) {
+// FuzzRemoveReserved checks that, whatever the client sends, each identity header has the gate's value only, and
+// no other header resembles it.
+func FuzzRemoveReserved(f *testing.F) {
 	for _, seed := range []string{"Tallygate-Partner", "tallygate_partner", "TALLYGATE.CLIENT.ID", "X-Forwarded-For", "Accept", "Client_Cert", ""} {
 		f.Add(seed, "value")
 	}
@@ -67,10 +67,10 @@ func FuzzClean(f *testing.F) {
 			}
 		}
 		if seen != 1 {
-			t.Errorf("with %q the upstream sees %d partners", name, seen)
+			t.Errorf("with header %q the upstream gets %d partner headers, want 1", name, seen)
 		}
 		if strings.HasPrefix(fold(name), "tallygate-") && len(h) != 1 {
-			t.Errorf("%q arrives", name)
+			t.Errorf("reserved header %q is forwarded", name)
 		}
 	})
 }
@@ -90,7 +90,7 @@ func TestAsksForUpgrade(t *testing.T) {
 	}
 	for _, tt := range tests {
 		if got := asksForUpgrade(&http.Request{Header: tt.header}); got != tt.want {
-			t.Errorf("%v asks for an upgrade: %v", tt.header, got)
+			t.Errorf("asksForUpgrade(%v) = %v", tt.header, got)
 		}
 	}
 }

@@ -14,9 +14,9 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// crowd is a Proxy for so many partners, with most places at the gate and atUpstream at the one
-// upstream, and how many requests are in hand.
-func crowd(partners int, most, atUpstream int64) (*Proxy, *atomic.Int64) {
+// manyPartners returns a Proxy for partners, with most slots at the gate and atUpstream slots at the one
+// upstream, and the number of concurrent requests.
+func manyPartners(partners int, most, atUpstream int64) (*Proxy, *atomic.Int64) {
 	cfg := &config.Config{APIs: []config.API{{Name: "accounts", Upstream: config.Upstream{Requests: int(atUpstream)}}}}
 	for i := range partners {
 		grants := []config.Application{{APIs: []config.APIGrant{{API: "accounts"}}}}
@@ -28,7 +28,7 @@ func crowd(partners int, most, atUpstream int64) (*Proxy, *atomic.Int64) {
 	return &Proxy{limits: s, slotsLeft: func() int64 { return most - inHand.Load() }}, &inHand
 }
 
-// begin lets a request of a partner begin, and returns it, nil where there is no place.
+// begin begins a request of partner and returns it, or nil without a free slot.
 func begin(t *testing.T, p *Proxy, inHand *atomic.Int64, partner int) *exchange {
 	t.Helper()
 	x := &exchange{proxy: p, decision: access.Decision{Reason: access.Granted, API: "accounts", Partner: fmt.Sprint(partner)}}
@@ -37,22 +37,22 @@ func begin(t *testing.T, p *Proxy, inHand *atomic.Int64, partner int) *exchange 
 		return x
 	}
 	if x.decision.Reason != access.Overloaded || x.apiLimits != nil {
-		t.Fatalf("refused as %s, with a place: %t", x.decision.Reason, x.apiLimits != nil)
+		t.Fatalf("admit: reason %s, has a slot %t, want overloaded without a slot", x.decision.Reason, x.apiLimits != nil)
 	}
 	x.release()
 	inHand.Add(-1)
 	return nil
 }
 
-// However many partners take every place that they can get and keep it, the next one still
-// gets as many as each of them; and one alone has half.
-func TestSharesOfPartners(t *testing.T) {
+// Partners that take and keep every slot they can get leave the same number of slots to the next
+// partner. A partner alone gets half of the slots.
+func TestPartnerLimits(t *testing.T) {
 	const plenty = 1 << 20
 	for _, most := range []int64{1, 2, 3, 10, 1000, 10_000, -1, -2, -3, -10, -1000} {
 		for _, greedy := range []int{1, 2, 3, 9} {
-			p, inHand := crowd(greedy+1, most, plenty)
+			p, inHand := manyPartners(greedy+1, most, plenty)
 			if most < 0 { // at the upstream
-				p, inHand = crowd(greedy+1, plenty, -most)
+				p, inHand = manyPartners(greedy+1, plenty, -most)
 			}
 			most := max(most, -most)
 			for more := true; more && inHand.Load() <= most; {
@@ -63,35 +63,35 @@ func TestSharesOfPartners(t *testing.T) {
 			}
 			left := most - inHand.Load()
 			if fair := most / int64(greedy+1); left < fair-int64(greedy) || left > fair+int64(greedy) {
-				t.Errorf("%d partners leave %d places of %d", greedy, left, most)
+				t.Errorf("%d partners leave %d of %d slots", greedy, left, most)
 			}
 			if left > 0 && begin(t, p, inHand, greedy) == nil {
-				t.Errorf("%d partners keep another out, with %d places of %d left", greedy, left, most)
+				t.Errorf("after %d partners the next gets no slot, though %d of %d are free", greedy, left, most)
 			}
 		}
 	}
 }
 
-// Who leaves makes room, once; a request that was turned down holds nothing.
-func TestSharesAreGivenBack(t *testing.T) {
-	p, inHand := crowd(1, 4, 100)
+// The end of a request frees its slot once. A refused request holds no slot.
+func TestSlotsAreReleased(t *testing.T) {
+	p, inHand := manyPartners(1, 4, 100)
 	first, second := begin(t, p, inHand, 0), begin(t, p, inHand, 0)
 	if first == nil || second == nil || begin(t, p, inHand, 0) != nil || p.limits.inFlight["0"].Load() != 2 {
-		t.Fatalf("%d requests are held", p.limits.inFlight["0"].Load())
+		t.Fatalf("inFlight = %d, want 2", p.limits.inFlight["0"].Load())
 	}
 	first.release()
 	inHand.Add(-1)
 	if begin(t, p, inHand, 0) == nil {
-		t.Error("no place is free again")
+		t.Error("admit refuses a request after a slot was released")
 	}
 	refused := &exchange{proxy: p, decision: access.Decision{Reason: access.Expired, Partner: "0"}}
 	if p.admit(refused); refused.partnerInFlight != nil || refused.decision.Reason != access.Expired {
-		t.Errorf("a refusal becomes %s and holds a place: %t", refused.decision.Reason, refused.partnerInFlight != nil)
+		t.Errorf("admit changed a refusal to %s, has a slot: %t", refused.decision.Reason, refused.partnerInFlight != nil)
 	}
 }
 
-// A Proxy that takes another's place knows what is held, and which turns were taken.
-func TestSuccessorKnowsShares(t *testing.T) {
+// The Proxy of the next configuration shares the counts of concurrent requests and the rate limits.
+func TestReloadKeepsPartnerLimits(t *testing.T) {
 	application := func(id string, perSecond int) config.Application {
 		return config.Application{ClientID: config.ClientID(id), RateLimit: &config.Rate{RequestsPerSecond: perSecond, Burst: 5}}
 	}
@@ -101,19 +101,19 @@ func TestSuccessorKnowsShares(t *testing.T) {
 	before := newPartnerLimits(list(application("same", 1), application("other", 1), application("gone", 1)), partnerLimits{})
 	after := newPartnerLimits(list(application("same", 1), application("other", 2)), before)
 	if before.inFlight["northwind"] != after.inFlight["northwind"] || before.rates["same"] != after.rates["same"] {
-		t.Error("what has not changed is another")
+		t.Error("newPartnerLimits returned a new count or rate for an unchanged partner")
 	}
 	if got := after.rates["other"]; got == before.rates["other"] || got.Limit() != 2 || before.rates["other"].Limit() != 1 {
-		t.Errorf("a rate that has changed is %v, and what the reload may not replace %v", got.Limit(), before.rates["other"].Limit())
+		t.Errorf("changed rate: new limit %v, previous limit %v, want 2 and 1", got.Limit(), before.rates["other"].Limit())
 	}
 	if len(after.rates) != 2 || len(after.inFlight) != 1 {
-		t.Errorf("there are %d rates, %d partners", len(after.rates), len(after.inFlight))
+		t.Errorf("got %d rates, %d partners, want 2, 1", len(after.rates), len(after.inFlight))
 	}
 }
 
-// A reload gives back no place at an upstream that is taken, whatever it changes about the
-// upstream, and forgets who may no longer call it.
-func TestSuccessorKnowsPlaces(t *testing.T) {
+// A reload frees no slot in use at an upstream, even if the upstream changes, and drops the partners
+// that may no longer call the API.
+func TestReloadKeepsAPILimits(t *testing.T) {
 	configure := func(requests int, partners ...config.Name) *config.Config {
 		cfg := &config.Config{APIs: []config.API{{Name: "accounts", Upstream: config.Upstream{Requests: requests}}}}
 		for _, name := range partners {
@@ -126,19 +126,19 @@ func TestSuccessorKnowsPlaces(t *testing.T) {
 	before := newAPILimits(configure(4, "northwind", "gone"), nil)
 	for i, want := range []bool{true, true, false} {
 		if got := before["accounts"].acquire("northwind"); got != want {
-			t.Fatalf("take %d returned %v, want %v", i, got, want)
+			t.Fatalf("acquire %d = %v, want %v", i, got, want)
 		}
 	}
 	after := newAPILimits(configure(6, "northwind", "new"), before)
 	if !after["accounts"].acquire("northwind") || after["accounts"].acquire("northwind") {
-		t.Error("of 6 places a partner that holds 2 may take one more")
+		t.Error("acquire must succeed once for a partner that uses 2 of 6 slots")
 	}
 	if !after["accounts"].acquire("new") || after["accounts"].acquire("gone") || after["accounts"].acquire("without a grant") {
-		t.Error("a place is for partners with a grant alone")
+		t.Error("acquire must be true for a new partner and false for a partner without a grant")
 	}
 	before["accounts"].release("northwind")
 	if got := after["accounts"].byPartner["northwind"].Load(); got != 2 || after["accounts"].inFlight.Load() != 3 {
-		t.Errorf("the partner holds %d of %d, want 2 of 3", got, after["accounts"].inFlight.Load())
+		t.Errorf("the partner uses %d of %d slots, want 2 of 3", got, after["accounts"].inFlight.Load())
 	}
 }
 
@@ -148,7 +148,7 @@ func limited(perSecond, burst int) func(*config.Config) {
 	}
 }
 
-// A request takes a turn when it is granted, and only then; one beyond is refused and not
+// Only a granted request takes a token of the rate limit. A request beyond the rate is refused and not
 // forwarded, and a reload fills no bucket.
 func TestRateLimit(t *testing.T) {
 	var arrived atomic.Int64
@@ -171,13 +171,13 @@ func TestRateLimit(t *testing.T) {
 	} {
 		for range 2 * burst {
 			if w := call(edit); w.Code < 400 || w.Code == http.StatusTooManyRequests {
-				t.Fatalf("%s: answered with %d", name, w.Code)
+				t.Fatalf("%s: status %d", name, w.Code)
 			}
 		}
 	}
 	for range burst / 2 {
 		if w := call(nil); w.Code != http.StatusOK {
-			t.Fatalf("within the rate: answered with %d %s", w.Code, w.Body)
+			t.Fatalf("within the rate: got %d %s, want 200", w.Code, w.Body)
 		}
 	}
 	s.next(t, limited(1, burst))
@@ -186,25 +186,24 @@ func TestRateLimit(t *testing.T) {
 		w := call(nil)
 		if w.Code == http.StatusTooManyRequests {
 			if w.Header().Get("Retry-After") != "1" || !strings.Contains(w.Body.String(), `"reason":"rate_limited"`) {
-				t.Errorf("refused by %v %s", w.Header(), w.Body)
+				t.Errorf("refusal has header %v, body %s", w.Header(), w.Body)
 			}
 			break
 		}
 		if most := burst + 1 + int(time.Since(began)/time.Second); w.Code != http.StatusOK || granted > most {
-			t.Fatalf("answered with %d after %d grants, want %d at most", w.Code, granted, most)
+			t.Fatalf("got %d after %d granted requests, want at most %d", w.Code, granted, most)
 		}
 	}
 	if n := arrived.Load(); n != int64(granted) {
-		t.Errorf("%d requests arrived, %d were granted", n, granted)
+		t.Errorf("%d requests at the upstream, %d granted", n, granted)
 	}
 	if n := s.current.Load().limits.inFlight["northwind"].Load(); n != 0 {
-		t.Errorf("%d requests are held after their end", n)
+		t.Errorf("inFlight = %d after all requests, want 0", n)
 	}
 }
 
-// A stream has had its turn: however empty the bucket and however few the places, the review
-// of the decision takes nothing and ends nothing.
-func TestStreamsBeyondTheirShare(t *testing.T) {
+// A recheck takes no token and no slot, and does not end a stream for lack of either.
+func TestStreamsBeyondTheirLimits(t *testing.T) {
 	for kind, open := range flows {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
@@ -216,14 +215,14 @@ func TestStreamsBeyondTheirShare(t *testing.T) {
 			}
 			held := s.proxy.limits.inFlight["northwind"]
 			if n := held.Load(); n != 1 {
-				t.Errorf("%d requests are held", n)
+				t.Errorf("inFlight = %d", n)
 			}
 			s.proxy.slotsLeft = func() int64 { return -1 }
 			for until := time.Now().Add(3 * recheckInterval); time.Now().Before(until); time.Sleep(time.Millisecond) {
 				s.proxy.limits.rates["northwind-ledger"].Allow()
 				select {
 				case err := <-up.left:
-					t.Fatalf("it has ended: %v\n%s", err, log)
+					t.Fatalf("stream ended: %v\n%s", err, log)
 				default:
 				}
 			}
@@ -231,15 +230,15 @@ func TestStreamsBeyondTheirShare(t *testing.T) {
 			expectEnd(t, s, up, log, kind, f, "revoked")
 			for deadline := time.Now().Add(10 * time.Second); held.Load() != 0; time.Sleep(time.Millisecond) {
 				if time.Now().After(deadline) {
-					t.Fatalf("%d requests are held after their end", held.Load())
+					t.Fatalf("inFlight = %d after the end of the stream, want 0", held.Load())
 				}
 			}
 		})
 	}
 }
 
-// A hundred thousand applications with a rate take some 20 MB.
-func TestSharesOfAFleet(t *testing.T) {
+// 100,000 applications with a rate limit take about 20 MB.
+func TestPartnerLimitsOfManyApplications(t *testing.T) {
 	const applications = 100_000
 	list := make([]config.Partner, applications/100)
 	for i := range list {
@@ -257,7 +256,7 @@ func TestSharesOfAFleet(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	if each := (after.HeapAlloc - before.HeapAlloc) / applications; each > 200 {
-		t.Errorf("each of %d rates takes %d bytes", len(s.rates), each)
+		t.Errorf("%d rates take %d bytes each", len(s.rates), each)
 	}
 	runtime.KeepAlive(list)
 }

@@ -53,7 +53,7 @@ partners:
 log: {granted: all}
 `
 
-// A site is a gate's handler with all its real parts, and what a good client has.
+// A harness is the handler with its real parts, and the credentials of a good client.
 type harness struct {
 	dir      string
 	cfg      *config.Config
@@ -101,7 +101,7 @@ func newHarness(t testing.TB, upstream string, log io.Writer, edits ...func(*con
 	return s
 }
 
-// configure returns the site's configuration with edits.
+// configure returns the configuration with edits.
 func (s *harness) configure(t testing.TB, edits ...func(*config.Config)) *config.Config {
 	t.Helper()
 	cfg, err := config.Load(filepath.Join(s.dir, "gate.yaml"))
@@ -114,7 +114,7 @@ func (s *harness) configure(t testing.TB, edits ...func(*config.Config)) *config
 	return cfg
 }
 
-// next lets a Proxy for the site's configuration with edits take the current one's place.
+// next replaces the current Proxy by a Proxy for the configuration with edits, as a reload does.
 func (s *harness) next(t testing.TB, edits ...func(*config.Config)) *Proxy {
 	t.Helper()
 	cfg, before := s.configure(t, edits...), s.current.Load()
@@ -141,12 +141,12 @@ func (s *harness) next(t testing.TB, edits ...func(*config.Config)) *Proxy {
 	return p
 }
 
-// mint returns a good token that is bound to pair, but for edits of its claims.
+// mint returns a token bound to pair with edits of its claims.
 func (s *harness) mint(pair *testpki.Pair, edits testpki.M) string {
 	return s.signer.Token(testpki.Bound("https://as.example.test", "https://api.example.test", "northwind-ledger", pair, testpki.M{"scope": "accounts:read"}, edits))
 }
 
-// request is a good one, as net/http hands it to the handler.
+// request returns a good request as net/http's server makes it.
 func (s *harness) request() *http.Request {
 	r := httptest.NewRequest(http.MethodGet, "/accounts/7?a=b", nil)
 	r.Host = "api.example.test"
@@ -157,7 +157,7 @@ func (s *harness) request() *http.Request {
 	return r
 }
 
-// listen serves the handler on a real socket, over HTTP/1.1 and HTTP/2.
+// listen serves the handler on a real socket over HTTP/1.1 and HTTP/2.
 func (s *harness) listen(t testing.TB) (address string) {
 	t.Helper()
 	server := httptest.NewUnstartedServer(s.proxy)
@@ -175,7 +175,7 @@ func (s *harness) clientConfig(protocol string) *tls.Config {
 	return &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{s.client.TLS()}, NextProtos: []string{protocol}}
 }
 
-// lines is a log that can be read while it is written.
+// lines is a log that is safe to read during writes.
 type lines struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -193,7 +193,7 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
-// wait returns the first line that holds part, which may still have to come.
+// wait waits for a line that contains part and returns the first.
 func (l *lines) wait(t *testing.T, part string) string {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
@@ -203,12 +203,12 @@ func (l *lines) wait(t *testing.T, part string) string {
 			}
 		}
 	}
-	t.Fatalf("the log never says %s", part)
+	t.Fatalf("no log line contains %s", part)
 	return ""
 }
 
-// A panic is a refusal like any other: 500, undecided, one line, one count, and not
-// a word of what the panic said.
+// TestPanicRefuses checks that a panic is a refusal: 500, undecided, one log line, one count, and no text
+// of the panic.
 func TestPanicRefuses(t *testing.T) {
 	var log bytes.Buffer
 	s := newHarness(t, "http://127.0.0.1:1", &log)
@@ -216,24 +216,24 @@ func TestPanicRefuses(t *testing.T) {
 	w := httptest.NewRecorder()
 	s.proxy.ServeHTTP(w, s.request())
 	if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), `"reason":"undecided"`) {
-		t.Errorf("answered %d %s", w.Code, w.Body)
+		t.Errorf("got %d %s", w.Code, w.Body)
 	}
 	if strings.Contains(w.Body.String(), "nil pointer") {
-		t.Error("the answer tells of the panic")
+		t.Error("the response contains the panic's value")
 	}
 	if n := strings.Count(log.String(), `"msg":"request"`); n != 1 || !strings.Contains(log.String(), `"msg":"panic"`) {
-		t.Errorf("the log holds %d request lines:\n%s", n, &log)
+		t.Errorf("got %d request lines, want 1:\n%s", n, &log)
 	}
 	if strings.Contains(log.String(), s.token) {
-		t.Error("the log holds the token")
+		t.Error("the log contains the token")
 	}
 	if n := testutil.ToFloat64(s.proxy.metrics.decisions.WithLabelValues("unknown", "error", "undecided")); n != 1 {
-		t.Errorf("undecided is counted %v times", n)
+		t.Errorf("decisions with undecided = %v, want 1", n)
 	}
 }
 
-// A client that goes away is its own doing: 499 in log and metric, no 502, and above
-// all no 200, which net/http would send for a handler that says nothing.
+// TestClientThatLeaves checks that a leaving client gives 499 in log and metric, and neither 502 nor the
+// 200 that net/http sends after a handler without a response.
 func TestClientThatLeaves(t *testing.T) {
 	arrived, release := make(chan struct{}), make(chan struct{})
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
@@ -259,21 +259,21 @@ func TestClientThatLeaves(t *testing.T) {
 		t.Fatal(err)
 	}
 	if answer, err := io.ReadAll(conn); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) || len(answer) > 0 {
-		t.Errorf("somebody who left is answered %q, %v", answer, err)
+		t.Errorf("client that left got %q, %v", answer, err)
 	}
 	if line := log.wait(t, `"msg":"request"`); !strings.Contains(line, `"status":499`) || !strings.Contains(line, `"failure":"client_closed"`) {
-		t.Errorf("the log says %s", line)
+		t.Errorf("log line = %s", line)
 	}
 	for kind, want := range map[string]float64{"client_closed": 1, "upstream_reset": 0} {
 		if n := testutil.ToFloat64(s.proxy.metrics.failures.WithLabelValues(kind)); n != want {
-			t.Errorf("%s is counted %v times, want %v", kind, n, want)
+			t.Errorf("failures with %s = %v, want %v", kind, n, want)
 		}
 	}
 }
 
-// An upstream that answers before it has read the body leaves the transport reading
-// it, on a goroutine of its own, while the handler returns and its stream ends. That
-// must touch nothing that is no longer there: a panic there would end the process.
+// After an upstream has answered without reading the body, the transport still reads the body on its own
+// goroutine while the handler returns and the stream ends. It must not touch the finished exchange: a
+// panic on that goroutine would end the process.
 func TestBodyThatOutlivesTheHandler(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Connection", "close")
@@ -303,7 +303,7 @@ func TestBodyThatOutlivesTheHandler(t *testing.T) {
 					return fmt.Errorf("no early answer: %w", err)
 				}
 				if answer.StatusCode != http.StatusForbidden || protocol == "http/1.1" && !answer.Close {
-					return fmt.Errorf("answered %s, closing %v", answer.Status, answer.Close)
+					return fmt.Errorf("got %s, closing %v", answer.Status, answer.Close)
 				}
 				_, err = io.Copy(io.Discard, answer.Body)
 				return errors.Join(err, answer.Body.Close())
@@ -315,8 +315,8 @@ func TestBodyThatOutlivesTheHandler(t *testing.T) {
 	}
 }
 
-// A client that holds its body back gets its answer at once, whether the upstream gave
-// it early or the gate refused, and then loses the connection: none is held for ever.
+// A client that sends no body gets an early response of the upstream or a refusal at once, and its
+// connection is closed.
 func TestBodyThatNeverComes(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Connection", "close")
@@ -350,15 +350,15 @@ func TestBodyThatNeverComes(t *testing.T) {
 				t.Errorf("the connection stays open: %v", err)
 			}
 			if !strings.HasPrefix(string(received), "HTTP/1.1 403 ") || !strings.Contains(string(received), tt.answer) {
-				t.Errorf("answered %q", received)
+				t.Errorf("got %q", received)
 			}
 		})
 	}
 }
 
-// A client that sends its whole body before it reads gets the answer to its refused
-// upload: the connection is not reset under it. It has half a second, so the test tries
-// again when the machine took that away; a gate that resets fails each time.
+// A client that sends its whole body before it reads gets the refusal: the connection is not reset. The
+// client has half a second, so the test repeats on a slow machine; a gate that resets the connection
+// fails each time.
 func TestRefusedUploadIsNotReset(t *testing.T) {
 	s := newHarness(t, "http://127.0.0.1:1", io.Discard)
 	address := s.listen(t)
@@ -394,8 +394,8 @@ func TestRefusedUploadIsNotReset(t *testing.T) {
 	t.Error(err)
 }
 
-// A body that was read to its end costs nobody a connection; one of a refused request
-// does, since it was not.
+// A connection stays open after a body that was read to its end, and is closed after the unread body of
+// a refused request.
 func TestConnectionsAreKept(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
 	defer upstream.Close()
@@ -438,8 +438,8 @@ func TestConnectionsAreKept(t *testing.T) {
 	}
 }
 
-// An upstream whose certificate is not trusted gets nothing, T-TLS-23.
-func TestUpstreamThatIsNotTrusted(t *testing.T) {
+// T-TLS-23: an upstream with an untrusted certificate gets no request.
+func TestUntrustedUpstream(t *testing.T) {
 	reached := false
 	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached = true }))
 	upstream.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
@@ -450,24 +450,23 @@ func TestUpstreamThatIsNotTrusted(t *testing.T) {
 	w := httptest.NewRecorder()
 	s.proxy.ServeHTTP(w, s.request())
 	if w.Code != http.StatusBadGateway || !strings.Contains(w.Body.String(), `"reason":"upstream_tls"`) || reached {
-		t.Errorf("answered %d %s, reached %v", w.Code, w.Body, reached)
+		t.Errorf("got %d %s, request reached the upstream: %v", w.Code, w.Body, reached)
 	}
 	if strings.Contains(w.Body.String(), "x509") || strings.Contains(w.Body.String(), "127.0.0.1") {
-		t.Errorf("the answer tells too much: %s", w.Body)
+		t.Errorf("the response contains details of the failure: %s", w.Body)
 	}
 }
 
-// T-DOS-06: the environment's proxies do not divert partners' requests, and no
-// transport is left without a limit.
+// T-DOS-06: the transport ignores proxy settings of the environment, and all its limits are set.
 func TestUpstreamTransport(t *testing.T) {
 	s := newHarness(t, "http://127.0.0.1:1", io.Discard)
 	direct := s.proxy.upstreams["accounts"].Transport.(*http1.Transport)
 	if direct.HandshakeTimeout == 0 || direct.HeaderTimeout == 0 || direct.HeaderBytes == 0 || direct.MaxIdle == 0 || direct.BodyWait == 0 || direct.IdleTimeout == 0 {
-		t.Errorf("the transport is %+v", direct)
+		t.Errorf("http1.Transport without a limit: %+v", direct)
 	}
 	tr := direct.Fallback.(*http.Transport)
 	if tr.Proxy != nil || !tr.DisableCompression || tr.ResponseHeaderTimeout == 0 || tr.TLSHandshakeTimeout == 0 || tr.MaxResponseHeaderBytes == 0 || tr.IdleConnTimeout == 0 {
-		t.Errorf("the transport is %+v", tr)
+		t.Errorf("http.Transport without a limit, or with a proxy: %+v", tr)
 	}
 }
 
@@ -477,11 +476,11 @@ func TestMetricsAreWellFormed(t *testing.T) {
 	s.proxy.ServeHTTP(httptest.NewRecorder(), s.request())
 	problems, err := testutil.GatherAndLint(s.registry)
 	if err != nil || len(problems) > 0 {
-		t.Errorf("the linter says %v, %v", problems, err)
+		t.Errorf("GatherAndLint returned %v, %v", problems, err)
 	}
 }
 
-// T-MET-01: whatever callers send, the number of series stays.
+// T-MET-01: the number of series does not depend on what clients send.
 func TestCallersMakeNoSeries(t *testing.T) {
 	s := newHarness(t, "http://127.0.0.1:1", io.Discard)
 	send := func(n int) {
@@ -508,15 +507,15 @@ func TestCallersMakeNoSeries(t *testing.T) {
 	before := count()
 	send(500)
 	if after := count(); after != before {
-		t.Errorf("%d series became %d", before, after)
+		t.Errorf("%d series before, %d after", before, after)
 	}
 }
 
-// An access.Decision that nobody filled is never forwarded.
+// A zero access.Decision is a refusal.
 func TestZeroDecisionIsAnswered(t *testing.T) {
 	w := httptest.NewRecorder()
 	writeRefusal(w, access.Decision{}, "id", true)
 	if w.Code != http.StatusInternalServerError {
-		t.Errorf("answered %d", w.Code)
+		t.Errorf("got %d, want 500", w.Code)
 	}
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// Granted requests are logged as samples, which tell how many they stand for. What was
-// refused or failed has a line each, and everything is counted.
-func TestGrantedLinesAreSamples(t *testing.T) {
+// With sampling, a log line of a granted request says for how many requests it stands. Each refused or
+// failed request has its own line, and all requests are counted.
+func TestSampledLogLines(t *testing.T) {
 	var status atomic.Int64
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		code := int(status.Load())
@@ -38,7 +38,7 @@ func TestGrantedLinesAreSamples(t *testing.T) {
 					edit(r)
 				}
 				if s.proxy.ServeHTTP(w, r); w.Code != want {
-					t.Fatal(w.Code)
+					t.Fatalf("got %d", w.Code)
 				}
 			}
 		}

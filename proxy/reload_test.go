@@ -14,9 +14,9 @@ import (
 	"github.com/tallygate/tallygate/internal/upstream/http1"
 )
 
-// A Proxy that takes another's place keeps the connections to upstreams that have not
-// changed, and the key by which they verify assertions.
-func TestSuccessor(t *testing.T) {
+// The Proxy of the next configuration keeps the connections to unchanged upstreams and the key of
+// assertions.
+func TestReloadKeepsConnections(t *testing.T) {
 	var opened, closed atomic.Int64
 	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	upstream.Config.ConnState = func(_ net.Conn, state http.ConnState) {
@@ -57,23 +57,23 @@ func TestSuccessor(t *testing.T) {
 	same := succeed(s.proxy, func(a *config.API) { a.Routes = append(a.Routes[:1:1], a.Routes[0]) })
 	call(same)
 	if opened.Load() != 1 || closed.Load() != 0 || same.asserter != s.proxy.asserter {
-		t.Errorf("unchanged: %d connections, %d closed, the same key: %t", opened.Load(), closed.Load(), same.asserter == s.proxy.asserter)
+		t.Errorf("unchanged upstream: %d connections, %d closed, same key %t, want 1, 0, true", opened.Load(), closed.Load(), same.asserter == s.proxy.asserter)
 	}
 	patient := succeed(same, func(a *config.API) { a.Upstream.Timeout = time.Minute })
 	call(patient)
 	for deadline := time.Now().Add(10 * time.Second); closed.Load() != 1; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("changed: %d connections, %d closed", opened.Load(), closed.Load())
+			t.Fatalf("changed upstream: %d connections, %d closed, want 1 closed", opened.Load(), closed.Load())
 		}
 	}
 	if opened.Load() != 2 {
-		t.Errorf("changed: %d connections", opened.Load())
+		t.Errorf("changed upstream: %d connections, want 2", opened.Load())
 	}
 }
 
-// Requests that were given to a Proxy before its place was taken are served to their end,
-// and leave no connection open behind them, which nobody would use again.
-func TestSuccessorOfRunningRequests(t *testing.T) {
+// Requests in progress at a reload are served to their end by the previous Proxy. Their connections to
+// the replaced upstream are then closed.
+func TestReloadDuringRequests(t *testing.T) {
 	arrived, release := make(chan struct{}), make(chan struct{})
 	var open atomic.Int64
 	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -114,29 +114,29 @@ func TestSuccessorOfRunningRequests(t *testing.T) {
 	s.proxy.Close(next)
 	begin()
 	if n := open.Load(); n != 2 {
-		t.Fatalf("%d connections are open for two requests", n)
+		t.Fatalf("%d connections open for two requests, want 2", n)
 	}
 	close(release)
 	for range 2 {
 		if w := <-answered; w.Code != http.StatusOK || w.Body.String() != "whole" {
-			t.Errorf("answered with %d %q", w.Code, w.Body)
+			t.Errorf("got %d %q, want 200 \"whole\"", w.Code, w.Body)
 		}
 	}
 	for deadline := time.Now().Add(10 * time.Second); open.Load() > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d connections stay open", open.Load())
+			t.Fatalf("%d connections still open, want 0", open.Load())
 		}
 	}
 }
 
-// Of a partner who is gone, no certificate is said to end.
-func TestSuccessorWithoutAPartner(t *testing.T) {
+// A reload removes the certificate metric of a removed partner.
+func TestReloadRemovesPartner(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer upstream.Close()
 	s := newHarness(t, upstream.URL, t.Output())
 	s.proxy.ServeHTTP(httptest.NewRecorder(), s.request())
 	if n := testutil.CollectAndCount(s.proxy.metrics.clientCertificate); n != 1 {
-		t.Fatalf("%d certificates", n)
+		t.Fatalf("%d certificate metrics, want 1", n)
 	}
 	for _, c := range []struct {
 		partners []config.Partner
@@ -150,7 +150,7 @@ func TestSuccessorWithoutAPartner(t *testing.T) {
 		}
 		s.proxy.Close(next)
 		if n := testutil.CollectAndCount(s.proxy.metrics.clientCertificate); n != c.want {
-			t.Errorf("%d certificates, want %d", n, c.want)
+			t.Errorf("%d certificate metrics, want %d", n, c.want)
 		}
 		next.Close(nil)
 	}

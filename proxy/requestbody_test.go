@@ -18,7 +18,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// withBorealis adds a second partner, and returns what its client has.
+// withBorealis adds a second partner and returns the key pair of its client.
 func withBorealis(t *testing.T) (edit func(*config.Config), client *testpki.Pair) {
 	t.Helper()
 	ca := testpki.NewCA("Borealis Root")
@@ -32,8 +32,7 @@ func withBorealis(t *testing.T) (edit func(*config.Config), client *testpki.Pair
 	}, ca.Leaf("sync")
 }
 
-// workers is an upstream that serves so many connections at once, as one with a thread for each
-// does, and counts them.
+// workers is an upstream with a fixed number of workers, each of which serves one connection at a time.
 type workers struct {
 	net.Listener
 	free chan struct{} // has an element for each that is taken
@@ -47,7 +46,7 @@ func (w *workers) Accept() (net.Conn, error) {
 	return &worker{Conn: c, of: w}, nil
 }
 
-// A worker is a connection that is served once a place is free.
+// A worker is a connection that is served once a worker is free.
 type worker struct {
 	net.Conn
 	of    *workers
@@ -66,7 +65,8 @@ func (w *worker) Close() error {
 	return w.Conn.Close()
 }
 
-// busy serves so many workers, and returns them and their URL. Each reads the body and answers.
+// busy starts an upstream with most workers and returns it with its URL. A worker reads the body and
+// responds.
 func busy(t *testing.T, most int) (*workers, string) {
 	t.Helper()
 	w := &workers{free: make(chan struct{}, most)}
@@ -82,8 +82,8 @@ func busy(t *testing.T, most int) (*workers, string) {
 }
 
 // T-ADD-05: 240 streams of one partner that announce a body and send none take no worker of the
-// upstream, and the stall timeout ends them; another partner is served all along.
-func TestBodiesThatDoNotBegin(t *testing.T) {
+// upstream, and the stall timeout ends them. Requests of another partner succeed meanwhile.
+func TestBodyThatNeverBegins(t *testing.T) {
 	up, url := busy(t, 200)
 	withOther, other := withBorealis(t)
 	s := newHarness(t, url, io.Discard, withOther, func(cfg *config.Config) {
@@ -123,7 +123,7 @@ func TestBodiesThatDoNotBegin(t *testing.T) {
 	}
 	for deadline := time.Now().Add(30 * time.Second); s.streams.running.Load() < 240; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d streams are in hand, want 240", s.streams.running.Load())
+			t.Fatalf("%d streams running, want 240", s.streams.running.Load())
 		}
 	}
 	token := s.mint(other, testpki.M{"client_id": "borealis-sync", "sub": "borealis-sync"})
@@ -142,20 +142,20 @@ func TestBodiesThatDoNotBegin(t *testing.T) {
 		text, _ := io.ReadAll(answer.Body)
 		_ = answer.Body.Close()
 		if answer.StatusCode != http.StatusOK { // 504, were no worker free
-			t.Fatalf("the other partner is answered %d %s", answer.StatusCode, text)
+			t.Fatalf("the other partner got %d %s, want 200", answer.StatusCode, text)
 		}
 		if n := len(up.free); n > 50 { // idle connections of the other partner
-			t.Fatalf("%d workers of the upstream are taken", n)
+			t.Fatalf("%d workers in use, want 0", n)
 		}
 	}
 	if err := streams.Wait(); err != nil || timedOut.Load() != 240 {
-		t.Errorf("%d streams are answered with 408, want 240: %v", timedOut.Load(), err)
+		t.Errorf("%d streams got 408, want 240: %v", timedOut.Load(), err)
 	}
 }
 
-// A partner that lets its bodies trickle holds its share of an upstream's workers, and no more:
-// another partner gets in.
-func TestShareOfAnUpstream(t *testing.T) {
+// A partner with slow bodies uses no more than its share of an upstream's workers, and another partner
+// is served.
+func TestAPILimits(t *testing.T) {
 	up, url := busy(t, 8)
 	withOther, other := withBorealis(t)
 	s := newHarness(t, url, io.Discard, withOther, func(cfg *config.Config) { cfg.APIs[0].Upstream.Requests = 8 })
@@ -184,11 +184,11 @@ func TestShareOfAnUpstream(t *testing.T) {
 	}
 	for deadline := time.Now().Add(10 * time.Second); len(up.free) < 4; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d workers are taken, want 4", len(up.free))
+			t.Fatalf("%d workers in use, want 4", len(up.free))
 		}
 	}
 	if code, text := send(transport, s.token, strings.NewReader("hello")); code != http.StatusServiceUnavailable || !strings.Contains(text, `"reason":"overloaded"`) {
-		t.Errorf("a request beyond the partner's share is answered %d %s", code, text)
+		t.Errorf("request beyond the partner's share got %d %s, want 503 overloaded", code, text)
 	}
 	settings := s.clientConfig("http/1.1")
 	settings.Certificates = append(settings.Certificates[:0:0], other.TLS())
@@ -196,13 +196,13 @@ func TestShareOfAnUpstream(t *testing.T) {
 	defer others.CloseIdleConnections()
 	for range 10 {
 		if code, text := send(others, s.mint(other, testpki.M{"client_id": "borealis-sync", "sub": "borealis-sync"}), strings.NewReader("hello")); code != http.StatusOK {
-			t.Fatalf("the other partner is answered %d %s", code, text)
+			t.Fatalf("the other partner got %d %s, want 200", code, text)
 		}
 	}
 }
 
-// Only a gRPC request to an upstream over HTTP/2 may pause: neither a look-alike of its type, nor
-// gRPC's type before an upstream over HTTP/1.1.
+// The body of a gRPC request to an HTTP/2 upstream may pause. The body of a request with a similar
+// Content-Type, or to an HTTP/1.1 upstream, may not.
 func TestMayPause(t *testing.T) {
 	for kind, want := range map[string]bool{
 		"application/grpc": true, "application/grpc+proto": true, "application/grpc; charset=utf-8": true,

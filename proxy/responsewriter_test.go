@@ -10,8 +10,8 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// An answer without Content-Type has none at the client either, whatever its body looks like
-// and however it came; one of the gate's own has its type.
+// A response without Content-Type reaches the client without one, whatever its body and protocol. The
+// gate's own responses have a type.
 func TestContentTypeIsNotInvented(t *testing.T) {
 	upstream := serveUpstream(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header()["Content-Type"] = nil

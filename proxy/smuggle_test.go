@@ -18,8 +18,8 @@ import (
 	"github.com/tallygate/tallygate/internal/upstream/http1"
 )
 
-// readsNoBody is an upstream of Python's own http.server whose handler, as many do, reads no
-// body. What it takes for the next request it writes to its standard output, one a line.
+// readsNoBody is an upstream with Python's http.server whose handler, like many, does not read bodies.
+// It writes each request to standard output, one a line.
 const readsNoBody = `
 import http.server, sys
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -36,7 +36,7 @@ print(server.server_address[1], flush=True)
 server.serve_forever()
 `
 
-// python starts readsNoBody and returns its URL and what reaches it.
+// python starts readsNoBody and returns its URL and the requests that it reads.
 func python(t *testing.T) (url string, requests chan string) {
 	t.Helper()
 	path, err := exec.LookPath("python3")
@@ -53,7 +53,7 @@ func python(t *testing.T) (url string, requests chan string) {
 	}
 	lines := bufio.NewScanner(out)
 	if !lines.Scan() {
-		t.Fatal("the upstream does not start")
+		t.Fatal("the upstream did not start within the timeout")
 	}
 	url, requests = "http://127.0.0.1:"+lines.Text(), make(chan string, 100)
 	ended := make(chan struct{})
@@ -71,10 +71,10 @@ func python(t *testing.T) (url string, requests chan string) {
 	return url, requests
 }
 
-// smuggled is a request that the gate has not judged, with an identity of its sender's choice.
+// smuggled is a request inside a body, with an identity header.
 const smuggled = "GET /smuggled HTTP/1.1\r\nHost: api.example.test\r\nTallygate-Partner: admin\r\n\r\n"
 
-// everyMethod lets the one route take every method that can be listed, with bodies or without.
+// everyMethod allows every method on the route, with the given policy for bodies.
 func everyMethod(body config.RouteBody) func(*config.Config) {
 	return func(cfg *config.Config) {
 		route := &cfg.APIs[0].Routes[0]
@@ -82,7 +82,7 @@ func everyMethod(body config.RouteBody) func(*config.Config) {
 	}
 }
 
-// framings are the ways in which a client says that a body follows.
+// framings are the ways to announce a body.
 var framings = map[string]struct {
 	protocol string
 	length   int64
@@ -93,7 +93,7 @@ var framings = map[string]struct {
 	"HTTP/2, no length":  {"h2", -1},
 }
 
-// arrivals returns the requests that reach an upstream, once nothing more comes.
+// arrivals returns the requests of an upstream once no more arrive.
 func arrivals(requests chan string) (all []string) {
 	for {
 		select {
@@ -105,8 +105,8 @@ func arrivals(requests chan string) (all []string) {
 	}
 }
 
-// T-ADD-08: a body on a method without a meaning for it is refused, and where the route allows
-// it, an upstream that does not read it never takes it for a request.
+// T-ADD-08: a body with a method that does not define one is refused. If the route allows the body, an
+// upstream that does not read it never takes it for a request.
 func TestBodyIsNoSecondRequest(t *testing.T) {
 	url, requests := python(t)
 	for _, body := range []config.RouteBody{"", config.BodyAllowed} {
@@ -129,7 +129,7 @@ func TestBodyIsNoSecondRequest(t *testing.T) {
 					// An upstream that closes with bytes unread resets the connection: 502.
 					passed := answer.StatusCode == http.StatusOK || answer.StatusCode == http.StatusBadGateway
 					if body == "" && !refused || body != "" && !passed {
-						t.Errorf("body %q, %s, %s: answered %d %s", body, method, framing, answer.StatusCode, text)
+						t.Errorf("body %q, %s, %s: got %d %s", body, method, framing, answer.StatusCode, text)
 					}
 				}
 			}
@@ -139,12 +139,12 @@ func TestBodyIsNoSecondRequest(t *testing.T) {
 			want = 5*len(framings) + 4
 		}
 		if all := arrivals(requests); len(all) != want || strings.Contains(strings.Join(all, "\n"), "smuggled") {
-			t.Errorf("body %q: the upstream saw %d requests, want %d: %q", body, len(all), want, all)
+			t.Errorf("body %q: the upstream got %d requests, want %d: %q", body, len(all), want, all)
 		}
 	}
 }
 
-// The body of a refused request is not taken for the client's next request either.
+// The gate does not take the body of a refused request for the next request.
 func TestRefusedBodyIsNoSecondRequest(t *testing.T) {
 	url, requests := python(t)
 	s := newHarness(t, url, io.Discard)
@@ -167,17 +167,17 @@ func TestRefusedBodyIsNoSecondRequest(t *testing.T) {
 			received, _ := io.ReadAll(conn)
 			_ = conn.Close()
 			if n := strings.Count(string(received), "HTTP/1.1 "); n > 1 || n == 1 && !strings.HasPrefix(string(received), "HTTP/1.1 400 ") {
-				t.Errorf("%q is answered %q", framing, received)
+				t.Errorf("framing %q: got %q", framing, received)
 			}
 			if got := arrivals(requests); len(got) > 0 {
-				t.Errorf("%q: the upstream saw %q", framing, got)
+				t.Errorf("framing %q: the upstream got %q", framing, got)
 			}
 		}
 	}
 }
 
-// What net/http sends to an upstream over HTTP/1.1, which is every body that is long, slow or of
-// unknown length, has a connection of its own; a small body does not.
+// A request with a long or slow body, or a body of unknown length, has its own connection to an HTTP/1.1
+// upstream. A request with a small body reuses one.
 func TestConnectionsForLongBodies(t *testing.T) {
 	var opened atomic.Int64
 	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
@@ -210,7 +210,7 @@ func TestConnectionsForLongBodies(t *testing.T) {
 			_, _ = io.Copy(io.Discard, answer.Body)
 			_ = answer.Body.Close()
 			if answer.StatusCode != http.StatusOK {
-				t.Fatalf("%s: answered %s", tt.name, answer.Status)
+				t.Fatalf("%s: got %s", tt.name, answer.Status)
 			}
 		}
 		if got := opened.Load(); got != tt.want {

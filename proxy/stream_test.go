@@ -25,9 +25,8 @@ import (
 	"github.com/tallygate/tallygate/internal/upstream"
 )
 
-// A spring is an upstream whose answers do not end: server-sent events for GET, with a
-// length where the query asks for one, none at all for POST while the body lasts, and a
-// WebSocket that echoes.
+// A streamingUpstream sends endless responses: server-sent events for GET, with a Content-Length if the
+// query asks for it, no response to POST before the end of the body, and a WebSocket echo.
 type streamingUpstream struct {
 	*httptest.Server
 	left chan error // why each request ended there
@@ -57,7 +56,7 @@ func newStreamingUpstream(t *testing.T) *streamingUpstream {
 	return s
 }
 
-// A flow is one open stream of a client.
+// An openStream is one open stream of a client.
 type openStream struct {
 	read func() (string, error) // to its end
 	quit func()
@@ -65,7 +64,7 @@ type openStream struct {
 
 const measuredQuery = "measured"
 
-// flows opens a stream of each kind, of which the first part has arrived.
+// flows has a function for each kind of stream, which opens it and waits for its first part.
 var flows = map[string]func(t *testing.T, s *harness, address, token string) openStream{
 	"events over HTTP/2":              sending(events, "h2", false),
 	"events over HTTP/1.1":            sending(events, "http/1.1", false),
@@ -78,7 +77,7 @@ var flows = map[string]func(t *testing.T, s *harness, address, token string) ope
 	"tunnel":                          openTunnel,
 }
 
-// hasEnd reports whether flows of this kind say their length.
+// hasEnd reports whether streams of this kind have a Content-Length.
 func hasEnd(kind string) bool { return strings.Contains(kind, "measured") }
 
 func sending(open func(t *testing.T, s *harness, address, token, protocol string, measured bool) openStream, protocol string, measured bool) func(*testing.T, *harness, string, string) openStream {
@@ -88,7 +87,7 @@ func sending(open func(t *testing.T, s *harness, address, token, protocol string
 	}
 }
 
-// visit sends one request over a connection of its own.
+// do sends one request over its own connection.
 func do(t *testing.T, s *harness, address, token, protocol, method string, body io.Reader, edits ...func(*http.Request)) (*http.Response, error) {
 	t.Helper()
 	transport := &http.Transport{TLSClientConfig: s.clientConfig(protocol), ForceAttemptHTTP2: protocol == "h2"}
@@ -117,7 +116,7 @@ func events(t *testing.T, s *harness, address, token, protocol string, measured 
 	}
 	lines := bufio.NewReader(answer.Body)
 	if first, err := lines.ReadString('\n'); err != nil || first != "data: first\n" {
-		t.Fatalf("the first event is %q, %v", first, err)
+		t.Fatalf("first event = %q, %v", first, err)
 	}
 	return openStream{
 		read: func() (string, error) {
@@ -164,7 +163,7 @@ func openTunnel(t *testing.T, s *harness, address, token string) openStream {
 	t.Helper()
 	conn, received := dialWebSocket(t, s, address, token)
 	if got := say(t, conn, received, "hello"); got != "hello" {
-		t.Fatalf("the echo is %q", got)
+		t.Fatalf("echo = %q", got)
 	}
 	return openStream{
 		read: func() (string, error) {
@@ -175,12 +174,12 @@ func openTunnel(t *testing.T, s *harness, address, token string) openStream {
 	}
 }
 
-// tunnelled lets the one route be upgraded.
+// withTunnel allows WebSocket on the route.
 func withTunnel(cfg *config.Config) {
 	cfg.APIs[0].Routes[0].Upgrade = []config.UpgradeProtocol{config.WebSocket}
 }
 
-// expectEnd waits until f has been ended for that reason, and looks at all that must show it.
+// expectEnd waits until f has been terminated for reason, and checks client, upstream, log and metrics.
 func expectEnd(t *testing.T, s *harness, up *streamingUpstream, log *lines, kind string, f openStream, reason string) {
 	t.Helper()
 	began := time.Now()
@@ -195,44 +194,44 @@ func expectEnd(t *testing.T, s *harness, up *streamingUpstream, log *lines, kind
 	took := time.Since(began).Round(time.Millisecond)
 	t.Logf("%s: %s after %s: %q, %v", kind, reason, took, text, err)
 	if took > 10*time.Second {
-		t.Errorf("it took %s", took)
+		t.Errorf("stream ended after %s, want at most 10s", took)
 	}
 	switch {
 	case reason == stopping, reason == upstreamChanged, !strings.HasPrefix(kind, "upload"):
 		if err == nil && kind != "tunnel" || text != "" {
-			t.Errorf("the client sees %q, %v, as if that were the end", text, err)
+			t.Errorf("client read %q, %v, want a truncated response", text, err)
 		}
 	case err != nil || !strings.Contains(text, `"reason":"`+reason+`"`):
-		t.Errorf("the client is told %q, %v", text, err)
+		t.Errorf("client read %q, %v, want a refusal", text, err)
 	}
 	select {
 	case err := <-up.left:
 		if err == nil && kind != "tunnel" {
-			t.Error("to the upstream it looks whole")
+			t.Error("the upstream read the request to its end, want an error")
 		}
 	case <-time.After(10 * time.Second):
-		t.Error("the upstream's request goes on")
+		t.Error("the request at the upstream did not end within 10s")
 	}
 	line := log.wait(t, `"msg":"request"`)
 	if !strings.Contains(line, `"terminated_by":"`+reason+`"`) || !strings.Contains(line, `"reason":"granted"`) || strings.Contains(line, `"failure"`) ||
 		!strings.Contains(line, `"level":"WARN"`) || strings.Contains(line, s.token) {
-		t.Errorf("the log says %s", line)
+		t.Errorf("log line = %s", line)
 	}
 	if n := strings.Count(log.String(), `"msg":"request"`); n != 1 {
-		t.Errorf("%d log lines for one request", n)
+		t.Errorf("%d log lines for one request, want 1", n)
 	}
 	if n := testutil.ToFloat64(s.metrics.streamsTerminated.WithLabelValues(reason)); n != 1 {
-		t.Errorf("%s is counted %v times", reason, n)
+		t.Errorf("streams_ended_total of %s = %v, want 1", reason, n)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	if err := s.streams.Wait(ctx); err != nil {
-		t.Errorf("a stream still runs: %v", err)
+		t.Errorf("Streams.Wait returned %v, want nil", err)
 	}
 }
 
-// Whatever lets a new request be refused ends a stream, by the configuration of now and not
-// by that of its beginning.
+// Each change that makes a new request refused also ends a stream: the current configuration decides,
+// not the configuration at the start of the stream.
 func TestStreamsEndWithTheirReason(t *testing.T) {
 	other := testpki.NewCA("Another Root")
 	anotherAPI := func(cfg *config.Config) {
@@ -275,8 +274,8 @@ func TestStreamsEndWithTheirReason(t *testing.T) {
 	}
 }
 
-// What is revoked ends its streams: a token, and a certificate by a list of its authority.
-func TestStreamsOfWhatIsRevoked(t *testing.T) {
+// The revocation of a token, or of a certificate by a revocation list, ends its streams.
+func TestStreamsAfterRevocation(t *testing.T) {
 	for reason, revoke := range map[string]func(*harness){
 		"revoked": func(s *harness) { s.revoked.Store(true) },
 		"revoked_certificate": func(s *harness) {
@@ -294,7 +293,7 @@ func TestStreamsOfWhatIsRevoked(t *testing.T) {
 	}
 }
 
-// Each kind of stream ends, also by what only time brings.
+// Each kind of stream ends, also for a reason that comes with time only, such as expired.
 func TestStreamsOfEachKindEnd(t *testing.T) {
 	for kind, open := range flows {
 		t.Run(kind, func(t *testing.T) {
@@ -339,8 +338,8 @@ func TestStreamsOfEachKindEnd(t *testing.T) {
 	}
 }
 
-// A stream that may go on does, however often it is decided about and whatever else changes,
-// and one that its client ends is ended by the client.
+// A stream that is still granted goes on after rechecks and unrelated changes. The log of a stream that
+// its client ends has no terminated_by.
 func TestStreamsGoOn(t *testing.T) {
 	for kind, open := range flows {
 		if strings.HasPrefix(kind, "upload") {
@@ -355,19 +354,19 @@ func TestStreamsGoOn(t *testing.T) {
 			s.next(t, withTunnel, func(cfg *config.Config) { cfg.APIs[0].Upstream.Timeout = time.Minute })
 			select {
 			case err := <-up.left:
-				t.Errorf("it has ended: %v\n%s", err, log)
+				t.Errorf("stream ended: %v\n%s", err, log)
 			case <-time.After(2 * time.Second):
 			}
 			f.quit()
 			if line := log.wait(t, `"msg":"request"`); strings.Contains(line, "terminated_by") {
-				t.Errorf("the log says %s", line)
+				t.Errorf("log line = %s", line)
 			}
 		})
 	}
 }
 
-// Too many requests keep new ones out, and end no stream: one client could end everybody's.
-// What is no longer granted ends all the same.
+// Overload refuses new requests and ends no stream, because one client could otherwise end all streams. A
+// stream that is no longer granted still ends.
 func TestStreamsUnderOverload(t *testing.T) {
 	for kind, open := range flows {
 		t.Run(kind, func(t *testing.T) {
@@ -383,7 +382,7 @@ func TestStreamsUnderOverload(t *testing.T) {
 			overloaded.Store(true)
 			select {
 			case err := <-up.left:
-				t.Errorf("it has ended: %v\n%s", err, log)
+				t.Errorf("stream ended: %v\n%s", err, log)
 			case <-time.After(3 * recheckInterval):
 			}
 			s.revoked.Store(true)
@@ -392,8 +391,8 @@ func TestStreamsUnderOverload(t *testing.T) {
 	}
 }
 
-// A message that says its length is let come to its end when the gate is to stop, and when
-// another upstream is to serve requests from now on.
+// A body with a Content-Length is transferred to its end when the gate stops and when a reload changes
+// the upstream.
 func TestMessagesWithAnEnd(t *testing.T) {
 	for kind, open := range flows {
 		if !hasEnd(kind) {
@@ -408,7 +407,7 @@ func TestMessagesWithAnEnd(t *testing.T) {
 			s.streams.End()
 			select {
 			case err := <-up.left:
-				t.Errorf("it has ended: %v\n%s", err, log)
+				t.Errorf("stream ended: %v\n%s", err, log)
 			case <-time.After(4 * recheckInterval):
 			}
 			s.revoked.Store(true)
@@ -417,14 +416,13 @@ func TestMessagesWithAnEnd(t *testing.T) {
 	}
 }
 
-// elsewhere lets requests go to where nobody listens.
+// elsewhere gives the API an upstream without a listener.
 func elsewhere(cfg *config.Config) {
 	cfg.APIs[0].Upstream.URL = &config.UpstreamURL{URL: url.URL{Scheme: "http", Host: "127.0.0.1:1"}}
 }
 
-// A stream that has no end of its own ends when requests come to another upstream, or to
-// one that is to be known by other anchors.
-func TestStreamsThatMove(t *testing.T) {
+// A stream without a known length ends when a reload changes the upstream or its anchors.
+func TestStreamsAfterUpstreamChange(t *testing.T) {
 	for kind, open := range flows {
 		if hasEnd(kind) {
 			continue
@@ -452,16 +450,16 @@ func TestStreamsThatMove(t *testing.T) {
 		settings.Timeout = time.Minute
 		slower, err := upstream.New(settings, before, slog.New(slog.DiscardHandler))
 		if err != nil || slower == before || !slower.SameDestination(before) {
-			t.Errorf("another timeout is another upstream, %v", err)
+			t.Errorf("SameDestination = false after a change of the timeout, want true; error %v", err)
 		}
 		testpki.NewCA("Another Root").Write(dir, "ca")
 		if other, err := upstream.New(settings, slower, slog.New(slog.DiscardHandler)); err != nil || other.SameDestination(slower) {
-			t.Errorf("another anchor is the same upstream, %v", err)
+			t.Errorf("SameDestination = true after a change of the anchors, want false; error %v", err)
 		}
 	})
 }
 
-// A client that takes nothing cannot hold its stream.
+// A client that reads nothing cannot keep its stream open.
 func TestStreamOfAClientThatTakesNothing(t *testing.T) {
 	full := make(chan struct{}, 2)
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -489,13 +487,13 @@ func TestStreamOfAClientThatTakesNothing(t *testing.T) {
 			line := log.wait(t, `"msg":"request"`)
 			t.Logf("ended after %s", time.Since(changed).Round(time.Millisecond))
 			if !strings.Contains(line, `"terminated_by":"partner_disabled"`) {
-				t.Errorf("the log says %s", line)
+				t.Errorf("log line = %s", line)
 			}
 		})
 	}
 }
 
-// What ends by itself is not decided about again, and leaves nothing behind.
+// A stream that ends before the first recheck starts no goroutine.
 func TestShortStreams(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_ = http.NewResponseController(w).Flush() // no length
@@ -522,8 +520,8 @@ func TestShortStreams(t *testing.T) {
 	s.current.Store(s.proxy)
 }
 
-// An answer with a length takes as long as it takes, also over HTTP/2: the stall timeout
-// counts from one part to the next, and not while the upstream thinks.
+// A response with a Content-Length may take longer than the stall timeout, also over HTTP/2: the timeout
+// applies to each part, and not to the time before the response.
 func TestSlowUpstream(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(time.Second)
@@ -551,8 +549,8 @@ func TestSlowUpstream(t *testing.T) {
 	}
 }
 
-// A stream that is ended in the moment in which its body does leaves no connection behind
-// on which nothing works any more: a front proxy would send another caller's request there.
+// If the gate terminates a stream at the moment when its request body ends, the connection is closed.
+// net/http would cancel every later request on it, which a front proxy may send for other clients.
 func TestStreamEndedAtTheEndOfItsBody(t *testing.T) {
 	read := make(chan struct{}, 1)
 	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -589,12 +587,12 @@ func TestStreamEndedAtTheEndOfItsBody(t *testing.T) {
 	}
 	_ = answer.Body.Close()
 	if answer.StatusCode != http.StatusUnauthorized || !answer.Close {
-		t.Errorf("answered %s, and the connection ends: %v", answer.Status, answer.Close)
+		t.Errorf("got %s, Close %v, want Close true", answer.Status, answer.Close)
 	}
 }
 
-// Of an answer that is here in full nothing is reviewed; of each other one something is.
-func TestAnswersThatAreReviewed(t *testing.T) {
+// A response that has arrived completely needs no recheck; every other response has one.
+func TestResponsesThatAreRechecked(t *testing.T) {
 	done := make(chan struct{})
 	upstream := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -641,7 +639,7 @@ func TestAnswersThatAreReviewed(t *testing.T) {
 			t.Fatal(err)
 		}
 		if (x.recheck != nil) != tt.reviewed {
-			t.Errorf("%s over %s is reviewed: %t", tt.path, tt.protocol, x.recheck != nil)
+			t.Errorf("%s over %s: has a recheck: %t", tt.path, tt.protocol, x.recheck != nil)
 		}
 		_ = answer.Body.Close()
 		x.stopRecheck()

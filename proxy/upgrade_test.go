@@ -24,7 +24,7 @@ const (
 	webSocketAccept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 )
 
-// echo switches protocols and sends back what comes, until nothing more does.
+// echo switches to WebSocket and returns all bytes until the end of the connection.
 func echo(w http.ResponseWriter, _ *http.Request) error {
 	conn, buffers, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -40,8 +40,8 @@ func echo(w http.ResponseWriter, _ *http.Request) error {
 	return err
 }
 
-// upgrade sends a request with these fields and returns the connection, the answer and
-// what follows it.
+// upgrade sends a request with the given header lines and returns the connection, the response, and a
+// reader of the bytes after its header.
 func upgrade(t *testing.T, s *harness, address, method, fields string) (*tls.Conn, *http.Response, *bufio.Reader) {
 	t.Helper()
 	conn, err := tls.Dial("tcp", address, s.clientConfig("http/1.1"))
@@ -70,11 +70,11 @@ func dialWebSocket(t *testing.T, s *harness, address, token string) (*tls.Conn, 
 	h := answer.Header
 	if answer.StatusCode != http.StatusSwitchingProtocols || h.Get("Sec-WebSocket-Accept") != webSocketAccept ||
 		!strings.EqualFold(h.Get("Upgrade"), "websocket") || h.Get("Connection") != "Upgrade" || h.Get("X-Request-Id") == "leaked" {
-		t.Fatalf("answered %s %v", answer.Status, h)
+		t.Fatalf("got %s %v", answer.Status, h)
 	}
 	for _, name := range []string{"Tallygate-Partner", "Secret-Hop", "Keep-Alive"} {
 		if h.Get(name) != "" {
-			t.Errorf("the answer tells of %s", name)
+			t.Errorf("the response has header %s", name)
 		}
 	}
 	return conn, received
@@ -92,8 +92,8 @@ func say(t *testing.T, conn io.Writer, received io.Reader, text string) string {
 	return string(back)
 }
 
-// A real client and a real server talk through the gate, in small and in large, and the
-// server is told who calls.
+// TestWebSocket checks that a real client and a real server exchange small and large messages through
+// the gate, and that the server gets the identity headers.
 func TestWebSocket(t *testing.T) {
 	partner := make(chan string, 1)
 	upstream := httptest.NewServer(websocket.Server{Handler: func(ws *websocket.Conn) {
@@ -118,7 +118,7 @@ func TestWebSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := <-partner; got != "northwind" {
-		t.Errorf("the upstream is told that %q calls", got)
+		t.Errorf("client_id header at the upstream = %q", got)
 	}
 	for _, size := range []int{1, 1000, 1 << 20} {
 		sent, got := strings.Repeat("x", size), ""
@@ -133,18 +133,18 @@ func TestWebSocket(t *testing.T) {
 			got += part
 		}
 		if got != sent {
-			t.Errorf("%d bytes come back as %d others", size, len(got))
+			t.Errorf("message of %d bytes returned as %d different bytes", size, len(got))
 		}
 	}
 	_ = ws.Close()
 	line := log.wait(t, `"msg":"request"`)
 	if !strings.Contains(line, `"status":101`) || !strings.Contains(line, `"reason":"granted"`) || strings.Contains(line, `"failure"`) {
-		t.Errorf("the log says %s", line)
+		t.Errorf("log line = %s", line)
 	}
 }
 
-// T-SMG-15: only a WebSocket's own form is an upgrade, only where the route lists it, and
-// nobody without a certificate and a token learns where that is.
+// T-SMG-15: an upgrade is granted only for a WebSocket handshake and on a route that lists websocket. A
+// client without certificate and token does not learn which routes do.
 func TestUpgradesThatAreRefused(t *testing.T) {
 	reached := 0
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached++ }))
@@ -184,18 +184,18 @@ func TestUpgradesThatAreRefused(t *testing.T) {
 			_, answer, _ := upgrade(t, tt.site, addresses[tt.site], tt.method, fields+"\r\n") //nolint:bodyclose // it goes with the connection
 			text, _ := io.ReadAll(answer.Body)
 			if !strings.Contains(string(text), `"reason":"`+tt.want+`"`) {
-				t.Errorf("answered %s %s", answer.Status, text)
+				t.Errorf("got %s %s", answer.Status, text)
 			}
 		})
 	}
 	if reached > 0 {
-		t.Errorf("%d requests reached the upstream", reached)
+		t.Errorf("%d requests at the upstream, want 0", reached)
 	}
 }
 
-// T-SMG-16: an upstream that switches though nobody asked it, or to something else, has
-// failed; nothing it sends afterwards reaches the client.
-func TestSwitchesThatWereNotAskedFor(t *testing.T) {
+// T-SMG-16: an unrequested switch, or a switch to another protocol, is a failure of the upstream. Nothing
+// that the upstream sends afterwards reaches the client.
+func TestUnrequestedSwitches(t *testing.T) {
 	for name, c := range map[string]struct {
 		asked  bool
 		answer string
@@ -235,14 +235,14 @@ func TestSwitchesThatWereNotAskedFor(t *testing.T) {
 			text, _ := io.ReadAll(answer.Body)
 			rest, _ := io.ReadAll(received)
 			if answer.StatusCode != http.StatusBadGateway || !strings.Contains(string(text), `"reason":"upstream_reset"`) || len(rest) > 0 {
-				t.Errorf("answered %s %s, and then %q", answer.Status, text, rest)
+				t.Errorf("got %s %s, and then %q", answer.Status, text, rest)
 			}
 		})
 	}
 }
 
-// Where ReverseProxy sees no switch and we do, the client is told nothing, and not 200. What an
-// informational answer says of the upstream's connection stays there.
+// If ReverseProxy rejects a switch, the client gets no response, rather than a 200. Hop-by-hop headers
+// of informational responses are not forwarded.
 func TestAnswersWith1xx(t *testing.T) {
 	for _, c := range []struct{ fields, answer, want string }{
 		{webSocketFields, "HTTP/1.1 101 Switching Protocols\r\nConnection: \u00a0Upgrade\r\nUpgrade: websocket\r\n\r\nsmuggled", ""},
@@ -275,13 +275,12 @@ func TestAnswersWith1xx(t *testing.T) {
 		_ = conn.Close()
 		first, _, _ := strings.Cut(string(got), "\r\n\r\n")
 		if name, _, _ := strings.Cut(first, "X-Request-Id: "); !strings.HasPrefix(first, c.want) || c.want == "" && first != "" || strings.Contains(first[len(name):], "\r\n") {
-			t.Errorf("answered %q", got)
+			t.Errorf("got %q", got)
 		}
 	}
 }
 
-// An upstream over HTTP/2 cannot switch protocols, and its 101 must not reach a client to
-// which it would mean something.
+// HTTP/2 has no 101 (RFC 9113 section 8.6), so a 101 of an HTTP/2 upstream must not reach the client.
 func TestSwitchOverHTTP2(t *testing.T) {
 	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Upgrade", "websocket")
@@ -296,11 +295,11 @@ func TestSwitchOverHTTP2(t *testing.T) {
 	_, answer, _ := upgrade(t, s, s.listen(t), http.MethodGet, "Authorization: Bearer "+s.token+"\r\n\r\n") //nolint:bodyclose // it goes with the connection
 	text, _ := io.ReadAll(answer.Body)
 	if answer.StatusCode != http.StatusBadGateway || !strings.Contains(string(text), `"reason":"upstream_reset"`) {
-		t.Errorf("answered %s %s", answer.Status, text)
+		t.Errorf("got %s %s", answer.Status, text)
 	}
 }
 
-// What a client sends before it may is not lost, and half of a tunnel may be closed.
+// The tunnel forwards bytes that the client sent before the 101, and one direction may be closed.
 func TestTunnel(t *testing.T) {
 	up := newStreamingUpstream(t)
 	s := newHarness(t, up.URL, io.Discard, withTunnel)
@@ -312,6 +311,6 @@ func TestTunnel(t *testing.T) {
 		t.Fatal(err)
 	}
 	if back, err := io.ReadAll(received); err != nil || string(back) != "early and late" {
-		t.Errorf("%q comes back, %v", back, err)
+		t.Errorf("echo = %q, %v", back, err)
 	}
 }

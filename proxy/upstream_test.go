@@ -19,8 +19,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// serveUpstream serves handler, over all the protocols that a configuration can name, and
-// returns its address.
+// serveUpstream serves handler over all protocols of config.UpstreamProtocol and returns its address.
 func serveUpstream(t *testing.T, handler http.Handler, settings *tls.Config) string {
 	t.Helper()
 	server := httptest.NewUnstartedServer(handler)
@@ -40,14 +39,14 @@ func serveUpstream(t *testing.T, handler http.Handler, settings *tls.Config) str
 	return server.Listener.Addr().String()
 }
 
-// ask sends one good request through the site and returns the answer's status and text.
+// get sends one good request to the handler and returns the status and body.
 func get(s *harness) (int, string) {
 	w := httptest.NewRecorder()
 	s.proxy.ServeHTTP(w, s.request())
 	return w.Code, w.Body.String()
 }
 
-// An upstream is spoken to as the configuration says, and in no other way.
+// The gate uses exactly the configured protocol with an upstream.
 func TestUpstreamProtocols(t *testing.T) {
 	pair := testpki.SelfSigned("upstream", testpki.DNS("upstream.example"), testpki.IP("127.0.0.1"))
 	file, _ := pair.Write(t.TempDir(), "upstream")
@@ -74,13 +73,13 @@ func TestUpstreamProtocols(t *testing.T) {
 				cfg.APIs[0].Upstream.Protocol, cfg.APIs[0].Upstream.TLS = tt.protocol, tt.tls
 			})
 			if code, text := get(s); !strings.Contains(text, tt.want) {
-				t.Errorf("answered %d %s", code, text)
+				t.Errorf("got %d %s", code, text)
 			}
 		})
 	}
 }
 
-// A server that knows no ALPN would get HTTP/1.1 from net/http.
+// protocol: h2 sends nothing to a server without ALPN. net/http would use HTTP/1.1.
 func TestH2WithoutALPN(t *testing.T) {
 	pair := testpki.SelfSigned("upstream", testpki.IP("127.0.0.1"))
 	file, _ := pair.Write(t.TempDir(), "upstream")
@@ -104,10 +103,10 @@ func TestH2WithoutALPN(t *testing.T) {
 		cfg.APIs[0].Upstream.TLS.Trust = []config.Path{config.Path(file)}
 	})
 	if code, text := get(s); code != http.StatusBadGateway || !strings.Contains(text, `"reason":"upstream_tls"`) {
-		t.Errorf("answered %d %s", code, text)
+		t.Errorf("got %d %s", code, text)
 	}
 	if n := <-received; n > 0 {
-		t.Errorf("%d bytes were sent", n)
+		t.Errorf("%d bytes sent to a server without ALPN, want 0", n)
 	}
 }
 
@@ -132,18 +131,18 @@ func TestUpstreamSocket(t *testing.T) {
 		defer func() { _ = server.Close() }()
 		s := newHarness(t, "unix://"+socket, io.Discard, func(cfg *config.Config) { cfg.APIs[0].Upstream.Protocol = protocol })
 		if code, text := get(s); code != http.StatusOK || !strings.HasSuffix(text, " api.example.test/accounts/7?a=b") {
-			t.Errorf("%s: answered %d %s", protocol, code, text)
+			t.Errorf("%s: got %d %s", protocol, code, text)
 		}
 		_ = server.Close()
 		s.proxy.Close(nil)
 		if code, text := get(s); code != http.StatusBadGateway || !strings.Contains(text, "upstream_unreachable") || strings.Contains(text, socket) {
-			t.Errorf("%s, when it is gone: answered %d %s", protocol, code, text)
+			t.Errorf("%s, after the socket was closed: got %d %s", protocol, code, text)
 		}
 	}
 }
 
-// T-TLS-23: an upstream whose certificate does not count gets nothing, nor does the gate
-// where it has none to show; and whatever the two know each other by is read again.
+// T-TLS-23: an upstream with an untrusted certificate gets no request, and an upstream that requires
+// client certificates refuses a gate without a trusted one.
 func TestUpstreamTLS(t *testing.T) {
 	ca, other := testpki.NewCA("Internal Root"), testpki.NewCA("Internal Root")
 	name := testpki.DNS("upstream.example")
@@ -195,15 +194,15 @@ func TestUpstreamTLS(t *testing.T) {
 				code, text := get(s)
 				good := tt.want == "whole"
 				if good != (code == http.StatusOK) || !good && code != http.StatusBadGateway || !strings.Contains(text, tt.want) || good != (reached.Load() == 1) {
-					t.Errorf("answered %d %s, reached %d times\n%s", code, text, reached.Load(), log)
+					t.Errorf("got %d %s, %d requests at the upstream\n%s", code, text, reached.Load(), log)
 				}
 			})
 		}
 	}
 }
 
-// What stands in the files of an upstream is part of it: other content is another upstream,
-// the same content is the same, and content that is no good changes nothing.
+// A reload makes a new Upstream if the contents of its files have changed, keeps the Upstream if they
+// are the same, and fails if they are invalid.
 func TestUpstreamFiles(t *testing.T) {
 	ca, pair := testpki.NewCA("Internal Root"), testpki.NewCA("Another Root").Leaf("gate")
 	dir := t.TempDir()
@@ -217,7 +216,7 @@ func TestUpstreamFiles(t *testing.T) {
 	s := newHarness(t, "https://127.0.0.1:1", io.Discard, edit)
 	before := s.proxy.upstreams["accounts"]
 	if s.next(t, edit).upstreams["accounts"] != before {
-		t.Error("the same files make another upstream")
+		t.Error("reload with unchanged files made a new Upstream")
 	}
 	for _, change := range []func(){
 		func() { testpki.NewCA("Internal Root").Write(dir, "anchors") },
@@ -226,7 +225,7 @@ func TestUpstreamFiles(t *testing.T) {
 		change()
 		after := s.next(t, edit).upstreams["accounts"]
 		if after == before {
-			t.Error("other files make the same upstream")
+			t.Error("reload with changed files kept the Upstream")
 		}
 		before = after
 	}
@@ -240,7 +239,7 @@ func TestUpstreamFiles(t *testing.T) {
 		}
 		_, err = New(s.configure(t, edit), s.proxy.steps, Options{Log: s.log, Metrics: s.metrics, Previous: s.current.Load()})
 		if err == nil || !strings.Contains(err.Error(), `API "accounts"`) || !strings.Contains(err.Error(), dir) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("New with invalid %s returned %v, want an error with API and path", name, err)
 		}
 		if err := os.WriteFile(filepath.Join(dir, name), good, 0o600); err != nil {
 			t.Fatal(err)
