@@ -8,8 +8,8 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// T-DN-07: where two partners share an anchor, an application that registers nothing
-// would take the other's certificates.
+// T-DN-07: with a shared anchor, an application that registers nothing would accept the certificates of
+// the other partner.
 func TestCheckAnchors(t *testing.T) {
 	one, two, three := access.AnchorKey{1}, access.AnchorKey{2}, access.AnchorKey{3}
 	pinned := config.Application{Certificate: config.RegisteredCertificate{Thumbprints: []access.Thumbprint{{1}}}}
@@ -40,10 +40,10 @@ func TestCheckAnchors(t *testing.T) {
 			for range 2 { // in either order
 				err := CheckAnchors(cfg, map[config.Name][]access.AnchorKey{"a": tt.a, "b": tt.b})
 				if refused := err != nil; refused != tt.refused {
-					t.Errorf("CheckAnchors says %v", err)
+					t.Errorf("CheckAnchors = %v, want an error: %t", err, tt.refused)
 				}
 				if tt.refused && !strings.Contains(err.Error(), "partners a and b share an anchor") {
-					t.Errorf("CheckAnchors says %v", err)
+					t.Errorf("CheckAnchors = %v, want an error: %t", err, tt.refused)
 				}
 				list := cfg.Partners.List
 				list[0], list[1] = list[1], list[0]

@@ -14,9 +14,8 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// Which certificate speaks for which application. The partner is resolved from
-// client_id alone; the certificate must then be one of that partner's (T-JWT-20,
-// T-JWT-21, T-DN-05, T-DN-08).
+// TestDecideCertificate checks which certificates an application accepts. The client_id alone selects
+// the partner, and the certificate must belong to that partner (T-JWT-20, T-JWT-21, T-DN-05, T-DN-08).
 func TestDecideCertificate(t *testing.T) {
 	ca, ca2, otherCA := testpki.NewCA("CA"), testpki.NewCA("CA 2"), testpki.NewCA("CA") // one name, two authorities
 	acme := testpki.Subject(pkix.Name{CommonName: "acme", Organization: []string{"Acme"}})
@@ -104,7 +103,7 @@ func TestDecideCertificate(t *testing.T) {
 	deny("dns or pinned: neither", byDNSOrPin, own, certificate(ca.Leaf("x"), ca))
 	deny("pinned: another of the same names", pin(named), own, certificate(ca.Leaf("", acme, testpki.DNS("acme.test")), ca))
 
-	// Anchors of other partners: never, whatever is registered (T-DN-08).
+	// Anchors of other partners only: never accepted, whatever is registered (T-DN-08).
 	deny("other's, nothing registered", nothing, own, certificate(twin, otherCA))
 	deny("other's, dn", byDN, own, certificate(twin, otherCA))
 	deny("other's, dns", byDNS, own, certificate(twin, otherCA))
@@ -114,7 +113,7 @@ func TestDecideCertificate(t *testing.T) {
 	deny("other's, no own anchors, pinned", pin(twin), none, certificate(twin, otherCA))
 	deny("other's, no own anchors, dns", byDNS, none, certificate(twin, otherCA))
 
-	// No anchor at all: self-signed, let through by mtls where it is switched on.
+	// No anchor: self-signed certificates, which mtls accepts if the configuration allows them.
 	allow("self-signed, pinned", pin(strange), own, certificate(strange))
 	allow("self-signed, pinned, no own anchors", pin(strange), none, certificate(strange))
 	allow("self-signed, pinned beside dns", byDNSOrPin, own, certificate(strange))
@@ -126,7 +125,7 @@ func TestDecideCertificate(t *testing.T) {
 	deny("self-signed, dns, no own anchors", byDNS, none, certificate(alone))
 	deny("self-signed, another pinned", pin(alone), none, certificate(strange))
 
-	// No certificate that could be judged.
+	// No certificate.
 	leafless := &access.Certificate{Thumbprint: access.Thumbprint{1}, Anchors: own}
 	nameless := &access.Certificate{Leaf: plain.Cert, Anchors: own}
 	for line, cert := range map[string]*access.Certificate{"nil": nil, "zero": {}, "no leaf": leafless, "no thumbprint": nameless} {
@@ -137,10 +136,9 @@ func TestDecideCertificate(t *testing.T) {
 	}
 }
 
-// The certificate of an application with self_signed_tls_client_auth must be registered
-// itself, whatever its partner's anchors are and whoever made the token (RFC 8705 section
-// 2.2, T-ADD-11). What the token is bound to tells only where our own issuer, which reads
-// the jwks_uri, has made it.
+// The certificate of an application with self_signed_tls_client_auth must itself be registered, whatever
+// the partner's anchors and the authorization server of the token (RFC 8705 section 2.2, T-ADD-11). The
+// binding of the token stands for a certificate at a jwks_uri only in tokens of our own issuer.
 func TestDecideSelfSigned(t *testing.T) {
 	ca, otherCA := testpki.NewCA("CA"), testpki.NewCA("Other CA")
 	alone, strange, authority := testpki.SelfSigned("alone"), testpki.SelfSigned("strange"), testpki.NewCA("client")
@@ -196,18 +194,18 @@ func TestDecideSelfSigned(t *testing.T) {
 				claims := access.Claims{ClientID: "acme-app", Server: server}
 				d := table.Decide("GET", Target{Host: "api.test", Path: "/v1.orders"}, claims, tt.cert)
 				if d.Reason != want {
-					t.Errorf("by %s: %v, want %v", server, d.Reason, want)
+					t.Errorf("token of %s: %v, want %v", server, d.Reason, want)
 				}
 				if holder := table.Holder(server, "acme-app", tt.cert); (holder == "acme") != (want == access.Granted) {
-					t.Errorf("by %s: held by %q, and %v", server, holder, want)
+					t.Errorf("token of %s: Holder = %q, with reason %v", server, holder, want)
 				}
 			}
 		})
 	}
 }
 
-// An authorization server speaks for the partners that it names, or for all; one that is
-// not configured speaks for none (T-ADD-11).
+// An authorization server may issue tokens for its partners, or for all partners. An unknown server may
+// issue tokens for none (T-ADD-11).
 func TestDecideServer(t *testing.T) {
 	application := func(id config.ClientID) []config.Application {
 		return []config.Application{{ClientID: id, APIs: []config.APIGrant{{API: "accounts"}}}}
@@ -235,18 +233,18 @@ func TestDecideServer(t *testing.T) {
 		claims := access.Claims{ClientID: tt.client, Server: tt.server}
 		d := table.Decide("GET", Target{Host: "api.test", Path: "/v1.orders"}, claims, ledgerCert)
 		if d.Reason != tt.want || d.Partner != tt.partner {
-			t.Errorf("%q for %s: %v of partner %q, want %v of %q", tt.server, tt.client, d.Reason, d.Partner, tt.want, tt.partner)
+			t.Errorf("server %q, client %s: %v, partner %q, want %v, partner %q", tt.server, tt.client, d.Reason, d.Partner, tt.want, tt.partner)
 		}
 		if got := table.Partner(tt.server, tt.client); got != tt.partner {
-			t.Errorf("%q for %s: the label is %q, want %q", tt.server, tt.client, got, tt.partner)
+			t.Errorf("Partner(%q, %s) = %q, want %q", tt.server, tt.client, got, tt.partner)
 		}
 		if got := table.Holder(tt.server, tt.client, ledgerCert); (got == "a") != (tt.want == access.Granted) || got == "b" {
-			t.Errorf("%q for %s: held by %q, and %v", tt.server, tt.client, got, tt.want)
+			t.Errorf("Holder(%q, %s) = %q, with reason %v", tt.server, tt.client, got, tt.want)
 		}
 	}
 }
 
-// Which client is known comes before everything else, and from client_id alone.
+// TestDecideClient checks that an unknown client_id is refused before every other check.
 func TestDecideClient(t *testing.T) {
 	table := testTable()
 	for name, c := range map[string]struct {

@@ -7,8 +7,8 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// A certificate is one application's, wherever it is registered: by two files, by a file and
-// a thumbprint, within one partner or by two.
+// A certificate belongs to one application: two files, or a file and a thumbprint, of one partner or two
+// must not register it twice.
 func TestCheckRegistered(t *testing.T) {
 	one, two := access.Thumbprint{1}, access.Thumbprint{2}
 	pin := func(t access.Thumbprint) config.RegisteredCertificate {
@@ -39,7 +39,7 @@ func TestCheckRegistered(t *testing.T) {
 				got = err.Error()[len((&config.Config{}).Position("").String()+": "):]
 			}
 			if got != tt.want {
-				t.Errorf("says %q, want %q", got, tt.want)
+				t.Errorf("CheckRegistered = %q, want %q", got, tt.want)
 			}
 		})
 	}

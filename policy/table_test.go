@@ -15,7 +15,7 @@ import (
 	"github.com/tallygate/tallygate/internal/urlpath"
 )
 
-// call makes a configured route.
+// call returns a configured route.
 func call(path string, methods []config.Method, scopes ...config.Scope) config.Route {
 	pattern, err := urlpath.ParsePattern(path)
 	if err != nil {
@@ -26,10 +26,11 @@ func call(path string, methods []config.Method, scopes ...config.Scope) config.R
 
 func methods(names ...config.Method) []config.Method { return names }
 
-// servers are those of most tests: claims that name none are of the one without a name.
+// servers are the authorization servers of most tests. Claims without a server belong to the server with
+// the empty name.
 var servers = []config.AuthorizationServer{{}}
 
-// apis are three: two on one host, one on another.
+// apis has two APIs on one host and one on another host.
 func apis() []config.API {
 	return []config.API{
 		{Name: "accounts", Hosts: []config.Host{"api.test", "::1"}, Routes: []config.Route{
@@ -63,7 +64,7 @@ var (
 	ledgerScope = []string{"accounts:read"}
 )
 
-// certificate is pair as mtls judges it when it chains to authorities.
+// certificate returns the access.Certificate that mtls makes of pair if it chains to authorities.
 func certificate(pair *testpki.Pair, authorities ...*testpki.Pair) *access.Certificate {
 	return &access.Certificate{Leaf: pair.Cert, Thumbprint: access.ThumbprintOf(pair.Cert), Anchors: anchors(authorities...)}
 }
@@ -107,7 +108,7 @@ func TestDecideCall(t *testing.T) {
 		want.Claims = access.Claims{ClientID: client, Scopes: scopes, Expires: time.Unix(1, 0)}
 		got := table.Decide(method, target, want.Claims, ledgerCert)
 		if (got.Err == nil) != (want.Reason == access.Granted) {
-			t.Errorf("%s %s: detail %v", method, url, got.Err)
+			t.Errorf("Decide(%s %s): Err = %v", method, url, got.Err)
 		}
 		got.Err = nil
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -146,7 +147,7 @@ func TestDecideCall(t *testing.T) {
 	granted("GET", "/accounts/1/payments", "payments", "/accounts/{id}/payments")
 	granted("GET", "/payments", "payments", "/payments")
 
-	// ** is one segment or more, also the empty one behind a trailing slash.
+	// ** stands for one or more segments. The last may be empty, after a trailing slash.
 	granted("GET", "/public/a", "accounts", "/public/**")
 	granted("GET", "/public/a/b/c", "accounts", "/public/**")
 	granted("GET", "/public/", "accounts", "/public/**")
@@ -154,7 +155,7 @@ func TestDecideCall(t *testing.T) {
 	denied("GET", "/public.")
 	denied("GET", "/publicity/a")
 
-	// The less specific route, where the more specific has not the method or no end.
+	// The less specific route, if the more specific route has another method or does not match.
 	granted("PATCH", "/accounts/me", "accounts", "/accounts/**")
 	granted("PATCH", "/accounts/1/events/2", "accounts", "/accounts/**")
 	granted("GET", "/accounts/me/payments", "payments", "/accounts/{id}/payments")
@@ -162,7 +163,7 @@ func TestDecideCall(t *testing.T) {
 	denied("PUT", "/accounts/me")
 	denied("GET", "/accounts/1/orders")
 
-	// T-PATH-08: trailing slash, dot and case count.
+	// T-PATH-08: a trailing slash, a dot and the case make another path.
 	denied("GET", "/accounts/")
 	denied("GET", "/accounts/42/")
 	denied("GET", "/accounts/me/")
@@ -170,7 +171,7 @@ func TestDecideCall(t *testing.T) {
 	denied("GET", "/accounts.")
 	denied("GET", "/ACCOUNTS/me")
 	denied("GET", "/payments/")
-	// T-PATH-11: nothing is a regular expression, nothing matches in part.
+	// T-PATH-11: patterns are no regular expressions and match whole segments.
 	denied("GET", "/v1Xorders")
 	denied("GET", "/x/v1.orders")
 	denied("GET", "/v1.orders/y")
@@ -184,14 +185,14 @@ func TestDecideCall(t *testing.T) {
 	denied("QUERY", "/accounts")
 	denied("TRACE", "/accounts")
 	denied("HEAD", "/public/a")
-	// T-PATH-18: what nothing names is refused.
+	// T-PATH-18: a path without a route is refused.
 	denied("GET", "/unknown")
 	denied("GET", "/stra%C3%9Fe/1")
 	denied("GET", "/stra%C3%9Fe/")
 	denied("GET", "https://other.test/accounts")
 	denied("GET", "https://admin.test/accounts")
 
-	// Known, and not this application's to call: who is granted it does not steer
+	// A route without a grant is refused, even if a less specific route has one: grants do not change
 	// which route matches.
 	notGranted("northwind-ledger", "GET", "/admin", "admin", "/admin")
 	notGranted("northwind-ledger", "GET", "https://admin.test/admin", "admin", "/admin")
@@ -201,7 +202,7 @@ func TestDecideCall(t *testing.T) {
 	notGranted("northwind-dangling", "GET", "/accounts", "accounts", "/accounts")
 	notGranted("northwind-root", "GET", "/public/a", "accounts", "/public/**")
 
-	// T-JWT-17 and T-JWT-18: every scope of the route, exactly.
+	// T-JWT-17 and T-JWT-18: the token needs every scope of the route, compared exactly.
 	lacks("POST", "/accounts", "/accounts", ledgerScope, "accounts:write")
 	lacks("DELETE", "/accounts/1", "/accounts/{id}", ledgerScope, "accounts:read", "accounts:write")
 	lacks("DELETE", "/accounts/1", "/accounts/{id}", []string{"accounts:write"}, "accounts:read", "accounts:write")
@@ -216,7 +217,7 @@ func TestDecideCall(t *testing.T) {
 		access.Decision{Reason: access.Granted, API: "accounts", Route: "accounts /accounts/{id}"})
 }
 
-// A Target that ParseTarget did not make gets no further than one that it refuses.
+// Decide refuses a Target that ParseTarget would not return.
 func TestDecideHandMadeTarget(t *testing.T) {
 	table := testTable()
 	for _, target := range []Target{
@@ -236,7 +237,7 @@ func TestDecideHandMadeTarget(t *testing.T) {
 	} {
 		d := table.Decide("GET", target, access.Claims{ClientID: "northwind-ledger"}, ledgerCert)
 		if d.Reason != access.APINotAllowed || d.Route != "" {
-			t.Errorf("%+v: %v by %q", target, d.Reason, d.Route)
+			t.Errorf("Decide(%+v) = %v, route %q, want a refusal", target, d.Reason, d.Route)
 		}
 	}
 }
@@ -248,7 +249,7 @@ func TestServesAndPartner(t *testing.T) {
 		"": false, "API.test": false, "api.test:443": false, "a.api.test": false, "test": false, "[::1]": false, "*": false,
 	} {
 		if table.Serves(host) != want {
-			t.Errorf("Serves(%q) = %v", host, !want)
+			t.Errorf("Serves(%q) = %v, want %v", host, !want, want)
 		}
 	}
 	for client, want := range map[string]string{
@@ -260,12 +261,12 @@ func TestServesAndPartner(t *testing.T) {
 	}
 }
 
-// Nothing configured, nothing granted; the zero Table too.
+// An empty configuration, and the zero Table, grant nothing.
 func TestEmptyTable(t *testing.T) {
 	nothing := &config.Config{Partners: config.Partners{List: []config.Partner{{Applications: []config.Application{{}}}}}}
 	for name, table := range map[string]*Table{"zero": {}, "empty": New(&config.Config{}, Certificates{}), "nameless": New(nothing, Certificates{})} {
 		if table.Serves("") || table.Serves("api.test") || table.Partner("", "") != "" || table.Holder("", "", ledgerCert) != "" {
-			t.Errorf("%s: serves something", name)
+			t.Errorf("%s: Serves = true, want false", name)
 		}
 		for _, client := range []string{"", "northwind-ledger"} {
 			d := table.Decide("GET", Target{Host: "api.test", Path: "/"}, access.Claims{ClientID: client}, ledgerCert)
@@ -276,8 +277,8 @@ func TestEmptyTable(t *testing.T) {
 	}
 }
 
-// manyApplications is a table of n applications, one partner for ten of them, and an
-// API for every hundred.
+// manyApplications returns a Table of n applications, with 10 applications for each partner and an API
+// for every 100.
 func manyApplications(n int) *Table {
 	cfg := &config.Config{AuthorizationServers: servers, APIs: apis()}
 	keys := make(map[config.Name][]access.AnchorKey)

@@ -20,7 +20,7 @@ func read(line, host string) (*http.Request, error) {
 	return http.ReadRequest(bufio.NewReader(strings.NewReader(line + " HTTP/1.1\r\nHost: " + host + "\r\n\r\n")))
 }
 
-// reasonOf returns the reason of a refusal, and Granted for none.
+// reasonOf returns the reason of a refusal, or Granted for nil.
 func reasonOf(err error) access.Reason {
 	if err == nil {
 		return access.Granted
@@ -49,7 +49,7 @@ func TestTargetPath(t *testing.T) {
 			wanted.Path, _, _ = strings.Cut(path, "?") // byte for byte
 		}
 		if diff := cmp.Diff(wanted, got); diff != "" {
-			t.Errorf("%s: target (-want +got):\n%s", path, diff)
+			t.Errorf("%s: ParseTarget (-want +got):\n%s", path, diff)
 		}
 	}
 	allow := func(path string) { t.Helper(); try(path, access.Granted) }
@@ -110,7 +110,7 @@ func TestTargetPath(t *testing.T) {
 	// T-PATH-07, double encoding.
 	deny("/%252e%252e%252fadmin")
 	deny("/a%25%32%66b")
-	// Overlong and broken UTF-8; what has a shorter spelling.
+	// Overlong and invalid UTF-8; encodings of bytes that need none.
 	deny("/%c0%ae%c0%ae/admin")
 	deny("/%ff")
 	deny("/%41dmin")
@@ -126,7 +126,7 @@ func TestTargetPath(t *testing.T) {
 	deny("/<a>")
 	deny("/a#b")
 
-	// T-PATH-12 and T-PATH-20, the query is no part of the path and passes as it is.
+	// T-PATH-12 and T-PATH-20: the query is not part of the path and is forwarded unchanged.
 	allow("/admin?x=/public/../")
 	allow("/admin?")
 	allow("/admin??a=%00&a[]=1&b=%2f%2e%2e;c={}|^\\\"<>`")
@@ -139,7 +139,7 @@ func TestTargetPath(t *testing.T) {
 	malformed("/..?%") // the first fault counts
 }
 
-// What net/http turns down already stays refused without it.
+// ParseTarget also refuses targets that net/http refuses before.
 func TestTargetStrayBytes(t *testing.T) {
 	for target, want := range map[string]access.Reason{
 		"/a\x00b":   access.PathNotCanonical,
@@ -223,7 +223,7 @@ func TestTargetForm(t *testing.T) {
 	}
 }
 
-// T-SNI-07 and T-SNI-08. "" is a refusal.
+// T-SNI-07 and T-SNI-08. An empty want stands for a refusal.
 func TestTargetHost(t *testing.T) {
 	long := strings.Repeat("a.", 126) // 252 bytes
 	for host, want := range map[string]string{
@@ -284,8 +284,8 @@ func TestTargetHost(t *testing.T) {
 	}
 }
 
-// A Host header that HTTP/2 lets through beside :authority must not name another
-// host, RFC 9113 section 8.3.1.
+// The Host header of an HTTP/2 request must not name another host than :authority (RFC 9113 section
+// 8.3.1).
 func TestTargetTwoHosts(t *testing.T) {
 	for want, headers := range map[bool][][]string{
 		true:  {nil, {"api.test"}},
@@ -304,7 +304,7 @@ func TestTargetTwoHosts(t *testing.T) {
 	}
 }
 
-// A request that something between net/http and here has changed is refused.
+// ParseTarget refuses a request whose URL was changed after net/http parsed it.
 func TestTargetChangedURL(t *testing.T) {
 	for name, change := range map[string]func(*url.URL){
 		"path":     func(u *url.URL) { u.Path = "/b" },
@@ -322,7 +322,7 @@ func TestTargetChangedURL(t *testing.T) {
 	}
 }
 
-// The same paths over real connections, by either protocol.
+// The same paths over real connections, with HTTP/1.1 and HTTP/2.
 func TestTargetOverHTTP(t *testing.T) {
 	for _, proto := range []string{"HTTP/1.1", "HTTP/2.0"} {
 		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -350,7 +350,7 @@ func TestTargetOverHTTP(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// Opaque is sent as it is, but for a leading //, which names a host.
+			// net/http sends Opaque unchanged, except for a leading //, which names a host.
 			request.URL.Opaque = strings.TrimPrefix(server.URL, "https:") + path
 			response, err := server.Client().Do(request)
 			if err != nil {
@@ -368,7 +368,7 @@ func TestTargetOverHTTP(t *testing.T) {
 	}
 }
 
-// T-PATH-14: the first fault ends the reading, and a long path is read once.
+// T-PATH-14: parsing ends at the first fault, and takes linear time for a long path.
 func TestTargetLongPath(t *testing.T) {
 	for name, path := range map[string]string{
 		"dot segments": "/" + strings.Repeat("../", 100_000),
@@ -383,9 +383,9 @@ func TestTargetLongPath(t *testing.T) {
 		if _, err := ParseTarget(r); reasonOf(err) != access.PathNotCanonical {
 			t.Errorf("%s: %v", name, err)
 		}
-		// A quadratic reading takes minutes; a linear one, milliseconds.
+		// Quadratic time would be minutes, linear time is milliseconds.
 		if took := time.Since(start); took > 2*time.Second {
-			t.Errorf("%s: took %v", name, took)
+			t.Errorf("%s: ParseTarget took %v", name, took)
 		}
 	}
 }
@@ -418,8 +418,8 @@ func BenchmarkParseTarget(b *testing.B) {
 	}
 }
 
-// An accepted path has one meaning: net/url and we read the same segments, none of
-// which a further reader could take for a way elsewhere, also after decoding again.
+// An accepted path has one meaning: net/url reads the same segments, and no segment changes its meaning
+// when it is decoded again.
 func FuzzTarget(f *testing.F) {
 	seeds := []string{"/", "/a/b/", "/%C3%BC?x", "/a%20b", "/100%25", "/%252e", "/..", "/a//b", "/a;b", "/%2f", "https://api.test/a", "*", `/\`}
 	if len(seeds) == 0 {
