@@ -111,7 +111,7 @@ func TestSubjectDN(t *testing.T) {
 	want := map[string]any{"reason": "certificate_not_registered", "subject_dn": "CN=ledger,OU=Front\\0a\\1b[2J,O=Northwind", "san_dns": "a.example b.example"}
 	got := map[string]any{"reason": line["reason"], "subject_dn": line["subject_dn"], "san_dns": line["san_dns"]}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

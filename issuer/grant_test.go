@@ -62,7 +62,7 @@ func TestResources(t *testing.T) {
 				return
 			}
 			if diff := cmp.Diff(test.want, s.verify(s.granted(a).Token).Audience); diff != "" {
-				t.Error(diff)
+				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
 	}

@@ -50,7 +50,7 @@ func TestIntrospect(t *testing.T) {
 				"aud": []any{audience}, "scope": "accounts:read accounts:write", "cnf": map[string]any{"x5t#S256": ledger.Thumbprint()},
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
-				t.Error(diff)
+				t.Errorf("(-want +got):\n%s", diff)
 			}
 			if line := s.lastLine(); line["msg"] != "introspection request" || line["active"] != true || line["client_id"] != "accounts-api" || line["token_client_id"] != "northwind-ledger" {
 				t.Errorf("got log line %v, want an active token with its client and jti hash", line)
@@ -184,7 +184,7 @@ func TestIntrospectSigned(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(map[string]any{"active": false}, silent.Introspection); diff != "" {
-		t.Error(diff)
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
@@ -219,7 +219,7 @@ func TestIntrospectNarrowsTheAudience(t *testing.T) {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff([]string{want}, got.Audience); diff != "" {
-			t.Errorf("%s: %s", id, diff)
+			t.Errorf("%s (-want +got):\n%s", id, diff)
 		}
 	}
 }

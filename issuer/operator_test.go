@@ -48,7 +48,7 @@ func TestOperatorRevokes(t *testing.T) {
 			if got, other := active(first), active(other); got || other == test.endsOther {
 				t.Errorf("after Revoke: active is %t, want false; of the other application %t, want %t", got, other, !test.endsOther)
 			}
-			s.clock.Store(int64(2 * time.Second)) // into another second of iat
+			s.clock.Store(int64(2 * time.Second)) // into another second, so that iat differs
 			if !test.allowsNew {
 				s.refused(s.ask(ledger, good), "invalid_client")
 				return
@@ -199,7 +199,7 @@ func TestRotation(t *testing.T) {
 		t.Errorf("after RotateKeys, key %s still signs", kid(token))
 	}
 	if !strings.Contains(before, kid(second)) {
-		t.Error("the new key was not published before its first use")
+		t.Error("RotateKeys has activated a key that was not published before")
 	}
 	after := s.send(nil, http.MethodGet, "/jwks", nil, "").body
 	if !strings.Contains(after, kid(token)) || !strings.Contains(after, kid(second)) || strings.Contains(after, `"d"`) {

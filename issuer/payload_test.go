@@ -57,7 +57,7 @@ func (s *harness) verify(token string) payload {
 	}
 	r, v := new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])
 	if !ecdsa.Verify(public, digest[:], r, v) {
-		s.t.Error("the signature does not verify")
+		s.t.Error("the signature does not verify with the published key")
 	}
 	var p payload
 	decodeExactly(s.t, string(s.decode(parts[1])), &p)

@@ -32,7 +32,7 @@ func TestToken(t *testing.T) {
 	want := payload{Issuer: s.identifier, Subject: "northwind-ledger", ClientID: "northwind-ledger", Audience: []string{audience},
 		Scope: new("accounts:read accounts:write"), Confirmation: map[string]string{"x5t#S256": ledger.Thumbprint()}}
 	if diff := cmp.Diff(want, p); diff != "" {
-		t.Error(diff)
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 	line := s.lastLine()
 	if line["client_id"] != "northwind-ledger" || line["partner"] != "northwind" || line["thumbprint"] != ledger.Thumbprint() || len(line["jti_sha256"].(string)) != 16 {
@@ -97,7 +97,7 @@ func TestTokenRequests(t *testing.T) {
 	tests := []struct {
 		name, method, target string
 		header               http.Header
-		body, want           string // want "": a token
+		body, want           string // want "" is a token
 	}{
 		{"good", "POST", "/token", form, good, ""},
 		{"media type with a parameter", "POST", "/token", contentType("Application/X-WWW-Form-urlencoded; charset=UTF-8"), good, ""},
@@ -182,7 +182,7 @@ func TestThousandTokens(t *testing.T) {
 	close(tokens)
 	seen := make(map[string]bool)
 	for token := range tokens {
-		p := s.verify(token) // also header and signature
+		p := s.verify(token) // checks header and signature too
 		if seen[p.ID] || len(p.ID) != 26 || p.Issuer != s.identifier || !cmp.Equal(p.Audience, []string{audience}) ||
 			p.ClientID != "northwind-ledger" || p.IssuedAt == 0 || p.Expires != p.IssuedAt+300 ||
 			!cmp.Equal(p.Confirmation, map[string]string{"x5t#S256": ledger.Thumbprint()}) {

@@ -275,8 +275,8 @@ func TestRotationThatFails(t *testing.T) {
 // A fullDisk is a store that stores no keys while err is set.
 type fullDisk struct {
 	store.Store
-	err  error // of each try
-	left int   // tries until there is room
+	err  error // of each attempt
+	left int   // attempts until there is free space
 }
 
 func (d *fullDisk) ReplaceKeys(keys []store.Key) error {

@@ -200,12 +200,12 @@ func FuzzKeySet(f *testing.F) {
 		if err != nil {
 			return
 		}
-		var set map[string]json.RawMessage // a struct would take "Keys" too
+		var set map[string]json.RawMessage // a struct would match "Keys" too
 		var keys []map[string]any
 		if err := json.Unmarshal([]byte(document), &set); err != nil {
 			t.Fatalf("the accepted document is no JSON: %v", err)
 		}
-		_ = json.Unmarshal(set["keys"], &keys) // what is no object stays nil
+		_ = json.Unmarshal(set["keys"], &keys) // other values than objects stay nil
 		registered := false
 		for _, key := range keys {
 			if key["d"] != nil || key["k"] != nil {
@@ -217,7 +217,7 @@ func FuzzKeySet(f *testing.F) {
 			}
 			now = c.NotBefore
 			has, _ := s.Has(t.Context(), c)
-			registered = registered || has || now.After(c.NotAfter) // some are never valid
+			registered = registered || has || now.After(c.NotAfter) // fuzzed certificates may have expired
 		}
 		if !registered {
 			t.Error("the accepted document registers no certificate")

@@ -104,6 +104,6 @@ func newSet(t testing.TB, keys config.ClientKeys, listed ...access.Thumbprint) *
 func expect(t testing.TB, s *registeredcerts.Set, c *x509.Certificate, want bool) {
 	t.Helper()
 	if got, err := s.Has(t.Context(), c); got != want || err != nil {
-		t.Errorf("Has(%s) is %t, %v; want %t", c.Subject, got, err, want)
+		t.Errorf("Has(%s) returned %t, %v; want %t", c.Subject, got, err, want)
 	}
 }

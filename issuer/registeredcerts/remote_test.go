@@ -40,7 +40,7 @@ type endpoint struct {
 	keys    config.ClientKeys
 	handler atomic.Pointer[http.HandlerFunc]
 	calls   atomic.Int64
-	elapsed atomic.Int64 // nanoseconds that the clock is ahead
+	elapsed atomic.Int64 // nanoseconds added to the clock
 }
 
 func newEndpoint(t testing.TB, handler http.HandlerFunc, edits ...func(*tls.Config)) *endpoint {
@@ -137,7 +137,7 @@ func TestRotation(t *testing.T) {
 	e.wantCalls(t, 1)
 
 	e.serve(document(keySet(first, second)))
-	expect(t, s, second.Cert, false) // within the cool-down of the first reading
+	expect(t, s, second.Cert, false) // within minRefreshInterval of the first fetch
 	e.wantCalls(t, 1)
 	e.pass(10 * time.Second)
 	expect(t, s, second.Cert, true)
@@ -411,7 +411,7 @@ func TestBadAnswers(t *testing.T) {
 		})
 	}
 	elsewhere.wantCalls(t, 0)
-	if n := sent.Load(); n > 64<<20 { // what two sockets may buffer, with room
+	if n := sent.Load(); n > 64<<20 { // more than two sockets buffer
 		t.Errorf("%d bytes of an endless response were read, want a bound", n)
 	}
 	for name, contentType := range map[string]string{"JSON": "application/json", "with parameters": "Application/JSON; charset=utf-8"} {

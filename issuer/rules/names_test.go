@@ -43,7 +43,7 @@ var (
 // Rules see the subject, the issuer and every SAN in the notation that tallygate prints names in
 // for registration, which differs from Go's.
 func TestNameNotation(t *testing.T) {
-	multiple := testpki.Subject(pkix.Name{CommonName: "ledger", OrganizationalUnit: []string{"aa", "c"}}) // DER has the shorter first
+	multiple := testpki.Subject(pkix.Name{CommonName: "ledger", OrganizationalUnit: []string{"aa", "c"}}) // DER sorts the shorter value first
 	for name, option := range map[string]testpki.Option{
 		"DC": named(domain, common), "emailAddress": named(common, mail), "organizationIdentifier": named(organization),
 		"unknown": named(unknown, common), "all": named(domain, organization, unknown, mail, common), "two in one": multiple,

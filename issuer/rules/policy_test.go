@@ -135,7 +135,7 @@ func TestDecide(t *testing.T) {
 					t.Fatal(err)
 				}
 				if diff := cmp.Diff(test.want, got); diff != "" {
-					t.Error(diff)
+					t.Errorf("(-want +got):\n%s", diff)
 				}
 			}
 			if rules := test.rules; len(trace.Steps) != len(rules.Workspace)+len(rules.Application)+len(rules.Scope)+len(rules.Claims) {
@@ -148,7 +148,7 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// 100 × 100 × 100 comparisons are far beyond the limit.
+// The expression makes 100 × 100 × 100 comparisons, far beyond the cost limit.
 var expensive = func() string {
 	list := "[" + strings.TrimSuffix(strings.Repeat("1,", 100), ",") + "]"
 	return list + ".all(a, " + list + ".all(b, " + list + ".all(c, a + b + c == 3)))"

@@ -40,7 +40,7 @@ func testKeys(t *testing.T, s store.Store) {
 	}
 	keys, err := s.Keys()
 	if diff := cmp.Diff([]store.Key{{ID: "early", Created: at(4)}, {ID: "late", Created: at(5)}}, keys); diff != "" || err != nil {
-		t.Error(diff, err)
+		t.Errorf("Keys returned %v (-want +got):\n%s", err, diff)
 	}
 }
 
@@ -67,7 +67,7 @@ func testMerge(t *testing.T, s store.Store) {
 		}
 		want := store.Revocation{Kind: store.RevokedPartner, Subject: name, Client: "first", IssuedBy: c.wantIssued, Until: c.wantUntil}
 		if diff := cmp.Diff(want, revocations(t, s)[fmt.Sprint(want.Kind, name)]); diff != "" {
-			t.Errorf("%s: %s", name, diff)
+			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
 }
@@ -82,7 +82,7 @@ func testSweep(t *testing.T, s store.Store) {
 		s.AddToken(sum("a"), store.Token{Expires: at(100)}), s.AddToken(sum("b"), store.Token{Expires: at(200)}),
 		s.Revoke(r), s.Revoke(longer), s.Revoke(r),
 		s.Revoke(store.Revocation{Kind: store.RevokedCertificate, Subject: "x5t", Until: at(100)}),
-		s.Revoke(store.Revocation{Kind: store.RevokedCertificate, Subject: "x5t"}), // and now for ever
+		s.Revoke(store.Revocation{Kind: store.RevokedCertificate, Subject: "x5t"}), // without an end
 	); err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func testReentered(t *testing.T, s store.Store) {
 	go func() {
 		n := 0
 		done <- s.Revocations(func(store.Revocation) error {
-			n++ // more than the 32 KiB that a new file has in memory
+			n++ // the file outgrows the 32 KiB that are mapped at first
 			return s.AddToken(sum(strconv.Itoa(n)), store.Token{Record: make([]byte, 20_000)})
 		})
 	}()
@@ -151,7 +151,7 @@ func testReentered(t *testing.T, s store.Store) {
 
 // Revocations returns every revocation once.
 func testMany(t *testing.T, s store.Store) {
-	const many = 2001 // two reads of the most that one takes, and one more
+	const many = 2001 // two full pages of Revocations and one more
 	done := make(chan error)
 	for n := range many {
 		go func() {

@@ -33,7 +33,7 @@ func inChild(t *testing.T, argument string, body func(argument string) error) st
 		os.Exit(0)
 	}
 	child := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
-	child.Env = append(os.Environ(), childVariable+"="+argument, "GORACE=atexit_sleep_ms=0") // or each takes a second
+	child.Env = append(os.Environ(), childVariable+"="+argument, "GORACE=atexit_sleep_ms=0") // otherwise each child takes a second longer
 	out, err := child.CombinedOutput()
 	if err == nil {
 		return ""
@@ -123,7 +123,7 @@ func TestRubbishPages(t *testing.T) {
 	refused := 0
 	for page := 2; page < min(len(good)/4096, 140); page++ {
 		bad := append([]byte{}, good...)
-		for i := page % 2 * 16; i < 4096; i++ { // every other one keeps its header
+		for i := page % 2 * 16; i < 4096; i++ { // every other page keeps its header
 			bad[page*4096+i] ^= byte(0x5a + i)
 		}
 		if err := os.WriteFile(path, bad, 0o600); err != nil {
@@ -251,7 +251,7 @@ func TestFirstStartOnFullDisk(t *testing.T) {
 			}
 			_ = limitFiles(1 << 40)
 			if err := readAll(folder); err != nil {
-				return fmt.Errorf("after a start with room for %d bytes: %w", size, err)
+				return fmt.Errorf("a start after a start limited to %d bytes returned %w, want nil", size, err)
 			}
 			if err := os.RemoveAll(folder); err != nil {
 				return err
@@ -277,17 +277,17 @@ func TestRestartOnFullDisk(t *testing.T) {
 			return err
 		}
 		if keys, err := f.Keys(); len(keys) != 1 || err != nil {
-			return fmt.Errorf("%d keys, %w", len(keys), err)
+			return fmt.Errorf("Keys on a full disk returned %d keys, %w", len(keys), err)
 		}
 		if err := f.AddToken(sum("new"), store.Token{}); !errors.Is(err, store.ErrUnavailable) {
 			return fmt.Errorf("a write on a full disk returned %w, want ErrUnavailable", err)
 		}
 		if n, err := f.Sweep(at(1 << 30)); n != 0 || !errors.Is(err, store.ErrUnavailable) {
-			return fmt.Errorf("swept %d from a full disk: %w", n, err)
+			return fmt.Errorf("Sweep on a full disk returned %d, %w; want ErrUnavailable", n, err)
 		}
 		_ = limitFiles(1 << 40)
 		if n, err := f.Sweep(at(1 << 30)); n != 120 || err != nil {
-			return fmt.Errorf("swept %d: %w", n, err)
+			return fmt.Errorf("Sweep returned %d, %w", n, err)
 		}
 		return errors.Join(f.AddToken(sum("new"), store.Token{}), f.Close())
 	})
@@ -324,7 +324,7 @@ func TestFullAtEverySize(t *testing.T) {
 			}
 		}
 		if failed < 3 || failed > 390 {
-			return fmt.Errorf("%d of 400 failed", failed)
+			return fmt.Errorf("%d of 400 writes failed, want 3 to 390", failed)
 		}
 		return errors.Join(f.Close(), readAll(folder))
 	})

@@ -93,11 +93,11 @@ func TestRoundTrip(t *testing.T) {
 	f = open(t, folder)
 	gotKeys, err := f.Keys()
 	if diff := cmp.Diff(keys, gotKeys); diff != "" || err != nil {
-		t.Error(diff, err)
+		t.Errorf("got error %v (-want +got):\n%s", err, diff)
 	}
 	gotToken, ok, err := f.Token(sum("t"))
 	if diff := cmp.Diff(token, gotToken); diff != "" || !ok || err != nil {
-		t.Error(diff, ok, err)
+		t.Errorf("Token returned %t, %v (-want +got):\n%s", ok, err, diff)
 	}
 	if _, ok, err := f.Token(sum("other")); ok || err != nil {
 		t.Errorf("Token for an unknown sum returned %t, %v; want false", ok, err)
@@ -112,7 +112,7 @@ func TestRoundTrip(t *testing.T) {
 		got[fmt.Sprintf("%d%s", r.Kind, r.Subject)] = r
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
@@ -211,7 +211,7 @@ func TestCorruptFile(t *testing.T) {
 // Sweep removes expired records only, and no record whose Until was extended.
 func TestSweep(t *testing.T) {
 	f := open(t, t.TempDir())
-	const many = 2500 // more than two transactions take
+	const many = 2500 // more than two transactions of a sweep
 	var group sync.WaitGroup
 	for n := range many {
 		group.Go(func() {
@@ -297,7 +297,7 @@ func TestKilled(t *testing.T) {
 				t.Error(lines.Text())
 			}
 			acknowledged[lines.Text()] = true
-			if n == 10+round*7 { // then, and not at its leisure
+			if n == 10+round*7 { // kill at once
 				_ = child.Process.Kill()
 			}
 		}
@@ -343,29 +343,29 @@ func fill(folder string) {
 		}
 	}
 	if !errors.Is(err, store.ErrUnavailable) || n == 0 {
-		fail("full after", n, err)
+		fail("AddToken on a full disk, want ErrUnavailable; stored and error:", n, err)
 	}
 	// bbolt takes free pages at random, so another record of 4 KiB may fit. This record fits nowhere.
 	large := make([]byte, 256<<10)
 	for range 3 {
 		if err := f.AddToken(sum("late"), store.Token{Expires: at(1), Record: large}); !errors.Is(err, store.ErrUnavailable) {
-			fail("written to a full disk", err)
+			fail("AddToken of a large record on a full disk, want ErrUnavailable; error:", err)
 		}
 	}
 	for i := range n {
 		if _, ok, err := f.Token(sum(strconv.Itoa(i))); !ok || err != nil {
-			fail("lost", i, err)
+			fail("an acknowledged token is lost; number and error:", i, err)
 		}
 	}
 	if _, ok, _ := f.Token(sum("late")); ok {
-		fail("there is what was refused")
+		fail("a refused token is stored")
 	}
 	limit.Cur = 1 << 40
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
 		fail("lifting the limit", err)
 	}
 	if err := f.AddToken(sum("late"), store.Token{Expires: at(1), Record: record}); err != nil {
-		fail("not written where there is room again", err)
+		fail("AddToken with free space:", err)
 	}
 	if err := f.Close(); err != nil {
 		fail("closing", err)
