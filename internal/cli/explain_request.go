@@ -33,7 +33,7 @@ func (f *explainFlags) request(ctx context.Context, stdin io.Reader) (*http.Requ
 	text, second := asHTTP1(text)
 	r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(text)))
 	if err != nil { // err quotes lines, which may hold a token
-		return nil, withCode(exitUsage, fmt.Errorf("the request is none that reaches the gate; net/http answers it with 400%s", fault(text)))
+		return nil, withCode(exitUsage, fmt.Errorf("the request is malformed, and net/http would answer 400%s", fault(text)))
 	}
 	if second {
 		r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0
@@ -75,7 +75,7 @@ func (f *explainFlags) wire(stdin io.Reader) ([]byte, error) {
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", f.method, path, u.Host)
 	for _, field := range f.headers {
 		if !strings.Contains(field, ":") || strings.ContainsAny(field, "\r\n") {
-			return nil, withCode(exitUsage, errors.New("--header: expected 'Name: value', found no colon in it, or more than a line"))
+			return nil, withCode(exitUsage, errors.New("--header: expected 'Name: value' on one line"))
 		}
 		b.WriteString(field + "\r\n")
 	}

@@ -177,7 +177,7 @@ func firstCertificate(source string, content []byte) (leaf *x509.Certificate, co
 	case slices.ContainsFunc(others, func(t string) bool { return strings.HasSuffix(t, "PRIVATE KEY") }):
 		err = errPrivateKey
 	case len(others) > 0:
-		err = fmt.Errorf("no certificate, but %q", others)
+		err = fmt.Errorf("no certificate, only %q", others)
 	case isPrivateKey(content):
 		err = errPrivateKey
 	default:
@@ -192,7 +192,7 @@ func firstCertificate(source string, content []byte) (leaf *x509.Certificate, co
 	return leaf, count, nil
 }
 
-var errPrivateKey = errors.New("a private key and no certificate; the thumbprint is that of the certificate")
+var errPrivateKey = errors.New("a private key, not a certificate; the thumbprint is the certificate's")
 
 // isPrivateKey reports whether der is a private key in PKCS #8, SEC 1 or PKCS #1.
 func isPrivateKey(der []byte) bool {

@@ -21,7 +21,7 @@ func (x *explainer) anchors() string {
 	}
 	slices.Sort(partners)
 	if len(partners) == 0 {
-		return "chains to no anchor; it counts by its thumbprint alone"
+		return "chains to no anchor; only its thumbprint is compared"
 	}
 	return "chains to anchors of " + strings.Join(partners, ", ")
 }

@@ -99,7 +99,7 @@ func (x *explainer) describePass(stage *Stage) {
 		stage.Detail = x.anchors()
 	case access.StageToken:
 		x.at(stage, x.server())
-		stage.Detail = fmt.Sprintf("authorization server %s vouches for client_id %q", x.decision.Server, x.decision.ClientID)
+		stage.Detail = fmt.Sprintf("issued by authorization server %s for client_id %q", x.decision.Server, x.decision.ClientID)
 		if claims.Server != "" { // the binding check has passed as well
 			stage.Detail += fmt.Sprintf(", scope %q, until %s", strings.Join(claims.Scopes, " "), claims.Expires.UTC().Format(time.RFC3339))
 		}
@@ -131,12 +131,12 @@ var explanations = []struct {
 	{access.UpgradeNotAllowed, func(x *explainer, g *Stage) {
 		if x.decision.Route != "" { // otherwise no route could allow the upgrade
 			x.at(g, x.route())
-			x.compare(g, "Upgrade", "what the route lists under upgrade", "websocket")
+			x.compare(g, "Upgrade", "an upgrade that the route lists", "websocket")
 		}
 	}},
 	{access.BodyNotAllowed, func(x *explainer, g *Stage) {
 		x.at(g, x.route())
-		x.compare(g, "body", "none, unless the route says body: allowed", "a "+x.request.Method+" request with a body")
+		x.compare(g, "body", "no body, unless the route has body: allowed", "a "+x.request.Method+" request with a body")
 	}},
 	{access.UnknownClient, func(x *explainer, g *Stage) {
 		if x.decision.Err != nil { // the client is known, but its partner is not in the server's list

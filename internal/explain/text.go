@@ -29,7 +29,7 @@ func (e *Explanation) Text() string {
 		}
 	}
 	if e.Granted {
-		b.WriteString("granted: it would be forwarded\n")
+		b.WriteString("granted: the request would be forwarded\n")
 		return b.String()
 	}
 	fmt.Fprintf(&b, "refused: %d %s. %s\n", e.Status, e.Reason, e.Description)

@@ -29,7 +29,7 @@ func WriteTokenText(w io.Writer, e issuer.Explanation) error {
 		if err != nil {
 			return err
 		}
-		b.WriteString("the rules saw:\n")
+		b.WriteString("input of the rules:\n")
 		for line := range strings.Lines(string(text)) { // JSON has escaped all other line breaks
 			b.WriteString(Printable(strings.TrimSuffix(line, "\n")) + "\n")
 		}

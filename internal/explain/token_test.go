@@ -39,7 +39,7 @@ func TestExplanationOfHostileNames(t *testing.T) {
 	if strings.ContainsFunc(strings.ReplaceAll(out.String(), "\n", ""), func(r rune) bool { return !unicode.IsPrint(r) }) {
 		t.Errorf("not all of it prints: %q", out.String())
 	}
-	steps, rest, _ := strings.Cut(out.String(), "the rules saw:\n")
+	steps, rest, _ := strings.Cut(out.String(), "input of the rules:\n")
 	want := "claims       names                    added the claim names: [a\\u001b[2J\\u007f.test b\\u000a\\u000dclaims       forged c\\u001b]\n" +
 		"claims       text                     added the claim text: \\u009b2J\\u202eevil\\udb40\\udc41 – Söhne\n"
 	if diff := cmp.Diff(want, steps); diff != "" {
