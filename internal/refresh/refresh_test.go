@@ -3,6 +3,7 @@ package refresh
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,28 +34,35 @@ func TestLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		wake := make(chan struct{}, 1)
-		fetches, err := 0, error(nil)
+		var fetches atomic.Int32
+		var failing atomic.Bool
 		go Loop{
-			Fetch:   func(context.Context) error { fetches++; return err },
+			Fetch: func(context.Context) error {
+				fetches.Add(1)
+				if failing.Load() {
+					return errors.New("failed")
+				}
+				return nil
+			},
 			Backoff: func() Backoff { return Every(time.Minute) },
 			Wake:    wake,
 		}.Run(ctx, 10*time.Second)
-		expect := func(when string, after time.Duration, want int) {
+		expect := func(when string, after time.Duration, want int32) {
 			t.Helper()
 			time.Sleep(after)
 			synctest.Wait()
-			if fetches != want {
-				t.Errorf("%s: %d fetches, want %d", when, fetches, want)
+			if got := fetches.Load(); got != want {
+				t.Errorf("%s: %d fetches, want %d", when, got, want)
 			}
 		}
 		expect("before the first delay", 9*time.Second, 0)
 		expect("after the first delay", 2*time.Second, 1)
 		expect("after the interval", time.Minute, 2)
-		err = errors.New("failed")
+		failing.Store(true)
 		wake <- struct{}{}
 		expect("woken", 0, 3)
 		expect("after delays of 1, 2 and 4 seconds", 7*time.Second, 6)
-		err = nil
+		failing.Store(false)
 		expect("after the delay of 8 seconds", 8*time.Second, 7)
 		expect("within the interval", 50*time.Second, 7)
 		cancel()
