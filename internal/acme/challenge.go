@@ -11,10 +11,10 @@ import (
 	"github.com/mholt/acmez/v3/acme"
 )
 
-// Challenge returns the settings for a handshake in which an authority has us prove a
-// domain (TLS-ALPN-01, RFC 8737), nil for any other. Nobody shows a client certificate in
-// it, and nothing follows it. So it must offer that protocol and no other, and there must
-// be a challenge of ours under way for the name. A nil ACME proves nothing.
+// Challenge returns the TLS configuration for a handshake that validates a domain (TLS-ALPN-01, RFC 8737),
+// and nil for any other handshake. The configuration asks for no client certificate, so the handshake
+// must offer the protocol of RFC 8737 alone, and a challenge of this process must be pending for the
+// name. A nil Manager answers no challenge.
 func (a *Manager) Challenge(hello *tls.ClientHelloInfo) *tls.Config {
 	if a == nil || !slices.Equal(hello.SupportedProtos, []string{acmez.ACMETLS1Protocol}) {
 		return nil
@@ -25,17 +25,17 @@ func (a *Manager) Challenge(hello *tls.ClientHelloInfo) *tls.Config {
 	return a.challenge
 }
 
-var errNoChallenge = errors.New("a handshake without a client certificate is for " + acmez.ACMETLS1Protocol + " alone")
+var errNoChallenge = errors.New("a handshake without a client certificate must negotiate " + acmez.ACMETLS1Protocol)
 
 func (a *Manager) challengeSettings(onChallenge func(tls.ConnectionState)) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
-		// net/http has no handler for this protocol, and so closes the connection.
+		// net/http has no handler for this protocol and closes the connection.
 		NextProtos: []string{acmez.ACMETLS1Protocol},
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return a.client.Load().GetCertificate(hello)
 		},
-		SessionTicketsDisabled: true, // no session comes of it, or into it
+		SessionTicketsDisabled: true, // no session begins or resumes in this handshake
 		VerifyConnection: func(state tls.ConnectionState) error {
 			if state.NegotiatedProtocol != acmez.ACMETLS1Protocol {
 				return errNoChallenge
@@ -46,8 +46,7 @@ func (a *Manager) challengeSettings(onChallenge func(tls.ConnectionState)) *tls.
 	}
 }
 
-// ServeHTTP answers HTTP-01 challenges that are under way (RFC 8555 section 8.3), and
-// everything else with 404.
+// ServeHTTP answers pending HTTP-01 challenges (RFC 8555 section 8.3), and any other request with 404.
 func (a *Manager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, underWay := certmagic.GetACMEChallenge(r.Host)
 	if !underWay || c.Type != acme.ChallengeTypeHTTP01 || !certmagic.SolveHTTPChallenge(a.zap, w, r, c.Challenge) {

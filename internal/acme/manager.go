@@ -20,40 +20,39 @@ import (
 	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
-// The times of ACME.
 const (
-	// renewEvery is how often it is looked whether a certificate is due: when a third of
-	// its life is left, or earlier where the authority asks for it (RFC 9773).
-	renewEvery = 10 * time.Minute
-	// ending is how long a stop waits for what is being asked of the authority.
-	ending = 5 * time.Second
+	// renewalCheck is the interval of checks for certificates to renew: when a third of the
+	// lifetime is left, or earlier if the authority asks for it (RFC 9773).
+	renewalCheck = 10 * time.Minute
+	// stopTimeout bounds how long a stop waits for requests to the authority.
+	stopTimeout = 5 * time.Second
 )
 
-// A Manager obtains the certificates of a listener, one for each domain, and renews them
-// (RFC 8555). It never shows any other in their place. It is safe for concurrent use.
+// A Manager obtains and renews the certificates of the listeners, one for each domain (RFC 8555). It has
+// no fallback certificate. It is safe for concurrent use.
 type Manager struct {
 	log       *slog.Logger
-	zap       *zap.Logger // the same
+	zap       *zap.Logger // writes to log
 	attempts  *prometheus.CounterVec
 	challenge *tls.Config
 	every     time.Duration
 
-	settings atomic.Pointer[acmeSettings]
-	changed  chan struct{} // the settings are others
-	complete atomic.Bool   // each domain has had a certificate
+	settings atomic.Pointer[managerSettings]
+	changed  chan struct{} // signals new settings to Run
+	complete atomic.Bool   // each domain has had a certificate, see Ready
 
-	cache  *certmagic.Cache // there is one as soon as there is a client
+	cache  *certmagic.Cache // set before client
 	client atomic.Pointer[certmagic.Config]
 }
 
-type acmeSettings struct {
+type managerSettings struct {
 	*config.ACME
 	roots *x509.CertPool
 }
 
-// New returns one that waits for [Manager.Follow] and [Manager.Run]. handshakes counts those
-// that prove a domain, and attempts at certificates are counted in a series of its own, of
-// registerer.
+// New returns a Manager. [Manager.Configure], [Manager.Open] and [Manager.Run] must be called before it
+// has certificates. onChallenge is called for each handshake that answers a challenge. registerer gets
+// the count of attempts.
 func New(log *slog.Logger, registerer prometheus.Registerer, onChallenge func(tls.ConnectionState)) *Manager {
 	a := &Manager{
 		log: log, zap: zap.New(slogCore{log.Handler()}).Named("acme"),
@@ -61,7 +60,7 @@ func New(log *slog.Logger, registerer prometheus.Registerer, onChallenge func(tl
 			Name: "tallygate_acme_attempts_total",
 			Help: "Attempts at obtaining or renewing a certificate by ACME, by domain and result: ok or failed.",
 		}, []string{"domain", "result"}),
-		every:   renewEvery,
+		every:   renewalCheck,
 		changed: make(chan struct{}, 1),
 	}
 	a.challenge = a.challengeSettings(onChallenge)
@@ -69,18 +68,18 @@ func New(log *slog.Logger, registerer prometheus.Registerer, onChallenge func(tl
 	return a
 }
 
-// Follow lets a go by settings from now on; only their domains may be others than before.
-// roots, of [LoadDirectoryTrust], speak for the directory.
-func (a *Manager) Follow(settings *config.ACME, roots *x509.CertPool) {
-	a.settings.Store(&acmeSettings{settings, roots})
+// Configure sets the settings. A later call may change only the domains and the trust of the directory.
+// roots, from [LoadDirectoryTrust], authenticate the directory.
+func (a *Manager) Configure(settings *config.ACME, roots *x509.CertPool) {
+	a.settings.Store(&managerSettings{settings, roots})
 	select {
 	case a.changed <- struct{}{}:
-	default: // it is told already
+	default: // a signal is pending
 	}
 }
 
-// LoadDirectoryTrust reads the anchors of an ACME directory; nil means the system's. One
-// that is no authority is the directory's own certificate, and speaks for that alone.
+// LoadDirectoryTrust reads the anchors for an ACME directory; nil means the anchors of the system. A
+// certificate that is no authority must be the directory's own.
 func LoadDirectoryTrust(settings *config.ACME) (*x509.CertPool, error) {
 	if settings == nil || len(settings.DirectoryTrust) == 0 {
 		return nil, nil
@@ -92,45 +91,44 @@ func LoadDirectoryTrust(settings *config.ACME) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// Open makes the folder of the storage, or checks that it and what is in it are ours
-// alone. It must have succeeded before [Manager.Run].
+// Open creates the folder of the storage, or checks the owner and the permissions of the folder and its
+// files. It must have succeeded before [Manager.Run].
 func (a *Manager) Open() error {
-	if err := openFolder(string(a.settings.Load().Storage)); err != nil {
+	if err := openStorage(string(a.settings.Load().Storage)); err != nil {
 		return fmt.Errorf("opening listener.certificate.acme.storage: %w", err)
 	}
 	return nil
 }
 
-// Run loads the certificates that are stored, obtains those that are missing and renews
-// them until ctx ends; they are shown after that too. listener is where the challenges
-// arrive: the partners' listener, or that for HTTP-01. It must be open already, or
-// certmagic would open it.
+// Run loads the stored certificates, obtains missing certificates and renews all of them until ctx ends.
+// Certificate returns them afterwards too. listener is the address at which challenges arrive: the
+// partners' listener or the HTTP-01 listener. It must be open, or certmagic would open it.
 func (a *Manager) Run(ctx context.Context, listener net.Addr) {
 	a.cache = certmagic.NewCache(certmagic.CacheOptions{
 		GetConfigForCert:   func(certmagic.Certificate) (*certmagic.Config, error) { return a.client.Load(), nil },
 		RenewCheckInterval: a.every,
 		Logger:             a.zap,
 	})
-	storage := newFolder(string(a.settings.Load().Storage))
-	tended := map[config.Host]*tending{}
-	defer a.end(tended)
-	var before *acmeSettings
+	storage := newStorage(string(a.settings.Load().Storage))
+	managed := map[config.Host]*managedDomain{}
+	defer a.stop(managed)
+	var before *managerSettings
 	for {
 		now := a.settings.Load()
 		if before == nil || !now.roots.Equal(before.roots) {
 			a.client.Store(a.newClient(now, storage, listener))
 		}
-		for domain, t := range tended {
+		for domain, t := range managed {
 			if !slices.Contains(now.Domains, domain) {
 				t.cancel()
-				within(ending, func() { <-t.done })
-				delete(tended, domain)
-				a.forget(string(domain))
+				waitAtMost(stopTimeout, func() { <-t.done })
+				delete(managed, domain)
+				a.unmanage(string(domain))
 			}
 		}
 		for _, domain := range now.Domains {
-			if tended[domain] == nil {
-				tended[domain] = a.tend(ctx, string(domain), storage)
+			if managed[domain] == nil {
+				managed[domain] = a.manage(ctx, string(domain), storage)
 			}
 		}
 		before = now
@@ -142,20 +140,19 @@ func (a *Manager) Run(ctx context.Context, listener net.Addr) {
 	}
 }
 
-// end ends the upkeep of the certificates, of which those of tended have been told. What is
-// being asked of the authority or the storage may keep it waiting, and then only the end of
-// the process ends that.
-func (a *Manager) end(tended map[config.Host]*tending) {
-	within(ending, func() {
-		for _, t := range tended {
+// stop ends the renewal of certificates. The contexts of managed have ended. A request to the authority
+// or the storage may take longer than stopTimeout; it then goes on until the process ends.
+func (a *Manager) stop(managed map[config.Host]*managedDomain) {
+	waitAtMost(stopTimeout, func() {
+		for _, t := range managed {
 			<-t.done
 		}
 		a.cache.Stop()
 	})
 }
 
-// within waits for do, but no longer than limit. It may go on then.
-func within(limit time.Duration, do func()) {
+// waitAtMost runs do and waits until it returns, at most for limit. do goes on after that.
+func waitAtMost(limit time.Duration, do func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -167,19 +164,19 @@ func within(limit time.Duration, do func()) {
 	}
 }
 
-// A tending is the care for the certificate of one domain.
-type tending struct {
+// A managedDomain is a domain whose certificate is obtained and renewed.
+type managedDomain struct {
 	cancel context.CancelFunc
-	done   chan struct{} // closed when it has ended
+	done   chan struct{} // closed when obtain has returned
 }
 
-// tend takes care of a domain until it is cancelled or ctx ends.
-func (a *Manager) tend(ctx context.Context, domain string, storage *folder) *tending {
+// manage obtains and renews the certificate of domain until ctx ends or the result is canceled.
+func (a *Manager) manage(ctx context.Context, domain string, storage *fileStorage) *managedDomain {
 	for _, result := range []string{"ok", "failed"} {
 		a.attempts.WithLabelValues(domain, result)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	t := &tending{cancel, make(chan struct{})}
+	t := &managedDomain{cancel, make(chan struct{})}
 	go func() {
 		defer close(t.done)
 		a.obtain(ctx, domain, storage)
@@ -187,8 +184,8 @@ func (a *Manager) tend(ctx context.Context, domain string, storage *folder) *ten
 	return t
 }
 
-// forget ends the upkeep of the certificate of a domain. In the storage it stays.
-func (a *Manager) forget(domain string) {
+// unmanage ends the renewal of the certificate of domain. The storage keeps the certificate.
+func (a *Manager) unmanage(domain string) {
 	a.cache.RemoveManaged([]certmagic.SubjectIssuer{{Subject: domain}})
 	a.attempts.DeletePartialMatch(prometheus.Labels{"domain": domain})
 }

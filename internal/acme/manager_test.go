@@ -50,7 +50,7 @@ func newSite(t *testing.T, settings *config.ACME, roots *x509.CertPool, listener
 	handshakes := mtls.NewHandshakes(prometheus.NewRegistry())
 	a := New(slog.New(slog.NewTextHandler(t.Output(), nil)), prometheus.NewRegistry(), handshakes.Challenged)
 	a.every = every
-	a.Follow(settings, roots)
+	a.Configure(settings, roots)
 	if err := a.Open(); err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +160,7 @@ func TestRenewal(t *testing.T) {
 		t.Errorf("%v attempts succeeded", n)
 	}
 	s.stop()
-	if s.acme.newest("api.example.test") == nil {
+	if s.acme.latest("api.example.test") == nil {
 		t.Error("connections that are still to finish are shown nothing")
 	}
 	server.Stop()
@@ -204,7 +204,7 @@ func TestACMEStorageThatHangs(t *testing.T) {
 		}
 	}
 	first, second := hang("api.example.test"), hang("more.example.test")
-	a.Follow(settings, nil)
+	a.Configure(settings, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ran := make(chan struct{})
@@ -215,7 +215,7 @@ func TestACMEStorageThatHangs(t *testing.T) {
 	await(t, "reading", first)
 	other := *settings
 	other.Domains = []config.Host{"more.example.test"}
-	a.Follow(&other, nil)
+	a.Configure(&other, nil)
 	await(t, "reading of what comes after", second)
 	cancel()
 	select {
@@ -235,13 +235,13 @@ func stocked(t *testing.T, certificates ...*testpki.Pair) *Manager {
 	a := New(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), mtls.NewHandshakes(prometheus.NewRegistry()).Challenged)
 	settings := acmeOf("https://127.0.0.1:1", t.TempDir())
 	settings.Domains = []config.Host{"a.example", "b.example"}
-	a.Follow(settings, nil)
+	a.Configure(settings, nil)
 	a.cache = certmagic.NewCache(certmagic.CacheOptions{
 		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return a.client.Load(), nil },
 		Logger:           zap.NewNop(),
 	})
 	t.Cleanup(a.cache.Stop)
-	client := certmagic.New(a.cache, certmagic.Config{Storage: newFolder(t.TempDir()), Logger: zap.NewNop(), OCSP: certmagic.OCSPConfig{DisableStapling: true}})
+	client := certmagic.New(a.cache, certmagic.Config{Storage: newStorage(t.TempDir()), Logger: zap.NewNop(), OCSP: certmagic.OCSPConfig{DisableStapling: true}})
 	a.client.Store(client)
 	for _, c := range certificates {
 		if _, err := client.CacheUnmanagedTLSCertificate(t.Context(), c.TLS(), nil); err != nil {
@@ -278,7 +278,7 @@ func TestACMECertificate(t *testing.T) {
 		}
 	}
 	idle := New(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), nil)
-	idle.Follow(acmeOf("https://127.0.0.1:1", ""), nil)
+	idle.Configure(acmeOf("https://127.0.0.1:1", ""), nil)
 	if _, err := idle.Certificate(&tls.ClientHelloInfo{}); err == nil {
 		t.Error("something is shown before anything is loaded")
 	}
@@ -311,7 +311,7 @@ func TestACMEReady(t *testing.T) {
 	}
 	more := *both.settings.Load().ACME
 	more.Domains = []config.Host{"a.example", "b.example", "c.example"}
-	both.Follow(&more, nil)
+	both.Configure(&more, nil)
 	if err := both.Ready(); err != nil {
 		t.Errorf("with one more: %v", err)
 	}
@@ -338,18 +338,18 @@ func TestNoChallenge(t *testing.T) {
 	}
 }
 
-func TestPause(t *testing.T) {
+func TestRetryDelay(t *testing.T) {
 	for i, want := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
-		if got := pause(i, false); got != want*time.Second {
+		if got := retryDelay(i, false); got != want*time.Second {
 			t.Errorf("after %d: %s", i, got)
 		}
 	}
 	for i, want := range []time.Duration{1, 4, 16, 60, 60, 60} {
-		if got := pause(i, true); got != want*time.Minute {
+		if got := retryDelay(i, true); got != want*time.Minute {
 			t.Errorf("refused after %d: %s", i, got)
 		}
 	}
-	if pause(1_000_000, false) != time.Minute || pause(1_000_000, true) != time.Hour {
+	if retryDelay(1_000_000, false) != time.Minute || retryDelay(1_000_000, true) != time.Hour {
 		t.Error("never again")
 	}
 }

@@ -15,14 +15,14 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-func (a *Manager) newClient(settings *acmeSettings, storage certmagic.Storage, listener net.Addr) *certmagic.Config {
+func (a *Manager) newClient(settings *managerSettings, storage certmagic.Storage, listener net.Addr) *certmagic.Config {
 	host, port, _ := net.SplitHostPort(listener.String())
 	number, _ := strconv.Atoi(port)
 	byHTTP := settings.HTTPAddress != ""
 	client := certmagic.New(a.cache, certmagic.Config{
-		OnEvent: a.count,
-		// Nothing is shown later because a responder does not answer; that a certificate
-		// is to be replaced, the authority says by RFC 9773.
+		OnEvent: a.countAttempt,
+		// An OCSP responder that is down must not delay handshakes. The authority announces
+		// early renewals by RFC 9773.
 		OCSP:    certmagic.OCSPConfig{DisableStapling: true},
 		Storage: storage,
 		Logger:  a.zap,
@@ -30,38 +30,38 @@ func (a *Manager) newClient(settings *acmeSettings, storage certmagic.Storage, l
 	client.Issuers = []certmagic.Issuer{certmagic.NewACMEIssuer(client, certmagic.ACMEIssuer{
 		CA: settings.Directory.String(), TrustedRoots: settings.roots,
 		Email: string(settings.Email), Agreed: true,
-		// Exactly one kind of challenge, which our own listener answers.
+		// Only the kind of challenge that our listener answers.
 		DisableHTTPChallenge: !byHTTP, DisableTLSALPNChallenge: byHTTP,
 		ListenHost: host, AltHTTPPort: number, AltTLSALPNPort: number,
-		// Only what this process asked for is answered, and from memory.
+		// Answers only challenges of this process, from memory.
 		DisableDistributedSolvers: true,
-		HTTPProxy:                 func(*http.Request) (*url.URL, error) { return nil, nil }, // also not from the environment
+		HTTPProxy:                 func(*http.Request) (*url.URL, error) { return nil, nil }, // not even from the environment
 		Logger:                    a.zap,
 	})}
 	return client
 }
 
-// obtain tries until the certificate of domain is there, from the storage or from the
-// authority. From then on the cache renews it.
-func (a *Manager) obtain(ctx context.Context, domain string, storage *folder) {
+// obtain tries to get the certificate of domain, from the storage or the authority, until it succeeds. The
+// cache of certmagic renews the certificate from then on.
+func (a *Manager) obtain(ctx context.Context, domain string, storage *fileStorage) {
 	for failures, before := 0, false; ; failures++ {
 		err := a.client.Load().ManageSync(ctx, []string{domain})
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		if unwritable := storage.check(); unwritable != nil { // and so nothing was asked
+		if unwritable := storage.checkWritable(); unwritable != nil { // certmagic sent no request then
 			err = unwritable
 			a.attempts.WithLabelValues(domain, "failed").Inc()
 		}
 		shown := "nothing"
-		if c := a.newest(config.Host(domain)); c != nil {
+		if c := a.latest(config.Host(domain)); c != nil {
 			shown = "a certificate until " + c.Leaf.NotAfter.Format(time.RFC3339)
 		}
 		refused := errors.As(err, new(acme.Problem))
 		if refused != before {
 			failures, before = 0, refused
 		}
-		wait := pause(failures, refused)
+		wait := retryDelay(failures, refused)
 		a.log.ErrorContext(ctx, "certificate not obtained, trying again", "domain", domain, "shown", shown, "wait", wait.String(), "err", err)
 		select {
 		case <-ctx.Done():
@@ -71,19 +71,18 @@ func (a *Manager) obtain(ctx context.Context, domain string, storage *folder) {
 	}
 }
 
-// pause returns how long to wait after a failure that follows so many of its kind. What
-// does not answer is asked again within a minute. An authority that has refused is asked
-// rarely: it counts what fails. Let's Encrypt takes 5 failed validations of a name in an
-// hour; these are 4.
-func pause(failures int, refused bool) time.Duration {
+// retryDelay returns the delay after a failure that follows that many failures of its kind. An authority
+// that does not respond is tried again within a minute. An authority that refused counts failures: Let's
+// Encrypt allows 5 failed validations of a name in an hour, and these delays make 4.
+func retryDelay(failures int, refused bool) time.Duration {
 	if refused {
-		return min(time.Minute<<(2*min(failures, 3)), time.Hour) // 1, 4, 16 and then 60 minutes
+		return min(time.Minute<<(2*min(failures, 3)), time.Hour) // 1, 4, 16, then 60 minutes
 	}
 	return min(time.Second<<min(failures, 6), time.Minute)
 }
 
-// count counts what became of an attempt, also at renewing.
-func (a *Manager) count(_ context.Context, event string, data map[string]any) error {
+// countAttempt counts the results of attempts to obtain or renew a certificate.
+func (a *Manager) countAttempt(_ context.Context, event string, data map[string]any) error {
 	domain, _ := data["identifier"].(string)
 	switch event {
 	case "cert_obtained":

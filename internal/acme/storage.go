@@ -14,10 +14,10 @@ import (
 	"github.com/caddyserver/certmagic"
 )
 
-// openFolder makes a folder for nobody but the owner. One that is there must be ours with
-// all that is in it: whoever put a key there, can read it or put another in its place has
-// the key that is shown to partners.
-func openFolder(path string) error {
+// openStorage creates the folder with access for its owner alone. An existing folder and all files in it
+// must belong to the user of the gate or root: another user who can write or read a key has the key of
+// the listener.
+func openStorage(path string) error {
 	if _, err := os.Stat(path); err != nil {
 		return os.MkdirAll(path, 0o700)
 	}
@@ -27,22 +27,21 @@ func openFolder(path string) error {
 	}
 	return filepath.WalkDir(path, func(name string, entry fs.DirEntry, err error) error {
 		if err == nil {
-			err = checkOurs(name, name == path, entry, os.Geteuid())
+			err = checkOwnership(name, name == path, entry, os.Geteuid())
 		}
 		if name != path && (errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist)) {
-			return fs.SkipDir // root's lost+found, or what another gate deletes: nothing is taken from there
+			return fs.SkipDir // an unreadable folder such as lost+found, or a file that another gate deletes: certmagic reads neither
 		}
 		return err
 	})
 }
 
-// checkOurs returns nil for a file or folder that belongs to the user, by number, or to
-// root, that nobody else may write to and, where it is a key, nobody else may read. The
-// names of others are no secret.
-func checkOurs(name string, top bool, entry fs.DirEntry, user int) error {
+// checkOwnership returns nil for a file or folder that belongs to user, a uid, or to root, that no other
+// user may write and, if it is a key, no other user may read. Other users may list the folder.
+func checkOwnership(name string, top bool, entry fs.DirEntry, user int) error {
 	about, err := entry.Info()
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // another gate with this storage is at work
+		return nil // another gate with this storage deleted it
 	}
 	if err != nil {
 		return err
@@ -66,25 +65,25 @@ func checkOurs(name string, top bool, entry fs.DirEntry, user int) error {
 	return nil
 }
 
-// A folder keeps accounts, certificates and keys in files. Its locks are the system's: they
-// end with the process, however that ends. Those of certmagic are files with a time in
-// them, of which each keeps a goroutine and a restart after a kill waits for ten seconds.
-type folder struct {
+// A fileStorage stores accounts, certificates and keys in files. Its locks are flock(2) locks, which end
+// with the process. The locks of certmagic are files with a time: each needs a goroutine, and a restart
+// after a kill waits ten seconds for them.
+type fileStorage struct {
 	*certmagic.FileStorage
 
 	mu    sync.Mutex
 	locks map[string]*os.File
 }
 
-func newFolder(path string) *folder {
-	return &folder{FileStorage: &certmagic.FileStorage{Path: path}, locks: map[string]*os.File{}}
+func newStorage(path string) *fileStorage {
+	return &fileStorage{FileStorage: &certmagic.FileStorage{Path: path}, locks: map[string]*os.File{}}
 }
 
-// lockPoll is how often a lock is tried that another process, or another goroutine, has.
+// lockPoll is the interval of attempts to take a lock that another process or goroutine has.
 const lockPoll = 250 * time.Millisecond
 
-// Lock takes the lock of that name, or errs when ctx ends before.
-func (f *folder) Lock(ctx context.Context, name string) error {
+// Lock takes the lock, or returns an error if ctx ends before.
+func (f *fileStorage) Lock(ctx context.Context, name string) error {
 	for {
 		taken, err := f.TryLock(ctx, name)
 		if taken || err != nil {
@@ -98,8 +97,8 @@ func (f *folder) Lock(ctx context.Context, name string) error {
 	}
 }
 
-// TryLock takes the lock of that name unless somebody has it.
-func (f *folder) TryLock(_ context.Context, name string) (bool, error) {
+// TryLock takes the lock if it is free, and reports whether it was.
+func (f *fileStorage) TryLock(_ context.Context, name string) (bool, error) {
 	locks := filepath.Join(f.Path, "locks")
 	if err := os.MkdirAll(locks, 0o700); err != nil {
 		return false, err
@@ -121,23 +120,23 @@ func (f *folder) TryLock(_ context.Context, name string) (bool, error) {
 	return true, nil
 }
 
-// Unlock lets go of a lock. Its file stays: another may wait for it.
-func (f *folder) Unlock(_ context.Context, name string) error {
+// Unlock releases the lock. The lock file stays, because others may have opened it.
+func (f *fileStorage) Unlock(_ context.Context, name string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	file := f.locks[name]
 	if file == nil {
-		return fmt.Errorf("the lock %q is not taken", name)
+		return fmt.Errorf("lock %q is not held", name)
 	}
 	delete(f.locks, name)
 	return file.Close()
 }
 
-// check returns why the folder cannot be written to, nil if it can.
-func (f *folder) check() error {
+// checkWritable returns an error if no file can be written to the folder.
+func (f *fileStorage) checkWritable() error {
 	file, err := os.CreateTemp(f.Path, ".check-*")
 	if err == nil {
-		_, err = file.Write(make([]byte, 16<<10)) // more than a chain and its key
+		_, err = file.Write(make([]byte, 16<<10)) // more than a chain and its key take
 		err = errors.Join(err, file.Close(), os.Remove(file.Name()))
 	}
 	if err != nil {

@@ -12,10 +12,10 @@ import (
 )
 
 // A lock excludes every other holder, in this process or another, and waits for it.
-func TestFolderLocks(t *testing.T) {
+func TestStorageLocks(t *testing.T) {
 	dir := t.TempDir()
-	ours, theirs := newFolder(dir), newFolder(dir)
-	take := func(f *folder, name string, want bool) {
+	ours, theirs := newStorage(dir), newStorage(dir)
+	take := func(f *fileStorage, name string, want bool) {
 		t.Helper()
 		if taken, err := f.TryLock(t.Context(), name); taken != want || err != nil {
 			t.Errorf("%s: %t, %v", name, taken, err)
@@ -61,11 +61,11 @@ func TestFolderLocks(t *testing.T) {
 	}
 }
 
-func TestOpenFolder(t *testing.T) {
+func TestOpenStorage(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a", "b")
 	for range 2 { // made, and there already
-		if err := openFolder(path); err != nil {
+		if err := openStorage(path); err != nil {
 			t.Error(err)
 		}
 		if about, err := os.Stat(path); err != nil || about.Mode().Perm() != 0o700 {
@@ -76,7 +76,7 @@ func TestOpenFolder(t *testing.T) {
 		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
 		}
-		if err := openFolder(path); (err == nil) != fine {
+		if err := openStorage(path); (err == nil) != fine {
 			t.Errorf("%v: %v", mode, err)
 		}
 	}
@@ -85,7 +85,7 @@ func TestOpenFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{file, filepath.Join(file, "below")} {
-		if err := openFolder(path); err == nil {
+		if err := openStorage(path); err == nil {
 			t.Errorf("%s is a folder", path)
 		}
 	}
@@ -93,7 +93,7 @@ func TestOpenFolder(t *testing.T) {
 
 // What is in a storage is ours alone too: a key that others can read is theirs as well, and
 // what they can write they can replace.
-func TestOpenFolderLooksInside(t *testing.T) {
+func TestOpenStorageChecksFiles(t *testing.T) {
 	const deep = "certificates/directory/a.example"
 	for name, tt := range map[string]struct {
 		loosen func(dir string) error
@@ -127,7 +127,7 @@ func TestOpenFolderLooksInside(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, path := range []string{"acme", "link"} { // the operator may have put the folder elsewhere
-				err := openFolder(filepath.Join(root, path))
+				err := openStorage(filepath.Join(root, path))
 				if (err == nil) != (tt.fault == "") || err != nil && !strings.Contains(err.Error(), tt.fault) {
 					t.Errorf("%s: openFolder says %v", path, err)
 				}
@@ -141,7 +141,7 @@ func relink(file string) error {
 }
 
 // A folder or file of another user's is refused, and root's is not.
-func TestFolderOfAnother(t *testing.T) {
+func TestStorageOfAnotherUser(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "a.example.key")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -153,7 +153,7 @@ func TestFolderOfAnother(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return checkOurs(file, false, entries[0], user)
+		return checkOwnership(file, false, entries[0], user)
 	}
 	if err := check(user); err != nil {
 		t.Error(err)
@@ -170,7 +170,7 @@ func TestFolderOfAnother(t *testing.T) {
 	if err := os.Chown(file, 4321, 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := openFolder(dir); err == nil || !strings.Contains(err.Error(), "a.example.key\" belongs to neither root") {
+	if err := openStorage(dir); err == nil || !strings.Contains(err.Error(), "a.example.key\" belongs to neither root") {
 		t.Errorf("another's: %v", err)
 	}
 	if err := check(4321); err != nil {
@@ -179,21 +179,21 @@ func TestFolderOfAnother(t *testing.T) {
 	if err := os.Chown(dir, 4321, 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := openFolder(dir); err == nil || strings.Contains(err.Error(), ".key") {
+	if err := openStorage(dir); err == nil || strings.Contains(err.Error(), ".key") {
 		t.Errorf("another's folder: %v", err)
 	}
 }
 
 // What cannot be written to is named, and a check leaves nothing behind.
-func TestFolderCheck(t *testing.T) {
+func TestStorageIsWritable(t *testing.T) {
 	dir := t.TempDir()
-	if err := newFolder(dir).check(); err != nil {
+	if err := newStorage(dir).checkWritable(); err != nil {
 		t.Error(err)
 	}
 	if left, err := os.ReadDir(dir); len(left) > 0 || err != nil {
 		t.Errorf("left: %v, %v", left, err)
 	}
-	err := newFolder(filepath.Join(dir, "gone")).check()
+	err := newStorage(filepath.Join(dir, "gone")).checkWritable()
 	if err == nil || !strings.Contains(err.Error(), "writing to listener.certificate.acme.storage") || !strings.Contains(err.Error(), filepath.Join(dir, "gone")) {
 		t.Errorf("a folder that is gone: %v", err)
 	}

@@ -10,20 +10,20 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// A slogCore writes what certmagic says, which speaks zap, to our log, level by level.
+// A slogCore writes the log lines of certmagic, which uses zap, to an slog handler.
 type slogCore struct{ handler slog.Handler }
 
-// Enabled reports whether the log takes lines of that level.
+// Enabled reports whether the handler writes lines of the level.
 func (c slogCore) Enabled(level zapcore.Level) bool {
 	return c.handler.Enabled(context.Background(), slogLevel(level))
 }
 
-// With returns a core with fields in each line.
+// With returns a core that adds fields to each line.
 func (c slogCore) With(fields []zapcore.Field) zapcore.Core {
 	return slogCore{c.handler.WithAttrs(attributes(fields))}
 }
 
-// Check adds c to those that write entry, if the log takes it.
+// Check adds c to checked if the handler writes the level of entry.
 func (c slogCore) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
 	if c.Enabled(entry.Level) {
 		return checked.AddCore(entry, c)
@@ -39,7 +39,7 @@ func (c slogCore) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 	return c.handler.Handle(context.Background(), record)
 }
 
-// Sync does nothing: no line waits.
+// Sync does nothing: lines are not buffered.
 func (c slogCore) Sync() error { return nil }
 
 func slogLevel(level zapcore.Level) slog.Level {
@@ -55,14 +55,13 @@ func slogLevel(level zapcore.Level) slog.Level {
 	return slog.LevelError
 }
 
-// unlogged are fields of HTTP messages to the authority, at debug: nonces, and whatever
-// else an authority puts there.
-var unlogged = []string{"headers", "response_headers"}
+// omittedFields are HTTP headers in debug lines, which have nonces and other text of the authority.
+var omittedFields = []string{"headers", "response_headers"}
 
 func attributes(fields []zapcore.Field) []slog.Attr {
 	encoder := zapcore.NewMapObjectEncoder()
 	for _, f := range fields {
-		if !slices.Contains(unlogged, f.Key) {
+		if !slices.Contains(omittedFields, f.Key) {
 			f.AddTo(encoder)
 		}
 	}
@@ -70,7 +69,7 @@ func attributes(fields []zapcore.Field) []slog.Attr {
 	for _, key := range slices.Sorted(maps.Keys(encoder.Fields)) {
 		value := encoder.Fields[key]
 		if d, ok := value.(time.Duration); ok {
-			value = d.String() // as everywhere in our log
+			value = d.String() // the form of durations in our log
 		}
 		attributes = append(attributes, slog.Any(key, value))
 	}

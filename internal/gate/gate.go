@@ -96,7 +96,7 @@ func (g *Gate) ManageProcess(reload, drain <-chan os.Signal) {
 func (g *Gate) swap(s *state) (before *state) {
 	before = g.current.Swap(s)
 	if g.acme != nil {
-		g.acme.Follow(s.cfg.Listener.Certificate.ACME, s.directory)
+		g.acme.Configure(s.cfg.Listener.Certificate.ACME, s.directory)
 	}
 	return before
 }
