@@ -59,6 +59,9 @@ func (i *Issuer) operatorMux() *http.ServeMux {
 	mux.HandleFunc("GET /jwks", i.serveKeySet)
 	mux.HandleFunc("POST /introspect", serveJSON(func(request TokenRequest) (TokenResponse, error) {
 		claims, active, err := i.Resolve(request.Token)
+		if err != nil {
+			i.logOperation("", err)
+		}
 		return TokenResponse{active, claims}, err
 	}))
 	mux.HandleFunc("POST /revoked", serveJSON(func(token access.Unchecked) (RevokedResponse, error) {
