@@ -1,0 +1,69 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/tallygate/tallygate/internal/cli"
+	"github.com/tallygate/tallygate/internal/testpki"
+)
+
+// TestPageConfigurations checks that the sections of configuration that the pages show are valid,
+// each in a configuration that has the sections that the block lacks.
+func TestPageConfigurations(t *testing.T) {
+	dir := t.TempDir()
+	testpki.SelfSigned("gate", testpki.DNS("api.example.com")).Write(dir, "gate")
+	for _, name := range []string{"as-ca", "front-ca", "internal-ca", "northwind-ca"} {
+		testpki.NewCA(name).Write(dir, name)
+	}
+	const sections = `listener:
+  certificate: {files: {certificate: gate.pem, key: gate-key.pem}}
+authorization_servers:
+  - {name: partners, issuer: "https://as.example.com", audiences: ["https://api.example.com"]}
+apis:
+  - name: accounts
+    hosts: [api.example.com]
+    upstream: {url: "http://127.0.0.1:8080"}
+    routes: [{methods: [GET], path: "/accounts/{id}", scopes: [accounts:read]}]
+partners:
+  list:
+    - name: northwind
+      trust: [northwind-ca.pem]
+      applications:
+        - {client_id: northwind-ledger, certificate: {san_dns: ledger.northwind.example}, apis: [accounts], scopes: [accounts:read]}
+`
+	section := regexp.MustCompile(`(?m)^(\w+):.*\n(?: .*\n)*`)
+	checked := 0
+	for _, page := range []string{"authorization-servers.md", "issuer.md", "load-balancers.md", "operations.md"} {
+		content, err := os.ReadFile(filepath.Join("../../docs", page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range regexp.MustCompile("(?s)```yaml\n(\\w.*?)```").FindAllStringSubmatch(string(content), -1) {
+			text := strings.ReplaceAll(block[1], "/var/lib/tallygate", filepath.Join(dir, "state"))
+			for _, m := range section.FindAllStringSubmatch(sections, -1) {
+				switch {
+				case !strings.Contains("\n"+text, "\n"+m[1]+":"):
+					text += m[0]
+				case m[1] == "listener" && !strings.Contains(text, "\n  certificate:"):
+					text = strings.Replace(text, "listener:\n", m[0], 1)
+				}
+			}
+			file := filepath.Join(dir, "tallygate.yaml")
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			var stdout, stderr strings.Builder
+			if code := cli.Run(t.Context(), []string{"check", "--config", file}, &stdout, &stderr); code != cli.ExitOK {
+				t.Errorf("%s: check exits with %d, want %d: %s\n%s", page, code, cli.ExitOK, stderr.String(), text)
+			}
+			checked++
+		}
+	}
+	if checked != 5 {
+		t.Errorf("got %d blocks of configuration, want 5", checked)
+	}
+}
