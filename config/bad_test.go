@@ -380,7 +380,7 @@ var bad = []struct {
 	{"default-scopes", []string{`23:28: partners.list[0].applications[0].default_scopes[0]: "account:read" is not among the scopes of the application, did you mean "accounts:read"?`}},
 	{"default-scopes-twice", []string{`23:43: partners.list[0].applications[0].default_scopes[1]: is the same as partners.list[0].applications[0].default_scopes[0]`}},
 	{"app-resources-empty", []string{`26:22: partners.list[0].applications[0].resources: an empty list allows nothing; leave it out for all that the issuer knows`}},
-	{"app-resource-unknown", []string{`26:23: partners.list[0].applications[0].resources[0]: is none of issuer.audience, issuer.resources and the resources of issuer.resource_servers, did you mean "https://api.example.com"?`}},
+	{"app-resource-unknown", []string{`26:23: partners.list[0].applications[0].resources[0]: is not in issuer.audience, issuer.resources or the resources of issuer.resource_servers, did you mean "https://api.example.com"?`}},
 	{"app-resource-twice", []string{`26:50: partners.list[0].applications[0].resources[1]: is the same as partners.list[0].applications[0].resources[0]`}},
 	{"claim-empty", []string{`22:20: partners.list[0].applications[0].claims[0].name: is required`}},
 	{"claim-twice", []string{`22:53: partners.list[0].applications[0].claims[1].name: the claim "tenant" is already used by partners.list[0].applications[0].claims[0].name on line 22`}},

@@ -59,7 +59,7 @@ func (k *checker) knownResources(path string, list []string) {
 	}
 	for i, r := range list {
 		if !slices.Contains(known, r) {
-			k.fault(strictyaml.Index(path, i), "is none of issuer.audience, issuer.resources and the resources of issuer.resource_servers%s", strictyaml.DidYouMean(r, known))
+			k.fault(strictyaml.Index(path, i), "is not in issuer.audience, issuer.resources or the resources of issuer.resource_servers%s", strictyaml.DidYouMean(r, known))
 		}
 	}
 }

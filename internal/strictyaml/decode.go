@@ -162,7 +162,7 @@ func (d *decoder) mapping(n *node, v reflect.Value) []location {
 }
 
 // unknownKey records a key that is not among keys. The value of the key that was probably meant
-// counts as failed, so that its absence is no second fault.
+// is marked as failed, so that its absence is no second fault.
 func (d *decoder) unknownKey(key *node, keys []string) {
 	d.fault(key, "unknown key %s%s", Quote(key.Value), DidYouMean(key.Value, keys))
 	if meant := suggest(key.Value, keys); meant != "" {

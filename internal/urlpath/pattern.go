@@ -81,9 +81,9 @@ func ParsePattern(s string) (Pattern, error) {
 		case err != nil:
 			return Pattern{}, fmt.Errorf("segment %q: %w", part, err)
 		case part == "" && !last:
-			return Pattern{}, errors.New("an empty segment stands only at the end, as a trailing slash")
+			return Pattern{}, errors.New("an empty segment is allowed only at the end, as a trailing slash")
 		case segment.Kind == CatchAll && !last:
-			return Pattern{}, errors.New("** stands only at the end, as the last segment")
+			return Pattern{}, errors.New("** is allowed only as the last segment")
 		case name != "" && slices.Contains(names, name):
 			return Pattern{}, fmt.Errorf("the name {%s} occurs twice", name)
 		}
