@@ -221,7 +221,7 @@ func TestFrontProxyThatFramesOtherwise(t *testing.T) {
 			t.Errorf("%s: %d requests upstream\n%s", name, n, received)
 		}
 	}
-	// Of messages that are framed in one way only, connections stay open.
+	// Connections stay open after messages with only one framing.
 	for _, h2 := range []string{"true", "false"} {
 		r.check(r.call([]string{"-cert", "lb", "-token", "good", "-h2=" + h2, "-H", r.clientCert("northwind"), "-body", "10", "POST", "/accounts/7"}))
 		if err := r.granted(200); err != nil || r.answer.Close {

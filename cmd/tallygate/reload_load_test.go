@@ -12,7 +12,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// Of the load of TestReloadUnderLoad.
+// The load of TestReloadUnderLoad.
 const (
 	loadRate    = 500 // requests a second, when the machine keeps up
 	loadReloads = 300

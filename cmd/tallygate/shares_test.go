@@ -22,7 +22,7 @@ func TestRequestsOfOnePartner(t *testing.T) {
 		northwind.headers(2*stream+1, "GET", true)
 	}
 	r.check(r.expect(inFlight, 4))
-	r.upstream.settle() // those in hand have arrived
+	r.upstream.settle() // the concurrent requests have arrived
 	more := []string{"-cert", "northwind", "-token", "good", "GET", "/accounts/7"}
 	r.check(r.call(more))
 	r.check(r.refused(http.StatusServiceUnavailable, "overloaded", ""))

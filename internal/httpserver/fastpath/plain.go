@@ -7,12 +7,12 @@ import (
 	"github.com/tallygate/tallygate/internal/http1grammar"
 )
 
-// plain returns the lengths of the header and of the body of the request that received begins
-// with; no header where it is not all there, or is not plain. Of what net/http takes this is
-// a part about which there are no two opinions: each line ends in CR LF, each name is a
-// token with its colon behind it, each byte is printable ASCII, and nothing but at most one
-// Content-Length of digits says where the message ends. There is one Host and no field that
-// is about the connection, but to keep it.
+// plain returns the lengths of the header and of the body of the request at the start of
+// received. The header's length is 0 if the header is incomplete or not plain. Plain requests
+// are a subset of the requests that net/http takes, which every reader parses alike: each line
+// ends in CR LF, each field name is a token with its colon behind it, each byte is printable
+// ASCII, and at most one Content-Length of digits frames the message. A plain request has one
+// Host, and no field about the connection except Connection: keep-alive.
 func plain(received []byte) (head, length int) {
 	head = bytes.Index(received, []byte("\r\n\r\n")) + 4
 	if head < 4 || !plainLine(received) {

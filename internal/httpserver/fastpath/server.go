@@ -53,9 +53,10 @@ const (
 	Other
 )
 
-// Serve serves c, an HTTP/1.1 connection after its handshake of which early has been read, as
-// long as its requests are plain and follow each other. Of a connection that is not over it
-// returns since when it rests, or what has been read and not been served.
+// Serve serves plain requests on c, an HTTP/1.1 connection after its TLS handshake, until the
+// connection is closed, is idle, or has a request for net/http. early holds bytes that have been
+// read from c already. With Idle, rests is the end of the last response; with Other, unserved
+// holds the bytes that net/http must see first.
 func (l *Server) Serve(c *tls.Conn, early []byte) (o Outcome, unserved []byte, rests time.Time) {
 	defer func() {
 		if v := recover(); v != nil { // a bug, which is to cost this connection and no more

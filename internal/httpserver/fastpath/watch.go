@@ -19,7 +19,7 @@ type watch struct {
 	mu   sync.Mutex
 	over bool // the answer is there
 
-	// Of the goroutine that reads until done, and then of the connection's.
+	// The reading goroutine owns these until done, and then the connection's goroutine.
 	one  [1]byte
 	read int
 	gone bool

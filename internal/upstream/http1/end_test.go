@@ -282,8 +282,8 @@ func TestEndlessInformation(t *testing.T) {
 	}
 }
 
-// A body can be closed at any time and by any goroutine. Of a connection with something
-// left on it no more use is made.
+// A body can be closed at any time and by any goroutine. A connection with unread bytes of the
+// response is not used again.
 func TestClose(t *testing.T) {
 	for _, waiting := range []bool{false, true} {
 		gone := make(chan struct{}, 1)

@@ -26,7 +26,7 @@ type socket struct {
 	sent    int64
 	records *records // nil: TLS is not spoken
 
-	// Of a request that is under way.
+	// The request that is under way.
 	ctx  context.Context // nil: it is watched already, or there is none
 	by   time.Time       // the deadline that counts once it is watched
 	stop func() bool     // ends the watch; nil: there is none

@@ -145,7 +145,7 @@ func slowly(s *server, conn net.Conn, in *bufio.Reader) {
 	}
 }
 
-// large is more than the sockets hold. Of a request it is made with a long field.
+// large is more than the sockets hold. A request gets that size by a long field.
 const large = 64<<10 + longestBody
 
 // to returns a request to path with this body; a large one where that is as long as can be.

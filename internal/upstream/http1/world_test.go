@@ -211,7 +211,7 @@ func class(err error) string {
 	return "broken"
 }
 
-// request returns one with the body of a stranger: of a kind that net/http does not know.
+// request returns a request whose body has a type that net/http does not know.
 func request(t testing.TB, method, body string) *http.Request {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, "http://api.example.test/accounts/7?a=b", nil)
