@@ -68,7 +68,7 @@ func (s *Server) Run(ctx context.Context) {
 func (s *Server) refreshAndLog(ctx context.Context) error {
 	err := s.Refresh(ctx)
 	if err != nil && ctx.Err() == nil {
-		s.log.WarnContext(ctx, "metadata not read", "issuer", s.name, "err", err)
+		s.log.WarnContext(ctx, "metadata not fetched", "issuer", s.name, "err", err)
 	}
 	return err
 }
@@ -83,7 +83,7 @@ func (s *Server) Refresh(ctx context.Context) error {
 		if !errors.Is(ctx.Err(), context.Canceled) { // a canceled fetch has not failed
 			s.metrics.failed.Inc()
 		}
-		return fmt.Errorf("reading metadata of %q: %w", s.issuer, err)
+		return fmt.Errorf("fetching metadata of %q: %w", s.issuer, err)
 	}
 	m.fetchedAt = start
 	s.metrics.succeeded.Inc()

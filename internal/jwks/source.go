@@ -158,7 +158,7 @@ func (s *Source) reloadLocal() error {
 func (s *Source) Latest() *Set {
 	if s.local != nil {
 		if err := s.reloadLocal(); err != nil {
-			s.log.Warn("key set not read", "issuer", s.server, "err", err)
+			s.log.Warn("local key set not read", "issuer", s.server, "err", err)
 		}
 	}
 	return s.current.Load()
@@ -209,7 +209,7 @@ func (s *Source) answerRequests(ctx context.Context) error {
 		return nil
 	}
 	if err != nil {
-		s.log.WarnContext(ctx, "key set not read", "issuer", s.server, "err", err)
+		s.log.WarnContext(ctx, "key set not fetched", "issuer", s.server, "err", err)
 	}
 	return err
 }
