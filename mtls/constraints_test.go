@@ -19,7 +19,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// An attribute is one of a distinguished name, in the string type of its tag.
+// An attribute is an attribute of a distinguished name, with the string type of its tag.
 type attribute struct {
 	id   encodingasn1.ObjectIdentifier
 	tag  asn1.Tag
@@ -60,7 +60,7 @@ func general(tag asn1.Tag, content []byte) []byte {
 
 func directory(attributes ...attribute) []byte { return general(0xa4, name(attributes...)) }
 
-// otherName is a user principal name.
+// otherName returns a user principal name.
 func otherName(text string) []byte {
 	var b cryptobyte.Builder
 	b.AddASN1ObjectIdentifier(encodingasn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 20, 2, 3})
@@ -70,7 +70,7 @@ func otherName(text string) []byte {
 	return general(0xa0, b.BytesOrPanic())
 }
 
-// limits adds name constraints with these GeneralNames as bases; behind each stands tail.
+// limits adds name constraints with these GeneralNames as bases; tail follows each base.
 func limits(critical bool, permitted, excluded [][]byte, tail ...byte) testpki.Option {
 	var b cryptobyte.Builder
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
@@ -111,8 +111,8 @@ func subject(attributes ...attribute) testpki.Option {
 
 func each(names ...[]byte) [][]byte { return names }
 
-// T-ADD-10: constraints on names that crypto/x509 does not compare count, critical or not,
-// in a subordinate authority and in the anchor itself. openssl agrees, where it is there.
+// T-ADD-10: constraints on names that crypto/x509 does not compare are applied, critical or not, in a
+// subordinate authority and in the anchor. openssl agrees, where it is installed.
 func TestNameConstraints(t *testing.T) {
 	other, victim := utf8String(oidO, "Other"), utf8String(oidO, "Victim")
 	app, de := utf8String(oidCN, "app"), utf8String(oidC, "DE")
@@ -183,7 +183,7 @@ func TestNameConstraints(t *testing.T) {
 						expectOpenSSL(t, where, anchor, leaf, critical, tt.want)
 					}
 				}
-				// The authority of another has no part in it.
+				// Another authority has the constraints.
 				sub := root.Intermediate("Sub", limit)
 				expectNamed(t, "as the anchor, signed by another", sub, sub.Leaf("app", tt.leaf...), critical, tt.want)
 			}
@@ -205,7 +205,7 @@ func expectNamed(t *testing.T, where string, anchor, leaf *testpki.Pair, critica
 	}
 }
 
-// expectOpenSSL asks another program.
+// expectOpenSSL compares the result with openssl verify.
 func expectOpenSSL(t *testing.T, where string, anchor, leaf *testpki.Pair, critical, want bool) {
 	t.Helper()
 	if _, err := exec.LookPath("openssl"); err != nil {
@@ -220,8 +220,8 @@ func expectOpenSSL(t *testing.T, where string, anchor, leaf *testpki.Pair, criti
 	}
 }
 
-// Constraints of several authorities count together, for the authorities between as well,
-// except where one has issued to itself.
+// The constraints of several authorities add up, for intermediate authorities too, except self-issued
+// ones.
 func TestNameConstraintsOfSeveral(t *testing.T) {
 	de, other, app := utf8String(oidC, "DE"), utf8String(oidO, "Other"), utf8String(oidCN, "app")
 	in := func(attributes ...attribute) testpki.Option {
@@ -231,7 +231,7 @@ func TestNameConstraintsOfSeveral(t *testing.T) {
 	first := root.Intermediate("First", in(de))
 	second := first.Intermediate("Second", subject(de, utf8String(oidCN, "Second")), in(de, other))
 	beyond := first.Intermediate("Beyond", subject(utf8String(oidCN, "Beyond")))
-	// Of the same name, as for a new key: RFC 5280 section 6.1.3 (b) exempts it.
+	// An authority with the same name and a new key: RFC 5280 section 6.1.3 (b) exempts it.
 	renewed := first.Intermediate("First")
 	for _, tt := range []struct {
 		what   string
@@ -256,8 +256,8 @@ func TestNameConstraintsOfSeveral(t *testing.T) {
 	expectNamed(t, "a leaf that is self-issued", root, own.Leaf("Root"), false, false)
 }
 
-// A way that keeps the constraints counts beside one that does not, and speaks for its own
-// anchor alone.
+// A chain that satisfies the constraints is accepted beside a chain that does not, and only with its own
+// anchor.
 func TestNameConstraintsOnOneChain(t *testing.T) {
 	strict, free := testpki.NewCA("Strict", limits(false, nil, each(directory()))), testpki.NewCA("Free")
 	issuing := strict.Intermediate("Issuing")
@@ -292,11 +292,11 @@ func TestNameConstraintsAreBounded(t *testing.T) {
 	start := time.Now()
 	expectNamed(t, "2.25 million pairs", ca, leaf, false, false)
 	if took := time.Since(start); took > 4*time.Second { // it is judged four times
-		t.Errorf("it took %s", took)
+		t.Errorf("the check took %s, want at most a second", took)
 	}
 }
 
-// Whatever the bytes, a name is within itself, and reading does not panic.
+// For any bytes, a name is inside its own subtree, and parsing does not panic.
 func FuzzDirectoryName(f *testing.F) {
 	f.Add(name(utf8String(oidO, "Other"), utf8String(oidCN, "a")), name(utf8String(oidO, "oTHER")))
 	f.Add(name(attribute{oidO, asn1.T61String, "\xe9"}), name())
@@ -306,7 +306,7 @@ func FuzzDirectoryName(f *testing.F) {
 			return
 		}
 		if one.within(one) != inside || one.within(directoryName{}) != inside {
-			t.Fatal("a name is outside itself")
+			t.Fatal("within reports a name outside its own subtree, want inside")
 		}
 		if two, ok := readDirectoryName(b); ok && len(one.rdns) == len(two.rdns) && one.within(two) != two.within(one) {
 			t.Fatal("two names of one length are compared by their order")

@@ -10,9 +10,8 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// T-DN-08: a partner's own authority does not speak for another partner by a certificate that
-// the other partner's authority has issued to it, whether the file of anchors holds that
-// certificate or the client shows it.
+// T-DN-08: a partner's authority does not issue certificates for another partner whose authority has
+// certified it, whether the file of anchors has that certificate or the client presents it.
 func TestAnchorBelowAnothersAnchor(t *testing.T) {
 	root, alone := testpki.NewCA("Consortium Root"), testpki.NewCA("Borealis")
 	below := root.Intermediate("Borealis below the root")
@@ -52,7 +51,7 @@ func TestAnchorBelowAnothersAnchor(t *testing.T) {
 	}
 }
 
-// Nor does it speak for a resource server, or for the partners that have the listener's anchors.
+// The same for resource servers, and for partners with the anchors of the listener.
 func TestAnchorBelowSharedAnchor(t *testing.T) {
 	dir := t.TempDir()
 	root := testpki.NewCA("Consortium Root")

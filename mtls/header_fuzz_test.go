@@ -11,13 +11,13 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// spell puts certificates, which are others in each process, where the fuzzer writes $P and
-// $Q: percent-encoded PEM, or base64 for $B.
+// spell replaces $P and $Q in fuzz inputs by certificates, which differ in each process: percent-encoded
+// PEM, or base64 for $B.
 func spell(p, q *x509.Certificate) *strings.Replacer {
 	return strings.NewReplacer("$P", escaped(p), "$Q", escaped(q), "$B", b64(p))
 }
 
-// Whatever stands in a header: it is refused, or there is one way to read it.
+// For any header, parsing fails or gives the one certificate that the header has.
 func FuzzFormats(f *testing.F) {
 	ca := testpki.NewCA("Root")
 	p, q := ca.Leaf("p").Cert, ca.Leaf("q").Cert
@@ -79,8 +79,8 @@ func linesOf(lines string) []string {
 	return strings.Split(lines, "\n")
 }
 
-// Whatever a client sends of its own, and whatever names its authority gave it: what an
-// Envoy makes of it gives the certificate that this client showed, or none.
+// For any header of a client and any names in its certificate, the header that Envoy makes gives the
+// certificate of the client or an error.
 func FuzzXFCC(f *testing.F) {
 	ca := testpki.NewCA("Root")
 	p, q := ca.Leaf("p").Cert, ca.Leaf("q").Cert

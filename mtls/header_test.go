@@ -22,14 +22,14 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// fronting returns the settings of a listener that believes senders on loopback.
+// fronting returns settings that trust front proxies on loopback.
 func fronting(formats ...config.HeaderFormat) *config.CertificateHeader {
 	h := &config.CertificateHeader{Formats: formats, PEMHeader: "X-Ssl-Client-Cert"}
 	h.TrustedProxies.Addresses = []config.Network{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}}
 	return h
 }
 
-// loadFronted loads the trust in northwind's anchors of a gate behind front proxies.
+// loadFronted returns a Trust with northwind's anchors, behind front proxies.
 func loadFronted(t testing.TB, header *config.CertificateHeader, northwind *testpki.Pair, edits ...func(*config.Config)) *Trust {
 	t.Helper()
 	file, _ := northwind.Write(t.TempDir(), "northwind")
@@ -46,8 +46,8 @@ func loadFronted(t testing.TB, header *config.CertificateHeader, northwind *test
 	return trust
 }
 
-// sent returns a request with the header lines, over a TLS connection from an address on
-// which the sender showed chain.
+// sent returns a request with the header lines, over a TLS connection from an address on which the sender
+// presented chain.
 func sent(from string, chain []*x509.Certificate, lines ...string) *http.Request {
 	r := connected(chain)
 	r.Header = http.Header{}
@@ -59,7 +59,7 @@ func sent(from string, chain []*x509.Certificate, lines ...string) *http.Request
 	return r.WithContext(ConnContext(context.Background(), &addressed{remote: peer}))
 }
 
-// addressed is a connection of which only the address counts.
+// addressed is a connection with only an address.
 type addressed struct {
 	net.Conn
 	remote net.Addr
@@ -70,7 +70,7 @@ func (c *addressed) RemoteAddr() net.Addr { return c.remote }
 func b64(c *x509.Certificate) string     { return base64.StdEncoding.EncodeToString(c.Raw) }
 func rfc9440(c *x509.Certificate) string { return ":" + b64(c) + ":" }
 
-// escaped is a chain as nginx's $ssl_client_escaped_cert has it.
+// escaped returns a chain in the form of nginx's $ssl_client_escaped_cert.
 func escaped(chain ...*x509.Certificate) string {
 	var text []byte
 	for _, c := range chain {
@@ -79,7 +79,7 @@ func escaped(chain ...*x509.Certificate) string {
 	return strings.ReplaceAll(url.QueryEscape(string(text)), "+", "%20")
 }
 
-// T-CC-05, 06, 07, 08, 09: what each header is worth.
+// T-CC-05, 06, 07, 08, 09: each format of header, valid and malformed.
 func TestClientFromHeader(t *testing.T) {
 	northwind := testpki.NewCA("Northwind Root")
 	issuing := northwind.Intermediate("Issuing")
@@ -95,7 +95,7 @@ func TestClientFromHeader(t *testing.T) {
 	withTail := base64.StdEncoding.EncodeToString(append([]byte(nil), append(p.Cert.Raw, 0)...))
 	key := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: p.Cert.Raw}))
 	many := strings.Repeat(", "+rfc9440(issuing.Cert), maxCertificates)
-	// Whose base64 is padded, and whose has characters that another alphabet has not.
+	// Certificates whose base64 has padding, and characters that the URL alphabet does not have.
 	ragged, dashed := northwind.Leaf("p"), northwind.Leaf("p")
 	for !strings.HasSuffix(b64(ragged.Cert), "=") {
 		ragged = northwind.Leaf("p")
@@ -228,7 +228,7 @@ func TestClientFromHeader(t *testing.T) {
 				for range 2 { // the second time from memory
 					got, err := trust.Client(r)
 					if reason(err) != tt.want || (got == nil) != (tt.who == nil) || got != nil && got.Leaf.Subject.CommonName != tt.who.Cert.Subject.CommonName {
-						t.Errorf("judged %v, %v, want %s", got, err, tt.want)
+						t.Errorf("Client returned %v, %v, want %s", got, err, tt.want)
 					}
 					if err != nil && len(err.Error()) > 300 {
 						t.Errorf("the log would say %q", err)
@@ -242,7 +242,7 @@ func TestClientFromHeader(t *testing.T) {
 	}
 }
 
-// withKey returns a certificate of another kind of key than testpki's, self-issued in name.
+// withKey returns a self-issued certificate with a kind of key that testpki does not make.
 func withKey(t *testing.T, key any) *x509.Certificate {
 	t.Helper()
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour)}
@@ -258,7 +258,7 @@ func withKey(t *testing.T, key any) *x509.Certificate {
 	return c
 }
 
-// Only the formats that are configured are read.
+// Only configured formats are parsed.
 func TestFormatsThatAreNotRead(t *testing.T) {
 	northwind := testpki.NewCA("Northwind Root")
 	p := northwind.Leaf("p")
@@ -277,13 +277,13 @@ func TestFormatsThatAreNotRead(t *testing.T) {
 			if _, err := trust.Client(sent("127.0.0.1", nil, line)); reason(err) != want {
 				t.Errorf("%s where %s is read is judged %v", format, read, err)
 			}
-			// What is not read cannot spoil what is.
+			// A malformed header of another format has no effect.
 			if _, err := trust.Client(sent("127.0.0.1", nil, lines[read], "Client-Cert-Chain: x")); read != config.FormatRFC9440 && err != nil {
 				t.Errorf("%s beside a header that is not read is judged %v", read, err)
 			}
 		}
 	}
-	// T-CC-13: a trailer is no header.
+	// T-CC-13: a trailer is not a header.
 	r := sent("127.0.0.1", nil)
 	r.Trailer = http.Header{"Client-Cert": {rfc9440(p.Cert)}}
 	if _, err := loadFronted(t, fronting(config.FormatRFC9440), northwind).Client(r); reason(err) != access.NoCertificate {
@@ -291,7 +291,7 @@ func TestFormatsThatAreNotRead(t *testing.T) {
 	}
 }
 
-// A certificate that is remembered is still judged by the time of each request.
+// The validity period of a cached certificate is checked on each request.
 func TestHeaderCertificateExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		long := testpki.Valid(time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour))
@@ -317,17 +317,16 @@ func TestHeaderCertificateExpires(t *testing.T) {
 	})
 }
 
-// A certificate that was passed on before costs no parsing, and strangers' certificates
-// leave nothing behind.
+// A header that was seen before is not parsed again, and untrusted certificates are not cached.
 func TestHeaderCertificateIsCached(t *testing.T) {
 	ca := testpki.NewCA("Root")
 	trust := loadFronted(t, fronting(config.FormatRFC9440, config.FormatXFCC), ca)
 	r := sent("127.0.0.1", nil, "Client-Cert: "+rfc9440(ca.Leaf("a").Cert))
 	if n := testing.AllocsPerRun(100, func() { _, _ = trust.Client(r) }); n > 0 {
-		t.Errorf("a request takes %v allocations", n)
+		t.Errorf("Client made %v allocations on a known connection, want 0", n)
 	}
 	if n := trust.frontProxies.known.Len(); n != 1 {
-		t.Errorf("%d certificates are remembered, want 1", n)
+		t.Errorf("%d certificates are cached, want 1", n)
 	}
 	for range 3 {
 		stranger := sent("127.0.0.1", nil, "Client-Cert: "+rfc9440(testpki.SelfSigned("s").Cert))
@@ -339,7 +338,7 @@ func TestHeaderCertificateIsCached(t *testing.T) {
 	if _, err := trust.Client(elsewhere); reason(err) != access.MalformedRequest {
 		t.Errorf("what was in one header, in another: judged %v", err)
 	}
-	// What leads to an anchor by a chain does not do so without it, or by another.
+	// A certificate that needs a chain is refused without it, or with another chain.
 	issuing := ca.Intermediate("Issuing")
 	deep := "Client-Cert: " + rfc9440(issuing.Leaf("deep").Cert)
 	if _, err := trust.Client(sent("127.0.0.1", nil, deep, "Client-Cert-Chain: "+rfc9440(issuing.Cert))); err != nil {
@@ -359,7 +358,7 @@ func TestHeaderCertificateIsCached(t *testing.T) {
 		t.Errorf("a long one is judged %v", err)
 	}
 	if n := trust.frontProxies.known.Len(); n != 2 {
-		t.Errorf("%d certificates are remembered, want 2", n)
+		t.Errorf("%d certificates are cached, want 2", n)
 	}
 }
 

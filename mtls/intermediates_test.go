@@ -14,8 +14,8 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// T-ADD-22: a stranger's chain whose authorities all may have signed each other costs a few
-// signature checks, not as many as there are orders.
+// T-ADD-22: a chain whose authorities may all have signed each other costs a few signature checks, not one
+// for each order of them.
 func TestUntrustedAuthoritiesSignEachOther(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
 	if err != nil {
@@ -49,7 +49,7 @@ func TestUntrustedAuthoritiesSignEachOther(t *testing.T) {
 	}
 }
 
-// What an authority vouches for, through others of the chain in any order, is found.
+// signedByAnchors finds certificates that are signed through others, in any order.
 func TestSignedByAnchors(t *testing.T) {
 	anchor := testpki.NewCA("Root")
 	issuing := anchor.Intermediate("Issuing")
@@ -61,10 +61,10 @@ func TestSignedByAnchors(t *testing.T) {
 	} {
 		got := a.signedByAnchors(order)
 		if len(got) != 2 || got[0] != issuing.Cert || got[1] != lower.Cert {
-			t.Errorf("%d are vouched for", len(got))
+			t.Errorf("signedByAnchors returned %d certificates, want all", len(got))
 		}
 	}
 	if got := a.signedByAnchors([]*x509.Certificate{lower.Cert, namesake.Cert}); len(got) != 0 {
-		t.Errorf("without what is between, %d are vouched for", len(got))
+		t.Errorf("signedByAnchors without the intermediate returned %d certificates, want 0", len(got))
 	}
 }

@@ -102,16 +102,16 @@ func TestServerConfig(t *testing.T) {
 			address, _ := listen(t, settings)
 			client := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS10, MaxVersion: tt.version}
 			if tt.client != nil {
-				// Shown whatever the server says it would accept, as curl does.
+				// Sent whatever authorities the server accepts, as curl does.
 				client.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return tt.client, nil }
 			}
 			err := dial(t, address, client)
 			if tt.alert == "" && err != nil {
-				t.Errorf("the client is told %v", err)
+				t.Errorf("the client got %v, want no error", err)
 			}
 			var op *net.OpError
 			if tt.alert != "" && (!errors.As(err, &op) || op.Err.Error() != "tls: "+tt.alert) {
-				t.Errorf("the client is told %v, want the alert %q", err, tt.alert)
+				t.Errorf("the client got %v, want the alert %q", err, tt.alert)
 			}
 			if tt.counted[0] != "" {
 				if n := testutil.ToFloat64(handshakes.total.WithLabelValues(tt.counted[0], tt.counted[1], tls.VersionName(tt.version))); n != 1 {
@@ -122,8 +122,8 @@ func TestServerConfig(t *testing.T) {
 	}
 }
 
-// RFC 9325 section 4.2: of TLS 1.2, forward secrecy and authenticated encryption alone. A
-// handshake that both sides can make safe from a quantum computer of tomorrow is (T-TLS-19).
+// RFC 9325 section 4.2: TLS 1.2 only with forward secrecy and authenticated encryption. A handshake uses
+// post-quantum key exchange if both sides support it (T-TLS-19).
 func TestCipherSuites(t *testing.T) {
 	ca, server := testpki.NewCA("Root"), testpki.SelfSigned("gate", testpki.IP("127.0.0.1"))
 	trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {ca}})
@@ -163,14 +163,14 @@ func TestCipherSuites(t *testing.T) {
 	}
 }
 
-// The list of acceptable authorities is empty, so that it names no partner; and a
-// client that goes by it shows what it has.
+// The list of acceptable authorities is empty, so it names no partner, and clients that follow it send
+// their certificate.
 func TestServerConfigNamesNoPartner(t *testing.T) {
 	ca, server := testpki.NewCA("Secret Partner"), testpki.SelfSigned("gate", testpki.IP("127.0.0.1"))
 	trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {ca}})
 	settings := ServerConfig(func() *Trust { return trust }, server.TLS(), config.TLS12, config.Respond, NewHandshakes(prometheus.NewRegistry()))
 	if settings.ClientCAs == nil {
-		t.Fatal("the pool is nil, which means the system's roots")
+		t.Fatal("ClientCAs is nil, which means the roots of the system; want an empty pool")
 	}
 	address, _ := listen(t, settings)
 	roots := x509.NewCertPool()
@@ -185,8 +185,7 @@ func TestServerConfigNamesNoPartner(t *testing.T) {
 	}
 }
 
-// A resumed session carries its certificate along, and it is judged again: under
-// another trust it is refused.
+// The certificate of a resumed session is checked again, and refused under another Trust.
 func TestResumedSessionsAreJudged(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
@@ -212,24 +211,23 @@ func TestResumedSessionsAreJudged(t *testing.T) {
 					t.Fatalf("connection %d: %v, resumed %v, %d certificates", i+1, r.err, r.state.DidResume, len(r.state.PeerCertificates))
 				}
 			}
-			// The same ticket keys and other anchors: the ticket opens, the gate does not.
+			// The same ticket keys and other anchors: the ticket is valid, the certificate is not.
 			changed := ServerConfig(func() *Trust { return after }, server.TLS(), config.TLS12, config.Handshake, handshakes)
 			changed.SetSessionTicketKeys([][32]byte{{1}})
 			address, results = listen(t, changed)
 			client.ServerName = "127.0.0.1"
 			if err := dial(t, address, client); err == nil {
-				t.Error("the resumed session is accepted")
+				t.Error("the handshake of the resumed session succeeded, want an error")
 			}
 			if r := <-results; access.ReasonOf(r.err) != access.UntrustedCertificate {
-				t.Errorf("the server says %v", r.err)
+				t.Errorf("the handshake ended with %v, want an error about the certificate", r.err)
 			}
 		})
 	}
 }
 
-// A self-signed certificate with the CA bit is let through on a new and on a resumed
-// session, with no anchors; where such certificates are no longer taken, the resumed
-// session ends too.
+// A self-signed certificate with the CA bit is accepted without anchors on new and resumed sessions. When
+// self-signed certificates are disabled, the resumed session is refused too.
 func TestSelfSignedAuthority(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
@@ -264,10 +262,10 @@ func TestSelfSignedAuthority(t *testing.T) {
 			changed.SetSessionTicketKeys([][32]byte{{1}})
 			address, results = listen(t, changed)
 			if err := dial(t, address, client); err == nil {
-				t.Error("the resumed session is accepted")
+				t.Error("the handshake of the resumed session succeeded, want an error")
 			}
 			if r := <-results; access.ReasonOf(r.err) != access.WrongUsage {
-				t.Errorf("the server says %v", r.err)
+				t.Errorf("the handshake ended with %v, want an error about the certificate", r.err)
 			}
 		})
 	}

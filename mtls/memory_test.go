@@ -12,8 +12,8 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// The bytes that are counted for a certificate are at least those that it takes, also for
-// one whose many short names take thirty times the memory of its DER.
+// certificateBytes is at least the memory of a certificate, also of a certificate whose many short names
+// take thirty times the memory of its DER.
 func TestCertificateBytes(t *testing.T) {
 	ca := testpki.NewCA("Root")
 	for name, edit := range map[string]func(*x509.Certificate){
@@ -60,7 +60,7 @@ func heapInUse() int {
 	return int(m.HeapAlloc)
 }
 
-// T-ADD-04: certificates in headers take a share of the memory for all.
+// T-ADD-04: certificates in headers use the common memory of the caches.
 func TestMemoryOfCertificates(t *testing.T) {
 	ca := testpki.NewCA("Root")
 	trust := loadFronted(t, fronting("rfc9440"), ca)

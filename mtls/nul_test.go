@@ -14,8 +14,8 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// T-ADD-18: a NUL in a name ends no name. The names are compared whole, and a certificate
-// that has one counts for nothing, whatever else it holds.
+// T-ADD-18: a NUL does not end a name. Names are compared as a whole, and a certificate with a NUL in a
+// name is refused.
 func TestNULInNames(t *testing.T) {
 	ca := testpki.NewCA("Root")
 	strict := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {ca}})
@@ -55,11 +55,11 @@ func TestNULInNames(t *testing.T) {
 			}
 		}
 	}
-	// Two bytes for each letter are no NUL.
+	// The zero bytes of a BMPString are not NUL characters.
 	if _, err := client(strict, chain(ca.Leaf("a", subject(good, attribute{oidCN, asn1.Tag(30), "\x00l\x00e"})))); err != nil {
 		t.Errorf("BMPString: %v", err)
 	}
-	// crypto/x509 parses no URI with a NUL, so that no such certificate gets here.
+	// crypto/x509 rejects URIs with NUL.
 	for _, text := range []string{id + "\x00", id + "\x00/evil", "spiffe://northwind.example\x00.evil.example/ledger"} {
 		if c, err := parsed(ca, alternatives(false, uri(text))); err == nil {
 			t.Errorf("%q is taken: %v", text, c.URIs)
@@ -67,7 +67,7 @@ func TestNULInNames(t *testing.T) {
 	}
 }
 
-// parsed returns a certificate by ca, or why crypto/x509 does not read it.
+// parsed returns a certificate by ca, or the error of crypto/x509.
 func parsed(ca *testpki.Pair, options ...testpki.Option) (c *x509.Certificate, err error) {
 	defer func() {
 		if v := recover(); v != nil {

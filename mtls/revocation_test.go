@@ -17,7 +17,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// listed is a configuration with anchors, each of a partner of its own, and lists.
+// listed is a configuration with revocation lists and anchors, each anchor of its own partner.
 type listed struct {
 	*config.Config
 	t   *testing.T
@@ -40,7 +40,7 @@ func (l *listed) revocation() *config.Revocation {
 	return &l.Listener.ClientCertificates.Revocation
 }
 
-// file names a list in a file.
+// file adds a list in a file.
 func (l *listed) file(name string) {
 	l.revocation().Lists = append(l.revocation().Lists, config.RevocationList{File: l.verification(name)})
 }
@@ -58,7 +58,7 @@ func (l *listed) load(previous *Trust) *Trust {
 	return trust
 }
 
-// judged holds a certificate to be judged so, per request and per handshake.
+// judged checks the reason for chain, on a request and in a handshake.
 func judged(t *testing.T, trust *Trust, chain []*x509.Certificate, want access.Reason) {
 	t.Helper()
 	_, err := trust.Client(connected(chain))
@@ -69,8 +69,7 @@ func judged(t *testing.T, trust *Trust, chain []*x509.Certificate, want access.R
 	}
 }
 
-// On an open connection a revocation counts from the next request on, whatever was found
-// out about the connection before.
+// A revocation takes effect with the next request on an open connection, whatever is cached.
 func TestRevokedOnAnOpenConnection(t *testing.T) {
 	root, other := testpki.NewCA("Root"), testpki.NewCA("Other")
 	leaf := root.Leaf("a")
@@ -85,10 +84,10 @@ func TestRevokedOnAnOpenConnection(t *testing.T) {
 		}
 	}
 	if n := testing.AllocsPerRun(100, func() { _, _ = first.Client(r) }); n > 0 {
-		t.Errorf("a request takes %v allocations", n)
+		t.Errorf("Client made %v allocations on a known connection, want 0", n)
 	}
 	if l.load(first) != first {
-		t.Error("without a change there is another Trust")
+		t.Error("LoadTrust without a change returned a new Trust, want the previous Trust")
 	}
 	root.WriteRevocationList(l.dir, "root.crl", testpki.Numbered(7), testpki.Revoking(leaf))
 	second := l.load(first)
@@ -100,7 +99,7 @@ func TestRevokedOnAnOpenConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := l.load(second).Client(r); reason(err) == access.Granted {
-			t.Errorf("%s takes a revocation back", name)
+			t.Errorf("Client accepted a revoked certificate after %s, want RevokedCertificate", name)
 		}
 	}
 	if _, err := second.Client(r); reason(err) != access.RevokedCertificate {
@@ -108,8 +107,8 @@ func TestRevokedOnAnOpenConnection(t *testing.T) {
 	}
 }
 
-// T-TLS-13: of two ways to anchors, one on which an authority was revoked does not count,
-// nor does its anchor; the other does.
+// T-TLS-13: a chain with a revoked authority is refused with its anchor; another chain of the certificate
+// is accepted.
 func TestRevokedAuthorityOnOneChain(t *testing.T) {
 	one, two := testpki.NewCA("One"), testpki.NewCA("Two")
 	issuing := one.Intermediate("Issuing")
@@ -134,7 +133,7 @@ func TestRevokedAuthorityOnOneChain(t *testing.T) {
 	judged(t, l.load(trust), shown, access.RevokedCertificate)
 }
 
-// cross returns a certificate of the authority a by another.
+// cross returns a certificate for the authority a, issued by by.
 func cross(t *testing.T, a, by *testpki.Pair) *x509.Certificate {
 	t.Helper()
 	der, err := x509.CreateCertificate(nil, &x509.Certificate{
@@ -151,8 +150,8 @@ func cross(t *testing.T, a, by *testpki.Pair) *x509.Certificate {
 	return c
 }
 
-// A certificate that was revoked, shown without the authorities above it, chains to nothing.
-// Where self-signed ones are taken it must not pass for one.
+// A revoked certificate that is presented without its intermediates has no chain. It must not be accepted
+// as self-signed.
 func TestRevokedWithoutIntermediates(t *testing.T) {
 	root := testpki.NewCA("Root")
 	issuing := root.Intermediate("Issuing")
@@ -169,13 +168,13 @@ func TestRevokedWithoutIntermediates(t *testing.T) {
 	judged(t, trust, chain(gone), access.RevokedCertificate)
 	bare := []*x509.Certificate{gone.Cert}
 	judged(t, trust, bare, access.RevokedCertificate)
-	// Of whom nobody here knows who signed him, nobody knows whether he was revoked.
+	// The status of a certificate by an unknown issuer is unknown.
 	judged(t, trust, chain(testpki.NewCA("Stranger").Leaf("a"))[:1], access.RevocationUnknown)
 	judged(t, trust, chain(testpki.SelfSigned("a")), access.Granted)
 }
 
-// A bundle of a root and its issuing authority is common. The root's list counts for the
-// issuing authority there too.
+// A bundle often has a root and its issuing authority as anchors. The root's list applies to the issuing
+// authority there too.
 func TestRevokedIntermediateInTheBundle(t *testing.T) {
 	root := testpki.NewCA("Root")
 	issuing := root.Intermediate("Issuing")
@@ -192,8 +191,8 @@ func TestRevokedIntermediateInTheBundle(t *testing.T) {
 	judged(t, trust, []*x509.Certificate{leaf.Cert}, access.RevokedCertificate)
 }
 
-// What is remembered of a chain is small whatever a partner's authority builds, for 16,384
-// are remembered and anybody's junk in a chain makes another one.
+// Large verifications are not cached: the cache has room for 16,384 small ones, and any extra certificate in
+// a chain makes another entry.
 func TestManyChains(t *testing.T) {
 	root := testpki.NewCA("Root")
 	const deep, wide = 45, 25
@@ -242,9 +241,8 @@ func TestManyChains(t *testing.T) {
 	}
 }
 
-// What a client shows beside its certificate only helps to find a path. A stranger's
-// certificate for the key of an authority must not turn "its authority has expired" into
-// "it chains to nothing", which counts where self-signed certificates are taken.
+// Extra certificates only help to find a chain. An untrusted certificate for the key of an authority must not
+// turn an expired authority into "chains to no anchor", which is accepted where self-signed certificates are.
 func TestUntrustedCrossCertificate(t *testing.T) {
 	root, stranger := testpki.NewCA("Root", testpki.Expired()), testpki.NewCA("Stranger")
 	leaf := root.Leaf("a")

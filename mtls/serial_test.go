@@ -10,8 +10,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// A negative serial number is refused where its certificate counts, with that reason, and
-// does not matter in certificates that come along.
+// A negative serial number in a chain is refused with this reason, and ignored in extra certificates.
 func TestNegativeSerialNumbers(t *testing.T) {
 	t.Setenv("GODEBUG", "x509negativeserial=1") // as package main has it
 	ca := testpki.NewCA("Root")

@@ -9,8 +9,8 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// T-ADD-10: the name constraints in one list of anchors are not lifted by another list that has
-// the same key without them.
+// T-ADD-10: the name constraints of an anchor in one list are not lifted by a list with the same key and no
+// constraints.
 func TestSharedConstraints(t *testing.T) {
 	dir := t.TempDir()
 	root := testpki.NewCA("Root")

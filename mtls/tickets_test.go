@@ -18,7 +18,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// What takes trust away from anybody is told from what only gives some.
+// RemovesTrust tells changes that remove trust from changes that only add it.
 func TestRemovesTrust(t *testing.T) {
 	a, b, c := testpki.NewCA("A"), testpki.NewCA("B"), testpki.NewCA("C")
 	type anchors = map[config.Name][]*testpki.Pair
@@ -48,7 +48,7 @@ func TestRemovesTrust(t *testing.T) {
 	}
 }
 
-// reissue returns another certificate of the authority a, with its name and key.
+// reissue returns another certificate of the authority a, with the same name and key.
 func reissue(t *testing.T, a *testpki.Pair) *testpki.Pair {
 	t.Helper()
 	again := *a.Cert
@@ -64,9 +64,8 @@ func reissue(t *testing.T, a *testpki.Pair) *testpki.Pair {
 	return &testpki.Pair{Cert: c, Key: a.Key}
 }
 
-// A Trust takes another's place on connections that are open: what the other found out of
-// them does not count, and a connection keeps none alive whose place was taken. Where
-// nothing has changed, there is no other.
+// After a reload, open connections are verified by the next Trust, and no connection keeps the previous Trust
+// alive. LoadTrust returns the previous Trust if nothing has changed.
 func TestLoadTrustAfter(t *testing.T) {
 	a, b := testpki.NewCA("A"), testpki.NewCA("B")
 	type anchors = map[config.Name][]*testpki.Pair
@@ -76,7 +75,7 @@ func TestLoadTrustAfter(t *testing.T) {
 		for range 2 {
 			_, err := trust.Client(open)
 			if got := reason(err); got != want {
-				t.Errorf("judged %s, want %s", got, want)
+				t.Errorf("Client returned %s, want %s", got, want)
 			}
 		}
 	}
@@ -84,7 +83,7 @@ func TestLoadTrustAfter(t *testing.T) {
 		first := load(t, false, anchors{"north": {a, b}})
 		judge(first, access.Granted)
 		if again := loadAfter(t, first, false, anchors{"north": {b, a}}); again != first {
-			t.Error("another order makes another Trust")
+			t.Error("LoadTrust with the anchors in another order returned a new Trust, want the previous Trust")
 		}
 		second := loadAfter(t, first, false, anchors{"north": {b}})
 		judge(second, access.UntrustedCertificate)
@@ -95,14 +94,13 @@ func TestLoadTrustAfter(t *testing.T) {
 	judge(third, access.Granted)
 	for deadline := time.Now().Add(10 * time.Second); gone[0].Value() != nil || gone[1].Value() != nil; runtime.GC() {
 		if time.Now().After(deadline) {
-			t.Fatal("a connection keeps what judged it before")
+			t.Fatal("a connection keeps the previous Trust alive, want it collected")
 		}
 	}
 	judge(third, access.Granted)
 }
 
-// The settings of a connection keep no Trust alive either, and the one that judges a
-// handshake is that of the moment.
+// The configuration of a connection keeps no Trust alive, and a handshake uses the current Trust.
 func TestServerConfigKeepsNoTrust(t *testing.T) {
 	ca := testpki.NewCA("A")
 	var current atomic.Pointer[Trust]
@@ -119,14 +117,14 @@ func TestServerConfigKeepsNoTrust(t *testing.T) {
 	}
 	for deadline := time.Now().Add(10 * time.Second); gone.Value() != nil; runtime.GC() {
 		if time.Now().After(deadline) {
-			t.Fatal("the settings keep what judged before")
+			t.Fatal("the tls.Config keeps the previous Trust alive, want it collected")
 		}
 	}
 	runtime.KeepAlive(settings)
 }
 
-// T-TLS-01, T-TLS-06, T-TLS-09: a ticket is good at its own listener, across new settings
-// and one new key, and no more when sessions are to be forgotten.
+// T-TLS-01, T-TLS-06, T-TLS-09: a ticket is valid at its own listener, after new settings and one rotation of
+// keys, and not after InvalidateTickets.
 func TestListenerTickets(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
@@ -185,7 +183,7 @@ func TestListenerTickets(t *testing.T) {
 			_ = conn.Close()
 			<-results
 			if len(seen) != 1 || string(seen[0]) != string(second.Cert.Raw) {
-				t.Error("a new connection is shown the old certificate")
+				t.Error("a new connection got the old certificate, want the new one")
 			}
 		})
 	}

@@ -21,13 +21,13 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// load writes each partner's anchors to files and loads the trust in them.
+// load writes the anchors of each partner to files and returns a Trust for them.
 func load(t *testing.T, selfSigned bool, anchors map[config.Name][]*testpki.Pair) *Trust {
 	t.Helper()
 	return loadAfter(t, nil, selfSigned, anchors)
 }
 
-// loadAfter is load for a Trust that takes the place of previous.
+// loadAfter is load with a previous Trust.
 func loadAfter(t *testing.T, previous *Trust, selfSigned bool, anchors map[config.Name][]*testpki.Pair) *Trust {
 	t.Helper()
 	cfg := &config.Config{}
@@ -56,7 +56,7 @@ func chain(p *testpki.Pair, more ...*testpki.Pair) []*x509.Certificate {
 	return list
 }
 
-// connected returns a request on a connection of a client that showed chain.
+// connected returns a request on a connection whose client presented chain.
 func connected(chain []*x509.Certificate) *http.Request {
 	return &http.Request{TLS: &tls.ConnectionState{HandshakeComplete: true, PeerCertificates: chain}}
 }
@@ -89,7 +89,7 @@ func TestClient(t *testing.T) {
 		c.PermittedDNSDomainsCritical, c.PermittedDNSDomains = true, []string{"northwind.example"}
 	})
 	serverOnly := testpki.Usage(x509.ExtKeyUsageServerAuth)
-	// As "openssl req -x509" makes them.
+	// Certificates as "openssl req -x509" makes them.
 	caBit := func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true }
 	noUsage := func(c *x509.Certificate) { c.KeyUsage, c.ExtKeyUsage = 0, nil }
 	critical := func(c *x509.Certificate) {
@@ -143,21 +143,21 @@ func TestClient(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			for range 2 { // the second time from memory
 				if _, err := client(strict, tt.chain); reason(err) != tt.want || reason(strict.checkConnection(tt.chain, now)) != tt.want {
-					t.Errorf("judged %v, want %s", err, tt.want)
+					t.Errorf("Client returned %v, want %s", err, tt.want)
 				}
 				c, err := client(open, tt.chain)
 				if reason(err) != tt.selfSigned {
 					t.Errorf("with self-signed ones taken: judged %v, want %s", err, tt.selfSigned)
 				}
 				if err == nil && tt.want != access.Granted && len(c.Anchors) > 0 {
-					t.Error("a certificate that chains to nothing has anchors")
+					t.Error("a certificate without a chain has anchors, want none")
 				}
 			}
 		})
 	}
 }
 
-// issue makes another certificate of ca, of the same name and key, and has by sign it.
+// issue returns another certificate for the name and key of ca, signed by by.
 func issue(t *testing.T, ca, by *testpki.Pair) *testpki.Pair {
 	t.Helper()
 	template := *ca.Cert
@@ -175,8 +175,7 @@ func issue(t *testing.T, ca, by *testpki.Pair) *testpki.Pair {
 	return &testpki.Pair{Cert: cert, Key: ca.Key}
 }
 
-// One name, two authorities, and each certificate speaks only for the one whose key
-// signed it.
+// Of two authorities with one name, only the authority whose key signed a certificate is its anchor.
 func TestAnchorsAreComparedByKey(t *testing.T) {
 	northwind, borealis := testpki.NewCA("Root"), testpki.NewCA("Root")
 	trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {northwind}, "borealis": {borealis}})
@@ -185,14 +184,14 @@ func TestAnchorsAreComparedByKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !c.ChainsTo(trust.Anchors()["northwind"]) || c.ChainsTo(trust.Anchors()["borealis"]) {
-		t.Error("the certificate speaks for the wrong partner")
+		t.Error("the certificate has the anchor of the wrong partner")
 	}
 	if c.Thumbprint != access.ThumbprintOf(c.Leaf) {
-		t.Error("the thumbprint is not the leaf's")
+		t.Error("Thumbprint is not the thumbprint of the leaf")
 	}
 }
 
-// What is remembered of a chain is the way to its anchor. Time is judged anew.
+// A verification is cached; the validity period is checked on each request.
 func TestExpiryIsJudgedEachTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ca := testpki.NewCA("Root", testpki.Valid(time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)))
@@ -200,7 +199,7 @@ func TestExpiryIsJudgedEachTime(t *testing.T) {
 		brief := ca.Leaf("brief", testpki.Valid(time.Now().Add(-time.Hour), time.Now().Add(time.Minute)))
 		trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {ca}})
 		through := chain(short.Leaf("a"))
-		// Two connections that stay open, and what is asked of each request on them.
+		// Two connections that stay open, and the results of their requests.
 		ends, endsAbove := connected(chain(brief)), connected(through)
 		for _, r := range []*http.Request{ends, endsAbove} {
 			if _, err := trust.Client(r); err != nil {
@@ -240,7 +239,7 @@ func TestLoadTrustRefuses(t *testing.T) {
 			cfg.Listener.ClientCertificates.Trust = []config.Path{config.Path(file)}
 			_, err := LoadTrust(cfg, Options{})
 			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), file) {
-				t.Errorf("LoadTrust says %v, want %q and the file's name", err, tt.want)
+				t.Errorf("LoadTrust returned %v, want %q and the file's name", err, tt.want)
 			}
 		})
 	}
@@ -248,12 +247,12 @@ func TestLoadTrustRefuses(t *testing.T) {
 		cfg := &config.Config{}
 		cfg.Listener.ClientCertificates.Trust = []config.Path{"/nowhere/anchors.pem"}
 		if _, err := LoadTrust(cfg, Options{}); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("LoadTrust says %v", err)
+			t.Errorf("LoadTrust returned %v", err)
 		}
 	})
 }
 
-// What is known of a connection goes when the connection does.
+// The entry of a connection is deleted with the connection.
 func TestConnectionsAreForgotten(t *testing.T) {
 	ca := testpki.NewCA("Root")
 	trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {ca}})
@@ -271,21 +270,20 @@ func TestConnectionsAreForgotten(t *testing.T) {
 			return
 		}
 	}
-	t.Error("connections that are gone are still known")
+	t.Error("connections has entries of closed connections, want none")
 }
 
-// A second request on a connection costs no hash and no allocation.
+// A second request on a connection computes no hash and does not allocate.
 func TestConnectionIsJudgedOnce(t *testing.T) {
 	ca := testpki.NewCA("Root")
 	trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {ca}})
 	r := connected(chain(ca.Leaf("a")))
 	if n := testing.AllocsPerRun(100, func() { _, _ = trust.Client(r) }); n > 0 {
-		t.Errorf("a request takes %v allocations", n)
+		t.Errorf("Client made %v allocations on a known connection, want 0", n)
 	}
 }
 
-// Strangers leave nothing behind: neither in memory nor in the text for the log,
-// however much their chains say.
+// Untrusted chains leave nothing in memory, and little in the log, however large they are.
 func TestUntrustedChainsAreNotCached(t *testing.T) {
 	long := strings.Repeat("\x01", 60_000)
 	trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {testpki.NewCA("Root")}})
@@ -297,7 +295,7 @@ func TestUntrustedChainsAreNotCached(t *testing.T) {
 		}
 	}
 	if n := trust.verifications.Len(); n != 0 {
-		t.Errorf("%d chains of strangers are remembered", n)
+		t.Errorf("%d untrusted chains are cached, want 0", n)
 	}
 	serverOnly := testpki.SelfSigned("a", testpki.Usage(x509.ExtKeyUsageServerAuth))
 	if _, err := client(load(t, true, nil), chain(serverOnly)); reason(err) != access.WrongUsage {

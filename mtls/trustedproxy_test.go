@@ -17,8 +17,8 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// proxies returns who is trusted: the addresses, and the certificates with one of the
-// names under the anchors in file.
+// proxies returns settings that trust the addresses, and the certificates with one of the names under the
+// anchors in file.
 func proxies(addresses []string, file string, names ...string) config.TrustedProxies {
 	var t config.TrustedProxies
 	for _, a := range addresses {
@@ -30,8 +30,8 @@ func proxies(addresses []string, file string, names ...string) config.TrustedPro
 	return t
 }
 
-// T-CC-01, 03, 04, 10: whose header is believed. Of everybody else, no certificate counts,
-// not their own either.
+// T-CC-01, 03, 04, 10: headers of trusted front proxies count. For other senders, neither the header nor the
+// certificate of the connection counts.
 func TestTrustedProxies(t *testing.T) {
 	northwind, operator := testpki.NewCA("Northwind Root"), testpki.NewCA("Operator Root")
 	operatorFile, _ := operator.Write(t.TempDir(), "operator")
@@ -93,7 +93,7 @@ func TestTrustedProxies(t *testing.T) {
 			for range 2 {
 				c, err := trust.Client(r)
 				if reason(err) != want || tt.want && c.Leaf != p.Cert && c.Thumbprint != access.ThumbprintOf(p.Cert) {
-					t.Fatalf("judged %v, %v, want %s", c, err, want)
+					t.Fatalf("Client returned %v, %v, want %s", c, err, want)
 				}
 			}
 			if (trust.PeerCertificate(r) != nil) != tt.want {
@@ -101,7 +101,7 @@ func TestTrustedProxies(t *testing.T) {
 			}
 		})
 	}
-	// A request that nobody noted the socket's other end of.
+	// A request without the address of its socket.
 	r := sent("10.1.2.3", nil, "Client-Cert: "+rfc9440(p.Cert))
 	settings := fronting(config.FormatRFC9440)
 	settings.TrustedProxies = byAddress
@@ -114,8 +114,7 @@ func TestTrustedProxies(t *testing.T) {
 	}
 }
 
-// With from: tls no header counts, whoever sends it, T-CC-02, T-CC-10; and what the
-// issuer goes by never does.
+// T-CC-02, T-CC-10: with from: tls no header counts, whoever sends it. The issuer never reads headers.
 func TestHeaderAndConnectionCertificate(t *testing.T) {
 	northwind := testpki.NewCA("Northwind Root")
 	p, own := northwind.Leaf("p"), northwind.Leaf("own")
@@ -133,7 +132,7 @@ func TestHeaderAndConnectionCertificate(t *testing.T) {
 	}
 }
 
-// An authority that vouches for a partner alone must not make front proxies.
+// An authority of one partner must not authenticate front proxies.
 func TestProxyAnchorsAreDisjoint(t *testing.T) {
 	dir := t.TempDir()
 	northwind, operator := testpki.NewCA("Northwind Root"), testpki.NewCA("Operator Root")
@@ -160,13 +159,13 @@ func TestProxyAnchorsAreDisjoint(t *testing.T) {
 		cfg.Partners.List = []config.Partner{{Name: "northwind", Trust: []config.Path{config.Path(tt.own)}}, {Name: "southridge"}}
 		_, err := LoadTrust(cfg, Options{})
 		if (err == nil) != (tt.fault == "") || err != nil && !strings.Contains(err.Error(), tt.fault) {
-			t.Errorf("%s: LoadTrust says %v", name, err)
+			t.Errorf("%s: LoadTrust returned %v", name, err)
 		}
 	}
 }
 
-// Nor may it by way of a certificate that the configuration does not hold: what front
-// proxies chain to may have certified a partner's authority, then or since.
+// The same through a certificate that the configuration does not have: an anchor of front proxies may have
+// certified a partner's authority at any time.
 func TestFrontProxyUnderAPartnersAuthority(t *testing.T) {
 	northwind, operator := testpki.NewCA("Northwind Root"), testpki.NewCA("Operator Root")
 	template := *northwind.Cert
@@ -197,8 +196,7 @@ func TestFrontProxyUnderAPartnersAuthority(t *testing.T) {
 	if _, err := trust.Client(sent("127.0.0.1", append(chain(operator.Leaf("lb", name)), cross), passed)); err != nil {
 		t.Errorf("behind a front proxy that shows that certificate, too: judged %v", err)
 	}
-	// An authority that was for all becomes the partner's own, by a reload that changes
-	// nothing else.
+	// A reload makes a shared authority the partner's own, and changes nothing else.
 	northwindFile, _ := northwind.Write(t.TempDir(), "northwind")
 	cfg := &config.Config{}
 	shared := &cfg.Listener.ClientCertificates
@@ -215,8 +213,8 @@ func TestFrontProxyUnderAPartnersAuthority(t *testing.T) {
 	}
 }
 
-// T-CC-11: a reload that changes who is trusted counts for the next request on an open
-// connection, and session tickets of before are void; one that changes nothing, neither.
+// T-CC-11: a reload that changes the trusted proxies takes effect with the next request on an open connection,
+// and removes trust. A reload without a change does neither.
 func TestReloadOfProxies(t *testing.T) {
 	northwind, operator := testpki.NewCA("Northwind Root"), testpki.NewCA("Operator Root")
 	dir := t.TempDir()
@@ -268,11 +266,11 @@ func TestReloadOfProxies(t *testing.T) {
 			}
 			for range 2 {
 				if _, err := second.Client(open); reason(err) != tt.want {
-					t.Errorf("judged %v, want %s", err, tt.want)
+					t.Errorf("Client returned %v, want %s", err, tt.want)
 				}
 			}
 			if third := state(second, config.FromHeader, tt.before, config.FormatRFC9440); (third == first) != tt.same {
-				t.Error("a Trust came back")
+				t.Errorf("LoadTrust returned the first Trust: %t, want %t", third == first, tt.same)
 			} else if _, err := third.Client(open); err != nil {
 				t.Errorf("back again: judged %v", err)
 			}
@@ -280,7 +278,7 @@ func TestReloadOfProxies(t *testing.T) {
 	}
 }
 
-// Where nothing was noted, nobody is known.
+// Without ConnContext the address is the zero Addr.
 func TestSocketPeer(t *testing.T) {
 	if got := socketPeerOf(&http.Request{}); got.IsValid() {
 		t.Errorf("a request of no connection comes from %s", got)
@@ -290,8 +288,8 @@ func TestSocketPeer(t *testing.T) {
 	}
 }
 
-// T-CC-09: a certificate that was revoked counts no more in a header than on a connection,
-// also one that is remembered; and a front proxy's own no more either.
+// T-CC-09: a revoked certificate is refused in a header too, also if it is cached, and so is the certificate
+// of a front proxy.
 func TestRevokedBehindFrontProxy(t *testing.T) {
 	northwind, operator := testpki.NewCA("Northwind Root"), testpki.NewCA("Operator Root")
 	p, lb := northwind.Leaf("p"), operator.Leaf("lb", testpki.DNS("lb.internal"))
@@ -328,7 +326,7 @@ func TestRevokedBehindFrontProxy(t *testing.T) {
 		trust = l.load(trust)
 		for range 2 {
 			if _, err := trust.Client(open); reason(err) != step.want {
-				t.Errorf("%s: judged %v, want %s", step.name, err, step.want)
+				t.Errorf("%s: Client returned %v, want %s", step.name, err, step.want)
 			}
 		}
 		if step.want == access.NoCertificate && trust.PeerCertificate(open) != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// rsaKey returns a new key.
+// rsaKey returns a new RSA key.
 func rsaKey(t *testing.T, bits int) *rsa.PrivateKey {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, bits)
@@ -68,8 +68,8 @@ func TestWeakCertificates(t *testing.T) {
 	}
 }
 
-// withDate returns a configuration in which northwind has the anchors in files and may have
-// short keys until a date.
+// withDate returns a configuration in which northwind has the anchors in files, and RSA keys of 1024 bits
+// until a date.
 func withDate(until string, files ...string) *config.Config {
 	cfg := &config.Config{}
 	p := config.Partner{Name: "northwind"}
@@ -85,7 +85,7 @@ func withDate(until string, files ...string) *config.Config {
 	return cfg
 }
 
-// T-ADD-14: an anchor with a weak key is a fault of the configuration, with its place.
+// T-ADD-14: an anchor with a weak key is a fault of the configuration, with file and line.
 func TestWeakAnchors(t *testing.T) {
 	dir := t.TempDir()
 	strong := rsaKey(t, 2048)
@@ -127,8 +127,8 @@ func TestWeakAnchors(t *testing.T) {
 	}
 }
 
-// The exception ends with its day, on open connections and in what is remembered too, and
-// is not another partner's.
+// The exception ends with its day, also for open connections and cached chains, and does not apply to other
+// partners.
 func TestRSA1024Exception(t *testing.T) {
 	short := rsaKey(t, 1024)
 	synctest.Test(t, func(t *testing.T) {
@@ -165,7 +165,7 @@ func TestRSA1024Exception(t *testing.T) {
 	})
 }
 
-// An exception that is taken back, or ends earlier, voids sessions.
+// An exception that is removed, or ends earlier, removes trust.
 func TestRSA1024ExceptionRemoved(t *testing.T) {
 	file, _ := testpki.NewCA("Root").Write(t.TempDir(), "ca")
 	made := map[string]*Trust{}
@@ -186,8 +186,8 @@ func TestRSA1024ExceptionRemoved(t *testing.T) {
 	}
 }
 
-// rocaModulus is of 2048 bits, as a chip of CVE-2017-15361 would make it: 65537 to some
-// power, modulo the product of the primes of package weakkey, plus a multiple of that.
+// rocaModulus has 2048 bits, like a key of a chip with CVE-2017-15361: a power of 65537 modulo the product of
+// the primes of package weakkey, plus a multiple of that product.
 var rocaModulus = func() string {
 	product := big.NewInt(1)
 	for _, p := range []int64{11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157} {

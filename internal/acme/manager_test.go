@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 // patience bounds what a test waits for on a busy machine.
 const patience = time.Minute
 
-// A site is a listener whose certificates an authority issues.
+// A site is a listener with certificates by ACME.
 type site struct {
 	acme     *Manager
 	listener net.Listener
@@ -125,8 +125,8 @@ func acmeOf(directory, storage string) *config.ACME {
 	}
 }
 
-// A certificate is renewed while its listener is open, before it ends, and shown from the
-// next handshake on. Everything ends with the context.
+// A certificate is renewed before it expires, and used from the next handshake on. Run returns when its context
+// ends.
 func TestRenewal(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -149,24 +149,24 @@ func TestRenewal(t *testing.T) {
 	await(t, "a renewal", func() bool {
 		now := s.shown()
 		if now == nil {
-			t.Fatal("there was a moment without a certificate")
+			t.Fatal("a handshake got no certificate during the renewal, want the old or the new one")
 		}
 		return !now.Equal(first)
 	})
 	if time.Now().After(first.NotAfter) {
-		t.Error("renewed too late")
+		t.Error("the certificate was renewed after it expired")
 	}
 	if n := testutil.ToFloat64(s.acme.attempts.WithLabelValues("api.example.test", "ok")); n < 2 {
-		t.Errorf("%v attempts succeeded", n)
+		t.Errorf("%v attempts succeeded, want at least 2", n)
 	}
 	s.stop()
 	if s.acme.latest("api.example.test") == nil {
-		t.Error("connections that are still to finish are shown nothing")
+		t.Error("latest returned nil after Run, want the last certificate")
 	}
 	server.Stop()
 }
 
-// A storage that hangs keeps waiting neither another domain for long nor the end.
+// A storage that hangs delays neither another domain nor the stop for long.
 func TestACMEStorageThatHangs(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "hangs")
@@ -221,15 +221,15 @@ func TestACMEStorageThatHangs(t *testing.T) {
 	select {
 	case <-ran:
 	case <-time.After(patience):
-		t.Error("the end waits for ever")
+		t.Error("Run did not return after its context ended")
 	}
-	// Those that still wait find nothing that they could write to.
+	// Remove what a waiting goroutine could write to.
 	if err := errors.Join(os.RemoveAll(string(settings.Storage)), os.WriteFile(string(settings.Storage), nil, 0o600)); err != nil {
 		t.Error(err)
 	}
 }
 
-// stocked returns an ACME with certificates for domains in its cache, and one that lacks.
+// stocked returns a Manager with certificates in its cache.
 func stocked(t *testing.T, certificates ...*testpki.Pair) *Manager {
 	t.Helper()
 	a := New(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), mtls.NewHandshakes(prometheus.NewRegistry()).Challenged)
@@ -251,8 +251,8 @@ func stocked(t *testing.T, certificates ...*testpki.Pair) *Manager {
 	return a
 }
 
-// A client is shown the certificate of the name that it asks for, that of the first domain
-// for any other, and none in place of one that is missing.
+// A client gets the certificate of its SNI, or of the first domain, and no other certificate if that is
+// missing.
 func TestACMECertificate(t *testing.T) {
 	day := func(n int) testpki.Option {
 		return testpki.Valid(time.Now().Add(-time.Hour), time.Now().AddDate(0, 0, n))
@@ -280,20 +280,19 @@ func TestACMECertificate(t *testing.T) {
 	idle := New(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), nil)
 	idle.Configure(acmeOf("https://127.0.0.1:1", ""), nil)
 	if _, err := idle.Certificate(&tls.ClientHelloInfo{}); err == nil {
-		t.Error("something is shown before anything is loaded")
+		t.Error("Certificate before Run returned no error, want one")
 	}
 }
 
-// Ready is who has had a valid certificate for each domain, and stays so when one more
-// domain comes.
+// A Manager is ready once each domain has had a valid certificate, and stays ready when a domain is added.
 func TestACMEReady(t *testing.T) {
 	a, b, expired := testpki.SelfSigned("a", testpki.DNS("a.example")), testpki.SelfSigned("b", testpki.DNS("b.example")), testpki.SelfSigned("b", testpki.DNS("b.example"), testpki.Expired())
 	if (*Manager)(nil).Ready() != nil {
-		t.Error("none is not ready")
+		t.Error("Ready of a nil Manager returned an error, want nil")
 	}
 	for name, has := range map[string][]*testpki.Pair{"nothing": nil, "one": {a}, "one and one expired": {a, expired}} {
 		if err := stocked(t, has...).Ready(); err == nil {
-			t.Errorf("%s: ready", name)
+			t.Errorf("%s: Ready returned nil, want an error", name)
 		}
 	}
 	both := stocked(t, a, b)
@@ -304,7 +303,7 @@ func TestACMEReady(t *testing.T) {
 		t.Errorf("the first ends %s", notAfter)
 	}
 	if _, found := stocked(t).NotAfter(); found {
-		t.Error("none ends")
+		t.Error("NotAfter without certificates returned found, want false")
 	}
 	if err := both.Ready(); err != nil {
 		t.Error(err)
@@ -317,39 +316,39 @@ func TestACMEReady(t *testing.T) {
 	}
 }
 
-// Without a challenge of ours under way, none is answered.
+// Without a pending challenge, no challenge is answered.
 func TestNoChallenge(t *testing.T) {
 	a := stocked(t, testpki.SelfSigned("a", testpki.DNS("a.example")))
 	for _, protocols := range [][]string{{"acme-tls/1"}, {"acme-tls/1", "h2"}, {"h2"}, nil} {
 		if a.Challenge(&tls.ClientHelloInfo{ServerName: "a.example", SupportedProtos: protocols}) != nil {
-			t.Errorf("%v: a challenge", protocols)
+			t.Errorf("Challenge for protocols %v returned a configuration, want nil", protocols)
 		}
 	}
 	if (*Manager)(nil).Challenge(&tls.ClientHelloInfo{ServerName: "a.example", SupportedProtos: []string{"acme-tls/1"}}) != nil {
-		t.Error("without ACME: a challenge")
+		t.Error("Challenge of a nil Manager returned a configuration, want nil")
 	}
 	if err := a.challenge.VerifyConnection(tls.ConnectionState{NegotiatedProtocol: "http/1.1"}); err == nil {
-		t.Error("a connection without a client certificate may speak HTTP")
+		t.Error("VerifyConnection accepted http/1.1 without a client certificate, want an error")
 	}
 	answer := httptest.NewRecorder()
 	a.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "http://a.example/.well-known/acme-challenge/x", nil))
 	if answer.Code != http.StatusNotFound {
-		t.Errorf("answered with %d", answer.Code)
+		t.Errorf("the response has status %d, want 404", answer.Code)
 	}
 }
 
 func TestRetryDelay(t *testing.T) {
 	for i, want := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
 		if got := retryDelay(i, false); got != want*time.Second {
-			t.Errorf("after %d: %s", i, got)
+			t.Errorf("retryDelay(%d, false) = %s", i, got)
 		}
 	}
 	for i, want := range []time.Duration{1, 4, 16, 60, 60, 60} {
 		if got := retryDelay(i, true); got != want*time.Minute {
-			t.Errorf("refused after %d: %s", i, got)
+			t.Errorf("retryDelay(%d, true) = %s", i, got)
 		}
 	}
 	if retryDelay(1_000_000, false) != time.Minute || retryDelay(1_000_000, true) != time.Hour {
-		t.Error("never again")
+		t.Error("retryDelay after a million failures is not the longest delay")
 	}
 }

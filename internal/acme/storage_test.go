@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// A lock excludes every other holder, in this process or another, and waits for it.
+// A lock excludes other holders, in this process or another, and Lock waits for it.
 func TestStorageLocks(t *testing.T) {
 	dir := t.TempDir()
 	ours, theirs := newStorage(dir), newStorage(dir)
@@ -48,9 +48,9 @@ func TestStorageLocks(t *testing.T) {
 		t.Error(err)
 	}
 	if err := ours.Unlock(t.Context(), "issue_cert_a.example"); err == nil {
-		t.Error("unlocked what is another's")
+		t.Error("Unlock of a lock of another holder returned nil, want an error")
 	}
-	// As the end of a process does.
+	// Close the files, as the end of a process does.
 	for _, file := range theirs.locks {
 		_ = file.Close()
 	}
@@ -91,8 +91,7 @@ func TestOpenStorage(t *testing.T) {
 	}
 }
 
-// What is in a storage is ours alone too: a key that others can read is theirs as well, and
-// what they can write they can replace.
+// Files in the storage are checked too: another user must not read a key or write a file.
 func TestOpenStorageChecksFiles(t *testing.T) {
 	const deep = "certificates/directory/a.example"
 	for name, tt := range map[string]struct {
@@ -129,7 +128,7 @@ func TestOpenStorageChecksFiles(t *testing.T) {
 			for _, path := range []string{"acme", "link"} { // the operator may have put the folder elsewhere
 				err := openStorage(filepath.Join(root, path))
 				if (err == nil) != (tt.fault == "") || err != nil && !strings.Contains(err.Error(), tt.fault) {
-					t.Errorf("%s: openFolder says %v", path, err)
+					t.Errorf("%s: openStorage returned %v", path, err)
 				}
 			}
 		})
@@ -140,7 +139,7 @@ func relink(file string) error {
 	return errors.Join(os.Rename(file, file+".old"), os.Symlink(file+".old", file))
 }
 
-// A folder or file of another user's is refused, and root's is not.
+// A folder or file of another user is refused, of root accepted.
 func TestStorageOfAnotherUser(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "a.example.key")
@@ -184,7 +183,7 @@ func TestStorageOfAnotherUser(t *testing.T) {
 	}
 }
 
-// What cannot be written to is named, and a check leaves nothing behind.
+// The error names a folder that cannot be written, and the check leaves no file.
 func TestStorageIsWritable(t *testing.T) {
 	dir := t.TempDir()
 	if err := newStorage(dir).checkWritable(); err != nil {

@@ -13,8 +13,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// What certmagic says comes through whole, level by level, but for HTTP headers. The level
-// of the log may change.
+// Lines of certmagic are written completely, with their level, except HTTP headers. The level of the log may
+// change.
 func TestSlogCore(t *testing.T) {
 	var text bytes.Buffer
 	var level slog.LevelVar

@@ -21,7 +21,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// pemOf is a PEM file with lists.
+// pemOf returns a PEM text with lists.
 func pemOf(lists ...[]byte) (text []byte) {
 	for _, list := range lists {
 		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: list})...)
@@ -29,7 +29,7 @@ func pemOf(lists ...[]byte) (text []byte) {
 	return text
 }
 
-// place is an IssuingDistributionPoint that names one place of several.
+// place returns an IssuingDistributionPoint with a URI.
 func place(uri string) testpki.ListOption {
 	var b cryptobyte.Builder
 	context := func(n uint8) asn1.Tag { return asn1.Tag(n).ContextSpecific() }
@@ -43,9 +43,8 @@ func place(uri string) testpki.ListOption {
 	return extension(true, b.BytesOrPanic(), 2, 5, 29, 28)
 }
 
-// Whoever answers for http://north/a.crl and has no key answers with the list of another
-// authority of the configuration, which anybody can download. Nothing is known of north's
-// certificates then.
+// An attacker who answers for http://north/a.crl without a key can send the published list of another
+// authority of the configuration. The status of north's certificates is unknown then.
 func TestListOfAnotherAuthorityAtAURL(t *testing.T) {
 	north, south := testpki.NewCA("North"), testpki.NewCA("South")
 	gone := north.Leaf("gone")
@@ -58,7 +57,7 @@ func TestListOfAnotherAuthorityAtAURL(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.expect(checker, chain(gone), access.RevocationUnknown)
-	// And when the right one comes, it counts.
+	// The authority's own list takes effect when it comes.
 	p.publish(0, north.RevocationList(testpki.Revoking(gone)))
 	if err := checker.fetch(t.Context(), checker.sources[0]); err != nil {
 		t.Fatal(err)
@@ -66,8 +65,8 @@ func TestListOfAnotherAuthorityAtAURL(t *testing.T) {
 	h.expect(checker, chain(gone), access.RevokedCertificate)
 }
 
-// A list of one place says nothing of the certificates of another place of the same
-// authority: while that is unread, their status is unknown.
+// A list for one distribution point does not cover certificates of another distribution point. Until their
+// list is fetched, their status is unknown.
 func TestShardThatIsUnread(t *testing.T) {
 	north := testpki.NewCA("North")
 	inA := north.Leaf("a", func(c *x509.Certificate) { c.CRLDistributionPoints = []string{"http://north/a.crl"} })
@@ -82,8 +81,8 @@ func TestShardThatIsUnread(t *testing.T) {
 	h.expect(checker, chain(north.Leaf("b", func(c *x509.Certificate) { c.CRLDistributionPoints = []string{"http://north/b.crl"} })), access.Granted)
 }
 
-// Whoever answers for a.crl answers with b.crl, of the same authority, and so takes
-// revocations back on a gate that runs and has read a.crl.
+// An attacker who answers for a.crl sends b.crl of the same authority to a gate that has fetched a.crl. No
+// revocation is undone.
 func TestShardInAnothersPlace(t *testing.T) {
 	north := testpki.NewCA("North")
 	gone := north.Leaf("gone", func(c *x509.Certificate) { c.CRLDistributionPoints = []string{"http://north/a.crl"} })
@@ -103,7 +102,7 @@ func TestShardInAnothersPlace(t *testing.T) {
 	h.expect(checker, chain(gone), access.RevocationUnknown)
 }
 
-// The same with both in one file, where the second is dropped, or put back to last week's.
+// The same with both lists in one file, from which the second is removed, or replaced by an older list.
 func TestShardDroppedFromAFile(t *testing.T) {
 	north := testpki.NewCA("North")
 	gone := north.Leaf("gone", func(c *x509.Certificate) { c.CRLDistributionPoints = []string{"http://north/b.crl"} })
@@ -136,11 +135,11 @@ func TestListSignedWithSHA1(t *testing.T) {
 	ca := testpki.NewCA("Root")
 	der := ca.RevocationList(func(h *x509.RevocationList) { h.SignatureAlgorithm = x509.ECDSAWithSHA1 })
 	if h, err := parseList(der, []*x509.Certificate{ca.Cert}, maxEntries); err == nil {
-		t.Errorf("taken: %v", h.issuer)
+		t.Errorf("accepted, want an error: %v", h.issuer)
 	}
 }
 
-// A PEM file whose middle block is garbled has lost a list.
+// A PEM file with a malformed block in the middle is refused: a list would be missing.
 func TestGarbledBlockInTheMiddle(t *testing.T) {
 	a, b, c := testpki.NewCA("A"), testpki.NewCA("B"), testpki.NewCA("C")
 	gone := b.Leaf("gone")
@@ -155,12 +154,12 @@ func TestGarbledBlockInTheMiddle(t *testing.T) {
 	h.file("all.pem")
 	checker, err := h.tryLoad(nil)
 	if err == nil {
-		t.Error("taken")
+		t.Error("Load accepted the file, want an error")
 		h.expect(checker, chain(gone), access.RevokedCertificate)
 	}
 }
 
-// A serial number that no list can hold cannot be told from a revoked one.
+// A certificate whose serial number no list can have has an unknown status.
 func TestSerialThatNoListCanHold(t *testing.T) {
 	ca := testpki.NewCA("Root")
 	long := new(big.Int).Lsh(big.NewInt(1), 170)
@@ -170,13 +169,13 @@ func TestSerialThatNoListCanHold(t *testing.T) {
 	h.file("a.crl")
 	checker := h.load(nil)
 	h.expect(checker, chain(leaf), access.RevocationUnknown)
-	// The list that revokes it is refused as a whole, so the one before goes on.
+	// The list that revokes it is refused as a whole, and the previous list stays in force.
 	ca.WriteRevocationList(h.dir, "a.crl", testpki.Numbered(2), testpki.Revoking(leaf))
 	_, err := h.tryLoad(checker)
 	t.Logf("the list that revokes it: %v", err)
 }
 
-// grown returns the most memory that f had at a time, more or less.
+// grown returns how many bytes f allocates.
 func grown(f func()) (bytes uint64) {
 	runtime.GC()
 	var before, now runtime.MemStats
@@ -186,8 +185,7 @@ func grown(f func()) (bytes uint64) {
 	return now.TotalAlloc - before.TotalAlloc
 }
 
-// unsigned makes a list in the name of p that nobody has signed, with more after the time
-// of the next update.
+// unsigned returns a list in the name of p with an invalid signature, with more after nextUpdate.
 func unsigned(p *testpki.Pair, more func(*cryptobyte.Builder)) []byte {
 	algorithm := []byte{0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2}
 	b := cryptobyte.NewBuilder(make([]byte, 0, 40<<20))
@@ -206,8 +204,8 @@ func unsigned(p *testpki.Pair, more func(*cryptobyte.Builder)) []byte {
 	return b.BytesOrPanic()
 }
 
-// Before the signature is verified, a list costs no more than a few times its size, however
-// it is made: whoever can answer for a URL can make it.
+// Before the signature is verified, a list takes at most a few times its size in memory: an attacker can make
+// it.
 func TestUnsignedListTakesMemory(t *testing.T) {
 	ca := testpki.NewCA("Root")
 	const size = 16 << 20
@@ -231,7 +229,7 @@ func TestUnsignedListTakesMemory(t *testing.T) {
 		n := grown(func() { _, err = parseList(der, []*x509.Certificate{ca.Cert}, maxEntries) })
 		t.Logf("%s: %d MiB of list, %d MiB allocated, %s, %v", name, len(der)>>20, n>>20, time.Since(start), err)
 		if n > 4*uint64(len(der)) {
-			t.Errorf("%s: %d times the size of the list", name, n/uint64(len(der)))
+			t.Errorf("%s: parseList allocated %d times the size of the list, want at most 4", name, n/uint64(len(der)))
 		}
 	}
 }
@@ -250,7 +248,7 @@ func TestListRepeated(t *testing.T) {
 	}
 }
 
-// The name of whoever is said to have signed a list is a stranger's text, of any length.
+// The issuer in an unverified list is untrusted text of any length.
 func TestNameOfASigner(t *testing.T) {
 	ca := testpki.NewCA("Root")
 	stranger := testpki.NewCA("x\nconfiguration reloaded\x1b[2J" + strings.Repeat("y", 1<<20))
@@ -260,7 +258,7 @@ func TestNameOfASigner(t *testing.T) {
 	}
 }
 
-// What keeps one partner's list from being read must not keep another's from counting.
+// A broken list of one authority does not keep the lists of others from taking effect.
 func TestListKeepsOthersFromBeingRead(t *testing.T) {
 	north, evil := testpki.NewCA("North"), testpki.NewCA("Evil")
 	gone := north.Leaf("gone")
@@ -276,12 +274,11 @@ func TestListKeepsOthersFromBeingRead(t *testing.T) {
 	h.expect(next, chain(gone), access.RevokedCertificate)
 	h.expect(next, chain(evil.Leaf("a")), access.Granted) // by the list of before
 	if n := testutil.ToFloat64(next.metrics.fetches.WithLabelValues(string(h.path("evil.crl")), "failed")); n != 1 {
-		t.Errorf("%v failures are counted", n)
+		t.Errorf("%v failed reads are counted, want 1", n)
 	}
 }
 
-// Of places that differ in the query, as EJBCA's do, metrics show the one that is due first,
-// or not read at all.
+// Lists whose URLs differ only in the query, as EJBCA's do, have different labels in metrics.
 func TestMetricsOfPlacesWithAQuery(t *testing.T) {
 	north, south := testpki.NewCA("North"), testpki.NewCA("South")
 	p := newPublisher(t)
@@ -300,8 +297,7 @@ func TestMetricsOfPlacesWithAQuery(t *testing.T) {
 	}
 }
 
-// One partner's list that cannot be read is that partner's trouble: a gate that starts again
-// serves the others, whose lists it has, and so is ready.
+// A gate that starts while one list cannot be fetched is ready and serves clients of other authorities.
 func TestListServerThatIsDown(t *testing.T) {
 	north, evil := testpki.NewCA("North"), testpki.NewCA("Evil")
 	h := newHarness(t, north, evil)
@@ -312,10 +308,10 @@ func TestListServerThatIsDown(t *testing.T) {
 	h.expect(checker, chain(north.Leaf("a")), access.Granted)
 	h.expect(checker, chain(evil.Leaf("a")), access.RevocationUnknown)
 	if err := checker.Ready(); err == nil {
-		t.Error("ready before it has tried")
+		t.Error("Ready returned nil before the first fetch, want an error")
 	}
 	_ = checker.FetchAdded(t.Context())
 	if err := checker.Ready(); err != nil {
-		t.Errorf("not ready: %v", err)
+		t.Errorf("Ready returned %v, want nil", err)
 	}
 }

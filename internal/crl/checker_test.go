@@ -98,17 +98,17 @@ func (h *harness) expect(c *Checker, shown []*x509.Certificate, want access.Reas
 	}
 }
 
-// chain returns what the owner of p shows.
+// chain returns the leaf and the intermediates of p.
 func chain(p *testpki.Pair) []*x509.Certificate {
 	return append([]*x509.Certificate{p.Cert}, p.Intermediates...)
 }
 
-// file names a list in a file.
+// file adds a list in a file.
 func (h *harness) file(name string) {
 	h.Lists = append(h.Lists, config.RevocationList{File: h.path(name)})
 }
 
-// at names a list at a URL.
+// at adds a list at a URL.
 func (h *harness) at(place string) {
 	h.t.Helper()
 	u, err := url.Parse(place)
@@ -120,8 +120,8 @@ func (h *harness) at(place string) {
 
 func (h *harness) path(name string) config.Path { return config.Path(filepath.Join(h.dir, name)) }
 
-// T-CRL-01, T-CRL-06: whoever is on the list of his authority is refused, and so is
-// everybody below an authority that is. Nobody else is.
+// T-CRL-01, T-CRL-06: a certificate on the list of its authority is revoked, and so is every certificate
+// below a revoked authority. No other certificate is.
 func TestRevokedCertificates(t *testing.T) {
 	root, other := testpki.NewCA("Root"), testpki.NewCA("Other")
 	issuing, second := root.Intermediate("Issuing"), root.Intermediate("Second")
@@ -148,7 +148,7 @@ func TestRevokedCertificates(t *testing.T) {
 	h.expect(h.load(nil), chain(below), access.RevocationUnknown) // the list is left out
 	h.WhenStale = config.AcceptStale
 	if _, err := h.tryLoad(nil); err == nil || !strings.Contains(err.Error(), "neither an anchor nor among revocation.authorities") {
-		t.Errorf("LoadTrust returned %v; want an error about the list's issuer", err)
+		t.Errorf("Load returned %v; want an error about the list's issuer", err)
 	}
 	h.WhenStale = config.RefuseStale
 	h.Authorities = []config.Path{h.write(issuing)}
@@ -160,8 +160,8 @@ func TestRevokedCertificates(t *testing.T) {
 	h.expect(h.load(checker), chain(sibling), access.Granted)
 }
 
-// T-CRL-02, T-CRL-03: what cannot be told is refused, unless it was asked for otherwise;
-// what is known to be revoked is refused either way.
+// T-CRL-02, T-CRL-03: an unknown status is an error, except with when_stale: accept. A revoked certificate is
+// an error with either setting.
 func TestUnknownStatus(t *testing.T) {
 	root, namesake, bystander := testpki.NewCA("Root"), testpki.NewCA("Root"), testpki.NewCA("Bystander")
 	leaf, gone := root.Leaf("a"), root.Leaf("b")
@@ -211,13 +211,13 @@ func TestUnknownStatus(t *testing.T) {
 				h.expect(checker, chain(gone), access.RevokedCertificate)
 			}
 			if err := checker.Ready(); err != nil {
-				t.Errorf("not ready: %v", err)
+				t.Errorf("Ready returned %v, want nil", err)
 			}
 		})
 	}
 }
 
-// A publisher serves lists, and counts how it was asked.
+// A publisher serves lists and counts requests.
 type publisher struct {
 	*httptest.Server
 	mu              sync.Mutex
@@ -265,8 +265,8 @@ func (p *publisher) counts() (asked, repeated int) {
 	return p.asked, p.repeated
 }
 
-// A list at a URL is read, and read again; while that fails, and when an older one comes,
-// the last good one counts.
+// A list at a URL is fetched repeatedly. If a fetch fails, or returns an older list, the previous list stays in
+// force.
 func TestPublishedList(t *testing.T) {
 	root := testpki.NewCA("Root")
 	leaf, gone := root.Leaf("a"), root.Leaf("b")
@@ -281,7 +281,7 @@ func TestPublishedList(t *testing.T) {
 	}
 	ask := func() error { return checker.fetch(t.Context(), checker.sources[0]) }
 	if err := checker.FetchAdded(t.Context()); err == nil || !strings.Contains(err.Error(), "status 503") || strings.Contains(err.Error(), "secret") {
-		t.Errorf("read: %v", err)
+		t.Errorf("FetchAdded returned %v, want the status 503 without the query", err)
 	}
 	h.expect(checker, chain(leaf), access.RevocationUnknown)
 	p.publish(0, root.RevocationList(testpki.Numbered(7), testpki.Revoking(gone)))
@@ -298,7 +298,7 @@ func TestPublishedList(t *testing.T) {
 		t.Error(err)
 	}
 	if _, repeated := p.counts(); repeated != 1 {
-		t.Error("an unchanged list is sent again")
+		t.Error("the server sent an unchanged list again, want 304 Not Modified")
 	}
 	yesterday := testpki.Updated(time.Now().Add(-26*time.Hour), time.Now().Add(time.Hour))
 	for name, list := range map[string][]byte{
@@ -310,13 +310,13 @@ func TestPublishedList(t *testing.T) {
 	} {
 		p.publish(0, list)
 		if err := ask(); err == nil {
-			t.Errorf("a list %s was taken", name)
+			t.Errorf("fetch accepted a list %s, want an error", name)
 		}
 		good()
 	}
 	p.publish(http.StatusNotFound, nil)
 	if err := ask(); err == nil {
-		t.Error("a status of 404 was taken")
+		t.Error("fetch accepted a status of 404, want an error")
 	}
 	good()
 
@@ -339,10 +339,10 @@ func TestPublishedList(t *testing.T) {
 		t.Errorf("%v, %v", problems, err)
 	}
 	if n := testutil.ToFloat64(checker.metrics.entries.WithLabelValues(checker.sources[0].String())); n != 2 {
-		t.Errorf("%v entries", n)
+		t.Errorf("tallygate_crl_entries is %v, want 2", n)
 	}
 
-	// What is read while another is made to take its place counts there too.
+	// A fetch of the previous Checker takes effect in the next Checker too.
 	p.publish(0, root.RevocationList(testpki.Numbered(9), testpki.Revoking(gone, leaf)))
 	h.Refresh = 2 * time.Hour
 	slow := h.load(checker)
@@ -354,7 +354,7 @@ func TestPublishedList(t *testing.T) {
 	}
 	h.expect(slow, chain(late), access.RevokedCertificate)
 
-	// Whoever takes its place goes on with what was read, also when nobody answers any more.
+	// The next Checker uses the lists of the previous Checker, also if the server is gone.
 	p.Close()
 	h.WhenStale = config.AcceptStale
 	next := h.load(checker)
@@ -362,15 +362,15 @@ func TestPublishedList(t *testing.T) {
 		t.Error("Equal reports no difference, want one in when_stale")
 	}
 	if err := next.FetchAdded(t.Context()); err != nil {
-		t.Errorf("what was read is read again: %v", err)
+		t.Errorf("FetchAdded returned %v, want no fetch of a known list", err)
 	}
 	h.expect(next, chain(gone), access.RevokedCertificate)
 	if due := next.nextFetch(next.sources[0]); due < time.Minute {
-		t.Errorf("the next reading is due in %s", due)
+		t.Errorf("nextFetch returned %s, want at least a minute", due)
 	}
 }
 
-// A redirect leads to another path, and to no other host.
+// A redirect may lead to another path, but not to another host.
 func TestRedirectedList(t *testing.T) {
 	root := testpki.NewCA("Root")
 	p := newPublisher(t)
@@ -385,31 +385,31 @@ func TestRedirectedList(t *testing.T) {
 	}
 }
 
-// Readings that fail are tried again soon, and less and less often.
+// Failed fetches are retried soon, with growing delays.
 func TestNextFetch(t *testing.T) {
 	r := &Checker{interval: 10 * time.Minute}
 	for failed, want := range []time.Duration{10 * time.Minute, 5 * time.Second, 10 * time.Second, 20 * time.Second, 40 * time.Second, 80 * time.Second, 160 * time.Second, 320 * time.Second, 10 * time.Minute, 10 * time.Minute} {
 		due := r.nextFetch(&source{tried: time.Now(), failures: failed})
 		if due < want-time.Second || due > want+want/5+time.Second {
-			t.Errorf("after %d failures the next reading is due in %s, want %s", failed, due, want)
+			t.Errorf("nextFetch after %d failures returned %s, want %s", failed, due, want)
 		}
 	}
 	if due := r.nextFetch(&source{}); due != 0 {
-		t.Errorf("the first reading is due in %s", due)
+		t.Errorf("nextFetch of an untried source returned %s, want 0", due)
 	}
 }
 
-// A list in a file that is missing, or no list, is a fault, and so is a file of authorities.
+// A missing or malformed file of lists or authorities is an error of Load.
 func TestListFaults(t *testing.T) {
 	root := testpki.NewCA("Root")
 	h := newHarness(t, root)
 	h.file("missing.crl")
 	if _, err := h.tryLoad(nil); err == nil || !strings.Contains(err.Error(), "missing.crl") {
-		t.Errorf("taken: %v", err)
+		t.Errorf("accepted, want an error: %v", err)
 	}
 	root.WriteRevocationList(h.dir, "missing.crl")
 	h.Authorities = []config.Path{h.path("missing.crl")}
 	if _, err := h.tryLoad(nil); err == nil {
-		t.Error("a list was taken for authorities")
+		t.Error("Load accepted a list as a file of authorities, want an error")
 	}
 }

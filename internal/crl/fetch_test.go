@@ -10,7 +10,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// What a hostile server says does not come into the log at length, and no query does.
+// Errors have a bounded part of a hostile response, and no query of the URL.
 func TestAnswersOfAListServer(t *testing.T) {
 	ca := testpki.NewCA("Root")
 	for name, answer := range map[string]http.HandlerFunc{

@@ -41,9 +41,9 @@ func (o *leftover) reload(previous *Checker) (*Checker, error) {
 	return c, err
 }
 
-// A partner is removed and its revocation list is still named, in a file or at a URL, alone
-// or in one bundle with the list of a partner who stays: the reload succeeds with a warning,
-// and the other partner's revocations count as before.
+// A partner is removed while its revocation list is still configured, in a file or at a URL, alone or in one
+// bundle with the list of a partner who stays. The reload succeeds with a warning, and the other partner's
+// revocations stay in force.
 func TestListOfARemovedPartner(t *testing.T) {
 	for _, stale := range []config.WhenStale{config.RefuseStale, config.AcceptStale} {
 		for place, name := range map[string]func(*leftover){
@@ -88,7 +88,7 @@ func TestListOfARemovedPartner(t *testing.T) {
 					t.Fatalf("the reload fails: %v", err)
 				}
 				if stale == config.RefuseStale && !strings.Contains(o.log.String(), "revocation list ignored") {
-					t.Errorf("the log has no warning: %q", o.log.String())
+					t.Errorf("log %q, want a warning about the ignored list", o.log.String())
 				}
 				o.expect(after, chain(o.goneNorth), access.RevokedCertificate)
 				o.expect(after, chain(o.north.Leaf("good")), access.Granted)
@@ -98,7 +98,7 @@ func TestListOfARemovedPartner(t *testing.T) {
 				}
 				o.expect(again, chain(o.goneNorth), access.RevokedCertificate)
 
-				// A restart comes to the same, where left-out lists refuse.
+				// A start has the same result, where ignored lists refuse.
 				if _, err := o.reload(nil); (err == nil) != (stale == config.RefuseStale) && !strings.Contains(place, "URL") {
 					t.Errorf("with %s a start returns %v", stale, err)
 				}
@@ -107,7 +107,7 @@ func TestListOfARemovedPartner(t *testing.T) {
 	}
 }
 
-// What holds the lists of known authorities is not replaced by what holds foreign ones.
+// A foreign list does not replace the list of an authority of the configuration.
 func TestForeignListInAFile(t *testing.T) {
 	o := newLeftover(t, config.RefuseStale)
 	o.north.WriteRevocationList(o.dir, "north.crl", testpki.Revoking(o.goneNorth))
@@ -124,9 +124,9 @@ func TestForeignListInAFile(t *testing.T) {
 	o.expect(after, chain(o.goneNorth), access.RevokedCertificate)
 }
 
-// An intermediate authority is removed from revocation.authorities, and its list is still
-// named. Its certificates are refused for want of a status; with when_stale: accept, under
-// which they would be accepted, the list stays in force.
+// An intermediate authority is removed from revocation.authorities while its list is still configured. Its
+// certificates have an unknown status and are refused. With when_stale: accept, which would accept them, the
+// list stays in force.
 func TestListOfARemovedAuthority(t *testing.T) {
 	for stale, want := range map[config.WhenStale]access.Reason{
 		config.RefuseStale: access.RevocationUnknown, config.AcceptStale: access.RevokedCertificate,

@@ -23,7 +23,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// allocated returns how many bytes f allocates, by whichever goroutine.
+// allocated returns how many bytes f allocates, in all goroutines.
 func allocated(f func()) int {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -32,8 +32,8 @@ func allocated(f func()) int {
 	return int(after.TotalAlloc - before.TotalAlloc)
 }
 
-// T-ADD-06: four answers of 126 KiB that would inflate to 127 MiB each, endless ones, and
-// ones that a parser would make much of, are refused with little memory.
+// T-ADD-06: four responses of 126 KiB that would decompress to 127 MiB each, endless responses, and responses
+// that are expensive to parse are refused with little memory.
 func TestListBombs(t *testing.T) {
 	var zipped bytes.Buffer
 	z := gzip.NewWriter(&zipped)
@@ -55,7 +55,7 @@ func TestListBombs(t *testing.T) {
 	}{
 		"gzip": {func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("Accept-Encoding") != "" {
-				t.Error("compression was asked for")
+				t.Error("the request has Accept-Encoding, want none")
 			}
 			w.Header().Set("Content-Encoding", "gzip")
 			_, _ = w.Write(zipped.Bytes())
@@ -104,7 +104,7 @@ func TestListBombs(t *testing.T) {
 	}
 }
 
-// T-ADD-06: large lists are read one after another, and small ones meanwhile.
+// T-ADD-06: large lists are read one after another, small lists concurrently.
 func TestLargeListsOneByOne(t *testing.T) {
 	ca := testpki.NewCA("Root")
 	small := handmade(t, ca, time.Now().Add(time.Hour), nil)
@@ -140,11 +140,11 @@ func TestLargeListsOneByOne(t *testing.T) {
 		t.Errorf("then the large list is not read: %v", err)
 	}
 	if len(largeList) > 0 {
-		t.Error("the large list that was read still keeps others waiting")
+		t.Error("the slot for large lists is still taken after the fetch, want it free")
 	}
 }
 
-// addEntries adds n entries, whose serial numbers have 4 octets.
+// addEntries adds n entries with serial numbers of 4 octets.
 func addEntries(b *cryptobyte.Builder, n int) {
 	when := time.Now()
 	for i := range n {
@@ -155,8 +155,7 @@ func addEntries(b *cryptobyte.Builder, n int) {
 	}
 }
 
-// T-ADD-06: a place that answers slowly is given up, and the time that a large list waits
-// for others does not count.
+// T-ADD-06: a slow fetch is canceled, and the time that a large list waits for others does not count.
 func TestListTimeLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, end := context.WithCancelCause(t.Context())
@@ -178,7 +177,7 @@ func TestListTimeLimit(t *testing.T) {
 			t.Errorf("%v after %s, want %v after an hour and %s", err, took, errSlow, fetchTimeout)
 		}
 		if len(largeList) > 0 {
-			t.Error("what failed keeps others waiting")
+			t.Error("the slot for large lists is still taken after a failure, want it free")
 		}
 	})
 }
@@ -187,8 +186,7 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// T-ADD-06: what is in force is bounded by its entries, over all lists of one place, and a
-// file by its bytes.
+// T-ADD-06: the entries of all lists of one source are bounded, and so is the size of a file.
 func TestListBounds(t *testing.T) {
 	ca := testpki.NewCA("Root")
 	der := handmade(t, ca, time.Now().Add(time.Hour), func(b *cryptobyte.Builder) { addEntries(b, 10) })

@@ -22,7 +22,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// extension makes one with a value that is already encoded.
+// extension adds an extension with an encoded value.
 func extension(critical bool, value []byte, id ...int) testpki.ListOption {
 	return testpki.Extended(pkix.Extension{Id: id, Critical: critical, Value: value})
 }
@@ -33,8 +33,8 @@ func point(members ...[]byte) []byte {
 	return append([]byte{0x30, byte(len(body))}, body...)
 }
 
-// T-CRL-04 and RFC 5280 sections 5.2 and 6.3: a list counts when it is complete, an
-// authority's own and signed by it, and is refused otherwise, with the reason.
+// T-CRL-04, RFC 5280 sections 5.2 and 6.3: parseList accepts complete lists that an authority signed for its
+// own certificates, and refuses others with the reason.
 func TestParseList(t *testing.T) {
 	ca, other, namesake := testpki.NewCA("Root"), testpki.NewCA("Other"), testpki.NewCA("Root")
 	gone := ca.Leaf("a")
@@ -91,7 +91,7 @@ func TestParseList(t *testing.T) {
 		}
 	}
 	if _, err := parseList(mute(t, notForLists), []*x509.Certificate{notForLists.Cert}, maxEntries); err == nil {
-		t.Error("an authority that may not sign lists has signed one")
+		t.Error("parseList accepted a list by an authority without cRLSign, want an error")
 	}
 	l, err := parseList(whole, authorities, maxEntries)
 	if s, _ := serialOf(gone.Cert); err != nil || len(l.revoked) != 1 {
@@ -101,7 +101,7 @@ func TestParseList(t *testing.T) {
 	}
 }
 
-// mute signs a list by an authority that may not sign lists.
+// mute returns a list by an authority whose key usage excludes cRLSign.
 func mute(t *testing.T, p *testpki.Pair) []byte {
 	t.Helper()
 	able := *p.Cert
@@ -109,13 +109,13 @@ func mute(t *testing.T, p *testpki.Pair) []byte {
 	return (&testpki.Pair{Cert: &able, Key: p.Key}).RevocationList()
 }
 
-// withoutNext makes a list that says nothing of a next one, which crypto/x509 would not.
+// withoutNext returns a list without nextUpdate, which crypto/x509 does not make.
 func withoutNext(t *testing.T, p *testpki.Pair) []byte {
 	t.Helper()
 	return handmade(t, p, time.Time{}, nil)
 }
 
-// handmade makes a list of its own bytes, with the entries given.
+// handmade returns a signed list with the given entries.
 func handmade(t testing.TB, p *testpki.Pair, next time.Time, entries func(*cryptobyte.Builder)) []byte {
 	t.Helper()
 	algorithm := func(b *cryptobyte.Builder) { // ecdsa-with-SHA256
@@ -159,7 +159,7 @@ func handmade(t testing.TB, p *testpki.Pair, next time.Time, entries func(*crypt
 	return list.BytesOrPanic()
 }
 
-// Lists come in DER or PEM, several of them in one PEM file.
+// Lists are in DER or PEM; a PEM file may have several.
 func TestDEROf(t *testing.T) {
 	a, b := testpki.NewCA("A").RevocationList(), testpki.NewCA("B").RevocationList()
 	block := func(kind string, der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}) }
@@ -178,7 +178,7 @@ func TestDEROf(t *testing.T) {
 	}
 }
 
-// Of any bytes, split and serials take no list that crypto/x509 reads in another way.
+// For any bytes, cutEntries and serials agree with crypto/x509 about every list that they accept.
 func FuzzList(f *testing.F) {
 	ca := testpki.NewCA("Root")
 	seeds := [][]byte{
@@ -231,7 +231,7 @@ func FuzzList(f *testing.F) {
 	})
 }
 
-// T-CRL-07: a million entries are read in bounded memory, and looked up as fast as one.
+// T-CRL-07: a million entries are parsed in bounded memory and looked up without an allocation.
 func TestMillionEntries(t *testing.T) {
 	const entries = 1_000_000
 	ca := testpki.NewCA("Root")
@@ -261,7 +261,7 @@ func TestMillionEntries(t *testing.T) {
 	}
 	t.Logf("%d MiB with %d entries: %s, %d MiB allocated", len(der)>>20, entries, took.Round(time.Millisecond), (after.TotalAlloc-before.TotalAlloc)>>20)
 	if _, ok := l.revoked[last]; !ok {
-		t.Error("the last one is not on the list")
+		t.Error("the list does not have the last serial number")
 	}
 	if grown := after.TotalAlloc - before.TotalAlloc; grown > 4*uint64(len(der)) {
 		t.Errorf("reading a list of %d bytes takes %d", len(der), grown)
@@ -270,10 +270,10 @@ func TestMillionEntries(t *testing.T) {
 	r.sources[0].current.Store(indexOf([]*list{l}))
 	way := []Certificate{{by: l.signer, listable: true, number: serial{1}}}
 	if n := testing.AllocsPerRun(100, func() { _ = r.Check(way, time.Now()) }); n > 0 {
-		t.Errorf("a look-up takes %v allocations", n)
+		t.Errorf("Check made %v allocations, want 0", n)
 	}
 	way[0].number = last
 	if err := r.Check(way, time.Now()); err == nil {
-		t.Error("the last one is not revoked")
+		t.Error("Check accepted the last certificate on the list, want RevokedCertificate")
 	}
 }
