@@ -24,11 +24,11 @@ func TestWatchedOnce(t *testing.T) {
 	defer w.Close()
 	of := Files{"gate.yaml": {}, whole: {}}
 	if !w.Follow(of) {
-		t.Error("the folder is no news")
+		t.Error("the first Follow reported no new folder, want one")
 	}
 	for range 3 {
 		if w.Follow(of) {
-			t.Error("the folder is news again")
+			t.Error("a later Follow reported a new folder, want none")
 		}
 	}
 }
@@ -50,7 +50,7 @@ func TestWatchOfALinkedFolder(t *testing.T) {
 	defer w.Close()
 	for i := range 5 {
 		if w.Follow(Files{file: Stat(file)}) && i > 0 {
-			t.Errorf("call %d: a folder is new", i)
+			t.Errorf("Follow in call %d reported a new folder, want none", i)
 		}
 	}
 }
@@ -66,7 +66,7 @@ func TestWatch(t *testing.T) {
 		t.Helper()
 		w.Follow(Files{file: Stat(file)})
 		if w.Follow(Files{file: Stat(file)}) {
-			t.Errorf("%s: a folder is new that was watched", what)
+			t.Errorf("%s: Follow reported a new folder, want a watched one", what)
 		}
 		for len(w.Changed) > 0 {
 			<-w.Changed
@@ -81,11 +81,11 @@ func TestWatch(t *testing.T) {
 		select {
 		case <-w.Changed:
 			if !want {
-				t.Errorf("%s: told", what)
+				t.Errorf("%s: got a notification, want none", what)
 			}
 		case <-time.After(wait):
 			if want {
-				t.Errorf("%s: not told", what)
+				t.Errorf("%s: got no notification, want one", what)
 			}
 		}
 	}
@@ -101,10 +101,10 @@ func TestWatch(t *testing.T) {
 	tells(true, "another name", func() error { return os.Rename(filepath.Join(dir, "sub"), filepath.Join(dir, "gone")) })
 	tells(false, "a folder in its place", func() error { return os.Mkdir(filepath.Join(dir, "sub"), 0o700) })
 	if !w.Follow(Files{file: Stat(file)}) {
-		t.Error("a folder that was replaced is none that is new")
+		t.Error("Follow reported no new folder after a replacement, want one")
 	}
 	tells(true, "the file in that", write("file"))
 	if text := log.Bytes(); len(bytes.TrimSpace(text)) > 0 {
-		t.Errorf("the log says %s", text)
+		t.Errorf("got log lines %s, want none", text)
 	}
 }

@@ -19,7 +19,7 @@ import (
 func TestMetricNames(t *testing.T) {
 	problems, err := testutil.GatherAndLint(unopenedGate(t).registry)
 	if err != nil || len(problems) > 0 {
-		t.Errorf("the linter says %v, %v", problems, err)
+		t.Errorf("GatherAndLint returned %v, %v, want no problem", problems, err)
 	}
 }
 
@@ -37,7 +37,7 @@ func TestReadyWithinTheCertificatesTime(t *testing.T) {
 		"expired": {leaf.NotAfter.Add(time.Second), errExpired},
 	} {
 		if got := s.ready(c.now); !errors.Is(got, c.want) {
-			t.Errorf("%s: %v, want %v", name, got, c.want)
+			t.Errorf("%s: ready returned %v, want %v", name, got, c.want)
 		}
 	}
 }
@@ -56,11 +56,11 @@ func TestRunWithoutAPort(t *testing.T) {
 		return l, err
 	})
 	if !errors.Is(err, taken) || err.Error() != "listening for admin: address already in use" {
-		t.Errorf("run says %v", err)
+		t.Errorf("Run returned %v", err)
 	}
 	for _, l := range opened {
 		if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
-			t.Errorf("a listener is still open: %v", err)
+			t.Errorf("Accept returned %v, want a closed listener", err)
 		}
 	}
 }
@@ -86,10 +86,10 @@ func TestRunEndsWhenAListenerBreaks(t *testing.T) {
 	select {
 	case err := <-ended:
 		if !errors.Is(err, net.ErrClosed) {
-			t.Errorf("run says %v", err)
+			t.Errorf("Run returned %v", err)
 		}
 	case <-time.After(testTimeout):
-		t.Fatal("run goes on")
+		t.Fatal("Run did not return, want an error of the closed listener")
 	}
 }
 
@@ -150,7 +150,7 @@ func TestStopFinishesWhatRuns(t *testing.T) {
 	stop()
 	for deadline := time.Now().Add(testTimeout); g.ready() == nil; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("the gate is still ready")
+			t.Fatal("ready returned nil after a stop, want errDraining")
 		}
 	}
 	for {
@@ -163,15 +163,15 @@ func TestStopFinishesWhatRuns(t *testing.T) {
 	}
 	select {
 	case err := <-ended:
-		t.Fatalf("the gate ended with a request running: %v", err)
+		t.Fatalf("Run returned %v during a request, want it to wait", err)
 	default:
 	}
 	close(release)
 	if a := <-answered; a.err != nil || a.status != http.StatusOK || string(a.body) != "whole" {
-		t.Errorf("the running request got %d %q, %v", a.status, a.body, a.err)
+		t.Errorf("the running request got %d %q, %v, want 200 \"whole\"", a.status, a.body, a.err)
 	}
 	if err := <-ended; err != nil {
-		t.Errorf("run says %v", err)
+		t.Errorf("Run returned %v", err)
 	}
 }
 
@@ -180,15 +180,15 @@ func TestStopFinishesWhatRuns(t *testing.T) {
 func TestEveryServerHasLimits(t *testing.T) {
 	for _, s := range unopenedGate(t).servers {
 		if (s.TLS == nil) != (s.HTTP2 == nil) {
-			t.Errorf("%s has TLS: %v, HTTP/2: %v", s.Name, s.TLS != nil, s.HTTP2 != nil)
+			t.Errorf("%s: got TLS %v and HTTP/2 %v, want both or neither", s.Name, s.TLS != nil, s.HTTP2 != nil)
 		}
 		h := s.HTTP1
 		if h2 := s.HTTP2; h2 != nil && (h2.ReadHeaderTimeout != h.ReadHeaderTimeout || h2.ReadTimeout != h.ReadTimeout || h2.WriteTimeout == 0 ||
 			h2.IdleTimeout != h.IdleTimeout || h2.MaxHeaderBytes == 0 || h2.ErrorLog != h.ErrorLog || h2.HTTP2.MaxConcurrentStreams == 0 || h2.HTTP2.MaxReadFrameSize == 0) {
-			t.Errorf("%s lacks a limit over HTTP/2: %+v", s.Name, h2)
+			t.Errorf("%s lacks a limit of HTTP/2, got %+v", s.Name, h2)
 		}
 		if h.ReadHeaderTimeout == 0 || h.IdleTimeout == 0 || h.MaxHeaderBytes == 0 || s.Limiter.Max == 0 || s.Limiter.MaxPerAddress == 0 || s.TLS != nil && s.HandshakeTimeout == 0 {
-			t.Errorf("%s lacks a limit: %+v", s.Name, h)
+			t.Errorf("%s lacks a limit, got %+v", s.Name, h)
 		}
 		if whole := h.ReadTimeout > 0 && h.WriteTimeout > 0; whole != (s.Name != PartnersListener) {
 			t.Errorf("%s reads within %s and writes within %s", s.Name, h.ReadTimeout, h.WriteTimeout)

@@ -45,11 +45,11 @@ func TestHandshakePanic(t *testing.T) {
 	}
 	l, failed := newTestListener(t, settings)
 	if _, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{ServerName: "secret.test", InsecureSkipVerify: true}); err == nil {
-		t.Error("the handshake succeeds")
+		t.Error("the handshake succeeded, want an error")
 	}
 	var fault *PanicError
 	if err := <-failed; !errors.As(err, &fault) || strings.Contains(fault.Error(), "secret") || !strings.Contains(fault.Stack, "TestHandshakePanic") {
-		t.Errorf("the failure is %v", err)
+		t.Errorf("got failure %v, want a PanicError with its stack and without the peer's name", err)
 	}
 	c, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{ServerName: "gate.test", InsecureSkipVerify: true})
 	if err != nil {
@@ -79,21 +79,21 @@ func TestHandshakeDuringClose(t *testing.T) {
 	defer func() { _ = stuck.Close() }()
 	for deadline := time.Now().Add(testTimeout); l.handshaking.Load() < 2; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("the connections are not accepted")
+			t.Fatal("the listener has not accepted both connections")
 		}
 	}
 	_ = l.Close()
 	go func() { _ = tls.Client(quick, &tls.Config{InsecureSkipVerify: true}).Handshake() }()
 	c, err := l.Accept()
 	if err != nil {
-		t.Fatalf("the quick one: %v", err)
+		t.Fatalf("Accept returned %v, want the connection whose handshake completed", err)
 	}
 	_ = c.Close()
 	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("then: %v", err)
+		t.Errorf("second Accept returned %v, want net.ErrClosed", err)
 	}
 	if err := <-failed; err == nil {
-		t.Error("the stuck one succeeds")
+		t.Error("the stalled handshake succeeded, want an error")
 	}
 }
 
@@ -155,7 +155,7 @@ func TestReturnDuringClose(t *testing.T) {
 	}
 	var one [1]byte
 	if n, err := back.Read(one[:]); n != 1 || one[0] != 'G' {
-		t.Errorf("it says %q, %v", one[:n], err)
+		t.Errorf("Read returned %q, %v, want \"G\"", one[:n], err)
 	}
 	_ = back.Close()
 }

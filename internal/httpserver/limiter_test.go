@@ -13,11 +13,11 @@ func TestClientPrefix(t *testing.T) {
 		"2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64", "fe80::1": "fe80::/64",
 	} {
 		if got := clientPrefix(&net.TCPAddr{IP: net.ParseIP(address), Port: 1, Zone: ""}); got.String() != want {
-			t.Errorf("%s counts as %s, want %s", address, got, want)
+			t.Errorf("clientPrefix(%s) = %s, want %s", address, got, want)
 		}
 	}
 	if a, b := clientPrefix(&net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: "eth0"}), clientPrefix(&net.TCPAddr{IP: net.ParseIP("fe80::2"), Zone: "eth1"}); a != b {
-		t.Errorf("%s and %s are two for their zones", a, b)
+		t.Errorf("clientPrefix = %s and %s for two zones, want the same prefix", a, b)
 	}
 }
 
@@ -32,6 +32,6 @@ func TestRefusalsInTheLog(t *testing.T) {
 		}
 	}
 	if len(told) != 3 || told[0] != 1 || told[1] != 1000 || told[2] != 1000 {
-		t.Errorf("told of %v, want the first, and then each thousand of 10 seconds", told)
+		t.Errorf("got log lines about %v refusals, want 1, 1000 and 1000: the first, then each 10 seconds", told)
 	}
 }

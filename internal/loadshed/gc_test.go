@@ -3,19 +3,19 @@ package loadshed
 import "testing"
 
 // A small heap may grow more than a large heap, but by at most 32 MiB more than with Go's default.
-func TestPercent(t *testing.T) {
+func TestGCPercent(t *testing.T) {
 	before := 400
 	for live := uint64(1 << 20); live < 1<<34; live += live / 7 {
 		next := gcPercent(live)
 		if next > before || next < 100 {
-			t.Errorf("%d bytes: %d after %d", live, next, before)
+			t.Errorf("gcPercent(%d) = %d after %d, want at most that and at least 100", live, next, before)
 		}
 		if room := live / 100 * uint64(next); next > 100 && room > 32<<20 {
-			t.Errorf("%d bytes live, %d of garbage", live, room)
+			t.Errorf("with %d live bytes the heap may grow by %d, want at most 32 MiB", live, room)
 		}
 		before = next
 	}
 	if before != 100 {
-		t.Errorf("a large heap grows by %d", before)
+		t.Errorf("gcPercent of a large heap = %d, want 100", before)
 	}
 }

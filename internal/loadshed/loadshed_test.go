@@ -15,7 +15,7 @@ func TestMemory(t *testing.T) {
 	w := New(registry, "partners", "issuer")
 	overloaded := w.Overloaded(&w.Partners, 1)
 	if w.LowMemory() || overloaded() {
-		t.Error("too much is in hand without a limit")
+		t.Error("got LowMemory or Overloaded without a limit, want neither")
 	}
 	w.MaxMemory = 100 << 20
 	for _, c := range []struct {
@@ -25,18 +25,18 @@ func TestMemory(t *testing.T) {
 		w.used.Store(c.used)
 		w.measured.Store(int64(time.Hour)) // not measured again for a while
 		if w.LowMemory() != c.crowded || overloaded() != c.overload {
-			t.Errorf("%d MiB of 100: crowded %v, overloaded %v", c.used>>20, w.LowMemory(), overloaded())
+			t.Errorf("with %d MiB of 100: got LowMemory %v and overloaded %v", c.used>>20, w.LowMemory(), overloaded())
 		}
 	}
 	w.used.Store(1 << 40)
 	w.measured.Store(-int64(time.Hour)) // measured again at once
 	ballast := make([]byte, 1<<20)
 	if w.MaxMemory = 1 << 50; overloaded() || w.used.Load() < int64(len(ballast)) || w.used.Load() > 1<<34 {
-		t.Errorf("%d bytes are in use", w.used.Load())
+		t.Errorf("measured %d bytes in use, want a plausible number", w.used.Load())
 	}
 	w.Partners.Store(2)
 	if !overloaded() {
-		t.Error("two requests of one are not too many")
+		t.Error("two requests with a limit of one: got not overloaded, want overloaded")
 	}
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(`
 # HELP tallygate_requests_in_flight Concurrent requests by listener; the issuer's mutual TLS alias counts as issuer.
