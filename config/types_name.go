@@ -73,8 +73,13 @@ func (f *TokenFormat) UnmarshalText(text []byte) error {
 	return oneOf(f, text, JWT, Opaque)
 }
 
-// UnmarshalText reads how a connection without a trusted certificate is treated.
+// UnmarshalText reads how a connection without a trusted certificate is treated. It still takes
+// answer, the earlier name of respond, so that existing configurations go on working.
 func (o *OnFailure) UnmarshalText(text []byte) error {
+	if string(text) == "answer" {
+		*o = Respond
+		return nil
+	}
 	return oneOf(o, text, Respond, Handshake)
 }
 

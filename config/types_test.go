@@ -197,6 +197,11 @@ func TestValueTypes(t *testing.T) {
 	reads(t, "1.3", TLS13)
 	refuses[TLSVersion](t, "", "1.1", "1.20", "TLS1.3", "2")
 
+	reads(t, "respond", Respond)
+	reads(t, "answer", Respond) // its earlier name
+	reads(t, "handshake", Handshake)
+	refuses[OnFailure](t, "", "Respond", "ignore")
+
 	reads(t, "2027-06-30", DateOf(time.Date(2027, 6, 30, 23, 59, 59, 0, time.UTC)))
 	refuses[Date](t, "", "2027-6-30", "2027-06-31", "30.06.2027", "2027-06-30T00:00:00Z", "0001-01-01", " 2027-06-30")
 	if end := DateOf(time.Date(2027, 6, 30, 12, 0, 0, 0, time.UTC)).End(); !end.Equal(time.Date(2027, 7, 1, 0, 0, 0, 0, time.UTC)) {
