@@ -34,7 +34,7 @@ func TestAnchorBelowAnothersAnchor(t *testing.T) {
 		{name: "another authority below the anchor", anchors: only(below), leaf: below.Intermediate("Issuing").Leaf("a"), speaksFor: []config.Name{"borealis"}},
 		{name: "a cross-certificate is shown", anchors: only(alone), leaf: alone.Leaf("a"), more: []*testpki.Pair{crossed}, speaksFor: []config.Name{"borealis"}},
 		{name: "the anchor's key under another name", anchors: only(below), leaf: renewed.Leaf("a"), want: access.UntrustedCertificate},
-		{name: "an authority that nobody lists", anchors: only(below), leaf: other.Leaf("a"), speaksFor: []config.Name{"northwind"}},
+		{name: "an authority in no list", anchors: only(below), leaf: other.Leaf("a"), speaksFor: []config.Name{"northwind"}},
 		{name: "the root itself", anchors: only(below), leaf: root.Leaf("a"), speaksFor: []config.Name{"northwind"}},
 		{name: "listed by both", anchors: both, leaf: below.Leaf("a"), speaksFor: []config.Name{"northwind", "borealis"}},
 	} {

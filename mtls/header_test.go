@@ -84,7 +84,7 @@ func TestClientFromHeader(t *testing.T) {
 	northwind := testpki.NewCA("Northwind Root")
 	issuing := northwind.Intermediate("Issuing")
 	p, q := northwind.Leaf("p"), northwind.Leaf("q")
-	deep, stranger := issuing.Leaf("deep"), testpki.SelfSigned("stranger")
+	deep, untrusted := issuing.Leaf("deep"), testpki.SelfSigned("untrusted")
 	expired := northwind.Leaf("old", testpki.Expired())
 	serverOnly := northwind.Leaf("server", testpki.Usage(x509.ExtKeyUsageServerAuth))
 	front := testpki.SelfSigned("front") // what the sender shows of its own
@@ -123,10 +123,10 @@ func TestClientFromHeader(t *testing.T) {
 		{"with a chain", lines{"Client-Cert: " + rfc9440(deep.Cert), "Client-Cert-Chain: " + rfc9440(issuing.Cert)}, access.Granted, deep},
 		{"with a list as chain", lines{"Client-Cert: " + rfc9440(deep.Cert), "Client-Cert-Chain: " + rfc9440(northwind.Cert) + " ,\t" + rfc9440(issuing.Cert)}, access.Granted, deep},
 		{"with a chain of two lines", lines{"Client-Cert: " + rfc9440(deep.Cert), "Client-Cert-Chain: " + rfc9440(northwind.Cert), "Client-Cert-Chain: " + rfc9440(issuing.Cert)}, access.Granted, deep},
-		{"a victim in the chain", lines{"Client-Cert: " + rfc9440(stranger.Cert), "Client-Cert-Chain: " + whole}, access.UntrustedCertificate, nil},
+		{"a victim in the chain", lines{"Client-Cert: " + rfc9440(untrusted.Cert), "Client-Cert-Chain: " + whole}, access.UntrustedCertificate, nil},
 		{"without its chain", lines{"Client-Cert: " + rfc9440(deep.Cert)}, access.UntrustedCertificate, nil},
 		{"a chain alone", lines{"Client-Cert-Chain: " + whole}, malformed, nil},
-		{"a stranger's", lines{"Client-Cert: " + rfc9440(stranger.Cert)}, access.UntrustedCertificate, nil},
+		{"untrusted", lines{"Client-Cert: " + rfc9440(untrusted.Cert)}, access.UntrustedCertificate, nil},
 		{"expired", lines{"Client-Cert: " + rfc9440(expired.Cert)}, access.ExpiredCertificate, nil},
 		{"for servers only", lines{"Client-Cert: " + rfc9440(serverOnly.Cert)}, access.WrongUsage, nil},
 		{"an authority's", lines{"Client-Cert: " + rfc9440(northwind.Cert)}, access.WrongUsage, nil},
@@ -164,7 +164,7 @@ func TestClientFromHeader(t *testing.T) {
 		{"XFCC with a chain", lines{x(`Cert="` + escaped(deep.Cert) + `";Chain="` + escaped(deep.Cert, issuing.Cert) + `"`)}, access.Granted, deep},
 		{"without quotes", lines{x("Cert=" + escaped(p.Cert))}, access.Granted, p},
 		{"the last element counts", lines{x(otherCert + "," + hash + ";" + cert)}, access.Granted, p},
-		{"the client's element comes first", lines{x("By=a;" + cert + ",By=b;" + `Cert="` + escaped(stranger.Cert) + `"`)}, access.UntrustedCertificate, nil},
+		{"the client's element comes first", lines{x("By=a;" + cert + ",By=b;" + `Cert="` + escaped(untrusted.Cert) + `"`)}, access.UntrustedCertificate, nil},
 		{"the last has a hash alone", lines{x(cert + "," + hash)}, malformed, nil},
 		{"a hash alone", lines{x(hash)}, malformed, nil},
 		{"a chain of XFCC alone", lines{x(`Chain="` + escaped(p.Cert) + `"`)}, malformed, nil},
@@ -218,7 +218,7 @@ func TestClientFromHeader(t *testing.T) {
 
 		{"three that agree", lines{"Client-Cert: " + whole, x(cert), "X-SSL-Client-Cert: " + escaped(p.Cert)}, access.Granted, p},
 		{"two that disagree", lines{"Client-Cert: " + whole, "X-SSL-Client-Cert: " + escaped(q.Cert)}, malformed, nil},
-		{"the first is a stranger's", lines{"Client-Cert: " + rfc9440(stranger.Cert), x(cert)}, malformed, nil},
+		{"the first is untrusted", lines{"Client-Cert: " + rfc9440(untrusted.Cert), x(cert)}, malformed, nil},
 		{"one good, one malformed", lines{"Client-Cert: " + whole, x("Hash=")}, malformed, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -329,8 +329,8 @@ func TestHeaderCertificateIsCached(t *testing.T) {
 		t.Errorf("%d certificates are cached, want 1", n)
 	}
 	for range 3 {
-		stranger := sent("127.0.0.1", nil, "Client-Cert: "+rfc9440(testpki.SelfSigned("s").Cert))
-		if _, err := trust.Client(stranger); reason(err) != access.UntrustedCertificate {
+		untrusted := sent("127.0.0.1", nil, "Client-Cert: "+rfc9440(testpki.SelfSigned("s").Cert))
+		if _, err := trust.Client(untrusted); reason(err) != access.UntrustedCertificate {
 			t.Errorf("judged %v", err)
 		}
 	}

@@ -73,7 +73,7 @@ func dial(t *testing.T, address string, settings *tls.Config) error {
 
 func TestServerConfig(t *testing.T) {
 	ca, server := testpki.NewCA("Root"), testpki.SelfSigned("gate", testpki.IP("127.0.0.1"))
-	good, stranger := ca.Leaf("a").TLS(), testpki.SelfSigned("a").TLS()
+	good, untrusted := ca.Leaf("a").TLS(), testpki.SelfSigned("a").TLS()
 	trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {ca}})
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Cert)
@@ -86,11 +86,11 @@ func TestServerConfig(t *testing.T) {
 		counted   [2]string
 	}{
 		{"respond, good", config.Respond, &good, tls.VersionTLS13, "", [2]string{"completed", "none"}},
-		{"respond, untrusted", config.Respond, &stranger, tls.VersionTLS13, "", [2]string{"completed", "untrusted_certificate"}},
+		{"respond, untrusted", config.Respond, &untrusted, tls.VersionTLS13, "", [2]string{"completed", "untrusted_certificate"}},
 		{"respond, none", config.Respond, nil, tls.VersionTLS12, "", [2]string{"completed", "no_certificate"}},
 		{"handshake, good", config.Handshake, &good, tls.VersionTLS12, "", [2]string{"completed", "none"}},
-		{"handshake, untrusted", config.Handshake, &stranger, tls.VersionTLS13, "bad certificate", [2]string{"refused", "untrusted_certificate"}},
-		{"handshake, untrusted, TLS 1.2", config.Handshake, &stranger, tls.VersionTLS12, "bad certificate", [2]string{"refused", "untrusted_certificate"}},
+		{"handshake, untrusted", config.Handshake, &untrusted, tls.VersionTLS13, "bad certificate", [2]string{"refused", "untrusted_certificate"}},
+		{"handshake, untrusted, TLS 1.2", config.Handshake, &untrusted, tls.VersionTLS12, "bad certificate", [2]string{"refused", "untrusted_certificate"}},
 		{"handshake, none", config.Handshake, nil, tls.VersionTLS13, "certificate required", [2]string{"", ""}},
 		{"handshake, none, TLS 1.2", config.Handshake, nil, tls.VersionTLS12, "handshake failure", [2]string{"", ""}},
 		{"too old a version", config.Respond, &good, tls.VersionTLS11, "protocol version not supported", [2]string{"", ""}},

@@ -244,12 +244,12 @@ func TestManyChains(t *testing.T) {
 // Extra certificates only help to find a chain. An untrusted certificate for the key of an authority must not
 // turn an expired authority into "chains to no anchor", which is accepted where self-signed certificates are.
 func TestUntrustedCrossCertificate(t *testing.T) {
-	root, stranger := testpki.NewCA("Root", testpki.Expired()), testpki.NewCA("Stranger")
+	root, untrusted := testpki.NewCA("Root", testpki.Expired()), testpki.NewCA("Stranger")
 	leaf := root.Leaf("a")
 	der, err := x509.CreateCertificate(nil, &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: root.Cert.Subject, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: root.Cert.KeyUsage,
-	}, stranger.Cert, root.Key.Public(), stranger.Key) // needs the root's public key only
+	}, untrusted.Cert, root.Key.Public(), untrusted.Key) // needs the root's public key only
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,7 +31,7 @@ func TestNegativeSerialNumbers(t *testing.T) {
 		{"a self-signed client's", open, []*testpki.Pair{own.Negative(own)}, access.UntrustedCertificate},
 		{"of an authority above it", trust, []*testpki.Pair{leaf, issuing}, access.UntrustedCertificate},
 		{"of another with the same key", trust, []*testpki.Pair{leaf, issuing, plain}, access.Granted},
-		{"of one that nobody needs", trust, []*testpki.Pair{ca.Leaf("a"), issuing}, access.Granted},
+		{"of an unused certificate", trust, []*testpki.Pair{ca.Leaf("a"), issuing}, access.Granted},
 		{"of the anchor, whose name and key alone count", load(t, false, map[config.Name][]*testpki.Pair{"northwind": {anchor}}), []*testpki.Pair{ca.Leaf("a")}, access.Granted},
 	} {
 		shown := chain(tt.chain[0])[:1]

@@ -77,7 +77,7 @@ func TestClient(t *testing.T) {
 	northwind, borealis := testpki.NewCA("Partner Root"), testpki.NewCA("Partner Root") // one name, two authorities
 	issuing := northwind.Intermediate("Northwind Issuing")
 	dying := northwind.Intermediate("Northwind Old", testpki.Valid(now.Add(-48*time.Hour), now.Add(-time.Hour)))
-	stranger := testpki.NewCA("Partner Root")
+	untrusted := testpki.NewCA("Partner Root")
 	victim := northwind.Leaf("victim")
 	postal := northwind.Intermediate("Postal", func(c *x509.Certificate) {
 		c.PermittedEmailAddresses, c.PermittedDNSDomainsCritical = []string{"x@a.test", "x@b.test"}, true
@@ -108,9 +108,9 @@ func TestClient(t *testing.T) {
 		{"a good one", chain(northwind.Leaf("a")), access.Granted, access.Granted},
 		{"through an intermediate", chain(issuing.Leaf("a")), access.Granted, access.Granted},
 		{"intermediate missing, T-TLS-13", chain(issuing.Leaf("a"))[:1], access.UntrustedCertificate, access.Granted},
-		{"an authority of the same name", chain(stranger.Leaf("a")), access.UntrustedCertificate, access.Granted},
-		{"a stranger who adds a victim's leaf, T-TLS-09", chain(stranger.Leaf("victim"), victim), access.UntrustedCertificate, access.Granted},
-		{"a stranger who adds the anchor", chain(stranger.Leaf("a"), northwind), access.UntrustedCertificate, access.Granted},
+		{"an authority of the same name", chain(untrusted.Leaf("a")), access.UntrustedCertificate, access.Granted},
+		{"an untrusted client that adds a victim's leaf, T-TLS-09", chain(untrusted.Leaf("victim"), victim), access.UntrustedCertificate, access.Granted},
+		{"an untrusted client that adds the anchor", chain(untrusted.Leaf("a"), northwind), access.UntrustedCertificate, access.Granted},
 		{"self-signed", chain(testpki.SelfSigned("a")), access.UntrustedCertificate, access.Granted},
 		{"expired", chain(northwind.Leaf("a", testpki.Expired())), access.ExpiredCertificate, access.ExpiredCertificate},
 		{"not valid yet", chain(northwind.Leaf("a", testpki.Valid(now.Add(time.Hour), now.Add(2*time.Hour)))), access.ExpiredCertificate, access.ExpiredCertificate},
@@ -119,7 +119,7 @@ func TestClient(t *testing.T) {
 		{"without usages", chain(northwind.Leaf("a", testpki.Usage())), access.Granted, access.Granted},
 		{"for any usage", chain(northwind.Leaf("a", testpki.Usage(x509.ExtKeyUsageAny))), access.Granted, access.Granted},
 		{"an authority as client", chain(northwind), access.WrongUsage, access.Granted},
-		{"another authority as client", chain(stranger), access.WrongUsage, access.Granted},
+		{"another authority as client", chain(untrusted), access.WrongUsage, access.Granted},
 		{"an authority for servers only", chain(testpki.NewCA("a", serverOnly)), access.WrongUsage, access.WrongUsage},
 		{"an expired authority", chain(testpki.NewCA("a", testpki.Expired())), access.ExpiredCertificate, access.ExpiredCertificate},
 		{"self-signed with the CA bit and no key usage", chain(testpki.SelfSigned("a", caBit, noUsage)), access.WrongUsage, access.Granted},
@@ -288,8 +288,8 @@ func TestUntrustedChainsAreNotCached(t *testing.T) {
 	long := strings.Repeat("\x01", 60_000)
 	trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {testpki.NewCA("Root")}})
 	for range 3 {
-		stranger := testpki.NewCA(long)
-		_, err := client(trust, append(chain(testpki.NewCA(long).Leaf("a")), stranger.Cert))
+		untrusted := testpki.NewCA(long)
+		_, err := client(trust, append(chain(testpki.NewCA(long).Leaf("a")), untrusted.Cert))
 		if reason(err) != access.UntrustedCertificate || len(err.Error()) > 200 {
 			t.Fatalf("judged %.300v", err)
 		}

@@ -78,7 +78,7 @@ func TestTrustedProxies(t *testing.T) {
 		{"the address, another certificate", byBoth, "10.1.2.3", chain(own), false},
 		{"the certificate alone", byBoth, "11.1.2.3", chain(lb), false},
 
-		{"nobody is configured", config.TrustedProxies{}, "10.1.2.3", chain(lb), false},
+		{"no proxy is configured", config.TrustedProxies{}, "10.1.2.3", chain(lb), false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			settings := fronting(config.FormatRFC9440)
@@ -97,7 +97,7 @@ func TestTrustedProxies(t *testing.T) {
 				}
 			}
 			if (trust.PeerCertificate(r) != nil) != tt.want {
-				t.Error("the log would name a stranger's certificate")
+				t.Error("the log would name an untrusted certificate")
 			}
 		})
 	}
@@ -308,13 +308,13 @@ func TestRevokedBehindFrontProxy(t *testing.T) {
 		northwind, operator []testpki.ListOption
 		want                access.Reason
 	}{
-		{"nobody", nil, nil, access.Granted},
+		{"no revocation", nil, nil, access.Granted},
 		{"the client", []testpki.ListOption{testpki.Revoking(p)}, nil, access.RevokedCertificate},
-		{"nobody again", nil, nil, access.Granted},
+		{"no revocation again", nil, nil, access.Granted},
 		{"the front proxy", nil, []testpki.ListOption{testpki.Revoking(lb)}, access.NoCertificate},
-		{"nobody again", nil, nil, access.Granted},
-		{"there is no telling of the client", []testpki.ListOption{past}, nil, access.RevocationUnknown},
-		{"nor of the front proxy", nil, []testpki.ListOption{past}, access.RevocationUnknown},
+		{"no revocation again", nil, nil, access.Granted},
+		{"stale list of the client", []testpki.ListOption{past}, nil, access.RevocationUnknown},
+		{"stale list of the front proxy", nil, []testpki.ListOption{past}, access.RevocationUnknown},
 	} {
 		number := testpki.Numbered(int64(i + 1))
 		now := testpki.Updated(time.Now().Add(-time.Minute), time.Now().Add(time.Hour))
@@ -330,7 +330,7 @@ func TestRevokedBehindFrontProxy(t *testing.T) {
 			}
 		}
 		if step.want == access.NoCertificate && trust.PeerCertificate(open) != nil {
-			t.Error("the log would name the certificate of a stranger's header")
+			t.Error("the log would name the certificate of an untrusted header")
 		}
 	}
 }

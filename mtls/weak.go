@@ -71,8 +71,8 @@ func weakSignature(chain []*x509.Certificate) error {
 }
 
 // rsa1024Exceptions returns, by anchor, until when chains may contain RSA keys of 1024 bits and more. An
-// exception is for the clients of one partner alone, so its anchor must not be an anchor of anybody
-// else, except of a partner with the same date.
+// exception is for the clients of one partner alone, so its anchor must not be the anchor of a
+// resource server, the listener, or a partner with another date.
 func rsa1024Exceptions(cfg *config.Config, t *Trust) (map[access.AnchorKey]time.Time, error) {
 	short := make(map[access.AnchorKey]time.Time)
 	for _, p := range cfg.Partners.List {

@@ -173,7 +173,7 @@ func TestACMEStorageThatHangs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { // not TempDir's: who still waits may make a folder meanwhile
+	t.Cleanup(func() { // not TempDir's: a waiting goroutine may create a folder meanwhile
 		for deadline := time.Now().Add(patience); os.RemoveAll(dir) != nil && time.Now().Before(deadline); {
 			time.Sleep(10 * time.Millisecond)
 		}
@@ -195,7 +195,7 @@ func TestACMEStorageThatHangs(t *testing.T) {
 		return func() bool {
 			for _, ext := range []string{".crt", ".key", ".json"} {
 				pipe, err := os.OpenFile(strings.TrimSuffix(path, ".crt")+ext, os.O_WRONLY|syscall.O_NONBLOCK, 0)
-				if err == nil { // somebody waits; and goes on to wait until the test is over
+				if err == nil { // a reader waits, until the end of the test
 					t.Cleanup(func() { _ = pipe.Close() })
 					return true
 				}

@@ -251,8 +251,8 @@ func TestListRepeated(t *testing.T) {
 // The issuer in an unverified list is untrusted text of any length.
 func TestNameOfASigner(t *testing.T) {
 	ca := testpki.NewCA("Root")
-	stranger := testpki.NewCA("x\nconfiguration reloaded\x1b[2J" + strings.Repeat("y", 1<<20))
-	_, err := parseList(unsigned(stranger, func(*cryptobyte.Builder) {}), []*x509.Certificate{ca.Cert}, maxEntries)
+	untrusted := testpki.NewCA("x\nconfiguration reloaded\x1b[2J" + strings.Repeat("y", 1<<20))
+	_, err := parseList(unsigned(untrusted, func(*cryptobyte.Builder) {}), []*x509.Certificate{ca.Cert}, maxEntries)
 	if err == nil || len(err.Error()) > 4<<10 || strings.ContainsAny(err.Error(), "\n\x1b") {
 		t.Errorf("the error has %d bytes: %.60q", len(err.Error()), err.Error())
 	}
