@@ -16,6 +16,7 @@ import (
 
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/testpki"
+	"github.com/tallygate/tallygate/internal/upstream/http1"
 )
 
 // withBorealis adds a second partner and returns the key pair of its client.
@@ -159,6 +160,7 @@ func TestAPILimits(t *testing.T) {
 	up, url := busy(t, 8)
 	withOther, other := withBorealis(t)
 	s := newHarness(t, url, io.Discard, withOther, func(cfg *config.Config) { cfg.APIs[0].Upstream.Requests = 8 })
+	s.proxy.upstreams["accounts"].Transport.(*http1.Transport).Settle = 0 // each idle connection holds one of the 8 workers
 	address := s.listen(t)
 	transport := &http.Transport{TLSClientConfig: s.clientConfig("h2"), ForceAttemptHTTP2: true}
 	defer transport.CloseIdleConnections()
@@ -175,11 +177,11 @@ func TestAPILimits(t *testing.T) {
 		return answer.StatusCode, string(text)
 	}
 	var trickles sync.WaitGroup
+	defer trickles.Wait() // after all bodies have been closed
 	for range 4 {
 		body, rest := io.Pipe()
 		trickles.Go(func() { send(transport, s.token, body) })
 		_, _ = io.WriteString(rest, "a beginning")
-		defer trickles.Wait()
 		defer func() { _ = rest.Close() }()
 	}
 	for deadline := time.Now().Add(10 * time.Second); len(up.free) < 4; time.Sleep(time.Millisecond) {
