@@ -175,7 +175,7 @@ func issue(t *testing.T, ca, by *testpki.Pair) *testpki.Pair {
 	return &testpki.Pair{Cert: cert, Key: ca.Key}
 }
 
-// Of two authorities with one name, only the authority whose key signed a certificate is its anchor.
+// If two authorities have one name, an anchor is only the authority whose key signed the certificate.
 func TestAnchorsAreComparedByKey(t *testing.T) {
 	northwind, borealis := testpki.NewCA("Root"), testpki.NewCA("Root")
 	trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {northwind}, "borealis": {borealis}})
