@@ -73,9 +73,6 @@ func TestNameTypes(t *testing.T) {
 	reads(t, "jwt", JWT)
 	reads(t, "opaque", Opaque)
 	refuses[TokenFormat](t, "", "JWT", "at+jwt", "reference")
-	reads(t, "respond", Respond)
-	reads(t, "handshake", Handshake)
-	refuses[OnFailure](t, "", "Respond", "answer", "ignore")
 	for _, a := range []Algorithm{ES256, ES384, ES512, PS256, PS384, PS512, RS256, EdDSA} {
 		reads(t, string(a), a)
 	}
