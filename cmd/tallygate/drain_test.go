@@ -209,7 +209,7 @@ func TestStop(t *testing.T) {
 	d = newDrained(t, 0, 300*time.Millisecond)
 	d.hang()
 	d.signal(syscall.SIGTERM)
-	if code := d.ended(); code != cli.ExitFailure || !bytes.Contains(d.log.bytes(), []byte("requests were cut after 300ms")) {
+	if code := d.ended(); code != cli.ExitFailure || !bytes.Contains(d.log.bytes(), []byte("requests were cut off after 300ms")) {
 		t.Errorf("with a request that hangs: ended with %d\n%s", code, d.log.bytes())
 	}
 
