@@ -126,8 +126,20 @@ func acmeOf(directory, storage string) *config.ACME {
 }
 
 // A certificate is renewed before it expires, and used from the next handshake on. Run returns when its context
-// ends.
+// ends. Pebble cannot renew a certificate whose serial number has a zero byte before it in DER, since it compares
+// texts: 1 in 256. The test begins again then.
 func TestRenewal(t *testing.T) {
+	for range 3 {
+		if renewed(t) {
+			return
+		}
+	}
+	t.Fatal("Pebble made three serial numbers that it cannot find again")
+}
+
+// renewed plays [TestRenewal] once. It returns false if Pebble cannot renew its own certificate.
+func renewed(t *testing.T) bool {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -145,6 +157,11 @@ func TestRenewal(t *testing.T) {
 	await(t, "a certificate", func() bool { first = s.shown(); return first != nil })
 	if err := s.acme.Ready(); err != nil {
 		t.Error(err)
+	}
+	if first.SerialNumber.BitLen()%8 == 0 {
+		s.stop()
+		server.Stop()
+		return false
 	}
 	await(t, "a renewal", func() bool {
 		now := s.shown()
@@ -164,6 +181,7 @@ func TestRenewal(t *testing.T) {
 		t.Error("latest returned nil after Run, want the last certificate")
 	}
 	server.Stop()
+	return true
 }
 
 // A storage that hangs delays neither another domain nor the stop for long.
