@@ -7,46 +7,47 @@ import (
 	"time"
 )
 
-// beginning is how much of a body is held back, so that its length can be told when it is
-// over by then.
+// beginning is how many bytes of a body are held back. A body that ends within them gets a
+// Content-Length.
 const beginning = 2 << 10
 
 const unknown = -1
 
-// A framing is how the end of an answer's body is told (RFC 9112 section 6).
+// A framing says how the recipient finds the end of a body (RFC 9112 section 6).
 type framing uint8
 
 const (
 	undecided framing = iota
 	counted
 	chunked
-	none // there is no body
+	none // the answer has no body
 )
 
-// An answer is the http.ResponseWriter of a request, with what http.ResponseController can
-// do but to hijack the connection. It makes of what it is told what net/http makes of it.
+// An answer is the http.ResponseWriter of one request. It supports http.ResponseController except
+// for Hijack, and writes the same bytes as net/http for the same calls.
 type answer struct {
 	conn     *conn
 	request  *http.Request
 	header   http.Header
-	status   int   // 0 before
-	length   int64 // as declared, or unknown
+	status   int   // 0 until WriteHeader
+	length   int64 // the declared Content-Length, or unknown
 	written  int64
-	held     int // bytes in the connection's small
+	held     int // bytes in the connection's buffer small
 	framing  framing
-	ended    bool     // the header is
-	sniffed  bool     // the type is to be told by the body's beginning
-	counts   bool     // a length is to be told when the body is over soon
-	trailers []string // as declared
-	trailing bool     // there may be others
-	last     bool     // the connection ends with it
-	closing  bool     // and that has yet to be said
+	ended    bool     // the header is complete
+	sniffed  bool     // the Content-Type is detected from the first bytes of the body
+	counts   bool     // a Content-Length is added if the body ends while it is held back
+	trailers []string // declared in the header Trailer
+	trailing bool     // the handler may set trailers after the header
+	last     bool     // the connection closes after the answer
+	closing  bool     // the header still needs Connection: close
 }
 
-// Header returns the header, which WriteHeader sends.
+// Header returns the header that WriteHeader sends.
 func (a *answer) Header() http.Header { return a.header }
 
-// Write sends some of the body, or holds it back while that may still be its end.
+// Write sends part of the body. It holds the first bytes back, because the length of a short body
+// is known only at its end.
 func (a *answer) Write(p []byte) (int, error) {
 	if a.status == 0 {
 		a.WriteHeader(http.StatusOK)
@@ -78,8 +79,8 @@ func (a *answer) Write(p []byte) (int, error) {
 	return held + n, err
 }
 
-// begin ends the header. The body begins with what is held back, or with p, and over tells
-// whether it ends there.
+// begin completes the header and sends the bytes that were held back. p holds the first bytes of
+// the body if none were held back; over reports whether the body ends there.
 func (a *answer) begin(p []byte, over bool) {
 	a.ended = true
 	out := a.conn.out
@@ -116,7 +117,7 @@ func (a *answer) begin(p []byte, over bool) {
 	}
 }
 
-// send writes some of the body.
+// send writes part of the body.
 func (a *answer) send(p []byte) (int, error) {
 	out := a.conn.out
 	switch a.framing {
@@ -135,7 +136,7 @@ func (a *answer) send(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// FlushError sends what has been written.
+// FlushError sends everything that has been written.
 func (a *answer) FlushError() error {
 	if a.status == 0 {
 		a.WriteHeader(http.StatusOK)
@@ -146,19 +147,20 @@ func (a *answer) FlushError() error {
 	return a.conn.out.Flush()
 }
 
-// Flush is FlushError for those who do not care.
+// Flush is FlushError without the error.
 func (a *answer) Flush() { _ = a.FlushError() }
 
-// SetReadDeadline does nothing: the request has been read.
+// SetReadDeadline does nothing, because the request has been read.
 func (a *answer) SetReadDeadline(time.Time) error { return nil }
 
-// SetWriteDeadline sets the connection's, which may come a little earlier.
+// SetWriteDeadline sets the connection's write deadline, which may be a little earlier than t: see
+// slack.
 func (a *answer) SetWriteDeadline(t time.Time) error { return a.conn.setWriteDeadline(t) }
 
-// EnableFullDuplex does nothing: the request has been read.
+// EnableFullDuplex does nothing, because the request has been read.
 func (a *answer) EnableFullDuplex() error { return nil }
 
-// finish ends the answer, and sends what is left of it.
+// finish completes the answer and sends the rest of it.
 func (a *answer) finish() {
 	if a.status == 0 {
 		a.WriteHeader(http.StatusOK)
@@ -175,8 +177,9 @@ func (a *answer) finish() {
 	_ = out.Flush()
 }
 
-// breakOff leaves the answer without an end. There are clients to whom a connection that ends
-// within a header ends that, and an empty body: either all of it is sent or nothing.
+// breakOff closes the answer without a terminator, so that the client can tell that it is
+// truncated. Some clients take a connection that closes inside the header for a complete header
+// with an empty body, so breakOff sends the whole header or none of it.
 func (a *answer) breakOff() {
 	switch {
 	case a.ended:
@@ -188,7 +191,8 @@ func (a *answer) breakOff() {
 	_ = a.conn.out.Flush()
 }
 
-// trailer returns the fields after the body: those that were declared, and those that say so.
+// trailer returns the trailers: the declared fields, and the fields whose name begins with
+// http.TrailerPrefix.
 func (a *answer) trailer() http.Header {
 	t := make(http.Header)
 	for name, values := range a.header {
@@ -204,7 +208,7 @@ func (a *answer) trailer() http.Header {
 	return t
 }
 
-// isWhole reports whether the body is as long as was said.
+// isWhole reports whether the body has its declared length.
 func (a *answer) isWhole() bool {
 	return a.framing != counted || a.written == a.length
 }

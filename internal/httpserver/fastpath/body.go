@@ -6,10 +6,10 @@ import (
 	"sync"
 )
 
-// A body is one that has arrived. It may be read by any goroutine, until its request is
-// over: then the bytes are no longer its own.
+// A body is the body of a request, received completely. Any goroutine may read it until the request
+// ends. After that the connection reuses its bytes.
 type body struct {
-	length int // at first
+	length int // length at the start
 
 	mu   sync.Mutex
 	rest []byte
@@ -33,7 +33,7 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Close lets nothing more be read.
+// Close makes every further read fail.
 func (b *body) Close() error {
 	b.end()
 	return nil

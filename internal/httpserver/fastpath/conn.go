@@ -14,11 +14,13 @@ import (
 	"github.com/tallygate/tallygate/internal/http1grammar"
 )
 
-// server is there for handlers that ask whether they run under a server: ReverseProxy panics
-// only then when an answer breaks off, and otherwise lets it end as if it were whole.
+// server marks requests as served by an http.Server. Only for such requests does
+// httputil.ReverseProxy panic when an answer breaks off; otherwise the truncated answer would end
+// as if it were complete.
 var server = new(http.Server)
 
-// A conn is a connection while a Server serves it, by one goroutine.
+// A conn is a connection while a Server serves it. One goroutine owns a conn, except for the fields
+// that are atomic or guarded.
 type conn struct {
 	server *Server
 	tls    *tls.Conn
@@ -28,16 +30,16 @@ type conn struct {
 	*buffers
 	watch watch
 
-	early   []byte      // read before, and to be read first
-	waiting atomic.Bool // for a request
-	rests   time.Time   // since when nothing is asked
+	early   []byte      // received from the client, but not read by in yet
+	waiting atomic.Bool // await waits for a request
+	rests   time.Time   // the end of the last answer
 	readBy  time.Time   // the read deadline that is set
-	sent    bool        // some of the final answer
+	sent    bool        // part of the final answer has been sent
 	broken  bool        // a write has failed
 	cancel  context.CancelFunc
 
 	writing sync.Mutex
-	writeBy time.Time // the write deadline that is set, zero for none
+	writeBy time.Time // the write deadline that is set; zero: none
 }
 
 func newConn(l *Server, c *tls.Conn, early []byte) *conn {
@@ -51,7 +53,8 @@ func newConn(l *Server, c *tls.Conn, early []byte) *conn {
 	return s
 }
 
-// release gives the buffers back. Who would still write then must not reach another's client.
+// release returns the buffers to the pool. A later write through them would reach the client of
+// another connection, so they no longer refer to this one.
 func (s *conn) release() {
 	s.in.Reset(nil)
 	s.out.Reset(nil)
@@ -59,10 +62,10 @@ func (s *conn) release() {
 	s.buffers = nil
 }
 
-// settle leaves no deadline behind.
+// settle clears both deadlines.
 func (s *conn) settle() { _ = s.tls.SetDeadline(time.Time{}) }
 
-// Read reads as TLS does. What came early is followed at once by what TLS has beside it.
+// Read returns the bytes in early and, in the same call, those that TLS has already received.
 func (s *conn) Read(p []byte) (int, error) {
 	if len(s.early) == 0 {
 		return s.tls.Read(p)
@@ -74,11 +77,11 @@ func (s *conn) Read(p []byte) (int, error) {
 	}
 	s.readBy = past
 	_ = s.tls.SetReadDeadline(past)
-	more, _ := s.tls.Read(p[n:]) // an error comes again
+	more, _ := s.tls.Read(p[n:]) // the next Read returns the error again
 	return n + more, nil
 }
 
-// Write writes as TLS does. When the client does not take it, its request is cancelled.
+// Write sends p over TLS. A failed write cancels the context of the request.
 func (s *conn) Write(p []byte) (int, error) {
 	n, err := s.tls.Write(p)
 	s.sent = true
@@ -89,8 +92,8 @@ func (s *conn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// await waits until something of a request is there. It skips empty lines before the request
-// line (RFC 9112 section 2.2).
+// await waits for the first bytes of a request. It skips empty lines before the request line (RFC
+// 9112 section 2.2).
 func (s *conn) await() error {
 	for lines := 0; ; {
 		received, _ := s.in.Peek(s.in.Buffered())
@@ -109,13 +112,13 @@ func (s *conn) await() error {
 	}
 }
 
-// emptyLine reports whether received begins with an empty line, or is a part of one.
+// emptyLine reports whether received begins with an empty line, or is an incomplete empty line.
 func emptyLine(received []byte) (whole, partial bool) {
 	whole = len(received) > 1 && received[0] == '\r' && received[1] == '\n'
 	return whole, len(received) == 1 && received[0] == '\r'
 }
 
-// receive waits until n bytes are there.
+// receive waits until n bytes are buffered.
 func (s *conn) receive(n int) error {
 	s.waiting.Store(true)
 	defer s.waiting.Store(false)
@@ -123,15 +126,15 @@ func (s *conn) receive(n int) error {
 		s.readBy = s.rests.Add(s.server.Quiet)
 		_ = s.tls.SetReadDeadline(s.readBy)
 	}
-	if s.server.closed.Load() { // looked at after waiting was set, and the deadline: Close sets that later
+	if s.server.closed.Load() { // checked after waiting and the deadline are set, because Close sets closed before it looks at waiting
 		return errClosed
 	}
 	_, err := s.in.Peek(n)
 	return err
 }
 
-// next returns the request that has been received, or nil and the bytes where it is not
-// plain.
+// next returns the received request. If the request is not plain, next returns nil and all received
+// bytes.
 func (s *conn) next() (*http.Request, []byte) {
 	received, _ := s.in.Peek(s.in.Buffered())
 	head, length := plain(received)
@@ -150,14 +153,14 @@ func (s *conn) next() (*http.Request, []byte) {
 	return r, nil
 }
 
-// serve answers r and reports whether another request may follow.
+// serve answers r and reports whether the connection can serve another request.
 func (s *conn) serve(r *http.Request) (more bool) {
 	ctx, cancel := context.WithCancel(s.base)
 	defer cancel()
 	s.cancel = cancel
 	r = r.WithContext(ctx)
 	s.forgetDeadline()
-	b, hasBody := r.Body.(*body) // by now: what the handler does to the request changes nothing on the connection
+	b, hasBody := r.Body.(*body) // read before the handler runs, because a handler may replace r.Body
 	a := &answer{conn: s, request: r, header: make(http.Header), length: unknown}
 	s.sent = false
 	s.watch.begin()
@@ -176,7 +179,7 @@ func (s *conn) serve(r *http.Request) (more bool) {
 	return stays && !s.broken && a.isWhole() && !a.last && !s.server.closed.Load()
 }
 
-// call reports whether the handler came to its end.
+// call runs the handler and reports whether the handler returned without a panic.
 func (s *conn) call(a *answer, r *http.Request) (served bool) {
 	defer func() {
 		if served {
@@ -190,7 +193,7 @@ func (s *conn) call(a *answer, r *http.Request) (served bool) {
 	return true
 }
 
-// forgetDeadline lifts a write deadline that has passed: it was the last answer's.
+// forgetDeadline clears the write deadline of the last answer if it has passed.
 func (s *conn) forgetDeadline() {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -200,12 +203,13 @@ func (s *conn) forgetDeadline() {
 	}
 }
 
-// slack is how much earlier a write deadline may come than it was set, though no more than an
-// eighth of its time: to set one takes longer than to see that there is one already.
+// slack is how much earlier a write may time out than the handler asked for, but at most an eighth
+// of the remaining time. Setting a deadline costs more than noticing that a similar deadline is set
+// already.
 const slack = 100 * time.Millisecond
 
-// setWriteDeadline sets the deadline of what is written from now on. It may be called by any
-// goroutine, and the last call counts. One that has passed is always set.
+// setWriteDeadline sets the deadline of all further writes. Any goroutine may call it, and the last
+// call wins. A deadline that has passed is always set.
 func (s *conn) setWriteDeadline(t time.Time) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// omitted are the names of fields that are not sent as they are in the header.
+// omitted has the names of fields that are in the header and are not sent as they are.
 type omitted map[string]bool
 
 func (o *omitted) add(name string) {
@@ -21,8 +21,8 @@ func (o *omitted) add(name string) {
 	(*o)[name] = true
 }
 
-// WriteHeader sends an informational answer, or begins the final one, of which what is told of
-// its body follows with that.
+// WriteHeader sends an informational answer, or writes the start of the final header. begin adds
+// the fields that depend on the body.
 func (a *answer) WriteHeader(status int) {
 	switch {
 	case a.status != 0:
@@ -52,7 +52,7 @@ func (a *answer) WriteHeader(status int) {
 	}
 }
 
-// ofBodies are fields that say nothing in an informational answer.
+// ofBodies are fields without meaning in an informational answer.
 var ofBodies = omitted{"Content-Length": true, "Transfer-Encoding": true}
 
 // inform sends an informational answer.
@@ -65,7 +65,7 @@ func (a *answer) inform(status int) {
 	a.conn.sent = false
 }
 
-// findTrailers finds out which fields are to follow the body.
+// findTrailers finds the fields that follow the body.
 func (a *answer) findTrailers(not *omitted) {
 	for name := range a.header {
 		if strings.HasPrefix(name, http.TrailerPrefix) {
@@ -83,7 +83,7 @@ func (a *answer) findTrailers(not *omitted) {
 	}
 }
 
-// frame finds out what is known of the body, and how its end may be told.
+// frame decides how the answer is framed, as far as the header tells.
 func (a *answer) frame(not *omitted) {
 	encoded := a.header["Transfer-Encoding"] != nil
 	if told := a.header.Get("Content-Length"); told != "" {
@@ -94,7 +94,7 @@ func (a *answer) frame(not *omitted) {
 			not.add("Content-Length")
 		}
 	}
-	if encoded { // how, is said here
+	if encoded { // begin writes the field itself
 		not.add("Transfer-Encoding")
 	}
 	if !hasBody(a.status) {
@@ -105,7 +105,7 @@ func (a *answer) frame(not *omitted) {
 		}
 		return
 	}
-	_, typed := a.header["Content-Type"] // with no value, it is to have none
+	_, typed := a.header["Content-Type"] // a Content-Type without a value keeps the answer from getting one
 	a.sniffed = !encoded && !typed && a.header.Get("Content-Encoding") == ""
 	a.counts = !encoded && !a.trailing && a.length == unknown
 	switch {
@@ -116,7 +116,7 @@ func (a *answer) frame(not *omitted) {
 	}
 }
 
-// line writes the first line of an answer.
+// line writes the status line.
 func (a *answer) line(status int) {
 	out := a.conn.out
 	_, _ = out.WriteString("HTTP/1.1 ")

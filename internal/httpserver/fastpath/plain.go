@@ -56,11 +56,11 @@ func plain(received []byte) (head, length int) {
 	return head, length
 }
 
-// methods are those of plain requests. CONNECT is none, and others are rare.
+// methods are the methods of plain requests. CONNECT is not plain, and other methods are rare.
 var methods = []string{"GET ", "POST ", "PUT ", "HEAD ", "PATCH ", "DELETE ", "OPTIONS "}
 
-// plainLine reports whether received begins with the line of a plain request: a method, a
-// path, HTTP/1.1.
+// plainLine reports whether received begins with the request line of a plain request: a method, a
+// path and HTTP/1.1.
 func plainLine(received []byte) bool {
 	end := bytes.IndexByte(received, '\r')
 	line, good := bytes.CutSuffix(received[:end], []byte(" HTTP/1.1"))
@@ -75,7 +75,7 @@ func plainLine(received []byte) bool {
 	return false
 }
 
-// A kind is what a field is to the connection.
+// A kind says what a header field means for the connection.
 type kind uint8
 
 const (
@@ -83,10 +83,10 @@ const (
 	host
 	contentLength
 	connection
-	special // net/http acts on it
+	special // net/http acts on the field
 )
 
-// known are the names that matter here, in lower case.
+// known lists the fields that are not ordinary, in lower case.
 var known = []struct {
 	name string
 	kind kind
@@ -105,8 +105,7 @@ func kindOf(name []byte) kind {
 	return ordinary
 }
 
-// digits returns the number that value is, -1 where it is anything else or has more than
-// nine digits.
+// digits returns the number in value, or -1 if value is not a number of at most nine digits.
 func digits(value []byte) int {
 	value = bytes.Trim(value, " \t")
 	if len(value) == 0 || len(value) > 9 {

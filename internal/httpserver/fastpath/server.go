@@ -1,9 +1,9 @@
-// Package fastpath serves the requests of HTTP/1.1 that are plain: those that begin and end in
-// one piece, as small ones do, and ask for nothing but an answer. It does so on the goroutine
-// that reads them, with net/http's parser, and leaves the others to net/http as they came.
-// An http.Server has a second goroutine watch the client while each request is answered, sets
-// four deadlines for it, and makes what other requests need; together that is a third of what
-// it costs to serve a small one.
+// Package fastpath serves plain HTTP/1.1 requests: small requests that arrive in one piece and ask
+// for nothing but an answer. The goroutine that reads a request also runs the handler, and
+// net/http's parser reads the header. All other requests go to net/http unchanged. For each
+// request, an http.Server starts a second goroutine that watches the client, sets four deadlines
+// and prepares for features that plain requests do not use; together that is a third of the cost of
+// a small request.
 package fastpath
 
 import (
@@ -19,21 +19,22 @@ import (
 	"time"
 )
 
-// A Server serves connections. Its exported fields must be set before its first use, and not
-// change. It is safe for concurrent use.
+// A Server serves connections. Its exported fields must be set before the first use and not changed
+// later. It is safe for concurrent use.
 type Server struct {
-	// Handler answers requests. If it sets a write deadline it must do so for each answer, for
-	// one that has not passed holds for the next.
+	// Handler answers requests. A write deadline that has not passed also holds for the next
+	// answer, so a handler that sets write deadlines must set one for each answer.
 	Handler http.Handler
-	// ConnContext is as that of http.Server: what it returns is known to each request.
+	// ConnContext returns the base context of a connection's requests, as in http.Server.
 	ConnContext func(context.Context, net.Conn) context.Context
-	// Quiet is how long a connection may be without a request. It may be half of it, too, for
-	// it is not counted anew for each request.
+	// Quiet is how long a connection may be idle. The deadline is not renewed for each request, so
+	// a connection may also become idle after half of that time.
 	Quiet time.Duration
-	// Patience is how long an answer may take until it is watched whether the client leaves.
+	// Patience is how long a handler may take before the Server watches whether the client leaves.
 	Patience time.Duration
-	// Panicked is told of each panic but that of Handler with http.ErrAbortHandler, while the
-	// stack is still there. It has cost its connection, to this address, and nothing else.
+	// Panicked is called for each panic, except for a Handler's panic with http.ErrAbortHandler.
+	// The stack is still that of the panic. The Server has closed the connection to remote, and
+	// serves all others.
 	Panicked func(remote net.Addr, v any)
 
 	mu     sync.Mutex
@@ -41,15 +42,15 @@ type Server struct {
 	closed atomic.Bool
 }
 
-// An Outcome is what became of a connection.
+// An Outcome says why Serve returned.
 type Outcome uint8
 
 const (
-	// Over: the connection is closed.
+	// Over means that the connection is closed.
 	Over Outcome = iota
-	// Idle: nothing has been asked for as long as Quiet says.
+	// Idle means that no request came for the time in Quiet.
 	Idle
-	// Other: what comes next is for net/http.
+	// Other means that the next request is for net/http.
 	Other
 )
 
@@ -59,7 +60,7 @@ const (
 // holds the bytes that net/http must see first.
 func (l *Server) Serve(c *tls.Conn, early []byte) (o Outcome, unserved []byte, rests time.Time) {
 	defer func() {
-		if v := recover(); v != nil { // a bug, which is to cost this connection and no more
+		if v := recover(); v != nil { // a bug closes this connection and no other
 			_ = c.Close()
 			l.Panicked(c.RemoteAddr(), v)
 			o = Over
@@ -75,7 +76,7 @@ func (l *Server) Serve(c *tls.Conn, early []byte) (o Outcome, unserved []byte, r
 		case !l.closed.Load() && errors.Is(err, os.ErrDeadlineExceeded) && s.in.Buffered() == 0:
 			s.settle()
 			return Idle, nil, s.rests
-		case !l.closed.Load() && errors.Is(err, os.ErrDeadlineExceeded): // half of an empty line
+		case !l.closed.Load() && errors.Is(err, os.ErrDeadlineExceeded): // incomplete empty line
 		default:
 			_ = c.Close()
 			return Over, nil, time.Time{}
@@ -92,14 +93,14 @@ func (l *Server) Serve(c *tls.Conn, early []byte) (o Outcome, unserved []byte, r
 	}
 }
 
-// Held returns how many connections are being served or wait for a request.
+// Held returns the number of connections that are served or wait for a request.
 func (l *Server) Held() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.conns)
 }
 
-// Close ends the connections that wait for a request, and the others with their answers.
+// Close ends idle connections at once, and the other connections after their answer.
 func (l *Server) Close() {
 	l.closed.Store(true)
 	l.mu.Lock()
@@ -111,7 +112,7 @@ func (l *Server) Close() {
 	}
 }
 
-// Abort ends all connections.
+// Abort closes all connections at once.
 func (l *Server) Abort() {
 	l.closed.Store(true)
 	l.mu.Lock()
@@ -121,7 +122,7 @@ func (l *Server) Abort() {
 	}
 }
 
-// Wait returns nil when no connection is left, or ctx's error when that ends before.
+// Wait returns nil once no connection is left, or ctx's error if ctx ends first.
 func (l *Server) Wait(ctx context.Context) error {
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
@@ -153,7 +154,7 @@ func (l *Server) leave(s *conn) {
 // past is a deadline that has passed.
 var past = time.Unix(1, 0)
 
-// buffers are lent to a connection while it is here: as large as those of net/http.
+// buffers are lent to a connection while a Server serves it. Their sizes are those of net/http.
 type buffers struct {
 	in    *bufio.Reader
 	out   *bufio.Writer

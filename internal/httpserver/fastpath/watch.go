@@ -9,17 +9,18 @@ import (
 
 var errClosed = errors.New("no more requests are served")
 
-// A watch notices when the client leaves while an answer keeps it waiting. Most do not, so
-// that it costs a timer and no more. What it reads meanwhile is the next request's.
+// A watch notices that the client leaves while the handler runs. It starts reading only after
+// Server.Patience, and most answers are done by then, so that a usual request costs only a timer. A
+// byte that it reads belongs to the next request.
 type watch struct {
 	conn  *conn
 	timer *time.Timer
-	done  chan struct{} // has one element when the reading is over
+	done  chan struct{} // receives one element when run returns
 
 	mu   sync.Mutex
-	over bool // the answer is there
+	over bool // the handler has returned
 
-	// The reading goroutine owns these until done, and then the connection's goroutine.
+	// Owned by run until it sends to done, and then by the connection's goroutine.
 	one  [1]byte
 	read int
 	gone bool
@@ -29,7 +30,7 @@ func (w *watch) init(s *conn) {
 	w.conn, w.done = s, make(chan struct{}, 1)
 }
 
-// begin begins to watch when patience has been tried.
+// begin starts the timer.
 func (w *watch) begin() {
 	w.over = false
 	if w.timer == nil {
@@ -39,7 +40,7 @@ func (w *watch) begin() {
 	w.timer.Reset(w.conn.server.Patience)
 }
 
-// end ends it, and reports whether the client is still there, as far as is known.
+// end stops the watch and reports whether the client is still connected, as far as is known.
 func (w *watch) end() bool {
 	if w.timer.Stop() {
 		return true
