@@ -33,7 +33,7 @@ type Upstream struct {
 
 	settings config.Upstream
 	files    [sha256.Size]byte // digest of the files that settings names
-	retired  atomic.Bool       // a reload has replaced it: no new request comes
+	retired  atomic.Bool       // a reload has replaced the Upstream, so that no new request comes
 }
 
 // A Transport is an *http1.Transport for HTTP/1.1, and an *http.Transport for HTTP/2.

@@ -12,13 +12,13 @@ import (
 type responseBody struct {
 	body     io.ReadCloser
 	conn     *conn
-	socket   *socket // conn's, for Close
+	socket   *socket // conn's socket, for Close
 	ctx      context.Context
 	reusable bool
-	arrived  bool        // all of it, before the header was given away
-	settled  atomic.Bool // what becomes of the connection: whoever sets it decides
-	mu       sync.Mutex  // held while it is being read
-	err      error       // of all further reads; nil while there is a connection
+	arrived  bool        // the whole body had arrived when RoundTrip returned
+	settled  atomic.Bool // set by the goroutine that reuses or discards the connection
+	mu       sync.Mutex  // held during a read
+	err      error       // the error of all further reads; nil while the body has the connection
 }
 
 // Arrived reports whether the whole response body had been received when RoundTrip returned, so that
@@ -41,11 +41,11 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	return n, b.err
 }
 
-// Close ends the connection, unless the body has been read to its end: what is left of it
-// may be endless.
+// Close ends the connection unless the body has been read to its end, because the rest may be
+// endless.
 func (b *responseBody) Close() error {
 	if b.settled.CompareAndSwap(false, true) {
-		b.socket.sever() // a read that is under way fails
+		b.socket.sever() // makes a read in progress fail
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -64,7 +64,7 @@ func (b *responseBody) end(err error) {
 	}
 	b.conn.discard()
 	switch {
-	case isEnd(err): // nothing is missing
+	case isEnd(err): // the body is complete
 	case b.ctx.Err() != nil:
 		b.err = context.Cause(b.ctx)
 	}

@@ -16,13 +16,13 @@ import (
 type conn struct {
 	transport *Transport
 	socket    *socket
-	stream    net.Conn // the socket, or TLS upon it
+	stream    net.Conn // the socket, or TLS over it
 	state     *tls.ConnectionState
-	*buffers        // nil while it is idle
-	budget    int64 // what may still be read
-	received  bool  // something of the answer
+	*buffers        // nil while the connection is idle
+	budget    int64 // bytes that may still be read
+	received  bool  // part of a response has arrived
 	idleSince time.Time
-	unasked   [len(timeoutStatus)]byte // the first bytes that came while it was idle
+	unasked   [len(timeoutStatus)]byte // the first bytes that arrived while the connection was idle
 }
 
 // buffers are lent to a connection while it serves a request.
@@ -31,7 +31,7 @@ type buffers struct {
 	out *bufio.Writer
 }
 
-// 4 KiB each are the sizes of http.Transport.
+// http.Transport has the same sizes, 4 KiB each.
 var spare = sync.Pool{New: func() any { return &buffers{bufio.NewReaderSize(nil, 4<<10), bufio.NewWriterSize(nil, 4<<10)} }}
 
 // connect opens a connection.
@@ -57,7 +57,7 @@ func (t *Transport) connect(ctx context.Context) (*conn, error) {
 	return c, nil
 }
 
-// begin prepares c for a request with this context.
+// begin prepares c for a request with the context ctx.
 func (c *conn) begin(ctx context.Context) {
 	c.buffers = spare.Get().(*buffers)
 	c.in.Reset(c)
@@ -67,15 +67,15 @@ func (c *conn) begin(ctx context.Context) {
 	c.socket.begin(ctx, c.transport.HeaderTimeout)
 }
 
-// headerRead lifts what is for the header only. What comes may be slow, and nobody may be
-// reading it when the context ends.
+// headerRead removes the limits that apply only to the header. The body may be slow, and when the
+// context ends no read may be in progress, so the context is watched from here on.
 func (c *conn) headerRead() {
 	c.budget = math.MaxInt64
 	c.socket.watch()
 	c.socket.expect(time.Time{})
 }
 
-// Read reads what the server says, as far as the budget goes.
+// Read reads up to the budget from the server.
 func (c *conn) Read(p []byte) (int, error) {
 	if c.budget <= 0 {
 		return 0, fmt.Errorf("the header of the answer is longer than %d bytes", c.transport.HeaderBytes)
@@ -86,13 +86,14 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// timeoutStatus begins what some servers say before they close an idle connection.
+// timeoutStatus is the start of the response that some servers send before they close an idle
+// connection.
 const timeoutStatus = "HTTP/1.1 408"
 
-// look reports whether the server has been silent since its last answer and keeps the connection
-// open, and whether it has sent an answer that nobody asked for. That answer would be taken for
-// the answer to the next request, which may be another caller's. Records of TLS other than
-// application data also end the silence, because what follows them is not known.
+// look reports whether the server has sent nothing since its last response and keeps the connection
+// open, and whether it has sent a response without a request. Such a response would be taken for
+// the response to the next request, which may be another client's. TLS records other than
+// application data also count as sent, because the data after them is not known.
 func (c *conn) look() (silent, unasked bool) {
 	c.socket.looking = true
 	n, err := c.stream.Read(c.unasked[:])
@@ -101,9 +102,9 @@ func (c *conn) look() (silent, unasked bool) {
 	return silent, n > 0 && string(c.unasked[:n]) != timeoutStatus
 }
 
-// rest is called when the answer has been read. It keeps c for another request if the server
-// keeps to the protocol and nothing is left over: what has been received beyond the answer is an
-// answer that nobody asked for.
+// rest is called when the response has been read. It keeps c for another request if the response
+// allows reuse and no bytes are left over: bytes after the response are a response without a
+// request.
 func (c *conn) rest(reusable bool) {
 	leftOver := c.in.Buffered() > 0
 	if leftOver {
@@ -116,14 +117,14 @@ func (c *conn) rest(reusable bool) {
 	}
 }
 
-// discard ends c, of which it is not known what comes next.
+// discard closes c, because the next bytes on c are not known.
 func (c *conn) discard() {
 	c.socket.sever()
 	c.socket.unwatch()
 	c.release()
 }
 
-// release gives the buffers back. Nobody must read or write any more.
+// release returns the buffers to the pool. No goroutine may read or write any more.
 func (c *conn) release() {
 	c.in.Reset(nil)
 	c.out.Reset(nil)

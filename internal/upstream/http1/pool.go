@@ -7,28 +7,28 @@ import (
 	"time"
 )
 
-// sweepEvery is how often connections are closed that the server has closed, or that have
-// been idle for too long. Each costs a descriptor until then.
+// sweepEvery is the time between two searches for idle connections that the server has closed or
+// that are too old. Each such connection uses a descriptor until then.
 const sweepEvery = 10 * time.Second
 
-// distrusted is how long no connection is used twice after the server has sent an answer that
-// nobody asked for. A server does so out of a fault, or because it took a request's body for
-// another request, and it will do so again.
+// distrusted is how long each connection serves only one request after the server has sent a
+// response without a request. A server does so because of a bug, or because it took a request's
+// body for another request, and it is likely to do so again.
 const distrusted = time.Minute
 
-// A pool keeps connections that serve no request. No goroutine waits for what happens to
-// them: they are looked at before they are used, and now and then.
+// A pool holds idle connections. No goroutine watches them: the pool checks a connection before its
+// use, and all connections every sweepEvery.
 type pool struct {
 	mu    sync.Mutex
 	idle  []*conn   // in the order in which they became idle
-	until time.Time // until then the server is distrusted
+	until time.Time // the server is distrusted until then
 	timer *time.Timer
 }
 
-// take returns the connection that was used last among those that have rested for as long as
-// t.Settle and are of use, nil when there is none. A second answer that comes within that time
-// is found by the look at the connection, which no other goroutine has at that moment, since the
-// pool's lock is held. One that comes later cannot be told from the answer to the next request.
+// take returns the most recently used connection that has been idle for t.Settle and is still
+// usable, or nil. The check of the connection finds a second response that arrived within that
+// time. The pool's lock is held, so no other goroutine uses the connection then. A second response
+// that arrives later cannot be told from the response to the next request.
 func (p *pool) take(t *Transport) *conn {
 	p.mu.Lock()
 	now := time.Now()
@@ -59,7 +59,7 @@ func (p *pool) take(t *Transport) *conn {
 	return taken
 }
 
-// distrust closes the idle connections and lets none become idle for a while.
+// distrust closes the idle connections, and for the time distrusted no connection becomes idle.
 func (t *Transport) distrust() {
 	p := &t.pool
 	p.mu.Lock()
@@ -75,7 +75,7 @@ func (t *Transport) distrust() {
 	}
 }
 
-// put reports whether it has taken c.
+// put adds c to the idle connections, or returns false.
 func (p *pool) put(c *conn, t *Transport) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -90,7 +90,7 @@ func (p *pool) put(c *conn, t *Transport) bool {
 	return true
 }
 
-// sweep closes what is of no use any more, and comes again if anything is left.
+// sweep closes connections that are not usable, and runs again while the pool has connections.
 func (p *pool) sweep(t *Transport) {
 	var useless []*conn
 	unasked := false
@@ -119,7 +119,7 @@ func (p *pool) sweep(t *Transport) {
 	}
 }
 
-// clear closes all connections.
+// clear closes all idle connections.
 func (p *pool) clear() {
 	p.mu.Lock()
 	idle := p.idle

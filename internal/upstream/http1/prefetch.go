@@ -66,8 +66,7 @@ func (a *prefetchedBody) fill() {
 	}
 }
 
-// arrives waits until the body has been read, and reports false where that takes longer than
-// wait.
+// waitComplete waits until the body has been read. It returns false if that takes longer than wait.
 func (a *prefetchedBody) waitComplete(ctx context.Context, wait time.Duration) bool {
 	a.timer.Reset(wait)
 	defer a.timer.Stop()
@@ -80,7 +79,8 @@ func (a *prefetchedBody) waitComplete(ctx context.Context, wait time.Duration) b
 	return false
 }
 
-// fault, bytes and free may be called once waitComplete has reported true.
+// fault returns the error of the read, nil for a complete body. fault, bytes and free may be called
+// only after waitComplete has returned true.
 func (a *prefetchedBody) fault() error {
 	if isEnd(a.err) {
 		return nil
@@ -113,7 +113,7 @@ func (a *prefetchedBody) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Close ends the reading.
+// Close stops reading from the client.
 func (a *prefetchedBody) Close() error {
 	a.mu.Lock()
 	a.closed = true

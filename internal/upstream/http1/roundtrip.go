@@ -10,8 +10,8 @@ import (
 	"net/textproto"
 )
 
-// roundTrip sends r with body and returns the answer, after which c is gone, or the
-// answer's body has it.
+// roundTrip sends r with body and returns the response. After that, c is in the pool or closed, or
+// belongs to the response's body.
 func (c *conn) roundTrip(r *http.Request, body []byte) (*http.Response, error) {
 	ctx := r.Context()
 	c.begin(ctx)
@@ -29,19 +29,19 @@ func (c *conn) roundTrip(r *http.Request, body []byte) (*http.Response, error) {
 		return answer, nil
 	}
 	arrived := answer.ContentLength >= 0 && answer.ContentLength <= int64(c.in.Buffered())
-	if !arrived { // else nothing more is read
+	if !arrived { // no further read follows a body that has arrived
 		c.headerRead()
 	}
 	answer.Body = &responseBody{body: answer.Body, conn: c, socket: c.socket, ctx: ctx, reusable: reusable, arrived: arrived}
 	return answer, nil
 }
 
-// exchange writes r and reads the header of its answer. Other requests may follow on the
-// connection, when the answer's body has been read, if it reports so.
+// exchange writes r and reads the header of the response. reusable reports whether the connection
+// can serve another request after the response body has been read.
 func (c *conn) exchange(r *http.Request) (answer *http.Response, reusable bool, err error) {
 	unsent := r.Write(c.out)
 	if failed := c.out.Flush(); failed != nil {
-		unsent = failed // as it was, where net/http takes it for a fault of the body
+		unsent = failed // the plain error: net/http returns the error of Request.Write as an error of the body
 	}
 	if unsent != nil && c.socket.sent == 0 {
 		return nil, false, unsent
@@ -50,19 +50,20 @@ func (c *conn) exchange(r *http.Request) (answer *http.Response, reusable bool, 
 	if unsent != nil && err != nil {
 		return nil, false, unsent
 	}
-	// A server that answers before it has read all may refuse the rest (RFC 9112 section 9.5).
+	// A server that responds before it has read the whole body may refuse the rest (RFC 9112
+	// section 9.5).
 	return answer, reusable && unsent == nil && (r.ContentLength == 0 || tookBody(answer.StatusCode)), err
 }
 
-// tookBody reports whether an answer with this status says that the server has acted on the
-// request, for which it had to read the body. Servers refuse, redirect and fail without reading:
-// they may then take the body for the next request on the connection (RFC 9112 section 9.3).
+// tookBody reports whether the status of a response says that the server has acted on the request,
+// and so has read its body. Servers refuse, redirect and fail without reading the body. They may
+// then take the body for the next request on the connection (RFC 9112 section 9.3).
 func tookBody(status int) bool {
 	return status >= 200 && status <= 299 || status == http.StatusSeeOther
 }
 
-// readHeader reads until the answer to r begins, and reports whether the connection will be
-// of use after it.
+// readHeader reads the header of the response to r, after informational responses. reusable reports
+// whether the connection can serve another request after the response.
 func (c *conn) readHeader(r *http.Request) (answer *http.Response, reusable bool, err error) {
 	trace := httptrace.ContextClientTrace(r.Context())
 	regular := true
@@ -71,7 +72,7 @@ func (c *conn) readHeader(r *http.Request) (answer *http.Response, reusable bool
 			return nil, false, err
 		}
 		header, _ := c.in.Peek(c.in.Buffered())
-		header = header[:max(0, bytes.Index(header, []byte("\r\n\r\n")))] // all of the header, which so does not move, or nothing
+		header = header[:max(0, bytes.Index(header, []byte("\r\n\r\n")))] // a complete header, which ReadResponse does not move in the buffer, or nothing
 		answer, err := http.ReadResponse(c.in, r)
 		if err != nil {
 			return nil, false, err
@@ -89,8 +90,9 @@ func (c *conn) readHeader(r *http.Request) (answer *http.Response, reusable bool
 	}
 }
 
-// isRegular reports whether the server means to go on, and speaks HTTP/1.1 as it is meant:
-// older ones may know nothing of chunks, and nothing else has a right to be here.
+// isRegular reports whether the connection may be reused after the response: the server keeps it
+// open, speaks HTTP/1.1 and frames the response in one way. HTTP/1.0 servers may not know chunks,
+// and other versions are not valid here.
 func isRegular(answer *http.Response, header []byte) bool {
 	if answer.Close || answer.ProtoMajor != 1 || answer.ProtoMinor != 1 || announcesTooMuch(answer) {
 		return false
@@ -98,9 +100,9 @@ func isRegular(answer *http.Response, header []byte) bool {
 	return len(answer.TransferEncoding) == 0 || !isAmbiguous(header)
 }
 
-// announcesTooMuch reports whether an answer without a body, by its status, says that it has
-// one: by RFC 9110 section 8.6 and RFC 9112 section 6.1 it must not. Who says so may send
-// one, and what is in it would be the next answer.
+// announcesTooMuch reports whether a response announces a body although its status allows none,
+// against RFC 9110 section 8.6 and RFC 9112 section 6.1. A server that announces a body may send
+// it, and its content would be taken for the next response.
 func announcesTooMuch(answer *http.Response) bool {
 	if answer.StatusCode > 199 && answer.StatusCode != http.StatusNoContent {
 		return false
@@ -109,16 +111,15 @@ func announcesTooMuch(answer *http.Response) bool {
 	return len(answer.TransferEncoding) > 0 || len(length) > 0 && length[0] != "0"
 }
 
-// isAmbiguous reports whether the header of a chunked answer, as it was received, has a
-// Content-Length as well, or might: net/http drops that, rightly, but the connection is not
-// to be trusted any more (RFC 9112 section 6.3). A header that came in pieces might: net/http
-// reads them into one buffer, and over what it has read.
+// isAmbiguous reports whether the received header of a chunked response has, or may have, a
+// Content-Length too. net/http ignores the Content-Length as it should, but the connection must not
+// be reused (RFC 9112 section 6.3). header is empty if the header arrived in pieces, because
+// net/http then overwrites the pieces in its buffer; such a header may have a Content-Length.
 func isAmbiguous(header []byte) bool {
 	return len(header) == 0 || bytes.Contains(bytes.ToLower(header), []byte("\ncontent-length"))
 }
 
-// wasStale reports whether r, which has failed with err on a connection that had been used
-// before, is to be sent again.
+// wasStale reports whether r must be repeated after it failed with err on a reused connection.
 func (c *conn) wasStale(r *http.Request, err error) bool {
 	var timeout net.Error
 	if c.received || errors.As(err, &timeout) && timeout.Timeout() {

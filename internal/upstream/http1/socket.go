@@ -11,27 +11,27 @@ import (
 	"time"
 )
 
-// unwatched is how long a request may take until the end of its context is watched for.
-// Most are over by then, and to begin and end the watch costs more than to set a deadline.
+// unwatched is how long a request runs before the end of its context is watched. Most requests end
+// earlier, and starting and stopping the watch costs more than setting a deadline.
 const unwatched = 50 * time.Millisecond
 
-// A socket is a connection, below TLS, that can be asked whether something has arrived.
+// A socket is a connection below TLS that can tell whether bytes have arrived.
 type socket struct {
 	net.Conn
-	raw     syscall.RawConn // nil: it cannot be asked
-	look    func(uintptr)   // readNow, made once
-	cut     func()          // sever, likewise
-	looking bool            // Read takes what is there and does not wait
-	noisy   bool            // something was there
+	raw     syscall.RawConn // nil: the connection cannot tell
+	look    func(uintptr)   // the method value readNow, allocated once
+	cut     func()          // the method value sever, allocated once
+	looking bool            // Read returns the bytes that have arrived and does not wait
+	noisy   bool            // a Read while looking found bytes
 	sent    int64
-	records *records // nil: TLS is not spoken
+	records *records // nil without TLS
 
 	// The request that is under way.
-	ctx  context.Context // nil: it is watched already, or there is none
-	by   time.Time       // the deadline that counts once it is watched
-	stop func() bool     // ends the watch; nil: there is none
+	ctx  context.Context // nil: the context is watched already, or there is no request
+	by   time.Time       // the deadline once the context is watched
+	stop func() bool     // stops the watch; nil: no watch runs
 
-	into []byte // of readNow, as are these
+	into []byte // parameter of readNow; n and err are its results
 	n    int
 	err  error
 }
@@ -40,13 +40,13 @@ func newSocket(conn net.Conn) *socket {
 	s := &socket{Conn: conn}
 	s.look, s.cut = s.readNow, s.sever
 	if able, ok := conn.(syscall.Conn); ok {
-		s.raw, _ = able.SyscallConn() // its error is that conn is closed, as is found then
+		s.raw, _ = able.SyscallConn() // fails only for a closed conn, and every later call fails too
 	}
 	return s
 }
 
-// quiet is the error of a read that would have to wait. It is a temporary one, after which
-// package tls goes on.
+// quiet is the error of a read that would have to wait. It is temporary, so that crypto/tls does
+// not make it permanent.
 type quiet struct{}
 
 func (quiet) Error() string   { return "nothing has arrived" }
@@ -70,7 +70,7 @@ func (s *socket) Read(p []byte) (int, error) {
 		return 0, errBlind
 	}
 	s.into = p
-	// Not RawConn.Read, which fails when a deadline has passed that was for others.
+	// RawConn.Read would fail after a deadline that was set for another read.
 	if err := s.raw.Control(s.look); err != nil {
 		return 0, err
 	}
@@ -87,7 +87,7 @@ func (s *socket) Read(p []byte) (int, error) {
 	return 0, io.EOF
 }
 
-// readNow reads from the descriptor, which like all of package net does not block.
+// readNow reads from the descriptor, which does not block, like all descriptors of package net.
 func (s *socket) readNow(descriptor uintptr) {
 	s.n, s.err = syscall.Read(int(descriptor), s.into)
 }
@@ -103,16 +103,16 @@ func (s *socket) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// begin prepares s for a request with this context, which may wait for so long.
+// begin prepares s for a request with the context ctx, which must end within timeout.
 func (s *socket) begin(ctx context.Context, timeout time.Duration) {
 	now := time.Now()
 	s.sent, s.ctx, s.by = 0, ctx, now.Add(timeout)
 	s.expect(now.Add(min(timeout, unwatched)))
 }
 
-// waited reports whether a read or write is to go on that has failed with err: it has met
-// the deadline that is there to begin the watch. Package tls, to which each failure is the
-// last, does not hear of it.
+// waited reports whether a read or write that failed with err must be repeated: it met the deadline
+// at which the watch of the context begins. crypto/tls does not see the error, because it makes
+// every write error permanent.
 func (s *socket) waited(err error) bool {
 	if err == nil || s.ctx == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
@@ -122,7 +122,7 @@ func (s *socket) waited(err error) bool {
 	return true
 }
 
-// watch severs s when the request's context ends, or has ended.
+// watch makes the end of the request's context close s.
 func (s *socket) watch() {
 	if s.ctx != nil {
 		s.stop = context.AfterFunc(s.ctx, s.cut)
@@ -130,33 +130,34 @@ func (s *socket) watch() {
 	}
 }
 
-// unwatch ends what begin has begun, and reports whether s was not severed, nor will be.
+// unwatch undoes begin. It reports whether s has not been closed by the end of the context, and
+// will not be.
 func (s *socket) unwatch() bool {
 	stop := s.stop
 	s.ctx, s.stop = nil, nil
 	return stop == nil || stop()
 }
 
-// expect sets the deadline of what follows; the zero time sets none.
-func (s *socket) expect(deadline time.Time) { _ = s.SetDeadline(deadline) } // if it fails, so will what follows
+// expect sets the deadline of further reads and writes; the zero time means no deadline.
+func (s *socket) expect(deadline time.Time) { _ = s.SetDeadline(deadline) } // if it fails, further reads and writes fail too
 
-// sever ends the connection at once, whoever uses it.
+// sever closes the connection at once. Any goroutine may call it.
 func (s *socket) sever() { _ = s.Conn.Close() }
 
-// isTorn reports whether only a piece of what was read last has come. Package tls keeps it
-// until the rest comes, and tells nobody.
+// isTorn reports whether only part of a TLS record has arrived. crypto/tls keeps that part until
+// the rest arrives, and no method of tls.Conn shows it.
 func (s *socket) isTorn() bool {
 	return s.records != nil && (s.records.header > 0 || s.records.left > 0)
 }
 
-// records is how far the records of TLS have come (RFC 8446 section 5.1).
+// records counts how much of the last TLS record has been read (RFC 8446 section 5.1).
 type records struct {
-	header int     // how much of the next one's header
-	length [2]byte // the end of that
-	left   int     // of the one after its header
+	header int     // bytes read of the record's header
+	length [2]byte // the last two bytes of the header: the length of the content
+	left   int     // bytes of the content that have not been read
 }
 
-// pass takes note of what was read.
+// pass counts the bytes p, which have been read.
 func (r *records) pass(p []byte) {
 	for len(p) > 0 {
 		if r.left > 0 {
@@ -164,7 +165,7 @@ func (r *records) pass(p []byte) {
 			r.left, p = r.left-n, p[n:]
 			continue
 		}
-		if r.header >= 3 { // type and version come before
+		if r.header >= 3 { // after type and version
 			r.length[r.header-3] = p[0]
 		}
 		p = p[1:]

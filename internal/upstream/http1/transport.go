@@ -146,7 +146,7 @@ func isSafe(r *http.Request) bool {
 	return false
 }
 
-// withBody returns r with body, which is complete, in place of its own.
+// withBody returns a copy of r with body, the whole request body.
 func withBody(r *http.Request, body []byte) *http.Request {
 	if body == nil {
 		return r
