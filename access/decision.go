@@ -18,10 +18,16 @@ type Decision struct {
 	ClientID  string   // client_id of the token, also of a refused token; "" until the token's origin is verified
 	API       string   // configured name; "" until a route has matched
 	Route     string   // name of the matched route: API and path pattern; "" without a match
+	Rule      Rule     // position of the application and of the route in the configuration
 	Claims    Claims   // zero unless the token passed every check
 	Scopes    []string // scopes that the route needs; set with InsufficientScope, RFC 6750 section 3.1
 	Err       error    // detail for the log; never in the answer
 }
+
+// A Rule is the position of an application and of a route in the configuration:
+// partners.list[Partner].applications[Application], valid if [Decision.Partner] is set by a check of
+// the partner or a later one, and apis[API].routes[Route], valid if [Decision.Route] is set.
+type Rule struct{ Partner, Application, API, Route int }
 
 // A Denial is the error of a check that refuses a request.
 type Denial struct {

@@ -17,6 +17,7 @@ type partner struct {
 
 // application is an OAuth client of a partner.
 type application struct {
+	rule        access.Rule
 	partner     *partner
 	certificate *config.RegisteredCertificate
 	selfSigned  bool                       // authentication is self_signed_tls_client_auth, RFC 8705 section 2.2

@@ -264,6 +264,10 @@ func TestDecideClient(t *testing.T) {
 			c.want.ClientID, c.want.Claims = c.claims.ClientID, c.claims
 			for _, path := range []string{"/v1.orders", "/unknown", "/admin"} {
 				got := table.Decide("GET", Target{Host: "api.test", Path: path}, c.claims, ledgerCert)
+				if got.Partner != "" && ruleOf(got) != c.claims.ClientID+" " {
+					t.Errorf("%s: Rule is that of %q, want %q", path, ruleOf(got), c.claims.ClientID+" ")
+				}
+				got.Rule = access.Rule{}
 				if diff := cmp.Diff(c.want, got); diff != "" {
 					t.Errorf("%s (-want +got):\n%s", path, diff)
 				}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/urlpath"
 )
@@ -16,6 +17,7 @@ var (
 
 // route is a configured route of an API.
 type route struct {
+	rule      access.Rule
 	api       string
 	name      string // in logs and metrics: API and path pattern
 	scopes    []string

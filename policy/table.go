@@ -44,17 +44,18 @@ func New(cfg *config.Config, certificates Certificates) *Table {
 		t.servers[string(s.Name)] = newServer(s, cfg.Issuer)
 	}
 	for i := range cfg.APIs {
-		t.addAPI(&cfg.APIs[i])
+		t.addAPI(i, &cfg.APIs[i])
 	}
 	for i := range cfg.Partners.List {
-		t.addPartner(&cfg.Partners.List[i], certificates)
+		t.addPartner(i, &cfg.Partners.List[i], certificates)
 	}
 	return t
 }
 
-func (t *Table) addAPI(api *config.API) {
+func (t *Table) addAPI(index int, api *config.API) {
 	for i := range api.Routes {
 		route := newRoute(string(api.Name), &api.Routes[i])
+		route.rule = access.Rule{API: index, Route: i}
 		for _, host := range api.Hosts {
 			roots := t.hosts
 			key, wild := strings.CutPrefix(string(host), "*.")
@@ -69,12 +70,12 @@ func (t *Table) addAPI(api *config.API) {
 	}
 }
 
-func (t *Table) addPartner(p *config.Partner, certificates Certificates) {
+func (t *Table) addPartner(index int, p *config.Partner, certificates Certificates) {
 	known := &partner{name: string(p.Name), disabled: p.Disabled, anchors: certificates.Anchors[p.Name]}
 	for i := range p.Applications {
 		a := &p.Applications[i]
 		t.applications[string(a.ClientID)] = &application{
-			partner: known, certificate: &a.Certificate, grants: a.APIs,
+			rule: access.Rule{Partner: index, Application: i}, partner: known, certificate: &a.Certificate, grants: a.APIs,
 			selfSigned: a.Authentication == config.SelfSignedTLSClientAuth,
 			registered: certificates.Registered[a.ClientID], keysFetched: a.Keys.JWKSURI != nil,
 		}
@@ -126,7 +127,7 @@ func (t *Table) Holder(server, clientID string, cert *access.Certificate) string
 // issue tokens for the client's partner, the partner must be enabled, and cert must be a certificate of
 // the client. Then it checks the API: a route must match, the application must have a grant for its API
 // and the method, and the token must have every scope of the route. For the log, the Decision has
-// Partner, API and Route as far as the checks got. The reason does not tell a client whether a route
+// Partner, API, Route and Rule as far as the checks got. The reason does not tell a client whether a route
 // exists.
 func (t *Table) Decide(method string, target Target, claims access.Claims, cert *access.Certificate) access.Decision {
 	d := access.Decision{Server: claims.Server, ClientID: claims.ClientID, Claims: claims}
@@ -139,7 +140,7 @@ func (t *Table) Decide(method string, target Target, claims access.Claims, cert 
 			Name: "partner", Want: "a partner that authorization server " + claims.Server + " may speak for", Got: app.partner.name,
 		})
 	}
-	d.Partner = app.partner.name
+	d.Partner, d.Rule = app.partner.name, app.rule
 	if app.partner.disabled {
 		return withRefusal(d, access.PartnerDisabled, nil)
 	}
@@ -150,7 +151,7 @@ func (t *Table) Decide(method string, target Target, claims access.Claims, cert 
 	if err != nil {
 		return withRefusal(d, access.APINotAllowed, err)
 	}
-	d.API, d.Route = route.api, route.name
+	d.API, d.Route, d.Rule.API, d.Rule.Route = route.api, route.name, route.rule.API, route.rule.Route
 	if !app.granted(route.api, method) {
 		return withRefusal(d, access.APINotAllowed, errNotGranted)
 	}

@@ -76,8 +76,8 @@ func anchors(authorities ...*testpki.Pair) (keys []access.AnchorKey) {
 	return keys
 }
 
-func testTable() *Table {
-	cfg := &config.Config{AuthorizationServers: servers, APIs: apis(), Partners: config.Partners{List: []config.Partner{
+func testConfig() *config.Config {
+	return &config.Config{AuthorizationServers: servers, APIs: apis(), Partners: config.Partners{List: []config.Partner{
 		{Name: "northwind", Applications: []config.Application{
 			{ClientID: "northwind-ledger", APIs: []config.APIGrant{{API: "accounts"}, {API: "payments", Methods: methods("GET")}}},
 			{ClientID: "northwind-idle"},
@@ -88,8 +88,22 @@ func testTable() *Table {
 			{ClientID: "southwind-ledger", APIs: []config.APIGrant{{API: "accounts"}}},
 		}},
 	}}}
+}
+
+func testTable() *Table {
 	keys := anchors(authority)
-	return New(cfg, Certificates{Anchors: map[config.Name][]access.AnchorKey{"northwind": keys, "southwind": keys}})
+	return New(testConfig(), Certificates{Anchors: map[config.Name][]access.AnchorKey{"northwind": keys, "southwind": keys}})
+}
+
+// ruleOf returns the client_id and the route at the position that d names.
+func ruleOf(d access.Decision) string {
+	cfg := testConfig()
+	client := string(cfg.Partners.List[d.Rule.Partner].Applications[d.Rule.Application].ClientID)
+	if d.Route == "" {
+		return client + " "
+	}
+	api := cfg.APIs[d.Rule.API]
+	return client + " " + string(api.Name) + " " + api.Routes[d.Rule.Route].Path.String()
 }
 
 func TestDecideCall(t *testing.T) {
@@ -110,7 +124,10 @@ func TestDecideCall(t *testing.T) {
 		if (got.Err == nil) != (want.Reason == access.Granted) {
 			t.Errorf("Decide(%s %s): Err = %v", method, url, got.Err)
 		}
-		got.Err = nil
+		if named := ruleOf(got); named != client+" "+want.Route {
+			t.Errorf("Decide(%s %s): Rule is that of %q, want %q", method, url, named, client+" "+want.Route)
+		}
+		got.Err, got.Rule = nil, access.Rule{}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s %s (-want +got):\n%s", method, url, diff)
 		}

@@ -48,79 +48,44 @@ func (x *explainer) server() string {
 	return "authorization_servers"
 }
 
-// partner returns the configuration path of the partner of the token's client.
+// partner returns the configuration path of the partner that decided.
 func (x *explainer) partner() string {
-	path, _ := x.client()
-	return path
+	return fmt.Sprintf("partners.list[%d]", x.decision.Rule.Partner)
 }
 
-// application returns the configuration path of the token's client.
-func (x *explainer) application() string {
-	partner, j := x.client()
-	return fmt.Sprintf("%s.applications[%d]", partner, j)
+// application returns the application that decided, and its configuration path.
+func (x *explainer) application() (path string, a *config.Application) {
+	rule := x.decision.Rule
+	return fmt.Sprintf("%s.applications[%d]", x.partner(), rule.Application), &x.cfg.Partners.List[rule.Partner].Applications[rule.Application]
+}
+
+// route returns the configuration path of the matched route.
+func (x *explainer) route() string {
+	return fmt.Sprintf("apis[%d].routes[%d]", x.decision.Rule.API, x.decision.Rule.Route)
 }
 
 // rate describes the rate limit of the client. Only a running gate knows how much of it is used.
 func (x *explainer) rate(stage *Stage) {
-	path := x.application() + ".rate_limit"
-	for _, p := range x.cfg.Partners.List {
-		for _, a := range p.Applications {
-			if string(a.ClientID) == x.decision.ClientID && a.RateLimit != nil {
-				x.at(stage, path)
-				stage.Detail = fmt.Sprintf("within %d requests a second, %d at once", a.RateLimit.RequestsPerSecond, a.RateLimit.Burst)
-			}
-		}
+	if path, a := x.application(); a.RateLimit != nil {
+		x.at(stage, path+".rate_limit")
+		stage.Detail = fmt.Sprintf("within %d requests a second, %d at once", a.RateLimit.RequestsPerSecond, a.RateLimit.Burst)
 	}
-}
-
-// client returns the configuration path of the partner of the token's client, and the client's
-// index.
-func (x *explainer) client() (partner string, application int) {
-	for i, p := range x.cfg.Partners.List {
-		j := slices.IndexFunc(p.Applications, func(a config.Application) bool { return string(a.ClientID) == x.decision.ClientID })
-		if j >= 0 {
-			return fmt.Sprintf("partners.list[%d]", i), j
-		}
-	}
-	return "partners.list", 0
-}
-
-// route returns the configuration path of the matching route.
-func (x *explainer) route() string {
-	for i, api := range x.cfg.APIs {
-		if string(api.Name) != x.decision.API {
-			continue
-		}
-		for j, r := range api.Routes {
-			if string(api.Name)+" "+r.Path.String() == x.decision.Route && slices.Contains(r.Methods, config.Method(x.request.Method)) {
-				return fmt.Sprintf("apis[%d].routes[%d]", i, j)
-			}
-		}
-	}
-	return "apis"
 }
 
 // registered returns the configuration path of the setting that registers the client's
 // certificates, and its value.
 func (x *explainer) registered() (path, said string) {
-	for _, p := range x.cfg.Partners.List {
-		for _, a := range p.Applications {
-			if string(a.ClientID) != x.decision.ClientID {
-				continue
-			}
-			said, under := a.Certificate.String(), ", under the anchors of partner "+string(p.Name)
-			switch {
-			case a.Authentication == config.SelfSignedTLSClientAuth && said == "":
-				return x.application() + ".keys", keysText(&a.Keys)
-			case a.Authentication == config.SelfSignedTLSClientAuth:
-				return x.application() + ".certificate", said
-			case said == "":
-				said, under = "any", " under the anchors of partner "+string(p.Name)
-			}
-			return x.application() + ".certificate", said + under
-		}
+	path, a := x.application()
+	said, anchors := a.Certificate.String(), "under the anchors of partner "+x.decision.Partner
+	switch {
+	case a.Authentication == config.SelfSignedTLSClientAuth && said == "":
+		return path + ".keys", keysText(&a.Keys)
+	case a.Authentication == config.SelfSignedTLSClientAuth:
+		return path + ".certificate", said
+	case said == "":
+		return path + ".certificate", "any " + anchors
 	}
-	return "partners", ""
+	return path + ".certificate", said + ", " + anchors
 }
 
 // keysText describes where the registered certificates of a client are.

@@ -106,7 +106,8 @@ func (x *explainer) describePass(stage *Stage) {
 	case access.StageBinding:
 		x.compare(stage, "cnf.x5t#S256", x.certificate.Thumbprint.String(), claims.Confirmation.Thumbprint.String())
 	case access.StagePartner:
-		x.at(stage, x.application())
+		path, _ := x.application()
+		x.at(stage, path)
 		stage.Detail = fmt.Sprintf("partner %s, application %s", x.decision.Partner, claims.ClientID)
 	case access.StageAPI:
 		x.at(stage, x.route())
@@ -153,7 +154,8 @@ var explanations = []struct {
 		x.compare(g, "certificate", registered, registrableText(x.certificate.Leaf))
 	}},
 	{access.APINotAllowed, func(x *explainer, g *Stage) {
-		x.at(g, x.application()+".apis")
+		path, _ := x.application()
+		x.at(g, path+".apis")
 		x.compare(g, "call", "a route of an API that the application may call", x.request.Method+" "+pathOf(x.request))
 	}},
 	{access.InsufficientScope, func(x *explainer, g *Stage) { x.at(g, x.route()+".scopes") }},
