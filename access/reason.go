@@ -82,7 +82,7 @@ const (
 )
 
 var reasons = [numReasons]struct {
-	stage       Stage  // in which the reason is found
+	stage       Stage  // the stage whose checks give the reason
 	label       string // log value and metric label
 	status      int    // HTTP status code; 0 for Granted, whose status is the upstream's
 	code        string // error code of RFC 6750 section 3.1 in the answer
@@ -181,6 +181,6 @@ func (r Reason) Status() int { return reasons[r].status }
 // Code returns r's error code of RFC 6750 section 3.1, or "" for reasons without a code.
 func (r Reason) Code() string { return reasons[r].code }
 
-// Description returns the fixed sentence in the answer to a request that is refused with r. It
-// has only characters that RFC 6750 section 3 allows, and never quotes the request.
+// Description returns the fixed sentence in the answer to a request that is refused with r. The
+// sentence has only characters that RFC 6750 section 3 allows, and never quotes the request.
 func (r Reason) Description() string { return reasons[r].description }
