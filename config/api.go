@@ -26,7 +26,7 @@ type API struct {
 type Route struct {
 	Methods []Method        `yaml:"methods"` // exact; GET does not imply HEAD
 	Path    urlpath.Pattern `yaml:"path"`    // "/accounts/{id}", "/files/**"
-	Scopes  []Scope         `yaml:"scopes"`  // required, all of them. Optional.
+	Scopes  []Scope         `yaml:"scopes"`  // the scopes that a token must have, every one of them. Optional.
 	// Assertion sends the upstream a short-lived JWT about the caller, signed by the gate, for an
 	// upstream that cannot read the access token.
 	Assertion bool `yaml:"assertion"`
@@ -51,7 +51,7 @@ type UpgradeProtocol string
 // would tunnel requests past every check.
 const WebSocket UpgradeProtocol = "websocket"
 
-// Upstream is the server that an API's requests go to.
+// Upstream is the server that the requests to an API are forwarded to.
 type Upstream struct {
 	URL      *UpstreamURL     `yaml:"url"`      // without path: the gate forwards the path of the request
 	Timeout  time.Duration    `yaml:"timeout"`  // from the end of the request to the header of the response

@@ -15,7 +15,7 @@ import (
 // and is safe for concurrent use.
 type Config struct {
 	Listener             Listener              `yaml:"listener"`
-	AuthorizationServers []AuthorizationServer `yaml:"authorization_servers"` // whose tokens the gate accepts; at least one
+	AuthorizationServers []AuthorizationServer `yaml:"authorization_servers"` // the servers whose tokens the gate accepts; at least one
 	APIs                 []API                 `yaml:"apis"`                  // at least one
 	Partners             Partners              `yaml:"partners"`
 	IdentityHeaders      IdentityHeaders       `yaml:"identity_headers"`
@@ -46,8 +46,8 @@ type IdentityHeaders struct {
 type Admin struct {
 	Address Address `yaml:"address"`
 	// Hosts are further names in the Host header that the listener accepts, without port and
-	// wildcard. It always accepts IP addresses, names of one label and names of Kubernetes
-	// services. The check stops web pages that read the metrics by DNS rebinding.
+	// wildcard. The listener always accepts IP addresses, names of one label and names of
+	// Kubernetes services. The check stops web pages that read the metrics by DNS rebinding.
 	Hosts []Host `yaml:"hosts"`
 }
 
@@ -57,7 +57,7 @@ type Drain struct {
 	// which load balancers notice the failure. In its second half each response closes its
 	// connection.
 	Delay   time.Duration `yaml:"delay"`
-	Timeout time.Duration `yaml:"timeout"` // for running requests after the delay; then they are aborted
+	Timeout time.Duration `yaml:"timeout"` // how long running requests may continue after the delay, before the gate aborts them
 }
 
 // Log is the log, JSON on standard error.

@@ -23,9 +23,10 @@ func Default() *Config {
 				HeaderBytes: 32 << 10,
 				BodyBytes:   10 << 20,
 				Connections: 10_000,
-				// A tenth, so that fewer than ten addresses cannot use up all connections.
+				// A tenth of Connections, so that fewer than ten addresses cannot use up all
+				// connections.
 				ConnectionsPerAddress: 1_000,
-				// One for each connection. HTTP/2 allows 128 on each connection.
+				// One request for each connection, although HTTP/2 allows 128 on each.
 				Requests:         10_000,
 				HandshakeTimeout: 10 * time.Second,
 				HeaderTimeout:    10 * time.Second,
@@ -61,7 +62,7 @@ func setDefaults(v any) {
 	case *ACME:
 		*v = defaultACME()
 	case *API:
-		// 256 requests, the number of idle connections that the gate keeps to an upstream.
+		// Requests is 256, the number of idle connections that the gate keeps to an upstream.
 		*v = API{Upstream: Upstream{Timeout: 30 * time.Second, Protocol: HTTP1, Requests: 256}}
 	case *Application:
 		*v = Application{Authentication: TLSClientAuth, BoundTokens: true, TokenFormat: JWT}

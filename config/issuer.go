@@ -13,8 +13,8 @@ type Issuer struct {
 
 	Audience         string        `yaml:"audience"`           // the default resource, aud of a token without a requested resource
 	Resources        []string      `yaml:"resources"`          // further resources that clients may request, RFC 8707
-	TokenLifetime    time.Duration `yaml:"token_lifetime"`     // of applications without their own token_lifetime
-	MaxTokenLifetime time.Duration `yaml:"max_token_lifetime"` // of any token; at most 24 hours
+	TokenLifetime    time.Duration `yaml:"token_lifetime"`     // the lifetime of tokens of applications without their own token_lifetime
+	MaxTokenLifetime time.Duration `yaml:"max_token_lifetime"` // the longest lifetime of any token; at most 24 hours
 	RequireBound     bool          `yaml:"require_bound"`      // forbids bound_tokens: false
 
 	ResourceServers []ResourceServer `yaml:"resource_servers"` // the clients that may introspect tokens
@@ -40,8 +40,8 @@ type Signing struct {
 	Algorithm Algorithm     `yaml:"algorithm"` // ES256, PS256, RS256 or EdDSA
 	Rotate    time.Duration `yaml:"rotate"`    // how long a generated key signs
 	// Files are PEM private keys that replace generated keys: the first signs, the others are only
-	// published. They are read again when they change, all of them or none, also while a fault in
-	// the configuration blocks reloads.
+	// published. A change of one file reloads all of them or none, also while a fault in the
+	// configuration blocks other reloads.
 	Files []Path `yaml:"files"`
 }
 

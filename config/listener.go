@@ -144,7 +144,7 @@ const (
 // TrustedProxies names the senders whose headers are trusted: by address, by their own client
 // certificate, or by both. With both, a sender must meet both. At least one is required.
 type TrustedProxies struct {
-	Addresses    []Network          `yaml:"addresses"` // of the socket's peer; headers and PROXY protocol make no difference
+	Addresses    []Network          `yaml:"addresses"` // the addresses of the socket's peer; headers and PROXY protocol make no difference
 	Certificates *ProxyCertificates `yaml:"certificates"`
 }
 
@@ -168,10 +168,10 @@ type Limits struct {
 	HeaderBytes           Bytes         `yaml:"header_bytes"`            // request line and header together; a larger one gets 431
 	BodyBytes             Bytes         `yaml:"body_bytes"`              // the body of a request; a larger one gets 413
 	Connections           int           `yaml:"connections"`             // open connections; further ones are closed
-	ConnectionsPerAddress int           `yaml:"connections_per_address"` // open connections from one IPv4 address or one IPv6 /64
+	ConnectionsPerAddress int           `yaml:"connections_per_address"` // open connections from one IPv4 address or one IPv6 /64; further ones are closed
 	Requests              int           `yaml:"requests"`                // concurrent requests, at most half of them of one partner; further ones get 503
-	HandshakeTimeout      time.Duration `yaml:"handshake_timeout"`       // for the TLS handshake
-	HeaderTimeout         time.Duration `yaml:"header_timeout"`          // for the PROXY protocol header, and for the header of each request
-	StallTimeout          time.Duration `yaml:"stall_timeout"`           // for the next bytes of a body, in either direction
-	IdleTimeout           time.Duration `yaml:"idle_timeout"`            // for the next request on an open connection
+	HandshakeTimeout      time.Duration `yaml:"handshake_timeout"`       // bounds the TLS handshake
+	HeaderTimeout         time.Duration `yaml:"header_timeout"`          // bounds the PROXY protocol header, and the header of each request
+	StallTimeout          time.Duration `yaml:"stall_timeout"`           // bounds the wait for the next bytes of a body, in either direction
+	IdleTimeout           time.Duration `yaml:"idle_timeout"`            // bounds the wait for the next request on an open connection
 }

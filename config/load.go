@@ -44,7 +44,7 @@ func Load(path string) (*Config, error) {
 // readRegular returns the content of a regular file, and of a file above the limit one byte more
 // than [Parse] accepts, so that Parse reports it.
 func readRegular(path string) ([]byte, error) {
-	// Before the file is opened: opening a pipe without a writer blocks for ever.
+	// Stat comes before Open, because opening a pipe without a writer blocks for ever.
 	switch about, err := os.Stat(path); {
 	case err != nil:
 		return nil, err

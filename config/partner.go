@@ -29,23 +29,24 @@ type Partner struct {
 	Applications         []Application `yaml:"applications"`
 }
 
-// Application is an OAuth client of a partner.
+// Application is an OAuth client of a partner, with the certificate, the APIs and the token
+// settings that belong to it.
 type Application struct {
 	ClientID       ClientID              `yaml:"client_id"` // unique over all partners
 	Certificate    RegisteredCertificate `yaml:"certificate"`
-	Authentication Authentication        `yaml:"authentication"` // at our own issuer; default tls_client_auth
+	Authentication Authentication        `yaml:"authentication"` // the method at our own issuer; default tls_client_auth
 	Keys           ClientKeys            `yaml:"keys"`           // for self_signed_tls_client_auth, and only for it
-	APIs           []APIGrant            `yaml:"apis"`           // the APIs that it may call; at least one
-	RateLimit      *Rate                 `yaml:"rate_limit"`     // for its granted requests; further ones get 429. Optional.
+	APIs           []APIGrant            `yaml:"apis"`           // the APIs that the application may call; at least one
+	RateLimit      *Rate                 `yaml:"rate_limit"`     // bounds the granted requests; further ones get 429. Optional.
 
 	// Settings of the tokens that our own issuer issues to the application.
-	Scopes        []Scope       `yaml:"scopes"`         // the scopes that it can be granted
-	DefaultScopes []Scope       `yaml:"default_scopes"` // granted if it requests no scope; default: all of Scopes
-	Resources     []string      `yaml:"resources"`      // the resources that it may request, RFC 8707; default: all of the issuer's
+	Scopes        []Scope       `yaml:"scopes"`         // the scopes that the application can be granted
+	DefaultScopes []Scope       `yaml:"default_scopes"` // granted if the application requests no scope; default: all of Scopes
+	Resources     []string      `yaml:"resources"`      // the resources that the application may request, RFC 8707; default: all of the issuer's
 	BoundTokens   bool          `yaml:"bound_tokens"`   // RFC 8705 section 3.4; default true
 	TokenFormat   TokenFormat   `yaml:"token_format"`   // default jwt
-	TokenLifetime time.Duration `yaml:"token_lifetime"` // 0: the issuer's
-	Claims        []StaticClaim `yaml:"claims"`         // added to each of its tokens
+	TokenLifetime time.Duration `yaml:"token_lifetime"` // 0: the issuer's lifetime
+	Claims        []StaticClaim `yaml:"claims"`         // claims that are added to each token
 }
 
 // Authentication is a client authentication method of RFC 8705 section 2.
@@ -80,7 +81,7 @@ type ClientKeys struct {
 	Certificates []Path `yaml:"certificates"` // PEM files
 	JWKS         string `yaml:"jwks"`         // a JWK Set as text, each key with its certificate in x5c
 	JWKSURI      *URL   `yaml:"jwks_uri"`     // https; fetched again when a certificate is not in the last result
-	Trust        []Path `yaml:"trust"`        // PEM files with anchors for JWKSURI; default: the system's
+	Trust        []Path `yaml:"trust"`        // PEM files with anchors for the server of JWKSURI; default: the system's
 }
 
 // TokenFormat is the format of an access token.
@@ -88,8 +89,8 @@ type TokenFormat string
 
 // The values of [TokenFormat].
 const (
-	JWT    TokenFormat = "jwt"    // RFC 9068
-	Opaque TokenFormat = "opaque" // 256 random bits; only introspection tells their meaning
+	JWT    TokenFormat = "jwt"    // a signed JWT, RFC 9068
+	Opaque TokenFormat = "opaque" // 256 random bits; only introspection tells what they stand for
 )
 
 // StaticClaim is a claim with the same value in each token.

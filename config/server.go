@@ -10,7 +10,7 @@ import (
 type AuthorizationServer struct {
 	Name       Name        `yaml:"name"`       // in logs and metrics; unique
 	Issuer     Identifier  `yaml:"issuer"`     // compared with iss, byte for byte; unique
-	Audiences  []string    `yaml:"audiences"`  // a token must name at least one of them; at least one
+	Audiences  []string    `yaml:"audiences"`  // the gate's names in aud, a token must have one of them; at least one
 	Required   bool        `yaml:"required"`   // the gate is ready only while it can verify the server's tokens; default true
 	Tokens     TokenKinds  `yaml:"tokens"`     // default jwt
 	Algorithms []Algorithm `yaml:"algorithms"` // accepted signature algorithms; default ES256, PS256, EdDSA
@@ -75,7 +75,7 @@ type Introspection struct {
 	ClientID       ClientID                    `yaml:"client_id"` // the gate's client_id at the server
 	Authentication IntrospectionAuthentication `yaml:"authentication"`
 	Signed         bool                        `yaml:"signed"`      // request signed responses, RFC 9701, and refuse others
-	Timeout        time.Duration               `yaml:"timeout"`     // of one request, and of the wait for its turn among Concurrency; default 2s
+	Timeout        time.Duration               `yaml:"timeout"`     // bounds one request, and the wait for one of the Concurrency slots; default 2s
 	Concurrency    int                         `yaml:"concurrency"` // concurrent requests; default 64
 	Cache          IntrospectionCache          `yaml:"cache"`
 }
@@ -106,10 +106,10 @@ const (
 // IntrospectionCache bounds the cached responses. Like [Cache], it holds facts of a token and never
 // a decision.
 type IntrospectionCache struct {
-	Entries         int           `yaml:"entries"`          // active tokens; 0 turns the cache off
-	MaxAge          time.Duration `yaml:"max_age"`          // of an active token, which leaves the cache at its exp at the latest; 0 introspects on every request
-	InactiveEntries int           `yaml:"inactive_entries"` // inactive tokens; 0 caches none
-	InactiveMaxAge  time.Duration `yaml:"inactive_max_age"` // of an inactive token
+	Entries         int           `yaml:"entries"`          // bounds the active tokens; 0 turns the cache off
+	MaxAge          time.Duration `yaml:"max_age"`          // how long an active token is cached, until its exp at the latest; 0 introspects on every request
+	InactiveEntries int           `yaml:"inactive_entries"` // bounds the inactive tokens; 0 caches none
+	InactiveMaxAge  time.Duration `yaml:"inactive_max_age"` // how long an inactive token is cached
 	StaleOnError    time.Duration `yaml:"stale_on_error"`   // how much longer an active token is used while the server fails; default 0
 }
 

@@ -31,7 +31,7 @@ func (c *Config) check() Faults {
 // checker collects the faults of a configuration.
 type checker struct {
 	config  *Config
-	clients map[ClientID]string // by client_id, the path of its application or resource server
+	clients map[ClientID]string // the path of the application or resource server with the client_id
 	faults  Faults
 }
 

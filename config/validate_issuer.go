@@ -9,8 +9,8 @@ import (
 )
 
 // The bounds of the time that a generated signing key signs. A key stays published while tokens
-// that it signed can be valid: with tokens of 24 hours and a new key each hour, 24 keys and the
-// two at the ends are published, which verifiers accept.
+// that it signed can be valid. With tokens of 24 hours and a new key each hour, 24 retired keys,
+// the active key and the next key are published, which verifiers accept.
 const (
 	leastRotation = time.Hour
 	mostRotation  = 366 * 24 * time.Hour // a year
@@ -69,7 +69,7 @@ func (k *checker) ownServer(own *Issuer) {
 	k.fault("issuer.issuer", "no entry of authorization_servers has this issuer: its tokens would be refused")
 }
 
-// alias checks the separate listener for clients, if there is one.
+// alias checks the separate listener for clients, if the configuration has an mTLS alias.
 func (k *checker) alias(path string, alias *MTLSAlias) {
 	if alias == nil {
 		return
@@ -136,8 +136,8 @@ func (k *checker) resourceServers(list []ResourceServer) {
 	}
 }
 
-// named checks that the resource server at path, which authenticates by tls_client_auth, can do
-// so.
+// named checks that the resource server at path, which authenticates by tls_client_auth, has a name
+// and anchors.
 func (k *checker) named(path string, s *ResourceServer) {
 	k.noKeys(path+".keys", &s.Keys)
 	if !s.Certificate.HasName() && k.decodedFully(path+".certificate") {

@@ -243,8 +243,8 @@ func (k *checker) addresses() {
 	}
 }
 
-// overlap reports whether the second of two listeners would find its port in use. Port 0 is a
-// different free port each time.
+// overlap reports whether the second of two listeners would find its port in use. A port of 0
+// stands for a different free port each time.
 func overlap(a, b Address) bool {
 	hostA, portA, errA := net.SplitHostPort(string(a))
 	hostB, portB, errB := net.SplitHostPort(string(b))

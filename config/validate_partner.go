@@ -102,7 +102,7 @@ func (k *checker) certificate(path string, r *RegisteredCertificate, anchored bo
 }
 
 // authentication checks that a can authenticate at our own issuer by its method. An application
-// without settings for tokens gets its tokens elsewhere and need not be able to.
+// without settings for tokens gets its tokens elsewhere, so the check skips it.
 func (k *checker) authentication(path string, a *Application, anchored bool) {
 	k.require(path+".authentication", a.Authentication != "")
 	if a.Authentication == SelfSignedTLSClientAuth {
@@ -117,7 +117,7 @@ func (k *checker) authentication(path string, a *Application, anchored bool) {
 	switch {
 	case !a.Certificate.HasName() && k.decodedFully(certificate):
 		k.fault(certificate, "%s", needsName)
-	case !anchored && len(a.Certificate.Thumbprints) > 0: // without thumbprints, certificate has recorded the fault
+	case !anchored && len(a.Certificate.Thumbprints) > 0: // without thumbprints, the method certificate has recorded the fault
 		k.fault(certificate, "tls_client_auth at our own issuer needs a certificate that chains to an anchor, and this partner has no anchor")
 	}
 }

@@ -15,7 +15,7 @@ import (
 const (
 	maxLeeway        = 5 * time.Minute // RFC 7519 section 4.1.4: usually no more than a few minutes
 	maxTokenLifetime = 24 * time.Hour
-	maxKeySetAge     = 30 * 24 * time.Hour // for all durations of key sets
+	maxKeySetAge     = 30 * 24 * time.Hour // the bound of all durations of key sets
 )
 
 // tokenTypes are the typ values that an access token can have: those of RFC 9068 section 4, and

@@ -34,7 +34,7 @@ func (k *checker) tokens(path string, a *Application) {
 	if own == nil {
 		return
 	}
-	if a.TokenLifetime != 0 { // 0 stands for the issuer's
+	if a.TokenLifetime != 0 { // 0 stands for the issuer's lifetime
 		k.inRange(path+".token_lifetime", a.TokenLifetime, time.Second, k.longestToken())
 	}
 	if own.RequireBound && !a.BoundTokens && !k.undecoded("issuer.require_bound") {
@@ -100,10 +100,10 @@ func texts[T ~string](list []T) []string {
 
 // known has the names that rules refer to.
 type known struct {
-	rules    map[Name]string // by name, the path of the rule
+	rules    map[Name]string // the path of the rule with the name
 	clients  map[ClientID]bool
 	scopes   map[Scope]bool
-	complete bool // every application was decoded
+	complete bool // false if an application could not be decoded
 }
 
 func (k *checker) governance(g *Governance) {
