@@ -142,7 +142,7 @@ func (g *HandshakeListener) handshake(raw net.Conn) {
 		g.parked.add(conn)
 	case "h2": // net/http requires this type
 		g.deliver(g.ready2, conn)
-	default: // ACME challenges carry no HTTP; net/http closes them
+	default: // a connection for an ACME challenge carries no HTTP; net/http closes it
 		g.deliver(g.ready, conn)
 	}
 }

@@ -5,10 +5,10 @@ import (
 	"net"
 )
 
-// maxHandshakeBytes bounds what a client may send before its handshake completes: a chain of 64 KiB
-// (see mtls.ServerConfig), and half as much for its ClientHello, which may hold a ticket, and for
-// record headers. crypto/tls itself accepts 256 KiB of certificates, and keeps them until the
-// handshake times out.
+// maxHandshakeBytes bounds what a client may send before its handshake completes: 64 KiB for the
+// certificate chain (see mtls.ServerConfig), and 32 KiB for the ClientHello, which may hold a
+// ticket, and for record headers. crypto/tls itself accepts 256 KiB of certificates, and keeps them
+// until the handshake times out.
 const maxHandshakeBytes = 96 << 10
 
 var ErrHandshakeTooLong = errors.New("the client sent more than 96 KiB before its handshake was complete")

@@ -26,7 +26,7 @@ const (
 	maxTrailers = 64
 	// RefusalTimeout bounds the sending of a response that the gate or x/net makes before a handler
 	// has the request. A client that grants no window (RFC 9113 section 5.2) never accepts the
-	// response, and the request stays in memory until then.
+	// response, and the request stays in memory until the timeout.
 	RefusalTimeout = 5 * time.Second
 	// maxEndTimeout bounds the wait for the end of an empty body. Clients send the end with the
 	// header; the time is for a lost packet.
@@ -63,7 +63,7 @@ func NewHTTP2(over1 *http.Server, limits config.Limits, short func() bool) *http
 		MaxHeaderBytes:    readableHeader(int(limits.HeaderBytes)),
 		ReadHeaderTimeout: over1.ReadHeaderTimeout,
 		ReadTimeout:       over1.ReadTimeout,
-		WriteTimeout:      RefusalTimeout, // until the handler has the request, see wellFormedHandler
+		WriteTimeout:      RefusalTimeout, // holds until the handler has the request, see wellFormedHandler
 		IdleTimeout:       over1.IdleTimeout,
 		ConnContext:       over1.ConnContext,
 		ErrorLog:          over1.ErrorLog,
@@ -76,7 +76,7 @@ func NewHTTP2(over1 *http.Server, limits config.Limits, short func() bool) *http
 	}
 	s.Handler = &w
 	if err := http2.ConfigureServer(s, new(http2.Server)); err != nil { //nolint:staticcheck // deprecated in favour of net/http, which depends on the Go release
-		panic(err) // only for TLS settings, and s has none
+		panic(err) // the TLS settings cause the only errors, and s has none
 	}
 	return s
 }
@@ -91,9 +91,9 @@ func readableHeader(limit int) int { return limit + min(limit, 64<<10) }
 // (RFC 9113 section 8.1.1).
 type wellFormedHandler struct {
 	handler      http.Handler
-	limit        int           // of a header list, in bytes
-	writeTimeout time.Duration // for responses of the handler; 0: the handler sets deadlines
-	endTimeout   time.Duration // for the end of an empty body
+	limit        int           // the bound of a header list, in bytes
+	writeTimeout time.Duration // bounds each response of the handler; 0: the handler sets deadlines
+	endTimeout   time.Duration // bounds the wait for the end of an empty body
 	short        func() bool   // reports whether memory is short
 }
 

@@ -24,8 +24,8 @@ type ConnLimiter struct {
 
 	mu       sync.Mutex
 	open     int
-	each     map[netip.Prefix]int // open connections by client prefix
-	refusals logsample.Sampler    // refused connections
+	each     map[netip.Prefix]int // the number of open connections for each client prefix
+	refusals logsample.Sampler    // samples the log of refused connections
 }
 
 // The limits, as the metric and the log name them.

@@ -23,12 +23,12 @@ const ParkAfter = 5 * time.Second
 type parkedConns struct {
 	fast        *fastpath.Server // serves plain requests; nil: net/http serves all requests
 	first, idle time.Duration    // how long a connection may be idle: before its first request, and later
-	parkAfter   time.Duration    // time after which net/http's connections are parked
+	parkAfter   time.Duration    // how long net/http keeps a connection without a request
 	handOff     func(net.Conn)   // delivers a connection with data to net/http
 	refuse      MalformedHandler // answers malformed requests
 
 	mu      sync.Mutex
-	waiting map[*tls.Conn]struct{} // nil: closed
+	waiting map[*tls.Conn]struct{} // nil after close
 	leaving int                    // connections with data that are not accepted yet
 }
 
@@ -45,7 +45,7 @@ func (l *parkedConns) add(c *tls.Conn) {
 	l.park(c, time.Now().Add(l.first))
 }
 
-// park takes c, which nothing else may use, until a deadline; a zero deadline is none.
+// park takes c, which nothing else may use, until a deadline. The zero deadline means for ever.
 func (l *parkedConns) park(c *tls.Conn, until time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -54,7 +54,7 @@ func (l *parkedConns) park(c *tls.Conn, until time.Time) {
 	} else {
 		l.waiting[c] = struct{}{}
 	}
-	_ = c.SetDeadline(until) // also for writes, since TLS may answer what it reads
+	_ = c.SetDeadline(until) // the deadline also bounds writes, because TLS may answer what it reads
 	go l.wait(c)
 }
 
@@ -78,7 +78,7 @@ func (l *parkedConns) wait(c *tls.Conn) {
 	l.mu.Unlock()
 }
 
-// serve serves plain requests on c. read has been read before.
+// serve serves plain requests on c. read holds bytes that have been read from c already.
 func (l *parkedConns) serve(c *tls.Conn, read []byte) {
 	if l.fast == nil {
 		l.handOver(c, read)
@@ -93,7 +93,8 @@ func (l *parkedConns) serve(c *tls.Conn, read []byte) {
 	}
 }
 
-// handOver gives c to net/http, which reads it through a guard. early has been read before.
+// handOver gives c to net/http, which reads it through a guard. early holds bytes that have been
+// read from c already.
 func (l *parkedConns) handOver(c *tls.Conn, early []byte) {
 	s := &parkableConn{Conn: c, parked: l, early: early}
 	s.guard = http1guard.New(readerFunc(s.receive), func(fault error) {
@@ -136,9 +137,9 @@ type parkableConn struct {
 	parked *parkedConns
 	guard  *http1guard.Guard
 
-	// Used by the one goroutine that reads.
-	early []byte // was read before
-	room  int    // in net/http's buffer while nothing is in it
+	// Only the goroutine that reads the connection uses the next two fields.
+	early []byte // bytes that have been read before
+	room  int    // the size of net/http's buffer while it is empty
 
 	mu    sync.Mutex
 	state connState
@@ -152,8 +153,8 @@ type connState uint8
 const (
 	connBusy connState = iota
 	connIdle
-	connWaiting // for the first bytes
-	connParking // Close parks the connection
+	connWaiting // net/http waits for the first bytes
+	connParking // Close will park the connection
 	connParked
 )
 
@@ -229,7 +230,7 @@ func (s *parkableConn) Close() error {
 	case connParking:
 		s.parked.park(s.Conn, s.until)
 		return nil
-	case connParked: // parked: another parkableConn may own the connection
+	case connParked: // another parkableConn may own the connection
 		return nil
 	case connBusy, connIdle, connWaiting:
 	}
