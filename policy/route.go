@@ -9,7 +9,7 @@ import (
 	"github.com/tallygate/tallygate/internal/urlpath"
 )
 
-// Details for the log. The client learns neither.
+// Details for the log. The client gets neither of them.
 var (
 	errNoRoute    = errors.New("no route matches")
 	errNotGranted = errors.New("the application has no grant for this API, or not for this method")
@@ -21,7 +21,7 @@ type route struct {
 	api       string
 	name      string // in logs and metrics: API and path pattern
 	scopes    []string
-	assertion bool // the upstream gets a JWT about the client
+	assertion bool // the upstream gets an assertion, a JWT about the client
 	webSocket bool // clients may switch to WebSocket
 	anyBody   bool // a request may have a body with any method
 }
@@ -51,7 +51,7 @@ func (r *route) coveredBy(held []string) bool {
 // A node is a node in the tree of a host's routes. Each level of the tree is a path segment.
 type node struct {
 	literal  map[string]*node
-	any      *node             // child for {name}
+	any      *node             // the child for {name}
 	exact    map[string]*route // by method: patterns that end at this node
 	catchAll map[string]*route // by method: patterns that end with /** after this node
 }
@@ -61,7 +61,7 @@ type node struct {
 func (n *node) add(segments []urlpath.Segment, methods []config.Method, r *route) {
 	routes := &n.exact
 	for _, s := range segments {
-		if s.Kind == urlpath.CatchAll { // always the last segment
+		if s.Kind == urlpath.CatchAll { // CatchAll is always the last segment
 			routes = &n.catchAll
 			break
 		}

@@ -17,7 +17,7 @@ type Table struct {
 	applications map[string]*application // by client_id
 	servers      map[string]*server      // authorization servers, by configured name
 	hosts        map[string]*node        // root of the routes, by host
-	wildcards    map[string]*node        // the same for wildcards, by the part after "*."
+	wildcards    map[string]*node        // the same for wildcards, by the part behind "*."
 }
 
 // Certificates are the contents of the certificate files that the configuration names.
