@@ -19,7 +19,7 @@ const (
 // parameter in a challenge.
 const realm = "tallygate"
 
-// errorBody is the body of a refusal or failure. All its texts are fixed but the request id.
+// errorBody is the body of a refusal or failure. All texts are fixed except the request id.
 type errorBody struct {
 	Error       string `json:"error"`
 	Description string `json:"error_description"`
@@ -27,8 +27,8 @@ type errorBody struct {
 	RequestID   string `json:"request_id"`
 }
 
-// writeRefusal sends the refusal d. credentials says whether the request had an Authorization header:
-// without, the challenge has no error code (RFC 6750 section 3.1).
+// writeRefusal sends the refusal d. credentials reports whether the request had an Authorization
+// header. If it had none, the challenge has no error code (RFC 6750 section 3.1).
 func writeRefusal(w http.ResponseWriter, d access.Decision, id string, credentials bool) {
 	reason := d.Reason
 	status := reason.Status()

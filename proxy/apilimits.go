@@ -57,7 +57,7 @@ func mayCall(partner *config.Partner, api config.Name) bool {
 // partner already uses as many slots as remain free. See admit.
 func (p *apiLimits) acquire(partner string) bool {
 	held := p.byPartner[partner]
-	if held == nil { // Decide grants nothing to a partner without a grant
+	if held == nil { // a partner without a grant for the API is never granted a request
 		return false
 	}
 	if left := p.limit - p.inFlight.Add(1); held.Add(1)-1 > left {

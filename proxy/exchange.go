@@ -15,8 +15,8 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// An exchange is a request in progress and the http.ResponseWriter of its response. It belongs to the
-// goroutine of the handler, but for the fields at the end.
+// An exchange is a request in progress and the http.ResponseWriter of its response. Only the
+// goroutine of the handler uses an exchange, except for the fields at the end.
 type exchange struct {
 	http.ResponseWriter
 	control           http.ResponseController
@@ -26,25 +26,25 @@ type exchange struct {
 	started           time.Time
 	decided           time.Time
 	decision          access.Decision
-	peerThumbprint    string              // of the client certificate, verified or not; "" until thumbprint is called
-	certificate       *access.Certificate // the verified client certificate; nil before
+	peerThumbprint    string              // the thumbprint of the client certificate, verified or not; "" until thumbprint is called
+	certificate       *access.Certificate // the verified client certificate; nil before the check
 	assertion         string              // the JWT for the upstream; "" if the route needs none
 	detail            error               // the error behind failure, for the log
-	status            int                 // of the response; 0 before its header is sent
+	status            int                 // the status of the response; 0 before its header is sent
 	failure           failure             // what failed after the request was granted
-	upgrade           bool                // the request asks for one
-	bodyMayPause      bool                // the request is gRPC
-	bodyWritten       bool                // at least one byte of the response body
+	upgrade           bool                // the request asks for an upgrade
+	bodyMayPause      bool                // the request is a gRPC stream
+	bodyWritten       bool                // at least one byte of the response body has been written
 	clientWriteFailed bool                // the client takes no more of the response
-	recheck           *recheck            // nil: x is no stream, or not yet
-	partnerInFlight   *atomic.Int64       // counts x; nil: admit has not counted it
-	apiLimits         *apiLimits          // likewise, at the upstream
+	recheck           *recheck            // nil until startRecheck
+	partnerInFlight   *atomic.Int64       // the count that includes x; nil: admit has not counted x
+	apiLimits         *apiLimits          // the limits with x's slot at the upstream; nil: admit has not taken a slot
 
 	// Allocated together with the exchange.
 	reverse        httputil.ReverseProxy
 	bufferedBody   bufferedBody               // the request body for the upstream
-	headerValues   [maxIdentityHeaders]string // of the headers of setIdentityHeaders
-	requestIDValue [1]string                  // of the response header
+	headerValues   [maxIdentityHeaders]string // the values of the headers of setIdentityHeaders
+	requestIDValue [1]string                  // the value of the response header X-Request-Id
 
 	// The transport may read the request body on a goroutine of its own, even after the handler has
 	// returned. That goroutine, and the recheck, use the fields below.
@@ -53,7 +53,7 @@ type exchange struct {
 	bodyFault      atomic.Pointer[error] // the error of the request body
 	bodyReadMu     sync.Mutex            // held during a read of the request body
 	mu             sync.Mutex
-	handlerDone    bool // the handler returns, and net/http sets the deadlines again. Guarded by mu.
+	handlerDone    bool // the handler is done, and net/http sets the deadlines again. Guarded by mu.
 }
 
 func (p *Proxy) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
@@ -91,7 +91,7 @@ func (x *exchange) end() {
 		defer r.streams.running.Add(-1)
 	}
 	if x.status != 0 && x.request.ProtoMajor == 1 && (!x.bodyWritten || x.terminated() == nil) {
-		x.extendWriteDeadline(time.Now()) // for the last bytes: the upstream may have paused for long before its end
+		x.extendWriteDeadline(time.Now()) // for the last bytes: the upstream may have paused for long before them
 	}
 	unread := x.finish()
 	if unread {

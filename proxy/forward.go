@@ -39,7 +39,7 @@ func (p *Proxy) forward(x *exchange) {
 			out.URL.Scheme, out.URL.Host, out.URL.User = up.Scheme, up.Host, nil
 			out.URL.RawQuery = pr.In.URL.RawQuery
 			out.Host = pr.In.Host
-			out.Trailer = nil // a trailer would come after the check of headers
+			out.Trailer = nil // a trailer would come after the check of the headers
 			p.headers.removeReserved(out.Header)
 			delete(out.Header, "Expect") // net/http sends 100 Continue when the body is read
 			if x.assertion != "" {
@@ -61,7 +61,7 @@ func (p *Proxy) forward(x *exchange) {
 			switch {
 			case x.status == http.StatusSwitchingProtocols && x.recheck.tunnel != nil:
 				return // the connection no longer speaks HTTP
-			case x.status == http.StatusSwitchingProtocols: // ReverseProxy has refused the switch
+			case x.status == http.StatusSwitchingProtocols: // ReverseProxy has refused to switch protocols
 				panic(http.ErrAbortHandler)
 			case end != nil && !end.refuses():
 				panic(http.ErrAbortHandler)

@@ -14,8 +14,9 @@ import (
 // takes the id from the client, because it identifies a log line.
 const requestID = "X-Request-Id"
 
-// reservedHeaders are the headers in which proxies tell upstreams about the client, its certificate or
-// its request. From a client they are forgeries, whichever product reads them. The names are folded.
+// reservedHeaders are the headers in which proxies tell upstreams about the client, its certificate
+// or its request. A client that sends such a header forges it, whichever product reads it. The
+// names are folded.
 var reservedHeaders = []string{
 	"client-cert", "x-client-cert", "x-client-certificate", "x-arr-clientcert", "wl-proxy-client-cert",
 	"forwarded", "x-forwarded", "x-real-ip", "x-client-ip", "true-client-ip", "x-request-id",
@@ -31,9 +32,9 @@ var reservedPrefixes = []string{
 	"x-forwarded-", "x-envoy-", "x-ssl-", "ssl-client-", "x-amzn-mtls-", "client-cert-", "x-client-cert-", "cf-client-cert-",
 }
 
-// framingHeaders say where a message ends, or are about one connection. net/http has acted on their
-// exact spelling. An upstream may take a spelling with other characters in place of the hyphens for
-// them. The names are folded.
+// framingHeaders say where a message ends, or concern one connection. net/http has acted on their
+// exact spelling. An upstream may take a name with another character in place of a hyphen for the
+// same header. The names are folded.
 var framingHeaders = []string{
 	"connection", "content-length", "expect", "http2-settings", "keep-alive",
 	"proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
@@ -52,8 +53,8 @@ type headerPolicy uint8
 
 const (
 	allowed      headerPolicy = iota
-	allowedExact              // in its exact spelling only
-	reserved                  // never
+	allowedExact              // allowed in its exact spelling only
+	reserved                  // never allowed
 )
 
 // newHeaderRules returns the rules for names, the identity headers, and passed, the header in which

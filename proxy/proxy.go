@@ -50,18 +50,18 @@ type Options struct {
 type Proxy struct {
 	steps          Steps
 	upstreams      map[string]*upstream.Upstream // by API name
-	partnerMetrics map[string]*partnerMetrics    // by partner name, and for unknownPartner
+	partnerMetrics map[string]*partnerMetrics    // by partner name, and one for unknownPartner
 	limits         partnerLimits
 	headers        *headerRules
 	asserter       *asserter // nil if no route needs assertions
 	bodyBytes      int64
 	stall          time.Duration
-	samples        bool // one granted request a second is logged
+	samples        bool // true: one granted request a second is logged
 	streams        *Streams
 	metrics        *Metrics
-	retired        atomic.Bool // the next configuration is in use
+	retired        atomic.Bool // set when the next configuration is in use
 	log            *slog.Logger
-	errorLog       *log.Logger // of ReverseProxy, for errors after the header of a response
+	errorLog       *log.Logger // the log of ReverseProxy, for errors after the header of a response
 
 	overloaded, closing func() bool
 	slotsLeft           func() int64
@@ -227,7 +227,7 @@ func (p *Proxy) decide(x *exchange, overloaded func() bool) access.Decision {
 		return access.Decision{Reason: access.Misdirected}
 	}
 	x.upgrade = asksForUpgrade(r)
-	if x.upgrade && !asksForWebSocket(r) { // on every route
+	if x.upgrade && !asksForWebSocket(r) { // an upgrade to another protocol than WebSocket is refused on every route
 		return access.Decision{Reason: access.UpgradeNotAllowed}
 	}
 	raw, noToken := validate.Bearer(r)
@@ -235,7 +235,8 @@ func (p *Proxy) decide(x *exchange, overloaded func() bool) access.Decision {
 		return access.DecisionOf(noToken)
 	}
 
-	// Before the first signature is verified: no client is known yet, so none has a claim to that work.
+	// The check comes before the first signature is verified: until then no client is known, and no
+	// client has a claim to that work.
 	if overloaded() {
 		return access.Decision{Reason: access.Overloaded}
 	}
@@ -257,7 +258,7 @@ func (p *Proxy) decide(x *exchange, overloaded func() bool) access.Decision {
 	case d.Reason != access.Granted:
 	case x.upgrade && !d.WebSocket: // only a client that may call the route learns this
 		d.Reason = access.UpgradeNotAllowed
-	case hasBody(r) && !d.AnyBody && !definesBody(r.Method): // likewise
+	case hasBody(r) && !d.AnyBody && !definesBody(r.Method): // only a client that may call the route learns this
 		d.Reason = access.BodyNotAllowed
 	case r.ContentLength > p.bodyBytes:
 		d.Reason = access.BodyTooLarge

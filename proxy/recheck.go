@@ -42,11 +42,11 @@ type recheck struct {
 	done    chan struct{}      // closed when run has returned
 }
 
-// The response that is in progress.
+// The state of the response.
 const (
-	responseNone      int32 = iota // its header has not arrived
-	responseSized                  // it has a Content-Length
-	responseStreaming              // it has no length, or is a tunnel
+	responseNone      int32 = iota // the response header has not arrived
+	responseSized                  // the response has a Content-Length
+	responseStreaming              // the response has no length, or is a tunnel
 )
 
 // startRecheck takes the decision about x again, every recheckInterval, until stopRecheck. cancel

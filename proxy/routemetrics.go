@@ -41,7 +41,7 @@ type routeMetrics struct {
 	loggedAt   atomic.Int64 // Unix time of the last log line
 	suppressed atomic.Int64 // requests without a log line since then
 
-	// Set for granted requests only: a gauge that is never set would say 1970.
+	// Set for granted requests only: a gauge that is never set would show 1970.
 	granted     prometheus.Counter
 	upstream    prometheus.Observer
 	certificate prometheus.Gauge

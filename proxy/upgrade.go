@@ -143,7 +143,7 @@ func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // the request is granted, but each write must end within a stall timeout.
 type tunnel struct {
 	net.Conn
-	early []byte // sent by the client before the 101
+	early []byte // bytes that the client sent before the 101
 	stall time.Duration
 }
 
