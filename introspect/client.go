@@ -54,12 +54,12 @@ type Client struct {
 	queue           *fairQueue
 	unknownTokens   unknownTokenLimiter
 	breaker         *gobreaker.CircuitBreaker[*response]
-	flights         singleflight.Group // of requests for one token
+	flights         singleflight.Group // shares one request among calls for one token
 	cache           responseCache
 	credentialCheck credentialCheck
 	log             *slog.Logger
 	metrics         clientMetrics
-	allMetrics      *Metrics // of all servers
+	allMetrics      *Metrics // the metrics of all servers
 	now             func() time.Time
 
 	// background is the context of requests that outlive the request that caused them.
@@ -134,7 +134,7 @@ func (c *Client) logBreakerState(_ string, _, to gobreaker.State) {
 		c.log.Warn("introspection suspended", "issuer", c.server, "after_failures", breakerFailures, "for", breakerTimeout.String())
 	case gobreaker.StateClosed:
 		c.log.Info("introspection resumed", "issuer", c.server)
-	case gobreaker.StateHalfOpen: // one request is tried
+	case gobreaker.StateHalfOpen: // one request tests the server
 	}
 }
 
@@ -155,7 +155,7 @@ func (c *Client) Retire(next *Client) {
 	c.cache.clearUnshared(&next.cache)
 }
 
-// Close cancels the requests in the background.
+// Close cancels the background requests.
 func (c *Client) Close() { c.cancel() }
 
 // Ready returns nil if the endpoint is known and the server accepted the gate's credentials in

@@ -30,7 +30,7 @@ type fairQueue struct {
 
 // A bucket is a part of the permits.
 type bucket struct {
-	permits chan struct{} // has one value for each permit in use
+	permits chan struct{} // holds one value for each permit in use
 	users   int           // requests that hold or await a permit; a bucket without users is removed
 }
 
@@ -45,7 +45,7 @@ func newFairQueue(concurrency int) *fairQueue {
 	}
 }
 
-// tryAcquire takes a permit for no certificate in particular, if one is free.
+// tryAcquire takes a permit without a certificate, if one is free.
 func (q *fairQueue) tryAcquire() bool {
 	select {
 	case q.all.permits <- struct{}{}:

@@ -109,7 +109,7 @@ var errCanceled = errors.New("canceled")
 // counts like an inactive token: its response is not cached, so the next request with the token
 // would introspect it again.
 func (c *Client) enqueue(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate, owner Owner) (*response, error) {
-	if c.breaker.State() == gobreaker.StateOpen { // do not wait for a permit in vain
+	if c.breaker.State() == gobreaker.StateOpen { // waiting for a permit would be in vain
 		c.metrics.circuitOpen.Inc()
 		return nil, gobreaker.ErrOpenState
 	}
@@ -151,7 +151,7 @@ func (c *Client) requestAndCache(ctx context.Context, raw string, sum facts.Sum,
 		defer cancel()
 		requestedAt = c.now()
 		r, err := c.requestWithRetry(withTimeout, endpoint, raw, requestedAt)
-		if err != nil && ctx.Err() != nil { // any error of a canceled request
+		if err != nil && ctx.Err() != nil { // the context's error explains every error of a canceled request
 			return nil, fmt.Errorf("%w: %w", errCanceled, context.Cause(ctx))
 		}
 		return r, err

@@ -57,7 +57,7 @@ func secretsOf(form url.Values, header http.Header) []string {
 	}
 	_, credentials, _ := strings.Cut(header.Get("Authorization"), " ")
 	secrets = append(secrets, credentials)
-	if pair, err := base64.StdEncoding.DecodeString(credentials); err == nil { // of client_secret_basic
+	if pair, err := base64.StdEncoding.DecodeString(credentials); err == nil { // credentials of client_secret_basic
 		_, encoded, _ := strings.Cut(string(pair), ":")
 		secret, _ := url.QueryUnescape(encoded)
 		secrets = append(secrets, encoded, secret)

@@ -31,8 +31,8 @@ type entry struct {
 	token        access.Unchecked
 	owner        string
 	requestedAt  time.Time
-	expires      time.Time // the server is asked again after it
-	refreshAfter time.Time // a token in frequent use is refreshed in the background after it
+	expires      time.Time // after this time the server is asked again
+	refreshAfter time.Time // after this time a token in frequent use is refreshed in the background
 	hits         atomic.Int32
 }
 
@@ -147,7 +147,7 @@ func jitter(age time.Duration) time.Duration {
 	return age - rand.N(age/10+1) //nolint:gosec // guessing the end of an entry gains nothing
 }
 
-// refreshAheadHits is the number of hits that makes an entry one in frequent use.
+// refreshAheadHits is the number of hits from which an entry is in frequent use.
 const refreshAheadHits = 3
 
 // shouldRefresh counts a hit. It reports once in an entry's life that the entry is in its last
