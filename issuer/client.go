@@ -90,7 +90,7 @@ func (i *Issuer) authenticate(ctx context.Context, id string, certificate *acces
 	registered := c.certificate.MatchesName(certificate.Leaf)
 	var unavailable error
 	if c.method == config.SelfSignedTLSClientAuth {
-		chains = true // self-signed certificates have no anchor
+		chains = true // certificates may be self-signed, without an anchor
 		registered, unavailable = c.certificates.Has(ctx, certificate.Leaf)
 	}
 	revoked := i.revocations.certificate(certificate.Thumbprint) // after Has, which may wait for a fetch while a revocation arrives

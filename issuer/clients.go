@@ -18,22 +18,22 @@ import (
 type client struct {
 	id           string
 	partner      string // "" for a resource server
-	disabled     bool   // whether its partner is disabled
+	disabled     bool   // the partner is disabled
 	method       config.Authentication
 	certificate  config.RegisteredCertificate
-	anchors      []access.AnchorKey   // of its partner, or of the resource server
+	anchors      []access.AnchorKey   // the anchors of the partner, or of the resource server
 	certificates *registeredcerts.Set // nil unless the method is self_signed_tls_client_auth
 	rate         *rate.Limiter
 
 	application *application // nil for a resource server
-	audiences   []string     // of a resource server: it may introspect tokens for them
+	audiences   []string     // a resource server may introspect tokens for these audiences
 }
 
-// An application holds what a client may request, and the defaults.
+// An application holds the scopes and resources that a client may request, and the defaults.
 type application struct {
-	scopes    []string // all that it may request
-	defaults  []string // granted when the request names none
-	resources []string // that it may request; the first is the default
+	scopes    []string // every scope that the client may request
+	defaults  []string // granted when the request names no scope
+	resources []string // the resources that the client may request; the first is the default
 	bound     bool
 	opaque    bool
 	lifetime  time.Duration

@@ -140,7 +140,7 @@ func introspectionResponse(c *claims) any {
 		all["scope"] = c.Scope
 	}
 	if c.Confirmation != nil {
-		all["cnf"] = c.Confirmation // RFC 8705 section 3.2: at the top level
+		all["cnf"] = c.Confirmation // cnf is at the top level, RFC 8705 section 3.2
 	}
 	return all
 }

@@ -15,8 +15,8 @@ import (
 // short for a token sent in the wrong parameter: an opaque token has 43 characters.
 const maxLoggedClientID = 40
 
-// logAttributes returns the log attributes of c and its outcome. For a refused certificate they
-// include its names, so that an operator can see what to register.
+// logAttributes returns the log attributes of c and its outcome. For a refused certificate the
+// attributes include its names, so that an operator can see what to register.
 func (c call) logAttributes(err error) []slog.Attr {
 	a := []slog.Attr{slog.Bool("granted", err == nil), slog.String("source_address", c.address.String())}
 	if id := c.parameters.get("client_id"); c.client != nil || len(id) <= maxLoggedClientID {

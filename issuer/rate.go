@@ -36,7 +36,7 @@ func (a *addressRates) allow(address netip.Addr) bool {
 	if address.Is6() {
 		bits = 64
 	}
-	key, _ := address.Prefix(bits) // the invalid address fails here and shares the zero prefix
+	key, _ := address.Prefix(bits) // an invalid address fails here and shares the zero prefix
 	return a.bucket(key).Allow()
 }
 

@@ -41,13 +41,13 @@ type revocations struct {
 	mu           sync.RWMutex
 	tokens       map[[sha256.Size]byte]revokedToken // by the SHA-256 of the jti
 	perClient    map[string]int                     // number of tokens by client
-	applications map[string]int64                   // by client_id: revoked up to this iat, Unix seconds
-	partners     map[string]int64                   // by name: revoked up to this iat, Unix seconds
+	applications map[string]int64                   // by client_id: tokens issued up to this time are revoked, Unix seconds
+	partners     map[string]int64                   // by name: tokens issued up to this time are revoked, Unix seconds
 	certificates map[access.Thumbprint]bool
 }
 
 type revokedToken struct {
-	until  int64 // kept until, Unix seconds
+	until  int64 // the end of the retention, Unix seconds
 	client string
 }
 

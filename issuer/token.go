@@ -79,7 +79,7 @@ func (i *Issuer) claimsOf(c call, d decision) claims {
 	}
 	token := claims{
 		Issuer:   i.identifier,
-		Subject:  c.client.id, // RFC 9068 section 2.2: no resource owner is involved
+		Subject:  c.client.id, // no resource owner is involved, RFC 9068 section 2.2
 		Audience: d.resources,
 		IssuedAt: now.Unix(),
 		Expires:  now.Add(d.lifetime).Unix(),

@@ -25,8 +25,8 @@ import (
 )
 
 const (
-	generatedRSABits = 3072 // generated RSA keys: NIST SP 800-57 part 1, beyond 2030
-	minRSABits       = 2048 // RSA keys in files: RFC 7518 section 3.3
+	generatedRSABits = 3072 // size of generated RSA keys: NIST SP 800-57 part 1, beyond 2030
+	minRSABits       = 2048 // least size of RSA keys in files: RFC 7518 section 3.3
 )
 
 // A key is a signing key: the next, the active or a retired one.

@@ -31,10 +31,10 @@ var privateNetworks = []netip.Prefix{
 	netip.MustParsePrefix("fec0::/10"),     // site-local, RFC 3879
 }
 
-// Networks whose addresses embed the IPv4 address that packets are sent to.
+// Networks whose addresses contain the IPv4 address that receives the packets.
 var (
-	nat64  = netip.MustParsePrefix("64:ff9b::/96") // in the last 4 bytes, RFC 6052 section 2.1
-	sixTo4 = netip.MustParsePrefix("2002::/16")    // in the 4 bytes after the prefix, RFC 3056 section 2
+	nat64  = netip.MustParsePrefix("64:ff9b::/96") // the IPv4 address is in the last 4 bytes, RFC 6052 section 2.1
+	sixTo4 = netip.MustParsePrefix("2002::/16")    // the IPv4 address is in the 4 bytes after the prefix, RFC 3056 section 2
 )
 
 // checkAddress returns nil if a jwks_uri may be fetched from a. Otherwise its publisher, or the

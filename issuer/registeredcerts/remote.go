@@ -46,7 +46,7 @@ type remote struct {
 
 // A snapshot is the known state of a jwks_uri. It is immutable.
 type snapshot struct {
-	registered thumbprints // by the last successful fetch
+	registered thumbprints // result of the last successful fetch
 	read       time.Time   // start of the last successful fetch; zero before the first
 	attempted  time.Time   // start of the last fetch
 	err        error       // why the last fetch failed, nil if it succeeded

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	maxClaim  = 4 << 10 // bytes of JSON
-	maxValues = 1000    // in one claim, nested values included
+	maxClaim  = 4 << 10 // bytes of a claim's JSON
+	maxValues = 1000    // values in one claim, nested values included
 )
 
 // evalClaim evaluates an expression whose result is the value of a claim.
@@ -43,7 +43,7 @@ var (
 // A budget is the size that a claim may still use.
 type budget struct {
 	values int
-	bytes  int // of JSON
+	bytes  int // bytes of JSON
 }
 
 // take subtracts values and bytes from b, and fails if b has less. It is called before a value

@@ -16,8 +16,8 @@ type rule struct {
 	level    Level
 	name     string
 	position string
-	clientID string      // application rules only
-	scope    string      // scope rules only
+	clientID string      // set in application rules only
+	scope    string      // set in scope rules only
 	when     *expression // nil means always
 
 	refuse   string

@@ -18,10 +18,10 @@ type Level uint8
 
 // The levels.
 const (
-	Workspace   Level = iota + 1 // every request
-	Application                  // requests of one application
-	Scope                        // requests that would be granted one scope
-	Claims                       // adds a claim to the token
+	Workspace   Level = iota + 1 // rules for every request
+	Application                  // rules for requests of one application
+	Scope                        // rules for one scope that would be granted
+	Claims                       // rules that add a claim to the token
 )
 
 // String returns the level's name in the configuration.
@@ -45,8 +45,8 @@ type Input struct {
 	Partner        string
 	Authentication string            // the method, RFC 8705 section 2
 	Certificate    *x509.Certificate // the leaf; if nil, rules that read it refuse
-	Thumbprint     string            // of Certificate, base64url
-	Scopes         []string          // requested
+	Thumbprint     string            // the thumbprint of Certificate, base64url
+	Scopes         []string          // requested scopes
 	Resources      []string          // requested audience of the token
 	Address        netip.Addr        // source address
 	Time           time.Time
@@ -68,7 +68,7 @@ type Outcome struct {
 type Refusal struct {
 	Level  Level
 	Rule   string // its configured name
-	Reason string // as configured, for the log; "" if Err is set
+	Reason string // the configured reason, for the log; "" if Err is set
 	Err    error
 }
 
@@ -99,7 +99,7 @@ type Trace struct {
 type Step struct {
 	Level    string `json:"level"`
 	Rule     string `json:"rule"`
-	Position string `json:"position,omitempty"` // in the configuration
+	Position string `json:"position,omitempty"` // the rule's position in the configuration
 	Verdict  string `json:"verdict"`            // its effect, or why it had none
 }
 

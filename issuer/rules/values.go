@@ -98,7 +98,7 @@ func certificateOf(leaf *x509.Certificate, thumbprint string) (*Certificate, err
 		c.Serial = leaf.SerialNumber.Text(16)
 	}
 	for _, octets := range leaf.IPAddresses {
-		ip, _ := netip.AddrFromSlice(octets) // keeps IPv4-mapped IPv6 addresses apart from IPv4, as the configuration does
+		ip, _ := netip.AddrFromSlice(octets) // AddrFromSlice keeps IPv4-mapped IPv6 addresses apart from IPv4, as the configuration does
 		c.SANIP = append(c.SANIP, ip.String())
 	}
 	return c, nil

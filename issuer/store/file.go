@@ -64,7 +64,7 @@ type File struct {
 	done    chan struct{} // closed when write returns
 	once    sync.Once
 	closed  error
-	failed  error // set by write: why the file accepts no more writes
+	failed  error // why the file accepts no more writes; set by write
 }
 
 // Open opens the state in folder. It creates the folder and the file if they are missing,
@@ -121,7 +121,7 @@ func openDB(path string) (db *bbolt.DB, file *os.File, err error) {
 	case db != nil:
 		_ = db.Close()
 	case file != nil:
-		_ = closeFile(file) // fails if bbolt has closed the file
+		_ = closeFile(file) // closeFile fails if bbolt has closed the file
 	}
 	switch {
 	case errors.Is(err, bbolterrors.ErrTimeout):

@@ -48,7 +48,7 @@ type Key struct {
 
 // A Token is the record of an opaque token.
 type Token struct {
-	Client  string `json:",omitempty"` // charged for the space; "" for none
+	Client  string `json:",omitempty"` // the client whose share includes the token; "" for none
 	Expires time.Time
 	Record  []byte // the claims, in the issuer's encoding
 }
