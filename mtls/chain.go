@@ -108,9 +108,9 @@ func (t *Trust) findChains(chain []*x509.Certificate, now time.Time) ([][]*x509.
 	return chains, err
 }
 
-// filterChains removes the chains that crypto/x509 accepts and the gate does not. If none is left,
-// the error says why the first was removed. filterChains lowers until to the time at which a chain
-// that is left ends to be accepted.
+// filterChains removes the chains that crypto/x509 accepts and the gate does not. If no chain is
+// left, the error says why the first chain was removed. filterChains lowers until to the earliest
+// time at which a remaining chain is no longer valid.
 func (t *Trust) filterChains(chains [][]*x509.Certificate, now time.Time, until *time.Time) (_ [][]*x509.Certificate, refused error) {
 	chains = slices.DeleteFunc(chains, func(certificates []*x509.Certificate) bool {
 		excluded := slices.ContainsFunc(certificates, func(c *x509.Certificate) bool { return t.excluded[anchorKeyOf(c)] })

@@ -99,13 +99,13 @@ func (t *Trust) evaluate(c *connection, now time.Time) (*access.Certificate, err
 	if err != nil {
 		return nil, err
 	}
-	if len(anchors) < len(c.verification.anchors) { // one of the chains has a revoked authority
+	if len(anchors) < len(c.verification.anchors) { // a chain contains a revoked authority
 		return &access.Certificate{Leaf: c.client.Leaf, Thumbprint: c.client.Thumbprint, Anchors: anchors}, nil
 	}
 	return c.client, nil
 }
 
-// checkConnection returns nil if a client that presented chain may use its connection now.
+// checkConnection returns nil if a client that presented chain may use the connection now.
 func (t *Trust) checkConnection(chain []*x509.Certificate, now time.Time) error {
 	if len(chain) == 0 {
 		return errNoClientCertificate

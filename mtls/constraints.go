@@ -57,13 +57,13 @@ type constraints struct {
 	permitted, excluded                  []directoryName
 	permittedEmails, excludedEmails      []string
 	permitsDirectories, permitsAddresses bool  // a name must match a permitted subtree
-	all, unsupported                     forms // the constrained forms; the constrained forms that cannot be evaluated
+	all, unsupported                     forms // forms with a constraint; forms with a constraint that cannot be evaluated
 }
 
 // names are the names of one certificate that crypto/x509 does not check against constraints.
 type names struct {
 	directories      []directoryName
-	emails           []string // in the subject
+	emails           []string // email addresses in the subject
 	all, unsupported forms    // the forms of all names; the forms of names that cannot be evaluated
 }
 

@@ -118,12 +118,12 @@ func prepare(text string) (prepared string, sure bool) {
 	ascii := true
 	for _, c := range text {
 		switch {
-		case c < 0x20 && (c < '\t' || c > '\r') || c == 0x7f: // such as NUL
+		case c < 0x20 && (c < '\t' || c > '\r') || c == 0x7f: // control characters, such as NUL
 			sure = false
 		case c < 0x80:
 		case unicode.In(c, unicode.Cc, unicode.Cf, unicode.Co, unicode.Cs, unicode.Variation_Selector), c == 0x34f, c == unicode.ReplacementChar, c == 0xfffc:
 			sure = false
-		case !unicode.IsGraphic(c) && !unicode.IsSpace(c): // unassigned in this version of Unicode
+		case !unicode.IsGraphic(c) && !unicode.IsSpace(c): // characters that this version of Unicode does not assign
 			sure = false
 		default:
 			ascii = false

@@ -123,7 +123,7 @@ func (t *Trust) fromHeader(f *format, h http.Header, now time.Time) (*connection
 // headerKey returns the SHA-256 of the name and value of a field and the values of its chain field,
 // separated by line ends. Values contain no line ends, so different headers have different keys.
 func headerKey(name, leaf string, chain []string) cache.Key {
-	var buffer [4 << 10]byte // on the stack; longer headers are rare and allocate
+	var buffer [4 << 10]byte // buffer stays on the stack; longer headers are rare and allocate
 	text := append(append(append(buffer[:0], name...), '\n'), leaf...)
 	for _, line := range chain {
 		text = append(append(text, '\n'), line...)
@@ -157,7 +157,7 @@ func parseRFC9440(leaf string, chain []string) ([]*x509.Certificate, error) {
 	items := []string{leaf}
 	for _, line := range chain {
 		for item := range strings.SplitSeq(line, ",") {
-			items = append(items, strings.Trim(item, " \t")) // RFC 8941 section 3.1
+			items = append(items, strings.Trim(item, " \t")) // RFC 8941 section 3.1 allows space around the commas
 		}
 	}
 	if len(items) > maxCertificates {

@@ -55,8 +55,8 @@ func ServerConfig(current func() *Trust, pair tls.Certificate, minimum config.TL
 		// would tell who the partners are, and a client with another certificate would not
 		// send it and so not learn why it is refused. The pool is empty, not nil.
 		ClientCAs: x509.NewCertPool(),
-		// boundChain limits memory before the client has proved its key; VerifyConnection runs
-		// later. A resumed session passed it in the full handshake.
+		// boundChain limits memory before the client has proved possession of its key;
+		// VerifyConnection runs later. A resumed session passed boundChain in the full handshake.
 		VerifyPeerCertificate: boundChain,
 		VerifyConnection: func(state tls.ConnectionState) error {
 			fault := current().checkConnection(state.PeerCertificates, time.Now())

@@ -24,7 +24,7 @@ func (t *Trust) unrevokedAnchors(v *verification, now time.Time) ([]access.Ancho
 		}
 	}
 	switch {
-	case refused == nil: // also for a self-signed certificate, which has no anchors
+	case refused == nil: // also reached with a self-signed certificate, which has no anchors
 		return v.anchors, nil
 	case good == 0:
 		return nil, refused

@@ -13,7 +13,7 @@ import (
 // Sessions that began under before must not be resumed then.
 func (t *Trust) RemovesTrust(before *Trust) bool {
 	for certificate := range before.certificates {
-		if !t.certificates[certificate] { // another certificate with the same key may be more constrained
+		if !t.certificates[certificate] { // another certificate with the same key may have more constraints
 			return true
 		}
 	}
@@ -25,7 +25,7 @@ func (t *Trust) RemovesTrust(before *Trust) bool {
 	return before.selfSigned && !t.selfSigned || !t.frontProxies.equal(before.frontProxies) || removesAnchor(t.anchors, before.anchors) || removesAnchor(t.servers, before.servers)
 }
 
-// removesAnchor reports whether a name has an anchor in before and not in now.
+// removesAnchor reports whether any name has an anchor in before that it lacks in now.
 func removesAnchor[N ~string](now, before map[N][]access.AnchorKey) bool {
 	for name, anchors := range before {
 		listed, ok := now[name]
@@ -79,7 +79,7 @@ func (l *Listener) InvalidateTickets() { l.rotateTicketKeys(0) }
 // a daily call bounds the sessions that a stolen key decrypts.
 func (l *Listener) Rotate() { l.rotateTicketKeys(1) }
 
-// rotateTicketKeys makes a new key and keeps that many of the previous keys.
+// rotateTicketKeys makes a new key and keeps the number of previous keys in keep.
 func (l *Listener) rotateTicketKeys(keep int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -31,12 +31,12 @@ type Trust struct {
 	// the anchor at the end of a chain tells which partners the chain is for. pool is never nil,
 	// because crypto/x509 takes a nil pool for the roots of the system.
 	pool          *x509.CertPool
-	certificates  map[[sha256.Size]byte]bool     // in pool, by the SHA-256 of their DER
-	authorities   authorities                    // all of the configuration, also those of front proxies
-	rsa1024Until  map[access.AnchorKey]time.Time // end of insecure_rsa_1024_until, by anchor
+	certificates  map[[sha256.Size]byte]bool     // the certificates in pool, by the SHA-256 of their DER
+	authorities   authorities                    // every authority of the configuration, also the authorities of front proxies
+	rsa1024Until  map[access.AnchorKey]time.Time // the end of insecure_rsa_1024_until, by anchor
 	anchors       map[config.Name][]access.AnchorKey
 	partners      map[access.AnchorKey]bool              // the keys in anchors
-	servers       map[config.ClientID][]access.AnchorKey // of resource servers
+	servers       map[config.ClientID][]access.AnchorKey // the anchors of resource servers
 	selfSigned    bool
 	verifications *cache.Cache[*verification]
 	// connections maps weak.Pointer[tls.ConnectionState] to *connection. Each Trust passes the
@@ -116,7 +116,7 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t.frontProxies != nil { // their certificates may be revoked too
+	if t.frontProxies != nil { // certificates of front proxies may be revoked too
 		t.frontProxies.trust.authorities = t.authorities
 		t.frontProxies.trust.revocation, t.frontProxies.trust.connections = t.revocation, t.connections
 	}
@@ -178,7 +178,7 @@ type bundles map[config.Path]bundle
 type bundle struct {
 	certificates []*x509.Certificate
 	err          error
-	shortRSA     error // about RSA keys below the minimum length
+	shortRSA     error // the fault of RSA keys below the minimum length
 }
 
 // keys adds the anchors in files to pool and returns their keys. err reports the faults of the
@@ -240,7 +240,7 @@ func anchorKeyOf(c *x509.Certificate) access.AnchorKey {
 // readAnchors reads the authorities in a PEM file as anchors.
 func readAnchors(file config.Path) (read bundle) {
 	certificates, err := pemfile.ReadAuthorities(string(file))
-	if err != nil { // also for a leaf, which as an anchor would authenticate itself
+	if err != nil { // err is also set for a leaf, which as an anchor would authenticate itself
 		return bundle{err: fmt.Errorf("reading anchors: %w", err)}
 	}
 	var faults, short []error

@@ -15,7 +15,8 @@ var (
 	errXFCCNames  = errors.New("X-Forwarded-Client-Cert has several elements and one of them has URI or DNS, so an element may be a forgery inside a name of a client certificate")
 )
 
-// xfccKeys has the keys of an element of Envoy's X-Forwarded-Client-Cert: whether each may be repeated.
+// xfccKeys has the keys of an element of Envoy's X-Forwarded-Client-Cert. The value is true for a
+// key that may be repeated.
 var xfccKeys = map[string]bool{
 	"By": true, "Hash": false, "Cert": false, "Chain": false, "Subject": false, "URI": true, "DNS": true,
 }
