@@ -81,7 +81,7 @@ func (s *server) checkResponse(u, response *access.Unchecked, cert *access.Certi
 		}
 	}
 	if response.TokenID != "" && u.TokenID != "" && response.TokenID != u.TokenID {
-		return access.MalformedToken, errTokenID // without the values, because the log has only hashes of a jti
+		return access.MalformedToken, errTokenID // the values are left out, because the log has only hashes of a jti
 	}
 	if len(response.Audience) > 0 && !slices.ContainsFunc(response.Audience, s.isAudience) {
 		return access.WrongAudience, &access.Mismatch{Name: "aud by introspection", Want: strings.Join(s.audiences, " or "), Got: quoted(response.Audience...)}

@@ -35,7 +35,7 @@ const (
 // keys. Labels are configured names and closed sets, never parts of a request, and every series
 // exists from the start. A gate has one Metrics, which all its Validators use across reloads.
 type Metrics struct {
-	current atomic.Pointer[Validator] // whose caches are measured
+	current atomic.Pointer[Validator] // the Validator whose caches are measured
 
 	ok, refused  [numKinds][numSources]prometheus.Observer
 	hits, misses prometheus.Counter
@@ -47,8 +47,8 @@ type Metrics struct {
 	all           []prometheus.Collector
 }
 
-// validationBuckets are in seconds: a cached token takes microseconds, a new token a tenth of a
-// millisecond. The default buckets begin at 5 ms.
+// validationBuckets are in seconds. A cached token takes microseconds, a new token a tenth of a
+// millisecond; the default buckets of Prometheus begin at 5 ms.
 var validationBuckets = []float64{
 	25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 1,
 }

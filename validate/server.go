@@ -22,7 +22,7 @@ type server struct {
 	name           string
 	issuer         string
 	audiences      []string
-	types          []string // as jwks.MediaTypes returns them
+	types          []string // media types, as jwks.MediaTypes returns them
 	leeway         time.Duration
 	required       bool
 	acceptsJWT     bool // JWTs are verified with its keys
@@ -31,7 +31,7 @@ type server struct {
 
 	remote        *authserver.Server // nil if nothing is fetched
 	needsMetadata bool
-	keys          *jwks.Source // nil if nothing is verified
+	keys          *jwks.Source // nil if nothing is verified by keys
 	cache         *cache.Cache[*cachedToken]
 	client        *introspect.Client // nil without introspection over the network
 	introspector  introspector       // client, or our own issuer; nil without introspection
@@ -74,7 +74,7 @@ func (s *server) ready(now time.Time) error {
 type jwt struct {
 	*jwks.JWS
 	claims facts.Members
-	issuer string // iss; "" when absent
+	issuer string // the claim iss; "" when absent
 }
 
 func parse(raw string) (*jwt, error) {
