@@ -81,15 +81,16 @@ func setDefaults(v any) {
 	}
 }
 
+// defaultServer has no defaults of a profile: applyProfiles sets them once the profile is known.
 func defaultServer() AuthorizationServer {
 	return AuthorizationServer{
-		Required:   true,
-		Tokens:     JWTOnly,
-		Algorithms: []Algorithm{ES256, PS256, EdDSA},
-		Types:      []string{"at+jwt"},
-		Leeway:     30 * time.Second,
-		KeySet:     KeySet{Refresh: 5 * time.Minute, CoolDown: 10 * time.Second, MaxStale: 24 * time.Hour},
-		Cache:      Cache{Entries: 100_000},
+		Required:     true,
+		Tokens:       JWTOnly,
+		Profile:      ProfileRFC9068,
+		SubjectClaim: "sub",
+		Leeway:       30 * time.Second,
+		KeySet:       KeySet{Refresh: 5 * time.Minute, CoolDown: 10 * time.Second, MaxStale: 24 * time.Hour},
+		Cache:        Cache{Entries: 100_000},
 	}
 }
 

@@ -111,6 +111,7 @@ func TestExampleDefaults(t *testing.T) {
 	c, want := load(t, exampleFile), Default()
 	var server AuthorizationServer
 	setDefaults(&server)
+	profile := ProfileRFC9068.defaults()
 	var introspection Introspection
 	setDefaults(&introspection)
 	var api API
@@ -132,8 +133,16 @@ func TestExampleDefaults(t *testing.T) {
 		{"on_failure", c.Listener.ClientCertificates.OnFailure, want.Listener.ClientCertificates.OnFailure},
 		{"revocation.refresh", c.Listener.ClientCertificates.Revocation.Refresh, want.Listener.ClientCertificates.Revocation.Refresh},
 		{"revocation.when_stale", c.Listener.ClientCertificates.Revocation.WhenStale, want.Listener.ClientCertificates.Revocation.WhenStale},
-		{"algorithms", first.Algorithms, server.Algorithms},
-		{"types", first.Types, server.Types},
+		{"profile", first.Profile, server.Profile},
+		{"algorithms", first.Algorithms, profile.algorithms},
+		{"types", first.Types, profile.types},
+		{"client_claim", first.ClientClaim, profile.clientClaim},
+		{"subject_claim", first.SubjectClaim, server.SubjectClaim},
+		{"audience_claim", first.AudienceClaim, profile.audienceClaim},
+		{"scope_claim", first.ScopeClaim, profile.scopeClaim},
+		{"scope_prefix", first.ScopePrefix, server.ScopePrefix},
+		{"roles_as_scopes", first.RolesAsScopes, profile.rolesAsScopes},
+		{"confirmation_claim", first.ConfirmationClaim, profile.confirmation},
 		{"leeway", first.Leeway, server.Leeway},
 		{"refresh", first.KeySet.Refresh, server.KeySet.Refresh},
 		{"cool_down", first.KeySet.CoolDown, server.KeySet.CoolDown},

@@ -75,6 +75,7 @@ func Parse(name, dir string, text []byte) (*Config, error) {
 		Text:     textOf,
 	})
 	c.source = document
+	c.applyProfiles()
 	if err := append(faults, c.check()...).Err(); err != nil {
 		return nil, err
 	}

@@ -13,8 +13,20 @@ type AuthorizationServer struct {
 	Audiences  []string    `yaml:"audiences"`  // the gate's names in aud, a token must have one of them; at least one
 	Required   bool        `yaml:"required"`   // the gate is ready only while it can verify the server's tokens; default true
 	Tokens     TokenKinds  `yaml:"tokens"`     // default jwt
+	Profile    Profile     `yaml:"profile"`    // whose tokens they are; sets the defaults of the settings up to ConfirmationClaim; default rfc9068
 	Algorithms []Algorithm `yaml:"algorithms"` // accepted signature algorithms; default ES256, PS256, EdDSA
-	Types      []string    `yaml:"types"`      // accepted typ values, RFC 9068 section 4; default at+jwt
+	Types      []string    `yaml:"types"`      // accepted typ values, RFC 9068 section 4, or NoType; default at+jwt
+	// ClientClaim lists the claims that name the client. The first that a token has counts; a
+	// token with two of them that differ is refused. Default client_id.
+	ClientClaim   []ClaimName `yaml:"client_claim"`
+	SubjectClaim  ClaimName   `yaml:"subject_claim"`  // default sub
+	AudienceClaim []ClaimName `yaml:"audience_claim"` // compared with Audiences; the first that a token has counts; default aud
+	ScopeClaim    ClaimName   `yaml:"scope_claim"`    // a string split at spaces or an array; default scope
+	// ScopePrefix is removed from each scope of ScopeClaim, and a scope without it does not count,
+	// so that no other scope can equal one without its prefix. "" changes nothing.
+	ScopePrefix       string            `yaml:"scope_prefix"`
+	RolesAsScopes     ClaimName         `yaml:"roles_as_scopes"`    // a claim whose values are scopes as well; "" for none
+	ConfirmationClaim ConfirmationClaim `yaml:"confirmation_claim"` // default cnf
 	// Leeway is the tolerance for differing clocks: a token is accepted this long after its exp and
 	// before its nbf. At most 5 minutes.
 	Leeway     time.Duration `yaml:"leeway"`

@@ -52,19 +52,23 @@ type Scope string
 // names with characters other than letters, digits and hyphens are refused.
 type HeaderName string
 
-// Algorithm is a JWS algorithm, RFC 7518 section 3.1 and RFC 8037 section 3.1.
+// Algorithm is a JWS algorithm, RFC 7518 section 3.1, RFC 8037 section 3.1 and RFC 9864 section
+// 2.2.
 type Algorithm string
 
 // The algorithms that can be configured. All are asymmetric.
 const (
-	ES256 Algorithm = "ES256"
-	ES384 Algorithm = "ES384"
-	ES512 Algorithm = "ES512"
-	PS256 Algorithm = "PS256"
-	PS384 Algorithm = "PS384"
-	PS512 Algorithm = "PS512"
-	RS256 Algorithm = "RS256"
-	EdDSA Algorithm = "EdDSA"
+	ES256   Algorithm = "ES256"
+	ES384   Algorithm = "ES384"
+	ES512   Algorithm = "ES512"
+	PS256   Algorithm = "PS256"
+	PS384   Algorithm = "PS384"
+	PS512   Algorithm = "PS512"
+	RS256   Algorithm = "RS256"
+	RS384   Algorithm = "RS384"
+	RS512   Algorithm = "RS512"
+	EdDSA   Algorithm = "EdDSA"   // includes Ed25519: the gate knows no other curve of EdDSA
+	Ed25519 Algorithm = "Ed25519" // RFC 9864, which deprecates the name EdDSA
 )
 
 // LogLevel is the minimum level of log messages.

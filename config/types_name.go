@@ -106,7 +106,7 @@ func (f *HeaderFormat) UnmarshalText(text []byte) error {
 // UnmarshalText reads a signature algorithm. "none" and symmetric algorithms are refused: with a
 // symmetric algorithm, every server that can verify tokens can forge them.
 func (a *Algorithm) UnmarshalText(text []byte) error {
-	return oneOf(a, text, ES256, ES384, ES512, PS256, PS384, PS512, RS256, EdDSA)
+	return oneOf(a, text, ES256, ES384, ES512, PS256, PS384, PS512, RS256, RS384, RS512, EdDSA, Ed25519)
 }
 
 // oneOf sets *v to the known value that text spells exactly.

@@ -73,10 +73,10 @@ func TestNameTypes(t *testing.T) {
 	reads(t, "jwt", JWT)
 	reads(t, "opaque", Opaque)
 	refuses[TokenFormat](t, "", "JWT", "at+jwt", "reference")
-	for _, a := range []Algorithm{ES256, ES384, ES512, PS256, PS384, PS512, RS256, EdDSA} {
+	for _, a := range []Algorithm{ES256, ES384, ES512, PS256, PS384, PS512, RS256, RS384, RS512, EdDSA, Ed25519} {
 		reads(t, string(a), a)
 	}
-	refuses[Algorithm](t, "", "none", "None", "HS256", "es256", "RS384", "RS512", "ES256K", "ES256 ")
+	refuses[Algorithm](t, "", "none", "None", "HS256", "es256", "RS1", "Ed448", "ES256K", "ES256 ")
 }
 
 // Identity headers cannot have names that control the message, or names that can be forged by

@@ -18,9 +18,10 @@ const (
 	maxKeySetAge     = 30 * 24 * time.Hour // the bound of all durations of key sets
 )
 
-// tokenTypes are the typ values that an access token can have: those of RFC 9068 section 4, and
-// "JWT", which older servers use. ID tokens have "JWT" too, so it is not a default.
-var tokenTypes = []string{"at+jwt", "application/at+jwt", "JWT"}
+// tokenTypes are the typ values that an access token can have: those of RFC 9068 section 4, "JWT",
+// and none, which servers older than it use. ID tokens have "JWT" or none too, so neither is a
+// default.
+var tokenTypes = []string{"at+jwt", "application/at+jwt", "JWT", NoType}
 
 func (k *checker) authorizationServers() {
 	list := k.config.AuthorizationServers
@@ -44,6 +45,8 @@ func (k *checker) authorizationServers() {
 		}
 		distinct(k, path+".algorithms", s.Algorithms)
 		k.tokenTypes(path+".types", s.Types)
+		k.tokenClaims(path, s)
+		k.namespaced(path, s)
 		k.inRange(path+".leeway", s.Leeway, 0, maxLeeway)
 		k.connection(path+".connection", s)
 		k.keySet(path+".key_set", s)

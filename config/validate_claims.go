@@ -1,0 +1,93 @@
+package config
+
+import (
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/tallygate/tallygate/internal/strictyaml"
+)
+
+// otherMeanings are the claims that have a meaning of their own in every token, so that none of
+// them can name a client, a subject or a scope.
+var otherMeanings = []ClaimName{"iss", "aud", "exp", "nbf", "iat", "jti", "cnf", "act", "may_act", "active", "token_type", "typ", "nonce"}
+
+// tokenClaims checks the claim settings of the server at path.
+func (k *checker) tokenClaims(path string, s *AuthorizationServer) {
+	own := k.isOwnIssuer(s.Issuer)
+	k.claimNames(path+".client_claim", s.ClientClaim, otherMeanings)
+	k.claimNames(path+".audience_claim", s.AudienceClaim, slices.DeleteFunc(slices.Clone(otherMeanings), func(c ClaimName) bool { return c == "aud" }))
+	for _, one := range []struct {
+		key  string
+		name ClaimName
+	}{{"subject_claim", s.SubjectClaim}, {"scope_claim", s.ScopeClaim}, {"roles_as_scopes", s.RolesAsScopes}} {
+		if slices.Contains(otherMeanings, one.name) {
+			k.fault(path+"."+one.key, "%q has a meaning of its own", one.name)
+		}
+	}
+	if len(s.ClientClaim) > 1 && slices.Contains(s.ClientClaim, "sub") {
+		k.fault(path+".client_claim", "sub must be the only claim: in a token that lacks the others, a user whose sub equals a client_id would be taken for that client (RFC 9068 section 5)")
+	}
+	if s.RolesAsScopes != "" && s.RolesAsScopes == s.ScopeClaim {
+		k.fault(path+".roles_as_scopes", "is scope_claim already")
+	}
+	if strings.ContainsAny(s.ScopePrefix, " \"\\") || !isPrintable([]byte(s.ScopePrefix)) {
+		k.fault(path+".scope_prefix", "must be printable ASCII without spaces, quotation marks and backslashes (RFC 6749 section 3.3)")
+	}
+	for _, key := range []string{"profile", "client_claim", "subject_claim", "audience_claim", "scope_claim", "scope_prefix", "roles_as_scopes", "confirmation_claim"} {
+		if own && k.isSet(path+"."+key) && (key != "profile" || s.Profile != ProfileRFC9068) {
+			k.fault(path+"."+key, "must not be set for our own issuer: its tokens follow RFC 9068")
+		}
+	}
+	k.oneTenant(path, s)
+}
+
+// claimNames checks a list of claims that are tried in order.
+func (k *checker) claimNames(path string, list, refused []ClaimName) {
+	if len(list) == 0 && k.isSet(path) {
+		k.fault(path, "at least one is required: an empty list finds nothing in any token")
+	}
+	distinct(k, path, list)
+	for i, name := range list {
+		if slices.Contains(refused, name) {
+			k.fault(strictyaml.Index(path, i), "%q has a meaning of its own", name)
+		}
+	}
+}
+
+// guid is a tenant identifier of Entra.
+var guid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+
+// oneTenant checks that the issuer is one tenant. The keys of Entra sign tokens of all tenants,
+// and its metadata for several tenants has the template {tenantid}: only the comparison of iss
+// with one tenant keeps the others out.
+func (k *checker) oneTenant(path string, s *AuthorizationServer) {
+	if strings.ContainsAny(string(s.Issuer), "{}*") {
+		k.fault(path+".issuer", "must be one issuer: a template or wildcard would accept tokens of every tenant")
+		return
+	}
+	u, err := url.Parse(string(s.Issuer))
+	if err != nil || s.Issuer == "" || s.Profile != ProfileEntra && s.Profile != ProfileEntraV1 {
+		return
+	}
+	tenant, rest, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
+	switch {
+	case tenant == "adfs" && s.Profile == ProfileEntraV1: // AD FS has no tenants
+	case !guid.MatchString(tenant):
+		k.fault(path+".issuer", "must name one tenant by its GUID, as the token's iss does; common, organizations and consumers stand for many tenants")
+	case s.Profile == ProfileEntra && rest != "v2.0":
+		k.fault(path+".issuer", "tokens of version 2.0 have an issuer that ends in /v2.0; version 1.0 (https://sts.windows.net/…/) is profile: entra-v1")
+	case s.Profile == ProfileEntraV1 && rest == "v2.0":
+		k.fault(path+".issuer", "tokens of version 1.0 have the issuer https://sts.windows.net/…/; version 2.0 is profile: entra")
+	}
+}
+
+// namespaced checks that a server that names clients by another claim than client_id is limited
+// to its partners where there are several servers: a name in its azp or sub must not be taken for
+// a client of another server.
+func (k *checker) namespaced(path string, s *AuthorizationServer) {
+	if len(k.config.AuthorizationServers) > 1 && !s.NamesClientByClientID() && s.Partners == nil && !k.undecoded(path+".partners") {
+		k.fault(path, "partners is required: client_claim is not client_id alone, and without partners the server could name the clients of other servers")
+	}
+}
