@@ -180,16 +180,16 @@ func (a *authorizationServer) client(edits ...func(*config.AuthorizationServer))
 func (a *authorizationServer) open(edits ...func(*config.AuthorizationServer)) (*Client, error) {
 	settings, log := a.settings(edits...), slog.New(slog.DiscardHandler)
 	now := func() time.Time { return time.Now().Add(time.Duration(a.now.Load())) }
-	remote, err := authserver.New(settings, authserver.Options{Log: log, Metrics: authserver.NewMetrics(), Now: now})
+	remote, err := authserver.New(settings, authserver.Options{Log: log, Metrics: authserver.NewMetrics(nil), Now: now})
 	if err != nil {
 		return nil, err
 	}
 	a.t.Cleanup(remote.Close)
-	keys, err := jwks.New(settings, jwks.Options{Log: log, Metrics: jwks.NewMetrics(), Now: now})
+	keys, err := jwks.New(settings, jwks.Options{Log: log, Metrics: jwks.NewMetrics(nil), Now: now})
 	if err != nil {
 		return nil, err
 	}
-	c, err := New(settings, Options{Remote: remote, Keys: keys, Memory: cache.NewPool(cache.DefaultBytes), Log: log, Metrics: NewMetrics(), Now: now})
+	c, err := New(settings, Options{Remote: remote, Keys: keys, Memory: cache.NewPool(cache.DefaultBytes), Log: log, Metrics: NewMetrics(nil), Now: now})
 	if err == nil {
 		a.t.Cleanup(c.Close)
 	}

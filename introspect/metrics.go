@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/sony/gobreaker/v2"
 )
 
@@ -21,7 +22,6 @@ type Metrics struct {
 	early     *prometheus.CounterVec
 	lookups   *prometheus.CounterVec
 	evictions prometheus.Counter
-	entries   prometheus.GaugeFunc
 
 	mu         sync.Mutex
 	registered map[string]*Client // started clients by the name of their server
@@ -36,36 +36,40 @@ type clientMetrics struct {
 	duration                              prometheus.Observer
 }
 
-// NewMetrics returns metrics that are not registered yet.
-func NewMetrics() *Metrics {
+// NewMetrics returns metrics registered with registerer, which may be nil.
+func NewMetrics(registerer prometheus.Registerer) *Metrics {
+	create := promauto.With(registerer)
 	cache := prometheus.Labels{"cache": "introspection"}
 	m := &Metrics{
-		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+		calls: create.NewCounterVec(prometheus.CounterOpts{
 			Name: "tallygate_introspection_requests_total",
 			Help: "Introspection requests, by issuer and outcome: active, inactive, error, timeout, or, for requests that were not sent, circuit_open, no_permit or rate_limited.",
 		}, []string{"issuer", "outcome"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		duration: create.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "tallygate_introspection_duration_seconds", Help: "Duration of introspection requests, by issuer.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 		}, []string{"issuer"}),
 		suspended: prometheus.NewDesc("tallygate_introspection_suspended",
 			"Whether the circuit breaker for introspection is open after failures in a row: 1 or 0, by issuer.", []string{"issuer"}, nil),
-		early: prometheus.NewCounterVec(prometheus.CounterOpts{
+		early: create.NewCounterVec(prometheus.CounterOpts{
 			Name: "tallygate_introspection_early_refreshes_total", Help: "Background introspection requests made before a cached response expires, by issuer.",
 		}, []string{"issuer"}),
-		lookups: prometheus.NewCounterVec(prometheus.CounterOpts{
+		lookups: create.NewCounterVec(prometheus.CounterOpts{
 			Name: "tallygate_cache_requests_total", Help: "Cache look-ups, by cache and result.", ConstLabels: cache,
 		}, []string{"result"}),
-		evictions: prometheus.NewCounter(prometheus.CounterOpts{
+		evictions: create.NewCounter(prometheus.CounterOpts{
 			Name: "tallygate_cache_evictions_total", Help: "Entries evicted from a full cache, by cache.", ConstLabels: cache,
 		}),
 		registered: make(map[string]*Client),
 	}
-	m.entries = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	create.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tallygate_cache_entries", Help: "Entries in a cache, by cache.", ConstLabels: cache,
 	}, m.entryCount)
 	for _, result := range []string{"hit", "miss", "negative", "stale", "shared"} {
 		m.lookups.WithLabelValues(result)
+	}
+	if registerer != nil {
+		registerer.MustRegister(breakers{m})
 	}
 	return m
 }
@@ -101,16 +105,14 @@ func (m *Metrics) entryCount() float64 {
 	return float64(n)
 }
 
+// breakers collects the states of the circuit breakers, which change with time alone.
+type breakers struct{ *Metrics }
+
 // Describe implements [prometheus.Collector].
-func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
-	ch <- m.suspended
-	for _, c := range m.all() {
-		c.Describe(ch)
-	}
-}
+func (m breakers) Describe(ch chan<- *prometheus.Desc) { ch <- m.suspended }
 
 // Collect implements [prometheus.Collector].
-func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
+func (m breakers) Collect(ch chan<- prometheus.Metric) {
 	for _, c := range m.clients() {
 		suspended := 0.0
 		if c.suspended() {
@@ -118,13 +120,6 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 		}
 		ch <- prometheus.MustNewConstMetric(m.suspended, prometheus.GaugeValue, suspended, c.server)
 	}
-	for _, c := range m.all() {
-		c.Collect(ch)
-	}
-}
-
-func (m *Metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.calls, m.duration, m.early, m.lookups, m.evictions, m.entries}
 }
 
 // Forget removes the series of a server that is no longer introspected.

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/tallygate/tallygate/access"
 )
@@ -30,34 +31,34 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	// Buckets for decisions, which take microseconds; the default buckets of Prometheus begin at 5
 	// ms.
 	own := []float64{25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, .1, .25, 1}
+	create := promauto.With(registerer)
 	m := &Metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+		requests: create.NewCounterVec(prometheus.CounterOpts{
 			Name: "tallygate_requests_total", Help: "Requests by partner, route and status code of the response.",
 		}, []string{"partner", "route", "code"}),
-		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
+		decisions: create.NewCounterVec(prometheus.CounterOpts{
 			Name: "tallygate_decisions_total", Help: "Decisions by partner, outcome (allow, deny, error) and reason; one for each request.",
 		}, []string{"partner", "decision", "reason"}),
-		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+		failures: create.NewCounterVec(prometheus.CounterOpts{
 			Name: "tallygate_upstream_errors_total", Help: "Granted requests whose forwarding failed, by cause.",
 		}, []string{"reason"}),
-		streamsTerminated: prometheus.NewCounterVec(prometheus.CounterOpts{
+		streamsTerminated: create.NewCounterVec(prometheus.CounterOpts{
 			Name: "tallygate_streams_ended_total", Help: "Streams that the gate ended, by the reason for which a new request would be refused, or stopping or upstream_changed.",
 		}, []string{"reason"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		duration: create.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "tallygate_request_duration_seconds", Help: "Time from the request header to the end of the response.", Buckets: whole,
 		}, []string{"route", "code_class"}),
-		overhead: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		overhead: create.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "tallygate_overhead_duration_seconds", Help: "Time from the request header to the decision.", Buckets: own,
 		}, []string{"decision"}),
-		upstream: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		upstream: create.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "tallygate_upstream_request_duration_seconds", Help: "Time from the decision to the end of the upstream's response.", Buckets: whole,
 		}, []string{"route"}),
-		clientCertificate: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		clientCertificate: create.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tallygate_client_certificate_not_after_timestamp_seconds", Help: "Expiry of the client certificate of each partner's last granted request.",
 		}, []string{"partner"}),
 	}
 	m.allowed = m.overhead.WithLabelValues(outcome(access.Granted))
-	registerer.MustRegister(m.requests, m.decisions, m.failures, m.streamsTerminated, m.duration, m.overhead, m.upstream, m.clientCertificate)
 	for _, reason := range access.Reasons() {
 		if reason != access.Granted {
 			m.decisions.WithLabelValues(unknownPartner, outcome(reason), reason.String())

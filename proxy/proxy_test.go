@@ -89,10 +89,7 @@ func newHarness(t testing.TB, upstream string, log io.Writer, edits ...func(*con
 			t.Fatal(err)
 		}
 	}
-	var err error
-	if s.tokens, err = validate.NewMetrics(s.registry); err != nil {
-		t.Fatal(err)
-	}
+	s.tokens = validate.NewMetrics(s.registry)
 	s.metrics = NewMetrics(s.registry)
 	s.streams = NewStreams(s.current.Load)
 	s.proxy = s.next(t, edits...)

@@ -106,7 +106,7 @@ func TestHitChecksRevocation(t *testing.T) {
 func TestHitChecksAudience(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	options := localKeys(key)
-	options.Metrics = makeMetrics()
+	options.Metrics = NewMetrics(nil)
 	v := newValidator(t, options, settings())
 	raw := key.Token(bound())
 	expect(t, v, raw, partner, access.Granted)
@@ -183,7 +183,7 @@ func TestLargeTokens(t *testing.T) {
 func TestHitNeedsTheKey(t *testing.T) {
 	old, next := testpki.NewSigner("ES256", "old"), testpki.NewSigner("ES256", "new")
 	path, fromFile := keyFile(t, testpki.KeySet(old, next))
-	metrics := makeMetrics()
+	metrics := NewMetrics(nil)
 	v := newValidator(t, Options{Metrics: metrics}, settings(fromFile))
 	before, after := old.Token(bound()), next.Token(bound())
 	for _, raw := range []string{before, after} {

@@ -1,11 +1,11 @@
 package validate
 
 import (
-	"fmt"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/tallygate/tallygate/internal/authserver"
 	"github.com/tallygate/tallygate/internal/jwks"
@@ -44,7 +44,6 @@ type Metrics struct {
 	metadata      *authserver.Metrics
 	keySets       *jwks.Metrics
 	introspection *introspect.Metrics
-	all           []prometheus.Collector
 }
 
 // validationBuckets are in seconds. A cached token takes microseconds, a new token a tenth of a
@@ -53,39 +52,28 @@ var validationBuckets = []float64{
 	25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 1,
 }
 
-// NewMetrics returns metrics that are registered with registerer, unless it is nil.
-func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
-	m := makeMetrics()
-	if registerer == nil {
-		return m, nil
-	}
-	for _, c := range m.all {
-		if err := registerer.Register(c); err != nil {
-			return nil, fmt.Errorf("registering metrics: %w", err)
-		}
-	}
-	return m, nil
-}
-
-func makeMetrics() *Metrics {
+// NewMetrics returns metrics registered with registerer, which may be nil. A registerer takes them
+// only once.
+func NewMetrics(registerer prometheus.Registerer) *Metrics {
+	create := promauto.With(registerer)
 	jwt := prometheus.Labels{"cache": "jwt"}
-	duration := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+	duration := create.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "tallygate_token_validation_duration_seconds",
 		Help:    "Duration of access token checks, by kind (jwt, opaque), source of the claims (local, cache, remote) and result (ok, refused).",
 		Buckets: validationBuckets,
 	}, []string{"kind", "source", "result"})
-	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
+	requests := create.NewCounterVec(prometheus.CounterOpts{
 		Name: "tallygate_cache_requests_total", Help: "Cache look-ups, by cache and result.", ConstLabels: jwt,
 	}, []string{"result"})
 	m := &Metrics{
 		hits:   requests.WithLabelValues("hit"),
 		misses: requests.WithLabelValues("miss"),
-		evictions: prometheus.NewCounter(prometheus.CounterOpts{
+		evictions: create.NewCounter(prometheus.CounterOpts{
 			Name: "tallygate_cache_evictions_total", Help: "Entries evicted from a full cache, by cache.", ConstLabels: jwt,
 		}),
-		metadata: authserver.NewMetrics(), keySets: jwks.NewMetrics(), introspection: introspect.NewMetrics(),
+		metadata: authserver.NewMetrics(registerer), keySets: jwks.NewMetrics(registerer), introspection: introspect.NewMetrics(registerer),
 	}
-	size := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	create.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tallygate_cache_entries", Help: "Entries in a cache, by cache.", ConstLabels: jwt,
 	}, m.cached)
 	for k, kindLabel := range [numKinds]string{signed: "jwt", opaque: "opaque"} {
@@ -94,7 +82,6 @@ func makeMetrics() *Metrics {
 			m.refused[k][from] = duration.WithLabelValues(kindLabel, label, "refused")
 		}
 	}
-	m.all = []prometheus.Collector{duration, requests, m.evictions, size, m.metadata, m.keySets, m.introspection}
 	return m
 }
 

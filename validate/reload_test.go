@@ -212,10 +212,7 @@ func TestRemovedSeries(t *testing.T) {
 		})
 	}
 	registry := prometheus.NewPedanticRegistry()
-	metrics, err := NewMetrics(registry)
-	if err != nil {
-		t.Fatal(err)
-	}
+	metrics := NewMetrics(registry)
 	told := func(server string) int {
 		families, err := registry.Gather()
 		if err != nil {
@@ -266,10 +263,7 @@ func TestRemovedSeries(t *testing.T) {
 func TestReloadWithOpenBreaker(t *testing.T) {
 	a := newAuthority(t)
 	registry := prometheus.NewPedanticRegistry()
-	metrics, err := NewMetrics(registry)
-	if err != nil {
-		t.Fatal(err)
-	}
+	metrics := NewMetrics(registry)
 	told := func(want string) {
 		t.Helper()
 		if err := testutil.GatherAndCompare(registry, strings.NewReader(`

@@ -88,7 +88,7 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 		options.Log = slog.New(slog.DiscardHandler)
 	}
 	if v.metrics = options.Metrics; v.metrics == nil {
-		v.metrics = makeMetrics()
+		v.metrics = NewMetrics(nil)
 	}
 	var errs []error
 	for _, settings := range servers {

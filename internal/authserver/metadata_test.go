@@ -124,7 +124,7 @@ func open(t *testing.T, settings config.AuthorizationServer) *Server {
 // after returns the Server that New makes of settings after before.
 func after(t *testing.T, before *Server, settings config.AuthorizationServer) *Server {
 	t.Helper()
-	server, err := New(settings, Options{Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(), Now: time.Now, Previous: before})
+	server, err := New(settings, Options{Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(nil), Now: time.Now, Previous: before})
 	if err != nil {
 		t.Fatal(err)
 	}

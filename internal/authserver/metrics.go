@@ -1,6 +1,9 @@
 package authserver
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
 
 // Metrics counts metadata fetches of all servers.
 type Metrics struct {
@@ -14,29 +17,18 @@ type serverMetrics struct {
 	lastSuccess       prometheus.Gauge
 }
 
-// NewMetrics returns metrics that are not registered yet.
-func NewMetrics() *Metrics {
+// NewMetrics returns metrics registered with registerer, which may be nil.
+func NewMetrics(registerer prometheus.Registerer) *Metrics {
+	create := promauto.With(registerer)
 	return &Metrics{
-		fetches: prometheus.NewCounterVec(prometheus.CounterOpts{
+		fetches: create.NewCounterVec(prometheus.CounterOpts{
 			Name: "tallygate_metadata_fetches_total", Help: "Fetches of authorization server metadata, by issuer and result (ok, failed).",
 		}, []string{"issuer", "result"}),
-		lastSuccess: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		lastSuccess: create.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tallygate_metadata_last_success_timestamp_seconds",
 			Help: "Unix time of the last successful fetch of authorization server metadata, by issuer; 0 if never fetched or not needed.",
 		}, []string{"issuer"}),
 	}
-}
-
-// Describe implements [prometheus.Collector].
-func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
-	m.fetches.Describe(ch)
-	m.lastSuccess.Describe(ch)
-}
-
-// Collect implements [prometheus.Collector].
-func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
-	m.fetches.Collect(ch)
-	m.lastSuccess.Collect(ch)
 }
 
 // Forget removes the series of a server that is no longer used.

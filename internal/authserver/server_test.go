@@ -29,7 +29,7 @@ func TestInsecureLoopbackHTTP(t *testing.T) {
 	var log bytes.Buffer
 	server, err := New(config.AuthorizationServer{
 		Name: "partners", Issuer: config.Identifier(s.URL), Tokens: config.JWTOnly, Connection: config.Connection{InsecureLoopbackHTTP: true},
-	}, Options{Log: slog.New(slog.NewJSONHandler(&log, nil)), Metrics: NewMetrics(), Now: time.Now})
+	}, Options{Log: slog.New(slog.NewJSONHandler(&log, nil)), Metrics: NewMetrics(nil), Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestClientCertificate(t *testing.T) {
 	} {
 		settings := config.AuthorizationServer{Name: "partners", Issuer: "https://as.example"}
 		edit(&settings.Connection)
-		if _, err := New(settings, Options{Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(), Now: time.Now}); err == nil {
+		if _, err := New(settings, Options{Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(nil), Now: time.Now}); err == nil {
 			t.Errorf("New with %s = nil, want an error", name)
 		}
 	}
@@ -226,10 +226,8 @@ func TestNoProxy(t *testing.T) {
 
 // Names and help pass promlint.
 func TestMetrics(t *testing.T) {
-	m := NewMetrics()
-	m.forServer("partners")
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(m)
+	NewMetrics(registry).forServer("partners")
 	problems, err := testutil.GatherAndLint(registry)
 	if err != nil || len(problems) > 0 {
 		t.Errorf("promlint: %v, %v", problems, err)

@@ -1,6 +1,9 @@
 package crl
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
 
 // Metrics has the metrics of revocation lists, by configured file or URL. It is safe for concurrent use.
 type Metrics struct {
@@ -10,22 +13,19 @@ type Metrics struct {
 
 // NewMetrics returns metrics registered with registerer, which may be nil.
 func NewMetrics(registerer prometheus.Registerer) *Metrics {
-	m := &Metrics{
-		nextUpdate: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+	create := promauto.With(registerer)
+	return &Metrics{
+		nextUpdate: create.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tallygate_crl_next_update_timestamp_seconds",
 			Help: "Unix time of the earliest next update of the revocation lists of a file or URL; 0 before the first success.",
 		}, []string{"list"}),
-		entries: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		entries: create.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tallygate_crl_entries", Help: "Revoked certificates on the revocation lists of a file or URL.",
 		}, []string{"list"}),
-		fetches: prometheus.NewCounterVec(prometheus.CounterOpts{
+		fetches: create.NewCounterVec(prometheus.CounterOpts{
 			Name: "tallygate_crl_fetches_total", Help: "Reads of revocation lists from a file or URL, by result: ok or failed.",
 		}, []string{"list", "result"}),
 	}
-	if registerer != nil {
-		registerer.MustRegister(m.nextUpdate, m.entries, m.fetches)
-	}
-	return m
 }
 
 // countFetch counts a read of s from its file or URL.

@@ -52,9 +52,7 @@ func New(file string, w io.Writer) (*Gate, error) {
 	}
 	g := &Gate{file: file, drain: drain{draining: make(chan struct{}), listenersClosing: make(chan struct{})}}
 	g.level.Set(cfg.Log.Level.Level())
-	if g.telemetry, err = newTelemetry(NewLog(w, &g.level)); err != nil {
-		return nil, err
-	}
+	g.telemetry = newTelemetry(NewLog(w, &g.level))
 	g.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tallygate_draining", Help: "Whether the gate is draining: 1 or 0.",
 	}, func() float64 {

@@ -103,10 +103,7 @@ func buildState(cfg *config.Config, from buildOptions) (*state, error) {
 // Load is buildState for a command that inspects a configuration and does not serve. own may be
 // nil.
 func Load(cfg *config.Config, log *slog.Logger, own *LocalIssuer) (*state, error) {
-	in, err := newTelemetry(log)
-	if err != nil {
-		return nil, err
-	}
+	in := newTelemetry(log)
 	s, err := buildState(cfg, buildOptions{telemetry: in, own: own})
 	if err != nil {
 		return nil, err

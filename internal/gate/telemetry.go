@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/tallygate/tallygate/internal/buildinfo"
@@ -35,31 +36,28 @@ type telemetry struct {
 	memory     *cache.Pool // of all caches together
 }
 
-func newTelemetry(log *slog.Logger) (*telemetry, error) {
+func newTelemetry(log *slog.Logger) *telemetry {
 	in := &telemetry{log: log, registry: newRegistry()}
-	var err error
-	if in.validation, err = validate.NewMetrics(in.registry); err != nil {
-		return nil, err
-	}
+	create := promauto.With(in.registry)
+	in.validation = validate.NewMetrics(in.registry)
 	in.requests = proxy.NewMetrics(in.registry)
 	in.handshakes = mtls.NewHandshakes(in.registry)
 	in.revocation = crl.NewMetrics(in.registry)
-	in.expiries = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+	in.expiries = create.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "tallygate_certificate_not_after_timestamp_seconds",
 		Help: "Unix time of the end of validity of the gate's certificates, by role and listener.",
 	}, []string{"role", "name"})
-	in.refused = prometheus.NewCounterVec(prometheus.CounterOpts{
+	in.refused = create.NewCounterVec(prometheus.CounterOpts{
 		Name: "tallygate_connections_refused_total",
 		Help: "Refused connections by listener and exceeded limit: connections, connections_per_address or memory.",
 	}, []string{"listener", "limit"})
-	in.registry.MustRegister(in.expiries, in.refused)
 	in.load = loadshed.New(in.registry, PartnersListener, IssuerListener)
 	in.memory = cache.NewPool(cache.DefaultBytes)
 	in.load.FreeCaches = in.memory.Shrink
-	in.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	create.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tallygate_cache_bytes", Help: "Bytes that cache entries take.",
-	}, func() float64 { return float64(in.memory.Bytes()) }))
-	return in, nil
+	}, func() float64 { return float64(in.memory.Bytes()) })
+	return in
 }
 
 // CacheFraction is the divisor for the caches' part of the process memory: an eighth. With the 460

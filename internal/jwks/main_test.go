@@ -93,7 +93,7 @@ func localKeySet(document []byte) LocalKeySet {
 
 // options returns the options of a source without a network.
 func options(local LocalKeySet) Options {
-	return Options{Local: local, Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(), Now: time.Now}
+	return Options{Local: local, Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(nil), Now: time.Now}
 }
 
 // newSource returns the key set of a server. It is fetched if s has neither keys nor a file.
@@ -115,7 +115,7 @@ func after(t testing.TB, before *Source, local LocalKeySet, s config.Authorizati
 	o.Log = log
 	if local == nil && s.KeySet.File == "" && s.KeySet.JWKS == "" {
 		var err error
-		o.Remote, err = authserver.New(s, authserver.Options{Log: log, Metrics: authserver.NewMetrics(), Now: time.Now})
+		o.Remote, err = authserver.New(s, authserver.Options{Log: log, Metrics: authserver.NewMetrics(nil), Now: time.Now})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,9 @@
 package jwks
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
 
 // Metrics counts fetches and unknown keys of all servers. Labels are configured names and closed
 // sets.
@@ -16,42 +19,25 @@ type sourceMetrics struct {
 	refreshed, shared, throttled prometheus.Counter // tokens with an unknown kid
 }
 
-// NewMetrics returns metrics that are not registered yet.
-func NewMetrics() *Metrics {
+// NewMetrics returns metrics registered with registerer, which may be nil.
+func NewMetrics(registerer prometheus.Registerer) *Metrics {
+	create := promauto.With(registerer)
 	return &Metrics{
-		lastSuccess: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		lastSuccess: create.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tallygate_jwks_last_success_timestamp_seconds",
 			Help: "Unix time of the last successful fetch of a key set, by issuer; 0 if never fetched.",
 		}, []string{"issuer"}),
-		keys: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		keys: create.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tallygate_jwks_keys", Help: "Usable keys in a key set, by issuer.",
 		}, []string{"issuer"}),
-		fetches: prometheus.NewCounterVec(prometheus.CounterOpts{
+		fetches: create.NewCounterVec(prometheus.CounterOpts{
 			Name: "tallygate_jwks_fetches_total", Help: "Fetches of a key set, by issuer and result (ok, failed).",
 		}, []string{"issuer", "result"}),
-		unknownKey: prometheus.NewCounterVec(prometheus.CounterOpts{
+		unknownKey: create.NewCounterVec(prometheus.CounterOpts{
 			Name: "tallygate_jwks_unknown_kid_total",
 			Help: "Tokens with an unknown kid, by issuer and outcome: refreshed (caused a fetch), shared (waited for a fetch) or throttled (within the cool-down).",
 		}, []string{"issuer", "outcome"}),
 	}
-}
-
-// Describe implements [prometheus.Collector].
-func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, c := range m.all() {
-		c.Describe(ch)
-	}
-}
-
-// Collect implements [prometheus.Collector].
-func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
-	for _, c := range m.all() {
-		c.Collect(ch)
-	}
-}
-
-func (m *Metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.lastSuccess, m.keys, m.fetches, m.unknownKey}
 }
 
 // Forget removes the series of a server that is no longer configured.

@@ -355,9 +355,7 @@ func TestFloodOfMadeUpKeys(t *testing.T) {
 // Names and help pass promlint.
 func TestMetricNames(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
-	m := NewMetrics()
-	m.forServer("partners")
-	registry.MustRegister(m)
+	NewMetrics(registry).forServer("partners")
 	problems, err := testutil.GatherAndLint(registry)
 	if err != nil || len(problems) > 0 {
 		t.Errorf("promlint: %v, %v", problems, err)
