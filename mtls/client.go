@@ -78,7 +78,7 @@ func (t *Trust) Peer(r *http.Request) (*access.Certificate, error) {
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return nil, errNoClientCertificate
 	}
-	now := time.Now()
+	now := t.now()
 	leaf := r.TLS.PeerCertificates[0]
 	if err := checkValidity(leaf, now); err != nil {
 		return nil, err

@@ -64,7 +64,7 @@ func (t *Trust) clientFromHeader(r *http.Request) (*access.Certificate, error) {
 	if err := t.frontProxies.admit(r); err != nil {
 		return nil, err
 	}
-	now := time.Now()
+	now := t.now()
 	var found *connection
 	for i := range t.frontProxies.formats {
 		c, err := t.fromHeader(&t.frontProxies.formats[i], r.Header, now)
@@ -144,7 +144,7 @@ func (t *Trust) PeerCertificate(r *http.Request) *x509.Certificate {
 		return nil
 	}
 	for i := range t.frontProxies.formats {
-		if c, err := t.fromHeader(&t.frontProxies.formats[i], r.Header, time.Now()); err == nil && c != nil {
+		if c, err := t.fromHeader(&t.frontProxies.formats[i], r.Header, t.now()); err == nil && c != nil {
 			return c.client.Leaf
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
@@ -59,7 +58,8 @@ func ServerConfig(current func() *Trust, pair tls.Certificate, minimum config.TL
 		// VerifyConnection runs later. A resumed session passed boundChain in the full handshake.
 		VerifyPeerCertificate: boundChain,
 		VerifyConnection: func(state tls.ConnectionState) error {
-			fault := current().checkConnection(state.PeerCertificates, time.Now())
+			trust := current()
+			fault := trust.checkConnection(state.PeerCertificates, trust.now())
 			refused := onFailure == config.Handshake && fault != nil
 			handshakes.verified(state, fault, refused)
 			if refused {

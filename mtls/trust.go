@@ -48,6 +48,7 @@ type Trust struct {
 	excluded     map[access.AnchorKey]bool // authorities that no chain may contain
 	log          *slog.Logger
 	metrics      *crl.Metrics
+	now          func() time.Time
 }
 
 // Options are what a [Trust] needs beside its configuration.
@@ -57,6 +58,8 @@ type Options struct {
 	Memory   *cache.Pool  // nil: a new one of [cache.DefaultBytes]
 	Log      *slog.Logger // nil: no log
 	Metrics  *crl.Metrics // nil: unregistered metrics
+	// Now is the clock for validity periods and revocation lists; nil: time.Now.
+	Now func() time.Time
 }
 
 // LoadTrust reads the anchors, and the revocation lists in files, that cfg names. The error joins
@@ -77,6 +80,9 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 	}
 	if t.metrics == nil {
 		t.metrics = crl.NewMetrics(nil)
+	}
+	if options.Now != nil {
+		t.now = options.Now
 	}
 	files := bundles{}
 	shared := files.keys(t.pool, cfg.Listener.ClientCertificates.Trust, false)
@@ -160,6 +166,7 @@ func (t *Trust) Ready() error {
 func newTrust(memory *cache.Pool) *Trust {
 	t := &Trust{
 		pool: x509.NewCertPool(), verifications: cache.New[*verification](memory, maxCachedChains, nil), connections: new(sync.Map),
+		now: time.Now,
 	}
 	t.self = weak.Make(t)
 	return t

@@ -300,7 +300,7 @@ func bothWays(t *testing.T, up *grpcServer, client pb.TestServiceClient) {
 func TestGRPCStreamEnds(t *testing.T) {
 	up, l := newGRPCServer(t)
 	log := &lines{}
-	s := newHarness(t, "http://"+l.Addr().String(), log, withGRPC(t, config.H2C), func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = 300 * time.Millisecond })
+	s := newHarness(t, "http://"+l.Addr().String(), log, withGRPC(t, config.H2C), func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = 100 * time.Millisecond })
 	address := s.listen(t)
 	client := dialGRPC(t, s, address, s.token)
 	stream, err := client.FullDuplexCall(t.Context())
@@ -315,7 +315,7 @@ func TestGRPCStreamEnds(t *testing.T) {
 		return err
 	}
 	for range 3 {
-		time.Sleep(time.Second)
+		time.Sleep(300 * time.Millisecond)
 		if err := exchange(); err != nil {
 			t.Fatal(err)
 		}

@@ -209,16 +209,13 @@ func TestStreamsBeyondTheirLimits(t *testing.T) {
 			t.Parallel()
 			up, log := newStreamingUpstream(t), &lines{}
 			s := newHarness(t, up.URL, log, withTunnel, limited(1, 1))
-			f := open(t, s, s.listen(t), s.token)
-			for s.streams.running.Load() == 0 { // an upload is on its way
-				time.Sleep(time.Millisecond)
-			}
+			f := open(t, s, up)
 			held := s.proxy.limits.inFlight["northwind"]
 			if n := held.Load(); n != 1 {
 				t.Errorf("inFlight = %d", n)
 			}
 			s.proxy.slotsLeft = func() int64 { return -1 }
-			for until := time.Now().Add(3 * recheckInterval); time.Now().Before(until); time.Sleep(time.Millisecond) {
+			for until := time.Now().Add(4 * s.streams.recheckInterval); time.Now().Before(until); time.Sleep(time.Millisecond) {
 				s.proxy.limits.rates["northwind-ledger"].Allow()
 				select {
 				case err := <-up.left:

@@ -60,6 +60,7 @@ type harness struct {
 	proxy    *Proxy
 	current  atomic.Pointer[Proxy] // which decides about streams
 	revoked  atomic.Bool           // every token is
+	ahead    atomic.Int64          // how far the clock of the checks is ahead, a time.Duration
 	streams  *Streams
 	metrics  *Metrics
 	tokens   *validate.Metrics
@@ -92,6 +93,7 @@ func newHarness(t testing.TB, upstream string, log io.Writer, edits ...func(*con
 	s.tokens = validate.NewMetrics(s.registry)
 	s.metrics = NewMetrics(s.registry)
 	s.streams = NewStreams(s.current.Load)
+	s.streams.recheckInterval, s.streams.forceCloseInterval = 40*time.Millisecond, 20*time.Millisecond
 	s.proxy = s.next(t, edits...)
 	s.trust, s.cfg = s.proxy.steps.Trust, s.configure(t, edits...)
 	s.token = s.mint(s.client, nil)
@@ -115,12 +117,13 @@ func (s *harness) configure(t testing.TB, edits ...func(*config.Config)) *config
 func (s *harness) next(t testing.TB, edits ...func(*config.Config)) *Proxy {
 	t.Helper()
 	cfg, before := s.configure(t, edits...), s.current.Load()
-	trust, err := mtls.LoadTrust(cfg, mtls.Options{Previous: s.trust})
+	trust, err := mtls.LoadTrust(cfg, mtls.Options{Previous: s.trust, Now: s.now})
 	if err != nil {
 		t.Fatal(err)
 	}
 	validator, err := validate.New(cfg.AuthorizationServers, validate.Options{
 		Log: s.log, Metrics: s.tokens, Revoked: func(access.Unchecked) bool { return s.revoked.Load() },
+		Now: s.now,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -137,6 +140,9 @@ func (s *harness) next(t testing.TB, edits ...func(*config.Config)) *Proxy {
 	t.Cleanup(func() { p.Close(nil) })
 	return p
 }
+
+// now returns the time of the checks of tokens and certificates.
+func (s *harness) now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
 
 // mint returns a token bound to pair with edits of its claims.
 func (s *harness) mint(pair *testpki.Pair, edits testpki.M) string {

@@ -25,7 +25,7 @@ type termination struct {
 func (e *termination) refuses() bool { return e.by != stopping && e.by != upstreamChanged }
 
 // A recheck takes the decision about one stream again while the stream runs. Most streams end before
-// the first recheckInterval, so until then a recheck is a timer without a goroutine.
+// the first interval, so until then a recheck is a timer without a goroutine.
 type recheck struct {
 	streams     *Streams
 	exchange    *exchange
@@ -49,14 +49,14 @@ const (
 	responseStreaming              // the response has no length, or is a tunnel
 )
 
-// startRecheck takes the decision about x again, every recheckInterval, until stopRecheck. cancel
+// startRecheck takes the decision about x again, every [Streams.recheckInterval], until stopRecheck. cancel
 // must end the request to the upstream. startRecheck must be called before the body is read: at the
 // end of a body net/http writes the trailer to the request, which the recheck copies.
 func (x *exchange) startRecheck(cancel func()) *recheck {
 	r := &recheck{streams: x.proxy.streams, exchange: x, request: *x.request, cancel: cancel}
 	r.streams.running.Add(1)
 	x.recheck = r
-	r.timer = time.AfterFunc(recheckInterval, r.run)
+	r.timer = time.AfterFunc(r.streams.recheckInterval, r.run)
 	return r
 }
 
@@ -98,7 +98,7 @@ func (r *recheck) run() {
 	defer close(done)
 	defer stop()
 
-	tick := time.NewTicker(recheckInterval)
+	tick := time.NewTicker(r.streams.recheckInterval)
 	defer tick.Stop()
 	end := r.streams.end
 	for {
@@ -121,7 +121,7 @@ func (r *recheck) run() {
 // forceClose blocks writes to the client until ctx ends. A client that reads nothing could otherwise
 // hold the stream open.
 func (r *recheck) forceClose(ctx context.Context) {
-	tick := time.NewTicker(forceCloseInterval)
+	tick := time.NewTicker(r.streams.forceCloseInterval)
 	defer tick.Stop()
 	for {
 		select {

@@ -7,12 +7,11 @@ import (
 	"time"
 )
 
+// Defaults of the fields of [Streams]. 500 ms + 250 ms leave 250 ms of the promised second for the
+// decision.
 const (
-	// recheckInterval is the time between two decisions about a stream.
-	recheckInterval = 500 * time.Millisecond
-	// forceCloseInterval is the time that a terminated stream has to end before writes to its client
-	// are blocked. 500 ms + 250 ms leave 250 ms of the promised second for the decision.
-	forceCloseInterval = 250 * time.Millisecond
+	defaultRecheckInterval    = 500 * time.Millisecond
+	defaultForceCloseInterval = 250 * time.Millisecond
 )
 
 // Values of terminated_by beside the labels of [access.Reason].
@@ -29,15 +28,20 @@ const (
 //
 // A gate needs one Streams for all its configurations. It is safe for concurrent use.
 type Streams struct {
-	current func() *Proxy
-	running atomic.Int64
-	once    sync.Once
-	end     chan struct{} // closed by End
+	current            func() *Proxy
+	recheckInterval    time.Duration // between two decisions about a stream
+	forceCloseInterval time.Duration // from the termination of a stream until writes to its client are blocked
+	running            atomic.Int64
+	once               sync.Once
+	end                chan struct{} // closed by End
 }
 
 // NewStreams returns Streams that take decisions by the Proxy that current returns.
 func NewStreams(current func() *Proxy) *Streams {
-	return &Streams{current: current, end: make(chan struct{})}
+	return &Streams{
+		current: current, end: make(chan struct{}),
+		recheckInterval: defaultRecheckInterval, forceCloseInterval: defaultForceCloseInterval,
+	}
 }
 
 // End ends all present and future streams without a known length.

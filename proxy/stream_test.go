@@ -29,17 +29,22 @@ import (
 // query asks for it, no response to POST before the end of the body, and a WebSocket echo.
 type streamingUpstream struct {
 	*httptest.Server
-	left chan error // why each request ended there
+	begun chan struct{} // receives for each POST whose body has begun
+	left  chan error    // why each request ended there
 }
 
 func newStreamingUpstream(t *testing.T) *streamingUpstream {
-	s := &streamingUpstream{left: make(chan error, 64)}
+	s := &streamingUpstream{begun: make(chan struct{}, 64), left: make(chan error, 64)}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.Header.Get("Upgrade") != "":
 			s.left <- echo(w, r)
 		case r.Method == http.MethodPost:
-			_, err := io.Copy(io.Discard, r.Body)
+			_, err := io.ReadFull(r.Body, make([]byte, 1))
+			s.begun <- struct{}{}
+			if err == nil {
+				_, err = io.Copy(io.Discard, r.Body)
+			}
 			s.left <- err
 		default:
 			w.Header().Set("Content-Type", "text/event-stream")
@@ -64,8 +69,11 @@ type openStream struct {
 
 const measuredQuery = "measured"
 
-// flows has a function for each kind of stream, which opens it and waits for its first part.
-var flows = map[string]func(t *testing.T, s *harness, address, token string) openStream{
+// An opener opens a stream and waits for its first part.
+type opener func(t *testing.T, s *harness, up *streamingUpstream) openStream
+
+// flows has an opener for each kind of stream.
+var flows = map[string]opener{
 	"events over HTTP/2":              sending(events, "h2", false),
 	"events over HTTP/1.1":            sending(events, "http/1.1", false),
 	"measured answer over HTTP/2":     sending(events, "h2", true),
@@ -80,10 +88,10 @@ var flows = map[string]func(t *testing.T, s *harness, address, token string) ope
 // hasEnd reports whether streams of this kind have a Content-Length.
 func hasEnd(kind string) bool { return strings.Contains(kind, "measured") }
 
-func sending(open func(t *testing.T, s *harness, address, token, protocol string, measured bool) openStream, protocol string, measured bool) func(*testing.T, *harness, string, string) openStream {
-	return func(t *testing.T, s *harness, address, token string) openStream {
+func sending(open func(t *testing.T, s *harness, up *streamingUpstream, protocol string, measured bool) openStream, protocol string, measured bool) opener {
+	return func(t *testing.T, s *harness, up *streamingUpstream) openStream {
 		t.Helper()
-		return open(t, s, address, token, protocol, measured)
+		return open(t, s, up, protocol, measured)
 	}
 }
 
@@ -104,9 +112,9 @@ func do(t *testing.T, s *harness, address, token, protocol, method string, body 
 	return transport.RoundTrip(r)
 }
 
-func events(t *testing.T, s *harness, address, token, protocol string, measured bool) openStream {
+func events(t *testing.T, s *harness, _ *streamingUpstream, protocol string, measured bool) openStream {
 	t.Helper()
-	answer, err := do(t, s, address, token, protocol, http.MethodGet, nil, func(r *http.Request) { //nolint:bodyclose // quit does, or the gate
+	answer, err := do(t, s, s.listen(t), s.token, protocol, http.MethodGet, nil, func(r *http.Request) { //nolint:bodyclose // quit does, or the gate
 		if measured {
 			r.URL.RawQuery = measuredQuery
 		}
@@ -127,9 +135,10 @@ func events(t *testing.T, s *harness, address, token, protocol string, measured 
 	}
 }
 
-func upload(t *testing.T, s *harness, address, token, protocol string, measured bool) openStream {
+func upload(t *testing.T, s *harness, up *streamingUpstream, protocol string, measured bool) openStream {
 	t.Helper()
 	body, rest := io.Pipe()
+	address := s.listen(t)
 	t.Cleanup(func() { _ = rest.Close() })
 	type end struct {
 		text string
@@ -137,7 +146,7 @@ func upload(t *testing.T, s *harness, address, token, protocol string, measured 
 	}
 	ended := make(chan end, 1)
 	go func() {
-		answer, err := do(t, s, address, token, protocol, http.MethodPost, body, func(r *http.Request) {
+		answer, err := do(t, s, address, s.token, protocol, http.MethodPost, body, func(r *http.Request) {
 			if measured {
 				r.ContentLength = 1000
 			}
@@ -153,15 +162,16 @@ func upload(t *testing.T, s *harness, address, token, protocol string, measured 
 	if _, err := io.WriteString(rest, "a beginning"); err != nil {
 		t.Fatal(err)
 	}
+	<-up.begun
 	return openStream{
 		read: func() (string, error) { e := <-ended; return e.text, e.err },
 		quit: func() { _ = rest.Close() },
 	}
 }
 
-func openTunnel(t *testing.T, s *harness, address, token string) openStream {
+func openTunnel(t *testing.T, s *harness, _ *streamingUpstream) openStream {
 	t.Helper()
-	conn, received := dialWebSocket(t, s, address, token)
+	conn, received := dialWebSocket(t, s, s.listen(t), s.token)
 	if got := say(t, conn, received, "hello"); got != "hello" {
 		t.Fatalf("echo = %q", got)
 	}
@@ -267,7 +277,7 @@ func TestStreamsEndWithTheirReason(t *testing.T) {
 			t.Parallel()
 			up, log := newStreamingUpstream(t), &lines{}
 			s := newHarness(t, up.URL, log)
-			f := events(t, s, s.listen(t), s.token, "h2", false)
+			f := events(t, s, up, "h2", false)
 			s.next(t, tt.change)
 			expectEnd(t, s, up, log, "events", f, tt.reason)
 		})
@@ -287,14 +297,16 @@ func TestStreamsAfterRevocation(t *testing.T) {
 	} {
 		up, log := newStreamingUpstream(t), &lines{}
 		s := newHarness(t, up.URL, log)
-		f := events(t, s, s.listen(t), s.token, "h2", false)
+		f := events(t, s, up, "h2", false)
 		revoke(s)
 		expectEnd(t, s, up, log, "events", f, reason)
 	}
 }
 
-// Each kind of stream ends, also for a reason that comes with time only, such as expired.
+// Each kind of stream ends, also for a reason that comes with time only, such as expired: the clock of the
+// checks goes ahead.
 func TestStreamsOfEachKindEnd(t *testing.T) {
+	hourLater := func(_ *testing.T, s *harness) { s.ahead.Store(int64(time.Hour)) }
 	for kind, open := range flows {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
@@ -305,11 +317,11 @@ func TestStreamsOfEachKindEnd(t *testing.T) {
 				"reload": {"partner_disabled", func(t *testing.T, s *harness) {
 					s.next(t, withTunnel, func(cfg *config.Config) { cfg.Partners.List[0].Disabled = true })
 				}},
-				"expired token": {"expired", nil},
+				"expired token": {"expired", hourLater},
 				"no way to decide": {"undecided", func(_ *testing.T, s *harness) {
 					s.current.Store(&Proxy{log: s.log, steps: Steps{Trust: s.trust, Validator: s.proxy.steps.Validator}})
 				}},
-				"expired client":    {"expired_certificate", nil},
+				"expired client":    {"expired_certificate", hourLater},
 				"the gate is ended": {stopping, func(_ *testing.T, s *harness) { s.streams.End() }},
 			} {
 				if hasEnd(kind) && end.reason == stopping {
@@ -319,18 +331,16 @@ func TestStreamsOfEachKindEnd(t *testing.T) {
 					t.Parallel()
 					up, log := newStreamingUpstream(t), &lines{}
 					s := newHarness(t, up.URL, log, withTunnel, func(cfg *config.Config) { cfg.AuthorizationServers[0].Leeway = 0 })
-					soon := time.Now().Add(3 * time.Second).Truncate(time.Second)
+					soon := time.Now().Add(30 * time.Minute)
 					switch end.reason {
 					case "expired":
 						s.token = s.mint(s.client, testpki.M{"exp": soon.Unix()})
 					case "expired_certificate":
 						s.client = s.ca.Leaf("ledger", testpki.Valid(time.Now().Add(-time.Hour), soon))
-						s.token = s.mint(s.client, nil)
+						s.token = s.mint(s.client, testpki.M{"exp": time.Now().Add(2 * time.Hour).Unix()})
 					}
-					f := open(t, s, s.listen(t), s.token)
-					if end.by != nil {
-						end.by(t, s)
-					}
+					f := open(t, s, up)
+					end.by(t, s)
 					expectEnd(t, s, up, log, kind, f, end.reason)
 				})
 			}
@@ -349,13 +359,13 @@ func TestStreamsGoOn(t *testing.T) {
 			t.Parallel()
 			up, log := newStreamingUpstream(t), &lines{}
 			// Quiet for longer than a body may stall, and than an idle connection is kept.
-			s := newHarness(t, up.URL, log, withTunnel, func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = 500 * time.Millisecond })
-			f := open(t, s, s.listen(t), s.token)
+			s := newHarness(t, up.URL, log, withTunnel, func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = 100 * time.Millisecond })
+			f := open(t, s, up)
 			s.next(t, withTunnel, func(cfg *config.Config) { cfg.APIs[0].Upstream.Timeout = time.Minute })
 			select {
 			case err := <-up.left:
 				t.Errorf("stream ended: %v\n%s", err, log)
-			case <-time.After(2 * time.Second):
+			case <-time.After(400 * time.Millisecond):
 			}
 			f.quit()
 			if line := log.wait(t, `"msg":"request"`); strings.Contains(line, "terminated_by") {
@@ -375,15 +385,12 @@ func TestStreamsUnderOverload(t *testing.T) {
 			s := newHarness(t, up.URL, log, withTunnel)
 			var overloaded atomic.Bool
 			s.proxy.overloaded = overloaded.Load
-			f := open(t, s, s.listen(t), s.token)
-			for s.streams.running.Load() == 0 { // an upload is on its way
-				time.Sleep(time.Millisecond)
-			}
+			f := open(t, s, up)
 			overloaded.Store(true)
 			select {
 			case err := <-up.left:
 				t.Errorf("stream ended: %v\n%s", err, log)
-			case <-time.After(3 * recheckInterval):
+			case <-time.After(4 * s.streams.recheckInterval):
 			}
 			s.revoked.Store(true)
 			expectEnd(t, s, up, log, kind, f, "revoked")
@@ -402,13 +409,13 @@ func TestMessagesWithAnEnd(t *testing.T) {
 			t.Parallel()
 			up, log := newStreamingUpstream(t), &lines{}
 			s := newHarness(t, up.URL, log, withTunnel)
-			f := open(t, s, s.listen(t), s.token)
+			f := open(t, s, up)
 			s.next(t, withTunnel, elsewhere)
 			s.streams.End()
 			select {
 			case err := <-up.left:
 				t.Errorf("stream ended: %v\n%s", err, log)
-			case <-time.After(4 * recheckInterval):
+			case <-time.After(4 * s.streams.recheckInterval):
 			}
 			s.revoked.Store(true)
 			expectEnd(t, s, up, log, kind, f, "revoked")
@@ -431,7 +438,7 @@ func TestStreamsAfterUpstreamChange(t *testing.T) {
 			t.Parallel()
 			up, log := newStreamingUpstream(t), &lines{}
 			s := newHarness(t, up.URL, log, withTunnel)
-			f := open(t, s, s.listen(t), s.token)
+			f := open(t, s, up)
 			s.next(t, withTunnel, elsewhere)
 			expectEnd(t, s, up, log, kind, f, upstreamChanged)
 		})
@@ -503,7 +510,8 @@ func TestShortStreams(t *testing.T) {
 	log := &lines{}
 	s := newHarness(t, upstream.URL, log)
 	address := s.listen(t)
-	s.current.Store(nil) // who is asked panics
+	s.current.Store(nil) // a recheck would panic
+	s.streams.recheckInterval = time.Minute
 	for _, protocol := range []string{"h2", "http/1.1"} {
 		answer, err := do(t, s, address, s.token, protocol, http.MethodGet, nil)
 		if err != nil {
@@ -524,7 +532,7 @@ func TestShortStreams(t *testing.T) {
 // applies to each part, and not to the time before the response.
 func TestSlowUpstream(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		time.Sleep(time.Second)
+		time.Sleep(250 * time.Millisecond)
 		if r.Method == http.MethodPost {
 			w.WriteHeader(http.StatusNoContent)
 			return
@@ -532,7 +540,7 @@ func TestSlowUpstream(t *testing.T) {
 		_, _ = io.WriteString(w, "whole")
 	}))
 	defer upstream.Close()
-	s := newHarness(t, upstream.URL, io.Discard, func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = 200 * time.Millisecond })
+	s := newHarness(t, upstream.URL, io.Discard, func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = 50 * time.Millisecond })
 	address := s.listen(t)
 	for _, protocol := range []string{"h2", "http/1.1"} {
 		for method, want := range map[string]int{http.MethodGet: http.StatusOK, http.MethodPost: http.StatusNoContent} {
