@@ -45,6 +45,11 @@ type Certificate struct {
 	// certificate without a chain, which mtls accepts only where self-signed certificates are
 	// configured.
 	Anchors []AnchorKey
+	// ServerOnly says that the extended key usage of Leaf, or of an authority above it, allows
+	// server authentication and not client authentication (RFC 5280 section 4.2.1.12). mtls accepts
+	// such a certificate only where an application has it configured; whoever takes it for an
+	// application's must check that the application does.
+	ServerOnly bool
 }
 
 // ChainsTo reports whether c chains to one of anchors. It returns false for a nil Certificate and

@@ -36,8 +36,14 @@ type Application struct {
 	Certificate    RegisteredCertificate `yaml:"certificate"`
 	Authentication Authentication        `yaml:"authentication"` // the method at our own issuer; default tls_client_auth
 	Keys           ClientKeys            `yaml:"keys"`           // for self_signed_tls_client_auth, and only for it
-	APIs           []APIGrant            `yaml:"apis"`           // the APIs that the application may call; at least one
-	RateLimit      *Rate                 `yaml:"rate_limit"`     // bounds the granted requests; further ones get 429. Optional.
+	// Usages lists the extended key usages that the application's certificates may have (RFC 5280
+	// section 4.2.1.12): a certificate that lists usages must list one of these, and so must the
+	// authorities above it. Default: client_auth. server_auth beside it accepts the certificates of
+	// public authorities that no longer issue for clients; it needs registered thumbprints, a
+	// self_signed_tls_client_auth, or a registered name and trust of the partner's own.
+	Usages    []CertificateUsage `yaml:"usages"`
+	APIs      []APIGrant         `yaml:"apis"`       // the APIs that the application may call; at least one
+	RateLimit *Rate              `yaml:"rate_limit"` // bounds the granted requests; further ones get 429. Optional.
 
 	// Settings of the tokens that our own issuer issues to the application.
 	Scopes        []Scope       `yaml:"scopes"`         // the scopes that the application can be granted
@@ -61,6 +67,18 @@ const (
 	// registered itself, whatever it chains to, RFC 8705 section 2.2.
 	SelfSignedTLSClientAuth Authentication = "self_signed_tls_client_auth"
 )
+
+// CertificateUsage is an extended key usage of a certificate, RFC 5280 section 4.2.1.12.
+type CertificateUsage string
+
+// The values of [CertificateUsage].
+const (
+	UsageClientAuth CertificateUsage = "client_auth"
+	UsageServerAuth CertificateUsage = "server_auth"
+)
+
+// AcceptsServerAuth reports whether certificates for server authentication alone are accepted as a's.
+func (a Application) AcceptsServerAuth() bool { return slices.Contains(a.Usages, UsageServerAuth) }
 
 // RegisteredCertificate says which certificates are an application's: certificates with one name,
 // or with a listed thumbprint. It has at most one name. Without a name and thumbprints, every

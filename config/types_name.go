@@ -58,6 +58,11 @@ func (a *Authentication) UnmarshalText(text []byte) error {
 	return oneOf(a, text, TLSClientAuth, SelfSignedTLSClientAuth)
 }
 
+// UnmarshalText reads an extended key usage.
+func (u *CertificateUsage) UnmarshalText(text []byte) error {
+	return oneOf(u, text, UsageClientAuth, UsageServerAuth)
+}
+
 // UnmarshalText reads the kinds of tokens of a server.
 func (t *TokenKinds) UnmarshalText(text []byte) error {
 	return oneOf(t, text, JWTOnly, OpaqueOnly, BothKinds)

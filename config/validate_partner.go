@@ -20,7 +20,7 @@ func (k *checker) partners() {
 		unique(k, names, path+".name", "the name", p.Name)
 		anchored := k.trust(path, p)
 		for j := range p.Applications {
-			k.application(strictyaml.Index(path+".applications", j), p.Name, &p.Applications[j], anchored, taken, &grants)
+			k.application(strictyaml.Index(path+".applications", j), p.Name, &p.Applications[j], anchored, len(p.Trust) > 0 || k.undecoded(path+".trust"), taken, &grants)
 		}
 	}
 }
@@ -44,7 +44,7 @@ func (k *checker) trust(path string, p *Partner) bool {
 	return anchored
 }
 
-func (k *checker) application(path string, partner Name, a *Application, anchored bool, taken *registry, grants *grants) {
+func (k *checker) application(path string, partner Name, a *Application, anchored, own bool, taken *registry, grants *grants) {
 	k.require(path+".client_id", a.ClientID != "")
 	unique(k, k.clients, path+".client_id", "the client_id", a.ClientID)
 	k.certificate(path+".certificate", &a.Certificate, anchored, taken)
@@ -52,6 +52,7 @@ func (k *checker) application(path string, partner Name, a *Application, anchore
 		k.soleServer(path, partner)
 	}
 	k.authentication(path, a, anchored)
+	k.usages(path, a, own)
 	k.tokens(path, a)
 	if len(a.APIs) == 0 {
 		k.fault(path+".apis", "at least one is required: an empty list allows nothing")
@@ -64,6 +65,24 @@ func (k *checker) application(path string, partner Name, a *Application, anchore
 	distinct(k, path+".apis", apis)
 	if a.RateLimit != nil {
 		k.rate(path+".rate_limit", *a.RateLimit)
+	}
+}
+
+// usages checks the extended key usages of a's certificates. Every operator of a web site has a
+// certificate for servers, so the configuration must say which of them are a's. own says that the
+// partner has anchors of its own.
+func (k *checker) usages(path string, a *Application, own bool) {
+	at := path + ".usages"
+	distinct(k, at, a.Usages)
+	switch known := k.decodedFully(at) && k.decodedFully(path+".certificate") && k.decodedFully(path+".authentication"); {
+	case a.Usages == nil || !known:
+	case !slices.Contains(a.Usages, UsageClientAuth):
+		k.fault(at, "must list client_auth: a certificate that may be used for clients is always accepted")
+	case !a.AcceptsServerAuth() || a.Authentication == SelfSignedTLSClientAuth:
+	case a.Certificate.MatchesAny():
+		k.fault(at, "server_auth needs a registered certificate: every certificate for a server, of any authority that the partner trusts, would be accepted; register thumbprints, or a name and trust of the partner's own")
+	case a.Certificate.HasName() && !own:
+		k.fault(at, "server_auth with a name needs trust of the partner's own: the listener's anchors are shared with other partners; register thumbprints alone, or name the partner's anchors")
 	}
 }
 

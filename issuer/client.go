@@ -103,6 +103,8 @@ func (i *Issuer) authenticate(ctx context.Context, id string, certificate *acces
 		return nil, &access.Denial{Reason: access.RevokedCertificate}
 	case unavailable != nil:
 		return nil, &access.Denial{Reason: access.IssuerUnavailable, Err: unavailable}
+	case certificate.ServerOnly && !c.serverAuth:
+		return nil, &access.Denial{Reason: access.WrongUsage, Err: errors.New("its extended key usage allows server authentication alone, and usages of the client does not list server_auth")}
 	case !chains:
 		return nil, &access.Denial{Reason: access.UntrustedCertificate, Err: errors.New("it chains to no anchor of the client's partner")}
 	case !registered:

@@ -143,3 +143,22 @@ func TestJudgedCertificate(t *testing.T) {
 		})
 	}
 }
+
+// A certificate for server authentication alone authenticates only a client that lists server_auth.
+func TestServerOnlyCertificate(t *testing.T) {
+	s := newHarness(t, "", func(c *config.Config) {
+		c.Partners.List[0].Applications[1].Usages = []config.CertificateUsage{config.UsageClientAuth, config.UsageServerAuth}
+	})
+	s.certificate = func(r *http.Request) (*access.Certificate, error) {
+		c, err := checkCertificate(r)
+		if c != nil {
+			c.ServerOnly = true
+		}
+		return c, err
+	}
+	s.refused(s.ask(ledger, "grant_type=client_credentials&client_id=northwind-ledger"), "invalid_client")
+	if got, want := s.lastLine()["reason"], "wrong_usage"; got != want {
+		t.Errorf("reason in the log: got %v, want %s", got, want)
+	}
+	s.granted(s.ask(northCA.Leaf("archive", testpki.DNS("archive.northwind.example")), "grant_type=client_credentials&client_id=northwind-archive"))
+}

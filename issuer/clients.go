@@ -22,6 +22,7 @@ type client struct {
 	method       config.Authentication
 	certificate  config.RegisteredCertificate
 	anchors      []access.AnchorKey   // the anchors of the partner, or of the resource server
+	serverAuth   bool                 // certificates for server authentication alone are accepted
 	certificates *registeredcerts.Set // nil unless the method is self_signed_tls_client_auth
 	rate         *rate.Limiter
 
@@ -72,7 +73,7 @@ func newClients(cfg *config.Config, options *Options) (map[string]*client, error
 			a := &p.Applications[j]
 			add(&client{
 				id: string(a.ClientID), partner: string(p.Name), disabled: p.Disabled, method: a.Authentication,
-				certificate: a.Certificate, anchors: options.Anchors[p.Name], application: newApplication(cfg.Issuer, a),
+				certificate: a.Certificate, anchors: options.Anchors[p.Name], application: newApplication(cfg.Issuer, a), serverAuth: a.AcceptsServerAuth(),
 			}, a.Keys)
 		}
 	}

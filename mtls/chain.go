@@ -28,9 +28,9 @@ var (
 // verifyChains verifies chain, the leaf first.
 func (t *Trust) verifyChains(chain []*x509.Certificate, now time.Time) *verification {
 	leaf := chain[0]
-	v := &verification{from: now, until: now.Add(verificationLifetime)}
+	v := &verification{from: now, until: now.Add(verificationLifetime), serverOnly: !allowsUsage(leaf, x509.ExtKeyUsageClientAuth)}
 	switch {
-	case !allowsClientAuth(leaf):
+	case v.serverOnly && !(t.serverAuth && allowsUsage(leaf, x509.ExtKeyUsageServerAuth)):
 		v.err = errUsage
 		return v
 	case hasNegativeSerial(leaf):
@@ -44,7 +44,11 @@ func (t *Trust) verifyChains(chain []*x509.Certificate, now time.Time) *verifica
 		v.err = t.checkAuthorityLeaf(leaf)
 		return v
 	}
-	chains, err := t.findChains(chain, now)
+	chains, err := t.findChains(chain, now, x509.ExtKeyUsageClientAuth)
+	if t.serverAuth && err != nil && errors.Is(chainError(err), errUsage) {
+		chains, err = t.findChains(chain, now, x509.ExtKeyUsageServerAuth)
+		v.serverOnly = true
+	}
 	if err != nil {
 		t.explainNoChain(v, chain, err)
 		return v
@@ -84,8 +88,8 @@ func (t *Trust) checkAuthorityLeaf(leaf *x509.Certificate) error {
 	return weakness([]*x509.Certificate{leaf})
 }
 
-// findChains returns the chains to anchors that crypto/x509 accepts.
-func (t *Trust) findChains(chain []*x509.Certificate, now time.Time) ([][]*x509.Certificate, error) {
+// findChains returns the chains to anchors that crypto/x509 accepts for usage.
+func (t *Trust) findChains(chain []*x509.Certificate, now time.Time, usage x509.ExtKeyUsage) ([][]*x509.Certificate, error) {
 	leaf, intermediates := withoutHandledExtensions(chain[0]), x509.NewCertPool()
 	for _, c := range t.authorities.signedByAnchors(chain[1:]) {
 		intermediates.AddCert(withoutHandledExtensions(c))
@@ -94,7 +98,7 @@ func (t *Trust) findChains(chain []*x509.Certificate, now time.Time) ([][]*x509.
 		Roots:         t.pool,
 		Intermediates: intermediates,
 		CurrentTime:   now,
-		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		KeyUsages:     []x509.ExtKeyUsage{usage},
 	}
 	chains, err := leaf.Verify(options)
 	if err != nil && len(chain) > 1 && errors.Is(chainError(err), errNoPath) {
@@ -173,13 +177,13 @@ func chainError(err error) error {
 	}
 }
 
-// allowsClientAuth reports whether the extended key usage of leaf allows client authentication
-// (RFC 5280 section 4.2.1.12). Verify checks the usage only if it finds a chain.
-func allowsClientAuth(leaf *x509.Certificate) bool {
+// allowsUsage reports whether the extended key usage of leaf allows usage (RFC 5280 section
+// 4.2.1.12). Verify checks the usage only if it finds a chain.
+func allowsUsage(leaf *x509.Certificate, usage x509.ExtKeyUsage) bool {
 	if len(leaf.ExtKeyUsage) == 0 && len(leaf.UnknownExtKeyUsage) == 0 {
 		return true
 	}
-	return slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth) || slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny)
+	return slices.Contains(leaf.ExtKeyUsage, usage) || slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny)
 }
 
 // hasNegativeSerial reports whether c has a negative serial number. RFC 5280 section 4.1.2.2

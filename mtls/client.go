@@ -25,8 +25,11 @@ type verification struct {
 	anchors []access.AnchorKey // the anchors that the chain leads to
 	chains  []verifiedChain    // the chains to check for revocation; nil without revocation lists
 	err     error              // why the chain leads to no anchor
-	from    time.Time          // the time of the verification
-	until   time.Time          // the chain must be verified again at this time
+	// serverOnly says that the usages of the chain allow server authentication and not client
+	// authentication. It is set only where Trust.serverAuth accepts such certificates.
+	serverOnly bool
+	from       time.Time // the time of the verification
+	until      time.Time // the chain must be verified again at this time
 }
 
 // current reports whether v may be used at now. The clock may have been set back, so from counts
@@ -64,7 +67,8 @@ type connection struct {
 // to an anchor; where self-signed certificates are enabled, it may chain to none. Errors wrap
 // [*access.Denial] with NoCertificate, ExpiredCertificate, UntrustedCertificate, WrongUsage,
 // WeakCertificate, RevokedCertificate, RevocationUnknown or, for a header, MalformedRequest. Only
-// the leaf identifies the client; further certificates help to find a chain.
+// the leaf identifies the client; further certificates help to find a chain. The caller must refuse
+// a certificate with ServerOnly for an application that does not accept it.
 func (t *Trust) Client(r *http.Request) (*access.Certificate, error) {
 	if t.frontProxies != nil {
 		return t.clientFromHeader(r)
@@ -100,7 +104,7 @@ func (t *Trust) evaluate(c *connection, now time.Time) (*access.Certificate, err
 		return nil, err
 	}
 	if len(anchors) < len(c.verification.anchors) { // a chain contains a revoked authority
-		return &access.Certificate{Leaf: c.client.Leaf, Thumbprint: c.client.Thumbprint, Anchors: anchors}, nil
+		return &access.Certificate{Leaf: c.client.Leaf, Thumbprint: c.client.Thumbprint, Anchors: anchors, ServerOnly: c.client.ServerOnly}, nil
 	}
 	return c.client, nil
 }
@@ -170,7 +174,7 @@ func (t *Trust) connection(state *tls.ConnectionState, now time.Time) *connectio
 func (t *Trust) newConnection(chain []*x509.Certificate, now time.Time) *connection {
 	v := t.verification(chain, now)
 	return &connection{by: t.self, verification: v, client: &access.Certificate{
-		Leaf: chain[0], Thumbprint: access.ThumbprintOf(chain[0]), Anchors: v.anchors,
+		Leaf: chain[0], Thumbprint: access.ThumbprintOf(chain[0]), Anchors: v.anchors, ServerOnly: v.serverOnly,
 	}}
 }
 

@@ -22,6 +22,9 @@ func (t *Trust) RemovesTrust(before *Trust) bool {
 			return true
 		}
 	}
+	if before.serverAuth && !t.serverAuth {
+		return true
+	}
 	return before.selfSigned && !t.selfSigned || !t.frontProxies.equal(before.frontProxies) || removesAnchor(t.anchors, before.anchors) || removesAnchor(t.servers, before.servers)
 }
 

@@ -38,6 +38,7 @@ type Trust struct {
 	partners      map[access.AnchorKey]bool              // the keys in anchors
 	servers       map[config.ClientID][]access.AnchorKey // the anchors of resource servers
 	selfSigned    bool
+	serverAuth    bool // an application accepts certificates for server authentication alone
 	verifications *cache.Cache[*verification]
 	// connections maps weak.Pointer[tls.ConnectionState] to *connection. Each Trust passes the
 	// map on to the next at a reload, so the map must not keep any Trust alive.
@@ -74,6 +75,7 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 	t := newTrust(memory)
 	t.anchors = make(map[config.Name][]access.AnchorKey, len(cfg.Partners.List))
 	t.selfSigned = cfg.Listener.ClientCertificates.SelfSigned
+	t.serverAuth = acceptsServerAuth(cfg)
 	t.log, t.metrics = options.Log, options.Metrics
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
@@ -130,6 +132,13 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 		return previous, nil
 	}
 	return t, nil
+}
+
+// acceptsServerAuth reports whether an application accepts certificates for server authentication alone.
+func acceptsServerAuth(cfg *config.Config) bool {
+	return slices.ContainsFunc(cfg.Partners.List, func(p config.Partner) bool {
+		return slices.ContainsFunc(p.Applications, config.Application.AcceptsServerAuth)
+	})
 }
 
 // Run refreshes the revocation lists at URLs until ctx ends. At a reload, Run of the previous Trust

@@ -30,6 +30,16 @@ func load(t *testing.T, selfSigned bool, anchors map[config.Name][]*testpki.Pair
 // loadAfter is load with a previous Trust.
 func loadAfter(t *testing.T, previous *Trust, selfSigned bool, anchors map[config.Name][]*testpki.Pair) *Trust {
 	t.Helper()
+	trust, err := LoadTrust(configOf(t, selfSigned, anchors), Options{Previous: previous})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return trust
+}
+
+// configOf returns a configuration with a partner for each name in anchors.
+func configOf(t *testing.T, selfSigned bool, anchors map[config.Name][]*testpki.Pair) *config.Config {
+	t.Helper()
 	cfg := &config.Config{}
 	cfg.Listener.ClientCertificates.SelfSigned = selfSigned
 	dir := t.TempDir()
@@ -41,11 +51,7 @@ func loadAfter(t *testing.T, previous *Trust, selfSigned bool, anchors map[confi
 		}
 		cfg.Partners.List = append(cfg.Partners.List, p)
 	}
-	trust, err := LoadTrust(cfg, Options{Previous: previous})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return trust
+	return cfg
 }
 
 func chain(p *testpki.Pair, more ...*testpki.Pair) []*x509.Certificate {

@@ -23,6 +23,7 @@ type application struct {
 	selfSigned  bool                       // authentication is self_signed_tls_client_auth, RFC 8705 section 2.2
 	registered  map[access.Thumbprint]bool // with selfSigned: the thumbprints in the configuration
 	keysFetched bool                       // with selfSigned: more certificates are at a jwks_uri, which only the local issuer reads
+	serverAuth  bool                       // certificates for server authentication alone are accepted
 	grants      []config.APIGrant
 }
 
@@ -55,6 +56,7 @@ var (
 	errNameUnknown    = errors.New("the certificate has neither the registered name nor a registered thumbprint")
 	errThumbprintOnly = errors.New("the thumbprint of the certificate is not registered")
 	errNotListed      = errors.New("the certificate is not registered for this client")
+	errServerOnly     = errors.New("the extended key usage of the certificate, or of an authority above it, allows server authentication alone, and usages of the application does not list server_auth")
 	errNotFetched     = errors.New("the client's certificates are at its jwks_uri, which only our own issuer reads, and the token is from another authorization server")
 )
 
@@ -70,6 +72,9 @@ var (
 func (a *application) checkCertificate(cert *access.Certificate, from *server) error {
 	if cert == nil || cert.Leaf == nil || cert.Thumbprint == (access.Thumbprint{}) {
 		return errNoCertificate
+	}
+	if cert.ServerOnly && !a.serverAuth {
+		return errServerOnly
 	}
 	chains := cert.ChainsTo(a.partner.anchors)
 	if !chains && len(cert.Anchors) > 0 {

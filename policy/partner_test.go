@@ -136,6 +136,40 @@ func TestDecideCertificate(t *testing.T) {
 	}
 }
 
+// A certificate for server authentication alone is accepted only by an application that lists
+// server_auth, and only if it would be accepted with another usage.
+func TestDecideServerOnly(t *testing.T) {
+	ca := testpki.NewCA("CA")
+	leaf, other := ca.Leaf("a", testpki.DNS("acme.test")), ca.Leaf("b")
+	usages := []config.CertificateUsage{config.UsageClientAuth, config.UsageServerAuth}
+	for _, tt := range []struct {
+		name   string
+		usages []config.CertificateUsage
+		cert   *access.Certificate
+		want   access.Reason
+	}{
+		{"by default", nil, certificate(leaf, ca), access.WrongUsage},
+		{"with client_auth", usages[:1], certificate(leaf, ca), access.WrongUsage},
+		{"with server_auth", usages, certificate(leaf, ca), access.Granted},
+		{"without an anchor", usages, certificate(leaf), access.CertificateNotRegistered},
+		{"of another name", usages, certificate(other, ca), access.CertificateNotRegistered},
+	} {
+		app := config.Application{
+			ClientID: "acme-app", Certificate: config.RegisteredCertificate{SANDNS: "acme.test"}, Usages: tt.usages, APIs: []config.APIGrant{{API: "accounts"}},
+		}
+		cfg := &config.Config{AuthorizationServers: servers, APIs: apis(), Partners: config.Partners{List: []config.Partner{{Name: "acme", Applications: []config.Application{app}}}}}
+		table := New(cfg, Certificates{Anchors: map[config.Name][]access.AnchorKey{"acme": anchors(ca)}})
+		tt.cert.ServerOnly = true
+		d := table.Decide("GET", Target{Host: "api.test", Path: "/v1.orders"}, access.Claims{ClientID: "acme-app"}, tt.cert)
+		if d.Reason != tt.want {
+			t.Errorf("%s: got %s (%v), want %s", tt.name, d.Reason, d.Err, tt.want)
+		}
+		if holder := table.Holder("", "acme-app", tt.cert); (holder == "acme") != (tt.want == access.Granted) {
+			t.Errorf("%s: Holder: got %q, want acme only for a granted request", tt.name, holder)
+		}
+	}
+}
+
 // The certificate of an application with self_signed_tls_client_auth must itself be registered, whatever
 // the partner's anchors and the authorization server of the token (RFC 8705 section 2.2, T-ADD-11). The
 // binding of the token stands for a certificate at a jwks_uri only in tokens of our own issuer.

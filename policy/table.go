@@ -4,6 +4,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -78,6 +79,7 @@ func (t *Table) addPartner(index int, p *config.Partner, certificates Certificat
 			rule: access.Rule{Partner: index, Application: i}, partner: known, certificate: &a.Certificate, grants: a.APIs,
 			selfSigned: a.Authentication == config.SelfSignedTLSClientAuth,
 			registered: certificates.Registered[a.ClientID], keysFetched: a.Keys.JWKSURI != nil,
+			serverAuth: a.AcceptsServerAuth(),
 		}
 	}
 }
@@ -144,7 +146,10 @@ func (t *Table) Decide(method string, target Target, claims access.Claims, cert 
 	if app.partner.disabled {
 		return withRefusal(d, access.PartnerDisabled, nil)
 	}
-	if err := app.checkCertificate(cert, from); err != nil {
+	switch err := app.checkCertificate(cert, from); {
+	case errors.Is(err, errServerOnly):
+		return withRefusal(d, access.WrongUsage, err)
+	case err != nil:
 		return withRefusal(d, access.CertificateNotRegistered, err)
 	}
 	route, err := t.route(method, target)

@@ -95,6 +95,7 @@ func newWorld(dir string) *world {
 		"outside":   constrained.Leaf("ledger", ledger, testpki.Subject(pkix.Name{Organization: []string{"Borealis"}, CommonName: "ledger"})),
 		"dormant":   dormant.Leaf("app"),
 		"serving":   northwind.Leaf("ledger", ledger, testpki.Usage(x509.ExtKeyUsageServerAuth)),
+		"web":       borealis.Leaf("sync", testpki.Usage(x509.ExtKeyUsageServerAuth)),
 		"negative":  northwind.Leaf("ledger", ledger).Negative(northwind),
 		"weak":      northwind.Leaf("ledger", ledger, testpki.Keyed(shortKey)),
 		"stranger":  testpki.SelfSigned("ledger", ledger),
