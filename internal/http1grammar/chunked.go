@@ -1,9 +1,9 @@
 package http1grammar
 
-// mostSizeDigits is how many digits a chunk's size may have: those of 64 bits.
+// mostSizeDigits is how many hexadecimal digits a chunk's size may have: 16 digits are 64 bits.
 const mostSizeDigits = 16
 
-// body takes a byte of the chunked coding (RFC 9112 section 7.1), except for the content.
+// body handles a byte of the chunked coding (RFC 9112 section 7.1), except for the content.
 func (s *Scanner) body(c byte) error {
 	switch s.state { //nolint:exhaustive // called for these states alone
 	case sizeStart, size:
@@ -42,8 +42,8 @@ func (s *Scanner) sizeByte(c byte) error {
 	return s.endExtension(c, ErrChunkSize)
 }
 
-// extensionByte takes a byte of the chunk extensions (RFC 9112 section 7.1.1): each has a name
-// and, perhaps, a token or a quoted string as its value.
+// extensionByte handles a byte of the chunk extensions (RFC 9112 section 7.1.1). Each extension has
+// a name and may have a token or a quoted string as its value.
 func (s *Scanner) extensionByte(c byte) error {
 	switch s.state { //nolint:exhaustive // called for these states alone
 	case extensionSpace:
@@ -95,7 +95,7 @@ func (s *Scanner) extensionByte(c byte) error {
 	return nil
 }
 
-// endExtension takes the byte behind a size or a whole extension.
+// endExtension handles the byte after a size or a complete extension.
 func (s *Scanner) endExtension(c byte, e Error) error {
 	switch {
 	case c == '\r':

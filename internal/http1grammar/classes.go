@@ -1,13 +1,13 @@
 package http1grammar
 
-// What a byte may be part of. The classes are those of RFC 9110 section 5 and RFC 5234.
+// The classes of bytes, RFC 9110 section 5 and RFC 5234. A byte can be in several classes.
 const (
-	inToken   = 1 << iota // tchar
+	inToken   = 1 << iota // tchar, RFC 9110 section 5.6.2
 	inVisible             // VCHAR: printable ASCII without the space
 	inText                // VCHAR, space and tab
-	inValue               // of a field: inText and obs-text, the bytes above 0x7f
-	inTarget              // of a request: VCHAR and obs-text; the policy judges it further
-	inHost                // uri-host and port of RFC 3986 section 3.2
+	inValue               // the bytes of a field value: inText and obs-text, which is above 0x7f
+	inTarget              // the bytes of a request target: VCHAR and obs-text; package policy checks more
+	inHost                // the bytes of uri-host and port, RFC 3986 section 3.2
 )
 
 var classes = func() (classes [256]uint8) {
@@ -33,13 +33,13 @@ var classes = func() (classes [256]uint8) {
 
 func is(c, class uint8) bool { return classes[c]&class != 0 }
 
-// IsToken reports whether b holds nothing but tchar (RFC 9110 section 5.6.2).
+// IsToken reports whether every byte of b is a tchar (RFC 9110 section 5.6.2).
 func IsToken(b []byte) bool { return all(b, inToken) }
 
-// IsVisible reports whether b holds nothing but VCHAR (RFC 5234 appendix B.1).
+// IsVisible reports whether every byte of b is a VCHAR (RFC 5234 appendix B.1).
 func IsVisible(b []byte) bool { return all(b, inVisible) }
 
-// IsText reports whether b holds nothing but VCHAR, space and tab.
+// IsText reports whether every byte of b is a VCHAR, a space or a tab.
 func IsText(b []byte) bool { return all(b, inText) }
 
 func all(b []byte, class uint8) bool {

@@ -7,10 +7,10 @@ const (
 	codingChunked    = "chunked"
 	host             = "host"
 	contentLength    = "content-length"
-	transferEncoding = "transfer-encoding" // the longest
+	transferEncoding = "transfer-encoding" // the longest of the names
 )
 
-// A field is what a header field says about the framing.
+// A field says what a header field means for the framing.
 type field uint8
 
 const (
@@ -20,7 +20,7 @@ const (
 	codingField
 )
 
-// A place is where in a value whose spaces matter a [Scanner] is.
+// A place is the position of a [Scanner] in a value in which spaces matter.
 type place uint8
 
 const (
@@ -29,8 +29,8 @@ const (
 	behindValue
 )
 
-// line takes a byte of the request line or of an empty line before it (RFC 9112 sections 2.2
-// and 3).
+// line handles a byte of the request line, or of an empty line before it (RFC 9112 sections 2.2 and
+// 3).
 func (s *Scanner) line(c byte) error {
 	switch s.state { //nolint:exhaustive // called for these states alone
 	case start:
@@ -79,7 +79,7 @@ func (s *Scanner) version(c byte) error {
 	}
 }
 
-// fields takes a byte of the header or of the trailer (RFC 9112 section 5).
+// fields handles a byte of the header or of the trailer (RFC 9112 section 5).
 func (s *Scanner) fields(c byte) error {
 	switch s.state { //nolint:exhaustive // called for these states alone
 	case fieldStart:
@@ -121,7 +121,8 @@ func (s *Scanner) nameByte(c byte) error {
 	return s.expect(is(c, inToken), fieldName, ErrFieldName)
 }
 
-// endName finds out what the field is to the framing, and refuses a second one of its kind.
+// endName sets the kind of the field at the end of its name. A second framing field of the same
+// kind is an error.
 func (s *Scanner) endName() error {
 	s.field = ordinaryField
 	if s.named > uint8(len(s.name)) {
@@ -138,7 +139,7 @@ func (s *Scanner) endName() error {
 	switch {
 	case s.field == ordinaryField:
 		return nil
-	case s.trailer: // RFC 9110 section 6.5.1
+	case s.trailer: // RFC 9110 section 6.5.1 forbids framing fields in a trailer
 		return ErrTrailer
 	case s.field == hostField && s.hosts:
 		return ErrHosts
@@ -177,8 +178,7 @@ func (s *Scanner) valueByte(c byte) error {
 	return s.framingByte(c)
 }
 
-// framingByte takes a byte of a value that says where the request ends, or which host it is
-// for.
+// framingByte handles a byte of a value that frames the request or names the host.
 func (s *Scanner) framingByte(c byte) error {
 	good := false
 	switch s.field {
@@ -218,16 +218,16 @@ func (s *Scanner) badValue() error {
 	return ErrHost
 }
 
-// endFields goes on to the body (RFC 9112 section 6.3), or from the trailer to the end.
+// endFields starts the body (RFC 9112 section 6.3), or ends the request after its trailer.
 func (s *Scanner) endFields() error {
 	switch {
 	case s.trailer:
 		s.state = done
-	case s.minor == '1' && !s.hosts: // RFC 9112 section 3.2
+	case s.minor == '1' && !s.hosts: // RFC 9112 section 3.2 requires a Host
 		return ErrHosts
 	case s.chunked && s.measured:
 		return ErrTwoLengths
-	case s.chunked && s.minor == '0': // RFC 9112 section 6.1
+	case s.chunked && s.minor == '0': // RFC 9112 section 6.1 calls such a message faulty
 		return ErrHTTP10
 	case s.chunked:
 		s.state, s.digits, s.left = sizeStart, 0, 0

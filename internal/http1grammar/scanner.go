@@ -1,17 +1,17 @@
 // Package http1grammar follows the framing of HTTP/1.x requests (RFC 9112) byte by byte: the
-// request line, the header, the body with its chunks, the trailer. It refuses what is invalid
-// and what two readers could take for different messages, and repairs nothing. It knows no
+// request line, the header, the body with its chunks, the trailer. It refuses invalid bytes and
+// bytes that two readers could take for different messages, and repairs nothing. It uses no
 // connection and allocates nothing.
 package http1grammar
 
-// An Error says why bytes are no request. The texts are fixed: nothing of the request is in
-// them.
+// An Error says why bytes are not a valid request. The texts are fixed and quote nothing of the
+// request.
 type Error string
 
 // Error returns the text.
 func (e Error) Error() string { return string(e) }
 
-// What is refused.
+// The errors.
 const (
 	ErrEmptyLines       Error = "too many empty lines before the request line"
 	ErrRequestLine      Error = "malformed request line"
@@ -33,11 +33,11 @@ const (
 	ErrTrailer          Error = "a framing field in the trailer"
 )
 
-// MostEmptyLines are skipped before a request line. RFC 9112 section 2.2 asks for one at
-// least.
+// MostEmptyLines is the number of empty lines that are skipped before a request line. RFC 9112
+// section 2.2 asks for at least one.
 const MostEmptyLines = 2
 
-// A state is where in a request a [Scanner] is.
+// A state is the position of a [Scanner] in the request.
 type state uint8
 
 const (
@@ -52,10 +52,10 @@ const (
 	fieldValue
 	fieldLF
 	headLF
-	counted // the body, by its length
+	counted // in a body with a Content-Length
 	sizeStart
 	size
-	extensionSpace // behind a size or an extension
+	extensionSpace // after a size or an extension
 	extensionNameStart
 	extensionName
 	extensionNameSpace
@@ -63,7 +63,7 @@ const (
 	extensionToken
 	extensionQuoted
 	extensionEscaped
-	extensionEnd // behind a quoted string
+	extensionEnd // after a quoted string
 	sizeLF
 	chunk
 	chunkCR
@@ -71,31 +71,31 @@ const (
 	done
 )
 
-// A Scanner follows one request. The zero value expects its first byte. It is not safe for
-// concurrent use.
+// A Scanner follows one request. The zero value expects the first byte of the request. It is not
+// safe for concurrent use.
 type Scanner struct {
 	state   state
-	trailer bool  // the fields are those of the trailer
-	empty   uint8 // lines before the request line
-	matched uint8 // bytes of the version or of "chunked"
-	minor   byte  // last digit of the version
-	digits  uint8 // of the chunk size
+	trailer bool  // the fields are in the trailer
+	empty   uint8 // number of empty lines before the request line
+	matched uint8 // number of bytes that match the version or "chunked"
+	minor   byte  // the last digit of the version
+	digits  uint8 // number of digits of the chunk size
 
-	name  [len(transferEncoding)]byte // of the field, in lower case
-	named uint8                       // bytes of the name; len(name)+1 stands for more
+	name  [len(transferEncoding)]byte // the field's name in lower case
+	named uint8                       // length of the name; len(name)+1 for any longer name
 	field field
 	place place
 
-	hosts    bool // there has been a Host
-	measured bool // there has been a Content-Length
+	hosts    bool // the header has a Host
+	measured bool // the header has a Content-Length
 	chunked  bool
-	left     uint64 // bytes of the body or of the chunk
+	left     uint64 // the bytes that remain of the body or of the chunk
 }
 
-// Scan follows p, the next bytes of the connection. p[skip:n] belong to the request and are
-// valid; p[:skip] are empty lines before it. n is less than len(p) where the request ends in p,
-// as Done then reports, and with an error, which is an [Error] and about p[n]. A Scanner is of
-// no use after an error.
+// Scan follows p, the next bytes of the connection. p[:skip] are empty lines before the request,
+// and p[skip:n] are valid bytes of the request. n is less than len(p) if the request ends in p,
+// which Done reports, or if p[n] is the fault that err, an [Error], describes. A Scanner cannot be
+// used after an error.
 func (s *Scanner) Scan(p []byte) (skip, n int, err error) {
 	for n < len(p) && s.state != done {
 		if s.state == counted || s.state == chunk {
@@ -113,16 +113,16 @@ func (s *Scanner) Scan(p []byte) (skip, n int, err error) {
 	return skip, n, nil
 }
 
-// Started reports whether part of the request or of an empty line before it has come.
+// Started reports whether a part of the request, or of an empty line before it, has arrived.
 func (s *Scanner) Started() bool { return s.state != start }
 
-// HeadDone reports whether the header has come to its end.
+// HeadDone reports whether the header is complete.
 func (s *Scanner) HeadDone() bool { return s.state >= counted || s.trailer }
 
-// Done reports whether the request has come to its end.
+// Done reports whether the request is complete.
 func (s *Scanner) Done() bool { return s.state == done }
 
-// pass takes up to n bytes of the body and returns how many.
+// pass skips at most n bytes of the body and returns how many.
 func (s *Scanner) pass(n int) int {
 	if uint64(n) < s.left {
 		s.left -= uint64(n)
@@ -149,7 +149,7 @@ func (s *Scanner) step(c byte) error {
 	}
 }
 
-// expect goes on to next where c is what must come, and fails with e otherwise.
+// expect changes the state to next if good, and otherwise returns e.
 func (s *Scanner) expect(good bool, next state, e Error) error {
 	if !good {
 		return e

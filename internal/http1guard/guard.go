@@ -1,7 +1,7 @@
-// Package http1guard keeps requests from net/http's HTTP/1.x server that RFC 9112 calls
-// invalid, or that two readers could take for different messages. net/http repairs some of
-// them and cannot be told not to: it drops a Content-Length beside Transfer-Encoding, and the
-// Transfer-Encoding of an HTTP/1.0 request, whose chunks then are the next request.
+// Package http1guard keeps requests from net/http's HTTP/1.x server that RFC 9112 calls invalid, or
+// that two readers could take for different messages. net/http repairs some of them, and no setting
+// prevents that: it drops a Content-Length beside Transfer-Encoding, and it drops the
+// Transfer-Encoding of an HTTP/1.0 request and reads the chunks as the next request.
 package http1guard
 
 import (
@@ -14,50 +14,50 @@ import (
 	"github.com/tallygate/tallygate/internal/http1grammar"
 )
 
-// A Guard is what an http.Server reads one connection over HTTP/1.x through. It follows the
-// requests on it and hands them over one at a time: net/http gets no byte of the next request
-// before it has come to the end of the last, so that both agree where each ends. A Guard is
-// used as its connection is: by one goroutine at a time.
+// A Guard is the reader through which an http.Server reads one HTTP/1.x connection. It follows the
+// requests and passes them on one at a time: net/http gets no byte of the next request before it
+// has read the last request to its end, so that both agree where each request ends. A Guard must be
+// used by one goroutine at a time, like its connection.
 type Guard struct {
 	in      io.Reader
 	refuse  func(fault error)
 	scanner http1grammar.Scanner
 	phase   phase
-	held    []byte // to be read before in
+	held    []byte // bytes to read before in
 	one     [1]byte
 }
 
-// A phase is what the next read of a [Guard] is for.
+// A phase says what the next read of a [Guard] returns.
 type phase uint8
 
 const (
-	reading   phase = iota // a request
-	answering              // the request has been read; net/http watches whether the client leaves
-	switched               // whatever follows an upgrade
-	breaking               // a body that is malformed
+	reading   phase = iota // bytes of a request
+	answering              // nothing: the request has been read, and net/http watches whether the client leaves
+	switched               // the bytes after an upgrade, unchecked
+	breaking               // the rest of a malformed body
 	refused
 )
 
-// New returns a Guard of the connection in. Its first malformed request is refused by a call of
-// refuse, which is to answer it and to close the connection, and which is called from Read or
-// Changed; the fault is an [http1grammar.Error] or [ErrOutOfStep].
+// New returns a Guard for the connection in. refuse is called once, from Read or Changed, for the
+// first malformed request. It must answer the request and close the connection. fault is an
+// [http1grammar.Error] or [ErrOutOfStep].
 func New(in io.Reader, refuse func(fault error)) *Guard {
 	return &Guard{in: in, refuse: refuse}
 }
 
-// ErrOutOfStep is a bug of ours or of net/http: they have not found the end of a request at
-// the same byte.
+// ErrOutOfStep is a bug in the gate or in net/http: they disagree about the last byte of a request.
 var ErrOutOfStep = errors.New("net/http and the guard disagree about the end of a request")
 
 // errRefused makes net/http close the connection.
 var errRefused = &net.OpError{Op: "read", Net: "tcp", Err: errors.New("malformed request")}
 
-// breakage stands for the rest of a malformed body: no size of a chunk, no end of one, no field
-// and no end of a trailer, whatever part of these net/http has already read. It then takes the
-// body for malformed, and not the client for gone, as it would with an error.
+// breakage replaces the rest of a malformed body. It is not valid at any point of the chunked
+// coding, whatever part net/http has already read: not a chunk size, not the end of a chunk, not a
+// field and not the end of a trailer. net/http then takes the body for malformed. After an error,
+// net/http would take the client for gone.
 const breakage = "\x00\r\r\n\r\n"
 
-// Read reads what net/http may see of the connection.
+// Read returns the bytes that net/http may see.
 func (g *Guard) Read(p []byte) (int, error) {
 	switch {
 	case len(p) == 0:
@@ -75,10 +75,11 @@ func (g *Guard) Read(p []byte) (int, error) {
 	return g.receive(p)
 }
 
-// Between reports whether nothing of the next request has come.
+// Between reports whether no byte of the next request has arrived.
 func (g *Guard) Between() bool { return len(g.held) == 0 && !g.scanner.Started() }
 
-// Changed takes the states of http.Server.ConnState, before or while which nothing is read.
+// Changed handles a state of http.Server.ConnState. It must be called before the read that follows
+// the change.
 func (g *Guard) Changed(state http.ConnState) {
 	switch state {
 	case http.StateIdle:
@@ -94,7 +95,7 @@ func (g *Guard) Changed(state http.ConnState) {
 	}
 }
 
-// receive reads what is held, or else from the connection.
+// receive reads the held bytes, or else from the connection.
 func (g *Guard) receive(p []byte) (int, error) {
 	if len(g.held) == 0 {
 		return g.in.Read(p)
@@ -106,14 +107,14 @@ func (g *Guard) receive(p []byte) (int, error) {
 	return n, nil
 }
 
-// follow reads a part of a request. What is behind the request is held.
+// follow reads part of a request, and holds the bytes after the request.
 func (g *Guard) follow(p []byte) (int, error) {
 	for {
 		begun := g.scanner.HeadDone()
 		received, err := g.receive(p)
 		skip, n, fault := g.scanner.Scan(p[:received])
 		switch {
-		case fault != nil && !begun: // net/http has nothing to answer yet
+		case fault != nil && !begun: // net/http has read no header, so it could not answer
 			g.phase = refused
 			g.refuse(fault)
 			return 0, errRefused
@@ -132,8 +133,8 @@ func (g *Guard) follow(p []byte) (int, error) {
 	}
 }
 
-// watch waits until something comes, which it holds, or nothing will. Without bytes and without
-// an error net/http watches no longer.
+// watch waits for the next byte and holds it. A read without bytes and without an error makes
+// net/http stop watching.
 func (g *Guard) watch() error {
 	if len(g.held) > 0 {
 		return nil
