@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	// renewalCheck is the interval of checks for certificates to renew: when a third of the
-	// lifetime is left, or earlier if the authority asks for it (RFC 9773).
+	// renewalCheck is the interval of the check which certificates need a renewal: when a third of
+	// the lifetime is left, or earlier if the authority asks for it (RFC 9773).
 	renewalCheck = 10 * time.Minute
 	// stopTimeout bounds how long a stop waits for requests to the authority.
 	stopTimeout = 5 * time.Second
@@ -32,7 +32,7 @@ const (
 // no fallback certificate. It is safe for concurrent use.
 type Manager struct {
 	log       *slog.Logger
-	zap       *zap.Logger // writes to log
+	zap       *zap.Logger // writes certmagic's log lines to log
 	attempts  *prometheus.CounterVec
 	challenge *tls.Config
 	every     time.Duration
@@ -100,9 +100,10 @@ func (a *Manager) Open() error {
 	return nil
 }
 
-// Run loads the stored certificates, obtains missing certificates and renews all of them until ctx ends.
-// Certificate returns them afterwards too. listener is the address at which challenges arrive: the
-// partners' listener or the HTTP-01 listener. It must be open, or certmagic would open it.
+// Run loads the stored certificates, obtains missing certificates and renews all of them until ctx
+// ends. Certificate returns the certificates after that, too. listener is the address at which
+// challenges arrive: the partners' listener or the HTTP-01 listener. It must be open, or certmagic
+// would open it.
 func (a *Manager) Run(ctx context.Context, listener net.Addr) {
 	a.cache = certmagic.NewCache(certmagic.CacheOptions{
 		GetConfigForCert:   func(certmagic.Certificate) (*certmagic.Config, error) { return a.client.Load(), nil },
@@ -140,8 +141,9 @@ func (a *Manager) Run(ctx context.Context, listener net.Addr) {
 	}
 }
 
-// stop ends the renewal of certificates. The contexts of managed have ended. A request to the authority
-// or the storage may take longer than stopTimeout; it then goes on until the process ends.
+// stop ends the renewal of certificates. The contexts of managed have ended. A request to the
+// authority or the storage may take longer than stopTimeout. Such a request continues until the
+// process ends.
 func (a *Manager) stop(managed map[config.Host]*managedDomain) {
 	waitAtMost(stopTimeout, func() {
 		for _, t := range managed {
@@ -151,7 +153,7 @@ func (a *Manager) stop(managed map[config.Host]*managedDomain) {
 	})
 }
 
-// waitAtMost runs do and waits until it returns, at most for limit. do goes on after that.
+// waitAtMost runs do and waits for its end, but not longer than limit. do continues after that.
 func waitAtMost(limit time.Duration, do func()) {
 	done := make(chan struct{})
 	go func() {

@@ -30,12 +30,12 @@ func (a *Manager) newClient(settings *managerSettings, storage certmagic.Storage
 	client.Issuers = []certmagic.Issuer{certmagic.NewACMEIssuer(client, certmagic.ACMEIssuer{
 		CA: settings.Directory.String(), TrustedRoots: settings.roots,
 		Email: string(settings.Email), Agreed: true,
-		// Only the kind of challenge that our listener answers.
+		// The certificate is obtained only by the kind of challenge that our listener answers.
 		DisableHTTPChallenge: !byHTTP, DisableTLSALPNChallenge: byHTTP,
 		ListenHost: host, AltHTTPPort: number, AltTLSALPNPort: number,
-		// Answers only challenges of this process, from memory.
+		// Only challenges of this process are answered, from memory.
 		DisableDistributedSolvers: true,
-		HTTPProxy:                 func(*http.Request) (*url.URL, error) { return nil, nil }, // not even from the environment
+		HTTPProxy:                 func(*http.Request) (*url.URL, error) { return nil, nil }, // overrides HTTPS_PROXY
 		Logger:                    a.zap,
 	})}
 	return client
@@ -49,7 +49,7 @@ func (a *Manager) obtain(ctx context.Context, domain string, storage *fileStorag
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		if unwritable := storage.checkWritable(); unwritable != nil { // certmagic sent no request then
+		if unwritable := storage.checkWritable(); unwritable != nil { // certmagic sends no request if the storage is not writable
 			err = unwritable
 			a.attempts.WithLabelValues(domain, "failed").Inc()
 		}
@@ -71,9 +71,10 @@ func (a *Manager) obtain(ctx context.Context, domain string, storage *fileStorag
 	}
 }
 
-// retryDelay returns the delay after a failure that follows that many failures of its kind. An authority
-// that does not respond is tried again within a minute. An authority that refused counts failures: Let's
-// Encrypt allows 5 failed validations of a name in an hour, and these delays make 4.
+// retryDelay returns the delay after a failure that follows failures other failures of its kind. An
+// authority that does not respond is tried again within a minute. An authority that refused counts
+// failures: Let's Encrypt allows 5 failed validations of a name in an hour, and these delays make
+// 4.
 func retryDelay(failures int, refused bool) time.Duration {
 	if refused {
 		return min(time.Minute<<(2*min(failures, 3)), time.Hour) // 1, 4, 16, then 60 minutes

@@ -82,7 +82,7 @@ func newStorage(path string) *fileStorage {
 // lockPoll is the interval of attempts to take a lock that another process or goroutine has.
 const lockPoll = 250 * time.Millisecond
 
-// Lock takes the lock, or returns an error if ctx ends before.
+// Lock takes the lock, or returns an error if ctx ends earlier.
 func (f *fileStorage) Lock(ctx context.Context, name string) error {
 	for {
 		taken, err := f.TryLock(ctx, name)
@@ -136,7 +136,7 @@ func (f *fileStorage) Unlock(_ context.Context, name string) error {
 func (f *fileStorage) checkWritable() error {
 	file, err := os.CreateTemp(f.Path, ".check-*")
 	if err == nil {
-		_, err = file.Write(make([]byte, 16<<10)) // more than a chain and its key take
+		_, err = file.Write(make([]byte, 16<<10)) // 16 KiB is more than a chain and its key take
 		err = errors.Join(err, file.Close(), os.Remove(file.Name()))
 	}
 	if err != nil {
