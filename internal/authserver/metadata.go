@@ -80,7 +80,7 @@ func (s *Server) Refresh(ctx context.Context) error {
 	start := s.now()
 	m, err := s.fetchMetadata(ctx)
 	if err != nil {
-		if !errors.Is(ctx.Err(), context.Canceled) { // a canceled fetch has not failed
+		if !errors.Is(ctx.Err(), context.Canceled) { // a canceled fetch is not a failure
 			s.metrics.failed.Inc()
 		}
 		return fmt.Errorf("fetching metadata of %q: %w", s.issuer, err)
@@ -113,7 +113,7 @@ func (s *Server) fetchMetadata(ctx context.Context) (*Metadata, error) {
 	var errs []error
 	for _, location := range MetadataURLs(issuer) {
 		response, err := s.fetch(ctx, location)
-		if err != nil { // another path would not help
+		if err != nil { // the server cannot be reached, so another path would not help
 			return nil, errors.Join(append(errs, err)...)
 		}
 		m, err := s.parse(response)

@@ -56,7 +56,7 @@ type Server struct {
 	issuer         string
 	settings       config.AuthorizationServer
 	anchors        anchors
-	certificateSum [sha256.Size]byte // of the client certificate that New read
+	certificateSum [sha256.Size]byte // sum of the client certificate that New read
 	allowsURL      func(*url.URL) bool
 	mutualTLS      bool // a client certificate is configured
 	client         *http.Client
@@ -136,14 +136,14 @@ func newHTTPClient(settings config.AuthorizationServer, trusted anchors, pair *c
 	return &http.Client{
 		CheckRedirect: checkRedirect,
 		Transport: &http.Transport{
-			Proxy:                  nil, // also none from the environment
+			Proxy:                  nil, // overrides HTTPS_PROXY
 			DialContext:            (&net.Dialer{Timeout: FetchTimeout}).DialContext,
 			TLSClientConfig:        tlsConfig,
 			MaxIdleConnsPerHost:    maxIdleConnections(settings),
 			IdleConnTimeout:        90 * time.Second,
 			TLSHandshakeTimeout:    FetchTimeout,
 			MaxResponseHeaderBytes: 64 << 10,
-			DisableCompression:     true, // otherwise net/http requests gzip and inflates the response without a bound
+			DisableCompression:     true, // net/http would request gzip and inflate the response without a bound
 		},
 	}
 }
@@ -175,7 +175,7 @@ func checkRedirect(next *http.Request, via []*http.Request) error {
 type Response struct {
 	Status    int
 	Header    http.Header
-	MediaType string // of Content-Type, lower case, without parameters; "" when absent
+	MediaType string // the type in Content-Type, lower case, without parameters; "" when absent
 	Body      []byte
 }
 
@@ -213,7 +213,7 @@ func (s *Server) Send(request *http.Request, limit int64) (*Response, error) {
 	if int64(len(body)) > limit {
 		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)
 	}
-	// A malformed parameter is an error here, and the media type is still returned.
+	// A malformed parameter is an error here, but the media type is still returned.
 	mediaType, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	return &Response{response.StatusCode, response.Header, mediaType, body}, nil
 }
