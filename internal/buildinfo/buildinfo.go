@@ -8,8 +8,8 @@ import "runtime/debug"
 // github.com/tallygate/tallygate/internal/buildinfo.Version=1.2.3".
 var Version string
 
-// Info describes the build. Unknown members are empty: a program from "go run" or from a test has
-// no revision.
+// Info describes the build. Unknown members are empty: a program that "go run" or a test has built
+// has no revision.
 type Info struct {
 	Version  string `json:"version"`
 	Revision string `json:"revision"`
