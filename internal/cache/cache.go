@@ -17,7 +17,7 @@ type Cache[V any] struct{ *base }
 type base struct {
 	pool        *Pool
 	evictions   prometheus.Counter
-	maxPerIndex int              // entries
+	maxPerIndex int              // bounds the entries of each index
 	indexes     []map[Key]*entry // indexes[i] is guarded by the lock of pool.shards[i]
 }
 

@@ -26,7 +26,7 @@ const (
 
 // A Pool is the memory that caches share. It is safe for concurrent use.
 type Pool struct {
-	perShard atomic.Int64 // bytes
+	perShard atomic.Int64 // bytes of each shard
 	shards   [shards]shard
 }
 
