@@ -65,7 +65,7 @@ func typeName(oid string) string {
 	}
 	var id x509.OID
 	if err := id.UnmarshalBinary([]byte(oid)); err != nil {
-		return "?" // a certificate with a malformed type
+		return "?" // a malformed type in a certificate
 	}
 	return id.String()
 }
@@ -114,7 +114,7 @@ func (d DN) MatchesSubject(rawSubject []byte) bool {
 
 // matches reports whether set, the contents of a DER SET, has exactly the attributes of r.
 func (r rdn) matches(set cryptobyte.String) bool {
-	attributes := make([]Attribute, 0, 4) // on the stack; nearly every RDN has one attribute
+	attributes := make([]Attribute, 0, 4) // attributes stays on the stack; nearly every RDN has one attribute
 	for !set.Empty() {
 		a, ok := ReadAttribute(&set)
 		if !ok {

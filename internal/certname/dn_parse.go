@@ -13,9 +13,9 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 )
 
-// attributeTypes lists the short names of attribute types: those of RFC 4514 section 3 and RFC
-// 4519, and others that are common in certificates of companies. [DN.String] writes the first of
-// two names for a type.
+// attributeTypes lists the short names of attribute types: the names in RFC 4514 section 3 and RFC
+// 4519, and further names that are common in certificates of companies. [DN.String] writes the
+// first of two names for a type.
 var attributeTypes = []struct{ name, oid string }{
 	{"CN", contents("2.5.4.3")},
 	{"SN", contents("2.5.4.4")},
@@ -179,7 +179,7 @@ func parseHexValue(digits string) (text, der string, err error) {
 	return "", string(value), nil
 }
 
-// The characters that must be escaped anywhere in a value, and those that can be (RFC 4514
+// The characters that a value must escape anywhere, and the characters that it can escape (RFC 4514
 // section 3).
 const (
 	mustEscape = `"+,;<>\`
@@ -190,7 +190,7 @@ const (
 // separator.
 func parseText(s string) (text, rest string, err error) {
 	var b strings.Builder
-	kept := 0 // bytes of b without unescaped spaces at the end
+	kept := 0 // length of b without unescaped spaces at its end
 	for len(s) > 0 && s[0] != ',' && s[0] != '+' {
 		c := s[0]
 		switch {

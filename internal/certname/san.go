@@ -15,9 +15,9 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// The names of a subjectAltName. Each Matches method compares a name with the entries of its own
-// kind alone, in the leaf alone, and each entry as a whole. For all types but DN, empty text is
-// an error: it is probably a template that was not filled in.
+// The names of a subjectAltName. Each Matches method compares a name only with the leaf's entries
+// of the same kind, each entry as a whole. For all types but DN, empty text is an error: it is
+// probably a template that was not filled in.
 
 // URI is an absolute URI, kept byte for byte.
 type URI string
@@ -94,8 +94,8 @@ func (i *IP) UnmarshalText(text []byte) error {
 
 var errIP = errors.New("expected an IP address without brackets, zone, port and prefix length, such as 192.0.2.1 or 2001:db8::1")
 
-// Matches reports whether an iPAddress of cert is i. An IPv4 address and the IPv6 address that it
-// is mapped to are two names, since a certificate encodes them differently.
+// Matches reports whether an iPAddress of cert is i. An IPv4 address and its IPv4-mapped IPv6
+// address are two names, because certificates encode them differently.
 func (i IP) Matches(cert *x509.Certificate) bool {
 	return slices.ContainsFunc(cert.IPAddresses, func(octets net.IP) bool {
 		address, ok := netip.AddrFromSlice(octets)
