@@ -103,7 +103,7 @@ func explainRequest(ctx context.Context, f explainFlags, stdin io.Reader, stderr
 	if err != nil {
 		return nil, err
 	}
-	// The certificate is in the request, whatever the configured way is.
+	// The certificate is in the request, whichever source is configured.
 	cfg.Listener.ClientCertificates.From = config.FromTLS
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
@@ -120,7 +120,7 @@ func explainRequest(ctx context.Context, f explainFlags, stdin io.Reader, stderr
 		fmt.Fprintln(stderr, explain.Printable(err.Error()))
 	}
 	if own == nil && cfg.Issuer != nil && store.Exists(string(cfg.Issuer.State)) {
-		if err := s.Issuer.Inspect(); err != nil { // last, because a starting gate waits only 2 s for the state
+		if err := s.Issuer.Inspect(); err != nil { // Inspect comes last, because a starting gate waits only 2 s for the state
 			return nil, err
 		}
 		defer func() { _ = s.Issuer.Close() }()
@@ -130,7 +130,8 @@ func explainRequest(ctx context.Context, f explainFlags, stdin io.Reader, stderr
 	return explain.New(cfg, s.Trust, r, decision, certificate), nil
 }
 
-// runningIssuer returns the issuer that another process runs with cfg, nil if none runs.
+// runningIssuer returns the issuer that another process runs with cfg, or nil if no process runs
+// it.
 func runningIssuer(ctx context.Context, cfg *config.Config, stderr io.Writer) (*gate.LocalIssuer, error) {
 	if cfg.Issuer == nil {
 		return nil, nil
@@ -161,8 +162,8 @@ func runningIssuer(ctx context.Context, cfg *config.Config, stderr io.Writer) (*
 	}, nil
 }
 
-// readChain returns the certificates in a PEM file, the leaf first, and no certificates without a
-// file name.
+// readChain returns the certificates in a PEM file, the leaf first. Without a file name it returns
+// no certificates.
 func readChain(file string) ([]*x509.Certificate, error) {
 	if file == "" {
 		return nil, nil

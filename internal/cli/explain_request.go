@@ -95,7 +95,7 @@ func captured(text []byte) []byte {
 	if sent.Len() == 0 {
 		sent.Write(text)
 	}
-	sent.WriteString("\r\n\r\n") // in case the final empty line was not captured
+	sent.WriteString("\r\n\r\n") // ends the header, in case the final empty line was not captured
 	return sent.Bytes()
 }
 

@@ -21,7 +21,7 @@ import (
 	"github.com/tallygate/tallygate/issuer/store"
 )
 
-// maxOperatorAnswer bounds an answer of the running issuer: some keys of 200 bytes each.
+// maxOperatorAnswer bounds an answer of the running issuer: 1 MiB, while a key takes 200 bytes.
 const maxOperatorAnswer = 1 << 20
 
 // callIssuer sends a request to the issuer that listens on socket and decodes its answer. A
@@ -80,12 +80,12 @@ func (t *issuerTarget) addFlags(command *cobra.Command) {
 // method of an issuer that this process opens.
 type operation[Response any] struct {
 	method, path string
-	body         any // nil for none
+	body         any // nil for a request without body
 	offline      func(*issuer.Issuer) (Response, error)
 }
 
-// execute runs o at the running issuer. If none runs, it opens the state itself and says so
-// on stderr.
+// execute runs o at the running issuer. If no issuer runs, execute opens the state itself and says
+// so on stderr.
 func execute[Response any](ctx context.Context, target *issuerTarget, stderr io.Writer, o operation[Response]) (response Response, err error) {
 	if target.state != "" {
 		response, err = callIssuer[Response](ctx, filepath.Join(target.state, gate.OperatorSocketName), o.method, o.path, o.body)
@@ -105,7 +105,8 @@ func execute[Response any](ctx context.Context, target *issuerTarget, stderr io.
 	if !isNotRunning(err) {
 		return response, err
 	}
-	// A state made here would belong to the operator, and the issuer could not open it.
+	// A state that this command makes would belong to the operator, and the issuer could not open
+	// it.
 	if !store.Exists(string(cfg.Issuer.State)) {
 		return response, fmt.Errorf("no issuer runs with this configuration, and there is no state in %q", cfg.Issuer.State)
 	}

@@ -38,7 +38,8 @@ While the configuration has a fault, name the folder of the running issuer's sta
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			if token {
-				// Every user of the machine could see an argument.
+				// The token comes on standard input, because every user of the machine can see
+				// arguments.
 				text, err := io.ReadAll(io.LimitReader(command.InOrStdin(), maxToken))
 				if err != nil {
 					return fmt.Errorf("reading the token: %w", err)

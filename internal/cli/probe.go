@@ -25,7 +25,7 @@ const probeTimeout = 3 * time.Second
 
 // A prober calls the admin listener of a running gate.
 type prober struct {
-	config, address string // address takes precedence over the configuration
+	config, address string // address takes precedence over the configuration in config
 }
 
 func (p *prober) flags(command *cobra.Command) {
@@ -33,7 +33,7 @@ func (p *prober) flags(command *cobra.Command) {
 	command.Flags().StringVar(&p.address, "address", "", "the admin listener's `host:port` (default: admin.address of the configuration)")
 }
 
-// locate sets the address from the configuration, if it is not set.
+// locate sets the address from the configuration if no address is set.
 func (p *prober) locate() error {
 	if p.address == "" {
 		cfg, err := loadConfig(p.config)
@@ -67,7 +67,7 @@ func (p *prober) ask(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	transport := &http.Transport{DisableKeepAlives: true} // without a proxy: the gate is local
+	transport := &http.Transport{DisableKeepAlives: true} // no proxy, because the gate is local
 	response, err := transport.RoundTrip(request)
 	if err != nil {
 		return fmt.Errorf("calling the gate at %s: %w", p.address, err)
@@ -167,7 +167,7 @@ func (p *prober) await(ctx context.Context, wait time.Duration) error {
 	}
 }
 
-// checkProgram returns an error if process pid runs another program than this one, which the signal
+// checkProgram returns an error if process pid runs a program other than this one, which the signal
 // would end. Without /proc, checkProgram checks nothing.
 func checkProgram(pid int) error {
 	if pid < 1 {

@@ -66,7 +66,7 @@ func rootCommand() *cobra.Command {
 		Long:          rootHelp,
 		Example:       "  tallygate demo\n  tallygate check --config tallygate.yaml\n  tallygate serve --config tallygate.yaml",
 		RunE:          serve.RunE,
-		SilenceErrors: true, // Run prints them
+		SilenceErrors: true, // Run prints the errors
 		SilenceUsage:  true, // Run names --help instead
 	}
 	root.Flags().AddFlagSet(serve.Flags())
@@ -105,7 +105,8 @@ func addCompletion(root *cobra.Command) {
 }
 
 // markStart sets started when cmd or a command below it begins to run. Cobra's errors about
-// commands, flags and arguments have no type of their own; they are the errors before that.
+// commands, flags and arguments have no type of their own; every error before the start is such an
+// error.
 func markStart(cmd *cobra.Command, started *bool) {
 	if begin := cmd.RunE; begin != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -36,7 +36,7 @@ The log is JSON on standard error. Standard output stays empty.`,
 		Example: "  tallygate serve --config /etc/tallygate/tallygate.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			// The handlers are never removed, because by default the signals end a process, even
+			// The handlers are never removed: without a handler these signals end the process, even
 			// during an orderly stop.
 			hangup, orders := make(chan os.Signal, 1), make(chan os.Signal, 1)
 			signal.Notify(hangup, syscall.SIGHUP)

@@ -82,8 +82,8 @@ func printCertificates(cmd *cobra.Command, certs []explain.Certificate, format o
 		return writeJSON(cmd.OutOrStdout(), certs)
 	}
 	for _, c := range certs {
-		// Quoted, because the creator of the certificate chose the names, and a terminal interprets
-		// some characters.
+		// The names are quoted: the creator of the certificate chose them, and a terminal
+		// interprets some characters.
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: subject %q, issuer %q, valid from %s to %s, names %q\n", c.Source, c.Subject, c.Issuer,
 			c.NotBefore.Format(time.RFC3339), c.NotAfter.Format(time.RFC3339), c.Names)
 		if _, err := io.WriteString(cmd.OutOrStdout(), c.Text()); err != nil {
@@ -160,7 +160,7 @@ func firstCertificate(source string, content []byte) (leaf *x509.Certificate, co
 		return nil, 0, err
 	}
 	var der []byte
-	var others []string // types of other PEM blocks
+	var others []string // types of blocks that are not certificates
 	for _, block := range blocks {
 		if block.Type != "CERTIFICATE" {
 			others = append(others, block.Type)
@@ -221,7 +221,7 @@ func serverCertificate(ctx context.Context, address string) (*x509.Certificate, 
 	}}
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err == nil {
-		_ = conn.Close() // nothing was sent that closing could lose
+		_ = conn.Close() // closing loses nothing, because nothing was sent
 	}
 	switch {
 	case leaf != nil:
