@@ -34,12 +34,13 @@ type Certificate struct {
 	by        signer // the zero signer if no known authority signed the certificate
 	number    serial
 	listable  bool     // a list can have the serial number
-	authority bool     // the certificate is not the client's
+	authority bool     // false for the client's certificate, true for an authority's
 	points    []string // the URIs of its CRL distribution points
 }
 
-// maxPoints and maxPointLength bound the distribution points that are kept of a certificate, whose text is
-// untrusted. A certificate with more or longer points is covered only by lists without a distribution point.
+// maxPoints and maxPointLength bound the distribution points that are kept for a certificate,
+// because they are untrusted text. A certificate with more or longer points is covered only by
+// lists without a distribution point.
 const maxPoints, maxPointLength = 8, 512
 
 func certificateOf(c *x509.Certificate, by signer, authority bool) Certificate {

@@ -20,8 +20,8 @@ import (
 type Checker struct {
 	acceptUnknown bool // when_stale: accept
 	interval      time.Duration
-	authorities   []*x509.Certificate // their lists are accepted
-	exempt        map[signer]bool     // authorities without lists
+	authorities   []*x509.Certificate // authorities whose lists are accepted
+	exempt        map[signer]bool     // authorities without lists, whose certificates are not checked
 	sources       []*source
 	added         []*source // the sources at URLs that the previous Checker did not have
 	log           *slog.Logger

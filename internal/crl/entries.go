@@ -72,7 +72,7 @@ func serials(entries cryptobyte.String, limit int) (map[serial]struct{}, error) 
 		var entry, extensions cryptobyte.String
 		var number []byte
 		if !entries.ReadASN1(&entry, asn1.SEQUENCE) || !entry.ReadASN1Integer(&number) || !skipTime(&entry) {
-			return nil, errMalformed // also for a negative serial number
+			return nil, errMalformed // a negative serial number is malformed too
 		}
 		var s serial
 		if len(number) > len(s) {
@@ -95,9 +95,9 @@ func serials(entries cryptobyte.String, limit int) (map[serial]struct{}, error) 
 	return revoked, nil
 }
 
-// checkEntry returns an error for a critical extension that is not supported, such as certificateIssuer,
-// which makes an entry about another authority's certificate. Every reason, also certificateHold, is a
-// revocation.
+// checkEntry returns an error for a critical extension that is not supported. An example is
+// certificateIssuer, which makes an entry apply to a certificate of another authority. Every
+// reason, also certificateHold, is a revocation.
 func checkEntry(extensions cryptobyte.String) error {
 	for !extensions.Empty() {
 		var extension, id cryptobyte.String

@@ -27,7 +27,7 @@ var errInvalidURL = errors.New("the URL of the list is invalid")
 func newClient() *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
-			Proxy:                  nil, // the environment must not divert lists
+			Proxy:                  nil, // overrides HTTPS_PROXY
 			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 			TLSHandshakeTimeout:    10 * time.Second,
 			ResponseHeaderTimeout:  30 * time.Second,
@@ -46,7 +46,7 @@ func newClient() *http.Client {
 	}
 }
 
-// Run refreshes the lists at URLs until ctx ends: at once where no fetch has been tried, then at the
+// Run refreshes the lists at URLs until ctx ends: at once if no fetch has been tried, then at the
 // interval, and sooner after failures.
 func (c *Checker) Run(ctx context.Context) {
 	c.metrics.export(c)
@@ -117,7 +117,7 @@ func (c *Checker) nextFetch(s *source) time.Duration {
 func (c *Checker) fetch(ctx context.Context, s *source) error {
 	lists, etag, err := c.get(ctx, s)
 	if ctx.Err() != nil && err != nil {
-		return err // canceled by the caller: not a failure of the server
+		return err // the caller canceled the fetch; the server has not failed
 	}
 	s.mu.Lock()
 	s.tried = time.Now()
@@ -173,8 +173,8 @@ func (c *Checker) get(ctx context.Context, s *source) ([]*list, string, error) {
 	return lists, response.Header.Get("ETag"), err
 }
 
-// redactURL returns an error of net/http without the URL, whose query must not be logged, and with a bounded
-// part of what the server sent.
+// redactURL returns an error of net/http without the URL, whose query must not be logged, and with
+// a bounded part of the server's text.
 func (s *source) redactURL(err error) error {
 	var outer *url.Error
 	if errors.As(err, &outer) {

@@ -177,20 +177,20 @@ func (l *list) issuingDistributionPoint(value []byte) error {
 		if tag == asn1.Tag(3).ContextSpecific() {
 			return errReasons
 		}
-		if len(member) != 1 { // all other members are BOOLEAN
+		if len(member) != 1 { // all other members have the type BOOLEAN
 			return errMalformed
 		}
 		set := member[0] != 0
 		switch tag { //nolint:exhaustive // the tags of this type
 		case asn1.Tag(1).ContextSpecific():
-			l.authority = l.authority && !set // onlyContainsUserCerts
+			l.authority = l.authority && !set // the member is onlyContainsUserCerts
 		case asn1.Tag(2).ContextSpecific():
-			l.users = l.users && !set // onlyContainsCACerts
+			l.users = l.users && !set // the member is onlyContainsCACerts
 		case asn1.Tag(4).ContextSpecific():
 			if set {
 				return errIndirect
 			}
-		default: // onlyContainsAttributeCerts, or an unknown member
+		default: // the member is onlyContainsAttributeCerts or unknown
 			return errCritical
 		}
 	}
@@ -209,7 +209,7 @@ func (l *list) distributionPoint(point cryptobyte.String) error {
 		if !names.ReadAnyASN1(&name, &tag) {
 			return errMalformed
 		}
-		if tag == asn1.Tag(6).ContextSpecific() { // uniformResourceIdentifier
+		if tag == asn1.Tag(6).ContextSpecific() { // the point is a uniformResourceIdentifier
 			l.points = append(l.points, string(name))
 		}
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// A source is a configured file or URL with its lists. A Checker after a reload has the sources at URLs of
-// the previous Checker, so that what either fetches is used by both.
+// A source is a configured file or URL with its lists. A Checker after a reload shares the sources
+// at URLs with the previous Checker, so that both use the lists that one of them fetches.
 type source struct {
 	config.RevocationList
 	current atomic.Pointer[index] // nil until the first success
@@ -57,7 +57,7 @@ func (s *source) untried() bool {
 	return s.URL != nil && s.tried.IsZero()
 }
 
-// source returns the source with this setting; nil if c is nil or has none.
+// source returns the source with this setting; nil if c is nil or has no such source.
 func (c *Checker) source(setting config.RevocationList) *source {
 	if c == nil {
 		return nil
@@ -69,9 +69,9 @@ func (c *Checker) source(setting config.RevocationList) *source {
 	return c.sources[i]
 }
 
-// canReuse reports whether c may use s, a source of the previous Checker or nil: the signers of its lists are
-// still authorities. Otherwise the list of another authority must be fetched from the URL, and until
-// then the status of the authority's certificates is unknown.
+// canReuse reports whether c may use s, a source of the previous Checker or nil: the signers of all
+// its lists must still be authorities. Without s, the lists must be fetched from the URL again, and
+// until then the status of the authority's certificates is unknown.
 func (c *Checker) canReuse(s *source) bool {
 	return s != nil && !slices.ContainsFunc(s.lists(), func(l *list) bool { return !c.isAuthority(l.signer) })
 }
