@@ -16,7 +16,7 @@ import (
 // A tour holds the clients of the demo's partners, and northwind's token.
 type tour struct {
 	*demo
-	clients map[string]*tokenclient.Client // by partner; "" sends no certificate
+	clients map[string]*tokenclient.Client // by partner; the client of "" sends no certificate
 	ledger  string                         // northwind's token
 }
 
@@ -56,7 +56,7 @@ func (t *tour) client(partner string) (*http.Client, error) {
 
 // A call is one request of the tour with its expected result.
 type call struct {
-	partner      string // owner of the client certificate; "": no certificate
+	partner      string // the owner of the client certificate; "": the request has no certificate
 	method, path string
 	header       http.Header
 	status       int

@@ -23,7 +23,7 @@ func newPrinter(w io.Writer) *printer {
 	return s
 }
 
-// Colours by their numbers in ECMA-48.
+// The numbers of the colours in ECMA-48.
 const (
 	bold  = "1"
 	dim   = "2"
