@@ -64,7 +64,7 @@ func (x *explainer) route() string {
 	return fmt.Sprintf("apis[%d].routes[%d]", x.decision.Rule.API, x.decision.Rule.Route)
 }
 
-// rate describes the rate limit of the client. Only a running gate knows how much of it is used.
+// rate describes the rate limit of the client. Only a running gate knows how much of the rate is used.
 func (x *explainer) rate(stage *Stage) {
 	if path, a := x.application(); a.RateLimit != nil {
 		x.at(stage, path+".rate_limit")

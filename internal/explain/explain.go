@@ -39,7 +39,7 @@ const (
 type Stage struct {
 	Stage    access.Stage `json:"stage"`
 	Verdict  string       `json:"verdict"`
-	Position string       `json:"position,omitzero"` // of the rule in the configuration, file:line:column
+	Position string       `json:"position,omitzero"` // position of the rule in the configuration, file:line:column
 	Path     string       `json:"rule,omitzero"`     // the rule's path, as in faults of the configuration
 	Detail   string       `json:"detail,omitzero"`
 	// The fields below are set for checks that compare. The Hex fields repeat a thumbprint in
@@ -130,7 +130,7 @@ var explanations = []struct {
 	{access.RevokedCertificate, func(x *explainer, g *Stage) { x.at(g, revocationPath) }},
 	{access.RevocationUnknown, func(x *explainer, g *Stage) { x.at(g, revocationPath) }},
 	{access.UpgradeNotAllowed, func(x *explainer, g *Stage) {
-		if x.decision.Route != "" { // otherwise no route could allow the upgrade
+		if x.decision.Route != "" { // without a matched route, the upgrade is refused on every route
 			x.at(g, x.route())
 			x.compare(g, "Upgrade", "an upgrade that the route lists", "websocket")
 		}
@@ -140,7 +140,7 @@ var explanations = []struct {
 		x.compare(g, "body", "no body, unless the route has body: allowed", "a "+x.request.Method+" request with a body")
 	}},
 	{access.UnknownClient, func(x *explainer, g *Stage) {
-		if x.decision.Err != nil { // the client is known, but its partner is not in the server's list
+		if x.decision.Err != nil { // the client is known, but the server's list lacks its partner
 			x.at(g, x.server()+".partners")
 			return
 		}
