@@ -48,8 +48,8 @@ func (m *Member) UnmarshalJSONFrom(decoder *jsontext.Decoder) error {
 // Text returns the value of m, and false if m is not a JSON string.
 func (m Member) Text() (string, bool) { return Text(jsontext.Value(m)) }
 
-// Read returns the claims as those of a token from the authorization server with that name. A
-// claim of the wrong type makes the token malformed: the error is an [access.Denial].
+// Read returns the claims of a token from the authorization server with that name. A claim of the
+// wrong type makes the token malformed: the error is an [access.Denial].
 func (m *Members) Read(server string) (access.Unchecked, error) {
 	var r claimReader
 	u := access.Unchecked{

@@ -1,5 +1,5 @@
-// Package facts reads the claims of tokens. A claim is a fact; whether the token may pass is
-// decided by package validate.
+// Package facts reads the claims of tokens. A claim is a fact; package validate decides whether the
+// token may pass.
 package facts
 
 import (
