@@ -17,8 +17,8 @@ import (
 const maxFile = 64 << 20
 
 // InPlaceQuietPeriod is how long a file that was written in place must stay unchanged before it
-// counts as complete. Its writer may only have paused. A file that was renamed into place is
-// complete at once.
+// counts as complete, because its writer may only have paused. A file that was renamed into place
+// is complete at once.
 const InPlaceQuietPeriod = 2 * time.Second
 
 // A Digest is the SHA-256 of a file's content, or zero for a file that cannot be read.

@@ -15,7 +15,7 @@ import (
 type Watcher struct {
 	Changed chan struct{}
 	watcher *fsnotify.Watcher               // nil: no notifications
-	names   atomic.Pointer[map[string]bool] // of the files and of the targets of their links
+	names   atomic.Pointer[map[string]bool] // names of the files, and of the targets of their links
 }
 
 // New returns a Watcher. every is the caller's poll interval, for the log line about a system
@@ -97,7 +97,7 @@ func (w *Watcher) Follow(of Files) (news bool) {
 		if folders[folder] {
 			delete(folders, folder)
 		} else {
-			_ = w.watcher.Remove(folder) // fails if the folder is gone
+			_ = w.watcher.Remove(folder) // Remove fails if the folder is gone
 		}
 	}
 	for folder := range folders {
