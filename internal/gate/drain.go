@@ -21,7 +21,7 @@ type drain struct {
 	listenersClosing   chan struct{} // closed when no new connection is accepted
 }
 
-// ErrInterrupted is the cause of a context that ends by SIGINT.
+// ErrInterrupted is the cause of a context that SIGINT ends.
 var ErrInterrupted = errors.New("interrupted")
 
 // finish waits for the end of ctx and then stops the gate: /readyz fails, drain.delay passes except
@@ -98,7 +98,8 @@ func (g *Gate) drained() error {
 	return nil
 }
 
-// endConnections makes responses of h close their connections while the gate drains.
+// endConnections returns a handler that calls h and, while the gate drains, closes the connection
+// after the response.
 func (g *Gate) endConnections(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if g.closeAfterResponse.Load() {
@@ -114,7 +115,7 @@ func (g *Gate) endConnections(h http.Handler) http.Handler {
 // are left.
 func (g *Gate) shutdown(timeout time.Duration) error {
 	close(g.listenersClosing)
-	g.closeAfterResponse.Store(true) // after SIGINT there is no delay that sets it
+	g.closeAfterResponse.Store(true) // after SIGINT, no delay sets closeAfterResponse
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	ending := time.AfterFunc(timeout/2, g.streams.End)

@@ -30,11 +30,11 @@ import (
 type Gate struct {
 	*telemetry
 	file         string        // the configuration file
-	level        slog.LevelVar // of the log
+	level        slog.LevelVar // the level of the log
 	current      atomic.Pointer[state]
 	acme         *acme.Manager // nil: the listeners' certificates come from files
 	streams      *proxy.Streams
-	certificates logsample.Samplers // log lines about handshakes that a client certificate ended
+	certificates logsample.Samplers // samples the log lines about handshakes that a client certificate ended
 	servers      []*httpserver.Server
 	drain
 	reloads        *reloads
@@ -45,7 +45,7 @@ type Gate struct {
 // New returns a gate for the configuration in file. The gate logs to w. An error is a fault of the
 // configuration or of a file that it names.
 func New(file string, w io.Writer) (*Gate, error) {
-	own := filewatch.Stat(file) // before the file is read, see buildNext
+	own := filewatch.Stat(file) // taken before the file is read, see buildNext
 	cfg, err := config.Load(file)
 	if err != nil {
 		return nil, err

@@ -22,9 +22,10 @@ import (
 	"github.com/tallygate/tallygate/mtls"
 )
 
-// AdminConnections is enough for probes and scrapers, which are few. Each listener has its own
-// limit, so partners and probes never compete. One address gets a quarter: a single client must not
-// be able to block the probes and so have the gate restarted.
+// AdminConnections bounds the connections of the admin listener. Probes and scrapers are few, so
+// 256 are enough. Each listener has its own limit, so partners and probes never compete. One
+// address gets a quarter: a single client must not be able to block the probes and so have the gate
+// restarted.
 const AdminConnections = 256
 
 // addServer adds a server. Each request goes to what handler returns for the current state, and is
@@ -67,7 +68,7 @@ func (g *Gate) addServer(name string, address config.Address, inHand *atomic.Int
 	g.servers = append(g.servers, s)
 }
 
-// newListener returns the TLS listener settings for this name, nil without TLS.
+// newListener returns the TLS listener settings for name, nil without TLS.
 func (g *Gate) newListener(name string) *mtls.Listener {
 	if g.current.Load().tlsConfigs[name] == nil {
 		return nil
@@ -123,7 +124,7 @@ func (g *Gate) newConnLimiter(name string, limits config.Limits) *httpserver.Con
 // Run opens the listeners, serves until ctx ends, and then stops like finish. It returns nil after
 // a clean stop. open opens a listener by its name and configured address.
 func (g *Gate) Run(ctx context.Context, open func(name, address string) (net.Listener, error)) (err error) {
-	issuer := g.current.Load().Issuer // the first state's; later states share its database and keys
+	issuer := g.current.Load().Issuer // the issuer of the first state; later states share its database and keys
 	if issuer != nil {
 		if err := issuer.Open(); err != nil {
 			return err

@@ -28,7 +28,7 @@ var unusable = []struct{ begins, advice string }{
 // reports whether the certificate was the cause.
 func (g *Gate) logUnusableCertificate(listener string, remote net.Addr, fault error) bool {
 	var denied *access.Denial
-	if errors.As(fault, &denied) { // on_failure: handshake
+	if errors.As(fault, &denied) { // true with on_failure: handshake
 		if n := g.certificates.Add(denied.Reason.String(), time.Now()); n > 0 {
 			g.warnOfCertificate(listener, remote, n, denied.Error(), "the certificate is refused as on a request; see the reason")
 		}
@@ -67,7 +67,7 @@ func (g *Gate) malformedAt(name string) func(w http.ResponseWriter, r *http.Requ
 			g.current.Load().Proxy.RefuseMalformed(w, r, fault)
 		}
 	}
-	var told logsample.Samplers // by fault
+	var told logsample.Samplers // samples the log by fault
 	return func(w http.ResponseWriter, r *http.Request, fault error) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")

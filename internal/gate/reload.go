@@ -26,23 +26,23 @@ const (
 	// maxDebounce bounds the wait for unchanged files. A file that is written continuously must not
 	// delay the reload of all others.
 	maxDebounce = 30 * time.Second
-	// prefetchTimeout bounds the fetch of revocation lists and key sets from new URLs before the
-	// new state takes over.
+	// prefetchTimeout bounds the fetches of revocation lists and key sets from new URLs, before the
+	// new state decides about requests.
 	prefetchTimeout = 10 * time.Second
-	// ticketLife is how long a key encrypts session tickets. The next key still decrypts them for
-	// as long again.
+	// ticketLife is how long a key encrypts session tickets. After that, the key still decrypts
+	// tickets for the same time.
 	ticketLife = 24 * time.Hour
 )
 
-// reloads holds what the last reload saw of the files, and the metrics of reloads. Only one
-// goroutine uses it.
+// reloads holds the file states of the last reload, and the metrics of reloads. Only one goroutine
+// uses it.
 type reloads struct {
-	seen    filewatch.Files // at the last attempt to reload
-	pending filewatch.Files // now, while they are not settled; nil: as seen
+	seen    filewatch.Files // the files at the last attempt to reload
+	pending filewatch.Files // the files now, until they are settled; nil: as in seen
 	began   time.Time       // when the first change was noticed
-	since   time.Time       // when the files became as pending
-	moved   bool            // the last reload saw the files change and kept the old state
-	fault   string          // the last reload's error; "": it succeeded
+	since   time.Time       // when the files became as in pending
+	moved   bool            // files changed during the last reload, which kept the old state
+	fault   string          // the last reload's error; "" after a success
 
 	succeeded prometheus.Gauge
 	when      prometheus.Gauge
@@ -114,7 +114,7 @@ func (g *Gate) watchLoop(ctx context.Context) error {
 	poll, tickets := time.NewTicker(PollInterval), time.NewTicker(ticketLife)
 	defer poll.Stop()
 	defer tickets.Stop()
-	var look <-chan time.Time // nil: no look is due
+	var look <-chan time.Time // nil: no rescan is due
 	reload := func() {
 		if g.reload(ctx) {
 			stop()
@@ -131,7 +131,7 @@ func (g *Gate) watchLoop(ctx context.Context) error {
 		select {
 		case <-g.listenersClosing:
 		case <-g.reloadRequests:
-			g.reloads.fault = "" // so that the result is logged, even if it is the same
+			g.reloads.fault = "" // makes the next result logged, even if it is the same
 			reload()
 		case <-w.Changed:
 			if look == nil {
@@ -151,7 +151,7 @@ func (g *Gate) watchLoop(ctx context.Context) error {
 			switch {
 			case look != nil:
 			case g.reloads.fault != "" && g.reloads.seen.Rescan().Same(g.reloads.seen):
-				reload() // the fault may have had another cause than the files
+				reload() // the fault may come from outside the files
 			default:
 				look = time.After(0)
 			}
@@ -169,7 +169,7 @@ func (g *Gate) startRefresh(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	now := g.current.Load()
 	var running sync.WaitGroup
-	now.Validator.Start() // runs until the validator is closed
+	now.Validator.Start() // Start's loops run until the validator is closed
 	running.Go(func() { now.Trust.Run(ctx) })
 	return func() {
 		cancel()
@@ -192,7 +192,7 @@ func (g *Gate) reload(ctx context.Context) (changed bool) {
 		return false
 	case err != nil:
 		r.succeeded.Set(0)
-		if r.fault != err.Error() { // otherwise the error has been logged and counted
+		if r.fault != err.Error() { // an error that is equal has been logged and counted
 			g.log.ErrorContext(ctx, "configuration not reloaded, the previous configuration stays active", "file", g.file, "faults", strings.Split(err.Error(), "\n"))
 			r.total.WithLabelValues("failed").Inc()
 		}
@@ -221,7 +221,7 @@ var errFilesChanging = errors.New("files changed during the reload")
 // buildNext returns the state that the files describe now.
 func (g *Gate) buildNext(ctx context.Context) (*state, error) {
 	r := g.reloads
-	own := filewatch.Stat(g.file) // before the file is read: a later write then counts as a change
+	own := filewatch.Stat(g.file) // taken before the file is read: a later write then counts as a change
 	if before := r.seen[g.file]; own.Digest != before.Digest && own.InPlace(before) && !own.EndsWithNewline {
 		return nil, fmt.Errorf("%s: %w", g.file, filewatch.ErrPossiblyTruncated)
 	}
@@ -250,8 +250,9 @@ func (g *Gate) buildNext(ctx context.Context) (*state, error) {
 	return next, nil
 }
 
-// prepare fetches what next needs to decide about the same callers as s: key sets of servers that
-// have moved, and new revocation lists. Without them next would refuse what s grants.
+// prepare fetches what next needs to decide about the callers that s knows: key sets of servers
+// that have moved, and new revocation lists. Without these, next would refuse requests that s
+// grants.
 func (s *state) prepare(ctx context.Context, next *state) error {
 	ctx, cancel := context.WithTimeout(ctx, prefetchTimeout)
 	defer cancel()

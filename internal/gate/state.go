@@ -39,12 +39,12 @@ type state struct {
 // buildOptions is what buildState needs beside the configuration.
 type buildOptions struct {
 	*telemetry
-	trust    func() *mtls.Trust // returns the current state's; not called before there is a current state
-	acme     *acme.Manager      // provides certificates where no files do; nil for a command that does not serve
+	trust    func() *mtls.Trust // returns the current state's Trust; not called before there is a current state
+	acme     *acme.Manager      // provides certificates if no files do; nil for a command that does not serve
 	streams  *proxy.Streams     // nil for a command that does not serve
-	previous *state             // the state to replace; nil: none
+	previous *state             // the state to replace; nil at the start
 	closing  func() bool        // reports whether responses must close their connections; nil: never
-	own      *LocalIssuer       // asked in place of the state's own issuer, which runs in another process; nil: the state's own
+	own      *LocalIssuer       // the issuer to ask in place of the state's own, when another process runs it; nil: the state's own
 }
 
 // A LocalIssuer is the part of our own issuer that the validator calls.
@@ -73,10 +73,10 @@ func buildState(cfg *config.Config, from buildOptions) (*state, error) {
 		s.table = policy.New(cfg, policy.Certificates{Anchors: s.Trust.Anchors(), Registered: registered})
 		faults[2] = s.makeIssuer(from, before)
 	}
-	if faults[2] == nil { // otherwise the issuer has reported the same fault
+	if faults[2] == nil { // if set, the issuer has reported the same fault
 		faults[2] = noneRegistered
 	}
-	if cfg.Issuer == nil || s.Issuer != nil { // otherwise the fault would be reported twice
+	if cfg.Issuer == nil || s.Issuer != nil { // if the issuer failed, the fault would be reported twice
 		faults[3] = s.makeValidator(from, before)
 	}
 	s.directory, faults[4] = acme.LoadDirectoryTrust(cfg.Listener.Certificate.ACME)
@@ -159,7 +159,7 @@ func (s *state) buildTLSConfigs(from buildOptions) {
 		}
 		return made
 	}
-	trust := from.trust // from itself holds the previous state
+	trust := from.trust // a closure over from would hold the previous state
 	peers := func() *mtls.Trust { return trust().PeerTrust() }
 	s.tlsConfigs = map[string]*tls.Config{PartnersListener: settings(PartnersListener, peers, listener.ClientCertificates.OnFailure)}
 	if s.Issuer == nil {
@@ -237,14 +237,14 @@ func readRegistered(cfg *config.Config, log *slog.Logger) (map[config.ClientID]m
 	return registered, policy.CheckRegistered(cfg, registered)
 }
 
-// ReadOnce reads once what a serving gate keeps fresh: revocation lists, metadata and key sets. An
-// error says what could not be read.
+// ReadOnce reads once what a serving gate keeps fresh: revocation lists, metadata and key sets. The
+// error lists the failures.
 func (s *state) ReadOnce(ctx context.Context) error {
 	return errors.Join(s.Trust.Prefetch(ctx), s.Validator.RefreshOnce(ctx))
 }
 
-// Close ends the background work of s, except what next has taken over; nil for no next state. The
-// issuer stays open, since all states share it.
+// Close ends the background work of s, except for the parts that next shares. next is nil if no
+// state follows. The issuer stays open, because all states share it.
 func (s *state) Close(next *state) {
 	if next == nil {
 		next = &state{}

@@ -33,7 +33,7 @@ type telemetry struct {
 	expiries   *prometheus.GaugeVec
 	refused    *prometheus.CounterVec
 	load       *loadshed.Shedder
-	memory     *cache.Pool // of all caches together
+	memory     *cache.Pool // the memory that all caches share
 }
 
 func newTelemetry(log *slog.Logger) *telemetry {
@@ -60,8 +60,8 @@ func newTelemetry(log *slog.Logger) *telemetry {
 	return in
 }
 
-// CacheFraction is the divisor for the caches' part of the process memory: an eighth. With the 460
-// MiB that the chart's limit leaves (512 MiB × 9/10) that is 57 MiB, or some 60,000 tokens at 1
+// CacheFraction is the divisor for the caches' part of the process memory: an eighth. The chart's
+// limit leaves 512 MiB × 9/10 = 460 MiB, so the caches get 57 MiB, which is some 60,000 tokens at 1
 // KiB. New connections are refused at six eighths.
 const CacheFraction = 8
 
