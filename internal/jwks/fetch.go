@@ -16,8 +16,8 @@ import (
 	"github.com/tallygate/tallygate/internal/authserver"
 )
 
-// A fetchedDocument is kept for the next fetch from the same URL, and for a [Source] that accepts
-// other algorithms.
+// A fetchedDocument is the source of a key set. The next fetch from the same URL needs it, and so
+// does a [Source] that accepts other algorithms.
 type fetchedDocument struct {
 	url      string
 	etag     string // "" when absent

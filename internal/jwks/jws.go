@@ -24,7 +24,7 @@ type JWS struct {
 	Type      string         // typ; "" when absent or not a string
 	KeyID     string         // kid
 	NamesKey  bool           // whether kid is present
-	Payload   jsontext.Value // begins a JSON object; otherwise not parsed
+	Payload   jsontext.Value // an undecoded JSON value that begins an object
 
 	signed    string // the signing input, RFC 7515 section 5.2
 	signature string // base64url

@@ -49,8 +49,8 @@ type Set struct {
 	withoutID       []*key            // keys without a kid
 	fingerprints    map[Fingerprint]bool
 	leftOut         leftOut
-	fetchedAt       time.Time // start of the fetch
-	fetchedDocument           // zero unless it comes from a URL
+	fetchedAt       time.Time // when the fetch began
+	fetchedDocument           // zero unless the set comes from a URL
 }
 
 // A key verifies signatures by its algorithms, of which it has at least one.

@@ -15,7 +15,7 @@ type refreshRequests struct {
 	mu          sync.Mutex
 	running     bool            // Source.Run is running
 	nextAllowed time.Time       // end of the cool-down
-	current     *pendingRefresh // requested or under way; nil without one
+	current     *pendingRefresh // the refresh that is requested or under way; nil without one
 	failed      bool            // the last refresh failed
 }
 
@@ -59,7 +59,7 @@ func (w *refreshRequests) request(now time.Time) (wait *pendingRefresh, granted,
 func (w *refreshRequests) wake() {
 	select {
 	case w.signal <- struct{}{}:
-	default: // a signal is pending, and its refresh has not begun
+	default: // a signal is pending, and its refresh will serve this request too
 	}
 }
 

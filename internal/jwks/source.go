@@ -42,10 +42,10 @@ type Source struct {
 	algorithms []config.Algorithm
 	local      LocalKeySet
 	remote     *authserver.Server
-	timeout    time.Duration // of a fetch
+	timeout    time.Duration // the timeout of a fetch
 
 	current      atomic.Pointer[Set]     // last good key set; nil before the first
-	logged       atomic.Pointer[leftOut] // left-out keys of the last log line
+	logged       atomic.Pointer[leftOut] // keys that the last log line listed as left out
 	localVersion atomic.Uint64           // version of the local key set in current
 	interval     atomic.Int64            // nanoseconds between two fetches
 	// reloadingLocal is held while a local key set is read.
@@ -91,7 +91,7 @@ func New(settings config.AuthorizationServer, options Options) (*Source, error) 
 	}
 	switch previous := options.Previous; {
 	case s.local != nil:
-		s.localVersion.Store(math.MaxUint64) // no version of a local key set
+		s.localVersion.Store(math.MaxUint64) // a number that no local key set has
 		return s, s.reloadLocal()
 	case !s.isFetched():
 		return s, s.refresh(context.Background())
@@ -120,7 +120,7 @@ func (s *Source) inherit(previous *Source) {
 	if !previous.isFetched() || !sameURL || set == nil || !s.remote.CanReuse(previous.remote) {
 		return
 	}
-	if own, err := parse(set.document, s.algorithms); err == nil { // on an error, no key fits the algorithms of s
+	if own, err := parse(set.document, s.algorithms); err == nil { // with an error, no key fits the algorithms of s
 		own.fetchedAt, own.fetchedDocument = set.fetchedAt, set.fetchedDocument
 		s.current.Store(own)
 	}
@@ -201,7 +201,7 @@ func (s *Source) schedule() refresh.Backoff { return refresh.Every(time.Duration
 func (s *Source) answerRequests(ctx context.Context) error {
 	current := s.requests.start()
 	err := s.refresh(ctx)
-	if err != nil && ctx.Err() != nil { // canceled
+	if err != nil && ctx.Err() != nil { // the context explains the error: the fetch was canceled
 		return err
 	}
 	s.requests.done(current, err)
