@@ -14,10 +14,10 @@ const (
 	// seconds longer than net/http keeps a connection without a request, so that connections of a
 	// burst are parked by then.
 	IdleFor = 7 * time.Second
-	// idleBytes is the most that an idle process allocates in a second: about 50 requests.
+	// idleBytes bounds the allocations of an idle process in one second: 1 MiB, about 50 requests.
 	idleBytes = 1 << 20
 	// minGarbage is how much must have been allocated since the last release. Go's runtime starts
-	// with a heap of that size.
+	// with a heap of 4 MiB too.
 	minGarbage = 4 << 20
 )
 
@@ -43,7 +43,7 @@ func ReleaseMemory(ctx context.Context) {
 	const every = time.Second
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	var released, seen uint64 // bytes allocated at that time
+	var released, seen uint64 // total allocated bytes at the last release, and at the last look
 	var idle time.Duration
 	paced := os.Getenv("GOGC") == ""
 	pace := 100

@@ -19,12 +19,12 @@ import (
 type Shedder struct {
 	Partners, Issuer atomic.Int64 // concurrent requests by listener
 
-	MaxRequests int          // upper bound for every configured limit; 0: none
+	MaxRequests int          // bounds every configured limit; 0: no bound
 	MaxMemory   int64        // bytes; 0: no limit
 	FreeCaches  func() bool  // shrinks caches and reports whether it freed memory; nil: no caches
 	began       time.Time    // the times below are nanoseconds since then, because the wall clock may jump
 	measured    atomic.Int64 // when used was measured
-	used        atomic.Int64 // bytes
+	used        atomic.Int64 // bytes in use
 	freed       atomic.Int64 // when free last ran
 }
 
@@ -32,7 +32,7 @@ type Shedder struct {
 // requests.
 func New(registerer prometheus.Registerer, partners, issuer string) *Shedder {
 	s := &Shedder{began: time.Now()}
-	s.measured.Store(-int64(measureEvery)) // never
+	s.measured.Store(-int64(measureEvery)) // used has never been measured
 	for name, active := range map[string]*atomic.Int64{partners: &s.Partners, issuer: &s.Issuer} {
 		registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "tallygate_requests_in_flight", Help: "Concurrent requests by listener; the issuer's mutual TLS alias counts as issuer.",
@@ -72,7 +72,8 @@ func (s *Shedder) LowMemory() bool { return s.usesMoreThanEighths(6) }
 // measureEvery is how old the measurement of used memory may be. Measuring takes about 10 µs.
 const measureEvery = 100 * time.Millisecond
 
-// usesMoreThanEighths reports whether more than that many eighths of MaxMemory are in use.
+// usesMoreThanEighths reports whether more than the given number of eighths of MaxMemory are in
+// use.
 func (s *Shedder) usesMoreThanEighths(eighths int64) bool {
 	if s.MaxMemory == 0 {
 		return false
@@ -131,7 +132,7 @@ func memoryInUse() int64 {
 // MemoryLimit returns the memory limit of the process in bytes: GOMEMLIMIT, or nine tenths of the
 // cgroup's limit if GOMEMLIMIT is not set; 0 for no limit.
 func MemoryLimit() int64 {
-	_, _ = memlimit.Set(memlimit.WithRatio(0.9)) // fails without a limit
+	_, _ = memlimit.Set(memlimit.WithRatio(0.9)) // Set fails if there is no limit
 	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
 		return limit
 	}
