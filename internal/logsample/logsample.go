@@ -11,7 +11,7 @@ const interval = 10 * time.Second
 
 // A Sampler counts events of one cause between its log lines. It is not safe for concurrent use.
 type Sampler struct {
-	events int // since the last line
+	events int // events since the last line
 	logged time.Time
 }
 
