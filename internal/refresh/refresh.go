@@ -10,9 +10,9 @@ import (
 
 // A Backoff computes the delays between the attempts of a repeated fetch.
 type Backoff struct {
-	Interval time.Duration // after a success
-	First    time.Duration // after the first failure, doubled with each further failure in a row
-	Max      time.Duration // of the delays after failures
+	Interval time.Duration // the delay after a success
+	First    time.Duration // the delay after the first failure, doubled with each further failure in a row
+	Max      time.Duration // bounds the delays after failures
 }
 
 // Every returns a Backoff for a fetch at interval whose failures are retried after 1 s, 2 s,
@@ -21,21 +21,21 @@ func Every(interval time.Duration) Backoff {
 	return Backoff{Interval: interval, First: time.Second, Max: 30 * time.Second}
 }
 
-// Delay returns the time until the next attempt after that many failures in a row. It is never
-// longer than Interval, and up to a tenth shorter at random, so that the gates of a fleet do
+// Delay returns the time until the next attempt after a number of failures in a row. The delay is
+// never longer than Interval, and up to a tenth shorter at random, so that the gates of a fleet do
 // not fetch at the same moment.
 func (b Backoff) Delay(failures int) time.Duration {
 	delay := b.Interval
 	if failures > 0 {
 		delay = min(b.Interval, b.Max)
-		// First<<16 is above any Max in use: further doubling changes nothing.
+		// First<<16 is above any Max in use, so further doubling changes nothing.
 		delay = min(delay, b.First<<min(failures-1, 16))
 	}
 	return delay - rand.N(delay/10+1) //nolint:gosec // guessing the time of a fetch gains nothing
 }
 
-// Remaining returns the time until the next attempt after a success of that age, 0 when the
-// attempt is due.
+// Remaining returns the time until the next attempt. age is the age of the last success; the result
+// is 0 when the attempt is due.
 func (b Backoff) Remaining(age time.Duration) time.Duration { return max(0, b.Delay(0)-age) }
 
 // A Loop repeats a fetch.
