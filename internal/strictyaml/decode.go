@@ -18,9 +18,9 @@ import (
 // The bound allows a list of ten values for each of 100,000 elements.
 const maxAliased = 1_000_000
 
-// Options says how [Decode] treats the values of particular types. The functions are optional.
+// Options says how [Decode] treats the values of particular types. Every function may be nil.
 type Options struct {
-	File     string      // the name in positions
+	File     string      // the file name in positions
 	Defaults func(v any) // called with a pointer to each struct before its keys are decoded
 	Scalar   func(v any) // called with a pointer to each scalar after it was decoded
 	// Text returns the parser of the value that v points to, or nil for the type's own. It is for
@@ -63,9 +63,9 @@ type decoder struct {
 	rejected map[*node]bool            // nodes with a fault that check has found
 	keys     map[reflect.Type][]string // by struct type, filled by keysOf
 
-	aliasDepth int  // aliases on the way to the current value
-	aliased    int  // values that came from aliases
-	stopped    bool // aliased has passed its bound, and the tree is incomplete
+	aliasDepth int  // number of aliases on the way to the current value
+	aliased    int  // number of values that came from aliases
+	stopped    bool // aliased exceeds maxAliased, so the tree is incomplete
 }
 
 // decode sets v from n and returns the locations of n and of all values inside it.
@@ -138,7 +138,7 @@ func (d *decoder) mapping(n *node, v reflect.Value) []location {
 		d.options.Defaults(v.Addr().Interface())
 	}
 	keys := d.keysOf(v.Type())
-	first := make([]int, len(keys)) // the line of each key
+	first := make([]int, len(keys)) // the line of each key's first occurrence
 	inside := make([]location, 0, len(keys))
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]

@@ -74,7 +74,7 @@ func (d *Document) Complete(path string) bool {
 // 100,000 applications has about two million, hence the narrow numbers and no maps.
 type location struct {
 	line, column int32
-	key          string     // in a mapping; "" in a list
+	key          string     // the key in a mapping; "" in a list
 	inside       []location // in a list, by index
 }
 

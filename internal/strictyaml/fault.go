@@ -9,7 +9,7 @@ import (
 // Fault is one fault of a file, or of values that do not come from a file.
 type Fault struct {
 	Position
-	Path    string // of the value, such as apis[0].routes[1].path; "" for the file as a whole
+	Path    string // path of the value, such as apis[0].routes[1].path; "" for the file as a whole
 	Message string // a sentence on one line; it quotes no more of the file than a name
 }
 

@@ -9,7 +9,7 @@ import (
 // is refused as fast as any other.
 const (
 	maxSuggestedLength = 64   // bytes of either name, the longest name in our configuration
-	MaxCandidates      = 1000 // known names; with more, DidYouMean suggests none
+	MaxCandidates      = 1000 // the maximum of known names; with more, DidYouMean suggests nothing
 )
 
 // suggest returns the known name that word most likely stands for, or "" if no name is within an
@@ -36,7 +36,7 @@ func editDistance(a, b string) int {
 	if len(b) > maxSuggestedLength {
 		return len(b)
 	}
-	var before, last, row [maxSuggestedLength + 1]int // row i-2, i-1 and i of the table
+	var before, last, row [maxSuggestedLength + 1]int // the rows i-2, i-1 and i of the table
 	for j := range row {
 		row[j] = j
 	}
