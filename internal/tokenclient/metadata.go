@@ -77,7 +77,7 @@ func New(f Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading client certificate and key: %w", err)
 	}
-	var roots *x509.CertPool // nil: the system's
+	var roots *x509.CertPool // nil: the system's roots
 	if f.CA != "" {
 		if roots, err = pemfile.ReadPool([]string{f.CA}); err != nil {
 			return nil, fmt.Errorf("reading authorities: %w", err)
