@@ -93,9 +93,9 @@ func ParsePattern(s string) (Pattern, error) {
 	return p, nil
 }
 
-// mustEscape lists the bytes that a literal must escape although a request need not or cannot
-// have them: such a byte in a pattern is usually meant as a wildcard, a regular expression or a
-// query, and patterns have none of these.
+// mustEscape lists further bytes that a literal must escape, although a request may contain some of
+// them unescaped. Such a byte in a pattern is usually meant as a wildcard, a regular expression or
+// a query, and patterns have none of these.
 const mustEscape = "*?#[]^|"
 
 // parseSegment returns the segment written as part and, for {name}, the name.

@@ -1,7 +1,6 @@
-// Package urlpath has the one rule for the segments of URL paths, and path patterns that
-// obey it. Two servers never read an accepted segment in two ways: what a pattern matches is
-// what the upstream sees. The package does no input or output and all its functions are safe
-// for concurrent use.
+// Package urlpath has the one rule for the segments of URL paths, and path patterns that obey it.
+// Two servers never read an accepted segment in two ways: the upstream sees what a pattern matched.
+// The package does no I/O, and all its functions are safe for concurrent use.
 package urlpath
 
 import (
@@ -11,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// Reasons why a segment is not canonical. None quotes the segment: it may come from a
-// request, and the text goes to the log.
+// Reasons why a segment is not canonical. No reason quotes the segment, which may come from a
+// request, because the text goes to the log.
 var (
 	errDotSegment     = errors.New(`a "." or ".." segment is not canonical`)
 	errSegmentByte    = errors.New("a byte that must be percent-encoded, or a semicolon, is not canonical")
@@ -27,8 +26,8 @@ var (
 const (
 	// RFC 3986 section 2.3.
 	unreserved = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
-	// The rest of pchar, RFC 3986 section 3.3, without ";": some servers end the
-	// segment there (matrix parameters), others do not.
+	// The rest of pchar, RFC 3986 section 3.3, without ";". Some servers end the segment at ";"
+	// (matrix parameters), others do not.
 	otherSegmentBytes = "!$&'()*+,=:@"
 )
 
