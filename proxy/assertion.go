@@ -16,6 +16,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/reuse"
 )
 
 // assertionLifetime is how long an assertion is valid. An assertion is for one request; a minute allows
@@ -34,18 +35,24 @@ type asserter struct {
 	keySet []byte // JSON
 }
 
-// newAsserter returns prev, or a new asserter if prev is nil and a route of cfg needs assertions. It
-// may return nil.
-func newAsserter(cfg *config.Config, prev *asserter) (*asserter, error) {
+// newAsserter returns the asserter that lease shares, or a new asserter if there is none and a route of
+// cfg needs assertions. It may return nil.
+func newAsserter(lease *reuse.Lease, cfg *config.Config) (*asserter, error) {
 	asked := false
 	for _, api := range cfg.APIs {
 		for _, r := range api.Routes {
 			asked = asked || r.Assertion
 		}
 	}
-	if !asked || prev != nil {
-		return prev, nil
-	}
+	return reuse.Acquire(lease, "asserter", nil, func(prev *asserter) (*asserter, error) {
+		if !asked || prev != nil {
+			return prev, nil
+		}
+		return generateAsserter()
+	}, nil)
+}
+
+func generateAsserter() (*asserter, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("making the key for assertions: %w", err)

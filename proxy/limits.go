@@ -9,6 +9,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/reuse"
 )
 
 // partnerLimits count the concurrent requests of each partner and limit the rate of each application.
@@ -20,23 +21,33 @@ type partnerLimits struct {
 	apis     map[string]*apiLimits    // by API name
 }
 
-// newPartnerLimits returns the limits of partners, with the counts and buckets of prev. It leaves apis
-// empty.
-func newPartnerLimits(partners []config.Partner, prev partnerLimits) partnerLimits {
-	s := partnerLimits{inFlight: make(map[string]*atomic.Int64, len(partners)), rates: make(map[string]*rate.Limiter)}
+// newLimits returns the limits for cfg, with the counts and buckets that lease shares.
+func newLimits(lease *reuse.Lease, cfg *config.Config) partnerLimits {
+	limits, _ := reuse.Acquire(lease, "limits", nil, func(prev partnerLimits) (partnerLimits, error) {
+		return prev.next(cfg), nil
+	}, nil)
+	return limits
+}
+
+// next returns the limits for cfg, with the counts and buckets of s.
+func (s partnerLimits) next(cfg *config.Config) partnerLimits {
+	partners := cfg.Partners.List
+	next := partnerLimits{
+		inFlight: make(map[string]*atomic.Int64, len(partners)), rates: make(map[string]*rate.Limiter), apis: newAPILimits(cfg, s.apis),
+	}
 	for i := range partners {
 		name := string(partners[i].Name)
-		if s.inFlight[name] = prev.inFlight[name]; s.inFlight[name] == nil {
-			s.inFlight[name] = new(atomic.Int64)
+		if next.inFlight[name] = s.inFlight[name]; next.inFlight[name] == nil {
+			next.inFlight[name] = new(atomic.Int64)
 		}
 		for j := range partners[i].Applications {
 			a := &partners[i].Applications[j]
 			if a.RateLimit != nil {
-				s.rates[string(a.ClientID)] = limiter(*a.RateLimit, prev.rates[string(a.ClientID)])
+				next.rates[string(a.ClientID)] = limiter(*a.RateLimit, s.rates[string(a.ClientID)])
 			}
 		}
 	}
-	return s
+	return next
 }
 
 // limiter returns prev if its rate is r, and a new Limiter otherwise. It does not change prev, which

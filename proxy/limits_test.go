@@ -23,9 +23,7 @@ func manyPartners(partners int, most, atUpstream int64) (*Proxy, *atomic.Int64) 
 		cfg.Partners.List = append(cfg.Partners.List, config.Partner{Name: config.Name(fmt.Sprint(i)), Applications: grants})
 	}
 	var inHand atomic.Int64
-	s := newPartnerLimits(cfg.Partners.List, partnerLimits{})
-	s.apis = newAPILimits(cfg, nil)
-	return &Proxy{limits: s, slotsLeft: func() int64 { return most - inHand.Load() }}, &inHand
+	return &Proxy{limits: partnerLimits{}.next(cfg), slotsLeft: func() int64 { return most - inHand.Load() }}, &inHand
 }
 
 // begin begins a request of partner and returns it, or nil without a free slot.
@@ -95,13 +93,14 @@ func TestReloadKeepsPartnerLimits(t *testing.T) {
 	application := func(id string, perSecond int) config.Application {
 		return config.Application{ClientID: config.ClientID(id), RateLimit: &config.Rate{RequestsPerSecond: perSecond, Burst: 5}}
 	}
-	list := func(apps ...config.Application) []config.Partner {
-		return []config.Partner{{Name: "northwind", Applications: append(apps, config.Application{ClientID: "free"})}}
+	list := func(apps ...config.Application) *config.Config {
+		partner := config.Partner{Name: "northwind", Applications: append(apps, config.Application{ClientID: "free"})}
+		return &config.Config{Partners: config.Partners{List: []config.Partner{partner}}}
 	}
-	before := newPartnerLimits(list(application("same", 1), application("other", 1), application("gone", 1)), partnerLimits{})
-	after := newPartnerLimits(list(application("same", 1), application("other", 2)), before)
+	before := partnerLimits{}.next(list(application("same", 1), application("other", 1), application("gone", 1)))
+	after := before.next(list(application("same", 1), application("other", 2)))
 	if before.inFlight["northwind"] != after.inFlight["northwind"] || before.rates["same"] != after.rates["same"] {
-		t.Error("newPartnerLimits returned a new count or rate for an unchanged partner")
+		t.Error("next returned a new count or rate for an unchanged partner")
 	}
 	if got := after.rates["other"]; got == before.rates["other"] || got.Limit() != 2 || before.rates["other"].Limit() != 1 {
 		t.Errorf("changed rate: new limit %v, previous limit %v, want 2 and 1", got.Limit(), before.rates["other"].Limit())
@@ -249,7 +248,7 @@ func TestPartnerLimitsOfManyApplications(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	s := newPartnerLimits(list, partnerLimits{})
+	s := partnerLimits{}.next(&config.Config{Partners: config.Partners{List: list}})
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	if each := (after.HeapAlloc - before.HeapAlloc) / applications; each > 200 {

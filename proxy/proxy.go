@@ -16,6 +16,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/upstream"
 	"github.com/tallygate/tallygate/mtls"
 	"github.com/tallygate/tallygate/policy"
@@ -33,9 +34,11 @@ type Steps struct {
 type Options struct {
 	Log     *slog.Logger // must be set
 	Metrics *Metrics     // must be set
-	// Previous is the Proxy of the previous configuration, or nil. The new Proxy shares its connections
-	// to unchanged upstreams, its counts and rates, and the key of assertions.
-	Previous *Proxy
+	// Lease shares with the Proxy of the previous configuration the connections to unchanged upstreams,
+	// the counts and rates, and the key of assertions. It must be set. Its release closes idle connections
+	// and removes the certificate metric of a partner that no Proxy has, so that no alert goes off for a
+	// removed partner. Requests in progress go on.
+	Lease *reuse.Lease
 	// Streams are shared by the Proxies of all configurations. With nil the Proxy has its own.
 	Streams *Streams
 	// Overloaded reports whether a new request must be refused for lack of slots or memory; nil: never.
@@ -68,13 +71,10 @@ type Proxy struct {
 }
 
 // New returns the handler for cfg. It reads the files of the upstreams and returns all their faults in
-// one error. It opens no connection. The caller must call Close at the end.
+// one error. It opens no connection.
 func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
-	prev := options.Previous
-	if prev == nil {
-		prev = &Proxy{}
-	}
-	asserter, err := newAsserter(cfg, prev.asserter)
+	lease := options.Lease
+	asserter, err := newAsserter(lease, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +82,7 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 		steps:          steps,
 		upstreams:      make(map[string]*upstream.Upstream, len(cfg.APIs)),
 		partnerMetrics: make(map[string]*partnerMetrics, 1+len(cfg.Partners.List)),
-		limits:         newPartnerLimits(cfg.Partners.List, prev.limits),
+		limits:         newLimits(lease, cfg),
 		headers:        newHeaderRules(cfg.IdentityHeaders, cfg.Listener.ClientCertificates.Header),
 		asserter:       asserter,
 		bodyBytes:      int64(cfg.Listener.Limits.BodyBytes),
@@ -103,16 +103,18 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 	if p.streams == nil {
 		p.streams = NewStreams(func() *Proxy { return p })
 	}
-	p.limits.apis = newAPILimits(cfg, prev.limits.apis)
 	p.partnerMetrics[unknownPartner] = &partnerMetrics{partner: unknownPartner, routes: make(map[metricKey]*routeMetrics)}
 	for _, partner := range cfg.Partners.List {
 		name := string(partner.Name)
 		p.partnerMetrics[name] = &partnerMetrics{partner: name, routes: make(map[metricKey]*routeMetrics)}
+		lease.Hold("certificate metric of "+name, func() { p.metrics.clientCertificate.DeleteLabelValues(name) })
 	}
+	// Acquired after the metrics, and so released before them.
+	_, _ = reuse.Acquire(lease, "proxy", nil, func(*Proxy) (*Proxy, error) { return p, nil }, func(p *Proxy) { p.retired.Store(true) })
 	var faults []error
 	for _, api := range cfg.APIs {
 		name := string(api.Name)
-		if p.upstreams[name], err = upstream.New(api.Upstream, prev.upstreams[name], options.Log); err != nil {
+		if p.upstreams[name], err = upstream.New(lease, name, api.Upstream, options.Log); err != nil {
 			faults = append(faults, fmt.Errorf("preparing the upstream of API %q: %w", name, err))
 		}
 	}
@@ -127,27 +129,6 @@ func orFalse(condition func() bool) func() bool {
 		return func() bool { return false }
 	}
 	return condition
-}
-
-// Close closes the connections to the upstreams as they become idle, except for upstreams that p
-// shares with next, the Proxy of the next configuration or nil. Requests in progress go on. Close also
-// removes the certificate metric of each partner that next does not have, so that no alert goes off for
-// a removed partner.
-func (p *Proxy) Close(next *Proxy) {
-	for name, u := range p.upstreams {
-		if next == nil || next.upstreams[name] != u {
-			u.Retire()
-		}
-	}
-	if next == nil {
-		return
-	}
-	p.retired.Store(true)
-	for name := range p.partnerMetrics {
-		if next.partnerMetrics[name] == nil {
-			p.metrics.clientCertificate.DeleteLabelValues(name)
-		}
-	}
 }
 
 // ServeHTTP decides about r, and forwards or refuses it. It logs and counts every request, even after

@@ -25,6 +25,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 	"github.com/tallygate/tallygate/internal/upstream/http1"
 	"github.com/tallygate/tallygate/mtls"
@@ -59,8 +60,10 @@ type harness struct {
 	cfg      *config.Config
 	proxy    *Proxy
 	current  atomic.Pointer[Proxy] // which decides about streams
-	revoked  atomic.Bool           // every token is
-	ahead    atomic.Int64          // how far the clock of the checks is ahead, a time.Duration
+	pool     reuse.Pool
+	lease    *reuse.Lease // of the current Proxy
+	revoked  atomic.Bool  // every token is
+	ahead    atomic.Int64 // how far the clock of the checks is ahead, a time.Duration
 	streams  *Streams
 	metrics  *Metrics
 	tokens   *validate.Metrics
@@ -94,6 +97,7 @@ func newHarness(t testing.TB, upstream string, log io.Writer, edits ...func(*con
 	s.metrics = NewMetrics(s.registry)
 	s.streams = NewStreams(s.current.Load)
 	s.streams.recheckInterval, s.streams.forceCloseInterval = 40*time.Millisecond, 20*time.Millisecond
+	s.lease = s.pool.Lease()
 	s.proxy = s.next(t, edits...)
 	s.trust, s.cfg = s.proxy.steps.Trust, s.configure(t, edits...)
 	s.token = s.mint(s.client, nil)
@@ -116,7 +120,7 @@ func (s *harness) configure(t testing.TB, edits ...func(*config.Config)) *config
 // next replaces the current Proxy by a Proxy for the configuration with edits, as a reload does.
 func (s *harness) next(t testing.TB, edits ...func(*config.Config)) *Proxy {
 	t.Helper()
-	cfg, before := s.configure(t, edits...), s.current.Load()
+	cfg, lease := s.configure(t, edits...), s.pool.Lease()
 	trust, err := mtls.LoadTrust(cfg, mtls.Options{Previous: s.trust, Now: s.now})
 	if err != nil {
 		t.Fatal(err)
@@ -129,15 +133,14 @@ func (s *harness) next(t testing.TB, edits ...func(*config.Config)) *Proxy {
 		t.Fatal(err)
 	}
 	p, err := New(cfg, Steps{Trust: trust, Validator: validator, Table: policy.New(cfg, policy.Certificates{Anchors: trust.Anchors()})},
-		Options{Log: s.log, Metrics: s.metrics, Previous: before, Streams: s.streams})
+		Options{Log: s.log, Metrics: s.metrics, Lease: lease, Streams: s.streams})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.current.Store(p)
-	if before != nil {
-		before.Close(p)
-	}
-	t.Cleanup(func() { p.Close(nil) })
+	s.lease.Release()
+	s.lease = lease
+	t.Cleanup(lease.Release)
 	return p
 }
 

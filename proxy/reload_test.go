@@ -14,6 +14,20 @@ import (
 	"github.com/tallygate/tallygate/internal/upstream/http1"
 )
 
+// replace makes the Proxy for cfg and releases what only the Proxy before needed.
+func (s *harness) replace(t *testing.T, cfg *config.Config) *Proxy {
+	t.Helper()
+	lease := s.pool.Lease()
+	next, err := New(cfg, s.proxy.steps, Options{Log: s.proxy.log, Metrics: s.proxy.metrics, Lease: lease})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.lease.Release()
+	s.lease = lease
+	t.Cleanup(lease.Release)
+	return next
+}
+
 // The Proxy of the next configuration keeps the connections to unchanged upstreams and the key of
 // assertions.
 func TestReloadKeepsConnections(t *testing.T) {
@@ -40,26 +54,20 @@ func TestReloadKeepsConnections(t *testing.T) {
 			t.Fatal(w.Code)
 		}
 	}
-	succeed := func(p *Proxy, edit func(*config.API)) *Proxy {
+	succeed := func(edit func(*config.API)) *Proxy {
 		t.Helper()
 		cfg := *s.cfg
 		cfg.APIs = []config.API{s.cfg.APIs[0]}
 		edit(&cfg.APIs[0])
-		next, err := New(&cfg, p.steps, Options{Log: p.log, Metrics: p.metrics, Previous: p})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { next.Close(nil) })
-		p.Close(next)
-		return next
+		return s.replace(t, &cfg)
 	}
 	call(s.proxy)
-	same := succeed(s.proxy, func(a *config.API) { a.Routes = append(a.Routes[:1:1], a.Routes[0]) })
+	same := succeed(func(a *config.API) { a.Routes = append(a.Routes[:1:1], a.Routes[0]) })
 	call(same)
 	if opened.Load() != 1 || closed.Load() != 0 || same.asserter != s.proxy.asserter {
 		t.Errorf("unchanged upstream: %d connections, %d closed, same key %t, want 1, 0, true", opened.Load(), closed.Load(), same.asserter == s.proxy.asserter)
 	}
-	patient := succeed(same, func(a *config.API) { a.Upstream.Timeout = time.Minute })
+	patient := succeed(func(a *config.API) { a.Upstream.Timeout = time.Minute })
 	call(patient)
 	for deadline := time.Now().Add(10 * time.Second); closed.Load() != 1; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -106,12 +114,7 @@ func TestReloadDuringRequests(t *testing.T) {
 	cfg := *s.cfg
 	cfg.APIs = []config.API{s.cfg.APIs[0]}
 	cfg.APIs[0].Upstream.Timeout = time.Minute
-	next, err := New(&cfg, s.proxy.steps, Options{Log: s.proxy.log, Metrics: s.proxy.metrics, Previous: s.proxy})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer next.Close(nil)
-	s.proxy.Close(next)
+	s.replace(t, &cfg)
 	begin()
 	if n := open.Load(); n != 2 {
 		t.Fatalf("%d connections open for two requests, want 2", n)
@@ -144,14 +147,9 @@ func TestReloadRemovesPartner(t *testing.T) {
 	}{{s.cfg.Partners.List, 1}, {nil, 0}} {
 		cfg := *s.cfg
 		cfg.Partners.List = c.partners
-		next, err := New(&cfg, s.proxy.steps, Options{Log: s.proxy.log, Metrics: s.proxy.metrics, Previous: s.proxy})
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.proxy.Close(next)
+		s.replace(t, &cfg)
 		if n := testutil.CollectAndCount(s.proxy.metrics.clientCertificate); n != c.want {
 			t.Errorf("%d certificate metrics, want %d", n, c.want)
 		}
-		next.Close(nil)
 	}
 }

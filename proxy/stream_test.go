@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 	"github.com/tallygate/tallygate/internal/upstream"
 )
@@ -444,23 +445,24 @@ func TestStreamsAfterUpstreamChange(t *testing.T) {
 		})
 	}
 	t.Run("anchors", func(t *testing.T) {
+		var pool reuse.Pool
 		dir := t.TempDir()
 		file, _ := testpki.NewCA("One Root").Write(dir, "ca")
 		settings := config.Upstream{
 			URL: &config.UpstreamURL{URL: url.URL{Scheme: "https", Host: "127.0.0.1:1"}},
 			TLS: config.UpstreamTLS{Trust: []config.Path{config.Path(file)}},
 		}
-		before, err := upstream.New(settings, nil, slog.New(slog.DiscardHandler))
+		before, err := upstream.New(pool.Lease(), "accounts", settings, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
 		settings.Timeout = time.Minute
-		slower, err := upstream.New(settings, before, slog.New(slog.DiscardHandler))
+		slower, err := upstream.New(pool.Lease(), "accounts", settings, slog.New(slog.DiscardHandler))
 		if err != nil || slower == before || !slower.SameDestination(before) {
 			t.Errorf("SameDestination = false after a change of the timeout, want true; error %v", err)
 		}
 		testpki.NewCA("Another Root").Write(dir, "ca")
-		if other, err := upstream.New(settings, slower, slog.New(slog.DiscardHandler)); err != nil || other.SameDestination(slower) {
+		if other, err := upstream.New(pool.Lease(), "accounts", settings, slog.New(slog.DiscardHandler)); err != nil || other.SameDestination(slower) {
 			t.Errorf("SameDestination = true after a change of the anchors, want false; error %v", err)
 		}
 	})

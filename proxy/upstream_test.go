@@ -134,7 +134,7 @@ func TestUpstreamSocket(t *testing.T) {
 			t.Errorf("%s: got %d %s", protocol, code, text)
 		}
 		_ = server.Close()
-		s.proxy.Close(nil)
+		s.lease.Release()
 		if code, text := get(s); code != http.StatusBadGateway || !strings.Contains(text, "upstream_unreachable") || strings.Contains(text, socket) {
 			t.Errorf("%s, after the socket was closed: got %d %s", protocol, code, text)
 		}
@@ -237,7 +237,7 @@ func TestUpstreamFiles(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err = New(s.configure(t, edit), s.proxy.steps, Options{Log: s.log, Metrics: s.metrics, Previous: s.current.Load()})
+		_, err = New(s.configure(t, edit), s.proxy.steps, Options{Log: s.log, Metrics: s.metrics, Lease: s.pool.Lease()})
 		if err == nil || !strings.Contains(err.Error(), `API "accounts"`) || !strings.Contains(err.Error(), dir) {
 			t.Errorf("New with invalid %s returned %v, want an error with API and path", name, err)
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/tallygate/tallygate/internal/httpserver"
 	"github.com/tallygate/tallygate/internal/loadshed"
 	"github.com/tallygate/tallygate/internal/logsample"
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/mtls"
 	"github.com/tallygate/tallygate/proxy"
 )
@@ -31,6 +32,7 @@ type Gate struct {
 	*telemetry
 	file         string        // the configuration file
 	level        slog.LevelVar // the level of the log
+	pool         reuse.Pool    // of what outlives a state
 	current      atomic.Pointer[state]
 	acme         *acme.Manager // nil: the listeners' certificates come from files
 	streams      *proxy.Streams
@@ -67,7 +69,7 @@ func New(file string, w io.Writer) (*Gate, error) {
 	if cfg.Listener.Certificate.ACME != nil {
 		g.acme = acme.New(g.log, g.registry, g.handshakes.Challenged)
 	}
-	s, err := buildState(cfg, buildOptions{telemetry: g.telemetry, trust: g.trust, streams: g.streams, acme: g.acme, closing: g.closeAfterResponse.Load})
+	s, err := buildState(cfg, buildOptions{telemetry: g.telemetry, pool: &g.pool, trust: g.trust, streams: g.streams, acme: g.acme, closing: g.closeAfterResponse.Load})
 	if err != nil {
 		return nil, err
 	}

@@ -236,7 +236,7 @@ func (g *Gate) buildNext(ctx context.Context) (*state, error) {
 	if err := before.cfg.CheckReload(cfg); err != nil {
 		return nil, err
 	}
-	next, err := buildState(cfg, buildOptions{telemetry: g.telemetry, trust: g.trust, streams: g.streams, acme: g.acme, previous: before, closing: g.closeAfterResponse.Load})
+	next, err := buildState(cfg, buildOptions{telemetry: g.telemetry, pool: &g.pool, trust: g.trust, streams: g.streams, acme: g.acme, previous: before, closing: g.closeAfterResponse.Load})
 	if err != nil {
 		return nil, err
 	}

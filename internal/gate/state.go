@@ -14,6 +14,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/acme"
 	"github.com/tallygate/tallygate/internal/filewatch"
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/issuer"
 	"github.com/tallygate/tallygate/issuer/registeredcerts"
 	"github.com/tallygate/tallygate/mtls"
@@ -26,6 +27,7 @@ import (
 // changes; a reload builds a new state.
 type state struct {
 	cfg        *config.Config
+	lease      *reuse.Lease // of what outlives the state
 	Trust      *mtls.Trust
 	Issuer     *issuer.Issuer // nil: no issuer is configured
 	table      *policy.Table
@@ -42,6 +44,7 @@ type buildOptions struct {
 	trust    func() *mtls.Trust // returns the current state's Trust; not called before there is a current state
 	acme     *acme.Manager      // provides certificates if no files do; nil for a command that does not serve
 	streams  *proxy.Streams     // nil for a command that does not serve
+	pool     *reuse.Pool        // of what outlives the state; nil: nothing does
 	previous *state             // the state to replace; nil at the start
 	closing  func() bool        // reports whether responses must close their connections; nil: never
 	own      *LocalIssuer       // the issuer to ask in place of the state's own, when another process runs it; nil: the state's own
@@ -57,7 +60,7 @@ type LocalIssuer struct {
 // listener, sends nothing and does not open the issuer's state, so that the command check can call
 // it. An error lists all faults, and nothing is left open then.
 func buildState(cfg *config.Config, from buildOptions) (*state, error) {
-	s := &state{cfg: cfg}
+	s := &state{cfg: cfg, lease: from.pool.Lease()}
 	before := from.previous
 	if before == nil {
 		before = &state{}
@@ -85,7 +88,7 @@ func buildState(cfg *config.Config, from buildOptions) (*state, error) {
 		s.Proxy, err = proxy.New(cfg, proxy.Steps{
 			Trust: s.Trust, Validator: s.Validator, Table: s.table,
 		}, proxy.Options{
-			Log: from.log, Metrics: from.requests, Previous: before.Proxy, Streams: from.streams, Closing: from.closing,
+			Log: from.log, Metrics: from.requests, Lease: s.lease, Streams: from.streams, Closing: from.closing,
 			Overloaded: from.load.Overloaded(&from.load.Partners, cfg.Listener.Limits.Requests),
 			SlotsLeft:  from.load.SlotsLeft(&from.load.Partners, cfg.Listener.Limits.Requests),
 		})
@@ -94,6 +97,7 @@ func buildState(cfg *config.Config, from buildOptions) (*state, error) {
 		if s.Validator != nil {
 			s.Validator.Close(before.Validator)
 		}
+		s.lease.Release()
 		return nil, err
 	}
 	s.buildTLSConfigs(from)
@@ -250,7 +254,7 @@ func (s *state) Close(next *state) {
 		next = &state{}
 	}
 	s.Validator.Close(next.Validator)
-	s.Proxy.Close(next.Proxy)
+	s.lease.Release()
 }
 
 var errExpired = errors.New("the listener's certificate has expired or is not yet valid")

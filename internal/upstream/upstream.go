@@ -22,6 +22,7 @@ import (
 
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/pemfile"
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/upstream/http1"
 )
 
@@ -31,9 +32,14 @@ type Upstream struct {
 	Scheme, Host string    // of the URL of each request
 	Transport    Transport // sends the requests
 
+	madeFrom madeFrom
+	retired  atomic.Bool // a reload has replaced the Upstream, so that no new request comes
+}
+
+// madeFrom is what New makes an Upstream from.
+type madeFrom struct {
 	settings config.Upstream
 	files    [sha256.Size]byte // digest of the files that settings names
-	retired  atomic.Bool       // a reload has replaced the Upstream, so that no new request comes
 }
 
 // A Transport is an *http1.Transport for HTTP/1.1, and an *http.Transport for HTTP/2.
@@ -42,32 +48,30 @@ type Transport interface {
 	CloseIdleConnections()
 }
 
-// matches reports whether New would return the same Upstream for c if the files of c have the
-// digest files.
-func (u *Upstream) matches(c config.Upstream, files [sha256.Size]byte) bool {
-	return u != nil && u.files == files && reflect.DeepEqual(u.settings, c)
-}
-
 // SameDestination reports whether u and other send requests to the same server over the same
 // protocol, with the same TLS settings. Only their timeouts may differ.
 func (u *Upstream) SameDestination(other *Upstream) bool {
-	settings := u.settings
-	settings.Timeout = other.settings.Timeout
-	return other.matches(settings, u.files)
+	from := u.madeFrom
+	from.settings.Timeout = other.madeFrom.settings.Timeout
+	return reflect.DeepEqual(from, other.madeFrom)
 }
 
-// New returns the Upstream for c: prev if nothing has changed. It reads the files that c names and
-// opens no connection. prev may be nil.
-func New(c config.Upstream, prev *Upstream, log *slog.Logger) (*Upstream, error) {
+// New returns the Upstream of the API of that name, whose settings are c. It reads the files that c
+// names and opens no connection. Leases share the Upstream and its connections while settings and
+// files are the same. The last release closes each connection as it becomes idle.
+func New(lease *reuse.Lease, name string, c config.Upstream, log *slog.Logger) (*Upstream, error) {
 	settings, files, err := clientTLS(&c.TLS)
 	if err != nil {
 		return nil, err
 	}
 	c.Requests = 0 // package proxy counts the requests; another limit needs no new connection
-	if prev.matches(c, files) {
-		return prev, nil
-	}
-	u := &Upstream{Protocol: c.Protocol, Scheme: c.URL.Scheme, Host: c.URL.Host, settings: c, files: files}
+	from := madeFrom{c, files}
+	return reuse.Acquire(lease, name, from, func(*Upstream) (*Upstream, error) { return from.open(settings, log), nil }, (*Upstream).retire)
+}
+
+func (from madeFrom) open(settings *tls.Config, log *slog.Logger) *Upstream {
+	c := from.settings
+	u := &Upstream{Protocol: c.Protocol, Scheme: c.URL.Scheme, Host: c.URL.Host, madeFrom: from}
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	dial := dialer.DialContext
 	if socket := c.URL.Socket(); socket != "" {
@@ -115,7 +119,7 @@ func New(c config.Upstream, prev *Upstream, log *slog.Logger) (*Upstream, error)
 		general.MaxIdleConnsPerHost = -1
 		u.Transport = newHTTP1Transport(general, u, log)
 	}
-	return u, nil
+	return u
 }
 
 // newHTTP1Transport returns the transport for most requests to u over HTTP/1.1. It has the limits of
@@ -133,7 +137,7 @@ func newHTTP1Transport(general *http.Transport, u *Upstream, log *slog.Logger) *
 		// At 50,000 requests a second, 1 ms keeps 50,000/s * 1 ms = 50 of the 256 idle connections waiting.
 		Settle: time.Millisecond,
 		Unasked: func() {
-			log.Warn("upstream sent a response without a request; its connections are not reused for one minute", "upstream", u.settings.URL.Redacted())
+			log.Warn("upstream sent a response without a request; its connections are not reused for one minute", "upstream", u.madeFrom.settings.URL.Redacted())
 		},
 	}
 	at := url.URL{Host: u.Host}
@@ -148,9 +152,9 @@ func newHTTP1Transport(general *http.Transport, u *Upstream, log *slog.Logger) *
 	return t
 }
 
-// Retire closes the idle connections. Each connection that becomes idle later is closed by
+// retire closes the idle connections. Each connection that becomes idle later is closed by
 // AfterRequest.
-func (u *Upstream) Retire() {
+func (u *Upstream) retire() {
 	u.retired.Store(true)
 	u.Transport.CloseIdleConnections()
 }
