@@ -47,13 +47,13 @@ type Certificate struct {
 	Anchors []AnchorKey
 	// ServerOnly says that the extended key usage of Leaf, or of an authority above it, allows
 	// server authentication and not client authentication (RFC 5280 section 4.2.1.12). mtls accepts
-	// such a certificate only where an application has it configured; whoever takes it for an
-	// application's must check that the application does.
+	// such a certificate only if an application is configured to have it. Code that takes the
+	// certificate for an application's must check that this application may have it.
 	ServerOnly bool
 }
 
-// ChainsTo reports whether c chains to one of anchors. It returns false for a nil Certificate and
-// for no anchors.
+// ChainsTo reports whether c chains to an anchor in anchors. It returns false for a nil Certificate
+// and for no anchors.
 func (c *Certificate) ChainsTo(anchors []AnchorKey) bool {
 	if c == nil {
 		return false

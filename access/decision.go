@@ -32,8 +32,8 @@ type Rule struct{ Partner, Application, API, Route int }
 // A Denial is the error of a check that refuses a request.
 type Denial struct {
 	Reason   Reason
-	Server   string // as in [Decision]
-	ClientID string // as in [Decision]
+	Server   string // the same as in [Decision]
+	ClientID string // the same as in [Decision]
 	Err      error  // detail for the log; may be nil
 }
 

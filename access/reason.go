@@ -15,14 +15,14 @@ const (
 	Undecided Reason = iota // no check reached a verdict: a bug, answered with 500
 	Granted                 // every check passed, the request is forwarded
 
-	// Message: checked before the client is known.
+	// Reasons about the message, checked before the client is known.
 	MalformedRequest
 	PathNotCanonical
 	Misdirected
 	UpgradeNotAllowed
 	BodyNotAllowed
 
-	// Certificate.
+	// Reasons about the certificate.
 	NoCertificate
 	UntrustedCertificate
 	WrongUsage
@@ -31,7 +31,7 @@ const (
 	RevokedCertificate
 	RevocationUnknown
 
-	// Token.
+	// Reasons about the token.
 	NoToken
 	MalformedToken
 	UnsupportedAlgorithm
@@ -45,28 +45,28 @@ const (
 	Inactive
 	Revoked
 
-	// Binding of token and certificate, RFC 8705 section 3.
+	// Reasons about the binding of token and certificate, RFC 8705 section 3.
 	NotBound
 	MalformedBinding
 	BoundToOther
 	BoundToPrevious
 
-	// Partner.
+	// Reasons about the partner.
 	UnknownClient
 	PartnerDisabled
 	CertificateNotRegistered
 
-	// API.
+	// Reasons about the API.
 	APINotAllowed
 	InsufficientScope
 	PolicyDenied
 
-	// Limits.
+	// Reasons about limits.
 	BodyTooLarge
 	RateLimited
 	Overloaded
 
-	// Dependencies.
+	// Reasons about dependencies.
 	IssuerUnavailable
 	RevocationsStale
 )
