@@ -17,7 +17,7 @@ type ConfirmationClaim string
 // The values of [ConfirmationClaim].
 const (
 	CNF    ConfirmationClaim = "cnf"
-	ExtCNF ConfirmationClaim = "ext.cnf" // member cnf of the claim ext; a cnf at the top level counts as well
+	ExtCNF ConfirmationClaim = "ext.cnf" // member cnf of the claim ext; a cnf at the top level counts too
 )
 
 // NoType stands in [AuthorizationServer.Types] for a token without typ.

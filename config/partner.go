@@ -63,8 +63,8 @@ const (
 	// TLSClientAuth authenticates a client by a certificate that chains to its
 	// partner's anchors and carries the registered name, RFC 8705 section 2.1.
 	TLSClientAuth Authentication = "tls_client_auth"
-	// SelfSignedTLSClientAuth authenticates a client by a certificate that is
-	// registered itself, whatever it chains to, RFC 8705 section 2.2.
+	// SelfSignedTLSClientAuth authenticates a client by the certificate that is registered for it,
+	// whatever the certificate chains to, RFC 8705 section 2.2.
 	SelfSignedTLSClientAuth Authentication = "self_signed_tls_client_auth"
 )
 

@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// CheckReload returns [Faults] with each setting that a running process with c cannot change to
-// its value in next, because it belongs to an open listener or an open state. Positions are those
-// of next.
+// CheckReload returns [Faults] with each setting that a running process with c cannot change to its
+// value in next, because it belongs to an open listener or an open state. The positions are
+// positions in next.
 func (c *Config) CheckReload(next *Config) error {
 	k := &checker{config: next}
 	k.immutable("listener.address", c.Listener.Address, next.Listener.Address)

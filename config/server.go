@@ -10,7 +10,7 @@ import (
 type AuthorizationServer struct {
 	Name       Name        `yaml:"name"`       // in logs and metrics; unique
 	Issuer     Identifier  `yaml:"issuer"`     // compared with iss, byte for byte; unique
-	Audiences  []string    `yaml:"audiences"`  // the gate's names in aud, a token must have one of them; at least one
+	Audiences  []string    `yaml:"audiences"`  // the names of the gate: aud of a token must have one of the names; at least one name
 	Required   bool        `yaml:"required"`   // the gate is ready only while it can verify the server's tokens; default true
 	Tokens     TokenKinds  `yaml:"tokens"`     // default jwt
 	Profile    Profile     `yaml:"profile"`    // whose tokens they are; sets the defaults of the settings up to ConfirmationClaim; default rfc9068
@@ -25,7 +25,7 @@ type AuthorizationServer struct {
 	// ScopePrefix is removed from each scope of ScopeClaim, and a scope without it does not count,
 	// so that no other scope can equal one without its prefix. "" changes nothing.
 	ScopePrefix       string            `yaml:"scope_prefix"`
-	RolesAsScopes     ClaimName         `yaml:"roles_as_scopes"`    // a claim whose values are scopes as well; "" for none
+	RolesAsScopes     ClaimName         `yaml:"roles_as_scopes"`    // a claim whose values are scopes too; "" for no claim
 	ConfirmationClaim ConfirmationClaim `yaml:"confirmation_claim"` // default cnf
 	// Leeway is the tolerance for differing clocks: a token is accepted this long after its exp and
 	// before its nbf. At most 5 minutes.
@@ -36,7 +36,7 @@ type AuthorizationServer struct {
 	// Introspection configures requests for introspection, RFC 7662. Opaque tokens and
 	// AlsoIntrospect need it, unless the server is our own issuer.
 	Introspection *Introspection `yaml:"introspection"`
-	// AlsoIntrospect introspects JWTs as well, so that the gate knows of revocations.
+	// AlsoIntrospect introspects JWTs too, so that the gate knows of revocations.
 	AlsoIntrospect bool `yaml:"also_introspect"`
 	// Partners names the partners whose applications the server may issue tokens to: its tokens for
 	// an application of another partner are refused. nil: every partner.

@@ -90,8 +90,8 @@ const (
 // single address.
 type Network struct{ netip.Prefix }
 
-// Includes reports whether address is in one of networks. address must have no zone and not be an
-// IPv4 address mapped into IPv6.
+// Includes reports whether address is in any network of networks. address must have no zone and not
+// be an IPv4 address mapped into IPv6.
 func Includes(networks []Network, address netip.Addr) bool {
 	for _, n := range networks {
 		if n.Contains(address) {

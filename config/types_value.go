@@ -60,8 +60,9 @@ func (v *TLSVersion) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// thumbprintText is an [access.Thumbprint] as people write it. access.Thumbprint itself has no
-// UnmarshalText: that would accept these notations in tokens as well, and change its JSON.
+// thumbprintText is an [access.Thumbprint] in any notation that people use. access.Thumbprint
+// itself has no UnmarshalText, because that method would accept these notations in tokens too, and
+// change the JSON of a thumbprint.
 type thumbprintText access.Thumbprint
 
 // UnmarshalText reads a thumbprint in base64url, as [access.ParseThumbprint] does, or in 64

@@ -9,8 +9,8 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// otherMeanings are the claims that have a meaning of their own in every token, so that none of
-// them can name a client, a subject or a scope.
+// otherMeanings are the claims that have a fixed meaning in every token and so cannot name a
+// client, a subject or a scope.
 var otherMeanings = []ClaimName{"iss", "aud", "exp", "nbf", "iat", "jti", "cnf", "act", "may_act", "active", "token_type", "typ", "nonce"}
 
 // tokenClaims checks the claim settings of the server at path.
@@ -59,9 +59,9 @@ func (k *checker) claimNames(path string, list, refused []ClaimName) {
 // guid is a tenant identifier of Entra.
 var guid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 
-// oneTenant checks that the issuer is one tenant. The keys of Entra sign tokens of all tenants,
-// and its metadata for several tenants has the template {tenantid}: only the comparison of iss
-// with one tenant keeps the others out.
+// oneTenant checks that the issuer is a single tenant. The keys of Entra sign tokens of all
+// tenants, and its metadata for several tenants has the template {tenantid}: only the comparison of
+// iss with a single tenant keeps the other tenants out.
 func (k *checker) oneTenant(path string, s *AuthorizationServer) {
 	if strings.ContainsAny(string(s.Issuer), "{}*") {
 		k.fault(path+".issuer", "must be one issuer: a template or wildcard would accept tokens of every tenant")

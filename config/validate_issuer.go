@@ -101,7 +101,7 @@ func (k *checker) signing(path string, s *Signing) {
 }
 
 // longestToken returns the upper bound of every token lifetime: the configured bound, or the
-// greatest possible bound if the configured one is invalid.
+// greatest possible bound if the configured bound is invalid.
 func (k *checker) longestToken() time.Duration {
 	own := k.config.Issuer
 	if own == nil || own.MaxTokenLifetime < time.Second || k.undecoded("issuer.max_token_lifetime") {

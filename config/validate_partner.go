@@ -87,9 +87,9 @@ func (k *checker) usages(path string, a *Application, own bool) {
 }
 
 // soleServer records a fault if several foreign authorization servers may issue tokens to the
-// application at path, and one of them has no list of partners. The application has neither an
-// anchor nor a registered certificate, so that only the binding of its token identifies its
-// certificate, and each of these servers could bind a token to any certificate.
+// application at path, and any of these servers has no list of partners. The application has
+// neither an anchor nor a registered certificate, so that only the binding of its token identifies
+// its certificate, and each of these servers could bind a token to any certificate.
 func (k *checker) soleServer(path string, partner Name) {
 	if !k.decodedFully("authorization_servers") || !k.decodedFully(path+".certificate") {
 		return

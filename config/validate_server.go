@@ -18,9 +18,9 @@ const (
 	maxKeySetAge     = 30 * 24 * time.Hour // the bound of all durations of key sets
 )
 
-// tokenTypes are the typ values that an access token can have: those of RFC 9068 section 4, "JWT",
-// and none, which servers older than it use. ID tokens have "JWT" or none too, so neither is a
-// default.
+// tokenTypes are the typ values that an access token can have: the values of RFC 9068 section 4,
+// and "JWT" and no typ, which older servers use. ID tokens have "JWT" or no typ too, so neither is
+// a default.
 var tokenTypes = []string{"at+jwt", "application/at+jwt", "JWT", NoType}
 
 func (k *checker) authorizationServers() {
