@@ -37,8 +37,8 @@ func CheckRegistered(cfg *config.Config, registered map[config.ClientID]map[acce
 	return errors.Join(faults...)
 }
 
-// thumbprintsOf returns the thumbprints in the configuration of a and read, those of its files and key
-// sets.
+// thumbprintsOf returns the thumbprints that a has in the configuration, together with read, the
+// thumbprints in its files and key sets.
 func thumbprintsOf(a *config.Application, read map[access.Thumbprint]bool) map[access.Thumbprint]bool {
 	all := make(map[access.Thumbprint]bool, len(read)+len(a.Certificate.Thumbprints))
 	for t := range read {

@@ -100,8 +100,9 @@ func (t *Table) root(host string) *node {
 	return nil
 }
 
-// Partner returns the configured name of the partner with the application clientID, or "" if there is
-// none or server may not issue tokens for it. It is a label for logs and metrics, not a decision.
+// Partner returns the configured name of the partner with the application clientID. It returns ""
+// for an unknown application, and if server may not issue tokens for the partner. The name is a
+// label for logs and metrics, not a decision.
 func (t *Table) Partner(server, clientID string) string {
 	app, from := t.applications[clientID], t.servers[server]
 	if app == nil || from == nil || !from.speaksFor(app.partner.name) {
