@@ -28,7 +28,7 @@ type errorBody struct {
 }
 
 // writeRefusal sends the refusal d. credentials reports whether the request had an Authorization
-// header. If it had none, the challenge has no error code (RFC 6750 section 3.1).
+// header. Without credentials, the challenge has no error code (RFC 6750 section 3.1).
 func writeRefusal(w http.ResponseWriter, d access.Decision, id string, credentials bool) {
 	reason := d.Reason
 	status := reason.Status()

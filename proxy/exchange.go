@@ -28,7 +28,7 @@ type exchange struct {
 	decision          access.Decision
 	peerThumbprint    string              // the thumbprint of the client certificate, verified or not; "" until thumbprint is called
 	certificate       *access.Certificate // the verified client certificate; nil before the check
-	assertion         string              // the JWT for the upstream; "" if the route needs none
+	assertion         string              // the JWT for the upstream; "" if the route needs no assertion
 	detail            error               // the error behind failure, for the log
 	status            int                 // the status of the response; 0 before its header is sent
 	failure           failure             // what failed after the request was granted
@@ -49,7 +49,7 @@ type exchange struct {
 	// The transport may read the request body on a goroutine of its own, even after the handler has
 	// returned. That goroutine, and the recheck, use the fields below.
 	bodyRead       atomic.Bool           // the request body has been read to its end
-	unrequested101 atomic.Bool           // the upstream sent a 101 over HTTP/2, which has none (RFC 9113 section 8.6)
+	unrequested101 atomic.Bool           // the upstream sent a 101 over HTTP/2, where 101 does not exist (RFC 9113 section 8.6)
 	bodyFault      atomic.Pointer[error] // the error of the request body
 	bodyReadMu     sync.Mutex            // held during a read of the request body
 	mu             sync.Mutex
@@ -81,10 +81,11 @@ func newID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// end returns the connection to net/http and releases the slots of x. If an HTTP/1 body has not been
-// read to its end, neither the transport, which may still read it, nor the server, which would skip the
-// rest to find the next request, may wait for more of it. end waits until a read in progress has
-// returned, because net/http clears the deadline that makes the read return.
+// end returns the connection to net/http and releases the slots of x. If an HTTP/1 body has not
+// been read to its end, end makes further reads fail: the transport may still read the body, the
+// server would skip the rest to find the next request, and both could wait for the client. end
+// waits until a read in progress has returned, because net/http clears the deadline that makes the
+// read return.
 func (x *exchange) end() {
 	defer x.release()
 	if r := x.recheck; r != nil {

@@ -90,7 +90,8 @@ func (f *headerRules) removeReserved(h http.Header) {
 	}
 }
 
-// longestName is longer than any reserved name, so that a name cut at that length equals none.
+// longestName is longer than any reserved name, so that a name cut at that length equals no
+// reserved name.
 const longestName = 128
 
 // isReserved reports whether a client must not send a header with this name. It compares names as the

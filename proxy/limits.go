@@ -68,10 +68,10 @@ var (
 )
 
 // admit takes a slot of the gate and a slot of the upstream for a granted request, and a token from
-// the bucket of its application. If any is missing, admit turns the decision into a refusal. A partner
-// may use as many slots as remain free: half of them while no other partner has any, and one in n+1
-// each if n partners take all they can get. Some slots therefore always remain for the next partner. A
-// request without a slot takes no token.
+// the bucket of its application. If any is missing, admit turns the decision into a refusal. A
+// partner may use as many slots as remain free: half of the slots while no other partner has any,
+// and 1/(n+1) of them each if n partners take all that they can get. Some slots therefore always
+// remain for the next partner. A request without a slot takes no token.
 //
 // A recheck does not call admit, because its stream already has its slots.
 func (p *Proxy) admit(x *exchange) {

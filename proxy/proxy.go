@@ -135,7 +135,7 @@ func orFalse(condition func() bool) func() bool {
 // a panic.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := p.newExchange(w, r)
-	defer x.end() // runs last, even if the others panic
+	defer x.end() // end runs last, even if the other deferred calls panic
 	defer p.record(x)
 	defer x.recoverPanic(p.log)
 

@@ -13,7 +13,7 @@ func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 // WriteHeader sends the header of an informational or final response. It removes identity headers
 // that the upstream has set, which are for requests only (RFC 9440 section 2.2).
 func (x *exchange) WriteHeader(status int) {
-	if status == http.StatusSwitchingProtocols { // from an HTTP/2 upstream; an HTTP/1.1 client would switch
+	if status == http.StatusSwitchingProtocols { // only an HTTP/2 upstream can send a 101 here; an HTTP/1.1 client would switch protocols
 		x.unrequested101.Store(true)
 		return
 	}

@@ -88,7 +88,7 @@ func (a *partnerMetrics) register(key metricKey, p *Proxy) *routeMetrics {
 		s.granted = m.decisions.WithLabelValues(a.partner, outcome(access.Granted), access.Granted.String())
 		s.upstream = m.upstream.WithLabelValues(key.route)
 		s.certificate = discardGauge
-		if !p.retired.Load() { // after a reload the partner may be removed
+		if !p.retired.Load() { // the partner may have been removed by a reload
 			s.certificate = m.clientCertificate.WithLabelValues(a.partner)
 		}
 	}
@@ -99,8 +99,8 @@ func (a *partnerMetrics) register(key metricKey, p *Proxy) *routeMetrics {
 	return s
 }
 
-// sampleDue reports whether a granted request that ends now gets a log line, as the first in its
-// second, and how many requests before it got none.
+// sampleDue reports whether a granted request that ends now gets a log line. The first request in
+// each second does. suppressed is the number of requests before it without a log line.
 func (s *routeMetrics) sampleDue(now time.Time) (suppressed int64, due bool) {
 	second := now.Unix()
 	if last := s.loggedAt.Load(); last == second || !s.loggedAt.CompareAndSwap(last, second) {

@@ -81,9 +81,9 @@ func (p upstreamRoundTripper) RoundTrip(r *http.Request) (*http.Response, error)
 	return answer, nil
 }
 
-// trackResponse starts the recheck for the time of the response body, if it is not running yet. A body
-// that has arrived completely needs none: its last bytes, at most 4 KiB, are written at once, within a
-// stall timeout.
+// trackResponse starts the recheck for the time of the response body, unless it runs already. A
+// body that has arrived completely needs no recheck: its last bytes, at most 4 KiB, are written at
+// once, within a stall timeout.
 func (x *exchange) trackResponse(answer *http.Response) {
 	body := answer.Body // ReverseProxy replaces the body of a tunnel
 	kind := responseSized
