@@ -68,9 +68,9 @@ type Client struct {
 }
 
 // New returns the client for the server that settings describes, whose Introspection is set. If
-// nothing has changed it returns options.Previous; otherwise the new client shares the cache of
-// the previous client if it may. New reads the secrets and returns an error if one is missing. It
-// sends no request.
+// nothing has changed it returns options.Previous. Otherwise the new client shares the cache of the
+// previous client if [Client.canShareCache] allows it. New reads the secrets and returns an error
+// if a secret is missing. It sends no request.
 func New(settings config.AuthorizationServer, options Options) (*Client, error) {
 	c := &Client{
 		server: string(settings.Name), issuer: string(settings.Issuer), audiences: settings.Audiences, leeway: settings.Leeway,

@@ -45,7 +45,7 @@ func newFairQueue(concurrency int) *fairQueue {
 	}
 }
 
-// tryAcquire takes a permit without a certificate, if one is free.
+// tryAcquire takes a free permit without a certificate, or returns false.
 func (q *fairQueue) tryAcquire() bool {
 	select {
 	case q.all.permits <- struct{}{}:

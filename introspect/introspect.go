@@ -39,12 +39,12 @@ func (c *Client) refreshInBackground(raw string, sum facts.Sum, owner string) {
 	}()
 }
 
-// Introspect returns the claims of an active token that came with cert, and caches them for
-// owner. Concurrent calls for one token and one certificate share a request, which none of them
-// can cancel. Every error wraps an [access.Denial]: Inactive; WrongType for a token that is not
-// an access token; MalformedToken for an active token with invalid claims; RateLimited if cert
-// came with too many inactive or refused tokens; IssuerUnavailable if the server did not respond
-// or its response is not valid.
+// Introspect returns the claims of an active token that came with cert, and caches them for owner.
+// Concurrent calls for one token and one certificate share a request, which no caller can cancel.
+// Every error wraps an [access.Denial]: Inactive; WrongType for a token that is not an access
+// token; MalformedToken for an active token with invalid claims; RateLimited if cert came with too
+// many inactive or refused tokens; IssuerUnavailable if the server did not respond or its response
+// is not valid.
 func (c *Client) Introspect(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate, owner Owner) (*access.Unchecked, error) {
 	now := c.now()
 	if err := c.cache.recentDenial(sum, now); err != nil {
@@ -109,7 +109,7 @@ var errCanceled = errors.New("canceled")
 // counts like an inactive token: its response is not cached, so the next request with the token
 // would introspect it again.
 func (c *Client) enqueue(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate, owner Owner) (*response, error) {
-	if c.breaker.State() == gobreaker.StateOpen { // waiting for a permit would be in vain
+	if c.breaker.State() == gobreaker.StateOpen { // a permit would be of no use
 		c.metrics.circuitOpen.Inc()
 		return nil, gobreaker.ErrOpenState
 	}

@@ -102,11 +102,12 @@ func (c *responseCache) recentDenial(sum facts.Sum, now time.Time) error {
 	return r.denial
 }
 
-// add stores the response to a request of that time. A response about an active token stays as
-// long as configured, at most until its exp (RFC 7662 section 4), and not at all if owner is "".
-// The time counts from the request, so that a revocation during the request takes effect no
-// later. For the same reason a response never replaces the response to a later request. Up to a
-// tenth of the time is taken off at random, so that tokens of one moment do not expire together.
+// add stores the response r, for a request that was sent at requestedAt. A response about an active
+// token stays as long as configured, at most until its exp (RFC 7662 section 4), and not at all if
+// owner is "". The time in the cache begins with requestedAt, so that a revocation takes effect in
+// time even if it happens during the request. For the same reason a response never replaces the
+// response to a later request. Up to a tenth of the time is taken off at random, so that tokens of
+// one moment do not expire together.
 func (c *responseCache) add(sum facts.Sum, r *response, requestedAt time.Time, owner string) {
 	c.replacing.Lock()
 	defer c.replacing.Unlock()
@@ -128,7 +129,7 @@ func (c *responseCache) add(sum facts.Sum, r *response, requestedAt time.Time, o
 		e.expires, e.refreshAfter = r.token.Expires, r.token.Expires // an earlier refresh would change nothing
 	}
 	if owner == "" || !requestedAt.Before(e.expires) {
-		c.active.Remove(sum) // the previous response is no longer true
+		c.active.Remove(sum) // the previous response is outdated
 		return
 	}
 	c.active.Add(sum, e, owner, entryBytes+facts.Bytes(&e.token), e.expires.Add(c.settings.StaleOnError))
