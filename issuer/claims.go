@@ -28,8 +28,8 @@ type claims struct {
 // confirmation binds a token to a certificate, RFC 8705 section 3.1.
 type confirmation struct {
 	Thumbprint string `json:"x5t#S256"`
-	// Others are confirmation methods that are not checked here. The issuer writes none. A stored
-	// record that has some matches no certificate.
+	// Others are confirmation methods that are not checked here. The issuer writes none of them. A
+	// stored record with Others matches no certificate.
 	Others map[string]any `json:",embed"`
 }
 

@@ -87,8 +87,8 @@ func newClients(cfg *config.Config, options *Options) (map[string]*client, error
 	return clients, errors.Join(faults...)
 }
 
-// registeredCertificates returns the registered certificates of a client, nil if it has none. A
-// nil Issuer has none.
+// registeredCertificates returns the registered certificates of a client, or nil without any. The
+// receiver may be nil.
 func (i *Issuer) registeredCertificates(id string) *registeredcerts.Set {
 	if i == nil || i.clients[id] == nil {
 		return nil

@@ -23,7 +23,7 @@ type ExplainRequest struct {
 type Explanation struct {
 	Granted    bool           `json:"granted"`
 	Error      string         `json:"error,omitempty"`  // the OAuth error code, as sent to clients
-	Reason     string         `json:"reason,omitempty"` // for the operator; never sent to clients
+	Reason     string         `json:"reason,omitempty"` // the reason for the operator; never sent to clients
 	Scopes     []string       `json:"scopes,omitempty"`
 	Resources  []string       `json:"resources,omitempty"`
 	Lifetime   string         `json:"lifetime,omitempty"`

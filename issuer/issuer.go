@@ -53,7 +53,7 @@ type Issuer struct {
 	settings    *config.Issuer
 	partners    map[string]bool          // configured names
 	owners      map[string]string        // partner by client_id, for applications of every authorization server
-	leeways     map[string]time.Duration // of other authorization servers, by issuer identifier
+	leeways     map[string]time.Duration // leeways of other authorization servers, by issuer identifier
 	identifier  string                   // RFC 8414 section 2, byte for byte as configured
 	base        string                   // path of the identifier, without a trailing slash
 	endpoints   []endpoint
@@ -200,12 +200,12 @@ func (i *Issuer) KeySet() (set []byte, version uint64) {
 	return i.keys.Set()
 }
 
-// Revoked reports whether a token has been revoked: the token itself if this issuer signed it,
-// or its application, its partner or the certificate that it is bound to, whatever its
-// authorization server. The iat of another server's token is reduced by the configured leeway,
-// since that server's clock may be ahead. Without iat, such a token is assumed to be 24 hours
-// old. A revocation is visible as soon as it is acknowledged. Revoked costs one hash and a few
-// map accesses, and does not allocate.
+// Revoked reports whether a token has been revoked: the token itself if this issuer signed it, or,
+// for a token of any authorization server, its application, its partner or the certificate that it
+// is bound to. The iat of another server's token is reduced by the configured leeway, because that
+// server's clock may be ahead. Without iat, such a token is assumed to be 24 hours old. A
+// revocation is visible as soon as it is acknowledged. Revoked costs one hash and a few map
+// accesses, and does not allocate.
 func (i *Issuer) Revoked(token access.Unchecked) bool {
 	issued := token.IssuedAt.Unix()
 	if token.Issuer != i.identifier {

@@ -15,10 +15,10 @@ import (
 
 // RevocationRequest is the body of POST /revocations. Exactly one member must be set.
 type RevocationRequest struct {
-	Token       string `json:"token,omitempty"`       // an access token of this issuer
-	Application string `json:"application,omitempty"` // a client_id: every token issued to it so far
-	Partner     string `json:"partner,omitempty"`     // a name: every token issued to its applications so far
-	Thumbprint  string `json:"thumbprint,omitempty"`  // x5t#S256: the certificate and every token bound to it, for ever
+	Token       string `json:"token,omitempty"`       // revokes an access token of this issuer
+	Application string `json:"application,omitempty"` // a client_id: revokes every token issued to the client so far
+	Partner     string `json:"partner,omitempty"`     // a partner's name: revokes every token issued to the partner's applications so far
+	Thumbprint  string `json:"thumbprint,omitempty"`  // x5t#S256: revokes the certificate and every token bound to it, for ever
 }
 
 // RevocationResponse is the answer to POST /revocations.
@@ -45,9 +45,9 @@ type RevokedResponse struct {
 // maxOperatorBody bounds a request: the longest token, 16 KiB, and 4 KiB for the rest.
 const maxOperatorBody = 20 << 10
 
-// ServeOperator serves the operations that the operator's commands need: POST /revocations,
-// GET /keys, POST /keys/rotate, and for explain GET /jwks, POST /introspect and POST /revoked.
-// It authenticates nobody, so it belongs on a socket that only the operator can open. An
+// ServeOperator serves the operations that the operator's commands need: POST /revocations, GET
+// /keys, POST /keys/rotate, and for explain GET /jwks, POST /introspect and POST /revoked. It does
+// not authenticate its callers, so it belongs on a socket that only the operator can open. An
 // operation that fails gets 422 with the error as text.
 func (i *Issuer) ServeOperator(w http.ResponseWriter, r *http.Request) { i.operator.ServeHTTP(w, r) }
 

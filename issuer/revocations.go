@@ -25,7 +25,7 @@ const (
 	maxRevocations = 1 << 18
 
 	// maxPerClient is the number of revocations that one client may hold, so that no client can
-	// keep the others from revoking: 2^14 / 900 s ≈ 18 a second.
+	// prevent revocations by other clients: 2^14 / 900 s ≈ 18 a second.
 	maxPerClient = maxRevocations / 16
 
 	// sweepInterval is the time between sweeps, each of which visits every entry.

@@ -37,11 +37,11 @@ func (i *Issuer) serveRevoke(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusOK)
 }
 
-// revoke revokes the token in c and returns its jti, or "" if there was nothing to revoke: RFC
-// 7009 section 2.2 wants success for a token that is unknown or no longer valid. Any certificate
-// of the client will do, also a renewed one. token_type_hint is ignored: both forms of token are
-// searched (section 2.1). The token of another client is not revoked; the RFC requires an error
-// without naming one, and the definition of invalid_grant includes the case. Errors are
+// revoke revokes the token in c and returns its jti, or "" if it revoked nothing: RFC 7009 section
+// 2.2 requires success for a token that is unknown or has expired. Every certificate of the client
+// is accepted, also a renewed certificate. token_type_hint is ignored: both forms of token are
+// searched (section 2.1). The token of another client is not revoked. The RFC requires an error in
+// this case but names no code, and the definition of invalid_grant includes the case. Errors are
 // refusals.
 func (i *Issuer) revoke(c call) (string, error) {
 	raw := c.parameters.get("token")

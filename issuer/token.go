@@ -106,7 +106,7 @@ func (i *Issuer) storeOpaque(c *claims) (string, error) {
 		return "", err
 	}
 	var random [32]byte
-	_, _ = rand.Read(random[:]) // never fails
+	_, _ = rand.Read(random[:]) // rand.Read never fails
 	token := base64.RawURLEncoding.EncodeToString(random[:])
 	err = i.state.AddToken(sha256.Sum256([]byte(token)), store.Token{
 		Client: c.ClientID, Expires: time.Unix(c.Expires, 0), Record: record,

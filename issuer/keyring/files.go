@@ -78,7 +78,7 @@ func (r *Ring) reloadFiles() error {
 			if present[k.id] {
 				continue
 			}
-			removed := *k // its tokens stay valid
+			removed := *k // removed stays published, because its tokens stay valid
 			if removed.retired.IsZero() {
 				removed.retired = now
 			}

@@ -15,8 +15,8 @@ const warnInterval = time.Hour
 type health struct {
 	log    *slog.Logger
 	gauge  prometheus.Gauge
-	since  time.Time // first failure; zero if the last refresh succeeded
-	warned time.Time // last warning
+	since  time.Time // time of the first failure; zero if the last refresh succeeded
+	warned time.Time // time of the last warning
 }
 
 // report records the result of a refresh. It uses the wall clock, not the clock of the keys.

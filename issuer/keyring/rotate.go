@@ -21,7 +21,7 @@ const (
 	refreshInterval = 10 * time.Second
 )
 
-// expiry returns when the retired key k is no longer published.
+// expiry returns the time until which the retired key k is published.
 func (r *Ring) expiry(k *key) time.Time {
 	return k.retired.Add(r.options.TokenLifetime + clockMargin)
 }

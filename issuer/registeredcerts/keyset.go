@@ -36,9 +36,9 @@ var (
 var privateMembers = []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"}
 
 // parseKeySet parses a JWK Set (RFC 7517 section 5). It returns the certificates that the set
-// registers, and for each other key why it registers none: sets hold keys for other purposes
-// too. A set with a private key is an error, since a reader of the set could impersonate the
-// client. So is JSON with a repeated member. Errors quote nothing of the document.
+// registers, and for each other key why the key registers no certificate: sets hold keys for other
+// purposes too. A set with a private key is an error, because a reader of the set could impersonate
+// the client. Repeated members are errors too. Errors quote nothing of the document.
 func parseKeySet(document []byte) (found thumbprints, skipped []error, err error) {
 	if len(document) > maxKeySet {
 		return nil, nil, errTooLarge
@@ -145,7 +145,7 @@ func jwkMembers(public any) map[string]string {
 			"kty": "RSA", "n": encode(public.N.Bytes()), "e": encode(big.NewInt(int64(public.E)).Bytes()),
 		}
 	case *ecdsa.PublicKey:
-		point, err := public.Bytes() // 4, x, y
+		point, err := public.Bytes() // the point is the byte 4, then x and y
 		if err != nil || public.Curve == elliptic.P224() {
 			return nil // P-224 has no name in a JWK
 		}

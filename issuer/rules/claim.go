@@ -25,7 +25,7 @@ func (e *expression) evalClaim(v *values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	encoded, err := json.Marshal(value) // at most six times maxClaim, if every character is escaped
+	encoded, err := json.Marshal(value) // at most six times maxClaim bytes, if every character is escaped
 	if err != nil {
 		return nil, err
 	}

@@ -67,7 +67,7 @@ type Outcome struct {
 // evaluated.
 type Refusal struct {
 	Level  Level
-	Rule   string // its configured name
+	Rule   string // the rule's configured name
 	Reason string // the configured reason, for the log; "" if Err is set
 	Err    error
 }
@@ -100,7 +100,7 @@ type Step struct {
 	Level    string `json:"level"`
 	Rule     string `json:"rule"`
 	Position string `json:"position,omitempty"` // the rule's position in the configuration
-	Verdict  string `json:"verdict"`            // its effect, or why it had none
+	Verdict  string `json:"verdict"`            // the rule's effect, or why the rule had no effect
 }
 
 // Decide applies the rules to in, level by level. Each rule sees the grant as the rules before

@@ -72,7 +72,7 @@ type File struct {
 // file. The error names the file, and wraps [ErrInUse] if another process has it open.
 func Open(folder string) (*File, error) {
 	if err := createFolder(folder); err != nil {
-		return nil, err // names the folder
+		return nil, err // err names the folder
 	}
 	path := filepath.Join(folder, fileName)
 	if !Exists(folder) {

@@ -41,9 +41,9 @@ type Key struct {
 	ID        string    // kid
 	Algorithm string    // RFC 7518 section 3.1
 	Private   []byte    // PKCS #8, DER
-	Created   time.Time // when it was first published
-	Activated time.Time // when it began to sign; zero: it is the next key
-	Retired   time.Time // when it stopped signing; zero: it has not
+	Created   time.Time // when the key was first published
+	Activated time.Time // when the key began to sign; zero for the next key
+	Retired   time.Time // when the key stopped signing; zero for a key that signs
 }
 
 // A Token is the record of an opaque token.
@@ -56,7 +56,7 @@ type Token struct {
 // A Revocation revokes one or more tokens.
 type Revocation struct {
 	Kind    Kind
-	Subject string // see Kind
+	Subject string // depends on Kind
 	// Client is the client_id that requested the revocation, "" for an operator.
 	Client string
 	// IssuedBy is set for an application or a partner: its tokens issued up to this time are

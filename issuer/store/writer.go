@@ -15,7 +15,7 @@ const maxBatch = 1000
 // bbolt's own DB.Batch is not used, because after a failed fsync it would go on writing to a
 // file whose content is unknown.
 type change struct {
-	apply func(*bbolt.Tx) error // on an error it must have changed nothing; the other changes are kept
+	apply func(*bbolt.Tx) error // on an error, apply must have changed nothing; the other changes are kept
 	done  chan error            // receives the result
 }
 
@@ -59,7 +59,7 @@ func (f *File) batch(first change) []change {
 }
 
 // commit applies all changes in one transaction and sends the results. A change that fails alone
-// does not affect the others. If the disk fails, nothing is stored and every change fails.
+// does not affect the other changes. If the disk fails, nothing is stored and every change fails.
 func (f *File) commit(all []change) {
 	outcomes := make([]error, len(all))
 	err := f.failed
@@ -68,7 +68,7 @@ func (f *File) commit(all []change) {
 	}
 	for i, c := range all {
 		if err != nil {
-			outcomes[i] = err // also for a change that failed alone, since it may have seen another change that is now undone
+			outcomes[i] = err // also for a change that failed alone: it may have seen another change that is now undone
 		}
 		c.done <- outcomes[i]
 	}
