@@ -84,8 +84,8 @@ func satisfyConstraints(chain []*x509.Certificate) bool {
 	budget := maxComparisons
 	for i := len(chain) - 1; i >= 0; i-- {
 		c := chain[i]
-		// A self-issued certificate is exempt unless it is the last one, RFC 5280 section
-		// 6.1.3 (b). The names of an anchor are not checked.
+		// A self-issued certificate is exempt, unless it is the last certificate of the chain, RFC
+		// 5280 section 6.1.3 (b). The names of an anchor are not checked.
 		exempt := i == len(chain)-1 || i > 0 && string(c.RawIssuer) == string(c.RawSubject)
 		if len(above) > 0 && !exempt {
 			n, err := namesOf(c)
@@ -113,7 +113,7 @@ func satisfyConstraints(chain []*x509.Certificate) bool {
 	return true
 }
 
-// allow reports whether every name in n is permitted and none is excluded.
+// allow reports whether every name in n is permitted and no name is excluded.
 func (c *constraints) allow(n *names) bool {
 	if c.unsupported&n.all != 0 || c.all&n.unsupported != 0 {
 		return false

@@ -131,8 +131,8 @@ func headerKey(name, leaf string, chain []string) cache.Key {
 	return sha256.Sum256(text)
 }
 
-// PeerCertificate returns the client certificate of r for logs, trusted or not; nil if r has none. A
-// certificate header counts only if its sender is a trusted front proxy.
+// PeerCertificate returns the client certificate of r for logs, trusted or not; nil without a
+// certificate. A certificate header is used only if its sender is a trusted front proxy.
 func (t *Trust) PeerCertificate(r *http.Request) *x509.Certificate {
 	if t.frontProxies == nil {
 		if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {

@@ -87,7 +87,7 @@ func (l *Listener) rotateTicketKeys(keep int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var key [32]byte
-	_, _ = rand.Read(key[:]) // never fails
+	_, _ = rand.Read(key[:]) // rand.Read never fails
 	l.keys = append([][32]byte{key}, l.keys[:min(keep, len(l.keys))]...)
 	l.outer.SetSessionTicketKeys(l.keys)
 }

@@ -56,7 +56,7 @@ type Trust struct {
 type Options struct {
 	// Previous is the Trust before a reload; nil at the start.
 	Previous *Trust
-	Memory   *cache.Pool  // nil: a new one of [cache.DefaultBytes]
+	Memory   *cache.Pool  // nil: a new pool of [cache.DefaultBytes]
 	Log      *slog.Logger // nil: no log
 	Metrics  *crl.Metrics // nil: unregistered metrics
 	// Now is the clock for validity periods and revocation lists; nil: time.Now.

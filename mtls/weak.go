@@ -32,8 +32,8 @@ const (
 
 var errWeakSignature = errors.New("a signature with SHA-1 or MD5, which are not collision resistant")
 
-// weakness returns the weakness of a chain, the leaf first; nil for none. It returns [weakkey.ErrShort],
-// for which there are exceptions, only if the chain has no other weakness.
+// weakness returns the weakness of a chain, the leaf first; nil without a weakness. It returns
+// [weakkey.ErrShort], for which there are exceptions, only if the chain has no other weakness.
 func weakness(chain []*x509.Certificate) error {
 	var short error
 	for i, c := range chain {
