@@ -18,7 +18,7 @@ func errTooLong() error {
 // Bearer returns the access token of r, RFC 6750 section 2.1. It reads the Authorization header
 // only. Every error wraps an [access.Denial]: [access.NoToken] without a bearer token in the
 // header; [access.MalformedRequest] if the header is malformed or repeated, or if the query has a
-// token as well (RFC 6750 section 2); [access.MalformedToken] for a token of more than 16 KiB.
+// token too (RFC 6750 section 2); [access.MalformedToken] for a token of more than 16 KiB.
 func Bearer(r *http.Request) (string, error) {
 	fields := r.Header["Authorization"]
 	switch len(fields) {
@@ -98,7 +98,7 @@ func isAlphanumeric(c byte) bool {
 }
 
 // tokenInQuery reports whether query has a parameter access_token, RFC 6750 section 2.3, in any
-// case and with any escaping. A semicolon separates parameters as well, because servers differ in
+// case and with any escaping. Like "&", a semicolon separates parameters, because servers differ in
 // this.
 func tokenInQuery(query string) bool {
 	for query != "" {

@@ -93,8 +93,8 @@ func (s *server) expired(u *access.Unchecked, now time.Time) bool {
 	return !now.Before(u.Expires.Add(s.leeway))
 }
 
-// isAudience reports whether a is one of our audiences. They are compared byte for byte, RFC 9068
-// section 4.
+// isAudience reports whether a is one of our audiences. Audiences are compared byte for byte, RFC
+// 9068 section 4.
 func (s *server) isAudience(a string) bool { return slices.Contains(s.audiences, a) }
 
 // confirmationClaim is the claim that is compared with the thumbprint of the certificate.

@@ -92,8 +92,9 @@ func (s *server) checkResponse(u, response *access.Unchecked, cert *access.Certi
 	return access.Granted, nil
 }
 
-// introspect asks servers in order about a token. It asks all servers also if a server does not
-// respond. If no server knows the token and one did not respond, the token cannot be checked.
+// introspect asks servers in order about a token until a server knows the token. It goes on after a
+// server that does not respond. If no server knows the token and any server did not respond, the
+// token cannot be checked.
 func (v *Validator) introspect(val *validation, servers []*server) (access.Claims, error) {
 	val.kind, val.source = opaque, remote
 	if len(servers) == 1 {

@@ -60,7 +60,7 @@ func (v *Validator) newServer(settings config.AuthorizationServer, options Optio
 	return s, nil
 }
 
-// serverByName returns the server of that name, an empty server if there is none.
+// serverByName returns the server with that name, or an empty server.
 func (v *Validator) serverByName(name string) *server {
 	if v != nil {
 		for _, s := range v.servers {
@@ -188,9 +188,9 @@ func (s *server) refreshChanged(ctx context.Context, previous *server) error {
 	return cmp.Or(noMetadata, noKeys, noIntrospection) // a missing document is the likely cause of later errors
 }
 
-// Close stops the refresh loops and closes idle connections; without a next Validator it cancels
-// the requests in the background as well. It leaves alone what v shares with next. Requests that
-// v still checks get their answer.
+// Close stops the refresh loops and closes idle connections. Without a next Validator it cancels
+// background requests too. Everything that v shares with next goes on. Requests that v still checks
+// get their answer.
 func (v *Validator) Close(next *Validator) {
 	v.loops.end(except(v.refreshers(), next.refreshers()))
 	for _, s := range v.servers {
@@ -215,7 +215,7 @@ func (v *Validator) Close(next *Validator) {
 
 // Ready returns nil if every required authorization server is usable: its keys are not older than
 // max_stale, its introspection endpoint is known, and it does not refuse the gate's credentials.
-// The error names the other servers.
+// The error names the servers that are not usable.
 func (v *Validator) Ready() error {
 	var errs []error
 	now := v.now()

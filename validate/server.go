@@ -26,7 +26,7 @@ type server struct {
 	leeway         time.Duration
 	required       bool
 	acceptsJWT     bool // JWTs are verified with its keys
-	alsoIntrospect bool // JWTs are introspected as well
+	alsoIntrospect bool // JWTs are introspected too
 	settings       config.AuthorizationServer
 
 	remote        *authserver.Server // nil if nothing is fetched
