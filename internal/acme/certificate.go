@@ -24,7 +24,7 @@ func (a *Manager) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, err
 	return nil, noCertificate(domain)
 }
 
-// latest returns the certificate of domain with the latest NotAfter, nil if there is none.
+// latest returns the certificate of domain with the latest NotAfter, nil without a certificate.
 func (a *Manager) latest(domain config.Host) (latest *tls.Certificate) {
 	if a.client.Load() == nil {
 		return nil
@@ -56,7 +56,7 @@ func (a *Manager) Ready() error {
 	return nil
 }
 
-// NotAfter returns the earliest NotAfter of the certificates. found is false if there is none.
+// NotAfter returns the earliest NotAfter of the certificates. found is false without a certificate.
 func (a *Manager) NotAfter() (first time.Time, found bool) {
 	for _, domain := range a.settings.Load().Domains {
 		if c := a.latest(domain); c != nil && (!found || c.Leaf.NotAfter.Before(first)) {
