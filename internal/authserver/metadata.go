@@ -22,7 +22,7 @@ const metadataInterval = time.Hour
 
 // The paths of metadata. RFC 8414 section 3 inserts its path between host and path of the issuer
 // identifier. OpenID Connect Discovery section 4 appends its path; RFC 8414 section 5 allows
-// inserting it as well.
+// inserting that path too.
 const (
 	OAuthPath  = "/.well-known/oauth-authorization-server"
 	OpenIDPath = "/.well-known/openid-configuration"

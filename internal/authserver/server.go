@@ -148,8 +148,8 @@ func newHTTPClient(settings config.AuthorizationServer, trusted anchors, pair *c
 	}
 }
 
-// maxIdleConnections returns the number of connections to keep open: one for each concurrent
-// introspection request, or one, because fetches are minutes apart.
+// maxIdleConnections returns the number of connections to keep open: the number of concurrent
+// introspection requests, or 1 without introspection, because fetches are minutes apart.
 func maxIdleConnections(settings config.AuthorizationServer) int {
 	if settings.Introspection == nil {
 		return 1
