@@ -34,7 +34,7 @@ func List(cert *x509.Certificate) []Name {
 		add("san_uri", name, parses(&uri, name) && uri.Matches(cert))
 	}
 	for _, octets := range cert.IPAddresses {
-		address, _ := netip.AddrFromSlice(octets) // if AddrFromSlice fails, the text of the zero address does not parse
+		address, _ := netip.AddrFromSlice(octets) // after an error, address is zero, and its text does not parse
 		var ip IP
 		add("san_ip", address.String(), parses(&ip, address.String()) && ip.Matches(cert))
 	}
