@@ -13,8 +13,8 @@ import (
 	"github.com/tallygate/tallygate/issuer/keyring"
 )
 
-// maxToken bounds the token on standard input: 1 MiB, while the longest token that a gate accepts
-// has 64 KiB.
+// maxToken bounds the token on standard input: 1 MiB, far above the 16 KiB of the longest token
+// that a gate accepts.
 const maxToken = 1 << 20
 
 func revokeCommand() *cobra.Command {

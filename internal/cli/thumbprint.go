@@ -61,7 +61,7 @@ func thumbprintCommand() *cobra.Command {
 				return err
 			}
 			if err != nil {
-				report(cmd.ErrOrStderr(), err) // the other sources are still printed
+				report(cmd.ErrOrStderr(), err) // the certificates of the other sources are still printed
 				continue
 			}
 			shown = append(shown, c)
