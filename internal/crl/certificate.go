@@ -89,8 +89,8 @@ func (c *Checker) appendIssuers(certificates []Certificate, authority *x509.Cert
 // maxCrossSigned ends the loop for authorities that have signed each other.
 const maxCrossSigned = 8
 
-// issuerOf returns the known authority that signed certificate; nil if there is none, or if certificate is
-// signed with its own key.
+// issuerOf returns the known authority that signed certificate. It returns nil if no known
+// authority did, or if certificate is signed with its own key.
 func (c *Checker) issuerOf(certificate *x509.Certificate) *x509.Certificate {
 	for _, a := range c.authorities {
 		otherKey := !bytes.Equal(a.RawSubjectPublicKeyInfo, certificate.RawSubjectPublicKeyInfo)
@@ -101,8 +101,9 @@ func (c *Checker) issuerOf(certificate *x509.Certificate) *x509.Certificate {
 	return nil
 }
 
-// inScope reports whether c is in the scope of l (RFC 5280 section 6.3.3 (b)): l is for certificates of the
-// kind of c and, if l has distribution points, c has one of them.
+// inScope reports whether c is in the scope of l (RFC 5280 section 6.3.3 (b)): l is for
+// certificates of the kind of c and, if l has distribution points, c has at least one of these
+// points.
 func (l *list) inScope(c *Certificate) bool {
 	if c.authority && !l.authority || !c.authority && !l.users {
 		return false

@@ -71,7 +71,7 @@ func Load(settings *config.Revocation, anchors []*x509.Certificate, options Opti
 			c.sources = append(c.sources, s)
 			continue
 		}
-		if s == nil || !c.canReuse(s) && !c.acceptUnknown { // see dropForeign
+		if s == nil || !c.canReuse(s) && !c.acceptUnknown { // dropForeign explains why
 			s = &source{RevocationList: setting}
 			c.added = append(c.added, s)
 		}

@@ -24,7 +24,7 @@ type list struct {
 	issuer           string   // the name of the signer, as text
 	number           *big.Int // the CRL number; nil if the list has none
 	issued, next     time.Time
-	users, authority bool     // whether the list covers leaves, and authorities
+	users, authority bool     // the list covers leaves; the list covers authorities
 	points           []string // the URIs of its distribution point, sorted; nil for a list of all certificates
 	revoked          map[serial]struct{}
 	sum              [sha256.Size]byte // SHA-256 of the DER
@@ -76,9 +76,9 @@ func splitPEM(data []byte) ([][]byte, error) {
 	return ders, nil
 }
 
-// parseList parses and verifies the list in der, which one of authorities must have signed. The list may
-// have limit entries. parseList keeps only the serial numbers: the entries that crypto/x509 makes of a
-// million revoked certificates take 350 MB.
+// parseList parses and verifies the list in der, which an authority in authorities must have
+// signed. The list may have limit entries. parseList keeps only the serial numbers: the entries
+// that crypto/x509 makes of a million revoked certificates take 350 MB.
 func parseList(der []byte, authorities []*x509.Certificate, limit int) (*list, error) {
 	sections, err := cutEntries(der)
 	if err != nil {

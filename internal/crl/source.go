@@ -14,7 +14,7 @@ import (
 )
 
 // A source is a configured file or URL with its lists. A Checker after a reload shares the sources
-// at URLs with the previous Checker, so that both use the lists that one of them fetches.
+// at URLs with the previous Checker, so that each Checker uses the lists that the other fetches.
 type source struct {
 	config.RevocationList
 	current atomic.Pointer[index] // nil until the first success
@@ -106,9 +106,9 @@ func (c *Checker) parseFile(file config.Path, known []*list) ([]*list, error) {
 	return c.parse(data, known)
 }
 
-// parse returns the lists in data, which may have maxEntries entries together. A list that is among known is
-// not verified again if its signer is still an authority. An error that wraps errForeign comes with the
-// lists of the other signers; any other error comes without lists.
+// parse returns the lists in data, which may have maxEntries entries together. A list that is in
+// known is not verified again if its signer is still an authority. An error that wraps errForeign
+// comes with the lists of the other signers; any other error comes without lists.
 func (c *Checker) parse(data []byte, known []*list) (lists []*list, foreign error) {
 	ders, err := splitPEM(data)
 	if err != nil {
@@ -162,9 +162,9 @@ func (c *Checker) dropForeign(s *source, lists []*list, previous *source, err er
 	return lists, nil
 }
 
-// rejectRollback returns an error if one of lists is older than a list of the same signer and scope in
-// previous. Otherwise an attacker on the network, or a stale download, could undo a revocation with an
-// old list. A list that is missing leaves its certificates with an unknown status.
+// rejectRollback returns an error if any of lists is older than a list of the same signer and scope
+// in previous. Otherwise an attacker on the network, or a stale download, could undo a revocation
+// with an old list. A list that is missing leaves its certificates with an unknown status.
 func rejectRollback(lists, previous []*list) error {
 	for _, old := range previous {
 		for _, l := range lists {
