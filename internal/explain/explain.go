@@ -100,7 +100,7 @@ func (x *explainer) describePass(stage *Stage) {
 	case access.StageToken:
 		x.at(stage, x.server())
 		stage.Detail = fmt.Sprintf("issued by authorization server %s for client_id %q", x.decision.Server, x.decision.ClientID)
-		if claims.Server != "" { // the binding check has passed as well
+		if claims.Server != "" { // the binding check has passed too
 			stage.Detail += fmt.Sprintf(", scope %q, until %s", strings.Join(claims.Scopes, " "), claims.Expires.UTC().Format(time.RFC3339))
 		}
 	case access.StageBinding:
