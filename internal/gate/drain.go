@@ -27,7 +27,7 @@ var ErrInterrupted = errors.New("interrupted")
 // finish waits for the end of ctx and then stops the gate: /readyz fails, drain.delay passes except
 // after ErrInterrupted, the listeners close, and running requests may end. A request to drain does
 // the same up to the end of the delay, and the gate still serves. broken ends when a listener
-// fails; the others stop too. stopACME is called before a listener closes.
+// fails; the other listeners stop too. stopACME is called before a listener closes.
 func (g *Gate) finish(ctx, broken context.Context, stopACME func()) error {
 	var waited <-chan struct{}
 	select {

@@ -76,10 +76,10 @@ func buildState(cfg *config.Config, from buildOptions) (*state, error) {
 		s.table = policy.New(cfg, policy.Certificates{Anchors: s.Trust.Anchors(), Registered: registered})
 		faults[2] = s.makeIssuer(from, before)
 	}
-	if faults[2] == nil { // if set, the issuer has reported the same fault
+	if faults[2] == nil { // the error of makeIssuer already includes this fault
 		faults[2] = noneRegistered
 	}
-	if cfg.Issuer == nil || s.Issuer != nil { // if the issuer failed, the fault would be reported twice
+	if cfg.Issuer == nil || s.Issuer != nil { // without an issuer after a fault, the validator would report the same fault again
 		faults[3] = s.makeValidator(from, before)
 	}
 	s.directory, faults[4] = acme.LoadDirectoryTrust(cfg.Listener.Certificate.ACME)
@@ -117,7 +117,7 @@ func Load(cfg *config.Config, log *slog.Logger, own *LocalIssuer) (*state, error
 	return s, nil
 }
 
-// makeIssuer builds the issuer if one is configured.
+// makeIssuer builds the issuer if cfg has an issuer.
 func (s *state) makeIssuer(from buildOptions, before *state) (err error) {
 	if s.cfg.Issuer == nil {
 		return nil
@@ -163,7 +163,7 @@ func (s *state) buildTLSConfigs(from buildOptions) {
 		}
 		return made
 	}
-	trust := from.trust // a closure over from would hold the previous state
+	trust := from.trust // a closure over from would keep the previous state in memory
 	peers := func() *mtls.Trust { return trust().PeerTrust() }
 	s.tlsConfigs = map[string]*tls.Config{PartnersListener: settings(PartnersListener, peers, listener.ClientCertificates.OnFailure)}
 	if s.Issuer == nil {
