@@ -76,7 +76,7 @@ func NewHTTP2(over1 *http.Server, limits config.Limits, short func() bool) *http
 	}
 	s.Handler = &w
 	if err := http2.ConfigureServer(s, new(http2.Server)); err != nil { //nolint:staticcheck // deprecated in favour of net/http, which depends on the Go release
-		panic(err) // the TLS settings cause the only errors, and s has none
+		panic(err) // errors come only from TLS settings, and s has none
 	}
 	return s
 }
@@ -116,7 +116,7 @@ func (f *wellFormedHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 	case !declaresNone(r):
 		f.handler.ServeHTTP(w, r)
-	case f.short(): // before the wait for the end, when the request is not counted yet
+	case f.short(): // comes before endsEmpty waits, because the request is not counted yet
 		w.WriteHeader(http.StatusServiceUnavailable)
 	case !endsEmpty(w, r, f.endTimeout):
 		w.WriteHeader(http.StatusBadRequest)

@@ -79,8 +79,8 @@ func (a *answer) Write(p []byte) (int, error) {
 	return held + n, err
 }
 
-// begin completes the header and sends the bytes that were held back. p holds the first bytes of
-// the body if none were held back; over reports whether the body ends there.
+// begin completes the header and sends the held bytes. Without held bytes, p holds the first bytes
+// of the body. over reports whether the body ends there.
 func (a *answer) begin(p []byte, over bool) {
 	a.ended = true
 	out := a.conn.out

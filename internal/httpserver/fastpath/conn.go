@@ -53,8 +53,8 @@ func newConn(l *Server, c *tls.Conn, early []byte) *conn {
 	return s
 }
 
-// release returns the buffers to the pool. A later write through them would reach the client of
-// another connection, so they no longer refer to this one.
+// release returns the buffers to the pool. The buffers no longer refer to this connection, because
+// a later write through them would reach the client of another connection.
 func (s *conn) release() {
 	s.in.Reset(nil)
 	s.out.Reset(nil)
@@ -65,7 +65,7 @@ func (s *conn) release() {
 // settle clears both deadlines.
 func (s *conn) settle() { _ = s.tls.SetDeadline(time.Time{}) }
 
-// Read returns the bytes in early and, in the same call, those that TLS has already received.
+// Read returns the bytes in early and, in the same call, the bytes that TLS has already received.
 func (s *conn) Read(p []byte) (int, error) {
 	if len(s.early) == 0 {
 		return s.tls.Read(p)

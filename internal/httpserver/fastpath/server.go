@@ -23,7 +23,7 @@ import (
 // later. It is safe for concurrent use.
 type Server struct {
 	// Handler answers requests. A write deadline that has not passed also holds for the next
-	// answer, so a handler that sets write deadlines must set one for each answer.
+	// answer, so a handler that sets write deadlines must set a deadline for each answer.
 	Handler http.Handler
 	// ConnContext returns the base context of a connection's requests, as in http.Server.
 	ConnContext func(context.Context, net.Conn) context.Context
@@ -32,9 +32,9 @@ type Server struct {
 	Quiet time.Duration
 	// Patience is how long a handler may take before the Server watches whether the client leaves.
 	Patience time.Duration
-	// Panicked is called for each panic, except for a Handler's panic with http.ErrAbortHandler.
-	// The stack is still that of the panic. The Server has closed the connection to remote, and
-	// serves all others.
+	// Panicked is called for each panic, except for a Handler's panic with http.ErrAbortHandler. It
+	// can still read the stack of the panic. The Server has closed the connection to remote, and
+	// serves all other connections.
 	Panicked func(remote net.Addr, v any)
 
 	mu     sync.Mutex
@@ -154,7 +154,7 @@ func (l *Server) leave(s *conn) {
 // past is a deadline that has passed.
 var past = time.Unix(1, 0)
 
-// buffers are lent to a connection while a Server serves it. Their sizes are those of net/http.
+// buffers are lent to a connection while a Server serves it. Their sizes are the sizes in net/http.
 type buffers struct {
 	in    *bufio.Reader
 	out   *bufio.Writer
