@@ -123,7 +123,7 @@ func (s *Source) fetch(ctx context.Context, u *url.URL) (*Set, error) {
 	return set, nil
 }
 
-// maxSpeedUp bounds how many times as often as configured a server can make the gate fetch. Some
+// maxSpeedUp bounds the factor by which a server can shorten the interval of fetches. Some
 // frameworks forbid caching of all responses, key sets included, so the factor is small.
 const maxSpeedUp = 5
 

@@ -23,7 +23,7 @@ type JWS struct {
 	Algorithm string         // alg; "" when absent or not a string
 	Type      string         // typ; "" when absent or not a string
 	KeyID     string         // kid
-	NamesKey  bool           // whether kid is present
+	NamesKey  bool           // the header has a kid
 	Payload   jsontext.Value // an undecoded JSON value that begins an object
 
 	signed    string // the signing input, RFC 7515 section 5.2
@@ -85,8 +85,9 @@ func Parse(raw string) (*JWS, error) {
 	if t.Payload, err = decode(body); err != nil {
 		return nil, access.Denyf(access.MalformedToken, "reading payload: %w", err)
 	}
-	// The gate understands no extension, so none may be critical, RFC 7515 section 4.1.11. An
-	// unencoded payload (RFC 7797) must be listed as critical, which not all libraries check.
+	// The gate understands no extension, so a critical extension is an error, RFC 7515 section
+	// 4.1.11. An unencoded payload (RFC 7797) must be listed as critical, but not all libraries
+	// check that.
 	if h.Critical != nil || h.Base64Payload != nil {
 		return nil, access.Denyf(access.MalformedToken, "the header has a crit or b64 member")
 	}

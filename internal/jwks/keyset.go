@@ -64,8 +64,8 @@ type key struct {
 var errNoKeys = errors.New("no usable key")
 
 // parse reads a JWK Set, RFC 7517 section 5. It keeps the public parts of the keys that verify
-// signatures by one of algorithms, and leaves out weak keys and, as section 5 requires, unknown
-// keys. A set without a usable key, a set of more than 100 keys, and duplicate members are
+// signatures by an algorithm in algorithms. It leaves out weak keys and, as section 5 requires,
+// unknown keys. A set without a usable key, a set of more than 100 keys, and duplicate members are
 // errors.
 func parse(document []byte, algorithms []config.Algorithm) (*Set, error) {
 	if jsontext.Value(document).Kind() != jsontext.KindBeginObject {

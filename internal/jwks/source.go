@@ -62,10 +62,10 @@ var (
 	errStale    = errors.New("the key set is out of date")
 )
 
-// New returns the key set of the server that settings describes. If nothing has changed it
-// returns options.Previous; otherwise the new source takes over the key set of the previous
-// source if it may reuse it. New reads key sets from files, the configuration and our own issuer,
-// and returns an error if one is broken. [Source.Run] fetches key sets from URLs.
+// New returns the key set of the server that settings describes. If nothing has changed it returns
+// options.Previous. Otherwise the new source takes over the key set of the previous source if it
+// may reuse the key set. New reads key sets from files, the configuration and our own issuer, and
+// returns an error if a key set is broken. [Source.Run] fetches key sets from URLs.
 func New(settings config.AuthorizationServer, options Options) (*Source, error) {
 	s := &Source{
 		server:     string(settings.Name),
@@ -164,8 +164,8 @@ func (s *Source) Latest() *Set {
 	return s.current.Load()
 }
 
-// Usable returns the key set to use at now, or an error if there is none or the last successful
-// fetch is longer ago than max_stale.
+// Usable returns the key set to use at now. It returns an error without a key set, or if the last
+// successful fetch is longer ago than max_stale.
 func (s *Source) Usable(now time.Time) (*Set, error) {
 	set := s.Latest()
 	if set == nil {
@@ -177,8 +177,9 @@ func (s *Source) Usable(now time.Time) (*Set, error) {
 	return set, nil
 }
 
-// Run refreshes the key set until ctx ends: at once if there is none, then on schedule and when a
-// token names an unknown key. It returns at once for a key set that is not fetched.
+// Run refreshes the key set until ctx ends: at once if no key set has been fetched, then on
+// schedule and when a token names an unknown key. It returns at once for a key set that is not
+// fetched.
 func (s *Source) Run(ctx context.Context) {
 	if !s.isFetched() {
 		return

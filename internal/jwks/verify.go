@@ -18,10 +18,10 @@ import (
 // answer in a tenth of this time, and a client with made-up keys delays only its own requests.
 const unknownKeyWait = 500 * time.Millisecond
 
-// Verify checks that t has one of types (media types as [MediaTypes] returns them) and a valid
-// signature by a key of s, and returns the key set and the key's fingerprint. If t names a key
-// that no key set has, Verify requests a refresh, at most one in each cool-down, and waits for it
-// up to half a second or until ctx ends. Every error wraps an [access.Denial].
+// Verify checks that t has a type in types (media types as [MediaTypes] returns them) and a valid
+// signature by a key of s, and returns the key set and the key's fingerprint. If t names a key that
+// no key set has, Verify requests a refresh, at most one in each cool-down, and waits for it up to
+// half a second or until ctx ends. Every error wraps an [access.Denial].
 func (s *Source) Verify(ctx context.Context, t *JWS, types []string, now time.Time) (*Set, Fingerprint, error) {
 	if !slices.Contains(s.algorithms, config.Algorithm(t.Algorithm)) {
 		return nil, Fingerprint{}, mismatch(access.UnsupportedAlgorithm, "alg", s.algorithms, t.Algorithm)
