@@ -33,7 +33,7 @@ func main() {
 	}
 }
 
-// A goPackage is a package of the program, as go list prints it.
+// A goPackage describes a package of the program in the format of go list.
 type goPackage struct {
 	Dir      string
 	Standard bool
