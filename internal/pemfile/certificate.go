@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// A Certificate is a certificate of a PEM text.
+// A Certificate is a certificate in a PEM text.
 type Certificate struct {
 	*x509.Certificate
 	Position string // file:line of the block's first line
