@@ -58,7 +58,7 @@ func Decode(text []byte, v any, o Options) (Document, Faults) {
 type decoder struct {
 	options  Options
 	faults   Faults
-	steps    []step                    // from the root to the current value
+	steps    []step                    // the steps from the root to the current value
 	failed   map[string]bool           // paths of values that could not be decoded
 	rejected map[*node]bool            // nodes with a fault that check has found
 	keys     map[reflect.Type][]string // by struct type, filled by keysOf
