@@ -110,7 +110,7 @@ func refusal(endpoint *url.URL, status int, body []byte) error {
 }
 
 // printable reports whether s has only printable ASCII and spaces, as RFC 6749 appendix A requires.
-// A terminal interprets none of them.
+// A terminal does not interpret such characters.
 func printable(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }
