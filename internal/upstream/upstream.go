@@ -29,7 +29,7 @@ import (
 // An Upstream is the server of one API and the connections to it. It is safe for concurrent use.
 type Upstream struct {
 	Protocol     config.UpstreamProtocol
-	Scheme, Host string    // of the URL of each request
+	Scheme, Host string    // scheme and host in the URL of each request
 	Transport    Transport // sends the requests
 
 	madeFrom madeFrom
@@ -95,8 +95,9 @@ func (from madeFrom) open(settings *tls.Config, log *slog.Logger) *Upstream {
 		TLSClientConfig:       settings,
 		Protocols:             &protocols,
 		HTTP2: &http.HTTP2Config{
-			// The gate holds this much of a response for a slow client. The window of the connection
-			// stays large, so that many slow clients together do not stop the other streams on it.
+			// The gate holds 256 KiB of a response for a slow client. The window of the connection
+			// stays large, so that many slow clients together do not stop the other streams on the
+			// connection.
 			MaxReceiveBufferPerStream: 256 << 10,
 			SendPingTimeout:           30 * time.Second, // notices a dead server; HTTP/1.1 has TCP keep-alives
 			WriteByteTimeout:          30 * time.Second,

@@ -26,7 +26,7 @@ type prefetchedBody struct {
 	changed sync.Cond
 	filled  int
 	read    int
-	err     error // of source; io.EOF if the body has the announced length
+	err     error // the error of source; io.EOF if the body has the announced length
 	closed  bool
 	buffer  [longestBody + 1]byte // one byte more, to notice a body that is too long
 }

@@ -100,9 +100,9 @@ func isRegular(answer *http.Response, header []byte) bool {
 	return len(answer.TransferEncoding) == 0 || !isAmbiguous(header)
 }
 
-// announcesTooMuch reports whether a response announces a body although its status allows none,
-// against RFC 9110 section 8.6 and RFC 9112 section 6.1. A server that announces a body may send
-// it, and its content would be taken for the next response.
+// announcesTooMuch reports whether a response announces a body although its status does not allow a
+// body, against RFC 9110 section 8.6 and RFC 9112 section 6.1. A server that announces a body may
+// send it, and its content would be taken for the next response.
 func announcesTooMuch(answer *http.Response) bool {
 	if answer.StatusCode > 199 && answer.StatusCode != http.StatusNoContent {
 		return false
