@@ -168,10 +168,6 @@ func (g *Gate) Run(ctx context.Context, open func(name, address string) (net.Lis
 	}
 	group.Go(func() error { return g.watchLoop(background) })
 	group.Go(func() error {
-		loadshed.ReleaseMemory(background)
-		return nil
-	})
-	group.Go(func() error {
 		g.sweep(background)
 		return nil
 	})

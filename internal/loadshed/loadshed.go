@@ -26,6 +26,7 @@ type Shedder struct {
 	measured    atomic.Int64 // when used was measured
 	used        atomic.Int64 // bytes in use
 	freed       atomic.Int64 // when free last ran
+	gcPercent   int          // as PaceGC set it last
 }
 
 // New returns a Shedder. partners and issuer are the listener names in the metric of concurrent
