@@ -2,7 +2,9 @@ package config
 
 import (
 	"errors"
+	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
@@ -79,4 +81,18 @@ func (c *Config) applyProfiles() {
 // NamesClientByClientID reports whether client_id alone names the client of a token.
 func (s *AuthorizationServer) NamesClientByClientID() bool {
 	return len(s.ClientClaim) == 0 || len(s.ClientClaim) == 1 && s.ClientClaim[0] == "client_id"
+}
+
+// Tenant returns the GUID of the Entra tenant whose tokens the server issues, "" for the servers
+// of other profiles and for AD FS.
+func (s *AuthorizationServer) Tenant() string {
+	u, err := url.Parse(string(s.Issuer))
+	if err != nil || s.Profile != ProfileEntra && s.Profile != ProfileEntraV1 {
+		return ""
+	}
+	tenant, _, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
+	if !guid.MatchString(tenant) {
+		return ""
+	}
+	return tenant
 }

@@ -32,10 +32,10 @@ func (s *Source) load(ctx context.Context) (*Set, error) {
 	switch {
 	case s.local != nil:
 		document, _ := s.local()
-		set, err = parse(document, s.algorithms)
+		set, err = parse(document, s.algorithms, s.tenant)
 	case s.settings.JWKS != "":
 		origin = "in the configuration"
-		set, err = parse([]byte(s.settings.JWKS), s.algorithms)
+		set, err = parse([]byte(s.settings.JWKS), s.algorithms, s.tenant)
 	case s.settings.File != "":
 		origin = fmt.Sprintf("%q", s.settings.File)
 		set, err = s.readFile()
@@ -66,7 +66,7 @@ func (s *Source) readFile() (*Set, error) {
 	if len(document) > authserver.MaxKeySet {
 		return nil, fmt.Errorf("larger than %d bytes", authserver.MaxKeySet)
 	}
-	return parse(document, s.algorithms)
+	return parse(document, s.algorithms, s.tenant)
 }
 
 // keySetURL returns the URL of the key set, from the configuration or the server's metadata.
@@ -84,8 +84,9 @@ func (s *Source) keySetURL() (*url.URL, error) {
 	return m.KeySet, nil
 }
 
-// fetch reads the key set at u. It accepts status 200 with a JSON media type (RFC 7517 section
-// 8.5), and status 304 in response to the ETag of the current key set.
+// fetch reads the key set at u. It accepts status 200 with any media type, because servers and
+// object stores send key sets as text/plain and application/octet-stream, and status 304 in
+// response to the ETag of the current key set.
 func (s *Source) fetch(ctx context.Context, u *url.URL) (*Set, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -111,12 +112,9 @@ func (s *Source) fetch(ctx context.Context, u *url.URL) (*Set, error) {
 	if response.Status != http.StatusOK {
 		return nil, fmt.Errorf("answered with status %d", response.Status)
 	}
-	if response.MediaType != "application/jwk-set+json" && response.MediaType != "application/json" {
-		return nil, fmt.Errorf("answered with content type %q", access.Truncate(response.MediaType))
-	}
-	set, err := parse(response.Body, s.algorithms)
+	set, err := parse(response.Body, s.algorithms, s.tenant)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("answered with content type %q: %w", access.Truncate(response.MediaType), err)
 	}
 	set.fetchedDocument = fetchedDocument{u.String(), response.Header.Get("ETag"), response.Body}
 	s.setInterval(response.Header)

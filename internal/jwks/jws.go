@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
-	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -21,7 +20,8 @@ const maxKeyID = 256
 // A JWS is a parsed compact JWS (RFC 7515 section 7.1). Its signature is not verified.
 type JWS struct {
 	Algorithm string         // alg; "" when absent or not a string
-	Type      string         // typ; "" when absent or not a string
+	Type      string         // typ; its JSON text when it is not a string
+	NamesType bool           // whether typ is present
 	KeyID     string         // kid
 	NamesKey  bool           // the header has a kid
 	Payload   jsontext.Value // an undecoded JSON value that begins an object
@@ -34,7 +34,7 @@ type JWS struct {
 // that carry or point to keys (jwk, jku, x5c, x5u) are ignored.
 type header struct {
 	Algorithm     jsontext.Value `json:"alg"`
-	Type          jsontext.Value `json:"typ"`
+	Type          facts.Member   `json:"typ"`
 	KeyID         jsontext.Value `json:"kid"`
 	Critical      jsontext.Value `json:"crit"`
 	Base64Payload jsontext.Value `json:"b64"`
@@ -92,7 +92,12 @@ func Parse(raw string) (*JWS, error) {
 		return nil, access.Denyf(access.MalformedToken, "the header has a crit or b64 member")
 	}
 	t.Algorithm, _ = facts.Text(h.Algorithm)
-	t.Type, _ = facts.Text(h.Type)
+	if t.NamesType = h.Type != nil; t.NamesType {
+		var ok bool
+		if t.Type, ok = h.Type.Text(); !ok {
+			t.Type = string(h.Type)
+		}
+	}
 	if t.NamesKey = h.KeyID != nil; t.NamesKey {
 		keyID, ok := facts.Text(h.KeyID)
 		if !ok || len(keyID) > maxKeyID {
@@ -135,11 +140,11 @@ func isAlphanumeric(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
-// mismatch returns a Denial for a value that is not in want.
+// mismatch returns a Denial for a quoted value that is not in want.
 func mismatch[T ~string](reason access.Reason, name string, want []T, got string) error {
 	listed := make([]string, len(want))
 	for i, w := range want {
 		listed[i] = string(w)
 	}
-	return &access.Denial{Reason: reason, Err: &access.Mismatch{Name: name, Want: strings.Join(listed, " or "), Got: strconv.Quote(access.Truncate(got))}}
+	return &access.Denial{Reason: reason, Err: &access.Mismatch{Name: name, Want: strings.Join(listed, " or "), Got: got}}
 }

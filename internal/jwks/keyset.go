@@ -23,6 +23,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/jsonlimit"
 	"github.com/tallygate/tallygate/internal/weakkey"
@@ -49,6 +50,7 @@ type Set struct {
 	withoutID       []*key            // keys without a kid
 	fingerprints    map[Fingerprint]bool
 	leftOut         leftOut
+	described       string    // the keys of the set and those left out, for the log
 	fetchedAt       time.Time // when the fetch began
 	fetchedDocument           // zero unless the set comes from a URL
 }
@@ -64,10 +66,10 @@ type key struct {
 var errNoKeys = errors.New("no usable key")
 
 // parse reads a JWK Set, RFC 7517 section 5. It keeps the public parts of the keys that verify
-// signatures by an algorithm in algorithms. It leaves out weak keys and, as section 5 requires,
-// unknown keys. A set without a usable key, a set of more than 100 keys, and duplicate members are
-// errors.
-func parse(document []byte, algorithms []config.Algorithm) (*Set, error) {
+// signatures by an algorithm in algorithms. It leaves out weak keys, keys of other tenants and, as
+// section 5 requires, unknown keys. A set without a usable key, a set of more than 100 keys, and
+// duplicate members are errors.
+func parse(document []byte, algorithms []config.Algorithm, tenant string) (*Set, error) {
 	if jsontext.Value(document).Kind() != jsontext.KindBeginObject {
 		return nil, errNoObject
 	}
@@ -86,6 +88,9 @@ func parse(document []byte, algorithms []config.Algorithm) (*Set, error) {
 	set := &Set{byID: make(map[string][]*key), fingerprints: make(map[Fingerprint]bool)}
 	for i, jwk := range jwks.Keys {
 		k, id, err := parseKey(jwk, algorithms)
+		if err == nil {
+			err = checkTenant(jwk, tenant)
+		}
 		if err != nil {
 			set.leftOut.add(i, id, err)
 			continue
@@ -99,11 +104,12 @@ func parse(document []byte, algorithms []config.Algorithm) (*Set, error) {
 		}
 	}
 	if len(set.keys) == 0 {
-		if left := append(set.leftOut.unusable, set.leftOut.otherUse...); len(left) > 0 {
-			return nil, fmt.Errorf("%w: %s", errNoKeys, strings.Join(firstLogged(left), "; "))
+		if len(jwks.Keys) == 0 {
+			return nil, fmt.Errorf("%w: the set is empty", errNoKeys)
 		}
-		return nil, errNoKeys
+		return nil, fmt.Errorf("%w: %s", errNoKeys, set.leftOut.text(maxLogged))
 	}
+	set.described = set.describe()
 	return set, nil
 }
 
@@ -128,7 +134,7 @@ func parseKey(document jsontext.Value, algorithms []config.Algorithm) (k *key, i
 	jwk, err := jwkset.NewJWKFromMarshal(members, jwkset.JWKMarshalOptions{Private: false}, jwkset.JWKValidateOptions{})
 	switch {
 	case errors.Is(err, jwkset.ErrUnsupportedKey):
-		return nil, id, fmt.Errorf("%w: kty %q, crv %q", errOtherUse, members.KTY, members.CRV)
+		return nil, id, fmt.Errorf("kty %q, crv %q are not supported", members.KTY, members.CRV)
 	case err != nil:
 		return nil, id, err
 	}
@@ -138,18 +144,48 @@ func parseKey(document jsontext.Value, algorithms []config.Algorithm) (k *key, i
 	}
 	for _, a := range algorithmsFor(k.public) {
 		// A key with alg is used with that algorithm alone, RFC 8725 section 3.1.
-		if slices.Contains(algorithms, a) && (members.ALG == "" || members.ALG.String() == string(a)) {
+		if accepts(algorithms, a) && (members.ALG == "" || isAlgorithm(config.Algorithm(members.ALG.String()), a)) {
 			k.algorithms = append(k.algorithms, a)
 		}
 	}
 	if len(k.algorithms) == 0 {
-		return nil, id, fmt.Errorf("%w: kty %q, crv %q, alg %q fit no accepted algorithm", errOtherUse, members.KTY, members.CRV, members.ALG)
+		return nil, id, fmt.Errorf("kty %q, crv %q, alg %q fit none of the accepted algorithms %q", members.KTY, members.CRV, members.ALG, algorithms)
 	}
 	return k, id, k.setFingerprint()
 }
 
-// algorithmsFor returns the algorithms that public can verify, RFC 7518 section 3.1 and RFC 8037
-// section 3.1.
+// accepts reports whether list accepts a: EdDSA includes Ed25519, its name since RFC 9864.
+func accepts(list []config.Algorithm, a config.Algorithm) bool {
+	return slices.Contains(list, a) || a == config.Ed25519 && slices.Contains(list, config.EdDSA)
+}
+
+// isAlgorithm reports whether a key with the member alg may be used with a. EdDSA and Ed25519 are
+// one algorithm for a key on that curve, RFC 9864 section 2.2.
+func isAlgorithm(alg, a config.Algorithm) bool {
+	return alg == a || alg == config.EdDSA && a == config.Ed25519 || alg == config.Ed25519 && a == config.EdDSA
+}
+
+// checkTenant returns an error for a key that Entra publishes for the tokens of one tenant, by the
+// key's member issuer, if tenant is another. Without a tenant all keys pass.
+func checkTenant(document jsontext.Value, tenant string) error {
+	if tenant == "" {
+		return nil
+	}
+	var members struct {
+		Issuer string `json:"issuer"`
+	}
+	if json.Unmarshal(document, &members) != nil {
+		return errors.New("its member issuer is not a string")
+	}
+	issuer := strings.ToLower(members.Issuer)
+	if issuer == "" || strings.Contains(issuer, "{tenantid}") || strings.Contains(issuer, strings.ToLower(tenant)) {
+		return nil
+	}
+	return fmt.Errorf("for the issuer %q alone", access.Truncate(members.Issuer))
+}
+
+// algorithmsFor returns the algorithms that public can verify, RFC 7518 section 3.1, RFC 8037
+// section 3.1 and RFC 9864 section 2.2.
 func algorithmsFor(public crypto.PublicKey) []config.Algorithm {
 	switch public := public.(type) {
 	case *ecdsa.PublicKey:
@@ -162,9 +198,9 @@ func algorithmsFor(public crypto.PublicKey) []config.Algorithm {
 			return []config.Algorithm{config.ES512}
 		}
 	case ed25519.PublicKey:
-		return []config.Algorithm{config.EdDSA}
+		return []config.Algorithm{config.EdDSA, config.Ed25519}
 	case *rsa.PublicKey:
-		return []config.Algorithm{config.PS256, config.PS384, config.PS512, config.RS256}
+		return []config.Algorithm{config.PS256, config.PS384, config.PS512, config.RS256, config.RS384, config.RS512}
 	}
 	return nil
 }
@@ -189,9 +225,9 @@ func (s *Set) Has(f Fingerprint) bool { return s.fingerprints[f] }
 func (s *Set) hasKeyID(keyID string) bool { return len(s.byID[keyID]) > 0 }
 
 // candidates returns at most [maxCandidates] keys that may have signed t: the keys with its kid
-// that fit its algorithm or, if no key has the kid, the keys without a kid that fit. A JWS
-// without a kid has a candidate only if exactly one key fits, because trying all keys would let a
-// client cause the work.
+// that fit its algorithm or, if no key has the kid, the keys without a kid that fit. For a JWS
+// without a kid, all keys that fit count (RFC 7515 appendix D). The bound limits the work that a
+// client can cause.
 func (s *Set) candidates(t *JWS) []*key {
 	keys := s.keys
 	if t.NamesKey {
@@ -205,9 +241,6 @@ func (s *Set) candidates(t *JWS) []*key {
 		if slices.Contains(k.algorithms, config.Algorithm(t.Algorithm)) {
 			fit = append(fit, k)
 		}
-	}
-	if !t.NamesKey && len(fit) != 1 {
-		return nil
 	}
 	return fit[:min(len(fit), maxCandidates)]
 }

@@ -10,6 +10,7 @@ import (
 	"math/big"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
@@ -72,14 +73,14 @@ func TestParseKeySet(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			accepted := settings().Algorithms
-			beside, err := parse(set(good.JWK(), c.jwk), accepted)
+			beside, err := parse(set(good.JWK(), c.jwk), accepted, "")
 			if err != nil {
 				t.Fatalf("parse with a good key = %v, want the good key", err)
 			}
 			if got := len(beside.keys) == 2; got != c.usable {
 				t.Errorf("usable: %t, want %t", got, c.usable)
 			}
-			if _, err := parse(set(c.jwk), accepted); (err == nil) != c.usable {
+			if _, err := parse(set(c.jwk), accepted, ""); (err == nil) != c.usable {
 				t.Errorf("parse of the key alone = %v", err)
 			}
 		})
@@ -95,11 +96,11 @@ func TestParseKeySetRefuses(t *testing.T) {
 		"HTML": "<html></html>", "cut": `{"keys":[` + jwk, "trailing": `{"keys":[` + jwk + `]} x`,
 		"keys twice": `{"keys":[` + jwk + `],"keys":[` + jwk + `]}`, "member twice": `{"keys":[{"kty":"RSA",` + jwk[1:] + `]}`,
 	} {
-		if s, err := parse([]byte(document), every); err == nil {
+		if s, err := parse([]byte(document), every, ""); err == nil {
 			t.Errorf("%s: %d keys, want an error", name, len(s.keys))
 		}
 	}
-	if _, err := parse([]byte(`{"x":1,"keys":[`+jwk+`]}`), every); err != nil {
+	if _, err := parse([]byte(`{"x":1,"keys":[`+jwk+`]}`), every, ""); err != nil {
 		t.Errorf("parse with unknown members = %v, want nil (RFC 7517 section 5)", err)
 	}
 }
@@ -130,13 +131,147 @@ func TestKeyAlgorithm(t *testing.T) {
 	expect(t, v, (&testpki.Signer{Key: free.Key, KeyID: "bound", Algorithm: "RS256"}).Token(bound()), access.UnknownKey)
 }
 
+// Ed25519 is the name of EdDSA on its curve since RFC 9864: a server that is configured with EdDSA
+// may change the names in its tokens and its keys one after the other. Ed25519 alone does not
+// accept the old name in tokens.
+func TestEd25519(t *testing.T) {
+	signer := testpki.NewSigner("EdDSA", "k1")
+	for _, c := range []struct {
+		accepted   config.Algorithm
+		key, token string
+		want       access.Reason
+	}{
+		{"EdDSA", "EdDSA", "EdDSA", access.Granted},
+		{"EdDSA", "EdDSA", "Ed25519", access.Granted},
+		{"EdDSA", "Ed25519", "EdDSA", access.Granted},
+		{"EdDSA", "Ed25519", "Ed25519", access.Granted},
+		{"EdDSA", "", "Ed25519", access.Granted},
+		{"Ed25519", "EdDSA", "Ed25519", access.Granted},
+		{"Ed25519", "Ed25519", "Ed25519", access.Granted},
+		{"Ed25519", "Ed25519", "EdDSA", access.UnsupportedAlgorithm},
+		{"EdDSA", "EdDSA", "Ed448", access.UnsupportedAlgorithm},
+		{"EdDSA", "EdDSA", "ed25519", access.UnsupportedAlgorithm},
+		{"ES256", "EdDSA", "Ed25519", access.UnsupportedAlgorithm},
+	} {
+		jwk := signer.JWK(M{"alg": c.key})
+		if c.key == "" {
+			jwk = signer.JWK(M{"alg": nil})
+		}
+		_, fromFile := keyFile(t, set(jwk, testpki.NewSigner("ES256", "other").JWK()))
+		s := newSource(t, nil, settings(fromFile, algorithms(c.accepted, config.ES256)))
+		t.Run(fmt.Sprintf("%s, key %s, token %s", c.accepted, c.key, c.token), func(t *testing.T) {
+			expect(t, s, signer.Token(bound(), M{"alg": c.token}), c.want)
+		})
+	}
+}
+
+// RS384 and RS512 are accepted where they are configured, and only with their own hash.
+func TestLongerRSAHashes(t *testing.T) {
+	for _, algorithm := range []config.Algorithm{config.RS384, config.RS512} {
+		signer := testpki.NewSigner(string(algorithm), "k1")
+		s := newSource(t, localKeySet(testpki.KeySet(signer)), settings(algorithms(algorithm)))
+		expect(t, s, signer.Token(bound()), access.Granted)
+		expect(t, s, (&testpki.Signer{Key: signer.Key, KeyID: "k1", Algorithm: "RS256"}).Token(bound(), M{"alg": string(algorithm)}), access.BadSignature)
+		expect(t, s, (&testpki.Signer{Key: signer.Key, KeyID: "k1", Algorithm: "RS256"}).Token(bound()), access.UnsupportedAlgorithm)
+		without := newSource(t, localKeySet(set(signer.JWK(M{"alg": nil}))), settings(algorithms(config.RS256)))
+		expect(t, without, signer.Token(bound()), access.UnsupportedAlgorithm)
+	}
+}
+
+// A token without kid is verified by the keys that fit its algorithm, the first four of them, RFC
+// 7515 appendix D.
+func TestTokenWithoutKeyID(t *testing.T) {
+	signers := make([]*testpki.Signer, maxCandidates+1)
+	for i := range signers {
+		signers[i] = testpki.NewSigner("ES256", fmt.Sprint("k", i))
+	}
+	keys := append([]*testpki.Signer{testpki.NewSigner("PS256", "rsa"), testpki.NewSigner("EdDSA", "ed")}, signers...)
+	s := newSource(t, localKeySet(testpki.KeySet(keys...)), settings())
+	for i, signer := range signers {
+		want := access.Granted
+		if i >= maxCandidates {
+			want = access.BadSignature
+		}
+		expect(t, s, signer.Token(bound(), M{"kid": nil}), want)
+	}
+	expect(t, s, testpki.NewSigner("ES256", "stranger").Token(bound(), M{"kid": nil}), access.BadSignature)
+	expect(t, s, signers[0].Token(bound(), M{"kid": "k1"}), access.BadSignature) // a kid names one key
+}
+
+// Where a token without typ is accepted, a typ still has to be one of the others, and the word for
+// it is no typ.
+func TestAbsentType(t *testing.T) {
+	signer := testpki.NewSigner("ES256", "k1")
+	s := newSource(t, localKeySet(testpki.KeySet(signer)), settings())
+	for _, c := range []struct {
+		typ      any // nil: absent
+		accepted []string
+		granted  bool
+	}{
+		{nil, []string{config.NoType}, true},
+		{null, []string{config.NoType}, true},
+		{nil, []string{"at+jwt", config.NoType}, true},
+		{"at+jwt", []string{"at+jwt", config.NoType}, true},
+		{nil, []string{"at+jwt"}, false},
+		{null, []string{"at+jwt"}, false},
+		{"absent", []string{config.NoType}, false},
+		{"application/absent", []string{config.NoType}, false},
+		{"", []string{config.NoType}, false},
+		{"JWT", []string{config.NoType}, false},
+		{5, []string{config.NoType}, false},
+		{5, []string{"JWT"}, false},
+		{M{}, []string{config.NoType, "JWT"}, false},
+	} {
+		jws, err := Parse(signer.Token(bound(), M{"typ": c.typ}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = s.Verify(t.Context(), jws, MediaTypes(c.accepted...), time.Now())
+		if granted := err == nil; granted != c.granted || !granted && access.ReasonOf(err) != access.WrongType {
+			t.Errorf("Verify of typ %v with types %q = %v, want granted: %t", c.typ, c.accepted, err, c.granted)
+		}
+	}
+}
+
+// Entra publishes keys for the tokens of one tenant beside keys for all tenants, by a member
+// issuer. Keys of other tenants are left out, as Microsoft asks
+// of whoever verifies its tokens.
+func TestKeysOfOtherTenants(t *testing.T) {
+	const ours, personal = "6e74172b-be56-4843-9ff4-e66a39bb12e3", "9188040d-6c67-4c5b-b112-36a304b66dad"
+	signer := testpki.NewSigner("RS256", "k1")
+	for _, c := range []struct {
+		issuer any
+		used   bool
+	}{
+		{nil, true},
+		{null, true},
+		{"https://login.microsoftonline.com/{tenantid}/v2.0", true},
+		{"https://login.microsoftonline.com/" + ours + "/v2.0", true},
+		{"https://login.microsoftonline.com/" + strings.ToUpper(ours) + "/v2.0", true},
+		{"https://login.microsoftonline.com/" + personal + "/v2.0", false},
+		{"https://login.microsoftonline.com/common/v2.0", false},
+		{5, false},
+	} {
+		document := set(signer.JWK(M{"issuer": c.issuer}), testpki.NewSigner("ES256", "other").JWK())
+		entra := settings(algorithms(config.RS256, config.ES256), func(s *config.AuthorizationServer) {
+			s.Profile, s.Issuer = config.ProfileEntra, "https://login.microsoftonline.com/"+ours+"/v2.0"
+		})
+		if got := newSource(t, localKeySet(document), entra).Latest().hasKeyID("k1"); got != c.used {
+			t.Errorf("key with issuer %v used: %t, want %t", c.issuer, got, c.used)
+		}
+		if !newSource(t, localKeySet(document), settings(algorithms(config.RS256, config.ES256))).Latest().hasKeyID("k1") {
+			t.Errorf("key with issuer %v left out for a server without tenants", c.issuer)
+		}
+	}
+}
+
 // Keys whose private part can be computed are not used: CVE-2017-15361 and the exponent 3.
 func TestWeakRSAKeys(t *testing.T) {
 	good := testpki.NewSigner("PS256", "x")
-	if _, err := parse(set(good.JWK()), every); err != nil {
+	if _, err := parse(set(good.JWK()), every, ""); err != nil {
 		t.Errorf("parse = %v, want the good key", err)
 	}
-	if _, err := parse(set(good.JWK(M{"e": "Aw"})), every); err == nil {
+	if _, err := parse(set(good.JWK(M{"e": "Aw"})), every, ""); err == nil {
 		t.Error("parse of a key with exponent 3 = nil, want an error")
 	}
 }
@@ -178,7 +313,7 @@ func TestCertificateInKeySet(t *testing.T) {
 		x5c  []string
 		keys int
 	}{"its own": {der(pair.Cert), 1}, "another's": {der(testpki.NewCA("another").Cert), 0}, "rubbish": {[]string{"AAAA"}, 0}} {
-		got, err := parse(set(s.JWK(M{"x5c": c.x5c})), every)
+		got, err := parse(set(s.JWK(M{"x5c": c.x5c})), every, "")
 		if (err == nil) != (c.keys == 1) {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}

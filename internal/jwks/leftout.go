@@ -5,20 +5,54 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/tallygate/tallygate/access"
 )
 
-// errOtherUse is the reason to leave out a valid key that is for another purpose.
+// errOtherUse is the reason to leave out a valid key that says that it is for another purpose,
+// such as encryption.
 var errOtherUse = errors.New("for another use")
 
-// maxLogged bounds the keys that one log line lists.
-const maxLogged = 10
+// The keys that one log line lists: a line about a key set, and a line about a request.
+const (
+	maxLogged    = 10
+	maxDescribed = 3
+)
 
 // leftOut lists the keys of a set that are left out, with the reasons.
 type leftOut struct {
-	unusable []string // malformed or weak keys, which the server's operator should fix
-	otherUse []string // keys that RFC 7517 section 5 says to ignore
+	unusable []string // malformed or weak keys, and keys of algorithms that are not accepted
+	otherUse []string // keys that are not for signatures
+}
+
+// text lists at most n of the keys with their reasons.
+func (l *leftOut) text(n int) string {
+	left := slices.Concat(l.unusable, l.otherUse)
+	text := strings.Join(left[:min(len(left), n)], "; ")
+	if more := len(left) - n; more > 0 {
+		text += fmt.Sprintf("; and %d more", more)
+	}
+	return text
+}
+
+// describe lists the keys of the set, and why others are left out.
+func (s *Set) describe() string {
+	var b strings.Builder
+	b.WriteString("the key set has")
+	for i, k := range s.keys[:min(len(s.keys), maxDescribed)] {
+		if i > 0 {
+			b.WriteString(",")
+		}
+		fmt.Fprintf(&b, " kid %q for %s", access.Truncate(k.id), k.algorithms)
+	}
+	if more := len(s.keys) - maxDescribed; more > 0 {
+		fmt.Fprintf(&b, " and %d more", more)
+	}
+	if left := s.leftOut.text(maxDescribed); left != "" {
+		b.WriteString("; left out: " + left)
+	}
+	return b.String()
 }
 
 // add records the reason to leave out key i, counted from 0.

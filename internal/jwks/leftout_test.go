@@ -5,15 +5,17 @@ import (
 	"encoding/base64"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// Keys that are left out are logged with kid and reason, once until the list changes: malformed
-// and weak keys as a warning, keys for other uses as information. Our own issuer's key set stands
-// for key sets that change.
+// Keys that are left out are logged with kid and reason, once until the list changes: keys that
+// are malformed, weak or of an algorithm that is not accepted as a warning, keys that are not for
+// signatures as information. Our own issuer's key set stands for key sets that change.
 func TestLeftOutKeysAreLogged(t *testing.T) {
 	good, pair := testpki.NewSigner("ES256", "good"), testpki.SelfSigned("as.example")
 	certified := &testpki.Signer{Key: pair.Key, KeyID: "certified", Algorithm: "ES256"}
@@ -21,7 +23,7 @@ func TestLeftOutKeysAreLogged(t *testing.T) {
 	short := weakRSA(t)
 	low := lowOrderJWK(append([]byte{1}, make([]byte, 31)...), "low")
 	other := good.JWK(M{"kid": "sealed", "use": "enc"})
-	unread := M{"kid": "future", "kty": "new"}
+	operations := good.JWK(M{"kid": "wraps", "use": nil, "key_ops": []string{"wrapKey"}})
 
 	version, document := uint64(0), []byte(nil)
 	publish := func(keys ...any) { version, document = version+1, set(keys...) }
@@ -51,6 +53,9 @@ func TestLeftOutKeysAreLogged(t *testing.T) {
 		`key 2 without kid: not a JWK`:                                                       "text",
 		`kid \"hollow\": `:                                                                   M{"kid": "hollow", "kty": "EC", "crv": "P-256"},
 		`kid \"secret\": `:                                                                   M{"kid": "secret", "kty": "oct", "k": "AAAA"},
+		`kid \"future\": kty \"new\", crv \"\" are not supported`:                            M{"kid": "future", "kty": "new"},
+		`kid \"bitcoin\": kty \"EC\", crv \"secp256k1\" are not supported`:                   good.JWK(M{"kid": "bitcoin", "crv": "secp256k1", "alg": "ES256K"}),
+		`alg \"ES384\" fit none of the accepted algorithms [\"ES256\"`:                       testpki.NewSigner("ES384", "larger").JWK(),
 	} {
 		lines := told(good.JWK(), key)
 		if len(lines) != 1 || !strings.Contains(lines[0], `"level":"WARN","msg":"unusable keys left out of the key set","issuer":"partners","count":1`) ||
@@ -61,7 +66,7 @@ func TestLeftOutKeysAreLogged(t *testing.T) {
 			t.Errorf("log after the same key set: %q, want none", lines)
 		}
 	}
-	if lines := told(good.JWK(), other, unread); len(lines) != 1 || !strings.Contains(lines[0], `"level":"INFO","msg":"keys for other uses left out of the key set","issuer":"partners","count":2`) {
+	if lines := told(good.JWK(), other, operations); len(lines) != 1 || !strings.Contains(lines[0], `"level":"INFO","msg":"keys for other uses left out of the key set","issuer":"partners","count":2`) {
 		t.Errorf("log for other uses: %q, want one line of information", lines)
 	}
 	many := []any{good.JWK()}
@@ -87,4 +92,46 @@ func weakRSA(t *testing.T) M {
 	n := bytes.Repeat([]byte{0xd1}, 128)
 	key := M{"kid": "short", "kty": "RSA", "n": testpki.Segment(n), "e": "AQAB"}
 	return key
+}
+
+// "no usable key" and the refusal of an unknown key say which keys are there and why each other
+// key does not count.
+func TestKeysAreNamed(t *testing.T) {
+	rs, es := testpki.NewSigner("RS256", "rsa"), testpki.NewSigner("ES384", "ec")
+	_, fromFile := keyFile(t, set(rs.JWK(), es.JWK(), rs.JWK(M{"kid": "sealed", "use": "enc"})))
+	_, err := New(settings(fromFile), options(nil))
+	for _, want := range []string{
+		`no usable key: kid "rsa": kty "RSA", crv "", alg "RS256" fit none of the accepted algorithms ["ES256" "PS256" "EdDSA"]; `,
+		`kid "ec": kty "EC", crv "P-384", alg "ES384" fit none`, `kid "sealed": for another use: use "enc"`,
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("New = %v, want %s", err, want)
+		}
+	}
+	_, empty := keyFile(t, set())
+	if _, err := New(settings(empty), options(nil)); err == nil || !strings.Contains(err.Error(), "no usable key: the set is empty") {
+		t.Errorf("New with an empty set = %v, want that it is empty", err)
+	}
+
+	_, fromFile = keyFile(t, set(rs.JWK(), es.JWK(), rs.JWK(M{"kid": "sealed", "use": "enc"})))
+	s := newSource(t, nil, settings(fromFile, algorithms("RS256", "EdDSA")))
+	jws, err := Parse(rs.Token(bound(), M{"kid": "gone"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = s.Verify(t.Context(), jws, MediaTypes("at+jwt"), time.Now())
+	want := `no key for alg RS256 and kid "gone"; the key set has kid "rsa" for [RS256]; left out: kid "ec": kty "EC", crv "P-384", alg "ES384" fit none of the accepted algorithms ["RS256" "EdDSA"]; kid "sealed": for another use: use "enc"`
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("Verify = %v, want %s", err, want)
+	}
+
+	signers := make([]*testpki.Signer, maxKeys)
+	for i := range signers {
+		signers[i] = &testpki.Signer{Key: rs.Key, KeyID: strings.Repeat("k", 200) + strconv.Itoa(i), Algorithm: "RS256"}
+	}
+	_, fromFile = keyFile(t, testpki.KeySet(signers...))
+	many := newSource(t, nil, settings(fromFile, algorithms("RS256"))).Latest().described
+	if len(many) > 1_000 || !strings.HasSuffix(many, "and 97 more") {
+		t.Errorf("description of %d keys has %d bytes and ends in %q, want at most 1,000 and the number of the others", maxKeys, len(many), many[len(many)-20:])
+	}
 }

@@ -28,7 +28,7 @@ var null = json.RawMessage("null") // a null member; a nil member is left out
 
 // every has all algorithms that can be accepted.
 var every = []config.Algorithm{
-	config.ES256, config.ES384, config.ES512, config.PS256, config.PS384, config.PS512, config.RS256, config.EdDSA,
+	config.ES256, config.ES384, config.ES512, config.PS256, config.PS384, config.PS512, config.RS256, config.RS384, config.RS512, config.EdDSA, config.Ed25519,
 }
 
 var partner = testpki.NewCA("Northwind CA").Leaf("ledger.northwind.example")

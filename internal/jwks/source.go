@@ -40,6 +40,7 @@ type Source struct {
 	server     string // configured name
 	settings   config.KeySet
 	algorithms []config.Algorithm
+	tenant     string // of Entra; "" for other servers
 	local      LocalKeySet
 	remote     *authserver.Server
 	timeout    time.Duration // the timeout of a fetch
@@ -71,6 +72,7 @@ func New(settings config.AuthorizationServer, options Options) (*Source, error) 
 		server:     string(settings.Name),
 		settings:   settings.KeySet,
 		algorithms: settings.Algorithms,
+		tenant:     settings.Tenant(),
 		local:      options.Local,
 		remote:     options.Remote,
 		timeout:    authserver.FetchTimeout,
@@ -109,7 +111,7 @@ func New(settings config.AuthorizationServer, options Options) (*Source, error) 
 // are not fetched are cheap to read again.
 func (s *Source) sameAs(other *Source) bool {
 	return s.isFetched() && s.remote == other.remote && reflect.DeepEqual(s.settings, other.settings) &&
-		slices.Equal(s.algorithms, other.algorithms)
+		slices.Equal(s.algorithms, other.algorithms) && s.tenant == other.tenant
 }
 
 // inherit takes over the key set of previous with its age, if s would fetch it from the same URL
@@ -120,7 +122,7 @@ func (s *Source) inherit(previous *Source) {
 	if !previous.isFetched() || !sameURL || set == nil || !s.remote.CanReuse(previous.remote) {
 		return
 	}
-	if own, err := parse(set.document, s.algorithms); err == nil { // with an error, no key fits the algorithms of s
+	if own, err := parse(set.document, s.algorithms, s.tenant); err == nil { // with an error, no key fits the algorithms of s
 		own.fetchedAt, own.fetchedDocument = set.fetchedAt, set.fetchedDocument
 		s.current.Store(own)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,11 +24,11 @@ const unknownKeyWait = 500 * time.Millisecond
 // no key set has, Verify requests a refresh, at most one in each cool-down, and waits for it up to
 // half a second or until ctx ends. Every error wraps an [access.Denial].
 func (s *Source) Verify(ctx context.Context, t *JWS, types []string, now time.Time) (*Set, Fingerprint, error) {
-	if !slices.Contains(s.algorithms, config.Algorithm(t.Algorithm)) {
-		return nil, Fingerprint{}, mismatch(access.UnsupportedAlgorithm, "alg", s.algorithms, t.Algorithm)
+	if !accepts(s.algorithms, config.Algorithm(t.Algorithm)) {
+		return nil, Fingerprint{}, mismatch(access.UnsupportedAlgorithm, "alg", s.algorithms, strconv.Quote(access.Truncate(t.Algorithm)))
 	}
 	if !slices.ContainsFunc(types, t.isType) {
-		return nil, Fingerprint{}, mismatch(access.WrongType, "typ", types, t.Type)
+		return nil, Fingerprint{}, mismatch(access.WrongType, "typ", types, t.quotedType())
 	}
 	set, err := s.Usable(now)
 	if err != nil {
@@ -82,10 +83,22 @@ func (s *Source) refreshForUnknownKey(ctx context.Context, t *JWS, old *Set, now
 	return newer, nil
 }
 
-// isType reports whether t's typ is accepted, a media type without "application/". The case of
-// media types is ignored, RFC 7515 section 4.1.9 and RFC 9068 section 4.
+// isType reports whether t's typ is accepted, a media type without "application/" or
+// [config.NoType]. The case of media types is ignored, RFC 7515 section 4.1.9 and RFC 9068
+// section 4.
 func (t *JWS) isType(accepted string) bool {
+	if accepted == config.NoType || !t.NamesType {
+		return accepted == config.NoType && !t.NamesType
+	}
 	return equalASCIIFold(shortMediaType(t.Type), accepted)
+}
+
+// quotedType returns t's typ for the log.
+func (t *JWS) quotedType() string {
+	if !t.NamesType {
+		return config.NoType
+	}
+	return strconv.Quote(access.Truncate(t.Type))
 }
 
 // MediaTypes returns types without the prefix "application/", which a typ may omit.
@@ -113,14 +126,17 @@ func equalASCIIFold(s, t string) bool { return len(s) == len(t) && strings.Equal
 
 // signingMethods are the supported algorithms. No configuration and no token can add one.
 var signingMethods = map[config.Algorithm]jwt.SigningMethod{
-	config.ES256: jwt.SigningMethodES256,
-	config.ES384: jwt.SigningMethodES384,
-	config.ES512: jwt.SigningMethodES512,
-	config.PS256: strictPSS(jwt.SigningMethodPS256),
-	config.PS384: strictPSS(jwt.SigningMethodPS384),
-	config.PS512: strictPSS(jwt.SigningMethodPS512),
-	config.RS256: jwt.SigningMethodRS256,
-	config.EdDSA: jwt.SigningMethodEdDSA,
+	config.ES256:   jwt.SigningMethodES256,
+	config.ES384:   jwt.SigningMethodES384,
+	config.ES512:   jwt.SigningMethodES512,
+	config.PS256:   strictPSS(jwt.SigningMethodPS256),
+	config.PS384:   strictPSS(jwt.SigningMethodPS384),
+	config.PS512:   strictPSS(jwt.SigningMethodPS512),
+	config.RS256:   jwt.SigningMethodRS256,
+	config.RS384:   jwt.SigningMethodRS384,
+	config.RS512:   jwt.SigningMethodRS512,
+	config.EdDSA:   jwt.SigningMethodEdDSA,
+	config.Ed25519: jwt.SigningMethodEdDSA,
 }
 
 // strictPSS returns m with a salt as long as the hash, as RFC 7518 section 3.5 requires; m itself
@@ -135,7 +151,7 @@ var errNoMethod = errors.New("algorithm not supported")
 func verifyingKey(t *JWS, set *Set) (*key, error) {
 	candidates := set.candidates(t)
 	if len(candidates) == 0 {
-		return nil, access.Denyf(access.UnknownKey, "no key for alg %s and kid %q", t.Algorithm, access.Truncate(t.KeyID))
+		return nil, access.Denyf(access.UnknownKey, "no key for alg %s and kid %q; %s", t.Algorithm, access.Truncate(t.KeyID), set.described)
 	}
 	signature, err := segmentEncoding.DecodeString(t.signature)
 	if err != nil {

@@ -60,7 +60,7 @@ func TestLowOrderKeys(t *testing.T) {
 			s := newSource(t, localKeySet(set(lowOrderJWK(encoding, "low"), good.JWK())), settings())
 			expect(t, s, token, access.UnknownKey)
 			expect(t, s, good.Token(bound()), access.Granted)
-			if _, err := parse(set(lowOrderJWK(encoding, "low")), every); err == nil || !strings.Contains(err.Error(), "low order") {
+			if _, err := parse(set(lowOrderJWK(encoding, "low")), every, ""); err == nil || !strings.Contains(err.Error(), "low order") {
 				t.Errorf("parse of key %x alone = %v, want an error about low order", encoding, err)
 			}
 		}
