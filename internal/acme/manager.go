@@ -110,7 +110,7 @@ func (a *Manager) Run(ctx context.Context, listener net.Addr) {
 		RenewCheckInterval: a.every,
 		Logger:             a.zap,
 	})
-	storage := newStorage(string(a.settings.Load().Storage))
+	storage := &certmagic.FileStorage{Path: string(a.settings.Load().Storage)}
 	managed := map[config.Host]*managedDomain{}
 	defer a.stop(managed)
 	var before *managerSettings
@@ -151,6 +151,8 @@ func (a *Manager) stop(managed map[config.Host]*managedDomain) {
 		}
 		a.cache.Stop()
 	})
+	// Otherwise the next start waits for the locks of an attempt that goes on, until they are 10 s old.
+	certmagic.CleanUpOwnLocks(context.Background(), a.zap)
 }
 
 // waitAtMost runs do and waits for its end, but not longer than limit. do continues after that.
@@ -173,7 +175,7 @@ type managedDomain struct {
 }
 
 // manage obtains and renews the certificate of domain until ctx ends or the result is canceled.
-func (a *Manager) manage(ctx context.Context, domain string, storage *fileStorage) *managedDomain {
+func (a *Manager) manage(ctx context.Context, domain string, storage *certmagic.FileStorage) *managedDomain {
 	for _, result := range []string{"ok", "failed"} {
 		a.attempts.WithLabelValues(domain, result)
 	}

@@ -43,13 +43,13 @@ func (a *Manager) newClient(settings *managerSettings, storage certmagic.Storage
 
 // obtain tries to get the certificate of domain, from the storage or the authority, until it succeeds. The
 // cache of certmagic renews the certificate from then on.
-func (a *Manager) obtain(ctx context.Context, domain string, storage *fileStorage) {
+func (a *Manager) obtain(ctx context.Context, domain string, storage *certmagic.FileStorage) {
 	for failures, before := 0, false; ; failures++ {
 		err := a.client.Load().ManageSync(ctx, []string{domain})
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		if unwritable := storage.checkWritable(); unwritable != nil { // certmagic sends no request if the storage is not writable
+		if unwritable := checkWritable(storage.Path); unwritable != nil { // certmagic sends no request if the storage is not writable
 			err = unwritable
 			a.attempts.WithLabelValues(domain, "failed").Inc()
 		}

@@ -1,17 +1,12 @@
 package acme
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sync"
 	"syscall"
-	"time"
-
-	"github.com/caddyserver/certmagic"
 )
 
 // openStorage creates the folder with access for its owner alone. An existing folder and all files in it
@@ -65,76 +60,9 @@ func checkOwnership(name string, top bool, entry fs.DirEntry, user int) error {
 	return nil
 }
 
-// A fileStorage stores accounts, certificates and keys in files. Its locks are flock(2) locks, which end
-// with the process. The locks of certmagic are files with a time: each needs a goroutine, and a restart
-// after a kill waits ten seconds for them.
-type fileStorage struct {
-	*certmagic.FileStorage
-
-	mu    sync.Mutex
-	locks map[string]*os.File
-}
-
-func newStorage(path string) *fileStorage {
-	return &fileStorage{FileStorage: &certmagic.FileStorage{Path: path}, locks: map[string]*os.File{}}
-}
-
-// lockPoll is the interval of attempts to take a lock that another process or goroutine has.
-const lockPoll = 250 * time.Millisecond
-
-// Lock takes the lock, or returns an error if ctx ends earlier.
-func (f *fileStorage) Lock(ctx context.Context, name string) error {
-	for {
-		taken, err := f.TryLock(ctx, name)
-		if taken || err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(lockPoll):
-		}
-	}
-}
-
-// TryLock takes the lock if it is free, and reports whether it was.
-func (f *fileStorage) TryLock(_ context.Context, name string) (bool, error) {
-	locks := filepath.Join(f.Path, "locks")
-	if err := os.MkdirAll(locks, 0o700); err != nil {
-		return false, err
-	}
-	file, err := os.OpenFile(filepath.Join(locks, certmagic.StorageKeys.Safe(name)), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return false, err
-	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = file.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return false, nil
-		}
-		return false, fmt.Errorf("locking %q: %w", file.Name(), err)
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.locks[name] = file
-	return true, nil
-}
-
-// Unlock releases the lock. The lock file stays, because others may have opened it.
-func (f *fileStorage) Unlock(_ context.Context, name string) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	file := f.locks[name]
-	if file == nil {
-		return fmt.Errorf("lock %q is not held", name)
-	}
-	delete(f.locks, name)
-	return file.Close()
-}
-
-// checkWritable returns an error if no file can be written to the folder.
-func (f *fileStorage) checkWritable() error {
-	file, err := os.CreateTemp(f.Path, ".check-*")
+// checkWritable returns an error if no file can be written to the folder at path.
+func checkWritable(path string) error {
+	file, err := os.CreateTemp(path, ".check-*")
 	if err == nil {
 		_, err = file.Write(make([]byte, 16<<10)) // 16 KiB is more than a chain and its key take
 		err = errors.Join(err, file.Close(), os.Remove(file.Name()))

@@ -1,65 +1,12 @@
 package acme
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"time"
 )
-
-// A lock excludes other holders, in this process or another, and Lock waits for it.
-func TestStorageLocks(t *testing.T) {
-	dir := t.TempDir()
-	ours, theirs := newStorage(dir), newStorage(dir)
-	take := func(f *fileStorage, name string, want bool) {
-		t.Helper()
-		if taken, err := f.TryLock(t.Context(), name); taken != want || err != nil {
-			t.Errorf("%s: %t, %v", name, taken, err)
-		}
-	}
-	take(ours, "issue_cert_a.example", true)
-	take(ours, "issue_cert_a.example", false)
-	take(theirs, "issue_cert_a.example", false)
-	take(theirs, "issue_cert_b.example", true)
-	short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-	defer cancel()
-	if err := theirs.Lock(short, "issue_cert_a.example"); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("waiting ended with %v", err)
-	}
-	var unlocked atomic.Bool
-	locked := make(chan error)
-	go func() {
-		err := theirs.Lock(t.Context(), "issue_cert_a.example")
-		if !unlocked.Load() {
-			err = errors.New("it was not free yet")
-		}
-		locked <- err
-	}()
-	time.Sleep(2 * lockPoll)
-	unlocked.Store(true)
-	if err := ours.Unlock(t.Context(), "issue_cert_a.example"); err != nil {
-		t.Error(err)
-	}
-	if err := <-locked; err != nil {
-		t.Error(err)
-	}
-	if err := ours.Unlock(t.Context(), "issue_cert_a.example"); err == nil {
-		t.Error("Unlock of a lock of another holder returned nil, want an error")
-	}
-	// Close the files, as the end of a process does.
-	for _, file := range theirs.locks {
-		_ = file.Close()
-	}
-	take(ours, "issue_cert_a.example", true)
-	take(ours, "issue_cert_b.example", true)
-	for _, file := range ours.locks {
-		_ = file.Close()
-	}
-}
 
 func TestOpenStorage(t *testing.T) {
 	dir := t.TempDir()
@@ -186,13 +133,13 @@ func TestStorageOfAnotherUser(t *testing.T) {
 // The error names a folder that cannot be written, and the check leaves no file.
 func TestStorageIsWritable(t *testing.T) {
 	dir := t.TempDir()
-	if err := newStorage(dir).checkWritable(); err != nil {
+	if err := checkWritable(dir); err != nil {
 		t.Error(err)
 	}
 	if left, err := os.ReadDir(dir); len(left) > 0 || err != nil {
 		t.Errorf("left: %v, %v", left, err)
 	}
-	err := newStorage(filepath.Join(dir, "gone")).checkWritable()
+	err := checkWritable(filepath.Join(dir, "gone"))
 	if err == nil || !strings.Contains(err.Error(), "writing to listener.certificate.acme.storage") || !strings.Contains(err.Error(), filepath.Join(dir, "gone")) {
 		t.Errorf("a folder that is gone: %v", err)
 	}
