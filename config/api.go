@@ -18,8 +18,44 @@ type API struct {
 	// by name, for any API, is not matched by a wildcard.
 	Hosts    []Host   `yaml:"hosts"`
 	Upstream Upstream `yaml:"upstream"`
-	Routes   []Route  `yaml:"routes"` // at least one
+	// PathEncoding lists spellings of path segments that are refused by default, because servers read
+	// them differently (400 path_not_canonical). A segment with such a spelling matches {name} and
+	// /** only, as one segment, and is forwarded as received. Optional.
+	PathEncoding []PathEncoding `yaml:"path_encoding"`
+	// TrailingSlash says whether a path that matches no route may match without its trailing slash, or
+	// with one added. The path is forwarded as received. Default: exact.
+	TrailingSlash TrailingSlash `yaml:"trailing_slash"`
+	Routes        []Route       `yaml:"routes"` // at least one
 }
+
+// PathEncoding is a spelling of path segments that an API allows.
+type PathEncoding string
+
+// The values of [PathEncoding].
+const (
+	AllowEncodedSlash      PathEncoding = "allow_encoded_slash"      // %2F
+	AllowSemicolon         PathEncoding = "allow_semicolon"          // ";" and %3B
+	AllowEncodedUnreserved PathEncoding = "allow_encoded_unreserved" // an escaped letter, digit or one of -._~
+	AllowNonUTF8           PathEncoding = "allow_non_utf8"           // escapes that are not UTF-8
+	AllowOuterSpace        PathEncoding = "allow_outer_space"        // %20 at the start or the end of a segment
+)
+
+// Spelling returns the spelling that e allows.
+func (e PathEncoding) Spelling() urlpath.Spellings {
+	return map[PathEncoding]urlpath.Spellings{
+		AllowEncodedSlash: urlpath.EncodedSlash, AllowSemicolon: urlpath.Semicolon, AllowEncodedUnreserved: urlpath.EncodedUnreserved,
+		AllowNonUTF8: urlpath.NotUTF8, AllowOuterSpace: urlpath.OuterSpace,
+	}[e]
+}
+
+// TrailingSlash says whether a trailing slash makes another path.
+type TrailingSlash string
+
+// The values of [TrailingSlash].
+const (
+	ExactSlash    TrailingSlash = "exact"    // "/a" and "/a/" are two paths
+	OptionalSlash TrailingSlash = "optional" // a path that matches no route is tried with the slash removed, or added
+)
 
 // Route is a set of methods and a path pattern of an API. A request that matches no route is
 // refused.

@@ -331,6 +331,11 @@ var bad = []struct {
 	{"upstream-certificate", []string{`14:66: apis[0].upstream.tls.certificate.certificate: is required`}},
 	{"upgrade", []string{`16:60: apis[0].routes[0].upgrade[0]: expected websocket, got "h2c"; other protocols would bypass the checks`}},
 	{"upgrade-empty", []string{`16:59: apis[0].routes[0].upgrade: an empty list allows nothing; leave it out for a route without upgrades`}},
+	{"path-encoding", []string{
+		`14:42: apis[0].path_encoding[1]: expected allow_encoded_slash, allow_semicolon, allow_encoded_unreserved, allow_non_utf8 or allow_outer_space, got "encoded_slash"`,
+		`14:57: apis[0].path_encoding[2]: is the same as apis[0].path_encoding[0]`,
+		`15:21: apis[0].trailing_slash: expected exact or optional, got "ignore"`,
+	}},
 	{"upgrade-twice", []string{`16:71: apis[0].routes[0].upgrade[1]: is the same as apis[0].routes[0].upgrade[0]`}},
 	{"body", []string{`16:56: apis[0].routes[0].body: expected allowed, got "maybe"; leave it out to refuse a body on all methods but POST, PUT and PATCH`}},
 	{"upgrade-method", []string{`16:60: apis[0].routes[0].upgrade: needs the method GET, which opens every WebSocket`}},

@@ -63,7 +63,7 @@ func setDefaults(v any) {
 		*v = defaultACME()
 	case *API:
 		// Requests is 256, the number of idle connections that the gate keeps to an upstream.
-		*v = API{Upstream: Upstream{Timeout: 30 * time.Second, Protocol: HTTP1, Requests: 256}}
+		*v = API{TrailingSlash: ExactSlash, Upstream: Upstream{Timeout: 30 * time.Second, Protocol: HTTP1, Requests: 256}}
 	case *Application:
 		*v = Application{Authentication: TLSClientAuth, BoundTokens: true, TokenFormat: JWT}
 	case *Issuer:

@@ -58,6 +58,16 @@ func (a *Authentication) UnmarshalText(text []byte) error {
 	return oneOf(a, text, TLSClientAuth, SelfSignedTLSClientAuth)
 }
 
+// UnmarshalText reads a spelling of path segments.
+func (e *PathEncoding) UnmarshalText(text []byte) error {
+	return oneOf(e, text, AllowEncodedSlash, AllowSemicolon, AllowEncodedUnreserved, AllowNonUTF8, AllowOuterSpace)
+}
+
+// UnmarshalText reads how a trailing slash is treated.
+func (s *TrailingSlash) UnmarshalText(text []byte) error {
+	return oneOf(s, text, ExactSlash, OptionalSlash)
+}
+
 // UnmarshalText reads an extended key usage.
 func (u *CertificateUsage) UnmarshalText(text []byte) error {
 	return oneOf(u, text, UsageClientAuth, UsageServerAuth)

@@ -36,6 +36,7 @@ func (k *checker) apis() {
 			k.fault(path+".hosts", "at least one is required")
 		}
 		distinct(k, path+".hosts", a.Hosts)
+		distinct(k, path+".path_encoding", a.PathEncoding)
 		k.upstream(path+".upstream", &a.Upstream)
 		if len(a.Routes) == 0 {
 			k.fault(path+".routes", "at least one is required: an empty list offers nothing")

@@ -30,7 +30,7 @@ func (t *Trust) verifyChains(chain []*x509.Certificate, now time.Time) *verifica
 	leaf := chain[0]
 	v := &verification{from: now, until: now.Add(verificationLifetime), serverOnly: !allowsUsage(leaf, x509.ExtKeyUsageClientAuth)}
 	switch {
-	case v.serverOnly && !(t.serverAuth && allowsUsage(leaf, x509.ExtKeyUsageServerAuth)):
+	case v.serverOnly && (!t.serverAuth || !allowsUsage(leaf, x509.ExtKeyUsageServerAuth)):
 		v.err = errUsage
 		return v
 	case hasNegativeSerial(leaf):

@@ -24,17 +24,25 @@ type route struct {
 	assertion bool // the upstream gets an assertion, a JWT about the client
 	webSocket bool // clients may switch to WebSocket
 	anyBody   bool // a request may have a body with any method
+
+	spellings     urlpath.Spellings // spellings of segments that the API allows
+	slashOptional bool              // the path matches with and without its trailing slash
 }
 
-func newRoute(api string, r *config.Route) *route {
+func newRoute(api *config.API, r *config.Route) *route {
 	scopes := make([]string, len(r.Scopes))
 	for i, s := range r.Scopes {
 		scopes[i] = string(s)
 	}
-	return &route{
-		api: api, name: api + " " + r.Path.String(), scopes: scopes, assertion: r.Assertion,
+	out := &route{
+		api: string(api.Name), name: string(api.Name) + " " + r.Path.String(), scopes: scopes, assertion: r.Assertion,
 		webSocket: slices.Contains(r.Upgrade, config.WebSocket), anyBody: r.Body == config.BodyAllowed,
+		slashOptional: api.TrailingSlash == config.OptionalSlash,
 	}
+	for _, e := range api.PathEncoding {
+		out.spellings |= e.Spelling()
+	}
+	return out
 }
 
 // coveredBy reports whether held contains every scope of r. Scopes are compared exactly (RFC 6749
@@ -54,6 +62,10 @@ type node struct {
 	any      *node             // the child for {name}
 	exact    map[string]*route // by method: patterns that end at this node
 	catchAll map[string]*route // by method: patterns that end with /** after this node
+
+	// For the root of a host: what one of the APIs on the host allows.
+	spellings     urlpath.Spellings
+	slashOptional bool
 }
 
 // add adds r at segments for each method. It replaces no route: package config refuses two routes of a
@@ -121,14 +133,37 @@ func (t *Table) route(method string, target Target) (*route, error) {
 		return nil, errNoRoute
 	}
 	path := make([]string, 0, 16) // on the stack: few paths have more than 16 segments
-	for segment, err := range segments(target.Path) {
-		if err != nil {
+	for segment, err := range segments(target.Path, root.spellings) {
+		switch {
+		case err != nil:
 			return nil, err
+		case segment.Used != 0:
+			return root.spelledRoute(method, target.Path)
 		}
-		path = append(path, segment)
+		path = append(path, segment.Text)
 	}
-	if r := root.find(path, method); r != nil {
+	if r := root.match(path, method); r != nil {
 		return r, nil
 	}
 	return nil, errNoRoute
+}
+
+// match is find, and tries the path with its trailing slash removed, or with one added, where no route
+// matches and the route of that path allows it. An empty last segment is a trailing slash.
+func (n *node) match(segments []string, method string) *route {
+	if r := n.find(segments, method); r != nil {
+		return r
+	}
+	if !n.slashOptional || len(segments) == 0 {
+		return nil
+	}
+	if last := len(segments) - 1; segments[last] != "" {
+		segments = append(segments, "")
+	} else if last > 0 {
+		segments = segments[:last]
+	}
+	if r := n.find(segments, method); r != nil && r.slashOptional {
+		return r
+	}
+	return nil
 }

@@ -55,7 +55,7 @@ func New(cfg *config.Config, certificates Certificates) *Table {
 
 func (t *Table) addAPI(index int, api *config.API) {
 	for i := range api.Routes {
-		route := newRoute(string(api.Name), &api.Routes[i])
+		route := newRoute(api, &api.Routes[i])
 		route.rule = access.Rule{API: index, Route: i}
 		for _, host := range api.Hosts {
 			roots := t.hosts
@@ -66,6 +66,8 @@ func (t *Table) addAPI(index int, api *config.API) {
 			if roots[key] == nil {
 				roots[key] = new(node)
 			}
+			roots[key].spellings |= route.spellings
+			roots[key].slashOptional = roots[key].slashOptional || route.slashOptional
 			roots[key].add(api.Routes[i].Path.Segments(), api.Routes[i].Methods, route)
 		}
 	}

@@ -114,7 +114,7 @@ func TestDecideCall(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		target, err := ParseTarget(r)
+		target, err := table.ParseTarget(r)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -34,8 +34,8 @@ var (
 // is an [access.Denial]: MalformedRequest for CONNECT, asterisk-form and authority-form (RFC 9112
 // section 3.2), a scheme other than https, an invalid host, and a query with bytes that must be
 // encoded; PathNotCanonical for an empty path, an empty segment before the last, and a segment that
-// [urlpath.DecodeSegment] refuses.
-func ParseTarget(r *http.Request) (Target, error) {
+// [urlpath.DecodeSegment] refuses, unless an API on the host allows its spelling.
+func (t *Table) ParseTarget(r *http.Request) (Target, error) {
 	raw, err := originForm(r)
 	if err != nil {
 		return Target{}, malformed(err)
@@ -48,7 +48,7 @@ func ParseTarget(r *http.Request) (Target, error) {
 	if !isQuery(query) {
 		return Target{}, malformed(errQuery)
 	}
-	for _, err := range segments(path) {
+	for _, err := range segments(path, t.spellings(host)) {
 		if err != nil {
 			return Target{}, &access.Denial{Reason: access.PathNotCanonical, Err: err}
 		}
@@ -90,21 +90,21 @@ func originForm(r *http.Request) (string, error) {
 
 // segments yields the decoded segments of path in order. At the first segment that is not canonical it
 // yields an error and ends. ParseTarget and the routes both use it, so that a Target without
-// ParseTarget passes no weaker check.
-func segments(path string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
+// ParseTarget passes no weaker check. allowed has the spellings that are accepted beside the canonical.
+func segments(path string, allowed urlpath.Spellings) iter.Seq2[urlpath.Decoded, error] {
+	return func(yield func(urlpath.Decoded, error) bool) {
 		rest, more := strings.CutPrefix(path, "/")
 		if !more {
-			yield("", errEmptyPath)
+			yield(urlpath.Decoded{}, errEmptyPath)
 		}
 		for more {
 			var raw string
 			raw, rest, more = strings.Cut(rest, "/")
 			if raw == "" && more {
-				yield("", errEmptyPath)
+				yield(urlpath.Decoded{}, errEmptyPath)
 				return
 			}
-			segment, err := urlpath.DecodeSegment(raw)
+			segment, err := urlpath.DecodeSpelled(raw, allowed)
 			if !yield(segment, err) || err != nil {
 				return
 			}

@@ -39,7 +39,7 @@ func TestTargetPath(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", path, err)
 		}
-		got, err := ParseTarget(r)
+		got, err := new(Table).ParseTarget(r)
 		if reasonOf(err) != want {
 			t.Errorf("%s: %v, want %v", path, err, want)
 		}
@@ -164,7 +164,7 @@ func TestTargetStrayBytes(t *testing.T) {
 	} {
 		path, query, _ := strings.Cut(target, "?")
 		r := &http.Request{Method: "GET", RequestURI: target, Host: "api.test", URL: &url.URL{Path: path, RawPath: path, RawQuery: query}}
-		if _, err := ParseTarget(r); reasonOf(err) != want {
+		if _, err := new(Table).ParseTarget(r); reasonOf(err) != want {
 			t.Errorf("%q: %v, want %v", target, err, want)
 		}
 	}
@@ -216,7 +216,7 @@ func TestTargetForm(t *testing.T) {
 			}
 			continue
 		}
-		got, err := ParseTarget(r)
+		got, err := new(Table).ParseTarget(r)
 		if reasonOf(err) != want.reason || got != want.target {
 			t.Errorf("%s: %+v, %v; want %+v, %v", line, got, err, want.target, want.reason)
 		}
@@ -277,7 +277,7 @@ func TestTargetHost(t *testing.T) {
 	} {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.Host = host
-		got, err := ParseTarget(r)
+		got, err := new(Table).ParseTarget(r)
 		if reason := reasonOf(err); (want == "") != (reason == access.MalformedRequest) || got.Host != want {
 			t.Errorf("%q: %q, %v; want %q", host, got.Host, err, want)
 		}
@@ -297,7 +297,7 @@ func TestTargetTwoHosts(t *testing.T) {
 			if hosts != nil {
 				r.Header["Host"] = hosts
 			}
-			if _, err := ParseTarget(r); (reasonOf(err) == access.MalformedRequest) == want {
+			if _, err := new(Table).ParseTarget(r); (reasonOf(err) == access.MalformedRequest) == want {
 				t.Errorf("Host %q beside api.test: %v", hosts, err)
 			}
 		}
@@ -312,11 +312,11 @@ func TestTargetChangedURL(t *testing.T) {
 		"query":    func(u *url.URL) { u.RawQuery = "a=2" },
 	} {
 		r := httptest.NewRequest("GET", "/a?a=1", nil)
-		if _, err := ParseTarget(r); err != nil {
+		if _, err := new(Table).ParseTarget(r); err != nil {
 			t.Fatal(err)
 		}
 		change(r.URL)
-		if _, err := ParseTarget(r); reasonOf(err) != access.PathNotCanonical {
+		if _, err := new(Table).ParseTarget(r); reasonOf(err) != access.PathNotCanonical {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -326,7 +326,7 @@ func TestTargetChangedURL(t *testing.T) {
 func TestTargetOverHTTP(t *testing.T) {
 	for _, proto := range []string{"HTTP/1.1", "HTTP/2.0"} {
 		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			target, err := ParseTarget(r)
+			target, err := new(Table).ParseTarget(r)
 			if r.Proto != proto {
 				err = errors.New(r.Proto)
 			}
@@ -380,7 +380,7 @@ func TestTargetLongPath(t *testing.T) {
 			t.Fatal(err)
 		}
 		start := time.Now()
-		if _, err := ParseTarget(r); reasonOf(err) != access.PathNotCanonical {
+		if _, err := new(Table).ParseTarget(r); reasonOf(err) != access.PathNotCanonical {
 			t.Errorf("%s: %v", name, err)
 		}
 		// Quadratic time would be minutes, linear time is milliseconds.
@@ -399,7 +399,7 @@ func TestTargetAllocations(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := testing.AllocsPerRun(100, func() { _, _ = ParseTarget(r) }); got > want {
+		if got := testing.AllocsPerRun(100, func() { _, _ = new(Table).ParseTarget(r) }); got > want {
 			t.Errorf("%s: %v allocations, want %v", path, got, want)
 		}
 	}
@@ -412,7 +412,7 @@ func BenchmarkParseTarget(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := ParseTarget(r); err != nil {
+		if _, err := new(Table).ParseTarget(r); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -433,7 +433,7 @@ func FuzzTarget(f *testing.F) {
 		if err != nil {
 			return
 		}
-		got, err := ParseTarget(r)
+		got, err := new(Table).ParseTarget(r)
 		if err != nil {
 			if reasonOf(err) != access.MalformedRequest && reasonOf(err) != access.PathNotCanonical {
 				t.Fatalf("%q: %v", target, err)
@@ -444,10 +444,11 @@ func FuzzTarget(f *testing.F) {
 			t.Fatalf("%q: path %q, net/url %q", target, got.Path, r.URL.EscapedPath())
 		}
 		var decoded []string
-		for segment, err := range segments(got.Path) {
+		for read, err := range segments(got.Path, 0) {
 			if err != nil {
 				t.Fatalf("%q: accepted, then %v", target, err)
 			}
+			segment := read.Text
 			again, err := url.PathUnescape(segment)
 			for _, s := range []string{segment, again} {
 				if s == "." || s == ".." || strings.ContainsAny(s, "/\\;\x00\r\n") || err == nil && s != segment {

@@ -200,7 +200,7 @@ func (p *Proxy) decide(x *exchange, overloaded func() bool) access.Decision {
 	if r.ProtoMajor == 1 && r.ProtoMinor > 1 { // net/http accepts any 1.x; there is no 1.2
 		return access.Decision{Reason: access.MalformedRequest}
 	}
-	target, err := policy.ParseTarget(r)
+	target, err := p.steps.Table.ParseTarget(r)
 	if err != nil {
 		return access.DecisionOf(err)
 	}

@@ -20,6 +20,7 @@ var (
 	errDoubleEscape   = errors.New("an escape of an escape is not canonical")
 	errNeedlessEscape = errors.New("an escaped letter, digit or one of -._~ is not canonical")
 	errSegmentText    = errors.New("an escape sequence that is not UTF-8 is not canonical")
+	errEmptyReading   = errors.New("a segment that some servers read as empty is not canonical")
 	errOuterSpace     = errors.New("a space at the start or the end of a segment is not canonical")
 )
 

@@ -1,0 +1,202 @@
+package urlpath
+
+import (
+	"iter"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Spellings is a set of spellings that [DecodeSegment] refuses because servers read them
+// differently, and that an API may allow all the same.
+type Spellings uint8
+
+// The spellings.
+const (
+	EncodedSlash      Spellings = 1 << iota // %2F: some servers split the segment there
+	Semicolon                               // ";" or %3B: some servers end the segment there (matrix parameters)
+	EncodedUnreserved                       // an escaped letter, digit or one of -._~ (RFC 3986 section 2.3)
+	NotUTF8                                 // escapes that are not UTF-8, such as ISO 8859-1
+	OuterSpace                              // a space at the start or the end of the segment
+)
+
+// Decoded is a segment of a path, decoded once.
+type Decoded struct {
+	Text string
+	Used Spellings // the spellings of the segment that DecodeSegment refuses
+}
+
+// DecodeSpelled decodes raw as [DecodeSegment] does, and also accepts the spellings in allowed. It
+// refuses with every spelling: a broken escape, an escape of an escape, a backslash, a control
+// character, an overlong form of UTF-8, and a segment that some server reads as a dot segment or as
+// nothing.
+func DecodeSpelled(raw string, allowed Spellings) (Decoded, error) {
+	text, err := DecodeSegment(raw)
+	if err == nil || allowed == 0 {
+		return Decoded{Text: text}, err
+	}
+	d, fault := decodeAny(raw)
+	switch {
+	case fault != nil:
+		return Decoded{}, fault
+	case d.Used&^allowed != 0:
+		return Decoded{}, err
+	}
+	return d, nil
+}
+
+// decodeAny decodes raw and finds its spellings.
+func decodeAny(raw string) (d Decoded, err error) {
+	var b strings.Builder
+	for i := 0; i < len(raw); i++ {
+		c := raw[i]
+		switch {
+		case segmentBytes[c]:
+			b.WriteByte(c)
+			continue
+		case c == ';':
+		case c != '%':
+			return Decoded{}, errSegmentByte
+		case !hasEscape(raw[i:]):
+			return Decoded{}, errEscape
+		default:
+			c = unhex(raw[i+1])<<4 | unhex(raw[i+2])
+			i += 2
+		}
+		switch {
+		case c == '\\':
+			return Decoded{}, errEscapedMeaning
+		case c == '/':
+			d.Used |= EncodedSlash
+		case c == ';':
+			d.Used |= Semicolon
+		case unreservedBytes[c]:
+			d.Used |= EncodedUnreserved
+		}
+		b.WriteByte(c)
+	}
+	d.Text = b.String()
+	if !utf8.ValidString(d.Text) {
+		d.Used |= NotUTF8
+	}
+	for part := range strings.SplitSeq(d.Text, "/") {
+		if strings.TrimSpace(part) != part {
+			d.Used |= OuterSpace
+		}
+	}
+	return d, checkSpelled(d.Text)
+}
+
+// checkSpelled returns why text, decoded once, is refused with every spelling.
+func checkSpelled(text string) error {
+	for i := range len(text) {
+		switch {
+		case hasEscape(text[i:]):
+			return errDoubleEscape
+		case isOverlong(text[i:]):
+			return errSegmentText
+		}
+	}
+	if strings.ContainsFunc(text, unicode.IsControl) {
+		return errEscapedMeaning
+	}
+	if err := checkReadings(text); err != nil || utf8.ValidString(text) {
+		return err
+	}
+	return checkReadings(latin1(text))
+}
+
+// checkReadings returns an error if a server reads a dot segment or nothing in text, whichever of
+// the habits below it has.
+func checkReadings(text string) error {
+	empty := true
+	for part := range strings.SplitSeq(text, "/") {
+		whole := strings.TrimSpace(part)
+		start, _, _ := strings.Cut(part, ";")
+		start = strings.TrimSpace(start)
+		switch {
+		case whole == "." || whole == ".." || start == "." || start == "..":
+			return errDotSegment
+		case part != "" && start == "":
+			return errEmptyReading
+		}
+		empty = empty && part == ""
+	}
+	if empty {
+		return errEmptyReading
+	}
+	return nil
+}
+
+// isOverlong reports whether s starts with an overlong form of UTF-8 (RFC 3629 section 3), which a
+// lenient server decodes to a shorter character, such as C0 AF to "/".
+func isOverlong(s string) bool {
+	if len(s) < 2 || s[1]&0xC0 != 0x80 {
+		return false
+	}
+	return s[0] == 0xC0 || s[0] == 0xC1 || s[0] == 0xE0 && s[1] < 0xA0 || s[0] == 0xF0 && s[1] < 0x90
+}
+
+// The habits of servers that read one path differently. A server has any combination of them.
+const (
+	splitsSlashes  = 1 << iota // decodes the path before it is split into segments
+	mergesSlashes              // drops empty segments that come from splitsSlashes
+	cutsParameters             // drops ";" and what follows it in a segment
+	trimsSpaces                // drops spaces around a segment
+	readsLatin1                // takes bytes that are not UTF-8 for ISO 8859-1
+	allHabits                  // one more than the last combination
+)
+
+// Readings yields the segments that servers with each combination of habits read in path. Segments
+// without a spelling are the same in every reading. A reading may be yielded several times; the
+// caller must not keep it.
+func Readings(path []Decoded) iter.Seq[[]string] {
+	return func(yield func([]string) bool) {
+		var reading []string
+		for habits := range allHabits {
+			reading = reading[:0]
+			for _, segment := range path {
+				if segment.Used == 0 {
+					reading = append(reading, segment.Text)
+				} else {
+					reading = appendReading(reading, segment.Text, habits)
+				}
+			}
+			if !yield(reading) {
+				return
+			}
+		}
+	}
+}
+
+// appendReading appends what a server with these habits reads in a segment that decodes to text.
+func appendReading(reading []string, text string, habits int) []string {
+	if habits&readsLatin1 != 0 && !utf8.ValidString(text) {
+		text = latin1(text)
+	}
+	for more := true; more; {
+		part := text
+		if more = false; habits&splitsSlashes != 0 {
+			part, text, more = strings.Cut(text, "/")
+		}
+		if habits&cutsParameters != 0 {
+			part, _, _ = strings.Cut(part, ";")
+		}
+		if habits&trimsSpaces != 0 {
+			part = strings.TrimSpace(part)
+		}
+		if part != "" || habits&mergesSlashes == 0 {
+			reading = append(reading, part)
+		}
+	}
+	return reading
+}
+
+// latin1 returns text with each byte taken for a character of ISO 8859-1.
+func latin1(text string) string {
+	runes := make([]rune, len(text))
+	for i := range len(text) {
+		runes[i] = rune(text[i])
+	}
+	return string(runes)
+}

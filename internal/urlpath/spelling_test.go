@@ -1,0 +1,122 @@
+package urlpath
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const all = EncodedSlash | Semicolon | EncodedUnreserved | NotUTF8 | OuterSpace
+
+// Each spelling is accepted where it is allowed, alone, and refused as by DecodeSegment elsewhere.
+func TestDecodeSpelled(t *testing.T) {
+	for raw, want := range map[string]Decoded{
+		"accounts":              {"accounts", 0},
+		"a%20b":                 {"a b", 0},
+		"GB%2F12":               {"GB/12", EncodedSlash},
+		"GB%2f12":               {"GB/12", EncodedSlash},
+		"https:%2F%2Fa.test%2F": {"https://a.test/", EncodedSlash},
+		"%2Fa":                  {"/a", EncodedSlash},
+		"1;version=2":           {"1;version=2", Semicolon},
+		"1%3Bb":                 {"1;b", Semicolon},
+		"a%7Eb":                 {"a~b", EncodedUnreserved},
+		"%41":                   {"A", EncodedUnreserved},
+		"M%FCller":              {"M\xfcller", NotUTF8},
+		"AB%20":                 {"AB ", OuterSpace},
+		"%20AB":                 {" AB", OuterSpace},
+		"a%2F%20b;c%7E%FF":      {"a/ b;c~\xff", all},
+	} {
+		for allowed := range all + 1 {
+			got, err := DecodeSpelled(raw, allowed)
+			_, strict := DecodeSegment(raw)
+			switch {
+			case want.Used&^allowed == 0 && (err != nil || got != want):
+				t.Errorf("DecodeSpelled(%q, %05b): got %+v, %v, want %+v", raw, allowed, got, err, want)
+			case want.Used&^allowed != 0 && (!errors.Is(err, strict) || err == nil || got != Decoded{}):
+				t.Errorf("DecodeSpelled(%q, %05b): got %+v, %v, want %v", raw, allowed, got, err, strict)
+			}
+		}
+	}
+}
+
+// No spelling is allowed to hide these.
+func TestDecodeSpelledRefuses(t *testing.T) {
+	for want, raws := range map[error][]string{
+		errDotSegment: {
+			".", "..", "%2e", "%2E%2e", ".%2e", "..%2F", "..%2Fadmin", "a%2F..%2Fb", "a%2F%2e%2e", "..;x", "..;", ".;x", "..%3Bx", "a%2F..;x",
+			"%20..", "..%20", "%20..%20;x", "..%20;x", "%A0..", "..%A0;x", ".%2F.", "a%2F.", "%2F..",
+		},
+		errSegmentByte:    {`a\b`, "a/b", "a b", "\x00", "ü", "a?", "#"},
+		errEscape:         {"%", "%4", "%zz", "%2F%", "%%32%66"},
+		errEscapedMeaning: {"%5c", "..%5c", "a%2F%5C", "%00", "%0d%0a", "%09", "%7f", "%C2%85", "a%2F%00"},
+		errDoubleEscape:   {"%252F", "%252f", "%252e%252e", "%25%32F", "%25%32%66", "%252%46", "a%2F%252Fb", "%25252F", "%253B"},
+		errSegmentText:    {"%C0%AF", "%C0%AE%C0%AE", "%E0%80%AF", "%F0%80%80%AF", "a%C1%9C", "%c0%ae"},
+		errEmptyReading:   {";", ";a=b", "%3B", "a%2F;b", "%20", "%2F", "%2F%2F", "%20;a", "%A0", "a%2F%20%2Fb"},
+	} {
+		for _, raw := range raws {
+			if got, err := DecodeSpelled(raw, all); err == nil || !errors.Is(err, want) {
+				t.Errorf("DecodeSpelled(%q): got %+v, %v, want %v", raw, got, err, want)
+			}
+		}
+	}
+}
+
+func TestReadings(t *testing.T) {
+	path := []Decoded{{"things", 0}, {"a/;b", 0}, {" x//y;z ", all}, {"\xfc", NotUTF8}}
+	want := [][]string{
+		{"things", "a/;b", " x//y;z ", "\xfc"},
+		{"things", "a/;b", " x", "", "y;z ", "\xfc"},
+		{"things", "a/;b", " x", "y;z ", "\xfc"},
+		{"things", "a/;b", " x//y", "\xfc"},
+		{"things", "a/;b", "x", "", "y", "ü"},
+		{"things", "a/;b", "x", "y", "ü"},
+	}
+	var got []string
+	for reading := range Readings(path) {
+		got = append(got, strings.Join(reading, "|"))
+	}
+	for _, reading := range want {
+		if !slices.Contains(got, strings.Join(reading, "|")) {
+			t.Errorf("Readings: got %q, want %q among them", got, reading)
+		}
+	}
+	if len(got) != allHabits {
+		t.Errorf("Readings: got %d, want %d", len(got), allHabits)
+	}
+}
+
+// What DecodeSpelled accepts is what one round of decoding gives, has no other round, and is no dot
+// segment to any server.
+func FuzzDecodeSpelled(f *testing.F) {
+	for _, raw := range []string{"a%2Fb", "1;a", "%7E", "%FC", "%20a", "..;%2F", "%252F", "%C0%AF", ".%2e", "a%2F..;b"} {
+		f.Add(raw, uint8(all))
+	}
+	f.Fuzz(func(t *testing.T, raw string, allowed uint8) {
+		got, err := DecodeSpelled(raw, Spellings(allowed)&all)
+		if err != nil {
+			return
+		}
+		if got.Used&^Spellings(allowed) != 0 {
+			t.Errorf("%q: got spellings %05b, want a part of %05b", raw, got.Used, allowed)
+		}
+		for reading := range Readings([]Decoded{got}) {
+			for _, segment := range reading {
+				for part := range strings.SplitSeq(segment, "/") {
+					before, _, _ := strings.Cut(part, ";")
+					if trimmed := strings.TrimSpace(before); trimmed == "." || trimmed == ".." {
+						t.Errorf("%q: got the dot segment %q in a reading", raw, segment)
+					}
+				}
+			}
+		}
+		if strings.ContainsAny(got.Text, "\\\x00\r\n") {
+			t.Errorf("%q: got %q with a backslash or a control character", raw, got.Text)
+		}
+		for i := range len(got.Text) {
+			if hasEscape(got.Text[i:]) {
+				t.Errorf("%q: got %q, which decodes again", raw, got.Text)
+			}
+		}
+	})
+}

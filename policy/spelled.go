@@ -1,0 +1,62 @@
+package policy
+
+import (
+	"errors"
+
+	"github.com/tallygate/tallygate/internal/urlpath"
+)
+
+var (
+	errSpelling = errors.New("the path has a spelling that path_encoding of the route's API does not list")
+	errReading  = errors.New("a server that decodes or splits the path differently would read the path of another route")
+)
+
+// spellings returns the spellings that an API on host allows. The route decides whether its own API
+// allows them.
+func (t *Table) spellings(host string) urlpath.Spellings {
+	if root := t.root(host); root != nil {
+		return root.spellings
+	}
+	return 0
+}
+
+// spelledRoute is route for a path with spellings that [urlpath.DecodeSegment] refuses. A segment with
+// such a spelling matches no literal, and {name} as one segment.
+//
+// An upstream may split or decode the path in another way than the gate. In each way the path must
+// match either no route or a route that demands nothing else of the client: no spelling leads to a
+// route of which the gate has not checked the demands.
+func (n *node) spelledRoute(method, path string) (*route, error) {
+	var read []urlpath.Decoded
+	var matched []string
+	var used urlpath.Spellings
+	for segment, err := range segments(path, n.spellings) {
+		if err != nil {
+			return nil, err
+		}
+		read, used = append(read, segment), used|segment.Used
+		if segment.Used != 0 {
+			segment.Text = "\x00" // no literal contains it
+		}
+		matched = append(matched, segment.Text)
+	}
+	found := n.match(matched, method)
+	switch {
+	case found == nil:
+		return nil, errNoRoute
+	case used&^found.spellings != 0:
+		return nil, errSpelling
+	}
+	for reading := range urlpath.Readings(read) {
+		if other := n.match(reading, method); other != nil && !found.demandsAlso(other) {
+			return nil, errReading
+		}
+	}
+	return found, nil
+}
+
+// demandsAlso reports whether a request that r's checks accept would be accepted and forwarded alike
+// by those of other.
+func (r *route) demandsAlso(other *route) bool {
+	return r.api == other.api && other.coveredBy(r.scopes) && r.assertion == other.assertion && r.webSocket == other.webSocket && r.anyBody == other.anyBody
+}

@@ -1,0 +1,260 @@
+package policy
+
+import (
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+)
+
+var everySpelling = []config.PathEncoding{
+	config.AllowEncodedSlash, config.AllowSemicolon, config.AllowEncodedUnreserved, config.AllowNonUTF8, config.AllowOuterSpace,
+}
+
+// spelledTable has an API that allows every spelling, and one on the same host that allows none.
+func spelledTable() *Table {
+	cfg := testConfig()
+	cfg.APIs = []config.API{
+		{Name: "things", Hosts: []config.Host{"api.test"}, PathEncoding: everySpelling, Routes: []config.Route{
+			call("/things/{id}", methods("GET")),
+			call("/things/{id}", methods("DELETE"), "things:delete"),
+			call("/things/{id}/secrets", methods("GET"), "things:secrets"),
+			call("/things/{id}/parts", methods("GET")),
+			call("/things/me", methods("GET"), "things:secrets"),
+			call("/things/M%C3%BCller", methods("GET"), "things:secrets"),
+			call("/files/**", methods("GET")),
+			call("/files/private/**", methods("GET"), "files:private"),
+		}},
+		{Name: "plain", Hosts: []config.Host{"api.test", "plain.test"}, Routes: []config.Route{
+			call("/plain/{id}", methods("GET")),
+			call("/things/{id}/bills", methods("GET")),
+			call("/admin", methods("GET")),
+		}},
+	}
+	cfg.Partners.List[0].Applications[0].APIs = []config.APIGrant{{API: "things"}, {API: "plain"}}
+	return New(cfg, Certificates{Anchors: map[config.Name][]access.AnchorKey{"northwind": anchors(authority)}})
+}
+
+// decideSpelled returns the reason and route of a request without scopes.
+func decideSpelled(t *testing.T, table *Table, line string, scopes ...string) (access.Reason, string) {
+	t.Helper()
+	r, err := read(line, "api.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, err := table.ParseTarget(r)
+	if err != nil {
+		return reasonOf(err), ""
+	}
+	d := table.Decide(r.Method, target, access.Claims{ClientID: "northwind-ledger", Scopes: scopes}, ledgerCert)
+	return d.Reason, d.Route
+}
+
+func TestDecideSpelled(t *testing.T) {
+	table := spelledTable()
+	const thing = "things /things/{id}"
+	for line, want := range map[string]string{ // the route; "" for api_not_allowed, "400" for path_not_canonical
+		"GET /things/GB%2F12":              thing,
+		"GET /things/a%7Eb":                thing,
+		"GET /things/1;version=2":          thing,
+		"GET /things/Z%FCrich%20":          thing,
+		"GET /things/AB%20":                thing,
+		"GET /things/https:%2F%2Fa.test":   thing,
+		"GET /things/GB%2F12/parts":        "things /things/{id}/parts",
+		"GET /things/x%2Fparts":            thing, // demands nothing else
+		"GET /files/a%2Fb":                 "things /files/**",
+		"GET /files/a/b;c/d%2Fe":           "things /files/**",
+		"GET /things/x%2Fsecrets":          "", // another route to an upstream that splits at %2F
+		"GET /things/x%2F%2Fsecrets":       "",
+		"GET /things/x%2Fbills":            "", // of an API that has another grant
+		"GET /things/%6De":                 "", // /things/me
+		"GET /things/me;a=b":               "",
+		"GET /things/me%20":                "",
+		"GET /things/%2Fme":                "",
+		"GET /things/me%3Ba":               "",
+		"GET /things/m%65%20;a":            "",
+		"GET /files/private%2Fa":           "",
+		"GET /files/%70rivate/a":           "",
+		"GET /files/private;a/b":           "",
+		"GET /t%68ings/1":                  "", // never a literal
+		"GET /things%2F1":                  "",
+		"GET /things;a/1":                  "",
+		"GET /plain/a%2Fb":                 "", // of an API that allows no spelling
+		"GET /plain/a;b":                   "",
+		"GET /%61dmin":                     "",
+		"GET /things/..%2Fadmin":           "400",
+		"GET /things/%2e%2e":               "400",
+		"GET /things/..;a/admin":           "400",
+		"GET /things/a%252Fb":              "400",
+		"GET /things/a%5Cb":                "400",
+		"GET /things//a%2Fb":               "400",
+		"GET /things/;":                    "400",
+		"GET https://plain.test/plain/a;b": "400", // no API on the host allows a spelling
+	} {
+		reason, route := decideSpelled(t, table, line)
+		wantReason := access.Granted
+		switch want {
+		case "":
+			wantReason = access.APINotAllowed
+		case "400":
+			wantReason, want = access.PathNotCanonical, ""
+		}
+		if reason != wantReason || route != want {
+			t.Errorf("%s: got %s, route %q, want %s, %q", line, reason, route, wantReason, want)
+		}
+	}
+	// ISO 8859-1 of a literal.
+	if reason, _ := decideSpelled(t, table, "GET /things/M%FCller"); reason != access.APINotAllowed {
+		t.Errorf("GET /things/M%%FCller, which is /things/Müller in ISO 8859-1: got %s, want api_not_allowed", reason)
+	}
+	// Scopes are those of the route that the gate matches.
+	if reason, _ := decideSpelled(t, table, "DELETE /things/a%2Fb"); reason != access.InsufficientScope {
+		t.Errorf("DELETE without a scope: got %s, want insufficient_scope", reason)
+	}
+	if reason, _ := decideSpelled(t, table, "DELETE /things/a%2Fb", "things:delete"); reason != access.Granted {
+		t.Errorf("DELETE with its scope: got %s, want granted", reason)
+	}
+}
+
+// upstreams are servers that read a path in their own ways, written without the code of the gate. Each
+// returns the path that it routes by, in canonical spelling.
+var upstreams = map[string]func(raw string) string{
+	"splits, then decodes": func(raw string) string {
+		parts := strings.Split(raw, "/")
+		for i := range parts {
+			parts[i] = unescape(parts[i])
+		}
+		return escaped(parts)
+	},
+	"decodes, then splits": func(raw string) string { return escaped(strings.Split(unescape(raw), "/")) },
+	"decodes, then cleans": func(raw string) string { return escaped(strings.Split(path.Clean(unescape(raw)), "/")) },
+	"cuts parameters, then decodes": func(raw string) string {
+		return escaped(strings.Split(unescape(withoutParameters(raw)), "/"))
+	},
+	"decodes, then cuts parameters": func(raw string) string {
+		return escaped(strings.Split(withoutParameters(unescape(raw)), "/"))
+	},
+	"decodes, cuts parameters, cleans": func(raw string) string {
+		return escaped(strings.Split(path.Clean(withoutParameters(unescape(raw))), "/"))
+	},
+	"does not decode": func(raw string) string { return escaped(strings.Split(raw, "/")) },
+}
+
+func unescape(s string) string {
+	decoded, err := url.PathUnescape(s)
+	if err != nil {
+		panic(err)
+	}
+	return decoded
+}
+
+func withoutParameters(s string) string {
+	parts := strings.Split(s, "/")
+	for i := range parts {
+		parts[i], _, _ = strings.Cut(parts[i], ";")
+	}
+	return strings.Join(parts, "/")
+}
+
+// escaped returns a path that ParseTarget accepts, if there is one, whose segments decode to parts.
+func escaped(parts []string) string {
+	parts = slices.Clone(parts)
+	for i := range parts {
+		parts[i] = url.PathEscape(parts[i])
+	}
+	return strings.Join(parts, "/")
+}
+
+// Whatever an upstream reads in a granted path, it is no other route of the API with other demands, no
+// route of another API, and no path outside the literals that the route begins with.
+func FuzzDecideSpelled(f *testing.F) {
+	for _, p := range []string{
+		"/things/GB%2F12", "/things/x%2Fsecrets", "/things/..%2Fadmin", "/things/me;a", "/files/a%2F..%2Fb", "/files/private;x/y", "/things/%2Fme",
+		"/plain/a%2Fb", "/things/a%252Fb", "/files/%2e%2e;/x", "/things/%6De", "/things/;/x", "/files/a%2Fb/c;d", "/things/x%2F%2Fbills",
+	} {
+		f.Add(p)
+	}
+	table := spelledTable()
+	f.Fuzz(func(t *testing.T, target string) {
+		r, err := read("GET "+target, "api.test")
+		if err != nil {
+			return
+		}
+		parsed, err := table.ParseTarget(r)
+		if err != nil || parsed.Host != "api.test" {
+			return
+		}
+		found, err := table.route("GET", parsed)
+		if err != nil {
+			return
+		}
+		for name, reads := range upstreams {
+			got := reads(parsed.Path)
+			if prefix := "/" + strings.Split(found.name, "/")[1]; !strings.HasPrefix(got, prefix) {
+				t.Errorf("%q, granted by %s: an upstream that %s reads %q, want it to begin with %s", target, found.name, name, got, prefix)
+			}
+			other, err := table.route("GET", Target{Host: "api.test", Path: got})
+			if err == nil && (other.api != found.api || !other.coveredBy(found.scopes)) {
+				t.Errorf("%q, granted by %s: an upstream that %s reads %q, which is %s", target, found.name, name, got, other.name)
+			}
+		}
+	})
+}
+
+// A path matches without its trailing slash, or with one added, where its API says so and no route has
+// the path itself.
+func TestTrailingSlash(t *testing.T) {
+	cfg := testConfig()
+	cfg.APIs = []config.API{
+		{Name: "accounts", Hosts: []config.Host{"api.test"}, TrailingSlash: config.OptionalSlash, PathEncoding: everySpelling, Routes: []config.Route{
+			call("/accounts", methods("GET")),
+			call("/accounts/{id}/", methods("GET")),
+			call("/both", methods("GET")),
+			call("/both/", methods("GET"), "x"),
+			call("/files/**", methods("GET")),
+			call("/", methods("GET")),
+		}},
+		{Name: "payments", Hosts: []config.Host{"api.test"}, Routes: []config.Route{
+			call("/payments", methods("GET")),
+			call("/payments/{id}/", methods("GET")),
+			call("/{any}/", methods("PUT")),
+		}},
+	}
+	cfg.Partners.List[0].Applications[0].APIs = []config.APIGrant{{API: "accounts"}, {API: "payments"}}
+	table := New(cfg, Certificates{Anchors: map[config.Name][]access.AnchorKey{"northwind": anchors(authority)}})
+	for line, want := range map[string]string{
+		"GET /accounts":        "accounts /accounts",
+		"GET /accounts/":       "accounts /accounts",
+		"GET /accounts/1":      "accounts /accounts/{id}/",
+		"GET /accounts/1/":     "accounts /accounts/{id}/",
+		"GET /accounts/a%2Fb":  "accounts /accounts/{id}/",
+		"GET /accounts/a%2F":   "accounts /accounts/{id}/",
+		"GET /both":            "accounts /both",
+		"GET /files":           "accounts /files/**",
+		"GET /files/":          "accounts /files/**",
+		"GET /files/a/":        "accounts /files/**",
+		"GET /":                "accounts /",
+		"PUT /accounts/":       "payments /{any}/",
+		"PUT /accounts":        "",
+		"GET /payments/":       "",
+		"GET /payments/1":      "",
+		"GET /accounts/1/x":    "",
+		"GET /accounts/1/x/":   "",
+		"GET /payments/a%2Fb/": "",
+	} {
+		reason, route := decideSpelled(t, table, line)
+		if route != want || (reason == access.Granted) != (want != "") {
+			t.Errorf("%s: got %s, route %q, want %q", line, reason, route, want)
+		}
+	}
+	if reason, _ := decideSpelled(t, table, "GET /both/"); reason != access.InsufficientScope {
+		t.Errorf("GET /both/: got %s, want insufficient_scope of its own route", reason)
+	}
+	if reason, _ := decideSpelled(t, table, "GET /accounts//"); reason != access.PathNotCanonical {
+		t.Errorf("GET /accounts//: got %s, want path_not_canonical", reason)
+	}
+}
