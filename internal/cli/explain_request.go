@@ -144,7 +144,7 @@ func readInput(file string, stdin io.Reader, most int64) ([]byte, error) {
 	}
 	content, err := io.ReadAll(io.LimitReader(in, most+1))
 	if err == nil && int64(len(content)) > most {
-		err = fmt.Errorf("more than %d bytes", most)
+		err = fmt.Errorf("%q is larger than %d bytes", file, most)
 	}
 	return content, err
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 
 	"github.com/spf13/cobra"
@@ -40,7 +39,7 @@ While the configuration has a fault, name the folder of the running issuer's sta
 			if token {
 				// The token comes on standard input, because every user of the machine can see
 				// arguments.
-				text, err := io.ReadAll(io.LimitReader(command.InOrStdin(), maxToken))
+				text, err := readInput("-", command.InOrStdin(), maxToken)
 				if err != nil {
 					return fmt.Errorf("reading the token: %w", err)
 				}

@@ -126,21 +126,9 @@ func isServer(source string) bool {
 }
 
 func fileCertificate(cmd *cobra.Command, source string) (*x509.Certificate, error) {
-	in := cmd.InOrStdin()
-	if source != "-" {
-		f, err := os.Open(source)
-		if err != nil {
-			return nil, fmt.Errorf("reading certificate: %w", err)
-		}
-		defer f.Close()
-		in = f
-	}
-	content, err := io.ReadAll(io.LimitReader(in, maxCertificateFile+1))
+	content, err := readInput(source, cmd.InOrStdin(), maxCertificateFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading certificate: %w", err)
-	}
-	if len(content) > maxCertificateFile {
-		return nil, fmt.Errorf("reading certificate: %q is larger than %d bytes", source, maxCertificateFile)
 	}
 	leaf, count, err := firstCertificate(source, content)
 	if err != nil {

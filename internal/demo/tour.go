@@ -34,10 +34,18 @@ func (d *demo) tour(ctx context.Context) error {
 	}{
 		{"Northwind's ledger fetches a token. Its certificate is its only credential", t.fetch},
 		{"Northwind calls the accounts API with the token and its certificate", t.call},
-		{"Borealis has stolen the token and sends it over its own connection", t.stolen},
-		{"The stolen token without a client certificate", t.naked},
-		{"Northwind calls an API that it may not call", t.foreignAPI},
-		{"Northwind calls its API for an operation outside the token's scope", t.scopeless},
+		{"Borealis has stolen the token and sends it over its own connection", t.refuses(
+			call{partner: "borealis", method: "GET", path: "/accounts/7", status: http.StatusUnauthorized, reason: "bound_to_other"},
+			"Borealis is a partner, but the token is bound to Northwind's certificate.\nThe gate has cached the token's claims since step 2. It caches facts, never verdicts.")},
+		{"The stolen token without a client certificate", t.refuses(
+			call{method: "GET", path: "/accounts/7", status: http.StatusUnauthorized, reason: "no_certificate"},
+			"a bound token is never accepted as a bearer token.")},
+		{"Northwind calls an API that it may not call", t.refuses(
+			call{partner: "northwind", method: "GET", path: "/payments/7", status: http.StatusForbidden, reason: "api_not_allowed"},
+			"the allow-list of northwind-ledger names accounts only. An unknown path gets the same response, so a caller cannot discover APIs.")},
+		{"Northwind calls its API for an operation outside the token's scope", t.refuses(
+			call{partner: "northwind", method: "POST", path: "/accounts", status: http.StatusForbidden, reason: "insufficient_scope"},
+			"POST /accounts needs accounts:write, and the challenge says so (RFC 6750 section 3.1).")},
 		{"Northwind sends forged identity headers", t.forged},
 		{"Northwind revokes its token. The gate refuses it at once", t.revoked},
 		{"The operator's view: decisions by reason", t.counters},
@@ -88,36 +96,15 @@ func (t *tour) call(ctx context.Context) error {
 	return nil
 }
 
-func (t *tour) stolen(ctx context.Context) error {
-	if err := t.play(ctx, call{partner: "borealis", method: "GET", path: "/accounts/7", status: http.StatusUnauthorized, reason: "bound_to_other"}); err != nil {
+// refuses returns a step that plays c and explains its refusal.
+func (t *tour) refuses(c call, why string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		err := t.play(ctx, c)
+		if err == nil {
+			t.out.ok(why)
+		}
 		return err
 	}
-	t.out.ok("Borealis is a partner, but the token is bound to Northwind's certificate.\nThe gate has cached the token's claims since step 2. It caches facts, never verdicts.")
-	return nil
-}
-
-func (t *tour) naked(ctx context.Context) error {
-	if err := t.play(ctx, call{method: "GET", path: "/accounts/7", status: http.StatusUnauthorized, reason: "no_certificate"}); err != nil {
-		return err
-	}
-	t.out.ok("a bound token is never accepted as a bearer token.")
-	return nil
-}
-
-func (t *tour) foreignAPI(ctx context.Context) error {
-	if err := t.play(ctx, call{partner: "northwind", method: "GET", path: "/payments/7", status: http.StatusForbidden, reason: "api_not_allowed"}); err != nil {
-		return err
-	}
-	t.out.ok("the allow-list of northwind-ledger names accounts only. An unknown path gets the same response, so a caller cannot discover APIs.")
-	return nil
-}
-
-func (t *tour) scopeless(ctx context.Context) error {
-	if err := t.play(ctx, call{partner: "northwind", method: "POST", path: "/accounts", status: http.StatusForbidden, reason: "insufficient_scope"}); err != nil {
-		return err
-	}
-	t.out.ok("POST /accounts needs accounts:write, and the challenge says so (RFC 6750 section 3.1).")
-	return nil
 }
 
 func (t *tour) forged(ctx context.Context) error {
@@ -160,11 +147,8 @@ func (t *tour) revoked(ctx context.Context) error {
 		return fmt.Errorf("revoking gave %d, %w", status, err)
 	}
 	t.out.received("200")
-	if err := t.play(ctx, call{partner: "northwind", method: "GET", path: "/accounts/7", status: http.StatusUnauthorized, reason: "revoked"}); err != nil {
-		return err
-	}
-	t.out.ok("revocation (RFC 7009) is checked on every request, also for a cached token.")
-	return nil
+	return t.refuses(call{partner: "northwind", method: "GET", path: "/accounts/7", status: http.StatusUnauthorized, reason: "revoked"},
+		"revocation (RFC 7009) is checked on every request, also for a cached token.")(ctx)
 }
 
 func (t *tour) counters(ctx context.Context) error {
