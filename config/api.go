@@ -145,14 +145,7 @@ const (
 )
 
 // UnmarshalText reads a protocol.
-func (p *UpstreamProtocol) UnmarshalText(text []byte) error {
-	switch parsed := UpstreamProtocol(text); parsed {
-	case HTTP1, H2, H2C:
-		*p = parsed
-		return nil
-	}
-	return errors.New("expected http1, h2 or h2c, got " + strictyaml.Quote(string(text)))
-}
+func (p *UpstreamProtocol) UnmarshalText(text []byte) error { return oneOf(p, text, HTTP1, H2, H2C) }
 
 // UpstreamTLS says how the gate and an upstream authenticate to each other.
 type UpstreamTLS struct {

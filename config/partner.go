@@ -127,22 +127,29 @@ type APIGrant struct {
 // UnmarshalText reads the short form, the name of the API.
 func (g *APIGrant) UnmarshalText(text []byte) error { return g.API.UnmarshalText(text) }
 
+// A registeredName is a registered name in text, with the key of its setting.
+type registeredName struct{ key, value string }
+
+// names returns the names that r registers.
+func (r *RegisteredCertificate) names() []registeredName {
+	all := []registeredName{
+		{"subject_dn", r.SubjectDN.String()},
+		{"san_dns", r.SANDNS},
+		{"san_uri", string(r.SANURI)},
+		{"san_ip", ""},
+		{"san_email", string(r.SANEmail)},
+	}
+	if r.SANIP.IsValid() { // the zero address has a text, too
+		all[3].value = r.SANIP.String()
+	}
+	return slices.DeleteFunc(all, func(n registeredName) bool { return n.value == "" })
+}
+
 // nameKeys returns the keys of the names that r registers.
 func (r *RegisteredCertificate) nameKeys() []string {
 	var keys []string
-	for _, name := range []struct {
-		key        string
-		registered bool
-	}{
-		{"subject_dn", !r.SubjectDN.IsZero()},
-		{"san_dns", r.SANDNS != ""},
-		{"san_uri", r.SANURI != ""},
-		{"san_ip", r.SANIP.IsValid()},
-		{"san_email", r.SANEmail != ""},
-	} {
-		if name.registered {
-			keys = append(keys, name.key)
-		}
+	for _, name := range r.names() {
+		keys = append(keys, name.key)
 	}
 	return keys
 }
@@ -179,18 +186,8 @@ func (r RegisteredCertificate) HasThumbprint(thumbprint access.Thumbprint) bool 
 // String returns the registered names and thumbprints with their keys, or "" without any.
 func (r *RegisteredCertificate) String() string {
 	var parts []string
-	for _, name := range []struct{ key, value string }{
-		{"subject_dn", r.SubjectDN.String()},
-		{"san_dns", r.SANDNS},
-		{"san_uri", string(r.SANURI)},
-		{"san_email", string(r.SANEmail)},
-	} {
-		if name.value != "" {
-			parts = append(parts, name.key+" "+name.value)
-		}
-	}
-	if r.SANIP.IsValid() {
-		parts = append(parts, "san_ip "+r.SANIP.String())
+	for _, name := range r.names() {
+		parts = append(parts, name.key+" "+name.value)
 	}
 	for _, t := range r.Thumbprints {
 		parts = append(parts, "thumbprint "+t.String())

@@ -63,6 +63,41 @@ func (k *checker) require(path string, present bool) {
 	}
 }
 
+// keyPair records a fault for a certificate without its key, and for a key without its certificate.
+func (k *checker) keyPair(path string, pair KeyPair) {
+	k.require(path+".certificate", pair.Certificate != "" || pair.Key == "")
+	k.require(path+".key", pair.Key != "" || pair.Certificate == "")
+}
+
+// some records a fault if the list at path has no elements. why may be empty.
+func (k *checker) some(path string, elements int, why string) {
+	if elements > 0 {
+		return
+	}
+	if why != "" {
+		why = ": " + why
+	}
+	k.fault(path, "at least one is required%s", why)
+}
+
+// notEmpty records a fault if the list at path is present and empty. effect says what that would mean.
+func notEmpty[T any](k *checker, path string, list []T, effect string) {
+	if list != nil && len(list) == 0 {
+		k.fault(path, "an empty list %s", effect)
+	}
+}
+
+// chosen returns the choices that are set.
+func chosen(choices []string, set ...bool) []string {
+	var made []string
+	for i, s := range set {
+		if s {
+			made = append(made, choices[i])
+		}
+	}
+	return made
+}
+
 // inRange records a fault unless least <= value <= most.
 func (k *checker) inRange(path string, value, least, most time.Duration) {
 	if value < least || value > most {

@@ -23,24 +23,18 @@ type call struct {
 
 func (k *checker) apis() {
 	list := k.config.APIs
-	if len(list) == 0 {
-		k.fault("apis", "at least one is required")
-	}
+	k.some("apis", len(list), "")
 	names := make(map[Name]string, len(list))
 	calls := make(map[call]string)
 	for i := range list {
 		a, path := &list[i], strictyaml.Index("apis", i)
 		k.name(path+".name", a.Name)
 		unique(k, names, path+".name", "the name", a.Name)
-		if len(a.Hosts) == 0 {
-			k.fault(path+".hosts", "at least one is required")
-		}
+		k.some(path+".hosts", len(a.Hosts), "")
 		distinct(k, path+".hosts", a.Hosts)
 		distinct(k, path+".path_encoding", a.PathEncoding)
 		k.upstream(path+".upstream", &a.Upstream)
-		if len(a.Routes) == 0 {
-			k.fault(path+".routes", "at least one is required: an empty list offers nothing")
-		}
+		k.some(path+".routes", len(a.Routes), "an empty list offers nothing")
 		for j := range a.Routes {
 			k.route(strictyaml.Index(path+".routes", j), &a.Routes[j], a, calls)
 		}
@@ -58,14 +52,10 @@ func (k *checker) name(path string, n Name) {
 // route checks a route, and that no other route has the same calls: the choice between the two
 // would be arbitrary.
 func (k *checker) route(path string, r *Route, api *API, calls map[call]string) {
-	if len(r.Methods) == 0 {
-		k.fault(path+".methods", "at least one is required: an empty list offers nothing")
-	}
+	k.some(path+".methods", len(r.Methods), "an empty list offers nothing")
 	distinct(k, path+".methods", r.Methods)
 	k.require(path+".path", r.Path.String() != "")
-	if r.Scopes != nil && len(r.Scopes) == 0 {
-		k.fault(path+".scopes", "an empty list requires nothing; leave it out for a route that needs no scope")
-	}
+	notEmpty(k, path+".scopes", r.Scopes, "requires nothing; leave it out for a route that needs no scope")
 	distinct(k, path+".scopes", r.Scopes)
 	if r.Assertion && k.config.IdentityHeaders.Assertion == "" && !k.undecoded("identity_headers.assertion") {
 		k.fault(path+".assertion", "needs a header: identity_headers.assertion is empty")
@@ -164,12 +154,9 @@ func (k *checker) upstreamTLS(path string, t *UpstreamTLS, secure bool) {
 	if !secure && !t.isZero() {
 		k.fault(path, "has no effect: the URL is not https")
 	}
-	if t.Trust != nil && len(t.Trust) == 0 {
-		k.fault(path+".trust", "an empty list trusts nothing; leave it out for the system's anchors")
-	}
+	notEmpty(k, path+".trust", t.Trust, "trusts nothing; leave it out for the system's anchors")
 	k.files(path+".trust", t.Trust)
-	k.require(path+".certificate.certificate", t.Certificate.Certificate != "" || t.Certificate.Key == "")
-	k.require(path+".certificate.key", t.Certificate.Key != "" || t.Certificate.Certificate == "")
+	k.keyPair(path+".certificate", t.Certificate)
 }
 
 // upgrade checks the protocols that a client may switch its connection to. HTTP/2 has no upgrades

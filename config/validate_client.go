@@ -74,23 +74,11 @@ func (k *checker) selfSigned(path string, r *RegisteredCertificate, keys *Client
 
 // sources returns the keys of the settings that register certificates.
 func (c *ClientKeys) sources() []string {
-	var named []string
-	if c.Certificates != nil {
-		named = append(named, "keys.certificates")
-	}
-	if c.JWKS != "" {
-		named = append(named, "keys.jwks")
-	}
-	if c.JWKSURI != nil {
-		named = append(named, "keys.jwks_uri")
-	}
-	return named
+	return chosen([]string{"keys.certificates", "keys.jwks", "keys.jwks_uri"}, c.Certificates != nil, c.JWKS != "", c.JWKSURI != nil)
 }
 
 func (k *checker) keys(path string, keys *ClientKeys) {
-	if keys.Certificates != nil && len(keys.Certificates) == 0 {
-		k.fault(path+".certificates", "an empty list registers nothing")
-	}
+	notEmpty(k, path+".certificates", keys.Certificates, "registers nothing")
 	k.files(path+".certificates", keys.Certificates)
 	if keys.JWKS != "" {
 		k.jwks(path+".jwks", keys.JWKS)
@@ -107,9 +95,7 @@ func (k *checker) keys(path string, keys *ClientKeys) {
 
 // fetchTrust checks the anchors at path for fetches from url, the setting at urlPath.
 func (k *checker) fetchTrust(path string, trust []Path, urlPath string, url *URL) {
-	if trust != nil && len(trust) == 0 {
-		k.fault(path, "an empty list trusts nothing; leave it out for the system's anchors")
-	}
+	notEmpty(k, path, trust, "trusts nothing; leave it out for the system's anchors")
 	if trust != nil && url == nil && !k.undecoded(urlPath) {
 		k.fault(path, "has no effect without %s", strings.TrimPrefix(urlPath, strictyaml.Parent(path)+"."))
 	}

@@ -32,9 +32,7 @@ func (k *checker) issuer() {
 	k.require("issuer.address", own.Address != "")
 	k.alias("issuer.mtls_alias", own.MTLSAlias)
 	// Without both files, the default is the listener's certificate.
-	files := own.Certificate.Files
-	k.require("issuer.certificate.files.certificate", files.Certificate != "" || files.Key == "")
-	k.require("issuer.certificate.files.key", files.Key != "" || files.Certificate == "")
+	k.keyPair("issuer.certificate.files", own.Certificate.Files)
 	k.require("issuer.state", own.State != "")
 	k.signing("issuer.signing", &own.Signing)
 	k.text("issuer.audience", own.Audience)
@@ -90,9 +88,7 @@ func (k *checker) signing(path string, s *Signing) {
 		k.fault(path+".algorithm", "expected %s, got %s", orList(texts(signingAlgorithms)), strictyaml.Quote(string(s.Algorithm)))
 	}
 	k.require(path+".algorithm", s.Algorithm != "")
-	if s.Files != nil && len(s.Files) == 0 {
-		k.fault(path+".files", "an empty list signs nothing; leave it out for keys of the issuer's own")
-	}
+	notEmpty(k, path+".files", s.Files, "signs nothing; leave it out for keys of the issuer's own")
 	if len(s.Files) > 0 && k.isSet(path+".rotate") {
 		k.fault(path+".rotate", "has no effect: files%s replaces the issuer's own keys", k.line(path+".files"))
 	}
@@ -126,12 +122,8 @@ func (k *checker) resourceServers(list []ResourceServer) {
 			k.named(path, s)
 		}
 		k.files(path+".trust", s.Trust)
-		if s.Trust != nil && len(s.Trust) == 0 {
-			k.fault(path+".trust", "an empty list trusts nothing; leave it out for the listener's anchors")
-		}
-		if len(s.Resources) == 0 {
-			k.fault(path+".resources", "at least one is required: a resource server may introspect only tokens for its resources")
-		}
+		notEmpty(k, path+".trust", s.Trust, "trusts nothing; leave it out for the listener's anchors")
+		k.some(path+".resources", len(s.Resources), "a resource server may introspect only tokens for its resources")
 		k.resources(path+".resources", s.Resources)
 	}
 }

@@ -90,9 +90,7 @@ func (k *checker) serverCertificate(path string, c *ServerCertificate) {
 }
 
 func (k *checker) acme(path string, a *ACME) {
-	if len(a.Domains) == 0 {
-		k.fault(path+".domains", "at least one is required")
-	}
+	k.some(path+".domains", len(a.Domains), "")
 	for i, domain := range a.Domains {
 		at := strictyaml.Index(path+".domains", i)
 		k.require(at, domain != "")
@@ -108,9 +106,7 @@ func (k *checker) acme(path string, a *ACME) {
 	case a.Directory.Scheme != "https":
 		k.fault(path+".directory", "must start with https:// (RFC 8555 section 6.1)")
 	}
-	if a.DirectoryTrust != nil && len(a.DirectoryTrust) == 0 {
-		k.fault(path+".directory_trust", "an empty list trusts nothing; leave it out for the system's anchors")
-	}
+	notEmpty(k, path+".directory_trust", a.DirectoryTrust, "trusts nothing; leave it out for the system's anchors")
 	k.files(path+".directory_trust", a.DirectoryTrust)
 	k.require(path+".storage", a.Storage != "")
 }
@@ -133,9 +129,7 @@ func (k *checker) certificateHeader(path string, c *ClientCertificates) {
 		k.fault(header, "is required with from: header: it names the trusted proxies")
 		return
 	}
-	if len(c.Header.Formats) == 0 {
-		k.fault(header+".formats", "at least one is required: the gate reads no other format")
-	}
+	k.some(header+".formats", len(c.Header.Formats), "the gate reads no other format")
 	distinct(k, header+".formats", c.Header.Formats)
 	k.pemHeader(header, c.Header)
 	k.trustedProxies(header+".trusted_proxies", &c.Header.TrustedProxies)
@@ -168,18 +162,14 @@ func (k *checker) trustedProxies(path string, t *TrustedProxies) {
 		return
 	}
 	path += ".certificates"
-	if len(t.Certificates.SANDNS) == 0 {
-		k.fault(path+".san_dns", "at least one is required: the anchors may have certified other servers too")
-	}
+	k.some(path+".san_dns", len(t.Certificates.SANDNS), "the anchors may have certified other servers too")
 	for i, name := range t.Certificates.SANDNS {
 		if err := certname.CheckDNSName(name); err != nil {
 			k.fault(strictyaml.Index(path+".san_dns", i), "%v", err)
 		}
 	}
 	distinct(k, path+".san_dns", t.Certificates.SANDNS)
-	if len(t.Certificates.Trust) == 0 {
-		k.fault(path+".trust", "at least one is required: partners' anchors are not used here")
-	}
+	k.some(path+".trust", len(t.Certificates.Trust), "partners' anchors are not used here")
 	k.files(path+".trust", t.Certificates.Trust)
 }
 

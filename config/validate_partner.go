@@ -54,9 +54,7 @@ func (k *checker) application(path string, partner Name, a *Application, anchore
 	k.authentication(path, a, anchored)
 	k.usages(path, a, own)
 	k.tokens(path, a)
-	if len(a.APIs) == 0 {
-		k.fault(path+".apis", "at least one is required: an empty list allows nothing")
-	}
+	k.some(path+".apis", len(a.APIs), "an empty list allows nothing")
 	apis := make([]Name, len(a.APIs))
 	for i := range a.APIs {
 		apis[i] = a.APIs[i].API
@@ -168,9 +166,7 @@ func (k *checker) grant(path string, g *APIGrant, grants *grants) {
 		}
 		return
 	}
-	if g.Methods != nil && len(g.Methods) == 0 {
-		k.fault(path+".methods", "an empty list allows nothing; leave it out for all that the API offers")
-	}
+	notEmpty(k, path+".methods", g.Methods, "allows nothing; leave it out for all that the API offers")
 	distinct(k, path+".methods", g.Methods)
 	for i, m := range g.Methods {
 		if m != "" && !slices.Contains(offered, m) && k.routesKnown(g.API) {

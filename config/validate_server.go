@@ -25,9 +25,7 @@ var tokenTypes = []string{"at+jwt", "application/at+jwt", "JWT", NoType}
 
 func (k *checker) authorizationServers() {
 	list := k.config.AuthorizationServers
-	if len(list) == 0 {
-		k.fault("authorization_servers", "at least one is required: without one, no token is accepted")
-	}
+	k.some("authorization_servers", len(list), "without one, no token is accepted")
 	names := make(map[Name]string)
 	issuers := make(map[Identifier]string)
 	for i := range list {
@@ -40,9 +38,7 @@ func (k *checker) authorizationServers() {
 		}
 		unique(k, issuers, path+".issuer", "the issuer", s.Issuer)
 		k.texts(path+".audiences", s.Audiences)
-		if len(s.Algorithms) == 0 {
-			k.fault(path+".algorithms", "at least one is required: an empty list accepts no token")
-		}
+		k.some(path+".algorithms", len(s.Algorithms), "an empty list accepts no token")
 		distinct(k, path+".algorithms", s.Algorithms)
 		k.tokenTypes(path+".types", s.Types)
 		k.tokenClaims(path, s)
@@ -58,9 +54,7 @@ func (k *checker) authorizationServers() {
 
 // speaksFor checks that the listed partners of s are configured.
 func (k *checker) speaksFor(path string, s *AuthorizationServer) {
-	if s.Partners != nil && len(s.Partners) == 0 {
-		k.fault(path, "an empty list allows no partner; leave it out for all partners")
-	}
+	notEmpty(k, path, s.Partners, "allows no partner; leave it out for all partners")
 	distinct(k, path, s.Partners)
 	if !k.decodedFully("partners") {
 		return // the name may belong to a partner that could not be decoded
@@ -85,9 +79,7 @@ func (k *checker) entries(path string, n int) {
 
 // texts checks a list of values that members of a token are compared with.
 func (k *checker) texts(path string, list []string) {
-	if len(list) == 0 {
-		k.fault(path, "at least one is required: an empty list accepts no token")
-	}
+	k.some(path, len(list), "an empty list accepts no token")
 	for i, s := range list {
 		k.text(strictyaml.Index(path, i), s)
 	}
@@ -105,9 +97,7 @@ func (k *checker) text(path, s string) {
 }
 
 func (k *checker) tokenTypes(path string, list []string) {
-	if len(list) == 0 {
-		k.fault(path, "at least one is required: an empty list accepts no token")
-	}
+	k.some(path, len(list), "an empty list accepts no token")
 	for i, s := range list {
 		known := slices.ContainsFunc(tokenTypes, func(t string) bool { return strings.EqualFold(s, t) })
 		if !known {
@@ -120,12 +110,9 @@ func (k *checker) tokenTypes(path string, list []string) {
 // connection checks the connection settings of s, and that they have an effect if they are set.
 func (k *checker) connection(path string, s *AuthorizationServer) {
 	c := &s.Connection
-	if c.Trust != nil && len(c.Trust) == 0 {
-		k.fault(path+".trust", "an empty list trusts nothing; leave it out for the system's anchors")
-	}
+	notEmpty(k, path+".trust", c.Trust, "trusts nothing; leave it out for the system's anchors")
 	k.files(path+".trust", c.Trust)
-	k.require(path+".certificate.certificate", c.Certificate.Certificate != "" || c.Certificate.Key == "")
-	k.require(path+".certificate.key", c.Certificate.Key != "" || c.Certificate.Certificate == "")
+	k.keyPair(path+".certificate", c.Certificate)
 	set := &s.KeySet
 	used := set.URL != nil || s.Introspection != nil || !set.Named() && !k.mayBeOwnIssuer(s.Issuer)
 	if !used && k.isSet(path) && k.decodedFully(strictyaml.Parent(path)) {
@@ -159,17 +146,7 @@ func (k *checker) keySet(path string, s *AuthorizationServer) {
 
 // sources returns the keys of the settings that have the key set or its location.
 func (s *KeySet) sources() []string {
-	var named []string
-	if s.URL != nil {
-		named = append(named, "url")
-	}
-	if s.File != "" {
-		named = append(named, "file")
-	}
-	if s.JWKS != "" {
-		named = append(named, "jwks")
-	}
-	return named
+	return chosen([]string{"url", "file", "jwks"}, s.URL != nil, s.File != "", s.JWKS != "")
 }
 
 // isJWKSet reports whether text looks like a JWK Set. Package internal/jwks parses it.

@@ -40,9 +40,7 @@ func (k *checker) tokens(path string, a *Application) {
 	if own.RequireBound && !a.BoundTokens && !k.undecoded("issuer.require_bound") {
 		k.fault(path+".bound_tokens", "must not be false: issuer.require_bound%s is true", k.line("issuer.require_bound"))
 	}
-	if a.Resources != nil && len(a.Resources) == 0 {
-		k.fault(path+".resources", "an empty list allows nothing; leave it out for all that the issuer knows")
-	}
+	notEmpty(k, path+".resources", a.Resources, "allows nothing; leave it out for all that the issuer knows")
 	k.knownResources(path+".resources", a.Resources)
 }
 
@@ -150,13 +148,7 @@ func (k *checker) rule(path string, name Name, when string, known *known) {
 // effect checks that the rule at path has exactly one of the effects choices. set says for each
 // effect whether the rule has it. A lifetime is bounded like all token lifetimes.
 func (k *checker) effect(path string, lifetime time.Duration, choices []string, set ...bool) {
-	var chosen []string
-	for i, s := range set {
-		if s {
-			chosen = append(chosen, choices[i])
-		}
-	}
-	switch {
+	switch chosen := chosen(choices, set...); {
 	case len(chosen) == 0 && k.decodedFully(path):
 		k.fault(path, "does nothing: %s is required", orList(choices))
 	case len(chosen) > 1:
