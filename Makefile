@@ -8,12 +8,14 @@ GOTESTSUM_VERSION     := v1.13.0
 HELM_VERSION          := v4.3.1
 PEBBLE_VERSION        := v2.10.1
 H2SPEC_VERSION        := v2.2.1
+VULNCHECK_VERSION     := v1.9.0
 
 LINT    := .tools/golangci-lint-$(GOLANGCI_LINT_VERSION)
 TESTSUM := .tools/gotestsum-$(GOTESTSUM_VERSION)
 HELM    := .tools/helm-$(HELM_VERSION)
 PEBBLE  := .tools/pebble-$(PEBBLE_VERSION)
 H2SPEC  := .tools/h2spec-$(H2SPEC_VERSION)
+VULNCHECK := .tools/govulncheck-$(VULNCHECK_VERSION)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 # The Go release that go.mod names, or the local one where that is newer, or where the other
@@ -43,11 +45,12 @@ test-quick: ## what finds most mistakes in a minute or so: no race detector, no 
 	go test $$(go list ./... | grep -v -e /cmd/tallygate -e /internal/acme -e /internal/upstream -e /httpserver)
 	go test -run '^TestScripts/(granted|no_certificate|bound_to_other|api_not_allowed|framing|reload)$$' ./cmd/tallygate
 
-lint: $(LINT) ## linters, import directions, and the words that CONTRIBUTING.md retires
+lint: $(LINT) $(VULNCHECK) ## linters, import directions, retired words, known vulnerabilities
 	$(LINT) run ./...
 	cd charts/test && ../../$(LINT) run ./...
 	cd bench && ../$(LINT) run ./...
 	go test -count=1 -run '^TestRetiredPhrases$$' ./docs
+	GOTOOLCHAIN=$(RELEASE_GO) deploy/vulncheck $(VULNCHECK)
 
 tidy: ## go.mod and go.sum say exactly what is used
 	go mod tidy -diff
@@ -96,6 +99,10 @@ clean:
 $(LINT):
 	GOBIN=$(CURDIR)/.tools go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	mv .tools/golangci-lint $@
+
+$(VULNCHECK):
+	GOTOOLCHAIN=$(RELEASE_GO) GOBIN=$(CURDIR)/.tools go install golang.org/x/vuln/cmd/govulncheck@$(VULNCHECK_VERSION)
+	mv .tools/govulncheck $@
 
 $(TESTSUM):
 	GOBIN=$(CURDIR)/.tools go install gotest.tools/gotestsum@$(GOTESTSUM_VERSION)
