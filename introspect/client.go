@@ -18,6 +18,8 @@ import (
 	"github.com/tallygate/tallygate/internal/authserver"
 	"github.com/tallygate/tallygate/internal/cache"
 	"github.com/tallygate/tallygate/internal/jwks"
+	"github.com/tallygate/tallygate/internal/refresh"
+	"github.com/tallygate/tallygate/internal/reuse"
 )
 
 const (
@@ -37,8 +39,8 @@ type Options struct {
 	Log     *slog.Logger       // required
 	Metrics *Metrics           // required
 	Now     func() time.Time
-	// Previous is the client before a reload; nil without one.
-	Previous *Client
+	// Lease, which is required, holds the client.
+	Lease *reuse.Lease
 }
 
 // A Client introspects tokens at one authorization server. It is safe for concurrent use.
@@ -57,6 +59,7 @@ type Client struct {
 	flights         singleflight.Group // shares one request among calls for one token
 	cache           responseCache
 	credentialCheck credentialCheck
+	task            refresh.Task // runs Run
 	log             *slog.Logger
 	metrics         clientMetrics
 	allMetrics      *Metrics // the metrics of all servers
@@ -67,9 +70,18 @@ type Client struct {
 	cancel     context.CancelFunc
 }
 
-// New returns the client for the server that settings describes, whose Introspection is set. If
-// nothing has changed it returns options.Previous. Otherwise the new client shares the cache of the
-// previous client if [Client.canShareCache] allows it. New reads the secrets and returns an error
+// madeFrom is what New makes a Client from.
+type madeFrom struct {
+	remote    any // the key of the server
+	keys      any // the key of the key set, if responses are signed
+	audiences []string
+	leeway    time.Duration
+	settings  config.Introspection
+}
+
+// New returns the client for the server that settings describes, whose Introspection is set. Leases
+// share the client while nothing has changed; otherwise the new client shares the cache of the previous
+// client if it may. New reads the secrets and returns an error
 // if a secret is missing. It sends no request.
 func New(settings config.AuthorizationServer, options Options) (*Client, error) {
 	c := &Client{
@@ -79,20 +91,35 @@ func New(settings config.AuthorizationServer, options Options) (*Client, error) 
 		queue:           newFairQueue(settings.Introspection.Concurrency),
 		credentialCheck: credentialCheck{interval: recheckAfter, requests: make(chan struct{}, 1)},
 		log:             options.Log, now: options.Now,
-		metrics: options.Metrics.forServer(string(settings.Name)), allMetrics: options.Metrics,
+		metrics: options.Metrics.forServer(options.Lease, string(settings.Name)), allMetrics: options.Metrics,
 	}
 	if err := c.credentials.check(); err != nil {
 		return nil, err
 	}
-	if previous := options.Previous; previous != nil && previous.sameAs(c) {
-		return previous, nil
+	return reuse.Acquire(options.Lease, c.server, c.key(), func(previous *Client) (*Client, error) {
+		return c.open(previous, options.Memory)
+	}, (*Client).close)
+}
+
+// key returns what c is made from, nil if that cannot be compared: signed responses are then verified by
+// keys that are read again at a reload.
+func (c *Client) key() any {
+	from := madeFrom{remote: c.remote.Key(), audiences: c.audiences, leeway: c.leeway, settings: c.settings}
+	if c.settings.Signed {
+		if from.keys = c.keys.Key(); from.keys == nil {
+			return nil
+		}
 	}
-	var err error
+	return from
+}
+
+// open completes c. previous may be nil.
+func (c *Client) open(previous *Client, memory *cache.Pool) (_ *Client, err error) {
 	if c.unknownTokens, err = newUnknownTokenLimiter(); err != nil {
 		return nil, err
 	}
-	c.cache = newResponseCache(settings.Introspection.Cache, options.Memory, options.Metrics)
-	if previous := options.Previous; previous != nil && c.canShareCache(previous) {
+	c.cache = newResponseCache(c.settings.Cache, memory, c.allMetrics)
+	if previous != nil && c.canShareCache(previous) {
 		c.cache.shareWith(&previous.cache)
 	}
 	c.breaker = gobreaker.NewCircuitBreaker[*response](gobreaker.Settings{
@@ -122,12 +149,6 @@ func (c *Client) canShareCache(previous *Client) bool {
 	return signed && c.remote.CanReuse(previous.remote) && reflect.DeepEqual(c.settings, was)
 }
 
-// sameAs reports whether c and other have the same settings and the same dependencies.
-func (c *Client) sameAs(other *Client) bool {
-	return c.remote == other.remote && (c.keys == other.keys || !c.settings.Signed) && c.leeway == other.leeway &&
-		slices.Equal(c.audiences, other.audiences) && reflect.DeepEqual(c.settings, other.settings)
-}
-
 func (c *Client) logBreakerState(_ string, _, to gobreaker.State) {
 	switch to {
 	case gobreaker.StateOpen:
@@ -141,22 +162,23 @@ func (c *Client) logBreakerState(_ string, _, to gobreaker.State) {
 // suspended reports whether the circuit breaker is open or half open.
 func (c *Client) suspended() bool { return c.breaker.State() != gobreaker.StateClosed }
 
-// Start registers c with the metrics. It may be called again.
-func (c *Client) Start() { c.allMetrics.register(c) }
-
-// Retire removes c from the metrics and clears the caches that c does not share with next, its
-// successor after a reload; nil without one. Requests under way still get their responses, within
-// the timeout.
-func (c *Client) Retire(next *Client) {
-	c.allMetrics.unregister(c)
-	if next == nil {
-		next = &Client{}
-	}
-	c.cache.clearUnshared(&next.cache)
+// Start registers c with the metrics and checks the gate's credentials in the background, until no lease
+// holds c. It may be called again.
+func (c *Client) Start() {
+	c.allMetrics.register(c)
+	c.task.Start(c.Run)
 }
 
-// Close cancels the background requests.
-func (c *Client) Close() { c.cancel() }
+// close ends what Start began and gives up the cache. Requests under way still get their responses, within
+// the timeout.
+func (c *Client) close() {
+	c.task.Stop()
+	c.allMetrics.unregister(c)
+	c.cache.release()
+}
+
+// CancelRequests cancels the requests in the background, at the end of the process.
+func (c *Client) CancelRequests() { c.cancel() }
 
 // Ready returns nil if the endpoint is known and the server accepted the gate's credentials in
 // the last check.

@@ -24,6 +24,7 @@ import (
 	"github.com/tallygate/tallygate/internal/cache"
 	"github.com/tallygate/tallygate/internal/facts"
 	"github.com/tallygate/tallygate/internal/jwks"
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -179,19 +180,20 @@ func (a *authorizationServer) client(edits ...func(*config.AuthorizationServer))
 
 func (a *authorizationServer) open(edits ...func(*config.AuthorizationServer)) (*Client, error) {
 	settings, log := a.settings(edits...), slog.New(slog.DiscardHandler)
+	lease := new(reuse.Pool).Lease()
+	a.t.Cleanup(lease.Release)
 	now := func() time.Time { return time.Now().Add(time.Duration(a.now.Load())) }
-	remote, err := authserver.New(settings, authserver.Options{Log: log, Metrics: authserver.NewMetrics(nil), Now: now})
+	remote, err := authserver.New(settings, authserver.Options{Log: log, Metrics: authserver.NewMetrics(nil), Now: now, Lease: lease})
 	if err != nil {
 		return nil, err
 	}
-	a.t.Cleanup(remote.Close)
-	keys, err := jwks.New(settings, jwks.Options{Log: log, Metrics: jwks.NewMetrics(nil), Now: now})
+	keys, err := jwks.New(settings, jwks.Options{Log: log, Metrics: jwks.NewMetrics(nil), Now: now, Lease: lease})
 	if err != nil {
 		return nil, err
 	}
-	c, err := New(settings, Options{Remote: remote, Keys: keys, Memory: cache.NewPool(cache.DefaultBytes), Log: log, Metrics: NewMetrics(nil), Now: now})
+	c, err := New(settings, Options{Remote: remote, Keys: keys, Memory: cache.NewPool(cache.DefaultBytes), Log: log, Metrics: NewMetrics(nil), Now: now, Lease: lease})
 	if err == nil {
-		a.t.Cleanup(c.Close)
+		a.t.Cleanup(c.CancelRequests)
 	}
 	return c, err
 }

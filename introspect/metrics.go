@@ -11,6 +11,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/sony/gobreaker/v2"
+
+	"github.com/tallygate/tallygate/internal/reuse"
 )
 
 // Metrics counts requests and cache look-ups of all servers. Labels are configured names and
@@ -122,15 +124,14 @@ func (m breakers) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// Forget removes the series of a server that is no longer introspected.
-func (m *Metrics) Forget(server string) {
-	labels := prometheus.Labels{"issuer": server}
-	m.calls.DeletePartialMatch(labels)
-	m.duration.DeletePartialMatch(labels)
-	m.early.DeletePartialMatch(labels)
-}
-
-func (m *Metrics) forServer(server string) clientMetrics {
+// forServer returns the series of a server. They are removed once no lease holds them.
+func (m *Metrics) forServer(lease *reuse.Lease, server string) clientMetrics {
+	lease.Hold("introspection metrics of "+server, func() {
+		labels := prometheus.Labels{"issuer": server}
+		m.calls.DeletePartialMatch(labels)
+		m.duration.DeletePartialMatch(labels)
+		m.early.DeletePartialMatch(labels)
+	})
 	return clientMetrics{
 		active:      m.calls.WithLabelValues(server, "active"),
 		inactive:    m.calls.WithLabelValues(server, "inactive"),

@@ -40,7 +40,7 @@ func flood(t *testing.T, c *Client, n int, cert func(i int) *access.Certificate)
 	}
 	t.Cleanup(func() {
 		cancel()
-		c.Close()
+		c.CancelRequests()
 		group.Wait()
 	})
 	eventually(t, "under way", func() bool { return c.queue.permitsInUse() >= min(n, cap(c.queue.all.permits)/4) })

@@ -23,7 +23,8 @@ type responseCache struct {
 	settings  config.IntrospectionCache
 	active    *cache.Cache[*entry]
 	inactive  *cache.Cache[*deniedEntry]
-	replacing *sync.Mutex // held while a response replaces another response
+	replacing *sync.Mutex   // held while a response replaces another response
+	clients   *atomic.Int32 // the number of clients that use the entries
 }
 
 // An entry is a response about an active token.
@@ -51,25 +52,27 @@ const (
 )
 
 func newResponseCache(settings config.IntrospectionCache, pool *cache.Pool, metrics *Metrics) responseCache {
+	clients := new(atomic.Int32)
+	clients.Store(1)
 	return responseCache{
 		settings:  settings,
 		active:    cache.New[*entry](pool, settings.Entries, metrics.evictions),
 		inactive:  cache.New[*deniedEntry](pool, settings.InactiveEntries, metrics.evictions),
 		replacing: new(sync.Mutex),
+		clients:   clients,
 	}
 }
 
-// shareWith makes m use the entries of other, now and later. stale_on_error stays m's own.
+// shareWith makes c use the entries of other, now and later. stale_on_error stays c's own.
 func (c *responseCache) shareWith(other *responseCache) {
-	c.active, c.inactive, c.replacing = other.active, other.inactive, other.replacing
+	c.active, c.inactive, c.replacing, c.clients = other.active, other.inactive, other.replacing, other.clients
+	c.clients.Add(1)
 }
 
-// clearUnshared removes all entries that m does not share with other.
-func (c *responseCache) clearUnshared(other *responseCache) {
-	if c.active != other.active {
+// release removes all entries when the last client that uses them releases them.
+func (c *responseCache) release() {
+	if c.clients.Add(-1) == 0 {
 		c.active.Clear()
-	}
-	if c.inactive != other.inactive {
 		c.inactive.Clear()
 	}
 }

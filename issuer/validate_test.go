@@ -7,6 +7,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 	"github.com/tallygate/tallygate/validate"
 )
@@ -25,6 +26,7 @@ func TestSecondOpinion(t *testing.T) {
 	}}, validate.Options{
 		Local:   map[config.Identifier]validate.LocalIssuer{config.Identifier(s.identifier): {KeySet: s.issuer.KeySet, Introspect: s.issuer.Resolve}},
 		Revoked: s.issuer.Revoked,
+		Lease:   new(reuse.Pool).Lease(),
 		Now:     now,
 	})
 	if err != nil {
@@ -80,6 +82,7 @@ func TestSecondOpinionOfOpaqueTokens(t *testing.T) {
 	}}, validate.Options{
 		Local:   map[config.Identifier]validate.LocalIssuer{config.Identifier(s.identifier): {KeySet: s.issuer.KeySet, Introspect: s.issuer.Resolve}},
 		Revoked: s.issuer.Revoked,
+		Lease:   new(reuse.Pool).Lease(),
 		Now:     now,
 	})
 	if err != nil {

@@ -126,7 +126,7 @@ func (s *harness) next(t testing.TB, edits ...func(*config.Config)) *Proxy {
 		t.Fatal(err)
 	}
 	validator, err := validate.New(cfg.AuthorizationServers, validate.Options{
-		Log: s.log, Metrics: s.tokens, Revoked: func(access.Unchecked) bool { return s.revoked.Load() },
+		Lease: lease, Log: s.log, Metrics: s.tokens, Revoked: func(access.Unchecked) bool { return s.revoked.Load() },
 		Now: s.now,
 	})
 	if err != nil {

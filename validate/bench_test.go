@@ -70,7 +70,7 @@ func introspected(t testing.TB) (*Validator, string) {
 	a := newAuthority(t)
 	const raw = "mF_9.B5f-4.1JqM-0123456789abcdefghijklmnopq"
 	a.knows(raw, activeResponse(M{"scope": "accounts:read accounts:write payments:read"}))
-	v := newIntrospecting(t, Options{}, settings(a.introspectedBy(config.OpaqueOnly)))
+	v := newValidator(t, Options{}, settings(a.introspectedBy(config.OpaqueOnly)))
 	expect(t, v, raw, partner, access.Granted)
 	return v, raw
 }
@@ -90,7 +90,7 @@ func BenchmarkIntrospectedHit(b *testing.B) {
 // A token that is introspected over TLS on this machine.
 func BenchmarkIntrospectedCold(b *testing.B) {
 	a := newAuthority(b)
-	v := newIntrospecting(b, Options{}, settings(a.introspectedBy(config.OpaqueOnly, func(i *config.Introspection) { i.Cache.MaxAge = 0 })))
+	v := newValidator(b, Options{}, settings(a.introspectedBy(config.OpaqueOnly, func(i *config.Introspection) { i.Cache.MaxAge = 0 })))
 	a.knows("opaque", activeResponse())
 	cert := certificate(partner)
 	b.ReportAllocs()

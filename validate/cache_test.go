@@ -15,6 +15,7 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/cache"
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -105,12 +106,13 @@ func TestHitChecksRevocation(t *testing.T) {
 // The audience is checked on a hit: the cache holds claims and no verdicts.
 func TestHitChecksAudience(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
+	var pool reuse.Pool
 	options := localKeys(key)
-	options.Metrics = NewMetrics(nil)
+	options.Metrics, options.Lease = NewMetrics(nil), pool.Lease()
 	v := newValidator(t, options, settings())
 	raw := key.Token(bound())
 	expect(t, v, raw, partner, access.Granted)
-	options.Previous = v
+	options.Lease = pool.Lease()
 	v = newValidator(t, options, settings(func(s *config.AuthorizationServer) { s.Audiences = []string{"https://other.example"} }))
 	expect(t, v, raw, partner, access.WrongAudience)
 	hits(t, v, 1)
@@ -121,7 +123,7 @@ func TestHitChecksAudience(t *testing.T) {
 func TestRefusedTokensTakeNoMemory(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	options := localKeys(key)
-	options.Memory = cache.NewPool(1 << 20)
+	options.Memory, options.Lease = cache.NewPool(1<<20), new(reuse.Pool).Lease()
 	options.Revoked = func(u access.Unchecked) bool { return u.TokenID == "revoked" }
 	options.Partner = func(_, clientID string, _ *access.Certificate) string {
 		return map[string]string{client: "northwind"}[clientID]
@@ -151,9 +153,9 @@ func TestRefusedTokensTakeNoMemory(t *testing.T) {
 	if n, bytes := v.cached(), options.Memory.Bytes(); n != 1 || bytes < 500 || bytes > 2000 {
 		t.Errorf("%v entries of %d bytes after a grant, want 1", n, bytes)
 	}
-	v.Close(nil)
+	options.Lease.Release()
 	if bytes := options.Memory.Bytes(); bytes != 0 {
-		t.Errorf("Bytes() = %d after Close, want 0", bytes)
+		t.Errorf("Bytes() = %d after the release, want 0", bytes)
 	}
 }
 
@@ -184,7 +186,8 @@ func TestHitNeedsTheKey(t *testing.T) {
 	old, next := testpki.NewSigner("ES256", "old"), testpki.NewSigner("ES256", "new")
 	path, fromFile := keyFile(t, testpki.KeySet(old, next))
 	metrics := NewMetrics(nil)
-	v := newValidator(t, Options{Metrics: metrics}, settings(fromFile))
+	var pool reuse.Pool
+	v := newValidator(t, Options{Metrics: metrics, Lease: pool.Lease()}, settings(fromFile))
 	before, after := old.Token(bound()), next.Token(bound())
 	for _, raw := range []string{before, after} {
 		expect(t, v, raw, partner, access.Granted)
@@ -192,7 +195,7 @@ func TestHitNeedsTheKey(t *testing.T) {
 	reread := func(document []byte) {
 		t.Helper()
 		write(t, path, document)
-		v = newValidator(t, Options{Metrics: metrics, Previous: v}, settings(fromFile))
+		v = newValidator(t, Options{Metrics: metrics, Lease: pool.Lease()}, settings(fromFile))
 	}
 	reread(testpki.KeySet(next))
 	expect(t, v, after, partner, access.Granted)

@@ -5,51 +5,50 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/authserver"
 	"github.com/tallygate/tallygate/internal/cache"
 	"github.com/tallygate/tallygate/internal/jwks"
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/introspect"
 )
 
-// newServer prepares the connections, keys and introspection of a server, and takes over what has
-// not changed since the previous Validator. With an error it returns what it has made so far.
+// newServer prepares the connections, keys and introspection of a server, and shares by the lease what has
+// not changed. With an error it returns what it has made so far.
 func (v *Validator) newServer(settings config.AuthorizationServer, options Options) (s *server, err error) {
 	s = &server{
 		name: string(settings.Name), issuer: string(settings.Issuer), audiences: settings.Audiences,
 		types: jwks.MediaTypes(settings.Types...), leeway: settings.Leeway, required: settings.Required,
 		acceptsJWT: settings.TakesJWT(), alsoIntrospect: settings.AlsoIntrospect, settings: settings,
 	}
-	previous := options.Previous.serverByName(s.name)
 	local, isLocal := options.Local[settings.Issuer]
 	fetchesKeys := settings.NeedsKeys() && !isLocal && settings.KeySet.File == "" && settings.KeySet.JWKS == ""
 	s.needsMetadata = fetchesKeys && settings.KeySet.URL == nil || settings.Introspection != nil && settings.Introspection.Endpoint == nil
 	if fetchesKeys || settings.Introspection != nil {
 		if s.remote, err = authserver.New(settings, authserver.Options{
-			Log: options.Log, Metrics: v.metrics.metadata, Now: v.now, Previous: previous.remote,
+			Log: options.Log, Metrics: v.metrics.metadata, Now: v.now, Metadata: s.needsMetadata, Lease: options.Lease,
 		}); err != nil {
 			return s, err
 		}
 	}
 	if settings.NeedsKeys() {
 		if s.keys, err = jwks.New(settings, jwks.Options{
-			Local: local.KeySet, Remote: s.remote, Log: options.Log, Metrics: v.metrics.keySets, Now: v.now, Previous: previous.keys,
+			Local: local.KeySet, Remote: s.remote, Log: options.Log, Metrics: v.metrics.keySets, Now: v.now, Lease: options.Lease,
 		}); err != nil {
 			return s, err
 		}
 	}
 	if s.acceptsJWT {
-		s.cache = v.newCache(s, previous)
+		s.cache = v.newCache(s, options.Lease)
 	}
 	switch {
 	case isLocal && local.Introspect != nil:
 		s.introspector = &localIntrospector{server: s.name, introspect: local.Introspect}
 	case settings.Introspection != nil:
 		if s.client, err = introspect.New(settings, introspect.Options{
-			Remote: s.remote, Keys: s.keys, Memory: v.memory, Log: options.Log, Metrics: v.metrics.introspection, Now: v.now, Previous: previous.client,
+			Remote: s.remote, Keys: s.keys, Memory: v.memory, Log: options.Log, Metrics: v.metrics.introspection, Now: v.now, Lease: options.Lease,
 		}); err != nil {
 			return s, err
 		}
@@ -72,46 +71,37 @@ func (v *Validator) serverByName(name string) *server {
 	return &server{}
 }
 
-// newCache returns the cache of s: the previous server's cache, unless the issuer, the accepted
-// types or the size have changed. Tokens that other keys verified are found by lookup.
-func (v *Validator) newCache(s, previous *server) *cache.Cache[*cachedToken] {
-	if previous.cache != nil && previous.issuer == s.issuer && slices.Equal(previous.types, s.types) &&
-		previous.settings.Cache == s.settings.Cache {
-		return previous.cache
+// newCache returns the cache of s. Leases share it while the issuer, the accepted types and the size are
+// the same. Tokens that other keys verified are found by lookup.
+func (v *Validator) newCache(s *server, lease *reuse.Lease) *cache.Cache[*cachedToken] {
+	type madeFrom struct {
+		issuer   string
+		types    []string
+		settings config.Cache
 	}
-	return cache.New[*cachedToken](v.memory, s.settings.Cache.Entries, v.metrics.evictions)
+	tokens, _ := reuse.Acquire(lease, s.name, madeFrom{s.issuer, s.types, s.settings.Cache},
+		func(*cache.Cache[*cachedToken]) (*cache.Cache[*cachedToken], error) {
+			return cache.New[*cachedToken](v.memory, s.settings.Cache.Entries, v.metrics.evictions), nil
+		}, (*cache.Cache[*cachedToken]).Clear)
+	return tokens
 }
 
-// Start keeps metadata and key sets fresh until [Validator.Close]. The loops that v shares with
-// the previous Validator go on. Each authorization server has its own loops, so that a slow
-// server delays no other server.
+// Start keeps metadata, key sets and the check of the gate's credentials fresh until the lease is
+// released. The background work that v shares with the previous Validator goes on. Each authorization
+// server has its own, so that a slow server delays no other server.
 func (v *Validator) Start() {
 	v.metrics.current.Store(v)
 	for _, s := range v.servers {
+		if s.needsMetadata {
+			s.remote.Start()
+		}
+		if s.keys != nil {
+			s.keys.Start()
+		}
 		if s.client != nil {
 			s.client.Start()
 		}
 	}
-	v.loops.start(v.refreshers())
-}
-
-func (v *Validator) refreshers() []refresher {
-	if v == nil {
-		return nil
-	}
-	var all []refresher
-	for _, s := range v.servers {
-		if s.needsMetadata {
-			all = append(all, s.remote)
-		}
-		if s.keys != nil {
-			all = append(all, s.keys)
-		}
-		if s.client != nil {
-			all = append(all, s.client)
-		}
-	}
-	return all
 }
 
 // RefreshOnce fetches metadata and key sets once, for a Validator that is not started and checks
@@ -176,7 +166,7 @@ func (v *Validator) Prefetch(ctx context.Context, previous *Validator) error {
 // refreshChanged fetches once what previous does not keep fresh.
 func (s *server) refreshChanged(ctx context.Context, previous *server) error {
 	var noMetadata, noKeys, noIntrospection error
-	if s.needsMetadata && (s.remote != previous.remote || !previous.needsMetadata) { // missing or old
+	if s.needsMetadata && s.remote != previous.remote { // missing or old
 		noMetadata = s.remote.Refresh(ctx)
 	}
 	if s.keys != nil && s.keys != previous.keys {
@@ -188,27 +178,11 @@ func (s *server) refreshChanged(ctx context.Context, previous *server) error {
 	return cmp.Or(noMetadata, noKeys, noIntrospection) // a missing document is the likely cause of later errors
 }
 
-// Close stops the refresh loops and closes idle connections. Without a next Validator it cancels
-// background requests too. Everything that v shares with next goes on. Requests that v still checks
-// get their answer.
-func (v *Validator) Close(next *Validator) {
-	v.loops.end(except(v.refreshers(), next.refreshers()))
+// CancelRequests cancels the requests in the background, at the end of the process.
+func (v *Validator) CancelRequests() {
 	for _, s := range v.servers {
-		successor := next.serverByName(s.name)
-		if s.cache != successor.cache {
-			s.cache.Clear()
-		}
-		if s.client != nil && s.client != successor.client {
-			s.client.Retire(successor.client)
-		}
-		if s.remote != nil && s.remote != successor.remote {
-			s.remote.Close()
-		}
-		switch {
-		case next != nil:
-			v.metrics.forgetServer(s.name, successor)
-		case s.client != nil:
-			s.client.Close()
+		if s.client != nil {
+			s.client.CancelRequests()
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -84,7 +85,7 @@ func TestNewRefuses(t *testing.T) {
 		"also, unasked":    {[]config.AuthorizationServer{settings(fromFile, also)}, []string{"partners"}},
 		"anchors":          {[]config.AuthorizationServer{settings(untrusted)}, []string{"missing.pem"}},
 	} {
-		_, err := New(c.servers, Options{})
+		_, err := New(c.servers, Options{Lease: new(reuse.Pool).Lease()})
 		for _, part := range c.names {
 			if err == nil || !strings.Contains(err.Error(), part) {
 				t.Errorf("%s: got %v, want an error that names %q", name, err, part)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -87,12 +88,18 @@ func localKeys(signers ...*testpki.Signer) Options {
 	return Options{Local: map[config.Identifier]LocalIssuer{issuer: localKeySet(testpki.KeySet(signers...))}}
 }
 
+// newValidator returns a Validator that is closed with the test.
 func newValidator(t testing.TB, options Options, servers ...config.AuthorizationServer) *Validator {
 	t.Helper()
+	if options.Lease == nil {
+		options.Lease = new(reuse.Pool).Lease()
+	}
+	t.Cleanup(options.Lease.Release)
 	v, err := New(servers, options)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(v.CancelRequests)
 	return v
 }
 

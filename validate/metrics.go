@@ -93,20 +93,6 @@ func (m *Metrics) cached() float64 {
 	return 0
 }
 
-// forgetServer removes the series of a removed server, except the parts that next, the server of
-// the same name, still has: an alert on age must not fire for a removed server.
-func (m *Metrics) forgetServer(name string, next *server) {
-	if next.remote == nil {
-		m.metadata.Forget(name)
-	}
-	if next.keys == nil {
-		m.keySets.Forget(name)
-	}
-	if next.client == nil {
-		m.introspection.Forget(name)
-	}
-}
-
 // observe records one checked token.
 func (m *Metrics) observe(k tokenKind, from claimsSource, err error, took time.Duration) {
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -124,19 +125,11 @@ func activeResponse(edits ...M) M {
 	return bound(append([]M{{"active": true, "token_type": "Bearer"}}, edits...)...)
 }
 
-// newIntrospecting returns a Validator that is closed with the test.
-func newIntrospecting(t testing.TB, options Options, servers ...config.AuthorizationServer) *Validator {
-	t.Helper()
-	v := newValidator(t, options, servers...)
-	t.Cleanup(func() { v.Close(nil) })
-	return v
-}
-
 // T-CNF-06, T-INT-03, T-INT-11, T-JWT-08, one line for each case: the claims of an opaque token
 // are checked like the claims of a JWT, the first time and on a cache hit.
 func TestOpaqueTokens(t *testing.T) {
 	a := newAuthority(t)
-	v := newIntrospecting(t, Options{}, settings(a.introspectedBy(config.OpaqueOnly)))
+	v := newValidator(t, Options{}, settings(a.introspectedBy(config.OpaqueOnly)))
 	in := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
 	for name, c := range map[string]struct {
 		response M
@@ -187,7 +180,7 @@ func TestOpaqueTokens(t *testing.T) {
 func TestOpaqueTokenIsCheckedOnEveryHit(t *testing.T) {
 	a := newAuthority(t)
 	revoked := false
-	v := newIntrospecting(t, Options{Revoked: func(u access.Unchecked) bool { return revoked && u.TokenID != "" }}, settings(a.introspectedBy(config.OpaqueOnly)))
+	v := newValidator(t, Options{Revoked: func(u access.Unchecked) bool { return revoked && u.TokenID != "" }}, settings(a.introspectedBy(config.OpaqueOnly)))
 	a.knows("opaque", activeResponse())
 	expect(t, v, "opaque", partner, access.Granted)
 	a.calls()
@@ -214,7 +207,7 @@ func TestIntrospectedServers(t *testing.T) {
 	key, foreign := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k1")
 	a, b := newAuthority(t), newAuthority(t)
 	_, fromFile := keyFile(t, testpki.KeySet(key))
-	v := newIntrospecting(t, Options{},
+	v := newValidator(t, Options{},
 		settings(fromFile, a.introspectedBy(config.BothKinds)),
 		settings(b.introspectedBy(config.OpaqueOnly), named("second", "https://second.example")))
 	jwe := strings.Join([]string{testpki.Segment([]byte(`{"alg":"dir","enc":"A256GCM"}`)), "", "aaaa", "bbbb", "cccc"}, ".")
@@ -259,7 +252,7 @@ func TestIntrospectedServers(t *testing.T) {
 // cache, and a failing server does not affect tokens of other servers.
 func TestServersSideBySide(t *testing.T) {
 	a, b := newAuthority(t), newAuthority(t)
-	v := newIntrospecting(t, Options{},
+	v := newValidator(t, Options{},
 		settings(a.introspectedBy(config.OpaqueOnly, func(i *config.Introspection) { i.Cache.InactiveEntries = 0 })),
 		settings(b.introspectedBy(config.OpaqueOnly, func(i *config.Introspection) { i.Cache.InactiveEntries = 0 }), named("second", "https://second.example")))
 	second := activeResponse(M{"iss": "https://second.example"})
@@ -316,7 +309,7 @@ func TestAlsoIntrospect(t *testing.T) {
 	a := newAuthority(t)
 	_, fromFile := keyFile(t, testpki.KeySet(key))
 	revoked := func(u access.Unchecked) bool { return u.ClientID == "revoked" }
-	v := newIntrospecting(t, Options{Revoked: revoked}, settings(fromFile, a.introspectedBy(config.JWTOnly), func(s *config.AuthorizationServer) { s.AlsoIntrospect = true }))
+	v := newValidator(t, Options{Revoked: revoked}, settings(fromFile, a.introspectedBy(config.JWTOnly), func(s *config.AuthorizationServer) { s.AlsoIntrospect = true }))
 	in := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
 	for name, c := range map[string]struct {
 		token, response M // response nil: unknown to the server
@@ -405,7 +398,8 @@ func TestResponseIsNoJWT(t *testing.T) {
 	server := settings(fromFile, a.introspectedBy(config.BothKinds), func(s *config.AuthorizationServer) {
 		s.AlsoIntrospect, s.Cache.Entries = true, 0
 	})
-	v := newIntrospecting(t, Options{}, server)
+	var pool reuse.Pool
+	v := newValidator(t, Options{Lease: pool.Lease()}, server)
 	raw := key.Token(bound(M{"scope": "a"}))
 	a.knows(raw, activeResponse(M{"scope": "a b", "jti": nil}))
 	for range 3 {
@@ -415,7 +409,7 @@ func TestResponseIsNoJWT(t *testing.T) {
 		}
 	}
 	write(t, path, testpki.KeySet(next))
-	expect(t, newIntrospecting(t, Options{Previous: v}, server), raw, partner, access.UnknownKey)
+	expect(t, newValidator(t, Options{Lease: pool.Lease()}, server), raw, partner, access.UnknownKey)
 }
 
 // Our own issuer is asked in this process, on every request.
@@ -433,7 +427,7 @@ func TestLocalOpaqueTokens(t *testing.T) {
 	own.Introspect = func(raw string) (access.Unchecked, bool, error) {
 		return good, state.active && raw == "opaque", state.err
 	}
-	v := newIntrospecting(t, Options{Local: map[config.Identifier]LocalIssuer{issuer: own}}, settings(func(s *config.AuthorizationServer) { s.Tokens = config.BothKinds }))
+	v := newValidator(t, Options{Local: map[config.Identifier]LocalIssuer{issuer: own}}, settings(func(s *config.AuthorizationServer) { s.Tokens = config.BothKinds }))
 	expect(t, v, "opaque", partner, access.Granted)
 	expect(t, v, "opaque", other, access.BoundToOther)
 	expect(t, v, "another", partner, access.Inactive)
@@ -454,7 +448,7 @@ func TestReady(t *testing.T) {
 	a := newAuthority(t)
 	optional := func(s *config.AuthorizationServer) { s.Required = false }
 	unknown := a.introspectedBy(config.OpaqueOnly, func(i *config.Introspection) { i.Endpoint = nil })
-	v := newIntrospecting(t, Options{}, settings(unknown, optional), settings(a.introspectedBy(config.OpaqueOnly), named("second", "https://second.example")))
+	v := newValidator(t, Options{}, settings(unknown, optional), settings(a.introspectedBy(config.OpaqueOnly), named("second", "https://second.example")))
 	if err := v.Ready(); err == nil || !strings.Contains(err.Error(), "second") {
 		t.Errorf("Ready() = %v before the check, want an error that names the second server", err)
 	}
@@ -465,7 +459,7 @@ func TestReady(t *testing.T) {
 		t.Errorf("Ready() = %v, want nil", err)
 	}
 	expect(t, v, "opaque", partner, access.IssuerUnavailable) // the first server may know it
-	v = newIntrospecting(t, Options{}, settings(unknown, named("partners", "https://127.0.0.1:1")), settings(a.introspectedBy(config.OpaqueOnly), named("second", "https://second.example")))
+	v = newValidator(t, Options{}, settings(unknown, named("partners", "https://127.0.0.1:1")), settings(a.introspectedBy(config.OpaqueOnly), named("second", "https://second.example")))
 	if err := v.CheckCredentials(t.Context()); err == nil {
 		t.Error("CheckCredentials of an absent server = nil, want an error")
 	}
@@ -483,18 +477,21 @@ func TestPrefetchChecksCredentials(t *testing.T) {
 	a := newAuthority(t)
 	a.only = "secret"
 	server := settings(a.introspectedBy(config.OpaqueOnly))
-	before := newIntrospecting(t, Options{}, server)
+	var pool reuse.Pool
+	before := newValidator(t, Options{Lease: pool.Lease()}, server)
 	if err := before.CheckCredentials(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	other := t.TempDir() + "/other"
 	for secret, lost := range map[string]bool{"secret": false, "wrong": true} {
 		write(t, other, []byte(secret))
-		next := newIntrospecting(t, Options{Previous: before}, settings(a.introspectedBy(config.OpaqueOnly, func(i *config.Introspection) {
+		lease := pool.Lease()
+		next := newValidator(t, Options{Lease: lease}, settings(a.introspectedBy(config.OpaqueOnly, func(i *config.Introspection) {
 			i.Authentication.TokenFile = config.Path(other)
 		})))
 		if err := next.Prefetch(t.Context(), before); errors.Is(err, ErrTokensUnverifiable) != lost {
 			t.Errorf("Prefetch with secret %q = %v", secret, err)
 		}
+		lease.Release()
 	}
 }

@@ -15,10 +15,11 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// runUntilReady starts v until it is ready and then stops it, so that it keeps its documents.
+// runUntilReady starts v and returns when it is ready.
 func runUntilReady(t *testing.T, v *Validator) {
 	t.Helper()
 	v.Start()
@@ -27,7 +28,6 @@ func runUntilReady(t *testing.T, v *Validator) {
 			t.Fatal(v.Ready())
 		}
 	}
-	v.loops.end(v.refreshers())
 }
 
 // A Validator shares with the previous one what has not changed: fetched keys, cached responses
@@ -120,15 +120,16 @@ func TestReload(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a.fail(false)
-			v := newValidator(t, Options{}, settings(both, fetched))
+			var pool reuse.Pool
+			lease := pool.Lease()
+			v := newValidator(t, Options{Lease: lease}, settings(both, fetched))
 			runUntilReady(t, v)
 			expect(t, v, jwt, partner, access.Granted)
 			expect(t, v, old, partner, access.Granted)
 			expect(t, v, "opaque", partner, access.Granted)
 			a.fail(true)
-			next := newValidator(t, Options{Previous: v}, settings(both, fetched, c.edit))
-			v.Close(next)
-			t.Cleanup(func() { next.Close(nil) })
+			next := newValidator(t, Options{Lease: pool.Lease()}, settings(both, fetched, c.edit))
+			lease.Release()
 			before, after := v.servers[0], next.servers[0]
 			for what, kept := range map[string][2]bool{
 				"remote": {before.remote == after.remote, c.remote}, "keys": {before.keys == after.keys, c.keys},
@@ -152,16 +153,17 @@ func TestReloadAddsServer(t *testing.T) {
 	_, fromFile := keyFile(t, testpki.KeySet(key))
 	a := newAuthority(t)
 	a.fail(true)
-	v := newValidator(t, Options{}, settings(fromFile))
+	var pool reuse.Pool
+	v := newValidator(t, Options{Lease: pool.Lease()}, settings(fromFile))
 	expect(t, v, key.Token(bound()), partner, access.Granted)
-	next := newIntrospecting(t, Options{Previous: v}, settings(fromFile),
+	next := newValidator(t, Options{Lease: pool.Lease()}, settings(fromFile),
 		settings(a.introspectedBy(config.OpaqueOnly), named("second", "https://second.example")))
 	expect(t, next, key.Token(bound()), partner, access.Granted)
 	expect(t, next, "opaque", partner, access.IssuerUnavailable)
 	// The server's key set file is broken: New fails and the previous Validator stays.
 	broken := settings(fromFile)
 	write(t, string(broken.KeySet.File), []byte("{}"))
-	if _, err := New([]config.AuthorizationServer{broken}, Options{Previous: next}); err == nil {
+	if _, err := New([]config.AuthorizationServer{broken}, Options{Lease: pool.Lease()}); err == nil {
 		t.Error("New with a broken key set file = nil, want an error")
 	}
 	expect(t, next, key.Token(bound()), partner, access.Granted)
@@ -176,7 +178,8 @@ func TestReloadWithBrokenFiles(t *testing.T) {
 	s := settings(a.introspectedBy(config.OpaqueOnly), func(s *config.AuthorizationServer) {
 		s.Connection.Certificate = config.KeyPair{Certificate: config.Path(certificate), Key: config.Path(key)}
 	})
-	v := newIntrospecting(t, Options{}, s)
+	var pool reuse.Pool
+	v := newValidator(t, Options{Lease: pool.Lease()}, s)
 	for _, file := range []string{a.secret, a.anchor, certificate, key} {
 		content, err := os.ReadFile(file)
 		if err != nil {
@@ -189,13 +192,13 @@ func TestReloadWithBrokenFiles(t *testing.T) {
 			if err := broken(); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := New([]config.AuthorizationServer{s}, Options{Previous: v}); err == nil {
+			if _, err := New([]config.AuthorizationServer{s}, Options{Lease: pool.Lease()}); err == nil {
 				t.Errorf("New with %s %s = nil, want an error", filepath.Base(file), what)
 			}
 			write(t, file, content)
 		}
 	}
-	if next := newIntrospecting(t, Options{Previous: v}, s); next.servers[0].client != v.servers[0].client {
+	if next := newValidator(t, Options{Lease: pool.Lease()}, s); next.servers[0].client != v.servers[0].client {
 		t.Error("nothing has changed and the server is new, want the previous one")
 	}
 }
@@ -230,29 +233,34 @@ func TestRemovedSeries(t *testing.T) {
 		}
 		return n
 	}
-	first := newIntrospecting(t, Options{Metrics: metrics}, remote("stays"), remote("goes"))
+	var pool reuse.Pool
+	before, now := pool.Lease(), pool.Lease()
+	first := newValidator(t, Options{Metrics: metrics, Lease: before}, remote("stays"), remote("goes"))
 	first.Start()
 	all := told("stays")
 	if all < 8 || told("goes") != all {
 		t.Fatalf("%d series in all and %d of the removed server, want both", all, told("goes"))
 	}
-	next := newIntrospecting(t, Options{Metrics: metrics, Previous: first}, remote("stays"))
-	first.Close(next)
+	next := newValidator(t, Options{Metrics: metrics, Lease: now}, remote("stays"))
+	before.Release()
 	next.Start()
 	if told("stays") != all || told("goes") != 0 {
 		t.Errorf("%d series of the kept server and %d of the removed server, want none of the removed", told("stays"), told("goes"))
 	}
-	given := newIntrospecting(t, Options{Metrics: metrics, Previous: next}, remote("stays"), remote("never"))
-	given.Close(next)
+	abandoned := pool.Lease()
+	newValidator(t, Options{Metrics: metrics, Lease: abandoned}, remote("stays"), remote("never"))
+	abandoned.Release()
 	if told("stays") != all || told("never") != 0 {
 		t.Errorf("%d series of the kept server and %d of the abandoned server, want none of the abandoned", told("stays"), told("never"))
 	}
 	stays, broken := remote("stays"), remote("broken")
 	stays.Leeway = time.Second // makes another client
 	broken.KeySet.URL, broken.KeySet.File = nil, "/nowhere"
-	if _, err := New([]config.AuthorizationServer{stays, remote("never"), broken}, Options{Metrics: metrics, Previous: next}); err == nil {
+	failed := pool.Lease()
+	if _, err := New([]config.AuthorizationServer{stays, remote("never"), broken}, Options{Metrics: metrics, Lease: failed}); err == nil {
 		t.Fatal("New with a broken server = nil, want an error")
 	}
+	failed.Release()
 	if told("stays") != all || told("never")+told("broken") != 0 {
 		t.Errorf("%d series of the kept server and %d of unfinished servers, want none of the unfinished", told("stays"), told("never")+told("broken"))
 	}
@@ -277,7 +285,9 @@ func TestReloadWithOpenBreaker(t *testing.T) {
 	a.knows("opaque", activeResponse())
 	a.fail(true)
 	asking := a.introspectedBy(config.OpaqueOnly)
-	first := newIntrospecting(t, Options{Metrics: metrics}, settings(asking))
+	var pool reuse.Pool
+	lease := pool.Lease()
+	first := newValidator(t, Options{Metrics: metrics, Lease: lease}, settings(asking))
 	first.Start()
 	told(none)
 	for i := range 10 {
@@ -286,9 +296,9 @@ func TestReloadWithOpenBreaker(t *testing.T) {
 	told(one)
 	a.fail(false)
 	edited := settings(asking, func(s *config.AuthorizationServer) { s.Leeway = time.Second })
-	next := newIntrospecting(t, Options{Metrics: metrics, Previous: first}, edited)
+	next := newValidator(t, Options{Metrics: metrics, Lease: pool.Lease()}, edited)
 	told(one) // nothing has replaced it yet
-	first.Close(next)
+	lease.Release()
 	next.Start()
 	expect(t, next, "opaque", partner, access.Granted)
 	told(none)
@@ -313,11 +323,13 @@ func TestPrefetch(t *testing.T) {
 		u.Path, s.Introspection = "/jwks", nil
 		s.KeySet.URL = &u
 	}
-	v := newValidator(t, Options{}, settings(fetched))
+	var pool reuse.Pool
+	v := newValidator(t, Options{Lease: pool.Lease()}, settings(fetched))
 	runUntilReady(t, v)
 	moved := func(s *config.AuthorizationServer) { s.KeySet.URL.Path = "/moved" }
 	second := settings(fetched, named("second", "https://second.example"))
-	next := newValidator(t, Options{Previous: v}, settings(fetched, moved), second)
+	lease := pool.Lease()
+	next := newValidator(t, Options{Lease: lease}, settings(fetched, moved), second)
 	asked.Store(0)
 	if err := next.Prefetch(t.Context(), v); err != nil || asked.Load() != 1 {
 		t.Errorf("Prefetch: %d fetches, %v; want 1, nil", asked.Load(), err)
@@ -326,12 +338,14 @@ func TestPrefetch(t *testing.T) {
 	if err := next.Prefetch(t.Context(), v); err != nil || asked.Load() != 1 {
 		t.Errorf("second Prefetch: %d fetches, %v; want no more", asked.Load(), err)
 	}
-	unread := newValidator(t, Options{}, settings(fetched))
-	if err := newValidator(t, Options{Previous: unread}, settings(fetched, moved)).Prefetch(t.Context(), unread); err != nil || asked.Load() != 1 {
+	lease.Release()
+	var other reuse.Pool
+	unread := newValidator(t, Options{Lease: other.Lease()}, settings(fetched))
+	if err := newValidator(t, Options{Lease: other.Lease()}, settings(fetched, moved)).Prefetch(t.Context(), unread); err != nil || asked.Load() != 1 {
 		t.Errorf("Prefetch for an unusable server: %d fetches, %v; want none", asked.Load(), err)
 	}
 	e.Close()
-	err := newValidator(t, Options{Previous: v}, settings(fetched, moved)).Prefetch(t.Context(), v)
+	err := newValidator(t, Options{Lease: pool.Lease()}, settings(fetched, moved)).Prefetch(t.Context(), v)
 	if !errors.Is(err, ErrTokensUnverifiable) || !strings.Contains(err.Error(), `"partners"`) {
 		t.Errorf("Prefetch = %v, want ErrTokensUnverifiable with the server's name", err)
 	}
@@ -356,14 +370,17 @@ func TestRefreshSurvivesReload(t *testing.T) {
 	fetched := settings(a.introspectedBy(config.JWTOnly), func(s *config.AuthorizationServer) {
 		s.KeySet.URL, s.Introspection = s.Introspection.Endpoint, nil
 	})
-	v := newIntrospecting(t, Options{}, fetched)
+	var pool reuse.Pool
+	lease := pool.Lease()
+	v := newValidator(t, Options{Lease: lease}, fetched)
 	v.Start()
 	handOver := func(leeway time.Duration) {
 		fetched.Leeway = leeway
-		next := newIntrospecting(t, Options{Previous: v}, fetched)
-		v.Close(next)
-		next.Start()
-		v = next
+		next := pool.Lease()
+		v = newValidator(t, Options{Lease: next}, fetched)
+		lease.Release()
+		v.Start()
+		lease = next
 	}
 	<-begun
 	handOver(time.Second)
@@ -395,9 +412,5 @@ func TestRefreshSurvivesReload(t *testing.T) {
 	}
 	if len(begun) > 0 {
 		t.Errorf("%d more fetches, want 0", len(begun))
-	}
-	v.Close(nil)
-	if n := len(v.loops.running); n > 0 {
-		t.Errorf("%d loops still run, want 0", n)
 	}
 }

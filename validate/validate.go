@@ -17,6 +17,7 @@ import (
 	"github.com/tallygate/tallygate/internal/cache"
 	"github.com/tallygate/tallygate/internal/facts"
 	"github.com/tallygate/tallygate/internal/jwks"
+	"github.com/tallygate/tallygate/internal/reuse"
 )
 
 // Options are what a [Validator] needs in addition to its authorization servers.
@@ -33,10 +34,10 @@ type Options struct {
 	Memory  *cache.Pool  // nil: a new pool of [cache.DefaultBytes]
 	Log     *slog.Logger // nil: nothing is logged
 	Metrics *Metrics     // nil: metrics that are not registered
-	// Previous is the Validator before a reload; nil without one. The new Validator shares its
-	// unchanged keys, caches and connections.
-	Previous *Validator
-	Now      func() time.Time // nil: time.Now
+	// Lease, which is required, shares unchanged keys, caches and connections with the previous
+	// Validator. Its release ends the background work. Requests under way still get their answers.
+	Lease *reuse.Lease
+	Now   func() time.Time // nil: time.Now
 }
 
 // A LocalIssuer is our own issuer, in this process.
@@ -57,7 +58,6 @@ type Validator struct {
 	memory   *cache.Pool
 	now      func() time.Time
 	metrics  *Metrics
-	loops    *refreshLoops // shared with the previous Validator
 }
 
 // New returns a Validator for tokens of servers. It reads key set files, anchors and secrets, and
@@ -70,10 +70,6 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 		partner:  options.Partner,
 		memory:   options.Memory,
 		now:      options.Now,
-		loops:    &refreshLoops{running: make(map[refresher]*refreshLoop)},
-	}
-	if options.Previous != nil {
-		v.loops = options.Previous.loops
 	}
 	if v.now == nil {
 		v.now = time.Now
@@ -107,7 +103,6 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
-		v.Close(options.Previous)
 		return nil, err
 	}
 	return v, nil

@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -118,18 +119,25 @@ func (s *testServer) settings(path string) config.AuthorizationServer {
 
 func open(t *testing.T, settings config.AuthorizationServer) *Server {
 	t.Helper()
-	return after(t, nil, settings)
+	return reopen(t, new(reuse.Pool), settings)
 }
 
-// after returns the Server that New makes of settings after before.
-func after(t *testing.T, before *Server, settings config.AuthorizationServer) *Server {
+// reopen returns the Server that New makes of settings for the next lease of pool.
+func reopen(t *testing.T, pool *reuse.Pool, settings config.AuthorizationServer) *Server {
 	t.Helper()
-	server, err := New(settings, Options{Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(nil), Now: time.Now, Previous: before})
+	o := options()
+	o.Lease = pool.Lease()
+	server, err := New(settings, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(server.Close)
+	t.Cleanup(o.Lease.Release)
 	return server
+}
+
+// options returns options with a lease that shares nothing.
+func options() Options {
+	return Options{Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(nil), Now: time.Now, Lease: new(reuse.Pool).Lease()}
 }
 
 func mutual(s *testServer) func(*config.Connection) {

@@ -3,6 +3,8 @@ package authserver
 import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/tallygate/tallygate/internal/reuse"
 )
 
 // Metrics counts metadata fetches of all servers.
@@ -31,14 +33,13 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	}
 }
 
-// Forget removes the series of a server that is no longer used.
-func (m *Metrics) Forget(server string) {
-	labels := prometheus.Labels{"issuer": server}
-	m.fetches.DeletePartialMatch(labels)
-	m.lastSuccess.DeletePartialMatch(labels)
-}
-
-func (m *Metrics) forServer(server string) serverMetrics {
+// forServer returns the series of a server. They are removed once no lease holds them.
+func (m *Metrics) forServer(lease *reuse.Lease, server string) serverMetrics {
+	lease.Hold("metadata metrics of "+server, func() {
+		labels := prometheus.Labels{"issuer": server}
+		m.fetches.DeletePartialMatch(labels)
+		m.lastSuccess.DeletePartialMatch(labels)
+	})
 	return serverMetrics{
 		succeeded:   m.fetches.WithLabelValues(server, "ok"),
 		failed:      m.fetches.WithLabelValues(server, "failed"),

@@ -14,12 +14,13 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"reflect"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/refresh"
+	"github.com/tallygate/tallygate/internal/reuse"
 )
 
 const (
@@ -44,34 +45,49 @@ type Options struct {
 	Log     *slog.Logger // required
 	Metrics *Metrics     // required
 	Now     func() time.Time
-	// Previous is the server before a reload; nil without one.
-	Previous *Server
+	// Metadata says whether the server's metadata is needed, so that [Server.Start] is called.
+	Metadata bool
+	// Lease, which is required, holds the server with its connections.
+	Lease *reuse.Lease
 }
 
 // A Server is an authorization server other than our own issuer. It shares no connections with
 // other servers, uses no proxy, and sends only over https, or over http to this machine if
 // insecure_loopback_http is set. It is safe for concurrent use.
 type Server struct {
-	name           string
-	issuer         string
-	settings       config.AuthorizationServer
-	anchors        anchors
-	certificateSum [sha256.Size]byte // sum of the client certificate that New read
-	allowsURL      func(*url.URL) bool
-	mutualTLS      bool // a client certificate is configured
-	client         *http.Client
-	log            *slog.Logger
-	metrics        serverMetrics
-	now            func() time.Time
-	metadata       atomic.Pointer[Metadata] // nil before the first fetch
-	onChange       atomic.Pointer[func()]   // called when a fetch changes the metadata
+	name      string
+	issuer    string
+	settings  config.AuthorizationServer
+	madeFrom  madeFrom
+	anchors   anchors
+	allowsURL func(*url.URL) bool
+	mutualTLS bool // a client certificate is configured
+	client    *http.Client
+	log       *slog.Logger
+	metrics   serverMetrics
+	now       func() time.Time
+	metadata  atomic.Pointer[Metadata] // nil before the first fetch
+	onChange  atomic.Pointer[func()]   // called when a fetch changes the metadata
+	task      refresh.Task             // runs Run
 }
 
-// New returns the server that settings describes. If nothing has changed it returns
-// options.Previous with its connections; otherwise the new server takes over metadata that it can
+// madeFrom is what New makes a Server from. Another client certificate makes another Server, because the
+// remote server authenticates open connections by the previous certificate.
+type madeFrom struct {
+	issuer                           string
+	connection                       config.Connection
+	anchors                          map[[sha256.Size]byte]bool
+	certificate                      [sha256.Size]byte // sum of the client certificate that New read
+	idleConnections                  int
+	needsKeys, introspects, metadata bool
+}
+
+// New returns the server that settings describes. Leases share the server of one name while its settings
+// and the content of its files are the same; otherwise the new server takes over metadata that it can
 // reuse. New reads the anchors and the certificate and returns an error if a file is broken. It
 // sends no request.
 func New(settings config.AuthorizationServer, options Options) (*Server, error) {
+	metrics := options.Metrics.forServer(options.Lease, string(settings.Name))
 	connection := settings.Connection
 	trusted, err := readAnchors(connection.Trust)
 	if err != nil {
@@ -80,7 +96,7 @@ func New(settings config.AuthorizationServer, options Options) (*Server, error) 
 	s := &Server{
 		name: string(settings.Name), issuer: string(settings.Issuer), settings: settings, anchors: trusted,
 		allowsURL: connection.Secure, mutualTLS: connection.Certificate != (config.KeyPair{}),
-		log: options.Log, metrics: options.Metrics.forServer(string(settings.Name)), now: options.Now,
+		log: options.Log, metrics: metrics, now: options.Now,
 	}
 	pair := &clientCertificate{files: connection.Certificate}
 	if s.mutualTLS {
@@ -88,29 +104,24 @@ func New(settings config.AuthorizationServer, options Options) (*Server, error) 
 			return nil, err
 		}
 	}
-	s.certificateSum = pair.sum()
-	previous := options.Previous
-	if previous != nil && previous.sameAs(s) {
-		return previous, nil
-	} else if previous != nil && s.CanReuse(previous) && s.canReuseMetadata(previous) {
-		s.metadata.Store(previous.metadata.Load())
+	s.madeFrom = madeFrom{
+		issuer: s.issuer, connection: connection, anchors: trusted.sums, certificate: pair.sum(), idleConnections: maxIdleConnections(settings),
+		needsKeys: settings.NeedsKeys(), introspects: settings.Introspection != nil, metadata: options.Metadata,
 	}
-	s.client = newHTTPClient(settings, trusted, pair)
-	if warned := previous != nil && previous.settings.Connection.InsecureLoopbackHTTP; connection.InsecureLoopbackHTTP && !warned {
-		s.log.Warn("insecure: plain http to this machine is allowed for an authorization server", "issuer", s.name)
-	}
-	return s, nil
+	return reuse.Acquire(options.Lease, s.name, s.madeFrom, func(previous *Server) (*Server, error) {
+		s.client = newHTTPClient(settings, trusted, pair)
+		if previous != nil && s.CanReuse(previous) && s.canReuseMetadata(previous) {
+			s.metadata.Store(previous.metadata.Load())
+		}
+		if warned := previous != nil && previous.settings.Connection.InsecureLoopbackHTTP; connection.InsecureLoopbackHTTP && !warned {
+			s.log.Warn("insecure: plain http to this machine is allowed for an authorization server", "issuer", s.name)
+		}
+		return s, nil
+	}, (*Server).close)
 }
 
-// sameAs reports whether s and other have the same settings and the same content in the files
-// that the settings name. A server with another client certificate is a new server, because the
-// remote server authenticates open connections by the previous certificate.
-func (s *Server) sameAs(other *Server) bool {
-	return s.anchors.includes(other.anchors) && other.anchors.includes(s.anchors) && s.certificateSum == other.certificateSum &&
-		s.name == other.name && s.issuer == other.issuer &&
-		reflect.DeepEqual(s.settings.Connection, other.settings.Connection) && maxIdleConnections(s.settings) == maxIdleConnections(other.settings) &&
-		s.settings.NeedsKeys() == other.settings.NeedsKeys() && (s.settings.Introspection == nil) == (other.settings.Introspection == nil)
-}
+// Key returns what s is made from, for the key of what depends on s.
+func (s *Server) Key() any { return s.madeFrom }
 
 // CanReuse reports whether documents that previous fetched may be used by s: both have the same
 // issuer, and every anchor or insecure setting that previous accepted is still accepted.
@@ -157,8 +168,14 @@ func maxIdleConnections(settings config.AuthorizationServer) int {
 	return settings.Introspection.Concurrency
 }
 
-// Close closes idle connections.
-func (s *Server) Close() { s.client.CloseIdleConnections() }
+// Start keeps the metadata fresh in the background until no lease holds s.
+func (s *Server) Start() { s.task.Start(s.Run) }
+
+// close stops the background work and closes idle connections.
+func (s *Server) close() {
+	s.task.Stop()
+	s.client.CloseIdleConnections()
+}
 
 // checkRedirect follows redirects of a GET within the origin. Other redirects are returned as
 // responses, whose status is not 200. A POST is never redirected.

@@ -8,13 +8,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -27,13 +27,15 @@ func TestInsecureLoopbackHTTP(t *testing.T) {
 		t.Errorf("Refresh over http without insecure_loopback_http = %v, want an error", err)
 	}
 	var log bytes.Buffer
+	o := options()
+	o.Log = slog.New(slog.NewJSONHandler(&log, nil))
 	server, err := New(config.AuthorizationServer{
 		Name: "partners", Issuer: config.Identifier(s.URL), Tokens: config.JWTOnly, Connection: config.Connection{InsecureLoopbackHTTP: true},
-	}, Options{Log: slog.New(slog.NewJSONHandler(&log, nil)), Metrics: NewMetrics(nil), Now: time.Now})
+	}, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer server.Close()
+	defer o.Lease.Release()
 	if err := server.Refresh(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -69,7 +71,7 @@ func TestClientCertificate(t *testing.T) {
 		if err := server.Refresh(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		server.Close() // the next fetch needs a new connection
+		server.close() // the next fetch needs a new connection
 	}
 	read()
 	copyFile("renewed.pem", "gate.pem")
@@ -89,7 +91,7 @@ func TestClientCertificate(t *testing.T) {
 	} {
 		settings := config.AuthorizationServer{Name: "partners", Issuer: "https://as.example"}
 		edit(&settings.Connection)
-		if _, err := New(settings, Options{Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(nil), Now: time.Now}); err == nil {
+		if _, err := New(settings, options()); err == nil {
 			t.Errorf("New with %s = nil, want an error", name)
 		}
 	}
@@ -102,7 +104,8 @@ func TestReplacedClientCertificate(t *testing.T) {
 	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL}})
 	settings := s.settings("")
 	mutual(s)(&settings.Connection)
-	server := open(t, settings)
+	pool := new(reuse.Pool)
+	server := reopen(t, pool, settings)
 	read := func(server *Server) {
 		t.Helper()
 		if err := server.Refresh(t.Context()); err != nil {
@@ -110,7 +113,7 @@ func TestReplacedClientCertificate(t *testing.T) {
 		}
 	}
 	read(server)
-	if after(t, server, settings) != server {
+	if reopen(t, pool, settings) != server {
 		t.Error("New without a change returned a new Server, want the previous one")
 	}
 	renewed := testpki.SelfSigned("renewed again")
@@ -120,13 +123,23 @@ func TestReplacedClientCertificate(t *testing.T) {
 		}
 	}
 	read(server) // over the open connection
-	next := after(t, server, settings)
+	next := reopen(t, pool, settings)
 	read(next)
 	if diff := cmp.Diff([]string{"gate", "gate", "renewed again"}, s.shown); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if after(t, next, settings) != next {
+	if reopen(t, pool, settings) != next {
 		t.Error("New with the same certificate returned a new Server, want the previous one")
+	}
+	anchors, err := os.ReadFile(filepath.Join(s.dir, "ca.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "ca.pem"), append(anchors, testpki.NewCA("another").CertPEM()...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if reopen(t, pool, settings) == next {
+		t.Error("New with another anchor in the same file returned the previous Server, want a new one")
 	}
 }
 
@@ -166,11 +179,12 @@ func TestInheritedMetadata(t *testing.T) {
 		"a certificate, where no endpoint counts":            {keys, func(s2 *config.AuthorizationServer) { keys(s2); mutual(s)(&s2.Connection) }, true},
 		"another issuer": {same, func(s *config.AuthorizationServer) { s.Issuer += "/" }, false},
 	} {
-		before := open(t, as(c.before))
+		pool := new(reuse.Pool)
+		before := reopen(t, pool, as(c.before))
 		if err := before.Refresh(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		next := after(t, before, as(c.after))
+		next := reopen(t, pool, as(c.after))
 		if _, err := next.Metadata(); (err == nil) != c.kept || next == before {
 			t.Errorf("%s: Metadata() error %v; previous Server returned: %t", name, err, next == before)
 		}
@@ -185,7 +199,8 @@ func TestUnneededEndpoints(t *testing.T) {
 	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL, "jwks_uri": s.URL + "/jwks", "introspection_endpoint": bad}})
 	keys, both, opaque := s.settings(""), s.settings(""), s.settings("")
 	keys.Introspection, opaque.Tokens = nil, config.OpaqueOnly
-	server := open(t, keys)
+	pool := new(reuse.Pool)
+	server := reopen(t, pool, keys)
 	if err := server.Refresh(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -203,7 +218,7 @@ func TestUnneededEndpoints(t *testing.T) {
 		settings config.AuthorizationServer
 		kept     bool
 	}{"keys": {keys, true}, "both": {both, false}, "opaque": {opaque, false}} {
-		if next := after(t, server, c.settings); (next == server) != c.kept {
+		if next := reopen(t, pool, c.settings); (next == server) != c.kept {
 			t.Errorf("%s: previous Server returned: %t", name, next == server)
 		}
 	}
@@ -227,7 +242,7 @@ func TestNoProxy(t *testing.T) {
 // Names and help pass promlint.
 func TestMetrics(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
-	NewMetrics(registry).forServer("partners")
+	NewMetrics(registry).forServer(new(reuse.Pool).Lease(), "partners")
 	problems, err := testutil.GatherAndLint(registry)
 	if err != nil || len(problems) > 0 {
 		t.Errorf("promlint: %v, %v", problems, err)

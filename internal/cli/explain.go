@@ -115,7 +115,7 @@ func explainRequest(ctx context.Context, f explainFlags, stdin io.Reader, stderr
 	if err != nil {
 		return nil, withCode(exitConfiguration, err)
 	}
-	defer s.Close(nil)
+	defer s.Close()
 	if err := s.ReadOnce(ctx); err != nil {
 		fmt.Fprintln(stderr, explain.Printable(err.Error()))
 	}

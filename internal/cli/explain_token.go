@@ -58,7 +58,7 @@ func explainTokenCommand() *cobra.Command {
 		if err != nil {
 			return withCode(exitConfiguration, err)
 		}
-		defer s.Close(nil)
+		defer s.Close()
 		e := s.Issuer.Explain(command.Context(), q)
 		if *format == jsonOutput {
 			err = writeJSON(command.OutOrStdout(), e)

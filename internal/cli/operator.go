@@ -120,7 +120,7 @@ func executeOffline[Response any](cfg *config.Config, stderr io.Writer, o operat
 	if err != nil {
 		return response, withCode(exitConfiguration, err)
 	}
-	defer s.Close(nil)
+	defer s.Close()
 	if err := s.Issuer.Open(); err != nil {
 		return response, err
 	}

@@ -80,7 +80,7 @@ metadata lacks something, or that it refuses the gate's credentials.`,
 			if err != nil {
 				return withCode(exitConfiguration, err)
 			}
-			defer s.Close(nil)
+			defer s.Close()
 			if online {
 				if err := errors.Join(s.ReadOnce(command.Context()), s.Validator.CheckCredentials(command.Context())); err != nil {
 					return err

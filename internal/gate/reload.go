@@ -107,7 +107,7 @@ func (g *Gate) watchLoop(ctx context.Context) error {
 	stop := g.startRefresh(ctx)
 	defer func() {
 		stop()
-		g.current.Load().Close(nil)
+		g.current.Load().Close()
 	}()
 	w := filewatch.New(g.log, PollInterval)
 	defer w.Close()
@@ -204,7 +204,7 @@ func (g *Gate) reload(ctx context.Context) (changed bool) {
 		g.eachListener((*mtls.Listener).InvalidateTickets)
 	}
 	g.level.Set(next.cfg.Log.Level.Level())
-	before.Close(next)
+	before.lease.Release()
 	next.exportExpiry(g.telemetry)
 	r.fault = ""
 	r.recordSuccess(g.file)
@@ -244,7 +244,7 @@ func (g *Gate) buildNext(ctx context.Context) (*state, error) {
 		err = errFilesChanging
 	}
 	if err != nil {
-		next.Close(before)
+		next.lease.Release()
 		return nil, err
 	}
 	return next, nil

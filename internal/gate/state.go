@@ -80,7 +80,7 @@ func buildState(cfg *config.Config, from buildOptions) (*state, error) {
 		faults[2] = noneRegistered
 	}
 	if cfg.Issuer == nil || s.Issuer != nil { // without an issuer after a fault, the validator would report the same fault again
-		faults[3] = s.makeValidator(from, before)
+		faults[3] = s.makeValidator(from)
 	}
 	s.directory, faults[4] = acme.LoadDirectoryTrust(cfg.Listener.Certificate.ACME)
 	err := errors.Join(faults[:]...)
@@ -94,9 +94,6 @@ func buildState(cfg *config.Config, from buildOptions) (*state, error) {
 		})
 	}
 	if err != nil {
-		if s.Validator != nil {
-			s.Validator.Close(before.Validator)
-		}
 		s.lease.Release()
 		return nil, err
 	}
@@ -133,8 +130,8 @@ func (s *state) makeIssuer(from buildOptions, before *state) (err error) {
 	return checkSocket(OperatorSocket(s.cfg))
 }
 
-func (s *state) makeValidator(from buildOptions, before *state) (err error) {
-	options := validate.Options{Memory: from.memory, Log: from.log, Metrics: from.validation, Previous: before.Validator}
+func (s *state) makeValidator(from buildOptions) (err error) {
+	options := validate.Options{Memory: from.memory, Log: from.log, Metrics: from.validation, Lease: s.lease}
 	if s.table != nil { // nil after a fault; the validator is built to find further faults
 		options.Partner = s.table.Holder
 	}
@@ -247,13 +244,10 @@ func (s *state) ReadOnce(ctx context.Context) error {
 	return errors.Join(s.Trust.Prefetch(ctx), s.Validator.RefreshOnce(ctx))
 }
 
-// Close ends the background work of s, except for the parts that next shares. next is nil if no
-// state follows. The issuer stays open, because all states share it.
-func (s *state) Close(next *state) {
-	if next == nil {
-		next = &state{}
-	}
-	s.Validator.Close(next.Validator)
+// Close ends the background work of s at the end of the process. The issuer stays open, since all states
+// share it.
+func (s *state) Close() {
+	s.Validator.CancelRequests()
 	s.lease.Release()
 }
 

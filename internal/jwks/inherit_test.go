@@ -8,6 +8,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -54,13 +55,14 @@ func TestInheritedKeys(t *testing.T) {
 				c.before = func(*config.AuthorizationServer) {}
 			}
 			e.serve(document(set(ec.JWK(), rsa.JWK(M{"alg": nil}))))
-			before := newSource(t, nil, settings(e.settings(t), c.before))
+			pool, log := new(reuse.Pool), slog.New(slog.DiscardHandler)
+			before := after(t, pool, nil, settings(e.settings(t), c.before), log)
 			if err := before.Refresh(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			expect(t, before, ec.Token(bound()), map[bool]access.Reason{true: access.UnknownKey, false: access.Granted}[name == "a file before"])
 			e.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
-			next := after(t, before, nil, settings(e.settings(t), c.edit), slog.New(slog.DiscardHandler))
+			next := after(t, pool, nil, settings(e.settings(t), c.edit), log)
 			expect(t, next, ec.Token(bound()), c.ec)
 			expect(t, next, rsa.Token(bound()), c.rsa)
 			if got := next.Latest(); got != nil && !got.fetchedAt.Equal(before.Latest().fetchedAt) {
@@ -68,8 +70,9 @@ func TestInheritedKeys(t *testing.T) {
 			}
 		})
 	}
-	own := newSource(t, localKeySet(testpki.KeySet(ec)), settings())
-	next := after(t, own, nil, settings(e.settings(t), func(s *config.AuthorizationServer) { s.KeySet.URL = nil }), slog.New(slog.DiscardHandler))
+	pool, log := new(reuse.Pool), slog.New(slog.DiscardHandler)
+	after(t, pool, localKeySet(testpki.KeySet(ec)), settings(), log)
+	next := after(t, pool, nil, settings(e.settings(t), func(s *config.AuthorizationServer) { s.KeySet.URL = nil }), log)
 	if ready(next) {
 		t.Error("the keys of our own issuer were inherited by another server, want none")
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -30,7 +31,8 @@ func TestLeftOutKeysAreLogged(t *testing.T) {
 	publish(good.JWK())
 	var log bytes.Buffer
 	settings := settings()
-	s := logged(t, func() ([]byte, uint64) { return document, version }, settings, slog.New(slog.NewJSONHandler(&log, nil)))
+	pool, logger := new(reuse.Pool), slog.New(slog.NewJSONHandler(&log, nil))
+	s := after(t, pool, func() ([]byte, uint64) { return document, version }, settings, logger)
 	told := func(keys ...any) (lines []string) {
 		t.Helper()
 		log.Reset()
@@ -79,7 +81,7 @@ func TestLeftOutKeysAreLogged(t *testing.T) {
 
 	// A reload does not log the same list again.
 	log.Reset()
-	after(t, s, s.local, settings, s.log)
+	after(t, pool, s.local, settings, logger)
 	if log.Len() > 0 {
 		t.Errorf("log after a reload: %s, want none", log.String())
 	}

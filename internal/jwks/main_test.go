@@ -15,6 +15,7 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/authserver"
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -93,7 +94,7 @@ func localKeySet(document []byte) LocalKeySet {
 
 // options returns the options of a source without a network.
 func options(local LocalKeySet) Options {
-	return Options{Local: local, Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(nil), Now: time.Now}
+	return Options{Local: local, Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(nil), Now: time.Now, Lease: new(reuse.Pool).Lease()}
 }
 
 // newSource returns the key set of a server. It is fetched if s has neither keys nor a file.
@@ -104,22 +105,22 @@ func newSource(t testing.TB, local LocalKeySet, s config.AuthorizationServer) *S
 
 func logged(t testing.TB, local LocalKeySet, s config.AuthorizationServer, log *slog.Logger) *Source {
 	t.Helper()
-	return after(t, nil, local, s, log)
+	return after(t, new(reuse.Pool), local, s, log)
 }
 
-// after returns the Source that New makes of s after before.
-func after(t testing.TB, before *Source, local LocalKeySet, s config.AuthorizationServer, log *slog.Logger) *Source {
+// after returns the Source that New makes of s for the next lease of pool.
+func after(t testing.TB, pool *reuse.Pool, local LocalKeySet, s config.AuthorizationServer, log *slog.Logger) *Source {
 	t.Helper()
 	o := options(local)
-	o.Previous = before
+	o.Lease = pool.Lease()
+	t.Cleanup(o.Lease.Release)
 	o.Log = log
 	if local == nil && s.KeySet.File == "" && s.KeySet.JWKS == "" {
 		var err error
-		o.Remote, err = authserver.New(s, authserver.Options{Log: log, Metrics: authserver.NewMetrics(nil), Now: time.Now})
+		o.Remote, err = authserver.New(s, authserver.Options{Log: log, Metrics: authserver.NewMetrics(nil), Now: time.Now, Lease: o.Lease})
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(o.Remote.Close)
 	}
 	source, err := New(s, o)
 	if err != nil {

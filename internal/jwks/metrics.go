@@ -3,6 +3,8 @@ package jwks
 import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/tallygate/tallygate/internal/reuse"
 )
 
 // Metrics counts fetches and unknown keys of all servers. Labels are configured names and closed
@@ -40,16 +42,15 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	}
 }
 
-// Forget removes the series of a server that is no longer configured.
-func (m *Metrics) Forget(server string) {
-	labels := prometheus.Labels{"issuer": server}
-	m.lastSuccess.DeletePartialMatch(labels)
-	m.keys.DeletePartialMatch(labels)
-	m.fetches.DeletePartialMatch(labels)
-	m.unknownKey.DeletePartialMatch(labels)
-}
-
-func (m *Metrics) forServer(server string) sourceMetrics {
+// forServer returns the series of a server. They are removed once no lease holds them.
+func (m *Metrics) forServer(lease *reuse.Lease, server string) sourceMetrics {
+	lease.Hold("key set metrics of "+server, func() {
+		labels := prometheus.Labels{"issuer": server}
+		m.lastSuccess.DeletePartialMatch(labels)
+		m.keys.DeletePartialMatch(labels)
+		m.fetches.DeletePartialMatch(labels)
+		m.unknownKey.DeletePartialMatch(labels)
+	})
 	return sourceMetrics{
 		lastSuccess: m.lastSuccess.WithLabelValues(server),
 		keys:        m.keys.WithLabelValues(server),

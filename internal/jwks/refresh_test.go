@@ -3,6 +3,7 @@ package jwks
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"sync"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/authserver"
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -353,10 +356,52 @@ func TestFloodOfMadeUpKeys(t *testing.T) {
 	}
 }
 
+// The background refresh runs from Start until the last lease that holds the Source is released.
+func TestStartUntilRelease(t *testing.T) {
+	e := newEndpoint(t, document(testpki.KeySet(testpki.NewSigner("ES256", "k1"))))
+	pool, settings := new(reuse.Pool), settings(e.settings(t))
+	server, err := authserver.New(settings, authserver.Options{
+		Log: slog.New(slog.DiscardHandler), Metrics: authserver.NewMetrics(nil), Now: time.Now, Lease: pool.Lease(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func() (*Source, *reuse.Lease) {
+		o := options(nil)
+		o.Remote, o.Lease = server, pool.Lease()
+		v, err := New(settings, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v, o.Lease
+	}
+	running := func(v *Source) bool {
+		v.requests.mu.Lock()
+		defer v.requests.mu.Unlock()
+		return v.requests.running
+	}
+	v, first := open()
+	v.Start()
+	for deadline := time.Now().Add(10 * time.Second); !ready(v); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no key set after Start")
+		}
+	}
+	same, next := open()
+	first.Release()
+	same.Start()
+	if same != v || !running(v) {
+		t.Errorf("after a reload without a change: the same Source %t, running %t, want true, true", same == v, running(v))
+	}
+	if next.Release(); running(v) {
+		t.Error("the refresh runs after the last release, want it stopped")
+	}
+}
+
 // Names and help pass promlint.
 func TestMetricNames(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
-	NewMetrics(registry).forServer("partners")
+	NewMetrics(registry).forServer(new(reuse.Pool).Lease(), "partners")
 	problems, err := testutil.GatherAndLint(registry)
 	if err != nil || len(problems) > 0 {
 		t.Errorf("promlint: %v, %v", problems, err)

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"math"
 	"reflect"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/authserver"
 	"github.com/tallygate/tallygate/internal/refresh"
+	"github.com/tallygate/tallygate/internal/reuse"
 )
 
 // LocalKeySet returns the current key set of our own issuer (a JWK Set in JSON), nil before its
@@ -30,8 +30,8 @@ type Options struct {
 	Log     *slog.Logger // required
 	Metrics *Metrics     // required
 	Now     func() time.Time
-	// Previous is the source before a reload; nil without one.
-	Previous *Source
+	// Lease, which is required, holds the source.
+	Lease *reuse.Lease
 }
 
 // A Source holds the key set of one authorization server. It refreshes the key set on schedule,
@@ -52,6 +52,7 @@ type Source struct {
 	// reloadingLocal is held while a local key set is read.
 	reloadingLocal sync.Mutex
 	requests       refreshRequests
+	task           refresh.Task // runs Run
 
 	now     func() time.Time
 	log     *slog.Logger
@@ -63,9 +64,17 @@ var (
 	errStale    = errors.New("the key set is out of date")
 )
 
-// New returns the key set of the server that settings describes. If nothing has changed it returns
-// options.Previous. Otherwise the new source takes over the key set of the previous source if it
-// may reuse the key set. New reads key sets from files, the configuration and our own issuer, and
+// madeFrom is what New makes a Source of a fetched key set from.
+type madeFrom struct {
+	remote     any // the key of the server
+	settings   config.KeySet
+	algorithms []config.Algorithm
+	tenant     string
+}
+
+// New returns the key set of the server that settings describes. Leases share a fetched key set while
+// nothing has changed; otherwise the new source takes over the key set of the previous source if it may
+// reuse it. Key sets that are not fetched are cheap to read again. New reads key sets from files, the configuration and our own issuer, and
 // returns an error if a key set is broken. [Source.Run] fetches key sets from URLs.
 func New(settings config.AuthorizationServer, options Options) (*Source, error) {
 	s := &Source{
@@ -79,7 +88,7 @@ func New(settings config.AuthorizationServer, options Options) (*Source, error) 
 		requests:   refreshRequests{coolDown: settings.KeySet.CoolDown, signal: make(chan struct{}, 1)},
 		now:        options.Now,
 		log:        options.Log,
-		metrics:    options.Metrics.forServer(string(settings.Name)),
+		metrics:    options.Metrics.forServer(options.Lease, string(settings.Name)),
 	}
 	s.interval.Store(int64(s.settings.Refresh))
 	if s.settings.Refresh <= 0 || s.settings.CoolDown <= 0 || s.settings.MaxStale <= 0 {
@@ -88,31 +97,41 @@ func New(settings config.AuthorizationServer, options Options) (*Source, error) 
 	if !s.isFetched() {
 		s.settings.MaxStale = math.MaxInt64 // a local key set never becomes stale
 	}
-	if previous := options.Previous; previous != nil {
+	if s.isFetched() && s.remote == nil {
+		return nil, errors.New("no key set is configured, and the server is not our own issuer")
+	}
+	return reuse.Acquire(options.Lease, s.server, s.Key(), s.open, (*Source).close)
+}
+
+// Key returns what s is made from, for the key of what depends on s; nil if the key set is not fetched.
+func (s *Source) Key() any {
+	if !s.isFetched() {
+		return nil
+	}
+	return madeFrom{s.remote.Key(), s.settings, s.algorithms, s.tenant}
+}
+
+// open returns s with its first key set, if one is at hand. previous may be nil.
+func (s *Source) open(previous *Source) (*Source, error) {
+	if previous != nil {
 		s.logged.Store(previous.logged.Load())
 	}
-	switch previous := options.Previous; {
+	switch {
 	case s.local != nil:
-		s.localVersion.Store(math.MaxUint64) // a number that no local key set has
+		s.localVersion.Store(math.MaxUint64) // no version of a local key set
 		return s, s.reloadLocal()
 	case !s.isFetched():
 		return s, s.refresh(context.Background())
-	case s.remote == nil:
-		return nil, errors.New("no key set is configured, and the server is not our own issuer")
-	case previous != nil && previous.sameAs(s):
-		return previous, nil
 	case previous != nil:
 		s.inherit(previous)
 	}
 	return s, nil
 }
 
-// sameAs reports whether s and other fetch the same key set by the same settings. Key sets that
-// are not fetched are cheap to read again.
-func (s *Source) sameAs(other *Source) bool {
-	return s.isFetched() && s.remote == other.remote && reflect.DeepEqual(s.settings, other.settings) &&
-		slices.Equal(s.algorithms, other.algorithms) && s.tenant == other.tenant
-}
+// Start keeps the key set fresh in the background until no lease holds s.
+func (s *Source) Start() { s.task.Start(s.Run) }
+
+func (s *Source) close() { s.task.Stop() }
 
 // inherit takes over the key set of previous with its age, if s would fetch it from the same URL
 // and would trust the connection over which previous fetched it.

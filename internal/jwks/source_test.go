@@ -22,6 +22,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/authserver"
 	"github.com/tallygate/tallygate/internal/jsonlimit"
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -516,7 +517,8 @@ func TestLocalKeySetsAreReadOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				write(t, path, document)
-				v := newSource(t, c.local, settings(c.edit))
+				pool, log := new(reuse.Pool), slog.New(slog.DiscardHandler)
+				v := after(t, pool, c.local, settings(c.edit), log)
 				stop := run(t, v)
 				write(t, path, testpki.KeySet(next))
 				time.Sleep(10 * 365 * 24 * time.Hour)
@@ -529,7 +531,7 @@ func TestLocalKeySetsAreReadOnce(t *testing.T) {
 					t.Errorf("%v fetches, want 1", n)
 				}
 				stop()
-				if after(t, v, c.local, settings(c.edit), slog.New(slog.DiscardHandler)) == v {
+				if after(t, pool, c.local, settings(c.edit), log) == v {
 					t.Error("a changed file was not read by the next New")
 				}
 			})

@@ -49,7 +49,7 @@ func (p *Pool) Lease() *Lease {
 // value is made from, and is compared by [reflect.DeepEqual]. A nil key equals no other.
 //
 // If the pool does not have the value, open makes it. It gets the latest value of the same name for another
-// key, the zero value without one, and may take over parts of it or return it. close, which may be nil, is
+// key, the zero value without one, and may take over parts of it or return its pointer. close, which may be nil, is
 // called once no lease holds the value. open must not acquire, and is not called concurrently with another
 // open of the pool. An error of open is returned, and l then does not hold the value.
 func Acquire[V any](l *Lease, name string, key any, open func(previous V) (V, error), close func(V)) (V, error) {
@@ -57,17 +57,21 @@ func Acquire[V any](l *Lease, name string, key any, open func(previous V) (V, er
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	id := identity{reflect.TypeFor[V](), name}
-	var previous V
-	for _, e := range p.entries[id] {
-		if previous = e.value.(V); key != nil && reflect.DeepEqual(e.key, key) {
-			l.hold(e)
+	var previous, none V
+	var latest *entry
+	for _, latest = range p.entries[id] {
+		if previous = latest.value.(V); key != nil && reflect.DeepEqual(latest.key, key) {
+			l.hold(latest)
 			return previous, nil
 		}
 	}
 	value, err := open(previous)
 	if err != nil {
-		var none V
 		return none, err
+	}
+	if latest != nil && id.of.Kind() == reflect.Pointer && any(value) == latest.value {
+		l.hold(latest)
+		return value, nil
 	}
 	e := &entry{id: id, key: key, value: value, close: func() {}}
 	if close != nil {

@@ -110,7 +110,7 @@ func TestReleaseOrder(t *testing.T) {
 	}
 }
 
-// A value for a nil key is opened for each lease, which may return the previous value itself.
+// A value for a nil key is opened for each lease. If open returns the previous value, both leases hold it.
 func TestNilKey(t *testing.T) {
 	var pool Pool
 	opened := 0
@@ -120,7 +120,7 @@ func TestNilKey(t *testing.T) {
 				return previous, nil
 			}
 			return &thing{}, nil
-		}, nil)
+		}, func(v *thing) { v.closed.Add(1) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -132,8 +132,13 @@ func TestNilKey(t *testing.T) {
 		t.Errorf("Acquire returned %p after %d opens, want %p after 2", got, opened, v)
 	}
 	first.Release()
-	if got := open(last); got != v {
-		t.Errorf("Acquire after the first release returned %p, want %p", got, v)
+	if got := open(last); got != v || v.closed.Load() != 0 {
+		t.Errorf("Acquire after the first release returned %p, closed %d times, want %p, open", got, v.closed.Load(), v)
+	}
+	next.Release()
+	last.Release()
+	if got := v.closed.Load(); got != 1 {
+		t.Errorf("the value was closed %d times after the last release, want 1", got)
 	}
 }
 
