@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tallygate/tallygate/internal/ascii"
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
@@ -73,7 +74,7 @@ func canonicalName(text []byte) (string, error) {
 		return "", errLongHeaderName
 	}
 	for i, c := range text {
-		if !isAlphanumeric(c) && (i == 0 || c != '-') {
+		if !ascii.IsAlphanumeric(c) && (i == 0 || c != '-') {
 			return "", errHeaderName
 		}
 	}

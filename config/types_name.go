@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/tallygate/tallygate/internal/ascii"
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
@@ -17,7 +18,7 @@ const (
 // UnmarshalText reads a name.
 func (n *Name) UnmarshalText(text []byte) error {
 	for i, c := range text {
-		if !isAlphanumeric(c) && (i == 0 || !strings.ContainsRune("._-", rune(c))) {
+		if !ascii.IsAlphanumeric(c) && (i == 0 || !strings.ContainsRune("._-", rune(c))) {
 			return errName
 		}
 	}
@@ -149,10 +150,6 @@ func joined(names []string, word string) string {
 		return names[0]
 	}
 	return strings.Join(names[:last], ", ") + word + names[last]
-}
-
-func isAlphanumeric(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
 // isPrintable reports whether text is visible ASCII, without spaces and control characters.

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/ascii"
 )
 
 // maxToken bounds an access token in bytes. Bound tokens with many scopes have 2 to 4 KB; common
@@ -70,7 +71,7 @@ func bearerCredentials(field string) (string, error) {
 
 // isTokenCharacter reports whether c is a tchar, RFC 9110 section 5.6.2.
 func isTokenCharacter(c byte) bool {
-	return isAlphanumeric(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
+	return ascii.IsAlphanumeric(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
 }
 
 // isB64token reports whether s is a b64token, RFC 6750 section 2.1.
@@ -88,14 +89,10 @@ func isB64token(s string) bool {
 // request checks some hundreds of bytes.
 var b64tokenBytes = func() (set [256]bool) {
 	for c := range len(set) {
-		set[c] = isAlphanumeric(byte(c)) || strings.IndexByte("-._~+/", byte(c)) >= 0
+		set[c] = ascii.IsAlphanumeric(byte(c)) || strings.IndexByte("-._~+/", byte(c)) >= 0
 	}
 	return set
 }()
-
-func isAlphanumeric(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
-}
 
 // tokenInQuery reports whether query has a parameter access_token, RFC 6750 section 2.3, in any
 // case and with any escaping. Like "&", a semicolon separates parameters, because servers differ in
@@ -122,32 +119,14 @@ func isTokenParameter(name string) bool {
 	matched := 0
 	for i := 0; i < len(name); i++ {
 		c := name[i]
-		if c == '%' && i+2 < len(name) && isHex(name[i+1]) && isHex(name[i+2]) {
-			c = unhex(name[i+1])<<4 | unhex(name[i+2])
+		if decoded, ok := ascii.Escaped(name[i:]); ok {
+			c = decoded
 			i += 2
 		}
-		if 'A' <= c && c <= 'Z' {
-			c += 'a' - 'A'
-		}
-		if matched == len(want) || c != want[matched] {
+		if matched == len(want) || ascii.Lower(c) != want[matched] {
 			return false
 		}
 		matched++
 	}
 	return matched == len(want)
-}
-
-func isHex(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
-}
-
-func unhex(c byte) byte {
-	switch {
-	case c <= '9':
-		return c - '0'
-	case c <= 'F':
-		return c - 'A' + 10
-	default:
-		return c - 'a' + 10
-	}
 }

@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/tallygate/tallygate/internal/ascii"
 )
 
 // attributeTypes lists the short names of attribute types: the names in RFC 4514 section 3 and RFC
@@ -147,12 +149,12 @@ func parseAttribute(s string) (a attribute, separator byte, rest string, err err
 // parseType returns the object identifier of an attribute type, RFC 4514 section 2.3.
 func parseType(name string) (oid string, err error) {
 	for _, t := range attributeTypes {
-		if equalFoldASCII(t.name, name) {
+		if ascii.EqualFold(t.name, name) {
 			return t.oid, nil
 		}
 	}
 	dotted := name
-	if len(name) > 4 && equalFoldASCII(name[:4], "OID.") {
+	if len(name) > 4 && ascii.EqualFold(name[:4], "OID.") {
 		dotted = name[4:]
 	}
 	if oid := contents(dotted); oid != "" {

@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/tallygate/tallygate/internal/ascii"
 )
 
 // The names of a subjectAltName. Each Matches method compares a name only with the leaf's entries
@@ -78,7 +80,7 @@ func (e Email) Matches(cert *x509.Certificate) bool {
 
 func (e Email) equals(mailbox string) bool {
 	at, other := strings.LastIndexByte(string(e), '@'), strings.LastIndexByte(mailbox, '@')
-	return at > 0 && at == other && string(e[:at]) == mailbox[:at] && equalFoldASCII(string(e[at:]), mailbox[at:])
+	return at > 0 && at == other && string(e[:at]) == mailbox[:at] && ascii.EqualFold(string(e[at:]), mailbox[at:])
 }
 
 // UnmarshalText parses an address, IPv6 in any spelling. An IPv4-mapped IPv6 address stays an
@@ -106,7 +108,7 @@ func (i IP) Matches(cert *x509.Certificate) bool {
 // HasDNSName reports whether a dNSName of cert is name, without regard to the case of ASCII
 // letters. "*" is an ordinary character, and the common name is not a host name.
 func HasDNSName(cert *x509.Certificate, name string) bool {
-	return slices.ContainsFunc(cert.DNSNames, func(n string) bool { return equalFoldASCII(n, name) })
+	return slices.ContainsFunc(cert.DNSNames, func(n string) bool { return ascii.EqualFold(n, name) })
 }
 
 // CheckDNSName returns an error unless name can be a dNSName. A wildcard in front, "*.", is
@@ -185,25 +187,4 @@ func rawURIs(cert *x509.Certificate) iter.Seq[[]byte] {
 // isVisibleASCII reports whether s has no spaces, control characters or characters beyond ASCII.
 func isVisibleASCII(s string) bool {
 	return !strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c >= 0x7f })
-}
-
-// equalFoldASCII compares without regard to the case of ASCII letters only: strings.EqualFold
-// would also take U+212A, the Kelvin sign, for a k.
-func equalFoldASCII(a, b string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range len(a) {
-		if lower(a[i]) != lower(b[i]) {
-			return false
-		}
-	}
-	return true
-}
-
-func lower(c byte) byte {
-	if 'A' <= c && c <= 'Z' {
-		c |= 0x20
-	}
-	return c
 }

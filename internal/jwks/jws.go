@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/ascii"
 	"github.com/tallygate/tallygate/internal/facts"
 )
 
@@ -112,7 +113,7 @@ func Parse(raw string) (*JWS, error) {
 // checks the base64url alphabet, because Go's decoder skips line breaks.
 func split(raw string) (head, body, signature string, err error) {
 	for i := range len(raw) {
-		if c := raw[i]; !isAlphanumeric(c) && c != '-' && c != '_' && c != '.' {
+		if c := raw[i]; !ascii.IsAlphanumeric(c) && c != '-' && c != '_' && c != '.' {
 			return "", "", "", access.Denyf(access.MalformedToken, "a character outside the base64url alphabet")
 		}
 	}
@@ -134,10 +135,6 @@ func decode(segment string) (jsontext.Value, error) {
 		return nil, errNoObject
 	}
 	return document, nil
-}
-
-func isAlphanumeric(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
 // mismatch returns a Denial for a quoted value that is not in want.

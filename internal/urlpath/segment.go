@@ -8,6 +8,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/tallygate/tallygate/internal/ascii"
 )
 
 // Reasons why a segment is not canonical. No reason quotes the segment, which may come from a
@@ -81,15 +83,16 @@ func DecodeSegment(raw string) (string, error) {
 // checkEscape checks the escape at the start of s. Bytes beyond ASCII pass: only together
 // with their neighbours are they UTF-8 or not.
 func checkEscape(s string) error {
-	if !hasEscape(s) {
-		return errEscape
-	}
-	c := unhex(s[1])<<4 | unhex(s[2])
+	c, ok := ascii.Escaped(s)
 	switch {
+	case !ok:
+		return errEscape
 	case c == '/' || c == '\\' || c == ';':
 		return errEscapedMeaning
-	case c == '%' && hasEscape("%"+s[3:min(len(s), 5)]):
-		return errDoubleEscape
+	case c == '%':
+		if _, twice := ascii.Escaped("%" + s[3:min(len(s), 5)]); twice {
+			return errDoubleEscape
+		}
 	case unreservedBytes[c]:
 		return errNeedlessEscape
 	}
@@ -106,7 +109,8 @@ func decodeEscapes(raw string, escapes int) (string, error) {
 			b.WriteByte(raw[i])
 			continue
 		}
-		b.WriteByte(unhex(raw[i+1])<<4 | unhex(raw[i+2]))
+		c, _ := ascii.Escaped(raw[i:])
+		b.WriteByte(c)
 		i += 2
 	}
 	text := b.String()
@@ -119,21 +123,4 @@ func decodeEscapes(raw string, escapes int) (string, error) {
 		return "", errOuterSpace
 	}
 	return text, nil
-}
-
-// hasEscape reports whether s starts with a well-formed percent escape.
-func hasEscape(s string) bool {
-	return len(s) >= 3 && s[0] == '%' && isHex(s[1]) && isHex(s[2])
-}
-
-func isHex(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f'
-}
-
-// unhex returns the value of a hexadecimal digit.
-func unhex(c byte) byte {
-	if c <= '9' {
-		return c - '0'
-	}
-	return c | 0x20 - 'a' + 10
 }

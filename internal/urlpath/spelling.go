@@ -5,6 +5,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/tallygate/tallygate/internal/ascii"
 )
 
 // Spellings is a set of spellings that [DecodeSegment] refuses because servers read them
@@ -57,10 +59,11 @@ func decodeAny(raw string) (d Decoded, err error) {
 		case c == ';':
 		case c != '%':
 			return Decoded{}, errSegmentByte
-		case !hasEscape(raw[i:]):
-			return Decoded{}, errEscape
 		default:
-			c = unhex(raw[i+1])<<4 | unhex(raw[i+2])
+			var ok bool
+			if c, ok = ascii.Escaped(raw[i:]); !ok {
+				return Decoded{}, errEscape
+			}
 			i += 2
 		}
 		switch {
@@ -90,10 +93,10 @@ func decodeAny(raw string) (d Decoded, err error) {
 // checkSpelled returns why text, decoded once, is refused with every spelling.
 func checkSpelled(text string) error {
 	for i := range len(text) {
-		switch {
-		case hasEscape(text[i:]):
+		if _, escape := ascii.Escaped(text[i:]); escape {
 			return errDoubleEscape
-		case isOverlong(text[i:]):
+		}
+		if isOverlong(text[i:]) {
 			return errSegmentText
 		}
 	}

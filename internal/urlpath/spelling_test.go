@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/tallygate/tallygate/internal/ascii"
 )
 
 const all = EncodedSlash | Semicolon | EncodedUnreserved | NotUTF8 | OuterSpace
@@ -114,7 +116,7 @@ func FuzzDecodeSpelled(f *testing.F) {
 			t.Errorf("%q: got %q with a backslash or a control character", raw, got.Text)
 		}
 		for i := range len(got.Text) {
-			if hasEscape(got.Text[i:]) {
+			if _, escape := ascii.Escaped(got.Text[i:]); escape {
 				t.Errorf("%q: got %q, which decodes again", raw, got.Text)
 			}
 		}
