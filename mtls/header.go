@@ -6,9 +6,11 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -23,7 +25,7 @@ import (
 // have 2 to 4.
 const maxCertificates = 10
 
-// The errors of certificate headers. Their texts are fixed and quote nothing from the header.
+// The errors of certificate headers. Their texts quote nothing from the header.
 var (
 	errRepeated    = errors.New("the request has a certificate header twice")
 	errChainAlone  = errors.New("the request has a header with a chain and none with the client certificate")
@@ -31,6 +33,7 @@ var (
 	errByteSeq     = errors.New("the certificate header is not an RFC 8941 byte sequence: base64 between colons")
 	errPEM         = errors.New("the certificate header is neither PEM nor base64")
 	errCertificate = errors.New("the certificate header contains DER that is not a certificate")
+	errUnparsed    = errors.New("the client certificate, or a certificate of its chain, cannot be parsed, so its authority must issue another")
 	errKey         = errors.New("the certificate header contains a certificate whose public key has an unknown type or more than 8192 bits")
 	errLongChain   = errors.New("the certificate header contains more than 10 certificates")
 )
@@ -70,7 +73,7 @@ func (t *Trust) clientFromHeader(r *http.Request) (*access.Certificate, error) {
 		c, err := t.fromHeader(&t.frontProxies.formats[i], r.Header, now)
 		switch {
 		case err != nil:
-			return nil, &access.Denial{Reason: access.MalformedRequest, Err: err}
+			return nil, headerDenial(err)
 		case c == nil:
 		case found == nil:
 			found = c
@@ -87,12 +90,22 @@ func (t *Trust) clientFromHeader(r *http.Request) (*access.Certificate, error) {
 	return t.evaluate(found, now)
 }
 
+// headerDenial returns the denial for a certificate header that failed to parse with err.
+func headerDenial(err error) error {
+	reason := access.MalformedRequest
+	if errors.Is(err, errUnparsed) || errors.Is(err, errKey) { // the front proxy passed on what the client sent
+		reason = access.UntrustedCertificate
+	}
+	return &access.Denial{Reason: reason, Err: err}
+}
+
 // fromHeader returns the client certificate in h in format f and its verification; nil if h has no
-// field of f. Only certificates that chain to an anchor are cached, as in [Trust.verification].
+// field of f, or an empty one: some front proxies send the field for a client without a certificate,
+// or without intermediates, too. Only certificates that chain to an anchor are cached, as in [Trust.verification].
 func (t *Trust) fromHeader(f *format, h http.Header, now time.Time) (*connection, error) {
-	leaf, chain := h[f.leaf], []string(nil)
+	leaf, chain := lines(h, f.leaf), []string(nil)
 	if f.chain != "" {
-		chain = h[f.chain]
+		chain = lines(h, f.chain)
 	}
 	switch {
 	case len(leaf) == 0 && len(chain) == 0:
@@ -118,6 +131,14 @@ func (t *Trust) fromHeader(f *format, h http.Header, now time.Time) (*connection
 		t.frontProxies.known.Add(key, c, c.verification.owner(), c.bytes(), c.verification.until)
 	}
 	return c, nil
+}
+
+// lines returns the lines of the field name in h, and none for a single empty line.
+func lines(h http.Header, name string) []string {
+	if values := h[name]; len(values) != 1 || values[0] != "" {
+		return values
+	}
+	return nil
 }
 
 // headerKey returns the SHA-256 of the name and value of a field and the values of its chain field,
@@ -244,11 +265,23 @@ func parseBase64(text string) (*x509.Certificate, error) {
 // expensive to verify (GO-2023-1987).
 const maxRSABits = 8192
 
+// explainUnparsed returns our error for der, which crypto/x509 refuses with err. A DER sequence is taken
+// for a certificate that breaks RFC 5280; anything else was not sent by a TLS client.
+func explainUnparsed(der []byte, err error) error {
+	var sequence asn1.RawValue
+	rest, fault := asn1.Unmarshal(der, &sequence)
+	if fault != nil || len(rest) > 0 || sequence.Tag != asn1.TagSequence || !sequence.IsCompound {
+		return errCertificate
+	}
+	cause, _, _ := strings.Cut(err.Error(), `"`) // the quoted part is from the certificate
+	return fmt.Errorf("%w: %s", errUnparsed, cause)
+}
+
 // parseCertificate parses a certificate that crypto/tls would accept in a handshake.
 func parseCertificate(der []byte) (*x509.Certificate, error) {
 	c, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, errCertificate
+		return nil, explainUnparsed(der, err)
 	}
 	switch key := c.PublicKey.(type) {
 	case *ecdsa.PublicKey, ed25519.PublicKey:
