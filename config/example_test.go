@@ -153,6 +153,8 @@ func TestExampleDefaults(t *testing.T) {
 		{"insecure_loopback_http", first.Connection.InsecureLoopbackHTTP, server.Connection.InsecureLoopbackHTTP},
 		{"introspection.authentication", first.Introspection.Authentication, introspection.Authentication},
 		{"introspection.signed", first.Introspection.Signed, introspection.Signed},
+		{"introspection.insecure_audience_optional", first.Introspection.InsecureAudienceOptional, introspection.InsecureAudienceOptional},
+		{"introspection.text_times", first.Introspection.TextTimes, introspection.TextTimes},
 		{"introspection.timeout", first.Introspection.Timeout, introspection.Timeout},
 		{"introspection.concurrency", first.Introspection.Concurrency, introspection.Concurrency},
 		{"introspection.cache", first.Introspection.Cache, introspection.Cache},

@@ -86,10 +86,15 @@ type Introspection struct {
 	Endpoint       *URL                        `yaml:"endpoint"`  // https only; default: from the server's metadata
 	ClientID       ClientID                    `yaml:"client_id"` // the gate's client_id at the server
 	Authentication IntrospectionAuthentication `yaml:"authentication"`
-	Signed         bool                        `yaml:"signed"`      // request signed responses, RFC 9701, and refuse others
-	Timeout        time.Duration               `yaml:"timeout"`     // bounds one request, and the wait for one of the Concurrency slots; default 2s
-	Concurrency    int                         `yaml:"concurrency"` // concurrent requests; default 64
-	Cache          IntrospectionCache          `yaml:"cache"`
+	Signed         bool                        `yaml:"signed"` // request signed responses, RFC 9701, and refuse others
+	// InsecureAudienceOptional accepts a response without aud, as RFC 7662 section 2.2 allows. The
+	// gate then relies on the server to call a token for another resource inactive.
+	InsecureAudienceOptional bool `yaml:"insecure_audience_optional"`
+	// TextTimes reads exp, nbf and iat also as text of decimal digits, as some servers send them.
+	TextTimes   bool               `yaml:"text_times"`
+	Timeout     time.Duration      `yaml:"timeout"`     // bounds one request, and the wait for one of the Concurrency slots; default 2s
+	Concurrency int                `yaml:"concurrency"` // concurrent requests; default 64
+	Cache       IntrospectionCache `yaml:"cache"`
 }
 
 // IntrospectionAuthentication says how the gate authenticates at the introspection endpoint. Each

@@ -17,6 +17,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/authserver"
 	"github.com/tallygate/tallygate/internal/cache"
+	"github.com/tallygate/tallygate/internal/facts"
 	"github.com/tallygate/tallygate/internal/jwks"
 	"github.com/tallygate/tallygate/internal/refresh"
 	"github.com/tallygate/tallygate/internal/reuse"
@@ -48,6 +49,7 @@ type Client struct {
 	server          string // configured name
 	issuer          string
 	audiences       []string
+	mapping         *facts.Mapping
 	leeway          time.Duration
 	settings        config.Introspection
 	remote          *authserver.Server
@@ -77,6 +79,7 @@ type madeFrom struct {
 	audiences []string
 	leeway    time.Duration
 	settings  config.Introspection
+	mapping   *facts.Mapping
 }
 
 // New returns the client for the server that settings describes, whose Introspection is set. Leases
@@ -86,6 +89,7 @@ type madeFrom struct {
 func New(settings config.AuthorizationServer, options Options) (*Client, error) {
 	c := &Client{
 		server: string(settings.Name), issuer: string(settings.Issuer), audiences: settings.Audiences, leeway: settings.Leeway,
+		mapping:  facts.NewMapping(&settings).ForResponses(),
 		settings: *settings.Introspection, remote: options.Remote, keys: options.Keys,
 		credentials:     credentials{settings.Introspection.Authentication, string(settings.Introspection.ClientID), string(settings.Issuer)},
 		queue:           newFairQueue(settings.Introspection.Concurrency),
@@ -104,7 +108,7 @@ func New(settings config.AuthorizationServer, options Options) (*Client, error) 
 // key returns what c is made from, nil if that cannot be compared: signed responses are then verified by
 // keys that are read again at a reload.
 func (c *Client) key() any {
-	from := madeFrom{remote: c.remote.Key(), audiences: c.audiences, leeway: c.leeway, settings: c.settings}
+	from := madeFrom{remote: c.remote.Key(), audiences: c.audiences, mapping: c.mapping, leeway: c.leeway, settings: c.settings}
 	if c.settings.Signed {
 		if from.keys = c.keys.Key(); from.keys == nil {
 			return nil
@@ -146,7 +150,8 @@ func (c *Client) canShareCache(previous *Client) bool {
 	was := previous.settings
 	was.Timeout, was.Concurrency, was.Cache.StaleOnError = c.settings.Timeout, c.settings.Concurrency, c.settings.Cache.StaleOnError
 	signed := !c.settings.Signed || c.keys == previous.keys && c.leeway == previous.leeway && slices.Equal(c.audiences, previous.audiences)
-	return signed && c.remote.CanReuse(previous.remote) && reflect.DeepEqual(c.settings, was)
+	completed := !c.settings.InsecureAudienceOptional || slices.Equal(c.audiences, previous.audiences) // responses have an audience of the client
+	return signed && completed && reflect.DeepEqual(c.mapping, previous.mapping) && c.remote.CanReuse(previous.remote) && reflect.DeepEqual(c.settings, was)
 }
 
 func (c *Client) logBreakerState(_ string, _, to gobreaker.State) {

@@ -1,6 +1,7 @@
 package introspect
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,7 +68,10 @@ func (c *Client) parseMembers(document jsontext.Value) (*response, error) {
 	if kind := r.otherTokenType(); kind != "" {
 		return &response{denial: &access.Denial{Reason: access.WrongType, Err: fmt.Errorf("a token of type %q, according to %s", access.Truncate(kind), c.server)}}, nil
 	}
-	claims, err := r.Read(c.server)
+	if c.settings.TextTimes {
+		r.readTextTimes()
+	}
+	claims, err := c.mapping.Read(c.server, &r.Members, document)
 	var malformed *access.Denial
 	if errors.As(err, &malformed) {
 		return &response{denial: malformed}, nil
@@ -77,6 +81,9 @@ func (c *Client) parseMembers(document jsontext.Value) (*response, error) {
 	if r.Issuer == nil { // the server was asked about its own token
 		claims.Issuer = c.issuer
 	}
+	if claims.Audience == nil && c.settings.InsecureAudienceOptional {
+		claims.Audience = c.audiences[:1]
+	}
 	if r.Expires == nil {
 		// The token is active now. Its cache entry expires before this, and the server is asked
 		// again.
@@ -85,12 +92,10 @@ func (c *Client) parseMembers(document jsontext.Value) (*response, error) {
 	return &response{token: claims}, nil
 }
 
-// The values that mark an access token in each member, in lower case.
-var (
-	accessTypes = []string{"bearer", "dpop"}
-	accessUses  = []string{"access_token", "access"}
-	accessTyps  = []string{"bearer", "dpop", "at+jwt", "application/at+jwt", "jwt"}
-)
+// accessTokenTypes are the values of token_type that mark an access token, in lower case: the types
+// of RFC 6750 and RFC 9449, and the names that RFC 7009 section 2.1 and RFC 8693 section 3 have for
+// an access token.
+var accessTokenTypes = []string{"bearer", "dpop", "access_token", "urn:ietf:params:oauth:token-type:access_token"}
 
 // otherTokenType returns the type of a token that is not an access token, "" otherwise. Some
 // servers report refresh tokens as active.
@@ -98,13 +103,30 @@ func (r *members) otherTokenType() string {
 	for _, member := range []struct {
 		value facts.Member
 		words []string
-	}{{r.TokenType, accessTypes}, {r.TokenUse, accessUses}, {r.Type, accessTyps}} {
+	}{{r.TokenType, accessTokenTypes}, {r.TokenUse, facts.AccessUses}, {r.Type, facts.AccessTypes}} {
+		if member.value == nil {
+			continue
+		}
 		kind, ok := member.value.Text()
-		if ok && !slices.Contains(member.words, strings.ToLower(kind)) {
-			return kind
+		if !ok {
+			return string(member.value)
+		}
+		if !slices.Contains(member.words, strings.ToLower(kind)) {
+			return cmp.Or(kind, `""`)
 		}
 	}
 	return ""
+}
+
+// readTextTimes replaces times that are text of decimal digits by numbers. Other text stays, and
+// makes the token malformed.
+func (r *members) readTextTimes() {
+	for _, m := range []*facts.Member{&r.Expires, &r.NotBefore, &r.IssuedAt} {
+		text, ok := m.Text()
+		if ok && text != "" && strings.Trim(text, "0123456789") == "" {
+			*m = facts.Member(text)
+		}
+	}
 }
 
 // A signedResponse is the JWT of a signed response, RFC 9701 section 5.

@@ -10,6 +10,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/authserver"
 	"github.com/tallygate/tallygate/internal/cache"
+	"github.com/tallygate/tallygate/internal/facts"
 	"github.com/tallygate/tallygate/internal/jwks"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/introspect"
@@ -21,7 +22,7 @@ func (v *Validator) newServer(settings config.AuthorizationServer, options Optio
 	s = &server{
 		name: string(settings.Name), issuer: string(settings.Issuer), audiences: settings.Audiences,
 		types: jwks.MediaTypes(settings.Types...), leeway: settings.Leeway, required: settings.Required,
-		acceptsJWT: settings.TakesJWT(), alsoIntrospect: settings.AlsoIntrospect, settings: settings,
+		mapping: facts.NewMapping(&settings), acceptsJWT: settings.TakesJWT(), alsoIntrospect: settings.AlsoIntrospect, settings: settings,
 	}
 	local, isLocal := options.Local[settings.Issuer]
 	fetchesKeys := settings.NeedsKeys() && !isLocal && settings.KeySet.File == "" && settings.KeySet.JWKS == ""
@@ -71,15 +72,17 @@ func (v *Validator) serverByName(name string) *server {
 	return &server{}
 }
 
-// newCache returns the cache of s. Leases share it while the issuer, the accepted types and the size are
-// the same. Tokens that other keys verified are found by lookup.
+// newCache returns the cache of s. Leases share it while the issuer, the accepted types, the meaning of
+// claims and the size are the same. Tokens that other keys verified are found by lookup.
 func (v *Validator) newCache(s *server, lease *reuse.Lease) *cache.Cache[*cachedToken] {
 	type madeFrom struct {
 		issuer   string
 		types    []string
+		profile  config.Profile
+		mapping  *facts.Mapping
 		settings config.Cache
 	}
-	tokens, _ := reuse.Acquire(lease, s.name, madeFrom{s.issuer, s.types, s.settings.Cache},
+	tokens, _ := reuse.Acquire(lease, s.name, madeFrom{s.issuer, s.types, s.settings.Profile, s.mapping, s.settings.Cache},
 		func(*cache.Cache[*cachedToken]) (*cache.Cache[*cachedToken], error) {
 			return cache.New[*cachedToken](v.memory, s.settings.Cache.Entries, v.metrics.evictions), nil
 		}, (*cache.Cache[*cachedToken]).Clear)

@@ -23,6 +23,7 @@ type server struct {
 	issuer         string
 	audiences      []string
 	types          []string // media types, as jwks.MediaTypes returns them
+	mapping        *facts.Mapping
 	leeway         time.Duration
 	required       bool
 	acceptsJWT     bool // JWTs are verified with its keys
@@ -102,7 +103,10 @@ func (s *server) verify(val *validation, t *jwt) (*cachedToken, error) {
 	if err != nil {
 		return nil, err
 	}
-	claims, err := t.claims.Read(s.name)
+	if err := s.checkUse(t); err != nil {
+		return nil, err
+	}
+	claims, err := s.mapping.Read(s.name, &t.claims, t.Payload)
 	if err != nil {
 		return nil, err
 	}

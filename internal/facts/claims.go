@@ -59,7 +59,7 @@ func (m *Members) Read(server string) (access.Unchecked, error) {
 		ClientID:     r.text("client_id", m.ClientID),
 		TokenID:      r.text("jti", m.TokenID),
 		Audience:     r.list("aud", m.Audience),
-		Scopes:       r.scopes(m.Scope),
+		Scopes:       oneString(r.scopes("scope", m.Scope)),
 		Expires:      r.time("exp", m.Expires),
 		NotBefore:    r.time("nbf", m.NotBefore),
 		IssuedAt:     r.time("iat", m.IssuedAt),
@@ -168,36 +168,46 @@ func (r *claimReader) time(claim string, m Member) time.Time {
 	return time.Unix(int64(seconds), int64(fraction*1e9))
 }
 
-// scopes reads a scope claim: a string, split at spaces (RFC 6749 section 3.3), or an array with
-// one scope in each element, which some servers send. Values outside the grammar of a scope
+// scopes reads a claim with scopes: a string, split at spaces (RFC 6749 section 3.3), or an array
+// with one scope in each element, which some servers send. Values outside the grammar of a scope
 // token, such as two scopes joined by a tab, are dropped, because no route can need them. An
 // element with a space is an error, because it may mean one scope or two. The result is not nil
-// for a claim without scopes. The scopes are slices of one string, so that they keep in memory
-// what [Bytes] counts and not the whole claim.
-func (r *claimReader) scopes(m Member) []string {
+// for a claim without scopes.
+func (r *claimReader) scopes(claim string, m Member) []string {
 	if m == nil {
 		return nil
 	}
-	values := r.list("scope", m)
+	values := r.list(claim, m)
 	if jsontext.Value(m).Kind() == jsontext.KindString {
 		values = strings.Split(values[0], " ")
 	}
-	all := []string{}
+	all := values[:0]
 	for _, s := range values {
 		if strings.Contains(s, " ") {
-			r.fail("scope", "has an element with a space")
+			r.fail(claim, "has an element with a space")
 		}
 		if isScope(s) {
 			all = append(all, s)
 		}
 	}
-	switch len(all) {
-	case 0:
+	if all == nil {
 		return []string{}
-	case 1: // Join would return the scope itself, a slice of the claim
-		return []string{strings.Clone(all[0])}
 	}
-	return strings.Split(strings.Join(all, " "), " ")
+	return all
+}
+
+// oneString returns scopes as slices of one string, so that they keep in memory what [Bytes]
+// counts and not the whole claim.
+func oneString(scopes []string) []string {
+	switch {
+	case scopes == nil:
+		return nil
+	case len(scopes) == 0: // scopes may be the beginning of a long list
+		return []string{}
+	case len(scopes) == 1: // Join would return the scope itself, a slice of the claim
+		return []string{strings.Clone(scopes[0])}
+	}
+	return strings.Split(strings.Join(scopes, " "), " ")
 }
 
 // isScope reports whether s is a scope token, RFC 6749 section 3.3: printable ASCII without

@@ -281,6 +281,12 @@ func (s *state) warnInsecure(in *telemetry) {
 	for _, name := range s.cfg.Unlimited() {
 		in.log.Warn("several authorization servers may issue tokens for every partner; list the partners of each server", "issuer", string(name))
 	}
+	for i := range s.cfg.AuthorizationServers {
+		server := &s.cfg.AuthorizationServers[i]
+		if server.Introspection != nil && server.Introspection.InsecureAudienceOptional {
+			in.log.Warn("insecure: introspection responses without aud are accepted", "issuer", string(server.Name))
+		}
+	}
 	for _, p := range s.cfg.Partners.List {
 		until := p.InsecureRSA1024Until
 		switch {

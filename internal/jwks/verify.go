@@ -93,6 +93,9 @@ func (t *JWS) isType(accepted string) bool {
 	return equalASCIIFold(shortMediaType(t.Type), accepted)
 }
 
+// IsAccessTokenType reports whether t's typ is that of an access token, RFC 9068 section 4.
+func (t *JWS) IsAccessTokenType() bool { return equalASCIIFold(shortMediaType(t.Type), "at+jwt") }
+
 // quotedType returns t's typ for the log.
 func (t *JWS) quotedType() string {
 	if !t.NamesType {
