@@ -8,6 +8,7 @@ GOTESTSUM_VERSION     := v1.13.0
 HELM_VERSION          := v4.3.1
 PEBBLE_VERSION        := v2.10.1
 H2SPEC_VERSION        := v2.2.1
+KEYCLOAK_VERSION      := 26.7.3
 VULNCHECK_VERSION     := v1.9.0
 
 LINT    := .tools/golangci-lint-$(GOLANGCI_LINT_VERSION)
@@ -15,6 +16,7 @@ TESTSUM := .tools/gotestsum-$(GOTESTSUM_VERSION)
 HELM    := .tools/helm-$(HELM_VERSION)
 PEBBLE  := .tools/pebble-$(PEBBLE_VERSION)
 H2SPEC  := .tools/h2spec-$(H2SPEC_VERSION)
+KEYCLOAK := .tools/keycloak-$(KEYCLOAK_VERSION)
 VULNCHECK := .tools/govulncheck-$(VULNCHECK_VERSION)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
@@ -23,7 +25,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 RELEASE_GO = $(shell GOTOOLCHAIN=auto go version >/dev/null 2>&1 && echo auto || \
   { echo "cannot get the Go release that go.mod names: going on with the local one" >&2; echo local; })
 
-.PHONY: build licenses newest test test-quick lint tidy unit drill tour chart pebble fuzz bench bench-quick bench-test bench-own clean
+.PHONY: build licenses newest test test-quick lint tidy unit drill tour chart pebble keycloak servers fuzz bench bench-quick bench-test bench-own clean
 
 build: export GOTOOLCHAIN = $(RELEASE_GO)
 build: ## the binary, version stamped
@@ -74,6 +76,11 @@ chart: $(HELM) ## the Helm chart, rendered in all its forms and read by Kubernet
 
 pebble: $(PEBBLE) ## the ACME server of the tests, which skip what needs it
 
+keycloak: $(KEYCLOAK) ## the Keycloak of TestKeycloak, by Maven; it needs a JDK of 17 or newer
+
+servers: $(KEYCLOAK) ## the gate with other real authorization servers, as docs/servers says; it needs a JDK, Maven and node
+	TALLYGATE_KEYCLOAK=1 TALLYGATE_SPRING=1 go test -count=1 -run '^(TestKeycloak|TestSpring|TestForeignServer)$$' -timeout 30m -v ./cmd/tallygate
+
 fuzz: ## 30 s of every fuzz target
 	@set -e; for package in $$(go list ./...); do \
 	  for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
@@ -119,3 +126,13 @@ $(PEBBLE):
 $(H2SPEC):
 	GOBIN=$(CURDIR)/.tools go install github.com/summerwind/h2spec/cmd/h2spec@$(H2SPEC_VERSION)+incompatible
 	mv .tools/h2spec $@
+
+# Maven's own settings name the registry. The options of build are those that Keycloak fixes
+# when it is built: a database in memory, and client certificates.
+$(KEYCLOAK):
+	mkdir -p $@.new
+	mvn -q -B dependency:copy -Dartifact=org.keycloak:keycloak-quarkus-dist:$(KEYCLOAK_VERSION):zip -DoutputDirectory=$(CURDIR)/$@.new
+	cd $@.new && jar xf keycloak-quarkus-dist-$(KEYCLOAK_VERSION).zip && chmod +x keycloak-$(KEYCLOAK_VERSION)/bin/*.sh
+	$@.new/keycloak-$(KEYCLOAK_VERSION)/bin/kc.sh build --db=dev-mem --https-client-auth=request
+	mv $@.new/keycloak-$(KEYCLOAK_VERSION) $@
+	rm -r $@.new

@@ -12,7 +12,7 @@ import (
 func TestLinks(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	checked := 0
-	for _, pattern := range []string{"../*.md", "*.md", "adr/*.md", "../releases/*.md"} {
+	for _, pattern := range []string{"../*.md", "*.md", "adr/*.md", "servers/*.md", "../releases/*.md"} {
 		pages, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
