@@ -14,6 +14,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/issuer"
 )
 
@@ -73,7 +74,7 @@ func newHandler(b *testing.B, format config.TokenFormat) http.Handler {
 			leaf := r.TLS.PeerCertificates[0]
 			return &access.Certificate{Leaf: leaf, Thumbprint: access.ThumbprintOf(leaf), Anchors: []access.AnchorKey{anchor(northCA.Cert)}}, nil
 		},
-		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
+		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Lease: new(reuse.Pool).Lease(),
 	})
 	if err != nil {
 		b.Fatal(err)

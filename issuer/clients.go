@@ -56,7 +56,7 @@ func newClients(cfg *config.Config, options *Options) (map[string]*client, error
 		case config.SelfSignedTLSClientAuth:
 			var err error
 			if c.certificates, err = registeredcerts.New(keys, c.certificate.Thumbprints, registeredcerts.Options{
-				Log: options.Log.With("client_id", c.id), Now: options.Now, Previous: options.Previous.registeredCertificates(c.id),
+				Log: options.Log.With("client_id", c.id), Now: options.Now, Client: c.id, Lease: options.Lease,
 			}); err != nil {
 				faults = append(faults, fmt.Errorf("client %s: %w", c.id, err))
 			}
@@ -85,15 +85,6 @@ func newClients(cfg *config.Config, options *Options) (map[string]*client, error
 		}, s.Keys)
 	}
 	return clients, errors.Join(faults...)
-}
-
-// registeredCertificates returns the registered certificates of a client, or nil without any. The
-// receiver may be nil.
-func (i *Issuer) registeredCertificates(id string) *registeredcerts.Set {
-	if i == nil || i.clients[id] == nil {
-		return nil
-	}
-	return i.clients[id].certificates
 }
 
 func newApplication(settings *config.Issuer, a *config.Application) *application {

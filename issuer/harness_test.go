@@ -21,6 +21,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 	"github.com/tallygate/tallygate/issuer"
 )
@@ -54,6 +55,7 @@ var (
 type harness struct {
 	t          *testing.T
 	issuer     *issuer.Issuer
+	pool       reuse.Pool
 	identifier string
 	url        string // scheme and host
 	key        *testpki.Pair
@@ -138,6 +140,7 @@ func newHarness(t *testing.T, path string, edits ...func(*config.Config)) *harne
 		Certificate: func(r *http.Request) (*access.Certificate, error) { return s.certificate(r) },
 		Log:         slog.New(slog.NewJSONHandler(s, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics:     s.metrics,
+		Lease:       s.pool.Lease(),
 		Now:         func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) },
 	}
 	s.configured = cfg

@@ -21,6 +21,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/issuer/keyring"
 	"github.com/tallygate/tallygate/issuer/rules"
 	"github.com/tallygate/tallygate/issuer/store"
@@ -41,10 +42,10 @@ type Options struct {
 	Now         func() time.Time // nil: time.Now
 	// Overloaded reports whether a request must be refused for lack of capacity; nil means never.
 	Overloaded func() bool
-	// Previous is the issuer before a reload, nil at the start. The new issuer shares its state,
-	// keys, revocations and metrics, so it needs no Open. Closing either closes the state. The
-	// settings of the state must be the same.
-	Previous *Issuer
+	// Lease shares the state, keys, revocations and metrics with the issuer before a reload, so that the
+	// new issuer needs no Open. Closing either closes the state. The settings of the state must be the
+	// same.
+	Lease *reuse.Lease
 }
 
 // An Issuer serves the endpoints of the authorization server. It is safe for concurrent use
@@ -61,14 +62,18 @@ type Issuer struct {
 	clients     map[string]*client // by client_id
 	addresses   *addressRates
 	policy      *rules.Policy
-	revocations *revocations
 	certificate func(*http.Request) (*access.Certificate, error)
 	log         *slog.Logger
-	metrics     *metrics
 	now         func() time.Time
 	overloaded  func() bool // nil means never
+	*shared
+}
 
-	latestIssuedAt *atomic.Int64 // Unix seconds
+// shared is what all issuers of a process share across reloads.
+type shared struct {
+	revocations    *revocations
+	metrics        *metrics
+	latestIssuedAt atomic.Int64 // Unix seconds
 
 	state store.Store   // nil until Open
 	keys  *keyring.Ring // nil until Open
@@ -82,17 +87,15 @@ func New(cfg *config.Config, options Options) (*Issuer, error) {
 		options.Now = time.Now
 	}
 	i := &Issuer{
-		settings:       cfg.Issuer,
-		partners:       make(map[string]bool),
-		owners:         make(map[string]string),
-		leeways:        make(map[string]time.Duration),
-		identifier:     string(cfg.Issuer.Issuer),
-		revocations:    newRevocations(),
-		latestIssuedAt: new(atomic.Int64),
-		certificate:    options.Certificate,
-		log:            options.Log,
-		now:            options.Now,
-		overloaded:     options.Overloaded,
+		settings:    cfg.Issuer,
+		partners:    make(map[string]bool),
+		owners:      make(map[string]string),
+		leeways:     make(map[string]time.Duration),
+		identifier:  string(cfg.Issuer.Issuer),
+		certificate: options.Certificate,
+		log:         options.Log,
+		now:         options.Now,
+		overloaded:  options.Overloaded,
 	}
 	for _, p := range cfg.Partners.List {
 		i.partners[string(p.Name)] = true
@@ -103,27 +106,20 @@ func New(cfg *config.Config, options Options) (*Issuer, error) {
 	for _, s := range cfg.AuthorizationServers {
 		i.leeways[string(s.Issuer)] = s.Leeway
 	}
-	var faults [6]error
-	i.policy, faults[0] = rules.Compile(cfg)
-	i.clients, faults[1] = newClients(cfg, &options)
-	i.base, faults[2] = pathOf(i.identifier)
+	var noShared, noRules, noClients, noPath, noRates error
+	i.shared, noShared = reuse.Acquire(options.Lease, "issuer", true, func(*shared) (*shared, error) {
+		metrics, err := newMetrics(options.Metrics)
+		return &shared{revocations: newRevocations(), metrics: metrics}, err
+	}, nil)
+	i.policy, noRules = rules.Compile(cfg)
+	i.clients, noClients = newClients(cfg, &options)
+	i.base, noPath = pathOf(i.identifier)
 	i.endpoints, i.operator = i.newEndpoints(i.base), i.operatorMux()
-	i.addresses, faults[3] = newAddressRates(cfg.Issuer.Limits.PerAddress)
-	if previous := options.Previous; previous != nil {
-		i.adopt(previous)
-	} else {
-		i.metrics, faults[4] = newMetrics(options.Metrics)
-	}
-	faults[5] = keyring.Check(cfg.Issuer.Signing)
-	if err := errors.Join(faults[:]...); err != nil {
+	i.addresses, noRates = newAddressRates(cfg.Issuer.Limits.PerAddress)
+	if err := errors.Join(noRules, noClients, noPath, noRates, noShared, keyring.Check(cfg.Issuer.Signing)); err != nil {
 		return nil, err
 	}
 	return i, nil
-}
-
-// adopt takes over what outlives a reload.
-func (i *Issuer) adopt(previous *Issuer) {
-	i.state, i.keys, i.revocations, i.latestIssuedAt, i.metrics = previous.state, previous.keys, previous.revocations, previous.latestIssuedAt, previous.metrics
 }
 
 // Open opens and locks the state and loads the signing keys. It creates both on the first start.

@@ -24,7 +24,7 @@ func TestReload(t *testing.T) {
 	cfg.Partners.List[0].Applications = slices.DeleteFunc(slices.Clone(cfg.Partners.List[0].Applications), func(a config.Application) bool {
 		return a.ClientID == "northwind-archive"
 	})
-	s.options.Previous = first
+	s.options.Lease = s.pool.Lease()
 	var err error
 	if s.issuer, err = issuer.New(&cfg, s.options); err != nil {
 		t.Fatal(err)

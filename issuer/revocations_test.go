@@ -71,7 +71,7 @@ func TestRevocationShare(t *testing.T) {
 
 // The gate calls Revoked on every request.
 func TestRevokedAllocations(t *testing.T) {
-	i := &Issuer{revocations: newRevocations()}
+	i := &Issuer{shared: &shared{revocations: newRevocations()}}
 	i.revocations.publish(revocationOf("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "client", time.Now().Add(time.Hour)))
 	yes, no := access.Unchecked{TokenID: "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}, access.Unchecked{}
 	if n := testing.AllocsPerRun(1000, func() {

@@ -47,7 +47,7 @@ type Gate struct {
 // New returns a gate for the configuration in file. The gate logs to w. An error is a fault of the
 // configuration or of a file that it names.
 func New(file string, w io.Writer) (*Gate, error) {
-	own := filewatch.Stat(file) // taken before the file is read, see buildNext
+	own := filewatch.Stat(file) // taken before the file is read, as in read
 	cfg, err := config.Load(file)
 	if err != nil {
 		return nil, err
@@ -69,7 +69,7 @@ func New(file string, w io.Writer) (*Gate, error) {
 	if cfg.Listener.Certificate.ACME != nil {
 		g.acme = acme.New(g.log, g.registry, g.handshakes.Challenged)
 	}
-	s, err := buildState(cfg, buildOptions{telemetry: g.telemetry, pool: &g.pool, trust: g.trust, streams: g.streams, acme: g.acme, closing: g.closeAfterResponse.Load})
+	s, err := g.build(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -90,15 +90,6 @@ func (g *Gate) ManageProcess(reload, drain <-chan os.Signal) {
 	}
 	g.reloadRequests, g.drainRequests = reload, drain
 	g.limitMemory(loadshed.MemoryLimit())
-}
-
-// swap makes s decide about requests from the next request on, and returns the previous state.
-func (g *Gate) swap(s *state) (before *state) {
-	before = g.current.Swap(s)
-	if g.acme != nil {
-		g.acme.Configure(s.cfg.Listener.Certificate.ACME, s.directory)
-	}
-	return before
 }
 
 // The names of listeners in logs and metrics.

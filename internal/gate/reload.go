@@ -5,221 +5,77 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/filewatch"
 	"github.com/tallygate/tallygate/mtls"
 )
 
-// The timing of reloads.
-const (
-	// PollInterval is the time between two reads of the files, for changes that no notification
-	// reports, and between two attempts of a reload that failed.
-	PollInterval = 10 * time.Second
-	// Debounce is how long the files must be unchanged before a reload, since files that belong
-	// together are rarely written at once.
-	Debounce = 250 * time.Millisecond
-	// maxDebounce bounds the wait for unchanged files. A file that is written continuously must not
-	// delay the reload of all others.
-	maxDebounce = 30 * time.Second
-	// prefetchTimeout bounds the fetches of revocation lists and key sets from new URLs, before the
-	// new state decides about requests.
-	prefetchTimeout = 10 * time.Second
-	// ticketLife is how long a key encrypts session tickets. After that, the key still decrypts
-	// tickets for the same time.
-	ticketLife = 24 * time.Hour
-)
-
-// reloads holds the file states of the last reload, and the metrics of reloads. Only one goroutine
-// uses it.
-type reloads struct {
-	seen    filewatch.Files // the files at the last attempt to reload
-	pending filewatch.Files // the files now, until they are settled; nil: as in seen
-	began   time.Time       // when the first change was noticed
-	since   time.Time       // when the files became as in pending
-	moved   bool            // files changed during the last reload, which kept the old state
-	fault   string          // the last reload's error; "" after a success
-
-	succeeded prometheus.Gauge
-	when      prometheus.Gauge
-	hash      prometheus.Gauge
-	total     *prometheus.CounterVec
-}
-
-func newReloads(registerer prometheus.Registerer) *reloads {
-	r := &reloads{
-		succeeded: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "tallygate_config_last_reload_successful",
-			Help: "Whether the last reload of the configuration and the files that it names succeeded: 1 or 0.",
-		}),
-		when: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "tallygate_config_last_reload_success_timestamp_seconds", Help: "Unix time of the last successful configuration reload.",
-		}),
-		hash: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "tallygate_config_hash", Help: "The first 48 bits of the SHA-256 of the configuration file that was loaded last.",
-		}),
-		total: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "tallygate_config_reloads_total", Help: "Configuration reloads by result: ok or failed.",
-		}, []string{"result"}),
-	}
-	registerer.MustRegister(r.succeeded, r.when, r.hash, r.total)
-	for _, result := range []string{"ok", "failed"} {
-		r.total.WithLabelValues(result)
-	}
-	return r
-}
-
-// recordSuccess records that the gate uses the files as seen. file is the configuration file.
-func (r *reloads) recordSuccess(file string) {
-	r.succeeded.Set(1)
-	r.when.SetToCurrentTime()
-	r.hash.Set(r.seen[file].Digest.Number())
-}
-
-// settled reports whether the files have changed since the last attempt to reload and are complete
-// now, or have changed for too long. again reports whether another look is due.
-func (r *reloads) settled() (yes, again bool) {
-	now, at := r.seen.Rescan(), time.Now()
-	if !r.moved && now.Same(r.seen) {
-		r.pending = nil
-		return false, false
-	}
-	if r.pending == nil {
-		r.pending, r.began, r.since = now, at, at
-		return false, true
-	}
-	if !now.Same(r.pending) {
-		r.pending, r.since = now, at
-	}
-	resting := at.Sub(r.since) > 0 && (!now.WrittenInPlace(r.seen) || at.Sub(r.since) >= filewatch.InPlaceQuietPeriod)
-	yes = resting || at.Sub(r.began) >= maxDebounce
-	return yes, !yes
-}
-
-// watchLoop keeps the current state's key sets and revocation lists fresh and replaces the state
-// when files have changed, until ctx ends. Only watchLoop reloads, so reloads never overlap. No
-// reload begins once the gate closes its listeners.
-func (g *Gate) watchLoop(ctx context.Context) error {
-	stop := g.startRefresh(ctx)
-	defer func() {
-		stop()
-		g.current.Load().Close()
-	}()
-	w := filewatch.New(g.log, PollInterval)
-	defer w.Close()
-	poll, tickets := time.NewTicker(PollInterval), time.NewTicker(ticketLife)
-	defer poll.Stop()
-	defer tickets.Stop()
-	var look <-chan time.Time // nil: no rescan is due
-	reload := func() {
-		if g.reload(ctx) {
-			stop()
-			stop = g.startRefresh(ctx)
-		}
-		if g.reloads.pending != nil {
-			look = time.After(Debounce)
-		}
-	}
-	for !isClosed(g.listenersClosing) {
-		if w.Follow(g.reloads.seen) && look == nil {
-			look = time.After(Debounce)
-		}
-		select {
-		case <-g.listenersClosing:
-		case <-g.reloadRequests:
-			g.reloads.fault = "" // makes the next result logged, even if it is the same
-			reload()
-		case <-w.Changed:
-			if look == nil {
-				look = time.After(Debounce)
-				_, _ = g.reloads.settled() // records the files for the comparison in the next look
-			}
-		case <-look:
-			look = nil
-			yes, again := g.reloads.settled()
-			if again {
-				look = time.After(Debounce)
-			}
-			if yes {
-				reload()
-			}
-		case <-poll.C:
-			switch {
-			case look != nil:
-			case g.reloads.fault != "" && g.reloads.seen.Rescan().Same(g.reloads.seen):
-				reload() // the fault may come from outside the files
-			default:
-				look = time.After(0)
-			}
-		case <-tickets.C:
-			g.eachListener((*mtls.Listener).Rotate)
-		}
-	}
-	<-ctx.Done()
-	return nil
-}
-
-// startRefresh keeps the current state's key sets fresh until the state is closed, and its
-// revocation lists until stop is called.
-func (g *Gate) startRefresh(ctx context.Context) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	now := g.current.Load()
-	var running sync.WaitGroup
-	now.Validator.Start() // Start's loops run until the validator is closed
-	running.Go(func() { now.Trust.Run(ctx) })
-	return func() {
-		cancel()
-		running.Wait()
-	}
-}
-
-// reload reads the configuration and the files that it names, and makes the new state decide from
-// the next request on. On any error the old state stays. tallygate_config_reloads_total changes
-// last: a reader that sees the new count finds the log line and the other metrics of the same
-// reload.
+// reload makes the files, as they are now, decide from the next request on: read, validate, build,
+// prefetch, swap, release. An error in any step before the swap leaves the current state as it was.
+// tallygate_config_reloads_total changes last: a reader that sees the new count finds the log line and
+// the other metrics of the same reload.
 func (g *Gate) reload(ctx context.Context) (changed bool) {
-	start, r := time.Now(), g.reloads
-	r.pending, r.moved = nil, false
-	next, err := g.buildNext(ctx)
-	switch {
-	case errors.Is(err, errFilesChanging):
-		g.log.InfoContext(ctx, "configuration not reloaded yet, files are changing", "file", g.file)
-		r.pending, r.moved = r.seen.Rescan(), true
-		return false
-	case err != nil:
-		r.succeeded.Set(0)
-		if r.fault != err.Error() { // an error that is equal has been logged and counted
-			g.log.ErrorContext(ctx, "configuration not reloaded, the previous configuration stays active", "file", g.file, "faults", strings.Split(err.Error(), "\n"))
-			r.total.WithLabelValues("failed").Inc()
-		}
-		r.fault = err.Error()
+	start := time.Now()
+	g.reloads.pending, g.reloads.moved = nil, false
+	next, err := g.next(ctx)
+	if err != nil {
+		g.recordFailure(ctx, err)
 		return false
 	}
-	before := g.swap(next)
-	if next.Trust.RemovesTrust(before.Trust) {
-		g.eachListener((*mtls.Listener).InvalidateTickets)
-	}
-	g.level.Set(next.cfg.Log.Level.Level())
-	before.lease.Release()
+	previous := g.swap(next)
+	previous.release()
 	next.exportExpiry(g.telemetry)
-	r.fault = ""
-	r.recordSuccess(g.file)
+	g.reloads.fault = ""
+	g.reloads.recordSuccess(g.file)
 	g.log.InfoContext(ctx, "configuration reloaded", "file", g.file, "apis", len(next.cfg.APIs),
 		"partners", len(next.cfg.Partners.List), "took", time.Since(start).String())
-	r.total.WithLabelValues("ok").Inc()
+	g.reloads.total.WithLabelValues("ok").Inc()
 	return true
 }
 
-// errFilesChanging is returned if a file changed during a reload, so that the new state may mix old
-// and new files.
-var errFilesChanging = errors.New("files changed during the reload")
+// recordFailure logs and counts a failed reload, unless the previous reload failed for the same reason.
+func (g *Gate) recordFailure(ctx context.Context, err error) {
+	r := g.reloads
+	if errors.Is(err, errFilesChanging) {
+		g.log.InfoContext(ctx, "configuration not reloaded yet, files are changing", "file", g.file)
+		r.pending, r.moved = r.seen.Rescan(), true
+		return
+	}
+	r.succeeded.Set(0)
+	if r.fault != err.Error() {
+		g.log.ErrorContext(ctx, "configuration not reloaded, the previous configuration stays active", "file", g.file, "faults", strings.Split(err.Error(), "\n"))
+		r.total.WithLabelValues("failed").Inc()
+	}
+	r.fault = err.Error()
+}
 
-// buildNext returns the state that the files describe now.
-func (g *Gate) buildNext(ctx context.Context) (*state, error) {
+// next returns the state that the files describe now.
+func (g *Gate) next(ctx context.Context) (*state, error) {
+	cfg, err := g.read()
+	if err != nil {
+		return nil, err
+	}
+	if err := g.validate(cfg); err != nil {
+		return nil, err
+	}
+	next, err := g.build(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err = g.prefetch(ctx, next); err == nil {
+		err = g.checkUnchanged()
+	}
+	if err != nil {
+		next.release()
+		return nil, err
+	}
+	return next, nil
+}
+
+// read reads the configuration, and remembers the contents of all files that it names.
+func (g *Gate) read() (*config.Config, error) {
 	r := g.reloads
 	own := filewatch.Stat(g.file) // taken before the file is read: a later write then counts as a change
 	if before := r.seen[g.file]; own.Digest != before.Digest && own.InPlace(before) && !own.EndsWithNewline {
@@ -232,33 +88,54 @@ func (g *Gate) buildNext(ctx context.Context) (*state, error) {
 		return nil, err
 	}
 	r.seen = filewatch.Take(cfg.Files(), g.file, own)
-	before := g.current.Load()
-	if err := before.cfg.CheckReload(cfg); err != nil {
-		return nil, err
-	}
-	next, err := buildState(cfg, buildOptions{telemetry: g.telemetry, pool: &g.pool, trust: g.trust, streams: g.streams, acme: g.acme, previous: before, closing: g.closeAfterResponse.Load})
-	if err != nil {
-		return nil, err
-	}
-	if err = before.prepare(ctx, next); err == nil && !r.seen.Rescan().Same(r.seen) {
-		err = errFilesChanging
-	}
-	if err != nil {
-		next.lease.Release()
-		return nil, err
-	}
-	return next, nil
+	return cfg, nil
 }
 
-// prepare fetches what next needs to decide about the callers that s knows: key sets of servers
-// that have moved, and new revocation lists. Without these, next would refuse requests that s
-// grants.
-func (s *state) prepare(ctx context.Context, next *state) error {
+// validate refuses changes that need a restart. [config.Load] has found every other fault of cfg.
+func (g *Gate) validate(cfg *config.Config) error { return g.current.Load().cfg.CheckReload(cfg) }
+
+// build loads what cfg names. The next state shares with the current state what has not changed.
+func (g *Gate) build(cfg *config.Config) (*state, error) {
+	return buildState(cfg, buildOptions{
+		telemetry: g.telemetry, pool: &g.pool, trust: g.trust, streams: g.streams, acme: g.acme, closing: g.closeAfterResponse.Load,
+	})
+}
+
+// prefetch fetches what next needs to decide about the callers that the current state knows: key sets
+// of servers that have moved, and new revocation lists. Without these, next would refuse requests that
+// the current state grants.
+func (g *Gate) prefetch(ctx context.Context, next *state) error {
 	ctx, cancel := context.WithTimeout(ctx, prefetchTimeout)
 	defer cancel()
+	current := g.current.Load()
 	var noLists error
-	if next.Trust != s.Trust {
+	if next.Trust != current.Trust {
 		noLists = next.Trust.Prefetch(ctx)
 	}
-	return errors.Join(noLists, next.Validator.Prefetch(ctx, s.Validator))
+	return errors.Join(noLists, next.Validator.Prefetch(ctx, current.Validator))
+}
+
+// errFilesChanging is returned if a file changed during a reload, so that the new state may mix old
+// and new files.
+var errFilesChanging = errors.New("files changed during the reload")
+
+func (g *Gate) checkUnchanged() error {
+	if !g.reloads.seen.Rescan().Same(g.reloads.seen) {
+		return errFilesChanging
+	}
+	return nil
+}
+
+// swap makes next decide about requests from the next request on, and returns the previous state, nil at
+// the start. If next trusts less, no session of before is resumed.
+func (g *Gate) swap(next *state) (previous *state) {
+	previous = g.current.Swap(next)
+	g.level.Set(next.cfg.Log.Level.Level())
+	if g.acme != nil {
+		g.acme.Configure(next.cfg.Listener.Certificate.ACME, next.directory)
+	}
+	if previous != nil && next.Trust.RemovesTrust(previous.Trust) {
+		g.eachListener((*mtls.Listener).InvalidateTickets)
+	}
+	return previous
 }

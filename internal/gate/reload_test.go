@@ -5,69 +5,67 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 
-	"github.com/tallygate/tallygate/internal/filewatch"
+	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// A file counts as settled at once if it was renamed into place, after a pause if it was written in
-// place, and after a while in any case.
-func TestSettled(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		dir := t.TempDir()
-		file := filepath.Join(dir, "file")
-		write := func(text string) {
-			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-				t.Fatal(err)
+// seriesOf returns the number of metrics with a label of that value.
+func (g *Gate) seriesOf(t *testing.T, value string) (n int) {
+	t.Helper()
+	families, err := g.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetValue() == value {
+					n++
+				}
 			}
 		}
-		write("a")
-		r := &reloads{seen: filewatch.Files{file: filewatch.Stat(file)}}
-		// waits returns how long it takes until they count, looked at every settle.
-		waits := func(each func(i int)) time.Duration {
-			began := time.Now()
-			for i := range 1000 {
-				each(i)
-				yes, again := r.settled()
-				if yes == again {
-					t.Fatalf("settled: %t, again: %t", yes, again)
-				}
-				if yes {
-					r.seen, r.pending = r.seen.Rescan(), nil
-					break
-				}
-				time.Sleep(Debounce)
-			}
-			return time.Since(began)
-		}
-		if yes, again := r.settled(); yes || again {
-			t.Error("nothing has changed")
-		}
-		next := filepath.Join(dir, "next")
-		if err := os.WriteFile(next, []byte("b"), 0o600); err != nil {
+	}
+	return n
+}
+
+// A reload that fails in its last step leaves the current state as it was, and nothing of the state that it
+// gave up. The next reload shares what has not changed, and a reload without a server removes its metrics.
+func TestFailedReload(t *testing.T) {
+	g, dir := newTestGate(t, map[string]string{"partners": "127.0.0.1:1", "issuer": "127.0.0.1:2", "admin": "127.0.0.1:3", "api": "127.0.0.1:4"})
+	file, anchors := filepath.Join(dir, "tallygate.yaml"), filepath.Join(dir, "upstream-ca.pem")
+	write := func(file, text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Rename(next, file); err != nil {
-			t.Fatal(err)
-		}
-		if took := waits(func(int) {}); took != Debounce {
-			t.Errorf("another file in its place counts after %s", took)
-		}
-		write("c")
-		if took := waits(func(int) {}); took != filewatch.InPlaceQuietPeriod {
-			t.Errorf("a file that was written to counts after %s", took)
-		}
-		pausing := func(i int) { // with pauses that are shorter
-			if i < 20 && i%4 == 0 {
-				write(strings.Repeat("d", i+2))
-			}
-		}
-		if took := waits(pausing); took != 16*Debounce+filewatch.InPlaceQuietPeriod {
-			t.Errorf("a file that is written to counts after %s", took)
-		}
-		if took := waits(func(i int) { write(strings.Repeat("e", i+1)) }); took != maxDebounce {
-			t.Errorf("a file that is always written to counts after %s", took)
-		}
-	})
+	}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	original := string(content)
+	edited := strings.Replace(original, "authorization_servers:\n", "authorization_servers:\n"+
+		"  - {name: second, issuer: \"https://second.example\", audiences: [\"https://api.example\"], required: false}\n", 1)
+	edited = strings.Replace(edited, `{url: "http://127.0.0.1:4"}`, `{url: "https://127.0.0.1:4", tls: {trust: [upstream-ca.pem]}}`, 1)
+	first := g.current.Load()
+	write(anchors, "no certificate")
+	write(file, edited)
+	if g.reload(t.Context()) || g.current.Load() != first || !strings.Contains(g.reloads.fault, "upstream-ca.pem") {
+		t.Fatalf("reload with a broken anchor: new state %t, fault %q, want the state before and a fault of upstream-ca.pem", g.current.Load() != first, g.reloads.fault)
+	}
+	if n := g.seriesOf(t, "second"); n != 0 {
+		t.Errorf("%d series of a server of a failed reload, want 0", n)
+	}
+	write(anchors, string(testpki.NewCA("Upstream Root").CertPEM()))
+	if !g.reload(t.Context()) {
+		t.Fatalf("reload with a good anchor failed: %s", g.reloads.fault)
+	}
+	if second := g.current.Load(); second == first || second.Trust != first.Trust || g.seriesOf(t, "second") == 0 {
+		t.Errorf("after the reload: new state %t, same Trust %t, %d series of the new server; want true, true, some", second != first, second.Trust == first.Trust, g.seriesOf(t, "second"))
+	}
+	write(file, original)
+	if !g.reload(t.Context()) || g.seriesOf(t, "second") != 0 {
+		t.Errorf("%d series of a removed server, want 0; fault %q", g.seriesOf(t, "second"), g.reloads.fault)
+	}
+	g.current.Load().Close()
 }

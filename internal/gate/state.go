@@ -41,13 +41,12 @@ type state struct {
 // buildOptions is what buildState needs beside the configuration.
 type buildOptions struct {
 	*telemetry
-	trust    func() *mtls.Trust // returns the current state's Trust; not called before there is a current state
-	acme     *acme.Manager      // provides certificates if no files do; nil for a command that does not serve
-	streams  *proxy.Streams     // nil for a command that does not serve
-	pool     *reuse.Pool        // of what outlives the state; nil: nothing does
-	previous *state             // the state to replace; nil at the start
-	closing  func() bool        // reports whether responses must close their connections; nil: never
-	own      *LocalIssuer       // the issuer to ask in place of the state's own, when another process runs it; nil: the state's own
+	trust   func() *mtls.Trust // returns the current state's Trust; not called before there is a current state
+	acme    *acme.Manager      // provides certificates if no files do; nil for a command that does not serve
+	streams *proxy.Streams     // nil for a command that does not serve
+	pool    *reuse.Pool        // of what outlives the state; nil: nothing does
+	closing func() bool        // reports whether responses must close their connections; nil: never
+	own     *LocalIssuer       // the issuer to ask in place of the state's own, when another process runs it; nil: the state's own
 }
 
 // A LocalIssuer is the part of our own issuer that the validator calls.
@@ -60,41 +59,31 @@ type LocalIssuer struct {
 // listener, sends nothing and does not open the issuer's state, so that the command check can call
 // it. An error lists all faults, and nothing is left open then.
 func buildState(cfg *config.Config, from buildOptions) (*state, error) {
-	s := &state{cfg: cfg, lease: from.pool.Lease()}
-	before := from.previous
-	if before == nil {
-		before = &state{}
-	}
 	if err := filewatch.CheckFiles(cfg.Files()); err != nil {
 		return nil, err
 	}
-	var faults [5]error
-	s.keyPairs, faults[0] = loadKeyPairs(cfg)
-	s.Trust, faults[1] = loadTrust(cfg, mtls.Options{Previous: before.Trust, Memory: from.memory, Log: from.log, Metrics: from.revocation})
-	registered, noneRegistered := readRegistered(cfg, from.log)
+	s := &state{cfg: cfg, lease: from.pool.Lease()}
+	var noKeyPairs, noTrust, noIssuer, noValidator, noDirectory error
+	s.keyPairs, noKeyPairs = loadKeyPairs(cfg)
+	s.Trust, noTrust = loadTrust(cfg, s.lease, mtls.Options{Memory: from.memory, Log: from.log, Metrics: from.revocation})
+	registered, noRegistered := readRegistered(cfg, from.log)
 	if s.Trust != nil {
 		s.table = policy.New(cfg, policy.Certificates{Anchors: s.Trust.Anchors(), Registered: registered})
-		faults[2] = s.makeIssuer(from, before)
+		noIssuer = s.makeIssuer(from)
 	}
-	if faults[2] == nil { // the error of makeIssuer already includes this fault
-		faults[2] = noneRegistered
+	if noIssuer == nil { // the error of makeIssuer already includes this fault
+		noIssuer = noRegistered
 	}
 	if cfg.Issuer == nil || s.Issuer != nil { // without an issuer after a fault, the validator would report the same fault again
-		faults[3] = s.makeValidator(from)
+		noValidator = s.makeValidator(from)
 	}
-	s.directory, faults[4] = acme.LoadDirectoryTrust(cfg.Listener.Certificate.ACME)
-	err := errors.Join(faults[:]...)
+	s.directory, noDirectory = acme.LoadDirectoryTrust(cfg.Listener.Certificate.ACME)
+	err := errors.Join(noKeyPairs, noTrust, noIssuer, noValidator, noDirectory)
 	if err == nil {
-		s.Proxy, err = proxy.New(cfg, proxy.Steps{
-			Trust: s.Trust, Validator: s.Validator, Table: s.table,
-		}, proxy.Options{
-			Log: from.log, Metrics: from.requests, Lease: s.lease, Streams: from.streams, Closing: from.closing,
-			Overloaded: from.load.Overloaded(&from.load.Partners, cfg.Listener.Limits.Requests),
-			SlotsLeft:  from.load.SlotsLeft(&from.load.Partners, cfg.Listener.Limits.Requests),
-		})
+		err = s.makeProxy(from)
 	}
 	if err != nil {
-		s.lease.Release()
+		s.release()
 		return nil, err
 	}
 	s.buildTLSConfigs(from)
@@ -115,13 +104,13 @@ func Load(cfg *config.Config, log *slog.Logger, own *LocalIssuer) (*state, error
 }
 
 // makeIssuer builds the issuer if cfg has an issuer.
-func (s *state) makeIssuer(from buildOptions, before *state) (err error) {
+func (s *state) makeIssuer(from buildOptions) (err error) {
 	if s.cfg.Issuer == nil {
 		return nil
 	}
 	s.Issuer, err = issuer.New(s.cfg, issuer.Options{
 		Anchors: s.Trust.Anchors(), ResourceServerAnchors: s.Trust.ResourceServerAnchors(),
-		Certificate: s.Trust.Peer, Log: from.log, Metrics: from.registry, Previous: before.Issuer,
+		Certificate: s.Trust.Peer, Log: from.log, Metrics: from.registry, Lease: s.lease,
 		Overloaded: from.load.Overloaded(&from.load.Issuer, s.cfg.Listener.Limits.Requests),
 	})
 	if err != nil {
@@ -147,6 +136,15 @@ func (s *state) makeValidator(from buildOptions) (err error) {
 	return err
 }
 
+func (s *state) makeProxy(from buildOptions) (err error) {
+	requests := s.cfg.Listener.Limits.Requests
+	s.Proxy, err = proxy.New(s.cfg, proxy.Steps{Trust: s.Trust, Validator: s.Validator, Table: s.table}, proxy.Options{
+		Log: from.log, Metrics: from.requests, Lease: s.lease, Streams: from.streams, Closing: from.closing,
+		Overloaded: from.load.Overloaded(&from.load.Partners, requests), SlotsLeft: from.load.SlotsLeft(&from.load.Partners, requests),
+	})
+	return err
+}
+
 // buildTLSConfigs makes the TLS settings of all listeners. The issuer has settings for mutual TLS.
 // If mutual TLS has a listener of its own as an alias (RFC 8705 section 5), the issuer also has
 // settings that never request a certificate.
@@ -160,8 +158,7 @@ func (s *state) buildTLSConfigs(from buildOptions) {
 		}
 		return made
 	}
-	trust := from.trust // a closure over from would keep the previous state in memory
-	peers := func() *mtls.Trust { return trust().PeerTrust() }
+	peers := func() *mtls.Trust { return from.trust().PeerTrust() }
 	s.tlsConfigs = map[string]*tls.Config{PartnersListener: settings(PartnersListener, peers, listener.ClientCertificates.OnFailure)}
 	if s.Issuer == nil {
 		return
@@ -201,10 +198,14 @@ func loadKeyPairs(cfg *config.Config) (map[string]tls.Certificate, error) {
 	return pairs, err
 }
 
-// loadTrust reads the anchors. If only the anchor tells two partners apart, an anchor that both
-// have is an error.
-func loadTrust(cfg *config.Config, options mtls.Options) (*mtls.Trust, error) {
-	trust, err := mtls.LoadTrust(cfg, options)
+// loadTrust reads the anchors. The next Trust gets the previous Trust and takes over the connections that
+// it has judged, and its revocation lists as far as they are still valid; without a change, it is the
+// previous Trust. If only the anchor tells two partners apart, an anchor that both have is an error.
+func loadTrust(cfg *config.Config, lease *reuse.Lease, options mtls.Options) (*mtls.Trust, error) {
+	trust, err := reuse.Acquire(lease, "trust", nil, func(previous *mtls.Trust) (*mtls.Trust, error) {
+		options.Previous = previous
+		return mtls.LoadTrust(cfg, options)
+	}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -244,11 +245,15 @@ func (s *state) ReadOnce(ctx context.Context) error {
 	return errors.Join(s.Trust.Prefetch(ctx), s.Validator.RefreshOnce(ctx))
 }
 
-// Close ends the background work of s at the end of the process. The issuer stays open, since all states
-// share it.
+// release gives up what no other state holds: connections, caches, background work. Requests that still use
+// s go on.
+func (s *state) release() { s.lease.Release() }
+
+// Close releases s at the end of the process, and cancels the requests in the background. The issuer stays
+// open, since all states share it.
 func (s *state) Close() {
 	s.Validator.CancelRequests()
-	s.lease.Release()
+	s.release()
 }
 
 var errExpired = errors.New("the listener's certificate has expired or is not yet valid")

@@ -18,6 +18,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 	"github.com/tallygate/tallygate/issuer/registeredcerts"
 )
@@ -93,7 +94,9 @@ func file(t testing.TB, name string, data []byte) config.Path {
 
 func newSet(t testing.TB, keys config.ClientKeys, listed ...access.Thumbprint) *registeredcerts.Set {
 	t.Helper()
-	s, err := registeredcerts.New(keys, listed, silent)
+	options := silent
+	options.Lease = new(reuse.Pool).Lease()
+	s, err := registeredcerts.New(keys, listed, options)
 	if err != nil {
 		t.Fatal(err)
 	}

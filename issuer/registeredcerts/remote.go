@@ -16,6 +16,7 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/pemfile"
+	"github.com/tallygate/tallygate/internal/reuse"
 )
 
 const (
@@ -74,10 +75,12 @@ func newRemote(keys config.ClientKeys, options Options) (*remote, error) {
 	}
 	r.client = newClient(roots, func(a netip.Addr) error { return r.checkAddress(a) })
 	r.last.Store(&snapshot{})
-	if p := options.Previous; p != nil && p.remote != nil && p.remote.uri.String() == r.uri.String() && p.remote.roots.Equal(roots) {
-		r.last.Store(p.remote.last.Load())
-	}
-	return r, nil
+	return reuse.Acquire(options.Lease, options.Client, nil, func(previous *remote) (*remote, error) {
+		if previous != nil && previous.uri.String() == r.uri.String() && previous.roots.Equal(roots) {
+			r.last.Store(previous.last.Load())
+		}
+		return r, nil
+	}, nil)
 }
 
 // has reports whether t is registered, see [Set.Has].

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 	"github.com/tallygate/tallygate/issuer/registeredcerts"
 )
@@ -41,6 +42,7 @@ type endpoint struct {
 	handler atomic.Pointer[http.HandlerFunc]
 	calls   atomic.Int64
 	elapsed atomic.Int64 // nanoseconds added to the clock
+	pool    *reuse.Pool  // of the leases of all Sets; nil: they share nothing
 }
 
 func newEndpoint(t testing.TB, handler http.HandlerFunc, edits ...func(*tls.Config)) *endpoint {
@@ -82,8 +84,9 @@ func (e *endpoint) set(t testing.TB) *registeredcerts.Set {
 func (e *endpoint) logging(t testing.TB, to io.Writer) *registeredcerts.Set {
 	t.Helper()
 	s, err := registeredcerts.New(e.keys, nil, registeredcerts.Options{
-		Log: slog.New(slog.NewJSONHandler(to, nil)),
-		Now: func() time.Time { return time.Now().Add(time.Duration(e.elapsed.Load())) },
+		Lease: e.pool.Lease(),
+		Log:   slog.New(slog.NewJSONHandler(to, nil)),
+		Now:   func() time.Time { return time.Now().Add(time.Duration(e.elapsed.Load())) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -226,17 +229,19 @@ func TestOutage(t *testing.T) {
 func TestReload(t *testing.T) {
 	own := longLived("own")
 	e := newEndpoint(t, document(keySet(own)))
-	before := e.set(t)
-	expect(t, before, own.Cert, true)
+	e.pool = new(reuse.Pool)
+	expect(t, e.set(t), own.Cert, true)
 	e.serve(status(http.StatusBadGateway))
 	succeed := func(edit func(*config.ClientKeys)) *registeredcerts.Set {
 		keys := e.keys
 		edit(&keys)
-		s, err := registeredcerts.New(keys, nil, registeredcerts.Options{Log: slog.New(slog.DiscardHandler), Previous: before})
+		lease := e.pool.Lease()
+		s, err := registeredcerts.New(keys, nil, registeredcerts.Options{Log: slog.New(slog.DiscardHandler), Lease: lease})
 		if err != nil {
 			t.Fatal(err)
 		}
 		s.DialLoopback()
+		lease.Release() // the next edit is compared with the first Set, too
 		return s
 	}
 	same := succeed(func(*config.ClientKeys) {})
@@ -319,7 +324,7 @@ func TestTimeout(t *testing.T) {
 	own := longLived("own")
 	synctest.Test(t, func(t *testing.T) {
 		keys := config.ClientKeys{JWKSURI: parseURL(t, "https://client.example/jwks")}
-		s, err := registeredcerts.New(keys, nil, registeredcerts.Options{Log: silent.Log, Now: func() time.Time { return own.Cert.NotBefore }})
+		s, err := registeredcerts.New(keys, nil, registeredcerts.Options{Log: silent.Log, Lease: new(reuse.Pool).Lease(), Now: func() time.Time { return own.Cert.NotBefore }})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,15 +15,16 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/pemfile"
+	"github.com/tallygate/tallygate/internal/reuse"
 )
 
 // Options configures a [Set]. Log must be set, and should name the client.
 type Options struct {
 	Log *slog.Logger
 	Now func() time.Time // nil means time.Now
-	// Previous is the client's Set before a reload, nil for none. The new Set keeps what was
-	// fetched from an unchanged jwks_uri.
-	Previous *Set
+	// Lease shares what was fetched from the jwks_uri of Client. It is required for a jwks_uri.
+	Lease  *reuse.Lease
+	Client string
 }
 
 // A Set holds the registered certificates of one client. It is safe for concurrent use. It needs
