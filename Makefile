@@ -25,7 +25,11 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 RELEASE_GO = $(shell GOTOOLCHAIN=auto go version >/dev/null 2>&1 && echo auto || \
   { echo "cannot get the Go release that go.mod names: going on with the local one" >&2; echo local; })
 
-.PHONY: build licenses newest test test-quick lint tidy unit drill tour chart pebble keycloak servers fuzz bench bench-quick bench-test bench-own clean
+# A process with the race detector sleeps a second before it exits, which is for races at exit. A test
+# run ends some 300 such processes.
+export GORACE ?= atexit_sleep_ms=20
+
+.PHONY: build licenses newest test test-quick lint tidy checks unit unit-race unit-gate drill tour chart pebble keycloak servers fuzz bench bench-quick bench-test bench-own clean
 
 build: export GOTOOLCHAIN = $(RELEASE_GO)
 build: ## the binary, version stamped
@@ -40,12 +44,19 @@ newest: ## the attacks on HTTP/2, on a binary built by the Go release that go.mo
 	@go version
 	go test -count=1 -run '^TestHTTP2' ./cmd/tallygate
 
-test: lint tidy tour chart bench-test drill unit ## everything; ends with the count of tests
+test: $(LINT) $(VULNCHECK) $(TESTSUM) $(HELM) $(PEBBLE) $(H2SPEC) ## everything; the drill comes last, alone on the machine
+	$(MAKE) -j3 checks unit-race unit-gate
+	$(MAKE) drill
 
-test-quick: ## what finds most mistakes in a minute or so: no race detector, no load, no real peers
-	go vet ./...
-	go test $$(go list ./... | grep -v -e /cmd/tallygate -e /internal/acme -e /internal/upstream -e /httpserver)
-	go test -run '^TestScripts/(granted|no_certificate|bound_to_other|api_not_allowed|framing|reload)$$' ./cmd/tallygate
+checks: ## what runs beside the tests, one after the other
+	$(MAKE) lint
+	$(MAKE) tidy
+	$(MAKE) tour
+	$(MAKE) chart
+	$(MAKE) bench-test
+
+test-quick: ## what finds most mistakes in a minute or so: no race detector, no load, no real peers, no lint
+	go test -short ./...
 
 lint: $(LINT) $(VULNCHECK) ## linters, import directions, retired words, known vulnerabilities
 	$(LINT) run ./...
@@ -59,8 +70,15 @@ tidy: ## go.mod and go.sum say exactly what is used
 	cd charts/test && go mod tidy -diff
 	cd bench && go mod tidy -diff
 
-unit: $(TESTSUM) $(HELM) $(PEBBLE) $(H2SPEC) ## all tests, fuzz seeds included, race detector on; most of them wait
-	$(TESTSUM) --format pkgname-and-test-fails -- -race -shuffle=on -parallel 4 -timeout 14m ./...
+unit: unit-race unit-gate ## all tests, fuzz seeds included, race detector on
+
+# Lint has run go vet.
+unit-race: $(TESTSUM) $(PEBBLE)
+	$(TESTSUM) --format pkgname-and-test-fails -- -race -vet=off -shuffle=on -parallel 4 -timeout 14m $$(go list ./... | grep -v /cmd/tallygate)
+
+# The gates that these tests run have the race detector; the tests themselves are clients.
+unit-gate: $(TESTSUM) $(HELM) $(PEBBLE) $(H2SPEC)
+	TALLYGATE_RACE=1 $(TESTSUM) --format pkgname-and-test-fails -- -vet=off -shuffle=on -parallel 4 -timeout 14m -skip '^TestOneHostilePartner$$' ./cmd/tallygate
 
 drill: ## one hostile partner beside an honest one, alone on the machine: at most 0.1 % of the honest requests fail
 	TALLYGATE_DRILL=$${TALLYGATE_DRILL:-20s} go test -count=1 -run '^TestOneHostilePartner$$' -timeout 30m -v ./cmd/tallygate

@@ -27,6 +27,7 @@ type chartVolume struct {
 // TestChart renders the chart for each example, creates the files that Kubernetes would mount, and
 // checks the resulting configuration with the binary.
 func TestChart(t *testing.T) {
+	notShort(t)
 	helm := findHelm(t)
 	files, err := filepath.Glob(chart + "/ci/*-values.yaml")
 	if err != nil || len(files) == 0 {

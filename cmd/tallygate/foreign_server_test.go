@@ -45,6 +45,7 @@ type foreign struct {
 // with its own authority.
 func newForeign(t *testing.T) *foreign {
 	t.Helper()
+	notShort(t)
 	needNode(t)
 	dir := t.TempDir()
 	f := &foreign{world: newWorld(dir), t: t}

@@ -142,6 +142,7 @@ func runLine(t *testing.T, text string) string {
 // entry point and user, in a root folder that holds only certificate authorities and a
 // configuration.
 func TestImage(t *testing.T) {
+	notShort(t)
 	if runtime.GOOS != "linux" {
 		t.Skip("images are of Linux")
 	}

@@ -57,6 +57,7 @@ admin: {address: "127.0.0.1:0"}
 
 func newAuthority(t *testing.T) *authority {
 	t.Helper()
+	notShort(t)
 	a := &authority{dir: t.TempDir()}
 	ca := testpki.NewCA("authority")
 	if err := os.WriteFile(filepath.Join(a.dir, "ca.pem"), ca.CertPEM(), 0o600); err != nil {

@@ -53,6 +53,7 @@ type stateful struct {
 
 func newStateful(t *testing.T) *stateful {
 	t.Helper()
+	notShort(t)
 	dir := t.TempDir()
 	s := &stateful{world: newWorld(dir), t: t}
 	t.Cleanup(s.close)
@@ -62,50 +63,6 @@ func newStateful(t *testing.T) *stateful {
 		t.Fatal(err)
 	}
 	return s
-}
-
-// binary returns the program: the test binary under the name tallygate.
-func binary(t *testing.T) string {
-	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	link := filepath.Join(t.TempDir(), "tallygate")
-	if err := os.Symlink(self, link); err != nil {
-		t.Fatal(err)
-	}
-	return link
-}
-
-// withoutRace is the gate as it is released, built once for all tests that need it.
-var withoutRace struct {
-	once sync.Once
-	path string
-	err  error
-}
-
-// plainBinary returns a gate without the race detector, which multiplies memory. Tests that bound
-// the memory of the process run it.
-func plainBinary(t *testing.T) string {
-	t.Helper()
-	withoutRace.once.Do(func() {
-		dir, err := os.MkdirTemp("", "tallygate-plain")
-		if err != nil {
-			withoutRace.err = err
-			return
-		}
-		withoutRace.path = filepath.Join(dir, "tallygate")
-		build := exec.Command("go", "build", "-o", withoutRace.path, ".")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if text, err := build.CombinedOutput(); err != nil {
-			withoutRace.err = fmt.Errorf("building the gate: %w\n%s", err, text)
-		}
-	})
-	if withoutRace.err != nil {
-		t.Fatal(withoutRace.err)
-	}
-	return withoutRace.path
 }
 
 func (s *stateful) check(err error) {

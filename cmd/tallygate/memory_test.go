@@ -18,12 +18,13 @@ import (
 )
 
 // filling returns the memory limit of the gate in MiB and the number of large tokens that a partner
-// sends: their claims would take twice the limit.
+// sends: their claims would take twice what the caches may hold, an eighth of the limit. With
+// TALLYGATE_BIG they would take twice the limit.
 func filling() (limit, tokens int) {
 	if os.Getenv("TALLYGATE_BIG") != "" {
 		return 460, 100_000
 	}
-	return 60, 6_000
+	return 60, 3_000
 }
 
 // sendTokens sends n tokens from token over open connections of northwind, and returns the number

@@ -21,6 +21,7 @@ import (
 // TestQuickStart runs the marked blocks of the quick start, as they stand, against a running
 // demo. Only the ports are replaced by the demo's.
 func TestQuickStart(t *testing.T) {
+	notShort(t)
 	eachShell(t, func(t *testing.T, shell string) {
 		folder := t.TempDir()
 		if err := os.Symlink(binary(t), filepath.Join(folder, "tallygate")); err != nil {
@@ -47,6 +48,7 @@ func TestQuickStart(t *testing.T) {
 // first configuration, serve it and call it. Only the ports are replaced by free ones, and go by
 // a script that puts this test's binary in place, since a build takes half a minute.
 func TestREADME(t *testing.T) {
+	notShort(t)
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "account for "+r.Header.Get("Tallygate-Partner"))
 	}))
@@ -172,6 +174,7 @@ func TestIssuerRules(t *testing.T) {
 // each that the README names.
 func startDemo(t *testing.T, dir string) map[string]string {
 	t.Helper()
+	notShort(t)
 	ctx, stop := context.WithCancel(context.Background())
 	reader, writer := io.Pipe()
 	ended := make(chan int, 1)

@@ -14,8 +14,8 @@ import (
 
 // The load of TestReloadUnderLoad.
 const (
-	loadRate    = 500 // requests a second, when the machine keeps up
-	loadReloads = 300
+	loadRate    = 300 // requests a second, when the machine keeps up
+	loadReloads = 100
 )
 
 // An observed upstream accepts requests of one partner only.

@@ -23,6 +23,7 @@ type reloading struct {
 
 func newReloading(t *testing.T) *reloading {
 	t.Helper()
+	notShort(t)
 	r := &reloading{newWorld(t.TempDir()), t}
 	t.Cleanup(r.close)
 	for name, certificate := range map[string]string{"good": "northwind", "sync": "borealis"} {

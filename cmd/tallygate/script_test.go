@@ -29,9 +29,8 @@ type leakless struct{ *testing.M }
 
 func (m leakless) Run() int {
 	code := m.M.Run()
-	if withoutRace.path != "" {
-		_ = os.RemoveAll(filepath.Dir(withoutRace.path))
-	}
+	plainGate.remove()
+	raceGate.remove()
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -49,6 +48,7 @@ func TestScripts(t *testing.T) {
 // Raw requests in scripts ask for their connection to be closed, so net/http serves them. Without
 // that, the fast path serves plain requests, with the same results.
 func TestScriptsOnOpenConnections(t *testing.T) {
+	notShort(t)
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil {
 		t.Fatal(err)
@@ -73,6 +73,13 @@ func runScripts(t *testing.T, p testscript.Params, open bool) {
 		Dir:   p.Dir,
 		Files: p.Files,
 		Setup: func(env *testscript.Env) error {
+			if runsRaceGate() {
+				path, err := raceGate.build()
+				if err != nil {
+					return err
+				}
+				env.Setenv("PATH", filepath.Dir(path)+string(filepath.ListSeparator)+env.Getenv("PATH"))
+			}
 			w := newWorld(env.WorkDir)
 			w.open = open
 			env.Defer(w.close)
