@@ -153,6 +153,9 @@ func TestNotText(t *testing.T) {
 
 // A file with very many faults is refused as fast as a file with few.
 func TestManyFaults(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not with -short")
+	}
 	var b bytes.Buffer
 	b.WriteString(minimalHead + "partners:\n  list:\n    - name: northwind\n      trust: [ca.pem]\n      applications:\n")
 	const n = 5_000

@@ -4,6 +4,7 @@
 package introspect
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -27,9 +28,9 @@ const (
 	// breakerFailures is the number of server failures in a row that open the circuit breaker.
 	// Failures that a single token or client can cause do not count.
 	breakerFailures = 5
-	// breakerTimeout is how long an open circuit breaker refuses requests. Then it allows one
+	// defaultBreakerTimeout is how long an open circuit breaker refuses requests. Then it allows one
 	// request, and closes if the request succeeds.
-	breakerTimeout = 5 * time.Second
+	defaultBreakerTimeout = 5 * time.Second
 )
 
 // Options are what a [Client] needs in addition to its configuration.
@@ -42,6 +43,8 @@ type Options struct {
 	Now     func() time.Time
 	// Lease, which is required, holds the client.
 	Lease *reuse.Lease
+
+	breakerTimeout time.Duration // 0: defaultBreakerTimeout
 }
 
 // A Client introspects tokens at one authorization server. It is safe for concurrent use.
@@ -58,6 +61,7 @@ type Client struct {
 	queue           *fairQueue
 	unknownTokens   unknownTokenLimiter
 	breaker         *gobreaker.CircuitBreaker[*response]
+	breakerTimeout  time.Duration
 	flights         singleflight.Group // shares one request among calls for one token
 	cache           responseCache
 	credentialCheck credentialCheck
@@ -94,6 +98,7 @@ func New(settings config.AuthorizationServer, options Options) (*Client, error) 
 		credentials:     credentials{settings.Introspection.Authentication, string(settings.Introspection.ClientID), string(settings.Issuer)},
 		queue:           newFairQueue(settings.Introspection.Concurrency),
 		credentialCheck: credentialCheck{interval: recheckAfter, requests: make(chan struct{}, 1)},
+		breakerTimeout:  cmp.Or(options.breakerTimeout, defaultBreakerTimeout),
 		log:             options.Log, now: options.Now,
 		metrics: options.Metrics.forServer(options.Lease, string(settings.Name)), allMetrics: options.Metrics,
 	}
@@ -128,7 +133,7 @@ func (c *Client) open(previous *Client, memory *cache.Pool) (_ *Client, err erro
 	}
 	c.breaker = gobreaker.NewCircuitBreaker[*response](gobreaker.Settings{
 		Name:          c.server,
-		Timeout:       breakerTimeout,
+		Timeout:       c.breakerTimeout,
 		ReadyToTrip:   func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= breakerFailures },
 		IsExcluded:    callerFault,
 		OnStateChange: c.logBreakerState,
@@ -157,7 +162,7 @@ func (c *Client) canShareCache(previous *Client) bool {
 func (c *Client) logBreakerState(_ string, _, to gobreaker.State) {
 	switch to {
 	case gobreaker.StateOpen:
-		c.log.Warn("introspection suspended", "issuer", c.server, "after_failures", breakerFailures, "for", breakerTimeout.String())
+		c.log.Warn("introspection suspended", "issuer", c.server, "after_failures", breakerFailures, "for", c.breakerTimeout.String())
 	case gobreaker.StateClosed:
 		c.log.Info("introspection resumed", "issuer", c.server)
 	case gobreaker.StateHalfOpen: // one request tests the server

@@ -315,6 +315,7 @@ func TestStaleOnError(t *testing.T) {
 func TestBreaker(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t)
+	a.breakerTimeout = time.Second
 	a.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(400) })
 	c := a.client()
 	for i := range 4 * breakerFailures {
@@ -396,6 +397,7 @@ func TestRequestsBeforeMetadata(t *testing.T) {
 func TestServerGoesAway(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t)
+	a.breakerTimeout = time.Second
 	body := encode(active())
 	var broken atomic.Bool
 	a.serve(func(w http.ResponseWriter, r *http.Request) {

@@ -46,6 +46,8 @@ type authorizationServer struct {
 	answer atomic.Pointer[http.HandlerFunc]
 	calls  atomic.Int64
 	now    atomic.Int64 // how far the gate's clock is ahead
+	// breakerTimeout is for clients that are made afterwards; 0: the default.
+	breakerTimeout time.Duration
 
 	mu   sync.Mutex
 	last *http.Request // the last request, with its form parsed
@@ -191,7 +193,7 @@ func (a *authorizationServer) open(edits ...func(*config.AuthorizationServer)) (
 	if err != nil {
 		return nil, err
 	}
-	c, err := New(settings, Options{Remote: remote, Keys: keys, Memory: cache.NewPool(cache.DefaultBytes), Log: log, Metrics: NewMetrics(nil), Now: now, Lease: lease})
+	c, err := New(settings, Options{Remote: remote, Keys: keys, Memory: cache.NewPool(cache.DefaultBytes), Log: log, Metrics: NewMetrics(nil), Now: now, Lease: lease, breakerTimeout: a.breakerTimeout})
 	if err == nil {
 		a.t.Cleanup(c.CancelRequests)
 	}

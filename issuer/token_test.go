@@ -166,6 +166,9 @@ func TestTokenRequests(t *testing.T) {
 
 // T-AS-06, over many connections at once.
 func TestThousandTokens(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not with -short")
+	}
 	s := newHarness(t, "")
 	const workers, each = 8, 125 // 8 × 125 = 1000
 	tokens := make(chan string, workers*each)

@@ -114,6 +114,9 @@ func each(names ...[]byte) [][]byte { return names }
 // T-ADD-10: constraints on names that crypto/x509 does not compare are applied, critical or not, in a
 // subordinate authority and in the anchor. openssl agrees, where it is installed.
 func TestNameConstraints(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not with -short")
+	}
 	other, victim := utf8String(oidO, "Other"), utf8String(oidO, "Victim")
 	app, de := utf8String(oidCN, "app"), utf8String(oidC, "DE")
 	good, bad := subject(other, app), subject(victim, app)

@@ -281,6 +281,9 @@ func TestClientThatLeaves(t *testing.T) {
 // goroutine while the handler returns and the stream ends. It must not touch the finished exchange: a
 // panic on that goroutine would end the process.
 func TestBodyThatOutlivesTheHandler(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not with -short")
+	}
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Connection", "close")
 		w.WriteHeader(http.StatusForbidden)

@@ -85,6 +85,9 @@ func busy(t *testing.T, most int) (*workers, string) {
 // T-ADD-05: 60 streams of one partner that announce a body and send none take no worker of the
 // upstream, and the stall timeout ends them. Requests of another partner succeed meanwhile.
 func TestBodyThatNeverBegins(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not with -short")
+	}
 	t.Parallel()
 	up, url := busy(t, 50)
 	withOther, other := withBorealis(t)

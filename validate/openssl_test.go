@@ -70,6 +70,9 @@ func joined(der []byte) []byte {
 
 // Keys, certificates and signatures made by openssl are accepted and refused like testpki's.
 func TestOpenSSL(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not with -short")
+	}
 	digest := []string{"dgst", "-sha256", "-sign", "key.pem", "input"}
 	pss := []string{"dgst", "-sha256", "-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:digest", "-sign", "key.pem", "input"}
 	for _, c := range []struct {

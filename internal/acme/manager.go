@@ -24,8 +24,8 @@ const (
 	// renewalCheck is the interval of the check which certificates need a renewal: when a third of
 	// the lifetime is left, or earlier if the authority asks for it (RFC 9773).
 	renewalCheck = 10 * time.Minute
-	// stopTimeout bounds how long a stop waits for requests to the authority.
-	stopTimeout = 5 * time.Second
+	// defaultStopTimeout bounds how long a stop waits for requests to the authority.
+	defaultStopTimeout = 5 * time.Second
 )
 
 // A Manager obtains and renews the certificates of the listeners, one for each domain (RFC 8555). It has
@@ -36,6 +36,8 @@ type Manager struct {
 	attempts  *prometheus.CounterVec
 	challenge *tls.Config
 	every     time.Duration
+	// stopTimeout bounds how long a stop, or the end of a domain, waits for requests under way.
+	stopTimeout time.Duration
 
 	settings atomic.Pointer[managerSettings]
 	changed  chan struct{} // signals new settings to Run
@@ -60,8 +62,9 @@ func New(log *slog.Logger, registerer prometheus.Registerer, onChallenge func(tl
 			Name: "tallygate_acme_attempts_total",
 			Help: "Attempts at obtaining or renewing a certificate by ACME, by domain and result: ok or failed.",
 		}, []string{"domain", "result"}),
-		every:   renewalCheck,
-		changed: make(chan struct{}, 1),
+		every:       renewalCheck,
+		stopTimeout: defaultStopTimeout,
+		changed:     make(chan struct{}, 1),
 	}
 	a.challenge = a.challengeSettings(onChallenge)
 	registerer.MustRegister(a.attempts)
@@ -122,7 +125,7 @@ func (a *Manager) Run(ctx context.Context, listener net.Addr) {
 		for domain, t := range managed {
 			if !slices.Contains(now.Domains, domain) {
 				t.cancel()
-				waitAtMost(stopTimeout, func() { <-t.done })
+				waitAtMost(a.stopTimeout, func() { <-t.done })
 				delete(managed, domain)
 				a.unmanage(string(domain))
 			}
@@ -142,10 +145,10 @@ func (a *Manager) Run(ctx context.Context, listener net.Addr) {
 }
 
 // stop ends the renewal of certificates. The contexts of managed have ended. A request to the
-// authority or the storage may take longer than stopTimeout. Such a request continues until the
+// authority or the storage may take longer than a.stopTimeout. Such a request continues until the
 // process ends.
 func (a *Manager) stop(managed map[config.Host]*managedDomain) {
-	waitAtMost(stopTimeout, func() {
+	waitAtMost(a.stopTimeout, func() {
 		for _, t := range managed {
 			<-t.done
 		}

@@ -131,6 +131,9 @@ func acmeOf(directory, storage string) *config.ACME {
 // ends. Pebble cannot renew a certificate whose serial number has a zero byte before it in DER, since it compares
 // texts: 1 in 256. The test begins again then.
 func TestRenewal(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not with -short")
+	}
 	for range 3 {
 		if renewed(t) {
 			return
@@ -223,6 +226,7 @@ func TestACMEStorageThatHangs(t *testing.T) {
 			return false
 		}
 	}
+	a.stopTimeout = 200 * time.Millisecond
 	first, second := hang("api.example.test"), hang("more.example.test")
 	a.Configure(settings, nil)
 	ctx, cancel := context.WithCancel(t.Context())

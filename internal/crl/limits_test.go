@@ -35,6 +35,9 @@ func allocated(f func()) int {
 // T-ADD-06: four responses of 126 KiB that would decompress to 127 MiB each, endless responses, and responses
 // that are expensive to parse are refused with little memory.
 func TestListBombs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not with -short")
+	}
 	var zipped bytes.Buffer
 	z := gzip.NewWriter(&zipped)
 	for range 127 {

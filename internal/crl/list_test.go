@@ -233,6 +233,9 @@ func FuzzList(f *testing.F) {
 
 // T-CRL-07: a million entries are parsed in bounded memory and looked up without an allocation.
 func TestMillionEntries(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not with -short")
+	}
 	const entries = 1_000_000
 	ca := testpki.NewCA("Root")
 	var last serial

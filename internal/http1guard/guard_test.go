@@ -164,6 +164,9 @@ func ask(t *testing.T, address, text string, piece int) string {
 }
 
 func TestGuard(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not with -short")
+	}
 	address, refused := serve(t, echo)
 	const (
 		last   = "GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"

@@ -127,6 +127,9 @@ func (b *harness) states() string {
 
 // Each algorithm verifies its own tokens, and no key verifies another ring's.
 func TestAlgorithms(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not with -short")
+	}
 	for _, algorithm := range []config.Algorithm{config.ES256, config.PS256, config.RS256, config.EdDSA} {
 		t.Run(string(algorithm), func(t *testing.T) {
 			b := newHarness(t, own(algorithm))

@@ -205,6 +205,9 @@ func TestForeignDatabase(t *testing.T) {
 
 // Concurrent creations of the state do not replace each other's file.
 func TestMadeAtTheSameTime(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not with -short")
+	}
 	for range 10 {
 		folder := filepath.Join(t.TempDir(), "state")
 		const makers = 8

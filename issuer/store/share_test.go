@@ -79,6 +79,9 @@ func TestTokenShare(t *testing.T) {
 
 // The file stays within the size that defaultTokenBytes assumes, however often clients fill it.
 func TestTokenFileSize(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not with -short")
+	}
 	const space = 16 << 20
 	folder := t.TempDir()
 	f := open(t, folder)

@@ -258,6 +258,10 @@ func TestHandlerTakesBodyAway(t *testing.T) {
 // A client that takes nothing holds its answer until the deadline that the handler sets, which
 // is not there for the next.
 func TestWriteDeadline(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not with -short")
+	}
+	t.Parallel()
 	failed := make(chan error, 1)
 	r := open(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.RequestURI == "/short" {

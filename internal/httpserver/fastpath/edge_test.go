@@ -13,6 +13,7 @@ import (
 // Where the buffer ends is no matter of where requests end, nor is how they are cut: all of
 // them are served, in order, with their bodies.
 func TestEdges(t *testing.T) {
+	t.Parallel()
 	r := open(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		if r.Header.Get("Slow") != "" {

@@ -57,6 +57,9 @@ func answeringTwice(oneIn int64, pause time.Duration) hand {
 // thousand. TALLYGATE_REQUESTS=100000 sends as many of each kind, and also has the server pause
 // between its answers; that needs a machine that has nothing else to do.
 func TestSecondAnswer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not with -short")
+	}
 	all, pauses := stressed(t, 1200), []time.Duration{0}
 	if all != 1200 {
 		pauses = append(pauses, 20*time.Microsecond, 500*time.Microsecond)
