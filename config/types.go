@@ -101,14 +101,20 @@ func Includes(networks []Network, address netip.Addr) bool {
 	return false
 }
 
+// ClientPrefix returns the addresses that count as the same client as address: a single IPv4 address,
+// or the /64 that an IPv6 subscriber has at least. The zone does not count. The result is the zero
+// Prefix for an invalid address.
+func ClientPrefix(address netip.Addr) netip.Prefix {
+	address = address.Unmap().WithZone("")
+	prefix, _ := address.Prefix(min(address.BitLen(), 64)) // fails for an invalid address
+	return prefix
+}
+
 // FieldName is an HTTP field name in canonical form: letters, digits and hyphens.
 type FieldName string
 
 // Date is a day in UTC. The zero Date is no day.
 type Date struct{ begin time.Time }
-
-// DateOf returns the day of t in UTC.
-func DateOf(t time.Time) Date { return Date{t.UTC().Truncate(24 * time.Hour)} }
 
 // UnmarshalText reads a date of RFC 3339, such as 2027-06-30.
 func (d *Date) UnmarshalText(text []byte) error {

@@ -199,9 +199,9 @@ func TestValueTypes(t *testing.T) {
 	reads(t, "handshake", Handshake)
 	refuses[OnFailure](t, "", "Respond", "ignore")
 
-	reads(t, "2027-06-30", DateOf(time.Date(2027, 6, 30, 23, 59, 59, 0, time.UTC)))
+	reads(t, "2027-06-30", Date{time.Date(2027, 6, 30, 0, 0, 0, 0, time.UTC)})
 	refuses[Date](t, "", "2027-6-30", "2027-06-31", "30.06.2027", "2027-06-30T00:00:00Z", "0001-01-01", " 2027-06-30")
-	if end := DateOf(time.Date(2027, 6, 30, 12, 0, 0, 0, time.UTC)).End(); !end.Equal(time.Date(2027, 7, 1, 0, 0, 0, 0, time.UTC)) {
+	if end := (Date{time.Date(2027, 6, 30, 0, 0, 0, 0, time.UTC)}).End(); !end.Equal(time.Date(2027, 7, 1, 0, 0, 0, 0, time.UTC)) {
 		t.Errorf("End() = %s, want 2027-07-01", end)
 	}
 }
@@ -254,4 +254,19 @@ func FuzzUnmarshalThumbprint(f *testing.F) {
 			t.Errorf("UnmarshalText(%q) set %v, and its String() %v, %v, want the same", text, first, second, err)
 		}
 	})
+}
+
+// Addresses of one IPv6 /64 count as one client.
+func TestClientPrefix(t *testing.T) {
+	for address, want := range map[string]string{
+		"192.0.2.1": "192.0.2.1/32", "::ffff:192.0.2.1": "192.0.2.1/32",
+		"2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64", "fe80::1": "fe80::/64", "fe80::2%eth0": "fe80::/64",
+	} {
+		if got := ClientPrefix(netip.MustParseAddr(address)); got.String() != want {
+			t.Errorf("ClientPrefix(%s) = %s, want %s", address, got, want)
+		}
+	}
+	if got := ClientPrefix(netip.Addr{}); got != (netip.Prefix{}) {
+		t.Errorf("ClientPrefix of the zero Addr = %s, want the zero Prefix", got)
+	}
 }

@@ -29,15 +29,10 @@ func newAddressRates(per config.Rate) (*addressRates, error) {
 	return &addressRates{per: per, buckets: buckets}, err
 }
 
-// allow reports whether a request of address is within the rate, and counts it. The addresses of
-// an IPv6 /64 share one limiter, since a /64 usually belongs to one host.
+// allow reports whether a request of address is within the rate, and counts it. Addresses of one client
+// share a limiter, and so do all invalid addresses.
 func (a *addressRates) allow(address netip.Addr) bool {
-	bits := address.BitLen()
-	if address.Is6() {
-		bits = 64
-	}
-	key, _ := address.Prefix(bits) // an invalid address fails here and shares the zero prefix
-	return a.bucket(key).Allow()
+	return a.bucket(config.ClientPrefix(address)).Allow()
 }
 
 func (a *addressRates) bucket(key netip.Prefix) *rate.Limiter {

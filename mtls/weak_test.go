@@ -133,7 +133,10 @@ func TestRSA1024Exception(t *testing.T) {
 	short := rsaKey(t, 1024)
 	synctest.Test(t, func(t *testing.T) {
 		for _, where := range []string{"client", "authority", "anchor"} {
-			today := config.DateOf(time.Now())
+			var today config.Date
+			if err := today.UnmarshalText([]byte(time.Now().UTC().Format(time.DateOnly))); err != nil {
+				t.Fatal(err)
+			}
 			checkValidity := testpki.Valid(time.Now().Add(-time.Hour), time.Now().Add(96*time.Hour))
 			options := func(of string) []testpki.Option {
 				if of == where {

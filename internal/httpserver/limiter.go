@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/logsample"
 )
 
@@ -42,7 +43,8 @@ func (d *ConnLimiter) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		from := clientPrefix(conn.RemoteAddr())
+		tcp, _ := conn.RemoteAddr().(*net.TCPAddr)
+		from := config.ClientPrefix(tcp.AddrPort().Addr()) // the zero Prefix without TCP
 		limit := d.acquire(from)
 		if limit == "" {
 			return &limitedConn{Conn: conn, release: sync.OnceFunc(func() { d.release(from) })}, nil
@@ -106,22 +108,6 @@ func (d *ConnLimiter) suppressedCount(now time.Time) (n int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.refusals.Add(now)
-}
-
-// clientPrefix returns the prefix of addresses that count as the same client as a: a single IPv4
-// address, or the /64 that an IPv6 subscriber has at least.
-func clientPrefix(a net.Addr) netip.Prefix {
-	tcp, ok := a.(*net.TCPAddr)
-	if !ok {
-		return netip.Prefix{}
-	}
-	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
-	bits := 64
-	if ip.Is4() {
-		bits = 32
-	}
-	prefix, _ := ip.Prefix(bits) // fails only for too many bits
-	return prefix
 }
 
 // A limitedConn is a connection that the limiter counts.

@@ -1,25 +1,9 @@
 package httpserver
 
 import (
-	"net"
 	"testing"
 	"time"
 )
-
-// Addresses of one IPv6 /64 count as one client.
-func TestClientPrefix(t *testing.T) {
-	for address, want := range map[string]string{
-		"192.0.2.1": "192.0.2.1/32", "::ffff:192.0.2.1": "192.0.2.1/32",
-		"2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64", "fe80::1": "fe80::/64",
-	} {
-		if got := clientPrefix(&net.TCPAddr{IP: net.ParseIP(address), Port: 1, Zone: ""}); got.String() != want {
-			t.Errorf("clientPrefix(%s) = %s, want %s", address, got, want)
-		}
-	}
-	if a, b := clientPrefix(&net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: "eth0"}), clientPrefix(&net.TCPAddr{IP: net.ParseIP("fe80::2"), Zone: "eth1"}); a != b {
-		t.Errorf("clientPrefix = %s and %s for two zones, want the same prefix", a, b)
-	}
-}
 
 // A flood of refusals is logged at intervals, with the number of refusals.
 func TestRefusalsInTheLog(t *testing.T) {
