@@ -119,6 +119,37 @@ func TestThreatsShown(t *testing.T) {
 	}
 }
 
+// Each case of stdlib-assumptions.md names a test TestAssumes…, and the page names all such tests.
+func TestAssumptions(t *testing.T) {
+	page, err := os.ReadFile("stdlib-assumptions.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	assumes := regexp.MustCompile("`(TestAssumes[A-Z]\\w+)`")
+	named, cases := map[string]bool{}, 0
+	for line := range strings.Lines(string(page)) {
+		if !regexp.MustCompile(`^\| \d+ \|`).MatchString(line) {
+			continue
+		}
+		cases++
+		found := assumes.FindAllStringSubmatch(line, -1)
+		if len(found) == 0 {
+			t.Errorf("a case names no test TestAssumes…: %s", line)
+		}
+		for _, m := range found {
+			named[m[1]] = true
+		}
+	}
+	if cases < 12 {
+		t.Errorf("stdlib-assumptions.md has %d cases, want at least 12", cases)
+	}
+	for name := range tests(t) { // TestNamesExist checks the other direction
+		if name = name[strings.LastIndex(name, ".")+1:]; strings.HasPrefix(name, "TestAssumes") && !named[name] {
+			t.Errorf("%s is in no case of stdlib-assumptions.md", name)
+		}
+	}
+}
+
 // span matches a code span of Markdown.
 var span = regexp.MustCompile("`([^`\n]+)`")
 

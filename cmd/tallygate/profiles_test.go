@@ -95,8 +95,8 @@ func (w *profileWorld) refuses(t *testing.T, certificate, token string, status i
 }
 
 // RFC 8705 s3, T-JWT-11, T-JWT-21: the token of each profile is granted with its certificate, and
-// refused with another certificate, without a binding, as an ID token, and where it names a client
-// of another server or two clients. Of what is refused, nothing reaches the upstream.
+// refused with another certificate, without a binding, as an ID token, and if it names a client of
+// another server or two clients. No refused request reaches the upstream.
 func TestProfiles(t *testing.T) {
 	t.Parallel()
 	w := newProfileWorld(t)
