@@ -281,16 +281,19 @@ func TestDecideServer(t *testing.T) {
 // TestDecideClient checks that an unknown client_id is refused before every other check.
 func TestDecideClient(t *testing.T) {
 	table := testTable()
+	unknown := func(got string) access.Decision {
+		return access.Decision{Reason: access.UnknownClient, Err: &access.Mismatch{Name: "client_id", Want: "a configured application", Got: got}}
+	}
 	for name, c := range map[string]struct {
 		claims access.Claims
 		want   access.Decision
 	}{
-		"zero claims":        {access.Claims{}, access.Decision{Reason: access.UnknownClient}},
-		"subject only":       {access.Claims{Subject: "northwind-ledger"}, access.Decision{Reason: access.UnknownClient}},
-		"unknown":            {access.Claims{ClientID: "eastwind"}, access.Decision{Reason: access.UnknownClient}},
-		"partner's name":     {access.Claims{ClientID: "northwind"}, access.Decision{Reason: access.UnknownClient}},
-		"other case":         {access.Claims{ClientID: "Northwind-Ledger"}, access.Decision{Reason: access.UnknownClient}},
-		"space behind":       {access.Claims{ClientID: "northwind-ledger "}, access.Decision{Reason: access.UnknownClient}},
+		"zero claims":        {access.Claims{}, unknown(`none`)},
+		"subject only":       {access.Claims{Subject: "northwind-ledger"}, unknown(`none`)},
+		"unknown":            {access.Claims{ClientID: "eastwind"}, unknown(`"eastwind"`)},
+		"partner's name":     {access.Claims{ClientID: "northwind"}, unknown(`"northwind"`)},
+		"other case":         {access.Claims{ClientID: "Northwind-Ledger"}, unknown(`"Northwind-Ledger"`)},
+		"space behind":       {access.Claims{ClientID: "northwind-ledger "}, unknown(`"northwind-ledger "`)},
 		"disabled":           {access.Claims{ClientID: "southwind-ledger"}, access.Decision{Reason: access.PartnerDisabled, Partner: "southwind"}},
 		"subject of another": {access.Claims{ClientID: "southwind-ledger", Subject: "northwind-ledger"}, access.Decision{Reason: access.PartnerDisabled, Partner: "southwind"}},
 	} {

@@ -6,6 +6,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/tallygate/tallygate/access"
@@ -127,6 +128,14 @@ func (t *Table) Holder(server, clientID string, cert *access.Certificate) string
 	return name
 }
 
+// quoted returns a client_id for the log, "none" for a token that names no client.
+func quoted(clientID string) string {
+	if clientID == "" {
+		return "none"
+	}
+	return strconv.Quote(access.Truncate(clientID))
+}
+
 // Decide decides about a request to target with claims and the client certificate cert. It checks the
 // partner first: the client must be known, the authorization server of the token must be allowed to
 // issue tokens for the client's partner, the partner must be enabled, and cert must be a certificate of
@@ -137,8 +146,11 @@ func (t *Table) Holder(server, clientID string, cert *access.Certificate) string
 func (t *Table) Decide(method string, target Target, claims access.Claims, cert *access.Certificate) access.Decision {
 	d := access.Decision{Server: claims.Server, ClientID: claims.ClientID, Claims: claims}
 	app, from := t.applications[claims.ClientID], t.servers[claims.Server]
-	if app == nil || claims.ClientID == "" || from == nil {
+	if from == nil {
 		return withRefusal(d, access.UnknownClient, nil)
+	}
+	if app == nil || claims.ClientID == "" {
+		return withRefusal(d, access.UnknownClient, &access.Mismatch{Name: "client_id", Want: "a configured application", Got: quoted(claims.ClientID)})
 	}
 	if !from.speaksFor(app.partner.name) {
 		return withRefusal(d, access.UnknownClient, &access.Mismatch{

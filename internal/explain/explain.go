@@ -49,6 +49,8 @@ type Stage struct {
 	ExpectedHex string `json:"expected_hex,omitzero"`
 	Got         string `json:"got,omitzero"`
 	GotHex      string `json:"got_hex,omitzero"`
+	// Hint says what a refused token has instead of what is configured, and the settings that find it.
+	Hint string `json:"hint,omitzero"`
 }
 
 // An explainer has what the checks of one decision used.
@@ -140,12 +142,11 @@ var explanations = []struct {
 		x.compare(g, "body", "no body, unless the route has body: allowed", "a "+x.request.Method+" request with a body")
 	}},
 	{access.UnknownClient, func(x *explainer, g *Stage) {
-		if x.decision.Err != nil { // the client is known, but the server's list lacks its partner
+		if g.Compared == "partner" { // the client is known, but the server's list lacks its partner
 			x.at(g, x.server()+".partners")
 			return
 		}
 		x.at(g, "partners")
-		x.compare(g, "client_id", "a configured application", fmt.Sprintf("%q", access.Truncate(x.decision.ClientID)))
 	}},
 	{access.PartnerDisabled, func(x *explainer, g *Stage) { x.at(g, x.partner()+".disabled") }},
 	{access.CertificateNotRegistered, func(x *explainer, g *Stage) {
@@ -189,6 +190,7 @@ func (x *explainer) describeRefusal(stage *Stage) {
 			r.name(x, stage)
 		}
 	}
+	stage.Hint = x.hint()
 	if d.Reason.Stage() == access.StageToken || d.Reason.Stage() == access.StageBinding {
 		x.at(stage, x.server())
 	}

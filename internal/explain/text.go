@@ -24,6 +24,9 @@ func (e *Explanation) Text() string {
 			b.WriteString(compared("expected", g.Expected, g.ExpectedHex))
 			b.WriteString(compared("got", g.Got, g.GotHex))
 		}
+		if g.Hint != "" {
+			fmt.Fprintf(&b, "%-12s hint %s\n", "", Printable(g.Hint))
+		}
 		if g.Position != "" {
 			fmt.Fprintf(&b, "%-12s rule %s (%s)\n", "", Printable(g.Position), g.Path)
 		}

@@ -1,0 +1,221 @@
+package explain
+
+import (
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+)
+
+// A presented token is the header and the claims of the request's JWT. Explain describes it and
+// trusts nothing in it.
+type presented struct {
+	header, claims map[string]jsontext.Value
+}
+
+// token returns the JWT of the request, false for another token and without one.
+func (x *explainer) token() (p presented, ok bool) {
+	_, raw, _ := strings.Cut(x.request.Header.Get("Authorization"), " ")
+	segments := strings.Split(raw, ".")
+	if len(segments) != 3 {
+		return p, false
+	}
+	for i, into := range []*map[string]jsontext.Value{&p.header, &p.claims} {
+		document, err := base64.RawURLEncoding.DecodeString(segments[i])
+		if err != nil || json.Unmarshal(document, into) != nil {
+			return p, false
+		}
+	}
+	return p, true
+}
+
+// settings returns the authorization server that the token names, nil if there is none.
+func (x *explainer) settings(p presented) *config.AuthorizationServer {
+	for i := range x.cfg.AuthorizationServers {
+		s := &x.cfg.AuthorizationServers[i]
+		if text, _ := textOf(p.claims["iss"]); text == string(s.Issuer) {
+			return s
+		}
+	}
+	return nil
+}
+
+// hint says what the token has instead of what is configured, and the settings that would find it.
+// It is "" if the token has nothing of the kind.
+func (x *explainer) hint() string {
+	p, ok := x.token()
+	if !ok {
+		return ""
+	}
+	s := x.settings(p)
+	if s == nil {
+		return ""
+	}
+	switch x.decision.Reason {
+	case access.UnknownClient:
+		if x.decision.ClientID == "" {
+			return p.instead(s.ClientClaim, []config.ClaimName{"client_id", "azp", "appid", "cid"}, "client_claim", true)
+		}
+	case access.InsufficientScope:
+		if len(x.decision.Claims.Scopes) == 0 {
+			return p.scopes(s)
+		}
+	case access.WrongAudience:
+		return p.audienceHint(s)
+	case access.WrongType:
+		return p.typeHint(s)
+	case access.UnsupportedAlgorithm:
+		return p.algorithmHint()
+	case access.NotBound:
+		return p.bindingHint()
+	}
+	return ""
+}
+
+// instead names the first of candidates that the token has, if it has none of the configured
+// claims. list says that the setting is a list.
+func (p presented) instead(configured, candidates []config.ClaimName, setting string, list bool) string {
+	if slices.ContainsFunc(configured, p.has) {
+		return ""
+	}
+	for _, claim := range candidates {
+		if slices.Contains(configured, claim) || !p.has(claim) {
+			continue
+		}
+		value := string(claim)
+		if list {
+			value = "[" + value + "]"
+		}
+		return fmt.Sprintf("no %s; %s=%s: set %s: %s%s", joined(configured), claim, p.quoted(claim), setting, value, p.orProfile())
+	}
+	return ""
+}
+
+// scopes names the claims in which the token has scopes instead of the configured claim.
+func (p presented) scopes(s *config.AuthorizationServer) string {
+	if s.ScopePrefix != "" && p.has(s.ScopeClaim) {
+		return fmt.Sprintf("%s=%s: no scope begins with scope_prefix %q", s.ScopeClaim, p.quoted(s.ScopeClaim), s.ScopePrefix)
+	}
+	if found := p.instead([]config.ClaimName{s.ScopeClaim}, []config.ClaimName{"scope", "scp"}, "scope_claim", false); found != "" {
+		return found
+	}
+	for _, claim := range []config.ClaimName{"roles", "permissions"} {
+		if s.RolesAsScopes == "" && !p.has(s.ScopeClaim) && p.has(claim) {
+			return fmt.Sprintf("no %s; %s=%s: set roles_as_scopes: %[2]s%[4]s", s.ScopeClaim, claim, p.quoted(claim), p.orProfile())
+		}
+	}
+	return ""
+}
+
+// audienceHint names another claim for tokens of Cognito alone: for other servers, it would accept
+// the tokens of every API.
+func (p presented) audienceHint(s *config.AuthorizationServer) string {
+	switch {
+	case slices.ContainsFunc(s.AudienceClaim, p.has):
+		return ""
+	case p.profile() == config.ProfileCognito:
+		return fmt.Sprintf("no %s; client_id=%s: set profile: cognito, and the client in audiences", joined(s.AudienceClaim), p.quoted("client_id"))
+	}
+	return "no " + joined(s.AudienceClaim) + ": let the server name the API in aud (RFC 9068 section 3)"
+}
+
+func (p presented) typeHint(s *config.AuthorizationServer) string {
+	typ, named := p.header["typ"]
+	text, isText := textOf(typ)
+	switch {
+	case !named && !slices.Contains(s.Types, config.NoType):
+		return "no typ: set types: [" + config.NoType + "]" + p.orProfile()
+	case isText && strings.EqualFold(text, "JWT") && !slices.Contains(s.Types, "JWT"):
+		return "typ=" + p.quotedValue(typ) + ": set types: [JWT]" + p.orProfile()
+	}
+	return ""
+}
+
+func (p presented) algorithmHint() string {
+	text, _ := textOf(p.header["alg"])
+	var known config.Algorithm
+	if known.UnmarshalText([]byte(text)) != nil {
+		return ""
+	}
+	return fmt.Sprintf("alg=%q: add it to algorithms%s", text, p.orProfile())
+}
+
+func (p presented) bindingHint() string {
+	var ext struct {
+		Confirmation jsontext.Value `json:"cnf"`
+	}
+	if p.has("ext") && json.Unmarshal(p.claims["ext"], &ext) == nil && ext.Confirmation != nil {
+		return "no cnf; ext has a cnf: set confirmation_claim: ext.cnf or profile: hydra"
+	}
+	return "no cnf: the server does not bind the token; let it bind access tokens of the client to its certificate (RFC 8705 section 3)"
+}
+
+// orProfile returns the end of a hint: the profile that fits the token, "" if none does.
+func (p presented) orProfile() string {
+	if profile := p.profile(); profile != "" {
+		return " or profile: " + string(profile)
+	}
+	return ""
+}
+
+// profile guesses the product that issued the token by claims that no other product has.
+func (p presented) profile() config.Profile {
+	version, _ := textOf(p.claims["ver"])
+	use, _ := textOf(p.claims["token_use"])
+	switch {
+	case p.has("tid") && version == "1.0", p.has("appid"):
+		return config.ProfileEntraV1
+	case p.has("tid") && version == "2.0":
+		return config.ProfileEntra
+	case p.has("cid") && p.has("scp"):
+		return config.ProfileOkta
+	case use == "access" && !p.has("aud"):
+		return config.ProfileCognito
+	case p.has("gty"), strings.Contains(string(p.claims["iss"]), ".auth0.com"):
+		return config.ProfileAuth0
+	case p.has("realm_access"), p.has("azp") && p.has("acr"):
+		return config.ProfileKeycloak
+	case p.has("delegationId"):
+		return config.ProfileCurity
+	case p.has("scp") && p.has("client_id"):
+		return config.ProfileHydra
+	case p.header["pi.atm"] != nil:
+		return config.ProfilePing
+	}
+	return ""
+}
+
+// has reports whether the token has the claim, and not as null.
+func (p presented) has(claim config.ClaimName) bool {
+	v, ok := p.claims[string(claim)]
+	return ok && v.Kind() != jsontext.KindNull
+}
+
+func (p presented) quoted(claim config.ClaimName) string {
+	return p.quotedValue(p.claims[string(claim)])
+}
+
+func (p presented) quotedValue(v jsontext.Value) string { return access.Truncate(string(v)) }
+
+func textOf(v jsontext.Value) (string, bool) {
+	var text string
+	if v.Kind() != jsontext.KindString || json.Unmarshal(v, &text) != nil {
+		return "", false
+	}
+	return text, true
+}
+
+// joined returns claims as in "a or b".
+func joined(claims []config.ClaimName) string {
+	texts := make([]string, len(claims))
+	for i, c := range claims {
+		texts[i] = string(c)
+	}
+	return strings.Join(texts, " or ")
+}
