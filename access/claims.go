@@ -29,11 +29,13 @@ type Unchecked struct {
 // Claims has no client and is granted nothing.
 type Claims Unchecked
 
-// A Confirmation is the part of the cnf claim (RFC 7800 section 3.1) that concerns certificates.
-// The zero Confirmation means that the token has no cnf.
+// A Confirmation is the cnf claim (RFC 7800 section 3.1), which says what a token is bound to: a
+// certificate, a key, or both. The zero Confirmation means that the token has no cnf. If a member is
+// malformed or unknown, both thumbprints are zero.
 type Confirmation struct {
 	Present    bool       // the token has a cnf of any form
-	Thumbprint Thumbprint // x5t#S256, RFC 8705 section 3.1; zero when absent, malformed or not the only member
+	Thumbprint Thumbprint // x5t#S256, RFC 8705 section 3.1; zero when absent
+	Key        Thumbprint // jkt, RFC 9449 section 6.1; zero when absent
 }
 
 // A Certificate is the client certificate of a connection, after package mtls checked it against

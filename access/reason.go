@@ -45,11 +45,17 @@ const (
 	Inactive
 	Revoked
 
-	// Reasons about the binding of token and certificate, RFC 8705 section 3.
+	// Reasons about the binding of a token to a certificate (RFC 8705 section 3) or to a key (RFC 9449).
 	NotBound
 	MalformedBinding
+	WrongScheme
 	BoundToOther
 	BoundToPrevious
+	InvalidDPoPProof
+	DPoPNonceRequired
+	BoundToOtherKey
+	ReplayedDPoPProof
+	BindingNotAccepted
 
 	// Reasons about the partner.
 	UnknownClient
@@ -74,18 +80,20 @@ const (
 // numReasons is an int, so that the exhaustive linter does not count it as a Reason.
 const numReasons = int(RevocationsStale) + 1
 
-// Error codes of RFC 6750 section 3.1.
+// Error codes of RFC 6750 section 3.1, and of RFC 9449 sections 7.1 and 9.
 const (
 	invalidRequest    = "invalid_request"
 	invalidToken      = "invalid_token"
 	insufficientScope = "insufficient_scope"
+	invalidDPoPProof  = "invalid_dpop_proof"
+	useDPoPNonce      = "use_dpop_nonce"
 )
 
 var reasons = [numReasons]struct {
 	stage       Stage  // the stage whose checks give the reason
 	label       string // log value and metric label
 	status      int    // HTTP status code; 0 for Granted, whose status is the upstream's
-	code        string // error code of RFC 6750 section 3.1 in the answer
+	code        string // error code of RFC 6750 section 3.1 or RFC 9449 in the answer
 	description string // fixed text for people, in the characters of RFC 6750 section 3
 }{
 	Undecided: {"", "undecided", http.StatusInternalServerError, "", "The gate reached no verdict."},
@@ -118,10 +126,16 @@ var reasons = [numReasons]struct {
 	Inactive:             {StageToken, "inactive", http.StatusUnauthorized, invalidToken, "The access token is not active."},
 	Revoked:              {StageToken, "revoked", http.StatusUnauthorized, invalidToken, "The access token has been revoked."},
 
-	NotBound:         {StageBinding, "not_bound", http.StatusUnauthorized, invalidToken, "The access token is not bound to a client certificate."},
-	MalformedBinding: {StageBinding, "malformed_binding", http.StatusUnauthorized, invalidToken, "The certificate confirmation in the access token is malformed."},
-	BoundToOther:     {StageBinding, "bound_to_other", http.StatusUnauthorized, invalidToken, "The access token is bound to another client certificate."},
-	BoundToPrevious:  {StageBinding, "bound_to_previous", http.StatusUnauthorized, invalidToken, "The access token is bound to an earlier certificate of this client; fetch a new one."},
+	NotBound:           {StageBinding, "not_bound", http.StatusUnauthorized, invalidToken, "The access token is not bound to a client certificate."},
+	MalformedBinding:   {StageBinding, "malformed_binding", http.StatusUnauthorized, invalidToken, "The certificate confirmation in the access token is malformed."},
+	WrongScheme:        {StageBinding, "wrong_scheme", http.StatusUnauthorized, invalidToken, "The access token needs another scheme in the Authorization header."},
+	InvalidDPoPProof:   {StageBinding, "invalid_dpop_proof", http.StatusUnauthorized, invalidDPoPProof, "The DPoP proof is missing, malformed, expired, or made for another request."},
+	DPoPNonceRequired:  {StageBinding, "dpop_nonce_required", http.StatusUnauthorized, useDPoPNonce, "The DPoP proof needs the nonce of the DPoP-Nonce header."},
+	BoundToOtherKey:    {StageBinding, "bound_to_other_key", http.StatusUnauthorized, invalidToken, "The access token is bound to another key than that of the DPoP proof."},
+	ReplayedDPoPProof:  {StageBinding, "replayed_dpop_proof", http.StatusUnauthorized, invalidDPoPProof, "The DPoP proof has been used before; each request needs a new proof."},
+	BindingNotAccepted: {StageBinding, "binding_not_accepted", http.StatusUnauthorized, invalidToken, "This API does not accept access tokens with this kind of binding."},
+	BoundToOther:       {StageBinding, "bound_to_other", http.StatusUnauthorized, invalidToken, "The access token is bound to another client certificate."},
+	BoundToPrevious:    {StageBinding, "bound_to_previous", http.StatusUnauthorized, invalidToken, "The access token is bound to an earlier certificate of this client; fetch a new one."},
 
 	UnknownClient:            {StagePartner, "unknown_client", http.StatusForbidden, "", "The client is not registered here."},
 	PartnerDisabled:          {StagePartner, "partner_disabled", http.StatusForbidden, "", "The partner is disabled."},
@@ -178,7 +192,7 @@ func (r Reason) String() string { return reasons[r].label }
 // for [Granted], because the upstream sets the status.
 func (r Reason) Status() int { return reasons[r].status }
 
-// Code returns r's error code of RFC 6750 section 3.1, or "" for reasons without a code.
+// Code returns r's error code of RFC 6750 section 3.1 or RFC 9449, or "" for reasons without a code.
 func (r Reason) Code() string { return reasons[r].code }
 
 // Description returns the fixed sentence in the answer to a request that is refused with r. The

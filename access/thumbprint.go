@@ -9,8 +9,9 @@ import (
 	"errors"
 )
 
-// A Thumbprint is the SHA-256 of a certificate's DER encoding, the x5t#S256 of
-// RFC 8705 section 3.1. The zero Thumbprint matches nothing.
+// A Thumbprint is the SHA-256 of a certificate's DER encoding, the x5t#S256 of RFC 8705 section
+// 3.1, or of a public key's JWK, the jkt of RFC 9449 section 6.1. The zero Thumbprint matches
+// nothing.
 type Thumbprint [sha256.Size]byte
 
 // encodedThumbprint is the length of a thumbprint in base64url without padding: 32 bytes are 256

@@ -18,6 +18,9 @@ type API struct {
 	// by name, for any API, is not matched by a wildcard.
 	Hosts    []Host   `yaml:"hosts"`
 	Upstream Upstream `yaml:"upstream"`
+	// Binding says what tokens must be bound to. Default certificate. The client needs a
+	// certificate in any case.
+	Binding Binding `yaml:"binding"`
 	// PathEncoding lists spellings of path segments that are refused by default, because servers read
 	// them differently (400 path_not_canonical). A segment with such a spelling matches {name} and
 	// /** only, as one segment, and is forwarded as received. Optional.

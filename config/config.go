@@ -17,6 +17,7 @@ type Config struct {
 	Listener             Listener              `yaml:"listener"`
 	AuthorizationServers []AuthorizationServer `yaml:"authorization_servers"` // the servers whose tokens the gate accepts; at least one
 	APIs                 []API                 `yaml:"apis"`                  // at least one
+	DPoP                 DPoP                  `yaml:"dpop"`
 	Partners             Partners              `yaml:"partners"`
 	IdentityHeaders      IdentityHeaders       `yaml:"identity_headers"`
 	Issuer               *Issuer               `yaml:"issuer"` // our own authorization server. Optional.

@@ -34,6 +34,14 @@ func Default() *Config {
 				IdleTimeout:      2 * time.Minute,
 			},
 		},
+		DPoP: DPoP{
+			Algorithms: []Algorithm{ES256, PS256, EdDSA},
+			MaxAge:     time.Minute,
+			Leeway:     5 * time.Second,
+			Nonce:      NonceOff,
+			// 3,000 proofs a second for max_age and leeway, 65 s; 130 bytes each, 25 MiB when full.
+			Proofs: 200_000,
+		},
 		IdentityHeaders: IdentityHeaders{
 			Prefix:     "Tallygate-",
 			Partner:    "Tallygate-Partner",
@@ -63,7 +71,7 @@ func setDefaults(v any) {
 		*v = defaultACME()
 	case *API:
 		// Requests is 256, the number of idle connections that the gate keeps to an upstream.
-		*v = API{TrailingSlash: ExactSlash, Upstream: Upstream{Timeout: 30 * time.Second, Protocol: HTTP1, Requests: 256}}
+		*v = API{Binding: BoundToCertificate, TrailingSlash: ExactSlash, Upstream: Upstream{Timeout: 30 * time.Second, Protocol: HTTP1, Requests: 256}}
 	case *Application:
 		*v = Application{Authentication: TLSClientAuth, BoundTokens: true, TokenFormat: JWT}
 	case *Issuer:

@@ -129,6 +129,9 @@ type CertificateHeader struct {
 	Formats        []HeaderFormat `yaml:"formats"`    // at least one
 	PEMHeader      FieldName      `yaml:"pem_header"` // the header of format pem; required with it, an error without it
 	TrustedProxies TrustedProxies `yaml:"trusted_proxies"`
+	// ForwardedHost takes the host and port that a client called from X-Forwarded-Host, for the htu
+	// of DPoP proofs (RFC 9449 section 4.3). The front proxy must set the header or remove it.
+	ForwardedHost bool `yaml:"forwarded_host"`
 }
 
 // HeaderFormat is the format of a certificate in a header.

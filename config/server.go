@@ -143,6 +143,12 @@ func (s *AuthorizationServer) SpeaksFor(partner Name) bool {
 	return s.Partners == nil || slices.Contains(s.Partners, partner)
 }
 
+// SendsMTLSPoP reports whether clients send the server's bound tokens under the scheme mtls_pop:
+// Microsoft's libraries do so with tokens of Entra.
+func (s *AuthorizationServer) SendsMTLSPoP() bool {
+	return s.Profile == ProfileEntra || s.Profile == ProfileEntraV1
+}
+
 // Unlimited returns the names of the foreign authorization servers that may issue tokens to the
 // applications of every partner although there are other servers. Such a server can replace the
 // partner's own server.

@@ -19,6 +19,7 @@ func (c *Config) check() Faults {
 	k.listener()
 	k.authorizationServers()
 	k.apis()
+	k.dpop()
 	k.partners()
 	k.identityHeaders()
 	k.issuer()

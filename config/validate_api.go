@@ -34,6 +34,7 @@ func (k *checker) apis() {
 		distinct(k, path+".hosts", a.Hosts)
 		distinct(k, path+".path_encoding", a.PathEncoding)
 		k.upstream(path+".upstream", &a.Upstream)
+		k.require(path+".binding", a.Binding != "")
 		k.some(path+".routes", len(a.Routes), "an empty list offers nothing")
 		for j := range a.Routes {
 			k.route(strictyaml.Index(path+".routes", j), &a.Routes[j], a, calls)

@@ -34,7 +34,7 @@ func TestSecondOpinion(t *testing.T) {
 	}
 	judged := func(token string, pair *testpki.Pair) access.Reason {
 		t.Helper()
-		claims, err := gate.Validate(t.Context(), token, &access.Certificate{Leaf: pair.Cert, Thumbprint: access.ThumbprintOf(pair.Cert), Anchors: []access.AnchorKey{anchor(northCA.Cert)}})
+		claims, err := gate.Validate(t.Context(), validate.Credentials{Token: token}, &access.Certificate{Leaf: pair.Cert, Thumbprint: access.ThumbprintOf(pair.Cert), Anchors: []access.AnchorKey{anchor(northCA.Cert)}})
 		if err == nil {
 			if claims.ClientID != "northwind-ledger" || len(claims.Scopes) != 2 {
 				t.Errorf("Validate returned %+v, want the claims of the token", claims)
@@ -89,7 +89,7 @@ func TestSecondOpinionOfOpaqueTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	judged := func(token string, pair *testpki.Pair) (access.Claims, access.Reason) {
-		claims, err := gate.Validate(t.Context(), token, &access.Certificate{Leaf: pair.Cert, Thumbprint: access.ThumbprintOf(pair.Cert), Anchors: []access.AnchorKey{anchor(northCA.Cert)}})
+		claims, err := gate.Validate(t.Context(), validate.Credentials{Token: token}, &access.Certificate{Leaf: pair.Cert, Thumbprint: access.ThumbprintOf(pair.Cert), Anchors: []access.AnchorKey{anchor(northCA.Cert)}})
 		if err != nil {
 			return claims, access.ReasonOf(err)
 		}

@@ -21,6 +21,7 @@ type route struct {
 	api       string
 	name      string // in logs and metrics: API and path pattern
 	scopes    []string
+	binding   config.Binding
 	assertion bool // the upstream gets an assertion, a JWT about the client
 	webSocket bool // clients may switch to WebSocket
 	anyBody   bool // a request may have a body with any method
@@ -35,7 +36,7 @@ func newRoute(api *config.API, r *config.Route) *route {
 		scopes[i] = string(s)
 	}
 	out := &route{
-		api: string(api.Name), name: string(api.Name) + " " + r.Path.String(), scopes: scopes, assertion: r.Assertion,
+		api: string(api.Name), name: string(api.Name) + " " + r.Path.String(), scopes: scopes, binding: api.Binding, assertion: r.Assertion,
 		webSocket: slices.Contains(r.Upgrade, config.WebSocket), anyBody: r.Body == config.BodyAllowed,
 		slashOptional: api.TrailingSlash == config.OptionalSlash,
 	}
@@ -62,6 +63,7 @@ type node struct {
 	any      *node             // the child for {name}
 	exact    map[string]*route // by method: patterns that end at this node
 	catchAll map[string]*route // by method: patterns that end with /** after this node
+	bindings Bindings          // of the APIs of the host; set on the root of its routes
 
 	// For the root of a host: what one of the APIs on the host allows.
 	spellings     urlpath.Spellings

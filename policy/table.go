@@ -69,6 +69,7 @@ func (t *Table) addAPI(index int, api *config.API) {
 			}
 			roots[key].spellings |= route.spellings
 			roots[key].slashOptional = roots[key].slashOptional || route.slashOptional
+			roots[key].bindings = roots[key].bindings.with(api.Binding)
 			roots[key].add(api.Routes[i].Path.Segments(), api.Routes[i].Methods, route)
 		}
 	}
@@ -140,7 +141,8 @@ func quoted(clientID string) string {
 // partner first: the client must be known, the authorization server of the token must be allowed to
 // issue tokens for the client's partner, the partner must be enabled, and cert must be a certificate of
 // the client. Then it checks the API: a route must match, the application must have a grant for its API
-// and the method, and the token must have every scope of the route. For the log, the Decision has
+// and the method, the API must take the binding of the token, and the token must have every scope of
+// the route. For the log, the Decision has
 // Partner, API, Route and Rule as far as the checks got. The reason does not tell a client whether a route
 // exists.
 func (t *Table) Decide(method string, target Target, claims access.Claims, cert *access.Certificate) access.Decision {
@@ -174,6 +176,9 @@ func (t *Table) Decide(method string, target Target, claims access.Claims, cert 
 	d.API, d.Route, d.Rule.API, d.Rule.Route = route.api, route.name, route.rule.API, route.rule.Route
 	if !app.granted(route.api, method) {
 		return withRefusal(d, access.APINotAllowed, errNotGranted)
+	}
+	if err := checkBinding(route.binding, claims.Confirmation); err != nil {
+		return withRefusal(d, access.BindingNotAccepted, err)
 	}
 	if !route.coveredBy(claims.Scopes) {
 		d.Scopes = route.scopes

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/tallygate/tallygate/access"
 )
@@ -14,10 +13,6 @@ const (
 	retryAfter = "10" // for 503: key sets are fetched again after a cool-down, 10 s by default
 	retryRate  = "1"  // for 429: the lowest rate limit is one request a second
 )
-
-// realm names the protection space (RFC 9110 section 11.5). RFC 6750 section 3 wants at least one
-// parameter in a challenge.
-const realm = "tallygate"
 
 // errorBody is the body of a refusal or failure. All texts are fixed except the request id.
 type errorBody struct {
@@ -29,24 +24,24 @@ type errorBody struct {
 
 // writeRefusal sends the refusal d. credentials reports whether the request had an Authorization
 // header. Without credentials, the challenge has no error code (RFC 6750 section 3.1).
-func writeRefusal(w http.ResponseWriter, d access.Decision, id string, credentials bool) {
+func writeRefusal(x *exchange, d access.Decision, credentials bool) {
 	reason := d.Reason
 	status := reason.Status()
 	switch {
 	case status == http.StatusUnauthorized && !credentials:
-		w.Header().Set("WWW-Authenticate", challenge("", "", nil))
+		x.Header()["Www-Authenticate"] = x.challenges("", "", nil)
 	case status == http.StatusUnauthorized || reason.Code() != "":
-		w.Header().Set("WWW-Authenticate", challenge(reason.Code(), reason.Description(), d.Scopes))
+		x.Header()["Www-Authenticate"] = x.challenges(reason.Code(), reason.Description(), d.Scopes)
 	case status == http.StatusServiceUnavailable:
-		w.Header().Set("Retry-After", retryAfter)
+		x.Header().Set("Retry-After", retryAfter)
 	case status == http.StatusTooManyRequests:
-		w.Header().Set("Retry-After", retryRate)
+		x.Header().Set("Retry-After", retryRate)
 	}
 	code := reason.Code()
 	if code == "" {
 		code = codes[status]
 	}
-	writeError(w, status, errorBody{Error: code, Description: reason.Description(), Reason: reason.String(), RequestID: id})
+	writeError(x, status, errorBody{Error: code, Description: reason.Description(), Reason: reason.String(), RequestID: x.id})
 }
 
 // codes are the values of the error member for statuses without a code in RFC 6750.
@@ -62,20 +57,6 @@ var codes = map[int]string{
 	http.StatusBadGateway:            "bad_gateway",
 	http.StatusServiceUnavailable:    "temporarily_unavailable",
 	http.StatusGatewayTimeout:        "gateway_timeout",
-}
-
-// challenge returns the value of WWW-Authenticate (RFC 6750 section 3). Fixed texts and configured
-// scopes need no escaping.
-func challenge(code, description string, scopes []string) string {
-	var b strings.Builder
-	b.WriteString(`Bearer realm="` + realm + `"`)
-	if code != "" {
-		b.WriteString(`, error="` + code + `", error_description="` + description + `"`)
-	}
-	if len(scopes) > 0 {
-		b.WriteString(`, scope="` + strings.Join(scopes, " ") + `"`)
-	}
-	return b.String()
 }
 
 // writeOverloaded refuses an HTTP/2 request as overloaded, without a body. A body would wait for the

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/validate"
 )
 
 // An exchange is a request in progress and the http.ResponseWriter of its response. Only the
@@ -26,7 +27,9 @@ type exchange struct {
 	started           time.Time
 	decided           time.Time
 	decision          access.Decision
-	peerThumbprint    string              // the thumbprint of the client certificate, verified or not; "" until thumbprint is called
+	peerThumbprint    string // the thumbprint of the client certificate, verified or not; "" until thumbprint is called
+	credentials       validate.Credentials
+	host              string              // of the request, as in policy.Target; "" before it is known to be served
 	certificate       *access.Certificate // the verified client certificate; nil before the check
 	assertion         string              // the JWT for the upstream; "" if the route needs no assertion
 	detail            error               // the error behind failure, for the log
@@ -148,5 +151,5 @@ func (x *exchange) recoverPanic(log *slog.Logger) {
 		panic(http.ErrAbortHandler)
 	}
 	x.decision.Reason = access.Undecided
-	writeRefusal(x, x.decision, x.id, false)
+	writeRefusal(x, x.decision, false)
 }

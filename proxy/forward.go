@@ -66,7 +66,7 @@ func (p *Proxy) forward(x *exchange) {
 			case end != nil && !end.refuses():
 				panic(http.ErrAbortHandler)
 			case end != nil:
-				writeRefusal(x, end.decision, x.id, true)
+				writeRefusal(x, end.decision, true)
 				return
 			}
 			if x.failure == clientClosed {

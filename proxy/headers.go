@@ -24,6 +24,7 @@ var reservedHeaders = []string{
 	"x-http-method", "x-http-method-override", "x-method-override",
 	"traceparent", "tracestate", "baggage",
 	"authorization", "proxy-authorization",
+	"dpop", "dpop-nonce", // between the client and the gate, RFC 9449
 	"proxy", // which CGI makes the variable HTTP_PROXY of, and HTTP clients obey (CVE-2016-5385)
 }
 

@@ -57,6 +57,7 @@ type Proxy struct {
 	limits         partnerLimits
 	headers        *headerRules
 	asserter       *asserter // nil if no route needs assertions
+	forwardedHost  bool      // front proxies name the host that the client called
 	bodyBytes      int64
 	stall          time.Duration
 	samples        bool // true: one granted request a second is logged
@@ -85,6 +86,7 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 		limits:         newLimits(lease, cfg),
 		headers:        newHeaderRules(cfg.IdentityHeaders, cfg.Listener.ClientCertificates.Header),
 		asserter:       asserter,
+		forwardedHost:  cfg.Listener.ClientCertificates.Header != nil && cfg.Listener.ClientCertificates.Header.ForwardedHost,
 		bodyBytes:      int64(cfg.Listener.Limits.BodyBytes),
 		stall:          cfg.Listener.Limits.StallTimeout,
 		samples:        cfg.Log.Granted == config.LogSample,
@@ -153,7 +155,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			writeOverloaded(x)
 			return
 		}
-		writeRefusal(x, x.decision, x.id, x.request.Header["Authorization"] != nil)
+		writeRefusal(x, x.decision, x.request.Header["Authorization"] != nil)
 		return
 	}
 	p.forward(x)
@@ -168,7 +170,7 @@ func (p *Proxy) RefuseMalformed(w http.ResponseWriter, r *http.Request, fault er
 	defer p.record(x)
 	x.decision = access.Decision{Reason: access.MalformedRequest, Err: fault}
 	x.decided = time.Now()
-	writeRefusal(x, x.decision, x.id, false)
+	writeRefusal(x, x.decision, false)
 }
 
 // addAssertion signs the assertion of a granted request if its route needs one. An error refuses the
@@ -186,9 +188,10 @@ func (p *Proxy) addAssertion(x *exchange) {
 // Decide returns the decision of ServeHTTP about r, by the same checks, and the client certificate if
 // it was accepted. It forwards, answers, logs and counts nothing, but may introspect the token. It
 // takes no slot and no token of a rate limit, because an open stream already has its slot, and load by
-// other clients must not end it.
-func (p *Proxy) Decide(r *http.Request) (access.Decision, *access.Certificate) {
-	x := &exchange{proxy: p, request: r}
+// other clients must not end it. credentials are the credentials of the earlier decision about r, zero
+// without one: a DPoP proof is checked once (RFC 9449 section 11.1).
+func (p *Proxy) Decide(r *http.Request, credentials validate.Credentials) (access.Decision, *access.Certificate) {
+	x := &exchange{proxy: p, request: r, credentials: credentials}
 	return p.decide(x, orFalse(nil)), x.certificate
 }
 
@@ -207,11 +210,20 @@ func (p *Proxy) decide(x *exchange, overloaded func() bool) access.Decision {
 	if !p.steps.Table.Serves(target.Host) || !p.connectionServes(r.TLS, target.Host) {
 		return access.Decision{Reason: access.Misdirected}
 	}
+	x.host = target.Host
 	x.upgrade = asksForUpgrade(r)
 	if x.upgrade && !asksForWebSocket(r) { // an upgrade to another protocol than WebSocket is refused on every route
 		return access.Decision{Reason: access.UpgradeNotAllowed}
 	}
-	raw, noToken := validate.Bearer(r)
+	proved := x.credentials.Proof // of the earlier decision about a stream, otherwise nil
+	credentials, noToken := p.steps.Validator.Credentials(r)
+	switch {
+	case proved != nil:
+		credentials.Proof = proved
+	case credentials.Proof != nil:
+		credentials.Proof.Path = target.Path
+	}
+	x.credentials = credentials
 	if noToken != nil && access.ReasonOf(noToken) == access.MalformedRequest {
 		return access.DecisionOf(noToken)
 	}
@@ -228,7 +240,10 @@ func (p *Proxy) decide(x *exchange, overloaded func() bool) access.Decision {
 	if noToken != nil {
 		return access.DecisionOf(noToken)
 	}
-	claims, err := p.steps.Validator.Validate(r.Context(), raw, x.certificate)
+	if credentials.Proof != nil && proved == nil && p.forwardedHost {
+		credentials.Proof.Authority = forwardedHost(r)
+	}
+	claims, err := p.steps.Validator.Validate(r.Context(), credentials, x.certificate)
 	if err != nil {
 		d := access.DecisionOf(err)
 		d.Partner = p.steps.Table.Partner(d.Server, d.ClientID)

@@ -74,6 +74,7 @@ type harness struct {
 	ca       *testpki.Pair
 	client   *testpki.Pair
 	signer   *testpki.Signer
+	proving  *testpki.Signer // the client's DPoP key; nil without
 	token    string
 }
 
@@ -127,7 +128,7 @@ func (s *harness) next(t testing.TB, edits ...func(*config.Config)) *Proxy {
 	}
 	validator, err := validate.New(cfg.AuthorizationServers, validate.Options{
 		Lease: lease, Log: s.log, Metrics: s.tokens, Revoked: func(access.Unchecked) bool { return s.revoked.Load() },
-		Now: s.now,
+		Now: s.now, DPoP: dpopOf(cfg),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -142,6 +143,14 @@ func (s *harness) next(t testing.TB, edits ...func(*config.Config)) *Proxy {
 	s.lease = lease
 	t.Cleanup(lease.Release)
 	return p
+}
+
+// dpopOf returns the settings of proofs, nil if no API takes them.
+func dpopOf(cfg *config.Config) *config.DPoP {
+	if !cfg.TakesDPoP() {
+		return nil
+	}
+	return &cfg.DPoP
 }
 
 // now returns the time of the checks of tokens and certificates.
@@ -523,7 +532,8 @@ func TestCallersMakeNoSeries(t *testing.T) {
 // A zero access.Decision is a refusal.
 func TestZeroDecisionIsAnswered(t *testing.T) {
 	w := httptest.NewRecorder()
-	writeRefusal(w, access.Decision{}, "id", true)
+	s := newHarness(t, "http://127.0.0.1:1", io.Discard)
+	writeRefusal(s.proxy.newExchange(w, s.request()), access.Decision{}, true)
 	if w.Code != http.StatusInternalServerError {
 		t.Errorf("got %d, want 500", w.Code)
 	}

@@ -180,7 +180,7 @@ func (r *recheck) decide(ctx context.Context, by *Proxy) (d access.Decision) {
 			d = access.Decision{Reason: access.Undecided}
 		}
 	}()
-	d, _ = by.Decide(r.request.WithContext(ctx))
+	d, _ = by.Decide(r.request.WithContext(ctx), r.exchange.credentials)
 	return d
 }
 

@@ -107,6 +107,10 @@ func do(t *testing.T, s *harness, address, token, protocol, method string, body 
 	}
 	r.Host = "api.example.test"
 	r.Header.Set("Authorization", "Bearer "+token)
+	if s.proving != nil {
+		r.Header.Set("Authorization", "DPoP "+token)
+		r.Header.Set("DPoP", s.proving.Proof(testpki.ProofClaims(method, "https://api.example.test/accounts/7", token)))
+	}
 	for _, edit := range edits {
 		edit(r)
 	}

@@ -24,7 +24,7 @@ func BenchmarkHit(b *testing.B) {
 	cert := certificate(partner)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := v.Validate(context.Background(), raw, cert); err != nil {
+		if _, err := v.Validate(context.Background(), Credentials{Token: raw}, cert); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -35,7 +35,7 @@ func BenchmarkHitParallel(b *testing.B) {
 	cert := certificate(partner)
 	b.RunParallel(func(p *testing.PB) {
 		for p.Next() {
-			if _, err := v.Validate(context.Background(), raw, cert); err != nil {
+			if _, err := v.Validate(context.Background(), Credentials{Token: raw}, cert); err != nil {
 				b.Error(err)
 			}
 		}
@@ -49,7 +49,7 @@ func BenchmarkCold(b *testing.B) {
 			cert := certificate(partner)
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := v.Validate(context.Background(), raw, cert); err != nil {
+				if _, err := v.Validate(context.Background(), Credentials{Token: raw}, cert); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -60,7 +60,7 @@ func BenchmarkCold(b *testing.B) {
 func TestHitAllocations(t *testing.T) {
 	v, raw := typical(t, "ES256", 1000)
 	cert := certificate(partner)
-	if n := testing.AllocsPerRun(1000, func() { _, _ = v.Validate(context.Background(), raw, cert) }); n > 0 {
+	if n := testing.AllocsPerRun(1000, func() { _, _ = v.Validate(context.Background(), Credentials{Token: raw}, cert) }); n > 0 {
 		t.Errorf("%v allocations on a hit, want none", n)
 	}
 }
@@ -81,7 +81,7 @@ func BenchmarkIntrospectedHit(b *testing.B) {
 	cert := certificate(partner)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := v.Validate(context.Background(), raw, cert); err != nil {
+		if _, err := v.Validate(context.Background(), Credentials{Token: raw}, cert); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -95,7 +95,7 @@ func BenchmarkIntrospectedCold(b *testing.B) {
 	cert := certificate(partner)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := v.Validate(context.Background(), "opaque", cert); err != nil {
+		if _, err := v.Validate(context.Background(), Credentials{Token: "opaque"}, cert); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -104,7 +104,7 @@ func BenchmarkIntrospectedCold(b *testing.B) {
 func TestIntrospectedHitAllocations(t *testing.T) {
 	v, raw := introspected(t)
 	cert := certificate(partner)
-	if n := testing.AllocsPerRun(1000, func() { _, _ = v.Validate(context.Background(), raw, cert) }); n > 0 {
+	if n := testing.AllocsPerRun(1000, func() { _, _ = v.Validate(context.Background(), Credentials{Token: raw}, cert) }); n > 0 {
 		t.Errorf("%v allocations on a hit, want none", n)
 	}
 }

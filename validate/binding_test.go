@@ -54,8 +54,11 @@ func TestBinding(t *testing.T) {
 		{"array of object", []M{x5t(right)}, access.MalformedBinding},
 		{"number", 1, access.MalformedBinding},
 		{"false", false, access.MalformedBinding},
-		{"unknown member only", M{"jkt": right}, access.MalformedBinding},
-		{"right, beside jkt", M{"x5t#S256": right, "jkt": right}, access.MalformedBinding},
+		{"unknown member only", M{"kid": "k1"}, access.MalformedBinding},
+		{"jkt only", M{"jkt": right}, access.BindingNotAccepted},
+		{"right, beside jkt", M{"x5t#S256": right, "jkt": right}, access.BindingNotAccepted},
+		{"right, beside a malformed jkt", M{"x5t#S256": right, "jkt": right + "="}, access.MalformedBinding},
+		{"wrong, beside jkt", M{"x5t#S256": other.Thumbprint(), "jkt": right}, access.BoundToOther},
 		{"right, beside jwk", M{"x5t#S256": right, "jwk": key.JWK()}, access.MalformedBinding},
 		{"right, beside jwe", M{"x5t#S256": right, "jwe": "x"}, access.MalformedBinding},
 		{"right, beside kid", M{"x5t#S256": right, "kid": "x"}, access.MalformedBinding},
@@ -114,12 +117,12 @@ func TestNoCertificate(t *testing.T) {
 	v := newValidator(t, localKeys(key), settings())
 	for _, cnf := range []any{M{"x5t#S256": partner.Thumbprint()}, nil, M{"x5t#S256": testpki.Segment(make([]byte, 32))}} {
 		raw := key.Token(bound(M{"cnf": cnf}))
-		_, _ = v.Validate(context.Background(), raw, certificate(partner)) // cached from now on
-		if _, err := v.Validate(context.Background(), raw, nil); reason(t, err) != access.NoCertificate {
+		_, _ = v.Validate(context.Background(), Credentials{Token: raw}, certificate(partner)) // cached from now on
+		if _, err := v.Validate(context.Background(), Credentials{Token: raw}, nil); reason(t, err) != access.NoCertificate {
 			t.Errorf("got %v, want no certificate", err)
 		}
 		// A Certificate with a zero thumbprint matches nothing.
-		if _, err := v.Validate(context.Background(), raw, &access.Certificate{}); err == nil {
+		if _, err := v.Validate(context.Background(), Credentials{Token: raw}, &access.Certificate{}); err == nil {
 			t.Error("Validate without a thumbprint = nil, want an error")
 		}
 	}
@@ -130,7 +133,7 @@ func TestBoundToOtherNamesBoth(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	v := newValidator(t, localKeys(key), settings())
 	raw := key.Token(bound())
-	_, err := v.Validate(context.Background(), raw, certificate(other))
+	_, err := v.Validate(context.Background(), Credentials{Token: raw}, certificate(other))
 	var d *access.Denial
 	if !errors.As(err, &d) || d.ClientID != client {
 		t.Fatalf("Validate = %v, want bound_to_other", err)

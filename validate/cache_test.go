@@ -270,7 +270,7 @@ func TestCachePerServer(t *testing.T) {
 	}
 	expect(t, v, kept, partner, access.Granted)
 	hits(t, v, 1)
-	claims, err := v.Validate(context.Background(), kept, certificate(partner))
+	claims, err := v.Validate(context.Background(), Credentials{Token: kept}, certificate(partner))
 	if err != nil || claims.Server != "second" || claims.Issuer != second {
 		t.Errorf("Validate = %+v, %v; want the server's claims", claims, err)
 	}

@@ -13,7 +13,7 @@ import (
 // request, for cached and for new claims. No other function creates access.Claims.
 func (v *Validator) checkToken(s *server, u *access.Unchecked, val *validation) (access.Claims, error) {
 	val.server = s
-	reason, err := v.checkClaimsAndBinding(s, u, val.cert, val.now)
+	reason, err := v.checkClaimsAndBinding(s, u, &val.presentation)
 	if reason != access.Granted {
 		return access.Claims{}, &access.Denial{Reason: reason, ClientID: u.ClientID, Err: err}
 	}
@@ -26,19 +26,24 @@ func (v *Validator) checkToken(s *server, u *access.Unchecked, val *validation) 
 			return access.Claims{}, &access.Denial{Reason: access.Revoked, ClientID: u.ClientID}
 		}
 	}
+	if val.Proof != nil {
+		if reason, err := s.record(&val.presentation, v.partner(s.name, u.ClientID, val.cert)); reason != access.Granted {
+			return access.Claims{}, &access.Denial{Reason: reason, ClientID: u.ClientID, Err: err}
+		}
+	}
 	return access.Claims(*u), nil
 }
 
-// checkClaimsAndBinding returns [access.Granted] if the claims u pass all checks at now and bind
-// the token to cert, and otherwise the reason and the detail.
-func (v *Validator) checkClaimsAndBinding(s *server, u *access.Unchecked, cert *access.Certificate, now time.Time) (access.Reason, error) {
-	if reason, err := s.checkClaims(u, now); reason != access.Granted {
+// checkClaimsAndBinding returns [access.Granted] if the claims u pass all checks and bind the token
+// to what p presents, and otherwise the reason and the detail.
+func (v *Validator) checkClaimsAndBinding(s *server, u *access.Unchecked, p *presentation) (access.Reason, error) {
+	if reason, err := s.checkClaims(u, p.now); reason != access.Granted {
 		return reason, err
 	}
 	if v.revoked != nil && v.revoked(*u) {
 		return access.Revoked, nil
 	}
-	return checkBinding(u.Confirmation, cert)
+	return s.checkBinding(u.Confirmation, p)
 }
 
 // checkClaims returns [access.Granted] if u comes from s, is valid at now and has one of our
@@ -100,17 +105,18 @@ func (s *server) isAudience(a string) bool { return slices.Contains(s.audiences,
 // confirmationClaim is the claim that is compared with the thumbprint of the certificate.
 const confirmationClaim = "cnf.x5t#S256"
 
-// checkBinding returns [access.Granted] if c binds a token to cert, RFC 8705 section 3, and
-// otherwise the reason and the detail.
-func checkBinding(c access.Confirmation, cert *access.Certificate) (access.Reason, error) {
+// checkBinding returns [access.Granted] if c binds a token of s to the certificate in p (RFC 8705
+// section 3), to the key in p (RFC 9449), or to both, and otherwise the reason and the detail. A token
+// that is bound to both must match both.
+func (s *server) checkBinding(c access.Confirmation, p *presentation) (access.Reason, error) {
+	none := access.Thumbprint{}
 	switch {
 	case !c.Present:
-		return access.NotBound, &access.Mismatch{Name: confirmationClaim, Want: cert.Thumbprint.String(), Got: "no cnf"}
-	case c.Thumbprint == access.Thumbprint{}:
-		return access.MalformedBinding, &access.Mismatch{Name: confirmationClaim, Want: cert.Thumbprint.String(), Got: "a cnf that is not one well-formed x5t#S256 alone"}
-	case !c.Thumbprint.Matches(cert.Thumbprint):
-		return access.BoundToOther, &access.Mismatch{Name: confirmationClaim, Want: cert.Thumbprint.String(), Got: c.Thumbprint.String()}
-	default:
-		return access.Granted, nil
+		return access.NotBound, &access.Mismatch{Name: confirmationClaim, Want: p.cert.Thumbprint.String(), Got: "no cnf"}
+	case c.Thumbprint == none && c.Key == none:
+		return access.MalformedBinding, &access.Mismatch{Name: confirmationClaim, Want: p.cert.Thumbprint.String(), Got: "a cnf that is not one well-formed x5t#S256 or jkt, or one of each, alone"}
+	case c.Thumbprint != none && !c.Thumbprint.Matches(p.cert.Thumbprint):
+		return access.BoundToOther, &access.Mismatch{Name: confirmationClaim, Want: p.cert.Thumbprint.String(), Got: c.Thumbprint.String()}
 	}
+	return s.checkKey(c.Key, p)
 }

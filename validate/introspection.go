@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/introspect"
@@ -16,16 +15,16 @@ import (
 // client and the subject that the JWT lacks. The response must not contradict the JWT, above all
 // not its binding (RFC 8705 section 3.2). Errors are an [access.Denial].
 func (v *Validator) crossCheck(s *server, u *access.Unchecked, val *validation) (*access.Unchecked, error) {
-	response := s.introspector.Lookup(val.raw, val.sum)
+	response := s.introspector.Lookup(val.Token, val.sum)
 	if response == nil {
 		val.source = remote
 		var err error
-		if response, err = s.introspector.Introspect(val.ctx, val.raw, val.sum, val.cert, v.crossCheckOwner(s, u, val.cert, val.now)); err != nil {
+		if response, err = s.introspector.Introspect(val.ctx, val.Token, val.sum, val.cert, v.crossCheckOwner(s, u, val.presentation)); err != nil {
 			d := access.DecisionOf(err)
 			return nil, &access.Denial{Reason: d.Reason, ClientID: u.ClientID, Err: d.Err}
 		}
 	}
-	reason, err := s.checkResponse(u, response, val.cert, val.now)
+	reason, err := s.checkResponse(u, response, &val.presentation)
 	if reason != access.Granted {
 		return nil, &access.Denial{Reason: reason, ClientID: u.ClientID, Err: err}
 	}
@@ -54,12 +53,12 @@ func merge(u, response *access.Unchecked) *access.Unchecked {
 
 // crossCheckOwner returns a function that names the partner for whom the response about a JWT
 // with the claims u is cached: "" if the response refuses the token.
-func (v *Validator) crossCheckOwner(s *server, u *access.Unchecked, cert *access.Certificate, now time.Time) introspect.Owner {
+func (v *Validator) crossCheckOwner(s *server, u *access.Unchecked, p presentation) introspect.Owner {
 	return func(response *access.Unchecked) string {
-		if reason, _ := s.checkResponse(u, response, cert, now); reason != access.Granted {
+		if reason, _ := s.checkResponse(u, response, &p); reason != access.Granted {
 			return ""
 		}
-		return v.partner(s.name, cmp.Or(u.ClientID, response.ClientID), cert)
+		return v.partner(s.name, cmp.Or(u.ClientID, response.ClientID), p.cert)
 	}
 }
 
@@ -67,8 +66,8 @@ var errTokenID = errors.New("the jti by introspection differs from the token's j
 
 // checkResponse returns [access.Granted] if response is valid now and agrees with the claims u of
 // the token.
-func (s *server) checkResponse(u, response *access.Unchecked, cert *access.Certificate, now time.Time) (access.Reason, error) {
-	if reason, err := s.checkTimes(response, now); reason != access.Granted {
+func (s *server) checkResponse(u, response *access.Unchecked, p *presentation) (access.Reason, error) {
+	if reason, err := s.checkTimes(response, p.now); reason != access.Granted {
 		return reason, err
 	}
 	for _, claim := range []struct{ name, token, response string }{
@@ -87,7 +86,7 @@ func (s *server) checkResponse(u, response *access.Unchecked, cert *access.Certi
 		return access.WrongAudience, &access.Mismatch{Name: "aud by introspection", Want: strings.Join(s.audiences, " or "), Got: quoted(response.Audience...)}
 	}
 	if response.Confirmation.Present {
-		return checkBinding(response.Confirmation, cert)
+		return s.checkBinding(response.Confirmation, p)
 	}
 	return access.Granted, nil
 }
@@ -97,12 +96,16 @@ func (s *server) checkResponse(u, response *access.Unchecked, cert *access.Certi
 // token cannot be checked.
 func (v *Validator) introspect(val *validation, servers []*server) (access.Claims, error) {
 	val.kind, val.source = opaque, remote
+	if val.Proof != nil {
+		// Now, because the functions of ownerFor may run at the same time as this request.
+		_, _ = val.Proof.check(v.dpop, &val.presentation)
+	}
 	if len(servers) == 1 {
 		val.server = servers[0]
 	}
 	var refused, unavailable error
 	for _, s := range servers {
-		claims, err := s.introspector.Introspect(val.ctx, val.raw, val.sum, val.cert, v.ownerFor(s, val.cert, val.now))
+		claims, err := s.introspector.Introspect(val.ctx, val.Token, val.sum, val.cert, v.ownerFor(s, val.presentation))
 		switch reason := access.ReasonOf(err); {
 		case err == nil:
 			return v.checkToken(s, claims, val)
@@ -124,12 +127,12 @@ func (v *Validator) introspect(val *validation, servers []*server) (access.Claim
 }
 
 // ownerFor returns a function that names the partner for whom a response of s about a token that
-// came with cert is cached: "" if the gate refuses the token.
-func (v *Validator) ownerFor(s *server, cert *access.Certificate, now time.Time) introspect.Owner {
+// came as in p is cached: "" if the gate refuses the token.
+func (v *Validator) ownerFor(s *server, p presentation) introspect.Owner {
 	return func(response *access.Unchecked) string {
-		if reason, _ := v.checkClaimsAndBinding(s, response, cert, now); reason != access.Granted {
+		if reason, _ := v.checkClaimsAndBinding(s, response, &p); reason != access.Granted {
 			return ""
 		}
-		return v.partner(s.name, response.ClientID, cert)
+		return v.partner(s.name, response.ClientID, p.cert)
 	}
 }

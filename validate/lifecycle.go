@@ -23,6 +23,7 @@ func (v *Validator) newServer(settings config.AuthorizationServer, options Optio
 		name: string(settings.Name), issuer: string(settings.Issuer), audiences: settings.Audiences,
 		types: jwks.MediaTypes(settings.Types...), leeway: settings.Leeway, required: settings.Required,
 		mapping: facts.NewMapping(&settings), acceptsJWT: settings.TakesJWT(), alsoIntrospect: settings.AlsoIntrospect, settings: settings,
+		mtlsPoP: settings.SendsMTLSPoP(), dpop: v.dpop,
 	}
 	local, isLocal := options.Local[settings.Issuer]
 	fetchesKeys := settings.NeedsKeys() && !isLocal && settings.KeySet.File == "" && settings.KeySet.JWKS == ""

@@ -123,7 +123,7 @@ func reason(t testing.TB, err error) access.Reason {
 // expect validates raw with p's certificate and compares the reason.
 func expect(t testing.TB, v *Validator, raw string, p *testpki.Pair, want access.Reason) {
 	t.Helper()
-	claims, err := v.Validate(t.Context(), raw, certificate(p))
+	claims, err := v.Validate(t.Context(), Credentials{Token: raw}, certificate(p))
 	if got := reason(t, err); got != want {
 		t.Errorf("got %s (%v), want %s", got, err, want)
 	}

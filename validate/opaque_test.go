@@ -157,8 +157,8 @@ func TestOpaqueTokens(t *testing.T) {
 		"scopes as an array":     {activeResponse(M{"scope": []string{"a", "b"}}), access.Granted},
 		"a scope with a space":   {activeResponse(M{"scope": []string{"a b"}}), access.MalformedToken},
 		"cnf empty":              {activeResponse(M{"cnf": M{}}), access.MalformedBinding},
-		"cnf of a DPoP key":      {activeResponse(M{"cnf": M{"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}, "token_type": "DPoP"}), access.MalformedBinding},
-		"cnf beside a DPoP key":  {activeResponse(M{"cnf": M{"x5t#S256": partner.Thumbprint(), "jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}}), access.MalformedBinding},
+		"cnf of a DPoP key":      {activeResponse(M{"cnf": M{"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}, "token_type": "DPoP"}), access.BindingNotAccepted},
+		"cnf beside a DPoP key":  {activeResponse(M{"cnf": M{"x5t#S256": partner.Thumbprint(), "jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}}), access.BindingNotAccepted},
 		"cnf padded":             {activeResponse(M{"cnf": M{"x5t#S256": partner.Thumbprint() + "="}}), access.MalformedBinding},
 		"cnf of another":         {activeResponse(M{"cnf": M{"x5t#S256": other.Thumbprint()}}), access.BoundToOther},
 		"cnf within":             {activeResponse(M{"cnf": nil, "x5t#S256": partner.Thumbprint()}), access.NotBound},
@@ -191,7 +191,7 @@ func TestOpaqueTokenIsCheckedOnEveryHit(t *testing.T) {
 	expect(t, v, "opaque", partner, access.Granted)
 	v.servers[0].audiences = []string{"https://moved.example"}
 	expect(t, v, "opaque", partner, access.WrongAudience)
-	claims, err := v.Validate(t.Context(), "opaque", nil)
+	claims, err := v.Validate(t.Context(), Credentials{Token: "opaque"}, nil)
 	if reason(t, err) != access.NoCertificate || claims.Issuer != "" {
 		t.Errorf("Validate without a certificate = %v, want no_certificate", err)
 	}
@@ -264,7 +264,7 @@ func TestServersSideBySide(t *testing.T) {
 		t.Errorf("the second server got a token of the first, want none")
 	}
 	expect(t, v, "of b", partner, access.Granted)
-	claims, err := v.Validate(t.Context(), "of b", certificate(partner))
+	claims, err := v.Validate(t.Context(), Credentials{Token: "of b"}, certificate(partner))
 	if err != nil || claims.Server != "second" {
 		t.Errorf("Validate = %+v, %v; want claims of the right server", claims, err)
 	}
@@ -293,7 +293,7 @@ func TestServersSideBySide(t *testing.T) {
 	b.fail(false)
 	a.knows("of both", activeResponse(M{"client_id": "first"}))
 	b.knows("of both", second)
-	claims, err = v.Validate(t.Context(), "of both", certificate(partner))
+	claims, err = v.Validate(t.Context(), Credentials{Token: "of both"}, certificate(partner))
 	if err != nil || claims.ClientID != "first" || claims.Server != "partners" {
 		t.Errorf("Validate = %+v, %v; want claims of the right server", claims, err)
 	}
@@ -361,7 +361,7 @@ func TestAlsoIntrospect(t *testing.T) {
 			}
 			a.calls()
 			for range 2 { // checked, and on a cache hit
-				got, err := v.Validate(t.Context(), raw, certificate(partner))
+				got, err := v.Validate(t.Context(), Credentials{Token: raw}, certificate(partner))
 				if reason(t, err) != c.want {
 					t.Fatalf("got %v, want %s", err, c.want)
 				}
@@ -403,7 +403,7 @@ func TestResponseIsNoJWT(t *testing.T) {
 	raw := key.Token(bound(M{"scope": "a"}))
 	a.knows(raw, activeResponse(M{"scope": "a b", "jti": nil}))
 	for range 3 {
-		claims, err := v.Validate(t.Context(), raw, certificate(partner))
+		claims, err := v.Validate(t.Context(), Credentials{Token: raw}, certificate(partner))
 		if err != nil || !slices.Equal(claims.Scopes, []string{"a"}) {
 			t.Errorf("Validate gives scopes %q, %v; want the scopes of both", claims.Scopes, err)
 		}
@@ -437,7 +437,7 @@ func TestLocalOpaqueTokens(t *testing.T) {
 	state.active, state.err = true, errors.New("the disk is full")
 	expect(t, v, "opaque", partner, access.IssuerUnavailable)
 	state.err = nil
-	claims, err := v.Validate(context.Background(), "opaque", certificate(partner))
+	claims, err := v.Validate(context.Background(), Credentials{Token: "opaque"}, certificate(partner))
 	if err != nil || claims.Server != "partners" {
 		t.Errorf("Validate = %+v, %v; want the local issuer's claims", claims, err)
 	}

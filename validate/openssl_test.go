@@ -124,12 +124,12 @@ func TestOpenSSL(t *testing.T) {
 			} {
 				claims := bound(M{"cnf": M{"x5t#S256": opensslThumbprint(o)}}, line.claims)
 				raw := o.sign(merged(header, line.header), claims, c.raw, c.sign...)
-				if _, err := v.Validate(context.Background(), raw, cert); reason(t, err) != line.want {
+				if _, err := v.Validate(context.Background(), Credentials{Token: raw}, cert); reason(t, err) != line.want {
 					t.Errorf("%s: got %v, want %s", line.name, err, line.want)
 				}
 			}
 			foreign := testpki.NewSigner(c.algorithm, "by openssl")
-			if _, err := v.Validate(context.Background(), foreign.Token(bound()), cert); reason(t, err) != access.BadSignature {
+			if _, err := v.Validate(context.Background(), Credentials{Token: foreign.Token(bound())}, cert); reason(t, err) != access.BadSignature {
 				t.Errorf("token of another key: %v, want bad_signature", err)
 			}
 		})

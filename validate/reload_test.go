@@ -393,7 +393,7 @@ func TestRefreshSurvivesReload(t *testing.T) {
 	before := v
 	answered := make(chan error)
 	go func() {
-		_, err := before.Validate(t.Context(), fresh.Token(bound()), certificate(partner))
+		_, err := before.Validate(t.Context(), Credentials{Token: fresh.Token(bound())}, certificate(partner))
 		answered <- err
 	}()
 	<-begun
@@ -404,7 +404,7 @@ func TestRefreshSurvivesReload(t *testing.T) {
 		t.Errorf("token with a new key during the reload: %s, want granted or issuer_unavailable", got)
 	}
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if _, err := v.Validate(t.Context(), fresh.Token(bound()), certificate(partner)); err == nil {
+		if _, err := v.Validate(t.Context(), Credentials{Token: fresh.Token(bound())}, certificate(partner)); err == nil {
 			break
 		} else if time.Now().After(deadline) {
 			t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"github.com/tallygate/tallygate/internal/facts"
 	"github.com/tallygate/tallygate/internal/jwks"
 	"github.com/tallygate/tallygate/introspect"
+	"github.com/tallygate/tallygate/validate/dpop"
 )
 
 // A server is an authorization server whose tokens are accepted. It has its own keys and its own
@@ -29,6 +30,9 @@ type server struct {
 	acceptsJWT     bool // JWTs are verified with its keys
 	alsoIntrospect bool // JWTs are introspected too
 	settings       config.AuthorizationServer
+
+	mtlsPoP bool          // its tokens may come under the scheme mtls_pop
+	dpop    *dpop.Checker // nil if tokens that are bound to a key are refused
 
 	remote        *authserver.Server // nil if nothing is fetched
 	needsMetadata bool

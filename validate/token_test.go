@@ -404,7 +404,7 @@ func TestClientNamedOnlyWhenVerified(t *testing.T) {
 		{"wrong audience", key.Token(bound(M{"aud": "x"})), client, access.WrongAudience},
 		{"not bound", key.Token(bound(M{"cnf": nil})), client, access.NotBound},
 	} {
-		_, err := v.Validate(context.Background(), c.raw, certificate(partner))
+		_, err := v.Validate(context.Background(), Credentials{Token: c.raw}, certificate(partner))
 		var d *access.Denial
 		if !errors.As(err, &d) || d.Reason != c.want || d.ClientID != c.client {
 			t.Errorf("%s: got %v of client %q, want %s of %q", c.name, err, d.ClientID, c.want, c.client)
@@ -447,7 +447,7 @@ func TestClaims(t *testing.T) {
 		Confirmation: access.Confirmation{Present: true, Thumbprint: access.ThumbprintOf(partner.Cert)},
 	}
 	for range 2 { // miss and hit
-		got, err := v.Validate(context.Background(), raw, certificate(partner))
+		got, err := v.Validate(context.Background(), Credentials{Token: raw}, certificate(partner))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -462,7 +462,7 @@ func TestDotsAllocations(t *testing.T) {
 	v := newValidator(t, localKeys(testpki.NewSigner("ES256", "k1")), settings())
 	cert := certificate(partner)
 	for _, raw := range []string{strings.Repeat(".", 1e6), strings.Repeat(".", maxToken), strings.Repeat("a.", maxToken/2)} {
-		if n := testing.AllocsPerRun(10, func() { _, _ = v.Validate(context.Background(), raw, cert) }); n > 10 {
+		if n := testing.AllocsPerRun(10, func() { _, _ = v.Validate(context.Background(), Credentials{Token: raw}, cert) }); n > 10 {
 			t.Errorf("%d dots: %v allocations, want few", len(raw), n)
 		}
 	}
@@ -487,7 +487,7 @@ func FuzzToken(f *testing.F) {
 	}
 	cert := certificate(partner)
 	f.Fuzz(func(t *testing.T, raw string) {
-		if _, err := v.Validate(context.Background(), raw, cert); err == nil && raw != good {
+		if _, err := v.Validate(context.Background(), Credentials{Token: raw}, cert); err == nil && raw != good {
 			t.Errorf("Validate(%q) = nil, want an error", raw)
 		} else if err != nil {
 			reason(t, err)
@@ -512,7 +512,7 @@ func FuzzPayload(f *testing.F) {
 	}
 	cert := certificate(partner)
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		claims, err := v.Validate(context.Background(), key.Sign([]byte(`{"alg":"EdDSA","kid":"k1","typ":"at+jwt"}`), payload), cert)
+		claims, err := v.Validate(context.Background(), Credentials{Token: key.Sign([]byte(`{"alg":"EdDSA","kid":"k1","typ":"at+jwt"}`), payload)}, cert)
 		if err != nil {
 			reason(t, err)
 			return

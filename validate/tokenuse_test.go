@@ -121,7 +121,7 @@ func TestReloadOfClaimNames(t *testing.T) {
 
 	clientOf := func(v *Validator, raw string) string {
 		t.Helper()
-		claims, err := v.Validate(t.Context(), raw, certificate(partner))
+		claims, err := v.Validate(t.Context(), Credentials{Token: raw}, certificate(partner))
 		if err != nil {
 			t.Fatal(err)
 		}

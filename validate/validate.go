@@ -1,4 +1,4 @@
-// Package validate checks access tokens. [Validator.Validate] takes the raw token of [Bearer] and
+// Package validate checks access tokens. [Validator.Validate] takes the [Credentials] of a request and
 // the client certificate of the connection, and returns [access.Claims] or an [access.Denial].
 // The claims come from a JWT, verified with the keys of its authorization server, or from
 // introspection. The binding of token and certificate (RFC 8705 section 3) is the last check.
@@ -18,6 +18,7 @@ import (
 	"github.com/tallygate/tallygate/internal/facts"
 	"github.com/tallygate/tallygate/internal/jwks"
 	"github.com/tallygate/tallygate/internal/reuse"
+	"github.com/tallygate/tallygate/validate/dpop"
 )
 
 // Options are what a [Validator] needs in addition to its authorization servers.
@@ -38,6 +39,8 @@ type Options struct {
 	// Validator. Its release ends the background work. Requests under way still get their answers.
 	Lease *reuse.Lease
 	Now   func() time.Time // nil: time.Now
+	// DPoP are the settings of proofs, nil if no API takes tokens that are bound to a key.
+	DPoP *config.DPoP
 }
 
 // A LocalIssuer is our own issuer, in this process.
@@ -58,6 +61,8 @@ type Validator struct {
 	memory   *cache.Pool
 	now      func() time.Time
 	metrics  *Metrics
+	dpop     *dpop.Checker // nil if tokens that are bound to a key are refused
+	offered  [len(schemes)]bool
 }
 
 // New returns a Validator for tokens of servers. It reads key set files, anchors and secrets, and
@@ -86,6 +91,7 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 	if v.metrics = options.Metrics; v.metrics == nil {
 		v.metrics = NewMetrics(nil)
 	}
+	v.dpop, v.offered[DPoP] = newChecker(options, v.now), options.DPoP != nil
 	var errs []error
 	for _, settings := range servers {
 		s, err := v.newServer(settings, options)
@@ -98,6 +104,7 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 			continue
 		}
 		v.byIssuer[s.issuer] = s
+		v.offered[MTLSPoP] = v.offered[MTLSPoP] || s.mtlsPoP
 		if s.introspector != nil && settings.TakesOpaque() {
 			v.opaque = append(v.opaque, s)
 		}
@@ -108,12 +115,12 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 	return v, nil
 }
 
-// Validate returns the claims of raw, a token of [Bearer] that came with cert. It may wait for an
+// Validate returns the claims of the token in c, which came with cert. It may wait for an
 // authorization server, within the server's timeouts or until ctx ends. Every error wraps an
 // [access.Denial], whose ClientID is set once the token's origin is verified.
-func (v *Validator) Validate(ctx context.Context, raw string, cert *access.Certificate) (access.Claims, error) {
+func (v *Validator) Validate(ctx context.Context, c Credentials, cert *access.Certificate) (access.Claims, error) {
 	now := v.now()
-	val := validation{ctx: ctx, raw: raw, cert: cert, now: now}
+	val := validation{ctx: ctx, presentation: presentation{Credentials: c, cert: cert, now: now}}
 	claims, err := v.validate(&val)
 	if err != nil && val.server != nil {
 		err = withServer(val.server, err)
@@ -124,11 +131,8 @@ func (v *Validator) Validate(ctx context.Context, raw string, cert *access.Certi
 
 // A validation is the check of one token, with the data for metrics.
 type validation struct {
+	presentation
 	ctx    context.Context
-	raw    string
-	sum    facts.Sum
-	cert   *access.Certificate
-	now    time.Time
 	server *server // server of the token; nil until it is known
 	kind   tokenKind
 	source claimsSource
@@ -149,18 +153,18 @@ func (v *Validator) validate(val *validation) (access.Claims, error) {
 	if val.cert == nil {
 		return access.Claims{}, access.Denyf(access.NoCertificate, "the request has no client certificate")
 	}
-	if len(val.raw) > maxToken {
+	if len(val.Token) > maxToken {
 		return access.Claims{}, errTooLong()
 	}
-	val.sum = facts.SumOf(val.raw)
+	val.sum = facts.SumOf(val.Token)
 	if s, claims := v.lookup(val); claims != nil {
 		return v.checkToken(s, claims, val)
 	}
-	if len(v.opaque) > 0 && !jwks.IsJWS(val.raw) {
+	if len(v.opaque) > 0 && !jwks.IsJWS(val.Token) {
 		return v.introspect(val, v.opaque)
 	}
 	v.metrics.misses.Inc()
-	t, err := parse(val.raw)
+	t, err := parse(val.Token)
 	if err != nil {
 		return access.Claims{}, err
 	}
@@ -218,12 +222,12 @@ func (v *Validator) lookup(val *validation) (*server, *access.Unchecked) {
 		val.source = cached
 		return s, &f.claims
 	}
-	isJWS := len(v.opaque) > 0 && jwks.IsJWS(val.raw)
+	isJWS := len(v.opaque) > 0 && jwks.IsJWS(val.Token)
 	for _, s := range v.opaque {
 		if isJWS && s.acceptsJWT {
 			continue // the server's responses about JWTs are for crossCheck only
 		}
-		if claims := s.introspector.Lookup(val.raw, val.sum); claims != nil {
+		if claims := s.introspector.Lookup(val.Token, val.sum); claims != nil {
 			val.kind, val.source = opaque, cached
 			return s, claims
 		}

@@ -87,6 +87,7 @@ func runScripts(t *testing.T, p testscript.Params, open bool) {
 			for name, value := range map[string]string{
 				"SELF_SIGNED": "false", "ON_FAILURE": "respond", "FORWARD_AUTHORIZATION": "false",
 				"KEY_SET": "{file: keys.json}", "REVOCATION": "{}", "STALL_TIMEOUT": "30s", "UPSTREAM_TIMEOUT": "30s",
+				"BINDING": "certificate", "DPOP": "{}",
 				"UPSTREAM": w.upstream.url(), "ISSUER_ADDRESS": w.issuerAddress,
 			} {
 				env.Setenv(name, value)
@@ -125,11 +126,14 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"end": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(of(ts).stop()) },
 	// token NAME CERT CLIENT [claims=JSON] [header=JSON] [key=other]: make a token
 	// bound to CERT; JSON members are merged over the good ones, null removes one, and
-	// @thumbprint is that of CERT.
+	// @thumbprint is that of CERT, @jkt that of the key of call's proofs.
 	"token": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(of(ts).mint(args)) },
 	// call [-cert NAME] [-token NAME] [-H 'Name: value'] [-h2] [-host H] [-sni NAME] [-to LISTENER]
-	// [-body N] [-chunked] [-form ENCODED] [-until STATUS] METHOD PATH: print the answer;
-	// with -until, repeat until it has that status, # in a header being the number.
+	// [-body N] [-chunked] [-form ENCODED] [-until STATUS] [-scheme NAME] [-proof JSON|again]
+	// [-by KEY] METHOD PATH: print the answer; with -until, repeat until it has that status, # in a
+	// header being the number. With -proof, send a DPoP proof by KEY, dpop or other-dpop, with JSON
+	// members merged over the good claims, null for none and @nonce for the last DPoP-Nonce; or the
+	// last proof again.
 	"call": func(ts *testscript.TestScript, neg bool, args []string) {
 		w := of(ts)
 		err := w.call(args)

@@ -53,6 +53,8 @@ type world struct {
 	verbatim    bool // body is all that came, header and further answers included
 	refusals    map[string]int
 	long        string // what @long stands for
+	proof       string // the last DPoP proof
+	nonce       string // the last DPoP-Nonce header, what @nonce stands for in a proof
 
 	// The issuer's address is part of its identifier, so it is chosen beforehand.
 	issuerAddress string
@@ -63,6 +65,7 @@ func newWorld(dir string) *world {
 		dir: dir, upstream: newRecorder(), tokens: map[string]string{}, refusals: map[string]int{},
 		signers: map[string]*testpki.Signer{
 			"good": testpki.NewSigner("ES256", "k1"), "other": testpki.NewSigner("ES256", "k1"), "unknown": testpki.NewSigner("ES256", "k9"),
+			"dpop": testpki.NewSigner("ES256", ""), "other-dpop": testpki.NewSigner("EdDSA", ""),
 		},
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -183,7 +186,8 @@ func (w *world) mint(args []string) error {
 	}
 	signer, claims, header := w.signers["good"], testpki.M{}, testpki.M{}
 	for _, edit := range args[3:] {
-		key, value, _ := strings.Cut(strings.ReplaceAll(edit, "@thumbprint", pair.Thumbprint()), "=")
+		edit = strings.ReplaceAll(strings.ReplaceAll(edit, "@thumbprint", pair.Thumbprint()), "@jkt", w.signers["dpop"].KeyThumbprint())
+		key, value, _ := strings.Cut(edit, "=")
 		into := map[string]any{"claims": &claims, "header": &header}[key]
 		if key == "key" {
 			signer = w.signers[value]
@@ -218,6 +222,7 @@ func (w *world) call(args []string) error {
 	h2, size, chunked := flags.Bool("h2", false, ""), flags.Int("body", 0, ""), flags.Bool("chunked", false, "")
 	form, until := flags.String("form", "", ""), flags.Int("until", 0, "")
 	sni := flags.String("sni", "api.example.test", "")
+	scheme, proof, by := flags.String("scheme", "Bearer", ""), flags.String("proof", "", ""), flags.String("by", "dpop", "")
 	var headers []string
 	flags.Func("H", "", func(s string) error { headers = append(headers, s); return nil })
 	if err := flags.Parse(args); err != nil {
@@ -240,7 +245,19 @@ func (w *world) call(args []string) error {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	if *token != "" {
-		r.Header.Set("Authorization", "Bearer "+w.tokens[*token])
+		r.Header.Set("Authorization", *scheme+" "+w.tokens[*token])
+	}
+	switch *proof {
+	case "":
+	case "again":
+		r.Header.Set("DPoP", w.proof)
+	default:
+		claims := testpki.ProofClaims(r.Method, "https://"+*host+r.URL.EscapedPath(), w.tokens[*token])
+		if err := json.Unmarshal([]byte(strings.ReplaceAll(*proof, "@nonce", w.nonce)), &claims); err != nil {
+			return fmt.Errorf("reading %s: %w", *proof, err)
+		}
+		w.proof = w.signers[*by].Proof(claims)
+		r.Header.Set("DPoP", w.proof)
 	}
 	for _, header := range headers {
 		if header == "@long" {
@@ -337,6 +354,9 @@ func (w *world) keep(answer *http.Response) error {
 	defer func() { _ = answer.Body.Close() }()
 	var err error
 	w.answer = answer
+	if nonce := answer.Header.Get("DPoP-Nonce"); nonce != "" {
+		w.nonce = nonce
+	}
 	w.body, err = io.ReadAll(answer.Body)
 	return err
 }
@@ -375,18 +395,42 @@ func (w *world) refused(status int, reason, code string) error {
 			return fmt.Errorf("%w\n%s", err, w.dump())
 		}
 	}
-	challenge := w.answer.Header.Get("WWW-Authenticate")
-	if (status == 401 || code != "") != strings.HasPrefix(challenge, `Bearer realm="`) {
-		return fmt.Errorf("the challenge is %q", challenge)
-	}
-	if strings.Contains(challenge, "error=") != (code != "") || code != "" && !strings.Contains(challenge, `error="`+code+`"`) {
-		return fmt.Errorf("the challenge is %q, want the code %q", challenge, code)
+	if err := challenges(w.answer.Header["Www-Authenticate"], status == 401 || code != "", code); err != nil {
+		return err
 	}
 	if received, n := w.upstream.take(); n != 0 || len(received) != 0 {
 		return fmt.Errorf("%d requests reached the upstream:\n%s", n, received)
 	}
 	w.refusals[reason]++
 	return w.recorded(reason, id, status, w.refusals[reason])
+}
+
+// challenges checks that the values of WWW-Authenticate are challenges, if there must be any, and that
+// the code is in at least one and no other code in any.
+func challenges(values []string, want bool, code string) error {
+	if (len(values) > 0) != want {
+		return fmt.Errorf("the challenges are %q", values)
+	}
+	coded := 0
+	for _, v := range values {
+		scheme, rest, _ := strings.Cut(v, " ")
+		if !strings.HasPrefix(rest, `realm="`) || !slices.Contains([]string{"Bearer", "DPoP", "mtls_pop"}, scheme) {
+			return fmt.Errorf("the challenges are %q", values)
+		}
+		if (scheme == "DPoP") != strings.Contains(rest, ` algs="`) {
+			return fmt.Errorf("the challenges are %q, want algs with DPoP alone", values)
+		}
+		switch {
+		case code != "" && strings.Contains(rest, ` error="`+code+`"`):
+			coded++
+		case strings.Contains(rest, " error="):
+			return fmt.Errorf("the challenges are %q, want the code %q", values, code)
+		}
+	}
+	if (coded > 0) != (code != "") {
+		return fmt.Errorf("the challenges are %q, want the code %q", values, code)
+	}
+	return nil
 }
 
 var errOtherReason = errors.New("the answer gives another, or lacks a member")

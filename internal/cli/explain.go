@@ -126,7 +126,7 @@ func explainRequest(ctx context.Context, f explainFlags, stdin io.Reader, stderr
 		defer func() { _ = s.Issuer.Close() }()
 	}
 	r = r.WithContext(ctx)
-	decision, certificate := s.Proxy.Decide(r)
+	decision, certificate := s.Proxy.Decide(r, validate.Credentials{})
 	return explain.New(cfg, s.Trust, r, decision, certificate), nil
 }
 

@@ -106,7 +106,11 @@ func (x *explainer) describePass(stage *Stage) {
 			stage.Detail += fmt.Sprintf(", scope %q, until %s", strings.Join(claims.Scopes, " "), claims.Expires.UTC().Format(time.RFC3339))
 		}
 	case access.StageBinding:
-		x.compare(stage, "cnf.x5t#S256", x.certificate.Thumbprint.String(), claims.Confirmation.Thumbprint.String())
+		if c := claims.Confirmation; c.Key == (access.Thumbprint{}) {
+			x.compare(stage, "cnf.x5t#S256", x.certificate.Thumbprint.String(), c.Thumbprint.String())
+		} else {
+			stage.Detail = "the DPoP proof is signed with the key of cnf.jkt, " + c.Key.String()
+		}
 	case access.StagePartner:
 		path, _ := x.application()
 		x.at(stage, path)
@@ -159,6 +163,11 @@ var explanations = []struct {
 		x.at(g, path+".apis")
 		x.compare(g, "call", "a route of an API that the application may call", x.request.Method+" "+pathOf(x.request))
 	}},
+	{access.BindingNotAccepted, func(x *explainer, g *Stage) {
+		if x.decision.Route != "" { // otherwise no API takes keys
+			x.at(g, fmt.Sprintf("apis[%d].binding", x.decision.Rule.API))
+		}
+	}},
 	{access.InsufficientScope, func(x *explainer, g *Stage) { x.at(g, x.route()+".scopes") }},
 	{access.BodyTooLarge, func(x *explainer, g *Stage) {
 		x.at(g, "listener.limits.body_bytes")
@@ -191,7 +200,7 @@ func (x *explainer) describeRefusal(stage *Stage) {
 		}
 	}
 	stage.Hint = x.hint()
-	if d.Reason.Stage() == access.StageToken || d.Reason.Stage() == access.StageBinding {
+	if (d.Reason.Stage() == access.StageToken || d.Reason.Stage() == access.StageBinding) && stage.Path == "" {
 		x.at(stage, x.server())
 	}
 }

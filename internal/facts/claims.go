@@ -72,35 +72,47 @@ func (m *Members) Read(server string) (access.Unchecked, error) {
 }
 
 // confirmation reads a cnf claim (RFC 7800 section 3.1). Present is set for a cnf of any form, so
-// a token with a cnf is never taken for a bearer token. Thumbprint is zero, which matches no
-// certificate, unless cnf is an object whose only member is a well-formed x5t#S256 (RFC 8705
-// section 3.1). Any other member, such as the jkt of DPoP (RFC 9449 section 6.1), is a second
-// binding that the gate does not check.
+// a token with a cnf is never taken for a bearer token. The thumbprints are zero, which match no
+// certificate and no key, unless cnf is an object with no other members than a well-formed x5t#S256
+// (RFC 8705 section 3.1) and a well-formed jkt (RFC 9449 section 6.1), or one of both. Any other
+// member is a binding that the gate does not check.
 func confirmation(m Member) access.Confirmation {
 	if m == nil {
 		return access.Confirmation{}
 	}
-	c := access.Confirmation{Present: true}
+	malformed := access.Confirmation{Present: true}
 	var members struct {
 		Thumbprint Member            `json:"x5t#S256"`
+		Key        Member            `json:"jkt"`
 		Others     map[string]Member `json:",embed"`
 	}
 	if jsontext.Value(m).Kind() != jsontext.KindBeginObject || json.Unmarshal(m, &members) != nil {
-		return c
+		return malformed
 	}
 	for _, other := range members.Others {
 		if other != nil {
-			return c
+			return malformed
 		}
 	}
-	s, ok := members.Thumbprint.Text()
-	if !ok {
-		return c
-	}
-	if t, err := access.ParseThumbprint(s); err == nil {
-		c.Thumbprint = t
+	c := malformed
+	if !readThumbprint(&c.Thumbprint, members.Thumbprint) || !readThumbprint(&c.Key, members.Key) {
+		return malformed
 	}
 	return c
+}
+
+// readThumbprint sets t to the thumbprint in m and reports whether m is absent or well-formed.
+func readThumbprint(t *access.Thumbprint, m Member) bool {
+	if m == nil {
+		return true
+	}
+	s, ok := m.Text()
+	if !ok {
+		return false
+	}
+	var err error
+	*t, err = access.ParseThumbprint(s)
+	return err == nil
 }
 
 // A claimReader converts claims to Go values and keeps the first error. An absent claim gives the

@@ -132,6 +132,9 @@ func (s *state) makeValidator(from buildOptions) (err error) {
 		options.Local = map[config.Identifier]validate.LocalIssuer{s.cfg.Issuer.Issuer: own.LocalIssuer}
 		options.Revoked = own.Revoked
 	}
+	if s.cfg.TakesDPoP() {
+		options.DPoP = &s.cfg.DPoP
+	}
 	s.Validator, err = validate.New(s.cfg.AuthorizationServers, options)
 	return err
 }

@@ -26,19 +26,23 @@ type JWS struct {
 	KeyID     string         // kid
 	NamesKey  bool           // the header has a kid
 	Payload   jsontext.Value // an undecoded JSON value that begins an object
+	// JWK is the jwk of the header, nil when absent. It is for DPoP proofs (RFC 9449 section 4.2),
+	// which are signed by a key of their own. No token is verified by it.
+	JWK jsontext.Value
 
 	signed    string // the signing input, RFC 7515 section 5.2
 	signature string // base64url
 }
 
 // header holds the members of the JOSE header that the gate reads, RFC 7515 section 4.1. Members
-// that carry or point to keys (jwk, jku, x5c, x5u) are ignored.
+// that point to keys or carry certificates (jku, x5c, x5u) are ignored.
 type header struct {
 	Algorithm     jsontext.Value `json:"alg"`
 	Type          facts.Member   `json:"typ"`
 	KeyID         jsontext.Value `json:"kid"`
 	Critical      jsontext.Value `json:"crit"`
 	Base64Payload jsontext.Value `json:"b64"`
+	JWK           jsontext.Value `json:"jwk"`
 }
 
 // segmentEncoding refuses trailing bits that are not zero, so that a token has exactly one
@@ -92,6 +96,7 @@ func Parse(raw string) (*JWS, error) {
 	if h.Critical != nil || h.Base64Payload != nil {
 		return nil, access.Denyf(access.MalformedToken, "the header has a crit or b64 member")
 	}
+	t.JWK = h.JWK
 	t.Algorithm, _ = facts.Text(h.Algorithm)
 	if t.NamesType = h.Type != nil; t.NamesType {
 		var ok bool

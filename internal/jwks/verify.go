@@ -2,6 +2,7 @@ package jwks
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"slices"
@@ -146,6 +147,23 @@ var signingMethods = map[config.Algorithm]jwt.SigningMethod{
 // verifies any salt length.
 func strictPSS(m *jwt.SigningMethodRSAPSS) jwt.SigningMethod {
 	return &jwt.SigningMethodRSAPSS{SigningMethodRSA: m.SigningMethodRSA, Options: m.Options}
+}
+
+// VerifyWith returns nil if t has a valid signature by public, with an algorithm that fits the
+// key. The caller says which algorithms and which keys count.
+func (t *JWS) VerifyWith(public crypto.PublicKey) error {
+	method := signingMethods[config.Algorithm(t.Algorithm)]
+	if method == nil || !slices.Contains(algorithmsFor(public), config.Algorithm(t.Algorithm)) {
+		return fmt.Errorf("alg %q does not fit the key", access.Truncate(t.Algorithm))
+	}
+	signature, err := segmentEncoding.DecodeString(t.signature)
+	if err != nil {
+		return fmt.Errorf("reading signature: %w", err)
+	}
+	if err := method.Verify(t.signed, signature, public); err != nil {
+		return fmt.Errorf("verifying signature: %w", err)
+	}
+	return nil
 }
 
 var errNoMethod = errors.New("algorithm not supported")

@@ -15,6 +15,47 @@ func request(target string, authorization ...string) *http.Request {
 	return r
 }
 
+// bearerOnly is a Validator as it is by default, everyScheme accepts every scheme.
+var (
+	bearerOnly  = &Validator{}
+	everyScheme = &Validator{offered: [len(schemes)]bool{DPoP: true, MTLSPoP: true}}
+)
+
+// Each scheme has a name in any case (RFC 9110 section 11.1), counts only where it is offered, and
+// comes alone.
+func TestSchemes(t *testing.T) {
+	for _, c := range []struct {
+		header string
+		v      *Validator
+		want   Scheme
+		reason access.Reason
+	}{
+		{"DPoP abc", everyScheme, DPoP, access.Granted},
+		{"dpop abc", everyScheme, DPoP, access.Granted},
+		{"mtls_pop abc", everyScheme, MTLSPoP, access.Granted},
+		{"MTLS_PoP abc", everyScheme, MTLSPoP, access.Granted},
+		{"bearer abc", everyScheme, Bearer, access.Granted},
+		{"DPoP abc", bearerOnly, Bearer, access.NoToken},
+		{"mtls_pop abc", bearerOnly, Bearer, access.NoToken},
+		{"mtls-pop abc", everyScheme, Bearer, access.NoToken},
+		{"DPoPx abc", everyScheme, Bearer, access.NoToken},
+		{"DPoP", everyScheme, DPoP, access.MalformedRequest},
+		{"mtls_pop:abc", everyScheme, MTLSPoP, access.MalformedRequest},
+		{"DPoP abc, Bearer abc", everyScheme, DPoP, access.MalformedRequest},
+	} {
+		got, err := c.v.Credentials(request("/", c.header))
+		if r := reason(t, err); r != c.reason || got.Scheme != c.want {
+			t.Errorf("Credentials of %q = %s, %s, want %s, %s", c.header, got.Scheme, r, c.want, c.reason)
+		}
+	}
+	if _, err := everyScheme.Credentials(request("/", "DPoP abc", "Bearer abc")); reason(t, err) != access.MalformedRequest {
+		t.Errorf("Credentials of two headers returned %v, want malformed_request", err)
+	}
+	if _, err := everyScheme.Credentials(request("/?access_token=abc", "DPoP abc")); reason(t, err) != access.MalformedRequest {
+		t.Errorf("Credentials with a token in the query returned %v, want malformed_request", err)
+	}
+}
+
 // T-BR-01 to T-BR-03, T-BR-05; RFC 6750 sections 2 and 2.1.
 func TestBearer(t *testing.T) {
 	long := strings.Repeat("a", maxToken)
@@ -78,9 +119,9 @@ func TestBearer(t *testing.T) {
 		{"empty query", request("/?", "Bearer abc"), "abc", access.Granted},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			token, err := Bearer(c.r)
-			if got := reason(t, err); got != c.reason || token != c.token {
-				t.Errorf("got %.20q, %s (%v), want %.20q, %s", token, got, err, c.token, c.reason)
+			got, err := bearerOnly.Credentials(c.r)
+			if reason := reason(t, err); reason != c.reason || got.Token != c.token || got.Scheme != Bearer || got.Proof != nil {
+				t.Errorf("got %.20q, %s (%v), want %.20q, %s", got.Token, reason, err, c.token, c.reason)
 			}
 		})
 	}
@@ -95,25 +136,25 @@ func TestBearerElsewhere(t *testing.T) {
 		"Proxy-Authorization":    {"Bearer abc"},
 		"Sec-Websocket-Protocol": {"bearer, abc"},
 	}
-	if _, err := Bearer(r); reason(t, err) != access.NoToken {
+	if _, err := bearerOnly.Credentials(r); reason(t, err) != access.NoToken {
 		t.Errorf("got %v, want no token", err)
 	}
 }
 
-// Bearer does not allocate for a valid header.
-func TestBearerAllocations(t *testing.T) {
+// Credentials does not allocate for a valid bearer token.
+func TestCredentialsAllocations(t *testing.T) {
 	r := request("/accounts/7", "Bearer abc.def.ghi")
-	if n := testing.AllocsPerRun(100, func() { _, _ = Bearer(r) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { _, _ = everyScheme.Credentials(r) }); n != 0 {
 		t.Errorf("%v allocations, want none", n)
 	}
 }
 
-// The result of Bearer is one b64token, the end of the only header, and net/url finds no token in
+// The token of Credentials is one b64token, the end of the only header, and net/url finds no token in
 // the query.
-func FuzzBearer(f *testing.F) {
+func FuzzCredentials(f *testing.F) {
 	seeds := []struct{ header, query string }{
 		{"Bearer abc", ""}, {"bearer  abc==", "a=b"}, {"Bearer", "access_token=x"}, {"Basic abc", ""},
-		{"Bearer a b", "access%5ftoken=x"}, {"Bearer:abc", "a;b"}, {"Bearer\tabc", "%"}, {"Bearer abc", "a=b&access_token"},
+		{"DPoP abc", ""}, {"mtls_pop abc", ""}, {"DPoP", ""}, {"Bearer a b", "access%5ftoken=x"}, {"Bearer:abc", "a;b"}, {"Bearer\tabc", "%"}, {"Bearer abc", "a=b&access_token"},
 	}
 	if len(seeds) == 0 {
 		f.Fatal("no seeds")
@@ -124,22 +165,23 @@ func FuzzBearer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, header, query string) {
 		r := request("/", header)
 		r.URL.RawQuery = query
-		token, err := Bearer(r)
+		got, err := everyScheme.Credentials(r)
+		token := got.Token
 		if err != nil {
 			if token != "" {
-				t.Errorf("Bearer = %q with an error, want \"\"", token)
+				t.Errorf("Credentials = %q with an error, want \"\"", token)
 			}
 			reason(t, err)
 			return
 		}
 		if token == "" || len(token) > maxToken || strings.ContainsAny(token, " \t\r\n,;\"") || !strings.HasSuffix(header, " "+token) {
-			t.Errorf("Bearer of header %q = %q, want the end of the header", header, token)
+			t.Errorf("Credentials of header %q = %q, want the end of the header", header, token)
 		}
-		if scheme, _, _ := strings.Cut(header, " "); !strings.EqualFold(scheme, "bearer") {
-			t.Errorf("Bearer of header %q succeeded, want another scheme refused", header)
+		if scheme, _, _ := strings.Cut(header, " "); !strings.EqualFold(scheme, got.Scheme.String()) || (got.Proof != nil) != (got.Scheme == DPoP) {
+			t.Errorf("Credentials of header %q = %+v, want the scheme of the header, and a proof with DPoP alone", header, got)
 		}
 		if r.URL.Query().Has("access_token") {
-			t.Errorf("Bearer with a token in query %q succeeded, want an error", query)
+			t.Errorf("Credentials with a token in query %q succeeded, want an error", query)
 		}
 	})
 }

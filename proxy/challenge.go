@@ -1,0 +1,90 @@
+package proxy
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/tallygate/tallygate/validate"
+)
+
+// realm names the protection space (RFC 9110 section 11.5). RFC 6750 section 3 wants at least one
+// parameter in a challenge.
+const realm = "tallygate"
+
+// challenges returns the values of WWW-Authenticate: one challenge for each scheme that the host of the
+// request offers. code, description and scopes stand in the challenge of the scheme that the client
+// used (RFC 6750 section 3, RFC 9449 section 7.1), or in each if the host does not offer that scheme.
+func (x *exchange) challenges(code, description string, scopes []string) []string {
+	offered := x.offeredSchemes()
+	used := false
+	for _, scheme := range offered {
+		used = used || scheme == x.credentials.Scheme
+	}
+	values := make([]string, 0, len(offered))
+	for _, scheme := range offered {
+		if used && scheme != x.credentials.Scheme {
+			values = append(values, x.challenge(scheme, "", "", nil))
+			continue
+		}
+		values = append(values, x.challenge(scheme, code, description, scopes))
+	}
+	return values
+}
+
+// offeredSchemes returns the schemes of the host, at least one.
+func (x *exchange) offeredSchemes() []validate.Scheme {
+	steps := &x.proxy.steps
+	bindings := steps.Table.Bindings(x.host)
+	schemes := make([]validate.Scheme, 0, 3)
+	if bindings.Certificate {
+		schemes = append(schemes, validate.Bearer)
+	}
+	if bindings.Key {
+		schemes = append(schemes, validate.DPoP)
+	}
+	if bindings.Certificate && steps.Validator.Offers(validate.MTLSPoP) {
+		schemes = append(schemes, validate.MTLSPoP)
+	}
+	return schemes
+}
+
+// challenge returns one challenge. Fixed texts and configured scopes need no escaping.
+func (x *exchange) challenge(scheme validate.Scheme, code, description string, scopes []string) string {
+	var b strings.Builder
+	b.WriteString(scheme.String() + ` realm="` + realm + `"`)
+	if code != "" {
+		b.WriteString(`, error="` + code + `", error_description="` + description + `"`)
+	}
+	if len(scopes) > 0 {
+		b.WriteString(`, scope="` + strings.Join(scopes, " ") + `"`)
+	}
+	if scheme == validate.DPoP {
+		b.WriteString(`, algs="` + strings.Join(x.proxy.steps.Validator.Algorithms(), " ") + `"`)
+	}
+	return b.String()
+}
+
+// setNonce tells a client that uses DPoP the nonce for its next proofs, if it needs another (RFC 9449
+// section 8.2).
+func (x *exchange) setNonce() {
+	if x.credentials.Proof == nil {
+		return
+	}
+	if nonce := x.proxy.steps.Validator.Nonce(x.credentials); nonce != "" {
+		x.Header().Set("DPoP-Nonce", nonce)
+	}
+}
+
+// forwardedHost returns the host and port that the client called, according to a trusted front proxy:
+// X-Forwarded-Host, or the host of the request without it. It returns "", which no proof is for, if the
+// header does not name one host.
+func forwardedHost(r *http.Request) string {
+	switch hosts := r.Header["X-Forwarded-Host"]; {
+	case len(hosts) == 0:
+		return r.Host
+	case len(hosts) > 1 || strings.ContainsAny(hosts[0], ", /@?#"):
+		return ""
+	default:
+		return hosts[0]
+	}
+}

@@ -1,0 +1,235 @@
+// Package dpop checks DPoP proofs, RFC 9449 section 4.3: a client proves with each request that it
+// holds the private key of a public key. The package finds out which key a proof is for. Whether a
+// token is bound to that key is for package validate to decide.
+package dpop
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/facts"
+	"github.com/tallygate/tallygate/internal/jwks"
+)
+
+// Why a proof is refused. Every error of [Checker.Check] and [Checker.Record] wraps one of these.
+var (
+	// ErrInvalid is returned for a proof that is missing or repeated, malformed, too old or too new,
+	// wrongly signed, or made for another request or token.
+	ErrInvalid = errors.New("invalid DPoP proof")
+	// ErrNonce is returned for a proof that is valid but for its nonce, which is missing, too old or
+	// not ours.
+	ErrNonce = errors.New("the DPoP proof needs a nonce of the gate")
+	// ErrReplayed is returned for a proof that the gate has accepted before.
+	ErrReplayed = errors.New("the DPoP proof has been used before")
+	// ErrShare is returned while the proofs of one owner fill the owner's share of the memory.
+	ErrShare = errors.New("the partner's share of the memory for DPoP proofs is full")
+	// ErrFull is returned while the memory is full.
+	ErrFull = errors.New("the memory for DPoP proofs is full")
+)
+
+// proofType is the typ of a proof, RFC 9449 section 4.2.
+const proofType = "dpop+jwt"
+
+// maxProof bounds a proof in bytes. A proof with an RSA key of 4096 bits and the longest nonce in
+// use has 2.5 KB; this is three times as much.
+const maxProof = 8 << 10
+
+// A Request is what a proof must have been made for.
+type Request struct {
+	Proofs    []string // the DPoP headers
+	Method    string
+	Authority string // host and port as the client called them; without a port, 443
+	Path      string // as in the request line, without the query
+	Token     [sha256.Size]byte
+}
+
+// A Proof is a proof that passed all checks but for [Checker.Record].
+type Proof struct {
+	Key access.Thumbprint // the JWK thumbprint of its key, RFC 7638
+	id  identity
+	// NonceAge is the age of its nonce; 0 without one.
+	NonceAge time.Duration
+}
+
+// identity is the SHA-256 of a proof's key and jti.
+type identity [sha256.Size]byte
+
+// A Checker checks proofs. It is safe for concurrent use.
+type Checker struct {
+	algorithms []config.Algorithm
+	maxAge     time.Duration
+	leeway     time.Duration
+	needsNonce bool
+	proofs     int
+	nonces     *nonces
+	seen       *memory
+	earlier    time.Duration // max_age for proofs that were made until earlierEnd
+	earlierEnd time.Time
+}
+
+// New returns a Checker for settings. It shares nonces and the memory of used proofs with previous,
+// the Checker before a reload, which may be nil.
+func New(settings config.DPoP, previous *Checker, now time.Time) *Checker {
+	c := &Checker{
+		algorithms: settings.Algorithms, maxAge: settings.MaxAge, leeway: settings.Leeway,
+		needsNonce: settings.Nonce == config.NonceRequired, proofs: settings.Proofs,
+	}
+	if previous == nil {
+		c.nonces, c.seen, c.earlier = newNonces(), newMemory(), c.maxAge
+		c.seen.keepFor(c.window())
+		return c
+	}
+	c.nonces, c.seen = previous.nonces, previous.seen
+	// Until the reload succeeds, and if it fails, the previous Checker goes on.
+	c.seen.keepFor(max(c.window(), previous.window()))
+	// The memory forgets a proof when the previous max_age has passed. With a longer max_age the
+	// proof would count again, so the previous max_age stays in force for the proofs of that time.
+	c.earlier, c.earlierEnd = min(c.maxAge, previous.maxAge, previous.earlier), now.Add(previous.leeway)
+	return c
+}
+
+// window is how long a proof can be accepted after its first use: it may have been made leeway
+// ahead of our clock, and counts for max_age from then.
+func (c *Checker) window() time.Duration { return c.maxAge + c.leeway }
+
+// claims are the claims of a proof, RFC 9449 section 4.2.
+type claims struct {
+	ID       facts.Member `json:"jti"`
+	Method   facts.Member `json:"htm"`
+	URI      facts.Member `json:"htu"`
+	IssuedAt facts.Member `json:"iat"`
+	Token    facts.Member `json:"ath"`
+	Nonce    facts.Member `json:"nonce"`
+}
+
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", ErrInvalid, fmt.Errorf(format, args...))
+}
+
+// Check checks the proof of r, RFC 9449 section 4.3, but for its replay. The error wraps
+// [ErrInvalid] or [ErrNonce] and quotes nothing of the proof that is secret.
+func (c *Checker) Check(r *Request, now time.Time) (Proof, error) {
+	if len(r.Proofs) != 1 {
+		return Proof{}, invalid("%d DPoP headers, want one", len(r.Proofs))
+	}
+	if len(r.Proofs[0]) > maxProof {
+		return Proof{}, invalid("longer than %d bytes", maxProof)
+	}
+	t, err := jwks.Parse(r.Proofs[0])
+	if err != nil {
+		return Proof{}, invalid("%w", errors.Unwrap(err))
+	}
+	thumbprint, err := c.verify(t)
+	if err != nil {
+		return Proof{}, err
+	}
+	var payload claims
+	if err := json.Unmarshal(t.Payload, &payload); err != nil {
+		return Proof{}, invalid("reading payload: %w", err)
+	}
+	proof := Proof{Key: thumbprint}
+	if proof.id, err = c.checkClaims(&payload, thumbprint, r, now); err != nil {
+		return Proof{}, err
+	}
+	nonce, _ := payload.Nonce.Text()
+	var known bool
+	if proof.NonceAge, known = c.nonces.age(nonce, now); !known && c.needsNonce {
+		return Proof{}, ErrNonce
+	}
+	return proof, nil
+}
+
+// verify checks type, algorithm, key and signature of t, and returns the thumbprint of its key.
+func (c *Checker) verify(t *jwks.JWS) (access.Thumbprint, error) {
+	if t.Type != proofType {
+		return access.Thumbprint{}, invalid("typ is %q, want %s", access.Truncate(t.Type), proofType)
+	}
+	if !slices.Contains(c.algorithms, config.Algorithm(t.Algorithm)) {
+		return access.Thumbprint{}, invalid("alg is %q, want one of dpop.algorithms", access.Truncate(t.Algorithm))
+	}
+	public, thumbprint, err := parseKey(t.JWK)
+	if err != nil {
+		return access.Thumbprint{}, invalid("jwk: %w", err)
+	}
+	if err := t.VerifyWith(public); err != nil {
+		return access.Thumbprint{}, invalid("%w", err)
+	}
+	return thumbprint, nil
+}
+
+// checkClaims compares the claims with the request and returns the proof's identity.
+func (c *Checker) checkClaims(p *claims, key access.Thumbprint, r *Request, now time.Time) (identity, error) {
+	id, ok := p.ID.Text()
+	if !ok || id == "" {
+		return identity{}, invalid("jti is not a string, or empty")
+	}
+	if method, ok := p.Method.Text(); !ok || method != r.Method {
+		return identity{}, invalid("htm is %q, want %s", access.Truncate(method), access.Truncate(r.Method))
+	}
+	uri, ok := p.URI.Text()
+	if !ok || !sameURI(uri, r.Authority, r.Path) {
+		return identity{}, invalid("htu is %q, want https://%s%s", access.Truncate(withoutQuery(uri)), access.Truncate(r.Authority), access.Truncate(r.Path))
+	}
+	if err := c.checkAge(p.IssuedAt, now); err != nil {
+		return identity{}, err
+	}
+	token, ok := p.Token.Text()
+	if want := base64.RawURLEncoding.EncodeToString(r.Token[:]); !ok || subtle.ConstantTimeCompare([]byte(token), []byte(want)) != 1 {
+		return identity{}, invalid("ath is not the SHA-256 of the access token")
+	}
+	return identity(sha256.Sum256(append(key[:], id...))), nil
+}
+
+// lastSecond is 9999-12-31T23:59:59Z, the last second that RFC 3339 can write.
+const lastSecond = 253_402_300_799
+
+// checkAge checks iat, a NumericDate (RFC 7519 section 2).
+func (c *Checker) checkAge(iat facts.Member, now time.Time) error {
+	seconds, err := strconv.ParseFloat(string(iat), 64)
+	if jsontext.Value(iat).Kind() != jsontext.KindNumber || err != nil || seconds < 0 || seconds > lastSecond {
+		return invalid("iat is not a time")
+	}
+	whole, fraction := math.Modf(seconds)
+	made := time.Unix(int64(whole), int64(fraction*1e9))
+	maxAge := c.maxAge
+	if !made.After(c.earlierEnd) {
+		maxAge = c.earlier
+	}
+	switch age := now.Sub(made); {
+	case age > maxAge:
+		return invalid("made %s ago, want at most dpop.max_age, %s", age.Round(time.Second), maxAge)
+	case age < -c.leeway:
+		return invalid("made %s in the future, want at most dpop.leeway, %s", (-age).Round(time.Second), c.leeway)
+	}
+	return nil
+}
+
+// Record remembers that p has been used, for owner, for as long as the proof could be accepted
+// again. The error wraps [ErrReplayed], [ErrShare] or [ErrFull].
+func (c *Checker) Record(p Proof, owner string, now time.Time) error {
+	return c.seen.add(p.id, owner, now, c.proofs)
+}
+
+// Nonce returns a nonce for the client's next proofs, RFC 9449 section 8, or "" if p, the proof that
+// the client sent, needs no other. p is zero for a client without a valid proof.
+func (c *Checker) Nonce(p Proof, now time.Time) string {
+	if !c.needsNonce || p.NonceAge > 0 && p.NonceAge < nonceLifetime/2 {
+		return ""
+	}
+	return c.nonces.next(now)
+}
+
+// Algorithms returns the accepted algorithms.
+func (c *Checker) Algorithms() []config.Algorithm { return c.algorithms }

@@ -1,0 +1,108 @@
+package dpop
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// shards is the number of locks of a memory: a few times the cores of the machines that
+	// sidecars run on.
+	shards = 16
+	// ownerDivisor gives the share of a memory that one owner may fill: 1/2, as in package cache.
+	ownerDivisor = 2
+)
+
+// A memory remembers the proofs that have been used, RFC 9449 section 11.1. It forgets no proof
+// before its time: when it is full, it refuses further proofs. An entry takes 130 bytes: 32 of the
+// identity in the map, 16/7 times at the worst load, and 56 in the queue.
+type memory struct {
+	window atomic.Int64 // nanoseconds that an entry is kept
+	shards [shards]shard
+}
+
+// A shard is the part of a memory that one lock guards.
+type shard struct {
+	mu      sync.Mutex
+	seen    map[identity]struct{}
+	byOwner map[string]int64 // an owner without entries is absent
+	queue   []used           // in the order of expiry, unless a reload has shortened the window
+	first   int              // index of the oldest entry in queue
+}
+
+// used is one entry.
+type used struct {
+	id      identity
+	owner   string
+	expires int64 // Unix nanoseconds
+}
+
+func newMemory() *memory {
+	m := &memory{}
+	for i := range m.shards {
+		m.shards[i].reset()
+	}
+	return m
+}
+
+func (s *shard) reset() {
+	s.seen, s.byOwner, s.queue, s.first = make(map[identity]struct{}), make(map[string]int64), nil, 0
+}
+
+// keepFor sets how long entries are kept that are added from now on.
+func (m *memory) keepFor(window time.Duration) { m.window.Store(int64(window)) }
+
+// add remembers id for owner, in a memory of that many entries. The error is [ErrReplayed], [ErrShare]
+// or [ErrFull].
+func (m *memory) add(id identity, owner string, now time.Time, entries int) error {
+	s := &m.shards[int(id[0])%shards]
+	perShard := int64(max(entries/shards, ownerDivisor))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forgetExpired(now.UnixNano())
+	if _, replayed := s.seen[id]; replayed {
+		return ErrReplayed
+	}
+	if int64(len(s.seen)) >= perShard {
+		return ErrFull
+	}
+	if s.byOwner[owner] >= perShard/ownerDivisor {
+		return ErrShare
+	}
+	s.seen[id] = struct{}{}
+	s.byOwner[owner]++
+	s.queue = append(s.queue, used{id, owner, now.UnixNano() + m.window.Load()})
+	return nil
+}
+
+// forgetExpired removes the entries at the front of the queue that have expired.
+func (s *shard) forgetExpired(now int64) {
+	for s.first < len(s.queue) && s.queue[s.first].expires < now {
+		e := &s.queue[s.first]
+		delete(s.seen, e.id)
+		if s.byOwner[e.owner]--; s.byOwner[e.owner] == 0 {
+			delete(s.byOwner, e.owner)
+		}
+		*e = used{}
+		s.first++
+	}
+	switch {
+	case s.first == len(s.queue) && s.first > 0:
+		s.reset() // a map keeps the memory of its largest size
+	case s.first > len(s.queue)/2: // so that each entry is moved once on average
+		s.queue = append(s.queue[:0], s.queue[s.first:]...)
+		s.first = 0
+	}
+}
+
+// len returns the number of entries, including expired entries.
+func (m *memory) len() (n int) {
+	for i := range m.shards {
+		s := &m.shards[i]
+		s.mu.Lock()
+		n += len(s.seen)
+		s.mu.Unlock()
+	}
+	return n
+}

@@ -1,0 +1,130 @@
+package dpop
+
+import (
+	"strings"
+)
+
+// sameURI reports whether htu is the URI https://authority path without its query and fragment, RFC
+// 9449 section 4.3. Both are normalised first: by syntax, RFC 3986 section 6.2.2, and by scheme,
+// section 6.2.3.
+func sameURI(htu, authority, path string) bool {
+	scheme, rest, ok := strings.Cut(withoutQuery(htu), "://")
+	if !ok || !strings.EqualFold(scheme, "https") {
+		return false
+	}
+	end := strings.IndexByte(rest, '/')
+	if end < 0 {
+		end = len(rest)
+	}
+	got, gotOK := normalPath(rest[end:])
+	want, wantOK := normalPath(path)
+	return gotOK && wantOK && got == want && normalAuthority(rest[:end]) == normalAuthority(authority) && authority != ""
+}
+
+func withoutQuery(uri string) string {
+	if end := strings.IndexAny(uri, "?#"); end >= 0 {
+		return uri[:end]
+	}
+	return uri
+}
+
+// normalAuthority returns authority in lower case and without the port of https. User information
+// stays, so that it equals no authority of a request, which has none.
+func normalAuthority(authority string) string {
+	authority = asciiLower(authority)
+	if host, ok := strings.CutSuffix(authority, ":443"); ok {
+		return host
+	}
+	return strings.TrimSuffix(authority, ":")
+}
+
+func asciiLower(s string) string {
+	for i := range len(s) {
+		if 'A' <= s[i] && s[i] <= 'Z' {
+			b := []byte(s)
+			for i, c := range b {
+				if 'A' <= c && c <= 'Z' {
+					b[i] = c + 'a' - 'A'
+				}
+			}
+			return string(b)
+		}
+	}
+	return s
+}
+
+// normalPath returns path with decoded unreserved characters, upper-case escapes and no dot
+// segments, and reports whether its escapes are complete. The empty path is "/".
+func normalPath(path string) (string, bool) {
+	if path == "" {
+		return "/", true
+	}
+	if strings.Contains(path, "%") {
+		var ok bool
+		if path, ok = normalEscapes(path); !ok {
+			return "", false
+		}
+	}
+	if strings.Contains(path, "/.") {
+		path = withoutDots(path)
+	}
+	return path, true
+}
+
+func normalEscapes(path string) (string, bool) {
+	const digits = "0123456789ABCDEF"
+	var b strings.Builder
+	for i := 0; i < len(path); i++ {
+		if path[i] != '%' {
+			b.WriteByte(path[i])
+			continue
+		}
+		if i+2 >= len(path) {
+			return "", false
+		}
+		high, low := strings.IndexByte(digits, upper(path[i+1])), strings.IndexByte(digits, upper(path[i+2]))
+		if high < 0 || low < 0 {
+			return "", false
+		}
+		if c := byte(high<<4 | low); isUnreserved(c) {
+			b.WriteByte(c)
+		} else {
+			b.Write([]byte{'%', digits[high], digits[low]})
+		}
+		i += 2
+	}
+	return b.String(), true
+}
+
+func upper(c byte) byte {
+	if 'a' <= c && c <= 'f' {
+		return c - 'a' + 'A'
+	}
+	return c
+}
+
+// isUnreserved reports whether c is an unreserved character, RFC 3986 section 2.3.
+func isUnreserved(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~", c) >= 0
+}
+
+// withoutDots removes dot segments, RFC 3986 section 5.2.4. path begins with a slash.
+func withoutDots(path string) string {
+	var kept []string
+	segments := strings.Split(path[1:], "/")
+	for i, s := range segments {
+		last := i == len(segments)-1
+		switch {
+		case s == ".." && len(kept) > 0:
+			kept = kept[:len(kept)-1]
+		case s == "." || s == "..":
+		default:
+			kept = append(kept, s)
+			continue
+		}
+		if last {
+			kept = append(kept, "")
+		}
+	}
+	return "/" + strings.Join(kept, "/")
+}
