@@ -33,49 +33,9 @@ func (p *Proxy) forward(x *exchange) {
 		Transport:  upstreamRoundTripper{x},
 		BufferPool: buffers,
 		ErrorLog:   p.errorLog,
-		Rewrite: func(pr *httputil.ProxyRequest) {
-			out := pr.Out
-			// The upstream gets the same bytes that policy has matched: path, query and host.
-			out.URL.Scheme, out.URL.Host, out.URL.User = up.Scheme, up.Host, nil
-			out.URL.RawQuery = pr.In.URL.RawQuery
-			out.Host = pr.In.Host
-			out.Trailer = nil // a trailer would come after the check of the headers
-			p.headers.removeReserved(out.Header)
-			delete(out.Header, "Expect") // net/http sends 100 Continue when the body is read
-			if x.assertion != "" {
-				delete(out.Header, "Authorization") // the assertion replaces the token
-			}
-			p.headers.setIdentityHeaders(out.Header, x)
-			out.Close = x.decision.AnyBody && hasBody(request) && up.Protocol == config.HTTP1
-			if out.Body != nil {
-				// Without the ResponseWriter: the transport reads the body on a goroutine of its own,
-				// which must not touch the response.
-				out.Body = http.MaxBytesReader(nil, &stallingBody{out.Body, x}, p.bodyBytes)
-			}
-		},
+		Rewrite:    func(pr *httputil.ProxyRequest) { p.rewrite(pr.Out, pr.In, x, up) },
 		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) {
-			end := x.terminated()
-			if end == nil {
-				x.failure, x.detail = x.classify(err), err
-			}
-			switch {
-			case x.status == http.StatusSwitchingProtocols && x.recheck.tunnel != nil:
-				return // the connection no longer speaks HTTP
-			case x.status == http.StatusSwitchingProtocols: // ReverseProxy has refused to switch protocols
-				panic(http.ErrAbortHandler)
-			case end != nil && !end.refuses():
-				panic(http.ErrAbortHandler)
-			case end != nil:
-				writeRefusal(x, end.decision, true)
-				return
-			}
-			if x.failure == clientClosed {
-				// A client that closed only its sending side would take a return without a response for a
-				// 200.
-				panic(http.ErrAbortHandler)
-			}
-			kind := failures[x.failure]
-			writeError(x, kind.status, errorBody{Error: codes[kind.status], Description: kind.description, Reason: kind.label, RequestID: x.id})
+			x.answerFailure(err)
 		},
 	}
 	if x.bodyUnread() {
@@ -85,6 +45,54 @@ func (p *Proxy) forward(x *exchange) {
 	}
 	x.reverse.ServeHTTP(x, request)
 	p.headers.removeReservedTrailers(x.Header()) // ReverseProxy adds trailers last
+}
+
+// rewrite makes out, a copy of in, the request to the upstream.
+func (p *Proxy) rewrite(out, in *http.Request, x *exchange, up *upstream.Upstream) {
+	// The upstream gets the same bytes that policy has matched: path, query and host.
+	out.URL.Scheme, out.URL.Host, out.URL.User = up.Scheme, up.Host, nil
+	out.URL.RawQuery = in.URL.RawQuery
+	out.Host = in.Host
+	out.Trailer = nil // a trailer would come after the check of the headers
+	p.headers.removeReserved(out.Header)
+	delete(out.Header, "Expect") // net/http sends 100 Continue when the body is read
+	if x.assertion != "" {
+		delete(out.Header, "Authorization") // the assertion replaces the token
+	}
+	p.headers.setIdentityHeaders(out.Header, x)
+	out.Close = x.decision.AnyBody && hasBody(in) && up.Protocol == config.HTTP1
+	if out.Body != nil {
+		// Without the ResponseWriter: the transport reads the body on a goroutine of its own,
+		// which must not touch the response.
+		out.Body = http.MaxBytesReader(nil, &stallingBody{out.Body, x}, p.bodyBytes)
+	}
+}
+
+// answerFailure answers a granted request whose forwarding ended with err before its response began.
+// It aborts the connection if no answer can be sent any more.
+func (x *exchange) answerFailure(err error) {
+	end := x.terminated()
+	if end == nil {
+		x.failure, x.detail = x.classify(err), err
+	}
+	switch {
+	case x.status == http.StatusSwitchingProtocols && x.recheck.tunnel != nil:
+		return // the connection no longer speaks HTTP
+	case x.status == http.StatusSwitchingProtocols: // ReverseProxy has refused to switch protocols
+		panic(http.ErrAbortHandler)
+	case end != nil && !end.refuses():
+		panic(http.ErrAbortHandler)
+	case end != nil:
+		writeRefusal(x, end.decision, true)
+		return
+	}
+	if x.failure == clientClosed {
+		// A client that closed only its sending side would take a return without a response for a
+		// 200.
+		panic(http.ErrAbortHandler)
+	}
+	kind := failures[x.failure]
+	writeError(x, kind.status, errorBody{Error: codes[kind.status], Description: kind.description, Reason: kind.label, RequestID: x.id})
 }
 
 // A failure says what failed after a request was granted. It is not a decision, and has its own
