@@ -52,19 +52,38 @@ type forms uint32
 
 func (f *forms) add(form int) { *f |= 1 << (form & 31) }
 
+// nameForms are the forms of some GeneralNames. Unsupported forms cannot be evaluated.
+type nameForms struct{ all, unsupported forms }
+
+// read adds the form of the GeneralName with tag and content, and a directory name to directories. It
+// returns false if the directory name is malformed.
+func (n *nameForms) read(tag asn1.Tag, content cryptobyte.String, directories *[]directoryName) bool {
+	form, unsupported := formOf(tag)
+	n.all.add(form)
+	switch {
+	case unsupported:
+		n.unsupported.add(form)
+	case form == formDirectory:
+		d, ok := readDirectoryName(content)
+		*directories = append(*directories, d)
+		return ok
+	}
+	return true
+}
+
 // constraints are the name constraints of one authority.
 type constraints struct {
+	nameForms                            // the constrained forms
 	permitted, excluded                  []directoryName
 	permittedEmails, excludedEmails      []string
-	permitsDirectories, permitsAddresses bool  // a name must match a permitted subtree
-	all, unsupported                     forms // forms with a constraint; forms with a constraint that cannot be evaluated
+	permitsDirectories, permitsAddresses bool // a name must match a permitted subtree
 }
 
 // names are the names of one certificate that crypto/x509 does not check against constraints.
 type names struct {
-	directories      []directoryName
-	emails           []string // email addresses in the subject
-	all, unsupported forms    // the forms of all names; the forms of names that cannot be evaluated
+	nameForms   // the forms of all names
+	directories []directoryName
+	emails      []string // email addresses in the subject
 }
 
 var (
@@ -182,20 +201,8 @@ func (c *constraints) subtrees(list cryptobyte.String) (directories []directoryN
 	for !list.Empty() {
 		var subtree, base cryptobyte.String
 		var tag asn1.Tag
-		if !list.ReadASN1(&subtree, asn1.SEQUENCE) || !subtree.ReadAnyASN1(&base, &tag) || !subtree.Empty() {
+		if !list.ReadASN1(&subtree, asn1.SEQUENCE) || !subtree.ReadAnyASN1(&base, &tag) || !subtree.Empty() || !c.read(tag, base, &directories) {
 			return nil, errConstraints
-		}
-		form, unsupported := formOf(tag)
-		c.all.add(form)
-		switch {
-		case unsupported:
-			c.unsupported.add(form)
-		case form == formDirectory:
-			d, ok := readDirectoryName(base)
-			if !ok {
-				return nil, errConstraints
-			}
-			directories = append(directories, d)
 		}
 	}
 	return directories, nil
@@ -242,20 +249,8 @@ func namesOf(c *x509.Certificate) (*names, error) {
 	for !list.Empty() {
 		var name cryptobyte.String
 		var tag asn1.Tag
-		if !list.ReadAnyASN1(&name, &tag) {
+		if !list.ReadAnyASN1(&name, &tag) || !n.read(tag, name, &n.directories) {
 			return nil, errNames
-		}
-		form, unsupported := formOf(tag)
-		n.all.add(form)
-		switch {
-		case unsupported:
-			n.unsupported.add(form)
-		case form == formDirectory:
-			d, ok := readDirectoryName(name)
-			if !ok {
-				return nil, errNames
-			}
-			n.directories = append(n.directories, d)
 		}
 	}
 	return n, nil
