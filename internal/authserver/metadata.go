@@ -59,7 +59,7 @@ func (s *Server) Run(ctx context.Context) {
 	schedule := refresh.Every(metadataInterval)
 	var first time.Duration
 	if m := s.metadata.Load(); m != nil {
-		first = schedule.Remaining(s.now().Sub(m.fetchedAt))
+		first = schedule.Remaining(0, s.now().Sub(m.fetchedAt))
 	}
 	loop := refresh.Loop{Fetch: s.refreshAndLog, Backoff: func() refresh.Backoff { return schedule }}
 	loop.Run(ctx, first)

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/refresh"
 )
 
 // firstRetry is the delay after a first failed fetch. It doubles with each further failure, up to the
@@ -61,20 +61,29 @@ func (c *Checker) Run(ctx context.Context) {
 
 // refreshLoop refreshes the lists of s until ctx ends.
 func (c *Checker) refreshLoop(ctx context.Context, s *source) {
-	for {
-		wait := time.NewTimer(c.nextFetch(s))
-		select {
-		case <-ctx.Done():
-			wait.Stop()
-			return
-		case <-wait.C:
-		}
+	first, failures := c.nextFetch(s)
+	refresh.Loop{Backoff: c.schedule, Failures: failures, Fetch: func(ctx context.Context) error {
 		err := c.fetch(ctx, s)
 		c.metrics.export(c)
 		if err != nil && ctx.Err() == nil {
 			c.log.WarnContext(ctx, "revocation list not read", "list", s.String(), "err", err)
 		}
+		return err
+	}}.Run(ctx, first)
+}
+
+func (c *Checker) schedule() refresh.Backoff {
+	return refresh.Backoff{Interval: c.interval, First: firstRetry, Max: c.interval}
+}
+
+// nextFetch returns the time until the next fetch of s and the number of failures in a row before it.
+func (c *Checker) nextFetch(s *source) (due time.Duration, failures int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tried.IsZero() {
+		return 0, 0
 	}
+	return c.schedule().Remaining(s.failures, time.Since(s.tried)), s.failures
 }
 
 // FetchAdded fetches the lists at URLs that the previous Checker did not have. It is called before Run. A URL
@@ -95,22 +104,6 @@ func (c *Checker) FetchAdded(ctx context.Context) error {
 	}
 	fetches.Wait()
 	return errors.Join(faults...)
-}
-
-// nextFetch returns the time until the next fetch of s, up to a fifth longer at random, so that the gates of
-// a fleet do not fetch at the same moment.
-func (c *Checker) nextFetch(s *source) time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.tried.IsZero() {
-		return 0
-	}
-	delay := c.interval
-	if s.failures > 0 {
-		delay = min(delay, firstRetry<<min(s.failures-1, 16))
-	}
-	delay += time.Duration(rand.Int64N(int64(delay)/5 + 1)) //nolint:gosec // guessing the time of a fetch gains nothing
-	return max(0, delay-time.Since(s.tried))
 }
 
 // fetch fetches the lists of s once and puts them in force. On an error the previous lists stay in force.

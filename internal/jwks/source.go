@@ -210,7 +210,7 @@ func (s *Source) Run(ctx context.Context) {
 	defer s.requests.setRunning(false)
 	var first time.Duration
 	if set := s.current.Load(); set != nil { // inherited, or fetched by an earlier Run
-		first = s.schedule().Remaining(s.now().Sub(set.fetchedAt))
+		first = s.schedule().Remaining(0, s.now().Sub(set.fetchedAt))
 	}
 	loop := refresh.Loop{Fetch: s.answerRequests, Backoff: s.schedule, Wake: s.requests.signal}
 	loop.Run(ctx, first)

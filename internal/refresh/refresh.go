@@ -34,9 +34,11 @@ func (b Backoff) Delay(failures int) time.Duration {
 	return delay - rand.N(delay/10+1) //nolint:gosec // guessing the time of a fetch gains nothing
 }
 
-// Remaining returns the time until the next attempt. age is the age of the last success; the result
-// is 0 when the attempt is due.
-func (b Backoff) Remaining(age time.Duration) time.Duration { return max(0, b.Delay(0)-age) }
+// Remaining returns the time until the next attempt, for an attempt that was age ago and so many failures
+// in a row. It is 0 when the attempt is due.
+func (b Backoff) Remaining(failures int, age time.Duration) time.Duration {
+	return max(0, b.Delay(failures)-age)
+}
 
 // A Loop repeats a fetch.
 type Loop struct {
@@ -46,11 +48,13 @@ type Loop struct {
 	Backoff func() Backoff
 	// Wake makes the loop fetch at once; nil for a loop that follows the schedule alone.
 	Wake <-chan struct{}
+	// Failures is the number of failures in a row before Run.
+	Failures int
 }
 
 // Run fetches until ctx ends, for the first time after the delay first.
 func (l Loop) Run(ctx context.Context, first time.Duration) {
-	failures := 0
+	failures := l.Failures
 	timer := time.NewTimer(first)
 	defer timer.Stop()
 	for {

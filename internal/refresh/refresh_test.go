@@ -23,7 +23,7 @@ func TestBackoff(t *testing.T) {
 	if got := Every(time.Second).Delay(10); got > time.Second {
 		t.Errorf("Delay(10) = %s at an interval of 1s, want at most 1s", got)
 	}
-	if got := Every(time.Hour).Remaining(2 * time.Hour); got != 0 {
+	if got := Every(time.Hour).Remaining(0, 2*time.Hour); got != 0 {
 		t.Errorf("Remaining(2h) = %s at an interval of 1h, want 0", got)
 	}
 }
@@ -67,5 +67,22 @@ func TestLoop(t *testing.T) {
 		expect("within the interval", 50*time.Second, 7)
 		cancel()
 		expect("canceled", time.Hour, 7)
+	})
+}
+
+// A loop that follows another loop of the same fetch goes on with its back-off.
+func TestLoopAfterFailures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 7*time.Second)
+		defer cancel()
+		fetches := 0
+		Loop{
+			Fetch:    func(context.Context) error { fetches++; return errors.New("failed") },
+			Backoff:  func() Backoff { return Every(time.Minute) },
+			Failures: 3, // the fourth failure is followed by a delay of 8 s, or up to a tenth less
+		}.Run(ctx, 0)
+		if fetches != 1 {
+			t.Errorf("%d fetches in 7 s after three failures before Run, want 1", fetches)
+		}
 	})
 }
