@@ -19,7 +19,7 @@ func measure(ctx context.Context, s settings) (results, error) {
 		return results{}, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	if err := os.Chmod(dir, 0o755); err != nil { // workers may run as somebody else
+	if err := os.Chmod(dir, 0o755); err != nil { // workers may run as another user
 		return results{}, err
 	}
 	if err := allowFiles(); err != nil {

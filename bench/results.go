@@ -84,7 +84,7 @@ func (r results) of(scenario, subject string) []measurement {
 	return found
 }
 
-// median returns that of a number over a subject's rounds, NaN where there are none.
+// median returns the median of a number over a subject's rounds, NaN without rounds.
 func (r results) median(scenario, subject string, number func(measurement) float64) float64 {
 	var all []float64
 	for _, m := range r.of(scenario, subject) {
@@ -93,8 +93,8 @@ func (r results) median(scenario, subject string, number func(measurement) float
 	return stats.Median(all)
 }
 
-// ratio returns the median of the ratios of two subjects within each round, which a machine
-// that is slower in one round than in the next does not touch; NaN where there are none.
+// ratio returns the median of the ratios of two subjects within each round, so that a machine that is
+// slower in one round than in the next does not change the result; NaN without rounds.
 func (r results) ratio(scenario, a, b string, number func(measurement) float64) float64 {
 	var all []float64
 	for _, m := range r.of(scenario, a) {

@@ -50,7 +50,7 @@ func start(ctx context.Context, w *world, p peer, v variant) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(dir, 0o755); err != nil { // workers may run as somebody else
+	if err := os.Chmod(dir, 0o755); err != nil { // workers may run as another user
 		return nil, err
 	}
 	s := &server{peer: p, variant: v, output: filepath.Join(dir, "output"), ended: make(chan struct{})}
@@ -135,7 +135,7 @@ func (s *server) stop() {
 	<-s.ended
 }
 
-// free returns an address on loopback that nobody listens at.
+// free returns an address on loopback without a listener.
 func free() (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -38,7 +38,7 @@ type world struct {
 	ca       *testpki.Pair
 	partners []partner
 	housed   []partner                  // the same with certificates of their own authorities
-	stranger *testpki.Pair              // of an authority that nobody trusts
+	stranger *testpki.Pair              // of an authority that no peer trusts
 	signers  map[string]*testpki.Signer // of tokens, by algorithm
 
 	mutex  sync.Mutex
@@ -102,7 +102,7 @@ func newWorld(dir, upstream, tallygate string) (*world, error) {
 func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
 
 func (w *world) put(name string, content []byte) error {
-	return os.WriteFile(w.path(name), content, 0o644) // peers' workers may run as somebody else
+	return os.WriteFile(w.path(name), content, 0o644) // peers' workers may run as another user
 }
 
 // serve runs the authorization server: its key set, for peers that fetch one, and what it

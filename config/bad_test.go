@@ -542,7 +542,8 @@ var bad = []struct {
 		`24:18: admin.address: ":8443" takes the port that listener.address has at ":8443"`,
 	}},
 
-	// What only follows from a fault is none: the rest of these files refers to it.
+	// A fault that only follows from another fault is not reported: the rest of these files refers to the
+	// faulty value.
 	{"api-name-unread", []string{`12:11: apis[0].name: a name is 1 to 64 letters, digits, dots, underscores and hyphens, first a letter or digit`}},
 	{"routes-unread", []string{`16:19: apis[0].routes[0].methods: expected a list, got text`}},
 	{"issuer-unread", []string{`8:13: authorization_servers[0].issuer: expected an absolute URL, such as https://api.example.com`}},
@@ -614,7 +615,7 @@ func TestAsksForTokens(t *testing.T) {
 	}
 }
 
-// testdata returns the files that match pattern, and fails the test if there are none.
+// testdata returns the files that match pattern, and fails the test without any.
 func testdata(t testing.TB, pattern string) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("testdata", pattern))

@@ -1,9 +1,11 @@
 package docs_test
 
 import (
+	"fmt"
 	"go/parser"
 	"go/token"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -31,30 +33,62 @@ func retiredPhrases(t *testing.T) *regexp.Regexp {
 	return regexp.MustCompile(`\b(?i:` + strings.Join(patterns, "|") + `)\b|(^|[.:] )Of [a-z]`)
 }
 
-// No comment of the Go files uses a phrase that CONTRIBUTING.md retires, or begins a sentence
-// with "Of". make lint runs this test.
+// No page, and no comment of Go files, scripts and configurations, uses a phrase that CONTRIBUTING.md
+// retires, or begins a sentence with "Of". make lint runs this test.
 func TestRetiredPhrases(t *testing.T) {
 	retired := retiredPhrases(t)
-	for _, example := range []string{"what counts no more", "Of a connection it returns nothing", "the end. Of these it keeps one"} {
+	for _, example := range []string{"what counts no more", "Of a connection it returns nothing", "the end. Of these it keeps one", "there are none", "for whoever asks"} {
 		if !retired.MatchString(example) {
 			t.Errorf("the check takes %q", example)
 		}
 	}
+	check := func(position, text string) {
+		if phrase := retired.FindString(strings.Join(strings.Fields(text), " ")); phrase != "" {
+			t.Errorf("%s: %q is retired by CONTRIBUTING.md", position, phrase)
+		}
+	}
 	sources(t, func(path string, content []byte) {
-		if !strings.HasSuffix(path, ".go") {
-			return
-		}
-		files := token.NewFileSet()
-		parsed, err := parser.ParseFile(files, path, content, parser.ParseComments)
-		if err != nil {
-			t.Errorf("parsing %s: %v", path, err)
-			return
-		}
-		for _, group := range parsed.Comments {
-			text := strings.Join(strings.Fields(group.Text()), " ")
-			if phrase := retired.FindString(text); phrase != "" {
-				t.Errorf("%s: a comment says %q, which CONTRIBUTING.md retires", files.Position(group.Pos()), phrase)
+		switch filepath.Ext(path) {
+		case ".go":
+			files := token.NewFileSet()
+			parsed, err := parser.ParseFile(files, path, content, parser.ParseComments)
+			if err != nil {
+				t.Errorf("parsing %s: %v", path, err)
+				return
+			}
+			for _, group := range parsed.Comments {
+				check(files.Position(group.Pos()).String(), group.Text())
+			}
+		case ".txtar", ".yaml", ".yml", ".sh", "": // a comment may go on in the next line
+			for i, block := range comments(string(content)) {
+				check(fmt.Sprintf("%s, comment %d", path, i+1), block)
+			}
+		case ".md":
+			if path == "CONTRIBUTING.md" { // it quotes them
+				return
+			}
+			for i, paragraph := range strings.Split(codeBlock.ReplaceAllString(string(content), ""), "\n\n") {
+				check(fmt.Sprintf("%s, paragraph %d", path, i+1), paragraph)
 			}
 		}
 	})
+}
+
+// codeBlock matches a block of code in Markdown.
+var codeBlock = regexp.MustCompile("(?ms)^```.*?^```")
+
+// comments returns the comments of a file in which a comment begins with "# ", each with all its lines.
+func comments(text string) (found []string) {
+	var lines []string
+	for line := range strings.Lines(text + "\n") {
+		if _, comment, is := strings.Cut(" "+line, " # "); is {
+			lines = append(lines, comment)
+			continue
+		}
+		if len(lines) > 0 {
+			found = append(found, strings.Join(lines, " "))
+		}
+		lines = nil
+	}
+	return found
 }

@@ -20,7 +20,7 @@ const maxUsersPerPermit = 16
 // A fairQueue bounds the concurrent requests to a server, so that no client can use up all
 // permits with made-up tokens. One certificate gets at most a quarter of the permits, and all
 // certificates of one authority half, because an authority can issue any number of certificates.
-// Certificates without an authority, which anybody can make, share one authority.
+// Certificates without an authority, which every client can make, share one authority.
 type fairQueue struct {
 	mu           sync.Mutex
 	all          *bucket

@@ -87,7 +87,7 @@ func TestLoadTrustAfter(t *testing.T) {
 		}
 		second := loadAfter(t, first, false, anchors{"north": {b}})
 		judge(second, access.UntrustedCertificate)
-		judge(first, access.Granted) // whoever still goes by it
+		judge(first, access.Granted) // for requests that still use first
 		judge(second, access.UntrustedCertificate)
 		return loadAfter(t, second, false, anchors{"north": {a}}), [2]weak.Pointer[Trust]{weak.Make(first), weak.Make(second)}
 	}()

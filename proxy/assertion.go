@@ -35,8 +35,8 @@ type asserter struct {
 	keySet []byte // JSON
 }
 
-// newAsserter returns the asserter that lease shares, or a new asserter if there is none and a route of
-// cfg needs assertions. It may return nil.
+// newAsserter returns the asserter that lease shares, or a new asserter if lease shares no asserter and a
+// route of cfg needs assertions. It may return nil.
 func newAsserter(lease *reuse.Lease, cfg *config.Config) (*asserter, error) {
 	asked := false
 	for _, api := range cfg.APIs {

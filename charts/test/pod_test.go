@@ -23,8 +23,8 @@ type gatePod struct {
 	gate core.Container
 }
 
-// podOf returns the pod of a release with one Deployment. Nobody but the gate may mount
-// the gate's volumes.
+// podOf returns the pod of a release with one Deployment. Only the gate may mount the gate's
+// volumes.
 func podOf(t *testing.T, all manifests) gatePod {
 	t.Helper()
 	var pod gatePod
@@ -136,8 +136,8 @@ func checkVolumes(t *testing.T, all manifests, pod gatePod) {
 			t.Errorf("volume %s is there twice", v.Name)
 		}
 		volumes[v.Name] = v
-		// With a group of the pod's own nobody else may read; without one the gate
-		// could not either.
+		// With a group for the pod, other users may not read; without a group, the gate could
+		// not read either.
 		mode := int32(0o444)
 		if context := pod.Spec.SecurityContext; context != nil && context.FSGroup != nil {
 			mode = 0o440
@@ -230,8 +230,8 @@ func checkTargets(t *testing.T, service *core.Service, pod gatePod, ports map[st
 	}
 }
 
-// checkPolicy: every listener's port is open, the admin's to somebody in particular, and
-// no other.
+// checkPolicy checks that every listener's port is open, the admin port only to listed peers, and no
+// other port.
 func checkPolicy(t *testing.T, policy *networking.NetworkPolicy, ports map[string]int32) {
 	t.Helper()
 	if got := text(t, policy.Spec.PolicyTypes); got != `["Ingress"]` {

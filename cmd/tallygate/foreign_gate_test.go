@@ -95,7 +95,7 @@ func (f *foreign) eventually(what string, check func() bool) time.Duration {
 	return 0
 }
 
-// send makes a call with a token and a certificate; "" is none.
+// send makes a call with a token and a certificate; "" stands for no token or certificate.
 func (f *foreign) send(token, certificate, method, path string) {
 	f.t.Helper()
 	args := []string{"-cert", certificate}

@@ -102,7 +102,7 @@ func TestFrontProxy(t *testing.T) {
 			for _, h := range tt.headers {
 				args = append(args, "-H", h)
 			}
-			// Twins of what is configured, which nobody may see, T-CC-02, T-CC-12.
+			// Headers that resemble the configured header and must not reach the upstream, T-CC-02, T-CC-12.
 			args = append(args, "-H", "x_ssl_client_cert: mallory", "-H", "X-Forwarded-Tls-Client-Cert: mallory", "-H", "client.cert.chain: mallory", "GET", "/accounts/7")
 			r.check(r.call(args))
 			var wrong error
@@ -282,7 +282,7 @@ func TestProxyProtocol(t *testing.T) {
 	if status, _ := r.exchange(t, "127.0.0.2", named("127.0.0.1"), certificate); status != 401 {
 		t.Errorf("with a trusted address in PROXY protocol: answered %d", status)
 	}
-	// And who may name anybody is asked for each connection.
+	// The trusted proxies are read for each connection.
 	r.configure(ownTLS, passing("[rfc9440]", "{addresses: [127.0.0.0/8]}"))
 	r.await("ok", 2)
 	if status, _ := r.exchange(t, "127.0.0.2", named("203.0.113.9"), certificate); status != 0 {

@@ -87,7 +87,7 @@ func (u *recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte("\x1f\x8b as it came"))
 	case "early": // without taking the body
 		w.WriteHeader(http.StatusUnprocessableEntity)
-	case "switch": // though nobody asked
+	case "switch": // without a request for an upgrade
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err == nil {
 			_, _ = conn.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"))

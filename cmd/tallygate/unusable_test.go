@@ -33,7 +33,7 @@ func TestUnusableCertificates(t *testing.T) {
 		ends(r.pairs["stranger"].TLS())
 	}
 	chain := r.pairs["northwind"].TLS()
-	chain.Certificate = append(chain.Certificate, []byte{0x30, 0}) // one that nobody needs, not DER either
+	chain.Certificate = append(chain.Certificate, []byte{0x30, 0}) // an unneeded certificate that is not DER
 	ends(chain)
 	ends(hugeRSA(t, r.pairs["northwind-ca"]))
 	if _, n := r.upstream.peek(); n != 0 {

@@ -390,7 +390,7 @@ func (w *world) refused(status int, reason, code string) error {
 	if id == "" || w.answer.Header.Get("Cache-Control") != "no-store" {
 		return fmt.Errorf("the answer lacks its request id or may be cached\n%s", w.dump())
 	}
-	if len(w.body) > 0 { // there is none for HEAD
+	if len(w.body) > 0 { // HEAD has no body
 		if err := explains(w.body, reason, code, id); err != nil {
 			return fmt.Errorf("%w\n%s", err, w.dump())
 		}

@@ -203,7 +203,7 @@ func TestACMEStorageThatHangs(t *testing.T) {
 	})
 	settings := acmeOf("https://127.0.0.1:1", filepath.Join(dir, "acme"))
 	a := New(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), nil)
-	hang := func(domain string) (reached func() bool) { // whoever reads a pipe waits for what is written
+	hang := func(domain string) (reached func() bool) { // a read of the pipe waits for a write
 		t.Helper()
 		key := certmagic.StorageKeys.SiteCert((&certmagic.ACMEIssuer{CA: settings.Directory.String()}).IssuerKey(), domain)
 		path := filepath.Join(string(settings.Storage), key)

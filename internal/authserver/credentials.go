@@ -55,7 +55,7 @@ func (a anchors) includes(others anchors) bool {
 
 // A clientCertificate is the gate's certificate for mutual TLS with the authorization server. The
 // files are read again for each connection, independently of reloads, because a renewed
-// certificate grants nobody access to the gate. While the files are unreadable or do not match
+// certificate grants no access to the gate. While the files are unreadable or do not match
 // each other, the last good pair is used.
 type clientCertificate struct {
 	files    config.KeyPair

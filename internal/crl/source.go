@@ -138,7 +138,7 @@ func (c *Checker) parse(data []byte, known []*list) (lists []*list, foreign erro
 
 // dropForeign handles an error that wraps errForeign: lists whose signer is no authority of the configuration.
 // A partner may have been removed while a file or URL still has the list of its authority, so such lists
-// are ignored with a warning. previous is the source before, nil if there is none.
+// are ignored with a warning. previous is the source before, or nil.
 //
 //   - If the signers of all previous lists are still authorities, the error stays: a foreign list must not
 //     replace them.

@@ -35,7 +35,7 @@ func (x *explainer) token() (p presented, ok bool) {
 	return p, true
 }
 
-// settings returns the authorization server that the token names, nil if there is none.
+// settings returns the authorization server that the token names, or nil.
 func (x *explainer) settings(p presented) *config.AuthorizationServer {
 	for i := range x.cfg.AuthorizationServers {
 		s := &x.cfg.AuthorizationServers[i]

@@ -32,9 +32,9 @@ func next(text string) (end int, body string, err error) {
 	return len(text) - from.Len() - in.Buffered(), body, err
 }
 
-// What the scanner takes for a request is one for net/http, which ends at the same byte, or
-// net/http refuses it; what it has not seen the end of is none; and a malformed body stays
-// malformed with the breakage in place of its rest.
+// A request of the scanner ends at the same byte for net/http, or net/http refuses it. A request that the
+// scanner has not seen the end of is incomplete for net/http too. A malformed body stays malformed with
+// the breakage in place of its rest.
 func FuzzAgreement(f *testing.F) {
 	const post = "POST / HTTP/1.1\r\nHost: a\r\n"
 	for _, text := range []string{
@@ -204,8 +204,8 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-// A body that turns out to be malformed when its request is being answered is refused by
-// net/http, whatever had been read of it; what follows is read by nobody.
+// net/http refuses a body that turns out to be malformed while its request is answered, whatever part
+// had been read. The bytes after it are not read.
 func TestMalformedBody(t *testing.T) {
 	address, refused := serve(t, echo)
 	const (

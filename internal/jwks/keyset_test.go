@@ -234,8 +234,7 @@ func TestAbsentType(t *testing.T) {
 }
 
 // Entra publishes keys for the tokens of one tenant beside keys for all tenants, by a member
-// issuer. Keys of other tenants are left out, as Microsoft asks
-// of whoever verifies its tokens.
+// issuer. Keys of other tenants are left out, as Microsoft requires.
 func TestKeysOfOtherTenants(t *testing.T) {
 	const ours, personal = "6e74172b-be56-4843-9ff4-e66a39bb12e3", "9188040d-6c67-4c5b-b112-36a304b66dad"
 	signer := testpki.NewSigner("RS256", "k1")

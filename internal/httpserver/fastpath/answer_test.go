@@ -195,8 +195,8 @@ func mustNot(w http.ResponseWriter) {
 	}
 }
 
-// joined returns answers as they are, but that their chunks are one: where one ends is nobody's
-// business.
+// joined returns answers with all chunks of a body in one chunk, because the boundaries of chunks have
+// no meaning.
 func joined(answers string) string {
 	var all strings.Builder
 	for {
@@ -257,9 +257,8 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// What net/http sends of lengths that are none, of which it holds some against its handler and
-// sends others, is made right.
-func TestLengthsThatAreNone(t *testing.T) {
+// Invalid lengths are not sent. net/http refuses some of them and sends others.
+func TestInvalidLengths(t *testing.T) {
 	for _, length := range []string{"x", "-4", "4, 4", "99999999999999999999"} {
 		r := open(t, func(w http.ResponseWriter, _ *http.Request) { declare(w, length); _, _ = io.WriteString(w, "fine") }, true)
 		got := joined(r.ask(t, "GET / HTTP/1.1\r\nHost: gate.test\r\n\r\n"+until))

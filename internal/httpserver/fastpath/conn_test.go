@@ -100,8 +100,8 @@ func TestEarlyRequests(t *testing.T) {
 	}
 }
 
-// A connection without requests is left when it has been quiet, and with no deadline behind:
-// whoever has it next is not cut short by the last answer's.
+// Serve returns an idle connection without a deadline, so that the deadline of the last answer cannot
+// end later reads or writes.
 func TestQuiet(t *testing.T) {
 	r := open(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.RequestURI == "/" {
@@ -217,7 +217,7 @@ func TestPanicElsewhere(t *testing.T) {
 	}
 }
 
-// Nobody reads a body when its request is over: the bytes are then the next one's.
+// A body cannot be read after its request has ended, because its bytes then belong to the next request.
 func TestBodyOutlivesItsRequest(t *testing.T) {
 	bodies := make(chan io.ReadCloser, 2)
 	r := open(t, func(_ http.ResponseWriter, r *http.Request) { bodies <- r.Body }, true)

@@ -71,4 +71,4 @@ func (b *responseBody) end(err error) {
 }
 
 // isEnd reports whether err says that a body has been read to its end.
-func isEnd(err error) bool { return err == io.EOF } //nolint:errorlint // an EOF within another error is none
+func isEnd(err error) bool { return err == io.EOF } //nolint:errorlint // an EOF within another error is not the end of a body

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// poison is an answer to nobody.
+// poison is a response without a request.
 const poison = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
 
 // Chunks beside a length are noticed wherever the header was torn on its way.

@@ -101,7 +101,7 @@ func TestCancellationHasACause(t *testing.T) {
 	})
 }
 
-// An answer must have begun in time. How long it then takes is nobody's business here.
+// A response must begin in time. HeaderTimeout does not bound its body.
 func TestHeaderTimeout(t *testing.T) {
 	const timeout = 100 * time.Millisecond
 	for _, tt := range []struct {
@@ -258,7 +258,7 @@ func TestCancelledHandshake(t *testing.T) {
 		<-accepted
 		cancel(why)
 	}()
-	if _, err := direct.RoundTrip(request(t, "GET", "").WithContext(ctx)); !errors.Is(err, why) { //nolint:bodyclose // there is none
+	if _, err := direct.RoundTrip(request(t, "GET", "").WithContext(ctx)); !errors.Is(err, why) { //nolint:bodyclose // there is no body
 		t.Errorf("failed with %v", err)
 	}
 	eventually(t, "the connection stays open", func() bool { return s.living() == 0 })
@@ -332,8 +332,8 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// Closing a body in the moment of its end must not close the connection of whoever has
-// it by then.
+// Closing a body at the moment of its end must not close the connection, which may serve the next request
+// by then.
 func TestCloseAtTheEnd(t *testing.T) {
 	s := listen(t, nil, answering(fine, false))
 	direct, _ := transports(t, s, nil, header)

@@ -35,8 +35,8 @@ func read(answer []byte, r *http.Request) (o outcome, mayBeKept bool) {
 	}
 }
 
-// Whatever a server says, a caller sees what net/http makes of it, at once, and the
-// connection serves nobody else unless all that was said was one answer.
+// Whatever a server sends, the caller gets the same result as from net/http, at once. The connection is
+// reused only if the server has sent exactly one response.
 func FuzzAnswer(f *testing.F) {
 	methods := []string{"GET", "HEAD", "POST"}
 	seeds := 0

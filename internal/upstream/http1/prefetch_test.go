@@ -221,7 +221,7 @@ func TestOthers(t *testing.T) {
 		direct.Fallback = others
 		r := request(t, "GET", "")
 		edit(r)
-		if _, err := direct.RoundTrip(r); err == nil || !others.asked || s.connections.Load() > 0 { //nolint:bodyclose // there is none
+		if _, err := direct.RoundTrip(r); err == nil || !others.asked || s.connections.Load() > 0 { //nolint:bodyclose // there is no body
 			t.Errorf("%s: %v, left to others: %v", name, err, others.asked)
 		}
 	}

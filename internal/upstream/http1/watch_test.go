@@ -18,7 +18,7 @@ import (
 // late is longer than a request's context may stay unwatched.
 const late = 2 * unwatched
 
-// A counted context counts how often somebody asked to hear of its end.
+// A counted context counts the calls that wait for its end.
 type counted struct {
 	context.Context
 	asked atomic.Int64
@@ -201,8 +201,7 @@ func TestContextEndsBeforeTheBodyIsRead(t *testing.T) {
 	})
 }
 
-// A request that the server does not read ends with its context, too, and not with a
-// connection that somebody else could get.
+// A request that the server does not read ends with its context too, and its connection is not reused.
 func TestCancelledSend(t *testing.T) {
 	why := errors.New("the decision has changed")
 	for _, after := range []time.Duration{5 * time.Millisecond, late} {
@@ -226,7 +225,7 @@ func TestCancelledSend(t *testing.T) {
 					cancel(why)
 				}()
 				r := to(ctx, t, "/", strings.Repeat("x", longestBody))
-				if _, err := direct.RoundTrip(r); !errors.Is(err, why) { //nolint:bodyclose // there is none
+				if _, err := direct.RoundTrip(r); !errors.Is(err, why) { //nolint:bodyclose // there is no body
 					t.Errorf("failed with %v", err)
 				}
 				if len(direct.pool.held()) != 0 {

@@ -23,7 +23,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	log.SetOutput(io.Discard) // where http.Transport quotes answers that nobody asked for
+	log.SetOutput(io.Discard) // http.Transport quotes unrequested responses there
 	goleak.VerifyTestMain(m)
 }
 
@@ -86,7 +86,7 @@ func serveOn(t testing.TB, l net.Listener, settings *tls.Config, serve hand) *se
 	return s
 }
 
-// next reads a whole request, nil when there is none.
+// next reads a whole request, nil at the end.
 func (s *server) next(in *bufio.Reader) *http.Request {
 	r, err := http.ReadRequest(in)
 	if err != nil {
