@@ -13,6 +13,7 @@ type Decision struct {
 	Asserted  bool     // the upstream gets an assertion (a JWT) about the client
 	WebSocket bool     // the client may switch the connection to WebSocket, RFC 6455
 	AnyBody   bool     // the request may have a body with any method
+	Preflight bool     // the request is a CORS preflight, granted without a client and forwarded without identity
 	Partner   string   // configured name; "" until the client is known
 	Server    string   // configured name of the token's authorization server; "" until it is known
 	ClientID  string   // client_id of the token, also of a refused token; "" until the token's origin is verified

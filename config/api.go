@@ -72,9 +72,20 @@ type Route struct {
 	// Upgrade lists the protocols that a client may switch its connection to (RFC 9110 section
 	// 7.8). Optional.
 	Upgrade []UpgradeProtocol `yaml:"upgrade"`
+	// Preflight says whether a CORS preflight, which browsers send without certificate and token, is
+	// forwarded. The upstream gets it without identity headers, query and other headers of the client,
+	// and only the Access-Control headers of the response are passed on. Needs the method OPTIONS.
+	// Default: a preflight is refused like every request without a certificate.
+	Preflight Preflight `yaml:"preflight"`
 	// Body says which methods may have a body. Default: POST, PUT and PATCH.
 	Body RouteBody `yaml:"body"`
 }
+
+// Preflight says whether CORS preflights are forwarded.
+type Preflight string
+
+// PreflightAllow forwards preflights of clients that are not known.
+const PreflightAllow Preflight = "allow"
 
 // RouteBody says which methods may have a body on a route.
 type RouteBody string

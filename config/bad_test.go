@@ -331,6 +331,9 @@ var bad = []struct {
 	{"upstream-certificate", []string{`14:66: apis[0].upstream.tls.certificate.certificate: is required`}},
 	{"upgrade", []string{`16:60: apis[0].routes[0].upgrade[0]: expected websocket, got "h2c"; other protocols would bypass the checks`}},
 	{"upgrade-empty", []string{`16:59: apis[0].routes[0].upgrade: an empty list allows nothing; leave it out for a route without upgrades`}},
+	{"preflight", []string{`16:61: apis[0].routes[0].preflight: expected allow, got "deny"; leave it out to refuse preflights`}},
+	{"preflight-method", []string{`16:61: apis[0].routes[0].preflight: needs the method OPTIONS, which every preflight has`}},
+	{"preflight-handshake", []string{`17:70: apis[0].routes[0].preflight: has no effect with listener.client_certificates.on_failure: handshake: browsers send preflights without a certificate`}},
 	{"path-encoding", []string{
 		`14:42: apis[0].path_encoding[1]: expected allow_encoded_slash, allow_semicolon, allow_encoded_unreserved, allow_non_utf8 or allow_outer_space, got "encoded_slash"`,
 		`14:57: apis[0].path_encoding[2]: is the same as apis[0].path_encoding[0]`,

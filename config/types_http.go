@@ -30,6 +30,15 @@ func (m *Method) UnmarshalText(text []byte) error {
 
 var errMethod = errors.New("a method is upper-case letters and hyphens, such as GET")
 
+// UnmarshalText reads "allow", the only value.
+func (p *Preflight) UnmarshalText(text []byte) error {
+	if Preflight(text) != PreflightAllow {
+		return errors.New("expected allow, got " + strictyaml.Quote(string(text)) + "; leave it out to refuse preflights")
+	}
+	*p = PreflightAllow
+	return nil
+}
+
 // UnmarshalText reads "allowed", the only value.
 func (b *RouteBody) UnmarshalText(text []byte) error {
 	if RouteBody(text) != BodyAllowed {

@@ -62,6 +62,7 @@ func (k *checker) route(path string, r *Route, api *API, calls map[call]string) 
 		k.fault(path+".assertion", "needs a header: identity_headers.assertion is empty")
 	}
 	k.upgrade(path+".upgrade", r, api.Upstream.Protocol)
+	k.preflight(path, r)
 	if r.Path.String() == "" {
 		return
 	}
@@ -174,6 +175,17 @@ func (k *checker) upgrade(path string, r *Route, upstream UpstreamProtocol) {
 		k.fault(path, "needs the method GET, which opens every WebSocket")
 	}
 	distinct(k, path, r.Upgrade)
+}
+
+// preflight checks that a preflight can reach the route at path.
+func (k *checker) preflight(path string, r *Route) {
+	switch {
+	case r.Preflight == "":
+	case !slices.Contains(r.Methods, http.MethodOptions) && k.decodedFully(path+".methods"):
+		k.fault(path+".preflight", "needs the method OPTIONS, which every preflight has")
+	case k.config.Listener.ClientCertificates.OnFailure == Handshake:
+		k.fault(path+".preflight", "has no effect with listener.client_certificates.on_failure: handshake: browsers send preflights without a certificate")
+	}
 }
 
 // clientCert is the one standard name for a forwarded certificate, RFC 9440 section 2.2.

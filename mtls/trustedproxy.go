@@ -109,6 +109,15 @@ var (
 	untrustedName    = &access.Denial{Reason: access.NoCertificate, Err: errProxyName}
 )
 
+// CheckSender returns nil if the sender of r may speak for clients: if client certificates come in
+// headers, the sender must be a trusted front proxy. The error is an [access.Denial].
+func (t *Trust) CheckSender(r *http.Request) error {
+	if t.frontProxies == nil {
+		return nil
+	}
+	return t.frontProxies.admit(r)
+}
+
 // admit returns nil if r comes from a trusted front proxy: the address of the socket and the
 // certificate of the connection must match, as far as each is configured. No header of r counts
 // (X-Forwarded-For, PROXY protocol), and the check is repeated for each request.

@@ -25,6 +25,7 @@ type route struct {
 	assertion bool // the upstream gets an assertion, a JWT about the client
 	webSocket bool // clients may switch to WebSocket
 	anyBody   bool // a request may have a body with any method
+	preflight bool // a CORS preflight needs no certificate and no token
 
 	spellings     urlpath.Spellings // spellings of segments that the API allows
 	slashOptional bool              // the path matches with and without its trailing slash
@@ -38,7 +39,7 @@ func newRoute(api *config.API, r *config.Route) *route {
 	out := &route{
 		api: string(api.Name), name: string(api.Name) + " " + r.Path.String(), scopes: scopes, binding: api.Binding, assertion: r.Assertion,
 		webSocket: slices.Contains(r.Upgrade, config.WebSocket), anyBody: r.Body == config.BodyAllowed,
-		slashOptional: api.TrailingSlash == config.OptionalSlash,
+		preflight: r.Preflight == config.PreflightAllow, slashOptional: api.TrailingSlash == config.OptionalSlash,
 	}
 	for _, e := range api.PathEncoding {
 		out.spellings |= e.Spelling()

@@ -58,5 +58,6 @@ func (n *node) spelledRoute(method, path string) (*route, error) {
 // demandsAlso reports whether a request that r's checks accept would be accepted and forwarded alike
 // by those of other.
 func (r *route) demandsAlso(other *route) bool {
-	return r.api == other.api && other.coveredBy(r.scopes) && r.assertion == other.assertion && r.webSocket == other.webSocket && r.anyBody == other.anyBody
+	return r.api == other.api && other.coveredBy(r.scopes) && r.assertion == other.assertion && r.webSocket == other.webSocket && r.anyBody == other.anyBody &&
+		r.preflight == other.preflight
 }

@@ -6,6 +6,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 
@@ -189,6 +190,16 @@ func (t *Table) Decide(method string, target Target, claims access.Claims, cert 
 	d.Reason = access.Granted
 	d.Asserted, d.WebSocket, d.AnyBody = route.assertion, route.webSocket, route.anyBody
 	return d
+}
+
+// Preflight returns the grant for a CORS preflight to target, and false if no route for OPTIONS answers
+// preflights there. The caller must have checked that the request is a preflight: no client is known.
+func (t *Table) Preflight(target Target) (access.Decision, bool) {
+	route, err := t.route(http.MethodOptions, target)
+	if err != nil || !route.preflight {
+		return access.Decision{}, false
+	}
+	return access.Decision{Reason: access.Granted, Preflight: true, API: route.api, Route: route.name, Rule: route.rule}, true
 }
 
 func withRefusal(d access.Decision, reason access.Reason, err error) access.Decision {

@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"slices"
 	"sync/atomic"
 
+	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 )
 
@@ -30,15 +32,19 @@ func newAPILimits(cfg *config.Config, prev map[string]*apiLimits) map[string]*ap
 			if !mayCall(partner, cfg.APIs[i].Name) {
 				continue
 			}
-			held := old.byPartner[string(partner.Name)]
-			if held == nil {
-				held = new(atomic.Int64)
-			}
-			p.byPartner[string(partner.Name)] = held
+			p.byPartner[string(partner.Name)] = countOf(old.byPartner, string(partner.Name))
+		}
+		if answersPreflights(cfg.APIs[i]) {
+			p.byPartner[anonymous] = countOf(old.byPartner, anonymous)
 		}
 		all[name] = p
 	}
 	return all
+}
+
+// answersPreflights reports whether a route of api answers preflights.
+func answersPreflights(api config.API) bool {
+	return slices.ContainsFunc(api.Routes, func(r config.Route) bool { return r.Preflight == config.PreflightAllow })
 }
 
 // mayCall reports whether an application of partner has a grant for api.
@@ -53,15 +59,15 @@ func mayCall(partner *config.Partner, api config.Name) bool {
 	return false
 }
 
-// acquire takes a slot for a request of partner, which release gives back. It reports false if the
-// partner already uses as many slots as remain free. See admit.
-func (p *apiLimits) acquire(partner string) bool {
-	held := p.byPartner[partner]
+// acquire takes a slot for a request with the decision d, which release gives back. It reports false if
+// the partner already uses as many slots as remain free. See admit.
+func (p *apiLimits) acquire(d *access.Decision) bool {
+	held := p.byPartner[d.Partner]
 	if held == nil { // a partner without a grant for the API is never granted a request
 		return false
 	}
-	if left := p.limit - p.inFlight.Add(1); held.Add(1)-1 > left {
-		p.release(partner)
+	if left := p.limit - p.inFlight.Add(1); held.Add(1)-1 > share(d, left) {
+		p.release(d.Partner)
 		return false
 	}
 	return true

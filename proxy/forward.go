@@ -38,6 +38,9 @@ func (p *Proxy) forward(x *exchange) {
 			x.answerFailure(err)
 		},
 	}
+	if x.decision.Preflight {
+		x.reverse.ModifyResponse = filterPreflight
+	}
 	if x.bodyUnread() {
 		// The upstream may respond before it has read the body. By default net/http holds the response
 		// back until the client has sent the rest.
@@ -53,6 +56,10 @@ func (p *Proxy) rewrite(out, in *http.Request, x *exchange, up *upstream.Upstrea
 	out.URL.Scheme, out.URL.Host, out.URL.User = up.Scheme, up.Host, nil
 	out.URL.RawQuery = in.URL.RawQuery
 	out.Host = in.Host
+	if x.decision.Preflight {
+		rewritePreflight(out, in, x)
+		return
+	}
 	out.Trailer = nil // a trailer would come after the check of the headers
 	p.headers.removeReserved(out.Header)
 	delete(out.Header, "Expect") // net/http sends 100 Continue when the body is read

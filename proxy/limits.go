@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"math"
+	"slices"
 	"sync/atomic"
 
 	"golang.org/x/time/rate"
@@ -21,6 +22,9 @@ type partnerLimits struct {
 	apis     map[string]*apiLimits    // by API name
 }
 
+// anonymous is the name under which preflights are counted: no partner has it.
+const anonymous = ""
+
 // newLimits returns the limits for cfg, with the counts and buckets that lease shares.
 func newLimits(lease *reuse.Lease, cfg *config.Config) partnerLimits {
 	limits, _ := reuse.Acquire(lease, "limits", nil, func(prev partnerLimits) (partnerLimits, error) {
@@ -35,11 +39,12 @@ func (s partnerLimits) next(cfg *config.Config) partnerLimits {
 	next := partnerLimits{
 		inFlight: make(map[string]*atomic.Int64, len(partners)), rates: make(map[string]*rate.Limiter), apis: newAPILimits(cfg, s.apis),
 	}
+	if slices.ContainsFunc(cfg.APIs, answersPreflights) {
+		next.inFlight[anonymous] = countOf(s.inFlight, anonymous)
+	}
 	for i := range partners {
 		name := string(partners[i].Name)
-		if next.inFlight[name] = s.inFlight[name]; next.inFlight[name] == nil {
-			next.inFlight[name] = new(atomic.Int64)
-		}
+		next.inFlight[name] = countOf(s.inFlight, name)
 		for j := range partners[i].Applications {
 			a := &partners[i].Applications[j]
 			if a.RateLimit != nil {
@@ -48,6 +53,14 @@ func (s partnerLimits) next(cfg *config.Config) partnerLimits {
 		}
 	}
 	return next
+}
+
+// countOf returns the count of name in prev, or a new count.
+func countOf(prev map[string]*atomic.Int64, name string) *atomic.Int64 {
+	if count := prev[name]; count != nil {
+		return count
+	}
+	return new(atomic.Int64)
 }
 
 // limiter returns prev if its rate is r, and a new Limiter otherwise. It does not change prev, which
@@ -79,14 +92,18 @@ func (p *Proxy) admit(x *exchange) {
 	if d.Reason != access.Granted {
 		return
 	}
+	if d.Partner == anonymous && !d.Preflight { // a bug: every other grant has a partner
+		d.Reason = access.Undecided
+		return
+	}
 	held := p.limits.inFlight[d.Partner]
-	if held.Add(1)-1 > p.slotsLeft() {
+	if held.Add(1)-1 > share(d, p.slotsLeft()) {
 		held.Add(-1)
 		d.Reason, d.Err = access.Overloaded, errShare
 		return
 	}
 	x.partnerInFlight = held
-	if at := p.limits.apis[d.API]; !at.acquire(d.Partner) {
+	if at := p.limits.apis[d.API]; !at.acquire(d) {
 		d.Reason, d.Err = access.Overloaded, errAPI
 		return
 	}
@@ -95,6 +112,19 @@ func (p *Proxy) admit(x *exchange) {
 		d.Reason, d.Err = access.RateLimited, errRate
 	}
 }
+
+// share returns how many slots the caller of a granted request may use, if left are free. Preflights,
+// whose callers are unknown, together use at most a share of what one partner may use.
+func share(d *access.Decision, left int64) int64 {
+	if d.Preflight {
+		return left / preflightShare
+	}
+	return left
+}
+
+// preflightShare leaves preflights a ninth of the slots while no partner uses any (held = left / 8): an
+// API answers them without work, and a browser repeats them only after Access-Control-Max-Age.
+const preflightShare = 8
 
 // release gives back the slots that admit took.
 func (x *exchange) release() {

@@ -124,15 +124,15 @@ func TestReloadKeepsAPILimits(t *testing.T) {
 	}
 	before := newAPILimits(configure(4, "northwind", "gone"), nil)
 	for i, want := range []bool{true, true, false} {
-		if got := before["accounts"].acquire("northwind"); got != want {
+		if got := before["accounts"].acquire(&access.Decision{Partner: "northwind"}); got != want {
 			t.Fatalf("acquire %d = %v, want %v", i, got, want)
 		}
 	}
 	after := newAPILimits(configure(6, "northwind", "new"), before)
-	if !after["accounts"].acquire("northwind") || after["accounts"].acquire("northwind") {
+	if !after["accounts"].acquire(&access.Decision{Partner: "northwind"}) || after["accounts"].acquire(&access.Decision{Partner: "northwind"}) {
 		t.Error("acquire must succeed once for a partner that uses 2 of 6 slots")
 	}
-	if !after["accounts"].acquire("new") || after["accounts"].acquire("gone") || after["accounts"].acquire("without a grant") {
+	if !after["accounts"].acquire(&access.Decision{Partner: "new"}) || after["accounts"].acquire(&access.Decision{Partner: "gone"}) || after["accounts"].acquire(&access.Decision{Partner: "without a grant"}) {
 		t.Error("acquire must be true for a new partner and false for a partner without a grant")
 	}
 	before["accounts"].release("northwind")

@@ -98,7 +98,9 @@ func (m *Metrics) count(x *exchange, s *routeMetrics, ended time.Time) {
 	s.granted.Inc()
 	m.allowed.Observe(x.decided.Sub(x.started).Seconds())
 	s.upstream.Observe(ended.Sub(x.decided).Seconds())
-	s.certificate.Set(float64(x.certificate.Leaf.NotAfter.Unix()))
+	if x.certificate != nil { // a preflight has none
+		s.certificate.Set(float64(x.certificate.Leaf.NotAfter.Unix()))
+	}
 	if end := x.terminated(); end != nil {
 		m.streamsTerminated.WithLabelValues(end.by).Inc()
 	}

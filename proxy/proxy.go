@@ -233,6 +233,9 @@ func (p *Proxy) decide(x *exchange, overloaded func() bool) access.Decision {
 	if overloaded() {
 		return access.Decision{Reason: access.Overloaded}
 	}
+	if d, ok := p.decidePreflight(x, target); ok {
+		return d
+	}
 	x.certificate, err = p.steps.Trust.Client(r)
 	if err != nil {
 		return access.DecisionOf(err)

@@ -17,7 +17,7 @@ func (x *exchange) WriteHeader(status int) {
 		x.unrequested101.Store(true)
 		return
 	}
-	if status < 200 && !x.request.ProtoAtLeast(1, 1) { // RFC 9110 section 15.2
+	if status < 200 && (!x.request.ProtoAtLeast(1, 1) || x.decision.Preflight) { // RFC 9110 section 15.2; filterPreflight sees final responses only
 		return
 	}
 	x.proxy.headers.removeReserved(x.Header())

@@ -88,7 +88,7 @@ func (a *partnerMetrics) register(key metricKey, p *Proxy) *routeMetrics {
 		s.granted = m.decisions.WithLabelValues(a.partner, outcome(access.Granted), access.Granted.String())
 		s.upstream = m.upstream.WithLabelValues(key.route)
 		s.certificate = discardGauge
-		if !p.retired.Load() { // the partner may have been removed by a reload
+		if !p.retired.Load() && a.partner != unknownPartner { // the partner may have been removed by a reload
 			s.certificate = m.clientCertificate.WithLabelValues(a.partner)
 		}
 	}

@@ -93,6 +93,11 @@ func New(cfg *config.Config, trust *mtls.Trust, r *http.Request, d access.Decisi
 
 // describePass describes why a check passed.
 func (x *explainer) describePass(stage *Stage) {
+	if x.decision.Preflight && stage.Stage != access.StageMessage && stage.Stage != access.StageAPI {
+		x.at(stage, x.route()+".preflight")
+		stage.Detail = "not needed for a preflight"
+		return
+	}
 	claims := &x.decision.Claims
 	switch stage.Stage {
 	case access.StageMessage:

@@ -1,0 +1,74 @@
+package proxy
+
+import (
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/policy"
+)
+
+// preflightRequest are the headers of a preflight that the upstream gets. It gets no others, so that
+// a client without a certificate cannot send it a header that the API obeys.
+var preflightRequest = []string{
+	"Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers", "Access-Control-Request-Private-Network", "User-Agent",
+}
+
+// decidePreflight returns the grant for a preflight whose route answers these. For any other request it
+// reports false, and the request needs a certificate and a token as usual.
+func (p *Proxy) decidePreflight(x *exchange, target policy.Target) (access.Decision, bool) {
+	if x.upgrade || !isPreflight(x.request) || p.steps.Trust.CheckSender(x.request) != nil {
+		return access.Decision{}, false
+	}
+	return p.steps.Table.Preflight(target)
+}
+
+// isPreflight reports whether r is what a browser sends as a CORS preflight (Fetch standard, "CORS
+// protocol"): OPTIONS with one Origin and one Access-Control-Request-Method, without a body and without
+// credentials.
+func isPreflight(r *http.Request) bool {
+	origin := single(r.Header["Origin"])
+	return r.Method == http.MethodOptions && !hasBody(r) && len(r.TransferEncoding) == 0 &&
+		(origin == "null" || strings.Contains(origin, "://")) && single(r.Header["Access-Control-Request-Method"]) != "" &&
+		r.Header["Authorization"] == nil && r.Header["Dpop"] == nil && r.Header["Cookie"] == nil
+}
+
+// single returns the value of a header with one line and one member, and otherwise "".
+func single(lines []string) string {
+	if len(lines) != 1 || strings.ContainsAny(lines[0], ", \t") {
+		return ""
+	}
+	return lines[0]
+}
+
+// rewritePreflight makes out, a copy of in, the preflight for the upstream: without the query, without a body, and
+// with the headers of a preflight and those that say where it came from.
+func rewritePreflight(out, in *http.Request, x *exchange) {
+	out.URL.RawQuery, out.Body, out.ContentLength, out.Trailer = "", nil, 0, nil
+	out.Header = make(http.Header)
+	for _, name := range preflightRequest {
+		if values := in.Header[name]; values != nil {
+			out.Header[name] = values
+		}
+	}
+	out.Header.Set(requestID, x.id)
+	if address, _, err := net.SplitHostPort(x.request.RemoteAddr); err == nil {
+		out.Header.Set("X-Forwarded-For", address)
+	}
+	out.Header.Set("X-Forwarded-Host", x.request.Host)
+	out.Header.Set("X-Forwarded-Proto", "https")
+}
+
+// filterPreflight removes from the response to a preflight all that a browser does not need: an API that
+// handles OPTIONS like GET must not tell a client without a certificate what GET returns.
+func filterPreflight(response *http.Response) error {
+	for name := range response.Header {
+		if !strings.HasPrefix(name, "Access-Control-") && name != "Vary" {
+			delete(response.Header, name)
+		}
+	}
+	_ = response.Body.Close()
+	response.Body, response.ContentLength, response.TransferEncoding, response.Trailer = http.NoBody, 0, nil, nil
+	return nil
+}
