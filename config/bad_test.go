@@ -261,6 +261,15 @@ var bad = []struct {
 	{"assertion-nameless", []string{`15:61: apis[0].routes[0].assertion: needs a header: identity_headers.assertion is empty`}},
 	{"connection-certificate", []string{`10:31: authorization_servers[0].connection.certificate.certificate: is required`}},
 	{"connection-trust-empty", []string{`10:25: authorization_servers[0].connection.trust: an empty list trusts nothing; leave it out for the system's anchors`}},
+	{"connection-proxy", []string{
+		`11:7: authorization_servers[0].connection: proxy and proxy_from_environment exclude each other`,
+		`11:58: authorization_servers[0].connection.insecure_http_hosts[2]: is the same as authorization_servers[0].connection.insecure_http_hosts[1]`,
+		`11:68: authorization_servers[0].connection.insecure_http_hosts[3]: must be a service of the cluster: a name of one label, or one that ends in .svc or .svc.cluster.local`,
+		`11:84: authorization_servers[0].connection.insecure_http_hosts[4]: must be a service of the cluster: a name of one label, or one that ends in .svc or .svc.cluster.local`,
+		`11:94: authorization_servers[0].connection.insecure_http_hosts[5]: must be a service of the cluster: a name of one label, or one that ends in .svc or .svc.cluster.local`,
+		`12:14: authorization_servers[0].connection.proxy: must start with http://: the proxy forwards TLS, which ends at the server`,
+	}},
+	{"http-service", []string{`10:20: authorization_servers[0].key_set.url: must start with https://: a changed key set accepts forged tokens; connection.insecure_http_hosts allows http to a service of the cluster`}},
 	{"connection-unused", []string{`11:17: authorization_servers[0].connection: has no effect: nothing is fetched from this server`}},
 	{"introspection-also-opaque", []string{`11:22: authorization_servers[0].also_introspect: has no effect: by tokens on line 10 the server issues no JWTs`}},
 	{"introspection-bounds", []string{

@@ -151,6 +151,7 @@ func TestExampleDefaults(t *testing.T) {
 		{"required", first.Required, server.Required},
 		{"also_introspect", first.AlsoIntrospect, server.AlsoIntrospect},
 		{"insecure_loopback_http", first.Connection.InsecureLoopbackHTTP, server.Connection.InsecureLoopbackHTTP},
+		{"proxy_from_environment", first.Connection.ProxyFromEnvironment, server.Connection.ProxyFromEnvironment},
 		{"introspection.authentication", first.Introspection.Authentication, introspection.Authentication},
 		{"introspection.signed", first.Introspection.Signed, introspection.Signed},
 		{"introspection.insecure_audience_optional", first.Introspection.InsecureAudienceOptional, introspection.InsecureAudienceOptional},

@@ -3,6 +3,7 @@ package config
 import (
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -61,6 +62,14 @@ type Connection struct {
 	// InsecureLoopbackHTTP allows http to this machine, for development. Every user of the machine
 	// can read and change such messages.
 	InsecureLoopbackHTTP bool `yaml:"insecure_loopback_http"`
+	// InsecureHTTPHosts are services in the same cluster that are reached over http, because their
+	// TLS ends at an ingress. All that can read or change traffic in the cluster can forge tokens.
+	InsecureHTTPHosts []Host `yaml:"insecure_http_hosts"`
+	// Proxy is the http proxy through which https connections go, by CONNECT: TLS ends at the
+	// server. Default: none.
+	Proxy *URL `yaml:"proxy"`
+	// ProxyFromEnvironment takes the proxy from HTTPS_PROXY and NO_PROXY.
+	ProxyFromEnvironment bool `yaml:"proxy_from_environment"`
 }
 
 // KeySet is the source of an authorization server's public keys. Without URL, File and JWKS the
@@ -174,16 +183,20 @@ func (s *AuthorizationServer) NeedsKeys() bool {
 // Named reports whether the configuration has the key set or its location.
 func (s *KeySet) Named() bool { return s.URL != nil || s.File != "" || s.JWKS != "" }
 
-// Secure reports whether the gate may connect to u: over https, or over http to this machine if
-// InsecureLoopbackHTTP allows it.
+// Secure reports whether the gate may connect to u: over https, or over http to this machine or to
+// a host of the cluster if an insecure setting allows it.
 func (c *Connection) Secure(u *url.URL) bool {
-	return u.Scheme == "https" || c.InsecureLoopbackHTTP && isLoopbackHTTP(u)
+	return u.Scheme == "https" || c.InsecureLoopbackHTTP && isLoopbackHTTP(u) ||
+		u.Scheme == "http" && slices.Contains(c.InsecureHTTPHosts, Host(strings.ToLower(u.Hostname())))
 }
 
 // hint returns the end of a message about u, which is not [Connection.Secure].
 func (c *Connection) hint(u *url.URL) string {
 	if isLoopbackHTTP(u) {
 		return "; connection.insecure_loopback_http: true allows http to this machine"
+	}
+	if u.Scheme == "http" && isServiceName(u.Hostname()) {
+		return "; connection.insecure_http_hosts allows http to a service of the cluster"
 	}
 	return ""
 }

@@ -154,6 +154,13 @@ func (i *Identifier) UnmarshalText(text []byte) error {
 
 const httpsIdentifier = "an issuer identifier starts with https:// (RFC 8414 section 2)"
 
+// isServiceName reports whether host is a name of Kubernetes or of a container network: a single
+// label, or a name that the cluster's DNS alone has.
+func isServiceName(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err != nil && host != "" && (!strings.Contains(host, ".") || strings.HasSuffix(host, ".svc") || strings.HasSuffix(host, ".svc.cluster.local"))
+}
+
 // isLoopbackHTTP reports whether u is http to this machine.
 func isLoopbackHTTP(u *url.URL) bool {
 	address, err := netip.ParseAddr(u.Hostname())

@@ -113,6 +113,18 @@ func (k *checker) connection(path string, s *AuthorizationServer) {
 	notEmpty(k, path+".trust", c.Trust, "trusts nothing; leave it out for the system's anchors")
 	k.files(path+".trust", c.Trust)
 	k.keyPair(path+".certificate", c.Certificate)
+	for i, h := range c.InsecureHTTPHosts {
+		if h != "" && (!isServiceName(string(h)) || strings.Contains(string(h), "*")) {
+			k.fault(strictyaml.Index(path+".insecure_http_hosts", i), "must be a service of the cluster: a name of one label, or one that ends in .svc or .svc.cluster.local")
+		}
+	}
+	distinct(k, path+".insecure_http_hosts", c.InsecureHTTPHosts)
+	if c.Proxy != nil && c.Proxy.Scheme != "http" {
+		k.fault(path+".proxy", "must start with http://: the proxy forwards TLS, which ends at the server")
+	}
+	if c.Proxy != nil && c.ProxyFromEnvironment {
+		k.fault(path, "proxy and proxy_from_environment exclude each other")
+	}
 	set := &s.KeySet
 	used := set.URL != nil || s.Introspection != nil || !set.Named() && !k.mayBeOwnIssuer(s.Issuer)
 	if !used && k.isSet(path) && k.decodedFully(strictyaml.Parent(path)) {

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -52,8 +53,8 @@ type Options struct {
 }
 
 // A Server is an authorization server other than our own issuer. It shares no connections with
-// other servers, uses no proxy, and sends only over https, or over http to this machine if
-// insecure_loopback_http is set. It is safe for concurrent use.
+// other servers, uses no proxy unless one is configured, and sends only over https, or over http
+// where an insecure setting allows it. It is safe for concurrent use.
 type Server struct {
 	name      string
 	issuer    string
@@ -116,6 +117,9 @@ func New(settings config.AuthorizationServer, options Options) (*Server, error) 
 		if warned := previous != nil && previous.settings.Connection.InsecureLoopbackHTTP; connection.InsecureLoopbackHTTP && !warned {
 			s.log.Warn("insecure: plain http to this machine is allowed for an authorization server", "issuer", s.name)
 		}
+		if warned := previous != nil && slices.Equal(previous.settings.Connection.InsecureHTTPHosts, connection.InsecureHTTPHosts); len(connection.InsecureHTTPHosts) > 0 && !warned {
+			s.log.Warn("insecure: plain http to services of the cluster is allowed for an authorization server", "issuer", s.name, "hosts", connection.InsecureHTTPHosts)
+		}
 		return s, nil
 	}, (*Server).close)
 }
@@ -127,7 +131,10 @@ func (s *Server) Key() any { return s.madeFrom }
 // issuer, and every anchor or insecure setting that previous accepted is still accepted.
 func (s *Server) CanReuse(previous *Server) bool {
 	return s.issuer == previous.issuer && s.anchors.includes(previous.anchors) &&
-		(s.settings.Connection.InsecureLoopbackHTTP || !previous.settings.Connection.InsecureLoopbackHTTP)
+		(s.settings.Connection.InsecureLoopbackHTTP || !previous.settings.Connection.InsecureLoopbackHTTP) &&
+		!slices.ContainsFunc(previous.settings.Connection.InsecureHTTPHosts, func(h config.Host) bool {
+			return !slices.Contains(s.settings.Connection.InsecureHTTPHosts, h)
+		})
 }
 
 // canReuseMetadata reports whether previous read all members of the metadata that s needs. The
@@ -147,7 +154,7 @@ func newHTTPClient(settings config.AuthorizationServer, trusted anchors, pair *c
 	return &http.Client{
 		CheckRedirect: checkRedirect,
 		Transport: &http.Transport{
-			Proxy:                  nil, // overrides HTTPS_PROXY
+			Proxy:                  proxyOf(&settings.Connection), // nil overrides HTTPS_PROXY
 			DialContext:            (&net.Dialer{Timeout: FetchTimeout}).DialContext,
 			TLSClientConfig:        tlsConfig,
 			MaxIdleConnsPerHost:    maxIdleConnections(settings),

@@ -2,11 +2,16 @@ package authserver
 
 import (
 	"bytes"
+	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -236,6 +241,156 @@ func TestNoProxy(t *testing.T) {
 	}
 	if err := server.Refresh(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// A tunnel is a proxy that connects every CONNECT to one address and refuses other requests.
+type tunnel struct {
+	*httptest.Server
+	target string
+	hosts  atomic.Pointer[string] // of the last CONNECT
+}
+
+func newTunnel(t *testing.T, target string) *tunnel {
+	t.Helper()
+	p := &tunnel{target: target}
+	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodConnect {
+			t.Errorf("the proxy got %s %s, want CONNECT alone", r.Method, r.URL)
+			return
+		}
+		p.hosts.Store(&r.Host)
+		to, err := net.Dial("tcp", p.target)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer func() { _ = to.Close() }()
+		from, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer func() { _ = from.Close() }()
+		_, _ = from.Write([]byte("HTTP/1.1 200 OK\r\n\r\n"))
+		go func() { _, _ = io.Copy(to, from); _ = to.(*net.TCPConn).CloseWrite() }()
+		_, _ = io.Copy(from, to)
+	}))
+	t.Cleanup(p.Close)
+	return p
+}
+
+func (p *tunnel) url(t *testing.T) *config.URL {
+	t.Helper()
+	u, err := url.Parse(p.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &config.URL{URL: *u}
+}
+
+// A configured proxy forwards TLS to the server, and the server's certificate still has to be for the
+// server's name. The environment's proxy is used by choice alone, and NO_PROXY holds for it.
+func TestProxy(t *testing.T) {
+	s := newSite(t, true)
+	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL}})
+	address := strings.TrimPrefix(s.URL, "https://")
+	p := newTunnel(t, address)
+	if err := s.server(t, "", func(c *config.Connection) { c.Proxy = p.url(t) }).Refresh(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if got := p.hosts.Swap(nil); got == nil || *got != address {
+		t.Errorf("CONNECT to %v, want %s", got, address)
+	}
+	other := newSite(t, true)
+	other.publish(map[string]any{OAuthPath: M{"issuer": s.URL}})
+	intercepting := newTunnel(t, strings.TrimPrefix(other.URL, "https://"))
+	if err := s.server(t, "", func(c *config.Connection) { c.Proxy = intercepting.url(t) }).Refresh(t.Context()); err == nil || len(other.asked()) > 0 {
+		t.Errorf("Refresh through a proxy that intercepts = %v with %d requests, want an error and none", err, len(other.asked()))
+	}
+
+	// httpproxy never sends requests for this machine to a proxy, so a name stands for the server.
+	proxyOfURL := func(c config.Connection, to string) string {
+		t.Helper()
+		choose := proxyOf(&c)
+		if choose == nil {
+			return "none"
+		}
+		r, err := http.NewRequest(http.MethodGet, to, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, err := choose(r)
+		if err != nil {
+			return err.Error()
+		}
+		if u == nil {
+			return "direct"
+		}
+		return u.String()
+	}
+	t.Setenv("HTTPS_PROXY", "http://proxy.example:3128")
+	t.Setenv("HTTP_PROXY", "http://proxy.example:3128")
+	t.Setenv("NO_PROXY", "near.example")
+	explicit, environment := config.Connection{Proxy: p.url(t)}, config.Connection{ProxyFromEnvironment: true}
+	for _, c := range []struct {
+		connection config.Connection
+		to, want   string
+	}{
+		{config.Connection{}, "https://as.example/", "none"},
+		{environment, "https://as.example/", "http://proxy.example:3128"},
+		{environment, "https://near.example/", "direct"},
+		{environment, "http://keycloak.auth.svc/", "direct"},
+		{explicit, "https://near.example/", p.URL},
+		{explicit, "http://keycloak.auth.svc/", "direct"},
+	} {
+		if got := proxyOfURL(c.connection, c.to); got != c.want {
+			t.Errorf("proxy for %s = %s, want %s", c.to, got, c.want)
+		}
+	}
+	t.Setenv("HTTPS_PROXY", "https://proxy.example:3128")
+	if got := proxyOfURL(environment, "https://as.example/"); got != errProxyScheme.Error() {
+		t.Errorf("https proxy of the environment: %s, want %v", got, errProxyScheme)
+	}
+}
+
+// Plain http to a service of the cluster is allowed for the hosts that are listed, and logged as a
+// warning. Metadata cannot lead to another host over http, and documents that were fetched over http
+// are not taken over once it is forbidden.
+func TestInsecureHTTPHosts(t *testing.T) {
+	settings := config.AuthorizationServer{Name: "partners", Issuer: "https://sso.example", Tokens: config.JWTOnly, Connection: config.Connection{InsecureHTTPHosts: []config.Host{"keycloak.auth.svc", "hydra"}}}
+	var log bytes.Buffer
+	o := options()
+	o.Log = slog.New(slog.NewJSONHandler(&log, nil))
+	defer o.Lease.Release()
+	server, err := New(settings, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(log.String(), `"WARN"`) || !strings.Contains(log.String(), "insecure") || !strings.Contains(log.String(), "keycloak.auth.svc") {
+		t.Errorf("log = %s, want a warning with the hosts", log.String())
+	}
+	for text, want := range map[string]bool{
+		"http://keycloak.auth.svc:8080/jwks": true, "http://KEYCLOAK.auth.svc/jwks": true, "http://hydra/keys": true, "https://as.example/": true,
+		"http://keycloak.auth.svc.evil.example/": false, "http://x.keycloak.auth.svc/": false, "http://other.auth.svc/": false,
+		"http://127.0.0.1/": false, "http://localhost/": false, "ftp://hydra/": false, "http://sso.example/": false,
+	} {
+		u, err := url.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := server.allowsURL(u); got != want {
+			t.Errorf("%s allowed: %t, want %t", text, got, want)
+		}
+	}
+	stricter := settings
+	stricter.Connection.InsecureHTTPHosts = []config.Host{"hydra"}
+	next, err := New(stricter, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if next.CanReuse(server) || !server.CanReuse(next) {
+		t.Errorf("documents over http reusable after the host left: %t, before: %t, want false and true", next.CanReuse(server), server.CanReuse(next))
 	}
 }
 

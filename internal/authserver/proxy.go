@@ -1,0 +1,40 @@
+package authserver
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+
+	"golang.org/x/net/http/httpproxy"
+
+	"github.com/tallygate/tallygate/config"
+)
+
+var errProxyScheme = errors.New("HTTPS_PROXY must start with http://: the proxy forwards TLS, which ends at the server")
+
+// proxyOf returns the function that names the proxy of a request, nil for no proxy. Only https goes
+// through a proxy, so that the proxy reads nothing: http is for hosts that are near.
+func proxyOf(c *config.Connection) func(*http.Request) (*url.URL, error) {
+	switch {
+	case c.Proxy != nil:
+		return func(r *http.Request) (*url.URL, error) {
+			if r.URL.Scheme != "https" {
+				return nil, nil
+			}
+			return &c.Proxy.URL, nil
+		}
+	case c.ProxyFromEnvironment:
+		environment := httpproxy.FromEnvironment().ProxyFunc()
+		return func(r *http.Request) (*url.URL, error) {
+			if r.URL.Scheme != "https" {
+				return nil, nil
+			}
+			proxy, err := environment(r.URL)
+			if err == nil && proxy != nil && proxy.Scheme != "http" {
+				return nil, errProxyScheme
+			}
+			return proxy, err
+		}
+	}
+	return nil
+}
