@@ -14,6 +14,9 @@ var (
 // blockedNetworks lists networks that can hold no client's server, beside the networks that
 // netip recognises. IPv4 addresses embedded in Teredo, local NAT64 and IPv4-compatible addresses
 // cannot be checked, so these networks are blocked.
+//
+// The list is short enough to be reviewed here. A library would replace the prefixes, but not the rules
+// about private networks and embedded addresses.
 var blockedNetworks = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"),      // this network and the unspecified address, RFC 1122 section 3.2.1.3
 	netip.MustParsePrefix("192.0.0.0/24"),   // protocol assignments, RFC 6890

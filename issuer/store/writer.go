@@ -1,5 +1,8 @@
 package store
 
+// The changes of concurrent callers share a transaction. bbolt's own DB.Batch does that too, but after
+// a failed fsync it goes on writing to a file whose content is unknown.
+
 import (
 	"errors"
 	"fmt"
@@ -11,9 +14,6 @@ import (
 const maxBatch = 1000
 
 // A change is one caller's write.
-//
-// bbolt's own DB.Batch is not used, because after a failed fsync it would go on writing to a
-// file whose content is unknown.
 type change struct {
 	apply func(*bbolt.Tx) error // on an error, apply must have changed nothing; the other changes are kept
 	done  chan error            // receives the result
