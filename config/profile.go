@@ -60,23 +60,23 @@ var profiles = map[Profile]profileDefaults{
 		algorithms: onlyRS256, types: []string{"JWT"}, clientClaim: []ClaimName{"appid"}, scopeClaim: "scp", rolesAsScopes: "roles",
 	},
 	// Custom authorization servers: no typ, cid is the client, scp an array.
-	// https://developer.okta.com/docs/reference/api/oidc/#access-token
+	// https://developer.okta.com/docs/guides/customize-authz-server/main/
 	ProfileOkta: {algorithms: onlyRS256, types: []string{NoType}, clientClaim: []ClaimName{"cid"}, scopeClaim: "scp"},
 	// Auth0's own token profile has typ JWT and azp, the RFC 9068 profile at+jwt and client_id.
 	// https://auth0.com/docs/secure/tokens/access-tokens/access-token-profiles
 	ProfileAuth0: {algorithms: withRS256, types: []string{"at+jwt", "JWT"}, clientClaim: clientIDOrAZP},
-	// No typ by default; scope is an array unless scopes are space-delimited by choice.
-	// https://docs.pingidentity.com/pingfederate/latest/administrators_reference_guide/pf_config_json_token_manage.html
+	// PingFederate: no typ by default; scope is an array unless scopes are space-delimited by choice.
+	// https://apidocs.pingidentity.com/pingone/main/v1/api/src/authentication-concepts/access-tokens-and-id-tokens/token-claims/
 	ProfilePing: {algorithms: withRS256, types: []string{"at+jwt", NoType}},
 	// No typ and no aud; client_id stands for the audience, and scopes begin with the resource
 	// server's identifier.
 	// https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-access-token.html
 	ProfileCognito: {algorithms: onlyRS256, types: []string{NoType}, audienceClaim: []ClaimName{"aud", "client_id"}},
 	// scope is an array unless EmitScopesAsSpaceDelimitedStringInJwt is set.
-	// https://docs.duendesoftware.com/identityserver/fundamentals/resources/api-scopes/
+	// https://docs.duendesoftware.com/identityserver/apis/aspnetcore/authorization/
 	ProfileDuende: {algorithms: withRS256},
 	// No typ.
-	// https://curity.io/docs/idsvr/latest/token-service-admin-guide/tokens.html
+	// https://curity.io/docs/identity-server/profiles/token-profile/scopes-and-claims/claims-mappers
 	ProfileCurity: {algorithms: withRS256, types: []string{"at+jwt", NoType}},
 	// typ JWT, scp an array; claims of the consent app, cnf among them, are under ext.
 	// https://www.ory.sh/docs/oauth2-oidc/jwt-access-token
