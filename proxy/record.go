@@ -109,7 +109,7 @@ func (x *exchange) thumbprint() string {
 	if x.peerThumbprint == "" && x.certificate != nil {
 		x.peerThumbprint = x.certificate.Thumbprint.String()
 	}
-	if x.peerThumbprint == "" && !x.decision.Preflight { // nobody checked the certificate of a granted preflight
+	if x.peerThumbprint == "" && !x.decision.Preflight { // the certificate of a granted preflight is not checked
 		if leaf := x.proxy.steps.Trust.PeerCertificate(x.request); leaf != nil {
 			x.peerThumbprint = access.ThumbprintOf(leaf).String()
 		}
