@@ -229,6 +229,39 @@ var folders = []string{
 	"mtls", "policy", "proxy", "releases", "validate",
 }
 
+// Each block of commands in README.md and the quick start runs in a test in bash and in zsh (TestREADME,
+// TestQuickStart), or consists of commands that make test or CI runs.
+func TestCommandsTested(t *testing.T) {
+	elsewhere := map[string]string{ // a command, and the file that has it
+		"go run ./cmd/tallygate demo": "../Makefile", // tour
+		"make test":                   "../.ci/run",
+		"make build":                  "../.ci/run",
+	}
+	for _, page := range []string{"../README.md", "quick-start.md"} {
+		content, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile("(?s)([^\n]*)\n```sh\n(.*?)```").FindAllStringSubmatch(string(content), -1) {
+			if strings.HasPrefix(m[1], "<!-- tested") {
+				continue
+			}
+			for line := range strings.Lines(m[2]) {
+				command, _, _ := strings.Cut(line, "#")
+				command = strings.TrimSpace(command)
+				file := elsewhere[command]
+				if file == "" {
+					t.Errorf("%s: %q runs in no test: mark its block as tested", page, command)
+					continue
+				}
+				if runs, err := os.ReadFile(file); err != nil || !strings.Contains(string(runs), command) {
+					t.Errorf("%s: %s does not run %q (%v)", page, file, command, err)
+				}
+			}
+		}
+	}
+}
+
 // README.md and SECURITY.md stay short: what is longer belongs on a page in this folder.
 func TestShortPages(t *testing.T) {
 	for page, most := range map[string]int{"../README.md": 200, "../SECURITY.md": 80} {

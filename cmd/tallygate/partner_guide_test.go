@@ -18,7 +18,7 @@ func TestPartnerGuide(t *testing.T) {
 		t.Fatal(err)
 	}
 	folder := filepath.Join(t.TempDir(), "demo")
-	addresses := startDemo(t, folder)
+	addresses := startDemo(t, exec.Command(binary(t), "demo", "--dir", folder))
 	example := func(heading, language, file string) string {
 		block := regexp.MustCompile("(?s)\n### " + heading + "\n.*?```" + language + "\n(.*?)```").FindSubmatch(page)
 		if block == nil {

@@ -12,26 +12,29 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/tallygate/tallygate/internal/cli"
 )
 
-// TestQuickStart runs the marked blocks of the quick start, as they stand, against a running
-// demo. Only the ports are replaced by the demo's.
+// TestQuickStart runs the marked blocks of the quick start, as they stand: the first one builds the
+// binary and starts the demo. Only the ports are replaced by the demo's.
 func TestQuickStart(t *testing.T) {
 	notShort(t)
+	stubBuild(t)
 	eachShell(t, func(t *testing.T, shell string) {
 		folder := t.TempDir()
-		if err := os.Symlink(binary(t), filepath.Join(folder, "tallygate")); err != nil {
-			t.Fatal(err)
-		}
+		blocks := testedBlocks(t, "../../docs/quick-start.md", 4)
+		start := exec.Command(shell, "-eu", "-c", blocks[0][1])
+		start.Dir = folder
+		addresses := startDemo(t, start)
 		var script strings.Builder
-		for _, block := range testedBlocks(t, "../../docs/quick-start.md", 3) {
+		for _, block := range blocks[1:] {
 			fmt.Fprintf(&script, "(\n%s)\n", block[1])
 		}
-		output := runShell(t, shell, folder, script.String(), startDemo(t, filepath.Join(folder, "demo")))
+		output := runShell(t, shell, folder, script.String(), addresses)
 		for _, want := range []string{
 			`"Tallygate-Partner": "northwind"`, `"reason":"bound_to_other"`, `"reason":"api_not_allowed"`,
 			`tallygate_decisions_total{decision="deny",partner="northwind",reason="bound_to_other"}`,
@@ -45,20 +48,14 @@ func TestQuickStart(t *testing.T) {
 }
 
 // TestREADME runs the marked blocks of README, as they stand: they build the binary, write the
-// first configuration, serve it and call it. Only the ports are replaced by free ones, and go by
-// a script that puts this test's binary in place, since a build takes half a minute.
+// first configuration, serve it and call it. Only the ports are replaced by free ports.
 func TestREADME(t *testing.T) {
 	notShort(t)
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "account for "+r.Header.Get("Tallygate-Partner"))
 	}))
 	defer upstream.Close()
-	bin := t.TempDir()
-	build := fmt.Sprintf("#!/bin/sh\ntest \"$*\" = 'build -o tallygate ./cmd/tallygate' && ln -s '%s' tallygate\n", binary(t))
-	if err := os.WriteFile(filepath.Join(bin, "go"), []byte(build), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("PATH", bin+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	stubBuild(t)
 	eachShell(t, func(t *testing.T, shell string) {
 		addresses := map[string]string{"127.0.0.1:8080": strings.TrimPrefix(upstream.URL, "http://")}
 		for _, written := range []string{"127.0.0.1:8443", "127.0.0.1:8444", "127.0.0.1:9090"} {
@@ -78,6 +75,18 @@ func TestREADME(t *testing.T) {
 			t.Errorf("the blocks print %s\nwant %s", output, want)
 		}
 	})
+}
+
+// stubBuild puts a go in front of PATH that links this test's binary in place of a build, which takes
+// half a minute.
+func stubBuild(t *testing.T) {
+	t.Helper()
+	bin := t.TempDir()
+	build := fmt.Sprintf("#!/bin/sh\ntest \"$*\" = 'build -o tallygate ./cmd/tallygate' && ln -s '%s' tallygate\n", binary(t))
+	if err := os.WriteFile(filepath.Join(bin, "go"), []byte(build), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+string(filepath.ListSeparator)+os.Getenv("PATH"))
 }
 
 // eachShell runs test for bash and for zsh. A shell that is not installed is skipped, but not
@@ -170,31 +179,30 @@ func TestIssuerRules(t *testing.T) {
 	}
 }
 
-// startDemo runs the demo until the test ends, and returns the address it got for
-// each that the README names.
-func startDemo(t *testing.T, dir string) map[string]string {
+// startDemo runs command, which starts the demo, until the test ends. It returns the address that the
+// demo uses for each address of the quick start.
+func startDemo(t *testing.T, command *exec.Cmd) map[string]string {
 	t.Helper()
-	notShort(t)
-	ctx, stop := context.WithCancel(context.Background())
-	reader, writer := io.Pipe()
-	ended := make(chan int, 1)
-	go func() {
-		ended <- cli.Run(ctx, []string{"demo", "--dir", dir}, writer, io.Discard)
-		_ = writer.Close()
-	}()
+	command.Stderr = os.Stderr
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	output, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
-		go func() { _, _ = io.Copy(io.Discard, reader) }()
-		stop()
-		if code := <-ended; code != cli.ExitOK {
-			t.Errorf("the demo ended with %d", code)
-		}
+		_ = syscall.Kill(-command.Process.Pid, syscall.SIGINT) // Ctrl-C
+		_, _ = io.Copy(io.Discard, output)
+		_ = command.Wait() // a shell may report the signal
 	})
-	told := map[string]string{"gate": "127.0.0.1:8443", "issuer": "127.0.0.1:8444", "admin": "127.0.0.1:9090"}
-	place := regexp.MustCompile(`^   (gate|issuer|admin) +https?://(\S+)`)
+	names := map[string]string{"gate": "127.0.0.1:8443", "issuer": "127.0.0.1:8444", "admin": "127.0.0.1:9090"}
+	address := regexp.MustCompile(`^   (gate|issuer|admin) +https?://(\S+)`)
 	actual := map[string]string{}
-	for lines := bufio.NewScanner(reader); lines.Scan(); {
-		if m := place.FindStringSubmatch(lines.Text()); m != nil {
-			actual[told[m[1]]] = m[2]
+	for lines := bufio.NewScanner(output); lines.Scan(); {
+		if m := address.FindStringSubmatch(lines.Text()); m != nil {
+			actual[names[m[1]]] = m[2]
 		}
 		if strings.Contains(lines.Text(), "Ctrl-C") { // the last line
 			return actual
