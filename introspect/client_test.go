@@ -18,6 +18,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/authserver"
 	"github.com/tallygate/tallygate/internal/facts"
+	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
 func caching(edit func(*config.IntrospectionCache)) func(*config.AuthorizationServer) {
@@ -30,18 +31,6 @@ func wantCounter(t *testing.T, name string, counter prometheus.Counter, want flo
 	if got := testutil.ToFloat64(counter); got != want {
 		t.Errorf("counter %s = %v, want %v", name, got, want)
 	}
-}
-
-// eventually waits until check holds. It is for effects of real sockets.
-func eventually(t *testing.T, what string, check func() bool) {
-	t.Helper()
-	for range 1000 {
-		if check() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("not within 10 s: %s", what)
 }
 
 // T-INT-04, T-INT-05: an active token is introspected again after max_age, less up to a tenth,
@@ -124,7 +113,7 @@ func TestNoCache(t *testing.T) {
 func TestOneRequestForOneToken(t *testing.T) {
 	a := newAuthority(t)
 	arrived, release := make(chan struct{}), make(chan struct{})
-	body := encode(active())
+	body := gatetest.JSON(active())
 	a.serve(func(w http.ResponseWriter, _ *http.Request) {
 		close(arrived)
 		<-release
@@ -170,7 +159,7 @@ func TestPermitsPerCertificate(t *testing.T) {
 	a := newAuthority(t)
 	var now, most atomic.Int64
 	release := make(chan struct{})
-	body := encode(active())
+	body := gatetest.JSON(active())
 	a.serve(func(w http.ResponseWriter, _ *http.Request) {
 		n := now.Add(1)
 		defer now.Add(-1)
@@ -198,7 +187,7 @@ func TestPermitsPerCertificate(t *testing.T) {
 		}
 	}
 	introspect(1, 30)
-	eventually(t, "two at a time", func() bool { return now.Load() == 2 })
+	gatetest.Eventually(t, "two at a time", func() bool { return now.Load() == 2 })
 	time.Sleep(50 * time.Millisecond)
 	if n := most.Load(); n != 2 {
 		t.Errorf("%d of 8 permits for one certificate, want 2", n)
@@ -206,7 +195,7 @@ func TestPermitsPerCertificate(t *testing.T) {
 	for holder := 2; holder < 10; holder++ {
 		introspect(holder, 10)
 	}
-	eventually(t, "eight at a time", func() bool { return now.Load() == 8 })
+	gatetest.Eventually(t, "eight at a time", func() bool { return now.Load() == 8 })
 	close(release)
 	group.Wait()
 	if n := most.Load(); n != 8 {
@@ -226,14 +215,14 @@ func TestPermitTimeout(t *testing.T) {
 		case <-release:
 		case <-r.Context().Done():
 		}
-		reply200(w, "application/json", encode(M{"active": false}))
+		reply200(w, "application/json", gatetest.JSON(M{"active": false}))
 	})
 	c := a.client(func(s *config.AuthorizationServer) {
 		s.Introspection.Concurrency, s.Introspection.Timeout = 1, 20*time.Second
 	})
 	var group sync.WaitGroup
 	group.Go(func() { expect(t, c, "first", access.Inactive) })
-	eventually(t, "under way", func() bool { return a.calls.Load() == 1 })
+	gatetest.Eventually(t, "under way", func() bool { return a.calls.Load() == 1 })
 	c.settings.Timeout = 20 * time.Millisecond
 	for i := range 3 * breakerFailures {
 		expect(t, c, fmt.Sprint("later ", i), access.IssuerUnavailable)
@@ -262,8 +251,8 @@ func TestBackgroundRefresh(t *testing.T) {
 		expect(t, c, "hot", access.Granted)
 	}
 	expect(t, c, "cold", access.Granted)
-	eventually(t, "asked again", func() bool { return a.calls.Load() == 3 })
-	eventually(t, "remembered again", func() bool { return c.cache.fresh(facts.SumOf("hot"), c.now().Add(20*time.Second)) != nil })
+	gatetest.Eventually(t, "asked again", func() bool { return a.calls.Load() == 3 })
+	gatetest.Eventually(t, "remembered again", func() bool { return c.cache.fresh(facts.SumOf("hot"), c.now().Add(20*time.Second)) != nil })
 	a.advance(10 * time.Second)
 	a.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
 	expect(t, c, "hot", access.Granted)
@@ -277,7 +266,7 @@ func TestBackgroundRefresh(t *testing.T) {
 	a.responds(M{"active": false})
 	a.advance(40 * time.Second)
 	expect(t, c, "hot", access.Granted)
-	eventually(t, "forgotten", func() bool { return c.cache.fresh(facts.SumOf("hot"), c.now()) == nil })
+	gatetest.Eventually(t, "forgotten", func() bool { return c.cache.fresh(facts.SumOf("hot"), c.now()) == nil })
 	expect(t, c, "hot", access.Inactive)
 }
 
@@ -337,7 +326,7 @@ func TestBreaker(t *testing.T) {
 	}
 	a.responds(active())
 	started := time.Now()
-	eventually(t, "asked again", func() bool {
+	gatetest.Eventually(t, "asked again", func() bool {
 		_, reason := introspectToken(t, c, "opaque")
 		return reason == access.Granted
 	})
@@ -372,7 +361,7 @@ func TestBreakerOfQueuedRequests(t *testing.T) {
 func TestRequestsBeforeMetadata(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t)
-	metadata, answer := encode(M{"issuer": a.URL, "introspection_endpoint": a.URL + "/introspect"}), encode(active(M{"iss": a.URL}))
+	metadata, answer := gatetest.JSON(M{"issuer": a.URL, "introspection_endpoint": a.URL + "/introspect"}), gatetest.JSON(active(M{"iss": a.URL}))
 	a.serve(func(w http.ResponseWriter, r *http.Request) {
 		body := answer
 		if r.URL.Path == authserver.OAuthPath {
@@ -398,7 +387,7 @@ func TestServerGoesAway(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t)
 	a.breakerTimeout = time.Second
-	body := encode(active())
+	body := gatetest.JSON(active())
 	var broken atomic.Bool
 	a.serve(func(w http.ResponseWriter, r *http.Request) {
 		if broken.Load() {
@@ -436,9 +425,9 @@ func TestServerGoesAway(t *testing.T) {
 	if n := a.calls.Load() - 50; n > 100 { // requests under way when the breaker opened
 		t.Errorf("%d requests to a failing server, want at most 100", n)
 	}
-	eventually(t, "quiet", func() bool { return runtime.NumGoroutine() <= before+10 })
+	gatetest.Eventually(t, "quiet", func() bool { return runtime.NumGoroutine() <= before+10 })
 	broken.Store(false)
-	eventually(t, "back", func() bool {
+	gatetest.Eventually(t, "back", func() bool {
 		_, reason := introspectToken(t, c, "new")
 		return reason == access.Granted
 	})

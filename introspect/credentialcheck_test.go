@@ -1,19 +1,18 @@
 package introspect
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/authserver"
+	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
 // refusing responds as an authorization server to a client with a wrong secret.
@@ -28,13 +27,12 @@ func refusing(w http.ResponseWriter, _ *http.Request) {
 // unready.
 func TestCredentials(t *testing.T) {
 	a := newAuthority(t)
-	var log bytes.Buffer
-	var mu sync.Mutex
+	log := &gatetest.Log{}
 	basic := func(s *config.AuthorizationServer) {
 		s.Introspection.Authentication = config.IntrospectionAuthentication{Method: config.MethodSecretBasic, SecretFile: a.path("secret")}
 	}
 	gate := a.client(basic)
-	gate.log = slog.New(slog.NewJSONHandler(lockedWriter{&mu, &log}, nil))
+	gate.log = slog.New(slog.NewJSONHandler(log, nil))
 	if err := gate.Ready(); err == nil {
 		t.Error("Ready() = nil before a check, want an error")
 	}
@@ -61,8 +59,6 @@ func TestCredentials(t *testing.T) {
 	if err := gate.CheckCredentials(t.Context()); err != nil || gate.Ready() != nil {
 		t.Errorf("CheckCredentials() = %v, Ready() = %v", err, gate.Ready())
 	}
-	mu.Lock()
-	defer mu.Unlock()
 	if text := log.String(); strings.Count(text, "credentials refused") != 1 || strings.Count(text, "credentials accepted") != 1 || strings.Contains(text, "s3cret") {
 		t.Errorf("unexpected log:\n%s", text)
 	}
@@ -86,23 +82,15 @@ func TestCredentialsAreCheckedAgain(t *testing.T) {
 		cancel()
 		<-done
 	}()
-	until := func(what string, holds func() bool) {
-		t.Helper()
-		for deadline := time.Now().Add(10 * time.Second); !holds(); time.Sleep(time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("not in time: %s", what)
-			}
-		}
-	}
 	ready := func() bool { return gate.Ready() == nil }
-	until("refused", func() bool { return gate.credentialCheck.refused.Load() })
+	gatetest.Eventually(t, "refused", func() bool { return gate.credentialCheck.refused.Load() })
 	a.responds(M{"active": false})
-	until("ready", ready)
+	gatetest.Eventually(t, "ready", ready)
 	a.serve(refusing)
 	expect(t, gate, "opaque", access.IssuerUnavailable)
-	until("refused again", func() bool { return !ready() })
+	gatetest.Eventually(t, "refused again", func() bool { return !ready() })
 	a.responds(active())
-	until("ready again", ready)
+	gatetest.Eventually(t, "ready again", ready)
 
 	// The server refuses because of one token.
 	a.serve(func(w http.ResponseWriter, r *http.Request) {
@@ -110,29 +98,17 @@ func TestCredentialsAreCheckedAgain(t *testing.T) {
 			refusing(w, r)
 			return
 		}
-		reply200(w, "application/json", encode(active()))
+		reply200(w, "application/json", gatetest.JSON(active()))
 	})
 	for range 3 {
 		before := a.calls.Load()
 		expect(t, gate, "evil", access.IssuerUnavailable)
-		until("checked", func() bool { return a.calls.Load() > before+1 })
+		gatetest.Eventually(t, "checked", func() bool { return a.calls.Load() > before+1 })
 		if !ready() {
 			t.Error("Ready() != nil after a refusal for one token, want nil")
 		}
 	}
 	expect(t, gate, "opaque", access.Granted)
-}
-
-// lockedWriter is a writer for two goroutines.
-type lockedWriter struct {
-	mu *sync.Mutex
-	*bytes.Buffer
-}
-
-func (w lockedWriter) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.Buffer.Write(p)
 }
 
 // An error response is quoted on one line, truncated, and without any part of the request's

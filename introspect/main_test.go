@@ -3,7 +3,6 @@ package introspect
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -23,6 +22,7 @@ import (
 	"github.com/tallygate/tallygate/internal/authserver"
 	"github.com/tallygate/tallygate/internal/cache"
 	"github.com/tallygate/tallygate/internal/facts"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/jwks"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
@@ -98,7 +98,7 @@ func (a *authorizationServer) serve(answer http.HandlerFunc) { a.answer.Store(&a
 
 // responds sets the response to every request.
 func (a *authorizationServer) responds(response M) {
-	text := encode(response)
+	text := gatetest.JSON(response)
 	a.serve(func(w http.ResponseWriter, _ *http.Request) { reply200(w, "application/json", text) })
 }
 
@@ -124,14 +124,6 @@ func active(edits ...M) M {
 		}
 	}
 	return m
-}
-
-func encode(v any) []byte {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(err)
-	}
-	return b
 }
 
 // request returns the last request.

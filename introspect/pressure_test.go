@@ -15,11 +15,12 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/facts"
+	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
 // respondsAfter sets the response, and delays it by d.
 func (a *authorizationServer) respondsAfter(d time.Duration, response M) {
-	text := encode(response)
+	text := gatetest.JSON(response)
 	a.serve(func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-time.After(d):
@@ -43,7 +44,7 @@ func flood(t *testing.T, c *Client, n int, cert func(i int) *access.Certificate)
 		c.CancelRequests()
 		group.Wait()
 	})
-	eventually(t, "under way", func() bool { return c.queue.permitsInUse() >= min(n, cap(c.queue.all.permits)/4) })
+	gatetest.Eventually(t, "under way", func() bool { return c.queue.permitsInUse() >= min(n, cap(c.queue.all.permits)/4) })
 }
 
 func (q *fairQueue) permitsInUse() int { return len(q.all.permits) }
@@ -103,7 +104,7 @@ func TestClientForcesNoStaleEntry(t *testing.T) {
 	a.advance(30 * time.Minute)
 	a.respondsAfter(time.Minute, M{"active": false})
 	flood(t, c, 400, one(1))
-	eventually(t, "all places taken", func() bool { return c.queue.userCount() == 16*maxUsersPerPermit })
+	gatetest.Eventually(t, "all places taken", func() bool { return c.queue.userCount() == 16*maxUsersPerPermit })
 	expect(t, c, "revoked", access.IssuerUnavailable)
 	wantCounter(t, "stale", c.metrics.stale, 0)
 
@@ -137,7 +138,7 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 	// 16 permits with 16 places each, and the goroutines of 16 connections at both ends.
 	most := 16*maxUsersPerPermit + 16*10
-	eventually(t, "few", func() bool { return runtime.NumGoroutine()-before <= most })
+	gatetest.Eventually(t, "few", func() bool { return runtime.NumGoroutine()-before <= most })
 	t.Logf("%d goroutines are left of 20,000 requests", runtime.NumGoroutine()-before)
 	if n := c.queue.userCount(); n != 16*maxUsersPerPermit {
 		t.Errorf("%d users in the queue, want %d", n, 16*maxUsersPerPermit)
@@ -150,7 +151,7 @@ func TestManyCertificates(t *testing.T) {
 	for name, authority := range map[string][]byte{"of one authority": {9, 8}, "of none": nil} {
 		a := newAuthority(t)
 		a.responds(M{"active": false})
-		slow := encode(M{"active": false})
+		slow := gatetest.JSON(M{"active": false})
 		a.serve(func(w http.ResponseWriter, r *http.Request) {
 			if r.PostForm.Get("token") != "honest" {
 				select {
@@ -162,7 +163,7 @@ func TestManyCertificates(t *testing.T) {
 		})
 		c := a.client(func(s *config.AuthorizationServer) { s.Introspection.Timeout = time.Minute })
 		flood(t, c, 2000, func(i int) *access.Certificate { return certificateOf(10+i%120, authority...) })
-		eventually(t, name+": half of the turns taken", func() bool { return c.queue.permitsInUse() == 32 })
+		gatetest.Eventually(t, name+": half of the turns taken", func() bool { return c.queue.permitsInUse() == 32 })
 		expect(t, c, "honest", access.Inactive)
 		if n := c.queue.permitsInUse(); n != 32 {
 			t.Errorf("%s: %d of 64 permits in use, want at most half", name, n)
@@ -173,7 +174,7 @@ func TestManyCertificates(t *testing.T) {
 // A request of another certificate about the same token delays no request of the owner.
 func TestRequestsOfOtherCertificates(t *testing.T) {
 	a := newAuthority(t)
-	body := encode(active())
+	body := gatetest.JSON(active())
 	a.serve(func(w http.ResponseWriter, r *http.Request) {
 		if r.PostForm.Get("token") != "honest" {
 			<-r.Context().Done()
@@ -187,7 +188,7 @@ func TestRequestsOfOtherCertificates(t *testing.T) {
 	group.Go(func() {
 		_, _ = c.Introspect(ctx, "honest", facts.SumOf("honest"), certificateOf(2, 2), ownedByNorthwind)
 	})
-	eventually(t, "waiting", func() bool { return c.queue.userCount() == 101 })
+	gatetest.Eventually(t, "waiting", func() bool { return c.queue.userCount() == 101 })
 	if _, reason := introspectWith(t, c, "honest", certificateOf(3, 3)); reason != access.Granted {
 		t.Errorf("the owner's token: %s, want granted", reason)
 	}
@@ -265,7 +266,7 @@ func TestAssertionOnce(t *testing.T) {
 	a := newAuthority(t)
 	var mu sync.Mutex
 	seen, broken := map[string]int{}, false
-	body := encode(active())
+	body := gatetest.JSON(active())
 	a.serve(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()

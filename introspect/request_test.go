@@ -18,6 +18,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/authserver"
 	"github.com/tallygate/tallygate/internal/facts"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -34,10 +35,10 @@ func TestResponses(t *testing.T) {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(code)
-			_, _ = w.Write(encode(active()))
+			_, _ = w.Write(gatetest.JSON(active()))
 		}
 	}
-	good := string(encode(active()))
+	good := string(gatetest.JSON(active()))
 	for name, c := range map[string]struct {
 		answer http.HandlerFunc
 		want   access.Reason
@@ -48,7 +49,7 @@ func TestResponses(t *testing.T) {
 		"active as text":      {json(strings.Replace(good, "true", `"true"`, 1)), access.IssuerUnavailable},
 		"active as a number":  {json(strings.Replace(good, "true", "1", 1)), access.IssuerUnavailable},
 		"active null":         {json(strings.Replace(good, "true", "null", 1)), access.IssuerUnavailable},
-		"active missing":      {json(string(encode(active(M{"active": nil})))), access.IssuerUnavailable},
+		"active missing":      {json(string(gatetest.JSON(active(M{"active": nil})))), access.IssuerUnavailable},
 		"Active":              {json(strings.Replace(good, `"active"`, `"Active"`, 1)), access.IssuerUnavailable},
 		"active twice":        {json(`{"active":false,` + good[1:]), access.IssuerUnavailable},
 		"cnf twice":           {json(`{"cnf":{},` + good[1:]), access.IssuerUnavailable},
@@ -71,16 +72,16 @@ func TestResponses(t *testing.T) {
 			w.Header().Set("Content-Encoding", "gzip")
 			reply200(w, "application/json", []byte(good)) // with a good body
 		}, access.IssuerUnavailable},
-		"exp as text":            {json(string(encode(active(M{"exp": "1999999999"})))), access.MalformedToken},
-		"aud as an object":       {json(string(encode(active(M{"aud": M{}})))), access.MalformedToken},
-		"a scope with a space":   {json(string(encode(active(M{"scope": []string{"a b"}})))), access.MalformedToken},
-		"scopes of other types":  {json(string(encode(active(M{"scope": []any{"a", 1}})))), access.MalformedToken},
-		"a refresh token":        {json(string(encode(active(M{"token_type": "refresh_token"})))), access.WrongType},
-		"a refresh token by use": {json(string(encode(active(M{"token_use": "refresh_token"})))), access.WrongType},
-		"a refresh token by typ": {json(string(encode(active(M{"typ": "Refresh"})))), access.WrongType},
-		"an ID token by typ":     {json(string(encode(active(M{"typ": "ID"})))), access.WrongType},
-		"an access token by all": {json(string(encode(active(M{"token_type": "bearer", "token_use": "access_token", "typ": "Bearer"})))), access.Granted},
-		"without token_type":     {json(string(encode(active(M{"token_type": nil})))), access.Granted},
+		"exp as text":            {json(string(gatetest.JSON(active(M{"exp": "1999999999"})))), access.MalformedToken},
+		"aud as an object":       {json(string(gatetest.JSON(active(M{"aud": M{}})))), access.MalformedToken},
+		"a scope with a space":   {json(string(gatetest.JSON(active(M{"scope": []string{"a b"}})))), access.MalformedToken},
+		"scopes of other types":  {json(string(gatetest.JSON(active(M{"scope": []any{"a", 1}})))), access.MalformedToken},
+		"a refresh token":        {json(string(gatetest.JSON(active(M{"token_type": "refresh_token"})))), access.WrongType},
+		"a refresh token by use": {json(string(gatetest.JSON(active(M{"token_use": "refresh_token"})))), access.WrongType},
+		"a refresh token by typ": {json(string(gatetest.JSON(active(M{"typ": "Refresh"})))), access.WrongType},
+		"an ID token by typ":     {json(string(gatetest.JSON(active(M{"typ": "ID"})))), access.WrongType},
+		"an access token by all": {json(string(gatetest.JSON(active(M{"token_type": "bearer", "token_use": "access_token", "typ": "Bearer"})))), access.Granted},
+		"without token_type":     {json(string(gatetest.JSON(active(M{"token_type": nil})))), access.Granted},
 		"HTML type":              {func(w http.ResponseWriter, _ *http.Request) { reply200(w, "text/html", []byte(good)) }, access.IssuerUnavailable},
 		"no type": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header()["Content-Type"] = nil
@@ -356,7 +357,7 @@ func TestSignedResponses(t *testing.T) {
 		"aud the resource": {jwtMediaType, a.key.Token(envelope(M{"aud": audience}), typ), access.Granted},
 		"inactive":         {jwtMediaType, a.key.Token(envelope(M{"token_introspection": M{"active": false}}), typ), access.Inactive},
 
-		"unsigned JSON":      {jsonMediaType, string(encode(active())), access.IssuerUnavailable},
+		"unsigned JSON":      {jsonMediaType, string(gatetest.JSON(active())), access.IssuerUnavailable},
 		"JSON as the type":   {jsonMediaType, a.key.Token(envelope(), typ), access.IssuerUnavailable},
 		"another's key":      {jwtMediaType, evil.Token(envelope(), typ), access.IssuerUnavailable},
 		"alg none":           {jwtMediaType, a.key.Token(envelope(), typ, M{"alg": "none"}), access.IssuerUnavailable},
@@ -371,7 +372,7 @@ func TestSignedResponses(t *testing.T) {
 		"without iat":        {jwtMediaType, a.key.Token(envelope(M{"iat": nil}), typ), access.IssuerUnavailable},
 		"without the member": {jwtMediaType, a.key.Token(envelope(M{"token_introspection": nil}), typ), access.IssuerUnavailable},
 		"active outside":     {jwtMediaType, a.key.Token(envelope(M{"token_introspection": M{}, "active": true}), typ), access.IssuerUnavailable},
-		"member twice":       {jwtMediaType, a.key.Sign(encode(M{"alg": "ES256", "kid": "k1", "typ": typ["typ"]}), append([]byte(`{"iss":"x",`), encode(envelope())[1:]...)), access.IssuerUnavailable},
+		"member twice":       {jwtMediaType, a.key.Sign(gatetest.JSON(M{"alg": "ES256", "kid": "k1", "typ": typ["typ"]}), append([]byte(`{"iss":"x",`), gatetest.JSON(envelope())[1:]...)), access.IssuerUnavailable},
 		"no JWT":             {jwtMediaType, "x", access.IssuerUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 	"github.com/tallygate/tallygate/mtls"
 )
@@ -142,7 +143,7 @@ func TestStreamWithProof(t *testing.T) {
 		}
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			up, log := newStreamingUpstream(t), &lines{}
+			up, log := newStreamingUpstream(t), &gatetest.Log{}
 			s := newHarness(t, up.URL, log, withTunnel, either)
 			s.proving = testpki.NewSigner("ES256", "")
 			s.token = s.mint(s.client, testpki.M{"cnf": testpki.M{"jkt": s.proving.KeyThumbprint()}})

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/httpserver/fastpath"
 	"github.com/tallygate/tallygate/mtls"
 )
@@ -60,7 +61,7 @@ func (s *harness) listenFastPath(t testing.TB, prepare func(*net.TCPConn)) (addr
 func TestLongHeaderOfAClientThatTakesNothing(t *testing.T) {
 	long := strings.Repeat("x", 60<<10)
 	upstream := serveUpstream(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-Long", long) }), nil)
-	said := &lines{}
+	said := &gatetest.Log{}
 	s := newHarness(t, "http://"+upstream, said, func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = 100 * time.Millisecond })
 	address := s.listenFastPath(t, func(c *net.TCPConn) { _ = c.SetWriteBuffer(4 << 10) })
 
@@ -79,7 +80,7 @@ func TestLongHeaderOfAClientThatTakesNothing(t *testing.T) {
 	if _, err := io.WriteString(client, "GET /accounts/7 HTTP/1.1\r\nHost: api.example.test\r\nAuthorization: Bearer "+s.token+"\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	if line := said.wait(t, `"msg":"request"`); !strings.Contains(line, `"status":200`) {
+	if line := said.Wait(t, `"msg":"request"`); !strings.Contains(line, `"status":200`) {
 		t.Errorf("log line = %s", line)
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -152,7 +153,7 @@ func TestGRPC(t *testing.T) {
 	server := testpki.SelfSigned("upstream", testpki.DNS("upstream.example"))
 	for _, protocol := range []config.UpstreamProtocol{config.H2, config.H2C} {
 		t.Run(string(protocol), func(t *testing.T) {
-			log := &lines{}
+			log := &gatetest.Log{}
 			own := credentials.NewServerTLSFromCert(&tls.Certificate{Certificate: server.TLS().Certificate, PrivateKey: server.Key})
 			scheme := "https://"
 			if protocol == config.H2C {
@@ -299,7 +300,7 @@ func bothWays(t *testing.T, up *grpcServer, client pb.TestServiceClient) {
 // it is no longer granted, and that a refused call gets the gRPC code of the HTTP status.
 func TestGRPCStreamEnds(t *testing.T) {
 	up, l := newGRPCServer(t)
-	log := &lines{}
+	log := &gatetest.Log{}
 	s := newHarness(t, "http://"+l.Addr().String(), log, withGRPC(t, config.H2C), func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = 100 * time.Millisecond })
 	address := s.listen(t)
 	client := dialGRPC(t, s, address, s.token)
@@ -325,7 +326,7 @@ func TestGRPCStreamEnds(t *testing.T) {
 		t.Errorf("the stream ends with %v", err)
 	}
 	_ = receive(t, up.left)
-	if line := log.wait(t, `"msg":"request"`); !strings.Contains(line, `"terminated_by":"partner_disabled"`) {
+	if line := log.Wait(t, `"msg":"request"`); !strings.Contains(line, `"terminated_by":"partner_disabled"`) {
 		t.Errorf("log line = %s", line)
 	}
 	_, err = dialGRPC(t, s, address, "x").UnaryCall(t.Context(), &pb.SimpleRequest{})

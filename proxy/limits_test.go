@@ -12,6 +12,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
 // manyPartners returns a Proxy for partners, with most slots at the gate and atUpstream slots at the one
@@ -206,7 +207,7 @@ func TestStreamsBeyondTheirLimits(t *testing.T) {
 	for kind, open := range flows {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			up, log := newStreamingUpstream(t), &lines{}
+			up, log := newStreamingUpstream(t), &gatetest.Log{}
 			s := newHarness(t, up.URL, log, withTunnel, limited(1, 1))
 			f := open(t, s, up)
 			held := s.proxy.limits.inFlight["northwind"]

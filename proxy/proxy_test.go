@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -25,6 +24,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 	"github.com/tallygate/tallygate/internal/upstream/http1"
@@ -190,38 +190,6 @@ func (s *harness) clientConfig(protocol string) *tls.Config {
 	return &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{s.client.TLS()}, NextProtos: []string{protocol}}
 }
 
-// lines is a log that is safe to read during writes.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-// wait waits for a line that contains part and returns the first.
-func (l *lines) wait(t *testing.T, part string) string {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		for line := range strings.Lines(l.String()) {
-			if strings.Contains(line, part) {
-				return line
-			}
-		}
-	}
-	t.Fatalf("no log line contains %s", part)
-	return ""
-}
-
 // TestPanicRefuses checks that a panic is a refusal: 500, undecided, one log line, one count, and no text
 // of the panic.
 func TestPanicRefuses(t *testing.T) {
@@ -257,7 +225,7 @@ func TestClientThatLeaves(t *testing.T) {
 	}))
 	defer upstream.Close()
 	defer close(release)
-	log := &lines{}
+	log := &gatetest.Log{}
 	s := newHarness(t, upstream.URL, log)
 	address := s.listen(t)
 	conn, err := tls.Dial("tcp", address, s.clientConfig("http/1.1"))
@@ -276,7 +244,7 @@ func TestClientThatLeaves(t *testing.T) {
 	if answer, err := io.ReadAll(conn); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) || len(answer) > 0 {
 		t.Errorf("client that left got %q, %v", answer, err)
 	}
-	if line := log.wait(t, `"msg":"request"`); !strings.Contains(line, `"status":499`) || !strings.Contains(line, `"failure":"client_closed"`) {
+	if line := log.Wait(t, `"msg":"request"`); !strings.Contains(line, `"status":499`) || !strings.Contains(line, `"failure":"client_closed"`) {
 		t.Errorf("log line = %s", line)
 	}
 	for kind, want := range map[string]float64{"client_closed": 1, "upstream_reset": 0} {

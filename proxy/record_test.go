@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
 // With sampling, a log line of a granted request says for how many requests it stands. Each refused or
@@ -28,7 +29,7 @@ func TestSampledLogLines(t *testing.T) {
 		true:  func(cfg *config.Config) { cfg.Log = config.Default().Log },
 		false: func(cfg *config.Config) { cfg.Log.Granted = config.LogAll },
 	} {
-		log := &lines{}
+		log := &gatetest.Log{}
 		s := newHarness(t, upstream.URL, log, edit)
 		call := func(n, want int, edits ...func(*http.Request)) {
 			t.Helper()

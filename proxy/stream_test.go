@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 	"github.com/tallygate/tallygate/internal/upstream"
@@ -195,12 +196,12 @@ func withTunnel(cfg *config.Config) {
 }
 
 // expectEnd waits until f has been terminated for reason, and checks client, upstream, log and metrics.
-func expectEnd(t *testing.T, s *harness, up *streamingUpstream, log *lines, kind string, f openStream, reason string) {
+func expectEnd(t *testing.T, s *harness, up *streamingUpstream, log *gatetest.Log, kind string, f openStream, reason string) {
 	t.Helper()
 	began := time.Now()
 	if (reason == stopping || reason == upstreamChanged) && kind == "upload over HTTP/1.1" {
 		// As the gate's transport does, the client's waits for a body to read.
-		log.wait(t, `"msg":"request"`)
+		log.Wait(t, `"msg":"request"`)
 		f.quit()
 	}
 	tooLong := time.AfterFunc(20*time.Second, f.quit)
@@ -227,7 +228,7 @@ func expectEnd(t *testing.T, s *harness, up *streamingUpstream, log *lines, kind
 	case <-time.After(10 * time.Second):
 		t.Error("the request at the upstream did not end within 10s")
 	}
-	line := log.wait(t, `"msg":"request"`)
+	line := log.Wait(t, `"msg":"request"`)
 	if !strings.Contains(line, `"terminated_by":"`+reason+`"`) || !strings.Contains(line, `"reason":"granted"`) || strings.Contains(line, `"failure"`) ||
 		!strings.Contains(line, `"level":"WARN"`) || strings.Contains(line, s.token) {
 		t.Errorf("log line = %s", line)
@@ -280,7 +281,7 @@ func TestStreamsEndWithTheirReason(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			up, log := newStreamingUpstream(t), &lines{}
+			up, log := newStreamingUpstream(t), &gatetest.Log{}
 			s := newHarness(t, up.URL, log)
 			f := events(t, s, up, "h2", false)
 			s.next(t, tt.change)
@@ -300,7 +301,7 @@ func TestStreamsAfterRevocation(t *testing.T) {
 			})
 		},
 	} {
-		up, log := newStreamingUpstream(t), &lines{}
+		up, log := newStreamingUpstream(t), &gatetest.Log{}
 		s := newHarness(t, up.URL, log)
 		f := events(t, s, up, "h2", false)
 		revoke(s)
@@ -334,7 +335,7 @@ func TestStreamsOfEachKindEnd(t *testing.T) {
 				}
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
-					up, log := newStreamingUpstream(t), &lines{}
+					up, log := newStreamingUpstream(t), &gatetest.Log{}
 					s := newHarness(t, up.URL, log, withTunnel, func(cfg *config.Config) { cfg.AuthorizationServers[0].Leeway = 0 })
 					soon := time.Now().Add(30 * time.Minute)
 					switch end.reason {
@@ -362,7 +363,7 @@ func TestStreamsGoOn(t *testing.T) {
 		}
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			up, log := newStreamingUpstream(t), &lines{}
+			up, log := newStreamingUpstream(t), &gatetest.Log{}
 			// Quiet for longer than a body may stall, and than an idle connection is kept.
 			s := newHarness(t, up.URL, log, withTunnel, func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = 100 * time.Millisecond })
 			f := open(t, s, up)
@@ -373,7 +374,7 @@ func TestStreamsGoOn(t *testing.T) {
 			case <-time.After(400 * time.Millisecond):
 			}
 			f.quit()
-			if line := log.wait(t, `"msg":"request"`); strings.Contains(line, "terminated_by") {
+			if line := log.Wait(t, `"msg":"request"`); strings.Contains(line, "terminated_by") {
 				t.Errorf("log line = %s", line)
 			}
 		})
@@ -386,7 +387,7 @@ func TestStreamsUnderOverload(t *testing.T) {
 	for kind, open := range flows {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			up, log := newStreamingUpstream(t), &lines{}
+			up, log := newStreamingUpstream(t), &gatetest.Log{}
 			s := newHarness(t, up.URL, log, withTunnel)
 			var overloaded atomic.Bool
 			s.proxy.overloaded = overloaded.Load
@@ -412,7 +413,7 @@ func TestMessagesWithAnEnd(t *testing.T) {
 		}
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			up, log := newStreamingUpstream(t), &lines{}
+			up, log := newStreamingUpstream(t), &gatetest.Log{}
 			s := newHarness(t, up.URL, log, withTunnel)
 			f := open(t, s, up)
 			s.next(t, withTunnel, elsewhere)
@@ -441,7 +442,7 @@ func TestStreamsAfterUpstreamChange(t *testing.T) {
 		}
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			up, log := newStreamingUpstream(t), &lines{}
+			up, log := newStreamingUpstream(t), &gatetest.Log{}
 			s := newHarness(t, up.URL, log, withTunnel)
 			f := open(t, s, up)
 			s.next(t, withTunnel, elsewhere)
@@ -487,7 +488,7 @@ func TestStreamOfAClientThatTakesNothing(t *testing.T) {
 	defer upstream.Close()
 	for _, protocol := range []string{"h2", "http/1.1"} {
 		t.Run(protocol, func(t *testing.T) {
-			log := &lines{}
+			log := &gatetest.Log{}
 			s := newHarness(t, upstream.URL, log)
 			answer, err := do(t, s, s.listen(t), s.token, protocol, http.MethodGet, nil)
 			if err != nil {
@@ -497,7 +498,7 @@ func TestStreamOfAClientThatTakesNothing(t *testing.T) {
 			<-full
 			changed := time.Now()
 			s.next(t, func(cfg *config.Config) { cfg.Partners.List[0].Disabled = true })
-			line := log.wait(t, `"msg":"request"`)
+			line := log.Wait(t, `"msg":"request"`)
 			t.Logf("ended after %s", time.Since(changed).Round(time.Millisecond))
 			if !strings.Contains(line, `"terminated_by":"partner_disabled"`) {
 				t.Errorf("log line = %s", line)
@@ -513,7 +514,7 @@ func TestShortStreams(t *testing.T) {
 		_, _ = io.WriteString(w, "whole")
 	}))
 	defer upstream.Close()
-	log := &lines{}
+	log := &gatetest.Log{}
 	s := newHarness(t, upstream.URL, log)
 	address := s.listen(t)
 	s.current.Store(nil) // a recheck would panic

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/net/websocket"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
 // The handshake of RFC 6455 section 1.3.
@@ -101,7 +102,7 @@ func TestWebSocket(t *testing.T) {
 		_, _ = io.Copy(ws, ws)
 	}})
 	defer upstream.Close()
-	log := &lines{}
+	log := &gatetest.Log{}
 	s := newHarness(t, upstream.URL, log, withTunnel)
 	conn, err := tls.Dial("tcp", s.listen(t), s.clientConfig("http/1.1"))
 	if err != nil {
@@ -137,7 +138,7 @@ func TestWebSocket(t *testing.T) {
 		}
 	}
 	_ = ws.Close()
-	line := log.wait(t, `"msg":"request"`)
+	line := log.Wait(t, `"msg":"request"`)
 	if !strings.Contains(line, `"status":101`) || !strings.Contains(line, `"reason":"granted"`) || strings.Contains(line, `"failure"`) {
 		t.Errorf("log line = %s", line)
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -181,7 +182,7 @@ func TestUpstreamTLS(t *testing.T) {
 					reached.Add(1)
 					_, _ = io.WriteString(w, "whole")
 				}), settings)
-				log := &lines{}
+				log := &gatetest.Log{}
 				s := newHarness(t, "https://"+address, log, func(cfg *config.Config) {
 					anchors, _ := ca.Write(t.TempDir(), "anchors")
 					u := &cfg.APIs[0].Upstream

@@ -6,13 +6,14 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
 // typical returns a token with typical claims and a Validator for it.
 func typical(t testing.TB, algorithm string, entries int) (*Validator, string) {
 	key := testpki.NewSigner(algorithm, "2026-11")
-	v := newValidator(t, localKeys(key), settings(algorithms(config.Algorithm(algorithm)), func(s *config.AuthorizationServer) { s.Cache.Entries = entries }))
+	v := newValidator(t, localKeys(key), gatetest.AuthorizationServer(gatetest.Algorithms(config.Algorithm(algorithm)), func(s *config.AuthorizationServer) { s.Cache.Entries = entries }))
 	raw := key.Token(bound(M{"scope": "accounts:read accounts:write payments:read", "aud": []string{audience, "https://other.example"}}))
 	expect(t, v, raw, partner, access.Granted)
 	return v, raw
@@ -70,7 +71,7 @@ func introspected(t testing.TB) (*Validator, string) {
 	a := newAuthority(t)
 	const raw = "mF_9.B5f-4.1JqM-0123456789abcdefghijklmnopq"
 	a.knows(raw, activeResponse(M{"scope": "accounts:read accounts:write payments:read"}))
-	v := newValidator(t, Options{}, settings(a.introspectedBy(config.OpaqueOnly)))
+	v := newValidator(t, Options{}, gatetest.AuthorizationServer(a.introspectedBy(config.OpaqueOnly)))
 	expect(t, v, raw, partner, access.Granted)
 	return v, raw
 }
@@ -90,7 +91,7 @@ func BenchmarkIntrospectedHit(b *testing.B) {
 // A token that is introspected over TLS on this machine.
 func BenchmarkIntrospectedCold(b *testing.B) {
 	a := newAuthority(b)
-	v := newValidator(b, Options{}, settings(a.introspectedBy(config.OpaqueOnly, func(i *config.Introspection) { i.Cache.MaxAge = 0 })))
+	v := newValidator(b, Options{}, gatetest.AuthorizationServer(a.introspectedBy(config.OpaqueOnly, func(i *config.Introspection) { i.Cache.MaxAge = 0 })))
 	a.knows("opaque", activeResponse())
 	cert := certificate(partner)
 	b.ReportAllocs()

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -23,7 +24,7 @@ func sum256(b []byte) string {
 // certificate.
 func TestBinding(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, localKeys(key), settings())
+	v := newValidator(t, localKeys(key), gatetest.AuthorizationServer())
 	right := partner.Thumbprint()
 	raw := sha256.Sum256(partner.Cert.Raw)
 	old := sha1.Sum(partner.Cert.Raw)
@@ -101,7 +102,7 @@ func TestBinding(t *testing.T) {
 // renewed certificate.
 func TestRenewedCertificate(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, localKeys(key), settings())
+	v := newValidator(t, localKeys(key), gatetest.AuthorizationServer())
 	renewed := ca.Leaf("ledger.northwind.example")
 	before, after := key.Token(bound()), key.Token(testpki.Bound(issuer, audience, client, renewed))
 	expect(t, v, before, partner, access.Granted)
@@ -114,11 +115,11 @@ func TestRenewedCertificate(t *testing.T) {
 // binding.
 func TestNoCertificate(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, localKeys(key), settings())
+	v := newValidator(t, localKeys(key), gatetest.AuthorizationServer())
 	for _, cnf := range []any{M{"x5t#S256": partner.Thumbprint()}, nil, M{"x5t#S256": testpki.Segment(make([]byte, 32))}} {
 		raw := key.Token(bound(M{"cnf": cnf}))
 		_, _ = v.Validate(context.Background(), Credentials{Token: raw}, certificate(partner)) // cached from now on
-		if _, err := v.Validate(context.Background(), Credentials{Token: raw}, nil); reason(t, err) != access.NoCertificate {
+		if _, err := v.Validate(context.Background(), Credentials{Token: raw}, nil); gatetest.Reason(t, err) != access.NoCertificate {
 			t.Errorf("got %v, want no certificate", err)
 		}
 		// A Certificate with a zero thumbprint matches nothing.
@@ -131,7 +132,7 @@ func TestNoCertificate(t *testing.T) {
 // The detail has both thumbprints, so that the log can tell a stolen token from a mix-up.
 func TestBoundToOtherNamesBoth(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, localKeys(key), settings())
+	v := newValidator(t, localKeys(key), gatetest.AuthorizationServer())
 	raw := key.Token(bound())
 	_, err := v.Validate(context.Background(), Credentials{Token: raw}, certificate(other))
 	var d *access.Denial

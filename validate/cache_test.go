@@ -15,6 +15,7 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/cache"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
@@ -31,7 +32,7 @@ func hits(t *testing.T, v *Validator, want float64) {
 // refused first is granted with the right certificate.
 func TestHitChecksBinding(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, localKeys(key), settings())
+	v := newValidator(t, localKeys(key), gatetest.AuthorizationServer())
 	raw := key.Token(bound())
 	expect(t, v, raw, partner, access.Granted)
 	expect(t, v, raw, other, access.BoundToOther)
@@ -48,7 +49,7 @@ func TestHitChecksBinding(t *testing.T) {
 func TestHitChecksExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		key := testpki.NewSigner("ES256", "k1")
-		v := newValidator(t, localKeys(key), settings())
+		v := newValidator(t, localKeys(key), gatetest.AuthorizationServer())
 		raw := key.Token(bound(M{"exp": time.Now().Add(time.Minute).Unix()}))
 		expect(t, v, raw, partner, access.Granted)
 		time.Sleep(90*time.Second - 1) // exp and 30 s of leeway
@@ -71,7 +72,7 @@ func TestHitChecksExpiry(t *testing.T) {
 func TestNotBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		key := testpki.NewSigner("ES256", "k1")
-		v := newValidator(t, localKeys(key), settings())
+		v := newValidator(t, localKeys(key), gatetest.AuthorizationServer())
 		raw := key.Token(bound(M{"nbf": time.Now().Add(time.Minute).Unix()}))
 		expect(t, v, raw, partner, access.NotYetValid)
 		time.Sleep(30*time.Second - 1)
@@ -92,7 +93,7 @@ func TestHitChecksRevocation(t *testing.T) {
 	options := localKeys(key)
 	var revoked atomic.Pointer[string]
 	options.Revoked = func(u access.Unchecked) bool { id := revoked.Load(); return id != nil && u.TokenID == *id }
-	v := newValidator(t, options, settings())
+	v := newValidator(t, options, gatetest.AuthorizationServer())
 	id := "token-7"
 	raw := key.Token(bound(M{"jti": id}))
 	expect(t, v, raw, partner, access.Granted)
@@ -109,11 +110,11 @@ func TestHitChecksAudience(t *testing.T) {
 	var pool reuse.Pool
 	options := localKeys(key)
 	options.Metrics, options.Lease = NewMetrics(nil), pool.Lease()
-	v := newValidator(t, options, settings())
+	v := newValidator(t, options, gatetest.AuthorizationServer())
 	raw := key.Token(bound())
 	expect(t, v, raw, partner, access.Granted)
 	options.Lease = pool.Lease()
-	v = newValidator(t, options, settings(func(s *config.AuthorizationServer) { s.Audiences = []string{"https://other.example"} }))
+	v = newValidator(t, options, gatetest.AuthorizationServer(func(s *config.AuthorizationServer) { s.Audiences = []string{"https://other.example"} }))
 	expect(t, v, raw, partner, access.WrongAudience)
 	hits(t, v, 1)
 }
@@ -128,7 +129,7 @@ func TestRefusedTokensTakeNoMemory(t *testing.T) {
 	options.Partner = func(_, clientID string, _ *access.Certificate) string {
 		return map[string]string{client: "northwind"}[clientID]
 	}
-	v := newValidator(t, options, settings())
+	v := newValidator(t, options, gatetest.AuthorizationServer())
 	for name, c := range map[string]struct {
 		claims M
 		want   access.Reason
@@ -164,7 +165,7 @@ func TestLargeTokens(t *testing.T) {
 	key := testpki.NewSigner("EdDSA", "k1")
 	options := localKeys(key)
 	options.Memory = cache.NewPool(1 << 20)
-	v := newValidator(t, options, settings())
+	v := newValidator(t, options, gatetest.AuthorizationServer())
 	small := key.Token(bound())
 	expect(t, v, small, partner, access.Granted)
 	v.partner = func(string, string, *access.Certificate) string { return "attacker" }
@@ -184,18 +185,18 @@ func TestLargeTokens(t *testing.T) {
 // claims that a remaining key verified stay.
 func TestHitNeedsTheKey(t *testing.T) {
 	old, next := testpki.NewSigner("ES256", "old"), testpki.NewSigner("ES256", "new")
-	path, fromFile := keyFile(t, testpki.KeySet(old, next))
+	path, fromFile := gatetest.KeyFile(t, testpki.KeySet(old, next))
 	metrics := NewMetrics(nil)
 	var pool reuse.Pool
-	v := newValidator(t, Options{Metrics: metrics, Lease: pool.Lease()}, settings(fromFile))
+	v := newValidator(t, Options{Metrics: metrics, Lease: pool.Lease()}, gatetest.AuthorizationServer(fromFile))
 	before, after := old.Token(bound()), next.Token(bound())
 	for _, raw := range []string{before, after} {
 		expect(t, v, raw, partner, access.Granted)
 	}
 	reread := func(document []byte) {
 		t.Helper()
-		write(t, path, document)
-		v = newValidator(t, Options{Metrics: metrics, Lease: pool.Lease()}, settings(fromFile))
+		gatetest.WriteFile(t, path, document)
+		v = newValidator(t, Options{Metrics: metrics, Lease: pool.Lease()}, gatetest.AuthorizationServer(fromFile))
 	}
 	reread(testpki.KeySet(next))
 	expect(t, v, after, partner, access.Granted)
@@ -212,14 +213,14 @@ func TestHitNeedsTheKey(t *testing.T) {
 	expect(t, v, after, partner, access.BadSignature)
 	reread(testpki.KeySet(next))
 	expect(t, v, after, partner, access.Granted)
-	reread(encode(M{"keys": []M{next.JWK(M{"kid": "renamed"})}}))
+	reread(gatetest.JSON(M{"keys": []M{next.JWK(M{"kid": "renamed"})}}))
 	expect(t, v, after, partner, access.UnknownKey)
 }
 
 // Only verified tokens are cached.
 func TestCacheTakesVerifiedTokensOnly(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, localKeys(key), settings())
+	v := newValidator(t, localKeys(key), gatetest.AuthorizationServer())
 	expect(t, v, testpki.NewSigner("ES256", "k1").Token(bound()), partner, access.BadSignature)
 	expect(t, v, key.Token(bound(M{"exp": "x"})), partner, access.MalformedToken)
 	expect(t, v, key.Token(bound(), M{"typ": "JWT"}), partner, access.WrongType)
@@ -234,7 +235,7 @@ func TestCacheBound(t *testing.T) {
 	key := testpki.NewSigner("EdDSA", "k1")
 	for _, entries := range []int{0, 1, 5, 16, 40} {
 		t.Run(fmt.Sprint(entries), func(t *testing.T) {
-			v := newValidator(t, localKeys(key), settings(func(s *config.AuthorizationServer) { s.Cache.Entries = entries }))
+			v := newValidator(t, localKeys(key), gatetest.AuthorizationServer(func(s *config.AuthorizationServer) { s.Cache.Entries = entries }))
 			for range 200 {
 				expect(t, v, key.Token(bound()), partner, access.Granted)
 			}
@@ -261,8 +262,8 @@ func TestCachePerServer(t *testing.T) {
 	const second = "https://second.example"
 	v := newValidator(t, Options{Local: map[config.Identifier]LocalIssuer{
 		issuer: localKeySet(testpki.KeySet(one)), second: localKeySet(testpki.KeySet(two)),
-	}}, settings(func(s *config.AuthorizationServer) { s.Cache.Entries = 4 }),
-		settings(func(s *config.AuthorizationServer) { s.Name, s.Issuer = "second", second }))
+	}}, gatetest.AuthorizationServer(func(s *config.AuthorizationServer) { s.Cache.Entries = 4 }),
+		gatetest.AuthorizationServer(func(s *config.AuthorizationServer) { s.Name, s.Issuer = "second", second }))
 	kept := two.Token(bound(M{"iss": second}))
 	expect(t, v, kept, partner, access.Granted)
 	for range 100 {
@@ -282,7 +283,7 @@ func TestConcurrentUse(t *testing.T) {
 	document := testpki.KeySet(key)
 	var version atomic.Uint64
 	read := LocalIssuer{KeySet: func() ([]byte, uint64) { return document, version.Load() }}
-	v := newValidator(t, Options{Local: map[config.Identifier]LocalIssuer{issuer: read}}, settings(func(s *config.AuthorizationServer) { s.Cache.Entries = 8 }))
+	v := newValidator(t, Options{Local: map[config.Identifier]LocalIssuer{issuer: read}}, gatetest.AuthorizationServer(func(s *config.AuthorizationServer) { s.Cache.Entries = 8 }))
 	tokens := make([]string, 20)
 	for i := range tokens {
 		tokens[i] = key.Token(bound())

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
 func request(target string, authorization ...string) *http.Request {
@@ -44,14 +45,14 @@ func TestSchemes(t *testing.T) {
 		{"DPoP abc, Bearer abc", everyScheme, DPoP, access.MalformedRequest},
 	} {
 		got, err := c.v.Credentials(request("/", c.header))
-		if r := reason(t, err); r != c.reason || got.Scheme != c.want {
+		if r := gatetest.Reason(t, err); r != c.reason || got.Scheme != c.want {
 			t.Errorf("Credentials of %q = %s, %s, want %s, %s", c.header, got.Scheme, r, c.want, c.reason)
 		}
 	}
-	if _, err := everyScheme.Credentials(request("/", "DPoP abc", "Bearer abc")); reason(t, err) != access.MalformedRequest {
+	if _, err := everyScheme.Credentials(request("/", "DPoP abc", "Bearer abc")); gatetest.Reason(t, err) != access.MalformedRequest {
 		t.Errorf("Credentials of two headers returned %v, want malformed_request", err)
 	}
-	if _, err := everyScheme.Credentials(request("/?access_token=abc", "DPoP abc")); reason(t, err) != access.MalformedRequest {
+	if _, err := everyScheme.Credentials(request("/?access_token=abc", "DPoP abc")); gatetest.Reason(t, err) != access.MalformedRequest {
 		t.Errorf("Credentials with a token in the query returned %v, want malformed_request", err)
 	}
 }
@@ -120,7 +121,7 @@ func TestBearer(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := bearerOnly.Credentials(c.r)
-			if reason := reason(t, err); reason != c.reason || got.Token != c.token || got.Scheme != Bearer || got.Proof != nil {
+			if reason := gatetest.Reason(t, err); reason != c.reason || got.Token != c.token || got.Scheme != Bearer || got.Proof != nil {
 				t.Errorf("got %.20q, %s (%v), want %.20q, %s", got.Token, reason, err, c.token, c.reason)
 			}
 		})
@@ -136,7 +137,7 @@ func TestBearerElsewhere(t *testing.T) {
 		"Proxy-Authorization":    {"Bearer abc"},
 		"Sec-Websocket-Protocol": {"bearer, abc"},
 	}
-	if _, err := bearerOnly.Credentials(r); reason(t, err) != access.NoToken {
+	if _, err := bearerOnly.Credentials(r); gatetest.Reason(t, err) != access.NoToken {
 		t.Errorf("got %v, want no token", err)
 	}
 }
@@ -171,7 +172,7 @@ func FuzzCredentials(f *testing.F) {
 			if token != "" {
 				t.Errorf("Credentials = %q with an error, want \"\"", token)
 			}
-			reason(t, err)
+			gatetest.Reason(t, err)
 			return
 		}
 		if token == "" || len(token) > maxToken || strings.ContainsAny(token, " \t\r\n,;\"") || !strings.HasSuffix(header, " "+token) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
@@ -22,7 +23,7 @@ func TestLocalKeySetIsFollowed(t *testing.T) {
 	v := newValidator(t, Options{Local: map[config.Identifier]LocalIssuer{issuer: {KeySet: func() ([]byte, uint64) {
 		n := version.Load()
 		return sets[n], n
-	}}}}, settings())
+	}}}}, gatetest.AuthorizationServer())
 	first, second := old.Token(bound()), next.Token(bound())
 	steps := []struct{ first, second access.Reason }{
 		{access.IssuerUnavailable, access.IssuerUnavailable}, // not opened yet
@@ -50,7 +51,7 @@ func TestLocalKeySetUnderLoad(t *testing.T) {
 	v := newValidator(t, Options{Local: map[config.Identifier]LocalIssuer{issuer: {KeySet: func() ([]byte, uint64) {
 		n := version.Load()
 		return sets[n], n
-	}}}}, settings())
+	}}}}, gatetest.AuthorizationServer())
 	for n := range signers {
 		version.Store(uint64(n))
 		var group sync.WaitGroup
@@ -63,7 +64,7 @@ func TestLocalKeySetUnderLoad(t *testing.T) {
 
 // The error of New names every server that stops the start.
 func TestNewRefuses(t *testing.T) {
-	_, fromFile := keyFile(t, testpki.KeySet(testpki.NewSigner("ES256", "k1")))
+	_, fromFile := gatetest.KeyFile(t, testpki.KeySet(testpki.NewSigner("ES256", "k1")))
 	missing := func(s *config.AuthorizationServer) { s.KeySet.File = "missing.json" }
 	named := func(name, issuer string) func(*config.AuthorizationServer) {
 		return func(s *config.AuthorizationServer) {
@@ -79,11 +80,11 @@ func TestNewRefuses(t *testing.T) {
 		servers []config.AuthorizationServer
 		names   []string
 	}{
-		"one issuer twice": {[]config.AuthorizationServer{settings(fromFile), settings(fromFile, named("again", issuer))}, []string{"again", issuer}},
-		"two broken":       {[]config.AuthorizationServer{settings(missing), settings(missing, named("second", "https://second.example"))}, []string{"partners", "second"}},
-		"opaque, unasked":  {[]config.AuthorizationServer{settings(opaque)}, []string{"partners"}},
-		"also, unasked":    {[]config.AuthorizationServer{settings(fromFile, also)}, []string{"partners"}},
-		"anchors":          {[]config.AuthorizationServer{settings(untrusted)}, []string{"missing.pem"}},
+		"one issuer twice": {[]config.AuthorizationServer{gatetest.AuthorizationServer(fromFile), gatetest.AuthorizationServer(fromFile, named("again", issuer))}, []string{"again", issuer}},
+		"two broken":       {[]config.AuthorizationServer{gatetest.AuthorizationServer(missing), gatetest.AuthorizationServer(missing, named("second", "https://second.example"))}, []string{"partners", "second"}},
+		"opaque, unasked":  {[]config.AuthorizationServer{gatetest.AuthorizationServer(opaque)}, []string{"partners"}},
+		"also, unasked":    {[]config.AuthorizationServer{gatetest.AuthorizationServer(fromFile, also)}, []string{"partners"}},
+		"anchors":          {[]config.AuthorizationServer{gatetest.AuthorizationServer(untrusted)}, []string{"missing.pem"}},
 	} {
 		_, err := New(c.servers, Options{Lease: new(reuse.Pool).Lease()})
 		for _, part := range c.names {

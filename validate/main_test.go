@@ -1,16 +1,13 @@
 package validate
 
 import (
-	"errors"
-	"os"
-	"path/filepath"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
@@ -18,7 +15,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
-	issuer   = "https://as.example"
+	issuer   = gatetest.Issuer
 	audience = "https://api.example"
 	client   = "northwind-ledger"
 )
@@ -41,47 +38,6 @@ var (
 func certificate(p *testpki.Pair) *access.Certificate {
 	return &access.Certificate{Leaf: p.Cert, Thumbprint: access.ThumbprintOf(p.Cert)}
 }
-
-// settings returns a server with the defaults of package config, without a key set.
-func settings(edits ...func(*config.AuthorizationServer)) config.AuthorizationServer {
-	s := config.AuthorizationServer{
-		Name:       "partners",
-		Required:   true,
-		Tokens:     config.JWTOnly,
-		Issuer:     issuer,
-		Audiences:  []string{audience, "https://old.example"},
-		Algorithms: []config.Algorithm{config.ES256, config.PS256, config.EdDSA},
-		Types:      []string{"at+jwt"},
-		Leeway:     30 * time.Second,
-		KeySet:     config.KeySet{Refresh: 5 * time.Minute, CoolDown: 10 * time.Second, MaxStale: 24 * time.Hour},
-		Cache:      config.Cache{Entries: 1000},
-	}
-	for _, edit := range edits {
-		edit(&s)
-	}
-	return s
-}
-
-func algorithms(list ...config.Algorithm) func(*config.AuthorizationServer) {
-	return func(s *config.AuthorizationServer) { s.Algorithms = list }
-}
-
-// keyFile makes the server read document as its key set from a file.
-func keyFile(t testing.TB, document []byte) (string, func(*config.AuthorizationServer)) {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "jwks.json")
-	write(t, path, document)
-	return path, func(s *config.AuthorizationServer) { s.KeySet.File = config.Path(path) }
-}
-
-func write(t testing.TB, path string, document []byte) {
-	t.Helper()
-	if err := os.WriteFile(path, document, 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func set(keys ...any) []byte { return encode(M{"keys": keys}) }
 
 // localKeys returns options with the signers' keys as those of our own issuer.
 func localKeys(signers ...*testpki.Signer) Options {
@@ -106,25 +62,11 @@ func newValidator(t testing.TB, options Options, servers ...config.Authorization
 // bound returns the claims of a good token that is bound to partner.
 func bound(edits ...M) M { return testpki.Bound(issuer, audience, client, partner, edits...) }
 
-// reason returns the reason of err, Granted for nil. An error that wraps no Denial fails the
-// test.
-func reason(t testing.TB, err error) access.Reason {
-	t.Helper()
-	if err == nil {
-		return access.Granted
-	}
-	var d *access.Denial
-	if !errors.As(err, &d) {
-		t.Fatalf("error %v wraps no Denial", err)
-	}
-	return d.Reason
-}
-
 // expect validates raw with p's certificate and compares the reason.
 func expect(t testing.TB, v *Validator, raw string, p *testpki.Pair, want access.Reason) {
 	t.Helper()
 	claims, err := v.Validate(t.Context(), Credentials{Token: raw}, certificate(p))
-	if got := reason(t, err); got != want {
+	if got := gatetest.Reason(t, err); got != want {
 		t.Errorf("got %s (%v), want %s", got, err, want)
 	}
 	if err != nil && claims.Issuer != "" {

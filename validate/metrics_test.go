@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -17,7 +18,7 @@ func TestMetrics(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
 	options := localKeys(key)
 	options.Metrics = NewMetrics(registry)
-	v := newValidator(t, options, settings())
+	v := newValidator(t, options, gatetest.AuthorizationServer())
 	runUntilReady(t, v)
 	problems, err := testutil.GatherAndLint(registry)
 	if err != nil || len(problems) > 0 {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
@@ -41,7 +42,7 @@ func newAuthority(t testing.TB) *authorizationServer {
 	ca, dir := testpki.NewCA("private CA"), t.TempDir()
 	a := &authorizationServer{known: map[string]M{}, secret: dir + "/secret"}
 	a.anchor, _ = ca.Write(dir, "ca")
-	write(t, a.secret, []byte("secret"))
+	gatetest.WriteFile(t, a.secret, []byte("secret"))
 	a.Server = httptest.NewUnstartedServer(a)
 	a.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	a.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Leaf("localhost", testpki.IP("127.0.0.1")).TLS()}}
@@ -129,7 +130,7 @@ func activeResponse(edits ...M) M {
 // are checked like the claims of a JWT, the first time and on a cache hit.
 func TestOpaqueTokens(t *testing.T) {
 	a := newAuthority(t)
-	v := newValidator(t, Options{}, settings(a.introspectedBy(config.OpaqueOnly)))
+	v := newValidator(t, Options{}, gatetest.AuthorizationServer(a.introspectedBy(config.OpaqueOnly)))
 	in := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
 	for name, c := range map[string]struct {
 		response M
@@ -180,7 +181,7 @@ func TestOpaqueTokens(t *testing.T) {
 func TestOpaqueTokenIsCheckedOnEveryHit(t *testing.T) {
 	a := newAuthority(t)
 	revoked := false
-	v := newValidator(t, Options{Revoked: func(u access.Unchecked) bool { return revoked && u.TokenID != "" }}, settings(a.introspectedBy(config.OpaqueOnly)))
+	v := newValidator(t, Options{Revoked: func(u access.Unchecked) bool { return revoked && u.TokenID != "" }}, gatetest.AuthorizationServer(a.introspectedBy(config.OpaqueOnly)))
 	a.knows("opaque", activeResponse())
 	expect(t, v, "opaque", partner, access.Granted)
 	a.calls()
@@ -192,7 +193,7 @@ func TestOpaqueTokenIsCheckedOnEveryHit(t *testing.T) {
 	v.servers[0].audiences = []string{"https://moved.example"}
 	expect(t, v, "opaque", partner, access.WrongAudience)
 	claims, err := v.Validate(t.Context(), Credentials{Token: "opaque"}, nil)
-	if reason(t, err) != access.NoCertificate || claims.Issuer != "" {
+	if gatetest.Reason(t, err) != access.NoCertificate || claims.Issuer != "" {
 		t.Errorf("Validate without a certificate = %v, want no_certificate", err)
 	}
 	if asked := a.calls(); len(asked) != 0 {
@@ -206,10 +207,10 @@ func TestOpaqueTokenIsCheckedOnEveryHit(t *testing.T) {
 func TestIntrospectedServers(t *testing.T) {
 	key, foreign := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k1")
 	a, b := newAuthority(t), newAuthority(t)
-	_, fromFile := keyFile(t, testpki.KeySet(key))
+	_, fromFile := gatetest.KeyFile(t, testpki.KeySet(key))
 	v := newValidator(t, Options{},
-		settings(fromFile, a.introspectedBy(config.BothKinds)),
-		settings(b.introspectedBy(config.OpaqueOnly), named("second", "https://second.example")))
+		gatetest.AuthorizationServer(fromFile, a.introspectedBy(config.BothKinds)),
+		gatetest.AuthorizationServer(b.introspectedBy(config.OpaqueOnly), named("second", "https://second.example")))
 	jwe := strings.Join([]string{testpki.Segment([]byte(`{"alg":"dir","enc":"A256GCM"}`)), "", "aaaa", "bbbb", "cccc"}, ".")
 	for _, raw := range []string{"opaque", jwe, "a.b.c", "....", "a.b", "+/=="} {
 		expect(t, v, raw, partner, access.Inactive)
@@ -253,8 +254,8 @@ func TestIntrospectedServers(t *testing.T) {
 func TestServersSideBySide(t *testing.T) {
 	a, b := newAuthority(t), newAuthority(t)
 	v := newValidator(t, Options{},
-		settings(a.introspectedBy(config.OpaqueOnly, func(i *config.Introspection) { i.Cache.InactiveEntries = 0 })),
-		settings(b.introspectedBy(config.OpaqueOnly, func(i *config.Introspection) { i.Cache.InactiveEntries = 0 }), named("second", "https://second.example")))
+		gatetest.AuthorizationServer(a.introspectedBy(config.OpaqueOnly, func(i *config.Introspection) { i.Cache.InactiveEntries = 0 })),
+		gatetest.AuthorizationServer(b.introspectedBy(config.OpaqueOnly, func(i *config.Introspection) { i.Cache.InactiveEntries = 0 }), named("second", "https://second.example")))
 	second := activeResponse(M{"iss": "https://second.example"})
 	a.knows("of a", activeResponse())
 	b.knows("of b", second)
@@ -307,9 +308,9 @@ func TestServersSideBySide(t *testing.T) {
 func TestAlsoIntrospect(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	a := newAuthority(t)
-	_, fromFile := keyFile(t, testpki.KeySet(key))
+	_, fromFile := gatetest.KeyFile(t, testpki.KeySet(key))
 	revoked := func(u access.Unchecked) bool { return u.ClientID == "revoked" }
-	v := newValidator(t, Options{Revoked: revoked}, settings(fromFile, a.introspectedBy(config.JWTOnly), func(s *config.AuthorizationServer) { s.AlsoIntrospect = true }))
+	v := newValidator(t, Options{Revoked: revoked}, gatetest.AuthorizationServer(fromFile, a.introspectedBy(config.JWTOnly), func(s *config.AuthorizationServer) { s.AlsoIntrospect = true }))
 	in := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
 	for name, c := range map[string]struct {
 		token, response M // response nil: unknown to the server
@@ -362,7 +363,7 @@ func TestAlsoIntrospect(t *testing.T) {
 			a.calls()
 			for range 2 { // checked, and on a cache hit
 				got, err := v.Validate(t.Context(), Credentials{Token: raw}, certificate(partner))
-				if reason(t, err) != c.want {
+				if gatetest.Reason(t, err) != c.want {
 					t.Fatalf("got %v, want %s", err, c.want)
 				}
 				if id, _ := claims["jti"].(string); err != nil && id != "" && strings.Contains(err.Error(), id) {
@@ -394,8 +395,8 @@ func TestAlsoIntrospect(t *testing.T) {
 func TestResponseIsNoJWT(t *testing.T) {
 	key, next := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
 	a := newAuthority(t)
-	path, fromFile := keyFile(t, testpki.KeySet(key))
-	server := settings(fromFile, a.introspectedBy(config.BothKinds), func(s *config.AuthorizationServer) {
+	path, fromFile := gatetest.KeyFile(t, testpki.KeySet(key))
+	server := gatetest.AuthorizationServer(fromFile, a.introspectedBy(config.BothKinds), func(s *config.AuthorizationServer) {
 		s.AlsoIntrospect, s.Cache.Entries = true, 0
 	})
 	var pool reuse.Pool
@@ -408,7 +409,7 @@ func TestResponseIsNoJWT(t *testing.T) {
 			t.Errorf("Validate gives scopes %q, %v; want the scopes of both", claims.Scopes, err)
 		}
 	}
-	write(t, path, testpki.KeySet(next))
+	gatetest.WriteFile(t, path, testpki.KeySet(next))
 	expect(t, newValidator(t, Options{Lease: pool.Lease()}, server), raw, partner, access.UnknownKey)
 }
 
@@ -427,7 +428,7 @@ func TestLocalOpaqueTokens(t *testing.T) {
 	own.Introspect = func(raw string) (access.Unchecked, bool, error) {
 		return good, state.active && raw == "opaque", state.err
 	}
-	v := newValidator(t, Options{Local: map[config.Identifier]LocalIssuer{issuer: own}}, settings(func(s *config.AuthorizationServer) { s.Tokens = config.BothKinds }))
+	v := newValidator(t, Options{Local: map[config.Identifier]LocalIssuer{issuer: own}}, gatetest.AuthorizationServer(func(s *config.AuthorizationServer) { s.Tokens = config.BothKinds }))
 	expect(t, v, "opaque", partner, access.Granted)
 	expect(t, v, "opaque", other, access.BoundToOther)
 	expect(t, v, "another", partner, access.Inactive)
@@ -448,7 +449,7 @@ func TestReady(t *testing.T) {
 	a := newAuthority(t)
 	optional := func(s *config.AuthorizationServer) { s.Required = false }
 	unknown := a.introspectedBy(config.OpaqueOnly, func(i *config.Introspection) { i.Endpoint = nil })
-	v := newValidator(t, Options{}, settings(unknown, optional), settings(a.introspectedBy(config.OpaqueOnly), named("second", "https://second.example")))
+	v := newValidator(t, Options{}, gatetest.AuthorizationServer(unknown, optional), gatetest.AuthorizationServer(a.introspectedBy(config.OpaqueOnly), named("second", "https://second.example")))
 	if err := v.Ready(); err == nil || !strings.Contains(err.Error(), "second") {
 		t.Errorf("Ready() = %v before the check, want an error that names the second server", err)
 	}
@@ -459,7 +460,7 @@ func TestReady(t *testing.T) {
 		t.Errorf("Ready() = %v, want nil", err)
 	}
 	expect(t, v, "opaque", partner, access.IssuerUnavailable) // the first server may know it
-	v = newValidator(t, Options{}, settings(unknown, named("partners", "https://127.0.0.1:1")), settings(a.introspectedBy(config.OpaqueOnly), named("second", "https://second.example")))
+	v = newValidator(t, Options{}, gatetest.AuthorizationServer(unknown, named("partners", "https://127.0.0.1:1")), gatetest.AuthorizationServer(a.introspectedBy(config.OpaqueOnly), named("second", "https://second.example")))
 	if err := v.CheckCredentials(t.Context()); err == nil {
 		t.Error("CheckCredentials of an absent server = nil, want an error")
 	}
@@ -476,7 +477,7 @@ func TestReady(t *testing.T) {
 func TestPrefetchChecksCredentials(t *testing.T) {
 	a := newAuthority(t)
 	a.only = "secret"
-	server := settings(a.introspectedBy(config.OpaqueOnly))
+	server := gatetest.AuthorizationServer(a.introspectedBy(config.OpaqueOnly))
 	var pool reuse.Pool
 	before := newValidator(t, Options{Lease: pool.Lease()}, server)
 	if err := before.CheckCredentials(t.Context()); err != nil {
@@ -484,9 +485,9 @@ func TestPrefetchChecksCredentials(t *testing.T) {
 	}
 	other := t.TempDir() + "/other"
 	for secret, lost := range map[string]bool{"secret": false, "wrong": true} {
-		write(t, other, []byte(secret))
+		gatetest.WriteFile(t, other, []byte(secret))
 		lease := pool.Lease()
-		next := newValidator(t, Options{Lease: lease}, settings(a.introspectedBy(config.OpaqueOnly, func(i *config.Introspection) {
+		next := newValidator(t, Options{Lease: lease}, gatetest.AuthorizationServer(a.introspectedBy(config.OpaqueOnly, func(i *config.Introspection) {
 			i.Authentication.TokenFile = config.Path(other)
 		})))
 		if err := next.Prefetch(t.Context(), before); errors.Is(err, ErrTokensUnverifiable) != lost {

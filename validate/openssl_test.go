@@ -16,6 +16,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -52,8 +53,8 @@ func (o tool) run(arguments ...string) []byte {
 // the form of RFC 7518.
 func (o tool) sign(header, claims M, raw func([]byte) []byte, command ...string) string {
 	o.t.Helper()
-	input := testpki.Segment(encode(header)) + "." + testpki.Segment(encode(claims))
-	write(o.t, filepath.Join(o.dir, "input"), []byte(input))
+	input := testpki.Segment(gatetest.JSON(header)) + "." + testpki.Segment(gatetest.JSON(claims))
+	gatetest.WriteFile(o.t, filepath.Join(o.dir, "input"), []byte(input))
 	return input + "." + testpki.Segment(raw(o.run(command...)))
 }
 
@@ -97,8 +98,8 @@ func TestOpenSSL(t *testing.T) {
 			o.run(append([]string{"genpkey", "-out", "key.pem"}, c.generate...)...)
 			jwk := c.jwk(o, o.run("pkey", "-in", "key.pem", "-pubout", "-outform", "DER"))
 			jwk["kid"] = "by openssl"
-			_, fromFile := keyFile(t, set(jwk))
-			v := newValidator(t, Options{}, settings(fromFile, algorithms(config.Algorithm(c.algorithm))))
+			_, fromFile := gatetest.KeyFile(t, gatetest.KeySet(jwk))
+			v := newValidator(t, Options{}, gatetest.AuthorizationServer(fromFile, gatetest.Algorithms(config.Algorithm(c.algorithm))))
 
 			o.run("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "client-key.pem", "-out", "client.pem", "-subj", "/CN=ledger", "-days", "1")
 			der := o.run("x509", "-in", "client.pem", "-outform", "DER")
@@ -124,12 +125,12 @@ func TestOpenSSL(t *testing.T) {
 			} {
 				claims := bound(M{"cnf": M{"x5t#S256": opensslThumbprint(o)}}, line.claims)
 				raw := o.sign(merged(header, line.header), claims, c.raw, c.sign...)
-				if _, err := v.Validate(context.Background(), Credentials{Token: raw}, cert); reason(t, err) != line.want {
+				if _, err := v.Validate(context.Background(), Credentials{Token: raw}, cert); gatetest.Reason(t, err) != line.want {
 					t.Errorf("%s: got %v, want %s", line.name, err, line.want)
 				}
 			}
 			foreign := testpki.NewSigner(c.algorithm, "by openssl")
-			if _, err := v.Validate(context.Background(), Credentials{Token: foreign.Token(bound())}, cert); reason(t, err) != access.BadSignature {
+			if _, err := v.Validate(context.Background(), Credentials{Token: foreign.Token(bound())}, cert); gatetest.Reason(t, err) != access.BadSignature {
 				t.Errorf("token of another key: %v, want bad_signature", err)
 			}
 		})

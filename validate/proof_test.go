@@ -8,6 +8,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
@@ -44,7 +45,7 @@ func (c *proving) validate(r *http.Request, p *testpki.Pair) access.Reason {
 	if err == nil {
 		_, err = c.v.Validate(r.Context(), credentials, certificate(p))
 	}
-	return reason(c.t, err)
+	return gatetest.Reason(c.t, err)
 }
 
 // proof returns a new proof for called with the token raw.
@@ -57,8 +58,8 @@ func (c *proving) proof(raw string, edits ...M) string {
 func TestKeyBinding(t *testing.T) {
 	signer, key := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "")
 	a := newAuthority(t)
-	jwt := newValidator(t, withDPoP(localKeys(signer)), settings(func(s *config.AuthorizationServer) { s.Profile = config.ProfileEntra }))
-	opaque := newValidator(t, withDPoP(Options{}), settings(a.introspectedBy(config.OpaqueOnly), func(s *config.AuthorizationServer) { s.Profile = config.ProfileEntraV1 }))
+	jwt := newValidator(t, withDPoP(localKeys(signer)), gatetest.AuthorizationServer(func(s *config.AuthorizationServer) { s.Profile = config.ProfileEntra }))
+	opaque := newValidator(t, withDPoP(Options{}), gatetest.AuthorizationServer(a.introspectedBy(config.OpaqueOnly), func(s *config.AuthorizationServer) { s.Profile = config.ProfileEntraV1 }))
 	jkt, x5t := key.KeyThumbprint(), partner.Thumbprint()
 	const (
 		none, good, others = "", "good", "others"
@@ -129,7 +130,7 @@ func TestProofCountsOnce(t *testing.T) {
 	signer, now := testpki.NewSigner("ES256", "k1"), time.Now()
 	options := withDPoP(localKeys(signer))
 	options.Now = func() time.Time { return now }
-	c := &proving{t, newValidator(t, options, settings()), testpki.NewSigner("ES256", "")}
+	c := &proving{t, newValidator(t, options, gatetest.AuthorizationServer()), testpki.NewSigner("ES256", "")}
 	raw := signer.Token(bound(M{"cnf": M{"jkt": c.key.KeyThumbprint()}}))
 	r := proofRequest("DPoP", raw, c.proof(raw))
 	credentials, err := c.v.Credentials(r)
@@ -149,17 +150,17 @@ func TestProofCountsOnce(t *testing.T) {
 	// The stream ends when the gate takes keys no more.
 	var pool reuse.Pool
 	options.Lease = pool.Lease()
-	c.v = newValidator(t, options, settings())
+	c.v = newValidator(t, options, gatetest.AuthorizationServer())
 	if got := c.validate(r, partner); got != access.Granted {
 		t.Fatalf("the proof at another gate got %s, want granted", got)
 	}
-	off := newValidator(t, Options{Local: options.Local, Lease: pool.Lease(), Now: options.Now}, settings())
-	if _, err := off.Validate(context.Background(), credentials, certificate(partner)); reason(t, err) != access.BindingNotAccepted {
+	off := newValidator(t, Options{Local: options.Local, Lease: pool.Lease(), Now: options.Now}, gatetest.AuthorizationServer())
+	if _, err := off.Validate(context.Background(), credentials, certificate(partner)); gatetest.Reason(t, err) != access.BindingNotAccepted {
 		t.Errorf("without DPoP the stream got %v, want binding_not_accepted", err)
 	}
 	// A reload that turns DPoP on again has forgotten nothing.
 	options.Lease = pool.Lease()
-	c.v = newValidator(t, options, settings())
+	c.v = newValidator(t, options, gatetest.AuthorizationServer())
 	if got := c.validate(r, partner); got != access.ReplayedDPoPProof {
 		t.Errorf("after two reloads the proof got %s, want replayed_dpop_proof", got)
 	}
@@ -170,7 +171,7 @@ func TestProofMemory(t *testing.T) {
 	signer, owner := testpki.NewSigner("ES256", "k1"), "northwind"
 	options := withDPoP(localKeys(signer), func(d *config.DPoP) { d.Proofs = 1 }) // two in each of 16 shards
 	options.Partner = func(string, string, *access.Certificate) string { return owner }
-	c := &proving{t, newValidator(t, options, settings()), testpki.NewSigner("ES256", "")}
+	c := &proving{t, newValidator(t, options, gatetest.AuthorizationServer()), testpki.NewSigner("ES256", "")}
 	cnf := M{"cnf": M{"jkt": c.key.KeyThumbprint()}}
 	good, expired := signer.Token(bound(cnf)), signer.Token(bound(cnf, M{"exp": time.Now().Add(-time.Hour).Unix()}))
 	use := func(raw string) access.Reason { return c.validate(proofRequest("DPoP", raw, c.proof(raw)), partner) }
@@ -202,7 +203,7 @@ func TestProofMemory(t *testing.T) {
 func BenchmarkProof(b *testing.B) {
 	signer := testpki.NewSigner("ES256", "k1")
 	options := withDPoP(localKeys(signer), func(d *config.DPoP) { d.Proofs = 1 << 24 })
-	c := &proving{b, newValidator(b, options, settings()), testpki.NewSigner("ES256", "")}
+	c := &proving{b, newValidator(b, options, gatetest.AuthorizationServer()), testpki.NewSigner("ES256", "")}
 	raw := signer.Token(bound(M{"cnf": M{"jkt": c.key.KeyThumbprint()}}))
 	cert := certificate(partner)
 	b.ReportAllocs()

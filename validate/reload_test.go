@@ -15,6 +15,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
@@ -122,13 +123,13 @@ func TestReload(t *testing.T) {
 			a.fail(false)
 			var pool reuse.Pool
 			lease := pool.Lease()
-			v := newValidator(t, Options{Lease: lease}, settings(both, fetched))
+			v := newValidator(t, Options{Lease: lease}, gatetest.AuthorizationServer(both, fetched))
 			runUntilReady(t, v)
 			expect(t, v, jwt, partner, access.Granted)
 			expect(t, v, old, partner, access.Granted)
 			expect(t, v, "opaque", partner, access.Granted)
 			a.fail(true)
-			next := newValidator(t, Options{Lease: pool.Lease()}, settings(both, fetched, c.edit))
+			next := newValidator(t, Options{Lease: pool.Lease()}, gatetest.AuthorizationServer(both, fetched, c.edit))
 			lease.Release()
 			before, after := v.servers[0], next.servers[0]
 			for what, kept := range map[string][2]bool{
@@ -150,19 +151,19 @@ func TestReload(t *testing.T) {
 // T-CFG-09: a new server that is down does not affect tokens of other servers.
 func TestReloadAddsServer(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	_, fromFile := keyFile(t, testpki.KeySet(key))
+	_, fromFile := gatetest.KeyFile(t, testpki.KeySet(key))
 	a := newAuthority(t)
 	a.fail(true)
 	var pool reuse.Pool
-	v := newValidator(t, Options{Lease: pool.Lease()}, settings(fromFile))
+	v := newValidator(t, Options{Lease: pool.Lease()}, gatetest.AuthorizationServer(fromFile))
 	expect(t, v, key.Token(bound()), partner, access.Granted)
-	next := newValidator(t, Options{Lease: pool.Lease()}, settings(fromFile),
-		settings(a.introspectedBy(config.OpaqueOnly), named("second", "https://second.example")))
+	next := newValidator(t, Options{Lease: pool.Lease()}, gatetest.AuthorizationServer(fromFile),
+		gatetest.AuthorizationServer(a.introspectedBy(config.OpaqueOnly), named("second", "https://second.example")))
 	expect(t, next, key.Token(bound()), partner, access.Granted)
 	expect(t, next, "opaque", partner, access.IssuerUnavailable)
 	// The server's key set file is broken: New fails and the previous Validator stays.
-	broken := settings(fromFile)
-	write(t, string(broken.KeySet.File), []byte("{}"))
+	broken := gatetest.AuthorizationServer(fromFile)
+	gatetest.WriteFile(t, string(broken.KeySet.File), []byte("{}"))
 	if _, err := New([]config.AuthorizationServer{broken}, Options{Lease: pool.Lease()}); err == nil {
 		t.Error("New with a broken key set file = nil, want an error")
 	}
@@ -175,7 +176,7 @@ func TestReloadWithBrokenFiles(t *testing.T) {
 	a := newAuthority(t)
 	dir := t.TempDir()
 	certificate, key := testpki.SelfSigned("gate").Write(dir, "gate")
-	s := settings(a.introspectedBy(config.OpaqueOnly), func(s *config.AuthorizationServer) {
+	s := gatetest.AuthorizationServer(a.introspectedBy(config.OpaqueOnly), func(s *config.AuthorizationServer) {
 		s.Connection.Certificate = config.KeyPair{Certificate: config.Path(certificate), Key: config.Path(key)}
 	})
 	var pool reuse.Pool
@@ -195,7 +196,7 @@ func TestReloadWithBrokenFiles(t *testing.T) {
 			if _, err := New([]config.AuthorizationServer{s}, Options{Lease: pool.Lease()}); err == nil {
 				t.Errorf("New with %s %s = nil, want an error", filepath.Base(file), what)
 			}
-			write(t, file, content)
+			gatetest.WriteFile(t, file, content)
 		}
 	}
 	if next := newValidator(t, Options{Lease: pool.Lease()}, s); next.servers[0].client != v.servers[0].client {
@@ -208,7 +209,7 @@ func TestReloadWithBrokenFiles(t *testing.T) {
 func TestRemovedSeries(t *testing.T) {
 	a := newAuthority(t)
 	remote := func(name string) config.AuthorizationServer {
-		return settings(a.introspectedBy(config.BothKinds), named(name, "https://"+name+".example"), func(s *config.AuthorizationServer) {
+		return gatetest.AuthorizationServer(a.introspectedBy(config.BothKinds), named(name, "https://"+name+".example"), func(s *config.AuthorizationServer) {
 			u := *s.Introspection.Endpoint
 			u.Path = "/jwks"
 			s.KeySet.File, s.KeySet.URL = "", &u
@@ -287,7 +288,7 @@ func TestReloadWithOpenBreaker(t *testing.T) {
 	asking := a.introspectedBy(config.OpaqueOnly)
 	var pool reuse.Pool
 	lease := pool.Lease()
-	first := newValidator(t, Options{Metrics: metrics, Lease: lease}, settings(asking))
+	first := newValidator(t, Options{Metrics: metrics, Lease: lease}, gatetest.AuthorizationServer(asking))
 	first.Start()
 	told(none)
 	for i := range 10 {
@@ -295,7 +296,7 @@ func TestReloadWithOpenBreaker(t *testing.T) {
 	}
 	told(one)
 	a.fail(false)
-	edited := settings(asking, func(s *config.AuthorizationServer) { s.Leeway = time.Second })
+	edited := gatetest.AuthorizationServer(asking, func(s *config.AuthorizationServer) { s.Leeway = time.Second })
 	next := newValidator(t, Options{Metrics: metrics, Lease: pool.Lease()}, edited)
 	told(one) // nothing has replaced it yet
 	lease.Release()
@@ -324,12 +325,12 @@ func TestPrefetch(t *testing.T) {
 		s.KeySet.URL = &u
 	}
 	var pool reuse.Pool
-	v := newValidator(t, Options{Lease: pool.Lease()}, settings(fetched))
+	v := newValidator(t, Options{Lease: pool.Lease()}, gatetest.AuthorizationServer(fetched))
 	runUntilReady(t, v)
 	moved := func(s *config.AuthorizationServer) { s.KeySet.URL.Path = "/moved" }
-	second := settings(fetched, named("second", "https://second.example"))
+	second := gatetest.AuthorizationServer(fetched, named("second", "https://second.example"))
 	lease := pool.Lease()
-	next := newValidator(t, Options{Lease: lease}, settings(fetched, moved), second)
+	next := newValidator(t, Options{Lease: lease}, gatetest.AuthorizationServer(fetched, moved), second)
 	asked.Store(0)
 	if err := next.Prefetch(t.Context(), v); err != nil || asked.Load() != 1 {
 		t.Errorf("Prefetch: %d fetches, %v; want 1, nil", asked.Load(), err)
@@ -340,12 +341,12 @@ func TestPrefetch(t *testing.T) {
 	}
 	lease.Release()
 	var other reuse.Pool
-	unread := newValidator(t, Options{Lease: other.Lease()}, settings(fetched))
-	if err := newValidator(t, Options{Lease: other.Lease()}, settings(fetched, moved)).Prefetch(t.Context(), unread); err != nil || asked.Load() != 1 {
+	unread := newValidator(t, Options{Lease: other.Lease()}, gatetest.AuthorizationServer(fetched))
+	if err := newValidator(t, Options{Lease: other.Lease()}, gatetest.AuthorizationServer(fetched, moved)).Prefetch(t.Context(), unread); err != nil || asked.Load() != 1 {
 		t.Errorf("Prefetch for an unusable server: %d fetches, %v; want none", asked.Load(), err)
 	}
 	e.Close()
-	err := newValidator(t, Options{Lease: pool.Lease()}, settings(fetched, moved)).Prefetch(t.Context(), v)
+	err := newValidator(t, Options{Lease: pool.Lease()}, gatetest.AuthorizationServer(fetched, moved)).Prefetch(t.Context(), v)
 	if !errors.Is(err, ErrTokensUnverifiable) || !strings.Contains(err.Error(), `"partners"`) {
 		t.Errorf("Prefetch = %v, want ErrTokensUnverifiable with the server's name", err)
 	}
@@ -367,7 +368,7 @@ func TestRefreshSurvivesReload(t *testing.T) {
 			t.Error("a fetch was canceled, want it to go on")
 		}
 	})
-	fetched := settings(a.introspectedBy(config.JWTOnly), func(s *config.AuthorizationServer) {
+	fetched := gatetest.AuthorizationServer(a.introspectedBy(config.JWTOnly), func(s *config.AuthorizationServer) {
 		s.KeySet.URL, s.Introspection = s.Introspection.Endpoint, nil
 	})
 	var pool reuse.Pool
@@ -400,7 +401,7 @@ func TestRefreshSurvivesReload(t *testing.T) {
 	handOver(2 * time.Second)
 	handOver(3 * time.Second)
 	release <- testpki.KeySet(key, fresh)
-	if got := reason(t, <-answered); got != access.Granted && got != access.IssuerUnavailable { // a request waits for at most half a second
+	if got := gatetest.Reason(t, <-answered); got != access.Granted && got != access.IssuerUnavailable { // a request waits for at most half a second
 		t.Errorf("token with a new key during the reload: %s, want granted or issuer_unavailable", got)
 	}
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {

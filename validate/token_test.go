@@ -18,6 +18,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -26,7 +27,7 @@ var null = json.RawMessage("null") // a null member; a nil member is left out
 // T-JWT-*, one line for each case: a change to a good token and the result.
 func TestTokenEdits(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, localKeys(key, testpki.NewSigner("EdDSA", "k2"), testpki.NewSigner("EdDSA", "k3")), settings())
+	v := newValidator(t, localKeys(key, testpki.NewSigner("EdDSA", "k2"), testpki.NewSigner("EdDSA", "k3")), gatetest.AuthorizationServer())
 	now := time.Now()
 	in := func(d time.Duration) int64 { return now.Add(d).Unix() }
 	for _, c := range []struct {
@@ -183,7 +184,7 @@ func TestTokenEdits(t *testing.T) {
 // Media types are ASCII: a letter that Unicode folds to ASCII makes another type.
 func TestTypeFolding(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, localKeys(key), settings(func(s *config.AuthorizationServer) { s.Types = []string{"application/kiosk+jwt", "at+jwt"} }))
+	v := newValidator(t, localKeys(key), gatetest.AuthorizationServer(func(s *config.AuthorizationServer) { s.Types = []string{"application/kiosk+jwt", "at+jwt"} }))
 	for typ, want := range map[string]access.Reason{
 		"KIOSK+jwt": access.Granted, "application/Kiosk+JWT": access.Granted, "At+Jwt": access.Granted,
 		"\u212aiosk+jwt": access.WrongType, "kio\u017fk+jwt": access.WrongType, "JWT": access.WrongType,
@@ -195,20 +196,12 @@ func TestTypeFolding(t *testing.T) {
 // T-JWT-01: a token without a signature.
 func TestUnsignedToken(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, localKeys(key), settings())
-	payload := testpki.Segment(encode(bound()))
+	v := newValidator(t, localKeys(key), gatetest.AuthorizationServer())
+	payload := testpki.Segment(gatetest.JSON(bound()))
 	for _, alg := range []string{"none", "None", "NONE", "nOnE"} {
-		head := testpki.Segment(encode(M{"alg": alg, "typ": "at+jwt", "kid": "k1"}))
+		head := testpki.Segment(gatetest.JSON(M{"alg": alg, "typ": "at+jwt", "kid": "k1"}))
 		expect(t, v, head+"."+payload+".", partner, access.UnsupportedAlgorithm)
 	}
-}
-
-func encode(v any) []byte {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(err)
-	}
-	return b
 }
 
 // T-JWT-02: a public key is never used as an HMAC secret, even if the algorithms include HS256,
@@ -220,13 +213,13 @@ func TestPublicKeyAsSecret(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		secrets := [][]byte{der, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), encode(key.JWK())}
+		secrets := [][]byte{der, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), gatetest.JSON(key.JWK())}
 		if public, ok := key.Key.Public().(*rsa.PublicKey); ok {
 			secrets = append(secrets, public.N.Bytes())
 		}
-		v := newValidator(t, localKeys(key), settings())
-		careless := newValidator(t, localKeys(key), settings(algorithms(config.Algorithm(algorithm), "HS256")))
-		input := testpki.Segment(encode(M{"alg": "HS256", "typ": "at+jwt", "kid": "k1"})) + "." + testpki.Segment(encode(bound()))
+		v := newValidator(t, localKeys(key), gatetest.AuthorizationServer())
+		careless := newValidator(t, localKeys(key), gatetest.AuthorizationServer(gatetest.Algorithms(config.Algorithm(algorithm), "HS256")))
+		input := testpki.Segment(gatetest.JSON(M{"alg": "HS256", "typ": "at+jwt", "kid": "k1"})) + "." + testpki.Segment(gatetest.JSON(bound()))
 		for _, secret := range secrets {
 			mac := hmac.New(sha256.New, secret)
 			mac.Write([]byte(input))
@@ -254,7 +247,7 @@ func TestKeyInToken(t *testing.T) {
 		}
 	}()
 	attacker := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, localKeys(testpki.NewSigner("ES256", "k1")), settings())
+	v := newValidator(t, localKeys(testpki.NewSigner("ES256", "k1")), gatetest.AuthorizationServer())
 	url := "https://" + listener.Addr().String() + "/jwks"
 	expect(t, v, attacker.Token(bound(), M{"jwk": attacker.JWK(), "jku": url, "x5u": url}), partner, access.BadSignature)
 	expect(t, v, attacker.Token(bound(), M{"kid": "mine", "jwk": attacker.JWK(), "jku": url}), partner, access.UnknownKey)
@@ -272,7 +265,7 @@ func TestKeysOfAnotherServer(t *testing.T) {
 	const second = "https://second.example"
 	v := newValidator(t, Options{Local: map[config.Identifier]LocalIssuer{
 		issuer: localKeySet(testpki.KeySet(one)), second: localKeySet(testpki.KeySet(two)),
-	}}, settings(), settings(func(s *config.AuthorizationServer) { s.Name, s.Issuer = "second", second }))
+	}}, gatetest.AuthorizationServer(), gatetest.AuthorizationServer(func(s *config.AuthorizationServer) { s.Name, s.Issuer = "second", second }))
 	expect(t, v, one.Token(bound()), partner, access.Granted)
 	expect(t, v, two.Token(bound(M{"iss": second})), partner, access.Granted)
 	expect(t, v, two.Token(bound()), partner, access.BadSignature)
@@ -282,11 +275,11 @@ func TestKeysOfAnotherServer(t *testing.T) {
 // T-JWT-13 to T-JWT-16: correctly signed tokens that are malformed as text or as JSON.
 func TestMalformedTokens(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, localKeys(key), settings())
+	v := newValidator(t, localKeys(key), gatetest.AuthorizationServer())
 	const head = `{"alg":"ES256","kid":"k1","typ":"at+jwt"}`
 	good := key.Token(bound())
 	part := strings.Split(good, ".")
-	body := string(encode(bound()))
+	body := string(gatetest.JSON(bound()))
 	plus := func(member string) []byte { return []byte(body[:len(body)-1] + "," + member + "}") }
 	deep := strings.Repeat(`{"a":`, 1000) + "1" + strings.Repeat("}", 1000)
 	for name, raw := range map[string]string{
@@ -366,7 +359,7 @@ func fill(body string) []byte {
 // Signatures that do not match the header, RFC 8725 section 3.3.
 func TestBadSignatures(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, localKeys(key), settings())
+	v := newValidator(t, localKeys(key), gatetest.AuthorizationServer())
 	good := key.Token(bound())
 	part := strings.Split(good, ".")
 	unsigned := part[0] + "." + part[1] + "."
@@ -389,7 +382,7 @@ func TestBadSignatures(t *testing.T) {
 // is not named before the signature has verified.
 func TestClientNamedOnlyWhenVerified(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, localKeys(key), settings())
+	v := newValidator(t, localKeys(key), gatetest.AuthorizationServer())
 	expired := bound(M{"exp": 1})
 	for _, c := range []struct {
 		name, raw, client string
@@ -418,7 +411,7 @@ func TestAlgorithms(t *testing.T) {
 	for i, a := range every {
 		signers[i] = testpki.NewSigner(string(a), "key of "+string(a))
 	}
-	v := newValidator(t, localKeys(signers...), settings(algorithms(every...)))
+	v := newValidator(t, localKeys(signers...), gatetest.AuthorizationServer(gatetest.Algorithms(every...)))
 	for _, s := range signers {
 		expect(t, v, s.Token(bound()), partner, access.Granted)
 		for _, wrong := range signers {
@@ -433,7 +426,7 @@ func TestAlgorithms(t *testing.T) {
 // Claims are returned unchanged; scopes are split as RFC 6749 section 3.3 says (T-JWT-17).
 func TestClaims(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(t, localKeys(key), settings())
+	v := newValidator(t, localKeys(key), gatetest.AuthorizationServer())
 	raw := key.Token(M{
 		"iss": issuer, "aud": []string{"x", audience}, "sub": "S", "client_id": client, "jti": "J", "azp": "somebody else",
 		"iat": 1_700_000_000, "nbf": 1_700_000_001.25, "exp": 4_000_000_000,
@@ -459,7 +452,7 @@ func TestClaims(t *testing.T) {
 
 // T-BR-05: refusing a malformed token does not allocate, whatever its size.
 func TestDotsAllocations(t *testing.T) {
-	v := newValidator(t, localKeys(testpki.NewSigner("ES256", "k1")), settings())
+	v := newValidator(t, localKeys(testpki.NewSigner("ES256", "k1")), gatetest.AuthorizationServer())
 	cert := certificate(partner)
 	for _, raw := range []string{strings.Repeat(".", 1e6), strings.Repeat(".", maxToken), strings.Repeat("a.", maxToken/2)} {
 		if n := testing.AllocsPerRun(10, func() { _, _ = v.Validate(context.Background(), Credentials{Token: raw}, cert) }); n > 10 {
@@ -472,7 +465,7 @@ func TestDotsAllocations(t *testing.T) {
 // every byte before it.
 func FuzzToken(f *testing.F) {
 	key := testpki.NewSigner("ES256", "k1")
-	v := newValidator(f, localKeys(key, testpki.NewSigner("EdDSA", "k2")), settings(func(s *config.AuthorizationServer) { s.Cache.Entries = 0 }))
+	v := newValidator(f, localKeys(key, testpki.NewSigner("EdDSA", "k2")), gatetest.AuthorizationServer(func(s *config.AuthorizationServer) { s.Cache.Entries = 0 }))
 	attacker := testpki.NewSigner("ES256", "k1")
 	good := key.Token(bound())
 	seeds := []string{
@@ -490,7 +483,7 @@ func FuzzToken(f *testing.F) {
 		if _, err := v.Validate(context.Background(), Credentials{Token: raw}, cert); err == nil && raw != good {
 			t.Errorf("Validate(%q) = nil, want an error", raw)
 		} else if err != nil {
-			reason(t, err)
+			gatetest.Reason(t, err)
 		}
 	})
 }
@@ -499,10 +492,10 @@ func FuzzToken(f *testing.F) {
 // is bound to the certificate.
 func FuzzPayload(f *testing.F) {
 	key := testpki.NewSigner("EdDSA", "k1")
-	v := newValidator(f, localKeys(key), settings(func(s *config.AuthorizationServer) { s.Cache.Entries = 0 }))
+	v := newValidator(f, localKeys(key), gatetest.AuthorizationServer(func(s *config.AuthorizationServer) { s.Cache.Entries = 0 }))
 	seeds := [][]byte{
-		encode(bound()), encode(bound(M{"exp": 1})), encode(bound(M{"cnf": nil})), encode(bound(M{"cnf": M{"x5t#S256": 1}})),
-		encode(bound(M{"aud": []any{1}})), encode(bound(M{"scope": " a  b "})), []byte("{}"), []byte("null"), []byte(`{"exp":1e400}`),
+		gatetest.JSON(bound()), gatetest.JSON(bound(M{"exp": 1})), gatetest.JSON(bound(M{"cnf": nil})), gatetest.JSON(bound(M{"cnf": M{"x5t#S256": 1}})),
+		gatetest.JSON(bound(M{"aud": []any{1}})), gatetest.JSON(bound(M{"scope": " a  b "})), []byte("{}"), []byte("null"), []byte(`{"exp":1e400}`),
 	}
 	if len(seeds) == 0 {
 		f.Fatal("no seeds")
@@ -514,7 +507,7 @@ func FuzzPayload(f *testing.F) {
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		claims, err := v.Validate(context.Background(), Credentials{Token: key.Sign([]byte(`{"alg":"EdDSA","kid":"k1","typ":"at+jwt"}`), payload)}, cert)
 		if err != nil {
-			reason(t, err)
+			gatetest.Reason(t, err)
 			return
 		}
 		if claims.Issuer != issuer || !claims.Confirmation.Thumbprint.Matches(cert.Thumbprint) || !json.Valid(payload) {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
@@ -18,8 +19,8 @@ func profiled(p config.Profile, types ...string) func(*config.AuthorizationServe
 // typ of RFC 9068 the type counts.
 func TestOtherTokensWithoutAccessTokenType(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	plain := newValidator(t, localKeys(key), settings(profiled(config.ProfileRFC9068, "at+jwt", "JWT", config.NoType)))
-	curity := newValidator(t, localKeys(key), settings(profiled(config.ProfileCurity, "at+jwt", config.NoType)))
+	plain := newValidator(t, localKeys(key), gatetest.AuthorizationServer(profiled(config.ProfileRFC9068, "at+jwt", "JWT", config.NoType)))
+	curity := newValidator(t, localKeys(key), gatetest.AuthorizationServer(profiled(config.ProfileCurity, "at+jwt", config.NoType)))
 	for _, c := range []struct {
 		name   string
 		v      *Validator
@@ -56,7 +57,7 @@ func TestOtherTokensWithoutAccessTokenType(t *testing.T) {
 			}
 		})
 	}
-	v := newValidator(t, localKeys(key), settings(profiled(config.ProfileOkta, config.NoType)))
+	v := newValidator(t, localKeys(key), gatetest.AuthorizationServer(profiled(config.ProfileOkta, config.NoType)))
 	expect(t, v, key.Token(bound(), M{"typ": nil}), partner, access.Granted)
 	expect(t, v, key.Token(bound()), partner, access.WrongType)
 	expect(t, v, key.Token(bound(), M{"typ": "JWT"}), partner, access.WrongType)
@@ -67,8 +68,8 @@ func TestOtherTokensWithoutAccessTokenType(t *testing.T) {
 func TestLenientResponses(t *testing.T) {
 	a := newAuthority(t)
 	lenient := func(i *config.Introspection) { i.InsecureAudienceOptional, i.TextTimes = true, true }
-	v := newValidator(t, Options{}, settings(a.introspectedBy(config.OpaqueOnly, lenient)))
-	strict := newValidator(t, Options{}, settings(a.introspectedBy(config.OpaqueOnly)))
+	v := newValidator(t, Options{}, gatetest.AuthorizationServer(a.introspectedBy(config.OpaqueOnly, lenient)))
+	strict := newValidator(t, Options{}, gatetest.AuthorizationServer(a.introspectedBy(config.OpaqueOnly)))
 	for name, c := range map[string]struct {
 		response     M
 		want, before access.Reason
@@ -115,7 +116,7 @@ func TestReloadOfClaimNames(t *testing.T) {
 	raw := key.Token(bound(M{"client_id": client, "azp": "another"}))
 	a.knows("opaque", activeResponse(M{"client_id": nil, "cid": client, "azp": "another"}))
 	opaqueServer := func(edits ...func(*config.AuthorizationServer)) config.AuthorizationServer {
-		return settings(append(edits, a.introspectedBy(config.OpaqueOnly))...)
+		return gatetest.AuthorizationServer(append(edits, a.introspectedBy(config.OpaqueOnly))...)
 	}
 	cid := func(s *config.AuthorizationServer) { s.ClientClaim = []config.ClaimName{"cid"} }
 
@@ -130,12 +131,12 @@ func TestReloadOfClaimNames(t *testing.T) {
 	pool := new(reuse.Pool)
 	options := localKeys(key)
 	options.Lease = pool.Lease()
-	before := newValidator(t, options, settings())
+	before := newValidator(t, options, gatetest.AuthorizationServer())
 	if got := clientOf(before, raw); got != client {
 		t.Errorf("client = %q, want %q", got, client)
 	}
 	options.Lease = pool.Lease()
-	if got := clientOf(newValidator(t, options, settings(azp)), raw); got != "another" {
+	if got := clientOf(newValidator(t, options, gatetest.AuthorizationServer(azp)), raw); got != "another" {
 		t.Errorf("client after the reload = %q, want the azp", got)
 	}
 

@@ -90,7 +90,7 @@ func (c *certified) eventually(what string, happened func() bool) {
 	c.t.Helper()
 	for deadline := time.Now().Add(3 * patience); !happened(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			c.t.Fatalf("%s: not within %s\n%s", what, 3*patience, c.log.bytes())
+			c.t.Fatalf("%s: not within %s\n%s", what, 3*patience, c.log.Bytes())
 		}
 	}
 }
@@ -146,7 +146,7 @@ func TestACME(t *testing.T) {
 		t.Errorf("without a client certificate: %v", err)
 	}
 	c.check(c.stop())
-	for line := range bytes.Lines(c.log.bytes()) {
+	for line := range bytes.Lines(c.log.Bytes()) {
 		if !json.Valid(line) {
 			t.Errorf("the log holds %q", line)
 		}
@@ -426,8 +426,8 @@ func TestACMEReload(t *testing.T) {
 	})
 	c.certify("more.example.test", "ops@example.test", "dev@example.test")
 	c.await("failed", 1)
-	if !bytes.Contains(c.log.bytes(), []byte("listener.certificate.acme.email: cannot change while the gate runs")) {
-		t.Errorf("the log says\n%s", c.log.bytes())
+	if !bytes.Contains(c.log.Bytes(), []byte("listener.certificate.acme.email: cannot change while the gate runs")) {
+		t.Errorf("the log says\n%s", c.log.Bytes())
 	}
 	c.check(c.stop())
 }

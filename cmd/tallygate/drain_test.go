@@ -209,8 +209,8 @@ func TestStop(t *testing.T) {
 	d = newDrained(t, 0, 300*time.Millisecond)
 	d.hang()
 	d.signal(syscall.SIGTERM)
-	if code := d.ended(); code != cli.ExitFailure || !bytes.Contains(d.log.bytes(), []byte("requests were cut off after 300ms")) {
-		t.Errorf("with a request that hangs: ended with %d\n%s", code, d.log.bytes())
+	if code := d.ended(); code != cli.ExitFailure || !bytes.Contains(d.log.Bytes(), []byte("requests were cut off after 300ms")) {
+		t.Errorf("with a request that hangs: ended with %d\n%s", code, d.log.Bytes())
 	}
 
 	d = newDrained(t, time.Hour, time.Hour)

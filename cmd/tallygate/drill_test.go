@@ -251,7 +251,7 @@ func (d *drill) dead() bool {
 
 // lastWords returns the end of the log.
 func (d *drill) lastWords() []byte {
-	text := d.log.bytes()
+	text := d.log.Bytes()
 	if i := strings.LastIndex(string(text), "fatal error:"); i >= 0 {
 		return text[i:min(len(text), i+4000)]
 	}

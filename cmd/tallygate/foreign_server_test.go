@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -72,7 +73,7 @@ func newForeign(t *testing.T) *foreign {
 	server := exec.Command("node", "server.mjs")
 	server.Dir = dir
 	server.Env = append(os.Environ(), "ISSUER="+f.issuer, "ALIAS=https://"+f.alias, "AS_CERT=as.pem", "AS_KEY=as-key.pem", "CA=clients-ca.pem", "GATE_JWK="+string(jwk))
-	complaints := &logBuffer{}
+	complaints := &gatetest.Log{}
 	server.Stderr = complaints
 	orders, err := server.StdinPipe()
 	if err != nil {
@@ -89,12 +90,12 @@ func newForeign(t *testing.T) *foreign {
 		_ = orders.Close() // which ends it
 		_ = server.Wait()
 		if t.Failed() {
-			t.Logf("the server says:\n%s", complaints.bytes())
+			t.Logf("the server says:\n%s", complaints.Bytes())
 		}
 	})
 	f.orders, f.told = orders, bufio.NewScanner(out)
 	if got := f.heard(); got != "listening" {
-		t.Fatalf("the server says %q:\n%s", got, complaints.bytes())
+		t.Fatalf("the server says %q:\n%s", got, complaints.Bytes())
 	}
 	return f
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
 // proxied runs a front proxy from a configuration template in the world's folder until the test
@@ -22,7 +24,7 @@ func (r *reloading) proxied(t *testing.T, file, template string, ports map[strin
 		r.addresses[strings.ToLower(name)] = address
 	}
 	r.check(os.WriteFile(filepath.Join(r.dir, file), []byte(template), 0o600))
-	output := &logBuffer{}
+	output := &gatetest.Log{}
 	process := exec.Command(tool(t, command), args...)
 	process.Dir, process.Stdout, process.Stderr = r.dir, output, output
 	r.check(process.Start())
@@ -30,7 +32,7 @@ func (r *reloading) proxied(t *testing.T, file, template string, ports map[strin
 		_ = process.Process.Kill()
 		_ = process.Wait()
 		if t.Failed() {
-			t.Logf("%s said:\n%s", command, output.bytes())
+			t.Logf("%s said:\n%s", command, output.Bytes())
 		}
 	})
 	for _, address := range ports {
@@ -42,7 +44,7 @@ func (r *reloading) proxied(t *testing.T, file, template string, ports map[strin
 				break
 			}
 			if time.Now().After(deadline) {
-				t.Fatalf("%s does not listen: %v\n%s", command, err, output.bytes())
+				t.Fatalf("%s does not listen: %v\n%s", command, err, output.Bytes())
 			}
 			time.Sleep(5 * time.Millisecond)
 		}

@@ -127,7 +127,7 @@ func TestFrontProxy(t *testing.T) {
 			}
 		}
 	}
-	if strings.Contains(string(r.log.bytes()), r.pairs["lb"].Thumbprint()) {
+	if strings.Contains(string(r.log.Bytes()), r.pairs["lb"].Thumbprint()) {
 		t.Error("the log names the front proxy's certificate as a client's")
 	}
 	r.check(r.stop())

@@ -111,7 +111,7 @@ func TestHostileHandshakes(t *testing.T) {
 		t.Errorf("%d requests reached the upstream:\n%s", n, received)
 	}
 	r.check(r.stop())
-	log := r.log.bytes()
+	log := r.log.Bytes()
 	if bytes.Contains(log, []byte("canary")) || bytes.Contains(log, []byte("\nforged")) || bytes.Contains(log, []byte(`"level":"ERROR"`)) {
 		t.Errorf("the log says\n%s", log)
 	}

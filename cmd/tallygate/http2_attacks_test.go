@@ -137,10 +137,10 @@ func (r *reloading) survives(t *testing.T) {
 	select {
 	case err := <-r.exited:
 		r.exited <- err
-		t.Fatalf("the gate ended: %v\n%.4000s", err, fatal(r.log.bytes()))
+		t.Fatalf("the gate ended: %v\n%.4000s", err, fatal(r.log.Bytes()))
 	default:
 	}
-	if found := fatal(r.log.bytes()); found != nil {
+	if found := fatal(r.log.Bytes()); found != nil {
 		t.Fatalf("the gate says\n%.4000s", found)
 	}
 	visit, _ := r.visitor("northwind", "good", true, 0)

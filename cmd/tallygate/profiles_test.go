@@ -110,7 +110,7 @@ func TestProfiles(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err := w.granted(200); err != nil {
-				t.Fatalf("%v\n%s", err, w.log.bytes())
+				t.Fatalf("%v\n%s", err, w.log.Bytes())
 			}
 			received, _ := w.upstream.take()
 			for _, field := range []string{"Client-Id: " + s.client, "Partner: " + own, "Scopes: orders.read", "Subject: " + s.subject} {

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -65,7 +66,7 @@ func newRealServer(t *testing.T, variable string) *foreign {
 // end with the test.
 func (f *foreign) run(server *exec.Cmd) {
 	f.t.Helper()
-	output := &logBuffer{}
+	output := &gatetest.Log{}
 	server.Dir, server.Stdout, server.Stderr = f.dir, output, output
 	server.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := server.Start(); err != nil {
@@ -77,7 +78,7 @@ func (f *foreign) run(server *exec.Cmd) {
 		_ = syscall.Kill(-server.Process.Pid, syscall.SIGKILL)
 		<-ended
 		if f.t.Failed() {
-			f.t.Logf("the server says:\n%s", output.bytes())
+			f.t.Logf("the server says:\n%s", output.Bytes())
 		}
 	})
 	client, master := f.clientOf("ledger"), f.issuer
@@ -95,11 +96,11 @@ func (f *foreign) run(server *exec.Cmd) {
 		select {
 		case err := <-ended:
 			ended <- err
-			f.t.Fatalf("the server ended: %v\n%s", err, output.bytes())
+			f.t.Fatalf("the server ended: %v\n%s", err, output.Bytes())
 		default:
 		}
 		if time.Now().After(deadline) {
-			f.t.Fatalf("in %s the server has no metadata: %v\n%s", serverStart, err, output.bytes())
+			f.t.Fatalf("in %s the server has no metadata: %v\n%s", serverStart, err, output.Bytes())
 		}
 	}
 }

@@ -105,7 +105,7 @@ func TestReloadUnderLoad(t *testing.T) {
 		r.check(r.process.Process.Signal(syscall.SIGHUP))
 		for deadline := time.Now().Add(patience); measure(`tallygate_config_reloads_total{result="ok"}`) < float64(i); time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatalf("reload %d does not come\n%s", i, r.log.bytes())
+				t.Fatalf("reload %d does not come\n%s", i, r.log.Bytes())
 			}
 		}
 		if i == loadReloads/5 {

@@ -96,7 +96,7 @@ func TestRevocationEndsTunnels(t *testing.T) {
 	}
 	for deadline := time.Now().Add(patience); r.endings("revoked_certificate") != 2; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) { // the line comes after the end
-			t.Fatalf("%d lines tell so\n%s", r.endings("revoked_certificate"), r.log.bytes())
+			t.Fatalf("%d lines tell so\n%s", r.endings("revoked_certificate"), r.log.Bytes())
 		}
 	}
 	if n := r.endings("granted"); n != 0 {

@@ -132,7 +132,7 @@ func TestRollingStop(t *testing.T) {
 		}
 		gone.signal(syscall.SIGTERM)
 		if code := gone.ended(); code != cli.ExitOK {
-			t.Errorf("replaced gate %d ended with %d\n%s", i, code, gone.log.bytes())
+			t.Errorf("replaced gate %d ended with %d\n%s", i, code, gone.log.Bytes())
 		}
 	}
 	close(stop)

@@ -229,7 +229,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 		_, _ = ts.Stdout().Write(text)
 	},
 	// log: print the gate's log so far.
-	"log": func(ts *testscript.TestScript, _ bool, _ []string) { _, _ = ts.Stdout().Write(of(ts).log.bytes()) },
+	"log": func(ts *testscript.TestScript, _ bool, _ []string) { _, _ = ts.Stdout().Write(of(ts).log.Bytes()) },
 	// crl FILE CA [CERT]...: write the list of an authority, revoking certificates; with
 	// -stale before FILE, one that is past its next update.
 	"crl": func(ts *testscript.TestScript, _ bool, args []string) {

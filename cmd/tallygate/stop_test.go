@@ -33,7 +33,7 @@ func TestStopWithSilentConnections(t *testing.T) {
 	began := time.Now()
 	d.signal(syscall.SIGTERM)
 	if code := d.ended(); code != cli.ExitOK || time.Since(began) > 5*time.Second {
-		t.Errorf("ended with %d after %s\n%s", code, time.Since(began), d.log.bytes())
+		t.Errorf("ended with %d after %s\n%s", code, time.Since(began), d.log.Bytes())
 	}
 }
 
@@ -83,7 +83,7 @@ func TestStopUnderReloads(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	if code := d.ended(); code != cli.ExitOK {
-		t.Errorf("ended with %d\n%s", code, d.log.bytes())
+		t.Errorf("ended with %d\n%s", code, d.log.Bytes())
 	}
 }
 
@@ -101,6 +101,6 @@ func TestStopWithATunnel(t *testing.T) {
 		t.Errorf("it is ended after %s", took)
 	}
 	if code := d.ended(); code != cli.ExitOK || d.endings("stopping") != 1 {
-		t.Errorf("ended with %d\n%s", code, d.log.bytes())
+		t.Errorf("ended with %d\n%s", code, d.log.Bytes())
 	}
 }

@@ -124,7 +124,7 @@ func TestReloadEndsStreams(t *testing.T) {
 		t.Fatal("the gate does not stop")
 	}
 	if by, stopped := r.endings("partner_disabled"), r.endings("stopping"); by != 2 || stopped != 2 {
-		t.Errorf("%d and %d lines\n%s", by, stopped, r.log.bytes())
+		t.Errorf("%d and %d lines\n%s", by, stopped, r.log.Bytes())
 	}
 }
 
@@ -153,7 +153,7 @@ func TestReloadOfUpstreamAnchors(t *testing.T) {
 	if v, err := visit(); err != nil || v.status != 200 {
 		t.Errorf("%+v, %v", v, err)
 	}
-	if !strings.Contains(string(r.log.bytes()), filepath.Join(r.dir, "upstream-ca.pem")) {
+	if !strings.Contains(string(r.log.Bytes()), filepath.Join(r.dir, "upstream-ca.pem")) {
 		t.Error("the log does not name the file")
 	}
 	r.check(r.stop())

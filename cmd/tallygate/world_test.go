@@ -23,9 +23,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -45,7 +45,7 @@ type world struct {
 	// environment is what the process finds beside this one's.
 	environment []string
 	exited      chan error
-	log         *logBuffer
+	log         *gatetest.Log
 	addresses   map[string]string // of the gate's listeners, by name
 	answer      *http.Response    // to the last call
 	body        []byte
@@ -125,7 +125,7 @@ func (w *world) close() {
 
 // start runs the gate and waits until all listeners are open.
 func (w *world) start(executable, config string) error {
-	w.log = &logBuffer{}
+	w.log = &gatetest.Log{}
 	w.process = exec.Command(executable, "serve", "--config", config)
 	w.process.Dir, w.process.Stderr = w.dir, w.log
 	w.process.Env = append(os.Environ(), w.environment...)
@@ -146,11 +146,11 @@ func (w *world) start(executable, config string) error {
 		select {
 		case err := <-w.exited:
 			w.exited <- err
-			return fmt.Errorf("the gate ended: %w\n%s", err, w.log.bytes())
+			return fmt.Errorf("the gate ended: %w\n%s", err, w.log.Bytes())
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
-	return fmt.Errorf("the gate does not listen:\n%s", w.log.bytes())
+	return fmt.Errorf("the gate does not listen:\n%s", w.log.Bytes())
 }
 
 // stop ends the gate with SIGINT, which skips drain.delay. The gate must end without an error, and
@@ -163,14 +163,14 @@ func (w *world) stop() error {
 	case err := <-w.exited:
 		w.process = nil
 		if err != nil {
-			return fmt.Errorf("the gate ended: %w\n%s", err, w.log.bytes())
+			return fmt.Errorf("the gate ended: %w\n%s", err, w.log.Bytes())
 		}
 	case <-time.After(patience):
 		return errors.New("the gate does not stop")
 	}
 	for name, token := range w.tokens {
 		for _, part := range strings.Split(token, ".") {
-			if len(part) > 20 && bytes.Contains(w.log.bytes(), []byte(part)) {
+			if len(part) > 20 && bytes.Contains(w.log.Bytes(), []byte(part)) {
 				return fmt.Errorf("the log holds a part of the token %s", name)
 			}
 		}
@@ -506,7 +506,7 @@ func (w *world) reloaded(result string, want int) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%v reloads are %s, want %d\n%s", n, result, want, w.log.bytes())
+	return fmt.Errorf("%v reloads are %s, want %d\n%s", n, result, want, w.log.Bytes())
 }
 
 // metric returns the value of a series.
@@ -526,7 +526,7 @@ func (w *world) metric(series string) (float64, error) {
 // lines returns the log lines with the message.
 func (w *world) lines(msg string) []map[string]any {
 	var found []map[string]any
-	for line := range bytes.Lines(w.log.bytes()) {
+	for line := range bytes.Lines(w.log.Bytes()) {
 		var fields map[string]any
 		if json.Unmarshal(line, &fields) == nil && fields["msg"] == msg {
 			found = append(found, fields)
@@ -544,22 +544,4 @@ func (w *world) admin(path string) (int, []byte, error) {
 	defer func() { _ = answer.Body.Close() }()
 	text, err := io.ReadAll(answer.Body)
 	return answer.StatusCode, text, err
-}
-
-// A logBuffer collects the output of a running process.
-type logBuffer struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.Write(p)
-}
-
-func (b *logBuffer) bytes() []byte {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return bytes.Clone(b.buffer.Bytes())
 }

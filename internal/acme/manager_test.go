@@ -25,6 +25,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testacme"
 	"github.com/tallygate/tallygate/internal/testpki"
 	"github.com/tallygate/tallygate/mtls"
@@ -108,15 +109,6 @@ func (s *site) shown() *x509.Certificate {
 	return leaf
 }
 
-func await(t *testing.T, what string, happened func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !happened(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s did not happen", what)
-		}
-	}
-}
-
 func acmeOf(directory, storage string) *config.ACME {
 	u, err := url.Parse(directory)
 	if err != nil {
@@ -159,7 +151,7 @@ func renewed(t *testing.T) bool {
 	}
 	s := newSite(t, settings, roots, listener, 2*time.Second) // due when five times that is left
 	var first *x509.Certificate
-	await(t, "a certificate", func() bool { first = s.shown(); return first != nil })
+	gatetest.Eventually(t, "a certificate", func() bool { first = s.shown(); return first != nil })
 	if err := s.acme.Ready(); err != nil {
 		t.Error(err)
 	}
@@ -168,7 +160,7 @@ func renewed(t *testing.T) bool {
 		server.Stop()
 		return false
 	}
-	await(t, "a renewal", func() bool {
+	gatetest.Eventually(t, "a renewal", func() bool {
 		now := s.shown()
 		if now == nil {
 			t.Fatal("a handshake got no certificate during the renewal, want the old or the new one")
@@ -236,11 +228,11 @@ func TestACMEStorageThatHangs(t *testing.T) {
 		defer close(ran)
 		a.Run(ctx, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1})
 	}()
-	await(t, "reading", first)
+	gatetest.Eventually(t, "reading", first)
 	other := *settings
 	other.Domains = []config.Host{"more.example.test"}
 	a.Configure(&other, nil)
-	await(t, "reading of what comes after", second)
+	gatetest.Eventually(t, "reading of what comes after", second)
 	cancel()
 	select {
 	case <-ran:

@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
@@ -265,12 +266,12 @@ func TestRun(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	var run sync.WaitGroup
 	run.Go(func() { server.Run(ctx) })
-	eventually(t, "failing", func() bool { return testutil.ToFloat64(server.metrics.failed) >= 1 })
+	gatetest.Eventually(t, "failing", func() bool { return testutil.ToFloat64(server.metrics.failed) >= 1 })
 	if _, err := server.Metadata(); err != ErrNoMetadata { //nolint:errorlint // the very value is promised
 		t.Errorf("Metadata() before a fetch: %v, want ErrNoMetadata", err)
 	}
 	s.publish(map[string]any{OpenIDPath: M{"issuer": s.URL, "jwks_uri": "https://keys.example/1"}})
-	eventually(t, "read", func() bool { return changes.Load() == 1 })
+	gatetest.Eventually(t, "read", func() bool { return changes.Load() == 1 })
 	stop()
 	run.Wait()
 	read := func(want int64) {
@@ -310,16 +311,4 @@ func TestUnreachable(t *testing.T) {
 	if _, ok := ctx.Deadline(); !ok || FetchTimeout > 10*time.Second {
 		t.Error("a fetch has no timeout, want one")
 	}
-}
-
-// eventually waits until check holds. It is for effects of real sockets.
-func eventually(t *testing.T, what string, check func() bool) {
-	t.Helper()
-	for range 1000 {
-		if check() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("not within 10 s: %s", what)
 }

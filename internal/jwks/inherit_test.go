@@ -8,6 +8,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
@@ -17,14 +18,14 @@ import (
 // kept.
 func TestInheritedKeys(t *testing.T) {
 	ec, rsa := testpki.NewSigner("ES256", "ec"), testpki.NewSigner("RS256", "rsa")
-	e := newEndpoint(t, document(set(ec.JWK(), rsa.JWK(M{"alg": nil}))))
+	e := newEndpoint(t, document(gatetest.KeySet(ec.JWK(), rsa.JWK(M{"alg": nil}))))
 	another, _ := testpki.NewCA("another CA").Write(t.TempDir(), "another")
-	_, fromFile := keyFile(t, testpki.KeySet(testpki.NewSigner("ES256", "other")))
+	_, fromFile := gatetest.KeyFile(t, testpki.KeySet(testpki.NewSigner("ES256", "other")))
 	two := func(s *config.AuthorizationServer) {
 		s.Connection.Trust = append(s.Connection.Trust, config.Path(another))
 	}
 	moved := func(path string) func(*config.AuthorizationServer) {
-		return func(s *config.AuthorizationServer) { s.KeySet.URL = parseURL(t, e.URL+path) }
+		return func(s *config.AuthorizationServer) { s.KeySet.URL = gatetest.URL(t, e.URL+path) }
 	}
 	insecure := func(s *config.AuthorizationServer) { s.Connection.InsecureLoopbackHTTP = true }
 	none, unread := access.UnsupportedAlgorithm, access.IssuerUnavailable
@@ -36,10 +37,10 @@ func TestInheritedKeys(t *testing.T) {
 		"cool_down":         {nil, func(s *config.AuthorizationServer) { s.KeySet.CoolDown = time.Minute }, access.Granted, none},
 		"max_stale":         {nil, func(s *config.AuthorizationServer) { s.KeySet.MaxStale = time.Hour }, access.Granted, none},
 		"max_stale, over":   {nil, func(s *config.AuthorizationServer) { s.KeySet.MaxStale = 1 }, unread, none},
-		"more algorithms":   {nil, algorithms(config.ES256, config.RS256), access.Granted, access.Granted},
-		"others":            {nil, algorithms(config.RS256), none, access.Granted},
-		"fewer":             {algorithms(config.ES256, config.RS256), algorithms(config.ES256), access.Granted, none},
-		"of no key":         {nil, algorithms(config.EdDSA, config.ES384), none, none},
+		"more algorithms":   {nil, gatetest.Algorithms(config.ES256, config.RS256), access.Granted, access.Granted},
+		"others":            {nil, gatetest.Algorithms(config.RS256), none, access.Granted},
+		"fewer":             {gatetest.Algorithms(config.ES256, config.RS256), gatetest.Algorithms(config.ES256), access.Granted, none},
+		"of no key":         {nil, gatetest.Algorithms(config.EdDSA, config.ES384), none, none},
 		"more trust":        {nil, two, access.Granted, none},
 		"less trust":        {two, func(*config.AuthorizationServer) {}, unread, none},
 		"the system's":      {nil, func(s *config.AuthorizationServer) { s.Connection.Trust = nil }, unread, none},
@@ -54,15 +55,15 @@ func TestInheritedKeys(t *testing.T) {
 			if c.before == nil {
 				c.before = func(*config.AuthorizationServer) {}
 			}
-			e.serve(document(set(ec.JWK(), rsa.JWK(M{"alg": nil}))))
+			e.serve(document(gatetest.KeySet(ec.JWK(), rsa.JWK(M{"alg": nil}))))
 			pool, log := new(reuse.Pool), slog.New(slog.DiscardHandler)
-			before := after(t, pool, nil, settings(e.settings(t), c.before), log)
+			before := after(t, pool, nil, gatetest.AuthorizationServer(e.settings(t), c.before), log)
 			if err := before.Refresh(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			expect(t, before, ec.Token(bound()), map[bool]access.Reason{true: access.UnknownKey, false: access.Granted}[name == "a file before"])
 			e.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
-			next := after(t, pool, nil, settings(e.settings(t), c.edit), log)
+			next := after(t, pool, nil, gatetest.AuthorizationServer(e.settings(t), c.edit), log)
 			expect(t, next, ec.Token(bound()), c.ec)
 			expect(t, next, rsa.Token(bound()), c.rsa)
 			if got := next.Latest(); got != nil && !got.fetchedAt.Equal(before.Latest().fetchedAt) {
@@ -71,8 +72,8 @@ func TestInheritedKeys(t *testing.T) {
 		})
 	}
 	pool, log := new(reuse.Pool), slog.New(slog.DiscardHandler)
-	after(t, pool, localKeySet(testpki.KeySet(ec)), settings(), log)
-	next := after(t, pool, nil, settings(e.settings(t), func(s *config.AuthorizationServer) { s.KeySet.URL = nil }), log)
+	after(t, pool, localKeySet(testpki.KeySet(ec)), gatetest.AuthorizationServer(), log)
+	next := after(t, pool, nil, gatetest.AuthorizationServer(e.settings(t), func(s *config.AuthorizationServer) { s.KeySet.URL = nil }), log)
 	if ready(next) {
 		t.Error("the keys of our own issuer were inherited by another server, want none")
 	}

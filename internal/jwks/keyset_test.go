@@ -14,6 +14,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -72,15 +73,15 @@ func TestParseKeySet(t *testing.T) {
 		{"array", []int{}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			accepted := settings().Algorithms
-			beside, err := parse(set(good.JWK(), c.jwk), accepted, "")
+			accepted := gatetest.AuthorizationServer().Algorithms
+			beside, err := parse(gatetest.KeySet(good.JWK(), c.jwk), accepted, "")
 			if err != nil {
 				t.Fatalf("parse with a good key = %v, want the good key", err)
 			}
 			if got := len(beside.keys) == 2; got != c.usable {
 				t.Errorf("usable: %t, want %t", got, c.usable)
 			}
-			if _, err := parse(set(c.jwk), accepted, ""); (err == nil) != c.usable {
+			if _, err := parse(gatetest.KeySet(c.jwk), accepted, ""); (err == nil) != c.usable {
 				t.Errorf("parse of the key alone = %v", err)
 			}
 		})
@@ -89,7 +90,7 @@ func TestParseKeySet(t *testing.T) {
 
 // A document without a usable key is an error.
 func TestParseKeySetRefuses(t *testing.T) {
-	jwk := string(encode(testpki.NewSigner("ES256", "k").JWK()))
+	jwk := string(gatetest.JSON(testpki.NewSigner("ES256", "k").JWK()))
 	for name, document := range map[string]string{
 		"empty": "", "null": "null", "array": "[" + jwk + "]", "a key alone": jwk, "no keys": "{}", "keys null": `{"keys":null}`,
 		"keys empty": `{"keys":[]}`, "keys an object": `{"keys":{}}`, "Keys": `{"Keys":[` + jwk + `]}`,
@@ -112,7 +113,7 @@ func TestSmallRSAKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	weak := &testpki.Signer{Key: key, KeyID: "weak", Algorithm: "PS256"}
-	v := newSource(t, localKeySet(testpki.KeySet(weak, testpki.NewSigner("ES256", "k1"))), settings())
+	v := newSource(t, localKeySet(testpki.KeySet(weak, testpki.NewSigner("ES256", "k1"))), gatetest.AuthorizationServer())
 	expect(t, v, weak.Token(bound()), access.UnknownKey)
 }
 
@@ -120,9 +121,9 @@ func TestSmallRSAKey(t *testing.T) {
 // this algorithm alone, RFC 8725 section 3.1.
 func TestKeyAlgorithm(t *testing.T) {
 	free := testpki.NewSigner("PS256", "free")
-	document := set(free.JWK(M{"alg": nil}), free.JWK(M{"kid": "bound"}))
-	_, fromFile := keyFile(t, document)
-	v := newSource(t, nil, settings(fromFile, algorithms(config.PS256, config.RS256)))
+	document := gatetest.KeySet(free.JWK(M{"alg": nil}), free.JWK(M{"kid": "bound"}))
+	_, fromFile := gatetest.KeyFile(t, document)
+	v := newSource(t, nil, gatetest.AuthorizationServer(fromFile, gatetest.Algorithms(config.PS256, config.RS256)))
 	for _, algorithm := range []string{"PS256", "RS256"} {
 		s := &testpki.Signer{Key: free.Key, KeyID: "free", Algorithm: algorithm}
 		expect(t, v, s.Token(bound()), access.Granted)
@@ -157,8 +158,8 @@ func TestEd25519(t *testing.T) {
 		if c.key == "" {
 			jwk = signer.JWK(M{"alg": nil})
 		}
-		_, fromFile := keyFile(t, set(jwk, testpki.NewSigner("ES256", "other").JWK()))
-		s := newSource(t, nil, settings(fromFile, algorithms(c.accepted, config.ES256)))
+		_, fromFile := gatetest.KeyFile(t, gatetest.KeySet(jwk, testpki.NewSigner("ES256", "other").JWK()))
+		s := newSource(t, nil, gatetest.AuthorizationServer(fromFile, gatetest.Algorithms(c.accepted, config.ES256)))
 		t.Run(fmt.Sprintf("%s, key %s, token %s", c.accepted, c.key, c.token), func(t *testing.T) {
 			expect(t, s, signer.Token(bound(), M{"alg": c.token}), c.want)
 		})
@@ -169,11 +170,11 @@ func TestEd25519(t *testing.T) {
 func TestLongerRSAHashes(t *testing.T) {
 	for _, algorithm := range []config.Algorithm{config.RS384, config.RS512} {
 		signer := testpki.NewSigner(string(algorithm), "k1")
-		s := newSource(t, localKeySet(testpki.KeySet(signer)), settings(algorithms(algorithm)))
+		s := newSource(t, localKeySet(testpki.KeySet(signer)), gatetest.AuthorizationServer(gatetest.Algorithms(algorithm)))
 		expect(t, s, signer.Token(bound()), access.Granted)
 		expect(t, s, (&testpki.Signer{Key: signer.Key, KeyID: "k1", Algorithm: "RS256"}).Token(bound(), M{"alg": string(algorithm)}), access.BadSignature)
 		expect(t, s, (&testpki.Signer{Key: signer.Key, KeyID: "k1", Algorithm: "RS256"}).Token(bound()), access.UnsupportedAlgorithm)
-		without := newSource(t, localKeySet(set(signer.JWK(M{"alg": nil}))), settings(algorithms(config.RS256)))
+		without := newSource(t, localKeySet(gatetest.KeySet(signer.JWK(M{"alg": nil}))), gatetest.AuthorizationServer(gatetest.Algorithms(config.RS256)))
 		expect(t, without, signer.Token(bound()), access.UnsupportedAlgorithm)
 	}
 }
@@ -186,7 +187,7 @@ func TestTokenWithoutKeyID(t *testing.T) {
 		signers[i] = testpki.NewSigner("ES256", fmt.Sprint("k", i))
 	}
 	keys := append([]*testpki.Signer{testpki.NewSigner("PS256", "rsa"), testpki.NewSigner("EdDSA", "ed")}, signers...)
-	s := newSource(t, localKeySet(testpki.KeySet(keys...)), settings())
+	s := newSource(t, localKeySet(testpki.KeySet(keys...)), gatetest.AuthorizationServer())
 	for i, signer := range signers {
 		want := access.Granted
 		if i >= maxCandidates {
@@ -202,7 +203,7 @@ func TestTokenWithoutKeyID(t *testing.T) {
 // it is no typ.
 func TestAbsentType(t *testing.T) {
 	signer := testpki.NewSigner("ES256", "k1")
-	s := newSource(t, localKeySet(testpki.KeySet(signer)), settings())
+	s := newSource(t, localKeySet(testpki.KeySet(signer)), gatetest.AuthorizationServer())
 	for _, c := range []struct {
 		typ      any // nil: absent
 		accepted []string
@@ -251,14 +252,14 @@ func TestKeysOfOtherTenants(t *testing.T) {
 		{"https://login.microsoftonline.com/common/v2.0", false},
 		{5, false},
 	} {
-		document := set(signer.JWK(M{"issuer": c.issuer}), testpki.NewSigner("ES256", "other").JWK())
-		entra := settings(algorithms(config.RS256, config.ES256), func(s *config.AuthorizationServer) {
+		document := gatetest.KeySet(signer.JWK(M{"issuer": c.issuer}), testpki.NewSigner("ES256", "other").JWK())
+		entra := gatetest.AuthorizationServer(gatetest.Algorithms(config.RS256, config.ES256), func(s *config.AuthorizationServer) {
 			s.Profile, s.Issuer = config.ProfileEntra, "https://login.microsoftonline.com/"+ours+"/v2.0"
 		})
 		if got := newSource(t, localKeySet(document), entra).Latest().hasKeyID("k1"); got != c.used {
 			t.Errorf("key with issuer %v used: %t, want %t", c.issuer, got, c.used)
 		}
-		if !newSource(t, localKeySet(document), settings(algorithms(config.RS256, config.ES256))).Latest().hasKeyID("k1") {
+		if !newSource(t, localKeySet(document), gatetest.AuthorizationServer(gatetest.Algorithms(config.RS256, config.ES256))).Latest().hasKeyID("k1") {
 			t.Errorf("key with issuer %v left out for a server without tenants", c.issuer)
 		}
 	}
@@ -267,10 +268,10 @@ func TestKeysOfOtherTenants(t *testing.T) {
 // Keys whose private part can be computed are not used: CVE-2017-15361 and the exponent 3.
 func TestWeakRSAKeys(t *testing.T) {
 	good := testpki.NewSigner("PS256", "x")
-	if _, err := parse(set(good.JWK()), every, ""); err != nil {
+	if _, err := parse(gatetest.KeySet(good.JWK()), every, ""); err != nil {
 		t.Errorf("parse = %v, want the good key", err)
 	}
-	if _, err := parse(set(good.JWK(M{"e": "Aw"})), every, ""); err == nil {
+	if _, err := parse(gatetest.KeySet(good.JWK(M{"e": "Aw"})), every, ""); err == nil {
 		t.Error("parse of a key with exponent 3 = nil, want an error")
 	}
 }
@@ -281,7 +282,7 @@ func TestKeysWithOneID(t *testing.T) {
 	for i := range signers {
 		signers[i] = testpki.NewSigner("EdDSA", "same")
 	}
-	v := newSource(t, localKeySet(testpki.KeySet(append(signers, testpki.NewSigner("ES256", "same"))...)), settings())
+	v := newSource(t, localKeySet(testpki.KeySet(append(signers, testpki.NewSigner("ES256", "same"))...)), gatetest.AuthorizationServer())
 	for i, s := range signers {
 		want := access.Granted
 		if i >= maxCandidates {
@@ -294,8 +295,8 @@ func TestKeysWithOneID(t *testing.T) {
 // Private members of a JWK are ignored.
 func TestPrivateMembers(t *testing.T) {
 	key, foreign := testpki.NewSigner("EdDSA", "k1"), testpki.NewSigner("EdDSA", "k1")
-	_, fromFile := keyFile(t, set(key.JWK(M{"d": testpki.Segment(make([]byte, 32))})))
-	v := newSource(t, nil, settings(fromFile))
+	_, fromFile := gatetest.KeyFile(t, gatetest.KeySet(key.JWK(M{"d": testpki.Segment(make([]byte, 32))})))
+	v := newSource(t, nil, gatetest.AuthorizationServer(fromFile))
 	expect(t, v, key.Token(bound()), access.Granted)
 	expect(t, v, foreign.Token(bound()), access.BadSignature)
 }
@@ -312,7 +313,7 @@ func TestCertificateInKeySet(t *testing.T) {
 		x5c  []string
 		keys int
 	}{"its own": {der(pair.Cert), 1}, "another's": {der(testpki.NewCA("another").Cert), 0}, "rubbish": {[]string{"AAAA"}, 0}} {
-		got, err := parse(set(s.JWK(M{"x5c": c.x5c})), every, "")
+		got, err := parse(gatetest.KeySet(s.JWK(M{"x5c": c.x5c})), every, "")
 		if (err == nil) != (c.keys == 1) {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
@@ -321,8 +322,8 @@ func TestCertificateInKeySet(t *testing.T) {
 
 // The error of New says what stops the start.
 func TestNewRefuses(t *testing.T) {
-	_, fromGood := keyFile(t, testpki.KeySet(testpki.NewSigner("ES256", "k1")))
-	brokenFile, fromBroken := keyFile(t, []byte("{}"))
+	_, fromGood := gatetest.KeyFile(t, testpki.KeySet(testpki.NewSigner("ES256", "k1")))
+	brokenFile, fromBroken := gatetest.KeyFile(t, []byte("{}"))
 	missing := t.TempDir() + "/missing"
 	file := func(path string) func(*config.AuthorizationServer) {
 		return func(s *config.AuthorizationServer) { s.KeySet.File = config.Path(path) }
@@ -346,12 +347,12 @@ func TestNewRefuses(t *testing.T) {
 		{"cool_down zero", []func(*config.AuthorizationServer){fromGood, func(s *config.AuthorizationServer) { s.KeySet.CoolDown = 0 }}, "cool_down"},
 		{"max_stale zero", []func(*config.AuthorizationServer){fromGood, func(s *config.AuthorizationServer) { s.KeySet.MaxStale = 0 }}, "max_stale"},
 	} {
-		_, err := New(settings(c.edits...), options(nil))
+		_, err := New(gatetest.AuthorizationServer(c.edits...), options(nil))
 		if c.names == "" && err != nil || c.names != "" && (err == nil || !strings.Contains(fmt.Sprint(err), c.names)) {
 			t.Errorf("%s: got %v, want an error that names %q", c.name, err, c.names)
 		}
 	}
-	if _, err := New(settings(), options(localKeySet([]byte("{}")))); err == nil {
+	if _, err := New(gatetest.AuthorizationServer(), options(localKeySet([]byte("{}")))); err == nil {
 		t.Error("New for our own issuer without keys = nil, want an error")
 	}
 }

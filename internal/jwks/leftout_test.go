@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
@@ -27,10 +28,10 @@ func TestLeftOutKeysAreLogged(t *testing.T) {
 	operations := good.JWK(M{"kid": "wraps", "use": nil, "key_ops": []string{"wrapKey"}})
 
 	version, document := uint64(0), []byte(nil)
-	publish := func(keys ...any) { version, document = version+1, set(keys...) }
+	publish := func(keys ...any) { version, document = version+1, gatetest.KeySet(keys...) }
 	publish(good.JWK())
 	var log bytes.Buffer
-	settings := settings()
+	settings := gatetest.AuthorizationServer()
 	pool, logger := new(reuse.Pool), slog.New(slog.NewJSONHandler(&log, nil))
 	s := after(t, pool, func() ([]byte, uint64) { return document, version }, settings, logger)
 	told := func(keys ...any) (lines []string) {
@@ -100,8 +101,8 @@ func weakRSA(t *testing.T) M {
 // key does not count.
 func TestKeysAreNamed(t *testing.T) {
 	rs, es := testpki.NewSigner("RS256", "rsa"), testpki.NewSigner("ES384", "ec")
-	_, fromFile := keyFile(t, set(rs.JWK(), es.JWK(), rs.JWK(M{"kid": "sealed", "use": "enc"})))
-	_, err := New(settings(fromFile), options(nil))
+	_, fromFile := gatetest.KeyFile(t, gatetest.KeySet(rs.JWK(), es.JWK(), rs.JWK(M{"kid": "sealed", "use": "enc"})))
+	_, err := New(gatetest.AuthorizationServer(fromFile), options(nil))
 	for _, want := range []string{
 		`no usable key: kid "rsa": kty "RSA", crv "", alg "RS256" fit none of the accepted algorithms ["ES256" "PS256" "EdDSA"]; `,
 		`kid "ec": kty "EC", crv "P-384", alg "ES384" fit none`, `kid "sealed": for another use: use "enc"`,
@@ -110,13 +111,13 @@ func TestKeysAreNamed(t *testing.T) {
 			t.Errorf("New = %v, want %s", err, want)
 		}
 	}
-	_, empty := keyFile(t, set())
-	if _, err := New(settings(empty), options(nil)); err == nil || !strings.Contains(err.Error(), "no usable key: the set is empty") {
+	_, empty := gatetest.KeyFile(t, gatetest.KeySet())
+	if _, err := New(gatetest.AuthorizationServer(empty), options(nil)); err == nil || !strings.Contains(err.Error(), "no usable key: the set is empty") {
 		t.Errorf("New with an empty set = %v, want that it is empty", err)
 	}
 
-	_, fromFile = keyFile(t, set(rs.JWK(), es.JWK(), rs.JWK(M{"kid": "sealed", "use": "enc"})))
-	s := newSource(t, nil, settings(fromFile, algorithms("RS256", "EdDSA")))
+	_, fromFile = gatetest.KeyFile(t, gatetest.KeySet(rs.JWK(), es.JWK(), rs.JWK(M{"kid": "sealed", "use": "enc"})))
+	s := newSource(t, nil, gatetest.AuthorizationServer(fromFile, gatetest.Algorithms("RS256", "EdDSA")))
 	jws, err := Parse(rs.Token(bound(), M{"kid": "gone"}))
 	if err != nil {
 		t.Fatal(err)
@@ -131,8 +132,8 @@ func TestKeysAreNamed(t *testing.T) {
 	for i := range signers {
 		signers[i] = &testpki.Signer{Key: rs.Key, KeyID: strings.Repeat("k", 200) + strconv.Itoa(i), Algorithm: "RS256"}
 	}
-	_, fromFile = keyFile(t, testpki.KeySet(signers...))
-	many := newSource(t, nil, settings(fromFile, algorithms("RS256"))).Latest().described
+	_, fromFile = gatetest.KeyFile(t, testpki.KeySet(signers...))
+	many := newSource(t, nil, gatetest.AuthorizationServer(fromFile, gatetest.Algorithms("RS256"))).Latest().described
 	if len(many) > 1_000 || !strings.HasSuffix(many, "and 97 more") {
 		t.Errorf("description of %d keys has %d bytes and ends in %q, want at most 1,000 and the number of the others", maxKeys, len(many), many[len(many)-20:])
 	}

@@ -2,11 +2,7 @@ package jwks
 
 import (
 	"encoding/json"
-	"errors"
 	"log/slog"
-	"net/url"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -15,13 +11,14 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/authserver"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const issuer = "https://as.example"
+const issuer = gatetest.Issuer
 
 type M = testpki.M
 
@@ -33,59 +30,6 @@ var every = []config.Algorithm{
 }
 
 var partner = testpki.NewCA("Northwind CA").Leaf("ledger.northwind.example")
-
-// settings returns a server with the defaults of package config, without a key set.
-func settings(edits ...func(*config.AuthorizationServer)) config.AuthorizationServer {
-	s := config.AuthorizationServer{
-		Name:       "partners",
-		Issuer:     issuer,
-		Tokens:     config.JWTOnly,
-		Algorithms: []config.Algorithm{config.ES256, config.PS256, config.EdDSA},
-		KeySet:     config.KeySet{Refresh: 5 * time.Minute, CoolDown: 10 * time.Second, MaxStale: 24 * time.Hour},
-	}
-	for _, edit := range edits {
-		edit(&s)
-	}
-	return s
-}
-
-func algorithms(list ...config.Algorithm) func(*config.AuthorizationServer) {
-	return func(s *config.AuthorizationServer) { s.Algorithms = list }
-}
-
-// keyFile makes the server read document as its key set from a file.
-func keyFile(t testing.TB, document []byte) (string, func(*config.AuthorizationServer)) {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "jwks.json")
-	write(t, path, document)
-	return path, func(s *config.AuthorizationServer) { s.KeySet.File = config.Path(path) }
-}
-
-func write(t testing.TB, path string, document []byte) {
-	t.Helper()
-	if err := os.WriteFile(path, document, 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func parseURL(t testing.TB, s string) *config.URL {
-	t.Helper()
-	u, err := url.Parse(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &config.URL{URL: *u}
-}
-
-func encode(v any) []byte {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(err)
-	}
-	return b
-}
-
-func set(keys ...any) []byte { return encode(M{"keys": keys}) }
 
 // localKeySet returns a key set of our own issuer that never changes.
 func localKeySet(document []byte) LocalKeySet {
@@ -138,18 +82,11 @@ func bound(edits ...M) M {
 // Denial fails the test.
 func expect(t testing.TB, s *Source, raw string, want access.Reason) {
 	t.Helper()
-	got := access.Granted
 	jws, err := Parse(raw)
 	if err == nil {
 		_, _, err = s.Verify(t.Context(), jws, MediaTypes("at+jwt"), time.Now())
 	}
-	var d *access.Denial
-	if errors.As(err, &d) {
-		got = d.Reason
-	} else if err != nil {
-		t.Fatalf("error %v wraps no Denial", err)
-	}
-	if got != want {
+	if got := gatetest.Reason(t, err); got != want {
 		t.Errorf("got %s (%v), want %s", got, err, want)
 	}
 }

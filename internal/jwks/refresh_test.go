@@ -17,6 +17,7 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/authserver"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
@@ -41,7 +42,7 @@ func TestETag(t *testing.T) {
 		}
 		document(body)(w, r)
 	})
-	s := newSource(t, nil, settings(e.settings(t)))
+	s := newSource(t, nil, gatetest.AuthorizationServer(e.settings(t)))
 	read := func(want string) {
 		t.Helper()
 		before := s.Latest()
@@ -67,7 +68,7 @@ func TestETag(t *testing.T) {
 	read("")
 	set(`"three"`)
 	read("")
-	s.settings.URL = parseURL(t, e.URL+"/elsewhere")
+	s.settings.URL = gatetest.URL(t, e.URL+"/elsewhere")
 	read("")
 	// A 304 in response to an unconditional request is an error.
 	e.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotModified) })
@@ -86,7 +87,7 @@ func TestCacheControl(t *testing.T) {
 		w.Header()["Cache-Control"] = *header.Load()
 		document(body)(w, r)
 	})
-	s := newSource(t, nil, settings(e.settings(t), func(s *config.AuthorizationServer) { s.KeySet.Refresh = 5 * time.Minute }))
+	s := newSource(t, nil, gatetest.AuthorizationServer(e.settings(t), func(s *config.AuthorizationServer) { s.KeySet.Refresh = 5 * time.Minute }))
 	for _, c := range []struct {
 		header []string
 		want   time.Duration
@@ -124,7 +125,7 @@ func TestDiscoveredKeys(t *testing.T) {
 			switch r.URL.Path {
 			case "/.well-known/oauth-authorization-server":
 				w.Header().Set("Content-Type", "application/json")
-				_, _ = w.Write(encode(M{"issuer": e.URL, "jwks_uri": e.URL + path}))
+				_, _ = w.Write(gatetest.JSON(M{"issuer": e.URL, "jwks_uri": e.URL + path}))
 			case "/one":
 				document(testpki.KeySet(one))(w, r)
 			case "/two":
@@ -134,7 +135,7 @@ func TestDiscoveredKeys(t *testing.T) {
 			}
 		}
 	}
-	s := newSource(t, nil, settings(e.settings(t), func(s *config.AuthorizationServer) {
+	s := newSource(t, nil, gatetest.AuthorizationServer(e.settings(t), func(s *config.AuthorizationServer) {
 		s.Issuer, s.KeySet.URL, s.KeySet.Refresh = config.Identifier(e.URL), nil, time.Hour
 	}))
 	run(t, s)
@@ -153,16 +154,16 @@ func TestDiscoveredKeys(t *testing.T) {
 	}
 	e.serve(metadata("/one"))
 	discover()
-	eventually(t, "ready", func() bool { return ready(s) })
+	gatetest.Eventually(t, "ready", func() bool { return ready(s) })
 	expect(t, s, one.Token(bound()), access.Granted)
 	e.serve(metadata("/two"))
 	discover()
-	eventually(t, "moved", func() bool { return s.Latest().hasKeyID("k2") })
+	gatetest.Eventually(t, "moved", func() bool { return s.Latest().hasKeyID("k2") })
 	expect(t, s, one.Token(bound()), access.UnknownKey)
 
 	e.serve(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(encode(M{"issuer": e.URL}))
+		_, _ = w.Write(gatetest.JSON(M{"issuer": e.URL}))
 	})
 	discover()
 	if err := s.Refresh(t.Context()); err == nil {
@@ -176,12 +177,12 @@ func TestDiscoveredKeys(t *testing.T) {
 func TestKeysWithoutID(t *testing.T) {
 	nameless, named := testpki.NewSigner("ES256", "any"), testpki.NewSigner("ES256", "k1")
 	next, evil := testpki.NewSigner("ES256", "fresh"), testpki.NewSigner("ES256", "any")
-	e := newEndpoint(t, document(set(nameless.JWK(M{"kid": nil}), named.JWK())))
-	s := newSource(t, nil, settings(e.settings(t), func(s *config.AuthorizationServer) {
+	e := newEndpoint(t, document(gatetest.KeySet(nameless.JWK(M{"kid": nil}), named.JWK())))
+	s := newSource(t, nil, gatetest.AuthorizationServer(e.settings(t), func(s *config.AuthorizationServer) {
 		s.KeySet.Refresh, s.KeySet.CoolDown = time.Hour, time.Nanosecond
 	}))
 	run(t, s)
-	eventually(t, "ready", func() bool { return ready(s) })
+	gatetest.Eventually(t, "ready", func() bool { return ready(s) })
 	expect(t, s, nameless.Token(bound()), access.Granted)
 	expect(t, s, named.Token(bound()), access.Granted)
 	expect(t, s, nameless.Token(bound(), M{"kid": "k1"}), access.BadSignature)
@@ -189,7 +190,7 @@ func TestKeysWithoutID(t *testing.T) {
 	expect(t, s, nameless.Token(bound(), M{"kid": nil}), access.Granted) // both keys that fit are tried
 	expect(t, s, named.Token(bound(), M{"kid": nil}), access.Granted)
 	expect(t, s, next.Token(bound()), access.BadSignature)
-	e.serve(document(set(next.JWK(M{"kid": nil}), named.JWK())))
+	e.serve(document(gatetest.KeySet(next.JWK(M{"kid": nil}), named.JWK())))
 	expect(t, s, next.Token(bound()), access.Granted)
 	expect(t, s, nameless.Token(bound()), access.BadSignature)
 }
@@ -199,9 +200,9 @@ func TestKeysWithoutID(t *testing.T) {
 func TestUnknownKeyWait(t *testing.T) {
 	key, next := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
 	e := newEndpoint(t, document(testpki.KeySet(key)))
-	s := newSource(t, nil, settings(e.settings(t), func(s *config.AuthorizationServer) { s.KeySet.Refresh = time.Hour }))
+	s := newSource(t, nil, gatetest.AuthorizationServer(e.settings(t), func(s *config.AuthorizationServer) { s.KeySet.Refresh = time.Hour }))
 	run(t, s)
-	eventually(t, "ready", func() bool { return ready(s) })
+	gatetest.Eventually(t, "ready", func() bool { return ready(s) })
 	release := make(chan struct{})
 	e.serve(func(w http.ResponseWriter, r *http.Request) {
 		select {
@@ -229,7 +230,7 @@ func TestUnknownKeyWait(t *testing.T) {
 	for range 100 {
 		group.Go(func() { expect(t, s, next.Token(bound()), access.Granted) })
 	}
-	eventually(t, "waiting", func() bool { return testutil.ToFloat64(s.metrics.shared) >= 50 })
+	gatetest.Eventually(t, "waiting", func() bool { return testutil.ToFloat64(s.metrics.shared) >= 50 })
 	close(release)
 	group.Wait()
 	if n := e.calls.Load(); n != 2 {
@@ -241,13 +242,13 @@ func TestUnknownKeyWait(t *testing.T) {
 func TestCanceledRefresh(t *testing.T) {
 	key, next := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
 	e := newEndpoint(t, document(testpki.KeySet(key)))
-	s := newSource(t, nil, settings(e.settings(t), func(s *config.AuthorizationServer) { s.KeySet.Refresh = time.Hour }))
+	s := newSource(t, nil, gatetest.AuthorizationServer(e.settings(t), func(s *config.AuthorizationServer) { s.KeySet.Refresh = time.Hour }))
 	stop := run(t, s)
-	eventually(t, "ready", func() bool { return ready(s) })
+	gatetest.Eventually(t, "ready", func() bool { return ready(s) })
 	e.serve(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	var waiting sync.WaitGroup
 	waiting.Go(func() { expect(t, s, next.Token(bound()), access.IssuerUnavailable) })
-	eventually(t, "asked", func() bool { return e.calls.Load() == 2 })
+	gatetest.Eventually(t, "asked", func() bool { return e.calls.Load() == 2 })
 	stop()
 	waiting.Wait()
 	expect(t, s, next.Token(bound()), access.UnknownKey) // Run is not running, and nothing has failed
@@ -256,7 +257,7 @@ func TestCanceledRefresh(t *testing.T) {
 	}
 	e.serve(document(testpki.KeySet(key, next)))
 	run(t, s)
-	eventually(t, "served", func() bool {
+	gatetest.Eventually(t, "served", func() bool {
 		s.requests.mu.Lock()
 		defer s.requests.mu.Unlock()
 		return s.requests.running
@@ -269,9 +270,9 @@ func TestCanceledRefresh(t *testing.T) {
 func TestRotationUnderLoad(t *testing.T) {
 	key, next := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
 	e := newEndpoint(t, document(testpki.KeySet(key)))
-	s := newSource(t, nil, settings(e.settings(t), func(s *config.AuthorizationServer) { s.KeySet.Refresh = time.Hour }))
+	s := newSource(t, nil, gatetest.AuthorizationServer(e.settings(t), func(s *config.AuthorizationServer) { s.KeySet.Refresh = time.Hour }))
 	run(t, s)
-	eventually(t, "ready", func() bool { return ready(s) })
+	gatetest.Eventually(t, "ready", func() bool { return ready(s) })
 	old, fresh := key.Token(bound()), next.Token(bound())
 	var rotated atomic.Bool
 	var judged atomic.Int64
@@ -301,9 +302,9 @@ func TestRotationUnderLoad(t *testing.T) {
 func TestFloodOfMadeUpKeys(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	e := newEndpoint(t, document(testpki.KeySet(key)))
-	s := newSource(t, nil, settings(e.settings(t), func(s *config.AuthorizationServer) { s.KeySet.Refresh = time.Hour }))
+	s := newSource(t, nil, gatetest.AuthorizationServer(e.settings(t), func(s *config.AuthorizationServer) { s.KeySet.Refresh = time.Hour }))
 	run(t, s)
-	eventually(t, "ready", func() bool { return ready(s) })
+	gatetest.Eventually(t, "ready", func() bool { return ready(s) })
 	good := key.Token(bound())
 	p99 := func() time.Duration {
 		took := make([]time.Duration, 300)
@@ -359,7 +360,7 @@ func TestFloodOfMadeUpKeys(t *testing.T) {
 // The background refresh runs from Start until the last lease that holds the Source is released.
 func TestStartUntilRelease(t *testing.T) {
 	e := newEndpoint(t, document(testpki.KeySet(testpki.NewSigner("ES256", "k1"))))
-	pool, settings := new(reuse.Pool), settings(e.settings(t))
+	pool, settings := new(reuse.Pool), gatetest.AuthorizationServer(e.settings(t))
 	server, err := authserver.New(settings, authserver.Options{
 		Log: slog.New(slog.DiscardHandler), Metrics: authserver.NewMetrics(nil), Now: time.Now, Lease: pool.Lease(),
 	})

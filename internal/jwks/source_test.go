@@ -21,6 +21,7 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/authserver"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/jsonlimit"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
@@ -47,18 +48,6 @@ func run(t *testing.T, v *Source) (stop func()) {
 func ready(v *Source) bool {
 	_, err := v.Usable(time.Now())
 	return err == nil
-}
-
-// eventually waits until check holds. It is for effects of real sockets.
-func eventually(t *testing.T, what string, check func() bool) {
-	t.Helper()
-	for range 1000 {
-		if check() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("not within 10 s: %s", what)
 }
 
 // An endpoint serves a key set over TLS with a certificate of a private CA. Its response can be
@@ -105,7 +94,7 @@ func newPlainEndpoint(t *testing.T) *endpoint {
 // plain makes a server fetch its key set from e over plain HTTP.
 func (e *endpoint) plain(t *testing.T) func(*config.AuthorizationServer) {
 	return func(s *config.AuthorizationServer) {
-		s.KeySet.URL, s.Connection.InsecureLoopbackHTTP = parseURL(t, e.URL), true
+		s.KeySet.URL, s.Connection.InsecureLoopbackHTTP = gatetest.URL(t, e.URL), true
 	}
 }
 
@@ -114,7 +103,7 @@ func (e *endpoint) serve(answer http.HandlerFunc) { e.answer.Store(&answer) }
 // settings makes a server fetch its key set from e, with short intervals.
 func (e *endpoint) settings(t *testing.T) func(*config.AuthorizationServer) {
 	return func(s *config.AuthorizationServer) {
-		s.KeySet.URL = parseURL(t, e.URL+"/jwks?secret=canary")
+		s.KeySet.URL = gatetest.URL(t, e.URL+"/jwks?secret=canary")
 		s.Connection.Trust = []config.Path{config.Path(e.anchor)}
 		s.KeySet.Refresh = 20 * time.Millisecond
 		s.KeySet.CoolDown = time.Hour
@@ -135,7 +124,7 @@ func TestInvalidKeySets(t *testing.T) {
 	good := document(testpki.KeySet(key))
 	elsewhere := newEndpoint(t, document(testpki.KeySet(evil)))
 	e := newEndpoint(t, good)
-	source := newSource(t, nil, settings(e.settings(t)))
+	source := newSource(t, nil, gatetest.AuthorizationServer(e.settings(t)))
 	v := source
 	if err := source.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
@@ -163,7 +152,7 @@ func TestInvalidKeySets(t *testing.T) {
 		"nested 100,000 deep": document(append([]byte(`{"x":`+strings.Repeat("[", 100_000)+strings.Repeat("]", 100_000)+","), testpki.KeySet(evil)[1:]...)),
 		"too many values":     document(append([]byte(`{"x":[1`+strings.Repeat(",1", jsonlimit.Values)+"],"), testpki.KeySet(evil)[1:]...)),
 		"too many keys":       document(testpki.KeySet(slices.Repeat([]*testpki.Signer{evil}, maxKeys+1)...)),
-		"a chain too long":    document(encode(M{"keys": []M{certified.JWK(M{"x5c": slices.Repeat([]string{chained}, maxChain+1)})}})),
+		"a chain too long":    document(gatetest.JSON(M{"keys": []M{certified.JWK(M{"x5c": slices.Repeat([]string{chained}, maxChain+1)})}})),
 		"endless": func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			for r.Context().Err() == nil {
@@ -231,7 +220,7 @@ func TestKeySetContentTypes(t *testing.T) {
 			w.Header()["Content-Type"] = []string{contentType}
 			_, _ = w.Write(testpki.KeySet(key))
 		})
-		s := newSource(t, nil, settings(e.settings(t)))
+		s := newSource(t, nil, gatetest.AuthorizationServer(e.settings(t)))
 		if err := s.Refresh(t.Context()); err != nil {
 			t.Errorf("refresh with content type %q = %v, want no error", contentType, err)
 			continue
@@ -242,7 +231,7 @@ func TestKeySetContentTypes(t *testing.T) {
 		w.Header().Set("Content-Type", "text/html")
 		_, _ = w.Write([]byte("<html></html>"))
 	})
-	s := newSource(t, nil, settings(e.settings(t)))
+	s := newSource(t, nil, gatetest.AuthorizationServer(e.settings(t)))
 	if err := s.Refresh(t.Context()); err == nil || !strings.Contains(err.Error(), `content type "text/html": not a JSON object`) {
 		t.Errorf("refresh with a page = %v, want its content type and fault", err)
 	}
@@ -255,21 +244,21 @@ func TestStartWhileDown(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	e := newEndpoint(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
 	var log bytes.Buffer
-	v := logged(t, nil, settings(e.settings(t)), slog.New(slog.NewJSONHandler(&log, nil)))
+	v := logged(t, nil, gatetest.AuthorizationServer(e.settings(t)), slog.New(slog.NewJSONHandler(&log, nil)))
 	if ready(v) {
 		t.Error("ready before the first fetch, want not ready")
 	}
 	expect(t, v, key.Token(bound()), access.IssuerUnavailable)
 	stop := run(t, v)
-	eventually(t, "called twice", func() bool { return e.calls.Load() >= 2 })
+	gatetest.Eventually(t, "called twice", func() bool { return e.calls.Load() >= 2 })
 	expect(t, v, key.Token(bound()), access.IssuerUnavailable)
 	e.serve(document(testpki.KeySet(key)))
-	eventually(t, "ready", func() bool { return ready(v) })
+	gatetest.Eventually(t, "ready", func() bool { return ready(v) })
 	expect(t, v, key.Token(bound()), access.Granted)
 	e.CloseClientConnections()
 	e.Close()
 	failures := testutil.ToFloat64(v.metrics.failed)
-	eventually(t, "failing", func() bool { return testutil.ToFloat64(v.metrics.failed) > failures })
+	gatetest.Eventually(t, "failing", func() bool { return testutil.ToFloat64(v.metrics.failed) > failures })
 	expect(t, v, key.Token(bound()), access.Granted)
 	stop()
 	if !strings.Contains(log.String(), `"issuer":"partners"`) || strings.Contains(log.String(), "canary") {
@@ -287,10 +276,10 @@ func TestEndpointCertificate(t *testing.T) {
 		"another CA of the same name": func(s *config.AuthorizationServer) { s.Connection.Trust = []config.Path{config.Path(foreign)} },
 		"the system's CAs":            func(s *config.AuthorizationServer) { s.Connection.Trust = nil },
 		"another name": func(s *config.AuthorizationServer) {
-			s.KeySet.URL = parseURL(t, strings.Replace(e.URL, "127.0.0.1", "localhost", 1))
+			s.KeySet.URL = gatetest.URL(t, strings.Replace(e.URL, "127.0.0.1", "localhost", 1))
 		},
 	} {
-		v := newSource(t, nil, settings(e.settings(t), edit))
+		v := newSource(t, nil, gatetest.AuthorizationServer(e.settings(t), edit))
 		if err := v.Refresh(t.Context()); err == nil {
 			t.Errorf("%s: the key set was accepted, want an error", name)
 		}
@@ -313,8 +302,8 @@ func TestRedirects(t *testing.T) {
 		http.Redirect(w, r, fmt.Sprintf("/%d", left-1), http.StatusFound)
 	})
 	for redirects, read := range map[int]bool{0: true, 1: true, 3: true, 4: false, 20: false} {
-		v := newSource(t, nil, settings(e.settings(t), func(s *config.AuthorizationServer) {
-			s.KeySet.URL = parseURL(t, fmt.Sprintf("%s/%d", e.URL, redirects))
+		v := newSource(t, nil, gatetest.AuthorizationServer(e.settings(t), func(s *config.AuthorizationServer) {
+			s.KeySet.URL = gatetest.URL(t, fmt.Sprintf("%s/%d", e.URL, redirects))
 		}))
 		if err := v.Refresh(t.Context()); (err == nil) != read {
 			t.Errorf("refresh with %d redirects = %v", redirects, err)
@@ -333,10 +322,10 @@ func TestSlowServer(t *testing.T) {
 		}
 	})
 	fast := newEndpoint(t, document(testpki.KeySet(key)))
-	stuck, v := newSource(t, nil, settings(slow.settings(t))), newSource(t, nil, settings(fast.settings(t)))
+	stuck, v := newSource(t, nil, gatetest.AuthorizationServer(slow.settings(t))), newSource(t, nil, gatetest.AuthorizationServer(fast.settings(t)))
 	run(t, stuck)
 	run(t, v)
-	eventually(t, "read", func() bool { return fast.calls.Load() > 3 && slow.calls.Load() == 1 })
+	gatetest.Eventually(t, "read", func() bool { return fast.calls.Load() > 3 && slow.calls.Load() == 1 })
 	start := time.Now()
 	expect(t, stuck, slowKey.Token(bound()), access.IssuerUnavailable)
 	expect(t, v, key.Token(bound()), access.Granted)
@@ -354,13 +343,13 @@ func TestSlowServer(t *testing.T) {
 func TestUnknownKeyFlood(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	e := newEndpoint(t, document(testpki.KeySet(key)))
-	v := newSource(t, nil, settings(e.settings(t), func(s *config.AuthorizationServer) { s.KeySet.Refresh = time.Hour }))
+	v := newSource(t, nil, gatetest.AuthorizationServer(e.settings(t), func(s *config.AuthorizationServer) { s.KeySet.Refresh = time.Hour }))
 	run(t, v)
-	eventually(t, "ready", func() bool { return ready(v) })
+	gatetest.Eventually(t, "ready", func() bool { return ready(v) })
 	for i := range 1000 {
 		expect(t, v, key.Token(bound(), M{"kid": fmt.Sprint("made up ", i)}), access.UnknownKey)
 	}
-	eventually(t, "read again", func() bool { return e.calls.Load() == 2 })
+	gatetest.Eventually(t, "read again", func() bool { return e.calls.Load() == 2 })
 	expect(t, v, key.Token(bound()), access.Granted)
 	m := v.metrics
 	if granted, refused := testutil.ToFloat64(m.refreshed), testutil.ToFloat64(m.throttled); granted != 1 || refused != 999 {
@@ -374,8 +363,8 @@ func TestUnknownKeyFlood(t *testing.T) {
 // Only a kid that no key has causes a refresh. For any other token a new key set would not help.
 func TestKnownKeyIDMakesNoRefresh(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
-	_, fromFile := keyFile(t, testpki.KeySet(key, testpki.NewSigner("ES256", "k2")))
-	v := newSource(t, nil, settings(fromFile))
+	_, fromFile := gatetest.KeyFile(t, testpki.KeySet(key, testpki.NewSigner("ES256", "k2")))
+	v := newSource(t, nil, gatetest.AuthorizationServer(fromFile))
 	expect(t, v, key.Token(bound(), M{"alg": "EdDSA"}), access.UnknownKey)
 	expect(t, v, testpki.NewSigner("ES256", "k3").Token(bound(), M{"kid": nil}), access.BadSignature)
 	expect(t, v, key.Token(bound(), M{"kid": "k2"}), access.BadSignature)
@@ -395,7 +384,7 @@ func TestTricklingBody(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 	})
-	v := newSource(t, nil, settings(e.settings(t)))
+	v := newSource(t, nil, gatetest.AuthorizationServer(e.settings(t)))
 	if v.timeout != authserver.FetchTimeout {
 		t.Fatalf("timeout = %s, want less than the test's", v.timeout)
 	}
@@ -411,7 +400,7 @@ func TestCoolDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		key, next := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
 		e.serve(document(testpki.KeySet(key)))
-		v := newSource(t, nil, settings(e.plain(t), func(s *config.AuthorizationServer) { s.KeySet.Refresh = time.Hour }))
+		v := newSource(t, nil, gatetest.AuthorizationServer(e.plain(t), func(s *config.AuthorizationServer) { s.KeySet.Refresh = time.Hour }))
 		stop := run(t, v)
 		m := v.metrics
 		readings := func(want float64) {
@@ -460,7 +449,7 @@ func TestScheduleAndStaleness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		key, next := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
 		e.serve(document(testpki.KeySet(key)))
-		v := newSource(t, nil, settings(e.plain(t), func(s *config.AuthorizationServer) { s.KeySet.MaxStale = time.Hour }))
+		v := newSource(t, nil, gatetest.AuthorizationServer(e.plain(t), func(s *config.AuthorizationServer) { s.KeySet.MaxStale = time.Hour }))
 		stop := run(t, v)
 		synctest.Wait()
 		e.serve(document(testpki.KeySet(key, next)))
@@ -505,7 +494,7 @@ func TestScheduleAndStaleness(t *testing.T) {
 func TestLocalKeySetsAreReadOnce(t *testing.T) {
 	key, next := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
 	document := testpki.KeySet(key)
-	path, fromFile := keyFile(t, document)
+	path, fromFile := gatetest.KeyFile(t, document)
 	for name, c := range map[string]struct {
 		local LocalKeySet
 		edit  func(*config.AuthorizationServer)
@@ -516,11 +505,11 @@ func TestLocalKeySetsAreReadOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				write(t, path, document)
+				gatetest.WriteFile(t, path, document)
 				pool, log := new(reuse.Pool), slog.New(slog.DiscardHandler)
-				v := after(t, pool, c.local, settings(c.edit), log)
+				v := after(t, pool, c.local, gatetest.AuthorizationServer(c.edit), log)
 				stop := run(t, v)
-				write(t, path, testpki.KeySet(next))
+				gatetest.WriteFile(t, path, testpki.KeySet(next))
 				time.Sleep(10 * 365 * 24 * time.Hour)
 				expect(t, v, key.Token(bound()), access.Granted)
 				expect(t, v, next.Token(bound()), access.UnknownKey)
@@ -531,7 +520,7 @@ func TestLocalKeySetsAreReadOnce(t *testing.T) {
 					t.Errorf("%v fetches, want 1", n)
 				}
 				stop()
-				if after(t, pool, c.local, settings(c.edit), log) == v {
+				if after(t, pool, c.local, gatetest.AuthorizationServer(c.edit), log) == v {
 					t.Error("a changed file was not read by the next New")
 				}
 			})

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -20,10 +21,10 @@ func lowOrderJWK(encoding []byte, kid string) M {
 // the encoding is not a point. R is the neutral element and S is 0, so the signature verifies if
 // the hash of the message, times the key, is neutral as well: for at least one message in eight.
 func forged(key ed25519.PublicKey, kid string) string {
-	header := testpki.Segment(encode(M{"alg": "EdDSA", "kid": kid, "typ": "at+jwt"}))
+	header := testpki.Segment(gatetest.JSON(M{"alg": "EdDSA", "kid": kid, "typ": "at+jwt"}))
 	signature := append([]byte{1}, make([]byte, 63)...)
 	for i := range 200 {
-		signed := header + "." + testpki.Segment(encode(bound(M{"jti": fmt.Sprint(i)})))
+		signed := header + "." + testpki.Segment(gatetest.JSON(bound(M{"jti": fmt.Sprint(i)})))
 		if ed25519.Verify(key, []byte(signed), signature) {
 			return signed + "." + testpki.Segment(signature)
 		}
@@ -57,10 +58,10 @@ func TestLowOrderKeys(t *testing.T) {
 			} else {
 				token = (&testpki.Signer{Key: good.Key, KeyID: "low", Algorithm: "EdDSA"}).Token(bound())
 			}
-			s := newSource(t, localKeySet(set(lowOrderJWK(encoding, "low"), good.JWK())), settings())
+			s := newSource(t, localKeySet(gatetest.KeySet(lowOrderJWK(encoding, "low"), good.JWK())), gatetest.AuthorizationServer())
 			expect(t, s, token, access.UnknownKey)
 			expect(t, s, good.Token(bound()), access.Granted)
-			if _, err := parse(set(lowOrderJWK(encoding, "low")), every, ""); err == nil || !strings.Contains(err.Error(), "low order") {
+			if _, err := parse(gatetest.KeySet(lowOrderJWK(encoding, "low")), every, ""); err == nil || !strings.Contains(err.Error(), "low order") {
 				t.Errorf("parse of key %x alone = %v, want an error about low order", encoding, err)
 			}
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -228,7 +229,7 @@ func (v *vector) token(t *testing.T, algorithm config.Algorithm) (raw, signed st
 	if err := errors.Join(err, err2); err != nil {
 		t.Fatal(err)
 	}
-	header := encode(M{"alg": algorithm, "kid": "none"}) // as in all these keys
+	header := gatetest.JSON(M{"alg": algorithm, "kid": "none"}) // as in all these keys
 	return testpki.Segment(header) + "." + noClaims + "." + testpki.Segment(signature), string(message), true
 }
 
@@ -248,10 +249,10 @@ func wycheproofSource(t *testing.T, document json.RawMessage) (s *Source, first 
 	if err := json.Unmarshal(jwks.Keys[0], &first); err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(settings(algorithms(every...)), options(localKeySet(encode(jwks))))
+	s, err := New(gatetest.AuthorizationServer(gatetest.Algorithms(every...)), options(localKeySet(gatetest.JSON(jwks))))
 	if usable = !errors.Is(err, errNoKeys); !usable {
-		jwks.Keys = append(jwks.Keys, encode(testpki.NewSigner("ES256", "bystander").JWK()))
-		s, err = New(settings(algorithms(every...)), options(localKeySet(encode(jwks))))
+		jwks.Keys = append(jwks.Keys, gatetest.JSON(testpki.NewSigner("ES256", "bystander").JWK()))
+		s, err = New(gatetest.AuthorizationServer(gatetest.Algorithms(every...)), options(localKeySet(gatetest.JSON(jwks))))
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 	"github.com/tallygate/tallygate/issuer/registeredcerts"
 )
@@ -52,7 +53,7 @@ func TestCheckAddress(t *testing.T) {
 
 // A server at a private address is allowed with configured anchors only.
 func TestPrivateNetwork(t *testing.T) {
-	uri := parseURL(t, "https://client.internal/jwks")
+	uri := gatetest.URL(t, "https://client.internal/jwks")
 	trust := []config.Path{file(t, "ca.pem", testpki.NewCA("internal CA").CertPEM())}
 	address := netip.MustParseAddr("10.1.2.3")
 	if err := newSet(t, config.ClientKeys{JWKSURI: uri}).Dialable(address); err == nil {
@@ -87,7 +88,7 @@ func TestLoopbackIsRefused(t *testing.T) {
 	anchors := []config.Path{file(t, "ca.pem", testpki.NewCA("client CA").CertPEM())}
 	for _, host := range []string{"127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "0.0.0.0", "[::]"} {
 		for name, trust := range map[string][]config.Path{"own anchors": anchors, "the system's": nil} {
-			s := newSet(t, config.ClientKeys{JWKSURI: parseURL(t, "https://"+host+":"+port+"/jwks"), Trust: trust})
+			s := newSet(t, config.ClientKeys{JWKSURI: gatetest.URL(t, "https://"+host+":"+port+"/jwks"), Trust: trust})
 			has, err := s.Has(t.Context(), testpki.SelfSigned("ledger").Cert)
 			if has || err == nil || !strings.Contains(err.Error(), "a jwks_uri must not be at a loopback") {
 				t.Errorf("%s, %s: Has returned %t, %v; want an error about the address", host, name, has, err)
@@ -95,7 +96,7 @@ func TestLoopbackIsRefused(t *testing.T) {
 		}
 	}
 	// Without the check the connection would be made: the listener is there.
-	s := newSet(t, config.ClientKeys{JWKSURI: parseURL(t, "https://localhost:"+port+"/jwks"), Trust: anchors})
+	s := newSet(t, config.ClientKeys{JWKSURI: gatetest.URL(t, "https://localhost:"+port+"/jwks"), Trust: anchors})
 	if n := connections.Load(); n != 0 {
 		t.Errorf("the listener got %d connections, want 0", n)
 	}

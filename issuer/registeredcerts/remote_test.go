@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,19 +20,11 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 	"github.com/tallygate/tallygate/issuer/registeredcerts"
 )
-
-func parseURL(t testing.TB, s string) *config.URL {
-	t.Helper()
-	u, err := url.Parse(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &config.URL{URL: *u}
-}
 
 // An endpoint is a server with a client's jwks_uri, and the clock of its reader.
 type endpoint struct {
@@ -65,7 +56,7 @@ func newEndpoint(t testing.TB, handler http.HandlerFunc, edits ...func(*tls.Conf
 	e.StartTLS()
 	t.Cleanup(e.Close)
 	e.keys = config.ClientKeys{
-		JWKSURI: parseURL(t, e.URL+"/jwks?canary"),
+		JWKSURI: gatetest.URL(t, e.URL+"/jwks?canary"),
 		Trust:   []config.Path{file(t, "ca.pem", authority.CertPEM())},
 	}
 	return e
@@ -208,7 +199,7 @@ func TestOutage(t *testing.T) {
 	if has, err := s.Has(gone, own.Cert); !has || err != nil {
 		t.Errorf("Has without waiting returned %t, %v; want true", has, err)
 	}
-	eventually(t, "the reading in the background", func() bool { return e.calls.Load() == 3 })
+	gatetest.Eventually(t, "the reading in the background", func() bool { return e.calls.Load() == 3 })
 	close(release)
 	expect(t, s, unregistered.Cert, false) // when that has ended
 	e.wantCalls(t, 3)
@@ -246,7 +237,7 @@ func TestReload(t *testing.T) {
 	}
 	same := succeed(func(*config.ClientKeys) {})
 	expect(t, same, own.Cert, true)
-	cannotTell(t, succeed(func(k *config.ClientKeys) { k.JWKSURI = parseURL(t, e.URL+"/other?canary") }), own)
+	cannotTell(t, succeed(func(k *config.ClientKeys) { k.JWKSURI = gatetest.URL(t, e.URL+"/other?canary") }), own)
 	cannotTell(t, succeed(func(k *config.ClientKeys) {
 		k.Trust = []config.Path{file(t, "ca.pem", testpki.NewCA("client CA").CertPEM())}
 	}), own)
@@ -305,7 +296,7 @@ func TestSharedReading(t *testing.T) {
 		_, err := s.Has(gone, own.Cert)
 		left <- err
 	}()
-	eventually(t, "the reading", func() bool { return e.calls.Load() == 1 })
+	gatetest.Eventually(t, "the reading", func() bool { return e.calls.Load() == 1 })
 	var all sync.WaitGroup
 	for range 100 {
 		all.Go(func() { expect(t, s, own.Cert, true) })
@@ -323,7 +314,7 @@ func TestSharedReading(t *testing.T) {
 func TestTimeout(t *testing.T) {
 	own := longLived("own")
 	synctest.Test(t, func(t *testing.T) {
-		keys := config.ClientKeys{JWKSURI: parseURL(t, "https://client.example/jwks")}
+		keys := config.ClientKeys{JWKSURI: gatetest.URL(t, "https://client.example/jwks")}
 		s, err := registeredcerts.New(keys, nil, registeredcerts.Options{Log: silent.Log, Lease: new(reuse.Pool).Lease(), Now: func() time.Time { return own.Cert.NotBefore }})
 		if err != nil {
 			t.Fatal(err)
@@ -434,7 +425,7 @@ func TestServerCertificate(t *testing.T) {
 	for name, keys := range map[string]config.ClientKeys{
 		"another authority":        {JWKSURI: good.JWKSURI, Trust: []config.Path{file(t, "ca.pem", testpki.NewCA("client CA").CertPEM())}},
 		"the system's authorities": {JWKSURI: good.JWKSURI},
-		"another name":             {JWKSURI: parseURL(t, strings.Replace(e.URL, "127.0.0.1", "localhost", 1)), Trust: good.Trust},
+		"another name":             {JWKSURI: gatetest.URL(t, strings.Replace(e.URL, "127.0.0.1", "localhost", 1)), Trust: good.Trust},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e.keys = keys
@@ -451,7 +442,7 @@ func TestServerCertificate(t *testing.T) {
 func TestNoProxy(t *testing.T) {
 	own := longLived("own")
 	e := newEndpoint(t, document(keySet(own)))
-	e.keys.JWKSURI = parseURL(t, strings.Replace(e.URL, "127.0.0.1", "proxied.example", 1))
+	e.keys.JWKSURI = gatetest.URL(t, strings.Replace(e.URL, "127.0.0.1", "proxied.example", 1))
 	s := e.set(t)
 	var dialled string
 	s.DialBy(func(_ context.Context, _, address string) (net.Conn, error) {
@@ -474,14 +465,5 @@ func TestLog(t *testing.T) {
 	}
 	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "status 418") || strings.Contains(got, "canary") {
 		t.Errorf("the log is %s, want one warning with the cause", got)
-	}
-}
-
-func eventually(t testing.TB, what string, done func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !done(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: timeout", what)
-		}
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
 // until is the last request of a connection: not plain, and the server closes.
@@ -249,7 +251,7 @@ func TestAnswers(t *testing.T) {
 				}
 			}
 			// The last answers may be read before the fast path lets go of their connections.
-			await(t, "the fast path to serve all six", func() bool { return len(fast.left) == 6 })
+			gatetest.Eventually(t, "the fast path to serve all six", func() bool { return len(fast.left) == 6 })
 			if n := len(plain.left); n != 0 {
 				t.Errorf("%d of the others were served by the fast path", n)
 			}

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
 const get = "GET / HTTP/1.1\r\nHost: gate.test\r\n\r\n"
@@ -141,7 +143,7 @@ func TestClose(t *testing.T) {
 	next(t, waiting, "fine")
 	send(t, works, "GET /long HTTP/1.1\r\nHost: gate.test\r\n\r\n")
 	<-begun
-	await(t, "one to wait", func() bool { return r.fast.Held() == 2 })
+	gatetest.Eventually(t, "one to wait", func() bool { return r.fast.Held() == 2 })
 	r.fast.Close()
 	if _, err := waiting.ReadByte(); err != io.EOF {
 		t.Errorf("the one that waits ends with %v", err)

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
 // each runs a test for both transports, with a server of its own for each.
@@ -239,7 +241,7 @@ func TestUnreachable(t *testing.T) {
 		if tt.server.requests.Load() != 0 {
 			t.Errorf("%s: a request got through", tt.name)
 		}
-		eventually(t, tt.name+": the connection stays open", func() bool { return tt.server.living() == 0 })
+		gatetest.Eventually(t, tt.name+": the connection stays open", func() bool { return tt.server.living() == 0 })
 	}
 }
 
@@ -261,7 +263,7 @@ func TestCancelledHandshake(t *testing.T) {
 	if _, err := direct.RoundTrip(request(t, "GET", "").WithContext(ctx)); !errors.Is(err, why) { //nolint:bodyclose // there is no body
 		t.Errorf("failed with %v", err)
 	}
-	eventually(t, "the connection stays open", func() bool { return s.living() == 0 })
+	gatetest.Eventually(t, "the connection is closed", func() bool { return s.living() == 0 })
 }
 
 // Informational answers count towards the header, or they could go on as fast as they can

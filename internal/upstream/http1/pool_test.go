@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
 // holding answers when n requests are there, so that there are n connections.
@@ -69,7 +71,7 @@ func TestPool(t *testing.T) {
 	if len(held) != 8 || direct.pool.timer == nil {
 		t.Fatalf("%d connections are kept, want 8", len(held))
 	}
-	eventually(t, "the others stay open", func() bool { return s.living() == 8 })
+	gatetest.Eventually(t, "the other connections are closed", func() bool { return s.living() == 8 })
 
 	// What was used last is used first, so that the others can grow old.
 	for range 3 {
@@ -96,13 +98,13 @@ func TestPool(t *testing.T) {
 	if now := direct.pool.held(); len(now) != 5 || now[0] != held[3] || direct.pool.timer == nil {
 		t.Errorf("%d connections are left, want 5", len(now))
 	}
-	eventually(t, "the old ones stay open", func() bool { return s.living() == 5 })
+	gatetest.Eventually(t, "the old connections are closed", func() bool { return s.living() == 5 })
 	s.mu.Lock()
 	for conn := range s.open {
 		_ = conn.Close()
 	}
 	s.mu.Unlock()
-	eventually(t, "the closed ones stay", func() bool {
+	gatetest.Eventually(t, "the closed connections are forgotten", func() bool {
 		direct.pool.sweep(direct)
 		return len(direct.pool.held()) == 0
 	})
@@ -119,7 +121,7 @@ func TestPool(t *testing.T) {
 	if len(direct.pool.held()) != 0 || direct.pool.timer != nil {
 		t.Error("connections are left")
 	}
-	eventually(t, "connections are left open", func() bool { return s.living() == 0 })
+	gatetest.Eventually(t, "every connection is closed", func() bool { return s.living() == 0 })
 }
 
 // A connection that has been idle for too long is not used, swept or not.
@@ -185,10 +187,10 @@ func TestCrowd(t *testing.T) {
 		}
 		wait.Wait()
 		direct.CloseIdleConnections()
-		eventually(t, "connections are left open", func() bool { return s.living() == 0 })
+		gatetest.Eventually(t, "every connection is closed", func() bool { return s.living() == 0 })
 		_ = l.Close()
 	}
-	eventually(t, "descriptors are left open", func() bool { return descriptors(t) <= before })
+	gatetest.Eventually(t, "every descriptor is closed", func() bool { return descriptors(t) <= before })
 }
 
 // member sends requests one after the other, of which some are given up.

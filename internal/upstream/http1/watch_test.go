@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
 // late is longer than a request's context may stay unwatched.
@@ -67,7 +69,7 @@ func TestWatch(t *testing.T) {
 		_ = answer.Body.Close()
 		return n
 	}
-	eventually(t, "each request is watched", func() bool { return watches("/") == 0 }) // some may be slow
+	gatetest.Eventually(t, "each request is watched", func() bool { return watches("/") == 0 }) // some may be slow
 	if watches("/late") == 0 {
 		t.Error("a slow request is not watched")
 	}

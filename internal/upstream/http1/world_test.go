@@ -248,13 +248,3 @@ func secure() (server, client *tls.Config) {
 	client.RootCAs.AddCert(pair.Cert)
 	return &tls.Config{Certificates: []tls.Certificate{pair.TLS()}}, client
 }
-
-// eventually waits until something holds.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal(what)
-		}
-	}
-}
