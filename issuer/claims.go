@@ -25,11 +25,13 @@ type claims struct {
 	Others map[string]any `json:",embed"`
 }
 
-// confirmation binds a token to a certificate, RFC 8705 section 3.1.
+// confirmation binds a token to a certificate (RFC 8705 section 3.1), to a key (RFC 9449 section
+// 6.1), or to both.
 type confirmation struct {
-	Thumbprint string `json:"x5t#S256"`
-	// Others are confirmation methods that are not checked here. The issuer writes none of them. A
-	// stored record with Others matches no certificate.
+	Thumbprint string `json:"x5t#S256,omitempty"`
+	Key        string `json:"jkt,omitempty"`
+	// Others are confirmation methods that are not checked here. The issuer writes none. A stored
+	// record that has some matches no certificate and no key.
 	Others map[string]any `json:",embed"`
 }
 
@@ -46,6 +48,18 @@ func (c *claims) thumbprint() string {
 		return ""
 	}
 	return c.Confirmation.Thumbprint
+}
+
+// keyBound reports whether the token is bound to a key.
+func (c *claims) keyBound() bool { return c.Confirmation != nil && c.Confirmation.Key != "" }
+
+// tokenType returns the token_type of c (RFC 9449 section 5, RFC 8705 section 3: tokens that are
+// bound to a certificate alone keep the type).
+func (c *claims) tokenType() string {
+	if c.keyBound() {
+		return "DPoP"
+	}
+	return "Bearer"
 }
 
 // MarshalJSON writes c as one object.

@@ -17,12 +17,14 @@ type call struct {
 	address     netip.Addr // source address, without a zone
 	client      *client    // nil until authenticated
 	certificate *access.Certificate
+	proofs      []string // the DPoP headers
+	key         string   // the JWK thumbprint that a proof proves; "" without
 }
 
 // admit checks the rates, reads the form of r and authenticates the client. Its errors are
 // refusals.
 func (i *Issuer) admit(r *http.Request) (call, error) {
-	c := call{address: sourceOf(r)}
+	c := call{address: sourceOf(r), proofs: r.Header["Dpop"]}
 	if !i.addresses.allow(c.address) {
 		return c, refuse(tooManyRequests, "the source address exceeds its request rate")
 	}

@@ -110,22 +110,27 @@ type metadata struct {
 	IntrospectAlgorithms     []string     `json:"introspection_signing_alg_values_supported"`
 	BoundTokens              bool         `json:"tls_client_certificate_bound_access_tokens"`
 	MutualTLSAliases         endpointURLs `json:"mtls_endpoint_aliases"`
+	ProofAlgorithms          []string     `json:"dpop_signing_alg_values_supported,omitempty"` // RFC 9449 section 5.1
 }
 
-// serveMetadata is the metadata endpoint. Without a separate listener for mutual TLS, the
-// endpoints are their own aliases.
-func (i *Issuer) serveMetadata(w http.ResponseWriter, _ *http.Request) {
-	base := strings.TrimSuffix(i.identifier, "/")
-	endpoints := endpointsAt(base)
-	aliases := endpoints
+// endpointURLs returns the URLs of the endpoints and of their aliases for mutual TLS. Without a
+// separate listener for mutual TLS, the endpoints are their own aliases.
+func (i *Issuer) endpointURLs() (endpoints, aliases endpointURLs) {
+	endpoints = endpointsAt(strings.TrimSuffix(i.identifier, "/"))
 	if alias := i.settings.MTLSAlias; alias != nil {
-		aliases = endpointsAt("https://" + alias.URL.Host + i.base)
+		return endpoints, endpointsAt("https://" + alias.URL.Host + i.base)
 	}
+	return endpoints, endpoints
+}
+
+// serveMetadata is the metadata endpoint.
+func (i *Issuer) serveMetadata(w http.ResponseWriter, _ *http.Request) {
+	endpoints, aliases := i.endpointURLs()
 	methods := []string{string(config.TLSClientAuth), string(config.SelfSignedTLSClientAuth)}
 	writeJSON(w, http.StatusOK, metadata{
 		Issuer:                   i.identifier,
 		endpointURLs:             endpoints,
-		KeySet:                   base + keySetPath,
+		KeySet:                   strings.TrimSuffix(i.identifier, "/") + keySetPath,
 		ResponseTypes:            []string{},
 		GrantTypes:               []string{clientCredentials},
 		TokenAuthentication:      methods,
@@ -134,5 +139,6 @@ func (i *Issuer) serveMetadata(w http.ResponseWriter, _ *http.Request) {
 		IntrospectAlgorithms:     []string{string(i.settings.Signing.Algorithm)},
 		BoundTokens:              true,
 		MutualTLSAliases:         aliases,
+		ProofAlgorithms:          i.proofs.Algorithms(),
 	})
 }

@@ -25,7 +25,7 @@ func TestMetadata(t *testing.T) {
 				`"response_types_supported":[],"grant_types_supported":["client_credentials"],`+
 				`"token_endpoint_auth_methods_supported":`+methods+`,"introspection_endpoint_auth_methods_supported":`+methods+
 				`,"revocation_endpoint_auth_methods_supported":`+methods+`,"introspection_signing_alg_values_supported":["ES256"],`+
-				`"tls_client_certificate_bound_access_tokens":true,"mtls_endpoint_aliases":{`+endpoints+`}}`, "BASE", s.url+test.base)
+				`"tls_client_certificate_bound_access_tokens":true,"mtls_endpoint_aliases":{`+endpoints+`},"dpop_signing_alg_values_supported":["ES256","PS256","EdDSA"]}`, "BASE", s.url+test.base)
 			want = strings.ReplaceAll(want, "IDENTIFIER", s.identifier)
 			if a.status != 200 || a.header.Get("Content-Type") != "application/json" || a.body != want+"\n" {
 				t.Fatalf("got %d %v %s\nwant %s", a.status, a.header, a.body, want)

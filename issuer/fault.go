@@ -20,6 +20,7 @@ const (
 	invalidTarget
 	unauthorizedClient
 	accessDenied
+	invalidDPoPProof
 	unsupportedGrantType
 	tooManyRequests
 	tooManyTokens
@@ -43,7 +44,8 @@ var faults = [...]struct {
 	invalidTarget:        {"invalid_target", http.StatusBadRequest, "A requested resource is unknown, malformed or not open to this client."}, // RFC 8707 section 2
 	unauthorizedClient:   {"unauthorized_client", http.StatusBadRequest, "The client may not use this grant type."},
 	accessDenied:         {"access_denied", http.StatusBadRequest, "A rule of the authorization server refuses the request."},
-	tooManyRequests:      {"temporarily_unavailable", http.StatusTooManyRequests, "Too many requests; try again later."}, // RFC 6585 section 4
+	invalidDPoPProof:     {"invalid_dpop_proof", http.StatusBadRequest, "The DPoP proof is malformed, expired, or made for another request."}, // RFC 9449 section 5
+	tooManyRequests:      {"temporarily_unavailable", http.StatusTooManyRequests, "Too many requests; try again later."},                      // RFC 6585 section 4
 	tooManyTokens:        {"temporarily_unavailable", http.StatusTooManyRequests, "The client holds as many unexpired tokens as it may; use them again, or wait until some have expired."},
 	unsupportedGrantType: {"unsupported_grant_type", http.StatusBadRequest, "The grant type is not client_credentials."},
 	// RFC 7009 section 2.2.1: a client that gets this must assume that the token is still valid.

@@ -93,6 +93,7 @@ func newHarness(t *testing.T, path string, edits ...func(*config.Config)) *harne
 	s.identifier = s.url + path
 
 	cfg := &config.Config{
+		DPoP: config.Default().DPoP,
 		Issuer: &config.Issuer{
 			Issuer:           config.Identifier(s.identifier),
 			State:            config.Path(t.TempDir()),
@@ -332,6 +333,7 @@ var answers = map[string]struct {
 		`{"error":"temporarily_unavailable","error_description":"The request cannot be handled now; try again later."}`},
 	"invalid_target":      {400, `{"error":"invalid_target","error_description":"A requested resource is unknown, malformed or not open to this client."}`},
 	"unauthorized_client": {400, `{"error":"unauthorized_client","error_description":"The client may not use this grant type."}`},
+	"invalid_dpop_proof":  {400, `{"error":"invalid_dpop_proof","error_description":"The DPoP proof is malformed, expired, or made for another request."}`},
 	"access_denied":       {400, `{"error":"access_denied","error_description":"A rule of the authorization server refuses the request."}`},
 	"too_many_requests":   {429, `{"error":"temporarily_unavailable","error_description":"Too many requests; try again later."}`},
 	"too_many_tokens":     {429, `{"error":"temporarily_unavailable","error_description":"The client holds as many unexpired tokens as it may; use them again, or wait until some have expired."}`},

@@ -115,12 +115,33 @@ func unchecked(found *claims) access.Unchecked {
 		Expires: time.Unix(found.Expires, 0), IssuedAt: time.Unix(found.IssuedAt, 0),
 		Confirmation: access.Confirmation{Present: found.Confirmation != nil},
 	}
-	// A malformed thumbprint, or a thumbprint beside an unchecked confirmation method, stays zero
-	// and matches no certificate.
-	if found.Confirmation != nil && len(found.Confirmation.Others) == 0 {
-		token.Confirmation.Thumbprint, _ = access.ParseThumbprint(found.thumbprint())
+	if found.Confirmation != nil {
+		token.Confirmation.Thumbprint, token.Confirmation.Key = found.Confirmation.thumbprints()
 	}
 	return token
+}
+
+// thumbprints returns the thumbprints of c, zero for an absent member. If a member is malformed, or is
+// a method that is not checked, both are zero, which match no certificate and no key.
+func (c *confirmation) thumbprints() (certificate, key access.Thumbprint) {
+	none := access.Thumbprint{}
+	if len(c.Others) > 0 {
+		return none, none
+	}
+	certificate, malformedCertificate := optionalThumbprint(c.Thumbprint)
+	key, malformedKey := optionalThumbprint(c.Key)
+	if malformedCertificate != nil || malformedKey != nil {
+		return none, none
+	}
+	return certificate, key
+}
+
+// optionalThumbprint decodes s, and returns zero for "".
+func optionalThumbprint(s string) (access.Thumbprint, error) {
+	if s == "" {
+		return access.Thumbprint{}, nil
+	}
+	return access.ParseThumbprint(s)
 }
 
 // introspectionResponse returns the response of RFC 7662 section 2.2. For a nil c it has the
@@ -132,7 +153,7 @@ func introspectionResponse(c *claims) any {
 	all := make(map[string]any, len(c.Others)+12)
 	maps.Copy(all, c.Others)
 	all["active"] = true
-	all["token_type"] = "Bearer"
+	all["token_type"] = c.tokenType()
 	all["iss"], all["sub"], all["aud"] = c.Issuer, c.Subject, c.Audience
 	all["exp"], all["iat"], all["jti"] = c.Expires, c.IssuedAt, c.ID
 	all["client_id"] = c.ClientID

@@ -23,6 +23,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/issuer/keyring"
+	"github.com/tallygate/tallygate/issuer/proof"
 	"github.com/tallygate/tallygate/issuer/rules"
 	"github.com/tallygate/tallygate/issuer/store"
 )
@@ -62,6 +63,7 @@ type Issuer struct {
 	clients     map[string]*client // by client_id
 	addresses   *addressRates
 	policy      *rules.Policy
+	proofs      *proof.Checker
 	certificate func(*http.Request) (*access.Certificate, error)
 	log         *slog.Logger
 	now         func() time.Time
@@ -114,6 +116,8 @@ func New(cfg *config.Config, options Options) (*Issuer, error) {
 	i.policy, noRules = rules.Compile(cfg)
 	i.clients, noClients = newClients(cfg, &options)
 	i.base, noPath = pathOf(i.identifier)
+	endpoints, aliases := i.endpointURLs()
+	i.proofs = proof.New(cfg.DPoP, endpoints.Token, aliases.Token)
 	i.endpoints, i.operator = i.newEndpoints(i.base), i.operatorMux()
 	i.addresses, noRates = newAddressRates(cfg.Issuer.Limits.PerAddress)
 	if err := errors.Join(noRules, noClients, noPath, noRates, noShared, keyring.Check(cfg.Issuer.Signing)); err != nil {

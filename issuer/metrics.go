@@ -21,7 +21,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		issued: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tallygate_issuer_tokens_issued_total",
-			Help: "Access tokens issued, by client and binding: x5t#S256 or none.",
+			Help: "Access tokens issued, by client and binding: x5t#S256, jkt, both or none.",
 		}, []string{"client", "binding"}),
 		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tallygate_issuer_token_errors_total",

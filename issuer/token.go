@@ -52,16 +52,22 @@ func (i *Issuer) serveToken(w http.ResponseWriter, r *http.Request) {
 // issue decides on the token request c and makes the token. Errors are refusals, except when
 // signing fails.
 func (i *Issuer) issue(c call) (tokenResponse, error) {
+	if len(c.proofs) > 0 {
+		var err error
+		if c.key, err = i.proofs.Thumbprint(c.proofs, i.now()); err != nil {
+			return tokenResponse{}, &refusal{invalidDPoPProof, err}
+		}
+	}
 	d, err := i.decide(c, nil)
 	if err != nil {
 		return tokenResponse{}, err
 	}
 	response := tokenResponse{
-		Type:      "Bearer", // RFC 8705 section 3: bound tokens keep the type
 		ExpiresIn: int64(d.lifetime / time.Second),
 		Scope:     strings.Join(d.scopes, " "),
 		claims:    i.claimsOf(c, d),
 	}
+	response.Type = response.claims.tokenType()
 	if c.client.application.opaque {
 		response.Token, err = i.storeOpaque(&response.claims)
 	} else {
@@ -71,7 +77,8 @@ func (i *Issuer) issue(c call) (tokenResponse, error) {
 }
 
 // claimsOf returns the claims of the token for d. The token is bound to the certificate that c
-// authenticated with, unless the application is configured for unbound tokens.
+// authenticated with, unless the application is configured for unbound tokens, and to the key of
+// c's proof, if there is one.
 func (i *Issuer) claimsOf(c call, d decision) claims {
 	now := i.now()
 	for last := i.latestIssuedAt.Load(); last < now.Unix() && !i.latestIssuedAt.CompareAndSwap(last, now.Unix()); {
@@ -88,8 +95,11 @@ func (i *Issuer) claimsOf(c call, d decision) claims {
 		Scope:    strings.Join(d.scopes, " "),
 		Others:   d.claims,
 	}
+	if c.client.application.bound || c.key != "" {
+		token.Confirmation = &confirmation{Key: c.key}
+	}
 	if c.client.application.bound {
-		token.Confirmation = &confirmation{Thumbprint: c.certificate.Thumbprint.String()}
+		token.Confirmation.Thumbprint = c.certificate.Thumbprint.String()
 	}
 	return token
 }
@@ -117,10 +127,15 @@ func (i *Issuer) storeOpaque(c *claims) (string, error) {
 	return token, nil
 }
 
-// binding returns the confirmation method of c as a metric label.
+// binding returns the confirmation methods of c as a metric label.
 func (c *claims) binding() string {
-	if c.Confirmation == nil {
+	switch {
+	case c.Confirmation == nil:
 		return "none"
+	case c.Confirmation.Key == "":
+		return "x5t#S256"
+	case c.Confirmation.Thumbprint == "":
+		return "jkt"
 	}
-	return "x5t#S256"
+	return "both"
 }

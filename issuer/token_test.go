@@ -196,7 +196,7 @@ func TestThousandTokens(t *testing.T) {
 	if len(seen) != workers*each {
 		t.Errorf("got %d different tokens, want %d", len(seen), workers*each)
 	}
-	want := `# HELP tallygate_issuer_tokens_issued_total Access tokens issued, by client and binding: x5t#S256 or none.
+	want := `# HELP tallygate_issuer_tokens_issued_total Access tokens issued, by client and binding: x5t#S256, jkt, both or none.
 # TYPE tallygate_issuer_tokens_issued_total counter
 tallygate_issuer_tokens_issued_total{binding="x5t#S256",client="northwind-ledger"} 1000
 `

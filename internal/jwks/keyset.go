@@ -144,7 +144,7 @@ func parseKey(document jsontext.Value, algorithms []config.Algorithm) (k *key, i
 	}
 	for _, a := range algorithmsFor(k.public) {
 		// A key with alg is used with that algorithm alone, RFC 8725 section 3.1.
-		if accepts(algorithms, a) && (members.ALG == "" || isAlgorithm(config.Algorithm(members.ALG.String()), a)) {
+		if Accepts(algorithms, a) && (members.ALG == "" || isAlgorithm(config.Algorithm(members.ALG.String()), a)) {
 			k.algorithms = append(k.algorithms, a)
 		}
 	}
@@ -154,8 +154,8 @@ func parseKey(document jsontext.Value, algorithms []config.Algorithm) (k *key, i
 	return k, id, k.setFingerprint()
 }
 
-// accepts reports whether list accepts a: EdDSA includes Ed25519, its name since RFC 9864.
-func accepts(list []config.Algorithm, a config.Algorithm) bool {
+// Accepts reports whether list accepts a: EdDSA includes Ed25519, its name since RFC 9864.
+func Accepts(list []config.Algorithm, a config.Algorithm) bool {
 	return slices.Contains(list, a) || a == config.Ed25519 && slices.Contains(list, config.EdDSA)
 }
 

@@ -25,7 +25,7 @@ const unknownKeyWait = 500 * time.Millisecond
 // no key set has, Verify requests a refresh, at most one in each cool-down, and waits for it up to
 // half a second or until ctx ends. Every error wraps an [access.Denial].
 func (s *Source) Verify(ctx context.Context, t *JWS, types []string, now time.Time) (*Set, Fingerprint, error) {
-	if !accepts(s.algorithms, config.Algorithm(t.Algorithm)) {
+	if !Accepts(s.algorithms, config.Algorithm(t.Algorithm)) {
 		return nil, Fingerprint{}, mismatch(access.UnsupportedAlgorithm, "alg", s.algorithms, strconv.Quote(access.Truncate(t.Algorithm)))
 	}
 	if !slices.ContainsFunc(types, t.isType) {

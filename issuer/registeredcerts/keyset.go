@@ -31,9 +31,9 @@ var (
 	errNoKeySet = errors.New(`not a JWK Set: an object whose member "keys" is an array`)
 )
 
-// privateMembers lists the members of private keys: RFC 7518 sections 6.2.2, 6.3.2 and 6.4, RFC
+// PrivateMembers lists the members of private keys: RFC 7518 sections 6.2.2, 6.3.2 and 6.4, RFC
 // 8037 section 2, and priv of the key type AKP.
-var privateMembers = []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"}
+var PrivateMembers = []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"}
 
 // parseKeySet parses a JWK Set (RFC 7517 section 5). It returns the certificates that the set
 // registers, and for each other key why the key registers no certificate: sets hold keys for other
@@ -93,7 +93,7 @@ func (m jwk) text(name string) string {
 
 // isPrivate reports whether the JWK has a member of a private key.
 func (m jwk) isPrivate() bool {
-	for _, name := range privateMembers {
+	for _, name := range PrivateMembers {
 		if _, ok := m[name]; ok {
 			return true
 		}
@@ -119,7 +119,7 @@ func (m jwk) certificate() (*x509.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parsing the certificate in x5c: %w", err)
 	}
-	key := jwkMembers(c.PublicKey)
+	key := JWKMembers(c.PublicKey)
 	if key == nil {
 		return nil, errors.New("the certificate in x5c has a key of an unsupported type")
 	}
@@ -134,10 +134,10 @@ func (m jwk) certificate() (*x509.Certificate, error) {
 	return c, nil
 }
 
-// jwkMembers returns the members of a public key as a JWK (RFC 7518 section 6, RFC 8037 section
+// JWKMembers returns the members of a public key as a JWK (RFC 7518 section 6, RFC 8037 section
 // 2), nil for an unsupported type. Each key has exactly one representation, so keys can be
 // compared as strings.
-func jwkMembers(public any) map[string]string {
+func JWKMembers(public any) map[string]string {
 	encode := base64.RawURLEncoding.EncodeToString
 	switch public := public.(type) {
 	case *rsa.PublicKey:

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"time"
 
@@ -156,7 +155,7 @@ func (c *Checker) verify(t *jwks.JWS) (access.Thumbprint, error) {
 	if t.Type != proofType {
 		return access.Thumbprint{}, invalid("typ is %q, want %s", access.Truncate(t.Type), proofType)
 	}
-	if !slices.Contains(c.algorithms, config.Algorithm(t.Algorithm)) {
+	if !jwks.Accepts(c.algorithms, config.Algorithm(t.Algorithm)) {
 		return access.Thumbprint{}, invalid("alg is %q, want one of dpop.algorithms", access.Truncate(t.Algorithm))
 	}
 	public, thumbprint, err := parseKey(t.JWK)

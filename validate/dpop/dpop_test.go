@@ -113,6 +113,7 @@ func TestCheck(t *testing.T) {
 	}{
 		{"ES256", es256.Proof(good()), nil},
 		{"EdDSA", eddsa.Proof(good()), nil},
+		{"Ed25519, RFC 9864", eddsa.Proof(good(), M{"alg": "Ed25519"}), nil},
 		{"PS256", ps256.Proof(good()), nil},
 		{"ES384", testpki.NewSigner("ES384", "").Proof(good()), nil},
 		{"ES512", testpki.NewSigner("ES512", "").Proof(good()), nil},
