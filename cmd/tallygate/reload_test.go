@@ -58,10 +58,10 @@ func (r *reloading) configure(edits ...string) {
 // expand fills in the variables of the scripts' configuration.
 func (r *reloading) expand(text string) string {
 	return os.Expand(text, func(name string) string {
-		return map[string]string{
-			"SELF_SIGNED": "false", "ON_FAILURE": "respond", "FORWARD_AUTHORIZATION": "false", "KEY_SET": "{file: keys.json}", "REVOCATION": "{}",
-			"STALL_TIMEOUT": "30s", "UPSTREAM_TIMEOUT": "30s", "UPSTREAM": r.upstream.url(),
-		}[name]
+		if name == "UPSTREAM" {
+			return r.upstream.url()
+		}
+		return baseVariables[name]
 	})
 }
 

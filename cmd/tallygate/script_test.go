@@ -66,6 +66,13 @@ func TestScriptsOnOpenConnections(t *testing.T) {
 	runScripts(t, testscript.Params{Files: files}, true)
 }
 
+// baseVariables are the values of the variables in testdata/base.yaml, except for addresses.
+var baseVariables = map[string]string{
+	"SELF_SIGNED": "false", "ON_FAILURE": "respond", "FORWARD_AUTHORIZATION": "false",
+	"KEY_SET": "{file: keys.json}", "REVOCATION": "{}", "STALL_TIMEOUT": "30s", "UPSTREAM_TIMEOUT": "30s",
+	"BINDING": "certificate", "DPOP": "{}",
+}
+
 // runScripts runs the scripts in p; with open, requests keep their connections open.
 func runScripts(t *testing.T, p testscript.Params, open bool) {
 	t.Helper()
@@ -84,14 +91,11 @@ func runScripts(t *testing.T, p testscript.Params, open bool) {
 			w.open = open
 			env.Defer(w.close)
 			env.Values[worldKey{}] = w
-			for name, value := range map[string]string{
-				"SELF_SIGNED": "false", "ON_FAILURE": "respond", "FORWARD_AUTHORIZATION": "false",
-				"KEY_SET": "{file: keys.json}", "REVOCATION": "{}", "STALL_TIMEOUT": "30s", "UPSTREAM_TIMEOUT": "30s",
-				"BINDING": "certificate", "DPOP": "{}",
-				"UPSTREAM": w.upstream.url(), "ISSUER_ADDRESS": w.issuerAddress,
-			} {
+			for name, value := range baseVariables {
 				env.Setenv(name, value)
 			}
+			env.Setenv("UPSTREAM", w.upstream.url())
+			env.Setenv("ISSUER_ADDRESS", w.issuerAddress)
 			return nil
 		},
 		Cmds:                commands,
