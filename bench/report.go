@@ -107,25 +107,24 @@ func setting(r results) string {
 		text += fmt.Sprintf("| %s | %s | %s |\n", p.title, p.does, version)
 	}
 	return text + fmt.Sprintf(`
-CPU time is that of the server's whole tree of processes, in user and kernel mode, for one request. The peers took turns,
-%d rounds of %s each; tables have the medians, and ratios are the medians of the ratios within each round. Every peer had as
-many workers as there are cores, the same certificates, tokens, clients and upstream; none logged requests that passed, but
-for tallygate's samples. Before it was measured, it was seen to let the right partner in, and to refuse what it is said to
-check. Memory is the whole tree's too, pages that processes share by their part (PSS): at rest %s after the start, with idle
-connections %[3]s after the last was opened, and otherwise at the end of a round. Latencies and requests/s are those of one
-machine that server, clients and upstream share: they can be compared, no more.
+CPU time is the time of all processes of the server, in user and kernel mode, divided by the requests. The peers took turns, %d rounds
+of %s each. Tables have the medians over the rounds; ratios are the medians of the ratios within each round. Every peer had one worker
+for each core, and the same certificates, tokens, clients and upstream. No peer logged granted requests, except for tallygate's samples.
+Before the measurement, each peer granted a valid request and refused what the table says that it checks. Memory is the memory of all
+processes, with a proportional part of shared pages (PSS): at rest %s after the start, with idle connections %[3]s after the last
+connection, and otherwise at the end of a round. Server, clients and upstream share one machine, so latencies and requests/s can only
+be compared with each other.
 `, r.Rounds, r.Duration, r.Settle)
 }
 
-// figuresTable returns what tallygate is held to, as far as it was meant to be measured.
+// figuresTable returns the figures of the scenarios and peers that took part.
 func figuresTable(r results) string {
-	text := "| figure | must | aim | measured | |\n| --- | --- | --- | --- | --- |\n"
+	text := "| figure | measured |\n| --- | --- |\n"
 	for _, f := range figures {
 		if !slices.Contains(r.Scenarios, f.scenario) || f.over != "" && !slices.Contains(r.Peers, peerOf(f.over)) {
 			continue
 		}
-		v := f.value(r)
-		text += fmt.Sprintf("| %s | ≤ %s | ≤ %s | %s | %s |\n", f.title, number(f.must), number(f.aim), number(v), f.verdict(v))
+		text += fmt.Sprintf("| %s | %s |\n", f.title, number(f.value(r)))
 	}
 	return text
 }
