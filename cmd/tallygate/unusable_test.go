@@ -5,8 +5,14 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"math/big"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tallygate/tallygate/internal/gate"
 )
@@ -54,6 +60,59 @@ func TestUnusableCertificates(t *testing.T) {
 	for _, want := range []string{"failed to parse client certificate: x509: malformed certificate", "untrusted_certificate: the certificate chains to no anchor", "RSA key larger than"} {
 		if strings.Count(details, want) != 1 {
 			t.Errorf("want one line with %q in\n%s", want, details)
+		}
+	}
+}
+
+// A certificate that crypto/x509 cannot parse ends the handshake before the gate sees it, whatever
+// on_failure says. The log names each fault once in ten seconds, and nothing is answered or forwarded.
+func TestUnparsedCertificates(t *testing.T) {
+	t.Parallel()
+	r := newReloading(t)
+	r.configure()
+	r.serve()
+	private, san := asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 1}, asn1.ObjectIdentifier{2, 5, 29, 17}
+	faults := map[string][]pkix.Extension{
+		"x509: certificate contains duplicate extension": {{Id: private, Value: []byte{5, 0}}, {Id: private, Value: []byte{5, 0}}},
+		"x509: SAN dNSName is malformed":                 {{Id: san, Value: []byte{0x30, 4, 0x82, 2, 0xC3, 0xBC}}},
+		"x509: cannot parse IP address of length":        {{Id: san, Value: []byte{0x30, 5, 0x87, 3, 1, 2, 3}}},
+		"x509: invalid basic constraints":                {{Id: asn1.ObjectIdentifier{2, 5, 29, 19}, Value: []byte{4, 1, 0}}},
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	r.check(err)
+	ca := r.pairs["northwind-ca"]
+	for _, extensions := range faults {
+		template := &x509.Certificate{
+			SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), ExtraExtensions: extensions,
+		}
+		der, err := x509.CreateCertificate(rand.Reader, template, ca.Cert, key.Public(), ca.Key)
+		r.check(err)
+		good := r.pairs["northwind"].TLS()
+		for _, chain := range []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}, {Certificate: append(slices.Clone(good.Certificate), der), PrivateKey: good.PrivateKey}} {
+			for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+				settings := r.client("northwind", "http/1.1")
+				settings.MinVersion, settings.MaxVersion = version, version
+				settings.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &chain, nil }
+				if status, err := knock(r.addresses[gate.PartnersListener], settings); err == nil {
+					t.Errorf("%s: answered with %d, want the handshake to fail", tls.VersionName(version), status)
+				}
+			}
+		}
+	}
+	if _, n := r.upstream.peek(); n != 0 {
+		t.Errorf("%d requests reached the upstream, want none", n)
+	}
+	r.check(r.stop())
+	lines := r.lines("handshake failed: unusable client certificate")
+	for fault := range faults {
+		n := 0
+		for _, line := range lines {
+			if strings.Contains(line["detail"].(string), fault) && line["level"] == "WARN" && line["advice"] != "" {
+				n++
+			}
+		}
+		if n != 1 {
+			t.Errorf("%d lines with %q, want 1, in %v", n, fault, lines)
 		}
 	}
 }
