@@ -11,7 +11,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
-	"github.com/tallygate/tallygate/internal/authserver"
+	"github.com/tallygate/tallygate/internal/fetch"
 	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
@@ -130,16 +130,16 @@ func TestQuoteError(t *testing.T) {
 		`<html>`:                                                                  "",
 		``:                                                                        "",
 	} {
-		answer := &authserver.Response{Status: 400, MediaType: "application/json", Body: []byte(body)}
+		answer := &fetch.Response{Status: 400, MediaType: "application/json", Body: []byte(body)}
 		if got := quoteError(answer, secretsOf(form, header)); got != want {
 			t.Errorf("quoteError(%s) = %s, want %s", body, got, want)
 		}
 	}
 	long := `{"error":"` + strings.Repeat("a b ", 10_000) + `"}`
-	if got := quoteError(&authserver.Response{MediaType: "application/json", Body: []byte(long)}, nil); len(got) > 300 {
+	if got := quoteError(&fetch.Response{MediaType: "application/json", Body: []byte(long)}, nil); len(got) > 300 {
 		t.Errorf("quoteError returned %d bytes, want at most 300", len(got))
 	}
-	if got := quoteError(&authserver.Response{MediaType: "text/html", Body: []byte(`{"error":"e"}`)}, nil); got != "" {
+	if got := quoteError(&fetch.Response{MediaType: "text/html", Body: []byte(`{"error":"e"}`)}, nil); got != "" {
 		t.Errorf("quoteError of HTML = %s, want \"\"", got)
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/tallygate/tallygate/access"
-	"github.com/tallygate/tallygate/internal/authserver"
 	"github.com/tallygate/tallygate/internal/facts"
+	"github.com/tallygate/tallygate/internal/fetch"
 	"github.com/tallygate/tallygate/internal/jsonlimit"
 )
 
@@ -29,7 +29,7 @@ type oauthError struct {
 
 // quoteError returns error and error_description of response for the log, each after a colon, on
 // one line, truncated, and without the secrets in sent. It returns "" without either.
-func quoteError(response *authserver.Response, sent []string) string {
+func quoteError(response *fetch.Response, sent []string) string {
 	var c oauthError
 	if response.MediaType != jsonMediaType || jsonlimit.Check(response.Body) != nil || json.Unmarshal(response.Body, &c) != nil {
 		return ""

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/internal/authserver"
+	"github.com/tallygate/tallygate/internal/fetch"
 )
 
 // A response is the server's statement about one token.
@@ -83,7 +84,7 @@ func (c *Client) endpoint() (*url.URL, error) {
 }
 
 // post sends the request once. detail is the server's error text, for the log.
-func (c *Client) post(ctx context.Context, endpoint *url.URL, raw string) (httpResponse *authserver.Response, detail string, err error) {
+func (c *Client) post(ctx context.Context, endpoint *url.URL, raw string) (httpResponse *fetch.Response, detail string, err error) {
 	form := url.Values{"token": {raw}, "token_type_hint": {"access_token"}}
 	header := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Accept": {jsonMediaType}}
 	if c.settings.Signed {
@@ -102,9 +103,9 @@ func (c *Client) post(ctx context.Context, endpoint *url.URL, raw string) (httpR
 	httpResponse, err = c.remote.Send(request.WithContext(httptrace.WithClientTrace(ctx, &trace)), authserver.MaxIntrospection)
 	var dialing *net.OpError
 	switch {
-	case errors.Is(err, authserver.ErrTooLarge):
+	case errors.Is(err, fetch.ErrTooLarge):
 		err = fmt.Errorf("%w, %w", err, errTokenCaused)
-	case errors.Is(err, authserver.ErrEncoded):
+	case errors.Is(err, fetch.ErrEncoded):
 	case err != nil && (reused.Load() || errors.As(err, &dialing) && dialing.Op == "dial"):
 		err = fmt.Errorf("%w: %w", errConnection, err)
 	}

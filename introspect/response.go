@@ -13,15 +13,15 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/tallygate/tallygate/access"
-	"github.com/tallygate/tallygate/internal/authserver"
 	"github.com/tallygate/tallygate/internal/facts"
+	"github.com/tallygate/tallygate/internal/fetch"
 	"github.com/tallygate/tallygate/internal/jsonlimit"
 	"github.com/tallygate/tallygate/internal/jwks"
 )
 
 // parseResponse reads a response with status 200. A response that is not valid is an error and
 // never means that the token is inactive.
-func (c *Client) parseResponse(ctx context.Context, httpResponse *authserver.Response, requestedAt time.Time) (*response, error) {
+func (c *Client) parseResponse(ctx context.Context, httpResponse *fetch.Response, requestedAt time.Time) (*response, error) {
 	document, want := jsontext.Value(httpResponse.Body), jsonMediaType
 	if c.settings.Signed {
 		want = jwtMediaType

@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/fetch"
 	"github.com/tallygate/tallygate/internal/jsonlimit"
 	"github.com/tallygate/tallygate/internal/refresh"
 )
@@ -153,12 +154,11 @@ func InsertWellKnown(u *url.URL, wellKnown string) *url.URL {
 	return &location
 }
 
-func (s *Server) fetch(ctx context.Context, u *url.URL) (*Response, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+func (s *Server) fetch(ctx context.Context, u *url.URL) (*fetch.Response, error) {
+	request, err := fetch.NewRequest(ctx, u, "application/json", "")
 	if err != nil {
-		return nil, errors.New("the issuer identifier is not a valid URL")
+		return nil, err
 	}
-	request.Header.Set("Accept", "application/json")
 	return s.Send(request, maxMetadata)
 }
 
@@ -175,7 +175,7 @@ type metadataDocument struct {
 // parse reads the metadata in response. The issuer in it must equal the requested issuer, RFC
 // 8414 section 3.3. Duplicate members are an error. Endpoints that are not needed may have any
 // value.
-func (s *Server) parse(response *Response) (_ *Metadata, err error) {
+func (s *Server) parse(response *fetch.Response) (_ *Metadata, err error) {
 	if response.Status != http.StatusOK { // RFC 8414 section 3.2
 		return nil, fmt.Errorf("answered with status %d", response.Status)
 	}

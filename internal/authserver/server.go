@@ -5,12 +5,8 @@ package authserver
 
 import (
 	"crypto/sha256"
-	"crypto/tls"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
-	"mime"
 	"net"
 	"net/http"
 	"net/url"
@@ -20,6 +16,7 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/fetch"
 	"github.com/tallygate/tallygate/internal/refresh"
 	"github.com/tallygate/tallygate/internal/reuse"
 )
@@ -147,23 +144,14 @@ func (s *Server) canReuseMetadata(previous *Server) bool {
 // newHTTPClient returns the HTTP client for the server that settings describes. It presents pair
 // if pair has a certificate.
 func newHTTPClient(settings config.AuthorizationServer, trusted anchors, pair *clientCertificate) *http.Client {
-	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: trusted.pool}
+	transport := fetch.NewTransport(trusted.pool)
+	transport.Proxy = proxyOf(&settings.Connection)
+	transport.DialContext = (&net.Dialer{Timeout: FetchTimeout}).DialContext
+	transport.MaxIdleConnsPerHost, transport.IdleConnTimeout = maxIdleConnections(settings), 90*time.Second
 	if pair.lastGood.Load() != nil {
-		tlsConfig.GetClientCertificate = pair.getCertificate
+		transport.TLSClientConfig.GetClientCertificate = pair.getCertificate
 	}
-	return &http.Client{
-		CheckRedirect: checkRedirect,
-		Transport: &http.Transport{
-			Proxy:                  proxyOf(&settings.Connection), // nil overrides HTTPS_PROXY
-			DialContext:            (&net.Dialer{Timeout: FetchTimeout}).DialContext,
-			TLSClientConfig:        tlsConfig,
-			MaxIdleConnsPerHost:    maxIdleConnections(settings),
-			IdleConnTimeout:        90 * time.Second,
-			TLSHandshakeTimeout:    FetchTimeout,
-			MaxResponseHeaderBytes: 64 << 10,
-			DisableCompression:     true, // net/http would request gzip and inflate the response without a bound
-		},
-	}
+	return &http.Client{CheckRedirect: checkRedirect, Transport: transport}
 }
 
 // maxIdleConnections returns the number of connections to keep open: the number of concurrent
@@ -195,58 +183,12 @@ func checkRedirect(next *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// A Response is a complete HTTP response.
-type Response struct {
-	Status    int
-	Header    http.Header
-	MediaType string // the type in Content-Type, lower case, without parameters; "" when absent
-	Body      []byte
-}
+var errNotHTTPS = errors.New("only https is allowed")
 
-var (
-	errNotHTTPS = errors.New("only https is allowed")
-	// ErrTooLarge is returned for a response with more bytes than the limit.
-	ErrTooLarge = errors.New("response too large")
-	// ErrEncoded is returned for a compressed response, which the gate never requests.
-	ErrEncoded = errors.New("response with a content encoding")
-)
-
-// Send sends request, whose context bounds the whole exchange, and reads the response. A response
-// of more than limit bytes is an error (ErrTooLarge), and so is a content encoding (ErrEncoded),
-// because few compressed bytes can inflate to any size. Errors do not quote the URL, whose query
-// may be secret. A [*net.OpError] with Op "dial" means that nothing was sent.
-func (s *Server) Send(request *http.Request, limit int64) (*Response, error) {
+// Send sends request by [fetch.Send] if its URL is allowed.
+func (s *Server) Send(request *http.Request, limit int64) (*fetch.Response, error) {
 	if !s.allowsURL(request.URL) {
 		return nil, errNotHTTPS
 	}
-	response, err := s.client.Do(request)
-	if err != nil {
-		return nil, withoutURL(err)
-	}
-	defer func() { _ = response.Body.Close() }()
-	if len(response.Header.Values("Content-Encoding")) > 0 {
-		return nil, ErrEncoded
-	}
-	if response.ContentLength > limit {
-		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)
-	}
-	body, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(body)) > limit {
-		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)
-	}
-	// A malformed parameter is an error here, but the media type is still returned.
-	mediaType, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
-	return &Response{response.StatusCode, response.Header, mediaType, body}, nil
-}
-
-// withoutURL returns the cause of an HTTP client's error, whose text quotes the URL.
-func withoutURL(err error) error {
-	var outer *url.Error
-	if errors.As(err, &outer) {
-		return outer.Err
-	}
-	return err
+	return fetch.Send(s.client, request, limit)
 }

@@ -2,17 +2,16 @@ package crl
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/fetch"
 	"github.com/tallygate/tallygate/internal/refresh"
 )
 
@@ -20,21 +19,14 @@ import (
 // interval.
 const firstRetry = 5 * time.Second
 
-var errInvalidURL = errors.New("the URL of the list is invalid")
-
 // newClient returns the client that fetches lists. Lists are signed, so http URLs are safe. A redirect may
 // change the path and upgrade to https, but not change the host.
 func newClient() *http.Client {
+	transport := fetch.NewTransport(nil)
+	transport.TLSHandshakeTimeout, transport.ResponseHeaderTimeout = 10*time.Second, 30*time.Second
+	transport.DisableKeepAlives = true // the next fetch is minutes away
 	return &http.Client{
-		Transport: &http.Transport{
-			Proxy:                  nil, // overrides HTTPS_PROXY
-			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-			TLSHandshakeTimeout:    10 * time.Second,
-			ResponseHeaderTimeout:  30 * time.Second,
-			MaxResponseHeaderBytes: 64 << 10,
-			DisableKeepAlives:      true, // the next fetch is minutes away
-			DisableCompression:     true, // net/http would request gzip and decompress without a bound
-		},
+		Transport: transport,
 		CheckRedirect: func(next *http.Request, before []*http.Request) error {
 			first := before[0].URL
 			same := strings.EqualFold(next.URL.Host, first.Host) && (next.URL.Scheme == first.Scheme || next.URL.Scheme == "https")
@@ -133,12 +125,9 @@ func (c *Checker) get(ctx context.Context, s *source) ([]*list, string, error) {
 	defer cancel(nil)
 	timeout := time.AfterFunc(fetchTimeout, func() { cancel(errSlow) })
 	defer timeout.Stop()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL.URL.String(), nil)
+	request, err := fetch.NewRequest(ctx, &s.URL.URL, "", s.etag)
 	if err != nil {
-		return nil, "", errInvalidURL
-	}
-	if s.etag != "" {
-		request.Header.Set("If-None-Match", s.etag)
+		return nil, "", err
 	}
 	response, err := newClient().Do(request)
 	if err != nil {
@@ -169,11 +158,7 @@ func (c *Checker) get(ctx context.Context, s *source) ([]*list, string, error) {
 // redactURL returns an error of net/http without the URL, whose query must not be logged, and with
 // a bounded part of the server's text.
 func (s *source) redactURL(err error) error {
-	var outer *url.Error
-	if errors.As(err, &outer) {
-		err = outer.Err
-	}
-	text := err.Error()
+	text := fetch.WithoutURL(err).Error()
 	if s.URL.RawQuery != "" {
 		text = strings.ReplaceAll(text, s.URL.RawQuery, "...")
 	}

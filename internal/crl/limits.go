@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/fetch"
 )
 
 // The limits of revocation lists.
@@ -32,7 +33,6 @@ const (
 )
 
 var (
-	errListEncoded = errors.New("the response has a content encoding that was not requested")
 	errSlow        = fmt.Errorf("the fetch took longer than %s", fetchTimeout)
 	errManyEntries = fmt.Errorf("the lists have more than %d entries", maxEntries)
 )
@@ -57,7 +57,7 @@ func (s *source) maxSize() int64 {
 func readList(ctx context.Context, response *http.Response, most int64, timeout *time.Timer) (data []byte, release func(), err error) {
 	switch {
 	case len(response.Header.Values("Content-Encoding")) > 0:
-		return nil, nil, errListEncoded
+		return nil, nil, fetch.ErrEncoded
 	case response.ContentLength > most:
 		return nil, nil, errListTooLarge(most)
 	}

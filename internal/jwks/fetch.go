@@ -14,6 +14,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/internal/authserver"
+	"github.com/tallygate/tallygate/internal/fetch"
 )
 
 // A fetchedDocument is the source of a key set. The next fetch from the same URL needs it, and so
@@ -90,21 +91,19 @@ func (s *Source) keySetURL() (*url.URL, error) {
 func (s *Source) fetch(ctx context.Context, u *url.URL) (*Set, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err != nil {
-		return nil, errors.New("the URL is not valid") // err would quote the query
+	previous, etag := s.current.Load(), ""
+	if previous != nil && previous.url == u.String() {
+		etag = previous.etag
 	}
-	request.Header.Set("Accept", "application/jwk-set+json, application/json")
-	previous := s.current.Load()
-	conditional := previous != nil && previous.url == u.String() && previous.etag != ""
-	if conditional {
-		request.Header.Set("If-None-Match", previous.etag)
+	request, err := fetch.NewRequest(ctx, u, "application/jwk-set+json, application/json", etag)
+	if err != nil {
+		return nil, err
 	}
 	response, err := s.remote.Send(request, authserver.MaxKeySet)
 	if err != nil {
 		return nil, err
 	}
-	if conditional && response.Status == http.StatusNotModified {
+	if etag != "" && response.Status == http.StatusNotModified {
 		s.setInterval(response.Header)
 		unchanged := *previous
 		return &unchanged, nil

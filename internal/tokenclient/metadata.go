@@ -15,6 +15,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/tallygate/tallygate/internal/authserver"
+	"github.com/tallygate/tallygate/internal/fetch"
 	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
@@ -162,10 +163,7 @@ func (c *Client) do(req *http.Request) (status int, body []byte, err error) {
 
 // explain describes why a request to u failed.
 func (c *Client) explain(u *url.URL, err error) error {
-	var inner *url.Error
-	if errors.As(err, &inner) {
-		err = inner.Err // the outer error quotes the whole URL with its query
-	}
+	err = fetch.WithoutURL(err)
 	var unknown x509.UnknownAuthorityError
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):

@@ -2,12 +2,8 @@ package registeredcerts
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
-	"io"
-	"mime"
 	"net"
 	"net/http"
 	"net/netip"
@@ -15,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/fetch"
 )
 
 // newClient returns the HTTP client for one jwks_uri. It uses no proxy, follows no redirect and
@@ -30,52 +27,32 @@ func newClient(roots *x509.CertPool, checkAddress func(netip.Addr) error) *http.
 			return checkAddress(target.Addr())
 		},
 	}
+	transport := fetch.NewTransport(roots)
+	transport.DialContext = dialer.DialContext
+	transport.MaxResponseHeaderBytes = 16 << 10
+	transport.DisableKeepAlives = true // fetches are minutes apart
 	return &http.Client{
 		// The redirect is returned and fails the check for status 200.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport: &http.Transport{
-			Proxy:                  nil, // overrides HTTPS_PROXY
-			DialContext:            dialer.DialContext,
-			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
-			MaxResponseHeaderBytes: 16 << 10,
-			DisableCompression:     true, // net/http would request and decompress gzip
-			DisableKeepAlives:      true, // fetches are minutes apart
-		},
+		Transport:     transport,
 	}
 }
 
-var errEncoded = errors.New("the response has a content encoding")
-
-// fetch returns the document at an https URL. The response must have status 200, a JSON content
-// type, no content encoding and at most [maxKeySet] bytes.
-func fetch(ctx context.Context, client *http.Client, from string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
+// load returns the document at u. The response must have status 200, a JSON content type, no content
+// encoding and at most [maxKeySet] bytes.
+func load(ctx context.Context, client *http.Client, u *url.URL) ([]byte, error) {
+	request, err := fetch.NewRequest(ctx, u, "application/jwk-set+json, application/json", "")
 	if err != nil {
-		return nil, errors.New("the URL is invalid") // err quotes the query, which may be secret
-	}
-	request.Header.Set("Accept", "application/jwk-set+json, application/json")
-	response, err := client.Do(request)
-	if err != nil {
-		var outer *url.Error
-		if errors.As(err, &outer) {
-			err = outer.Err // outer quotes the URL, whose query may be secret
-		}
 		return nil, err
 	}
-	defer func() { _ = response.Body.Close() }()
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the response has status %d, want 200", response.StatusCode)
+	response, err := fetch.Send(client, request, maxKeySet)
+	switch {
+	case err != nil:
+		return nil, err
+	case response.Status != http.StatusOK:
+		return nil, fmt.Errorf("the response has status %d, want 200", response.Status)
+	case response.MediaType != "application/jwk-set+json" && response.MediaType != "application/json":
+		return nil, fmt.Errorf("the response has content type %q, want JSON", access.Truncate(response.MediaType))
 	}
-	mediaType, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
-	if mediaType != "application/jwk-set+json" && mediaType != "application/json" {
-		return nil, fmt.Errorf("the response has content type %q, want JSON", access.Truncate(mediaType))
-	}
-	if len(response.Header.Values("Content-Encoding")) > 0 { // not requested
-		return nil, errEncoded
-	}
-	if response.ContentLength > maxKeySet {
-		return nil, errTooLarge
-	}
-	// One byte above the limit shows that the document is too large.
-	return io.ReadAll(io.LimitReader(response.Body, maxKeySet+1))
+	return response.Body, nil
 }

@@ -136,7 +136,7 @@ func (r *remote) refresh() <-chan singleflight.Result {
 // load fetches the registered certificates. An empty set is valid, since a client can withdraw
 // every certificate; it may be a mistake, so it is logged.
 func (r *remote) load(ctx context.Context) (thumbprints, error) {
-	document, err := fetch(ctx, r.client, r.uri.String())
+	document, err := load(ctx, r.client, &r.uri.URL)
 	if err != nil {
 		return nil, err
 	}

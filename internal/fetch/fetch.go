@@ -1,0 +1,95 @@
+// Package fetch sends requests for documents over HTTP: over connections that the environment cannot
+// divert, with responses that are bounded and never compressed, and with errors that do not quote the URL.
+package fetch
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// NewTransport returns a transport that trusts roots, the system's anchors with nil.
+func NewTransport(roots *x509.CertPool) *http.Transport {
+	return &http.Transport{
+		Proxy:                  nil, // overrides HTTPS_PROXY
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
+		TLSHandshakeTimeout:    5 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+		DisableCompression:     true, // net/http would request gzip and inflate the response without a bound
+	}
+}
+
+var errInvalidURL = errors.New("the URL is not valid")
+
+// NewRequest returns a GET of u. accept lists the accepted media types, "" for any. With the etag of a
+// known document, the server may answer with status 304 (RFC 9110 section 13.1.2); etag may be "".
+func NewRequest(ctx context.Context, u *url.URL, accept, etag string) (*http.Request, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, errInvalidURL // err quotes the query, which may be secret
+	}
+	for name, value := range map[string]string{"Accept": accept, "If-None-Match": etag} {
+		if value != "" {
+			request.Header.Set(name, value)
+		}
+	}
+	return request, nil
+}
+
+// A Response is a complete HTTP response.
+type Response struct {
+	Status    int
+	Header    http.Header
+	MediaType string // the type in Content-Type, lower case, without parameters; "" when absent
+	Body      []byte
+}
+
+var (
+	// ErrTooLarge is returned for a response with more bytes than the limit.
+	ErrTooLarge = errors.New("response too large")
+	// ErrEncoded is returned for a compressed response, which the gate never requests.
+	ErrEncoded = errors.New("response with a content encoding")
+)
+
+// Send sends request, whose context bounds the whole exchange, and reads the response. A response
+// of more than limit bytes is an error (ErrTooLarge), and so is a content encoding (ErrEncoded),
+// because few compressed bytes can inflate to any size. Errors do not quote the URL, whose query
+// may be secret. A [*net.OpError] with Op "dial" means that nothing was sent.
+func Send(client *http.Client, request *http.Request, limit int64) (*Response, error) {
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, WithoutURL(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if len(response.Header.Values("Content-Encoding")) > 0 {
+		return nil, ErrEncoded
+	}
+	var body []byte
+	if response.ContentLength <= limit {
+		if body, err = io.ReadAll(io.LimitReader(response.Body, limit+1)); err != nil {
+			return nil, err
+		}
+	}
+	if response.ContentLength > limit || int64(len(body)) > limit {
+		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)
+	}
+	// A malformed parameter is an error here, but the media type is still returned.
+	mediaType, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
+	return &Response{response.StatusCode, response.Header, mediaType, body}, nil
+}
+
+// WithoutURL returns the cause of an HTTP client's error, whose text quotes the URL.
+func WithoutURL(err error) error {
+	var outer *url.Error
+	if errors.As(err, &outer) {
+		return outer.Err
+	}
+	return err
+}
