@@ -95,14 +95,3 @@ func (s *shard) forgetExpired(now int64) {
 		s.first = 0
 	}
 }
-
-// len returns the number of entries, including expired entries.
-func (m *memory) len() (n int) {
-	for i := range m.shards {
-		s := &m.shards[i]
-		s.mu.Lock()
-		n += len(s.seen)
-		s.mu.Unlock()
-	}
-	return n
-}

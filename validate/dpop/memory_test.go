@@ -195,3 +195,14 @@ func TestMemorySize(t *testing.T) {
 	}
 	runtime.KeepAlive(m)
 }
+
+// len returns the number of entries, including expired entries.
+func (m *memory) len() (n int) {
+	for i := range m.shards {
+		s := &m.shards[i]
+		s.mu.Lock()
+		n += len(s.seen)
+		s.mu.Unlock()
+	}
+	return n
+}
