@@ -73,7 +73,6 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 		memory = cache.NewPool(cache.DefaultBytes)
 	}
 	t := newTrust(memory)
-	t.anchors = make(map[config.Name][]access.AnchorKey, len(cfg.Partners.List))
 	t.selfSigned = cfg.Listener.ClientCertificates.SelfSigned
 	t.serverAuth = acceptsServerAuth(cfg)
 	t.log, t.metrics = options.Log, options.Metrics
@@ -87,23 +86,7 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 		t.now = options.Now
 	}
 	files := bundles{}
-	shared := files.keys(t.pool, cfg.Listener.ClientCertificates.Trust, false)
-	for _, p := range cfg.Partners.List {
-		t.anchors[p.Name] = shared
-		if len(p.Trust) > 0 {
-			t.anchors[p.Name] = files.keys(t.pool, p.Trust, !p.InsecureRSA1024Until.IsZero())
-		}
-	}
-	t.partners = keysOf(t.anchors)
-	if cfg.Issuer != nil {
-		t.servers = make(map[config.ClientID][]access.AnchorKey, len(cfg.Issuer.ResourceServers))
-		for _, s := range cfg.Issuer.ResourceServers {
-			t.servers[s.ClientID] = shared
-			if len(s.Trust) > 0 {
-				t.servers[s.ClientID] = files.keys(t.pool, s.Trust, false)
-			}
-		}
-	}
+	t.readAnchors(cfg, files)
 	if cfg.Listener.ClientCertificates.From == config.FromHeader {
 		t.frontProxies = loadTrustedProxies(cfg.Listener.ClientCertificates.Header, files, memory)
 		t.frontProxies.exclude(cfg, files)
@@ -132,6 +115,28 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 		return previous, nil
 	}
 	return t, nil
+}
+
+// readAnchors reads the anchors of partners and resource servers. files reports the faults.
+func (t *Trust) readAnchors(cfg *config.Config, files bundles) {
+	t.anchors = make(map[config.Name][]access.AnchorKey, len(cfg.Partners.List))
+	shared := files.keys(t.pool, cfg.Listener.ClientCertificates.Trust, false)
+	for _, p := range cfg.Partners.List {
+		t.anchors[p.Name] = shared
+		if len(p.Trust) > 0 {
+			t.anchors[p.Name] = files.keys(t.pool, p.Trust, !p.InsecureRSA1024Until.IsZero())
+		}
+	}
+	t.partners = keysOf(t.anchors)
+	if cfg.Issuer != nil {
+		t.servers = make(map[config.ClientID][]access.AnchorKey, len(cfg.Issuer.ResourceServers))
+		for _, s := range cfg.Issuer.ResourceServers {
+			t.servers[s.ClientID] = shared
+			if len(s.Trust) > 0 {
+				t.servers[s.ClientID] = files.keys(t.pool, s.Trust, false)
+			}
+		}
+	}
 }
 
 // acceptsServerAuth reports whether an application accepts certificates for server authentication alone.

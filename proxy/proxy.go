@@ -253,16 +253,23 @@ func (p *Proxy) decide(x *exchange, overloaded func() bool) access.Decision {
 		return d
 	}
 	d := p.steps.Table.Decide(r.Method, target, claims, x.certificate)
+	p.checkGranted(x, &d)
+	return d
+}
+
+// checkGranted refuses a granted request whose upgrade or body its route does not allow. Only a client
+// that may call the route learns this.
+func (p *Proxy) checkGranted(x *exchange, d *access.Decision) {
+	r := x.request
 	switch {
 	case d.Reason != access.Granted:
-	case x.upgrade && !d.WebSocket: // only a client that may call the route learns this
+	case x.upgrade && !d.WebSocket:
 		d.Reason = access.UpgradeNotAllowed
-	case hasBody(r) && !d.AnyBody && !definesBody(r.Method): // only a client that may call the route learns this
+	case hasBody(r) && !d.AnyBody && !definesBody(r.Method):
 		d.Reason = access.BodyNotAllowed
 	case r.ContentLength > p.bodyBytes:
 		d.Reason = access.BodyTooLarge
 	}
-	return d
 }
 
 // hasBody reports whether r announces a body: by Content-Length, by Transfer-Encoding or, over HTTP/2,
