@@ -181,22 +181,15 @@ func parseRFC9440(leaf string, chain []string) ([]*x509.Certificate, error) {
 			items = append(items, strings.Trim(item, " \t")) // RFC 8941 section 3.1 allows space around the commas
 		}
 	}
-	if len(items) > maxCertificates {
-		return nil, errLongChain
-	}
-	certificates := make([]*x509.Certificate, len(items))
 	for i, item := range items {
 		inner, first := strings.CutPrefix(item, ":")
 		inner, last := strings.CutSuffix(inner, ":")
 		if !first || !last {
 			return nil, errByteSeq
 		}
-		var err error
-		if certificates[i], err = parseBase64(inner); err != nil {
-			return nil, err
-		}
+		items[i] = inner
 	}
-	return certificates, nil
+	return parseItems(items)
 }
 
 // parsePEM parses percent-encoded PEM, leaf first, or certificates in base64 separated by commas. A
@@ -209,11 +202,15 @@ func parsePEM(text string, _ []string) ([]*x509.Certificate, error) {
 	if strings.HasPrefix(text, "-----BEGIN") {
 		return parseBlocks(text)
 	}
-	items := strings.Split(text, ",")
+	return parseItems(strings.Split(text, ","))
+}
+
+// parseItems parses the certificates in items, each in base64.
+func parseItems(items []string) (certificates []*x509.Certificate, err error) {
 	if len(items) > maxCertificates {
 		return nil, errLongChain
 	}
-	certificates := make([]*x509.Certificate, len(items))
+	certificates = make([]*x509.Certificate, len(items))
 	for i, item := range items {
 		if certificates[i], err = parseBase64(item); err != nil {
 			return nil, err

@@ -86,7 +86,7 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 		t.now = options.Now
 	}
 	files := bundles{}
-	t.readAnchors(cfg, files)
+	t.addAnchors(cfg, files)
 	if cfg.Listener.ClientCertificates.From == config.FromHeader {
 		t.frontProxies = loadTrustedProxies(cfg.Listener.ClientCertificates.Header, files, memory)
 		t.frontProxies.exclude(cfg, files)
@@ -117,8 +117,8 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 	return t, nil
 }
 
-// readAnchors reads the anchors of partners and resource servers. files reports the faults.
-func (t *Trust) readAnchors(cfg *config.Config, files bundles) {
+// addAnchors adds the anchors of partners and resource servers to t. files reports the faults.
+func (t *Trust) addAnchors(cfg *config.Config, files bundles) {
 	t.anchors = make(map[config.Name][]access.AnchorKey, len(cfg.Partners.List))
 	shared := files.keys(t.pool, cfg.Listener.ClientCertificates.Trust, false)
 	for _, p := range cfg.Partners.List {
