@@ -5,18 +5,19 @@
 //
 // # Commands
 //
-//	tallygate serve        run the gate, and the issuer if configured; the default command
-//	tallygate drain        take a running gate out of service; it still serves
-//	tallygate healthcheck  check whether a running gate is ready
-//	tallygate check        validate a configuration file
-//	tallygate explain      explain how the gate would decide a request, check by check
-//	tallygate demo         see the gate at work on loopback without preparation
-//	tallygate revoke       revoke tokens of the issuer
-//	tallygate keys         list and rotate the issuer's signing keys
-//	tallygate token        fetch an access token with mutual TLS
-//	tallygate thumbprint   print the x5t#S256 of certificates
-//	tallygate version      print the version and the build
-//	tallygate completion   print a completion script for bash, zsh, fish or powershell
+//	tallygate serve             run the gate, and the issuer if configured; the default command
+//	tallygate drain             take a running gate out of service; it still serves
+//	tallygate healthcheck       check whether a running gate is ready
+//	tallygate check             validate a configuration file
+//	tallygate configure-server  propose the configuration for an authorization server
+//	tallygate explain           explain how the gate would decide a request, check by check
+//	tallygate demo              see the gate at work on loopback without preparation
+//	tallygate revoke            revoke tokens of the issuer
+//	tallygate keys              list and rotate the issuer's signing keys
+//	tallygate token             fetch an access token with mutual TLS
+//	tallygate thumbprint        print the x5t#S256 of certificates
+//	tallygate version           print the version and the build
+//	tallygate completion        print a completion script for bash, zsh, fish or powershell
 //
 // Each command has --help with its flags and examples.
 //

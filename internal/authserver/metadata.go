@@ -159,7 +159,7 @@ func (s *Server) fetch(ctx context.Context, u *url.URL) (*fetch.Response, error)
 	if err != nil {
 		return nil, err
 	}
-	return s.Send(request, maxMetadata)
+	return s.Send(request, MaxMetadata)
 }
 
 // metadataDocument is the published metadata, RFC 8414 section 2 and RFC 8705 section 5.

@@ -221,7 +221,7 @@ func TestMetadata(t *testing.T) {
 		{"empty", "", false, "", ""},
 		{"null", "null", false, "", ""},
 		{"an array", "[]", false, "", ""},
-		{"large", with(M{"x": strings.Repeat("x", maxMetadata)}), false, "", ""},
+		{"large", with(M{"x": strings.Repeat("x", MaxMetadata)}), false, "", ""},
 		{"deep", with(M{"x": json.RawMessage(strings.Repeat("[", 33) + strings.Repeat("]", 33))}), false, "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -32,8 +32,8 @@ const (
 	// accepted access token. 64 concurrent responses (the default) and the memory for parsing
 	// them, four times as much, take 64 × 128 KiB × 5 = 40 MiB.
 	MaxIntrospection = 128 << 10
-	// maxMetadata bounds metadata in bytes. Servers publish 2 to 20 KB.
-	maxMetadata = 64 << 10
+	// MaxMetadata bounds metadata in bytes. Servers publish 2 to 20 KB.
+	MaxMetadata = 64 << 10
 	// maxRedirects bounds the redirects of a fetch, which must stay within the origin.
 	maxRedirects = 3
 )

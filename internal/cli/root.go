@@ -82,7 +82,7 @@ func rootCommand() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add(gateGroup, serve, checkCommand(), explainCommand(), drainCommand(), healthcheckCommand(), demoCommand())
+	add(gateGroup, serve, checkCommand(), configureServerCommand(), explainCommand(), drainCommand(), healthcheckCommand(), demoCommand())
 	add(issuerGroup, revokeCommand(), keysCommand())
 	add(clientGroup, tokenCommand(), thumbprintCommand())
 	add(otherGroup, versionCommand())

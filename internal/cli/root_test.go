@@ -48,6 +48,8 @@ func TestUsageErrors(t *testing.T) {
 		{"thumbprint", "tallygate thumbprint"},
 		{"token", "tallygate token"},
 		{"token extra", "tallygate token"},
+		{"configure-server", "tallygate configure-server"},
+		{"configure-server https://as.example.com extra", "tallygate configure-server"},
 		{"serve extra", "tallygate serve"},
 		{"check --nosuch", "tallygate check"},
 		{"completion", "tallygate completion"},
