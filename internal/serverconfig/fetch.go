@@ -145,7 +145,7 @@ func publishes(issuer string, location *url.URL) bool {
 	return err == nil && slices.ContainsFunc(authserver.MetadataURLs(u), func(other *url.URL) bool { return other.String() == location.String() })
 }
 
-// endpoint returns the https URL in a member, nil if there is none.
+// endpoint returns the https URL in a member, nil for any other value.
 func endpoint(member jsontext.Value) *url.URL {
 	var text string
 	if json.Unmarshal(member, &text) != nil {
