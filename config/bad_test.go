@@ -348,6 +348,7 @@ var bad = []struct {
 		`14:57: apis[0].path_encoding[2]: is the same as apis[0].path_encoding[0]`,
 		`15:21: apis[0].trailing_slash: expected exact or optional, got "ignore"`,
 	}},
+	{"path-encoding-unused", []string{`14:20: apis[0].path_encoding: has no effect: no route of the API has {name} or /**`}},
 	{"upgrade-twice", []string{`16:71: apis[0].routes[0].upgrade[1]: is the same as apis[0].routes[0].upgrade[0]`}},
 	{"body", []string{`16:56: apis[0].routes[0].body: expected allowed, got "maybe"; leave it out to refuse a body on all methods but POST, PUT and PATCH`}},
 	{"upgrade-method", []string{`16:60: apis[0].routes[0].upgrade: needs the method GET, which opens every WebSocket`}},

@@ -37,8 +37,8 @@ type Application struct {
 	Authentication Authentication        `yaml:"authentication"` // the method at our own issuer; default tls_client_auth
 	Keys           ClientKeys            `yaml:"keys"`           // for self_signed_tls_client_auth, and only for it
 	// Usages lists the extended key usages that the application's certificates may have (RFC 5280
-	// section 4.2.1.12): a certificate that lists usages must list one of these, and so must the
-	// authorities above it. Default: client_auth. server_auth beside it accepts the certificates of
+	// section 4.2.1.12): a certificate that lists usages must list one of these usages, and so must
+	// the authorities above it. Default: client_auth. server_auth beside it accepts the certificates of
 	// public authorities that no longer issue for clients; it needs registered thumbprints, a
 	// self_signed_tls_client_auth, or a registered name and trust of the partner's own.
 	Usages    []CertificateUsage `yaml:"usages"`

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/internal/strictyaml"
+	"github.com/tallygate/tallygate/internal/urlpath"
 )
 
 // reservedNames are the values of metric labels for requests without a configured partner or
@@ -32,13 +33,24 @@ func (k *checker) apis() {
 		unique(k, names, path+".name", "the name", a.Name)
 		k.some(path+".hosts", len(a.Hosts), "")
 		distinct(k, path+".hosts", a.Hosts)
-		distinct(k, path+".path_encoding", a.PathEncoding)
+		k.pathEncoding(path, a)
 		k.upstream(path+".upstream", &a.Upstream)
 		k.require(path+".binding", a.Binding != "")
 		k.some(path+".routes", len(a.Routes), "an empty list offers nothing")
 		for j := range a.Routes {
 			k.route(strictyaml.Index(path+".routes", j), &a.Routes[j], a, calls)
 		}
+	}
+}
+
+// pathEncoding checks the spellings of segments that a allows. Only parameters can have them.
+func (k *checker) pathEncoding(path string, a *API) {
+	at := path + ".path_encoding"
+	distinct(k, at, a.PathEncoding)
+	parameter := func(s urlpath.Segment) bool { return s.Kind != urlpath.Literal }
+	hasParameter := func(r Route) bool { return slices.ContainsFunc(r.Path.Segments(), parameter) }
+	if len(a.PathEncoding) > 0 && !slices.ContainsFunc(a.Routes, hasParameter) && k.decodedFully(path+".routes") {
+		k.fault(at, "has no effect: no route of the API has {name} or /**")
 	}
 }
 

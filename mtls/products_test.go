@@ -12,8 +12,8 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// The header lines in testdata/front are those of products as their manuals specify them, for one client
-// whose certificate an issuing authority signed. Those of Apache were received from httpd 2.4.71.
+// The files in testdata/front have the header lines of products as the manuals specify them, for a client
+// whose certificate an issuing authority signed. The lines of Apache were received from httpd 2.4.71.
 func TestHeadersOfProducts(t *testing.T) {
 	const dir = "testdata/front"
 	read := func(name string) *x509.Certificate {

@@ -55,8 +55,8 @@ func (n *node) spelledRoute(method, path string) (*route, error) {
 	return found, nil
 }
 
-// demandsAlso reports whether a request that r's checks accept would be accepted and forwarded alike
-// by those of other.
+// demandsAlso reports whether every request that r accepts would be accepted by other, and forwarded in
+// the same way.
 func (r *route) demandsAlso(other *route) bool {
 	return r.api == other.api && other.coveredBy(r.scopes) && r.assertion == other.assertion && r.webSocket == other.webSocket && r.anyBody == other.anyBody &&
 		r.preflight == other.preflight

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
@@ -141,6 +142,26 @@ var upstreams = map[string]func(raw string) string{
 	"decodes, cuts parameters, cleans": func(raw string) string {
 		return escaped(strings.Split(path.Clean(withoutParameters(unescape(raw))), "/"))
 	},
+	"splits, decodes, trims": func(raw string) string {
+		parts := strings.Split(raw, "/")
+		for i := range parts {
+			parts[i] = strings.TrimSpace(unescape(parts[i]))
+		}
+		return escaped(parts)
+	},
+	"decodes as ISO 8859-1": func(raw string) string {
+		parts := strings.Split(raw, "/")
+		for i := range parts {
+			if parts[i] = unescape(parts[i]); !utf8.ValidString(parts[i]) {
+				var runes []rune
+				for _, c := range []byte(parts[i]) {
+					runes = append(runes, rune(c))
+				}
+				parts[i] = string(runes)
+			}
+		}
+		return escaped(parts)
+	},
 	"does not decode": func(raw string) string { return escaped(strings.Split(raw, "/")) },
 }
 
@@ -174,7 +195,7 @@ func escaped(parts []string) string {
 func FuzzDecideSpelled(f *testing.F) {
 	for _, p := range []string{
 		"/things/GB%2F12", "/things/x%2Fsecrets", "/things/..%2Fadmin", "/things/me;a", "/files/a%2F..%2Fb", "/files/private;x/y", "/things/%2Fme",
-		"/plain/a%2Fb", "/things/a%252Fb", "/files/%2e%2e;/x", "/things/%6De", "/things/;/x", "/files/a%2Fb/c;d", "/things/x%2F%2Fbills",
+		"/plain/a%2Fb", "/things/a%252Fb", "/files/%2e%2e;/x", "/things/%6De", "/things/;/x", "/files/a%2Fb/c;d", "/things/x%2F%2Fbills", "/things/M%FCller", "/things/me%20", "/files/%20private/x",
 	} {
 		f.Add(p)
 	}

@@ -42,8 +42,8 @@ func single(lines []string) string {
 	return lines[0]
 }
 
-// rewritePreflight makes out, a copy of in, the preflight for the upstream: without the query, without a body, and
-// with the headers of a preflight and those that say where it came from.
+// rewritePreflight makes out, a copy of in, the preflight for the upstream. It has neither query nor body,
+// and of the headers only the preflight's, the request id and the client's address and host.
 func rewritePreflight(out, in *http.Request, x *exchange) {
 	out.URL.RawQuery, out.Body, out.ContentLength, out.Trailer = "", nil, 0, nil
 	out.Header = make(http.Header)
