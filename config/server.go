@@ -63,7 +63,8 @@ type Connection struct {
 	// can read and change such messages.
 	InsecureLoopbackHTTP bool `yaml:"insecure_loopback_http"`
 	// InsecureHTTPHosts are services in the same cluster that are reached over http, because their
-	// TLS ends at an ingress. All that can read or change traffic in the cluster can forge tokens.
+	// TLS ends at an ingress. A program that can read or change traffic in the cluster can forge
+	// tokens.
 	InsecureHTTPHosts []Host `yaml:"insecure_http_hosts"`
 	// Proxy is the http proxy through which https connections go, by CONNECT: TLS ends at the
 	// server. Default: none.

@@ -133,7 +133,7 @@ func (t *Trust) fromHeader(f *format, h http.Header, now time.Time) (*connection
 	return c, nil
 }
 
-// lines returns the lines of the field name in h, and none for a single empty line.
+// lines returns the lines of the field name in h, and no lines if the only line is empty.
 func lines(h http.Header, name string) []string {
 	if values := h[name]; len(values) != 1 || values[0] != "" {
 		return values

@@ -20,7 +20,7 @@ func (t *Table) Bindings(host string) Bindings {
 	return Bindings{Certificate: true}
 }
 
-// with returns b and what an API with the binding takes.
+// with returns b, extended by the bindings that an API with binding takes.
 func (b Bindings) with(binding config.Binding) Bindings {
 	return Bindings{Certificate: b.Certificate || binding.TakesBearer(), Key: b.Key || binding.TakesKey()}
 }
@@ -37,7 +37,7 @@ func checkBinding(binding config.Binding, c access.Confirmation) error {
 		accepted = certificate || key
 	case config.BoundToBoth:
 		accepted = certificate && key
-	case config.BoundToCertificate, "": // of a configuration that is not loaded from a file
+	case config.BoundToCertificate, "": // "" stands in a configuration that is not loaded from a file
 		accepted = !key
 	}
 	if accepted {

@@ -64,9 +64,9 @@ type node struct {
 	any      *node             // the child for {name}
 	exact    map[string]*route // by method: patterns that end at this node
 	catchAll map[string]*route // by method: patterns that end with /** after this node
-	bindings Bindings          // of the APIs of the host; set on the root of its routes
+	bindings Bindings          // the bindings of all APIs of the host; set on the root of its routes
 
-	// For the root of a host: what one of the APIs on the host allows.
+	// Set on the root of a host: the spellings and slashes that any API on the host allows.
 	spellings     urlpath.Spellings
 	slashOptional bool
 }

@@ -29,7 +29,7 @@ type exchange struct {
 	decision          access.Decision
 	peerThumbprint    string // the thumbprint of the client certificate, verified or not; "" until thumbprint is called
 	credentials       validate.Credentials
-	host              string              // of the request, as in policy.Target; "" before it is known to be served
+	host              string              // the host of the request, as in policy.Target; "" until the host is known to be served
 	certificate       *access.Certificate // the verified client certificate; nil before the check
 	assertion         string              // the JWT for the upstream; "" if the route needs no assertion
 	detail            error               // the error behind failure, for the log

@@ -21,8 +21,8 @@ type Mapping struct {
 	client, audience, scope []string // tried in order
 	subject                 string
 	scopePrefix             string
-	roles                   string // "" for none
-	ext                     bool   // whether the member cnf of the claim ext counts
+	roles                   string // "" for no claim
+	ext                     bool   // the member cnf of the claim ext is read
 }
 
 // NewMapping returns the mapping of the server that settings describes.
@@ -100,7 +100,7 @@ func (m *Mapping) Read(server string, members *Members, document jsontext.Value)
 	return u, nil
 }
 
-// present returns the first of claims that is present, "" for none.
+// present returns the first claim in claims that is present, or "".
 func present(found map[string]Member, claims []string) string {
 	for _, claim := range claims {
 		if found[claim] != nil {
@@ -110,8 +110,8 @@ func present(found map[string]Member, claims []string) string {
 	return ""
 }
 
-// onlyText returns the value of those of claims that are present. They must be strings and equal:
-// otherwise the order of claims would decide who the client is.
+// onlyText returns the value of the claims in claims that are present. The values must be equal
+// strings: otherwise the order of claims would decide who the client is.
 func (r *claimReader) onlyText(found map[string]Member, claims []string) (text string) {
 	from := ""
 	for _, claim := range claims {
@@ -141,7 +141,7 @@ func (m *Mapping) scopes(r *claimReader, found map[string]Member) []string {
 	}
 	if roles := found[m.roles]; m.roles != "" && roles != nil {
 		for _, role := range r.list(m.roles, roles) {
-			if isScope(role) && !slices.Contains(scopes, role) { // a role with a space is a name and no scope
+			if isScope(role) && !slices.Contains(scopes, role) { // a role with a space is a name and not a scope
 				scopes = append(scopes, role)
 			}
 		}
@@ -163,8 +163,8 @@ func extConfirmation(ext Member) access.Confirmation {
 	return confirmation(members.Confirmation)
 }
 
-// both returns the confirmation of a token that may have it in two places. Two that differ match
-// no certificate.
+// both returns the confirmation of a token that may have a confirmation in two places. Two
+// different confirmations match no certificate.
 func both(a, b access.Confirmation) access.Confirmation {
 	switch {
 	case !a.Present:
@@ -175,7 +175,7 @@ func both(a, b access.Confirmation) access.Confirmation {
 	return access.Confirmation{Present: true}
 }
 
-// Select returns those members of a JSON object that have one of names and are not null.
+// Select returns the members of a JSON object whose name is in names and that are not null.
 func Select(object jsontext.Value, names ...string) (map[string]Member, error) {
 	d := jsontext.NewDecoder(bytes.NewBuffer(object))
 	if _, err := d.ReadToken(); err != nil {

@@ -21,8 +21,8 @@ const maxKeyID = 256
 // A JWS is a parsed compact JWS (RFC 7515 section 7.1). Its signature is not verified.
 type JWS struct {
 	Algorithm string         // alg; "" when absent or not a string
-	Type      string         // typ; its JSON text when it is not a string
-	NamesType bool           // whether typ is present
+	Type      string         // typ; the JSON text of a typ that is not a string
+	NamesType bool           // typ is present
 	KeyID     string         // kid
 	NamesKey  bool           // the header has a kid
 	Payload   jsontext.Value // an undecoded JSON value that begins an object

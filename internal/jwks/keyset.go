@@ -50,7 +50,7 @@ type Set struct {
 	withoutID       []*key            // keys without a kid
 	fingerprints    map[Fingerprint]bool
 	leftOut         leftOut
-	described       string    // the keys of the set and those left out, for the log
+	described       string    // the keys of the set and the keys that are left out, for the log
 	fetchedAt       time.Time // when the fetch began
 	fetchedDocument           // zero unless the set comes from a URL
 }

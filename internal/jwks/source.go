@@ -40,7 +40,7 @@ type Source struct {
 	server     string // configured name
 	settings   config.KeySet
 	algorithms []config.Algorithm
-	tenant     string // of Entra; "" for other servers
+	tenant     string // the tenant of Entra; "" for other servers
 	local      LocalKeySet
 	remote     *authserver.Server
 	timeout    time.Duration // the timeout of a fetch

@@ -46,7 +46,7 @@ func (p *Pool) Lease() *Lease {
 }
 
 // Acquire returns the value of that name and key, and l holds it until it is released. key has all that the
-// value is made from, and is compared by [reflect.DeepEqual]. A nil key equals no other.
+// value is made from, and is compared by [reflect.DeepEqual]. A nil key equals no other key.
 //
 // If the pool does not have the value, open makes it. It gets the latest value of the same name for another
 // key, the zero value without one, and may take over parts of it or return its pointer. close, which may be nil, is

@@ -17,7 +17,7 @@ type block struct {
 	settings        config.AuthorizationServer
 	opaque          bool
 	endpointUnknown bool
-	client          string              // of the token, "" if unknown
+	client          string              // the client of the token, "" if unknown
 	notes           map[string][]string // comments by setting
 }
 

@@ -15,7 +15,7 @@ type product struct {
 	hosts []string
 	// path is contained in the path of issuers.
 	path string
-	// claims are those of a token that only this product issues.
+	// claims are the claims that only tokens of this product have.
 	claims []string
 	// bind says, in the vendor's words, how the server comes to bind tokens to certificates.
 	bind string

@@ -10,7 +10,7 @@ import (
 )
 
 // Spellings is a set of spellings that [DecodeSegment] refuses because servers read them
-// differently, and that an API may allow all the same.
+// differently, and that an API may allow nevertheless.
 type Spellings uint8
 
 // The spellings.
@@ -109,8 +109,8 @@ func checkSpelled(text string) error {
 	return checkReadings(latin1(text))
 }
 
-// checkReadings returns an error if a server reads a dot segment or nothing in text, whichever of
-// the habits below it has.
+// checkReadings returns an error if a server with any of the habits below reads a dot segment or an
+// empty segment in text.
 func checkReadings(text string) error {
 	empty := true
 	for part := range strings.SplitSeq(text, "/") {

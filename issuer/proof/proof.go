@@ -62,9 +62,10 @@ type claims struct {
 	jwt.RegisteredClaims
 }
 
-// Thumbprint returns the JWK thumbprint (RFC 7638) of the key in the only one of proofs, the DPoP
-// headers of a POST request. A proof may be used again: the client authenticates by its certificate,
-// and the token that an attacker could get is bound to a key that the attacker does not have.
+// Thumbprint returns the JWK thumbprint (RFC 7638) of the key of a proof. proofs are the DPoP
+// headers of a POST request, and must be a single header. A proof may be used again: the client
+// authenticates by its certificate, and the token that an attacker could get is bound to a key that
+// the attacker does not have.
 func (c *Checker) Thumbprint(proofs []string, now time.Time) (string, error) {
 	if len(proofs) != 1 {
 		return "", fmt.Errorf("%d DPoP headers, want one", len(proofs))

@@ -50,7 +50,7 @@ type Request struct {
 	Proofs    []string // the DPoP headers
 	Method    string
 	Authority string // host and port as the client called them; without a port, 443
-	Path      string // as in the request line, without the query
+	Path      string // the path in the request line, without the query
 	Token     [sha256.Size]byte
 }
 

@@ -90,7 +90,7 @@ func (s *shard) forgetExpired(now int64) {
 	switch {
 	case s.first == len(s.queue) && s.first > 0:
 		s.reset() // a map keeps the memory of its largest size
-	case s.first > len(s.queue)/2: // so that each entry is moved once on average
+	case s.first > len(s.queue)/2: // then each entry is moved once on average
 		s.queue = append(s.queue[:0], s.queue[s.first:]...)
 		s.first = 0
 	}
