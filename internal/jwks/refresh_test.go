@@ -2,6 +2,7 @@ package jwks
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -294,6 +295,30 @@ func TestRotationUnderLoad(t *testing.T) {
 	group.Wait()
 	if n := e.calls.Load(); n != 2 || judged.Load() == 0 {
 		t.Errorf("%d fetches for %d tokens of the new key, want 1", n, judged.Load())
+	}
+}
+
+// A request that read the key set just before another request's refresh replaced it gets the new set, though
+// the cool-down allows no refresh.
+func TestKeySetRefreshedByAnotherRequest(t *testing.T) {
+	key, next := testpki.NewSigner("ES256", "k1"), testpki.NewSigner("ES256", "k2")
+	e := newEndpoint(t, document(testpki.KeySet(key)))
+	s := newSource(t, nil, gatetest.AuthorizationServer(e.settings(t), func(s *config.AuthorizationServer) { s.KeySet.Refresh = time.Hour }))
+	run(t, s)
+	gatetest.Eventually(t, "ready", func() bool { return ready(s) })
+	before, raw := s.Latest(), next.Token(bound())
+	e.serve(document(testpki.KeySet(next, key)))
+	expect(t, s, raw, access.Granted)
+	token, err := Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := errors.New("refused")
+	if got, err := s.refreshForUnknownKey(t.Context(), token, before, time.Now(), refused); err != nil || got != s.Latest() {
+		t.Errorf("refreshForUnknownKey = %p, %v, want %p, nil", got, err, s.Latest())
+	}
+	if n := e.calls.Load(); n != 2 {
+		t.Errorf("%d fetches, want 2", n)
 	}
 }
 

@@ -54,12 +54,16 @@ func (s *Source) unavailable(err error) error {
 var errRefreshTimeout = errors.New("the refresh for an unknown key takes too long")
 
 // refreshForUnknownKey requests a newer key set than old, which lacks t's key. It returns the
-// newer key set; or refused, if the cool-down forbids a refresh or the refresh found nothing new;
+// newer key set, also if a refresh brought it since old was read; or refused, if the cool-down forbids a
+// refresh or the refresh found nothing new;
 // or a Denial with IssuerUnavailable, if the refresh failed or took too long.
 func (s *Source) refreshForUnknownKey(ctx context.Context, t *JWS, old *Set, now time.Time, refused error) (*Set, error) {
 	pending, granted, failed := s.requests.request(now)
 	s.metrics.countUnknownKey(pending != nil, granted)
+	newer := s.Latest()
 	switch {
+	case pending == nil && newer != old: // a refresh ended after the caller had read old
+		return newer, nil
 	case pending == nil && failed:
 		return nil, s.unavailable(fmt.Errorf("the last refresh failed, and the previous key set has no key with kid %q", access.Truncate(t.KeyID)))
 	case pending == nil:
@@ -77,8 +81,7 @@ func (s *Source) refreshForUnknownKey(ctx context.Context, t *JWS, old *Set, now
 	if pending.err != nil {
 		return nil, s.unavailable(errors.New("the refresh for an unknown key failed"))
 	}
-	newer := s.Latest()
-	if newer == old {
+	if newer = s.Latest(); newer == old {
 		return nil, refused
 	}
 	return newer, nil
