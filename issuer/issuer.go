@@ -77,7 +77,7 @@ type shared struct {
 	metrics        *metrics
 	latestIssuedAt atomic.Int64 // Unix seconds
 
-	state store.Store   // nil until Open
+	state *store.File   // nil until Open
 	keys  *keyring.Ring // nil until Open
 }
 
@@ -145,7 +145,7 @@ func (i *Issuer) openState(inspect bool) error {
 	return nil
 }
 
-func (i *Issuer) load(state store.Store, inspect bool) (err error) {
+func (i *Issuer) load(state *store.File, inspect bool) (err error) {
 	if err := i.revocations.load(state); err != nil {
 		return err
 	}

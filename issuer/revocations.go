@@ -36,7 +36,7 @@ const (
 // stored. When memory or a client's share is full, the next revocation of a token is refused and
 // no revocation is dropped. revocations is safe for concurrent use.
 type revocations struct {
-	state store.Store
+	state *store.File
 
 	mu           sync.RWMutex
 	tokens       map[[sha256.Size]byte]revokedToken // by the SHA-256 of the jti
@@ -60,7 +60,7 @@ func newRevocations() *revocations {
 }
 
 // load reads the revocations in state.
-func (s *revocations) load(state store.Store) error {
+func (s *revocations) load(state *store.File) error {
 	s.state = state
 	return state.Revocations(func(r store.Revocation) error {
 		s.publish(r)

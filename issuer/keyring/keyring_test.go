@@ -46,7 +46,7 @@ type harness struct {
 	ring  *keyring.Ring
 	log   bytes.Buffer
 	clock time.Time
-	state store.Store
+	state keyring.Store
 	gauge prometheus.Gauge
 }
 
@@ -264,7 +264,7 @@ func TestOtherAlgorithm(t *testing.T) {
 func TestRotationThatFails(t *testing.T) {
 	b := newHarness(t, own(config.ES256))
 	before := strings.Join(b.kids(), " ")
-	if err := b.state.Close(); err != nil {
+	if err := b.state.(*store.File).Close(); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.ring.Rotate(); !errors.Is(err, store.ErrClosed) {
@@ -277,7 +277,7 @@ func TestRotationThatFails(t *testing.T) {
 
 // A fullDisk is a store that stores no keys while err is set.
 type fullDisk struct {
-	store.Store
+	keyring.Store
 	err  error // of each attempt
 	left int   // attempts until there is free space
 }

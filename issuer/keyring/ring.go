@@ -18,9 +18,15 @@ import (
 	"github.com/tallygate/tallygate/issuer/store"
 )
 
+// A Store keeps the signing keys: a [*store.File], or in a test a store on a full disk.
+type Store interface {
+	Keys() ([]store.Key, error)
+	ReplaceKeys(keys []store.Key) error
+}
+
 // Options configures a [Ring]. All fields but Inspect must be set.
 type Options struct {
-	Store   store.Store // holds the keys, unless Signing names files
+	Store   Store // holds the keys, unless Signing names files
 	Signing config.Signing
 	// TokenLifetime is the longest lifetime of a token. A retired key stays published for this time
 	// and clockMargin.

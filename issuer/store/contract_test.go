@@ -14,12 +14,12 @@ import (
 )
 
 func TestFileContract(t *testing.T) {
-	testStore(t, func(t *testing.T) store.Store { return open(t, t.TempDir()) })
+	testStore(t, func(t *testing.T) *store.File { return open(t, t.TempDir()) })
 }
 
 // testStore checks the contract of Store. open returns a new empty state.
-func testStore(t *testing.T, open func(*testing.T) store.Store) {
-	for name, test := range map[string]func(*testing.T, store.Store){
+func testStore(t *testing.T, open func(*testing.T) *store.File) {
+	for name, test := range map[string]func(*testing.T, *store.File){
 		"keys": testKeys, "merge": testMerge, "sweep": testSweep, "unstorable": testUnstorable,
 		"reentered": testReentered, "many": testMany, "closing": testClosing, "closed": testClosed,
 	} {
@@ -28,7 +28,7 @@ func testStore(t *testing.T, open func(*testing.T) store.Store) {
 }
 
 // Keys are returned in the order of their creation, and ReplaceKeys removes the keys before.
-func testKeys(t *testing.T, s store.Store) {
+func testKeys(t *testing.T, s *store.File) {
 	if keys, err := s.Keys(); len(keys) != 0 || err != nil {
 		t.Errorf("Keys of a new state returned %v, %v; want none", keys, err)
 	}
@@ -46,7 +46,7 @@ func testKeys(t *testing.T, s store.Store) {
 
 // Two revocations of one subject are merged: the later times and the first client are kept, and
 // a zero Until is never.
-func testMerge(t *testing.T, s store.Store) {
+func testMerge(t *testing.T, s *store.File) {
 	never := time.Time{}
 	for name, c := range map[string]struct{ issued, until, thenIssued, thenUntil, wantIssued, wantUntil time.Time }{
 		"later":         {at(1), at(2), at(3), at(4), at(3), at(4)},
@@ -74,7 +74,7 @@ func testMerge(t *testing.T, s store.Store) {
 
 // Sweep removes expired records and returns their number. A merged revocation expires at its
 // later Until.
-func testSweep(t *testing.T, s store.Store) {
+func testSweep(t *testing.T, s *store.File) {
 	r := store.Revocation{Kind: store.RevokedApplication, Subject: "app", Until: at(100)}
 	longer := r
 	longer.Until = at(200)
@@ -100,7 +100,7 @@ func testSweep(t *testing.T, s store.Store) {
 }
 
 // A revocation with an invalid subject is an error for its caller only.
-func testUnstorable(t *testing.T, s store.Store) {
+func testUnstorable(t *testing.T, s *store.File) {
 	done := make(chan error)
 	for n := range 50 {
 		go func() { done <- s.AddToken(sum(strconv.Itoa(n)), store.Token{}) }()
@@ -121,7 +121,7 @@ func testUnstorable(t *testing.T, s store.Store) {
 }
 
 // The callback of Revocations may use the state, and its error stops the iteration.
-func testReentered(t *testing.T, s store.Store) {
+func testReentered(t *testing.T, s *store.File) {
 	for n := range 20 {
 		if err := s.Revoke(store.Revocation{Kind: store.RevokedPartner, Subject: strconv.Itoa(n)}); err != nil {
 			t.Fatal(err)
@@ -150,7 +150,7 @@ func testReentered(t *testing.T, s store.Store) {
 }
 
 // Revocations returns every revocation once.
-func testMany(t *testing.T, s store.Store) {
+func testMany(t *testing.T, s *store.File) {
 	const many = 2001 // two full pages of Revocations and one more
 	done := make(chan error)
 	for n := range many {
@@ -176,7 +176,7 @@ func testMany(t *testing.T, s store.Store) {
 }
 
 // A write during Close succeeds or returns ErrClosed.
-func testClosing(t *testing.T, s store.Store) {
+func testClosing(t *testing.T, s *store.File) {
 	const writers = 16
 	begun, done := make(chan bool, writers), make(chan error)
 	for worker := range writers {
@@ -206,7 +206,7 @@ func testClosing(t *testing.T, s store.Store) {
 }
 
 // Methods of a closed state return ErrClosed, and a second Close returns nil.
-func testClosed(t *testing.T, s store.Store) {
+func testClosed(t *testing.T, s *store.File) {
 	if err := errors.Join(s.Close(), s.Close()); err != nil {
 		t.Error(err)
 	}

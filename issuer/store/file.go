@@ -50,7 +50,10 @@ var (
 	expiryBucket = []byte("expiries")
 )
 
-// A File is a [Store] in one bbolt file. It accepts no more writes after a failed fsync and
+// A File holds the issuer's state in one bbolt file. It is safe for concurrent use.
+//
+// An error that wraps [ErrUnavailable] means that the call stored nothing and that a retry may
+// succeed, for example when the disk is full. A File accepts no more writes after a failed fsync and
 // after corruption, because then the content of the disk is unknown. Those errors do not wrap
 // [ErrUnavailable], and the change may have been stored.
 type File struct {

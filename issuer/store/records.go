@@ -54,7 +54,8 @@ func (f *File) ReplaceKeys(keys []Key) error {
 	})
 }
 
-// AddToken stores an opaque token unless that would exceed its client's share.
+// AddToken stores an opaque token under the SHA-256 of its text. A sum that is stored already is an
+// error. An error wraps [ErrShare] if the token's client has used its share of the space.
 func (f *File) AddToken(sum [32]byte, token Token) error {
 	record, err := json.Marshal(token)
 	if err != nil {
@@ -77,7 +78,7 @@ func (f *File) AddToken(sum [32]byte, token Token) error {
 	})
 }
 
-// Token returns the opaque token stored under sum.
+// Token returns the opaque token stored under sum and whether it exists. It may have expired.
 func (f *File) Token(sum [32]byte) (token Token, ok bool, err error) {
 	err = f.view(func(tx *bbolt.Tx) error {
 		record := tx.Bucket(tokenBucket).Get(sum[:])
@@ -97,7 +98,8 @@ func (f *File) Token(sum [32]byte) (token Token, ok bool, err error) {
 // bucket and 1 of kind precede the subject.
 const longestSubject = bbolt.MaxKeySize - 10
 
-// Revoke stores revocation, merged with a stored revocation of the same subject.
+// Revoke stores revocation. If a revocation of the same kind and subject is stored, the later IssuedBy
+// and the later Until are kept.
 func (f *File) Revoke(revocation Revocation) error {
 	if len(revocation.Subject) > longestSubject {
 		return fmt.Errorf("the subject has %d bytes, more than %d", len(revocation.Subject), longestSubject)
@@ -141,7 +143,8 @@ func merge(stored, r Revocation) Revocation {
 	return r
 }
 
-// Revocations calls each with every revocation, outside of transactions, so each may use f.
+// Revocations calls each with every revocation, outside of transactions, so each may use f. It stops
+// at the first error and returns it.
 // Revocations stored meanwhile may be missing.
 func (f *File) Revocations(each func(Revocation) error) error {
 	for after := []byte{}; ; {

@@ -5,37 +5,6 @@ package store
 
 import "time"
 
-// A Store holds the issuer's state. It is safe for concurrent use.
-//
-// An error that wraps [ErrUnavailable] means that the call stored nothing and that a retry may
-// succeed, for example when the disk is full.
-type Store interface {
-	// Keys returns the signing keys in the order of their creation.
-	Keys() ([]Key, error)
-	// ReplaceKeys replaces the stored keys.
-	ReplaceKeys(keys []Key) error
-
-	// AddToken stores an opaque token under the SHA-256 of its text. A sum that is stored already
-	// is an error. An error wraps [ErrShare] if the token's client has used its share of the space.
-	AddToken(sum [32]byte, token Token) error
-	// Token returns the opaque token stored under sum and whether it exists. It may have expired.
-	Token(sum [32]byte) (Token, bool, error)
-
-	// Revoke stores revocation. If a revocation of the same kind and subject is stored, the later
-	// IssuedBy and the later Until are kept.
-	Revoke(revocation Revocation) error
-	// Revocations calls each with every revocation. It stops at the first error and returns it.
-	Revocations(each func(Revocation) error) error
-
-	// Sweep removes expired tokens and revocations whose Until is before now, and returns their
-	// number. It removes a bounded number in each transaction, so that writers wait for one
-	// transaction at most.
-	Sweep(now time.Time) (int, error)
-
-	// Close waits for calls in progress and closes the state. Later calls return an error.
-	Close() error
-}
-
 // A Key is a signing key with its private part.
 type Key struct {
 	ID        string    // kid

@@ -54,7 +54,7 @@ func sum(text string) [32]byte { return sha256.Sum256([]byte(text)) }
 // at returns a time of whole seconds, which encoding does not change.
 func at(seconds int64) time.Time { return time.Unix(seconds, 0).UTC() }
 
-func revocations(t *testing.T, f store.Store) map[string]store.Revocation {
+func revocations(t *testing.T, f *store.File) map[string]store.Revocation {
 	t.Helper()
 	all := make(map[string]store.Revocation)
 	err := f.Revocations(func(r store.Revocation) error {

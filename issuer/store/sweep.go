@@ -24,7 +24,8 @@ func scheduleExpiry(tx *bbolt.Tx, at time.Time, bucket, key []byte) error {
 	return abort(tx.Bucket(expiryBucket).Put(entry, nil))
 }
 
-// Sweep removes expired tokens and revocations.
+// Sweep removes expired tokens and revocations whose Until is before now, and returns their number. It
+// removes a bounded number in each transaction, so that writers wait for one transaction at most.
 func (f *File) Sweep(now time.Time) (int, error) {
 	removed := 0
 	for {
