@@ -14,6 +14,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/ascii"
 )
 
 // unknownKeyWait bounds how long a request with an unknown key waits for a refresh. Most servers
@@ -94,11 +95,11 @@ func (t *JWS) isType(accepted string) bool {
 	if accepted == config.NoType || !t.NamesType {
 		return accepted == config.NoType && !t.NamesType
 	}
-	return equalASCIIFold(shortMediaType(t.Type), accepted)
+	return ascii.EqualFold(shortMediaType(t.Type), accepted)
 }
 
 // IsAccessTokenType reports whether t's typ is that of an access token, RFC 9068 section 4.
-func (t *JWS) IsAccessTokenType() bool { return equalASCIIFold(shortMediaType(t.Type), "at+jwt") }
+func (t *JWS) IsAccessTokenType() bool { return ascii.EqualFold(shortMediaType(t.Type), "at+jwt") }
 
 // quotedType returns t's typ for the log.
 func (t *JWS) quotedType() string {
@@ -121,15 +122,11 @@ func MediaTypes(types ...string) []string {
 // omit if no other slash follows.
 func shortMediaType(t string) string {
 	const prefix = "application/"
-	if len(t) > len(prefix) && equalASCIIFold(t[:len(prefix)], prefix) && !strings.Contains(t[len(prefix):], "/") {
+	if len(t) > len(prefix) && ascii.EqualFold(t[:len(prefix)], prefix) && !strings.Contains(t[len(prefix):], "/") {
 		return t[len(prefix):]
 	}
 	return t
 }
-
-// equalASCIIFold compares s with t, which is ASCII, ignoring case. Letters outside ASCII that
-// Unicode folds to ASCII are longer than one byte, so the lengths differ.
-func equalASCIIFold(s, t string) bool { return len(s) == len(t) && strings.EqualFold(s, t) }
 
 // signingMethods are the supported algorithms. No configuration and no token can add one.
 var signingMethods = map[config.Algorithm]jwt.SigningMethod{
