@@ -10,6 +10,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// issuers are the issuers of the profiles that need a tenant.
+var issuers = map[Profile]string{ //nolint:exhaustive // the other profiles need none
+	ProfileEntra:   "https://login.microsoftonline.com/6e74172b-be56-4843-9ff4-e66a39bb12e3/v2.0",
+	ProfileEntraV1: "https://sts.windows.net/6e74172b-be56-4843-9ff4-e66a39bb12e3/",
+}
+
 // withServer returns the smallest valid configuration with settings added to its server.
 func withServer(t *testing.T, settings string) string {
 	t.Helper()
@@ -25,11 +31,8 @@ func TestProfileDefaults(t *testing.T) {
 	for p, want := range profiles {
 		t.Run(string(p), func(t *testing.T) {
 			text := withServer(t, fmt.Sprintf("    profile: %s\n", p))
-			switch p {
-			case ProfileEntra:
-				text = strings.Replace(text, "issuer: https://as.example.com", "issuer: https://login.microsoftonline.com/6e74172b-be56-4843-9ff4-e66a39bb12e3/v2.0", 1)
-			case ProfileEntraV1:
-				text = strings.Replace(text, "issuer: https://as.example.com", "issuer: https://sts.windows.net/6e74172b-be56-4843-9ff4-e66a39bb12e3/", 1)
+			if issuer := issuers[p]; issuer != "" {
+				text = strings.Replace(text, "https://as.example.com\n", issuer+"\n", 1)
 			}
 			c, err := Parse("file.yaml", "", []byte(text))
 			if err != nil {

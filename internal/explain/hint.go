@@ -57,25 +57,35 @@ func (x *explainer) hint() string {
 	if s == nil {
 		return ""
 	}
-	switch x.decision.Reason {
-	case access.UnknownClient:
-		if x.decision.ClientID == "" {
-			return p.instead(s.ClientClaim, []config.ClaimName{"client_id", "azp", "appid", "cid"}, "client_claim", true)
+	for _, h := range hints {
+		if h.reason == x.decision.Reason {
+			return h.say(x, p, s)
 		}
-	case access.InsufficientScope:
-		if len(x.decision.Claims.Scopes) == 0 {
-			return p.scopes(s)
-		}
-	case access.WrongAudience:
-		return p.audienceHint(s)
-	case access.WrongType:
-		return p.typeHint(s)
-	case access.UnsupportedAlgorithm:
-		return p.algorithmHint()
-	case access.NotBound:
-		return p.bindingHint()
 	}
 	return ""
+}
+
+// hints are the reasons that another setting may resolve.
+var hints = []struct {
+	reason access.Reason
+	say    func(*explainer, presented, *config.AuthorizationServer) string
+}{
+	{access.UnknownClient, func(x *explainer, p presented, s *config.AuthorizationServer) string {
+		if x.decision.ClientID != "" {
+			return ""
+		}
+		return p.instead(s.ClientClaim, []config.ClaimName{"client_id", "azp", "appid", "cid"}, "client_claim", true)
+	}},
+	{access.InsufficientScope, func(x *explainer, p presented, s *config.AuthorizationServer) string {
+		if len(x.decision.Claims.Scopes) > 0 {
+			return ""
+		}
+		return p.scopes(s)
+	}},
+	{access.WrongAudience, func(_ *explainer, p presented, s *config.AuthorizationServer) string { return p.audienceHint(s) }},
+	{access.WrongType, func(_ *explainer, p presented, s *config.AuthorizationServer) string { return p.typeHint(s) }},
+	{access.UnsupportedAlgorithm, func(_ *explainer, p presented, _ *config.AuthorizationServer) string { return p.algorithmHint() }},
+	{access.NotBound, func(_ *explainer, p presented, _ *config.AuthorizationServer) string { return p.bindingHint() }},
 }
 
 // instead names the first of candidates that the token has, if it has none of the configured
