@@ -249,6 +249,7 @@ var bad = []struct {
 		`12:19: authorization_servers[0].scope_prefix: must not be set for our own issuer: its tokens follow RFC 9068`,
 		`26:3: issuer.signing.algorithm: ES256 is not among authorization_servers[0].algorithms on line 7: the tokens would be refused`,
 	}},
+	{"type-case", []string{`10:13: authorization_servers[0].types[0]: expected at+jwt, application/at+jwt, JWT or absent, got "Absent"`}},
 	{"leeway", []string{`10:13: authorization_servers[0].leeway: must be from 0s to 5m0s, is 6m0s`}},
 	{"key-set-both", []string{`10:14: authorization_servers[0].key_set: url and file exclude each other`}},
 	{"server-partners", []string{

@@ -99,7 +99,7 @@ func (k *checker) text(path, s string) {
 func (k *checker) tokenTypes(path string, list []string) {
 	k.some(path, len(list), "an empty list accepts no token")
 	for i, s := range list {
-		known := slices.ContainsFunc(tokenTypes, func(t string) bool { return strings.EqualFold(s, t) })
+		known := slices.ContainsFunc(tokenTypes, func(t string) bool { return s == t || t != NoType && strings.EqualFold(s, t) })
 		if !known {
 			k.fault(strictyaml.Index(path, i), "expected %s, got %s", orList(tokenTypes), strictyaml.Quote(s))
 		}

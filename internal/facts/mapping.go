@@ -22,6 +22,7 @@ type Mapping struct {
 	subject                 string
 	scopePrefix             string
 	roles                   string // "" for no claim
+	rolesOfApplications     bool   // roles count only in a token without scopes
 	ext                     bool   // the member cnf of the claim ext is read
 }
 
@@ -31,7 +32,8 @@ func NewMapping(settings *config.AuthorizationServer) *Mapping {
 		client: names(settings.ClientClaim, "client_id"), audience: names(settings.AudienceClaim, "aud"),
 		scope: []string{cmp.Or(string(settings.ScopeClaim), "scope")}, subject: cmp.Or(string(settings.SubjectClaim), "sub"),
 		scopePrefix: settings.ScopePrefix, roles: string(settings.RolesAsScopes),
-		ext: settings.ConfirmationClaim == config.ExtCNF,
+		rolesOfApplications: settings.RolesAsScopes != "" && (settings.Profile == config.ProfileEntra || settings.Profile == config.ProfileEntraV1),
+		ext:                 settings.ConfirmationClaim == config.ExtCNF,
 	}
 	standard := &Mapping{client: []string{"client_id"}, audience: []string{"aud"}, scope: []string{"scope"}, subject: "sub"}
 	if reflect.DeepEqual(m, standard) {
@@ -129,7 +131,8 @@ func (r *claimReader) onlyText(found map[string]Member, claims []string) (text s
 }
 
 // scopes returns the scopes of the scope claim without their prefix, and the roles that count as
-// scopes.
+// scopes. A token of Entra with scopes is a user's, and its roles are the user's: they say nothing
+// about the application that calls.
 func (m *Mapping) scopes(r *claimReader, found map[string]Member) []string {
 	claim := present(found, m.scope)
 	scopes := r.scopes(claim, found[claim])
@@ -139,7 +142,7 @@ func (m *Mapping) scopes(r *claimReader, found map[string]Member) []string {
 			scopes[i] = s[len(m.scopePrefix):]
 		}
 	}
-	if roles := found[m.roles]; m.roles != "" && roles != nil {
+	if roles := found[m.roles]; m.roles != "" && roles != nil && (claim == "" || !m.rolesOfApplications) {
 		for _, role := range r.list(m.roles, roles) {
 			if isScope(role) && !slices.Contains(scopes, role) { // a role with a space is a name and not a scope
 				scopes = append(scopes, role)

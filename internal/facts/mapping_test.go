@@ -70,6 +70,9 @@ func TestMapping(t *testing.T) {
 		{"roles null", `{"scp":"r","roles":null}`, roles, access.Unchecked{Scopes: []string{"r"}}},
 		{"roles empty", `{"roles":[]}`, roles, access.Unchecked{Scopes: []string{}}},
 		{"roles unasked", `{"scp":"r","roles":["w"]}`, scp, access.Unchecked{Scopes: []string{"r"}}},
+		{"roles of an application", `{"roles":["w"]}`, settings{Profile: config.ProfileEntra, ScopeClaim: "scp", RolesAsScopes: "roles"}, access.Unchecked{Scopes: []string{"w"}}},
+		{"roles of a user", `{"scp":"r","roles":["w"]}`, settings{Profile: config.ProfileEntraV1, ScopeClaim: "scp", RolesAsScopes: "roles"}, access.Unchecked{Scopes: []string{"r"}}},
+		{"roles of a user without scopes", `{"scp":"","roles":["w"]}`, settings{Profile: config.ProfileEntra, ScopeClaim: "scp", RolesAsScopes: "roles"}, access.Unchecked{Scopes: []string{}}},
 		{"prefix", `{"scope":"orders/read read billing/write orders/ orders/orders/x"}`, prefix, access.Unchecked{Scopes: []string{"read", "orders/x"}}},
 		{"prefix and roles", `{"scope":"read orders/write","roles":["read"]}`, settings{ScopePrefix: "orders/", RolesAsScopes: "roles"}, access.Unchecked{Scopes: []string{"write", "read"}}},
 
