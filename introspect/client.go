@@ -76,20 +76,10 @@ type Client struct {
 	cancel     context.CancelFunc
 }
 
-// madeFrom is what New makes a Client from.
-type madeFrom struct {
-	remote    any // the key of the server
-	keys      any // the key of the key set, if responses are signed
-	audiences []string
-	leeway    time.Duration
-	settings  config.Introspection
-	mapping   *facts.Mapping
-}
-
 // New returns the client for the server that settings describes, whose Introspection is set. Leases
 // share the client while nothing has changed; otherwise the new client shares the cache of the previous
-// client if it may. New reads the secrets and returns an error
-// if a secret is missing. It sends no request.
+// client if it may. New reads the secrets and returns an error if a secret is missing. It sends no
+// request.
 func New(settings config.AuthorizationServer, options Options) (*Client, error) {
 	c := &Client{
 		server: string(settings.Name), issuer: string(settings.Issuer), audiences: settings.Audiences, leeway: settings.Leeway,
@@ -113,13 +103,14 @@ func New(settings config.AuthorizationServer, options Options) (*Client, error) 
 // key returns what c is made from, nil if that cannot be compared: signed responses are then verified by
 // keys that are read again at a reload.
 func (c *Client) key() any {
-	from := madeFrom{remote: c.remote.Key(), audiences: c.audiences, mapping: c.mapping, leeway: c.leeway, settings: c.settings}
-	if c.settings.Signed {
-		if from.keys = c.keys.Key(); from.keys == nil {
-			return nil
-		}
+	key := []any{c.remote.Key(), c.settings, c.audiences, c.mapping, c.leeway}
+	if !c.settings.Signed {
+		return key
 	}
-	return from
+	if keys := c.keys.Key(); keys != nil {
+		return append(key, keys)
+	}
+	return nil
 }
 
 // open completes c. previous may be nil.

@@ -76,14 +76,7 @@ func (v *Validator) serverByName(name string) *server {
 // newCache returns the cache of s. Leases share it while the issuer, the accepted types, the meaning of
 // claims and the size are the same. Tokens that other keys verified are found by lookup.
 func (v *Validator) newCache(s *server, lease *reuse.Lease) *cache.Cache[*cachedToken] {
-	type madeFrom struct {
-		issuer   string
-		types    []string
-		profile  config.Profile
-		mapping  *facts.Mapping
-		settings config.Cache
-	}
-	tokens, _ := reuse.Acquire(lease, s.name, madeFrom{s.issuer, s.types, s.settings.Profile, s.mapping, s.settings.Cache},
+	tokens, _ := reuse.Acquire(lease, s.name, []any{s.issuer, s.types, s.settings.Profile, s.mapping, s.settings.Cache},
 		func(*cache.Cache[*cachedToken]) (*cache.Cache[*cachedToken], error) {
 			return cache.New[*cachedToken](v.memory, s.settings.Cache.Entries, v.metrics.evictions), nil
 		}, (*cache.Cache[*cachedToken]).Clear)

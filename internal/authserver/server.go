@@ -4,7 +4,6 @@
 package authserver
 
 import (
-	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"net"
@@ -56,7 +55,7 @@ type Server struct {
 	name      string
 	issuer    string
 	settings  config.AuthorizationServer
-	madeFrom  madeFrom
+	key       []any // what New made the Server from
 	anchors   anchors
 	allowsURL func(*url.URL) bool
 	mutualTLS bool // a client certificate is configured
@@ -67,17 +66,6 @@ type Server struct {
 	metadata  atomic.Pointer[Metadata] // nil before the first fetch
 	onChange  atomic.Pointer[func()]   // called when a fetch changes the metadata
 	task      refresh.Task             // runs Run
-}
-
-// madeFrom is what New makes a Server from. Another client certificate makes another Server, because the
-// remote server authenticates open connections by the previous certificate.
-type madeFrom struct {
-	issuer                           string
-	connection                       config.Connection
-	anchors                          map[[sha256.Size]byte]bool
-	certificate                      [sha256.Size]byte // sum of the client certificate that New read
-	idleConnections                  int
-	needsKeys, introspects, metadata bool
 }
 
 // New returns the server that settings describes. Leases share the server of one name while its settings
@@ -102,11 +90,10 @@ func New(settings config.AuthorizationServer, options Options) (*Server, error) 
 			return nil, err
 		}
 	}
-	s.madeFrom = madeFrom{
-		issuer: s.issuer, connection: connection, anchors: trusted.sums, certificate: pair.sum(), idleConnections: maxIdleConnections(settings),
-		needsKeys: settings.NeedsKeys(), introspects: settings.Introspection != nil, metadata: options.Metadata,
-	}
-	return reuse.Acquire(options.Lease, s.name, s.madeFrom, func(previous *Server) (*Server, error) {
+	// Another client certificate makes another Server, because the remote server authenticates open
+	// connections by the previous certificate.
+	s.key = []any{s.issuer, connection, trusted.sums, pair.sum(), maxIdleConnections(settings), settings.NeedsKeys(), settings.Introspection != nil, options.Metadata}
+	return reuse.Acquire(options.Lease, s.name, s.key, func(previous *Server) (*Server, error) {
 		s.client = newHTTPClient(settings, trusted, pair)
 		if previous != nil && s.CanReuse(previous) && s.canReuseMetadata(previous) {
 			s.metadata.Store(previous.metadata.Load())
@@ -122,7 +109,7 @@ func New(settings config.AuthorizationServer, options Options) (*Server, error) 
 }
 
 // Key returns what s is made from, for the key of what depends on s.
-func (s *Server) Key() any { return s.madeFrom }
+func (s *Server) Key() any { return s.key }
 
 // CanReuse reports whether documents that previous fetched may be used by s: both have the same
 // issuer, and every anchor or insecure setting that previous accepted is still accepted.

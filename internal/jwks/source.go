@@ -64,17 +64,9 @@ var (
 	errStale    = errors.New("the key set is out of date")
 )
 
-// madeFrom is what New makes a Source of a fetched key set from.
-type madeFrom struct {
-	remote     any // the key of the server
-	settings   config.KeySet
-	algorithms []config.Algorithm
-	tenant     string
-}
-
 // New returns the key set of the server that settings describes. Leases share a fetched key set while
 // nothing has changed; otherwise the new source takes over the key set of the previous source if it may
-// reuse it. Key sets that are not fetched are cheap to read again. New reads key sets from files, the configuration and our own issuer, and
+// reuse it. New reads key sets from files, the configuration and our own issuer, which is cheap, and
 // returns an error if a key set is broken. [Source.Run] fetches key sets from URLs.
 func New(settings config.AuthorizationServer, options Options) (*Source, error) {
 	s := &Source{
@@ -108,7 +100,7 @@ func (s *Source) Key() any {
 	if !s.isFetched() {
 		return nil
 	}
-	return madeFrom{s.remote.Key(), s.settings, s.algorithms, s.tenant}
+	return []any{s.remote.Key(), s.settings, s.algorithms, s.tenant}
 }
 
 // open returns s with its first key set, if one is at hand. previous may be nil.
