@@ -84,6 +84,8 @@ func TestReload(t *testing.T) {
 			access.Granted, access.Granted, access.Granted, true, true, true, true},
 		"types": {func(s *config.AuthorizationServer) { s.Types = []string{"at+jwt"} },
 			access.Granted, access.WrongType, access.Granted, true, true, false, true},
+		"profile": {func(s *config.AuthorizationServer) { s.Profile = config.ProfileOkta },
+			access.Granted, access.Granted, access.Granted, true, true, false, true},
 		"opaque no more": {func(s *config.AuthorizationServer) { s.Tokens, s.Introspection = config.JWTOnly, nil },
 			access.Granted, access.Granted, access.MalformedToken, false, false, true, false},
 		"algorithms": {func(s *config.AuthorizationServer) { s.Algorithms = []config.Algorithm{config.ES256} },

@@ -78,3 +78,21 @@ func TestInheritedKeys(t *testing.T) {
 		t.Error("the keys of our own issuer were inherited by another server, want none")
 	}
 }
+
+// Another tenant is another key set, even at the same URL: Entra publishes keys of one tenant among
+// the keys of all.
+func TestReloadOfTenant(t *testing.T) {
+	e := newEndpoint(t, document(testpki.KeySet(testpki.NewSigner("ES256", "k1"))))
+	pool, log := new(reuse.Pool), slog.New(slog.DiscardHandler)
+	entra := func(s *config.AuthorizationServer) {
+		s.Issuer, s.Profile = "https://login.microsoftonline.com/0f1c2d3e-4a5b-4c6d-8e7f-001122334455/v2.0", config.ProfileEntra
+	}
+	other := func(s *config.AuthorizationServer) { s.Profile = config.ProfileRFC9068 }
+	first := after(t, pool, nil, gatetest.AuthorizationServer(e.settings(t), entra), log)
+	if same := after(t, pool, nil, gatetest.AuthorizationServer(e.settings(t), entra), log); same != first {
+		t.Error("New without a change returned a new Source, want the previous one")
+	}
+	if next := after(t, pool, nil, gatetest.AuthorizationServer(e.settings(t), entra, other), log); next == first {
+		t.Error("New without the tenant returned the previous Source, want a new one")
+	}
+}
