@@ -42,7 +42,7 @@ licenses: ## the licence texts of what is linked into the binary, as the image c
 newest: export GOTOOLCHAIN = $(RELEASE_GO)
 newest: ## the attacks on HTTP/2, on a binary built by the Go release that go.mod names
 	@go version
-	go test -count=1 -run '^TestHTTP2' ./cmd/tallygate
+	TALLYGATE_STRESS=10s go test -count=1 -run '^TestHTTP2' ./cmd/tallygate
 
 test: $(LINT) $(VULNCHECK) $(TESTSUM) $(HELM) $(PEBBLE) $(H2SPEC) ## everything; the drill comes last, alone on the machine
 	$(MAKE) -j3 checks unit-race unit-gate

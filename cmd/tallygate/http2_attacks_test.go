@@ -23,7 +23,7 @@ func stressFor(t *testing.T) time.Duration {
 	t.Helper()
 	text := os.Getenv("TALLYGATE_STRESS")
 	if text == "" {
-		return 10 * time.Second
+		return 5 * time.Second
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil {
