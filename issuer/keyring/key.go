@@ -50,7 +50,7 @@ func generate(algorithm config.Algorithm) (crypto.Signer, error) {
 	case config.EdDSA:
 		_, private, err := ed25519.GenerateKey(rand.Reader)
 		return private, err
-	case config.ES384, config.ES512, config.PS384, config.PS512: // accepted from other authorization servers, not offered here
+	case config.ES384, config.ES512, config.PS384, config.PS512, config.RS384, config.RS512, config.Ed25519: // accepted from other authorization servers, not offered here
 	}
 	return nil, fmt.Errorf("signing with %s is not supported", algorithm)
 }
