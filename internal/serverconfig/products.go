@@ -25,7 +25,7 @@ type product struct {
 var products = []product{
 	{
 		profile: config.ProfileEntraV1, hosts: []string{"sts.windows.net"},
-		bind: "the client requests its token by MSAL's mTLS proof of possession (WithMtlsProofOfPossession), which Microsoft enables for each tenant",
+		bind: "the client requests its token by MSAL's mTLS proof of possession (WithMtlsProofOfPossession), a private preview that Microsoft enables",
 	},
 	{
 		profile: config.ProfileEntraV1, path: "/adfs", claims: []string{"appid"},
@@ -33,7 +33,7 @@ var products = []product{
 	},
 	{
 		profile: config.ProfileEntra, hosts: []string{"login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn", ".ciamlogin.com"},
-		bind: "the client requests its token by MSAL's mTLS proof of possession (WithMtlsProofOfPossession), which Microsoft enables for each tenant",
+		bind: "the client requests its token by MSAL's mTLS proof of possession (WithMtlsProofOfPossession), a private preview that Microsoft enables",
 	},
 	{
 		profile: config.ProfileOkta, hosts: []string{".okta.com", ".oktapreview.com", ".okta-emea.com"}, claims: []string{"cid"},
@@ -41,7 +41,7 @@ var products = []product{
 	},
 	{
 		profile: config.ProfileAuth0, hosts: []string{".auth0.com"}, claims: []string{"gty"},
-		bind: "\"Require Token Sender-Constraining\" of the application and mTLS as \"Sender Constraining Method\" of the API; this needs the Highly Regulated Identity add-on and a custom domain with mTLS",
+		bind: "\"Require Sender Constraining\" of the application and mTLS as the method of \"Token Sender-Constraining\" of the API; this needs the Highly Regulated Identity add-on and a custom domain with mTLS",
 	},
 	{
 		profile: config.ProfileCognito, hosts: []string{".amazonaws.com"}, claims: []string{"token_use"},
@@ -57,7 +57,7 @@ var products = []product{
 	},
 	{
 		profile: config.ProfileCurity, claims: []string{"delegationId"},
-		bind: "the client authenticates by mutual TLS, and \"use mutual TLS sender-constrained access tokens\" is on in the token profile",
+		bind: "the client authenticates by mutual TLS, which binds its tokens (https://curity.io/docs, Mutual TLS)",
 	},
 }
 
