@@ -54,7 +54,8 @@ func Default() *Config {
 		},
 		// Loopback: only an explicit setting opens probes and metrics to the network.
 		Admin: Admin{Address: "127.0.0.1:9090"},
-		// Kubernetes kills a pod 30 seconds after it asks for a stop, by default: 5 + 20 leaves five.
+		// By default Kubernetes kills a pod 30 s after the stop began. Delay and Timeout are 5 s + 20 s,
+		// so 5 s remain.
 		Drain: Drain{Delay: 5 * time.Second, Timeout: 20 * time.Second},
 		Log:   Log{Level: LogLevel(slog.LevelInfo), Granted: LogSample},
 	}

@@ -53,7 +53,7 @@ type ResourceServer struct {
 	Certificate    RegisteredCertificate `yaml:"certificate"`
 	Authentication Authentication        `yaml:"authentication"` // default tls_client_auth
 	Keys           ClientKeys            `yaml:"keys"`           // for self_signed_tls_client_auth
-	Resources      []string              `yaml:"resources"`      // its audiences; at least one
+	Resources      []string              `yaml:"resources"`      // the audiences of this resource server; at least one
 }
 
 // Governance has rules in CEL on the tokens that the issuer grants. The rules are applied level by
@@ -83,7 +83,7 @@ type ApplicationRule struct {
 	Lifetime time.Duration `yaml:"lifetime"`
 }
 
-// ScopeRule applies to a scope that would be granted. Exactly one of Refuse, Drop and Lifetime.
+// ScopeRule applies to a scope that would be granted. Exactly one of Refuse, Drop and Lifetime is set.
 type ScopeRule struct {
 	Name     Name          `yaml:"name"`
 	Scope    Scope         `yaml:"scope"`

@@ -168,11 +168,11 @@ type ProxyProtocol struct {
 // Limits bounds the resources that the clients of one listener can use. The issuer's and the admin
 // listener have the same limits, each with its own counts.
 type Limits struct {
-	HeaderBytes           Bytes         `yaml:"header_bytes"`            // request line and header together; a larger one gets 431
-	BodyBytes             Bytes         `yaml:"body_bytes"`              // the body of a request; a larger one gets 413
-	Connections           int           `yaml:"connections"`             // open connections; further ones are closed
-	ConnectionsPerAddress int           `yaml:"connections_per_address"` // open connections from one IPv4 address or one IPv6 /64; further ones are closed
-	Requests              int           `yaml:"requests"`                // concurrent requests, at most half of them of one partner; further ones get 503
+	HeaderBytes           Bytes         `yaml:"header_bytes"`            // request line and header together; a larger header gets 431
+	BodyBytes             Bytes         `yaml:"body_bytes"`              // the body of a request; a larger body gets 413
+	Connections           int           `yaml:"connections"`             // open connections; further connections are closed
+	ConnectionsPerAddress int           `yaml:"connections_per_address"` // open connections from one IPv4 address or one IPv6 /64; further connections are closed
+	Requests              int           `yaml:"requests"`                // concurrent requests, at most half of them of one partner; further requests get 503
 	HandshakeTimeout      time.Duration `yaml:"handshake_timeout"`       // bounds the TLS handshake
 	HeaderTimeout         time.Duration `yaml:"header_timeout"`          // bounds the PROXY protocol header, and the header of each request
 	StallTimeout          time.Duration `yaml:"stall_timeout"`           // bounds the wait for the next bytes of a body, in either direction

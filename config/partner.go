@@ -43,7 +43,7 @@ type Application struct {
 	// self_signed_tls_client_auth, or a registered name and trust of the partner's own.
 	Usages    []CertificateUsage `yaml:"usages"`
 	APIs      []APIGrant         `yaml:"apis"`       // the APIs that the application may call; at least one
-	RateLimit *Rate              `yaml:"rate_limit"` // bounds the granted requests; further ones get 429. Optional.
+	RateLimit *Rate              `yaml:"rate_limit"` // bounds the granted requests; further requests get 429. Optional.
 
 	// Settings of the tokens that our own issuer issues to the application.
 	Scopes        []Scope       `yaml:"scopes"`         // the scopes that the application can be granted

@@ -2,8 +2,8 @@ package config
 
 import "slices"
 
-// Defaults returns the settings of a server with profile p that sets nothing else: Profile,
-// Algorithms, Types and the claims.
+// Defaults returns the settings of a server whose only setting is profile p. Profile, Algorithms,
+// Types and the claims are set in the result.
 func (p Profile) Defaults() AuthorizationServer {
 	d := p.defaults()
 	return AuthorizationServer{

@@ -83,9 +83,9 @@ func (k *checker) oneTenant(path string, s *AuthorizationServer) {
 	}
 }
 
-// namespaced checks that a server that names clients by another claim than client_id is limited
-// to its partners where there are several servers: a name in its azp or sub must not be taken for
-// a client of another server.
+// namespaced checks that s lists its partners if there are several servers and s does not name
+// clients by client_id alone. Otherwise the azp or sub of its tokens could be the client_id of another
+// server's client.
 func (k *checker) namespaced(path string, s *AuthorizationServer) {
 	if len(k.config.AuthorizationServers) > 1 && !s.NamesClientByClientID() && s.Partners == nil && !k.undecoded(path+".partners") {
 		k.fault(path, "partners is required: client_claim is not client_id alone, and without partners the server could name the clients of other servers")

@@ -56,7 +56,7 @@ func (v *verification) certificates() (n int) {
 
 // A connection is the client certificate of a TLS connection, or of a header, and its verification.
 type connection struct {
-	by           weak.Pointer[Trust] // the Trust that verified it
+	by           weak.Pointer[Trust] // the Trust that verified the certificate
 	client       *access.Certificate
 	verification *verification
 }

@@ -215,7 +215,7 @@ func (p *Proxy) decide(x *exchange, overloaded func() bool) access.Decision {
 	if x.upgrade && !asksForWebSocket(r) { // an upgrade to another protocol than WebSocket is refused on every route
 		return access.Decision{Reason: access.UpgradeNotAllowed}
 	}
-	proved := x.credentials.Proof // the proof of the earlier decision about a stream, otherwise nil
+	proved := x.credentials.Proof // at a recheck the DPoP proof of the first decision, otherwise nil
 	credentials, noToken := p.steps.Validator.Credentials(r)
 	switch {
 	case proved != nil:

@@ -14,8 +14,8 @@ import (
 // The values of labels come from the configuration and from closed sets, never from a request, so
 // that clients cannot create series.
 const (
-	unknownPartner = "unknown"   // package config refuses it as the name of a partner
-	unmatchedRoute = "unmatched" // package config refuses it as the name of an API, with which a route's name begins
+	unknownPartner = "unknown"   // package config refuses a partner of this name
+	unmatchedRoute = "unmatched" // a route's name begins with its API's name, and package config refuses an API of this name
 )
 
 // partnerMetrics are the metrics of one partner, or of requests without a known partner. They cache

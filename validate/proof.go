@@ -85,7 +85,8 @@ func (s *server) checkKey(key access.Thumbprint, p *presentation) (access.Reason
 	return access.Granted, nil
 }
 
-// check returns the thumbprint of the key that the proof proves.
+// check checks the proof, once for all calls, and returns the thumbprint of the key that signed the
+// proof.
 func (p *Proof) check(c *dpop.Checker, by *presentation) (access.Thumbprint, error) {
 	if !p.checked {
 		p.checked = true

@@ -14,9 +14,9 @@ const (
 	ownerDivisor = 2
 )
 
-// A memory remembers the proofs that have been used, RFC 9449 section 11.1. It forgets no proof
-// before its time: when it is full, it refuses further proofs. An entry takes 130 bytes: 32 of the
-// identity in the map, 16/7 times at the worst load, and 56 in the queue.
+// A memory holds the proofs that have been used, RFC 9449 section 11.1. Each entry is kept for the
+// window; a full memory refuses further proofs. An entry takes at most 130 bytes: 56 in the queue, and
+// 32 × 16/7 = 74 in the map, which is at least 7/16 full.
 type memory struct {
 	window atomic.Int64 // nanoseconds that an entry is kept
 	shards [shards]shard
@@ -50,11 +50,11 @@ func (s *shard) reset() {
 	s.seen, s.byOwner, s.queue, s.first = make(map[identity]struct{}), make(map[string]int64), nil, 0
 }
 
-// keepFor sets how long entries are kept that are added from now on.
+// keepFor sets how long later entries are kept.
 func (m *memory) keepFor(window time.Duration) { m.window.Store(int64(window)) }
 
-// add remembers id for owner, in a memory of that many entries. The error is [ErrReplayed], [ErrShare]
-// or [ErrFull].
+// add stores id for owner, if the memory has fewer than the given number of entries. The error is
+// [ErrReplayed], [ErrShare] or [ErrFull].
 func (m *memory) add(id identity, owner string, now time.Time, entries int) error {
 	s := &m.shards[int(id[0])%shards]
 	perShard := int64(max(entries/shards, ownerDivisor))
