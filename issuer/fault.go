@@ -30,7 +30,7 @@ const (
 )
 
 var faults = [...]struct {
-	code        string // RFC 6749 section 5.2, if it defines one
+	code        string // error code, from RFC 6749 section 5.2 where the RFC has a code for the fault
 	status      int
 	description string // error_description
 }{

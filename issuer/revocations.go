@@ -20,8 +20,9 @@ const (
 	maxTokenLifetime = 24 * time.Hour
 
 	// maxRevocations bounds the memory: 2^18 entries of 32 + 24 bytes are 14 MiB, and at most twice
-	// that with the unused part of the map. Tokens of 5 min are kept for up to 15 min, so 2^18 /
-	// 900 s ≈ 290 revocations a second fit.
+	// that with the unused part of the map. The revocation of a token with a lifetime of 5 min is
+	// kept for at most 5 min + revocationRetention = 900 s, so 2^18 / 900 s ≈ 290 revocations a
+	// second fit.
 	maxRevocations = 1 << 18
 
 	// maxPerClient is the number of revocations that one client may hold, so that no client can

@@ -26,8 +26,8 @@ func (r *Ring) expiry(k *key) time.Time {
 	return k.retired.Add(r.options.TokenLifetime + clockMargin)
 }
 
-// openStore loads the keys of the store, generates missing keys and does a rotation that is due.
-// If the store is only readable, a due rotation waits.
+// openStore loads the keys of the store, generates missing keys and does a rotation that is due. If
+// the store cannot be written, the active key continues to sign, and Run retries the rotation.
 func (r *Ring) openStore() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -27,8 +27,8 @@ type rule struct {
 	value    *expression
 }
 
-// Compile compiles the rules of cfg, which must be valid otherwise. The error is a
-// [config.Faults] with every expression that does not compile.
+// Compile compiles the rules of cfg. All other settings of cfg must have been validated. The error is
+// a [config.Faults] with every expression that does not compile.
 func Compile(cfg *config.Config) (*Policy, error) {
 	p := &Policy{}
 	if cfg.Issuer == nil {

@@ -22,10 +22,10 @@ const (
 	// freeShare is the divisor of the free space that one client may hold: an eighth. A client
 	// alone can hold a ninth of defaultTokenBytes, 28 MiB. At the default rate of 50 tokens a
 	// second and the default lifetime of 300 s these are 15,000 tokens of up to 1.9 KB, and with a
-	// lifetime of 24 h one token of 600 bytes every two seconds. Each client that uses its whole
-	// share leaves the next client eight ninths of its own: after sixteen clients (8/9)^16 = 15 %
-	// of the space is free, 38 MiB, and the seventeenth can hold 4 MiB. So there is always space
-	// for another client.
+	// lifetime of 24 h one token of 600 bytes every two seconds. A client that uses
+	// its whole share leaves 8/9 of the space that was free before. After sixteen such clients
+	// (8/9)^16 = 15 % of the space is free, 38 MiB, and a seventeenth client can hold 4 MiB. So there
+	// is always space for another client.
 	freeShare = 8
 
 	// tokenOverhead is the size of a token beside its record: 32 bytes of key, 41 bytes of entry in
