@@ -154,7 +154,8 @@ func (a *Manager) stop(managed map[config.Host]*managedDomain) {
 		}
 		a.cache.Stop()
 	})
-	// Otherwise the next start waits for the locks of an attempt that goes on, until they are 10 s old.
+	// An attempt that is still running holds locks. Without CleanUpOwnLocks the next start would wait
+	// until the locks are 10 s old.
 	certmagic.CleanUpOwnLocks(context.Background(), a.zap)
 }
 

@@ -42,7 +42,7 @@ type Options struct {
 	Log     *slog.Logger // required
 	Metrics *Metrics     // required
 	Now     func() time.Time
-	// Metadata says whether the server's metadata is needed, so that [Server.Start] is called.
+	// Metadata says whether the server's metadata is needed. If it is, the caller calls [Server.Start].
 	Metadata bool
 	// Lease, which is required, holds the server with its connections.
 	Lease *reuse.Lease

@@ -21,7 +21,7 @@ type base struct {
 	indexes     []map[Key]*entry // indexes[i] is guarded by the lock of pool.shards[i]
 }
 
-// New returns a cache of at most that many entries in pool, or nil for zero entries. All shards
+// New returns a cache in pool that holds at most entries entries, or nil for zero entries. All shards
 // have the same size, so the cache may hold up to 15 entries fewer. evictions counts evicted
 // entries and may be nil.
 func New[V any](pool *Pool, entries int, evictions prometheus.Counter) *Cache[V] {

@@ -30,7 +30,7 @@ type Pool struct {
 	shards   [shards]shard
 }
 
-// NewPool returns a pool of that many bytes.
+// NewPool returns a pool with the given size in bytes.
 func NewPool(bytes int64) *Pool {
 	p := &Pool{}
 	for i := range p.shards {

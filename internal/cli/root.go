@@ -33,7 +33,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 invalid configuration, 4 refused.
 // Run executes the command in args and returns the exit code. It may be called repeatedly, but not
 // concurrently.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	// net/http logs unsolicited data of upstreams to the standard logger, and quotes it.
+	// net/http logs to the standard logger, and quotes data that an upstream sends without a request.
 	log.SetOutput(io.Discard)
 	root := rootCommand()
 	root.SetArgs(append([]string{}, args...)) // cobra would use os.Args for nil
@@ -67,7 +67,7 @@ func rootCommand() *cobra.Command {
 		Example:       "  tallygate demo\n  tallygate check --config tallygate.yaml\n  tallygate serve --config tallygate.yaml",
 		RunE:          serve.RunE,
 		SilenceErrors: true, // Run prints the errors
-		SilenceUsage:  true, // Run names --help instead
+		SilenceUsage:  true, // instead of the usage, Run prints a line that names --help
 	}
 	root.Flags().AddFlagSet(serve.Flags())
 	root.AddGroup(

@@ -122,7 +122,8 @@ func (t *tour) refusal(status int, header http.Header, body []byte, reached int)
 	return refused.Reason, nil
 }
 
-// identity returns the header of the last request at the API, and its lines about the caller.
+// identity returns the header of the last request at the API, and the identity headers as lines of
+// text.
 func (t *tour) identity() (http.Header, []string) {
 	_, header := t.api.seen()
 	var lines []string

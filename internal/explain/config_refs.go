@@ -38,7 +38,7 @@ func (x *explainer) hosts() []string {
 }
 
 // server returns the configuration path of the token's authorization server, or of all servers if
-// it is unknown.
+// the token's server is unknown.
 func (x *explainer) server() string {
 	for i, s := range x.cfg.AuthorizationServers {
 		if string(s.Name) == x.decision.Server {
@@ -48,12 +48,12 @@ func (x *explainer) server() string {
 	return "authorization_servers"
 }
 
-// partner returns the configuration path of the partner that decided.
+// partner returns the configuration path of the partner in the decision.
 func (x *explainer) partner() string {
 	return fmt.Sprintf("partners.list[%d]", x.decision.Rule.Partner)
 }
 
-// application returns the application that decided, and its configuration path.
+// application returns the application in the decision, and the application's configuration path.
 func (x *explainer) application() (path string, a *config.Application) {
 	rule := x.decision.Rule
 	return fmt.Sprintf("%s.applications[%d]", x.partner(), rule.Application), &x.cfg.Partners.List[rule.Partner].Applications[rule.Application]

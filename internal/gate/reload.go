@@ -12,8 +12,9 @@ import (
 	"github.com/tallygate/tallygate/mtls"
 )
 
-// reload makes the files, as they are now, decide from the next request on: read, validate, build,
-// prefetch, swap, release. An error in any step before the swap leaves the current state as it was.
+// reload builds a state from the files as they are now, and the next request is decided by the new
+// state. The steps are read, validate, build, prefetch, swap and release. An error in any step before
+// the swap leaves the current state as it was.
 // tallygate_config_reloads_total changes last: a reader that sees the new count finds the log line and
 // the other metrics of the same reload.
 func (g *Gate) reload(ctx context.Context) (changed bool) {

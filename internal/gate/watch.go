@@ -34,7 +34,7 @@ const (
 // uses it.
 type reloads struct {
 	seen    filewatch.Files // the files at the last attempt to reload
-	pending filewatch.Files // the files now, until they are settled; nil: as in seen
+	pending filewatch.Files // the files at the last scan, until they are settled; nil if no change is pending
 	began   time.Time       // when the first change was noticed
 	since   time.Time       // when the files became as in pending
 	moved   bool            // files changed during the last reload, which kept the old state

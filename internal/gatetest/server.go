@@ -38,7 +38,7 @@ func Algorithms(list ...config.Algorithm) func(*config.AuthorizationServer) {
 	return func(s *config.AuthorizationServer) { s.Algorithms = list }
 }
 
-// KeyFile writes document to a file, which the edit makes the key set of a server.
+// KeyFile writes document to a file at path. edit makes the file the key set of a server.
 func KeyFile(t testing.TB, document []byte) (path string, edit func(*config.AuthorizationServer)) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "jwks.json")

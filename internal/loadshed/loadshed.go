@@ -26,7 +26,7 @@ type Shedder struct {
 	measured    atomic.Int64 // when used was measured
 	used        atomic.Int64 // bytes in use
 	freed       atomic.Int64 // when free last ran
-	gcPercent   int          // as PaceGC set it last
+	gcPercent   int          // the garbage collector's target percentage that PaceGC set last
 }
 
 // New returns a Shedder. partners and issuer are the listener names in the metric of concurrent

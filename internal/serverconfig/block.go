@@ -113,8 +113,8 @@ func list[T ~string](values []T) string {
 	return "[" + strings.Join(texts, ", ") + "]"
 }
 
-// plain matches texts that YAML reads as the string that they are: names that begin with a letter,
-// and URLs.
+// plain matches strings that need no quotes in YAML: names that begin with a letter, and URLs. Words
+// such as "true" match too, and scalar quotes them.
 var plain = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.+-]*(://[A-Za-z0-9_.~-]+(:[0-9]+)?(/[A-Za-z0-9_.~/-]*)?)?$`)
 
 // scalar returns s as a YAML scalar. Go's escapes are escapes of YAML's double-quoted scalars too.

@@ -11,9 +11,9 @@ import (
 // that are too old. Each such connection uses a descriptor until then.
 const sweepEvery = 10 * time.Second
 
-// distrusted is how long each connection serves only one request after the server has sent a
-// response without a request. A server does so because of a bug, or because it took a request's
-// body for another request, and it is likely to do so again.
+// distrusted is the time during which no connection is used twice, after the server has sent a response
+// without a request. The server has a bug or took a request's body for another request, and is likely
+// to send such a response again.
 const distrusted = time.Minute
 
 // A pool holds idle connections. No goroutine watches them: the pool checks a connection before its

@@ -106,8 +106,8 @@ func TestSecondAnswer(t *testing.T) {
 	}
 }
 
-// While a server is distrusted no connection is used twice; afterwards they are again. What a
-// server says before it closes an idle connection, 408, is no second answer.
+// While a server is distrusted, no connection is used twice; afterwards connections are reused. The
+// 408 that a server sends before it closes an idle connection is no second answer.
 func TestDistrust(t *testing.T) {
 	for said, want := range map[string]int64{poison: 4, timeoutStatus + " Request Timeout\r\n\r\n": 2} {
 		second := make(chan struct{})
