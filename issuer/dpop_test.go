@@ -101,13 +101,17 @@ func TestKeyBoundTokensAtTheGate(t *testing.T) {
 			}
 			return access.ReasonOf(err)
 		}
-		for want, got := range map[access.Reason]access.Reason{
-			access.Granted:         call(key, ledger),
-			access.BoundToOtherKey: call(testpki.NewSigner("ES256", ""), ledger),
-			access.BoundToOther:    call(key, archive),
+		for _, tt := range []struct {
+			by   *testpki.Signer
+			pair *testpki.Pair
+			want access.Reason
+		}{
+			{key, ledger, access.Granted},
+			{testpki.NewSigner("ES256", ""), ledger, access.BoundToOtherKey},
+			{key, archive, access.BoundToOther},
 		} {
-			if got != want {
-				t.Errorf("%s: got %s, want %s", format, got, want)
+			if got := call(tt.by, tt.pair); got != tt.want {
+				t.Errorf("%s: got %s, want %s", format, got, tt.want)
 			}
 		}
 	}

@@ -30,6 +30,7 @@ type authority struct {
 	dir        string // with ca.pem and each client's NAME.pem and NAME-key.pem
 	identifier string
 	alias      string // where the mutual-TLS endpoints are
+	partners   *net.TCPAddr
 }
 
 const authorityConfig = `
@@ -55,7 +56,8 @@ issuer:
 admin: {address: "127.0.0.1:0"}
 `
 
-func newAuthority(t *testing.T) *authority {
+// newAuthority starts an authority. edits are pairs of old and new text of its configuration.
+func newAuthority(t *testing.T, edits ...string) *authority {
 	t.Helper()
 	notShort(t)
 	a := &authority{dir: t.TempDir()}
@@ -63,7 +65,7 @@ func newAuthority(t *testing.T) *authority {
 	if err := os.WriteFile(filepath.Join(a.dir, "ca.pem"), ca.CertPEM(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ca.Leaf("as", testpki.IP("127.0.0.1")).Write(a.dir, "as")
+	ca.Leaf("as", testpki.IP("127.0.0.1"), testpki.DNS("api.example.com")).Write(a.dir, "as")
 	ca.Leaf("ledger", testpki.DNS("ledger.northwind.example")).Write(a.dir, "northwind")
 	ca.Leaf("accounts", testpki.DNS("accounts.internal")).Write(a.dir, "accounts")
 
@@ -76,9 +78,10 @@ func newAuthority(t *testing.T) *authority {
 		listeners[name] = l
 	}
 	a.identifier = "https://" + listeners[gate.IssuerListener].Addr().String()
+	a.partners = listeners[gate.PartnersListener].Addr().(*net.TCPAddr)
 	a.alias = "https://" + listeners[gate.AliasListener].Addr().String()
 	file := filepath.Join(a.dir, "tallygate.yaml")
-	content := strings.NewReplacer("IDENTIFIER", a.identifier, "ALIAS", a.alias).Replace(authorityConfig)
+	content := strings.NewReplacer(append(edits, "IDENTIFIER", a.identifier, "ALIAS", a.alias)...).Replace(authorityConfig)
 	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
