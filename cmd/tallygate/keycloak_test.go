@@ -47,6 +47,7 @@ kcadm.sh update clients/$app -r partners -s 'attributes."tls.client.certificate.
 	f.gateOf("keycloak.md", "https://keycloak.example.com/realms/partners", "profile: keycloak")
 	f.binds()
 	f.end()
+	f.proposes("keycloak.md", "profile: keycloak")
 }
 
 // A keycloakAdmin runs commands of Keycloak's command line.

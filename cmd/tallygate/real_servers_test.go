@@ -132,12 +132,38 @@ func pageBlock(t *testing.T, page, language, text string) string {
 // takes the place of the page's.
 func (f *foreign) gateOf(page, published, text string) {
 	f.t.Helper()
-	block := pageBlock(f.t, page, "yaml", text)
-	f.write("gate.yaml", strings.Replace(block, published, f.issuer, 1)+strings.Replace(sections, "UPSTREAM", f.upstream.url(), 1))
+	f.gateWith(strings.Replace(pageBlock(f.t, page, "yaml", text), published, f.issuer, 1))
+}
+
+// gateWith starts the gate with a configuration that sections completes.
+func (f *foreign) gateWith(configuration string) {
+	f.t.Helper()
+	f.write("gate.yaml", configuration+strings.Replace(sections, "UPSTREAM", f.upstream.url(), 1))
 	if err := f.start(binary(f.t), filepath.Join(f.dir, "gate.yaml")); err != nil {
 		f.t.Fatal(err)
 	}
 	f.ready()
+}
+
+// proposes checks that configure-server finds a configuration for the token bound, with which the
+// gate grants and refuses. The partners are those of the page.
+func (f *foreign) proposes(page, text string) {
+	f.t.Helper()
+	f.write("bound.jwt", f.tokens["bound"])
+	command := exec.Command(binary(f.t), "configure-server", f.issuer, "--ca", "as-ca.pem", "--token", "bound.jwt")
+	command.Dir = f.dir
+	var found strings.Builder
+	command.Stderr = &found
+	block, err := command.Output()
+	if err != nil {
+		f.t.Fatalf("configure-server: %v\n%s", err, found.String())
+	}
+	f.t.Logf("configure-server prints:\n%s%s", found.String(), block)
+	_, partners, _ := strings.Cut(pageBlock(f.t, page, "yaml", text), "\npartners:")
+	f.gateWith(string(block) + "partners:" + partners)
+	f.passes("bound", "ledger")
+	f.fails("bound", "again", 401, "bound_to_other", "invalid_token")
+	f.end()
 }
 
 // fetch gets a token of the application clientID with a certificate and stores it under a name.

@@ -16,7 +16,8 @@ const springFixture = "testdata/spring-authorization-server"
 // gets the server.
 func TestSpring(t *testing.T) {
 	for name, variant := range map[string]struct{ profile, block string }{
-		"with the bean": {"rfc9068", "audiences: [https://api.example.com]"},
+		"with the bean":    {"rfc9068", "audiences: [https://api.example.com]"},
+		"without the bean": {"default", "types: [absent]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newRealServer(t, "TALLYGATE_SPRING")
@@ -30,11 +31,12 @@ func TestSpring(t *testing.T) {
 			f.run(server)
 			f.fetch("bound", "/oauth2/token", "ledger", "northwind-ledger")
 			f.fetch("of again", "/oauth2/token", "again", "northwind-ledger")
-			f.fetch("unbound", "/oauth2/token", "ledger", "northwind-unbound")
+			f.fetch("unbound", "/oauth2/token", "ledger", "northwind-reports")
 			f.unbound("unbound")
 			f.gateOf("spring.md", "https://as.example.com", variant.block)
 			f.binds()
 			f.end()
+			f.proposes("spring.md", variant.block)
 		})
 	}
 }

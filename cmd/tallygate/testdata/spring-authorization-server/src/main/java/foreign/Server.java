@@ -25,7 +25,7 @@ public class Server {
 
     @Bean
     RegisteredClientRepository clients() {
-        return new InMemoryRegisteredClientRepository(application("northwind-ledger", true), application("northwind-unbound", false));
+        return new InMemoryRegisteredClientRepository(application("northwind-ledger", true), application("northwind-reports", false));
     }
 
     private static RegisteredClient application(String clientId, boolean bound) {
