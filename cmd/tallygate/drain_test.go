@@ -161,8 +161,8 @@ func TestDrainWaits(t *testing.T) {
 		answered <- err
 	}()
 	d.check(d.expect(`tallygate_requests_in_flight{listener="partners"}`, 1))
-	code, words := d.order("drain", "--pid", d.pid(), "--address", d.addresses["admin"], "--wait", "700ms")
-	if want := "tallygate: not drained within 700ms: the gate says \"draining: 1 concurrent requests\"\n"; code != cli.ExitFailure || words != want {
+	code, words := d.order("drain", "--pid", d.pid(), "--address", d.addresses["admin"], "--wait", "2s")
+	if want := "tallygate: not drained within 2s: the gate says \"draining: 1 concurrent requests\"\n"; code != cli.ExitFailure || words != want {
 		t.Errorf("drain: %d %q, want %q", code, words, want)
 	}
 	done := make(chan struct{})
