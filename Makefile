@@ -97,7 +97,7 @@ pebble: $(PEBBLE) ## the ACME server of the tests, which skip what needs it
 keycloak: $(KEYCLOAK) ## the Keycloak of TestKeycloak, by Maven; it needs a JDK of 17 or newer
 
 servers: $(KEYCLOAK) ## the gate with other real authorization servers, as docs/servers says; it needs a JDK, Maven and node
-	TALLYGATE_KEYCLOAK=1 TALLYGATE_SPRING=1 go test -count=1 -run '^(TestKeycloak|TestSpring|TestForeignServer)$$' -timeout 30m -v ./cmd/tallygate
+	TALLYGATE_KEYCLOAK=1 TALLYGATE_SPRING=1 go test -count=1 -run '^(TestKeycloak|TestSpring|TestForeignServer.*)$$' -timeout 30m -v ./cmd/tallygate
 
 fuzz: ## 30 s of every fuzz target
 	@set -e; for package in $$(go list ./...); do \

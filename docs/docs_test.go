@@ -211,7 +211,11 @@ func TestNamesExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, page := range append(pages, decisions...) {
+	recipes, err := filepath.Glob("servers/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range slices.Concat(pages, decisions, recipes) {
 		content, err := os.ReadFile(page)
 		if err != nil {
 			t.Error(err)

@@ -52,6 +52,7 @@ func newForeign(t *testing.T) *foreign {
 	f := &foreign{world: newWorld(dir), t: t}
 	t.Cleanup(f.close)
 	internal := testpki.NewCA("Internal Root")
+	f.pairs["internal-ca"] = internal
 	f.pairs["sync"] = f.pairs["borealis-ca"].Leaf("sync", testpki.DNS("sync.borealis.example"))
 	f.pairs["plain"] = f.pairs["northwind-ca"].Leaf("plain", testpki.DNS("plain.example.test"))
 	internal.Write(dir, "internal-ca")

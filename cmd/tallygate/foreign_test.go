@@ -75,6 +75,21 @@ func TestForeignServer(t *testing.T) {
 	f.end()
 }
 
+// TestForeignServerRecipe runs the configuration of docs/servers/oidc-provider.md.
+func TestForeignServerRecipe(t *testing.T) {
+	t.Parallel()
+	f := newForeign(t)
+	f.issue("bound", "northwind", "northwind-ledger", jwtResource)
+	f.issue("unbound", "plain", "plain", jwtResource)
+	f.pairs["internal-ca"].Write(f.dir, "as-ca")
+	block := strings.NewReplacer("https://as.example.com", f.issuer, "https://api.example.com", jwtResource).Replace(pageBlock(t, "oidc-provider.md", "yaml", "issuer: "))
+	f.gateWith(block)
+	f.passes("bound", "northwind")
+	f.fails("bound", "renewed", 401, "bound_to_other", "invalid_token")
+	f.fails("unbound", "northwind", 401, "not_bound", "invalid_token")
+	f.end()
+}
+
 // misuses are calls that must be refused with ledger's token, by reason.
 func (f *foreign) misuses() map[string]func(token string) {
 	return map[string]func(string){

@@ -76,6 +76,8 @@ func (f *fetcher) get(ctx context.Context, u *url.URL, limit int64) ([]byte, err
 	switch {
 	case errors.As(err, &unknown) && f.ca == "":
 		return nil, fmt.Errorf("calling %s: the system does not trust the authority of the server's certificate; name it with --ca: %w", u.Host, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, fmt.Errorf("calling %s: no response within the time limit (--timeout, and %s for each document)", u.Host, authserver.FetchTimeout)
 	case err != nil:
 		return nil, fmt.Errorf("calling %s: %w", u.Host, err)
 	case response.Status != http.StatusOK:

@@ -50,6 +50,10 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/keys":
 		_, _ = w.Write(s.keys)
+	case "/hang":
+		<-r.Context().Done()
+	case "/elsewhere":
+		http.Redirect(w, r, "https://localhost:1/keys", http.StatusFound)
 	case "/.well-known/openid-configuration":
 		document := map[string]any{"issuer": s.URL, "jwks_uri": s.URL + "/keys"}
 		if s.issuer != "" {
@@ -297,7 +301,8 @@ func TestRefused(t *testing.T) {
 		"no metadata":         {as.URL + "/tenant/x", "", "answers with status 404", func() { as.issuer = as.URL }},
 		"no key set":          {as.URL, "", "jwks_uri", func() { as.issuer, as.metadata["jwks_uri"] = "", "http://127.0.0.1:1/keys" }},
 		"a key set elsewhere": {as.URL, "", "fetching key set", func() { as.metadata["jwks_uri"] = as.URL + "/nothing" }},
-		"oversized metadata":  {as.URL, "", "too large", func() { as.metadata["x"] = strings.Repeat("x", 64<<10) }},
+		"a key set that redirects to another host": {as.URL, "", "/elsewhere answers with status 302", func() { as.metadata["jwks_uri"] = as.URL + "/elsewhere" }},
+		"oversized metadata":                       {as.URL, "", "too large", func() { as.metadata["x"] = strings.Repeat("x", 64<<10) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			as.issuer, as.metadata = "", map[string]any{}
@@ -316,6 +321,10 @@ func TestRefused(t *testing.T) {
 	as.issuer, as.metadata = "", map[string]any{}
 	if _, err := Propose(t.Context(), Options{URL: as.URL, Timeout: 10 * time.Second}); err == nil || !strings.Contains(err.Error(), "--ca") {
 		t.Errorf("without --ca: got %v, want a hint at --ca", err)
+	}
+	as.metadata["jwks_uri"] = as.URL + "/hang"
+	if _, err := Propose(t.Context(), Options{URL: as.URL, CA: as.ca, Timeout: 300 * time.Millisecond}); err == nil || !strings.Contains(err.Error(), "--timeout") {
+		t.Errorf("of a server that hangs: got %v, want a hint at --timeout", err)
 	}
 	var usage *UsageError
 	if _, err := Propose(t.Context(), Options{URL: as.URL}); !errors.As(err, &usage) {
