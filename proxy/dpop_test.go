@@ -151,7 +151,7 @@ func TestStreamWithProof(t *testing.T) {
 			s.ahead.Store(int64(10 * time.Minute))
 			select {
 			case err := <-up.left:
-				t.Errorf("the stream ended: %v\n%s", err, log)
+				t.Fatalf("the stream ended: %v\n%s", err, log)
 			case <-time.After(4 * s.streams.recheckInterval):
 			}
 			s.revoked.Store(true)

@@ -97,6 +97,22 @@ func TestReplayAfterLongerMaxAge(t *testing.T) {
 	}
 }
 
+// A reload that fails changes nothing: the previous Checker goes on, and its proofs are remembered for
+// its own max_age.
+func TestReplayAfterFailedReload(t *testing.T) {
+	now := time.Now()
+	c, s := New(settings(), nil, now), testpki.NewSigner("ES256", "")
+	New(settings(func(s *config.DPoP) { s.MaxAge, s.Leeway, s.Proofs = time.Second, 0, 1 }), c, now)
+	r := request(s.Proof(good(M{"iat": now.Unix()})))
+	p, err := c.Check(r, now)
+	if err != nil || c.Record(p, "northwind", now) != nil {
+		t.Fatalf("the first use: %v, want nil", err)
+	}
+	if err := c.Record(p, "northwind", now.Add(50*time.Second)); !errors.Is(err, ErrReplayed) {
+		t.Errorf("50 s later: %v, want ErrReplayed", err)
+	}
+}
+
 // Exactly one of many uses of a proof at once counts.
 func TestReplayRace(t *testing.T) {
 	now := time.Now()
