@@ -16,8 +16,8 @@ type DPoP struct {
 	MaxAge time.Duration `yaml:"max_age"`
 	Leeway time.Duration `yaml:"leeway"`
 	Nonce  DPoPNonce     `yaml:"nonce"`
-	// Proofs is the number of used proofs that the gate remembers, at most half of them of one
-	// partner. While there is no room, further proofs are refused.
+	// Proofs bounds the used proofs that the gate stores, at most half of them of one partner. At the
+	// bound, further proofs are refused.
 	Proofs int `yaml:"proofs"`
 }
 

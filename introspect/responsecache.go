@@ -63,7 +63,7 @@ func newResponseCache(settings config.IntrospectionCache, pool *cache.Pool, metr
 	}
 }
 
-// shareWith makes c use the entries of other, now and later. stale_on_error stays c's own.
+// shareWith makes c and other share their entries from now on. c keeps its own stale_on_error.
 func (c *responseCache) shareWith(other *responseCache) {
 	c.active, c.inactive, c.replacing, c.clients = other.active, other.inactive, other.replacing, other.clients
 	c.clients.Add(1)

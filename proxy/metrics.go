@@ -98,7 +98,7 @@ func (m *Metrics) count(x *exchange, s *routeMetrics, ended time.Time) {
 	s.granted.Inc()
 	m.allowed.Observe(x.decided.Sub(x.started).Seconds())
 	s.upstream.Observe(ended.Sub(x.decided).Seconds())
-	if x.certificate != nil { // a preflight has none
+	if x.certificate != nil { // a preflight has no certificate
 		s.certificate.Set(float64(x.certificate.Leaf.NotAfter.Unix()))
 	}
 	if end := x.terminated(); end != nil {

@@ -174,7 +174,7 @@ func (t *tunnel) CloseWrite() error {
 
 // closeNow closes the connection without a TLS close_notify, which could block.
 func (t *tunnel) closeNow() {
-	if secure, ok := t.Conn.(interface{ NetConn() net.Conn }); ok { // *tls.Conn, or a wrapper of one
+	if secure, ok := t.Conn.(interface{ NetConn() net.Conn }); ok { // a *tls.Conn or its wrapper
 		_ = secure.NetConn().Close()
 	}
 	_ = t.Close()

@@ -66,8 +66,8 @@ type Validator struct {
 }
 
 // New returns a Validator for tokens of servers. It reads key set files, anchors and secrets, and
-// returns an error if one is broken. [Validator.Start] fetches documents from URLs; until then
-// tokens of their servers are refused as [access.IssuerUnavailable].
+// returns an error if a file is broken. [Validator.Start] fetches documents from URLs; until the
+// documents of a server have arrived, its tokens are refused as [access.IssuerUnavailable].
 func New(servers []config.AuthorizationServer, options Options) (*Validator, error) {
 	v := &Validator{
 		byIssuer: make(map[string]*server, len(servers)),

@@ -31,7 +31,7 @@ type rdn []attribute
 // names in two encodings are the same name.
 type attribute struct {
 	oid  string // contents octets of the type's object identifier
-	text string // the value, if it is of a string type; then it is not empty
+	text string // the value of a string type, never empty; "" for another type
 	der  string // the whole DER of a value of any other type
 }
 

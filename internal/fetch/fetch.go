@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// NewTransport returns a transport that trusts roots, the system's anchors with nil.
+// NewTransport returns a transport that trusts roots, or the system's anchors if roots is nil.
 func NewTransport(roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
 		Proxy:                  nil, // overrides HTTPS_PROXY

@@ -132,7 +132,7 @@ func authority(u *url.URL) string {
 	return strings.TrimSuffix(strings.TrimSuffix(host, ":443"), ":")
 }
 
-// publicKey returns the key in jwk, the header member of a proof with that algorithm.
+// publicKey returns the key in member, the jwk header of a proof that is signed with algorithm.
 func publicKey(member any, algorithm string) (crypto.PublicKey, error) {
 	members, ok := member.(map[string]any)
 	if !ok {

@@ -117,8 +117,8 @@ func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrInvalid, fmt.Errorf(format, args...))
 }
 
-// Check checks the proof of r, RFC 9449 section 4.3, but for its replay. The error wraps
-// [ErrInvalid] or [ErrNonce] and quotes nothing of the proof that is secret.
+// Check makes the checks of RFC 9449 section 4.3 on the proof of r, except the check for replay. The
+// error wraps [ErrInvalid] or [ErrNonce] and quotes nothing of the proof that is secret.
 func (c *Checker) Check(r *Request, now time.Time) (Proof, error) {
 	if len(r.Proofs) != 1 {
 		return Proof{}, invalid("%d DPoP headers, want one", len(r.Proofs))
