@@ -36,7 +36,7 @@ func smallCertificate(t *testing.T) []byte {
 	return der
 }
 
-// A stalling connection sends that many bytes and drops the rest.
+// A stalling connection sends the first left bytes and drops the rest.
 type stalling struct {
 	net.Conn
 	left int

@@ -88,8 +88,9 @@ func (c *hostileClient) writeBlock(stream uint32, end bool) error {
 	return err
 }
 
-// eachHostile keeps that many HTTP/2 connections open until ctx ends, and calls f with one of them
-// that many times a second in total. An error of f ends the connection, and a new one replaces it.
+// eachHostile keeps the given number of HTTP/2 connections open until ctx ends. It calls f perSecond
+// times a second in total, each time with one of the connections. An error of f ends the connection,
+// and a new connection replaces it.
 func (d *drill) eachHostile(ctx context.Context, connections int, perSecond float64, certificate string, f func(*hostileClient) error) {
 	clients := make([]*hostileClient, connections)
 	d.paced(ctx, connections, perSecond, func(worker int) {

@@ -27,7 +27,7 @@ func padding(n int) string {
 	return base64.RawURLEncoding.EncodeToString(random)
 }
 
-// ask sends requests with the tokens over four connections, that many a second in total.
+// ask sends requests with the tokens over four connections, perSecond requests a second in total.
 func (d *drill) ask(ctx context.Context, perSecond float64, token func() string) {
 	transport := &http.Transport{
 		TLSClientConfig: d.client("borealis"), MaxConnsPerHost: 4,

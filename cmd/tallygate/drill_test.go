@@ -282,8 +282,8 @@ func (d *drill) source(n int) *net.TCPAddr {
 	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(n))}
 }
 
-// paced calls f that many times a second in total, on some goroutines, until ctx ends. The rates
-// are low enough that a failure is the gate's and not that of a machine with two cores.
+// paced calls f perSecond times a second in total, on workers goroutines, until ctx ends. The rates are
+// so low that a machine with two cores keeps up, and a failure is a failure of the gate.
 func (d *drill) paced(ctx context.Context, workers int, perSecond float64, f func(worker int)) {
 	pace := rate.NewLimiter(rate.Limit(perSecond), 1)
 	var all sync.WaitGroup

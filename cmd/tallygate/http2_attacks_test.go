@@ -65,7 +65,7 @@ func (r *reloading) attackers() map[string]attacker {
 	}
 }
 
-// attack runs that many clients until the time is over, each on its own connections. Before each
+// attack runs the given number of clients until the time is over, each on its own connections. Before each
 // request a client calls beside, which may send other frames.
 func (r *reloading) attack(a attacker, clients int, until time.Time, beside func(c *rawClient, stream uint32)) (attacking *sync.WaitGroup) {
 	attacking = new(sync.WaitGroup)

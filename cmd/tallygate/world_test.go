@@ -497,7 +497,7 @@ func (w *world) recordedNow(reason, id string, status, count int) error {
 	return nil
 }
 
-// reloaded waits until that many reloads had the result.
+// reloaded waits until want reloads had the result.
 func (w *world) reloaded(result string, want int) error {
 	var n float64
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {

@@ -84,7 +84,7 @@ func (h *hall) expect(from *bufio.Reader, want string) {
 	}
 }
 
-// hold waits until that many connections are parked.
+// hold waits until want connections are parked.
 func (h *hall) hold(want int) {
 	h.t.Helper()
 	for deadline := time.Now().Add(testTimeout); h.parked.count() != want; time.Sleep(time.Millisecond) {

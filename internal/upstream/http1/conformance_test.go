@@ -23,7 +23,7 @@ type conformance struct {
 	shy    bool // http.Transport keeps it, we do not
 }
 
-// number returns an outcome with that many bytes declared, of which these came.
+// number returns the outcome of a response whose Content-Length is length and whose received body is body.
 func number(status int, length int64, body string) outcome {
 	return outcome{Status: status, Length: length, Body: body}
 }
