@@ -47,6 +47,10 @@ var products = []product{
 		profile: config.ProfileCognito, hosts: []string{".amazonaws.com"}, claims: []string{"token_use"},
 		bind: "Amazon Cognito does not bind access tokens, neither to certificates nor to DPoP keys",
 	},
+	{ // before Keycloak: its realms are in the path too
+		profile: config.ProfilePing, path: "/am/oauth2/",
+		bind: "\"Use Certificate-Bound Access Tokens\" of the client (Signing and Encryption)",
+	},
 	{
 		profile: config.ProfileKeycloak, path: "/realms/", claims: []string{"realm_access", "resource_access"},
 		bind: "\"OAuth 2.0 Mutual TLS Certificate Bound Access Tokens Enabled\" of the client (Advanced), and https-client-auth=request of Keycloak itself",
@@ -56,7 +60,7 @@ var products = []product{
 		bind: "Ory Hydra binds no tokens by itself: a token hook must add cnf with the thumbprint of the certificate that a proxy in front has verified",
 	},
 	{
-		profile: config.ProfileCurity, claims: []string{"delegationId"},
+		profile: config.ProfileCurity, path: "/oauth/v2/oauth-anonymous/", claims: []string{"delegationId"},
 		bind: "the client authenticates by mutual TLS, which binds its tokens (https://curity.io/docs, Mutual TLS)",
 	},
 }

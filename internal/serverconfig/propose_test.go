@@ -365,6 +365,8 @@ func TestProducts(t *testing.T) {
 		"https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_abc":             config.ProfileCognito,
 		"https://other.amazonaws.com":                                                 config.ProfileRFC9068,
 		"https://login.example.com/realms/partners":                                   config.ProfileKeycloak,
+		"https://sso.example.com:8443/am/oauth2/realms/root":                          config.ProfilePing,
+		"https://login.example.com/oauth/v2/oauth-anonymous":                          config.ProfileCurity,
 		"https://okta.com.mallory.example":                                            config.ProfileRFC9068,
 		"https://as.example.com":                                                      config.ProfileRFC9068,
 	} {
