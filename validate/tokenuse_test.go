@@ -148,3 +148,37 @@ func TestReloadOfClaimNames(t *testing.T) {
 		t.Errorf("client after the reload = %q, want the azp", got)
 	}
 }
+
+// RFC 8705 section 3.2 has cnf at the top level of a response. Where a server is configured to have it
+// under ext, as Ory Hydra does, it binds the token as well, and cannot replace a cnf beside it.
+func TestResponsesWithExtConfirmation(t *testing.T) {
+	a := newAuthority(t)
+	hydra := newValidator(t, Options{}, gatetest.AuthorizationServer(a.introspectedBy(config.OpaqueOnly), func(s *config.AuthorizationServer) {
+		s.Profile, s.ScopeClaim, s.ConfirmationClaim = config.ProfileHydra, "scp", config.ExtCNF
+	}))
+	plain := newValidator(t, Options{}, gatetest.AuthorizationServer(a.introspectedBy(config.OpaqueOnly)))
+	ext := func(p *testpki.Pair) M { return M{"cnf": M{"x5t#S256": p.Thumbprint()}} }
+	for name, c := range map[string]struct {
+		response    M
+		want, plain access.Reason
+	}{
+		"under ext":           {activeResponse(M{"cnf": nil, "ext": ext(partner)}), access.Granted, access.NotBound},
+		"in both, equal":      {activeResponse(M{"ext": ext(partner)}), access.Granted, access.Granted},
+		"in both, different":  {activeResponse(M{"ext": ext(other)}), access.MalformedBinding, access.Granted},
+		"of another":          {activeResponse(M{"cnf": nil, "ext": ext(other)}), access.BoundToOther, access.NotBound},
+		"null under ext":      {activeResponse(M{"cnf": nil, "ext": M{"cnf": null}}), access.NotBound, access.NotBound},
+		"ext null":            {activeResponse(M{"cnf": nil, "ext": null}), access.NotBound, access.NotBound},
+		"malformed under ext": {activeResponse(M{"cnf": nil, "ext": M{"cnf": "x"}}), access.MalformedBinding, access.NotBound},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a.knows(name, c.response)
+			for range 2 {
+				expect(t, hydra, name, partner, c.want)
+				expect(t, plain, name, partner, c.plain)
+			}
+			if c.want == access.Granted {
+				expect(t, hydra, name, other, access.BoundToOther)
+			}
+		})
+	}
+}
