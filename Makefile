@@ -81,7 +81,7 @@ unit-gate: $(TESTSUM) $(HELM) $(PEBBLE) $(H2SPEC)
 	TALLYGATE_RACE=1 $(TESTSUM) --format pkgname-and-test-fails -- -vet=off -shuffle=on -parallel 4 -timeout 14m -skip '^TestOneHostilePartner$$' ./cmd/tallygate
 
 drill: ## one hostile partner beside an honest one, alone on the machine: at most 0.1 % of the honest requests fail
-	TALLYGATE_DRILL=$${TALLYGATE_DRILL:-20s} go test -count=1 -run '^TestOneHostilePartner$$' -timeout 30m -v ./cmd/tallygate
+	TALLYGATE_DRILL=$${TALLYGATE_DRILL:-20s} go test -count=1 -vet=off -run '^TestOneHostilePartner$$' -timeout 30m -v ./cmd/tallygate
 
 tour: ## the demo as a newcomer sees it
 	go run ./cmd/tallygate demo --tour

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/internal/gate"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testacme"
 )
 
@@ -40,6 +41,11 @@ func newCertified(t *testing.T, options testacme.Options) *certified {
 		options.Lifetime = 24 * time.Hour
 	}
 	c.authority = testacme.New(t, options)
+	t.Cleanup(func() {
+		if t.Failed() && c.log != nil {
+			t.Logf("the log of the gate:\n%s", c.log.Bytes())
+		}
+	})
 	return c
 }
 
@@ -85,16 +91,6 @@ func (c *certified) visit(roots *x509.CertPool) {
 	}
 }
 
-// eventually waits until happened.
-func (c *certified) eventually(what string, happened func() bool) {
-	c.t.Helper()
-	for deadline := time.Now().Add(3 * patience); !happened(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			c.t.Fatalf("%s: not within %s\n%s", what, 3*patience, c.log.Bytes())
-		}
-	}
-}
-
 func (c *certified) ready() bool {
 	c.t.Helper()
 	status, _, err := c.admin("/readyz")
@@ -118,7 +114,7 @@ func TestACME(t *testing.T) {
 		"authorization_servers:\n", "authorization_servers:\n  - {name: own, issuer: \"https://as.example.com\", audiences: [https://api.example.test]}\n",
 		"admin: {", "issuer: {issuer: \"https://as.example.com\", address: \"127.0.0.1:0\", state: state, audience: https://api.example.test}\nadmin: {")
 	c.serve()
-	c.eventually("ready", c.ready)
+	gatetest.Eventually(c.t, "ready", c.ready)
 	c.visit(c.authority.Roots())
 	if _, n := c.upstream.peek(); n != 1 {
 		t.Errorf("%d requests reached the upstream", n)
@@ -129,7 +125,7 @@ func TestACME(t *testing.T) {
 			t.Errorf("the issuer shows %v for %s", shown, name)
 		}
 	}
-	c.eventually("the metrics", func() bool {
+	gatetest.Eventually(c.t, "the metrics", func() bool {
 		return c.notAfter(gate.PartnersListener) == first.NotAfter.Unix() && c.notAfter(gate.IssuerListener) == first.NotAfter.Unix()
 	})
 	if n, err := c.metric(`tallygate_acme_attempts_total{domain="api.example.test",result="ok"}`); err != nil || n != 1 {
@@ -168,7 +164,7 @@ func TestACMEWithoutAuthority(t *testing.T) {
 		t.Errorf("%s is shown", shown.Subject)
 	}
 	const complaint = "certificate not obtained, trying again"
-	c.eventually("a complaint", func() bool { return len(c.lines(complaint)) > 1 })
+	gatetest.Eventually(c.t, "a complaint", func() bool { return len(c.lines(complaint)) > 1 })
 	if line := c.lines(complaint)[0]; line["level"] != "ERROR" || line["domain"] != "api.example.test" || line["shown"] != "nothing" || !strings.Contains(fmt.Sprint(line["err"]), "connection refused") {
 		t.Errorf("the log says %v", line)
 	}
@@ -176,7 +172,7 @@ func TestACMEWithoutAuthority(t *testing.T) {
 		t.Errorf("%v attempts failed, %v", n, err)
 	}
 	c.authority.Start()
-	c.eventually("ready", c.ready)
+	gatetest.Eventually(c.t, "ready", c.ready)
 	roots, first := c.authority.Roots(), c.shown(gate.PartnersListener, "api.example.test")
 	c.visit(roots)
 	if got := c.notAfter(gate.PartnersListener); got != first.NotAfter.Unix() {
@@ -191,7 +187,7 @@ func TestACMEWithoutAuthority(t *testing.T) {
 
 	c.authority.Stop()
 	c.serve()
-	c.eventually("ready", c.ready)
+	gatetest.Eventually(c.t, "ready", c.ready)
 	c.visit(roots)
 	if again := c.shown(gate.PartnersListener, "api.example.test"); !again.Equal(first) {
 		t.Error("another certificate is shown")
@@ -239,15 +235,15 @@ func TestChallengeOpensNothing(t *testing.T) {
 			c.authority.Start()
 			c.certify("api.example.test", "on_failure: respond", "on_failure: "+onFailure)
 			c.serve()
-			c.eventually("ready", c.ready)
+			gatetest.Eventually(c.t, "ready", c.ready)
 			first := c.shown(gate.PartnersListener, "api.example.test")
 			c.check(c.stop())
 			c.serve()
-			c.eventually("the stored one", func() bool { return c.shown(gate.PartnersListener, "api.example.test") != nil })
+			gatetest.Eventually(c.t, "the stored one", func() bool { return c.shown(gate.PartnersListener, "api.example.test") != nil })
 			c.upstream.forget()
 
 			request := "GET /accounts/7 HTTP/1.1\r\nHost: api.example.test\r\nAuthorization: Bearer " + c.tokens["good"] + "\r\n\r\n"
-			c.eventually("a challenge", func() bool { return c.challenged(request) })
+			gatetest.Eventually(c.t, "a challenge", func() bool { return c.challenged(request) })
 			for _, preface := range []string{"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", "\r\n", ""} {
 				c.challenged(preface + request)
 			}
@@ -260,14 +256,14 @@ func TestChallengeOpensNothing(t *testing.T) {
 			if received, n := c.upstream.peek(); n > 0 {
 				t.Errorf("%d requests reached the upstream:\n%s", n, received)
 			}
-			c.eventually("the next", func() bool {
+			gatetest.Eventually(c.t, "the next", func() bool {
 				shown := c.shown(gate.PartnersListener, "api.example.test")
 				if shown == nil {
 					t.Fatal("there was a moment without a certificate")
 				}
 				return !shown.Equal(first)
 			})
-			c.eventually("the metrics", func() bool {
+			gatetest.Eventually(c.t, "the metrics", func() bool {
 				return c.notAfter(gate.PartnersListener) == c.shown(gate.PartnersListener, "api.example.test").NotAfter.Unix()
 			})
 			if c.challenged(request) {
@@ -396,7 +392,7 @@ func TestACMEReload(t *testing.T) {
 	c.authority.Start()
 	c.certify("api.example.test")
 	c.serve()
-	c.eventually("ready", c.ready)
+	gatetest.Eventually(c.t, "ready", c.ready)
 	first := c.shown(gate.PartnersListener, "api.example.test")
 	if other := c.shown(gate.PartnersListener, "more.example.test"); !other.Equal(first) {
 		t.Errorf("%v is shown for a name that is none of the domains", other.DNSNames)
@@ -406,7 +402,7 @@ func TestACMEReload(t *testing.T) {
 	if !c.ready() {
 		t.Error("one more domain takes the others off")
 	}
-	c.eventually("one more", func() bool {
+	gatetest.Eventually(c.t, "one more", func() bool {
 		shown := c.shown(gate.PartnersListener, "more.example.test")
 		return shown != nil && slices.Equal(shown.DNSNames, []string{"more.example.test"})
 	})
@@ -420,7 +416,7 @@ func TestACMEReload(t *testing.T) {
 			t.Errorf("%s: %v is shown", name, shown)
 		}
 	}
-	c.eventually("the series of a domain that is gone", func() bool {
+	gatetest.Eventually(c.t, "the series of a domain that is gone", func() bool {
 		_, err := c.metric(`tallygate_acme_attempts_total{domain="api.example.test",result="ok"}`)
 		return err != nil
 	})
@@ -452,10 +448,10 @@ func TestACMEDirectoryTrust(t *testing.T) {
 			})
 		}
 	}
-	c.eventually("a complaint", complains("certificate signed by unknown authority", "2s"))
+	gatetest.Eventually(c.t, "a complaint", complains("certificate signed by unknown authority", "2s"))
 	c.replace("directory.pem", trust)
 	c.await("ok", 1)
-	c.eventually("a refusal", complains("urn:ietf:params:acme:error:", "1m0s"))
+	gatetest.Eventually(c.t, "a refusal", complains("urn:ietf:params:acme:error:", "1m0s"))
 	c.check(c.stop())
 }
 

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
 const foreignConfig = `
@@ -85,14 +87,8 @@ func (f *foreign) end() {
 func (f *foreign) eventually(what string, check func() bool) time.Duration {
 	f.t.Helper()
 	start := time.Now()
-	for time.Since(start) < patience {
-		if check() {
-			return time.Since(start).Round(time.Millisecond)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	f.t.Fatalf("in %s: not %s", patience, what)
-	return 0
+	gatetest.Eventually(f.t, what, check)
+	return time.Since(start).Round(time.Millisecond)
 }
 
 // send makes a call with a token and a certificate; "" stands for no token or certificate.
