@@ -58,8 +58,8 @@ func one(holder int) func(int) *access.Certificate {
 func TestBurstOpensNoBreaker(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t)
-	a.respondsAfter(150*time.Millisecond, M{"active": false})
-	c := a.client(func(s *config.AuthorizationServer) { s.Introspection.Timeout = 500 * time.Millisecond })
+	a.respondsAfter(450*time.Millisecond, M{"active": false})
+	c := a.client(func(s *config.AuthorizationServer) { s.Introspection.Timeout = 1500 * time.Millisecond })
 	var group sync.WaitGroup
 	for i := range 200 { // 16 at a time: three rounds are in time, the fourth is late
 		raw := fmt.Sprint("made up ", i)
