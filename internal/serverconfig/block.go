@@ -17,7 +17,6 @@ type block struct {
 	settings        config.AuthorizationServer
 	opaque          bool
 	endpointUnknown bool
-	client          string              // the client of the token, "" if unknown
 	notes           map[string][]string // comments by setting
 }
 

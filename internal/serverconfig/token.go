@@ -151,7 +151,6 @@ func (p *Proposal) read(b *block, t *sample, chosen product) {
 		p.missing("the token: %v", err)
 		return
 	}
-	b.client = u.ClientID
 	if u.ClientID != "" {
 		p.found("the token's client is %q: client_id of the application", access.Truncate(u.ClientID))
 	}
