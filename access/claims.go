@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// Unchecked holds the claims of a token whose origin is verified and whose other checks are still
-// to come: the token may have expired, be meant for another audience, or be bound to another
-// certificate. Unchecked may be cached, because it is a fact and not a decision. Requests share
-// its values, so they must not be changed.
+// Unchecked holds the claims of a token whose origin is verified and whose other checks are still to
+// come: the token may have expired, be meant for another audience, or be bound to another
+// certificate. An Unchecked holds facts and no decision, so it may be cached. Concurrent requests
+// share a cached Unchecked, so no code may change its fields.
 type Unchecked struct {
 	Server       string       // configured name of the authorization server that issued the token
 	Issuer       string       // iss
@@ -25,8 +25,8 @@ type Unchecked struct {
 }
 
 // Claims holds the claims of a token that passed every check. Only package validate converts an
-// [Unchecked] to Claims, after the binding as the last check; a test enforces this. The zero
-// Claims has no client and is granted nothing.
+// [Unchecked] to Claims, and only after its last check, the check of the binding; a test enforces
+// this. The zero Claims names no client, so no access is granted to it.
 type Claims Unchecked
 
 // A Confirmation is the cnf claim (RFC 7800 section 3.1), which says what a token is bound to: a
@@ -38,8 +38,7 @@ type Confirmation struct {
 	Key        Thumbprint // jkt, RFC 9449 section 6.1; zero when absent
 }
 
-// A Certificate is the client certificate of a connection, after package mtls checked it against
-// the current anchors.
+// A Certificate is a client certificate that package mtls has checked against the current anchors.
 type Certificate struct {
 	Leaf       *x509.Certificate
 	Thumbprint Thumbprint
@@ -47,10 +46,10 @@ type Certificate struct {
 	// certificate without a chain, which mtls accepts only where self-signed certificates are
 	// configured.
 	Anchors []AnchorKey
-	// ServerOnly says that the extended key usage of Leaf, or of an authority above it, allows
-	// server authentication and not client authentication (RFC 5280 section 4.2.1.12). mtls accepts
-	// such a certificate only if an application is configured to have it. Code that takes the
-	// certificate for an application's must check that this application may have it.
+	// ServerOnly says that the extended key usage of Leaf, or of an authority above it, allows server
+	// authentication and not client authentication (RFC 5280 section 4.2.1.12). mtls accepts such a
+	// certificate if any application is configured to accept it. Code that identifies an application
+	// by the certificate must check that this application is configured to accept it.
 	ServerOnly bool
 }
 

@@ -19,22 +19,23 @@ type Decision struct {
 	ClientID  string   // client_id of the token, also of a refused token; "" until the token's origin is verified
 	API       string   // configured name; "" until a route has matched
 	Route     string   // name of the matched route: API and path pattern; "" without a match
-	Rule      Rule     // position of the application and of the route in the configuration
+	Rule      Rule     // indexes of the application and of the route in the configuration
 	Claims    Claims   // zero unless the token passed every check
 	Scopes    []string // scopes that the route needs; set with InsufficientScope, RFC 6750 section 3.1
 	Err       error    // detail for the log; never in the answer
 }
 
-// A Rule is the position of an application and of a route in the configuration:
-// partners.list[Partner].applications[Application], valid if [Decision.Partner] is set by a check of
-// the partner or a later one, and apis[API].routes[Route], valid if [Decision.Route] is set.
+// A Rule has indexes into the lists of the configuration. The application is
+// partners.list[Partner].applications[Application]; both indexes are valid if [Decision.Partner] was
+// set by a check of the partner or by a later check. The route is apis[API].routes[Route]; both
+// indexes are valid if [Decision.Route] is set.
 type Rule struct{ Partner, Application, API, Route int }
 
 // A Denial is the error of a check that refuses a request.
 type Denial struct {
 	Reason   Reason
-	Server   string // the same as in [Decision]
-	ClientID string // the same as in [Decision]
+	Server   string // as in [Decision]
+	ClientID string // as in [Decision]
 	Err      error  // detail for the log; may be nil
 }
 
@@ -49,8 +50,8 @@ func (d *Denial) Error() string {
 // Unwrap returns the detail.
 func (d *Denial) Unwrap() error { return d.Err }
 
-// Denyf returns a Denial for reason, without a client. format and args are the detail for the
-// log; callers truncate what they quote of a token, and never quote its signature.
+// Denyf returns a Denial for reason, without Server and ClientID. format and args are the detail for
+// the log; callers truncate each part of a token that they quote, and never quote its signature.
 func Denyf(reason Reason, format string, args ...any) error {
 	return &Denial{Reason: reason, Err: fmt.Errorf(format, args...)}
 }
@@ -77,12 +78,12 @@ type Mismatch struct {
 
 func (m *Mismatch) Error() string { return m.Name + ": want " + m.Want + ", got " + m.Got }
 
-// maxTruncated is enough for the details that the checks write (two thumbprints, two times) and
-// for issuer and key identifiers in use.
+// maxTruncated leaves room for the details that the checks write, such as two thumbprints or two
+// times, and for the issuer and key identifiers that servers use.
 const maxTruncated = 256
 
-// Truncate shortens s to 256 bytes. s may come from a request, and a small request must not cause
-// a large log line.
+// Truncate shortens s to 256 bytes. s may come from a request, and a small request must not cause a
+// large log line.
 func Truncate(s string) string {
 	if len(s) <= maxTruncated {
 		return s

@@ -94,7 +94,7 @@ var reasons = [numReasons]struct {
 	label       string // log value and metric label
 	status      int    // HTTP status code; 0 for Granted, whose status is the upstream's
 	code        string // error code of RFC 6750 section 3.1 or RFC 9449 in the answer
-	description string // fixed text for people, in the characters of RFC 6750 section 3
+	description string // fixed text for people; only characters that RFC 6750 section 3 allows
 }{
 	Undecided: {"", "undecided", http.StatusInternalServerError, "", "The gate reached no verdict."},
 	Granted:   {"", "granted", 0, "", ""},
@@ -168,7 +168,7 @@ const (
 	StageLimits      Stage = "limits"
 )
 
-// Stages returns every stage, in the order in which they run.
+// Stages returns every stage, in the order in which their checks run.
 func Stages() []Stage {
 	return []Stage{StageMessage, StageCertificate, StageToken, StageBinding, StagePartner, StageAPI, StageLimits}
 }
@@ -192,7 +192,7 @@ func (r Reason) String() string { return reasons[r].label }
 // for [Granted], because the upstream sets the status.
 func (r Reason) Status() int { return reasons[r].status }
 
-// Code returns r's error code of RFC 6750 section 3.1 or RFC 9449, or "" for reasons without a code.
+// Code returns r's error code of RFC 6750 section 3.1 or RFC 9449, or "" if r has no code.
 func (r Reason) Code() string { return reasons[r].code }
 
 // Description returns the fixed sentence in the answer to a request that is refused with r. The

@@ -9,13 +9,12 @@ import (
 	"errors"
 )
 
-// A Thumbprint is the SHA-256 of a certificate's DER encoding, the x5t#S256 of RFC 8705 section
-// 3.1, or of a public key's JWK, the jkt of RFC 9449 section 6.1. The zero Thumbprint matches
-// nothing.
+// A Thumbprint is the SHA-256 of the DER encoding of a certificate (x5t#S256, RFC 8705 section 3.1),
+// or of the JWK of a public key (jkt, RFC 9449 section 6.1). The zero Thumbprint matches nothing.
 type Thumbprint [sha256.Size]byte
 
-// encodedThumbprint is the length of a thumbprint in base64url without padding: 32 bytes are 256
-// bits, 256 / 6 bits a character, rounded up.
+// encodedThumbprint is the length of a thumbprint in base64url without padding: 32 bytes have 256
+// bits, a character has 6 bits, and 256 / 6 rounded up is 43.
 const encodedThumbprint = 43
 
 // Strict refuses trailing bits that are not zero, so that a thumbprint has exactly one spelling.

@@ -9,10 +9,10 @@ import (
 )
 
 // CheckAnchors returns an error for each application that registers no certificate while its partner
-// shares an anchor with another partner: the application would accept the other partner's certificates
-// too. An application with self_signed_tls_client_auth ignores anchors, so its partner may share them.
-// anchors is [Certificates.Anchors]. Two files may hold the same anchor, so the check needs their
-// contents.
+// shares an anchor with another partner: the application would accept the certificates of both
+// partners. An application with self_signed_tls_client_auth ignores anchors, so its partner may share
+// them. anchors is [Certificates.Anchors]. Two files may hold the same anchor, so the check needs the
+// contents of the files.
 func CheckAnchors(cfg *config.Config, anchors map[config.Name][]access.AnchorKey) error {
 	var faults []error
 	shared := sharedWith(cfg, anchors)
@@ -34,7 +34,7 @@ func CheckAnchors(cfg *config.Config, anchors map[config.Name][]access.AnchorKey
 	return errors.Join(faults...)
 }
 
-// sharedWith returns, for each partner that shares an anchor, one other partner that has the anchor.
+// sharedWith maps each partner that shares an anchor to another partner with the same anchor.
 func sharedWith(cfg *config.Config, anchors map[config.Name][]access.AnchorKey) map[config.Name]config.Name {
 	shared := make(map[config.Name]config.Name)
 	owner := make(map[access.AnchorKey]config.Name)

@@ -27,7 +27,7 @@ type application struct {
 	grants      []config.APIGrant
 }
 
-// server is an authorization server, and the partners for whose applications it may issue tokens.
+// server is an authorization server with the partners whose applications it may issue tokens for.
 type server struct {
 	partners    map[string]bool // nil: every partner
 	localIssuer bool            // the server is our own issuer
@@ -48,7 +48,7 @@ func newServer(s *config.AuthorizationServer, localIssuer *config.Issuer) *serve
 // speaksFor reports whether s may issue tokens for applications of partner.
 func (s *server) speaksFor(partner string) bool { return s.partners == nil || s.partners[partner] }
 
-// Why an application does not accept a certificate.
+// Details of refusals: why an application does not accept a certificate.
 var (
 	errNoCertificate  = errors.New("the request has no client certificate")
 	errForeignAnchor  = errors.New("the certificate chains to anchors of other partners only")
@@ -60,15 +60,15 @@ var (
 	errNotFetched     = errors.New("the client's certificates are at its jwks_uri, which only our own issuer reads, and the token is from another authorization server")
 )
 
-// checkCertificate returns nil if cert is a certificate of a, and otherwise the reason why it is not.
+// checkCertificate returns nil if cert is a certificate of a, and an error that says why it is not.
 // from is the authorization server that issued the token.
 //
 // A certificate under an anchor of the partner is accepted if it has the registered name or a
 // registered thumbprint; if a registers nothing, every certificate under that anchor is accepted. A
-// certificate without an anchor needs a registered thumbprint. It is accepted without one only if the
-// partner has no anchor and a registers nothing: then the binding of the token identifies the client,
-// and package config has limited the authorization servers that may issue such a token. A certificate
-// that chains only to anchors of other partners is never accepted.
+// certificate without an anchor is accepted if its thumbprint is registered. It is also accepted if
+// the partner has no anchor and a registers nothing: then the binding of the token identifies the
+// client, and package config has limited the authorization servers that may issue such a token. A
+// certificate that chains only to anchors of other partners is never accepted.
 func (a *application) checkCertificate(cert *access.Certificate, from *server) error {
 	if cert == nil || cert.Leaf == nil || cert.Thumbprint == (access.Thumbprint{}) {
 		return errNoCertificate
@@ -97,8 +97,9 @@ func (a *application) checkCertificate(cert *access.Certificate, from *server) e
 }
 
 // checkRegistered is checkCertificate for self_signed_tls_client_auth: cert itself must be registered
-// (RFC 8705 section 2.2.2). Only our own issuer reads certificates at a jwks_uri, and it binds the
-// tokens of a to no other certificate. A token of another authorization server may be bound to any.
+// (RFC 8705 section 2.2.2). Only our own issuer reads the certificates at a jwks_uri. It binds the
+// tokens of a to these certificates only, so cert needs no second check. A token of another
+// authorization server may be bound to a certificate that is not at the jwks_uri.
 func (a *application) checkRegistered(cert *access.Certificate, from *server) error {
 	switch {
 	case a.registered[cert.Thumbprint], a.keysFetched && from.localIssuer:
@@ -109,7 +110,8 @@ func (a *application) checkRegistered(cert *access.Certificate, from *server) er
 	return errNotListed
 }
 
-// granted reports whether a may call api with method. Its cost grows with the grants of a only.
+// granted reports whether a may call api with method. Its cost grows only with the number of grants
+// that a has.
 func (a *application) granted(api, method string) bool {
 	return slices.ContainsFunc(a.grants, func(g config.APIGrant) bool {
 		return string(g.API) == api && (len(g.Methods) == 0 || slices.Contains(g.Methods, config.Method(method)))

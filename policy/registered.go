@@ -10,8 +10,9 @@ import (
 )
 
 // CheckRegistered returns an error for each application that registers a certificate of another
-// application: the holder of the key could act as both. registered is [Certificates.Registered]. Two
-// files may hold the same certificate, so the check needs their contents.
+// application, because the holder of the private key could act as both applications. registered is
+// [Certificates.Registered]. Two files may hold the same certificate, so the check needs the contents
+// of the files.
 func CheckRegistered(cfg *config.Config, registered map[config.ClientID]map[access.Thumbprint]bool) error {
 	var faults []error
 	owner := make(map[access.Thumbprint]config.ClientID)
@@ -37,8 +38,8 @@ func CheckRegistered(cfg *config.Config, registered map[config.ClientID]map[acce
 	return errors.Join(faults...)
 }
 
-// thumbprintsOf returns the thumbprints that a has in the configuration, together with read, the
-// thumbprints in its files and key sets.
+// thumbprintsOf returns the thumbprints of the certificates of a: the thumbprints in the
+// configuration, and read, which are the thumbprints of the certificates in its files and key sets.
 func thumbprintsOf(a *config.Application, read map[access.Thumbprint]bool) map[access.Thumbprint]bool {
 	all := make(map[access.Thumbprint]bool, len(read)+len(a.Certificate.Thumbprints))
 	for t := range read {

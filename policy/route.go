@@ -9,7 +9,7 @@ import (
 	"github.com/tallygate/tallygate/internal/urlpath"
 )
 
-// Details for the log. The client gets neither of them.
+// Details for the log. The answer to the client contains neither detail.
 var (
 	errNoRoute    = errors.New("no route matches")
 	errNotGranted = errors.New("the application has no grant for this API, or not for this method")
@@ -71,8 +71,8 @@ type node struct {
 	slashOptional bool
 }
 
-// add adds r at segments for each method. It replaces no route: package config refuses two routes of a
-// host with the same method and the same shape of pattern.
+// add adds r at segments for each method. It never replaces a route, because package config refuses
+// two routes of a host with the same method and the same shape of pattern.
 func (n *node) add(segments []urlpath.Segment, methods []config.Method, r *route) {
 	routes := &n.exact
 	for _, s := range segments {
@@ -108,10 +108,10 @@ func (n *node) child(s urlpath.Segment) *node {
 	return n.literal[s.Literal]
 }
 
-// find returns the most specific route with method for the decoded segments, or nil. At each segment a
-// literal comes before {name}, and {name} before /**. find tries a less specific pattern if a more
-// specific pattern does not match or does not have the method, so that a new route never hides the
-// route of another method. It visits no node twice, because a node has one parent.
+// find returns the most specific route with method for the decoded segments, or nil. At each segment
+// a literal comes before {name}, and {name} before /**. If a specific pattern does not match, or
+// matches and does not have the method, find tries a less specific pattern. So a new route never
+// hides the route of another method. find visits no node twice, because a node has one parent.
 func (n *node) find(segments []string, method string) *route {
 	if len(segments) == 0 {
 		return n.exact[method]
@@ -151,8 +151,9 @@ func (t *Table) route(method string, target Target) (*route, error) {
 	return nil, errNoRoute
 }
 
-// match is find, and tries the path with its trailing slash removed, or with one added, where no route
-// matches and the route of that path allows it. An empty last segment is a trailing slash.
+// match calls find with segments. If no route matches, match removes a trailing slash, or adds a
+// missing one, and calls find again; the route must allow both forms (slashOptional). An empty last
+// segment is a trailing slash.
 func (n *node) match(segments []string, method string) *route {
 	if r := n.find(segments, method); r != nil {
 		return r

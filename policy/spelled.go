@@ -11,8 +11,8 @@ var (
 	errReading  = errors.New("a server that decodes or splits the path differently would read the path of another route")
 )
 
-// spellings returns the spellings that an API on host allows. The route decides whether its own API
-// allows them.
+// spellings returns every spelling that at least one API on host allows. After the match,
+// spelledRoute checks that the route's own API allows the spellings in the path.
 func (t *Table) spellings(host string) urlpath.Spellings {
 	if root := t.root(host); root != nil {
 		return root.spellings
@@ -20,12 +20,13 @@ func (t *Table) spellings(host string) urlpath.Spellings {
 	return 0
 }
 
-// spelledRoute is route for a path with spellings that [urlpath.DecodeSegment] refuses. A segment with
-// such a spelling matches no literal, and {name} as one segment.
+// spelledRoute finds the route, like [Table.route], for a path with spellings that
+// [urlpath.DecodeSegment] refuses. A segment with such a spelling matches no literal; {name} matches
+// it as one segment.
 //
-// An upstream may split or decode the path in another way than the gate. In each way the path must
-// match either no route or a route that demands nothing else of the client: no spelling leads to a
-// route of which the gate has not checked the demands.
+// An upstream may split or decode the path differently from the gate. Each possible reading of the
+// path must match no route, or a route with the same demands on the client. So no spelling leads the
+// upstream to a route whose demands the gate has not checked.
 func (n *node) spelledRoute(method, path string) (*route, error) {
 	var read []urlpath.Decoded
 	var matched []string
@@ -36,7 +37,7 @@ func (n *node) spelledRoute(method, path string) (*route, error) {
 		}
 		read, used = append(read, segment), used|segment.Used
 		if segment.Used != 0 {
-			segment.Text = "\x00" // no literal contains it
+			segment.Text = "\x00" // no literal contains this text
 		}
 		matched = append(matched, segment.Text)
 	}
@@ -55,8 +56,8 @@ func (n *node) spelledRoute(method, path string) (*route, error) {
 	return found, nil
 }
 
-// demandsAlso reports whether every request that r accepts would be accepted by other, and forwarded in
-// the same way.
+// demandsAlso reports whether other would accept every request that r accepts, and the gate would
+// forward the request in the same way.
 func (r *route) demandsAlso(other *route) bool {
 	return r.api == other.api && other.coveredBy(r.scopes) && r.assertion == other.assertion && r.webSocket == other.webSocket && r.anyBody == other.anyBody &&
 		r.preflight == other.preflight

@@ -105,9 +105,9 @@ func (t *Table) root(host string) *node {
 	return nil
 }
 
-// Partner returns the configured name of the partner with the application clientID. It returns ""
-// for an unknown application, and if server may not issue tokens for the partner. The name is a
-// label for logs and metrics, not a decision.
+// Partner returns the configured name of the partner with the application clientID. It returns "" for
+// an unknown application, and if server may not issue tokens for the partner. The name is a label for
+// logs and metrics, not a decision.
 func (t *Table) Partner(server, clientID string) string {
 	app, from := t.applications[clientID], t.servers[server]
 	if app == nil || from == nil || !from.speaksFor(app.partner.name) {
@@ -116,9 +116,9 @@ func (t *Table) Partner(server, clientID string) string {
 	return app.partner.name
 }
 
-// Holder returns the same as Partner if the partner is enabled and cert is a certificate of the
-// application, and "" otherwise. Every route refuses a token for which Holder returns "". It is a label
-// for cached tokens, not a decision.
+// Holder returns the name of the partner like [Table.Partner], but "" unless the partner is enabled
+// and cert is a certificate of the application. Every route refuses a token for which Holder returns
+// "". The name is a label for cached tokens, not a decision.
 func (t *Table) Holder(server, clientID string, cert *access.Certificate) string {
 	name := t.Partner(server, clientID)
 	if name == "" || clientID == "" {
@@ -130,7 +130,7 @@ func (t *Table) Holder(server, clientID string, cert *access.Certificate) string
 	return name
 }
 
-// quoted returns a client_id for the log, "none" for a token that names no client.
+// quoted returns clientID in quotes for the log, or "none" if a token names no client.
 func quoted(clientID string) string {
 	if clientID == "" {
 		return "none"
@@ -140,12 +140,11 @@ func quoted(clientID string) string {
 
 // Decide decides about a request to target with claims and the client certificate cert. It checks the
 // partner first: the client must be known, the authorization server of the token must be allowed to
-// issue tokens for the client's partner, the partner must be enabled, and cert must be a certificate of
-// the client. Then it checks the API: a route must match, the application must have a grant for its API
-// and the method, the API must take the binding of the token, and the token must have every scope of
-// the route. For the log, the Decision has
-// Partner, API, Route and Rule as far as the checks got. The reason does not tell a client whether a route
-// exists.
+// issue tokens for the client's partner, the partner must be enabled, and cert must be a certificate
+// of the client. Then it checks the API: a route must match, the application must have a grant for
+// the API of the route and the method, the API must accept the binding of the token, and the token
+// must have every scope of the route. Decide sets Partner, API, Route and Rule of the Decision, for
+// the log, until a check refuses. The reason does not tell a client whether a route exists.
 func (t *Table) Decide(method string, target Target, claims access.Claims, cert *access.Certificate) access.Decision {
 	d := access.Decision{Server: claims.Server, ClientID: claims.ClientID, Claims: claims}
 	app, from := t.applications[claims.ClientID], t.servers[claims.Server]
@@ -192,8 +191,9 @@ func (t *Table) Decide(method string, target Target, claims access.Claims, cert 
 	return d
 }
 
-// Preflight returns the grant for a CORS preflight to target, and false if no route for OPTIONS answers
-// preflights there. The caller must have checked that the request is a preflight: no client is known.
+// Preflight returns the grant for a CORS preflight to target. It returns false if target has no route
+// for OPTIONS with preflight: allow. The caller must have checked that the request is a preflight.
+// The client is not known.
 func (t *Table) Preflight(target Target) (access.Decision, bool) {
 	route, err := t.route(http.MethodOptions, target)
 	if err != nil || !route.preflight {

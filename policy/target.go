@@ -20,7 +20,7 @@ type Target struct {
 	Path string // as received, with percent-encoding: the gate matches and forwards the same bytes
 }
 
-// Why a request has no Target. The texts quote nothing of the request.
+// Details for the log: why a request has no Target. The texts quote nothing of the request.
 var (
 	errForm        = errors.New("the request target is neither origin-form nor absolute-form with https")
 	errAuthority   = errors.New("the request target, the :authority and the Host header name different hosts")
@@ -88,9 +88,10 @@ func originForm(r *http.Request) (string, error) {
 	return rest[end:], nil
 }
 
-// segments yields the decoded segments of path in order. At the first segment that is not canonical it
-// yields an error and ends. ParseTarget and the routes both use it, so that a Target without
-// ParseTarget passes no weaker check. allowed has the spellings that are accepted beside the canonical.
+// segments yields the decoded segments of path in order. At the first segment that is not canonical
+// it yields an error and ends. Both ParseTarget and the look-up of routes use segments, so a Target
+// that ParseTarget did not make passes no weaker check. allowed has the spellings that are accepted
+// in addition to the canonical spelling.
 func segments(path string, allowed urlpath.Spellings) iter.Seq2[urlpath.Decoded, error] {
 	return func(yield func(urlpath.Decoded, error) bool) {
 		rest, more := strings.CutPrefix(path, "/")
@@ -112,20 +113,21 @@ func segments(path string, allowed urlpath.Spellings) iter.Seq2[urlpath.Decoded,
 	}
 }
 
-// isQuery reports whether every byte of query may occur in a request line and every percent-encoding is
-// complete. It allows more bytes than RFC 3986 section 3.4, such as brackets, because clients send them.
+// isQuery reports whether every byte of query may occur in a request line and every percent-encoding
+// is complete. It allows more bytes than RFC 3986 section 3.4 does, such as brackets, because clients
+// send them unencoded.
 func isQuery(query string) bool {
 	for _, c := range []byte(query) {
 		if c <= ' ' || c >= 0x7f || c == '#' {
 			return false
 		}
 	}
-	_, err := url.PathUnescape(query) // PathUnescape leaves "+" alone
+	_, err := url.PathUnescape(query) // PathUnescape does not change "+"
 	return err == nil
 }
 
-// parseHost returns the host of authority in lower case and without the port, which does not select an
-// API. It refuses a trailing dot, so that a host has only one spelling.
+// parseHost returns the host of authority in lower case and without the port. The port does not
+// select an API. A trailing dot is refused, so that a host has only one spelling.
 func parseHost(authority string) (string, error) {
 	host := authority
 	if colon := strings.LastIndexByte(authority, ':'); colon > strings.LastIndexByte(authority, ']') {
