@@ -24,7 +24,8 @@ func (a *Manager) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, err
 	return nil, noCertificate(domain)
 }
 
-// latest returns the certificate of domain with the latest NotAfter, nil without a certificate.
+// latest returns the certificate of domain with the latest NotAfter, or nil if domain has no
+// certificate.
 func (a *Manager) latest(domain config.Host) (latest *tls.Certificate) {
 	if a.client.Load() == nil {
 		return nil
@@ -41,8 +42,9 @@ func noCertificate(domain config.Host) error {
 	return fmt.Errorf("no certificate for %s has been obtained yet", domain)
 }
 
-// Ready returns nil once each domain has had a valid certificate. A domain that is added later does not
-// count, because the other domains are served without its certificate. A nil Manager is ready.
+// Ready returns nil once each domain has had a valid certificate. Domains that a reload adds later are
+// not waited for, because the gate can serve the other domains without their certificates. A nil
+// Manager is ready.
 func (a *Manager) Ready() error {
 	if a == nil || a.complete.Load() {
 		return nil
@@ -56,7 +58,8 @@ func (a *Manager) Ready() error {
 	return nil
 }
 
-// NotAfter returns the earliest NotAfter of the certificates. found is false without a certificate.
+// NotAfter returns the earliest NotAfter of the certificates. found is false if there is no
+// certificate.
 func (a *Manager) NotAfter() (first time.Time, found bool) {
 	for _, domain := range a.settings.Load().Domains {
 		if c := a.latest(domain); c != nil && (!found || c.Leaf.NotAfter.Before(first)) {

@@ -11,10 +11,10 @@ import (
 	"github.com/mholt/acmez/v3/acme"
 )
 
-// Challenge returns the TLS configuration for a handshake that validates a domain (TLS-ALPN-01, RFC 8737),
-// and nil for any other handshake. The configuration asks for no client certificate, so the handshake
-// must offer the protocol of RFC 8737 alone, and a challenge of this process must be pending for the
-// name. A nil Manager answers no challenge.
+// Challenge returns the TLS configuration for a handshake that validates a domain (TLS-ALPN-01, RFC
+// 8737), and nil for any other handshake. The returned configuration asks for no client certificate. A
+// handshake gets it only if the handshake offers the protocol of RFC 8737 alone and asks for a name for
+// which this process has a pending challenge. A nil Manager answers no challenge.
 func (a *Manager) Challenge(hello *tls.ClientHelloInfo) *tls.Config {
 	if a == nil || !slices.Equal(hello.SupportedProtos, []string{acmez.ACMETLS1Protocol}) {
 		return nil

@@ -21,8 +21,9 @@ import (
 )
 
 const (
-	// renewalCheck is the interval of the check which certificates need a renewal: when a third of
-	// the lifetime is left, or earlier if the authority asks for it (RFC 9773).
+	// renewalCheck is the interval at which the Manager looks for certificates to renew: certificates
+	// with a third of their lifetime left, and earlier if the authority asks for an early renewal (RFC
+	// 9773).
 	renewalCheck = 10 * time.Minute
 	// defaultStopTimeout bounds how long a stop waits for requests to the authority.
 	defaultStopTimeout = 5 * time.Second
@@ -52,9 +53,9 @@ type managerSettings struct {
 	roots *x509.CertPool
 }
 
-// New returns a Manager. [Manager.Configure], [Manager.Open] and [Manager.Run] must be called before it
-// has certificates. onChallenge is called for each handshake that answers a challenge. registerer gets
-// the count of attempts.
+// New returns a Manager. The Manager has certificates only after calls of [Manager.Configure],
+// [Manager.Open] and [Manager.Run]. onChallenge is called for each handshake that answers a challenge.
+// registerer gets the count of attempts.
 func New(log *slog.Logger, registerer prometheus.Registerer, onChallenge func(tls.ConnectionState)) *Manager {
 	a := &Manager{
 		log: log, zap: zap.New(slogCore{log.Handler()}).Named("acme"),
@@ -104,9 +105,9 @@ func (a *Manager) Open() error {
 }
 
 // Run loads the stored certificates, obtains missing certificates and renews all of them until ctx
-// ends. Certificate returns the certificates after that, too. listener is the address at which
-// challenges arrive: the partners' listener or the HTTP-01 listener. It must be open, or certmagic
-// would open it.
+// ends. After ctx has ended, [Manager.Certificate] still returns the certificates. listener is the
+// address at which challenges arrive: the partners' listener or the HTTP-01 listener. The caller must
+// have opened that listener, because certmagic would otherwise open a listener of its own.
 func (a *Manager) Run(ctx context.Context, listener net.Addr) {
 	a.cache = certmagic.NewCache(certmagic.CacheOptions{
 		GetConfigForCert:   func(certmagic.Certificate) (*certmagic.Config, error) { return a.client.Load(), nil },
@@ -144,9 +145,9 @@ func (a *Manager) Run(ctx context.Context, listener net.Addr) {
 	}
 }
 
-// stop ends the renewal of certificates. The contexts of managed have ended. A request to the
-// authority or the storage may take longer than a.stopTimeout. Such a request continues until the
-// process ends.
+// stop ends the renewal of certificates. The caller has canceled the contexts of the domains in
+// managed. stop returns after a.stopTimeout even if a request to the authority or the storage still
+// runs. Such a request continues until the process ends.
 func (a *Manager) stop(managed map[config.Host]*managedDomain) {
 	waitAtMost(a.stopTimeout, func() {
 		for _, t := range managed {
@@ -154,12 +155,13 @@ func (a *Manager) stop(managed map[config.Host]*managedDomain) {
 		}
 		a.cache.Stop()
 	})
-	// An attempt that is still running holds locks. Without CleanUpOwnLocks the next start would wait
-	// until the locks are 10 s old.
+	// An attempt that still runs holds lock files. CleanUpOwnLocks removes them, because the next start
+	// would wait until the lock files are 10 s old.
 	certmagic.CleanUpOwnLocks(context.Background(), a.zap)
 }
 
-// waitAtMost runs do and waits for its end, but not longer than limit. do continues after that.
+// waitAtMost runs do and waits until do returns, but not longer than limit. After limit, do continues
+// in the background.
 func waitAtMost(limit time.Duration, do func()) {
 	done := make(chan struct{})
 	go func() {
@@ -178,7 +180,8 @@ type managedDomain struct {
 	done   chan struct{} // closed when obtain has returned
 }
 
-// manage obtains and renews the certificate of domain until ctx ends or the result is canceled.
+// manage obtains and renews the certificate of domain until ctx ends or the returned managedDomain is
+// canceled.
 func (a *Manager) manage(ctx context.Context, domain string, storage *certmagic.FileStorage) *managedDomain {
 	for _, result := range []string{"ok", "failed"} {
 		a.attempts.WithLabelValues(domain, result)

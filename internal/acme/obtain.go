@@ -30,10 +30,12 @@ func (a *Manager) newClient(settings *managerSettings, storage certmagic.Storage
 	client.Issuers = []certmagic.Issuer{certmagic.NewACMEIssuer(client, certmagic.ACMEIssuer{
 		CA: settings.Directory.String(), TrustedRoots: settings.roots,
 		Email: string(settings.Email), Agreed: true,
-		// The certificate is obtained only by the kind of challenge that our listener answers.
+		// The Manager answers one kind of challenge, so certmagic must not ask the authority for
+		// another kind.
 		DisableHTTPChallenge: !byHTTP, DisableTLSALPNChallenge: byHTTP,
 		ListenHost: host, AltHTTPPort: number, AltTLSALPNPort: number,
-		// Only challenges of this process are answered, from memory.
+		// certmagic would otherwise write challenges to the storage, and answer challenges of other
+		// processes.
 		DisableDistributedSolvers: true,
 		HTTPProxy:                 func(*http.Request) (*url.URL, error) { return nil, nil }, // overrides HTTPS_PROXY
 		Logger:                    a.zap,
@@ -71,10 +73,10 @@ func (a *Manager) obtain(ctx context.Context, domain string, storage *certmagic.
 	}
 }
 
-// retryDelay returns the delay after a failure that follows failures other failures of its kind. An
-// authority that does not respond is tried again within a minute. An authority that refused counts
-// failures: Let's Encrypt allows 5 failed validations of a name in an hour, and these delays make
-// 4.
+// retryDelay returns the delay after a failed attempt. failures is the number of failed attempts of the
+// same kind directly before it. After attempts without a response of the authority, the delay is at
+// most a minute. After refused attempts the delays are longer, because Let's Encrypt allows 5 failed
+// validations of a name in an hour. With these delays there are 4 in an hour.
 func retryDelay(failures int, refused bool) time.Duration {
 	if refused {
 		return min(time.Minute<<(2*min(failures, 3)), time.Hour) // 1, 4, 16, then 60 minutes

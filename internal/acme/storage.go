@@ -9,9 +9,9 @@ import (
 	"syscall"
 )
 
-// openStorage creates the folder with access for its owner alone. An existing folder and all files in it
-// must belong to the user of the gate or root: another user who can write or read a key has the key of
-// the listener.
+// openStorage creates the folder and gives access to the owner alone. If the folder exists, the folder
+// and all files in it must belong to root or to the user of the gate: another user who can write or
+// read a key has the key of the listener.
 func openStorage(path string) error {
 	if _, err := os.Stat(path); err != nil {
 		return os.MkdirAll(path, 0o700)
@@ -31,12 +31,13 @@ func openStorage(path string) error {
 	})
 }
 
-// checkOwnership returns nil for a file or folder that belongs to user, a uid, or to root, that no other
-// user may write and, if it is a key, no other user may read. Other users may list the folder.
+// checkOwnership returns an error if a file or folder belongs neither to root nor to user, a uid, or if
+// other users may write it. A file with a key must not be readable for other users either. Other users
+// may list the folder.
 func checkOwnership(name string, top bool, entry fs.DirEntry, user int) error {
 	about, err := entry.Info()
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // another gate with this storage deleted it
+		return nil // another gate that uses this storage deleted the file
 	}
 	if err != nil {
 		return err

@@ -55,7 +55,8 @@ func slogLevel(level zapcore.Level) slog.Level {
 	return slog.LevelError
 }
 
-// omittedFields are HTTP headers in debug lines, which have nonces and other text of the authority.
+// omittedFields are the fields of debug lines that hold HTTP headers. These contain nonces and other
+// text of the authority.
 var omittedFields = []string{"headers", "response_headers"}
 
 func attributes(fields []zapcore.Field) []slog.Attr {
