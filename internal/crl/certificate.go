@@ -63,8 +63,8 @@ func (c *Checker) Chain(chain []*x509.Certificate) []Certificate {
 	return c.appendIssuers(certificates, chain[len(chain)-1])
 }
 
-// Unchained returns the certificates to check for a leaf whose chain the client did not send. Such a leaf is
-// accepted by its thumbprint, but its issuer may have revoked it.
+// Unchained returns the certificates to check for a leaf whose chain the client did not send. The gate
+// accepts such a leaf by its thumbprint, but the authority that issued the leaf may have revoked it.
 func (c *Checker) Unchained(leaf *x509.Certificate) []Certificate {
 	by := c.issuerOf(leaf)
 	if by == nil {
@@ -73,7 +73,8 @@ func (c *Checker) Unchained(leaf *x509.Certificate) []Certificate {
 	return c.appendIssuers([]Certificate{certificateOf(leaf, signerOf(by), false)}, by)
 }
 
-// appendIssuers appends authority if a known authority signed it, then that authority, and so on.
+// appendIssuers appends authority if a known authority signed it, then appends that known authority
+// under the same condition, and so on.
 func (c *Checker) appendIssuers(certificates []Certificate, authority *x509.Certificate) []Certificate {
 	for range maxCrossSigned {
 		by := c.issuerOf(authority)

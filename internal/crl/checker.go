@@ -95,17 +95,18 @@ func readAuthorities(file config.Path) ([]*x509.Certificate, error) {
 	return certificates, nil
 }
 
-// The reasons for an unknown status.
+// The reasons why the status of a certificate is unknown.
 var (
 	errUnread     = errors.New("a revocation list has not been fetched yet, and it may be the list of the certificate's authority")
 	errUnlistable = errors.New("the serial number of the certificate is not one that a revocation list can have")
 	errUncovered  = errors.New("no revocation list of the certificate's authority covers it; configure a list, or the authority in revocation.exempt")
 )
 
-// Check returns nil if no certificate of a chain is revoked and the status of each is known, or need not be
-// (when_stale: accept). The error wraps [*access.Denial] with RevokedCertificate, or else
-// RevocationUnknown. Check makes one look-up for each certificate in each source, whatever the length of
-// the lists, and does not allocate if it returns nil.
+// Check returns nil if the status of each certificate of a chain is known and not revoked. With
+// when_stale: accept, certificates of unknown status pass too. The error wraps [*access.Denial] with
+// the reason RevokedCertificate if a certificate is revoked, and with RevocationUnknown otherwise.
+// Check makes one look-up for each certificate in each source, whatever the length of the lists, and
+// does not allocate if it returns nil.
 func (c *Checker) Check(chain []Certificate, now time.Time) error {
 	var unknown error
 	for i := range chain {
@@ -122,7 +123,7 @@ func (c *Checker) Check(chain []Certificate, now time.Time) error {
 	return unknown
 }
 
-// status returns the error of Check for one certificate, without regard to acceptUnknown.
+// status returns the error of Check for one certificate. It does not consider acceptUnknown.
 func (c *Checker) status(certificate *Certificate, now time.Time) error {
 	var stale *list
 	covered, unread := false, false
@@ -162,7 +163,8 @@ func (c *Checker) status(certificate *Certificate, now time.Time) error {
 
 func unknown(err error) error { return &access.Denial{Reason: access.RevocationUnknown, Err: err} }
 
-// Ready returns nil once a fetch of every list has been tried, or at once with when_stale: accept.
+// Ready returns nil once a fetch of every list has been tried. With when_stale: accept it returns nil
+// at once.
 func (c *Checker) Ready() error {
 	if c.acceptUnknown {
 		return nil
@@ -175,12 +177,12 @@ func (c *Checker) Ready() error {
 	return nil
 }
 
-// isAuthority reports whether by is an authority whose lists are accepted.
+// isAuthority reports whether the Checker accepts lists of the authority by.
 func (c *Checker) isAuthority(by signer) bool {
 	return slices.ContainsFunc(c.authorities, func(a *x509.Certificate) bool { return signerOf(a) == by })
 }
 
-// Equal reports whether c has the same settings and the same lists as other. Either may be nil.
+// Equal reports whether c and other have the same settings and the same lists. Either may be nil.
 func (c *Checker) Equal(other *Checker) bool {
 	if c == nil || other == nil {
 		return c == other

@@ -14,11 +14,12 @@ import (
 type sections struct {
 	signed  []byte            // the DER that is signed
 	head    []byte            // the DER of the list without its entries
-	entries cryptobyte.String // nil if the list has none
+	entries cryptobyte.String // nil if the list has no entries
 }
 
-// maxHeader bounds a list without its entries: names, extensions and the signature. crypto/x509 parses these
-// bytes before the signature is verified, into 50 times their size: 50 * 64 KiB are 3.1 MiB.
+// maxHeader bounds a list without its entries: names, extensions and the signature. crypto/x509 parses
+// these bytes before the signature is verified, and the result takes 50 times their size: 50 * 64 KiB
+// are 3.1 MiB.
 const maxHeader = 64 << 10
 
 // cutEntries separates the entries of a list from its other parts.

@@ -117,8 +117,8 @@ func (c *Checker) fetch(ctx context.Context, s *source) error {
 	return err
 }
 
-// get requests the lists of s. It takes at most fetchTimeout, and the time that a large list waits for
-// others. Calls for one source must not be concurrent.
+// get requests the lists of s. It takes at most fetchTimeout, plus the time that a large list waits for
+// other large lists. Calls for one source must not be concurrent.
 func (c *Checker) get(ctx context.Context, s *source) ([]*list, string, error) {
 	known := s.lists()
 	ctx, cancel := context.WithCancelCause(ctx)

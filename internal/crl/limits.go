@@ -21,9 +21,9 @@ const (
 	// maxBytesHTTP is the bound for an http URL, where an attacker on the network can send any
 	// response. 170,000 entries of 48 bytes are 8 MiB.
 	maxBytesHTTP = 8 << 20
-	// smallList bounds the lists that are read concurrently. Larger lists are read one after
-	// another: during parsing, a list of maxBytes takes 140 MiB, 2 * 48 MiB for its bytes and
-	// 44 MiB for its entries.
+	// smallList is the largest list that is read concurrently with others. Larger lists are read one
+	// after another, because parsing a list of maxBytes takes 140 MiB: 2 * 48 MiB for its bytes and 44
+	// MiB for its entries.
 	smallList = 1 << 20
 	// maxEntries bounds the entries of one source, which stay in memory while the list is in
 	// force: 42 bytes each in a map that is half full, 44 MB.
@@ -50,10 +50,10 @@ func (s *source) maxSize() int64 {
 	return maxBytes
 }
 
-// readList returns the body of response. A body with more than most bytes is an error, and so is a content
-// encoding, because a few compressed bytes may expand without bound. timeout, which cancels ctx, is
-// stopped while a large list waits for others. The caller must call release when the list has been
-// parsed; release is nil with an error.
+// readList returns the body of response. It returns an error for a body of more than most bytes, and
+// for any content encoding, because a few compressed bytes may expand without bound. timeout cancels
+// ctx. readList stops timeout while a large list waits for other large lists. The caller must call
+// release when the list has been parsed. With an error, release is nil.
 func readList(ctx context.Context, response *http.Response, most int64, timeout *time.Timer) (data []byte, release func(), err error) {
 	switch {
 	case len(response.Header.Values("Content-Encoding")) > 0:
@@ -111,8 +111,8 @@ func timeoutError(ctx context.Context, err error) error {
 	return err
 }
 
-// maxLists bounds the lists of one source. Each list costs a look-up for each certificate on each request, and
-// an attacker can repeat a published list.
+// maxLists bounds the lists of one source. Each request makes a look-up in each list for each
+// certificate, and an attacker could send one published list many times.
 const maxLists = 256
 
 var errManyLists = fmt.Errorf("the source has more than %d lists", maxLists)

@@ -22,10 +22,10 @@ import (
 type list struct {
 	signer           signer
 	issuer           string   // the name of the signer, as text
-	number           *big.Int // the CRL number; nil if the list has none
+	number           *big.Int // the CRL number; nil if the list has no CRL number
 	issued, next     time.Time
 	users, authority bool     // the list covers leaves; the list covers authorities
-	points           []string // the URIs of its distribution point, sorted; nil for a list of all certificates
+	points           []string // the URIs of the list's distribution point, sorted; nil for a list of all certificates
 	revoked          map[serial]struct{}
 	sum              [sha256.Size]byte // SHA-256 of the DER
 }
@@ -76,9 +76,9 @@ func splitPEM(data []byte) ([][]byte, error) {
 	return ders, nil
 }
 
-// parseList parses and verifies the list in der, which an authority in authorities must have
-// signed. The list may have limit entries. parseList keeps only the serial numbers: the entries
-// that crypto/x509 makes of a million revoked certificates take 350 MB.
+// parseList parses and verifies the list in der, which must be signed by an authority in authorities.
+// limit bounds the entries of the list. parseList keeps only the serial numbers, because crypto/x509
+// would need 350 MB for the entries of a million revoked certificates.
 func parseList(der []byte, authorities []*x509.Certificate, limit int) (*list, error) {
 	sections, err := cutEntries(der)
 	if err != nil {
@@ -104,7 +104,7 @@ func parseList(der []byte, authorities []*x509.Certificate, limit int) (*list, e
 	switch {
 	case l.next.IsZero():
 		return nil, errNoNext
-	case l.issued.After(time.Now().Add(maxClockSkew)): // rejectRollback would refuse the next lists
+	case l.issued.After(time.Now().Add(maxClockSkew)): // after a list from the future, rejectRollback would refuse all others
 		return nil, errFuture
 	}
 	if err := l.scope(head); err != nil {
@@ -117,8 +117,8 @@ func parseList(der []byte, authorities []*x509.Certificate, limit int) (*list, e
 // maxClockSkew is how far the clock of an authority may be ahead.
 const maxClockSkew = time.Hour
 
-// verifyList returns the authority that signed head. The error wraps errForeign if no authority has the
-// name of the list's issuer.
+// verifyList returns the authority that signed head. If no authority has the name of the list's issuer,
+// the error wraps errForeign.
 func verifyList(head *x509.RevocationList, authorities []*x509.Certificate) (*x509.Certificate, error) {
 	var refused error
 	for _, a := range authorities {

@@ -13,8 +13,9 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// A source is a configured file or URL with its lists. A Checker after a reload shares the sources
-// at URLs with the previous Checker, so that each Checker uses the lists that the other fetches.
+// A source is a configured file or URL with its lists. After a reload, the new Checker shares the
+// sources at URLs with the previous Checker, so each Checker uses the lists that the other Checker
+// fetches.
 type source struct {
 	config.RevocationList
 	current atomic.Pointer[index] // nil until the first success
@@ -69,16 +70,16 @@ func (c *Checker) source(setting config.RevocationList) *source {
 	return c.sources[i]
 }
 
-// canReuse reports whether c may use s, a source of the previous Checker or nil: the signers of all
-// its lists must still be authorities. Without s, the lists must be fetched from the URL again, and
-// until then the status of the authority's certificates is unknown.
+// canReuse reports whether c may use s, which is a source of the previous Checker or nil. All signers
+// of the lists of s must still be authorities. If c cannot reuse s, c fetches the lists from the URL
+// again, and until then the status of the authority's certificates is unknown.
 func (c *Checker) canReuse(s *source) bool {
 	return s != nil && !slices.ContainsFunc(s.lists(), func(l *list) bool { return !c.isAuthority(l.signer) })
 }
 
-// readFile reads the lists in a file. previous is the source of the same file before a reload, or nil. Its
-// lists stay in force if the file cannot be used, so that an authority that publishes a broken list
-// does not keep a reload from loading the lists of others.
+// readFile reads the lists in a file. previous is the source of the same file before a reload, or nil.
+// If the file cannot be used, the lists of previous stay in force, so that a broken list of one
+// authority does not keep a reload from loading the lists of other authorities.
 func (c *Checker) readFile(setting config.RevocationList, previous *source) (*source, error) {
 	s := &source{RevocationList: setting}
 	lists, err := c.parseFile(setting.File, previous.lists())
@@ -106,9 +107,9 @@ func (c *Checker) parseFile(file config.Path, known []*list) ([]*list, error) {
 	return c.parse(data, known)
 }
 
-// parse returns the lists in data, which may have maxEntries entries together. A list that is in
-// known is not verified again if its signer is still an authority. An error that wraps errForeign
-// comes with the lists of the other signers; any other error comes without lists.
+// parse returns the lists in data, which may have maxEntries entries in total. parse does not verify a
+// list again that is in known and whose signer is still an authority. If the error wraps errForeign,
+// parse also returns the lists of the other signers. With any other error it returns no lists.
 func (c *Checker) parse(data []byte, known []*list) (lists []*list, foreign error) {
 	ders, err := splitPEM(data)
 	if err != nil {
@@ -136,15 +137,18 @@ func (c *Checker) parse(data []byte, known []*list) (lists []*list, foreign erro
 	return lists, foreign
 }
 
-// dropForeign handles an error that wraps errForeign: lists whose signer is no authority of the configuration.
-// A partner may have been removed while a file or URL still has the list of its authority, so such lists
-// are ignored with a warning. previous is the source before, or nil.
+// dropForeign handles an error that wraps errForeign, which means that the signer of a list is no
+// authority of the configuration. This happens after a partner has been removed while a file or URL
+// still has the list of the partner's authority. dropForeign ignores such lists with a warning and
+// returns the other lists. previous has the lists in force until now, and may be nil.
 //
-//   - If the signers of all previous lists are still authorities, the error stays: a foreign list must not
-//     replace them.
-//   - Certificates of the signer of an ignored list have an unknown status and are refused. With
-//     when_stale: accept they would be accepted, so at the start the error stays, and later the previous
-//     lists of signers that are no longer authorities stay in force.
+// dropForeign returns the error in two cases:
+//
+//   - The signers of all previous lists are still authorities: a foreign list must not replace them.
+//   - There are no previous lists and when_stale is accept: the gate would accept the certificates of
+//     the signer, whose status is unknown. Without when_stale: accept it refuses them.
+//
+// With when_stale: accept, the previous lists of signers that are no longer authorities stay in force.
 func (c *Checker) dropForeign(s *source, lists []*list, previous *source, err error) ([]*list, error) {
 	known := previous.lists()
 	switch {
@@ -162,9 +166,10 @@ func (c *Checker) dropForeign(s *source, lists []*list, previous *source, err er
 	return lists, nil
 }
 
-// rejectRollback returns an error if any of lists is older than a list of the same signer and scope
-// in previous. Otherwise an attacker on the network, or a stale download, could undo a revocation
-// with an old list. A list that is missing leaves its certificates with an unknown status.
+// rejectRollback returns an error if any of lists is older than a list of the same signer and scope in
+// previous. Without this check, an attacker on the network or a stale download could undo a revocation
+// with an old list. rejectRollback ignores a list of previous that is missing in lists: the status of
+// its certificates becomes unknown.
 func rejectRollback(lists, previous []*list) error {
 	for _, old := range previous {
 		for _, l := range lists {
