@@ -15,8 +15,8 @@ func Lower(c byte) byte {
 	return c
 }
 
-// EqualFold compares without regard to the case of ASCII letters only: strings.EqualFold would also
-// take U+212A, the Kelvin sign, for a k.
+// EqualFold reports whether a and b are equal without regard to the case of ASCII letters.
+// strings.EqualFold would also treat U+212A, the Kelvin sign, as equal to k.
 func EqualFold(a, b string) bool {
 	if len(a) != len(b) {
 		return false

@@ -19,7 +19,7 @@ type anchors struct {
 	sums map[[sha256.Size]byte]bool
 }
 
-// readAnchors returns the anchors in PEM files, or the system's anchors without files. Errors
+// readAnchors returns the anchors in the PEM files, or the system's anchors if files is empty. Errors
 // name the file and the line.
 func readAnchors(files []config.Path) (anchors, error) {
 	if len(files) == 0 {
@@ -79,8 +79,8 @@ func (c *clientCertificate) load() error {
 	return nil
 }
 
-// getCertificate returns the pair also if the server names other authorities: the configuration
-// says to present it.
+// getCertificate returns the pair even if the server's list of acceptable authorities does not include
+// the issuer of the certificate: the configuration demands that the gate presents this certificate.
 func (c *clientCertificate) getCertificate(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 	_ = c.load() // on an error, the last good pair is used
 	return c.lastGood.Load(), nil

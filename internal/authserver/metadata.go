@@ -17,13 +17,13 @@ import (
 	"github.com/tallygate/tallygate/internal/refresh"
 )
 
-// metadataInterval is the time between two fetches of the metadata. Endpoints move once in years;
-// a move is noticed after at most this time.
+// metadataInterval is the time between two fetches of the metadata. A server changes its endpoints once
+// in years, and the gate uses the new endpoints after at most this time.
 const metadataInterval = time.Hour
 
-// The paths of metadata. RFC 8414 section 3 inserts its path between host and path of the issuer
-// identifier. OpenID Connect Discovery section 4 appends its path; RFC 8414 section 5 allows
-// inserting that path too.
+// The well-known paths of metadata. OAuthPath is inserted between the host and the path of the issuer
+// identifier (RFC 8414 section 3). OpenIDPath is appended to the path of the issuer identifier (OpenID
+// Connect Discovery section 4), or is inserted like OAuthPath (RFC 8414 section 5).
 const (
 	OAuthPath  = "/.well-known/oauth-authorization-server"
 	OpenIDPath = "/.well-known/openid-configuration"
@@ -54,8 +54,8 @@ func (s *Server) Metadata() (*Metadata, error) {
 // an earlier function. f must return at once.
 func (s *Server) OnChange(f func()) { s.onChange.Store(&f) }
 
-// Run refreshes the metadata until ctx ends: at once if it has never been fetched, then every
-// hour, and sooner after failures.
+// Run refreshes the metadata until ctx ends. The first fetch is at once if the metadata has never been
+// fetched. Later fetches are an hour apart, and sooner after failures.
 func (s *Server) Run(ctx context.Context) {
 	schedule := refresh.Every(metadataInterval)
 	var first time.Duration
@@ -74,9 +74,9 @@ func (s *Server) refreshAndLog(ctx context.Context) error {
 	return err
 }
 
-// Refresh fetches the metadata once, from the locations of both standards in order. On an error
-// the last good metadata stays. If the server cannot be reached, only the first location is
-// tried.
+// Refresh fetches the metadata once, from the locations of both standards in order. After an error the
+// last good metadata stays in use. If the server cannot be reached at the first location, Refresh does
+// not try the other locations.
 func (s *Server) Refresh(ctx context.Context) error {
 	start := s.now()
 	m, err := s.fetchMetadata(ctx)
@@ -142,8 +142,8 @@ func MetadataURLs(issuer *url.URL) []*url.URL {
 	return locations
 }
 
-// InsertWellKnown returns u with wellKnown inserted between host and path, and without a slash at
-// the end of the path, RFC 8414 section 3.1.
+// InsertWellKnown returns u with wellKnown inserted between host and path (RFC 8414 section 3.1). A
+// slash at the end of the path is removed.
 func InsertWellKnown(u *url.URL, wellKnown string) *url.URL {
 	location := *u
 	location.Path = wellKnown + strings.TrimSuffix(u.Path, "/")
@@ -172,8 +172,8 @@ type metadataDocument struct {
 	} `json:"mtls_endpoint_aliases"`
 }
 
-// parse reads the metadata in response. The issuer in it must equal the requested issuer, RFC
-// 8414 section 3.3. Duplicate members are an error. Endpoints that are not needed may have any
+// parse reads the metadata in response. The issuer member must equal the requested issuer (RFC 8414
+// section 3.3). Duplicate members are an error. Endpoints that the gate does not need may have any
 // value.
 func (s *Server) parse(response *fetch.Response) (_ *Metadata, err error) {
 	if response.Status != http.StatusOK { // RFC 8414 section 3.2
@@ -207,7 +207,7 @@ func (s *Server) parse(response *fetch.Response) (_ *Metadata, err error) {
 	return m, err
 }
 
-// endpoint returns the URL that a member names, nil for an absent member.
+// endpoint parses the URL in text, the value of member. It returns nil if the member is absent.
 func (s *Server) endpoint(member, text string) (*url.URL, error) {
 	if text == "" {
 		return nil, nil

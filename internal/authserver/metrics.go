@@ -33,7 +33,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	}
 }
 
-// forServer returns the series of a server. They are removed once no lease holds them.
+// forServer returns the series of a server. The series are removed once no lease holds the server.
 func (m *Metrics) forServer(lease *reuse.Lease, server string) serverMetrics {
 	lease.Hold("metadata metrics of "+server, func() {
 		labels := prometheus.Labels{"issuer": server}

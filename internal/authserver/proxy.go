@@ -12,9 +12,9 @@ import (
 
 var errProxyScheme = errors.New("HTTPS_PROXY must start with http://: the proxy forwards TLS, which ends at the server")
 
-// proxyOf returns the function that names the proxy of a request, nil for no proxy. Only requests over
-// https use the proxy, because the proxy could read requests over http. http is meant for servers in the
-// gate's own network.
+// proxyOf returns a function that returns the proxy for a request, or nil for a request that is sent
+// directly. Only requests over https use the proxy, because the proxy could read requests over http.
+// http is meant for servers in the gate's own network.
 func proxyOf(c *config.Connection) func(*http.Request) (*url.URL, error) {
 	switch {
 	case c.Proxy != nil:

@@ -21,11 +21,11 @@ import (
 )
 
 const (
-	// FetchTimeout bounds a fetch, from connecting to the last byte. The last good document is
-	// used meanwhile.
+	// FetchTimeout bounds a fetch, from connecting to the last byte. During a fetch the last good
+	// document stays in use.
 	FetchTimeout = 5 * time.Second
-	// MaxKeySet bounds a key set in bytes. A hundred RSA keys of 2048 bits, 2.5 KB each with a
-	// certificate, fit.
+	// MaxKeySet bounds a key set in bytes. 256 KiB hold a hundred RSA keys of 2048 bits: each takes 2.5
+	// KB with its certificate.
 	MaxKeySet = 256 << 10
 	// MaxIntrospection bounds an introspection response in bytes: eight times the longest
 	// accepted access token. 64 concurrent responses (the default) and the memory for parsing
@@ -42,9 +42,10 @@ type Options struct {
 	Log     *slog.Logger // required
 	Metrics *Metrics     // required
 	Now     func() time.Time
-	// Metadata says whether the server's metadata is needed. If it is, the caller calls [Server.Start].
+	// Metadata says whether the gate needs the server's metadata. With true, the caller must call
+	// [Server.Start].
 	Metadata bool
-	// Lease, which is required, holds the server with its connections.
+	// Lease holds the server with its connections. It is required.
 	Lease *reuse.Lease
 }
 
@@ -55,7 +56,7 @@ type Server struct {
 	name      string
 	issuer    string
 	settings  config.AuthorizationServer
-	key       []any // what New made the Server from
+	key       []any // all settings and file contents that New used
 	anchors   anchors
 	allowsURL func(*url.URL) bool
 	mutualTLS bool // a client certificate is configured
@@ -68,10 +69,10 @@ type Server struct {
 	task      refresh.Task             // runs Run
 }
 
-// New returns the server that settings describes. Leases share the server of one name while its settings
-// and the content of its files are the same; otherwise the new server takes over metadata that it can
-// reuse. New reads the anchors and the certificate and returns an error if a file is broken. It
-// sends no request.
+// New returns the server that settings describes. New reads the anchors and the certificate, returns an
+// error if a file is broken, and sends no request. While the settings of a server and the content of
+// its files do not change, all leases share one Server. After a change New makes another Server, which
+// takes over the metadata of the previous Server if the metadata is still valid.
 func New(settings config.AuthorizationServer, options Options) (*Server, error) {
 	metrics := options.Metrics.forServer(options.Lease, string(settings.Name))
 	connection := settings.Connection
@@ -108,11 +109,12 @@ func New(settings config.AuthorizationServer, options Options) (*Server, error) 
 	}, (*Server).close)
 }
 
-// Key returns what s is made from, for the key of what depends on s.
+// Key returns a value that changes when the settings of s or the contents of its files change. A caller
+// that makes an object from s includes this value in the key of the object (see [reuse.Acquire]).
 func (s *Server) Key() any { return s.key }
 
-// CanReuse reports whether documents that previous fetched may be used by s: both have the same
-// issuer, and every anchor or insecure setting that previous accepted is still accepted.
+// CanReuse reports whether s may use the documents that previous fetched. This holds if both have the
+// same issuer, and if s still accepts every anchor and insecure setting that previous accepted.
 func (s *Server) CanReuse(previous *Server) bool {
 	return s.issuer == previous.issuer && s.anchors.includes(previous.anchors) &&
 		(s.settings.Connection.InsecureLoopbackHTTP || !previous.settings.Connection.InsecureLoopbackHTTP) &&
@@ -121,15 +123,15 @@ func (s *Server) CanReuse(previous *Server) bool {
 		})
 }
 
-// canReuseMetadata reports whether previous read all members of the metadata that s needs. The
-// introspection endpoint depends on whether a client certificate is configured.
+// canReuseMetadata reports whether previous read all members of the metadata that s needs. Which member
+// is the introspection endpoint depends on whether a client certificate is configured.
 func (s *Server) canReuseMetadata(previous *Server) bool {
 	return (previous.settings.NeedsKeys() || !s.settings.NeedsKeys()) &&
 		(s.settings.Introspection == nil || previous.settings.Introspection != nil && s.mutualTLS == previous.mutualTLS)
 }
 
-// newHTTPClient returns the HTTP client for the server that settings describes. It presents pair
-// if pair has a certificate.
+// newHTTPClient returns the HTTP client for the server that settings describes. The client presents the
+// certificate of pair, if pair has a certificate.
 func newHTTPClient(settings config.AuthorizationServer, trusted anchors, pair *clientCertificate) *http.Client {
 	transport := fetch.NewTransport(trusted.pool)
 	transport.Proxy = proxyOf(&settings.Connection)

@@ -19,8 +19,8 @@ var soundSince = []struct{ series, release string }{
 	{"go1.27", "go1.27.3"},
 }
 
-// Outdated returns the release to build with instead of the given Go release, "" if no better
-// release is known. release is a value of runtime.Version. Development versions are never outdated.
+// Outdated returns the release to use instead of the given Go release, or "" if no better release is
+// known. release is a value of runtime.Version. Development versions are never outdated.
 func Outdated(release string) (better string) {
 	release = plainRelease(release)
 	if !goversion.IsValid(release) {

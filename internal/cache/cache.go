@@ -36,8 +36,8 @@ func New[V any](pool *Pool, entries int, evictions prometheus.Counter) *Cache[V]
 	return &Cache[V]{s}
 }
 
-// locate returns the shard and the index of key. The first byte of a SHA-256 spreads evenly,
-// because 256 is a multiple of 16.
+// locate returns the shard and the index of key. The first byte of a SHA-256 selects the shard. All
+// shards get the same number of keys, because 256 is a multiple of 16.
 func (s *base) locate(key Key) (*shard, map[Key]*entry) {
 	i := int(key[0]) % len(s.indexes)
 	return &s.pool.shards[i], s.indexes[i]
@@ -61,9 +61,9 @@ func (c *Cache[V]) Get(key Key) (value V, ok bool) {
 	return e.value.(V), true
 }
 
-// Add stores value, of that size in bytes, for key until it expires, and counts it for owner. A
-// value that is larger than [MaxEntry], or than the owner's share of a shard, is not stored; an
-// older value for key is removed in any case.
+// Add stores value for key until expires. bytes is the size of value and counts against the share of
+// owner. A value that is larger than [MaxEntry], or than the owner's share of a shard, is not stored.
+// Add removes an older value for key in any case.
 func (c *Cache[V]) Add(key Key, value V, owner string, bytes int, expires time.Time) {
 	if c == nil {
 		return

@@ -71,10 +71,10 @@ func (p *Pool) Sweep(now time.Time) {
 	}
 }
 
-// Shrink removes half of each owner's entries in each cache, unused entries first, and reports
-// whether it did. It is called when the process is short of memory. A pool that is filled to a
-// quarter or less stays unchanged: otherwise a gate whose memory is taken by connections would
-// verify every token on every request.
+// Shrink removes half of each owner's entries in each cache, unused entries first, and reports whether
+// it removed entries. The caller calls Shrink when the process is short of memory. A pool that is
+// filled to a quarter or less stays unchanged: connections take the memory then, and without the cache
+// the gate would verify every token on every request.
 func (p *Pool) Shrink() bool {
 	if p.Bytes() <= p.perShard.Load()*shards/4 {
 		return false
@@ -100,10 +100,10 @@ type shard struct {
 	queues       map[queueKey]*queue
 }
 
-// add appends e to the queue with that key and evicts until all bounds hold: the cache's entries,
-// the owner's bytes, and the shard's bytes. Each eviction takes from the longest queue within the
-// exceeded bound, so an owner with short queues loses nothing to the additions of owners with
-// longer queues.
+// add appends e to the queue of key and evicts until all bounds hold: the cache's number of entries,
+// the owner's bytes, and the shard's bytes. Each eviction removes an entry of the longest queue to
+// which the exceeded bound applies. The additions of an owner with long queues therefore evict no
+// entries of an owner with short queues.
 func (s *shard) add(e *entry, key queueKey, index map[Key]*entry, perShard int64) {
 	q := s.queues[key]
 	if q == nil {

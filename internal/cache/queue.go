@@ -29,7 +29,7 @@ type entry struct {
 	queue   *queue
 	bytes   int64
 	expires time.Time
-	used    atomic.Bool // looked up since it was added or since oldest moved it
+	used    atomic.Bool // looked up since the entry was added, or since oldest moved the entry to the end
 }
 
 // overhead is the memory of an entry in addition to its value: 112 bytes for the entry, 96 for
@@ -48,9 +48,9 @@ func newQueue(key queueKey, index map[Key]*entry) *queue {
 // maxSecondChances bounds how many used entries oldest moves to the end.
 const maxSecondChances = 8
 
-// oldest returns the next entry to evict: the first entry that has not been used since it was
-// added. Used entries on the way move to the end of the queue. A look-up therefore only sets a
-// flag and needs no exclusive lock.
+// oldest returns the next entry to evict: the first entry that has not been used since it was added.
+// oldest moves used entries before it to the end of the queue. Since oldest does this, a look-up only
+// sets a flag and needs no exclusive lock.
 func (q *queue) oldest() *entry {
 	for range maxSecondChances {
 		_, e, _ := q.order.GetOldest()

@@ -27,8 +27,8 @@ type Attribute struct {
 	DER  []byte // the whole DER of any other value; nil if Text is the value
 }
 
-// ReadAttribute reads the attribute that set starts with and advances set past it. After false
-// the content of set is undefined.
+// ReadAttribute reads the attribute that set starts with and advances set past the attribute. If ok is
+// false, the content of set is undefined.
 func ReadAttribute(set *cryptobyte.String) (a Attribute, ok bool) {
 	var pair, oid, value cryptobyte.String
 	if !set.ReadASN1(&pair, asn1.SEQUENCE) || !pair.ReadASN1(&oid, asn1.OBJECT_IDENTIFIER) ||
@@ -44,9 +44,9 @@ func ReadAttribute(set *cryptobyte.String) (a Attribute, ok bool) {
 	return a, true
 }
 
-// decodeText returns the text of a string type in UTF-8. A value that breaks the rules of its
-// own type has no text, and its DER is compared instead. A T61String has a text only while it is
-// ASCII: readers disagree on the other characters.
+// decodeText returns the text of a string type in UTF-8. ok is false for a value that breaks the rules
+// of its own string type; callers then compare the DER. A T61String has a text only if all its
+// characters are ASCII, because other programs disagree on the meaning of the other characters.
 func decodeText(element cryptobyte.String) (text []byte, ok bool) {
 	var content cryptobyte.String
 	var tag asn1.Tag

@@ -27,8 +27,8 @@ type DN struct {
 // duplicates.
 type rdn []attribute
 
-// attribute is a type and a value, either text or der. The string type of the text is not kept:
-// names in two encodings are the same name.
+// attribute is a type and a value, which is in text or in der. The string type of the text is not kept,
+// because the same text in two string types is the same name.
 type attribute struct {
 	oid  string // contents octets of the type's object identifier
 	text string // the value of a string type, never empty; "" for another type
@@ -70,8 +70,8 @@ func typeName(oid string) string {
 	return id.String()
 }
 
-// value returns a's value with the escapes of RFC 4514 section 2.4. Characters that do not print
-// are written in hexadecimal, so that a terminal does not obey them.
+// value returns a's value with the escapes of RFC 4514 section 2.4. Characters that do not print are
+// written in hexadecimal, because a terminal could execute them.
 func (a attribute) value() string {
 	if a.der != "" {
 		return "#" + hex.EncodeToString([]byte(a.der))
@@ -94,9 +94,9 @@ func (a attribute) value() string {
 	return b.String()
 }
 
-// MatchesSubject reports whether rawSubject, the DER of a certificate's subject, encodes d.
-// Malformed DER matches nothing. MatchesSubject runs on every request and does not allocate,
-// except for a BMPString.
+// MatchesSubject reports whether rawSubject, the DER of a certificate's subject, encodes d. It is false
+// for malformed DER. MatchesSubject runs on every request and does not allocate, except for a
+// BMPString.
 func (d DN) MatchesSubject(rawSubject []byte) bool {
 	der := cryptobyte.String(rawSubject)
 	var sequence cryptobyte.String

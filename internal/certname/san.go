@@ -17,9 +17,9 @@ import (
 	"github.com/tallygate/tallygate/internal/ascii"
 )
 
-// The names of a subjectAltName. Each Matches method compares a name only with the leaf's entries
-// of the same kind, each entry as a whole. For all types but DN, empty text is an error: it is
-// probably a template that was not filled in.
+// The names of a subjectAltName. Each Matches method compares its name only with entries of the same
+// kind in the leaf, and an entry must match as a whole. UnmarshalText of all types but DN returns an
+// error for empty text, because empty text is probably a template variable without a value.
 
 // URI is an absolute URI, kept byte for byte.
 type URI string
@@ -140,9 +140,9 @@ func notInLabel(c rune) bool {
 	return !letter && (c < '0' || c > '9') && c != '-' && c != '_'
 }
 
-// URIs returns the uniformResourceIdentifiers in cert's subjectAltName as they are encoded, in
-// their order. cert.URIs holds them parsed and can print another text: HTTP: becomes http:, and
-// an empty fragment is dropped.
+// URIs returns the uniformResourceIdentifiers in cert's subjectAltName as the certificate encodes them,
+// in the same order. cert.URIs holds parsed URLs, whose text can differ: HTTP: becomes http:, and an
+// empty fragment is dropped.
 func URIs(cert *x509.Certificate) []string {
 	var uris []string
 	for raw := range rawURIs(cert) {

@@ -120,7 +120,7 @@ func explainRequest(ctx context.Context, f explainFlags, stdin io.Reader, stderr
 		fmt.Fprintln(stderr, explain.Printable(err.Error()))
 	}
 	if own == nil && cfg.Issuer != nil && store.Exists(string(cfg.Issuer.State)) {
-		if err := s.Issuer.Inspect(); err != nil { // Inspect comes last, because a starting gate waits only 2 s for the state
+		if err := s.Issuer.Inspect(); err != nil { // last: Inspect locks the state, and a starting gate waits only 2 s for it
 			return nil, err
 		}
 		defer func() { _ = s.Issuer.Close() }()
@@ -157,7 +157,7 @@ func runningIssuer(ctx context.Context, cfg *config.Config, stderr io.Writer) (*
 			if err != nil {
 				fmt.Fprintf(stderr, "cannot tell whether the token has been revoked: %v\n", err)
 			}
-			return err != nil || answer.Revoked // an unknown status must not be granted
+			return err != nil || answer.Revoked // a token of unknown status must not be granted
 		},
 	}, nil
 }

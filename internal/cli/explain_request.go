@@ -83,8 +83,8 @@ func (f *explainFlags) wire(stdin io.Reader) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// captured returns the request in text. "curl --verbose" puts "> " before each line that it sent,
-// and prints other lines.
+// captured returns the lines of text that are the request. "curl --verbose" puts "> " before each line
+// of the request, and prints other lines too.
 func captured(text []byte) []byte {
 	var sent bytes.Buffer
 	for line := range bytes.Lines(text) {

@@ -61,8 +61,8 @@ func isNotRunning(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
 }
 
-// An issuerTarget names the issuer that a command is for: by a configuration, or by the folder
-// of the state, which works while the configuration has a fault.
+// An issuerTarget names the issuer that a command is for. Either --config names a configuration, or
+// --state names the folder of the state. --state works even if the configuration has a fault.
 type issuerTarget struct {
 	file  string
 	state string
@@ -76,8 +76,8 @@ func (t *issuerTarget) addFlags(command *cobra.Command) {
 	command.MarkFlagsMutuallyExclusive("config", "state")
 }
 
-// An operation is what a command does at an issuer: a request to a running issuer, or a
-// method of an issuer that this process opens.
+// An operation is the work of a command at an issuer. A running issuer gets a request, and otherwise
+// this process opens the issuer and calls a method.
 type operation[Response any] struct {
 	method, path string
 	body         any // nil for a request without body
@@ -105,8 +105,8 @@ func execute[Response any](ctx context.Context, target *issuerTarget, stderr io.
 	if !isNotRunning(err) {
 		return response, err
 	}
-	// A state that this command makes would belong to the operator, and the issuer could not open
-	// it.
+	// If this command created the state, the state would belong to the operator's user, and the issuer
+	// could not open it.
 	if !store.Exists(string(cfg.Issuer.State)) {
 		return response, fmt.Errorf("no issuer runs with this configuration, and there is no state in %q", cfg.Issuer.State)
 	}

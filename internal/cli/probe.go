@@ -16,8 +16,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// DrainSignal makes a gate drain. Only the gate's own user and root can send it. A network endpoint
-// would be open to everything in the same pod or on the same machine.
+// DrainSignal makes a gate drain. Only root and the gate's own user can send this signal, whereas a
+// network endpoint could be called by all other processes in the same pod or on the same machine.
 const DrainSignal = syscall.SIGUSR1
 
 // probeTimeout bounds one request to the admin listener.
@@ -167,15 +167,15 @@ func (p *prober) await(ctx context.Context, wait time.Duration) error {
 	}
 }
 
-// checkProgram returns an error if process pid runs a program other than this one, which the signal
-// would end. Without /proc, checkProgram checks nothing.
+// checkProgram returns an error if process pid runs another program than this process does, because
+// DrainSignal would end that program. Without /proc, checkProgram checks nothing.
 func checkProgram(pid int) error {
 	if pid < 1 {
 		return withCode(exitUsage, errors.New("--pid is the number of one process"))
 	}
 	own, err := os.ReadFile("/proc/self/comm")
 	if err != nil {
-		return nil //nolint:nilerr // another system
+		return nil //nolint:nilerr // this system has no /proc
 	}
 	its, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	if err != nil {

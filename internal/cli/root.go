@@ -33,7 +33,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 invalid configuration, 4 refused.
 // Run executes the command in args and returns the exit code. It may be called repeatedly, but not
 // concurrently.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	// net/http logs to the standard logger, and quotes data that an upstream sends without a request.
+	// net/http logs to the standard logger. Its lines quote data that an upstream sends while no
+	// request is pending.
 	log.SetOutput(io.Discard)
 	root := rootCommand()
 	root.SetArgs(append([]string{}, args...)) // cobra would use os.Args for nil
@@ -91,8 +92,9 @@ func rootCommand() *cobra.Command {
 	return root
 }
 
-// addCompletion adds cobra's completion command. Without this, an unknown shell would get help on
-// standard output with exit code 0, and the help would end up in a completion script.
+// addCompletion adds cobra's completion command and refuses unknown shells. cobra itself would print
+// its help for an unknown shell to standard output with exit code 0, and the help would end up in a
+// completion script.
 func addCompletion(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
@@ -104,9 +106,9 @@ func addCompletion(root *cobra.Command) {
 	}
 }
 
-// markStart sets started when cmd or a command below it begins to run. Cobra's errors about
-// commands, flags and arguments have no type of their own; every error before the start is such an
-// error.
+// markStart sets started when cmd or a command below it begins to run. Cobra's errors about commands,
+// flags and arguments have no type of their own, so the caller takes every error before the start as a
+// usage error.
 func markStart(cmd *cobra.Command, started *bool) {
 	if begin := cmd.RunE; begin != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {

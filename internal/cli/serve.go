@@ -36,8 +36,8 @@ The log is JSON on standard error. Standard output stays empty.`,
 		Example: "  tallygate serve --config /etc/tallygate/tallygate.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			// The handlers are never removed: without a handler these signals end the process, even
-			// during an orderly stop.
+			// The handlers are never removed. Without a handler, each of these signals would end the
+			// process, even during an orderly stop.
 			hangup, orders := make(chan os.Signal, 1), make(chan os.Signal, 1)
 			signal.Notify(hangup, syscall.SIGHUP)
 			signal.Notify(orders, DrainSignal)

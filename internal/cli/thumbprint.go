@@ -82,8 +82,8 @@ func printCertificates(cmd *cobra.Command, certs []explain.Certificate, format o
 		return writeJSON(cmd.OutOrStdout(), certs)
 	}
 	for _, c := range certs {
-		// The names are quoted: the creator of the certificate chose them, and a terminal
-		// interprets some characters.
+		// The names are quoted, because the creator of the certificate chose them and a terminal could
+		// execute some characters.
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: subject %q, issuer %q, valid from %s to %s, names %q\n", c.Source, c.Subject, c.Issuer,
 			c.NotBefore.Format(time.RFC3339), c.NotAfter.Format(time.RFC3339), c.Names)
 		if _, err := io.WriteString(cmd.OutOrStdout(), c.Text()); err != nil {
@@ -190,17 +190,18 @@ func isPrivateKey(der []byte) bool {
 	return pkcs8 == nil || sec1 == nil || pkcs1 == nil
 }
 
-// serverCertificate returns the leaf of the TLS server at address. A server sends its certificate
-// before it checks the client's, so it works also with servers that require a client certificate.
+// serverCertificate returns the leaf of the TLS server at address. It also works with servers that
+// require a client certificate, because a server sends its own certificate before it checks the
+// client's.
 func serverCertificate(ctx context.Context, address string) (*x509.Certificate, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	var leaf *x509.Certificate
 	dialer := tls.Dialer{Config: &tls.Config{
 		MinVersion: tls.VersionTLS12,
-		// This connection sends nothing and reads only the certificate, so there is nothing to
-		// protect. A certificate that fails verification is often the reason to look at it. No
-		// other connection of the program skips verification.
+		// This connection sends no data and reads only the certificate, so there is nothing to protect.
+		// Users look at a certificate often because it fails verification. No other connection of the
+		// program skips verification.
 		InsecureSkipVerify: true, //nolint:gosec // G402: only the certificate is read, see above
 		VerifyConnection: func(state tls.ConnectionState) error {
 			leaf = state.PeerCertificates[0]
