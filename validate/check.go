@@ -34,8 +34,9 @@ func (v *Validator) checkToken(s *server, u *access.Unchecked, val *validation) 
 	return access.Claims(*u), nil
 }
 
-// checkClaimsAndBinding returns [access.Granted] if the claims u pass all checks and bind the token
-// to what p presents, and otherwise the reason and the detail.
+// checkClaimsAndBinding returns [access.Granted] if the claims u pass all checks and the token is
+// bound to the certificate or key in p. Otherwise it returns the reason and the detail of the
+// refusal.
 func (v *Validator) checkClaimsAndBinding(s *server, u *access.Unchecked, p *presentation) (access.Reason, error) {
 	if reason, err := s.checkClaims(u, p.now); reason != access.Granted {
 		return reason, err
@@ -47,7 +48,7 @@ func (v *Validator) checkClaimsAndBinding(s *server, u *access.Unchecked, p *pre
 }
 
 // checkClaims returns [access.Granted] if u comes from s, is valid at now and has one of our
-// audiences, and otherwise the reason and the detail.
+// audiences. Otherwise it returns the reason and the detail of the refusal.
 func (s *server) checkClaims(u *access.Unchecked, now time.Time) (access.Reason, error) {
 	if u.Issuer != s.issuer {
 		return access.UnknownIssuer, &access.Mismatch{Name: "iss", Want: s.issuer, Got: quoted(u.Issuer)}
@@ -61,7 +62,7 @@ func (s *server) checkClaims(u *access.Unchecked, now time.Time) (access.Reason,
 	return access.Granted, nil
 }
 
-// quoted returns claims in a form for the log.
+// quoted returns the values of claims in quotes, for the log.
 func quoted(values ...string) string {
 	if len(values) == 0 {
 		return "none"
@@ -83,8 +84,8 @@ func (s *server) checkTimes(u *access.Unchecked, now time.Time) (access.Reason, 
 	return access.Granted, nil
 }
 
-// timeMismatch returns the detail for a time claim. relation is the relation to now that the
-// claim should have.
+// timeMismatch returns the detail for a time claim. relation says how the claim must relate to now,
+// such as before or after.
 func (s *server) timeMismatch(claim, relation string, now, got time.Time) error {
 	return &access.Mismatch{
 		Name: claim, Want: fmt.Sprintf("%s %s with a leeway of %s", relation, now.UTC().Format(time.RFC3339), s.leeway),
@@ -106,8 +107,8 @@ func (s *server) isAudience(a string) bool { return slices.Contains(s.audiences,
 const confirmationClaim = "cnf.x5t#S256"
 
 // checkBinding returns [access.Granted] if c binds a token of s to the certificate in p (RFC 8705
-// section 3), to the key in p (RFC 9449), or to both, and otherwise the reason and the detail. A token
-// that is bound to both must match both.
+// section 3), to the key in p (RFC 9449), or to both. Otherwise it returns the reason and the detail
+// of the refusal. A token that is bound to a certificate and a key must match both.
 func (s *server) checkBinding(c access.Confirmation, p *presentation) (access.Reason, error) {
 	none := access.Thumbprint{}
 	switch {

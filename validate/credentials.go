@@ -8,8 +8,8 @@ import (
 	"github.com/tallygate/tallygate/internal/ascii"
 )
 
-// maxToken bounds an access token in bytes. Bound tokens with many scopes have 2 to 4 KB; common
-// servers accept 8 KB in a header field; this is twice as much.
+// maxToken bounds an access token in bytes. Bound tokens with many scopes have 2 to 4 KB, and common
+// servers accept 8 KB in a header field; maxToken is 2 × 8 KB.
 const maxToken = 16 << 10
 
 func errTooLong() error {
@@ -23,7 +23,7 @@ type Scheme uint8
 const (
 	Bearer  Scheme = iota // RFC 6750 section 2.1
 	DPoP                  // RFC 9449 section 7.1
-	MTLSPoP               // mtls_pop, by which Microsoft Entra's clients send certificate-bound tokens
+	MTLSPoP               // mtls_pop: clients of Microsoft Entra send certificate-bound tokens under this scheme
 )
 
 // schemes are the names of the schemes.

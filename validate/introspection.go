@@ -10,10 +10,11 @@ import (
 	"github.com/tallygate/tallygate/introspect"
 )
 
-// crossCheck introspects a JWT that passed every check, and returns its claims together with the
-// response's: the server may have revoked the token or reduced its scopes, and may name the
-// client and the subject that the JWT lacks. The response must not contradict the JWT, above all
-// not its binding (RFC 8705 section 3.2). Errors are an [access.Denial].
+// crossCheck introspects a JWT that passed every other check, and returns the claims of the JWT
+// merged with the claims of the response. The server may have revoked the token or reduced its
+// scopes, and the response may name a client and a subject that the JWT lacks. The response must not
+// contradict the JWT, above all not the binding of the JWT (RFC 8705 section 3.2). Every error is an
+// [access.Denial].
 func (v *Validator) crossCheck(s *server, u *access.Unchecked, val *validation) (*access.Unchecked, error) {
 	response := s.introspector.Lookup(val.Token, val.sum)
 	if response == nil {
@@ -31,8 +32,8 @@ func (v *Validator) crossCheck(s *server, u *access.Unchecked, val *validation) 
 	return merge(u, response), nil
 }
 
-// merge returns u with the client, subject and token identifier that u lacks, and without the
-// scopes that response lacks. It does not change u, which may be cached.
+// merge returns u with the client, subject and token identifier of response if u lacks them, and
+// without the scopes that are missing in response. It does not change u, which may be cached.
 func merge(u, response *access.Unchecked) *access.Unchecked {
 	scopes := u.Scopes
 	lost := func(scope string) bool { return !slices.Contains(response.Scopes, scope) }
@@ -51,8 +52,8 @@ func merge(u, response *access.Unchecked) *access.Unchecked {
 	return &completed
 }
 
-// crossCheckOwner returns a function that names the partner for whom the response about a JWT
-// with the claims u is cached: "" if the response refuses the token.
+// crossCheckOwner returns a function that names the partner for whom the response about a JWT with
+// the claims u is cached. The function returns "" if the token is refused because of the response.
 func (v *Validator) crossCheckOwner(s *server, u *access.Unchecked, p presentation) introspect.Owner {
 	return func(response *access.Unchecked) string {
 		if reason, _ := s.checkResponse(u, response, &p); reason != access.Granted {
@@ -80,7 +81,7 @@ func (s *server) checkResponse(u, response *access.Unchecked, p *presentation) (
 		}
 	}
 	if response.TokenID != "" && u.TokenID != "" && response.TokenID != u.TokenID {
-		return access.MalformedToken, errTokenID // the values are left out, because the log has only hashes of a jti
+		return access.MalformedToken, errTokenID // without the values, because the log has only hashes of a jti
 	}
 	if len(response.Audience) > 0 && !slices.ContainsFunc(response.Audience, s.isAudience) {
 		return access.WrongAudience, &access.Mismatch{Name: "aud by introspection", Want: strings.Join(s.audiences, " or "), Got: quoted(response.Audience...)}
@@ -91,13 +92,14 @@ func (s *server) checkResponse(u, response *access.Unchecked, p *presentation) (
 	return access.Granted, nil
 }
 
-// introspect asks servers in order about a token until a server knows the token. It goes on after a
-// server that does not respond. If no server knows the token and any server did not respond, the
-// token cannot be checked.
+// introspect asks servers in order about a token until a server knows the token. After a server that
+// does not respond, introspect asks the next server. If no server knows the token and at least one
+// server did not respond, the error says that the token cannot be checked.
 func (v *Validator) introspect(val *validation, servers []*server) (access.Claims, error) {
 	val.kind, val.source = opaque, remote
 	if val.Proof != nil {
-		// Now, because the functions of ownerFor may run at the same time as this request.
+		// The proof is checked before the loop, because the functions of ownerFor may run at the same
+		// time as this request.
 		_, _ = val.Proof.check(v.dpop, &val.presentation)
 	}
 	if len(servers) == 1 {
@@ -126,8 +128,9 @@ func (v *Validator) introspect(val *validation, servers []*server) (access.Claim
 	return access.Claims{}, refused
 }
 
-// ownerFor returns a function that names the partner for whom a response of s about a token that
-// came as in p is cached: "" if the gate refuses the token.
+// ownerFor returns a function that names the partner for whom a response of s is cached. The response
+// is about a token that was presented as p says. The function returns "" if the gate refuses the
+// token.
 func (v *Validator) ownerFor(s *server, p presentation) introspect.Owner {
 	return func(response *access.Unchecked) string {
 		if reason, _ := v.checkClaimsAndBinding(s, response, &p); reason != access.Granted {

@@ -16,8 +16,9 @@ import (
 	"github.com/tallygate/tallygate/introspect"
 )
 
-// newServer prepares the connections, keys and introspection of a server, and shares by the lease what has
-// not changed. With an error it returns what it has made so far.
+// newServer prepares the connections, keys and introspection of a server. Through the lease it shares
+// with the previous Validator the parts that have not changed. With an error it also returns the
+// parts that it has made.
 func (v *Validator) newServer(settings config.AuthorizationServer, options Options) (s *server, err error) {
 	s = &server{
 		name: string(settings.Name), issuer: string(settings.Issuer), audiences: settings.Audiences,
@@ -73,8 +74,9 @@ func (v *Validator) serverByName(name string) *server {
 	return &server{}
 }
 
-// newCache returns the cache of s. Leases share it while the issuer, the accepted types, the meaning of
-// claims and the size are the same. Tokens that other keys verified are found by lookup.
+// newCache returns the cache of s. Leases share the cache while the issuer, the accepted types, the
+// meaning of claims and the size are the same. The key set need not be the same: lookup removes
+// tokens that a removed key verified.
 func (v *Validator) newCache(s *server, lease *reuse.Lease) *cache.Cache[*cachedToken] {
 	tokens, _ := reuse.Acquire(lease, s.name, []any{s.issuer, s.types, s.settings.Profile, s.mapping, s.settings.Cache},
 		func(*cache.Cache[*cachedToken]) (*cache.Cache[*cachedToken], error) {
@@ -84,8 +86,8 @@ func (v *Validator) newCache(s *server, lease *reuse.Lease) *cache.Cache[*cached
 }
 
 // Start keeps metadata, key sets and the check of the gate's credentials fresh until the lease is
-// released. The background work that v shares with the previous Validator goes on. Each authorization
-// server has its own, so that a slow server delays no other server.
+// released. Background work that v shares with the previous Validator continues. Each authorization
+// server has its own background work, so that a slow server delays no other server.
 func (v *Validator) Start() {
 	v.metrics.current.Store(v)
 	for _, s := range v.servers {
@@ -101,9 +103,9 @@ func (v *Validator) Start() {
 	}
 }
 
-// RefreshOnce fetches metadata and key sets once, for a Validator that is not started and checks
-// a single token. The error lists failed fetches; tokens of their servers are refused as
-// [access.IssuerUnavailable].
+// RefreshOnce fetches metadata and key sets once. It is for a Validator that is not started and
+// checks a single token. The error lists the failed fetches. The tokens of a server with a failed
+// fetch are refused with [access.IssuerUnavailable].
 func (v *Validator) RefreshOnce(ctx context.Context) error {
 	var errs []error
 	for _, s := range v.servers {
@@ -136,11 +138,11 @@ func (v *Validator) CheckCredentials(ctx context.Context) error {
 // keys, metadata or credentials that its tokens need.
 var ErrTokensUnverifiable = errors.New("tokens that could be checked before cannot be checked any more")
 
-// Prefetch fetches what v needs to check the tokens of each server whose tokens previous can
-// check. It waits no longer than ctx. The error wraps [ErrTokensUnverifiable] and names the
-// servers whose tokens v still cannot check; a failed fetch is ignored if its result is not
-// needed. Servers that are new, or whose tokens previous cannot check, are skipped. previous may
-// be running.
+// Prefetch fetches what v needs to check the tokens of each server whose tokens previous can check.
+// It returns when ctx ends, at the latest. The error wraps [ErrTokensUnverifiable] and names the
+// servers whose tokens v still cannot check; a failed fetch is ignored if its result is not needed.
+// Servers that are new, or whose tokens previous cannot check, are skipped. previous may be in use
+// during the call.
 func (v *Validator) Prefetch(ctx context.Context, previous *Validator) error {
 	errs := make([]error, len(v.servers))
 	var fetches sync.WaitGroup
@@ -160,10 +162,10 @@ func (v *Validator) Prefetch(ctx context.Context, previous *Validator) error {
 	return errors.Join(errs...)
 }
 
-// refreshChanged fetches once what previous does not keep fresh.
+// refreshChanged fetches, once, each document that previous does not keep fresh.
 func (s *server) refreshChanged(ctx context.Context, previous *server) error {
 	var noMetadata, noKeys, noIntrospection error
-	if s.needsMetadata && s.remote != previous.remote { // missing or old
+	if s.needsMetadata && s.remote != previous.remote { // the metadata is missing, or is older than the settings
 		noMetadata = s.remote.Refresh(ctx)
 	}
 	if s.keys != nil && s.keys != previous.keys {
@@ -175,7 +177,7 @@ func (s *server) refreshChanged(ctx context.Context, previous *server) error {
 	return cmp.Or(noMetadata, noKeys, noIntrospection) // a missing document is the likely cause of later errors
 }
 
-// CancelRequests cancels the requests in the background, at the end of the process.
+// CancelRequests cancels the background requests. It is called at the end of the process.
 func (v *Validator) CancelRequests() {
 	for _, s := range v.servers {
 		if s.client != nil {

@@ -25,9 +25,9 @@ const (
 type claimsSource uint8
 
 const (
-	local  claimsSource = iota // parsed and verified for this request, also if that failed
-	cached                     // from the cache
-	remote                     // introspected
+	local  claimsSource = iota // the claims were parsed and verified for this request, or that failed
+	cached                     // the claims came from the cache
+	remote                     // the claims came from an introspection response
 	numSources
 )
 
@@ -35,7 +35,7 @@ const (
 // keys. Labels are configured names and closed sets, never parts of a request, and every series
 // exists from the start. A gate has one Metrics, which all its Validators use across reloads.
 type Metrics struct {
-	current atomic.Pointer[Validator] // the Validator whose caches are measured
+	current atomic.Pointer[Validator] // the Validator whose cache sizes the metrics report
 
 	ok, refused  [numKinds][numSources]prometheus.Observer
 	hits, misses prometheus.Counter
@@ -46,14 +46,14 @@ type Metrics struct {
 	introspection *introspect.Metrics
 }
 
-// validationBuckets are in seconds. A cached token takes microseconds, a new token a tenth of a
-// millisecond; the default buckets of Prometheus begin at 5 ms.
+// validationBuckets are in seconds. The check of a cached token takes microseconds and the check of a
+// new token a tenth of a millisecond, but the default buckets of Prometheus begin at 5 ms.
 var validationBuckets = []float64{
 	25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 1,
 }
 
-// NewMetrics returns metrics registered with registerer, which may be nil. A registerer takes them
-// only once.
+// NewMetrics returns metrics registered with registerer, which may be nil. At most one Metrics can be
+// registered with a registerer.
 func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	create := promauto.With(registerer)
 	jwt := prometheus.Labels{"cache": "jwt"}

@@ -11,8 +11,9 @@ import (
 	"github.com/tallygate/tallygate/validate/dpop"
 )
 
-// newChecker returns the Checker for options, nil without settings for DPoP. The lease keeps the last
-// Checker, so that a reload that turns DPoP off and another that turns it on forget no proof.
+// newChecker returns the Checker for options, or nil without settings for DPoP. The lease keeps the
+// last Checker, so that no used proof is forgotten when a reload turns DPoP off and a later reload
+// turns it on.
 func newChecker(options Options, now func() time.Time) *dpop.Checker {
 	checker, _ := reuse.Acquire(options.Lease, "dpop", nil, func(previous *dpop.Checker) (*dpop.Checker, error) {
 		if options.DPoP == nil {
@@ -26,12 +27,12 @@ func newChecker(options Options, now func() time.Time) *dpop.Checker {
 	return checker
 }
 
-// A Proof is the proof of possession of a request, RFC 9449. It is checked once: a later check of
-// the same request, for a stream, uses the key that was proved when the stream began. The proof
-// itself would then be too old and a replay of itself.
+// A Proof is the proof of possession of a request, RFC 9449. The gate checks a proof once. A recheck
+// of the same request, for an open stream, uses the key that was proved when the stream began,
+// because by then the proof is too old, and the memory of used proofs has it.
 type Proof struct {
-	// Authority and Path are what the client called: the host and port, which a front proxy may know
-	// better than the request, and the path as it was sent.
+	// Authority is the host and port that the client called, which a front proxy may know better than
+	// the request. Path is the path as the client sent it.
 	Authority, Path string
 
 	request  dpop.Request
@@ -48,7 +49,7 @@ func newProof(r *http.Request) *Proof {
 	}
 }
 
-// A presentation is how a request presents its token: what the binding is compared with.
+// A presentation is how a request presents its token. The binding of the token is compared with it.
 type presentation struct {
 	Credentials
 	sum  facts.Sum
@@ -56,9 +57,9 @@ type presentation struct {
 	now  time.Time
 }
 
-// checkKey returns [access.Granted] if key, the jkt of a token of s or zero, fits p: a token that is
-// bound to a key comes under the scheme DPoP with a proof of the key (RFC 9449 section 7.1), and
-// never under another (section 7.2); any other token never comes under DPoP.
+// checkKey returns [access.Granted] if key, the jkt of a token of s or zero, fits p. A token that is
+// bound to a key needs the scheme DPoP and a proof of the key (RFC 9449 section 7.1); every other
+// scheme is refused (section 7.2). A token without a jkt is refused under the scheme DPoP.
 func (s *server) checkKey(key access.Thumbprint, p *presentation) (access.Reason, error) {
 	bound := key != access.Thumbprint{}
 	switch {
@@ -85,8 +86,8 @@ func (s *server) checkKey(key access.Thumbprint, p *presentation) (access.Reason
 	return access.Granted, nil
 }
 
-// check checks the proof, once for all calls, and returns the thumbprint of the key that signed the
-// proof.
+// check returns the thumbprint of the key that signed the proof. The first call checks the proof;
+// later calls return the same result.
 func (p *Proof) check(c *dpop.Checker, by *presentation) (access.Thumbprint, error) {
 	if !p.checked {
 		p.checked = true
@@ -97,8 +98,8 @@ func (p *Proof) check(c *dpop.Checker, by *presentation) (access.Thumbprint, err
 }
 
 // record remembers the proof of a token that passed all other checks, so that only clients with a
-// token of their own fill the memory. It returns [access.Granted] for a request without a proof.
-// Without an owner the proof is not recorded: no route grants the request.
+// valid token fill the memory. It returns [access.Granted] for a request without a proof. If owner is
+// "", no route grants the request, so the proof is not recorded.
 func (s *server) record(p *presentation, owner string) (access.Reason, error) {
 	if p.Proof == nil || p.Proof.recorded || owner == "" {
 		return access.Granted, nil
@@ -116,8 +117,8 @@ func (s *server) record(p *presentation, owner string) (access.Reason, error) {
 	return access.Overloaded, err
 }
 
-// Nonce returns the nonce for the client's next proofs (RFC 9449 section 8.2), "" if c has no proof
-// or needs no other nonce.
+// Nonce returns the nonce for the client's next proofs (RFC 9449 section 8.2), or "" if c has no
+// proof or the client needs no new nonce.
 func (v *Validator) Nonce(c Credentials) string {
 	if c.Proof == nil || v.dpop == nil {
 		return ""

@@ -17,32 +17,33 @@ import (
 	"github.com/tallygate/tallygate/validate/dpop"
 )
 
-// A server is an authorization server whose tokens are accepted. It has its own keys and its own
-// cache, which are never used for tokens of another server.
+// A server is an authorization server whose tokens are accepted. Its keys and its cache are never
+// used for tokens of another server.
 type server struct {
 	name           string
 	issuer         string
 	audiences      []string
-	types          []string // media types, as jwks.MediaTypes returns them
+	types          []string // media types, in the form of jwks.MediaTypes
 	mapping        *facts.Mapping
 	leeway         time.Duration
 	required       bool
-	acceptsJWT     bool // JWTs are verified with its keys
-	alsoIntrospect bool // JWTs are introspected too
+	acceptsJWT     bool // JWTs are verified with the server's keys
+	alsoIntrospect bool // JWTs are verified and then also introspected
 	settings       config.AuthorizationServer
 
-	mtlsPoP bool          // its tokens may come under the scheme mtls_pop
+	mtlsPoP bool          // the server's tokens may come under the scheme mtls_pop
 	dpop    *dpop.Checker // nil if tokens that are bound to a key are refused
 
-	remote        *authserver.Server // nil if nothing is fetched
+	remote        *authserver.Server // nil if no document is fetched
 	needsMetadata bool
-	keys          *jwks.Source // nil if nothing is verified by keys
+	keys          *jwks.Source // nil if no signature is verified
 	cache         *cache.Cache[*cachedToken]
 	client        *introspect.Client // nil without introspection over the network
 	introspector  introspector       // client, or our own issuer; nil without introspection
 }
 
-// A cachedToken is the claims of a verified JWT and the key that verified it.
+// A cachedToken has the claims of a verified JWT and the fingerprint of the key that verified the
+// JWT.
 type cachedToken struct {
 	claims access.Unchecked
 	key    jwks.Fingerprint
@@ -54,7 +55,7 @@ const cachedTokenBytes = len(jwks.Fingerprint{})
 // An introspector returns the claims of opaque tokens: from a server over the network, or from
 // our own issuer. It is safe for concurrent use.
 type introspector interface {
-	// Lookup returns the cached claims of an active token, nil without any. It does not wait.
+	// Lookup returns the cached claims of an active token, or nil. It does not wait.
 	Lookup(raw string, sum facts.Sum) *access.Unchecked
 	// Introspect returns the claims of a token that came with cert and caches them for owner.
 	// Every error wraps an [access.Denial]: Inactive, WrongType or MalformedToken for a refused
@@ -127,7 +128,7 @@ type localIntrospector struct {
 	introspect func(raw string) (access.Unchecked, bool, error)
 }
 
-// Lookup returns nil: nothing is cached.
+// Lookup returns nil, because no claims are cached.
 func (o *localIntrospector) Lookup(string, facts.Sum) *access.Unchecked { return nil }
 
 // Introspect asks the issuer.

@@ -15,7 +15,7 @@ import (
 // 2.2), and signed introspection responses (RFC 9701 section 5).
 var otherUses = []string{"nonce", "at_hash", "c_hash", "s_hash", "events", "token_introspection"}
 
-// useMarks are the claims by which servers mark what a token is for, with the values that mark an
+// useMarks are the claims in which servers say what a token is for. Each has the values that mean an
 // access token, in lower case.
 var useMarks = []struct {
 	claim    string
@@ -27,8 +27,8 @@ var useMarks = []struct {
 	{"purpose", []config.Profile{config.ProfileCurity}, []string{"access_token"}}, // Curity: access_token, id
 }
 
-// checkUse returns an [access.Denial] if the claims of t say that it is no access token. A typ of
-// RFC 9068 says that it is an access token; JWT and no typ are the types of ID tokens too.
+// checkUse returns an [access.Denial] if the claims of t say that t is not an access token. A typ of
+// RFC 9068 alone says that t is an access token, but ID tokens too have the typ JWT or no typ.
 func (s *server) checkUse(t *jwt) error {
 	if t.IsAccessTokenType() {
 		return nil

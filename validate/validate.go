@@ -23,31 +23,33 @@ import (
 
 // Options are what a [Validator] needs in addition to its authorization servers.
 type Options struct {
-	// Local has our own issuer by its identifier; nil without one.
+	// Local has our own issuer, by its issuer identifier. It is nil if there is no such issuer.
 	Local map[config.Identifier]LocalIssuer
-	// Revoked reports whether a token is revoked. It is called on every request and must be safe
-	// for concurrent use. With nil, no token is revoked.
+	// Revoked reports whether a token is revoked. It is called on every request and must be safe for
+	// concurrent use. If Revoked is nil, no token is revoked.
 	Revoked func(access.Unchecked) bool
-	// Partner returns the partner of a token of that server and client that came with cert, ""
-	// without one. The claims of a granted token are cached in the partner's share of Memory, and
-	// not cached without a partner. With nil, all tokens belong to one partner.
+	// Partner returns the partner of a token of the server and client that came with cert, or "" if
+	// no partner has the client. The claims of a granted token are cached in the partner's share of
+	// Memory; if Partner returns "", they are not cached. If Partner is nil, all tokens belong to one
+	// partner.
 	Partner func(server, clientID string, cert *access.Certificate) string
 	Memory  *cache.Pool  // nil: a new pool of [cache.DefaultBytes]
 	Log     *slog.Logger // nil: nothing is logged
 	Metrics *Metrics     // nil: metrics that are not registered
 	// Lease, which is required, shares unchanged keys, caches and connections with the previous
-	// Validator. Its release ends the background work. Requests under way still get their answers.
+	// Validator. The release of the Lease ends the background work. Requests under way still get
+	// their answers.
 	Lease *reuse.Lease
 	Now   func() time.Time // nil: time.Now
-	// DPoP are the settings of proofs, nil if no API takes tokens that are bound to a key.
+	// DPoP has the settings of proofs. It is nil if no API accepts tokens that are bound to a key.
 	DPoP *config.DPoP
 }
 
 // A LocalIssuer is our own issuer, in this process.
 type LocalIssuer struct {
 	KeySet jwks.LocalKeySet
-	// Introspect returns the claims of an opaque token and whether it is active. It must be safe
-	// for concurrent use. With nil, the issuer has no opaque tokens.
+	// Introspect returns the claims of an opaque token and whether the token is active. It must be
+	// safe for concurrent use. It is nil if the issuer has no opaque tokens.
 	Introspect func(raw string) (claims access.Unchecked, active bool, err error)
 }
 
@@ -66,8 +68,8 @@ type Validator struct {
 }
 
 // New returns a Validator for tokens of servers. It reads key set files, anchors and secrets, and
-// returns an error if a file is broken. [Validator.Start] fetches documents from URLs; until the
-// documents of a server have arrived, its tokens are refused as [access.IssuerUnavailable].
+// returns an error if a file is broken. [Validator.Start] fetches documents from URLs. A server's
+// tokens are refused with [access.IssuerUnavailable] until the server's documents have arrived.
 func New(servers []config.AuthorizationServer, options Options) (*Validator, error) {
 	v := &Validator{
 		byIssuer: make(map[string]*server, len(servers)),
@@ -129,7 +131,7 @@ func (v *Validator) Validate(ctx context.Context, c Credentials, cert *access.Ce
 	return claims, err
 }
 
-// A validation is the check of one token, with the data for metrics.
+// A validation is one check of a token, with the data for metrics.
 type validation struct {
 	presentation
 	ctx    context.Context
@@ -189,18 +191,18 @@ func (v *Validator) validate(val *validation) (access.Claims, error) {
 	return claims, err
 }
 
-// remember caches the claims of a granted token for partner, "" for no partner. Claims of refused
-// tokens are not cached, because a client can have any number of such tokens.
+// remember caches the claims of a granted token for partner, or does nothing if partner is "". Claims
+// of refused tokens are not cached, because a client can have any number of refused tokens.
 func (v *Validator) remember(s *server, f *cachedToken, partner string, val *validation) {
 	if partner != "" {
 		s.cache.Add(val.sum, f, partner, cachedTokenBytes+facts.Bytes(&f.claims), f.claims.Expires.Add(s.leeway))
 	}
 }
 
-// lookup returns the cached claims of a token and its server. At most one cache has a JWT,
-// because its iss names one server; for an opaque token, the first server that has it counts.
-// lookup returns nil without cached claims, or if the key that verified the JWT has left the key
-// set and the token must be verified again.
+// lookup returns the cached claims of a token and the token's server. A JWT is in one cache at most,
+// because its iss names one server; for an opaque token, lookup returns the first server with cached
+// claims. It returns nil if no claims are cached, or if the key that verified the JWT has left the
+// key set, so that the JWT must be verified again.
 func (v *Validator) lookup(val *validation) (*server, *access.Unchecked) {
 	for _, s := range v.servers {
 		f, ok := s.cache.Get(val.sum)
@@ -209,7 +211,7 @@ func (v *Validator) lookup(val *validation) (*server, *access.Unchecked) {
 		}
 		set, err := s.keys.Usable(val.now)
 		if err != nil {
-			continue // the entry is usable again once the keys are
+			continue // the entry becomes usable again with the key set
 		}
 		if !set.Has(f.key) {
 			s.cache.Remove(val.sum)
@@ -225,7 +227,7 @@ func (v *Validator) lookup(val *validation) (*server, *access.Unchecked) {
 	isJWS := len(v.opaque) > 0 && jwks.IsJWS(val.Token)
 	for _, s := range v.opaque {
 		if isJWS && s.acceptsJWT {
-			continue // the server's responses about JWTs are for crossCheck only
+			continue // only crossCheck uses the server's responses about JWTs
 		}
 		if claims := s.introspector.Lookup(val.Token, val.sum); claims != nil {
 			val.kind, val.source = opaque, cached

@@ -1,6 +1,6 @@
-// Package dpop checks DPoP proofs, RFC 9449 section 4.3: a client proves with each request that it
-// holds the private key of a public key. The package finds out which key a proof is for. Whether a
-// token is bound to that key is for package validate to decide.
+// Package dpop checks DPoP proofs, RFC 9449 section 4.3. With a proof, a client proves for each
+// request that it holds the private key of a public key. The package returns the key of a proof.
+// Package validate decides whether a token is bound to this key.
 package dpop
 
 import (
@@ -22,7 +22,8 @@ import (
 	"github.com/tallygate/tallygate/internal/jwks"
 )
 
-// Why a proof is refused. Every error of [Checker.Check] and [Checker.Record] wraps one of these.
+// Reasons why a proof is refused. Every error of [Checker.Check] and [Checker.Record] wraps one of
+// these errors.
 var (
 	// ErrInvalid is returned for a proof that is missing or repeated, malformed, too old or too new,
 	// wrongly signed, or made for another request or token.
@@ -54,11 +55,11 @@ type Request struct {
 	Token     [sha256.Size]byte
 }
 
-// A Proof is a proof that passed all checks but for [Checker.Record].
+// A Proof is a proof that passed every check except [Checker.Record].
 type Proof struct {
-	Key access.Thumbprint // the JWK thumbprint of its key, RFC 7638
+	Key access.Thumbprint // the JWK thumbprint of the proof's key, RFC 7638
 	id  identity
-	// NonceAge is the age of its nonce; 0 without one.
+	// NonceAge is the age of the proof's nonce; 0 if the proof has no nonce.
 	NonceAge time.Duration
 }
 
@@ -74,12 +75,12 @@ type Checker struct {
 	proofs     int
 	nonces     *nonces
 	seen       *memory
-	earlier    time.Duration // max_age for proofs that were made until earlierEnd
+	earlier    time.Duration // max_age for proofs that were made at earlierEnd or before
 	earlierEnd time.Time
 }
 
-// New returns a Checker for settings. It shares nonces and the memory of used proofs with previous,
-// the Checker before a reload, which may be nil.
+// New returns a Checker for settings. previous is the Checker before a reload and may be nil. The new
+// Checker shares the nonces and the memory of used proofs with previous.
 func New(settings config.DPoP, previous *Checker, now time.Time) *Checker {
 	c := &Checker{
 		algorithms: settings.Algorithms, maxAge: settings.MaxAge, leeway: settings.Leeway,
@@ -91,16 +92,17 @@ func New(settings config.DPoP, previous *Checker, now time.Time) *Checker {
 		return c
 	}
 	c.nonces, c.seen = previous.nonces, previous.seen
-	// Until the reload succeeds, and if it fails, the previous Checker goes on.
+	// The previous Checker stays in use until the reload succeeds, and after a reload that fails.
 	c.seen.keepFor(max(c.window(), previous.window()))
-	// The memory forgets a proof when the previous max_age has passed. With a longer max_age the
-	// proof would count again, so the previous max_age stays in force for the proofs of that time.
+	// The memory forgets a proof when the previous max_age has passed. A longer max_age would make
+	// the forgotten proof acceptable again, so proofs that were made until now keep the previous
+	// max_age.
 	c.earlier, c.earlierEnd = min(c.maxAge, previous.maxAge, previous.earlier), now.Add(previous.leeway)
 	return c
 }
 
-// window is how long a proof can be accepted after its first use: it may have been made leeway
-// ahead of our clock, and counts for max_age from then.
+// window is how long a proof can be accepted after its first use: the proof may have been made leeway
+// ahead of our clock, and is accepted for max_age after its time.
 func (c *Checker) window() time.Duration { return c.maxAge + c.leeway }
 
 // claims are the claims of a proof, RFC 9449 section 4.2.
@@ -118,7 +120,7 @@ func invalid(format string, args ...any) error {
 }
 
 // Check makes the checks of RFC 9449 section 4.3 on the proof of r, except the check for replay. The
-// error wraps [ErrInvalid] or [ErrNonce] and quotes nothing of the proof that is secret.
+// error wraps [ErrInvalid] or [ErrNonce], and quotes no secret of the proof.
 func (c *Checker) Check(r *Request, now time.Time) (Proof, error) {
 	if len(r.Proofs) != 1 {
 		return Proof{}, invalid("%d DPoP headers, want one", len(r.Proofs))
@@ -215,14 +217,14 @@ func (c *Checker) checkAge(iat facts.Member, now time.Time) error {
 	return nil
 }
 
-// Record remembers that p has been used, for owner, for as long as the proof could be accepted
-// again. The error wraps [ErrReplayed], [ErrShare] or [ErrFull].
+// Record remembers that the proof p of owner has been used, for as long as p could be accepted again.
+// The error wraps [ErrReplayed], [ErrShare] or [ErrFull].
 func (c *Checker) Record(p Proof, owner string, now time.Time) error {
 	return c.seen.add(p.id, owner, now, c.proofs)
 }
 
-// Nonce returns a nonce for the client's next proofs, RFC 9449 section 8, or "" if p, the proof that
-// the client sent, needs no other. p is zero for a client without a valid proof.
+// Nonce returns a nonce for the client's next proofs, RFC 9449 section 8, or "" if the client needs
+// no new nonce. p is the proof that the client sent, or zero if the client sent no valid proof.
 func (c *Checker) Nonce(p Proof, now time.Time) string {
 	if !c.needsNonce || p.NonceAge > 0 && p.NonceAge < nonceLifetime/2 {
 		return ""

@@ -19,11 +19,12 @@ import (
 	"github.com/tallygate/tallygate/internal/weakkey"
 )
 
-// maxRSABits bounds the key of a proof, because the client chooses the key and a signature takes
-// the gate time with the square of the key's length. 8192 bits are twice the longest keys in use.
+// maxRSABits bounds the RSA key of a proof. The client chooses the key, and the time of a
+// verification grows with the square of the key's length. 8192 bits are twice the longest keys in
+// use.
 const maxRSABits = 8192
 
-// jwk holds the members that a public key may have, and members of private keys. RFC 7518 section
+// jwk has the members that a public key may have, and the members of private keys: RFC 7518 section
 // 6, RFC 8037 section 2.
 type jwk struct {
 	Type     string         `json:"kty"`
@@ -50,9 +51,9 @@ var (
 	errLong     = fmt.Errorf("an RSA key of more than %d bits", maxRSABits)
 )
 
-// parseKey returns the public key in document, a JWK, and its thumbprint, RFC 7638. A key with a
-// private member is refused (RFC 9449 section 4.3), and so is a weak key. A key has exactly one
-// accepted spelling, because the thumbprint covers the spelling.
+// parseKey returns the public key in document, a JWK, and the thumbprint of the JWK, RFC 7638. A JWK
+// with a private member (RFC 9449 section 4.3) and a weak key are refused. The thumbprint is computed
+// from the text of the members, so each key has exactly one accepted text.
 func parseKey(document jsontext.Value) (crypto.PublicKey, access.Thumbprint, error) {
 	var k jwk
 	if document.Kind() != jsontext.KindBeginObject || json.Unmarshal(document, &k) != nil {
@@ -142,8 +143,8 @@ func (k *jwk) rsa() (crypto.PublicKey, error) {
 
 var encoding = base64.RawURLEncoding.Strict()
 
-// decode decodes base64url without padding. Go's decoder skips line breaks, so the result is
-// encoded again and compared.
+// decode decodes base64url without padding. Go's decoder skips line breaks, so decode encodes the
+// result again and compares it with s.
 func decode(s string) ([]byte, error) {
 	b, err := encoding.DecodeString(s)
 	if err != nil || encoding.EncodedLen(len(b)) != len(s) {

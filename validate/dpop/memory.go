@@ -15,10 +15,10 @@ const (
 )
 
 // A memory holds the proofs that have been used, RFC 9449 section 11.1. Each entry is kept for the
-// window; a full memory refuses further proofs. An entry takes at most 130 bytes: 56 in the queue, and
-// 32 × 16/7 = 74 in the map, which is at least 7/16 full.
+// window. A full memory refuses further proofs. An entry takes at most 130 bytes: 56 bytes in the
+// queue, and 32 × 16/7 = 74 bytes in the map, because at least 7/16 of the map's slots are in use.
 type memory struct {
-	window atomic.Int64 // nanoseconds that an entry is kept
+	window atomic.Int64 // how long an entry is kept, in nanoseconds
 	shards [shards]shard
 }
 
@@ -31,7 +31,7 @@ type shard struct {
 	first   int              // index of the oldest entry in queue
 }
 
-// used is one entry.
+// A used is the entry of one used proof.
 type used struct {
 	id      identity
 	owner   string
@@ -50,7 +50,7 @@ func (s *shard) reset() {
 	s.seen, s.byOwner, s.queue, s.first = make(map[identity]struct{}), make(map[string]int64), nil, 0
 }
 
-// keepFor sets how long later entries are kept.
+// keepFor sets how long the entries that are added from now on are kept.
 func (m *memory) keepFor(window time.Duration) { m.window.Store(int64(window)) }
 
 // add stores id for owner, if the memory has fewer than the given number of entries. The error is
@@ -89,8 +89,8 @@ func (s *shard) forgetExpired(now int64) {
 	}
 	switch {
 	case s.first == len(s.queue) && s.first > 0:
-		s.reset() // a map keeps the memory of its largest size
-	case s.first > len(s.queue)/2: // then each entry is moved once on average
+		s.reset() // a new map, because a map keeps the memory of its largest size
+	case s.first > len(s.queue)/2: // at half of the queue, an entry is moved once on average
 		s.queue = append(s.queue[:0], s.queue[s.first:]...)
 		s.first = 0
 	}

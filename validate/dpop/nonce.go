@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// nonceLifetime is how long a nonce is accepted. A client gets the next nonce with the answer to a
-// proof whose nonce is older than half of it.
+// nonceLifetime is how long a nonce is accepted. When a client sends a proof whose nonce is older
+// than half of nonceLifetime, the answer has a new nonce.
 const nonceLifetime = 5 * time.Minute
 
 const (
 	nonceTime = 8  // bytes, Unix nanoseconds
-	nonceMAC  = 16 // bytes: 128 bits cannot be guessed online
+	nonceMAC  = 16 // bytes; an online attacker cannot guess 128 bits
 )
 
-// nonces makes and checks nonces, RFC 9449 section 8. A nonce is a time and its HMAC by a key of
-// this process, so nothing is stored, and no other process accepts the nonce.
+// nonces makes and checks nonces, RFC 9449 section 8. A nonce is a time and the HMAC of this time by
+// a key of the process. So the process stores no nonces, and no other process accepts its nonces.
 type nonces struct{ key [sha256.Size]byte }
 
 func newNonces() *nonces {
@@ -39,7 +39,8 @@ func (n *nonces) sign(b []byte) []byte {
 	return append(b, h.Sum(nil)[:nonceMAC]...)
 }
 
-// age returns how old nonce is, at least 1 ns, and whether it is ours and still accepted.
+// age returns the age of nonce, at least 1 ns, and whether this process made nonce and still accepts
+// it.
 func (n *nonces) age(nonce string, now time.Time) (time.Duration, bool) {
 	b, err := decode(nonce)
 	if err != nil || len(b) != nonceTime+nonceMAC {
@@ -52,5 +53,5 @@ func (n *nonces) age(nonce string, now time.Time) (time.Duration, bool) {
 	if age >= nonceLifetime {
 		return 0, false
 	}
-	return max(age, 1), true // the clock may have been set back
+	return max(age, 1), true // at least 1, because the clock may have been set back
 }

@@ -5,8 +5,8 @@ import (
 )
 
 // sameURI reports whether htu is the URI https://authority path without its query and fragment, RFC
-// 9449 section 4.3. Both are normalised first: by syntax, RFC 3986 section 6.2.2, and by scheme,
-// section 6.2.3.
+// 9449 section 4.3. Both URIs are normalised first: by syntax, RFC 3986 section 6.2.2, and by scheme,
+// RFC 3986 section 6.2.3.
 func sameURI(htu, authority, path string) bool {
 	scheme, rest, ok := strings.Cut(withoutQuery(htu), "://")
 	if !ok || !strings.EqualFold(scheme, "https") {
@@ -28,8 +28,8 @@ func withoutQuery(uri string) string {
 	return uri
 }
 
-// normalAuthority returns authority in lower case and without the port of https. User information
-// stays, so that it equals no authority of a request, which has none.
+// normalAuthority returns authority in lower case and without the port 443. User information stays,
+// so that an htu with user information never equals the authority of a request, which has none.
 func normalAuthority(authority string) string {
 	authority = asciiLower(authority)
 	if host, ok := strings.CutSuffix(authority, ":443"); ok {
@@ -53,8 +53,8 @@ func asciiLower(s string) string {
 	return s
 }
 
-// normalPath returns path with decoded unreserved characters, upper-case escapes and no dot
-// segments, and reports whether its escapes are complete. The empty path is "/".
+// normalPath returns path with decoded unreserved characters, upper-case escapes and no dot segments.
+// It also reports whether the escapes of path are complete. The empty path becomes "/".
 func normalPath(path string) (string, bool) {
 	if path == "" {
 		return "/", true
@@ -108,7 +108,7 @@ func isUnreserved(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~", c) >= 0
 }
 
-// withoutDots removes dot segments, RFC 3986 section 5.2.4. path begins with a slash.
+// withoutDots removes the dot segments of path, RFC 3986 section 5.2.4. path begins with a slash.
 func withoutDots(path string) string {
 	var kept []string
 	segments := strings.Split(path[1:], "/")
