@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -381,6 +382,20 @@ func TestInsecureHTTPHosts(t *testing.T) {
 		}
 		if got := server.allowsURL(u); got != want {
 			t.Errorf("%s allowed: %t, want %t", text, got, want)
+		}
+	}
+	s := newSite(t, false)
+	named := strings.Replace(s.URL, "127.0.0.1", "localhost", 1)
+	s.publish(map[string]any{OAuthPath: M{"issuer": named, "jwks_uri": named + "/jwks"}})
+	for _, hosts := range [][]config.Host{nil, {"hydra"}, {"localhost"}} {
+		near := config.AuthorizationServer{Name: "near", Issuer: config.Identifier(named), Tokens: config.JWTOnly, Connection: config.Connection{InsecureHTTPHosts: hosts}}
+		over, err := New(near, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		allowed := slices.Contains(hosts, "localhost")
+		if err := over.Refresh(t.Context()); (err == nil) != allowed || len(s.asked()) > 0 != allowed {
+			t.Errorf("Refresh over http with hosts %q = %v, want success: %t", hosts, err, allowed)
 		}
 	}
 	stricter := settings

@@ -189,6 +189,40 @@ func TestMappingOfResponses(t *testing.T) {
 	}
 }
 
+// Whatever a token says, the client is the value of each client claim that it has.
+func FuzzMapping(f *testing.F) {
+	for _, seed := range []string{
+		`{"client_id":"a","azp":"a"}`, `{"client_id":"a","azp":"b"}`, `{"client_id":null,"azp":"b","scp":["r"],"roles":["w"]}`,
+		`{"ext":{"cnf":{"x5t#S256":"` + ours + `"}},"cnf":{}}`, `{"":"x","aud":[],"scope":"orders/read"}`, `{"azp":5}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	settings := config.AuthorizationServer{
+		ClientClaim: []config.ClaimName{"client_id", "azp"}, AudienceClaim: []config.ClaimName{"aud", "client_id"}, ScopeClaim: "scp", ScopePrefix: "orders/",
+		RolesAsScopes: "roles", ConfirmationClaim: config.ExtCNF,
+	}
+	mapping := NewMapping(&settings)
+	f.Fuzz(func(t *testing.T, document []byte) {
+		var members Members
+		var all map[string]any
+		if json.Unmarshal(document, &members) != nil || json.Unmarshal(document, &all) != nil || all == nil {
+			return
+		}
+		u, err := mapping.Read("as", &members, document)
+		if err != nil {
+			return
+		}
+		for _, claim := range []string{"client_id", "azp"} {
+			if v := all[claim]; v != nil && v != u.ClientID {
+				t.Errorf("Read of %s has the client %q, and claim %s is %v", document, u.ClientID, claim, v)
+			}
+		}
+		if u.ClientID != "" && all["client_id"] == nil && all["azp"] == nil {
+			t.Errorf("Read of %s has the client %q of no claim", document, u.ClientID)
+		}
+	})
+}
+
 // The mapping of RFC 9068 is nil, so that its tokens are read once.
 func TestStandardMapping(t *testing.T) {
 	for _, s := range []config.AuthorizationServer{
