@@ -1,6 +1,6 @@
-// Package introspect asks authorization servers about opaque tokens by introspection, RFC 7662.
-// It returns the claims of active tokens and caches them for a while. It does not decide whether
-// a token may pass; package validate does, on every request.
+// Package introspect asks authorization servers about opaque tokens by introspection, RFC 7662. It
+// returns the claims of active tokens and caches them for a limited time. Package validate decides on
+// every request whether a token is accepted.
 package introspect
 
 import (
@@ -28,8 +28,8 @@ const (
 	// breakerFailures is the number of server failures in a row that open the circuit breaker.
 	// Failures that a single token or client can cause do not count.
 	breakerFailures = 5
-	// defaultBreakerTimeout is how long an open circuit breaker refuses requests. Then it allows one
-	// request, and closes if the request succeeds.
+	// defaultBreakerTimeout is how long an open circuit breaker refuses requests. After this time it
+	// allows one request, and closes if this request succeeds.
 	defaultBreakerTimeout = 5 * time.Second
 )
 
@@ -76,10 +76,10 @@ type Client struct {
 	cancel     context.CancelFunc
 }
 
-// New returns the client for the server that settings describes, whose Introspection is set. Leases
-// share the client while nothing has changed; otherwise the new client shares the cache of the previous
-// client if it may. New reads the secrets and returns an error if a secret is missing. It sends no
-// request.
+// New returns the client for the server that settings describes. settings.Introspection must be set.
+// Leases share the client while its settings and keys are unchanged. Otherwise New makes a client,
+// which shares the cache of the previous client if canShareCache allows it. New reads the secrets and
+// returns an error if a secret is missing. It sends no request.
 func New(settings config.AuthorizationServer, options Options) (*Client, error) {
 	c := &Client{
 		server: string(settings.Name), issuer: string(settings.Issuer), audiences: settings.Audiences, leeway: settings.Leeway,
@@ -100,8 +100,8 @@ func New(settings config.AuthorizationServer, options Options) (*Client, error) 
 	}, (*Client).close)
 }
 
-// key returns what c is made from, nil if that cannot be compared: signed responses are then verified by
-// keys that are read again at a reload.
+// key returns the values that c is made from. It returns nil if signed responses are verified with a
+// key set that is not fetched, because such a key set is read again at each reload.
 func (c *Client) key() any {
 	key := []any{c.remote.Key(), c.settings, c.audiences, c.mapping, c.leeway}
 	if !c.settings.Signed {
@@ -113,7 +113,7 @@ func (c *Client) key() any {
 	return nil
 }
 
-// open completes c. previous may be nil.
+// open initialises the parts of c that New leaves empty. previous may be nil.
 func (c *Client) open(previous *Client, memory *cache.Pool) (_ *Client, err error) {
 	if c.unknownTokens, err = newUnknownTokenLimiter(); err != nil {
 		return nil, err
@@ -133,20 +133,20 @@ func (c *Client) open(previous *Client, memory *cache.Pool) (_ *Client, err erro
 	return c, nil
 }
 
-// callerFault reports whether err may have been caused by the token or its client and not by the
-// server. Such errors must not open the circuit breaker for other clients or extend the use of a
-// stale cache entry.
+// callerFault reports whether the token or its client may have caused err, and not the server. Such
+// errors must not open the circuit breaker for other clients or extend the use of a stale cache
+// entry.
 func callerFault(err error) bool {
 	return errors.Is(err, errTokenCaused) || errors.Is(err, errRateLimited) || errors.Is(err, errNoPermit) || errors.Is(err, errCanceled)
 }
 
-// canShareCache reports whether the responses that previous cached are as good as responses to c.
+// canShareCache reports whether the responses that previous cached are also valid responses to c.
 // Timeout, concurrency and stale_on_error may differ.
 func (c *Client) canShareCache(previous *Client) bool {
 	was := previous.settings
 	was.Timeout, was.Concurrency, was.Cache.StaleOnError = c.settings.Timeout, c.settings.Concurrency, c.settings.Cache.StaleOnError
 	signed := !c.settings.Signed || c.keys == previous.keys && c.leeway == previous.leeway && slices.Equal(c.audiences, previous.audiences)
-	completed := !c.settings.InsecureAudienceOptional || slices.Equal(c.audiences, previous.audiences) // responses have an audience of the client
+	completed := !c.settings.InsecureAudienceOptional || slices.Equal(c.audiences, previous.audiences) // the client adds its audience to responses without aud
 	return signed && completed && reflect.DeepEqual(c.mapping, previous.mapping) && c.remote.CanReuse(previous.remote) && reflect.DeepEqual(c.settings, was)
 }
 
@@ -163,22 +163,22 @@ func (c *Client) logBreakerState(_ string, _, to gobreaker.State) {
 // suspended reports whether the circuit breaker is open or half open.
 func (c *Client) suspended() bool { return c.breaker.State() != gobreaker.StateClosed }
 
-// Start registers c with the metrics and checks the gate's credentials in the background, until no lease
-// holds c. It may be called again.
+// Start registers c with the metrics and checks the gate's credentials in the background, until no
+// lease holds c. It may be called more than once.
 func (c *Client) Start() {
 	c.allMetrics.register(c)
 	c.task.Start(c.Run)
 }
 
-// close ends what Start began and gives up the cache. Requests under way still get their responses, within
-// the timeout.
+// close ends the work that Start began, and releases the cache. Requests under way still get their
+// responses, within the timeout.
 func (c *Client) close() {
 	c.task.Stop()
 	c.allMetrics.unregister(c)
 	c.cache.release()
 }
 
-// CancelRequests cancels the requests in the background, at the end of the process.
+// CancelRequests cancels the background requests. It is called at the end of the process.
 func (c *Client) CancelRequests() { c.cancel() }
 
 // Ready returns nil if the endpoint is known and the server accepted the gate's credentials in

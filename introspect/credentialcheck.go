@@ -13,7 +13,7 @@ const (
 	// recheckAfter is the minimum time between two checks of the gate's credentials, and the time
 	// between checks while the server refuses the credentials.
 	recheckAfter = 2 * time.Second
-	// endpointPoll is the time between looks for the server's metadata.
+	// endpointPoll is the time between attempts to get the endpoint from the server's metadata.
 	endpointPoll = 250 * time.Millisecond
 )
 
@@ -22,20 +22,20 @@ var (
 	errCredentialsUnchecked = errors.New("the gate's credentials have not been checked yet")
 )
 
-// A credentialCheck records whether the server accepts the gate's credentials. The check
-// introspects a random token, so that no client's token can affect readiness.
+// A credentialCheck records whether the server accepts the gate's credentials. The check introspects
+// a random token, so that no client's token can affect readiness.
 type credentialCheck struct {
 	interval time.Duration // recheckAfter, except in tests
 	checked  atomic.Bool   // a check has ended, with any result
-	refused  atomic.Bool   // the last conclusive check was refused
-	requests chan struct{} // capacity 1; a response to a client's token refused the credentials
+	refused  atomic.Bool   // the server refused the credentials in the last conclusive check
+	requests chan struct{} // capacity 1; holds a request for a check, after the server refused the credentials in its response about a client's token
 }
 
-// request asks for a check.
+// request requests a check from Run.
 func (k *credentialCheck) request() {
 	select {
 	case k.requests <- struct{}{}:
-	default: // a check is pending
+	default: // a check is already requested
 	}
 }
 
@@ -51,7 +51,7 @@ func (k *credentialCheck) ready() error {
 }
 
 // Run checks the gate's credentials until ctx ends: at once, repeatedly while the server refuses
-// them, and after a refusal in the response to a client's token.
+// them, and after the server refused them in its response about a client's token.
 func (c *Client) Run(ctx context.Context) {
 	for {
 		delay := c.credentialCheck.interval
@@ -78,9 +78,9 @@ func (c *Client) Run(ctx context.Context) {
 	}
 }
 
-// CheckCredentials introspects a random token. It returns an error if the server refuses the
-// gate's credentials or its response does not comply with RFC 7662. Only a refusal makes the
-// client unready, because other errors may be temporary.
+// CheckCredentials introspects a random token. It returns an error if the server refuses the gate's
+// credentials or its response does not comply with RFC 7662. Only refused credentials make the client
+// unready, because other errors may be temporary.
 func (c *Client) CheckCredentials(ctx context.Context) error {
 	endpoint, err := c.endpoint()
 	if err != nil {

@@ -21,8 +21,8 @@ import (
 	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
-// credentials authenticate the gate at the server. Their files are read for each request, so that
-// renewed secrets need no reload.
+// credentials authenticate the gate at the server. The files of the credentials are read for each
+// request, so that renewed secrets need no reload.
 type credentials struct {
 	config.IntrospectionAuthentication
 	clientID string
@@ -37,14 +37,14 @@ func (c *credentials) check() error {
 // apply adds the credentials to form or header, depending on the method.
 func (c *credentials) apply(form url.Values, header http.Header, now time.Time) error {
 	switch c.Method {
-	case config.MethodTLS: // the certificate belongs to the connection
+	case config.MethodTLS: // the TLS connection has the certificate
 		form.Set("client_id", c.clientID) // RFC 8705 section 2
 	case config.MethodSecretBasic:
 		secret, err := readSecret(c.SecretFile)
 		if err != nil {
 			return err
 		}
-		// RFC 6749 section 2.3.1 form-encodes both parts.
+		// RFC 6749 section 2.3.1 form-encodes both the identifier and the secret.
 		pair := url.QueryEscape(c.clientID) + ":" + url.QueryEscape(secret)
 		header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(pair)))
 	case config.MethodSecretPost:
@@ -93,8 +93,8 @@ func readSecret(file config.Path) (string, error) {
 // assertionLifetime is the validity of a client assertion: one request, plus clock skew.
 const assertionLifetime = time.Minute
 
-// assertion returns a signed JWT that authenticates the gate, RFC 7523 section 2.2. Its aud is
-// the server, and its jti makes it valid for one request.
+// assertion returns a signed JWT that authenticates the gate, RFC 7523 section 2.2. Its aud is the
+// server's identifier, and its jti makes the JWT valid for one request.
 func (c *credentials) assertion(now time.Time) (string, error) {
 	key, method, err := readKey(c.KeyFile)
 	if err != nil {

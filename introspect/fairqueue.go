@@ -12,15 +12,16 @@ import (
 // errNoPermit marks a request that was not sent because too many other requests were under way.
 var errNoPermit = errors.New("no permit for an introspection request")
 
-// maxUsersPerPermit bounds the requests that hold or await a permit, for each permit. The default
-// of 64 permits allows 64 × 16 = 1,024 requests of at most 25 KiB each: a token of 16 KiB and a
+// maxUsersPerPermit bounds the requests that hold or await a permit, for each permit. The default of
+// 64 permits allows 64 × 16 = 1,024 requests. A request takes at most 25 KiB: a token of 16 KiB and a
 // goroutine.
 const maxUsersPerPermit = 16
 
-// A fairQueue bounds the concurrent requests to a server, so that no client can use up all
-// permits with made-up tokens. One certificate gets at most a quarter of the permits, and all
-// certificates of one authority half, because an authority can issue any number of certificates.
-// Certificates without an authority, which every client can make, share one authority.
+// A fairQueue bounds the concurrent requests to a server, so that no client can use up all permits
+// with made-up tokens. One certificate gets at most a quarter of the permits. All certificates of one
+// authority together get at most half, because an authority can issue any number of certificates.
+// Every client can make certificates without an authority, so all such certificates together are
+// limited like the certificates of one authority.
 type fairQueue struct {
 	mu           sync.Mutex
 	all          *bucket
@@ -28,7 +29,7 @@ type fairQueue struct {
 	certificates map[access.Thumbprint]*bucket
 }
 
-// A bucket is a part of the permits.
+// A bucket has a part of the permits.
 type bucket struct {
 	permits chan struct{} // holds one value for each permit in use
 	users   int           // requests that hold or await a permit; a bucket without users is removed
@@ -45,7 +46,8 @@ func newFairQueue(concurrency int) *fairQueue {
 	}
 }
 
-// tryAcquire takes a free permit without a certificate, or returns false.
+// tryAcquire takes a free permit that no certificate is charged for. It returns false if no permit is
+// free.
 func (q *fairQueue) tryAcquire() bool {
 	select {
 	case q.all.permits <- struct{}{}:
@@ -55,11 +57,11 @@ func (q *fairQueue) tryAcquire() bool {
 	}
 }
 
-// release returns a permit of tryAcquire.
+// release returns a permit that tryAcquire took.
 func (q *fairQueue) release() { <-q.all.permits }
 
-// acquire waits for a permit for cert until ctx ends. It fails at once if too many requests wait
-// already. The caller must call release, which is nil with an error.
+// acquire waits for a permit for cert until ctx ends. If too many requests already wait, it returns
+// an error at once. The caller must call release when err is nil; with an error, release is nil.
 func (q *fairQueue) acquire(ctx context.Context, cert *access.Certificate) (release func(), err error) {
 	path, err := q.enter(cert)
 	if err != nil {
@@ -76,8 +78,8 @@ func (q *fairQueue) acquire(ctx context.Context, cert *access.Certificate) (rele
 	return func() { q.exit(cert, path, len(path)) }, nil
 }
 
-// A path is the buckets of a permit in the order of waiting. The certificate's bucket is first,
-// so that a certificate that waits for itself delays no other certificate.
+// A path has the buckets that a permit is taken from, in this order. The certificate's bucket is
+// first, so that requests of a certificate without a free permit delay no other certificate.
 type path [3]*bucket
 
 // enter adds a user to each bucket of cert.
@@ -104,7 +106,8 @@ func (q *fairQueue) enter(cert *access.Certificate) (path, error) {
 	return p, nil
 }
 
-// exit removes the user from the buckets, and returns the permits of the first held buckets.
+// exit removes the user from the buckets of p, and returns the permits of the first held buckets in
+// p.
 func (q *fairQueue) exit(cert *access.Certificate, p path, held int) {
 	for _, s := range p[:held] {
 		<-s.permits
@@ -122,8 +125,9 @@ func (q *fairQueue) exit(cert *access.Certificate, p path, held int) {
 	}
 }
 
-// authorityOf returns the smallest of cert's anchors, which stands for all of them; zero without
-// an anchor. A client cannot choose it, because the anchors are configured.
+// authorityOf returns the smallest of cert's anchors, which represents all of its anchors. It returns
+// the zero key for a cert without an anchor. A client cannot choose the result, because the anchors
+// are configured.
 func authorityOf(cert *access.Certificate) (least access.AnchorKey) {
 	for i, a := range cert.Anchors {
 		if i == 0 || string(a[:]) < string(least[:]) {

@@ -12,8 +12,9 @@ import (
 	"github.com/tallygate/tallygate/internal/facts"
 )
 
-// Lookup returns the cached claims of an active token, nil without a fresh entry. It never waits.
-// For a token in frequent use it refreshes the entry in the background before the entry expires.
+// Lookup returns the cached claims of an active token, or nil if there is no fresh entry. It never
+// waits. If a token is in frequent use, Lookup refreshes the entry in the background before the entry
+// expires.
 func (c *Client) Lookup(raw string, sum facts.Sum) *access.Unchecked {
 	e := c.cache.fresh(sum, c.now())
 	if e == nil {
@@ -26,8 +27,8 @@ func (c *Client) Lookup(raw string, sum facts.Sum) *access.Unchecked {
 	return &e.token
 }
 
-// refreshInBackground introspects a token in the background. It does nothing if no permit is
-// free: the cached entry is still fresh.
+// refreshInBackground introspects a token in the background. It does nothing if no permit is free,
+// because the cached entry is still fresh.
 func (c *Client) refreshInBackground(raw string, sum facts.Sum, owner string) {
 	if !c.queue.tryAcquire() {
 		return
@@ -39,12 +40,12 @@ func (c *Client) refreshInBackground(raw string, sum facts.Sum, owner string) {
 	}()
 }
 
-// Introspect returns the claims of an active token that came with cert, and caches them for owner.
-// Concurrent calls for one token and one certificate share a request, which no caller can cancel.
-// Every error wraps an [access.Denial]: Inactive; WrongType for a token that is not an access
+// Introspect returns the claims of an active token that came with cert, and caches the claims for
+// owner. Concurrent calls for one token and one certificate share a request, which no caller can
+// cancel. Every error wraps an [access.Denial]: Inactive; WrongType for a token that is not an access
 // token; MalformedToken for an active token with invalid claims; RateLimited if cert came with too
-// many inactive or refused tokens; IssuerUnavailable if the server did not respond or its response
-// is not valid.
+// many inactive or refused tokens; IssuerUnavailable if the server did not respond or its response is
+// not valid.
 func (c *Client) Introspect(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate, owner Owner) (*access.Unchecked, error) {
 	now := c.now()
 	if err := c.cache.recentDenial(sum, now); err != nil {
@@ -69,8 +70,8 @@ func (c *Client) Introspect(ctx context.Context, raw string, sum facts.Sum, cert
 	return &r.token, nil
 }
 
-// coalesce shares one request among concurrent calls for one token and one certificate. Calls
-// with other certificates make their own requests, because a request may wait for a permit of its
+// coalesce shares one request among concurrent calls for one token and one certificate. A call with
+// another certificate makes its own request, because each request waits for a permit of its
 // certificate.
 func (c *Client) coalesce(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate, owner Owner) (*response, error) {
 	if c.settings.Cache.MaxAge == 0 { // without a cache, every call gets its own response
@@ -101,15 +102,15 @@ func (c *Client) coalesce(ctx context.Context, raw string, sum facts.Sum, cert *
 	}
 }
 
-// errCanceled marks a request that was given up.
+// errCanceled marks a request that was canceled before its response.
 var errCanceled = errors.New("canceled")
 
-// enqueue waits for a permit and introspects the token. The timeout of the response begins with
-// the permit, because the server does not cause the wait. An active token that the gate refuses
-// counts like an inactive token: its response is not cached, so the next request with the token
-// would introspect it again.
+// enqueue waits for a permit and introspects the token. The timeout of the response begins when the
+// permit is acquired, because the server does not cause the wait. An active token that the gate
+// refuses is limited like an inactive token: its response is not cached, so the next request with the
+// token would introspect the token again.
 func (c *Client) enqueue(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate, owner Owner) (*response, error) {
-	if c.breaker.State() == gobreaker.StateOpen { // a permit would be of no use
+	if c.breaker.State() == gobreaker.StateOpen { // the open circuit breaker would refuse the request anyway
 		c.metrics.circuitOpen.Inc()
 		return nil, gobreaker.ErrOpenState
 	}
@@ -141,7 +142,7 @@ func (c *Client) enqueue(ctx context.Context, raw string, sum facts.Sum, cert *a
 // response for its owner.
 func (c *Client) requestAndCache(ctx context.Context, raw string, sum facts.Sum, owner func(*response) string) (*response, error) {
 	endpoint, err := c.endpoint()
-	if err != nil { // nothing was sent, so the circuit breaker must not count it
+	if err != nil { // no request was sent, so the circuit breaker must not count the error
 		c.metrics.failed.Inc()
 		return nil, err
 	}

@@ -76,7 +76,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	return m
 }
 
-// register makes c the client that is measured for its server.
+// register makes c the client whose cache and circuit breaker the metrics report for its server.
 func (m *Metrics) register(c *Client) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -107,7 +107,8 @@ func (m *Metrics) entryCount() float64 {
 	return float64(n)
 }
 
-// breakers collects the states of the circuit breakers, which change with time alone.
+// breakers collects the states of the circuit breakers at each scrape, because a state also changes
+// by the passage of time.
 type breakers struct{ *Metrics }
 
 // Describe implements [prometheus.Collector].
@@ -124,7 +125,7 @@ func (m breakers) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// forServer returns the series of a server. They are removed once no lease holds them.
+// forServer returns the series of a server. The series are removed once no lease holds them.
 func (m *Metrics) forServer(lease *reuse.Lease, server string) clientMetrics {
 	lease.Hold("introspection metrics of "+server, func() {
 		labels := prometheus.Labels{"issuer": server}

@@ -17,8 +17,8 @@ import (
 	"github.com/tallygate/tallygate/internal/jsonlimit"
 )
 
-// longWord matches a possible token or secret, or a part of one: words of natural languages are
-// shorter.
+// longWord matches a text that may be a token or a secret, or a part of such a text: words of natural
+// languages are shorter.
 var longWord = regexp.MustCompile(`[^\s"'(),;]{25,}`)
 
 // An oauthError is an error response, RFC 6749 section 5.2.
@@ -27,8 +27,8 @@ type oauthError struct {
 	Description facts.Member `json:"error_description"`
 }
 
-// quoteError returns error and error_description of response for the log, each after a colon, on
-// one line, truncated, and without the secrets in sent. It returns "" without either.
+// quoteError returns error and error_description of response for the log: each after a colon, on one
+// line, truncated, and without the secrets in sent. It returns "" for a response with neither member.
 func quoteError(response *fetch.Response, sent []string) string {
 	var c oauthError
 	if response.MediaType != jsonMediaType || jsonlimit.Check(response.Body) != nil || json.Unmarshal(response.Body, &c) != nil {
@@ -57,7 +57,7 @@ func secretsOf(form url.Values, header http.Header) []string {
 	}
 	_, credentials, _ := strings.Cut(header.Get("Authorization"), " ")
 	secrets = append(secrets, credentials)
-	if pair, err := base64.StdEncoding.DecodeString(credentials); err == nil { // credentials of client_secret_basic
+	if pair, err := base64.StdEncoding.DecodeString(credentials); err == nil { // the credentials of client_secret_basic
 		_, encoded, _ := strings.Cut(string(pair), ":")
 		secret, _ := url.QueryUnescape(encoded)
 		secrets = append(secrets, encoded, secret)

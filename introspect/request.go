@@ -23,7 +23,7 @@ type response struct {
 	denial *access.Denial // set if the token is inactive, malformed or not an access token
 }
 
-// errTokenCaused marks an error that a single token can cause; errRateLimited an error that the
+// errTokenCaused marks an error that a single token can cause. errRateLimited marks an error that the
 // number of a client's tokens can cause.
 var (
 	errTokenCaused = errors.New("which this token may have caused")
@@ -36,8 +36,8 @@ const (
 	jwtMediaType  = "application/token-introspection+jwt"
 )
 
-// requestWithRetry introspects a token, RFC 7662 section 2.1. It retries once if connecting
-// failed or an idle connection was closed. requestedAt is the time of the request.
+// requestWithRetry introspects a token, RFC 7662 section 2.1. It retries once if the connection
+// failed, or if an idle connection was closed. requestedAt is the time of the request.
 func (c *Client) requestWithRetry(ctx context.Context, endpoint *url.URL, raw string, requestedAt time.Time) (*response, error) {
 	start := time.Now()
 	httpResponse, detail, err := c.post(ctx, endpoint, raw)
@@ -54,8 +54,8 @@ func (c *Client) requestWithRetry(ctx context.Context, endpoint *url.URL, raw st
 	return c.parseResponse(ctx, httpResponse, requestedAt)
 }
 
-// statusError returns the error for a response with a status other than 200. detail is the
-// server's error text, for the log. Such a response never means that the token is inactive.
+// statusError returns the error for a response with a status other than 200. detail is the server's
+// error text, for the log. Such a response never means that the token is inactive.
 func statusError(status int, detail string) error {
 	switch {
 	case refusesCredentials(status):
@@ -95,7 +95,7 @@ func (c *Client) post(ctx context.Context, endpoint *url.URL, raw string) (httpR
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint.String(), strings.NewReader(form.Encode()))
 	if err != nil {
-		return nil, "", errors.New("the endpoint is not a valid URL") // err would quote the query
+		return nil, "", errors.New("the endpoint is not a valid URL") // err would have the query of the URL
 	}
 	request.Header = header
 	var reused atomic.Bool
@@ -115,7 +115,7 @@ func (c *Client) post(ctx context.Context, endpoint *url.URL, raw string) (httpR
 	return httpResponse, detail, err
 }
 
-// errConnection marks an error that a new connection may fix. A retry is safe if it has fresh
-// credentials. net/http's own retry would send a client assertion twice, which RFC 7523 section 3
-// tells servers to refuse.
+// errConnection marks an error that a new connection may avoid. A retry is safe only with fresh
+// credentials. net/http's own retry would send the same client assertion twice, and RFC 7523 section
+// 3 tells servers to refuse the second use.
 var errConnection = errors.New("the connection failed")

@@ -19,8 +19,8 @@ import (
 	"github.com/tallygate/tallygate/internal/jwks"
 )
 
-// parseResponse reads a response with status 200. A response that is not valid is an error and
-// never means that the token is inactive.
+// parseResponse reads a response with status 200. It returns an error for a response that is not
+// valid. Such a response never means that the token is inactive.
 func (c *Client) parseResponse(ctx context.Context, httpResponse *fetch.Response, requestedAt time.Time) (*response, error) {
 	document, want := jsontext.Value(httpResponse.Body), jsonMediaType
 	if c.settings.Signed {
@@ -78,27 +78,27 @@ func (c *Client) parseMembers(document jsontext.Value) (*response, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	if r.Issuer == nil { // the server was asked about its own token
+	if r.Issuer == nil { // without iss, because the server was asked about a token of its own
 		claims.Issuer = c.issuer
 	}
 	if claims.Audience == nil && c.settings.InsecureAudienceOptional {
 		claims.Audience = c.audiences[:1]
 	}
 	if r.Expires == nil {
-		// The token is active now. Its cache entry expires before this, and the server is asked
-		// again.
+		// The response has no exp, so the claims get one. The cache entry expires earlier, and then
+		// the server is asked about the token again.
 		claims.Expires = c.now().Add(max(c.settings.Cache.MaxAge, time.Second) + c.settings.Cache.StaleOnError)
 	}
 	return &response{token: claims}, nil
 }
 
 // accessTokenTypes are the values of token_type that mark an access token, in lower case: the types
-// of RFC 6750 and RFC 9449, and the names that RFC 7009 section 2.1 and RFC 8693 section 3 have for
-// an access token.
+// of RFC 6750 and RFC 9449, and the names for an access token in RFC 7009 section 2.1 and in RFC 8693
+// section 3.
 var accessTokenTypes = []string{"bearer", "dpop", "access_token", "urn:ietf:params:oauth:token-type:access_token"}
 
-// otherTokenType returns the type of a token that is not an access token, "" otherwise. Some
-// servers report refresh tokens as active.
+// otherTokenType returns the type of a token that is not an access token, or "" for an access token.
+// Some servers report refresh tokens as active.
 func (r *members) otherTokenType() string {
 	for _, member := range []struct {
 		value facts.Member
@@ -118,8 +118,8 @@ func (r *members) otherTokenType() string {
 	return ""
 }
 
-// readTextTimes replaces times that are text of decimal digits by numbers. Other text stays, and
-// makes the token malformed.
+// readTextTimes replaces each time that is a text of decimal digits by a number. Any other text
+// remains, and makes the token malformed.
 func (r *members) readTextTimes() {
 	for _, m := range []*facts.Member{&r.Expires, &r.NotBefore, &r.IssuedAt} {
 		text, ok := m.Text()
@@ -135,11 +135,11 @@ type signedResponse struct {
 	Response jsontext.Value `json:"token_introspection"`
 }
 
-// verifySigned returns the introspection response in a signed response. The JWT must have the
-// type of RFC 9701, be signed by the server's keys, come from the server, be meant for this gate,
-// and be issued after the request, within the leeway. RFC 9701 section 5 has no claim for the
-// token, so an attacker who breaks TLS could replace the response by another response from within
-// the leeway.
+// verifySigned returns the introspection response in a signed response. The JWT must have the type of
+// RFC 9701, be signed by the server's keys, come from the server, be meant for this gate, and be
+// issued after the request, within the leeway. RFC 9701 section 5 defines no claim that names the
+// introspected token. So an attacker who breaks TLS could replace the response by a response about
+// another token that was issued within the leeway.
 func (c *Client) verifySigned(ctx context.Context, raw string, requestedAt time.Time) (jsontext.Value, error) {
 	jws, err := jwks.Parse(raw)
 	if err != nil {
@@ -170,8 +170,8 @@ func (c *Client) verifySigned(ctx context.Context, raw string, requestedAt time.
 	return e.Response, nil
 }
 
-// isFor reports whether audience names this gate: by its client_id, as RFC 9701 section 5
-// requires, or by one of its configured audiences, as some servers do.
+// isFor reports whether audience names this gate: by its client_id, as RFC 9701 section 5 requires,
+// or by a configured audience, as some servers do.
 func (c *Client) isFor(audience []string) bool {
 	return slices.ContainsFunc(audience, func(a string) bool {
 		return a != "" && a == string(c.settings.ClientID) || slices.Contains(c.audiences, a)

@@ -13,8 +13,8 @@ import (
 	"github.com/tallygate/tallygate/internal/facts"
 )
 
-// An Owner returns the partner for whom a response is cached, or "" if the gate refuses the
-// token, so that the response is not cached. It may be called after its request has ended.
+// An Owner returns the partner for whom a response is cached. It returns "" if the gate refuses the
+// token; then the response is not cached. An Owner may be called after its request has ended.
 type Owner func(answer *access.Unchecked) string
 
 // A responseCache stores a server's responses. Active and inactive tokens have separate bounds,
@@ -37,15 +37,15 @@ type entry struct {
 	hits         atomic.Int32
 }
 
-// A deniedEntry is a response about an inactive token, or a token that is not an access token.
+// A deniedEntry is a response about a token that is inactive, or is not an access token.
 type deniedEntry struct {
 	denial      *access.Denial
 	requestedAt time.Time
 	expires     time.Time
 }
 
-// The sizes of entry and deniedEntry without the claims. A Denial has an error that wraps another
-// error, each with a text that quotes at most 256 bytes.
+// The sizes of entry and deniedEntry without the claims. The Err of a Denial wraps another error, so
+// there are two errors; the text of each quotes at most 256 bytes.
 const (
 	entryBytes       = int(unsafe.Sizeof(entry{}) - unsafe.Sizeof(access.Unchecked{}))
 	deniedEntryBytes = int(unsafe.Sizeof(deniedEntry{})+unsafe.Sizeof(access.Denial{})) + 2*(64+256)
@@ -63,13 +63,13 @@ func newResponseCache(settings config.IntrospectionCache, pool *cache.Pool, metr
 	}
 }
 
-// shareWith makes c and other share their entries from now on. c keeps its own stale_on_error.
+// shareWith makes c use the entries of other from now on. c keeps its own stale_on_error.
 func (c *responseCache) shareWith(other *responseCache) {
 	c.active, c.inactive, c.replacing, c.clients = other.active, other.inactive, other.replacing, other.clients
 	c.clients.Add(1)
 }
 
-// release removes all entries when the last client that uses them releases them.
+// release gives up the use of the entries. The last client that gives them up removes all entries.
 func (c *responseCache) release() {
 	if c.clients.Add(-1) == 0 {
 		c.active.Clear()
@@ -77,7 +77,7 @@ func (c *responseCache) release() {
 	}
 }
 
-// fresh returns the entry of an active token that has not expired, nil without one.
+// fresh returns the entry of an active token if the entry has not expired, and nil otherwise.
 func (c *responseCache) fresh(sum facts.Sum, now time.Time) *entry {
 	e, ok := c.active.Get(sum)
 	if !ok || !now.Before(e.expires) {
@@ -86,8 +86,8 @@ func (c *responseCache) fresh(sum facts.Sum, now time.Time) *entry {
 	return e
 }
 
-// stale returns the entry of an active token that is fresh or expired within stale_on_error, nil
-// without one. It is used while the server is unavailable.
+// stale returns the entry of an active token if the entry is fresh, or has expired less than
+// stale_on_error ago, and nil otherwise. The result is used while the server is unavailable.
 func (c *responseCache) stale(sum facts.Sum, now time.Time) *entry {
 	e, ok := c.active.Get(sum)
 	if !ok || !now.Before(e.expires.Add(c.settings.StaleOnError)) {
@@ -96,7 +96,8 @@ func (c *responseCache) stale(sum facts.Sum, now time.Time) *entry {
 	return e
 }
 
-// recentDenial returns why the server refused a token recently, nil if it did not.
+// recentDenial returns why the server recently refused a token, or nil if the server did not refuse
+// it.
 func (c *responseCache) recentDenial(sum facts.Sum, now time.Time) error {
 	r, ok := c.inactive.Get(sum)
 	if !ok || !now.Before(r.expires) {
@@ -105,12 +106,12 @@ func (c *responseCache) recentDenial(sum facts.Sum, now time.Time) error {
 	return r.denial
 }
 
-// add stores the response r, for a request that was sent at requestedAt. A response about an active
-// token stays as long as configured, at most until its exp (RFC 7662 section 4), and not at all if
-// owner is "". The time in the cache begins with requestedAt, so that a revocation takes effect in
-// time even if it happens during the request. For the same reason a response never replaces the
-// response to a later request. Up to a tenth of the time is taken off at random, so that tokens of
-// one moment do not expire together.
+// add stores the response r to a request that was sent at requestedAt. A response about an active
+// token is cached as long as configured, at most until the token's exp (RFC 7662 section 4), and not
+// at all if owner is "". The time in the cache begins at requestedAt, so that a revocation takes
+// effect in time even if it happens during the request. For the same reason a response never replaces
+// the response to a later request. The time in the cache is shortened at random by up to a tenth, so
+// that tokens that were cached at the same moment do not expire together.
 func (c *responseCache) add(sum facts.Sum, r *response, requestedAt time.Time, owner string) {
 	c.replacing.Lock()
 	defer c.replacing.Unlock()
@@ -129,10 +130,10 @@ func (c *responseCache) add(sum facts.Sum, r *response, requestedAt time.Time, o
 	age := jitter(c.settings.MaxAge)
 	e := &entry{token: r.token, owner: owner, requestedAt: requestedAt, expires: requestedAt.Add(age), refreshAfter: requestedAt.Add(age - age/5)}
 	if !r.token.Expires.After(e.expires) {
-		e.expires, e.refreshAfter = r.token.Expires, r.token.Expires // an earlier refresh would change nothing
+		e.expires, e.refreshAfter = r.token.Expires, r.token.Expires // an earlier refresh would get the same exp
 	}
 	if owner == "" || !requestedAt.Before(e.expires) {
-		c.active.Remove(sum) // the previous response is outdated
+		c.active.Remove(sum) // because the previous response is outdated
 		return
 	}
 	c.active.Add(sum, e, owner, entryBytes+facts.Bytes(&e.token), e.expires.Add(c.settings.StaleOnError))
@@ -148,14 +149,14 @@ func (c *responseCache) superseded(sum facts.Sum, requestedAt time.Time) bool {
 }
 
 func jitter(age time.Duration) time.Duration {
-	return age - rand.N(age/10+1) //nolint:gosec // guessing the end of an entry gains nothing
+	return age - rand.N(age/10+1) //nolint:gosec // guessing when an entry expires gains nothing
 }
 
-// refreshAheadHits is the number of hits from which an entry is in frequent use.
+// refreshAheadHits is the number of hits that makes an entry one in frequent use.
 const refreshAheadHits = 3
 
-// shouldRefresh counts a hit. It reports once in an entry's life that the entry is in its last
-// fifth and in frequent use.
+// shouldRefresh counts a hit. It returns true once in an entry's life: when the entry is in the last
+// fifth of its life and in frequent use.
 func (e *entry) shouldRefresh(now time.Time) bool {
 	n := e.hits.Load()
 	switch {

@@ -13,16 +13,17 @@ import (
 
 var errTooManyUnknown = errors.New("too many inactive or refused tokens from this client certificate or its issuing authority")
 
-// The rate and burst of inactive or refused tokens, for each certificate and second. Inactive
-// tokens are cached, so only clients that make up or steal tokens reach these limits; granted
-// tokens do not count. All certificates of an authority together have ten times the limit.
+// The limits of inactive or refused tokens for each certificate: tokens per second, and burst.
+// Inactive tokens are cached, so only clients that make up or steal tokens reach these limits;
+// granted tokens do not count. All certificates of an authority together have ten times the limits of
+// one certificate.
 const (
 	unknownTokenRate  = 20
 	unknownTokenBurst = 200
 	authorityFactor   = 10
-	// maxLimiters bounds the certificates, and the authorities, that are counted separately. An
-	// entry has about 200 bytes, so 16,384 entries take 3 MiB. An evicted certificate starts
-	// anew, within the limit of its authority.
+	// maxLimiters bounds the certificates, and the authorities, that are counted separately. An entry
+	// has about 200 bytes, so 16,384 entries take 3 MiB. The count of an evicted certificate starts
+	// at zero, within the limit of its authority.
 	maxLimiters = 16 << 10
 )
 
@@ -55,7 +56,8 @@ func (l unknownTokenLimiter) allow(cert *access.Certificate, now time.Time) erro
 	return nil
 }
 
-// limits returns the limiters of cert and of its authority, nil where nothing was counted.
+// limits returns the limiters of cert and of its authority. A limiter is nil if no token of the
+// certificate or authority was counted.
 func (l unknownTokenLimiter) limits(cert *access.Certificate) [2]*rate.Limiter {
 	own, _ := l.certificates.Get(cert.Thumbprint)
 	authority, _ := l.authorities.Get(authorityOf(cert))
