@@ -101,6 +101,31 @@ func TestADFS(t *testing.T) {
 	}
 }
 
+// The issuers of Entra's clouds and products name one tenant, and other issuers are refused.
+func TestEntraIssuers(t *testing.T) {
+	const tenant = "6e74172b-be56-4843-9ff4-e66a39bb12e3"
+	for issuer, want := range map[string]bool{
+		"https://login.microsoftonline.com/" + tenant + "/v2.0":           true,
+		"https://login.microsoftonline.us/" + tenant + "/v2.0":            true,
+		"https://login.partner.microsoftonline.cn/" + tenant + "/v2.0":    true,
+		"https://" + tenant + ".ciamlogin.com/" + tenant + "/v2.0":        true,
+		"https://example.b2clogin.com/" + tenant + "/v2.0/":               true,
+		"https://login.microsoftonline.com/organizations/v2.0":            false,
+		"https://login.microsoftonline.com/consumers/v2.0":                false,
+		"https://login.microsoftonline.com/example.onmicrosoft.com/v2.0":  false,
+		"https://login.microsoftonline.com/%7Btenantid%7D/v2.0":           false,
+		"https://login.microsoftonline.com/" + tenant:                     false,
+		"https://login.microsoftonline.com/" + tenant + "x/v2.0":          false,
+		"https://login.microsoftonline.com/" + tenant + "/../common/v2.0": false,
+		"https://login.microsoftonline.com/common/" + tenant + "/v2.0":    false,
+	} {
+		text := strings.Replace(withServer(t, "    profile: entra\n"), "https://as.example.com\n", issuer+"\n", 1)
+		if _, err := Parse("file.yaml", "", []byte(text)); (err == nil) != want {
+			t.Errorf("Parse with issuer %s = %v, want it accepted: %t", issuer, err, want)
+		}
+	}
+}
+
 // With the partners named, several servers may name clients by other claims than client_id.
 func TestClientClaimOfSeveralServers(t *testing.T) {
 	text := withServer(t, "    key_set: {file: jwks.json}\n  - name: staff\n    profile: keycloak\n    partners: [northwind]\n    issuer: https://login.example.com/realms/staff\n    audiences: [https://api.example.com]\n")

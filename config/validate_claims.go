@@ -72,6 +72,7 @@ func (k *checker) oneTenant(path string, s *AuthorizationServer) {
 		return
 	}
 	tenant, rest, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
+	rest = strings.TrimSuffix(rest, "/") // the issuers of Azure AD B2C end in a slash
 	switch {
 	case tenant == "adfs" && s.Profile == ProfileEntraV1: // AD FS has no tenants
 	case !guid.MatchString(tenant):
