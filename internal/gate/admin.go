@@ -13,10 +13,10 @@ import (
 const misdirectedAdmin = "The admin listener is not served under this host name. " +
 	"Use its address, or add the name to admin.hosts in the gate's configuration.\n"
 
-// checkAdminHost answers 421 (RFC 9110 section 15.5.20) to a request whose Host is not a name of
-// the admin listener, and passes all other requests to next. Otherwise a web page whose own name
-// resolves to the gate's address (DNS rebinding) could read the metrics, which name partners,
-// through the browser of a user who can reach the listener.
+// checkAdminHost answers 421 (RFC 9110 section 15.5.20) to a request whose Host is not a name of the
+// admin listener, and passes all other requests to next. This stops DNS rebinding: a web page whose own
+// name resolves to the gate's address could read the metrics, which name partners, through the browser
+// of a user who can reach the listener.
 func (g *Gate) checkAdminHost(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !isAdminHost(r.Host, g.current.Load().cfg.Admin.Hosts) {
@@ -27,10 +27,10 @@ func (g *Gate) checkAdminHost(next http.Handler) http.Handler {
 	})
 }
 
-// isAdminHost reports whether the admin listener is served under host, the value of a Host field.
-// Names that cannot be registered in the public DNS need not be configured: addresses, which probes
-// use, names of one label, and names of services inside a Kubernetes cluster. A request without a
-// Host is HTTP/1.0, which browsers do not send.
+// isAdminHost reports whether host, the value of a Host field, is a name of the admin listener. Some
+// names are accepted without configuration, because they cannot be registered in the public DNS:
+// addresses, which probes use, names of one label, and names of services inside a Kubernetes cluster.
+// An empty host is accepted too: the request is of HTTP/1.0, which browsers do not send.
 func isAdminHost(host string, configured []config.Host) bool {
 	if host == "" {
 		return true

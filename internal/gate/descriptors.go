@@ -5,10 +5,10 @@ package gate
 // servers.
 const otherDescriptors = 512
 
-// clampToFileLimit lowers the limits on connections and requests if together they could use all
-// file descriptors. Without descriptors no upstream could be reached, no file read and no probe
-// answered. Each concurrent request may need a descriptor for its upstream. Connections get at
-// least half, and an eighth stays for the rest, however few descriptors there are.
+// clampToFileLimit lowers the limits on connections and requests if together they could use all file
+// descriptors. Without a free descriptor the gate could not reach upstreams, read files or answer
+// probes. Each concurrent request may need a descriptor for its upstream. Connections get at least half
+// of the descriptors. An eighth, or otherDescriptors if that is less, stays free for all other uses.
 func (g *Gate) clampToFileLimit(descriptors int) {
 	sum, requests := 0, g.current.Load().cfg.Listener.Limits.Requests
 	for _, s := range g.servers {

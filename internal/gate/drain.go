@@ -12,8 +12,8 @@ import (
 	"github.com/tallygate/tallygate/internal/httpserver"
 )
 
-// A drain is the way of a gate out of service: first it is not ready, then it closes connections
-// after responses, then it closes its listeners.
+// A drain is the state of a gate that leaves service. First the gate is not ready, then it closes
+// connections after responses, then it closes its listeners.
 type drain struct {
 	draining           chan struct{} // closed when draining begins
 	closeAfterResponse atomic.Bool   // each response closes its connection (GOAWAY over HTTP/2)
@@ -21,13 +21,14 @@ type drain struct {
 	listenersClosing   chan struct{} // closed when no new connection is accepted
 }
 
-// ErrInterrupted is the cause of a context that SIGINT ends.
+// ErrInterrupted is the cause of a context that ended because of SIGINT.
 var ErrInterrupted = errors.New("interrupted")
 
-// finish waits for the end of ctx and then stops the gate: /readyz fails, drain.delay passes except
-// after ErrInterrupted, the listeners close, and running requests may end. A request to drain does
-// the same up to the end of the delay, and the gate still serves. broken ends when a listener
-// fails; the other listeners stop too. stopACME is called before a listener closes.
+// finish waits for the end of ctx and then stops the gate: /readyz fails, drain.delay passes, the
+// listeners close, and running requests may end. After ErrInterrupted there is no delay. If a value
+// arrives in drainRequests before ctx ends, finish starts the delay at once, but the gate serves until
+// ctx ends. broken ends when a listener fails; finish then stops the other listeners without a delay.
+// finish calls stopACME before it closes the listeners.
 func (g *Gate) finish(ctx, broken context.Context, stopACME func()) error {
 	var waited <-chan struct{}
 	select {
@@ -54,10 +55,11 @@ func (g *Gate) finish(ctx, broken context.Context, stopACME func()) error {
 	return g.shutdown(g.current.Load().cfg.Drain.Timeout)
 }
 
-// begin begins to drain, and returns a channel that is closed after drain.delay. In the second half
-// of the delay, responses close their connections. By then load balancers know that the gate is not
-// ready, and clients connect elsewhere. Earlier they would come back, and each return costs a
-// handshake. Closing an idle connection instead could lose a request on its way.
+// begin begins to drain, and returns a channel that is closed after drain.delay. In the second half of
+// the delay, responses close their connections. By then load balancers know that the gate is not ready,
+// and the clients connect to other gates. If responses closed connections earlier, clients would
+// connect to this gate again, and each new connection costs a handshake. Idle connections stay open,
+// because a request may already be on its way.
 func (g *Gate) begin(ctx context.Context) (waited <-chan struct{}) {
 	delay := g.current.Load().cfg.Drain.Delay
 	g.log.InfoContext(ctx, "draining", "delay", delay.String())
@@ -98,8 +100,8 @@ func (g *Gate) drained() error {
 	return nil
 }
 
-// endConnections returns a handler that calls h and, while the gate drains, closes the connection
-// after the response.
+// endConnections returns a handler that calls h. In the second half of the drain delay and later, it
+// also closes the connection after each response.
 func (g *Gate) endConnections(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if g.closeAfterResponse.Load() {
@@ -109,10 +111,10 @@ func (g *Gate) endConnections(h http.Handler) http.Handler {
 	})
 }
 
-// shutdown stops all servers at the same time, except the admin server, which stops last so that
-// probes and a final scrape see the stop. A request that is cut off is an error. Streams and
-// tunnels may have no end of their own; they end after half of timeout, when only long transfers
-// are left.
+// shutdown stops all servers at the same time, except the admin server, which stops last so that probes
+// and a final scrape of the metrics see the stop. shutdown returns an error if it cuts off a request.
+// Streams and tunnels may never end, so shutdown ends them after half of timeout; the rest of timeout
+// is for long transfers.
 func (g *Gate) shutdown(timeout time.Duration) error {
 	close(g.listenersClosing)
 	g.closeAfterResponse.Store(true) // after SIGINT, no delay sets closeAfterResponse

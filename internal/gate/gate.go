@@ -32,22 +32,22 @@ type Gate struct {
 	*telemetry
 	file         string        // the configuration file
 	level        slog.LevelVar // the level of the log
-	pool         reuse.Pool    // of what outlives a state
+	pool         reuse.Pool    // objects that several states share
 	current      atomic.Pointer[state]
-	acme         *acme.Manager // nil: the listeners' certificates come from files
+	acme         *acme.Manager // nil: all certificates of the listeners come from files
 	streams      *proxy.Streams
-	certificates logsample.Samplers // samples the log lines about handshakes that a client certificate ended
+	certificates logsample.Samplers // samples log lines about handshakes that failed because of a client certificate
 	servers      []*httpserver.Server
 	drain
 	reloads        *reloads
-	reloadRequests <-chan os.Signal // a value asks for a reload; nil: never
-	drainRequests  <-chan os.Signal // a value asks to drain without a stop; nil: never
+	reloadRequests <-chan os.Signal // each value requests a reload; nil: no requests
+	drainRequests  <-chan os.Signal // each value requests to drain without a stop; nil: no requests
 }
 
 // New returns a gate for the configuration in file. The gate logs to w. An error is a fault of the
 // configuration or of a file that it names.
 func New(file string, w io.Writer) (*Gate, error) {
-	own := filewatch.Stat(file) // taken before the file is read, as in read
+	own := filewatch.Stat(file) // taken before the file is read, see read
 	cfg, err := config.Load(file)
 	if err != nil {
 		return nil, err
@@ -140,7 +140,7 @@ func (g *Gate) adminHandler() http.Handler {
 	return mux
 }
 
-// probe answers 200 with truth while check returns nil, and otherwise 503 with the error.
+// probe answers 200 with the text truth if check returns nil, and 503 with the error otherwise.
 func probe(truth string, check func() error) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		if err := check(); err != nil {
@@ -153,9 +153,9 @@ func probe(truth string, check func() error) http.HandlerFunc {
 
 func (g *Gate) trust() *mtls.Trust { return g.current.Load().Trust }
 
-// ready returns nil while the gate can decide about requests. The state of upstreams does not
-// matter: if an upstream is down, the gate's own 502 tells callers more than a load balancer
-// without any backend.
+// ready returns nil while the gate can decide about requests. The state of upstreams does not matter:
+// while an upstream is down, a ready gate answers 502, which tells clients more than the error of a
+// load balancer without any ready gate.
 func (g *Gate) ready() error {
 	if g.isDraining() {
 		return errDraining

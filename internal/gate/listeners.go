@@ -22,15 +22,16 @@ import (
 	"github.com/tallygate/tallygate/mtls"
 )
 
-// AdminConnections bounds the connections of the admin listener. Probes and scrapers are few, so
-// 256 are enough. Each listener has its own limit, so partners and probes never compete. One
-// address gets a quarter: a single client must not be able to block the probes and so have the gate
-// restarted.
+// AdminConnections bounds the connections of the admin listener. Probes and scrapers are few, so 256
+// are enough. The partners' listener has a limit of its own, so connections of partners cannot block
+// probes. One client address gets a quarter of the limit, so that a single client cannot block the
+// probes: the orchestrator would restart the gate after failed probes.
 const AdminConnections = 256
 
-// addServer adds a server. Each request goes to what handler returns for the current state, and is
-// counted in inHand unless inHand is nil. The server speaks TLS if the state has TLS settings for
-// its name. Only the partners' server has a fast path and may be behind PROXY protocol.
+// addServer adds a server. For each request, the server calls the handler that handler returns for the
+// current state. inHand counts the concurrent requests, unless inHand is nil. The server uses TLS if
+// the state has TLS settings for name. Only the partners' server has a fast path and may be behind
+// PROXY protocol.
 func (g *Gate) addServer(name string, address config.Address, inHand *atomic.Int64, handler func(*state) http.Handler) {
 	limits := g.current.Load().cfg.Listener.Limits
 	s := &httpserver.Server{
@@ -54,7 +55,8 @@ func (g *Gate) addServer(name string, address config.Address, inHand *atomic.Int
 	s.RefuseMalformed = httpserver.AnswerMalformed(g.malformedAt(name))
 	s.HTTP1.ErrorLog = httpserver.NewErrorLog(g.log, name)
 	if name == PartnersListener {
-		// A body may take any time while bytes move; the handler enforces that.
+		// The server must not bound the time for a body: the handler lets a body take any time while
+		// bytes arrive.
 		s.HTTP1.ReadTimeout, s.HTTP1.WriteTimeout = 0, 0
 		s.ProxyProtocol = func() *config.ProxyProtocol { return g.current.Load().cfg.Listener.ProxyProtocol }
 		s.FastPath = &fastpath.Server{
@@ -80,9 +82,9 @@ func (g *Gate) newListener(name string) *mtls.Listener {
 	return mtls.NewListener(func() *tls.Config { return g.current.Load().tlsConfigs[name] }, challenge)
 }
 
-// handshakeFailed counts and logs a failed handshake. Most failures are noise of the internet,
-// logged at debug level. A panic is an error. An unusable client certificate is a warning, because
-// its owner has no other way to learn of it.
+// handshakeFailed counts and logs a failed handshake. Most failures come from scanners on the internet
+// and are logged at debug level. A panic is logged as an error. An unusable client certificate is
+// logged as a warning, because the owner of the certificate has no other way to learn of it.
 func (g *Gate) handshakeFailed(listener string, remote net.Addr, fault error) {
 	g.handshakes.Failed()
 	var ours *httpserver.PanicError
@@ -121,8 +123,8 @@ func (g *Gate) newConnLimiter(name string, limits config.Limits) *httpserver.Con
 	return d
 }
 
-// Run opens the listeners, serves until ctx ends, and then stops like finish. It returns nil after
-// a clean stop. open opens a listener by its name and configured address.
+// Run opens the listeners, serves until ctx ends, and then stops the gate as finish describes. It
+// returns nil after a clean stop. open opens a listener by its name and configured address.
 func (g *Gate) Run(ctx context.Context, open func(name, address string) (net.Listener, error)) (err error) {
 	issuer := g.current.Load().Issuer // the issuer of the first state; later states share its database and keys
 	if issuer != nil {
@@ -173,7 +175,7 @@ func (g *Gate) Run(ctx context.Context, open func(name, address string) (net.Lis
 	})
 	group.Go(func() error {
 		defer stop()
-		// ACME would otherwise open closed listeners again.
+		// If ACME were still running, it would open the closed listeners again.
 		return g.finish(ctx, serving, stopACME)
 	})
 	return group.Wait()

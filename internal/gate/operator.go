@@ -22,12 +22,12 @@ func OperatorSocket(cfg *config.Config) string {
 
 const OperatorSocketName = "operator.sock"
 
-// longestSocket bounds the path of a Unix socket on every system: macOS has 104 bytes for it
-// including the terminating zero, Linux 108.
+// longestSocket bounds the path of a Unix socket. The path with its terminating zero may have 104 bytes
+// on macOS and 108 bytes on Linux.
 const longestSocket = 103
 
-// checkSocket reports a path that is too long when the configuration is loaded. bind would
-// report it later and less clearly.
+// checkSocket returns an error for a path that is too long. It is called when the configuration is
+// loaded, because bind would fail later and with a less clear error.
 func checkSocket(path string) error {
 	if len(path) > longestSocket {
 		return fmt.Errorf("issuer.state: the socket in it, %q, would have a path of %d bytes, and %d is the most: choose a shorter folder", path, len(path), longestSocket)
@@ -57,8 +57,8 @@ func (g *Gate) serveOperator(ctx context.Context) error {
 // operatorTimeout bounds the reading of an operator's request, and the writing of its answer.
 const operatorTimeout = 10 * time.Second
 
-// listenOperator opens the socket. This process has locked the state by then, so an existing
-// socket was left by a killed process.
+// listenOperator opens the socket. This process already holds the lock of the state, so an existing
+// socket was left by a process that was killed.
 func listenOperator(path string) (net.Listener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("removing the socket of an earlier process: %w", err)

@@ -14,8 +14,8 @@ import (
 	"github.com/tallygate/tallygate/internal/logsample"
 )
 
-// unusable lists errors of crypto/tls about client certificates that no check of the gate sees. The
-// client gets an alert without a reason, so the log names the reason.
+// unusable lists errors by which crypto/tls refuses a client certificate before the gate's own checks.
+// The client gets only an alert without a reason, so the log gives the reason.
 var unusable = []struct{ begins, advice string }{
 	{"tls: failed to parse client certificate: ", "a certificate of the client's chain breaks RFC 5280; its authority must issue another, or the client must leave it out of the chain"},
 	{"tls: client sent certificate containing RSA key larger than", "the client needs a certificate with a shorter key"},
@@ -23,8 +23,8 @@ var unusable = []struct{ begins, advice string }{
 	{"tls: client certificate used with invalid signature algorithm", "the client signs by an algorithm that it was not offered"},
 }
 
-// logUnusableCertificate logs a handshake that failed because of its client certificate: per cause
-// at most one line in ten seconds, with the number of such handshakes since the last line. It
+// logUnusableCertificate logs a handshake that failed because of its client certificate. For each cause
+// it writes at most one line in ten seconds, with the number of such handshakes since the last line. It
 // reports whether the certificate was the cause.
 func (g *Gate) logUnusableCertificate(listener string, remote net.Addr, fault error) bool {
 	var denied *access.Denial
@@ -59,15 +59,15 @@ func (g *Gate) warnOfCertificate(listener string, remote net.Addr, n int, detail
 		slog.Int("count", n), slog.String("detail", access.Truncate(detail)), slog.String("advice", advice))
 }
 
-// malformedAt returns the handler that answers, logs and counts malformed requests at the listener
-// with this name. At the partners' listener the proxy does so, like for all other refusals.
+// malformedAt returns the handler that answers, logs and counts malformed requests at the listener with
+// this name. At the partners' listener the proxy does all three, as for all other refusals.
 func (g *Gate) malformedAt(name string) func(w http.ResponseWriter, r *http.Request, fault error) {
 	if name == PartnersListener {
 		return func(w http.ResponseWriter, r *http.Request, fault error) {
 			g.current.Load().Proxy.RefuseMalformed(w, r, fault)
 		}
 	}
-	var told logsample.Samplers // samples the log by fault
+	var told logsample.Samplers // samples the log lines by fault
 	return func(w http.ResponseWriter, r *http.Request, fault error) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")

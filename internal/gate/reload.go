@@ -12,11 +12,10 @@ import (
 	"github.com/tallygate/tallygate/mtls"
 )
 
-// reload builds a state from the files as they are now, and the next request is decided by the new
-// state. The steps are read, validate, build, prefetch, swap and release. An error in any step before
-// the swap leaves the current state as it was.
-// tallygate_config_reloads_total changes last: a reader that sees the new count finds the log line and
-// the other metrics of the same reload.
+// reload builds a state from the files as they are now, and makes the new state decide about requests.
+// The steps are read, validate, build, prefetch, swap and release. After an error in any step before
+// the swap, the current state stays in use. tallygate_config_reloads_total changes last, so that a
+// reader that sees the new count finds the log line and the other metrics of the same reload.
 func (g *Gate) reload(ctx context.Context) (changed bool) {
 	start := time.Now()
 	g.reloads.pending, g.reloads.moved = nil, false
@@ -52,7 +51,7 @@ func (g *Gate) recordFailure(ctx context.Context, err error) {
 	r.fault = err.Error()
 }
 
-// next returns the state that the files describe now.
+// next builds the state from the present content of the files.
 func (g *Gate) next(ctx context.Context) (*state, error) {
 	cfg, err := g.read()
 	if err != nil {
@@ -78,7 +77,7 @@ func (g *Gate) next(ctx context.Context) (*state, error) {
 // read reads the configuration, and remembers the contents of all files that it names.
 func (g *Gate) read() (*config.Config, error) {
 	r := g.reloads
-	own := filewatch.Stat(g.file) // taken before the file is read: a later write then counts as a change
+	own := filewatch.Stat(g.file) // taken first, so that a write during the read counts as a later change
 	if before := r.seen[g.file]; own.Digest != before.Digest && own.InPlace(before) && !own.EndsWithNewline {
 		return nil, fmt.Errorf("%s: %w", g.file, filewatch.ErrPossiblyTruncated)
 	}
@@ -95,16 +94,16 @@ func (g *Gate) read() (*config.Config, error) {
 // validate refuses changes that need a restart. [config.Load] has found every other fault of cfg.
 func (g *Gate) validate(cfg *config.Config) error { return g.current.Load().cfg.CheckReload(cfg) }
 
-// build loads what cfg names. The next state shares with the current state what has not changed.
+// build loads the files that cfg names. The next state shares all unchanged parts with the current
+// state.
 func (g *Gate) build(cfg *config.Config) (*state, error) {
 	return buildState(cfg, buildOptions{
 		telemetry: g.telemetry, pool: &g.pool, trust: g.trust, streams: g.streams, acme: g.acme, closing: g.closeAfterResponse.Load,
 	})
 }
 
-// prefetch fetches what next needs to decide about the callers that the current state knows: key sets
-// of servers that have moved, and new revocation lists. Without these, next would refuse requests that
-// the current state grants.
+// prefetch fetches the documents without which next would refuse requests that the current state
+// grants: key sets of servers whose URLs have changed, and new revocation lists.
 func (g *Gate) prefetch(ctx context.Context, next *state) error {
 	ctx, cancel := context.WithTimeout(ctx, prefetchTimeout)
 	defer cancel()
@@ -127,8 +126,9 @@ func (g *Gate) checkUnchanged() error {
 	return nil
 }
 
-// swap makes next decide about requests from the next request on, and returns the previous state, nil at
-// the start. If next trusts less, no session of before is resumed.
+// swap makes next decide about all later requests. It returns the previous state, or nil at the start.
+// If next may refuse a client certificate that the previous state accepts, no TLS session from before
+// the swap is resumed.
 func (g *Gate) swap(next *state) (previous *state) {
 	previous = g.current.Swap(next)
 	g.level.Set(next.cfg.Log.Level.Level())

@@ -27,26 +27,26 @@ import (
 // changes; a reload builds a new state.
 type state struct {
 	cfg        *config.Config
-	lease      *reuse.Lease // of what outlives the state
+	lease      *reuse.Lease // holds the objects that s shares with other states
 	Trust      *mtls.Trust
 	Issuer     *issuer.Issuer // nil: no issuer is configured
 	table      *policy.Table
 	Validator  *validate.Validator
 	Proxy      *proxy.Proxy
-	directory  *x509.CertPool             // trust anchors of the ACME directory; nil: the system's
-	keyPairs   map[string]tls.Certificate // by listener; without an entry, the certificate comes from ACME
-	tlsConfigs map[string]*tls.Config     // by listener that speaks TLS
+	directory  *x509.CertPool             // trust anchors of the ACME directory; nil: the system's anchors
+	keyPairs   map[string]tls.Certificate // by listener; a listener without an entry has a certificate from ACME
+	tlsConfigs map[string]*tls.Config     // by listener; a listener without TLS has no entry
 }
 
-// buildOptions is what buildState needs beside the configuration.
+// buildOptions are the inputs of buildState besides the configuration.
 type buildOptions struct {
 	*telemetry
-	trust   func() *mtls.Trust // returns the current state's Trust; not called before there is a current state
-	acme    *acme.Manager      // provides certificates if no files do; nil for a command that does not serve
+	trust   func() *mtls.Trust // returns the current state's Trust; called only after the first state is built
+	acme    *acme.Manager      // provides certificates that are not in files; nil for a command that does not serve
 	streams *proxy.Streams     // nil for a command that does not serve
-	pool    *reuse.Pool        // of what outlives the state; nil: nothing does
+	pool    *reuse.Pool        // objects to share with other states; nil: nothing is shared
 	closing func() bool        // reports whether responses must close their connections; nil: never
-	own     *LocalIssuer       // the issuer to ask in place of the state's own, when another process runs it; nil: the state's own
+	own     *LocalIssuer       // the running issuer of another process; nil: the state's own issuer
 }
 
 // A LocalIssuer is the part of our own issuer that the validator calls.
@@ -55,9 +55,9 @@ type LocalIssuer struct {
 	Revoked func(access.Unchecked) bool
 }
 
-// buildState loads what cfg names (certificates, anchors, keys) and connects the parts. It opens no
-// listener, sends nothing and does not open the issuer's state, so that the command check can call
-// it. An error lists all faults, and nothing is left open then.
+// buildState loads the files that cfg names (certificates, anchors, keys) and connects the parts. It
+// opens no listener, sends no request and does not open the issuer's state, so that the command check
+// can call it. The error lists all faults. With an error, buildState leaves nothing open.
 func buildState(cfg *config.Config, from buildOptions) (*state, error) {
 	if err := filewatch.CheckFiles(cfg.Files()); err != nil {
 		return nil, err
@@ -90,8 +90,8 @@ func buildState(cfg *config.Config, from buildOptions) (*state, error) {
 	return s, nil
 }
 
-// Load is buildState for a command that inspects a configuration and does not serve. own may be
-// nil.
+// Load builds the state for a command that inspects a configuration and does not serve. own is the
+// issuer that another process runs, or nil.
 func Load(cfg *config.Config, log *slog.Logger, own *LocalIssuer) (*state, error) {
 	in := newTelemetry(log)
 	s, err := buildState(cfg, buildOptions{telemetry: in, own: own})
@@ -121,7 +121,7 @@ func (s *state) makeIssuer(from buildOptions) (err error) {
 
 func (s *state) makeValidator(from buildOptions) (err error) {
 	options := validate.Options{Memory: from.memory, Log: from.log, Metrics: from.validation, Lease: s.lease}
-	if s.table != nil { // nil after a fault; the validator is built to find further faults
+	if s.table != nil { // after a fault s.table is nil, and the validator is built only to find further faults
 		options.Partner = s.table.Holder
 	}
 	if s.Issuer != nil {
@@ -148,9 +148,9 @@ func (s *state) makeProxy(from buildOptions) (err error) {
 	return err
 }
 
-// buildTLSConfigs makes the TLS settings of all listeners. The issuer has settings for mutual TLS.
-// If mutual TLS has a listener of its own as an alias (RFC 8705 section 5), the issuer also has
-// settings that never request a certificate.
+// buildTLSConfigs makes the TLS settings of all listeners. At the issuer's listener, mutual TLS is on.
+// If mutual TLS has a listener of its own as an alias (RFC 8705 section 5), the main listener of the
+// issuer never requests a certificate.
 func (s *state) buildTLSConfigs(from buildOptions) {
 	listener := s.cfg.Listener
 	settings := func(name string, judge func() *mtls.Trust, onFailure config.OnFailure) *tls.Config {
@@ -166,8 +166,8 @@ func (s *state) buildTLSConfigs(from buildOptions) {
 	if s.Issuer == nil {
 		return
 	}
-	// Metadata and key set are public, so this listener completes the handshake with any
-	// certificate. The endpoints check the certificate.
+	// Metadata and key set are public, so the handshake succeeds with any client certificate, and the
+	// endpoints check the certificate.
 	mutual := settings(IssuerListener, from.trust, config.Respond)
 	if s.cfg.Issuer.MTLSAlias == nil {
 		s.tlsConfigs[IssuerListener] = mutual
@@ -178,8 +178,8 @@ func (s *state) buildTLSConfigs(from buildOptions) {
 	s.tlsConfigs[IssuerListener], s.tlsConfigs[AliasListener] = plain, mutual
 }
 
-// loadKeyPairs reads the certificate and key of each listener that has them in files. An issuer
-// without a certificate of its own uses the partners' listener's.
+// loadKeyPairs reads the certificate and key of each listener that has them in files. An issuer without
+// a certificate of its own uses the certificate of the partners' listener.
 func loadKeyPairs(cfg *config.Config) (map[string]tls.Certificate, error) {
 	pairs := map[string]tls.Certificate{}
 	var err error
@@ -201,9 +201,10 @@ func loadKeyPairs(cfg *config.Config) (map[string]tls.Certificate, error) {
 	return pairs, err
 }
 
-// loadTrust reads the anchors. The next Trust gets the previous Trust and takes over the connections that
-// it has judged, and its revocation lists as far as they are still valid; without a change, it is the
-// previous Trust. If only the anchor tells two partners apart, an anchor that both have is an error.
+// loadTrust reads the anchors. If nothing has changed, the result is the previous Trust. A new Trust
+// takes over, from the previous Trust, the connections with their judged certificates, and the
+// revocation lists that are still valid. If only the anchor tells two partners apart, an anchor that
+// both have is an error.
 func loadTrust(cfg *config.Config, lease *reuse.Lease, options mtls.Options) (*mtls.Trust, error) {
 	trust, err := reuse.Acquire(lease, "trust", nil, func(previous *mtls.Trust) (*mtls.Trust, error) {
 		options.Previous = previous
@@ -215,9 +216,10 @@ func loadTrust(cfg *config.Config, lease *reuse.Lease, options mtls.Options) (*m
 	return trust, policy.CheckAnchors(cfg, trust.Anchors())
 }
 
-// readRegistered reads the certificates that applications with self_signed_tls_client_auth register
-// in files and in inline key sets. A certificate that two applications register is an error. Only
-// the issuer, if there is one, logs keys without a certificate, so that they are logged once.
+// readRegistered reads the certificates that applications with self_signed_tls_client_auth register in
+// files and in inline key sets. A certificate that two applications register is an error. The issuer
+// reads the same keys and warns of keys without a certificate, so readRegistered logs this warning only
+// if there is no issuer.
 func readRegistered(cfg *config.Config, log *slog.Logger) (map[config.ClientID]map[access.Thumbprint]bool, error) {
 	if cfg.Issuer != nil {
 		log = slog.New(slog.DiscardHandler)
@@ -242,18 +244,18 @@ func readRegistered(cfg *config.Config, log *slog.Logger) (map[config.ClientID]m
 	return registered, policy.CheckRegistered(cfg, registered)
 }
 
-// ReadOnce reads once what a serving gate keeps fresh: revocation lists, metadata and key sets. The
-// error lists the failures.
+// ReadOnce fetches once the documents that a serving gate keeps fresh: revocation lists, metadata and
+// key sets. The error lists the failures.
 func (s *state) ReadOnce(ctx context.Context) error {
 	return errors.Join(s.Trust.Prefetch(ctx), s.Validator.RefreshOnce(ctx))
 }
 
-// release gives up what no other state holds: connections, caches, background work. Requests that still use
-// s go on.
+// release gives up connections, caches and background work that no other state holds. Requests that
+// still use s continue.
 func (s *state) release() { s.lease.Release() }
 
-// Close releases s at the end of the process, and cancels the requests in the background. The issuer stays
-// open, since all states share it.
+// Close releases s at the end of the process, and cancels the requests that run in the background. The
+// issuer stays open, since all states share it.
 func (s *state) Close() {
 	s.Validator.CancelRequests()
 	s.release()

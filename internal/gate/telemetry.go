@@ -22,7 +22,8 @@ import (
 	"github.com/tallygate/tallygate/validate"
 )
 
-// telemetry holds the log, the metrics and the limits of a process. They outlive configurations.
+// telemetry holds the log, the metrics and the limits of a process. All states of the process share
+// them.
 type telemetry struct {
 	log        *slog.Logger
 	registry   *prometheus.Registry
@@ -60,12 +61,12 @@ func newTelemetry(log *slog.Logger) *telemetry {
 	return in
 }
 
-// CacheFraction is the divisor for the caches' part of the process memory: an eighth. The chart's
-// limit leaves 512 MiB × 9/10 = 460 MiB, so the caches get 57 MiB, which is some 60,000 tokens at 1
-// KiB. New connections are refused at six eighths.
+// CacheFraction is the divisor that gives the caches' part of the memory limit: an eighth. The chart's
+// limit leaves 512 MiB × 9/10 = 460 MiB, so the caches get 57 MiB, which hold some 60,000 tokens at 1
+// KiB. New connections are refused when six eighths of the memory are in use.
 const CacheFraction = 8
 
-// limitMemory sets the memory limit of the process and of its caches, in bytes. 0 is no limit.
+// limitMemory sets the memory limit of the process and of its caches, in bytes. 0 means no limit.
 func (in *telemetry) limitMemory(bytes int64) {
 	in.load.MaxMemory = bytes
 	if bytes > 0 {

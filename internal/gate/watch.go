@@ -16,8 +16,8 @@ const (
 	// PollInterval is the time between two reads of the files, for changes that no notification
 	// reports, and between two attempts of a reload that failed.
 	PollInterval = 10 * time.Second
-	// Debounce is how long the files must be unchanged before a reload, since files that belong
-	// together are rarely written at once.
+	// Debounce is how long the files must stay unchanged before a reload, because a writer of several
+	// files rarely writes all of them at once.
 	Debounce = 250 * time.Millisecond
 	// maxDebounce bounds the wait for unchanged files. A file that is written continuously must not
 	// delay the reload of all others.
@@ -25,8 +25,8 @@ const (
 	// prefetchTimeout bounds the fetches of revocation lists and key sets from new URLs, before the
 	// new state decides about requests.
 	prefetchTimeout = 10 * time.Second
-	// ticketLife is how long a key encrypts session tickets. After that, the key still decrypts
-	// tickets for the same time.
+	// ticketLife is how long a key encrypts session tickets. For the same time after that, the key
+	// still decrypts tickets.
 	ticketLife = 24 * time.Hour
 )
 
@@ -34,10 +34,10 @@ const (
 // uses it.
 type reloads struct {
 	seen    filewatch.Files // the files at the last attempt to reload
-	pending filewatch.Files // the files at the last scan, until they are settled; nil if no change is pending
-	began   time.Time       // when the first change was noticed
-	since   time.Time       // when the files became as in pending
-	moved   bool            // files changed during the last reload, which kept the old state
+	pending filewatch.Files // the files at the last scan; nil if no change is pending
+	began   time.Time       // when the first pending change was noticed
+	since   time.Time       // when the files last changed to the states in pending
+	moved   bool            // files changed during the last reload, which therefore kept the old state
 	fault   string          // the last reload's error; "" after a success
 
 	succeeded prometheus.Gauge
@@ -69,15 +69,16 @@ func newReloads(registerer prometheus.Registerer) *reloads {
 	return r
 }
 
-// recordSuccess records that the gate uses the files as seen. file is the configuration file.
+// recordSuccess records that the gate uses the files in seen. file is the configuration file.
 func (r *reloads) recordSuccess(file string) {
 	r.succeeded.Set(1)
 	r.when.SetToCurrentTime()
 	r.hash.Set(r.seen[file].Digest.Number())
 }
 
-// settled reports whether the files have changed since the last attempt to reload and are complete
-// now, or have changed for too long. again reports whether another look is due.
+// settled reports whether a reload is due: the files have changed since the last attempt to reload, and
+// they are complete now or have kept changing for maxDebounce. again reports whether settled must be
+// called again after Debounce.
 func (r *reloads) settled() (yes, again bool) {
 	now, at := r.seen.Rescan(), time.Now()
 	if !r.moved && now.Same(r.seen) {
@@ -96,9 +97,9 @@ func (r *reloads) settled() (yes, again bool) {
 	return yes, !yes
 }
 
-// watchLoop keeps the current state's key sets and revocation lists fresh and replaces the state
-// when files have changed, until ctx ends. Only watchLoop reloads, so reloads never overlap. No
-// reload begins once the gate closes its listeners.
+// watchLoop keeps the current state's key sets and revocation lists fresh, and replaces the state when
+// files have changed, until ctx ends. Reloads never overlap, because no other function reloads. After
+// the gate has begun to close its listeners, watchLoop starts no reload.
 func (g *Gate) watchLoop(ctx context.Context) error {
 	stop := g.startRefresh(ctx)
 	defer func() {
@@ -127,12 +128,12 @@ func (g *Gate) watchLoop(ctx context.Context) error {
 		select {
 		case <-g.listenersClosing:
 		case <-g.reloadRequests:
-			g.reloads.fault = "" // makes the next result logged, even if it is the same
+			g.reloads.fault = "" // so that the result is logged even if it equals the previous result
 			reload()
 		case <-w.Changed:
 			if look == nil {
 				look = time.After(Debounce)
-				_, _ = g.reloads.settled() // records the files for the comparison in the next look
+				_, _ = g.reloads.settled() // records the present states, with which the next call compares
 			}
 		case <-look:
 			look = nil
@@ -147,7 +148,7 @@ func (g *Gate) watchLoop(ctx context.Context) error {
 			switch {
 			case look != nil:
 			case g.reloads.fault != "" && g.reloads.seen.Rescan().Same(g.reloads.seen):
-				reload() // the fault may come from outside the files
+				reload() // the cause of the failure may lie outside the files
 			default:
 				look = time.After(0)
 			}
@@ -159,13 +160,13 @@ func (g *Gate) watchLoop(ctx context.Context) error {
 	return nil
 }
 
-// startRefresh keeps the current state's key sets fresh until no state holds them, and its revocation
-// lists until stop is called.
+// startRefresh keeps the current state's documents fresh: key sets until no state holds them, and
+// revocation lists until stop is called.
 func (g *Gate) startRefresh(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	now := g.current.Load()
 	var running sync.WaitGroup
-	now.Validator.Start() // Start's background work ends when no state holds it
+	now.Validator.Start() // Start's background work ends when no state holds the key sets
 	running.Go(func() { now.Trust.Run(ctx) })
 	return func() {
 		cancel()

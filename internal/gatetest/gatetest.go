@@ -13,11 +13,12 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// Patience bounds every wait of a test. What is waited for comes within milliseconds on an idle machine.
+// Patience bounds every wait of a test. On an idle machine, the awaited result comes within
+// milliseconds.
 const Patience = time.Minute
 
-// Eventually waits until holds returns true, and ends the test if it does not within [Patience]. It is for
-// the effects of real sockets, files and processes.
+// Eventually waits until holds returns true, and ends the test if holds has not returned true within
+// [Patience]. It is for the effects of real sockets, files and processes.
 func Eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	pause := time.Millisecond
@@ -37,7 +38,8 @@ func WriteFile(t testing.TB, path string, content []byte) {
 	}
 }
 
-// Reason returns the reason of err, Granted for nil. An error that wraps no Denial ends the test.
+// Reason returns the reason in err, or Granted if err is nil. An error that wraps no Denial ends the
+// test.
 func Reason(t testing.TB, err error) access.Reason {
 	t.Helper()
 	if err == nil {
@@ -50,7 +52,7 @@ func Reason(t testing.TB, err error) access.Reason {
 	return d.Reason
 }
 
-// JSON returns the JSON of v, which must have one.
+// JSON returns the JSON encoding of v. It panics if v cannot be encoded.
 func JSON(v any) []byte {
 	text, err := json.Marshal(v)
 	if err != nil {
@@ -59,5 +61,5 @@ func JSON(v any) []byte {
 	return text
 }
 
-// KeySet returns a key set (RFC 7517 section 5) with keys, whatever they are.
+// KeySet returns a key set (RFC 7517 section 5) of keys, which may be any values with a JSON encoding.
 func KeySet(keys ...any) []byte { return JSON(map[string]any{"keys": keys}) }

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// A Log is what a logger or a process writes. It may be read while it is written.
+// A Log collects the output of a logger or of a process. It is safe for concurrent use.
 type Log struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -20,17 +20,17 @@ func (l *Log) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
-// String returns what was written.
+// String returns the output so far.
 func (l *Log) String() string { return string(l.Bytes()) }
 
-// Bytes returns a copy of what was written.
+// Bytes returns a copy of the output so far.
 func (l *Log) Bytes() []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return bytes.Clone(l.text.Bytes())
 }
 
-// Wait waits for a line that contains part and returns the first.
+// Wait waits for a line that contains part and returns the first such line.
 func (l *Log) Wait(t testing.TB, part string) (found string) {
 	t.Helper()
 	Eventually(t, "a log line with "+part, func() bool {

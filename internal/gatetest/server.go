@@ -12,8 +12,8 @@ import (
 // Issuer is the issuer of [AuthorizationServer].
 const Issuer = "https://as.example"
 
-// AuthorizationServer returns the settings of a server with the defaults of package config, without a key
-// set, changed by edits in their order.
+// AuthorizationServer returns the settings of a server with the defaults of package config and without
+// a key set. edits change the settings in the given order.
 func AuthorizationServer(edits ...func(*config.AuthorizationServer)) config.AuthorizationServer {
 	s := config.AuthorizationServer{
 		Name:       "partners",
@@ -33,7 +33,7 @@ func AuthorizationServer(edits ...func(*config.AuthorizationServer)) config.Auth
 	return s
 }
 
-// Algorithms makes a server accept list.
+// Algorithms returns an edit that sets the accepted algorithms to list.
 func Algorithms(list ...config.Algorithm) func(*config.AuthorizationServer) {
 	return func(s *config.AuthorizationServer) { s.Algorithms = list }
 }
