@@ -43,8 +43,9 @@ func CertificateNames(cert *x509.Certificate) []CertificateName {
 	return append(out, CertificateName{"thumbprints", thumbprint.String()}, CertificateName{"thumbprints", thumbprint.Hex()})
 }
 
-// yaml returns r as a line of YAML. Go's quoting is valid YAML. It protects the terminal, because
-// the creator of the certificate chose the value.
+// yaml returns r as a line of YAML. The value is quoted as in Go, which is valid YAML. The quoting also
+// protects the terminal from control characters, because the creator of the certificate chose the
+// value.
 func (r CertificateName) yaml() string {
 	value := strconv.Quote(r.Value)
 	if r.Key == "thumbprints" {

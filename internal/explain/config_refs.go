@@ -37,8 +37,8 @@ func (x *explainer) hosts() []string {
 	return slices.Compact(hosts)
 }
 
-// server returns the configuration path of the token's authorization server, or of all servers if
-// the token's server is unknown.
+// server returns the configuration path of the token's authorization server. If that server is unknown,
+// it returns the path of the list of all servers.
 func (x *explainer) server() string {
 	for i, s := range x.cfg.AuthorizationServers {
 		if string(s.Name) == x.decision.Server {
@@ -64,7 +64,8 @@ func (x *explainer) route() string {
 	return fmt.Sprintf("apis[%d].routes[%d]", x.decision.Rule.API, x.decision.Rule.Route)
 }
 
-// rate describes the rate limit of the client. Only a running gate knows how much of the rate is used.
+// rate describes the rate limit of the client. How much of the rate is used is known only to a running
+// gate.
 func (x *explainer) rate(stage *Stage) {
 	if path, a := x.application(); a.RateLimit != nil {
 		x.at(stage, path+".rate_limit")

@@ -17,7 +17,7 @@ import (
 // An Explanation describes a decision by its checks.
 type Explanation struct {
 	Granted     bool         `json:"granted"`
-	Status      int          `json:"status,omitzero"` // 0: the upstream's status
+	Status      int          `json:"status,omitzero"` // 0: the status comes from the upstream
 	Reason      string       `json:"reason"`
 	Error       string       `json:"error,omitzero"` // RFC 6750 section 3.1
 	Description string       `json:"description,omitzero"`
@@ -42,18 +42,19 @@ type Stage struct {
 	Position string       `json:"position,omitzero"` // position of the rule in the configuration, file:line:column
 	Path     string       `json:"rule,omitzero"`     // the rule's path, as in faults of the configuration
 	Detail   string       `json:"detail,omitzero"`
-	// The fields below are set for checks that compare. The Hex fields repeat a thumbprint in
-	// hexadecimal.
+	// The fields below are set for checks that compare two values. The Hex fields have the same
+	// thumbprints as Expected and Got, in hexadecimal.
 	Compared    string `json:"compared,omitzero"`
 	Expected    string `json:"expected,omitzero"`
 	ExpectedHex string `json:"expected_hex,omitzero"`
 	Got         string `json:"got,omitzero"`
 	GotHex      string `json:"got_hex,omitzero"`
-	// Hint says what a refused token has instead of what is configured, and the settings that find it.
+	// Hint names the claims that a refused token has in place of a configured claim, and the settings
+	// that make the gate read them.
 	Hint string `json:"hint,omitzero"`
 }
 
-// An explainer has what the checks of one decision used.
+// An explainer holds the inputs of the checks that led to one decision.
 type explainer struct {
 	cfg         *config.Config
 	trust       *mtls.Trust
@@ -107,7 +108,7 @@ func (x *explainer) describePass(stage *Stage) {
 	case access.StageToken:
 		x.at(stage, x.server())
 		stage.Detail = fmt.Sprintf("issued by authorization server %s for client_id %q", x.decision.Server, x.decision.ClientID)
-		if claims.Server != "" { // the binding check has passed too
+		if claims.Server != "" { // a token with claims has passed the binding check, too
 			stage.Detail += fmt.Sprintf(", scope %q, until %s", strings.Join(claims.Scopes, " "), claims.Expires.UTC().Format(time.RFC3339))
 		}
 	case access.StageBinding:
@@ -128,8 +129,8 @@ func (x *explainer) describePass(stage *Stage) {
 	}
 }
 
-// explanations name the rule behind a reason, and the compared values if the check itself does not
-// return them.
+// explanations has, for each reason, a function that sets the configured rule which the request breaks.
+// The function also sets the compared values if the error of the check has none.
 var explanations = []struct {
 	reason access.Reason
 	name   func(*explainer, *Stage)
@@ -141,7 +142,7 @@ var explanations = []struct {
 	{access.RevokedCertificate, func(x *explainer, g *Stage) { x.at(g, revocationPath) }},
 	{access.RevocationUnknown, func(x *explainer, g *Stage) { x.at(g, revocationPath) }},
 	{access.UpgradeNotAllowed, func(x *explainer, g *Stage) {
-		if x.decision.Route != "" { // without a matched route, the upgrade is refused on every route
+		if x.decision.Route != "" { // without a matched route, no setting of a route is at fault
 			x.at(g, x.route())
 			x.compare(g, "Upgrade", "an upgrade that the route lists", "websocket")
 		}
@@ -151,7 +152,7 @@ var explanations = []struct {
 		x.compare(g, "body", "no body, unless the route has body: allowed", "a "+x.request.Method+" request with a body")
 	}},
 	{access.UnknownClient, func(x *explainer, g *Stage) {
-		if g.Compared == "partner" { // the client is known, but the server's list lacks its partner
+		if g.Compared == "partner" { // the client is known, but the partner is not in the server's list of partners
 			x.at(g, x.server()+".partners")
 			return
 		}
@@ -169,7 +170,7 @@ var explanations = []struct {
 		x.compare(g, "call", "a route of an API that the application may call", x.request.Method+" "+pathOf(x.request))
 	}},
 	{access.BindingNotAccepted, func(x *explainer, g *Stage) {
-		if x.decision.Route != "" { // otherwise no API takes keys
+		if x.decision.Route != "" { // without a matched route, no API accepts tokens that are bound to a key
 			x.at(g, fmt.Sprintf("apis[%d].binding", x.decision.Rule.API))
 		}
 	}},
@@ -210,20 +211,20 @@ func (x *explainer) describeRefusal(stage *Stage) {
 	}
 }
 
-// at sets the rule at the configuration path, if the file has it.
+// at sets the rule to the setting at path, if the configuration file has this setting.
 func (x *explainer) at(stage *Stage, path string) {
 	if at := x.cfg.Position(path); at.Line > 0 {
 		stage.Path, stage.Position = path, at.String()
 	}
 }
 
-// compare sets the compared values.
+// compare sets the name of what was compared, the expected value and the received value.
 func (x *explainer) compare(stage *Stage, of, want, got string) {
 	stage.Compared, stage.Expected, stage.Got = of, want, got
 	stage.ExpectedHex, stage.GotHex = hexOf(want), hexOf(got)
 }
 
-// hexOf returns a thumbprint in hexadecimal, "" for other strings.
+// hexOf returns the thumbprint s in hexadecimal, or "" if s is no thumbprint.
 func hexOf(s string) string {
 	t, err := access.ParseThumbprint(s)
 	if err != nil {

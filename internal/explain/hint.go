@@ -13,13 +13,14 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// A presented token is the header and the claims of the request's JWT. Explain describes it and
-// trusts nothing in it.
+// A presented holds the header and the claims of the JWT in the request. They are not verified, and
+// only the text of the explanation uses them.
 type presented struct {
 	header, claims map[string]jsontext.Value
 }
 
-// token returns the JWT of the request, false for another token and without one.
+// token returns the header and claims of the JWT in the request. ok is false if the request has no
+// token, or a token that is not a JWT.
 func (x *explainer) token() (p presented, ok bool) {
 	_, raw, _ := strings.Cut(x.request.Header.Get("Authorization"), " ")
 	segments := strings.Split(raw, ".")
@@ -35,7 +36,7 @@ func (x *explainer) token() (p presented, ok bool) {
 	return p, true
 }
 
-// settings returns the authorization server that the token names, or nil.
+// settings returns the settings of the authorization server whose issuer is the iss claim of p, or nil.
 func (x *explainer) settings(p presented) *config.AuthorizationServer {
 	for i := range x.cfg.AuthorizationServers {
 		s := &x.cfg.AuthorizationServers[i]
@@ -46,8 +47,8 @@ func (x *explainer) settings(p presented) *config.AuthorizationServer {
 	return nil
 }
 
-// hint says what the token has instead of what is configured, and the settings that would find it.
-// It is "" if the token has nothing of the kind.
+// hint names claims that the token has in place of a configured claim, and the settings that make the
+// gate read these claims. It returns "" if there is nothing to propose.
 func (x *explainer) hint() string {
 	p, ok := x.token()
 	if !ok {
@@ -65,7 +66,7 @@ func (x *explainer) hint() string {
 	return ""
 }
 
-// hints are the reasons that another setting may resolve.
+// hints has a function for each reason whose cause may be a setting that does not fit the token.
 var hints = []struct {
 	reason access.Reason
 	say    func(*explainer, presented, *config.AuthorizationServer) string
@@ -88,8 +89,8 @@ var hints = []struct {
 	{access.NotBound, func(_ *explainer, p presented, _ *config.AuthorizationServer) string { return p.bindingHint() }},
 }
 
-// instead names the first of candidates that the token has, if it has none of the configured
-// claims. list says that the setting is a list.
+// instead proposes a setting if the token has none of the configured claims: the value is the first
+// claim of candidates that the token has. list says that the value of the setting is a list.
 func (p presented) instead(configured, candidates []config.ClaimName, setting string, list bool) string {
 	if slices.ContainsFunc(configured, p.has) {
 		return ""
@@ -107,7 +108,7 @@ func (p presented) instead(configured, candidates []config.ClaimName, setting st
 	return ""
 }
 
-// scopes names the claims in which the token has scopes instead of the configured claim.
+// scopes proposes a setting for a token whose scopes are in another claim than the configured claim.
 func (p presented) scopes(s *config.AuthorizationServer) string {
 	if s.ScopePrefix != "" && p.has(s.ScopeClaim) {
 		return fmt.Sprintf("%s=%s: no scope begins with scope_prefix %q", s.ScopeClaim, p.quoted(s.ScopeClaim), s.ScopePrefix)
@@ -123,8 +124,8 @@ func (p presented) scopes(s *config.AuthorizationServer) string {
 	return ""
 }
 
-// audienceHint names another claim for tokens of Cognito alone: for other servers, it would accept
-// the tokens of every API.
+// audienceHint proposes another claim for the audience only for tokens of Cognito. With other servers,
+// such a setting would make the gate accept tokens that are meant for any other API.
 func (p presented) audienceHint(s *config.AuthorizationServer) string {
 	switch {
 	case slices.ContainsFunc(s.AudienceClaim, p.has):
@@ -166,7 +167,7 @@ func (p presented) bindingHint() string {
 	return "no cnf: the server does not bind the token; let it bind access tokens of the client to its certificate (RFC 8705 section 3)"
 }
 
-// orProfile returns the end of a hint: the profile that fits the token, "" if none does.
+// orProfile returns the end of a hint: the profile that fits the token, or "" if no profile fits.
 func (p presented) orProfile() string {
 	if profile := p.profile(); profile != "" {
 		return " or profile: " + string(profile)
@@ -201,7 +202,7 @@ func (p presented) profile() config.Profile {
 	return ""
 }
 
-// has reports whether the token has the claim, and not as null.
+// has reports whether the token has the claim with a value other than null.
 func (p presented) has(claim config.ClaimName) bool {
 	v, ok := p.claims[string(claim)]
 	return ok && v.Kind() != jsontext.KindNull

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Text returns e as text. Certificate and token hold names that their creators chose, and a terminal
-// interprets some characters, so Text escapes every name.
+// Text returns e as text. It escapes every name, because the creators of the certificate and of the
+// token chose the names, and a terminal interprets some characters.
 func (e *Explanation) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "request      %s https://%s%s\n", Printable(e.Method), Printable(e.Host), Printable(e.Path))

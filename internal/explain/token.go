@@ -13,8 +13,8 @@ import (
 	"github.com/tallygate/tallygate/issuer"
 )
 
-// WriteTokenText writes the explanation of a token request as text. Verdicts and names come from
-// the creator of the certificate, so they are escaped.
+// WriteTokenText writes the explanation of a token request as text. It escapes verdicts and names,
+// because they quote text that the creator of the certificate chose.
 func WriteTokenText(w io.Writer, e issuer.Explanation) error {
 	var b strings.Builder
 	for _, step := range e.Governance.Steps {
@@ -43,8 +43,8 @@ func WriteTokenText(w io.Writer, e issuer.Explanation) error {
 	return err
 }
 
-// Printable replaces characters that do not print by JSON escapes. The result is one line, and JSON
-// keeps its meaning.
+// Printable replaces characters that do not print by JSON escapes. The result is one line. If s is
+// JSON, the result is JSON with the same meaning.
 func Printable(s string) string {
 	var b strings.Builder
 	for _, r := range s {

@@ -45,11 +45,11 @@ func (m *Member) UnmarshalJSONFrom(decoder *jsontext.Decoder) error {
 	return nil
 }
 
-// Text returns the value of m, and false if m is not a JSON string.
+// Text returns the string in m. ok is false if m is not a JSON string.
 func (m Member) Text() (string, bool) { return Text(jsontext.Value(m)) }
 
-// Read returns the claims of a token from the authorization server with that name. A claim of the
-// wrong type makes the token malformed: the error is an [access.Denial].
+// Read returns the claims of a token. server is the name of the authorization server that issued the
+// token. A claim of the wrong type makes the token malformed, and the error is an [access.Denial].
 func (m *Members) Read(server string) (access.Unchecked, error) {
 	var r claimReader
 	u := access.Unchecked{
@@ -71,11 +71,11 @@ func (m *Members) Read(server string) (access.Unchecked, error) {
 	return u, nil
 }
 
-// confirmation reads a cnf claim (RFC 7800 section 3.1). Present is set for a cnf of any form, so
-// a token with a cnf is never taken for a bearer token. The thumbprints are zero, which match no
-// certificate and no key, unless cnf is an object with no other members than a well-formed x5t#S256
-// (RFC 8705 section 3.1) and a well-formed jkt (RFC 9449 section 6.1), or one of both. Any other
-// member is a binding that the gate does not check.
+// confirmation reads a cnf claim (RFC 7800 section 3.1). Present is set for a cnf of any form, so a
+// token with a cnf is never taken for a bearer token. The thumbprints are set only if cnf is an object
+// with a well-formed x5t#S256 (RFC 8705 section 3.1), a well-formed jkt (RFC 9449 section 6.1), or
+// both, and with no other members: any other member is a binding that the gate does not check.
+// Otherwise the thumbprints are zero, and a zero thumbprint matches no certificate and no key.
 func confirmation(m Member) access.Confirmation {
 	if m == nil {
 		return access.Confirmation{}
@@ -136,8 +136,8 @@ func (r *claimReader) text(claim string, m Member) string {
 	return s
 }
 
-// list reads a string or an array of strings, RFC 7519 section 4.1.3. A null element is an error,
-// because only members can be absent.
+// list reads a string or an array of strings (RFC 7519 section 4.1.3). A null element is an error. null
+// stands for an absent value only as the value of a whole claim.
 func (r *claimReader) list(claim string, m Member) []string {
 	if m == nil {
 		return nil
@@ -180,11 +180,11 @@ func (r *claimReader) time(claim string, m Member) time.Time {
 	return time.Unix(int64(seconds), int64(fraction*1e9))
 }
 
-// scopes reads a claim with scopes: a string, split at spaces (RFC 6749 section 3.3), or an array
-// with one scope in each element, which some servers send. Values outside the grammar of a scope
-// token, such as two scopes joined by a tab, are dropped, because no route can need them. An
-// element with a space is an error, because it may mean one scope or two. The result is not nil
-// for a claim without scopes.
+// scopes reads a claim with scopes: a string, split at spaces (RFC 6749 section 3.3), or an array with
+// one scope in each element, as some servers send it. The result omits values that are no scope tokens,
+// such as two scopes joined by a tab, because no route can require them. An element with a space is an
+// error, because the element may mean one scope or two. If the claim has no scopes, the result is empty
+// but not nil.
 func (r *claimReader) scopes(claim string, m Member) []string {
 	if m == nil {
 		return nil
@@ -208,15 +208,15 @@ func (r *claimReader) scopes(claim string, m Member) []string {
 	return all
 }
 
-// oneString returns scopes as slices of one string, so that they keep in memory what [Bytes]
-// counts and not the whole claim.
+// oneString returns scopes as slices of one new string. Slices of the claim would keep the whole claim
+// in memory, and [Bytes] counts only the scopes.
 func oneString(scopes []string) []string {
 	switch {
 	case scopes == nil:
 		return nil
-	case len(scopes) == 0: // scopes may be the beginning of a long list
+	case len(scopes) == 0: // scopes may be the beginning of a long list, so an empty slice replaces it
 		return []string{}
-	case len(scopes) == 1: // Join would return the scope itself, a slice of the claim
+	case len(scopes) == 1: // Join would return a slice of the claim for a single scope
 		return []string{strings.Clone(scopes[0])}
 	}
 	return strings.Split(strings.Join(scopes, " "), " ")
@@ -233,7 +233,7 @@ func isScope(s string) bool {
 	return s != ""
 }
 
-// Text returns the value of v, and false if v is not a JSON string.
+// Text returns the string in v. ok is false if v is not a JSON string.
 func Text(v jsontext.Value) (string, bool) {
 	if v.Kind() != jsontext.KindString {
 		return "", false

@@ -43,6 +43,6 @@ func Bytes(u *access.Unchecked) int {
 
 const structBytes = unsafe.Sizeof(access.Unchecked{})
 
-// allocation returns the bytes that an allocation of n bytes takes: Go's size classes are at most
-// an eighth apart, and the smallest counts as 16 bytes.
+// allocation returns the bytes that an allocation of n bytes takes. Go's size classes are at most an
+// eighth apart, which gives n/8. 16 is the size of the smallest class.
 func allocation(n int) int { return n + n/8 + 16 }

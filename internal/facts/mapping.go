@@ -14,15 +14,15 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// A Mapping says which claims of a server's tokens have the client, the subject, the audience, the
-// scopes and the confirmation. The nil Mapping stands for the names of RFC 9068 and RFC 8705. A
-// Mapping is not changed and is safe for concurrent use.
+// A Mapping says which claims of a server's tokens name the client, the subject, the audience, the
+// scopes and the confirmation. A nil Mapping stands for the claim names of RFC 9068 and RFC 8705. A
+// Mapping is immutable and safe for concurrent use.
 type Mapping struct {
 	client, audience, scope []string // tried in order
 	subject                 string
 	scopePrefix             string
-	roles                   string // "" for no claim
-	rolesOfApplications     bool   // roles count only in a token without scopes
+	roles                   string // "": roles are not read
+	rolesOfApplications     bool   // roles are scopes only in a token without scopes
 	ext                     bool   // the member cnf of the claim ext is read
 }
 
@@ -54,7 +54,8 @@ func names(list []config.ClaimName, standard string) []string {
 }
 
 // ForResponses returns the mapping of the server's introspection responses. RFC 7662 section 2.2
-// defines client_id and scope, so these count before the server's own names.
+// defines the members client_id and scope, so they are read first, before the members with the server's
+// own names.
 func (m *Mapping) ForResponses() *Mapping {
 	if m == nil {
 		return nil
@@ -69,9 +70,9 @@ func (m *Mapping) ForResponses() *Mapping {
 	return &r
 }
 
-// Read returns the claims of a token from the authorization server with that name. members and
-// document are the same JSON object. The error is an [access.Denial], for a claim of the wrong
-// type and for a token whose claims name two clients.
+// Read returns the claims of a token. server is the name of the authorization server that issued the
+// token. members and document are the same JSON object. The error is an [access.Denial]: a claim has
+// the wrong type, or the claims of the token name two clients.
 func (m *Mapping) Read(server string, members *Members, document jsontext.Value) (access.Unchecked, error) {
 	if m == nil {
 		return members.Read(server)
@@ -80,7 +81,7 @@ func (m *Mapping) Read(server string, members *Members, document jsontext.Value)
 	if err != nil {
 		return access.Unchecked{}, access.Denyf(access.MalformedToken, "reading claims: %w", err)
 	}
-	delete(found, "") // a claim without a name has no meaning, and "" stands for no claim
+	delete(found, "") // a configured "" means that no claim is read, and not the claim ""
 	var r claimReader
 	standard := *members
 	standard.ClientID, standard.Audience, standard.Subject, standard.Scope = nil, nil, nil, nil
@@ -112,8 +113,8 @@ func present(found map[string]Member, claims []string) string {
 	return ""
 }
 
-// onlyText returns the value of the claims in claims that are present. The values must be equal
-// strings: otherwise the order of claims would decide who the client is.
+// onlyText returns the string that the present claims in claims have in common. Claims with different
+// values are an error, because otherwise the order of claims would decide which client calls.
 func (r *claimReader) onlyText(found map[string]Member, claims []string) (text string) {
 	from := ""
 	for _, claim := range claims {
@@ -130,9 +131,9 @@ func (r *claimReader) onlyText(found map[string]Member, claims []string) (text s
 	return text
 }
 
-// scopes returns the scopes of the scope claim without their prefix, and the roles that count as
-// scopes. A token of Entra with scopes is a user's, and its roles are the user's: they say nothing
-// about the application that calls.
+// scopes returns the scopes of the scope claim without their prefix, and the roles that are read as
+// scopes. A token of Entra with scopes is issued for a user, so its roles are the roles of the user and
+// say nothing about the application that calls.
 func (m *Mapping) scopes(r *claimReader, found map[string]Member) []string {
 	claim := present(found, m.scope)
 	scopes := r.scopes(claim, found[claim])
@@ -144,7 +145,7 @@ func (m *Mapping) scopes(r *claimReader, found map[string]Member) []string {
 	}
 	if roles := found[m.roles]; m.roles != "" && roles != nil && (claim == "" || !m.rolesOfApplications) {
 		for _, role := range r.list(m.roles, roles) {
-			if isScope(role) && !slices.Contains(scopes, role) { // a role with a space is a name and not a scope
+			if isScope(role) && !slices.Contains(scopes, role) { // a role with a space is a display name
 				scopes = append(scopes, role)
 			}
 		}
@@ -166,8 +167,8 @@ func extConfirmation(ext Member) access.Confirmation {
 	return confirmation(members.Confirmation)
 }
 
-// both returns the confirmation of a token that may have a confirmation in two places. Two
-// different confirmations match no certificate.
+// both returns the confirmation of a token that may have a confirmation in each of two claims. If both
+// claims have a confirmation and the two differ, the result matches no certificate.
 func both(a, b access.Confirmation) access.Confirmation {
 	switch {
 	case !a.Present:

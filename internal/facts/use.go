@@ -1,7 +1,7 @@
 package facts
 
-// The values by which servers mark an access token, in lower case, in claims of JWTs and in members
-// of introspection responses alike.
+// The values by which servers mark a token as an access token, in lower case. Claims of JWTs and
+// members of introspection responses use the same values.
 var (
 	AccessUses  = []string{"access_token", "access"}                                // token_use
 	AccessTypes = []string{"bearer", "dpop", "at+jwt", "application/at+jwt", "jwt"} // typ

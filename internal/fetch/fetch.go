@@ -28,8 +28,9 @@ func NewTransport(roots *x509.CertPool) *http.Transport {
 
 var errInvalidURL = errors.New("the URL is not valid")
 
-// NewRequest returns a GET of u. accept lists the accepted media types, "" for any. With the etag of a
-// known document, the server may answer with status 304 (RFC 9110 section 13.1.2); etag may be "".
+// NewRequest returns a GET of u. accept lists the accepted media types; "" accepts any type. etag is
+// the ETag of a known document, or "". With an etag, the server may answer with status 304 (RFC 9110
+// section 13.1.2).
 func NewRequest(ctx context.Context, u *url.URL, accept, etag string) (*http.Request, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
@@ -58,10 +59,10 @@ var (
 	ErrEncoded = errors.New("response with a content encoding")
 )
 
-// Send sends request, whose context bounds the whole exchange, and reads the response. A response
-// of more than limit bytes is an error (ErrTooLarge), and so is a content encoding (ErrEncoded),
-// because few compressed bytes can inflate to any size. Errors do not quote the URL, whose query
-// may be secret. A [*net.OpError] with Op "dial" means that nothing was sent.
+// Send sends request, whose context bounds the whole exchange, and reads the response. Send returns
+// ErrTooLarge for a response of more than limit bytes, and ErrEncoded for a response with a content
+// encoding, because few compressed bytes can inflate to any size. Errors do not quote the URL, whose
+// query may be secret. A [*net.OpError] with Op "dial" means that no byte of the request was sent.
 func Send(client *http.Client, request *http.Request, limit int64) (*Response, error) {
 	response, err := client.Do(request)
 	if err != nil {
@@ -80,7 +81,7 @@ func Send(client *http.Client, request *http.Request, limit int64) (*Response, e
 	if response.ContentLength > limit || int64(len(body)) > limit {
 		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)
 	}
-	// A malformed parameter is an error here, but the media type is still returned.
+	// If a parameter is malformed, ParseMediaType returns an error and still returns the media type.
 	mediaType, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	return &Response{response.StatusCode, response.Header, mediaType, body}, nil
 }

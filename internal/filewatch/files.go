@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// maxFile bounds a file that the configuration names. The largest are revocation lists with 48 MiB
-// and configurations with 64 MiB.
+// maxFile bounds a file that the configuration names. The largest such files are revocation lists, with
+// 48 MiB, and configurations, with 64 MiB.
 const maxFile = 64 << 20
 
-// InPlaceQuietPeriod is how long a file that was written in place must stay unchanged before it
-// counts as complete, because its writer may only have paused. A file that was renamed into place
-// is complete at once.
+// InPlaceQuietPeriod is how long a file that was written in place must stay unchanged before the gate
+// takes it as complete. During a shorter time the writer may only have paused. A file that was renamed
+// into place is complete at once.
 const InPlaceQuietPeriod = 2 * time.Second
 
 // A Digest is the SHA-256 of a file's content, or zero for a file that cannot be read.
@@ -39,7 +39,8 @@ type FileState struct {
 	EndsWithNewline bool        // the last byte is a line break
 }
 
-// Stat reads file if it is a regular file. Reading a pipe without a writer would never end.
+// Stat reads file if it is a regular file. It does not open a pipe, because a pipe without a writer
+// would block the read forever.
 func Stat(file string) (s FileState) {
 	var err error
 	if s.about, err = os.Stat(file); err != nil {
@@ -83,7 +84,8 @@ func regular(file string, about os.FileInfo) error {
 }
 
 // CheckFiles returns an error for each named file that must not be opened: pipes, devices and files
-// that are too large. A missing file is no error here; its reader reports it.
+// that are too large. A missing file is no error of CheckFiles, because the code that reads the file
+// reports it.
 func CheckFiles(names []string) error {
 	var faults []error
 	for _, file := range names {
@@ -97,7 +99,7 @@ func CheckFiles(names []string) error {
 // Files holds the states of named files.
 type Files map[string]FileState
 
-// Take returns the states of the named files. The state of file is own, which was taken before.
+// Take returns the states of the named files. own is the state of file, which the caller took earlier.
 func Take(names []string, file string, own FileState) Files {
 	seen := Files{file: own}
 	for _, name := range names {
@@ -117,13 +119,13 @@ func (f Files) Rescan() Files {
 	return now
 }
 
-// Same reports whether all files have the same digests in other.
+// Same reports whether other has the same files with the same digests.
 func (f Files) Same(other Files) bool {
 	return maps.EqualFunc(f, other, func(a, b FileState) bool { return a.Digest == b.Digest })
 }
 
-// WrittenInPlace reports whether a file was changed in place or created since before, so that its
-// writer may not have finished.
+// WrittenInPlace reports whether a file was created or changed in place after the states in before were
+// taken. The writer of such a file may not have finished.
 func (f Files) WrittenInPlace(before Files) bool {
 	for name, s := range f {
 		if old := before[name]; s.Digest != old.Digest && s.InPlace(old) {
@@ -133,12 +135,13 @@ func (f Files) WrittenInPlace(before Files) bool {
 	return false
 }
 
-// InPlace reports whether s is the file of old with other content, and not another file under its
-// name.
+// InPlace reports whether s and old are states of one file, or the file did not exist in old. A change
+// between them was then written under the final name. InPlace is false if another file was renamed to
+// that name.
 func (s FileState) InPlace(old FileState) bool {
 	return s.about != nil && (old.about == nil || os.SameFile(s.about, old.about))
 }
 
-// ErrPossiblyTruncated refuses a configuration file whose end may be missing. The beginning of a
-// configuration can be a valid configuration that allows more than the whole.
+// ErrPossiblyTruncated is returned for a configuration file whose end may be missing. The beginning of
+// a configuration can be a valid configuration that allows more than the whole file does.
 var ErrPossiblyTruncated = errors.New("the file was written in place and does not end with a line break, so it may be truncated; add a line break, or rename a complete file over it")

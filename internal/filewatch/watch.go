@@ -38,9 +38,10 @@ func (w *Watcher) Close() {
 	}
 }
 
-// filterEvents forwards events that may concern the files, until the watcher is closed. A write
-// counts only for a watched file: another file in the folder may be a log. A created, removed or
-// renamed file always counts, since it may be a link on the path of a watched file.
+// filterEvents forwards events that may concern the files, until the watcher is closed. It forwards
+// writes only to a watched file, because other files in the folder may be logs. It forwards the
+// creation, removal and renaming of any file, because the file may be a link on the path of a watched
+// file.
 func (w *Watcher) filterEvents() {
 	for {
 		select {
@@ -66,8 +67,9 @@ func (w *Watcher) filterEvents() {
 }
 
 // Follow watches the folders of the given files and of the targets of their links, and no other
-// folders. The caller repeats it, because a replaced folder is a new folder. Follow reports whether
-// it added a folder; earlier changes in that folder were not reported.
+// folders. The caller calls Follow repeatedly, because a folder that was replaced has to be watched
+// anew. Follow reports whether it added a folder. Changes in that folder before the call were not
+// reported.
 func (w *Watcher) Follow(of Files) (news bool) {
 	if w.watcher == nil {
 		return false
