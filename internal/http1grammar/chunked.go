@@ -3,9 +3,10 @@ package http1grammar
 // mostSizeDigits is how many hexadecimal digits a chunk's size may have: 16 digits are 64 bits.
 const mostSizeDigits = 16
 
-// body handles a byte of the chunked coding (RFC 9112 section 7.1), except for the content.
+// body handles a byte of the chunked coding (RFC 9112 section 7.1). The bytes of the content are
+// skipped by pass.
 func (s *Scanner) body(c byte) error {
-	switch s.state { //nolint:exhaustive // called for these states alone
+	switch s.state { //nolint:exhaustive // body is called only in these states
 	case sizeStart, size:
 		return s.sizeByte(c)
 	case sizeLF:
@@ -45,7 +46,7 @@ func (s *Scanner) sizeByte(c byte) error {
 // extensionByte handles a byte of the chunk extensions (RFC 9112 section 7.1.1). Each extension has
 // a name and may have a token or a quoted string as its value.
 func (s *Scanner) extensionByte(c byte) error {
-	switch s.state { //nolint:exhaustive // called for these states alone
+	switch s.state { //nolint:exhaustive // extensionByte is called only in these states
 	case extensionSpace:
 		if !isSpace(c) {
 			return s.expect(c == ';', extensionNameStart, ErrChunkExtension)
@@ -95,7 +96,7 @@ func (s *Scanner) extensionByte(c byte) error {
 	return nil
 }
 
-// endExtension handles the byte after a size or a complete extension.
+// endExtension handles the byte after a chunk size or after a complete extension.
 func (s *Scanner) endExtension(c byte, e Error) error {
 	switch {
 	case c == '\r':

@@ -7,10 +7,10 @@ const (
 	codingChunked    = "chunked"
 	host             = "host"
 	contentLength    = "content-length"
-	transferEncoding = "transfer-encoding" // the longest of the names
+	transferEncoding = "transfer-encoding" // the longest of these names
 )
 
-// A field says what a header field means for the framing.
+// A field says what a header field means for the framing of the message.
 type field uint8
 
 const (
@@ -20,7 +20,7 @@ const (
 	codingField
 )
 
-// A place is the position of a [Scanner] in a value in which spaces matter.
+// A place is the position of a [Scanner] in a field value whose grammar depends on spaces.
 type place uint8
 
 const (
@@ -32,7 +32,7 @@ const (
 // line handles a byte of the request line, or of an empty line before it (RFC 9112 sections 2.2 and
 // 3).
 func (s *Scanner) line(c byte) error {
-	switch s.state { //nolint:exhaustive // called for these states alone
+	switch s.state { //nolint:exhaustive // line is called only in these states
 	case start:
 		if c == '\r' && s.empty < MostEmptyLines {
 			s.state = emptyLF
@@ -81,7 +81,7 @@ func (s *Scanner) version(c byte) error {
 
 // fields handles a byte of the header or of the trailer (RFC 9112 section 5).
 func (s *Scanner) fields(c byte) error {
-	switch s.state { //nolint:exhaustive // called for these states alone
+	switch s.state { //nolint:exhaustive // fields is called only in these states
 	case fieldStart:
 		switch {
 		case c == '\r':
@@ -121,8 +121,8 @@ func (s *Scanner) nameByte(c byte) error {
 	return s.expect(is(c, inToken), fieldName, ErrFieldName)
 }
 
-// endName sets the kind of the field at the end of its name. A second framing field of the same
-// kind is an error.
+// endName sets the kind of the field once its name is complete. A second framing field of the same kind
+// is an error.
 func (s *Scanner) endName() error {
 	s.field = ordinaryField
 	if s.named > uint8(len(s.name)) {

@@ -1,7 +1,7 @@
-// Package http1grammar follows the framing of HTTP/1.x requests (RFC 9112) byte by byte: the
-// request line, the header, the body with its chunks, the trailer. It refuses invalid bytes and
-// bytes that two readers could take for different messages, and repairs nothing. It uses no
-// connection and allocates nothing.
+// Package http1grammar follows the framing of HTTP/1.x requests (RFC 9112) byte by byte: the request
+// line, the header, the body with its chunks, the trailer. It refuses invalid bytes, and bytes that two
+// implementations could read as different messages. It repairs nothing, uses no connection and
+// allocates nothing.
 package http1grammar
 
 // An Error says why bytes are not a valid request. The texts are fixed and quote nothing of the
@@ -33,8 +33,8 @@ const (
 	ErrTrailer          Error = "a framing field in the trailer"
 )
 
-// MostEmptyLines is the number of empty lines that are skipped before a request line. RFC 9112
-// section 2.2 asks for at least one.
+// MostEmptyLines is the number of empty lines that a Scanner skips before a request line. RFC 9112
+// section 2.2 asks servers to skip at least one.
 const MostEmptyLines = 2
 
 // A state is the position of a [Scanner] in the request.
@@ -82,7 +82,7 @@ type Scanner struct {
 	digits  uint8 // number of digits of the chunk size
 
 	name  [len(transferEncoding)]byte // the field's name in lower case
-	named uint8                       // length of the name; len(name)+1 for any longer name
+	named uint8                       // length of the name; len(name)+1 if the name does not fit
 	field field
 	place place
 
@@ -92,10 +92,10 @@ type Scanner struct {
 	left     uint64 // the bytes that remain of the body or of the chunk
 }
 
-// Scan follows p, the next bytes of the connection. p[:skip] are empty lines before the request,
-// and p[skip:n] are valid bytes of the request. n is less than len(p) if the request ends in p,
-// which Done reports, or if p[n] is the fault that err, an [Error], describes. A Scanner cannot be
-// used after an error.
+// Scan follows p, the next bytes of the connection. p[:skip] are empty lines before the request, and
+// p[skip:n] are valid bytes of the request. If the request ends in p, n is the end of the request, and
+// Done returns true. If err, an [Error], is not nil, p[n] is the invalid byte, and the Scanner cannot
+// be used any more. Otherwise n is len(p).
 func (s *Scanner) Scan(p []byte) (skip, n int, err error) {
 	for n < len(p) && s.state != done {
 		if s.state == counted || s.state == chunk {
@@ -122,7 +122,7 @@ func (s *Scanner) HeadDone() bool { return s.state >= counted || s.trailer }
 // Done reports whether the request is complete.
 func (s *Scanner) Done() bool { return s.state == done }
 
-// pass skips at most n bytes of the body and returns how many.
+// pass skips at most n bytes of the body and returns the number of skipped bytes.
 func (s *Scanner) pass(n int) int {
 	if uint64(n) < s.left {
 		s.left -= uint64(n)
@@ -149,7 +149,7 @@ func (s *Scanner) step(c byte) error {
 	}
 }
 
-// expect changes the state to next if good, and otherwise returns e.
+// expect changes the state to next if good is true, and otherwise returns e.
 func (s *Scanner) expect(good bool, next state, e Error) error {
 	if !good {
 		return e

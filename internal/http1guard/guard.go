@@ -1,7 +1,8 @@
-// Package http1guard keeps requests from net/http's HTTP/1.x server that RFC 9112 calls invalid, or
-// that two readers could take for different messages. net/http repairs some of them, and no setting
-// prevents that: it drops a Content-Length beside Transfer-Encoding, and it drops the
-// Transfer-Encoding of an HTTP/1.0 request and reads the chunks as the next request.
+// Package http1guard keeps two kinds of requests from net/http's HTTP/1.x server: requests that RFC
+// 9112 calls invalid, and requests that two implementations could read as different messages. net/http
+// repairs some of these requests, and no setting prevents that: it drops a Content-Length beside
+// Transfer-Encoding, and it drops the Transfer-Encoding of an HTTP/1.0 request and reads the chunks as
+// the next request.
 package http1guard
 
 import (
@@ -14,16 +15,16 @@ import (
 	"github.com/tallygate/tallygate/internal/http1grammar"
 )
 
-// A Guard is the reader through which an http.Server reads one HTTP/1.x connection. It follows the
-// requests and passes them on one at a time: net/http gets no byte of the next request before it
-// has read the last request to its end, so that both agree where each request ends. A Guard must be
-// used by one goroutine at a time, like its connection.
+// A Guard is the reader through which an http.Server reads one HTTP/1.x connection. It checks the
+// requests and passes them on one at a time: net/http gets no byte of the next request before it has
+// read the last request to its end, so the Guard and net/http agree where each request ends. Only one
+// goroutine at a time may use a Guard or its connection.
 type Guard struct {
 	in      io.Reader
 	refuse  func(fault error)
 	scanner http1grammar.Scanner
 	phase   phase
-	held    []byte // bytes to read before in
+	held    []byte // bytes that receive returns before it reads from in
 	one     [1]byte
 }
 
@@ -32,7 +33,7 @@ type phase uint8
 
 const (
 	reading   phase = iota // bytes of a request
-	answering              // nothing: the request has been read, and net/http watches whether the client leaves
+	answering              // no bytes: the request has been read, and net/http reads only to notice that the client leaves
 	switched               // the bytes after an upgrade, unchecked
 	breaking               // the rest of a malformed body
 	refused
@@ -45,16 +46,17 @@ func New(in io.Reader, refuse func(fault error)) *Guard {
 	return &Guard{in: in, refuse: refuse}
 }
 
-// ErrOutOfStep is a bug in the gate or in net/http: they disagree about the last byte of a request.
+// ErrOutOfStep reports a bug in the gate or in net/http: they disagree about the last byte of a
+// request.
 var ErrOutOfStep = errors.New("net/http and the guard disagree about the end of a request")
 
 // errRefused makes net/http close the connection.
 var errRefused = &net.OpError{Op: "read", Net: "tcp", Err: errors.New("malformed request")}
 
-// breakage replaces the rest of a malformed body. It is not valid at any point of the chunked
-// coding, whatever part net/http has already read: not a chunk size, not the end of a chunk, not a
-// field and not the end of a trailer. net/http then takes the body for malformed. After an error,
-// net/http would take the client for gone.
+// breakage replaces the rest of a malformed body, so that net/http treats the body as malformed. After
+// a read error, net/http would instead treat the client as gone. breakage is invalid at every point of
+// the chunked coding that net/http may have reached: it is not a chunk size, not the end of a chunk,
+// not a field and not the end of a trailer.
 const breakage = "\x00\r\r\n\r\n"
 
 // Read returns the bytes that net/http may see.
@@ -78,8 +80,8 @@ func (g *Guard) Read(p []byte) (int, error) {
 // Between reports whether no byte of the next request has arrived.
 func (g *Guard) Between() bool { return len(g.held) == 0 && !g.scanner.Started() }
 
-// Changed handles a state of http.Server.ConnState. It must be called before the read that follows
-// the change.
+// Changed handles a call of http.Server.ConnState. The caller must call Changed before the first read
+// in the new state.
 func (g *Guard) Changed(state http.ConnState) {
 	switch state {
 	case http.StateIdle:
@@ -95,7 +97,7 @@ func (g *Guard) Changed(state http.ConnState) {
 	}
 }
 
-// receive reads the held bytes, or else from the connection.
+// receive reads the held bytes if there are any, and from the connection otherwise.
 func (g *Guard) receive(p []byte) (int, error) {
 	if len(g.held) == 0 {
 		return g.in.Read(p)
@@ -114,7 +116,7 @@ func (g *Guard) follow(p []byte) (int, error) {
 		received, err := g.receive(p)
 		skip, n, fault := g.scanner.Scan(p[:received])
 		switch {
-		case fault != nil && !begun: // net/http has read no header, so it could not answer
+		case fault != nil && !begun: // net/http has not read the header, so the gate must answer
 			g.phase = refused
 			g.refuse(fault)
 			return 0, errRefused
@@ -133,8 +135,8 @@ func (g *Guard) follow(p []byte) (int, error) {
 	}
 }
 
-// watch waits for the next byte and holds it. A read without bytes and without an error makes
-// net/http stop watching.
+// watch waits for the next byte and holds it. Read then returns no bytes and no error, which makes
+// net/http stop watching the connection.
 func (g *Guard) watch() error {
 	if len(g.held) > 0 {
 		return nil
