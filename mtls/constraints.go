@@ -12,20 +12,21 @@ import (
 )
 
 // crypto/x509 applies name constraints (RFC 5280 section 4.2.1.10) only to DNS names, email
-// addresses, URIs and IP addresses in subject alternative names. It ignores constraints on
-// directory names that are not critical, and refuses every certificate below critical ones. This
-// file applies constraints, as RFC 5280 section 6.1 says, to the names that crypto/x509 leaves out:
-// directory names, and email addresses in subjects. A constraint on a name form that neither
-// evaluates refuses every certificate with such a name.
+// addresses, URIs and IP addresses in subject alternative names. For constraints on directory names,
+// crypto/x509 ignores the constraints if they are not critical, and refuses every certificate below
+// the authority if they are critical. This file applies constraints, as RFC 5280 section 6.1 says, to
+// the names that crypto/x509 does not check: directory names, and email addresses in subjects. If a
+// constraint has a name form that neither this file nor crypto/x509 evaluates, every certificate with
+// such a name is refused.
 
 var (
 	oidSubjectAltName  = encodingasn1.ObjectIdentifier{2, 5, 29, 17}
 	oidNameConstraints = encodingasn1.ObjectIdentifier{2, 5, 29, 30}
 )
 
-// withoutHandledExtensions returns c without the critical extensions that satisfyConstraints handles and
-// crypto/x509 does not, so that Verify does not refuse them. It does not change c, which crypto/tls may
-// share between connections.
+// withoutHandledExtensions returns c without the critical extensions that satisfyConstraints handles
+// and crypto/x509 does not handle, so that Verify does not refuse them. It does not change c itself,
+// because crypto/tls may share c between connections.
 func withoutHandledExtensions(c *x509.Certificate) *x509.Certificate {
 	left := slices.DeleteFunc(slices.Clone(c.UnhandledCriticalExtensions), func(id encodingasn1.ObjectIdentifier) bool {
 		return id.Equal(oidSubjectAltName) || id.Equal(oidNameConstraints)
@@ -52,11 +53,11 @@ type forms uint32
 
 func (f *forms) add(form int) { *f |= 1 << (form & 31) }
 
-// nameForms are the forms of some GeneralNames. Unsupported forms cannot be evaluated.
+// nameForms are the forms of a list of GeneralNames. The gate cannot evaluate unsupported forms.
 type nameForms struct{ all, unsupported forms }
 
-// read adds the form of the GeneralName with tag and content, and a directory name to directories. It
-// returns false if the directory name is malformed.
+// read adds the form of a GeneralName, which has tag and content, to n. It appends a directory name
+// to directories. It returns false if the directory name is malformed.
 func (n *nameForms) read(tag asn1.Tag, content cryptobyte.String, directories *[]directoryName) bool {
 	form, unsupported := formOf(tag)
 	n.all.add(form)
@@ -91,8 +92,8 @@ var (
 	errNames       = errors.New("malformed subject or subject alternative names")
 )
 
-// maxComparisons bounds the comparisons of a name with a constraint in one chain. A million comparisons
-// take about 50 ms; chains in use need fewer than a hundred.
+// maxComparisons bounds how often names are compared with constraints in one chain. A million
+// comparisons take about 50 ms; chains in use need fewer than a hundred.
 const maxComparisons = 1 << 20
 
 // satisfyConstraints reports whether every certificate of a chain, from the leaf to the anchor, satisfies
@@ -103,8 +104,8 @@ func satisfyConstraints(chain []*x509.Certificate) bool {
 	budget := maxComparisons
 	for i := len(chain) - 1; i >= 0; i-- {
 		c := chain[i]
-		// A self-issued certificate is exempt, unless it is the last certificate of the chain, RFC
-		// 5280 section 6.1.3 (b). The names of an anchor are not checked.
+		// RFC 5280 section 6.1.3 (b) exempts a self-issued certificate, unless it is the last
+		// certificate of the chain. The names of an anchor are not checked.
 		exempt := i == len(chain)-1 || i > 0 && string(c.RawIssuer) == string(c.RawSubject)
 		if len(above) > 0 && !exempt {
 			n, err := namesOf(c)
@@ -132,7 +133,8 @@ func satisfyConstraints(chain []*x509.Certificate) bool {
 	return true
 }
 
-// allow reports whether every name in n is permitted and no name is excluded.
+// allow reports whether every name in n is in a permitted subtree and no name is in an excluded
+// subtree.
 func (c *constraints) allow(n *names) bool {
 	if c.unsupported&n.all != 0 || c.all&n.unsupported != 0 {
 		return false
@@ -156,8 +158,8 @@ func (c *constraints) allow(n *names) bool {
 	return true
 }
 
-// emailWithin reports whether an address is in the subtree of base: a mailbox, a host or, with a leading
-// point, all hosts of a domain (RFC 5280 section 4.2.1.10).
+// emailWithin reports whether an email address is in the subtree of base. base is a mailbox, a host
+// or, with a leading point, all hosts of a domain (RFC 5280 section 4.2.1.10).
 func emailWithin(address, base string) bool {
 	at := strings.LastIndexByte(address, '@')
 	local, host := address[:max(at, 0)], address[at+1:]
@@ -170,7 +172,7 @@ func emailWithin(address, base string) bool {
 	return base == "" || strings.EqualFold(host, base)
 }
 
-// constraintsOf returns the name constraints of an authority, nil if it has no such extension.
+// constraintsOf returns the name constraints of the authority c, or nil if c has no such extension.
 func constraintsOf(c *x509.Certificate) (*constraints, error) {
 	value, ok := extensionOf(c, oidNameConstraints)
 	if !ok {
@@ -195,8 +197,9 @@ func constraintsOf(c *x509.Certificate) (*constraints, error) {
 	return own, err
 }
 
-// subtrees parses GeneralSubtrees, adds their forms to c and returns the directory names. Subtrees with a
-// minimum or maximum are malformed in RFC 5280.
+// subtrees parses GeneralSubtrees, adds the forms of the subtrees to c and returns the directory
+// names. RFC 5280 does not allow a subtree to have a minimum or maximum, so such a subtree is
+// malformed.
 func (c *constraints) subtrees(list cryptobyte.String) (directories []directoryName, err error) {
 	for !list.Empty() {
 		var subtree, base cryptobyte.String
@@ -208,8 +211,8 @@ func (c *constraints) subtrees(list cryptobyte.String) (directories []directoryN
 	return directories, nil
 }
 
-// formOf returns the name form of a GeneralName by its tag. An unsupported form is evaluated neither here
-// nor by crypto/x509; a known form with a wrong encoding is unsupported too.
+// formOf returns the name form of a GeneralName by its tag. A form is unsupported if neither this
+// package nor crypto/x509 evaluates it. A known form with a wrong encoding is unsupported too.
 func formOf(tag asn1.Tag) (form int, unsupported bool) {
 	form = int(tag & 0x1f)
 	switch tag { //nolint:exhaustive // the tags that are evaluated
@@ -256,9 +259,9 @@ func namesOf(c *x509.Certificate) (*names, error) {
 	return n, nil
 }
 
-// namesContainNUL reports whether the subject or a subject alternative name of c contains the character
-// NUL. No name needs it, and software with C strings reads only the part before it. crypto/x509
-// accepts no URI with NUL.
+// namesContainNUL reports whether the subject or a subject alternative name of c contains the
+// character NUL. No name needs the character, and software with C strings reads only the part of a
+// name before it. URIs are not searched, because crypto/x509 accepts no URI with NUL.
 func namesContainNUL(c *x509.Certificate) bool {
 	holds := func(text string) bool { return strings.ContainsRune(text, 0) }
 	if slices.ContainsFunc(c.DNSNames, holds) || slices.ContainsFunc(c.EmailAddresses, holds) {
@@ -268,8 +271,8 @@ func namesContainNUL(c *x509.Certificate) bool {
 	return err == nil && slices.ContainsFunc(n.directories, func(d directoryName) bool { return d.nul })
 }
 
-// extensionOf returns the value of the extension with this id. crypto/x509 accepts no certificate with a
-// repeated extension.
+// extensionOf returns the value of the extension with the identifier id. There is one value at most,
+// because crypto/x509 accepts no certificate with a repeated extension.
 func extensionOf(c *x509.Certificate, id encodingasn1.ObjectIdentifier) (cryptobyte.String, bool) {
 	for _, e := range c.Extensions {
 		if e.Id.Equal(id) {

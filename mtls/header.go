@@ -21,8 +21,8 @@ import (
 	"github.com/tallygate/tallygate/internal/cache"
 )
 
-// maxCertificates bounds the certificates of one chain, in a header or a handshake. Chains in use
-// have 2 to 4.
+// maxCertificates bounds the certificates of one chain in a header or a handshake. Chains in use have
+// 2 to 4 certificates.
 const maxCertificates = 10
 
 // The errors of certificate headers. Their texts quote nothing from the header.
@@ -42,8 +42,9 @@ var (
 type format struct {
 	leaf  string // name of the field with the client certificate
 	chain string // name of the field with the intermediates; "" if the format has none
-	// parse returns the chain, leaf first, from the values of the fields. It accepts one
-	// spelling of each chain, so that no other parser can read a different certificate.
+	// parse returns the chain, leaf first, from the values of the fields. It accepts exactly one
+	// spelling of each chain, so that no other parser reads a different certificate from the same
+	// text.
 	parse func(leaf string, chain []string) ([]*x509.Certificate, error)
 }
 
@@ -61,8 +62,8 @@ func formatsOf(settings *config.CertificateHeader) []format {
 	return formats
 }
 
-// clientFromHeader is Client for a certificate in a header. If r has no such header, the certificate
-// of the connection is not used: it belongs to the front proxy.
+// clientFromHeader is [Trust.Client] for a certificate in a header. If r has no such header,
+// clientFromHeader does not use the certificate of the connection, which belongs to the front proxy.
 func (t *Trust) clientFromHeader(r *http.Request) (*access.Certificate, error) {
 	if err := t.frontProxies.admit(r); err != nil {
 		return nil, err
@@ -93,15 +94,16 @@ func (t *Trust) clientFromHeader(r *http.Request) (*access.Certificate, error) {
 // headerDenial returns the denial for a certificate header that failed to parse with err.
 func headerDenial(err error) error {
 	reason := access.MalformedRequest
-	if errors.Is(err, errUnparsed) || errors.Is(err, errKey) { // the front proxy passed on what the client sent
+	if errors.Is(err, errUnparsed) || errors.Is(err, errKey) { // the front proxy forwarded a certificate that the client sent
 		reason = access.UntrustedCertificate
 	}
 	return &access.Denial{Reason: reason, Err: err}
 }
 
-// fromHeader returns the client certificate in h in format f and its verification; nil if h has no
-// field of f, or an empty one: some front proxies send the field for a client without a certificate,
-// or without intermediates, too. Only certificates that chain to an anchor are cached, as in [Trust.verification].
+// fromHeader returns the client certificate in h, in format f, with the verification of the
+// certificate. It returns nil if h has no field of f, or has an empty field: some front proxies send
+// an empty field for a client without a certificate, or without intermediates. Only certificates that
+// chain to an anchor are cached, as in [Trust.verification].
 func (t *Trust) fromHeader(f *format, h http.Header, now time.Time) (*connection, error) {
 	leaf, chain := lines(h, f.leaf), []string(nil)
 	if f.chain != "" {
@@ -152,8 +154,9 @@ func headerKey(name, leaf string, chain []string) cache.Key {
 	return sha256.Sum256(text)
 }
 
-// PeerCertificate returns the client certificate of r for logs, trusted or not; nil without a
-// certificate. A certificate header is used only if its sender is a trusted front proxy.
+// PeerCertificate returns the client certificate of r for logs, whether or not it is trusted. It
+// returns nil if r has no client certificate. A certificate header is used only if the sender of the
+// header is a trusted front proxy.
 func (t *Trust) PeerCertificate(r *http.Request) *x509.Certificate {
 	if t.frontProxies == nil {
 		if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
@@ -178,7 +181,7 @@ func parseRFC9440(leaf string, chain []string) ([]*x509.Certificate, error) {
 	items := []string{leaf}
 	for _, line := range chain {
 		for item := range strings.SplitSeq(line, ",") {
-			items = append(items, strings.Trim(item, " \t")) // RFC 8941 section 3.1 allows space around the commas
+			items = append(items, strings.Trim(item, " \t")) // RFC 8941 section 3.1 allows white space around the commas
 		}
 	}
 	for i, item := range items {
@@ -192,8 +195,8 @@ func parseRFC9440(leaf string, chain []string) ([]*x509.Certificate, error) {
 	return parseItems(items)
 }
 
-// parsePEM parses percent-encoded PEM, leaf first, or certificates in base64 separated by commas. A
-// plus sign is not decoded to a space, because base64 contains plus signs.
+// parsePEM parses percent-encoded PEM with the leaf first, or certificates in base64 separated by
+// commas. It does not decode a plus sign to a space, because base64 contains plus signs.
 func parsePEM(text string, _ []string) ([]*x509.Certificate, error) {
 	text, err := url.PathUnescape(text)
 	if err != nil || text == "" {
@@ -219,8 +222,8 @@ func parseItems(items []string) (certificates []*x509.Certificate, err error) {
 	return certificates, nil
 }
 
-// parseBlocks parses PEM that contains certificates only: no other blocks, no headers in blocks, no
-// text between blocks.
+// parseBlocks parses PEM that contains only certificates: no other blocks, no headers in blocks, and
+// no text between blocks.
 func parseBlocks(text string) ([]*x509.Certificate, error) {
 	var certificates []*x509.Certificate
 	for rest := []byte(text); len(rest) > 0; {
@@ -258,19 +261,20 @@ func parseBase64(text string) (*x509.Certificate, error) {
 	return parseCertificate(der)
 }
 
-// maxRSABits is the limit of crypto/tls for RSA keys in handshakes: signatures by longer keys are
-// expensive to verify (GO-2023-1987).
+// maxRSABits is the limit of crypto/tls for RSA keys in handshakes, because signatures by longer keys
+// are expensive to verify (GO-2023-1987).
 const maxRSABits = 8192
 
-// explainUnparsed returns our error for der, which crypto/x509 refuses with err. A DER sequence is taken
-// for a certificate that breaks RFC 5280; anything else was not sent by a TLS client.
+// explainUnparsed returns our error for der, which crypto/x509 refuses with err. If der is a DER
+// sequence, the error says that the certificate breaks RFC 5280. Other bytes cannot come from the
+// handshake of a TLS client.
 func explainUnparsed(der []byte, err error) error {
 	var sequence asn1.RawValue
 	rest, fault := asn1.Unmarshal(der, &sequence)
 	if fault != nil || len(rest) > 0 || sequence.Tag != asn1.TagSequence || !sequence.IsCompound {
 		return errCertificate
 	}
-	cause, _, _ := strings.Cut(err.Error(), `"`) // the quoted part is from the certificate
+	cause, _, _ := strings.Cut(err.Error(), `"`) // the quoted text is from the certificate
 	return fmt.Errorf("%w: %s", errUnparsed, cause)
 }
 

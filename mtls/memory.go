@@ -15,7 +15,8 @@ const maxCachedChains = 16 << 10
 // takes about 6 KiB.
 const maxCachedHeaders = 4 << 10
 
-// owner returns the first anchor, by whose share of the cache v is bounded. v must have an anchor.
+// owner returns the first anchor of v. v is charged to the share of the cache of this anchor. v must
+// have an anchor.
 func (v *verification) owner() string { return string(v.anchors[0][:]) }
 
 // bytes returns the memory that v takes.
@@ -24,14 +25,14 @@ func (v *verification) bytes() int {
 		len(v.chains)*int(unsafe.Sizeof(verifiedChain{})) + v.certificates()*int(unsafe.Sizeof(crl.Certificate{}))
 }
 
-// bytes returns the memory that c takes at most, with its certificate.
+// bytes returns the most memory that c and its certificate take.
 func (c *connection) bytes() int {
 	return int(unsafe.Sizeof(*c)+unsafe.Sizeof(*c.client)) + c.verification.bytes() + certificateBytes(c.client.Leaf)
 }
 
-// certificateBytes returns the memory that a parsed certificate takes at most: the struct, its DER, all
-// texts in it twice, and 176 bytes for each name, extension and similar part. The largest such part
-// is a URI of five bytes: a [url.URL] of 144 bytes and its parts.
+// certificateBytes returns the most memory that a parsed certificate takes: the struct, its DER, all
+// texts in the DER twice, and 176 bytes for each name, extension and similar part. The largest such
+// part is a URI of five bytes, which takes a [url.URL] of 144 bytes and its parts.
 func certificateBytes(c *x509.Certificate) int {
 	parts := len(c.Subject.Names) + len(c.Issuer.Names) + len(c.Extensions) + len(c.UnhandledCriticalExtensions) +
 		len(c.DNSNames) + len(c.EmailAddresses) + len(c.IPAddresses) + len(c.URIs) +

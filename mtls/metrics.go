@@ -24,8 +24,8 @@ func NewHandshakes(registerer prometheus.Registerer) *Handshakes {
 	return h
 }
 
-// verified counts a handshake whose certificate was checked. fault is the result of the check, nil if
-// the certificate is accepted.
+// verified counts a handshake whose certificate was checked. fault is the result of the check, or nil
+// if the certificate is accepted.
 func (h *Handshakes) verified(state tls.ConnectionState, fault error, refused bool) {
 	result, reason := "completed", "none"
 	if refused {
@@ -42,6 +42,6 @@ func (h *Handshakes) Challenged(state tls.ConnectionState) {
 	h.total.WithLabelValues("challenge", "none", tls.VersionName(state.Version)).Inc()
 }
 
-// Failed counts a handshake that ended before the check of the certificate: no common version, no TLS
-// at all, a closed connection.
+// Failed counts a handshake that ended before the check of the certificate, because there was no
+// common version, the client did not send TLS, or the connection was closed.
 func (h *Handshakes) Failed() { h.total.WithLabelValues("failed", "other", "").Inc() }

@@ -9,12 +9,12 @@ import (
 	"github.com/pires/go-proxyproto"
 )
 
-// peerKey is the context key of the address from [SocketPeer].
+// peerKey is the context key of the address that [SocketPeer] returned.
 type peerKey struct{}
 
-// ConnContext stores the address of [SocketPeer] in ctx, for [http.Server.ConnContext]. A
-// request's RemoteAddr may come from a PROXY protocol header, and no front proxy is trusted by
-// such an address.
+// ConnContext stores the address of [SocketPeer] in ctx, for [http.Server.ConnContext]. A request's
+// RemoteAddr may come from a PROXY protocol header, and a front proxy must not be trusted because of
+// an address in such a header.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, peerKey{}, SocketPeer(c))
 }
@@ -31,7 +31,7 @@ func SocketPeer(c net.Conn) netip.Addr {
 		c = outer.NetConn()
 	}
 	if outer, ok := c.(*proxyproto.Conn); ok {
-		c = outer.Raw() // RemoteAddr of proxyproto.Conn waits for the header and returns its address
+		c = outer.Raw() // RemoteAddr of proxyproto.Conn waits for the PROXY protocol header and returns the address in it
 	}
 	address, _ := c.RemoteAddr().(*net.TCPAddr)
 	return address.AddrPort().Addr().Unmap().WithZone("") // the zero Addr for a nil address

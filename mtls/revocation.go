@@ -7,10 +7,10 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// unrevokedAnchors returns the anchors of v that are reachable over a chain without revoked
-// certificates or certificates of unknown status. The common case returns v.anchors and does
-// not allocate. Without such an anchor it returns an error that wraps [*access.Denial]:
-// RevokedCertificate, or else RevocationUnknown. t.revocation must not be nil.
+// unrevokedAnchors returns the anchors of v that are reachable over a chain in which no certificate
+// is revoked or has an unknown status. In the common case it returns v.anchors and does not allocate.
+// If no such anchor is left, it returns an error that wraps [*access.Denial]: RevokedCertificate if a
+// certificate is revoked, and RevocationUnknown otherwise. t.revocation must not be nil.
 func (t *Trust) unrevokedAnchors(v *verification, now time.Time) ([]access.AnchorKey, error) {
 	var refused error
 	good := 0
@@ -24,7 +24,7 @@ func (t *Trust) unrevokedAnchors(v *verification, now time.Time) ([]access.Ancho
 		}
 	}
 	switch {
-	case refused == nil: // also reached with a self-signed certificate, which has no anchors
+	case refused == nil: // also for a self-signed certificate, which has no anchors
 		return v.anchors, nil
 	case good == 0:
 		return nil, refused
@@ -35,7 +35,7 @@ func (t *Trust) unrevokedAnchors(v *verification, now time.Time) ([]access.Ancho
 			anchors = append(anchors, w.anchor)
 		}
 	}
-	if len(anchors) == 0 { // a new list came between the two checks; a certificate without anchors would count as self-signed
+	if len(anchors) == 0 { // a new revocation list arrived between the two checks; without anchors the certificate would be taken for self-signed
 		return nil, refused
 	}
 	return anchors, nil

@@ -9,11 +9,11 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// RemovesTrust reports whether t may refuse a client certificate that before accepts for some partner.
-// Sessions that began under before must not be resumed then.
+// RemovesTrust reports whether t may refuse a client certificate that before accepts for at least one
+// partner. If so, sessions that began under before must not be resumed.
 func (t *Trust) RemovesTrust(before *Trust) bool {
 	for certificate := range before.certificates {
-		if !t.certificates[certificate] { // another certificate with the same key may have more constraints
+		if !t.certificates[certificate] { // a new certificate with the same key may have more constraints
 			return true
 		}
 	}
@@ -39,9 +39,9 @@ func removesAnchor[N ~string](now, before map[N][]access.AnchorKey) bool {
 	return false
 }
 
-// A Listener has the TLS configuration and the session ticket keys of one listener for the life of the
-// process. The configuration may change at a reload; open connections stay open. Listeners do not
-// share ticket keys. A Listener is safe for concurrent use.
+// A Listener has the TLS configuration and the session ticket keys of one listener for the lifetime
+// of the process. The configuration may change at a reload; open connections stay open. Listeners do
+// not share ticket keys. A Listener is safe for concurrent use.
 type Listener struct {
 	// outer starts every handshake; GetConfigForClient then switches to the current configuration.
 	// crypto/tls keeps using outer's session ticket keys after the switch, because the current
@@ -52,9 +52,9 @@ type Listener struct {
 	keys [][32]byte // session ticket keys; the first encrypts new tickets
 }
 
-// NewListener returns a Listener that uses the configuration from current, made by [ServerConfig], at
-// the time of each handshake. challenge may be nil; if it returns a configuration, the handshake uses
-// that: an ACME challenge.
+// NewListener returns a Listener. Each handshake uses the configuration that current, which calls
+// [ServerConfig], returns at that time. challenge answers ACME challenges: if it returns a
+// configuration, the handshake uses this configuration instead. challenge may be nil.
 func NewListener(current func() *tls.Config, challenge func(*tls.ClientHelloInfo) *tls.Config) *Listener {
 	l := &Listener{outer: &tls.Config{
 		MinVersion: tls.VersionTLS12,
@@ -72,17 +72,18 @@ func NewListener(current func() *tls.Config, challenge func(*tls.ClientHelloInfo
 	return l
 }
 
-// Config returns the configuration for [tls.NewListener]. A clone would miss later ticket keys.
+// Config returns the configuration for [tls.NewListener]. Callers must not clone it, because a clone
+// would not get later ticket keys.
 func (l *Listener) Config() *tls.Config { return l.outer }
 
-// InvalidateTickets replaces all ticket keys, so that no session that began before can be resumed.
+// InvalidateTickets replaces all ticket keys, so that clients cannot resume any earlier session.
 func (l *Listener) InvalidateTickets() { l.rotateTicketKeys(0) }
 
-// Rotate makes a new ticket key. Tickets of the previous key stay valid, older tickets do not, so that
-// a daily call bounds the sessions that a stolen key decrypts.
+// Rotate makes a new ticket key. Tickets of the previous key stay valid, and older tickets become
+// invalid. A daily call thus bounds the sessions that a stolen key decrypts.
 func (l *Listener) Rotate() { l.rotateTicketKeys(1) }
 
-// rotateTicketKeys makes a new key and keeps the number of previous keys in keep.
+// rotateTicketKeys makes a new key and keeps as many previous keys as keep says.
 func (l *Listener) rotateTicketKeys(keep int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -27,12 +27,12 @@ import (
 // Trust checks client certificates against the anchors of the configuration. It is safe for
 // concurrent use.
 type Trust struct {
-	// pool holds the anchors of all partners, so that each chain is verified once. The key of
-	// the anchor at the end of a chain tells which partners the chain is for. pool is never nil,
-	// because crypto/x509 takes a nil pool for the roots of the system.
+	// pool holds the anchors of all partners, so that each chain is verified once. The key of the
+	// anchor at the end of a chain says which partners accept the chain. pool is never nil, because
+	// crypto/x509 would use the roots of the system.
 	pool          *x509.CertPool
 	certificates  map[[sha256.Size]byte]bool     // the certificates in pool, by the SHA-256 of their DER
-	authorities   authorities                    // every authority of the configuration, also the authorities of front proxies
+	authorities   authorities                    // every authority of the configuration, including the authorities of front proxies
 	rsa1024Until  map[access.AnchorKey]time.Time // the end of insecure_rsa_1024_until, by anchor
 	anchors       map[config.Name][]access.AnchorKey
 	partners      map[access.AnchorKey]bool              // the keys in anchors
@@ -40,8 +40,8 @@ type Trust struct {
 	selfSigned    bool
 	serverAuth    bool // an application accepts certificates for server authentication alone
 	verifications *cache.Cache[*verification]
-	// connections maps weak.Pointer[tls.ConnectionState] to *connection. Each Trust passes the
-	// map on to the next at a reload, so the map must not keep any Trust alive.
+	// connections maps weak.Pointer[tls.ConnectionState] to *connection. At a reload the next Trust
+	// takes over the map, so the map must not keep any Trust alive.
 	connections  *sync.Map
 	self         weak.Pointer[Trust]
 	revocation   *crl.Checker              // nil without revocation lists
@@ -52,21 +52,22 @@ type Trust struct {
 	now          func() time.Time
 }
 
-// Options are what a [Trust] needs beside its configuration.
+// Options are what a [Trust] needs in addition to its configuration.
 type Options struct {
 	// Previous is the Trust before a reload; nil at the start.
 	Previous *Trust
 	Memory   *cache.Pool  // nil: a new pool of [cache.DefaultBytes]
 	Log      *slog.Logger // nil: no log
 	Metrics  *crl.Metrics // nil: unregistered metrics
-	// Now is the clock for validity periods and revocation lists; nil: time.Now.
+	// Now is the clock for validity periods and revocation lists. If Now is nil, the clock is
+	// time.Now.
 	Now func() time.Time
 }
 
-// LoadTrust reads the anchors, and the revocation lists in files, that cfg names. The error joins
-// all faults: a file without certificates, a certificate that is no authority or has a weak key, a
+// LoadTrust reads the anchors, and the revocation lists in files, that cfg names. The error joins all
+// faults: a file without certificates, a certificate that is no authority or has a weak key, a
 // revocation list that is incomplete or not signed by an authority of the configuration. LoadTrust
-// returns options.Previous if nothing has changed.
+// returns options.Previous if the configuration and the files have not changed.
 func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 	memory := options.Memory
 	if memory == nil {
@@ -147,7 +148,7 @@ func acceptsServerAuth(cfg *config.Config) bool {
 }
 
 // Run refreshes the revocation lists at URLs until ctx ends. At a reload, Run of the previous Trust
-// must have returned before Run of the next is called.
+// must return before Run of the next Trust is called.
 func (t *Trust) Run(ctx context.Context) {
 	if t.revocation != nil {
 		t.revocation.Run(ctx)
@@ -157,8 +158,8 @@ func (t *Trust) Run(ctx context.Context) {
 	<-ctx.Done()
 }
 
-// Prefetch fetches the revocation lists at URLs that the previous Trust did not have. It is called
-// before Run. The error names the lists that could not be fetched.
+// Prefetch fetches the revocation lists at URLs that the previous Trust did not have. It must be
+// called before Run. The error names the lists that could not be fetched.
 func (t *Trust) Prefetch(ctx context.Context) error {
 	if t.revocation == nil {
 		return nil
@@ -166,9 +167,9 @@ func (t *Trust) Prefetch(ctx context.Context) error {
 	return t.revocation.FetchAdded(ctx)
 }
 
-// Ready returns nil once a fetch of every revocation list has been tried, so that a gate that starts
-// does not refuse clients that other gates accept. A list that cannot be fetched does not keep the
-// gate from being ready: it affects only the certificates of its own authority.
+// Ready returns nil once the gate has tried to fetch every revocation list. So a gate that has just
+// started does not refuse clients that other gates accept. A list that cannot be fetched does not
+// keep the gate unready, because it affects only the certificates of its own authority.
 func (t *Trust) Ready() error {
 	if t.revocation == nil {
 		return nil
@@ -193,7 +194,7 @@ func (t *Trust) Anchors() map[config.Name][]access.AnchorKey { return t.anchors 
 // not change the map.
 func (t *Trust) ResourceServerAnchors() map[config.ClientID][]access.AnchorKey { return t.servers }
 
-// bundles holds the anchor files by path: each file is read once, however many partners name it.
+// bundles holds the anchor files by path. Each file is read once, even if many partners name it.
 type bundles map[config.Path]bundle
 
 type bundle struct {
@@ -202,8 +203,8 @@ type bundle struct {
 	shortRSA     error // the fault of RSA keys below the minimum length
 }
 
-// keys adds the anchors in files to pool and returns their keys. err reports the faults of the
-// files. With allowShort, short RSA keys are not a fault.
+// keys adds the anchors in files to pool and returns their keys. Faults of the files are in the
+// result of err. With allowShort, a short RSA key is not a fault.
 func (b bundles) keys(pool *x509.CertPool, files []config.Path, allowShort bool) []access.AnchorKey {
 	var keys []access.AnchorKey
 	for _, file := range files {
@@ -261,7 +262,7 @@ func anchorKeyOf(c *x509.Certificate) access.AnchorKey {
 // readAnchors reads the authorities in a PEM file as anchors.
 func readAnchors(file config.Path) (read bundle) {
 	certificates, err := pemfile.ReadAuthorities(string(file))
-	if err != nil { // err is also set for a leaf, which as an anchor would authenticate itself
+	if err != nil { // err is also set for a leaf, because a leaf as an anchor would authenticate itself
 		return bundle{err: fmt.Errorf("reading anchors: %w", err)}
 	}
 	var faults, short []error

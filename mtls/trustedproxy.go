@@ -14,19 +14,19 @@ import (
 	"github.com/tallygate/tallygate/internal/cache"
 )
 
-// trustedProxies recognizes requests of trusted front proxies and parses the headers in which they
-// send client certificates.
+// trustedProxies recognizes requests of trusted front proxies and parses the headers in which front
+// proxies send client certificates.
 type trustedProxies struct {
 	settings config.CertificateHeader
 	formats  []format
 	trust    *Trust                         // checks the certificates of the front proxies
 	keys     []access.AnchorKey             // keys of the anchors in trust
-	names    []config.RegisteredCertificate // a front proxy has one of these names
-	known    *cache.Cache[*connection]      // by headerKey
+	names    []config.RegisteredCertificate // a certificate of a front proxy must have one of these names
+	known    *cache.Cache[*connection]      // parsed headers, by headerKey
 }
 
-// loadTrustedProxies reads the anchors of front proxies by files, which collects the faults. memory
-// bounds the cache of certificates from headers.
+// loadTrustedProxies reads the anchors of front proxies through files, which collects the faults.
+// memory bounds the cache of certificates from headers.
 func loadTrustedProxies(settings *config.CertificateHeader, files bundles, memory *cache.Pool) *trustedProxies {
 	f := &trustedProxies{
 		settings: *settings, formats: formatsOf(settings),
@@ -41,8 +41,9 @@ func loadTrustedProxies(settings *config.CertificateHeader, files bundles, memor
 	return f
 }
 
-// exclude keeps chains through a partner's authority from authenticating front proxies.
-// checkDisjoint finds only chains made of configured certificates; a client can present others.
+// exclude makes f refuse front proxies with a chain through an authority of a partner. checkDisjoint
+// finds such chains only between configured certificates, but a client can present other
+// certificates.
 func (f *trustedProxies) exclude(cfg *config.Config, files bundles) {
 	f.trust.excluded = make(map[access.AnchorKey]bool)
 	for _, p := range cfg.Partners.List {
@@ -54,8 +55,9 @@ func (f *trustedProxies) exclude(cfg *config.Config, files bundles) {
 	}
 }
 
-// checkDisjoint returns an error if an authority of a partner could authenticate as a front proxy: it
-// is an anchor of front proxies or chains to such an anchor. f may be nil.
+// checkDisjoint returns an error if an anchor of a partner is also an anchor of front proxies, or
+// chains to such an anchor: the partner's authority could then issue certificates for front proxies.
+// f may be nil.
 func (f *trustedProxies) checkDisjoint(cfg *config.Config, files bundles) error {
 	if f == nil {
 		return nil
@@ -80,7 +82,7 @@ func (f *trustedProxies) checkDisjoint(cfg *config.Config, files bundles) error 
 	return errors.Join(faults...)
 }
 
-// equal reports whether f and g have the same settings and anchors. Either may be nil.
+// equal reports whether f and g have the same settings and anchors. f and g may be nil.
 func (f *trustedProxies) equal(g *trustedProxies) bool {
 	if f == nil || g == nil {
 		return f == g
@@ -88,8 +90,9 @@ func (f *trustedProxies) equal(g *trustedProxies) bool {
 	return reflect.DeepEqual(f.settings, g.settings) && slices.Equal(f.keys, g.keys) && maps.Equal(f.trust.excluded, g.trust.excluded)
 }
 
-// PeerTrust returns the Trust for the TLS connections of the partners' listener: their peers are the
-// front proxies if client certificates come in headers, and otherwise the clients.
+// PeerTrust returns the Trust for the TLS connections of the partners' listener. The peers of these
+// connections are the front proxies if client certificates come in headers, and otherwise the
+// clients.
 func (t *Trust) PeerTrust() *Trust {
 	if t.frontProxies != nil {
 		return t.frontProxies.trust
@@ -109,8 +112,8 @@ var (
 	untrustedName    = &access.Denial{Reason: access.NoCertificate, Err: errProxyName}
 )
 
-// CheckSender returns nil if the sender of r may speak for clients: if client certificates come in
-// headers, the sender must be a trusted front proxy. The error is an [access.Denial].
+// CheckSender returns nil if the gate may take the client certificate from r. If client certificates
+// come in headers, the sender of r must be a trusted front proxy. The error is an [access.Denial].
 func (t *Trust) CheckSender(r *http.Request) error {
 	if t.frontProxies == nil {
 		return nil
@@ -119,8 +122,9 @@ func (t *Trust) CheckSender(r *http.Request) error {
 }
 
 // admit returns nil if r comes from a trusted front proxy: the address of the socket and the
-// certificate of the connection must match, as far as each is configured. No header of r counts
-// (X-Forwarded-For, PROXY protocol), and the check is repeated for each request.
+// certificate of the connection must match, if the configuration has addresses or certificates.
+// Addresses in headers (X-Forwarded-For, PROXY protocol) are not used. The check is repeated for each
+// request.
 func (f *trustedProxies) admit(r *http.Request) error {
 	trusted := &f.settings.TrustedProxies
 	if len(trusted.Addresses) == 0 && trusted.Certificates == nil {
@@ -135,7 +139,7 @@ func (f *trustedProxies) admit(r *http.Request) error {
 	own, err := f.trust.Peer(r)
 	switch {
 	case err != nil && access.ReasonOf(err) == access.RevocationUnknown:
-		return err // 503: the gate cannot decide
+		return err // the answer is 503, because the gate cannot decide
 	case err != nil:
 		return &access.Denial{Reason: access.NoCertificate, Err: fmt.Errorf("the certificate of the sender is not one of a trusted front proxy: %w", err)}
 	}

@@ -12,9 +12,9 @@ import (
 	"github.com/tallygate/tallygate/internal/weakkey"
 )
 
-// The keys and signatures of client certificates, intermediate authorities and anchors follow the rules
-// for token keys: package weakkey, and neither SHA-1 nor MD5. A partner may have an exception for RSA
-// keys of 1024 bits and more: see rsa1024Exceptions.
+// The keys and signatures of client certificates, intermediate authorities and anchors follow the
+// rules for token keys: no key that package weakkey refuses, no SHA-1 and no MD5. A partner may have
+// an exception for RSA keys of 1024 bits and more: see rsa1024Exceptions.
 
 // A weakError is the weakness of a chain. Its text is fixed.
 type weakError struct {
@@ -32,8 +32,9 @@ const (
 
 var errWeakSignature = errors.New("a signature with SHA-1 or MD5, which are not collision resistant")
 
-// weakness returns the weakness of a chain, the leaf first; nil without a weakness. It returns
-// [weakkey.ErrShort], for which there are exceptions, only if the chain has no other weakness.
+// weakness returns the weakness of a chain, which begins with the leaf, or nil if the chain has no
+// weakness. It returns [weakkey.ErrShort], for which there are exceptions, only if the chain has no
+// other weakness.
 func weakness(chain []*x509.Certificate) error {
 	var short error
 	for i, c := range chain {
@@ -52,8 +53,8 @@ func weakness(chain []*x509.Certificate) error {
 }
 
 // weakSignature returns an error if a certificate of chain is signed with a broken hash. Self-issued
-// certificates are exempt, because their signature proves nothing. crypto/x509 finds no chain with such
-// a certificate and does not say why.
+// certificates are exempt, because their signature proves nothing. The check explains why crypto/x509
+// found no chain: it refuses such signatures without saying so.
 func weakSignature(chain []*x509.Certificate) error {
 	for i, c := range chain {
 		switch c.SignatureAlgorithm { //nolint:exhaustive // the algorithms with broken hashes
@@ -70,9 +71,9 @@ func weakSignature(chain []*x509.Certificate) error {
 	return nil
 }
 
-// rsa1024Exceptions returns, by anchor, until when chains may contain RSA keys of 1024 bits and more. An
-// exception is for the clients of one partner alone, so its anchor must not be the anchor of a
-// resource server, the listener, or a partner with another date.
+// rsa1024Exceptions returns, by anchor, until when chains may contain RSA keys of 1024 bits and more.
+// An exception is only for the clients of one partner, so the anchor must not also be an anchor of a
+// resource server, of the listener, or of a partner with another date.
 func rsa1024Exceptions(cfg *config.Config, t *Trust) (map[access.AnchorKey]time.Time, error) {
 	short := make(map[access.AnchorKey]time.Time)
 	for _, p := range cfg.Partners.List {
