@@ -33,14 +33,6 @@ var reservedPrefixes = []string{
 	"x-forwarded-", "x-envoy-", "x-ssl-", "ssl-client-", "x-amzn-mtls-", "client-cert-", "x-client-cert-", "cf-client-cert-",
 }
 
-// framingHeaders say where a message ends, or concern one connection. net/http has acted on their
-// exact spelling. An upstream may take a name with another character in place of a hyphen for the
-// same header. The names are folded.
-var framingHeaders = []string{
-	"connection", "content-length", "expect", "http2-settings", "keep-alive",
-	"proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
-}
-
 // headerRules say which headers a client may send, and which the gate sets.
 type headerRules struct {
 	names         config.IdentityHeaders
@@ -67,7 +59,7 @@ func newHeaderRules(names config.IdentityHeaders, passed *config.CertificateHead
 		prefixes:      append([]string{fold(string(names.Prefix))}, reservedPrefixes...),
 		authorization: names.ForwardAuthorization,
 	}
-	for _, name := range framingHeaders {
+	for _, name := range hopByHopHeaders {
 		f.policies[name] = allowedExact
 	}
 	for _, name := range reservedHeaders {

@@ -35,7 +35,7 @@ func (x *exchange) WriteHeader(status int) {
 		x.extendWriteDeadline(time.Now()) // net/http sends informational headers at once; the fast path may send a long final header
 	}
 	if status < 200 {
-		dropHops(x.Header())
+		removeHopByHop(x.Header())
 		if x.request.ProtoMajor > 1 {
 			x.writeInformational(status)
 			return

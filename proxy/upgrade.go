@@ -31,18 +31,6 @@ func isWebSocket(h http.Header) bool {
 	return len(protocols) == 1 && strings.EqualFold(protocols[0], string(config.WebSocket)) && hasToken(h["Connection"], "upgrade")
 }
 
-// hasToken reports whether a comma-separated list, on one line or several, contains token.
-func hasToken(lines []string, token string) bool {
-	for _, line := range lines {
-		for option := range strings.SplitSeq(line, ",") {
-			if strings.EqualFold(strings.TrimSpace(option), token) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // Details for the log.
 var (
 	errUnrequestedSwitch = errors.New("the upstream switched to a protocol that the request did not ask for")
@@ -100,28 +88,6 @@ func (x *exchange) trackResponse(answer *http.Response) {
 		r = x.startRecheck(func() { _ = body.Close() })
 	}
 	r.response.Store(kind)
-}
-
-// cleanSwitch cleans the header of a 101 as WriteHeader cleans other headers, because ReverseProxy
-// sends a 101 without WriteHeader. It keeps no hop-by-hop header but Connection and Upgrade.
-func (x *exchange) cleanSwitch(h http.Header) {
-	dropHops(h)
-	x.proxy.headers.removeReserved(h)
-	h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{string(config.WebSocket)}
-	h[requestID] = []string{x.id}
-}
-
-// dropHops removes the hop-by-hop headers from h (RFC 9110 section 7.6.1). ReverseProxy does so for
-// final responses only.
-func dropHops(h http.Header) {
-	for _, line := range h["Connection"] {
-		for option := range strings.SplitSeq(line, ",") {
-			h.Del(strings.TrimSpace(option))
-		}
-	}
-	for _, name := range framingHeaders {
-		h.Del(name)
-	}
 }
 
 // Hijack takes the connection from net/http for a tunnel. The tunnel first returns the bytes that the

@@ -1,0 +1,51 @@
+package proxy
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/tallygate/tallygate/config"
+)
+
+// hopByHopHeaders are the headers that concern one connection (RFC 9110 section 7.6.1), and
+// Content-Length and Expect, which say where a message ends and when its body begins. net/http has acted
+// on their exact spelling. An upstream may take a name with another character in place of a hyphen for
+// the same header, so a client may send them in their exact spelling only. The names are folded.
+var hopByHopHeaders = []string{
+	"connection", "content-length", "expect", "http2-settings", "keep-alive",
+	"proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+}
+
+// removeHopByHop removes the hop-by-hop headers from h, and the headers that Connection names.
+// ReverseProxy does so for requests and final responses only.
+func removeHopByHop(h http.Header) {
+	for _, line := range h["Connection"] {
+		for option := range strings.SplitSeq(line, ",") {
+			h.Del(strings.TrimSpace(option))
+		}
+	}
+	for _, name := range hopByHopHeaders {
+		h.Del(name)
+	}
+}
+
+// cleanSwitch cleans the header of a 101 as WriteHeader cleans other headers, because ReverseProxy
+// sends a 101 without WriteHeader. It keeps no hop-by-hop header but Connection and Upgrade.
+func (x *exchange) cleanSwitch(h http.Header) {
+	removeHopByHop(h)
+	x.proxy.headers.removeReserved(h)
+	h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{string(config.WebSocket)}
+	h[requestID] = []string{x.id}
+}
+
+// hasToken reports whether a comma-separated list, on one line or several, contains token.
+func hasToken(lines []string, token string) bool {
+	for _, line := range lines {
+		for option := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(option), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
