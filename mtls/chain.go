@@ -11,8 +11,8 @@ import (
 	"github.com/tallygate/tallygate/internal/weakkey"
 )
 
-// The errors of verification. Their texts are fixed: the errors of crypto/x509 quote names from
-// the chain and hold its certificates.
+// The errors of verification have fixed texts, because the errors of crypto/x509 quote names from the
+// chain and hold its certificates.
 var (
 	errAuthority   = errors.New("a certificate of an authority is not accepted as a client certificate")
 	errUsage       = errors.New("the extended key usage of the certificate, or of an authority above it, excludes client authentication")
@@ -25,7 +25,7 @@ var (
 	errChain       = errors.New("the chain of the certificate cannot be verified")
 )
 
-// verifyChains verifies chain, the leaf first.
+// verifyChains verifies chain, which begins with the leaf.
 func (t *Trust) verifyChains(chain []*x509.Certificate, now time.Time) *verification {
 	leaf := chain[0]
 	v := &verification{from: now, until: now.Add(verificationLifetime), serverOnly: !allowsUsage(leaf, x509.ExtKeyUsageClientAuth)}
@@ -71,13 +71,13 @@ func (t *Trust) verifyChains(chain []*x509.Certificate, now time.Time) *verifica
 	return v
 }
 
-// maxChains bounds the chains of one certificate: authorities of a partner can certify each other
-// in hundreds of ways.
+// maxChains bounds the chains of one certificate, because authorities of a partner can certify each
+// other in hundreds of ways.
 const maxChains = 16
 
 // checkAuthorityLeaf decides about a client certificate with the CA bit, which many tools set in
-// every self-signed certificate. Such a certificate is accepted by its thumbprint alone, even if
-// it is an anchor, so it gets no anchors.
+// every self-signed certificate. Such a certificate is accepted only by its thumbprint, even if it is
+// an anchor, so the verification has no anchors.
 func (t *Trust) checkAuthorityLeaf(leaf *x509.Certificate) error {
 	switch {
 	case !t.selfSigned || !isSelfSigned(leaf):
@@ -102,8 +102,8 @@ func (t *Trust) findChains(chain []*x509.Certificate, now time.Time, usage x509.
 	}
 	chains, err := leaf.Verify(options)
 	if err != nil && len(chain) > 1 && errors.Is(chainError(err), errNoPath) {
-		// An untrusted certificate for the key of an authority must not hide why the chain
-		// through the authority's own certificate fails.
+		// An untrusted certificate for the key of an authority must not hide why the chain through
+		// the authority's own certificate fails.
 		options.Intermediates = nil
 		if _, inner := leaf.Verify(options); inner != nil {
 			err = inner
@@ -112,9 +112,9 @@ func (t *Trust) findChains(chain []*x509.Certificate, now time.Time, usage x509.
 	return chains, err
 }
 
-// filterChains removes the chains that crypto/x509 accepts and the gate does not. If no chain is
-// left, the error says why the first chain was removed. filterChains lowers until to the earliest
-// time at which a remaining chain is no longer valid.
+// filterChains removes the chains that crypto/x509 accepts and the gate refuses. If no chain is left,
+// the error says why the first chain was removed. filterChains sets until to the earliest time at
+// which a remaining chain becomes invalid, if that time is earlier than until.
 func (t *Trust) filterChains(chains [][]*x509.Certificate, now time.Time, until *time.Time) (_ [][]*x509.Certificate, refused error) {
 	chains = slices.DeleteFunc(chains, func(certificates []*x509.Certificate) bool {
 		excluded := slices.ContainsFunc(certificates, func(c *x509.Certificate) bool { return t.excluded[anchorKeyOf(c)] })
@@ -138,8 +138,8 @@ func (t *Trust) filterChains(chains [][]*x509.Certificate, now time.Time, until 
 	return nil, refused
 }
 
-// explainNoChain sets the result v for a chain that leads to no anchor because of err, the error
-// of crypto/x509.
+// explainNoChain sets the result in v for a chain that leads to no anchor. err is the error of
+// crypto/x509.
 func (t *Trust) explainNoChain(v *verification, chain []*x509.Certificate, err error) {
 	if v.err = chainError(err); !errors.Is(v.err, errNoPath) {
 		return
@@ -151,13 +151,13 @@ func (t *Trust) explainNoChain(v *verification, chain []*x509.Certificate, err e
 	if !t.selfSigned {
 		return
 	}
-	v.err = weakness(chain[:1]) // nil: the certificate is accepted by its thumbprint, without anchors
+	v.err = weakness(chain[:1]) // with nil, the certificate is accepted by its thumbprint, without anchors
 	if t.revocation != nil && !isSelfSigned(chain[0]) {
 		v.chains = []verifiedChain{{certificates: t.revocation.Unchained(chain[0])}}
 	}
 }
 
-// chainError returns our error for an error of Verify.
+// chainError returns our error for an error of Verify of crypto/x509.
 func chainError(err error) error {
 	var unknown x509.UnknownAuthorityError
 	var invalid x509.CertificateInvalidError
@@ -178,7 +178,7 @@ func chainError(err error) error {
 }
 
 // allowsUsage reports whether the extended key usage of leaf allows usage (RFC 5280 section
-// 4.2.1.12). Verify checks the usage only if it finds a chain.
+// 4.2.1.12). The check is needed because Verify checks the usage only if it finds a chain.
 func allowsUsage(leaf *x509.Certificate, usage x509.ExtKeyUsage) bool {
 	if len(leaf.ExtKeyUsage) == 0 && len(leaf.UnknownExtKeyUsage) == 0 {
 		return true
@@ -186,9 +186,9 @@ func allowsUsage(leaf *x509.Certificate, usage x509.ExtKeyUsage) bool {
 	return slices.Contains(leaf.ExtKeyUsage, usage) || slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny)
 }
 
-// hasNegativeSerial reports whether c has a negative serial number. RFC 5280 section 4.1.2.2
-// forbids such numbers, and revocation lists cannot name them. crypto/x509 parses c only under
-// GODEBUG=x509negativeserial=1, which package main sets.
+// hasNegativeSerial reports whether c has a negative serial number. RFC 5280 section 4.1.2.2 forbids
+// such numbers, and revocation lists cannot have them. crypto/x509 parses such a certificate only
+// with GODEBUG=x509negativeserial=1, which package main sets.
 func hasNegativeSerial(c *x509.Certificate) bool { return c.SerialNumber.Sign() < 0 }
 
 // isSelfSigned reports whether c is signed by its own key. The key usage of c does not matter,

@@ -15,12 +15,13 @@ import (
 	"github.com/tallygate/tallygate/internal/crl"
 )
 
-// verificationLifetime bounds how long a verification is used. The expiry of a certificate in the
-// chain ends it earlier. The bound lets the gate accept a chain that was not yet valid before.
+// verificationLifetime bounds how long a verification is used. A verification ends earlier if a
+// certificate in the chain expires. Because of the bound, the gate accepts a chain soon after the
+// chain becomes valid.
 const verificationLifetime = 5 * time.Minute
 
-// A verification is the result of verifying one presented chain: a fact, not a verdict. It holds
-// no bytes of the chain, because untrusted clients could make them large.
+// A verification is the result of verifying one presented chain: a fact, not a verdict. It holds no
+// bytes of the chain, because untrusted clients could make the chain large.
 type verification struct {
 	anchors []access.AnchorKey // the anchors that the chain leads to
 	chains  []verifiedChain    // the chains to check for revocation; nil without revocation lists
@@ -32,8 +33,8 @@ type verification struct {
 	until      time.Time // the chain must be verified again at this time
 }
 
-// current reports whether v may be used at now. The clock may have been set back, so from counts
-// too.
+// current reports whether v may be used at now. now must not be before from either, because the clock
+// may have been set back.
 func (v *verification) current(now time.Time) bool { return !now.Before(v.from) && now.Before(v.until) }
 
 // A verifiedChain is a chain from a client certificate to an anchor.
@@ -42,8 +43,8 @@ type verifiedChain struct {
 	certificates []crl.Certificate
 }
 
-// maxChainCertificates bounds the certificates of a cached verification, 100 bytes each. Chains
-// in use have 2 or 3.
+// maxChainCertificates bounds the certificates of a cached verification. A certificate takes 100
+// bytes. Chains in use have 2 or 3 certificates.
 const maxChainCertificates = 16
 
 // certificates returns how many certificates the chains of v have.
@@ -61,14 +62,14 @@ type connection struct {
 	verification *verification
 }
 
-// Client returns the client certificate of r, a request at the partners' listener, checked now.
-// The certificate comes from r's TLS handshake ([Trust.Peer]) or, if the configuration says so,
-// from a header of a trusted front proxy (RFC 9440). It is within its validity period and chains
-// to an anchor; where self-signed certificates are enabled, it may chain to none. Errors wrap
+// Client returns the client certificate of r, a request at the partners' listener, checked now. The
+// certificate comes from r's TLS handshake ([Trust.Peer]) or, if the configuration says so, from a
+// header of a trusted front proxy (RFC 9440). It is within its validity period and chains to an
+// anchor; if self-signed certificates are enabled, it need not chain to an anchor. Errors wrap
 // [*access.Denial] with NoCertificate, ExpiredCertificate, UntrustedCertificate, WrongUsage,
-// WeakCertificate, RevokedCertificate, RevocationUnknown or, for a header, MalformedRequest. Only
-// the leaf identifies the client; further certificates help to find a chain. The caller must refuse
-// a certificate with ServerOnly for an application that does not accept it.
+// WeakCertificate, RevokedCertificate, RevocationUnknown or, for a header, MalformedRequest. Only the
+// leaf identifies the client; further certificates help to find a chain. The caller must refuse a
+// certificate with ServerOnly for an application that does not accept it.
 func (t *Trust) Client(r *http.Request) (*access.Certificate, error) {
 	if t.frontProxies != nil {
 		return t.clientFromHeader(r)
@@ -76,8 +77,8 @@ func (t *Trust) Client(r *http.Request) (*access.Certificate, error) {
 	return t.Peer(r)
 }
 
-// Peer is Client for the certificate of r's TLS connection, whatever the headers of r say. RFC
-// 8705 section 3 binds tokens to the certificate of the TLS layer.
+// Peer returns the same as [Trust.Client], but always for the certificate of r's TLS connection and
+// never for a header of r. RFC 8705 section 3 binds tokens to the certificate of the TLS layer.
 func (t *Trust) Peer(r *http.Request) (*access.Certificate, error) {
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return nil, errNoClientCertificate
@@ -90,8 +91,8 @@ func (t *Trust) Peer(r *http.Request) (*access.Certificate, error) {
 	return t.evaluate(t.connection(r.TLS, now), now)
 }
 
-// evaluate decides about c by its verification and the revocation lists. The caller has checked
-// the validity period of the leaf.
+// evaluate decides about c by the verification of c and the revocation lists. The caller must have
+// checked the validity period of the leaf.
 func (t *Trust) evaluate(c *connection, now time.Time) (*access.Certificate, error) {
 	if c.verification.err != nil {
 		return nil, denialOf(c.verification.err)
@@ -152,9 +153,9 @@ func checkValidity(leaf *x509.Certificate, now time.Time) error {
 	return nil
 }
 
-// connection returns the certificate and verification for state, which net/http shares between
-// the requests of a connection, so that both are computed once for each connection. state is
-// held weakly: the entry is deleted when the connection is gone.
+// connection returns the certificate and verification for state. net/http shares state between the
+// requests of a connection, so both are computed once for each connection. The map has a weak pointer
+// to state: the entry is deleted when the connection has ended.
 func (t *Trust) connection(state *tls.ConnectionState, now time.Time) *connection {
 	key := weak.Make(state)
 	if known, ok := t.connections.Load(key); ok {
@@ -170,7 +171,7 @@ func (t *Trust) connection(state *tls.ConnectionState, now time.Time) *connectio
 	return c
 }
 
-// newConnection returns a connection for a chain that was presented.
+// newConnection returns a connection for chain, which the client presented.
 func (t *Trust) newConnection(chain []*x509.Certificate, now time.Time) *connection {
 	v := t.verification(chain, now)
 	return &connection{by: t.self, verification: v, client: &access.Certificate{
@@ -178,9 +179,9 @@ func (t *Trust) newConnection(chain []*x509.Certificate, now time.Time) *connect
 	}}
 }
 
-// verification returns the cached verification of chain, or verifies the chain. The key of the
-// cache covers the whole chain, so that extra certificates of one client do not change the result
-// for another. Only chains that lead to an anchor are cached: untrusted clients can make any
+// verification returns the cached verification of chain, or verifies the chain. The cache key covers
+// the whole chain, so that extra certificates of one client do not change the result for another
+// client. Only chains that lead to an anchor are cached, because untrusted clients can make any
 // number of other chains.
 func (t *Trust) verification(chain []*x509.Certificate, now time.Time) *verification {
 	key := digest(chain)
@@ -195,8 +196,8 @@ func (t *Trust) verification(chain []*x509.Certificate, now time.Time) *verifica
 }
 
 func digest(chain []*x509.Certificate) [sha256.Size]byte {
-	// Each certificate is DER, which includes its length: no two chains have the same
-	// concatenation.
+	// The hash needs no separators: DER includes the length of each certificate, so no two chains
+	// have the same concatenation.
 	h := sha256.New()
 	for _, c := range chain {
 		h.Write(c.Raw)

@@ -7,14 +7,16 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// crossesPartner reports whether a chain, from the leaf to the anchor, contains an anchor of a partner that
-// is not an anchor of every partner or resource server with the last anchor. Such a chain is refused.
-// The authority of one partner may be certified by the authority of another partner, or of several
-// partners together, and could otherwise issue certificates with any name for them. If the authority is
-// meant to issue for both, both list it, and the shorter chain to it is accepted for both.
+// crossesPartner reports whether a chain contains, between the leaf and the last anchor, an anchor of
+// a partner that some other list lacks: a partner or resource server lists the last anchor and not
+// the anchor in between. Such a chain is refused. The authority of one partner may be certified by
+// the authority of another partner, or by an authority that several partners share. The certified
+// authority could otherwise issue certificates with any name for the other partners. If the authority
+// may issue for both partners, both partners list it as an anchor, and the shorter chain to it is
+// accepted for both.
 //
 // The client may present the certificate of the authority in between, so a check of the configuration
-// at its load cannot find such chains.
+// when it is loaded cannot find such chains.
 func (t *Trust) crossesPartner(chain []*x509.Certificate) bool {
 	if len(chain) < 3 {
 		return false
@@ -29,7 +31,7 @@ func (t *Trust) crossesPartner(chain []*x509.Certificate) bool {
 	return false
 }
 
-// listsOnlyFirst reports whether a list has the first key and not the second.
+// listsOnlyFirst reports whether at least one list has the first key and not the second key.
 func listsOnlyFirst[N ~string](lists map[N][]access.AnchorKey, first, second access.AnchorKey) bool {
 	for _, list := range lists {
 		if slices.Contains(list, first) && !slices.Contains(list, second) {

@@ -15,8 +15,8 @@ import (
 	"github.com/tallygate/tallygate/internal/certname"
 )
 
-// A directoryName is a distinguished name, prepared for the comparison of RFC 5280 section 7.1, which
-// ignores case, repeated spaces and the string type.
+// A directoryName is a distinguished name that is prepared for the comparison of RFC 5280 section
+// 7.1. The comparison ignores case, repeated spaces and the string type.
 type directoryName struct {
 	rdns   []rdn
 	emails []string // values of emailAddress attributes; "" for a value that is not a string
@@ -31,16 +31,17 @@ type rdn struct {
 	sure  bool   // all values are strings that every reader compares in the same way
 }
 
-// A position is where a name is relative to a subtree.
+// A position says where a name lies relative to a subtree.
 type position int
 
 const (
 	outside position = iota
 	inside
-	uncertain // a value is not a string, or readers may differ about it
+	uncertain // a value is not a string, or readers may compare it differently
 )
 
-// within returns the position of d relative to the subtree of base: inside if d begins with base's RDNs.
+// within returns the position of d relative to the subtree of base. d is inside the subtree if the
+// first RDNs of d are the RDNs of base.
 func (d directoryName) within(base directoryName) position {
 	if len(base.rdns) > len(d.rdns) {
 		return outside
@@ -103,16 +104,17 @@ func (d *directoryName) readRDN(set cryptobyte.String) (rdn, bool) {
 	}
 	slices.SortFunc(attributes, func(a, b [2]string) int { return slices.Compare(a[:], b[:]) })
 	for _, a := range attributes {
-		// The length before each value keeps different lists from giving the same text.
+		// The length before each value ensures that different lists have different texts.
 		r.types += strconv.Itoa(len(a[0])) + ":" + a[0]
 		r.text += strconv.Itoa(len(a[1])) + ":" + a[1]
 	}
 	return r, true
 }
 
-// prepare returns text prepared for comparison by RFC 4518: case folded (section 2.2), in normalization
-// form KC (section 2.3), and with single spaces (section 2.6.1). sure is false if text has characters
-// that the RFC removes or prohibits, because readers may differ about such texts.
+// prepare returns text prepared for comparison by RFC 4518: case folded (section 2.2), in
+// normalization form KC (section 2.3), and with single spaces (section 2.6.1). sure is false if text
+// has characters that the RFC removes or prohibits, because readers may compare such texts
+// differently.
 func prepare(text string) (prepared string, sure bool) {
 	sure = true
 	ascii := true
@@ -123,7 +125,7 @@ func prepare(text string) (prepared string, sure bool) {
 		case c < 0x80:
 		case unicode.In(c, unicode.Cc, unicode.Cf, unicode.Co, unicode.Cs, unicode.Variation_Selector), c == 0x34f, c == unicode.ReplacementChar, c == 0xfffc:
 			sure = false
-		case !unicode.IsGraphic(c) && !unicode.IsSpace(c): // characters that this version of Unicode does not assign
+		case !unicode.IsGraphic(c) && !unicode.IsSpace(c): // this version of Unicode has not assigned the character
 			sure = false
 		default:
 			ascii = false

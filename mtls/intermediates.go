@@ -2,7 +2,7 @@ package mtls
 
 import "crypto/x509"
 
-// authorities has the authorities of the configuration by the DER of their subject.
+// authorities has the authorities of the configuration by the DER of their subjects.
 type authorities map[string][]*x509.Certificate
 
 func newAuthorities(all []*x509.Certificate) authorities {
@@ -13,13 +13,14 @@ func newAuthorities(all []*x509.Certificate) authorities {
 	return bySubject
 }
 
-// signedByAnchors returns the certificates that an authority in a has signed, directly or through other
-// returned certificates. No chain to an anchor contains any other certificate.
+// signedByAnchors returns the certificates that an authority in a has signed, directly or through
+// other returned certificates. No chain to an anchor contains a certificate that is not returned.
 //
-// crypto/x509 searches upwards from the leaf. Certificates of an untrusted client that share a name and
-// a key, so that each may have signed each other, cost a hundred signature checks before the search
-// ends. signedByAnchors checks each certificate against the authorities of its issuer's name alone, and
-// never checks a signature by the key of a certificate that it has not verified.
+// crypto/x509 searches upwards from the leaf. An untrusted client may send certificates that share a
+// name and a key, so that each certificate may have signed each other certificate. crypto/x509 would
+// check a hundred signatures before the search ends. signedByAnchors checks each certificate only
+// against the authorities with the name of its issuer, and never checks a signature by the key of a
+// certificate that it has not verified.
 func (a authorities) signedByAnchors(certificates []*x509.Certificate) []*x509.Certificate {
 	var signedByAnchors []*x509.Certificate
 	left := make([]*x509.Certificate, 0, len(certificates))
@@ -30,7 +31,7 @@ func (a authorities) signedByAnchors(certificates []*x509.Certificate) []*x509.C
 			left = append(left, c)
 		}
 	}
-	for i := 0; i < len(signedByAnchors); i++ { // the loop appends to the slice
+	for i := 0; i < len(signedByAnchors); i++ { // the body appends to the slice
 		above := signedByAnchors[i : i+1]
 		rest := left[:0]
 		for _, c := range left {
@@ -45,7 +46,8 @@ func (a authorities) signedByAnchors(certificates []*x509.Certificate) []*x509.C
 	return signedByAnchors
 }
 
-// signedByAny reports whether a key of the authorities signed c. Other constraints are not checked here.
+// signedByAny reports whether the key of an authority in above signed c. It checks no other
+// constraints.
 func signedByAny(c *x509.Certificate, above []*x509.Certificate) bool {
 	for _, a := range above {
 		if a.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil {

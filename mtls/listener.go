@@ -12,8 +12,8 @@ import (
 	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
-// LoadKeyPair reads the certificate chain and the private key of a listener. The result has its Leaf
-// set.
+// LoadKeyPair reads the certificate chain and the private key of a listener. Leaf is set in the
+// result.
 func LoadKeyPair(files config.KeyPair) (tls.Certificate, error) {
 	pair, err := pemfile.ReadKeyPair(files.Certificate, files.Key)
 	if err != nil {
@@ -24,11 +24,11 @@ func LoadKeyPair(files config.KeyPair) (tls.Certificate, error) {
 
 var protocols = []string{"h2", "http/1.1"}
 
-// ServerConfig returns the TLS configuration of a listener with the certificate pair. Every client is
-// asked for a certificate. VerifyConnection checks it by current, also for resumed sessions, and ends
-// the handshake if onFailure is Handshake and the certificate is not accepted. The configuration
-// lives as long as a connection and so keeps no Trust of its own, which a reload could replace.
-// handshakes counts the results.
+// ServerConfig returns the TLS configuration of a listener with the certificate pair. It asks every
+// client for a certificate. VerifyConnection checks the certificate, also for resumed sessions. It
+// ends the handshake if onFailure is Handshake and the certificate is not accepted. The configuration
+// lives as long as a connection, so it calls current for the Trust at each check: a reload may
+// replace the Trust. handshakes counts the results.
 func ServerConfig(current func() *Trust, pair tls.Certificate, minimum config.TLSVersion, onFailure config.OnFailure, handshakes *Handshakes) *tls.Config {
 	clientAuth := tls.RequestClientCert
 	if onFailure == config.Handshake {
@@ -37,8 +37,8 @@ func ServerConfig(current func() *Trust, pair tls.Certificate, minimum config.TL
 	return &tls.Config{
 		Certificates: []tls.Certificate{pair},
 		MinVersion:   uint16(minimum),
-		// TLS 1.2 with forward secrecy and authenticated encryption only, RFC 9325
-		// section 4.2; TLS 1.3 has no other.
+		// For TLS 1.2 only suites with forward secrecy and authenticated encryption, RFC 9325 section
+		// 4.2. Every suite of TLS 1.3 has both.
 		CipherSuites: []uint16{
 			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
 			tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
@@ -49,13 +49,15 @@ func ServerConfig(current func() *Trust, pair tls.Certificate, minimum config.TL
 		},
 		NextProtos: slices.Clone(protocols),
 		ClientAuth: clientAuth,
-		// VerifyConnection checks the chain against the anchors of each partner. A pool here
-		// would only be sent to every client as the list of acceptable authorities. The list
-		// would tell who the partners are, and a client with another certificate would not
-		// send it and so not learn why it is refused. The pool is empty, not nil.
+		// VerifyConnection checks the chain against the anchors of each partner. crypto/tls would
+		// send the subjects in this pool to every client as the list of acceptable authorities. The
+		// list would reveal the partners. A client whose certificate is from another authority would
+		// send no certificate, and so would not learn why it is refused. The pool is empty and not
+		// nil.
 		ClientCAs: x509.NewCertPool(),
 		// boundChain limits memory before the client has proved possession of its key;
-		// VerifyConnection runs later. A resumed session passed boundChain in the full handshake.
+		// VerifyConnection runs later. In a resumed session boundChain is not called, because it
+		// accepted the chain in the full handshake.
 		VerifyPeerCertificate: boundChain,
 		VerifyConnection: func(state tls.ConnectionState) error {
 			trust := current()
@@ -70,8 +72,8 @@ func ServerConfig(current func() *Trust, pair tls.Certificate, minimum config.TL
 	}
 }
 
-// maxChainBytes bounds the certificates of one chain in a handshake. Chains in use have about 10 KiB.
-// maxCertificates bounds their number.
+// maxChainBytes bounds the bytes of one chain in a handshake. Chains in use have about 10 KiB.
+// maxCertificates bounds the number of certificates.
 const maxChainBytes = 64 << 10
 
 var errChainTooLong = &access.Denial{Reason: access.UntrustedCertificate, Err: errors.New("the chain has more than 10 certificates, or more than 64 KiB")}

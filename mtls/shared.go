@@ -10,11 +10,11 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// sharedConstraints returns an error for each list of anchors that shares a key with an earlier
-// list under different name constraints. Anchors are identified by their key, and a chain may end
-// in any certificate with that key, so the certificate with fewer constraints would lift the
-// constraints of the other list. Two such certificates in one list are allowed, because one
-// operator has chosen both.
+// sharedConstraints returns an error for each list of anchors that shares a key with an earlier list
+// but has other name constraints for the key. An anchor is identified by its key, and a chain may end
+// in any certificate with the key. So a certificate with fewer constraints would remove the
+// constraints of the other list. Two such certificates in one list are allowed, because one operator
+// has chosen both certificates.
 func sharedConstraints(cfg *config.Config, files bundles) error {
 	type holder struct {
 		path        string

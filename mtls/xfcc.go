@@ -21,15 +21,15 @@ var xfccKeys = map[string]bool{
 	"By": true, "Hash": false, "Cert": false, "Chain": false, "Subject": false, "URI": true, "DNS": true,
 }
 
-// parseXFCC parses Cert, and the intermediates in Chain, of the last element. Each proxy appends an
-// element, so the last element is from the trusted sender. Commas separate elements, semicolons
-// separate keys, and values may be quoted.
+// parseXFCC parses the last element of X-Forwarded-Client-Cert: the client certificate in Cert and
+// the intermediates in Chain. Each proxy appends an element, so the last element is from the trusted
+// sender. Commas separate elements, semicolons separate keys, and values may be quoted.
 //
 // Envoy copies URI and DNS from the client certificate without escaping, and the client's authority
-// may choose these names. A comma in a name would begin another element, and the forged element
-// would be the last one: so an element with names is refused if there are several elements. A
-// semicolon in a name would begin another key, such as Cert: so nothing may follow names, which
-// Envoy writes last.
+// may choose these names. A comma in such a name would begin another element, and this forged element
+// would be the last. So an element with names is refused if there are several elements. A semicolon
+// in such a name would begin another key, such as Cert. Envoy writes names last, so an element with
+// any key after the names is refused.
 func parseXFCC(text string, _ []string) ([]*x509.Certificate, error) {
 	var element map[string]string
 	elements, named := 0, false
@@ -59,7 +59,7 @@ func parseXFCC(text string, _ []string) ([]*x509.Certificate, error) {
 	return append(leaf, chain...), nil
 }
 
-// xfccPEM parses a value of Cert or Chain, percent-encoded PEM.
+// xfccPEM parses a value of Cert or Chain, which is percent-encoded PEM.
 func xfccPEM(value string) ([]*x509.Certificate, error) {
 	text, err := url.PathUnescape(value)
 	if err != nil || text == "" {
@@ -101,9 +101,9 @@ func cutElement(text string) (element map[string]string, rest string, more bool,
 	}
 }
 
-// cutValue returns the value at the beginning of text and the rest: nothing, or text that begins with
-// the comma or semicolon after the value. In a quoted value, a backslash escapes the next character.
-// An unquoted value contains neither quotation marks nor backslashes.
+// cutValue returns the value at the beginning of text, and the rest of text. The rest is empty or
+// begins with the comma or semicolon after the value. In a quoted value, a backslash escapes the next
+// character. An unquoted value contains neither quotation marks nor backslashes.
 func cutValue(text string) (value, rest string, ok bool) {
 	if !strings.HasPrefix(text, `"`) {
 		end := strings.IndexAny(text, `,;"\`)
