@@ -86,8 +86,8 @@ type assertion struct {
 // sign returns the assertion for a granted request, a JWT (RFC 7519) with the API as its audience. It
 // expires after one minute or with the access token, whichever is earlier. A token that is past exp and
 // accepted only within the leeway does not shorten it.
-func (a *asserter) sign(x *exchange, now time.Time) (string, error) {
-	d := &x.decision
+func (a *asserter) sign(c *checkedRequest, now time.Time) (string, error) {
+	d := &c.decision
 	ends := now.Add(assertionLifetime)
 	if exp := d.Claims.Expires; exp.After(now) && exp.Before(ends) {
 		ends = exp
@@ -99,10 +99,10 @@ func (a *asserter) sign(x *exchange, now time.Time) (string, error) {
 	token := jwt.NewWithClaims(jwt.SigningMethodES256, &assertion{
 		RegisteredClaims: jwt.RegisteredClaims{
 			Issuer: "tallygate", Subject: subject, Audience: jwt.ClaimStrings{d.API},
-			IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(ends), ID: x.id,
+			IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(ends), ID: c.id,
 		},
-		ClientID: d.Claims.ClientID, Partner: d.Partner, Scope: joinScopes(d.Claims.Scopes), RequestID: x.id,
-		Confirmation: map[string]string{"x5t#S256": x.thumbprint()},
+		ClientID: d.Claims.ClientID, Partner: d.Partner, Scope: joinScopes(d.Claims.Scopes), RequestID: c.id,
+		Confirmation: map[string]string{"x5t#S256": c.thumbprint()},
 	})
 	token.Header["typ"], token.Header["kid"] = assertionType, a.keyID
 	signed, err := token.SignedString(a.key)

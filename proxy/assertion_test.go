@@ -100,12 +100,12 @@ func TestAssertionEnds(t *testing.T) {
 	s := newHarness(t, "http://127.0.0.1:1", io.Discard, withAssertion)
 	now := time.Now().Truncate(time.Second)
 	public := keysOf(t, s.proxy)
-	for _, c := range [][2]time.Duration{
+	for _, times := range [][2]time.Duration{
 		{time.Hour, time.Minute}, {10 * time.Second, 10 * time.Second}, {-10 * time.Second, time.Minute}, // in the leeway
 	} {
-		left, want := c[0], c[1]
-		x := &exchange{proxy: s.proxy, request: s.request(), decision: access.Decision{Reason: access.Granted, API: "accounts", Claims: access.Claims{ClientID: "c", Expires: now.Add(left)}}}
-		raw, err := s.proxy.asserter.sign(x, now)
+		left, want := times[0], times[1]
+		c := &checkedRequest{steps: &s.proxy.steps, request: s.request(), decision: access.Decision{Reason: access.Granted, API: "accounts", Claims: access.Claims{ClientID: "c", Expires: now.Add(left)}}}
+		raw, err := s.proxy.asserter.sign(c, now)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,27 +14,27 @@ const realm = "tallygate"
 // challenges returns the values of WWW-Authenticate: one challenge for each scheme that the host of the
 // request offers. code, description and scopes stand in the challenge of the scheme that the client
 // used (RFC 6750 section 3, RFC 9449 section 7.1), or in each if the host does not offer that scheme.
-func (x *exchange) challenges(code, description string, scopes []string) []string {
-	offered := x.offeredSchemes()
+func (c *checkedRequest) challenges(code, description string, scopes []string) []string {
+	offered := c.offeredSchemes()
 	used := false
 	for _, scheme := range offered {
-		used = used || scheme == x.credentials.Scheme
+		used = used || scheme == c.credentials.Scheme
 	}
 	values := make([]string, 0, len(offered))
 	for _, scheme := range offered {
-		if used && scheme != x.credentials.Scheme {
-			values = append(values, x.challenge(scheme, "", "", nil))
+		if used && scheme != c.credentials.Scheme {
+			values = append(values, c.challenge(scheme, "", "", nil))
 			continue
 		}
-		values = append(values, x.challenge(scheme, code, description, scopes))
+		values = append(values, c.challenge(scheme, code, description, scopes))
 	}
 	return values
 }
 
 // offeredSchemes returns the schemes of the host, at least one.
-func (x *exchange) offeredSchemes() []validate.Scheme {
-	steps := &x.proxy.steps
-	bindings := steps.Table.Bindings(x.host)
+func (c *checkedRequest) offeredSchemes() []validate.Scheme {
+	steps := c.steps
+	bindings := steps.Table.Bindings(c.host)
 	schemes := make([]validate.Scheme, 0, 3)
 	if bindings.Certificate {
 		schemes = append(schemes, validate.Bearer)
@@ -49,7 +49,7 @@ func (x *exchange) offeredSchemes() []validate.Scheme {
 }
 
 // challenge returns one challenge. Fixed texts and configured scopes need no escaping.
-func (x *exchange) challenge(scheme validate.Scheme, code, description string, scopes []string) string {
+func (c *checkedRequest) challenge(scheme validate.Scheme, code, description string, scopes []string) string {
 	var b strings.Builder
 	b.WriteString(scheme.String() + ` realm="` + realm + `"`)
 	if code != "" {
@@ -59,19 +59,19 @@ func (x *exchange) challenge(scheme validate.Scheme, code, description string, s
 		b.WriteString(`, scope="` + strings.Join(scopes, " ") + `"`)
 	}
 	if scheme == validate.DPoP {
-		b.WriteString(`, algs="` + strings.Join(x.proxy.steps.Validator.Algorithms(), " ") + `"`)
+		b.WriteString(`, algs="` + strings.Join(c.steps.Validator.Algorithms(), " ") + `"`)
 	}
 	return b.String()
 }
 
-// setNonce tells a client that uses DPoP the nonce for its next proofs, if it needs another (RFC 9449
-// section 8.2).
-func (x *exchange) setNonce() {
-	if x.credentials.Proof == nil {
+// setNonce sets in h, the header of the response, the nonce for the next proofs of a client that uses
+// DPoP, if the client needs another (RFC 9449 section 8.2).
+func (c *checkedRequest) setNonce(h http.Header) {
+	if c.credentials.Proof == nil {
 		return
 	}
-	if nonce := x.proxy.steps.Validator.Nonce(x.credentials); nonce != "" {
-		x.Header().Set("DPoP-Nonce", nonce)
+	if nonce := c.steps.Validator.Nonce(c.credentials); nonce != "" {
+		h.Set("DPoP-Nonce", nonce)
 	}
 }
 

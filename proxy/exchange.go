@@ -13,35 +13,25 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/access"
-	"github.com/tallygate/tallygate/validate"
 )
 
 // An exchange is a request in progress and the http.ResponseWriter of its response. Only the
 // goroutine of the handler uses an exchange, except for the fields at the end.
 type exchange struct {
+	checkedRequest
 	http.ResponseWriter
+	slots             slots
 	control           http.ResponseController
 	proxy             *Proxy
-	request           *http.Request
-	id                string // the X-Request-Id of response, log and upstream
 	started           time.Time
 	decided           time.Time
-	decision          access.Decision
-	peerThumbprint    string // the thumbprint of the client certificate, verified or not; "" until thumbprint is called
-	credentials       validate.Credentials
-	host              string              // the host of the request, as in policy.Target; "" until the host is known to be served
-	certificate       *access.Certificate // the verified client certificate; nil before the check
-	assertion         string              // the JWT for the upstream; "" if the route needs no assertion
-	detail            error               // the error behind failure, for the log
-	status            int                 // the status of the response; 0 before its header is sent
-	failure           failure             // what failed after the request was granted
-	upgrade           bool                // the request asks for an upgrade
-	bodyMayPause      bool                // the request is a gRPC stream
-	bodyWritten       bool                // at least one byte of the response body has been written
-	clientWriteFailed bool                // the client takes no more of the response
-	recheck           *recheck            // nil until startRecheck
-	partnerInFlight   *atomic.Int64       // the count that includes x; nil: admit has not counted x
-	apiLimits         *apiLimits          // the limits with x's slot at the upstream; nil: admit has not taken a slot
+	detail            error    // the error behind failure, for the log
+	status            int      // the status of the response; 0 before its header is sent
+	failure           failure  // what failed after the request was granted
+	bodyMayPause      bool     // the request is a gRPC stream
+	bodyWritten       bool     // at least one byte of the response body has been written
+	clientWriteFailed bool     // the client takes no more of the response
+	recheck           *recheck // nil until startRecheck
 
 	// Allocated together with the exchange.
 	reverse        httputil.ReverseProxy
@@ -61,11 +51,10 @@ type exchange struct {
 
 func (p *Proxy) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{
+		checkedRequest: checkedRequest{steps: &p.steps, request: r, id: newID()},
 		ResponseWriter: w,
 		control:        *http.NewResponseController(w),
 		proxy:          p,
-		request:        r,
-		id:             newID(),
 		started:        time.Now(),
 	}
 	if r.ProtoMajor == 1 && r.ContentLength != 0 {
@@ -90,7 +79,7 @@ func newID() string {
 // waits until a read in progress has returned, because net/http clears the deadline that makes the
 // read return.
 func (x *exchange) end() {
-	defer x.release()
+	defer func() { x.slots.release(x.decision.Partner) }()
 	if r := x.recheck; r != nil {
 		defer r.streams.running.Add(-1)
 	}

@@ -57,7 +57,7 @@ func (p *Proxy) rewrite(out, in *http.Request, x *exchange, up *upstream.Upstrea
 	out.URL.RawQuery = in.URL.RawQuery
 	out.Host = in.Host
 	if x.decision.Preflight {
-		rewritePreflight(out, in, x)
+		rewritePreflight(out, in, &x.checkedRequest)
 		return
 	}
 	out.Trailer = nil // a trailer would come after the check of the headers
@@ -66,7 +66,7 @@ func (p *Proxy) rewrite(out, in *http.Request, x *exchange, up *upstream.Upstrea
 	if x.assertion != "" {
 		delete(out.Header, "Authorization") // the assertion replaces the token
 	}
-	p.headers.setIdentityHeaders(out.Header, x)
+	p.headers.setIdentityHeaders(out.Header, &x.checkedRequest, &x.headerValues)
 	out.Close = x.decision.AnyBody && hasBody(in) && up.Protocol == config.HTTP1
 	if out.Body != nil {
 		// Without the ResponseWriter: the transport reads the body on a goroutine of its own,

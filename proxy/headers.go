@@ -144,35 +144,36 @@ func isOddInName(r rune) bool {
 	return r != '-' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
 }
 
-// setIdentityHeaders sets the identity headers on h, with exactly one value each. All values are
-// URL-safe: names by their configuration, scopes by their grammar, and the subject is percent-encoded.
-func (f *headerRules) setIdentityHeaders(h http.Header, x *exchange) {
-	values := x.headerValues[:0]
+// setIdentityHeaders sets the identity headers of c on h, with exactly one value each, which it stores
+// in room. All values are URL-safe: names by their configuration, scopes by their grammar, and the
+// subject is percent-encoded.
+func (f *headerRules) setIdentityHeaders(h http.Header, c *checkedRequest, room *[maxIdentityHeaders]string) {
+	values := room[:0]
 	set := func(name, value string) {
 		if name != "" {
 			values = append(values, value)
 			h[name] = values[len(values)-1 : len(values) : len(values)]
 		}
 	}
-	claims := &x.decision.Claims
-	set(string(f.names.Partner), x.decision.Partner)
+	claims := &c.decision.Claims
+	set(string(f.names.Partner), c.decision.Partner)
 	set(string(f.names.ClientID), claims.ClientID)
 	set(string(f.names.Scopes), joinScopes(claims.Scopes))
 	set(string(f.names.Subject), url.PathEscape(claims.Subject))
-	set(string(f.names.Thumbprint), x.thumbprint())
+	set(string(f.names.Thumbprint), c.thumbprint())
 	if f.names.Certificate != "" {
 		// A byte sequence (RFC 8941 section 3.3.5, RFC 9440 section 2.1).
-		set(string(f.names.Certificate), ":"+base64.StdEncoding.EncodeToString(x.certificate.Leaf.Raw)+":")
+		set(string(f.names.Certificate), ":"+base64.StdEncoding.EncodeToString(c.certificate.Leaf.Raw)+":")
 	}
-	if x.assertion != "" {
-		set(string(f.names.Assertion), x.assertion)
+	if c.assertion != "" {
+		set(string(f.names.Assertion), c.assertion)
 	}
-	set(requestID, x.id)
+	set(requestID, c.id)
 	// removeReserved has removed these headers of the client.
-	if address, _, err := net.SplitHostPort(x.request.RemoteAddr); err == nil {
+	if address, _, err := net.SplitHostPort(c.request.RemoteAddr); err == nil {
 		set("X-Forwarded-For", address)
 	}
-	set("X-Forwarded-Host", x.request.Host)
+	set("X-Forwarded-Host", c.request.Host)
 	set("X-Forwarded-Proto", "https")
 }
 

@@ -84,11 +84,11 @@ var (
 // the bucket of its application. If any is missing, admit turns the decision into a refusal. A
 // partner may use as many slots as remain free: half of the slots while no other partner has any,
 // and 1/(n+1) of them each if n partners take all that they can get. Some slots therefore always
-// remain for the next partner. A request without a slot takes no token.
+// remain for the next partner. A request without a slot takes no token. taken has the slots, even if
+// admit refuses the request.
 //
 // A recheck does not call admit, because its stream already has its slots.
-func (p *Proxy) admit(x *exchange) {
-	d := &x.decision
+func (p *Proxy) admit(d *access.Decision, taken *slots) {
 	if d.Reason != access.Granted {
 		return
 	}
@@ -102,12 +102,13 @@ func (p *Proxy) admit(x *exchange) {
 		d.Reason, d.Err = access.Overloaded, errShare
 		return
 	}
-	x.partnerInFlight = held
-	if at := p.limits.apis[d.API]; !at.acquire(d) {
+	taken.partner = held
+	at := p.limits.apis[d.API]
+	if !at.acquire(d) {
 		d.Reason, d.Err = access.Overloaded, errAPI
 		return
 	}
-	x.apiLimits = p.limits.apis[d.API]
+	taken.api = at
 	if r := p.limits.rates[d.ClientID]; r != nil && !r.Allow() {
 		d.Reason, d.Err = access.RateLimited, errRate
 	}
@@ -126,13 +127,19 @@ func share(d *access.Decision, left int64) int64 {
 // API answers them without work, and a browser repeats them only after Access-Control-Max-Age.
 const preflightShare = 8
 
-// release gives back the slots that admit took.
-func (x *exchange) release() {
-	if x.apiLimits != nil {
-		x.apiLimits.release(x.decision.Partner)
+// slots are the slots that admit took for one request.
+type slots struct {
+	partner *atomic.Int64 // the count of the partner that includes the request; nil: not counted
+	api     *apiLimits    // the limits of the API with the request's slot; nil: no slot
+}
+
+// release gives back the slots. partner is the partner of the request.
+func (s *slots) release(partner string) {
+	if s.api != nil {
+		s.api.release(partner)
 	}
-	if x.partnerInFlight != nil {
-		x.partnerInFlight.Add(-1)
+	if s.partner != nil {
+		s.partner.Add(-1)
 	}
 }
 

@@ -30,15 +30,15 @@ func manyPartners(partners int, most, atUpstream int64) (*Proxy, *atomic.Int64) 
 // begin begins a request of partner and returns it, or nil without a free slot.
 func begin(t *testing.T, p *Proxy, inHand *atomic.Int64, partner int) *exchange {
 	t.Helper()
-	x := &exchange{proxy: p, decision: access.Decision{Reason: access.Granted, API: "accounts", Partner: fmt.Sprint(partner)}}
+	x := &exchange{checkedRequest: checkedRequest{decision: access.Decision{Reason: access.Granted, API: "accounts", Partner: fmt.Sprint(partner)}}}
 	inHand.Add(1)
-	if p.admit(x); x.decision.Reason == access.Granted {
+	if p.admit(&x.decision, &x.slots); x.decision.Reason == access.Granted {
 		return x
 	}
-	if x.decision.Reason != access.Overloaded || x.apiLimits != nil {
-		t.Fatalf("admit: reason %s, has a slot %t, want overloaded without a slot", x.decision.Reason, x.apiLimits != nil)
+	if x.decision.Reason != access.Overloaded || x.slots.api != nil {
+		t.Fatalf("admit: reason %s, has a slot %t, want overloaded without a slot", x.decision.Reason, x.slots.api != nil)
 	}
-	x.release()
+	x.slots.release(x.decision.Partner)
 	inHand.Add(-1)
 	return nil
 }
@@ -78,14 +78,14 @@ func TestSlotsAreReleased(t *testing.T) {
 	if first == nil || second == nil || begin(t, p, inHand, 0) != nil || p.limits.inFlight["0"].Load() != 2 {
 		t.Fatalf("inFlight = %d, want 2", p.limits.inFlight["0"].Load())
 	}
-	first.release()
+	first.slots.release("0")
 	inHand.Add(-1)
 	if begin(t, p, inHand, 0) == nil {
 		t.Error("admit refuses a request after a slot was released")
 	}
-	refused := &exchange{proxy: p, decision: access.Decision{Reason: access.Expired, Partner: "0"}}
-	if p.admit(refused); refused.partnerInFlight != nil || refused.decision.Reason != access.Expired {
-		t.Errorf("admit changed a refusal to %s, has a slot: %t", refused.decision.Reason, refused.partnerInFlight != nil)
+	refused := &exchange{checkedRequest: checkedRequest{decision: access.Decision{Reason: access.Expired, Partner: "0"}}}
+	if p.admit(&refused.decision, &refused.slots); refused.slots.partner != nil || refused.decision.Reason != access.Expired {
+		t.Errorf("admit changed a refusal to %s, has a slot: %t", refused.decision.Reason, refused.slots.partner != nil)
 	}
 }
 

@@ -17,8 +17,8 @@ var preflightRequest = []string{
 
 // decidePreflight returns the grant for a preflight whose route answers these. For any other request it
 // reports false, and the request needs a certificate and a token as usual.
-func (p *Proxy) decidePreflight(x *exchange, target policy.Target) (access.Decision, bool) {
-	if x.upgrade || !isPreflight(x.request) || p.steps.Trust.CheckSender(x.request) != nil {
+func (p *Proxy) decidePreflight(c *checkedRequest, target policy.Target) (access.Decision, bool) {
+	if c.upgrade || !isPreflight(c.request) || p.steps.Trust.CheckSender(c.request) != nil {
 		return access.Decision{}, false
 	}
 	return p.steps.Table.Preflight(target)
@@ -44,7 +44,7 @@ func single(lines []string) string {
 
 // rewritePreflight makes out, a copy of in, the preflight for the upstream. It has neither query nor body,
 // and of the headers only the preflight's, the request id and the client's address and host.
-func rewritePreflight(out, in *http.Request, x *exchange) {
+func rewritePreflight(out, in *http.Request, c *checkedRequest) {
 	out.URL.RawQuery, out.Body, out.ContentLength, out.Trailer = "", nil, 0, nil
 	out.Header = make(http.Header)
 	for _, name := range preflightRequest {
@@ -52,11 +52,11 @@ func rewritePreflight(out, in *http.Request, x *exchange) {
 			out.Header[name] = values
 		}
 	}
-	out.Header.Set(requestID, x.id)
-	if address, _, err := net.SplitHostPort(x.request.RemoteAddr); err == nil {
+	out.Header.Set(requestID, c.id)
+	if address, _, err := net.SplitHostPort(c.request.RemoteAddr); err == nil {
 		out.Header.Set("X-Forwarded-For", address)
 	}
-	out.Header.Set("X-Forwarded-Host", x.request.Host)
+	out.Header.Set("X-Forwarded-Host", c.request.Host)
 	out.Header.Set("X-Forwarded-Proto", "https")
 }
 

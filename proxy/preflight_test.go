@@ -200,9 +200,9 @@ func TestPreflightLimits(t *testing.T) {
 	if n := s.proxy.limits.apis["accounts"].inFlight.Load(); n != 0 {
 		t.Errorf("slots in use at the end: got %d, want 0", n)
 	}
-	x := &exchange{proxy: s.proxy, request: s.request(), decision: access.Decision{Reason: access.Granted, API: "accounts"}}
-	s.proxy.admit(x)
-	if got := fmt.Sprint(x.decision.Reason); got != "undecided" {
+	d := access.Decision{Reason: access.Granted, API: "accounts"}
+	s.proxy.admit(&d, &slots{})
+	if got := fmt.Sprint(d.Reason); got != "undecided" {
 		t.Errorf("admit of a grant without a partner: got %s, want undecided", got)
 	}
 }

@@ -4,13 +4,11 @@
 package proxy
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log"
 	"log/slog"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -141,9 +139,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer p.record(x)
 	defer x.recoverPanic(p.log)
 
-	x.decision = p.decide(x, p.overloaded)
-	p.admit(x)
-	p.addAssertion(x)
+	x.decision = p.decide(&x.checkedRequest, p.overloaded)
+	p.admit(&x.decision, &x.slots)
+	p.addAssertion(&x.checkedRequest)
 	x.decided = time.Now()
 	if x.decision.Reason != access.Granted {
 		if !p.steps.Trust.BehindProxy() && x.decision.Reason.Stage() == access.StageCertificate && x.decision.Reason.Status() == http.StatusUnauthorized {
@@ -175,126 +173,12 @@ func (p *Proxy) RefuseMalformed(w http.ResponseWriter, r *http.Request, fault er
 
 // addAssertion signs the assertion of a granted request if its route needs one. An error refuses the
 // request as Undecided.
-func (p *Proxy) addAssertion(x *exchange) {
-	if x.decision.Reason != access.Granted || !x.decision.Asserted {
+func (p *Proxy) addAssertion(c *checkedRequest) {
+	if c.decision.Reason != access.Granted || !c.decision.Asserted {
 		return
 	}
 	var err error
-	if x.assertion, err = p.asserter.sign(x, time.Now()); err != nil {
-		x.decision.Reason, x.decision.Err = access.Undecided, err
+	if c.assertion, err = p.asserter.sign(c, time.Now()); err != nil {
+		c.decision.Reason, c.decision.Err = access.Undecided, err
 	}
-}
-
-// Decide returns the decision of ServeHTTP about r, by the same checks, and the client certificate if
-// it was accepted. It forwards, answers, logs and counts nothing, but may introspect the token. It
-// takes no slot and no token of a rate limit, because an open stream already has its slot, and load by
-// other clients must not end it. credentials are the credentials of the earlier decision about r, zero
-// without one: a DPoP proof is checked once (RFC 9449 section 11.1).
-func (p *Proxy) Decide(r *http.Request, credentials validate.Credentials) (access.Decision, *access.Certificate) {
-	x := &exchange{proxy: p, request: r, credentials: credentials}
-	return p.decide(x, orFalse(nil)), x.certificate
-}
-
-// decide runs the checks in the order of the reasons: message, certificate, token with its binding,
-// partner, API, limits. The check for overload comes earlier, right after the message. Each check takes
-// the result of the check before it, and the first refusal is the decision.
-func (p *Proxy) decide(x *exchange, overloaded func() bool) access.Decision {
-	r := x.request
-	if r.ProtoMajor == 1 && r.ProtoMinor > 1 { // net/http accepts any 1.x; there is no 1.2
-		return access.Decision{Reason: access.MalformedRequest}
-	}
-	target, err := p.steps.Table.ParseTarget(r)
-	if err != nil {
-		return access.DecisionOf(err)
-	}
-	if !p.steps.Table.Serves(target.Host) || !p.connectionServes(r.TLS, target.Host) {
-		return access.Decision{Reason: access.Misdirected}
-	}
-	x.host = target.Host
-	x.upgrade = asksForUpgrade(r)
-	if x.upgrade && !asksForWebSocket(r) { // an upgrade to another protocol than WebSocket is refused on every route
-		return access.Decision{Reason: access.UpgradeNotAllowed}
-	}
-	proved := x.credentials.Proof // at a recheck the DPoP proof of the first decision, otherwise nil
-	credentials, noToken := p.steps.Validator.Credentials(r)
-	switch {
-	case proved != nil:
-		credentials.Proof = proved
-	case credentials.Proof != nil:
-		credentials.Proof.Path = target.Path
-	}
-	x.credentials = credentials
-	if noToken != nil && access.ReasonOf(noToken) == access.MalformedRequest {
-		return access.DecisionOf(noToken)
-	}
-
-	// The check comes before the first signature is verified: until then no client is known, and no
-	// client has a claim to that work.
-	if overloaded() {
-		return access.Decision{Reason: access.Overloaded}
-	}
-	if d, ok := p.decidePreflight(x, target); ok {
-		return d
-	}
-	x.certificate, err = p.steps.Trust.Client(r)
-	if err != nil {
-		return access.DecisionOf(err)
-	}
-	if noToken != nil {
-		return access.DecisionOf(noToken)
-	}
-	if credentials.Proof != nil && proved == nil && p.forwardedHost {
-		credentials.Proof.Authority = forwardedHost(r)
-	}
-	claims, err := p.steps.Validator.Validate(r.Context(), credentials, x.certificate)
-	if err != nil {
-		d := access.DecisionOf(err)
-		d.Partner = p.steps.Table.Partner(d.Server, d.ClientID)
-		return d
-	}
-	d := p.steps.Table.Decide(r.Method, target, claims, x.certificate)
-	p.checkGranted(x, &d)
-	return d
-}
-
-// checkGranted refuses a granted request whose upgrade or body its route does not allow. Only a client
-// that may call the route learns this.
-func (p *Proxy) checkGranted(x *exchange, d *access.Decision) {
-	r := x.request
-	switch {
-	case d.Reason != access.Granted:
-	case x.upgrade && !d.WebSocket:
-		d.Reason = access.UpgradeNotAllowed
-	case hasBody(r) && !d.AnyBody && !definesBody(r.Method):
-		d.Reason = access.BodyNotAllowed
-	case r.ContentLength > p.bodyBytes:
-		d.Reason = access.BodyTooLarge
-	}
-}
-
-// hasBody reports whether r announces a body: by Content-Length, by Transfer-Encoding or, over HTTP/2,
-// by a header without END_STREAM.
-func hasBody(r *http.Request) bool { return r.ContentLength != 0 }
-
-// definesBody reports whether method gives a meaning to a request body (RFC 9110 section 9.3, RFC
-// 5789). Many servers answer a request with another method and leave its body on the connection. They
-// then take the body for the next request, which the gate has not checked, with identity headers that
-// the client chose.
-func definesBody(method string) bool {
-	switch method {
-	case http.MethodPost, http.MethodPut, http.MethodPatch:
-		return true
-	}
-	return false
-}
-
-// connectionServes reports whether a connection with this TLS state may carry requests for host, which
-// must be a served host (RFC 9110 section 7.4, RFC 9113 section 9.1.1). All hosts have the same policy
-// for client certificates, so an SNI of any served host will do, and an SNI of another host will not. A
-// front proxy may use an SNI of its own, and the gate does not know the SNI of the client.
-func (p *Proxy) connectionServes(state *tls.ConnectionState, host string) bool {
-	if p.steps.Trust.BehindProxy() || state == nil || state.ServerName == "" || strings.EqualFold(state.ServerName, host) {
-		return true
-	}
-	return p.steps.Table.Serves(strings.ToLower(state.ServerName))
 }

@@ -95,28 +95,6 @@ func (x *exchange) attributes(attrs []slog.Attr, ended time.Time) []slog.Attr {
 	return attrs
 }
 
-// partner returns the name of the client's partner, or unknownPartner.
-func (x *exchange) partner() string {
-	if x.decision.Partner == "" {
-		return unknownPartner
-	}
-	return x.decision.Partner
-}
-
-// thumbprint returns the thumbprint of the client certificate, even if the certificate was refused, or
-// "" without a certificate.
-func (x *exchange) thumbprint() string {
-	if x.peerThumbprint == "" && x.certificate != nil {
-		x.peerThumbprint = x.certificate.Thumbprint.String()
-	}
-	if x.peerThumbprint == "" && !x.decision.Preflight { // the certificate of a granted preflight is not checked
-		if leaf := x.proxy.steps.Trust.PeerCertificate(x.request); leaf != nil {
-			x.peerThumbprint = access.ThumbprintOf(leaf).String()
-		}
-	}
-	return x.peerThumbprint
-}
-
 // shortHash returns 64 bits of the SHA-256 of a token's id in hex: enough to tell tokens apart in a log
 // that does not show the id.
 func shortHash(id string) string {

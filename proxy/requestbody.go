@@ -113,17 +113,6 @@ func (x *exchange) bodyUnread() bool {
 	return r.ProtoMajor == 1 && r.Body != nil && r.Body != http.NoBody && !x.bodyRead.Load()
 }
 
-// ambiguous reports whether a front proxy may see the end of this request elsewhere. A chunked
-// request is ambiguous. So is every HTTP/1.0 request, because that version has no chunks and not
-// everywhere persistent connections. Malformed requests are refused earlier. The connection of a
-// front proxy carries requests of many clients, so the gate closes it after these well-formed
-// requests too (RFC 9112 sections 6.1 and 9.3): the bytes after the request could carry a
-// certificate header that its client chose.
-func (x *exchange) ambiguous() bool {
-	r := x.request
-	return r.ProtoMajor == 1 && (r.ProtoMinor == 0 || len(r.TransferEncoding) > 0) && x.proxy.steps.Trust.BehindProxy()
-}
-
 // A stallingBody reads a request body with a deadline of one stall timeout for each read.
 type stallingBody struct {
 	io.ReadCloser

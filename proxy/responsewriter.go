@@ -23,7 +23,7 @@ func (x *exchange) WriteHeader(status int) {
 	x.proxy.headers.removeReserved(x.Header())
 	x.requestIDValue[0] = x.id
 	x.Header()[requestID] = x.requestIDValue[:]
-	x.setNonce()
+	x.setNonce(x.Header())
 	if status >= 200 && x.status == 0 {
 		x.status = status
 		keepUntyped(x.Header())
