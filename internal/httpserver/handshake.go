@@ -13,12 +13,12 @@ import (
 	"time"
 )
 
-// ShutdownGrace is how long a handshake that is under way may take when the listener closes.
+// ShutdownGrace is how much longer a running handshake may take after the listener closes.
 const ShutdownGrace = 500 * time.Millisecond
 
 // A HandshakeListener is a listener whose connections have completed their TLS handshake within a
-// timeout. net/http would bound the handshake by the timeout for a header, and keep the stack that
-// the handshake needed for the life of the connection.
+// timeout. If net/http did the handshake, net/http would bound it by the timeout for a header, and
+// would keep the stack that the handshake needed for the life of the connection.
 type HandshakeListener struct {
 	net.Listener
 	settings *tls.Config
@@ -29,13 +29,14 @@ type HandshakeListener struct {
 	ready       chan net.Conn // connections over HTTP/1.1, and connections that net/http must refuse
 	ready2      chan net.Conn // connections over HTTP/2
 	faults      chan error
-	closing     chan struct{}   // closed when no connection is accepted any more
-	over        context.Context // done when no connection is delivered any more
+	closing     chan struct{}   // closed when the listener accepts no more connections
+	over        context.Context // done when Accept delivers no more connections
 	close       func() error
 	parked      *parkedConns
 }
 
-// newHandshakeListener returns a listener on l. It owns l and parked. Close ends it.
+// newHandshakeListener returns a listener on l. The new listener owns l and parked: its Close closes
+// both.
 func newHandshakeListener(l net.Listener, settings *tls.Config, timeout time.Duration, failed func(net.Addr, error), parked *parkedConns) *HandshakeListener {
 	over, end := context.WithCancel(context.Background())
 	g := &HandshakeListener{
@@ -64,7 +65,7 @@ func (g *HandshakeListener) Accept() (net.Conn, error) {
 	}
 }
 
-// http2 returns a listener for the connections that use HTTP/2. It ends with g.
+// http2 returns a listener for the connections that use HTTP/2. Closing g also ends this listener.
 func (g *HandshakeListener) http2() net.Listener { return http2Listener{g} }
 
 type http2Listener struct{ *HandshakeListener }
@@ -79,11 +80,12 @@ func (l http2Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close stops accepting connections. Accept still returns connections whose handshake is under way.
+// Close stops accepting connections. Accept still returns connections whose handshake is already
+// running.
 func (g *HandshakeListener) Close() error { return g.close() }
 
-// awaitHandshakes waits for handshakes that are under way and for connections that leave the parked
-// connections, up to ShutdownGrace.
+// awaitHandshakes waits until no handshake runs and no parked connection is on its way to net/http, but
+// at most for ShutdownGrace.
 func (g *HandshakeListener) awaitHandshakes(end context.CancelFunc) {
 	defer g.parked.close()
 	defer end()
@@ -92,8 +94,8 @@ func (g *HandshakeListener) awaitHandshakes(end context.CancelFunc) {
 	}
 }
 
-// acceptLoop accepts connections until the listener is closed. Accept returns an error of the
-// listener; net/http calls Accept again later if the error is temporary.
+// acceptLoop accepts connections until the listener is closed. It passes errors of the listener to
+// Accept. After a temporary error, net/http calls Accept again.
 func (g *HandshakeListener) acceptLoop() {
 	for {
 		conn, err := g.Listener.Accept()
@@ -102,7 +104,7 @@ func (g *HandshakeListener) acceptLoop() {
 			go g.handshake(conn)
 			continue
 		}
-		if closed(g.closing) { // not an error: handshakes may be under way
+		if closed(g.closing) { // a closed listener is not an error: Accept still delivers connections after running handshakes
 			return
 		}
 		select {
@@ -140,14 +142,14 @@ func (g *HandshakeListener) handshake(raw net.Conn) {
 	switch conn.ConnectionState().NegotiatedProtocol {
 	case "", "http/1.1":
 		g.parked.add(conn)
-	case "h2": // net/http requires this type
+	case "h2": // net/http serves HTTP/2 only on a *tls.Conn
 		g.deliver(g.ready2, conn)
-	default: // a connection for an ACME challenge carries no HTTP; net/http closes it
+	default: // a connection for an ACME challenge, on which no HTTP follows; net/http closes it
 		g.deliver(g.ready, conn)
 	}
 }
 
-// deliver makes the Accept that reads from ready return conn.
+// deliver passes conn to the Accept method that reads from ready.
 func (g *HandshakeListener) deliver(ready chan<- net.Conn, conn net.Conn) {
 	select {
 	case ready <- conn:
@@ -156,7 +158,8 @@ func (g *HandshakeListener) deliver(ready chan<- net.Conn, conn net.Conn) {
 	}
 }
 
-// rescue closes a connection whose handshake panicked. Like in net/http, other connections go on.
+// rescue closes a connection whose handshake panicked. As in net/http, other connections are not
+// affected.
 func (g *HandshakeListener) rescue(raw net.Conn) {
 	if v := recover(); v != nil {
 		_ = raw.Close()
@@ -170,8 +173,8 @@ type PanicError struct {
 	Stack string
 }
 
-// NewPanicError returns an error for the recovered value v, with the current stack. The text of v
-// may quote the peer, so it is kept only for runtime errors.
+// NewPanicError returns an error for the recovered value v, with the current stack. The text of v may
+// quote data of the peer, so the error keeps the text only if v is a runtime error.
 func NewPanicError(v any) *PanicError {
 	cause := errors.New("not a runtime error")
 	if fault, ok := v.(runtime.Error); ok {

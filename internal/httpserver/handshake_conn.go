@@ -5,16 +5,16 @@ import (
 	"net"
 )
 
-// maxHandshakeBytes bounds what a client may send before its handshake completes: 64 KiB for the
-// certificate chain (see mtls.ServerConfig), and 32 KiB for the ClientHello, which may hold a
-// ticket, and for record headers. crypto/tls itself accepts 256 KiB of certificates, and keeps them
-// until the handshake times out.
+// maxHandshakeBytes bounds the bytes that a client may send before its handshake completes: 64 KiB for
+// the certificate chain (see mtls.ServerConfig), and 32 KiB for record headers and the ClientHello,
+// which may hold a ticket. crypto/tls itself accepts 256 KiB of certificates, and keeps them until the
+// handshake times out.
 const maxHandshakeBytes = 96 << 10
 
 var ErrHandshakeTooLong = errors.New("the client sent more than 96 KiB before its handshake was complete")
 
-// A handshakeConn is the connection below TLS. It ends the handshake of a client that sends too
-// much.
+// A handshakeConn is the connection below TLS. It ends the handshake of a client that sends more than
+// maxHandshakeBytes.
 type handshakeConn struct {
 	net.Conn
 	left int // bytes that may still be read, or noLimit

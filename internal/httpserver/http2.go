@@ -15,31 +15,31 @@ import (
 )
 
 const (
-	// fieldOverhead is the size of a header field beside its name and value (RFC 9113 section
-	// 6.5.2).
+	// fieldOverhead is what a header field counts in addition to the bytes of its name and value (RFC
+	// 9113 section 6.5.2).
 	fieldOverhead = 32
-	// headerSlack is added to header_bytes, which counts as HTTP/1.1 does, without fieldOverhead.
-	// net/http adds the overhead of ten fields too.
+	// headerSlack is added to the setting header_bytes, because the setting counts a header as HTTP/1.1
+	// does, without fieldOverhead. net/http adds the overhead of ten fields too.
 	headerSlack = 10 * fieldOverhead
 	// maxTrailers bounds the trailers that a request may announce. The gate forwards no trailers.
 	// Real clients announce a few; a list of thousands is an attack on memory.
 	maxTrailers = 64
-	// RefusalTimeout bounds the sending of a response that the gate or x/net makes before a handler
-	// has the request. A client that grants no window (RFC 9113 section 5.2) never accepts the
-	// response, and the request stays in memory until the timeout.
+	// RefusalTimeout bounds the sending of a response that the gate or x/net makes before the request
+	// reaches a handler. If a client grants no window (RFC 9113 section 5.2), the response cannot be
+	// sent, and the request stays in memory until the timeout.
 	RefusalTimeout = 5 * time.Second
-	// maxEndTimeout bounds the wait for the end of an empty body. Clients send the end with the
-	// header; the time is for a lost packet.
+	// maxEndTimeout bounds the wait for the end of an empty body. Clients send the end together with
+	// the header, so only a lost packet causes a longer wait.
 	maxEndTimeout = 2 * time.Second
 )
 
-// NewHTTP2 returns the HTTP/2 server of a TLS listener. It shares handler and timeouts with over1,
-// the listener's HTTP/1.1 server. short reports whether memory is short.
+// NewHTTP2 returns the HTTP/2 server of a TLS listener. It shares handler and timeouts with over1, the
+// listener's HTTP/1.1 server. short reports whether memory is short.
 //
-// HTTP/2 comes from golang.org/x/net in the version that go.mod names, not from the net/http of the
-// Go release that builds the program: in Go 1.26.8 and older any client can end the process (see
-// [buildinfo.Outdated]). Built with Go 1.27 or newer, x/net uses net/http again;
-// [buildinfo.HTTP2EncoderTableSize] allows for that.
+// The HTTP/2 code is that of golang.org/x/net in the version that go.mod names, and not that of
+// net/http, because with Go 1.26.8 and older any client can end a process that uses net/http's code
+// (see [buildinfo.Outdated]). If the program is built with Go 1.27 or newer, x/net uses net/http's
+// code; [buildinfo.HTTP2EncoderTableSize] makes this safe.
 func NewHTTP2(over1 *http.Server, limits config.Limits, short func() bool) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP2(true)
@@ -51,8 +51,8 @@ func NewHTTP2(over1 *http.Server, limits config.Limits, short func() bool) *http
 			// The minimum of RFC 9113 section 4.2. By default a peer can make each connection
 			// allocate 1 MiB by announcing a frame of that size.
 			MaxReadFrameSize: 16 << 10,
-			// Request bodies wait here while an upstream is slow. By default a client can fill 1
-			// MiB on each connection, far more than the rest of a connection takes. One window
+			// Request bodies wait in this buffer while an upstream is slow. By default a client could
+			// fill 1 MiB on each connection, far more than the rest of a connection takes. One window
 			// passes in each round trip: 256 KiB / 50 ms is about 5 MB/s.
 			MaxReceiveBufferPerConnection: 256 << 10,
 			MaxReceiveBufferPerStream:     256 << 10,
@@ -63,11 +63,11 @@ func NewHTTP2(over1 *http.Server, limits config.Limits, short func() bool) *http
 		MaxHeaderBytes:    readableHeader(int(limits.HeaderBytes)),
 		ReadHeaderTimeout: over1.ReadHeaderTimeout,
 		ReadTimeout:       over1.ReadTimeout,
-		WriteTimeout:      RefusalTimeout, // holds until the handler has the request, see wellFormedHandler
+		WriteTimeout:      RefusalTimeout, // in force until the handler has the request, see wellFormedHandler
 		IdleTimeout:       over1.IdleTimeout,
 		ConnContext:       over1.ConnContext,
 		ErrorLog:          over1.ErrorLog,
-		// Otherwise net/http answers "OPTIONS *" before the handler sees the request.
+		// Without this option, net/http answers "OPTIONS *" before the handler sees the request.
 		DisableGeneralOptionsHandler: true,
 	}
 	w := wellFormedHandler{
@@ -81,9 +81,9 @@ func NewHTTP2(over1 *http.Server, limits config.Limits, short func() bool) *http
 	return s
 }
 
-// readableHeader returns the size in bytes up to which a header list is read. A larger field ends
-// the connection, because its header compression state is lost. Header lists up to twice limit, but
-// at most 64 KiB more, are read and answered with 431.
+// readableHeader returns the size in bytes up to which x/net reads a header list: twice limit, but at
+// most 64 KiB more than limit. The gate answers a header list between limit and this size with 431. A
+// larger field ends the connection, because the header compression state of the connection is lost.
 func readableHeader(limit int) int { return limit + min(limit, 64<<10) }
 
 // A wellFormedHandler passes on only well-formed requests over HTTP/2, which x/net does not ensure:
@@ -103,12 +103,12 @@ func (f *wellFormedHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		deadline = time.Now().Add(f.writeTimeout)
 	}
 	_ = http.NewResponseController(w).SetWriteDeadline(deadline)
-	// x/net keeps r until the client grants a window for the response.
+	// x/net keeps r until the response is sent, for which the client must grant a window.
 	defer forget(r)
 	switch {
 	case len(r.Trailer) > maxTrailers:
-		// No response: the handler goroutine of a client that does not read would block while
-		// writing, and keep the list.
+		// There is no response: if the client did not read it, the goroutine of the handler would block
+		// while writing, and keep the list of trailers.
 		panic(http.ErrAbortHandler)
 	case headerSize(r) > f.limit+headerSlack:
 		w.WriteHeader(http.StatusRequestHeaderFieldsTooLarge)
@@ -116,7 +116,7 @@ func (f *wellFormedHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 	case !declaresNone(r):
 		f.handler.ServeHTTP(w, r)
-	case f.short(): // comes before endsEmpty waits, because the request is not counted yet
+	case f.short(): // endsEmpty waits, and a request that waits there is not counted yet, so memory is checked first
 		w.WriteHeader(http.StatusServiceUnavailable)
 	case !endsEmpty(w, r, f.endTimeout):
 		w.WriteHeader(http.StatusBadRequest)
@@ -125,8 +125,8 @@ func (f *wellFormedHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// forget clears the parts of a handled request that its sender can make large. x/net only asks
-// whether the method was HEAD.
+// forget clears the parts of a handled request that a client can make large. After the handler, x/net
+// reads only whether the method was HEAD.
 func forget(r *http.Request) {
 	r.Header, r.Trailer, r.URL, r.Host, r.RequestURI = nil, nil, nil, "", ""
 	if r.Method != http.MethodHead {
@@ -145,9 +145,9 @@ func headerSize(r *http.Request) int {
 	return n
 }
 
-// contentLengthAgrees reports whether the content-length of r, if present, is a single number that
-// x/net has read as such. x/net reads an invalid number as 0 and uses the first of several numbers.
-// It compares the number with the body while the body is read.
+// contentLengthAgrees reports whether the content-length of r, if present, is a single valid number.
+// x/net reads an invalid number as 0 and uses the first of several numbers. Whether the body has this
+// length is checked by x/net when the handler reads the body.
 func contentLengthAgrees(r *http.Request) bool {
 	values, declared := r.Header["Content-Length"]
 	if !declared {
@@ -160,13 +160,13 @@ func contentLengthAgrees(r *http.Request) bool {
 	return err == nil && int64(length) == r.ContentLength // ContentLength is 0 if the header ends the stream
 }
 
-// declaresNone reports whether r declares an empty body. Handlers do not read such a body, so bytes
-// in it would go unnoticed.
+// declaresNone reports whether r declares an empty body. Handlers do not read an empty body, so bytes
+// in such a body would stay unnoticed.
 func declaresNone(r *http.Request) bool {
 	return r.ContentLength == 0 && r.Header["Content-Length"] != nil
 }
 
-// endsEmpty reports whether the body of r ends within timeout without a byte.
+// endsEmpty reports whether the body of r ends within timeout and has no bytes.
 func endsEmpty(w http.ResponseWriter, r *http.Request, timeout time.Duration) bool {
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(timeout))

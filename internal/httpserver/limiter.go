@@ -13,9 +13,9 @@ import (
 	"github.com/tallygate/tallygate/internal/logsample"
 )
 
-// A ConnLimiter is a listener that bounds its connections: in total, for each client address, and
-// by memory. It closes connections beyond a limit at once. If they waited in the queue of the
-// listener, other clients would wait behind them.
+// A ConnLimiter is a listener that bounds its connections: in total, for each client address, and by
+// memory. It closes a connection beyond a limit at once, because other clients would have to wait if
+// the connection stayed in the queue of the listener.
 type ConnLimiter struct {
 	net.Listener
 	Max, MaxPerAddress int
@@ -29,7 +29,7 @@ type ConnLimiter struct {
 	refusals logsample.Sampler    // samples the log of refused connections
 }
 
-// The limits, as the metric and the log name them.
+// The names of the limits in the metric and the log.
 const (
 	ByTotal   = "connections"
 	ByAddress = "connections_per_address"
@@ -44,7 +44,7 @@ func (d *ConnLimiter) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		tcp, _ := conn.RemoteAddr().(*net.TCPAddr)
-		from := config.ClientPrefix(tcp.AddrPort().Addr()) // the zero Prefix without TCP
+		from := config.ClientPrefix(tcp.AddrPort().Addr()) // the zero Prefix for a connection without TCP
 		limit := d.acquire(from)
 		if limit == "" {
 			return &limitedConn{Conn: conn, release: sync.OnceFunc(func() { d.release(from) })}, nil
@@ -53,7 +53,8 @@ func (d *ConnLimiter) Accept() (net.Conn, error) {
 	}
 }
 
-// acquire counts a connection, or returns the limit that it exceeds.
+// acquire counts a connection and returns "", or returns the name of the limit that the connection
+// would exceed.
 func (d *ConnLimiter) acquire(from netip.Prefix) (limit string) {
 	short := d.LowMemory != nil && d.LowMemory()
 	d.mu.Lock()
@@ -90,8 +91,9 @@ func (d *ConnLimiter) Count() int {
 	return d.open
 }
 
-// reject logs and counts a refused connection, and closes it with a reset, after which the kernel
-// keeps no state for it. The reset comes last, so that a client that sees it finds the new count.
+// reject logs and counts a refused connection, and closes it with a reset, after which the kernel keeps
+// no state for the connection. The reset comes last, so that a client that sees the reset finds the new
+// count in the metric.
 func (d *ConnLimiter) reject(conn net.Conn, limit string) {
 	if n := d.suppressedCount(time.Now()); n > 0 {
 		d.Log.Warn("connections refused", "limit", limit, "remote", conn.RemoteAddr().String(), "count", n)

@@ -19,15 +19,15 @@ type MalformedHandler func(c net.Conn, state *tls.ConnectionState, fault error)
 const (
 	// answerTimeout bounds the sending of the response to a malformed request.
 	answerTimeout = 5 * time.Second
-	// After the response the connection stays open for lingerTime and up to lingerBytes, as in
-	// net/http. Closing it while bytes arrive causes a reset, which can destroy the response on its
-	// way.
+	// After the response, the connection stays open for lingerTime and up to lingerBytes, as in
+	// net/http. If the gate closed the connection while bytes arrive, TCP would send a reset, and the
+	// client could lose the response.
 	lingerTime  = 500 * time.Millisecond
 	lingerBytes = 256 << 10
 )
 
-// AnswerMalformed returns a MalformedHandler that sends the response of handler. The request that
-// handler gets has only the remote address and the TLS state.
+// AnswerMalformed returns a MalformedHandler that sends the response of handler. handler gets a request
+// with only the remote address and the TLS state.
 func AnswerMalformed(handler func(w http.ResponseWriter, r *http.Request, fault error)) MalformedHandler {
 	return func(c net.Conn, state *tls.ConnectionState, fault error) {
 		defer func() { _ = c.Close() }()
@@ -60,7 +60,7 @@ func (a *storedAnswer) Header() http.Header         { return a.header }
 func (a *storedAnswer) WriteHeader(status int)      { a.status = status }
 func (a *storedAnswer) Write(p []byte) (int, error) { return a.body.Write(p) }
 
-// writeTo sends the response, which is the last of its connection.
+// writeTo sends the response. It is the last response of its connection.
 func (a *storedAnswer) writeTo(w io.Writer) error {
 	a.header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	answer := http.Response{
@@ -89,7 +89,7 @@ func (l guardedListener) Accept() (net.Conn, error) {
 	return &guarded{c, http1guard.New(c, func(fault error) { l.refuse(c, nil, fault) })}, nil
 }
 
-// A guarded is a connection without TLS that is read through a guard.
+// A guarded is a connection without TLS whose bytes pass through a guard.
 type guarded struct {
 	net.Conn
 	guard *http1guard.Guard
@@ -99,7 +99,7 @@ func (c *guarded) Read(p []byte) (int, error) { return c.guard.Read(p) }
 
 func (c *guarded) changed(state http.ConnState) { c.guard.Changed(state) }
 
-// changed is the ConnState function of an http.Server. It informs connections with a guard.
+// changed is the ConnState function of an http.Server. It tells the state to connections with a guard.
 func changed(c net.Conn, state http.ConnState) {
 	if c, ok := c.(interface{ changed(state http.ConnState) }); ok {
 		c.changed(state)

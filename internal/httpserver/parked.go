@@ -13,10 +13,10 @@ import (
 	"github.com/tallygate/tallygate/internal/httpserver/fastpath"
 )
 
-// ParkAfter is how long net/http keeps a connection without a request. For each such connection it
-// holds two buffers of 4 KiB and a stack of 8 KiB. The return of a parked connection costs a
-// request about 50 µs, so connections with frequent requests stay in net/http. The fast path parks
-// after half that time at least.
+// ParkAfter is how long an idle connection stays in net/http, which holds two buffers of 4 KiB and a
+// stack of 8 KiB for the connection. The next request on a parked connection takes about 50 µs longer,
+// so connections with frequent requests should stay in net/http. The fast path parks a connection after
+// at least half of ParkAfter.
 const ParkAfter = 5 * time.Second
 
 // parkedConns holds idle HTTP/1.1 connections outside net/http. It is safe for concurrent use.
@@ -28,15 +28,15 @@ type parkedConns struct {
 	refuse      MalformedHandler // answers malformed requests
 
 	mu      sync.Mutex
-	waiting map[*tls.Conn]struct{} // nil after close
-	leaving int                    // connections with data that are not accepted yet
+	waiting map[*tls.Conn]struct{} // nil after the call of close
+	leaving int                    // connections with data, until the fast path returns them or net/http accepts them
 }
 
 func newParkedConns(plain *fastpath.Server, first, idle time.Duration, refuse MalformedHandler) *parkedConns {
 	return &parkedConns{fast: plain, first: first, idle: idle, parkAfter: ParkAfter, refuse: refuse, waiting: make(map[*tls.Conn]struct{})}
 }
 
-// add takes a new connection.
+// add takes over a connection after its handshake.
 func (l *parkedConns) add(c *tls.Conn) {
 	if l.fast == nil {
 		l.handOver(c, nil)
@@ -45,7 +45,8 @@ func (l *parkedConns) add(c *tls.Conn) {
 	l.park(c, time.Now().Add(l.first))
 }
 
-// park takes c, which nothing else may use, until a deadline. The zero deadline means for ever.
+// park holds c as idle until the deadline until, or without a deadline if until is zero. The caller
+// must not use c any more.
 func (l *parkedConns) park(c *tls.Conn, until time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -54,12 +55,12 @@ func (l *parkedConns) park(c *tls.Conn, until time.Time) {
 	} else {
 		l.waiting[c] = struct{}{}
 	}
-	_ = c.SetDeadline(until) // the deadline also bounds writes, because TLS may answer what it reads
+	_ = c.SetDeadline(until) // the deadline also bounds writes, because TLS may write while it reads
 	go l.wait(c)
 }
 
-// wait reads the first byte and serves c or hands it over. Without a byte until the deadline it
-// closes c.
+// wait waits for the first byte of a request and then serves c or gives c to net/http. If no byte
+// arrives before the deadline, wait closes c.
 func (l *parkedConns) wait(c *tls.Conn) {
 	var first [1]byte
 	n, _ := c.Read(first[:])
@@ -78,7 +79,7 @@ func (l *parkedConns) wait(c *tls.Conn) {
 	l.mu.Unlock()
 }
 
-// serve serves plain requests on c. read holds bytes that have been read from c already.
+// serve serves plain requests on c. read holds bytes that the caller has read from c already.
 func (l *parkedConns) serve(c *tls.Conn, read []byte) {
 	if l.fast == nil {
 		l.handOver(c, read)
@@ -93,7 +94,7 @@ func (l *parkedConns) serve(c *tls.Conn, read []byte) {
 	}
 }
 
-// handOver gives c to net/http, which reads it through a guard. early holds bytes that have been
+// handOver gives c to net/http, which reads c through a guard. early holds bytes that the caller has
 // read from c already.
 func (l *parkedConns) handOver(c *tls.Conn, early []byte) {
 	s := &parkableConn{Conn: c, parked: l, early: early}
@@ -109,14 +110,14 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// count returns the number of parked connections and of connections that are not accepted yet.
+// count returns the number of parked connections, and of connections in leaving.
 func (l *parkedConns) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.waiting) + l.leaving
 }
 
-// close closes parked connections, and connections that are parked later.
+// close closes all parked connections. A connection that is parked later is closed at once.
 func (l *parkedConns) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -129,25 +130,25 @@ func (l *parkedConns) close() {
 	}
 }
 
-// A parkableConn is an HTTP/1.1 connection that net/http serves. If net/http would wait for a
-// further request for longer than parkAfter, a deadline error makes it close the connection, and
-// Close parks the connection instead.
+// A parkableConn is an HTTP/1.1 connection that net/http serves. If no further request comes within
+// parkAfter, reads return a deadline error. net/http then calls Close, and Close parks the connection
+// instead of closing it.
 type parkableConn struct {
 	*tls.Conn
 	parked *parkedConns
 	guard  *http1guard.Guard
 
-	// Only the goroutine that reads the connection uses the next two fields.
-	early []byte // bytes that have been read before
-	room  int    // the size of net/http's buffer while it is empty
+	// Only the goroutine that reads the connection uses early and room.
+	early []byte // bytes that were read before net/http got the connection
+	room  int    // the size of net/http's buffer when the buffer is empty
 
 	mu    sync.Mutex
 	state connState
-	until time.Time // the deadline that net/http has set; zero: none
+	until time.Time // the deadline that net/http has set; zero: no deadline
 }
 
-// A connState is the state of net/http between two requests: it reports the connection as idle,
-// sets a deadline, waits for the first bytes, and sets another deadline.
+// A connState is the state of net/http between two requests. net/http reports the connection as idle,
+// sets a deadline, waits for the first bytes, and then sets another deadline.
 type connState uint8
 
 const (
@@ -158,7 +159,7 @@ const (
 	connParked
 )
 
-// changed gets the connection's states from http.Server.ConnState.
+// changed is called with each state that http.Server.ConnState reports for the connection.
 func (s *parkableConn) changed(state http.ConnState) {
 	s.guard.Changed(state)
 	if state == http.StateIdle {
@@ -168,7 +169,8 @@ func (s *parkableConn) changed(state http.ConnState) {
 	}
 }
 
-// SetReadDeadline sets an earlier deadline than t for the first bytes of the next request.
+// SetReadDeadline sets the deadline t. While net/http waits for the first bytes of the next request,
+// the deadline is parkAfter if that is earlier.
 func (s *parkableConn) SetReadDeadline(t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -188,8 +190,8 @@ func (s *parkableConn) SetReadDeadline(t time.Time) error {
 // Read reads through the guard.
 func (s *parkableConn) Read(p []byte) (int, error) { return s.guard.Read(p) }
 
-// receive reads from the TLS connection. It returns a deadline error if the connection is to be
-// parked or net/http's deadline has passed.
+// receive reads from the TLS connection. It returns a deadline error if Close is to park the
+// connection, or if the deadline that net/http has set has passed.
 func (s *parkableConn) receive(p []byte) (int, error) {
 	if s.room == 0 {
 		s.room = len(p)
@@ -207,9 +209,10 @@ func (s *parkableConn) receive(p []byte) (int, error) {
 	}
 }
 
-// keepWaiting decides about a connection without data at parkAfter. The connection stays in
-// net/http if net/http holds bytes of the next request, because parking would lose them. In this
-// case the buffer that net/http reads into has less space.
+// keepWaiting reports whether a connection without data stays in net/http after parkAfter. empty says
+// that net/http holds no bytes of the next request; the caller knows this from the size of the free
+// space in net/http's buffer. If net/http holds bytes, the connection stays, because parking would lose
+// them.
 func (s *parkableConn) keepWaiting(empty bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -230,14 +233,14 @@ func (s *parkableConn) Close() error {
 	case connParking:
 		s.parked.park(s.Conn, s.until)
 		return nil
-	case connParked: // another parkableConn may own the connection
+	case connParked: // the connection may already belong to another parkableConn
 		return nil
 	case connBusy, connIdle, connWaiting:
 	}
 	return s.Conn.Close()
 }
 
-// leave returns the state, and sets it to connParked after connParking.
+// leave returns the state. It also changes the state connParking to connParked.
 func (s *parkableConn) leave() connState {
 	s.mu.Lock()
 	defer s.mu.Unlock()

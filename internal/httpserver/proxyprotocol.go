@@ -18,11 +18,11 @@ type proxyProtocolListener struct {
 	timeout  time.Duration
 }
 
-// newProxyProtocolListener returns a listener that expects PROXY protocol on connections from
-// trusted addresses. Such a connection must begin with a header of version 2 within timeout, and
-// gets the RemoteAddr of the header. On other connections a header is not parsed, so it breaks
-// the TLS handshake. settings is called for each connection; nil trusts no address. Accept does
-// not wait for headers: the first Read does.
+// newProxyProtocolListener returns a listener that expects PROXY protocol on connections from trusted
+// addresses. Such a connection must begin with a header of version 2 within timeout, and its RemoteAddr
+// is the address in the header. On other connections the listener does not parse a header, so the bytes
+// of a header make the TLS handshake fail. settings is called for each connection; if it returns nil,
+// no address is trusted. Accept does not wait for a header, but the first Read does.
 func newProxyProtocolListener(l net.Listener, settings func() *config.ProxyProtocol, timeout time.Duration) net.Listener {
 	return &proxyProtocolListener{l, settings, timeout}
 }

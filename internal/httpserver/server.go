@@ -32,15 +32,15 @@ type Server struct {
 	HandshakeTimeout time.Duration                      // bounds a TLS handshake
 	HandshakeFailed  func(remote net.Addr, fault error) // is called for each failed handshake
 	RefuseMalformed  MalformedHandler                   // answers malformed HTTP/1.x requests
-	Active           *atomic.Int64                      // concurrent requests; nil: cutting off a request is no error
-	Closing          <-chan struct{}                    // closed when no connection is accepted any more
+	Active           *atomic.Int64                      // concurrent requests; nil: cutting off a request is not an error
+	Closing          <-chan struct{}                    // closed when the listener accepts no more connections
 	Listener         net.Listener                       // set by Listen
 	HTTP1            *http.Server                       // serves HTTP/1.1
 	HTTP2            *http.Server                       // serves HTTP/2 on the same listener; nil without TLS
-	FastPath         *fastpath.Server                   // serves plain HTTP/1.1 requests; nil: HTTP1 serves all
+	FastPath         *fastpath.Server                   // serves plain HTTP/1.1 requests; nil: HTTP1 serves all requests
 }
 
-// NewHTTP1 returns an HTTP/1.1 server that bounds the time of whole messages.
+// NewHTTP1 returns an HTTP/1.1 server that bounds the time for each whole request and response.
 func NewHTTP1(limits config.Limits, handler http.Handler) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
@@ -54,16 +54,17 @@ func NewHTTP1(limits config.Limits, handler http.Handler) *http.Server {
 		IdleTimeout:       limits.IdleTimeout,
 		ConnContext:       mtls.ConnContext,
 		ConnState:         changed,
-		// Otherwise net/http answers "OPTIONS *" before the handler sees the request.
+		// Without this option, net/http answers "OPTIONS *" before the handler sees the request.
 		DisableGeneralOptionsHandler: true,
 	}
 }
 
-// Listen prepares the server to serve on l, which it owns.
+// Listen prepares the server to serve on l. The server owns l from then on.
 func (s *Server) Listen(l net.Listener) {
 	s.Limiter.Listener = l
 	if s.TLS != nil {
-		// ServeTLS would use a copy of the settings, which could not change.
+		// The handshakes are not left to ServeTLS, which would copy the TLS settings, so that they
+		// could not change.
 		s.Listener = newHandshakeListener(newProxyProtocolListener(s.Limiter, s.ProxyProtocol, s.HTTP1.ReadHeaderTimeout), s.TLS.Config(), s.HandshakeTimeout, s.HandshakeFailed,
 			newParkedConns(s.FastPath, s.HTTP1.ReadHeaderTimeout, s.HTTP1.IdleTimeout, s.RefuseMalformed))
 		return
@@ -91,7 +92,7 @@ func NewErrorLog(l *slog.Logger, listener string) *log.Logger {
 	return log.New(&errorLog{l, listener}, "", 0)
 }
 
-// An errorLog logs what net/http reports about connections.
+// An errorLog writes the messages of net/http about connections to the log.
 type errorLog struct {
 	log      *slog.Logger
 	listener string
@@ -102,9 +103,9 @@ func (e *errorLog) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// Shutdown stops accepting connections, and closes each connection when its requests are done.
-// After http.Server.Shutdown has begun, net/http drops every request that it reads without a
-// response. So requests on their way, in particular behind a handshake, have grace before that.
+// Shutdown stops accepting connections, and closes each connection when its requests are done. First,
+// requests that are on their way, for example behind a handshake, get the time grace, because net/http
+// drops every request that it reads after http.Server.Shutdown has begun, without a response.
 func (s *Server) Shutdown(ctx context.Context, grace time.Duration) error {
 	_ = s.Listener.Close()
 	for until := time.Now().Add(grace); s.Active != nil && s.Limiter.Count() > 0 && time.Now().Before(until); {
@@ -117,7 +118,8 @@ func (s *Server) Shutdown(ctx context.Context, grace time.Duration) error {
 	if err == nil {
 		return nil
 	}
-	// ctx may also end because of connections without any request.
+	// An error does not mean that a request was cut off: connections without any request also let ctx
+	// end.
 	cut := s.Active != nil && s.Active.Load() > 0
 	_ = s.HTTP1.Close()
 	if s.HTTP2 != nil {
@@ -132,7 +134,7 @@ func (s *Server) Shutdown(ctx context.Context, grace time.Duration) error {
 	return fmt.Errorf("stopping %s: %w", s.Name, err)
 }
 
-// shutdownServers shuts both servers down at the same time.
+// shutdownServers shuts down HTTP1 and HTTP2 at the same time.
 func (s *Server) shutdownServers(ctx context.Context) error {
 	var over2 error
 	var ending sync.WaitGroup

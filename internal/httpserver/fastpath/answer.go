@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// beginning is how many bytes of a body are held back. A body that ends within them gets a
-// Content-Length.
+// beginning is how many bytes of a body an answer holds back. A body that ends within these bytes gets
+// a Content-Length.
 const beginning = 2 << 10
 
 const unknown = -1
@@ -23,8 +23,8 @@ const (
 	none // the answer has no body
 )
 
-// An answer is the http.ResponseWriter of one request. It supports http.ResponseController except
-// for Hijack, and writes the same bytes as net/http for the same calls.
+// An answer is the http.ResponseWriter of one request. It supports http.ResponseController except for
+// Hijack, and sends the same bytes as net/http does for the same calls.
 type answer struct {
 	conn     *conn
 	request  *http.Request
@@ -32,22 +32,22 @@ type answer struct {
 	status   int   // 0 until WriteHeader
 	length   int64 // the declared Content-Length, or unknown
 	written  int64
-	held     int // bytes in the connection's buffer small
+	held     int // number of body bytes in the connection's buffer small
 	framing  framing
 	ended    bool     // the header is complete
 	sniffed  bool     // the Content-Type is detected from the first bytes of the body
-	counts   bool     // a Content-Length is added if the body ends while it is held back
-	trailers []string // declared in the header Trailer
-	trailing bool     // the handler may set trailers after the header
+	counts   bool     // a Content-Length is added if the whole body is held back
+	trailers []string // names of trailers that the header field Trailer declares
+	trailing bool     // the handler may set trailers after WriteHeader
 	last     bool     // the connection closes after the answer
-	closing  bool     // the header still needs Connection: close
+	closing  bool     // the header lacks a necessary Connection: close
 }
 
 // Header returns the header that WriteHeader sends.
 func (a *answer) Header() http.Header { return a.header }
 
-// Write sends part of the body. It holds the first bytes back, because the length of a short body
-// is known only at its end.
+// Write sends part of the body. It holds the first bytes of the body back, because the length of a
+// short body is known only at the end of the body.
 func (a *answer) Write(p []byte) (int, error) {
 	if a.status == 0 {
 		a.WriteHeader(http.StatusOK)
@@ -79,8 +79,9 @@ func (a *answer) Write(p []byte) (int, error) {
 	return held + n, err
 }
 
-// begin completes the header and sends the held bytes. Without held bytes, p holds the first bytes
-// of the body. over reports whether the body ends there.
+// begin completes the header and sends the held bytes. If there are no held bytes, p holds the first
+// bytes of the body, which the caller sends. over reports whether the body ends after the held bytes or
+// p.
 func (a *answer) begin(p []byte, over bool) {
 	a.ended = true
 	out := a.conn.out
@@ -147,20 +148,19 @@ func (a *answer) FlushError() error {
 	return a.conn.out.Flush()
 }
 
-// Flush is FlushError without the error.
+// Flush calls FlushError and ignores the error.
 func (a *answer) Flush() { _ = a.FlushError() }
 
-// SetReadDeadline does nothing, because the request has been read.
+// SetReadDeadline does nothing, because the whole request has been read.
 func (a *answer) SetReadDeadline(time.Time) error { return nil }
 
-// SetWriteDeadline sets the connection's write deadline, which may be a little earlier than t: see
-// slack.
+// SetWriteDeadline sets the connection's write deadline to t, or up to slack earlier.
 func (a *answer) SetWriteDeadline(t time.Time) error { return a.conn.setWriteDeadline(t) }
 
-// EnableFullDuplex does nothing, because the request has been read.
+// EnableFullDuplex does nothing, because the whole request has been read.
 func (a *answer) EnableFullDuplex() error { return nil }
 
-// finish completes the answer and sends the rest of it.
+// finish completes the answer and sends all bytes that are still buffered.
 func (a *answer) finish() {
 	if a.status == 0 {
 		a.WriteHeader(http.StatusOK)
@@ -177,9 +177,9 @@ func (a *answer) finish() {
 	_ = out.Flush()
 }
 
-// breakOff closes the answer without a terminator, so that the client can tell that it is
-// truncated. Some clients take a connection that closes inside the header for a complete header
-// with an empty body, so breakOff sends the whole header or none of it.
+// breakOff ends the answer without a terminator, so that the client can tell that the answer is
+// truncated. breakOff sends the whole header or no part of the header, because some clients take a
+// connection that closes inside the header for an answer with an empty body.
 func (a *answer) breakOff() {
 	switch {
 	case a.ended:

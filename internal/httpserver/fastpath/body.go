@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// A body is the body of a request, received completely. Any goroutine may read it until the request
-// ends. After that the connection reuses its bytes.
+// A body is the body of a request, which has been received completely. Any goroutine may read it until
+// the request ends. After the request, the connection reuses the bytes of the body.
 type body struct {
 	length int // length at the start
 

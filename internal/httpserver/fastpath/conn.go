@@ -14,9 +14,9 @@ import (
 	"github.com/tallygate/tallygate/internal/http1grammar"
 )
 
-// server marks requests as served by an http.Server. Only for such requests does
-// httputil.ReverseProxy panic when an answer breaks off; otherwise the truncated answer would end
-// as if it were complete.
+// server marks requests as served by an http.Server. Only for such requests, httputil.ReverseProxy
+// panics when the response of the upstream breaks off. Without the panic, the client would take the
+// truncated answer for complete.
 var server = new(http.Server)
 
 // A conn is a connection while a Server serves it. One goroutine owns a conn, except for the fields
@@ -30,16 +30,16 @@ type conn struct {
 	*buffers
 	watch watch
 
-	early   []byte      // received from the client, but not read by in yet
+	early   []byte      // bytes that have been received from the client and that in has not read yet
 	waiting atomic.Bool // await waits for a request
-	rests   time.Time   // the end of the last answer
-	readBy  time.Time   // the read deadline that is set
+	rests   time.Time   // the end of the last answer, when the connection became idle
+	readBy  time.Time   // the current read deadline
 	sent    bool        // part of the final answer has been sent
 	broken  bool        // a write has failed
 	cancel  context.CancelFunc
 
 	writing sync.Mutex
-	writeBy time.Time // the write deadline that is set; zero: none
+	writeBy time.Time // the current write deadline; zero: no deadline
 }
 
 func newConn(l *Server, c *tls.Conn, early []byte) *conn {
@@ -53,8 +53,8 @@ func newConn(l *Server, c *tls.Conn, early []byte) *conn {
 	return s
 }
 
-// release returns the buffers to the pool. The buffers no longer refer to this connection, because
-// a later write through them would reach the client of another connection.
+// release returns the buffers to the pool. Before that, it removes the connection from the buffers,
+// because a later write through them would reach the client of another connection.
 func (s *conn) release() {
 	s.in.Reset(nil)
 	s.out.Reset(nil)
@@ -65,7 +65,7 @@ func (s *conn) release() {
 // settle clears both deadlines.
 func (s *conn) settle() { _ = s.tls.SetDeadline(time.Time{}) }
 
-// Read returns the bytes in early and, in the same call, the bytes that TLS has already received.
+// Read returns the bytes in early, and in the same call also bytes that TLS has already received.
 func (s *conn) Read(p []byte) (int, error) {
 	if len(s.early) == 0 {
 		return s.tls.Read(p)
@@ -77,7 +77,7 @@ func (s *conn) Read(p []byte) (int, error) {
 	}
 	s.readBy = past
 	_ = s.tls.SetReadDeadline(past)
-	more, _ := s.tls.Read(p[n:]) // the next Read returns the error again
+	more, _ := s.tls.Read(p[n:]) // the next call of Read gets the same error
 	return n + more, nil
 }
 
@@ -112,7 +112,7 @@ func (s *conn) await() error {
 	}
 }
 
-// emptyLine reports whether received begins with an empty line, or is an incomplete empty line.
+// emptyLine reports whether received begins with a whole empty line or is a partial empty line.
 func emptyLine(received []byte) (whole, partial bool) {
 	whole = len(received) > 1 && received[0] == '\r' && received[1] == '\n'
 	return whole, len(received) == 1 && received[0] == '\r'
@@ -126,15 +126,15 @@ func (s *conn) receive(n int) error {
 		s.readBy = s.rests.Add(s.server.Quiet)
 		_ = s.tls.SetReadDeadline(s.readBy)
 	}
-	if s.server.closed.Load() { // checked after waiting and the deadline are set, because Close sets closed before it looks at waiting
+	if s.server.closed.Load() { // checked after waiting and the deadline are set, because Close sets closed before it reads waiting
 		return errClosed
 	}
 	_, err := s.in.Peek(n)
 	return err
 }
 
-// next returns the received request. If the request is not plain, next returns nil and all received
-// bytes.
+// next returns the received request. If the request is not plain, next returns a nil request and all
+// received bytes.
 func (s *conn) next() (*http.Request, []byte) {
 	received, _ := s.in.Peek(s.in.Buffered())
 	head, length := plain(received)
@@ -193,7 +193,7 @@ func (s *conn) call(a *answer, r *http.Request) (served bool) {
 	return true
 }
 
-// forgetDeadline clears the write deadline of the last answer if it has passed.
+// forgetDeadline clears the write deadline of the last answer if the deadline has passed.
 func (s *conn) forgetDeadline() {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -203,13 +203,13 @@ func (s *conn) forgetDeadline() {
 	}
 }
 
-// slack is how much earlier a write may time out than the handler asked for, but at most an eighth
-// of the remaining time. Setting a deadline costs more than noticing that a similar deadline is set
-// already.
+// slack is how much earlier a write may time out than the handler asked for. The difference is also at
+// most an eighth of the remaining time. Within these bounds the old deadline stays, because setting a
+// deadline costs more than comparing two deadlines.
 const slack = 100 * time.Millisecond
 
 // setWriteDeadline sets the deadline of all further writes. Any goroutine may call it, and the last
-// call wins. A deadline that has passed is always set.
+// call wins. A deadline in the past takes effect at once.
 func (s *conn) setWriteDeadline(t time.Time) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// omitted has the names of fields that are in the header and are not sent as they are.
+// omitted has the names of fields that the handler set and that are not sent as the handler set them.
 type omitted map[string]bool
 
 func (o *omitted) add(name string) {
@@ -21,8 +21,8 @@ func (o *omitted) add(name string) {
 	(*o)[name] = true
 }
 
-// WriteHeader sends an informational answer, or writes the start of the final header. begin adds
-// the fields that depend on the body.
+// WriteHeader sends an informational answer, or buffers the start of the final header. The method begin
+// later adds the fields that depend on the body.
 func (a *answer) WriteHeader(status int) {
 	switch {
 	case a.status != 0:
@@ -52,7 +52,7 @@ func (a *answer) WriteHeader(status int) {
 	}
 }
 
-// ofBodies are fields without meaning in an informational answer.
+// ofBodies are fields that describe a body, which an informational answer does not have.
 var ofBodies = omitted{"Content-Length": true, "Transfer-Encoding": true}
 
 // inform sends an informational answer.
@@ -65,7 +65,8 @@ func (a *answer) inform(status int) {
 	a.conn.sent = false
 }
 
-// findTrailers finds the fields that follow the body.
+// findTrailers finds the trailers that the header announces, and adds to not the fields that are sent
+// only as trailers.
 func (a *answer) findTrailers(not *omitted) {
 	for name := range a.header {
 		if strings.HasPrefix(name, http.TrailerPrefix) {
@@ -83,7 +84,8 @@ func (a *answer) findTrailers(not *omitted) {
 	}
 }
 
-// frame decides how the answer is framed, as far as the header tells.
+// frame decides how the answer is framed, as far as the header determines the framing. It adds to not
+// the fields that begin writes or that the answer must not have.
 func (a *answer) frame(not *omitted) {
 	encoded := a.header["Transfer-Encoding"] != nil
 	if told := a.header.Get("Content-Length"); told != "" {
@@ -94,7 +96,7 @@ func (a *answer) frame(not *omitted) {
 			not.add("Content-Length")
 		}
 	}
-	if encoded { // begin writes the field itself
+	if encoded { // begin writes the Transfer-Encoding
 		not.add("Transfer-Encoding")
 	}
 	if !hasBody(a.status) {
@@ -105,7 +107,7 @@ func (a *answer) frame(not *omitted) {
 		}
 		return
 	}
-	_, typed := a.header["Content-Type"] // a Content-Type without a value keeps the answer from getting one
+	_, typed := a.header["Content-Type"] // a handler sets a Content-Type without a value to prevent detection
 	a.sniffed = !encoded && !typed && a.header.Get("Content-Encoding") == ""
 	a.counts = !encoded && !a.trailing && a.length == unknown
 	switch {

@@ -7,12 +7,12 @@ import (
 	"github.com/tallygate/tallygate/internal/http1grammar"
 )
 
-// plain returns the lengths of the header and of the body of the request at the start of
-// received. The header's length is 0 if the header is incomplete or not plain. Plain requests
-// are a subset of the requests that net/http takes, which every reader parses alike: each line
-// ends in CR LF, each field name is a token with its colon behind it, each byte is printable
-// ASCII, and at most one Content-Length of digits frames the message. A plain request has one
-// Host, and no field about the connection except Connection: keep-alive.
+// plain returns the lengths of the header and of the body of the request at the start of received. If
+// the header is incomplete or not plain, the header's length is 0. A plain request is a request that
+// net/http accepts and that all implementations parse alike: each line ends in CR LF, a colon follows
+// each field name directly, each field name is a token, each byte is printable ASCII, and at most one
+// Content-Length of digits frames the message. A plain request has one Host, and no field about the
+// connection except Connection: keep-alive.
 func plain(received []byte) (head, length int) {
 	head = bytes.Index(received, []byte("\r\n\r\n")) + 4
 	if head < 4 || !plainLine(received) {
@@ -86,7 +86,7 @@ const (
 	special // net/http acts on the field
 )
 
-// known lists the fields that are not ordinary, in lower case.
+// known lists, in lower case, the fields that are not ordinary.
 var known = []struct {
 	name string
 	kind kind

@@ -1,8 +1,9 @@
-// Package fastpath serves plain HTTP/1.1 requests: small requests that arrive in one piece and ask
-// for nothing but an answer. The goroutine that reads a request also runs the handler, and
-// net/http's parser reads the header. All other requests go to net/http unchanged. For each
-// request, an http.Server starts a second goroutine that watches the client, sets four deadlines
-// and prepares for features that plain requests do not use; together that is a third of the cost of
+// Package fastpath serves plain HTTP/1.1 requests: small requests that arrive in one piece and use no
+// special feature of HTTP. The goroutine that reads a request also runs the handler, and net/http's
+// parser reads the header. All other requests go to net/http unchanged. The fast path exists because an
+// http.Server does more for each request: it starts a second goroutine that watches the client, sets
+// four deadlines and prepares for features that plain requests do not use. Together these steps are a
+// third of the cost of a small request.
 // a small request.
 package fastpath
 
@@ -22,19 +23,19 @@ import (
 // A Server serves connections. Its exported fields must be set before the first use and not changed
 // later. It is safe for concurrent use.
 type Server struct {
-	// Handler answers requests. A write deadline that has not passed also holds for the next
-	// answer, so a handler that sets write deadlines must set a deadline for each answer.
+	// Handler answers requests. A write deadline that has not passed stays in force for the next
+	// answer, so a handler that sets write deadlines must set one for each answer.
 	Handler http.Handler
 	// ConnContext returns the base context of a connection's requests, as in http.Server.
 	ConnContext func(context.Context, net.Conn) context.Context
-	// Quiet is how long a connection may be idle. The deadline is not renewed for each request, so
-	// a connection may also become idle after half of that time.
+	// Quiet is how long a connection may be idle. The Server does not renew the deadline for each
+	// request, so a connection may count as idle after half of Quiet already.
 	Quiet time.Duration
 	// Patience is how long a handler may take before the Server watches whether the client leaves.
 	Patience time.Duration
-	// Panicked is called for each panic, except for a Handler's panic with http.ErrAbortHandler. It
-	// can still read the stack of the panic. The Server has closed the connection to remote, and
-	// serves all other connections.
+	// Panicked is called for each panic, except for a Handler's panic with http.ErrAbortHandler.
+	// Panicked runs while the stack of the panic can still be read. The Server has then closed the
+	// connection to remote, and continues to serve all other connections.
 	Panicked func(remote net.Addr, v any)
 
 	mu     sync.Mutex
@@ -55,9 +56,9 @@ const (
 )
 
 // Serve serves plain requests on c, an HTTP/1.1 connection after its TLS handshake, until the
-// connection is closed, is idle, or has a request for net/http. early holds bytes that have been
-// read from c already. With Idle, rests is the end of the last response; with Other, unserved
-// holds the bytes that net/http must see first.
+// connection is closed, is idle, or has a request for net/http. early holds bytes that the caller has
+// read from c already. With Idle, rests is the end of the last response. With Other, unserved holds the
+// bytes that net/http must read before it reads from c.
 func (l *Server) Serve(c *tls.Conn, early []byte) (o Outcome, unserved []byte, rests time.Time) {
 	defer func() {
 		if v := recover(); v != nil { // a bug closes this connection and no other
@@ -76,7 +77,7 @@ func (l *Server) Serve(c *tls.Conn, early []byte) (o Outcome, unserved []byte, r
 		case !l.closed.Load() && errors.Is(err, os.ErrDeadlineExceeded) && s.in.Buffered() == 0:
 			s.settle()
 			return Idle, nil, s.rests
-		case !l.closed.Load() && errors.Is(err, os.ErrDeadlineExceeded): // incomplete empty line
+		case !l.closed.Load() && errors.Is(err, os.ErrDeadlineExceeded): // an incomplete empty line, which goes to net/http
 		default:
 			_ = c.Close()
 			return Over, nil, time.Time{}
@@ -100,7 +101,7 @@ func (l *Server) Held() int {
 	return len(l.conns)
 }
 
-// Close ends idle connections at once, and the other connections after their answer.
+// Close ends idle connections at once, and each other connection after its answer.
 func (l *Server) Close() {
 	l.closed.Store(true)
 	l.mu.Lock()
@@ -154,7 +155,8 @@ func (l *Server) leave(s *conn) {
 // past is a deadline that has passed.
 var past = time.Unix(1, 0)
 
-// buffers are lent to a connection while a Server serves it. Their sizes are the sizes in net/http.
+// buffers are lent to a connection while a Server serves the connection. They have the sizes of the
+// buffers in net/http.
 type buffers struct {
 	in    *bufio.Reader
 	out   *bufio.Writer

@@ -9,9 +9,9 @@ import (
 
 var errClosed = errors.New("no more requests are served")
 
-// A watch notices that the client leaves while the handler runs. It starts reading only after
-// Server.Patience, and most answers are done by then, so that a usual request costs only a timer. A
-// byte that it reads belongs to the next request.
+// A watch notices that the client leaves while the handler runs. A watch starts to read only after
+// Server.Patience. Most answers are complete by then, so for most requests a watch costs only a timer.
+// If a watch reads a byte, the byte belongs to the next request.
 type watch struct {
 	conn  *conn
 	timer *time.Timer
@@ -20,7 +20,8 @@ type watch struct {
 	mu   sync.Mutex
 	over bool // the handler has returned
 
-	// Owned by run until it sends to done, and then by the connection's goroutine.
+	// The goroutine of run owns these fields until it sends to done. After that, the connection's
+	// goroutine owns them.
 	one  [1]byte
 	read int
 	gone bool
