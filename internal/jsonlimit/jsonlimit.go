@@ -1,6 +1,6 @@
-// Package jsonlimit bounds the size of a JSON document before it is parsed. A decoder takes more
-// memory than the document has bytes, for each value, each name and each level. The package does
-// not check the syntax; the decoder does.
+// Package jsonlimit bounds the size of a JSON document before a decoder parses it. A decoder needs more
+// memory than the document has bytes, because each value, name and level costs memory. The package does
+// not check the syntax, because the decoder does.
 package jsonlimit
 
 import "errors"
@@ -9,9 +9,9 @@ const (
 	// Depth is the maximum nesting of arrays and objects. An introspection response with resource
 	// roles has four levels.
 	Depth = 32
-	// Values is the maximum number of members and elements in the document. A key set of 100 keys
-	// with 12 members and a chain of 10 certificates each has 100 × (12 + 10) = 2,200. A decoder
-	// takes about 100 bytes for each, which is 400 KiB for 4,096.
+	// Values is the maximum number of members and elements in the document. A key set of 100 keys, each
+	// with 12 members and a chain of 10 certificates, has 100 × (12 + 10) = 2,200. A decoder takes
+	// about 100 bytes for each value, which is 400 KiB for 4,096.
 	Values = 4096
 )
 

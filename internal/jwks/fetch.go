@@ -17,15 +17,15 @@ import (
 	"github.com/tallygate/tallygate/internal/fetch"
 )
 
-// A fetchedDocument is the source of a key set. The next fetch from the same URL needs it, and so
-// does a [Source] that accepts other algorithms.
+// A fetchedDocument is the response from which a key set was read. The next fetch from the same URL
+// uses its ETag. A [Source] that accepts other algorithms reads its keys from the same document.
 type fetchedDocument struct {
 	url      string
 	etag     string // "" when absent
 	document []byte
 }
 
-// load reads the key set from its origin.
+// load reads the key set from our own issuer, the configuration, the file or the URL.
 func (s *Source) load(ctx context.Context) (*Set, error) {
 	var set *Set
 	var err error
@@ -85,9 +85,9 @@ func (s *Source) keySetURL() (*url.URL, error) {
 	return m.KeySet, nil
 }
 
-// fetch reads the key set at u. It accepts status 200 with any media type, because servers and
-// object stores send key sets as text/plain and application/octet-stream, and status 304 in
-// response to the ETag of the current key set.
+// fetch fetches the key set at u. It accepts status 200 with any media type, because servers and object
+// stores send key sets as text/plain and application/octet-stream. If the request carries the ETag of
+// the current key set, fetch also accepts status 304.
 func (s *Source) fetch(ctx context.Context, u *url.URL) (*Set, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -120,8 +120,8 @@ func (s *Source) fetch(ctx context.Context, u *url.URL) (*Set, error) {
 	return set, nil
 }
 
-// maxSpeedUp bounds the factor by which a server can shorten the interval of fetches. Some
-// frameworks forbid caching of all responses, key sets included, so the factor is small.
+// maxSpeedUp bounds the factor by which a server can shorten the interval of fetches. The factor is
+// small, because some frameworks forbid caching of all responses, and so also of key sets.
 const maxSpeedUp = 5
 
 // setInterval sets the time until the next fetch: the freshness lifetime of the response (RFC

@@ -6,10 +6,10 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// Read reads a JWK Set (RFC 7517 section 5) outside of a [Source], for a command that describes a
-// server. algorithms are the accepted algorithms, and tenant is that of
-// [config.AuthorizationServer.Tenant]. A set without a usable key is an error that says why each
-// key is left out.
+// Read reads a JWK Set (RFC 7517 section 5) without a [Source], for a command that describes a server.
+// algorithms are the accepted algorithms. tenant has the meaning of
+// [config.AuthorizationServer.Tenant]. If the set has no usable key, the error says why each key is
+// left out.
 func Read(document []byte, algorithms []config.Algorithm, tenant string) (*Set, error) {
 	return parse(document, algorithms, tenant)
 }
@@ -35,8 +35,8 @@ func (s *Set) Algorithms() (all []config.Algorithm) {
 	return all
 }
 
-// Unusable says of each key that is left out because it is malformed, weak or of an algorithm that
-// is not accepted, why. Keys for other uses, such as encryption, are not listed.
+// Unusable describes each key that is left out because it is malformed, weak, or of an algorithm that
+// is not accepted, with the reason. It does not list keys for other uses, such as encryption.
 func (s *Set) Unusable() []string { return s.leftOut.unusable }
 
 // Verify checks the signature of t by the keys of s. The error wraps an [access.Denial].

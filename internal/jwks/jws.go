@@ -14,7 +14,7 @@ import (
 	"github.com/tallygate/tallygate/internal/facts"
 )
 
-// maxKeyID bounds a kid in bytes. The longest in use are SHA-256 in hex, 64 bytes, and short
+// maxKeyID bounds a kid in bytes. The longest kids in use are SHA-256 sums in hex, 64 bytes, and short
 // URLs.
 const maxKeyID = 256
 
@@ -25,9 +25,9 @@ type JWS struct {
 	NamesType bool           // typ is present
 	KeyID     string         // kid
 	NamesKey  bool           // the header has a kid
-	Payload   jsontext.Value // an undecoded JSON value that begins an object
-	// JWK is the jwk of the header, nil when absent. It is for DPoP proofs (RFC 9449 section 4.2),
-	// which are signed by a key of their own. No token is verified by it.
+	Payload   jsontext.Value // the payload, not decoded further; it begins a JSON object
+	// JWK is the jwk of the header; nil when absent. Only DPoP proofs use it (RFC 9449 section 4.2),
+	// because a proof names the key that signed the proof. No token is verified with this key.
 	JWK jsontext.Value
 
 	signed    string // the signing input, RFC 7515 section 5.2
@@ -45,8 +45,8 @@ type header struct {
 	JWK           jsontext.Value `json:"jwk"`
 }
 
-// segmentEncoding refuses trailing bits that are not zero, so that a token has exactly one
-// spelling, RFC 4648 section 3.5.
+// segmentEncoding refuses trailing bits that are not zero (RFC 4648 section 3.5), so that no two
+// encodings decode to the same token.
 var segmentEncoding = base64.RawURLEncoding.Strict()
 
 var errNoObject = errors.New("not a JSON object")
@@ -60,7 +60,7 @@ func IsJWS(raw string) bool {
 	if !ok || strings.Contains(signature, ".") || len(head) < 2 {
 		return false
 	}
-	// JSON may begin with white space. No server issues opaque tokens that decode to white space
+	// JSON may begin with white space, and no server issues opaque tokens that decode to white space
 	// alone.
 	var begin [48]byte
 	n, err := base64.RawURLEncoding.Decode(begin[:], []byte(head[:min(len(head), 64)]))
@@ -68,11 +68,10 @@ func IsJWS(raw string) bool {
 	return err == nil && (len(text) == 0 || text[0] == '{')
 }
 
-// Parse splits raw and decodes its header. Header and payload must be JSON objects in UTF-8
-// without duplicate member names at any depth: two readers that disagree on which duplicate
-// counts would see two different tokens (RFC 7519 section 4). Parse checks this for the header;
-// decoding the payload checks it for the payload. Every error wraps an [access.Denial] with
-// [access.MalformedToken].
+// Parse splits raw and decodes its header. Header and payload must be JSON objects in UTF-8 without
+// duplicate member names at any depth, because two parsers may use different duplicates and so read two
+// different tokens (RFC 7519 section 4). Parse checks the header. The caller checks the payload by
+// decoding it. Every error wraps an [access.Denial] with [access.MalformedToken].
 func Parse(raw string) (*JWS, error) {
 	head, body, signature, err := split(raw)
 	if err != nil {
@@ -90,9 +89,9 @@ func Parse(raw string) (*JWS, error) {
 	if t.Payload, err = decode(body); err != nil {
 		return nil, access.Denyf(access.MalformedToken, "reading payload: %w", err)
 	}
-	// The gate understands no extension, so a critical extension is an error, RFC 7515 section
-	// 4.1.11. An unencoded payload (RFC 7797) must be listed as critical, but not all libraries
-	// check that.
+	// The gate supports no extension, so a critical extension is an error (RFC 7515 section 4.1.11).
+	// The member b64 (RFC 7797) is an error even if crit does not list it: RFC 7797 demands that crit
+	// lists b64, but not all libraries check that.
 	if h.Critical != nil || h.Base64Payload != nil {
 		return nil, access.Denyf(access.MalformedToken, "the header has a crit or b64 member")
 	}
@@ -114,8 +113,8 @@ func Parse(raw string) (*JWS, error) {
 	return t, nil
 }
 
-// split returns the three segments of raw (RFC 7515 section 7.1; a JWE has five, RFC 7516). It
-// checks the base64url alphabet, because Go's decoder skips line breaks.
+// split returns the three segments of raw (RFC 7515 section 7.1). A JWE has five segments (RFC 7516)
+// and is an error. split checks the base64url alphabet, because Go's decoder skips line breaks.
 func split(raw string) (head, body, signature string, err error) {
 	for i := range len(raw) {
 		if c := raw[i]; !ascii.IsAlphanumeric(c) && c != '-' && c != '_' && c != '.' {
@@ -142,7 +141,7 @@ func decode(segment string) (jsontext.Value, error) {
 	return document, nil
 }
 
-// mismatch returns a Denial for a quoted value that is not in want.
+// mismatch returns a Denial that says that got is not in want. It quotes both.
 func mismatch[T ~string](reason access.Reason, name string, want []T, got string) error {
 	listed := make([]string, len(want))
 	for i, w := range want {

@@ -1,7 +1,7 @@
-// Package jwks holds the public keys of authorization servers and verifies JWS signatures with
-// them. A key set comes from a URL, the server's metadata, a file, the configuration or our own
-// issuer. The keys of a server never verify tokens of another server. The package checks
-// signatures and not the claims that they sign.
+// Package jwks holds the public keys of authorization servers and verifies JWS signatures with these
+// keys. A key set comes from a URL, the server's metadata, a file, the configuration or our own issuer.
+// The keys of a server never verify tokens of another server. The package checks signatures, and not
+// the claims in the signed tokens.
 package jwks
 
 import (
@@ -30,11 +30,11 @@ import (
 )
 
 const (
-	// maxCandidates bounds the signatures that are verified for one token. A server needs one key
-	// for each kid and type; four allow for a careless rotation.
+	// maxCandidates bounds the signatures that are verified for one token. A server needs only one key
+	// for each kid and type. Four allow for a rotation in which several keys have the same kid.
 	maxCandidates = 4
-	// maxKeys bounds the keys of a set, because each may need parsing of certificates. Servers
-	// have two or three during a rotation; shared key sets have some dozens.
+	// maxKeys bounds the keys of a set, because the certificates of each key have to be parsed. Servers
+	// have two or three keys during a rotation, and shared key sets have some dozens.
 	maxKeys = 100
 	// maxChain bounds the certificates of a key. Chains in use have two to four.
 	maxChain = 10
@@ -55,7 +55,7 @@ type Set struct {
 	fetchedDocument           // zero unless the set comes from a URL
 }
 
-// A key verifies signatures by its algorithms, of which it has at least one.
+// A key verifies signatures by its algorithms. It has at least one algorithm.
 type key struct {
 	id          string // kid; "" when absent
 	algorithms  []config.Algorithm
@@ -65,7 +65,7 @@ type key struct {
 
 var errNoKeys = errors.New("no usable key")
 
-// parse reads a JWK Set, RFC 7517 section 5. It keeps the public parts of the keys that verify
+// parse reads a JWK Set (RFC 7517 section 5). It keeps the public part of each key that can verify
 // signatures by an algorithm in algorithms. It leaves out weak keys, keys of other tenants and, as
 // section 5 requires, unknown keys. A set without a usable key, a set of more than 100 keys, and
 // duplicate members are errors.
@@ -113,8 +113,8 @@ func parse(document []byte, algorithms []config.Algorithm, tenant string) (*Set,
 	return set, nil
 }
 
-// parseKey returns the key in a JWK, or its kid and the reason why the key is left out. The
-// reason wraps errOtherUse if the key is valid and for another purpose.
+// parseKey returns the key in a JWK, or its kid and the reason why the key is left out. The reason
+// wraps errOtherUse if the key is valid but meant for another purpose.
 func parseKey(document jsontext.Value, algorithms []config.Algorithm) (k *key, id string, reason error) {
 	var members jwkset.JWKMarshal
 	if json.Unmarshal(document, &members) != nil {
@@ -154,19 +154,20 @@ func parseKey(document jsontext.Value, algorithms []config.Algorithm) (k *key, i
 	return k, id, k.setFingerprint()
 }
 
-// Accepts reports whether list accepts a: EdDSA includes Ed25519, its name since RFC 9864.
+// Accepts reports whether list has a. If list has EdDSA, Accepts also accepts Ed25519, the name of the
+// same algorithm since RFC 9864.
 func Accepts(list []config.Algorithm, a config.Algorithm) bool {
 	return slices.Contains(list, a) || a == config.Ed25519 && slices.Contains(list, config.EdDSA)
 }
 
-// isAlgorithm reports whether a key with the member alg may be used with a. EdDSA and Ed25519 are
-// one algorithm for a key on that curve, RFC 9864 section 2.2.
+// isAlgorithm reports whether a key whose member alg is alg may be used with the algorithm a. For a key
+// on the curve Ed25519, EdDSA and Ed25519 are the same algorithm (RFC 9864 section 2.2).
 func isAlgorithm(alg, a config.Algorithm) bool {
 	return alg == a || alg == config.EdDSA && a == config.Ed25519 || alg == config.Ed25519 && a == config.EdDSA
 }
 
-// checkTenant returns an error for a key that Entra publishes for the tokens of one tenant, by the
-// key's member issuer, if tenant is another. Without a tenant all keys pass.
+// checkTenant returns an error for a key that Entra publishes for the tokens of another tenant than
+// tenant. The member issuer of the key names its tenant. If tenant is "", all keys pass.
 func checkTenant(document jsontext.Value, tenant string) error {
 	if tenant == "" {
 		return nil
@@ -184,8 +185,8 @@ func checkTenant(document jsontext.Value, tenant string) error {
 	return fmt.Errorf("for the issuer %q alone", access.Truncate(members.Issuer))
 }
 
-// algorithmsFor returns the algorithms that public can verify, RFC 7518 section 3.1, RFC 8037
-// section 3.1 and RFC 9864 section 2.2.
+// algorithmsFor returns the algorithms whose signatures public can verify (RFC 7518 section 3.1, RFC
+// 8037 section 3.1 and RFC 9864 section 2.2).
 func algorithmsFor(public crypto.PublicKey) []config.Algorithm {
 	switch public := public.(type) {
 	case *ecdsa.PublicKey:
@@ -219,15 +220,15 @@ func (k *key) setFingerprint() error {
 	return nil
 }
 
-// Has reports whether the set has the key with that fingerprint.
+// Has reports whether the set has the key with the fingerprint f.
 func (s *Set) Has(f Fingerprint) bool { return s.fingerprints[f] }
 
 func (s *Set) hasKeyID(keyID string) bool { return len(s.byID[keyID]) > 0 }
 
-// candidates returns at most [maxCandidates] keys that may have signed t: the keys with its kid
-// that fit its algorithm or, if no key has the kid, the keys without a kid that fit. For a JWS
-// without a kid, all keys that fit count (RFC 7515 appendix D). The bound limits the work that a
-// client can cause.
+// candidates returns at most [maxCandidates] keys that may have signed t. These are the keys that have
+// t's kid and fit t's algorithm. If no key has t's kid, they are the keys without a kid that fit the
+// algorithm. If t has no kid, they are all keys that fit the algorithm (RFC 7515 appendix D). The bound
+// limits the work that a client can cause.
 func (s *Set) candidates(t *JWS) []*key {
 	keys := s.keys
 	if t.NamesKey {

@@ -10,11 +10,11 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// errOtherUse is the reason to leave out a valid key that says that it is for another purpose,
+// errOtherUse is the reason to leave out a valid key that is meant for another purpose than signatures,
 // such as encryption.
 var errOtherUse = errors.New("for another use")
 
-// The keys that one log line lists: a line about a key set, and a line about a request.
+// The maximum number of keys in a log line about a key set, and in a log line about a request.
 const (
 	maxLogged    = 10
 	maxDescribed = 3
@@ -36,7 +36,7 @@ func (l *leftOut) text(n int) string {
 	return text
 }
 
-// describe lists the keys of the set, and why others are left out.
+// describe lists the keys of the set, and says why other keys are left out.
 func (s *Set) describe() string {
 	var b strings.Builder
 	b.WriteString("the key set has")

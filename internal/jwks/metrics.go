@@ -42,7 +42,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	}
 }
 
-// forServer returns the series of a server. They are removed once no lease holds them.
+// forServer returns the series of a server. The series are removed once no lease holds the server.
 func (m *Metrics) forServer(lease *reuse.Lease, server string) sourceMetrics {
 	lease.Hold("key set metrics of "+server, func() {
 		labels := prometheus.Labels{"issuer": server}
@@ -62,8 +62,8 @@ func (m *Metrics) forServer(lease *reuse.Lease, server string) sourceMetrics {
 	}
 }
 
-// countUnknownKey counts a token with an unknown kid: granted if it caused a refresh, waits if it
-// waits for a refresh.
+// countUnknownKey counts a token with an unknown kid. granted says that the token caused a refresh, and
+// waits that its request waits for a refresh.
 func (m *sourceMetrics) countUnknownKey(waits, granted bool) {
 	switch {
 	case granted:

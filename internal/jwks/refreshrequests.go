@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// refreshRequests bounds the refreshes that unknown keys cause: one in each cool-down, whether or
-// not the refresh succeeds, so that a client with made-up keys cannot cause more. Requests during
-// a refresh share its result.
+// refreshRequests bounds the refreshes that tokens with unknown keys cause, so that a client cannot
+// cause many refreshes with made-up keys. There is one refresh in each cool-down, whether or not it
+// succeeds. Requests that arrive during a refresh share its result.
 type refreshRequests struct {
 	coolDown time.Duration
 	signal   chan struct{} // capacity 1
@@ -15,7 +15,7 @@ type refreshRequests struct {
 	mu          sync.Mutex
 	running     bool            // Source.Run is running
 	nextAllowed time.Time       // end of the cool-down
-	current     *pendingRefresh // the refresh that is requested or under way; nil without one
+	current     *pendingRefresh // the refresh that is requested or running; nil if there is none
 	failed      bool            // the last refresh failed
 }
 
@@ -25,8 +25,8 @@ type pendingRefresh struct {
 	err  error         // valid after done
 }
 
-// setRunning records whether Source.Run is running. When Run ends, a pending refresh ends without
-// a result; it does not count as failed and starts no cool-down.
+// setRunning records whether Source.Run is running. When Run ends, a pending refresh ends without a
+// result. Such a refresh does not count as failed and starts no cool-down.
 func (w *refreshRequests) setRunning(running bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -37,9 +37,9 @@ func (w *refreshRequests) setRunning(running bool) {
 	}
 }
 
-// request asks for a refresh. It returns the refresh to wait for, or nil within the cool-down or
-// while Run is not running; failed then says whether the last refresh failed. granted says
-// whether this request caused the refresh.
+// request asks for a refresh. It returns the refresh to wait for. Within the cool-down, and while Run
+// is not running, it returns nil, and failed says whether the last refresh failed. granted says whether
+// this request caused the refresh.
 func (w *refreshRequests) request(now time.Time) (wait *pendingRefresh, granted, failed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -59,11 +59,11 @@ func (w *refreshRequests) request(now time.Time) (wait *pendingRefresh, granted,
 func (w *refreshRequests) wake() {
 	select {
 	case w.signal <- struct{}{}:
-	default: // a signal is pending, and its refresh will serve this request too
+	default: // a signal is pending, and the refresh after it also serves this request
 	}
 }
 
-// start is called by Run before each refresh. The refresh serves all pending requests.
+// start returns the refresh that serves all pending requests. Run calls it before each refresh.
 func (w *refreshRequests) start() *pendingRefresh {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -77,7 +77,7 @@ func (w *refreshRequests) start() *pendingRefresh {
 	return w.current
 }
 
-// done is called by Run after the refresh.
+// done ends the refresh r with its result. Run calls it after each refresh.
 func (w *refreshRequests) done(r *pendingRefresh, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

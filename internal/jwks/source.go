@@ -16,9 +16,9 @@ import (
 	"github.com/tallygate/tallygate/internal/reuse"
 )
 
-// LocalKeySet returns the current key set of our own issuer (a JWK Set in JSON), nil before its
-// first key, and a number that changes with the key set. It is called on every request and must
-// be safe for concurrent use.
+// LocalKeySet returns the current key set of our own issuer (a JWK Set in JSON), or nil before the
+// issuer has a key. version changes whenever the key set changes. It is called on every request and
+// must be safe for concurrent use.
 type LocalKeySet func() (document []byte, version uint64)
 
 // Options are what a [Source] needs in addition to its configuration.
@@ -30,7 +30,7 @@ type Options struct {
 	Log     *slog.Logger // required
 	Metrics *Metrics     // required
 	Now     func() time.Time
-	// Lease, which is required, holds the source.
+	// Lease holds the source. It is required.
 	Lease *reuse.Lease
 }
 
@@ -45,7 +45,7 @@ type Source struct {
 	remote     *authserver.Server
 	timeout    time.Duration // the timeout of a fetch
 
-	current      atomic.Pointer[Set]     // last good key set; nil before the first
+	current      atomic.Pointer[Set]     // the last good key set; nil before the first fetch or read
 	logged       atomic.Pointer[leftOut] // keys that the last log line listed as left out
 	localVersion atomic.Uint64           // version of the local key set in current
 	interval     atomic.Int64            // nanoseconds between two fetches
@@ -64,10 +64,11 @@ var (
 	errStale    = errors.New("the key set is out of date")
 )
 
-// New returns the key set of the server that settings describes. Leases share a fetched key set while
-// nothing has changed; otherwise the new source takes over the key set of the previous source if it may
-// reuse it. New reads key sets from files, the configuration and our own issuer, which is cheap, and
-// returns an error if a key set is broken. [Source.Run] fetches key sets from URLs.
+// New returns the key set of the server that settings describes. While nothing that New reads has
+// changed, all leases share one Source for a fetched key set. After a change the new Source takes over
+// the key set of the previous Source, if it may reuse that key set. New itself reads key sets from
+// files, from the configuration and from our own issuer, which is cheap, and returns an error if a key
+// set is broken. [Source.Run] fetches key sets from URLs.
 func New(settings config.AuthorizationServer, options Options) (*Source, error) {
 	s := &Source{
 		server:     string(settings.Name),
@@ -95,7 +96,9 @@ func New(settings config.AuthorizationServer, options Options) (*Source, error) 
 	return reuse.Acquire(options.Lease, s.server, s.Key(), s.open, (*Source).close)
 }
 
-// Key returns what s is made from, for the key of what depends on s; nil if the key set is not fetched.
+// Key returns a value that changes when the settings of s change, or nil if the key set is not fetched.
+// A caller that makes an object from s includes this value in the key of the object (see
+// [reuse.Acquire]).
 func (s *Source) Key() any {
 	if !s.isFetched() {
 		return nil
@@ -103,14 +106,15 @@ func (s *Source) Key() any {
 	return []any{s.remote.Key(), s.settings, s.algorithms, s.tenant}
 }
 
-// open returns s with its first key set, if one is at hand. previous may be nil.
+// open returns s with its first key set, if the key set is available without a fetch. previous may be
+// nil.
 func (s *Source) open(previous *Source) (*Source, error) {
 	if previous != nil {
 		s.logged.Store(previous.logged.Load())
 	}
 	switch {
 	case s.local != nil:
-		s.localVersion.Store(math.MaxUint64) // no version of a local key set
+		s.localVersion.Store(math.MaxUint64) // a value that no version of a local key set has
 		return s, s.reloadLocal()
 	case !s.isFetched():
 		return s, s.refresh(context.Background())
@@ -125,29 +129,29 @@ func (s *Source) Start() { s.task.Start(s.Run) }
 
 func (s *Source) close() { s.task.Stop() }
 
-// inherit takes over the key set of previous with its age, if s would fetch it from the same URL
-// and would trust the connection over which previous fetched it.
+// inherit takes over the key set of previous with its age, if s has the same URL for the key set and
+// trusts the server's connections at least as previous does.
 func (s *Source) inherit(previous *Source) {
 	set := previous.current.Load()
 	sameURL := reflect.DeepEqual(s.settings.URL, previous.settings.URL)
 	if !previous.isFetched() || !sameURL || set == nil || !s.remote.CanReuse(previous.remote) {
 		return
 	}
-	if own, err := parse(set.document, s.algorithms, s.tenant); err == nil { // with an error, no key fits the algorithms of s
+	if own, err := parse(set.document, s.algorithms, s.tenant); err == nil { // an error means that no key fits the algorithms of s
 		own.fetchedAt, own.fetchedDocument = set.fetchedAt, set.fetchedDocument
 		s.current.Store(own)
 	}
 }
 
-// isFetched reports whether the key set comes from a URL, and not from our own issuer, the
+// isFetched reports whether the key set comes from a URL. Other key sets come from our own issuer, the
 // configuration or a file.
 func (s *Source) isFetched() bool {
 	return s.local == nil && s.settings.JWKS == "" && s.settings.File == ""
 }
 
-// reloadLocal reads the key set of our own issuer if its version has changed, so that a new key
-// verifies the first token that it signs. Concurrent callers wait for the reader, so an older key
-// set never replaces a newer key set.
+// reloadLocal reads the key set of our own issuer if its version has changed, so that the gate knows a
+// new key before the first token arrives that the key signs. Concurrent callers wait for the caller
+// that reads, so an older key set never replaces a newer key set.
 func (s *Source) reloadLocal() error {
 	if _, version := s.local(); s.localVersion.Load() == version {
 		return nil
@@ -161,13 +165,13 @@ func (s *Source) reloadLocal() error {
 	if err := s.refresh(context.Background()); err != nil {
 		return err
 	}
-	// The key set may have changed since Local returned the version. Then the next request reads
-	// it again.
+	// The key set may have changed after Local returned the version. In that case the next request
+	// reads the key set again.
 	s.localVersion.Store(version)
 	return nil
 }
 
-// Latest returns the last good key set, nil before the first.
+// Latest returns the last good key set, or nil if there has been no good key set yet.
 func (s *Source) Latest() *Set {
 	if s.local != nil {
 		if err := s.reloadLocal(); err != nil {
@@ -177,8 +181,8 @@ func (s *Source) Latest() *Set {
 	return s.current.Load()
 }
 
-// Usable returns the key set to use at now. It returns an error without a key set, or if the last
-// successful fetch is longer ago than max_stale.
+// Usable returns the key set to use at now. It returns an error if there is no key set, or if the last
+// successful fetch was longer ago than max_stale.
 func (s *Source) Usable(now time.Time) (*Set, error) {
 	set := s.Latest()
 	if set == nil {
@@ -190,9 +194,9 @@ func (s *Source) Usable(now time.Time) (*Set, error) {
 	return set, nil
 }
 
-// Run refreshes the key set until ctx ends: at once if no key set has been fetched, then on
-// schedule and when a token names an unknown key. It returns at once for a key set that is not
-// fetched.
+// Run refreshes the key set until ctx ends. The first fetch is at once if no key set has been fetched.
+// Later fetches follow the schedule, and also come when a token names an unknown key. For a key set
+// that is not fetched, Run returns at once.
 func (s *Source) Run(ctx context.Context) {
 	if !s.isFetched() {
 		return
@@ -201,7 +205,7 @@ func (s *Source) Run(ctx context.Context) {
 	s.requests.setRunning(true)
 	defer s.requests.setRunning(false)
 	var first time.Duration
-	if set := s.current.Load(); set != nil { // inherited, or fetched by an earlier Run
+	if set := s.current.Load(); set != nil { // the set is inherited, or an earlier Run has fetched it
 		first = s.schedule().Remaining(0, s.now().Sub(set.fetchedAt))
 	}
 	loop := refresh.Loop{Fetch: s.answerRequests, Backoff: s.schedule, Wake: s.requests.signal}
@@ -210,8 +214,8 @@ func (s *Source) Run(ctx context.Context) {
 
 func (s *Source) schedule() refresh.Backoff { return refresh.Every(time.Duration(s.interval.Load())) }
 
-// answerRequests refreshes the key set and wakes the requests that wait for a refresh. Missing
-// metadata is not a failure: new metadata wakes Run.
+// answerRequests refreshes the key set and wakes the requests that wait for a refresh. Missing metadata
+// is not a failure, because new metadata wakes Run.
 func (s *Source) answerRequests(ctx context.Context) error {
 	current := s.requests.start()
 	err := s.refresh(ctx)
@@ -228,8 +232,8 @@ func (s *Source) answerRequests(ctx context.Context) error {
 	return err
 }
 
-// Refresh fetches the key set once. On an error the last good key set stays. It does nothing for
-// a key set that is not fetched.
+// Refresh fetches the key set once. After an error the last good key set stays in use. Refresh does
+// nothing for a key set that is not fetched.
 func (s *Source) Refresh(ctx context.Context) error {
 	if !s.isFetched() {
 		return nil
@@ -241,7 +245,7 @@ func (s *Source) refresh(ctx context.Context) error {
 	start := s.now()
 	set, err := s.load(ctx)
 	if err != nil {
-		// A canceled fetch has not failed, nor has a fetch without a known URL.
+		// A canceled fetch is not a failure. A fetch without a known URL is not a failure either.
 		if !errors.Is(ctx.Err(), context.Canceled) && !errors.Is(err, authserver.ErrNoMetadata) {
 			s.metrics.failed.Inc()
 		}

@@ -18,13 +18,14 @@ import (
 )
 
 // unknownKeyWait bounds how long a request with an unknown key waits for a refresh. Most servers
-// answer in a tenth of this time, and a client with made-up keys delays only its own requests.
+// respond in a tenth of this time. A client with made-up keys delays only its own requests.
 const unknownKeyWait = 500 * time.Millisecond
 
-// Verify checks that t has a type in types (media types as [MediaTypes] returns them) and a valid
-// signature by a key of s, and returns the key set and the key's fingerprint. If t names a key that
-// no key set has, Verify requests a refresh, at most one in each cool-down, and waits for it up to
-// half a second or until ctx ends. Every error wraps an [access.Denial].
+// Verify checks that the typ of t is in types (media types as [MediaTypes] returns them) and that t has
+// a valid signature by a key of s. It returns the key set and the key's fingerprint. If the key set
+// lacks the key that t names, Verify requests a refresh and waits for the refresh up to half a second
+// or until ctx ends. There is at most one refresh in each cool-down. Every error wraps an
+// [access.Denial].
 func (s *Source) Verify(ctx context.Context, t *JWS, types []string, now time.Time) (*Set, Fingerprint, error) {
 	if !Accepts(s.algorithms, config.Algorithm(t.Algorithm)) {
 		return nil, Fingerprint{}, mismatch(access.UnsupportedAlgorithm, "alg", s.algorithms, strconv.Quote(access.Truncate(t.Algorithm)))
@@ -54,10 +55,10 @@ func (s *Source) unavailable(err error) error {
 
 var errRefreshTimeout = errors.New("the refresh for an unknown key takes too long")
 
-// refreshForUnknownKey requests a newer key set than old, which lacks t's key. It returns the
-// newer key set, also if a refresh brought it since old was read; or refused, if the cool-down forbids a
-// refresh or the refresh found nothing new;
-// or a Denial with IssuerUnavailable, if the refresh failed or took too long.
+// refreshForUnknownKey requests a newer key set than old, which lacks t's key, and returns it. If a
+// refresh has ended since the caller read old, it returns the result of that refresh. It returns the
+// error refused if the cool-down forbids a refresh or the refresh found no newer key set. It returns a
+// Denial with IssuerUnavailable if the refresh failed or took too long.
 func (s *Source) refreshForUnknownKey(ctx context.Context, t *JWS, old *Set, now time.Time, refused error) (*Set, error) {
 	pending, granted, failed := s.requests.request(now)
 	s.metrics.countUnknownKey(pending != nil, granted)
@@ -88,9 +89,9 @@ func (s *Source) refreshForUnknownKey(ctx context.Context, t *JWS, old *Set, now
 	return newer, nil
 }
 
-// isType reports whether t's typ is accepted, a media type without "application/" or
-// [config.NoType]. The case of media types is ignored, RFC 7515 section 4.1.9 and RFC 9068
-// section 4.
+// isType reports whether t's typ is accepted. accepted is a media type without "application/", or
+// [config.NoType] for a JWS without typ. The case of media types is ignored (RFC 7515 section 4.1.9 and
+// RFC 9068 section 4).
 func (t *JWS) isType(accepted string) bool {
 	if accepted == config.NoType || !t.NamesType {
 		return accepted == config.NoType && !t.NamesType
@@ -98,7 +99,7 @@ func (t *JWS) isType(accepted string) bool {
 	return ascii.EqualFold(shortMediaType(t.Type), accepted)
 }
 
-// IsAccessTokenType reports whether t's typ is that of an access token, RFC 9068 section 4.
+// IsAccessTokenType reports whether t's typ marks an access token (RFC 9068 section 4).
 func (t *JWS) IsAccessTokenType() bool { return ascii.EqualFold(shortMediaType(t.Type), "at+jwt") }
 
 // quotedType returns t's typ for the log.
@@ -143,14 +144,14 @@ var signingMethods = map[config.Algorithm]jwt.SigningMethod{
 	config.Ed25519: jwt.SigningMethodEdDSA,
 }
 
-// strictPSS returns m with a salt as long as the hash, as RFC 7518 section 3.5 requires; m itself
-// verifies any salt length.
+// strictPSS returns m with the demand that the salt is as long as the hash (RFC 7518 section 3.5). m
+// itself accepts any salt length.
 func strictPSS(m *jwt.SigningMethodRSAPSS) jwt.SigningMethod {
 	return &jwt.SigningMethodRSAPSS{SigningMethodRSA: m.SigningMethodRSA, Options: m.Options}
 }
 
-// VerifyWith returns nil if t has a valid signature by public, with an algorithm that fits the
-// key. The caller says which algorithms and which keys count.
+// VerifyWith returns nil if t has a valid signature by public, with an algorithm that fits the key. The
+// caller must check that it accepts the algorithm and trusts the key.
 func (t *JWS) VerifyWith(public crypto.PublicKey) error {
 	method := signingMethods[config.Algorithm(t.Algorithm)]
 	if method == nil || !slices.Contains(algorithmsFor(public), config.Algorithm(t.Algorithm)) {
