@@ -1,9 +1,9 @@
-// Command licenses collects the licence texts of all code linked into a program: the program's
-// own, those of its dependencies, and Go's. The image carries the texts under /licenses, as most
-// licences demand for the distribution of binaries.
+// Command licenses collects the licence texts of all code that is linked into a program: the texts of
+// the program itself, of its dependencies, and of Go. The image carries the texts under /licenses, as
+// most licences demand for the distribution of binaries.
 //
-// The command takes the list of packages from go list, in the environment of the build, and the
-// texts from the module cache. It uses no network. A dependency without a text is an error.
+// The command takes the list of packages from go list, in the environment of the build, and the texts
+// from the module cache. It uses no network. A dependency without a text is an error.
 package main
 
 import (
@@ -49,7 +49,7 @@ func collect(ctx context.Context, pkg, out string) error {
 	if err != nil {
 		return fmt.Errorf("go list: %w", err)
 	}
-	found := make(map[string]bool) // folder in out, whether it has a text
+	found := make(map[string]bool) // by folder in out: whether the folder has a text
 	for packages := json.NewDecoder(strings.NewReader(string(list))); ; {
 		var p goPackage
 		if err := packages.Decode(&p); errors.Is(err, io.EOF) {
@@ -83,9 +83,9 @@ func collect(ctx context.Context, pkg, out string) error {
 // licenceFile matches the names of files that must or should be distributed with a program.
 var licenceFile = regexp.MustCompile(`(?i)^(licen[cs]e|copying|notice|patents|authors|copyright)([-._].*)?$`)
 
-// copyTexts copies the licence texts in dir, a folder of the module at root, and in its parents
-// up to root. It returns their number. Code taken from other projects has its own text beside
-// it.
+// copyTexts copies the licence texts in dir, a folder of the module at root, and in the parent folders
+// up to root, and returns the number of texts. A folder below root has a text if its code was taken
+// from another project.
 func copyTexts(root, dir, into string) (n int, err error) {
 	for {
 		entries, err := os.ReadDir(dir)

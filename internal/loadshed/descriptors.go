@@ -9,5 +9,5 @@ func FileLimit() int {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 1 << 30 // the system states no limit
 	}
-	return int(min(uint64(limit.Cur), 1<<30)) //nolint:unconvert // not unsigned everywhere
+	return int(min(uint64(limit.Cur), 1<<30)) //nolint:unconvert // Cur is not unsigned on every system
 }

@@ -19,10 +19,10 @@ import (
 type Shedder struct {
 	Partners, Issuer atomic.Int64 // concurrent requests by listener
 
-	MaxRequests int          // bounds every configured limit; 0: no bound
+	MaxRequests int          // upper bound of every configured limit; 0: no bound
 	MaxMemory   int64        // bytes; 0: no limit
 	FreeCaches  func() bool  // shrinks caches and reports whether it freed memory; nil: no caches
-	began       time.Time    // the times below are nanoseconds since then, because the wall clock may jump
+	began       time.Time    // start of the times below, which are nanoseconds since began, because the wall clock may jump
 	measured    atomic.Int64 // when used was measured
 	used        atomic.Int64 // bytes in use
 	freed       atomic.Int64 // when free last ran
@@ -66,8 +66,8 @@ func (s *Shedder) limit(configured int) int64 {
 	return int64(configured)
 }
 
-// LowMemory reports whether memory is too short for further connections. This happens before memory
-// is too short for requests: idle connections must not block requests on others.
+// LowMemory reports whether memory is too short for further connections. Connections are refused
+// earlier than requests, because idle connections must not block the requests on other connections.
 func (s *Shedder) LowMemory() bool { return s.usesMoreThanEighths(6) }
 
 // measureEvery is how old the measurement of used memory may be. Measuring takes about 10 µs.
@@ -91,12 +91,12 @@ func (s *Shedder) usesMoreThanEighths(eighths int64) bool {
 	return short
 }
 
-// shrinkCachesAbove is how many eighths of the memory may be in use before caches shrink.
-// Connections are refused above six eighths, requests above seven.
+// shrinkCachesAbove is how many eighths of the memory may be in use before caches shrink. Above six
+// eighths the gate refuses connections, and above seven it refuses requests.
 const shrinkCachesAbove = 5
 
-// free shrinks caches, and collects garbage if they shrank or memory is short, at most once a
-// second. The live heap is known from the last collection only, and with few requests the next
+// free shrinks caches at most once a second. It then collects garbage if the caches shrank or memory is
+// short: the size of the live heap is measured only by a collection, and with few requests the next
 // collection may be two minutes away.
 func (s *Shedder) free(now int64, short bool) {
 	at := s.freed.Load()
@@ -110,8 +110,8 @@ func (s *Shedder) free(now int64, short bool) {
 	}()
 }
 
-// memoryInUse returns the bytes that a garbage collection would not free: what the runtime has from
-// the system, without free memory and without garbage of the last collection.
+// memoryInUse returns the bytes that a garbage collection would not free: the memory that the runtime
+// has from the system, without free memory, and with the live heap as the last collection measured it.
 func memoryInUse() int64 {
 	samples := []metrics.Sample{
 		{Name: "/memory/classes/total:bytes"},
@@ -130,8 +130,8 @@ func memoryInUse() int64 {
 	return in
 }
 
-// MemoryLimit returns the memory limit of the process in bytes: GOMEMLIMIT, or nine tenths of the
-// cgroup's limit if GOMEMLIMIT is not set; 0 for no limit.
+// MemoryLimit returns the memory limit of the process in bytes: GOMEMLIMIT or, if GOMEMLIMIT is not
+// set, nine tenths of the cgroup's limit. 0 means no limit.
 func MemoryLimit() int64 {
 	_, _ = memlimit.Set(memlimit.WithRatio(0.9)) // Set fails if there is no limit
 	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {

@@ -1,4 +1,5 @@
-// Package logsample bounds the number of log lines about events that a client can cause at will.
+// Package logsample bounds the number of log lines about events that a client can cause as often as it
+// wants.
 package logsample
 
 import (
@@ -25,7 +26,7 @@ func (d *Sampler) Add(now time.Time) (n int) {
 	return n
 }
 
-// maxCauses bounds the number of causes, which clients may be able to invent.
+// maxCauses bounds the number of causes, because clients may be able to invent causes.
 const maxCauses = 16
 
 // Samplers holds a Sampler for each cause. The zero value is ready. It is safe for concurrent use.
@@ -34,7 +35,8 @@ type Samplers struct {
 	each map[string]*Sampler
 }
 
-// Add is [Sampler.Add] for events of a cause. Causes beyond the first maxCauses share a Sampler.
+// Add calls [Sampler.Add] of the Sampler for cause. All causes after the first maxCauses share one
+// Sampler.
 func (d *Samplers) Add(cause string, now time.Time) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()

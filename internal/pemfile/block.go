@@ -1,7 +1,7 @@
-// Package pemfile reads the PEM files (RFC 7468) that settings name: certificates, private keys
-// and key pairs. All settings use it, so that all are equally strict: a block that encoding/pem
-// would silently skip is an error with the file and the line of the block. The functions are
-// safe for concurrent use.
+// Package pemfile reads the PEM files (RFC 7468) that settings name: certificates, private keys and key
+// pairs. All settings use this package, so that all are equally strict: a block that encoding/pem would
+// silently skip is an error with the file and the line of the block. The functions are safe for
+// concurrent use.
 package pemfile
 
 import (
@@ -29,9 +29,9 @@ var (
 	errEncrypted = errors.New("the private key is encrypted; store it without a passphrase")
 )
 
-// Blocks returns the blocks of text in order. Text between the blocks is allowed (RFC 7468
-// section 2). A border line that belongs to no complete block is an error. name is the file name
-// for errors and positions; with "" they have the line only.
+// Blocks returns the blocks of text in order. Text between the blocks is allowed (RFC 7468 section 2).
+// A border line that belongs to no complete block is an error. name is the file name for errors and
+// positions. If name is "", errors and positions have only the line.
 func Blocks(name string, text []byte) ([]Block, error) {
 	if err := checkHeaders(name, text); err != nil {
 		return nil, err
@@ -48,7 +48,7 @@ func Blocks(name string, text []byte) ([]Block, error) {
 		at += first
 		block, rest := pem.Decode(text[at:])
 		read := text[at : len(text)-len(rest)]
-		// Decode skips a malformed block and returns the next valid block.
+		// If Decode skipped a malformed block, read has more than one border line that begins a block.
 		if block == nil || bytes.Count(read, begin) != 1 || at > 0 && text[at-1] != '\n' {
 			return nil, errorAt(name, text[:at], errMalformed)
 		}
@@ -57,8 +57,8 @@ func Blocks(name string, text []byte) ([]Block, error) {
 	}
 }
 
-// checkHeaders returns an error if the line after a border has a colon and is therefore a
-// header. It runs before pem.Decode, which would build a map of any number of headers.
+// checkHeaders returns an error if the line after a border has a colon and is therefore a header. It
+// must be called before pem.Decode, which would build a map of any number of headers.
 func checkHeaders(name string, text []byte) error {
 	for at := 0; ; at += len(begin) {
 		next := bytes.Index(text[at:], begin)

@@ -16,8 +16,8 @@ type Certificate struct {
 
 var errNoCertificate = errors.New("no certificate in PEM form")
 
-// ReadCertificates returns the certificates in a file, at least one. A block of another type is
-// an error, above all a private key: users who may read certificates may not read keys.
+// ReadCertificates returns the certificates in a file, at least one. A block of another type is an
+// error. This matters most for private keys, because users who may read certificates may not read keys.
 func ReadCertificates(file string) ([]Certificate, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -53,8 +53,8 @@ func ParseCertificates(name string, text []byte) ([]Certificate, error) {
 	return certificates, nil
 }
 
-// ReadAuthorities is [ReadCertificates] for a file that may hold certificates of authorities
-// only. The error for another certificate names its file and line.
+// ReadAuthorities is [ReadCertificates] for a file that may hold only certificates of authorities. The
+// error for any other certificate names the file and the line.
 func ReadAuthorities(file string) ([]Certificate, error) {
 	certificates, err := ReadCertificates(file)
 	if err != nil {
@@ -68,8 +68,8 @@ func ReadAuthorities(file string) ([]Certificate, error) {
 	return certificates, nil
 }
 
-// ReadPool returns a pool of the certificates in files. Without files it returns nil, which
-// crypto/x509 takes for the system's roots.
+// ReadPool returns a pool of the certificates in files. Without files it returns nil, for which
+// crypto/x509 uses the system's roots.
 func ReadPool[File ~string](files []File) (*x509.CertPool, error) {
 	if len(files) == 0 {
 		return nil, nil
@@ -99,7 +99,7 @@ func parseCertificate(b Block) (Certificate, error) {
 
 func isKey(blockType string) bool { return strings.HasSuffix(blockType, "PRIVATE KEY") }
 
-// missing returns err, which says what a text lacks, with the name of the text.
+// missing returns err with the name of the text. err says what the text lacks.
 func missing(name string, err error) error {
 	if name == "" {
 		return err

@@ -74,9 +74,9 @@ func parseKey(b Block) (crypto.Signer, error) {
 	return signer, nil
 }
 
-// ReadKeyPair returns a certificate chain, leaf first, and the private key of the leaf, from two
-// files, which may be the same. Leaf is set. Every certificate must parse; crypto/tls would skip
-// a malformed block after the leaf.
+// ReadKeyPair returns a certificate chain, leaf first, and the private key of the leaf, from two files,
+// which may be the same. The field Leaf is set. Every certificate must parse, whereas crypto/tls would
+// skip a malformed block after the leaf.
 func ReadKeyPair[File ~string](chain, key File) (tls.Certificate, error) {
 	chainText, err := os.ReadFile(string(chain))
 	if err != nil {
@@ -104,8 +104,8 @@ func ParseKeyPair[File ~string](chain File, chainText []byte, key File, keyText 
 	return pair, nil
 }
 
-// checkChain returns an error unless text has at least one certificate and all of them parse. It
-// allows private keys, for files that hold both.
+// checkChain returns an error unless text has at least one certificate and all certificates parse.
+// Private keys are allowed, because a file may hold both the chain and the key.
 func checkChain(name string, text []byte) error {
 	blocks, err := Blocks(name, text)
 	if err != nil {

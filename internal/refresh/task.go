@@ -13,7 +13,7 @@ type Task struct {
 	done   chan struct{}      // closed when the function has returned
 }
 
-// Start runs run in the background, unless the Task runs already.
+// Start runs run in the background, unless the Task is already running.
 func (t *Task) Start(run func(context.Context)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

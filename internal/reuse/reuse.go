@@ -1,8 +1,9 @@
-// Package reuse keeps what outlives a configuration: connections, caches, counts, fetched documents.
-// Each configuration has a [Lease] of the [Pool] and acquires what it needs by name. What the previous
-// configuration acquired under the same name, for the same key, is shared. A value is closed when the last
-// lease that holds it is released, so a reload acquires for the next configuration before it releases the
-// previous lease, and a reload that fails releases the lease of the configuration that it gives up.
+// Package reuse shares values between successive configurations: connections, caches, counts, fetched
+// documents. Each configuration has a [Lease] of the [Pool] and acquires the values that it needs by
+// name and key. If the previous configuration has acquired a value under the same name and key, both
+// share it. A value is closed when the last lease that holds it is released. A reload therefore
+// acquires for the next configuration before it releases the previous lease. A reload that fails
+// releases the lease of the new configuration.
 package reuse
 
 import (
@@ -14,7 +15,7 @@ import (
 // A Pool holds values and counts the leases of each. The zero Pool is empty. It is safe for concurrent use.
 type Pool struct {
 	mu      sync.Mutex
-	entries map[identity][]*entry // in the order in which they were opened
+	entries map[identity][]*entry // in the order in which the values were opened
 }
 
 // An identity is a name for values of one type, so that two packages cannot mix up their values.
@@ -31,7 +32,7 @@ type entry struct {
 	close  func()
 }
 
-// A Lease is what one configuration holds of a Pool. It is safe for concurrent use.
+// A Lease lists the values of a Pool that one configuration holds. It is safe for concurrent use.
 type Lease struct {
 	pool *Pool
 	held []*entry // guarded by the pool's mu
@@ -45,13 +46,15 @@ func (p *Pool) Lease() *Lease {
 	return &Lease{pool: p}
 }
 
-// Acquire returns the value of that name and key, and l holds it until it is released. key has all that the
-// value is made from, and is compared by [reflect.DeepEqual]. A nil key equals no other key.
+// Acquire returns the value with this name and key, and l holds the value until l is released. key must
+// contain all inputs from which open makes the value. Keys are compared by [reflect.DeepEqual]. A nil
+// key equals no other key.
 //
-// If the pool does not have the value, open makes it. It gets the latest value of the same name for another
-// key, the zero value without one, and may take over parts of it or return its pointer. close, which may be nil, is
-// called once no lease holds the value. open must not acquire, and is not called concurrently with another
-// open of the pool. An error of open is returned, and l then does not hold the value.
+// If the pool does not have the value, Acquire calls open. previous is the latest value with the same
+// name and another key, or the zero value. open may use parts of previous, or return previous itself if
+// it is a pointer. If open returns an error, Acquire returns it, and l does not hold the value. open
+// must not call Acquire, and the pool never calls two open functions concurrently. close, which may be
+// nil, is called once no lease holds the value.
 func Acquire[V any](l *Lease, name string, key any, open func(previous V) (V, error), close func(V)) (V, error) {
 	p := l.pool
 	p.mu.Lock()
@@ -85,7 +88,8 @@ func Acquire[V any](l *Lease, name string, key any, open func(previous V) (V, er
 	return value, nil
 }
 
-// Hold makes l hold name. last is called once no lease holds it: what belongs to a name is then removed.
+// Hold makes l hold name. last is called once no lease holds name, and removes what belongs to the
+// name, such as metrics.
 func (l *Lease) Hold(name string, last func()) {
 	_, _ = Acquire(l, name, true, func(func()) (func(), error) { return last, nil }, func(last func()) { last() })
 }
@@ -95,16 +99,17 @@ func (l *Lease) hold(e *entry) {
 	l.held = append(l.held, e)
 }
 
-// Release gives back what l holds, and returns when the values that no other lease holds are closed: a value
-// before the values that were acquired earlier. A second Release does nothing.
+// Release gives up the values that l holds, and closes the values that no other lease holds. A value is
+// closed before the values that were acquired earlier. Release returns when all are closed. A second
+// call does nothing.
 func (l *Lease) Release() {
 	for _, e := range l.unused() {
 		e.close()
 	}
 }
 
-// unused empties l and returns the entries that no lease holds any more, the latest first. It removes them
-// from the pool.
+// unused empties l, removes the entries that no lease holds any more from the pool, and returns them.
+// The entry that was acquired last comes first.
 func (l *Lease) unused() (unused []*entry) {
 	p := l.pool
 	p.mu.Lock()
