@@ -111,6 +111,8 @@ func (s *server) record(p *presentation, owner string) (access.Reason, error) {
 		return access.Granted, nil
 	case errors.Is(err, dpop.ErrReplayed):
 		return access.ReplayedDPoPProof, err
+	case errors.Is(err, dpop.ErrInvalid):
+		return access.InvalidDPoPProof, err
 	case errors.Is(err, dpop.ErrShare):
 		return access.RateLimited, err
 	}

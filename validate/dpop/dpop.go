@@ -57,8 +57,9 @@ type Request struct {
 
 // A Proof is a proof that passed every check except [Checker.Record].
 type Proof struct {
-	Key access.Thumbprint // the JWK thumbprint of the proof's key, RFC 7638
-	id  identity
+	Key   access.Thumbprint // the JWK thumbprint of the proof's key, RFC 7638
+	id    identity
+	until time.Time // when the proof becomes too old
 	// NonceAge is the age of the proof's nonce; 0 if the proof has no nonce.
 	NonceAge time.Duration
 }
@@ -96,8 +97,14 @@ func New(settings config.DPoP, previous *Checker, now time.Time) *Checker {
 	c.seen.keepFor(max(c.window(), previous.window()))
 	// The memory forgets a proof when the previous max_age has passed. A longer max_age would make
 	// the forgotten proof acceptable again, so proofs that were made until now keep the previous
-	// max_age.
-	c.earlier, c.earlierEnd = min(c.maxAge, previous.maxAge, previous.earlier), now.Add(previous.leeway)
+	// max_age. The max_age before that stays in force too, as long as one of its proofs could count.
+	c.earlier, c.earlierEnd = min(c.maxAge, previous.maxAge), now.Add(previous.leeway)
+	if !now.After(previous.earlierEnd.Add(c.maxAge)) {
+		c.earlier = min(c.earlier, previous.earlier)
+		if previous.earlierEnd.After(c.earlierEnd) {
+			c.earlierEnd = previous.earlierEnd
+		}
+	}
 	return c
 }
 
@@ -141,7 +148,7 @@ func (c *Checker) Check(r *Request, now time.Time) (Proof, error) {
 		return Proof{}, invalid("reading payload: %w", err)
 	}
 	proof := Proof{Key: thumbprint}
-	if proof.id, err = c.checkClaims(&payload, thumbprint, r, now); err != nil {
+	if proof.id, proof.until, err = c.checkClaims(&payload, thumbprint, r, now); err != nil {
 		return Proof{}, err
 	}
 	nonce, _ := payload.Nonce.Text()
@@ -170,37 +177,39 @@ func (c *Checker) verify(t *jwks.JWS) (access.Thumbprint, error) {
 	return thumbprint, nil
 }
 
-// checkClaims compares the claims with the request and returns the proof's identity.
-func (c *Checker) checkClaims(p *claims, key access.Thumbprint, r *Request, now time.Time) (identity, error) {
+// checkClaims compares the claims with the request and returns the proof's identity and when the
+// proof becomes too old.
+func (c *Checker) checkClaims(p *claims, key access.Thumbprint, r *Request, now time.Time) (_ identity, until time.Time, _ error) {
 	id, ok := p.ID.Text()
 	if !ok || id == "" {
-		return identity{}, invalid("jti is not a string, or empty")
+		return identity{}, until, invalid("jti is not a string, or empty")
 	}
 	if method, ok := p.Method.Text(); !ok || method != r.Method {
-		return identity{}, invalid("htm is %q, want %s", access.Truncate(method), access.Truncate(r.Method))
+		return identity{}, until, invalid("htm is %q, want %s", access.Truncate(method), access.Truncate(r.Method))
 	}
 	uri, ok := p.URI.Text()
 	if !ok || !sameURI(uri, r.Authority, r.Path) {
-		return identity{}, invalid("htu is %q, want https://%s%s", access.Truncate(withoutQuery(uri)), access.Truncate(r.Authority), access.Truncate(r.Path))
+		return identity{}, until, invalid("htu is %q, want https://%s%s", access.Truncate(withoutQuery(uri)), access.Truncate(r.Authority), access.Truncate(r.Path))
 	}
-	if err := c.checkAge(p.IssuedAt, now); err != nil {
-		return identity{}, err
+	until, err := c.checkAge(p.IssuedAt, now)
+	if err != nil {
+		return identity{}, until, err
 	}
 	token, ok := p.Token.Text()
 	if want := base64.RawURLEncoding.EncodeToString(r.Token[:]); !ok || subtle.ConstantTimeCompare([]byte(token), []byte(want)) != 1 {
-		return identity{}, invalid("ath is not the SHA-256 of the access token")
+		return identity{}, until, invalid("ath is not the SHA-256 of the access token")
 	}
-	return identity(sha256.Sum256(append(key[:], id...))), nil
+	return identity(sha256.Sum256(append(key[:], id...))), until, nil
 }
 
 // lastSecond is 9999-12-31T23:59:59Z, the last second that RFC 3339 can write.
 const lastSecond = 253_402_300_799
 
-// checkAge checks iat, a NumericDate (RFC 7519 section 2).
-func (c *Checker) checkAge(iat facts.Member, now time.Time) error {
+// checkAge checks iat, a NumericDate (RFC 7519 section 2), and returns when the proof becomes too old.
+func (c *Checker) checkAge(iat facts.Member, now time.Time) (until time.Time, _ error) {
 	seconds, err := strconv.ParseFloat(string(iat), 64)
 	if jsontext.Value(iat).Kind() != jsontext.KindNumber || err != nil || seconds < 0 || seconds > lastSecond {
-		return invalid("iat is not a time")
+		return until, invalid("iat is not a time")
 	}
 	whole, fraction := math.Modf(seconds)
 	made := time.Unix(int64(whole), int64(fraction*1e9))
@@ -210,17 +219,19 @@ func (c *Checker) checkAge(iat facts.Member, now time.Time) error {
 	}
 	switch age := now.Sub(made); {
 	case age > maxAge:
-		return invalid("made %s ago, want at most dpop.max_age, %s", age.Round(time.Second), maxAge)
+		return until, invalid("made %s ago, want at most dpop.max_age, %s", age.Round(time.Second), maxAge)
 	case age < -c.leeway:
-		return invalid("made %s in the future, want at most dpop.leeway, %s", (-age).Round(time.Second), c.leeway)
+		return until, invalid("made %s in the future, want at most dpop.leeway, %s", (-age).Round(time.Second), c.leeway)
 	}
-	return nil
+	return made.Add(maxAge), nil
 }
 
 // Record remembers that the proof p of owner has been used, for as long as p could be accepted again.
-// The error wraps [ErrReplayed], [ErrShare] or [ErrFull].
+// Between Check and Record a request may wait for introspection, and the memory may forget a first use of
+// p meanwhile: Record then refuses p as too old. The error wraps [ErrInvalid], [ErrReplayed],
+// [ErrShare] or [ErrFull].
 func (c *Checker) Record(p Proof, owner string, now time.Time) error {
-	return c.seen.add(p.id, owner, now, c.proofs)
+	return c.seen.add(p, owner, now, c.proofs)
 }
 
 // Nonce returns a nonce for the client's next proofs, RFC 9449 section 8, or "" if the client needs

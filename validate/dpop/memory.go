@@ -29,6 +29,9 @@ type shard struct {
 	byOwner map[string]int64 // an owner without entries is absent
 	queue   []used           // in the order of expiry, unless a reload has shortened the window
 	first   int              // index of the oldest entry in queue
+	// forgotten is the latest expiry of an entry that was removed, Unix nanoseconds. A proof that was
+	// used before and is no longer in seen becomes too old at forgotten or earlier.
+	forgotten int64
 }
 
 // A used is the entry of one used proof.
@@ -53,16 +56,19 @@ func (s *shard) reset() {
 // keepFor sets how long the entries that are added from now on are kept.
 func (m *memory) keepFor(window time.Duration) { m.window.Store(int64(window)) }
 
-// add stores id for owner, if the memory has fewer than the given number of entries. The error is
-// [ErrReplayed], [ErrShare] or [ErrFull].
-func (m *memory) add(id identity, owner string, now time.Time, entries int) error {
-	s := &m.shards[int(id[0])%shards]
+// add stores p for owner, if the memory has fewer than the given number of entries. The error wraps
+// [ErrInvalid] for a proof that may have been forgotten, or is [ErrReplayed], [ErrShare] or [ErrFull].
+func (m *memory) add(p Proof, owner string, now time.Time, entries int) error {
+	s := &m.shards[int(p.id[0])%shards]
 	perShard := int64(max(entries/shards, ownerDivisor))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.forgetExpired(now.UnixNano())
-	if _, replayed := s.seen[id]; replayed {
+	if _, replayed := s.seen[p.id]; replayed {
 		return ErrReplayed
+	}
+	if p.until.UnixNano() <= s.forgotten {
+		return invalid("too old by the end of the other checks, so that the memory may have forgotten a first use")
 	}
 	if int64(len(s.seen)) >= perShard {
 		return ErrFull
@@ -70,9 +76,9 @@ func (m *memory) add(id identity, owner string, now time.Time, entries int) erro
 	if s.byOwner[owner] >= perShard/ownerDivisor {
 		return ErrShare
 	}
-	s.seen[id] = struct{}{}
+	s.seen[p.id] = struct{}{}
 	s.byOwner[owner]++
-	s.queue = append(s.queue, used{id, owner, now.UnixNano() + m.window.Load()})
+	s.queue = append(s.queue, used{p.id, owner, now.UnixNano() + m.window.Load()})
 	return nil
 }
 
@@ -81,6 +87,7 @@ func (s *shard) forgetExpired(now int64) {
 	for s.first < len(s.queue) && s.queue[s.first].expires < now {
 		e := &s.queue[s.first]
 		delete(s.seen, e.id)
+		s.forgotten = max(s.forgotten, e.expires)
 		if s.byOwner[e.owner]--; s.byOwner[e.owner] == 0 {
 			delete(s.byOwner, e.owner)
 		}

@@ -14,11 +14,22 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// numbered returns an identity in the shard n modulo 16.
-func numbered(n int) (id identity) {
-	id[0] = byte(n % shards)
-	binary.BigEndian.PutUint64(id[8:], uint64(n))
-	return id
+// numbered returns a proof in the shard n modulo 16 that counts for a minute.
+func numbered(n int, now time.Time) Proof {
+	p := Proof{until: now.Add(time.Minute)}
+	p.id[0] = byte(n % shards)
+	binary.BigEndian.PutUint64(p.id[8:], uint64(n))
+	return p
+}
+
+// forget makes each shard of c forget what has expired at that time, by new proofs of borealis.
+func forget(c *Checker, at time.Time) error {
+	for n := range shards {
+		if err := c.Record(numbered(n, at), "borealis", at); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // RFC 9449 section 11.1: a proof counts once, as long as it could be accepted.
@@ -97,6 +108,68 @@ func TestReplayAfterLongerMaxAge(t *testing.T) {
 	}
 }
 
+// A reload that shortens leeway, and soon after it another that lengthens max_age, revive no proof that
+// was made ahead of the clock.
+func TestReplayAfterShorterLeeway(t *testing.T) {
+	now := time.Unix(time.Now().Unix(), 0)
+	age := func(maxAge, leeway time.Duration) config.DPoP {
+		return settings(func(s *config.DPoP) { s.MaxAge, s.Leeway = maxAge, leeway })
+	}
+	c, s := New(age(5*time.Second, time.Minute), nil, now), testpki.NewSigner("ES256", "")
+	r := request(s.Proof(good(M{"iat": now.Unix() + 60})))
+	p, err := c.Check(r, now)
+	if err != nil || c.Record(p, "northwind", now) != nil {
+		t.Fatalf("the first use: %v, want nil", err)
+	}
+	c = New(age(5*time.Second, 0), c, now.Add(time.Second))
+	c = New(age(5*time.Minute, 0), c, now.Add(2*time.Second))
+	at := now.Add(70 * time.Second)
+	if err := forget(c, at); err != nil {
+		t.Fatal(err)
+	}
+	if p, err = c.Check(r, at); err == nil {
+		err = c.Record(p, "northwind", at)
+	}
+	if !errors.Is(err, ErrReplayed) && !errors.Is(err, ErrInvalid) {
+		t.Errorf("70 s later: %v, want ErrReplayed or ErrInvalid", err)
+	}
+	// A short max_age does not stay in force for ever.
+	at = now.Add(time.Hour)
+	c = New(age(5*time.Minute, 0), c, at)
+	if _, err := c.Check(request(s.Proof(good(M{"iat": at.Unix() - 60}))), at); err != nil {
+		t.Errorf("a proof of a minute, an hour later: %v, want nil", err)
+	}
+}
+
+// A request may wait for introspection between Check and Record. Meanwhile other requests make the memory
+// forget the first use of its proof, which could count again.
+func TestReplayBySlowRequest(t *testing.T) {
+	now := time.Unix(time.Now().Unix(), 0)
+	c, s := New(settings(), nil, now), testpki.NewSigner("ES256", "")
+	r := request(s.Proof(good(M{"iat": now.Unix() + 5})))
+	p, err := c.Check(r, now)
+	if err != nil || c.Record(p, "northwind", now) != nil {
+		t.Fatalf("the first use: %v, want nil", err)
+	}
+	begin := now.Add(65 * time.Second) // the last moment of the proof
+	if p, err = c.Check(r, begin); err != nil {
+		t.Fatal(err)
+	}
+	if err := forget(c, begin.Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Record(p, "northwind", begin); !errors.Is(err, ErrInvalid) {
+		t.Errorf("the second use: %v, want ErrInvalid", err)
+	}
+	// The clock is set back: the proof looks young again.
+	if p, err = c.Check(r, now.Add(30*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Record(p, "northwind", now.Add(30*time.Second)); !errors.Is(err, ErrInvalid) {
+		t.Errorf("the third use, after the clock was set back: %v, want ErrInvalid", err)
+	}
+}
+
 // A reload that fails changes nothing: the previous Checker goes on, and its proofs are remembered for
 // its own max_age.
 func TestReplayAfterFailedReload(t *testing.T) {
@@ -151,7 +224,7 @@ func TestMemoryBounds(t *testing.T) {
 	fill := func(owner string, from int, want error) (added int) {
 		t.Helper()
 		for n := from; n < from+entries; n++ {
-			err := m.add(numbered(n), owner, now, entries)
+			err := m.add(numbered(n, now), owner, now, entries)
 			if err == nil {
 				added++
 			} else if !errors.Is(err, want) {
@@ -170,7 +243,7 @@ func TestMemoryBounds(t *testing.T) {
 		t.Errorf("a third partner has %d entries, want 0", got)
 	}
 	for n := range entries / 2 {
-		if err := m.add(numbered(n), "southridge", now.Add(time.Minute), entries); !errors.Is(err, ErrReplayed) {
+		if err := m.add(numbered(n, now), "southridge", now.Add(time.Minute), entries); !errors.Is(err, ErrReplayed) {
 			t.Fatalf("entry %d after a minute: %v, want ErrReplayed", n, err)
 		}
 	}
@@ -193,7 +266,7 @@ func TestMemorySize(t *testing.T) {
 	m := newMemory()
 	m.keepFor(time.Minute)
 	for n := range entries {
-		if err := m.add(numbered(n), fmt.Sprint("partner ", n%4), now, 2*entries); err != nil {
+		if err := m.add(numbered(n, now), fmt.Sprint("partner ", n%4), now, 2*entries); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -202,7 +275,7 @@ func TestMemorySize(t *testing.T) {
 	}
 	now = now.Add(2 * time.Minute)
 	for n := range shards {
-		if err := m.add(numbered(entries+n), "northwind", now, 2*entries); err != nil {
+		if err := m.add(numbered(entries+n, now), "northwind", now, 2*entries); err != nil {
 			t.Fatal(err)
 		}
 	}
