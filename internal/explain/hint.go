@@ -11,6 +11,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/product"
 )
 
 // A presented holds the header and the claims of the JWT in the request. They are not verified, and
@@ -175,31 +176,19 @@ func (p presented) orProfile() string {
 	return ""
 }
 
-// profile guesses the product that issued the token by claims that no other product has.
+// profile guesses the profile of the product that issued the token, "" if the product is not known.
 func (p presented) profile() config.Profile {
-	version, _ := textOf(p.claims["ver"])
-	use, _ := textOf(p.claims["token_use"])
-	switch {
-	case p.has("tid") && version == "1.0", p.has("appid"):
-		return config.ProfileEntraV1
-	case p.has("tid") && version == "2.0":
-		return config.ProfileEntra
-	case p.has("cid") && p.has("scp"):
-		return config.ProfileOkta
-	case use == "access" && !p.has("aud"):
-		return config.ProfileCognito
-	case p.has("gty"), strings.Contains(string(p.claims["iss"]), ".auth0.com"):
-		return config.ProfileAuth0
-	case p.has("realm_access"), p.has("azp") && p.has("acr"):
-		return config.ProfileKeycloak
-	case p.has("delegationId"):
-		return config.ProfileCurity
-	case p.has("scp") && p.has("client_id"):
-		return config.ProfileHydra
-	case p.header["pi.atm"] != nil:
-		return config.ProfilePing
+	claims := make(product.Claims)
+	for _, name := range product.Names {
+		if p.has(config.ClaimName(name)) {
+			claims[name], _ = textOf(p.claims[name])
+		}
 	}
-	return ""
+	if manager, ok := textOf(p.header[product.PingATM]); ok {
+		claims[product.PingATM] = manager
+	}
+	issuer, _ := textOf(p.claims["iss"])
+	return product.Guess(issuer, claims).Profile
 }
 
 // has reports whether the token has the claim with a value other than null.

@@ -3,6 +3,7 @@
 package serverconfig
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/authserver"
 	"github.com/tallygate/tallygate/internal/jwks"
+	"github.com/tallygate/tallygate/internal/product"
 )
 
 // Options says which server is meant.
@@ -64,8 +66,8 @@ func Propose(ctx context.Context, options Options) (*Proposal, error) {
 	if err != nil {
 		return nil, err
 	}
-	chosen := productOf(m.Issuer, t.marks)
-	b.settings = chosen.profile.Defaults()
+	chosen := product.Guess(m.Issuer, t.marks)
+	b.settings = cmp.Or(chosen.Profile, config.ProfileRFC9068).Defaults()
 	b.settings.Issuer = config.Identifier(m.Issuer)
 	if t.opaque {
 		p.opaque(b, m)
@@ -115,7 +117,7 @@ func (p *Proposal) opaque(b *block, m *metadata) {
 }
 
 // judge completes the settings for JWTs by the key set and the token.
-func (p *Proposal) judge(ctx context.Context, f *fetcher, b *block, m *metadata, t *sample, chosen product) error {
+func (p *Proposal) judge(ctx context.Context, f *fetcher, b *block, m *metadata, t *sample, chosen product.Product) error {
 	u := endpoint(m.KeySet)
 	if u == nil {
 		return errors.New("the metadata names no jwks_uri that is an https URL")

@@ -353,26 +353,3 @@ func TestHostileClaims(t *testing.T) {
 		}
 	}
 }
-
-// The issuer tells products apart.
-func TestProducts(t *testing.T) {
-	for issuer, want := range map[string]config.Profile{
-		"https://login.microsoftonline.com/6e74172b-be56-4843-9ff4-e66a39bb12e3/v2.0": config.ProfileEntra,
-		"https://sts.windows.net/6e74172b-be56-4843-9ff4-e66a39bb12e3/":               config.ProfileEntraV1,
-		"https://login.example.com/adfs":                                              config.ProfileEntraV1,
-		"https://northwind.okta.com/oauth2/default":                                   config.ProfileOkta,
-		"https://northwind.eu.auth0.com/":                                             config.ProfileAuth0,
-		"https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_abc":             config.ProfileCognito,
-		"https://other.amazonaws.com":                                                 config.ProfileRFC9068,
-		"https://login.example.com/realms/partners":                                   config.ProfileKeycloak,
-		"https://sso.example.com:8443/am/oauth2/realms/root":                          config.ProfilePing,
-		"https://login.example.com/oauth/v2/oauth-anonymous":                          config.ProfileCurity,
-		"https://okta.com.mallory.example":                                            config.ProfileRFC9068,
-		"https://as.example.com":                                                      config.ProfileRFC9068,
-	} {
-		p := productOf(issuer, nil)
-		if p.profile != want || p.bind == "" {
-			t.Errorf("productOf(%s) = %s, %q, want %s", issuer, p.profile, p.bind, want)
-		}
-	}
-}

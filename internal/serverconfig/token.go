@@ -13,6 +13,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/facts"
 	"github.com/tallygate/tallygate/internal/jwks"
+	"github.com/tallygate/tallygate/internal/product"
 )
 
 // The claims by which servers name the client and the scopes, as the command tries them.
@@ -26,7 +27,7 @@ type sample struct {
 	opaque bool
 	jws    *jwks.JWS // nil without a token and for an opaque token
 	claims map[string]facts.Member
-	marks  []string // the claims by which products are told apart
+	marks  product.Claims
 }
 
 // readToken reads the sample token of the issuer. Errors do not quote the token.
@@ -43,13 +44,14 @@ func readToken(raw, issuer string) (*sample, error) {
 	if t.jws, err = jwks.Parse(raw); err != nil {
 		return nil, fmt.Errorf("the token: %w", err)
 	}
-	names := slices.Concat([]string{"iss", "aud", "cnf", "exp", "roles"}, clientClaims, scopeClaims, marks())
+	names := slices.Concat([]string{"iss", "aud", "cnf", "exp", "roles"}, clientClaims, scopeClaims, product.Names)
 	if t.claims, err = facts.Select(t.jws.Payload, names...); err != nil {
 		return nil, errors.New("the token: its claims are no valid JSON object")
 	}
-	for _, c := range marks() {
+	t.marks = make(product.Claims)
+	for _, c := range product.Names {
 		if t.claims[c] != nil {
-			t.marks = append(t.marks, c)
+			t.marks[c] = t.text(c)
 		}
 	}
 	if iss := t.text("iss"); iss != issuer {
@@ -140,7 +142,7 @@ func (t *sample) confirmationInExt() bool {
 }
 
 // read reads the token by the settings, as the gate does, and says what it is worth.
-func (p *Proposal) read(b *block, t *sample, chosen product) {
+func (p *Proposal) read(b *block, t *sample, chosen product.Product) {
 	var members facts.Members
 	if json.Unmarshal(t.jws.Payload, &members) != nil {
 		p.missing("the token: its claims are no JSON object without duplicate names")
@@ -185,7 +187,7 @@ func (p *Proposal) audiences(b *block, audience []string) {
 }
 
 // binding says what the token is bound to.
-func (p *Proposal) binding(c access.Confirmation, chosen product) {
+func (p *Proposal) binding(c access.Confirmation, chosen product.Product) {
 	none := access.Thumbprint{}
 	if c.Thumbprint != none {
 		p.found("the token is bound to the certificate with x5t#S256 %s", c.Thumbprint)
@@ -195,8 +197,8 @@ func (p *Proposal) binding(c access.Confirmation, chosen product) {
 	}
 	switch {
 	case !c.Present:
-		p.missing("the token is not bound to a certificate, so the gate refuses it with not_bound; to bind it: %s", chosen.bind)
+		p.missing("the token is not bound to a certificate, so the gate refuses it with not_bound; to bind it: %s", chosen.Bind)
 	case c.Thumbprint == none && c.Key == none:
-		p.missing("the token's cnf has other members than x5t#S256 (RFC 8705 section 3.1) and jkt (RFC 9449 section 6.1), or malformed ones; to bind it: %s", chosen.bind)
+		p.missing("the token's cnf has other members than x5t#S256 (RFC 8705 section 3.1) and jkt (RFC 9449 section 6.1), or malformed ones; to bind it: %s", chosen.Bind)
 	}
 }
