@@ -15,7 +15,7 @@ type refreshRequests struct {
 	mu          sync.Mutex
 	running     bool            // Source.Run is running
 	nextAllowed time.Time       // end of the cool-down
-	current     *pendingRefresh // the refresh that is requested or running; nil if there is none
+	current     *pendingRefresh // the refresh that is requested or running; nil without such a refresh
 	failed      bool            // the last refresh failed
 }
 
