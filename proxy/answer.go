@@ -60,7 +60,8 @@ var codes = map[int]string{
 }
 
 // writeOverloaded refuses an HTTP/2 request as overloaded, without a body. A body would wait for the
-// client's flow control window (RFC 9113 section 5.2) and hold memory that is short.
+// client's flow control window (RFC 9113 section 5.2) and use memory, of which there may already be
+// too little.
 func writeOverloaded(w http.ResponseWriter) {
 	w.Header().Set("Retry-After", retryAfter)
 	w.Header().Set("Cache-Control", "no-store")
@@ -71,7 +72,7 @@ func writeOverloaded(w http.ResponseWriter) {
 func writeError(w http.ResponseWriter, status int, b errorBody) {
 	text, err := json.Marshal(b)
 	if err != nil {
-		panic(err) // four strings always marshal
+		panic(err) // marshalling four strings never fails
 	}
 	text = append(text, '\n')
 	h := w.Header()
@@ -79,5 +80,5 @@ func writeError(w http.ResponseWriter, status int, b errorBody) {
 	h.Set("Content-Length", strconv.Itoa(len(text)))
 	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_, _ = w.Write(text) // the exchange notes a failed write
+	_, _ = w.Write(text) // the exchange records a failed write
 }

@@ -13,11 +13,11 @@ import (
 type apiLimits struct {
 	limit     int64
 	inFlight  *atomic.Int64            // concurrent requests to the upstream
-	byPartner map[string]*atomic.Int64 // the same, by partner name; absent for a partner without a grant
+	byPartner map[string]*atomic.Int64 // inFlight of each partner, by partner name; absent for a partner without a grant
 }
 
-// newAPILimits returns the limits of each API by its name. They share the counts of prev for the same
-// API and partner.
+// newAPILimits returns the limits of each API by its name. For an API and partner that prev also has,
+// the limits share the counts of prev.
 func newAPILimits(cfg *config.Config, prev map[string]*apiLimits) map[string]*apiLimits {
 	all := make(map[string]*apiLimits, len(cfg.APIs))
 	for i := range cfg.APIs {
@@ -59,11 +59,11 @@ func mayCall(partner *config.Partner, api config.Name) bool {
 	return false
 }
 
-// acquire takes a slot for a request with the decision d, which release gives back. It reports false if
-// the partner already uses as many slots as remain free. See admit.
+// acquire takes a slot for a request with the decision d; the caller must call release. It takes no
+// slot and returns false if the partner already uses as many slots as remain free. See admit.
 func (p *apiLimits) acquire(d *access.Decision) bool {
 	held := p.byPartner[d.Partner]
-	if held == nil { // a partner without a grant for the API is never granted a request
+	if held == nil { // a request of a partner without a grant for the API is never granted
 		return false
 	}
 	if left := p.limit - p.inFlight.Add(1); held.Add(1)-1 > share(d, left) {
@@ -73,7 +73,7 @@ func (p *apiLimits) acquire(d *access.Decision) bool {
 	return true
 }
 
-// release gives back a slot that acquire took for partner.
+// release frees a slot that acquire took for partner.
 func (p *apiLimits) release(partner string) {
 	p.byPartner[partner].Add(-1)
 	p.inFlight.Add(-1)

@@ -19,24 +19,24 @@ import (
 	"github.com/tallygate/tallygate/internal/reuse"
 )
 
-// assertionLifetime is how long an assertion is valid. An assertion is for one request; a minute allows
-// for clocks that differ.
+// assertionLifetime is how long an assertion is valid. An assertion is for one request; one minute
+// allows for a difference between the clocks of gate and upstream.
 const assertionLifetime = time.Minute
 
-// assertionType is the typ of an assertion. It keeps verifiers from accepting an assertion as an access
-// token (RFC 8725 section 3.11).
+// assertionType is the typ of an assertion. Because of it, verifiers do not accept an assertion as an
+// access token (RFC 8725 section 3.11).
 const assertionType = "tallygate-assertion+jwt"
 
-// An asserter signs assertions. Its key is generated at the start and never leaves the process. It is
-// safe for concurrent use.
+// An asserter signs assertions. Its key is generated when the gate starts and never leaves the
+// process. An asserter is safe for concurrent use.
 type asserter struct {
 	key    *ecdsa.PrivateKey
 	keyID  string
 	keySet []byte // JSON
 }
 
-// newAsserter returns the asserter that lease shares, or a new asserter if lease shares no asserter and a
-// route of cfg needs assertions. It may return nil.
+// newAsserter returns the asserter that lease shares. If lease shares no asserter, it returns a new
+// asserter, or nil if no route of cfg needs assertions.
 func newAsserter(lease *reuse.Lease, cfg *config.Config) (*asserter, error) {
 	asked := false
 	for _, api := range cfg.APIs {

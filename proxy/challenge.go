@@ -7,8 +7,8 @@ import (
 	"github.com/tallygate/tallygate/validate"
 )
 
-// realm names the protection space (RFC 9110 section 11.5). RFC 6750 section 3 wants at least one
-// parameter in a challenge.
+// realm names the protection space (RFC 9110 section 11.5). It is present because RFC 6750 section 3
+// requires at least one parameter in a challenge.
 const realm = "tallygate"
 
 // challenges returns the values of WWW-Authenticate: one challenge for each scheme that the host of the
@@ -76,8 +76,8 @@ func (c *checkedRequest) setNonce(h http.Header) {
 }
 
 // forwardedHost returns the host and port that the client called, according to a trusted front proxy:
-// X-Forwarded-Host, or the host of the request without it. It returns "", which no proof is for, if the
-// header does not name one host.
+// the value of X-Forwarded-Host, or the host of the request if it has no X-Forwarded-Host. If the
+// header does not name exactly one host, forwardedHost returns "", which no proof matches.
 func forwardedHost(r *http.Request) string {
 	switch hosts := r.Header["X-Forwarded-Host"]; {
 	case len(hosts) == 0:

@@ -33,20 +33,20 @@ type exchange struct {
 	clientWriteFailed bool     // the client takes no more of the response
 	recheck           *recheck // nil until startRecheck
 
-	// Allocated together with the exchange.
+	// The fields below are part of the exchange, so that they need no allocation of their own.
 	reverse        httputil.ReverseProxy
 	bufferedBody   bufferedBody               // the request body for the upstream
 	headerValues   [maxIdentityHeaders]string // the values of the headers of setIdentityHeaders
 	requestIDValue [1]string                  // the value of the response header X-Request-Id
 
-	// The transport may read the request body on a goroutine of its own, even after the handler has
-	// returned. That goroutine, and the recheck, use the fields below.
+	// The transport may read the request body on its own goroutine, even after the handler has
+	// returned. This goroutine and the recheck use the fields below.
 	bodyRead       atomic.Bool           // the request body has been read to its end
 	unrequested101 atomic.Bool           // the upstream sent a 101 over HTTP/2, where 101 does not exist (RFC 9113 section 8.6)
-	bodyFault      atomic.Pointer[error] // the error of the request body
+	bodyFault      atomic.Pointer[error] // the error with which reading the request body ended
 	bodyReadMu     sync.Mutex            // held during a read of the request body
 	mu             sync.Mutex
-	handlerDone    bool // the handler is done, and net/http sets the deadlines again. Guarded by mu.
+	handlerDone    bool // the handler is done, and from now on net/http sets the deadlines. Guarded by mu.
 }
 
 func (p *Proxy) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
@@ -58,14 +58,15 @@ func (p *Proxy) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 		started:        time.Now(),
 	}
 	if r.ProtoMajor == 1 && r.ContentLength != 0 {
-		// net/http writes 100 Continue when the body is read. The write deadline of the last response
-		// on the connection must not end that write. All other writes set their own deadline.
+		// net/http writes 100 Continue when the body is read. The write deadline of the previous
+		// response on the connection must not make this write fail. All other writes set a deadline
+		// of their own.
 		x.extendWriteDeadline(x.started)
 	}
 	return x
 }
 
-// newID returns 128 random bits in hex. The id is no secret, so math/rand/v2 is enough.
+// newID returns 128 random bits in hex. The id is not a secret, so math/rand/v2 is enough.
 func newID() string {
 	var b [16]byte
 	binary.BigEndian.PutUint64(b[:8], rand.Uint64()) //nolint:gosec // not a secret
@@ -73,18 +74,18 @@ func newID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// end returns the connection to net/http and releases the slots of x. If an HTTP/1 body has not
-// been read to its end, end makes further reads fail: the transport may still read the body, the
-// server would skip the rest to find the next request, and both could wait for the client. end
-// waits until a read in progress has returned, because net/http clears the deadline that makes the
-// read return.
+// end returns the connection to net/http and releases the slots of x. If an HTTP/1 body has not been
+// read to its end, end makes further reads fail: the transport may still read the body, the server
+// would skip the rest of the body to find the next request, and both reads could wait for the client.
+// end waits until a read in progress has returned, because net/http then clears the deadline that
+// makes the read return.
 func (x *exchange) end() {
 	defer func() { x.slots.release(x.decision.Partner) }()
 	if r := x.recheck; r != nil {
 		defer r.streams.running.Add(-1)
 	}
 	if x.status != 0 && x.request.ProtoMajor == 1 && (!x.bodyWritten || x.terminated() == nil) {
-		x.extendWriteDeadline(time.Now()) // for the last bytes: the upstream may have paused for long before them
+		x.extendWriteDeadline(time.Now()) // for the last bytes, because the upstream may have paused for a long time before it sent them
 	}
 	unread := x.finish()
 	if unread {
@@ -93,8 +94,8 @@ func (x *exchange) end() {
 	}
 }
 
-// finish sets handlerDone, after which no read of the body begins. It reports whether part of the body
-// is unread; a read in progress then returns at once.
+// finish sets handlerDone, after which no read of the body begins. It reports whether part of the
+// body is unread. If so, a read in progress returns at once.
 func (x *exchange) finish() (unread bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -108,21 +109,22 @@ func (x *exchange) finish() (unread bool) {
 }
 
 // linger makes net/http wait half a second between the end of the response and the close of the
-// connection. Closing a connection while bytes arrive resets it, and a client loses a response, such as
-// a 413, that it has not read before the reset. net/http waits only after a MaxBytesReader has found a
-// body too long, so linger provokes that.
+// connection. If a connection is closed while bytes arrive, it is reset, and the client loses a
+// response that it has not read before the reset, such as a 413. net/http waits only after a
+// MaxBytesReader has found a body that is too long, so linger makes a MaxBytesReader find such a
+// body.
 func (x *exchange) linger() {
 	var one [1]byte
 	_, _ = http.MaxBytesReader(x.ResponseWriter, io.NopCloser(zeros{}), 0).Read(one[:])
 }
 
-// zeros is an endless body.
+// zeros is a body without an end.
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
 // recoverPanic turns a panic into a refusal if no response has begun, and aborts the response
-// otherwise. It panics again with http.ErrAbortHandler, by which ReverseProxy aborts a response.
+// otherwise. With http.ErrAbortHandler, with which ReverseProxy aborts a response, it panics again.
 func (x *exchange) recoverPanic(log *slog.Logger) {
 	v := recover()
 	if v == nil {

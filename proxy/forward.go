@@ -42,17 +42,17 @@ func (p *Proxy) forward(x *exchange) {
 		x.reverse.ModifyResponse = filterPreflight
 	}
 	if x.bodyUnread() {
-		// The upstream may respond before it has read the body. By default net/http holds the response
-		// back until the client has sent the rest.
+		// The upstream may respond before it has read the body. By default net/http holds back the
+		// response until the client has sent the rest of the body.
 		_ = x.control.EnableFullDuplex()
 	}
 	x.reverse.ServeHTTP(x, request)
-	p.headers.removeReservedTrailers(x.Header()) // ReverseProxy adds trailers last
+	p.headers.removeReservedTrailers(x.Header()) // after ReverseProxy, which adds trailers last
 }
 
-// rewrite makes out, a copy of in, the request to the upstream.
+// rewrite turns out, a copy of in, into the request to the upstream.
 func (p *Proxy) rewrite(out, in *http.Request, x *exchange, up *upstream.Upstream) {
-	// The upstream gets the same bytes that policy has matched: path, query and host.
+	// The upstream gets the same bytes of path, query and host that package policy has matched.
 	out.URL.Scheme, out.URL.Host, out.URL.User = up.Scheme, up.Host, nil
 	out.URL.RawQuery = in.URL.RawQuery
 	out.Host = in.Host
@@ -60,23 +60,23 @@ func (p *Proxy) rewrite(out, in *http.Request, x *exchange, up *upstream.Upstrea
 		rewritePreflight(out, in, &x.checkedRequest)
 		return
 	}
-	out.Trailer = nil // a trailer would come after the check of the headers
+	out.Trailer = nil // the trailer would arrive after the check of the headers
 	p.headers.removeReserved(out.Header)
-	delete(out.Header, "Expect") // net/http sends 100 Continue when the body is read
+	delete(out.Header, "Expect") // net/http sends 100 Continue when the gate reads the body
 	if x.assertion != "" {
 		delete(out.Header, "Authorization") // the assertion replaces the token
 	}
 	p.headers.setIdentityHeaders(out.Header, &x.checkedRequest, &x.headerValues)
 	out.Close = x.decision.AnyBody && hasBody(in) && up.Protocol == config.HTTP1
 	if out.Body != nil {
-		// Without the ResponseWriter: the transport reads the body on a goroutine of its own,
-		// which must not touch the response.
+		// MaxBytesReader gets no ResponseWriter, because the transport reads the body on a goroutine
+		// of its own, which must not touch the response.
 		out.Body = http.MaxBytesReader(nil, &stallingBody{out.Body, x}, p.bodyBytes)
 	}
 }
 
 // answerFailure answers a granted request whose forwarding ended with err before its response began.
-// It aborts the connection if no answer can be sent any more.
+// If it is too late for an answer, it aborts the connection.
 func (x *exchange) answerFailure(err error) {
 	end := x.terminated()
 	if end == nil {
@@ -94,8 +94,8 @@ func (x *exchange) answerFailure(err error) {
 		return
 	}
 	if x.failure == clientClosed {
-		// A client that closed only its sending side would take a return without a response for a
-		// 200.
+		// If the handler returned without a response, a client that has closed only its sending side
+		// would receive a 200.
 		panic(http.ErrAbortHandler)
 	}
 	kind := failures[x.failure]
@@ -134,8 +134,8 @@ var failures = [...]struct {
 	upstreamReset:       {"upstream_reset", http.StatusBadGateway, "The API broke off its answer."},
 }
 
-// classify returns the failure behind err. It looks at the client first, because a client that leaves,
-// stalls or sends a malformed body makes the request to the upstream fail too.
+// classify returns the failure that caused err. It checks the client first, because the request to
+// the upstream also fails when a client disconnects, stalls or sends a malformed body.
 func (x *exchange) classify(err error) failure {
 	var (
 		tooLarge *http.MaxBytesError
@@ -171,7 +171,7 @@ func classifyAbort(x *exchange) failure {
 	return upstreamReset
 }
 
-// buffers lends ReverseProxy the 32 KiB through which it copies a response.
+// buffers lends ReverseProxy buffers of 32 KiB, with which it copies responses.
 var buffers = &bufferPool{sync.Pool{New: func() any { return new([32 << 10]byte) }}}
 
 type bufferPool struct{ pool sync.Pool }

@@ -10,13 +10,12 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// requestID is the header with the request's id, to the upstream and back to the client. The gate never
-// takes the id from the client, because it identifies a log line.
+// requestID is the header with the request's id, in the request to the upstream and in the answer to
+// the client. The gate never takes the id from the client, because the id identifies a log line.
 const requestID = "X-Request-Id"
 
 // reservedHeaders are the headers in which proxies tell upstreams about the client, its certificate
-// or its request. A client that sends such a header forges it, whichever product reads it. The
-// names are folded.
+// or its request. If a client sends such a header, the header is forged. The names are folded.
 var reservedHeaders = []string{
 	"client-cert", "x-client-cert", "x-client-certificate", "x-arr-clientcert", "wl-proxy-client-cert",
 	"forwarded", "x-forwarded", "x-real-ip", "x-client-ip", "true-client-ip", "x-request-id",
@@ -25,10 +24,10 @@ var reservedHeaders = []string{
 	"traceparent", "tracestate", "baggage",
 	"authorization", "proxy-authorization",
 	"dpop", "dpop-nonce", // between the client and the gate, RFC 9449
-	"proxy", // which CGI makes the variable HTTP_PROXY of, and HTTP clients obey (CVE-2016-5385)
+	"proxy", // CGI turns it into the variable HTTP_PROXY, which HTTP clients obey (CVE-2016-5385)
 }
 
-// reservedPrefixes are the folded prefixes of such headers.
+// reservedPrefixes are the folded prefixes of further reserved headers.
 var reservedPrefixes = []string{
 	"x-forwarded-", "x-envoy-", "x-ssl-", "ssl-client-", "x-amzn-mtls-", "client-cert-", "x-client-cert-", "cf-client-cert-",
 }
@@ -46,12 +45,12 @@ type headerPolicy uint8
 
 const (
 	allowed      headerPolicy = iota
-	allowedExact              // allowed in its exact spelling only
+	allowedExact              // allowed only in its exact spelling
 	reserved                  // never allowed
 )
 
-// newHeaderRules returns the rules for names, the identity headers, and passed, the header in which
-// front proxies pass certificates, which may be nil.
+// newHeaderRules returns the rules. names are the identity headers. passed is the header in which
+// front proxies pass certificates; it may be nil.
 func newHeaderRules(names config.IdentityHeaders, passed *config.CertificateHeader) *headerRules {
 	f := &headerRules{
 		names:         names,
@@ -74,7 +73,7 @@ func newHeaderRules(names config.IdentityHeaders, passed *config.CertificateHead
 	return f
 }
 
-// removeReserved removes the reserved headers from h, trailers included.
+// removeReserved removes the reserved headers and trailers from h.
 func (f *headerRules) removeReserved(h http.Header) {
 	for name := range h {
 		if f.isReserved(strings.TrimPrefix(name, http.TrailerPrefix)) {
@@ -83,13 +82,13 @@ func (f *headerRules) removeReserved(h http.Header) {
 	}
 }
 
-// longestName is longer than any reserved name, so that a name cut at that length equals no
-// reserved name.
+// longestName is longer than every reserved name. A name that is cut at longestName therefore equals
+// no reserved name.
 const longestName = 128
 
 // isReserved reports whether a client must not send a header with this name. It compares names as the
-// most lenient upstream does: without case, and with every character but letters and digits as a
-// hyphen, because CGI makes the same variable of them all.
+// most lenient upstream does: case is ignored, and every character except letters and digits equals a
+// hyphen, because CGI maps all these names to the same variable.
 func (f *headerRules) isReserved(name string) bool {
 	if name == "Authorization" && f.authorization {
 		return false

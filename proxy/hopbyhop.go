@@ -8,16 +8,17 @@ import (
 )
 
 // hopByHopHeaders are the headers that concern one connection (RFC 9110 section 7.6.1), and
-// Content-Length and Expect, which say where a message ends and when its body begins. net/http has acted
-// on their exact spelling. An upstream may take a name with another character in place of a hyphen for
-// the same header, so a client may send them in their exact spelling only. The names are folded.
+// Content-Length and Expect, which say where a message ends and when its body begins. net/http has
+// processed headers with exactly these names. An upstream may read a name that has another character
+// in place of a hyphen as the same header, so a client may send these headers only in their exact
+// spelling. The names are folded.
 var hopByHopHeaders = []string{
 	"connection", "content-length", "expect", "http2-settings", "keep-alive",
 	"proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
 }
 
 // removeHopByHop removes the hop-by-hop headers from h, and the headers that Connection names.
-// ReverseProxy does so for requests and final responses only.
+// ReverseProxy removes them from requests and final responses only.
 func removeHopByHop(h http.Header) {
 	for _, line := range h["Connection"] {
 		for option := range strings.SplitSeq(line, ",") {
@@ -30,7 +31,8 @@ func removeHopByHop(h http.Header) {
 }
 
 // cleanSwitch cleans the header of a 101 as WriteHeader cleans other headers, because ReverseProxy
-// sends a 101 without WriteHeader. It keeps no hop-by-hop header but Connection and Upgrade.
+// sends a 101 without a call of WriteHeader. The only hop-by-hop headers that it keeps are Connection
+// and Upgrade.
 func (x *exchange) cleanSwitch(h http.Header) {
 	removeHopByHop(h)
 	x.proxy.headers.removeReserved(h)
@@ -38,7 +40,7 @@ func (x *exchange) cleanSwitch(h http.Header) {
 	h[requestID] = []string{x.id}
 }
 
-// hasToken reports whether a comma-separated list, on one line or several, contains token.
+// hasToken reports whether lines, the lines of a header with a comma-separated list, contain token.
 func hasToken(lines []string, token string) bool {
 	for _, line := range lines {
 		for option := range strings.SplitSeq(line, ",") {

@@ -14,15 +14,15 @@ import (
 )
 
 // partnerLimits count the concurrent requests of each partner and limit the rate of each application.
-// The Proxy of the next configuration shares the counts and buckets: a reload frees no slot that is in
-// use, and fills no empty bucket.
+// After a reload, the next Proxy shares the counts and the token buckets: a reload does not free a
+// slot that is in use, and does not fill an empty bucket.
 type partnerLimits struct {
 	inFlight map[string]*atomic.Int64 // concurrent granted requests, by partner name
 	rates    map[string]*rate.Limiter // by client_id; absent for an application without a rate
 	apis     map[string]*apiLimits    // by API name
 }
 
-// anonymous is the name under which preflights are counted: no partner has it.
+// anonymous is the name under which preflights are counted. No partner has this name.
 const anonymous = ""
 
 // newLimits returns the limits for cfg, with the counts and buckets that lease shares.
@@ -64,7 +64,7 @@ func countOf(prev map[string]*atomic.Int64, name string) *atomic.Int64 {
 }
 
 // limiter returns prev if its rate is r, and a new Limiter otherwise. It does not change prev, which
-// stays in use if the reload fails.
+// remains in use if the reload fails.
 func limiter(r config.Rate, prev *rate.Limiter) *rate.Limiter {
 	limit := rate.Limit(r.RequestsPerSecond)
 	if prev != nil && prev.Limit() == limit && prev.Burst() == r.Burst {
@@ -114,8 +114,9 @@ func (p *Proxy) admit(d *access.Decision, taken *slots) {
 	}
 }
 
-// share returns how many slots the caller of a granted request may use, if left are free. Preflights,
-// whose callers are unknown, together use at most a share of what one partner may use.
+// share returns how many slots the partner of a granted request may use, if left slots are free. The
+// callers of preflights are unknown, so all preflights together use at most a part of the slots that
+// one partner may use.
 func share(d *access.Decision, left int64) int64 {
 	if d.Preflight {
 		return left / preflightShare
@@ -123,8 +124,9 @@ func share(d *access.Decision, left int64) int64 {
 	return left
 }
 
-// preflightShare leaves preflights a ninth of the slots while no partner uses any (held = left / 8): an
-// API answers them without work, and a browser repeats them only after Access-Control-Max-Age.
+// preflightShare leaves preflights a ninth of the slots while no partner uses any slot (held = left /
+// 8). This is enough, because an API answers a preflight without work, and a browser repeats a
+// preflight only after Access-Control-Max-Age.
 const preflightShare = 8
 
 // slots are the slots that admit took for one request.
@@ -143,5 +145,5 @@ func (s *slots) release(partner string) {
 	}
 }
 
-// unbounded is the slotsLeft of a Proxy without a limit.
+// unbounded is the slotsLeft function of a Proxy without a limit.
 func unbounded() int64 { return math.MaxInt64 }

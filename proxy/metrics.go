@@ -28,7 +28,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	// Buckets for whole requests: from 1 ms, for an upstream on the same host, to the default
 	// upstream timeout, 30 s.
 	whole := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
-	// Buckets for decisions, which take microseconds; the default buckets of Prometheus begin at 5
+	// Buckets for decisions, which take microseconds. The default buckets of Prometheus begin at 5
 	// ms.
 	own := []float64{25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, .1, .25, 1}
 	create := promauto.With(registerer)

@@ -9,8 +9,8 @@ import (
 	"github.com/tallygate/tallygate/policy"
 )
 
-// preflightRequest are the headers of a preflight that the upstream gets. It gets no others, so that
-// a client without a certificate cannot send it a header that the API obeys.
+// preflightRequest are the headers of a preflight that the gate forwards. The gate forwards no other
+// headers, so that a client without a certificate cannot send the API a header that the API obeys.
 var preflightRequest = []string{
 	"Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers", "Access-Control-Request-Private-Network", "User-Agent",
 }
@@ -24,9 +24,9 @@ func (p *Proxy) decidePreflight(c *checkedRequest, target policy.Target) (access
 	return p.steps.Table.Preflight(target)
 }
 
-// isPreflight reports whether r is what a browser sends as a CORS preflight (Fetch standard, "CORS
-// protocol"): OPTIONS with one Origin and one Access-Control-Request-Method, without a body and without
-// credentials.
+// isPreflight reports whether r has the form of a browser's CORS preflight (Fetch standard, "CORS
+// protocol"): OPTIONS with one Origin and one Access-Control-Request-Method, without a body and
+// without credentials.
 func isPreflight(r *http.Request) bool {
 	origin := single(r.Header["Origin"])
 	return r.Method == http.MethodOptions && !hasBody(r) && len(r.TransferEncoding) == 0 &&
@@ -34,7 +34,8 @@ func isPreflight(r *http.Request) bool {
 		r.Header["Authorization"] == nil && r.Header["Dpop"] == nil && r.Header["Cookie"] == nil
 }
 
-// single returns the value of a header with one line and one member, and otherwise "".
+// single returns the value of a header that has exactly one line and one list member, and "" for any
+// other header.
 func single(lines []string) string {
 	if len(lines) != 1 || strings.ContainsAny(lines[0], ", \t") {
 		return ""
@@ -60,8 +61,8 @@ func rewritePreflight(out, in *http.Request, c *checkedRequest) {
 	out.Header.Set("X-Forwarded-Proto", "https")
 }
 
-// filterPreflight removes from the response to a preflight all that a browser does not need: an API that
-// handles OPTIONS like GET must not tell a client without a certificate what GET returns.
+// filterPreflight removes everything that a browser does not need from the response to a preflight.
+// If an API handles OPTIONS like GET, a client without a certificate must not learn what GET returns.
 func filterPreflight(response *http.Response) error {
 	for name := range response.Header {
 		if !strings.HasPrefix(name, "Access-Control-") && name != "Vary" {

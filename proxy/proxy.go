@@ -1,6 +1,6 @@
 // Package proxy is the gate's HTTP handler. It runs the checks of packages mtls, validate and policy
-// in order, and then forwards the request or answers with a refusal. Either way it writes one log line
-// and counts one decision.
+// in order, and then forwards the request or answers with a refusal. In both cases it writes one log
+// line and counts one decision.
 package proxy
 
 import (
@@ -32,18 +32,20 @@ type Steps struct {
 type Options struct {
 	Log     *slog.Logger // must be set
 	Metrics *Metrics     // must be set
-	// Lease shares with the Proxy of the previous configuration the connections to unchanged upstreams,
-	// the counts and rates, and the key of assertions. It must be set. Its release closes idle connections
-	// and removes the certificate metric of a partner that no Proxy has, so that no alert goes off for a
-	// removed partner. Requests in progress go on.
+	// Lease shares these values with the Proxy of the previous configuration: the connections to
+	// unchanged upstreams, the counts and rates, and the key of assertions. It must be set. The
+	// release of the Lease closes idle connections. It also removes the certificate metric of each
+	// partner that no Proxy has, so that a removed partner causes no alert. Requests in progress
+	// continue.
 	Lease *reuse.Lease
-	// Streams are shared by the Proxies of all configurations. With nil the Proxy has its own.
+	// The Proxies of all configurations share one Streams. If Streams is nil, the Proxy has its own.
 	Streams *Streams
-	// Overloaded reports whether a new request must be refused for lack of slots or memory; nil: never.
+	// Overloaded reports whether a new request must be refused for lack of slots or memory. Nil means
+	// never.
 	Overloaded func() bool
-	// SlotsLeft returns the number of free slots for concurrent requests; nil: without a limit.
+	// SlotsLeft returns the number of free slots for concurrent requests. Nil means no limit.
 	SlotsLeft func() int64
-	// Closing reports whether each response must end its connection; nil: never.
+	// Closing reports whether each response must end its connection. Nil means never.
 	Closing func() bool
 }
 
@@ -51,7 +53,7 @@ type Options struct {
 type Proxy struct {
 	steps          Steps
 	upstreams      map[string]*upstream.Upstream // by API name
-	partnerMetrics map[string]*partnerMetrics    // by partner name, and one for unknownPartner
+	partnerMetrics map[string]*partnerMetrics    // by partner name, and also under unknownPartner
 	limits         partnerLimits
 	headers        *headerRules
 	asserter       *asserter // nil if no route needs assertions
@@ -109,7 +111,7 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 		p.partnerMetrics[name] = &partnerMetrics{partner: name, routes: make(map[metricKey]*routeMetrics)}
 		lease.Hold("certificate metric of "+name, func() { p.metrics.clientCertificate.DeleteLabelValues(name) })
 	}
-	// Acquired after the metrics, and so released before them.
+	// The Proxy is acquired after the metrics, so it is released before them.
 	_, _ = reuse.Acquire(lease, "proxy", nil, func(*Proxy) (*Proxy, error) { return p, nil }, func(p *Proxy) { p.retired.Store(true) })
 	var faults []error
 	for _, api := range cfg.APIs {
@@ -145,8 +147,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.decided = time.Now()
 	if x.decision.Reason != access.Granted {
 		if !p.steps.Trust.BehindProxy() && x.decision.Reason.Stage() == access.StageCertificate && x.decision.Reason.Status() == http.StatusUnauthorized {
-			// Every request on this connection has the same certificate. After the removal of an anchor
-			// this also closes the open connections.
+			// Every later request on this connection would have the same certificate, so the
+			// connection is closed. In this way the removal of an anchor also closes open
+			// connections.
 			x.Header().Set("Connection", "close")
 		}
 		if x.decision.Reason == access.Overloaded && x.certificate == nil && r.ProtoMajor > 1 {
@@ -160,8 +163,8 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // RefuseMalformed answers, logs and counts a message that is not a valid HTTP/1.x request. fault says
-// why. r has the addresses and the TLS state of the connection only. The caller must close the
-// connection.
+// why it is not valid. r has only the addresses and the TLS state of the connection. The caller must
+// close the connection.
 func (p *Proxy) RefuseMalformed(w http.ResponseWriter, r *http.Request, fault error) {
 	x := p.newExchange(w, r)
 	defer x.end()

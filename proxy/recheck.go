@@ -16,29 +16,29 @@ import (
 
 // A termination says why the gate ended a stream.
 type termination struct {
-	by       string // the label of a reason, stopping or upstreamChanged
+	by       string // the label of a reason, or stopping, or upstreamChanged
 	decision access.Decision
 }
 
-// refuses reports whether the client gets a refusal. With stopping and upstreamChanged the request
-// would still be granted.
+// refuses reports whether the client gets a refusal. It is false for stopping and upstreamChanged,
+// because a new request would still be granted.
 func (e *termination) refuses() bool { return e.by != stopping && e.by != upstreamChanged }
 
-// A recheck takes the decision about one stream again while the stream runs. Most streams end before
-// the first interval, so until then a recheck is a timer without a goroutine.
+// A recheck repeats the decision about one stream while the stream runs. Most streams end before the
+// first interval has passed, so a recheck is a timer, and has no goroutine until then.
 type recheck struct {
 	streams     *Streams
 	exchange    *exchange
 	request     http.Request // a copy, as it was when the decision was taken
-	cancel      func()       // ends the request to the upstream, and with it the stream
+	cancel      func()       // ends the request to the upstream, and so ends the stream
 	timer       *time.Timer
 	termination atomic.Pointer[termination] // nil: the gate has not ended the stream
 	response    atomic.Int32                // responseNone, responseSized or responseStreaming
 	tunnel      *tunnel                     // nil: net/http has the connection. Guarded by the exchange's mu.
 
 	mu      sync.Mutex
-	stopped bool               // run must not start
-	stop    context.CancelFunc // ends run; nil: run has not started
+	stopped bool               // run must return at once
+	stop    context.CancelFunc // ends run; nil if run has not started
 	done    chan struct{}      // closed when run has returned
 }
 
@@ -49,9 +49,10 @@ const (
 	responseStreaming              // the response has no length, or is a tunnel
 )
 
-// startRecheck takes the decision about x again, every [Streams.recheckInterval], until stopRecheck. cancel
-// must end the request to the upstream. startRecheck must be called before the body is read: at the
-// end of a body net/http writes the trailer to the request, which the recheck copies.
+// startRecheck repeats the decision about x every [Streams.recheckInterval], until stopRecheck is
+// called. cancel must end the request to the upstream. startRecheck must be called before the body is
+// read, because at the end of a body net/http writes the trailer to the request, which the recheck
+// copies.
 func (x *exchange) startRecheck(cancel func()) *recheck {
 	r := &recheck{streams: x.proxy.streams, exchange: x, request: *x.request, cancel: cancel}
 	r.streams.running.Add(1)
@@ -60,8 +61,8 @@ func (x *exchange) startRecheck(cancel func()) *recheck {
 	return r
 }
 
-// stopRecheck ends the recheck, if there is one, and waits for it. The handler must call it before it
-// returns.
+// stopRecheck ends the recheck and waits until it has ended. It does nothing if x has no recheck. The
+// handler must call it before it returns.
 func (x *exchange) stopRecheck() {
 	r := x.recheck
 	if r == nil || r.timer.Stop() {
@@ -112,14 +113,14 @@ func (r *recheck) run() {
 		case <-ctx.Done():
 			return
 		case <-end:
-			end = nil // a message with a Content-Length goes on
+			end = nil // a message with a Content-Length is not ended
 		case <-tick.C:
 		}
 	}
 }
 
-// forceClose blocks writes to the client until ctx ends. A client that reads nothing could otherwise
-// hold the stream open.
+// forceClose blocks writes to the client, repeatedly, until ctx ends. Without forceClose, a client
+// that reads nothing could keep the stream open.
 func (r *recheck) forceClose(ctx context.Context) {
 	tick := time.NewTicker(r.streams.forceCloseInterval)
 	defer tick.Stop()
@@ -133,7 +134,8 @@ func (r *recheck) forceClose(ctx context.Context) {
 	}
 }
 
-// evaluate takes the decision again. It returns why the stream must end, or nil.
+// evaluate takes the decision again. It returns why the stream must end, or nil if the stream may go
+// on.
 func (r *recheck) evaluate(ctx context.Context) *termination {
 	running, unbounded := r.inProgress()
 	if !running {
@@ -145,11 +147,11 @@ func (r *recheck) evaluate(ctx context.Context) *termination {
 	by := r.streams.current()
 	before, now := &r.exchange.decision, r.decide(ctx, by)
 	switch {
-	case ctx.Err() != nil: // the stream has ended, and may have failed the decision with it
+	case ctx.Err() != nil: // the stream has ended, and the decision may have failed because of the end
 		return nil
 	case now.Reason != access.Granted:
 	case now.API != before.API || now.Partner != before.Partner || now.ClientID != before.ClientID:
-		// The upstream has the identity headers of the earlier decision.
+		// The upstream has received the identity headers of the earlier decision.
 		now = access.Decision{Reason: access.APINotAllowed, Err: errCallerChanged}
 	case unbounded && !by.upstreams[now.API].SameDestination(r.exchange.proxy.upstreams[now.API]):
 		return &termination{by: upstreamChanged}
@@ -159,10 +161,11 @@ func (r *recheck) evaluate(ctx context.Context) *termination {
 	return &termination{by: now.Reason.String(), decision: now}
 }
 
-// inProgress reports whether the body of the request or of the response is being transferred, and
-// whether the length of such a body is unknown. Between the two, while the upstream works, neither
-// is. The upstream's timeout bounds that time, and a refusal then would tell the client that nothing
-// was done.
+// inProgress reports whether the body of the request or of the response is being transferred
+// (running), and whether the length of this body is unknown (unbounded). While the upstream works,
+// between the request body and the response, no body is being transferred. The recheck does not end
+// the stream during this time, because a refusal would tell the client that the upstream did nothing;
+// the upstream's timeout bounds this time.
 func (r *recheck) inProgress() (running, unbounded bool) {
 	response := r.response.Load()
 	length := r.request.ContentLength
@@ -172,7 +175,7 @@ func (r *recheck) inProgress() (running, unbounded bool) {
 
 var errCallerChanged = errors.New("the request now belongs to another application or to another API")
 
-// decide returns the decision that ServeHTTP of by would take. A panic is Undecided.
+// decide returns the decision that by.ServeHTTP would take. After a panic it returns Undecided.
 func (r *recheck) decide(ctx context.Context, by *Proxy) (d access.Decision) {
 	defer func() {
 		if v := recover(); v != nil {

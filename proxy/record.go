@@ -46,12 +46,13 @@ func (p *Proxy) record(x *exchange) {
 }
 
 // mostAttributes bounds the attributes of a line: 10 in every line, 5 that depend on the request
-// (thumbprint, sub, jti_hash, failure, terminated_by), up to 3 details, and suppressed.
+// (thumbprint, sub, jti_hash, failure, terminated_by), up to 3 details, and suppressed: 10 + 5 + 3 +
+// 1 = 19.
 const mostAttributes = 19
 
-// attributes appends the attributes of the log line to attrs. The path and the query are left out: the
-// route says what was called, and the query may hold secrets. The slog handler escapes values that the
-// client chose.
+// attributes appends the attributes of the log line to attrs. Path and query are not logged, because
+// the route says what the client called, and the query may have secrets. The slog handler escapes
+// values that the client chose.
 func (x *exchange) attributes(attrs []slog.Attr, ended time.Time) []slog.Attr {
 	d := &x.decision
 	route := d.Route

@@ -7,17 +7,17 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// Unwrap lets http.ResponseController reach the connection.
+// Unwrap gives http.ResponseController access to the connection.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
 // WriteHeader sends the header of an informational or final response. It removes identity headers
-// that the upstream has set, which are for requests only (RFC 9440 section 2.2).
+// that the upstream has set, because identity headers are for requests only (RFC 9440 section 2.2).
 func (x *exchange) WriteHeader(status int) {
 	if status == http.StatusSwitchingProtocols { // only an HTTP/2 upstream can send a 101 here; an HTTP/1.1 client would switch protocols
 		x.unrequested101.Store(true)
 		return
 	}
-	if status < 200 && (!x.request.ProtoAtLeast(1, 1) || x.decision.Preflight) { // RFC 9110 section 15.2; filterPreflight sees final responses only
+	if status < 200 && (!x.request.ProtoAtLeast(1, 1) || x.decision.Preflight) { // RFC 9110 section 15.2; filterPreflight checks only final responses
 		return
 	}
 	x.proxy.headers.removeReserved(x.Header())
@@ -54,10 +54,11 @@ func keepUntyped(h http.Header) {
 }
 
 // writeInformational sends an informational response over HTTP/2. If the stream is reset, WriteHeader
-// of the server returns while another goroutine still encodes the header (golang/go#67940), which a
-// later change of the map would race with. The server encodes a copy only if it has to remove a
-// Content-Length, so writeInformational adds one. The server always copies a final header, and the
-// handler has returned before trailers are encoded.
+// of the server returns while another goroutine still encodes the header map (golang/go#67940), so a
+// later change of the map would be a data race. The server encodes a copy of the map only if it has
+// to remove a Content-Length, so writeInformational adds a Content-Length. Other headers need no such
+// care: the server always copies a final header, and the handler has returned before trailers are
+// encoded.
 func (x *exchange) writeInformational(status int) {
 	h := x.Header()
 	h["Content-Length"] = zeroLength
@@ -92,7 +93,7 @@ func (x *exchange) FlushError() error {
 }
 
 // extendWriteDeadline sets the write deadline to one stall timeout after now. It ignores the error of
-// a writer without deadlines, as in a benchmark.
+// a ResponseWriter without deadlines, as in a benchmark.
 func (x *exchange) extendWriteDeadline(now time.Time) {
 	timeout := x.proxy.stall
 	if x.request.ProtoMajor > 1 && x.decision.Reason != access.Granted {
@@ -101,13 +102,14 @@ func (x *exchange) extendWriteDeadline(now time.Time) {
 	_ = x.control.SetWriteDeadline(now.Add(timeout))
 }
 
-// refusalWriteTimeout is how long an HTTP/2 client may take to grant a window for a refusal of a few
-// hundred bytes. Clients grant 64 KiB from the start, unless they mean to hold memory: each connection
-// could hold 128 refusals.
+// refusalWriteTimeout is how long an HTTP/2 client may take to grant a flow control window for a
+// refusal of a few hundred bytes. Clients grant 64 KiB from the start. A client that grants less may
+// intend to make the gate hold memory: one connection could have 128 unsent refusals.
 const refusalWriteTimeout = 5 * time.Second
 
-// blockWrites makes all further writes to the client fail, as long as the handler runs. Over HTTP/2 it
-// resets the stream, and it closes a tunnel. The exchange must have a recheck.
+// blockWrites makes all further writes to the client fail, until the handler returns. Over HTTP/2 it
+// resets the stream. If the stream is a tunnel, it closes the tunnel. The exchange must have a
+// recheck.
 func (x *exchange) blockWrites() {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -14,34 +14,36 @@ import (
 // The values of labels come from the configuration and from closed sets, never from a request, so
 // that clients cannot create series.
 const (
-	unknownPartner = "unknown"   // package config refuses a partner of this name
-	unmatchedRoute = "unmatched" // a route's name begins with its API's name, and package config refuses an API of this name
+	unknownPartner = "unknown"   // package config refuses a partner with this name
+	unmatchedRoute = "unmatched" // the name of a route begins with the name of its API, and package config refuses an API with this name
 )
 
 // partnerMetrics are the metrics of one partner, or of requests without a known partner. They cache
-// the lookup by labels, which costs more than the checks of a request. Each partner has its own lock.
+// the result of the lookup by labels, because the lookup costs more than the checks of a request.
+// Each partner has its own lock.
 type partnerMetrics struct {
 	partner string
 	mu      sync.RWMutex
 	routes  map[metricKey]*routeMetrics // at most two for each configured route
 }
 
-// A metricKey is a route, and whether a request to it was granted.
+// A metricKey is a route, and whether the counted requests to it were granted.
 type metricKey struct {
 	route   string
 	granted bool
 }
 
-// routeMetrics count the requests of one partner to one route that were granted, or refused.
+// routeMetrics count the granted requests, or the refused requests, of one partner to one route.
 type routeMetrics struct {
 	requests   *prometheus.CounterVec
 	lastStatus atomic.Pointer[codeCount]
 	duration   [len(classes)]prometheus.Observer
 
 	loggedAt   atomic.Int64 // Unix time of the last log line
-	suppressed atomic.Int64 // requests without a log line since then
+	suppressed atomic.Int64 // requests without a log line since the last log line
 
-	// Set for granted requests only: a gauge that is never set would show 1970.
+	// The fields below are set for granted requests only, because a gauge that is never set would
+	// show 1970.
 	granted     prometheus.Counter
 	upstream    prometheus.Observer
 	certificate prometheus.Gauge
@@ -53,7 +55,7 @@ type codeCount struct {
 	count prometheus.Counter
 }
 
-// discardGauge is not registered: its value is lost.
+// discardGauge is not registered, so its value appears nowhere.
 var discardGauge = prometheus.NewGauge(prometheus.GaugeOpts{Name: "discarded"})
 
 // routeMetrics returns the metrics of a request with decision d.
@@ -75,7 +77,7 @@ func (p *Proxy) routeMetrics(d *access.Decision) *routeMetrics {
 	return s
 }
 
-// register adds the metrics for key, if another goroutine has not added them.
+// register adds the metrics for key, unless another goroutine has already added them.
 func (a *partnerMetrics) register(key metricKey, p *Proxy) *routeMetrics {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -88,7 +90,7 @@ func (a *partnerMetrics) register(key metricKey, p *Proxy) *routeMetrics {
 		s.granted = m.decisions.WithLabelValues(a.partner, outcome(access.Granted), access.Granted.String())
 		s.upstream = m.upstream.WithLabelValues(key.route)
 		s.certificate = discardGauge
-		if !p.retired.Load() && a.partner != unknownPartner { // the partner may have been removed by a reload
+		if !p.retired.Load() && a.partner != unknownPartner { // a reload may have removed the partner
 			s.certificate = m.clientCertificate.WithLabelValues(a.partner)
 		}
 	}
@@ -100,7 +102,8 @@ func (a *partnerMetrics) register(key metricKey, p *Proxy) *routeMetrics {
 }
 
 // sampleDue reports whether a granted request that ends now gets a log line. The first request in
-// each second does. suppressed is the number of requests before it without a log line.
+// each second gets a log line. suppressed is the number of requests without a log line since the
+// previous log line.
 func (s *routeMetrics) sampleDue(now time.Time) (suppressed int64, due bool) {
 	second := now.Unix()
 	if last := s.loggedAt.Load(); last == second || !s.loggedAt.CompareAndSwap(last, second) {

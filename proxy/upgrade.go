@@ -12,20 +12,21 @@ import (
 	"github.com/tallygate/tallygate/internal/upstream/http1"
 )
 
-// asksForUpgrade reports whether r asks for another protocol on its connection, which would bypass the
-// checks of all later requests (RFC 9110 section 7.8).
+// asksForUpgrade reports whether r asks to switch its connection to another protocol. After a switch,
+// later messages on the connection would bypass the checks of requests (RFC 9110 section 7.8).
 func asksForUpgrade(r *http.Request) bool {
 	return r.Header["Upgrade"] != nil || r.Header["Http2-Settings"] != nil || hasToken(r.Header["Connection"], "upgrade")
 }
 
 // asksForWebSocket reports whether r, which asks for an upgrade, is a WebSocket handshake (RFC 6455
-// section 4.1). No route can allow another protocol, in particular not h2c.
+// section 4.1). No route can allow any other protocol; in particular no route allows h2c.
 func asksForWebSocket(r *http.Request) bool {
 	return r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ProtoMinor == 1 && r.ContentLength == 0 &&
 		r.Header["Http2-Settings"] == nil && isWebSocket(r.Header)
 }
 
-// isWebSocket reports whether h, of a request or of a 101, names WebSocket as the only protocol.
+// isWebSocket reports whether h, the header of a request or of a 101 response, names WebSocket as the
+// only protocol.
 func isWebSocket(h http.Header) bool {
 	protocols := h["Upgrade"]
 	return len(protocols) == 1 && strings.EqualFold(protocols[0], string(config.WebSocket)) && hasToken(h["Connection"], "upgrade")
@@ -69,9 +70,9 @@ func (p upstreamRoundTripper) RoundTrip(r *http.Request) (*http.Response, error)
 	return answer, nil
 }
 
-// trackResponse starts the recheck for the time of the response body, unless it runs already. A
-// body that has arrived completely needs no recheck: its last bytes, at most 4 KiB, are written at
-// once, within a stall timeout.
+// trackResponse starts the recheck for the time of the response body, unless the recheck already
+// runs. A body that has arrived completely needs no recheck: its last bytes, at most 4 KiB, are
+// written at once, within a stall timeout.
 func (x *exchange) trackResponse(answer *http.Response) {
 	body := answer.Body // ReverseProxy replaces the body of a tunnel
 	kind := responseSized
@@ -129,8 +130,8 @@ func (t *tunnel) Write(p []byte) (int, error) {
 	return t.Conn.Write(p)
 }
 
-// CloseWrite ends the direction to the client. ReverseProxy calls it when the upstream has ended its
-// direction.
+// CloseWrite closes the direction from the gate to the client. ReverseProxy calls it when the
+// upstream has closed its direction.
 func (t *tunnel) CloseWrite() error {
 	if half, ok := t.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
