@@ -78,6 +78,14 @@ func TestDecideSpelled(t *testing.T) {
 		"GET /things/%2Fme":                "",
 		"GET /things/me%3Ba":               "",
 		"GET /things/m%65%20;a":            "",
+		"GET /things/x%2Fsecrets;%2Fy":     "", // another route to an upstream that cuts at ";" and then decodes
+		"GET /things/x%3Ba%2Fsecrets;%2Fy": "",
+		"GET /things/x;%2Fsecrets":         "",
+		"GET /things/m%FFe":                "", // another route to an upstream that drops what is not UTF-8
+		"GET /things/%80me":                "",
+		"GET /files/priv%E2%82ate/a":       "",
+		"GET /things/.%FF.":                "400",
+		"GET /things/%CF%F0%E8":            thing, // no letter of another alphabet is left without the bytes
 		"GET /files/private%2Fa":           "",
 		"GET /files/%70rivate/a":           "",
 		"GET /files/private;a/b":           "",
@@ -162,6 +170,9 @@ var upstreams = map[string]func(raw string) string{
 		}
 		return escaped(parts)
 	},
+	"decodes and drops what is not UTF-8": func(raw string) string {
+		return escaped(strings.Split(strings.ToValidUTF8(unescape(raw), ""), "/"))
+	},
 	"does not decode": func(raw string) string { return escaped(strings.Split(raw, "/")) },
 }
 
@@ -196,6 +207,7 @@ func FuzzDecideSpelled(f *testing.F) {
 	for _, p := range []string{
 		"/things/GB%2F12", "/things/x%2Fsecrets", "/things/..%2Fadmin", "/things/me;a", "/files/a%2F..%2Fb", "/files/private;x/y", "/things/%2Fme",
 		"/plain/a%2Fb", "/things/a%252Fb", "/files/%2e%2e;/x", "/things/%6De", "/things/;/x", "/files/a%2Fb/c;d", "/things/x%2F%2Fbills", "/things/M%FCller", "/things/me%20", "/files/%20private/x",
+		"/things/x%2Fsecrets;%2Fy", "/things/x%3Ba%2Fsecrets;%2Fy", "/things/m%FFe", "/files/.%FF./x",
 	} {
 		f.Add(p)
 	}

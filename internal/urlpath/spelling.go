@@ -24,8 +24,9 @@ const (
 
 // Decoded is a segment of a path, decoded once.
 type Decoded struct {
-	Text string
-	Used Spellings // the spellings of the segment that DecodeSegment refuses
+	Text       string
+	Parameters int       // where the first ";" that is not escaped is in Text; len(Text) without one
+	Used       Spellings // the spellings of the segment that DecodeSegment refuses
 }
 
 // DecodeSpelled decodes raw as [DecodeSegment] does, and also accepts the spellings in allowed. It
@@ -35,7 +36,7 @@ type Decoded struct {
 func DecodeSpelled(raw string, allowed Spellings) (Decoded, error) {
 	text, err := DecodeSegment(raw)
 	if err == nil || allowed == 0 {
-		return Decoded{Text: text}, err
+		return Decoded{Text: text, Parameters: len(text)}, err
 	}
 	d, fault := decodeAny(raw)
 	switch {
@@ -50,6 +51,7 @@ func DecodeSpelled(raw string, allowed Spellings) (Decoded, error) {
 // decodeAny decodes raw and finds its spellings.
 func decodeAny(raw string) (d Decoded, err error) {
 	var b strings.Builder
+	d.Parameters = -1
 	for i := 0; i < len(raw); i++ {
 		c := raw[i]
 		switch {
@@ -57,6 +59,9 @@ func decodeAny(raw string) (d Decoded, err error) {
 			b.WriteByte(c)
 			continue
 		case c == ';':
+			if d.Parameters < 0 {
+				d.Parameters = b.Len()
+			}
 		case c != '%':
 			return Decoded{}, errSegmentByte
 		default:
@@ -79,6 +84,9 @@ func decodeAny(raw string) (d Decoded, err error) {
 		b.WriteByte(c)
 	}
 	d.Text = b.String()
+	if d.Parameters < 0 {
+		d.Parameters = len(d.Text)
+	}
 	if !utf8.ValidString(d.Text) {
 		d.Used |= NotUTF8
 	}
@@ -92,43 +100,58 @@ func decodeAny(raw string) (d Decoded, err error) {
 
 // checkSpelled returns why text, decoded once, is refused with every spelling.
 func checkSpelled(text string) error {
+	valid := strings.ToValidUTF8(text, "")
 	for i := range len(text) {
-		if _, escape := ascii.Escaped(text[i:]); escape {
-			return errDoubleEscape
-		}
 		if isOverlong(text[i:]) {
 			return errSegmentText
 		}
 	}
-	if strings.ContainsFunc(text, unicode.IsControl) {
+	switch {
+	case containsEscape(text) || containsEscape(valid):
+		return errDoubleEscape
+	case strings.ContainsFunc(text, unicode.IsControl):
 		return errEscapedMeaning
-	}
-	if err := checkReadings(text); err != nil || utf8.ValidString(text) {
-		return err
-	}
-	return checkReadings(latin1(text))
-}
-
-// checkReadings returns an error if a server with any of the habits below reads a dot segment or an
-// empty segment in text.
-func checkReadings(text string) error {
-	empty := true
-	for part := range strings.SplitSeq(text, "/") {
-		whole := strings.TrimSpace(part)
-		start, _, _ := strings.Cut(part, ";")
-		start = strings.TrimSpace(start)
-		switch {
-		case whole == "." || whole == ".." || start == "." || start == "..":
-			return errDotSegment
-		case part != "" && start == "":
-			return errEmptyReading
-		}
-		empty = empty && part == ""
-	}
-	if empty {
+	case readsAsDots(text) || valid != text && (readsAsDots(valid) || readsAsDots(latin1(text))):
+		return errDotSegment
+	case readsAsEmpty(text) || valid != text && readsAsEmpty(latin1(text)):
 		return errEmptyReading
 	}
 	return nil
+}
+
+func containsEscape(text string) bool {
+	for i := range len(text) {
+		if _, escape := ascii.Escaped(text[i:]); escape {
+			return true
+		}
+	}
+	return false
+}
+
+// readsAsDots reports whether a server with any of the habits below reads a dot segment in text.
+func readsAsDots(text string) bool {
+	for part := range strings.SplitSeq(text, "/") {
+		start, _, _ := strings.Cut(part, ";")
+		switch strings.TrimSpace(start) {
+		case ".", "..":
+			return true
+		}
+	}
+	return false
+}
+
+// readsAsEmpty reports whether a server with the habits below, other than dropsInvalid, reads nothing
+// in text, or in a part of it before a ";".
+func readsAsEmpty(text string) bool {
+	empty := true
+	for part := range strings.SplitSeq(text, "/") {
+		start, _, _ := strings.Cut(part, ";")
+		if part != "" && strings.TrimSpace(start) == "" {
+			return true
+		}
+		empty = empty && part == ""
+	}
+	return empty
 }
 
 // isOverlong reports whether s starts with an overlong form of UTF-8 (RFC 3629 section 3), which a
@@ -137,17 +160,31 @@ func isOverlong(s string) bool {
 	if len(s) < 2 || s[1]&0xC0 != 0x80 {
 		return false
 	}
-	return s[0] == 0xC0 || s[0] == 0xC1 || s[0] == 0xE0 && s[1] < 0xA0 || s[0] == 0xF0 && s[1] < 0x90
+	switch s[0] {
+	case 0xC0, 0xC1:
+		return true
+	case 0xE0:
+		return s[1] < 0xA0
+	case 0xF0:
+		return s[1] < 0x90
+	case 0xF8: // five and six bytes, RFC 2279 section 2
+		return s[1] < 0x88
+	case 0xFC:
+		return s[1] < 0x84
+	}
+	return false
 }
 
 // The habits of servers that read one path differently. A server has any combination of them.
 const (
-	splitsSlashes  = 1 << iota // decodes the path before it is split into segments
-	mergesSlashes              // drops empty segments that come from splitsSlashes
-	cutsParameters             // drops ";" and what follows it in a segment
-	trimsSpaces                // drops spaces around a segment
-	readsLatin1                // takes bytes that are not UTF-8 for ISO 8859-1
-	allHabits                  // one more than the last combination
+	splitsSlashes     = 1 << iota // decodes the path before it is split into segments
+	mergesSlashes                 // drops empty segments that come from the other habits
+	cutsParameters                // drops ";" and what follows it in a segment, after it has decoded and split
+	cutsRawParameters             // drops ";" and what follows it in a segment, before it decodes and splits
+	trimsSpaces                   // drops spaces around a segment
+	readsLatin1                   // takes bytes that are not UTF-8 for ISO 8859-1
+	dropsInvalid                  // drops bytes that are not UTF-8
+	allHabits                     // one more than the last combination
 )
 
 // Readings yields the segments that servers with each combination of habits read in path. Segments
@@ -156,13 +193,17 @@ const (
 func Readings(path []Decoded) iter.Seq[[]string] {
 	return func(yield func([]string) bool) {
 		var reading []string
+		without := withoutEffect(path)
 		for habits := range allHabits {
+			if habits&without != 0 {
+				continue
+			}
 			reading = reading[:0]
 			for _, segment := range path {
 				if segment.Used == 0 {
 					reading = append(reading, segment.Text)
 				} else {
-					reading = appendReading(reading, segment.Text, habits)
+					reading = appendReading(reading, segment, habits)
 				}
 			}
 			if !yield(reading) {
@@ -172,10 +213,36 @@ func Readings(path []Decoded) iter.Seq[[]string] {
 	}
 }
 
-// appendReading appends what a server with these habits reads in a segment that decodes to text.
-func appendReading(reading []string, text string, habits int) []string {
-	if habits&readsLatin1 != 0 && !utf8.ValidString(text) {
+// withoutEffect returns the habits that change nothing in path, so that fewer combinations are tried.
+func withoutEffect(path []Decoded) (habits int) {
+	var used Spellings
+	for _, segment := range path {
+		used |= segment.Used
+	}
+	if used&EncodedSlash == 0 {
+		habits |= splitsSlashes
+	}
+	if used&Semicolon == 0 {
+		habits |= cutsParameters | cutsRawParameters
+	}
+	if used&NotUTF8 == 0 {
+		habits |= readsLatin1 | dropsInvalid
+	}
+	return habits
+}
+
+// appendReading appends what a server with these habits reads in segment.
+func appendReading(reading []string, segment Decoded, habits int) []string {
+	text := segment.Text
+	if habits&cutsRawParameters != 0 {
+		text = text[:segment.Parameters]
+	}
+	switch {
+	case utf8.ValidString(text):
+	case habits&readsLatin1 != 0:
 		text = latin1(text)
+	case habits&dropsInvalid != 0:
+		text = strings.ToValidUTF8(text, "")
 	}
 	for more := true; more; {
 		part := text

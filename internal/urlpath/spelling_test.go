@@ -14,20 +14,20 @@ const all = EncodedSlash | Semicolon | EncodedUnreserved | NotUTF8 | OuterSpace
 // Each spelling is accepted where it is allowed, alone, and refused as by DecodeSegment elsewhere.
 func TestDecodeSpelled(t *testing.T) {
 	for raw, want := range map[string]Decoded{
-		"accounts":              {"accounts", 0},
-		"a%20b":                 {"a b", 0},
-		"GB%2F12":               {"GB/12", EncodedSlash},
-		"GB%2f12":               {"GB/12", EncodedSlash},
-		"https:%2F%2Fa.test%2F": {"https://a.test/", EncodedSlash},
-		"%2Fa":                  {"/a", EncodedSlash},
-		"1;version=2":           {"1;version=2", Semicolon},
-		"1%3Bb":                 {"1;b", Semicolon},
-		"a%7Eb":                 {"a~b", EncodedUnreserved},
-		"%41":                   {"A", EncodedUnreserved},
-		"M%FCller":              {"M\xfcller", NotUTF8},
-		"AB%20":                 {"AB ", OuterSpace},
-		"%20AB":                 {" AB", OuterSpace},
-		"a%2F%20b;c%7E%FF":      {"a/ b;c~\xff", all},
+		"accounts":              {"accounts", 8, 0},
+		"a%20b":                 {"a b", 3, 0},
+		"GB%2F12":               {"GB/12", 5, EncodedSlash},
+		"GB%2f12":               {"GB/12", 5, EncodedSlash},
+		"https:%2F%2Fa.test%2F": {"https://a.test/", 15, EncodedSlash},
+		"%2Fa":                  {"/a", 2, EncodedSlash},
+		"1;version=2":           {"1;version=2", 1, Semicolon},
+		"1%3Bb":                 {"1;b", 3, Semicolon},
+		"a%7Eb":                 {"a~b", 3, EncodedUnreserved},
+		"%41":                   {"A", 1, EncodedUnreserved},
+		"M%FCller":              {"M\xfcller", 6, NotUTF8},
+		"AB%20":                 {"AB ", 3, OuterSpace},
+		"%20AB":                 {" AB", 3, OuterSpace},
+		"a%2F%20b;c%7E%FF":      {"a/ b;c~\xff", 4, all},
 	} {
 		for allowed := range all + 1 {
 			got, err := DecodeSpelled(raw, allowed)
@@ -47,13 +47,13 @@ func TestDecodeSpelledRefuses(t *testing.T) {
 	for want, raws := range map[error][]string{
 		errDotSegment: {
 			".", "..", "%2e", "%2E%2e", ".%2e", "..%2F", "..%2Fadmin", "a%2F..%2Fb", "a%2F%2e%2e", "..;x", "..;", ".;x", "..%3Bx", "a%2F..;x",
-			"%20..", "..%20", "%20..%20;x", "..%20;x", "%A0..", "..%A0;x", ".%2F.", "a%2F.", "%2F..",
+			"%20..", "..%20", "%20..%20;x", "..%20;x", "%A0..", "..%A0;x", ".%2F.", "a%2F.", "%2F..", ".%FF.", "%FF..", "a%2F.%80.;x", "%FF;a%2F.%FF.",
 		},
 		errSegmentByte:    {`a\b`, "a/b", "a b", "\x00", "ü", "a?", "#"},
 		errEscape:         {"%", "%4", "%zz", "%2F%", "%%32%66"},
 		errEscapedMeaning: {"%5c", "..%5c", "a%2F%5C", "%00", "%0d%0a", "%09", "%7f", "%C2%85", "a%2F%00"},
-		errDoubleEscape:   {"%252F", "%252f", "%252e%252e", "%25%32F", "%25%32%66", "%252%46", "a%2F%252Fb", "%25252F", "%253B"},
-		errSegmentText:    {"%C0%AF", "%C0%AE%C0%AE", "%E0%80%AF", "%F0%80%80%AF", "a%C1%9C", "%c0%ae"},
+		errDoubleEscape:   {"%25%FF2F", "%252F", "%252f", "%252e%252e", "%25%32F", "%25%32%66", "%252%46", "a%2F%252Fb", "%25252F", "%253B"},
+		errSegmentText:    {"%C0%AF", "%C0%AE%C0%AE", "%E0%80%AF", "%F0%80%80%AF", "a%C1%9C", "%c0%ae", "%F8%80%80%80%AF", "%FC%80%80%80%80%AF", "a%f8%80%80%80%ae"},
 		errEmptyReading:   {";", ";a=b", "%3B", "a%2F;b", "%20", "%2F", "%2F%2F", "%20;a", "%A0", "a%2F%20%2Fb"},
 	} {
 		for _, raw := range raws {
@@ -65,14 +65,15 @@ func TestDecodeSpelledRefuses(t *testing.T) {
 }
 
 func TestReadings(t *testing.T) {
-	path := []Decoded{{"things", 0}, {"a/;b", 0}, {" x//y;z ", all}, {"\xfc", NotUTF8}}
+	path := []Decoded{{Text: "things"}, {Text: "a/;b"}, {" x//y;z ", len(" x//y"), all}, {Text: "\xfca", Used: NotUTF8}}
 	want := [][]string{
-		{"things", "a/;b", " x//y;z ", "\xfc"},
-		{"things", "a/;b", " x", "", "y;z ", "\xfc"},
-		{"things", "a/;b", " x", "y;z ", "\xfc"},
-		{"things", "a/;b", " x//y", "\xfc"},
-		{"things", "a/;b", "x", "", "y", "ü"},
-		{"things", "a/;b", "x", "y", "ü"},
+		{"things", "a/;b", " x//y;z ", "\xfca"},
+		{"things", "a/;b", " x", "", "y;z ", "\xfca"},
+		{"things", "a/;b", " x", "y;z ", "\xfca"},
+		{"things", "a/;b", " x//y", "\xfca"},
+		{"things", "a/;b", "x", "", "y", "üa"},
+		{"things", "a/;b", "x", "y", "üa"},
+		{"things", "a/;b", "x", "y", "a"},
 	}
 	var got []string
 	for reading := range Readings(path) {
