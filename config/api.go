@@ -26,7 +26,8 @@ type API struct {
 	// /** only, as one segment, and is forwarded as received. Optional.
 	PathEncoding []PathEncoding `yaml:"path_encoding"`
 	// TrailingSlash says whether a path that matches no route may match without its trailing slash, or
-	// with one added. The path is forwarded as received. Default: exact.
+	// with one added. The path is forwarded as received. If it belongs, with or without its slash, to a
+	// more specific route that demands something else, it is refused. Default: exact.
 	TrailingSlash TrailingSlash `yaml:"trailing_slash"`
 	Routes        []Route       `yaml:"routes"` // at least one
 }

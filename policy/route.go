@@ -9,9 +9,10 @@ import (
 	"github.com/tallygate/tallygate/internal/urlpath"
 )
 
-// Details for the log. The answer to the client contains neither detail.
+// Details for the log. The answer to the client contains none of them.
 var (
 	errNoRoute    = errors.New("no route matches")
+	errSlash      = errors.New("with or without its trailing slash, the path is of another route, which demands something else")
 	errNotGranted = errors.New("the application has no grant for this API, or not for this method")
 )
 
@@ -27,6 +28,7 @@ type route struct {
 	anyBody   bool // a request may have a body with any method
 	preflight bool // a CORS preflight needs no certificate and no token
 
+	kinds         string            // the kinds of the segments of the path pattern, without a trailing slash, for moreSpecific
 	spellings     urlpath.Spellings // spellings of segments that the API allows
 	slashOptional bool              // the path matches with and without its trailing slash
 }
@@ -39,13 +41,28 @@ func newRoute(api *config.API, r *config.Route) *route {
 	out := &route{
 		api: string(api.Name), name: string(api.Name) + " " + r.Path.String(), scopes: scopes, binding: api.Binding, assertion: r.Assertion,
 		webSocket: slices.Contains(r.Upgrade, config.WebSocket), anyBody: r.Body == config.BodyAllowed,
-		preflight: r.Preflight == config.PreflightAllow, slashOptional: api.TrailingSlash == config.OptionalSlash,
+		preflight: r.Preflight == config.PreflightAllow, kinds: kindsOf(r.Path.Segments()), slashOptional: api.TrailingSlash == config.OptionalSlash,
 	}
 	for _, e := range api.PathEncoding {
 		out.spellings |= e.Spelling()
 	}
 	return out
 }
+
+// kindsOf returns one byte for the kind of each segment. A trailing slash has none.
+func kindsOf(segments []urlpath.Segment) string {
+	kinds := make([]byte, 0, len(segments))
+	for i, s := range segments {
+		if i < len(segments)-1 || s.Kind != urlpath.Literal || s.Literal != "" {
+			kinds = append(kinds, byte(s.Kind))
+		}
+	}
+	return string(kinds)
+}
+
+// moreSpecific reports whether r is more specific than other, in the order of find. Both must match the
+// same path, with or without its trailing slash. other may be nil.
+func (r *route) moreSpecific(other *route) bool { return other == nil || r.kinds < other.kinds }
 
 // coveredBy reports whether held contains every scope of r. Scopes are compared exactly (RFC 6749
 // section 3.3).
@@ -145,29 +162,38 @@ func (t *Table) route(method string, target Target) (*route, error) {
 		}
 		path = append(path, segment.Text)
 	}
-	if r := root.match(path, method); r != nil {
-		return r, nil
-	}
-	return nil, errNoRoute
+	return root.match(path, method)
 }
 
 // match calls find with segments. If no route matches, match removes a trailing slash, or adds a
-// missing one, and calls find again; the route must allow both forms (slashOptional). An empty last
-// segment is a trailing slash.
-func (n *node) match(segments []string, method string) *route {
-	if r := n.find(segments, method); r != nil {
-		return r
+// missing slash, and calls find again; the route must allow both forms (slashOptional). If both forms
+// have a route, the upstream may take the path for the other form: match refuses the path if the route
+// of the other form is more specific and demands anything else of the client.
+func (n *node) match(segments []string, method string) (*route, error) {
+	found, slashed := n.candidates(segments, method)
+	switch {
+	case found == nil && (slashed == nil || !slashed.slashOptional):
+		return nil, errNoRoute
+	case found == nil:
+		return slashed, nil
+	case slashed != nil && found.slashOptional && slashed.moreSpecific(found) && !found.demandsAlso(slashed):
+		return nil, errSlash
 	}
+	return found, nil
+}
+
+// candidates returns the route for segments and, if an API of the host allows both forms, the route for
+// segments with its trailing slash removed or a missing slash added. Either route may be nil. An empty last segment
+// is a trailing slash.
+func (n *node) candidates(segments []string, method string) (found, slashed *route) {
+	found = n.find(segments, method)
 	if !n.slashOptional || len(segments) == 0 {
-		return nil
+		return found, nil
 	}
 	if last := len(segments) - 1; segments[last] != "" {
 		segments = append(segments, "")
 	} else if last > 0 {
 		segments = segments[:last]
 	}
-	if r := n.find(segments, method); r != nil && r.slashOptional {
-		return r
-	}
-	return nil
+	return found, n.find(segments, method)
 }

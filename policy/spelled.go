@@ -41,15 +41,19 @@ func (n *node) spelledRoute(method, path string) (*route, error) {
 		}
 		matched = append(matched, segment.Text)
 	}
-	found := n.match(matched, method)
+	found, err := n.match(matched, method)
 	switch {
-	case found == nil:
-		return nil, errNoRoute
+	case err != nil:
+		return nil, err
 	case used&^found.spellings != 0:
 		return nil, errSpelling
 	}
 	for reading := range urlpath.Readings(read) {
-		if other := n.match(reading, method); other != nil && !found.demandsAlso(other) {
+		other, slashed := n.candidates(reading, method)
+		if other != nil && !found.demandsAlso(other) {
+			return nil, errReading
+		}
+		if slashed != nil && (found.slashOptional || slashed.slashOptional) && slashed.moreSpecific(other) && !found.demandsAlso(slashed) {
 			return nil, errReading
 		}
 	}

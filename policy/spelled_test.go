@@ -249,12 +249,21 @@ func TestTrailingSlash(t *testing.T) {
 			call("/both", methods("GET")),
 			call("/both/", methods("GET"), "x"),
 			call("/files/**", methods("GET")),
+			call("/files/private", methods("GET"), "x"),
+			call("/files/{id}/parts/", methods("GET"), "x"),
+			call("/files/{id}/names", methods("GET")),
+			call("/names/{id}", methods("GET")),
+			call("/names/me/", methods("GET"), "x"),
+			call("/lists", methods("GET")),
+			call("/lists/**", methods("GET"), "x"),
 			call("/", methods("GET")),
 		}},
 		{Name: "payments", Hosts: []config.Host{"api.test"}, Routes: []config.Route{
 			call("/payments", methods("GET")),
 			call("/payments/{id}/", methods("GET")),
 			call("/{any}/", methods("PUT")),
+			call("/payments/files/**", methods("GET")),
+			call("/payments/files/private", methods("GET"), "x"),
 		}},
 	}
 	cfg.Partners.List[0].Applications[0].APIs = []config.APIGrant{{API: "accounts"}, {API: "payments"}}
@@ -278,6 +287,16 @@ func TestTrailingSlash(t *testing.T) {
 		"GET /accounts/1/x":    "",
 		"GET /accounts/1/x/":   "",
 		"GET /payments/a%2Fb/": "",
+		// Another route also matches these, and an upstream that ignores the slash takes them for a more specific route.
+		"GET /files/private/":          "",
+		"GET /files/7/parts":           "",
+		"GET /files/a%2Fb/parts":       "",
+		"GET /files/7%2Fparts":         "",
+		"GET /files/private%2F":        "",
+		"GET /names/me":                "",
+		"GET /lists":                   "accounts /lists",             // more specific than /lists/**, which also matches /lists/
+		"GET /files/7/names/":          "accounts /files/**",          // demands nothing else
+		"GET /payments/files/private/": "payments /payments/files/**", // its upstream distinguishes
 	} {
 		reason, route := decideSpelled(t, table, line)
 		if route != want || (reason == access.Granted) != (want != "") {
