@@ -8,13 +8,13 @@ import (
 	"runtime"
 	"sync/atomic"
 	"testing"
-	"time"
 	"weak"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -92,11 +92,10 @@ func TestLoadTrustAfter(t *testing.T) {
 		return loadAfter(t, second, false, anchors{"north": {a}}), [2]weak.Pointer[Trust]{weak.Make(first), weak.Make(second)}
 	}()
 	judge(third, access.Granted)
-	for deadline := time.Now().Add(10 * time.Second); gone[0].Value() != nil || gone[1].Value() != nil; runtime.GC() {
-		if time.Now().After(deadline) {
-			t.Fatal("a connection keeps the previous Trust alive, want it collected")
-		}
-	}
+	gatetest.Eventually(t, "the previous Trusts are collected, although a connection is open", func() bool {
+		runtime.GC()
+		return gone[0].Value() == nil && gone[1].Value() == nil
+	})
 	judge(third, access.Granted)
 }
 
@@ -115,11 +114,10 @@ func TestServerConfigKeepsNoTrust(t *testing.T) {
 	if err := settings.VerifyConnection(state); reason(err) != access.UntrustedCertificate {
 		t.Errorf("judged %v", err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); gone.Value() != nil; runtime.GC() {
-		if time.Now().After(deadline) {
-			t.Fatal("the tls.Config keeps the previous Trust alive, want it collected")
-		}
-	}
+	gatetest.Eventually(t, "the previous Trust is collected, although its tls.Config is in use", func() bool {
+		runtime.GC()
+		return gone.Value() == nil
+	})
 	runtime.KeepAlive(settings)
 }
 

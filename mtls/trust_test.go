@@ -18,6 +18,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -268,15 +269,11 @@ func TestConnectionsAreForgotten(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	gatetest.EventuallyEqual(t, "entries of closed connections", 0, func() (left int) {
 		runtime.GC()
-		left := 0
 		trust.connections.Range(func(any, any) bool { left++; return true })
-		if left == 0 {
-			return
-		}
-	}
-	t.Error("connections has entries of closed connections, want none")
+		return left
+	})
 }
 
 // A second request on a connection computes no hash and does not allocate.

@@ -225,11 +225,7 @@ func TestStreamsBeyondTheirLimits(t *testing.T) {
 			}
 			s.revoked.Store(true)
 			expectEnd(t, s, up, log, kind, f, "revoked")
-			for deadline := time.Now().Add(10 * time.Second); held.Load() != 0; time.Sleep(time.Millisecond) {
-				if time.Now().After(deadline) {
-					t.Fatalf("inFlight = %d after the end of the stream, want 0", held.Load())
-				}
-			}
+			gatetest.EventuallyEqual(t, "inFlight after the end of the stream", 0, held.Load)
 		})
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/upstream/http1"
 )
 
@@ -69,11 +70,7 @@ func TestReloadKeepsConnections(t *testing.T) {
 	}
 	patient := succeed(func(a *config.API) { a.Upstream.Timeout = time.Minute })
 	call(patient)
-	for deadline := time.Now().Add(10 * time.Second); closed.Load() != 1; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("changed upstream: %d connections, %d closed, want 1 closed", opened.Load(), closed.Load())
-		}
-	}
+	gatetest.EventuallyEqual(t, "closed connections to the changed upstream", 1, closed.Load)
 	if opened.Load() != 2 {
 		t.Errorf("changed upstream: %d connections, want 2", opened.Load())
 	}
@@ -125,11 +122,7 @@ func TestReloadDuringRequests(t *testing.T) {
 			t.Errorf("got %d %q, want 200 \"whole\"", w.Code, w.Body)
 		}
 	}
-	for deadline := time.Now().Add(10 * time.Second); open.Load() > 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d connections still open, want 0", open.Load())
-		}
-	}
+	gatetest.EventuallyEqual(t, "open connections to the replaced upstream", 0, open.Load)
 }
 
 // A reload removes the certificate metric of a removed partner.

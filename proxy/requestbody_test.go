@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 	"github.com/tallygate/tallygate/internal/upstream/http1"
 )
@@ -126,11 +127,7 @@ func TestBodyThatNeverBegins(t *testing.T) {
 			})
 		}
 	}
-	for deadline := time.Now().Add(30 * time.Second); s.streams.running.Load() < 60; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d streams running, want 60", s.streams.running.Load())
-		}
-	}
+	gatetest.EventuallyEqual(t, "running streams", 60, s.streams.running.Load)
 	token := s.mint(other, testpki.M{"client_id": "borealis-sync", "sub": "borealis-sync"})
 	settings := s.clientConfig("http/1.1")
 	settings.Certificates = append(settings.Certificates[:0:0], other.TLS())
@@ -188,11 +185,7 @@ func TestAPILimits(t *testing.T) {
 		_, _ = io.WriteString(rest, "a beginning")
 		defer func() { _ = rest.Close() }()
 	}
-	for deadline := time.Now().Add(10 * time.Second); len(up.free) < 4; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d workers in use, want 4", len(up.free))
-		}
-	}
+	gatetest.EventuallyEqual(t, "workers in use", 4, func() int { return len(up.free) })
 	if code, text := send(transport, s.token, strings.NewReader("hello")); code != http.StatusServiceUnavailable || !strings.Contains(text, `"reason":"overloaded"`) {
 		t.Errorf("request beyond the partner's share got %d %s, want 503 overloaded", code, text)
 	}

@@ -24,11 +24,7 @@ import (
 func runUntilReady(t *testing.T, v *Validator) {
 	t.Helper()
 	v.Start()
-	for deadline := time.Now().Add(10 * time.Second); v.Ready() != nil; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal(v.Ready())
-		}
-	}
+	gatetest.EventuallyEqual(t, "Ready()", nil, v.Ready)
 }
 
 // A Validator shares with the previous one what has not changed: fetched keys, cached responses
@@ -388,11 +384,7 @@ func TestRefreshSurvivesReload(t *testing.T) {
 	<-begun
 	handOver(time.Second)
 	release <- testpki.KeySet(key)
-	for deadline := time.Now().Add(10 * time.Second); v.Ready() != nil; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal(v.Ready())
-		}
-	}
+	gatetest.EventuallyEqual(t, "Ready()", nil, v.Ready)
 	before := v
 	answered := make(chan error)
 	go func() {
@@ -406,13 +398,10 @@ func TestRefreshSurvivesReload(t *testing.T) {
 	if got := gatetest.Reason(t, <-answered); got != access.Granted && got != access.IssuerUnavailable { // a request waits for at most half a second
 		t.Errorf("token with a new key during the reload: %s, want granted or issuer_unavailable", got)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if _, err := v.Validate(t.Context(), Credentials{Token: fresh.Token(bound())}, certificate(partner)); err == nil {
-			break
-		} else if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-	}
+	gatetest.EventuallyEqual(t, "Validate() of a token with the new key", access.Granted, func() access.Reason {
+		_, err := v.Validate(t.Context(), Credentials{Token: fresh.Token(bound())}, certificate(partner))
+		return gatetest.Reason(t, err)
+	})
 	if len(begun) > 0 {
 		t.Errorf("%d more fetches, want 0", len(begun))
 	}

@@ -38,9 +38,6 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.keepLockfileFresh"))
 }
 
-// patience bounds what a test waits for on a busy machine.
-const patience = time.Minute
-
 // A site is a listener with certificates by ACME.
 type site struct {
 	acme     *Manager
@@ -189,9 +186,7 @@ func TestACMEStorageThatHangs(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { // not TempDir's: a waiting goroutine may create a folder meanwhile
-		for deadline := time.Now().Add(patience); os.RemoveAll(dir) != nil && time.Now().Before(deadline); {
-			time.Sleep(10 * time.Millisecond)
-		}
+		gatetest.Eventually(t, "the folder is removed", func() bool { return os.RemoveAll(dir) == nil })
 	})
 	settings := acmeOf("https://127.0.0.1:1", filepath.Join(dir, "acme"))
 	a := New(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), nil)
@@ -236,7 +231,7 @@ func TestACMEStorageThatHangs(t *testing.T) {
 	cancel()
 	select {
 	case <-ran:
-	case <-time.After(patience):
+	case <-time.After(gatetest.Patience):
 		t.Error("Run did not return after its context ended")
 	}
 	// Remove what a waiting goroutine could write to.

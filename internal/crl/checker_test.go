@@ -21,11 +21,9 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
-
-// patience bounds what a test waits for on a busy machine.
-const patience = 20 * time.Second
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -328,11 +326,9 @@ func TestPublishedList(t *testing.T) {
 		defer close(done)
 		checker.Run(ctx)
 	}()
-	for deadline := time.Now().Add(patience); h.status(checker, chain(leaf)) != access.RevokedCertificate; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("Run did not fetch the list within %s", patience)
-		}
-	}
+	gatetest.EventuallyEqual(t, "status of the certificate while Run fetches", access.RevokedCertificate, func() access.Reason {
+		return h.status(checker, chain(leaf))
+	})
 	stop()
 	<-done
 	if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
 
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -132,11 +133,7 @@ func TestLargeListsOneByOne(t *testing.T) {
 	done := make(chan error)
 	go func() { done <- checker.FetchAdded(t.Context()) }()
 	read := checker.sources
-	for deadline := time.Now().Add(20 * time.Second); read[0].current.Load() == nil; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the small list waits for a large one")
-		}
-	}
+	gatetest.Eventually(t, "the small list is read while a large list is read", func() bool { return read[0].current.Load() != nil })
 	select {
 	case err := <-done:
 		t.Errorf("the large list was read beside another: %v", err)

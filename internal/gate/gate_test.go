@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/tokenclient"
 )
 
@@ -148,19 +149,14 @@ func TestStopFinishesWhatRuns(t *testing.T) {
 	}()
 	<-arrived
 	stop()
-	for deadline := time.Now().Add(testTimeout); g.ready() == nil; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("ready returned nil after a stop, want errDraining")
-		}
-	}
-	for {
+	gatetest.EventuallyEqual(t, "ready() after a stop", errDraining, g.ready)
+	gatetest.Eventually(t, "the gate accepts no new connection after a stop", func() bool {
 		conn, err := net.Dial("tcp", addresses["partners"])
-		if err != nil {
-			break // nothing new is taken
+		if err == nil {
+			_ = conn.Close()
 		}
-		_ = conn.Close()
-		time.Sleep(time.Millisecond)
-	}
+		return err != nil
+	})
 	select {
 	case err := <-ended:
 		t.Fatalf("Run returned %v during a request, want it to wait", err)

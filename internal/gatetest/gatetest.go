@@ -21,13 +21,32 @@ const Patience = time.Minute
 // [Patience]. It is for the effects of real sockets, files and processes.
 func Eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
+	if !Within(Patience, holds) {
+		t.Fatalf("not within %s: %s", Patience, what)
+	}
+}
+
+// EventuallyEqual waits until get returns want, and ends the test if get has not returned want within
+// [Patience].
+func EventuallyEqual[T comparable](t testing.TB, what string, want T, get func() T) {
+	t.Helper()
+	var got T
+	if !Within(Patience, func() bool { got = get(); return got == want }) {
+		t.Fatalf("%s = %v after %s, want %v", what, got, Patience, want)
+	}
+}
+
+// Within waits until holds returns true, and reports whether it has returned true within limit. Between
+// two calls it pauses for 1 to 20 milliseconds.
+func Within(limit time.Duration, holds func() bool) bool {
 	pause := time.Millisecond
-	for deadline := time.Now().Add(Patience); !holds(); time.Sleep(pause) {
+	for deadline := time.Now().Add(limit); !holds(); time.Sleep(pause) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %s", Patience, what)
+			return false
 		}
 		pause = min(pause*5/4, 20*time.Millisecond)
 	}
+	return true
 }
 
 // WriteFile writes a file that only its owner can read.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -77,11 +78,7 @@ func TestHandshakeDuringClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = stuck.Close() }()
-	for deadline := time.Now().Add(testTimeout); l.handshaking.Load() < 2; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the listener has not accepted both connections")
-		}
-	}
+	gatetest.EventuallyEqual(t, "handshakes in progress", 2, l.handshaking.Load)
 	_ = l.Close()
 	go func() { _ = tls.Client(quick, &tls.Config{InsecureSkipVerify: true}).Handshake() }()
 	c, err := l.Accept()
@@ -107,11 +104,7 @@ func TestHandshakeDuringCloseWhileAccepting(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for deadline := time.Now().Add(testTimeout); l.handshaking.Load() == 0; time.Sleep(time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatal("the connection is not accepted")
-			}
-		}
+		gatetest.EventuallyEqual(t, "handshakes in progress", 1, l.handshaking.Load)
 		accepted := make(chan error, 1)
 		go func() {
 			c, err := l.Accept()

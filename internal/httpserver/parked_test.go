@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/httpserver/fastpath"
 	"github.com/tallygate/tallygate/internal/testpki"
 	"github.com/tallygate/tallygate/mtls"
@@ -87,11 +88,7 @@ func (h *hall) expect(from *bufio.Reader, want string) {
 // hold waits until want connections are parked.
 func (h *hall) hold(want int) {
 	h.t.Helper()
-	for deadline := time.Now().Add(testTimeout); h.parked.count() != want; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			h.t.Fatalf("the parked holds %d connections, want %d", h.parked.count(), want)
-		}
-	}
+	gatetest.EventuallyEqual(h.t, "parked connections", want, h.parked.count)
 }
 
 // A connection is parked and returns any number of times. It is closed by its client, by the server

@@ -408,11 +408,7 @@ func TestStartUntilRelease(t *testing.T) {
 	}
 	v, first := open()
 	v.Start()
-	for deadline := time.Now().Add(10 * time.Second); !ready(v); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("no key set after Start")
-		}
-	}
+	gatetest.Eventually(t, "a key set after Start", func() bool { return ready(v) })
 	same, next := open()
 	first.Release()
 	same.Start()
