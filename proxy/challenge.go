@@ -11,9 +11,10 @@ import (
 // requires at least one parameter in a challenge.
 const realm = "tallygate"
 
-// challenges returns the values of WWW-Authenticate: one challenge for each scheme that the host of the
-// request offers. code, description and scopes stand in the challenge of the scheme that the client
-// used (RFC 6750 section 3, RFC 9449 section 7.1), or in each if the host does not offer that scheme.
+// challenges returns the values of WWW-Authenticate: one challenge for each scheme that the host of
+// the request offers. code, description and scopes are in the challenge of the scheme that the client
+// used (RFC 6750 section 3, RFC 9449 section 7.1). If the host does not offer that scheme, they are
+// in every challenge.
 func (c *checkedRequest) challenges(code, description string, scopes []string) []string {
 	offered := c.offeredSchemes()
 	used := false
@@ -31,7 +32,7 @@ func (c *checkedRequest) challenges(code, description string, scopes []string) [
 	return values
 }
 
-// offeredSchemes returns the schemes of the host, at least one.
+// offeredSchemes returns the schemes that the host offers. There is at least one scheme.
 func (c *checkedRequest) offeredSchemes() []validate.Scheme {
 	steps := c.steps
 	bindings := steps.Table.Bindings(c.host)
@@ -48,7 +49,8 @@ func (c *checkedRequest) offeredSchemes() []validate.Scheme {
 	return schemes
 }
 
-// challenge returns one challenge. Fixed texts and configured scopes need no escaping.
+// challenge returns one challenge. It escapes nothing, because texts are fixed and configured scopes
+// need no escaping.
 func (c *checkedRequest) challenge(scheme validate.Scheme, code, description string, scopes []string) string {
 	var b strings.Builder
 	b.WriteString(scheme.String() + ` realm="` + realm + `"`)
@@ -64,8 +66,8 @@ func (c *checkedRequest) challenge(scheme validate.Scheme, code, description str
 	return b.String()
 }
 
-// setNonce sets in h, the header of the response, the nonce for the next proofs of a client that uses
-// DPoP, if the client needs another (RFC 9449 section 8.2).
+// setNonce sets the DPoP-Nonce header in h, the header of the response, if the client uses DPoP and
+// needs a new nonce for its next proofs (RFC 9449 section 8.2).
 func (c *checkedRequest) setNonce(h http.Header) {
 	if c.credentials.Proof == nil {
 		return

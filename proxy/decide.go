@@ -9,12 +9,12 @@ import (
 	"github.com/tallygate/tallygate/validate"
 )
 
-// A checkedRequest is a request with what the checks find out about it. The fields that later checks
-// set stay zero if an earlier check refuses the request.
+// A checkedRequest is a request and the results of its checks. If a check refuses the request, the
+// fields that later checks set stay zero.
 type checkedRequest struct {
 	steps          *Steps
 	request        *http.Request
-	id             string // the X-Request-Id of response, log and upstream; "" at a recheck
+	id             string // the X-Request-Id in the response, the log and the request to the upstream; "" at a recheck
 	host           string // the host of the request, as in policy.Target; "" until the host is known to be served
 	upgrade        bool   // the request asks for an upgrade
 	credentials    validate.Credentials
@@ -24,22 +24,23 @@ type checkedRequest struct {
 	assertion      string // the JWT for the upstream; "" if the route needs no assertion
 }
 
-// Decide returns the decision of ServeHTTP about r, by the same checks, and the client certificate if
-// it was accepted. It forwards, answers, logs and counts nothing, but may introspect the token. It
-// takes no slot and no token of a rate limit, because an open stream already has its slot, and load by
-// other clients must not end it. credentials are the credentials of the earlier decision about r, zero
-// without one: a DPoP proof is checked once (RFC 9449 section 11.1).
+// Decide returns the decision that ServeHTTP would take about r, by the same checks. It also returns
+// the client certificate if the certificate was accepted. Decide forwards, answers, logs and counts
+// nothing, but may introspect the token. It takes no slot and no token of a rate limit, because an
+// open stream already has its slot, and load by other clients must not end the stream. credentials
+// are the credentials of the earlier decision about r, because a DPoP proof is checked only once (RFC
+// 9449 section 11.1); they are zero if there was no earlier decision.
 func (p *Proxy) Decide(r *http.Request, credentials validate.Credentials) (access.Decision, *access.Certificate) {
 	c := &checkedRequest{steps: &p.steps, request: r, credentials: credentials}
 	return p.decide(c, orFalse(nil)), c.certificate
 }
 
 // decide runs the checks in the order of the reasons: message, certificate, token with its binding,
-// partner, API, limits. The check for overload comes earlier, right after the message. Each check takes
-// the result of the check before it, and the first refusal is the decision.
+// partner, API, limits. Only the check for overload comes earlier, right after the message. Each
+// check uses the result of the check before it. The first refusal is the decision.
 func (p *Proxy) decide(c *checkedRequest, overloaded func() bool) access.Decision {
 	r := c.request
-	if r.ProtoMajor == 1 && r.ProtoMinor > 1 { // net/http accepts any 1.x; there is no 1.2
+	if r.ProtoMajor == 1 && r.ProtoMinor > 1 { // net/http accepts HTTP/1.x with any x; HTTP/1.2 and later do not exist
 		return access.Decision{Reason: access.MalformedRequest}
 	}
 	target, err := p.steps.Table.ParseTarget(r)
@@ -54,7 +55,7 @@ func (p *Proxy) decide(c *checkedRequest, overloaded func() bool) access.Decisio
 	if c.upgrade && !asksForWebSocket(r) { // an upgrade to another protocol than WebSocket is refused on every route
 		return access.Decision{Reason: access.UpgradeNotAllowed}
 	}
-	proved := c.credentials.Proof // at a recheck the DPoP proof of the first decision, otherwise nil
+	proved := c.credentials.Proof // at a recheck the DPoP proof of the first decision, and nil otherwise
 	credentials, noToken := p.steps.Validator.Credentials(r)
 	switch {
 	case proved != nil:
@@ -67,8 +68,8 @@ func (p *Proxy) decide(c *checkedRequest, overloaded func() bool) access.Decisio
 		return access.DecisionOf(noToken)
 	}
 
-	// The check comes before the first signature is verified: until then no client is known, and no
-	// client has a claim to that work.
+	// The check for overload comes before the first signature is verified. Until then no client is
+	// known, so no client is entitled to the work of the verification.
 	if overloaded() {
 		return access.Decision{Reason: access.Overloaded}
 	}
@@ -96,8 +97,8 @@ func (p *Proxy) decide(c *checkedRequest, overloaded func() bool) access.Decisio
 	return d
 }
 
-// checkGranted refuses a granted request whose upgrade or body its route does not allow. Only a client
-// that may call the route learns this.
+// checkGranted refuses a granted request if its route does not allow its upgrade or body. The check
+// comes last, so only a client that may call the route learns what the route allows.
 func (p *Proxy) checkGranted(c *checkedRequest, d *access.Decision) {
 	r := c.request
 	switch {
@@ -116,9 +117,9 @@ func (p *Proxy) checkGranted(c *checkedRequest, d *access.Decision) {
 func hasBody(r *http.Request) bool { return r.ContentLength != 0 }
 
 // definesBody reports whether method gives a meaning to a request body (RFC 9110 section 9.3, RFC
-// 5789). Many servers answer a request with another method and leave its body on the connection. They
-// then take the body for the next request, which the gate has not checked, with identity headers that
-// the client chose.
+// 5789). When a request with another method has a body, many servers answer and leave the body unread
+// on the connection. They then read the body as the next request. The gate has not checked this
+// request, and the client could choose its identity headers.
 func definesBody(method string) bool {
 	switch method {
 	case http.MethodPost, http.MethodPut, http.MethodPatch:
@@ -127,10 +128,11 @@ func definesBody(method string) bool {
 	return false
 }
 
-// connectionServes reports whether a connection with this TLS state may carry requests for host, which
-// must be a served host (RFC 9110 section 7.4, RFC 9113 section 9.1.1). All hosts have the same policy
-// for client certificates, so an SNI of any served host will do, and an SNI of another host will not. A
-// front proxy may use an SNI of its own, and the gate does not know the SNI of the client.
+// connectionServes reports whether a connection with this TLS state may carry requests for host,
+// which must be a served host (RFC 9110 section 7.4, RFC 9113 section 9.1.1). All hosts have the same
+// policy for client certificates, so the SNI may be any served host. An SNI of another host is not
+// accepted. Behind a front proxy the SNI is not checked: the front proxy may use an SNI of its own,
+// and the gate does not know the client's SNI.
 func (p *Proxy) connectionServes(state *tls.ConnectionState, host string) bool {
 	if p.steps.Trust.BehindProxy() || state == nil || state.ServerName == "" || strings.EqualFold(state.ServerName, host) {
 		return true
@@ -146,8 +148,8 @@ func (c *checkedRequest) partner() string {
 	return c.decision.Partner
 }
 
-// thumbprint returns the thumbprint of the client certificate, even if the certificate was refused, or
-// "" without a certificate.
+// thumbprint returns the thumbprint of the client certificate, even of a refused certificate. It
+// returns "" if there is no certificate.
 func (c *checkedRequest) thumbprint() string {
 	if c.peerThumbprint == "" && c.certificate != nil {
 		c.peerThumbprint = c.certificate.Thumbprint.String()
@@ -160,12 +162,13 @@ func (c *checkedRequest) thumbprint() string {
 	return c.peerThumbprint
 }
 
-// ambiguous reports whether a front proxy may see the end of this request elsewhere. A chunked
-// request is ambiguous. So is every HTTP/1.0 request, because that version has no chunks and not
-// everywhere persistent connections. Malformed requests are refused earlier. The connection of a
-// front proxy carries requests of many clients, so the gate closes it after these well-formed
-// requests too (RFC 9112 sections 6.1 and 9.3): the bytes after the request could carry a
-// certificate header that its client chose.
+// ambiguous reports whether a front proxy may see the end of this request at another byte than the
+// gate. A chunked request is ambiguous. Every HTTP/1.0 request is ambiguous too, because HTTP/1.0 has
+// no chunks, and not every implementation has persistent connections. Malformed requests are refused
+// earlier. The connection of a front proxy carries requests of many clients, and the bytes after an
+// ambiguous request could contain a certificate header that the client of that request chose. So the
+// gate closes the connection after ambiguous requests, although they are well-formed (RFC 9112
+// sections 6.1 and 9.3).
 func (c *checkedRequest) ambiguous() bool {
 	r := c.request
 	return r.ProtoMajor == 1 && (r.ProtoMinor == 0 || len(r.TransferEncoding) > 0) && c.steps.Trust.BehindProxy()

@@ -30,7 +30,7 @@ type exchange struct {
 	failure           failure  // what failed after the request was granted
 	bodyMayPause      bool     // the request is a gRPC stream
 	bodyWritten       bool     // at least one byte of the response body has been written
-	clientWriteFailed bool     // the client takes no more of the response
+	clientWriteFailed bool     // a write of the response to the client has failed
 	recheck           *recheck // nil until startRecheck
 
 	// The fields below are part of the exchange, so that they need no allocation of their own.

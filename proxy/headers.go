@@ -143,9 +143,9 @@ func isOddInName(r rune) bool {
 	return r != '-' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
 }
 
-// setIdentityHeaders sets the identity headers of c on h, with exactly one value each, which it stores
-// in room. All values are URL-safe: names by their configuration, scopes by their grammar, and the
-// subject is percent-encoded.
+// setIdentityHeaders sets the identity headers of c on h, with exactly one value each, and stores the
+// values in room. All values are URL-safe: package config restricts names, the grammar restricts
+// scopes, and the subject is percent-encoded.
 func (f *headerRules) setIdentityHeaders(h http.Header, c *checkedRequest, room *[maxIdentityHeaders]string) {
 	values := room[:0]
 	set := func(name, value string) {
@@ -161,14 +161,14 @@ func (f *headerRules) setIdentityHeaders(h http.Header, c *checkedRequest, room 
 	set(string(f.names.Subject), url.PathEscape(claims.Subject))
 	set(string(f.names.Thumbprint), c.thumbprint())
 	if f.names.Certificate != "" {
-		// A byte sequence (RFC 8941 section 3.3.5, RFC 9440 section 2.1).
+		// The value is a byte sequence (RFC 8941 section 3.3.5, RFC 9440 section 2.1).
 		set(string(f.names.Certificate), ":"+base64.StdEncoding.EncodeToString(c.certificate.Leaf.Raw)+":")
 	}
 	if c.assertion != "" {
 		set(string(f.names.Assertion), c.assertion)
 	}
 	set(requestID, c.id)
-	// removeReserved has removed these headers of the client.
+	// removeReserved has removed the client's own headers with these names.
 	if address, _, err := net.SplitHostPort(c.request.RemoteAddr); err == nil {
 		set("X-Forwarded-For", address)
 	}

@@ -81,11 +81,11 @@ var (
 )
 
 // admit takes a slot of the gate and a slot of the upstream for a granted request, and a token from
-// the bucket of its application. If any is missing, admit turns the decision into a refusal. A
-// partner may use as many slots as remain free: half of the slots while no other partner has any,
-// and 1/(n+1) of them each if n partners take all that they can get. Some slots therefore always
-// remain for the next partner. A request without a slot takes no token. taken has the slots, even if
-// admit refuses the request.
+// the rate limit of its application. If any of the three is missing, admit turns the decision into a
+// refusal. A partner may use as many slots as remain free: half of the slots while no other partner
+// uses any, and 1/(n+1) of the slots each if n partners use as many as they can. So some slots always
+// remain for the next partner. A request that gets no slot takes no token from the rate limit. admit
+// stores the slots in taken, even if it refuses the request.
 //
 // A recheck does not call admit, because its stream already has its slots.
 func (p *Proxy) admit(d *access.Decision, taken *slots) {
@@ -131,11 +131,11 @@ const preflightShare = 8
 
 // slots are the slots that admit took for one request.
 type slots struct {
-	partner *atomic.Int64 // the count of the partner that includes the request; nil: not counted
-	api     *apiLimits    // the limits of the API with the request's slot; nil: no slot
+	partner *atomic.Int64 // the count of the partner, which includes the request; nil if the request is not counted
+	api     *apiLimits    // the limits of the API, with a slot for the request; nil if there is no slot
 }
 
-// release gives back the slots. partner is the partner of the request.
+// release frees the slots. partner is the partner of the request.
 func (s *slots) release(partner string) {
 	if s.api != nil {
 		s.api.release(partner)

@@ -15,8 +15,8 @@ var preflightRequest = []string{
 	"Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers", "Access-Control-Request-Private-Network", "User-Agent",
 }
 
-// decidePreflight returns the grant for a preflight whose route answers these. For any other request it
-// reports false, and the request needs a certificate and a token as usual.
+// decidePreflight returns the grant for a preflight if its route answers preflights. Otherwise it
+// returns false, and the request needs a certificate and a token like any other request.
 func (p *Proxy) decidePreflight(c *checkedRequest, target policy.Target) (access.Decision, bool) {
 	if c.upgrade || !isPreflight(c.request) || p.steps.Trust.CheckSender(c.request) != nil {
 		return access.Decision{}, false
@@ -43,8 +43,9 @@ func single(lines []string) string {
 	return lines[0]
 }
 
-// rewritePreflight makes out, a copy of in, the preflight for the upstream. It has neither query nor body,
-// and of the headers only the preflight's, the request id and the client's address and host.
+// rewritePreflight makes out, a copy of in, the preflight for the upstream. The preflight has neither
+// query nor body. Its headers are preflightRequest, the request id, and the client's address and
+// host.
 func rewritePreflight(out, in *http.Request, c *checkedRequest) {
 	out.URL.RawQuery, out.Body, out.ContentLength, out.Trailer = "", nil, 0, nil
 	out.Header = make(http.Header)
