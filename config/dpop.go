@@ -1,11 +1,6 @@
 package config
 
-import (
-	"errors"
-	"time"
-
-	"github.com/tallygate/tallygate/internal/strictyaml"
-)
+import "time"
 
 // DPoP says how proofs of possession are checked, RFC 9449, for APIs whose Binding takes tokens
 // that are bound to a key.
@@ -31,14 +26,7 @@ const (
 )
 
 // UnmarshalText reads a choice about nonces.
-func (n *DPoPNonce) UnmarshalText(text []byte) error {
-	switch parsed := DPoPNonce(text); parsed {
-	case NonceOff, NonceRequired:
-		*n = parsed
-		return nil
-	}
-	return errors.New("expected off or required, got " + strictyaml.Quote(string(text)))
-}
+func (n *DPoPNonce) UnmarshalText(text []byte) error { return oneOf(n, text, NonceOff, NonceRequired) }
 
 // Binding says what an API's tokens must be bound to. Every token is bound: there is no value for
 // bearer tokens.
@@ -55,12 +43,7 @@ const (
 
 // UnmarshalText reads a binding.
 func (b *Binding) UnmarshalText(text []byte) error {
-	switch parsed := Binding(text); parsed {
-	case BoundToCertificate, BoundToKey, BoundToEither, BoundToBoth:
-		*b = parsed
-		return nil
-	}
-	return errors.New("expected certificate, dpop, either or both, got " + strictyaml.Quote(string(text)))
+	return oneOf(b, text, BoundToCertificate, BoundToKey, BoundToEither, BoundToBoth)
 }
 
 // TakesKey reports whether b takes tokens that are bound to a key.

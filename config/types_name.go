@@ -135,7 +135,8 @@ func oneOf[T ~string](v *T, text []byte, known ...T) error {
 		}
 		names[i] = string(k)
 	}
-	return fmt.Errorf("expected %s, got %s", orList(names), strictyaml.Quote(string(text)))
+	word := string(text)
+	return fmt.Errorf("expected %s, got %s%s", orList(names), strictyaml.Quote(word), strictyaml.DidYouMean(word, names))
 }
 
 // orList joins names as in "a, b or c".

@@ -23,14 +23,14 @@ func (k *checker) tokenClaims(path string, s *AuthorizationServer) {
 		name ClaimName
 	}{{"subject_claim", s.SubjectClaim}, {"scope_claim", s.ScopeClaim}, {"roles_as_scopes", s.RolesAsScopes}} {
 		if slices.Contains(otherMeanings, one.name) {
-			k.fault(path+"."+one.key, "%q has a meaning of its own", one.name)
+			k.fault(path+"."+one.key, "%q has a meaning of its own in every token; name another claim", one.name)
 		}
 	}
 	if len(s.ClientClaim) > 1 && slices.Contains(s.ClientClaim, "sub") {
 		k.fault(path+".client_claim", "sub must be the only claim: in a token that lacks the others, a user whose sub equals a client_id would be taken for that client (RFC 9068 section 5)")
 	}
 	if s.RolesAsScopes != "" && s.RolesAsScopes == s.ScopeClaim {
-		k.fault(path+".roles_as_scopes", "is scope_claim already")
+		k.fault(path+".roles_as_scopes", "is scope_claim already, whose values are scopes in any case; leave it out")
 	}
 	if strings.ContainsAny(s.ScopePrefix, " \"\\") || !isPrintable([]byte(s.ScopePrefix)) {
 		k.fault(path+".scope_prefix", "must be printable ASCII without spaces, quotation marks and backslashes (RFC 6749 section 3.3)")
@@ -51,7 +51,7 @@ func (k *checker) claimNames(path string, list, refused []ClaimName) {
 	distinct(k, path, list)
 	for i, name := range list {
 		if slices.Contains(refused, name) {
-			k.fault(strictyaml.Index(path, i), "%q has a meaning of its own", name)
+			k.fault(strictyaml.Index(path, i), "%q has a meaning of its own in every token; name another claim", name)
 		}
 	}
 }

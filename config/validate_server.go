@@ -101,7 +101,7 @@ func (k *checker) tokenTypes(path string, list []string) {
 	for i, s := range list {
 		known := slices.ContainsFunc(tokenTypes, func(t string) bool { return s == t || t != NoType && strings.EqualFold(s, t) })
 		if !known {
-			k.fault(strictyaml.Index(path, i), "expected %s, got %s", orList(tokenTypes), strictyaml.Quote(s))
+			k.fault(strictyaml.Index(path, i), "expected %s, got %s%s", orList(tokenTypes), strictyaml.Quote(s), strictyaml.DidYouMean(s, tokenTypes))
 		}
 	}
 	distinct(k, path, list)
