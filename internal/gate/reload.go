@@ -27,6 +27,7 @@ func (g *Gate) reload(ctx context.Context) (changed bool) {
 	previous := g.swap(next)
 	previous.release()
 	next.exportExpiry(g.telemetry)
+	next.warnInsecure(g.telemetry)
 	g.reloads.fault = ""
 	g.reloads.recordSuccess(g.file)
 	g.log.InfoContext(ctx, "configuration reloaded", "file", g.file, "apis", len(next.cfg.APIs),

@@ -69,3 +69,30 @@ func TestFailedReload(t *testing.T) {
 	}
 	g.current.Load().Close()
 }
+
+// A reload warns of a setting that weakens the gate, as a start does.
+func TestReloadWarnsOfInsecureSettings(t *testing.T) {
+	g, dir := newTestGate(t, map[string]string{"partners": "127.0.0.1:1", "issuer": "127.0.0.1:2", "admin": "127.0.0.1:3", "api": "127.0.0.1:4"})
+	var log strings.Builder
+	g.log = NewLog(&log, &g.level)
+	file := filepath.Join(dir, "tallygate.yaml")
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	edited := strings.Replace(string(content), "authorization_servers:\n", "authorization_servers:\n"+
+		"  - {name: second, issuer: \"https://second.example\", audiences: [\"https://api.example\"], required: false, tokens: opaque,\n"+
+		"     introspection: {client_id: gate, insecure_audience_optional: true, authentication: {method: client_secret_basic, secret_file: secret.txt}}}\n", 1)
+	for name, text := range map[string]string{"tallygate.yaml": edited, "secret.txt": "secret"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !g.reload(t.Context()) {
+		t.Fatalf("reload failed: %s", g.reloads.fault)
+	}
+	defer g.current.Load().Close()
+	if want := `"msg":"insecure: introspection responses without aud are accepted","issuer":"second"`; !strings.Contains(log.String(), want) {
+		t.Errorf("log %s, want %s in it", log.String(), want)
+	}
+}
