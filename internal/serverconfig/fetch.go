@@ -23,6 +23,9 @@ import (
 	"github.com/tallygate/tallygate/internal/reuse"
 )
 
+// maxPastedIssuer bounds the issuer in a command that the user may paste.
+const maxPastedIssuer = 200
+
 // A UsageError reports invalid options.
 type UsageError struct{ err error }
 
@@ -122,12 +125,22 @@ func (f *fetcher) metadata(ctx context.Context, text string) (*metadata, error) 
 			return nil, fmt.Errorf("reading metadata at %s%s: %w", location.Host, location.EscapedPath(), err)
 		}
 		if isIssuer && m.Issuer != text || !isIssuer && !publishes(m.Issuer, location) {
-			return nil, fmt.Errorf("the metadata names issuer %q, which must be the requested URL byte for byte (RFC 8414 section 3.3); if that is the server, run: tallygate configure-server %s",
-				access.Truncate(m.Issuer), scalar(access.Truncate(m.Issuer)))
+			return nil, fmt.Errorf("the metadata names issuer %q, which must be the requested URL byte for byte (RFC 8414 section 3.3); if that is the server, run %s",
+				access.Truncate(m.Issuer), commandFor(m.Issuer))
 		}
 		return m, nil
 	}
 	return nil, errors.Join(failed...)
+}
+
+// commandFor returns the command that asks the server of issuer. The server chooses the issuer, and a
+// user may paste the command into a shell, which expands $(...) also between double quotes: the command
+// has an issuer only if a shell takes every character of it as it is.
+func commandFor(issuer string) string {
+	if len(issuer) > maxPastedIssuer || !plain.MatchString(issuer) {
+		return "tallygate configure-server with that issuer"
+	}
+	return "tallygate configure-server " + issuer
 }
 
 func readMetadata(document []byte) (*metadata, error) {

@@ -332,6 +332,25 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// The issuer that the metadata names is part of a command to paste only if no shell expands it.
+func TestHostileIssuer(t *testing.T) {
+	as := newServer(t, "ES256")
+	for _, hostile := range []string{
+		"https://as.example.com/$(touch${IFS}x)", "https://as.example.com/`id`", "https://as.example.com/$HOME", `https://as.example.com/";id;"`,
+		"https://as.example.com/;id", "https://as.example.com/!!", "https://as.example.com/a b", "https://as.example.com/\x1b[2J", "--ca",
+		"https://as.example.com/" + strings.Repeat("a", 200),
+	} {
+		as.issuer = hostile
+		if _, err := as.propose(t, ""); err == nil || !strings.HasSuffix(err.Error(), "run tallygate configure-server with that issuer") || strings.Contains(err.Error(), "\x1b") {
+			t.Errorf("issuer %q: got %v, want an error without a command for it", hostile, err)
+		}
+	}
+	as.issuer = "https://as.example.com:8443/realms/partners"
+	if _, err := as.propose(t, ""); err == nil || !strings.HasSuffix(err.Error(), "run tallygate configure-server "+as.issuer) {
+		t.Errorf("got %v, want the command", err)
+	}
+}
+
 // No claim can add a line or a setting to the block.
 func TestHostileClaims(t *testing.T) {
 	const hostile = "x\n  - name: mallory\n    issuer: https://mallory.example # \u2028\x1b[2J\"'"
