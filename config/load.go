@@ -30,15 +30,34 @@ const maxFileBytes = 64 << 20
 // of the files that the configuration names. For faulty content the error is [Faults]; any other
 // error says why the file could not be read.
 func Load(path string) (*Config, error) {
-	text, err := readRegular(path)
+	text, dir, err := ReadText(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading configuration: %w", err)
-	}
-	dir, err := filepath.Abs(filepath.Dir(path))
-	if err != nil {
-		return nil, fmt.Errorf("finding the folder of %q: %w", path, err)
+		return nil, err
 	}
 	return Parse(path, dir, text)
+}
+
+// ReadText returns the content of the configuration file at path, and the folder to which its relative
+// paths are relative. The text of a file that is too large is cut off, and [Parse] refuses it.
+func ReadText(path string) (text []byte, dir string, err error) {
+	if text, err = readRegular(path); err != nil {
+		return nil, "", fmt.Errorf("reading configuration: %w", err)
+	}
+	if dir, err = filepath.Abs(filepath.Dir(path)); err != nil {
+		return nil, "", fmt.Errorf("finding the folder of %q: %w", path, err)
+	}
+	return text, dir, nil
+}
+
+// ReadTextFrom is [ReadText] for standard input: relative paths are relative to the working folder.
+func ReadTextFrom(r io.Reader) (text []byte, dir string, err error) {
+	if text, err = io.ReadAll(io.LimitReader(r, maxFileBytes+1)); err != nil {
+		return nil, "", fmt.Errorf("reading configuration: %w", err)
+	}
+	if dir, err = os.Getwd(); err != nil {
+		return nil, "", fmt.Errorf("finding the working folder: %w", err)
+	}
+	return text, dir, nil
 }
 
 // readRegular returns the content of a regular file, and of a file above the limit one byte more
@@ -64,6 +83,17 @@ func readRegular(path string) ([]byte, error) {
 // Parse returns the configuration in text, as [Load] does for a file. name is the file name in
 // positions. Relative paths become relative to dir; with an empty dir they stay unchanged.
 func Parse(name, dir string, text []byte) (*Config, error) {
+	c, err := Examine(name, dir, text)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Examine is [Parse] for a command that reports faults. It returns what could be decoded beside
+// [Faults], so that the caller can look at the files that a faulty configuration names. Such a Config
+// is not valid, and no gate may decide by it.
+func Examine(name, dir string, text []byte) (*Config, error) {
 	if len(text) > maxFileBytes {
 		return nil, fmt.Errorf("reading configuration: %q is larger than %d MiB", name, maxFileBytes>>20)
 	}
@@ -76,10 +106,7 @@ func Parse(name, dir string, text []byte) (*Config, error) {
 	})
 	c.source = document
 	c.applyProfiles()
-	if err := append(faults, c.check()...).Err(); err != nil {
-		return nil, err
-	}
-	return c, nil
+	return c, append(faults, c.check()...).Err()
 }
 
 // textOf returns the parser of types that other packages declare.

@@ -3,6 +3,8 @@ package config
 import (
 	"reflect"
 	"slices"
+
+	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
 // CheckReload returns [Faults] with each setting that a running process with c cannot change to its
@@ -97,34 +99,88 @@ func (c *Config) Secrets() []string {
 	return slices.Compact(files)
 }
 
+// A NamedFile is a file that a configuration names, and the path of the setting that names it.
+type NamedFile struct {
+	Setting string // spelled as in [Fault]
+	File    string
+}
+
+// NamedFiles returns each setting of c that names a file, in the order of the settings. A file that
+// several settings name is in the result several times.
+func (c *Config) NamedFiles() []NamedFile {
+	var named []NamedFile
+	c.walkPaths(func(file string, setting []step) {
+		named = append(named, NamedFile{joinSteps(setting), file})
+	})
+	return named
+}
+
 // paths calls f with every file that c names and the key of its setting.
 func (c *Config) paths(f func(file, key string)) {
-	walk(reflect.ValueOf(c).Elem(), "", func(file, key string) {
-		if key != "state" && key != "storage" { // folders that the process itself writes
-			f(file, key)
+	c.walkPaths(func(file string, setting []step) { f(file, lastKey(setting)) })
+}
+
+// walkPaths calls f with every file that c names and the steps to its setting.
+func (c *Config) walkPaths(f func(file string, setting []step)) {
+	walk(reflect.ValueOf(c).Elem(), nil, func(file string, setting []step) {
+		if key := lastKey(setting); key != "state" && key != "storage" { // folders that the process itself writes
+			f(file, setting)
 		}
 	})
 }
 
-// walk calls f with every Path in v and the key of its setting. key is the key of v.
-func walk(v reflect.Value, key string, f func(file, key string)) {
+// A step is a key, or for an element of a list "" and its index.
+type step struct {
+	key   string
+	index int
+}
+
+// lastKey returns the last key of setting: the list's key for an element of a list.
+func lastKey(setting []step) string {
+	for _, s := range slices.Backward(setting) {
+		if s.key != "" {
+			return s.key
+		}
+	}
+	return ""
+}
+
+func joinSteps(setting []step) (path string) {
+	for _, s := range setting {
+		if s.key != "" {
+			path = strictyaml.Key(path, s.key)
+		} else {
+			path = strictyaml.Index(path, s.index)
+		}
+	}
+	return path
+}
+
+// walk calls f with every Path in v and the steps to it. setting has the steps to v. f must not keep
+// its steps: the next call overwrites them.
+func walk(v reflect.Value, setting []step, f func(file string, setting []step)) {
 	switch v.Kind() { //nolint:exhaustive // other kinds contain no paths
 	case reflect.String:
 		if v.Type() == reflect.TypeFor[Path]() && v.String() != "" {
-			f(v.String(), key)
+			f(v.String(), setting)
 		}
 	case reflect.Pointer:
 		if !v.IsNil() {
-			walk(v.Elem(), key, f)
+			walk(v.Elem(), setting, f)
 		}
 	case reflect.Slice:
 		for i := range v.Len() {
-			walk(v.Index(i), key, f)
+			walk(v.Index(i), append(setting, step{index: i}), f)
 		}
 	case reflect.Struct:
 		for i := range v.NumField() {
-			if field := v.Type().Field(i); field.IsExported() {
-				walk(v.Field(i), field.Tag.Get("yaml"), f)
+			field := v.Type().Field(i)
+			switch key := field.Tag.Get("yaml"); {
+			case !field.IsExported():
+			case key == "": // a part of a setting that is written as one text
+				walk(v.Field(i), setting, f)
+			default:
+				walk(v.Field(i), append(setting, step{key: key}), f)
 			}
 		}
 	}

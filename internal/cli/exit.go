@@ -52,10 +52,16 @@ func exitCode(err error) int {
 	return ExitFailure
 }
 
-// report prints err. Faults of the configuration are printed alone, one per line, so that editors
+// errReported is the error of a command that has printed what is wrong.
+var errReported = errors.New("reported")
+
+// report prints err, except errReported. Faults of the configuration are printed alone, one per line, so that editors
 // can jump to their positions.
 func report(stderr io.Writer, err error) {
 	var faults config.Faults
+	if errors.Is(err, errReported) {
+		return
+	}
 	if errors.As(err, &faults) {
 		fmt.Fprintln(stderr, faults)
 		return

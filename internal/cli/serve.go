@@ -1,9 +1,6 @@
 package cli
 
 import (
-	"errors"
-	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -52,47 +49,6 @@ The log is JSON on standard error. Standard output stays empty.`,
 		},
 	}
 	configFlag(command, &file)
-	return command
-}
-
-func checkCommand() *cobra.Command {
-	var file string
-	var online bool
-	command := &cobra.Command{
-		Use:   "check",
-		Short: "Validate a configuration file",
-		Long: `Check reads the configuration and the files that it names (certificates, anchors,
-keys) exactly as serve does. It opens no listener and sends nothing. It prints every
-fault with file, line and column. Exit code 3 means that there are faults.
-
-With --online, check also fetches metadata and keys of the authorization servers and
-revocation lists at URLs, and introspects a token that does not exist at each server
-with introspection. Exit code 1 means that a server could not be reached, that its
-metadata lacks something, or that it refuses the gate's credentials.`,
-		Example: "  tallygate check --config tallygate.yaml\n  tallygate check --online",
-		Args:    cobra.NoArgs,
-		RunE: func(command *cobra.Command, _ []string) error {
-			cfg, err := loadConfig(file)
-			if err != nil {
-				return err
-			}
-			s, err := gate.Load(cfg, gate.NewLog(command.ErrOrStderr(), slog.LevelWarn), nil)
-			if err != nil {
-				return withCode(exitConfiguration, err)
-			}
-			defer s.Close()
-			if online {
-				if err := errors.Join(s.ReadOnce(command.Context()), s.Validator.CheckCredentials(command.Context())); err != nil {
-					return err
-				}
-			}
-			_, err = fmt.Fprintf(command.OutOrStdout(), "%s is valid: %d APIs, %d partners, %d authorization servers\n",
-				file, len(cfg.APIs), len(cfg.Partners.List), len(cfg.AuthorizationServers))
-			return err
-		},
-	}
-	configFlag(command, &file)
-	command.Flags().BoolVar(&online, "online", false, "also fetch metadata, keys and revocation lists, and check credentials")
 	return command
 }
 

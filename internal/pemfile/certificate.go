@@ -56,7 +56,17 @@ func ParseCertificates(name string, text []byte) ([]Certificate, error) {
 // ReadAuthorities is [ReadCertificates] for a file that may hold only certificates of authorities. The
 // error for any other certificate names the file and the line.
 func ReadAuthorities(file string) ([]Certificate, error) {
-	certificates, err := ReadCertificates(file)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAuthorities(file, text)
+}
+
+// ParseAuthorities is [ReadAuthorities] for content that was read already. name is the file name for
+// errors.
+func ParseAuthorities(name string, text []byte) ([]Certificate, error) {
+	certificates, err := ParseCertificates(name, text)
 	if err != nil {
 		return nil, err
 	}

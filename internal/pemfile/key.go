@@ -91,7 +91,7 @@ func ReadKeyPair[File ~string](chain, key File) (tls.Certificate, error) {
 
 // ParseKeyPair is [ReadKeyPair] for contents that were read already.
 func ParseKeyPair[File ~string](chain File, chainText []byte, key File, keyText []byte) (tls.Certificate, error) {
-	if err := checkChain(string(chain), chainText); err != nil {
+	if err := CheckChain(string(chain), chainText); err != nil {
 		return tls.Certificate{}, err
 	}
 	if _, err := ParseKey(string(key), keyText); err != nil {
@@ -104,9 +104,9 @@ func ParseKeyPair[File ~string](chain File, chainText []byte, key File, keyText 
 	return pair, nil
 }
 
-// checkChain returns an error unless text has at least one certificate and all certificates parse.
+// CheckChain returns an error unless text has at least one certificate and all certificates parse.
 // Private keys are allowed, because a file may hold both the chain and the key.
-func checkChain(name string, text []byte) error {
+func CheckChain(name string, text []byte) error {
 	blocks, err := Blocks(name, text)
 	if err != nil {
 		return err

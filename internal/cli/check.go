@@ -1,0 +1,105 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/configcheck"
+	"github.com/tallygate/tallygate/internal/gate"
+)
+
+func checkCommand() *cobra.Command {
+	var file string
+	var online bool
+	command := &cobra.Command{
+		Use:   "check",
+		Short: "Validate a configuration file",
+		Long: `Check reads the configuration and the files that it names (certificates, anchors,
+keys) exactly as serve does. It opens no listener and sends nothing. It prints every
+fault with file, line and column: of the setting that names it, for a fault of a file.
+Exit code 3 means that there are faults.
+
+With --online, check also fetches metadata and keys of the authorization servers and
+revocation lists at URLs, and introspects a token that does not exist at each server
+with introspection. Exit code 1 means that a server could not be reached, that its
+metadata lacks something, or that it refuses the gate's credentials.`,
+		Example: "  tallygate check --config tallygate.yaml\n  tallygate check --online",
+		Args:    cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			found, err := check(command.Context(), file, online, gate.NewLog(command.ErrOrStderr(), slog.LevelWarn))
+			if err != nil {
+				return err
+			}
+			return found.print(command.OutOrStdout(), command.ErrOrStderr())
+		},
+	}
+	configFlag(command, &file)
+	command.Flags().BoolVar(&online, "online", false, "also fetch metadata, keys and revocation lists, and check credentials")
+	return command
+}
+
+// findings is the result of check.
+type findings struct {
+	file   string
+	cfg    *config.Config
+	faults config.Faults
+	online error // what --online found
+}
+
+// check reads the configuration in file and everything that it names. The error says why file could
+// not be read.
+func check(ctx context.Context, file string, online bool, log *slog.Logger) (*findings, error) {
+	text, dir, err := config.ReadText(file)
+	if err != nil {
+		return nil, withCode(exitConfiguration, err)
+	}
+	found := &findings{file: file}
+	found.cfg, err = config.Examine(file, dir, text)
+	if err != nil && !errors.As(err, &found.faults) {
+		return nil, withCode(exitConfiguration, err)
+	}
+	valid := err == nil
+	found.faults = append(found.faults, configcheck.Files(found.cfg)...)
+	if !valid { // no state can be built
+		return found, nil
+	}
+	s, err := gate.Load(found.cfg, log, nil)
+	if err != nil {
+		found.faults = configcheck.Add(found.faults, found.cfg, err)
+		return found, nil
+	}
+	defer s.Close()
+	if online && len(found.faults) == 0 {
+		found.online = errors.Join(s.ReadOnce(ctx), s.Validator.CheckCredentials(ctx))
+	}
+	return found, nil
+}
+
+// print writes the findings as text, and returns the error for the exit code.
+func (f *findings) print(stdout, stderr io.Writer) error {
+	switch {
+	case len(f.faults) > 0:
+		fmt.Fprintln(stderr, f.faults.Err())
+		fmt.Fprintln(stderr, count(len(f.faults), "fault"))
+		return withCode(exitConfiguration, errReported)
+	case f.online != nil:
+		return f.online
+	}
+	_, err := fmt.Fprintf(stdout, "%s is valid: %d APIs, %d partners, %d authorization servers\n",
+		f.file, len(f.cfg.APIs), len(f.cfg.Partners.List), len(f.cfg.AuthorizationServers))
+	return err
+}
+
+// count returns n and what it counts: "1 fault", "2 faults".
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

@@ -1,0 +1,112 @@
+// Package configcheck looks at a configuration for the command check: at each file that it names, and
+// at settings that are valid and will hurt. It decides about no request, and serve does not use it.
+package configcheck
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/filewatch"
+	"github.com/tallygate/tallygate/internal/pemfile"
+)
+
+// Files returns a fault for each setting whose file cannot be read or does not hold what the setting
+// needs. cfg may have faults itself, so Files looks at each file alone: whether a key belongs to its
+// certificate, for example, is found when the gate's state is built.
+func Files(cfg *config.Config) config.Faults {
+	var faults config.Faults
+	for _, named := range cfg.NamedFiles() {
+		if err := checkFile(named); err != nil {
+			faults = append(faults, config.Fault{Position: cfg.Position(named.Setting), Path: named.Setting, Message: oneLine(err)})
+		}
+	}
+	return faults
+}
+
+// oneLine returns the text of err on one line, as faults need it.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
+var (
+	errEmpty   = errors.New("the file is empty")
+	errNotJSON = errors.New("the file is not a JWK Set: it is not JSON (RFC 7517 section 5)")
+)
+
+func checkFile(named config.NamedFile) error {
+	if err := filewatch.CheckFiles([]string{named.File}); err != nil { // a pipe would block the read
+		return err
+	}
+	content, err := os.ReadFile(named.File)
+	if err != nil {
+		return err
+	}
+	switch contentOf(named.Setting) {
+	case authorities:
+		_, err = pemfile.ParseAuthorities(named.File, content)
+	case certificates:
+		_, err = pemfile.ParseCertificates(named.File, content)
+	case chain:
+		err = pemfile.CheckChain(named.File, content)
+	case privateKey:
+		_, err = pemfile.ParseKey(named.File, content)
+	case keySet:
+		if !json.Valid(content) {
+			err = fmt.Errorf("%s: %w", named.File, errNotJSON)
+		}
+	case other:
+		if len(content) == 0 {
+			err = fmt.Errorf("%s: %w", named.File, errEmpty)
+		}
+	}
+	return err
+}
+
+// A content is what a file must hold.
+type content int
+
+const (
+	other        content = iota // a secret, or revocation lists
+	authorities                 // PEM certificates, all of authorities
+	certificates                // PEM certificates
+	chain                       // PEM certificates that a private key may follow
+	privateKey
+	keySet // a JWK Set
+)
+
+// contents has the content of files by the end of their settings' paths without indices. The first
+// row that fits counts.
+var contents = []struct {
+	end     string
+	content content
+}{
+	{"listener.client_certificates.trust", authorities},
+	{"trusted_proxies.certificates.trust", authorities},
+	{"partners.list.trust", authorities},
+	{"issuer.resource_servers.trust", authorities},
+	{"revocation.authorities", authorities},
+	{"revocation.exempt", authorities},
+	{".trust", certificates},
+	{".directory_trust", certificates},
+	{".keys.certificates", certificates},
+	{".certificate", chain},
+	{".key", privateKey},
+	{".key_file", privateKey},
+	{"issuer.signing.files", privateKey},
+	{".key_set.file", keySet},
+}
+
+var index = regexp.MustCompile(`\[\d+\]`)
+
+func contentOf(setting string) content {
+	setting = index.ReplaceAllString(setting, "")
+	for _, row := range contents {
+		if strings.HasSuffix(setting, row.end) {
+			return row.content
+		}
+	}
+	return other
+}
