@@ -22,9 +22,9 @@ const maxKeyID = 256
 type JWS struct {
 	Algorithm string         // alg; "" when absent or not a string
 	Type      string         // typ; the JSON text of a typ that is not a string
-	NamesType bool           // typ is present
+	NamesType bool           // typ is present and not null
 	KeyID     string         // kid
-	NamesKey  bool           // the header has a kid
+	NamesKey  bool           // kid is present and not null
 	Payload   jsontext.Value // the payload, not decoded further; it begins a JSON object
 	// JWK is the jwk of the header; nil when absent. Only DPoP proofs use it (RFC 9449 section 4.2),
 	// because a proof names the key that signed the proof. No token is verified with this key.
@@ -39,7 +39,7 @@ type JWS struct {
 type header struct {
 	Algorithm     jsontext.Value `json:"alg"`
 	Type          facts.Member   `json:"typ"`
-	KeyID         jsontext.Value `json:"kid"`
+	KeyID         facts.Member   `json:"kid"`
 	Critical      jsontext.Value `json:"crit"`
 	Base64Payload jsontext.Value `json:"b64"`
 	JWK           jsontext.Value `json:"jwk"`
@@ -104,7 +104,7 @@ func Parse(raw string) (*JWS, error) {
 		}
 	}
 	if t.NamesKey = h.KeyID != nil; t.NamesKey {
-		keyID, ok := facts.Text(h.KeyID)
+		keyID, ok := h.KeyID.Text()
 		if !ok || len(keyID) > maxKeyID {
 			return nil, access.Denyf(access.MalformedToken, "kid is not a string of at most %d bytes", maxKeyID)
 		}
