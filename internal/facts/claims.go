@@ -1,6 +1,7 @@
 package facts
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -47,6 +48,30 @@ func (m *Member) UnmarshalJSONFrom(decoder *jsontext.Decoder) error {
 
 // Text returns the string in m. ok is false if m is not a JSON string.
 func (m Member) Text() (string, bool) { return Text(jsontext.Value(m)) }
+
+// lastSecond is 9999-12-31T23:59:59Z, the last second that RFC 3339 can write. A later time is a
+// mistake and not a long lifetime.
+const lastSecond = 253_402_300_799
+
+var (
+	errNoNumber   = errors.New("is not a number")
+	errOutOfRange = errors.New("is out of range")
+)
+
+// Time returns the time in m, a NumericDate (RFC 7519 section 2): seconds since 1970, with an optional
+// fraction. It returns an error for another JSON value, and for a time before 1970 or after 9999.
+func (m Member) Time() (time.Time, error) {
+	if jsontext.Value(m).Kind() != jsontext.KindNumber {
+		return time.Time{}, errNoNumber
+	}
+	// Whole seconds up to lastSecond, 38 bits, are exact in 53 bits of mantissa.
+	n, err := strconv.ParseFloat(string(m), 64)
+	if err != nil || n < 0 || n > lastSecond {
+		return time.Time{}, errOutOfRange
+	}
+	seconds, fraction := math.Modf(n)
+	return time.Unix(int64(seconds), int64(fraction*1e9)), nil
+}
 
 // Read returns the claims of a token. server is the name of the authorization server that issued the
 // token. A claim of the wrong type makes the token malformed, and the error is an [access.Denial].
@@ -157,27 +182,15 @@ func (r *claimReader) list(claim string, m Member) []string {
 	return all
 }
 
-// lastSecond is 9999-12-31T23:59:59Z, the last second that RFC 3339 can write. A later time is a
-// mistake and not a long lifetime.
-const lastSecond = 253_402_300_799
-
-// time reads a NumericDate, RFC 7519 section 2: seconds since 1970, with an optional fraction.
 func (r *claimReader) time(claim string, m Member) time.Time {
 	if m == nil {
 		return time.Time{}
 	}
-	if jsontext.Value(m).Kind() != jsontext.KindNumber {
-		r.fail(claim, "is not a number")
-		return time.Time{}
+	t, err := m.Time()
+	if err != nil {
+		r.fail(claim, err.Error())
 	}
-	// Whole seconds up to lastSecond, 38 bits, are exact in 53 bits of mantissa.
-	n, err := strconv.ParseFloat(string(m), 64)
-	if err != nil || n < 0 || n > lastSecond {
-		r.fail(claim, "is out of range")
-		return time.Time{}
-	}
-	seconds, fraction := math.Modf(n)
-	return time.Unix(int64(seconds), int64(fraction*1e9))
+	return t
 }
 
 // scopes reads a claim with scopes: a string, split at spaces (RFC 6749 section 3.3), or an array with

@@ -9,12 +9,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"math"
-	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
@@ -202,17 +199,12 @@ func (c *Checker) checkClaims(p *claims, key access.Thumbprint, r *Request, now 
 	return identity(sha256.Sum256(append(key[:], id...))), until, nil
 }
 
-// lastSecond is 9999-12-31T23:59:59Z, the last second that RFC 3339 can write.
-const lastSecond = 253_402_300_799
-
-// checkAge checks iat, a NumericDate (RFC 7519 section 2), and returns when the proof becomes too old.
+// checkAge checks iat and returns when the proof becomes too old.
 func (c *Checker) checkAge(iat facts.Member, now time.Time) (until time.Time, _ error) {
-	seconds, err := strconv.ParseFloat(string(iat), 64)
-	if jsontext.Value(iat).Kind() != jsontext.KindNumber || err != nil || seconds < 0 || seconds > lastSecond {
-		return until, invalid("iat is not a time")
+	made, err := iat.Time()
+	if err != nil {
+		return until, invalid("iat %w", err)
 	}
-	whole, fraction := math.Modf(seconds)
-	made := time.Unix(int64(whole), int64(fraction*1e9))
 	maxAge := c.maxAge
 	if !made.After(c.earlierEnd) {
 		maxAge = c.earlier

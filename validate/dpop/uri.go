@@ -1,7 +1,10 @@
 package dpop
 
 import (
+	"fmt"
 	"strings"
+
+	"github.com/tallygate/tallygate/internal/ascii"
 )
 
 // sameURI reports whether htu is the URI https://authority path without its query and fragment, RFC
@@ -9,7 +12,7 @@ import (
 // RFC 3986 section 6.2.3.
 func sameURI(htu, authority, path string) bool {
 	scheme, rest, ok := strings.Cut(withoutQuery(htu), "://")
-	if !ok || !strings.EqualFold(scheme, "https") {
+	if !ok || !ascii.EqualFold(scheme, "https") {
 		return false
 	}
 	end := strings.IndexByte(rest, '/')
@@ -18,7 +21,7 @@ func sameURI(htu, authority, path string) bool {
 	}
 	got, gotOK := normalPath(rest[end:])
 	want, wantOK := normalPath(path)
-	return gotOK && wantOK && got == want && normalAuthority(rest[:end]) == normalAuthority(authority) && authority != ""
+	return gotOK && wantOK && got == want && ascii.EqualFold(withoutPort(rest[:end]), withoutPort(authority)) && authority != ""
 }
 
 func withoutQuery(uri string) string {
@@ -28,29 +31,13 @@ func withoutQuery(uri string) string {
 	return uri
 }
 
-// normalAuthority returns authority in lower case and without the port 443. User information stays,
+// withoutPort returns authority without the port 443 and without an empty port. User information stays,
 // so that an htu with user information never equals the authority of a request, which has none.
-func normalAuthority(authority string) string {
-	authority = asciiLower(authority)
+func withoutPort(authority string) string {
 	if host, ok := strings.CutSuffix(authority, ":443"); ok {
 		return host
 	}
 	return strings.TrimSuffix(authority, ":")
-}
-
-func asciiLower(s string) string {
-	for i := range len(s) {
-		if 'A' <= s[i] && s[i] <= 'Z' {
-			b := []byte(s)
-			for i, c := range b {
-				if 'A' <= c && c <= 'Z' {
-					b[i] = c + 'a' - 'A'
-				}
-			}
-			return string(b)
-		}
-	}
-	return s
 }
 
 // normalPath returns path with decoded unreserved characters, upper-case escapes and no dot segments.
@@ -72,41 +59,27 @@ func normalPath(path string) (string, bool) {
 }
 
 func normalEscapes(path string) (string, bool) {
-	const digits = "0123456789ABCDEF"
 	var b strings.Builder
 	for i := 0; i < len(path); i++ {
 		if path[i] != '%' {
 			b.WriteByte(path[i])
 			continue
 		}
-		if i+2 >= len(path) {
+		switch c, ok := ascii.Escaped(path[i:]); {
+		case !ok:
 			return "", false
-		}
-		high, low := strings.IndexByte(digits, upper(path[i+1])), strings.IndexByte(digits, upper(path[i+2]))
-		if high < 0 || low < 0 {
-			return "", false
-		}
-		if c := byte(high<<4 | low); isUnreserved(c) {
+		case isUnreserved(c):
 			b.WriteByte(c)
-		} else {
-			b.Write([]byte{'%', digits[high], digits[low]})
+		default:
+			fmt.Fprintf(&b, "%%%02X", c)
 		}
 		i += 2
 	}
 	return b.String(), true
 }
 
-func upper(c byte) byte {
-	if 'a' <= c && c <= 'f' {
-		return c - 'a' + 'A'
-	}
-	return c
-}
-
 // isUnreserved reports whether c is an unreserved character, RFC 3986 section 2.3.
-func isUnreserved(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~", c) >= 0
-}
+func isUnreserved(c byte) bool { return ascii.IsAlphanumeric(c) || strings.IndexByte("-._~", c) >= 0 }
 
 // withoutDots removes the dot segments of path, RFC 3986 section 5.2.4. path begins with a slash.
 func withoutDots(path string) string {
