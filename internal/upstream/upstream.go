@@ -1,5 +1,5 @@
-// Package upstream connects to the servers that APIs' requests go to. An [Upstream] is one API's
-// server with its connections; package http1 below it is the client for small HTTP/1.1 requests.
+// Package upstream connects to the servers of APIs. An [Upstream] is the server of one API with its
+// connections. Package http1 below it is the client for small HTTP/1.1 requests.
 package upstream
 
 import (
@@ -33,10 +33,10 @@ type Upstream struct {
 	Transport    Transport // sends the requests
 
 	madeFrom madeFrom
-	retired  atomic.Bool // a reload has replaced the Upstream, so that no new request comes
+	retired  atomic.Bool // a reload has replaced the Upstream, so no new request uses it
 }
 
-// madeFrom is what New makes an Upstream from.
+// madeFrom has the inputs from which New made an Upstream.
 type madeFrom struct {
 	settings config.Upstream
 	files    [sha256.Size]byte // digest of the files that settings names
@@ -56,15 +56,16 @@ func (u *Upstream) SameDestination(other *Upstream) bool {
 	return reflect.DeepEqual(from, other.madeFrom)
 }
 
-// New returns the Upstream of the API of that name, whose settings are c. It reads the files that c
-// names and opens no connection. Leases share the Upstream and its connections while settings and
-// files are the same. The last release closes each connection as it becomes idle.
+// New returns the Upstream of the API with this name, whose settings are c. It reads the files that c
+// names and opens no connection. While the settings and the files of an API do not change, all leases
+// share one Upstream with its connections. After the last lease is released, each connection is closed
+// when it becomes idle.
 func New(lease *reuse.Lease, name string, c config.Upstream, log *slog.Logger) (*Upstream, error) {
 	settings, files, err := clientTLS(&c.TLS)
 	if err != nil {
 		return nil, err
 	}
-	c.Requests = 0 // package proxy counts the requests; another limit needs no new connection
+	c.Requests = 0 // package proxy counts the requests, so a new limit needs no new connections
 	from := madeFrom{c, files}
 	return reuse.Acquire(lease, name, from, func(*Upstream) (*Upstream, error) { return from.open(settings, log), nil }, (*Upstream).retire)
 }
@@ -75,7 +76,7 @@ func (from madeFrom) open(settings *tls.Config, log *slog.Logger) *Upstream {
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	dial := dialer.DialContext
 	if socket := c.URL.Socket(); socket != "" {
-		u.Scheme, u.Host = "http", "localhost" // never resolved: dial ignores the address
+		u.Scheme, u.Host = "http", "localhost" // never resolved, because dial ignores the address
 		dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "unix", socket)
 		}
@@ -95,14 +96,14 @@ func (from madeFrom) open(settings *tls.Config, log *slog.Logger) *Upstream {
 		TLSClientConfig:       settings,
 		Protocols:             &protocols,
 		HTTP2: &http.HTTP2Config{
-			// The gate holds 256 KiB of a response for a slow client. The window of the connection
-			// stays large, so that many slow clients together do not stop the other streams on the
+			// The gate buffers at most 256 KiB of each response for a slow client. The window of the
+			// connection stays large, so that many slow clients do not stop the other streams on the
 			// connection.
 			MaxReceiveBufferPerStream: 256 << 10,
-			SendPingTimeout:           30 * time.Second, // notices a dead server; HTTP/1.1 has TCP keep-alives
+			SendPingTimeout:           30 * time.Second, // notices a server that no longer responds; HTTP/1.1 has TCP keep-alives
 			WriteByteTimeout:          30 * time.Second,
 		},
-		// The gate forwards bodies unchanged: it neither asks for gzip nor inflates.
+		// The gate forwards bodies unchanged: it neither requests gzip nor inflates responses.
 		DisableCompression: true,
 		// A busy sidecar has about 256 concurrent requests to its one upstream. Each idle connection
 		// holds about 8 KiB of buffers: 256 * 8 KiB = 2 MiB.
@@ -123,19 +124,20 @@ func (from madeFrom) open(settings *tls.Config, log *slog.Logger) *Upstream {
 	return u
 }
 
-// newHTTP1Transport returns the transport for most requests to u over HTTP/1.1. It has the limits of
-// general, to which it leaves the other requests.
+// newHTTP1Transport returns the transport for requests to u over HTTP/1.1. It has the limits of
+// general, and uses general for the requests that package http1 does not send.
 func newHTTP1Transport(general *http.Transport, u *Upstream, log *slog.Logger) *http1.Transport {
 	t := &http1.Transport{
-		BodyWait:         100 * time.Millisecond, // for a client that sends header and body in two writes, one right after the other
+		BodyWait:         100 * time.Millisecond, // long enough for a client that sends the body in a second write directly after the header
 		HandshakeTimeout: general.TLSHandshakeTimeout,
 		HeaderTimeout:    general.ResponseHeaderTimeout,
 		HeaderBytes:      general.MaxResponseHeaderBytes,
 		MaxIdle:          general.MaxIdleConns,
 		IdleTimeout:      general.IdleConnTimeout,
 		Fallback:         general,
-		// An unrequested second response comes right after the first, in the same write or the next.
-		// At 50,000 requests a second, 1 ms keeps 50,000/s * 1 ms = 50 of the 256 idle connections waiting.
+		// An unrequested second response comes directly after the first, in the same write or in the
+		// next. At 50,000 requests a second, 50,000/s * 1 ms = 50 of the 256 idle connections wait for
+		// the end of Settle.
 		Settle: time.Millisecond,
 		Unasked: func() {
 			log.Warn("upstream sent a response without a request; its connections are not reused for one minute", "upstream", u.madeFrom.settings.URL.Redacted())
@@ -153,8 +155,7 @@ func newHTTP1Transport(general *http.Transport, u *Upstream, log *slog.Logger) *
 	return t
 }
 
-// retire closes the idle connections. Each connection that becomes idle later is closed by
-// AfterRequest.
+// retire closes the idle connections. AfterRequest closes each connection that becomes idle later.
 func (u *Upstream) retire() {
 	u.retired.Store(true)
 	u.Transport.CloseIdleConnections()
@@ -174,8 +175,8 @@ func clientTLS(c *config.UpstreamTLS) (*tls.Config, [sha256.Size]byte, error) {
 	sum := sha256.New()
 	read := func(file config.Path) ([]byte, error) {
 		content, err := os.ReadFile(string(file))
-		// The length before each content keeps apart two series of files that differ only in where one
-		// file ends.
+		// The sum includes the length of each file. Without the lengths, two lists of files with the
+		// same bytes in total would have the same sum, although a file ends at another byte.
 		sum.Write(binary.BigEndian.AppendUint64(nil, uint64(len(content))))
 		sum.Write(content)
 		return content, err
@@ -207,7 +208,8 @@ func clientTLS(c *config.UpstreamTLS) (*tls.Config, [sha256.Size]byte, error) {
 		if err != nil {
 			return nil, [sha256.Size]byte{}, fmt.Errorf("reading certificate and key: %w", err)
 		}
-		// The upstream gets the configured certificate whichever authorities it names.
+		// The upstream gets the configured certificate, even if its list of acceptable authorities
+		// lacks the issuer of the certificate.
 		settings.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}
 	return settings, [sha256.Size]byte(sum.Sum(nil)), nil
@@ -215,8 +217,8 @@ func clientTLS(c *config.UpstreamTLS) (*tls.Config, [sha256.Size]byte, error) {
 
 var errNoHTTP2 = errors.New("the upstream does not speak HTTP/2")
 
-// onlyHTTP2 fails the handshake with a server that does not choose h2 by ALPN. net/http would speak
-// HTTP/1.1 to a server without ALPN.
+// onlyHTTP2 returns an error, which ends the handshake, if the server does not choose h2 by ALPN.
+// Without this check, net/http would use HTTP/1.1 with such a server.
 func onlyHTTP2(state tls.ConnectionState) error {
 	if state.NegotiatedProtocol != "h2" {
 		return errNoHTTP2

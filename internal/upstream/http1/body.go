@@ -8,21 +8,22 @@ import (
 	"sync/atomic"
 )
 
-// A responseBody is the body of a response. At its end the connection returns to the pool.
+// A responseBody is the body of a response. When it has been read to its end, the connection returns to
+// the pool.
 type responseBody struct {
 	body     io.ReadCloser
 	conn     *conn
 	socket   *socket // conn's socket, for Close
 	ctx      context.Context
 	reusable bool
-	arrived  bool        // the whole body had arrived when RoundTrip returned
-	settled  atomic.Bool // set by the goroutine that reuses or discards the connection
+	arrived  bool        // the whole body had been received when RoundTrip returned
+	settled  atomic.Bool // set by the goroutine that returns the connection to the pool or closes it
 	mu       sync.Mutex  // held during a read
-	err      error       // the error of all further reads; nil while the body has the connection
+	err      error       // the error of all further reads; nil while the body owns the connection
 }
 
-// Arrived reports whether the whole response body had been received when RoundTrip returned, so that
-// reading it does not wait. It reports false for a response of Transport.Fallback.
+// Arrived reports whether the whole response body had been received when RoundTrip returned. Reading
+// such a body does not wait. Arrived reports false for a response of Transport.Fallback.
 func Arrived(body io.ReadCloser) bool {
 	b, ok := body.(*responseBody)
 	return ok && b.arrived
@@ -41,11 +42,11 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	return n, b.err
 }
 
-// Close ends the connection unless the body has been read to its end, because the rest may be
-// endless.
+// Close closes the connection unless the body has been read to its end. It does not read the rest of
+// the body, because the rest may be endless.
 func (b *responseBody) Close() error {
 	if b.settled.CompareAndSwap(false, true) {
-		b.socket.sever() // makes a read in progress fail
+		b.socket.sever() // makes a running read fail
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

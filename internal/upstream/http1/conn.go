@@ -12,26 +12,27 @@ import (
 	"time"
 )
 
-// A conn is a connection to the server. It belongs to one request, or to the pool.
+// A conn is a connection to the server. It belongs to one request, to the body of its response, or to
+// the pool.
 type conn struct {
 	transport *Transport
 	socket    *socket
-	stream    net.Conn // the socket, or TLS over it
+	stream    net.Conn // the socket, or the TLS connection on the socket
 	state     *tls.ConnectionState
 	*buffers        // nil while the connection is idle
-	budget    int64 // bytes that may still be read
+	budget    int64 // number of bytes that Read may still return
 	received  bool  // part of a response has arrived
 	idleSince time.Time
 	unasked   [len(timeoutStatus)]byte // the first bytes that arrived while the connection was idle
 }
 
-// buffers are lent to a connection while it serves a request.
+// buffers are lent to a connection while the connection serves a request.
 type buffers struct {
 	in  *bufio.Reader
 	out *bufio.Writer
 }
 
-// http.Transport has the same sizes, 4 KiB each.
+// The buffers have the same sizes as in http.Transport, 4 KiB each.
 var spare = sync.Pool{New: func() any { return &buffers{bufio.NewReaderSize(nil, 4<<10), bufio.NewWriterSize(nil, 4<<10)} }}
 
 // connect opens a connection.
@@ -67,15 +68,15 @@ func (c *conn) begin(ctx context.Context) {
 	c.socket.begin(ctx, c.transport.HeaderTimeout)
 }
 
-// headerRead removes the limits that apply only to the header. The body may be slow, and when the
-// context ends no read may be in progress, so the context is watched from here on.
+// headerRead removes the limits that apply only to the header. The body may take long, so from now on
+// the end of the request's context closes the connection, which ends a running read.
 func (c *conn) headerRead() {
 	c.budget = math.MaxInt64
 	c.socket.watch()
 	c.socket.expect(time.Time{})
 }
 
-// Read reads up to the budget from the server.
+// Read reads from the server, but not more bytes than the budget allows.
 func (c *conn) Read(p []byte) (int, error) {
 	if c.budget <= 0 {
 		return 0, fmt.Errorf("the header of the answer is longer than %d bytes", c.transport.HeaderBytes)
@@ -90,10 +91,11 @@ func (c *conn) Read(p []byte) (int, error) {
 // connection.
 const timeoutStatus = "HTTP/1.1 408"
 
-// look reports whether the server has sent nothing since its last response and keeps the connection
-// open, and whether it has sent a response without a request. Such a response would be taken for
-// the response to the next request, which may be another client's. TLS records other than
-// application data also count as sent, because the data after them is not known.
+// look checks an idle connection. silent reports that the server keeps the connection open and has sent
+// nothing since its last response. unasked reports that the server has sent a response without a
+// request. The client of the next request, which may be another client, would get that response. If a
+// TLS record other than application data has arrived, silent is false, because the data after such a
+// record is not known.
 func (c *conn) look() (silent, unasked bool) {
 	c.socket.looking = true
 	n, err := c.stream.Read(c.unasked[:])
@@ -102,9 +104,8 @@ func (c *conn) look() (silent, unasked bool) {
 	return silent, n > 0 && string(c.unasked[:n]) != timeoutStatus
 }
 
-// rest is called when the response has been read. It keeps c for another request if the response
-// allows reuse and no bytes are left over: bytes after the response are a response without a
-// request.
+// rest is called when the response has been read. It keeps c for another request if the response allows
+// reuse and no bytes follow the response: such bytes are a response without a request.
 func (c *conn) rest(reusable bool) {
 	leftOver := c.in.Buffered() > 0
 	if leftOver {
@@ -117,14 +118,14 @@ func (c *conn) rest(reusable bool) {
 	}
 }
 
-// discard closes c, because the next bytes on c are not known.
+// discard closes c. It is called when the next bytes on c may belong to any response.
 func (c *conn) discard() {
 	c.socket.sever()
 	c.socket.unwatch()
 	c.release()
 }
 
-// release returns the buffers to the pool. No goroutine may read or write any more.
+// release returns the buffers to the pool. After the call, no goroutine may read from c or write to c.
 func (c *conn) release() {
 	c.in.Reset(nil)
 	c.out.Reset(nil)

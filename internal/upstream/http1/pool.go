@@ -7,28 +7,28 @@ import (
 	"time"
 )
 
-// sweepEvery is the time between two searches for idle connections that the server has closed or
-// that are too old. Each such connection uses a descriptor until then.
+// sweepEvery is the time between two searches for idle connections that the server has closed or that
+// are too old. Until the search, each such connection uses a file descriptor.
 const sweepEvery = 10 * time.Second
 
-// distrusted is the time during which no connection is used twice, after the server has sent a response
-// without a request. The server has a bug or took a request's body for another request, and is likely
-// to send such a response again.
+// distrusted is the time during which no connection is reused after the server has sent a response
+// without a request. Such a server has a bug, or took the body of a request for another request, and is
+// likely to send such a response again.
 const distrusted = time.Minute
 
-// A pool holds idle connections. No goroutine watches them: the pool checks a connection before its
-// use, and all connections every sweepEvery.
+// A pool holds idle connections. No goroutine reads from idle connections. The pool checks a connection
+// before its use, and checks all connections every sweepEvery.
 type pool struct {
 	mu    sync.Mutex
 	idle  []*conn   // in the order in which they became idle
-	until time.Time // the server is distrusted until then
+	until time.Time // until this time no connection is reused
 	timer *time.Timer
 }
 
-// take returns the most recently used connection that has been idle for t.Settle and is still
-// usable, or nil. The check of the connection finds a second response that arrived within that
-// time. The pool's lock is held, so no other goroutine uses the connection then. A second response
-// that arrives later cannot be told from the response to the next request.
+// take returns the most recently used connection that has been idle for t.Settle and is still usable,
+// or nil. take checks the connection, and finds a second response if one has arrived in this idle time.
+// A second response that arrives later cannot be told from the response to the next request. The check
+// holds the pool's lock, so no other goroutine uses the connection at that time.
 func (p *pool) take(t *Transport) *conn {
 	p.mu.Lock()
 	now := time.Now()
@@ -59,7 +59,7 @@ func (p *pool) take(t *Transport) *conn {
 	return taken
 }
 
-// distrust closes the idle connections, and for the time distrusted no connection becomes idle.
+// distrust closes the idle connections. For the time distrusted, the pool then takes no connections.
 func (t *Transport) distrust() {
 	p := &t.pool
 	p.mu.Lock()
@@ -75,7 +75,7 @@ func (t *Transport) distrust() {
 	}
 }
 
-// put adds c to the idle connections, or returns false.
+// put adds c to the idle connections. It returns false if the pool does not take c.
 func (p *pool) put(c *conn, t *Transport) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -90,7 +90,8 @@ func (p *pool) put(c *conn, t *Transport) bool {
 	return true
 }
 
-// sweep closes connections that are not usable, and runs again while the pool has connections.
+// sweep closes connections that are not usable. It runs again after sweepEvery while the pool has
+// connections.
 func (p *pool) sweep(t *Transport) {
 	var useless []*conn
 	unasked := false

@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// longestBody is the longest request body that this package sends: the content of one TLS record,
-// which a client sends at once.
+// longestBody is the longest request body that this package sends: the content of one TLS record, which
+// most clients send at once.
 const longestBody = 16 << 10
 
 var errLonger = errors.New("the request's body is longer than its Content-Length")
 
-// A prefetchedBody is the body of a request, read before the request is sent to the server. A slow
-// client therefore holds no connection, and the server never sees half of a request. One reader can
-// read the body while it arrives.
+// A prefetchedBody is the body of a request that is read before the request is sent to the server. A
+// slow client therefore occupies no connection, and the server never gets a part of a request. One
+// goroutine may read the body while the body still arrives.
 type prefetchedBody struct {
 	source  io.ReadCloser
 	length  int
@@ -28,7 +28,7 @@ type prefetchedBody struct {
 	read    int
 	err     error // the error of source; io.EOF if the body has the announced length
 	closed  bool
-	buffer  [longestBody + 1]byte // one byte more, to notice a body that is too long
+	buffer  [longestBody + 1]byte // one byte more than the longest body, to notice a longer body
 }
 
 var prefetchedBodies = sync.Pool{New: func() any {
@@ -66,7 +66,8 @@ func (a *prefetchedBody) fill() {
 	}
 }
 
-// waitComplete waits until the body has been read. It returns false if that takes longer than wait.
+// waitComplete waits until the body has been read. It returns false if wait has passed or ctx has ended
+// before.
 func (a *prefetchedBody) waitComplete(ctx context.Context, wait time.Duration) bool {
 	a.timer.Reset(wait)
 	defer a.timer.Stop()
@@ -79,8 +80,8 @@ func (a *prefetchedBody) waitComplete(ctx context.Context, wait time.Duration) b
 	return false
 }
 
-// fault returns the error of the read, nil for a complete body. fault, bytes and free may be called
-// only after waitComplete has returned true.
+// fault returns the error of reading the body, or nil for a complete body. The methods fault, bytes and
+// free may be called only after waitComplete has returned true.
 func (a *prefetchedBody) fault() error {
 	if isEnd(a.err) {
 		return nil
@@ -95,7 +96,7 @@ func (a *prefetchedBody) free() {
 	prefetchedBodies.Put(a)
 }
 
-// Read waits for bytes that have not arrived yet.
+// Read returns bytes of the body. It waits if the next bytes have not arrived yet.
 func (a *prefetchedBody) Read(p []byte) (int, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

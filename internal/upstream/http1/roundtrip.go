@@ -10,8 +10,8 @@ import (
 	"net/textproto"
 )
 
-// roundTrip sends r with body and returns the response. After that, c is in the pool or closed, or
-// belongs to the response's body.
+// roundTrip sends r with body and returns the response. Afterwards, c belongs to the body of the
+// response if there is one. Otherwise c is in the pool or closed.
 func (c *conn) roundTrip(r *http.Request, body []byte) (*http.Response, error) {
 	ctx := r.Context()
 	c.begin(ctx)
@@ -29,7 +29,7 @@ func (c *conn) roundTrip(r *http.Request, body []byte) (*http.Response, error) {
 		return answer, nil
 	}
 	arrived := answer.ContentLength >= 0 && answer.ContentLength <= int64(c.in.Buffered())
-	if !arrived { // no further read follows a body that has arrived
+	if !arrived { // a body that has arrived needs no further read from the connection
 		c.headerRead()
 	}
 	answer.Body = &responseBody{body: answer.Body, conn: c, socket: c.socket, ctx: ctx, reusable: reusable, arrived: arrived}
@@ -41,7 +41,7 @@ func (c *conn) roundTrip(r *http.Request, body []byte) (*http.Response, error) {
 func (c *conn) exchange(r *http.Request) (answer *http.Response, reusable bool, err error) {
 	unsent := r.Write(c.out)
 	if failed := c.out.Flush(); failed != nil {
-		unsent = failed // the plain error: net/http returns the error of Request.Write as an error of the body
+		unsent = failed // not wrapped: net/http reports an error of Request.Write as an error of the body
 	}
 	if unsent != nil && c.socket.sent == 0 {
 		return nil, false, unsent
@@ -50,14 +50,15 @@ func (c *conn) exchange(r *http.Request) (answer *http.Response, reusable bool, 
 	if unsent != nil && err != nil {
 		return nil, false, unsent
 	}
-	// A server that responds before it has read the whole body may refuse the rest (RFC 9112
-	// section 9.5).
+	// A server that responds before it has read the whole body may not read the rest (RFC 9112 section
+	// 9.5).
 	return answer, reusable && unsent == nil && (r.ContentLength == 0 || tookBody(answer.StatusCode)), err
 }
 
-// tookBody reports whether the status of a response says that the server has acted on the request,
-// and so has read its body. Servers refuse, redirect and fail without reading the body. They may
-// then take the body for the next request on the connection (RFC 9112 section 9.3).
+// tookBody reports whether the status of a response says that the server has processed the request, and
+// so has read its body. A server that refuses or redirects a request, or that fails, may not have read
+// the body. Such a server may take the body for the next request on the connection (RFC 9112 section
+// 9.3).
 func tookBody(status int) bool {
 	return status >= 200 && status <= 299 || status == http.StatusSeeOther
 }
@@ -72,7 +73,7 @@ func (c *conn) readHeader(r *http.Request) (answer *http.Response, reusable bool
 			return nil, false, err
 		}
 		header, _ := c.in.Peek(c.in.Buffered())
-		header = header[:max(0, bytes.Index(header, []byte("\r\n\r\n")))] // a complete header, which ReadResponse does not move in the buffer, or nothing
+		header = header[:max(0, bytes.Index(header, []byte("\r\n\r\n")))] // a complete header, which ReadResponse does not move in the buffer, or empty
 		answer, err := http.ReadResponse(c.in, r)
 		if err != nil {
 			return nil, false, err
@@ -90,9 +91,9 @@ func (c *conn) readHeader(r *http.Request) (answer *http.Response, reusable bool
 	}
 }
 
-// isRegular reports whether the connection may be reused after the response: the server keeps it
-// open, speaks HTTP/1.1 and frames the response in one way. HTTP/1.0 servers may not know chunks,
-// and other versions are not valid here.
+// isRegular reports whether the connection may be reused after the response: the server keeps the
+// connection open, uses HTTP/1.1, and frames the response in exactly one way. A server of HTTP/1.0 may
+// not know chunks, and other versions are invalid in this package.
 func isRegular(answer *http.Response, header []byte) bool {
 	if answer.Close || answer.ProtoMajor != 1 || answer.ProtoMinor != 1 || announcesTooMuch(answer) {
 		return false
@@ -101,8 +102,8 @@ func isRegular(answer *http.Response, header []byte) bool {
 }
 
 // announcesTooMuch reports whether a response announces a body although its status does not allow a
-// body, against RFC 9110 section 8.6 and RFC 9112 section 6.1. A server that announces a body may
-// send it, and its content would be taken for the next response.
+// body (RFC 9110 section 8.6 and RFC 9112 section 6.1). The server may send this body, and the gate
+// would take the body for the next response.
 func announcesTooMuch(answer *http.Response) bool {
 	if answer.StatusCode > 199 && answer.StatusCode != http.StatusNoContent {
 		return false
@@ -112,14 +113,16 @@ func announcesTooMuch(answer *http.Response) bool {
 }
 
 // isAmbiguous reports whether the received header of a chunked response has, or may have, a
-// Content-Length too. net/http ignores the Content-Length as it should, but the connection must not
-// be reused (RFC 9112 section 6.3). header is empty if the header arrived in pieces, because
-// net/http then overwrites the pieces in its buffer; such a header may have a Content-Length.
+// Content-Length too. net/http ignores the Content-Length, as RFC 9112 section 6.3 demands, but the
+// same section forbids reusing the connection. header is empty if the header arrived in pieces,
+// because net/http overwrites the pieces in its buffer. An empty header is ambiguous, because a
+// Content-Length may have been in it.
 func isAmbiguous(header []byte) bool {
 	return len(header) == 0 || bytes.Contains(bytes.ToLower(header), []byte("\ncontent-length"))
 }
 
-// wasStale reports whether r must be repeated after it failed with err on a reused connection.
+// wasStale reports whether r must be sent again on a new connection after it failed with err on the
+// reused connection c.
 func (c *conn) wasStale(r *http.Request, err error) bool {
 	var timeout net.Error
 	if c.received || errors.As(err, &timeout) && timeout.Timeout() {

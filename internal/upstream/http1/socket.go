@@ -11,24 +11,24 @@ import (
 	"time"
 )
 
-// unwatched is how long a request runs before the end of its context is watched. Most requests end
-// earlier, and starting and stopping the watch costs more than setting a deadline.
+// unwatched is how long a request runs before the socket watches the context of the request. Most
+// requests end earlier, and a deadline costs less than the start and the stop of the watch.
 const unwatched = 50 * time.Millisecond
 
-// A socket is a connection below TLS that can tell whether bytes have arrived.
+// A socket is a connection below TLS that can check, without waiting, whether bytes have arrived.
 type socket struct {
 	net.Conn
-	raw     syscall.RawConn // nil: the connection cannot tell
+	raw     syscall.RawConn // nil: the connection cannot be checked
 	look    func(uintptr)   // the method value readNow, allocated once
 	cut     func()          // the method value sever, allocated once
 	looking bool            // Read returns the bytes that have arrived and does not wait
-	noisy   bool            // a Read while looking found bytes
+	noisy   bool            // a call of Read while looking found bytes
 	sent    int64
 	records *records // nil without TLS
 
-	// The request that is under way.
-	ctx  context.Context // nil: the context is watched already, or there is no request
-	by   time.Time       // the deadline once the context is watched
+	// The fields of the current request.
+	ctx  context.Context // nil if there is no request, and after the start of the watch
+	by   time.Time       // the deadline after the start of the watch
 	stop func() bool     // stops the watch; nil: no watch runs
 
 	into []byte // parameter of readNow; n and err are its results
@@ -40,13 +40,13 @@ func newSocket(conn net.Conn) *socket {
 	s := &socket{Conn: conn}
 	s.look, s.cut = s.readNow, s.sever
 	if able, ok := conn.(syscall.Conn); ok {
-		s.raw, _ = able.SyscallConn() // fails only for a closed conn, and every later call fails too
+		s.raw, _ = able.SyscallConn() // fails only for a closed connection, on which every later call fails too
 	}
 	return s
 }
 
-// quiet is the error of a read that would have to wait. It is temporary, so that crypto/tls does
-// not make it permanent.
+// quiet is the error of a read that would have to wait. The error is temporary, because crypto/tls
+// returns any other error again on each later read.
 type quiet struct{}
 
 func (quiet) Error() string   { return "nothing has arrived" }
@@ -70,7 +70,7 @@ func (s *socket) Read(p []byte) (int, error) {
 		return 0, errBlind
 	}
 	s.into = p
-	// RawConn.Read would fail after a deadline that was set for another read.
+	// Unlike RawConn.Read, Control works even if the deadline of an earlier read has passed.
 	if err := s.raw.Control(s.look); err != nil {
 		return 0, err
 	}
@@ -87,7 +87,7 @@ func (s *socket) Read(p []byte) (int, error) {
 	return 0, io.EOF
 }
 
-// readNow reads from the descriptor, which does not block, like all descriptors of package net.
+// readNow reads from the descriptor without waiting: all descriptors of package net are non-blocking.
 func (s *socket) readNow(descriptor uintptr) {
 	s.n, s.err = syscall.Read(int(descriptor), s.into)
 }
@@ -103,16 +103,17 @@ func (s *socket) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// begin prepares s for a request with the context ctx, which must end within timeout.
+// begin prepares s for a request with the context ctx. Reads and writes fail once timeout has
+// passed.
 func (s *socket) begin(ctx context.Context, timeout time.Duration) {
 	now := time.Now()
 	s.sent, s.ctx, s.by = 0, ctx, now.Add(timeout)
 	s.expect(now.Add(min(timeout, unwatched)))
 }
 
-// waited reports whether a read or write that failed with err must be repeated: it met the deadline
-// at which the watch of the context begins. crypto/tls does not see the error, because it makes
-// every write error permanent.
+// waited reports whether a read or write that failed with err must be repeated, because it met the
+// deadline at which the watch of the context begins. The caller repeats it below crypto/tls, which
+// would return a write error again on each later write.
 func (s *socket) waited(err error) bool {
 	if err == nil || s.ctx == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
@@ -122,7 +123,7 @@ func (s *socket) waited(err error) bool {
 	return true
 }
 
-// watch makes the end of the request's context close s.
+// watch makes s close when the request's context ends.
 func (s *socket) watch() {
 	if s.ctx != nil {
 		s.stop = context.AfterFunc(s.ctx, s.cut)
@@ -130,8 +131,7 @@ func (s *socket) watch() {
 	}
 }
 
-// unwatch undoes begin. It reports whether s has not been closed by the end of the context, and
-// will not be.
+// unwatch undoes begin. It returns false if the end of the context has closed s or is about to close s.
 func (s *socket) unwatch() bool {
 	stop := s.stop
 	s.ctx, s.stop = nil, nil
@@ -144,20 +144,20 @@ func (s *socket) expect(deadline time.Time) { _ = s.SetDeadline(deadline) } // i
 // sever closes the connection at once. Any goroutine may call it.
 func (s *socket) sever() { _ = s.Conn.Close() }
 
-// isTorn reports whether only part of a TLS record has arrived. crypto/tls keeps that part until
-// the rest arrives, and no method of tls.Conn shows it.
+// isTorn reports whether only part of a TLS record has arrived. crypto/tls keeps that part until the
+// rest arrives, and tls.Conn has no method that reports it.
 func (s *socket) isTorn() bool {
 	return s.records != nil && (s.records.header > 0 || s.records.left > 0)
 }
 
-// records counts how much of the last TLS record has been read (RFC 8446 section 5.1).
+// records counts how many bytes of the current TLS record have been read (RFC 8446 section 5.1).
 type records struct {
 	header int     // bytes read of the record's header
 	length [2]byte // the last two bytes of the header: the length of the content
 	left   int     // bytes of the content that have not been read
 }
 
-// pass counts the bytes p, which have been read.
+// pass counts the bytes p, which have just been read.
 func (r *records) pass(p []byte) {
 	for len(p) > 0 {
 		if r.left > 0 {
@@ -165,7 +165,7 @@ func (r *records) pass(p []byte) {
 			r.left, p = r.left-n, p[n:]
 			continue
 		}
-		if r.header >= 3 { // after type and version
+		if r.header >= 3 { // the byte after the type and the version of the record
 			r.length[r.header-3] = p[0]
 		}
 		p = p[1:]

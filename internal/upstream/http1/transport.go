@@ -1,7 +1,7 @@
 // Package http1 sends requests to one server over HTTP/1.1, on the goroutine of the caller. An
-// http.Transport hands each request to a goroutine that writes it and takes the response from
-// another goroutine, which is about half of the cost of a small request. Requests that need those
-// goroutines go to an http.Transport.
+// http.Transport uses a goroutine to write a request and another goroutine to read its response, which
+// is about half of the cost of a small request. Requests that need these goroutines go to an
+// http.Transport.
 package http1
 
 import (
@@ -17,35 +17,37 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// A Transport is an http.RoundTripper for one server. All fields but TLS and Settle must be set
-// before the first use. It is safe for concurrent use. It calls Got1xxResponse of an
-// httptrace.ClientTrace and the functions that Request.Write calls, and no other.
+// A Transport is an http.RoundTripper for one server. All fields but TLS and Settle must be set before
+// the first use. It is safe for concurrent use. From an httptrace.ClientTrace, it calls only
+// Got1xxResponse and the functions that Request.Write calls.
 type Transport struct {
-	// Dial connects to the server and ignores the URLs of requests. A connection that is no
-	// syscall.Conn, as the connections of package net are, serves one request only.
+	// Dial connects to the server, whatever the URL of the request is. A connection should be a
+	// syscall.Conn, like the connections of package net. Any other connection serves only one request.
 	Dial func(context.Context) (net.Conn, error)
-	// TLS has the settings and the name of the server; nil for a server without TLS.
+	// TLS has the TLS settings and the name of the server. It is nil for a server without TLS.
 	TLS *tls.Config
-	// BodyWait is how long RoundTrip waits for the whole body of a request before it sends the
-	// request. The response then cannot come before the body has been read.
+	// BodyWait is how long RoundTrip waits for the whole body of a request before it sends the request.
+	// The server therefore cannot respond before the whole body has been read.
 	BodyWait time.Duration
-	// HandshakeTimeout bounds a TLS handshake. HeaderTimeout bounds the time in which a request is
-	// sent and the header of its response received.
+	// HandshakeTimeout bounds a TLS handshake. HeaderTimeout bounds the time to send a request and to
+	// receive the header of its response.
 	HandshakeTimeout, HeaderTimeout time.Duration
 	// HeaderBytes bounds the header of a response together with the informational responses
 	// before it.
 	HeaderBytes int64
-	// MaxIdle bounds the idle connections. Each is kept for IdleTimeout after its last use.
+	// MaxIdle bounds the number of idle connections. IdleTimeout bounds how long an idle connection is
+	// kept.
 	MaxIdle     int
 	IdleTimeout time.Duration
-	// Settle is how long a connection is not reused after a response, in case the server sends a
-	// second response to the same request. Zero: reuse at once.
+	// Settle is how long a connection is not reused after a response, so that the Transport notices a
+	// second response to the same request. With 0, connections are reused at once.
 	Settle time.Duration
-	// Unasked is called when the server has sent a response without a request. For a minute from
-	// the last such response on, each connection serves one request.
+	// Unasked is called when the server has sent a response without a request. For a minute after the
+	// last such response, no connection is reused.
 	Unasked func()
-	// Fallback sends the requests that are not eligible: with a body that is long, slow or of
-	// unknown length, with Expect, or with an upgrade. It also returns the errors of invalid requests.
+	// Fallback sends the requests that this package does not send: requests with Expect or an upgrade,
+	// and requests whose body is long, slow or of unknown length. It also returns the errors of invalid
+	// requests.
 	Fallback interface {
 		http.RoundTripper
 		CloseIdleConnections()
@@ -54,15 +56,15 @@ type Transport struct {
 	pool pool
 }
 
-// RoundTrip sends r and returns the response once its header has been read. The response body must
-// be read to its end or closed; any goroutine may close it at any time. RoundTrip returns the errors
-// of Dial, crypto/tls and the request body, possibly wrapped, and the cause of the request's context
-// after that has ended. The end of the context ends the request, or the body of its response, after
-// at most 50 ms.
+// RoundTrip sends r and returns the response once the header of the response has been read. The caller
+// must read the response body to its end or close it. Any goroutine may close the body at any time.
+// RoundTrip returns the errors of Dial, crypto/tls and the request body, possibly wrapped. If the
+// request's context has ended, it returns the cause of the context. The end of the context ends the
+// request, or the body of its response, after at most 50 ms.
 //
-// RoundTrip repeats a request on a new connection if the server has closed a reused connection before
-// it sent any byte of a response, as it may at any time (RFC 9112 section 9.5), and if either nothing
-// of the request was sent or its method is safe to repeat (RFC 9110 section 9.2.2).
+// A server may close a reused connection at any time (RFC 9112 section 9.5). If the server has done so
+// before it sent any byte of a response, RoundTrip repeats the request on a new connection, but only if
+// no byte of the request was sent or the method is safe to repeat (RFC 9110 section 9.2.2).
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if !eligible(r) {
 		return t.Fallback.RoundTrip(r)
@@ -90,7 +92,7 @@ func (t *Transport) CloseIdleConnections() {
 	t.Fallback.CloseIdleConnections()
 }
 
-// send sends r with body, at most twice.
+// send sends r with body. If a reused connection turns out to be closed, send may send r a second time.
 func (t *Transport) send(r *http.Request, body []byte) (*http.Response, error) {
 	ctx := r.Context()
 	if ctx.Err() != nil {
@@ -112,8 +114,8 @@ func (t *Transport) send(r *http.Request, body []byte) (*http.Response, error) {
 	return c.roundTrip(r, body)
 }
 
-// eligible reports whether this package may send r. It makes the checks of http.Transport that
-// Request.Write leaves out.
+// eligible reports whether this package may send r. It includes the checks that http.Transport makes
+// and Request.Write does not.
 func eligible(r *http.Request) bool {
 	none := r.Body == nil || r.Body == http.NoBody
 	if none != (r.ContentLength == 0) || r.ContentLength < 0 || r.ContentLength > longestBody || r.TransferEncoding != nil || len(r.Trailer) > 0 {
@@ -136,8 +138,8 @@ func eligible(r *http.Request) bool {
 
 func isInvalid(value string) bool { return !httpguts.ValidHeaderFieldValue(value) }
 
-// isSafe reports whether r may be sent twice. net/http also repeats requests with an Idempotency-Key;
-// whether the server honours that field is unknown to a proxy (RFC 9110 section 9.2.2).
+// isSafe reports whether r may be sent twice. net/http also repeats requests with an Idempotency-Key,
+// but a proxy does not know whether the server honours this field (RFC 9110 section 9.2.2).
 func isSafe(r *http.Request) bool {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
@@ -146,7 +148,7 @@ func isSafe(r *http.Request) bool {
 	return false
 }
 
-// withBody returns a copy of r with body, the whole request body.
+// withBody returns a copy of r whose body is body, the whole request body.
 func withBody(r *http.Request, body []byte) *http.Request {
 	if body == nil {
 		return r
