@@ -8,9 +8,9 @@ import (
 // maxDepth bounds the nesting of mappings and lists. Our configuration has ten levels.
 const maxDepth = 20
 
-// check finds the parts of YAML that are not supported, in all of n, also where no field is set:
-// explicit types, merge keys, keys that are not text, aliases inside the value that they name,
-// and deep nesting. ancestors are the nodes around n, outermost first.
+// check finds the unsupported parts of YAML anywhere in n, including values that set no field: explicit
+// types, merge keys, keys that are not text, aliases inside the value that they name, and deep nesting.
+// ancestors are the nodes around n, the outermost first.
 func (d *decoder) check(n *node, ancestors []*node) {
 	switch {
 	case len(ancestors) >= maxDepth:
@@ -51,7 +51,7 @@ func (d *decoder) checkKey(key *node) bool {
 	return false
 }
 
-// reject records a fault in n and makes decode skip it.
+// reject records a fault in n, and makes decode skip n.
 func (d *decoder) reject(n *node, format string, args ...any) {
 	d.fail(n, format, args...)
 	d.rejected[n] = true
@@ -72,7 +72,7 @@ func (d *decoder) path() string {
 		case s.list:
 			path = Index(path, s.index)
 		case s.key == "" || strings.Trim(s.key, "abcdefghijklmnopqrstuvwxyz0123456789_") != "":
-			path = Key(path, Quote(s.key)) // an unknown key, which can have any text
+			path = Key(path, Quote(s.key)) // an unknown key, which may be any text
 		default:
 			path = Key(path, s.key)
 		}

@@ -1,10 +1,10 @@
-// Package strictyaml decodes YAML into typed structs, and knows nothing of what they are for. It
-// differs from other decoders in four ways:
+// Package strictyaml decodes YAML into typed structs, whatever their purpose is. It differs from other
+// decoders in four ways:
 //
 //   - Unknown and repeated keys, merge keys, explicit types and further documents are faults.
 //   - Each type of value has one notation, and nothing in a value is expanded.
 //   - All faults are found in one pass, each with file, line, column and path.
-//   - The position of each value is kept, for faults that are found later.
+//   - The position of each value is kept, so that later checks can report it.
 package strictyaml
 
 import (
@@ -14,8 +14,9 @@ import (
 	"slices"
 )
 
-// maxAliased bounds the values that come from aliases, since a few lines can stand for billions.
-// The bound allows a list of ten values for each of 100,000 elements.
+// maxAliased bounds the number of values that come from aliases, because aliases inside aliases make a
+// few lines stand for billions of values. The bound allows a list of ten values for each of 100,000
+// elements.
 const maxAliased = 1_000_000
 
 // Options says how [Decode] treats the values of particular types. Every function may be nil.
@@ -23,18 +24,18 @@ type Options struct {
 	File     string      // the file name in positions
 	Defaults func(v any) // called with a pointer to each struct before its keys are decoded
 	Scalar   func(v any) // called with a pointer to each scalar after it was decoded
-	// Text returns the parser of the value that v points to, or nil for the type's own. It is for
-	// types that other packages declare.
+	// Text returns the parser of the value that v points to, or nil for the type's own parser. It is
+	// for types that other packages declare.
 	Text func(v any) encoding.TextUnmarshaler
 }
 
-// Decode decodes the one YAML document in text over the struct that v points to. A key sets the
-// field with that name in its yaml tag; fields without a tag come last in a struct and are left
-// alone. Lists are set as a whole. These types are scalars: string, bool, int, time.Duration and
-// every type with UnmarshalText. A struct that has both yaml tags and UnmarshalText is written
-// either way.
+// Decode decodes the only YAML document in text into the struct that v points to. A key sets the field
+// with that name in its yaml tag. Fields without a tag must be the last fields of a struct, and are not
+// changed. A list replaces the previous list as a whole. These types are scalars: string, bool, int,
+// time.Duration and every type with UnmarshalText. A struct that has both yaml tags and UnmarshalText
+// can be written as a mapping or as a scalar.
 //
-// After faults v is incomplete, and the Document says by Failed what is missing.
+// If there are faults, v is incomplete, and [Document.Failed] reports which values are missing.
 func Decode(text []byte, v any, o Options) (Document, Faults) {
 	root, faults := parse(o.File, text)
 	if faults != nil {
@@ -54,18 +55,18 @@ func Decode(text []byte, v any, o Options) (Document, Faults) {
 	return Document{file: o.File, root: at, failed: d.failed}, d.faults
 }
 
-// decoder sets a tree of values from nodes. It continues after a fault.
+// decoder sets Go values from the nodes of a document. It continues after a fault.
 type decoder struct {
 	options  Options
 	faults   Faults
 	steps    []step                    // the steps from the root to the current value
 	failed   map[string]bool           // paths of values that could not be decoded
-	rejected map[*node]bool            // nodes with a fault that check has found
-	keys     map[reflect.Type][]string // by struct type, filled by keysOf
+	rejected map[*node]bool            // nodes in which check has found a fault
+	keys     map[reflect.Type][]string // the result of keysOf for each struct type
 
-	aliasDepth int  // number of aliases on the way to the current value
+	aliasDepth int  // number of aliases around the current value
 	aliased    int  // number of values that came from aliases
-	stopped    bool // aliased exceeds maxAliased, so the tree is incomplete
+	stopped    bool // aliased exceeds maxAliased, so the decoded values are incomplete
 }
 
 // decode sets v from n and returns the locations of n and of all values inside it.
@@ -108,8 +109,8 @@ func (d *decoder) value(n *node, v reflect.Value) []location {
 	return nil
 }
 
-// pointer sets v to a new value from n. Empty text for a scalar leaves v nil, as if the key were
-// absent.
+// pointer sets v to a pointer to a new value from n. If the value is a scalar and n is empty, v stays
+// nil, as if the key were absent.
 func (d *decoder) pointer(n *node, v reflect.Value) []location {
 	fresh := reflect.New(v.Type().Elem())
 	if n.Kind == scalarNode && n.Tag != nullTag && n.Value == "" && d.isScalar(fresh.Interface()) {
@@ -119,8 +120,8 @@ func (d *decoder) pointer(n *node, v reflect.Value) []location {
 	return d.value(n, fresh.Elem())
 }
 
-// list sets the slice v from the elements of n. A faulty element stays in the list as the zero
-// value, so that the paths of the other elements are right.
+// list sets the slice v from the elements of n. For a faulty element the slice has a zero value, so
+// that the other elements keep their indexes and so their paths.
 func (d *decoder) list(n *node, v reflect.Value) []location {
 	v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
 	inside := make([]location, len(n.Content))
@@ -161,8 +162,9 @@ func (d *decoder) mapping(n *node, v reflect.Value) []location {
 	return inside
 }
 
-// unknownKey records a key that is not among keys. The value of the key that was probably meant
-// is marked as failed, so that its absence is no second fault.
+// unknownKey records a fault for a key that is not in keys. If the key looks like a misspelling of a
+// known key, the value of the known key is marked as failed, so that its absence is not reported as
+// another fault.
 func (d *decoder) unknownKey(key *node, keys []string) {
 	d.fault(key, "unknown key %s%s", Quote(key.Value), DidYouMean(key.Value, keys))
 	if meant := suggest(key.Value, keys); meant != "" {
@@ -170,8 +172,8 @@ func (d *decoder) unknownKey(key *node, keys []string) {
 	}
 }
 
-// keysOf returns the keys of the struct type t, in the order of its fields: the i-th key sets the
-// i-th field. Other types have no keys.
+// keysOf returns the keys of the struct type t in the order of its fields: the i-th key sets the i-th
+// field. A type that is not a struct has no keys.
 func (d *decoder) keysOf(t reflect.Type) []string {
 	if keys, ok := d.keys[t]; ok || t.Kind() != reflect.Struct {
 		return keys
@@ -199,8 +201,8 @@ func (d *decoder) fault(n *node, format string, args ...any) {
 	})
 }
 
-// fail records a fault that leaves the current value unset. Later checks report no fault that only
-// follows from it.
+// fail records a fault that leaves the current value unset. It marks the value as failed, so that later
+// checks do not report faults that only follow from the missing value.
 func (d *decoder) fail(n *node, format string, args ...any) {
 	d.fault(n, format, args...)
 	d.failed[d.path()] = true

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Position is a position in a file. Line and Column count from 1. Both are 0 for a value that
-// does not come from a file.
+// Position is a position in a file. Line and Column count from 1. Both are 0 if the value does not come
+// from a file.
 type Position struct {
 	File         string
 	Line, Column int
@@ -18,20 +18,20 @@ func (p Position) String() string {
 	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
 }
 
-// Document says where the values of a decoded document are and which could not be decoded. Paths
-// are spelled as in [Fault]: partners.list[0].applications[1].apis[0]. The zero Document stands
-// for values that do not come from a file. A Document is safe for concurrent use.
+// Document has the positions of the values in a decoded document, and the paths of values that could
+// not be decoded. Paths have the form of [Fault.Path]: partners.list[0].applications[1].apis[0]. The
+// zero Document stands for values that do not come from a file. A Document is safe for concurrent use.
 type Document struct {
 	file   string
 	root   location
 	failed map[string]bool // paths of values that could not be decoded
 }
 
-// File returns the name that was passed to [Decode].
+// File returns the file name that was passed to [Decode].
 func (d *Document) File() string { return d.file }
 
-// Position returns the position of the value at path. For an absent value it is the position of
-// the nearest mapping or list around it, and in the zero Document the zero Position.
+// Position returns the position of the value at path. If the value is absent, it returns the position
+// of the nearest mapping or list around the path. In the zero Document it returns the zero Position.
 func (d *Document) Position(path string) Position {
 	if d.file == "" {
 		return Position{}
@@ -46,7 +46,7 @@ func (d *Document) Has(path string) bool {
 	return ok
 }
 
-// Failed reports whether the value at path, or a value around it, could not be decoded.
+// Failed reports whether decoding failed for the value at path or for a value around it.
 func (d *Document) Failed(path string) bool {
 	if len(d.failed) == 0 {
 		return false
@@ -59,8 +59,7 @@ func (d *Document) Failed(path string) bool {
 	return d.failed[""]
 }
 
-// Complete reports whether the value at path and all values inside it were decoded, or are
-// absent.
+// Complete reports whether the value at path and all values inside it are either decoded or absent.
 func (d *Document) Complete(path string) bool {
 	for failed := range d.failed {
 		if strings.HasPrefix(failed, path) {
@@ -70,15 +69,16 @@ func (d *Document) Complete(path string) bool {
 	return !d.Failed(path)
 }
 
-// location is the position of a value, and the locations of the values inside it. A file with
-// 100,000 applications has about two million, hence the narrow numbers and no maps.
+// location is the position of a value, and the locations of the values inside it. A file with 100,000
+// applications has about two million locations, so location has narrow numbers and no maps.
 type location struct {
 	line, column int32
 	key          string     // the key in a mapping; "" in a list
-	inside       []location // in a list, by index
+	inside       []location // the locations of a list are in the order of their indexes
 }
 
-// find returns the location at path, or the nearest location around it and false.
+// find returns the location at path. If no value is at path, it returns the nearest location around
+// path, and false.
 func (l *location) find(path string) (*location, bool) {
 	for path != "" {
 		var step string
@@ -92,7 +92,7 @@ func (l *location) find(path string) (*location, bool) {
 	return l, true
 }
 
-// child returns the location of a mapping's key or a list's index, or nil.
+// child returns the location of the value with the given key or index inside l, or nil.
 func (l *location) child(step string) *location {
 	if i, err := strconv.Atoi(step); err == nil {
 		if i >= len(l.inside) || l.inside[i].key != "" {
@@ -108,7 +108,7 @@ func (l *location) child(step string) *location {
 	return nil
 }
 
-// splitPath splits the first step off a path: "apis[0].name" into "apis" and "[0].name",
+// splitPath splits the first step off a path. It splits "apis[0].name" into "apis" and "[0].name", and
 // "[0].name" into "0" and "name".
 func splitPath(path string) (step, rest string) {
 	if inner, ok := strings.CutPrefix(path, "["); ok {
@@ -135,7 +135,7 @@ func Index(path string, i int) string {
 	return path + "[" + strconv.Itoa(i) + "]"
 }
 
-// Parent returns the path of the mapping or list around the value at path, "" for the root.
+// Parent returns the path of the mapping or list around the value at path. The root has the path "".
 func Parent(path string) string {
 	return path[:max(strings.LastIndexAny(path, ".["), 0)]
 }

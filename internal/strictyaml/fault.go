@@ -10,10 +10,10 @@ import (
 type Fault struct {
 	Position
 	Path    string // path of the value, such as apis[0].routes[1].path; "" for the file as a whole
-	Message string // a sentence on one line; it quotes no more of the file than a name
+	Message string // a sentence on one line; it quotes at most a name from the file
 }
 
-// Error returns f as file:line:column: path: message. Unknown parts are left out.
+// Error returns f as file:line:column: path: message. It omits unknown parts.
 func (f Fault) Error() string {
 	var b strings.Builder
 	if f.Line > 0 {

@@ -11,7 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Only this file uses the YAML library, and only its parser. The decoder decides what a node
+// Only this file uses the YAML library, and only the library's parser. The decoder decides what a node
 // means.
 type (
 	node = yaml.Node
@@ -25,7 +25,7 @@ const (
 	aliasNode   = yaml.AliasNode
 )
 
-// The tags that the parser gives to words without quotation marks.
+// The tags that the parser gives to scalars without quotation marks.
 const (
 	nullTag  = "!!null"
 	boolTag  = "!!bool"
@@ -37,8 +37,8 @@ const (
 // hasTag reports whether n has an explicit type, such as !!binary.
 func hasTag(n *node) bool { return n.Style&yaml.TaggedStyle != 0 }
 
-// parse returns the root of the one YAML document in text, or the faults that make the text
-// unreadable as a whole. file is the name in positions.
+// parse returns the root of the only YAML document in text, or the faults that keep the text from being
+// read at all. file is the file name in positions.
 func parse(file string, text []byte) (*node, Faults) {
 	if faults := checkText(file, text); faults != nil {
 		return nil, faults
@@ -60,8 +60,8 @@ func parse(file string, text []byte) (*node, Faults) {
 	return document.Content[0], nil
 }
 
-// The texts of the parser's errors. They have a line but no column: the line counts from 1 for a
-// wrong token and from 0 for a wrong order of tokens. The error about an alias has no line.
+// The texts of the parser's errors. An error has a line but no column. The line counts from 1 for a
+// wrong token, and from 0 for a wrong order of tokens. The error about an alias has no line.
 var (
 	yamlError    = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
 	orderError   = regexp.MustCompile(`^did not find expected (key|node content|'-' indicator|',' or .*|<.*>)$`)
@@ -85,8 +85,8 @@ func syntaxFault(file string, text []byte, err error) Fault {
 	return Fault{Position: Position{file, max(line, 1), column}, Message: "not valid YAML: " + message}
 }
 
-// checkText finds faults that the parser reports poorly or not at all: bytes that are not UTF-8,
-// and tabs in the indentation, one fault for each line.
+// checkText finds faults that the parser reports with a poor message or not at all: bytes that are not
+// UTF-8, and tabs in the indentation. It reports one fault for each line.
 func checkText(file string, text []byte) (faults Faults) {
 	line := 0
 	for l := range bytes.Lines(text) {

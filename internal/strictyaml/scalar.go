@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// isScalar reports whether the value that target points to is written as one word.
+// isScalar reports whether the value that target points to is written as a scalar.
 func (d *decoder) isScalar(target any) bool {
 	switch target.(type) {
 	case *time.Duration, *bool, *int, *string:
@@ -17,7 +17,8 @@ func (d *decoder) isScalar(target any) bool {
 	return d.parser(target) != nil
 }
 
-// parser returns the UnmarshalText for the value that target points to, or nil.
+// parser returns the value whose UnmarshalText parses text for target, or nil if target has no such
+// method.
 func (d *decoder) parser(target any) encoding.TextUnmarshaler {
 	if d.options.Text != nil {
 		if p := d.options.Text(target); p != nil {
@@ -28,9 +29,9 @@ func (d *decoder) parser(target any) encoding.TextUnmarshaler {
 	return p
 }
 
-// scalar sets the value that target points to from n. Text is taken unchanged, also where YAML
-// would read a number or a boolean: a version may be written 1.2, a name yes. Placeholders are
-// not expanded.
+// scalar sets the value that target points to from n. A string gets the text unchanged, even if YAML
+// would read the text as a number or a boolean: a version may be written 1.2, and a name may be written
+// yes. Placeholders are not expanded.
 func (d *decoder) scalar(n *node, target any) {
 	if n.Kind != scalarNode || n.Tag == nullTag {
 		d.fail(n, "expected %s, got %s", expected(target), kindOf(n))
@@ -57,7 +58,7 @@ func (d *decoder) setScalar(n *node, target any) (err error) {
 			err = strconv.ErrSyntax
 		}
 	case *int:
-		// Decimal only: some readers take 010 for eight, others for ten.
+		// Only decimal notation is accepted: some YAML readers read 010 as eight, others as ten.
 		if *t, err = strconv.Atoi(n.Value); n.Tag != intTag || strconv.Itoa(*t) != n.Value {
 			err = strconv.ErrSyntax
 		}
@@ -70,7 +71,7 @@ func (d *decoder) setScalar(n *node, target any) (err error) {
 	return nil
 }
 
-// expected names the notation of the type of target, for a message.
+// expected describes, for a message, how a value of the type of target is written.
 func expected(target any) string {
 	switch target.(type) {
 	case *time.Duration:
@@ -83,7 +84,7 @@ func expected(target any) string {
 	return "text"
 }
 
-// kindOf names the kind of n, for a message.
+// kindOf describes the kind of n for a message.
 func kindOf(n *node) string {
 	switch {
 	case n.Kind == mappingNode:
@@ -100,7 +101,7 @@ func kindOf(n *node) string {
 	return "text"
 }
 
-// expect reports whether n is of kind, mapping or list, and records a fault if it is not.
+// expect reports whether n is of the given kind, a mapping or a list. If not, it records a fault.
 func (d *decoder) expect(n *node, kind kind) bool {
 	if n.Kind == kind {
 		return true

@@ -5,22 +5,22 @@ import (
 	"strings"
 )
 
-// The bounds of the search for a suggestion, so that a file with a hundred thousand wrong names
-// is refused as fast as any other.
+// The bounds of the search for a suggestion. With them, a file with a hundred thousand wrong names is
+// refused as fast as any other file.
 const (
-	maxSuggestedLength = 64   // bytes of either name, the longest name in our configuration
-	MaxCandidates      = 1000 // the maximum of known names; with more, DidYouMean suggests nothing
+	maxSuggestedLength = 64   // maximum length of either name in bytes, the length of the longest name in our configuration
+	MaxCandidates      = 1000 // maximum number of known names; with more names, DidYouMean suggests nothing
 )
 
-// suggest returns the known name that word most likely stands for, or "" if no name is within an
-// edit distance of 1 + len(word)/4.
+// suggest returns the known name that word most likely stands for, or "" if all names have an edit
+// distance of more than 1 + len(word)/4.
 func suggest(word string, known []string) string {
 	if len(word) > maxSuggestedLength || len(known) > MaxCandidates {
 		return ""
 	}
 	best, least := "", 1+len(word)/4
 	for _, k := range known {
-		// At a distance of len(k), k shares nothing with word.
+		// With a distance of len(k), k and word have no letter in common.
 		if d := editDistance(strings.ToLower(word), strings.ToLower(k)); d <= least && d < len(k) {
 			if d < least || best == "" {
 				best, least = k, d
@@ -30,8 +30,8 @@ func suggest(word string, known []string) string {
 	return best
 }
 
-// editDistance returns how many letters must be added, dropped, replaced or swapped with the next
-// to turn a into b (the optimal string alignment distance).
+// editDistance returns the number of letters that must be added, dropped, replaced or swapped with the
+// next letter to turn a into b (the optimal string alignment distance).
 func editDistance(a, b string) int {
 	if len(b) > maxSuggestedLength {
 		return len(b)
@@ -57,7 +57,7 @@ func editDistance(a, b string) int {
 	return row[len(b)]
 }
 
-// DidYouMean returns the end of a message about an unknown word: a suggestion out of known, or "".
+// DidYouMean returns the end of a message about an unknown word: a suggestion from known, or "".
 func DidYouMean(word string, known []string) string {
 	if s := suggest(word, known); s != "" {
 		return fmt.Sprintf(", did you mean %q?", s)

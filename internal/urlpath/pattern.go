@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Pattern is the path pattern of a route: literal segments, {name} for exactly one segment, and
-// /** at the end for one or more. Patterns are compared with the decoded segments of a path, one
-// by one and exactly. They are no regular expressions.
+// Pattern is the path pattern of a route. It has literal segments, {name} for exactly one segment, and
+// /** at its end for one or more segments. A pattern is compared with the decoded segments of a path,
+// segment by segment and exactly. It is no regular expression.
 type Pattern struct {
 	text     string
 	segments []Segment
@@ -37,14 +37,14 @@ func (p Pattern) String() string { return p.text }
 // Segments returns the pattern's segments. The caller must not change them.
 func (p Pattern) Segments() []Segment { return p.segments }
 
-// Shape returns a key for comparison: two patterns have the same key if and only if they match
+// Shape returns a key for comparing patterns: two patterns have the same key if and only if they match
 // the same paths. The names of {name} segments and the spelling of escapes make no difference.
 func (p Pattern) Shape() string {
 	var b strings.Builder
 	for _, s := range p.segments {
 		switch s.Kind {
 		case Literal:
-			b.WriteString("/=" + s.Literal) // "=", since a literal may be "{}" or "**"
+			b.WriteString("/=" + s.Literal) // "=" keeps a literal "{}" or "**" apart from the other kinds
 		case Parameter:
 			b.WriteString("/{}")
 		case CatchAll:
@@ -64,9 +64,9 @@ func (p *Pattern) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// ParsePattern parses a pattern. A literal is written plainly or percent-encoded and must pass
-// [DecodeSegment]: otherwise no request could match it. A trailing slash is an empty last
-// segment, so "/a" and "/a/" are two patterns. Errors quote the pattern.
+// ParsePattern parses a pattern. A literal is written in plain text or percent-encoded. [DecodeSegment]
+// must accept it, because otherwise no request could match the pattern. A trailing slash is an empty
+// last segment, so "/a" and "/a/" are two patterns. Errors quote the pattern.
 func ParsePattern(s string) (Pattern, error) {
 	if !strings.HasPrefix(s, "/") {
 		return Pattern{}, errors.New(`a path pattern starts with "/"`)
@@ -94,11 +94,11 @@ func ParsePattern(s string) (Pattern, error) {
 }
 
 // mustEscape lists further bytes that a literal must escape, although a request may contain some of
-// them unescaped. Such a byte in a pattern is usually meant as a wildcard, a regular expression or
-// a query, and patterns have none of these.
+// these bytes unescaped. An operator who writes such a byte in a pattern usually means a wildcard, a
+// regular expression or a query, none of which a pattern can have.
 const mustEscape = "*?#[]^|"
 
-// parseSegment returns the segment written as part and, for {name}, the name.
+// parseSegment parses part, a segment of a pattern. For {name}, it also returns the name.
 func parseSegment(part string) (Segment, string, error) {
 	if part == "**" {
 		return Segment{Kind: CatchAll}, "", nil
@@ -130,8 +130,8 @@ func isParameterName(name string) bool {
 	return name != ""
 }
 
-// escapePlain escapes the bytes that a request would have to escape, so that a literal can be
-// written in plain text, such as "/grüße".
+// escapePlain escapes the bytes that a request would have to escape. An operator can therefore write a
+// literal in plain text, such as "/grüße".
 func escapePlain(s string) string {
 	var b strings.Builder
 	for _, c := range []byte(s) {

@@ -1,6 +1,6 @@
-// Package urlpath has the one rule for the segments of URL paths, and path patterns that obey it.
-// Two servers never read an accepted segment in two ways: the upstream sees what a pattern matched.
-// The package does no I/O, and all its functions are safe for concurrent use.
+// Package urlpath defines which segments of URL paths are accepted, and the path patterns of such
+// segments. All servers decode an accepted segment to the same text, so the upstream sees the same path
+// that a pattern matched. The package does no I/O, and all its functions are safe for concurrent use.
 package urlpath
 
 import (
@@ -12,8 +12,8 @@ import (
 	"github.com/tallygate/tallygate/internal/ascii"
 )
 
-// Reasons why a segment is not canonical. No reason quotes the segment, which may come from a
-// request, because the text goes to the log.
+// The reasons why a segment is not canonical. A reason does not quote the segment, because the segment
+// may come from a request and the text of the reason goes to the log.
 var (
 	errDotSegment     = errors.New(`a "." or ".." segment is not canonical`)
 	errSegmentByte    = errors.New("a byte that must be percent-encoded, or a semicolon, is not canonical")
@@ -29,8 +29,8 @@ var (
 const (
 	// RFC 3986 section 2.3.
 	unreserved = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
-	// The rest of pchar, RFC 3986 section 3.3, without ";". Some servers end the segment at ";"
-	// (matrix parameters), others do not.
+	// The rest of pchar (RFC 3986 section 3.3) without ";". Some servers end the segment at ";" (matrix
+	// parameters), and other servers do not.
 	otherSegmentBytes = "!$&'()*+,=:@"
 )
 
@@ -46,14 +46,14 @@ func byteSet(s string) (set [256]bool) {
 	return set
 }
 
-// DecodeSegment percent-decodes one segment of a path, once. Route patterns and requests are
-// both read by it. The error says why two servers may read raw differently:
+// DecodeSegment percent-decodes one segment of a path, once. It decodes the segments of route patterns
+// and of requests. The error says why two servers may decode raw to different texts:
 //
 //   - raw is a dot segment;
-//   - it has a byte that is no pchar of RFC 3986, or ";" or "\";
-//   - it has an escape of "/", "\", ";", a control character, an unreserved character or
-//     another escape;
-//   - its text is not UTF-8, or begins or ends with a space.
+//   - raw has a byte that is no pchar of RFC 3986, or ";" or "\";
+//   - raw has an escape of "/", "\", ";", a control character, an unreserved character or another
+//     escape;
+//   - the text of raw is not UTF-8, or begins or ends with a space.
 //
 // A segment without escapes is returned unchanged, without an allocation.
 func DecodeSegment(raw string) (string, error) {
@@ -80,8 +80,8 @@ func DecodeSegment(raw string) (string, error) {
 	return decodeEscapes(raw, escapes)
 }
 
-// checkEscape checks the escape at the start of s. Bytes beyond ASCII pass: only together
-// with their neighbours are they UTF-8 or not.
+// checkEscape checks the escape at the start of s. It accepts bytes beyond ASCII, because only several
+// bytes together show whether they are UTF-8.
 func checkEscape(s string) error {
 	c, ok := ascii.Escaped(s)
 	switch {
@@ -99,8 +99,8 @@ func checkEscape(s string) error {
 	return nil
 }
 
-// decodeEscapes decodes raw, each of whose escapes has passed checkEscape, and checks the
-// resulting text as a whole.
+// decodeEscapes decodes raw and checks the decoded text. checkEscape must have accepted each escape in
+// raw.
 func decodeEscapes(raw string, escapes int) (string, error) {
 	var b strings.Builder
 	b.Grow(len(raw) - 2*escapes)

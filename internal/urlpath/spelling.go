@@ -9,8 +9,8 @@ import (
 	"github.com/tallygate/tallygate/internal/ascii"
 )
 
-// Spellings is a set of spellings that [DecodeSegment] refuses because servers read them
-// differently, and that an API may allow nevertheless.
+// Spellings is a set of spellings that [DecodeSegment] refuses, because servers decode them
+// differently. An API may allow them nevertheless.
 type Spellings uint8
 
 // The spellings.
@@ -26,13 +26,13 @@ const (
 type Decoded struct {
 	Text       string
 	Parameters int       // where the first ";" that is not escaped is in Text; len(Text) without one
-	Used       Spellings // the spellings of the segment that DecodeSegment refuses
+	Used       Spellings // the spellings in the segment that DecodeSegment refuses
 }
 
-// DecodeSpelled decodes raw as [DecodeSegment] does, and also accepts the spellings in allowed. It
-// refuses with every spelling: a broken escape, an escape of an escape, a backslash, a control
-// character, an overlong form of UTF-8, and a segment that some server reads as a dot segment or as
-// nothing.
+// DecodeSpelled decodes raw as [DecodeSegment] does, and also accepts the spellings in allowed. Even
+// with all spellings allowed, it refuses a broken escape, an escape of an escape, a backslash, a
+// control character, an overlong form of UTF-8, and a segment that some server reads as a dot segment
+// or as an empty segment.
 func DecodeSpelled(raw string, allowed Spellings) (Decoded, error) {
 	text, err := DecodeSegment(raw)
 	if err == nil || allowed == 0 {
@@ -48,7 +48,7 @@ func DecodeSpelled(raw string, allowed Spellings) (Decoded, error) {
 	return d, nil
 }
 
-// decodeAny decodes raw and finds its spellings.
+// decodeAny decodes raw and finds the spellings in it.
 func decodeAny(raw string) (d Decoded, err error) {
 	var b strings.Builder
 	d.Parameters = -1
@@ -98,7 +98,8 @@ func decodeAny(raw string) (d Decoded, err error) {
 	return d, checkSpelled(d.Text)
 }
 
-// checkSpelled returns why text, decoded once, is refused with every spelling.
+// checkSpelled returns the error if text, a segment that was decoded once, is refused even with all
+// spellings allowed.
 func checkSpelled(text string) error {
 	valid := strings.ToValidUTF8(text, "")
 	for i := range len(text) {
@@ -140,8 +141,8 @@ func readsAsDots(text string) bool {
 	return false
 }
 
-// readsAsEmpty reports whether a server with the habits below, other than dropsInvalid, reads nothing
-// in text, or in a part of it before a ";".
+// readsAsEmpty reports whether a server with any of the habits below except dropsInvalid reads an empty
+// segment in text.
 func readsAsEmpty(text string) bool {
 	empty := true
 	for part := range strings.SplitSeq(text, "/") {
@@ -154,8 +155,8 @@ func readsAsEmpty(text string) bool {
 	return empty
 }
 
-// isOverlong reports whether s starts with an overlong form of UTF-8 (RFC 3629 section 3), which a
-// lenient server decodes to a shorter character, such as C0 AF to "/".
+// isOverlong reports whether s starts with an overlong form of UTF-8 (RFC 3629 section 3). A lenient
+// server decodes an overlong form to a shorter character, for example C0 AF to "/".
 func isOverlong(s string) bool {
 	if len(s) < 2 || s[1]&0xC0 != 0x80 {
 		return false
@@ -175,21 +176,22 @@ func isOverlong(s string) bool {
 	return false
 }
 
-// The habits of servers that read one path differently. A server has any combination of them.
+// The habits by which servers read the same path differently. A server may have any combination of
+// habits.
 const (
-	splitsSlashes     = 1 << iota // decodes the path before it is split into segments
+	splitsSlashes     = 1 << iota // decodes the path before splitting it into segments
 	mergesSlashes                 // drops empty segments that come from the other habits
-	cutsParameters                // drops ";" and what follows it in a segment, after it has decoded and split
-	cutsRawParameters             // drops ";" and what follows it in a segment, before it decodes and splits
+	cutsParameters                // after decoding and splitting, drops ";" and the rest of the segment
+	cutsRawParameters             // before decoding and splitting, drops ";" and the rest of the segment
 	trimsSpaces                   // drops spaces around a segment
-	readsLatin1                   // takes bytes that are not UTF-8 for ISO 8859-1
+	readsLatin1                   // decodes bytes that are not UTF-8 as ISO 8859-1
 	dropsInvalid                  // drops bytes that are not UTF-8
-	allHabits                     // one more than the last combination
+	allHabits                     // the number of combinations
 )
 
-// Readings yields the segments that servers with each combination of habits read in path. Segments
-// without a spelling are the same in every reading. A reading may be yielded several times; the
-// caller must not keep it.
+// Readings yields, for each combination of habits, the segments that a server with these habits reads
+// in path. Segments without a spelling are the same in every reading. Two combinations may yield equal
+// readings. The caller must not keep a reading, because the next reading overwrites it.
 func Readings(path []Decoded) iter.Seq[[]string] {
 	return func(yield func([]string) bool) {
 		var reading []string
@@ -262,7 +264,7 @@ func appendReading(reading []string, segment Decoded, habits int) []string {
 	return reading
 }
 
-// latin1 returns text with each byte taken for a character of ISO 8859-1.
+// latin1 returns text decoded as ISO 8859-1, in which each byte is a character.
 func latin1(text string) string {
 	runes := make([]rune, len(text))
 	for i := range len(text) {

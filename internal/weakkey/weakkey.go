@@ -1,6 +1,6 @@
-// Package weakkey recognises public keys whose private key can be computed, or for which
-// signatures can be forged. Keys of tokens and keys of certificates are checked by the same
-// rules. The functions are safe for concurrent use.
+// Package weakkey recognises public keys whose private key can be computed, or for which signatures can
+// be forged. The same checks apply to keys of tokens and to keys of certificates. The functions are
+// safe for concurrent use.
 package weakkey
 
 import (
@@ -19,9 +19,9 @@ const (
 	minRSAExponent  = 65537 // RSA keys: NIST SP 800-56B section 6.2
 )
 
-// Weaknesses. Each text is a noun phrase for the key.
+// The weaknesses. Each text is a noun phrase that describes the key.
 var (
-	// ErrShort is reported for RSA keys of 1024 to 2047 bits without another weakness.
+	// ErrShort is returned for RSA keys of 1024 to 2047 bits that have no other weakness.
 	ErrShort     = errors.New("an RSA key of fewer than 2048 bits")
 	errVeryShort = errors.New("an RSA key of fewer than 1024 bits")
 	errExponent  = errors.New("an RSA key with a public exponent below 65537")
@@ -29,8 +29,8 @@ var (
 	errROCA      = errors.New("an RSA key that can be factored (ROCA, CVE-2017-15361)")
 )
 
-// Check returns the weakness of public, nil without a known weakness. It knows weaknesses of RSA
-// and Ed25519 keys only.
+// Check returns the weakness of public, or nil if no weakness is known. It finds weaknesses only of RSA
+// keys and of Ed25519 keys.
 func Check(public crypto.PublicKey) error {
 	switch public := public.(type) {
 	case *rsa.PublicKey:
@@ -60,9 +60,10 @@ func checkRSA(key *rsa.PublicKey) error {
 // rocaPrimes are the primes by which isROCA recognises a weak modulus.
 var rocaPrimes = []int64{11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157}
 
-// isROCA reports whether the faulty library of CVE-2017-15361 (ROCA) generated an RSA modulus, so
-// that the modulus can be factored: the remainder of the modulus by each of the primes is a power
-// of 65537. A sound modulus has that property with probability 2^-27.8, one in 200 million.
+// isROCA reports whether the faulty library of CVE-2017-15361 (ROCA) generated an RSA modulus. Such a
+// modulus can be factored. The library's moduli have a property that isROCA checks: the remainder of
+// the modulus by each of the primes is a power of 65537. A sound modulus has that property with
+// probability 2^-27.8, one in 200 million.
 func isROCA(modulus *big.Int) bool {
 	for _, p := range rocaPrimes {
 		prime := big.NewInt(p)
@@ -87,8 +88,8 @@ func isPower(n, base, p int64) bool {
 }
 
 // lowOrder holds the y coordinates, in hexadecimal and little-endian, of the eight points of
-// edwards25519 whose order divides the cofactor 8. Two of the coordinates have a second
-// encoding, y + p, which decoders accept too.
+// edwards25519 whose order divides the cofactor 8. Two of the coordinates have a second encoding, y +
+// p, which decoders also accept.
 var lowOrder = []string{
 	"0100000000000000000000000000000000000000000000000000000000000000", // 1, order 1
 	"ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", // p - 1, order 2
@@ -99,10 +100,10 @@ var lowOrder = []string{
 	"eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", // p + 1, for 1
 }
 
-// isLowOrder reports whether an Ed25519 key is a point of low order, in any encoding. Signatures
-// for such a key can be forged without a secret: with k as the hash of R, the key A and the
-// message (RFC 8032 section 5.1.7), kA is the neutral element for at least one hash in eight,
-// and R = SB is then a valid signature. The top bit, the sign of x, is ignored.
+// isLowOrder reports whether an Ed25519 key is a point of low order, in any encoding. Signatures for
+// such a key can be forged without a secret. Let k be the hash of R, the key A and the message (RFC
+// 8032 section 5.1.7). For at least one hash in eight, kA is the neutral element, and R = SB is then a
+// valid signature. The check ignores the top bit of the encoding, which is the sign of x.
 func isLowOrder(public ed25519.PublicKey) bool {
 	y := slices.Clone(public)
 	y[len(y)-1] &= 0x7f
