@@ -1,5 +1,5 @@
-// Certificates with a negative serial number are parsed, so that their clients get a response with
-// the reason and not only a TLS alert. Package mtls refuses them.
+// Certificates with a negative serial number are parsed, so that clients with such a certificate get a
+// response with the reason, and not only a TLS alert. Package mtls refuses these certificates.
 //go:debug x509negativeserial=1
 
 package main
@@ -20,8 +20,8 @@ func main() {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		first := <-signals
-		// After the first signal the default handling is restored, so that a second signal ends a
-		// program that does not stop.
+		// After the first signal, signals have their default effect again, so that a second signal ends
+		// a program that does not stop.
 		signal.Stop(signals)
 		if first == os.Interrupt {
 			stop(gate.ErrInterrupted)

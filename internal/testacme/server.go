@@ -40,16 +40,16 @@ type Server struct {
 
 // Options configure a Server.
 type Options struct {
-	TLS, HTTP string        // addresses whose ports Pebble validates at; "" is a port without a listener
+	TLS, HTTP string        // addresses whose ports Pebble connects to for validation; "": a port without a listener
 	Lifetime  time.Duration // lifetime of issued certificates
-	Sleep     int           // upper bound of the random delay of a validation, in seconds; 0 is no delay
+	Sleep     int           // upper bound of the random delay of a validation, in seconds; 0: no delay
 }
 
-// startTimeout bounds the wait for a start.
+// startTimeout bounds the wait until Pebble responds.
 const startTimeout = 20 * time.Second
 
-// New returns a server that is not started. Without Pebble the test is skipped, or fails in CI;
-// "make pebble" installs it.
+// New returns a server that is not started. If Pebble is not installed, the test is skipped, or fails
+// in CI. "make pebble" installs Pebble.
 func New(t testing.TB, options Options) *Server {
 	t.Helper()
 	program := findPebble(t)
@@ -95,7 +95,7 @@ func findPebble(t testing.TB) string {
 	return ""
 }
 
-// portOf returns the port of address, or of a free address for "".
+// portOf returns the port of address. If address is "", it returns the port of a free address.
 func portOf(address string) int {
 	if address == "" {
 		address = FreeAddress()
@@ -105,7 +105,7 @@ func portOf(address string) int {
 	return a.Port
 }
 
-// FreeAddress returns a loopback address without a listener at the moment.
+// FreeAddress returns a loopback address on which no process listens at the moment.
 func FreeAddress() string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	check(err)
@@ -117,7 +117,7 @@ func FreeAddress() string {
 func (s *Server) Start() {
 	s.t.Helper()
 	s.process = exec.Command(s.command[0], s.command[1:]...)
-	// Without these settings Pebble rejects nonces and reuses validations at random.
+	// By default, Pebble rejects nonces and reuses validations at random.
 	s.process.Env = append(os.Environ(), "PEBBLE_WFE_NONCEREJECT=0", "PEBBLE_AUTHZREUSE=0", fmt.Sprintf("PEBBLE_VA_SLEEPTIME=%d", s.sleep))
 	if s.sleep == 0 {
 		s.process.Env = append(s.process.Env, "PEBBLE_VA_NOSLEEP=1")
@@ -147,7 +147,7 @@ func (s *Server) Stop() {
 	s.process = nil
 }
 
-// Roots returns the root certificates of this run.
+// Roots returns the root certificates that the server has generated at its last start.
 func (s *Server) Roots() *x509.CertPool {
 	s.t.Helper()
 	text, err := s.get("https://" + s.management + "/roots/0")

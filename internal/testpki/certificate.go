@@ -1,6 +1,6 @@
-// Package testpki creates certificates, keys, key sets and tokens for tests, valid and broken
-// ones. It uses the standard library only, and shares nothing with the code under test, so that
-// it can contradict that code. Its functions panic on errors. Only tests import it.
+// Package testpki creates certificates, keys, key sets and tokens for tests, both valid and broken. It
+// uses only the standard library and shares no code with the code under test, so that tests notice
+// faults of that code. Its functions panic on errors. Only tests import this package.
 package testpki
 
 import (
@@ -78,8 +78,8 @@ func Expired() Option {
 	return Valid(time.Now().Add(-48*time.Hour), time.Now().Add(-time.Hour))
 }
 
-// PermitDirectory restricts an authority to subjects that begin with name, by name constraints
-// that are not critical.
+// PermitDirectory restricts an authority to subjects that begin with name. The name constraints are not
+// critical.
 func PermitDirectory(name pkix.Name) Option {
 	type subtree struct {
 		Base pkix.RDNSequence `asn1:"tag:4,explicit"`
@@ -92,8 +92,8 @@ func PermitDirectory(name pkix.Name) Option {
 	}
 }
 
-// Keyed sets the key in place of a new P-256 key. With a public key alone, the pair has another
-// private key, which signs if the certificate is self-signed.
+// Keyed sets the key, which is otherwise a new P-256 key. If key is only a public key, the pair gets
+// another private key, and this private key signs a self-signed certificate.
 func Keyed(key any) Option {
 	return func(c *x509.Certificate) { c.PublicKey = key }
 }
@@ -103,7 +103,7 @@ func SignedBy(algorithm x509.SignatureAlgorithm) Option {
 	return func(c *x509.Certificate) { c.SignatureAlgorithm = algorithm }
 }
 
-// Usage replaces the extended key usages; no usage is allowed.
+// Usage replaces the extended key usages. Without arguments, the certificate has no extended key usage.
 func Usage(usages ...x509.ExtKeyUsage) Option {
 	return func(c *x509.Certificate) { c.ExtKeyUsage = usages }
 }
@@ -131,14 +131,14 @@ func (p *Pair) Leaf(name string, options ...Option) *Pair {
 	return sign(leaf(name), p, options)
 }
 
-// Intermediate creates an authority signed by p. Its leaves have it in their chains.
+// Intermediate creates an authority signed by p. The chains of its leaves contain its certificate.
 func (p *Pair) Intermediate(name string, options ...Option) *Pair {
 	return sign(authority(name), p, options)
 }
 
-// Negative returns p with a negative serial number, signed again by its issuer, whose key must
-// be on P-256. crypto/x509 parses the certificate only under GODEBUG=x509negativeserial=1;
-// otherwise Cert has only Raw.
+// Negative returns p with a negative serial number, signed again by issuer, whose key must be on P-256.
+// crypto/x509 parses the certificate only under GODEBUG=x509negativeserial=1; without this setting,
+// Cert has only Raw.
 func (p *Pair) Negative(issuer *Pair) *Pair {
 	var c struct {
 		TBS       asn1.RawValue
@@ -149,7 +149,7 @@ func (p *Pair) Negative(issuer *Pair) *Pair {
 	signed := bytes.Clone(c.TBS.FullBytes)
 	number := must(asn1.Marshal(p.Cert.SerialNumber))
 	below := bytes.Clone(number)
-	below[2] = 0x9a // first content octet, with the sign bit set
+	below[2] = 0x9a // first content octet; its highest bit is the sign
 	signed = bytes.Replace(signed, number, below, 1)
 	sum := sha256.Sum256(signed)
 	c.TBS = asn1.RawValue{FullBytes: signed}
@@ -163,7 +163,7 @@ func (p *Pair) Negative(issuer *Pair) *Pair {
 	return &Pair{Cert: cert, Key: p.Key, Intermediates: p.Intermediates}
 }
 
-// TLS returns p for crypto/tls, intermediates included.
+// TLS returns p with its intermediates for crypto/tls.
 func (p *Pair) TLS() tls.Certificate {
 	c := tls.Certificate{Certificate: [][]byte{p.Cert.Raw}, PrivateKey: p.Key, Leaf: p.Cert}
 	for _, i := range p.Intermediates {
@@ -172,7 +172,7 @@ func (p *Pair) TLS() tls.Certificate {
 	return c
 }
 
-// Thumbprint returns the x5t#S256 of the certificate, computed independently of the code under
+// Thumbprint returns the x5t#S256 of the certificate. It computes the thumbprint without the code under
 // test.
 func (p *Pair) Thumbprint() string {
 	sum := sha256.Sum256(p.Cert.Raw)

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// ProofClaims returns the claims of a DPoP proof (RFC 9449 section 4.2) for a request with token,
-// made now. edits are merged into the claims; a nil value removes a claim.
+// ProofClaims returns the claims of a DPoP proof (RFC 9449 section 4.2) that is made now for a request
+// with token. edits are merged into the claims; a nil value removes a claim.
 func ProofClaims(method, uri, token string, edits ...M) M {
 	sum := sha256.Sum256([]byte(token))
 	claims := M{"jti": rand.Text(), "htm": method, "htu": uri, "iat": time.Now().Unix(), "ath": Segment(sum[:])}
@@ -31,8 +31,8 @@ func (s *Signer) Proof(claims M, edits ...M) string {
 // publicMembers returns the members of the JWK that RFC 7638 section 3.2 requires.
 func (s *Signer) publicMembers() M { return s.JWK(M{"kid": nil, "alg": nil, "use": nil}) }
 
-// KeyThumbprint returns the JWK thumbprint of the public key, RFC 7638: encoding/json writes the
-// members of a map in the order of their names and without white space, as section 3 wants.
+// KeyThumbprint returns the JWK thumbprint of the public key (RFC 7638). As section 3 demands,
+// encoding/json writes the members of a map in the order of their names and without white space.
 func (s *Signer) KeyThumbprint() string {
 	sum := sha256.Sum256(must(json.Marshal(s.publicMembers())))
 	return Segment(sum[:])

@@ -29,7 +29,7 @@ func Numbered(n int64) ListOption {
 	return func(l *x509.RevocationList) { l.Number = big.NewInt(n) }
 }
 
-// Updated sets thisUpdate and nextUpdate. The defaults are an hour ago and in a day.
+// Updated sets thisUpdate and nextUpdate. By default they are an hour ago and a day from now.
 func Updated(this, next time.Time) ListOption {
 	return func(l *x509.RevocationList) { l.ThisUpdate, l.NextUpdate = this, next }
 }
@@ -39,7 +39,7 @@ func Extended(e pkix.Extension) ListOption {
 	return func(l *x509.RevocationList) { l.ExtraExtensions = append(l.ExtraExtensions, e) }
 }
 
-// Entry adds an entry unchanged.
+// Entry adds the given entry to the list.
 func Entry(e x509.RevocationListEntry) ListOption {
 	return func(l *x509.RevocationList) { l.RevokedCertificateEntries = append(l.RevokedCertificateEntries, e) }
 }

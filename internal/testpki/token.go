@@ -26,7 +26,7 @@ type Signer struct {
 // M is a JSON object.
 type M = map[string]any
 
-// rsaKey is shared, because generating RSA keys is slow and no test needs two.
+// rsaKey is shared, because the generation of an RSA key is slow and no test needs two RSA keys.
 var rsaKey = sync.OnceValue(func() *rsa.PrivateKey { return must(rsa.GenerateKey(rand.Reader, 2048)) })
 
 // NewSigner creates a key for algorithm. All RSA signers share one key.
@@ -74,8 +74,8 @@ func (s *Signer) Token(claims M, edits ...M) string {
 	return s.Sign(must(json.Marshal(header)), must(json.Marshal(claims)))
 }
 
-// Sign returns a compact JWS of exactly these header and payload bytes, signed with s.Algorithm
-// whatever the header says.
+// Sign returns a compact JWS of exactly these header and payload bytes. It signs with s.Algorithm, even
+// if the header names another algorithm.
 func (s *Signer) Sign(header, payload []byte) string {
 	input := Segment(header) + "." + Segment(payload)
 	return input + "." + Segment(s.signature([]byte(input)))
@@ -84,12 +84,12 @@ func (s *Signer) Sign(header, payload []byte) string {
 // Segment returns b in base64url without padding.
 func Segment(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
-// JWK returns the public key as a JSON Web Key. edits are merged into it.
+// JWK returns the public key as a JSON Web Key. edits are merged into the members.
 func (s *Signer) JWK(edits ...M) M {
 	key := M{"kid": s.KeyID, "alg": s.Algorithm, "use": "sig"}
 	switch public := s.Key.Public().(type) {
 	case *ecdsa.PublicKey:
-		point := must(public.Bytes()) // 4, x, y
+		point := must(public.Bytes()) // the octet 4, then x and y
 		size := (len(point) - 1) / 2
 		key["kty"], key["crv"] = "EC", public.Params().Name
 		key["x"], key["y"] = Segment(point[1:1+size]), Segment(point[1+size:])

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Options says which token to fetch, where and with which certificate.
+// Options name the token to fetch, the authorization server and the client certificate.
 type Options struct {
 	Metadata  string
 	Cert, Key string // PEM files
@@ -78,8 +78,8 @@ func (c *Client) token(ctx context.Context, endpoint *url.URL, clientID, scope s
 	if err := decode(req.URL, body, &answer); err != nil {
 		return Response{}, err
 	}
-	// RFC 6749 appendix A.12 defines the characters. Section 7.1: a client must not use a token of
-	// a type that it does not understand.
+	// RFC 6749 appendix A.12 defines the characters of a token. By section 7.1, a client must not use a
+	// token of a type that the client does not understand.
 	if answer.AccessToken == "" || !printable(answer.AccessToken) {
 		return Response{}, fmt.Errorf("calling %s: the response has no access token", shown(req.URL))
 	}
@@ -89,8 +89,8 @@ func (c *Client) token(ctx context.Context, endpoint *url.URL, clientID, scope s
 	return answer, nil
 }
 
-// refusal returns the error for a response without a token. Only an OAuth error with a status below
-// 500 is a refusal; everything else is a failure of the server or of a proxy before it.
+// refusal returns the error for a response without a token. Only an OAuth error with a status below 500
+// is a refusal. Any other response is a failure of the server or of a proxy in front of it.
 func refusal(endpoint *url.URL, status int, body []byte) error {
 	var answer struct { // RFC 6749 section 5.2
 		Error       string `json:"error"`
@@ -110,7 +110,7 @@ func refusal(endpoint *url.URL, status int, body []byte) error {
 }
 
 // printable reports whether s has only printable ASCII and spaces, as RFC 6749 appendix A requires.
-// A terminal does not interpret such characters.
+// Such text is safe to print, because a terminal interprets none of these characters.
 func printable(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }

@@ -19,18 +19,18 @@ import (
 	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
-// MaxResponse bounds a response of an authorization server: 1 MiB, while metadata and tokens have a
-// few KiB.
+// MaxResponse bounds a response of an authorization server: 1 MiB, although metadata and tokens have
+// only a few KiB.
 const MaxResponse = 1 << 20
 
 // metadataURL is the URL of an authorization server's metadata.
 type metadataURL struct {
 	*url.URL
-	issuer string // the issuer identifier asked for; "" if the caller named a metadata URL
+	issuer string // the requested issuer identifier; "" if the caller named a metadata URL
 }
 
-// parseMetadataURL takes an issuer identifier or a metadata URL. A path under /.well-known/ is a
-// metadata URL.
+// parseMetadataURL parses an issuer identifier or a metadata URL. A URL whose path is under
+// /.well-known/ is a metadata URL.
 func parseMetadataURL(s string) (metadataURL, error) {
 	u, err := parseHTTPS(s)
 	if err != nil {
@@ -86,14 +86,14 @@ func New(f Options) (*Client, error) {
 	}
 	return &Client{flags: f, HTTP: &http.Client{
 		Transport: &http.Transport{
-			// A proxy from the environment must neither see nor choose the server to which the
-			// client authenticates.
+			// No proxy from the environment is used: a proxy must not see to which server the client
+			// authenticates, and must not choose the server.
 			Proxy: nil,
 			TLSClientConfig: &tls.Config{
 				MinVersion: tls.VersionTLS12,
 				RootCAs:    roots,
-				// With Certificates, crypto/tls would omit the certificate silently if the server
-				// does not list its issuer.
+				// With Certificates, crypto/tls would silently omit the certificate if the server's
+				// list of acceptable authorities lacks the issuer of the certificate.
 				GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil },
 			},
 		},
@@ -101,8 +101,8 @@ func New(f Options) (*Client, error) {
 	}}, nil
 }
 
-// discover returns the token endpoint from the metadata at place. The endpoint for mutual TLS is
-// preferred (RFC 8705 section 5).
+// discover returns the token endpoint from the metadata at place. If the metadata has an endpoint for
+// mutual TLS (RFC 8705 section 5), discover returns this endpoint.
 func (c *Client) discover(ctx context.Context, place metadataURL) (*url.URL, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, place.String(), nil)
 	if err != nil {
@@ -176,8 +176,8 @@ func (c *Client) explain(u *url.URL, err error) error {
 	return fmt.Errorf("calling %s: %w", shown(u), err)
 }
 
-// decode decodes a response of u. Duplicate members are an error, and names are case sensitive. The
-// error does not quote the response, which may hold a token.
+// decode decodes body, a response of u. Duplicate members are an error, and names are case sensitive.
+// The error does not quote the response, which may hold a token.
 func decode(u *url.URL, body []byte, into any) error {
 	if err := json.Unmarshal(body, into); err != nil {
 		return fmt.Errorf("calling %s: the response is not the expected JSON object", shown(u))
