@@ -1,5 +1,5 @@
-// Package product tells the products of authorization servers apart by their issuers and tokens. Only
-// texts for operators depend on it: a guess never decides about a request.
+// Package product guesses the product of an authorization server from its issuer and its tokens. Only
+// texts for operators depend on the guess. No decision about a request depends on it.
 package product
 
 import (
@@ -10,18 +10,18 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// A Product is a kind of authorization server with a profile.
+// A Product is a product that is an authorization server, such as Keycloak, with its profile.
 type Product struct {
 	Profile config.Profile // "" if the product is not known
-	Bind    string         // how the server comes to bind tokens to certificates, in the vendor's words
+	Bind    string         // the setting that makes the server bind tokens to certificates, in the vendor's words
 
-	hosts []string                 // hosts of issuers, with a dot in front for every name below
+	hosts []string                 // hosts of issuers; a name with a dot in front stands for all its subdomains
 	path  string                   // a part of the paths of issuers
 	marks func(claims Claims) bool // reports whether a token has the claims that only this product's tokens have; nil for none
 }
 
-// Claims are the claims of a token in [Names] that are not null: the value of a string, and "" for
-// another type.
+// Claims are those claims of a token that are in [Names] and not null. The value of a claim is its
+// string, or "" for a claim of another type.
 type Claims map[string]string
 
 func (c Claims) has(name string) bool {
@@ -29,8 +29,8 @@ func (c Claims) has(name string) bool {
 	return ok
 }
 
-// PingATM is the member of a JWT's header in which PingFederate names its access token manager. Guess takes
-// it for a claim.
+// PingATM is the member of a JWT's header in which PingFederate names its access token manager. Guess
+// treats this member as a claim.
 const PingATM = "pi.atm"
 
 // Names are the names of the claims by which products are told apart.
@@ -38,7 +38,7 @@ var Names = []string{"acr", "appid", "aud", "azp", "cid", "client_id", "delegati
 
 const bindEntra = "the client requests its token by MSAL's mTLS proof of possession (WithMtlsProofOfPossession), a private preview that Microsoft enables"
 
-// products are compared in order, by the issuer first and then by claims.
+// products is searched in order, first by the issuer and then by the claims.
 var products = []Product{
 	{
 		Profile: config.ProfileEntraV1, hosts: []string{"sts.windows.net"},
@@ -70,7 +70,7 @@ var products = []Product{
 		marks: func(c Claims) bool { return c["token_use"] == "access" && !c.has("aud") },
 		Bind:  "Amazon Cognito does not bind access tokens, neither to certificates nor to DPoP keys",
 	},
-	{ // before Keycloak: its realms are in the path too
+	{ // before Keycloak, because the paths of these issuers have realms, too
 		Profile: config.ProfilePing, path: "/am/oauth2/",
 		marks: func(c Claims) bool { return c.has(PingATM) },
 		Bind:  "\"Use Certificate-Bound Access Tokens\" of the client (Signing and Encryption)",
@@ -94,7 +94,7 @@ var products = []Product{
 	},
 }
 
-// bindAny is the advice about a server of no known product.
+// bindAny is the advice for a server whose product is not known.
 const bindAny = "at the server, set tls_client_certificate_bound_access_tokens of the client (RFC 8705 section 3.4), and request the token with the client certificate at the mutual-TLS endpoint"
 
 // Guess returns the product of an issuer whose tokens have the claims. The Profile of an unknown product
@@ -117,7 +117,7 @@ func Guess(issuer string, claims Claims) Product {
 	return Product{Bind: bindAny}
 }
 
-// issues reports whether an issuer has a host or a path of the product.
+// issues reports whether the host or the path of issuer belongs to the product.
 func (p Product) issues(issuer *url.URL) bool {
 	host := strings.ToLower(issuer.Hostname())
 	if p.path != "" && strings.Contains(issuer.Path+"/", p.path) {

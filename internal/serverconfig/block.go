@@ -11,7 +11,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// A block is the section authorization_servers of a configuration, with one server.
+// A block is the section authorization_servers of a configuration. It has one server.
 type block struct {
 	issuer, ca      string
 	settings        config.AuthorizationServer
@@ -72,7 +72,7 @@ func (b *block) text() string {
 	return out.String()
 }
 
-// overruled writes the settings in which the server differs from its profile.
+// overruled writes the settings whose values differ from the values of the profile.
 func (b *block) overruled(line func(setting, value string, comments ...string), s, d config.AuthorizationServer) {
 	for _, one := range []struct {
 		setting   string
@@ -92,7 +92,7 @@ func (b *block) overruled(line func(setting, value string, comments ...string), 
 	}
 }
 
-// name returns the name of the server: its product, or its host.
+// name returns the name of the server in the configuration: the name of its product, or its host.
 func (b *block) name() string {
 	if b.settings.Profile != config.ProfileRFC9068 {
 		return string(b.settings.Profile)
@@ -112,11 +112,12 @@ func list[T ~string](values []T) string {
 	return "[" + strings.Join(texts, ", ") + "]"
 }
 
-// plain matches strings that need no quotes in YAML: names that begin with a letter, and URLs. Words
-// such as "true" match too, and scalar quotes them.
+// plain matches strings that need no quotes in YAML: names that begin with a letter, and URLs. It also
+// matches words such as "true", but scalar quotes these words.
 var plain = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.+-]*(://[A-Za-z0-9_.~-]+(:[0-9]+)?(/[A-Za-z0-9_.~/-]*)?)?$`)
 
-// scalar returns s as a YAML scalar. Go's escapes are escapes of YAML's double-quoted scalars too.
+// scalar returns s as a YAML scalar. If s needs quotes, it is quoted as in Go, whose escapes are valid
+// in YAML's double-quoted scalars.
 func scalar(s string) string {
 	switch strings.ToLower(s) {
 	case "true", "false", "null", "yes", "no", "on", "off", "y", "n":

@@ -31,9 +31,9 @@ type UsageError struct{ err error }
 
 func (e *UsageError) Error() string { return e.err.Error() }
 
-// metadata holds the members of an authorization server's metadata that the proposal needs: RFC
-// 8414 section 2, RFC 8705 sections 3.3 and 5, RFC 9449 section 5.1. Members of other types than
-// the RFCs say are ignored.
+// metadata holds the members of an authorization server's metadata that the proposal needs (RFC 8414
+// section 2, RFC 8705 sections 3.3 and 5, RFC 9449 section 5.1). A member of another type than its RFC
+// says is ignored.
 type metadata struct {
 	Issuer        string         `json:"issuer"`
 	KeySet        jsontext.Value `json:"jwks_uri"`
@@ -43,7 +43,7 @@ type metadata struct {
 	DPoP          jsontext.Value `json:"dpop_signing_alg_values_supported"`
 }
 
-// A fetcher sends the requests of one proposal, with the bounds of the gate's own requests.
+// A fetcher sends the requests of one proposal. They have the bounds of the gate's own requests.
 type fetcher struct {
 	server *authserver.Server
 	lease  *reuse.Lease
@@ -66,7 +66,7 @@ func newFetcher(ca string) (*fetcher, error) {
 	return &fetcher{server, lease, ca}, nil
 }
 
-// get returns the body of a response with status 200.
+// get sends a GET of u and returns the body of a response with status 200.
 func (f *fetcher) get(ctx context.Context, u *url.URL, limit int64) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, authserver.FetchTimeout)
 	defer cancel()
@@ -89,7 +89,7 @@ func (f *fetcher) get(ctx context.Context, u *url.URL, limit int64) ([]byte, err
 	return response.Body, nil
 }
 
-// A statusError is a response with another status than 200.
+// A statusError reports a response with another status than 200.
 type statusError struct {
 	host, path string
 	status     int
@@ -99,8 +99,8 @@ func (e *statusError) Error() string {
 	return fmt.Sprintf("calling %s: %s answers with status %d", e.host, e.path, e.status)
 }
 
-// metadata fetches the metadata of the server that text names: its issuer identifier, or the URL
-// of its metadata.
+// metadata fetches the metadata of a server. text is the server's issuer identifier or the URL of its
+// metadata.
 func (f *fetcher) metadata(ctx context.Context, text string) (*metadata, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(text, "#") {
@@ -117,7 +117,7 @@ func (f *fetcher) metadata(ctx context.Context, text string) (*metadata, error) 
 		if errors.As(err, &status) {
 			failed = append(failed, err)
 			continue
-		} else if err != nil { // another path would not help
+		} else if err != nil { // a server that cannot be reached would not respond at another path either
 			return nil, err
 		}
 		m, err := readMetadata(document)
@@ -133,9 +133,10 @@ func (f *fetcher) metadata(ctx context.Context, text string) (*metadata, error) 
 	return nil, errors.Join(failed...)
 }
 
-// commandFor returns the command that asks the server of issuer. The server chooses the issuer, and a
-// user may paste the command into a shell, which expands $(...) also between double quotes: the command
-// has an issuer only if a shell takes every character of it as it is.
+// commandFor returns the command that proposes the configuration for issuer. A server chooses the text
+// of issuer, and a user may paste the command into a shell, which expands $(...) even between double
+// quotes. The command therefore contains issuer only if a shell leaves every character of issuer
+// unchanged.
 func commandFor(issuer string) string {
 	if len(issuer) > maxPastedIssuer || !plain.MatchString(issuer) {
 		return "tallygate configure-server with that issuer"
@@ -154,13 +155,13 @@ func readMetadata(document []byte) (*metadata, error) {
 	return &m, nil
 }
 
-// publishes reports whether location is a metadata URL of issuer.
+// publishes reports whether location is a URL at which the metadata of issuer may be.
 func publishes(issuer string, location *url.URL) bool {
 	u, err := url.Parse(issuer)
 	return err == nil && slices.ContainsFunc(authserver.MetadataURLs(u), func(other *url.URL) bool { return other.String() == location.String() })
 }
 
-// endpoint returns the https URL in a member, nil for any other value.
+// endpoint returns the URL in a member of the metadata, or nil if the value is not an https URL.
 func endpoint(member jsontext.Value) *url.URL {
 	var text string
 	if json.Unmarshal(member, &text) != nil {

@@ -18,19 +18,19 @@ import (
 	"github.com/tallygate/tallygate/internal/product"
 )
 
-// Options says which server is meant.
+// Options name the authorization server and hold a sample of its tokens.
 type Options struct {
 	URL     string        // issuer identifier or metadata URL
-	CA      string        // PEM file with the server's authorities; "": the system's
-	Token   string        // a sample access token; "": none
-	Timeout time.Duration // for all requests
+	CA      string        // PEM file with the authorities of the server's certificate; "": the system's authorities
+	Token   string        // a sample access token; "": no sample
+	Timeout time.Duration // bounds all requests together
 }
 
 // A Proposal is the result of [Propose].
 type Proposal struct {
 	Block   string // the section authorization_servers, YAML
 	Found   []string
-	Missing []string // each makes the gate refuse the sample token or all tokens
+	Missing []string // faults, each of which makes the gate refuse the sample token or all tokens
 }
 
 func (p *Proposal) found(format string, args ...any) {
@@ -41,8 +41,8 @@ func (p *Proposal) missing(format string, args ...any) {
 	p.Missing = append(p.Missing, fmt.Sprintf(format, args...))
 }
 
-// Propose asks the server for its metadata and its key set. It sends the token nowhere, and no
-// part of the result quotes it beyond the names that the configuration needs. It returns a
+// Propose fetches the metadata and the key set of the server. It sends the token to no server. The
+// result quotes only those names from the token that the configuration needs. Propose returns a
 // [*UsageError] for invalid options.
 func Propose(ctx context.Context, options Options) (*Proposal, error) {
 	if options.Timeout <= 0 {
@@ -81,14 +81,15 @@ func Propose(ctx context.Context, options Options) (*Proposal, error) {
 	return p, nil
 }
 
-// otherSections completes a block to a configuration, so that its validation finds faults.
+// otherSections are the sections that a block needs to be a valid configuration, so that validation
+// finds faults in the block alone.
 const otherSections = `
 listener: {address: "127.0.0.1:0", certificate: {files: {certificate: gate.pem, key: gate-key.pem}}}
 apis: [{name: api, hosts: [api.example.com], upstream: {url: "http://127.0.0.1:1"}, routes: [{methods: [GET], path: /}]}]
 partners: {list: [{name: partner, trust: [partner-ca.pem], applications: [{client_id: application, apis: [api]}]}]}
 `
 
-// announced says what the metadata announces about binding.
+// announced reports what the metadata announces about the binding of tokens.
 func (p *Proposal) announced(m *metadata) {
 	p.found("issuer %q", m.Issuer)
 	if string(m.Bound) == "true" {
@@ -106,7 +107,7 @@ func (p *Proposal) announced(m *metadata) {
 	}
 }
 
-// opaque proposes introspection.
+// opaque completes the block for opaque tokens, which the gate must introspect.
 func (p *Proposal) opaque(b *block, m *metadata) {
 	p.found("the token is no JWT: the gate must introspect it")
 	b.opaque = true
@@ -116,7 +117,7 @@ func (p *Proposal) opaque(b *block, m *metadata) {
 	}
 }
 
-// judge completes the settings for JWTs by the key set and the token.
+// judge completes the block for JWTs by the key set and the sample token.
 func (p *Proposal) judge(ctx context.Context, f *fetcher, b *block, m *metadata, t *sample, chosen product.Product) error {
 	u := endpoint(m.KeySet)
 	if u == nil {
@@ -139,7 +140,7 @@ func (p *Proposal) judge(ctx context.Context, f *fetcher, b *block, m *metadata,
 		p.found("without --token, claims and binding are not checked")
 		return nil
 	}
-	b.settings.Audiences = []string{"https://api.example.com"} // until the token's audience is known
+	b.settings.Audiences = []string{"https://api.example.com"} // replaced when the token's audience is known
 	p.fit(b, t)
 	p.read(b, t, chosen)
 	if set == nil {
@@ -153,7 +154,7 @@ func (p *Proposal) judge(ctx context.Context, f *fetcher, b *block, m *metadata,
 	return nil
 }
 
-// keys lists the usable keys, and those that are left out.
+// keys lists the usable keys of set, and the keys that are left out, with the reasons.
 func (p *Proposal) keys(set *jwks.Set) {
 	const most = 10
 	usable := set.Usable()
@@ -163,7 +164,8 @@ func (p *Proposal) keys(set *jwks.Set) {
 	}
 }
 
-// acceptKeys makes the block accept a key of the set, if the profile accepts none.
+// acceptKeys sets the accepted algorithms to the algorithms of set, if the profile accepts no key of
+// set.
 func (b *block) acceptKeys(set *jwks.Set) {
 	if set == nil {
 		return

@@ -16,16 +16,16 @@ import (
 	"github.com/tallygate/tallygate/internal/product"
 )
 
-// The claims by which servers name the client and the scopes, as the command tries them.
+// The claims in which the command looks for the client and for the scopes, in this order.
 var (
 	clientClaims = []string{"client_id", "azp", "appid", "cid", "client", "sub"}
 	scopeClaims  = []string{"scope", "scp", "permissions"}
 )
 
-// A sample is a token of the server.
+// A sample is an access token of the server, read without verifying its signature.
 type sample struct {
 	opaque bool
-	jws    *jwks.JWS // nil without a token and for an opaque token
+	jws    *jwks.JWS // nil for an opaque token and without a token
 	claims map[string]facts.Member
 	marks  product.Claims
 }
@@ -60,13 +60,13 @@ func readToken(raw, issuer string) (*sample, error) {
 	return t, nil
 }
 
-// text returns a claim that is a string, otherwise "".
+// text returns the value of a claim, or "" if the value is not a string.
 func (t *sample) text(claim string) string {
 	s, _ := t.claims[claim].Text()
 	return s
 }
 
-// fit changes the settings of a profile where the token differs from the profile.
+// fit changes those settings of the profile that do not fit the token.
 func (p *Proposal) fit(b *block, t *sample) {
 	s := &b.settings
 	p.fitHeader(b, t)
@@ -102,7 +102,8 @@ func (p *Proposal) fit(b *block, t *sample) {
 	}
 }
 
-// fitHeader changes the algorithms and types of a profile where the token has others.
+// fitHeader changes the algorithms and types of the profile if the token's alg and typ are not among
+// them.
 func (p *Proposal) fitHeader(b *block, t *sample) {
 	s := &b.settings
 	alg := config.Algorithm(t.jws.Algorithm)
@@ -141,7 +142,8 @@ func (t *sample) confirmationInExt() bool {
 	return json.Unmarshal(t.claims["ext"], &ext) == nil && ext.Confirmation != nil
 }
 
-// read reads the token by the settings, as the gate does, and says what it is worth.
+// read reads the token by the settings, as the gate would, and reports what the gate would find in the
+// token.
 func (p *Proposal) read(b *block, t *sample, chosen product.Product) {
 	var members facts.Members
 	if json.Unmarshal(t.jws.Payload, &members) != nil {
@@ -168,7 +170,7 @@ func (p *Proposal) read(b *block, t *sample, chosen product.Product) {
 	p.binding(u.Confirmation, chosen)
 }
 
-// audiences chooses the audiences of the block.
+// audiences sets the audiences of the block to those audiences of the token that may name this API.
 func (p *Proposal) audiences(b *block, audience []string) {
 	if len(audience) == 0 {
 		p.missing("the token has no aud: let the server name this API as its audience (RFC 9068 section 2.2)")
@@ -186,7 +188,7 @@ func (p *Proposal) audiences(b *block, audience []string) {
 	}
 }
 
-// binding says what the token is bound to.
+// binding reports whether the token is bound to a certificate or to a key.
 func (p *Proposal) binding(c access.Confirmation, chosen product.Product) {
 	none := access.Thumbprint{}
 	if c.Thumbprint != none {
