@@ -19,10 +19,10 @@ type ConfirmationClaim string
 // The values of [ConfirmationClaim].
 const (
 	CNF    ConfirmationClaim = "cnf"
-	ExtCNF ConfirmationClaim = "ext.cnf" // member cnf of the claim ext; a cnf at the top level counts too
+	ExtCNF ConfirmationClaim = "ext.cnf" // the member cnf of the claim ext; a cnf at the top level is read too
 )
 
-// NoType stands in [AuthorizationServer.Types] for a token without typ.
+// NoType is the value in [AuthorizationServer.Types] that accepts tokens without typ.
 const NoType = "absent"
 
 const maxClaimName = 128
@@ -36,7 +36,7 @@ func (c *ClaimName) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// UnmarshalText reads where the confirmation is.
+// UnmarshalText reads the place of the confirmation.
 func (c *ConfirmationClaim) UnmarshalText(text []byte) error {
 	return oneOf(c, text, CNF, ExtCNF)
 }
@@ -47,8 +47,8 @@ func (p *Profile) UnmarshalText(text []byte) error {
 		ProfilePing, ProfileCognito, ProfileDuende, ProfileCurity, ProfileHydra)
 }
 
-// applyProfiles sets the settings of each authorization server that the file does not set to the
-// defaults of the server's profile.
+// applyProfiles completes each authorization server: a setting that the file does not set gets the
+// default of the server's profile.
 func (c *Config) applyProfiles() {
 	for i := range c.AuthorizationServers {
 		s, path := &c.AuthorizationServers[i], strictyaml.Index("authorization_servers", i)
@@ -83,8 +83,8 @@ func (s *AuthorizationServer) NamesClientByClientID() bool {
 	return len(s.ClientClaim) == 0 || len(s.ClientClaim) == 1 && s.ClientClaim[0] == "client_id"
 }
 
-// Tenant returns the GUID of the Entra tenant whose tokens the server issues, "" for the servers
-// of other profiles and for AD FS.
+// Tenant returns the GUID of the Entra tenant whose tokens the server issues. It returns "" for AD FS
+// and for a server with another profile.
 func (s *AuthorizationServer) Tenant() string {
 	u, err := url.Parse(string(s.Issuer))
 	if err != nil || s.Profile != ProfileEntra && s.Profile != ProfileEntraV1 {

@@ -1,8 +1,8 @@
 // Package config has the settings of the gate as one tree of typed values. [Default] returns the
-// defaults, and [Load] reads a YAML file over them and validates the result. Other packages can
-// rely on a loaded [Config]: durations, sizes, URLs, path patterns, names and thumbprints are
-// typed, references resolve, and no setting that decides about access is empty. The package opens
-// only the configuration file. Certificates and keys stay paths.
+// defaults. [Load] decodes a YAML file over the defaults and validates the result. Other packages can
+// rely on a loaded [Config]: durations, sizes, URLs, path patterns, names and thumbprints are typed,
+// references resolve, and no setting that decides about access is empty. The package opens only the
+// configuration file; the names of certificate and key files stay paths.
 package config
 
 import (
@@ -11,8 +11,8 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// Config is the whole file, in the order of config.example.yaml. A loaded Config is not changed
-// and is safe for concurrent use.
+// Config has all settings of the file, in the order of config.example.yaml. No code changes a loaded
+// Config, so it is safe for concurrent use.
 type Config struct {
 	Listener             Listener              `yaml:"listener"`
 	AuthorizationServers []AuthorizationServer `yaml:"authorization_servers"` // the servers whose tokens the gate accepts; at least one
@@ -28,8 +28,8 @@ type Config struct {
 	source strictyaml.Document // the position of each value
 }
 
-// IdentityHeaders names the headers that tell an upstream about the caller. Inbound headers that
-// equal or resemble one of these names, or begin with Prefix, are removed from every request. A
+// IdentityHeaders names the headers that tell an upstream about the caller. The gate removes inbound
+// headers that equal or resemble one of these names, or begin with Prefix, from every request. A
 // header with an empty name is not sent.
 type IdentityHeaders struct {
 	Prefix               HeaderName `yaml:"prefix"`
@@ -46,22 +46,22 @@ type IdentityHeaders struct {
 // Admin is the plain-HTTP listener for probes and metrics.
 type Admin struct {
 	Address Address `yaml:"address"`
-	// Hosts are further names in the Host header that the listener accepts, without port and
-	// wildcard. The listener always accepts IP addresses, names of one label and names of
-	// Kubernetes services. The check stops web pages that read the metrics by DNS rebinding.
+	// Hosts are further names that the listener accepts in the Host header, without port and without
+	// wildcards. The listener always accepts IP addresses, names with one label and names of
+	// Kubernetes services. The check stops web pages that try to read the metrics by DNS rebinding.
 	Hosts []Host `yaml:"hosts"`
 }
 
 // Drain says how the gate stops.
 type Drain struct {
-	// Delay is the time between the failure of /readyz and the closing of the listeners, in
-	// which load balancers notice the failure. In its second half each response closes its
-	// connection.
+	// Delay is the time from the moment when /readyz begins to fail until the listeners close. During
+	// the delay load balancers notice that /readyz fails. In the second half of the delay each
+	// response closes its connection.
 	Delay   time.Duration `yaml:"delay"`
 	Timeout time.Duration `yaml:"timeout"` // how long running requests may continue after the delay, before the gate aborts them
 }
 
-// Log is the log, JSON on standard error.
+// Log configures the log, which is JSON on standard error.
 type Log struct {
 	Level   LogLevel   `yaml:"level"`   // debug, info, warn or error
 	Granted LogGranted `yaml:"granted"` // which granted requests are logged, at level info

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Default returns a new configuration with all defaults. A file is decoded over it, and its values
-// replace the defaults, explicit zeros included. setDefaults has the defaults of list elements and
-// of optional sections.
+// Default returns a new configuration with all defaults. When a file is decoded over it, the values
+// of the file replace the defaults, including explicit zeros. setDefaults has the defaults of list
+// elements and of optional sections.
 func Default() *Config {
 	return &Config{
 		Listener: Listener{
@@ -23,10 +23,11 @@ func Default() *Config {
 				HeaderBytes: 32 << 10,
 				BodyBytes:   10 << 20,
 				Connections: 10_000,
-				// A tenth of Connections, so that fewer than ten addresses cannot use up all
+				// A tenth of Connections, so that clients need ten addresses to use up all
 				// connections.
 				ConnectionsPerAddress: 1_000,
-				// One request for each connection, although HTTP/2 allows 128 on each.
+				// On average one request for each connection, although HTTP/2 allows 128 requests on
+				// each.
 				Requests:         10_000,
 				HandshakeTimeout: 10 * time.Second,
 				HeaderTimeout:    10 * time.Second,
@@ -39,8 +40,8 @@ func Default() *Config {
 			MaxAge:     time.Minute,
 			Leeway:     5 * time.Second,
 			Nonce:      NonceOff,
-			// 200,000 proofs are 3,000 a second for 65 s, the sum of max_age and leeway. At 130
-			// bytes each they take 25 MiB.
+			// 200,000 proofs are 3,000 a second for 65 s, the sum of max_age and leeway. At 130 bytes
+			// for each proof they take 25 MiB.
 			Proofs: 200_000,
 		},
 		IdentityHeaders: IdentityHeaders{
@@ -52,17 +53,18 @@ func Default() *Config {
 			Thumbprint: "Tallygate-Thumbprint",
 			Assertion:  "Tallygate-Assertion",
 		},
-		// Loopback: only an explicit setting opens probes and metrics to the network.
+		// The address is loopback, so that only an explicit setting opens probes and metrics to the
+		// network.
 		Admin: Admin{Address: "127.0.0.1:9090"},
-		// By default Kubernetes kills a pod 30 s after the stop began. Delay and Timeout are 5 s + 20 s,
-		// so 5 s remain.
+		// By default Kubernetes kills a pod 30 s after it began to stop the pod. Delay and Timeout
+		// are 5 s + 20 s, so 5 s remain.
 		Drain: Drain{Delay: 5 * time.Second, Timeout: 20 * time.Second},
 		Log:   Log{Level: LogLevel(slog.LevelInfo), Granted: LogSample},
 	}
 }
 
-// setDefaults sets the defaults of the struct that v points to, if its type occurs in a list or in
-// an optional section. The decoder calls it before it decodes the struct.
+// setDefaults sets the defaults of the struct that v points to, if the type of the struct occurs in a
+// list or in an optional section. The decoder calls setDefaults before it decodes the struct.
 func setDefaults(v any) {
 	switch v := v.(type) {
 	case *AuthorizationServer:
@@ -72,7 +74,7 @@ func setDefaults(v any) {
 	case *ACME:
 		*v = defaultACME()
 	case *API:
-		// Requests is 256, the number of idle connections that the gate keeps to an upstream.
+		// Requests is 256, because the gate keeps up to 256 idle connections to an upstream.
 		*v = API{Binding: BoundToCertificate, TrailingSlash: ExactSlash, Upstream: Upstream{Timeout: 30 * time.Second, Protocol: HTTP1, Requests: 256}}
 	case *Application:
 		*v = Application{Authentication: TLSClientAuth, BoundTokens: true, TokenFormat: JWT}
@@ -91,7 +93,8 @@ func setDefaults(v any) {
 	}
 }
 
-// defaultServer has no defaults of a profile: applyProfiles sets them once the profile is known.
+// defaultServer does not set defaults that depend on the profile. applyProfiles sets them once the
+// profile is known.
 func defaultServer() AuthorizationServer {
 	return AuthorizationServer{
 		Required:     true,

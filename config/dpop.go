@@ -2,17 +2,17 @@ package config
 
 import "time"
 
-// DPoP says how proofs of possession are checked, RFC 9449, for APIs whose Binding takes tokens
-// that are bound to a key.
+// DPoP says how the gate checks proofs of possession, RFC 9449. The gate needs proofs for APIs whose
+// Binding accepts tokens that are bound to a key.
 type DPoP struct {
 	Algorithms []Algorithm `yaml:"algorithms"` // accepted signature algorithms of proofs; default ES256, PS256, EdDSA
-	// MaxAge is how long after its iat a proof is accepted, and Leeway how far iat may be ahead of
-	// our clock.
+	// A proof is accepted until MaxAge after its iat. Its iat may be up to Leeway ahead of the gate's
+	// clock.
 	MaxAge time.Duration `yaml:"max_age"`
 	Leeway time.Duration `yaml:"leeway"`
 	Nonce  DPoPNonce     `yaml:"nonce"`
-	// Proofs bounds the used proofs that the gate stores, at most half of them of one partner. At the
-	// bound, further proofs are refused.
+	// Proofs bounds the used proofs that the gate stores. One partner may have at most half of them.
+	// At the bound, further proofs are refused.
 	Proofs int `yaml:"proofs"`
 }
 
@@ -28,12 +28,12 @@ const (
 // UnmarshalText reads a choice about nonces.
 func (n *DPoPNonce) UnmarshalText(text []byte) error { return oneOf(n, text, NonceOff, NonceRequired) }
 
-// Binding says what an API's tokens must be bound to. Every token is bound: there is no value for
-// bearer tokens.
+// Binding says what an API's tokens must be bound to. No value allows bearer tokens, because every
+// token must be bound.
 type Binding string
 
-// The values of [Binding]. A token that is bound to both a certificate and a key must match both,
-// whatever the value.
+// The values of [Binding]. With every value, a token that is bound to both a certificate and a key
+// must match both.
 const (
 	BoundToCertificate Binding = "certificate" // RFC 8705 section 3; a token with a jkt is refused
 	BoundToKey         Binding = "dpop"        // RFC 9449
@@ -46,14 +46,14 @@ func (b *Binding) UnmarshalText(text []byte) error {
 	return oneOf(b, text, BoundToCertificate, BoundToKey, BoundToEither, BoundToBoth)
 }
 
-// TakesKey reports whether b takes tokens that are bound to a key.
+// TakesKey reports whether an API with b accepts tokens that are bound to a key.
 func (b Binding) TakesKey() bool { return b == BoundToKey || b == BoundToEither || b == BoundToBoth }
 
-// TakesBearer reports whether b takes tokens that are bound to a certificate alone, which come under
-// the scheme Bearer. The zero Binding does.
+// TakesBearer reports whether an API with b accepts tokens that are bound only to a certificate,
+// which clients send under the scheme Bearer. For the zero Binding it returns true.
 func (b Binding) TakesBearer() bool { return b != BoundToKey && b != BoundToBoth }
 
-// TakesDPoP reports whether an API takes tokens that are bound to a key.
+// TakesDPoP reports whether at least one API accepts tokens that are bound to a key.
 func (c *Config) TakesDPoP() bool {
 	for i := range c.APIs {
 		if c.APIs[i].Binding.TakesKey() {

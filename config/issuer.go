@@ -4,16 +4,16 @@ import "time"
 
 // Issuer is our own authorization server, in the process of the gate.
 type Issuer struct {
-	Issuer      Identifier        `yaml:"issuer"`      // its identifier, RFC 8414 section 2: https, no query, no fragment
-	Address     Address           `yaml:"address"`     // its listener, with mutual TLS unless there is an alias
+	Issuer      Identifier        `yaml:"issuer"`      // the issuer identifier, RFC 8414 section 2: https, no query, no fragment
+	Address     Address           `yaml:"address"`     // the address of the issuer's listener, which has mutual TLS unless there is an alias
 	MTLSAlias   *MTLSAlias        `yaml:"mtls_alias"`  // Optional.
-	Certificate IssuerCertificate `yaml:"certificate"` // default: the listener's
+	Certificate IssuerCertificate `yaml:"certificate"` // default: the certificate of the partners' listener
 	State       Path              `yaml:"state"`       // a separate folder for revocations, opaque tokens and keys
 	Signing     Signing           `yaml:"signing"`
 
-	Audience         string        `yaml:"audience"`           // the default resource, aud of a token without a requested resource
+	Audience         string        `yaml:"audience"`           // the default resource: aud of a token for which the client requested no resource
 	Resources        []string      `yaml:"resources"`          // further resources that clients may request, RFC 8707
-	TokenLifetime    time.Duration `yaml:"token_lifetime"`     // the lifetime of tokens of applications without their own token_lifetime
+	TokenLifetime    time.Duration `yaml:"token_lifetime"`     // the lifetime of tokens of applications that set no token_lifetime
 	MaxTokenLifetime time.Duration `yaml:"max_token_lifetime"` // the longest lifetime of any token; at most 24 hours
 	RequireBound     bool          `yaml:"require_bound"`      // forbids bound_tokens: false
 
@@ -29,35 +29,34 @@ type IssuerCertificate struct {
 }
 
 // MTLSAlias moves the endpoints at which clients authenticate to a separate listener, RFC 8705
-// section 5. The issuer's own listener then never requests a client certificate.
+// section 5. With an alias, the listener at the issuer's Address never requests a client certificate.
 type MTLSAlias struct {
 	URL     *URL    `yaml:"url"`     // the URL of Address for clients: https, only scheme and host
-	Address Address `yaml:"address"` // its mutual-TLS listener
+	Address Address `yaml:"address"` // the address of the mutual-TLS listener
 }
 
 // Signing says which keys sign the tokens.
 type Signing struct {
 	Algorithm Algorithm     `yaml:"algorithm"` // ES256, PS256, RS256 or EdDSA
 	Rotate    time.Duration `yaml:"rotate"`    // how long a generated key signs
-	// Files are PEM private keys that replace generated keys: the first signs, the others are only
-	// published. A change of one file reloads all of them or none, also while a fault in the
-	// configuration blocks other reloads.
+	// Files are PEM private keys that replace generated keys. The first key signs; the other keys are
+	// only published. When one file changes, all files are reloaded, or none if there is a fault.
+	// This reload also works while a fault in the configuration prevents other reloads.
 	Files []Path `yaml:"files"`
 }
 
-// ResourceServer is a client that may introspect the tokens that have one of its Resources as
-// audience.
+// ResourceServer is a client that may introspect tokens whose audience is one of its Resources.
 type ResourceServer struct {
 	ClientID       ClientID              `yaml:"client_id"` // unique, also among applications
-	Trust          []Path                `yaml:"trust"`     // PEM files with anchors; default: the listener's
+	Trust          []Path                `yaml:"trust"`     // PEM files with anchors; default: the anchors of the partners' listener
 	Certificate    RegisteredCertificate `yaml:"certificate"`
 	Authentication Authentication        `yaml:"authentication"` // default tls_client_auth
 	Keys           ClientKeys            `yaml:"keys"`           // for self_signed_tls_client_auth
 	Resources      []string              `yaml:"resources"`      // the audiences of this resource server; at least one
 }
 
-// Governance has rules in CEL on the tokens that the issuer grants. The rules are applied level by
-// level, in this order, and in the order of each list.
+// Governance has rules in CEL for the tokens that the issuer grants. The issuer applies the rules in
+// the order of the fields, and within a field in the order of the list.
 type Governance struct {
 	Workspace   []WorkspaceRule   `yaml:"workspace"`   // every token request
 	Application []ApplicationRule `yaml:"application"` // the token requests of one application
@@ -65,16 +64,16 @@ type Governance struct {
 	Claims      []ClaimRule       `yaml:"claims"`      // claims that are added to a token
 }
 
-// WorkspaceRule applies to every token request. Exactly one of Refuse and Lifetime.
+// WorkspaceRule applies to every token request. Exactly one of Refuse and Lifetime must be set.
 type WorkspaceRule struct {
 	Name     Name          `yaml:"name"`     // in the log; unique over all levels
 	When     string        `yaml:"when"`     // a CEL expression that is true or false
-	Refuse   string        `yaml:"refuse"`   // refuse the request; the text is for the log
-	Lifetime time.Duration `yaml:"lifetime"` // bound the lifetime of the token
+	Refuse   string        `yaml:"refuse"`   // refuses the request; the text is for the log
+	Lifetime time.Duration `yaml:"lifetime"` // bounds the lifetime of the token
 }
 
-// ApplicationRule applies to the token requests of one application. Exactly one of
-// Refuse and Lifetime.
+// ApplicationRule applies to the token requests of one application. Exactly one of Refuse and
+// Lifetime must be set.
 type ApplicationRule struct {
 	Name     Name          `yaml:"name"`
 	ClientID ClientID      `yaml:"client_id"`
@@ -83,32 +82,33 @@ type ApplicationRule struct {
 	Lifetime time.Duration `yaml:"lifetime"`
 }
 
-// ScopeRule applies to a scope that would be granted. Exactly one of Refuse, Drop and Lifetime is set.
+// ScopeRule applies to a scope that would be granted. Exactly one of Refuse, Drop and Lifetime must
+// be set.
 type ScopeRule struct {
 	Name     Name          `yaml:"name"`
 	Scope    Scope         `yaml:"scope"`
 	When     string        `yaml:"when"`
-	Refuse   string        `yaml:"refuse"` // refuse the request
-	Drop     bool          `yaml:"drop"`   // grant the request without the scope
+	Refuse   string        `yaml:"refuse"` // refuses the request; the text is for the log
+	Drop     bool          `yaml:"drop"`   // grants the request without the scope
 	Lifetime time.Duration `yaml:"lifetime"`
 }
 
 // ClaimRule adds one claim to a token.
 type ClaimRule struct {
 	Name  Name   `yaml:"name"`
-	Claim string `yaml:"claim"` // not a claim that the issuer sets itself
-	When  string `yaml:"when"`  // default: always
+	Claim string `yaml:"claim"` // must not be a claim that the issuer itself sets
+	When  string `yaml:"when"`  // default: the claim is always added
 	Value string `yaml:"value"` // a CEL expression: a string, a number, a boolean, or a list or map of these
 }
 
 // IssuerLimits bounds the requests to the issuer's endpoints. Further requests get 429.
 type IssuerLimits struct {
 	PerClient  Rate `yaml:"per_client"`  // for each authenticated client
-	PerAddress Rate `yaml:"per_address"` // for each source address, checked first
+	PerAddress Rate `yaml:"per_address"` // for each source address; checked before PerClient
 }
 
-// Rate is a token bucket.
+// Rate configures a token bucket.
 type Rate struct {
-	RequestsPerSecond int `yaml:"requests_per_second"` // refill
-	Burst             int `yaml:"burst"`               // size
+	RequestsPerSecond int `yaml:"requests_per_second"` // how fast the bucket is refilled
+	Burst             int `yaml:"burst"`               // the size of the bucket
 }

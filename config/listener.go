@@ -16,36 +16,37 @@ type Listener struct {
 	Limits             Limits             `yaml:"limits"`
 }
 
-// ServerCertificate is a listener's own certificate: either files or ACME.
+// ServerCertificate is a listener's own certificate. It comes from files or by ACME.
 type ServerCertificate struct {
 	Files KeyPair `yaml:"files"`
 	ACME  *ACME   `yaml:"acme"`
 }
 
-// KeyPair is a certificate chain, leaf first, and its private key, both PEM files.
+// KeyPair names two PEM files: a certificate chain, leaf first, and its private key.
 type KeyPair struct {
 	Certificate Path `yaml:"certificate"`
 	Key         Path `yaml:"key"`
 }
 
-// ACME says how a listener obtains and renews its certificates, RFC 8555. Using it agrees to the
-// terms of service of the authority behind Directory.
+// ACME says how a listener obtains and renews its certificates, RFC 8555. An operator who sets it
+// agrees to the terms of service of the authority behind Directory.
 type ACME struct {
-	// Domains get a certificate each. A client gets the certificate of the domain in its SNI, or
-	// the certificate of the first domain. At least one; no wildcards, no IP addresses.
+	// Domains are the names of certificates: the gate obtains one certificate for each. A client gets
+	// the certificate of the domain in its SNI, or the certificate of the first domain. At least one;
+	// no wildcards, no IP addresses.
 	Domains   []Host         `yaml:"domains"`
 	Email     certname.Email `yaml:"email"`     // the operator's address for messages of the authority
 	Directory *URL           `yaml:"directory"` // the authority's directory, https; default Let's Encrypt
-	// DirectoryTrust lists PEM files with the anchors for the directory's own certificate, for an
-	// authority in a private network. Default: the system's anchors.
+	// DirectoryTrust lists PEM files with the anchors for the directory's own certificate. It is for
+	// an authority in a private network. Default: the anchors of the system.
 	DirectoryTrust []Path `yaml:"directory_trust"`
 	Storage        Path   `yaml:"storage"` // a separate folder for the account, the certificates and their keys
-	// HTTPAddress is a listener for HTTP-01 challenges (RFC 8555 section 8.3). Without it the
-	// partners' listener answers TLS-ALPN-01 challenges (RFC 8737). Optional.
+	// HTTPAddress is the address of a listener for HTTP-01 challenges (RFC 8555 section 8.3). If it
+	// is not set, the partners' listener answers TLS-ALPN-01 challenges (RFC 8737). Optional.
 	HTTPAddress Address `yaml:"http_address"`
 }
 
-// httpAddress returns the address of the listener for HTTP-01, or "" without one.
+// httpAddress returns the address of the listener for HTTP-01, or "" if there is no such listener.
 func (a *ACME) httpAddress() Address {
 	if a == nil {
 		return ""
@@ -53,50 +54,50 @@ func (a *ACME) httpAddress() Address {
 	return a.HTTPAddress
 }
 
-// ClientCertificates says which client certificates are trusted, and how the gate treats
-// connections without one.
+// ClientCertificates says which client certificates are trusted, and how the gate treats connections
+// without a trusted certificate.
 type ClientCertificates struct {
 	From CertificateSource `yaml:"from"` // default tls
-	// Trust lists PEM files with the anchors of partners that have no trust of their own.
-	// Optional if every partner has its own.
+	// Trust lists PEM files with anchors for the partners that set no trust. Optional if every
+	// partner sets its own trust.
 	Trust []Path `yaml:"trust"`
 	// SelfSigned also accepts certificates that chain to no anchor. Such a certificate is trusted
-	// only by a registered thumbprint or, for a partner without anchors, by the thumbprint that
-	// the token is bound to (RFC 8705 section 2.2). The same applies to a certificate that is
-	// signed by its own key and has the CA bit, as many tools set it.
+	// only by a registered thumbprint or, for a partner without anchors, by the thumbprint that the
+	// token is bound to (RFC 8705 section 2.2). The same applies to a certificate that is signed by
+	// its own key and has the CA bit, which many tools set.
 	SelfSigned bool `yaml:"self_signed"`
-	// OnFailure says what happens on a connection without a trusted certificate: each request
-	// gets a 401 with the reason, or the handshake ends with a TLS alert.
+	// OnFailure says what happens on a connection without a trusted certificate: each request gets a
+	// 401 with the reason, or the handshake ends with a TLS alert.
 	OnFailure  OnFailure  `yaml:"on_failure"`
 	Revocation Revocation `yaml:"revocation"`
-	// Header says which header of which proxies has the certificates. Required with
-	// from: header, and an error without it.
+	// Header names the front proxies, and the header in which they send client certificates. Required
+	// with from: header; an error with any other value of from.
 	Header *CertificateHeader `yaml:"header"`
 }
 
 // Revocation configures the revocation lists (RFC 5280 section 5) for client certificates and for
 // the authorities between a client certificate and its anchor.
 type Revocation struct {
-	Lists []RevocationList `yaml:"lists"` // empty: no certificate is checked for revocation
-	// Authorities lists PEM files with authorities that sign lists and are not anchors, such as an
-	// issuing authority below a root.
+	Lists []RevocationList `yaml:"lists"` // if empty, no certificate is checked for revocation
+	// Authorities lists PEM files with authorities that sign revocation lists and are not anchors,
+	// such as an issuing authority below a root.
 	Authorities []Path `yaml:"authorities"`
-	// Exempt lists PEM files with authorities that publish no list. If there are lists, the
-	// certificates of any other authority without a list have an unknown status.
+	// Exempt lists PEM files with authorities that publish no revocation list. If Lists is not empty,
+	// the certificates of any other authority without a list have an unknown status.
 	Exempt    []Path        `yaml:"exempt"`
 	Refresh   time.Duration `yaml:"refresh"`    // how often URLs are fetched
 	WhenStale WhenStale     `yaml:"when_stale"` // how certificates of unknown status are treated
 }
 
-// RevocationList is a file or an http or https URL with lists. In YAML it is one text, and a URL
-// begins with its scheme.
+// RevocationList is the name of a file, or an http or https URL, with revocation lists. In YAML it is
+// one text. A text with a scheme is a URL.
 type RevocationList struct {
 	File Path
 	URL  *URL
 }
 
-// WhenStale says how certificates are treated whose status is unknown, because the list of their
-// authority is past its next update or was never fetched.
+// WhenStale says how the gate treats certificates of unknown status. The status is unknown if the
+// revocation list of the certificate's authority is past its next update or was never fetched.
 type WhenStale string
 
 // The values of [WhenStale].
@@ -123,14 +124,16 @@ const (
 	FromHeader CertificateSource = "header" // a header of a trusted front proxy, RFC 9440
 )
 
-// CertificateHeader says how front proxies, which end the clients' TLS, pass the clients'
-// certificates on. The gate reads no other header, and trusts no other sender.
+// CertificateHeader says how front proxies, which end the clients' TLS, send the clients'
+// certificates to the gate. The gate reads certificates from no other header and from no other
+// sender.
 type CertificateHeader struct {
 	Formats        []HeaderFormat `yaml:"formats"`    // at least one
-	PEMHeader      FieldName      `yaml:"pem_header"` // the header of format pem; required with it, an error without it
+	PEMHeader      FieldName      `yaml:"pem_header"` // the header of format pem; required with format pem, and an error without it
 	TrustedProxies TrustedProxies `yaml:"trusted_proxies"`
-	// ForwardedHost takes the host and port that a client called from X-Forwarded-Host, for the htu
-	// of DPoP proofs (RFC 9449 section 4.3). The front proxy must set the header or remove it.
+	// ForwardedHost says that X-Forwarded-Host names the host and port that a client called. They are
+	// compared with the htu of DPoP proofs (RFC 9449 section 4.3). The front proxy must set or remove
+	// the header in every request.
 	ForwardedHost bool `yaml:"forwarded_host"`
 }
 
@@ -141,40 +144,42 @@ type HeaderFormat string
 const (
 	FormatRFC9440 HeaderFormat = "rfc9440" // Client-Cert and Client-Cert-Chain, RFC 9440 section 2
 	FormatXFCC    HeaderFormat = "xfcc"    // Cert and Chain in the last element of Envoy's X-Forwarded-Client-Cert
-	FormatPEM     HeaderFormat = "pem"     // percent-encoded PEM, or its base64 without the first and last line
+	FormatPEM     HeaderFormat = "pem"     // percent-encoded PEM, or the base64 of the PEM without its first and last line
 )
 
-// TrustedProxies names the senders whose headers are trusted: by address, by their own client
-// certificate, or by both. With both, a sender must meet both. At least one is required.
+// TrustedProxies names the senders whose headers are trusted: by address, by client certificate, or
+// by both. With both, a sender must match both. At least one of the settings is required.
 type TrustedProxies struct {
-	Addresses    []Network          `yaml:"addresses"` // the addresses of the socket's peer; headers and PROXY protocol make no difference
+	Addresses    []Network          `yaml:"addresses"` // addresses of the peer of the socket, whatever address a header or the PROXY protocol names
 	Certificates *ProxyCertificates `yaml:"certificates"`
 }
 
-// ProxyCertificates names front proxies by the certificates that they present to the gate.
+// ProxyCertificates identifies front proxies by the client certificates that they present to the
+// gate.
 type ProxyCertificates struct {
-	SANDNS []string `yaml:"san_dns"` // their dNSNames, compared without regard to case; at least one
-	Trust  []Path   `yaml:"trust"`   // PEM files with their anchors, which no partner may have; at least one
+	SANDNS []string `yaml:"san_dns"` // dNSNames of the front proxies, compared without regard to case; at least one
+	Trust  []Path   `yaml:"trust"`   // PEM files with the anchors of the front proxies, which no partner may have; at least one
 }
 
-// ProxyProtocol lets layer-4 load balancers pass on the addresses of clients, by version 2 of
-// HAProxy's PROXY protocol before TLS. The addresses are for logs and upstreams and grant nothing.
+// ProxyProtocol lets layer-4 load balancers send the addresses of clients to the gate, by version 2
+// of HAProxy's PROXY protocol before TLS. The addresses are for logs and upstreams; no access is
+// granted because of them.
 type ProxyProtocol struct {
 	// Trusted are the senders whose connections must begin with the protocol; at least one. A
-	// connection of any other sender that begins with it is refused.
+	// connection of any other sender is refused if it begins with the protocol.
 	Trusted []Network `yaml:"trusted"`
 }
 
-// Limits bounds the resources that the clients of one listener can use. The issuer's and the admin
-// listener have the same limits, each with its own counts.
+// Limits bounds the resources that the clients of one listener can use. The listeners of the issuer
+// and the admin listener have the same limits, and each listener has its own counts.
 type Limits struct {
 	HeaderBytes           Bytes         `yaml:"header_bytes"`            // request line and header together; a larger header gets 431
 	BodyBytes             Bytes         `yaml:"body_bytes"`              // the body of a request; a larger body gets 413
 	Connections           int           `yaml:"connections"`             // open connections; further connections are closed
 	ConnectionsPerAddress int           `yaml:"connections_per_address"` // open connections from one IPv4 address or one IPv6 /64; further connections are closed
-	Requests              int           `yaml:"requests"`                // concurrent requests, at most half of them of one partner; further requests get 503
+	Requests              int           `yaml:"requests"`                // concurrent requests; one partner may have at most half of them; further requests get 503
 	HandshakeTimeout      time.Duration `yaml:"handshake_timeout"`       // bounds the TLS handshake
 	HeaderTimeout         time.Duration `yaml:"header_timeout"`          // bounds the PROXY protocol header, and the header of each request
-	StallTimeout          time.Duration `yaml:"stall_timeout"`           // bounds the wait for the next bytes of a body, in either direction
+	StallTimeout          time.Duration `yaml:"stall_timeout"`           // bounds the wait for the next bytes of a body, from the client and to the client
 	IdleTimeout           time.Duration `yaml:"idle_timeout"`            // bounds the wait for the next request on an open connection
 }

@@ -14,21 +14,21 @@ import (
 // Fault is one fault of a configuration, with its position and path.
 type Fault = strictyaml.Fault
 
-// Faults are all faults of a configuration, in the order of the file. It is the type of the error
-// that [Load], [Parse] and [Config.Validate] return for faulty content.
+// Faults are all faults of a configuration, in the order of the file. For faulty content, the error
+// of [Load], [Parse] and [Config.Validate] has the type Faults.
 type Faults = strictyaml.Faults
 
 // Position is a position in a configuration file.
 type Position = strictyaml.Position
 
-// maxFileBytes bounds a configuration file. 100,000 applications of 200 bytes are 20 MB, and the
-// bound is three times that.
+// maxFileBytes bounds a configuration file. 100,000 applications of 200 bytes are 20 MB; the bound is
+// three times as much.
 const maxFileBytes = 64 << 20
 
-// Load reads the configuration file at path over the defaults and validates it. Relative paths in
-// the file are relative to its folder. Load expands, includes and fetches nothing, and opens none
-// of the files that the configuration names. For faulty content the error is [Faults]; any other
-// error says why the file could not be read.
+// Load reads the configuration file at path over the defaults and validates the result. Relative
+// paths in the file are relative to the folder of the file. Load expands, includes and fetches
+// nothing, and opens none of the files that the configuration names. For faulty content the error is
+// [Faults]. Any other error says why the file could not be read.
 func Load(path string) (*Config, error) {
 	text, dir, err := ReadText(path)
 	if err != nil {
@@ -63,7 +63,7 @@ func ReadTextFrom(r io.Reader) (text []byte, dir string, err error) {
 // readRegular returns the content of a regular file, and of a file above the limit one byte more
 // than [Parse] accepts, so that Parse reports it.
 func readRegular(path string) ([]byte, error) {
-	// Stat comes before Open, because opening a pipe without a writer blocks for ever.
+	// Stat is called before Open, because opening a pipe without a writer blocks for ever.
 	switch about, err := os.Stat(path); {
 	case err != nil:
 		return nil, err
@@ -80,8 +80,8 @@ func readRegular(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxFileBytes+1))
 }
 
-// Parse returns the configuration in text, as [Load] does for a file. name is the file name in
-// positions. Relative paths become relative to dir; with an empty dir they stay unchanged.
+// Parse returns the configuration in text, with the same checks as [Load]. Positions contain name as
+// the file name. Relative paths in text become relative to dir; if dir is empty, they stay unchanged.
 func Parse(name, dir string, text []byte) (*Config, error) {
 	c, err := Examine(name, dir, text)
 	if err != nil {
@@ -109,7 +109,7 @@ func Examine(name, dir string, text []byte) (*Config, error) {
 	return c, append(faults, c.check()...).Err()
 }
 
-// textOf returns the parser of types that other packages declare.
+// textOf returns the function that parses text into v, if another package declares the type of v.
 func textOf(v any) encoding.TextUnmarshaler {
 	if t, ok := v.(*access.Thumbprint); ok {
 		return (*thumbprintText)(t)
@@ -117,7 +117,7 @@ func textOf(v any) encoding.TextUnmarshaler {
 	return nil
 }
 
-// makeAbsolute makes v absolute if v points to a setting that names a file.
+// makeAbsolute makes the path at v absolute if v points to a setting that names a file.
 func makeAbsolute(v any, dir string) {
 	path, ok := v.(*Path)
 	if list, isList := v.(*RevocationList); isList {
@@ -128,7 +128,8 @@ func makeAbsolute(v any, dir string) {
 	}
 }
 
-// Position returns the position of the value at path, spelled as in [Fault]:
-// partners.list[0].applications[1].apis[0]. For a value that the file does not set, it is the
-// position of the nearest mapping or list around it. Without a file it is the zero Position.
+// Position returns the position of the value at path, which is spelled as in [Fault]:
+// partners.list[0].applications[1].apis[0]. If the file does not set the value, the result is the
+// position of the nearest mapping or list that would contain it. If c was not read from a file, the
+// result is the zero Position.
 func (c *Config) Position(path string) Position { return c.source.Position(path) }
