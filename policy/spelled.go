@@ -48,7 +48,9 @@ func (n *node) spelledRoute(method, path string) (*route, error) {
 	case used&^found.spellings != 0:
 		return nil, errSpelling
 	}
-	for reading := range urlpath.Readings(read) {
+	// Beyond the depth of the longest pattern, only /** matches, whatever follows. A reading may lose its
+	// last segment in candidates.
+	for reading := range urlpath.Readings(read, n.depth+2) {
 		other, slashed := n.candidates(reading, method)
 		if other != nil && !found.demandsAlso(other) {
 			return nil, errReading

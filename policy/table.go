@@ -70,6 +70,7 @@ func (t *Table) addAPI(index int, api *config.API) {
 			}
 			roots[key].spellings |= route.spellings
 			roots[key].slashOptional = roots[key].slashOptional || route.slashOptional
+			roots[key].depth = max(roots[key].depth, len(api.Routes[i].Path.Segments()))
 			roots[key].bindings = roots[key].bindings.with(api.Binding)
 			roots[key].add(api.Routes[i].Path.Segments(), api.Routes[i].Methods, route)
 		}

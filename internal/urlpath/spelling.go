@@ -177,35 +177,37 @@ func isOverlong(s string) bool {
 }
 
 // The habits by which servers read the same path differently. A server may have any combination of
-// habits.
+// habits. The habits from cutsRawParameters on change the text of a whole segment.
 const (
 	splitsSlashes     = 1 << iota // decodes the path before splitting it into segments
 	mergesSlashes                 // drops empty segments that come from the other habits
 	cutsParameters                // after decoding and splitting, drops ";" and the rest of the segment
-	cutsRawParameters             // before decoding and splitting, drops ";" and the rest of the segment
 	trimsSpaces                   // drops spaces around a segment
+	cutsRawParameters             // before decoding and splitting, drops ";" and the rest of the segment
 	readsLatin1                   // decodes bytes that are not UTF-8 as ISO 8859-1
 	dropsInvalid                  // drops bytes that are not UTF-8
 	allHabits                     // the number of combinations
 )
 
 // Readings yields, for each combination of habits, the segments that a server with these habits reads
-// in path. Segments without a spelling are the same in every reading. Two combinations may yield equal
-// readings. The caller must not keep a reading, because the next reading overwrites it.
-func Readings(path []Decoded) iter.Seq[[]string] {
+// in path, but at most the first most segments. Segments without a spelling are the same in every
+// reading. Two combinations may yield equal readings. The caller must not keep a reading, because the
+// next reading overwrites it.
+func Readings(path []Decoded, most int) iter.Seq[[]string] {
 	return func(yield func([]string) bool) {
 		var reading []string
 		without := withoutEffect(path)
+		texts := textsOf(path)
 		for habits := range allHabits {
 			if habits&without != 0 {
 				continue
 			}
 			reading = reading[:0]
-			for _, segment := range path {
-				if segment.Used == 0 {
-					reading = append(reading, segment.Text)
+			for i := 0; i < len(path) && len(reading) < most; i++ {
+				if path[i].Used == 0 {
+					reading = append(reading, path[i].Text)
 				} else {
-					reading = appendReading(reading, segment, habits)
+					reading = appendReading(reading, texts[i][habits/cutsRawParameters], habits, most)
 				}
 			}
 			if !yield(reading) {
@@ -233,20 +235,39 @@ func withoutEffect(path []Decoded) (habits int) {
 	return habits
 }
 
-// appendReading appends what a server with these habits reads in segment.
-func appendReading(reading []string, segment Decoded, habits int) []string {
-	text := segment.Text
-	if habits&cutsRawParameters != 0 {
-		text = text[:segment.Parameters]
+// textHabits is the number of combinations of the habits that change the text of a whole segment.
+const textHabits = allHabits / cutsRawParameters
+
+// textsOf returns the texts that servers with each combination of cutsRawParameters, readsLatin1 and
+// dropsInvalid read in each segment with a spelling. These are made once for all readings.
+func textsOf(path []Decoded) [][textHabits]string {
+	texts := make([][textHabits]string, len(path))
+	for i, segment := range path {
+		if segment.Used == 0 {
+			continue
+		}
+		for combination := range textHabits {
+			habits, text := combination*cutsRawParameters, segment.Text
+			if habits&cutsRawParameters != 0 {
+				text = text[:segment.Parameters]
+			}
+			switch {
+			case segment.Used&NotUTF8 == 0:
+			case habits&dropsInvalid != 0:
+				text = strings.ToValidUTF8(text, "")
+			case habits&readsLatin1 != 0 && !utf8.ValidString(text):
+				text = latin1(text)
+			}
+			texts[i][combination] = text
+		}
 	}
-	switch {
-	case utf8.ValidString(text):
-	case habits&readsLatin1 != 0:
-		text = latin1(text)
-	case habits&dropsInvalid != 0:
-		text = strings.ToValidUTF8(text, "")
-	}
-	for more := true; more; {
+	return texts
+}
+
+// appendReading appends what a server with these habits reads in a segment with text, until reading has
+// most segments.
+func appendReading(reading []string, text string, habits, most int) []string {
+	for more := true; more && len(reading) < most; {
 		part := text
 		if more = false; habits&splitsSlashes != 0 {
 			part, text, more = strings.Cut(text, "/")

@@ -76,7 +76,7 @@ func TestReadings(t *testing.T) {
 		{"things", "a/;b", "x", "y", "a"},
 	}
 	var got []string
-	for reading := range Readings(path) {
+	for reading := range Readings(path, 99) {
 		got = append(got, strings.Join(reading, "|"))
 	}
 	for _, reading := range want {
@@ -86,6 +86,11 @@ func TestReadings(t *testing.T) {
 	}
 	if len(got) != allHabits {
 		t.Errorf("Readings: got %d, want %d", len(got), allHabits)
+	}
+	for reading := range Readings(path, 3) {
+		if len(reading) != 3 {
+			t.Errorf("Readings of at most 3 segments: got %q", reading)
+		}
 	}
 }
 
@@ -103,7 +108,7 @@ func FuzzDecodeSpelled(f *testing.F) {
 		if got.Used&^Spellings(allowed) != 0 {
 			t.Errorf("%q: got spellings %05b, want a part of %05b", raw, got.Used, allowed)
 		}
-		for reading := range Readings([]Decoded{got}) {
+		for reading := range Readings([]Decoded{got}, 1<<20) {
 			for _, segment := range reading {
 				for part := range strings.SplitSeq(segment, "/") {
 					before, _, _ := strings.Cut(part, ";")
