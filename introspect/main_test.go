@@ -2,7 +2,6 @@ package introspect
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -72,8 +71,7 @@ func newAuthority(t testing.TB) *authorizationServer {
 		(*a.answer.Load())(w, r)
 	}))
 	a.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
-	pool := x509.NewCertPool()
-	pool.AddCert(ca.Cert)
+	pool := testpki.Pool(ca)
 	a.TLS = &tls.Config{
 		Certificates: []tls.Certificate{ca.Leaf("localhost", testpki.IP("127.0.0.1")).TLS()},
 		ClientAuth:   tls.VerifyClientCertIfGiven, ClientCAs: pool,

@@ -200,8 +200,7 @@ func checkCertificate(r *http.Request) (*access.Certificate, error) {
 	}
 	out := &access.Certificate{Leaf: leaf, Thumbprint: access.ThumbprintOf(leaf)}
 	for _, ca := range []*testpki.Pair{northCA, southCA} {
-		roots := x509.NewCertPool()
-		roots.AddCert(ca.Cert)
+		roots := testpki.Pool(ca)
 		_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 		if err == nil {
 			out.Anchors = append(out.Anchors, anchor(ca.Cert))
@@ -220,8 +219,7 @@ type answer struct {
 // client returns an HTTP client with pair as its client certificate, or without one if pair is
 // nil.
 func (s *harness) client(pair *testpki.Pair) *http.Client {
-	roots := x509.NewCertPool()
-	roots.AddCert(northCA.Cert)
+	roots := testpki.Pool(northCA)
 	settings := &tls.Config{RootCAs: roots}
 	if pair != nil {
 		settings.Certificates = []tls.Certificate{pair.TLS()}

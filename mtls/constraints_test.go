@@ -1,7 +1,6 @@
 package mtls
 
 import (
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	encodingasn1 "encoding/asn1"
@@ -264,14 +263,7 @@ func TestNameConstraintsOfSeveral(t *testing.T) {
 func TestNameConstraintsOnOneChain(t *testing.T) {
 	strict, free := testpki.NewCA("Strict", limits(false, nil, each(directory()))), testpki.NewCA("Free")
 	issuing := strict.Intermediate("Issuing")
-	der, err := x509.CreateCertificate(rand.Reader, issuing.Cert, free.Cert, issuing.Key.Public(), free.Key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cross, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cross := testpki.Certify(issuing.Cert, free.Cert, issuing.Key.Public(), free.Key)
 	trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {strict}, "borealis": {free}})
 	leaf := issuing.Leaf("app")
 	c, err := client(trust, append(chain(leaf), cross))

@@ -2,7 +2,6 @@ package mtls
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
@@ -162,8 +161,8 @@ func TestClientFromHeader(t *testing.T) {
 		{"an empty value beside another format", lines{"Client-Cert: ", x(cert)}, access.Granted, p},
 		{"a broken chain", lines{"Client-Cert: " + whole, "Client-Cert-Chain: ::"}, malformed, nil},
 		{"too long a chain", lines{"Client-Cert: " + whole, "Client-Cert-Chain: " + many[2:]}, malformed, nil},
-		{"an RSA key of 16,384 bits", lines{"Client-Cert: " + rfc9440(withKey(t, &rsa.PublicKey{N: huge, E: 65537}))}, access.UntrustedCertificate, nil},
-		{"such a key in the chain", lines{"Client-Cert: " + whole, "Client-Cert-Chain: " + rfc9440(withKey(t, &rsa.PublicKey{N: huge, E: 65537}))}, access.UntrustedCertificate, nil},
+		{"an RSA key of 16,384 bits", lines{"Client-Cert: " + rfc9440(withKey(&rsa.PublicKey{N: huge, E: 65537}))}, access.UntrustedCertificate, nil},
+		{"such a key in the chain", lines{"Client-Cert: " + whole, "Client-Cert-Chain: " + rfc9440(withKey(&rsa.PublicKey{N: huge, E: 65537}))}, access.UntrustedCertificate, nil},
 
 		{"XFCC", lines{x(cert)}, access.Granted, p},
 		{"of Envoy", lines{x("By=spiffe://gate/sa;" + hash + ";" + cert + `;Subject="CN=p,O=\"North\, \\ wind\"";URI=spiffe://p/a=b;DNS=p.example;DNS=q.example`)}, access.Granted, p},
@@ -249,19 +248,10 @@ func TestClientFromHeader(t *testing.T) {
 }
 
 // withKey returns a self-issued certificate with a kind of key that testpki does not make.
-func withKey(t *testing.T, key any) *x509.Certificate {
-	t.Helper()
+func withKey(key any) *x509.Certificate {
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour)}
 	ca := testpki.NewCA("Root")
-	der, err := x509.CreateCertificate(rand.Reader, template, ca.Cert, key, ca.Key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return testpki.Certify(template, ca.Cert, key, ca.Key)
 }
 
 // Only configured formats are parsed.
@@ -300,26 +290,10 @@ func TestFormatsThatAreNotRead(t *testing.T) {
 // The validity period of a cached certificate is checked on each request.
 func TestHeaderCertificateExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		long := testpki.Valid(time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour))
-		short := testpki.Valid(time.Now().Add(-time.Hour), time.Now().Add(time.Minute))
-		ca := testpki.NewCA("Root", long)
-		dying := ca.Intermediate("Short", short)
-		leaf, below := ca.Leaf("brief", short), dying.Leaf("below", long)
+		ca, leaf, below := expiring()
 		trust := loadFronted(t, fronting(config.FormatRFC9440), ca)
-		ends := sent("127.0.0.1", nil, "Client-Cert: "+rfc9440(leaf.Cert))
-		endsAbove := sent("127.0.0.1", nil, "Client-Cert: "+rfc9440(below.Cert), "Client-Cert-Chain: "+rfc9440(dying.Cert))
-		for _, r := range []*http.Request{ends, endsAbove} {
-			if _, err := trust.Client(r); err != nil {
-				t.Fatal(err)
-			}
-		}
-		time.Sleep(2 * time.Minute)
-		if _, err := trust.Client(ends); reason(err) != access.ExpiredCertificate {
-			t.Errorf("the expired leaf is judged %v", err)
-		}
-		if _, err := trust.Client(endsAbove); reason(err) != access.UntrustedCertificate {
-			t.Errorf("the leaf under an expired authority is judged %v", err)
-		}
+		expectExpiry(t, trust, sent("127.0.0.1", nil, "Client-Cert: "+rfc9440(leaf.Cert)),
+			sent("127.0.0.1", nil, "Client-Cert: "+rfc9440(below.Cert), "Client-Cert-Chain: "+rfc9440(below.Intermediates[0])))
 	})
 }
 

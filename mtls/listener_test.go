@@ -2,7 +2,6 @@ package mtls
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"net"
 	"net/http"
@@ -75,8 +74,7 @@ func TestServerConfig(t *testing.T) {
 	ca, server := testpki.NewCA("Root"), testpki.SelfSigned("gate", testpki.IP("127.0.0.1"))
 	good, untrusted := ca.Leaf("a").TLS(), testpki.SelfSigned("a").TLS()
 	trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {ca}})
-	roots := x509.NewCertPool()
-	roots.AddCert(server.Cert)
+	roots := testpki.Pool(server)
 	tests := []struct {
 		name      string
 		onFailure config.OnFailure
@@ -173,8 +171,7 @@ func TestServerConfigNamesNoPartner(t *testing.T) {
 		t.Fatal("ClientCAs is nil, which means the roots of the system; want an empty pool")
 	}
 	address, _ := listen(t, settings)
-	roots := x509.NewCertPool()
-	roots.AddCert(server.Cert)
+	roots := testpki.Pool(server)
 	var asked *tls.CertificateRequestInfo
 	err := dial(t, address, &tls.Config{RootCAs: roots, GetClientCertificate: func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		asked = info
@@ -190,8 +187,7 @@ func TestResumedSessionsAreJudged(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
 			ca, server := testpki.NewCA("Root"), testpki.SelfSigned("gate", testpki.IP("127.0.0.1"))
-			roots := x509.NewCertPool()
-			roots.AddCert(server.Cert)
+			roots := testpki.Pool(server)
 			pair := ca.Leaf("a").TLS()
 			client := &tls.Config{
 				RootCAs: roots, MaxVersion: version, Certificates: []tls.Certificate{pair},
@@ -232,8 +228,7 @@ func TestSelfSignedAuthority(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
 			ca, server := testpki.NewCA("Root"), testpki.SelfSigned("gate", testpki.IP("127.0.0.1"))
-			roots := x509.NewCertPool()
-			roots.AddCert(server.Cert)
+			roots := testpki.Pool(server)
 			pair := testpki.NewCA("client").TLS()
 			client := &tls.Config{
 				RootCAs: roots, MaxVersion: version, ServerName: "127.0.0.1", Certificates: []tls.Certificate{pair},

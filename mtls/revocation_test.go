@@ -112,7 +112,7 @@ func TestRevokedOnAnOpenConnection(t *testing.T) {
 func TestRevokedAuthorityOnOneChain(t *testing.T) {
 	one, two := testpki.NewCA("One"), testpki.NewCA("Two")
 	issuing := one.Intermediate("Issuing")
-	crossed := cross(t, issuing, two)
+	crossed := cross(issuing, two)
 	leaf := issuing.Leaf("a")
 	shown := append(chain(leaf), crossed)
 	l := newListed(t, one, two)
@@ -134,20 +134,11 @@ func TestRevokedAuthorityOnOneChain(t *testing.T) {
 }
 
 // cross returns a certificate for the authority a, issued by by.
-func cross(t *testing.T, a, by *testpki.Pair) *x509.Certificate {
-	t.Helper()
-	der, err := x509.CreateCertificate(nil, &x509.Certificate{
+func cross(a, by *testpki.Pair) *x509.Certificate {
+	return testpki.Certify(&x509.Certificate{
 		SerialNumber: a.Cert.SerialNumber, Subject: a.Cert.Subject, NotBefore: a.Cert.NotBefore, NotAfter: a.Cert.NotAfter,
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: a.Cert.KeyUsage,
 	}, by.Cert, a.Key.Public(), by.Key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
 }
 
 // A revoked certificate that is presented without its intermediates has no chain. It must not be accepted
@@ -199,19 +190,13 @@ func TestManyChains(t *testing.T) {
 	last := root.Intermediate("Last")
 	shown := []*x509.Certificate{last.Cert}
 	for range wide - 1 {
-		shown = append(shown, cross(t, last, root))
+		shown = append(shown, cross(last, root))
 	}
 	for i, c := range shown[1:] { // as many certificates of one authority
-		der, err := x509.CreateCertificate(nil, &x509.Certificate{
+		shown[i+1] = testpki.Certify(&x509.Certificate{
 			SerialNumber: big.NewInt(int64(i) + 2), Subject: c.Subject, NotBefore: c.NotBefore, NotAfter: c.NotAfter,
 			IsCA: true, BasicConstraintsValid: true, KeyUsage: last.Cert.KeyUsage,
 		}, root.Cert, last.Key.Public(), root.Key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if shown[i+1], err = x509.ParseCertificate(der); err != nil {
-			t.Fatal(err)
-		}
 	}
 	at := last
 	for i := range deep {
@@ -246,17 +231,10 @@ func TestManyChains(t *testing.T) {
 func TestUntrustedCrossCertificate(t *testing.T) {
 	root, untrusted := testpki.NewCA("Root", testpki.Expired()), testpki.NewCA("Stranger")
 	leaf := root.Leaf("a")
-	der, err := x509.CreateCertificate(nil, &x509.Certificate{
+	crossed := testpki.Certify(&x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: root.Cert.Subject, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: root.Cert.KeyUsage,
 	}, untrusted.Cert, root.Key.Public(), untrusted.Key) // needs the root's public key only
-	if err != nil {
-		t.Fatal(err)
-	}
-	crossed, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
 	l := newListed(t, root)
 	l.Listener.ClientCertificates.SelfSigned = true
 	trust := l.load(nil)

@@ -1,9 +1,7 @@
 package mtls
 
 import (
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"math/big"
 	"runtime"
 	"sync/atomic"
@@ -23,7 +21,7 @@ func TestRemovesTrust(t *testing.T) {
 	a, b, c := testpki.NewCA("A"), testpki.NewCA("B"), testpki.NewCA("C")
 	type anchors = map[config.Name][]*testpki.Pair
 	before := load(t, false, anchors{"north": {a, b}, "south": {c}})
-	reissued := reissue(t, a)
+	reissued := reissue(a)
 	for name, c := range map[string]struct {
 		after *Trust
 		lacks bool
@@ -49,19 +47,10 @@ func TestRemovesTrust(t *testing.T) {
 }
 
 // reissue returns another certificate of the authority a, with the same name and key.
-func reissue(t *testing.T, a *testpki.Pair) *testpki.Pair {
-	t.Helper()
+func reissue(a *testpki.Pair) *testpki.Pair {
 	again := *a.Cert
 	again.SerialNumber = big.NewInt(42)
-	der, err := x509.CreateCertificate(rand.Reader, &again, &again, a.Key.Public(), a.Key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &testpki.Pair{Cert: c, Key: a.Key}
+	return &testpki.Pair{Cert: testpki.Certify(&again, &again, a.Key.Public(), a.Key), Key: a.Key}
 }
 
 // After a reload, open connections are verified by the next Trust, and no connection keeps the previous Trust
@@ -127,9 +116,7 @@ func TestListenerTickets(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
 			ca, first, second := testpki.NewCA("Root"), testpki.SelfSigned("gate", testpki.IP("127.0.0.1")), testpki.SelfSigned("gate", testpki.IP("127.0.0.1"))
-			roots := x509.NewCertPool()
-			roots.AddCert(first.Cert)
-			roots.AddCert(second.Cert)
+			roots := testpki.Pool(first, second)
 			client := &tls.Config{
 				RootCAs: roots, MaxVersion: version, Certificates: []tls.Certificate{ca.Leaf("a").TLS()},
 				ClientSessionCache: tls.NewLRUClientSessionCache(4), ServerName: "127.0.0.1",

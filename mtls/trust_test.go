@@ -1,7 +1,6 @@
 package mtls
 
 import (
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -102,8 +101,8 @@ func TestClient(t *testing.T) {
 	critical := func(c *x509.Certificate) {
 		c.ExtraExtensions = []pkix.Extension{{Id: []int{1, 2, 3, 4}, Critical: true, Value: []byte{5, 0}}}
 	}
-	renewed := issue(t, northwind, northwind)
-	forged := issue(t, northwind, testpki.SelfSigned("a"))
+	renewed := issue(northwind, northwind)
+	forged := issue(northwind, testpki.SelfSigned("a"))
 
 	tests := []struct {
 		name       string
@@ -165,21 +164,12 @@ func TestClient(t *testing.T) {
 }
 
 // issue returns another certificate for the name and key of ca, signed by by.
-func issue(t *testing.T, ca, by *testpki.Pair) *testpki.Pair {
-	t.Helper()
+func issue(ca, by *testpki.Pair) *testpki.Pair {
 	template := *ca.Cert
 	template.SerialNumber = new(big.Int).Add(ca.Cert.SerialNumber, big.NewInt(1))
 	parent := template
 	parent.PublicKey = nil // by's key need not be the issuer's
-	der, err := x509.CreateCertificate(rand.Reader, &template, &parent, ca.Key.Public(), by.Key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &testpki.Pair{Cert: cert, Key: ca.Key}
+	return &testpki.Pair{Cert: testpki.Certify(&template, &parent, ca.Key.Public(), by.Key), Key: ca.Key}
 }
 
 // If two authorities have one name, an anchor is only the authority whose key signed the certificate.
@@ -201,26 +191,35 @@ func TestAnchorsAreComparedByKey(t *testing.T) {
 // A verification is cached; the validity period is checked on each request.
 func TestExpiryIsJudgedEachTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ca := testpki.NewCA("Root", testpki.Valid(time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)))
-		short := ca.Intermediate("Short", testpki.Valid(time.Now().Add(-time.Hour), time.Now().Add(time.Minute)))
-		brief := ca.Leaf("brief", testpki.Valid(time.Now().Add(-time.Hour), time.Now().Add(time.Minute)))
+		ca, leaf, below := expiring()
 		trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {ca}})
-		through := chain(short.Leaf("a"))
-		// Two connections that stay open, and the results of their requests.
-		ends, endsAbove := connected(chain(brief)), connected(through)
-		for _, r := range []*http.Request{ends, endsAbove} {
-			if _, err := trust.Client(r); err != nil {
-				t.Fatal(err)
-			}
-		}
-		time.Sleep(2 * time.Minute)
-		if _, err := trust.Client(ends); reason(err) != access.ExpiredCertificate {
-			t.Errorf("the expired leaf is judged %v", err)
-		}
-		if _, err := trust.Client(endsAbove); reason(err) != access.UntrustedCertificate {
-			t.Errorf("the leaf under an expired intermediate is judged %v", err)
-		}
+		expectExpiry(t, trust, connected(chain(leaf)), connected(chain(below))) // both connections stay open
 	})
+}
+
+// expiring returns an authority, a leaf that expires in a minute, and a leaf under an intermediate that
+// expires in a minute.
+func expiring() (ca, leaf, below *testpki.Pair) {
+	long := testpki.Valid(time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour))
+	short := testpki.Valid(time.Now().Add(-time.Hour), time.Now().Add(time.Minute))
+	ca = testpki.NewCA("Root", long)
+	return ca, ca.Leaf("leaf", short), ca.Intermediate("Short", short).Leaf("below", long)
+}
+
+// expectExpiry sends the certificates of [expiring] before and after their end. It needs a synctest bubble.
+func expectExpiry(t *testing.T, trust *Trust, leaf, below *http.Request) {
+	t.Helper()
+	expect := func(when string, r *http.Request, want access.Reason) {
+		t.Helper()
+		if _, err := trust.Client(r); reason(err) != want {
+			t.Errorf("%s: Client returned %v, want %s", when, err, want)
+		}
+	}
+	expect("valid leaf", leaf, access.Granted)
+	expect("valid intermediate", below, access.Granted)
+	time.Sleep(2 * time.Minute)
+	expect("expired leaf", leaf, access.ExpiredCertificate)
+	expect("expired intermediate", below, access.UntrustedCertificate)
 }
 
 func TestLoadTrustRefuses(t *testing.T) {

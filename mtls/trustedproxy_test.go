@@ -2,7 +2,6 @@ package mtls
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/x509"
 	"math/big"
 	"net"
@@ -138,7 +137,7 @@ func TestProxyAnchorsAreDisjoint(t *testing.T) {
 	northwind, operator := testpki.NewCA("Northwind Root"), testpki.NewCA("Operator Root")
 	northwindFile, _ := northwind.Write(dir, "northwind")
 	operatorFile, _ := operator.Write(dir, "operator")
-	again, _ := issue(t, northwind, northwind).Write(dir, "again") // with its key
+	again, _ := issue(northwind, northwind).Write(dir, "again") // with its key
 	under, _ := operator.Intermediate("Northwind under Operator").Write(dir, "under")
 	for name, tt := range map[string]struct {
 		anchors, shared string
@@ -170,14 +169,7 @@ func TestFrontProxyUnderAPartnersAuthority(t *testing.T) {
 	northwind, operator := testpki.NewCA("Northwind Root"), testpki.NewCA("Operator Root")
 	template := *northwind.Cert
 	template.SerialNumber = big.NewInt(7)
-	der, err := x509.CreateCertificate(rand.Reader, &template, operator.Cert, northwind.Key.Public(), operator.Key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cross, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cross := testpki.Certify(&template, operator.Cert, northwind.Key.Public(), operator.Key)
 	name := testpki.DNS("lb.internal")
 	operatorFile, _ := operator.Write(t.TempDir(), "operator")
 	settings := fronting(config.FormatRFC9440)

@@ -185,8 +185,7 @@ func (s *harness) listen(t testing.TB) (address string) {
 }
 
 func (s *harness) clientConfig(protocol string) *tls.Config {
-	roots := x509.NewCertPool()
-	roots.AddCert(s.server.Cert)
+	roots := testpki.Pool(s.server)
 	return &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{s.client.TLS()}, NextProtos: []string{protocol}}
 }
 

@@ -175,8 +175,7 @@ func TestUpstreamTLS(t *testing.T) {
 				var reached atomic.Int64
 				settings := &tls.Config{Certificates: []tls.Certificate{tt.server.TLS()}, MinVersion: tls.VersionTLS10, MaxVersion: tt.maximum}
 				if tt.mutual {
-					settings.ClientAuth, settings.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
-					settings.ClientCAs.AddCert(ca.Cert)
+					settings.ClientAuth, settings.ClientCAs = tls.RequireAndVerifyClientCert, testpki.Pool(ca)
 				}
 				address := serveUpstream(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 					reached.Add(1)

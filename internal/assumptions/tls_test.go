@@ -2,7 +2,6 @@ package assumptions
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
 	"log"
@@ -55,8 +54,7 @@ func (c *limitedReader) Read(p []byte) (int, error) {
 func tlsPair(t *testing.T) (client *tls.Conn, below *limitedReader, server *tls.Conn) {
 	t.Helper()
 	ca := testpki.NewCA("ca")
-	pool := x509.NewCertPool()
-	pool.AddCert(ca.Cert)
+	pool := testpki.Pool(ca)
 	near, far := net.Pipe()
 	t.Cleanup(func() { _, _ = near.Close(), far.Close() })
 	below = &limitedReader{Conn: near, bytes: make(chan []byte, 10)}

@@ -253,9 +253,9 @@ func TestThumbprintOfServer(t *testing.T) {
 		{"expired", testpki.SelfSigned("server", testpki.Expired()), &tls.Config{}},
 		{"chain", testpki.NewCA("root").Intermediate("between").Leaf("server"), &tls.Config{}},
 		{"wants a client certificate, TLS 1.3", testpki.SelfSigned("server"),
-			&tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool(trusted)}},
+			&tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: testpki.Pool(trusted)}},
 		{"wants a client certificate, TLS 1.2", testpki.SelfSigned("server"),
-			&tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool(trusted), MaxVersion: tls.VersionTLS12}},
+			&tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: testpki.Pool(trusted), MaxVersion: tls.VersionTLS12}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.config.Certificates = []tls.Certificate{tt.shows.TLS()}
@@ -334,12 +334,4 @@ func listen(t *testing.T, serve func(net.Conn)) (address string) {
 		<-done
 	})
 	return l.Addr().String()
-}
-
-func pool(authorities ...*testpki.Pair) *x509.CertPool {
-	p := x509.NewCertPool()
-	for _, a := range authorities {
-		p.AddCert(a.Cert)
-	}
-	return p
 }

@@ -69,7 +69,7 @@ func newTokenWorld(t *testing.T, edits ...func(*tls.Config)) *tokenWorld {
 	s.TLS = &tls.Config{
 		Certificates: []tls.Certificate{w.ca.Leaf("as", testpki.IP("127.0.0.1")).TLS()},
 		ClientAuth:   tls.RequestClientCert,
-		ClientCAs:    pool(w.ca), // named to the client, and not those of its certificate
+		ClientCAs:    testpki.Pool(w.ca), // named to the client, and not those of its certificate
 	}
 	for _, edit := range edits {
 		edit(s.TLS)
@@ -436,7 +436,7 @@ func TestTokenTrustsNobodyElse(t *testing.T) {
 	if transport.Proxy != nil {
 		t.Error("the client takes a proxy from somewhere")
 	}
-	if !transport.TLSClientConfig.RootCAs.Equal(pool(w.ca)) {
+	if !transport.TLSClientConfig.RootCAs.Equal(testpki.Pool(w.ca)) {
 		t.Error("the client trusts more than the authorities of --ca")
 	}
 }

@@ -163,6 +163,21 @@ func (p *Pair) Negative(issuer *Pair) *Pair {
 	return &Pair{Cert: cert, Key: p.Key, Intermediates: p.Intermediates}
 }
 
+// Certify returns the certificate that parent's key private signs for the key public, with the fields of
+// template.
+func Certify(template, parent *x509.Certificate, public, private any) *x509.Certificate {
+	return must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, template, parent, public, private))))
+}
+
+// Pool returns the certificates of pairs as trust anchors for crypto/tls.
+func Pool(pairs ...*Pair) *x509.CertPool {
+	pool := x509.NewCertPool()
+	for _, p := range pairs {
+		pool.AddCert(p.Cert)
+	}
+	return pool
+}
+
 // TLS returns p with its intermediates for crypto/tls.
 func (p *Pair) TLS() tls.Certificate {
 	c := tls.Certificate{Certificate: [][]byte{p.Cert.Raw}, PrivateKey: p.Key, Leaf: p.Cert}
@@ -247,8 +262,7 @@ func sign(template *x509.Certificate, parent *Pair, options []Option) *Pair {
 			p.Intermediates = append([]*x509.Certificate{parent.Cert}, parent.Intermediates...)
 		}
 	}
-	der := must(x509.CreateCertificate(rand.Reader, template, issuer, public, issuerKey))
-	p.Cert = must(x509.ParseCertificate(der))
+	p.Cert = Certify(template, issuer, public, issuerKey)
 	return p
 }
 

@@ -53,13 +53,13 @@ func TestAppendixB(t *testing.T) {
 // Each line has a key and whether it registers its certificate, alone and beside a valid key.
 func TestKeys(t *testing.T) {
 	ec, other, good := testpki.SelfSigned("ec"), testpki.SelfSigned("other"), testpki.SelfSigned("good")
-	rsa := selfSigned(t, testpki.NewSigner("PS256", "").Key)
-	ed, ed2 := selfSigned(t, testpki.NewSigner("EdDSA", "").Key), selfSigned(t, testpki.NewSigner("EdDSA", "").Key)
+	rsa := selfSigned(testpki.NewSigner("PS256", "").Key)
+	ed, ed2 := selfSigned(testpki.NewSigner("EdDSA", "").Key), selfSigned(testpki.NewSigner("EdDSA", "").Key)
 	p224key, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p224 := selfSigned(t, p224key)
+	p224 := selfSigned(p224key)
 	der := x5c(ec.Cert)
 	with := func(list ...string) M { return M{"x5c": list} }
 	for _, c := range []struct {

@@ -2,7 +2,6 @@ package registeredcerts_test
 
 import (
 	"crypto"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
@@ -38,23 +37,14 @@ type M = testpki.M
 var silent = registeredcerts.Options{Log: slog.New(slog.DiscardHandler)}
 
 // selfSigned creates a self-signed certificate of key, as clients of this method have.
-func selfSigned(t testing.TB, key crypto.Signer) *testpki.Pair {
-	t.Helper()
+func selfSigned(key crypto.Signer) *testpki.Pair {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()),
 		Subject:      pkix.Name{CommonName: "ledger.northwind.example"},
 		NotBefore:    time.Now().Add(-time.Hour),
 		NotAfter:     time.Now().Add(time.Hour),
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &testpki.Pair{Cert: c, Key: key}
+	return &testpki.Pair{Cert: testpki.Certify(template, template, key.Public(), key), Key: key}
 }
 
 // jwk returns p's public key as a JWK with p's certificate in x5c. edits are merged into it.

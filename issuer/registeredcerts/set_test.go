@@ -23,8 +23,8 @@ import (
 // a renewal with the same key nor a certificate with the same name.
 func TestSources(t *testing.T) {
 	for _, algorithm := range []string{"PS256", "ES256", "ES384", "ES512", "EdDSA"} {
-		own := selfSigned(t, testpki.NewSigner(algorithm, "").Key)
-		renewed := selfSigned(t, own.Key)
+		own := selfSigned(testpki.NewSigner(algorithm, "").Key)
+		renewed := selfSigned(own.Key)
 		other := testpki.SelfSigned("ledger.northwind.example")
 		beside := testpki.SelfSigned("beside.example")
 		for name, s := range map[string]*registeredcerts.Set{

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
 	"log"
@@ -244,7 +243,6 @@ func (r *slowReader) Read(p []byte) (int, error) {
 // secure returns settings for a server and its client.
 func secure() (server, client *tls.Config) {
 	pair := testpki.SelfSigned("upstream", testpki.DNS("api.example.test"))
-	client = &tls.Config{RootCAs: x509.NewCertPool(), ServerName: "api.example.test"}
-	client.RootCAs.AddCert(pair.Cert)
+	client = &tls.Config{RootCAs: testpki.Pool(pair), ServerName: "api.example.test"}
 	return &tls.Config{Certificates: []tls.Certificate{pair.TLS()}}, client
 }
