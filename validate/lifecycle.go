@@ -17,8 +17,8 @@ import (
 )
 
 // newServer prepares the connections, keys and introspection of a server. Through the lease it shares
-// with the previous Validator the parts that have not changed. With an error it also returns the
-// parts that it has made.
+// with the previous Validator the parts that have not changed. After an error the lease holds the parts
+// that newServer has made.
 func (v *Validator) newServer(settings config.AuthorizationServer, options Options) (s *server, err error) {
 	s = &server{
 		name: string(settings.Name), issuer: string(settings.Issuer), audiences: settings.Audiences,
@@ -33,14 +33,14 @@ func (v *Validator) newServer(settings config.AuthorizationServer, options Optio
 		if s.remote, err = authserver.New(settings, authserver.Options{
 			Log: options.Log, Metrics: v.metrics.metadata, Now: v.now, Metadata: s.needsMetadata, Lease: options.Lease,
 		}); err != nil {
-			return s, err
+			return nil, err
 		}
 	}
 	if settings.NeedsKeys() {
 		if s.keys, err = jwks.New(settings, jwks.Options{
 			Local: local.KeySet, Remote: s.remote, Log: options.Log, Metrics: v.metrics.keySets, Now: v.now, Lease: options.Lease,
 		}); err != nil {
-			return s, err
+			return nil, err
 		}
 	}
 	if s.acceptsJWT {
@@ -53,11 +53,11 @@ func (v *Validator) newServer(settings config.AuthorizationServer, options Optio
 		if s.client, err = introspect.New(settings, introspect.Options{
 			Remote: s.remote, Keys: s.keys, Memory: v.memory, Log: options.Log, Metrics: v.metrics.introspection, Now: v.now, Lease: options.Lease,
 		}); err != nil {
-			return s, err
+			return nil, err
 		}
 		s.introspector = s.client
 	case s.alsoIntrospect || settings.TakesOpaque():
-		return s, errors.New("introspection is not configured for the server")
+		return nil, errors.New("introspection is not configured for the server")
 	}
 	return s, nil
 }

@@ -97,7 +97,6 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 	var errs []error
 	for _, settings := range servers {
 		s, err := v.newServer(settings, options)
-		v.servers = append(v.servers, s)
 		if err == nil && v.byIssuer[s.issuer] != nil {
 			err = fmt.Errorf("issuer %q is configured twice", s.issuer)
 		}
@@ -105,7 +104,7 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 			errs = append(errs, fmt.Errorf("preparing authorization server %q: %w", settings.Name, err))
 			continue
 		}
-		v.byIssuer[s.issuer] = s
+		v.servers, v.byIssuer[s.issuer] = append(v.servers, s), s
 		v.offered[MTLSPoP] = v.offered[MTLSPoP] || s.mtlsPoP
 		if s.introspector != nil && settings.TakesOpaque() {
 			v.opaque = append(v.opaque, s)
