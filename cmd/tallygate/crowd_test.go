@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/loadshed"
 )
 
@@ -144,16 +145,14 @@ func TestCrowd(t *testing.T) {
 	dripping.Wait()
 	// A while later the idle ones have left net/http, and their buffers are garbage.
 	var residentIdle, kept float64
-	most := mostEach + 1024/float64(idle+slow) // a collection runs during a scrape, whose text takes up to 1 MiB
-	for deadline := time.Now().Add(2 * patience); ; {
-		time.Sleep(100 * time.Millisecond) // each scrape makes garbage, so that the collector runs
+	most := mostEach + 1024/float64(idle+slow)    // a collection runs during a scrape, whose text takes up to 1 MiB
+	if !gatetest.Within(2*patience, func() bool { // each scrape makes garbage, so that the collector runs
 		var after float64
-		if residentIdle, after = memory(); each(keptBefore, after) < most {
-			kept = each(keptBefore, after)
-			break
-		} else if time.Now().After(deadline) {
-			t.Fatalf("each connection takes %.1f KiB of heap and stacks, want less than %.1f", each(keptBefore, after), most)
-		}
+		residentIdle, after = memory()
+		kept = each(keptBefore, after)
+		return kept < most
+	}) {
+		t.Fatalf("each connection takes %.1f KiB of heap and stacks, want less than %.1f", kept, most)
 	}
 	t.Logf("%d idle and %d slow connections, opened in %s: resident memory from %.1f to %.1f MiB and down to %.1f, %.1f KiB for each, of which %.1f KiB live in heap and stacks; %d good clients, each with its own handshake, the slowest served in %s",
 		idle, slow, opened.Round(time.Millisecond), residentBefore/(1<<20), residentAfter/(1<<20), residentIdle/(1<<20), each(residentBefore, residentIdle), kept,

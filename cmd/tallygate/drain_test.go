@@ -16,6 +16,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/tallygate/tallygate/internal/cli"
+	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
 // drained is a gate that a test drains.
@@ -68,15 +69,13 @@ func (d *drained) ended() int {
 // becomes waits until a path of the admin listener has the status.
 func (d *drained) becomes(path string, want int) {
 	d.t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+	gatetest.EventuallyEqual(d.t, "status of "+path, want, func() int {
 		status, _, err := d.admin(path)
-		if err == nil && status == want {
-			return
+		if err != nil {
+			return 0
 		}
-		if time.Now().After(deadline) {
-			d.t.Fatalf("%s says %d, %v, want %d", path, status, err, want)
-		}
-	}
+		return status
+	})
 }
 
 // visit sends a request on transport, and reports whether its response closes the connection.
@@ -123,10 +122,12 @@ func TestDrain(t *testing.T) {
 	if time.Since(began) < delay/2 && (err != nil || closes) {
 		t.Errorf("in the first half: the connection closes: %v, %v", closes, err)
 	}
-	for !closes && err == nil {
-		time.Sleep(5 * time.Millisecond)
-		closes, err = d.visit(transport)
-	}
+	gatetest.Eventually(t, "a response closes the connection", func() bool {
+		if !closes && err == nil {
+			closes, err = d.visit(transport)
+		}
+		return closes || err != nil
+	})
 	if took := time.Since(began); err != nil || took < delay/2 {
 		t.Errorf("the connection is closed after %s, %v", took, err)
 	}

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tallygate/tallygate/internal/gatetest"
 )
@@ -36,18 +35,13 @@ func (r *reloading) proxied(t *testing.T, file, template string, ports map[strin
 		}
 	})
 	for _, address := range ports {
-		deadline := time.Now().Add(patience)
-		for {
+		gatetest.Eventually(t, command+" listens on "+address, func() bool {
 			c, err := net.Dial("tcp", address)
 			if err == nil {
 				_ = c.Close()
-				break
 			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%s does not listen: %v\n%s", command, err, output.Bytes())
-			}
-			time.Sleep(5 * time.Millisecond)
-		}
+			return err == nil
+		})
 	}
 }
 

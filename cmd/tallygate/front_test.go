@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -332,18 +333,18 @@ func (r *reloading) exchange(t *testing.T, from, before, line string) (status in
 // without a port.
 func (r *reloading) logged(t *testing.T, id, remote string) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	var got string
+	gatetest.Eventually(t, "a log line of request "+id, func() bool {
 		for _, line := range r.lines("request") {
-			if line["request_id"] != id {
-				continue
+			if line["request_id"] == id {
+				got = line["remote"].(string)
 			}
-			if got := line["remote"].(string); got != remote && !strings.HasPrefix(got, remote+":") {
-				t.Errorf("the log says %s, want %s", got, remote)
-			}
-			return
 		}
+		return got != ""
+	})
+	if got != remote && !strings.HasPrefix(got, remote+":") {
+		t.Errorf("remote = %s in the log, want %s", got, remote)
 	}
-	t.Errorf("the log never tells of %s", id)
 }
 
 // tool skips the test where a program is missing, but in CI.

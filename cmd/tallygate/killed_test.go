@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -80,8 +79,7 @@ func (s *stateful) kill() {
 
 // speaker returns a client with the named certificate.
 func (s *stateful) speaker(name string) *http.Client {
-	roots := x509.NewCertPool()
-	roots.AddCert(s.pairs["gate"].Cert)
+	roots := testpki.Pool(s.pairs["gate"])
 	transport := &http.Transport{
 		TLSClientConfig:     &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{s.pairs[name].TLS()}},
 		MaxIdleConnsPerHost: 16,

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/internal/gate"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/httpserver"
 )
 
@@ -29,12 +31,13 @@ func (w *world) dialTo(listener, address, certificate string, protocols ...strin
 func (w *world) expect(series string, want float64) error {
 	var n float64
 	var err error
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if n, err = w.metric(series); err == nil && n == want {
-			return nil
-		}
+	if gatetest.Within(patience, func() bool {
+		n, err = w.metric(series)
+		return err == nil && n == want
+	}) {
+		return nil
 	}
-	return errors.Join(err, errors.New(series+" is another"))
+	return errors.Join(err, fmt.Errorf("%s = %v, want %v", series, n, want))
 }
 
 // T-DOS-02: a connection beyond a limit is closed at once, so that one address cannot block others.
@@ -208,11 +211,7 @@ func TestRequestsThatFillMemory(t *testing.T) {
 		}()
 		time.Sleep(2 * time.Millisecond) // less at once than between two looks at the memory
 	}
-	for deadline := time.Now().Add(patience); shed.Load() == 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("nothing was shed")
-		}
-	}
+	gatetest.Eventually(t, "a request is shed", func() bool { return shed.Load() > 0 })
 	if _, err := r.dialFrom("127.0.0.1", "northwind"); err == nil {
 		t.Error("a new connection was let in meanwhile")
 	}
@@ -228,14 +227,10 @@ func TestRequestsThatFillMemory(t *testing.T) {
 	if failed.Load() > 0 {
 		t.Errorf("%d requests failed", failed.Load())
 	}
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		if status, err := send(transports[0]); err == nil && status == http.StatusOK {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the gate does not recover")
-		}
-	}
+	gatetest.EventuallyEqual(t, "status after the overload", http.StatusOK, func() int {
+		status, _ := send(transports[0])
+		return status
+	})
 	r.check(r.stop())
 }
 

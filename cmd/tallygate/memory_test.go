@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/internal/gate"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -76,19 +77,16 @@ func (r *reloading) servesSoon() {
 	r.t.Helper()
 	for certificate, token := range map[string]string{"borealis": "sync", "northwind": "good"} {
 		begun := time.Now()
-		for {
+		var status int
+		if !gatetest.Within(10*time.Second, func() bool {
 			transport := &http.Transport{TLSClientConfig: r.client(certificate)}
-			status := r.ask(transport, r.tokens[token])
-			transport.CloseIdleConnections()
-			if status == http.StatusOK {
-				r.t.Logf("%s is served %s later", certificate, time.Since(begun).Round(time.Millisecond))
-				break
-			}
-			if time.Since(begun) > 10*time.Second {
-				r.t.Fatalf("%s is not served ten seconds later: status %d", certificate, status)
-			}
-			time.Sleep(50 * time.Millisecond)
+			defer transport.CloseIdleConnections()
+			status = r.ask(transport, r.tokens[token])
+			return status == http.StatusOK
+		}) {
+			r.t.Fatalf("ten seconds later %s got %d, want 200", certificate, status)
 		}
+		r.t.Logf("%s is served %s later", certificate, time.Since(begun).Round(time.Millisecond))
 	}
 }
 
@@ -168,14 +166,8 @@ func TestAnswersThatFillMemory(t *testing.T) {
 		t.Errorf("the large answers suspend the server for other tokens: %v, %v", n, err)
 	}
 	r.servesSoon()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		statuses := r.sendTokens(3, func(int) string { return "small" })
-		if statuses[http.StatusOK] == 3 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the server's other answers: %v, want three of 200", statuses)
-		}
-	}
+	gatetest.EventuallyEqual(t, "requests with small tokens that got 200", 3, func() int {
+		return r.sendTokens(3, func(int) string { return "small" })[http.StatusOK]
+	})
 	r.check(r.stop())
 }

@@ -85,23 +85,16 @@ func (f *foreign) run(server *exec.Cmd) {
 	if base, _, isRealm := strings.Cut(f.issuer, "/realms/"); isRealm {
 		master = base + "/realms/master" // the realm does not exist yet
 	}
-	for deadline := time.Now().Add(serverStart); ; time.Sleep(200 * time.Millisecond) {
-		response, err := client.Get(master + "/.well-known/openid-configuration")
-		if err == nil {
+	status := 0
+	gatetest.Within(serverStart, func() bool {
+		if response, err := client.Get(master + "/.well-known/openid-configuration"); err == nil {
 			_ = response.Body.Close()
-			if response.StatusCode == http.StatusOK {
-				return
-			}
+			status = response.StatusCode
 		}
-		select {
-		case err := <-ended:
-			ended <- err
-			f.t.Fatalf("the server ended: %v\n%s", err, output.Bytes())
-		default:
-		}
-		if time.Now().After(deadline) {
-			f.t.Fatalf("in %s the server has no metadata: %v\n%s", serverStart, err, output.Bytes())
-		}
+		return status == http.StatusOK || len(ended) > 0
+	})
+	if status != http.StatusOK {
+		f.t.Fatalf("the server ended: %t; the status of its metadata is %d, want 200 within %s\n%s", len(ended) > 0, status, serverStart, output.Bytes())
 	}
 }
 

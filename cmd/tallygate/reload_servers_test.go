@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -47,16 +48,11 @@ func (s *keyServer) keys(more string) string {
 // ready waits until the gate is ready.
 func (r *reloading) ready() {
 	r.t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+	gatetest.EventuallyEqual(r.t, "status of /readyz", http.StatusOK, func() int {
 		status, _, err := r.admin("/readyz")
 		r.check(err)
-		if status == http.StatusOK {
-			return
-		}
-		if time.Now().After(deadline) {
-			r.t.Fatal("not ready")
-		}
-	}
+		return status
+	})
 }
 
 // A fetch that is under way continues after a reload of other settings.

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -94,11 +95,7 @@ func TestRevocationEndsTunnels(t *testing.T) {
 		r.closed(stream)
 		t.Logf("%s: ended %s after the list was read", name, time.Since(read).Round(time.Millisecond))
 	}
-	for deadline := time.Now().Add(patience); r.endings("revoked_certificate") != 2; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) { // the line comes after the end
-			t.Fatalf("%d lines tell so\n%s", r.endings("revoked_certificate"), r.log.Bytes())
-		}
-	}
+	gatetest.EventuallyEqual(t, "log lines of streams that ended with revoked_certificate", 2, func() int { return r.endings("revoked_certificate") })
 	if n := r.endings("granted"); n != 0 {
 		t.Errorf("%d others ended", n)
 	}

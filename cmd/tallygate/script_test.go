@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -158,13 +159,8 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 		w.upstream.forget()
 		behind := *w
 		go func() { _ = behind.call(args) }() // ends when the upstream hangs no more
-		for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-			if _, n := w.upstream.peek(); n > 0 {
-				return
-			}
-			if time.Now().After(deadline) {
-				ts.Fatalf("the request does not reach the upstream")
-			}
+		if !gatetest.Within(patience, func() bool { _, n := w.upstream.peek(); return n > 0 }) {
+			ts.Fatalf("the request does not reach the upstream")
 		}
 	},
 	// raw [-cert NAME] FILE: send a file's bytes, line ends as CR LF, $NAME of a token

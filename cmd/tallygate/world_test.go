@@ -135,22 +135,16 @@ func (w *world) start(executable, config string) error {
 	w.exited = make(chan error, 1)
 	go func() { w.exited <- w.process.Wait() }()
 	w.addresses, w.refusals = map[string]string{}, map[string]int{} // a new process counts anew
-	deadline := time.Now().Add(patience)
-	for time.Now().Before(deadline) {
+	gatetest.Within(patience, func() bool {
 		for _, line := range w.lines("listening") {
 			w.addresses[line["listener"].(string)] = line["address"].(string)
 		}
-		if w.addresses["admin"] != "" { // the last one opened
-			return nil
-		}
-		select {
-		case err := <-w.exited:
-			w.exited <- err
-			return fmt.Errorf("the gate ended: %w\n%s", err, w.log.Bytes())
-		case <-time.After(5 * time.Millisecond):
-		}
+		return w.addresses["admin"] != "" || len(w.exited) > 0 // the admin listener is opened last
+	})
+	if w.addresses["admin"] == "" {
+		return fmt.Errorf("the gate ended (%t) or does not listen:\n%s", len(w.exited) > 0, w.log.Bytes())
 	}
-	return fmt.Errorf("the gate does not listen:\n%s", w.log.Bytes())
+	return nil
 }
 
 // stop ends the gate with SIGINT, which skips drain.delay. The gate must end without an error, and
@@ -202,8 +196,7 @@ func (w *world) mint(args []string) error {
 // client returns TLS settings with the named certificate, which is sent even if the gate does not
 // list its issuer; "" sends none.
 func (w *world) client(cert string, protocols ...string) *tls.Config {
-	roots := x509.NewCertPool()
-	roots.AddCert(w.pairs["gate"].Cert)
+	roots := testpki.Pool(w.pairs["gate"])
 	settings := &tls.Config{RootCAs: roots, ServerName: "api.example.test", NextProtos: protocols}
 	if cert != "" {
 		pair := w.pairs[cert].TLS()
@@ -468,11 +461,10 @@ func (w *world) granted(status int) error {
 // recorded waits for the log line and the count of a request, which follow the response.
 func (w *world) recorded(reason, id string, status, count int) error {
 	var last error
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if last = w.recordedNow(reason, id, status, count); last == nil {
-			return nil
-		}
-	}
+	gatetest.Within(patience, func() bool {
+		last = w.recordedNow(reason, id, status, count)
+		return last == nil
+	})
 	return last
 }
 
@@ -499,14 +491,10 @@ func (w *world) recordedNow(reason, id string, status, count int) error {
 
 // reloaded waits until want reloads had the result.
 func (w *world) reloaded(result string, want int) error {
-	var n float64
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		var err error
-		if n, err = w.metric(`tallygate_config_reloads_total{result="` + result + `"}`); err == nil && n == float64(want) {
-			return nil
-		}
+	if err := w.expect(`tallygate_config_reloads_total{result="`+result+`"}`, float64(want)); err != nil {
+		return fmt.Errorf("%w\n%s", err, w.log.Bytes())
 	}
-	return fmt.Errorf("%v reloads are %s, want %d\n%s", n, result, want, w.log.Bytes())
+	return nil
 }
 
 // metric returns the value of a series.
