@@ -18,12 +18,12 @@ type Partners struct {
 // Partner is an organisation.
 type Partner struct {
 	Name Name `yaml:"name"` // unique
-	// Trust lists PEM files with the anchors that this partner's certificates
-	// must chain to, compared by key and not through an anchor of another partner.
-	// Default: the listener's.
+	// Trust lists PEM files with anchors. The certificates of this partner must chain to one of these
+	// anchors, compared by key, and not through an anchor of another partner. Default: the anchors of
+	// the partners' listener.
 	Trust []Path `yaml:"trust"`
-	// InsecureRSA1024Until allows RSA keys from 1024 to 2047 bits, until the end of that day, in
-	// the anchors in Trust and in certificates that chain to them. Needs Trust. Optional.
+	// InsecureRSA1024Until allows RSA keys from 1024 to 2047 bits in the anchors in Trust and in
+	// certificates that chain to them, until the end of this day. Needs Trust. Optional.
 	InsecureRSA1024Until Date          `yaml:"insecure_rsa_1024_until"`
 	Disabled             bool          `yaml:"disabled"`
 	Applications         []Application `yaml:"applications"`
@@ -35,23 +35,24 @@ type Application struct {
 	ClientID       ClientID              `yaml:"client_id"` // unique over all partners
 	Certificate    RegisteredCertificate `yaml:"certificate"`
 	Authentication Authentication        `yaml:"authentication"` // the method at our own issuer; default tls_client_auth
-	Keys           ClientKeys            `yaml:"keys"`           // for self_signed_tls_client_auth, and only for it
+	Keys           ClientKeys            `yaml:"keys"`           // required for self_signed_tls_client_auth, and allowed only there
 	// Usages lists the extended key usages that the application's certificates may have (RFC 5280
-	// section 4.2.1.12): a certificate that lists usages must list one of these usages, and so must
-	// the authorities above it. Default: client_auth. server_auth beside it accepts the certificates of
-	// public authorities that no longer issue for clients; it needs registered thumbprints, a
-	// self_signed_tls_client_auth, or a registered name and trust of the partner's own.
+	// section 4.2.1.12). If a certificate lists usages, one of them must be in Usages, and the same
+	// applies to the authorities above the certificate. Default: client_auth. With server_auth too,
+	// the gate accepts the certificates of public authorities that no longer issue certificates for
+	// clients. server_auth needs registered thumbprints, self_signed_tls_client_auth, or a registered
+	// name together with a trust of the partner's own.
 	Usages    []CertificateUsage `yaml:"usages"`
 	APIs      []APIGrant         `yaml:"apis"`       // the APIs that the application may call; at least one
 	RateLimit *Rate              `yaml:"rate_limit"` // bounds the granted requests; further requests get 429. Optional.
 
-	// Settings of the tokens that our own issuer issues to the application.
+	// The settings below are for the tokens that our own issuer issues to the application.
 	Scopes        []Scope       `yaml:"scopes"`         // the scopes that the application can be granted
 	DefaultScopes []Scope       `yaml:"default_scopes"` // granted if the application requests no scope; default: all of Scopes
-	Resources     []string      `yaml:"resources"`      // the resources that the application may request, RFC 8707; default: all of the issuer's
+	Resources     []string      `yaml:"resources"`      // the resources that the application may request, RFC 8707; default: all resources of the issuer
 	BoundTokens   bool          `yaml:"bound_tokens"`   // RFC 8705 section 3.4; default true
 	TokenFormat   TokenFormat   `yaml:"token_format"`   // default jwt
-	TokenLifetime time.Duration `yaml:"token_lifetime"` // 0: the issuer's lifetime
+	TokenLifetime time.Duration `yaml:"token_lifetime"` // 0: token_lifetime of the issuer
 	Claims        []StaticClaim `yaml:"claims"`         // claims that are added to each token
 }
 
@@ -60,11 +61,11 @@ type Authentication string
 
 // The values of [Authentication].
 const (
-	// TLSClientAuth authenticates a client by a certificate that chains to its
-	// partner's anchors and carries the registered name, RFC 8705 section 2.1.
+	// TLSClientAuth authenticates a client by a certificate that chains to an anchor of the client's
+	// partner and has the registered name, RFC 8705 section 2.1.
 	TLSClientAuth Authentication = "tls_client_auth"
-	// SelfSignedTLSClientAuth authenticates a client by the certificate that is registered for it,
-	// whatever the certificate chains to, RFC 8705 section 2.2.
+	// SelfSignedTLSClientAuth authenticates a client by its registered certificate, even if this
+	// certificate chains to no anchor, RFC 8705 section 2.2.
 	SelfSignedTLSClientAuth Authentication = "self_signed_tls_client_auth"
 )
 
@@ -77,29 +78,29 @@ const (
 	UsageServerAuth CertificateUsage = "server_auth"
 )
 
-// AcceptsServerAuth reports whether certificates for server authentication alone are accepted as a's.
+// AcceptsServerAuth reports whether a may have certificates for server authentication alone.
 func (a Application) AcceptsServerAuth() bool { return slices.Contains(a.Usages, UsageServerAuth) }
 
-// RegisteredCertificate says which certificates are an application's: certificates with one name,
-// or with a listed thumbprint. It has at most one name. Without a name and thumbprints, every
-// certificate of the partner is the application's.
+// RegisteredCertificate says which certificates belong to an application: certificates with a name,
+// or with a listed thumbprint. At most one name can be registered. If neither a name nor a thumbprint
+// is registered, every certificate of the partner belongs to the application.
 type RegisteredCertificate struct {
 	SubjectDN   certname.DN         `yaml:"subject_dn"` // RFC 4514, compared by structure
 	SANDNS      string              `yaml:"san_dns"`    // a dNSName, compared without regard to case; a wildcard matches only itself
 	SANURI      certname.URI        `yaml:"san_uri"`    // a uniformResourceIdentifier, such as a SPIFFE ID; compared byte for byte
 	SANIP       certname.IP         `yaml:"san_ip"`     // an iPAddress, compared in binary form
-	SANEmail    certname.Email      `yaml:"san_email"`  // an rfc822Name, its domain compared without regard to case
+	SANEmail    certname.Email      `yaml:"san_email"`  // an rfc822Name; its domain is compared without regard to case
 	Thumbprints []access.Thumbprint `yaml:"thumbprints"`
 }
 
 // ClientKeys is the source of the registered certificates of a client with
-// self_signed_tls_client_auth: exactly one of Certificates, JWKS and JWKSURI (RFC 8705 section
-// 2.2.2).
+// self_signed_tls_client_auth. Exactly one of Certificates, JWKS and JWKSURI must be set (RFC 8705
+// section 2.2.2).
 type ClientKeys struct {
 	Certificates []Path `yaml:"certificates"` // PEM files
-	JWKS         string `yaml:"jwks"`         // a JWK Set as text, each key with its certificate in x5c
-	JWKSURI      *URL   `yaml:"jwks_uri"`     // https; fetched again when a certificate is not in the last result
-	Trust        []Path `yaml:"trust"`        // PEM files with anchors for the server of JWKSURI; default: the system's
+	JWKS         string `yaml:"jwks"`         // a JWK Set as text; each key has its certificate in x5c
+	JWKSURI      *URL   `yaml:"jwks_uri"`     // https; fetched again when the last result lacks the certificate of a client
+	Trust        []Path `yaml:"trust"`        // PEM files with anchors for the server of JWKSURI; default: the anchors of the system
 }
 
 // TokenFormat is the format of an access token.
@@ -108,7 +109,7 @@ type TokenFormat string
 // The values of [TokenFormat].
 const (
 	JWT    TokenFormat = "jwt"    // a signed JWT, RFC 9068
-	Opaque TokenFormat = "opaque" // 256 random bits; only introspection tells what they stand for
+	Opaque TokenFormat = "opaque" // 256 random bits, which have a meaning only to introspection
 )
 
 // StaticClaim is a claim with the same value in each token.
@@ -117,8 +118,8 @@ type StaticClaim struct {
 	Value string `yaml:"value"`
 }
 
-// APIGrant lets an application call an API. In the file it is the API's name, or
-// a mapping of api and methods.
+// APIGrant allows an application to call an API. In the file it is the name of the API, or a mapping
+// of api and methods.
 type APIGrant struct {
 	API     Name     `yaml:"api"`
 	Methods []Method `yaml:"methods"` // default: all methods of the API's routes
@@ -127,7 +128,7 @@ type APIGrant struct {
 // UnmarshalText reads the short form, the name of the API.
 func (g *APIGrant) UnmarshalText(text []byte) error { return g.API.UnmarshalText(text) }
 
-// A registeredName is a registered name in text, with the key of its setting.
+// A registeredName is the text of a registered name, with the key of its setting.
 type registeredName struct{ key, value string }
 
 // names returns the names that r registers.
@@ -139,7 +140,7 @@ func (r *RegisteredCertificate) names() []registeredName {
 		{"san_ip", ""},
 		{"san_email", string(r.SANEmail)},
 	}
-	if r.SANIP.IsValid() { // the zero address has a text, too
+	if r.SANIP.IsValid() { // IsValid, because the zero address also has a text
 		all[3].value = r.SANIP.String()
 	}
 	return slices.DeleteFunc(all, func(n registeredName) bool { return n.value == "" })
@@ -159,14 +160,15 @@ func (r RegisteredCertificate) HasName() bool {
 	return !r.SubjectDN.IsZero() || r.SANDNS != "" || r.SANURI != "" || r.SANIP.IsValid() || r.SANEmail != ""
 }
 
-// MatchesAny reports whether r registers neither a name nor a thumbprint. Then every certificate
-// that chains to an anchor of the partner is the application's.
+// MatchesAny reports whether r registers neither a name nor a thumbprint. If so, every certificate
+// that chains to an anchor of the partner belongs to the application.
 func (r RegisteredCertificate) MatchesAny() bool { return !r.HasName() && len(r.Thumbprints) == 0 }
 
-// MatchesName reports whether cert has every name that r registers (RFC 8705 section 2.1.2): the
-// whole subject, compared by structure, or an entry of the subjectAltName of the same kind. Package
-// certname defines the comparison of each kind. If r has no name or cert is nil, MatchesName
-// returns false. The gate and the issuer match names by this function alone.
+// MatchesName reports whether cert has every name that r registers (RFC 8705 section 2.1.2). A
+// subject DN must equal the whole subject, compared by structure. A SAN must equal an entry of the
+// same kind in the subjectAltName. Package certname defines the comparison of each kind. If r has no
+// name or cert is nil, MatchesName returns false. Both the gate and the issuer match names only by
+// this function.
 func (r RegisteredCertificate) MatchesName(cert *x509.Certificate) bool {
 	if cert == nil || !r.HasName() {
 		return false
@@ -178,12 +180,13 @@ func (r RegisteredCertificate) MatchesName(cert *x509.Certificate) bool {
 		(r.SANEmail == "" || r.SANEmail.Matches(cert))
 }
 
-// HasThumbprint reports whether thumbprint is registered. The zero thumbprint never is.
+// HasThumbprint reports whether thumbprint is registered. It returns false for the zero thumbprint.
 func (r RegisteredCertificate) HasThumbprint(thumbprint access.Thumbprint) bool {
 	return thumbprint != access.Thumbprint{} && slices.Contains(r.Thumbprints, thumbprint)
 }
 
-// String returns the registered names and thumbprints with their keys, or "" without any.
+// String returns the registered names and thumbprints with their keys, or "" if nothing is
+// registered.
 func (r *RegisteredCertificate) String() string {
 	var parts []string
 	for _, name := range r.names() {

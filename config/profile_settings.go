@@ -2,8 +2,8 @@ package config
 
 import "slices"
 
-// Defaults returns the settings of a server whose only setting is profile p. Profile, Algorithms,
-// Types and the claims are set in the result.
+// Defaults returns the settings of a server for which only the profile p is configured. Profile,
+// Algorithms, Types and the claims are set in the result.
 func (p Profile) Defaults() AuthorizationServer {
 	d := p.defaults()
 	return AuthorizationServer{

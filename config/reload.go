@@ -7,9 +7,9 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// CheckReload returns [Faults] with each setting that a running process with c cannot change to its
-// value in next, because it belongs to an open listener or an open state. The positions are
-// positions in next.
+// CheckReload returns [Faults] with each setting whose value in next differs from the value in c, and
+// which a running process cannot change because it belongs to an open listener or an open state. The
+// positions are positions in next.
 func (c *Config) CheckReload(next *Config) error {
 	k := &checker{config: next}
 	k.immutable("listener.address", c.Listener.Address, next.Listener.Address)
@@ -29,8 +29,8 @@ func (c *Config) CheckReload(next *Config) error {
 	return k.faults.Err()
 }
 
-// immutableACME checks all settings of ACME except the domains and the anchors of the directory,
-// which can change.
+// immutableACME checks all settings of ACME except the settings that can change: the domains and the
+// anchors of the directory.
 func (k *checker) immutableACME(path string, before, after *ACME) {
 	if before == nil || after == nil {
 		k.immutable(path, before != nil, after != nil)
@@ -43,8 +43,8 @@ func (k *checker) immutableACME(path string, before, after *ACME) {
 	k.immutable(path+"http_address", before.HTTPAddress, after.HTTPAddress)
 }
 
-// immutableLimits checks all limits except body_bytes and requests, which are read for each
-// request.
+// immutableLimits checks all limits except body_bytes and requests, because these two limits are read
+// for each request.
 func (k *checker) immutableLimits(before, after *Limits) {
 	const path = "listener.limits."
 	k.immutable(path+"header_bytes", before.HeaderBytes, after.HeaderBytes)
@@ -56,7 +56,7 @@ func (k *checker) immutableLimits(before, after *Limits) {
 	k.immutable(path+"idle_timeout", before.IdleTimeout, after.IdleTimeout)
 }
 
-// immutable records a fault if the values of the setting at path before and after a reload differ.
+// immutable records a fault if the setting at path has different values before and after a reload.
 func (k *checker) immutable(path string, before, after any) {
 	if !reflect.DeepEqual(before, after) {
 		k.fault(path, "cannot change while the gate runs; restart the gate, or change the value back")
@@ -70,8 +70,8 @@ func (a *MTLSAlias) address() Address {
 	return a.Address
 }
 
-// Files returns the configuration file of c and every file that c names, sorted. A change of one
-// of these files can change the configuration.
+// Files returns the configuration file of c and every file that c names, sorted. The configuration
+// can change when one of these files changes.
 func (c *Config) Files() []string {
 	var files []string
 	if file := c.source.File(); file != "" {
@@ -82,7 +82,7 @@ func (c *Config) Files() []string {
 	return slices.Compact(files)
 }
 
-// Secrets returns the files in c that hold a secret, sorted.
+// Secrets returns the files that c names and that contain a secret, sorted.
 func (c *Config) Secrets() []string {
 	var files []string
 	c.paths(func(file, key string) {

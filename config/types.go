@@ -10,34 +10,35 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// The typed scalars. UnmarshalText of each type parses it and returns an error without path and
-// position, which the decoder adds. Empty text is an error unless the type says otherwise.
+// The typed scalars. The UnmarshalText method of each type parses a value. Its error contains neither
+// path nor position, because the decoder adds them. Empty text is an error unless the comment on the
+// type says something else.
 
 // Address is a TCP address to listen on, host:port. An empty host listens on every address.
 type Address string
 
-// Path is the path of a file, or "" for no file. Load makes it absolute; relative paths are relative
-// to the folder of the configuration file.
+// Path is the path of a file, or "" for no file. In the file, a relative path is relative to the
+// folder of the configuration file; Load makes it absolute.
 type Path string
 
 // Bytes is a size in bytes, written as a number with an optional unit: B, KiB,
 // MiB or GiB.
 type Bytes int64
 
-// Name is a configured name for logs, metrics and identity headers: at most 64 letters, digits,
-// dots, underscores and hyphens, first a letter or digit.
+// Name is a configured name for logs, metrics and identity headers. It has at most 64 letters,
+// digits, dots, underscores and hyphens, and begins with a letter or digit.
 type Name string
 
 // ClientID is an OAuth client identifier: at most 128 characters of printable ASCII without spaces.
 type ClientID string
 
-// Identifier is an authorization server's issuer identifier, kept byte for byte: an https URL
-// without query, fragment or user (RFC 8414 section 2). With insecure_loopback_http, validation
-// also allows http to this machine.
+// Identifier is an authorization server's issuer identifier. It is an https URL without query,
+// fragment or user (RFC 8414 section 2), and is not normalized. With insecure_loopback_http,
+// validation also allows http to this machine.
 type Identifier string
 
-// Host is a host name or IP literal without port, in lower case. An IPv6 literal has no brackets
-// and its shortest form. A host of an API can be a wildcard: "*.example.com" matches every name with
+// Host is a host name or IP literal without port, in lower case. An IPv6 literal is in its shortest
+// form, without brackets. A host of an API can be a wildcard: "*.example.com" matches every name with
 // exactly one label before example.com.
 type Host string
 
@@ -47,9 +48,9 @@ type Method string
 // Scope is one scope token, RFC 6749 section 3.3.
 type Scope string
 
-// HeaderName is the name of an identity header in canonical form, or "" for a header that is not
-// sent. Names that control the message itself (Host, Connection, Content-Length and others) and
-// names with characters other than letters, digits and hyphens are refused.
+// HeaderName is the name of an identity header in canonical form. The name "" means that the header
+// is not sent. Names that control the message itself (Host, Connection, Content-Length and others)
+// and names with characters other than letters, digits and hyphens are refused.
 type HeaderName string
 
 // Algorithm is a JWS algorithm, RFC 7518 section 3.1, RFC 8037 section 3.1 and RFC 9864 section
@@ -67,20 +68,20 @@ const (
 	RS256   Algorithm = "RS256"
 	RS384   Algorithm = "RS384"
 	RS512   Algorithm = "RS512"
-	EdDSA   Algorithm = "EdDSA"   // includes Ed25519: the gate knows no other curve of EdDSA
+	EdDSA   Algorithm = "EdDSA"   // the same as Ed25519, because the gate supports no other curve of EdDSA
 	Ed25519 Algorithm = "Ed25519" // RFC 9864, which deprecates the name EdDSA
 )
 
 // LogLevel is the minimum level of log messages.
 type LogLevel slog.Level
 
-// Level returns l for package slog.
+// Level returns l as a level of package slog.
 func (l LogLevel) Level() slog.Level { return slog.Level(l) }
 
-// TLSVersion is a protocol version in the numbers of crypto/tls.
+// TLSVersion is a version of TLS, with the same numbers as in crypto/tls.
 type TLSVersion uint16
 
-// The versions that can be the minimum.
+// The versions that can be configured as the minimum.
 const (
 	TLS12 TLSVersion = tls.VersionTLS12
 	TLS13 TLSVersion = tls.VersionTLS13
@@ -90,8 +91,8 @@ const (
 // single address.
 type Network struct{ netip.Prefix }
 
-// Includes reports whether address is in any network of networks. address must have no zone and not
-// be an IPv4 address mapped into IPv6.
+// Includes reports whether at least one of networks contains address. address must have no zone, and
+// must not be an IPv4 address mapped into IPv6.
 func Includes(networks []Network, address netip.Addr) bool {
 	for _, n := range networks {
 		if n.Contains(address) {
@@ -101,19 +102,19 @@ func Includes(networks []Network, address netip.Addr) bool {
 	return false
 }
 
-// ClientPrefix returns the addresses that count as the same client as address: a single IPv4 address,
-// or the /64 that an IPv6 subscriber has at least. The zone does not count. The result is the zero
-// Prefix for an invalid address.
+// ClientPrefix returns the addresses that are treated as one client together with address: a single
+// IPv4 address, or a /64 of IPv6, because an IPv6 subscriber has a /64 at least. The zone is ignored.
+// For an invalid address the result is the zero Prefix.
 func ClientPrefix(address netip.Addr) netip.Prefix {
 	address = address.Unmap().WithZone("")
-	prefix, _ := address.Prefix(min(address.BitLen(), 64)) // fails for an invalid address
+	prefix, _ := address.Prefix(min(address.BitLen(), 64)) // the error is for an invalid address
 	return prefix
 }
 
 // FieldName is an HTTP field name in canonical form: letters, digits and hyphens.
 type FieldName string
 
-// Date is a day in UTC. The zero Date is no day.
+// Date is a day in UTC. The zero Date means that no day is set.
 type Date struct{ begin time.Time }
 
 // UnmarshalText reads a date of RFC 3339, such as 2027-06-30.
@@ -126,7 +127,7 @@ func (d *Date) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// IsZero reports whether d is no day.
+// IsZero reports whether no day is set in d.
 func (d Date) IsZero() bool { return d.begin.IsZero() }
 
 // End returns the first instant after the day, or the zero time for the zero Date.

@@ -48,9 +48,9 @@ func (b *RouteBody) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// UnmarshalText reads a header name into canonical form. Empty text is "". Some servers read
-// underscores as hyphens, so that a name with an underscore could be forged with a hyphen:
-// characters other than letters, digits and hyphens are refused.
+// UnmarshalText reads a header name into canonical form. An empty text gives "". Characters other
+// than letters, digits and hyphens are refused: some servers read underscores as hyphens, so a client
+// could forge a header whose name has an underscore by sending the name with a hyphen.
 func (h *HeaderName) UnmarshalText(text []byte) error {
 	name, err := canonicalName(text)
 	if err != nil {
@@ -63,8 +63,8 @@ func (h *HeaderName) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// UnmarshalText reads the name of a header that a front proxy sets. Unlike an identity header, it
-// can begin with X-Forwarded-.
+// UnmarshalText reads the name of a header that a front proxy sets. Unlike the name of an identity
+// header, the name can begin with X-Forwarded-.
 func (f *FieldName) UnmarshalText(text []byte) error {
 	name, err := canonicalName(text)
 	if err != nil {
@@ -90,7 +90,7 @@ func canonicalName(text []byte) (string, error) {
 	return http.CanonicalHeaderKey(string(text)), nil
 }
 
-// longestHeaderName is twice the length of the longest names in use.
+// longestHeaderName is twice the length of the longest header names in use.
 const longestHeaderName = 64
 
 var errLongHeaderName = errors.New("a header name is at most 64 characters")
@@ -98,8 +98,8 @@ var errLongHeaderName = errors.New("a header name is at most 64 characters")
 var errHeaderName = errors.New("a header name is letters, digits and hyphens, first a letter or digit")
 
 // reservedHeaders lists, in canonical form, the fields that control the message, the connection or
-// the credentials of the client, or that the gate sets for other purposes. As an identity header,
-// such a field would be removed from every request, or overwritten.
+// the credentials of the client, and the fields that the gate sets for other purposes. None of them
+// can be an identity header: the gate would remove the field from every request, or overwrite it.
 var reservedHeaders = []string{
 	"Accept", "Accept-Encoding", "Authorization", "Cache-Control", "Connection",
 	"Content-Encoding", "Content-Length", "Content-Range", "Content-Type", "Cookie",
@@ -109,7 +109,7 @@ var reservedHeaders = []string{
 	"Www-Authenticate", "X-Request-Id",
 }
 
-// reservedFamilies are prefixes of fields that proxies set for purposes of their own.
+// reservedFamilies are the prefixes of fields that proxies use for other purposes.
 var reservedFamilies = []string{"Proxy-", "X-Forwarded-"}
 
 // isReserved reports whether the canonical name cannot be an identity header.

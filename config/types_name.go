@@ -9,7 +9,7 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// The maximum lengths. Names are metric labels and header values.
+// The maximum lengths. They are small because names are metric labels and header values.
 const (
 	maxName     = 64
 	maxClientID = 128
@@ -31,8 +31,8 @@ func (n *Name) UnmarshalText(text []byte) error {
 
 var errName = fmt.Errorf("a name is 1 to %d letters, digits, dots, underscores and hyphens, first a letter or digit", maxName)
 
-// UnmarshalText reads a client identifier. RFC 6749 appendix A.1 also allows spaces, which logs
-// and headers would not preserve.
+// UnmarshalText reads a client identifier. RFC 6749 appendix A.1 also allows spaces. Spaces are
+// refused, because logs and headers would not preserve them.
 func (c *ClientID) UnmarshalText(text []byte) error {
 	if len(text) == 0 || len(text) > maxClientID || !isPrintable(text) {
 		return errClientID
@@ -89,8 +89,8 @@ func (f *TokenFormat) UnmarshalText(text []byte) error {
 	return oneOf(f, text, JWT, Opaque)
 }
 
-// UnmarshalText reads how a connection without a trusted certificate is treated. It still takes
-// answer, the earlier name of respond, so that existing configurations go on working.
+// UnmarshalText reads how a connection without a trusted certificate is treated. It still accepts
+// answer, the earlier name of respond, so that existing configurations continue to work.
 func (o *OnFailure) UnmarshalText(text []byte) error {
 	if string(text) == "answer" {
 		*o = Respond
@@ -119,13 +119,13 @@ func (f *HeaderFormat) UnmarshalText(text []byte) error {
 	return oneOf(f, text, FormatRFC9440, FormatXFCC, FormatPEM)
 }
 
-// UnmarshalText reads a signature algorithm. "none" and symmetric algorithms are refused: with a
-// symmetric algorithm, every server that can verify tokens can forge them.
+// UnmarshalText reads a signature algorithm. "none" is refused. Symmetric algorithms are refused too,
+// because every server that can verify a token with such an algorithm can also forge one.
 func (a *Algorithm) UnmarshalText(text []byte) error {
 	return oneOf(a, text, ES256, ES384, ES512, PS256, PS384, PS512, RS256, RS384, RS512, EdDSA, Ed25519)
 }
 
-// oneOf sets *v to the known value that text spells exactly.
+// oneOf sets *v to the element of known that text spells exactly.
 func oneOf[T ~string](v *T, text []byte, known ...T) error {
 	names := make([]string, len(known))
 	for i, k := range known {

@@ -34,8 +34,8 @@ func (a *Address) UnmarshalText(text []byte) error {
 
 var errAddress = errors.New(`an address is host:port, such as "127.0.0.1:8443", "[::1]:8443" or ":8443"`)
 
-// UnmarshalText reads a host, or a wildcard for one label before a name. Letters are converted to
-// lower case.
+// UnmarshalText reads a host, or a wildcard for exactly one label before a name. It converts letters
+// to lower case.
 func (h *Host) UnmarshalText(text []byte) error {
 	name, wild := strings.CutPrefix(strings.ToLower(string(text)), "*.")
 	host, err := parseHost(name)
@@ -43,7 +43,8 @@ func (h *Host) UnmarshalText(text []byte) error {
 		return err
 	}
 	if wild {
-		// A wildcard below a single label would match a whole registry, and an address has no labels.
+		// A wildcard before a single label would match all names of a registry, and an IP address has
+		// no labels.
 		if !certname.IsDNSName(host) || !strings.Contains(host, ".") {
 			return errWildcard
 		}
@@ -57,8 +58,8 @@ var errWildcard = errors.New("a wildcard stands for the first label of a name, a
 
 var errHost = errors.New("a host is a DNS name or an IP address, without scheme, port, path and trailing dot")
 
-// parseHost returns the canonical form of a host in lower case: a DNS name is unchanged, an IP
-// address has no brackets and its shortest form.
+// parseHost returns the canonical form of a host, which is in lower case. A DNS name is otherwise
+// unchanged. An IP address is in its shortest form, without brackets.
 func parseHost(s string) (string, error) {
 	bare := s
 	if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
@@ -76,9 +77,9 @@ func parseHost(s string) (string, error) {
 	return s, nil
 }
 
-// UnmarshalText reads an address or a prefix. A prefix with bits after its length is refused:
-// another network or a single address was probably meant. An IPv4 address mapped into IPv6 is
-// refused, because the peer of a socket never has such an address.
+// UnmarshalText reads an address or a prefix. A prefix whose address has bits after the prefix length
+// is refused, because the operator probably meant another network or a single address. An IPv4
+// address mapped into IPv6 is refused, because the peer of a socket never has such an address.
 func (n *Network) UnmarshalText(text []byte) error {
 	prefix, err := netip.ParsePrefix(string(text))
 	if address, single := netip.ParseAddr(string(text)); single == nil && address.Zone() == "" {
@@ -99,8 +100,8 @@ var errNetwork = errors.New("expected an IP address or addresses with one prefix
 // URL is an absolute http or https URL without user and fragment.
 type URL struct{ url.URL }
 
-// UnmarshalText reads a URL. Errors do not quote it, because it may contain a password, which is
-// refused.
+// UnmarshalText reads a URL. Errors do not quote the text, because it may contain a password. A URL
+// with a password is refused.
 func (u *URL) UnmarshalText(text []byte) error {
 	parsed, err := parseURL(string(text))
 	if err != nil {
@@ -113,7 +114,7 @@ func (u *URL) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// UnmarshalText reads text with a scheme as a URL, and other text as the path of a file.
+// UnmarshalText reads a text with a scheme as a URL, and any other text as the path of a file.
 func (l *RevocationList) UnmarshalText(text []byte) error {
 	if !strings.Contains(string(text), "://") {
 		return l.File.UnmarshalText(text)
@@ -122,7 +123,8 @@ func (l *RevocationList) UnmarshalText(text []byte) error {
 	return l.URL.UnmarshalText(text)
 }
 
-// String returns l for logs and metrics. A query is replaced by the beginning of its SHA-256.
+// String returns l for logs and metrics. If l has a query, the beginning of the query's SHA-256
+// replaces it.
 func (l RevocationList) String() string {
 	if l.URL == nil {
 		return string(l.File)
@@ -135,13 +137,14 @@ func (l RevocationList) String() string {
 	return bare.String()
 }
 
-// UnmarshalText reads an issuer identifier. It is compared byte for byte, so it is not normalized.
+// UnmarshalText reads an issuer identifier. It does not normalize the text, because identifiers are
+// compared byte for byte.
 func (i *Identifier) UnmarshalText(text []byte) error {
 	parsed, err := parseURL(string(text))
 	if err != nil {
 		return err
 	}
-	// http is only for development, and validation decides where it is allowed.
+	// http is accepted here for development. Validation decides where http is allowed.
 	if !strings.HasPrefix(string(text), "https://") && !strings.HasPrefix(string(text), "http://") {
 		return errors.New(httpsIdentifier)
 	}
@@ -155,13 +158,13 @@ func (i *Identifier) UnmarshalText(text []byte) error {
 const httpsIdentifier = "an issuer identifier starts with https:// (RFC 8414 section 2)"
 
 // isServiceName reports whether host is a name of Kubernetes or of a container network: a single
-// label, or a name that the cluster's DNS alone has.
+// label, or a name that only the DNS of the cluster resolves.
 func isServiceName(host string) bool {
 	_, err := netip.ParseAddr(host)
 	return err != nil && host != "" && (!strings.Contains(host, ".") || strings.HasSuffix(host, ".svc") || strings.HasSuffix(host, ".svc.cluster.local"))
 }
 
-// isLoopbackHTTP reports whether u is http to this machine.
+// isLoopbackHTTP reports whether u is an http URL of this machine.
 func isLoopbackHTTP(u *url.URL) bool {
 	address, err := netip.ParseAddr(u.Hostname())
 	return u.Scheme == "http" && (u.Hostname() == "localhost" || err == nil && address.IsLoopback())

@@ -12,8 +12,9 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// UnmarshalText reads a path unchanged. Empty text is no file. Text with several lines is the
-// content of a file pasted in place of its path, possibly a key, so errors do not quote it.
+// UnmarshalText reads a path unchanged. Empty text means no file. A text with several lines is
+// probably the content of a file instead of its path. The content may be a private key, so errors do
+// not quote the text.
 func (p *Path) UnmarshalText(text []byte) error {
 	if strings.ContainsAny(string(text), "\x00\n\r") {
 		return errors.New("expected the path of a file, not its contents")
@@ -36,7 +37,7 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 
 var errBytes = errors.New("a size is a whole number with the unit B, KiB, MiB or GiB, such as 32KiB")
 
-// UnmarshalText reads a log level. The offsets that slog reads, such as info+2, are refused.
+// UnmarshalText reads a log level. It refuses offsets such as info+2, which slog accepts.
 func (l *LogLevel) UnmarshalText(text []byte) error {
 	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
 	level, ok := levels[string(text)]
@@ -60,9 +61,9 @@ func (v *TLSVersion) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// thumbprintText is an [access.Thumbprint] in any notation that people use. access.Thumbprint
-// itself has no UnmarshalText, because that method would accept these notations in tokens too, and
-// change the JSON of a thumbprint.
+// thumbprintText parses an [access.Thumbprint] in every notation that tools print. access.Thumbprint
+// itself has no UnmarshalText, because with such a method these notations would be accepted in tokens
+// too, and the JSON of a thumbprint would change.
 type thumbprintText access.Thumbprint
 
 // UnmarshalText reads a thumbprint in base64url, as [access.ParseThumbprint] does, or in 64
@@ -76,7 +77,7 @@ func (t *thumbprintText) UnmarshalText(text []byte) error {
 	const digits = 2 * len(t)
 	switch len(s) {
 	case digits:
-	case digits + len(t) - 1: // a colon between each two bytes
+	case digits + len(t) - 1: // a colon after each pair of digits except the last
 		for i := 2; i < len(s); i += 3 {
 			if s[i] != ':' {
 				return errThumbprint

@@ -7,12 +7,12 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// Validate checks that required settings are set, numbers are in range, names are unique,
-// references resolve, and no setting that decides about access is empty. It opens no file and does
-// not change c. The error is [Faults], with all faults.
+// Validate checks that required settings are set, numbers are in range, names are unique, references
+// resolve, and no setting that decides about access is empty. It opens no file and does not change c.
+// The error is [Faults], with all faults.
 func (c *Config) Validate() error { return c.check().Err() }
 
-// check returns the faults of c. It leaves out faults that only follow from a value that could not
+// check returns the faults of c. It omits faults that are only consequences of a value that could not
 // be decoded.
 func (c *Config) check() Faults {
 	k := &checker{config: c, clients: make(map[ClientID]string)}
@@ -32,7 +32,7 @@ func (c *Config) check() Faults {
 // checker collects the faults of a configuration.
 type checker struct {
 	config  *Config
-	clients map[ClientID]string // the path of the application or resource server with the client_id
+	clients map[ClientID]string // the path of the application or resource server, by its client_id
 	faults  Faults
 }
 
@@ -64,7 +64,8 @@ func (k *checker) require(path string, present bool) {
 	}
 }
 
-// keyPair records a fault for a certificate without its key, and for a key without its certificate.
+// keyPair records a fault if the certificate is set and the key is not, or the key is set and the
+// certificate is not.
 func (k *checker) keyPair(path string, pair KeyPair) {
 	k.require(path+".certificate", pair.Certificate != "" || pair.Key == "")
 	k.require(path+".key", pair.Key != "" || pair.Certificate == "")
@@ -81,14 +82,15 @@ func (k *checker) some(path string, elements int, why string) {
 	k.fault(path, "at least one is required%s", why)
 }
 
-// notEmpty records a fault if the list at path is present and empty. effect says what that would mean.
+// notEmpty records a fault if the list at path is set and empty. effect says what an empty list would
+// mean.
 func notEmpty[T any](k *checker, path string, list []T, effect string) {
 	if list != nil && len(list) == 0 {
 		k.fault(path, "an empty list %s", effect)
 	}
 }
 
-// chosen returns the choices that are set.
+// chosen returns the choices whose element of set is true.
 func chosen(choices []string, set ...bool) []string {
 	var made []string
 	for i, s := range set {
@@ -99,7 +101,7 @@ func chosen(choices []string, set ...bool) []string {
 	return made
 }
 
-// inRange records a fault unless least <= value <= most.
+// inRange records a fault unless value is from least to most.
 func (k *checker) inRange(path string, value, least, most time.Duration) {
 	if value < least || value > most {
 		k.fault(path, "must be from %v to %v, is %v", least, most, value)
@@ -113,8 +115,8 @@ func (k *checker) positive(path string, value int64) {
 	}
 }
 
-// line returns the line of the value at path, for a message about another value, or "" without a
-// file.
+// line returns the line of the value at path, for a message about another value. It returns "" if the
+// configuration was not read from a file.
 func (k *checker) line(path string) string {
 	if at := k.config.Position(path); at.Line > 0 {
 		return fmt.Sprintf(" on line %d", at.Line)
@@ -122,8 +124,8 @@ func (k *checker) line(path string) string {
 	return ""
 }
 
-// unique records in seen that the value at path is v, and records a fault if seen has v already.
-// what names v in the message, such as "the name". The zero value is skipped: it is missing or
+// unique records in seen that the value at path is v. If seen already has v, it records a fault. what
+// names v in the message, such as "the name". A zero v is skipped, because the value is missing or
 // could not be decoded.
 func unique[T comparable](k *checker, seen map[T]string, path, what string, v T) {
 	var zero T
@@ -147,7 +149,7 @@ func distinct[T comparable](k *checker, path string, list []T) {
 	for i, v := range list {
 		first, ok := seen[v]
 		switch {
-		case v == zero: // could not be decoded, or has a fault already
+		case v == zero: // the element could not be decoded, or already has a fault
 		case ok:
 			k.fault(strictyaml.Index(path, i), "is the same as %s", strictyaml.Index(path, first))
 		default:

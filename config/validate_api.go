@@ -10,12 +10,11 @@ import (
 	"github.com/tallygate/tallygate/internal/urlpath"
 )
 
-// reservedNames are the values of metric labels for requests without a configured partner or
+// reservedNames are the values that metric labels have for requests without a configured partner or
 // route.
 var reservedNames = []Name{"unknown", "overflow", "unmatched"}
 
-// call is a combination of host, method and shape of a path pattern, which at most one route can
-// have.
+// call is a host, a method and the shape of a path pattern. At most one route can have the same call.
 type call struct {
 	host   Host
 	method Method
@@ -43,7 +42,8 @@ func (k *checker) apis() {
 	}
 }
 
-// pathEncoding checks the spellings of segments that a allows. Only parameters can have them.
+// pathEncoding checks the spellings of segments that a allows. Only parameters of a path can have
+// such spellings.
 func (k *checker) pathEncoding(path string, a *API) {
 	at := path + ".path_encoding"
 	distinct(k, at, a.PathEncoding)
@@ -62,8 +62,8 @@ func (k *checker) name(path string, n Name) {
 	}
 }
 
-// route checks a route, and that no other route has the same calls: the choice between the two
-// would be arbitrary.
+// route checks a route. It records a fault if another route has a call of this route, because the
+// choice between two such routes would be arbitrary.
 func (k *checker) route(path string, r *Route, api *API, calls map[call]string) {
 	k.some(path+".methods", len(r.Methods), "an empty list offers nothing")
 	distinct(k, path+".methods", r.Methods)
@@ -82,7 +82,7 @@ func (k *checker) route(path string, r *Route, api *API, calls map[call]string) 
 	for _, m := range r.Methods {
 		for _, h := range api.Hosts {
 			if m == "" || h == "" {
-				continue // could not be decoded
+				continue // the method could not be decoded
 			}
 			c := call{h, m, shape}
 			other, ok := calls[c]
@@ -95,7 +95,7 @@ func (k *checker) route(path string, r *Route, api *API, calls map[call]string) 
 	}
 }
 
-// offers returns the methods in the routes of each API, by the API's name.
+// offers returns, by the API's name, the methods in the routes of each API.
 func (k *checker) offers() map[Name][]Method {
 	offered := make(map[Name][]Method, len(k.config.APIs))
 	for _, a := range k.config.APIs {
@@ -115,7 +115,7 @@ func (k *checker) offers() map[Name][]Method {
 	return offered
 }
 
-// apisKnown reports whether the names of all APIs could be decoded, so that an unknown name is a
+// apisKnown reports whether the names of all APIs could be decoded. Only then an unknown name is a
 // fault.
 func (k *checker) apisKnown() bool {
 	for i := range k.config.APIs {
@@ -189,7 +189,7 @@ func (k *checker) upgrade(path string, r *Route, upstream UpstreamProtocol) {
 	distinct(k, path, r.Upgrade)
 }
 
-// preflight checks that a preflight can reach the route at path.
+// preflight checks that a CORS preflight can match the route at path.
 func (k *checker) preflight(path string, r *Route) {
 	switch {
 	case r.Preflight == "":
@@ -200,7 +200,7 @@ func (k *checker) preflight(path string, r *Route) {
 	}
 }
 
-// clientCert is the one standard name for a forwarded certificate, RFC 9440 section 2.2.
+// clientCert is the only standard name for a forwarded certificate, RFC 9440 section 2.2.
 const clientCert HeaderName = "Client-Cert"
 
 func (k *checker) identityHeaders() {
@@ -217,7 +217,7 @@ func (k *checker) identityHeaders() {
 		{"subject", h.Subject},
 		{"thumbprint", h.Thumbprint},
 	}
-	// Without a route that needs it, the default name may have another prefix.
+	// If no route needs assertions, the default name of the header may have another prefix.
 	if k.asksForAssertion() || k.isSet("identity_headers.assertion") {
 		named = append(named, header{"assertion", h.Assertion})
 	}
@@ -227,7 +227,7 @@ func (k *checker) identityHeaders() {
 		unique(k, seen, path, "the header", n.name)
 		rest, ok := strings.CutPrefix(string(n.name), string(h.Prefix))
 		if n.name != "" && (!ok || rest == "") && !k.undecoded("identity_headers.prefix") {
-			// Only headers with the prefix are removed from requests in every spelling.
+			// Only for headers with the prefix does the gate remove every spelling from requests.
 			k.fault(path, "must begin with the prefix %q and be longer", h.Prefix)
 		}
 	}
@@ -243,7 +243,7 @@ func (k *checker) asksForAssertion() bool {
 	})
 }
 
-// prefix checks that the prefix is not empty, ends with a hyphen, and removes no header that
+// prefix checks that the prefix is not empty, ends with a hyphen, and does not match a header that
 // requests need.
 func (k *checker) prefix(path, prefix string) {
 	switch {

@@ -9,7 +9,7 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// otherMeanings are the claims that have a fixed meaning in every token and so cannot name a
+// otherMeanings are the claims that have a fixed meaning in every token, so they cannot name a
 // client, a subject or a scope.
 var otherMeanings = []ClaimName{"iss", "aud", "exp", "nbf", "iat", "jti", "cnf", "act", "may_act", "active", "token_type", "typ", "nonce"}
 
@@ -43,7 +43,7 @@ func (k *checker) tokenClaims(path string, s *AuthorizationServer) {
 	k.oneTenant(path, s)
 }
 
-// claimNames checks a list of claims that are tried in order.
+// claimNames checks a list of claims that the gate tries in order.
 func (k *checker) claimNames(path string, list, refused []ClaimName) {
 	if len(list) == 0 && k.isSet(path) {
 		k.fault(path, "at least one is required: an empty list finds nothing in any token")
@@ -59,9 +59,9 @@ func (k *checker) claimNames(path string, list, refused []ClaimName) {
 // guid is a tenant identifier of Entra.
 var guid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 
-// oneTenant checks that the issuer is a single tenant. The keys of Entra sign tokens of all
-// tenants, and its metadata for several tenants has the template {tenantid}: only the comparison of
-// iss with a single tenant keeps the other tenants out.
+// oneTenant checks that the issuer names a single tenant. The keys of Entra sign the tokens of all
+// tenants, and the metadata for several tenants has an issuer with the template {tenantid}. Tokens of
+// other tenants are refused only because iss is compared with the issuer of a single tenant.
 func (k *checker) oneTenant(path string, s *AuthorizationServer) {
 	if strings.ContainsAny(string(s.Issuer), "{}*") {
 		k.fault(path+".issuer", "must be one issuer: a template or wildcard would accept tokens of every tenant")
@@ -72,7 +72,7 @@ func (k *checker) oneTenant(path string, s *AuthorizationServer) {
 		return
 	}
 	tenant, rest, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
-	rest = strings.TrimSuffix(rest, "/") // the issuers of Azure AD B2C end in a slash
+	rest = strings.TrimSuffix(rest, "/") // the issuers of Azure AD B2C end with a slash
 	switch {
 	case tenant == "adfs" && s.Profile == ProfileEntraV1: // AD FS has no tenants
 	case !guid.MatchString(tenant):
@@ -85,8 +85,8 @@ func (k *checker) oneTenant(path string, s *AuthorizationServer) {
 }
 
 // namespaced checks that s lists its partners if there are several servers and s does not name
-// clients by client_id alone. Otherwise the azp or sub of its tokens could be the client_id of another
-// server's client.
+// clients by client_id alone. Without such a list, the azp or sub of a token of s could equal the
+// client_id of another server's client.
 func (k *checker) namespaced(path string, s *AuthorizationServer) {
 	if len(k.config.AuthorizationServers) > 1 && !s.NamesClientByClientID() && s.Partners == nil && !k.undecoded(path+".partners") {
 		k.fault(path, "partners is required: client_claim is not client_id alone, and without partners the server could name the clients of other servers")

@@ -9,10 +9,10 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// registry has the names and thumbprints of the clients of one kind, which must be unique among
-// them. Each map has the path of the first client with the value.
+// registry has the registered names and thumbprints of all clients of one kind, which must be unique.
+// Each map has the path of the first client with the value.
 type registry struct {
-	subjects    map[string]string // by DN.String
+	subjects    map[string]string // by the result of DN.String
 	dns         map[string]string // in lower case
 	uris        map[certname.URI]string
 	ips         map[certname.IP]string
@@ -27,8 +27,8 @@ func newRegistry() *registry {
 // needsName is the fault of a client with tls_client_auth that has no name.
 const needsName = "tls_client_auth at our own issuer needs a name: subject_dn, san_dns, san_uri, san_ip or san_email (RFC 8705 section 2.1.2)"
 
-// names checks the registered certificate at path: it has at most one name, and no name or
-// thumbprint is in taken.
+// names checks the registered certificate at path: it has at most one name, and no other client has
+// this name or one of its thumbprints in taken.
 func (k *checker) names(path string, r *RegisteredCertificate, taken *registry) {
 	if names := r.nameKeys(); len(names) > 1 {
 		k.fault(path, "%s exclude each other", andList(names))
@@ -48,9 +48,9 @@ func (k *checker) names(path string, r *RegisteredCertificate, taken *registry) 
 	}
 }
 
-// selfSigned checks that the client at path, which authenticates by self_signed_tls_client_auth,
-// has exactly one source of registered certificates (RFC 8705 section 2.2.2), and that the
-// handshake accepts self-signed certificates.
+// selfSigned checks the client at path, which authenticates by self_signed_tls_client_auth. The
+// client must have exactly one source of registered certificates (RFC 8705 section 2.2.2), and the
+// handshake must accept self-signed certificates.
 func (k *checker) selfSigned(path string, r *RegisteredCertificate, keys *ClientKeys) {
 	const switchPath = "listener.client_certificates.self_signed"
 	if !k.config.Listener.ClientCertificates.SelfSigned && !k.undecoded(switchPath) {
@@ -72,7 +72,7 @@ func (k *checker) selfSigned(path string, r *RegisteredCertificate, keys *Client
 	k.keys(path+".keys", keys)
 }
 
-// sources returns the keys of the settings that register certificates.
+// sources returns the keys of the settings in c that register certificates.
 func (c *ClientKeys) sources() []string {
 	return chosen([]string{"keys.certificates", "keys.jwks", "keys.jwks_uri"}, c.Certificates != nil, c.JWKS != "", c.JWKSURI != nil)
 }
@@ -93,7 +93,8 @@ func (k *checker) keys(path string, keys *ClientKeys) {
 	k.fetchTrust(path+".trust", keys.Trust, path+".jwks_uri", keys.JWKSURI)
 }
 
-// fetchTrust checks the anchors at path for fetches from url, the setting at urlPath.
+// fetchTrust checks the list of anchors at path. The anchors are for fetches from url, which is the
+// setting at urlPath.
 func (k *checker) fetchTrust(path string, trust []Path, urlPath string, url *URL) {
 	notEmpty(k, path, trust, "trusts nothing; leave it out for the system's anchors")
 	if trust != nil && url == nil && !k.undecoded(urlPath) {
@@ -102,7 +103,7 @@ func (k *checker) fetchTrust(path string, trust []Path, urlPath string, url *URL
 	k.files(path, trust)
 }
 
-// jwks checks that text looks like a JWK Set with certificates. Package issuer/registeredcerts
+// jwks checks that text has the form of a JWK Set with certificates. Package issuer/registeredcerts
 // parses the certificates.
 func (k *checker) jwks(path, text string) {
 	var set struct {
@@ -111,7 +112,7 @@ func (k *checker) jwks(path, text string) {
 		} `json:"keys"`
 	}
 	if json.Unmarshal([]byte(text), &set) != nil || len(set.Keys) == 0 {
-		// Not quoted: the text may be a private key.
+		// The message does not quote the text, because it may be a private key.
 		k.fault(path, "expected a JWK Set as JSON text, an object with a list of keys (RFC 7517 section 5)")
 		return
 	}
@@ -122,7 +123,8 @@ func (k *checker) jwks(path, text string) {
 	}
 }
 
-// noKeys records a fault if a client with tls_client_auth has keys.
+// noKeys records a fault if a client with tls_client_auth has settings of
+// self_signed_tls_client_auth.
 func (k *checker) noKeys(path string, keys *ClientKeys) {
 	if len(keys.sources()) > 0 || keys.Trust != nil {
 		k.fault(path, "is for self_signed_tls_client_auth only")

@@ -7,15 +7,16 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// The bounds of an introspection request. A client's request waits for its response.
+// The bounds of an introspection request. They are low because a client's request waits for the
+// response.
 const (
 	leastIntrospection = 10 * time.Millisecond
 	mostIntrospection  = 30 * time.Second
 	mostConcurrency    = 10_000
 )
 
-// introspection checks the introspection settings of the server at path, and that they are present
-// if the server's tokens need them.
+// introspection checks the introspection settings of the server at path. It records a fault if the
+// server's tokens need introspection and the settings are missing.
 func (k *checker) introspection(path string, s *AuthorizationServer) {
 	in := s.Introspection
 	if s.AlsoIntrospect && !s.TakesJWT() {
@@ -49,8 +50,8 @@ func (k *checker) introspection(path string, s *AuthorizationServer) {
 	k.introspectionCache(path+".cache", &in.Cache)
 }
 
-// introspectionAuthentication checks that the method at path has the settings that it needs, and
-// no settings of other methods.
+// introspectionAuthentication checks that the authentication method at path has the settings that the
+// method needs, and no settings of other methods.
 func (k *checker) introspectionAuthentication(path string, s *AuthorizationServer) {
 	a := &s.Introspection.Authentication
 	k.require(path+".authentication.method", a.Method != "")
@@ -92,8 +93,8 @@ func (k *checker) introspectionCache(path string, c *IntrospectionCache) {
 	k.inRange(path+".stale_on_error", c.StaleOnError, 0, maxTokenLifetime)
 }
 
-// isOwnIssuer reports whether issuer is our own issuer's identifier. The result is false while an
-// identifier is unknown.
+// isOwnIssuer reports whether issuer is the identifier of our own issuer. It returns false if one of
+// the two identifiers is unknown.
 func (k *checker) isOwnIssuer(issuer Identifier) bool {
 	return issuer != "" && k.config.Issuer != nil && k.config.Issuer.Issuer == issuer
 }

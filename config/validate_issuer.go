@@ -8,9 +8,9 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// The bounds of the time that a generated signing key signs. A key stays published while tokens
-// that it signed can be valid. With tokens of 24 hours and a new key each hour, 24 retired keys,
-// the active key and the next key are published, which verifiers accept.
+// The bounds of the time that a generated signing key signs. A key stays published while tokens that
+// it signed can be valid. If tokens are valid for 24 hours and keys sign for an hour, 24 retired
+// keys, the active key and the next key are published. Verifiers accept a key set of 26 keys.
 const (
 	leastRotation = time.Hour
 	mostRotation  = 366 * 24 * time.Hour // a year
@@ -31,7 +31,7 @@ func (k *checker) issuer() {
 	k.ownServer(own)
 	k.require("issuer.address", own.Address != "")
 	k.alias("issuer.mtls_alias", own.MTLSAlias)
-	// Without both files, the default is the listener's certificate.
+	// If neither file is set, the default is the certificate of the partners' listener.
 	k.keyPair("issuer.certificate.files", own.Certificate.Files)
 	k.require("issuer.state", own.State != "")
 	k.signing("issuer.signing", &own.Signing)
@@ -45,8 +45,8 @@ func (k *checker) issuer() {
 	k.rate("issuer.limits.per_address", own.Limits.PerAddress)
 }
 
-// ownServer checks that an entry of authorization_servers is our own issuer and accepts its
-// signing algorithm. It records no fault if an entry could not be decoded.
+// ownServer checks that an entry of authorization_servers is our own issuer, and that the entry
+// accepts the issuer's signing algorithm. It records no fault if an entry could not be decoded.
 func (k *checker) ownServer(own *Issuer) {
 	if own.Issuer == "" || k.undecoded("authorization_servers") {
 		return
@@ -107,8 +107,9 @@ func (k *checker) longestToken() time.Duration {
 }
 
 func (k *checker) resourceServers(list []ResourceServer) {
-	// A separate registry: an API that calls other APIs has one certificate as an application
-	// and as a resource server, with a client_id for each role.
+	// Resource servers have a registry of their own, because an API that calls other APIs has two
+	// roles: it is an application and a resource server, with a client_id for each role and one
+	// certificate for both.
 	taken := newRegistry()
 	for i := range list {
 		s, path := &list[i], strictyaml.Index("issuer.resource_servers", i)
@@ -128,8 +129,8 @@ func (k *checker) resourceServers(list []ResourceServer) {
 	}
 }
 
-// named checks that the resource server at path, which authenticates by tls_client_auth, has a name
-// and anchors.
+// named checks that the resource server at path has a name and anchors. The resource server
+// authenticates by tls_client_auth.
 func (k *checker) named(path string, s *ResourceServer) {
 	k.noKeys(path+".keys", &s.Keys)
 	if !s.Certificate.HasName() && k.decodedFully(path+".certificate") {

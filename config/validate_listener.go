@@ -27,10 +27,10 @@ func (k *checker) listener() {
 
 // The bounds of limits.
 const (
-	leastHeaderBytes = 4 << 10 // room for a token of 2 KiB, a target and the headers of browsers
+	leastHeaderBytes = 4 << 10 // enough for a token of 2 KiB, a target and the headers of browsers
 	mostHeaderBytes  = 1 << 20 // larger headers are attacks
 	mostTimeout      = 24 * time.Hour
-	mostDrain        = time.Hour // no supervisor waits longer
+	mostDrain        = time.Hour // no supervisor waits longer for a process to stop
 )
 
 func (k *checker) limits(path string, l *Limits) {
@@ -41,7 +41,7 @@ func (k *checker) limits(path string, l *Limits) {
 	k.positive(path+".connections", int64(l.Connections))
 	k.positive(path+".connections_per_address", int64(l.ConnectionsPerAddress))
 	k.positive(path+".requests", int64(l.Requests))
-	// To net/http, a timeout of 0 is no timeout.
+	// In net/http, a timeout of 0 means no timeout.
 	k.inRange(path+".handshake_timeout", l.HandshakeTimeout, time.Millisecond, mostTimeout)
 	k.inRange(path+".header_timeout", l.HeaderTimeout, time.Millisecond, mostTimeout)
 	k.inRange(path+".stall_timeout", l.StallTimeout, time.Millisecond, mostTimeout)
@@ -71,7 +71,8 @@ func (k *checker) revocation(path string, r *Revocation) {
 	k.require(path+".when_stale", r.WhenStale != "")
 }
 
-// leastRefresh keeps a mistyped unit from flooding the server that publishes a list.
+// leastRefresh is a lower bound, so that a mistyped unit does not flood the server that publishes a
+// list with requests.
 const leastRefresh = time.Second
 
 // serverCertificate checks that a listener's certificate comes either from files or from ACME.
@@ -122,7 +123,8 @@ func (k *checker) certificateHeader(path string, c *ClientCertificates) {
 		return
 	}
 	if c.OnFailure == Handshake {
-		// The front proxy's handshake is not the client's, so it cannot be refused for the client.
+		// The gate cannot refuse a client in the front proxy's handshake, because the client takes no
+		// part in this handshake.
 		k.fault(path+".on_failure", "handshake is for from: tls only")
 	}
 	if c.Header == nil {
@@ -151,8 +153,8 @@ func (k *checker) pemHeader(path string, h *CertificateHeader) {
 	}
 }
 
-// trustedProxies checks that at least one proxy is trusted, and not every sender: a trusted proxy
-// can present the certificate of any partner.
+// trustedProxies checks that at least one proxy is trusted, and that not every sender is trusted: a
+// trusted proxy can present the certificate of any partner.
 func (k *checker) trustedProxies(path string, t *TrustedProxies) {
 	if len(t.Addresses) == 0 && t.Certificates == nil && k.decodedFully(path) {
 		k.fault(path, "addresses or certificates are required: no proxy is trusted by default")
@@ -173,15 +175,15 @@ func (k *checker) trustedProxies(path string, t *TrustedProxies) {
 	k.files(path+".trust", t.Certificates.Trust)
 }
 
-// The shortest prefixes of networks that one operator can own: the largest private networks are
+// The shortest prefixes of networks that one operator can own. The largest private networks are
 // 10.0.0.0/8 and fc00::/7.
 const (
 	shortestIPv4 = 8
 	shortestIPv6 = 7
 )
 
-// networks checks that the list at path has at least so many networks, each no wider than a
-// private network.
+// networks checks that the list at path has no fewer networks than least, and that each network is no
+// larger than a private network.
 func (k *checker) networks(path string, list []Network, least int) {
 	if len(list) < least {
 		k.fault(path, "at least one is required")
@@ -233,8 +235,8 @@ func (k *checker) addresses() {
 	}
 }
 
-// overlap reports whether the second of two listeners would find its port in use. A port of 0
-// stands for a different free port each time.
+// overlap reports whether the second of two listeners would find its port in use. Each listener with
+// port 0 gets a different free port.
 func overlap(a, b Address) bool {
 	hostA, portA, errA := net.SplitHostPort(string(a))
 	hostB, portB, errB := net.SplitHostPort(string(b))
@@ -244,7 +246,7 @@ func overlap(a, b Address) bool {
 	return hostA == hostB || isWildcard(hostA) || isWildcard(hostB)
 }
 
-// isWildcard reports whether a listener on host listens on every address.
+// isWildcard reports whether a listener with this host listens on every address.
 func isWildcard(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "" || ip != nil && ip.IsUnspecified()

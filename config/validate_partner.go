@@ -25,7 +25,7 @@ func (k *checker) partners() {
 	}
 }
 
-// trust checks that p's applications can have a trusted certificate, and reports whether a
+// trust checks that p's applications can have a trusted certificate. It reports whether such a
 // certificate can chain to an anchor.
 func (k *checker) trust(path string, p *Partner) bool {
 	clients := &k.config.Listener.ClientCertificates
@@ -67,8 +67,8 @@ func (k *checker) application(path string, partner Name, a *Application, anchore
 }
 
 // usages checks the extended key usages of a's certificates. Every operator of a web site has a
-// certificate for servers, so the configuration must say which of them are a's. own says that the
-// partner has anchors of its own.
+// certificate for server authentication, so the configuration must say which of these certificates
+// belong to a. own says that the partner has anchors of its own.
 func (k *checker) usages(path string, a *Application, own bool) {
 	at := path + ".usages"
 	distinct(k, at, a.Usages)
@@ -84,10 +84,10 @@ func (k *checker) usages(path string, a *Application, own bool) {
 	}
 }
 
-// soleServer records a fault if several foreign authorization servers may issue tokens to the
-// application at path, and any of these servers has no list of partners. The application has
-// neither an anchor nor a registered certificate, so that only the binding of its token identifies
-// its certificate, and each of these servers could bind a token to any certificate.
+// soleServer checks the application at path, which has neither an anchor nor a registered
+// certificate. So only the binding of its token identifies its certificate. If several foreign
+// authorization servers may issue tokens to the application, each of them could bind a token to any
+// certificate. soleServer records a fault if one of these servers has no list of partners.
 func (k *checker) soleServer(path string, partner Name) {
 	if !k.decodedFully("authorization_servers") || !k.decodedFully(path+".certificate") {
 		return
@@ -104,22 +104,23 @@ func (k *checker) soleServer(path string, partner Name) {
 	}
 }
 
-// certificate checks that r says which certificates are the application's, and that no other
-// application has the same name or thumbprint.
+// certificate checks that r says which certificates belong to the application, and that no other
+// application has registered the same name or thumbprint.
 func (k *checker) certificate(path string, r *RegisteredCertificate, anchored bool, taken *registry) {
 	pinned := len(r.Thumbprints) > 0
 	switch {
 	case r.HasName() && !pinned && !anchored:
 		k.fault(path, "a name needs certificates that chain to an anchor, and this partner has no anchor; list thumbprints")
 	case !r.HasName() && !pinned && k.isSet(path) && k.decodedFully(path):
-		// Probably a template left the value empty, and it was meant to restrict the certificates.
+		// A template has probably left a value empty that should restrict the certificates.
 		k.fault(path, "registers nothing; leave it out to accept every certificate of the partner")
 	}
 	k.names(path, r, taken)
 }
 
-// authentication checks that a can authenticate at our own issuer by its method. An application
-// without settings for tokens gets its tokens elsewhere, so the check skips it.
+// authentication checks that a can authenticate at our own issuer by its method. It skips an
+// application without settings for our issuer's tokens, because such an application gets its tokens
+// from another server.
 func (k *checker) authentication(path string, a *Application, anchored bool) {
 	k.require(path+".authentication", a.Authentication != "")
 	if a.Authentication == SelfSignedTLSClientAuth {
@@ -134,7 +135,7 @@ func (k *checker) authentication(path string, a *Application, anchored bool) {
 	switch {
 	case !a.Certificate.HasName() && k.decodedFully(certificate):
 		k.fault(certificate, "%s", needsName)
-	case !anchored && len(a.Certificate.Thumbprints) > 0: // without thumbprints, the method certificate has recorded the fault
+	case !anchored && len(a.Certificate.Thumbprints) > 0: // if there are no thumbprints, the method certificate has already recorded the fault
 		k.fault(certificate, "tls_client_auth at our own issuer needs a certificate that chains to an anchor, and this partner has no anchor")
 	}
 }
@@ -146,14 +147,14 @@ func (k *checker) asksForTokens(path string) bool {
 	return slices.ContainsFunc(settings, func(key string) bool { return k.isSet(strictyaml.Key(path, key)) })
 }
 
-// grants are the APIs and methods that applications can be granted.
+// grants has the APIs and methods that applications can be granted.
 type grants struct {
 	names    []string
 	offered  map[Name][]Method
 	complete bool // every API's name was decoded
 }
 
-// grant checks that g names an API, and methods in the API's routes.
+// grant checks that g names a configured API, and only methods that routes of the API have.
 func (k *checker) grant(path string, g *APIGrant, grants *grants) {
 	if g.API == "" {
 		k.require(path+".api", false)

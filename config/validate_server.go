@@ -15,12 +15,12 @@ import (
 const (
 	maxLeeway        = 5 * time.Minute // RFC 7519 section 4.1.4: usually no more than a few minutes
 	maxTokenLifetime = 24 * time.Hour
-	maxKeySetAge     = 30 * 24 * time.Hour // the bound of all durations of key sets
+	maxKeySetAge     = 30 * 24 * time.Hour // the upper bound of all durations of key sets
 )
 
 // tokenTypes are the typ values that an access token can have: the values of RFC 9068 section 4,
-// and "JWT" and no typ, which older servers use. ID tokens have "JWT" or no typ too, so neither is
-// a default.
+// "JWT", and no typ. Older servers use "JWT" or no typ. Neither is a default, because ID tokens also
+// have "JWT" or no typ.
 var tokenTypes = []string{"at+jwt", "application/at+jwt", "JWT", NoType}
 
 func (k *checker) authorizationServers() {
@@ -52,12 +52,12 @@ func (k *checker) authorizationServers() {
 	}
 }
 
-// speaksFor checks that the listed partners of s are configured.
+// speaksFor checks that the partners in the list of s are configured.
 func (k *checker) speaksFor(path string, s *AuthorizationServer) {
 	notEmpty(k, path, s.Partners, "allows no partner; leave it out for all partners")
 	distinct(k, path, s.Partners)
 	if !k.decodedFully("partners") {
-		return // the name may belong to a partner that could not be decoded
+		return // the name may be the name of a partner that could not be decoded
 	}
 	known := make([]string, len(k.config.Partners.List))
 	for i := range known {
@@ -77,7 +77,7 @@ func (k *checker) entries(path string, n int) {
 	}
 }
 
-// texts checks a list of values that members of a token are compared with.
+// texts checks a list of values. Members of a token are compared with these values.
 func (k *checker) texts(path string, list []string) {
 	k.some(path, len(list), "an empty list accepts no token")
 	for i, s := range list {
@@ -86,7 +86,7 @@ func (k *checker) texts(path string, list []string) {
 	distinct(k, path, list)
 }
 
-// text checks a value that a member of a token is compared with or gets.
+// text checks a value that a member of a token is compared with, or that a member of a token gets.
 func (k *checker) text(path, s string) {
 	switch {
 	case s == "":
@@ -107,7 +107,8 @@ func (k *checker) tokenTypes(path string, list []string) {
 	distinct(k, path, list)
 }
 
-// connection checks the connection settings of s, and that they have an effect if they are set.
+// connection checks the connection settings of s. It records a fault for settings that would have no
+// effect.
 func (k *checker) connection(path string, s *AuthorizationServer) {
 	c := &s.Connection
 	notEmpty(k, path+".trust", c.Trust, "trusts nothing; leave it out for the system's anchors")
@@ -132,7 +133,7 @@ func (k *checker) connection(path string, s *AuthorizationServer) {
 	}
 }
 
-// keySet checks that the keys of s have at most one source.
+// keySet checks that the key set of s has at most one source.
 func (k *checker) keySet(path string, s *AuthorizationServer) {
 	set := &s.KeySet
 	if named := set.sources(); len(named) > 1 {
@@ -145,7 +146,7 @@ func (k *checker) keySet(path string, s *AuthorizationServer) {
 		k.fault(path+".url", "must start with https://: a changed key set accepts forged tokens%s", s.Connection.hint(&set.URL.URL))
 	}
 	if set.JWKS != "" && !isJWKSet(set.JWKS) {
-		// Not quoted: the text may be a private key.
+		// The message does not quote the text, because it may be a private key.
 		k.fault(path+".jwks", "expected a JWK Set as JSON text, an object with a list of keys (RFC 7517 section 5)")
 	}
 	k.inRange(path+".refresh", set.Refresh, time.Second, maxKeySetAge)
@@ -153,15 +154,15 @@ func (k *checker) keySet(path string, s *AuthorizationServer) {
 	if k.undecoded(path + ".refresh") {
 		return
 	}
-	k.inRange(path+".max_stale", set.MaxStale, set.Refresh, maxKeySetAge) // otherwise keys would expire before the next fetch
+	k.inRange(path+".max_stale", set.MaxStale, set.Refresh, maxKeySetAge) // with a shorter max_stale, keys would expire before the next fetch
 }
 
-// sources returns the keys of the settings that have the key set or its location.
+// sources returns the keys of the settings that contain the key set or say where it is.
 func (s *KeySet) sources() []string {
 	return chosen([]string{"url", "file", "jwks"}, s.URL != nil, s.File != "", s.JWKS != "")
 }
 
-// isJWKSet reports whether text looks like a JWK Set. Package internal/jwks parses it.
+// isJWKSet reports whether text has the form of a JWK Set. Package internal/jwks parses the keys.
 func isJWKSet(text string) bool {
 	var set struct {
 		Keys []map[string]any `json:"keys"`
@@ -169,8 +170,8 @@ func isJWKSet(text string) bool {
 	return json.Unmarshal([]byte(text), &set) == nil && len(set.Keys) > 0
 }
 
-// mayBeOwnIssuer reports whether issuer is our own issuer's identifier, or might be because one of
-// the two identifiers could not be decoded.
+// mayBeOwnIssuer reports whether issuer is the identifier of our own issuer. It also returns true if
+// one of the two identifiers could not be decoded.
 func (k *checker) mayBeOwnIssuer(issuer Identifier) bool {
 	if issuer == "" || k.undecoded("issuer.issuer") {
 		return true

@@ -10,12 +10,12 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// reservedClaims are the claims that the issuer sets itself, and registered claims of JWTs and
-// introspection that would tell who acts or whether the token is active.
+// reservedClaims are the claims that the issuer itself sets, and registered claims of JWTs and
+// introspection responses that would say who acts or whether the token is active.
 var reservedClaims = []string{
 	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "cnf", "typ",
 	"act", "may_act", // RFC 8693 section 4
-	"username", "sub_id", "azp", // azp is the party that an ID token was issued to (OpenID Connect)
+	"username", "sub_id", "azp", // azp is the party to which an ID token was issued (OpenID Connect)
 	"active", "token_type", "token_introspection", // RFC 7662 section 2.2, RFC 9701 section 5
 	"exi", "at_use_nbr", "status", // lifetime, number of uses, entry in a Token Status List
 }
@@ -34,7 +34,7 @@ func (k *checker) tokens(path string, a *Application) {
 	if own == nil {
 		return
 	}
-	if a.TokenLifetime != 0 { // 0 stands for the issuer's lifetime
+	if a.TokenLifetime != 0 { // with 0, the issuer's lifetime applies
 		k.inRange(path+".token_lifetime", a.TokenLifetime, time.Second, k.longestToken())
 	}
 	if own.RequireBound && !a.BoundTokens && !k.undecoded("issuer.require_bound") {
@@ -74,7 +74,7 @@ func (k *checker) claims(path string, list []StaticClaim) {
 // claim checks the name of a claim that the configuration adds to tokens.
 func (k *checker) claim(path, name string) {
 	k.require(path, name != "")
-	// Some JSON parsers ignore case.
+	// The comparison ignores case, because some JSON parsers ignore case.
 	if slices.ContainsFunc(reservedClaims, func(c string) bool { return strings.EqualFold(c, name) }) {
 		k.fault(path, "%q is reserved: only the issuer may set it", name)
 	}
@@ -96,12 +96,12 @@ func texts[T ~string](list []T) []string {
 	return out
 }
 
-// known has the names that rules refer to.
+// known has the names that rules can refer to.
 type known struct {
 	rules    map[Name]string // the path of the rule with the name
 	clients  map[ClientID]bool
 	scopes   map[Scope]bool
-	complete bool // false if an application could not be decoded
+	complete bool // false if at least one application could not be decoded
 }
 
 func (k *checker) governance(g *Governance) {
@@ -132,7 +132,7 @@ func (k *checker) governance(g *Governance) {
 	}
 	for i, r := range g.Claims {
 		at := strictyaml.Index(path+".claims", i)
-		k.rule(at, r.Name, "true", known) // a claim rule may have no condition
+		k.rule(at, r.Name, "true", known) // "true", because a claim rule may have no condition
 		k.claim(at+".claim", r.Claim)
 		k.require(at+".value", r.Value != "")
 	}
@@ -145,8 +145,8 @@ func (k *checker) rule(path string, name Name, when string, known *known) {
 	k.require(path+".when", when != "")
 }
 
-// effect checks that the rule at path has exactly one of the effects choices. set says for each
-// effect whether the rule has it. A lifetime is bounded like all token lifetimes.
+// effect checks that the rule at path has exactly one of the effects in choices. set says for each
+// effect whether the rule has it. A lifetime has the bounds of all token lifetimes.
 func (k *checker) effect(path string, lifetime time.Duration, choices []string, set ...bool) {
 	switch chosen := chosen(choices, set...); {
 	case len(chosen) == 0 && k.decodedFully(path):
@@ -173,7 +173,7 @@ func (k *checker) knownToRules() *known {
 	return out
 }
 
-// nearest returns the end of a message about an unknown word.
+// nearest returns the end of a message about an unknown word: the most similar word in known.
 func nearest[T ~string](word T, known map[T]bool) string {
 	if len(known) > strictyaml.MaxCandidates {
 		return ""
