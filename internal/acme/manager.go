@@ -155,8 +155,8 @@ func (a *Manager) stop(managed map[config.Host]*managedDomain) {
 		}
 		a.cache.Stop()
 	})
-	// An attempt that still runs holds lock files. CleanUpOwnLocks removes them, because the next start
-	// would wait until the lock files are 10 s old.
+	// An attempt that still runs holds lock files. CleanUpOwnLocks removes these files, because the
+	// next start would wait until the lock files are 10 s old.
 	certmagic.CleanUpOwnLocks(context.Background(), a.zap)
 }
 

@@ -1,6 +1,6 @@
-// Package authserver reaches other authorization servers: it finds their endpoints by metadata
-// (RFC 8414, OpenID Connect Discovery) and sends requests over TLS with the configured anchors
-// and client certificate. Responses are bounded; other packages interpret them.
+// Package authserver reaches other authorization servers: it finds their endpoints by metadata (RFC
+// 8414, OpenID Connect Discovery) and sends requests over TLS with the configured anchors and client
+// certificate. The size of responses is bounded. Other packages interpret the responses.
 package authserver
 
 import (
@@ -37,7 +37,7 @@ const (
 	maxRedirects = 3
 )
 
-// Options are what a [Server] needs in addition to its configuration.
+// Options are the inputs of [New] besides the settings of the server.
 type Options struct {
 	Log     *slog.Logger // required
 	Metrics *Metrics     // required
@@ -49,9 +49,9 @@ type Options struct {
 	Lease *reuse.Lease
 }
 
-// A Server is an authorization server other than our own issuer. It shares no connections with
-// other servers, uses no proxy unless one is configured, and sends only over https, or over http
-// where an insecure setting allows it. It is safe for concurrent use.
+// A Server is an authorization server other than our own issuer. It shares no connections with other
+// servers, uses no proxy except a configured proxy, and sends only over https, or over http where an
+// insecure setting allows http. It is safe for concurrent use.
 type Server struct {
 	name      string
 	issuer    string
@@ -113,8 +113,8 @@ func New(settings config.AuthorizationServer, options Options) (*Server, error) 
 // that makes an object from s includes this value in the key of the object (see [reuse.Acquire]).
 func (s *Server) Key() any { return s.key }
 
-// CanReuse reports whether s may use the documents that previous fetched. This holds if both have the
-// same issuer, and if s still accepts every anchor and insecure setting that previous accepted.
+// CanReuse reports whether s may use the documents that previous fetched. The issuers of s and previous
+// must be the same, and s must still accept every anchor and insecure setting that previous accepted.
 func (s *Server) CanReuse(previous *Server) bool {
 	return s.issuer == previous.issuer && s.anchors.includes(previous.anchors) &&
 		(s.settings.Connection.InsecureLoopbackHTTP || !previous.settings.Connection.InsecureLoopbackHTTP) &&

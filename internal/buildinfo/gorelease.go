@@ -47,10 +47,10 @@ func plainRelease(release string) string {
 	return release
 }
 
-// HTTP2EncoderTableSize returns the size in bytes of the header compression table for responses
-// over HTTP/2; 0 for the default. From Go 1.27 on, golang.org/x/net uses the HTTP/2 server of
-// net/http. In releases where a change of the table size is a fatal race, the table is made too
-// small for any field, so that it never changes.
+// HTTP2EncoderTableSize returns the size in bytes of the header compression table for responses over
+// HTTP/2; 0 for the default. From Go 1.27 on, golang.org/x/net uses the HTTP/2 server of net/http. In
+// some releases, a change of the table size is a fatal race. For these releases the table is too small
+// for any field, so that its size never changes.
 func HTTP2EncoderTableSize(release string) int {
 	if goversion.Compare(plainRelease(release), "go1.27rc0") >= 0 && Outdated(release) != "" {
 		return 1

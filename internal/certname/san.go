@@ -157,8 +157,8 @@ var subjectAltName = []int{2, 5, 29, 17}
 // uriTag is uniformResourceIdentifier, the GeneralName [6], an IA5String.
 var uriTag = asn1.Tag(6).ContextSpecific()
 
-// rawURIs yields the URIs up to the first malformed name. crypto/x509 refuses a certificate with
-// a malformed name, so a parsed certificate yields all of them.
+// rawURIs yields the URIs up to the first malformed name. crypto/x509 refuses a certificate with a
+// malformed name, so rawURIs yields all URIs of a parsed certificate.
 func rawURIs(cert *x509.Certificate) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for i := range cert.Extensions {

@@ -49,7 +49,7 @@ type findings struct {
 	file   string
 	cfg    *config.Config
 	faults config.Faults
-	online error // what --online found
+	online error // the error of the checks of --online
 }
 
 // check reads the configuration in file and everything that it names. The error says why file could
@@ -96,7 +96,7 @@ func (f *findings) print(stdout, stderr io.Writer) error {
 	return err
 }
 
-// count returns n and what it counts: "1 fault", "2 faults".
+// count returns n with noun in the singular or the plural: "1 fault", "2 faults".
 func count(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun

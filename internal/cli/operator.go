@@ -76,8 +76,8 @@ func (t *issuerTarget) addFlags(command *cobra.Command) {
 	command.MarkFlagsMutuallyExclusive("config", "state")
 }
 
-// An operation is the work of a command at an issuer. A running issuer gets a request, and otherwise
-// this process opens the issuer and calls a method.
+// An operation is the work of a command at an issuer. If the issuer runs, the operation is a request to
+// the running issuer. If not, this process opens the issuer and calls a method.
 type operation[Response any] struct {
 	method, path string
 	body         any // nil for a request without body

@@ -15,9 +15,9 @@ import (
 	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
-// Files returns a fault for each setting whose file cannot be read or does not hold what the setting
-// needs. cfg may have faults itself, so Files looks at each file alone: whether a key belongs to its
-// certificate, for example, is found when the gate's state is built.
+// Files returns a fault for each setting whose file cannot be read or has the wrong kind of content. It
+// checks each file alone, because cfg may have faults itself. Faults between files, such as a key that
+// does not belong to its certificate, are found later, when the gate's state is built.
 func Files(cfg *config.Config) config.Faults {
 	var faults config.Faults
 	for _, named := range cfg.NamedFiles() {
@@ -65,7 +65,7 @@ func checkFile(named config.NamedFile) error {
 	return err
 }
 
-// A content is what a file must hold.
+// A content is the kind of content that a file must have.
 type content int
 
 const (

@@ -7,9 +7,10 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// Add returns faults with the faults in err, the error of building the gate's state from cfg. Each line
-// of err is a fault, at the position of the setting whose file it names, or of the setting that it
-// begins with. A line about a file that has a fault in faults already is left out.
+// Add returns faults together with the faults in err, the error of building the gate's state from cfg.
+// Each line of err becomes a fault. The position of the fault is the position of the setting whose file
+// the line names, or of the setting that the line begins with. Add omits a line about a file that
+// already has a fault in faults.
 func Add(faults config.Faults, cfg *config.Config, err error) config.Faults {
 	named, reported := cfg.NamedFiles(), make(map[string]bool)
 	for _, f := range faults {
@@ -35,8 +36,9 @@ func Add(faults config.Faults, cfg *config.Config, err error) config.Faults {
 // beginning matches the path of a setting, at least a section and a key, at the beginning of a message.
 var beginning = regexp.MustCompile(`^[a-z_]+(\[\d+\])?(\.[a-z_]+(\[\d+\])?)+: `)
 
-// settingOf returns the path of the setting whose file line names first, or "". Among files at the same
-// position in line it takes the longest name, because a name can be the beginning of another.
+// settingOf returns the path of the setting whose file line names first, or "". If several file names
+// match at the same position in line, the longest name is taken, because a file name can be the
+// beginning of another file name.
 func settingOf(named []config.NamedFile, line string) (setting string) {
 	first, longest := len(line), 0
 	for _, n := range named {

@@ -28,7 +28,7 @@ type Checker struct {
 	metrics       *Metrics
 }
 
-// Options are what [Load] needs beside its settings.
+// Options are the inputs of [Load] besides its settings.
 type Options struct {
 	Previous *Checker // the Checker before a reload; nil at the start
 	Log      *slog.Logger

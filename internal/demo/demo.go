@@ -1,5 +1,5 @@
-// Package demo shows the gate and the issuer at work on loopback: it makes certificates, starts
-// both and plays a tour of requests.
+// Package demo shows the gate and the issuer at work on loopback: it makes certificates, starts the
+// gate and the issuer, and plays a tour of requests.
 package demo
 
 import (

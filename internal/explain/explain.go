@@ -50,7 +50,7 @@ type Stage struct {
 	Got         string `json:"got,omitzero"`
 	GotHex      string `json:"got_hex,omitzero"`
 	// Hint names the claims that a refused token has in place of a configured claim, and the settings
-	// that make the gate read them.
+	// that make the gate read these claims.
 	Hint string `json:"hint,omitzero"`
 }
 
@@ -130,7 +130,7 @@ func (x *explainer) describePass(stage *Stage) {
 }
 
 // explanations has, for each reason, a function that sets the configured rule which the request breaks.
-// The function also sets the compared values if the error of the check has none.
+// If the error of the check has no compared values, the function also sets these values.
 var explanations = []struct {
 	reason access.Reason
 	name   func(*explainer, *Stage)

@@ -14,8 +14,8 @@ import (
 	"github.com/tallygate/tallygate/internal/product"
 )
 
-// A presented holds the header and the claims of the JWT in the request. They are not verified, and
-// only the text of the explanation uses them.
+// A presented holds the header and the claims of the JWT in the request. Header and claims are not
+// verified, and only the text of the explanation uses them.
 type presented struct {
 	header, claims map[string]jsontext.Value
 }

@@ -86,7 +86,8 @@ func Send(client *http.Client, request *http.Request, limit int64) (*Response, e
 	return &Response{response.StatusCode, response.Header, mediaType, body}, nil
 }
 
-// WithoutURL returns the cause of an HTTP client's error, whose text quotes the URL.
+// WithoutURL returns the cause in an error of an HTTP client, because the text of the error itself
+// quotes the URL.
 func WithoutURL(err error) error {
 	var outer *url.Error
 	if errors.As(err, &outer) {

@@ -135,9 +135,8 @@ func (f Files) WrittenInPlace(before Files) bool {
 	return false
 }
 
-// InPlace reports whether s and old are states of one file, or the file did not exist in old. A change
-// between them was then written under the final name. InPlace is false if another file was renamed to
-// that name.
+// InPlace reports whether s was written under the final name of the file: s and old are states of one
+// file, or the file did not exist in old. InPlace is false if another file was renamed to that name.
 func (s FileState) InPlace(old FileState) bool {
 	return s.about != nil && (old.about == nil || os.SameFile(s.about, old.about))
 }

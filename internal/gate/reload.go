@@ -116,8 +116,8 @@ func (g *Gate) prefetch(ctx context.Context, next *state) error {
 	return errors.Join(noLists, next.Validator.Prefetch(ctx, current.Validator))
 }
 
-// errFilesChanging is returned if a file changed during a reload, so that the new state may mix old
-// and new files.
+// errFilesChanging is returned if a file changed during a reload, because the new state may mix old and
+// new files.
 var errFilesChanging = errors.New("files changed during the reload")
 
 func (g *Gate) checkUnchanged() error {

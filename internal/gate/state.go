@@ -204,7 +204,7 @@ func loadKeyPairs(cfg *config.Config) (map[string]tls.Certificate, error) {
 // loadTrust reads the anchors. If nothing has changed, the result is the previous Trust. A new Trust
 // takes over, from the previous Trust, the connections with their judged certificates, and the
 // revocation lists that are still valid. If only the anchor tells two partners apart, an anchor that
-// both have is an error.
+// both partners have is an error.
 func loadTrust(cfg *config.Config, lease *reuse.Lease, options mtls.Options) (*mtls.Trust, error) {
 	trust, err := reuse.Acquire(lease, "trust", nil, func(previous *mtls.Trust) (*mtls.Trust, error) {
 		options.Previous = previous

@@ -35,8 +35,8 @@ type HandshakeListener struct {
 	parked      *parkedConns
 }
 
-// newHandshakeListener returns a listener on l. The new listener owns l and parked: its Close closes
-// both.
+// newHandshakeListener returns a listener on l. The new listener owns l and parked: its Close also
+// closes l and parked.
 func newHandshakeListener(l net.Listener, settings *tls.Config, timeout time.Duration, failed func(net.Addr, error), parked *parkedConns) *HandshakeListener {
 	over, end := context.WithCancel(context.Background())
 	g := &HandshakeListener{

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// fieldOverhead is what a header field counts in addition to the bytes of its name and value (RFC
-	// 9113 section 6.5.2).
+	// fieldOverhead is the number that RFC 9113 section 6.5.2 adds to the bytes of a field's name and
+	// value.
 	fieldOverhead = 32
 	// headerSlack is added to the setting header_bytes, because the setting counts a header as HTTP/1.1
 	// does, without fieldOverhead. net/http adds the overhead of ten fields too.

@@ -63,8 +63,8 @@ func NewHTTP1(limits config.Limits, handler http.Handler) *http.Server {
 func (s *Server) Listen(l net.Listener) {
 	s.Limiter.Listener = l
 	if s.TLS != nil {
-		// The handshakes are not left to ServeTLS, which would copy the TLS settings, so that they
-		// could not change.
+		// The handshakes are not done by ServeTLS, because ServeTLS would copy the TLS settings, and
+		// later changes of the settings would have no effect.
 		s.Listener = newHandshakeListener(newProxyProtocolListener(s.Limiter, s.ProxyProtocol, s.HTTP1.ReadHeaderTimeout), s.TLS.Config(), s.HandshakeTimeout, s.HandshakeFailed,
 			newParkedConns(s.FastPath, s.HTTP1.ReadHeaderTimeout, s.HTTP1.IdleTimeout, s.RefuseMalformed))
 		return

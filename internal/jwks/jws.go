@@ -141,7 +141,7 @@ func decode(segment string) (jsontext.Value, error) {
 	return document, nil
 }
 
-// mismatch returns a Denial that says that got is not in want. It quotes both.
+// mismatch returns a Denial that says that got is not in want. Its text quotes got and want.
 func mismatch[T ~string](reason access.Reason, name string, want []T, got string) error {
 	listed := make([]string, len(want))
 	for i, w := range want {

@@ -62,8 +62,8 @@ func (m *Metrics) forServer(lease *reuse.Lease, server string) sourceMetrics {
 	}
 }
 
-// countUnknownKey counts a token with an unknown kid. granted says that the token caused a refresh, and
-// waits that its request waits for a refresh.
+// countUnknownKey counts a token with an unknown kid. granted says that the token caused a refresh.
+// waits says that the request of the token waits for a refresh.
 func (m *sourceMetrics) countUnknownKey(waits, granted bool) {
 	switch {
 	case granted:

@@ -21,7 +21,7 @@ import (
 // must be safe for concurrent use.
 type LocalKeySet func() (document []byte, version uint64)
 
-// Options are what a [Source] needs in addition to its configuration.
+// Options are the inputs of [New] besides the settings of the server.
 type Options struct {
 	// Local returns the key set of our own issuer; nil for other servers.
 	Local LocalKeySet

@@ -129,7 +129,7 @@ func shortMediaType(t string) string {
 	return t
 }
 
-// signingMethods are the supported algorithms. No configuration and no token can add one.
+// signingMethods are the supported algorithms. No configuration and no token can add an algorithm.
 var signingMethods = map[config.Algorithm]jwt.SigningMethod{
 	config.ES256:   jwt.SigningMethodES256,
 	config.ES384:   jwt.SigningMethodES384,

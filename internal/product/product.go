@@ -17,10 +17,10 @@ type Product struct {
 
 	hosts []string                 // hosts of issuers; a name with a dot in front stands for all its subdomains
 	path  string                   // a part of the paths of issuers
-	marks func(claims Claims) bool // reports whether a token has the claims that only this product's tokens have; nil for none
+	marks func(claims Claims) bool // reports whether a token has the claims that only this product's tokens have; nil: there are no such claims
 }
 
-// Claims are those claims of a token that are in [Names] and not null. The value of a claim is its
+// Claims are the claims of a token that [Names] has and that are not null. The value of a claim is its
 // string, or "" for a claim of another type.
 type Claims map[string]string
 

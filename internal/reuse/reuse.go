@@ -1,9 +1,9 @@
 // Package reuse shares values between successive configurations: connections, caches, counts, fetched
 // documents. Each configuration has a [Lease] of the [Pool] and acquires the values that it needs by
-// name and key. If the previous configuration has acquired a value under the same name and key, both
-// share it. A value is closed when the last lease that holds it is released. A reload therefore
-// acquires for the next configuration before it releases the previous lease. A reload that fails
-// releases the lease of the new configuration.
+// name and key. If the previous configuration has acquired a value under the same name and key, the two
+// configurations share the value. A value is closed when the last lease that holds it is released. A
+// reload therefore acquires for the next configuration before it releases the previous lease. A reload
+// that fails releases the lease of the new configuration.
 package reuse
 
 import (
@@ -12,7 +12,8 @@ import (
 	"sync"
 )
 
-// A Pool holds values and counts the leases of each. The zero Pool is empty. It is safe for concurrent use.
+// A Pool holds values and counts the leases of each value. The zero Pool is empty. It is safe for
+// concurrent use.
 type Pool struct {
 	mu      sync.Mutex
 	entries map[identity][]*entry // in the order in which the values were opened
@@ -108,8 +109,8 @@ func (l *Lease) Release() {
 	}
 }
 
-// unused empties l, removes the entries that no lease holds any more from the pool, and returns them.
-// The entry that was acquired last comes first.
+// unused empties l, removes from the pool the entries that no lease holds any more, and returns these
+// entries. The entry that was acquired last comes first.
 func (l *Lease) unused() (unused []*entry) {
 	p := l.pool
 	p.mu.Lock()

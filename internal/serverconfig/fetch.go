@@ -43,7 +43,8 @@ type metadata struct {
 	DPoP          jsontext.Value `json:"dpop_signing_alg_values_supported"`
 }
 
-// A fetcher sends the requests of one proposal. They have the bounds of the gate's own requests.
+// A fetcher sends the requests of one proposal. The requests have the bounds of the gate's own
+// requests.
 type fetcher struct {
 	server *authserver.Server
 	lease  *reuse.Lease

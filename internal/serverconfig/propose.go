@@ -41,9 +41,9 @@ func (p *Proposal) missing(format string, args ...any) {
 	p.Missing = append(p.Missing, fmt.Sprintf(format, args...))
 }
 
-// Propose fetches the metadata and the key set of the server. It sends the token to no server. The
-// result quotes only those names from the token that the configuration needs. Propose returns a
-// [*UsageError] for invalid options.
+// Propose fetches the metadata and the key set of the server. It sends the token to no server. From the
+// token, the result quotes only names that the configuration needs. Propose returns a [*UsageError] for
+// invalid options.
 func Propose(ctx context.Context, options Options) (*Proposal, error) {
 	if options.Timeout <= 0 {
 		return nil, &UsageError{errors.New("--timeout: must be positive")}

@@ -66,7 +66,7 @@ func (t *sample) text(claim string) string {
 	return s
 }
 
-// fit changes those settings of the profile that do not fit the token.
+// fit changes the settings of the profile that do not fit the token.
 func (p *Proposal) fit(b *block, t *sample) {
 	s := &b.settings
 	p.fitHeader(b, t)
@@ -102,8 +102,8 @@ func (p *Proposal) fit(b *block, t *sample) {
 	}
 }
 
-// fitHeader changes the algorithms and types of the profile if the token's alg and typ are not among
-// them.
+// fitHeader changes the algorithms and types of the profile if the profile does not accept the token's
+// alg or typ.
 func (p *Proposal) fitHeader(b *block, t *sample) {
 	s := &b.settings
 	alg := config.Algorithm(t.jws.Algorithm)

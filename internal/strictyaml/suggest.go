@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// The bounds of the search for a suggestion. With them, a file with a hundred thousand wrong names is
-// refused as fast as any other file.
+// The bounds of the search for a suggestion. With these bounds, a file with a hundred thousand wrong
+// names is refused as fast as any other file.
 const (
 	maxSuggestedLength = 64   // maximum length of either name in bytes, the length of the longest name in our configuration
 	MaxCandidates      = 1000 // maximum number of known names; with more names, DidYouMean suggests nothing

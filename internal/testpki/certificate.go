@@ -92,8 +92,8 @@ func PermitDirectory(name pkix.Name) Option {
 	}
 }
 
-// Keyed sets the key, which is otherwise a new P-256 key. If key is only a public key, the pair gets
-// another private key, and this private key signs a self-signed certificate.
+// Keyed sets the key. Without Keyed, the key is a new P-256 key. If key is only a public key, the pair
+// gets another private key, and this private key signs a self-signed certificate.
 func Keyed(key any) Option {
 	return func(c *x509.Certificate) { c.PublicKey = key }
 }

@@ -114,10 +114,11 @@ func (from madeFrom) open(settings *tls.Config, log *slog.Logger) *Upstream {
 	}
 	u.Transport = general
 	if c.Protocol == config.HTTP1 {
-		// general sends the bodies that package http1 does not: long, slow, or of unknown length.
-		// The upstream may answer before the whole body has been sent, and net/http reuses such a
-		// connection if the rest is sent within 50 ms. So general reuses no connection. A new
-		// connection costs little beside a body of 16 KiB or 100 ms.
+		// general sends the bodies that package http1 does not send: long bodies, slow bodies, and
+		// bodies of unknown length. The upstream may respond before the whole body has been sent, and
+		// net/http reuses such a connection if the rest of the body is sent within 50 ms. Therefore
+		// general reuses no connection. A new connection costs little beside a body of 16 KiB or 100
+		// ms.
 		general.MaxIdleConnsPerHost = -1
 		u.Transport = newHTTP1Transport(general, u, log)
 	}

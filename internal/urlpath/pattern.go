@@ -65,8 +65,8 @@ func (p *Pattern) UnmarshalText(text []byte) error {
 }
 
 // ParsePattern parses a pattern. A literal is written in plain text or percent-encoded. [DecodeSegment]
-// must accept it, because otherwise no request could match the pattern. A trailing slash is an empty
-// last segment, so "/a" and "/a/" are two patterns. Errors quote the pattern.
+// must accept the literal, because otherwise no request could match the pattern. A trailing slash is an
+// empty last segment, so "/a" and "/a/" are two patterns. Errors quote the pattern.
 func ParsePattern(s string) (Pattern, error) {
 	if !strings.HasPrefix(s, "/") {
 		return Pattern{}, errors.New(`a path pattern starts with "/"`)

@@ -62,7 +62,7 @@ func (s *conn) release() {
 	s.buffers = nil
 }
 
-// settle clears both deadlines.
+// settle clears the read deadline and the write deadline.
 func (s *conn) settle() { _ = s.tls.SetDeadline(time.Time{}) }
 
 // Read returns the bytes in early, and in the same call also bytes that TLS has already received.

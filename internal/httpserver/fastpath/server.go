@@ -4,7 +4,6 @@
 // http.Server does more for each request: it starts a second goroutine that watches the client, sets
 // four deadlines and prepares for features that plain requests do not use. Together these steps are a
 // third of the cost of a small request.
-// a small request.
 package fastpath
 
 import (

@@ -11,7 +11,7 @@ import (
 )
 
 // roundTrip sends r with body and returns the response. Afterwards, c belongs to the body of the
-// response if there is one. Otherwise c is in the pool or closed.
+// response. If the response has no body, c is in the pool or closed.
 func (c *conn) roundTrip(r *http.Request, body []byte) (*http.Response, error) {
 	ctx := r.Context()
 	c.begin(ctx)
