@@ -7,8 +7,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// claims are the claims of an access token (RFC 9068 section 2.2): the payload of a JWT, the
-// stored record of an opaque token, and the basis of an introspection response.
+// claims are the claims of an access token (RFC 9068 section 2.2). They are the payload of a JWT and
+// the stored record of an opaque token, and introspection responses are made from them.
 type claims struct {
 	Issuer       string        `json:"iss"`
 	Subject      string        `json:"sub"`
@@ -20,8 +20,8 @@ type claims struct {
 	Scope        string        `json:"scope,omitempty"`
 	Confirmation *confirmation `json:"cnf,omitempty"` // nil for an unbound token
 
-	// Others are the claims that the configuration and rules add. None has the name of a field
-	// above.
+	// Others are the claims that the configuration and rules add. No name in Others is the name of a
+	// field above.
 	Others map[string]any `json:",embed"`
 }
 
@@ -30,13 +30,13 @@ type claims struct {
 type confirmation struct {
 	Thumbprint string `json:"x5t#S256,omitempty"`
 	Key        string `json:"jkt,omitempty"`
-	// Others are confirmation methods that are not checked here. The issuer writes none. A stored
-	// record that has some matches no certificate and no key.
+	// Others are confirmation methods that the issuer does not check. The issuer writes no such
+	// methods. A stored record with such a method matches no certificate and no key.
 	Others map[string]any `json:",embed"`
 }
 
-// MarshalJSON writes c as one object. encoding/json, which writes introspection responses,
-// ignores the option embed and would write a member named Others.
+// MarshalJSON writes c as one object. It is needed because encoding/json, which writes introspection
+// responses, ignores the option embed and would write a member named Others.
 func (c confirmation) MarshalJSON() ([]byte, error) {
 	type plain confirmation
 	return json.Marshal(plain(c), json.Deterministic(true))
@@ -53,8 +53,9 @@ func (c *claims) thumbprint() string {
 // keyBound reports whether the token is bound to a key.
 func (c *claims) keyBound() bool { return c.Confirmation != nil && c.Confirmation.Key != "" }
 
-// tokenType returns the token_type of c (RFC 9449 section 5, RFC 8705 section 3: tokens that are
-// bound to a certificate alone keep the type).
+// tokenType returns the token_type of c: DPoP for a token that is bound to a key (RFC 9449 section
+// 5), and Bearer for every other token, including a token that is bound only to a certificate (RFC
+// 8705 section 3).
 func (c *claims) tokenType() string {
 	if c.keyBound() {
 		return "DPoP"
@@ -84,7 +85,7 @@ func (c *claims) GetIssuedAt() (*jwt.NumericDate, error) {
 	return jwt.NewNumericDate(time.Unix(c.IssuedAt, 0)), nil
 }
 
-// GetNotBefore returns nil: tokens of this issuer have no nbf.
+// GetNotBefore returns nil, because tokens of this issuer have no nbf.
 func (c *claims) GetNotBefore() (*jwt.NumericDate, error) { return nil, nil }
 
 // GetIssuer returns iss.

@@ -10,19 +10,18 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// A call is a request to an endpoint that authenticates its clients. For a refused request it
-// holds what was known at the refusal.
+// A call is a request to an endpoint that authenticates its clients. If the request is refused, the
+// call has the values that were known when it was refused.
 type call struct {
 	parameters  form
 	address     netip.Addr // source address, without a zone
-	client      *client    // nil until authenticated
+	client      *client    // nil until the client is authenticated
 	certificate *access.Certificate
 	proofs      []string // the DPoP headers
-	key         string   // the JWK thumbprint that a proof proves; "" without
+	key         string   // the JWK thumbprint of the key that a proof proves; "" without a proof
 }
 
-// admit checks the rates, reads the form of r and authenticates the client. Its errors are
-// refusals.
+// admit checks the rates, reads the form of r and authenticates the client. Every error is a refusal.
 func (i *Issuer) admit(r *http.Request) (call, error) {
 	c := call{address: sourceOf(r), proofs: r.Header["Dpop"]}
 	if !i.addresses.allow(c.address) {
@@ -47,9 +46,9 @@ func (i *Issuer) admit(r *http.Request) (call, error) {
 	return c, nil
 }
 
-// authenticationRefusal maps a denial to an error response. A server fault and an unknown status
-// keep their own codes. Every other denial becomes invalid_client, so that clients cannot tell
-// the causes apart.
+// authenticationRefusal maps a denial to an error response. A denial for a server fault and a denial
+// for an unknown status have responses with codes of their own. Every other denial becomes
+// invalid_client, so that clients cannot tell the causes apart.
 func authenticationRefusal(err error) error {
 	switch access.ReasonOf(err).Status() {
 	case http.StatusInternalServerError:
@@ -74,12 +73,12 @@ func checkSingleMethod(r *http.Request, parameters form) error {
 	return nil
 }
 
-// authenticate returns the client with this id if certificate is registered for it. With
+// authenticate returns the client with this id if certificate is registered for the client. With
 // tls_client_auth (RFC 8705 section 2.1) the certificate must chain to an anchor of the client's
-// partner, and the leaf must carry the registered name. A renewed certificate keeps working,
-// because its thumbprint is not compared. With self_signed_tls_client_auth (section 2.2) the
-// certificate itself must be registered. Every check runs before the first is evaluated, so
-// known and unknown clients take the same steps. The error is an *access.Denial.
+// partner, and the leaf must have the registered name. A renewed certificate continues to work,
+// because its thumbprint is not compared. With self_signed_tls_client_auth (RFC 8705 section 2.2) the
+// certificate itself must be registered. Every check runs before the first result is used, so
+// requests for known and for unknown clients take the same steps. The error is an *access.Denial.
 func (i *Issuer) authenticate(ctx context.Context, id string, certificate *access.Certificate) (*client, error) {
 	if certificate == nil {
 		return nil, &access.Denial{Reason: access.NoCertificate}
@@ -92,10 +91,10 @@ func (i *Issuer) authenticate(ctx context.Context, id string, certificate *acces
 	registered := c.certificate.MatchesName(certificate.Leaf)
 	var unavailable error
 	if c.method == config.SelfSignedTLSClientAuth {
-		chains = true // certificates may be self-signed, without an anchor
+		chains = true // because self-signed certificates may have no anchor
 		registered, unavailable = c.certificates.Has(ctx, certificate.Leaf)
 	}
-	revoked := i.revocations.certificate(certificate.Thumbprint) // after Has, which may wait for a fetch while a revocation arrives
+	revoked := i.revocations.certificate(certificate.Thumbprint) // after Has, because a revocation may arrive while Has waits for a fetch
 	switch {
 	case c == &unknownClient:
 		return nil, &access.Denial{Reason: access.UnknownClient}

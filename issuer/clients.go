@@ -13,16 +13,16 @@ import (
 	"github.com/tallygate/tallygate/issuer/registeredcerts"
 )
 
-// A client can authenticate at the endpoints: an application of a partner, or a resource server
+// A client can authenticate at the endpoints. It is an application of a partner, or a resource server
 // that introspects tokens.
 type client struct {
 	id           string
 	partner      string // "" for a resource server
-	disabled     bool   // the partner is disabled
+	disabled     bool   // the partner of the client is disabled
 	method       config.Authentication
 	certificate  config.RegisteredCertificate
 	anchors      []access.AnchorKey   // the anchors of the partner, or of the resource server
-	serverAuth   bool                 // certificates for server authentication alone are accepted
+	serverAuth   bool                 // the client may have a certificate for server authentication alone
 	certificates *registeredcerts.Set // nil unless the method is self_signed_tls_client_auth
 	rate         *rate.Limiter
 
@@ -30,10 +30,10 @@ type client struct {
 	audiences   []string     // a resource server may introspect tokens for these audiences
 }
 
-// An application holds the scopes and resources that a client may request, and the defaults.
+// An application has the scopes and resources that a client may request, and the defaults.
 type application struct {
-	scopes    []string // every scope that the client may request
-	defaults  []string // granted when the request names no scope
+	scopes    []string // all scopes that the client may request
+	defaults  []string // the scopes that are granted when the request names no scope
 	resources []string // the resources that the client may request; the first is the default
 	bound     bool
 	opaque    bool
@@ -41,12 +41,12 @@ type application struct {
 	claims    map[string]any
 }
 
-// unknownClient replaces every client that does not exist, so that its requests take the same
-// steps as requests with a wrong certificate.
+// unknownClient is used for every client_id that is not registered, so that requests with it take the
+// same steps as requests with a wrong certificate.
 var unknownClient client
 
-// newClients returns by client_id the applications that can authenticate and the resource
-// servers. Its errors name the client.
+// newClients returns, by client_id, the resource servers and the applications that can authenticate.
+// Its errors name the client.
 func newClients(cfg *config.Config, options *Options) (map[string]*client, error) {
 	clients := make(map[string]*client)
 	var faults []error
@@ -107,8 +107,8 @@ func newApplication(settings *config.Issuer, a *config.Application) *application
 	return out
 }
 
-// allowedResources returns the resources that a may request, the default first. The issuer's
-// audience is the default if a may request it (RFC 9068 section 3).
+// allowedResources returns the resources that a may request. The first is the default: the issuer's
+// audience, if a may request it (RFC 9068 section 3).
 func allowedResources(settings *config.Issuer, a *config.Application) []string {
 	allowed := a.Resources
 	if allowed == nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/tallygate/tallygate/issuer/rules"
 )
 
-// clientCredentials is the only grant type offered, RFC 6749 section 4.4.
+// clientCredentials is the only grant type that the issuer offers, RFC 6749 section 4.4.
 const clientCredentials = "client_credentials"
 
 // A decision is the content of the token for a granted request.
@@ -21,9 +21,9 @@ type decision struct {
 	claims    map[string]any
 }
 
-// decide decides on the token request c, whose client is authenticated: first by the client's
-// registration, then by the rules. A non-nil trace receives the verdict of every rule. Errors
-// are refusals.
+// decide decides about the token request c, whose client is authenticated. It checks the client's
+// registration first, and then the rules. If trace is not nil, decide records the verdict of every
+// rule in it. Every error is a refusal.
 func (i *Issuer) decide(c call, trace *rules.Trace) (decision, error) {
 	app := c.client.application
 	switch grantType := c.parameters.get("grant_type"); {
@@ -60,7 +60,7 @@ func (i *Issuer) decide(c call, trace *rules.Trace) (decision, error) {
 	return d, nil
 }
 
-// ruleInput returns what the rules see of c.
+// ruleInput returns the values in c that rules can use.
 func (i *Issuer) ruleInput(c call, scopes, resources []string) rules.Input {
 	in := rules.Input{
 		ClientID:       c.client.id,
@@ -80,8 +80,8 @@ func (i *Issuer) ruleInput(c call, scopes, resources []string) rules.Input {
 	return in
 }
 
-// ruleRefusal maps a rule's refusal to an error response. The client learns that a rule refused,
-// but not which.
+// ruleRefusal maps a rule's refusal to an error response. The response tells the client that a rule
+// refused, and not which rule.
 func ruleRefusal(err error) error {
 	var refused *rules.Refusal
 	if errors.As(err, &refused) && refused.Level == rules.Scope {
@@ -90,9 +90,9 @@ func ruleRefusal(err error) error {
 	return &refusal{accessDenied, err}
 }
 
-// grantScopes returns the scopes for a scope parameter: the requested scopes, all of which must
-// be registered, or the default without a request (RFC 6749 section 3.3). It never narrows a
-// request silently.
+// grantScopes returns the scopes for a scope parameter: the requested scopes, or the default scopes
+// if the parameter is empty (RFC 6749 section 3.3). If a requested scope is not registered, it
+// returns an error and does not silently grant fewer scopes.
 func (a *application) grantScopes(parameter string) ([]string, error) {
 	if parameter == "" {
 		return a.defaults, nil
@@ -109,8 +109,9 @@ func (a *application) grantScopes(parameter string) ([]string, error) {
 	return granted, nil
 }
 
-// grantResources returns the audience for the resource parameters, all of which must be allowed
-// to a (RFC 8707 section 2), or the default without a request.
+// grantResources returns the audience for the resource parameters: the requested resources, or the
+// default resource if there are no parameters. Every requested resource must be allowed to a (RFC
+// 8707 section 2).
 func (a *application) grantResources(parameters []string) ([]string, error) {
 	if len(parameters) == 0 {
 		if len(a.resources) == 0 {

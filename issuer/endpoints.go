@@ -17,16 +17,16 @@ type endpoint struct {
 	serve     http.HandlerFunc
 }
 
-// Paths relative to the path of the issuer identifier.
+// Paths of the endpoints. They are relative to the path of the issuer identifier.
 const (
 	tokenPath      = "/token"
 	introspectPath = "/introspect"
 	revokePath     = "/revoke"
 	keySetPath     = "/jwks"
-	// wellKnown goes between the host and the path of the identifier, RFC 8414 section 3.
+	// wellKnown is inserted between the host and the path of the identifier, RFC 8414 section 3.
 	wellKnown = "/.well-known/oauth-authorization-server"
-	// openID is appended to the identifier (OpenID Connect Discovery section 4), for clients that
-	// use no other metadata.
+	// openID is appended to the identifier (OpenID Connect Discovery section 4). It is for clients
+	// that use only this metadata.
 	openID = "/.well-known/openid-configuration"
 )
 
@@ -44,7 +44,7 @@ func (i *Issuer) newEndpoints(base string) []endpoint {
 	return []endpoint{
 		{http.MethodPost, base + tokenPath, 8 << 10, i.serveToken},
 		{http.MethodPost, base + introspectPath, 20 << 10, i.serveIntrospect},
-		// 16 KiB for the longest token that the gate accepts, and 4 KiB for other parameters.
+		// 16 KiB for the longest token that the gate accepts, and 4 KiB for other parameters: 20 KiB.
 		{http.MethodPost, base + revokePath, 20 << 10, i.serveRevoke},
 		{http.MethodGet, base + keySetPath, 0, i.serveKeySet},
 		{http.MethodGet, wellKnown + base, 0, i.serveMetadata},
@@ -52,8 +52,8 @@ func (i *Issuer) newEndpoints(base string) []endpoint {
 	}
 }
 
-// ServeHTTP serves the endpoints. Paths and methods are compared exactly; any other request gets
-// 404 or 405.
+// ServeHTTP serves the endpoints. It compares paths and methods exactly. Any other request gets 404
+// or 405.
 func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.EscapedPath()
 	for _, e := range i.endpoints {
@@ -65,7 +65,8 @@ func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			writeFault(w, methodNotAllowed)
 			return
 		}
-		// The key set and the metadata are cheap, and gates need them during an overload too.
+		// The key set and the metadata are always served, because serving them is cheap and gates
+		// need them during an overload too.
 		if r.Method == http.MethodPost && i.overloaded != nil && i.overloaded() {
 			writeFault(w, temporarilyUnavailable)
 			return
@@ -82,7 +83,7 @@ func (i *Issuer) serveKeySet(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, json.RawMessage(set))
 }
 
-// endpointURLs are the endpoints that authenticate their clients.
+// endpointURLs are the URLs of the endpoints that authenticate their clients.
 type endpointURLs struct {
 	Token         string `json:"token_endpoint"`
 	Introspection string `json:"introspection_endpoint"`
@@ -93,15 +94,16 @@ func endpointsAt(base string) endpointURLs {
 	return endpointURLs{Token: base + tokenPath, Introspection: base + introspectPath, Revocation: base + revokePath}
 }
 
-// metadata is the metadata of RFC 8414 section 2 with RFC 8705 sections 3.3 and 5 and RFC 9701
-// section 7. It has no scopes_supported, which would tell every caller what partners may do.
+// metadata is the metadata of RFC 8414 section 2, with the members of RFC 8705 sections 3.3 and 5 and
+// of RFC 9701 section 7. It has no scopes_supported, which would tell every caller what partners may
+// do.
 type metadata struct {
 	Issuer string `json:"issuer"`
 	endpointURLs
 	KeySet string `json:"jwks_uri"`
 	// ResponseTypes is empty, because there is no authorization endpoint. RFC 8414 requires the
-	// member in section 2 and omits empty members in section 3.2. It is published, because clients
-	// fail without it.
+	// member in section 2, and says in section 3.2 that empty members are omitted. The issuer
+	// publishes the empty member, because some clients fail without it.
 	ResponseTypes            []string     `json:"response_types_supported"`
 	GrantTypes               []string     `json:"grant_types_supported"`
 	TokenAuthentication      []string     `json:"token_endpoint_auth_methods_supported"`
@@ -113,8 +115,8 @@ type metadata struct {
 	ProofAlgorithms          []string     `json:"dpop_signing_alg_values_supported,omitempty"` // RFC 9449 section 5.1
 }
 
-// endpointURLs returns the URLs of the endpoints and of their aliases for mutual TLS. Without a
-// separate listener for mutual TLS, the endpoints are their own aliases.
+// endpointURLs returns the URLs of the endpoints and of their aliases for mutual TLS. If there is no
+// separate listener for mutual TLS, each alias is the same URL as its endpoint.
 func (i *Issuer) endpointURLs() (endpoints, aliases endpointURLs) {
 	endpoints = endpointsAt(strings.TrimSuffix(i.identifier, "/"))
 	if alias := i.settings.MTLSAlias; alias != nil {
@@ -123,7 +125,7 @@ func (i *Issuer) endpointURLs() (endpoints, aliases endpointURLs) {
 	return endpoints, endpoints
 }
 
-// serveMetadata is the metadata endpoint.
+// serveMetadata serves the metadata.
 func (i *Issuer) serveMetadata(w http.ResponseWriter, _ *http.Request) {
 	endpoints, aliases := i.endpointURLs()
 	methods := []string{string(config.TLSClientAuth), string(config.SelfSignedTLSClientAuth)}

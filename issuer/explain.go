@@ -10,19 +10,19 @@ import (
 	"github.com/tallygate/tallygate/issuer/rules"
 )
 
-// ExplainRequest describes a token request to explain.
+// ExplainRequest is a token request that Explain explains.
 type ExplainRequest struct {
 	ClientID  string
 	Chain     []*x509.Certificate // leaf first; empty for no certificate
-	Scope     string              // separated by spaces
+	Scope     string              // scopes, separated by spaces
 	Resources []string
 	Address   netip.Addr
 }
 
-// An Explanation is the outcome of a token request, with the reasons.
+// An Explanation has the outcome of a token request and the reasons for the outcome.
 type Explanation struct {
 	Granted    bool           `json:"granted"`
-	Error      string         `json:"error,omitempty"`  // the OAuth error code, as sent to clients
+	Error      string         `json:"error,omitempty"`  // the OAuth error code, as in the response to a client
 	Reason     string         `json:"reason,omitempty"` // the reason for the operator; never sent to clients
 	Scopes     []string       `json:"scopes,omitempty"`
 	Resources  []string       `json:"resources,omitempty"`
@@ -32,8 +32,8 @@ type Explanation struct {
 	Governance rules.Trace    `json:"governance"` // empty if the request was refused before the rules
 }
 
-// Explain runs the steps of the token endpoint for q without issuing a token. It works without
-// Open, but then knows no revocations.
+// Explain runs the steps of the token endpoint for q and issues no token. It works without Open;
+// without Open it knows no revocations.
 func (i *Issuer) Explain(ctx context.Context, q ExplainRequest) Explanation {
 	c := call{address: q.Address, parameters: form{"grant_type": {clientCredentials}, "client_id": {q.ClientID}}}
 	if q.Scope != "" {
@@ -53,7 +53,8 @@ func (i *Issuer) Explain(ctx context.Context, q ExplainRequest) Explanation {
 	return out
 }
 
-// explainDecision authenticates c with chain as the client certificate, and decides.
+// explainDecision authenticates the client of c, with chain as the client certificate, and decides
+// about c.
 func (i *Issuer) explainDecision(ctx context.Context, c *call, chain []*x509.Certificate, trace *rules.Trace) (decision, error) {
 	var err error
 	c.certificate, err = i.certificate(&http.Request{TLS: &tls.ConnectionState{PeerCertificates: chain}})

@@ -6,9 +6,9 @@ import (
 	"net/http"
 )
 
-// A fault is an error response. The set is closed: the status, code and description of every
-// response come from the table below, and no response quotes the request or an internal error.
-// The zero value is the response to a bug.
+// A fault is an error response. The set is closed: the status, code and description of every response
+// come from the table below, and no response quotes the request or an internal error. The zero value
+// is the response to a bug in the issuer.
 type fault uint8
 
 const (
@@ -30,14 +30,14 @@ const (
 )
 
 var faults = [...]struct {
-	code        string // error code, from RFC 6749 section 5.2 where the RFC has a code for the fault
+	code        string // the error code, from RFC 6749 section 5.2 if the RFC has a code for the fault
 	status      int
 	description string // error_description
 }{
 	serverError:    {"server_error", http.StatusInternalServerError, "The authorization server could not handle the request."},
 	invalidRequest: {"invalid_request", http.StatusBadRequest, "The request lacks a parameter, repeats one, authenticates the client in another way than by its certificate, or is not a form in the body of a POST request."},
-	// No WWW-Authenticate header: no scheme is registered for client certificates, and another
-	// scheme would be wrong.
+	// The response has no WWW-Authenticate header, because no scheme is registered for client
+	// certificates, and a header with another scheme would be wrong.
 	invalidClient:        {"invalid_client", http.StatusUnauthorized, "The client is unknown, or the client certificate of the connection is not the one registered for it."},
 	invalidGrant:         {"invalid_grant", http.StatusBadRequest, "The token was issued to another client."},
 	invalidScope:         {"invalid_scope", http.StatusBadRequest, "A requested scope is malformed or not registered for this client."},
@@ -48,7 +48,8 @@ var faults = [...]struct {
 	tooManyRequests:      {"temporarily_unavailable", http.StatusTooManyRequests, "Too many requests; try again later."},                      // RFC 6585 section 4
 	tooManyTokens:        {"temporarily_unavailable", http.StatusTooManyRequests, "The client holds as many unexpired tokens as it may; use them again, or wait until some have expired."},
 	unsupportedGrantType: {"unsupported_grant_type", http.StatusBadRequest, "The grant type is not client_credentials."},
-	// RFC 7009 section 2.2.1: a client that gets this must assume that the token is still valid.
+	// A client that gets this response must assume that the token is still valid, RFC 7009 section
+	// 2.2.1.
 	temporarilyUnavailable: {"temporarily_unavailable", http.StatusServiceUnavailable, "The request cannot be handled now; try again later."},
 	notFound:               {"not_found", http.StatusNotFound, "There is no such endpoint."},
 	methodNotAllowed:       {"method_not_allowed", http.StatusMethodNotAllowed, "The endpoint does not offer this method."},
@@ -57,11 +58,11 @@ var faults = [...]struct {
 // retryAfter is the Retry-After header of temporary errors, in seconds.
 const retryAfter = "5"
 
-// retryTokens is the Retry-After header for a client that holds too many tokens, in seconds:
-// expired tokens are removed every minute.
+// retryTokens is the Retry-After header, in seconds, for a client that has too many stored tokens.
+// Expired tokens are removed every minute.
 const retryTokens = "60"
 
-// A refusal is the error of a step that refused a request.
+// A refusal is the error of a step that refuses a request.
 type refusal struct {
 	fault fault
 	err   error // detail for the log; never sent to clients
@@ -73,7 +74,7 @@ func (r *refusal) Unwrap() error { return r.err }
 
 func refuse(f fault, detail string) error { return &refusal{f, errors.New(detail)} }
 
-// faultOf returns the error response for err. An error that wraps no refusal is a bug.
+// faultOf returns the error response for err. If err wraps no refusal, it is a bug.
 func faultOf(err error) fault {
 	var r *refusal
 	if errors.As(err, &r) {
@@ -99,13 +100,13 @@ func writeFault(w http.ResponseWriter, f fault) {
 	}{row.code, row.description})
 }
 
-// noStore forbids caches to store the response (RFC 6749 section 5.1).
+// noStore tells caches not to store the response (RFC 6749 section 5.1).
 func noStore(w http.ResponseWriter) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Pragma", "no-cache")
 }
 
-// writeJSON writes v. It ignores write errors, which mean that the client has gone.
+// writeJSON writes v. It ignores write errors, because they mean that the client has disconnected.
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")

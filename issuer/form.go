@@ -8,10 +8,10 @@ import (
 	"slices"
 )
 
-// readForm returns the parameters in the body of r by RFC 6749 section 3.2 and appendix B: a
-// form in which each parameter occurs once at most. A parameter without a value is absent.
-// Parameters in the query are refused. Errors are refusals that quote nothing of r, because a
-// token or secret may be in the wrong place.
+// readForm returns the parameters in the body of r, as RFC 6749 section 3.2 and appendix B say: the
+// body is a form in which each parameter occurs once at most, and a parameter without a value is
+// treated as absent. Parameters in the query are refused. Every error is a refusal and quotes nothing
+// of r, because the client may have put a token or secret in the wrong place.
 func readForm(r *http.Request) (form, error) {
 	if r.URL.RawQuery != "" {
 		return nil, refuse(invalidRequest, "the query has parameters")
@@ -23,7 +23,7 @@ func readForm(r *http.Request) (form, error) {
 	if t, _, err := mime.ParseMediaType(types[0]); err != nil || t != "application/x-www-form-urlencoded" {
 		return nil, refuse(invalidRequest, "the content type is not application/x-www-form-urlencoded")
 	}
-	body, err := io.ReadAll(r.Body) // ServeHTTP limits the size
+	body, err := io.ReadAll(r.Body) // ServeHTTP limits the size of the body
 	if err != nil {
 		return nil, refuse(invalidRequest, "the body is too large or incomplete")
 	}
@@ -47,10 +47,10 @@ func readForm(r *http.Request) (form, error) {
 // resource is the only parameter that may be repeated, RFC 8707 section 2.
 const resource = "resource"
 
-// A form holds the parameters of a request.
+// A form has the parameters of a request.
 type form map[string][]string
 
-// get returns the first value of a parameter, "" if it is absent.
+// get returns the first value of a parameter, or "" if the parameter is absent.
 func (f form) get(name string) string {
 	if all := f[name]; len(all) > 0 {
 		return all[0]

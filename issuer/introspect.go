@@ -15,12 +15,12 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// signedMediaType is the media type of a signed introspection response (RFC 9701 section 4).
-// Without "application/" it is the typ of the JWT.
+// signedMediaType is the media type of a signed introspection response (RFC 9701 section 4). Without
+// the prefix "application/" it is also the typ of the JWT.
 const signedMediaType = "application/token-introspection+jwt"
 
-// serveIntrospect is the introspection endpoint, RFC 7662 section 2. Every response, log line
-// and count is written here.
+// serveIntrospect is the introspection endpoint, RFC 7662 section 2. No other function writes its
+// responses, log lines and counts.
 func (i *Issuer) serveIntrospect(w http.ResponseWriter, r *http.Request) {
 	c, err := i.admit(r)
 	var found *claims
@@ -51,9 +51,9 @@ func (i *Issuer) serveIntrospect(w http.ResponseWriter, r *http.Request) {
 	i.writeSigned(w, c.client.id, found)
 }
 
-// introspect returns the claims of the token in c, or nil if the token is inactive or not meant
-// for c's client. Only resource servers get claims, and only with their own resources as
-// audience (RFC 7662 section 4), so a client that probes for tokens learns nothing.
+// introspect returns the claims of the token in c. It returns nil if the token is inactive or is not
+// meant for c's client. Only resource servers get claims, and the audience in the claims has only
+// their own resources (RFC 7662 section 4), so a client that probes for tokens learns nothing.
 func (i *Issuer) introspect(c call) (*claims, error) {
 	raw := c.parameters.get("token")
 	if raw == "" {
@@ -72,8 +72,9 @@ func (i *Issuer) introspect(c call) (*claims, error) {
 	return &narrowed, nil
 }
 
-// activeToken returns the claims of a token of this issuer, or nil if it is inactive: expired,
-// revoked, or issued to a client that was removed or disabled. Errors are refusals.
+// activeToken returns the claims of a token of this issuer, or nil if the token is inactive. A token
+// is inactive if it is expired, revoked, or issued to a client that was removed or disabled. Every
+// error is a refusal.
 func (i *Issuer) activeToken(raw string) (*claims, error) {
 	found, err := i.findToken(raw)
 	if err != nil || found == nil {
@@ -83,7 +84,7 @@ func (i *Issuer) activeToken(raw string) (*claims, error) {
 	if c == nil || c.disabled || i.now().Unix() >= found.Expires {
 		return nil, nil
 	}
-	thumbprint, _ := access.ParseThumbprint(found.thumbprint()) // zero for an unbound token
+	thumbprint, _ := access.ParseThumbprint(found.thumbprint()) // zero if the token is not bound to a certificate
 	if i.revocations.revokes(found.ID, c.id, c.partner, thumbprint, found.IssuedAt) {
 		return nil, nil
 	}
@@ -92,10 +93,10 @@ func (i *Issuer) activeToken(raw string) (*claims, error) {
 
 var errNotOpen = errors.New("the issuer's state is not open yet")
 
-// Resolve returns the claims of a token of this issuer and whether it is active, with its whole
-// audience. The gate in the same process uses it in place of introspection, and checks the
-// claims. With an error the status of the token is unknown. Resolve is safe for concurrent use
-// and sees every revocation that was acknowledged.
+// Resolve returns the claims of a token of this issuer, with its whole audience, and whether the
+// token is active. The gate in the same process calls it in place of introspection, and checks the
+// claims. With an error the status of the token is unknown. Resolve is safe for concurrent use and
+// takes every acknowledged revocation into account.
 func (i *Issuer) Resolve(raw string) (token access.Unchecked, active bool, err error) {
 	if i.state == nil {
 		return access.Unchecked{}, false, errNotOpen
@@ -121,8 +122,9 @@ func unchecked(found *claims) access.Unchecked {
 	return token
 }
 
-// thumbprints returns the thumbprints of c, zero for an absent member. If a member is malformed, or is
-// a method that is not checked, both are zero, which match no certificate and no key.
+// thumbprints returns the thumbprints of c. The thumbprint for an absent member is zero. If a member
+// is malformed, or is a method that the gate does not check, both thumbprints are zero, and match no
+// certificate and no key.
 func (c *confirmation) thumbprints() (certificate, key access.Thumbprint) {
 	none := access.Thumbprint{}
 	if len(c.Others) > 0 {
@@ -136,7 +138,7 @@ func (c *confirmation) thumbprints() (certificate, key access.Thumbprint) {
 	return certificate, key
 }
 
-// optionalThumbprint decodes s, and returns zero for "".
+// optionalThumbprint decodes s. It returns the zero thumbprint for "".
 func optionalThumbprint(s string) (access.Thumbprint, error) {
 	if s == "" {
 		return access.Thumbprint{}, nil
@@ -144,8 +146,8 @@ func optionalThumbprint(s string) (access.Thumbprint, error) {
 	return access.ParseThumbprint(s)
 }
 
-// introspectionResponse returns the response of RFC 7662 section 2.2. For a nil c it has the
-// single member active.
+// introspectionResponse returns the response of RFC 7662 section 2.2. If c is nil, the response has
+// only the member active.
 func introspectionResponse(c *claims) any {
 	if c == nil {
 		return map[string]any{"active": false}
@@ -161,13 +163,13 @@ func introspectionResponse(c *claims) any {
 		all["scope"] = c.Scope
 	}
 	if c.Confirmation != nil {
-		all["cnf"] = c.Confirmation // cnf is at the top level, RFC 8705 section 3.2
+		all["cnf"] = c.Confirmation // RFC 8705 section 3.2: cnf is a top-level member of the response
 	}
 	return all
 }
 
-// writeSigned writes a signed response for the client caller, RFC 9701 section 5. The JWT has no
-// sub and no exp, so it cannot pass for an access token.
+// writeSigned writes a signed response for the client with the client_id caller, RFC 9701 section 5.
+// The JWT has no sub and no exp, so no server accepts it as an access token.
 func (i *Issuer) writeSigned(w http.ResponseWriter, caller string, found *claims) {
 	signed, err := i.keys.Sign(strings.TrimPrefix(signedMediaType, "application/"), jwt.MapClaims{
 		"iss": i.identifier, "aud": caller, "iat": i.now().Unix(), "token_introspection": introspectionResponse(found),
@@ -182,7 +184,7 @@ func (i *Issuer) writeSigned(w http.ResponseWriter, caller string, found *claims
 	_, _ = w.Write([]byte(signed))
 }
 
-// wantsSigned reports whether an Accept header accepts the signed form.
+// wantsSigned reports whether an Accept header accepts a signed response.
 func wantsSigned(accept []string) bool {
 	for _, line := range accept {
 		for item := range strings.SplitSeq(line, ",") {

@@ -1,10 +1,10 @@
-// Package issuer is a minimal authorization server. A client authenticates by its certificate
-// (RFC 8705 section 2) and gets an access token (RFC 9068, or opaque) that is bound to the
-// certificate. The package also serves introspection (RFC 7662, RFC 9701), revocation (RFC
-// 7009), the key set and the metadata (RFC 8414). Rules restrict what is granted.
+// Package issuer is a minimal authorization server. A client authenticates by its certificate (RFC
+// 8705 section 2) and gets an access token (RFC 9068, or opaque) that is bound to the certificate.
+// The package also serves introspection (RFC 7662, RFC 9701), revocation (RFC 7009), the key set and
+// the metadata (RFC 8414). Rules restrict which tokens are granted.
 //
-// It shares only the types of package access with package validate, so that a bug in the code
-// that signs tokens cannot hide in the code that judges them.
+// The package shares with package validate only the types of package access, so that a bug in the
+// code that signs tokens is not repeated in the code that checks them.
 package issuer
 
 import (
@@ -28,24 +28,24 @@ import (
 	"github.com/tallygate/tallygate/issuer/store"
 )
 
-// Options configures an [Issuer]. Fields that do not mention nil must be set.
+// Options configures an [Issuer]. A field must be set unless its comment says what nil means.
 type Options struct {
 	// Anchors lists the trust anchors of each partner by its configured name. An absent partner has
 	// no anchors, and its applications get no tokens by tls_client_auth.
 	Anchors map[config.Name][]access.AnchorKey
 	// ResourceServerAnchors lists the trust anchors of each resource server.
 	ResourceServerAnchors map[config.ClientID][]access.AnchorKey
-	// Certificate returns the checked client certificate of a request, as of now. Its errors wrap
-	// *access.Denial.
+	// Certificate returns the client certificate of a request, checked at the time of the call. Its
+	// errors wrap *access.Denial.
 	Certificate func(*http.Request) (*access.Certificate, error)
 	Log         *slog.Logger
 	Metrics     prometheus.Registerer
-	Now         func() time.Time // nil: time.Now
-	// Overloaded reports whether a request must be refused for lack of capacity; nil means never.
+	Now         func() time.Time // nil means time.Now
+	// Overloaded reports whether a request must be refused for lack of capacity. Nil means never.
 	Overloaded func() bool
-	// Lease shares the state, keys, revocations and metrics with the issuer before a reload, so that the
-	// new issuer needs no Open. Closing either closes the state. The settings of the state must be the
-	// same.
+	// Lease shares the state, keys, revocations and metrics with the issuer before a reload, so that
+	// the new issuer needs no call of Open. Closing either issuer closes the state. Both issuers must
+	// have the same settings of the state.
 	Lease *reuse.Lease
 }
 
@@ -54,8 +54,8 @@ type Options struct {
 type Issuer struct {
 	settings    *config.Issuer
 	partners    map[string]bool          // configured names
-	owners      map[string]string        // partner by client_id, for applications of every authorization server
-	leeways     map[string]time.Duration // leeways of other authorization servers, by issuer identifier
+	owners      map[string]string        // partner by client_id, for applications with tokens of any authorization server
+	leeways     map[string]time.Duration // leeway of each other authorization server, by issuer identifier
 	identifier  string                   // RFC 8414 section 2, byte for byte as configured
 	base        string                   // path of the identifier, without a trailing slash
 	endpoints   []endpoint
@@ -67,11 +67,11 @@ type Issuer struct {
 	certificate func(*http.Request) (*access.Certificate, error)
 	log         *slog.Logger
 	now         func() time.Time
-	overloaded  func() bool // nil means never
+	overloaded  func() bool // nil means that the issuer is never overloaded
 	*shared
 }
 
-// shared is what all issuers of a process share across reloads.
+// shared has the values that all issuers of a process share across reloads.
 type shared struct {
 	revocations    *revocations
 	metrics        *metrics
@@ -81,9 +81,9 @@ type shared struct {
 	keys  *keyring.Ring // nil until Open
 }
 
-// New returns the authorization server that cfg.Issuer describes, which must not be nil. It
-// reads the files that cfg names, compiles the rules and reports every error. It does not touch
-// the state, which another process may have open: Open does.
+// New returns the authorization server for cfg.Issuer, which must not be nil. It reads the files that
+// cfg names, compiles the rules and returns all errors. It does not open the state, which another
+// process may have open; Open opens the state.
 func New(cfg *config.Config, options Options) (*Issuer, error) {
 	if options.Now == nil {
 		options.Now = time.Now
@@ -126,12 +126,12 @@ func New(cfg *config.Config, options Options) (*Issuer, error) {
 	return i, nil
 }
 
-// Open opens and locks the state and loads the signing keys. It creates both on the first start.
-// The issuer must serve nothing before Open returns nil.
+// Open opens and locks the state and loads the signing keys. On the first start it creates both. The
+// issuer must not serve requests before Open returns nil.
 func (i *Issuer) Open() error { return i.openState(false) }
 
-// Inspect opens and locks the state for an issuer that answers [Issuer.Resolve] and
-// [Issuer.Revoked] only. It changes nothing in the state.
+// Inspect opens and locks the state for an issuer on which only [Issuer.Resolve] and [Issuer.Revoked]
+// are called. It changes nothing in the state.
 func (i *Issuer) Inspect() error { return i.openState(true) }
 
 func (i *Issuer) openState(inspect bool) error {
@@ -183,7 +183,7 @@ func (i *Issuer) sweep(ctx context.Context) {
 	}
 }
 
-// Close closes the state. It may be called without Open.
+// Close closes the state. It may be called even if Open was not called.
 func (i *Issuer) Close() error {
 	if i.state == nil {
 		return nil
@@ -192,7 +192,7 @@ func (i *Issuer) Close() error {
 }
 
 // KeySet returns the JWK Set (RFC 7517 section 5) with every published key, and a version that
-// changes with it. Before Open the set is nil. The set must not be changed.
+// changes when the set changes. Before Open the set is nil. The caller must not change the set.
 func (i *Issuer) KeySet() (set []byte, version uint64) {
 	if i.keys == nil {
 		return nil, 0
@@ -200,16 +200,16 @@ func (i *Issuer) KeySet() (set []byte, version uint64) {
 	return i.keys.Set()
 }
 
-// Revoked reports whether a token has been revoked: the token itself if this issuer signed it, or,
-// for a token of any authorization server, its application, its partner or the certificate that it
-// is bound to. The iat of another server's token is reduced by the configured leeway, because that
-// server's clock may be ahead. Without iat, such a token is assumed to be 24 hours old. A
-// revocation is visible as soon as it is acknowledged. Revoked costs one hash and a few map
-// accesses, and does not allocate.
+// Revoked reports whether a token has been revoked. For a token of this issuer, the token itself may
+// be revoked. For a token of any authorization server, its application, its partner or the
+// certificate that it is bound to may be revoked. The iat of another server's token is reduced by the
+// configured leeway, because the clock of that server may be ahead. If such a token has no iat,
+// Revoked assumes that the token is 24 hours old. A revocation takes effect as soon as it is
+// acknowledged. Revoked costs one hash and a few map accesses, and does not allocate.
 func (i *Issuer) Revoked(token access.Unchecked) bool {
 	issued := token.IssuedAt.Unix()
 	if token.Issuer != i.identifier {
-		token.TokenID = "" // another server's jti may equal a jti of this issuer
+		token.TokenID = "" // because another server's jti may equal a jti of this issuer
 		if token.IssuedAt.IsZero() {
 			token.IssuedAt = i.now().Add(-maxTokenLifetime)
 		}

@@ -11,12 +11,14 @@ import (
 	"github.com/tallygate/tallygate/issuer/rules"
 )
 
-// maxLoggedClientID is the length up to which an unregistered client_id is logged. It is too
-// short for a token sent in the wrong parameter: an opaque token has 43 characters.
+// maxLoggedClientID is the longest unregistered client_id that is logged. A client may send a token
+// as client_id by mistake; the limit is too short for a token, because an opaque token has 43
+// characters.
 const maxLoggedClientID = 40
 
-// logAttributes returns the log attributes of c and its outcome. For a refused certificate the
-// attributes include its names, so that an operator can see what to register.
+// logAttributes returns the log attributes of c and of its outcome err. If the certificate was
+// refused, the attributes include the names in it, so that an operator can see which name to
+// register.
 func (c call) logAttributes(err error) []slog.Attr {
 	a := []slog.Attr{slog.Bool("granted", err == nil), slog.String("source_address", c.address.String())}
 	if id := c.parameters.get("client_id"); c.client != nil || len(id) <= maxLoggedClientID {

@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics holds the issuer's metrics. A client becomes a label value only after it has
+// metrics has the issuer's metrics. A client becomes the value of a label only after it has
 // authenticated, so the configuration bounds the number of series.
 type metrics struct {
 	issued *prometheus.CounterVec // by client and binding
@@ -36,7 +36,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 			Help: "Whether the last refresh of the issuer's signing keys (reading changed files, rotation) succeeded: 1 or 0.",
 		}),
 	}
-	// Series start at 0, so that an alert on an increase sees the first event.
+	// Every series is created with 0, so that an alert on an increase also sees the first error.
 	for _, f := range []fault{serverError, invalidRequest, invalidClient, invalidScope, invalidTarget, accessDenied, unauthorizedClient, unsupportedGrantType, temporarilyUnavailable} {
 		m.errors.WithLabelValues(faults[f].code)
 	}

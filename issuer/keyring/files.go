@@ -8,14 +8,14 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// Check reads the key files that signing names and returns the first error: an unreadable file,
-// or a key that does not suit the algorithm.
+// Check reads the key files that signing names and returns the first error: a file cannot be read, or
+// its key does not suit the algorithm.
 func Check(signing config.Signing) error {
 	_, _, err := readFiles(signing)
 	return err
 }
 
-// readFiles returns the keys in the files and a hash of all contents.
+// readFiles returns the keys in the files of signing, and one hash of the contents of all files.
 func readFiles(signing config.Signing) ([]*key, [32]byte, error) {
 	hash := sha256.New()
 	seen := make(map[string]config.Path)
@@ -23,7 +23,7 @@ func readFiles(signing config.Signing) ([]*key, [32]byte, error) {
 	for _, path := range signing.Files {
 		content, err := os.ReadFile(string(path))
 		if err != nil {
-			return nil, [32]byte{}, fmt.Errorf("reading signing key: %w", err) // err names the file
+			return nil, [32]byte{}, fmt.Errorf("reading signing key: %w", err) // err already names the file
 		}
 		one := sha256.Sum256(content)
 		hash.Write(one[:])
@@ -40,7 +40,7 @@ func readFiles(signing config.Signing) ([]*key, [32]byte, error) {
 	return keys, [32]byte(hash.Sum(nil)), nil
 }
 
-// openFiles reads the files at the start.
+// openFiles reads the files when the ring is opened.
 func (r *Ring) openFiles() error {
 	for _, path := range r.options.Signing.Files {
 		warnIfWorldReadable(string(path), r.options.Log)
@@ -50,8 +50,8 @@ func (r *Ring) openFiles() error {
 	return r.reloadFiles()
 }
 
-// reloadFiles reads the files and publishes their keys if they have changed. On an error the
-// keys stay unchanged. r.mu must be held.
+// reloadFiles reads the files and publishes their keys if the keys have changed. With an error the
+// published keys stay unchanged. r.mu must be held.
 func (r *Ring) reloadFiles() error {
 	keys, hash, err := readFiles(r.options.Signing)
 	if err != nil {
@@ -78,7 +78,7 @@ func (r *Ring) reloadFiles() error {
 			if present[k.id] {
 				continue
 			}
-			removed := *k // removed stays published, because its tokens stay valid
+			removed := *k // removed stays published, because tokens that it signed stay valid
 			if removed.retired.IsZero() {
 				removed.retired = now
 			}
@@ -86,8 +86,8 @@ func (r *Ring) reloadFiles() error {
 		}
 		r.options.Log.Info("signing key files reloaded", "kid", keys[0].id)
 		if previous.byID[keys[0].id] == nil {
-			// Gates that have not fetched the new set refuse its tokens. At the start there is no
-			// warning, because the previously published set is unknown.
+			// Gates that have not fetched the new key set refuse tokens of the new key. At the start
+			// there is no warning, because the previously published set is unknown.
 			r.options.Log.Warn("signing key signs without having been published before; list a new key second for a while, then first", "kid", keys[0].id)
 		}
 	}
@@ -95,7 +95,7 @@ func (r *Ring) reloadFiles() error {
 	return r.publish(r.unexpired(keys), keys[0])
 }
 
-// dropExpired publishes s without its expired keys.
+// dropExpired publishes the keys of s that have not expired.
 func (r *Ring) dropExpired(s *snapshot) error {
 	kept := r.unexpired(s.keys)
 	if len(kept) == len(s.keys) {

@@ -10,8 +10,8 @@ import (
 // warnInterval is the time between warnings while an error lasts.
 const warnInterval = time.Hour
 
-// health logs failing refreshes of the keys: at the first failure, every warnInterval while they
-// fail, and when they succeed again. It is not safe for concurrent use.
+// health logs when refreshing the keys fails: at the first failure, every warnInterval while
+// refreshes continue to fail, and when a refresh succeeds again. It is not safe for concurrent use.
 type health struct {
 	log    *slog.Logger
 	gauge  prometheus.Gauge
@@ -19,7 +19,7 @@ type health struct {
 	warned time.Time // time of the last warning
 }
 
-// report records the result of a refresh. It uses the wall clock, not the clock of the keys.
+// report records the result of a refresh. It uses the wall clock, and not Options.Now.
 func (c *health) report(err error) {
 	now := time.Now()
 	switch {

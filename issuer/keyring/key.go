@@ -25,19 +25,19 @@ import (
 )
 
 const (
-	generatedRSABits = 3072 // size of generated RSA keys: NIST SP 800-57 part 1, beyond 2030
-	minRSABits       = 2048 // least size of RSA keys in files: RFC 7518 section 3.3
+	generatedRSABits = 3072 // NIST SP 800-57 part 1: a size of RSA keys for use beyond 2030
+	minRSABits       = 2048 // RFC 7518 section 3.3: the smallest size of RSA keys in files
 )
 
-// A key is a signing key: the next, the active or a retired one.
+// A key is a signing key: the next key, the active key or a retired key.
 type key struct {
 	id        string // kid: the RFC 7638 thumbprint
 	method    jwt.SigningMethod
 	private   crypto.Signer
 	jwk       map[string]string // the public part, RFC 7517 section 4
 	created   time.Time
-	activated time.Time // zero for the next key
-	retired   time.Time // zero for the active and the next key
+	activated time.Time // zero if the key is the next key
+	retired   time.Time // zero unless the key is retired
 }
 
 // generate returns a new private key for algorithm.
@@ -50,18 +50,19 @@ func generate(algorithm config.Algorithm) (crypto.Signer, error) {
 	case config.EdDSA:
 		_, private, err := ed25519.GenerateKey(rand.Reader)
 		return private, err
-	case config.ES384, config.ES512, config.PS384, config.PS512, config.RS384, config.RS512, config.Ed25519: // accepted from other authorization servers, not offered here
+	case config.ES384, config.ES512, config.PS384, config.PS512, config.RS384, config.RS512, config.Ed25519: // accepted from other authorization servers, and not offered here
 	}
 	return nil, fmt.Errorf("signing with %s is not supported", algorithm)
 }
 
-// newKey returns private as a key for algorithm. An unsuitable key is an error.
+// newKey returns private as a key for algorithm. It returns an error if private does not suit
+// algorithm.
 func newKey(private crypto.Signer, algorithm config.Algorithm) (*key, error) {
 	jwk, err := publicJWK(private, algorithm)
 	if err != nil {
 		return nil, err
 	}
-	canonical, err := json.Marshal(jwk) // required members in lexical order, RFC 7638 section 3
+	canonical, err := json.Marshal(jwk) // RFC 7638 section 3: the required members in lexical order
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +84,7 @@ func publicJWK(private crypto.Signer, algorithm config.Algorithm) (map[string]st
 		if err != nil {
 			return nil, err
 		}
-		x, y := encode(point[1:33]), encode(point[33:]) // the first byte marks an uncompressed point
+		x, y := encode(point[1:33]), encode(point[33:]) // without the first byte, which marks an uncompressed point
 		return map[string]string{"kty": "EC", "crv": "P-256", "x": x, "y": y}, nil
 	case *rsa.PublicKey:
 		if algorithm != config.PS256 && algorithm != config.RS256 || public.N.BitLen() < minRSABits {
@@ -125,8 +126,7 @@ func parsePKCS8(der []byte, algorithm config.Algorithm) (*key, error) {
 
 var errParse = errors.New("the private key does not parse")
 
-// parseFile parses a private key in PEM form. Errors name the file and quote nothing of its
-// content.
+// parseFile parses a private key in PEM form. Errors name the file and quote nothing of its content.
 func parseFile(path string, content []byte, algorithm config.Algorithm) (*key, error) {
 	private, err := pemfile.ParseKey(path, content)
 	if err != nil {
@@ -139,8 +139,8 @@ func parseFile(path string, content []byte, algorithm config.Algorithm) (*key, e
 	return k, nil
 }
 
-// warnIfWorldReadable logs a warning if other users may access the file. The file is not
-// refused, because some mounted volumes report wrong permissions.
+// warnIfWorldReadable logs a warning if other users may access the file. The file is accepted
+// nevertheless, because some mounted volumes report wrong permissions.
 func warnIfWorldReadable(path string, log *slog.Logger) {
 	if status, err := os.Stat(path); err == nil && status.Mode().Perm()&0o007 != 0 {
 		log.Warn("every user of the machine can access the signing key", "path", path, "mode", status.Mode().String())

@@ -1,5 +1,5 @@
-// Package keyring holds the issuer's signing keys: the active key, the next key, and retired
-// keys whose tokens may still be valid. It publishes the public part of each.
+// Package keyring has the issuer's signing keys: the active key, the next key, and the retired keys
+// whose tokens may still be valid. It publishes the public part of each key.
 package keyring
 
 import (
@@ -18,23 +18,24 @@ import (
 	"github.com/tallygate/tallygate/issuer/store"
 )
 
-// A Store keeps the signing keys: a [*store.File], or in a test a store on a full disk.
+// A Store keeps the signing keys. It is a [*store.File], or in a test a store that behaves as on a
+// full disk.
 type Store interface {
 	Keys() ([]store.Key, error)
 	ReplaceKeys(keys []store.Key) error
 }
 
-// Options configures a [Ring]. All fields but Inspect must be set.
+// Options configures a [Ring]. Every field except Inspect must be set.
 type Options struct {
-	Store   Store // holds the keys, unless Signing names files
+	Store   Store // keeps the keys, unless Signing names files
 	Signing config.Signing
-	// TokenLifetime is the longest lifetime of a token. A retired key stays published for this time
-	// and clockMargin.
+	// TokenLifetime is the longest lifetime of a token. A retired key stays published for
+	// TokenLifetime plus clockMargin.
 	TokenLifetime time.Duration
-	// Inspect opens the stored keys read-only: no key is generated or rotated. Run must not be
-	// called.
+	// Inspect says that the stored keys are only read: no key is generated or rotated. With Inspect,
+	// Run must not be called.
 	Inspect  bool
-	Reloaded prometheus.Gauge // 1 if the last refresh succeeded, else 0
+	Reloaded prometheus.Gauge // 1 if the last refresh succeeded, and 0 otherwise
 	Log      *slog.Logger
 	Now      func() time.Time
 }
@@ -58,8 +59,8 @@ type snapshot struct {
 	version uint64
 }
 
-// Open returns the ring that o describes, with keys from files or from the store. It generates
-// the first keys of a new store.
+// Open returns the ring for o, with the keys from the files or from the store. If the store is new,
+// Open generates the first keys.
 func Open(o Options) (*Ring, error) {
 	r := &Ring{options: o, health: health{log: o.Log, gauge: o.Reloaded}}
 	r.health.report(nil)
@@ -69,7 +70,7 @@ func Open(o Options) (*Ring, error) {
 	return r, r.openStore()
 }
 
-// publish replaces the published keys. active signs from now on.
+// publish replaces the published keys with keys. From now on active signs.
 func (r *Ring) publish(keys []*key, active *key) error {
 	next := &snapshot{keys: keys, active: active, byID: make(map[string]*key, len(keys)), version: 1}
 	if previous := r.current.Load(); previous != nil {
@@ -88,8 +89,8 @@ func (r *Ring) publish(keys []*key, active *key) error {
 	return nil
 }
 
-// Set returns the JWK Set with the public part of every key, and a version that changes with it.
-// The set must not be changed.
+// Set returns the JWK Set with the public part of every key, and a version that changes when the set
+// changes. The caller must not change the set.
 func (r *Ring) Set() (set []byte, version uint64) {
 	s := r.current.Load()
 	return s.set, s.version
@@ -109,8 +110,8 @@ func (r *Ring) Sign(typ string, claims jwt.Claims) (string, error) {
 
 var errUnknownKey = errors.New("the token is not signed by a published key")
 
-// Parse parses raw into claims and validates it with options. raw must be a JWT of type typ,
-// signed by a published key with the key's own algorithm.
+// Parse parses raw into claims and validates the claims with options. raw must be a JWT of type typ
+// that a published key has signed with the algorithm of this key.
 func (r *Ring) Parse(raw, typ string, claims jwt.Claims, options ...jwt.ParserOption) error {
 	keys := r.current.Load().byID
 	find := func(token *jwt.Token) (any, error) {
@@ -132,8 +133,8 @@ type Status struct {
 	ID        string    `json:"kid"`
 	Algorithm string    `json:"alg"`
 	State     string    `json:"state"`          // "next", "active" or "old"
-	Since     time.Time `json:"since,omitzero"` // start of the state
-	Until     time.Time `json:"until,omitzero"` // planned end of signing (active) or publication (old)
+	Since     time.Time `json:"since,omitzero"` // when the state began
+	Until     time.Time `json:"until,omitzero"` // when the key is planned to stop signing (active), or to be no longer published (old)
 }
 
 // Keys returns the status of every published key.

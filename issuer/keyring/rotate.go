@@ -12,12 +12,12 @@ import (
 )
 
 const (
-	// clockMargin is added to the time that a retired key stays published after its last token has
-	// expired: twice the longest leeway of a gate, 2 × 5 min.
+	// clockMargin is added to the time that a retired key stays published. It covers the leeway of
+	// gates after the last token of the key has expired: twice the longest leeway, 2 × 5 min.
 	clockMargin = 10 * time.Minute
 
-	// refreshInterval is the time between refreshes: rotations that are due and changed files are
-	// noticed after this time at the latest.
+	// refreshInterval is the time between refreshes. It is the longest delay until a due rotation or
+	// a changed file is noticed.
 	refreshInterval = 10 * time.Second
 )
 
@@ -26,8 +26,9 @@ func (r *Ring) expiry(k *key) time.Time {
 	return k.retired.Add(r.options.TokenLifetime + clockMargin)
 }
 
-// openStore loads the keys of the store, generates missing keys and does a rotation that is due. If
-// the store cannot be written, the active key continues to sign, and Run retries the rotation.
+// openStore loads the keys of the store, generates missing keys and rotates the keys if a rotation is
+// due. If the store cannot be written, the active key continues to sign, and Run retries the
+// rotation.
 func (r *Ring) openStore() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -53,8 +54,8 @@ func (r *Ring) openStore() error {
 	}
 	usable := active != nil && next != nil && active.method.Alg() == string(r.options.Signing.Algorithm) && next.method.Alg() == active.method.Alg()
 	if !usable {
-		// This is the first start, or the configured algorithm has changed. Tokens of the old keys
-		// stay valid.
+		// This is the first start, or the configured algorithm has changed. Tokens of the previous
+		// keys stay valid.
 		return r.rotate(keys, nil)
 	}
 	if r.rotationDue(active) {
@@ -62,13 +63,14 @@ func (r *Ring) openStore() error {
 		if !errors.Is(err, store.ErrUnavailable) {
 			return err
 		}
-		// The disk is full, for example. The current keys still sign, and Run retries.
+		// The disk may be full, for example. The current keys continue to sign, and Run retries the
+		// rotation.
 		r.health.report(err)
 	}
 	return r.publish(keys, active)
 }
 
-// roles returns the active key and the next key, nil if missing.
+// roles returns the active key and the next key. A result is nil if keys lacks the key.
 func roles(keys []*key) (active, next *key) {
 	for _, k := range keys {
 		switch {
@@ -89,8 +91,8 @@ func (r *Ring) rotationDue(active *key) bool {
 
 var errFiles = errors.New("the signing keys are files: list the next key first in issuer.signing.files")
 
-// Rotate makes the next key the active key and publishes a new next key. The next key has been
-// published since the last rotation. On an error nothing has changed.
+// Rotate makes the next key the active key and publishes a new next key. The new active key has been
+// published since the previous rotation. With an error nothing has changed.
 func (r *Ring) Rotate() error {
 	if len(r.options.Signing.Files) > 0 {
 		return errFiles
@@ -102,8 +104,9 @@ func (r *Ring) Rotate() error {
 	return r.rotate(s.keys, next)
 }
 
-// rotate retires every key but next, activates next, and adds a new next key. A nil next is
-// generated. All keys are stored before any is published. r.mu must be held.
+// rotate retires every key except next, activates next, and adds a new next key. If next is nil,
+// rotate generates the key that it activates. It stores all keys before it publishes any of them.
+// r.mu must be held.
 func (r *Ring) rotate(keys []*key, next *key) error {
 	now := r.options.Now()
 	var kept []*key
@@ -183,8 +186,8 @@ func (r *Ring) Run(ctx context.Context) error {
 	}
 }
 
-// refresh rotates the keys if that is due and drops expired keys, or reads the files if they
-// have changed.
+// refresh rotates the keys if a rotation is due, and drops expired keys. If the keys are in files, it
+// reads the files, and publishes their keys if they have changed.
 func (r *Ring) refresh() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -206,7 +209,7 @@ func (r *Ring) refresh() error {
 	return r.publish(kept, s.active)
 }
 
-// unexpired returns the keys that must stay published.
+// unexpired returns the elements of keys that must stay published.
 func (r *Ring) unexpired(keys []*key) (kept []*key) {
 	now := r.options.Now()
 	for _, k := range keys {
