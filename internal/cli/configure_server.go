@@ -25,8 +25,9 @@ its client, audiences and scopes are. Standard error has what was found, and lin
 begin with "missing:" say what must change at the server.
 
 Requests go over https, without a proxy, to the server and to the jwks_uri of its
-metadata, which may name another host. Redirects are not followed. Exit code 4 means that
-the gate would refuse the token, or every token, until what is missing is there.`
+metadata, which may name another host. A redirect to another host is not followed.
+Exit code 4 means that the gate would refuse the token, or every token, until what is
+missing is there.`
 
 // maxSampleToken bounds the file of a sample token: four of the longest tokens that the gate takes.
 const maxSampleToken = 64 << 10
