@@ -24,24 +24,24 @@ type errorBody struct {
 
 // writeRefusal sends the refusal d. credentials reports whether the request had an Authorization
 // header. Without credentials, the challenge has no error code (RFC 6750 section 3.1).
-func writeRefusal(x *exchange, d access.Decision, credentials bool) {
+func writeRefusal(w *responseWriter, d access.Decision, credentials bool) {
 	reason := d.Reason
 	status := reason.Status()
 	switch {
 	case status == http.StatusUnauthorized && !credentials:
-		x.Header()["Www-Authenticate"] = x.challenges("", "", nil)
+		w.Header()["Www-Authenticate"] = w.checked.challenges("", "", nil)
 	case status == http.StatusUnauthorized || reason.Code() != "":
-		x.Header()["Www-Authenticate"] = x.challenges(reason.Code(), reason.Description(), d.Scopes)
+		w.Header()["Www-Authenticate"] = w.checked.challenges(reason.Code(), reason.Description(), d.Scopes)
 	case status == http.StatusServiceUnavailable:
-		x.Header().Set("Retry-After", retryAfter)
+		w.Header().Set("Retry-After", retryAfter)
 	case status == http.StatusTooManyRequests:
-		x.Header().Set("Retry-After", retryRate)
+		w.Header().Set("Retry-After", retryRate)
 	}
 	code := reason.Code()
 	if code == "" {
 		code = codes[status]
 	}
-	writeError(x, status, errorBody{Error: code, Description: reason.Description(), Reason: reason.String(), RequestID: x.id})
+	writeError(w, status, errorBody{Error: code, Description: reason.Description(), Reason: reason.String(), RequestID: w.checked.id})
 }
 
 // codes are the values of the error member for statuses without a code in RFC 6750.
@@ -80,5 +80,5 @@ func writeError(w http.ResponseWriter, status int, b errorBody) {
 	h.Set("Content-Length", strconv.Itoa(len(text)))
 	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_, _ = w.Write(text) // the exchange records a failed write
+	_, _ = w.Write(text) // responseWriter records a failed write
 }

@@ -3,8 +3,6 @@ package proxy
 import (
 	"net/http"
 	"strings"
-
-	"github.com/tallygate/tallygate/config"
 )
 
 // hopByHopHeaders are the headers that concern one connection (RFC 9110 section 7.6.1), and
@@ -28,16 +26,6 @@ func removeHopByHop(h http.Header) {
 	for _, name := range hopByHopHeaders {
 		h.Del(name)
 	}
-}
-
-// cleanSwitch cleans the header of a 101 as WriteHeader cleans other headers, because ReverseProxy
-// sends a 101 without a call of WriteHeader. The only hop-by-hop headers that it keeps are Connection
-// and Upgrade.
-func (x *exchange) cleanSwitch(h http.Header) {
-	removeHopByHop(h)
-	x.proxy.headers.removeReserved(h)
-	h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{string(config.WebSocket)}
-	h[requestID] = []string{x.id}
 }
 
 // hasToken reports whether lines, the lines of a header with a comma-separated list, contain token.

@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
@@ -86,26 +84,26 @@ func outcome(r access.Reason) string {
 }
 
 // count counts a request at its end. No other function counts requests.
-func (m *Metrics) count(x *exchange, s *routeMetrics, ended time.Time) {
-	reason := x.decision.Reason
-	s.statusCount(x.status).Inc()
-	s.duration[class(x.status)].Observe(ended.Sub(x.started).Seconds())
+func (m *Metrics) count(r *accessRecord, s *routeMetrics) {
+	reason := r.decision.Reason
+	s.statusCount(r.status).Inc()
+	s.duration[class(r.status)].Observe(r.duration.Seconds())
 	if reason != access.Granted {
-		m.decisions.WithLabelValues(x.partner(), outcome(reason), reason.String()).Inc()
-		m.overhead.WithLabelValues(outcome(reason)).Observe(x.decided.Sub(x.started).Seconds())
+		m.decisions.WithLabelValues(r.partner(), outcome(reason), reason.String()).Inc()
+		m.overhead.WithLabelValues(outcome(reason)).Observe(r.overhead.Seconds())
 		return
 	}
 	s.granted.Inc()
-	m.allowed.Observe(x.decided.Sub(x.started).Seconds())
-	s.upstream.Observe(ended.Sub(x.decided).Seconds())
-	if x.certificate != nil { // a preflight has no certificate
-		s.certificate.Set(float64(x.certificate.Leaf.NotAfter.Unix()))
+	m.allowed.Observe(r.overhead.Seconds())
+	s.upstream.Observe((r.duration - r.overhead).Seconds())
+	if r.certificate != nil { // a preflight has no certificate
+		s.certificate.Set(float64(r.certificate.Leaf.NotAfter.Unix()))
 	}
-	if end := x.terminated(); end != nil {
+	if end := r.termination; end != nil {
 		m.streamsTerminated.WithLabelValues(end.by).Inc()
 	}
-	if x.failure != none {
-		m.failures.WithLabelValues(failures[x.failure].label).Inc()
+	if r.failure != none {
+		m.failures.WithLabelValues(failures[r.failure].label).Inc()
 	}
 }
 

@@ -144,19 +144,19 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.decision = p.decide(&x.checkedRequest, p.overloaded)
 	p.admit(&x.decision, &x.slots)
 	p.addAssertion(&x.checkedRequest)
-	x.decided = time.Now()
+	x.decided, x.overhead = true, time.Since(x.started)
 	if x.decision.Reason != access.Granted {
 		if !p.steps.Trust.BehindProxy() && x.decision.Reason.Stage() == access.StageCertificate && x.decision.Reason.Status() == http.StatusUnauthorized {
 			// Every later request on this connection would have the same certificate, so the
 			// connection is closed. In this way the removal of an anchor also closes open
 			// connections.
-			x.Header().Set("Connection", "close")
+			x.response.Header().Set("Connection", "close")
 		}
 		if x.decision.Reason == access.Overloaded && x.certificate == nil && r.ProtoMajor > 1 {
-			writeOverloaded(x)
+			writeOverloaded(&x.response)
 			return
 		}
-		writeRefusal(x, x.decision, x.request.Header["Authorization"] != nil)
+		writeRefusal(&x.response, x.decision, x.request.Header["Authorization"] != nil)
 		return
 	}
 	p.forward(x)
@@ -170,8 +170,8 @@ func (p *Proxy) RefuseMalformed(w http.ResponseWriter, r *http.Request, fault er
 	defer x.end()
 	defer p.record(x)
 	x.decision = access.Decision{Reason: access.MalformedRequest, Err: fault}
-	x.decided = time.Now()
-	writeRefusal(x, x.decision, false)
+	x.decided, x.overhead = true, time.Since(x.started)
+	writeRefusal(&x.response, x.decision, false)
 }
 
 // addAssertion signs the assertion of a granted request if its route needs one. An error refuses the

@@ -500,7 +500,7 @@ func TestCallersMakeNoSeries(t *testing.T) {
 func TestZeroDecisionIsAnswered(t *testing.T) {
 	w := httptest.NewRecorder()
 	s := newHarness(t, "http://127.0.0.1:1", io.Discard)
-	writeRefusal(s.proxy.newExchange(w, s.request()), access.Decision{}, true)
+	writeRefusal(&s.proxy.newExchange(w, s.request()).response, access.Decision{}, true)
 	if w.Code != http.StatusInternalServerError {
 		t.Errorf("got %d, want 500", w.Code)
 	}

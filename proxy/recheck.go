@@ -27,14 +27,15 @@ func (e *termination) refuses() bool { return e.by != stopping && e.by != upstre
 // A recheck repeats the decision about one stream while the stream runs. Most streams end before the
 // first interval has passed, so a recheck is a timer, and has no goroutine until then.
 type recheck struct {
-	streams     *Streams
-	exchange    *exchange
-	request     http.Request // a copy, as it was when the decision was taken
-	cancel      func()       // ends the request to the upstream, and so ends the stream
-	timer       *time.Timer
-	termination atomic.Pointer[termination] // nil: the gate has not ended the stream
-	response    atomic.Int32                // responseNone, responseSized or responseStreaming
-	tunnel      *tunnel                     // nil: net/http has the connection. Guarded by the exchange's mu.
+	streams  *Streams
+	proxy    *Proxy // has granted the request
+	checked  *checkedRequest
+	body     *requestBody
+	conn     *clientConn
+	request  http.Request // a copy, as it was when the decision was taken
+	cancel   func()       // ends the request to the upstream, and so ends the stream
+	timer    *time.Timer
+	response atomic.Int32 // responseNone, responseSized or responseStreaming
 
 	mu      sync.Mutex
 	stopped bool               // run must return at once
@@ -54,7 +55,10 @@ const (
 // read, because at the end of a body net/http writes the trailer to the request, which the recheck
 // copies.
 func (x *exchange) startRecheck(cancel func()) *recheck {
-	r := &recheck{streams: x.proxy.streams, exchange: x, request: *x.request, cancel: cancel}
+	r := &recheck{
+		streams: x.proxy.streams, proxy: x.proxy, checked: &x.checkedRequest, body: &x.body, conn: &x.conn,
+		request: *x.request, cancel: cancel,
+	}
 	r.streams.running.Add(1)
 	x.recheck = r
 	r.timer = time.AfterFunc(r.streams.recheckInterval, r.run)
@@ -78,14 +82,6 @@ func (x *exchange) stopRecheck() {
 	}
 }
 
-// terminated returns why the gate ended x, or nil if it did not.
-func (x *exchange) terminated() *termination {
-	if x.recheck == nil {
-		return nil
-	}
-	return x.recheck.termination.Load()
-}
-
 func (r *recheck) run() {
 	r.mu.Lock()
 	if r.stopped {
@@ -104,7 +100,7 @@ func (r *recheck) run() {
 	end := r.streams.end
 	for {
 		if why := r.evaluate(ctx); why != nil {
-			r.termination.Store(why)
+			r.conn.termination.Store(why)
 			r.cancel()
 			r.forceClose(ctx)
 			return
@@ -129,7 +125,7 @@ func (r *recheck) forceClose(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			r.exchange.blockWrites()
+			r.conn.blockWrites()
 		}
 	}
 }
@@ -145,7 +141,7 @@ func (r *recheck) evaluate(ctx context.Context) *termination {
 		return &termination{by: stopping}
 	}
 	by := r.streams.current()
-	before, now := &r.exchange.decision, r.decide(ctx, by)
+	before, now := &r.checked.decision, r.decide(ctx, by)
 	switch {
 	case ctx.Err() != nil: // the stream has ended, and the decision may have failed because of the end
 		return nil
@@ -153,7 +149,7 @@ func (r *recheck) evaluate(ctx context.Context) *termination {
 	case now.API != before.API || now.Partner != before.Partner || now.ClientID != before.ClientID:
 		// The upstream has received the identity headers of the earlier decision.
 		now = access.Decision{Reason: access.APINotAllowed, Err: errCallerChanged}
-	case unbounded && !by.upstreams[now.API].SameDestination(r.exchange.proxy.upstreams[now.API]):
+	case unbounded && !by.upstreams[now.API].SameDestination(r.proxy.upstreams[now.API]):
 		return &termination{by: upstreamChanged}
 	default:
 		return nil
@@ -169,7 +165,7 @@ func (r *recheck) evaluate(ctx context.Context) *termination {
 func (r *recheck) inProgress() (running, unbounded bool) {
 	response := r.response.Load()
 	length := r.request.ContentLength
-	sending := length != 0 && !r.exchange.bodyRead.Load()
+	sending := length != 0 && !r.body.readToEnd.Load()
 	return sending || response != responseNone, sending && length < 0 || response == responseStreaming
 }
 
@@ -179,11 +175,11 @@ var errCallerChanged = errors.New("the request now belongs to another applicatio
 func (r *recheck) decide(ctx context.Context, by *Proxy) (d access.Decision) {
 	defer func() {
 		if v := recover(); v != nil {
-			logPanic(ctx, r.exchange.proxy.log, r.exchange.id, v)
+			logPanic(ctx, r.proxy.log, r.checked.id, v)
 			d = access.Decision{Reason: access.Undecided}
 		}
 	}()
-	d, _ = by.Decide(r.request.WithContext(ctx), r.exchange.credentials)
+	d, _ = by.Decide(r.request.WithContext(ctx), r.checked.credentials)
 	return d
 }
 

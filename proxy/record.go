@@ -9,22 +9,36 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
+// An accessRecord is what the log line and the metrics say about a request at its end.
+type accessRecord struct {
+	*checkedRequest
+	duration    time.Duration
+	overhead    time.Duration // the part of duration until the decision
+	status      int           // the status of the response; 499 if the client left before its header was sent
+	failure     failure
+	detail      error        // the error behind failure; may be nil
+	termination *termination // nil: the gate did not end the request
+}
+
 // record logs and counts a request at its end. With sampling, one log line stands for many granted
 // requests.
 func (p *Proxy) record(x *exchange) {
 	ended := time.Now()
-	d := &x.decision
-	if x.decided.IsZero() { // a panic while deciding
-		x.decided = ended
+	r := accessRecord{
+		checkedRequest: &x.checkedRequest, duration: ended.Sub(x.started), overhead: x.overhead,
+		status: x.response.status, failure: x.failure, detail: x.detail, termination: x.conn.terminated(),
 	}
-	if x.failure == clientClosed && x.status == 0 {
-		x.status = failures[clientClosed].status
+	if !x.decided { // a panic while deciding
+		r.overhead = r.duration
 	}
-	s := p.routeMetrics(d)
-	p.metrics.count(x, s, ended)
+	if r.failure == clientClosed && r.status == 0 {
+		r.status = failures[clientClosed].status
+	}
+	s := p.routeMetrics(&r.decision)
+	p.metrics.count(&r, s)
 
 	level := slog.LevelWarn
-	if d.Reason == access.Granted && x.failure == none && x.terminated() == nil {
+	if r.decision.Reason == access.Granted && r.failure == none && r.termination == nil {
 		level = slog.LevelInfo
 	}
 	suppressed := int64(0)
@@ -34,10 +48,10 @@ func (p *Proxy) record(x *exchange) {
 			return
 		}
 	}
-	ctx := x.request.Context()
+	ctx := r.request.Context()
 	if p.log.Enabled(ctx, level) {
 		var room [mostAttributes]slog.Attr
-		attrs := x.attributes(room[:0], ended)
+		attrs := r.attributes(room[:0])
 		if suppressed > 0 {
 			attrs = append(attrs, slog.Int64("suppressed", suppressed))
 		}
@@ -53,25 +67,25 @@ const mostAttributes = 19
 // attributes appends the attributes of the log line to attrs. Path and query are not logged, because
 // the route says what the client called, and the query may have secrets. The slog handler escapes
 // values that the client chose.
-func (x *exchange) attributes(attrs []slog.Attr, ended time.Time) []slog.Attr {
-	d := &x.decision
+func (r *accessRecord) attributes(attrs []slog.Attr) []slog.Attr {
+	d := &r.decision
 	route := d.Route
 	if route == "" {
 		route = unmatchedRoute
 	}
 	attrs = append(attrs,
-		slog.String("partner", x.partner()),
+		slog.String("partner", r.partner()),
 		slog.String("client_id", access.Truncate(d.ClientID)),
 		slog.String("route", route),
 		slog.String("issuer", d.Server),
-		slog.String("method", access.Truncate(x.request.Method)),
+		slog.String("method", access.Truncate(r.request.Method)),
 		slog.String("reason", d.Reason.String()),
-		slog.String("request_id", x.id),
-		slog.Int("status", x.status),
-		slog.String("remote", x.request.RemoteAddr),
-		slog.Int64("duration_us", ended.Sub(x.started).Microseconds()),
+		slog.String("request_id", r.id),
+		slog.Int("status", r.status),
+		slog.String("remote", r.request.RemoteAddr),
+		slog.Int64("duration_us", r.duration.Microseconds()),
 	)
-	if thumbprint := x.thumbprint(); thumbprint != "" {
+	if thumbprint := r.thumbprint(); thumbprint != "" {
 		attrs = append(attrs, slog.String("thumbprint", thumbprint))
 	}
 	if d.Claims.Subject != d.Claims.ClientID {
@@ -80,15 +94,15 @@ func (x *exchange) attributes(attrs []slog.Attr, ended time.Time) []slog.Attr {
 	if d.Claims.TokenID != "" {
 		attrs = append(attrs, slog.String("jti_hash", shortHash(d.Claims.TokenID)))
 	}
-	if x.failure != none {
-		attrs = append(attrs, slog.String("failure", failures[x.failure].label))
+	if r.failure != none {
+		attrs = append(attrs, slog.String("failure", failures[r.failure].label))
 	}
 	var terminatedFor error
-	if end := x.terminated(); end != nil {
+	if end := r.termination; end != nil {
 		attrs = append(attrs, slog.String("terminated_by", end.by))
 		terminatedFor = end.decision.Err
 	}
-	for _, detail := range []error{d.Err, x.detail, terminatedFor} {
+	for _, detail := range []error{d.Err, r.detail, terminatedFor} {
 		if detail != nil {
 			attrs = append(attrs, slog.String("detail", access.Truncate(detail.Error())))
 		}

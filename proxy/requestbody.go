@@ -5,65 +5,87 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tallygate/tallygate/config"
 )
 
-// firstBytes bounds the part of a request body that the gate reads before it sends the request to the
-// upstream. A body that is not larger is read completely.
-const firstBytes = 4 << 10
-
-var firstBytesPool = sync.Pool{New: func() any { return new([firstBytes]byte) }}
-
-// A bufferedBody is a request body whose first bytes have been read into a buffer. Read must not be
-// called concurrently; Close may be called at any time.
-type bufferedBody struct {
-	io.ReadCloser
-	buffer *[firstBytes]byte // nil once Read has returned all bytes of the buffer
-	unread []byte            // the part of buffer that Read has not returned
-	err    error             // the error of the read that filled the buffer
+// A requestBody reads the body of a request from the client, with a deadline of one stall timeout for
+// each read. The transport may read it on a goroutine of its own, even after the handler has returned.
+type requestBody struct {
+	io.ReadCloser  // set by limit
+	conn           *clientConn
+	http1          bool // the request came over HTTP/1
+	exists         bool // the request announces a body
+	mayPause       bool // the request is a gRPC stream, whose body has no deadline
+	readToEnd      atomic.Bool
+	buffered       bufferedBody          // the body with its first bytes, set by awaitFirstByte
+	fault          atomic.Pointer[error] // the error with which reading the body ended
+	readInProgress sync.Mutex            // held during a read
 }
 
-// Read returns the buffered bytes first, and then the rest of the body.
-func (b *bufferedBody) Read(p []byte) (int, error) {
-	if b.buffer == nil {
-		if b.err != nil {
-			return 0, b.err
+// limit returns body as the body for the upstream, which fails after size bytes. MaxBytesReader gets no
+// ResponseWriter, because the transport reads the body on a goroutine of its own, which must not touch the
+// response.
+func (b *requestBody) limit(body io.ReadCloser, size int64) io.ReadCloser {
+	b.ReadCloser = body
+	return http.MaxBytesReader(nil, b, size)
+}
+
+// Read reads within one stall timeout.
+func (b *requestBody) Read(p []byte) (int, error) {
+	b.readInProgress.Lock()
+	defer b.readInProgress.Unlock()
+	if !b.setReadDeadline(time.Now().Add(b.conn.stall)) {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		if err == io.EOF {
+			b.readToEnd.Store(true)
+		} else {
+			b.fault.Store(&err)
 		}
-		return b.ReadCloser.Read(p)
+		// From now on the server reads in the background, to detect that the client disconnects. It
+		// would treat a passed deadline as a disconnect.
+		b.setReadDeadline(time.Time{})
 	}
-	n := copy(p, b.unread)
-	if b.unread = b.unread[n:]; len(b.unread) > 0 {
-		return n, nil
-	}
-	firstBytesPool.Put(b.buffer)
-	b.buffer = nil
-	return n, b.err
+	return n, err
 }
 
-// awaitFirstByte waits for the first byte or the end of r's body and returns the request to send to
-// the upstream. If a client announces a body and sends no byte, the stall timeout ends the request
-// here, so the request uses no connection and no worker of the upstream. gRPC is exempt, because its
-// clients may wait for the server's header before they send a message.
-func (x *exchange) awaitFirstByte(r *http.Request) (*http.Request, error) {
-	if r.Body == nil || r.Body == http.NoBody || x.bodyMayPause {
-		return r, nil
+// setReadDeadline sets the deadline for the next bytes of the body. It returns false, and sets no
+// deadline, if the handler has returned or the gate has terminated the stream, because the connection
+// may then serve another request. A gRPC stream has no deadline, because it may pause as long as it
+// is granted; net/http detects by pings that the client has disconnected.
+func (b *requestBody) setReadDeadline(deadline time.Time) bool {
+	if b.mayPause {
+		return b.conn.mayRead()
 	}
-	buffer := firstBytesPool.Get().(*[firstBytes]byte)
-	n, err := 0, error(nil)
-	for n == 0 && err == nil {
-		n, err = r.Body.Read(buffer[:])
+	return b.conn.setReadDeadline(deadline)
+}
+
+// interrupt makes a read of the body fail at once, because the transport waits for such a read even after
+// its request has been cancelled. After the termination of the stream no further read begins.
+func (b *requestBody) interrupt() {
+	if !b.readToEnd.Load() {
+		b.conn.interruptRead()
 	}
-	if n == 0 && err != io.EOF { //nolint:errorlint // an EOF within another error is not the end of the body
-		firstBytesPool.Put(buffer)
-		_ = r.Body.Close()
-		return nil, err
-	}
-	x.bufferedBody = bufferedBody{ReadCloser: r.Body, buffer: buffer, unread: buffer[:n], err: err}
-	out := *r
-	out.Body = &x.bufferedBody
-	return &out, nil
+}
+
+// isUnread reports whether an HTTP/1 body has not been read to its end. If so, the connection must be
+// closed after the response, because the start of the next request must not depend on timing (RFC 9112
+// section 9.3).
+func (b *requestBody) isUnread() bool {
+	return b.http1 && b.exists && !b.readToEnd.Load()
+}
+
+// mustClose reports whether the HTTP/1 connection must be closed because the gate has terminated the
+// stream. If the request body ended at the moment of the termination, the read deadline of interrupt
+// affects the background read of net/http instead of a read of the body. net/http then assumes that the
+// client has disconnected, and cancels every later request on the connection.
+func (b *requestBody) mustClose() bool {
+	return b.http1 && b.conn.terminated() != nil
 }
 
 // mayPause reports whether the client may pause for longer than the stall timeout while it sends the
@@ -73,69 +95,16 @@ func mayPause(h http.Header, protocol config.UpstreamProtocol) bool {
 	return protocol != config.HTTP1 && isGRPC && (kind == "" || kind[0] == '+' || kind[0] == ';')
 }
 
-// interruptBody makes a read of the request body fail at once, because the transport waits for such a
-// read even after its request has been cancelled. After the termination of x no further read begins.
-func (x *exchange) interruptBody() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if !x.handlerDone && !x.bodyRead.Load() {
-		_ = x.control.SetReadDeadline(time.Unix(1, 0))
+// abandon makes further reads of an HTTP/1 body fail that has not been read to its end: the transport may
+// still read the body, the server would skip the rest of the body to find the next request, and both reads
+// could wait for the client. The handler must be done. abandon waits until a read in progress has returned,
+// because net/http then clears the deadline that makes the read return.
+func (b *requestBody) abandon() {
+	if !b.isUnread() {
+		return
 	}
-}
-
-// mustClose reports whether the HTTP/1 connection must be closed because the gate has terminated the
-// stream. If the request body ended at the moment of the termination, the read deadline of
-// interruptBody affects the background read of net/http instead of a read of the body. net/http then
-// assumes that the client has disconnected, and cancels every later request on the connection.
-func (x *exchange) mustClose() bool { return x.request.ProtoMajor == 1 && x.terminated() != nil }
-
-// setReadDeadline sets the deadline for the next bytes of the body. It returns false, and sets no
-// deadline, if the handler has returned or the gate has terminated the stream, because the connection
-// may then serve another request. A gRPC stream has no deadline, because it may pause as long as it
-// is granted; net/http detects by pings that the client has disconnected.
-func (x *exchange) setReadDeadline(deadline time.Time) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.handlerDone || x.terminated() != nil {
-		return false
-	}
-	if !x.bodyMayPause {
-		_ = x.control.SetReadDeadline(deadline)
-	}
-	return true
-}
-
-// bodyUnread reports whether an HTTP/1 body has not been read to its end. If so, the connection must
-// be closed after the response, because the start of the next request must not depend on timing (RFC
-// 9112 section 9.3).
-func (x *exchange) bodyUnread() bool {
-	r := x.request
-	return r.ProtoMajor == 1 && r.Body != nil && r.Body != http.NoBody && !x.bodyRead.Load()
-}
-
-// A stallingBody reads a request body with a deadline of one stall timeout for each read.
-type stallingBody struct {
-	io.ReadCloser
-	exchange *exchange
-}
-
-func (b *stallingBody) Read(p []byte) (int, error) {
-	x := b.exchange
-	x.bodyReadMu.Lock()
-	defer x.bodyReadMu.Unlock()
-	if !x.setReadDeadline(time.Now().Add(x.proxy.stall)) {
-		return 0, http.ErrBodyReadAfterClose
-	}
-	n, err := b.ReadCloser.Read(p)
-	if err != nil {
-		if err == io.EOF {
-			x.bodyRead.Store(true)
-		} else {
-			x.bodyFault.Store(&err)
-		}
-		// From now on the server reads in the background, to detect that the client disconnects. It
-		// would treat a passed deadline as a disconnect.
-		x.setReadDeadline(time.Time{})
-	}
-	return n, err
+	_ = b.conn.control().SetReadDeadline(past)
+	b.conn.linger()
+	b.readInProgress.Lock()
+	defer b.readInProgress.Unlock()
 }

@@ -1,0 +1,101 @@
+package proxy
+
+import (
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A clientConn is the client's connection, or its HTTP/2 stream, during one request. It sets the deadlines
+// of the connection, and knows whether the gate has ended the request. Except for writer and control, any
+// goroutine may use it, even after the handler has returned: the transport reads the request body on a
+// goroutine of its own, and the recheck ends the stream.
+type clientConn struct {
+	writer      http.ResponseWriter         // of net/http or of package fastpath
+	stall       time.Duration               // how long the client may take to send or to accept the next bytes
+	termination atomic.Pointer[termination] // why the gate ended the stream; nil: it has not
+	mu          sync.Mutex
+	handlerDone bool    // the handler is done, and from now on net/http sets the deadlines. Guarded by mu.
+	tunnel      *tunnel // nil: net/http has the connection. Guarded by mu; only the handler sets it.
+}
+
+// past is a deadline that makes a read or a write fail at once.
+var past = time.Unix(1, 0)
+
+func (c *clientConn) control() *http.ResponseController { return http.NewResponseController(c.writer) }
+
+// terminated returns why the gate ended the stream, or nil if it did not.
+func (c *clientConn) terminated() *termination { return c.termination.Load() }
+
+// mayRead reports whether the handler runs and the gate has not terminated the stream. Otherwise the
+// connection may serve another request.
+func (c *clientConn) mayRead() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.handlerDone && c.terminated() == nil
+}
+
+// setReadDeadline sets the deadline for the next bytes of the request body, if mayRead is true. It returns
+// mayRead.
+func (c *clientConn) setReadDeadline(deadline time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.handlerDone || c.terminated() != nil {
+		return false
+	}
+	_ = c.control().SetReadDeadline(deadline)
+	return true
+}
+
+// interruptRead makes a read from the client fail at once, unless the handler has returned.
+func (c *clientConn) interruptRead() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.handlerDone {
+		_ = c.control().SetReadDeadline(past)
+	}
+}
+
+// setWriteDeadline sets the write deadline. It ignores the error of a ResponseWriter without
+// deadlines, as in a benchmark.
+func (c *clientConn) setWriteDeadline(deadline time.Time) {
+	_ = c.control().SetWriteDeadline(deadline)
+}
+
+// blockWrites makes all further writes to the client fail, until the handler returns. Over HTTP/2 it
+// resets the stream. If the stream is a tunnel, it closes the tunnel.
+func (c *clientConn) blockWrites() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.handlerDone:
+	case c.tunnel != nil:
+		c.tunnel.closeNow()
+	default:
+		c.setWriteDeadline(past)
+	}
+}
+
+// finish returns the connection to net/http. Afterwards no other goroutine sets a deadline.
+func (c *clientConn) finish() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.handlerDone = true
+}
+
+// linger makes net/http wait half a second between the end of the response and the close of the
+// connection. If a connection is closed while bytes arrive, it is reset, and the client loses a
+// response that it has not read before the reset, such as a 413. net/http waits only after a
+// MaxBytesReader has found a body that is too long, so linger makes a MaxBytesReader find such a
+// body.
+func (c *clientConn) linger() {
+	var one [1]byte
+	_, _ = http.MaxBytesReader(c.writer, io.NopCloser(zeros{}), 0).Read(one[:])
+}
+
+// zeros is a body without an end.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
