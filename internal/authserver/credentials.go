@@ -12,8 +12,8 @@ import (
 	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
-// anchors are trust anchors: a pool, nil for the system's, and the SHA-256 sums of the
-// certificates in it.
+// anchors has the pool of trust anchors, nil for the system's anchors, and the SHA-256 sums of the
+// certificates in the pool.
 type anchors struct {
 	pool *x509.CertPool
 	sums map[[sha256.Size]byte]bool

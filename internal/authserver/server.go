@@ -33,7 +33,8 @@ const (
 	MaxIntrospection = 128 << 10
 	// MaxMetadata bounds metadata in bytes. Servers publish 2 to 20 KB.
 	MaxMetadata = 64 << 10
-	// maxRedirects bounds the redirects of a fetch, which must stay within the origin.
+	// maxRedirects bounds the number of redirects in a fetch. Each redirect must stay within the
+	// origin.
 	maxRedirects = 3
 )
 

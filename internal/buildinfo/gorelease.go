@@ -39,8 +39,8 @@ func Outdated(release string) (better string) {
 	return ""
 }
 
-// plainRelease removes suffixes of distributors and of GOEXPERIMENT from release, as in
-// "go1.26.8-acme X:nodwarf5".
+// plainRelease removes suffixes of distributors and of GOEXPERIMENT from release, as in "go1.26.8-acme
+// X:nodwarf5".
 func plainRelease(release string) string {
 	release, _, _ = strings.Cut(release, " ")
 	release, _, _ = strings.Cut(release, "-")
@@ -58,7 +58,8 @@ func HTTP2EncoderTableSize(release string) int {
 	return 0
 }
 
-// OutdatedWarning returns a warning about the given Go release, "" if it needs no warning.
+// OutdatedWarning returns a warning about the given Go release, or "" for a release without known
+// holes.
 func OutdatedWarning(release string) string {
 	better := Outdated(release)
 	if better == "" {

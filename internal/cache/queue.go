@@ -49,8 +49,8 @@ func newQueue(key queueKey, index map[Key]*entry) *queue {
 const maxSecondChances = 8
 
 // oldest returns the next entry to evict: the first entry that has not been used since it was added.
-// oldest moves used entries before it to the end of the queue. Since oldest does this, a look-up only
-// sets a flag and needs no exclusive lock.
+// oldest moves used entries before that entry to the end of the queue. The order of the queue does not
+// change on a look-up, which only sets a flag and needs no exclusive lock.
 func (q *queue) oldest() *entry {
 	for range maxSecondChances {
 		_, e, _ := q.order.GetOldest()

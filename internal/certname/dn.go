@@ -38,8 +38,8 @@ type attribute struct {
 // IsZero reports whether d has no RDNs.
 func (d DN) IsZero() bool { return len(d.rdns) == 0 }
 
-// String returns d in the form of RFC 4514. Equal names have equal strings, however they were
-// spelled when they were parsed.
+// String returns d in the form of RFC 4514. Equal names have equal strings, even if they were parsed
+// from different texts.
 func (d DN) String() string {
 	var b strings.Builder
 	for i, rdn := range slices.Backward(d.rdns) {

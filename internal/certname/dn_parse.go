@@ -163,8 +163,8 @@ func parseType(name string) (oid string, err error) {
 	return "", fmt.Errorf("unknown attribute type %q; any type can be written as its object identifier, such as 2.5.4.97", name)
 }
 
-// parseHexValue returns the value whose DER is written in digits. A value of a string type is
-// returned as text, so that it equals the same text written out.
+// parseHexValue returns the value whose DER is written in digits, as text if the type is a string type.
+// The name is then equal to a name with the same text in plain form.
 func parseHexValue(digits string) (text, der string, err error) {
 	raw, err := hex.DecodeString(digits)
 	if err != nil {
@@ -181,8 +181,8 @@ func parseHexValue(digits string) (text, der string, err error) {
 	return "", string(value), nil
 }
 
-// The characters that a value must escape anywhere, and the characters that it can escape (RFC 4514
-// section 3).
+// The characters that must be escaped anywhere in a value, and the characters that may be escaped (RFC
+// 4514 section 3).
 const (
 	mustEscape = `"+,;<>\`
 	mayEscape  = mustEscape + ` #=`

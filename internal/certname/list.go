@@ -12,9 +12,9 @@ type Name struct {
 	Value string // the value for the key
 }
 
-// List returns the names of cert. If a returned name is registered under its key, cert matches it. List
-// omits names that the configuration would refuse, such as a subject with the same attribute twice in
-// one RDN. Values have no control characters and no other characters that do not print.
+// List returns the names of cert. A setting that registers a returned name under its key matches cert.
+// List omits names that the configuration would refuse, such as a subject with the same attribute twice
+// in one RDN. Values have no control characters and no other characters that do not print.
 func List(cert *x509.Certificate) []Name {
 	var names []Name
 	add := func(key, value string, matches bool) {

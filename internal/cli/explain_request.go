@@ -99,8 +99,8 @@ func captured(text []byte) []byte {
 	return sent.Bytes()
 }
 
-// asHTTP1 converts a request of HTTP/2, as curl prints it, to HTTP/1.1, and reports whether it was
-// HTTP/2.
+// asHTTP1 converts a request of HTTP/2, as curl prints it, to HTTP/1.1, and reports whether text was a
+// request of HTTP/2.
 func asHTTP1(text []byte) ([]byte, bool) {
 	first, rest, _ := bytes.Cut(text, []byte("\n"))
 	line := bytes.TrimSuffix(first, []byte("\r"))

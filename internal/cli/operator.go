@@ -84,8 +84,8 @@ type operation[Response any] struct {
 	offline      func(*issuer.Issuer) (Response, error)
 }
 
-// execute runs o at the running issuer. If no issuer runs, execute opens the state itself and says
-// so on stderr.
+// execute runs o at the running issuer. If no issuer runs, execute opens the state itself and prints a
+// note about it on stderr.
 func execute[Response any](ctx context.Context, target *issuerTarget, stderr io.Writer, o operation[Response]) (response Response, err error) {
 	if target.state != "" {
 		response, err = callIssuer[Response](ctx, filepath.Join(target.state, gate.OperatorSocketName), o.method, o.path, o.body)

@@ -200,8 +200,8 @@ func serverCertificate(ctx context.Context, address string) (*x509.Certificate, 
 	dialer := tls.Dialer{Config: &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		// This connection sends no data and reads only the certificate, so there is nothing to protect.
-		// Users look at a certificate often because it fails verification. No other connection of the
-		// program skips verification.
+		// Often a user looks at a certificate because verification of the certificate fails. No other
+		// connection of the program skips verification.
 		InsecureSkipVerify: true, //nolint:gosec // G402: only the certificate is read, see above
 		VerifyConnection: func(state tls.ConnectionState) error {
 			leaf = state.PeerCertificates[0]

@@ -1,5 +1,6 @@
-// Package configcheck looks at a configuration for the command check: at each file that it names, and
-// at settings that are valid and will hurt. It decides about no request, and serve does not use it.
+// Package configcheck examines a configuration for the command check: the files that the configuration
+// names, and valid settings that will cause trouble. It decides about no request, and serve does not
+// use it.
 package configcheck
 
 import (
@@ -28,7 +29,7 @@ func Files(cfg *config.Config) config.Faults {
 	return faults
 }
 
-// oneLine returns the text of err on one line, as faults need it.
+// oneLine returns the text of err on one line, because the message of a fault has only one line.
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 var (
@@ -77,8 +78,8 @@ const (
 	keySet // a JWK Set
 )
 
-// contents has the content of files by the end of their settings' paths without indices. The first
-// row that fits counts.
+// contents has the kind of content for each file. The key is the end of the path of the file's setting,
+// without indices. The first row that matches is used.
 var contents = []struct {
 	end     string
 	content content

@@ -19,8 +19,8 @@ func signerOf(authority *x509.Certificate) signer {
 // zeros.
 type serial [20]byte
 
-// serialOf returns the serial number of c. ok is false if the number is negative or too long, so that no
-// list can have it.
+// serialOf returns the serial number of c. ok is false if the number is negative or too long. No list
+// can have such a number.
 func serialOf(c *x509.Certificate) (s serial, ok bool) {
 	if c.SerialNumber.Sign() < 0 || c.SerialNumber.BitLen() > 8*len(s) {
 		return serial{}, false
@@ -53,8 +53,9 @@ func certificateOf(c *x509.Certificate, by signer, authority bool) Certificate {
 	return l
 }
 
-// Chain returns the certificates to check for a chain, the leaf first and the anchor last. The anchor is
-// included only if another known authority signed it, because that authority may have revoked it.
+// Chain returns the certificates to check for a chain, the leaf first and the anchor last. The anchor
+// is included only if another known authority signed the anchor, because that authority may have
+// revoked it.
 func (c *Checker) Chain(chain []*x509.Certificate) []Certificate {
 	var certificates []Certificate
 	for i, certificate := range chain[:len(chain)-1] {
@@ -102,9 +103,8 @@ func (c *Checker) issuerOf(certificate *x509.Certificate) *x509.Certificate {
 	return nil
 }
 
-// inScope reports whether c is in the scope of l (RFC 5280 section 6.3.3 (b)): l is for
-// certificates of the kind of c and, if l has distribution points, c has at least one of these
-// points.
+// inScope reports whether c is in the scope of l (RFC 5280 section 6.3.3 (b)): l is a list for the kind
+// of certificate that c is and, if l has distribution points, c has at least one of these points.
 func (l *list) inScope(c *Certificate) bool {
 	if c.authority && !l.authority || !c.authority && !l.users {
 		return false

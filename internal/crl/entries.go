@@ -100,8 +100,8 @@ func serials(entries cryptobyte.String, limit int) (map[serial]struct{}, error) 
 }
 
 // checkEntry returns an error for a critical extension that is not supported. An example is
-// certificateIssuer, which makes an entry apply to a certificate of another authority. Every
-// reason, also certificateHold, is a revocation.
+// certificateIssuer, which makes an entry apply to a certificate of another authority. An entry is a
+// revocation whatever its reason is, even certificateHold.
 func checkEntry(extensions cryptobyte.String) error {
 	for !extensions.Empty() {
 		var extension, id cryptobyte.String

@@ -89,7 +89,7 @@ func parseList(der []byte, authorities []*x509.Certificate, limit int) (*list, e
 		return nil, fmt.Errorf("parsing the list: %w", err)
 	}
 	head.RawTBSRevocationList = sections.signed
-	switch head.SignatureAlgorithm { //nolint:exhaustive // crypto/x509 accepts these two for lists, but not for certificates
+	switch head.SignatureAlgorithm { //nolint:exhaustive // crypto/x509 accepts these two algorithms for lists, but not for certificates
 	case x509.SHA1WithRSA, x509.ECDSAWithSHA1:
 		return nil, errSHA1
 	}

@@ -107,9 +107,9 @@ func (c *Checker) parseFile(file config.Path, known []*list) ([]*list, error) {
 	return c.parse(data, known)
 }
 
-// parse returns the lists in data, which may have maxEntries entries in total. parse does not verify a
-// list again that is in known and whose signer is still an authority. If the error wraps errForeign,
-// parse also returns the lists of the other signers. With any other error it returns no lists.
+// parse returns the lists in data, which may have maxEntries entries in total. A list that is also in
+// known is not verified again if its signer is still an authority. If the error wraps errForeign, parse
+// also returns the lists of the other signers. With any other error it returns no lists.
 func (c *Checker) parse(data []byte, known []*list) (lists []*list, foreign error) {
 	ders, err := splitPEM(data)
 	if err != nil {

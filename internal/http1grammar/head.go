@@ -227,7 +227,7 @@ func (s *Scanner) endFields() error {
 		return ErrHosts
 	case s.chunked && s.measured:
 		return ErrTwoLengths
-	case s.chunked && s.minor == '0': // RFC 9112 section 6.1 calls such a message faulty
+	case s.chunked && s.minor == '0': // RFC 9112 section 6.1: the framing of such a message is faulty
 		return ErrHTTP10
 	case s.chunked:
 		s.state, s.digits, s.left = sizeStart, 0, 0

@@ -1,8 +1,8 @@
 // Package http1guard keeps two kinds of requests from net/http's HTTP/1.x server: requests that RFC
 // 9112 calls invalid, and requests that two implementations could read as different messages. net/http
-// repairs some of these requests, and no setting prevents that: it drops a Content-Length beside
-// Transfer-Encoding, and it drops the Transfer-Encoding of an HTTP/1.0 request and reads the chunks as
-// the next request.
+// repairs some of these requests, and no setting prevents the repair: net/http drops a Content-Length
+// beside Transfer-Encoding, and it drops the Transfer-Encoding of an HTTP/1.0 request and reads the
+// chunks as the next request.
 package http1guard
 
 import (
@@ -46,7 +46,7 @@ func New(in io.Reader, refuse func(fault error)) *Guard {
 	return &Guard{in: in, refuse: refuse}
 }
 
-// ErrOutOfStep reports a bug in the gate or in net/http: they disagree about the last byte of a
+// ErrOutOfStep reports a bug in the gate or in net/http: the two disagree about the last byte of a
 // request.
 var ErrOutOfStep = errors.New("net/http and the guard disagree about the end of a request")
 

@@ -75,7 +75,7 @@ func NewHTTP2(over1 *http.Server, limits config.Limits, short func() bool) *http
 		writeTimeout: over1.WriteTimeout, endTimeout: min(limits.HeaderTimeout, maxEndTimeout),
 	}
 	s.Handler = &w
-	if err := http2.ConfigureServer(s, new(http2.Server)); err != nil { //nolint:staticcheck // deprecated in favour of net/http, which depends on the Go release
+	if err := http2.ConfigureServer(s, new(http2.Server)); err != nil { //nolint:staticcheck // deprecated in favour of the HTTP/2 of net/http, which depends on the Go release
 		panic(err) // errors come only from TLS settings, and s has none
 	}
 	return s
@@ -107,8 +107,8 @@ func (f *wellFormedHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer forget(r)
 	switch {
 	case len(r.Trailer) > maxTrailers:
-		// There is no response: if the client did not read it, the goroutine of the handler would block
-		// while writing, and keep the list of trailers.
+		// There is no response: if the client did not read the response, the goroutine of the handler
+		// would block while writing, and keep the list of trailers.
 		panic(http.ErrAbortHandler)
 	case headerSize(r) > f.limit+headerSlack:
 		w.WriteHeader(http.StatusRequestHeaderFieldsTooLarge)
@@ -116,7 +116,7 @@ func (f *wellFormedHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 	case !declaresNone(r):
 		f.handler.ServeHTTP(w, r)
-	case f.short(): // endsEmpty waits, and a request that waits there is not counted yet, so memory is checked first
+	case f.short(): // checked before endsEmpty waits, because a waiting request is not counted yet
 		w.WriteHeader(http.StatusServiceUnavailable)
 	case !endsEmpty(w, r, f.endTimeout):
 		w.WriteHeader(http.StatusBadRequest)

@@ -129,7 +129,7 @@ func split(raw string) (head, body, signature string, err error) {
 	return head, body, signature, nil
 }
 
-// decode returns segment, which must be base64url of the beginning of a JSON object.
+// decode returns the decoded segment. segment must be base64url of the beginning of a JSON object.
 func decode(segment string) (jsontext.Value, error) {
 	document, err := segmentEncoding.DecodeString(segment)
 	if err != nil {

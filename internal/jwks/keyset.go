@@ -225,10 +225,10 @@ func (s *Set) Has(f Fingerprint) bool { return s.fingerprints[f] }
 
 func (s *Set) hasKeyID(keyID string) bool { return len(s.byID[keyID]) > 0 }
 
-// candidates returns at most [maxCandidates] keys that may have signed t. These are the keys that have
-// t's kid and fit t's algorithm. If no key has t's kid, they are the keys without a kid that fit the
-// algorithm. If t has no kid, they are all keys that fit the algorithm (RFC 7515 appendix D). The bound
-// limits the work that a client can cause.
+// candidates returns at most [maxCandidates] keys that may have signed t. The candidates are the keys
+// that have t's kid and fit t's algorithm. If no key has t's kid, the candidates are the keys without a
+// kid that fit the algorithm. If t has no kid, the candidates are all keys that fit the algorithm (RFC
+// 7515 appendix D). The bound limits the work that a client can cause.
 func (s *Set) candidates(t *JWS) []*key {
 	keys := s.keys
 	if t.NamesKey {

@@ -55,10 +55,10 @@ func (s *Source) unavailable(err error) error {
 
 var errRefreshTimeout = errors.New("the refresh for an unknown key takes too long")
 
-// refreshForUnknownKey requests a newer key set than old, which lacks t's key, and returns it. If a
-// refresh has ended since the caller read old, it returns the result of that refresh. It returns the
-// error refused if the cool-down forbids a refresh or the refresh found no newer key set. It returns a
-// Denial with IssuerUnavailable if the refresh failed or took too long.
+// refreshForUnknownKey requests a refresh because the key set old lacks t's key, and returns the newer
+// key set. If a refresh has ended since the caller read old, it returns the key set of that refresh. It
+// returns the error refused if the cool-down forbids a refresh or the refresh found no newer key set.
+// It returns a Denial with IssuerUnavailable if the refresh failed or took too long.
 func (s *Source) refreshForUnknownKey(ctx context.Context, t *JWS, old *Set, now time.Time, refused error) (*Set, error) {
 	pending, granted, failed := s.requests.request(now)
 	s.metrics.countUnknownKey(pending != nil, granted)

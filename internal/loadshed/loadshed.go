@@ -22,7 +22,7 @@ type Shedder struct {
 	MaxRequests int          // upper bound of every configured limit; 0: no bound
 	MaxMemory   int64        // bytes; 0: no limit
 	FreeCaches  func() bool  // shrinks caches and reports whether it freed memory; nil: no caches
-	began       time.Time    // start of the times below, which are nanoseconds since began, because the wall clock may jump
+	began       time.Time    // the times below are nanoseconds since began, because the wall clock may jump
 	measured    atomic.Int64 // when used was measured
 	used        atomic.Int64 // bytes in use
 	freed       atomic.Int64 // when free last ran
@@ -111,7 +111,8 @@ func (s *Shedder) free(now int64, short bool) {
 }
 
 // memoryInUse returns the bytes that a garbage collection would not free: the memory that the runtime
-// has from the system, without free memory, and with the live heap as the last collection measured it.
+// has from the system, without free memory, and with the live heap of the last collection in place of
+// all objects on the heap.
 func memoryInUse() int64 {
 	samples := []metrics.Sample{
 		{Name: "/memory/classes/total:bytes"},

@@ -74,8 +74,8 @@ func parseKey(b Block) (crypto.Signer, error) {
 	return signer, nil
 }
 
-// ReadKeyPair returns a certificate chain, leaf first, and the private key of the leaf, from two files,
-// which may be the same. The field Leaf is set. Every certificate must parse, whereas crypto/tls would
+// ReadKeyPair returns a certificate chain, leaf first, and the private key of the leaf. chain and key
+// may name the same file. The field Leaf is set. Every certificate must parse, whereas crypto/tls would
 // skip a malformed block after the leaf.
 func ReadKeyPair[File ~string](chain, key File) (tls.Certificate, error) {
 	chainText, err := os.ReadFile(string(chain))

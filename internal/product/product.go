@@ -10,7 +10,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// A Product is a product that is an authorization server, such as Keycloak, with its profile.
+// A Product is an authorization server product, such as Keycloak, with its profile.
 type Product struct {
 	Profile config.Profile // "" if the product is not known
 	Bind    string         // the setting that makes the server bind tokens to certificates, in the vendor's words
@@ -70,7 +70,7 @@ var products = []Product{
 		marks: func(c Claims) bool { return c["token_use"] == "access" && !c.has("aud") },
 		Bind:  "Amazon Cognito does not bind access tokens, neither to certificates nor to DPoP keys",
 	},
-	{ // before Keycloak, because the paths of these issuers have realms, too
+	{ // before Keycloak, because these paths have realms too
 		Profile: config.ProfilePing, path: "/am/oauth2/",
 		marks: func(c Claims) bool { return c.has(PingATM) },
 		Bind:  "\"Use Certificate-Bound Access Tokens\" of the client (Signing and Encryption)",

@@ -89,8 +89,8 @@ func Acquire[V any](l *Lease, name string, key any, open func(previous V) (V, er
 	return value, nil
 }
 
-// Hold makes l hold name. last is called once no lease holds name, and removes what belongs to the
-// name, such as metrics.
+// Hold makes l hold name. last is called once no lease holds name. last should remove the objects that
+// belong to the name, such as metrics.
 func (l *Lease) Hold(name string, last func()) {
 	_, _ = Acquire(l, name, true, func(func()) (func(), error) { return last, nil }, func(last func()) { last() })
 }

@@ -16,7 +16,8 @@ import (
 	"github.com/tallygate/tallygate/internal/product"
 )
 
-// The claims in which the command looks for the client and for the scopes, in this order.
+// The claims in which the command looks for the client, and the claims in which it looks for the
+// scopes, in order.
 var (
 	clientClaims = []string{"client_id", "azp", "appid", "cid", "client", "sub"}
 	scopeClaims  = []string{"scope", "scp", "permissions"}

@@ -10,7 +10,7 @@ import (
 type Fault struct {
 	Position
 	Path    string // path of the value, such as apis[0].routes[1].path; "" for the file as a whole
-	Message string // a sentence on one line; it quotes at most a name from the file
+	Message string // a sentence on one line, which quotes at most a name from the file
 }
 
 // Error returns f as file:line:column: path: message. It omits unknown parts.

@@ -44,7 +44,7 @@ func IP(addresses ...string) Option {
 // rfc822Name, 2 for a dNSName, 6 for a uniformResourceIdentifier, 7 for an iPAddress.
 type GeneralName struct {
 	Tag     int
-	Content string // the octets as they are encoded
+	Content string // the octets of the name in its encoded form
 }
 
 // SubjectAltNames adds a subjectAltName with names. The octets of each name are encoded

@@ -25,7 +25,7 @@ const (
 // Decoded is a segment of a path, decoded once.
 type Decoded struct {
 	Text       string
-	Parameters int       // where the first ";" that is not escaped is in Text; len(Text) without one
+	Parameters int       // index in Text of the first ";" that is not escaped, or len(Text)
 	Used       Spellings // the spellings in the segment that DecodeSegment refuses
 }
 

@@ -54,7 +54,7 @@ func newConn(l *Server, c *tls.Conn, early []byte) *conn {
 }
 
 // release returns the buffers to the pool. Before that, it removes the connection from the buffers,
-// because a later write through them would reach the client of another connection.
+// because a later write to the buffers would reach the client of another connection.
 func (s *conn) release() {
 	s.in.Reset(nil)
 	s.out.Reset(nil)
@@ -185,7 +185,7 @@ func (s *conn) call(a *answer, r *http.Request) (served bool) {
 		if served {
 			return
 		}
-		if v := recover(); v != http.ErrAbortHandler { //nolint:errorlint // compared as net/http does: the value itself is the signal
+		if v := recover(); v != http.ErrAbortHandler { //nolint:errorlint // compared as net/http does: only this very value is the signal
 			s.server.Panicked(s.tls.RemoteAddr(), v)
 		}
 	}()

@@ -60,7 +60,7 @@ const (
 // bytes that net/http must read before it reads from c.
 func (l *Server) Serve(c *tls.Conn, early []byte) (o Outcome, unserved []byte, rests time.Time) {
 	defer func() {
-		if v := recover(); v != nil { // a bug closes this connection and no other
+		if v := recover(); v != nil { // a panic closes only this connection
 			_ = c.Close()
 			l.Panicked(c.RemoteAddr(), v)
 			o = Over

@@ -50,8 +50,8 @@ func (c *conn) exchange(r *http.Request) (answer *http.Response, reusable bool, 
 	if unsent != nil && err != nil {
 		return nil, false, unsent
 	}
-	// A server that responds before it has read the whole body may not read the rest (RFC 9112 section
-	// 9.5).
+	// A server that responds before it has read the whole body may leave the rest unread (RFC 9112
+	// section 9.5).
 	return answer, reusable && unsent == nil && (r.ContentLength == 0 || tookBody(answer.StatusCode)), err
 }
 

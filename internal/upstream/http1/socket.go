@@ -111,9 +111,9 @@ func (s *socket) begin(ctx context.Context, timeout time.Duration) {
 	s.expect(now.Add(min(timeout, unwatched)))
 }
 
-// waited reports whether a read or write that failed with err must be repeated, because it met the
-// deadline at which the watch of the context begins. The caller repeats it below crypto/tls, which
-// would return a write error again on each later write.
+// waited reports whether a read or write that failed with err must be repeated. This is so at the
+// deadline at which the watch of the context begins. The caller repeats the read or write below
+// crypto/tls, which would return a write error again on each later write.
 func (s *socket) waited(err error) bool {
 	if err == nil || s.ctx == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
@@ -139,7 +139,7 @@ func (s *socket) unwatch() bool {
 }
 
 // expect sets the deadline of further reads and writes; the zero time means no deadline.
-func (s *socket) expect(deadline time.Time) { _ = s.SetDeadline(deadline) } // if it fails, further reads and writes fail too
+func (s *socket) expect(deadline time.Time) { _ = s.SetDeadline(deadline) } // an error here is ignored, because further reads and writes fail too
 
 // sever closes the connection at once. Any goroutine may call it.
 func (s *socket) sever() { _ = s.Conn.Close() }
