@@ -82,7 +82,6 @@ func (b *block) overruled(line func(setting, value string, comments ...string), 
 		{"algorithms", s.Algorithms, d.Algorithms, list(s.Algorithms)},
 		{"types", s.Types, d.Types, list(s.Types)},
 		{"client_claim", s.ClientClaim, d.ClientClaim, list(s.ClientClaim)},
-		{"audience_claim", s.AudienceClaim, d.AudienceClaim, list(s.AudienceClaim)},
 		{"scope_claim", s.ScopeClaim, d.ScopeClaim, scalar(string(s.ScopeClaim))},
 		{"confirmation_claim", s.ConfirmationClaim, d.ConfirmationClaim, scalar(string(s.ConfirmationClaim))},
 	} {

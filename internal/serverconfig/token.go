@@ -95,12 +95,6 @@ func (p *Proposal) fit(b *block, t *sample) {
 	if t.confirmationInExt() {
 		s.ConfirmationClaim = config.ExtCNF
 	}
-	if !slices.ContainsFunc(s.AudienceClaim, func(c config.ClaimName) bool { return t.claims[string(c)] != nil }) {
-		if client := s.ClientClaim[0]; t.text(string(client)) != "" {
-			s.AudienceClaim = []config.ClaimName{client}
-			b.note("audience_claim", "the token has no aud: its client stands for the audience, and audiences lists the clients")
-		}
-	}
 }
 
 // fitHeader changes the algorithms and types of the profile if the profile does not accept the token's
