@@ -23,7 +23,7 @@ type RevocationRequest struct {
 
 // RevocationResponse is the answer to POST /revocations.
 type RevocationResponse struct {
-	Done string `json:"done"` // what was revoked, in words
+	Done string `json:"done"` // which token, application, partner or certificate was revoked, in words
 }
 
 // TokenRequest is the body of POST /introspect.
@@ -31,24 +31,25 @@ type TokenRequest struct {
 	Token string `json:"token"`
 }
 
-// TokenResponse is the answer to POST /introspect. Claims is zero unless Active.
+// TokenResponse is the answer to POST /introspect. Claims is zero if Active is false.
 type TokenResponse struct {
 	Active bool             `json:"active"`
 	Claims access.Unchecked `json:"claims,omitzero"`
 }
 
-// RevokedResponse is the answer to POST /revoked, whose body is an [access.Unchecked].
+// RevokedResponse is the answer to POST /revoked. The body of the request is an [access.Unchecked].
 type RevokedResponse struct {
 	Revoked bool `json:"revoked"`
 }
 
-// maxOperatorBody bounds a request: the longest token, 16 KiB, and 4 KiB for the rest.
+// maxOperatorBody bounds a request: 16 KiB for the longest token, and 4 KiB for the other members,
+// are 20 KiB.
 const maxOperatorBody = 20 << 10
 
-// ServeOperator serves the operations that the operator's commands need: POST /revocations, GET
-// /keys, POST /keys/rotate, and for explain GET /jwks, POST /introspect and POST /revoked. It does
-// not authenticate its callers, so it belongs on a socket that only the operator can open. An
-// operation that fails gets 422 with the error as text.
+// ServeOperator serves the operations for the operator's commands: POST /revocations, GET /keys and
+// POST /keys/rotate, and for explain GET /jwks, POST /introspect and POST /revoked. It does not
+// authenticate its callers, so it must be served only on a socket that only the operator can open. If
+// an operation fails, the answer has status 422 and the error as text.
 func (i *Issuer) ServeOperator(w http.ResponseWriter, r *http.Request) { i.operator.ServeHTTP(w, r) }
 
 func (i *Issuer) operatorMux() *http.ServeMux {
@@ -70,7 +71,8 @@ func (i *Issuer) operatorMux() *http.ServeMux {
 	return mux
 }
 
-// serveJSON returns a handler that decodes the body, runs operation and writes its result.
+// serveJSON returns a handler that decodes the body, calls operation with it and writes the result of
+// operation.
 func serveJSON[Request, Response any](operation func(Request) (Response, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var request Request
@@ -78,7 +80,7 @@ func serveJSON[Request, Response any](operation func(Request) (Response, error))
 		if err == nil {
 			err = json.Unmarshal(content, &request)
 		}
-		if err != nil { // err may quote a token
+		if err != nil { // the answer does not have err, which may quote a token
 			http.Error(w, "the request body is too large or not the expected JSON", http.StatusBadRequest)
 			return
 		}
@@ -98,8 +100,8 @@ func writeResult[Response any](w http.ResponseWriter, operation func() (Response
 // SigningKeys returns the status of every published signing key.
 func (i *Issuer) SigningKeys() []keyring.Status { return i.keys.Keys() }
 
-// RotateKeys makes the next key sign and returns the status of every published key. The
-// rotation is durable when it returns.
+// RotateKeys makes the next key the active key and returns the status of every published key. When it
+// returns, the rotation is durable.
 func (i *Issuer) RotateKeys() ([]keyring.Status, error) {
 	if err := i.keys.Rotate(); err != nil {
 		err = fmt.Errorf("rotating the signing keys: %w", err)
@@ -110,8 +112,9 @@ func (i *Issuer) RotateKeys() ([]keyring.Status, error) {
 	return i.keys.Keys(), nil
 }
 
-// Revoke revokes what request names. The revocation is durable when Revoke returns. A token
-// that is not this issuer's or has expired is no error: the response says so.
+// Revoke revokes the token, application, partner or certificate that request names. When it returns,
+// the revocation is durable. If a token was not issued by this issuer or has expired, Revoke returns
+// no error, and the response says so.
 func (i *Issuer) Revoke(request RevocationRequest) (RevocationResponse, error) {
 	done, err := i.revokeRequested(request)
 	i.logOperation(done, err)
@@ -128,7 +131,7 @@ func (i *Issuer) logOperation(done string, err error) {
 
 var errOneMember = errors.New("want exactly one of token, application, partner and thumbprint")
 
-// revokeRequested returns what was revoked, in words.
+// revokeRequested does the work of Revoke. done says in words what was revoked.
 func (i *Issuer) revokeRequested(request RevocationRequest) (done string, err error) {
 	switch request {
 	case RevocationRequest{}:
@@ -166,8 +169,8 @@ func (i *Issuer) revokeTokenText(raw string) (done string, err error) {
 	return fmt.Sprintf("revoked a token of application %s, jti_sha256 %s", token.ClientID, tokenIDHash(token.ID)), nil
 }
 
-// revokePartner revokes the tokens issued to a partner's applications so far. It stores a
-// revocation for each application too, so that its tokens stay revoked if the application
+// revokePartner revokes the tokens issued to a partner's applications so far. It also stores a
+// revocation for each application, so that the application's tokens stay revoked if the application
 // moves to another partner or the partner is renamed.
 func (i *Issuer) revokePartner(name string) (done string, err error) {
 	for application, owner := range i.owners {
@@ -181,10 +184,10 @@ func (i *Issuer) revokePartner(name string) (done string, err error) {
 	return i.revokeIssued(store.RevokedPartner, name, "every token of partner "+name)
 }
 
-// revokeIssued revokes the tokens issued to subject so far. Times in tokens are whole
-// seconds, so tokens issued later in the same second are revoked too. If the clock was set
-// back, so are tokens with an iat ahead of it. The revocation has no end: tokens of other servers
-// may live longer than ours, and there is at most one for each name.
+// revokeIssued revokes the tokens issued to subject so far. Times in tokens are whole seconds, so
+// tokens that are issued later in the same second are revoked too. If the clock was set back, tokens
+// with an iat ahead of the clock are revoked too. The revocation is never removed, because tokens of
+// other servers may live longer than our own. There is at most one such revocation for each name.
 func (i *Issuer) revokeIssued(kind store.Kind, subject, what string) (done string, err error) {
 	now := i.now()
 	if last := time.Unix(i.latestIssuedAt.Load(), 0); last.After(now) {

@@ -11,9 +11,9 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// maxAddresses bounds the addresses with a rate limiter. A limiter takes about 200 bytes, so
-// 16,384 of them take 3 MiB. A sender with more addresses gets a new limiter each time and must
-// be stopped by a firewall.
+// maxAddresses bounds the addresses with a rate limiter. A limiter takes about 200 bytes, so 16,384
+// limiters take 3 MiB. A sender with more addresses gets a new limiter each time, so the rate does
+// not limit it, and a firewall must stop it.
 const maxAddresses = 16 << 10
 
 // addressRates limits the requests of each source address. It is safe for concurrent use.
@@ -29,8 +29,8 @@ func newAddressRates(per config.Rate) (*addressRates, error) {
 	return &addressRates{per: per, buckets: buckets}, err
 }
 
-// allow reports whether a request of address is within the rate, and counts it. Addresses of one client
-// share a limiter, and so do all invalid addresses.
+// allow reports whether a request of address is within the rate, and counts the request. The
+// addresses of one client share a limiter. All invalid addresses share a limiter too.
 func (a *addressRates) allow(address netip.Addr) bool {
 	return a.bucket(config.ClientPrefix(address)).Allow()
 }
@@ -46,8 +46,8 @@ func (a *addressRates) bucket(key netip.Prefix) *rate.Limiter {
 	return bucket
 }
 
-// sourceOf returns the remote address of r without a zone, the zero address if it does not
-// parse.
+// sourceOf returns the remote address of r without a zone. If the remote address does not parse, it
+// returns the zero address.
 func sourceOf(r *http.Request) netip.Addr {
 	source, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {

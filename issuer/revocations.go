@@ -12,30 +12,30 @@ import (
 
 const (
 	// revocationRetention is how long a revocation is kept after the token's exp: twice the longest
-	// leeway that a gate can be configured with, 2 × 5 min, so that a gate whose clock is slow
-	// never accepts the token again within its leeway.
+	// leeway that a gate can be configured with, 2 × 5 min. So a gate whose clock is slow never
+	// accepts the token again within its leeway.
 	revocationRetention = 10 * time.Minute
 
 	// maxTokenLifetime is the longest lifetime that can be configured for a token.
 	maxTokenLifetime = 24 * time.Hour
 
 	// maxRevocations bounds the memory: 2^18 entries of 32 + 24 bytes are 14 MiB, and at most twice
-	// that with the unused part of the map. The revocation of a token with a lifetime of 5 min is
-	// kept for at most 5 min + revocationRetention = 900 s, so 2^18 / 900 s ≈ 290 revocations a
-	// second fit.
+	// as much with the unused part of the map. The revocation of a token with a lifetime of 5 min is
+	// kept for at most 5 min + revocationRetention = 900 s, so there is room for 2^18 / 900 s ≈ 290
+	// revocations a second.
 	maxRevocations = 1 << 18
 
-	// maxPerClient is the number of revocations that one client may hold, so that no client can
-	// prevent revocations by other clients: 2^14 / 900 s ≈ 18 a second.
+	// maxPerClient is the number of revocations that one client may have, so that no client can
+	// prevent revocations by other clients: 2^14 / 900 s ≈ 18 revocations a second.
 	maxPerClient = maxRevocations / 16
 
 	// sweepInterval is the time between sweeps, each of which visits every entry.
 	sweepInterval = time.Minute
 )
 
-// revocations holds the stored revocations in memory. A revocation is visible as soon as it is
-// stored. When memory or a client's share is full, the next revocation of a token is refused and
-// no revocation is dropped. revocations is safe for concurrent use.
+// revocations has all stored revocations in memory. A revocation takes effect as soon as it is
+// stored. When the memory or a client's share is full, the next revocation of a token is refused, and
+// no stored revocation is dropped. revocations is safe for concurrent use.
 type revocations struct {
 	state *store.File
 
@@ -48,7 +48,7 @@ type revocations struct {
 }
 
 type revokedToken struct {
-	until  int64 // the end of the retention, Unix seconds
+	until  int64 // when the retention ends, Unix seconds
 	client string
 }
 
@@ -69,8 +69,8 @@ func (s *revocations) load(state *store.File) error {
 	})
 }
 
-// revokes reports whether a token is revoked: by its jti, by its application or partner at this
-// time of issue, or by the thumbprint that it is bound to.
+// revokes reports whether a token is revoked: by its jti id, by its client or partner if the token
+// was issued at the time issued, or by the thumbprint bound that the token is bound to.
 func (s *revocations) revokes(id, client, partner string, bound access.Thumbprint, issued int64) bool {
 	sum := sha256.Sum256([]byte(id))
 	s.mu.RLock()
@@ -81,7 +81,7 @@ func (s *revocations) revokes(id, client, partner string, bound access.Thumbprin
 	return coversIssue(s.applications, client, issued) || coversIssue(s.partners, partner, issued) || s.certificates[bound]
 }
 
-// coversIssue reports whether the tokens issued to name at this time are revoked.
+// coversIssue reports whether a token that was issued to name at the time issued is revoked.
 func coversIssue(upTo map[string]int64, name string, issued int64) bool {
 	last, ok := upTo[name]
 	return ok && issued <= last
@@ -94,7 +94,7 @@ func (s *revocations) certificate(t access.Thumbprint) bool {
 	return s.certificates[t]
 }
 
-// add stores r and returns nil once r is durable and visible. Errors are refusals.
+// add stores r and returns nil once r is durable and in effect. Every error is a refusal.
 func (s *revocations) add(r store.Revocation) error {
 	if s.isFull(r) {
 		return refuse(temporarilyUnavailable, "the limit of held revocations is reached")
@@ -106,10 +106,10 @@ func (s *revocations) add(r store.Revocation) error {
 	return nil
 }
 
-// isFull reports whether r exceeds a limit. Concurrent requests may together exceed a limit by a
+// isFull reports whether r would exceed a limit. Concurrent requests may together exceed a limit by a
 // few entries.
 func (s *revocations) isFull(r store.Revocation) bool {
-	if r.Kind != store.RevokedToken || r.Client == "" { // operators have no limit
+	if r.Kind != store.RevokedToken || r.Client == "" { // there is no limit for operators
 		return false
 	}
 	s.mu.RLock()
@@ -118,7 +118,7 @@ func (s *revocations) isFull(r store.Revocation) bool {
 	return !known && (len(s.tokens) >= maxRevocations || s.perClient[r.Client] >= maxPerClient)
 }
 
-// publish makes r visible.
+// publish puts r into effect.
 func (s *revocations) publish(r store.Revocation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -148,8 +148,8 @@ func sumOf(r store.Revocation) (sum [sha256.Size]byte) {
 	return sum
 }
 
-// sweep removes tokens whose retention is over. A revocation of an application or partner is one
-// number and stays.
+// sweep removes revocations of tokens whose retention has ended. A revocation of an application or
+// partner is one number, and is never removed.
 func (s *revocations) sweep(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

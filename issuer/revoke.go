@@ -15,8 +15,8 @@ import (
 	"github.com/tallygate/tallygate/issuer/store"
 )
 
-// serveRevoke is the revocation endpoint, RFC 7009 section 2. Every response and log line is
-// written here.
+// serveRevoke is the revocation endpoint, RFC 7009 section 2. No other function writes its responses
+// and log lines.
 func (i *Issuer) serveRevoke(w http.ResponseWriter, r *http.Request) {
 	c, err := i.admit(r)
 	var id string
@@ -37,12 +37,12 @@ func (i *Issuer) serveRevoke(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusOK)
 }
 
-// revoke revokes the token in c and returns its jti, or "" if it revoked nothing: RFC 7009 section
-// 2.2 requires success for a token that is unknown or has expired. Every certificate of the client
-// is accepted, also a renewed certificate. token_type_hint is ignored: both forms of token are
-// searched (section 2.1). The token of another client is not revoked. The RFC requires an error in
-// this case but names no code, and the definition of invalid_grant includes the case. Errors are
-// refusals.
+// revoke revokes the token in c and returns its jti. It returns "" and no error if the token is
+// unknown or has expired, because RFC 7009 section 2.2 requires success for such a token. The client
+// may authenticate by any of its certificates, such as a renewed certificate. token_type_hint is
+// ignored, because both forms of token are searched (RFC 7009 section 2.1). A token of another client
+// is not revoked. For this case the RFC requires an error and names no code; the code is
+// invalid_grant, whose definition includes the case. Every error is a refusal.
 func (i *Issuer) revoke(c call) (string, error) {
 	raw := c.parameters.get("token")
 	if raw == "" {
@@ -53,15 +53,15 @@ func (i *Issuer) revoke(c call) (string, error) {
 	case err != nil:
 		return "", err
 	case token == nil:
-		return "", nil // RFC 7009 section 2.2: success
+		return "", nil // RFC 7009 section 2.2 requires success
 	case token.ClientID != c.client.id:
 		return "", refuse(invalidGrant, "the token was issued to another client")
 	}
 	return token.ID, i.revokeToken(token, token.ClientID)
 }
 
-// revokeToken revokes token durably. client is charged for the entry; "" is the operator. Errors
-// are refusals.
+// revokeToken revokes token durably. The entry counts toward the share of client; for "", the
+// operator, there is no share. Every error is a refusal.
 func (i *Issuer) revokeToken(token *claims, client string) error {
 	sum := sha256.Sum256([]byte(token.ID))
 	return i.revocations.add(store.Revocation{
@@ -70,9 +70,9 @@ func (i *Issuer) revokeToken(token *claims, client string) error {
 	})
 }
 
-// findToken returns the claims of a token that this issuer issued, or nil for an unknown token.
-// A token past its exp is found, and can be revoked, for as long as a gate may accept it by its
-// leeway. Errors are refusals: the state could not be read.
+// findToken returns the claims of a token that this issuer issued, or nil for an unknown token. It
+// also finds a token past its exp for as long as a gate may accept the token within its leeway, so
+// that the token can be revoked. Every error is a refusal, because the state could not be read.
 func (i *Issuer) findToken(raw string) (*claims, error) {
 	var c claims
 	err := i.keys.Parse(raw, accessTokenType, &c,
@@ -90,15 +90,15 @@ func (i *Issuer) findToken(raw string) (*claims, error) {
 	case !ok:
 		return nil, nil
 	}
-	var opaque claims // Parse may have set fields of c
+	var opaque claims // not c, because Parse may have set fields of c
 	if err := json.Unmarshal(stored.Record, &opaque); err != nil {
 		return nil, fmt.Errorf("reading a stored token: %w", err)
 	}
 	return &opaque, nil
 }
 
-// storeRefusal maps an error of the store to a refusal: 503 if a retry may succeed, 429 if the
-// client's share is used up.
+// storeRefusal maps an error of the store to a refusal: 503 if a retry may succeed, and 429 if the
+// client has used its share.
 func storeRefusal(err error) error {
 	switch {
 	case errors.Is(err, store.ErrUnavailable):
@@ -109,9 +109,9 @@ func storeRefusal(err error) error {
 	return &refusal{serverError, err}
 }
 
-// tokenIDHash returns the first 64 bits of the hash of a jti, enough to find a token in the log
-// without revealing the jti.
+// tokenIDHash returns the first 64 bits of the hash of a jti in hex. This is enough to find a token
+// in the log, and does not reveal the jti.
 func tokenIDHash(id string) string {
 	sum := sha256.Sum256([]byte(id))
-	return hex.EncodeToString(sum[:8]) // 16 characters
+	return hex.EncodeToString(sum[:8]) // 8 bytes are 16 characters
 }

@@ -26,7 +26,7 @@ type tokenResponse struct {
 	claims claims
 }
 
-// serveToken is the token endpoint. Every response, log line and count is written here.
+// serveToken is the token endpoint. No other function writes its responses, log lines and counts.
 func (i *Issuer) serveToken(w http.ResponseWriter, r *http.Request) {
 	c, err := i.admit(r)
 	var issued tokenResponse
@@ -49,8 +49,8 @@ func (i *Issuer) serveToken(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, issued)
 }
 
-// issue decides on the token request c and makes the token. Errors are refusals, except when
-// signing fails.
+// issue decides about the token request c and makes the token. Every error is a refusal, except an
+// error of signing.
 func (i *Issuer) issue(c call) (tokenResponse, error) {
 	if len(c.proofs) > 0 {
 		var err error
@@ -76,9 +76,9 @@ func (i *Issuer) issue(c call) (tokenResponse, error) {
 	return response, err
 }
 
-// claimsOf returns the claims of the token for d. The token is bound to the certificate that c
-// authenticated with, unless the application is configured for unbound tokens, and to the key of
-// c's proof, if there is one.
+// claimsOf returns the claims of the token for d. The token is bound to the certificate with which
+// the client of c authenticated, unless the application is configured for unbound tokens. It is also
+// bound to the key of c's proof, if c has a proof.
 func (i *Issuer) claimsOf(c call, d decision) claims {
 	now := i.now()
 	for last := i.latestIssuedAt.Load(); last < now.Unix() && !i.latestIssuedAt.CompareAndSwap(last, now.Unix()); {
@@ -86,7 +86,7 @@ func (i *Issuer) claimsOf(c call, d decision) claims {
 	}
 	token := claims{
 		Issuer:   i.identifier,
-		Subject:  c.client.id, // no resource owner is involved, RFC 9068 section 2.2
+		Subject:  c.client.id, // RFC 9068 section 2.2: the client, because no resource owner is involved
 		Audience: d.resources,
 		IssuedAt: now.Unix(),
 		Expires:  now.Add(d.lifetime).Unix(),
@@ -104,12 +104,12 @@ func (i *Issuer) claimsOf(c call, d decision) claims {
 	return token
 }
 
-// newTokenID returns a jti of 26 base32 characters, 130 random bits (RFC 6749 section 10.10
-// wants 128).
+// newTokenID returns a jti of 26 base32 characters, which have 26 × 5 = 130 random bits. RFC 6749
+// section 10.10 requires 128 bits.
 func newTokenID() string { return rand.Text() }
 
-// storeOpaque stores c and returns its opaque token: 256 random bits, stored as their SHA-256
-// only.
+// storeOpaque stores c and returns the opaque token for c: 256 random bits. Only the SHA-256 of the
+// token is stored.
 func (i *Issuer) storeOpaque(c *claims) (string, error) {
 	record, err := json.Marshal(c)
 	if err != nil {
@@ -127,7 +127,7 @@ func (i *Issuer) storeOpaque(c *claims) (string, error) {
 	return token, nil
 }
 
-// binding returns the confirmation methods of c as a metric label.
+// binding returns the value of the metric label binding: the confirmation methods of c.
 func (c *claims) binding() string {
 	switch {
 	case c.Confirmation == nil:

@@ -1,6 +1,6 @@
 // Package proof checks the DPoP proofs of token requests, RFC 9449 section 5. The gate checks the
-// proofs of its requests by code of its own, so that a thumbprint that is computed wrongly here
-// matches no key there.
+// proofs of its requests with other code, so that a thumbprint that this package computes wrongly
+// matches no thumbprint that the gate computes.
 package proof
 
 import (
@@ -28,10 +28,11 @@ import (
 
 const (
 	maxProof   = 8 << 10 // bytes; a proof with an RSA key of 4096 bits has 2.5 KB
-	maxRSABits = 8192    // the client chooses the key, and a long key costs time
+	maxRSABits = 8192    // bounded because the client chooses the key, and a signature by a long key takes long to verify
 )
 
-// A Checker checks proofs for the URLs of one endpoint. It is safe for concurrent use.
+// A Checker checks proofs for one endpoint, which may have several URLs. It is safe for concurrent
+// use.
 type Checker struct {
 	algorithms []string
 	maxAge     time.Duration
@@ -39,11 +40,11 @@ type Checker struct {
 	endpoints  []string
 }
 
-// New returns a Checker for proofs for one of endpoints.
+// New returns a Checker for proofs. The htu of a proof must be one of the URLs endpoints.
 func New(settings config.DPoP, endpoints ...string) *Checker {
 	c := &Checker{maxAge: settings.MaxAge, leeway: settings.Leeway, endpoints: endpoints}
 	for _, a := range settings.Algorithms {
-		if jwt.GetSigningMethod(string(a)) != nil { // the library has no Ed25519 (RFC 9864) beside EdDSA
+		if jwt.GetSigningMethod(string(a)) != nil { // the library knows EdDSA, and not the name Ed25519 (RFC 9864)
 			c.algorithms = append(c.algorithms, string(a))
 		}
 	}
@@ -62,15 +63,15 @@ type claims struct {
 	jwt.RegisteredClaims
 }
 
-// Thumbprint returns the JWK thumbprint (RFC 7638) of the key of a proof. proofs are the DPoP
-// headers of a POST request, and must be a single header. A proof may be used again: the client
-// authenticates by its certificate, and the token that an attacker could get is bound to a key that
-// the attacker does not have.
+// Thumbprint returns the JWK thumbprint (RFC 7638) of the key of a proof. proofs are the DPoP headers
+// of a POST request; there must be exactly one. The same proof may be used again, because the client
+// authenticates by its certificate, and an attacker could only get a token that is bound to a key
+// that the attacker does not have.
 func (c *Checker) Thumbprint(proofs []string, now time.Time) (string, error) {
 	if len(proofs) != 1 {
 		return "", fmt.Errorf("%d DPoP headers, want one", len(proofs))
 	}
-	if len(c.algorithms) == 0 { // the parser would take that for every algorithm
+	if len(c.algorithms) == 0 { // without algorithms, the parser would accept every algorithm
 		return "", errors.New("no algorithm is accepted")
 	}
 	if len(proofs[0]) > maxProof {
@@ -118,7 +119,7 @@ func (c *Checker) check(p *claims, now time.Time) error {
 	return nil
 }
 
-// sameURL reports whether htu, without its query and fragment, is the URL of endpoint.
+// sameURL reports whether htu, without its query and fragment, equals the URL endpoint.
 func sameURL(htu, endpoint string) bool {
 	got, err := url.Parse(htu)
 	want, bad := url.Parse(endpoint)
@@ -126,13 +127,15 @@ func sameURL(htu, endpoint string) bool {
 		authority(got) == authority(want) && got.EscapedPath() == want.EscapedPath()
 }
 
-// authority returns host and port of an https URL in one spelling.
+// authority returns host and port of an https URL. Authorities with the same host and port have the
+// same result.
 func authority(u *url.URL) string {
 	host := strings.ToLower(u.Host)
 	return strings.TrimSuffix(strings.TrimSuffix(host, ":443"), ":")
 }
 
-// publicKey returns the key in member, the jwk header of a proof that is signed with algorithm.
+// publicKey returns the key in member, which is the jwk header of a proof that is signed with
+// algorithm.
 func publicKey(member any, algorithm string) (crypto.PublicKey, error) {
 	members, ok := member.(map[string]any)
 	if !ok {
@@ -156,7 +159,7 @@ func publicKey(member any, algorithm string) (crypto.PublicKey, error) {
 	return public, weakkey.Check(public)
 }
 
-// fits reports whether signatures of algorithm are made with keys such as public, RFC 7518 section
+// fits reports whether a key of the type of public can make signatures of algorithm, RFC 7518 section
 // 3.1 and RFC 8037 section 3.1.
 func fits(public crypto.PublicKey, algorithm string) bool {
 	switch public := public.(type) {
@@ -170,8 +173,8 @@ func fits(public crypto.PublicKey, algorithm string) bool {
 	return false
 }
 
-// thumbprint returns the JWK thumbprint of public, RFC 7638 section 3: encoding/json writes the
-// members of a map in the order of their names and without white space.
+// thumbprint returns the JWK thumbprint of public, RFC 7638 section 3. encoding/json writes the
+// members of a map in the order of their names and without white space, as the RFC requires.
 func thumbprint(public crypto.PublicKey) (string, error) {
 	members := registeredcerts.JWKMembers(public)
 	if members == nil {

@@ -15,7 +15,8 @@ import (
 )
 
 // newClient returns the HTTP client for one jwks_uri. It uses no proxy, follows no redirect and
-// connects only to addresses for which checkAddress returns nil. It has no timeout of its own.
+// connects only to addresses for which checkAddress returns nil. It has no timeout of its own; the
+// context of a request bounds the time.
 func newClient(roots *x509.CertPool, checkAddress func(netip.Addr) error) *http.Client {
 	dialer := &net.Dialer{
 		// Control runs after name resolution, with the address that the dialer connects to.
@@ -30,9 +31,9 @@ func newClient(roots *x509.CertPool, checkAddress func(netip.Addr) error) *http.
 	transport := fetch.NewTransport(roots)
 	transport.DialContext = dialer.DialContext
 	transport.MaxResponseHeaderBytes = 16 << 10
-	transport.DisableKeepAlives = true // fetches are minutes apart
+	transport.DisableKeepAlives = true // because fetches are minutes apart
 	return &http.Client{
-		// The redirect is returned and fails the check for status 200.
+		// The client returns the redirect as the response, which then fails the check for status 200.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport:     transport,
 	}

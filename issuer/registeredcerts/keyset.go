@@ -19,10 +19,10 @@ import (
 )
 
 const (
-	// maxKeySet bounds a key set in bytes. Twenty RSA keys of 2048 bits fit, each 3 KB with its
-	// certificate. A client has two keys during a renewal.
+	// maxKeySet bounds a key set in bytes. Twenty RSA keys of 2048 bits fit, because each key takes 3
+	// KB with its certificate. A client has two keys during a renewal.
 	maxKeySet = 64 << 10
-	// maxKeys bounds the keys of a set, since each costs the parsing of a certificate.
+	// maxKeys bounds the keys of a set, because a certificate must be parsed for each key.
 	maxKeys = 100
 )
 
@@ -31,14 +31,15 @@ var (
 	errNoKeySet = errors.New(`not a JWK Set: an object whose member "keys" is an array`)
 )
 
-// PrivateMembers lists the members of private keys: RFC 7518 sections 6.2.2, 6.3.2 and 6.4, RFC
-// 8037 section 2, and priv of the key type AKP.
+// PrivateMembers lists the members of private keys: the members in RFC 7518 sections 6.2.2, 6.3.2 and
+// 6.4 and in RFC 8037 section 2, and priv of the key type AKP.
 var PrivateMembers = []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"}
 
 // parseKeySet parses a JWK Set (RFC 7517 section 5). It returns the certificates that the set
-// registers, and for each other key why the key registers no certificate: sets hold keys for other
-// purposes too. A set with a private key is an error, because a reader of the set could impersonate
-// the client. Repeated members are errors too. Errors quote nothing of the document.
+// registers. skipped says for each other key why the key registers no certificate; this is no error,
+// because sets also have keys for other purposes. A set with a private key is an error, because a
+// reader of the set could impersonate the client. A repeated member is an error too. Errors quote
+// nothing of the document.
 func parseKeySet(document []byte) (found thumbprints, skipped []error, err error) {
 	if len(document) > maxKeySet {
 		return nil, nil, errTooLarge
@@ -79,10 +80,10 @@ func parseKeySet(document []byte) (found thumbprints, skipped []error, err error
 	return found, skipped, nil
 }
 
-// jwk holds the members of a JWK.
+// jwk has the members of a JWK.
 type jwk map[string]jsontext.Value
 
-// text returns the value of a string member, "" if it is absent or not a string.
+// text returns the value of the member name. It returns "" if the member is absent or not a string.
 func (m jwk) text(name string) string {
 	var s string
 	if json.Unmarshal(m[name], &s) != nil {
@@ -101,11 +102,11 @@ func (m jwk) isPrivate() bool {
 	return false
 }
 
-// certificate returns the certificate that the key registers: the first in x5c. The
-// certificate's key must equal the JWK (RFC 7517 section 4.7).
+// certificate returns the certificate that the key registers, which is the first certificate in x5c.
+// The public key of the certificate must equal the JWK (RFC 7517 section 4.7).
 func (m jwk) certificate() (*x509.Certificate, error) {
 	if _, ok := m["use"]; ok && (m.text("use") == "" || m.text("use") == "enc") {
-		return nil, errors.New("its use is enc or not a string") // TLS keys are published with other values than sig too
+		return nil, errors.New("its use is enc or not a string") // a use other than sig is accepted too, because TLS keys are published with such values
 	}
 	var x5c []string
 	if json.Unmarshal(m["x5c"], &x5c) != nil || len(x5c) == 0 {
@@ -134,9 +135,9 @@ func (m jwk) certificate() (*x509.Certificate, error) {
 	return c, nil
 }
 
-// JWKMembers returns the members of a public key as a JWK (RFC 7518 section 6, RFC 8037 section
-// 2), nil for an unsupported type. Each key has exactly one representation, so keys can be
-// compared as strings.
+// JWKMembers returns the members of a public key as a JWK (RFC 7518 section 6, RFC 8037 section 2),
+// or nil for an unsupported type. Each key has exactly one representation, so two keys are equal if
+// the members are equal as strings.
 func JWKMembers(public any) map[string]string {
 	encode := base64.RawURLEncoding.EncodeToString
 	switch public := public.(type) {
@@ -145,9 +146,9 @@ func JWKMembers(public any) map[string]string {
 			"kty": "RSA", "n": encode(public.N.Bytes()), "e": encode(big.NewInt(int64(public.E)).Bytes()),
 		}
 	case *ecdsa.PublicKey:
-		point, err := public.Bytes() // the point is the byte 4, then x and y
+		point, err := public.Bytes() // the byte 4, then x and y
 		if err != nil || public.Curve == elliptic.P224() {
-			return nil // P-224 has no name in a JWK
+			return nil // P-224 has no name for the member crv
 		}
 		half := 1 + (len(point)-1)/2
 		return map[string]string{

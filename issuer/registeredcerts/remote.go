@@ -22,41 +22,41 @@ import (
 const (
 	// fetchTimeout bounds one fetch, from name resolution to the last byte.
 	fetchTimeout = 5 * time.Second
-	// minRefreshInterval is the least time between the starts of two fetches. Any peer can cause a
-	// fetch by sending an unknown certificate with a client's client_id.
+	// minRefreshInterval is the least time between the starts of two fetches. It is needed because
+	// any peer can cause a fetch by sending an unknown certificate with a client's client_id.
 	minRefreshInterval = 10 * time.Second
-	// maxAge is how old a fetch may be to confirm a registration: a certificate that the client
-	// removes is accepted for this time.
+	// maxAge is how long a registered certificate is accepted after a fetch without a new fetch. So a
+	// certificate that the client removes is accepted for this time.
 	maxAge = 5 * time.Minute
-	// maxStale is how long the last successful fetch is used while fetches fail. A partner has a
-	// working day to repair its server.
+	// maxStale is how long the result of the last successful fetch is used while fetches fail. Within
+	// this time, a partner has a working day to repair its server.
 	maxStale = 24 * time.Hour
 )
 
-// A remote holds the certificates registered at a jwks_uri.
+// A remote has the certificates that are registered at a jwks_uri.
 type remote struct {
 	uri          *config.URL
-	roots        *x509.CertPool // nil means the system's roots
+	roots        *x509.CertPool // nil means the roots of the system
 	client       *http.Client
-	checkAddress func(netip.Addr) error // called for every address before the connection
+	checkAddress func(netip.Addr) error // called for every address before a connection to it
 	last         atomic.Pointer[snapshot]
 	flight       singleflight.Group
 	log          *slog.Logger
 	now          func() time.Time
 }
 
-// A snapshot is the known state of a jwks_uri. It is immutable.
+// A snapshot is what is known about a jwks_uri. It is immutable.
 type snapshot struct {
-	registered thumbprints // result of the last successful fetch
-	read       time.Time   // start of the last successful fetch; zero before the first
-	attempted  time.Time   // start of the last fetch
-	err        error       // why the last fetch failed, nil if it succeeded
+	registered thumbprints // the result of the last successful fetch
+	read       time.Time   // when the last successful fetch began; zero before the first successful fetch
+	attempted  time.Time   // when the last fetch began
+	err        error       // why the last fetch failed, or nil if it succeeded
 }
 
-// newRemote returns the certificates at keys.JWKSURI without fetching them. Private addresses
-// are allowed only with trust anchors in the configuration: an internal server has a certificate
-// from an internal authority, and a server with a public certificate has no business at a
-// private address.
+// newRemote returns the remote for keys.JWKSURI and fetches nothing. Private addresses are allowed
+// only if the configuration has trust anchors for the jwks_uri. An internal server has a certificate
+// from an internal authority, so it needs anchors. A server with a certificate from a public
+// authority should not have a private address.
 func newRemote(keys config.ClientKeys, options Options) (*remote, error) {
 	if keys.JWKSURI.Scheme != "https" {
 		return nil, errors.New("jwks_uri must be an https URL")
@@ -83,7 +83,7 @@ func newRemote(keys config.ClientKeys, options Options) (*remote, error) {
 	}, nil)
 }
 
-// has reports whether t is registered, see [Set.Has].
+// has reports whether t is registered. See [Set.Has].
 func (r *remote) has(ctx context.Context, t access.Thumbprint) (bool, error) {
 	now, last := r.now(), r.last.Load()
 	if last.registered[t] {
@@ -91,8 +91,8 @@ func (r *remote) has(ctx context.Context, t access.Thumbprint) (bool, error) {
 		if age <= maxAge {
 			return true, nil
 		}
-		// A fetch has failed recently. Clients must not wait for each fetch while their server is
-		// unreachable.
+		// A fetch has failed recently. While the server of the jwks_uri is unreachable, clients must
+		// not wait for each fetch.
 		if age <= maxStale && now.Sub(last.attempted) <= maxAge {
 			r.refresh()
 			return true, nil
@@ -110,9 +110,9 @@ func (r *remote) has(ctx context.Context, t access.Thumbprint) (bool, error) {
 	return last.registered[t], nil
 }
 
-// refresh fetches the jwks_uri, once for all concurrent callers, unless the last fetch is too
-// recent. It sends on the channel when the fetch is done. The fetch continues if the callers
-// stop waiting.
+// refresh fetches the jwks_uri, once for all concurrent callers. It fetches nothing if the last fetch
+// began less than minRefreshInterval ago. The result channel receives a value when the fetch is done.
+// The fetch continues if the callers stop waiting.
 func (r *remote) refresh() <-chan singleflight.Result {
 	return r.flight.DoChan("", func() (any, error) {
 		start, last := r.now(), r.last.Load()
@@ -133,8 +133,8 @@ func (r *remote) refresh() <-chan singleflight.Result {
 	})
 }
 
-// load fetches the registered certificates. An empty set is valid, since a client can withdraw
-// every certificate; it may be a mistake, so it is logged.
+// load fetches the registered certificates. An empty set is valid, because a client can withdraw
+// every certificate. The set is logged, because it may be empty by mistake.
 func (r *remote) load(ctx context.Context) (thumbprints, error) {
 	document, err := load(ctx, r.client, &r.uri.URL)
 	if err != nil {

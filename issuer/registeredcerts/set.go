@@ -1,6 +1,6 @@
-// Package registeredcerts holds the registered certificates of clients with
+// Package registeredcerts has the registered certificates of clients with
 // self_signed_tls_client_auth, and reports whether a client certificate is registered (RFC 8705
-// section 2.2). Certificate chains are irrelevant to the method.
+// section 2.2). This authentication method ignores certificate chains.
 package registeredcerts
 
 import (
@@ -18,30 +18,31 @@ import (
 	"github.com/tallygate/tallygate/internal/reuse"
 )
 
-// Options configures a [Set]. Log must be set, and should name the client.
+// Options configures a [Set]. Log must be set, and its attributes should name the client.
 type Options struct {
 	Log *slog.Logger
 	Now func() time.Time // nil means time.Now
-	// Lease shares what was fetched from the jwks_uri of Client. It is required for a jwks_uri.
+	// Lease shares the fetched certificates of Client's jwks_uri with the previous Set. It is
+	// required if there is a jwks_uri.
 	Lease  *reuse.Lease
 	Client string
 }
 
-// A Set holds the registered certificates of one client. It is safe for concurrent use. It needs
-// no closing: a fetch ends within 5 seconds.
+// A Set has the registered certificates of one client. It is safe for concurrent use. It need not be
+// closed, because a fetch ends within 5 seconds.
 type Set struct {
 	configured thumbprints // immutable
-	remote     *remote     // nil without a jwks_uri
+	remote     *remote     // nil if there is no jwks_uri
 	now        func() time.Time
 }
 
 // thumbprints is a set of certificates.
 type thumbprints map[access.Thumbprint]bool
 
-// New returns the certificates that keys and listed register. Every certificate in a PEM file is
-// registered, including the issuers in a chain. New reads files and inline key sets and reports
-// every error. It does not fetch the jwks_uri. A client without certificates and without
-// jwks_uri is an error.
+// New returns the Set of the certificates that keys and listed register. Every certificate in a PEM
+// file is registered, including the issuers in a chain. New reads files and inline key sets and
+// returns all errors. It does not fetch the jwks_uri. If keys and listed have neither a certificate
+// nor a jwks_uri, New returns an error.
 func New(keys config.ClientKeys, listed []access.Thumbprint, options Options) (*Set, error) {
 	if options.Now == nil {
 		options.Now = time.Now
@@ -61,11 +62,11 @@ func New(keys config.ClientKeys, listed []access.Thumbprint, options Options) (*
 	return s, nil
 }
 
-// Registered returns the thumbprints of the certificates that the configuration itself
-// registers: in PEM files, in an inline key set and in listed. It does not fetch the jwks_uri.
-// The gate calls it too, so that it need not trust authorization servers for the certificates of
-// an application. Registered reports every error, and logs a warning for each inline key that
-// registers no certificate.
+// Registered returns the thumbprints of the certificates that the configuration itself registers: in
+// PEM files, in an inline key set and in listed. It does not fetch the jwks_uri. The gate calls it
+// too, so that the gate need not trust authorization servers for the certificates of an application.
+// Registered returns all errors, and logs a warning for each inline key that registers no
+// certificate.
 func Registered(keys config.ClientKeys, listed []access.Thumbprint, log *slog.Logger) (map[access.Thumbprint]bool, error) {
 	configured := make(thumbprints)
 	for _, t := range listed {
@@ -87,8 +88,8 @@ func Registered(keys config.ClientKeys, listed []access.Thumbprint, log *slog.Lo
 	return configured, errors.Join(faults...)
 }
 
-// addInline registers the certificates of an inline key set. Keys without a usable certificate
-// are logged as warnings; a set without any usable key is an error.
+// addInline adds the certificates of an inline key set. For each key without a usable certificate it
+// logs a warning. If no key of the set has a usable certificate, it returns an error.
 func (registered thumbprints) addInline(document string, log *slog.Logger) error {
 	found, skipped, err := parseKeySet([]byte(document))
 	if err != nil {
@@ -107,18 +108,19 @@ func (registered thumbprints) addInline(document string, log *slog.Logger) error
 	return nil
 }
 
-// Has reports whether leaf is registered and within its validity period. leaf must not be nil,
-// and the client must have proved possession of its key. Certificates are compared by the
-// SHA-256 of their DER, so a renewed certificate with the same key is another certificate.
+// Has reports whether leaf is registered and within its validity period. leaf must not be nil, and
+// the client must have proved possession of the private key. Certificates are compared by the SHA-256
+// of their DER, so a renewed certificate with the same key is a different certificate.
 //
-// An error means that the answer is unknown: the jwks_uri has not been fetched yet or not for 24
-// hours, or ctx ended. While fetches fail, the last successful fetch is used for 24 hours. A
-// certificate added at the jwks_uri is accepted within 10 seconds of its first use. A removed
-// certificate is refused within 5 minutes, or 5 minutes after the jwks_uri is reachable again,
-// and 24 hours after the last successful fetch at the latest.
+// With an error it is unknown whether leaf is registered: the jwks_uri has never been fetched
+// successfully, or not for 24 hours, or ctx ended. While fetches fail, the result of the last
+// successful fetch is used for 24 hours. A certificate that is added at the jwks_uri is accepted
+// within 10 seconds of its first use. A certificate that is removed is refused within 5 minutes. If
+// the jwks_uri is unreachable, it is refused 5 minutes after the jwks_uri is reachable again, and 24
+// hours after the last successful fetch at the latest.
 //
-// Has waits up to 5 seconds for a fetch if leaf is unknown, so its duration reveals whether a
-// client has a jwks_uri. That is not secret.
+// If leaf is unknown, Has waits up to 5 seconds for a fetch, so its duration reveals whether a client
+// has a jwks_uri. This fact is not secret.
 func (s *Set) Has(ctx context.Context, leaf *x509.Certificate) (bool, error) {
 	now := s.now()
 	if now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {

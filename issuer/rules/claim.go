@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	maxClaim  = 4 << 10 // bytes of a claim's JSON
-	maxValues = 1000    // values in one claim, nested values included
+	maxClaim  = 4 << 10 // the most bytes of a claim's JSON
+	maxValues = 1000    // the most values in one claim; nested values count too
 )
 
 // evalClaim evaluates an expression whose result is the value of a claim.
@@ -25,7 +25,7 @@ func (e *expression) evalClaim(v *values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	encoded, err := json.Marshal(value) // at most six times maxClaim bytes, if every character is escaped
+	encoded, err := json.Marshal(value) // at most 6 × maxClaim bytes, if every character is escaped
 	if err != nil {
 		return nil, err
 	}
@@ -40,14 +40,14 @@ var (
 	errClaimSize   = fmt.Errorf("the claim has more than %d bytes of JSON", maxClaim)
 )
 
-// A budget is the size that a claim may still use.
+// A budget is the size that the rest of a claim may have.
 type budget struct {
 	values int
 	bytes  int // bytes of JSON
 }
 
-// take subtracts values and bytes from b, and fails if b has less. It is called before a value
-// is built, because a cheap expression can repeat one text a thousand times.
+// take subtracts values and bytes from b. It returns an error if b has fewer. take must be called
+// before a value is built, because a cheap expression can repeat one text a thousand times.
 func (b *budget) take(values, bytes int) error {
 	b.values -= values
 	b.bytes -= bytes
@@ -60,8 +60,8 @@ func (b *budget) take(values, bytes int) error {
 	return nil
 }
 
-// jsonValue returns v as a value for encoding/json, unless it exceeds the budget. It counts the
-// fewest bytes that JSON can take, so that no claim is refused that would fit.
+// jsonValue returns v as a value for encoding/json, or an error if v exceeds the budget. It counts
+// the fewest bytes that the JSON of v can have, so that it refuses no claim that would fit.
 func jsonValue(v ref.Val, remaining *budget) (any, error) {
 	switch v := v.(type) {
 	case types.Bool, types.Int, types.Double:

@@ -10,14 +10,14 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// A rule is a compiled entry of the configuration. It has one effect: refuse, drop, lifetime, or
-// claim with value.
+// A rule is a compiled entry of the configuration. It has one effect: it refuses, drops a scope,
+// bounds the lifetime, or adds a claim with a value.
 type rule struct {
 	level    Level
 	name     string
 	position string
-	clientID string      // set in application rules only
-	scope    string      // set in scope rules only
+	clientID string      // only in application rules
+	scope    string      // only in scope rules
 	when     *expression // nil means always
 
 	refuse   string
@@ -28,7 +28,7 @@ type rule struct {
 }
 
 // Compile compiles the rules of cfg. All other settings of cfg must have been validated. The error is
-// a [config.Faults] with every expression that does not compile.
+// a [config.Faults] with a fault for every expression that does not compile.
 func Compile(cfg *config.Config) (*Policy, error) {
 	p := &Policy{}
 	if cfg.Issuer == nil {
@@ -73,7 +73,7 @@ type compiler struct {
 	broken       error
 }
 
-// rule adds the compiled expressions to r, entry i of its list.
+// rule adds the compiled expressions when and value to r, which is entry i of list.
 func (c *compiler) rule(list string, i int, r rule, when, value string) *rule {
 	path := "issuer.governance." + list + "[" + strconv.Itoa(i) + "]"
 	if at := c.config.Position(path); at.Line > 0 {

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// costLimit bounds one evaluation in CEL's cost units. A comparison costs 1, so the limit is a
-	// few milliseconds.
+	// costLimit bounds one evaluation in CEL's cost units. A comparison costs 1 unit, and an
+	// evaluation that reaches the limit takes a few milliseconds.
 	costLimit = 20_000
 
 	maxExpression = 4 << 10 // characters
@@ -23,10 +23,10 @@ const (
 	maxMacros     = 8       // macros such as all, exists and map
 )
 
-// newEnvironment returns the variables and functions of expressions: the standard functions and
-// functions on network addresses. No function does I/O. CEL's string library is left out,
-// because the cost limit ignores the size of what replace and join return. The variable scope
-// exists in scope rules only.
+// newEnvironment returns the variables and functions of expressions: the standard functions, and
+// functions on network addresses. No function does I/O. CEL's string library is not included, because
+// the cost limit ignores the size of the results of replace and join. Only scope rules have the
+// variable scope.
 func newEnvironment(level Level) (*cel.Env, error) {
 	options := []cel.EnvOption{
 		ext.NativeTypes(ext.ParseStructTags(true), reflect.TypeFor[Client](), reflect.TypeFor[Certificate](), reflect.TypeFor[Request](), reflect.TypeFor[Granted]()),
@@ -49,7 +49,7 @@ type expression struct {
 	program cel.Program
 }
 
-// compile compiles text, whose result must be of one of types.
+// compile compiles text. The result of the expression must have one of types.
 func compile(env *cel.Env, text string, types ...*cel.Type) (*expression, error) {
 	tree, issues := env.Compile(text)
 	if err := issues.Err(); err != nil {
@@ -66,7 +66,7 @@ func compile(env *cel.Env, text string, types ...*cel.Type) (*expression, error)
 	if !allowed {
 		return nil, fmt.Errorf("the expression has type %s, want %s", tree.OutputType(), types[0])
 	}
-	// No option that tracks evaluation state: such an option disables the cost limit.
+	// No option may track evaluation state, because such an option disables the cost limit.
 	program, err := env.Program(tree, cel.CostLimit(costLimit))
 	if err != nil {
 		return nil, err
@@ -74,9 +74,9 @@ func compile(env *cel.Env, text string, types ...*cel.Type) (*expression, error)
 	return &expression{program}, nil
 }
 
-// checkGrowth refuses expressions whose values grow faster than their cost. CEL counts the
-// addition of two lists as one step whatever their length, and counts a comparison only after it
-// was made. The authors of rules are trusted, so this guards against mistakes.
+// checkGrowth refuses expressions whose values grow faster than their cost. CEL counts the addition
+// of two lists as one step for any length of the lists, and counts a comparison only after it was
+// made. The authors of rules are trusted, so checkGrowth protects only against mistakes.
 func checkGrowth(tree *cel.Ast) error {
 	native := tree.NativeRep()
 	root := celast.NavigateAST(native)
@@ -84,7 +84,7 @@ func checkGrowth(tree *cel.Ast) error {
 		return fmt.Errorf("the expression has %d macros such as all, exists and map, more than %d", n, maxMacros)
 	}
 	for _, call := range celast.MatchDescendants(root, celast.FunctionMatcher(operators.Add)) {
-		// The macro map appends a list of one element in each step.
+		// The addition is made by the macro map, which appends a list with one element in each step.
 		if isMacroAppend(call) {
 			continue
 		}
@@ -95,8 +95,8 @@ func checkGrowth(tree *cel.Ast) error {
 	return nil
 }
 
-// isMacroAppend reports whether call is the addition by which a macro builds its list.
-// Expressions cannot name the hidden accumulator.
+// isMacroAppend reports whether call is the addition with which a macro builds its list. The first
+// operand is a hidden variable, which expressions cannot name.
 func isMacroAppend(call celast.NavigableExpr) bool {
 	args := call.AsCall().Args()
 	return len(args) == 2 && args[0].Kind() == celast.IdentKind && args[0].AsIdent() == parser.HiddenAccumulatorName

@@ -1,7 +1,7 @@
-// Package rules applies the operator's rules to token requests: an [Input] goes in, an [Outcome]
-// or a [*Refusal] comes out. Rules are CEL expressions, compiled and type-checked when the
-// configuration is loaded. They have no side effects and no I/O, and the cost of each evaluation
-// is bounded.
+// Package rules applies the operator's rules to token requests. A [Policy] takes an [Input] and
+// returns an [Outcome] or a [*Refusal]. Rules are CEL expressions, which are compiled and
+// type-checked when the configuration is loaded. They have no side effects and no I/O, and the cost
+// of each evaluation is bounded.
 package rules
 
 import (
@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// A Level is the kind of a rule. Rules are applied level by level in this order.
+// A Level is the kind of a rule. Rules are applied in the order of their levels.
 type Level uint8
 
 // The levels.
@@ -39,15 +39,15 @@ func (l Level) String() string {
 	return "unknown"
 }
 
-// Input is a token request and what would be granted without rules.
+// Input is a token request, and the grant that it would get without rules.
 type Input struct {
 	ClientID       string
 	Partner        string
 	Authentication string            // the method, RFC 8705 section 2
-	Certificate    *x509.Certificate // the leaf; if nil, rules that read it refuse
+	Certificate    *x509.Certificate // the leaf; if nil, a rule that reads it refuses the request
 	Thumbprint     string            // the thumbprint of Certificate, base64url
 	Scopes         []string          // requested scopes
-	Resources      []string          // requested audience of the token
+	Resources      []string          // the requested audience of the token
 	Address        netip.Addr        // source address
 	Time           time.Time
 
@@ -56,15 +56,14 @@ type Input struct {
 	Bound    bool
 }
 
-// An Outcome is what the rules grant: at most what Input would grant, and claims.
+// An Outcome is the grant after all rules: at most the grant in Input, and additional claims.
 type Outcome struct {
 	Scopes   []string // empty if the rules dropped all scopes
 	Lifetime time.Duration
 	Claims   map[string]any // strings, numbers, booleans, and lists and maps of them
 }
 
-// A Refusal is the error of a request that a rule refused, or for which a rule could not be
-// evaluated.
+// A Refusal is the error for a request that a rule refuses, or for which a rule cannot be evaluated.
 type Refusal struct {
 	Level  Level
 	Rule   string // the rule's configured name
@@ -72,7 +71,7 @@ type Refusal struct {
 	Err    error
 }
 
-// Error returns the rule that refused, and why.
+// Error returns the name of the rule that refused the request, and why it refused.
 func (r *Refusal) Error() string {
 	if r.Err != nil {
 		return fmt.Sprintf("%s rule %s could not be evaluated: %v", r.Level, r.Rule, r.Err)
@@ -83,19 +82,19 @@ func (r *Refusal) Error() string {
 // Unwrap returns why the rule could not be evaluated.
 func (r *Refusal) Unwrap() error { return r.Err }
 
-// A Policy is a compiled list of rules in order of application. It is safe for concurrent use.
-// Without rules it grants all of the input.
+// A Policy is a compiled list of rules in the order of their application. It is safe for concurrent
+// use. A Policy without rules grants everything in the Input.
 type Policy struct {
 	rules []*rule
 }
 
 // A Trace records the verdict of every rule, for explain.
 type Trace struct {
-	Saw   map[string]any `json:"saw"` // the variables before the first rule
+	Saw   map[string]any `json:"saw"` // the variables before the first rule is applied
 	Steps []Step         `json:"rules"`
 }
 
-// A Step is one rule's verdict.
+// A Step is the verdict of one rule.
 type Step struct {
 	Level    string `json:"level"`
 	Rule     string `json:"rule"`
@@ -103,9 +102,9 @@ type Step struct {
 	Verdict  string `json:"verdict"`            // the rule's effect, or why the rule had no effect
 }
 
-// Decide applies the rules to in, level by level. Each rule sees the grant as the rules before
-// it have left it. The error is a [*Refusal]; a rule that cannot be evaluated refuses. A non-nil
-// trace records every rule.
+// Decide applies the rules to in, level by level. Each rule sees the grant that the previous rules
+// have left. The error is a [*Refusal]; if a rule cannot be evaluated, the request is refused. If
+// trace is not nil, Decide records the verdict of every rule in it.
 func (p *Policy) Decide(in Input, trace *Trace) (Outcome, error) {
 	out := Outcome{Scopes: in.Granted, Lifetime: in.Lifetime}
 	if len(p.rules) == 0 && trace == nil {
@@ -138,7 +137,7 @@ func (t *Trace) add(r *rule, verdict string, err error) {
 	t.Steps = append(t.Steps, Step{r.level.String(), r.name, r.position, verdict})
 }
 
-// apply evaluates r and applies its effect to out. It returns the verdict for a trace.
+// apply evaluates r and applies the effect of r to out. It returns the verdict for a Trace.
 func (r *rule) apply(in *Input, values *values, out *Outcome) (verdict string, err error) {
 	switch {
 	case r.level == Application && r.clientID != in.ClientID:

@@ -13,7 +13,7 @@ import (
 	"github.com/tallygate/tallygate/internal/certname"
 )
 
-// The types of the variables. An expression that names a missing field does not compile.
+// The types of the variables. An expression that uses a field that its type lacks does not compile.
 
 // Client is the variable client.
 type Client struct {
@@ -22,9 +22,9 @@ type Client struct {
 	Authentication string `cel:"authentication" json:"authentication"`
 }
 
-// Certificate is the variable certificate: the names and the validity of the leaf. It is an
-// error value without a certificate, and if a name cannot be written in the configuration; rules
-// that read it then refuse.
+// Certificate is the variable certificate, with the names and the validity of the leaf. The variable
+// is an error value if there is no certificate, or if the configuration cannot express a name of the
+// certificate. A rule that reads an error value refuses the request.
 type Certificate struct {
 	SubjectDN  string    `cel:"subject_dn" json:"subject_dn"` // in the notation of the configuration
 	IssuerDN   string    `cel:"issuer_dn" json:"issuer_dn"`   // in the notation of the configuration
@@ -41,19 +41,19 @@ type Certificate struct {
 // Request is the variable request.
 type Request struct {
 	Scopes    []string  `cel:"scopes" json:"scopes"`       // requested
-	Resources []string  `cel:"resources" json:"resources"` // requested audience of the token
+	Resources []string  `cel:"resources" json:"resources"` // the requested audience of the token
 	Address   string    `cel:"address" json:"address"`     // source address
 	Time      time.Time `cel:"time" json:"time"`
 }
 
-// Granted is the variable granted: the grant as the rules before have left it.
+// Granted is the variable granted: the grant that the previous rules have left.
 type Granted struct {
 	Scopes   []string      `cel:"scopes" json:"scopes"`
 	Lifetime time.Duration `cel:"lifetime" json:"lifetime"`
 	Bound    bool          `cel:"bound" json:"bound"`
 }
 
-// values holds the variables of one request.
+// values has the variables of one request.
 type values struct {
 	client         *Client
 	certificate    *Certificate
@@ -63,7 +63,8 @@ type values struct {
 	scope          string
 }
 
-// errNoCertificate cannot occur while every client authenticates by a certificate.
+// errNoCertificate is for a request without a certificate. It cannot occur as long as every client
+// authenticates by a certificate.
 var errNoCertificate = errors.New("the request has no client certificate")
 
 func newValues(in *Input) *values {
@@ -98,20 +99,21 @@ func certificateOf(leaf *x509.Certificate, thumbprint string) (*Certificate, err
 		c.Serial = leaf.SerialNumber.Text(16)
 	}
 	for _, octets := range leaf.IPAddresses {
-		ip, _ := netip.AddrFromSlice(octets) // AddrFromSlice keeps IPv4-mapped IPv6 addresses apart from IPv4, as the configuration does
+		ip, _ := netip.AddrFromSlice(octets) // like the configuration, AddrFromSlice does not turn IPv4-mapped IPv6 addresses into IPv4 addresses
 		c.SANIP = append(c.SANIP, ip.String())
 	}
 	return c, nil
 }
 
-// formatDN returns the name in raw in the configuration's notation, so that rules can compare
-// with names copied from the configuration or from tallygate's output. The empty name is "". A
-// name that the configuration cannot express is an error, since no rule could match it.
+// formatDN returns the name in raw in the notation of the configuration, so that rules can compare it
+// with names copied from the configuration or from tallygate's output. For the empty name it returns
+// "". If the configuration cannot express the name, it returns an error, because no rule could match
+// the name.
 func formatDN(raw []byte) (string, error) {
 	if bytes.Equal(raw, emptyName) {
 		return "", nil
 	}
-	names := certname.List(&x509.Certificate{RawSubject: raw}) // without SANs, so the DN is the only name
+	names := certname.List(&x509.Certificate{RawSubject: raw}) // the certificate has no SANs, so the DN is its only name
 	if len(names) == 0 {
 		return "", errors.New("cannot be written in the notation of the configuration")
 	}
@@ -121,7 +123,7 @@ func formatDN(raw []byte) (string, error) {
 // emptyName is the DER of a name without attributes.
 var emptyName = []byte{0x30, 0}
 
-// setGrant sets the variables that change from rule to rule.
+// setGrant sets the variables that change after each rule.
 func (v *values) setGrant(scope string, out *Outcome, in *Input) {
 	v.scope = scope
 	v.granted = &Granted{out.Scopes, out.Lifetime, in.Bound}
@@ -133,8 +135,8 @@ func (v *values) trace() map[string]any {
 	return map[string]any{"client": v.client, "certificate": v.certificate, "request": v.request, "granted": granted}
 }
 
-// activation returns the variables by name. An unusable certificate is an error value, so that
-// rules which read it refuse.
+// activation returns the variables by name. If the certificate cannot be used, its variable is an
+// error value, so that a rule that reads it refuses the request.
 func (v *values) activation() map[string]any {
 	variables := map[string]any{
 		"client": v.client, "certificate": v.certificate, "request": v.request, "granted": v.granted, "scope": v.scope,

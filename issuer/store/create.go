@@ -9,8 +9,8 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// createFolder creates folder for its owner alone and makes its name durable. It refuses an
-// existing folder that other users may write to.
+// createFolder creates folder, to which only its owner has access, and makes the name of the folder
+// durable. If the folder exists and other users may write to it, createFolder returns an error.
 func createFolder(folder string) error {
 	status, err := os.Stat(folder)
 	switch {
@@ -26,9 +26,9 @@ func createFolder(folder string) error {
 	return nil
 }
 
-// createFile creates the database under a temporary name and then links it to path. A file at
-// path is therefore always complete, even if the first start is killed or the disk is full, and
-// if two processes create it at the same time, the first link wins.
+// createFile creates the database under a temporary name and then links it to path. So a file at path
+// is always complete, even if the process is killed during the first start or the disk is full. If
+// two processes create the file at the same time, the first link is kept.
 func createFile(path string) error {
 	temporary, err := os.CreateTemp(filepath.Dir(path), fileName+".new-*") // 0600
 	if err != nil {
@@ -45,14 +45,14 @@ func createFile(path string) error {
 	if err := errors.Join(db.Update(createBuckets), db.Close()); err != nil {
 		return err
 	}
-	// Unlike a rename, a link never replaces the file of another process.
+	// Link is used because, unlike Rename, it never replaces the file of another process.
 	if err := os.Link(temporary.Name(), path); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
 	return syncFolder(filepath.Dir(path))
 }
 
-// createBuckets creates the buckets of a new file and writes its format.
+// createBuckets creates the buckets of a new file and writes the version of the file's format.
 func createBuckets(tx *bbolt.Tx) error {
 	for _, name := range [][]byte{metaBucket, keyBucket, tokenBucket, revocationBucket, expiryBucket, usageBucket} {
 		if _, err := tx.CreateBucket(name); err != nil {
@@ -62,7 +62,7 @@ func createBuckets(tx *bbolt.Tx) error {
 	return tx.Bucket(metaBucket).Put([]byte("format"), []byte(format))
 }
 
-// syncFolder makes the names in folder durable.
+// syncFolder makes the names of the files in folder durable.
 func syncFolder(folder string) error {
 	d, err := os.Open(folder)
 	if err != nil {

@@ -21,7 +21,7 @@ var (
 	ErrUnavailable = errors.New("the state cannot be written now")
 	// ErrClosed means that the state has been closed.
 	ErrClosed = errors.New("the state is closed")
-	// ErrExists means that the token is stored already.
+	// ErrExists means that the token is already stored.
 	ErrExists = errors.New("the token is stored already")
 
 	// errCorrupt replaces errors that might quote a record.
@@ -31,11 +31,11 @@ var (
 const (
 	fileName = "issuer.db"
 
-	// lockTimeout is how long Open waits for the file lock, so that a restart may overlap with the
-	// end of the old process.
+	// lockTimeout is how long Open waits for the file lock. After a restart, the new process waits
+	// until the previous process has ended.
 	lockTimeout = 2 * time.Second
 
-	// format is the version of the records in the file. A change of the records raises it.
+	// format is the version of the records in the file. It is raised when the records change.
 	format = "1"
 )
 
@@ -45,37 +45,37 @@ var (
 	keyBucket        = []byte("keys")
 	tokenBucket      = []byte("tokens")
 	revocationBucket = []byte("revocations")
-	// expiryBucket lists tokens and revocations by their time of expiry, so that the cost of a
-	// sweep depends only on what it removes.
+	// expiryBucket lists tokens and revocations by their time of expiry, so that the cost of a sweep
+	// depends only on the number of records that it removes.
 	expiryBucket = []byte("expiries")
 )
 
-// A File holds the issuer's state in one bbolt file. It is safe for concurrent use.
+// A File has the issuer's state in one bbolt file. It is safe for concurrent use.
 //
 // An error that wraps [ErrUnavailable] means that the call stored nothing and that a retry may
-// succeed, for example when the disk is full. A File accepts no more writes after a failed fsync and
-// after corruption, because then the content of the disk is unknown. Those errors do not wrap
-// [ErrUnavailable], and the change may have been stored.
+// succeed, for example because the disk is full. After a failed fsync and after corruption a File
+// accepts no more writes, because the content of the disk is unknown. Errors of such a File do not
+// wrap [ErrUnavailable], and the change may have been stored.
 type File struct {
 	path          string
 	db            *bbolt.DB
-	file          *os.File // owned by db
-	maxTokenBytes int64    // stored tokens
+	file          *os.File // the open file of db
+	maxTokenBytes int64    // bounds the bytes of stored tokens
 
 	changes chan change
 	quit    chan struct{} // closed by Close
-	done    chan struct{} // closed when write returns
+	done    chan struct{} // closed when write has returned
 	once    sync.Once
 	closed  error
-	failed  error // why the file accepts no more writes; set by write
+	failed  error // why the file accepts no more writes; nil while it does; set by write
 }
 
-// Open opens the state in folder. It creates the folder and the file if they are missing,
-// readable by their owner alone, and removes the permissions of other users from an existing
-// file. The error names the file, and wraps [ErrInUse] if another process has it open.
+// Open opens the state in folder. If the folder or the file is missing, Open creates it so that only
+// its owner can read it. Open removes the permissions of other users from an existing file. The error
+// names the file, and wraps [ErrInUse] if another process has the file open.
 func Open(folder string) (*File, error) {
 	if err := createFolder(folder); err != nil {
-		return nil, err // err names the folder
+		return nil, err // err already names the folder
 	}
 	path := filepath.Join(folder, fileName)
 	if !Exists(folder) {
@@ -95,14 +95,14 @@ func Open(folder string) (*File, error) {
 	return f, nil
 }
 
-// Exists reports whether folder holds a state.
+// Exists reports whether folder contains a state.
 func Exists(folder string) bool {
 	_, err := os.Stat(filepath.Join(folder, fileName))
 	return err == nil
 }
 
-// openDB opens the file and checks its format. It writes nothing, so that a restart works while
-// the disk is full.
+// openDB opens the file and checks the version of its format. It writes nothing, so that a restart
+// works while the disk is full.
 func openDB(path string) (db *bbolt.DB, file *os.File, err error) {
 	err = catchFaults(func() (err error) {
 		db, err = bbolt.Open(path, 0o600, &bbolt.Options{
@@ -124,7 +124,7 @@ func openDB(path string) (db *bbolt.DB, file *os.File, err error) {
 	case db != nil:
 		_ = db.Close()
 	case file != nil:
-		_ = closeFile(file) // closeFile fails if bbolt has closed the file
+		_ = closeFile(file) // closeFile returns an error if bbolt has already closed the file
 	}
 	switch {
 	case errors.Is(err, bbolterrors.ErrTimeout):
@@ -135,8 +135,9 @@ func openDB(path string) (db *bbolt.DB, file *os.File, err error) {
 	return nil, nil, err
 }
 
-// openFile opens the file and restricts it to its owner. An empty file has lost its content,
-// since createFile never leaves one; bbolt would initialise it as new.
+// openFile opens the file and removes the permissions of other users. It refuses an empty file:
+// createFile never leaves an empty file, so the content was lost, and bbolt would initialise the file
+// as new.
 func openFile(path string) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -156,7 +157,8 @@ func openFile(path string) (*os.File, error) {
 	return file, nil
 }
 
-// checkFormat returns an error unless the file is complete and has the format of this program.
+// checkFormat returns an error unless the file is complete and has the version of the format of this
+// program.
 func checkFormat(tx *bbolt.Tx, file *os.File) error {
 	status, err := file.Stat()
 	if err != nil {
@@ -175,8 +177,8 @@ func checkFormat(tx *bbolt.Tx, file *os.File) error {
 	return nil
 }
 
-// Close waits for the transaction that is being committed and closes the file. Later calls
-// return the result of the first.
+// Close waits until the current transaction is committed, and closes the file. Later calls return the
+// result of the first call.
 func (f *File) Close() error {
 	f.once.Do(func() {
 		close(f.quit)
@@ -190,7 +192,7 @@ func (f *File) Close() error {
 	return f.closed
 }
 
-// view runs read in a read-only transaction, concurrently with the writer.
+// view calls read in a read-only transaction, which may run at the same time as the writer.
 func (f *File) view(read func(*bbolt.Tx) error) error {
 	select {
 	case <-f.quit:
@@ -207,8 +209,9 @@ func (f *File) view(read func(*bbolt.Tx) error) error {
 	return fmt.Errorf("reading %q: %w", f.path, err)
 }
 
-// catchFaults runs f. It turns panics of bbolt, which a corrupt file causes, and faults on
-// memory behind the end of a truncated file into errors. Such a fault would end the process.
+// catchFaults calls f and turns two kinds of panic into errors: panics of bbolt, which a corrupt file
+// causes, and memory faults behind the end of a truncated file. Without catchFaults, a memory fault
+// would end the process.
 func catchFaults(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -219,8 +222,8 @@ func catchFaults(f func() error) (err error) {
 	return f()
 }
 
-// closeFile closes a file that bbolt leaves open after a panic. It unlocks the file first:
-// the file is still mapped, so the lock would outlive the descriptor.
+// closeFile closes a file that bbolt leaves open after a panic. It unlocks the file first, because
+// the file is still mapped, and the lock would remain after the descriptor is closed.
 func closeFile(file *os.File) error {
 	return errors.Join(syscall.Flock(int(file.Fd()), syscall.LOCK_UN), file.Close())
 }

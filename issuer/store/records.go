@@ -54,8 +54,8 @@ func (f *File) ReplaceKeys(keys []Key) error {
 	})
 }
 
-// AddToken stores an opaque token under the SHA-256 of its text. A sum that is stored already is an
-// error. An error wraps [ErrShare] if the token's client has used its share of the space.
+// AddToken stores an opaque token under sum, the SHA-256 of its text. The error is [ErrExists] if sum
+// is already stored, and wraps [ErrShare] if the token's client has used its share of the space.
 func (f *File) AddToken(sum [32]byte, token Token) error {
 	record, err := json.Marshal(token)
 	if err != nil {
@@ -78,7 +78,8 @@ func (f *File) AddToken(sum [32]byte, token Token) error {
 	})
 }
 
-// Token returns the opaque token stored under sum and whether it exists. It may have expired.
+// Token returns the opaque token that is stored under sum, and whether there is such a token. The
+// token may have expired.
 func (f *File) Token(sum [32]byte) (token Token, ok bool, err error) {
 	err = f.view(func(tx *bbolt.Tx) error {
 		record := tx.Bucket(tokenBucket).Get(sum[:])
@@ -94,12 +95,12 @@ func (f *File) Token(sum [32]byte) (token Token, ok bool, err error) {
 	return token, ok && err == nil, err
 }
 
-// longestSubject keeps an entry of expiryBucket within bbolt's key size: 8 bytes of time, 1 of
-// bucket and 1 of kind precede the subject.
+// longestSubject is the longest subject whose entry in expiryBucket fits into bbolt's key size: 8
+// bytes of time, 1 byte of bucket and 1 byte of kind precede the subject, 10 bytes in all.
 const longestSubject = bbolt.MaxKeySize - 10
 
-// Revoke stores revocation. If a revocation of the same kind and subject is stored, the later IssuedBy
-// and the later Until are kept.
+// Revoke stores revocation. If a revocation with the same kind and subject is already stored, the
+// stored revocation gets the later IssuedBy and the later Until of the two.
 func (f *File) Revoke(revocation Revocation) error {
 	if len(revocation.Subject) > longestSubject {
 		return fmt.Errorf("the subject has %d bytes, more than %d", len(revocation.Subject), longestSubject)
@@ -115,7 +116,7 @@ func (f *File) Revoke(revocation Revocation) error {
 			}
 			r = merge(stored, r)
 		}
-		r.Subject = "" // the key holds it, and it may be binary
+		r.Subject = "" // the key has the subject, which may be binary
 		record, err := json.Marshal(r)
 		if err != nil {
 			return fmt.Errorf("encoding a revocation: %w", err)
@@ -127,8 +128,9 @@ func (f *File) Revoke(revocation Revocation) error {
 	})
 }
 
-// merge returns two revocations of one subject as one, with the later IssuedBy and the later
-// Until; a zero Until is never. The client of the stored revocation stays charged.
+// merge returns one revocation for two revocations of one subject. It has the later IssuedBy and the
+// later Until; a zero Until means never and is the latest. Its client is the client of the stored
+// revocation.
 func merge(stored, r Revocation) Revocation {
 	r.Client = stored.Client
 	if stored.IssuedBy.After(r.IssuedBy) {
@@ -143,9 +145,9 @@ func merge(stored, r Revocation) Revocation {
 	return r
 }
 
-// Revocations calls each with every revocation, outside of transactions, so each may use f. It stops
-// at the first error and returns it.
-// Revocations stored meanwhile may be missing.
+// Revocations calls each with every revocation. It calls each outside of transactions, so each may
+// use f. It stops at the first error and returns this error. Revocations that are stored during the
+// call may be missing.
 func (f *File) Revocations(each func(Revocation) error) error {
 	for after := []byte{}; ; {
 		page, last, err := f.revocations(after)
@@ -161,8 +163,8 @@ func (f *File) Revocations(each func(Revocation) error) error {
 	}
 }
 
-// revocations returns up to maxBatch revocations whose keys come after the given key, and the
-// key of the last.
+// revocations returns up to maxBatch revocations whose keys come after the key after, and the key of
+// the last returned revocation.
 func (f *File) revocations(after []byte) (page []Revocation, last []byte, err error) {
 	err = f.view(func(tx *bbolt.Tx) error {
 		c := tx.Bucket(revocationBucket).Cursor()

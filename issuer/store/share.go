@@ -9,41 +9,44 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// ErrShare means that the client has used its share of the stored tokens. Nothing was stored. A
-// retry succeeds after some of its tokens have expired and been swept.
+// ErrShare means that the client has used its share of the stored tokens, and that nothing was
+// stored. A retry succeeds after some of the client's tokens have expired and a sweep has removed
+// them.
 var ErrShare = errors.New("the client's share of the stored tokens is used up")
 
 const (
-	// defaultTokenBytes bounds the stored tokens. bbolt's pages are at least half full, so the file
-	// needs twice as much for them, 512 MiB, and up to 160 MiB for 2^18 revocations of 300 bytes.
-	// Both fit into the Helm chart's volume of 1 GiB.
+	// defaultTokenBytes bounds the stored tokens. bbolt's pages are at least half full, so the tokens
+	// take up to twice as much in the file, 512 MiB. 2^18 revocations of 300 bytes take up to 160 MiB
+	// more. Together they fit into the Helm chart's volume of 1 GiB.
 	defaultTokenBytes = 256 << 20
 
-	// freeShare is the divisor of the free space that one client may hold: an eighth. A client
-	// alone can hold a ninth of defaultTokenBytes, 28 MiB. At the default rate of 50 tokens a
-	// second and the default lifetime of 300 s these are 15,000 tokens of up to 1.9 KB, and with a
-	// lifetime of 24 h one token of 600 bytes every two seconds. A client that uses
-	// its whole share leaves 8/9 of the space that was free before. After sixteen such clients
-	// (8/9)^16 = 15 % of the space is free, 38 MiB, and a seventeenth client can hold 4 MiB. So there
-	// is always space for another client.
+	// freeShare says which part of the free space one client may use: an eighth. A client alone can
+	// use a ninth of defaultTokenBytes, 28 MiB. At the default rate of 50 tokens a second and the
+	// default lifetime of 300 s these are 15,000 tokens of up to 1.9 KB. With a lifetime of 24 h
+	// these are tokens of 600 bytes, one every two seconds. A client that uses its whole share leaves
+	// 8/9 of the space that was free before. After sixteen such clients (8/9)^16 = 15 % of the space
+	// is free, 38 MiB, and a seventeenth client can use 4 MiB. So there is always space for another
+	// client.
 	freeShare = 8
 
-	// tokenOverhead is the size of a token beside its record: 32 bytes of key, 41 bytes of entry in
-	// expiryBucket, and 16 bytes of bbolt for each, rounded up.
+	// tokenOverhead is the space that a token takes in addition to its record: 32 bytes of key, 41
+	// bytes of entry in expiryBucket, and 16 bytes of bbolt for each of the two, 32 + 41 + 2 × 16 =
+	// 105 bytes, rounded up.
 	tokenOverhead = 128
 )
 
-// usageBucket holds the bytes of stored tokens, in all under totalKey and by client under
-// clientKey. The transactions that store and sweep tokens update it.
+// usageBucket has the bytes of stored tokens: the total under totalKey, and the bytes of each client
+// under clientKey. The transactions that store and sweep tokens update usageBucket.
 var usageBucket = []byte("usage")
 
 var totalKey = []byte("t")
 
 func clientKey(client string) []byte { return append([]byte("c"), client...) }
 
-// charge adds a new record to its client's usage. An error that wraps ErrShare changes nothing.
+// charge adds the size of a new record to the client's usage. If its error wraps ErrShare, it has
+// changed nothing.
 func charge(tx *bbolt.Tx, client string, record []byte, space int64) error {
-	usage, err := tx.CreateBucketIfNotExists(usageBucket) // files of earlier versions lack the bucket
+	usage, err := tx.CreateBucketIfNotExists(usageBucket) // files of earlier versions do not have the bucket
 	if err != nil {
 		return abort(err)
 	}
@@ -55,8 +58,8 @@ func charge(tx *bbolt.Tx, client string, record []byte, space int64) error {
 	return errors.Join(setAmount(usage, totalKey, total+size), setAmount(usage, clientKey(client), own+size))
 }
 
-// refund subtracts a removed record from its client's usage. Tokens stored before usage was
-// counted name no client.
+// refund subtracts the size of a removed record from its client's usage. A token that was stored
+// before usage was counted names no client, so refund does nothing for it.
 func refund(tx *bbolt.Tx, record []byte) error {
 	var token Token
 	usage := tx.Bucket(usageBucket)

@@ -1,6 +1,6 @@
-// Package store holds the durable state of the issuer: revocations, opaque tokens and signing
-// keys. A change that a method has acknowledged survives kill -9. A change that it has not
-// acknowledged is stored wholly or not at all.
+// Package store has the durable state of the issuer: revocations, opaque tokens and signing keys. A
+// change survives kill -9 once a method has acknowledged it. A change that no method has acknowledged
+// is stored completely or not at all.
 package store
 
 import "time"
@@ -17,7 +17,7 @@ type Key struct {
 
 // A Token is the record of an opaque token.
 type Token struct {
-	Client  string `json:",omitempty"` // the client whose share includes the token; "" for none
+	Client  string `json:",omitempty"` // the client whose share includes the token; "" if no share includes it
 	Expires time.Time
 	Record  []byte // the claims, in the issuer's encoding
 }
@@ -26,12 +26,13 @@ type Token struct {
 type Revocation struct {
 	Kind    Kind
 	Subject string // depends on Kind
-	// Client is the client_id that requested the revocation, "" for an operator.
+	// Client is the client_id of the client that requested the revocation, or "" if an operator
+	// requested it.
 	Client string
-	// IssuedBy is set for an application or a partner: its tokens issued up to this time are
-	// revoked.
+	// IssuedBy is set if the subject is an application or a partner: tokens that were issued to the
+	// subject up to this time are revoked.
 	IssuedBy time.Time
-	// Until is when the revocation may be removed; zero means never.
+	// Until is the time after which the revocation may be removed; zero means never.
 	Until time.Time
 }
 
@@ -43,5 +44,5 @@ const (
 	RevokedToken       Kind = 1 // Subject is the SHA-256 of the jti, 32 bytes
 	RevokedApplication Kind = 2 // Subject is a client_id
 	RevokedPartner     Kind = 3 // Subject is a partner's name
-	RevokedCertificate Kind = 4 // revokes all tokens bound to it, for ever
+	RevokedCertificate Kind = 4 // Subject is a certificate's thumbprint; the revocation of all tokens bound to it never ends
 )

@@ -12,9 +12,9 @@ import (
 // sweepBatch is the number of removals in one transaction.
 const sweepBatch = 1000
 
-// scheduleExpiry adds an entry to expiryBucket: the record under key in bucket expires at the
-// given time. The zero time is never. An entry is the time in Unix seconds, 8 bytes big-endian,
-// then the first letter of the bucket's name, then the key.
+// scheduleExpiry adds an entry to expiryBucket, which says that the record under key in bucket
+// expires at the time at. If at is zero, the record never expires. An entry is the time in Unix
+// seconds, 8 bytes big-endian, then the first letter of the bucket's name, then the key.
 func scheduleExpiry(tx *bbolt.Tx, at time.Time, bucket, key []byte) error {
 	if at.IsZero() {
 		return nil
@@ -24,8 +24,9 @@ func scheduleExpiry(tx *bbolt.Tx, at time.Time, bucket, key []byte) error {
 	return abort(tx.Bucket(expiryBucket).Put(entry, nil))
 }
 
-// Sweep removes expired tokens and revocations whose Until is before now, and returns their number. It
-// removes a bounded number in each transaction, so that writers wait for one transaction at most.
+// Sweep removes expired tokens and revocations whose Until is before now, and returns the number of
+// removed records. It removes a bounded number of records in each transaction, so that writers wait
+// for one transaction at most.
 func (f *File) Sweep(now time.Time) (int, error) {
 	removed := 0
 	for {
@@ -58,8 +59,8 @@ func (f *File) Sweep(now time.Time) (int, error) {
 	}
 }
 
-// remove removes an entry of expiryBucket and its record, unless a later revocation has extended
-// the record. It returns the number of removed records.
+// remove removes an entry of expiryBucket and the record that the entry names. If a later revocation
+// has extended the record, it removes only the entry. It returns the number of removed records.
 func remove(tx *bbolt.Tx, entry []byte, now time.Time) (int, error) {
 	if err := tx.Bucket(expiryBucket).Delete(entry); err != nil {
 		return 0, err
@@ -81,7 +82,8 @@ func remove(tx *bbolt.Tx, entry []byte, now time.Time) (int, error) {
 	return 1, bucket.Delete(key)
 }
 
-// isRetained reports whether a stored revocation must be kept at now. A corrupt record is kept.
+// isRetained reports whether record, a stored revocation, must be kept at now. A corrupt record is
+// kept.
 func isRetained(record []byte, now time.Time) bool {
 	var r Revocation
 	return json.Unmarshal(record, &r) != nil || r.Until.IsZero() || r.Until.Unix() >= now.Unix()

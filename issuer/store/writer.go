@@ -1,7 +1,7 @@
 package store
 
-// The changes of concurrent callers share a transaction. bbolt's own DB.Batch does that too, but after
-// a failed fsync it goes on writing to a file whose content is unknown.
+// Changes of concurrent callers share a transaction. DB.Batch of bbolt does this too, but after a
+// failed fsync it continues to write to a file whose content is unknown.
 
 import (
 	"errors"
@@ -10,16 +10,17 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// maxBatch bounds the changes of one transaction, so that no caller waits for ever.
+// maxBatch bounds the changes of one transaction, so that every caller gets a result after a bounded
+// time.
 const maxBatch = 1000
 
-// A change is one caller's write.
+// A change is a write that one caller requests.
 type change struct {
-	apply func(*bbolt.Tx) error // on an error, apply must have changed nothing; the other changes are kept
+	apply func(*bbolt.Tx) error // if apply returns an error, it must have changed nothing; the other changes are kept
 	done  chan error            // receives the result
 }
 
-// update runs apply in a transaction and returns nil once its change is on the disk.
+// update calls apply in a transaction and returns nil once the change that apply made is on the disk.
 func (f *File) update(apply func(*bbolt.Tx) error) error {
 	c := change{apply, make(chan error, 1)}
 	select {
@@ -30,8 +31,8 @@ func (f *File) update(apply func(*bbolt.Tx) error) error {
 	}
 }
 
-// write commits changes until Close. Waiting changes share a transaction, because a sync of the
-// disk takes as long for many changes as for one.
+// write commits changes until Close is called. Waiting changes share a transaction, because a sync of
+// the disk takes as long for many changes as for one change.
 func (f *File) write() {
 	defer close(f.done)
 	for {
@@ -44,7 +45,7 @@ func (f *File) write() {
 	}
 }
 
-// batch returns first and the changes that are waiting.
+// batch returns first and the changes that are waiting, at most maxBatch.
 func (f *File) batch(first change) []change {
 	all := []change{first}
 	for len(all) < maxBatch {
@@ -58,8 +59,9 @@ func (f *File) batch(first change) []change {
 	return all
 }
 
-// commit applies all changes in one transaction and sends the results. A change that fails alone
-// does not affect the other changes. If the disk fails, nothing is stored and every change fails.
+// commit applies all changes in one transaction and sends the results to the callers. If only one
+// change fails, the other changes are kept. If the disk fails, nothing is stored, and every change
+// gets the error.
 func (f *File) commit(all []change) {
 	outcomes := make([]error, len(all))
 	err := f.failed
@@ -68,14 +70,14 @@ func (f *File) commit(all []change) {
 	}
 	for i, c := range all {
 		if err != nil {
-			outcomes[i] = err // also for a change that failed alone: it may have seen another change that is now undone
+			outcomes[i] = err // also for a change that had failed by itself, because it may have seen a change that is now undone
 		}
 		c.done <- outcomes[i]
 	}
 }
 
-// apply applies all changes, and returns an error if the transaction failed. After an error that
-// leaves the content of the disk unknown it sets f.failed.
+// apply applies all changes, and returns an error if the transaction failed. If the content of the
+// disk is unknown after the error, it sets f.failed.
 func (f *File) apply(all []change, outcomes []error) error {
 	var id int
 	err := catchFaults(func() error {
@@ -100,9 +102,9 @@ func (f *File) apply(all []change, outcomes []error) error {
 	return fmt.Errorf("writing %q: %w: %w", f.path, ErrUnavailable, err)
 }
 
-// isUnchanged reports whether the file is as before the failed transaction with this id. It is
-// not if only the last sync failed: the transaction is then in memory and perhaps on the disk,
-// and the next transaction would overwrite pages that a recovery needs.
+// isUnchanged reports whether the file has the same content as before the failed transaction with
+// this id. If only the last sync failed, the content has changed: the transaction is in memory and
+// perhaps on the disk, and the next transaction would overwrite pages that a recovery needs.
 func (f *File) isUnchanged(id int) bool {
 	err := catchFaults(func() error {
 		return f.db.View(func(tx *bbolt.Tx) error {
@@ -115,10 +117,10 @@ func (f *File) isUnchanged(id int) bool {
 	return err == nil
 }
 
-// errAborted marks a change that failed half-way, so that the transaction must be rolled back.
+// errAborted marks a change that failed half-way. Its transaction must be rolled back.
 var errAborted = errors.New("writing a change failed")
 
-// abort returns err as an error that rolls back the transaction, nil for nil.
+// abort returns err as an error that rolls back the transaction. If err is nil, it returns nil.
 func abort(err error) error {
 	if err == nil {
 		return nil
