@@ -10,7 +10,6 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
-	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 	"github.com/tallygate/tallygate/validate"
 )
@@ -62,19 +61,10 @@ func TestKeyBoundTokens(t *testing.T) {
 func (s *harness) keyGate() *validate.Validator {
 	s.t.Helper()
 	proofs := config.Default().DPoP
-	gate, err := validate.New([]config.AuthorizationServer{{
-		Name: "ours", Issuer: config.Identifier(s.identifier), Audiences: []string{audience}, Tokens: config.BothKinds,
-		Algorithms: []config.Algorithm{config.ES256}, Types: []string{"at+jwt"},
+	return s.gate(config.AuthorizationServer{
+		Tokens: config.BothKinds, Algorithms: []config.Algorithm{config.ES256}, Types: []string{"at+jwt"},
 		KeySet: config.KeySet{Refresh: time.Minute, CoolDown: time.Second, MaxStale: time.Hour},
-	}}, validate.Options{
-		Local: map[config.Identifier]validate.LocalIssuer{config.Identifier(s.identifier): {KeySet: s.issuer.KeySet, Introspect: s.issuer.Resolve}},
-		Lease: new(reuse.Pool).Lease(),
-		DPoP:  &proofs,
-	})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return gate
+	}, func(o *validate.Options) { o.DPoP = &proofs })
 }
 
 // A token of the issuer with a proof of its key passes at the gate, whose code computes the thumbprint

@@ -24,6 +24,7 @@ import (
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 	"github.com/tallygate/tallygate/issuer"
+	"github.com/tallygate/tallygate/validate"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -73,6 +74,39 @@ type harness struct {
 	mu      sync.Mutex
 	log     bytes.Buffer
 	secrets []string // strings that must not be in the log
+}
+
+// sameIssuer returns an edit for several harnesses. It gives each the state, the keys and the identifier of
+// the first, like a restart.
+func sameIssuer() func(*config.Config) {
+	var first *config.Issuer
+	return func(cfg *config.Config) {
+		if first == nil {
+			first = new(*cfg.Issuer)
+		}
+		cfg.Issuer.State, cfg.Issuer.Signing, cfg.Issuer.Issuer = first.State, first.Signing, first.Issuer
+	}
+}
+
+// gate returns a Validator that trusts the issuer and runs in the same process. It has the clock of s.
+func (s *harness) gate(settings config.AuthorizationServer, edits ...func(*validate.Options)) *validate.Validator {
+	s.t.Helper()
+	identifier := config.Identifier(s.identifier)
+	settings.Name, settings.Issuer, settings.Audiences = "ours", identifier, []string{audience}
+	options := validate.Options{
+		Local:   map[config.Identifier]validate.LocalIssuer{identifier: {KeySet: s.issuer.KeySet, Introspect: s.issuer.Resolve}},
+		Revoked: s.issuer.Revoked,
+		Lease:   new(reuse.Pool).Lease(),
+		Now:     func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) },
+	}
+	for _, edit := range edits {
+		edit(&options)
+	}
+	v, err := validate.New([]config.AuthorizationServer{settings}, options)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return v
 }
 
 // newHarness starts an issuer whose identifier has this path, with two enabled partners, a

@@ -125,14 +125,7 @@ func TestIntrospectRemovedClient(t *testing.T) {
 		"gone":     func(cfg *config.Config) { cfg.Partners.List[0].Applications[0].ClientID = "northwind-other" },
 	} {
 		t.Run(name, func(t *testing.T) {
-			var state, key, identifier string
-			keep := func(cfg *config.Config) {
-				if state == "" {
-					state, key, identifier = string(cfg.Issuer.State), string(cfg.Issuer.Signing.Files[0]), string(cfg.Issuer.Issuer)
-				}
-				cfg.Issuer.State, cfg.Issuer.Signing.Files[0] = config.Path(state), config.Path(key)
-				cfg.Issuer.Issuer = config.Identifier(identifier)
-			}
+			keep := sameIssuer()
 			s := newHarness(t, "", opaque, keep)
 			token := s.fetch(good)
 			if err := s.issuer.Close(); err != nil {

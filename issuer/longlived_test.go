@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/access"
-	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/issuer"
 )
 
@@ -16,13 +15,7 @@ func TestRevocationOfLongLivedTokens(t *testing.T) {
 		"application": {Application: "northwind-ledger"}, "partner": {Partner: "northwind"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var state config.Path
-			keep := func(cfg *config.Config) {
-				if state == "" {
-					state = cfg.Issuer.State
-				}
-				cfg.Issuer.State = state
-			}
+			keep := sameIssuer()
 			s := newHarness(t, "", keep)
 			token := access.Unchecked{Issuer: "https://other.example", ClientID: "northwind-ledger", IssuedAt: time.Now().Add(-time.Minute)}
 			if _, err := s.issuer.Revoke(request); err != nil {

@@ -115,13 +115,7 @@ func TestSelfSignedClients(t *testing.T) {
 
 // A revoked certificate is refused, also after a restart.
 func TestRevokedCertificateStaysRevoked(t *testing.T) {
-	var state string
-	keep := func(cfg *config.Config) {
-		if state == "" {
-			state = string(cfg.Issuer.State)
-		}
-		cfg.Issuer.State = config.Path(state)
-	}
+	keep := sameIssuer()
 	s := newHarness(t, "", keep)
 	token := s.verify(s.token().Token)
 	if _, err := s.issuer.Revoke(issuer.RevocationRequest{Thumbprint: ledger.Thumbprint()}); err != nil {

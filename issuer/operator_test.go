@@ -63,12 +63,9 @@ func TestOperatorRevokes(t *testing.T) {
 // T-INT-12: a revocation of an application, partner or certificate covers tokens of every
 // authorization server, also after a restart. Only the jti of our own tokens is looked up.
 func TestOperatorRevokesOtherServersTokens(t *testing.T) {
-	var state config.Path
+	same := sameIssuer()
 	keep := func(cfg *config.Config) {
-		if state == "" {
-			state = cfg.Issuer.State
-		}
-		cfg.Issuer.State = state
+		same(cfg)
 		cfg.AuthorizationServers = append(cfg.AuthorizationServers, config.AuthorizationServer{Issuer: "https://other.example", Leeway: 30 * time.Second})
 	}
 	s := newHarness(t, "", keep)
@@ -176,13 +173,10 @@ func TestServeOperator(t *testing.T) {
 // T-AS-14: the next signing key is published before it signs, tokens of the old key stay
 // valid, and all keys survive a restart.
 func TestRotation(t *testing.T) {
-	var state string
+	same := sameIssuer()
 	ownKeys := func(cfg *config.Config) {
 		cfg.Issuer.Signing = config.Signing{Algorithm: config.ES256, Rotate: 24 * time.Hour}
-		if state == "" {
-			state = string(cfg.Issuer.State)
-		}
-		cfg.Issuer.State = config.Path(state)
+		same(cfg)
 	}
 	s := newHarness(t, "", ownKeys)
 	token, before := s.fetch(good), s.keySet()
@@ -235,14 +229,7 @@ func TestRevokeAfterTheClockWasSetBack(t *testing.T) {
 
 // The tokens of a revoked partner stay revoked when the partner is renamed.
 func TestRevokedPartnerIsRenamed(t *testing.T) {
-	var state, key, identifier string
-	keep := func(cfg *config.Config) {
-		if state == "" {
-			state, key, identifier = string(cfg.Issuer.State), string(cfg.Issuer.Signing.Files[0]), string(cfg.Issuer.Issuer)
-		}
-		cfg.Issuer.State, cfg.Issuer.Signing.Files[0] = config.Path(state), config.Path(key)
-		cfg.Issuer.Issuer = config.Identifier(identifier)
-	}
+	keep := sameIssuer()
 	s := newHarness(t, "", keep)
 	token := s.verify(s.token().Token)
 	if _, err := s.issuer.Revoke(issuer.RevocationRequest{Partner: "northwind"}); err != nil {

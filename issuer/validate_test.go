@@ -7,7 +7,6 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
-	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 	"github.com/tallygate/tallygate/validate"
 )
@@ -17,21 +16,11 @@ import (
 // within the longest leeway.
 func TestSecondOpinion(t *testing.T) {
 	s := newHarness(t, "")
-	now := func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) }
 	const leeway = 5 * time.Minute
-	gate, err := validate.New([]config.AuthorizationServer{{
-		Name: "ours", Issuer: config.Identifier(s.identifier), Audiences: []string{audience}, Tokens: config.BothKinds,
-		Algorithms: []config.Algorithm{config.ES256}, Types: []string{"at+jwt"}, Leeway: leeway, Cache: config.Cache{Entries: 100},
+	gate := s.gate(config.AuthorizationServer{
+		Tokens: config.BothKinds, Algorithms: []config.Algorithm{config.ES256}, Types: []string{"at+jwt"}, Leeway: leeway, Cache: config.Cache{Entries: 100},
 		KeySet: config.KeySet{Refresh: time.Minute, CoolDown: time.Second, MaxStale: time.Hour},
-	}}, validate.Options{
-		Local:   map[config.Identifier]validate.LocalIssuer{config.Identifier(s.identifier): {KeySet: s.issuer.KeySet, Introspect: s.issuer.Resolve}},
-		Revoked: s.issuer.Revoked,
-		Lease:   new(reuse.Pool).Lease(),
-		Now:     now,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	judged := func(token string, pair *testpki.Pair) access.Reason {
 		t.Helper()
 		claims, err := gate.Validate(t.Context(), validate.Credentials{Token: token}, &access.Certificate{Leaf: pair.Cert, Thumbprint: access.ThumbprintOf(pair.Cert), Anchors: []access.AnchorKey{anchor(northCA.Cert)}})
@@ -76,18 +65,7 @@ func TestSecondOpinion(t *testing.T) {
 // until it expires or is revoked.
 func TestSecondOpinionOfOpaqueTokens(t *testing.T) {
 	s := newHarness(t, "", opaque)
-	now := func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) }
-	gate, err := validate.New([]config.AuthorizationServer{{
-		Name: "ours", Issuer: config.Identifier(s.identifier), Audiences: []string{audience}, Tokens: config.OpaqueOnly,
-	}}, validate.Options{
-		Local:   map[config.Identifier]validate.LocalIssuer{config.Identifier(s.identifier): {KeySet: s.issuer.KeySet, Introspect: s.issuer.Resolve}},
-		Revoked: s.issuer.Revoked,
-		Lease:   new(reuse.Pool).Lease(),
-		Now:     now,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	gate := s.gate(config.AuthorizationServer{Tokens: config.OpaqueOnly})
 	judged := func(token string, pair *testpki.Pair) (access.Claims, access.Reason) {
 		claims, err := gate.Validate(t.Context(), validate.Credentials{Token: token}, &access.Certificate{Leaf: pair.Cert, Thumbprint: access.ThumbprintOf(pair.Cert), Anchors: []access.AnchorKey{anchor(northCA.Cert)}})
 		if err != nil {

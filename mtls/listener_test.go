@@ -182,41 +182,49 @@ func TestServerConfigNamesNoPartner(t *testing.T) {
 	}
 }
 
-// The certificate of a resumed session is checked again, and refused under another Trust.
+// resume connects twice with pair under the Trust before, the second time with the session of the first
+// connection. Then it presents the same session under the Trust after, and returns the error of that handshake.
+func resume(t *testing.T, version uint16, pair *testpki.Pair, before, after *Trust) (states [2]tls.ConnectionState, refusal error) {
+	t.Helper()
+	server := testpki.SelfSigned("gate", testpki.IP("127.0.0.1"))
+	client := &tls.Config{
+		RootCAs: testpki.Pool(server), MaxVersion: version, ServerName: "127.0.0.1", Certificates: []tls.Certificate{pair.TLS()},
+		ClientSessionCache: tls.NewLRUClientSessionCache(1),
+	}
+	handshakes := NewHandshakes(prometheus.NewRegistry())
+	serve := func(trust *Trust) (address string, results chan result) {
+		settings := ServerConfig(func() *Trust { return trust }, server.TLS(), config.TLS12, config.Handshake, handshakes)
+		settings.SetSessionTicketKeys([][32]byte{{1}})
+		return listen(t, settings)
+	}
+	address, results := serve(before)
+	for i := range states {
+		if err := dial(t, address, client); err != nil {
+			t.Fatal(err)
+		}
+		r := <-results
+		if r.err != nil || r.state.DidResume != (i == 1) || len(r.state.PeerCertificates) != 1 {
+			t.Fatalf("connection %d: %v, resumed %v, %d certificates, want no error, %v, 1", i+1, r.err, r.state.DidResume, len(r.state.PeerCertificates), i == 1)
+		}
+		states[i] = r.state
+	}
+	address, results = serve(after)
+	if err := dial(t, address, client); err == nil {
+		t.Error("the handshake of the resumed session succeeded, want an error")
+	}
+	return states, (<-results).err
+}
+
+// The certificate of a resumed session is checked again. Under a Trust with other anchors and the same ticket
+// keys, the ticket is valid and the certificate is refused.
 func TestResumedSessionsAreJudged(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
-			ca, server := testpki.NewCA("Root"), testpki.SelfSigned("gate", testpki.IP("127.0.0.1"))
-			roots := testpki.Pool(server)
-			pair := ca.Leaf("a").TLS()
-			client := &tls.Config{
-				RootCAs: roots, MaxVersion: version, Certificates: []tls.Certificate{pair},
-				ClientSessionCache: tls.NewLRUClientSessionCache(1),
-			}
-			handshakes := NewHandshakes(prometheus.NewRegistry())
+			ca := testpki.NewCA("Root")
 			before := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {ca}})
 			after := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {testpki.NewCA("Root")}})
-			settings := ServerConfig(func() *Trust { return before }, server.TLS(), config.TLS12, config.Handshake, handshakes)
-			settings.SetSessionTicketKeys([][32]byte{{1}})
-			address, results := listen(t, settings)
-			for i := range 2 {
-				if err := dial(t, address, client); err != nil {
-					t.Fatal(err)
-				}
-				if r := <-results; r.err != nil || r.state.DidResume != (i == 1) || len(r.state.PeerCertificates) != 1 {
-					t.Fatalf("connection %d: %v, resumed %v, %d certificates", i+1, r.err, r.state.DidResume, len(r.state.PeerCertificates))
-				}
-			}
-			// The same ticket keys and other anchors: the ticket is valid, the certificate is not.
-			changed := ServerConfig(func() *Trust { return after }, server.TLS(), config.TLS12, config.Handshake, handshakes)
-			changed.SetSessionTicketKeys([][32]byte{{1}})
-			address, results = listen(t, changed)
-			client.ServerName = "127.0.0.1"
-			if err := dial(t, address, client); err == nil {
-				t.Error("the handshake of the resumed session succeeded, want an error")
-			}
-			if r := <-results; access.ReasonOf(r.err) != access.UntrustedCertificate {
-				t.Errorf("the handshake ended with %v, want an error about the certificate", r.err)
+			if _, err := resume(t, version, ca.Leaf("a"), before, after); access.ReasonOf(err) != access.UntrustedCertificate {
+				t.Errorf("the handshake ended with %v, want %s", err, access.UntrustedCertificate)
 			}
 		})
 	}
@@ -227,40 +235,16 @@ func TestResumedSessionsAreJudged(t *testing.T) {
 func TestSelfSignedAuthority(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
-			ca, server := testpki.NewCA("Root"), testpki.SelfSigned("gate", testpki.IP("127.0.0.1"))
-			roots := testpki.Pool(server)
-			pair := testpki.NewCA("client").TLS()
-			client := &tls.Config{
-				RootCAs: roots, MaxVersion: version, ServerName: "127.0.0.1", Certificates: []tls.Certificate{pair},
-				ClientSessionCache: tls.NewLRUClientSessionCache(1),
-			}
-			handshakes := NewHandshakes(prometheus.NewRegistry())
-			anchors := map[config.Name][]*testpki.Pair{"northwind": {ca}}
-			taken, refused := load(t, true, anchors), load(t, false, anchors)
-			settings := ServerConfig(func() *Trust { return taken }, server.TLS(), config.TLS12, config.Handshake, handshakes)
-			settings.SetSessionTicketKeys([][32]byte{{1}})
-			address, results := listen(t, settings)
-			for i := range 2 {
-				if err := dial(t, address, client); err != nil {
-					t.Fatal(err)
-				}
-				r := <-results
-				if r.err != nil || r.state.DidResume != (i == 1) {
-					t.Fatalf("connection %d: %v, resumed %v", i+1, r.err, r.state.DidResume)
-				}
-				c, err := taken.Client(&http.Request{TLS: &r.state})
-				if err != nil || len(c.Anchors) > 0 {
-					t.Errorf("connection %d: %+v, %v", i+1, c, err)
+			anchors := map[config.Name][]*testpki.Pair{"northwind": {testpki.NewCA("Root")}}
+			enabled, disabled := load(t, true, anchors), load(t, false, anchors)
+			states, err := resume(t, version, testpki.NewCA("client"), enabled, disabled)
+			for i, state := range states {
+				if c, err := enabled.Client(&http.Request{TLS: &state}); err != nil || len(c.Anchors) > 0 {
+					t.Errorf("connection %d: Client returned %+v, %v, want a certificate without anchors", i+1, c, err)
 				}
 			}
-			changed := ServerConfig(func() *Trust { return refused }, server.TLS(), config.TLS12, config.Handshake, handshakes)
-			changed.SetSessionTicketKeys([][32]byte{{1}})
-			address, results = listen(t, changed)
-			if err := dial(t, address, client); err == nil {
-				t.Error("the handshake of the resumed session succeeded, want an error")
-			}
-			if r := <-results; access.ReasonOf(r.err) != access.WrongUsage {
-				t.Errorf("the handshake ended with %v, want an error about the certificate", r.err)
+			if access.ReasonOf(err) != access.WrongUsage {
+				t.Errorf("the handshake ended with %v, want %s", err, access.WrongUsage)
 			}
 		})
 	}

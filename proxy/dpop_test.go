@@ -149,11 +149,7 @@ func TestStreamWithProof(t *testing.T) {
 			s.token = s.mint(s.client, testpki.M{"cnf": testpki.M{"jkt": s.proving.KeyThumbprint()}})
 			f := open(t, s, up)
 			s.ahead.Store(int64(10 * time.Minute))
-			select {
-			case err := <-up.left:
-				t.Fatalf("the stream ended: %v\n%s", err, log)
-			case <-time.After(4 * s.streams.recheckInterval):
-			}
+			expectOpen(t, s, up, log)
 			s.revoked.Store(true)
 			expectEnd(t, s, up, log, kind, f, "revoked")
 		})

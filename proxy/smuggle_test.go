@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/upstream/http1"
 )
 
@@ -39,11 +40,8 @@ server.serve_forever()
 // python starts readsNoBody and returns its URL and the requests that it reads.
 func python(t *testing.T) (url string, requests chan string) {
 	t.Helper()
-	path, err := exec.LookPath("python3")
-	if err != nil {
-		t.Skip("there is no python3")
-	}
-	command := exec.Command(path, "-c", readsNoBody)
+	gatetest.NeedPrograms(t, "python3")
+	command := exec.Command("python3", "-c", readsNoBody)
 	out, err := command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

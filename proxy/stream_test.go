@@ -393,11 +393,7 @@ func TestStreamsUnderOverload(t *testing.T) {
 			s.proxy.overloaded = overloaded.Load
 			f := open(t, s, up)
 			overloaded.Store(true)
-			select {
-			case err := <-up.left:
-				t.Errorf("stream ended: %v\n%s", err, log)
-			case <-time.After(4 * s.streams.recheckInterval):
-			}
+			expectOpen(t, s, up, log)
 			s.revoked.Store(true)
 			expectEnd(t, s, up, log, kind, f, "revoked")
 		})
@@ -418,14 +414,20 @@ func TestMessagesWithAnEnd(t *testing.T) {
 			f := open(t, s, up)
 			s.next(t, withTunnel, elsewhere)
 			s.streams.End()
-			select {
-			case err := <-up.left:
-				t.Errorf("stream ended: %v\n%s", err, log)
-			case <-time.After(4 * s.streams.recheckInterval):
-			}
+			expectOpen(t, s, up, log)
 			s.revoked.Store(true)
 			expectEnd(t, s, up, log, kind, f, "revoked")
 		})
+	}
+}
+
+// expectOpen expects that the stream is not ended by four rechecks.
+func expectOpen(t *testing.T, s *harness, up *streamingUpstream, log *gatetest.Log) {
+	t.Helper()
+	select {
+	case err := <-up.left:
+		t.Fatalf("stream ended: %v, want it open\n%s", err, log)
+	case <-time.After(4 * s.streams.recheckInterval):
 	}
 }
 

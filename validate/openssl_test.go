@@ -8,7 +8,6 @@ import (
 	"encoding/asn1"
 	"encoding/hex"
 	"math/big"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -27,12 +26,7 @@ type tool struct {
 }
 
 func openssl(t *testing.T) tool {
-	if _, err := exec.LookPath("openssl"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("the openssl command is missing")
-		}
-		t.Skip("the openssl command is missing")
-	}
+	gatetest.NeedPrograms(t, "openssl")
 	return tool{t, t.TempDir()}
 }
 

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
 // An answered is an answer that the client of dpop.mjs got.
@@ -25,7 +27,7 @@ type answered struct {
 // RFC 9449 by a certified client, openid-client: the token request at the alias with a proof, a call
 // whose first proof lacks a nonce, a call with the nonce, and the stolen token.
 func TestOpenIDClientWithDPoP(t *testing.T) {
-	needNode(t)
+	gatetest.NeedPrograms(t, "node", "npm")
 	var reached atomic.Int32
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		reached.Add(1)

@@ -47,7 +47,7 @@ type foreign struct {
 func newForeign(t *testing.T) *foreign {
 	t.Helper()
 	notShort(t)
-	needNode(t)
+	gatetest.NeedPrograms(t, "node", "npm")
 	dir := t.TempDir()
 	f := &foreign{world: newWorld(dir), t: t}
 	t.Cleanup(f.close)
@@ -114,16 +114,6 @@ func freePort(t *testing.T) string {
 	}
 	t.Fatal("no port is free")
 	return ""
-}
-
-// needNode skips a test without node and npm, except in CI.
-func needNode(t *testing.T) {
-	t.Helper()
-	for _, tool := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(tool); err != nil && os.Getenv("CI") == "" {
-			t.Skipf("%s is missing", tool)
-		}
-	}
 }
 
 // installNode copies a fixture of testdata into dir and installs its packages.

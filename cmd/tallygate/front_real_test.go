@@ -24,7 +24,8 @@ func (r *reloading) proxied(t *testing.T, file, template string, ports map[strin
 	}
 	r.check(os.WriteFile(filepath.Join(r.dir, file), []byte(template), 0o600))
 	output := &gatetest.Log{}
-	process := exec.Command(tool(t, command), args...)
+	gatetest.NeedPrograms(t, command)
+	process := exec.Command(command, args...)
 	process.Dir, process.Stdout, process.Stderr = r.dir, output, output
 	r.check(process.Start())
 	t.Cleanup(func() {
@@ -146,7 +147,7 @@ backend first
 // A real HAProxy in front passes certificates on (RFC 9440), over mutual TLS, with and without
 // PROXY protocol; it also passes TLS through, with PROXY protocol.
 func TestHAProxy(t *testing.T) {
-	tool(t, "haproxy")
+	gatetest.NeedPrograms(t, "haproxy")
 	t.Parallel()
 	r := newFronted(t)
 	for _, name := range []string{"gate", "lb", "machine"} {
@@ -281,7 +282,7 @@ http {
 
 // A real nginx in front, which passes certificates on as percent-encoded PEM.
 func TestNginx(t *testing.T) {
-	tool(t, "nginx")
+	gatetest.NeedPrograms(t, "nginx")
 	t.Parallel()
 	r := newFronted(t)
 	r.configure(ownTLS, passing("[pem], pem_header: X-SSL-Client-Cert", byName))

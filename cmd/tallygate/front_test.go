@@ -9,8 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -345,17 +343,4 @@ func (r *reloading) logged(t *testing.T, id, remote string) {
 	if got != remote && !strings.HasPrefix(got, remote+":") {
 		t.Errorf("remote = %s in the log, want %s", got, remote)
 	}
-}
-
-// tool skips the test where a program is missing, but in CI.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil && os.Getenv("CI") == "" {
-		t.Skipf("%s is missing", name)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
 }

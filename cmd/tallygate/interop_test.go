@@ -21,6 +21,7 @@ import (
 	"golang.org/x/oauth2/clientcredentials"
 
 	"github.com/tallygate/tallygate/internal/gate"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -140,7 +141,7 @@ func (a *authority) thumbprint(t *testing.T) string {
 
 // Node's openid-client, a certified client.
 func TestOpenIDClient(t *testing.T) {
-	needNode(t)
+	gatetest.NeedPrograms(t, "node", "npm")
 	a := newAuthority(t)
 	installNode(t, a.dir, "openid-client")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -168,9 +169,7 @@ func TestOpenIDClient(t *testing.T) {
 
 // curl, without OAuth support.
 func TestCurl(t *testing.T) {
-	if _, err := exec.LookPath("curl"); err != nil && os.Getenv("CI") == "" {
-		t.Skip("curl is missing")
-	}
+	gatetest.NeedPrograms(t, "curl")
 	a := newAuthority(t)
 	curl := func(certificate, url string, form ...string) map[string]any {
 		t.Helper()

@@ -9,13 +9,13 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -185,9 +185,7 @@ func TestKilledIssuer(t *testing.T) {
 // With a full disk, requests that need to write get 503 with Retry-After, nothing is half written,
 // acknowledged writes stay, and other requests are served.
 func TestFullDisk(t *testing.T) {
-	if _, err := exec.LookPath("bash"); err != nil {
-		t.Skip("bash is missing")
-	}
+	gatetest.NeedPrograms(t, "bash")
 	s := newStateful(t)
 	// A limit on the size of files, 256 × 1 KiB, stands in for a disk.
 	limited := filepath.Join(t.TempDir(), "limited")

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
 // TestPartnerGuide runs the partner guide's examples against a running demo. Only the addresses are
@@ -62,7 +64,7 @@ func TestPartnerGuide(t *testing.T) {
 	} {
 		t.Run(c.file, func(t *testing.T) {
 			commands := c.command(example(c.name, c.language, c.file))
-			tool(t, commands[0][0])
+			gatetest.NeedPrograms(t, commands[0][0])
 			var output []byte
 			for i, args := range commands {
 				command := exec.CommandContext(t.Context(), args[0], args[1:]...)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/internal/cli"
+	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
 // TestQuickStart runs the marked blocks of the quick start, as they stand: the first one builds the
@@ -94,8 +95,7 @@ func stubBuild(t *testing.T) {
 func eachShell(t *testing.T, test func(t *testing.T, shell string)) {
 	for _, shell := range []string{"bash", "zsh"} {
 		t.Run(shell, func(t *testing.T) {
-			tool(t, shell)
-			tool(t, "curl")
+			gatetest.NeedPrograms(t, shell, "curl")
 			test(t, shell)
 		})
 	}

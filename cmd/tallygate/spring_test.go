@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
 const springFixture = "testdata/spring-authorization-server"
@@ -26,7 +28,8 @@ func TestSpring(t *testing.T) {
 			}
 			port := freePort(t)
 			f.issuer = "https://127.0.0.1:" + port
-			server := exec.Command(tool(t, "java"), "-jar", f.springServer(), "--spring.profiles.active="+variant.profile)
+			gatetest.NeedPrograms(t, "java")
+			server := exec.Command("java", "-jar", f.springServer(), "--spring.profiles.active="+variant.profile)
 			server.Env = append(os.Environ(), "ISSUER="+f.issuer, "PORT="+port)
 			f.run(server)
 			f.fetch("bound", "/oauth2/token", "ledger", "northwind-ledger")
@@ -50,7 +53,8 @@ func (f *foreign) springServer() string {
 	}
 	ctx, cancel := context.WithTimeout(f.t.Context(), serverStart)
 	defer cancel()
-	build := exec.CommandContext(ctx, tool(f.t, "mvn"), "--quiet", "--batch-mode", "package")
+	gatetest.NeedPrograms(f.t, "mvn")
+	build := exec.CommandContext(ctx, "mvn", "--quiet", "--batch-mode", "package")
 	build.Dir = folder
 	if out, err := build.CombinedOutput(); err != nil {
 		f.t.Fatalf("mvn package: %v\n%s", err, out)

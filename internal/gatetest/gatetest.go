@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -47,6 +48,20 @@ func Within(limit time.Duration, holds func() bool) bool {
 		pause = min(pause*5/4, 20*time.Millisecond)
 	}
 	return true
+}
+
+// NeedPrograms skips the test if a program is not installed. In CI it ends the test with an error instead.
+func NeedPrograms(t testing.TB, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		_, err := exec.LookPath(name)
+		switch {
+		case err != nil && os.Getenv("CI") != "":
+			t.Fatal(err)
+		case err != nil:
+			t.Skip(err)
+		}
+	}
 }
 
 // WriteFile writes a file that only its owner can read.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 	"github.com/tallygate/tallygate/issuer/registeredcerts"
 )
@@ -74,12 +75,7 @@ func TestValidity(t *testing.T) {
 
 // A certificate made by the openssl command, which is an authority by default.
 func TestOpenSSL(t *testing.T) {
-	if _, err := exec.LookPath("openssl"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("the openssl command is missing")
-		}
-		t.Skip("the openssl command is missing")
-	}
+	gatetest.NeedPrograms(t, "openssl")
 	for name, newkey := range map[string][]string{
 		"RSA": {"rsa:2048"}, "P-256": {"ec", "-pkeyopt", "ec_paramgen_curve:P-256"}, "Ed25519": {"ed25519"},
 	} {
