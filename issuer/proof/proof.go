@@ -28,7 +28,8 @@ import (
 
 const (
 	maxProof   = 8 << 10 // bytes; a proof with an RSA key of 4096 bits has 2.5 KB
-	maxRSABits = 8192    // bounded because the client chooses the key, and a signature by a long key takes long to verify
+	maxRSABits = 4096    // bounded because the client chooses the key, and a signature by a long key takes long to verify
+	exponent   = 65537   // the exponent of RSA keys, for the same reason
 )
 
 // A Checker checks proofs for one endpoint, which may have several URLs. It is safe for concurrent
@@ -168,7 +169,7 @@ func fits(public crypto.PublicKey, algorithm string) bool {
 	case ed25519.PublicKey:
 		return algorithm == "EdDSA"
 	case *rsa.PublicKey:
-		return (strings.HasPrefix(algorithm, "PS") || strings.HasPrefix(algorithm, "RS")) && public.N.BitLen() <= maxRSABits
+		return (strings.HasPrefix(algorithm, "PS") || strings.HasPrefix(algorithm, "RS")) && public.N.BitLen() <= maxRSABits && public.E == exponent
 	}
 	return false
 }

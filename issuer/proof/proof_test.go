@@ -1,6 +1,8 @@
 package proof
 
 import (
+	"crypto/rsa"
+	"math/big"
 	"testing"
 	"time"
 
@@ -40,6 +42,19 @@ func TestRFC9449Example(t *testing.T) {
 	} {
 		if got, err := tt.c.Thumbprint(tt.proofs, tt.at); err == nil || got != "" {
 			t.Errorf("%s: Thumbprint = %q, %v, want an error", name, got, err)
+		}
+	}
+}
+
+// The gate accepts no other RSA keys, so the issuer binds no token to another.
+func TestRSABounds(t *testing.T) {
+	for _, tt := range []struct {
+		bits, e int
+		want    bool
+	}{{2048, 65537, true}, {4096, 65537, true}, {4097, 65537, false}, {8192, 65537, false}, {2048, 65539, false}, {2048, 1<<31 - 1, false}} {
+		public := &rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), tt.bits-1, 1), E: tt.e}
+		if got := fits(public, "PS256"); got != tt.want {
+			t.Errorf("%d bits and exponent %d: %t, want %t", tt.bits, tt.e, got, tt.want)
 		}
 	}
 }

@@ -146,6 +146,7 @@ func TestCheck(t *testing.T) {
 		{"RSA of 1024 bits", (&testpki.Signer{Key: short, Algorithm: "PS256"}).Proof(good()), ErrInvalid},
 		{"RSA of 16384 bits", ps256.Proof(good(), rsaJWK(new(big.Int).SetBit(big.NewInt(1), 16383, 1), "AQAB")), ErrInvalid},
 		{"RSA with exponent 3", ps256.Proof(good(), rsaJWK(new(big.Int).SetBit(big.NewInt(1), 2047, 1), "Aw")), ErrInvalid},
+		{"RSA with an even modulus", ps256.Proof(good(), rsaJWK(new(big.Int).SetBit(new(big.Int), 2047, 1), "AQAB")), ErrInvalid},
 		{"RSA with an exponent of 5 bytes", ps256.Proof(good(), rsaJWK(new(big.Int).SetBit(big.NewInt(1), 2047, 1), "AQAAAAE")), ErrInvalid},
 		{"RSA modulus with a zero before it", ps256.Proof(good(), M{"jwk": ps256.JWK(M{"n": testpki.Segment(append([]byte{0}, ps256.Key.Public().(*rsa.PublicKey).N.Bytes()...))})}), ErrInvalid},
 		{"Ed25519 of low order", eddsa.Proof(good(), M{"jwk": M{"kty": "OKP", "crv": "Ed25519", "x": testpki.Segment(make([]byte, 32))}}), ErrInvalid},
@@ -198,6 +199,28 @@ func es256Header(t *testing.T, s *testpki.Signer) string {
 		t.Fatal(err)
 	}
 	return string(header)
+}
+
+// T-CNF-11: the client chooses the key and need not sign with it, so a key must not cost much time.
+func TestRSABounds(t *testing.T) {
+	for _, tt := range []struct {
+		bits int
+		e    int64
+		want error
+	}{
+		{2048, 65537, nil}, {4096, 65537, nil}, {4104, 65537, errLong}, {8192, 65537, errLong},
+		{2048, 65539, errExponent}, {2048, 1<<31 - 1, errExponent}, {4096, 1<<31 - 1, errExponent},
+	} {
+		n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), uint(tt.bits)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.SetBit(n, tt.bits-1, 1).SetBit(n, 0, 1)
+		document := `{"kty":"RSA","n":"` + testpki.Segment(n.Bytes()) + `","e":"` + testpki.Segment(big.NewInt(tt.e).Bytes()) + `"}`
+		if _, _, err := parseKey([]byte(document)); !errors.Is(err, tt.want) {
+			t.Errorf("%d bits and exponent %d: %v, want %v", tt.bits, tt.e, err, tt.want)
+		}
+	}
 }
 
 // The thumbprint is RFC 7638's, for each kind of key: computed apart from the product.

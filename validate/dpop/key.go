@@ -19,10 +19,15 @@ import (
 	"github.com/tallygate/tallygate/internal/weakkey"
 )
 
-// maxRSABits bounds the RSA key of a proof. The client chooses the key, and the time of a
-// verification grows with the square of the key's length. 8192 bits are twice the longest keys in
-// use.
-const maxRSABits = 8192
+// maxRSABits bounds the RSA key of a proof, and exponent is the one that is accepted. The client chooses
+// the key, need not sign with it, and no rate limit comes before the verification, whose time grows with
+// the square of the key's length and with the exponent's: 3.2 ms with 8192 bits and an exponent of 31
+// bits, 0.35 ms within these bounds, 0.08 ms with ES256. 4096 bits are the longest keys in use, and keys
+// have had the exponent 65537 for decades.
+const (
+	maxRSABits = 4096
+	exponent   = "AQAB" // 65537 in base64url
+)
 
 // jwk has the members that a public key may have, and the members of private keys: RFC 7518 section
 // 6, RFC 8037 section 2.
@@ -49,6 +54,7 @@ var (
 	errEncoding = errors.New("a member is not in the one spelling of RFC 7518 section 6 or RFC 8037 section 2")
 	errCurve    = errors.New("not a point of its curve")
 	errLong     = fmt.Errorf("an RSA key of more than %d bits", maxRSABits)
+	errExponent = errors.New("an RSA key with another exponent than 65537")
 )
 
 // parseKey returns the public key in document, a JWK, and the thumbprint of the JWK, RFC 7638. A JWK
@@ -126,19 +132,16 @@ func (k *jwk) ed25519() (crypto.PublicKey, error) {
 }
 
 func (k *jwk) rsa() (crypto.PublicKey, error) {
-	n, errN := decode(k.Modulus)
-	e, errE := decode(k.Exponent)
-	if errN != nil || errE != nil || len(n) == 0 || n[0] == 0 || len(e) == 0 || e[0] == 0 || len(e) > 4 {
+	n, err := decode(k.Modulus)
+	switch {
+	case err != nil || len(n) == 0 || n[0] == 0 || n[len(n)-1]&1 == 0:
 		return nil, errEncoding
-	}
-	if len(n) > maxRSABits/8 {
+	case len(n) > maxRSABits/8:
 		return nil, errLong
+	case k.Exponent != exponent:
+		return nil, errExponent
 	}
-	public := &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(new(big.Int).SetBytes(e).Int64())}
-	if public.N.Bit(0) == 0 || public.E&1 == 0 || public.E > 1<<31-1 {
-		return nil, errEncoding
-	}
-	return public, nil
+	return &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: 65537}, nil
 }
 
 var encoding = base64.RawURLEncoding.Strict()
