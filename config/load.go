@@ -37,8 +37,9 @@ func Load(path string) (*Config, error) {
 	return Parse(path, dir, text)
 }
 
-// ReadText returns the content of the configuration file at path, and the folder to which its relative
-// paths are relative. The text of a file that is too large is cut off, and [Parse] refuses it.
+// ReadText returns the content of the configuration file at path, and the folder to which relative
+// paths in the file are relative. If the file is too large, the text is cut off, and [Parse] refuses
+// the text.
 func ReadText(path string) (text []byte, dir string, err error) {
 	if text, err = readRegular(path); err != nil {
 		return nil, "", fmt.Errorf("reading configuration: %w", err)
@@ -49,7 +50,8 @@ func ReadText(path string) (text []byte, dir string, err error) {
 	return text, dir, nil
 }
 
-// ReadTextFrom is [ReadText] for standard input: relative paths are relative to the working folder.
+// ReadTextFrom returns the same as [ReadText] for standard input. Relative paths are relative to the
+// working folder.
 func ReadTextFrom(r io.Reader) (text []byte, dir string, err error) {
 	if text, err = io.ReadAll(io.LimitReader(r, maxFileBytes+1)); err != nil {
 		return nil, "", fmt.Errorf("reading configuration: %w", err)
@@ -90,9 +92,9 @@ func Parse(name, dir string, text []byte) (*Config, error) {
 	return c, nil
 }
 
-// Examine is [Parse] for a command that reports faults. It returns what could be decoded beside
-// [Faults], so that the caller can look at the files that a faulty configuration names. Such a Config
-// is not valid, and no gate may decide by it.
+// Examine is [Parse] for a command that reports faults. With [Faults] it also returns the settings
+// that could be decoded, so that the caller can look at the files that a faulty configuration names.
+// Such a Config is not valid, and no gate may use it for decisions.
 func Examine(name, dir string, text []byte) (*Config, error) {
 	if len(text) > maxFileBytes {
 		return nil, fmt.Errorf("reading configuration: %q is larger than %d MiB", name, maxFileBytes>>20)

@@ -99,14 +99,14 @@ func (c *Config) Secrets() []string {
 	return slices.Compact(files)
 }
 
-// A NamedFile is a file that a configuration names, and the path of the setting that names it.
+// A NamedFile is a file that a configuration names, with the path of the setting that names the file.
 type NamedFile struct {
 	Setting string // spelled as in [Fault]
 	File    string
 }
 
-// NamedFiles returns each setting of c that names a file, in the order of the settings. A file that
-// several settings name is in the result several times.
+// NamedFiles returns each setting of c that names a file, in the order of the settings. If several
+// settings name the same file, the result has an element for each of the settings.
 func (c *Config) NamedFiles() []NamedFile {
 	var named []NamedFile
 	c.walkPaths(func(file string, setting []step) {
@@ -120,7 +120,7 @@ func (c *Config) paths(f func(file, key string)) {
 	c.walkPaths(func(file string, setting []step) { f(file, lastKey(setting)) })
 }
 
-// walkPaths calls f with every file that c names and the steps to its setting.
+// walkPaths calls f with every file that c names and the steps to the setting of the file.
 func (c *Config) walkPaths(f func(file string, setting []step)) {
 	walk(reflect.ValueOf(c).Elem(), nil, func(file string, setting []step) {
 		if key := lastKey(setting); key != "state" && key != "storage" { // folders that the process itself writes
@@ -129,13 +129,13 @@ func (c *Config) walkPaths(f func(file string, setting []step)) {
 	})
 }
 
-// A step is a key, or for an element of a list "" and its index.
+// A step is the key of a setting, or "" and the index of an element of a list.
 type step struct {
 	key   string
 	index int
 }
 
-// lastKey returns the last key of setting: the list's key for an element of a list.
+// lastKey returns the last key of setting. For an element of a list it is the key of the list.
 func lastKey(setting []step) string {
 	for _, s := range slices.Backward(setting) {
 		if s.key != "" {
@@ -156,8 +156,8 @@ func joinSteps(setting []step) (path string) {
 	return path
 }
 
-// walk calls f with every Path in v and the steps to it. setting has the steps to v. f must not keep
-// its steps: the next call overwrites them.
+// walk calls f with every Path in v and the steps to this Path. setting has the steps to v. f must
+// not keep its argument setting, because the next call of f overwrites it.
 func walk(v reflect.Value, setting []step, f func(file string, setting []step)) {
 	switch v.Kind() { //nolint:exhaustive // other kinds contain no paths
 	case reflect.String:
@@ -177,7 +177,7 @@ func walk(v reflect.Value, setting []step, f func(file string, setting []step)) 
 			field := v.Type().Field(i)
 			switch key := field.Tag.Get("yaml"); {
 			case !field.IsExported():
-			case key == "": // a part of a setting that is written as one text
+			case key == "": // v is a part of a setting that is written as one text
 				walk(v.Field(i), setting, f)
 			default:
 				walk(v.Field(i), append(setting, step{key: key}), f)

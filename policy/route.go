@@ -9,7 +9,7 @@ import (
 	"github.com/tallygate/tallygate/internal/urlpath"
 )
 
-// Details for the log. The answer to the client contains none of them.
+// Details for the log. The answer to the client contains none of these details.
 var (
 	errNoRoute    = errors.New("no route matches")
 	errSlash      = errors.New("with or without its trailing slash, the path is of another route, which demands something else")
@@ -49,7 +49,7 @@ func newRoute(api *config.API, r *config.Route) *route {
 	return out
 }
 
-// kindsOf returns one byte for the kind of each segment. A trailing slash has none.
+// kindsOf returns one byte for the kind of each segment, and no byte for a trailing slash.
 func kindsOf(segments []urlpath.Segment) string {
 	kinds := make([]byte, 0, len(segments))
 	for i, s := range segments {
@@ -60,8 +60,8 @@ func kindsOf(segments []urlpath.Segment) string {
 	return string(kinds)
 }
 
-// moreSpecific reports whether r is more specific than other, in the order of find. Both must match the
-// same path, with or without its trailing slash. other may be nil.
+// moreSpecific reports whether r is more specific than other, in the order of find. The patterns of r
+// and other must match the same path, with or without its trailing slash. other may be nil.
 func (r *route) moreSpecific(other *route) bool { return other == nil || r.kinds < other.kinds }
 
 // coveredBy reports whether held contains every scope of r. Scopes are compared exactly (RFC 6749
@@ -168,8 +168,8 @@ func (t *Table) route(method string, target Target) (*route, error) {
 
 // match calls find with segments. If no route matches, match removes a trailing slash, or adds a
 // missing slash, and calls find again; the route must allow both forms (slashOptional). If both forms
-// have a route, the upstream may take the path for the other form: match refuses the path if the route
-// of the other form is more specific and demands anything else of the client.
+// of the path have a route, the upstream may read the path as the other form. So match refuses the
+// path if the route of the other form is more specific and has other demands on the client.
 func (n *node) match(segments []string, method string) (*route, error) {
 	found, slashed := n.candidates(segments, method)
 	switch {
@@ -183,9 +183,9 @@ func (n *node) match(segments []string, method string) (*route, error) {
 	return found, nil
 }
 
-// candidates returns the route for segments and, if an API of the host allows both forms, the route for
-// segments with its trailing slash removed or a missing slash added. Either route may be nil. An empty last segment
-// is a trailing slash.
+// candidates returns the route for segments. If an API of the host allows both forms, it also returns
+// the route for segments with its trailing slash removed or a missing slash added. Either route may
+// be nil. An empty last segment is a trailing slash.
 func (n *node) candidates(segments []string, method string) (found, slashed *route) {
 	found = n.find(segments, method)
 	if !n.slashOptional || len(segments) == 0 {

@@ -48,8 +48,8 @@ func (n *node) spelledRoute(method, path string) (*route, error) {
 	case used&^found.spellings != 0:
 		return nil, errSpelling
 	}
-	// Beyond the depth of the longest pattern, only /** matches, whatever follows. A reading may lose its
-	// last segment in candidates.
+	// Only /** matches the segments after the depth of the longest pattern, so readings need not be
+	// longer. The depth is increased because candidates may remove the last segment of a reading.
 	for reading := range urlpath.Readings(read, n.depth+2) {
 		other, slashed := n.candidates(reading, method)
 		if other != nil && !found.demandsAlso(other) {

@@ -8,17 +8,18 @@ import (
 	"time"
 )
 
-// A clientConn is the client's connection, or its HTTP/2 stream, during one request. It sets the deadlines
-// of the connection, and knows whether the gate has ended the request. Except for writer and control, any
-// goroutine may use it, even after the handler has returned: the transport reads the request body on a
-// goroutine of its own, and the recheck ends the stream.
+// A clientConn is the client's connection, or its HTTP/2 stream, during one request. It sets the
+// deadlines of the connection, and knows whether the gate has ended the request. The transport reads
+// the request body on a goroutine of its own, and the recheck ends the stream. So any goroutine may
+// use a clientConn, even after the handler has returned, but only the handler may use writer and
+// control.
 type clientConn struct {
-	writer      http.ResponseWriter         // of net/http or of package fastpath
+	writer      http.ResponseWriter         // the writer of net/http or of package fastpath
 	stall       time.Duration               // how long the client may take to send or to accept the next bytes
-	termination atomic.Pointer[termination] // why the gate ended the stream; nil: it has not
+	termination atomic.Pointer[termination] // why the gate ended the stream; nil if the gate has not ended it
 	mu          sync.Mutex
 	handlerDone bool    // the handler is done, and from now on net/http sets the deadlines. Guarded by mu.
-	tunnel      *tunnel // nil: net/http has the connection. Guarded by mu; only the handler sets it.
+	tunnel      *tunnel // nil while net/http has the connection. Guarded by mu; only the handler sets it.
 }
 
 // past is a deadline that makes a read or a write fail at once.
@@ -29,16 +30,16 @@ func (c *clientConn) control() *http.ResponseController { return http.NewRespons
 // terminated returns why the gate ended the stream, or nil if it did not.
 func (c *clientConn) terminated() *termination { return c.termination.Load() }
 
-// mayRead reports whether the handler runs and the gate has not terminated the stream. Otherwise the
-// connection may serve another request.
+// mayRead reports whether the handler runs and the gate has not terminated the stream. If mayRead
+// returns false, the connection may already serve another request.
 func (c *clientConn) mayRead() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return !c.handlerDone && c.terminated() == nil
 }
 
-// setReadDeadline sets the deadline for the next bytes of the request body, if mayRead is true. It returns
-// mayRead.
+// setReadDeadline sets the deadline for the next bytes of the request body if mayRead returns true.
+// It returns the result of mayRead.
 func (c *clientConn) setReadDeadline(deadline time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -12,8 +12,8 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// An exchange is a request in progress. Only the goroutine of the handler uses an exchange; conn and body
-// say what other goroutines may do with them.
+// An exchange is a request in progress. Only the goroutine of the handler uses an exchange. The
+// comments on the types of conn and body say what other goroutines may do with these two fields.
 type exchange struct {
 	checkedRequest
 	proxy    *Proxy
@@ -24,7 +24,7 @@ type exchange struct {
 	recheck  *recheck // nil until startRecheck
 	started  time.Time
 	overhead time.Duration // the time until the decision
-	decided  bool          // false: a panic came before the decision
+	decided  bool          // false if a panic came before the decision
 	failure  failure       // what failed after the request was granted
 	detail   error         // the error behind failure, for the log
 

@@ -28,7 +28,7 @@ func (e *termination) refuses() bool { return e.by != stopping && e.by != upstre
 // first interval has passed, so a recheck is a timer, and has no goroutine until then.
 type recheck struct {
 	streams  *Streams
-	proxy    *Proxy // has granted the request
+	proxy    *Proxy // the Proxy that granted the request
 	checked  *checkedRequest
 	body     *requestBody
 	conn     *clientConn

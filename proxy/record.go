@@ -9,15 +9,15 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// An accessRecord is what the log line and the metrics say about a request at its end.
+// An accessRecord has the values in the log line and the metrics of a request that has ended.
 type accessRecord struct {
 	*checkedRequest
 	duration    time.Duration
-	overhead    time.Duration // the part of duration until the decision
-	status      int           // the status of the response; 499 if the client left before its header was sent
+	overhead    time.Duration // the time until the decision, which is a part of duration
+	status      int           // the status of the response; 499 if the client disconnected before the header was sent
 	failure     failure
 	detail      error        // the error behind failure; may be nil
-	termination *termination // nil: the gate did not end the request
+	termination *termination // nil if the gate did not end the request
 }
 
 // record logs and counts a request at its end. With sampling, one log line stands for many granted

@@ -12,7 +12,8 @@ import (
 )
 
 // A requestBody reads the body of a request from the client, with a deadline of one stall timeout for
-// each read. The transport may read it on a goroutine of its own, even after the handler has returned.
+// each read. The transport may read the body on a goroutine of its own, even after the handler has
+// returned.
 type requestBody struct {
 	io.ReadCloser  // set by limit
 	conn           *clientConn
@@ -25,15 +26,15 @@ type requestBody struct {
 	readInProgress sync.Mutex            // held during a read
 }
 
-// limit returns body as the body for the upstream, which fails after size bytes. MaxBytesReader gets no
-// ResponseWriter, because the transport reads the body on a goroutine of its own, which must not touch the
-// response.
+// limit returns body as the body for the upstream. Reads fail after size bytes. MaxBytesReader gets
+// no ResponseWriter, because the transport reads the body on a goroutine of its own, which must not
+// touch the response.
 func (b *requestBody) limit(body io.ReadCloser, size int64) io.ReadCloser {
 	b.ReadCloser = body
 	return http.MaxBytesReader(nil, b, size)
 }
 
-// Read reads within one stall timeout.
+// Read reads bytes of the body within one stall timeout.
 func (b *requestBody) Read(p []byte) (int, error) {
 	b.readInProgress.Lock()
 	defer b.readInProgress.Unlock()
@@ -95,10 +96,11 @@ func mayPause(h http.Header, protocol config.UpstreamProtocol) bool {
 	return protocol != config.HTTP1 && isGRPC && (kind == "" || kind[0] == '+' || kind[0] == ';')
 }
 
-// abandon makes further reads of an HTTP/1 body fail that has not been read to its end: the transport may
-// still read the body, the server would skip the rest of the body to find the next request, and both reads
-// could wait for the client. The handler must be done. abandon waits until a read in progress has returned,
-// because net/http then clears the deadline that makes the read return.
+// abandon makes further reads of an HTTP/1 body fail if the body has not been read to its end. The
+// transport may still read the body, the server would skip the rest of the body to find the next
+// request, and both reads could wait for the client. The handler must be done. abandon waits until a
+// read in progress has returned, because net/http then clears the deadline that makes the read
+// return.
 func (b *requestBody) abandon() {
 	if !b.isUnread() {
 		return

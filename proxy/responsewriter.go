@@ -12,8 +12,9 @@ import (
 )
 
 // A responseWriter writes the response of one request. Each write must end within one stall timeout.
-// Only the goroutine of the handler uses it, but the transport may call WriteHeader with an informational
-// status on another goroutine while the handler waits for the transport.
+// Only the goroutine of the handler uses a responseWriter, with one exception: while the handler
+// waits for the transport, the transport may call WriteHeader with an informational status on another
+// goroutine.
 type responseWriter struct {
 	conn              *clientConn
 	checked           *checkedRequest
@@ -67,9 +68,9 @@ func (w *responseWriter) WriteHeader(status int) {
 	w.conn.writer.WriteHeader(status)
 }
 
-// switchProtocols notes the status 101 and cleans the header of a 101 as WriteHeader cleans other headers,
-// because ReverseProxy sends a 101 without a call of WriteHeader. The only hop-by-hop headers that it
-// keeps are Connection and Upgrade.
+// switchProtocols records the status 101 and cleans the header of a 101 as WriteHeader cleans other
+// headers, because ReverseProxy sends a 101 without a call of WriteHeader. The only hop-by-hop
+// headers that it keeps are Connection and Upgrade.
 func (w *responseWriter) switchProtocols(h http.Header) {
 	w.status = http.StatusSwitchingProtocols
 	removeHopByHop(h)

@@ -94,7 +94,7 @@ func New(settings config.DPoP, previous *Checker, now time.Time) *Checker {
 	c.seen.keepFor(max(c.window(), previous.window()))
 	// The memory forgets a proof when the previous max_age has passed. A longer max_age would make
 	// the forgotten proof acceptable again, so proofs that were made until now keep the previous
-	// max_age. The max_age before that stays in force too, as long as one of its proofs could count.
+	// max_age. An earlier max_age also stays in force while a proof of its time could be accepted.
 	c.earlier, c.earlierEnd = min(c.maxAge, previous.maxAge), now.Add(previous.leeway)
 	if !now.After(previous.earlierEnd.Add(c.maxAge)) {
 		c.earlier = min(c.earlier, previous.earlier)
@@ -174,8 +174,8 @@ func (c *Checker) verify(t *jwks.JWS) (access.Thumbprint, error) {
 	return thumbprint, nil
 }
 
-// checkClaims compares the claims with the request and returns the proof's identity and when the
-// proof becomes too old.
+// checkClaims compares the claims with the request. It returns the proof's identity, and the time at
+// which the proof becomes too old.
 func (c *Checker) checkClaims(p *claims, key access.Thumbprint, r *Request, now time.Time) (_ identity, until time.Time, _ error) {
 	id, ok := p.ID.Text()
 	if !ok || id == "" {
@@ -199,7 +199,7 @@ func (c *Checker) checkClaims(p *claims, key access.Thumbprint, r *Request, now 
 	return identity(sha256.Sum256(append(key[:], id...))), until, nil
 }
 
-// checkAge checks iat and returns when the proof becomes too old.
+// checkAge checks iat and returns the time at which the proof becomes too old.
 func (c *Checker) checkAge(iat facts.Member, now time.Time) (until time.Time, _ error) {
 	made, err := iat.Time()
 	if err != nil {
@@ -219,9 +219,9 @@ func (c *Checker) checkAge(iat facts.Member, now time.Time) (until time.Time, _ 
 }
 
 // Record remembers that the proof p of owner has been used, for as long as p could be accepted again.
-// Between Check and Record a request may wait for introspection, and the memory may forget a first use of
-// p meanwhile: Record then refuses p as too old. The error wraps [ErrInvalid], [ErrReplayed],
-// [ErrShare] or [ErrFull].
+// Between Check and Record a request may wait for introspection. If the memory may have forgotten a
+// first use of p during the wait, Record refuses p as too old. The error wraps [ErrInvalid],
+// [ErrReplayed], [ErrShare] or [ErrFull].
 func (c *Checker) Record(p Proof, owner string, now time.Time) error {
 	return c.seen.add(p, owner, now, c.proofs)
 }

@@ -29,8 +29,8 @@ type shard struct {
 	byOwner map[string]int64 // an owner without entries is absent
 	queue   []used           // in the order of expiry, unless a reload has shortened the window
 	first   int              // index of the oldest entry in queue
-	// forgotten is the latest expiry of an entry that was removed, Unix nanoseconds. A proof that was
-	// used before and is no longer in seen becomes too old at forgotten or earlier.
+	// forgotten is the latest expiry of all entries that were removed, in Unix nanoseconds. If a used
+	// proof is no longer in seen, the proof becomes too old at forgotten or earlier.
 	forgotten int64
 }
 
@@ -56,8 +56,8 @@ func (s *shard) reset() {
 // keepFor sets how long the entries that are added from now on are kept.
 func (m *memory) keepFor(window time.Duration) { m.window.Store(int64(window)) }
 
-// add stores p for owner, if the memory has fewer than the given number of entries. The error wraps
-// [ErrInvalid] for a proof that may have been forgotten, or is [ErrReplayed], [ErrShare] or [ErrFull].
+// add stores p for owner, if the memory has fewer entries than entries. The error wraps [ErrInvalid]
+// if the memory may have forgotten a use of p, or is [ErrReplayed], [ErrShare] or [ErrFull].
 func (m *memory) add(p Proof, owner string, now time.Time, entries int) error {
 	s := &m.shards[int(p.id[0])%shards]
 	perShard := int64(max(entries/shards, ownerDivisor))
