@@ -75,7 +75,7 @@ func newWorld(dir string) *world {
 	w.issuerAddress = l.Addr().String()
 	_ = l.Close()
 	northwind, borealis, dormant := testpki.NewCA("Northwind Root"), testpki.NewCA("Borealis Root"), testpki.NewCA("Dormant Root")
-	ledger := testpki.DNS("ledger.northwind.example")
+	ledger, gateNames := testpki.DNS("ledger.northwind.example"), testpki.DNS("api.example.test", "as.example.test")
 	constrained := northwind.Intermediate("Northwind Issuing", testpki.PermitDirectory(pkix.Name{Organization: []string{"Northwind"}}))
 	// Northwind's authority has certified that of borealis, and borealis northwind's name.
 	crossed := borealis.Leaf("ledger", ledger)
@@ -85,7 +85,9 @@ func newWorld(dir string) *world {
 		panic(err)
 	}
 	w.pairs = map[string]*testpki.Pair{
-		"gate":         testpki.SelfSigned("gate", testpki.DNS("api.example.test", "as.example.test"), testpki.IP("127.0.0.1")),
+		"gate":         testpki.SelfSigned("gate", gateNames, testpki.IP("127.0.0.1"), testpki.Valid(time.Now().Add(-time.Hour), time.Now().AddDate(0, 0, 90))),
+		"gate-later":   testpki.SelfSigned("gate", gateNames, testpki.Usage(x509.ExtKeyUsageClientAuth), testpki.Valid(time.Now().Add(time.Hour), time.Now().AddDate(0, 0, 90))),
+		"expired-ca":   testpki.NewCA("Expired Root", testpki.Expired()),
 		"northwind-ca": northwind, "borealis-ca": borealis, "dormant-ca": dormant,
 		"northwind": northwind.Leaf("ledger", ledger),
 		"renewed":   northwind.Leaf("ledger", ledger),

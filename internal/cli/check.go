@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -25,6 +27,9 @@ keys) exactly as serve does. It opens no listener and sends nothing. It prints e
 fault with file, line and column: of the setting that names it, for a fault of a file.
 Exit code 3 means that there are faults.
 
+Check warns of what is valid and will hurt, such as a certificate that ends within 14
+days, and lists what the configuration does not enforce. Both leave the exit code 0.
+
 With --online, check also fetches metadata and keys of the authorization servers and
 revocation lists at URLs, and introspects a token that does not exist at each server
 with introspection. Exit code 1 means that a server could not be reached, that its
@@ -32,7 +37,7 @@ metadata lacks something, or that it refuses the gate's credentials.`,
 		Example: "  tallygate check --config tallygate.yaml\n  tallygate check --online",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			found, err := check(command.Context(), file, online, gate.NewLog(command.ErrOrStderr(), slog.LevelWarn))
+			found, err := check(command.Context(), file, online)
 			if err != nil {
 				return err
 			}
@@ -46,15 +51,17 @@ metadata lacks something, or that it refuses the gate's credentials.`,
 
 // findings is the result of check.
 type findings struct {
-	file   string
-	cfg    *config.Config
-	faults config.Faults
-	online error // the error of the checks of --online
+	file        string
+	cfg         *config.Config
+	faults      config.Faults
+	warnings    config.Faults
+	notEnforced []string
+	online      error // the error of the checks of --online
 }
 
 // check reads the configuration in file and everything that it names. The error says why file could
 // not be read.
-func check(ctx context.Context, file string, online bool, log *slog.Logger) (*findings, error) {
+func check(ctx context.Context, file string, online bool) (*findings, error) {
 	text, dir, err := config.ReadText(file)
 	if err != nil {
 		return nil, withCode(exitConfiguration, err)
@@ -69,7 +76,8 @@ func check(ctx context.Context, file string, online bool, log *slog.Logger) (*fi
 	if !valid { // no state can be built
 		return found, nil
 	}
-	s, err := gate.Load(found.cfg, log, nil)
+	found.warnings, found.notEnforced = configcheck.Warnings(found.cfg, time.Now()), configcheck.NotEnforced(found.cfg)
+	s, err := gate.Load(found.cfg, slog.New(configcheck.NewWarningLog(&found.warnings)), nil)
 	if err != nil {
 		found.faults = configcheck.Add(found.faults, found.cfg, err)
 		return found, nil
@@ -83,17 +91,38 @@ func check(ctx context.Context, file string, online bool, log *slog.Logger) (*fi
 
 // print writes the findings as text, and returns the error for the exit code.
 func (f *findings) print(stdout, stderr io.Writer) error {
+	for _, w := range f.warnings {
+		fmt.Fprintln(stderr, "warning: "+w.Error())
+	}
 	switch {
 	case len(f.faults) > 0:
 		fmt.Fprintln(stderr, f.faults.Err())
-		fmt.Fprintln(stderr, count(len(f.faults), "fault"))
+		fmt.Fprintln(stderr, f.counts())
 		return withCode(exitConfiguration, errReported)
 	case f.online != nil:
 		return f.online
 	}
+	for _, check := range f.notEnforced {
+		fmt.Fprintln(stdout, "not enforced: "+check)
+	}
+	if len(f.warnings) > 0 {
+		fmt.Fprintln(stderr, f.counts())
+	}
 	_, err := fmt.Fprintf(stdout, "%s is valid: %d APIs, %d partners, %d authorization servers\n",
 		f.file, len(f.cfg.APIs), len(f.cfg.Partners.List), len(f.cfg.AuthorizationServers))
 	return err
+}
+
+// counts returns the numbers of faults and warnings in words, without a number of 0.
+func (f *findings) counts() string {
+	var parts []string
+	if n := len(f.faults); n > 0 {
+		parts = append(parts, count(n, "fault"))
+	}
+	if n := len(f.warnings); n > 0 {
+		parts = append(parts, count(n, "warning"))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // count returns n with noun in the singular or the plural: "1 fault", "2 faults".

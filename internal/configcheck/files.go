@@ -51,7 +51,7 @@ func checkFile(named config.NamedFile) error {
 	case certificates:
 		_, err = pemfile.ParseCertificates(named.File, content)
 	case chain:
-		err = pemfile.CheckChain(named.File, content)
+		_, err = pemfile.ParseChain(named.File, content)
 	case privateKey:
 		_, err = pemfile.ParseKey(named.File, content)
 	case keySet:

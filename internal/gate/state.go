@@ -98,7 +98,6 @@ func Load(cfg *config.Config, log *slog.Logger, own *LocalIssuer) (*state, error
 	if err != nil {
 		return nil, err
 	}
-	s.exportExpiry(in)
 	s.warnInsecure(in)
 	return s, nil
 }

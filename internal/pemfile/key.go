@@ -91,7 +91,7 @@ func ReadKeyPair[File ~string](chain, key File) (tls.Certificate, error) {
 
 // ParseKeyPair is [ReadKeyPair] for contents that were read already.
 func ParseKeyPair[File ~string](chain File, chainText []byte, key File, keyText []byte) (tls.Certificate, error) {
-	if err := CheckChain(string(chain), chainText); err != nil {
+	if _, err := ParseChain(string(chain), chainText); err != nil {
 		return tls.Certificate{}, err
 	}
 	if _, err := ParseKey(string(key), keyText); err != nil {
@@ -104,27 +104,37 @@ func ParseKeyPair[File ~string](chain File, chainText []byte, key File, keyText 
 	return pair, nil
 }
 
-// CheckChain returns an error unless text has at least one certificate and all certificates parse.
-// Private keys are allowed, because a file may hold both the chain and the key.
-func CheckChain(name string, text []byte) error {
+// ReadChain returns the certificates in a file, leaf first, and allows private keys among them.
+func ReadChain(file string) ([]Certificate, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	return ParseChain(file, text)
+}
+
+// ParseChain is [ReadChain] for content that was read already, without a certificate an error. name is
+// the file name for errors.
+func ParseChain(name string, text []byte) ([]Certificate, error) {
 	blocks, err := Blocks(name, text)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	found := false
+	var chain []Certificate
 	for _, b := range blocks {
 		switch {
 		case b.Type == certificateType:
-			if _, err := parseCertificate(b); err != nil {
-				return err
+			c, err := parseCertificate(b)
+			if err != nil {
+				return nil, err
 			}
-			found = true
+			chain = append(chain, c)
 		case !isKey(b.Type) && b.Type != "EC PARAMETERS":
-			return fmt.Errorf("%s: want certificates, found a block of type %q", b.Position, b.Type)
+			return nil, fmt.Errorf("%s: want certificates, found a block of type %q", b.Position, b.Type)
 		}
 	}
-	if !found {
-		return missing(name, errNoCertificate)
+	if len(chain) == 0 {
+		return nil, missing(name, errNoCertificate)
 	}
-	return nil
+	return chain, nil
 }

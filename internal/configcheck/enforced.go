@@ -1,0 +1,61 @@
+package configcheck
+
+import (
+	"fmt"
+
+	"github.com/tallygate/tallygate/config"
+)
+
+// NotEnforced returns what the gate could check and, by cfg, does not. None of it is a fault: these are
+// the defaults that an operator should know of.
+func NotEnforced(cfg *config.Config) []string {
+	var open []string
+	add := func(format string, args ...any) { open = append(open, fmt.Sprintf(format, args...)) }
+	if len(cfg.Listener.ClientCertificates.Revocation.Lists) == 0 {
+		add("revocation of client certificates: listener.client_certificates.revocation has no lists")
+	}
+	for i := range cfg.AuthorizationServers {
+		s := &cfg.AuthorizationServers[i]
+		if own := cfg.Issuer != nil && cfg.Issuer.Issuer == s.Issuer; s.TakesJWT() && !s.AlsoIntrospect && !own {
+			add("revocation of JWTs of authorization server %s before they expire: also_introspect is off", s.Name)
+		}
+	}
+	free, routes := 0, 0
+	for i := range cfg.APIs {
+		for j := range cfg.APIs[i].Routes {
+			routes++
+			if len(cfg.APIs[i].Routes[j].Scopes) == 0 {
+				free++
+			}
+		}
+	}
+	if free > 0 {
+		add("scopes: %d of %d routes need no scope", free, routes)
+	}
+	pinless, unlimited, applications := countApplications(cfg)
+	if pinless > 0 {
+		add("registered certificates: %d of %d applications accept every certificate of their partner", pinless, applications)
+	}
+	if unlimited > 0 {
+		add("rates: %d of %d applications have no rate_limit", unlimited, applications)
+	}
+	return open
+}
+
+// countApplications counts the applications without a registered certificate, without a rate limit, and
+// all of them.
+func countApplications(cfg *config.Config) (pinless, unlimited, all int) {
+	for i := range cfg.Partners.List {
+		for j := range cfg.Partners.List[i].Applications {
+			a := &cfg.Partners.List[i].Applications[j]
+			all++
+			if a.Certificate.MatchesAny() && a.Authentication == config.TLSClientAuth {
+				pinless++
+			}
+			if a.RateLimit == nil {
+				unlimited++
+			}
+		}
+	}
+	return pinless, unlimited, all
+}
