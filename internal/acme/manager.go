@@ -42,7 +42,7 @@ type Manager struct {
 
 	settings atomic.Pointer[managerSettings]
 	changed  chan struct{} // signals new settings to Run
-	complete atomic.Bool   // each domain has had a certificate, see Ready
+	complete atomic.Bool   // true once each domain has had a certificate, see Ready
 
 	cache  *certmagic.Cache // set before client
 	client atomic.Pointer[certmagic.Config]
@@ -78,7 +78,7 @@ func (a *Manager) Configure(settings *config.ACME, roots *x509.CertPool) {
 	a.settings.Store(&managerSettings{settings, roots})
 	select {
 	case a.changed <- struct{}{}:
-	default: // a signal is pending
+	default: // an earlier signal is still pending
 	}
 }
 

@@ -37,7 +37,7 @@ func (a *Manager) newClient(settings *managerSettings, storage certmagic.Storage
 		// certmagic would otherwise write challenges to the storage, and answer challenges of other
 		// processes.
 		DisableDistributedSolvers: true,
-		HTTPProxy:                 func(*http.Request) (*url.URL, error) { return nil, nil }, // overrides HTTPS_PROXY
+		HTTPProxy:                 func(*http.Request) (*url.URL, error) { return nil, nil }, // no proxy, even if HTTPS_PROXY is set
 		Logger:                    a.zap,
 	})}
 	return client

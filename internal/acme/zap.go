@@ -70,7 +70,7 @@ func attributes(fields []zapcore.Field) []slog.Attr {
 	for _, key := range slices.Sorted(maps.Keys(encoder.Fields)) {
 		value := encoder.Fields[key]
 		if d, ok := value.(time.Duration); ok {
-			value = d.String() // the form of durations in our log
+			value = d.String() // durations in our log have this form
 		}
 		attributes = append(attributes, slog.Any(key, value))
 	}

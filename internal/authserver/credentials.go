@@ -82,6 +82,6 @@ func (c *clientCertificate) load() error {
 // getCertificate returns the pair even if the server's list of acceptable authorities does not include
 // the issuer of the certificate: the configuration demands that the gate presents this certificate.
 func (c *clientCertificate) getCertificate(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-	_ = c.load() // on an error, the last good pair is used
+	_ = c.load() // if load fails, the last good pair is used
 	return c.lastGood.Load(), nil
 }

@@ -13,7 +13,7 @@ var Version string
 type Info struct {
 	Version  string `json:"version"`
 	Revision string `json:"revision"`
-	Modified bool   `json:"modified"` // the work tree differed from the revision
+	Modified bool   `json:"modified"` // the work tree had changes that are not in the revision
 	Go       string `json:"go"`
 }
 

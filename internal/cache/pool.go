@@ -26,7 +26,7 @@ const (
 
 // A Pool is the memory that caches share. It is safe for concurrent use.
 type Pool struct {
-	perShard atomic.Int64 // bytes of each shard
+	perShard atomic.Int64 // maximum number of bytes in each shard
 	shards   [shards]shard
 }
 
@@ -96,7 +96,7 @@ func (p *Pool) Shrink() bool {
 type shard struct {
 	mu           sync.RWMutex
 	bytes        int64
-	bytesByOwner map[string]int64 // an owner without entries is absent
+	bytesByOwner map[string]int64 // has no entry for an owner without cache entries
 	queues       map[queueKey]*queue
 }
 

@@ -22,7 +22,7 @@ const (
 // Attribute is an AttributeTypeAndValue, RFC 5280 section 4.1.2.4. The slices alias the DER that
 // the attribute was read from, except for the text of a BMPString.
 type Attribute struct {
-	OID  []byte // contents octets of the type
+	OID  []byte // DER contents octets of the type's object identifier
 	Text []byte // the value in UTF-8, if it is of a string type and obeys the rules of that type
 	DER  []byte // the whole DER of any other value; nil if Text is the value
 }

@@ -30,7 +30,7 @@ type rdn []attribute
 // attribute is a type and a value, which is in text or in der. The string type of the text is not kept,
 // because the same text in two string types is the same name.
 type attribute struct {
-	oid  string // contents octets of the type's object identifier
+	oid  string // DER contents octets of the type's object identifier
 	text string // the value of a string type, never empty; "" for another type
 	der  string // the whole DER of a value of any other type
 }
@@ -65,7 +65,7 @@ func typeName(oid string) string {
 	}
 	var id x509.OID
 	if err := id.UnmarshalBinary([]byte(oid)); err != nil {
-		return "?" // a malformed type in a certificate
+		return "?" // the type in the certificate is malformed
 	}
 	return id.String()
 }

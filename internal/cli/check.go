@@ -73,7 +73,7 @@ func check(ctx context.Context, file string, online bool) (*findings, error) {
 	}
 	valid := err == nil
 	found.faults = append(found.faults, configcheck.Files(found.cfg)...)
-	if !valid { // no state can be built
+	if !valid { // no state can be built from an invalid configuration
 		return found, nil
 	}
 	found.warnings, found.notEnforced = configcheck.Warnings(found.cfg, time.Now()), configcheck.NotEnforced(found.cfg)

@@ -25,7 +25,7 @@ const probeTimeout = 3 * time.Second
 
 // A prober calls the admin listener of a running gate.
 type prober struct {
-	config, address string // address takes precedence over the configuration in config
+	config, address string // address takes precedence over the address in the configuration file config
 }
 
 func (p *prober) flags(command *cobra.Command) {

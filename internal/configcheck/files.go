@@ -70,8 +70,8 @@ func checkFile(named config.NamedFile) error {
 type content int
 
 const (
-	other        content = iota // a secret, or revocation lists
-	authorities                 // PEM certificates, all of authorities
+	other        content = iota // any content that is not empty, such as a secret or a revocation list
+	authorities                 // PEM certificates, all of them certificates of authorities
 	certificates                // PEM certificates
 	chain                       // PEM certificates that a private key may follow
 	privateKey

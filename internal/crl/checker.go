@@ -18,7 +18,7 @@ import (
 
 // A Checker has the revocation lists of a configuration. It is safe for concurrent use.
 type Checker struct {
-	acceptUnknown bool // when_stale: accept
+	acceptUnknown bool // true for the setting when_stale: accept
 	interval      time.Duration
 	authorities   []*x509.Certificate // authorities whose lists are accepted
 	exempt        map[signer]bool     // authorities without lists, whose certificates are not checked
@@ -71,7 +71,7 @@ func Load(settings *config.Revocation, anchors []*x509.Certificate, options Opti
 			c.sources = append(c.sources, s)
 			continue
 		}
-		if s == nil || !c.canReuse(s) && !c.acceptUnknown { // dropForeign explains why
+		if s == nil || !c.canReuse(s) && !c.acceptUnknown { // see dropForeign for the reason
 			s = &source{RevocationList: setting}
 			c.added = append(c.added, s)
 		}

@@ -48,7 +48,7 @@ func cutEntries(der []byte) (*sections, error) {
 		return nil, errMalformed
 	}
 	if body.PeekASN1Tag(asn1.SEQUENCE) || len(before)+len(body)+len(whole) > maxHeader {
-		return nil, errMalformed // crypto/x509 would parse a second sequence of entries
+		return nil, errMalformed // an error, because crypto/x509 would parse a second sequence of entries
 	}
 	var b cryptobyte.Builder
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
@@ -76,7 +76,7 @@ func serials(entries cryptobyte.String, limit int) (map[serial]struct{}, error) 
 		var entry, extensions cryptobyte.String
 		var number []byte
 		if !entries.ReadASN1(&entry, asn1.SEQUENCE) || !entry.ReadASN1Integer(&number) || !skipTime(&entry) {
-			return nil, errMalformed // a negative serial number is malformed too
+			return nil, errMalformed // a negative serial number is malformed, too
 		}
 		var s serial
 		if len(number) > len(s) {

@@ -24,17 +24,17 @@ type list struct {
 	issuer           string   // the name of the signer, as text
 	number           *big.Int // the CRL number; nil if the list has no CRL number
 	issued, next     time.Time
-	users, authority bool     // the list covers leaves; the list covers authorities
+	users, authority bool     // users: the list covers leaves; authority: the list covers authorities
 	points           []string // the URIs of the list's distribution point, sorted; nil for a list of all certificates
 	revoked          map[serial]struct{}
-	sum              [sha256.Size]byte // SHA-256 of the DER
+	sum              [sha256.Size]byte // SHA-256 of the DER of the list
 }
 
 // The supported extensions.
 var (
 	oidDelta        = encodingasn1.ObjectIdentifier{2, 5, 29, 27} // RFC 5280 section 5.2.4
 	oidDistribution = encodingasn1.ObjectIdentifier{2, 5, 29, 28} // section 5.2.5
-	oidReason       = []byte{0x55, 0x1d, 0x15}                    // 2.5.29.21, section 5.3.1, encoded
+	oidReason       = []byte{0x55, 0x1d, 0x15}                    // DER contents octets of 2.5.29.21, section 5.3.1
 )
 
 var (
@@ -104,7 +104,7 @@ func parseList(der []byte, authorities []*x509.Certificate, limit int) (*list, e
 	switch {
 	case l.next.IsZero():
 		return nil, errNoNext
-	case l.issued.After(time.Now().Add(maxClockSkew)): // after a list from the future, rejectRollback would refuse all others
+	case l.issued.After(time.Now().Add(maxClockSkew)): // after a list from the future, rejectRollback would refuse all later lists
 		return nil, errFuture
 	}
 	if err := l.scope(head); err != nil {
@@ -181,7 +181,7 @@ func (l *list) issuingDistributionPoint(value []byte) error {
 			return errMalformed
 		}
 		set := member[0] != 0
-		switch tag { //nolint:exhaustive // the tags of this type
+		switch tag { //nolint:exhaustive // the cases are the tags of IssuingDistributionPoint
 		case asn1.Tag(1).ContextSpecific():
 			l.authority = l.authority && !set // the member is onlyContainsUserCerts
 		case asn1.Tag(2).ContextSpecific():

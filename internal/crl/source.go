@@ -18,7 +18,7 @@ import (
 // fetches.
 type source struct {
 	config.RevocationList
-	current atomic.Pointer[index] // nil until the first success
+	current atomic.Pointer[index] // nil until lists have been read once
 
 	mu       sync.Mutex
 	etag     string

@@ -16,7 +16,7 @@ import (
 // A tour holds the clients of the demo's partners, and northwind's token.
 type tour struct {
 	*demo
-	clients map[string]*tokenclient.Client // by partner; the client of "" sends no certificate
+	clients map[string]*tokenclient.Client // the key is a partner; the client for "" sends no certificate
 	ledger  string                         // northwind's token
 }
 
@@ -60,7 +60,7 @@ type call struct {
 	method, path string
 	header       http.Header
 	status       int
-	reason       string // expected reason of the refusal; "": granted
+	reason       string // expected reason of the refusal; "": the request is granted
 }
 
 // play sends c with northwind's token, prints it and checks the result. A refused request must not

@@ -25,7 +25,7 @@ var demoConfig string
 // A demo is a running gate with an issuer and an API.
 type demo struct {
 	dir       string
-	addresses map[string]string // by name: partners, issuer, admin, api
+	addresses map[string]string // the keys are partners, issuer, admin and api
 	api       *legacyAPI
 	out       *printer
 }

@@ -30,7 +30,7 @@ func WriteTokenText(w io.Writer, e issuer.Explanation) error {
 			return err
 		}
 		b.WriteString("input of the rules:\n")
-		for line := range strings.Lines(string(text)) { // JSON has escaped all other line breaks
+		for line := range strings.Lines(string(text)) { // only the line breaks of the indentation, because JSON escapes all others
 			b.WriteString(Printable(strings.TrimSuffix(line, "\n")) + "\n")
 		}
 	}

@@ -18,12 +18,12 @@ import (
 // scopes and the confirmation. A nil Mapping stands for the claim names of RFC 9068 and RFC 8705. A
 // Mapping is immutable and safe for concurrent use.
 type Mapping struct {
-	client, audience, scope []string // tried in order
+	client, audience, scope []string // names of claims, in the order in which they are tried
 	subject                 string
 	scopePrefix             string
 	roles                   string // "": roles are not read
 	rolesOfApplications     bool   // roles are scopes only in a token without scopes
-	ext                     bool   // the member cnf of the claim ext is read
+	ext                     bool   // the confirmation may be in the member cnf of the claim ext
 }
 
 // NewMapping returns the mapping of the server that settings describes.

@@ -18,7 +18,7 @@ import (
 // NewTransport returns a transport that trusts roots, or the system's anchors if roots is nil.
 func NewTransport(roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
-		Proxy:                  nil, // overrides HTTPS_PROXY
+		Proxy:                  nil, // no proxy, even if HTTPS_PROXY is set
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
 		TLSHandshakeTimeout:    5 * time.Second,
 		MaxResponseHeaderBytes: 64 << 10,

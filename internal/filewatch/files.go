@@ -36,7 +36,7 @@ func (c Digest) Number() (n float64) {
 type FileState struct {
 	Digest          Digest
 	about           os.FileInfo // nil: the file did not exist
-	EndsWithNewline bool        // the last byte is a line break
+	EndsWithNewline bool        // the last byte of the file is a line break
 }
 
 // Stat reads file if it is a regular file. It does not open a pipe, because a pipe without a writer

@@ -54,14 +54,14 @@ func (w *Watcher) filterEvents() {
 			if !moved && !written {
 				continue
 			}
-		case _, ok := <-w.watcher.Errors: // events were lost
+		case _, ok := <-w.watcher.Errors: // an error means that notifications were lost
 			if !ok {
 				return
 			}
 		}
 		select {
 		case w.Changed <- struct{}{}:
-		default: // a notification is pending
+		default: // an earlier notification is still pending
 		}
 	}
 }

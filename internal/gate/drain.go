@@ -15,10 +15,10 @@ import (
 // A drain is the state of a gate that leaves service. First the gate is not ready, then it closes
 // connections after responses, then it closes its listeners.
 type drain struct {
-	draining           chan struct{} // closed when draining begins
-	closeAfterResponse atomic.Bool   // each response closes its connection (GOAWAY over HTTP/2)
+	draining           chan struct{} // closed when the drain begins
+	closeAfterResponse atomic.Bool   // true: each response closes its connection (GOAWAY over HTTP/2)
 	delayElapsed       atomic.Bool   // drain.delay is over
-	listenersClosing   chan struct{} // closed when no new connection is accepted
+	listenersClosing   chan struct{} // closed when the listeners accept no more connections
 }
 
 // ErrInterrupted is the cause of a context that ended because of SIGINT.
@@ -117,7 +117,7 @@ func (g *Gate) endConnections(h http.Handler) http.Handler {
 // is for long transfers.
 func (g *Gate) shutdown(timeout time.Duration) error {
 	close(g.listenersClosing)
-	g.closeAfterResponse.Store(true) // after SIGINT, no delay sets closeAfterResponse
+	g.closeAfterResponse.Store(true) // needed after SIGINT, when there is no delay that sets it
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	ending := time.AfterFunc(timeout/2, g.streams.End)

@@ -103,8 +103,8 @@ func (g *Gate) logPanic(listener string, remote net.Addr, p *httpserver.PanicErr
 	g.log.Error("panic", "listener", listener, "remote", remote.String(), "cause", p.Error(), "stack", p.Stack)
 }
 
-// newConnLimiter returns the connection limiter of the listener with this name, without its
-// net.Listener.
+// newConnLimiter returns the connection limiter of the listener with this name. [httpserver.Server.Listen]
+// sets the net.Listener of the limiter.
 func (g *Gate) newConnLimiter(name string, limits config.Limits) *httpserver.ConnLimiter {
 	labels := prometheus.Labels{"listener": name}
 	d := &httpserver.ConnLimiter{

@@ -28,7 +28,7 @@ var unusable = []struct{ begins, advice string }{
 // reports whether the certificate was the cause.
 func (g *Gate) logUnusableCertificate(listener string, remote net.Addr, fault error) bool {
 	var denied *access.Denial
-	if errors.As(fault, &denied) { // true with on_failure: handshake
+	if errors.As(fault, &denied) { // the gate's own check refused, which happens with on_failure: handshake
 		if n := g.certificates.Add(denied.Reason.String(), time.Now()); n > 0 {
 			g.warnOfCertificate(listener, remote, n, denied.Error(), "the certificate is refused as on a request; see the reason")
 		}
@@ -45,7 +45,7 @@ func (g *Gate) logUnusableCertificate(listener string, remote net.Addr, fault er
 		if !strings.HasPrefix(text, u.begins) {
 			continue
 		}
-		cause, _, _ := strings.Cut(text, `"`) // the quoted part comes from the client
+		cause, _, _ := strings.Cut(text, `"`) // the text in quotation marks comes from the client
 		if n := g.certificates.Add(cause, time.Now()); n > 0 {
 			g.warnOfCertificate(listener, remote, n, text, u.advice)
 		}

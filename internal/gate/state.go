@@ -45,7 +45,7 @@ type buildOptions struct {
 	acme    *acme.Manager      // provides certificates that are not in files; nil for a command that does not serve
 	streams *proxy.Streams     // nil for a command that does not serve
 	pool    *reuse.Pool        // objects to share with other states; nil: nothing is shared
-	closing func() bool        // reports whether responses must close their connections; nil: never
+	closing func() bool        // reports whether responses must close their connections; nil: no response must
 	own     *LocalIssuer       // the running issuer of another process; nil: the state's own issuer
 }
 
@@ -71,10 +71,10 @@ func buildState(cfg *config.Config, from buildOptions) (*state, error) {
 		s.table = policy.New(cfg, policy.Certificates{Anchors: s.Trust.Anchors(), Registered: registered})
 		noIssuer = s.makeIssuer(from)
 	}
-	if noIssuer == nil { // the error of makeIssuer already includes this fault
+	if noIssuer == nil { // with an error of makeIssuer, the same fault is in that error already
 		noIssuer = noRegistered
 	}
-	if cfg.Issuer == nil || s.Issuer != nil { // without an issuer after a fault, the validator would report the same fault again
+	if cfg.Issuer == nil || s.Issuer != nil { // if the issuer could not be built, the validator would report the same fault again
 		noValidator = s.makeValidator(from)
 	}
 	s.directory, noDirectory = acme.LoadDirectoryTrust(cfg.Listener.Certificate.ACME)

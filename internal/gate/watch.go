@@ -128,7 +128,7 @@ func (g *Gate) watchLoop(ctx context.Context) error {
 		select {
 		case <-g.listenersClosing:
 		case <-g.reloadRequests:
-			g.reloads.fault = "" // so that the result is logged even if it equals the previous result
+			g.reloads.fault = "" // empty, so that the next result is logged even if it is the same fault
 			reload()
 		case <-w.Changed:
 			if look == nil {

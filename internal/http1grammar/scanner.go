@@ -52,10 +52,10 @@ const (
 	fieldValue
 	fieldLF
 	headLF
-	counted // in a body with a Content-Length
+	counted // the next byte belongs to a body with a Content-Length
 	sizeStart
 	size
-	extensionSpace // after a size or an extension
+	extensionSpace // white space after a chunk size or an extension
 	extensionNameStart
 	extensionName
 	extensionNameSpace
@@ -63,7 +63,7 @@ const (
 	extensionToken
 	extensionQuoted
 	extensionEscaped
-	extensionEnd // after a quoted string
+	extensionEnd // the byte after a quoted string
 	sizeLF
 	chunk
 	chunkCR
@@ -75,7 +75,7 @@ const (
 // safe for concurrent use.
 type Scanner struct {
 	state   state
-	trailer bool  // the fields are in the trailer
+	trailer bool  // true while the fields of the trailer are read
 	empty   uint8 // number of empty lines before the request line
 	matched uint8 // number of bytes that match the version or "chunked"
 	minor   byte  // the last digit of the version
@@ -86,8 +86,8 @@ type Scanner struct {
 	field field
 	place place
 
-	hosts    bool // the header has a Host
-	measured bool // the header has a Content-Length
+	hosts    bool // the header has had a Host
+	measured bool // the header has had a Content-Length
 	chunked  bool
 	left     uint64 // the bytes that remain of the body or of the chunk
 }

@@ -34,8 +34,8 @@ type phase uint8
 const (
 	reading   phase = iota // bytes of a request
 	answering              // no bytes: the request has been read, and net/http reads only to notice that the client leaves
-	switched               // the bytes after an upgrade, unchecked
-	breaking               // the rest of a malformed body
+	switched               // the bytes after an upgrade, which are not checked
+	breaking               // breakage in place of the rest of a malformed body
 	refused
 )
 

@@ -17,7 +17,7 @@ var ErrHandshakeTooLong = errors.New("the client sent more than 96 KiB before it
 // maxHandshakeBytes.
 type handshakeConn struct {
 	net.Conn
-	left int // bytes that may still be read, or noLimit
+	left int // number of bytes that may still be read, or noLimit
 }
 
 const noLimit = -1

@@ -76,7 +76,7 @@ func NewHTTP2(over1 *http.Server, limits config.Limits, short func() bool) *http
 	}
 	s.Handler = &w
 	if err := http2.ConfigureServer(s, new(http2.Server)); err != nil { //nolint:staticcheck // deprecated in favour of the HTTP/2 of net/http, which depends on the Go release
-		panic(err) // errors come only from TLS settings, and s has none
+		panic(err) // ConfigureServer fails only because of TLS settings, and s has no TLS settings
 	}
 	return s
 }
@@ -91,7 +91,7 @@ func readableHeader(limit int) int { return limit + min(limit, 64<<10) }
 // (RFC 9113 section 8.1.1).
 type wellFormedHandler struct {
 	handler      http.Handler
-	limit        int           // the bound of a header list, in bytes
+	limit        int           // maximum size of a header list in bytes
 	writeTimeout time.Duration // bounds each response of the handler; 0: the handler sets deadlines
 	endTimeout   time.Duration // bounds the wait for the end of an empty body
 	short        func() bool   // reports whether memory is short
@@ -156,7 +156,7 @@ func contentLengthAgrees(r *http.Request) bool {
 	if len(values) != 1 {
 		return false
 	}
-	length, err := strconv.ParseUint(values[0], 10, 63)   // accepts digits only
+	length, err := strconv.ParseUint(values[0], 10, 63)   // ParseUint accepts only digits
 	return err == nil && int64(length) == r.ContentLength // ContentLength is 0 if the header ends the stream
 }
 

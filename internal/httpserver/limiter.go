@@ -19,14 +19,14 @@ import (
 type ConnLimiter struct {
 	net.Listener
 	Max, MaxPerAddress int
-	LowMemory          func() bool // reports whether memory is short; nil: never
+	LowMemory          func() bool // reports whether memory is short; nil: memory is never short
 	Refused            *prometheus.CounterVec
 	Log                *slog.Logger
 
 	mu       sync.Mutex
 	open     int
 	each     map[netip.Prefix]int // the number of open connections for each client prefix
-	refusals logsample.Sampler    // samples the log of refused connections
+	refusals logsample.Sampler    // samples the log lines about refused connections
 }
 
 // The names of the limits in the metric and the log.

@@ -67,7 +67,7 @@ func (a *storedAnswer) writeTo(w io.Writer) error {
 		StatusCode: a.status, ProtoMajor: 1, ProtoMinor: 1, Header: a.header,
 		Body: io.NopCloser(&a.body), ContentLength: int64(a.body.Len()), Close: true,
 	}
-	var whole bytes.Buffer // sent with a single write
+	var whole bytes.Buffer // the whole response is sent with a single write
 	if err := answer.Write(&whole); err != nil {
 		return err
 	}

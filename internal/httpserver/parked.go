@@ -22,8 +22,8 @@ const ParkAfter = 5 * time.Second
 // parkedConns holds idle HTTP/1.1 connections outside net/http. It is safe for concurrent use.
 type parkedConns struct {
 	fast        *fastpath.Server // serves plain requests; nil: net/http serves all requests
-	first, idle time.Duration    // how long a connection may be idle: before its first request, and later
-	parkAfter   time.Duration    // how long net/http keeps a connection without a request
+	first, idle time.Duration    // how long a connection may be idle; first applies before its first request
+	parkAfter   time.Duration    // how long net/http keeps an idle connection
 	handOff     func(net.Conn)   // delivers a connection with data to net/http
 	refuse      MalformedHandler // answers malformed requests
 
@@ -180,7 +180,7 @@ func (s *parkableConn) SetReadDeadline(t time.Time) error {
 		if soon := time.Now().Add(s.parked.parkAfter); t.IsZero() || soon.Before(t) {
 			t = soon
 		}
-	case connWaiting: // the first bytes are read
+	case connWaiting: // net/http has read the first bytes
 		s.state = connBusy
 	case connBusy, connParking, connParked:
 	}

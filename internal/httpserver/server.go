@@ -30,7 +30,7 @@ type Server struct {
 	TLS              *mtls.Listener                     // nil: no TLS
 	ProxyProtocol    func() *config.ProxyProtocol       // returns the present settings; nil: no PROXY protocol
 	HandshakeTimeout time.Duration                      // bounds a TLS handshake
-	HandshakeFailed  func(remote net.Addr, fault error) // is called for each failed handshake
+	HandshakeFailed  func(remote net.Addr, fault error) // called for each failed handshake
 	RefuseMalformed  MalformedHandler                   // answers malformed HTTP/1.x requests
 	Active           *atomic.Int64                      // concurrent requests; nil: cutting off a request is not an error
 	Closing          <-chan struct{}                    // closed when the listener accepts no more connections

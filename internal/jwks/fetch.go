@@ -21,7 +21,7 @@ import (
 // uses its ETag. A [Source] that accepts other algorithms reads its keys from the same document.
 type fetchedDocument struct {
 	url      string
-	etag     string // "" when absent
+	etag     string // the ETag of the response; "" when absent
 	document []byte
 }
 

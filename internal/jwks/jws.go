@@ -31,7 +31,7 @@ type JWS struct {
 	JWK jsontext.Value
 
 	signed    string // the signing input, RFC 7515 section 5.2
-	signature string // base64url
+	signature string // the signature in base64url
 }
 
 // header holds the members of the JOSE header that the gate reads, RFC 7515 section 4.1. Members

@@ -43,15 +43,15 @@ const (
 // A Fingerprint identifies a key together with its kid and its algorithms.
 type Fingerprint [sha256.Size]byte
 
-// A Set is the usable public keys of an authorization server at one moment. It is immutable.
+// A Set holds the usable public keys of an authorization server at one moment. It is immutable.
 type Set struct {
 	keys            []*key
 	byID            map[string][]*key // keys with a kid
 	withoutID       []*key            // keys without a kid
 	fingerprints    map[Fingerprint]bool
 	leftOut         leftOut
-	described       string    // the keys of the set and the keys that are left out, for the log
-	fetchedAt       time.Time // when the fetch began
+	described       string    // text for the log: the keys of the set, and the keys that are left out
+	fetchedAt       time.Time // time at which the fetch began
 	fetchedDocument           // zero unless the set comes from a URL
 }
 
@@ -143,7 +143,7 @@ func parseKey(document jsontext.Value, algorithms []config.Algorithm) (k *key, i
 		return nil, id, err
 	}
 	for _, a := range algorithmsFor(k.public) {
-		// A key with alg is used with that algorithm alone, RFC 8725 section 3.1.
+		// If a key has an alg, the key is used only with that algorithm (RFC 8725 section 3.1).
 		if Accepts(algorithms, a) && (members.ALG == "" || isAlgorithm(config.Algorithm(members.ALG.String()), a)) {
 			k.algorithms = append(k.algorithms, a)
 		}

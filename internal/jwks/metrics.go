@@ -17,8 +17,8 @@ type Metrics struct {
 // sourceMetrics are the series of one authorization server's key set.
 type sourceMetrics struct {
 	lastSuccess, keys            prometheus.Gauge
-	succeeded, failed            prometheus.Counter // fetches
-	refreshed, shared, throttled prometheus.Counter // tokens with an unknown kid
+	succeeded, failed            prometheus.Counter // count fetches
+	refreshed, shared, throttled prometheus.Counter // count tokens with an unknown kid
 }
 
 // NewMetrics returns metrics registered with registerer, which may be nil.

@@ -10,7 +10,7 @@ import (
 // succeeds. Requests that arrive during a refresh share its result.
 type refreshRequests struct {
 	coolDown time.Duration
-	signal   chan struct{} // capacity 1
+	signal   chan struct{} // wakes Run; its capacity is 1
 
 	mu          sync.Mutex
 	running     bool            // Source.Run is running
@@ -21,8 +21,8 @@ type refreshRequests struct {
 
 // A pendingRefresh is a refresh that requests may wait for.
 type pendingRefresh struct {
-	done chan struct{} // closed at the end
-	err  error         // valid after done
+	done chan struct{} // closed when the refresh has ended
+	err  error         // the result; valid once done is closed
 }
 
 // setRunning records whether Source.Run is running. When Run ends, a pending refresh ends without a

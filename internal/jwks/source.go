@@ -37,7 +37,7 @@ type Options struct {
 // A Source holds the key set of one authorization server. It refreshes the key set on schedule,
 // and when a token names an unknown key. It is safe for concurrent use.
 type Source struct {
-	server     string // configured name
+	server     string // the name of the server in the configuration
 	settings   config.KeySet
 	algorithms []config.Algorithm
 	tenant     string // the tenant of Entra; "" for other servers
@@ -48,7 +48,7 @@ type Source struct {
 	current      atomic.Pointer[Set]     // the last good key set; nil before the first fetch or read
 	logged       atomic.Pointer[leftOut] // keys that the last log line listed as left out
 	localVersion atomic.Uint64           // version of the local key set in current
-	interval     atomic.Int64            // nanoseconds between two fetches
+	interval     atomic.Int64            // time between two fetches in nanoseconds
 	// reloadingLocal is held while a local key set is read.
 	reloadingLocal sync.Mutex
 	requests       refreshRequests
@@ -219,7 +219,7 @@ func (s *Source) schedule() refresh.Backoff { return refresh.Every(time.Duration
 func (s *Source) answerRequests(ctx context.Context) error {
 	current := s.requests.start()
 	err := s.refresh(ctx)
-	if err != nil && ctx.Err() != nil { // the context explains the error: the fetch was canceled
+	if err != nil && ctx.Err() != nil { // the fetch failed only because ctx was canceled
 		return err
 	}
 	s.requests.done(current, err)

@@ -37,7 +37,7 @@ func main() {
 type goPackage struct {
 	Dir      string
 	Standard bool
-	Root     string // GOROOT, for the standard library
+	Root     string // GOROOT, for packages of the standard library
 	Module   *struct{ Path, Version, Dir string }
 }
 

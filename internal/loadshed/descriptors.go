@@ -7,7 +7,7 @@ import "syscall"
 func FileLimit() int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return 1 << 30 // the system states no limit
+		return 1 << 30 // the system has no limit
 	}
 	return int(min(uint64(limit.Cur), 1<<30)) //nolint:unconvert // Cur is not unsigned on every system
 }

@@ -17,15 +17,15 @@ import (
 // A Shedder counts concurrent requests, measures memory and says when work must be refused. It is
 // safe for concurrent use.
 type Shedder struct {
-	Partners, Issuer atomic.Int64 // concurrent requests by listener
+	Partners, Issuer atomic.Int64 // number of concurrent requests at each listener
 
 	MaxRequests int          // upper bound of every configured limit; 0: no bound
 	MaxMemory   int64        // bytes; 0: no limit
 	FreeCaches  func() bool  // shrinks caches and reports whether it freed memory; nil: no caches
 	began       time.Time    // the times below are nanoseconds since began, because the wall clock may jump
-	measured    atomic.Int64 // when used was measured
+	measured    atomic.Int64 // time of the last measurement of used
 	used        atomic.Int64 // bytes in use
-	freed       atomic.Int64 // when free last ran
+	freed       atomic.Int64 // time of the last call of free
 	gcPercent   int          // the garbage collector's target percentage that PaceGC set last
 }
 
@@ -33,7 +33,7 @@ type Shedder struct {
 // requests.
 func New(registerer prometheus.Registerer, partners, issuer string) *Shedder {
 	s := &Shedder{began: time.Now()}
-	s.measured.Store(-int64(measureEvery)) // used has never been measured
+	s.measured.Store(-int64(measureEvery)) // the first use measures used
 	for name, active := range map[string]*atomic.Int64{partners: &s.Partners, issuer: &s.Issuer} {
 		registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "tallygate_requests_in_flight", Help: "Concurrent requests by listener; the issuer's mutual TLS alias counts as issuer.",

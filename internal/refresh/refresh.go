@@ -31,7 +31,7 @@ func (b Backoff) Delay(failures int) time.Duration {
 		// First<<16 is above any Max in use, so further doubling changes nothing.
 		delay = min(delay, b.First<<min(failures-1, 16))
 	}
-	return delay - rand.N(delay/10+1) //nolint:gosec // guessing the time of a fetch gains nothing
+	return delay - rand.N(delay/10+1) //nolint:gosec // the time of a fetch is not a secret
 }
 
 // Remaining returns the time until the next attempt if the last attempt was age ago and ended the given

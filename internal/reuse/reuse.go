@@ -36,7 +36,7 @@ type entry struct {
 // A Lease lists the values of a Pool that one configuration holds. It is safe for concurrent use.
 type Lease struct {
 	pool *Pool
-	held []*entry // guarded by the pool's mu
+	held []*entry // guarded by the mutex of the pool
 }
 
 // Lease returns a lease that holds nothing. The lease of a nil Pool shares nothing with other leases.

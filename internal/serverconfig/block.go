@@ -17,7 +17,7 @@ type block struct {
 	settings        config.AuthorizationServer
 	opaque          bool
 	endpointUnknown bool
-	notes           map[string][]string // comments by setting
+	notes           map[string][]string // the comments of each setting
 }
 
 // note adds a comment to a setting. The comment must hold no line break.

@@ -31,7 +31,7 @@ const (
 	boolTag  = "!!bool"
 	intTag   = "!!int"
 	floatTag = "!!float"
-	mergeTag = "!!merge" // the key <<
+	mergeTag = "!!merge" // the tag of the key <<
 )
 
 // hasTag reports whether n has an explicit type, such as !!binary.
@@ -72,7 +72,7 @@ func syntaxFault(file string, text []byte, err error) Fault {
 	line, column, message := 0, 1, err.Error()
 	if m := yamlError.FindStringSubmatch(message); m != nil {
 		message = m[2]
-		line, _ = strconv.Atoi(m[1]) // 0 if there is no line
+		line, _ = strconv.Atoi(m[1]) // 0 if the error has no line
 	}
 	if orderError.MatchString(message) {
 		line++

@@ -8,7 +8,7 @@ import (
 // The bounds of the search for a suggestion. With these bounds, a file with a hundred thousand wrong
 // names is refused as fast as any other file.
 const (
-	maxSuggestedLength = 64   // maximum length of either name in bytes, the length of the longest name in our configuration
+	maxSuggestedLength = 64   // maximum length of a name in bytes; our configuration has no longer name
 	MaxCandidates      = 1000 // maximum number of known names; with more names, DidYouMean suggests nothing
 )
 

@@ -47,7 +47,7 @@ type GeneralName struct {
 	Content string // the octets of the name in its encoded form
 }
 
-// SubjectAltNames adds a subjectAltName with names. The octets of each name are encoded
+// SubjectAltNames adds a subjectAltName extension that has names. The octets of each name are encoded
 // unchanged, whereas crypto/x509 would write URIs and addresses in its own form.
 func SubjectAltNames(names ...GeneralName) Option {
 	return func(c *x509.Certificate) {
@@ -149,7 +149,7 @@ func (p *Pair) Negative(issuer *Pair) *Pair {
 	signed := bytes.Clone(c.TBS.FullBytes)
 	number := must(asn1.Marshal(p.Cert.SerialNumber))
 	below := bytes.Clone(number)
-	below[2] = 0x9a // first content octet; its highest bit is the sign
+	below[2] = 0x9a // first content octet, whose highest bit makes the number negative
 	signed = bytes.Replace(signed, number, below, 1)
 	sum := sha256.Sum256(signed)
 	c.TBS = asn1.RawValue{FullBytes: signed}
@@ -163,8 +163,8 @@ func (p *Pair) Negative(issuer *Pair) *Pair {
 	return &Pair{Cert: cert, Key: p.Key, Intermediates: p.Intermediates}
 }
 
-// Certify returns the certificate that parent's key private signs for the key public, with the fields of
-// template.
+// Certify returns a certificate for the key public with the fields of template. It is signed with
+// private, the key of parent.
 func Certify(template, parent *x509.Certificate, public, private any) *x509.Certificate {
 	return must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, template, parent, public, private))))
 }
@@ -258,7 +258,7 @@ func sign(template *x509.Certificate, parent *Pair, options []Option) *Pair {
 	issuer, issuerKey := template, key
 	if parent != nil {
 		issuer, issuerKey = parent.Cert, parent.Key
-		if parent.Cert.CheckSignatureFrom(parent.Cert) != nil { // not a root
+		if parent.Cert.CheckSignatureFrom(parent.Cert) != nil { // parent is not a root
 			p.Intermediates = append([]*x509.Certificate{parent.Cert}, parent.Intermediates...)
 		}
 	}

@@ -20,7 +20,7 @@ import (
 type Signer struct {
 	Key       crypto.Signer
 	KeyID     string
-	Algorithm string // RFC 7518 name
+	Algorithm string // name of the algorithm in RFC 7518
 }
 
 // M is a JSON object.

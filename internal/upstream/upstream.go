@@ -100,7 +100,7 @@ func (from madeFrom) open(settings *tls.Config, log *slog.Logger) *Upstream {
 			// connection stays large, so that many slow clients do not stop the other streams on the
 			// connection.
 			MaxReceiveBufferPerStream: 256 << 10,
-			SendPingTimeout:           30 * time.Second, // notices a server that no longer responds; HTTP/1.1 has TCP keep-alives
+			SendPingTimeout:           30 * time.Second, // detects a server that no longer responds; for HTTP/1.1, TCP keep-alives do so
 			WriteByteTimeout:          30 * time.Second,
 		},
 		// The gate forwards bodies unchanged: it neither requests gzip nor inflates responses.

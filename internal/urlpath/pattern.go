@@ -18,7 +18,7 @@ type Pattern struct {
 // Segment is one segment of a [Pattern].
 type Segment struct {
 	Kind    SegmentKind
-	Literal string // decoded; empty unless Kind is Literal
+	Literal string // the decoded literal; empty unless Kind is Literal
 }
 
 // SegmentKind says what a [Segment] matches.
@@ -26,7 +26,7 @@ type SegmentKind uint8
 
 // The kinds of segment.
 const (
-	Literal   SegmentKind = iota // a segment that decodes to the literal
+	Literal   SegmentKind = iota // a segment whose decoded text is the literal
 	Parameter                    // {name}: one segment that is not empty
 	CatchAll                     // **: one or more segments; only at the end of a pattern
 )

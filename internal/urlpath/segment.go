@@ -117,7 +117,7 @@ func decodeEscapes(raw string, escapes int) (string, error) {
 	switch {
 	case !utf8.ValidString(text):
 		return "", errSegmentText
-	case strings.ContainsFunc(text, unicode.IsControl): // U+0000 to U+001F, U+007F to U+009F
+	case strings.ContainsFunc(text, unicode.IsControl): // control characters are U+0000 to U+001F and U+007F to U+009F
 		return "", errEscapedMeaning
 	case strings.TrimSpace(text) != text:
 		return "", errOuterSpace

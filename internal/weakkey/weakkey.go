@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	minRSABits      = 2048  // RSA keys: RFC 7518 section 3.3, RFC 9325 section 4.5
-	minShortRSABits = 1024  // RSA keys that are reported as [ErrShort]
-	minRSAExponent  = 65537 // RSA keys: NIST SP 800-56B section 6.2
+	minRSABits      = 2048  // minimum for RSA keys: RFC 7518 section 3.3, RFC 9325 section 4.5
+	minShortRSABits = 1024  // minimum for RSA keys whose error is [ErrShort]
+	minRSAExponent  = 65537 // minimum for RSA keys: NIST SP 800-56B section 6.2
 )
 
 // The weaknesses. Each text is a noun phrase that describes the key.
@@ -96,8 +96,8 @@ var lowOrder = []string{
 	"0000000000000000000000000000000000000000000000000000000000000000", // 0, order 4
 	"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05", // order 8
 	"c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a", // order 8
-	"edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", // p, for 0
-	"eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", // p + 1, for 1
+	"edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", // p, a second encoding of 0
+	"eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", // p + 1, a second encoding of 1
 }
 
 // isLowOrder reports whether an Ed25519 key is a point of low order, in any encoding. Signatures for

@@ -29,7 +29,7 @@ type answer struct {
 	conn     *conn
 	request  *http.Request
 	header   http.Header
-	status   int   // 0 until WriteHeader
+	status   int   // 0 until WriteHeader sets it
 	length   int64 // the declared Content-Length, or unknown
 	written  int64
 	held     int // number of body bytes in the connection's buffer small

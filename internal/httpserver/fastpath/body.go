@@ -9,7 +9,7 @@ import (
 // A body is the body of a request, which has been received completely. Any goroutine may read it until
 // the request ends. After the request, the connection reuses the bytes of the body.
 type body struct {
-	length int // length at the start
+	length int // length of the body before the first read
 
 	mu   sync.Mutex
 	rest []byte

@@ -31,7 +31,7 @@ type conn struct {
 	watch watch
 
 	early   []byte      // bytes that have been received from the client and that in has not read yet
-	waiting atomic.Bool // await waits for a request
+	waiting atomic.Bool // true while await waits for a request
 	rests   time.Time   // the end of the last answer, when the connection became idle
 	readBy  time.Time   // the current read deadline
 	sent    bool        // part of the final answer has been sent

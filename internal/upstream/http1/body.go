@@ -13,12 +13,12 @@ import (
 type responseBody struct {
 	body     io.ReadCloser
 	conn     *conn
-	socket   *socket // conn's socket, for Close
+	socket   *socket // the socket of conn, for Close
 	ctx      context.Context
 	reusable bool
 	arrived  bool        // the whole body had been received when RoundTrip returned
 	settled  atomic.Bool // set by the goroutine that returns the connection to the pool or closes it
-	mu       sync.Mutex  // held during a read
+	mu       sync.Mutex  // held during a read of the body
 	err      error       // the error of all further reads; nil while the body owns the connection
 }
 

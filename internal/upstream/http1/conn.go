@@ -21,7 +21,7 @@ type conn struct {
 	state     *tls.ConnectionState
 	*buffers        // nil while the connection is idle
 	budget    int64 // number of bytes that Read may still return
-	received  bool  // part of a response has arrived
+	received  bool  // true once part of a response has arrived
 	idleSince time.Time
 	unasked   [len(timeoutStatus)]byte // the first bytes that arrived while the connection was idle
 }

@@ -21,8 +21,8 @@ type socket struct {
 	raw     syscall.RawConn // nil: the connection cannot be checked
 	look    func(uintptr)   // the method value readNow, allocated once
 	cut     func()          // the method value sever, allocated once
-	looking bool            // Read returns the bytes that have arrived and does not wait
-	noisy   bool            // a call of Read while looking found bytes
+	looking bool            // true: Read returns only bytes that have arrived already, and does not wait
+	noisy   bool            // true if a Read found bytes while looking was set
 	sent    int64
 	records *records // nil without TLS
 
@@ -31,7 +31,7 @@ type socket struct {
 	by   time.Time       // the deadline after the start of the watch
 	stop func() bool     // stops the watch; nil: no watch runs
 
-	into []byte // parameter of readNow; n and err are its results
+	into []byte // parameter of readNow, whose results are n and err
 	n    int
 	err  error
 }
