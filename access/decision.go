@@ -21,7 +21,7 @@ type Decision struct {
 	Route     string   // name of the matched route: API and path pattern; "" without a match
 	Rule      Rule     // indexes of the application and of the route in the configuration
 	Claims    Claims   // zero unless the token passed every check
-	Scopes    []string // scopes that the route needs; set with InsufficientScope, RFC 6750 section 3.1
+	Scopes    []string // scopes that the route needs, RFC 6750 section 3.1; set only for InsufficientScope
 	Err       error    // detail for the log; never in the answer
 }
 

@@ -25,7 +25,7 @@ const (
 	NonceRequired DPoPNonce = "required" // RFC 9449 section 9
 )
 
-// UnmarshalText reads a choice about nonces.
+// UnmarshalText reads whether a proof needs a nonce.
 func (n *DPoPNonce) UnmarshalText(text []byte) error { return oneOf(n, text, NonceOff, NonceRequired) }
 
 // Binding says what an API's tokens must be bound to. No value allows bearer tokens, because every

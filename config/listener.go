@@ -103,7 +103,7 @@ type WhenStale string
 // The values of [WhenStale].
 const (
 	RefuseStale WhenStale = "refuse" // answer 503, or end the handshake
-	AcceptStale WhenStale = "accept" // decide by the entries of the last list
+	AcceptStale WhenStale = "accept" // use the entries of the last revocation list that was fetched
 )
 
 // OnFailure says what happens on a connection without a trusted certificate.

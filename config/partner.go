@@ -52,7 +52,7 @@ type Application struct {
 	Resources     []string      `yaml:"resources"`      // the resources that the application may request, RFC 8707; default: all resources of the issuer
 	BoundTokens   bool          `yaml:"bound_tokens"`   // RFC 8705 section 3.4; default true
 	TokenFormat   TokenFormat   `yaml:"token_format"`   // default jwt
-	TokenLifetime time.Duration `yaml:"token_lifetime"` // 0: token_lifetime of the issuer
+	TokenLifetime time.Duration `yaml:"token_lifetime"` // 0 means token_lifetime of the issuer
 	Claims        []StaticClaim `yaml:"claims"`         // claims that are added to each token
 }
 

@@ -123,7 +123,7 @@ func (c *Config) paths(f func(file, key string)) {
 // walkPaths calls f with every file that c names and the steps to the setting of the file.
 func (c *Config) walkPaths(f func(file string, setting []step)) {
 	walk(reflect.ValueOf(c).Elem(), nil, func(file string, setting []step) {
-		if key := lastKey(setting); key != "state" && key != "storage" { // folders that the process itself writes
+		if key := lastKey(setting); key != "state" && key != "storage" { // the process itself writes into these folders
 			f(file, setting)
 		}
 	})

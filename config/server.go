@@ -90,7 +90,7 @@ type KeySet struct {
 // Cache bounds the cached tokens of one authorization server. The cache holds verified facts about a
 // token, and never a decision.
 type Cache struct {
-	Entries int `yaml:"entries"` // 0 turns the cache off
+	Entries int `yaml:"entries"` // the most entries; 0 turns the cache off
 }
 
 // Introspection configures introspection requests to an authorization server, RFC 7662.

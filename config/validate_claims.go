@@ -74,7 +74,7 @@ func (k *checker) oneTenant(path string, s *AuthorizationServer) {
 	tenant, rest, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
 	rest = strings.TrimSuffix(rest, "/") // the issuers of Azure AD B2C end with a slash
 	switch {
-	case tenant == "adfs" && s.Profile == ProfileEntraV1: // AD FS has no tenants
+	case tenant == "adfs" && s.Profile == ProfileEntraV1: // AD FS has no tenants; the path of its issuer begins with adfs
 	case !guid.MatchString(tenant):
 		k.fault(path+".issuer", "must name one tenant by its GUID, as the token's iss does; common, organizations and consumers stand for many tenants")
 	case s.Profile == ProfileEntra && rest != "v2.0":

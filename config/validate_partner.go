@@ -151,7 +151,7 @@ func (k *checker) asksForTokens(path string) bool {
 type grants struct {
 	names    []string
 	offered  map[Name][]Method
-	complete bool // every API's name was decoded
+	complete bool // the name of every API could be decoded
 }
 
 // grant checks that g names a configured API, and only methods that routes of the API have.

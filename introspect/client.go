@@ -44,7 +44,7 @@ type Options struct {
 	// Lease, which is required, holds the client.
 	Lease *reuse.Lease
 
-	breakerTimeout time.Duration // 0: defaultBreakerTimeout
+	breakerTimeout time.Duration // 0 means defaultBreakerTimeout
 }
 
 // A Client introspects tokens at one authorization server. It is safe for concurrent use.
@@ -65,7 +65,7 @@ type Client struct {
 	flights         singleflight.Group // shares one request among calls for one token
 	cache           responseCache
 	credentialCheck credentialCheck
-	task            refresh.Task // runs Run
+	task            refresh.Task // calls Run in the background
 	log             *slog.Logger
 	metrics         clientMetrics
 	allMetrics      *Metrics // the metrics of all servers

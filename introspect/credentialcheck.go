@@ -26,7 +26,7 @@ var (
 // a random token, so that no client's token can affect readiness.
 type credentialCheck struct {
 	interval time.Duration // recheckAfter, except in tests
-	checked  atomic.Bool   // a check has ended, with any result
+	checked  atomic.Bool   // at least one check has ended, with any result
 	refused  atomic.Bool   // the server refused the credentials in the last conclusive check
 	requests chan struct{} // capacity 1; holds a request for a check, after the server refused the credentials in its response about a client's token
 }

@@ -27,7 +27,7 @@ type client struct {
 	rate         *rate.Limiter
 
 	application *application // nil for a resource server
-	audiences   []string     // a resource server may introspect tokens for these audiences
+	audiences   []string     // the audiences whose tokens a resource server may introspect
 }
 
 // An application has the scopes and resources that a client may request, and the defaults.

@@ -9,10 +9,10 @@ import (
 // metrics has the issuer's metrics. A client becomes the value of a label only after it has
 // authenticated, so the configuration bounds the number of series.
 type metrics struct {
-	issued *prometheus.CounterVec // by client and binding
-	errors *prometheus.CounterVec // by error
+	issued *prometheus.CounterVec // issued tokens, by client and binding
+	errors *prometheus.CounterVec // error responses, by error code
 
-	introspections *prometheus.CounterVec // by outcome
+	introspections *prometheus.CounterVec // introspection requests, by outcome
 
 	keysReloaded prometheus.Gauge
 }

@@ -77,7 +77,7 @@ type constraints struct {
 	nameForms                            // the constrained forms
 	permitted, excluded                  []directoryName
 	permittedEmails, excludedEmails      []string
-	permitsDirectories, permitsAddresses bool // a name must match a permitted subtree
+	permitsDirectories, permitsAddresses bool // a name of this form must match a permitted subtree
 }
 
 // names are the names of one certificate that crypto/x509 does not check against constraints.

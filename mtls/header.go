@@ -146,7 +146,7 @@ func lines(h http.Header, name string) []string {
 // headerKey returns the SHA-256 of the name and value of a field and the values of its chain field,
 // separated by line ends. Values contain no line ends, so different headers have different keys.
 func headerKey(name, leaf string, chain []string) cache.Key {
-	var buffer [4 << 10]byte // buffer stays on the stack; longer headers are rare and allocate
+	var buffer [4 << 10]byte // on the stack; only longer headers, which are rare, need an allocation
 	text := append(append(append(buffer[:0], name...), '\n'), leaf...)
 	for _, line := range chain {
 		text = append(append(text, '\n'), line...)

@@ -34,7 +34,7 @@ func SocketPeer(c net.Conn) netip.Addr {
 		c = outer.Raw() // RemoteAddr of proxyproto.Conn waits for the PROXY protocol header and returns the address in it
 	}
 	address, _ := c.RemoteAddr().(*net.TCPAddr)
-	return address.AddrPort().Addr().Unmap().WithZone("") // the zero Addr for a nil address
+	return address.AddrPort().Addr().Unmap().WithZone("") // for a nil address the result is the zero Addr
 }
 
 // socketPeerOf returns the address that [ConnContext] stored for the connection of r, or the zero

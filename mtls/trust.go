@@ -38,14 +38,14 @@ type Trust struct {
 	partners      map[access.AnchorKey]bool              // the keys in anchors
 	servers       map[config.ClientID][]access.AnchorKey // the anchors of resource servers
 	selfSigned    bool
-	serverAuth    bool // an application accepts certificates for server authentication alone
+	serverAuth    bool // at least one application accepts certificates for server authentication alone
 	verifications *cache.Cache[*verification]
 	// connections maps weak.Pointer[tls.ConnectionState] to *connection. At a reload the next Trust
 	// takes over the map, so the map must not keep any Trust alive.
 	connections  *sync.Map
 	self         weak.Pointer[Trust]
 	revocation   *crl.Checker              // nil without revocation lists
-	frontProxies *trustedProxies           // nil if clients connect to the gate itself
+	frontProxies *trustedProxies           // nil if clients connect to the gate and not to a front proxy
 	excluded     map[access.AnchorKey]bool // authorities that no chain may contain
 	log          *slog.Logger
 	metrics      *crl.Metrics
@@ -56,9 +56,9 @@ type Trust struct {
 type Options struct {
 	// Previous is the Trust before a reload; nil at the start.
 	Previous *Trust
-	Memory   *cache.Pool  // nil: a new pool of [cache.DefaultBytes]
-	Log      *slog.Logger // nil: no log
-	Metrics  *crl.Metrics // nil: unregistered metrics
+	Memory   *cache.Pool  // nil means a new pool of [cache.DefaultBytes]
+	Log      *slog.Logger // if nil, nothing is logged
+	Metrics  *crl.Metrics // nil means metrics that are not registered
 	// Now is the clock for validity periods and revocation lists. If Now is nil, the clock is
 	// time.Now.
 	Now func() time.Time

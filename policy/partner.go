@@ -29,7 +29,7 @@ type application struct {
 
 // server is an authorization server with the partners whose applications it may issue tokens for.
 type server struct {
-	partners    map[string]bool // nil: every partner
+	partners    map[string]bool // nil means every partner
 	localIssuer bool            // the server is our own issuer
 }
 

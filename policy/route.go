@@ -86,7 +86,7 @@ type node struct {
 	// Set on the root of a host: the spellings and slashes that any API on the host allows.
 	spellings     urlpath.Spellings
 	slashOptional bool
-	depth         int // the most segments of a pattern on the host
+	depth         int // the number of segments of the longest pattern on the host
 }
 
 // add adds r at segments for each method. It never replaces a route, because package config refuses

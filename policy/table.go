@@ -20,7 +20,7 @@ type Table struct {
 	applications map[string]*application // by client_id
 	servers      map[string]*server      // authorization servers, by configured name
 	hosts        map[string]*node        // root of the routes, by host
-	wildcards    map[string]*node        // the same for wildcards, by the part behind "*."
+	wildcards    map[string]*node        // root of the routes of a wildcard, by the host after "*."
 }
 
 // Certificates are the contents of the certificate files that the configuration names.

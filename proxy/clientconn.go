@@ -16,7 +16,7 @@ import (
 type clientConn struct {
 	writer      http.ResponseWriter         // the writer of net/http or of package fastpath
 	stall       time.Duration               // how long the client may take to send or to accept the next bytes
-	termination atomic.Pointer[termination] // why the gate ended the stream; nil if the gate has not ended it
+	termination atomic.Pointer[termination] // why the gate ended the stream; nil before
 	mu          sync.Mutex
 	handlerDone bool    // the handler is done, and from now on net/http sets the deadlines. Guarded by mu.
 	tunnel      *tunnel // nil while net/http has the connection. Guarded by mu; only the handler sets it.

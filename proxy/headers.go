@@ -23,7 +23,7 @@ var reservedHeaders = []string{
 	"x-http-method", "x-http-method-override", "x-method-override",
 	"traceparent", "tracestate", "baggage",
 	"authorization", "proxy-authorization",
-	"dpop", "dpop-nonce", // between the client and the gate, RFC 9449
+	"dpop", "dpop-nonce", // RFC 9449: these headers are between the client and the gate
 	"proxy", // CGI turns it into the variable HTTP_PROXY, which HTTP clients obey (CVE-2016-5385)
 }
 

@@ -60,7 +60,7 @@ type Proxy struct {
 	forwardedHost  bool      // front proxies name the host that the client called
 	bodyBytes      int64
 	stall          time.Duration
-	samples        bool // true: one granted request a second is logged
+	samples        bool // if true, the gate logs one granted request a second for each partner and route
 	streams        *Streams
 	metrics        *Metrics
 	retired        atomic.Bool // set when the next configuration is in use

@@ -72,7 +72,7 @@ func quoted(values ...string) string {
 
 // checkTimes returns [access.Granted] if u is valid at now.
 func (s *server) checkTimes(u *access.Unchecked, now time.Time) (access.Reason, error) {
-	latest := now.Add(s.leeway) // the latest time on a clock that is ahead of ours
+	latest := now.Add(s.leeway) // the time on a clock that is ahead of the gate's clock by the leeway
 	switch {
 	case s.expired(u, now):
 		return access.Expired, s.timeMismatch("exp", "after", now, u.Expires)

@@ -136,8 +136,8 @@ var b64tokenBytes = func() (set [256]bool) {
 }()
 
 // tokenInQuery reports whether query has a parameter access_token, RFC 6750 section 2.3, in any
-// case and with any escaping. Like "&", a semicolon separates parameters, because servers differ in
-// this.
+// case and with any escaping. A semicolon separates parameters like "&", because some servers
+// read it as a separator.
 func tokenInQuery(query string) bool {
 	for query != "" {
 		end := strings.IndexAny(query, "&;")
@@ -153,8 +153,8 @@ func tokenInQuery(query string) bool {
 	return false
 }
 
-// isTokenParameter reports whether name decodes to access_token. A malformed escape stands for
-// itself, because a lenient parser at the upstream may read it so.
+// isTokenParameter reports whether name decodes to access_token. A malformed escape is read as
+// plain text, because a lenient parser at the upstream may read it as plain text.
 func isTokenParameter(name string) bool {
 	const want = "access_token"
 	matched := 0

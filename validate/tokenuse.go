@@ -19,12 +19,12 @@ var otherUses = []string{"nonce", "at_hash", "c_hash", "s_hash", "events", "toke
 // access token, in lower case.
 var useMarks = []struct {
 	claim    string
-	profiles []config.Profile // nil: every profile
+	profiles []config.Profile // nil means every profile
 	access   []string
 }{
-	{"token_use", nil, facts.AccessUses},                                          // Cognito: access, id
-	{"typ", nil, facts.AccessTypes},                                               // Keycloak: Bearer, DPoP, ID, Refresh, Logout
-	{"purpose", []config.Profile{config.ProfileCurity}, []string{"access_token"}}, // Curity: access_token, id
+	{"token_use", nil, facts.AccessUses},                                          // Cognito has the values access and id
+	{"typ", nil, facts.AccessTypes},                                               // Keycloak has the values Bearer, DPoP, ID, Refresh and Logout
+	{"purpose", []config.Profile{config.ProfileCurity}, []string{"access_token"}}, // Curity has the values access_token and id
 }
 
 // checkUse returns an [access.Denial] if the claims of t say that t is not an access token. A typ of

@@ -33,14 +33,14 @@ type Options struct {
 	// Memory; if Partner returns "", they are not cached. If Partner is nil, all tokens belong to one
 	// partner.
 	Partner func(server, clientID string, cert *access.Certificate) string
-	Memory  *cache.Pool  // nil: a new pool of [cache.DefaultBytes]
-	Log     *slog.Logger // nil: nothing is logged
-	Metrics *Metrics     // nil: metrics that are not registered
+	Memory  *cache.Pool  // nil means a new pool of [cache.DefaultBytes]
+	Log     *slog.Logger // if nil, nothing is logged
+	Metrics *Metrics     // nil means metrics that are not registered
 	// Lease, which is required, shares unchanged keys, caches and connections with the previous
 	// Validator. The release of the Lease ends the background work. Requests under way still get
 	// their answers.
 	Lease *reuse.Lease
-	Now   func() time.Time // nil: time.Now
+	Now   func() time.Time // nil means time.Now
 	// DPoP has the settings of proofs. It is nil if no API accepts tokens that are bound to a key.
 	DPoP *config.DPoP
 }

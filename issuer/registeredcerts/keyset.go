@@ -146,7 +146,7 @@ func JWKMembers(public any) map[string]string {
 			"kty": "RSA", "n": encode(public.N.Bytes()), "e": encode(big.NewInt(int64(public.E)).Bytes()),
 		}
 	case *ecdsa.PublicKey:
-		point, err := public.Bytes() // the byte 4, then x and y
+		point, err := public.Bytes() // point is the byte 4, then x and y
 		if err != nil || public.Curve == elliptic.P224() {
 			return nil // P-224 has no name for the member crv
 		}

@@ -43,7 +43,7 @@ var (
 // A budget is the size that the rest of a claim may have.
 type budget struct {
 	values int
-	bytes  int // bytes of JSON
+	bytes  int // how many bytes of JSON are left
 }
 
 // take subtracts values and bytes from b. It returns an error if b has fewer. take must be called

@@ -18,9 +18,9 @@ const (
 	// evaluation that reaches the limit takes a few milliseconds.
 	costLimit = 20_000
 
-	maxExpression = 4 << 10 // characters
-	maxNesting    = 50      // nested parentheses and calls
-	maxMacros     = 8       // macros such as all, exists and map
+	maxExpression = 4 << 10 // the most characters of an expression
+	maxNesting    = 50      // the most levels of nested parentheses and calls
+	maxMacros     = 8       // the most macros, such as all, exists and map
 )
 
 // newEnvironment returns the variables and functions of expressions: the standard functions, and

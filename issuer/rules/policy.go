@@ -43,7 +43,7 @@ func (l Level) String() string {
 type Input struct {
 	ClientID       string
 	Partner        string
-	Authentication string            // the method, RFC 8705 section 2
+	Authentication string            // the client's authentication method, RFC 8705 section 2
 	Certificate    *x509.Certificate // the leaf; if nil, a rule that reads it refuses the request
 	Thumbprint     string            // the thumbprint of Certificate, base64url
 	Scopes         []string          // requested scopes
@@ -51,7 +51,7 @@ type Input struct {
 	Address        netip.Addr        // source address
 	Time           time.Time
 
-	Granted  []string // scopes
+	Granted  []string // the scopes that would be granted without rules
 	Lifetime time.Duration
 	Bound    bool
 }

@@ -40,7 +40,7 @@ type Certificate struct {
 
 // Request is the variable request.
 type Request struct {
-	Scopes    []string  `cel:"scopes" json:"scopes"`       // requested
+	Scopes    []string  `cel:"scopes" json:"scopes"`       // the requested scopes
 	Resources []string  `cel:"resources" json:"resources"` // the requested audience of the token
 	Address   string    `cel:"address" json:"address"`     // source address
 	Time      time.Time `cel:"time" json:"time"`

@@ -30,7 +30,7 @@ func createFolder(folder string) error {
 // is always complete, even if the process is killed during the first start or the disk is full. If
 // two processes create the file at the same time, the first link is kept.
 func createFile(path string) error {
-	temporary, err := os.CreateTemp(filepath.Dir(path), fileName+".new-*") // 0600
+	temporary, err := os.CreateTemp(filepath.Dir(path), fileName+".new-*") // CreateTemp creates the file with mode 0600
 	if err != nil {
 		return err
 	}

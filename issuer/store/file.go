@@ -67,7 +67,7 @@ type File struct {
 	done    chan struct{} // closed when write has returned
 	once    sync.Once
 	closed  error
-	failed  error // why the file accepts no more writes; nil while it does; set by write
+	failed  error // why the file accepts no more writes, or nil if it accepts writes; set by write
 }
 
 // Open opens the state in folder. If the folder or the file is missing, Open creates it so that only

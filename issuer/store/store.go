@@ -25,7 +25,7 @@ type Token struct {
 // A Revocation revokes one or more tokens.
 type Revocation struct {
 	Kind    Kind
-	Subject string // depends on Kind
+	Subject string // its meaning depends on Kind
 	// Client is the client_id of the client that requested the revocation, or "" if an operator
 	// requested it.
 	Client string

@@ -25,8 +25,8 @@ var (
 	// ErrInvalid is returned for a proof that is missing or repeated, malformed, too old or too new,
 	// wrongly signed, or made for another request or token.
 	ErrInvalid = errors.New("invalid DPoP proof")
-	// ErrNonce is returned for a proof that is valid but for its nonce, which is missing, too old or
-	// not ours.
+	// ErrNonce is returned for a proof that is valid except for its nonce: the nonce is missing, too old,
+	// or not a nonce of this gate.
 	ErrNonce = errors.New("the DPoP proof needs a nonce of the gate")
 	// ErrReplayed is returned for a proof that the gate has accepted before.
 	ErrReplayed = errors.New("the DPoP proof has been used before")

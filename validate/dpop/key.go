@@ -105,7 +105,7 @@ func (k *jwk) ecdsa() (crypto.PublicKey, error) {
 	}
 	size := (curve.Params().BitSize + 7) / 8
 	point := make([]byte, 1, 1+2*size)
-	point[0] = 4 // uncompressed, SEC 1 section 2.3.3
+	point[0] = 4 // SEC 1 section 2.3.3: the point is uncompressed
 	for _, coordinate := range []string{k.X, k.Y} {
 		b, err := decode(coordinate)
 		if err != nil || len(b) != size {

@@ -97,7 +97,7 @@ func (s *shard) forgetExpired(now int64) {
 	switch {
 	case s.first == len(s.queue) && s.first > 0:
 		s.reset() // a new map, because a map keeps the memory of its largest size
-	case s.first > len(s.queue)/2: // at half of the queue, an entry is moved once on average
+	case s.first > len(s.queue)/2: // with this bound, each entry is moved once on average
 		s.queue = append(s.queue[:0], s.queue[s.first:]...)
 		s.first = 0
 	}

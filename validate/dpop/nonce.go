@@ -23,7 +23,7 @@ type nonces struct{ key [sha256.Size]byte }
 
 func newNonces() *nonces {
 	n := &nonces{}
-	_, _ = rand.Read(n.key[:]) // never fails
+	_, _ = rand.Read(n.key[:]) // rand.Read never fails
 	return n
 }
 
