@@ -566,7 +566,7 @@ var bad = []struct {
 
 	// All faults in one answer, in the order of the file.
 	{"five-faults", []string{
-		`9:16: authorization_servers[0].audiences: expected a list, got text`,
+		`9:16: authorization_servers[0].audiences: expected a list, got text: write a list of one value as [value]`,
 		`10:13: authorization_servers[0].leeway: expected a duration with its unit, such as 30s, got "10 minutes"`,
 		`14:5: apis[0]: unknown key "host", did you mean "hosts"?`,
 		`23:18: partners.list[0].applications[0].apis[0]: there is no API "acounts", did you mean "accounts"?`,
@@ -576,7 +576,7 @@ var bad = []struct {
 	// A fault that only follows from another fault is not reported: the rest of these files refers to the
 	// faulty value.
 	{"api-name-unread", []string{`12:11: apis[0].name: a name is 1 to 64 letters, digits, dots, underscores and hyphens, first a letter or digit`}},
-	{"routes-unread", []string{`16:19: apis[0].routes[0].methods: expected a list, got text`}},
+	{"routes-unread", []string{`16:19: apis[0].routes[0].methods: expected a list, got text: write a list of one value as [value]`}},
 	{"issuer-unread", []string{`8:13: authorization_servers[0].issuer: expected an absolute URL, such as https://api.example.com`}},
 	{"own-issuer-unread", []string{`27:3: issuer: unknown key "isuer", did you mean "issuer"?`}},
 	{"key-set-unread", []string{`10:20: authorization_servers[0].key_set.url: expected an absolute URL, such as https://api.example.com`}},
@@ -584,11 +584,11 @@ var bad = []struct {
 	{"keys-unread", []string{`24:28: partners.list[0].applications[0].keys.jwks_uri: expected an absolute URL, such as https://api.example.com`}},
 	{"self-signed-unread", []string{`5:18: listener.client_certificates.self_signed: expected true or false, got "yes, please"`}},
 	{"token-lifetime-unread", []string{`31:23: issuer.max_token_lifetime: expected a duration with its unit, such as 30s, got "long"`}},
-	{"default-scopes-unread", []string{`22:19: partners.list[0].applications[0].scopes: expected a list, got text`}},
-	{"resources-unread", []string{`33:14: issuer.resources: expected a list, got text`}},
+	{"default-scopes-unread", []string{`22:19: partners.list[0].applications[0].scopes: expected a list, got text: write a list of one value as [value]`}},
+	{"resources-unread", []string{`33:14: issuer.resources: expected a list, got text: write a list of one value as [value]`}},
 	{"rule-client-unread", []string{`24:22: partners.list[0].applications[0].client_id: a client identifier is 1 to 128 printable ASCII characters without spaces`}},
 	{"rule-effect-unread", []string{`35:43: issuer.governance.workspace[0].lifetime: expected a duration with its unit, such as 30s, got "soon"`}},
-	{"trust-unread", []string{`5:12: listener.client_certificates.trust: expected a list, got text`}},
+	{"trust-unread", []string{`5:12: listener.client_certificates.trust: expected a list, got text: write a list of one value as [value]`}},
 }
 
 // A faulty file is refused with the position and text of each fault, and without further faults

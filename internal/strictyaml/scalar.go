@@ -106,10 +106,14 @@ func (d *decoder) expect(n *node, kind kind) bool {
 	if n.Kind == kind {
 		return true
 	}
-	name := "a mapping"
-	if kind == listNode {
-		name = "a list"
+	got := kindOf(n)
+	switch {
+	case kind == mappingNode:
+		d.fail(n, "expected a mapping, got %s", got)
+	case n.Kind == scalarNode && n.Tag != nullTag:
+		d.fail(n, "expected a list, got %s: write a list of one value as [value]", got)
+	default:
+		d.fail(n, "expected a list, got %s", got)
 	}
-	d.fail(n, "expected %s, got %s", name, kindOf(n))
 	return false
 }
