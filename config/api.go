@@ -26,9 +26,8 @@ type API struct {
 	// and /**, as one segment, and is forwarded as received. Optional.
 	PathEncoding []PathEncoding `yaml:"path_encoding"`
 	// TrailingSlash says whether a path that matches no route may match a route after its trailing
-	// slash is removed, or after a trailing slash is added. The path is forwarded as received. A path
-	// is refused if it belongs, with or without its trailing slash, to a more specific route with
-	// other demands. Default: exact.
+	// slash is removed, or after a trailing slash is added. The path is forwarded as received.
+	// Default: exact.
 	TrailingSlash TrailingSlash `yaml:"trailing_slash"`
 	Routes        []Route       `yaml:"routes"` // at least one
 }

@@ -12,7 +12,7 @@ import (
 // Details for the log. The answer to the client contains none of these details.
 var (
 	errNoRoute    = errors.New("no route matches")
-	errSlash      = errors.New("with or without its trailing slash, the path is of another route, which demands something else")
+	errOverlooked = errors.New("a server that ignores case or a trailing slash would take the path for a path of a more specific route, which demands something else")
 	errNotGranted = errors.New("the application has no grant for this API, or not for this method")
 )
 
@@ -64,6 +64,11 @@ func kindsOf(segments []urlpath.Segment) string {
 // and other must match the same path, with or without its trailing slash. other may be nil.
 func (r *route) moreSpecific(other *route) bool { return other == nil || r.kinds < other.kinds }
 
+// literal reports whether the pattern of r has no {name} and no /**, so that no route is more specific.
+func (r *route) literal() bool {
+	return len(r.kinds) == 0 || slices.Max([]byte(r.kinds)) == byte(urlpath.Literal)
+}
+
 // coveredBy reports whether held contains every scope of r. Scopes are compared exactly (RFC 6749
 // section 3.3).
 func (r *route) coveredBy(held []string) bool {
@@ -78,15 +83,18 @@ func (r *route) coveredBy(held []string) bool {
 // A node is a node in the tree of a host's routes. Each level of the tree is a path segment.
 type node struct {
 	literal  map[string]*node
-	any      *node             // the child for {name}
-	exact    map[string]*route // by method: patterns that end at this node
-	catchAll map[string]*route // by method: patterns that end with /** after this node
-	bindings Bindings          // the bindings of all APIs of the host; set on the root of its routes
+	any      *node              // the child for {name}
+	exact    map[string]*route  // by method: patterns that end at this node
+	catchAll map[string]*route  // by method: patterns that end with /** after this node
+	folded   map[string][]*node // the nodes in literal, by the result of foldCase
+	longest  int                // no key of folded comes from a text with more bytes
+	bindings Bindings           // the bindings of all APIs of the host; set on the root of its routes
 
 	// Set on the root of a host: the spellings and slashes that any API on the host allows.
 	spellings     urlpath.Spellings
 	slashOptional bool
-	depth         int // the number of segments of the longest pattern on the host
+	depth         int  // the number of segments of the longest pattern on the host
+	overlapping   bool // the result of overlaps
 }
 
 // add adds r at segments for each method. It never replaces a route, because package config refuses
@@ -122,6 +130,7 @@ func (n *node) child(s urlpath.Segment) *node {
 	}
 	if n.literal[s.Literal] == nil {
 		n.literal[s.Literal] = new(node)
+		n.addFolded(s.Literal, n.literal[s.Literal])
 	}
 	return n.literal[s.Literal]
 }
@@ -167,34 +176,39 @@ func (t *Table) route(method string, target Target) (*route, error) {
 }
 
 // match calls find with segments. If no route matches, match removes a trailing slash, or adds a
-// missing slash, and calls find again; the route must allow both forms (slashOptional). If both forms
-// of the path have a route, the upstream may read the path as the other form. So match refuses the
-// path if the route of the other form is more specific and has other demands on the client.
+// missing slash, and calls find again; the route must allow both forms (slashOptional).
+//
+// An upstream may ignore case or a trailing slash. match refuses a path that is then a path of a more
+// specific route, unless this route demands nothing else of the client.
 func (n *node) match(segments []string, method string) (*route, error) {
-	found, slashed := n.candidates(segments, method)
+	found := n.find(segments, method)
+	if found == nil && n.slashOptional {
+		if found = n.find(otherSlash(segments), method); found != nil && !found.slashOptional {
+			found = nil
+		}
+	}
 	switch {
-	case found == nil && (slashed == nil || !slashed.slashOptional):
-		return nil, errNoRoute
 	case found == nil:
-		return slashed, nil
-	case slashed != nil && found.slashOptional && slashed.moreSpecific(found) && !found.demandsAlso(slashed):
-		return nil, errSlash
+		return nil, errNoRoute
+	case n.overlapping && !found.literal() && n.overlookedEither(segments, method, found, found):
+		return nil, errOverlooked
 	}
 	return found, nil
 }
 
-// candidates returns the route for segments. If an API of the host allows both forms, it also returns
-// the route for segments with its trailing slash removed or a missing slash added. Either route may
-// be nil. An empty last segment is a trailing slash.
-func (n *node) candidates(segments []string, method string) (found, slashed *route) {
-	found = n.find(segments, method)
-	if !n.slashOptional || len(segments) == 0 {
-		return found, nil
+// overlookedEither is overlooked for segments with and without a trailing slash.
+func (n *node) overlookedEither(segments []string, method string, found, granted *route) bool {
+	return n.overlooked(segments, method, found, granted) || n.overlooked(otherSlash(segments), method, found, granted)
+}
+
+// otherSlash returns segments with their trailing slash removed or a missing slash added. An empty last
+// segment is a trailing slash. The path "/" has no other form.
+func otherSlash(segments []string) []string {
+	switch last := len(segments) - 1; {
+	case last < 0 || last == 0 && segments[0] == "":
+		return segments
+	case segments[last] == "":
+		return segments[:last]
 	}
-	if last := len(segments) - 1; segments[last] != "" {
-		segments = append(segments, "")
-	} else if last > 0 {
-		segments = segments[:last]
-	}
-	return found, n.find(segments, method)
+	return append(segments, "")
 }

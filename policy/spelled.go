@@ -49,13 +49,10 @@ func (n *node) spelledRoute(method, path string) (*route, error) {
 		return nil, errSpelling
 	}
 	// Only /** matches the segments after the depth of the longest pattern, so readings need not be
-	// longer. The depth is increased because candidates may remove the last segment of a reading.
+	// longer. The depth is increased because otherSlash may remove the last segment of a reading.
 	for reading := range urlpath.Readings(read, n.depth+2) {
-		other, slashed := n.candidates(reading, method)
-		if other != nil && !found.demandsAlso(other) {
-			return nil, errReading
-		}
-		if slashed != nil && (found.slashOptional || slashed.slashOptional) && slashed.moreSpecific(other) && !found.demandsAlso(slashed) {
+		other := n.find(reading, method)
+		if other != nil && !found.demandsAlso(other) || n.overlookedEither(reading, method, other, found) {
 			return nil, errReading
 		}
 	}

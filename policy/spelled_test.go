@@ -294,9 +294,9 @@ func TestTrailingSlash(t *testing.T) {
 		"GET /files/7%2Fparts":         "",
 		"GET /files/private%2F":        "",
 		"GET /names/me":                "",
-		"GET /lists":                   "accounts /lists",             // more specific than /lists/**, which also matches /lists/
-		"GET /files/7/names/":          "accounts /files/**",          // demands nothing else
-		"GET /payments/files/private/": "payments /payments/files/**", // its upstream distinguishes
+		"GET /lists":                   "accounts /lists",    // more specific than /lists/**, which also matches /lists/
+		"GET /files/7/names/":          "accounts /files/**", // demands nothing else
+		"GET /payments/files/private/": "",                   // also if its API does not say that it ignores the slash
 	} {
 		reason, route := decideSpelled(t, table, line)
 		if route != want || (reason == access.Granted) != (want != "") {
@@ -308,5 +308,75 @@ func TestTrailingSlash(t *testing.T) {
 	}
 	if reason, _ := decideSpelled(t, table, "GET /accounts//"); reason != access.PathNotCanonical {
 		t.Errorf("GET /accounts//: got %s, want path_not_canonical", reason)
+	}
+}
+
+// Many upstreams ignore case and a trailing slash. A path that is then a path of a more specific route
+// with other demands is refused.
+func TestOverlooked(t *testing.T) {
+	cfg := testConfig()
+	cfg.APIs = []config.API{
+		{Name: "accounts", Hosts: []config.Host{"api.test", "*.test"}, Routes: []config.Route{
+			call("/accounts", methods("GET")),
+			call("/accounts/{id}", methods("GET", "PUT")),
+			call("/accounts/admin", methods("GET"), "x"),
+			call("/accounts/names", methods("GET")),
+			call("/accounts/kelvin/{id}", methods("GET"), "x"),
+			call("/accounts/stra%C3%9Fe/{id}", methods("GET"), "x"),
+			call("/accounts/{id}/{part}", methods("GET")),
+			call("/files/**", methods("GET")),
+			call("/files/private", methods("GET"), "x"),
+			call("/files/listed", methods("GET"), "x"),
+			call("/files/listed/", methods("GET")),
+			call("/lists", methods("GET"), "x"),
+			call("/lists/**", methods("GET")),
+			call("/LISTS/**", methods("PUT")),
+		}},
+		{Name: "payments", Hosts: []config.Host{"api.test"}, Routes: []config.Route{call("/accounts/bills", methods("GET"))}},
+	}
+	cfg.Partners.List[0].Applications[0].APIs = []config.APIGrant{{API: "accounts"}, {API: "payments"}}
+	table := New(cfg, Certificates{Anchors: map[config.Name][]access.AnchorKey{"northwind": anchors(authority)}})
+	const account, part, file = "accounts /accounts/{id}", "accounts /accounts/{id}/{part}", "accounts /files/**"
+	for line, want := range map[string]string{
+		"GET /accounts/7":                account,
+		"GET /accounts/ADMIN7":           account,
+		"PUT /accounts/ADMIN":            account, // the other route does not have the method
+		"GET /accounts/NAMES":            account, // demands nothing else
+		"GET /accounts/names":            "accounts /accounts/names",
+		"GET /accounts/7/x":              part,
+		"GET /files/a/b":                 file,
+		"GET /files/a/":                  file,
+		"GET /files/listed/":             "accounts /files/listed/", // has a route of its own
+		"GET /lists/a":                   "accounts /lists/**",
+		"PUT /LISTS/a":                   "accounts /LISTS/**",
+		"GET /accounts/ADMIN":            "",
+		"GET /accounts/aDmIn":            "",
+		"GET /accounts/Bills":            "", // of another API
+		"GET /accounts/KELVIN/7":         "",
+		"GET /accounts/%E2%84%AAelvin/7": "", // U+212A, the sign for Kelvin
+		"GET /accounts/STRA%E1%BA%9EE/7": "", // U+1E9E, the capital of U+00DF
+		"GET /files/PRIVATE":             "",
+		"GET /files/private/":            "",
+		"GET /files/Private/":            "",
+		"GET /files/Listed/":             "", // /files/listed/ or /files/listed
+		"GET /files/Listed":              "",
+		"GET /lists/":                    "",
+		"GET /Lists/a":                   "",
+	} {
+		reason, route := decideSpelled(t, table, line)
+		if route != want || (reason == access.Granted) != (want != "") {
+			t.Errorf("%s: got %s, route %q, want %q", line, reason, route, want)
+		}
+	}
+}
+
+func TestFoldCase(t *testing.T) {
+	texts := []string{"", "admin", "ADMIN", "aDmIn", "kelvin", "KELVIN", "\u212aelvin", "stra\u00dfe", "STRA\u1e9eE", "mu", "\u00b5", "\u03bc", "\u039c", "a\xff", "A\xff", "\u0130", "i", "\u017f", "s"}
+	for _, a := range texts {
+		for _, b := range texts {
+			if got := foldCase(a) == foldCase(b); utf8.ValidString(a+b) && got != strings.EqualFold(a, b) {
+				t.Errorf("foldCase of %q and %q equal: got %t, want %t", a, b, got, !got)
+			}
+		}
 	}
 }

@@ -49,6 +49,11 @@ func New(cfg *config.Config, certificates Certificates) *Table {
 	for i := range cfg.APIs {
 		t.addAPI(i, &cfg.APIs[i])
 	}
+	for _, roots := range []map[string]*node{t.hosts, t.wildcards} {
+		for _, root := range roots {
+			root.overlapping = root.overlaps()
+		}
+	}
 	for i := range cfg.Partners.List {
 		t.addPartner(i, &cfg.Partners.List[i], certificates)
 	}
