@@ -13,16 +13,16 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// soon is how long before its end a certificate of the gate causes a warning. Authorities that issue for
-// 90 days recommend a renewal 30 days before the end, so that a certificate with 14 days left was not
-// renewed although several attempts were due.
+// soon is the rest of the validity of a gate's certificate below which check warns. Authorities that
+// issue for 90 days recommend a renewal 30 days before the end of the validity. If 14 days are left,
+// several attempts to renew the certificate were due and did not succeed.
 const soon = 14 * 24 * time.Hour
 
 // gateCertificates examines the certificates that the listeners present.
 func (e *examiner) gateCertificates() {
 	const listener, issuer = "listener.certificate.files.certificate", "issuer.certificate.files.certificate"
 	var partners, tokens []string                                    // the names that clients of each certificate call
-	if e.cfg.Listener.ClientCertificates.From != config.FromHeader { // a front proxy presents a certificate of its own
+	if e.cfg.Listener.ClientCertificates.From != config.FromHeader { // with FromHeader, clients see the certificate of a front proxy
 		for i := range e.cfg.APIs {
 			for _, host := range e.cfg.APIs[i].Hosts {
 				partners = append(partners, string(host))
@@ -47,11 +47,12 @@ func (e *examiner) gateCertificates() {
 	}
 }
 
-// gateCertificate examines the certificate chain in file, whose clients call names.
+// gateCertificate examines the certificate chain in file. names are the host names that its clients
+// call.
 func (e *examiner) gateCertificate(path string, file config.Path, names []string) {
 	chain, err := pemfile.ReadChain(string(file))
 	if err != nil || len(chain) == 0 {
-		return // Files reports it
+		return // Files reports this error
 	}
 	leaf := chain[0].Certificate
 	switch {
@@ -86,7 +87,7 @@ func withoutName(leaf *x509.Certificate, names []string) (missing []string) {
 	for _, name := range slices.Compact(names) {
 		called := name
 		if parent, wild := strings.CutPrefix(name, "*."); wild {
-			called = "any." + parent // stands for one label, in certificates too
+			called = "any." + parent // one host for the wildcard: in certificates, too, * stands for one label
 		}
 		if leaf.VerifyHostname(strings.Trim(called, "[]")) != nil {
 			missing = append(missing, name)

@@ -6,8 +6,8 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// NotEnforced returns what the gate could check and, by cfg, does not. None of it is a fault: these are
-// the defaults that an operator should know of.
+// NotEnforced returns the checks that the gate could make and, with the settings in cfg, does not make.
+// A missing check is no fault, but an operator should know of it, because it is missing by default.
 func NotEnforced(cfg *config.Config) []string {
 	var open []string
 	add := func(format string, args ...any) { open = append(open, fmt.Sprintf(format, args...)) }
@@ -42,8 +42,8 @@ func NotEnforced(cfg *config.Config) []string {
 	return open
 }
 
-// countApplications counts the applications without a registered certificate, without a rate limit, and
-// all of them.
+// countApplications counts three things: the applications without a registered certificate, the
+// applications without a rate limit, and all applications.
 func countApplications(cfg *config.Config) (pinless, unlimited, all int) {
 	for i := range cfg.Partners.List {
 		for j := range cfg.Partners.List[i].Applications {

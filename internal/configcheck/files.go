@@ -72,7 +72,7 @@ type content int
 const (
 	other        content = iota // any content that is not empty, such as a secret or a revocation list
 	authorities                 // PEM certificates, all of them certificates of authorities
-	certificates                // PEM certificates
+	certificates                // PEM certificates of any kind
 	chain                       // PEM certificates that a private key may follow
 	privateKey
 	keySet // a JWK Set

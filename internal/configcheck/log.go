@@ -8,8 +8,8 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// A WarningLog is a [slog.Handler] that keeps the warnings of the gate's state, which serve logs, for
-// the list of check. It is not safe for concurrent use.
+// A WarningLog is a [slog.Handler] that keeps warnings for the list of check. The warnings are those
+// that serve logs when it builds the gate's state. It is not safe for concurrent use.
 type WarningLog struct {
 	kept  *config.Faults
 	attrs []slog.Attr

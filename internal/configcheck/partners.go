@@ -34,8 +34,8 @@ func (e *examiner) partners() {
 	}
 }
 
-// serversOf returns the server that is our own issuer, if it may issue tokens for p, and whether another
-// server may.
+// serversOf returns own, the server that is our own issuer, if that server may issue tokens for p.
+// foreign says whether another server may issue tokens for p.
 func (e *examiner) serversOf(p *config.Partner) (own *config.AuthorizationServer, foreign bool) {
 	for i := range e.cfg.AuthorizationServers {
 		s := &e.cfg.AuthorizationServers[i]
@@ -50,8 +50,9 @@ func (e *examiner) serversOf(p *config.Partner) (own *config.AuthorizationServer
 	return own, foreign
 }
 
-// subjectOrder warns of a registered subject in the order in which openssl prints names, which is the
-// opposite of RFC 4514. It does not warn if the partner's authority orders its own name this way.
+// subjectOrder warns of a registered subject whose RDNs are in the order in which openssl prints them,
+// the opposite of the order in RFC 4514. It does not warn if the subject of the partner's authority has
+// that order too.
 func (e *examiner) subjectOrder(path string, p *config.Partner, a *config.Application) {
 	dn := a.Certificate.SubjectDN
 	if !dn.LeafFirst() {
@@ -70,9 +71,10 @@ func (e *examiner) subjectOrder(path string, p *config.Partner, a *config.Applic
 }
 
 // ownTokens warns of an application of our own issuer that can get no token that the gate accepts, or
-// not the scopes of its routes. foreign says that other servers may issue tokens for the application.
+// that cannot get the scopes of its routes. foreign says that other servers may issue tokens for the
+// application.
 func (e *examiner) ownTokens(path string, a *config.Application, own *config.AuthorizationServer, foreign bool, apis map[config.Name]*config.API) {
-	if foreign && !hasTokenSettings(a) { // it gets its tokens elsewhere
+	if foreign && !hasTokenSettings(a) { // the application gets its tokens from another server
 		return
 	}
 	if a.Authentication == config.TLSClientAuth && !a.Certificate.HasName() {
@@ -119,10 +121,10 @@ func takesKeys(a *config.Application, apis map[config.Name]*config.API) bool {
 }
 
 // scopes warns of grants of a that cannot be used, because our own issuer never grants a scope that the
-// routes need. A grant without methods may have such routes, since the scopes restrict it on purpose, but
-// not such routes alone.
+// routes need. For a grant without methods, scopes warns only if all its routes need such a scope: an
+// operator may restrict some of the routes by scopes on purpose.
 func (e *examiner) scopes(path string, a *config.Application, own *config.AuthorizationServer, apis map[config.Name]*config.API) {
-	if own.ScopePrefix != "" || own.RolesAsScopes != "" { // the scopes of routes are not those of tokens
+	if own.ScopePrefix != "" || own.RolesAsScopes != "" { // scopes in tokens have other names than the scopes of routes
 		return
 	}
 	for i, g := range a.APIs {
@@ -143,8 +145,8 @@ func (e *examiner) scopes(path string, a *config.Application, own *config.Author
 	}
 }
 
-// neverReached reports whether each route of api that picked selects needs a scope that is not in scopes.
-// It returns the first such route and scope.
+// neverReached reports whether each route of api that picked selects needs a scope that is not in
+// scopes. It returns the first such route and the missing scope.
 func neverReached(api *config.API, scopes []config.Scope, picked func(*config.Route) bool) (route *config.Route, scope config.Scope, never bool) {
 	for i := range api.Routes {
 		r := &api.Routes[i]

@@ -43,20 +43,20 @@ func (e *examiner) literalColon(i, j int) {
 	}
 }
 
-// rootKey is what two routes must have in common to match the same requests.
+// A rootKey has the host and the method, which two routes must share to match the same requests.
 type rootKey struct {
 	host   config.Host
 	method config.Method
 }
 
-// routeIndex is a route by the indices of its API and of itself.
+// A routeIndex names a route by the index of its API and its index in that API.
 type routeIndex struct{ api, route int }
 
 // A pattern is a node in the tree of the path patterns of one host and method.
 type pattern struct {
 	literal         map[string]*pattern
 	parameter       *pattern
-	exact, catchAll []routeIndex // routes whose pattern ends here, and with /** after this node
+	exact, catchAll []routeIndex // routes whose pattern ends at this node, and routes whose pattern has /** after this node
 }
 
 func (p *pattern) add(segments []urlpath.Segment, r routeIndex) {
@@ -83,8 +83,8 @@ func (p *pattern) add(segments []urlpath.Segment, r routeIndex) {
 	p.exact = append(p.exact, r)
 }
 
-// covering calls f with each route whose pattern matches every path that segments match, and with the
-// route of segments itself.
+// covering calls f with each route whose pattern matches all paths that segments, the pattern of a
+// route, matches. This includes the route of segments itself.
 func (p *pattern) covering(segments []urlpath.Segment, f func(routeIndex)) {
 	if len(segments) == 0 {
 		for _, r := range p.exact {
@@ -104,14 +104,15 @@ func (p *pattern) covering(segments []urlpath.Segment, f func(routeIndex)) {
 	}
 }
 
-// shadowed is a route that matches some paths of another API's route, and is more specific.
+// shadowed is a pair of routes of two APIs: by is more specific than route, and matches some paths of
+// route.
 type shadowed struct{ by, route routeIndex }
 
-// mostShadowed bounds the warnings about routes of one API that another route takes paths from.
+// mostShadowed bounds the warnings about the routes of one API that lose paths to other routes.
 const mostShadowed = 3
 
 // shadowedRoutes warns of routes that lose paths to a more specific route of another API on the same
-// host: such requests go to another upstream, and need another grant.
+// host. Requests for these paths go to another upstream, and the application needs another grant.
 func (e *examiner) shadowedRoutes(roots map[rootKey]*pattern) {
 	hosts := make(map[shadowed]rootKey)
 	for i := range e.cfg.APIs {

@@ -7,7 +7,7 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// unused warns of lists that allow something and that no request can use.
+// unused warns of partners, APIs and anchors that no request can use.
 func (e *examiner) unused() {
 	granted := make(map[config.Name]bool)
 	for i := range e.cfg.Partners.List {

@@ -8,9 +8,9 @@ import (
 	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
-// Warnings returns what is valid in cfg and will hurt, in the order of the file. cfg must be valid. now
-// is compared with the validity of certificates. A file that cannot be read has no warnings: [Files]
-// reports it.
+// Warnings returns valid settings in cfg that will cause trouble, in the order of the file. cfg must be
+// valid. now is compared with the validity of certificates. There are no warnings about a file that
+// cannot be read, because [Files] reports the file.
 func Warnings(cfg *config.Config, now time.Time) config.Faults {
 	e := &examiner{cfg: cfg, now: now, anchors: make(map[config.Path][]pemfile.Certificate)}
 	e.gateCertificates()
@@ -21,7 +21,7 @@ func Warnings(cfg *config.Config, now time.Time) config.Faults {
 	if len(e.warnings) == 0 {
 		return nil
 	}
-	_ = e.warnings.Err() // sorts
+	_ = e.warnings.Err() // Err sorts the warnings
 	return e.warnings
 }
 
@@ -38,7 +38,7 @@ func (e *examiner) warn(path, format string, args ...any) {
 	e.warnings = append(e.warnings, config.Fault{Position: e.cfg.Position(path), Path: path, Message: fmt.Sprintf(format, args...)})
 }
 
-// authorities returns the certificates in file, which it reads once.
+// authorities returns the certificates in file. It reads each file only once.
 func (e *examiner) authorities(file config.Path) []pemfile.Certificate {
 	read, ok := e.anchors[file]
 	if !ok {

@@ -38,8 +38,8 @@ func newClient() *http.Client {
 	}
 }
 
-// Run refreshes the lists at URLs until ctx ends: at once if no fetch has been tried, then at the
-// interval, and sooner after failures.
+// Run refreshes the lists at URLs until ctx ends. The first fetch of a list is at once if no fetch has
+// been tried. Later fetches follow the interval, and are sooner after failures.
 func (c *Checker) Run(ctx context.Context) {
 	c.metrics.export(c)
 	var loops sync.WaitGroup

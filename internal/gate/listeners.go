@@ -181,8 +181,8 @@ func (g *Gate) Run(ctx context.Context, open func(name, address string) (net.Lis
 	return group.Wait()
 }
 
-// challenged returns the index of the server that receives the challenges of ACME: the server for
-// HTTP challenges if there is one, otherwise the partners' server, which is the first.
+// challenged returns the index of the server that receives the challenges of ACME: the server for HTTP
+// challenges or, if there is no such server, the partners' server, which is the first.
 func (g *Gate) challenged() int {
 	return max(0, slices.IndexFunc(g.servers, func(s *httpserver.Server) bool { return s.Name == acmeListener }))
 }

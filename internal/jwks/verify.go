@@ -89,7 +89,7 @@ func (s *Source) refreshForUnknownKey(ctx context.Context, t *JWS, old *Set, now
 	return newer, nil
 }
 
-// isType reports whether t's typ is accepted. accepted is a media type without "application/", or
+// isType reports whether t's typ is the type accepted, a media type without "application/", or
 // [config.NoType] for a JWS without typ. The case of media types is ignored (RFC 7515 section 4.1.9 and
 // RFC 9068 section 4).
 func (t *JWS) isType(accepted string) bool {
@@ -144,7 +144,7 @@ var signingMethods = map[config.Algorithm]jwt.SigningMethod{
 	config.Ed25519: jwt.SigningMethodEdDSA,
 }
 
-// strictPSS returns m with the demand that the salt is as long as the hash (RFC 7518 section 3.5). m
+// strictPSS returns m with the condition that the salt is as long as the hash (RFC 7518 section 3.5). m
 // itself accepts any salt length.
 func strictPSS(m *jwt.SigningMethodRSAPSS) jwt.SigningMethod {
 	return &jwt.SigningMethodRSAPSS{SigningMethodRSA: m.SigningMethodRSA, Options: m.Options}

@@ -65,8 +65,8 @@ func (a *answer) inform(status int) {
 	a.conn.sent = false
 }
 
-// findTrailers finds the trailers that the header announces, and adds to not the fields that are sent
-// only as trailers.
+// findTrailers finds the trailers that the header announces. It adds the fields that are sent only as
+// trailers to the set not.
 func (a *answer) findTrailers(not *omitted) {
 	for name := range a.header {
 		if strings.HasPrefix(name, http.TrailerPrefix) {
@@ -84,8 +84,8 @@ func (a *answer) findTrailers(not *omitted) {
 	}
 }
 
-// frame decides how the answer is framed, as far as the header determines the framing. It adds to not
-// the fields that begin writes or that the answer must not have.
+// frame decides how the answer is framed, as far as the header determines the framing. It adds the
+// fields that begin writes, and the fields that the answer must not have, to the set not.
 func (a *answer) frame(not *omitted) {
 	encoded := a.header["Transfer-Encoding"] != nil
 	if told := a.header.Get("Content-Length"); told != "" {
