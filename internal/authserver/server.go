@@ -73,7 +73,8 @@ type Server struct {
 // New returns the server that settings describes. New reads the anchors and the certificate, returns an
 // error if a file is broken, and sends no request. While the settings of a server and the content of
 // its files do not change, all leases share one Server. After a change New makes another Server, which
-// takes over the metadata of the previous Server if the metadata is still valid.
+// takes over the metadata of the previous Server if [Server.CanReuse] permits it and the metadata has
+// all members that the new Server needs.
 func New(settings config.AuthorizationServer, options Options) (*Server, error) {
 	metrics := options.Metrics.forServer(options.Lease, string(settings.Name))
 	connection := settings.Connection

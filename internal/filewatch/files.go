@@ -135,8 +135,8 @@ func (f Files) WrittenInPlace(before Files) bool {
 	return false
 }
 
-// InPlace reports whether s was written under the final name of the file: s and old are states of one
-// file, or the file did not exist in old. InPlace is false if another file was renamed to that name.
+// InPlace reports whether the change from old to s was made in place: the states are of the same file,
+// or the file did not exist in old. It returns false if another file was renamed to the file's name.
 func (s FileState) InPlace(old FileState) bool {
 	return s.about != nil && (old.about == nil || os.SameFile(s.about, old.about))
 }

@@ -23,7 +23,7 @@ type JWS struct {
 	Algorithm string         // alg; "" when absent or not a string
 	Type      string         // typ; the JSON text of a typ that is not a string
 	NamesType bool           // typ is present and not null
-	KeyID     string         // kid
+	KeyID     string         // the kid of the header; "" when absent
 	NamesKey  bool           // kid is present and not null
 	Payload   jsontext.Value // the payload, not decoded further; it begins a JSON object
 	// JWK is the jwk of the header; nil when absent. Only DPoP proofs use it (RFC 9449 section 4.2),

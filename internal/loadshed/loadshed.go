@@ -20,7 +20,7 @@ type Shedder struct {
 	Partners, Issuer atomic.Int64 // number of concurrent requests at each listener
 
 	MaxRequests int          // upper bound of every configured limit; 0: no bound
-	MaxMemory   int64        // bytes; 0: no limit
+	MaxMemory   int64        // memory limit in bytes; 0: no limit
 	FreeCaches  func() bool  // shrinks caches and reports whether it freed memory; nil: no caches
 	began       time.Time    // the times below are nanoseconds since began, because the wall clock may jump
 	measured    atomic.Int64 // time of the last measurement of used
