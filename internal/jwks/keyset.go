@@ -38,6 +38,9 @@ const (
 	maxKeys = 100
 	// maxChain bounds the certificates of a key. Chains in use have two to four.
 	maxChain = 10
+	// maxRSABits bounds an RSA key, as crypto/tls does. A token need not be valid to name a key, and the
+	// verification of its signature takes 0.5 s with 65536 bits. Keys in use have 2048 to 4096 bits.
+	maxRSABits = 8192
 )
 
 // A Fingerprint identifies a key together with its kid and its algorithms.
@@ -141,6 +144,9 @@ func parseKey(document jsontext.Value, algorithms []config.Algorithm) (k *key, i
 	k = &key{id: id, public: jwk.Key()}
 	if err := weakkey.Check(k.public); err != nil {
 		return nil, id, err
+	}
+	if public, ok := k.public.(*rsa.PublicKey); ok && public.N.BitLen() > maxRSABits {
+		return nil, id, fmt.Errorf("an RSA key of more than %d bits", maxRSABits)
 	}
 	for _, a := range algorithmsFor(k.public) {
 		// If a key has an alg, the key is used only with that algorithm (RFC 8725 section 3.1).

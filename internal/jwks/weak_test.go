@@ -2,8 +2,10 @@ package jwks
 
 import (
 	"crypto/ed25519"
+	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"math/big"
 	"strings"
 	"testing"
 
@@ -68,5 +70,24 @@ func TestLowOrderKeys(t *testing.T) {
 	}
 	if points < 8 {
 		t.Errorf("tokens were forged for %d encodings, want at least the 8 points", points)
+	}
+}
+
+// T-JWKS-09: a key that takes long to verify with is left out, so a token that names it costs nothing.
+func TestLongRSAKeys(t *testing.T) {
+	good := testpki.NewSigner("PS256", "good")
+	for bits, want := range map[int]access.Reason{8192: access.BadSignature, 8200: access.UnknownKey, 65536: access.UnknownKey} {
+		n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), uint(bits)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.SetBit(n, bits-1, 1).SetBit(n, 0, 1)
+		long := M{"kty": "RSA", "kid": "long", "n": testpki.Segment(n.Bytes()), "e": "AQAB"}
+		s := newSource(t, localKeySet(gatetest.KeySet(long, good.JWK())), gatetest.AuthorizationServer())
+		signed := testpki.Segment(gatetest.JSON(M{"alg": "PS256", "kid": "long", "typ": "at+jwt"})) + "." + testpki.Segment(gatetest.JSON(bound()))
+		signature := make([]byte, bits/8)
+		signature[1] = 1
+		expect(t, s, signed+"."+testpki.Segment(signature), want)
+		expect(t, s, good.Token(bound()), access.Granted)
 	}
 }
