@@ -174,8 +174,8 @@ func (p *Proxy) RefuseMalformed(w http.ResponseWriter, r *http.Request, fault er
 	writeRefusal(&x.response, x.decision, false)
 }
 
-// addAssertion signs the assertion of a granted request if its route needs one. An error refuses the
-// request as Undecided.
+// addAssertion signs the assertion of a granted request if its route needs an assertion. If signing fails,
+// the request is refused as Undecided.
 func (p *Proxy) addAssertion(c *checkedRequest) {
 	if c.decision.Reason != access.Granted || !c.decision.Asserted {
 		return
