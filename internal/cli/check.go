@@ -19,6 +19,7 @@ import (
 func checkCommand() *cobra.Command {
 	var file string
 	var online bool
+	var format *outputFormat
 	command := &cobra.Command{
 		Use:   "check",
 		Short: "Validate a configuration file",
@@ -27,6 +28,10 @@ keys) exactly as serve does. It opens no listener and sends nothing. It prints e
 fault with file, line and column: of the setting that names it, for a fault of a file.
 Exit code 3 means that there are faults.
 
+With --config - check reads the configuration from standard input. Relative paths are then
+relative to the working folder. With -o json it prints one object: valid, and faults and
+warnings with file, line, column, path and message.
+
 Check warns of what is valid and will hurt, such as a certificate that ends within 14
 days, and lists what the configuration does not enforce. Both leave the exit code 0.
 
@@ -34,17 +39,21 @@ With --online, check also fetches metadata and keys of the authorization servers
 revocation lists at URLs, and introspects a token that does not exist at each server
 with introspection. Exit code 1 means that a server could not be reached, that its
 metadata lacks something, or that it refuses the gate's credentials.`,
-		Example: "  tallygate check --config tallygate.yaml\n  tallygate check --online",
+		Example: "  tallygate check --config tallygate.yaml\n  tallygate check --online\n  render-config | tallygate check --config - -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			found, err := check(command.Context(), file, online)
+			found, err := check(command.Context(), file, command.InOrStdin(), online)
 			if err != nil {
 				return err
+			}
+			if *format == jsonOutput {
+				return found.printJSON(command.OutOrStdout())
 			}
 			return found.print(command.OutOrStdout(), command.ErrOrStderr())
 		},
 	}
 	configFlag(command, &file)
+	format = outputFlag(command)
 	command.Flags().BoolVar(&online, "online", false, "also fetch metadata, keys and revocation lists, and check credentials")
 	return command
 }
@@ -59,10 +68,17 @@ type findings struct {
 	online      error // the error of the checks of --online
 }
 
-// check reads the configuration in file and everything that it names. The error says why file could
-// not be read.
-func check(ctx context.Context, file string, online bool) (*findings, error) {
-	text, dir, err := config.ReadText(file)
+// stdinName is the name of standard input in positions.
+const stdinName = "stdin"
+
+// check reads the configuration in file, or in stdin if file is "-", and everything that it names. The
+// error says why the configuration could not be read.
+func check(ctx context.Context, file string, stdin io.Reader, online bool) (*findings, error) {
+	read := func() ([]byte, string, error) { return config.ReadText(file) }
+	if file == "-" {
+		file, read = stdinName, func() ([]byte, string, error) { return config.ReadTextFrom(stdin) }
+	}
+	text, dir, err := read()
 	if err != nil {
 		return nil, withCode(exitConfiguration, err)
 	}
