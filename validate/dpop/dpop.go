@@ -186,7 +186,7 @@ func (c *Checker) checkClaims(p *claims, key access.Thumbprint, r *Request, now 
 	}
 	uri, ok := p.URI.Text()
 	if !ok || !sameURI(uri, r.Authority, r.Path) {
-		return identity{}, until, invalid("htu is %q, want https://%s%s", access.Truncate(withoutQuery(uri)), access.Truncate(r.Authority), access.Truncate(r.Path))
+		return identity{}, until, invalid("htu is %q, want https://%s%s", access.Truncate(loggable(uri)), access.Truncate(r.Authority), access.Truncate(r.Path))
 	}
 	until, err := c.checkAge(p.IssuedAt, now)
 	if err != nil {

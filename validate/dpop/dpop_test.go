@@ -278,6 +278,23 @@ func TestNonce(t *testing.T) {
 }
 
 // RFC 9449 section 4.3 and RFC 3986 section 6.2: one URI in several spellings, and others.
+// The detail of a refusal goes to the log, and the client chooses the htu.
+func TestLoggable(t *testing.T) {
+	for uri, want := range map[string]string{
+		"https://a.test/b?token=secret#c":    "https://a.test/b",
+		"https://user:secret@a.test/b":       "https://…@a.test/b",
+		"https://user:secret@a.test@b.test/": "https://…@b.test/",
+		"user:secret@a.test":                 "…@a.test",
+		"https://user:sec/ret@a.test/b":      "https://…@a.test/b",
+		"@https://":                          "…@https://",
+		"":                                   "",
+	} {
+		if got := loggable(uri); got != want {
+			t.Errorf("loggable(%q) = %q, want %q", uri, got, want)
+		}
+	}
+}
+
 func TestSameURI(t *testing.T) {
 	for _, tt := range []struct {
 		htu, authority, path string

@@ -31,6 +31,21 @@ func withoutQuery(uri string) string {
 	return uri
 }
 
+// loggable returns uri for the log: without query and fragment, and with "…" for user information, which
+// may have a password.
+func loggable(uri string) string {
+	uri = withoutQuery(uri)
+	start := strings.Index(uri, "://") + 1 // 0 without a scheme: all of uri may be an authority
+	end := strings.LastIndexByte(uri, '@')
+	if end < 0 {
+		return uri
+	}
+	if start > 0 {
+		start += len("//")
+	}
+	return uri[:min(start, end)] + "…" + uri[end:]
+}
+
 // withoutPort returns authority without the port 443 and without an empty port. User information stays,
 // so that an htu with user information never equals the authority of a request, which has none.
 func withoutPort(authority string) string {
