@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -157,10 +158,13 @@ func TestOneRequestForOneToken(t *testing.T) {
 // quarter of the permits.
 func TestPermitsPerCertificate(t *testing.T) {
 	a := newAuthority(t)
-	var now, most atomic.Int64
+	var now, most, ofFirst atomic.Int64
 	release := make(chan struct{})
 	body := gatetest.JSON(active())
-	a.serve(func(w http.ResponseWriter, _ *http.Request) {
+	a.serve(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.FormValue("token"), " of 1") {
+			ofFirst.Add(1)
+		}
 		n := now.Add(1)
 		defer now.Add(-1)
 		for {
@@ -187,15 +191,14 @@ func TestPermitsPerCertificate(t *testing.T) {
 		}
 	}
 	introspect(1, 30)
-	gatetest.Eventually(t, "two at a time", func() bool { return now.Load() == 2 })
-	time.Sleep(50 * time.Millisecond)
-	if n := most.Load(); n != 2 {
-		t.Errorf("%d of 8 permits for one certificate, want 2", n)
-	}
+	gatetest.EventuallyEqual(t, "requests of one certificate", 2, ofFirst.Load)
 	for holder := 2; holder < 10; holder++ {
 		introspect(holder, 10)
 	}
-	gatetest.Eventually(t, "eight at a time", func() bool { return now.Load() == 8 })
+	gatetest.EventuallyEqual(t, "requests of nine certificates", 8, now.Load)
+	if n := ofFirst.Load(); n != 2 {
+		t.Errorf("%d of 8 permits for one certificate, want 2", n)
+	}
 	close(release)
 	group.Wait()
 	if n := most.Load(); n != 8 {
@@ -436,15 +439,16 @@ func TestServerGoesAway(t *testing.T) {
 // A canceled request is not a failure of the server, also without a shared request.
 func TestClientsThatLeave(t *testing.T) {
 	a := newAuthority(t)
-	a.serve(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	arrived := make(chan struct{})
+	a.serve(func(_ http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		<-r.Context().Done()
+	})
 	c := a.client(caching(func(s *config.IntrospectionCache) { s.MaxAge = 0 }))
 	for i := range 3 * breakerFailures {
 		ctx, leave := context.WithCancel(t.Context())
-		calls := a.calls.Load()
 		go func() {
-			for a.calls.Load() == calls && ctx.Err() == nil {
-				time.Sleep(time.Millisecond)
-			}
+			<-arrived
 			leave()
 		}()
 		raw := fmt.Sprint("left ", i)

@@ -540,8 +540,9 @@ func TestShortStreams(t *testing.T) {
 // A response with a Content-Length may take longer than the stall timeout, also over HTTP/2: the timeout
 // applies to each part, and not to the time before the response.
 func TestSlowUpstream(t *testing.T) {
+	const stallTimeout = 50 * time.Millisecond
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		time.Sleep(250 * time.Millisecond)
+		time.Sleep(3 * stallTimeout)
 		if r.Method == http.MethodPost {
 			w.WriteHeader(http.StatusNoContent)
 			return
@@ -549,7 +550,7 @@ func TestSlowUpstream(t *testing.T) {
 		_, _ = io.WriteString(w, "whole")
 	}))
 	defer upstream.Close()
-	s := newHarness(t, upstream.URL, io.Discard, func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = 50 * time.Millisecond })
+	s := newHarness(t, upstream.URL, io.Discard, func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = stallTimeout })
 	address := s.listen(t)
 	for _, protocol := range []string{"h2", "http/1.1"} {
 		for method, want := range map[string]int{http.MethodGet: http.StatusOK, http.MethodPost: http.StatusNoContent} {

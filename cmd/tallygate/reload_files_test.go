@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/tallygate/tallygate/internal/filewatch"
 	"github.com/tallygate/tallygate/internal/gate"
+	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
 // A file that is replaced by a pipe is an error, without waiting for a writer. Once it is a regular
@@ -240,14 +242,13 @@ func TestReloadWithoutAPartnerWhoWaits(t *testing.T) {
 	if v := <-done; v.err != nil || v.status != 200 {
 		t.Errorf("%+v", v)
 	}
-	time.Sleep(300 * time.Millisecond)
-	_, text, err := r.admin("/metrics")
-	r.check(err)
-	for line := range strings.Lines(string(text)) {
-		if strings.Contains(line, "not_after") && strings.Contains(line, "borealis") {
-			t.Error(line)
-		}
-	}
+	r.log.Wait(t, `"msg":"request"`) // the metrics of the request are set before its log line
+	series := regexp.MustCompile(`(?m)^.*not_after.*borealis.*$`)
+	gatetest.EventuallyEqual(t, "series of the removed partner's certificate", "", func() string {
+		_, text, err := r.admin("/metrics")
+		r.check(err)
+		return string(series.Find(text))
+	})
 	close(leave)
 	r.check(r.stop())
 }

@@ -139,7 +139,11 @@ func TestReturnDuringClose(t *testing.T) {
 	if _, err := io.WriteString(c, "G"); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(ShutdownGrace / 10) // until the connection is on its way; net/http does not accept yet
+	gatetest.EventuallyEqual(t, "connections on their way to net/http, which does not accept yet", 1, func() int {
+		l.parked.mu.Lock()
+		defer l.parked.mu.Unlock()
+		return l.parked.leaving
+	})
 	_ = l.Close()
 	time.Sleep(ShutdownGrace / 10)
 	back, err := l.Accept()

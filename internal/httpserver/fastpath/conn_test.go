@@ -66,15 +66,17 @@ func TestClientLeaves(t *testing.T) {
 // What a client sends while it waits is its next requests, whatever the pieces; it does not
 // cancel anything.
 func TestEarlyRequests(t *testing.T) {
+	const patience = 5 * time.Millisecond
 	var served atomic.Int64
 	r := open(t, func(w http.ResponseWriter, r *http.Request) {
-		time.Sleep(3 * 20 * time.Millisecond)
+		time.Sleep(3 * patience)
 		if r.Context().Err() != nil {
 			t.Error(r.Context().Err())
 		}
 		served.Add(1)
 		_, _ = io.WriteString(w, r.RequestURI)
 	}, true)
+	r.fast.Patience = patience
 	for _, pieces := range [][]string{
 		{"GET /2 HTTP/1.1\r\nHost: gate.test\r\n\r\n"},
 		{"G", "ET /2 HTTP/1.1\r\nHost: gate.test\r\n\r\n"},
@@ -83,7 +85,7 @@ func TestEarlyRequests(t *testing.T) {
 		{"\r", "\n", "\r\n", "GET /2 HTTP/1.1\r\nHost: gate.test\r\n\r\n"},
 		{"\r\n", "GET /2 HTTP/1.1\r\nHost: gate.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"},
 	} {
-		for _, pause := range []time.Duration{0, 30 * time.Millisecond} {
+		for _, pause := range []time.Duration{0, patience * 3 / 2} {
 			c := r.dial(t)
 			in := bufio.NewReader(c)
 			send(t, c, "POST /1 HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 4\r\n\r\nbody")

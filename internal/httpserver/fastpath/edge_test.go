@@ -14,13 +14,15 @@ import (
 // them are served, in order, with their bodies.
 func TestEdges(t *testing.T) {
 	t.Parallel()
+	const patience = 2 * time.Millisecond
 	r := open(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		if r.Header.Get("Slow") != "" {
-			time.Sleep(30 * time.Millisecond) // is watched
+			time.Sleep(2 * patience) // so that the connection is watched
 		}
 		_, _ = fmt.Fprintf(w, "%s %d %s", r.RequestURI, len(r.Header.Get("X")), body)
 	}, true)
+	r.fast.Patience = patience
 	ask := func(answers []string, pieces ...string) {
 		t.Helper()
 		c := r.dial(t)
