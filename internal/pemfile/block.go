@@ -26,13 +26,16 @@ var (
 var (
 	errMalformed = errors.New("the PEM block is cut short or malformed")
 	errHeaders   = errors.New("the PEM block has headers, which RFC 7468 does not allow")
-	errEncrypted = errors.New("the private key is encrypted; store it without a passphrase")
+	errEncrypted = errors.New("the private key is encrypted; store it without a passphrase (openssl pkey -in OLD -out NEW)")
 )
 
 // Blocks returns the blocks of text in order. Text between the blocks is allowed (RFC 7468 section 2).
 // A border line that belongs to no complete block is an error. name is the file name for errors and
 // positions. If name is "", errors and positions have only the line.
 func Blocks(name string, text []byte) ([]Block, error) {
+	if err := checkMark(name, text); err != nil {
+		return nil, err
+	}
 	if err := checkHeaders(name, text); err != nil {
 		return nil, err
 	}

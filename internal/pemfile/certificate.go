@@ -48,7 +48,7 @@ func ParseCertificates(name string, text []byte) ([]Certificate, error) {
 		certificates = append(certificates, c)
 	}
 	if len(certificates) == 0 {
-		return nil, missing(name, errNoCertificate)
+		return nil, missingBlock(name, text, errNoCertificate)
 	}
 	return certificates, nil
 }

@@ -47,7 +47,7 @@ func ParseKey(name string, text []byte) (crypto.Signer, error) {
 		found = key
 	}
 	if found == nil {
-		return nil, missing(name, errNoKey)
+		return nil, missingBlock(name, text, errNoKey)
 	}
 	return found, nil
 }
@@ -91,17 +91,24 @@ func ReadKeyPair[File ~string](chain, key File) (tls.Certificate, error) {
 
 // ParseKeyPair is [ReadKeyPair] for contents that were read already.
 func ParseKeyPair[File ~string](chain File, chainText []byte, key File, keyText []byte) (tls.Certificate, error) {
-	if _, err := ParseChain(string(chain), chainText); err != nil {
+	certificates, err := ParseChain(string(chain), chainText)
+	if err != nil {
 		return tls.Certificate{}, err
 	}
-	if _, err := ParseKey(string(key), keyText); err != nil {
+	private, err := ParseKey(string(key), keyText)
+	if err != nil {
 		return tls.Certificate{}, err
 	}
 	pair, err := tls.X509KeyPair(chainText, keyText)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("%s and %s: %w", chain, key, err)
+	if err == nil {
+		return pair, nil
 	}
-	return pair, nil
+	for _, c := range certificates {
+		if public, ok := c.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); ok && public.Equal(private.Public()) {
+			return tls.Certificate{}, fmt.Errorf("%s: the chain is in the wrong order: the certificate of the key %s must be first", c.Position, key)
+		}
+	}
+	return tls.Certificate{}, fmt.Errorf("%s and %s: %w", chain, key, err)
 }
 
 // ReadChain returns the certificates in a file, leaf first, and allows private keys among them.
@@ -134,7 +141,7 @@ func ParseChain(name string, text []byte) ([]Certificate, error) {
 		}
 	}
 	if len(chain) == 0 {
-		return nil, missing(name, errNoCertificate)
+		return nil, missingBlock(name, text, errNoCertificate)
 	}
 	return chain, nil
 }
