@@ -36,7 +36,7 @@ func (c *ClaimName) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// UnmarshalText reads the place of the confirmation.
+// UnmarshalText reads where tokens have their confirmation: cnf or ext.cnf.
 func (c *ConfirmationClaim) UnmarshalText(text []byte) error {
 	return oneOf(c, text, CNF, ExtCNF)
 }

@@ -62,8 +62,8 @@ func ReadTextFrom(r io.Reader) (text []byte, dir string, err error) {
 	return text, dir, nil
 }
 
-// readRegular returns the content of a regular file, and of a file above the limit one byte more
-// than [Parse] accepts, so that Parse reports it.
+// readRegular returns the content of a regular file. If the file is too large, readRegular returns
+// only its beginning, one byte more than [Parse] accepts, so that Parse reports the size.
 func readRegular(path string) ([]byte, error) {
 	// Stat is called before Open, because opening a pipe without a writer blocks for ever.
 	switch about, err := os.Stat(path); {

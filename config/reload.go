@@ -43,8 +43,8 @@ func (k *checker) immutableACME(path string, before, after *ACME) {
 	k.immutable(path+"http_address", before.HTTPAddress, after.HTTPAddress)
 }
 
-// immutableLimits checks all limits except body_bytes and requests, because these two limits are read
-// for each request.
+// immutableLimits records a fault for each limit that a reload changes. Only body_bytes and requests
+// may change, because they are read for each request.
 func (k *checker) immutableLimits(before, after *Limits) {
 	const path = "listener.limits."
 	k.immutable(path+"header_bytes", before.HeaderBytes, after.HeaderBytes)

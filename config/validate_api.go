@@ -62,8 +62,8 @@ func (k *checker) name(path string, n Name) {
 	}
 }
 
-// route checks a route. It records a fault if another route has a call of this route, because the
-// choice between two such routes would be arbitrary.
+// route checks a route. It records a fault if another route has the same host, method and shape of
+// the path, because the choice between two such routes would be arbitrary.
 func (k *checker) route(path string, r *Route, api *API, calls map[call]string) {
 	k.some(path+".methods", len(r.Methods), "an empty list offers nothing")
 	distinct(k, path+".methods", r.Methods)
@@ -217,7 +217,8 @@ func (k *checker) identityHeaders() {
 		{"subject", h.Subject},
 		{"thumbprint", h.Thumbprint},
 	}
-	// If no route needs assertions, the default name of the header may have another prefix.
+	// If no route needs assertions, the default name of the assertion header is not used, and need not
+	// begin with the configured prefix.
 	if k.asksForAssertion() || k.isSet("identity_headers.assertion") {
 		named = append(named, header{"assertion", h.Assertion})
 	}

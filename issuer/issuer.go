@@ -200,11 +200,11 @@ func (i *Issuer) KeySet() (set []byte, version uint64) {
 	return i.keys.Set()
 }
 
-// Revoked reports whether a token has been revoked. For a token of this issuer, the token itself may
-// be revoked. For a token of any authorization server, its application, its partner or the
-// certificate that it is bound to may be revoked. The iat of another server's token is reduced by the
-// configured leeway, because the clock of that server may be ahead. If such a token has no iat,
-// Revoked assumes that the token is 24 hours old. A revocation takes effect as soon as it is
+// Revoked reports whether a token has been revoked. A token of this issuer may be revoked itself. A
+// token of any authorization server is also revoked by a revocation of the token's application, of the
+// partner, or of the certificate that the token is bound to. The iat of another server's token is
+// reduced by the configured leeway, because the clock of that server may be ahead. If such a token has
+// no iat, Revoked assumes that the token is 24 hours old. A revocation takes effect as soon as it is
 // acknowledged. Revoked costs one hash and a few map accesses, and does not allocate.
 func (i *Issuer) Revoked(token access.Unchecked) bool {
 	issued := token.IssuedAt.Unix()

@@ -157,7 +157,7 @@ func (t *Trust) explainNoChain(v *verification, chain []*x509.Certificate, err e
 	}
 }
 
-// chainError returns our error for an error of Verify of crypto/x509.
+// chainError maps err, an error of Certificate.Verify of crypto/x509, to an error of this package.
 func chainError(err error) error {
 	var unknown x509.UnknownAuthorityError
 	var invalid x509.CertificateInvalidError

@@ -37,7 +37,7 @@ func (w *responseWriter) Header() http.Header { return w.conn.writer.Header() }
 // WriteHeader sends the header of an informational or final response. It removes identity headers
 // that the upstream has set, because identity headers are for requests only (RFC 9440 section 2.2).
 func (w *responseWriter) WriteHeader(status int) {
-	if status == http.StatusSwitchingProtocols { // only an HTTP/2 upstream can send a 101 here; an HTTP/1.1 client would switch protocols
+	if status == http.StatusSwitchingProtocols { // only an HTTP/2 upstream can cause this call; the 101 is not forwarded, because an HTTP/1.1 client would switch protocols
 		w.unrequested101.Store(true)
 		return
 	}

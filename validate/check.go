@@ -47,8 +47,8 @@ func (v *Validator) checkClaimsAndBinding(s *server, u *access.Unchecked, p *pre
 	return s.checkBinding(u.Confirmation, p)
 }
 
-// checkClaims returns [access.Granted] if u comes from s, is valid at now and has one of our
-// audiences. Otherwise it returns the reason and the detail of the refusal.
+// checkClaims returns [access.Granted] if u comes from s, is valid at now and has one of the audiences
+// that are configured for s. Otherwise it returns the reason and the detail of the refusal.
 func (s *server) checkClaims(u *access.Unchecked, now time.Time) (access.Reason, error) {
 	if u.Issuer != s.issuer {
 		return access.UnknownIssuer, &access.Mismatch{Name: "iss", Want: s.issuer, Got: quoted(u.Issuer)}

@@ -82,9 +82,9 @@ func (v *Validator) split(field string) (Scheme, string, error) {
 	if field == "" {
 		return Bearer, "", access.Denyf(access.MalformedRequest, "the Authorization header is empty")
 	}
-	// The scheme is a token and ends before the first character that is not a token character. A
-	// longer token that begins with Bearer is another scheme; anything else is a misspelled
-	// Bearer.
+	// The scheme ends before the first character that RFC 9110 section 5.6.2 does not allow in a
+	// token. A longer name that begins with Bearer is therefore another scheme. A header without a
+	// space after an offered scheme is malformed.
 	end := 0
 	for end < len(field) && isTokenCharacter(field[end]) {
 		end++

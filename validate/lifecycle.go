@@ -16,9 +16,9 @@ import (
 	"github.com/tallygate/tallygate/introspect"
 )
 
-// newServer prepares the connections, keys and introspection of a server. Through the lease it shares
-// with the previous Validator the parts that have not changed. After an error the lease holds the parts
-// that newServer has made.
+// newServer prepares the connections, keys and introspection of a server. Parts whose settings have not
+// changed are taken from the previous Validator through the lease. After an error the lease holds the
+// parts that newServer has made.
 func (v *Validator) newServer(settings config.AuthorizationServer, options Options) (s *server, err error) {
 	s = &server{
 		name: string(settings.Name), issuer: string(settings.Issuer), audiences: settings.Audiences,

@@ -32,8 +32,9 @@ const (
 )
 
 // Metrics counts token checks, and includes the metrics of the packages that fetch claims and
-// keys. Labels are configured names and closed sets, never parts of a request, and every series
-// exists from the start. A gate has one Metrics, which all its Validators use across reloads.
+// keys. The value of a label is a configured name or comes from a fixed list, and is never a part of
+// a request. Every series exists from the start. A gate has one Metrics, which all its Validators use
+// across reloads.
 type Metrics struct {
 	current atomic.Pointer[Validator] // the Validator whose cache sizes the metrics report
 

@@ -1,6 +1,6 @@
-// Package cache stores facts in bounded memory. All caches of a process share one [Pool], which
-// counts the bytes of each owner; an owner is a partner. A value stays until it expires or is
-// evicted.
+// Package cache stores results of checks in bounded memory: the claims of tokens, introspection
+// responses, and verified certificate chains. All caches of a process share one [Pool], which counts
+// the bytes of each owner; an owner is a partner. A value stays until it expires or is evicted.
 package cache
 
 import (

@@ -59,7 +59,8 @@ func (p *prober) locate() error {
 // errNot is returned if the gate answers with an error status.
 var errNot = errors.New("the gate says")
 
-// ask returns nil if path answers 200, and an error that wraps errNot for any other status.
+// ask requests path from the admin listener. It returns nil for status 200, and an error that wraps
+// errNot for any other status.
 func (p *prober) ask(ctx context.Context, path string) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()

@@ -33,8 +33,8 @@ type list struct {
 // The supported extensions.
 var (
 	oidDelta        = encodingasn1.ObjectIdentifier{2, 5, 29, 27} // RFC 5280 section 5.2.4
-	oidDistribution = encodingasn1.ObjectIdentifier{2, 5, 29, 28} // section 5.2.5
-	oidReason       = []byte{0x55, 0x1d, 0x15}                    // DER contents octets of 2.5.29.21, section 5.3.1
+	oidDistribution = encodingasn1.ObjectIdentifier{2, 5, 29, 28} // RFC 5280 section 5.2.5
+	oidReason       = []byte{0x55, 0x1d, 0x15}                    // DER contents octets of 2.5.29.21, RFC 5280 section 5.3.1
 )
 
 var (

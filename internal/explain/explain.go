@@ -129,8 +129,9 @@ func (x *explainer) describePass(stage *Stage) {
 	}
 }
 
-// explanations has, for each reason, a function that sets the configured rule which the request breaks.
-// If the error of the check has no compared values, the function also sets these values.
+// explanations has, for each reason, a function that stores in the Stage the path and the position of
+// the configured rule that the request breaks. If the error of the check has no compared values, the
+// function also stores these values.
 var explanations = []struct {
 	reason access.Reason
 	name   func(*explainer, *Stage)

@@ -23,8 +23,9 @@ func SumOf(raw string) Sum {
 	return sha256.Sum256(buffer[:copy(buffer[:], raw)])
 }
 
-// Bytes returns the memory in bytes that u takes: at least the size of its parts, and at most the
-// size of the claims in a token of 16 KiB. The server's name is shared and not counted.
+// Bytes estimates the memory in bytes that u takes. The estimate is never below the size of u's parts.
+// It is bounded, because a token has at most 16 KiB. The name of the authorization server is not
+// counted, because it is shared.
 func Bytes(u *access.Unchecked) int {
 	n := int(structBytes) + allocation(16*len(u.Scopes)) + allocation(16*len(u.Audience))
 	for _, s := range []string{u.Issuer, u.Subject, u.ClientID, u.TokenID} {

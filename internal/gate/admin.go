@@ -27,10 +27,10 @@ func (g *Gate) checkAdminHost(next http.Handler) http.Handler {
 	})
 }
 
-// isAdminHost reports whether host, the value of a Host field, is a name of the admin listener. Some
-// names are accepted without configuration, because they cannot be registered in the public DNS:
-// addresses, which probes use, names of one label, and names of services inside a Kubernetes cluster.
-// An empty host is accepted too: the request is of HTTP/1.0, which browsers do not send.
+// isAdminHost reports whether host, the value of a Host field, is a name of the admin listener. IP
+// addresses (which probes use), names of one label, and names of services inside a Kubernetes cluster
+// are accepted without configuration, because they cannot be registered in the public DNS. An empty
+// host is accepted too, because only HTTP/1.0 requests have none, and browsers do not send HTTP/1.0.
 func isAdminHost(host string, configured []config.Host) bool {
 	if host == "" {
 		return true

@@ -117,7 +117,7 @@ func (g *Gate) endConnections(h http.Handler) http.Handler {
 // is for long transfers.
 func (g *Gate) shutdown(timeout time.Duration) error {
 	close(g.listenersClosing)
-	g.closeAfterResponse.Store(true) // needed after SIGINT, when there is no delay that sets it
+	g.closeAfterResponse.Store(true) // not yet true if there was no drain delay, as after SIGINT
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	ending := time.AfterFunc(timeout/2, g.streams.End)

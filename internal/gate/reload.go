@@ -12,10 +12,10 @@ import (
 	"github.com/tallygate/tallygate/mtls"
 )
 
-// reload builds a state from the files as they are now, and makes the new state decide about requests.
-// The steps are read, validate, build, prefetch, swap and release. After an error in any step before
-// the swap, the current state stays in use. tallygate_config_reloads_total changes last, so that a
-// reader that sees the new count finds the log line and the other metrics of the same reload.
+// reload builds a state from the files as they are now, and uses it for all later requests. The
+// steps are read, validate, build, prefetch, swap and release. After an error in any step before the
+// swap, the current state stays in use. tallygate_config_reloads_total changes last, so that a reader
+// that sees the new count finds the log line and the other metrics of the same reload.
 func (g *Gate) reload(ctx context.Context) (changed bool) {
 	start := time.Now()
 	g.reloads.pending, g.reloads.moved = nil, false
@@ -127,7 +127,7 @@ func (g *Gate) checkUnchanged() error {
 	return nil
 }
 
-// swap makes next decide about all later requests. It returns the previous state, or nil at the start.
+// swap makes next the state for all later requests. It returns the previous state, or nil at the start.
 // If next may refuse a client certificate that the previous state accepts, no TLS session from before
 // the swap is resumed.
 func (g *Gate) swap(next *state) (previous *state) {

@@ -1,5 +1,6 @@
-// Package httpserver serves the connections of one listener: connection limits, PROXY protocol, TLS
-// handshakes, idle connections, and HTTP/1.1 and HTTP/2 requests up to their handler.
+// Package httpserver serves the connections of one listener. It limits connections, reads the PROXY
+// protocol, performs TLS handshakes, manages idle connections, and passes HTTP/1.1 and HTTP/2 requests
+// to a handler.
 package httpserver
 
 import (

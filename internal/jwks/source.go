@@ -165,8 +165,8 @@ func (s *Source) reloadLocal() error {
 	if err := s.refresh(context.Background()); err != nil {
 		return err
 	}
-	// The key set may have changed after Local returned the version. In that case the next request
-	// reads the key set again.
+	// refresh called s.local again and may have read a newer key set than version. The next request
+	// then finds another version and reads the key set again.
 	s.localVersion.Store(version)
 	return nil
 }

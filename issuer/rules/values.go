@@ -15,7 +15,7 @@ import (
 
 // The types of the variables. An expression that uses a field that its type lacks does not compile.
 
-// Client is the variable client.
+// Client is the type of the CEL variable client: the client that requests the token.
 type Client struct {
 	ID             string `cel:"id" json:"id"`
 	Partner        string `cel:"partner" json:"partner"`
