@@ -34,7 +34,7 @@ const (
 // A foreign is a gate process and a real authorization server: Node's certified oidc-provider,
 // which a test makes fail and recover.
 type foreign struct {
-	*world
+	*testGate
 	t      *testing.T
 	issuer string
 	alias  string // the host with its endpoints for mutual TLS
@@ -49,7 +49,7 @@ func newForeign(t *testing.T) *foreign {
 	notShort(t)
 	gatetest.NeedPrograms(t, "node", "npm")
 	dir := t.TempDir()
-	f := &foreign{world: newWorld(dir), t: t}
+	f := &foreign{testGate: newTestGate(dir), t: t}
 	t.Cleanup(f.close)
 	internal := testpki.NewCA("Internal Root")
 	f.pairs["internal-ca"] = internal

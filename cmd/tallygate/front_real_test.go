@@ -14,7 +14,7 @@ import (
 	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
-// proxied runs a front proxy from a configuration template in the world's folder until the test
+// proxied runs a front proxy from a configuration template in the gate's folder until the test
 // ends. It returns when each address in ports accepts connections.
 func (r *reloading) proxied(t *testing.T, file, template string, ports map[string]string, command string, args ...string) {
 	t.Helper()

@@ -46,7 +46,7 @@ admin: {address: "127.0.0.1:0"}
 
 // A stateful is an issuer process that a test may kill and start again.
 type stateful struct {
-	*world
+	*testGate
 	t *testing.T
 }
 
@@ -54,7 +54,7 @@ func newStateful(t *testing.T) *stateful {
 	t.Helper()
 	notShort(t)
 	dir := t.TempDir()
-	s := &stateful{world: newWorld(dir), t: t}
+	s := &stateful{testGate: newTestGate(dir), t: t}
 	t.Cleanup(s.close)
 	s.pairs["accounts"] = s.pairs["northwind-ca"].Leaf("accounts", testpki.DNS("accounts.internal"))
 	config := strings.ReplaceAll(killedConfig, "ADDRESS", s.issuerAddress)

@@ -18,17 +18,17 @@ import (
 )
 
 // dialFrom opens a TLS connection from a loopback address.
-func (w *world) dialFrom(address, certificate string, protocols ...string) (*tls.Conn, error) {
+func (w *testGate) dialFrom(address, certificate string, protocols ...string) (*tls.Conn, error) {
 	return w.dialTo("partners", address, certificate, protocols...)
 }
 
-func (w *world) dialTo(listener, address, certificate string, protocols ...string) (*tls.Conn, error) {
+func (w *testGate) dialTo(listener, address, certificate string, protocols ...string) (*tls.Conn, error) {
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}, Timeout: patience}
 	return tls.DialWithDialer(dialer, "tcp", w.addresses[listener], w.client(certificate, protocols...))
 }
 
 // expect waits until a metric has a value.
-func (w *world) expect(series string, want float64) error {
+func (w *testGate) expect(series string, want float64) error {
 	var n float64
 	var err error
 	if gatetest.Within(patience, func() bool {

@@ -10,16 +10,16 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// profileWorld is a gate that accepts the tokens of every shape, each from a server of its own that
+// A profileGate is a gate that accepts the tokens of every shape, each from a server of its own that
 // may issue tokens for one partner.
-type profileWorld struct {
+type profileGate struct {
 	*reloading
 	shapes []shape
 }
 
-func newProfileWorld(t *testing.T) *profileWorld {
+func newProfileGate(t *testing.T) *profileGate {
 	t.Helper()
-	w := &profileWorld{newReloading(t), shapes()}
+	w := &profileGate{newReloading(t), shapes()}
 	var servers, partners strings.Builder
 	for i, s := range w.shapes {
 		name := fmt.Sprintf("p%d", i)
@@ -60,7 +60,7 @@ log: {granted: all}
 
 // token makes the token that shape i issues for a certificate, "" for none. edits are merged into
 // the claims.
-func (w *profileWorld) token(name string, i int, certificate string, edits ...testpki.M) {
+func (w *profileGate) token(name string, i int, certificate string, edits ...testpki.M) {
 	s, now := &w.shapes[i], time.Now()
 	claims := testpki.M{"iss": s.issuer, "iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(time.Hour).Unix()}
 	for member, value := range s.claims {
@@ -84,7 +84,7 @@ func (w *profileWorld) token(name string, i int, certificate string, edits ...te
 	w.tokens[name] = w.signers[fmt.Sprintf("p%d", i)].Token(claims, s.header)
 }
 
-func (w *profileWorld) refuses(t *testing.T, certificate, token string, status int, reason, code string) {
+func (w *profileGate) refuses(t *testing.T, certificate, token string, status int, reason, code string) {
 	t.Helper()
 	if err := w.call([]string{"-cert", certificate, "-token", token, "GET", "/orders/7"}); err != nil {
 		t.Fatal(err)
@@ -99,7 +99,7 @@ func (w *profileWorld) refuses(t *testing.T, certificate, token string, status i
 // another server or two clients. No refused request reaches the upstream.
 func TestProfiles(t *testing.T) {
 	t.Parallel()
-	w := newProfileWorld(t)
+	w := newProfileGate(t)
 	seen := map[string]bool{}
 	for i, s := range w.shapes {
 		own, thief := fmt.Sprintf("p%d", i), fmt.Sprintf("p%d", (i+1)%len(w.shapes))
@@ -156,7 +156,7 @@ func TestProfiles(t *testing.T) {
 
 // named returns the edit that gives the token of a shape another client, in the claims in which the
 // shape has it.
-func (w *profileWorld) named(s shape, client string) testpki.M {
+func (w *profileGate) named(s shape, client string) testpki.M {
 	edit := testpki.M{}
 	for _, claim := range []string{"client_id", "azp", "appid", "cid"} {
 		if s.claims[claim] != nil {

@@ -149,7 +149,7 @@ func TestIssuerRules(t *testing.T) {
 	}
 	own := regexp.MustCompile("(?s)-- own.yaml --\n(.*?)  governance:\n.*?(admin:.*?)-- broken").FindSubmatch(script)
 	dir := t.TempDir()
-	newWorld(dir).close()
+	newTestGate(dir).close()
 	content := os.Expand(string(own[1])+string(block[1])+string(own[2]), func(name string) string {
 		return map[string]string{"ISSUER_ADDRESS": "127.0.0.1:9443", "UPSTREAM": "http://127.0.0.1:1"}[name]
 	})

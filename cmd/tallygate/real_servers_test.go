@@ -47,7 +47,7 @@ func newRealServer(t *testing.T, variable string) *foreign {
 		t.Skipf("%s is not 1", variable)
 	}
 	dir := t.TempDir()
-	f := &foreign{world: newWorld(dir), t: t}
+	f := &foreign{testGate: newTestGate(dir), t: t}
 	t.Cleanup(f.close)
 	internal := testpki.NewCA("Internal Root")
 	internal.Write(dir, "as-ca")

@@ -17,14 +17,14 @@ import (
 
 // A reloading is a gate whose files a test changes while it runs.
 type reloading struct {
-	*world
+	*testGate
 	t *testing.T
 }
 
 func newReloading(t *testing.T) *reloading {
 	t.Helper()
 	notShort(t)
-	r := &reloading{newWorld(t.TempDir()), t}
+	r := &reloading{newTestGate(t.TempDir()), t}
 	t.Cleanup(r.close)
 	for name, certificate := range map[string]string{"good": "northwind", "sync": "borealis"} {
 		r.check(r.mint([]string{name, certificate, map[string]string{"good": "northwind-ledger", "sync": "borealis-sync"}[name]}))

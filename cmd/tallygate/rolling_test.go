@@ -62,7 +62,7 @@ func (e *endpoints) dial(ctx context.Context, network, _ string) (net.Conn, erro
 // another starts a further gate with d's files.
 func (d *drained) another() *drained {
 	d.t.Helper()
-	w := *d.world
+	w := *d.testGate
 	next := &drained{&reloading{&w, d.t}}
 	w.process = nil
 	next.serve()

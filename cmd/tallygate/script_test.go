@@ -88,7 +88,7 @@ func runScripts(t *testing.T, p testscript.Params, open bool) {
 				}
 				env.Setenv("PATH", filepath.Dir(path)+string(filepath.ListSeparator)+env.Getenv("PATH"))
 			}
-			w := newWorld(env.WorkDir)
+			w := newTestGate(env.WorkDir)
 			w.open = open
 			env.Defer(w.close)
 			env.Values[worldKey{}] = w
@@ -258,7 +258,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"behave": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).upstream.behave(args[0]) },
 }
 
-func of(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
+func of(ts *testscript.TestScript) *testGate { return ts.Value(worldKey{}).(*testGate) }
 
 // executable finds the binary under test in testscript's PATH.
 func executable(ts *testscript.TestScript) string {

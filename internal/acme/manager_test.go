@@ -38,14 +38,14 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.keepLockfileFresh"))
 }
 
-// A site is a listener with certificates by ACME.
-type site struct {
+// An acmeListener is a listener with certificates by ACME.
+type acmeListener struct {
 	acme     *Manager
 	listener net.Listener
 	stop     func()
 }
 
-func newSite(t *testing.T, settings *config.ACME, roots *x509.CertPool, listener net.Listener, every time.Duration) *site {
+func newACMEListener(t *testing.T, settings *config.ACME, roots *x509.CertPool, listener net.Listener, every time.Duration) *acmeListener {
 	t.Helper()
 	handshakes := mtls.NewHandshakes(prometheus.NewRegistry())
 	a := New(slog.New(slog.NewTextHandler(t.Output(), nil)), prometheus.NewRegistry(), handshakes.Challenged)
@@ -81,7 +81,7 @@ func newSite(t *testing.T, settings *config.ACME, roots *x509.CertPool, listener
 		defer close(ran)
 		a.Run(ctx, listener.Addr())
 	}()
-	s := &site{acme: a, listener: listener, stop: sync.OnceFunc(func() {
+	s := &acmeListener{acme: a, listener: listener, stop: sync.OnceFunc(func() {
 		cancel()
 		<-ran
 		_ = listener.Close()
@@ -91,7 +91,7 @@ func newSite(t *testing.T, settings *config.ACME, roots *x509.CertPool, listener
 	return s
 }
 
-func (s *site) shown() *x509.Certificate {
+func (s *acmeListener) shown() *x509.Certificate {
 	var leaf *x509.Certificate
 	conn, err := tls.Dial("tcp", s.listener.Addr().String(), &tls.Config{
 		ServerName: "api.example.test", InsecureSkipVerify: true,
@@ -146,7 +146,7 @@ func renewed(t *testing.T) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newSite(t, settings, roots, listener, 2*time.Second) // due when five times that is left
+	s := newACMEListener(t, settings, roots, listener, 2*time.Second) // due when five times that is left
 	var first *x509.Certificate
 	gatetest.Eventually(t, "a certificate", func() bool { first = s.shown(); return first != nil })
 	if err := s.acme.Ready(); err != nil {

@@ -41,7 +41,7 @@ type testServer struct {
 	shown []string // common names of the client certificates
 }
 
-func newSite(t *testing.T, secure bool) *testServer {
+func newTestServer(t *testing.T, secure bool) *testServer {
 	t.Helper()
 	s := &testServer{dir: t.TempDir()}
 	ca := testpki.NewCA("private CA")
@@ -150,7 +150,7 @@ func mutual(s *testServer) func(*config.Connection) {
 // RFC 8414 sections 3 and 5, OpenID Connect Discovery section 4: the locations of metadata and
 // their order. The search ends at the first valid document.
 func TestMetadataURLs(t *testing.T) {
-	s := newSite(t, true)
+	s := newTestServer(t, true)
 	for _, c := range []struct {
 		path, at string
 		asked    []string
@@ -177,7 +177,7 @@ func TestMetadataURLs(t *testing.T) {
 
 // RFC 8414 section 3.3 and the other requirements on metadata, one line for each case.
 func TestMetadata(t *testing.T) {
-	s := newSite(t, true)
+	s := newTestServer(t, true)
 	good := M{"issuer": s.URL, "jwks_uri": "https://keys.example/jwks?a=b", "introspection_endpoint": "https://as.example/introspect",
 		"mtls_endpoint_aliases": M{"introspection_endpoint": "https://mtls.as.example/introspect"}}
 	with := func(edits ...M) M {
@@ -257,7 +257,7 @@ func TestMetadata(t *testing.T) {
 // Run fetches the metadata of a server that was down at the start, keeps it while the server is
 // down again, and calls OnChange for changes alone.
 func TestRun(t *testing.T) {
-	s := newSite(t, true)
+	s := newTestServer(t, true)
 	server := s.server(t, "")
 	var log bytes.Buffer
 	server.log = slog.New(slog.NewJSONHandler(&log, nil))
@@ -296,7 +296,7 @@ func TestRun(t *testing.T) {
 
 // If the server cannot be reached, only one location is tried, and a fetch has a timeout.
 func TestUnreachable(t *testing.T) {
-	s := newSite(t, true)
+	s := newTestServer(t, true)
 	server := s.server(t, "/realms/a")
 	s.serve(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	if err := server.Refresh(t.Context()); err == nil || len(s.asked()) != 1 {

@@ -27,7 +27,7 @@ import (
 // http is allowed to this machine alone, and only with insecure_loopback_http, which is logged as
 // a warning.
 func TestInsecureLoopbackHTTP(t *testing.T) {
-	s := newSite(t, false)
+	s := newTestServer(t, false)
 	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL, "jwks_uri": s.URL + "/jwks"}})
 	if err := s.server(t, "").Refresh(t.Context()); err == nil || len(s.asked()) != 0 {
 		t.Errorf("Refresh over http without insecure_loopback_http = %v, want an error", err)
@@ -59,7 +59,7 @@ func TestInsecureLoopbackHTTP(t *testing.T) {
 // The gate's certificate is presented whatever authorities the server names, and is read for each
 // connection. While the files do not match each other, the last good pair is used.
 func TestClientCertificate(t *testing.T) {
-	s := newSite(t, true)
+	s := newTestServer(t, true)
 	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL}})
 	server := s.server(t, "", mutual(s))
 	copyFile := func(from, to string) {
@@ -106,7 +106,7 @@ func TestClientCertificate(t *testing.T) {
 // After a reload with a replaced certificate, the new Server has its own connections and never
 // presents the old certificate.
 func TestReplacedClientCertificate(t *testing.T) {
-	s := newSite(t, true)
+	s := newTestServer(t, true)
 	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL}})
 	settings := s.settings("")
 	mutual(s)(&settings.Connection)
@@ -152,7 +152,7 @@ func TestReplacedClientCertificate(t *testing.T) {
 // A Server with new settings takes over the metadata if it needs no more of it, and if the same
 // authorities or more are trusted.
 func TestInheritedMetadata(t *testing.T) {
-	s := newSite(t, true)
+	s := newTestServer(t, true)
 	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL, "jwks_uri": s.URL + "/jwks", "introspection_endpoint": s.URL + "/introspect"}})
 	another, _ := testpki.NewCA("another").Write(s.dir, "another")
 	as := func(edits ...func(*config.AuthorizationServer)) config.AuthorizationServer {
@@ -200,7 +200,7 @@ func TestInheritedMetadata(t *testing.T) {
 // An endpoint that is not needed may have any value, and a Server that needs more endpoints is a
 // new Server.
 func TestUnneededEndpoints(t *testing.T) {
-	s := newSite(t, true)
+	s := newTestServer(t, true)
 	bad := "http://elsewhere.example/x"
 	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL, "jwks_uri": s.URL + "/jwks", "introspection_endpoint": bad}})
 	keys, both, opaque := s.settings(""), s.settings(""), s.settings("")
@@ -234,7 +234,7 @@ func TestUnneededEndpoints(t *testing.T) {
 func TestNoProxy(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
 	t.Setenv("NO_PROXY", "")
-	s := newSite(t, true)
+	s := newTestServer(t, true)
 	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL}})
 	server := s.server(t, "")
 	if server.client.Transport.(*http.Transport).Proxy != nil {
@@ -293,7 +293,7 @@ func (p *tunnel) url(t *testing.T) *config.URL {
 // A configured proxy forwards TLS to the server, and the server's certificate still has to be for the
 // server's name. The environment's proxy is used by choice alone, and NO_PROXY holds for it.
 func TestProxy(t *testing.T) {
-	s := newSite(t, true)
+	s := newTestServer(t, true)
 	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL}})
 	address := strings.TrimPrefix(s.URL, "https://")
 	p := newTunnel(t, address)
@@ -303,7 +303,7 @@ func TestProxy(t *testing.T) {
 	if got := p.hosts.Swap(nil); got == nil || *got != address {
 		t.Errorf("CONNECT to %v, want %s", got, address)
 	}
-	other := newSite(t, true)
+	other := newTestServer(t, true)
 	other.publish(map[string]any{OAuthPath: M{"issuer": s.URL}})
 	intercepting := newTunnel(t, strings.TrimPrefix(other.URL, "https://"))
 	if err := s.server(t, "", func(c *config.Connection) { c.Proxy = intercepting.url(t) }).Refresh(t.Context()); err == nil || len(other.asked()) > 0 {
@@ -384,7 +384,7 @@ func TestInsecureHTTPHosts(t *testing.T) {
 			t.Errorf("%s allowed: %t, want %t", text, got, want)
 		}
 	}
-	s := newSite(t, false)
+	s := newTestServer(t, false)
 	named := strings.Replace(s.URL, "127.0.0.1", "localhost", 1)
 	s.publish(map[string]any{OAuthPath: M{"issuer": named, "jwks_uri": named + "/jwks"}})
 	for _, hosts := range [][]config.Host{nil, {"hydra"}, {"localhost"}} {

@@ -43,9 +43,9 @@ type received struct {
 	Thumbprint    string // of the certificate that came with it
 }
 
-// tokenWorld is an authorization server on loopback that requests client certificates, and a
+// A tokenServer is an authorization server on loopback that requests client certificates, and a
 // client.
-type tokenWorld struct {
+type tokenServer struct {
 	url    string
 	ca     *testpki.Pair
 	client *testpki.Pair
@@ -58,12 +58,12 @@ type tokenWorld struct {
 	received []received
 }
 
-// newTokenWorld starts the server. edits change its TLS settings.
-func newTokenWorld(t *testing.T, edits ...func(*tls.Config)) *tokenWorld {
+// newTokenServer starts the server. edits change its TLS settings.
+func newTokenServer(t *testing.T, edits ...func(*tls.Config)) *tokenServer {
 	t.Helper()
 	leaks := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, leaks) })
-	w := &tokenWorld{over: make(chan struct{}), dir: t.TempDir(), ca: testpki.NewCA("server ca"), client: testpki.NewCA("partner ca").Leaf("ledger")}
+	w := &tokenServer{over: make(chan struct{}), dir: t.TempDir(), ca: testpki.NewCA("server ca"), client: testpki.NewCA("partner ca").Leaf("ledger")}
 	s := httptest.NewUnstartedServer(w)
 	s.Config.ErrorLog = log.New(io.Discard, "", 0) // many of the handshakes are meant to fail
 	s.TLS = &tls.Config{
@@ -87,14 +87,14 @@ func newTokenWorld(t *testing.T, edits ...func(*tls.Config)) *tokenWorld {
 }
 
 // answer sets the responses by path, and clears what the server has received.
-func (w *tokenWorld) answer(answers map[string]answer) {
+func (w *tokenServer) answer(answers map[string]answer) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.answers, w.received = answers, nil
 }
 
 // metadata returns valid metadata of the server with edits merged over it.
-func (w *tokenWorld) metadata(edits testpki.M) answer {
+func (w *tokenServer) metadata(edits testpki.M) answer {
 	m := testpki.M{
 		"issuer":                w.url,
 		"token_endpoint":        w.url + "/plain",
@@ -113,7 +113,7 @@ func (w *tokenWorld) metadata(edits testpki.M) answer {
 	return answer{status: http.StatusOK, body: string(body)}
 }
 
-func (w *tokenWorld) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+func (w *tokenServer) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	got := received{Path: r.URL.Path, Method: r.Method, ContentType: r.Header.Get("Content-Type"), Authorization: r.Header.Get("Authorization")}
 	if len(r.TLS.PeerCertificates) > 0 {
 		got.Thumbprint = (&testpki.Pair{Cert: r.TLS.PeerCertificates[0]}).Thumbprint()
@@ -141,7 +141,7 @@ func (w *tokenWorld) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 }
 
 // paths returns the requested paths in order.
-func (w *tokenWorld) paths() []string {
+func (w *tokenServer) paths() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var paths []string
@@ -152,7 +152,7 @@ func (w *tokenWorld) paths() []string {
 }
 
 // fetch runs the command with w's flags and args.
-func (w *tokenWorld) fetch(t *testing.T, args ...string) (code int, stdout, stderr string) {
+func (w *tokenServer) fetch(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	all := []string{"token"}
 	for name, value := range w.flags {
@@ -166,7 +166,7 @@ func (w *tokenWorld) fetch(t *testing.T, args ...string) (code int, stdout, stde
 }
 
 func TestToken(t *testing.T) {
-	w := newTokenWorld(t)
+	w := newTokenServer(t)
 	code, stdout, stderr := w.fetch(t, "--scope", "accounts:read accounts:write")
 	if code != ExitOK || stdout != "the.token\n" || stderr != "" {
 		t.Errorf("got exit code %d, output %q and words %q, want the token alone", code, stdout, stderr)
@@ -184,7 +184,7 @@ func TestToken(t *testing.T) {
 }
 
 func TestTokenJSON(t *testing.T) {
-	w := newTokenWorld(t)
+	w := newTokenServer(t)
 	if code, stdout, stderr := w.fetch(t, "-o", "json"); code != ExitOK || stdout != goodAnswer+"\n" || stderr != "" {
 		t.Errorf("got exit code %d, output %q and words %q, want the answer as it came", code, stdout, stderr)
 	}
@@ -196,7 +196,7 @@ func TestTokenJSON(t *testing.T) {
 // RFC 8414 sections 3 and 3.3, OpenID Connect Discovery section 4.
 func TestTokenIssuer(t *testing.T) {
 	const openID = "/.well-known/openid-configuration"
-	w := newTokenWorld(t)
+	w := newTokenServer(t)
 	for _, tt := range []struct {
 		asked  string // behind the server's address
 		place  string // where the metadata is
@@ -246,7 +246,7 @@ func TestTokenIssuer(t *testing.T) {
 }
 
 func TestTokenMetadata(t *testing.T) {
-	w := newTokenWorld(t)
+	w := newTokenServer(t)
 	const never = "(never asked)"
 	for _, tt := range []struct {
 		name string
@@ -293,7 +293,7 @@ func TestTokenMetadata(t *testing.T) {
 }
 
 func TestTokenAnswers(t *testing.T) {
-	w := newTokenWorld(t)
+	w := newTokenServer(t)
 	for _, tt := range []struct {
 		name  string
 		give  answer
@@ -335,7 +335,7 @@ func TestTokenAnswers(t *testing.T) {
 
 // Wrong or unusable flags are errors before a response is read.
 func TestTokenFlags(t *testing.T) {
-	w := newTokenWorld(t)
+	w := newTokenServer(t)
 	other, _ := testpki.NewCA("another ca").Write(w.dir, "other")
 	_, otherKey := testpki.SelfSigned("another").Write(w.dir, "stranger")
 	text := write(t, "text.pem", []byte("hello"))
@@ -375,7 +375,7 @@ func TestTokenFlags(t *testing.T) {
 }
 
 func TestTokenRequiredFlags(t *testing.T) {
-	w := newTokenWorld(t)
+	w := newTokenServer(t)
 	for _, name := range []string{"metadata", "cert", "key", "client-id"} {
 		value := w.flags[name]
 		delete(w.flags, name)
@@ -400,7 +400,7 @@ func TestTokenTLS(t *testing.T) {
 		}, ExitFailure},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newTokenWorld(t, tt.edit)
+			w := newTokenServer(t, tt.edit)
 			if code, _, stderr := w.fetch(t); code != tt.code {
 				t.Errorf("got exit code %d and words %q, want %d", code, stderr, tt.code)
 			}
@@ -409,7 +409,7 @@ func TestTokenTLS(t *testing.T) {
 }
 
 func TestTokenTimeout(t *testing.T) {
-	w := newTokenWorld(t)
+	w := newTokenServer(t)
 	for _, tt := range []struct {
 		silent  string
 		answers map[string]answer
@@ -427,7 +427,7 @@ func TestTokenTimeout(t *testing.T) {
 // Go uses no proxy for loopback, and tests have no server that the system trusts, so requests could
 // not prove either setting.
 func TestTokenTrustsNobodyElse(t *testing.T) {
-	w := newTokenWorld(t)
+	w := newTokenServer(t)
 	client, err := tokenclient.New(tokenclient.Options{Cert: w.flags["cert"], Key: w.flags["key"], CA: w.flags["ca"]})
 	if err != nil {
 		t.Fatal(err)

@@ -22,17 +22,17 @@ import (
 // refuseNone closes the connection.
 func refuseNone(c net.Conn, _ *tls.ConnectionState, _ error) { _ = c.Close() }
 
-// A hall is a HandshakeListener with net/http behind it, with or without the fast path. Its
+// A parkingServer is a HandshakeListener with net/http behind it, with or without the fast path. Its
 // responses repeat the request. Its connections are parked at once.
-type hall struct {
+type parkingServer struct {
 	*HandshakeListener
 	server http.Server
 	t      *testing.T
 }
 
-func newHall(t *testing.T, idle time.Duration, plain bool) *hall {
+func newParkingServer(t *testing.T, idle time.Duration, plain bool) *parkingServer {
 	t.Helper()
-	h := &hall{t: t, server: http.Server{ConnState: changed, IdleTimeout: idle, ReadHeaderTimeout: testTimeout}}
+	h := &parkingServer{t: t, server: http.Server{ConnState: changed, IdleTimeout: idle, ReadHeaderTimeout: testTimeout}}
 	h.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -54,7 +54,7 @@ func newHall(t *testing.T, idle time.Duration, plain bool) *hall {
 }
 
 // dial opens a connection, and returns a reader of responses.
-func (h *hall) dial() (*tls.Conn, *bufio.Reader) {
+func (h *parkingServer) dial() (*tls.Conn, *bufio.Reader) {
 	h.t.Helper()
 	c, err := tls.Dial("tcp", h.Addr().String(), &tls.Config{ServerName: "gate.test", InsecureSkipVerify: true})
 	if err != nil {
@@ -65,7 +65,7 @@ func (h *hall) dial() (*tls.Conn, *bufio.Reader) {
 	return c, bufio.NewReader(c)
 }
 
-func (h *hall) send(c net.Conn, text string) {
+func (h *parkingServer) send(c net.Conn, text string) {
 	h.t.Helper()
 	if _, err := io.WriteString(c, text); err != nil {
 		h.t.Fatal(err)
@@ -73,7 +73,7 @@ func (h *hall) send(c net.Conn, text string) {
 }
 
 // expect reads a response.
-func (h *hall) expect(from *bufio.Reader, want string) {
+func (h *parkingServer) expect(from *bufio.Reader, want string) {
 	h.t.Helper()
 	answer, err := http.ReadResponse(from, nil)
 	if err != nil {
@@ -85,8 +85,8 @@ func (h *hall) expect(from *bufio.Reader, want string) {
 	}
 }
 
-// hold waits until want connections are parked.
-func (h *hall) hold(want int) {
+// waitParked waits until want connections are parked.
+func (h *parkingServer) waitParked(want int) {
 	h.t.Helper()
 	gatetest.EventuallyEqual(h.t, "parked connections", want, h.parked.count)
 }
@@ -100,7 +100,7 @@ func TestParkedConns(t *testing.T) {
 }
 
 func testParkedConns(t *testing.T, plain bool) {
-	h := newHall(t, testTimeout, plain)
+	h := newParkingServer(t, testTimeout, plain)
 	c, answers := h.dial()
 	other, others := h.dial()
 	h.send(other, "GET /o HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -108,22 +108,22 @@ func testParkedConns(t *testing.T, plain bool) {
 	for i := range 5 {
 		h.send(c, fmt.Sprintf("POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody", i))
 		h.expect(answers, fmt.Sprintf("POST /%d body", i))
-		h.hold(2)
+		h.waitParked(2)
 	}
 	_ = c.Close()
-	h.hold(1)
+	h.waitParked(1)
 	third, thirds := h.dial() // parked until the listener closes
 	h.send(third, "GET /t HTTP/1.1\r\nHost: a\r\n\r\n")
 	h.expect(thirds, "GET /t ")
-	h.hold(2)
+	h.waitParked(2)
 	_ = h.Close() // a request on its way is not lost
 	h.send(other, "GET /last HTTP/1.1\r\nHost: a\r\n\r\n")
 	h.expect(others, "GET /last ")
-	h.hold(2)
+	h.waitParked(2)
 	if err := h.server.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
-	h.hold(0)
+	h.waitParked(0)
 	if _, err := others.ReadByte(); err != io.EOF {
 		t.Errorf("the other connection ends with %v, want a farewell", err)
 	}
@@ -132,21 +132,21 @@ func testParkedConns(t *testing.T, plain bool) {
 		t.Error(err)
 	}
 
-	h = newHall(t, 100*time.Millisecond, plain)
+	h = newParkingServer(t, 100*time.Millisecond, plain)
 	c, answers = h.dial()
 	h.send(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 	h.expect(answers, "GET / ")
-	h.hold(1)
+	h.waitParked(1)
 	if _, err := answers.ReadByte(); err != io.EOF {
 		t.Errorf("the connection whose time is over ends with %v", err)
 	}
-	h.hold(0)
+	h.waitParked(0)
 }
 
 // A connection before its first request has a shorter timeout than an idle connection.
 func TestParkedBeforeFirstRequest(t *testing.T) {
 	plain := newParkedConns(&fastpath.Server{}, 50*time.Millisecond, time.Hour, refuseNone)
-	h := &hall{t: t}
+	h := &parkingServer{t: t}
 	h.HandshakeListener, _ = handshakeListenerWith(t, settingsOf(testpki.SelfSigned("gate", testpki.DNS("gate.test"))), plain)
 	begin := time.Now()
 	_, answers := h.dial()
@@ -158,18 +158,18 @@ func TestParkedBeforeFirstRequest(t *testing.T) {
 // Bytes of the next request that net/http has read are not lost: the connection is not parked.
 func TestParkingLosesNoBytes(t *testing.T) {
 	for _, plain := range []bool{false, true} {
-		t.Run(fmt.Sprintf("plain %v", plain), func(t *testing.T) { testParkingLosesNoBytes(t, newHall(t, testTimeout, plain)) })
+		t.Run(fmt.Sprintf("plain %v", plain), func(t *testing.T) { testParkingLosesNoBytes(t, newParkingServer(t, testTimeout, plain)) })
 	}
 }
 
-func testParkingLosesNoBytes(t *testing.T, h *hall) {
+func testParkingLosesNoBytes(t *testing.T, h *parkingServer) {
 	const first, next = "POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab", "GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
 	for n := range len(next) {
 		c, answers := h.dial()
 		h.send(c, first+next[:n])
 		h.expect(answers, "POST /1 ab")
 		if n == 0 {
-			h.hold(1)
+			h.waitParked(1)
 		} else {
 			time.Sleep(10 * h.parked.parkAfter) // time in which the connection could be parked by mistake
 			if h.parked.count() != 0 {
@@ -179,14 +179,14 @@ func testParkingLosesNoBytes(t *testing.T, h *hall) {
 		h.send(c, next[n:])
 		h.expect(answers, "GET /next ")
 		_ = c.NetConn().Close()
-		h.hold(0)
+		h.waitParked(0)
 	}
 }
 
 // Requests arrive as sent, whatever the size of the pieces and the pauses between them.
 func TestParkedAnyPieces(t *testing.T) {
 	t.Parallel()
-	halls := []*hall{newHall(t, testTimeout, false), newHall(t, testTimeout, true)}
+	halls := []*parkingServer{newParkingServer(t, testTimeout, false), newParkingServer(t, testTimeout, true)}
 	for i := range 6 {
 		t.Run("", func(t *testing.T) {
 			t.Parallel()
@@ -220,7 +220,7 @@ func TestParkedAnyPieces(t *testing.T) {
 				}
 			}()
 			for _, w := range want {
-				(&hall{t: t}).expect(answers, w)
+				(&parkingServer{t: t}).expect(answers, w)
 			}
 		})
 	}

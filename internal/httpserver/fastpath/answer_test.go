@@ -232,7 +232,7 @@ func TestAnswers(t *testing.T) {
 				}
 				handler(w, r)
 			}
-			fast, plain := open(t, counting, true), open(t, counting, false)
+			fast, plain := newTestServer(t, counting, true), newTestServer(t, counting, false)
 			for _, first := range []string{
 				"GET /a?b HTTP/1.1\r\nHost: gate.test\r\nX: y\r\nx: z\r\n\r\n",
 				"HEAD / HTTP/1.1\r\nHost: gate.test\r\n\r\n",
@@ -262,7 +262,7 @@ func TestAnswers(t *testing.T) {
 // Invalid lengths are not sent. net/http refuses some of them and sends others.
 func TestInvalidLengths(t *testing.T) {
 	for _, length := range []string{"x", "-4", "4, 4", "99999999999999999999"} {
-		r := open(t, func(w http.ResponseWriter, _ *http.Request) { declare(w, length); _, _ = io.WriteString(w, "fine") }, true)
+		r := newTestServer(t, func(w http.ResponseWriter, _ *http.Request) { declare(w, length); _, _ = io.WriteString(w, "fine") }, true)
 		got := joined(r.ask(t, "GET / HTTP/1.1\r\nHost: gate.test\r\n\r\n"+until))
 		if !strings.HasPrefix(got, "HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 4\r\n") || strings.Count(got, "fine") != 2 {
 			t.Errorf("with length %q: %q", length, got)
@@ -281,7 +281,7 @@ func TestHeaderThatBreaksOff(t *testing.T) {
 		},
 		"103": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(103); _, _ = io.WriteString(w, "fine") },
 	} {
-		r := open(t, func(w http.ResponseWriter, r *http.Request) {
+		r := newTestServer(t, func(w http.ResponseWriter, r *http.Request) {
 			handler(w, r)
 			panic(http.ErrAbortHandler)
 		}, true)

@@ -17,7 +17,7 @@ func TestAllocations(t *testing.T) {
 		budget += 5
 	}
 	body := make([]byte, 1<<10)
-	r := open(t, func(w http.ResponseWriter, _ *http.Request) {
+	r := newTestServer(t, func(w http.ResponseWriter, _ *http.Request) {
 		h := w.Header()
 		h["Content-Type"], h["Content-Length"], h["Date"] = []string{"application/json"}, []string{"1024"}, []string{"Wed, 25 Nov 2026 12:00:00 GMT"}
 		_, _ = w.Write(body)

@@ -43,7 +43,7 @@ func TestClientLeaves(t *testing.T) {
 		"without":         func(c io.Closer) error { return c.(interface{ NetConn() net.Conn }).NetConn().Close() },
 	} {
 		begun, cancelled := make(chan struct{}), make(chan error, 1)
-		r := open(t, func(_ http.ResponseWriter, r *http.Request) {
+		r := newTestServer(t, func(_ http.ResponseWriter, r *http.Request) {
 			close(begun)
 			<-r.Context().Done()
 			cancelled <- r.Context().Err()
@@ -68,7 +68,7 @@ func TestClientLeaves(t *testing.T) {
 func TestEarlyRequests(t *testing.T) {
 	const patience = 5 * time.Millisecond
 	var served atomic.Int64
-	r := open(t, func(w http.ResponseWriter, r *http.Request) {
+	r := newTestServer(t, func(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(3 * patience)
 		if r.Context().Err() != nil {
 			t.Error(r.Context().Err())
@@ -107,7 +107,7 @@ func TestEarlyRequests(t *testing.T) {
 // Serve returns an idle connection without a deadline, so that the deadline of the last answer cannot
 // end later reads or writes.
 func TestQuiet(t *testing.T) {
-	r := open(t, func(w http.ResponseWriter, r *http.Request) {
+	r := newTestServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.RequestURI == "/" {
 			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(40 * time.Millisecond))
 		}
@@ -132,7 +132,7 @@ func TestQuiet(t *testing.T) {
 // Close ends those that wait at once and the others with their answers, which say so.
 func TestClose(t *testing.T) {
 	begun, end := make(chan struct{}), make(chan struct{})
-	r := open(t, func(w http.ResponseWriter, r *http.Request) {
+	r := newTestServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.RequestURI == "/long" {
 			close(begun)
 			<-end
@@ -175,7 +175,7 @@ func TestClose(t *testing.T) {
 // Abort ends also those whose answers are under way.
 func TestAbort(t *testing.T) {
 	begun := make(chan struct{})
-	r := open(t, func(_ http.ResponseWriter, r *http.Request) {
+	r := newTestServer(t, func(_ http.ResponseWriter, r *http.Request) {
 		close(begun)
 		<-r.Context().Done()
 	}, true)
@@ -193,7 +193,7 @@ func TestAbort(t *testing.T) {
 
 // A panic ends its own connection and is told, unless it is meant.
 func TestPanic(t *testing.T) {
-	r := open(t, func(_ http.ResponseWriter, r *http.Request) {
+	r := newTestServer(t, func(_ http.ResponseWriter, r *http.Request) {
 		if r.RequestURI == "/meant" {
 			panic(http.ErrAbortHandler)
 		}
@@ -211,7 +211,7 @@ func TestPanic(t *testing.T) {
 
 // So does one outside the handler.
 func TestPanicElsewhere(t *testing.T) {
-	r := open(t, func(http.ResponseWriter, *http.Request) {}, true)
+	r := newTestServer(t, func(http.ResponseWriter, *http.Request) {}, true)
 	r.fast.ConnContext = func(context.Context, net.Conn) context.Context { panic("a bug") }
 	if got := r.ask(t, get); got != "" {
 		t.Errorf("it is answered %q", got)
@@ -224,7 +224,7 @@ func TestPanicElsewhere(t *testing.T) {
 // A body cannot be read after its request has ended, because its bytes then belong to the next request.
 func TestBodyOutlivesItsRequest(t *testing.T) {
 	bodies := make(chan io.ReadCloser, 2)
-	r := open(t, func(_ http.ResponseWriter, r *http.Request) { bodies <- r.Body }, true)
+	r := newTestServer(t, func(_ http.ResponseWriter, r *http.Request) { bodies <- r.Body }, true)
 	c := r.dial(t)
 	in := bufio.NewReader(c)
 	for range 2 {
@@ -240,7 +240,7 @@ func TestBodyOutlivesItsRequest(t *testing.T) {
 // the next request.
 func TestHandlerTakesBodyAway(t *testing.T) {
 	var asked []string
-	r := open(t, func(w http.ResponseWriter, r *http.Request) {
+	r := newTestServer(t, func(w http.ResponseWriter, r *http.Request) {
 		asked = append(asked, r.RequestURI)
 		r.Body, r.ContentLength, r.Method = http.MaxBytesReader(w, r.Body, 1), 3, "GET"
 		if r.RequestURI == "/3" {
@@ -267,7 +267,7 @@ func TestWriteDeadline(t *testing.T) {
 	}
 	t.Parallel()
 	failed := make(chan error, 1)
-	r := open(t, func(w http.ResponseWriter, r *http.Request) {
+	r := newTestServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.RequestURI == "/short" {
 			_, _ = io.WriteString(w, "fine")
 			return
@@ -301,7 +301,7 @@ func TestWriteDeadline(t *testing.T) {
 
 // A short deadline is as good as a long one: each answer, and each part of one, has its time.
 func TestShortWriteDeadline(t *testing.T) {
-	r := open(t, func(w http.ResponseWriter, _ *http.Request) {
+	r := newTestServer(t, func(w http.ResponseWriter, _ *http.Request) {
 		for range 4 {
 			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(90 * time.Millisecond))
 			_, _ = io.WriteString(w, "fine")
@@ -348,7 +348,7 @@ func TestWriteDeadlineOfTwo(t *testing.T) {
 
 // What is known of the connection is known of its requests.
 func TestRequestKnowsItsConnection(t *testing.T) {
-	r := open(t, func(w http.ResponseWriter, r *http.Request) {
+	r := newTestServer(t, func(w http.ResponseWriter, r *http.Request) {
 		c, _ := r.Context().Value(key{}).(net.Conn)
 		if c == nil || r.RemoteAddr != c.RemoteAddr().String() || r.TLS == nil || r.TLS.ServerName != "gate.test" {
 			t.Errorf("the request is from %s, with %v", r.RemoteAddr, r.TLS)

@@ -15,7 +15,7 @@ import (
 func TestEdges(t *testing.T) {
 	t.Parallel()
 	const patience = 2 * time.Millisecond
-	r := open(t, func(w http.ResponseWriter, r *http.Request) {
+	r := newTestServer(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		if r.Header.Get("Slow") != "" {
 			time.Sleep(2 * patience) // so that the connection is watched

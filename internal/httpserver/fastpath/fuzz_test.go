@@ -59,7 +59,7 @@ func aborts(program []byte) bool {
 func FuzzAnswers(f *testing.F) {
 	var program atomic.Pointer[[]byte]
 	handler := func(w http.ResponseWriter, r *http.Request) { act(w, r, *program.Load()) }
-	fast, plain := open(f, handler, true), open(f, handler, false)
+	fast, plain := newTestServer(f, handler, true), newTestServer(f, handler, false)
 	for _, seed := range [][]byte{
 		{}, {2, 9}, {1, 1, 9, 2}, {1, 1, 2, 60}, {4, 0, 9, 1, 4, 0}, {0, 5, 2, 9}, {0, 8, 5, 0}, {7, 0, 2, 9, 8, 0}, {2, 9, 4, 0, 8, 1}, {0, 2, 0, 3, 2, 50},
 		{6, 0, 2, 61}, {2, 63, 2, 63}, {11, 255}, {2, 5, 4, 0, 11, 255}, {1, 2, 2, 3, 4, 0, 11, 255}, {8, 3, 9, 0}, {10, 3, 0, 3}, {1, 0}, {8, 1, 9, 0}, {0, 13, 9, 3}, {1, 3, 2, 65, 9, 3},

@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
 // plains are plain, and others are not: net/http refuses them, or takes them with more care.
@@ -156,7 +158,7 @@ const last = "GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 // byNetHTTP returns what the handler of an http.Server sees of a connection that sends text.
 func byNetHTTP(text string) (all []asked) {
 	ours, its := net.Pipe()
-	conns := &handed{conns: make(chan net.Conn, 1), over: make(chan struct{})}
+	conns := &channelListener{conns: make(chan net.Conn, 1), over: make(chan struct{})}
 	conns.conns <- its
 	ended := make(chan struct{})
 	server := http.Server{
@@ -169,7 +171,7 @@ func byNetHTTP(text string) (all []asked) {
 	}
 	go func() { _ = server.Serve(conns) }()
 	go func() { _, _ = io.Copy(io.Discard, ours) }()
-	_ = ours.SetDeadline(time.Now().Add(patience))
+	_ = ours.SetDeadline(time.Now().Add(gatetest.Patience))
 	_, _ = io.WriteString(ours, text)
 	<-ended
 	_ = ours.Close()

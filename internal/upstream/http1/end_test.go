@@ -16,7 +16,7 @@ import (
 )
 
 // each runs a test for both transports, with a server of its own for each.
-func each(t *testing.T, timeout time.Duration, serve hand, test func(*testing.T, *server, http.RoundTripper)) {
+func each(t *testing.T, timeout time.Duration, serve connHandler, test func(*testing.T, *server, http.RoundTripper)) {
 	t.Helper()
 	for _, name := range []string{"http.Transport", "ours"} {
 		s := listen(t, nil, serve)

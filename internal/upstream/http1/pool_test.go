@@ -19,7 +19,7 @@ import (
 )
 
 // holding answers when n requests are there, so that there are n connections.
-func holding(n int) hand {
+func holding(n int) connHandler {
 	var mu sync.Mutex
 	waiting, all := 0, make(chan struct{})
 	return func(s *server, conn net.Conn, in *bufio.Reader) {

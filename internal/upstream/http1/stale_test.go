@@ -14,7 +14,7 @@ import (
 
 // hangingUp answers one request on its first connection, and at the second says no more
 // than last. On others it behaves.
-func hangingUp(last string) hand {
+func hangingUp(last string) connHandler {
 	return func(s *server, conn net.Conn, in *bufio.Reader) {
 		first := s.connections.Load() == 1
 		for {

@@ -30,7 +30,7 @@ func stressed(t *testing.T, short int) int {
 
 // answeringTwice answers each request with its own path, and one in so many, after a pause, with
 // poison.
-func answeringTwice(oneIn int64, pause time.Duration) hand {
+func answeringTwice(oneIn int64, pause time.Duration) connHandler {
 	return func(s *server, conn net.Conn, in *bufio.Reader) {
 		for {
 			r := s.next(in)

@@ -95,7 +95,7 @@ func (c narrow) Write(p []byte) (n int, err error) {
 }
 
 // overBoth runs a test without TLS and with it. The buffers of the sockets are small.
-func overBoth(t *testing.T, timeout time.Duration, serve hand, test func(*testing.T, *server, *Transport)) {
+func overBoth(t *testing.T, timeout time.Duration, serve connHandler, test func(*testing.T, *server, *Transport)) {
 	t.Helper()
 	settings, trusting := secure()
 	for _, scheme := range []string{"http", "https"} {

@@ -33,9 +33,8 @@ import (
 // detector, a gate takes a second to start.
 const patience = 20 * time.Second
 
-// A world is the environment of a script: certificates, keys, tokens, a gate process and an
-// upstream.
-type world struct {
+// A testGate is a gate process with the certificates, keys, tokens and the upstream of its test or script.
+type testGate struct {
 	dir      string
 	pairs    map[string]*testpki.Pair
 	signers  map[string]*testpki.Signer
@@ -60,8 +59,8 @@ type world struct {
 	issuerAddress string
 }
 
-func newWorld(dir string) *world {
-	w := &world{
+func newTestGate(dir string) *testGate {
+	w := &testGate{
 		dir: dir, upstream: newRecorder(), tokens: map[string]string{}, refusals: map[string]int{},
 		signers: map[string]*testpki.Signer{
 			"good": testpki.NewSigner("ES256", "k1"), "other": testpki.NewSigner("ES256", "k1"), "unknown": testpki.NewSigner("ES256", "k9"),
@@ -117,7 +116,7 @@ func newWorld(dir string) *world {
 	return w
 }
 
-func (w *world) close() {
+func (w *testGate) close() {
 	if w.process != nil {
 		_ = w.process.Process.Kill()
 		<-w.exited
@@ -126,7 +125,7 @@ func (w *world) close() {
 }
 
 // start runs the gate and waits until all listeners are open.
-func (w *world) start(executable, config string) error {
+func (w *testGate) start(executable, config string) error {
 	w.log = &gatetest.Log{}
 	w.process = exec.Command(executable, "serve", "--config", config)
 	w.process.Dir, w.process.Stderr = w.dir, w.log
@@ -151,7 +150,7 @@ func (w *world) start(executable, config string) error {
 
 // stop ends the gate with SIGINT, which skips drain.delay. The gate must end without an error, and
 // its log must hold no secret.
-func (w *world) stop() error {
+func (w *testGate) stop() error {
 	if err := w.process.Process.Signal(os.Interrupt); err != nil {
 		return err
 	}
@@ -175,7 +174,7 @@ func (w *world) stop() error {
 }
 
 // mint makes a token: NAME CERT CLIENT and edits.
-func (w *world) mint(args []string) error {
+func (w *testGate) mint(args []string) error {
 	pair, ok := w.pairs[args[1]]
 	if !ok {
 		return fmt.Errorf("there is no certificate %s", args[1])
@@ -197,7 +196,7 @@ func (w *world) mint(args []string) error {
 
 // client returns TLS settings with the named certificate, which is sent even if the gate does not
 // list its issuer; "" sends none.
-func (w *world) client(cert string, protocols ...string) *tls.Config {
+func (w *testGate) client(cert string, protocols ...string) *tls.Config {
 	roots := testpki.Pool(w.pairs["gate"])
 	settings := &tls.Config{RootCAs: roots, ServerName: "api.example.test", NextProtos: protocols}
 	if cert != "" {
@@ -208,7 +207,7 @@ func (w *world) client(cert string, protocols ...string) *tls.Config {
 }
 
 // call sends a request and stores the response.
-func (w *world) call(args []string) error {
+func (w *testGate) call(args []string) error {
 	w.answer, w.body, w.verbatim = nil, nil, false
 	w.upstream.forget()
 	flags := flag.NewFlagSet("call", flag.ContinueOnError)
@@ -288,7 +287,7 @@ func (w *world) call(args []string) error {
 }
 
 // raw sends bytes unchanged and stores the first response; dump prints the others too.
-func (w *world) raw(text string, args []string) error {
+func (w *testGate) raw(text string, args []string) error {
 	w.answer, w.body, w.verbatim = nil, nil, true
 	w.upstream.forget()
 	flags := flag.NewFlagSet("raw", flag.ContinueOnError)
@@ -325,7 +324,7 @@ func (w *world) raw(text string, args []string) error {
 
 // patient returns a reader of conn to its end. If the connection stays open, the reader ends half a
 // second after the last bytes.
-func (w *world) patient(conn net.Conn) io.Reader {
+func (w *testGate) patient(conn net.Conn) io.Reader {
 	if !w.open {
 		return conn
 	}
@@ -341,11 +340,11 @@ func (u *untilQuiet) Read(p []byte) (int, error) {
 }
 
 // expand replaces $NAME by the named token.
-func (w *world) expand(text string) string {
+func (w *testGate) expand(text string) string {
 	return regexp.MustCompile(`\$\w+`).ReplaceAllStringFunc(text, func(name string) string { return w.tokens[name[1:]] })
 }
 
-func (w *world) keep(answer *http.Response) error {
+func (w *testGate) keep(answer *http.Response) error {
 	defer func() { _ = answer.Body.Close() }()
 	var err error
 	w.answer = answer
@@ -357,7 +356,7 @@ func (w *world) keep(answer *http.Response) error {
 }
 
 // dump returns the last response with its status line.
-func (w *world) dump() []byte {
+func (w *testGate) dump() []byte {
 	if w.answer == nil {
 		return nil
 	}
@@ -377,7 +376,7 @@ func (w *world) dump() []byte {
 
 // refused checks all parts of a refusal: status, body, challenge, no request at the upstream, one
 // log line, one count.
-func (w *world) refused(status int, reason, code string) error {
+func (w *testGate) refused(status int, reason, code string) error {
 	if w.answer == nil || w.answer.StatusCode != status {
 		return fmt.Errorf("want status %d, got\n%s", status, w.dump())
 	}
@@ -450,7 +449,7 @@ func explains(text []byte, reason, code, id string) error {
 	return nil
 }
 
-func (w *world) granted(status int) error {
+func (w *testGate) granted(status int) error {
 	if w.answer == nil || w.answer.StatusCode != status {
 		return fmt.Errorf("want status %d, got\n%s", status, w.dump())
 	}
@@ -461,7 +460,7 @@ func (w *world) granted(status int) error {
 }
 
 // recorded waits for the log line and the count of a request, which follow the response.
-func (w *world) recorded(reason, id string, status, count int) error {
+func (w *testGate) recorded(reason, id string, status, count int) error {
 	var last error
 	gatetest.Within(patience, func() bool {
 		last = w.recordedNow(reason, id, status, count)
@@ -470,7 +469,7 @@ func (w *world) recorded(reason, id string, status, count int) error {
 	return last
 }
 
-func (w *world) recordedNow(reason, id string, status, count int) error {
+func (w *testGate) recordedNow(reason, id string, status, count int) error {
 	lines := slices.DeleteFunc(w.lines("request"), func(line map[string]any) bool { return line["request_id"] != id })
 	if len(lines) != 1 || lines[0]["reason"] != reason || lines[0]["status"] != float64(status) {
 		return fmt.Errorf("the log says of %s: %v", id, lines)
@@ -492,7 +491,7 @@ func (w *world) recordedNow(reason, id string, status, count int) error {
 }
 
 // reloaded waits until want reloads had the result.
-func (w *world) reloaded(result string, want int) error {
+func (w *testGate) reloaded(result string, want int) error {
 	if err := w.expect(`tallygate_config_reloads_total{result="`+result+`"}`, float64(want)); err != nil {
 		return fmt.Errorf("%w\n%s", err, w.log.Bytes())
 	}
@@ -500,7 +499,7 @@ func (w *world) reloaded(result string, want int) error {
 }
 
 // metric returns the value of a series.
-func (w *world) metric(series string) (float64, error) {
+func (w *testGate) metric(series string) (float64, error) {
 	_, text, err := w.admin("/metrics")
 	if err != nil {
 		return 0, err
@@ -514,7 +513,7 @@ func (w *world) metric(series string) (float64, error) {
 }
 
 // lines returns the log lines with the message.
-func (w *world) lines(msg string) []map[string]any {
+func (w *testGate) lines(msg string) []map[string]any {
 	var found []map[string]any
 	for line := range bytes.Lines(w.log.Bytes()) {
 		var fields map[string]any
@@ -525,7 +524,7 @@ func (w *world) lines(msg string) []map[string]any {
 	return found
 }
 
-func (w *world) admin(path string) (int, []byte, error) {
+func (w *testGate) admin(path string) (int, []byte, error) {
 	scraper := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
 	answer, err := scraper.Get("http://" + w.addresses["admin"] + path)
 	if err != nil {

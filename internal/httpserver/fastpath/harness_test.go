@@ -14,38 +14,36 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// patience is how long a test waits for what must come.
-const patience = 10 * time.Second
 
 var settings = &tls.Config{
 	Certificates: []tls.Certificate{testpki.SelfSigned("gate", testpki.DNS("gate.test")).TLS()},
 	NextProtos:   []string{"http/1.1"}, MinVersion: tls.VersionTLS12,
 }
 
-// A road is a real server: the fast path, unless it is closed to traffic, and net/http for the rest.
-type road struct {
+// A testServer is a real server on loopback: the fast path, if it is enabled, and net/http for the rest.
+type testServer struct {
 	fast   *Server
 	server *http.Server
 	at     net.Listener
-	others handed
+	others channelListener
 	left   chan Outcome // what became of connections on the fast path
 	wait   sync.WaitGroup
 	panics chan any
 }
 
-// handed is a listener whose connections are handed to it.
-type handed struct {
+// A channelListener accepts the connections that are sent to conns.
+type channelListener struct {
 	net.Listener
 	conns chan net.Conn
 	over  chan struct{}
 }
 
-func (h *handed) Accept() (net.Conn, error) {
+func (h *channelListener) Accept() (net.Conn, error) {
 	select {
 	case c := <-h.conns:
 		return c, nil
@@ -54,15 +52,15 @@ func (h *handed) Accept() (net.Conn, error) {
 	}
 }
 
-func (h *handed) Close() error { return nil }
+func (h *channelListener) Close() error { return nil }
 
-// A begun is a connection of which something has been read.
-type begun struct {
+// A readConn is a connection from which read has been read already.
+type readConn struct {
 	*tls.Conn
 	read []byte
 }
 
-func (b *begun) Read(p []byte) (int, error) {
+func (b *readConn) Read(p []byte) (int, error) {
 	if len(b.read) > 0 {
 		n := copy(p, b.read)
 		b.read = b.read[n:]
@@ -71,17 +69,17 @@ func (b *begun) Read(p []byte) (int, error) {
 	return b.Conn.Read(p)
 }
 
-// open returns a road whose answers handler makes. Without the fast path all goes to net/http.
-func open(t testing.TB, handler http.HandlerFunc, withServer bool) *road {
+// newTestServer returns a testServer with handler. Without the fast path, net/http serves all requests.
+func newTestServer(t testing.TB, handler http.HandlerFunc, fastPath bool) *testServer {
 	t.Helper()
 	at, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &road{at: at, left: make(chan Outcome, 1000), panics: make(chan any, 1), others: handed{at, make(chan net.Conn), make(chan struct{})}}
+	r := &testServer{at: at, left: make(chan Outcome, 1000), panics: make(chan any, 1), others: channelListener{at, make(chan net.Conn), make(chan struct{})}}
 	r.server = &http.Server{Handler: handler, ErrorLog: log.New(io.Discard, "", 0)}
 	r.fast = &Server{
-		Handler: handler, Quiet: patience, Patience: 20 * time.Millisecond, Panicked: func(_ net.Addr, v any) { r.panics <- v },
+		Handler: handler, Quiet: gatetest.Patience, Patience: 20 * time.Millisecond, Panicked: func(_ net.Addr, v any) { r.panics <- v },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, key{}, c) },
 	}
 	r.wait.Go(func() { _ = r.server.Serve(&r.others) })
@@ -91,7 +89,7 @@ func open(t testing.TB, handler http.HandlerFunc, withServer bool) *road {
 			if err != nil {
 				return
 			}
-			r.wait.Go(func() { r.serve(tls.Server(raw, settings), withServer) })
+			r.wait.Go(func() { r.serve(tls.Server(raw, settings), fastPath) })
 		}
 	})
 	t.Cleanup(func() {
@@ -106,13 +104,13 @@ func open(t testing.TB, handler http.HandlerFunc, withServer bool) *road {
 
 type key struct{}
 
-func (r *road) serve(c *tls.Conn, withServer bool) {
+func (r *testServer) serve(c *tls.Conn, fastPath bool) {
 	if err := c.Handshake(); err != nil {
 		_ = c.Close()
 		return
 	}
 	var unserved []byte
-	if withServer {
+	if fastPath {
 		var first [1]byte
 		if _, err := io.ReadFull(c, first[:]); err != nil {
 			_ = c.Close()
@@ -126,21 +124,21 @@ func (r *road) serve(c *tls.Conn, withServer bool) {
 		}
 	}
 	select {
-	case r.others.conns <- &begun{c, unserved}:
+	case r.others.conns <- &readConn{c, unserved}:
 	case <-r.others.over:
 		_ = c.Close()
 	}
 }
 
 // dial opens a connection to it.
-func (r *road) dial(t testing.TB) *tls.Conn {
+func (r *testServer) dial(t testing.TB) *tls.Conn {
 	t.Helper()
 	c, err := tls.Dial("tcp", r.at.Addr().String(), &tls.Config{ServerName: "gate.test", InsecureSkipVerify: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.NetConn().Close() })
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(gatetest.Patience))
 	return c
 }
 
@@ -153,7 +151,7 @@ func send(t testing.TB, c net.Conn, text string) {
 }
 
 // ask sends text on a connection of its own and returns all that comes until its end.
-func (r *road) ask(t testing.TB, text string) string {
+func (r *testServer) ask(t testing.TB, text string) string {
 	t.Helper()
 	c := r.dial(t)
 	defer func() { _ = c.Close() }()

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// A server is a real socket with a hand that writes whatever it likes to it.
+// A server accepts real connections. A connHandler writes its answers, which need not be valid HTTP.
 type server struct {
 	listener    net.Listener
 	connections atomic.Int64 // that were accepted
@@ -36,11 +36,11 @@ type server struct {
 	wait        sync.WaitGroup
 }
 
-// A hand serves one connection, which is closed when it returns.
-type hand func(s *server, conn net.Conn, in *bufio.Reader)
+// A connHandler serves one connection, which is closed when the connHandler returns.
+type connHandler func(s *server, conn net.Conn, in *bufio.Reader)
 
 // listen serves, over TLS where settings are given, until the test ends.
-func listen(t testing.TB, settings *tls.Config, serve hand) *server {
+func listen(t testing.TB, settings *tls.Config, serve connHandler) *server {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -49,7 +49,7 @@ func listen(t testing.TB, settings *tls.Config, serve hand) *server {
 	return serveOn(t, l, settings, serve)
 }
 
-func serveOn(t testing.TB, l net.Listener, settings *tls.Config, serve hand) *server {
+func serveOn(t testing.TB, l net.Listener, settings *tls.Config, serve connHandler) *server {
 	s := &server{listener: l, open: map[net.Conn]bool{}}
 	if settings != nil {
 		l = tls.NewListener(l, settings)
@@ -99,7 +99,7 @@ func (s *server) next(in *bufio.Reader) *http.Request {
 }
 
 // answering writes the same bytes for each request, and hangs up after them or not.
-func answering(bytes string, hangUp bool) hand {
+func answering(bytes string, hangUp bool) connHandler {
 	return func(s *server, conn net.Conn, in *bufio.Reader) {
 		for s.next(in) != nil {
 			if _, err := io.WriteString(conn, bytes); err != nil || hangUp {
@@ -132,22 +132,22 @@ func transports(t testing.TB, s *server, settings *tls.Config, timeout time.Dura
 	}
 	direct := &Transport{
 		Dial: dial, TLS: settings, BodyWait: time.Minute, HandshakeTimeout: timeout, HeaderTimeout: timeout, HeaderBytes: limit,
-		MaxIdle: 8, IdleTimeout: time.Minute, Fallback: forbidden{t}, Unasked: func() {},
+		MaxIdle: 8, IdleTimeout: time.Minute, Fallback: noFallback{t}, Unasked: func() {},
 	}
 	t.Cleanup(direct.CloseIdleConnections)
 	t.Cleanup(general.CloseIdleConnections)
 	return direct, general
 }
 
-// forbidden is where a test's requests must not go.
-type forbidden struct{ t testing.TB }
+// A noFallback fails the test when a request reaches it.
+type noFallback struct{ t testing.TB }
 
-func (f forbidden) RoundTrip(*http.Request) (*http.Response, error) {
-	f.t.Error("the request went to the others")
-	return nil, errors.New("forbidden")
+func (f noFallback) RoundTrip(*http.Request) (*http.Response, error) {
+	f.t.Error("the request went to the fallback, want it sent directly")
+	return nil, errors.New("no fallback")
 }
 
-func (f forbidden) CloseIdleConnections() {}
+func (f noFallback) CloseIdleConnections() {}
 
 // An outcome is what a caller sees of a round trip.
 type outcome struct {
