@@ -35,7 +35,7 @@ var bad = []struct {
 	{"empty", []string{`1:1: the file is empty`}},
 	{"nothing", []string{`2:1: expected a mapping, got nothing`}},
 	{"two-documents", []string{`23:1: expected one document, found a second`}},
-	{"syntax", []string{`9:1: not valid YAML: did not find expected ',' or ']'`}},
+	{"syntax", []string{`9:1: not valid YAML: did not find expected ',' or ']'; close the bracket, and separate its elements by commas`}},
 	{"tab", []string{`2:1: found a tab; indent with spaces`}},
 	{"merge-key", []string{`2:3: listener: merge keys (<<) are not supported; write the keys out, or use an alias for the whole value`}},
 	{"explicit-type", []string{`19:13: partners.list[0].name: types such as "!!binary" are not supported here`}},

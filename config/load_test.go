@@ -140,7 +140,7 @@ func TestDepth(t *testing.T) {
 func TestNotText(t *testing.T) {
 	for text, want := range map[string]string{
 		"# ä\nlistener: \xff\n": "file.yaml:2:11: the file is not UTF-8",
-		"\xff\xfe#\x00":         "file.yaml:1:1: the file is not UTF-8",
+		"\xff\xfe#\x00":         "file.yaml:1:1: the file is not UTF-8; it is UTF-16: save it as UTF-8",
 		"log:\n  level: info\n \tx: 1\n\t\n  y:\n\tz: 2\n": "file.yaml:3:2: found a tab; indent with spaces\nfile.yaml:6:1: found a tab; indent with spaces",
 	} {
 		if got := faultsOf(t, text).Error(); got != want {

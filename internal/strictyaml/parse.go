@@ -37,6 +37,9 @@ const (
 // hasTag reports whether n has an explicit type, such as !!binary.
 func hasTag(n *node) bool { return n.Style&yaml.TaggedStyle != 0 }
 
+// isFlow reports whether n is written in brackets or braces.
+func isFlow(n *node) bool { return n.Style&yaml.FlowStyle != 0 }
+
 // parse returns the root of the only YAML document in text, or the faults that keep the text from being
 // read at all. file is the file name in positions.
 func parse(file string, text []byte) (*node, Faults) {
@@ -82,7 +85,8 @@ func syntaxFault(file string, text []byte, err error) Fault {
 		line = 1 + bytes.Count(before, []byte("\n"))
 		column = 1 + utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:])
 	}
-	return Fault{Position: Position{file, max(line, 1), column}, Message: "not valid YAML: " + message}
+	line = max(line, 1)
+	return Fault{Position: Position{file, line, column}, Message: "not valid YAML: " + message + cureFor(message, text, line)}
 }
 
 // checkText finds faults that the parser reports with a poor message or not at all: bytes that are not
@@ -92,7 +96,11 @@ func checkText(file string, text []byte) (faults Faults) {
 	for l := range bytes.Lines(text) {
 		line++
 		if column := invalidUTF8(l); column > 0 {
-			faults = append(faults, Fault{Position: Position{file, line, column}, Message: "the file is not UTF-8"})
+			message := "the file is not UTF-8"
+			if bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff")) {
+				message += "; it is UTF-16: save it as UTF-8"
+			}
+			faults = append(faults, Fault{Position: Position{file, line, column}, Message: message})
 			return faults // the rest of the file is probably not text
 		}
 		indent := l[:len(l)-len(bytes.TrimLeft(l, " \t"))]

@@ -34,7 +34,7 @@ func (d *decoder) parser(target any) encoding.TextUnmarshaler {
 // yes. Placeholders are not expanded.
 func (d *decoder) scalar(n *node, target any) {
 	if n.Kind != scalarNode || n.Tag == nullTag {
-		d.fail(n, "expected %s, got %s", expected(target), kindOf(n))
+		d.fail(n, "expected %s, got %s%s", expected(target), kindOf(n), braces(n))
 		return
 	}
 	if err := d.setScalar(n, target); err != nil {
@@ -99,6 +99,15 @@ func kindOf(n *node) string {
 		return "a number"
 	}
 	return "text"
+}
+
+// braces returns the end of a message about n where text is expected: a value such as {id} without
+// quotation marks is a mapping.
+func braces(n *node) string {
+	if n.Kind == mappingNode && isFlow(n) {
+		return "; text that begins with a brace needs quotation marks"
+	}
+	return ""
 }
 
 // expect reports whether n is of the given kind, a mapping or a list. If not, it records a fault.
