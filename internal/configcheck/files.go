@@ -21,8 +21,19 @@ import (
 // does not belong to its certificate, are found later, when the gate's state is built.
 func Files(cfg *config.Config) config.Faults {
 	var faults config.Faults
+	type use struct {
+		file    string
+		content content
+	}
+	checked := make(map[use]error) // many partners can name one file
 	for _, named := range cfg.NamedFiles() {
-		if err := checkFile(named); err != nil {
+		u := use{named.File, contentOf(named.Setting)}
+		err, known := checked[u]
+		if !known {
+			err = checkFile(u.file, u.content)
+			checked[u] = err
+		}
+		if err != nil {
 			faults = append(faults, config.Fault{Position: cfg.Position(named.Setting), Path: named.Setting, Message: oneLine(err)})
 		}
 	}
@@ -37,30 +48,30 @@ var (
 	errNotJSON = errors.New("the file is not a JWK Set: it is not JSON (RFC 7517 section 5)")
 )
 
-func checkFile(named config.NamedFile) error {
-	if err := filewatch.CheckFiles([]string{named.File}); err != nil { // a pipe would block the read
+func checkFile(file string, want content) error {
+	if err := filewatch.CheckFiles([]string{file}); err != nil { // a pipe would block the read
 		return err
 	}
-	content, err := os.ReadFile(named.File)
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	switch contentOf(named.Setting) {
+	switch want {
 	case authorities:
-		_, err = pemfile.ParseAuthorities(named.File, content)
+		_, err = pemfile.ParseAuthorities(file, text)
 	case certificates:
-		_, err = pemfile.ParseCertificates(named.File, content)
+		_, err = pemfile.ParseCertificates(file, text)
 	case chain:
-		_, err = pemfile.ParseChain(named.File, content)
+		_, err = pemfile.ParseChain(file, text)
 	case privateKey:
-		_, err = pemfile.ParseKey(named.File, content)
+		_, err = pemfile.ParseKey(file, text)
 	case keySet:
-		if !json.Valid(content) {
-			err = fmt.Errorf("%s: %w", named.File, errNotJSON)
+		if !json.Valid(text) {
+			err = fmt.Errorf("%s: %w", file, errNotJSON)
 		}
 	case other:
-		if len(content) == 0 {
-			err = fmt.Errorf("%s: %w", named.File, errEmpty)
+		if len(text) == 0 {
+			err = fmt.Errorf("%s: %w", file, errEmpty)
 		}
 	}
 	return err

@@ -1,6 +1,7 @@
 package configcheck
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -138,12 +139,20 @@ func (e *examiner) shadowedRoutes(roots map[rootKey]*pattern) {
 	slices.SortFunc(pairs, compareShadowed)
 	taken := make(map[routeIndex]int)
 	for _, s := range pairs {
-		if taken[s.route]++; taken[s.route] > mostShadowed {
+		taken[s.route]++
+	}
+	warned := make(map[routeIndex]int)
+	for _, s := range pairs {
+		more := ""
+		switch warned[s.route]++; {
+		case warned[s.route] > mostShadowed:
 			continue
+		case warned[s.route] == mostShadowed && taken[s.route] > mostShadowed:
+			more = fmt.Sprintf("; %d more routes of other APIs also are", taken[s.route]-mostShadowed)
 		}
 		by, key := &e.cfg.APIs[s.by.api], hosts[s]
-		e.warn(routePath(s.route), "%s requests on host %s that match %s go to the API %s (line %d), whose route is more specific",
-			key.method, key.host, strictyaml.Quote(by.Routes[s.by.route].Path.String()), by.Name, e.cfg.Position(routePath(s.by)).Line)
+		e.warn(routePath(s.route), "%s requests on host %s that match %s go to the API %s (line %d), whose route is more specific%s",
+			key.method, key.host, strictyaml.Quote(by.Routes[s.by.route].Path.String()), by.Name, e.cfg.Position(routePath(s.by)).Line, more)
 	}
 }
 

@@ -138,3 +138,25 @@ partners:`, tt.host, tt.method, tt.path)
 		f.want(got, tt.want)
 	}
 }
+
+// With many such routes the last warning counts the others.
+func TestManyShadowedRoutes(t *testing.T) {
+	f := newFolder(t)
+	other := "\n  - {name: other, hosts: [api.example.test], upstream: {url: \"http://127.0.0.1:1\"}, routes: ["
+	for i := range mostShadowed + 4 {
+		other += fmt.Sprintf("{methods: [GET], path: \"/accounts/%d\"}, ", i)
+	}
+	got := strings.Split(f.warnings("\npartners:", other+"]}\npartners:", "apis: [accounts]", "apis: [accounts, other]"), "\n")
+	if last := got[len(got)-1]; len(got) != mostShadowed || !strings.HasSuffix(last, "; 4 more routes of other APIs also are") {
+		t.Errorf("got %d warnings, the last %q; want %d, the last about 4 more routes", len(got), last, mostShadowed)
+	}
+}
+
+// A file that several settings name is a fault of each.
+func TestFileOfSeveralSettings(t *testing.T) {
+	cfg := &config.Config{Partners: config.Partners{List: []config.Partner{{Trust: []config.Path{"nowhere.pem"}}, {Trust: []config.Path{"nowhere.pem"}}}}}
+	faults := Files(cfg)
+	if len(faults) != 2 || faults[0].Path != "partners.list[0].trust[0]" || faults[1].Path != "partners.list[1].trust[0]" {
+		t.Errorf("Files returned %v, want a fault of the trust of each partner", faults)
+	}
+}
