@@ -127,7 +127,7 @@ func TestRevokedAuthorityOnOneChain(t *testing.T) {
 	trust := l.load(nil)
 	c, err := trust.Client(connected(shown))
 	if err != nil || len(c.Anchors) != 1 || !c.ChainsTo(trust.Anchors()["partner1"]) || c.ChainsTo(trust.Anchors()["partner0"]) {
-		t.Fatalf("%+v, %v", c, err)
+		t.Fatalf("Client returned %+v, %v, want the anchor of partner1 alone", c, err)
 	}
 	two.WriteRevocationList(l.dir, "two.crl", testpki.Numbered(2), testpki.Revoking(&testpki.Pair{Cert: crossed}))
 	judged(t, l.load(trust), shown, access.RevokedCertificate)

@@ -79,10 +79,7 @@ func (c *certified) visit(roots *x509.CertPool) {
 	settings.RootCAs = roots
 	transport := &http.Transport{TLSClientConfig: settings, ForceAttemptHTTP2: true}
 	defer transport.CloseIdleConnections()
-	r, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, "https://"+c.address+"/accounts/7", nil)
-	c.check(err)
-	r.Host = "api.example.test"
-	r.Header.Set("Authorization", "Bearer "+c.tokens["good"])
+	r := accountRequest(c.t.Context(), c.address, c.tokens["good"])
 	answer, err := transport.RoundTrip(r)
 	c.check(err)
 	_ = answer.Body.Close()
@@ -325,10 +322,7 @@ func (c *certified) uncertified(protocols []string, onFailure string) {
 	}
 	transport := &http.Transport{TLSClientConfig: settings, ForceAttemptHTTP2: slices.Contains(protocols, "h2")}
 	defer transport.CloseIdleConnections()
-	r, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, "https://"+c.address+"/accounts/7", nil)
-	c.check(err)
-	r.Host = "api.example.test"
-	r.Header.Set("Authorization", "Bearer "+c.tokens["good"])
+	r := accountRequest(c.t.Context(), c.address, c.tokens["good"])
 	answer, err := transport.RoundTrip(r)
 	if onFailure == "handshake" {
 		if err == nil { // the alert, or what the end of the connection looks like
@@ -490,7 +484,7 @@ func TestACMEStorage(t *testing.T) {
 		}
 	}
 	c.check(os.Remove(c.authority.Trust))
-	if out, err := run("check"); err == nil || !strings.Contains(out, "reading directory_trust") {
-		t.Errorf("check: %v\n%s", err, out)
+	if out, err := run("check"); err == nil || !strings.Contains(out, "directory_trust[0]: open "+c.authority.Trust) {
+		t.Errorf("check: %v, want an error about the missing directory_trust\n%s", err, out)
 	}
 }

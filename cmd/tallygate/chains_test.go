@@ -84,9 +84,7 @@ func TestLongChains(t *testing.T) {
 		return c
 	}
 	good, _ := r.visitor("northwind", "good", true, 0)
-	if v, err := good(); err != nil || v.status != 200 {
-		t.Fatalf("%+v, %v", v, err)
-	}
+	expectVisit(t, good, 200, "")
 	for _, listener := range []string{gate.PartnersListener, gate.IssuerListener} {
 		for name, c := range map[string]struct {
 			certificate tls.Certificate

@@ -21,13 +21,7 @@ func TestRequestsThatTakeDescriptors(t *testing.T) {
 	r.check(r.start(limited, filepath.Join(r.dir, "gate.yaml")))
 	transports := make([]*http.Transport, 4)
 	send := func(i int) int {
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+r.addresses["partners"]+"/accounts/7", nil)
-		if err != nil {
-			t.Error(err)
-			return 0
-		}
-		request.Host = "api.example.test"
-		request.Header.Set("Authorization", "Bearer "+r.tokens[[]string{"good", "sync"}[i%2]])
+		request := accountRequest(t.Context(), r.addresses["partners"], r.tokens[[]string{"good", "sync"}[i%2]])
 		answer, err := transports[i].RoundTrip(request)
 		if err != nil {
 			t.Errorf("connection %d: %v", i, err)

@@ -80,12 +80,7 @@ func (d *drained) becomes(path string, want int) {
 
 // visit sends a request on transport, and reports whether its response closes the connection.
 func (d *drained) visit(transport *http.Transport) (closes bool, err error) {
-	request, err := http.NewRequest(http.MethodGet, "https://"+d.addresses["partners"]+"/accounts/7", nil)
-	if err != nil {
-		return false, err
-	}
-	request.Host = "api.example.test"
-	request.Header.Set("Authorization", "Bearer "+d.tokens["good"])
+	request := accountRequest(d.t.Context(), d.addresses["partners"], d.tokens["good"])
 	answer, err := transport.RoundTrip(request)
 	if err != nil {
 		return false, err

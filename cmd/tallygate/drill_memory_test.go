@@ -35,12 +35,7 @@ func (d *drill) ask(ctx context.Context, perSecond float64, token func() string)
 	}
 	defer transport.CloseIdleConnections()
 	d.paced(ctx, 4, perSecond, func(int) {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+d.addresses[gate.PartnersListener]+"/accounts/7", nil)
-		if err != nil {
-			return
-		}
-		request.Host = "api.example.test"
-		request.Header.Set("Authorization", "Bearer "+token())
+		request := accountRequest(ctx, d.addresses[gate.PartnersListener], token())
 		d.sent.Add(1)
 		answer, err := transport.RoundTrip(request)
 		if err != nil {

@@ -154,12 +154,7 @@ func (f *foreign) metric(pattern string) (sum float64) {
 
 // get makes a call and returns the status. It is safe for concurrent use.
 func (f *foreign) get(transport *http.Transport, token string) (status int, err error) {
-	r, err := http.NewRequest(http.MethodGet, "https://"+f.addresses["partners"]+"/accounts/7", nil)
-	if err != nil {
-		return 0, err
-	}
-	r.Host = "api.example.test"
-	r.Header.Set("Authorization", "Bearer "+token)
+	r := accountRequest(f.t.Context(), f.addresses["partners"], token)
 	answer, err := (&http.Client{Transport: transport, Timeout: patience}).Do(r)
 	if err != nil {
 		return 0, err

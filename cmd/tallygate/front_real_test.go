@@ -230,10 +230,7 @@ func (r *reloading) from(t *testing.T, address, listener, certificate string) (s
 	defer transport.CloseIdleConnections()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+r.addresses[listener]+"/accounts/7", nil)
-	r.check(err)
-	request.Host = "api.example.test"
-	request.Header.Set("Authorization", "Bearer "+r.tokens["good"])
+	request := accountRequest(ctx, r.addresses[listener], r.tokens["good"])
 	answer, err := transport.RoundTrip(request)
 	if err != nil {
 		if ctx.Err() != nil {

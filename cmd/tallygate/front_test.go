@@ -147,10 +147,7 @@ func TestFrontProxyReload(t *testing.T) {
 			t.Cleanup(transport.CloseIdleConnections)
 			expect := func(certificate string, status int, reason string) {
 				t.Helper()
-				request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+r.addresses["partners"]+"/accounts/7", nil)
-				r.check(err)
-				request.Host = "api.example.test"
-				request.Header.Set("Authorization", "Bearer "+r.tokens["good"])
+				request := accountRequest(t.Context(), r.addresses["partners"], r.tokens["good"])
 				name, value, _ := strings.Cut(r.clientCert(certificate), ": ")
 				request.Header.Set(name, value)
 				r.upstream.forget()
@@ -308,10 +305,7 @@ func (r *reloading) exchange(t *testing.T, from, before, line string) (status in
 	defer transport.CloseIdleConnections()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+r.addresses["partners"]+"/accounts/7", nil)
-	r.check(err)
-	request.Host = "api.example.test"
-	request.Header.Set("Authorization", "Bearer "+r.tokens["good"])
+	request := accountRequest(ctx, r.addresses["partners"], r.tokens["good"])
 	name, value, _ := strings.Cut(line, ": ")
 	request.Header.Set(name, value)
 	answer, err := transport.RoundTrip(request)

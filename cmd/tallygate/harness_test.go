@@ -148,6 +148,17 @@ func (w *testGate) start(executable, config string) error {
 	return nil
 }
 
+// accountRequest returns a request with token for an account of the API at address, which is host:port.
+func accountRequest(ctx context.Context, address, token string) *http.Request {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+address+"/accounts/7", nil)
+	if err != nil {
+		panic(err)
+	}
+	r.Host = "api.example.test"
+	r.Header.Set("Authorization", "Bearer "+token)
+	return r
+}
+
 // stop ends the gate with SIGINT, which skips drain.delay. The gate must end without an error, and
 // its log must hold no secret.
 func (w *testGate) stop() error {

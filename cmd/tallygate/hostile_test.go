@@ -190,10 +190,7 @@ func TestSplitClientHello(t *testing.T) {
 			settings.CurvePreferences = []tls.CurveID{tls.X25519} // a short one: each record costs time
 			return tls.Client(&splitting{Conn: conn}, settings), nil
 		}}
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+r.addresses["partners"]+"/accounts/7", nil)
-		r.check(err)
-		request.Host = "api.example.test"
-		request.Header.Set("Authorization", "Bearer "+r.tokens["good"])
+		request := accountRequest(t.Context(), r.addresses["partners"], r.tokens["good"])
 		answer, err := transport.RoundTrip(request)
 		r.check(err)
 		_ = answer.Body.Close()
@@ -223,7 +220,7 @@ func TestExpiryBetweenHandshakes(t *testing.T) {
 		again, connections := r.visitor("brief", "brief", false, maximum)
 		for _, visit := range []func() (visit, error){open, again} {
 			if v, err := visit(); time.Now().Before(end) && (err != nil || v.status != 200) {
-				t.Fatalf("%+v, %v", v, err)
+				t.Fatalf("before the end of the certificate: got %+v, %v, want 200", v, err)
 			}
 		}
 		connections.CloseIdleConnections()

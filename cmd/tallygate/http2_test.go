@@ -231,9 +231,7 @@ func TestHTTP2Messages(t *testing.T) {
 		t.Errorf("%d requests reached the upstream:\n%s", n, received)
 	}
 	visit, _ := r.visitor("northwind", "good", true, 0)
-	if v, err := visit(); err != nil || v.status != 200 {
-		t.Errorf("%+v, %v", v, err)
-	}
+	expectVisit(t, visit, 200, "")
 	r.check(r.stop())
 }
 
@@ -247,9 +245,7 @@ func TestHTTP2Floods(t *testing.T) {
 	alive := func(t *testing.T) {
 		t.Helper()
 		visit, _ := r.visitor("northwind", "good", true, 0)
-		if v, err := visit(); err != nil || v.status != 200 {
-			t.Errorf("%+v, %v", v, err)
-		}
+		expectVisit(t, visit, 200, "")
 	}
 	t.Run("rapid reset, T-H2-01", func(t *testing.T) {
 		r.upstream.behave("hang")

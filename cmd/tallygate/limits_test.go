@@ -169,12 +169,7 @@ func TestRequestsThatFillMemory(t *testing.T) {
 	r.serve()
 	padding := strings.Repeat("x", 28<<10)
 	send := func(transport http.RoundTripper) (int, error) {
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+r.addresses["partners"]+"/accounts/7", nil)
-		if err != nil {
-			return 0, err
-		}
-		request.Host = "api.example.test"
-		request.Header.Set("Authorization", "Bearer "+r.tokens["good"])
+		request := accountRequest(t.Context(), r.addresses["partners"], r.tokens["good"])
 		request.Header.Set("X-Padding", padding)
 		answer, err := transport.RoundTrip(request)
 		if err != nil {

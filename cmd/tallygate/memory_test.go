@@ -59,10 +59,7 @@ func (r *reloading) sendTokens(n int, token func(i int) string) map[int]int {
 func (r *reloading) ask(transport http.RoundTripper, token string) int {
 	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+r.addresses[gate.PartnersListener]+"/accounts/7", nil)
-	r.check(err)
-	request.Host = "api.example.test"
-	request.Header.Set("Authorization", "Bearer "+token)
+	request := accountRequest(ctx, r.addresses[gate.PartnersListener], token)
 	answer, err := transport.RoundTrip(request)
 	if err != nil {
 		return 0

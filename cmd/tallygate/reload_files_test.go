@@ -64,9 +64,7 @@ func TestReloadOfHalfAConfiguration(t *testing.T) {
 	r.check(err)
 	r.check(f.Close())
 	r.await("ok", 1)
-	if v, err := visit(); err != nil || v.status != 403 {
-		t.Errorf("%+v, %v", v, err)
-	}
+	expectVisit(t, visit, 403, "")
 	r.check(r.stop())
 }
 
@@ -84,9 +82,7 @@ func (r *reloading) twoHalves() (halves [2]string, visit func() (visit, error)) 
 	r.check(r.mint([]string{"weak", "northwind", "northwind-ledger", `claims={"scope":"accounts:read"}`}))
 	r.serve()
 	visit, _ = r.visitor("northwind", "weak", false, 0)
-	if v, err := visit(); err != nil || v.status != 403 {
-		r.t.Fatalf("%+v, %v", v, err)
-	}
+	expectVisit(r.t, visit, 403, "")
 	cut := strings.Index(content, "          - accounts:secrets")
 	if !strings.HasSuffix(content[:cut], "\n") {
 		r.t.Fatal("the test is of a whole line")
@@ -121,9 +117,7 @@ func TestReloadOfHalfAConfigurationAfterAFault(t *testing.T) {
 	r.check(err)
 	r.check(f.Close())
 	r.await("ok", 1)
-	if v, err := visit(); err != nil || v.status != 403 {
-		t.Errorf("%+v, %v", v, err)
-	}
+	expectVisit(t, visit, 403, "")
 	r.check(r.stop())
 }
 
@@ -177,9 +171,7 @@ func TestReloadOfAVolumeThatMoves(t *testing.T) {
 	r.check(r.mint([]string{"posing", "posing", "northwind-ledger"}))
 	r.serve()
 	visit, _ := r.visitor("posing", "posing", false, 0)
-	if v, err := visit(); err != nil || v.status != 403 {
-		t.Fatalf("%+v, %v", v, err)
-	}
+	expectVisit(t, visit, 403, "")
 	// A revocation list that takes its time holds the reload up after the files were read.
 	asked, answer := make(chan bool), make(chan bool)
 	pki := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -211,9 +203,7 @@ func TestReloadOfAVolumeThatMoves(t *testing.T) {
 		t.Errorf("the log says %v", moving)
 	}
 	other, _ := r.visitor("borealis", "sync", false, 0)
-	if v, err := other(); err != nil || v.status != 200 {
-		t.Errorf("%+v, %v", v, err)
-	}
+	expectVisit(t, other, 200, "")
 	r.check(r.stop())
 }
 

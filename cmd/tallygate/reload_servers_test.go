@@ -87,9 +87,7 @@ func TestReloadWhileAServerIsDown(t *testing.T) {
 	call, _ := r.visitor("northwind", "good", false, 0)
 	expect := func() {
 		t.Helper()
-		if v, err := call(); err != nil || v.status != http.StatusOK {
-			t.Errorf("%+v, %v", v, err)
-		}
+		expectVisit(t, call, http.StatusOK, "")
 	}
 	r.configure(from, s.keys(", max_stale: 48h, refresh: 2h"))
 	r.await("ok", 1)
@@ -114,9 +112,7 @@ func TestReloadOfKeysBesideAFault(t *testing.T) {
 	call, _ := r.visitor("northwind", "good", false, 0)
 	expect := func(want int) {
 		t.Helper()
-		if v, err := call(); err != nil || v.status != want {
-			t.Errorf("%+v, %v; want %d", v, err, want)
-		}
+		expectVisit(t, call, want, "")
 	}
 	expect(http.StatusOK)
 	r.configure(append(pace, "apis: [accounts]", "apis: [nothing]")...)

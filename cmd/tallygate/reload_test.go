@@ -92,6 +92,15 @@ type visit struct {
 	resumed bool
 }
 
+// expectVisit expects that the request which send sends is answered with status and a body that contains
+// text.
+func expectVisit(t testing.TB, send func() (visit, error), status int, text string) {
+	t.Helper()
+	if v, err := send(); err != nil || v.status != status || !strings.Contains(v.body, text) {
+		t.Errorf("the request got %+v, %v, want %d with %q", v, err, status, text)
+	}
+}
+
 // visitor returns a function that sends requests with a certificate, over as few connections as
 // possible.
 func (r *reloading) visitor(certificate, token string, h2 bool, maximum uint16) (func() (visit, error), *http.Transport) {
@@ -104,12 +113,7 @@ func (r *reloading) visitor(certificate, token string, h2 bool, maximum uint16) 
 	return func() (visit, error) {
 		ctx, cancel := context.WithTimeout(r.t.Context(), patience)
 		defer cancel()
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+r.addresses["partners"]+"/accounts/7", nil)
-		if err != nil {
-			return visit{}, err
-		}
-		request.Host = "api.example.test"
-		request.Header.Set("Authorization", "Bearer "+r.tokens[token])
+		request := accountRequest(ctx, r.addresses["partners"], r.tokens[token])
 		answer, err := transport.RoundTrip(request)
 		if err != nil {
 			return visit{}, err
@@ -161,7 +165,7 @@ func TestReloadTakesTrustAway(t *testing.T) {
 			for {
 				v, err := doomed()
 				if err != nil || v.status != 200 && v.status != 401 {
-					t.Fatalf("%+v, %v", v, err)
+					t.Fatalf("the request got %+v, %v, want 200 or 401", v, err)
 				}
 				if v.status == 401 {
 					t.Logf("refused %s after the file changed", time.Since(changed).Round(time.Millisecond))
@@ -204,7 +208,7 @@ func TestReloadOfAPair(t *testing.T) {
 		visit, _ := r.visitor("northwind", "good", false, 0)
 		v, err := visit()
 		if err != nil || v.status != 200 {
-			t.Fatalf("%+v, %v", v, err)
+			t.Fatalf("the request got %+v, %v, want 200", v, err)
 		}
 		return v.server
 	}
@@ -286,9 +290,7 @@ func TestReloadOfAVolume(t *testing.T) {
 	r.check(os.Rename(filepath.Join(r.dir, "b/next"), filepath.Join(r.dir, "b/mid")))
 	r.await("ok", 4)
 	visit, _ := r.visitor("northwind", "good", false, 0)
-	if v, err := visit(); err != nil || v.status != 401 || !strings.Contains(v.body, "bad_signature") {
-		t.Errorf("%+v, %v", v, err)
-	}
+	expectVisit(t, visit, 401, "bad_signature")
 	r.check(r.stop())
 }
 

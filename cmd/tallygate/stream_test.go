@@ -140,19 +140,13 @@ func TestReloadOfUpstreamAnchors(t *testing.T) {
 	r.configure(`upstream: {url: "`+r.upstream.url()+`", timeout: 30s}`, `upstream: {url: "`+server.URL+`", tls: {trust: [upstream-ca.pem]}}`)
 	r.serve()
 	visit, _ := r.visitor("northwind", "good", false, 0)
-	if v, err := visit(); err != nil || v.status != 502 || !strings.Contains(v.body, "upstream_tls") {
-		t.Errorf("%+v, %v", v, err)
-	}
+	expectVisit(t, visit, 502, "upstream_tls")
 	r.replace("upstream-ca.pem", r.pairs["gate"].CertPEM())
 	r.await("ok", 1)
-	if v, err := visit(); err != nil || v.status != 200 {
-		t.Errorf("%+v, %v", v, err)
-	}
+	expectVisit(t, visit, 200, "")
 	r.replace("upstream-ca.pem", []byte("none"))
 	r.await("failed", 1)
-	if v, err := visit(); err != nil || v.status != 200 {
-		t.Errorf("%+v, %v", v, err)
-	}
+	expectVisit(t, visit, 200, "")
 	if !strings.Contains(string(r.log.Bytes()), filepath.Join(r.dir, "upstream-ca.pem")) {
 		t.Error("the log does not name the file")
 	}

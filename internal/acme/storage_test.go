@@ -16,7 +16,7 @@ func TestOpenStorage(t *testing.T) {
 			t.Error(err)
 		}
 		if about, err := os.Stat(path); err != nil || about.Mode().Perm() != 0o700 {
-			t.Errorf("%v, %v", about, err)
+			t.Errorf("Stat(%s) = %v, %v, want mode 0700", path, about, err)
 		}
 	}
 	for mode, fine := range map[os.FileMode]bool{0o755: true, 0o750: true, 0o770: false, 0o702: false, 0o777: false} {

@@ -332,7 +332,7 @@ func TestPublishedList(t *testing.T) {
 	stop()
 	<-done
 	if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
-		t.Errorf("%v, %v", problems, err)
+		t.Errorf("GatherAndLint found %v, %v, want no problem", problems, err)
 	}
 	if n := testutil.ToFloat64(checker.metrics.entries.WithLabelValues(checker.sources[0].String())); n != 2 {
 		t.Errorf("tallygate_crl_entries is %v, want 2", n)

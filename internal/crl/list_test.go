@@ -95,7 +95,7 @@ func TestParseList(t *testing.T) {
 	}
 	l, err := parseList(whole, authorities, maxEntries)
 	if s, _ := serialOf(gone.Cert); err != nil || len(l.revoked) != 1 {
-		t.Errorf("%v, %v", l, err)
+		t.Errorf("parseList returned %v, %v, want one revoked certificate", l, err)
 	} else if _, ok := l.revoked[s]; !ok {
 		t.Errorf("%x is not on the list: %x", s, l.revoked)
 	}

@@ -187,7 +187,7 @@ func TestConnectionThatCannotBeAsked(t *testing.T) {
 	}
 	for range 2 {
 		if o := ask(direct, request(t, "GET", "")); o.Body != "fine" {
-			t.Fatalf("%+v", o)
+			t.Fatalf("RoundTrip got %+v, want the body \"fine\"", o)
 		}
 	}
 	if got := s.connections.Load(); got != 2 {
