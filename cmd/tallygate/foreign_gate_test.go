@@ -4,8 +4,6 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
@@ -136,18 +134,11 @@ func (f *foreign) decided(reason string) int {
 }
 
 // metric returns the sum of the gate's series that match.
-func (f *foreign) metric(pattern string) (sum float64) {
+func (f *foreign) metric(pattern string) float64 {
 	f.t.Helper()
-	_, text, err := f.admin("/metrics")
+	sum, err := f.sum(pattern)
 	if err != nil {
 		f.t.Fatal(err)
-	}
-	for _, m := range regexp.MustCompile(`(?m)^`+pattern+` (\S+)$`).FindAllSubmatch(text, -1) {
-		v, err := strconv.ParseFloat(string(m[1]), 64)
-		if err != nil {
-			f.t.Fatal(err)
-		}
-		sum += v
 	}
 	return sum
 }

@@ -485,15 +485,9 @@ func (w *testGate) recordedNow(reason, id string, status, count int) error {
 	if len(lines) != 1 || lines[0]["reason"] != reason || lines[0]["status"] != float64(status) {
 		return fmt.Errorf("the log says of %s: %v", id, lines)
 	}
-	_, metrics, err := w.admin("/metrics")
+	n, err := w.sum(`tallygate_decisions_total\{.*reason="` + reason + `"\}`)
 	if err != nil {
 		return err
-	}
-	n := 0.0
-	for _, m := range regexp.MustCompile(`(?m)^tallygate_decisions_total\{.*reason="`+reason+`"\} (\d+)$`).FindAllSubmatch(metrics, -1) {
-		var v float64
-		_, _ = fmt.Sscan(string(m[1]), &v)
-		n += v
 	}
 	if count >= 0 && n != float64(count) { // a grant is counted also when the upstream then fails
 		return fmt.Errorf("%s is counted %v times, want %d", reason, n, count)
@@ -521,6 +515,16 @@ func (w *testGate) metric(series string) (float64, error) {
 		}
 	}
 	return 0, fmt.Errorf("there is no series %s", series)
+}
+
+// sum returns the sum of all series that match the regular expression series, or 0 if none matches.
+func (w *testGate) sum(series string) (sum float64, err error) {
+	_, text, err := w.admin("/metrics")
+	for _, m := range regexp.MustCompile(`(?m)^`+series+` (\S+)$`).FindAllSubmatch(text, -1) {
+		v, parsed := strconv.ParseFloat(string(m[1]), 64)
+		sum, err = sum+v, errors.Join(err, parsed)
+	}
+	return sum, err
 }
 
 // lines returns the log lines with the message.
