@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/internal/gate"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -162,21 +163,17 @@ func TestReloadTakesTrustAway(t *testing.T) {
 
 			changed := time.Now()
 			r.configure("trust: [borealis-ca.pem]", "trust: [another.pem]")
-			for {
-				v, err := doomed()
-				if err != nil || v.status != 200 && v.status != 401 {
+			var v visit
+			gatetest.Eventually(t, "the certificate is refused after the reload", func() (refused bool) {
+				var err error
+				if v, err = doomed(); err != nil || v.status != 200 && v.status != 401 {
 					t.Fatalf("the request got %+v, %v, want 200 or 401", v, err)
 				}
-				if v.status == 401 {
-					t.Logf("refused %s after the file changed", time.Since(changed).Round(time.Millisecond))
-					if !v.resumed || !strings.Contains(v.body, "untrusted_certificate") || v.closing == c.h2 {
-						t.Errorf("%+v, want a refusal on the old connection, which ends", v)
-					}
-					break
-				}
-				if time.Since(changed) > patience {
-					t.Fatal("not refused")
-				}
+				return v.status == 401
+			})
+			t.Logf("refused %s after the file changed", time.Since(changed).Round(time.Millisecond))
+			if !v.resumed || !strings.Contains(v.body, "untrusted_certificate") || v.closing == c.h2 {
+				t.Errorf("the refusal is %+v, want untrusted_certificate on the old connection, which ends", v)
 			}
 			r.upstream.forget()
 			// On connections of their own, since each refusal ends one. That of the first
