@@ -174,6 +174,10 @@ func (g *Gate) Run(ctx context.Context, open func(name, address string) (net.Lis
 		return nil
 	})
 	group.Go(func() error {
+		loadshed.PaceGC(background)
+		return nil
+	})
+	group.Go(func() error {
 		defer stop()
 		// If ACME were still running, it would open the closed listeners again.
 		return g.finish(ctx, serving, stopACME)

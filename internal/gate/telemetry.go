@@ -77,13 +77,11 @@ func (in *telemetry) limitMemory(bytes int64) {
 // sweepEvery is how long an expired entry may stay in a cache.
 const sweepEvery = 10 * time.Second
 
-// sweep removes expired entries from the caches, and sets the pace of the garbage collector, until ctx
-// ends.
+// sweep removes expired entries from the caches until ctx ends.
 func (in *telemetry) sweep(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
-		in.load.PaceGC()
 		select {
 		case <-ctx.Done():
 			return

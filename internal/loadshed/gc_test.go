@@ -1,6 +1,10 @@
 package loadshed
 
-import "testing"
+import (
+	"runtime"
+	"testing"
+	"time"
+)
 
 // A small heap may grow more than a large heap, but by at most 32 MiB more than with Go's default.
 func TestGCPercent(t *testing.T) {
@@ -17,5 +21,19 @@ func TestGCPercent(t *testing.T) {
 	}
 	if before != 100 {
 		t.Errorf("gcPercent of a large heap = %d, want 100", before)
+	}
+}
+
+// The pace follows each collection, not a clock.
+func TestCollections(t *testing.T) {
+	collected := collections(t.Context())
+	<-collected // the first value stands for the heap at the start
+	for i := range 3 {
+		runtime.GC()
+		select {
+		case <-collected:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("collections sent nothing within 10 s of collection %d", i+1)
+		}
 	}
 }

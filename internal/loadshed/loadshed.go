@@ -26,7 +26,6 @@ type Shedder struct {
 	measured    atomic.Int64 // time of the last measurement of used
 	used        atomic.Int64 // bytes in use
 	freed       atomic.Int64 // time of the last call of free
-	gcPercent   int          // the garbage collector's target percentage that PaceGC set last
 }
 
 // New returns a Shedder. partners and issuer are the listener names in the metric of concurrent
