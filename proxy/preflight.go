@@ -47,7 +47,8 @@ func single(lines []string) string {
 // query nor body. Its headers are preflightRequest, the request id, and the client's address and
 // host.
 func rewritePreflight(out, in *http.Request, c *checkedRequest) {
-	out.URL.RawQuery, out.Body, out.ContentLength, out.Trailer = "", nil, 0, nil
+	out.URL.RawQuery, out.URL.ForceQuery = "", false
+	out.Body, out.ContentLength, out.Trailer = nil, 0, nil
 	out.Header = make(http.Header)
 	for _, name := range preflightRequest {
 		if values := in.Header[name]; values != nil {
