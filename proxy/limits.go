@@ -55,7 +55,7 @@ func (s partnerLimits) next(cfg *config.Config) partnerLimits {
 	return next
 }
 
-// countOf returns the count of name in prev, or a new count.
+// countOf returns the counter that prev has under name, or a new counter that prev does not get.
 func countOf(prev map[string]*atomic.Int64, name string) *atomic.Int64 {
 	if count := prev[name]; count != nil {
 		return count

@@ -22,7 +22,7 @@ type Client struct {
 	Authentication string `cel:"authentication" json:"authentication"`
 }
 
-// Certificate is the variable certificate, with the names and the validity of the leaf. The variable
+// Certificate is the type of the CEL variable certificate: names and validity of the leaf. The variable
 // is an error value if there is no certificate, or if the configuration cannot express a name of the
 // certificate. A rule that reads an error value refuses the request.
 type Certificate struct {
@@ -38,7 +38,7 @@ type Certificate struct {
 	Thumbprint string    `cel:"thumbprint" json:"thumbprint"` // base64url
 }
 
-// Request is the variable request.
+// Request is the type of the CEL variable request.
 type Request struct {
 	Scopes    []string  `cel:"scopes" json:"scopes"`       // the requested scopes
 	Resources []string  `cel:"resources" json:"resources"` // the requested audience of the token
@@ -46,7 +46,7 @@ type Request struct {
 	Time      time.Time `cel:"time" json:"time"`
 }
 
-// Granted is the variable granted: the grant that the previous rules have left.
+// Granted is the type of the CEL variable granted: what the rules so far leave of the request.
 type Granted struct {
 	Scopes   []string      `cel:"scopes" json:"scopes"`
 	Lifetime time.Duration `cel:"lifetime" json:"lifetime"`
