@@ -50,16 +50,22 @@ func Within(limit time.Duration, holds func() bool) bool {
 	return true
 }
 
+// SkipOutsideCI skips the test, because the machine lacks what reason says. In CI it ends the test with an
+// error instead.
+func SkipOutsideCI(t testing.TB, reason any) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatal(reason)
+	}
+	t.Skip(reason)
+}
+
 // NeedPrograms skips the test if a program is not installed. In CI it ends the test with an error instead.
 func NeedPrograms(t testing.TB, names ...string) {
 	t.Helper()
 	for _, name := range names {
-		_, err := exec.LookPath(name)
-		switch {
-		case err != nil && os.Getenv("CI") != "":
-			t.Fatal(err)
-		case err != nil:
-			t.Skip(err)
+		if _, err := exec.LookPath(name); err != nil {
+			SkipOutsideCI(t, err)
 		}
 	}
 }
