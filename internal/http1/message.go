@@ -1,0 +1,103 @@
+// Package http1 has the grammar of HTTP/1.1 messages (RFC 9112). The gate's server and its client for
+// upstreams use this one grammar. The grammar refuses invalid bytes, and bytes that two implementations
+// could read as different messages. It repairs nothing and uses no connection.
+package http1
+
+import (
+	"iter"
+	"strings"
+)
+
+// A Field is a header or trailer field with its name and value as they were received, without the white
+// space around the value.
+type Field struct{ Name, Value string }
+
+// Values yields the values of the fields with this name, whatever the case of its letters.
+func Values(fields []Field, name string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := range fields {
+			if f := &fields[i]; len(f.Name) == len(name) && strings.EqualFold(f.Name, name) && !yield(f.Value) {
+				return
+			}
+		}
+	}
+}
+
+// Has reports whether there is a field with this name.
+func Has(fields []Field, name string) bool {
+	for range Values(fields, name) {
+		return true
+	}
+	return false
+}
+
+// HasToken reports whether the comma-separated lists in the fields with this name contain token (RFC
+// 9110 section 5.6.1).
+func HasToken(fields []Field, name, token string) bool {
+	for list := range Values(fields, name) {
+		for option := range strings.SplitSeq(list, ",") {
+			if strings.EqualFold(strings.Trim(option, " \t"), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Lengths of a body that no number of bytes announces.
+const (
+	Chunked    int64 = -1 // the body uses the chunked coding
+	UntilClose int64 = -2 // the body of a response ends with the connection
+)
+
+// A Request is the head of a request.
+type Request struct {
+	Method, Target string
+	Minor          int     // the minor version, 0 or 1
+	Host           string  // the value of Host
+	Fields         []Field // all fields in their order
+	Length         int64   // the Content-Length, 0 without a body, or Chunked
+}
+
+// A Response is the head of a response.
+type Response struct {
+	Status int
+	Minor  int     // the minor version, 0 or 1
+	Fields []Field // all fields in their order
+	Length int64   // the Content-Length, Chunked or UntilClose. See [Response.BodyLength].
+}
+
+// BodyLength returns the length of the body of r, the response to a request with method, or Chunked or
+// UntilClose (RFC 9112 section 6.3).
+func (r *Response) BodyLength(method string) int64 {
+	if method == "HEAD" || r.Status < 200 || r.Status == 204 || r.Status == 304 {
+		return 0
+	}
+	return r.Length
+}
+
+// Persistent reports whether a connection may carry another message after the message with these fields
+// (RFC 9112 section 9.3). The gate does not keep connections of HTTP/1.0.
+func Persistent(minor int, fields []Field) bool {
+	return minor == 1 && !HasToken(fields, "Connection", "close")
+}
+
+// IsHopByHop reports whether a field with this name concerns one connection, or frames its message, so that
+// a proxy does not forward it (RFC 9110 section 7.6.1).
+func IsHopByHop(name string) bool {
+	switch len(name) {
+	case 2:
+		return strings.EqualFold(name, "te")
+	case 7:
+		return strings.EqualFold(name, "trailer") || strings.EqualFold(name, "upgrade")
+	case 10:
+		return strings.EqualFold(name, "connection") || strings.EqualFold(name, "keep-alive")
+	case 14:
+		return strings.EqualFold(name, "content-length") || strings.EqualFold(name, "http2-settings")
+	case 16:
+		return strings.EqualFold(name, "proxy-connection")
+	case 17:
+		return strings.EqualFold(name, "transfer-encoding")
+	}
+	return false
+}

@@ -1,0 +1,31 @@
+package http1
+
+import "net/http"
+
+// A ResponseWriter is the [http.ResponseWriter] of an HTTP/1.x request. Besides the methods of
+// net/http, for responses of the gate itself, it has methods for responses that the gate forwards: they take
+// fields as the upstream sent them. Any goroutine may call the methods that set deadlines; all other methods
+// are for the handler.
+type ResponseWriter interface {
+	http.ResponseWriter
+	http.Hijacker
+
+	// RequestFields returns the fields of the request in their order and spelling, with Host and the
+	// fields about framing and the connection. The slice is valid until the handler returns.
+	RequestFields() []Field
+
+	// WriteFields is WriteHeader for a status and fields in their order and spelling. The fields must not
+	// frame the message or name the connection: the writer adds such fields itself. length is the length
+	// of the body, or Chunked if the length is unknown. A response without a body because of its status, or
+	// because of the method HEAD, has the Content-Length that length says, except that UntilClose
+	// says that there is no Content-Length. An informational status is sent at once.
+	WriteFields(status int, fields []Field, length int64)
+
+	// SetTrailer sets the trailer that is sent after a body of unknown length. It must be called before
+	// the handler returns.
+	SetTrailer(fields []Field)
+
+	// CloseAfter closes the connection after the response. It must be called before the header is
+	// written, so that the header says so.
+	CloseAfter()
+}

@@ -1,0 +1,50 @@
+package upstream
+
+import (
+	"context"
+	"io"
+
+	"github.com/tallygate/tallygate/internal/http1"
+)
+
+// A Request is a request to an upstream.
+type Request struct {
+	Method, Target, Host string
+	// Fields are sent in their order and spelling. They must not frame the message, name the connection or
+	// be Host: RoundTrip adds such fields itself.
+	Fields   []http1.Field
+	Body     io.ReadCloser // nil without a body
+	Length   int64         // the length of the body, or http1.Chunked
+	Upgrade  string        // the protocol to switch to, or ""
+	Trailers bool          // the client accepts trailers (TE: trailers)
+	Close    bool          // the connection must not be used again
+	// Informational is called for each informational response but 101, before RoundTrip returns.
+	Informational func(status int, fields []http1.Field) error
+}
+
+// A Response is the response of an upstream.
+type Response struct {
+	Status int
+	// Fields are the fields in their order and spelling, without the fields that frame the message or name
+	// the connection, and without the fields that Connection names.
+	Fields []http1.Field
+	Length int64 // the length of the body, or http1.Chunked if it is unknown
+	// Announced is the Content-Length of a response without a body, or http1.UntilClose if there is none.
+	Announced int64
+	// Body must be read to its end or closed. Any goroutine may close it at any time. Its end is io.EOF; a
+	// truncated body ends with another error.
+	Body    io.ReadCloser
+	Arrived bool // the whole body has been received, so that reading it does not wait
+	// Trailer returns the trailer after the end of the body.
+	Trailer func() []http1.Field
+	// Tunnel is the connection after a response with status 101, and nil otherwise.
+	Tunnel io.ReadWriteCloser
+	// Protocol is the protocol that the response switches to, as the upstream names it.
+	Protocol string
+}
+
+// A RoundTripper sends requests to an upstream.
+type RoundTripper interface {
+	// RoundTrip sends r and returns the response once its header has been read.
+	RoundTrip(ctx context.Context, r *Request) (*Response, error)
+}
