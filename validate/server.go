@@ -104,7 +104,7 @@ func parse(raw string) (*jwt, error) {
 
 // verify checks the type and the signature of t and returns its claims.
 func (s *server) verify(val *validation, t *jwt) (*cachedToken, error) {
-	_, key, err := s.keys.Verify(val.ctx, t.JWS, s.types, val.now)
+	_, key, err := s.keys.Verify(val.ctx, t.JWS, s.types, val.started)
 	if err != nil {
 		return nil, err
 	}

@@ -41,6 +41,9 @@ type Options struct {
 	// their answers.
 	Lease *reuse.Lease
 	Now   func() time.Time // nil means time.Now
+	// At, if it is not zero, is the time at which tokens and proofs are judged. Requests to authorization
+	// servers, and the age of their documents, go by Now in any case.
+	At time.Time
 	// DPoP has the settings of proofs. It is nil if no API accepts tokens that are bound to a key.
 	DPoP *config.DPoP
 }
@@ -62,6 +65,7 @@ type Validator struct {
 	partner  func(server, clientID string, cert *access.Certificate) string
 	memory   *cache.Pool
 	now      func() time.Time
+	at       time.Time // see Options.At
 	metrics  *Metrics
 	dpop     *dpop.Checker // nil if tokens that are bound to a key are refused
 	offered  [len(schemes)]bool
@@ -77,6 +81,7 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 		partner:  options.Partner,
 		memory:   options.Memory,
 		now:      options.Now,
+		at:       options.At,
 	}
 	if v.now == nil {
 		v.now = time.Now
@@ -121,7 +126,10 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 // [access.Denial], whose ClientID is set once the token's origin is verified.
 func (v *Validator) Validate(ctx context.Context, c Credentials, cert *access.Certificate) (access.Claims, error) {
 	now := v.now()
-	val := validation{ctx: ctx, presentation: presentation{Credentials: c, cert: cert, now: now}}
+	val := validation{ctx: ctx, started: now, presentation: presentation{Credentials: c, cert: cert, now: now}}
+	if !v.at.IsZero() {
+		val.now = v.at
+	}
 	claims, err := v.validate(&val)
 	if err != nil && val.server != nil {
 		err = withServer(val.server, err)
@@ -133,10 +141,11 @@ func (v *Validator) Validate(ctx context.Context, c Credentials, cert *access.Ce
 // A validation is one check of a token, with the data for metrics.
 type validation struct {
 	presentation
-	ctx    context.Context
-	server *server // server of the token; nil until it is known
-	kind   tokenKind
-	source claimsSource
+	ctx     context.Context
+	started time.Time
+	server  *server // server of the token; nil until it is known
+	kind    tokenKind
+	source  claimsSource
 }
 
 // withServer returns err with the name of the token's server.
@@ -208,7 +217,7 @@ func (v *Validator) lookup(val *validation) (*server, *access.Unchecked) {
 		if !ok {
 			continue
 		}
-		set, err := s.keys.Usable(val.now)
+		set, err := s.keys.Usable(val.started)
 		if err != nil {
 			continue // the entry becomes usable again with the key set
 		}

@@ -93,7 +93,7 @@ func check(ctx context.Context, file string, stdin io.Reader, online bool) (*fin
 		return found, nil
 	}
 	found.warnings, found.notEnforced = configcheck.Warnings(found.cfg, time.Now()), configcheck.NotEnforced(found.cfg)
-	s, err := gate.Load(found.cfg, slog.New(configcheck.NewWarningLog(&found.warnings)), nil)
+	s, err := gate.Load(found.cfg, slog.New(configcheck.NewWarningLog(&found.warnings)), gate.LoadOptions{})
 	if err != nil {
 		found.faults = configcheck.Add(found.faults, found.cfg, err)
 		return found, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -36,6 +37,10 @@ Explain contacts authorization servers as the gate does: for metadata, for keys 
 introspection of an opaque token. It contacts our own issuer through its socket if the
 issuer runs. It forwards, logs and counts nothing.
 
+With --at, certificates, tokens, proofs and revocation lists are judged as of that time,
+and everything else is as it is now: the configuration, keys, revocations and what
+authorization servers answer.
+
 Exit code 4 means that the request would be refused.`
 
 // explainFlags holds the flags of the command explain.
@@ -48,6 +53,7 @@ type explainFlags struct {
 	headers   []string
 	captured  string
 	timeout   time.Duration
+	at        timeValue
 }
 
 func explainCommand() *cobra.Command {
@@ -57,7 +63,8 @@ func explainCommand() *cobra.Command {
 		Short: "Explain how the gate would decide a request",
 		Long:  explainHelp,
 		Example: "  tallygate explain --cert ledger.pem --token-file token.jwt --target https://api.example.com/accounts/7\n" +
-			"  tallygate explain --cert ledger.pem --request captured.http -o json",
+			"  tallygate explain --cert ledger.pem --request captured.http -o json\n" +
+			"  tallygate explain --cert ledger.pem --token-file token.jwt --target https://api.example.com/accounts/7 \\\n    --at 2026-11-30T03:00:00Z",
 		Args: cobra.NoArgs,
 	}
 	configFlag(command, &f.file)
@@ -73,6 +80,7 @@ func explainCommand() *cobra.Command {
 	for _, described := range []string{"target", "method", "header"} {
 		command.MarkFlagsMutuallyExclusive("request", described)
 	}
+	atFlag(command, &f.at)
 	format := outputFlag(command)
 	command.RunE = func(command *cobra.Command, _ []string) error {
 		e, err := explainRequest(command.Context(), f, command.InOrStdin(), command.ErrOrStderr())
@@ -93,6 +101,36 @@ func explainCommand() *cobra.Command {
 	return command
 }
 
+// A timeValue is the value of a flag that takes a time in the form of RFC 3339. The zero value is the
+// present.
+type timeValue struct{ time.Time }
+
+// atFlag adds the flag --at to command.
+func atFlag(command *cobra.Command, at *timeValue) {
+	command.Flags().Var(at, "at", "decide as of this `time`, as in 2026-11-30T03:00:00Z (default: now)")
+}
+
+// String returns the value of the flag, "" for the present.
+func (t *timeValue) String() string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.Format(time.RFC3339)
+}
+
+// Type returns the name of the value in the help text.
+func (t *timeValue) Type() string { return "time" }
+
+// Set parses a time.
+func (t *timeValue) Set(s string) error {
+	parsed, err := time.Parse(time.RFC3339, s)
+	if err != nil || parsed.IsZero() {
+		return errors.New("expected a time in the form of RFC 3339, as in 2026-11-30T03:00:00Z")
+	}
+	t.Time = parsed
+	return nil
+}
+
 // explainRequest decides about the request that f describes, as the gate would.
 func explainRequest(ctx context.Context, f explainFlags, stdin io.Reader, stderr io.Writer) (*explain.Explanation, error) {
 	r, err := f.request(ctx, stdin)
@@ -111,7 +149,7 @@ func explainRequest(ctx context.Context, f explainFlags, stdin io.Reader, stderr
 	if err != nil {
 		return nil, err
 	}
-	s, err := gate.Load(cfg, gate.NewLog(stderr, slog.LevelError), own)
+	s, err := gate.Load(cfg, gate.NewLog(stderr, slog.LevelError), gate.LoadOptions{Own: own, At: f.at.Time})
 	if err != nil {
 		return nil, withCode(exitConfiguration, err)
 	}
@@ -127,7 +165,9 @@ func explainRequest(ctx context.Context, f explainFlags, stdin io.Reader, stderr
 	}
 	r = r.WithContext(ctx)
 	decision, certificate := s.Proxy.Decide(r, validate.Credentials{})
-	return explain.New(cfg, s.Trust, r, decision, certificate), nil
+	e := explain.New(cfg, s.Trust, r, decision, certificate)
+	e.At = f.at.Time
+	return e, nil
 }
 
 // runningIssuer returns the issuer that another process runs with cfg, or nil if no process runs

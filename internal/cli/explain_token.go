@@ -15,12 +15,14 @@ import (
 const explainTokenHelp = `Token runs the steps of the issuer's token endpoint for a described request, and prints
 every governance rule with its verdict and its input. It issues no token. It reads the
 configuration and its files, but not the issuer's state, so it does not know what has
-been revoked.
+been revoked. With --at, the certificate is judged and the rules are evaluated as of that
+time.
 
 Exit code 4 means that the request would be refused.`
 
 func explainTokenCommand() *cobra.Command {
 	var file, cert, address string
+	var at timeValue
 	var q issuer.ExplainRequest
 	command := &cobra.Command{
 		Use:   "token",
@@ -38,6 +40,7 @@ func explainTokenCommand() *cobra.Command {
 	flags.StringArrayVar(&q.Resources, "resource", nil, "`URI` of a resource asked for; may be repeated")
 	flags.StringVar(&address, "address", "127.0.0.1", "the source `address`")
 	_ = command.MarkFlagRequired("client-id") // fails only for an unknown flag
+	atFlag(command, &at)
 	format := outputFlag(command)
 	command.RunE = func(command *cobra.Command, _ []string) error {
 		var err error
@@ -54,7 +57,7 @@ func explainTokenCommand() *cobra.Command {
 		if cfg.Issuer == nil {
 			return withCode(exitUsage, fmt.Errorf("%s configures no issuer", file))
 		}
-		s, err := gate.Load(cfg, gate.NewLog(command.ErrOrStderr(), slog.LevelWarn), nil)
+		s, err := gate.Load(cfg, gate.NewLog(command.ErrOrStderr(), slog.LevelWarn), gate.LoadOptions{At: at.Time})
 		if err != nil {
 			return withCode(exitConfiguration, err)
 		}

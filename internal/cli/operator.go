@@ -116,7 +116,7 @@ func execute[Response any](ctx context.Context, target *issuerTarget, stderr io.
 
 // executeOffline opens the state that cfg names, runs o and closes the state.
 func executeOffline[Response any](cfg *config.Config, stderr io.Writer, o operation[Response]) (response Response, err error) {
-	s, err := gate.Load(cfg, gate.NewLog(stderr, cfg.Log.Level.Level()), nil)
+	s, err := gate.Load(cfg, gate.NewLog(stderr, cfg.Log.Level.Level()), gate.LoadOptions{})
 	if err != nil {
 		return response, withCode(exitConfiguration, err)
 	}

@@ -24,6 +24,7 @@ type Explanation struct {
 	Method      string       `json:"method"`
 	Host        string       `json:"host"`
 	Path        string       `json:"path"`
+	At          time.Time    `json:"at,omitzero"` // the time of the decision; zero for the present
 	Certificate *Certificate `json:"certificate,omitzero"`
 	Stages      []Stage      `json:"stages"`
 }

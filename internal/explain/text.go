@@ -11,8 +11,17 @@ import (
 func (e *Explanation) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "request      %s https://%s%s\n", Printable(e.Method), Printable(e.Host), Printable(e.Path))
+	if !e.At.IsZero() {
+		fmt.Fprintf(&b, "as of        %s\n", e.At.Format(time.RFC3339))
+	}
 	if c := e.Certificate; c != nil {
-		fmt.Fprintf(&b, "certificate  %s\n             %s\n             subject %s, valid until %s\n", c.Thumbprint, c.Hex, Printable(c.Subject), c.NotAfter.Format(time.RFC3339))
+		fmt.Fprintf(&b, "certificate  %s\n", c.Thumbprint)
+		for _, line := range []string{
+			c.Hex, "subject " + c.Subject, "issuer " + c.Issuer,
+			"valid from " + c.NotBefore.Format(time.RFC3339) + " until " + c.NotAfter.Format(time.RFC3339),
+		} {
+			fmt.Fprintf(&b, "%-12s %s\n", "", Printable(line))
+		}
 	} else {
 		b.WriteString("certificate  none\n")
 	}

@@ -47,6 +47,15 @@ type buildOptions struct {
 	pool    *reuse.Pool        // objects to share with other states; nil: nothing is shared
 	closing func() bool        // reports whether responses must close their connections; nil: no response must
 	own     *LocalIssuer       // the running issuer of another process; nil: the state's own issuer
+	at      time.Time          // the time at which requests are judged; zero: the time of the request
+}
+
+// clock returns the clock by which requests are judged, or nil for the clock of the machine.
+func (o buildOptions) clock() func() time.Time {
+	if o.at.IsZero() {
+		return nil
+	}
+	return func() time.Time { return o.at }
 }
 
 // A LocalIssuer is the part of our own issuer that the validator calls.
@@ -65,7 +74,7 @@ func buildState(cfg *config.Config, from buildOptions) (*state, error) {
 	s := &state{cfg: cfg, lease: from.pool.Lease()}
 	var noKeyPairs, noTrust, noIssuer, noValidator, noDirectory error
 	s.keyPairs, noKeyPairs = loadKeyPairs(cfg)
-	s.Trust, noTrust = loadTrust(cfg, s.lease, mtls.Options{Memory: from.memory, Log: from.log, Metrics: from.revocation})
+	s.Trust, noTrust = loadTrust(cfg, s.lease, mtls.Options{Memory: from.memory, Log: from.log, Metrics: from.revocation, Now: from.clock()})
 	registered, noRegistered := readRegistered(cfg, from.log)
 	if s.Trust != nil {
 		s.table = policy.New(cfg, policy.Certificates{Anchors: s.Trust.Anchors(), Registered: registered})
@@ -90,11 +99,16 @@ func buildState(cfg *config.Config, from buildOptions) (*state, error) {
 	return s, nil
 }
 
-// Load builds the state for a command that inspects a configuration and does not serve. own is the
-// issuer that another process runs, or nil.
-func Load(cfg *config.Config, log *slog.Logger, own *LocalIssuer) (*state, error) {
+// LoadOptions are the inputs of [Load] that not every command has.
+type LoadOptions struct {
+	Own *LocalIssuer // the issuer that another process runs, or nil
+	At  time.Time    // the time at which requests are judged; zero: the time of the request
+}
+
+// Load builds the state for a command that inspects a configuration and does not serve.
+func Load(cfg *config.Config, log *slog.Logger, options LoadOptions) (*state, error) {
 	in := newTelemetry(log)
-	s, err := buildState(cfg, buildOptions{telemetry: in, own: own})
+	s, err := buildState(cfg, buildOptions{telemetry: in, own: options.Own, at: options.At})
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +123,7 @@ func (s *state) makeIssuer(from buildOptions) (err error) {
 	}
 	s.Issuer, err = issuer.New(s.cfg, issuer.Options{
 		Anchors: s.Trust.Anchors(), ResourceServerAnchors: s.Trust.ResourceServerAnchors(),
-		Certificate: s.Trust.Peer, Log: from.log, Metrics: from.registry, Lease: s.lease,
+		Certificate: s.Trust.Peer, Log: from.log, Metrics: from.registry, Lease: s.lease, Now: from.clock(),
 		Overloaded: from.load.Overloaded(&from.load.Issuer, s.cfg.Listener.Limits.Requests),
 	})
 	if err != nil {
@@ -119,7 +133,7 @@ func (s *state) makeIssuer(from buildOptions) (err error) {
 }
 
 func (s *state) makeValidator(from buildOptions) (err error) {
-	options := validate.Options{Memory: from.memory, Log: from.log, Metrics: from.validation, Lease: s.lease}
+	options := validate.Options{Memory: from.memory, Log: from.log, Metrics: from.validation, Lease: s.lease, At: from.at}
 	if s.table != nil { // after a fault s.table is nil, and the validator is built only to find further faults
 		options.Partner = s.table.Holder
 	}
