@@ -18,7 +18,7 @@ type Decision struct {
 	Server    string   // configured name of the token's authorization server; "" until it is known
 	ClientID  string   // client_id of the token, also of a refused token; "" until the token's origin is verified
 	API       string   // configured name; "" until a route has matched
-	Route     string   // name of the matched route: API and path pattern; "" without a match
+	Route     string   // path pattern of the matched route; "" without a match
 	Rule      Rule     // indexes of the application and of the route in the configuration
 	Claims    Claims   // zero unless the token passed every check
 	Scopes    []string // scopes that the route needs, RFC 6750 section 3.1; set only for InsufficientScope

@@ -325,6 +325,7 @@ var bad = []struct {
 	// apis
 	{"api-name-twice", []string{`17:11: apis[1].name: the name "accounts" is already used by apis[0].name on line 12`}},
 	{"api-name-reserved", []string{`12:11: apis[0].name: "unmatched" is reserved: metrics use it`}},
+	{"api-name-none", []string{`12:11: apis[0].name: "none" is reserved: metrics use it`}},
 	{"hosts-empty", []string{`13:12: apis[0].hosts: at least one is required`}},
 	{"host-twice", []string{`13:30: apis[0].hosts[1]: is the same as apis[0].hosts[0]`}},
 	{"upstream-path", []string{`14:21: apis[0].upstream.url: must have no path: the gate forwards the path of the request`}},

@@ -10,9 +10,9 @@ import (
 	"github.com/tallygate/tallygate/internal/urlpath"
 )
 
-// reservedNames are the values that metric labels have for requests without a configured partner or
-// route.
-var reservedNames = []Name{"unknown", "overflow", "unmatched"}
+// reservedNames are the values that metric labels have for requests without a configured partner, API
+// or route.
+var reservedNames = []Name{"unknown", "overflow", "unmatched", "none"}
 
 // call is a host, a method and the shape of a path pattern. At most one route can have the same call.
 type call struct {

@@ -66,7 +66,7 @@ func failures(t *testing.T) map[string]string {
 			continue
 		}
 		for _, m := range family.GetMetric() {
-			label := m.GetLabel()[0].GetValue()
+			label := m.GetLabel()[1].GetValue() // the first label is the API
 			if status[label] == "" {
 				t.Errorf("the test does not know the failure %s", label)
 			}

@@ -47,7 +47,7 @@ partners:
 			continue
 		}
 		d := table.Decide(method, target, claims, cert)
-		fmt.Println(method, d.Reason, d.Partner, d.Route)
+		fmt.Println(method, d.Reason, d.Partner, d.API, d.Route)
 	}
 	// Output:
 	// GET granted northwind accounts /accounts/{id}

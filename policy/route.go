@@ -20,7 +20,7 @@ var (
 type route struct {
 	rule      access.Rule
 	api       string
-	name      string // in logs and metrics: API and path pattern
+	name      string // in logs and metrics: the path pattern
 	scopes    []string
 	binding   config.Binding
 	assertion bool // the upstream gets an assertion, a JWT about the client
@@ -39,7 +39,7 @@ func newRoute(api *config.API, r *config.Route) *route {
 		scopes[i] = string(s)
 	}
 	out := &route{
-		api: string(api.Name), name: string(api.Name) + " " + r.Path.String(), scopes: scopes, binding: api.Binding, assertion: r.Assertion,
+		api: string(api.Name), name: r.Path.String(), scopes: scopes, binding: api.Binding, assertion: r.Assertion,
 		webSocket: slices.Contains(r.Upgrade, config.WebSocket), anyBody: r.Body == config.BodyAllowed,
 		preflight: r.Preflight == config.PreflightAllow, kinds: kindsOf(r.Path.Segments()), slashOptional: api.TrailingSlash == config.OptionalSlash,
 	}
@@ -89,6 +89,8 @@ type node struct {
 	folded   map[string][]*node // the nodes in literal, by the result of foldCase
 	longest  int                // no key of folded comes from a text with more bytes
 	bindings Bindings           // the bindings of all APIs of the host; set on the root of its routes
+	api      string             // the API of all routes at and below the node; "" if they belong to several APIs
+	shared   bool               // the routes at and below the node belong to several APIs
 
 	// Set on the root of a host: the spellings and slashes that any API on the host allows.
 	spellings     urlpath.Spellings
@@ -101,12 +103,14 @@ type node struct {
 // two routes of a host with the same method and the same shape of pattern.
 func (n *node) add(segments []urlpath.Segment, methods []config.Method, r *route) {
 	routes := &n.exact
+	n.noteAPI(r.api)
 	for _, s := range segments {
 		if s.Kind == urlpath.CatchAll { // CatchAll is always the last segment
 			routes = &n.catchAll
 			break
 		}
 		n = n.child(s)
+		n.noteAPI(r.api)
 		routes = &n.exact
 	}
 	if *routes == nil {

@@ -40,7 +40,7 @@ func spelledTable() *Table {
 	return New(cfg, Certificates{Anchors: map[config.Name][]access.AnchorKey{"northwind": anchors(authority)}})
 }
 
-// decideSpelled returns the reason and route of a request without scopes.
+// decideSpelled returns the reason, and the API and route, of a request without scopes.
 func decideSpelled(t *testing.T, table *Table, line string, scopes ...string) (access.Reason, string) {
 	t.Helper()
 	r, err := read(line, "api.test")
@@ -52,7 +52,7 @@ func decideSpelled(t *testing.T, table *Table, line string, scopes ...string) (a
 		return reasonOf(err), ""
 	}
 	d := table.Decide(r.Method, target, access.Claims{ClientID: "northwind-ledger", Scopes: scopes}, ledgerCert)
-	return d.Reason, d.Route
+	return d.Reason, strings.TrimSpace(d.API + " " + d.Route)
 }
 
 func TestDecideSpelled(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/policy"
 )
 
 // Metrics are the metrics of the handler. The Proxies of all configurations share one Metrics, so that
@@ -32,42 +33,40 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	create := promauto.With(registerer)
 	m := &Metrics{
 		requests: create.NewCounterVec(prometheus.CounterOpts{
-			Name: "tallygate_requests_total", Help: "Requests by partner, route and status code of the response.",
-		}, []string{"partner", "route", "code"}),
+			Name: "tallygate_requests_total", Help: "Requests that ended, by partner, API, route and status code of the response.",
+		}, []string{"partner", "api", "route", "code"}),
 		decisions: create.NewCounterVec(prometheus.CounterOpts{
-			Name: "tallygate_decisions_total", Help: "Decisions by partner, outcome (allow, deny, error) and reason; one for each request.",
-		}, []string{"partner", "decision", "reason"}),
+			Name: "tallygate_decisions_total", Help: "Decisions, one for each request, by partner, API, outcome (allow, deny, error) and reason.",
+		}, []string{"partner", "api", "decision", "reason"}),
 		failures: create.NewCounterVec(prometheus.CounterOpts{
-			Name: "tallygate_upstream_errors_total", Help: "Granted requests whose forwarding failed, by cause.",
-		}, []string{"reason"}),
+			Name: "tallygate_upstream_errors_total", Help: "Granted requests that failed afterwards, by API and cause: the upstream (upstream_...), the client (client_...), or a body_too_large.",
+		}, []string{"api", "reason"}),
 		streamsTerminated: create.NewCounterVec(prometheus.CounterOpts{
-			Name: "tallygate_streams_ended_total", Help: "Streams that the gate ended, by the reason for which a new request would be refused, or stopping or upstream_changed.",
+			Name: "tallygate_streams_ended_total", Help: "Running requests that the gate ended, by the reason for which it would refuse them now, or stopping or upstream_changed.",
 		}, []string{"reason"}),
 		duration: create.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "tallygate_request_duration_seconds", Help: "Time from the request header to the end of the response.", Buckets: whole,
-		}, []string{"route", "code_class"}),
+			Name: "tallygate_request_duration_seconds", Help: "Time from the header of a request to the end of its response, by API, route and class of the status code.", Buckets: whole,
+		}, []string{"api", "route", "code_class"}),
 		overhead: create.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "tallygate_overhead_duration_seconds", Help: "Time from the request header to the decision.", Buckets: own,
+			Name: "tallygate_overhead_duration_seconds", Help: "Time from the header of a request to the decision about it, by outcome.", Buckets: own,
 		}, []string{"decision"}),
 		upstream: create.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "tallygate_upstream_request_duration_seconds", Help: "Time from the decision to the end of the upstream's response.", Buckets: whole,
-		}, []string{"route"}),
+			Name: "tallygate_upstream_request_duration_seconds", Help: "Time from the decision to the end of the upstream's response, by API and route.", Buckets: whole,
+		}, []string{"api", "route"}),
 		clientCertificate: create.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "tallygate_client_certificate_not_after_timestamp_seconds", Help: "Expiry of the client certificate of each partner's last granted request.",
+			Name: "tallygate_client_certificate_not_after_timestamp_seconds", Help: "Unix time at which the client certificate of a partner's last granted request ends.",
 		}, []string{"partner"}),
 	}
 	m.allowed = m.overhead.WithLabelValues(outcome(access.Granted))
+	m.createAPISeries(policy.NoAPI)
 	for _, reason := range access.Reasons() {
 		if reason != access.Granted {
-			m.decisions.WithLabelValues(unknownPartner, outcome(reason), reason.String())
 			m.streamsTerminated.WithLabelValues(reason.String())
+			m.overhead.WithLabelValues(outcome(reason))
 		}
 	}
 	m.streamsTerminated.WithLabelValues(stopping)
 	m.streamsTerminated.WithLabelValues(upstreamChanged)
-	for _, f := range failures[1:] {
-		m.failures.WithLabelValues(f.label)
-	}
 	return m
 }
 
@@ -89,7 +88,7 @@ func (m *Metrics) count(r *accessRecord, s *routeMetrics) {
 	s.statusCount(r.status).Inc()
 	s.duration[class(r.status)].Observe(r.duration.Seconds())
 	if reason != access.Granted {
-		m.decisions.WithLabelValues(r.partner(), outcome(reason), reason.String()).Inc()
+		m.decisions.WithLabelValues(r.partner(), r.api, outcome(reason), reason.String()).Inc()
 		m.overhead.WithLabelValues(outcome(reason)).Observe(r.overhead.Seconds())
 		return
 	}
@@ -103,7 +102,7 @@ func (m *Metrics) count(r *accessRecord, s *routeMetrics) {
 		m.streamsTerminated.WithLabelValues(end.by).Inc()
 	}
 	if r.failure != none {
-		m.failures.WithLabelValues(failures[r.failure].label).Inc()
+		m.failures.WithLabelValues(r.api, failures[r.failure].label).Inc()
 	}
 }
 

@@ -106,6 +106,7 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 		p.streams = NewStreams(func() *Proxy { return p })
 	}
 	p.partnerMetrics[unknownPartner] = &partnerMetrics{partner: unknownPartner, routes: make(map[metricKey]*routeMetrics)}
+	p.metrics.createSeries(cfg)
 	for _, partner := range cfg.Partners.List {
 		name := string(partner.Name)
 		p.partnerMetrics[name] = &partnerMetrics{partner: name, routes: make(map[metricKey]*routeMetrics)}

@@ -209,7 +209,7 @@ func TestPanicRefuses(t *testing.T) {
 	if strings.Contains(log.String(), s.token) {
 		t.Error("the log contains the token")
 	}
-	if n := testutil.ToFloat64(s.proxy.metrics.decisions.WithLabelValues("unknown", "error", "undecided")); n != 1 {
+	if n := testutil.ToFloat64(s.proxy.metrics.decisions.WithLabelValues("unknown", "none", "error", "undecided")); n != 1 {
 		t.Errorf("decisions with undecided = %v, want 1", n)
 	}
 }
@@ -247,7 +247,7 @@ func TestClientThatLeaves(t *testing.T) {
 		t.Errorf("log line = %s", line)
 	}
 	for kind, want := range map[string]float64{"client_closed": 1, "upstream_reset": 0} {
-		if n := testutil.ToFloat64(s.proxy.metrics.failures.WithLabelValues(kind)); n != want {
+		if n := testutil.ToFloat64(s.proxy.metrics.failures.WithLabelValues("accounts", kind)); n != want {
 			t.Errorf("failures with %s = %v, want %v", kind, n, want)
 		}
 	}

@@ -7,11 +7,13 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/policy"
 )
 
 // An accessRecord has the values in the log line and the metrics of a request that has ended.
 type accessRecord struct {
 	*checkedRequest
+	api, route  string // the values of the labels
 	duration    time.Duration
 	overhead    time.Duration // the time until the decision, which is a part of duration
 	status      int           // the status of the response; 499 if the client disconnected before the header was sent
@@ -25,16 +27,23 @@ type accessRecord struct {
 func (p *Proxy) record(x *exchange) {
 	ended := time.Now()
 	r := accessRecord{
-		checkedRequest: &x.checkedRequest, duration: ended.Sub(x.started), overhead: x.overhead,
+		checkedRequest: &x.checkedRequest, api: x.decision.API, route: x.decision.Route, duration: ended.Sub(x.started), overhead: x.overhead,
 		status: x.response.status, failure: x.failure, detail: x.detail, termination: x.conn.terminated(),
 	}
 	if !x.decided { // a panic while deciding
 		r.overhead = r.duration
 	}
+	switch {
+	case r.route != "":
+	case x.decided:
+		r.api, r.route = p.steps.Table.Labels(r.request)
+	default: // the code of the panic may be called by Labels too
+		r.api, r.route = policy.NoAPI, policy.Unmatched
+	}
 	if r.failure == clientClosed && r.status == 0 {
 		r.status = failures[clientClosed].status
 	}
-	s := p.routeMetrics(&r.decision)
+	s := p.routeMetrics(&r)
 	p.metrics.count(&r, s)
 
 	level := slog.LevelWarn
@@ -59,24 +68,21 @@ func (p *Proxy) record(x *exchange) {
 	}
 }
 
-// mostAttributes bounds the attributes of a line: 10 in every line, 5 that depend on the request
-// (thumbprint, sub, jti_hash, failure, terminated_by), up to 3 details, and suppressed: 10 + 5 + 3 +
-// 1 = 19.
-const mostAttributes = 19
+// mostAttributes bounds the attributes of a line: 11 in every line, 5 that depend on the request
+// (thumbprint, sub, jti_hash, failure, terminated_by), up to 3 details, and suppressed: 11 + 5 + 3 +
+// 1 = 20.
+const mostAttributes = 20
 
 // attributes appends the attributes of the log line to attrs. Path and query are not logged, because
 // the route says what the client called, and the query may have secrets. The slog handler escapes
 // values that the client chose.
 func (r *accessRecord) attributes(attrs []slog.Attr) []slog.Attr {
 	d := &r.decision
-	route := d.Route
-	if route == "" {
-		route = unmatchedRoute
-	}
 	attrs = append(attrs,
 		slog.String("partner", r.partner()),
 		slog.String("client_id", access.Truncate(d.ClientID)),
-		slog.String("route", route),
+		slog.String("api", r.api),
+		slog.String("route", r.route),
 		slog.String("issuer", d.Server),
 		slog.String("method", access.Truncate(r.request.Method)),
 		slog.String("reason", d.Reason.String()),

@@ -13,10 +13,7 @@ import (
 
 // The values of labels come from the configuration and from closed sets, never from a request, so
 // that clients cannot create series.
-const (
-	unknownPartner = "unknown"   // package config refuses a partner with this name
-	unmatchedRoute = "unmatched" // the name of a route begins with the name of its API, and package config refuses an API with this name
-)
+const unknownPartner = "unknown" // package config refuses a partner with this name
 
 // partnerMetrics are the metrics of one partner, or of requests without a known partner. They cache
 // the result of the lookup by labels, because the lookup costs more than the checks of a request.
@@ -24,13 +21,13 @@ const (
 type partnerMetrics struct {
 	partner string
 	mu      sync.RWMutex
-	routes  map[metricKey]*routeMetrics // at most two for each configured route
+	routes  map[metricKey]*routeMetrics // at most two for each configured route, and one for each API without a route
 }
 
-// A metricKey is a route, and whether the counted requests to it were granted.
+// A metricKey is a route with its API, and whether the counted requests to it were granted.
 type metricKey struct {
-	route   string
-	granted bool
+	api, route string
+	granted    bool
 }
 
 // routeMetrics count the granted requests, or the refused requests, of one partner to one route.
@@ -58,16 +55,13 @@ type codeCount struct {
 // discardGauge is not registered, so its value appears nowhere.
 var discardGauge = prometheus.NewGauge(prometheus.GaugeOpts{Name: "discarded"})
 
-// routeMetrics returns the metrics of a request with decision d.
-func (p *Proxy) routeMetrics(d *access.Decision) *routeMetrics {
-	partner := p.partnerMetrics[d.Partner]
+// routeMetrics returns the metrics of the request in r.
+func (p *Proxy) routeMetrics(r *accessRecord) *routeMetrics {
+	partner := p.partnerMetrics[r.partner()]
 	if partner == nil {
 		partner = p.partnerMetrics[unknownPartner]
 	}
-	key := metricKey{route: d.Route, granted: d.Reason == access.Granted}
-	if key.route == "" {
-		key.route = unmatchedRoute
-	}
+	key := metricKey{api: r.api, route: r.route, granted: r.decision.Reason == access.Granted}
 	partner.mu.RLock()
 	s := partner.routes[key]
 	partner.mu.RUnlock()
@@ -85,17 +79,17 @@ func (a *partnerMetrics) register(key metricKey, p *Proxy) *routeMetrics {
 		return s
 	}
 	m := p.metrics
-	s := &routeMetrics{requests: m.requests.MustCurryWith(prometheus.Labels{"partner": a.partner, "route": key.route})}
+	s := &routeMetrics{requests: m.requests.MustCurryWith(prometheus.Labels{"partner": a.partner, "api": key.api, "route": key.route})}
 	if key.granted {
-		s.granted = m.decisions.WithLabelValues(a.partner, outcome(access.Granted), access.Granted.String())
-		s.upstream = m.upstream.WithLabelValues(key.route)
+		s.granted = m.decisions.WithLabelValues(a.partner, key.api, outcome(access.Granted), access.Granted.String())
+		s.upstream = m.upstream.WithLabelValues(key.api, key.route)
 		s.certificate = discardGauge
 		if !p.retired.Load() && a.partner != unknownPartner { // a reload may have removed the partner
 			s.certificate = m.clientCertificate.WithLabelValues(a.partner)
 		}
 	}
 	for i, class := range classes {
-		s.duration[i] = m.duration.WithLabelValues(key.route, class)
+		s.duration[i] = m.duration.WithLabelValues(key.api, key.route, class)
 	}
 	a.routes[key] = s
 	return s

@@ -75,7 +75,7 @@ func TestAnswersThatBreakOff(t *testing.T) {
 			_ = answer.Body.Close()
 		}
 	}
-	if failed, err := r.metric(`tallygate_upstream_errors_total{reason="upstream_reset"}`); err != nil || failed != 8 {
+	if failed, err := r.metric(`tallygate_upstream_errors_total{api="accounts",reason="upstream_reset"}`); err != nil || failed != 8 {
 		t.Errorf("%v failures are counted, %v", failed, err)
 	}
 	r.check(r.stop())

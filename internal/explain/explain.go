@@ -124,7 +124,7 @@ func (x *explainer) describePass(stage *Stage) {
 		stage.Detail = fmt.Sprintf("partner %s, application %s", x.decision.Partner, claims.ClientID)
 	case access.StageAPI:
 		x.at(stage, x.route())
-		stage.Detail = "route " + x.decision.Route
+		stage.Detail = "route " + x.decision.API + " " + x.decision.Route
 	case access.StageLimits:
 		x.rate(stage)
 	}
