@@ -29,13 +29,14 @@ type application struct {
 
 // server is an authorization server with the partners whose applications it may issue tokens for.
 type server struct {
+	name        string
 	partners    map[string]bool // nil means every partner
 	localIssuer bool            // the server is our own issuer
 }
 
 // newServer returns the server for s. localIssuer is the gate's own issuer, or nil.
 func newServer(s *config.AuthorizationServer, localIssuer *config.Issuer) *server {
-	known := &server{localIssuer: localIssuer != nil && localIssuer.Issuer == s.Issuer}
+	known := &server{name: string(s.Name), localIssuer: localIssuer != nil && localIssuer.Issuer == s.Issuer}
 	if s.Partners != nil {
 		known.partners = make(map[string]bool, len(s.Partners))
 	}
@@ -48,8 +49,23 @@ func newServer(s *config.AuthorizationServer, localIssuer *config.Issuer) *serve
 // speaksFor reports whether s may issue tokens for applications of partner.
 func (s *server) speaksFor(partner string) bool { return s.partners == nil || s.partners[partner] }
 
+// checkClient returns nil if app is the application clientID and s may issue tokens for its partner.
+// s is nil for an unknown authorization server, app for an unknown client.
+func (s *server) checkClient(clientID string, app *application) error {
+	switch {
+	case s == nil:
+		return errServerUnknown
+	case app == nil || clientID == "":
+		return &access.Mismatch{Name: "client_id", Want: "a configured application", Got: quoted(clientID)}
+	case !s.speaksFor(app.partner.name):
+		return &access.Mismatch{Name: "partner", Want: "a partner that authorization server " + s.name + " may speak for", Got: app.partner.name}
+	}
+	return nil
+}
+
 // Details of refusals: why an application does not accept a certificate.
 var (
+	errServerUnknown  = errors.New("the authorization server of the token is not configured")
 	errNoCertificate  = errors.New("the request has no client certificate")
 	errForeignAnchor  = errors.New("the certificate chains to anchors of other partners only")
 	errNotPinned      = errors.New("the certificate chains to no anchor and its thumbprint is not registered")
@@ -59,6 +75,14 @@ var (
 	errServerOnly     = errors.New("the extended key usage of the certificate, or of an authority above it, allows server authentication alone, and usages of the application does not list server_auth")
 	errNotFetched     = errors.New("the client's certificates are at its jwks_uri, which only our own issuer reads, and the token is from another authorization server")
 )
+
+// certificateReason returns the reason for err, an error of checkCertificate.
+func certificateReason(err error) access.Reason {
+	if errors.Is(err, errServerOnly) {
+		return access.WrongUsage
+	}
+	return access.CertificateNotRegistered
+}
 
 // checkCertificate returns nil if cert is a certificate of a, and an error that says why it is not.
 // from is the authorization server that issued the token.

@@ -2,7 +2,9 @@ package policy
 
 import (
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
@@ -78,6 +80,11 @@ func (r *route) coveredBy(held []string) bool {
 		}
 	}
 	return true
+}
+
+// errScopes is the detail of a refusal of a token with the scopes held.
+func (r *route) errScopes(held []string) error {
+	return &access.Mismatch{Name: "scope", Want: strings.Join(r.scopes, " "), Got: access.Truncate(fmt.Sprintf("%q", held))}
 }
 
 // A node is a node in the tree of a host's routes. Each level of the tree is a path segment.

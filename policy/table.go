@@ -4,8 +4,6 @@
 package policy
 
 import (
-	"errors"
-	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -154,26 +152,15 @@ func quoted(clientID string) string {
 func (t *Table) Decide(method string, target Target, claims access.Claims, cert *access.Certificate) access.Decision {
 	d := access.Decision{Server: claims.Server, ClientID: claims.ClientID, Claims: claims}
 	app, from := t.applications[claims.ClientID], t.servers[claims.Server]
-	if from == nil {
-		return withRefusal(d, access.UnknownClient, nil)
-	}
-	if app == nil || claims.ClientID == "" {
-		return withRefusal(d, access.UnknownClient, &access.Mismatch{Name: "client_id", Want: "a configured application", Got: quoted(claims.ClientID)})
-	}
-	if !from.speaksFor(app.partner.name) {
-		return withRefusal(d, access.UnknownClient, &access.Mismatch{
-			Name: "partner", Want: "a partner that authorization server " + claims.Server + " may speak for", Got: app.partner.name,
-		})
+	if err := from.checkClient(claims.ClientID, app); err != nil {
+		return withRefusal(d, access.UnknownClient, err)
 	}
 	d.Partner, d.Rule = app.partner.name, app.rule
 	if app.partner.disabled {
 		return withRefusal(d, access.PartnerDisabled, nil)
 	}
-	switch err := app.checkCertificate(cert, from); {
-	case errors.Is(err, errServerOnly):
-		return withRefusal(d, access.WrongUsage, err)
-	case err != nil:
-		return withRefusal(d, access.CertificateNotRegistered, err)
+	if err := app.checkCertificate(cert, from); err != nil {
+		return withRefusal(d, certificateReason(err), err)
 	}
 	route, err := t.route(method, target)
 	if err != nil {
@@ -188,9 +175,7 @@ func (t *Table) Decide(method string, target Target, claims access.Claims, cert 
 	}
 	if !route.coveredBy(claims.Scopes) {
 		d.Scopes = route.scopes
-		return withRefusal(d, access.InsufficientScope, &access.Mismatch{
-			Name: "scope", Want: strings.Join(route.scopes, " "), Got: access.Truncate(fmt.Sprintf("%q", claims.Scopes)),
-		})
+		return withRefusal(d, access.InsufficientScope, route.errScopes(claims.Scopes))
 	}
 	d.Reason = access.Granted
 	d.Asserted, d.WebSocket, d.AnyBody = route.assertion, route.webSocket, route.anyBody

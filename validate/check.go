@@ -50,12 +50,25 @@ func (v *Validator) checkClaimsAndBinding(s *server, u *access.Unchecked, p *pre
 // checkClaims returns [access.Granted] if u comes from s, is valid at now and has one of the audiences
 // that are configured for s. Otherwise it returns the reason and the detail of the refusal.
 func (s *server) checkClaims(u *access.Unchecked, now time.Time) (access.Reason, error) {
-	if u.Issuer != s.issuer {
-		return access.UnknownIssuer, &access.Mismatch{Name: "iss", Want: s.issuer, Got: quoted(u.Issuer)}
+	if reason, err := s.checkIssuer(u); reason != access.Granted {
+		return reason, err
 	}
 	if reason, err := s.checkTimes(u, now); reason != access.Granted {
 		return reason, err
 	}
+	return s.checkAudience(u)
+}
+
+// checkIssuer returns [access.Granted] if u comes from s.
+func (s *server) checkIssuer(u *access.Unchecked) (access.Reason, error) {
+	if u.Issuer != s.issuer {
+		return access.UnknownIssuer, &access.Mismatch{Name: "iss", Want: s.issuer, Got: quoted(u.Issuer)}
+	}
+	return access.Granted, nil
+}
+
+// checkAudience returns [access.Granted] if u has one of the audiences that are configured for s.
+func (s *server) checkAudience(u *access.Unchecked) (access.Reason, error) {
 	if !slices.ContainsFunc(u.Audience, s.isAudience) {
 		return access.WrongAudience, &access.Mismatch{Name: "aud", Want: strings.Join(s.audiences, " or "), Got: quoted(u.Audience...)}
 	}

@@ -2,6 +2,7 @@ package validate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -115,10 +116,26 @@ func (s *server) verify(val *validation, t *jwt) (*cachedToken, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t.claims.Expires == nil { // RFC 9068 section 2.2
-		return nil, &access.Denial{Reason: access.MalformedToken, ClientID: claims.ClientID, Err: fmt.Errorf("claim exp is missing")}
+	if err := errNoExpiry(t, claims.ClientID); err != nil {
+		return nil, err
 	}
 	return &cachedToken{claims: claims, key: key}, nil
+}
+
+// errIssuer returns the denial of a token that no configured authorization server has issued.
+func errIssuer(t *jwt) error {
+	return &access.Denial{Reason: access.UnknownIssuer, Err: &access.Mismatch{
+		Name: "iss", Want: "a configured authorization server", Got: quoted(t.issuer),
+	}}
+}
+
+// errNoExpiry returns the denial of a token without exp (RFC 9068 section 2.2), and nil for a token
+// with exp.
+func errNoExpiry(t *jwt, clientID string) error {
+	if t.claims.Expires != nil {
+		return nil
+	}
+	return &access.Denial{Reason: access.MalformedToken, ClientID: clientID, Err: errors.New("claim exp is missing")}
 }
 
 // A localIntrospector asks our own issuer in this process. It caches nothing, because the issuer

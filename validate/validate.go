@@ -125,16 +125,12 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 // authorization server, within the server's timeouts or until ctx ends. Every error wraps an
 // [access.Denial], whose ClientID is set once the token's origin is verified.
 func (v *Validator) Validate(ctx context.Context, c Credentials, cert *access.Certificate) (access.Claims, error) {
-	now := v.now()
-	val := validation{ctx: ctx, started: now, presentation: presentation{Credentials: c, cert: cert, now: now}}
-	if !v.at.IsZero() {
-		val.now = v.at
-	}
+	val := v.newValidation(ctx, c, cert)
 	claims, err := v.validate(&val)
 	if err != nil && val.server != nil {
 		err = withServer(val.server, err)
 	}
-	v.metrics.observe(val.kind, val.source, err, v.now().Sub(now))
+	v.metrics.observe(val.kind, val.source, err, v.now().Sub(val.started))
 	return claims, err
 }
 
@@ -146,6 +142,15 @@ type validation struct {
 	server  *server // server of the token; nil until it is known
 	kind    tokenKind
 	source  claimsSource
+}
+
+func (v *Validator) newValidation(ctx context.Context, c Credentials, cert *access.Certificate) validation {
+	now := v.now()
+	val := validation{ctx: ctx, started: now, presentation: presentation{Credentials: c, cert: cert, now: now}}
+	if !v.at.IsZero() {
+		val.now = v.at
+	}
+	return val
 }
 
 // withServer returns err with the name of the token's server.
@@ -181,9 +186,7 @@ func (v *Validator) validate(val *validation) (access.Claims, error) {
 	s, ok := v.byIssuer[t.issuer]
 	switch {
 	case !ok:
-		return access.Claims{}, &access.Denial{Reason: access.UnknownIssuer, Err: &access.Mismatch{
-			Name: "iss", Want: "a configured authorization server", Got: quoted(t.issuer),
-		}}
+		return access.Claims{}, errIssuer(t)
 	case !s.acceptsJWT: // the gate reads no claims from the server's JWTs
 		return v.introspect(val, []*server{s})
 	}

@@ -25,7 +25,8 @@ import (
 
 const explainHelp = `Explain shows how the gate would decide a request: every check in order, with the
 expected and the received value and the line of the configuration behind the check. It
-runs the same checks as serve.
+runs the same checks as serve. After a refusal it goes on with each check that does not
+depend on the failed check: "would also be refused".
 
 Describe the request with --method, --target and --header, or pass a captured request
 with --request: HTTP/1.1 as sent, or the output of "curl --verbose". The certificate is
@@ -167,6 +168,10 @@ func explainRequest(ctx context.Context, f explainFlags, stdin io.Reader, stderr
 	decision, certificate := s.Proxy.Decide(r, validate.Credentials{})
 	e := explain.New(cfg, s.Trust, r, decision, certificate)
 	e.At = f.at.Time
+	if !e.Granted {
+		refused, accepted := s.Proxy.Refusals(r)
+		e.AddRefusals(cfg, r, refused, accepted)
+	}
 	return e, nil
 }
 

@@ -27,6 +27,16 @@ type Explanation struct {
 	At          time.Time    `json:"at,omitzero"` // the time of the decision; zero for the present
 	Certificate *Certificate `json:"certificate,omitzero"`
 	Stages      []Stage      `json:"stages"`
+	// Also has the refusals that would remain if the cause of Reason were gone, as far as they do not
+	// depend on it.
+	Also []Refusal `json:"would_also_be_refused,omitempty"`
+}
+
+// A Refusal is a refusal by a check that comes after the check that decided.
+type Refusal struct {
+	Status int    `json:"status"`
+	Reason string `json:"reason"`
+	Stage
 }
 
 // The verdicts of a check.
@@ -34,6 +44,8 @@ const (
 	passed     = "passed"
 	refused    = "refused"
 	notReached = "not reached"
+	// wouldRefuse is the verdict of a check that was not reached and would refuse the request too.
+	wouldRefuse = "would refuse"
 )
 
 // A Stage is one check of a request.
@@ -64,6 +76,7 @@ type explainer struct {
 	certificate *access.Certificate // nil unless the certificate check passed
 }
 
+// New explains the decision d about r. cert is nil unless the certificate was accepted.
 func New(cfg *config.Config, trust *mtls.Trust, r *http.Request, d access.Decision, cert *access.Certificate) *Explanation {
 	x := &explainer{cfg, trust, r, d, cert}
 	e := &Explanation{
@@ -91,6 +104,20 @@ func New(cfg *config.Config, trust *mtls.Trust, r *http.Request, d access.Decisi
 		e.Stages = append(e.Stages, described)
 	}
 	return e
+}
+
+// AddRefusals adds the refusals of r by later checks. Refusals with the reason of e are left out. cert
+// is nil unless the certificate was accepted.
+func (e *Explanation) AddRefusals(cfg *config.Config, r *http.Request, refused []access.Decision, cert *access.Certificate) {
+	for _, d := range refused {
+		if d.Reason.String() == e.Reason {
+			continue
+		}
+		x := &explainer{cfg: cfg, request: r, decision: d, certificate: cert}
+		also := Refusal{Status: d.Reason.Status(), Reason: d.Reason.String(), Stage: Stage{Stage: d.Reason.Stage(), Verdict: wouldRefuse}}
+		x.describeRefusal(&also.Stage)
+		e.Also = append(e.Also, also)
+	}
 }
 
 // describePass describes why a check passed.
@@ -167,8 +194,12 @@ var explanations = []struct {
 		x.compare(g, "certificate", registered, registrableText(x.certificate.Leaf))
 	}},
 	{access.APINotAllowed, func(x *explainer, g *Stage) {
-		path, _ := x.application()
-		x.at(g, path+".apis")
+		if x.decision.Partner == "" { // the client is not known, so no application lacks a grant
+			x.at(g, "apis")
+		} else {
+			path, _ := x.application()
+			x.at(g, path+".apis")
+		}
 		x.compare(g, "call", "a route of an API that the application may call", x.request.Method+" "+pathOf(x.request))
 	}},
 	{access.BindingNotAccepted, func(x *explainer, g *Stage) {

@@ -28,24 +28,33 @@ func (e *Explanation) Text() string {
 	for _, g := range e.Stages {
 		line := fmt.Sprintf("%-12s %-11s %s", g.Stage, g.Verdict, Printable(g.Detail))
 		b.WriteString(strings.TrimRight(line, " ") + "\n")
-		if g.Compared != "" {
-			fmt.Fprintf(&b, "%-12s %s\n", "", Printable(g.Compared))
-			b.WriteString(compared("expected", g.Expected, g.ExpectedHex))
-			b.WriteString(compared("got", g.Got, g.GotHex))
-		}
-		if g.Hint != "" {
-			fmt.Fprintf(&b, "%-12s hint %s\n", "", Printable(g.Hint))
-		}
-		if g.Position != "" {
-			fmt.Fprintf(&b, "%-12s rule %s (%s)\n", "", Printable(g.Position), g.Path)
-		}
+		g.writeDetails(&b)
 	}
 	if e.Granted {
 		b.WriteString("granted: the request would be forwarded\n")
 		return b.String()
 	}
 	fmt.Fprintf(&b, "refused: %d %s. %s\n", e.Status, e.Reason, e.Description)
+	for _, also := range e.Also {
+		fmt.Fprintf(&b, "would also be refused: %d %s\n", also.Status, Printable(also.Detail))
+		also.writeDetails(&b)
+	}
 	return b.String()
+}
+
+// writeDetails writes what follows the verdict of g: the compared values, the hint and the rule.
+func (g *Stage) writeDetails(b *strings.Builder) {
+	if g.Compared != "" {
+		fmt.Fprintf(b, "%-12s %s\n", "", Printable(g.Compared))
+		b.WriteString(compared("expected", g.Expected, g.ExpectedHex))
+		b.WriteString(compared("got", g.Got, g.GotHex))
+	}
+	if g.Hint != "" {
+		fmt.Fprintf(b, "%-12s hint %s\n", "", Printable(g.Hint))
+	}
+	if g.Position != "" {
+		fmt.Fprintf(b, "%-12s rule %s (%s)\n", "", Printable(g.Position), g.Path)
+	}
 }
 
 func compared(what, value, inHex string) string {

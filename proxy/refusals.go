@@ -1,0 +1,96 @@
+package proxy
+
+import (
+	"net/http"
+
+	"github.com/tallygate/tallygate/access"
+)
+
+// Refusals returns the refusals of r, in the order of the checks. Where [Proxy.Decide] ends with the
+// first refusal, Refusals goes on with each check that does not depend on a failed check. It also
+// returns the client certificate if the certificate was accepted. Refusals is for explanations of
+// refused requests and grants nothing. It forwards, answers, logs and counts nothing, but may
+// introspect the token.
+func (p *Proxy) Refusals(r *http.Request) ([]access.Decision, *access.Certificate) {
+	var refused []access.Decision
+	add := func(err error) {
+		if err != nil {
+			refused = append(refused, access.DecisionOf(err))
+		}
+	}
+	if r.ProtoMajor == 1 && r.ProtoMinor > 1 {
+		add(&access.Denial{Reason: access.MalformedRequest})
+	}
+	target, noTarget := p.steps.Table.ParseTarget(r)
+	add(noTarget)
+	served := noTarget == nil && p.steps.Table.Serves(target.Host) && p.connectionServes(r.TLS, target.Host)
+	if noTarget == nil && !served {
+		add(&access.Denial{Reason: access.Misdirected})
+	}
+	upgrade := asksForUpgrade(r)
+	if upgrade && !asksForWebSocket(r) {
+		add(&access.Denial{Reason: access.UpgradeNotAllowed})
+	}
+	credentials, noToken := p.steps.Validator.Credentials(r)
+	malformed := noToken != nil && access.ReasonOf(noToken) == access.MalformedRequest
+	if malformed {
+		add(noToken)
+	}
+	if _, ok := p.decidePreflight(&checkedRequest{request: r, upgrade: upgrade}, target); ok && served {
+		return refused, nil
+	}
+	certificate, noCertificate := p.steps.Trust.Client(r)
+	add(noCertificate)
+	if noToken != nil && !malformed {
+		add(noToken)
+	}
+
+	var claims *access.Unchecked
+	if noToken == nil {
+		if credentials.Proof != nil && noTarget == nil {
+			credentials.Proof.Path = target.Path
+		}
+		if credentials.Proof != nil && p.forwardedHost {
+			credentials.Proof.Authority = forwardedHost(r)
+		}
+		var denials []error
+		denials, claims = p.steps.Validator.Refusals(r.Context(), credentials, p.presented(r, certificate))
+		for _, err := range denials {
+			add(err)
+		}
+	}
+	if served {
+		found, known := p.steps.Table.Refusals(r.Method, target, claims, certificate)
+		refused = append(refused, found...)
+		refused = append(refused, p.routeRefusal(r, known)...)
+	}
+	return refused, certificate
+}
+
+// presented returns certificate, or the certificate of r that was not accepted: a token is bound to it
+// or not, whether or not it is accepted. It returns nil if r has no certificate.
+func (p *Proxy) presented(r *http.Request, certificate *access.Certificate) *access.Certificate {
+	if certificate != nil {
+		return certificate
+	}
+	leaf := p.steps.Trust.PeerCertificate(r)
+	if leaf == nil {
+		return nil
+	}
+	return &access.Certificate{Leaf: leaf, Thumbprint: access.ThumbprintOf(leaf)}
+}
+
+// routeRefusal returns the refusal of checkGranted for r, as a slice of at most one element. known has
+// the route, or no route.
+func (p *Proxy) routeRefusal(r *http.Request, known access.Decision) []access.Decision {
+	c := checkedRequest{request: r, upgrade: asksForWebSocket(r)}
+	known.Reason = access.Granted
+	if known.Route == "" { // only the check that needs no route
+		known.WebSocket, known.AnyBody = true, true
+	}
+	p.checkGranted(&c, &known)
+	if known.Reason == access.Granted {
+		return nil
+	}
+	return []access.Decision{known}
+}
