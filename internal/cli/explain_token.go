@@ -62,11 +62,12 @@ func explainTokenCommand() *cobra.Command {
 			return withCode(exitConfiguration, err)
 		}
 		defer s.Close()
-		e := s.Issuer.Explain(command.Context(), q)
+		e := explain.NewToken(cfg, q, s.Issuer.Explain(command.Context(), q))
+		e.At = at.Time
 		if *format == jsonOutput {
 			err = writeJSON(command.OutOrStdout(), e)
 		} else {
-			err = explain.WriteTokenText(command.OutOrStdout(), e)
+			err = e.WriteText(command.OutOrStdout())
 		}
 		if err == nil && !e.Granted {
 			err = withCode(ExitRefused, fmt.Errorf("refused with %s", e.Error))

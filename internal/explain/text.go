@@ -11,25 +11,8 @@ import (
 func (e *Explanation) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "request      %s https://%s%s\n", Printable(e.Method), Printable(e.Host), Printable(e.Path))
-	if !e.At.IsZero() {
-		fmt.Fprintf(&b, "as of        %s\n", e.At.Format(time.RFC3339))
-	}
-	if c := e.Certificate; c != nil {
-		fmt.Fprintf(&b, "certificate  %s\n", c.Thumbprint)
-		for _, line := range []string{
-			c.Hex, "subject " + c.Subject, "issuer " + c.Issuer,
-			"valid from " + c.NotBefore.Format(time.RFC3339) + " until " + c.NotAfter.Format(time.RFC3339),
-		} {
-			fmt.Fprintf(&b, "%-12s %s\n", "", Printable(line))
-		}
-	} else {
-		b.WriteString("certificate  none\n")
-	}
-	for _, g := range e.Stages {
-		line := fmt.Sprintf("%-12s %-11s %s", g.Stage, g.Verdict, Printable(g.Detail))
-		b.WriteString(strings.TrimRight(line, " ") + "\n")
-		g.writeDetails(&b)
-	}
+	writeSubject(&b, e.At, e.Certificate)
+	writeStages(&b, e.Stages)
 	if e.Granted {
 		b.WriteString("granted: the request would be forwarded\n")
 		return b.String()
@@ -40,6 +23,32 @@ func (e *Explanation) Text() string {
 		also.writeDetails(&b)
 	}
 	return b.String()
+}
+
+// writeSubject writes the time of the decision, unless it is zero, and the client certificate.
+func writeSubject(b *strings.Builder, at time.Time, c *Certificate) {
+	if !at.IsZero() {
+		fmt.Fprintf(b, "as of        %s\n", at.Format(time.RFC3339))
+	}
+	if c == nil {
+		b.WriteString("certificate  none\n")
+		return
+	}
+	fmt.Fprintf(b, "certificate  %s\n", c.Thumbprint)
+	for _, line := range []string{
+		c.Hex, "subject " + c.Subject, "issuer " + c.Issuer,
+		"valid from " + c.NotBefore.Format(time.RFC3339) + " until " + c.NotAfter.Format(time.RFC3339),
+	} {
+		fmt.Fprintf(b, "%-12s %s\n", "", Printable(line))
+	}
+}
+
+func writeStages(b *strings.Builder, stages []Stage) {
+	for _, g := range stages {
+		line := fmt.Sprintf("%-12s %-11s %s", g.Stage, g.Verdict, Printable(g.Detail))
+		b.WriteString(strings.TrimRight(line, " ") + "\n")
+		g.writeDetails(b)
+	}
 }
 
 // writeDetails writes what follows the verdict of g: the compared values, the hint and the rule.
