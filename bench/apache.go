@@ -2,10 +2,11 @@ package main
 
 import "os/user"
 
-// apache checks tokens by mod_oauth2, which remembers what it verified.
+// apache checks tokens with mod_oauth2, which caches verified tokens.
 var apache = peer{
 	name:     "apache",
-	title:    "Apache mod_oauth2",
+	title:    "Apache",
+	setup:    "with mod_oauth2",
 	does:     "mTLS, signature, iss, aud, exp, cnf",
 	command:  "apache2",
 	packages: []string{"apache2", "libapache2-mod-oauth2"},
@@ -15,16 +16,16 @@ var apache = peer{
 	configure: func(w *world, v variant, dir, address string) ([]string, error) {
 		values := w.values(v, dir, address)
 		if u, err := user.Current(); err == nil && u.Uid == "0" {
-			values.User = "www-data" // Apache serves nothing as root
+			values.User = "www-data" // Apache refuses to serve as root
 		}
 		file, err := render(dir, "apache.conf", apacheConfig, values)
-		return []string{"apache2", "-d", dir, "-f", file, "-DFOREGROUND"}, err
+		return []string{"-d", dir, "-f", file, "-DFOREGROUND"}, err
 	},
 }
 
-// Each process keeps as many threads as all connections of the load need; the number of
-// processes is that of workers elsewhere. None is ended in between. With jwks_uri, mod_oauth2
-// knows no issuer to compare with, so a Require does that, as for the audience.
+// Apache has one process for each processor, as the other peers have workers, and enough threads in
+// each process for all connections of the load. Processes are kept for the whole measurement. With
+// jwks_uri, mod_oauth2 has no issuer to compare, so a Require compares issuer and audience.
 const apacheConfig = `
 LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
 LoadModule ssl_module /usr/lib/apache2/modules/mod_ssl.so

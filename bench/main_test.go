@@ -16,7 +16,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// The program starts itself, as load generator and as upstream.
+// The program starts itself as load generator and as upstream.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && (os.Args[1] == "load" || os.Args[1] == "upstream") {
 		main()
@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// The smallest scenario with tallygate alone, from the binary to the table.
+// Two small scenarios with tallygate alone, from the binary to the table.
 func TestSmoke(t *testing.T) {
 	t.Parallel()
 	var said, table strings.Builder
@@ -33,7 +33,7 @@ func TestSmoke(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.idle, s.settle = 20, 10*time.Millisecond
+	s.idle, s.settle, s.ages = 20, 10*time.Millisecond, []time.Duration{idleAge}
 	r, err := measure(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +48,7 @@ func TestSmoke(t *testing.T) {
 	if busy.Done == 0 || busy.CPU <= 0 || busy.Memory <= 0 || busy.Latency.P50 <= 0 {
 		t.Errorf("measured %+v", busy)
 	}
-	if idle.Done != 20 || idle.AtRest <= 0 || idle.Memory <= 0 {
+	if idle.Done != 20 || idle.AtRest <= 0 || len(idle.Idle) != 1 {
 		t.Errorf("measured %+v", idle)
 	}
 	if err := publish(r, s, &table); err != nil || !strings.Contains(table.String(), "KiB per idle mTLS connection") {
@@ -56,16 +56,16 @@ func TestSmoke(t *testing.T) {
 	}
 }
 
-// quiet is for servers whose handshakes are meant to fail.
+// quiet is for servers whose handshakes fail on purpose.
 var quiet = log.New(io.Discard, "", 0)
 
-// once denies all requests but the first.
+// once denies all requests except the first.
 func once() func(*http.Request) bool {
 	var requests atomic.Int32
 	return func(*http.Request) bool { return requests.Add(1) > 1 }
 }
 
-// A peer that does not do its job is not measured.
+// A peer is not measured unless it grants the valid request and refuses what it claims to check.
 func TestProve(t *testing.T) {
 	w, err := newWorld(t.TempDir(), "", "")
 	if err != nil {
@@ -87,7 +87,7 @@ func TestProve(t *testing.T) {
 		want           string // in the error; none when empty
 	}{
 		"mTLS only":            {tls.RequireAndVerifyClientCert, smallAnswer, nil, nil, ""},
-		"nobody gets in":       {tls.RequireAndVerifyClientCert, smallAnswer, nil, func(*http.Request) bool { return true }, "a good request"},
+		"denies everything":    {tls.RequireAndVerifyClientCert, smallAnswer, nil, func(*http.Request) bool { return true }, "a good request"},
 		"another answer":       {tls.RequireAndVerifyClientCert, 7, nil, nil, "a good request"},
 		"no mTLS":              {tls.NoClientCert, smallAnswer, nil, nil, "no certificate was answered with 200"},
 		"any certificate":      {tls.RequireAnyClientCert, smallAnswer, nil, nil, "strange authority was answered with 200"},

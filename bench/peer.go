@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -8,29 +9,34 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strings"
 	"text/template"
 )
 
-// A peer is a server that is measured.
+// A peer is a proxy to measure.
 type peer struct {
-	name     string // on the command line
-	title    string // in tables
-	does     string // what it checks, in tables
-	command  string // looked up in PATH; tallygate is built
+	name    string // on the command line
+	title   string // in tables, before the version
+	setup   string // in tables, after the version: tells several configurations of one program apart
+	does    string // the checks, in tables
+	command string // in PATH; or a path within the wheel, when the program comes from one
+	// packages are Debian's packages of the program.
 	packages []string
-	// files that packages bring and that must be there beside the command.
+	// wheel is the package on PyPI that contains the program, with its version: NAME==VERSION.
+	wheel string
+	// files are what the packages must have installed beside the command.
 	files []string
-	// version is how the command is asked for its version.
+	// version holds the arguments that print the version.
 	version []string
-	// checks are the faults that it refuses. Every peer refuses connections without a
-	// certificate of a partner.
+	// checks are the faulty requests that the peer refuses. Every peer refuses connections without
+	// a certificate of a partner.
 	checks []fault
-	// configure writes its configuration into dir and returns the command that serves it.
+	// late: the peer accepts connections before it has loaded its routes.
+	late bool
+	// configure writes the configuration into dir and returns the program's arguments.
 	configure func(w *world, v variant, dir, address string) ([]string, error)
 }
 
-var everyPeer = []peer{tallygate, nginx, haproxy, apache, caddy}
+var everyPeer = []peer{tallygate, nginx, nginxWheel, haproxy, envoy, envoyJWT, envoyJWTUncached, traefik, caddy, apache}
 
 func peerNames() []string {
 	var names []string
@@ -40,15 +46,32 @@ func peerNames() []string {
 	return names
 }
 
-// peerNamed returns a peer by its name, which must be one.
+// peerNamed returns the peer with this name. It panics when no peer has it.
 func peerNamed(name string) peer {
 	return everyPeer[slices.IndexFunc(everyPeer, func(p peer) bool { return p.name == name })]
 }
 
-// missing returns what of p is not there, "" for nothing.
+// program returns what to run: a command in PATH, the path of a file from a wheel, or "" for
+// tallygate, which [build] makes.
+func (p peer) program() string {
+	if p.wheel == "" {
+		return p.command
+	}
+	return filepath.Join(wheelDir(p.wheel), p.command)
+}
+
+// source names the packages of p for messages.
+func (p peer) source() string {
+	if p.wheel != "" {
+		return "PyPI: " + p.wheel
+	}
+	return fmt.Sprintf("Debian: %s", p.packages)
+}
+
+// missing returns the command or file of p that is not installed, and "" when p can run.
 func (p peer) missing() string {
 	if p.command != "" {
-		if _, err := exec.LookPath(p.command); err != nil {
+		if _, err := exec.LookPath(p.program()); err != nil {
 			return p.command
 		}
 	}
@@ -60,45 +83,39 @@ func (p peer) missing() string {
 	return ""
 }
 
-// install installs the packages of the peers that are missing, where it may. What is still
-// missing afterwards is told by [peer.missing].
-func install(ctx context.Context, peers []peer, s settings) {
-	var packages []string
-	for _, p := range peers {
-		if p.missing() != "" {
-			packages = append(packages, p.packages...)
-		}
-	}
-	if len(packages) == 0 {
-		return
-	}
-	fmt.Fprintf(s.progress, "installing %s\n", strings.Join(packages, " "))
-	for _, arguments := range [][]string{{"update", "-qq"}, append([]string{"install", "-y", "-qq"}, packages...)} {
-		command := exec.CommandContext(ctx, "apt-get", arguments...)
-		command.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-		if said, err := command.CombinedOutput(); err != nil {
-			fmt.Fprintf(s.progress, "apt-get %s: %v\n%s", arguments[0], err, said)
-			return
-		}
-	}
-}
-
-// numbered is a version, as commands print it among other words.
+// numbered matches a version within the output of a command.
 var numbered = regexp.MustCompile(`\d+\.\d+[\w.+~-]*`)
 
-// versionOf returns the version that p's command says it has.
+// versionOf returns the version that the program prints, "unknown" when it prints none, and ""
+// for tallygate, whose version [build] returns.
 func (p peer) versionOf(ctx context.Context) string {
 	if p.command == "" {
 		return ""
 	}
-	said, _ := exec.CommandContext(ctx, p.command, p.version...).CombinedOutput()
-	if v := numbered.Find(said); v != nil {
+	output, _ := exec.CommandContext(ctx, p.program(), p.version...).CombinedOutput()
+	output = bytes.ReplaceAll(output, []byte(p.program()), nil) // the path of a wheel has a version too
+	if v := numbered.Find(output); v != nil {
 		return string(v)
 	}
 	return "unknown"
 }
 
-// render writes a configuration from its template, and returns where.
+// release matches the upstream's version at the beginning of a distribution's version.
+var release = regexp.MustCompile(`^\d+(\.\d+)+`)
+
+// titled returns how tables call p in a version: the title, the version and the setup.
+func (p peer) titled(version string) string {
+	title := p.title
+	if v := release.FindString(version); v != "" && p.name != tallygate.name {
+		title += " " + v
+	}
+	if p.setup != "" {
+		title += " " + p.setup
+	}
+	return title
+}
+
+// render writes a configuration from its template into dir and returns the path of the file.
 func render(dir, name, text string, values any) (string, error) {
 	file := filepath.Join(dir, name)
 	out, err := os.Create(file)

@@ -12,48 +12,61 @@ import (
 	"strings"
 )
 
-// Where a full run writes to, from the root of the repository.
+// Paths that a full run writes, from the folder of this module.
 const (
 	resultsDir = "results"
 	chartFile  = "../docs/performance.svg"
 	pageFile   = "../docs/performance.md"
 )
 
-// Between these lines the page is the last full run's.
+// The report of the last full run is between these lines of the page.
 const (
 	pageBegin = "<!-- Written by make bench: -->\n"
 	pageEnd   = "<!-- Up to here. -->\n"
 )
 
-// publish prints the report, and stores it where it comes from a full run.
+// publish prints the figures. It stores the results of a whole run or of the main figures, and writes the
+// page and the chart after a whole run and for -report.
 func publish(r results, s settings, out io.Writer) error {
 	if _, err := fmt.Fprint(out, figuresTable(r)); err != nil {
 		return err
 	}
-	if s.whole() {
+	if s.whole() && s.report == "" {
 		if err := store(r, s); err != nil {
 			return err
 		}
 	}
+	if s.report != "" || s.whole() && !s.figures {
+		if err := writePage(r); err != nil {
+			return err
+		}
+	}
 	if len(r.Failures) > 0 {
-		return fmt.Errorf("%d peers could not be measured somewhere; see FAILED above", len(r.Failures))
+		return fmt.Errorf("%d measurements failed; see FAILED above, or the results", len(r.Failures))
 	}
 	return nil
 }
 
+// store writes the results to a new file.
 func store(r results, s settings) error {
-	if s.report == "" {
-		if err := os.MkdirAll(resultsDir, 0o755); err != nil {
-			return err
-		}
-		text, err := json.MarshalIndent(r, "", "\t")
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(resultsDir, r.Date.Format("2006-01-02-1504")+".json"), append(text, '\n'), 0o644); err != nil {
-			return err
-		}
+	if err := os.MkdirAll(resultsDir, 0o755); err != nil {
+		return err
 	}
+	text, err := json.MarshalIndent(r, "", "\t")
+	if err != nil {
+		return err
+	}
+	name := r.Date.Format("2006-01-02-1504")
+	if s.figures {
+		name += "-figures"
+	}
+	file := filepath.Join(resultsDir, name+".json")
+	fmt.Fprintf(s.progress, "writing bench/%s\n", file)
+	return os.WriteFile(file, append(text, '\n'), 0o644)
+}
+
+// writePage writes the chart, and the report into its place in the page.
+func writePage(r results) error {
 	if err := os.WriteFile(chartFile, []byte(chart(r)), 0o644); err != nil {
 		return err
 	}
@@ -67,7 +80,7 @@ func store(r results, s settings) error {
 	return os.WriteFile(pageFile, []byte(insert(string(page), report(r))), 0o644)
 }
 
-// insert puts a report in the place of the one before it in a page, or at the page's end.
+// insert replaces the report in a page, or appends it to a page without a report.
 func insert(page, text string) string {
 	text = pageBegin + "\n" + text + "\n" + pageEnd
 	before, rest, found := strings.Cut(page, pageBegin)
@@ -78,7 +91,7 @@ func insert(page, text string) string {
 	return before + text + behind
 }
 
-// report returns all of a run, in Markdown.
+// report returns the results of a run as Markdown.
 func report(r results) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "## Side by side\n\n![CPU time per request and per full handshake, by peer](%s)\n\n%s\n%s", filepath.Base(chartFile), setting(r), figuresTable(r))
@@ -90,75 +103,81 @@ func report(r results) string {
 	return text.String()
 }
 
-// setting says where and how the figures were taken.
+// setting describes the machine, the peers and the method.
 func setting(r results) string {
 	m := r.Machine
-	text := fmt.Sprintf("Measured on %s by `make bench`: %d cores (%s), %d GiB, Linux %s, %s, %s.\n", r.Date.Format("2006-01-02"),
+	text := fmt.Sprintf("Measured on %s on %d cores (%s), %d GiB, Linux %s, %s, %s.\n", r.Date.Format("2006-01-02"),
 		m.Cores, m.Processor, (m.Memory+1<<29)>>30, m.Kernel, m.System, strings.Replace(m.Go, "go", "Go ", 1))
 	for _, f := range r.Failures {
 		text += fmt.Sprintf("Not measured: %s in %q.\n", f.Subject, f.Scenario)
 	}
 	text += "\n| peer | checks | version |\n| --- | --- | --- |\n"
 	for _, p := range everyPeer {
+		if !slices.Contains(r.Peers, p.name) {
+			continue
+		}
 		version := "`" + r.Versions[p.name] + "`"
 		if slices.Contains(r.Missing, p.name) {
 			version = "missing, and not measured"
 		}
-		text += fmt.Sprintf("| %s | %s | %s |\n", p.title, p.does, version)
+		text += fmt.Sprintf("| %s | %s | %s |\n", p.titled(""), p.does, version)
 	}
 	return text + fmt.Sprintf(`
 CPU time is the time of all processes of the server, in user and kernel mode, divided by the requests. The peers took turns, %d rounds
 of %s each. Tables have the medians over the rounds; ratios are the medians of the ratios within each round. Every peer had one worker
 for each core, and the same certificates, tokens, clients and upstream. No peer logged granted requests, except for tallygate's samples.
 Before the measurement, each peer granted a valid request and refused what the table says that it checks. Memory is the memory of all
-processes, with a proportional part of shared pages (PSS): at rest %s after the start, with idle connections %[3]s after the last
-connection, and otherwise at the end of a round. Server, clients and upstream share one machine, so latencies and requests/s can only
-be compared with each other.
+processes, with a proportional part of shared pages (PSS): at rest %s after the start, and with connections at the end of a round. An
+MB has 2^20 bytes. Server, clients and upstream share one machine, so latencies and requests/s can only be compared with each other.
 `, r.Rounds, r.Duration, r.Settle)
 }
 
-// figuresTable returns the figures of the scenarios and peers that took part.
+// figuresTable returns the figures of the chosen scenarios and peers.
 func figuresTable(r results) string {
 	text := "| figure | measured |\n| --- | --- |\n"
 	for _, f := range figures {
-		if !slices.Contains(r.Scenarios, f.scenario) || f.over != "" && !slices.Contains(r.Peers, peerOf(f.over)) {
+		if !slices.Contains(r.Scenarios, f.scenario) || !r.chose(f.peers()) {
 			continue
 		}
-		text += fmt.Sprintf("| %s | %s |\n", f.title, number(f.value(r)))
+		text += fmt.Sprintf("| %s | %s |\n", f.titled(r), number(f.value(r)))
 	}
 	return text
 }
 
-// A column of a table has the median of a number over the rounds.
+// A column of a table has the medians of a number over the rounds.
 type column struct {
 	title  string
 	number func(measurement) float64
 	print  func(float64) string
 }
 
-// columns returns those of a scenario's table.
+// columns returns the columns of a scenario's table.
 func (c scenario) columns() []column {
 	mib := func(v float64) string { return number(v) + " MiB" }
-	if c.memory {
-		return []column{
-			{"per " + c.unit, measurement.weight, func(v float64) string { return number(v) + " KiB" }},
-			{"memory at rest", measurement.atRest, mib},
-			{"memory with all", measurement.memory, mib},
+	micros := func(v float64) string { return number(v) + " µs" }
+	if c.idle {
+		all := []column{{"memory at rest", measurement.atRest, mib}}
+		for _, age := range idleAges {
+			all = append(all, column{fmt.Sprintf("per %s after %.0f s", c.unit, age.Seconds()), idle(age), func(v float64) string { return number(v) + " KiB" }})
 		}
+		return all
 	}
-	all := []column{
-		{"CPU per " + c.unit, measurement.cpu, func(v float64) string { return number(v) + " µs" }},
+	all := []column{{"CPU per " + c.unit, measurement.cpu, micros}}
+	if c.megabytes > 0 {
+		all = append(all, column{"CPU per MB", func(m measurement) float64 { return m.cpu() / float64(c.megabytes) }, micros})
+	}
+	all = append(all, []column{
 		{c.unit + "s/s", measurement.perSecond, func(v float64) string { return fmt.Sprintf("%.0f", v) }},
 		{"p50", measurement.p50, span}, {"p99", measurement.p99, span}, {"p99.9", measurement.p999, span},
 		{"memory", measurement.memory, mib},
-	}
+	}...)
 	if c.start {
 		all = append(all, column{"serves after", measurement.ready, span})
 	}
 	return all
 }
 
-// scenarioTable returns the medians of a scenario by subject, "" when none was measured.
+// scenarioTable returns the medians of a scenario by subject, "" when no subject was measured.
 func scenarioTable(r results, c scenario) string {
 	head, line := "| |", "| --- |"
 	for _, column := range c.columns() {
@@ -170,7 +189,7 @@ func scenarioTable(r results, c scenario) string {
 		if len(r.of(c.name, s.label())) == 0 {
 			continue
 		}
-		title := peerNamed(s.peer).title
+		title := peerNamed(s.peer).titled(r.Versions[s.peer])
 		if s.suffix != "" {
 			title += ", " + s.suffix
 		}
@@ -186,7 +205,7 @@ func scenarioTable(r results, c scenario) string {
 	return head + "\n" + line + "\n" + rows.String()
 }
 
-// span prints microseconds as people read them.
+// span prints microseconds in a readable unit.
 func span(micros float64) string {
 	switch {
 	case micros < 1e3:

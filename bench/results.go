@@ -3,21 +3,23 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/tallygate/tallygate/bench/load"
 	"github.com/tallygate/tallygate/bench/stats"
 )
 
-// Results are what one run found, as they are kept.
+// Results are the results of one run, as bench/results keeps them.
 type results struct {
 	Date         time.Time         `json:"date"`
 	Machine      machine           `json:"machine"`
 	Versions     map[string]string `json:"versions"` // by peer
-	Peers        []string          `json:"peers"`    // those that were to be measured
+	Peers        []string          `json:"peers"`    // chosen for the run
 	Missing      []string          `json:"missing,omitempty"`
-	Scenarios    []string          `json:"scenarios"` // those that were played
+	Scenarios    []string          `json:"scenarios"` // chosen for the run
 	Rounds       int               `json:"rounds"`
 	Duration     time.Duration     `json:"duration_ns"`
 	Settle       time.Duration     `json:"settle_ns"`
@@ -25,29 +27,36 @@ type results struct {
 	Measurements []measurement     `json:"measurements"`
 }
 
-// A failure is a subject that could not be measured.
+// A failure says why a subject could not be measured.
 type failure struct {
 	Scenario string `json:"scenario"`
 	Subject  string `json:"subject"`
 	Text     string `json:"text"`
 }
 
-// A measurement is one turn of one subject.
+// A measurement is the result of one subject in one round.
 type measurement struct {
 	Scenario    string        `json:"scenario"`
 	Subject     string        `json:"subject"`
 	Peer        string        `json:"peer"`
 	Round       int           `json:"round"`
-	Ready       time.Duration `json:"ready_ns"`       // from the start of the server until it took connections
-	Rate        float64       `json:"rate,omitempty"` // planned requests a second, in open loops
-	CPU         time.Duration `json:"cpu_ns"`         // of the server's whole tree
-	AtRest      int64         `json:"at_rest_bytes,omitempty"`
+	Ready       time.Duration `json:"ready_ns"`                // from the start of the server until it accepted connections
+	Rate        float64       `json:"rate,omitempty"`          // planned requests per second, in open loops
+	CPU         time.Duration `json:"cpu_ns"`                  // of the server's process tree
+	AtRest      int64         `json:"at_rest_bytes,omitempty"` // before the first connection, where connections are idle
+	Idle        []idleMemory  `json:"idle,omitempty"`
 	Memory      int64         `json:"memory_bytes"` // at the end, with the connections
 	load.Result               // of the load generator
 }
 
-// The numbers that are compared.
-func (m measurement) cpu() float64       { return micro(m.CPU) / float64(m.Done) } // µs for each
+// An idleMemory is the memory of a server at a time after the last request.
+type idleMemory struct {
+	After  time.Duration `json:"after_ns"`
+	Memory int64         `json:"memory_bytes"`
+}
+
+// Numbers for tables and figures.
+func (m measurement) cpu() float64       { return micro(m.CPU) / float64(m.Done) } // µs for each request or handshake
 func (m measurement) p50() float64       { return micro(m.Latency.P50) }           // µs
 func (m measurement) p99() float64       { return micro(m.Latency.P99) }
 func (m measurement) p999() float64      { return micro(m.Latency.P999) }
@@ -55,15 +64,28 @@ func (m measurement) perSecond() float64 { return float64(m.Done) / m.Elapsed.Se
 func (m measurement) ready() float64     { return micro(m.Ready) }
 func (m measurement) atRest() float64    { return float64(m.AtRest) / (1 << 20) } // MiB
 func (m measurement) memory() float64    { return float64(m.Memory) / (1 << 20) } // MiB
-func (m measurement) weight() float64 {
-	return float64(m.Memory-m.AtRest) / (1 << 10) / float64(m.Done)
-} // KiB for each
+
+// idle returns a function for the KiB of each idle connection at an age, NaN where it was not measured.
+func idle(age time.Duration) func(measurement) float64 {
+	return func(m measurement) float64 {
+		for _, i := range m.Idle {
+			if i.After == age {
+				return float64(i.Memory-m.AtRest) / (1 << 10) / float64(m.Done)
+			}
+		}
+		return math.NaN()
+	}
+}
 
 func micro(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
 func (m measurement) String() string {
-	if m.AtRest > 0 {
-		return fmt.Sprintf("%6.1f KiB per connection, %.1f MiB at rest", m.weight(), m.atRest())
+	if len(m.Idle) > 0 {
+		text := fmt.Sprintf("%.1f MiB at rest, KiB per connection:", m.atRest())
+		for _, i := range m.Idle {
+			text += fmt.Sprintf(" %.1f after %v", idle(i.After)(m), i.After)
+		}
+		return text
 	}
 	text := fmt.Sprintf("%7.1f µs CPU, %7.0f/s, p50 %.0f µs, p99 %.0f µs, p99.9 %.0f µs", m.cpu(), m.perSecond(),
 		m.p50(), m.p99(), m.p999())
@@ -84,17 +106,19 @@ func (r results) of(scenario, subject string) []measurement {
 	return found
 }
 
-// median returns the median of a number over a subject's rounds, NaN without rounds.
+// median returns the median of a number over the rounds that measured it, NaN without such rounds.
 func (r results) median(scenario, subject string, number func(measurement) float64) float64 {
 	var all []float64
 	for _, m := range r.of(scenario, subject) {
-		all = append(all, number(m))
+		if v := number(m); !math.IsNaN(v) {
+			all = append(all, v)
+		}
 	}
 	return stats.Median(all)
 }
 
-// ratio returns the median of the ratios of two subjects within each round, so that a machine that is
-// slower in one round than in the next does not change the result; NaN without rounds.
+// ratio returns the median of the ratios of two subjects within each round, NaN without rounds. A machine
+// that is slower in one round than in the next does not change the ratios.
 func (r results) ratio(scenario, a, b string, number func(measurement) float64) float64 {
 	var all []float64
 	for _, m := range r.of(scenario, a) {
@@ -107,6 +131,12 @@ func (r results) ratio(scenario, a, b string, number func(measurement) float64) 
 	return stats.Median(all)
 }
 
+// chose tells whether all these peers were chosen for the run.
+func (r results) chose(peers []string) bool {
+	return !slices.ContainsFunc(peers, func(p string) bool { return !slices.Contains(r.Peers, p) })
+}
+
+// readResults reads a file that [store] wrote.
 func readResults(file string) (results, error) {
 	var r results
 	text, err := os.ReadFile(file)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,15 +18,15 @@ import (
 	"github.com/tallygate/tallygate/bench/process"
 )
 
-// A variant is how a peer is set up for a scenario.
+// A variant is the setup of a peer for a scenario.
 type variant struct {
 	algorithm    string // of the tokens, ES256 or RS256
-	opaque       bool   // tokens are opaque
-	applications int    // of all partners together; at least one each when zero
-	cores        int    // all when zero
+	opaque       bool   // tokens are opaque, not JWTs
+	applications int    // of all partners together; 0 means one for each partner
+	cores        int    // processors that the peer may use; 0 means all
 }
 
-// processors returns how many the peer may use.
+// processors returns the number of processors that the peer may use.
 func (v variant) processors() int {
 	if v.cores > 0 {
 		return v.cores
@@ -33,18 +34,18 @@ func (v variant) processors() int {
 	return runtime.NumCPU()
 }
 
-// A server is a peer that runs.
+// A server is a running peer.
 type server struct {
 	peer    peer
 	variant variant
 	address string
 	root    *exec.Cmd
-	output  string // the file with what it says
+	output  string // the file with its standard output and error
 	ended   chan struct{}
-	ready   time.Duration // how long it took until it took connections
+	ready   time.Duration // from the start until it accepted connections
 }
 
-// start runs a peer in a folder of its own, and returns when it takes connections.
+// start runs a peer in a new folder and returns when it accepts connections.
 func start(ctx context.Context, w *world, p peer, v variant) (*server, error) {
 	dir, err := os.MkdirTemp(w.dir, p.name+"-")
 	if err != nil {
@@ -57,10 +58,11 @@ func start(ctx context.Context, w *world, p peer, v variant) (*server, error) {
 	if s.address, err = free(); err != nil {
 		return nil, err
 	}
-	command, err := p.configure(w, v, dir, s.address)
+	arguments, err := p.configure(w, v, dir, s.address)
 	if err != nil {
 		return nil, err
 	}
+	command := append([]string{cmp.Or(p.program(), w.tallygate)}, arguments...)
 	if v.cores > 0 {
 		command = append([]string{"taskset", "--cpu-list", "0-" + strconv.Itoa(v.cores-1)}, command...)
 	}
@@ -88,7 +90,7 @@ func start(ctx context.Context, w *world, p peer, v variant) (*server, error) {
 	return s, nil
 }
 
-// await returns when the server takes connections. Large configurations take their time.
+// await returns when the server accepts connections. Large configurations take seconds to load.
 func (s *server) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -98,7 +100,7 @@ func (s *server) await(ctx context.Context) error {
 		}
 		select {
 		case <-s.ended:
-			return s.failed(errors.New("ended at once"))
+			return s.failed(errors.New("ended early"))
 		case <-ctx.Done():
 			return s.failed(errors.New("does not listen"))
 		case <-time.After(5 * time.Millisecond):
@@ -106,17 +108,17 @@ func (s *server) await(ctx context.Context) error {
 	}
 }
 
-// failed adds to err the last that the server said.
+// failed adds the end of the server's output to err.
 func (s *server) failed(err error) error {
-	said, _ := os.ReadFile(s.output)
-	said = bytes.TrimSpace(said[max(0, len(said)-1000):])
-	if len(said) == 0 {
+	output, _ := os.ReadFile(s.output)
+	output = bytes.TrimSpace(output[max(0, len(output)-1000):])
+	if len(output) == 0 {
 		return err
 	}
-	return fmt.Errorf("%w; the last that it said: %s", err, said)
+	return fmt.Errorf("%w; end of its output: %s", err, output)
 }
 
-// stop ends the server and all processes under it.
+// stop ends the server and all its descendants.
 func (s *server) stop() {
 	tree, err := process.Tree(s.root.Process.Pid)
 	if err != nil {
@@ -127,15 +129,15 @@ func (s *server) stop() {
 	case <-s.ended:
 	case <-time.After(5 * time.Second):
 	}
-	// What is left has no more to say. A master that ended has ended its workers too, as a
-	// rule; their numbers are not given to others so soon.
+	// A master that ends usually ends its workers too. Killing the rest by their ids is safe, because
+	// Linux does not reuse process ids within seconds.
 	for _, pid := range tree {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 	<-s.ended
 }
 
-// free returns an address on loopback without a listener.
+// free returns a loopback address without a listener.
 func free() (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// tallygate is what all others are compared with. Its command is built by [build].
+// tallygate is compared with all other peers. [build] makes its program.
 var tallygate = peer{
 	name:      "tallygate",
 	title:     "tallygate",
@@ -17,13 +17,14 @@ var tallygate = peer{
 	configure: configureTallygate,
 }
 
-// What is not said is as it is by default, the log of granted requests too.
+// All other settings have their defaults, also the log of granted requests. body_bytes allows the
+// streamed bodies of 16 MB.
 const tallygateConfig = `
 listener:
   address: {{.Address}}
   certificate: {files: {certificate: {{.Path "server.pem"}}, key: {{.Path "server-key.pem"}}}}
   client_certificates: {trust: [{{.Path "ca.pem"}}]}
-  limits: {connections: 50000, connections_per_address: 50000}
+  limits: {connections: 50000, connections_per_address: 50000, body_bytes: 32MiB}
 authorization_servers:
   - name: partners
     issuer: {{.Issuer}}
@@ -45,8 +46,10 @@ apis:
     hosts: [{{.Name}}]
     upstream: {url: "http://{{.World.Upstream}}"}
     routes:
-      - {methods: [GET], path: "/accounts/{id}"}
+      - {methods: [GET, POST], path: "/accounts/{id}"}
       - {methods: [POST], path: "/documents/{id}"}
+      - {methods: [POST], path: "/uploads/{id}"}
+      - {methods: [GET], path: "/downloads/{id}"}
   - name: payments
     hosts: [{{.Name}}]
     upstream: {url: "http://{{.World.Upstream}}"}
@@ -76,11 +79,11 @@ func configureTallygate(w *world, v variant, dir, address string) ([]string, err
 	if err != nil {
 		return nil, err
 	}
-	return []string{w.tallygate, "serve", "--config", file}, nil
+	return []string{"serve", "--config", file}, nil
 }
 
-// build builds tallygate from the module above this one, as a release is built, and returns
-// the path of the binary and its version.
+// build compiles tallygate from the parent module as a release is compiled, and returns the path of
+// the binary and its version.
 func build(ctx context.Context, dir string) (binary, version string, err error) {
 	binary = dir + "/tallygate"
 	said, err := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty").Output()
@@ -89,7 +92,7 @@ func build(ctx context.Context, dir string) (binary, version string, err error) 
 		version = "unknown"
 	}
 	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w -X github.com/tallygate/tallygate/internal/buildinfo.Version="+version, "-o", binary, "github.com/tallygate/tallygate/cmd/tallygate")
-	command.Dir = ".." // the product has a module of its own, with dependencies that this one lacks
+	command.Dir = ".." // the parent module has dependencies that this module lacks
 	command.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if said, err := command.CombinedOutput(); err != nil {
 		return "", "", fmt.Errorf("building tallygate: %w\n%s", err, said)

@@ -2,37 +2,43 @@ package main
 
 import "net"
 
-// values are what the templates of configurations are filled with.
+// values fill the templates of the configurations.
 type values struct {
 	World      *world
-	Dir        string // the peer's own folder
+	Dir        string // the peer's folder
 	Address    string // of its listener, host:port
-	Port       string // the same, without the host
+	Port       string // of its listener
 	Processors int
 	Algorithm  string // of the tokens
 	Opaque     bool   // tokens are opaque
 	Issuer     string
 	Audience   string
-	Name       string // of the server
+	Name       string // the host name of the API
 	Partners   []listed
-	User       string // for Apache: whom workers run as, when not as they were started
+	User       string // for Apache: the user of the workers; "" for the user that starts them
 }
 
-// A listed is a partner in a configuration.
+// A listed partner is a partner as configurations list it.
 type listed struct {
 	Name         string
-	DNS          string // in its certificate, when that tells its application
-	Trust        string // the file of its own authority, when it has one
+	DNS          string // the name in the certificate, when it identifies the application
+	Trust        string // the file of the partner's own authority, if any
 	Applications []string
 }
 
-// Threads are those of Apache's processes, 128 each.
+// Threads returns the number of Apache's threads, 128 in each process.
 func (v values) Threads() int { return 128 * v.Processors }
 
-// Path returns where a file of the world is.
+// UpstreamPort returns the port of the upstream.
+func (v values) UpstreamPort() string {
+	_, port, _ := net.SplitHostPort(v.World.Upstream)
+	return port
+}
+
+// Path returns the path of a file of the world.
 func (v values) Path(name string) string { return v.World.path(name) }
 
-// values returns them for a variant of a peer that listens at address.
+// values returns the values for a variant of a peer that listens at address.
 func (w *world) values(v variant, dir, address string) values {
 	_, port, _ := net.SplitHostPort(address)
 	return values{
@@ -41,7 +47,7 @@ func (w *world) values(v variant, dir, address string) values {
 	}
 }
 
-// listed returns the partners with their applications, which are dealt out in turn.
+// listed returns the partners with their applications. Applications are assigned to partners in turn.
 func (w *world) listed(v variant) []listed {
 	var all []listed
 	applications := v.applications

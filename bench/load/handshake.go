@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// A handshaker opens connections one after the other, each with the next configuration, and
-// makes no request on them.
+// A handshaker opens connections one after another, each with the next configuration, and sends no
+// request on them.
 type handshaker struct {
 	ctx     context.Context
 	address string
@@ -19,9 +19,9 @@ type handshaker struct {
 	next    int
 }
 
-// handshake opens a connection, says that it will send nothing, and waits for the server to
-// say the same. By then the server has judged the client's certificate, which in TLS 1.3 it
-// sees only after the client has done its part.
+// handshake opens a connection, closes its sending direction and waits until the server closes too.
+// By then the server has verified the client's certificate; in TLS 1.3 the client's handshake ends
+// before that.
 func (h *handshaker) handshake(string) error {
 	config := h.configs[h.next%len(h.configs)]
 	h.next++
@@ -57,7 +57,7 @@ func (h *handshaker) connect(config *tls.Config) (tls.ConnectionState, error) {
 	if err := conn.CloseWrite(); err != nil {
 		return tls.ConnectionState{}, err
 	}
-	// Session tickets come by, and are kept; then the end, or an alert.
+	// Reading handles session tickets, then the end of the connection or an alert.
 	if n, err := io.Copy(io.Discard, conn); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return tls.ConnectionState{}, err
 	} else if n > 0 {
@@ -66,8 +66,8 @@ func (h *handshaker) connect(config *tls.Config) (tls.ConnectionState, error) {
 	return conn.ConnectionState(), nil
 }
 
-// A ticket is a session cache with room for one. The first stays, whatever the server issues
-// later, so that every handshake resumes the same session.
+// A ticket is a session cache with one entry. It keeps the first ticket, so that every handshake resumes
+// the same session.
 type ticket struct{ state *tls.ClientSessionState }
 
 func (t *ticket) Get(string) (*tls.ClientSessionState, bool) { return t.state, t.state != nil }

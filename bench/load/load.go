@@ -1,10 +1,9 @@
-// Package load drives one server over mutual TLS and says how fast it answered. It runs as a
-// process of its own, so that its own work is not the server's.
+// Package load generates load for one server over mutual TLS and measures how fast it answers. It runs
+// in a separate process, so that its CPU time does not count as the server's.
 //
-// The process that starts it reads a line "ready" when all connections stand and are warm,
-// sends "go", and reads a [Result]. The connections stay open until it closes the
-// generator's standard input: what the server spends between "go" and the result is what the
-// work cost, and nothing else.
+// The parent process reads the line "ready" when all connections are open and warm, writes "go", and
+// reads a [Result]. The CPU time that the server uses between "go" and the result is the cost of the
+// work. The connections stay open until the parent closes the generator's standard input.
 package load
 
 import (
@@ -23,61 +22,61 @@ import (
 	"github.com/tallygate/tallygate/bench/stats"
 )
 
-// A Kind is a way to drive a server.
+// A Kind is a kind of load.
 type Kind string
 
 // The kinds.
 const (
-	Requests Kind = "requests" // HTTP/1.1, the next request as soon as the answer is there
+	Requests Kind = "requests" // HTTP/1.1; each connection sends the next request after the answer
 	Streams  Kind = "streams"  // the same over HTTP/2
-	Open     Kind = "open"     // HTTP/1.1, each request at its planned time
-	Full     Kind = "full"     // TLS handshakes, nothing else
-	Resumed  Kind = "resumed"  // the same from a session ticket
-	Idle     Kind = "idle"     // connections that made one request and stay
+	Open     Kind = "open"     // HTTP/1.1; each request has a planned time (open loop)
+	Full     Kind = "full"     // full TLS handshakes without requests
+	Resumed  Kind = "resumed"  // TLS handshakes that resume a session, without requests
+	Idle     Kind = "idle"     // connections that made requests and stay open
 )
 
-// patience is how long one step may take.
+// patience bounds the time of one request or handshake.
 const patience = 20 * time.Second
 
-// A Job says what to do.
+// A Job describes a load.
 type Job struct {
 	Kind        Kind
 	Address     string `json:"-"` // of the server, host:port
-	Name        string // of the server: in SNI, in its certificate and in Host
+	Name        string // of the server, for SNI, its certificate and Host
 	Roots       []byte // PEM anchors of its certificate
 	Clients     []Client
-	Connections int           // in turn for each of the clients; for handshakes, how many at a time
-	Streams     int           // for Streams, how many requests at a time on each connection
-	WarmUp      time.Duration // at least; and at least once through all tokens, unless Once
-	Duration    time.Duration // of what is measured; with Once until all tokens are used
-	Once        bool          // use no token twice, but the first of each connection, which warms it up
-	Rate        float64       // for Open, requests a second over all connections
+	Connections int           // assigned to the clients in turn; for Full and Resumed, handshakes at a time
+	Streams     int           // for Streams, requests at a time on each connection
+	WarmUp      time.Duration // the least time of the warm-up, which also uses each token once unless Once is set
+	Duration    time.Duration // of the measurement; ignored with Once
+	Once        bool          // measure until each token has been used once; a connection's first token is for the warm-up
+	Rate        float64       // for Open, requests per second on all connections together
 	Method      string
 	Path        string
-	Body        int           // bytes that each request carries
-	Answer      int           // bytes that each answer must have
-	Groups      []tls.CurveID // key exchanges to offer; none: Go's own choice
+	Body        int           // bytes in the body of each request
+	Answer      int           // bytes that the body of each answer must have
+	Groups      []tls.CurveID // key exchanges to offer; nil means Go's default
 }
 
-// A Client is one partner.
+// A Client is a partner.
 type Client struct {
 	Certificate, Key []byte // PEM
 	Tokens           []string
 }
 
-// A Result says how it went. Every request was answered with 200 and the whole body, and
-// every handshake completed, or else there is no result.
+// A Result counts completed requests, handshakes or connections. There is no result unless every
+// request was answered with 200 and the whole body, and every handshake succeeded.
 type Result struct {
-	Done    int           `json:"done"` // requests or handshakes
+	Done    int           `json:"done"`
 	Elapsed time.Duration `json:"elapsed_ns"`
 	Latency Latency       `json:"latency"`
-	// Late is by how much the 99th percentile of requests of an open loop were handed to
-	// their connections after their planned time: what of the latency is the generator's.
+	// Late is the 99th percentile of the delays between the planned time of a request in an open loop
+	// and the time when its connection got it: the generator's part of the latency.
 	Late time.Duration `json:"late_p99_ns,omitempty"`
 }
 
-// Latency has the percentiles of the times that requests or handshakes took; in an open
-// loop from the time at which they were planned.
+// Latency has percentiles of the durations of requests or handshakes. In an open loop a duration starts
+// at the planned time.
 type Latency struct {
 	P50  time.Duration `json:"p50_ns"`
 	P99  time.Duration `json:"p99_ns"`
@@ -85,7 +84,7 @@ type Latency struct {
 	Max  time.Duration `json:"max_ns"`
 }
 
-// Run does the job, speaking with the process that started it over in and out.
+// Run runs the job. It writes to the parent process on out and reads from it on in.
 func Run(ctx context.Context, job Job, in io.Reader, out io.Writer) error {
 	workers, err := open(ctx, job)
 	defer func() {
@@ -96,10 +95,13 @@ func Run(ctx context.Context, job Job, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if job.Kind != Idle {
-		if err := warm(job, workers); err != nil {
-			return fmt.Errorf("warming up: %w", err)
-		}
+	if job.Kind == Idle {
+		err = visit(workers)
+	} else {
+		err = warm(job, workers)
+	}
+	if err != nil {
+		return fmt.Errorf("warming up: %w", err)
 	}
 	if _, err := fmt.Fprintln(out, "ready"); err != nil {
 		return err
@@ -127,11 +129,11 @@ func Run(ctx context.Context, job Job, in io.Reader, out io.Writer) error {
 	return err
 }
 
-// A worker makes one step after the other.
+// A worker takes one step after another.
 type worker struct {
 	step   func(token string) error // one request or one handshake
 	close  func()
-	tokens []string // of which each step takes the next
+	tokens []string // each step takes the next
 	next   int
 	took   []time.Duration
 }
@@ -142,8 +144,7 @@ func (w *worker) token() string {
 	return token
 }
 
-// open makes the workers, with connections that stand. What it made before an error is
-// returned too.
+// open returns the workers with open connections. With an error it returns the workers made so far.
 func open(ctx context.Context, job Job) ([]*worker, error) {
 	clients, err := configurations(job)
 	if err != nil {
@@ -152,7 +153,7 @@ func open(ctx context.Context, job Job) ([]*worker, error) {
 	var workers []*worker
 	add := func(i int, step func(string) error, end func()) {
 		c := job.Clients[i%len(clients)]
-		// Connections of one client begin at different tokens.
+		// Connections of one client start with different tokens.
 		workers = append(workers, &worker{step: step, close: end, tokens: c.Tokens, next: i / len(clients)})
 	}
 	for i := range job.Connections {
@@ -177,17 +178,11 @@ func open(ctx context.Context, job Job) ([]*worker, error) {
 			}
 			add(i, h.handshake, func() {})
 		}
-		if job.Kind == Idle {
-			w := workers[i]
-			if err := w.step(w.token()); err != nil {
-				return workers, fmt.Errorf("connection %d: %w", i, err)
-			}
-		}
 	}
 	return workers, nil
 }
 
-// configurations returns the TLS configuration of each client.
+// configurations returns a TLS configuration for each client.
 func configurations(job Job) ([]*tls.Config, error) {
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(job.Roots) {
@@ -206,7 +201,18 @@ func configurations(job Job) ([]*tls.Config, error) {
 	return configs, nil
 }
 
-// warm lets the workers run for the time of the warm-up, and through all their tokens.
+// visit makes one request on each connection in turn. All connections are open by then, and a request
+// takes less than a millisecond, so all connections become idle within a second or two.
+func visit(workers []*worker) error {
+	for i, w := range workers {
+		if err := w.step(w.token()); err != nil {
+			return fmt.Errorf("connection %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// warm runs the workers for the time of the warm-up and until each token has been used.
 func warm(job Job, workers []*worker) error {
 	until := time.Now().Add(job.WarmUp)
 	return each(workers, func(w *worker) error {
@@ -226,7 +232,7 @@ func warm(job Job, workers []*worker) error {
 	})
 }
 
-// closed lets each worker make its next step as soon as the last is done.
+// closed lets each worker take its next step as soon as the last step is done (closed loop).
 func closed(workers []*worker, once bool, until time.Time) (Result, error) {
 	started := time.Now()
 	err := each(workers, func(w *worker) error {
@@ -243,7 +249,7 @@ func closed(workers []*worker, once bool, until time.Time) (Result, error) {
 	return summary(workers, time.Since(started)), err
 }
 
-// each runs do for all workers at once and returns their first error.
+// each runs do for all workers concurrently and returns the first worker's error, if any.
 func each(workers []*worker, do func(*worker) error) error {
 	var group sync.WaitGroup
 	failures := make([]error, len(workers))

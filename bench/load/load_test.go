@@ -26,7 +26,7 @@ const (
 	stall     = 400 * time.Millisecond // of requests with the token "slow"
 )
 
-// An api is a server with mutual TLS that remembers what it was asked.
+// An api is a server with mutual TLS that counts its requests.
 type api struct {
 	*httptest.Server
 	mutex      sync.Mutex
@@ -36,7 +36,7 @@ type api struct {
 	resumed    atomic.Int32
 }
 
-// drive runs a job against a new api, and returns the result.
+// drive runs a job against a new api and returns the result.
 func drive(t *testing.T, job Job) (*api, Result, error) {
 	t.Helper()
 	ca := testpki.NewCA("Partners")
@@ -135,7 +135,7 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// Each token but the first of a client is used once, whatever the duration.
+// Each token except a client's first is used once, independent of the duration.
 func TestOnce(t *testing.T) {
 	t.Parallel()
 	a, r, err := drive(t, Job{Kind: Requests, Clients: twoPartners(), Connections: 2, Once: true, WarmUp: 20 * time.Millisecond})
@@ -183,12 +183,16 @@ func TestHandshakes(t *testing.T) {
 func TestIdle(t *testing.T) {
 	t.Parallel()
 	a, r, err := drive(t, Job{Kind: Idle, Clients: twoPartners(), Connections: 7})
-	if err != nil || r.Done != 7 || a.handshakes.Load() != 7 {
-		t.Errorf("%+v, %v, %d handshakes", r, err, a.handshakes.Load())
+	requests := 0
+	for _, n := range a.tokens {
+		requests += n
+	}
+	if err != nil || r.Done != 7 || a.handshakes.Load() != 7 || requests != 7 {
+		t.Errorf("%+v, %v, %d handshakes, %d requests", r, err, a.handshakes.Load(), requests)
 	}
 }
 
-// While the server stalls, requests are planned all the same, and their waiting counts.
+// While the server stalls, requests are still planned, and their waiting time counts.
 func TestOpen(t *testing.T) {
 	t.Parallel()
 	job := Job{Kind: Open, Clients: []Client{{Tokens: []string{"a"}}}, Connections: 1, Rate: 100, Duration: 600 * time.Millisecond}
@@ -199,15 +203,15 @@ func TestOpen(t *testing.T) {
 	job.Clients[0].Tokens = slices.Repeat([]string{"a"}, 50)
 	job.Clients[0].Tokens[9] = "slow"
 	_, r, err = drive(t, job)
-	// The tenth request takes 400 ms, the one after it is answered 390 ms after its time, the
-	// next 380 ms ...: most of the 60 waited, though all but two were answered at once. Those
-	// are all that a generator would see which waits for answers.
+	// The tenth request takes 400 ms, the next request is answered 390 ms after its planned time, the next
+	// 380 ms and so on: most of the 60 requests wait, though the server answers all but one at once. A
+	// generator that waits for answers would measure one slow request.
 	if err != nil || r.Done != 60 || r.Latency.Max < stall || r.Latency.P50 < 50*time.Millisecond {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
 
-// What is not the work that was asked for is no result.
+// There is no result unless all the work was done as described.
 func TestFailures(t *testing.T) {
 	t.Parallel()
 	for _, job := range []Job{

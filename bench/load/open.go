@@ -10,21 +10,20 @@ import (
 	"github.com/tallygate/tallygate/bench/stats"
 )
 
-// onTime plans a request every 1/Rate seconds and hands it to the next connection then. A
-// request that has to wait for the answer before it on its connection waits at the server's
-// cost: its time counts from when it was planned, or else the slowest moments would be those
-// that are measured least (coordinated omission).
+// onTime plans a request every 1/Rate seconds and passes it to the next connection at that time. The
+// duration of a request starts at its planned time, even when it must wait for the answer before it
+// on its connection. Otherwise slow moments would be measured least (coordinated omission).
 func onTime(job Job, workers []*worker) (Result, error) {
 	interval := time.Duration(float64(time.Second) / job.Rate)
 	count := int(job.Duration / interval)
 	plans := make([]chan time.Time, len(workers))
 	for i := range plans {
-		plans[i] = make(chan time.Time, count/len(workers)+1) // a full one would hold up all others
+		plans[i] = make(chan time.Time, count/len(workers)+1) // a full channel would delay all requests after it
 	}
 	late := make([]time.Duration, 0, count)
 	started := time.Now()
 	go func() {
-		// Go's own timers may be a millisecond late, which is more than most answers take.
+		// Go's timers may be a millisecond late, which is longer than most answers take.
 		runtime.LockOSThread()
 		for i := range count {
 			planned := started.Add(time.Duration(i) * interval)
@@ -58,10 +57,10 @@ func onTime(job Job, workers []*worker) (Result, error) {
 	return result, nil
 }
 
-// pause sleeps until a time by the kernel's own timer, on the thread that it is called on.
+// pause sleeps until a time on the calling thread, by the kernel's timer.
 func pause(until time.Time) {
 	for d := time.Until(until); d > 0; d = time.Until(until) {
 		t := unix.NsecToTimeval(int64(d))
-		_, _ = unix.Select(0, nil, nil, nil, &t) // a signal may end it early
+		_, _ = unix.Select(0, nil, nil, nil, &t) // a signal may end the sleep early
 	}
 }

@@ -12,11 +12,18 @@ import (
 	"time"
 )
 
-// A connection makes one HTTP/1.1 request at a time.
+// maxWithHead is the largest body that is sent in one write with its header, as clients send small bodies.
+const maxWithHead = 16 << 10
+
+// zeros is one piece of a longer body. Reused pieces keep the generator's memory small.
+var zeros = make([]byte, 64<<10)
+
+// A connection sends one HTTP/1.1 request at a time.
 type connection struct {
 	conn       net.Conn
 	answers    *bufio.Reader
 	head, tail []byte // of the request, before and after the token
+	body       int    // bytes to write after tail
 	buffer     []byte
 	answer     int
 }
@@ -34,12 +41,16 @@ func dial(ctx context.Context, job Job, config *tls.Config) (*connection, error)
 	c.tail = []byte("\r\n\r\n")
 	if job.Body > 0 {
 		c.tail = fmt.Appendf(nil, "\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n", job.Body)
+	}
+	if job.Body <= maxWithHead {
 		c.tail = append(c.tail, make([]byte, job.Body)...)
+	} else {
+		c.body = job.Body
 	}
 	return c, nil
 }
 
-// call makes one request and reads its whole answer.
+// call sends one request and reads the whole answer.
 func (c *connection) call(token string) error {
 	if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err
@@ -47,6 +58,11 @@ func (c *connection) call(token string) error {
 	c.buffer = append(append(append(c.buffer[:0], c.head...), token...), c.tail...)
 	if _, err := c.conn.Write(c.buffer); err != nil {
 		return err
+	}
+	for left := c.body; left > 0; left -= len(zeros) {
+		if _, err := c.conn.Write(zeros[:min(left, len(zeros))]); err != nil {
+			return err
+		}
 	}
 	response, err := http.ReadResponse(c.answers, nil)
 	if err != nil {
@@ -57,7 +73,7 @@ func (c *connection) call(token string) error {
 
 func (c *connection) close() { _ = c.conn.Close() }
 
-// whole reads an answer to its end and checks that it is the upstream's.
+// whole reads an answer to its end and checks its status and size.
 func whole(response *http.Response, want int) error {
 	n, err := io.Copy(io.Discard, response.Body)
 	if err != nil {
@@ -72,7 +88,7 @@ func whole(response *http.Response, want int) error {
 	return nil
 }
 
-// A client makes requests over one connection of HTTP/2.
+// A client sends requests on one HTTP/2 connection.
 type client struct {
 	job       Job
 	transport *http.Transport
