@@ -29,7 +29,7 @@ RELEASE_GO = $(shell GOTOOLCHAIN=auto go version >/dev/null 2>&1 && echo auto ||
 # run ends some 300 such processes.
 export GORACE ?= atexit_sleep_ms=20
 
-.PHONY: build licenses newest test test-quick lint tidy checks unit unit-race unit-gate drill tour chart pebble keycloak servers fuzz bench bench-quick bench-test bench-own clean
+.PHONY: build licenses newest test test-quick lint tidy checks unit unit-race unit-gate drill tour chart pebble keycloak servers fuzz bench bench-figures bench-quick bench-test bench-own clean
 
 build: export GOTOOLCHAIN = $(RELEASE_GO)
 build: ## the binary, version stamped
@@ -106,8 +106,11 @@ fuzz: ## 30 s of every fuzz target
 	  done; \
 	done
 
-bench: ## side by side with other proxies, which are installed where that is allowed; about half an hour
+bench: ## side by side with other proxies, which are installed where that is allowed; about an hour
 	cd bench && go run . -install
+
+bench-figures: ## the main figures alone; about ten minutes
+	cd bench && go run . -install -figures -rounds 5
 
 bench-quick: ## the ratios against nginx, in less than a minute
 	cd bench && go run . -quick
