@@ -13,8 +13,9 @@ type Request struct {
 	// Fields are sent in their order and spelling. They must not frame the message, name the connection or
 	// be Host: RoundTrip adds such fields itself.
 	Fields   []http1.Field
-	Body     io.ReadCloser // nil without a body
+	Body     io.ReadCloser // nil without a body. RoundTrip closes it, possibly after it has returned.
 	Length   int64         // the length of the body, or http1.Chunked
+	Arrived  bool          // the whole body has been received, so that reading it does not wait
 	Upgrade  string        // the protocol to switch to, or ""
 	Trailers bool          // the client accepts trailers (TE: trailers)
 	Close    bool          // the connection must not be used again
@@ -29,7 +30,8 @@ type Response struct {
 	// the connection, and without the fields that Connection names.
 	Fields []http1.Field
 	Length int64 // the length of the body, or http1.Chunked if it is unknown
-	// Announced is the Content-Length of a response without a body, or http1.UntilClose if there is none.
+	// Announced is the Content-Length of a response that has no body because of its status or the method
+	// HEAD. It is http1.UntilClose without a Content-Length.
 	Announced int64
 	// Body must be read to its end or closed. Any goroutine may close it at any time. Its end is io.EOF; a
 	// truncated body ends with another error.
@@ -37,9 +39,10 @@ type Response struct {
 	Arrived bool // the whole body has been received, so that reading it does not wait
 	// Trailer returns the trailer after the end of the body.
 	Trailer func() []http1.Field
-	// Tunnel is the connection after a response with status 101, and nil otherwise.
+	// Tunnel is the connection after a response with status 101, and nil otherwise. It also has a method
+	// CloseWrite.
 	Tunnel io.ReadWriteCloser
-	// Protocol is the protocol that the response switches to, as the upstream names it.
+	// Protocol is the protocol that the response switches to: the Upgrade of the request.
 	Protocol string
 }
 
@@ -47,4 +50,6 @@ type Response struct {
 type RoundTripper interface {
 	// RoundTrip sends r and returns the response once its header has been read.
 	RoundTrip(ctx context.Context, r *Request) (*Response, error)
+	// CloseIdleConnections closes the connections that serve no request.
+	CloseIdleConnections()
 }

@@ -12,11 +12,16 @@ import (
 	"strings"
 
 	"github.com/tallygate/tallygate/internal/http1"
-	h1 "github.com/tallygate/tallygate/internal/upstream/http1"
 )
 
-// RoundTrip sends r over net/http's transport.
-func (u *Upstream) RoundTrip(ctx context.Context, r *Request) (*Response, error) {
+// A standardTransport sends requests over HTTP/2, with net/http.
+type standardTransport struct {
+	*http.Transport
+	scheme, host string // in the URL of each request
+}
+
+// RoundTrip sends r.
+func (u *standardTransport) RoundTrip(ctx context.Context, r *Request) (*Response, error) {
 	if r.Informational != nil {
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 			Got1xxResponse: func(status int, header textproto.MIMEHeader) error {
@@ -24,12 +29,12 @@ func (u *Upstream) RoundTrip(ctx context.Context, r *Request) (*Response, error)
 			},
 		})
 	}
-	answer, err := u.Transport.RoundTrip(u.request(ctx, r))
+	answer, err := u.Transport.RoundTrip(u.request(ctx, r)) //nolint:bodyclose // the body becomes Response.Body
 	if err != nil {
 		return nil, err
 	}
 	switching := answer.StatusCode == http.StatusSwitchingProtocols
-	response := &Response{Status: answer.StatusCode, Protocol: answer.Header.Get("Upgrade"), Body: answer.Body, Length: answer.ContentLength, Arrived: h1.Arrived(answer.Body)}
+	response := &Response{Status: answer.StatusCode, Protocol: answer.Header.Get("Upgrade"), Body: answer.Body, Length: answer.ContentLength}
 	if response.Length < 0 {
 		response.Length = http1.Chunked
 	}
@@ -59,9 +64,9 @@ func announced(answer *http.Response) int64 {
 }
 
 // request returns r as a request of net/http.
-func (u *Upstream) request(ctx context.Context, r *Request) *http.Request {
+func (u *standardTransport) request(ctx context.Context, r *Request) *http.Request {
 	path, query, hasQuery := strings.Cut(r.Target, "?")
-	target := &url.URL{Scheme: u.Scheme, Host: u.Host, RawQuery: query, ForceQuery: hasQuery && query == ""}
+	target := &url.URL{Scheme: u.scheme, Host: u.host, RawQuery: query, ForceQuery: hasQuery && query == ""}
 	if decoded, err := url.PathUnescape(path); err == nil {
 		target.Path, target.RawPath = decoded, path
 	} else {

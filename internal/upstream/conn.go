@@ -1,0 +1,195 @@
+package upstream
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/tallygate/tallygate/internal/http1"
+)
+
+// A conn is a connection to the server. It belongs to one request, to the body of its response, or to
+// the pool.
+type conn struct {
+	client    *Client
+	socket    *socket
+	stream    net.Conn // the socket, or the TLS connection on the socket
+	*buffers           // nil while the connection is idle
+	budget    int64    // number of bytes that Read may still return
+	received  bool     // true once part of a response has arrived
+	idleSince time.Time
+	unasked   [len(timeoutStatus)]byte // the first bytes that arrived while the connection was idle
+}
+
+// buffers are lent to a connection while the connection serves a request.
+type buffers struct {
+	in     *bufio.Reader
+	out    *bufio.Writer
+	parser http1.Parser
+	fields []http1.Field // of the last head
+}
+
+// bufferSize is the size of the buffers for each direction, the same as in http.Transport.
+const bufferSize = 4 << 10
+
+var spare = sync.Pool{New: func() any {
+	return &buffers{in: bufio.NewReaderSize(nil, bufferSize), out: bufio.NewWriterSize(nil, bufferSize)}
+}}
+
+// headBytes bounds the head of a response together with the informational responses before it.
+const headBytes = 64 << 10
+
+// connect opens a connection.
+func (t *Client) connect(ctx context.Context) (*conn, error) {
+	plain, err := t.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{client: t, socket: newSocket(plain)}
+	c.stream = c.socket
+	if t.TLS == nil {
+		return c, nil
+	}
+	c.socket.records = new(records)
+	secure := tls.Client(c.socket, t.TLS)
+	c.socket.expect(time.Now().Add(t.HandshakeTimeout))
+	if err := secure.HandshakeContext(ctx); err != nil {
+		c.socket.sever()
+		return nil, fmt.Errorf("TLS handshake: %w", err)
+	}
+	c.stream = secure
+	return c, nil
+}
+
+// begin prepares c for a request with the context ctx.
+func (c *conn) begin(ctx context.Context) {
+	c.buffers = spare.Get().(*buffers)
+	c.in.Reset(c)
+	c.out.Reset(c.stream)
+	c.received = false
+	c.budget = headBytes
+	c.socket.begin(ctx, c.client.HeaderTimeout)
+}
+
+// roundTrip sends r with body and returns the response.
+func (c *conn) roundTrip(ctx context.Context, r *Request, body []byte) (*Response, error) {
+	c.begin(ctx)
+	r.writeHead(c.out, int64(len(body)))
+	_, _ = c.out.Write(body)
+	unsent := c.out.Flush()
+	if unsent != nil && c.socket.sent == 0 {
+		return nil, c.fail(ctx, unsent)
+	}
+	// A server that responds before it has read the whole body may leave the rest unread (RFC 9112
+	// section 9.5).
+	head, regular, err := c.readHead(r)
+	if err != nil {
+		return nil, c.fail(ctx, cmp.Or(unsent, err))
+	}
+	reusable := regular && !r.Close && unsent == nil && (len(body) == 0 || tookBody(head.Status))
+	return c.respond(ctx, r, &head, reusable), nil
+}
+
+// fail closes c after a request with the context ctx has failed with err.
+func (c *conn) fail(ctx context.Context, err error) error {
+	c.discard()
+	return orCause(ctx, err)
+}
+
+// wasStale reports whether r must be sent again on a new connection after it failed with err on the
+// reused connection c.
+func (c *conn) wasStale(r *Request, err error) bool {
+	var timeout net.Error
+	if c.received || errors.As(err, &timeout) && timeout.Timeout() {
+		return false
+	}
+	return c.socket.sent == 0 || isSafe(r.Method)
+}
+
+// headRead removes the limits that apply only to the header. The body may take long, so from now on
+// the end of the request's context closes the connection, which ends a running read.
+func (c *conn) headRead() {
+	c.budget = math.MaxInt64
+	c.socket.watch()
+	c.socket.expect(time.Time{})
+}
+
+// errHead is the error of a head that is too long.
+var errHead = fmt.Errorf("the header of the response is longer than %d bytes", headBytes)
+
+// Read reads from the server, but not more bytes than the budget allows.
+func (c *conn) Read(p []byte) (int, error) {
+	if c.budget <= 0 {
+		return 0, errHead
+	}
+	n, err := c.stream.Read(p[:min(int64(len(p)), c.budget)])
+	c.budget -= int64(n)
+	c.received = c.received || n > 0
+	return n, err
+}
+
+// enlarge gives c a buffer for the longest head. received is what c.in has.
+func (c *conn) enlarge(received []byte) {
+	begin := bytes.NewReader(bytes.Clone(received))
+	c.in = bufio.NewReaderSize(io.MultiReader(begin, c), headBytes+1)
+}
+
+// timeoutStatus is the start of the response that some servers send before they close an idle
+// connection.
+const timeoutStatus = "HTTP/1.1 408"
+
+// look checks an idle connection. silent reports that the server keeps the connection open and has sent
+// nothing since its last response. unasked reports that the server has sent a response without a
+// request. The client of the next request, which may be another client, would get that response. If a
+// TLS record other than application data has arrived, silent is false, because the data after such a
+// record is not known.
+func (c *conn) look() (silent, unasked bool) {
+	c.socket.looking = true
+	n, err := c.stream.Read(c.unasked[:])
+	c.socket.looking = false
+	silent = n == 0 && errors.Is(err, quiet{}) && !c.socket.noisy && !c.socket.isTorn()
+	return silent, n > 0 && string(c.unasked[:n]) != timeoutStatus
+}
+
+// rest is called when the response has been read. It keeps c for another request if the response allows
+// reuse and no bytes follow the response: such bytes are a response without a request.
+func (c *conn) rest(reusable bool) {
+	leftOver := c.in.Buffered() > 0
+	if leftOver {
+		c.client.distrust()
+	}
+	reusable = c.socket.unwatch() && reusable && !leftOver
+	c.release()
+	if !reusable || !c.client.pool.put(c, c.client) {
+		_ = c.stream.Close()
+	}
+}
+
+// discard closes c. It is called when the next bytes on c may belong to any response.
+func (c *conn) discard() {
+	c.socket.sever()
+	c.socket.unwatch()
+	c.release()
+}
+
+// release returns the buffers to the pool. After the call, no goroutine may read from c or write to c.
+func (c *conn) release() {
+	b := c.buffers
+	c.buffers = nil
+	if b.in.Size() > bufferSize { // see enlarge
+		return
+	}
+	b.in.Reset(nil)
+	b.out.Reset(nil)
+	clear(b.fields) // they hold the text of the head
+	spare.Put(b)
+}

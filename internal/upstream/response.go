@@ -1,0 +1,147 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/tallygate/tallygate/internal/http1"
+)
+
+// maxInformational bounds the informational responses to a request.
+const maxInformational = 100
+
+var (
+	errInformational = errors.New("too many informational responses")
+	errSwitch        = errors.New("the upstream switched to a protocol that the request did not ask for")
+)
+
+// readHead reads the head of the response to r, after informational responses. regular reports whether the
+// connection can serve another request after the response: the server keeps the connection open, and
+// announces no body where its status does not allow a body. Such a body may follow, and the next request would
+// get it as its response (RFC 9110 section 8.6 and RFC 9112 section 6.1). The fields of head are valid
+// until the next call.
+func (c *conn) readHead(r *Request) (head http1.Response, regular bool, err error) {
+	regular = true
+	for range maxInformational {
+		head, err = c.nextHead()
+		if err != nil {
+			return head, false, err
+		}
+		bodiless := head.Status < 200 || head.Status == http.StatusNoContent
+		regular = regular && http1.Persistent(head.Minor, head.Fields) && (!bodiless || head.Length == 0 || head.Length == http1.UntilClose)
+		switch {
+		case head.Status >= 200:
+			return head, regular, checkTrailer(&head)
+		case head.Status == http.StatusSwitchingProtocols:
+			return head, false, checkSwitch(r, &head)
+		case r.Informational != nil:
+			if err := r.Informational(head.Status, endToEnd(head.Fields)); err != nil {
+				return head, false, err
+			}
+		}
+	}
+	return head, false, errInformational
+}
+
+// nextHead reads a head.
+func (c *conn) nextHead() (http1.Response, error) {
+	c.parser.Reset()
+	for {
+		received, _ := c.in.Peek(c.in.Buffered())
+		head, n, err := c.parser.ParseResponse(received, c.fields)
+		if err != nil {
+			return head, err
+		}
+		if n > 0 {
+			c.fields = head.Fields
+			_, err := c.in.Discard(n)
+			return head, err
+		}
+		if len(received) == c.in.Size() {
+			c.enlarge(received)
+		}
+		if _, err := c.in.Peek(len(received) + 1); err != nil {
+			if isEnd(err) {
+				err = io.ErrUnexpectedEOF
+			}
+			return head, err
+		}
+	}
+}
+
+// checkTrailer refuses a response that announces framing fields for its trailer (RFC 9110 section 6.5.1).
+func checkTrailer(head *http1.Response) error {
+	if head.Length == http1.Chunked && slices.ContainsFunc([]string{"Content-Length", "Transfer-Encoding", "Trailer"}, func(name string) bool {
+		return http1.HasToken(head.Fields, "Trailer", name)
+	}) {
+		return http1.ErrTrailer
+	}
+	return nil
+}
+
+// checkSwitch checks the head of a response with status 101 to r (RFC 9110 section 7.8).
+func checkSwitch(r *Request, head *http1.Response) error {
+	protocols := slices.Collect(http1.Values(head.Fields, "Upgrade"))
+	if r.Upgrade == "" || len(protocols) != 1 || !strings.EqualFold(protocols[0], r.Upgrade) ||
+		!http1.HasToken(head.Fields, "Connection", "upgrade") || head.Length > 0 || head.Length == http1.Chunked {
+		return errSwitch
+	}
+	return nil
+}
+
+// tookBody reports whether the status of a response says that the server has processed the request, and
+// so has read its body. A server that refuses or redirects a request, or that fails, may not have read
+// the body. Such a server may take the body for the next request on the connection (RFC 9112 section
+// 9.3).
+func tookBody(status int) bool {
+	return status >= 200 && status <= 299 || status == http.StatusSeeOther
+}
+
+// endToEnd returns a copy of fields without the fields that concern only the connection or frame the
+// message, and without the fields that Connection names.
+func endToEnd(fields []http1.Field) []http1.Field {
+	kept := make([]http1.Field, 0, len(fields))
+	named := http1.Has(fields, "Connection")
+	for _, f := range fields {
+		if !http1.IsHopByHop(f.Name) && (!named || !http1.HasToken(fields, "Connection", f.Name)) {
+			kept = append(kept, f)
+		}
+	}
+	return kept
+}
+
+// respond returns the response to r with this head. Afterwards, c belongs to the body of the response. If
+// the response has no body, c is in the pool or closed.
+func (c *conn) respond(ctx context.Context, r *Request, head *http1.Response, reusable bool) *Response {
+	length := head.BodyLength(r.Method)
+	b := &responseBody{conn: c, socket: c.socket, ctx: ctx, reusable: reusable && length != http1.UntilClose}
+	response := &b.response
+	*response = Response{Status: head.Status, Fields: endToEnd(head.Fields), Length: max(length, http1.Chunked), Announced: http1.UntilClose, Body: b, Trailer: noTrailer}
+	switch {
+	case head.Status == http.StatusSwitchingProtocols:
+		c.headRead()
+		response.Protocol, response.Tunnel = r.Upgrade, &tunnel{c}
+		response.Body = response.Tunnel
+		return response
+	case length == 0:
+		if head.Length >= 0 && head.Status != http.StatusNoContent {
+			response.Announced = head.Length
+		}
+		response.Arrived, response.Body = true, http.NoBody
+		c.rest(reusable)
+		return response
+	case length == http1.Chunked:
+		response.Trailer = b.trailer
+	}
+	b.body.Reset(c.in, length)
+	if response.Arrived = length > 0 && length <= int64(c.in.Buffered()); !response.Arrived {
+		c.headRead() // a body that has arrived needs no further read from the connection
+	}
+	return response
+}
+
+func noTrailer() []http1.Field { return nil }
