@@ -2,19 +2,26 @@ package http1
 
 import (
 	"bufio"
-	"errors"
 	"io"
+)
+
+// Bounds for the parts of a chunked body that are not content, in bytes.
+const (
+	maxChunkLine = 4<<10 - len("\r\n") // of a chunk size with its extensions, as in net/http
+	maxExcess    = 16 << 10            // of overhead that is out of proportion to the content, as in net/http
+	maxTrailer   = 16 << 10
 )
 
 // A Body reads the body of a message from a connection. It follows the framing of the message strictly
 // and reads no byte after the body. It is not safe for concurrent use.
 type Body struct {
-	in       *bufio.Reader
-	left     int64 // the bytes that remain of the body or of the chunk, or UntilClose
-	phase    phase
-	overhead int // bytes of chunk extensions and of the trailer
-	trailer  []Field
-	err      error
+	in      *bufio.Reader
+	left    int64 // the bytes that remain of the body or of the chunk, or UntilClose
+	phase   phase
+	line    []byte // the last line that was read
+	excess  int64  // see countOverhead
+	trailer []Field
+	err     error
 }
 
 // A phase is the position of a Body.
@@ -28,14 +35,10 @@ const (
 	ended
 )
 
-// maxOverhead bounds the chunk extensions and the trailer of a body in bytes. The bound for the part of a
-// chunk-size line after the size is the buffer of the connection.
-const maxOverhead = 16 << 10
-
 // Reset prepares b for a body with length bytes, Chunked or UntilClose, which begins at the next byte of
-// in.
+// in. The memory for lines is kept.
 func (b *Body) Reset(in *bufio.Reader, length int64) {
-	*b = Body{in: in, left: length}
+	*b = Body{in: in, left: length, line: b.line[:0]}
 	switch length {
 	case 0:
 		b.phase = ended
@@ -47,8 +50,13 @@ func (b *Body) Reset(in *bufio.Reader, length int64) {
 // Done reports whether the body has been read to its end.
 func (b *Body) Done() bool { return b.phase == ended }
 
-// Trailer returns the trailer fields after the end of a chunked body.
-func (b *Body) Trailer() []Field { return b.trailer }
+// Trailer returns the trailer fields of a chunked body that has been read to its end.
+func (b *Body) Trailer() []Field {
+	if b.phase != ended {
+		return nil
+	}
+	return b.trailer
+}
 
 // Read reads the content of the body. At its end, Read returns io.EOF. If the connection ends earlier,
 // Read returns io.ErrUnexpectedEOF, and for a malformed chunk or trailer an [Error]. After an error,
@@ -74,103 +82,128 @@ func (b *Body) Read(p []byte) (n int, err error) {
 		p = p[:b.left]
 	}
 	n, err = b.in.Read(p)
-	if b.left == UntilClose {
-		if errors.Is(err, io.EOF) {
+	switch {
+	case b.left == UntilClose:
+		if isEOF(err) {
 			b.phase = ended
 			return n, io.EOF
 		}
 		return n, b.fail(err)
-	}
-	b.left -= int64(n)
-	if b.left > 0 {
+	case int64(n) < b.left:
+		b.left -= int64(n)
 		return n, b.fail(err)
-	}
-	if b.phase == counted {
-		b.phase = ended
+	case b.phase == counted:
+		b.left, b.phase = 0, ended
 		return n, io.EOF
 	}
-	b.phase = chunkEnd
-	return n, nil
+	b.left, b.phase = 0, chunkEnd
+	return n, nil // in returns an error again at the next read
 }
 
+// fail returns err, or io.ErrUnexpectedEOF if the connection has ended, for this call and every later one.
 func (b *Body) fail(err error) error {
-	if err == io.EOF { //nolint:errorlint // an EOF within another error is not the end of the connection
+	if isEOF(err) {
 		err = io.ErrUnexpectedEOF
 	}
 	b.err = err
 	return err
 }
 
+// isEOF reports whether err says that the connection ended as the peer wished. An io.EOF within another
+// error does not say so.
+func isEOF(err error) bool {
+	return err == io.EOF //nolint:errorlint // see above
+}
+
 // nextChunk reads up to the data of the next chunk or the end of the body.
 func (b *Body) nextChunk() error {
 	if b.phase == chunkEnd {
-		var end [2]byte
-		if _, err := io.ReadFull(b.in, end[:]); err != nil {
-			return err
-		}
-		if string(end[:]) != "\r\n" {
-			return ErrChunkEnd
+		for _, want := range []byte("\r\n") {
+			c, err := b.in.ReadByte()
+			if err != nil {
+				return err
+			}
+			if c != want {
+				return ErrChunkEnd
+			}
 		}
 		b.phase = chunkStart
 	}
-	line, err := b.readLine()
+	if err := b.readLine(maxChunkLine, ErrChunkLine); err != nil {
+		return err
+	}
+	size, err := chunkSize(b.line)
 	if err != nil {
 		return err
 	}
-	size, extension, err := chunkSize(line)
-	if err != nil {
-		return err
+	if size == 0 {
+		return b.readTrailer()
 	}
-	if b.overhead += len(extension); b.overhead > maxOverhead {
-		return ErrTrailerSize
-	}
-	if size > 0 {
-		b.left, b.phase = size, chunkData
-		return nil
-	}
-	return b.readTrailer()
+	b.left, b.phase = size, chunkData
+	return b.countOverhead()
 }
 
-// readLine returns the next line without its end. The line is valid until the next read.
-func (b *Body) readLine() ([]byte, error) {
-	line, err := b.in.ReadSlice('\n')
-	if errors.Is(err, bufio.ErrBufferFull) {
-		return nil, ErrTrailerSize
+// countOverhead refuses a body whose chunks have much more overhead than content. A chunk may have 16
+// bytes of overhead, and 2 more for each byte of content: a client that sends each byte in a chunk of its own needs
+// 5. What exceeds this adds up, and only chunks with less overhead reduce the sum. net/http has the same rule.
+func (b *Body) countOverhead() error {
+	overhead := int64(len(b.line) + len("\r\n"))
+	b.excess = max(b.excess+overhead-16-2*min(b.left, maxExcess), 0)
+	if b.excess > maxExcess {
+		return ErrChunkOverhead
 	}
-	if err != nil {
-		return nil, err
+	return nil
+}
+
+// readLine reads the next line into b.line, without its end. A longer line than limit is refused as tooLong. A control
+// character ends the line and is part of it, so that the caller, whose grammar has no control
+// characters, refuses the line at once. The size of b.in's buffer makes no difference.
+func (b *Body) readLine(limit int, tooLong Error) error {
+	b.line = b.line[:0]
+	for {
+		c, err := b.in.ReadByte()
+		switch {
+		case err != nil:
+			return err
+		case c == '\r':
+			if c, err = b.in.ReadByte(); err == nil && c != '\n' {
+				err = ErrLineEnd
+			}
+			return err
+		case c == '\n':
+			return ErrLineEnd
+		case len(b.line) >= limit:
+			return tooLong
+		}
+		b.line = append(b.line, c)
+		if c < ' ' && c != '\t' || c == 0x7f {
+			return nil
+		}
 	}
-	if len(line) < 2 || line[len(line)-2] != '\r' {
-		return nil, ErrLineEnd
-	}
-	return line[:len(line)-2], nil
 }
 
 // readTrailer reads the trailer (RFC 9112 section 7.1.2). RFC 9110 section 6.5.1 forbids framing fields in
 // a trailer.
 func (b *Body) readTrailer() error {
-	for {
-		line, err := b.readLine()
-		switch {
-		case err != nil:
+	for left := maxTrailer; ; left -= len(b.line) + len("\r\n") {
+		if err := b.readLine(left, ErrTrailerSize); err != nil {
 			return err
-		case len(line) == 0:
+		}
+		line := b.line
+		if len(line) == 0 {
 			b.phase = ended
 			return nil
-		}
-		if b.overhead += len(line); b.overhead > maxOverhead {
-			return ErrTrailerSize
 		}
 		name, value, err := splitField(line)
 		if err != nil {
 			return err
 		}
-		if isFraming(name) {
+		if isFraming(line[:name]) {
 			return ErrTrailer
 		}
 		if len(b.trailer) == MaxFields {
 			return ErrFields
 		}
-		b.trailer = append(b.trailer, Field{string(name), string(value)})
+		b.trailer = append(b.trailer, Field{string(line[:name]), string(line[value.from:value.to])})
 	}
 }

@@ -2,40 +2,44 @@ package http1
 
 import (
 	"bufio"
+	"math"
 	"strconv"
+
+	"github.com/tallygate/tallygate/internal/ascii"
 )
 
 // maxSizeDigits is how many hexadecimal digits a chunk's size may have: 16 digits are 64 bits.
 const maxSizeDigits = 16
 
 // chunkSize parses a chunk-size line without its end (RFC 9112 section 7.1).
-func chunkSize(line []byte) (size int64, extension []byte, err error) {
+func chunkSize(line []byte) (int64, error) {
 	digits := 0
-	var n uint64
+	var size uint64
 	for digits < len(line) {
-		digit, good := hexadecimal(line[digits])
-		if !good {
+		digit, ok := hexadecimal(line[digits])
+		if !ok {
 			break
 		}
 		if digits++; digits > maxSizeDigits {
-			return 0, nil, ErrChunkSize
+			return 0, ErrChunkSize
 		}
-		n = n<<4 | uint64(digit)
+		size = size<<4 | uint64(digit)
 	}
-	extension = line[digits:]
-	if digits == 0 || int64(n) < 0 { //nolint:gosec // a size above 2^63-1 becomes negative and is refused
-		return 0, nil, ErrChunkSize
+	if digits == 0 || size > math.MaxInt64 {
+		return 0, ErrChunkSize
 	}
-	return int64(n), extension, checkExtensions(extension) //nolint:gosec // checked above
+	if digits < len(line) && line[digits] != ';' { // net/http has no white space here
+		return 0, ErrChunkSize
+	}
+	return int64(size), checkExtensions(line[digits:])
 }
 
 // checkExtensions checks chunk extensions (RFC 9112 section 7.1.1). Each extension has a name and may
-// have a token or a quoted string as its value. White space is allowed around the separators, but not at
+// have a token or a quoted string as its value. White space is accepted around the separators, but not at
 // the end.
 func checkExtensions(b []byte) error {
 	for len(b) > 0 {
-		b = skipSpace(b)
-		if len(b) == 0 || b[0] != ';' {
+		if b = skipSpace(b); len(b) == 0 || b[0] != ';' {
 			return ErrChunkExtension
 		}
 		name, rest := cutToken(skipSpace(b[1:]))
@@ -48,16 +52,18 @@ func checkExtensions(b []byte) error {
 		}
 		rest = skipSpace(rest[1:])
 		if len(rest) > 0 && rest[0] == '"' {
-			if b = cutQuoted(rest[1:]); b == nil {
+			after, ok := cutQuoted(rest[1:])
+			if !ok {
 				return ErrChunkExtension
 			}
+			b = after
 			continue
 		}
-		value, rest := cutToken(rest)
+		value, after := cutToken(rest)
 		if len(value) == 0 {
 			return ErrChunkExtension
 		}
-		b = rest
+		b = after
 	}
 	return nil
 }
@@ -70,34 +76,29 @@ func skipSpace(b []byte) []byte {
 }
 
 func cutToken(b []byte) (token, rest []byte) {
-	n := 0
-	for n < len(b) && is(b[n], inToken) {
-		n++
-	}
+	n := prefix(b, inToken)
 	return b[:n], b[n:]
 }
 
-// cutQuoted returns the bytes after the quoted string whose content begins b, or nil if the string is
-// malformed or does not end.
-func cutQuoted(b []byte) []byte {
+// cutQuoted returns the bytes after the quoted string whose content begins b (RFC 9110 section 5.6.4). ok is
+// false if the string is malformed or does not end.
+func cutQuoted(b []byte) (after []byte, ok bool) {
+	if indexControl(b) >= 0 {
+		return nil, false
+	}
 	for i := 0; i < len(b); i++ {
-		switch {
-		case b[i] == '"':
-			return b[i+1:]
-		case b[i] == '\\':
+		switch b[i] {
+		case '"':
+			return b[i+1:], true
+		case '\\':
 			i++
-			if i == len(b) || !is(b[i], inValue) {
-				return nil
-			}
-		case !is(b[i], inValue):
-			return nil
 		}
 	}
-	return nil
+	return nil, false
 }
 
-func hexadecimal(c byte) (digit byte, good bool) {
-	switch c = lower(c); {
+func hexadecimal(c byte) (digit byte, ok bool) {
+	switch c = ascii.Lower(c); {
 	case isDigit(c):
 		return c - '0', true
 	case c >= 'a' && c <= 'f':

@@ -1,12 +1,15 @@
 package http1
 
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
 // The classes of bytes, RFC 9110 section 5 and RFC 5234. A byte can be in several classes.
 const (
 	inToken   = 1 << iota // tchar, RFC 9110 section 5.6.2
 	inVisible             // VCHAR: printable ASCII without the space
 	inText                // VCHAR, space and tab
-	inValue               // the bytes of a field value: inText and obs-text, which is above 0x7f
-	inTarget              // the bytes of a request target: VCHAR and obs-text; package policy checks more
 	inHost                // the bytes of uri-host and port, RFC 3986 section 3.2
 )
 
@@ -16,22 +19,15 @@ var classes = func() (classes [256]uint8) {
 			classes[c] |= class
 		}
 	}
-	for c := range 256 {
-		switch {
-		case c > 0x20 && c < 0x7f:
-			classes[c] |= inVisible | inText | inValue | inTarget
-		case c > 0x7f:
-			classes[c] |= inValue | inTarget
-		}
+	for c := '!'; c <= '~'; c++ {
+		classes[c] |= inVisible | inText
 	}
-	add(" \t", inText|inValue)
+	add(" \t", inText)
 	const alphanumeric = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	add(alphanumeric+"!#$%&'*+-.^_`|~", inToken)
 	add(alphanumeric+"-._~!$&'()*+,;=:[]%", inHost)
 	return classes
 }()
-
-func is(c, class uint8) bool { return classes[c]&class != 0 }
 
 // IsToken reports whether every byte of b is a tchar (RFC 9110 section 5.6.2).
 func IsToken(b []byte) bool { return all(b, inToken) }
@@ -42,22 +38,55 @@ func IsVisible(b []byte) bool { return all(b, inVisible) }
 // IsText reports whether every byte of b is a VCHAR, a space or a tab.
 func IsText(b []byte) bool { return all(b, inText) }
 
-func all(b []byte, class uint8) bool {
-	for _, c := range b {
-		if classes[c]&class == 0 {
-			return false
+func all[T string | []byte](b T, class uint8) bool { return prefix(b, class) == len(b) }
+
+// prefix returns the number of bytes at the start of b that are in class.
+func prefix[T string | []byte](b T, class uint8) int {
+	for i := range len(b) {
+		if classes[b[i]]&class == 0 {
+			return i
 		}
 	}
-	return true
+	return len(b)
+}
+
+// indexControl returns the index of the first byte in b that no field value may contain: a control
+// character other than the tab (RFC 9110 section 5.5). It returns -1 if there is none. obs-text, the
+// bytes above 0x7f, may occur.
+func indexControl(b []byte) int {
+	for from := 0; ; from++ {
+		i := indexBelow(b[from:], ' ')
+		if i < 0 || b[from+i] != '\t' {
+			if i >= 0 {
+				i += from
+			}
+			return i
+		}
+		from += i
+	}
+}
+
+// indexBelow returns the index of the first byte in b that is less than least or DEL, or -1. least is at
+// most 0x7f. The loop looks at 8 bytes at a time; a byte is found by the bit that a subtraction borrows. A
+// borrow can only disturb bytes after the first one that is found.
+func indexBelow(b []byte, least byte) int {
+	const each, top = 0x0101010101010101, 0x8080808080808080
+	i := 0
+	for ; len(b)-i >= 8; i += 8 {
+		word := binary.LittleEndian.Uint64(b[i:])
+		del := word ^ each*0x7f // a DEL becomes 0
+		if found := ((word-each*uint64(least))&^word | (del-each)&^del) & top; found != 0 {
+			return i + bits.TrailingZeros64(found)/8
+		}
+	}
+	for ; i < len(b); i++ {
+		if b[i] < least || b[i] == 0x7f {
+			return i
+		}
+	}
+	return -1
 }
 
 func isSpace(c byte) bool { return c == ' ' || c == '\t' }
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
-
-func lower(c byte) byte {
-	if c >= 'A' && c <= 'Z' {
-		c += 'a' - 'A'
-	}
-	return c
-}

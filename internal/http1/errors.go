@@ -28,5 +28,7 @@ const (
 	ErrChunkExtension   Error = "malformed chunk extension"
 	ErrChunkEnd         Error = "a chunk does not end in CR LF"
 	ErrTrailer          Error = "a framing field in the trailer"
-	ErrTrailerSize      Error = "the chunk extensions or the trailer are too long"
+	ErrChunkOverhead    Error = "much more chunk extensions than content"
+	ErrChunkLine        Error = "a chunk-size line is too long"
+	ErrTrailerSize      Error = "the trailer is too long"
 )

@@ -1,12 +1,9 @@
 package http1
 
-import (
-	"bytes"
-	"math"
-)
+import "bytes"
 
-// MaxFields bounds the fields of a message. Real clients send a few dozen. Without the bound, a head of
-// 64 KiB could have 16,000 fields of 4 bytes, each of which takes 32 bytes of memory.
+// MaxFields bounds the fields of a head or trailer. Real clients send a few dozen. Without the bound, a
+// head of 64 KiB could have 16,000 fields of 4 bytes, each of which takes 64 bytes of memory.
 const MaxFields = 512
 
 // maxEmptyLines is the number of empty lines that are skipped before a request line. RFC 9112 section 2.2
@@ -16,35 +13,17 @@ const maxEmptyLines = 2
 // A Parser parses the head of one message, which may arrive in pieces. The zero value expects the
 // first byte of the message. It is not safe for concurrent use.
 type Parser struct {
-	next   int     // the offset of the first line that has not been parsed
-	begin  int     // the offset of the start line
-	line   [3]span // the parts of the start line
-	fields []fieldSpan
-	head   head
-	kind   kind
-	empty  int // empty lines before the start line
+	kind    kind
+	empty   int // the number of empty lines before the start line
+	begin   int // the offset of the start line
+	next    int // the offset of the first line that has not been parsed
+	scanned int // the offset of the first byte that has not been looked at
+
+	method, target, status span
+	minor                  byte
+	fields                 []fieldSpan
+	framing                framing
 }
-
-// A span is a part of the received bytes.
-type span struct{ from, to int }
-
-// A fieldSpan is the place of a field in the received bytes.
-type fieldSpan struct{ name, value span }
-
-// A head has what the fields say about the framing of the message.
-type head struct {
-	minor          byte
-	host           span
-	hosts, counted bool
-	chunked        bool
-	length         int64
-}
-
-// Reset prepares p for the next message. The memory for fields is kept.
-func (p *Parser) Reset() { *p = Parser{fields: p.fields[:0]} }
-
-// Started reports whether a complete line of the message has been parsed.
-func (p *Parser) Started() bool { return p.begin != p.next }
 
 // A kind says whether a Parser parses a request or a response.
 type kind uint8
@@ -54,62 +33,85 @@ const (
 	response
 )
 
+// A span is a part of the received bytes.
+type span struct{ from, to int }
+
+// A fieldSpan is the place of a field in the received bytes.
+type fieldSpan struct{ name, value span }
+
+// Reset prepares p for the next message. The memory for fields is kept.
+func (p *Parser) Reset() { *p = Parser{fields: p.fields[:0]} }
+
+// Started reports whether a complete line of the message has been parsed. Empty lines before a request do
+// not count.
+func (p *Parser) Started() bool { return p.begin != p.next }
+
 // ParseRequest parses received, all bytes that have arrived since the end of the last message. n is the
-// length of the head with its empty line, or 0 if the head is incomplete; the caller then calls
-// ParseRequest again with more bytes. err is an [Error]. r shares no memory with received. Its fields
-// are appended to fields[:0].
+// length of the head with its empty line and with empty lines before it, or 0 if the head is incomplete;
+// the caller then calls ParseRequest again with more bytes. err is an [Error]; p must be reset before it
+// is used again.
+//
+// A malformed line is refused when it is complete, and a control character when it arrives. The result
+// does not depend on the pieces in which the head arrives. The caller bounds the size of the head.
+//
+// r shares no memory with received. Its fields are appended to fields[:0].
 func (p *Parser) ParseRequest(received []byte, fields []Field) (r Request, n int, err error) {
 	if n, err = p.parse(received, request); n == 0 || err != nil {
 		return Request{}, 0, err
 	}
-	h := &p.head
-	switch {
-	case h.minor == 1 && !h.hosts: // RFC 9112 section 3.2 requires a Host
+	f := &p.framing
+	if p.minor == 1 && !f.hasHost { // RFC 9112 section 3.2 requires a Host
 		return Request{}, 0, ErrHosts
-	case h.chunked && h.minor == 0: // RFC 9112 section 6.1: the framing of such a message is faulty
-		return Request{}, 0, ErrHTTP10
 	}
-	text := string(received[p.begin:n])
-	r = Request{Method: p.text(text, p.line[0]), Target: p.text(text, p.line[1]), Minor: int(h.minor), Host: p.text(text, h.host)}
-	r.Fields, r.Length = p.list(text, fields), h.length
-	if h.chunked {
+	if err := f.check(p.minor); err != nil {
+		return Request{}, 0, err
+	}
+	head := string(received[p.begin:n])
+	r = Request{Method: p.text(head, p.method), Target: p.text(head, p.target), Minor: int(p.minor), Host: p.text(head, f.host), Length: f.length}
+	if f.chunked {
 		r.Length = Chunked
 	}
+	if r.Target[0] != '/' {
+		if r.Host, err = host(r.Method, r.Target, r.Host); err != nil {
+			return Request{}, 0, err
+		}
+	}
+	r.Fields = p.list(head, fields)
 	return r, n, nil
 }
 
 // ParseResponse parses received, all bytes that have arrived since the end of the last message. See
-// [Parser.ParseRequest].
+// [Parser.ParseRequest]. No empty line is skipped.
 func (p *Parser) ParseResponse(received []byte, fields []Field) (r Response, n int, err error) {
 	if n, err = p.parse(received, response); n == 0 || err != nil {
 		return Response{}, 0, err
 	}
-	h := &p.head
-	if h.chunked && h.minor == 0 {
-		return Response{}, 0, ErrHTTP10
+	f := &p.framing
+	if err := f.check(p.minor); err != nil {
+		return Response{}, 0, err
 	}
-	text := string(received[p.begin:n])
-	status := received[p.line[1].from:p.line[1].to]
-	r = Response{Status: 100*int(status[0]-'0') + 10*int(status[1]-'0') + int(status[2]-'0'), Minor: int(h.minor)}
-	r.Fields = p.list(text, fields)
+	code := received[p.status.from:p.status.to]
+	r = Response{Status: 100*int(code[0]-'0') + 10*int(code[1]-'0') + int(code[2]-'0'), Minor: int(p.minor)}
 	switch {
-	case h.chunked:
+	case f.chunked:
 		r.Length = Chunked
-	case h.counted:
-		r.Length = h.length
+	case f.counted:
+		r.Length = f.length
 	default:
 		r.Length = UntilClose
 	}
+	r.Fields = p.list(string(received[p.begin:n]), fields)
 	return r, n, nil
 }
 
-func (p *Parser) text(text string, s span) string { return text[s.from-p.begin : s.to-p.begin] }
+// text returns the part of head at s.
+func (p *Parser) text(head string, s span) string { return head[s.from-p.begin : s.to-p.begin] }
 
-func (p *Parser) list(text string, fields []Field) []Field {
+func (p *Parser) list(head string, fields []Field) []Field {
 	fields = fields[:0]
 	for i := range p.fields {
 		f := &p.fields[i]
-		fields = append(fields, Field{p.text(text, f.name), p.text(text, f.value)})
+		fields = append(fields, Field{p.text(head, f.name), p.text(head, f.value)})
 	}
 	return fields
 }
@@ -119,197 +121,74 @@ func (p *Parser) list(text string, fields []Field) []Field {
 func (p *Parser) parse(received []byte, k kind) (n int, err error) {
 	p.kind = k
 	for {
-		rest := received[p.next:]
-		end := bytes.IndexByte(rest, '\n')
-		if end < 0 {
-			return 0, p.incomplete(rest)
-		}
-		if end == 0 || rest[end-1] != '\r' {
-			return 0, ErrLineEnd
-		}
 		from := p.next
-		to := from + end - 1
-		p.next = from + end + 1
+		end := bytes.IndexByte(received[p.scanned:], '\n')
+		if end < 0 {
+			return 0, p.incomplete(received)
+		}
+		end += p.scanned
+		line := received[from:end]
+		if len(line) == 0 || line[len(line)-1] != '\r' {
+			return 0, p.refusal(received, span{from, end}, ErrLineEnd)
+		}
+		line = line[:len(line)-1]
+		p.next, p.scanned = end+1, end+1
 		switch {
-		case from > p.begin && from == to:
-			if p.head.chunked && p.head.counted {
-				return 0, ErrTwoLengths
+		case len(line) > 0:
+			if err := p.line(received, span{from, end - 1}); err != nil {
+				return 0, p.refusal(received, span{from, end - 1}, err)
 			}
-			return p.next, nil
 		case from > p.begin:
-			err = p.field(received, from, to)
-		case from < to && k == request:
-			err = p.requestLine(received, from, to)
-		case from < to:
-			err = p.statusLine(received, from, to)
-		case k == response || p.empty == maxEmptyLines:
+			return p.next, nil
+		case k == response:
+			return 0, ErrStatusLine
+		case p.empty == maxEmptyLines:
 			return 0, ErrEmptyLines
 		default:
 			p.empty++
 			p.begin = p.next
 		}
-		if err != nil {
-			return 0, err
-		}
 	}
 }
 
-// incomplete refuses the start of a line in which a CR is followed by another byte than LF.
-func (p *Parser) incomplete(line []byte) error {
-	if cr := bytes.IndexByte(line, '\r'); cr >= 0 && cr < len(line)-1 {
-		return ErrLineEnd
+// line parses a line that is not empty.
+func (p *Parser) line(received []byte, at span) error {
+	switch {
+	case at.from > p.begin:
+		return p.field(received, at)
+	case p.kind == request:
+		return p.requestLine(received, at)
 	}
-	return nil
+	return p.statusLine(received, at)
 }
 
-const version = "HTTP/1."
-
-// requestLine parses the request line (RFC 9112 section 3).
-func (p *Parser) requestLine(b []byte, from, to int) error {
-	line := b[from:to]
-	method := bytes.IndexByte(line, ' ')
-	if method < 1 || !IsToken(line[:method]) {
-		return ErrRequestLine
-	}
-	target := bytes.IndexByte(line[method+1:], ' ')
-	if target < 1 || !all(line[method+1:method+1+target], inTarget) {
-		return ErrRequestLine
-	}
-	after := method + target + 2
-	p.line[0] = span{from, from + method}
-	p.line[1] = span{from + method + 1, from + after - 1}
-	return p.version(line[after:])
-}
-
-func (p *Parser) version(b []byte) error {
-	if len(b) != len(version)+1 || string(b[:len(version)]) != version || b[len(version)] != '0' && b[len(version)] != '1' {
-		return ErrVersion
-	}
-	p.head.minor = b[len(version)] - '0'
-	return nil
-}
-
-// statusLine parses the status line (RFC 9112 section 4). Many servers omit the space before an empty
-// reason, so the space may be absent.
-func (p *Parser) statusLine(b []byte, from, to int) error {
-	line := b[from:to]
-	const code = len(version) + 2 // the offset of the status code
-	if len(line) < code+3 || line[code-1] != ' ' || len(line) > code+3 && line[code+3] != ' ' {
-		return ErrStatusLine
-	}
-	status, reason := line[code:code+3], line[code+3:]
-	if status[0] < '1' || status[0] > '9' || !isDigit(status[1]) || !isDigit(status[2]) || !all(reason, inValue) {
-		return ErrStatusLine
-	}
-	p.line[1] = span{from + code, from + code + 3}
-	return p.version(line[:code-1])
-}
-
-// field parses a field line of the head.
-func (p *Parser) field(b []byte, from, to int) error {
-	line := b[from:to]
-	name, value, err := splitField(line)
-	if err != nil {
-		return err
-	}
-	if len(p.fields) == MaxFields {
-		return ErrFields
-	}
-	// The capacity of value reaches as far as the capacity of line.
-	first := from + cap(line) - cap(value)
-	f := fieldSpan{span{from, from + len(name)}, span{first, first + len(value)}}
-	p.fields = append(p.fields, f)
-	return p.frame(name, value, f.value)
-}
-
-// splitField splits a field line without its end (RFC 9112 section 5). name and value are parts of line.
-func splitField(line []byte) (name, value []byte, err error) {
-	if isSpace(line[0]) {
-		return nil, nil, ErrFolded
-	}
-	colon := bytes.IndexByte(line, ':')
-	if colon < 1 || !IsToken(line[:colon]) {
-		return nil, nil, ErrFieldName
-	}
-	first, last := colon+1, len(line)
-	for first < last && isSpace(line[first]) {
-		first++
-	}
-	for first < last && isSpace(line[last-1]) {
+// incomplete looks for control characters in the bytes after the last complete line, so that they are
+// refused although the line is incomplete. A CR at the end may be the first byte of CR LF.
+func (p *Parser) incomplete(received []byte) error {
+	last := len(received)
+	if last > p.scanned && received[last-1] == '\r' {
 		last--
 	}
-	if value = line[first:last]; !all(value, inValue) {
-		return nil, nil, ErrFieldValue
+	if indexControl(received[p.scanned:last]) >= 0 {
+		return p.refusal(received, span{p.next, last}, ErrLineEnd)
 	}
-	return line[:colon], value, nil
-}
-
-// frame handles the fields that frame the message or name the host.
-func (p *Parser) frame(name, value []byte, at span) error {
-	h := &p.head
-	switch len(name) {
-	case len("Host"):
-		if !equalFold(name, "host") || p.kind != request {
-			return nil
-		}
-		if h.hosts {
-			return ErrHosts
-		}
-		if !all(value, inHost) {
-			return ErrHost
-		}
-		h.hosts, h.host = true, at
-	case len("Content-Length"):
-		if !equalFold(name, "content-length") {
-			return nil
-		}
-		if h.counted {
-			return ErrContentLengths
-		}
-		length, good := number(value)
-		if !good {
-			return ErrContentLength
-		}
-		h.counted, h.length = true, length
-	case len("Transfer-Encoding"):
-		if !equalFold(name, "transfer-encoding") {
-			return nil
-		}
-		if h.chunked || !equalFold(value, "chunked") {
-			return ErrTransferEncoding
-		}
-		h.chunked = true
-	}
+	p.scanned = last
 	return nil
 }
 
-// isFraming reports whether name is the name of a field that RFC 9110 section 6.5.1 forbids in a
-// trailer because it frames or routes the message.
-func isFraming(name []byte) bool {
-	return equalFold(name, "host") || equalFold(name, "content-length") || equalFold(name, "transfer-encoding")
-}
-
-// number returns the number in value, which must have digits only.
-func number(value []byte) (n int64, good bool) {
-	for _, c := range value {
-		digit := int64(c - '0')
-		if !isDigit(c) || n > (math.MaxInt64-digit)/10 {
-			return 0, false
-		}
-		n = 10*n + digit
+// refusal returns the error for the bytes of a line without its end. Whether the line is complete makes no
+// difference: if a control character is in it, the bytes up to the first control character decide. No line
+// may contain one, so parsing them fails. err is the error otherwise.
+func (p *Parser) refusal(received []byte, at span, err error) error {
+	i := indexControl(received[at.from:at.to])
+	if i < 0 {
+		return err
 	}
-	return n, len(value) > 0
-}
-
-// equalFold reports whether b is folded, a text in lower case, apart from the case of its letters.
-func equalFold(b []byte, folded string) bool {
-	if len(b) != len(folded) {
-		return false
+	if received[at.from+i] == '\r' {
+		return ErrLineEnd
 	}
-	for i, c := range b {
-		if lower(c) != folded[i] {
-			return false
-		}
+	if err := p.line(received, span{at.from, at.from + i + 1}); err != nil {
+		return err
 	}
-	return true
+	return ErrLineEnd
 }

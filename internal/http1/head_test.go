@@ -1,7 +1,6 @@
 package http1
 
 import (
-	"bufio"
 	"errors"
 	"io"
 	"strings"
@@ -11,96 +10,118 @@ import (
 )
 
 func TestParseRequest(t *testing.T) {
-	const received = "\r\nPOST /a?b=c HTTP/1.1\r\nHost: api.test\r\nx-odd: \t a b \r\nContent-Length: 5\r\nEmpty:\r\n\r\nhello"
+	const text = "\r\nPOST /a?b=c HTTP/1.1\r\nHost: api.test\r\nx-odd: \t a b \r\nContent-Length: 5\r\nEmpty:\r\n\r\nhello"
 	want := Request{
 		Method: "POST", Target: "/a?b=c", Minor: 1, Host: "api.test", Length: 5,
 		Fields: []Field{{"Host", "api.test"}, {"x-odd", "a b"}, {"Content-Length", "5"}, {"Empty", ""}},
 	}
+	arrived := []byte(text)
+	end := len(text) - len("hello")
 	var p Parser
-	got, n, err := p.ParseRequest([]byte(received), nil)
-	if diff := cmp.Diff(want, got); err != nil || n != len(received)-len("hello") || diff != "" {
-		t.Errorf("ParseRequest(%q) = _, %d, %v, want %d, nil (-want +got):\n%s", received, n, err, len(received)-5, diff)
+	got, n, err := p.ParseRequest(arrived, nil)
+	if diff := cmp.Diff(want, got); err != nil || n != end || diff != "" {
+		t.Errorf("ParseRequest(%q) = _, %d, %v, want %d, nil (-want +got):\n%s", arrived, n, err, end, diff)
 	}
 	p.Reset()
-	for i := range n { // in pieces
-		r, m, err := p.ParseRequest([]byte(received)[:i], nil)
-		if m != 0 || err != nil {
-			t.Fatalf("ParseRequest of %d bytes = %v, %d, %v, want an incomplete head", i, r, m, err)
+	for i := range end { // byte by byte
+		if r, n, err := p.ParseRequest(arrived[:i], nil); n != 0 || err != nil {
+			t.Fatalf("ParseRequest(%q) = %v, %d, %v, want an incomplete head", arrived[:i], r, n, err)
 		}
 	}
-	got, m, err := p.ParseRequest([]byte(received), nil)
-	if diff := cmp.Diff(want, got); err != nil || m != n || diff != "" {
-		t.Errorf("ParseRequest in pieces = _, %d, %v, want %d, nil (-want +got):\n%s", m, err, n, diff)
+	got, n, err = p.ParseRequest(arrived, nil)
+	clear(arrived)
+	if diff := cmp.Diff(want, got); err != nil || n != end || diff != "" {
+		t.Errorf("ParseRequest(%q) byte by byte = _, %d, %v, want %d, nil (-want +got):\n%s", text, n, err, end, diff)
 	}
 }
 
-func TestParseRequestRefuses(t *testing.T) {
-	for received, want := range map[string]error{
-		"\r\n\r\n\r\n":                                                 ErrEmptyLines,
-		"GET / HTTP/1.1\n":                                             ErrLineEnd,
-		"GET / HTTP/1.1\r\nA: b\rc":                                    ErrLineEnd,
-		"GET  / HTTP/1.1\r\n":                                          ErrRequestLine,
-		"GET /\r\n":                                                    ErrRequestLine,
-		"GET / HTTP/1.2\r\n":                                           ErrVersion,
-		"GET / HTTP/1.1 \r\n":                                          ErrVersion,
-		"GET / HTTP/1.1\r\n A: b\r\n":                                  ErrFolded,
-		"GET / HTTP/1.1\r\nA : b\r\n":                                  ErrFieldName,
-		"GET / HTTP/1.1\r\n: b\r\n":                                    ErrFieldName,
-		"GET / HTTP/1.1\r\nA: \x00\r\n":                                ErrFieldValue,
-		"GET / HTTP/1.1\r\nHost: a b\r\n":                              ErrHost,
-		"GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n":                     ErrHosts,
-		"GET / HTTP/1.1\r\n\r\n":                                       ErrHosts,
-		"GET / HTTP/1.1\r\nContent-Length: +1\r\n":                     ErrContentLength,
-		"GET / HTTP/1.1\r\nContent-Length:\r\n":                        ErrContentLength,
-		"GET / HTTP/1.1\r\nContent-Length: 1, 1\r\n":                   ErrContentLength,
-		"GET / HTTP/1.1\r\nContent-Length: 1\r\ncontent-length: 1\r\n": ErrContentLengths,
-		"GET / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n":       ErrTransferEncoding,
-		"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n": ErrTwoLengths,
-		"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n":                                 ErrHTTP10,
-		"GET / HTTP/1.1\r\nContent-Length: 9223372036854775808\r\n":                            ErrContentLength,
-	} {
-		if r, n, err := new(Parser).ParseRequest([]byte(received), nil); !errors.Is(err, want) {
-			t.Errorf("ParseRequest(%q) = %v, %d, %v, want %v", received, r, n, err, want)
+// A request is the same in whatever pieces it arrives, ends where it ends, and is incomplete without its
+// last byte.
+func TestValid(t *testing.T) {
+	for _, text := range valid {
+		want, _, err := readRequests(text, len(text))
+		if len(want) != 1 || err != io.EOF || want[0].End != len(text) { //nolint:errorlint // not wrapped
+			t.Errorf("%.100q: got %v, %v, want one request", text, want, err)
+			continue
+		}
+		for _, n := range []int{1, 2, 3, 7, 100} {
+			if got, _, err := readRequests(text, n); !cmp.Equal(want, got) || err != io.EOF { //nolint:errorlint // not wrapped
+				t.Errorf("%.100q in pieces of %d: %v (-want +got):\n%s", text, n, err, cmp.Diff(want, got))
+			}
+		}
+		got, _, err := readRequests(text+text, 11)
+		if len(got) != 2 || got[0].End != len(text) || err != io.EOF { //nolint:errorlint // not wrapped
+			t.Errorf("%.100q twice: got %v, %v, want two requests", text, got, err)
+		}
+		begin := strings.Index(text, strings.TrimLeft(text, "\r\n"))
+		for cut := begin + 1; cut < len(text); cut++ {
+			if got, _, err := readRequests(text[:cut], len(text)); len(got) > 0 || err != io.ErrUnexpectedEOF { //nolint:errorlint // not wrapped
+				t.Fatalf("%.100q: got %v, %v, want an incomplete request", text[:cut], got, err)
+			}
 		}
 	}
 }
 
-func TestBody(t *testing.T) {
-	for _, c := range []struct {
-		name, received string
-		length         int64
-		content        string
-		trailer        []Field
-		err            error
-	}{
-		{"counted", "helloGET", 5, "hello", nil, nil},
-		{"empty", "GET", 0, "", nil, nil},
-		{"short", "hel", 5, "hel", nil, io.ErrUnexpectedEOF},
-		{"until close", "hello", UntilClose, "hello", nil, nil},
-		{"chunked", "5\r\nhello\r\n1;a=\"b;\";c\r\n!\r\n0\r\nX: y\r\n\r\nGET", Chunked, "hello!", []Field{{"X", "y"}}, nil},
-		{"cut off", "5\r\nhello\r\n", Chunked, "hello", nil, io.ErrUnexpectedEOF},
-		{"bare LF", "5\nhello\r\n0\r\n\r\n", Chunked, "", nil, ErrLineEnd},
-		{"long chunk", "2\r\nhello\r\n0\r\n\r\n", Chunked, "he", nil, ErrChunkEnd},
-		{"sign", "+5\r\nhello\r\n0\r\n\r\n", Chunked, "", nil, ErrChunkSize},
-		{"17 digits", "00000000000000005\r\nhello\r\n0\r\n\r\n", Chunked, "", nil, ErrChunkSize},
-		{"space after size", "5 \r\nhello\r\n0\r\n\r\n", Chunked, "", nil, ErrChunkExtension},
-		{"NUL in extension", "5;\x00\r\nhello\r\n0\r\n\r\n", Chunked, "", nil, ErrChunkExtension},
-		{"framing trailer", "0\r\nContent-Length: 1\r\n\r\n", Chunked, "", nil, ErrTrailer},
+// A request is refused with the same error in whatever pieces it arrives.
+func TestMalformed(t *testing.T) {
+	for _, c := range malformed {
+		for _, text := range c.texts {
+			for _, n := range []int{1, 2, 3, 7, 100, len(text)} {
+				if got, _, err := readRequests(text, n); len(got) > 0 || !errors.Is(err, c.err) {
+					t.Errorf("%.200q in pieces of %d: got %v, %v, want %v", text, n, got, err, c.err)
+				}
+			}
+		}
+	}
+}
+
+// A control character is refused when it arrives. The sender cannot keep the gate waiting for the rest of the
+// line.
+func TestControlCharacterRefusedAtOnce(t *testing.T) {
+	for _, text := range []string{
+		"!\x16\x03\x01", "GET /!\x00", "GET / !\x00 HTTP/1.1", "GET / HTTP/1.1\r!X", "G\r!E", "\r!G", "GET / HTTP/1.1!\n",
+		get + "X!\x01: y", get + "X: a!\x00", get + "X: a!\x7f", get + "X: a\r!b", get + "X: \t!\vchunked", get + "\r!X", get + "X: a!\n",
+		chunks + "5!\x00", chunks + "5\r!h", chunks + "5!\nh", chunks + "5;a!\x00", chunks + "5;a=\"b!\x00", chunks + "5;a\r!b", chunks + "5\r\nhello!w", chunks + "5\r\nhello\r!\r",
+		chunks + "0\r\nX: a!\x00", chunks + "0\r\nX!\x01", chunks + "0\r\nX: a\r!b", chunks + "0\r\n\r!G",
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			in := bufio.NewReader(strings.NewReader(c.received))
-			var b Body
-			b.Reset(in, c.length)
-			content, err := io.ReadAll(&b)
-			if string(content) != c.content || !errors.Is(err, c.err) || b.Done() != (c.err == nil) {
-				t.Errorf("got %q, %v, done %t, want %q, %v", content, err, b.Done(), c.content, c.err)
-			}
-			if diff := cmp.Diff(c.trailer, b.Trailer()); diff != "" {
-				t.Errorf("trailer (-want +got):\n%s", diff)
-			}
-			if rest, _ := io.ReadAll(in); c.err == nil && strings.HasSuffix(c.received, "GET") != (string(rest) == "GET") {
-				t.Errorf("bytes after the body: got %q", rest)
-			}
-		})
+		before, after, _ := strings.Cut(text, "!")
+		if got, seen, err := readRequests(before+after+strings.Repeat("x", 100), 1); len(got) > 0 || err == nil || seen != len(before)+1 {
+			t.Errorf("%q: got %v, %v after %d bytes, want an error after %d", before+after, got, err, seen, len(before)+1)
+		}
+	}
+}
+
+// An absolute-form target replaces the Host field.
+func TestRequestHost(t *testing.T) {
+	for text, want := range map[string]string{
+		get + "\r\n": "a",
+		"GET https://b:8443/c HTTP/1.1\r\nHost: a\r\n\r\n":     "b:8443",
+		"GET https://b?c=https://d HTTP/1.1\r\nHost:\r\n\r\n":  "b",
+		"GET http://[::1] HTTP/1.0\r\n\r\n":                    "[::1]",
+		"CONNECT b:443 HTTP/1.1\r\nHost: a\r\n\r\n":            "b:443",
+		"CONNECT /b HTTP/1.1\r\nHost: a\r\n\r\n":               "a",
+		"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n":                "a",
+		"GET /https://b/ HTTP/1.1\r\nHost: a.test:1\r\n\r\n":   "a.test:1",
+		"GET / HTTP/1.1\r\nX: y\r\nhost:\t [::1]:443 \r\n\r\n": "[::1]:443",
+		"GET / HTTP/1.0\r\n\r\n":                               "",
+	} {
+		if r, _, err := new(Parser).ParseRequest([]byte(text), nil); r.Host != want || err != nil {
+			t.Errorf("%q: got the host %q, %v, want %q", text, r.Host, err, want)
+		}
+	}
+}
+
+func TestParseRequestAllocates(t *testing.T) {
+	var p Parser
+	var fields []Field
+	if n := testing.AllocsPerRun(100, func() {
+		p.Reset()
+		r, _, err := p.ParseRequest(typical, fields)
+		if err != nil {
+			t.Error(err)
+		}
+		fields = r.Fields
+	}); n > 1 {
+		t.Errorf("ParseRequest allocates %v times, want 1: the text of the head", n)
 	}
 }

@@ -6,17 +6,19 @@ package http1
 import (
 	"iter"
 	"strings"
+
+	"github.com/tallygate/tallygate/internal/ascii"
 )
 
 // A Field is a header or trailer field with its name and value as they were received, without the white
 // space around the value.
 type Field struct{ Name, Value string }
 
-// Values yields the values of the fields with this name, whatever the case of its letters.
+// Values yields the values of the fields with this name. The case of ASCII letters makes no difference.
 func Values(fields []Field, name string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for i := range fields {
-			if f := &fields[i]; len(f.Name) == len(name) && strings.EqualFold(f.Name, name) && !yield(f.Value) {
+			if f := &fields[i]; ascii.EqualFold(f.Name, name) && !yield(f.Value) {
 				return
 			}
 		}
@@ -32,11 +34,11 @@ func Has(fields []Field, name string) bool {
 }
 
 // HasToken reports whether the comma-separated lists in the fields with this name contain token (RFC
-// 9110 section 5.6.1).
+// 9110 section 5.6.1). The case of ASCII letters makes no difference.
 func HasToken(fields []Field, name, token string) bool {
 	for list := range Values(fields, name) {
 		for option := range strings.SplitSeq(list, ",") {
-			if strings.EqualFold(strings.Trim(option, " \t"), token) {
+			if ascii.EqualFold(strings.Trim(option, " \t"), token) {
 				return true
 			}
 		}
@@ -54,7 +56,7 @@ const (
 type Request struct {
 	Method, Target string
 	Minor          int     // the minor version, 0 or 1
-	Host           string  // the value of Host
+	Host           string  // the authority in Target if there is one, otherwise the value of the field Host
 	Fields         []Field // all fields in their order
 	Length         int64   // the Content-Length, 0 without a body, or Chunked
 }
@@ -76,28 +78,42 @@ func (r *Response) BodyLength(method string) int64 {
 	return r.Length
 }
 
+// Persistent reports whether the connection may carry another request after r, whatever its body, or after
+// the final response that follows r. It may not after an informational response or a 204 that announces a
+// body: the upstream may send the body all the same (RFC 9110 section 8.6, RFC 9112 section 6.1).
+func (r *Response) Persistent() bool {
+	if (r.Status < 200 || r.Status == 204) && (r.Length > 0 || r.Length == Chunked) {
+		return false
+	}
+	return Persistent(r.Minor, r.Fields)
+}
+
 // Persistent reports whether a connection may carry another message after the message with these fields
 // (RFC 9112 section 9.3). The gate does not keep connections of HTTP/1.0.
 func Persistent(minor int, fields []Field) bool {
 	return minor == 1 && !HasToken(fields, "Connection", "close")
 }
 
-// IsHopByHop reports whether a field with this name concerns one connection, or frames its message, so that
-// a proxy does not forward it (RFC 9110 section 7.6.1).
+// IsHopByHop reports whether a field with this name concerns one connection or a proxy, or frames its
+// message, so that a proxy does not forward it (RFC 9110 sections 7.6.1 and 11.7).
 func IsHopByHop(name string) bool {
 	switch len(name) {
 	case 2:
-		return strings.EqualFold(name, "te")
+		return ascii.EqualFold(name, "te")
 	case 7:
-		return strings.EqualFold(name, "trailer") || strings.EqualFold(name, "upgrade")
+		return ascii.EqualFold(name, "trailer") || ascii.EqualFold(name, "upgrade")
 	case 10:
-		return strings.EqualFold(name, "connection") || strings.EqualFold(name, "keep-alive")
+		return ascii.EqualFold(name, "connection") || ascii.EqualFold(name, "keep-alive")
 	case 14:
-		return strings.EqualFold(name, "content-length") || strings.EqualFold(name, "http2-settings")
+		return ascii.EqualFold(name, "content-length") || ascii.EqualFold(name, "http2-settings")
 	case 16:
-		return strings.EqualFold(name, "proxy-connection")
+		return ascii.EqualFold(name, "proxy-connection")
 	case 17:
-		return strings.EqualFold(name, "transfer-encoding")
+		return ascii.EqualFold(name, "transfer-encoding")
+	case 18:
+		return ascii.EqualFold(name, "proxy-authenticate")
+	case 19:
+		return ascii.EqualFold(name, "proxy-authorization")
 	}
 	return false
 }
