@@ -51,7 +51,7 @@ func prefix[T string | []byte](b T, class uint8) int {
 }
 
 // indexControl returns the index of the first byte in b that no field value may contain: a control
-// character other than the tab (RFC 9110 section 5.5). It returns -1 if there is none. obs-text, the
+// character other than the tab (RFC 9110 section 5.5). It returns -1 if b has no such byte. obs-text, the
 // bytes above 0x7f, may occur.
 func indexControl(b []byte) int {
 	for from := 0; ; from++ {
