@@ -47,7 +47,7 @@ Relative paths are relative to the configuration's folder. Durations have a unit
 sizes (` + "`B`, `KiB`, `MiB`, `GiB`" + `). Unknown and doubled keys are errors, and all errors are reported at once, with file, line and
 column. Nothing is expanded: ` + "`${NAME}`" + ` in a value is just that text.
 
-[README.md](../README.md#a-first-configuration) has a first configuration that works when pasted.
+[README.md](../README.md#a-first-configuration) shows a first configuration and the command that writes it.
 
 | section | what it sets |
 | --- | --- |

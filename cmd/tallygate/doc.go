@@ -5,13 +5,14 @@
 //
 // # Commands
 //
-//	tallygate serve             run the gate, and the issuer if configured; the default command
+//	tallygate serve             run the gate, and the issuer if configured
 //	tallygate drain             take a running gate out of service; it still serves
 //	tallygate healthcheck       check whether a running gate is ready
 //	tallygate check             validate a configuration file
 //	tallygate configure-server  propose the configuration for an authorization server
 //	tallygate explain           explain how the gate would decide a request, check by check
 //	tallygate demo              see the gate at work on loopback without preparation
+//	tallygate init              write a first configuration with test certificates into a folder
 //	tallygate revoke            revoke tokens of the issuer
 //	tallygate keys              list and rotate the issuer's signing keys
 //	tallygate token             fetch an access token with mutual TLS

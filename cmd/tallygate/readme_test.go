@@ -49,7 +49,8 @@ func TestQuickStart(t *testing.T) {
 }
 
 // TestREADME runs the marked blocks of README, as they stand: they build the binary, write the
-// first configuration, serve it and call it. Only the ports are replaced by free ports.
+// first configuration, serve it and call it. Only the ports are replaced by free ports, in the
+// configuration that README shows.
 func TestREADME(t *testing.T) {
 	notShort(t)
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -66,9 +67,12 @@ func TestREADME(t *testing.T) {
 		for _, block := range testedBlocks(t, "../../README.md", 3) {
 			if block[0] == "" {
 				fmt.Fprintf(&script, "(\n%s)\n", block[1])
+				if strings.Contains(block[1], "tallygate init first") {
+					script.WriteString("cat >first/tallygate.yaml <<'EOF'\n" + firstConfiguration(t) + "EOF\n")
+				}
 				continue
 			}
-			fmt.Fprintf(&script, "%s &\nserver=$!\ntrap 'kill $server; wait $server' EXIT\n", strings.TrimSpace(block[1]))
+			fmt.Fprintf(&script, "%s &\nserver=$!\ntrap 'kill -INT $server; wait $server' EXIT\n", strings.TrimSpace(block[1]))
 			script.WriteString("until curl --silent --fail http://127.0.0.1:9090/readyz; do kill -0 $server; sleep 0.1; done\n")
 		}
 		output := runShell(t, shell, t.TempDir(), script.String(), addresses)

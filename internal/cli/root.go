@@ -25,10 +25,25 @@ const rootHelp = `tallygate is a gate in front of partner APIs. It forwards a re
 token is bound to the client certificate (RFC 8705), the token is valid, and the
 partner's application may call the API.
 
-Without a command, tallygate serves.
+With --config and without a command, tallygate serves.
 
 Data goes to standard output, messages to standard error.
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 invalid configuration, 4 refused.`
+
+// introduction is printed by tallygate alone: what it is, and where to begin.
+const introduction = `tallygate is a gate in front of partner APIs. It forwards a request only if the access
+token is bound to the client certificate (RFC 8705), the token is valid, and the
+partner's application may call the API.
+
+Begin with one of these:
+
+  tallygate demo                          see it work on loopback; nothing to prepare
+  tallygate init gate                     write a first configuration into the folder gate
+  tallygate check --config gate/tallygate.yaml
+                                          validate a configuration
+
+tallygate --help lists all commands.
+`
 
 // Run executes the command in args and returns the exit code. It may be called repeatedly, but not
 // concurrently.
@@ -66,11 +81,24 @@ func rootCommand() *cobra.Command {
 		Short:         "A gate for certificate-bound access tokens",
 		Long:          rootHelp,
 		Example:       "  tallygate demo\n  tallygate check --config tallygate.yaml\n  tallygate serve --config tallygate.yaml",
-		RunE:          serve.RunE,
 		SilenceErrors: true, // Run prints the errors
 		SilenceUsage:  true, // instead of the usage, Run prints a line that names --help
 	}
+	version := versionCommand()
+	showVersion := root.Flags().Bool("version", false, "print the version and the build")
 	root.Flags().AddFlagSet(serve.Flags())
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		switch {
+		case *showVersion:
+			version.SetOut(cmd.OutOrStdout())
+			version.SetErr(cmd.ErrOrStderr())
+			return version.RunE(version, args)
+		case cmd.Flags().Changed("config"):
+			return serve.RunE(cmd, args)
+		}
+		_, err := io.WriteString(cmd.OutOrStdout(), introduction)
+		return err
+	}
 	root.AddGroup(
 		&cobra.Group{ID: gateGroup, Title: "Run the gate:"},
 		&cobra.Group{ID: issuerGroup, Title: "Run the issuer:"},
@@ -83,10 +111,10 @@ func rootCommand() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add(gateGroup, serve, checkCommand(), configureServerCommand(), explainCommand(), drainCommand(), healthcheckCommand(), demoCommand())
+	add(gateGroup, serve, checkCommand(), configureServerCommand(), explainCommand(), drainCommand(), healthcheckCommand(), demoCommand(), initCommand())
 	add(issuerGroup, revokeCommand(), keysCommand())
 	add(clientGroup, tokenCommand(), thumbprintCommand())
-	add(otherGroup, versionCommand())
+	add(otherGroup, version)
 	root.SetHelpCommandGroupID(otherGroup)
 	root.SetCompletionCommandGroupID(otherGroup)
 	return root

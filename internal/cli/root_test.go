@@ -8,6 +8,8 @@ import (
 	"io"
 	"log"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -77,7 +79,7 @@ func TestUnknownCommandSuggests(t *testing.T) {
 
 func TestInvalidConfiguration(t *testing.T) {
 	file := write(t, "bad.yaml", []byte("lisener: {}\nadmn: {}\n"))
-	// The first serves, since no command is named.
+	// The first serves: a configuration is named, and no command.
 	for _, args := range [][]string{{"--config", file}, {"serve", "--config", file}, {"check", "--config", file}} {
 		code, stdout, stderr := command(t, args...)
 		if code != exitConfiguration || stdout != "" {
@@ -91,13 +93,23 @@ func TestInvalidConfiguration(t *testing.T) {
 	}
 }
 
-// Without arguments tallygate serves the default configuration, which does not exist here.
+// Without arguments tallygate says what it is and where to begin, whatever os.Args and the folder hold.
 func TestNoArguments(t *testing.T) {
-	t.Chdir(t.TempDir())
+	t.Chdir(filepath.Dir(write(t, defaultConfig, []byte("lisener: {}\n"))))
 	defer func(was []string) { os.Args = was }(os.Args)
-	os.Args = []string{"tallygate", "nosuch"} // not what run was given
-	if code, stdout, stderr := command(t); code != exitConfiguration || stdout != "" || !strings.Contains(stderr, defaultConfig) {
-		t.Errorf("got exit code %d, output %q and words %q, want %d for the configuration", code, stdout, stderr, exitConfiguration)
+	os.Args = []string{"tallygate", "nosuch"}
+	code, stdout, stderr := command(t)
+	if code != ExitOK || stderr != "" {
+		t.Errorf("got exit code %d and words %q, want 0 and none", code, stderr)
+	}
+	commands := regexp.MustCompile(`(?m)^  tallygate (\w+)`).FindAllStringSubmatch(stdout, -1)
+	if len(commands) != 3 {
+		t.Errorf("got %d commands to begin with, want 3: %s", len(commands), stdout)
+	}
+	for _, c := range commands {
+		if found, _, err := rootCommand().Find(c[1:]); err != nil || found.Name() != c[1] {
+			t.Errorf("the introduction names tallygate %s, which is no command", c[1])
+		}
 	}
 }
 
@@ -168,6 +180,10 @@ func TestVersion(t *testing.T) {
 	warned := strings.HasPrefix(stderr, "warning: built with go") // TestOutdatedWarning
 	if code != ExitOK || !strings.HasPrefix(stdout, "version   1.2.3\n") || stderr != "" && !warned {
 		t.Errorf("got exit code %d, output %q and words %q", code, stdout, stderr)
+	}
+
+	if _, flag, _ := command(t, "--version"); flag != stdout {
+		t.Errorf("--version prints %q, want what version prints, %q", flag, stdout)
 	}
 
 	code, stdout, _ = command(t, "version", "-o", "json")

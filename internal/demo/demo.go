@@ -1,5 +1,6 @@
 // Package demo shows the gate and the issuer at work on loopback: it makes certificates, starts the
-// gate and the issuer, and plays a tour of requests.
+// gate and the issuer, and plays a tour of requests. [Init] leaves the same certificates with a first
+// configuration for the reader to change.
 package demo
 
 import (
@@ -12,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -36,7 +38,7 @@ func Run(ctx context.Context, stdout io.Writer, dir string, tourOnly bool) error
 		return err
 	}
 	defer clean()
-	if err := makeDemoPKI(dir); err != nil {
+	if err := makePKI(dir, demoLife); err != nil {
 		return fmt.Errorf("making the demo's certificates: %w", err)
 	}
 	listeners, addresses, err := demoListeners()
@@ -103,13 +105,8 @@ func demoListeners() (map[string]net.Listener, map[string]string, error) {
 // newGate writes the demo's configuration and loads it as the command serve does. The log goes to a
 // file, so that it does not disturb the tour's output.
 func (d *demo) newGate() (*gate.Gate, func(), error) {
-	places := map[string]string{
-		"PARTNERS": d.addresses["partners"], "ISSUER": d.addresses["issuer"],
-		"ADMIN": d.addresses["admin"], "API": d.addresses["api"],
-	}
 	file := filepath.Join(d.dir, "tallygate.yaml")
-	content := os.Expand(demoConfig, func(name string) string { return places[name] })
-	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+	if err := os.WriteFile(file, expand(demoConfig, d.addresses), 0o600); err != nil {
 		return nil, nil, fmt.Errorf("writing the demo's configuration: %w", err)
 	}
 	logFile, err := os.Create(filepath.Join(d.dir, "gate.log"))
@@ -122,6 +119,11 @@ func (d *demo) newGate() (*gate.Gate, func(), error) {
 		return nil, nil, err
 	}
 	return g, func() { _ = logFile.Close() }, nil
+}
+
+// expand replaces ${NAME} in a configuration by the address of that listener.
+func expand(template string, addresses map[string]string) []byte {
+	return []byte(os.Expand(template, func(name string) string { return addresses[strings.ToLower(name)] }))
 }
 
 func serveAPI(ctx context.Context, api http.Handler, l net.Listener) error {

@@ -24,9 +24,9 @@ type demoPair struct {
 	key         *ecdsa.PrivateKey
 }
 
-// makeDemoPKI writes the demo's certificates and keys to dir: an authority and a certificate for
-// the gate and for each partner.
-func makeDemoPKI(dir string) error {
+// makePKI writes certificates and keys to dir: an authority and a certificate for the gate and for
+// each partner. They are valid for life.
+func makePKI(dir string, life time.Duration) error {
 	client := []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	for _, branch := range []struct {
 		authority, name string
@@ -45,17 +45,17 @@ func makeDemoPKI(dir string) error {
 		}},
 	} {
 		authority, err := newDemoPair(&x509.Certificate{
-			Subject: pkix.Name{CommonName: "Demo authority " + branch.authority}, IsCA: true, KeyUsage: x509.KeyUsageCertSign,
-		}, nil)
+			Subject: pkix.Name{CommonName: "Test authority " + branch.authority}, IsCA: true, KeyUsage: x509.KeyUsageCertSign,
+		}, nil, life)
 		if err != nil {
 			return err
 		}
 		branch.leaf.KeyUsage = x509.KeyUsageDigitalSignature
-		leaf, err := newDemoPair(&branch.leaf, authority)
+		leaf, err := newDemoPair(&branch.leaf, authority, life)
 		if err != nil {
 			return err
 		}
-		// The authorities' keys are not written: the demo needs no further certificates.
+		// The authorities' keys are not written: no further certificates are needed.
 		if err := writePEM(dir, branch.authority+".pem", "CERTIFICATE", authority.certificate.Raw); err != nil {
 			return err
 		}
@@ -71,7 +71,7 @@ func makeDemoPKI(dir string) error {
 
 // newDemoPair makes a key and a certificate, signed by authority, or self-signed if authority is
 // nil.
-func newDemoPair(template *x509.Certificate, authority *demoPair) (*demoPair, error) {
+func newDemoPair(template *x509.Certificate, authority *demoPair, life time.Duration) (*demoPair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("making a key: %w", err)
@@ -84,7 +84,7 @@ func newDemoPair(template *x509.Certificate, authority *demoPair) (*demoPair, er
 	}
 	template.SerialNumber = serial
 	template.NotBefore = time.Now().Add(-time.Minute)
-	template.NotAfter = time.Now().Add(demoLife)
+	template.NotAfter = time.Now().Add(life)
 	template.BasicConstraintsValid = true
 	parent, signer := template, key
 	if authority != nil {
