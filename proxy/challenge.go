@@ -66,15 +66,16 @@ func (c *checkedRequest) challenge(scheme validate.Scheme, code, description str
 	return b.String()
 }
 
-// setNonce sets the DPoP-Nonce header in h, the header of the response, if the client uses DPoP and
-// needs a new nonce for its next proofs (RFC 9449 section 8.2).
-func (c *checkedRequest) setNonce(h http.Header) {
+// dpopNonce is the header with a nonce for DPoP proofs (RFC 9449 section 8).
+const dpopNonce = "Dpop-Nonce"
+
+// nonce returns the nonce for the response if the client uses DPoP and needs a new nonce for its next
+// proofs (RFC 9449 section 8.2). Otherwise it returns "".
+func (c *checkedRequest) nonce() string {
 	if c.credentials.Proof == nil {
-		return
+		return ""
 	}
-	if nonce := c.steps.Validator.Nonce(c.credentials); nonce != "" {
-		h.Set("DPoP-Nonce", nonce)
-	}
+	return c.steps.Validator.Nonce(c.credentials)
 }
 
 // forwardedHost returns the host and port that the client called, according to a trusted front proxy:

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/tallygate/tallygate/internal/http1"
 )
 
 // A clientConn is the client's connection, or its HTTP/2 stream, during one request. It sets the
@@ -14,7 +16,8 @@ import (
 // use a clientConn, even after the handler has returned, but only the handler may use writer and
 // control.
 type clientConn struct {
-	writer      http.ResponseWriter         // the writer of net/http or of package fastpath
+	writer      http.ResponseWriter
+	fields      http1.ResponseWriter        // writer, if it takes fields in their order and spelling; nil over HTTP/2
 	stall       time.Duration               // how long the client may take to send or to accept the next bytes
 	termination atomic.Pointer[termination] // why the gate ended the stream; nil before
 	mu          sync.Mutex
@@ -26,6 +29,16 @@ type clientConn struct {
 var past = time.Unix(1, 0)
 
 func (c *clientConn) control() *http.ResponseController { return http.NewResponseController(c.writer) }
+
+// closeAfter closes the connection after the response, whose header has not been sent. Over HTTP/2 it
+// lets the running streams end first.
+func (c *clientConn) closeAfter() {
+	if c.fields != nil {
+		c.fields.CloseAfter()
+		return
+	}
+	c.writer.Header().Set("Connection", "close")
+}
 
 // terminated returns why the gate ended the stream, or nil if it did not.
 func (c *clientConn) terminated() *termination { return c.termination.Load() }

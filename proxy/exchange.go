@@ -6,10 +6,11 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"net/http/httputil"
 	"time"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/http1"
+	"github.com/tallygate/tallygate/internal/upstream"
 )
 
 // An exchange is a request in progress. Only the goroutine of the handler uses an exchange. The
@@ -29,9 +30,13 @@ type exchange struct {
 	detail   error         // the error behind failure, for the log
 
 	// The fields below are part of the exchange, so that they need no allocation of their own.
-	reverse        httputil.ReverseProxy
-	identityValues [maxIdentityHeaders]string // the values of the headers of setIdentityHeaders
+	out    upstream.Request
+	fields [usualFields]http1.Field // room for the fields of out
 }
+
+// usualFields is how many fields most requests to upstreams have: up to 11 of the gate, and about a dozen of
+// the client. The fields of a larger request are allocated.
+const usualFields = 24
 
 func (p *Proxy) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{
@@ -39,9 +44,10 @@ func (p *Proxy) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 		proxy:          p,
 		conn:           clientConn{writer: w, stall: p.stall},
 		body:           requestBody{http1: r.ProtoMajor == 1, exists: r.Body != nil && r.Body != http.NoBody},
-		response:       responseWriter{headers: p.headers, closing: p.closing},
+		response:       responseWriter{closing: p.closing},
 		started:        time.Now(),
 	}
+	x.conn.fields, _ = w.(http1.ResponseWriter)
 	x.body.conn, x.response.conn = &x.conn, &x.conn
 	x.response.checked, x.response.body = &x.checkedRequest, &x.body
 	if r.ProtoMajor == 1 && r.ContentLength != 0 {
@@ -73,16 +79,13 @@ func (x *exchange) end() {
 }
 
 // recoverPanic turns a panic into a refusal if no response has begun, and aborts the response
-// otherwise. With http.ErrAbortHandler, with which ReverseProxy aborts a response, it panics again.
+// otherwise. With http.ErrAbortHandler, with which abort ends a response, it panics again.
 func (x *exchange) recoverPanic(log *slog.Logger) {
 	v := recover()
 	if v == nil {
 		return
 	}
 	if v == http.ErrAbortHandler { //nolint:errorlint // compared as net/http does: the value itself is the signal
-		if x.failure == none && x.conn.terminated() == nil {
-			x.failure = classifyAbort(x)
-		}
 		panic(v)
 	}
 	logPanic(x.request.Context(), log, x.id, v)

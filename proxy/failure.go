@@ -70,26 +70,28 @@ func (x *exchange) classify(err error) failure {
 	}
 }
 
-// classifyAbort returns why a response ended before its last byte.
-func classifyAbort(x *exchange) failure {
-	if x.response.clientWriteFailed || x.request.Context().Err() != nil {
-		return clientClosed
+// abort breaks off a response that has begun and could not be sent to its end because of err. It panics
+// with http.ErrAbortHandler, and the server then ends the connection or the HTTP/2 stream in such a way that the client
+// does not take the response for a complete one.
+func (x *exchange) abort(err error) {
+	switch {
+	case x.conn.terminated() != nil:
+	case x.response.clientWriteFailed || x.request.Context().Err() != nil:
+		x.failure, x.detail = clientClosed, err
+	default:
+		x.failure, x.detail = upstreamReset, err
 	}
-	return upstreamReset
+	panic(http.ErrAbortHandler)
 }
 
 // answerFailure answers a granted request whose forwarding ended with err before its response began.
-// If it is too late for an answer, it aborts the connection.
+// If the client waits for no answer, it aborts the connection.
 func (x *exchange) answerFailure(err error) {
 	end := x.conn.terminated()
 	if end == nil {
 		x.failure, x.detail = x.classify(err), err
 	}
 	switch {
-	case x.response.status == http.StatusSwitchingProtocols && x.conn.tunnel != nil:
-		return // the connection no longer speaks HTTP
-	case x.response.status == http.StatusSwitchingProtocols: // ReverseProxy has refused to switch protocols
-		panic(http.ErrAbortHandler)
 	case end != nil && !end.refuses():
 		panic(http.ErrAbortHandler)
 	case end != nil:

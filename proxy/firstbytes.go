@@ -2,8 +2,9 @@ package proxy
 
 import (
 	"io"
-	"net/http"
 	"sync"
+
+	"github.com/tallygate/tallygate/internal/upstream"
 )
 
 // firstBytes bounds the part of a request body that the gate reads before it sends the request to the
@@ -38,26 +39,24 @@ func (b *bufferedBody) Read(p []byte) (int, error) {
 	return n, b.err
 }
 
-// awaitFirstByte waits for the first byte or the end of r's body and returns the request to send to
-// the upstream. If a client announces a body and sends no byte, the stall timeout ends the request
-// here, so the request uses no connection and no worker of the upstream. gRPC is exempt, because its
-// clients may wait for the server's header before they send a message.
-func (b *requestBody) awaitFirstByte(r *http.Request) (*http.Request, error) {
-	if r.Body == nil || r.Body == http.NoBody || b.mayPause {
-		return r, nil
+// awaitFirstByte waits for the first byte or the end of the body of out, the request to the upstream. If a
+// client announces a body and sends no byte, the stall timeout ends the request here, so the request uses
+// no connection and no worker of the upstream. gRPC is exempt, because its clients may wait for the
+// server's header before they send a message.
+func (b *requestBody) awaitFirstByte(out *upstream.Request) error {
+	if out.Body == nil || b.mayPause {
+		return nil
 	}
 	buffer := firstBytesPool.Get().(*[firstBytes]byte)
 	n, err := 0, error(nil)
 	for n == 0 && err == nil {
-		n, err = r.Body.Read(buffer[:])
+		n, err = out.Body.Read(buffer[:])
 	}
 	if n == 0 && err != io.EOF { //nolint:errorlint // an EOF within another error is not the end of the body
 		firstBytesPool.Put(buffer)
-		_ = r.Body.Close()
-		return nil, err
+		return err
 	}
-	b.buffered = bufferedBody{ReadCloser: r.Body, buffer: buffer, unread: buffer[:n], err: err}
-	out := *r
+	b.buffered = bufferedBody{ReadCloser: out.Body, buffer: buffer, unread: buffer[:n], err: err}
 	out.Body = &b.buffered
-	return &out, nil
+	return nil
 }

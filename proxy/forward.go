@@ -2,78 +2,122 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"net/http"
-	"net/http/httputil"
-	"sync"
 
-	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/http1"
 	"github.com/tallygate/tallygate/internal/upstream"
+)
+
+// Details for the log.
+var (
+	errUnrequestedSwitch = errors.New("the upstream switched to a protocol that the request did not ask for")
+	errStatus            = errors.New("the upstream's status code is not in 200 to 999")
 )
 
 // forward sends the granted request to the upstream of its API, and the response to the client.
 func (p *Proxy) forward(x *exchange) {
 	up := p.upstreams[x.decision.API]
 	defer up.AfterRequest()
-	request := x.request
-	x.body.mayPause = request.ContentLength < 0 && mayPause(request.Header, up.Protocol)
-	if request.ContentLength != 0 {
-		ctx, cancel := context.WithCancel(request.Context())
+	ctx := x.request.Context()
+	x.body.mayPause = x.request.ContentLength < 0 && mayPause(x.request.Header, up.Protocol)
+	if hasBody(x.request) {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
 		defer cancel()
-		request = request.WithContext(ctx)
 		x.startRecheck(func() {
 			cancel()
 			x.body.interrupt()
 		})
 	}
 	defer x.stopRecheck()
-	x.reverse = httputil.ReverseProxy{
-		Transport:  upstreamRoundTripper{x},
-		BufferPool: buffers,
-		ErrorLog:   p.errorLog,
-		Rewrite:    func(pr *httputil.ProxyRequest) { p.rewrite(pr.Out, pr.In, x, up) },
-		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) {
-			x.answerFailure(err)
-		},
-	}
-	if x.decision.Preflight {
-		x.reverse.ModifyResponse = filterPreflight
-	}
 	if x.body.isUnread() {
 		// The upstream may respond before it has read the body. By default net/http holds back the
 		// response until the client has sent the rest of the body.
 		_ = x.conn.control().EnableFullDuplex()
 	}
-	x.reverse.ServeHTTP(&x.response, request)
-	p.headers.removeReservedTrailers(x.response.Header()) // after ReverseProxy, which adds trailers last
-}
-
-// rewrite turns out, a copy of in, into the request to the upstream.
-func (p *Proxy) rewrite(out, in *http.Request, x *exchange, up *upstream.Upstream) {
-	// The upstream gets the same bytes of path, query and host that package policy has matched.
-	out.URL.Scheme, out.URL.Host, out.URL.User = up.Scheme, up.Host, nil
-	out.URL.RawQuery = in.URL.RawQuery
-	out.Host = in.Host
-	if x.decision.Preflight {
-		rewritePreflight(out, in, &x.checkedRequest)
+	answer, err := x.roundTrip(ctx, up)
+	if err != nil {
+		x.answerFailure(err)
 		return
 	}
-	out.Trailer = nil // the trailer would arrive after the check of the headers
-	p.headers.removeReserved(out.Header)
-	delete(out.Header, "Expect") // net/http sends 100 Continue when the gate reads the body
-	if x.assertion != "" {
-		delete(out.Header, "Authorization") // the assertion replaces the token
+	if answer.Tunnel != nil {
+		x.runTunnel(ctx, answer)
+		return
 	}
-	p.headers.setIdentityHeaders(out.Header, &x.checkedRequest, &x.identityValues)
-	out.Close = x.decision.AnyBody && hasBody(in) && up.Protocol == config.HTTP1
-	if out.Body != nil {
-		out.Body = x.body.limit(out.Body, p.bodyBytes)
-	}
+	x.sendResponse(answer)
 }
 
-// buffers lends ReverseProxy buffers of 32 KiB, with which it copies responses.
-var buffers = &bufferPool{sync.Pool{New: func() any { return new([32 << 10]byte) }}}
+// roundTrip sends the request to the upstream. It checks the response before any part of it is sent to
+// the client.
+func (x *exchange) roundTrip(ctx context.Context, up *upstream.Upstream) (*upstream.Response, error) {
+	x.makeRequest(up)
+	if err := x.body.awaitFirstByte(&x.out); err != nil {
+		return nil, err
+	}
+	answer, err := up.RoundTrip(ctx, &x.out)
+	if err != nil {
+		return nil, err
+	}
+	switch switching := answer.Status == http.StatusSwitchingProtocols; {
+	case switching && (!x.upgrade || answer.Tunnel == nil || !isWebSocket(answer.Protocol)):
+		err = errUnrequestedSwitch
+	case !switching && (answer.Status < 200 || answer.Status > 999):
+		err = errStatus
+	default:
+		x.trackResponse(answer)
+		return answer, nil
+	}
+	closeResponse(answer)
+	return nil, err
+}
 
-type bufferPool struct{ pool sync.Pool }
+func closeResponse(answer *upstream.Response) {
+	if answer.Tunnel != nil {
+		_ = answer.Tunnel.Close()
+		return
+	}
+	_ = answer.Body.Close()
+}
 
-func (b *bufferPool) Get() []byte  { return b.pool.Get().(*[32 << 10]byte)[:] }
-func (b *bufferPool) Put(p []byte) { b.pool.Put((*[32 << 10]byte)(p)) }
+// trackResponse starts the recheck for the time of the response body, unless the recheck already
+// runs. A body that has arrived completely needs no recheck, because it is written at once, within a
+// stall timeout.
+func (x *exchange) trackResponse(answer *upstream.Response) {
+	kind := responseSized
+	switch {
+	case answer.Tunnel != nil:
+		kind = responseStreaming
+	case x.isBodyless(answer) || answer.Arrived:
+		return
+	case answer.Length < 0:
+		kind = responseStreaming
+	}
+	r := x.recheck
+	if r == nil {
+		r = x.startRecheck(func() { closeResponse(answer) })
+	}
+	r.response.Store(kind)
+}
+
+// isBodyless reports whether the client gets no body: because of the method, because of the status (RFC
+// 9112 section 6.3), because the body is empty, or because the request is a preflight.
+func (x *exchange) isBodyless(answer *upstream.Response) bool {
+	return answer.Length == 0 || x.decision.Preflight || x.request.Method == http.MethodHead ||
+		answer.Status == http.StatusNoContent || answer.Status == http.StatusNotModified
+}
+
+// announcedLength returns the length that the header of the response announces, as
+// [http1.ResponseWriter.WriteFields] takes it. RFC 9110 section 8.6 forbids a Content-Length with 204.
+func (x *exchange) announcedLength(answer *upstream.Response) int64 {
+	switch {
+	case answer.Status == http.StatusNoContent:
+		return http1.UntilClose
+	case x.request.Method == http.MethodHead || answer.Status == http.StatusNotModified:
+		return answer.Announced
+	case x.decision.Preflight:
+		return 0
+	default:
+		return answer.Length
+	}
+}

@@ -3,16 +3,24 @@ package proxy
 import (
 	"encoding/base64"
 	"net"
-	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/http1"
 )
 
 // requestID is the header with the request's id, in the request to the upstream and in the answer to
 // the client. The gate never takes the id from the client, because the id identifies a log line.
 const requestID = "X-Request-Id"
+
+// connectionHeaders are the headers that concern one connection (RFC 9110 section 7.6.1), that frame the
+// message, or that name its host. The gate makes its own for each connection. The names are folded.
+var connectionHeaders = []string{
+	"connection", "content-length", "expect", "host", "http2-settings", "keep-alive",
+	"proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+}
 
 // reservedHeaders are the headers in which proxies tell upstreams about the client, its certificate
 // or its request. If a client sends such a header, the header is forged. The names are folded.
@@ -32,75 +40,52 @@ var reservedPrefixes = []string{
 	"x-forwarded-", "x-envoy-", "x-ssl-", "ssl-client-", "x-amzn-mtls-", "client-cert-", "x-client-cert-", "cf-client-cert-",
 }
 
-// headerRules say which headers a client may send, and which the gate sets.
+// headerRules say which headers are forwarded, and which the gate sets.
 type headerRules struct {
 	names         config.IdentityHeaders
-	policies      map[string]headerPolicy // by folded name; other headers are allowed
-	prefixes      []string                // folded prefixes of reserved headers
-	authorization bool                    // the upstream gets the access token
+	reserved      map[string]bool // folded names of reserved headers
+	prefixes      []string        // folded prefixes of reserved headers
+	authorization bool            // the upstream gets the access token
 }
-
-// A headerPolicy says whether a client may send a header.
-type headerPolicy uint8
-
-const (
-	allowed      headerPolicy = iota
-	allowedExact              // allowed only in its exact spelling
-	reserved                  // never allowed
-)
 
 // newHeaderRules returns the rules. names are the identity headers. passed is the header in which
 // front proxies pass certificates; it may be nil.
 func newHeaderRules(names config.IdentityHeaders, passed *config.CertificateHeader) *headerRules {
 	f := &headerRules{
 		names:         names,
-		policies:      map[string]headerPolicy{},
+		reserved:      map[string]bool{},
 		prefixes:      append([]string{fold(string(names.Prefix))}, reservedPrefixes...),
 		authorization: names.ForwardAuthorization,
 	}
-	for _, name := range hopByHopHeaders {
-		f.policies[name] = allowedExact
-	}
-	for _, name := range reservedHeaders {
-		f.policies[name] = reserved
+	for _, name := range slices.Concat(connectionHeaders, reservedHeaders) {
+		f.reserved[name] = true
 	}
 	for _, name := range []config.HeaderName{names.Partner, names.ClientID, names.Scopes, names.Subject, names.Thumbprint, names.Certificate, names.Assertion} {
-		f.policies[fold(string(name))] = reserved
+		f.reserved[fold(string(name))] = true
 	}
 	if passed != nil && passed.PEMHeader != "" {
-		f.policies[fold(string(passed.PEMHeader))] = reserved
+		f.reserved[fold(string(passed.PEMHeader))] = true
 	}
 	return f
 }
 
-// removeReserved removes the reserved headers and trailers from h.
-func (f *headerRules) removeReserved(h http.Header) {
-	for name := range h {
-		if f.isReserved(strings.TrimPrefix(name, http.TrailerPrefix)) {
-			delete(h, name)
-		}
-	}
+// removeReserved removes the reserved fields from fields, which it changes.
+func (f *headerRules) removeReserved(fields []http1.Field) []http1.Field {
+	return slices.DeleteFunc(fields, func(field http1.Field) bool { return f.isReserved(field.Name) })
 }
 
 // longestName is longer than every reserved name. A name that is cut at longestName therefore equals
 // no reserved name.
 const longestName = 128
 
-// isReserved reports whether a client must not send a header with this name. It compares names as the
-// most lenient upstream does: case is ignored, and every character except letters and digits equals a
-// hyphen, because CGI maps all these names to the same variable.
+// isReserved reports whether a header with this name is never forwarded. It compares names as the most
+// lenient upstream does: case is ignored, and every character except letters and digits equals a hyphen,
+// because CGI maps all these names to the same variable.
 func (f *headerRules) isReserved(name string) bool {
-	if name == "Authorization" && f.authorization {
-		return false
-	}
 	var buffer [longestName]byte
 	folded := appendFolded(buffer[:0], name[:min(len(name), longestName)])
-	switch f.policies[string(folded)] {
-	case reserved:
+	if f.reserved[string(folded)] {
 		return true
-	case allowedExact:
-		return strings.ContainsFunc(name, isOddInName)
-	case allowed:
 	}
 	for _, family := range f.prefixes {
 		if len(folded) >= len(family) && string(folded[:len(family)]) == family {
@@ -108,18 +93,6 @@ func (f *headerRules) isReserved(name string) bool {
 		}
 	}
 	return false
-}
-
-// removeReservedTrailers removes the reserved trailers from h, the header of a response whose body has
-// been sent. Most responses have no trailers.
-func (f *headerRules) removeReservedTrailers(h http.Header) {
-	trailers := h["Trailer"] != nil
-	for name := range h {
-		trailers = trailers || strings.HasPrefix(name, http.TrailerPrefix)
-	}
-	if trailers {
-		f.removeReserved(h)
-	}
 }
 
 func fold(name string) string { return string(appendFolded(nil, name)) }
@@ -139,19 +112,13 @@ func appendFolded(b []byte, name string) []byte {
 	return b
 }
 
-func isOddInName(r rune) bool {
-	return r != '-' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
-}
-
-// setIdentityHeaders sets the identity headers of c on h, with exactly one value each, and stores the
-// values in room. All values are URL-safe: package config restricts names, the grammar restricts
-// scopes, and the subject is percent-encoded.
-func (f *headerRules) setIdentityHeaders(h http.Header, c *checkedRequest, room *[maxIdentityHeaders]string) {
-	values := room[:0]
+// setIdentityHeaders appends the identity headers of c to fields, with exactly one value each. The fields
+// must have no reserved header. All values are URL-safe: package config restricts names, the grammar
+// restricts scopes, and the subject is percent-encoded.
+func (f *headerRules) setIdentityHeaders(fields []http1.Field, c *checkedRequest) []http1.Field {
 	set := func(name, value string) {
 		if name != "" {
-			values = append(values, value)
-			h[name] = values[len(values)-1 : len(values) : len(values)]
+			fields = append(fields, http1.Field{Name: name, Value: value})
 		}
 	}
 	claims := &c.decision.Claims
@@ -167,16 +134,16 @@ func (f *headerRules) setIdentityHeaders(h http.Header, c *checkedRequest, room 
 	if c.assertion != "" {
 		set(string(f.names.Assertion), c.assertion)
 	}
-	set(requestID, c.id)
-	// removeReserved has removed the client's own headers with these names.
-	if address, _, err := net.SplitHostPort(c.request.RemoteAddr); err == nil {
-		set("X-Forwarded-For", address)
-	}
-	set("X-Forwarded-Host", c.request.Host)
-	set("X-Forwarded-Proto", "https")
+	return appendRequestHeaders(fields, c)
 }
 
-// maxIdentityHeaders bounds the headers that setIdentityHeaders sets.
-const maxIdentityHeaders = 11
+// appendRequestHeaders appends the headers about the request that also a preflight gets.
+func appendRequestHeaders(fields []http1.Field, c *checkedRequest) []http1.Field {
+	fields = append(fields, http1.Field{Name: requestID, Value: c.id})
+	if address, _, err := net.SplitHostPort(c.request.RemoteAddr); err == nil {
+		fields = append(fields, http1.Field{Name: "X-Forwarded-For", Value: address})
+	}
+	return append(fields, http1.Field{Name: "X-Forwarded-Host", Value: c.request.Host}, http1.Field{Name: "X-Forwarded-Proto", Value: "https"})
+}
 
 func joinScopes(scopes []string) string { return strings.Join(scopes, " ") }

@@ -1,11 +1,11 @@
 package proxy
 
 import (
-	"net"
 	"net/http"
 	"strings"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/http1"
 	"github.com/tallygate/tallygate/policy"
 )
 
@@ -43,35 +43,22 @@ func single(lines []string) string {
 	return lines[0]
 }
 
-// rewritePreflight makes out, a copy of in, the preflight for the upstream. The preflight has neither
-// query nor body. Its headers are preflightRequest, the request id, and the client's address and
-// host.
-func rewritePreflight(out, in *http.Request, c *checkedRequest) {
-	out.URL.RawQuery, out.URL.ForceQuery = "", false
-	out.Body, out.ContentLength, out.Trailer = nil, 0, nil
-	out.Header = make(http.Header)
+// makePreflight makes x.out the preflight for the upstream. The preflight has neither query nor body. Its
+// headers are preflightRequest, the request id, and the client's address and host.
+func (x *exchange) makePreflight() {
+	out := &x.out
+	out.Target, _, _ = strings.Cut(out.Target, "?")
 	for _, name := range preflightRequest {
-		if values := in.Header[name]; values != nil {
-			out.Header[name] = values
+		for _, value := range x.request.Header[name] {
+			out.Fields = append(out.Fields, http1.Field{Name: name, Value: value})
 		}
 	}
-	out.Header.Set(requestID, c.id)
-	if address, _, err := net.SplitHostPort(c.request.RemoteAddr); err == nil {
-		out.Header.Set("X-Forwarded-For", address)
-	}
-	out.Header.Set("X-Forwarded-Host", c.request.Host)
-	out.Header.Set("X-Forwarded-Proto", "https")
+	out.Fields = appendRequestHeaders(out.Fields, &x.checkedRequest)
 }
 
-// filterPreflight removes everything that a browser does not need from the response to a preflight.
+// isForBrowser reports whether a browser needs the header with this name in the response to a preflight.
 // If an API handles OPTIONS like GET, a client without a certificate must not learn what GET returns.
-func filterPreflight(response *http.Response) error {
-	for name := range response.Header {
-		if !strings.HasPrefix(name, "Access-Control-") && name != "Vary" {
-			delete(response.Header, name)
-		}
-	}
-	_ = response.Body.Close()
-	response.Body, response.ContentLength, response.TransferEncoding, response.Trailer = http.NoBody, 0, nil, nil
-	return nil
+func isForBrowser(name string) bool {
+	const prefix = "Access-Control-"
+	return strings.EqualFold(name, "Vary") || len(name) > len(prefix) && strings.EqualFold(name[:len(prefix)], prefix)
 }

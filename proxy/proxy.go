@@ -6,7 +6,6 @@ package proxy
 import (
 	"errors"
 	"fmt"
-	"log"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
@@ -65,7 +64,6 @@ type Proxy struct {
 	metrics        *Metrics
 	retired        atomic.Bool // set when the next configuration is in use
 	log            *slog.Logger
-	errorLog       *log.Logger // the log of ReverseProxy, for errors after the header of a response
 
 	overloaded, closing func() bool
 	slotsLeft           func() int64
@@ -93,7 +91,6 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 		streams:        options.Streams,
 		metrics:        options.Metrics,
 		log:            options.Log,
-		errorLog:       slog.NewLogLogger(options.Log.Handler(), slog.LevelDebug),
 
 		overloaded: orFalse(options.Overloaded),
 		closing:    orFalse(options.Closing),
@@ -151,7 +148,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			// Every later request on this connection would have the same certificate, so the
 			// connection is closed. In this way the removal of an anchor also closes open
 			// connections.
-			x.response.Header().Set("Connection", "close")
+			x.conn.closeAfter()
 		}
 		if x.decision.Reason == access.Overloaded && x.certificate == nil && r.ProtoMajor > 1 {
 			writeOverloaded(&x.response)

@@ -15,7 +15,7 @@ import (
 // each read. The transport may read the body on a goroutine of its own, even after the handler has
 // returned.
 type requestBody struct {
-	io.ReadCloser  // set by limit
+	source         io.Reader // the body of the server, set by limit
 	conn           *clientConn
 	http1          bool // the request came over HTTP/1
 	exists         bool // the request announces a body
@@ -29,8 +29,8 @@ type requestBody struct {
 // limit returns body as the body for the upstream. Reads fail after size bytes. MaxBytesReader gets
 // no ResponseWriter, because the transport reads the body on a goroutine of its own, which must not
 // touch the response.
-func (b *requestBody) limit(body io.ReadCloser, size int64) io.ReadCloser {
-	b.ReadCloser = body
+func (b *requestBody) limit(body io.Reader, size int64) io.ReadCloser {
+	b.source = body
 	return http.MaxBytesReader(nil, b, size)
 }
 
@@ -41,7 +41,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	if !b.setReadDeadline(time.Now().Add(b.conn.stall)) {
 		return 0, http.ErrBodyReadAfterClose
 	}
-	n, err := b.ReadCloser.Read(p)
+	n, err := b.source.Read(p)
 	if err != nil {
 		if err == io.EOF {
 			b.readToEnd.Store(true)
@@ -54,6 +54,10 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// Close does nothing. The transport may close the body before the handler has returned, and net/http's
+// body would read its rest when it is closed.
+func (b *requestBody) Close() error { return nil }
 
 // setReadDeadline sets the deadline for the next bytes of the body. It returns false, and sets no
 // deadline, if the handler has returned or the gate has terminated the stream, because the connection

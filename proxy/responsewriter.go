@@ -1,113 +1,123 @@
 package proxy
 
 import (
-	"bufio"
-	"net"
 	"net/http"
-	"sync/atomic"
+	"strconv"
 	"time"
 
 	"github.com/tallygate/tallygate/access"
-	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/http1"
 )
 
 // A responseWriter writes the response of one request. Each write must end within one stall timeout.
 // Only the goroutine of the handler uses a responseWriter, with one exception: while the handler
-// waits for the transport, the transport may call WriteHeader with an informational status on another
-// goroutine.
+// waits for the upstream's response, sendInformational may be called on another goroutine.
+//
+// The methods of http.ResponseWriter are for responses of the gate itself. The methods that take fields
+// are for responses of upstreams.
 type responseWriter struct {
 	conn              *clientConn
 	checked           *checkedRequest
 	body              *requestBody
-	headers           *headerRules
 	closing           func() bool // reports whether each response must end its connection
 	status            int         // the status of the response; 0 before its header is sent
 	bodyWritten       bool        // at least one byte of the response body has been written
 	clientWriteFailed bool        // a write of the response to the client has failed
-	unrequested101    atomic.Bool // the upstream sent a 101 over HTTP/2, where 101 does not exist (RFC 9113 section 8.6)
-	requestIDValue    [1]string   // the value of the response header X-Request-Id
 }
 
-// Unwrap gives http.ResponseController access to the connection.
-func (w *responseWriter) Unwrap() http.ResponseWriter { return w.conn.writer }
-
-// Header returns the header of the response.
+// Header returns the header of a response of the gate itself.
 func (w *responseWriter) Header() http.Header { return w.conn.writer.Header() }
 
-// WriteHeader sends the header of an informational or final response. It removes identity headers
-// that the upstream has set, because identity headers are for requests only (RFC 9440 section 2.2).
+// WriteHeader sends the header of a response of the gate itself.
 func (w *responseWriter) WriteHeader(status int) {
-	if status == http.StatusSwitchingProtocols { // only an HTTP/2 upstream can cause this call; the 101 is not forwarded, because an HTTP/1.1 client would switch protocols
-		w.unrequested101.Store(true)
-		return
+	h := w.Header()
+	h.Set(requestID, w.checked.id)
+	if nonce := w.checked.nonce(); nonce != "" {
+		h.Set(dpopNonce, nonce)
 	}
-	if status < 200 && (!w.checked.request.ProtoAtLeast(1, 1) || w.checked.decision.Preflight) { // RFC 9110 section 15.2; filterPreflight checks only final responses
-		return
-	}
-	w.headers.removeReserved(w.Header())
-	w.requestIDValue[0] = w.checked.id
-	w.Header()[requestID] = w.requestIDValue[:]
-	w.checked.setNonce(w.Header())
-	if status >= 200 && w.status == 0 {
-		w.status = status
-		keepUntyped(w.Header())
-		if w.body.isUnread() || w.checked.ambiguous() || w.body.mustClose() || w.closing() {
-			w.Header().Set("Connection", "close")
-		}
-	}
-	if w.checked.request.ProtoMajor == 1 {
-		w.extendWriteDeadline(time.Now()) // net/http sends informational headers at once; the fast path may send a long final header
-	}
-	if status < 200 {
-		removeHopByHop(w.Header())
-		if w.checked.request.ProtoMajor > 1 {
-			w.writeInformational(status)
-			return
-		}
-	}
+	w.begin(status)
 	w.conn.writer.WriteHeader(status)
 }
 
-// switchProtocols records the status 101 and cleans the header of a 101 as WriteHeader cleans other
-// headers, because ReverseProxy sends a 101 without a call of WriteHeader. The only hop-by-hop
-// headers that it keeps are Connection and Upgrade.
-func (w *responseWriter) switchProtocols(h http.Header) {
-	w.status = http.StatusSwitchingProtocols
-	removeHopByHop(h)
-	w.headers.removeReserved(h)
-	h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{string(config.WebSocket)}
-	h[requestID] = []string{w.checked.id}
+// begin prepares the connection for the header of the final response.
+func (w *responseWriter) begin(status int) {
+	w.status = status
+	if w.body.isUnread() || w.checked.ambiguous() || w.body.mustClose() || w.closing() {
+		w.conn.closeAfter()
+	}
+	w.extendForHeader()
 }
 
-// keepUntyped marks the header of a response without Content-Type, so that net/http and package
-// fastpath do not guess a type from the body. A guessed type would undo the upstream's
-// X-Content-Type-Options: nosniff (RFC 9110 section 8.3 lets the recipient decide).
-func keepUntyped(h http.Header) {
+// extendForHeader extends the write deadline before a header is written. Over HTTP/2 the server writes
+// headers on its own goroutine.
+func (w *responseWriter) extendForHeader() {
+	if w.checked.request.ProtoMajor == 1 {
+		w.extendWriteDeadline(time.Now())
+	}
+}
+
+// sendHeader sends the header of the final response of the upstream. length is as in
+// [http1.ResponseWriter.WriteFields].
+func (w *responseWriter) sendHeader(status int, fields []http1.Field, length int64) {
+	w.begin(status)
+	if w.conn.fields != nil {
+		w.conn.fields.WriteFields(status, fields, length)
+		return
+	}
+	h := w.Header()
+	addFields(h, "", fields)
+	if length >= 0 {
+		h.Set("Content-Length", strconv.FormatInt(length, 10))
+	}
 	if _, typed := h["Content-Type"]; !typed {
+		// Otherwise net/http guesses a type from the body. A guessed type would undo the upstream's
+		// X-Content-Type-Options: nosniff (RFC 9110 section 8.3 lets the recipient decide).
 		h["Content-Type"] = nil
 	}
-}
-
-// writeInformational sends an informational response over HTTP/2. If the stream is reset, WriteHeader
-// of the server returns while another goroutine still encodes the header map (golang/go#67940), so a
-// later change of the map would be a data race. The server encodes a copy of the map only if it has
-// to remove a Content-Length, so writeInformational adds a Content-Length. Other headers need no such
-// care: the server always copies a final header, and the handler has returned before trailers are
-// encoded.
-func (w *responseWriter) writeInformational(status int) {
-	h := w.Header()
-	h["Content-Length"] = zeroLength
 	w.conn.writer.WriteHeader(status)
-	delete(h, "Content-Length")
 }
 
-var zeroLength = []string{"0"}
+// sendInformational sends an informational response of the upstream at once.
+func (w *responseWriter) sendInformational(status int, fields []http1.Field) {
+	w.extendForHeader()
+	if w.conn.fields != nil {
+		w.conn.fields.WriteFields(status, fields, 0)
+		return
+	}
+	h := w.Header()
+	addFields(h, "", fields)
+	if w.checked.request.ProtoMajor > 1 {
+		// If the stream is reset, WriteHeader of the HTTP/2 server returns while another goroutine still
+		// encodes the header map (golang/go#67940), so a later change of the map would be a data race.
+		// The server encodes a copy of the map only if it has to remove a Content-Length, so there is a
+		// Content-Length. Other headers need no such care: the server always copies a final header, and
+		// the handler has returned before trailers are encoded.
+		h.Set("Content-Length", "0")
+	}
+	w.conn.writer.WriteHeader(status)
+	clear(h)
+}
+
+// setTrailer sets the trailer of the response, whose body has been sent.
+func (w *responseWriter) setTrailer(fields []http1.Field) {
+	switch {
+	case len(fields) == 0:
+	case w.conn.fields != nil:
+		w.conn.fields.SetTrailer(fields)
+	default:
+		_ = w.FlushError() // otherwise net/http gives a short HTTP/1.1 response a Content-Length and no trailer
+		addFields(w.Header(), http.TrailerPrefix, fields)
+	}
+}
+
+func addFields(h http.Header, prefix string, fields []http1.Field) {
+	for i := range fields {
+		h.Add(prefix+fields[i].Name, fields[i].Value)
+	}
+}
 
 // Write writes b within one stall timeout.
 func (w *responseWriter) Write(b []byte) (int, error) {
-	if w.status == 0 {
-		w.WriteHeader(http.StatusOK)
-	}
 	w.bodyWritten = true
 	w.extendWriteDeadline(time.Now())
 	n, err := w.conn.writer.Write(b)
@@ -147,13 +157,4 @@ func (w *responseWriter) extendForLastBytes() {
 	if w.status != 0 && w.checked.request.ProtoMajor == 1 && (!w.bodyWritten || w.conn.terminated() == nil) {
 		w.extendWriteDeadline(time.Now())
 	}
-}
-
-// Hijack takes the connection from net/http for a tunnel.
-func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	t, buffers, err := w.conn.hijack()
-	if err != nil {
-		return nil, nil, err
-	}
-	return t, buffers, nil
 }

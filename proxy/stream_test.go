@@ -540,7 +540,7 @@ func TestShortStreams(t *testing.T) {
 }
 
 // A response with a Content-Length may take longer than the stall timeout, also over HTTP/2: the timeout
-// applies to each part, and not to the time before the response.
+// applies to each part, and not to the time before the response or between its parts.
 func TestSlowUpstream(t *testing.T) {
 	const stallTimeout = 50 * time.Millisecond
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -549,7 +549,11 @@ func TestSlowUpstream(t *testing.T) {
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}
-		_, _ = io.WriteString(w, "whole")
+		w.Header().Set("Content-Length", "5")
+		_, _ = io.WriteString(w, "wh")
+		_ = http.NewResponseController(w).Flush()
+		time.Sleep(3 * stallTimeout)
+		_, _ = io.WriteString(w, "ole")
 	}))
 	defer upstream.Close()
 	s := newHarness(t, upstream.URL, io.Discard, func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = stallTimeout })
@@ -650,11 +654,8 @@ func TestResponsesThatAreRechecked(t *testing.T) {
 		s := newHarness(t, address, io.Discard, func(cfg *config.Config) { cfg.APIs[0].Upstream.Protocol = tt.protocol })
 		x := s.proxy.newExchange(httptest.NewRecorder(), s.request())
 		x.decision.API = "accounts"
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address+tt.path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		answer, err := upstreamRoundTripper{x}.RoundTrip(r)
+		x.request.RequestURI = tt.path
+		answer, err := x.roundTrip(t.Context(), s.proxy.upstreams["accounts"])
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,8 +13,6 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
 	"slices"
 	"strings"
 	"sync"
@@ -205,49 +203,6 @@ func TestAssumesCallsBetweenRequests(t *testing.T) {
 	}
 	if got := slices.Max(r.sizes); got != 4<<10 {
 		t.Errorf("net/http reads into a buffer of %d bytes, want 4096", got)
-	}
-}
-
-// brokenBody ends with an error before its end.
-type brokenBody struct{ read bool }
-
-func (b *brokenBody) Read(p []byte) (int, error) {
-	if b.read {
-		return 0, io.ErrUnexpectedEOF
-	}
-	b.read = true
-	return copy(p, "half"), nil
-}
-
-func (*brokenBody) Close() error { return nil }
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-// ReverseProxy panics with ErrAbortHandler for a response that breaks off if the request's context has
-// a value for ServerContextKey, and otherwise ends the response as if it were complete.
-func TestAssumesReverseProxyAborts(t *testing.T) {
-	proxy := httputil.ReverseProxy{
-		Rewrite:  func(*httputil.ProxyRequest) {},
-		ErrorLog: log.New(io.Discard, "", 0),
-		Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
-			return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: &brokenBody{}, Request: r}, nil
-		}),
-	}
-	for _, server := range []*http.Server{nil, new(http.Server)} {
-		r := httptest.NewRequest(http.MethodGet, "http://a/", nil)
-		if server != nil {
-			r = r.WithContext(context.WithValue(r.Context(), http.ServerContextKey, server))
-		}
-		got := func() (recovered any) {
-			defer func() { recovered = recover() }()
-			proxy.ServeHTTP(httptest.NewRecorder(), r)
-			return nil
-		}()
-		if want := server != nil; (got == http.ErrAbortHandler) != want { //nolint:errorlint // the panic value itself is compared, as net/http does
-			t.Errorf("with a server in the context: %t, ServeHTTP panics with %v; want ErrAbortHandler: %t", want, got, want)
-		}
 	}
 }
 

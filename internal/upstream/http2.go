@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/tallygate/tallygate/internal/http1"
 )
@@ -22,14 +23,25 @@ type standardTransport struct {
 
 // RoundTrip sends r.
 func (u *standardTransport) RoundTrip(ctx context.Context, r *Request) (*Response, error) {
+	// The transport calls Got1xxResponse on another goroutine, even after RoundTrip has returned.
+	var mu sync.Mutex
+	returned := false
 	if r.Informational != nil {
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 			Got1xxResponse: func(status int, header textproto.MIMEHeader) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if returned {
+					return nil
+				}
 				return r.Informational(status, fieldsOf(http.Header(header)))
 			},
 		})
 	}
 	answer, err := u.Transport.RoundTrip(u.request(ctx, r)) //nolint:bodyclose // the body becomes Response.Body
+	mu.Lock()
+	returned = true
+	mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
@@ -53,6 +65,11 @@ func (u *standardTransport) RoundTrip(ctx context.Context, r *Request) (*Respons
 }
 
 var errNoTunnel = errors.New("the upstream switched protocols on a connection that cannot be taken over")
+
+// hasOption reports whether Connection names name.
+func hasOption(h http.Header, name string) bool {
+	return http1.HasToken([]http1.Field{{Name: "Connection", Value: strings.Join(h["Connection"], ",")}}, "Connection", name)
+}
 
 // announced returns the Content-Length that the header of answer has, or http1.UntilClose.
 func announced(answer *http.Response) int64 {
@@ -96,7 +113,7 @@ func (u *standardTransport) request(ctx context.Context, r *Request) *http.Reque
 func fieldsOf(h http.Header) []http1.Field {
 	fields := make([]http1.Field, 0, len(h))
 	for name, values := range h {
-		if http1.IsHopByHop(name) || http1.HasToken([]http1.Field{{Name: "Connection", Value: strings.Join(h["Connection"], ",")}}, "Connection", name) {
+		if http1.IsHopByHop(name) || hasOption(h, name) {
 			continue
 		}
 		for _, value := range values {

@@ -19,7 +19,8 @@ type Request struct {
 	Upgrade  string        // the protocol to switch to, or ""
 	Trailers bool          // the client accepts trailers (TE: trailers)
 	Close    bool          // the connection must not be used again
-	// Informational is called for each informational response but 101, before RoundTrip returns.
+	// Informational is called for each informational response, but not for the 101 of HTTP/1.1, before RoundTrip
+	// returns. If it returns an error, so does RoundTrip. The fields are as in Response.
 	Informational func(status int, fields []http1.Field) error
 }
 
@@ -27,7 +28,7 @@ type Request struct {
 type Response struct {
 	Status int
 	// Fields are the fields in their order and spelling, without the fields that frame the message or name
-	// the connection, and without the fields that Connection names.
+	// the connection, and without the fields that Connection names. The caller may change them.
 	Fields []http1.Field
 	Length int64 // the length of the body, or http1.Chunked if it is unknown
 	// Announced is the Content-Length of a response that has no body because of its status or the method
@@ -37,7 +38,7 @@ type Response struct {
 	// truncated body ends with another error.
 	Body    io.ReadCloser
 	Arrived bool // the whole body has been received, so that reading it does not wait
-	// Trailer returns the trailer after the end of the body.
+	// Trailer returns the trailer after the end of the body. The caller may change it.
 	Trailer func() []http1.Field
 	// Tunnel is the connection after a response with status 101, and nil otherwise. It also has a method
 	// CloseWrite.

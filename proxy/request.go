@@ -1,0 +1,104 @@
+package proxy
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/http1"
+	"github.com/tallygate/tallygate/internal/upstream"
+)
+
+// makeRequest makes x.out, the request to the upstream. It does not change the request of the client.
+// The gate's own fields are set last, so that nothing that the client sends can remove them or add to
+// them.
+func (x *exchange) makeRequest(up *upstream.Upstream) {
+	r, out, rules := x.request, &x.out, x.proxy.headers
+	*out = upstream.Request{
+		Method: r.Method, Target: target(r), Host: r.Host, Fields: x.fields[:0],
+		Informational: x.sendInformational,
+	}
+	if x.decision.Preflight {
+		x.makePreflight()
+		return
+	}
+	out.Fields = rules.appendAllowed(out.Fields, &x.conn, r, rules.authorization && x.assertion == "") // an assertion replaces the token
+	out.Fields = rules.setIdentityHeaders(out.Fields, &x.checkedRequest)
+	out.Trailers = hasToken(r.Header["Te"], "trailers")
+	if x.upgrade { // decide grants an upgrade to WebSocket only
+		out.Upgrade = string(config.WebSocket)
+	}
+	if hasBody(r) {
+		out.Length = r.ContentLength
+		out.Body = x.body.limit(r.Body, x.proxy.bodyBytes)
+		out.Close = x.decision.AnyBody && up.Protocol == config.HTTP1
+	}
+}
+
+// target returns the same bytes of path and query that package policy has matched.
+func target(r *http.Request) string {
+	if strings.HasPrefix(r.RequestURI, "/") {
+		return r.RequestURI
+	}
+	return r.URL.RequestURI() // the absolute form, whose path and query policy has compared with r.URL
+}
+
+// appendAllowed appends the fields of r that the upstream may get to fields. Over HTTP/1.1 they keep
+// their order and spelling. The upstream gets neither the fields that concern the client's connection or
+// that Connection names, nor a field that equals or resembles a field of the gate.
+func (f *headerRules) appendAllowed(fields []http1.Field, conn *clientConn, r *http.Request, authorization bool) []http1.Field {
+	named := connectionOptions(r.Header["Connection"])
+	allow := func(name string) bool {
+		if named != nil && named[strings.ToLower(name)] {
+			return false
+		}
+		return !f.isReserved(name) || authorization && strings.EqualFold(name, "Authorization")
+	}
+	if conn.fields != nil {
+		for _, field := range conn.fields.RequestFields() {
+			if allow(field.Name) {
+				fields = append(fields, field)
+			}
+		}
+		return fields
+	}
+	for name, values := range r.Header {
+		if allow(name) {
+			for _, value := range values {
+				fields = append(fields, http1.Field{Name: name, Value: value})
+			}
+		}
+	}
+	return fields
+}
+
+// connectionOptions returns the names in the lines of Connection in lower case. It returns nil if no
+// line names a field: the usual options are not the names of fields that are forwarded.
+func connectionOptions(lines []string) map[string]bool {
+	var named map[string]bool
+	for _, line := range lines {
+		for option := range strings.SplitSeq(line, ",") {
+			switch option = strings.ToLower(strings.Trim(option, " \t")); option {
+			case "", "close", "keep-alive", "te", "upgrade":
+				continue
+			}
+			if named == nil {
+				named = make(map[string]bool)
+			}
+			named[option] = true
+		}
+	}
+	return named
+}
+
+// hasToken reports whether lines, the lines of a header with a comma-separated list, contain token.
+func hasToken(lines []string, token string) bool {
+	for _, line := range lines {
+		for option := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.Trim(option, " \t"), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
