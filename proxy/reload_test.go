@@ -12,7 +12,7 @@ import (
 
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/gatetest"
-	"github.com/tallygate/tallygate/internal/upstream/http1"
+	"github.com/tallygate/tallygate/internal/upstream"
 )
 
 // replace makes the Proxy for cfg and releases what only the Proxy before needed.
@@ -33,8 +33,8 @@ func (s *harness) replace(t *testing.T, cfg *config.Config) *Proxy {
 // assertions.
 func TestReloadKeepsConnections(t *testing.T) {
 	var opened, closed atomic.Int64
-	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	upstream.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+	api := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	api.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 		switch state {
 		case http.StateNew:
 			opened.Add(1)
@@ -43,11 +43,11 @@ func TestReloadKeepsConnections(t *testing.T) {
 		case http.StateActive, http.StateIdle, http.StateHijacked:
 		}
 	}
-	upstream.Start()
-	defer upstream.Close()
+	api.Start()
+	defer api.Close()
 	asking := func(cfg *config.Config) { cfg.APIs[0].Routes[0].Assertion = true }
-	s := newHarness(t, upstream.URL, t.Output(), asking)
-	s.proxy.upstreams["accounts"].Transport.(*http1.Transport).Settle = 0 // a connection is used again at once
+	s := newHarness(t, api.URL, t.Output(), asking)
+	s.proxy.upstreams["accounts"].RoundTripper.(*upstream.Client).Settle = 0 // a connection is used again at once
 	call := func(p *Proxy) {
 		t.Helper()
 		w := httptest.NewRecorder()

@@ -17,7 +17,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
-	"github.com/tallygate/tallygate/internal/upstream/http1"
+	"github.com/tallygate/tallygate/internal/upstream"
 )
 
 // withBorealis adds a second partner and returns the key pair of its client.
@@ -97,6 +97,7 @@ func TestBodyThatNeverBegins(t *testing.T) {
 		cfg.APIs[0].Upstream.Timeout = 2 * time.Second
 		cfg.APIs[0].Upstream.Requests = 1000 // the partner's share is more than 60
 	})
+	s.proxy.upstreams["accounts"].RoundTripper.(*upstream.Client).Settle = 0 // a connection is used again at once
 	address := s.listen(t)
 	var streams errgroup.Group
 	var timedOut atomic.Int64
@@ -161,7 +162,7 @@ func TestAPILimits(t *testing.T) {
 	up, url := busy(t, 8)
 	withOther, other := withBorealis(t)
 	s := newHarness(t, url, io.Discard, withOther, func(cfg *config.Config) { cfg.APIs[0].Upstream.Requests = 8 })
-	s.proxy.upstreams["accounts"].Transport.(*http1.Transport).Settle = 0 // each idle connection holds one of the 8 workers
+	s.proxy.upstreams["accounts"].RoundTripper.(*upstream.Client).Settle = 0 // each idle connection holds one of the 8 workers
 	address := s.listen(t)
 	transport := &http.Transport{TLSClientConfig: s.clientConfig("h2"), ForceAttemptHTTP2: true}
 	defer transport.CloseIdleConnections()

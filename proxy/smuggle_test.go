@@ -16,7 +16,7 @@ import (
 
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/gatetest"
-	"github.com/tallygate/tallygate/internal/upstream/http1"
+	"github.com/tallygate/tallygate/internal/upstream"
 )
 
 // readsNoBody is an upstream with Python's http.server whose handler, like many, does not read bodies.
@@ -178,16 +178,16 @@ func TestRefusedBodyIsNoSecondRequest(t *testing.T) {
 // upstream. A request with a small body reuses one.
 func TestConnectionsForLongBodies(t *testing.T) {
 	var opened atomic.Int64
-	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
-	upstream.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+	api := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+	api.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateNew {
 			opened.Add(1)
 		}
 	}
-	upstream.Start()
-	defer upstream.Close()
-	s := newHarness(t, upstream.URL, io.Discard)
-	s.proxy.upstreams["accounts"].Transport.(*http1.Transport).Settle = 0 // a connection is used again at once
+	api.Start()
+	defer api.Close()
+	s := newHarness(t, api.URL, io.Discard)
+	s.proxy.upstreams["accounts"].RoundTripper.(*upstream.Client).Settle = 0 // a connection is used again at once
 	address := s.listen(t)
 	for _, tt := range []struct {
 		name   string
