@@ -9,35 +9,38 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+const ok = "HTTP/1.1 200 OK\r\n"
+
+var validResponses = []struct {
+	text, method string
+	want         Response
+	body         string
+	trailer      []Field
+	rest         int // the length of what follows the body
+}{
+	{ok + "content-length: 5\r\nX: \t y \r\n\r\nhelloHTTP", "GET", Response{200, 1, []Field{{"content-length", "5"}, {"X", "y"}}, 5}, "hello", nil, 4},
+	{ok + "Transfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\n0\r\nGrpc-Status: 0\r\n\r\nHTTP", "GET", Response{200, 1, []Field{{"Transfer-Encoding", "Chunked"}}, Chunked}, "hello", []Field{{"Grpc-Status", "0"}}, 4},
+	{ok + "\r\nhello", "GET", Response{200, 1, nil, UntilClose}, "hello", nil, 0},
+	{ok + "\r\nHTTP", "HEAD", Response{200, 1, nil, UntilClose}, "", nil, 4},
+	{ok + "Content-Length: 5\r\n\r\nHTTP", "HEAD", Response{200, 1, []Field{{"Content-Length", "5"}}, 5}, "", nil, 4},
+	{ok + "Transfer-Encoding: chunked\r\n\r\nHTTP", "HEAD", Response{200, 1, []Field{{"Transfer-Encoding", "chunked"}}, Chunked}, "", nil, 4},
+	{"HTTP/1.0 200 OK\r\n\r\nhello", "GET", Response{200, 0, nil, UntilClose}, "hello", nil, 0},
+	{"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", "GET", Response{200, 0, []Field{{"Content-Length", "5"}}, 5}, "hello", nil, 0},
+	{"HTTP/1.1 204\r\n\r\nHTTP", "GET", Response{204, 1, nil, UntilClose}, "", nil, 4},
+	{"HTTP/1.1 204 \r\nContent-Length: 5\r\n\r\nHTTP", "GET", Response{204, 1, []Field{{"Content-Length", "5"}}, 5}, "", nil, 4},
+	{"HTTP/1.1 304 \xff\t!\r\nContent-Length: 5\r\n\r\nHTTP", "GET", Response{304, 1, []Field{{"Content-Length", "5"}}, 5}, "", nil, 4},
+	{"HTTP/1.1 100 Continue\r\n\r\nHTTP", "GET", Response{100, 1, nil, UntilClose}, "", nil, 4},
+	{"HTTP/1.1 103\r\nLink: a\r\n\r\nHTTP", "GET", Response{103, 1, []Field{{"Link", "a"}}, UntilClose}, "", nil, 4},
+	{"HTTP/1.1 205 Reset\r\nContent-Length: 0\r\n\r\nHTTP", "GET", Response{205, 1, []Field{{"Content-Length", "0"}}, 0}, "", nil, 4},
+	{"HTTP/1.1 999 \r\nContent-Length: 0\r\nHost: a b\r\nHost: c\r\n\r\n", "GET", Response{999, 1, []Field{{"Content-Length", "0"}, {"Host", "a b"}, {"Host", "c"}}, 0}, "", nil, 0},
+}
+
 func TestParseResponse(t *testing.T) {
-	const ok = "HTTP/1.1 200 OK\r\n"
-	for _, c := range []struct {
-		text, method string
-		want         Response
-		body         string
-		trailer      []Field
-		end          int // what is left after the body
-	}{
-		{ok + "content-length: 5\r\nX: \t y \r\n\r\nhelloHTTP", "GET", Response{200, 1, []Field{{"content-length", "5"}, {"X", "y"}}, 5}, "hello", nil, 4},
-		{ok + "Transfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\n0\r\nGrpc-Status: 0\r\n\r\nHTTP", "GET", Response{200, 1, []Field{{"Transfer-Encoding", "Chunked"}}, Chunked}, "hello", []Field{{"Grpc-Status", "0"}}, 4},
-		{ok + "\r\nhello", "GET", Response{200, 1, nil, UntilClose}, "hello", nil, 0},
-		{ok + "\r\nHTTP", "HEAD", Response{200, 1, nil, UntilClose}, "", nil, 4},
-		{ok + "Content-Length: 5\r\n\r\nHTTP", "HEAD", Response{200, 1, []Field{{"Content-Length", "5"}}, 5}, "", nil, 4},
-		{ok + "Transfer-Encoding: chunked\r\n\r\nHTTP", "HEAD", Response{200, 1, []Field{{"Transfer-Encoding", "chunked"}}, Chunked}, "", nil, 4},
-		{"HTTP/1.0 200 OK\r\n\r\nhello", "GET", Response{200, 0, nil, UntilClose}, "hello", nil, 0},
-		{"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", "GET", Response{200, 0, []Field{{"Content-Length", "5"}}, 5}, "hello", nil, 0},
-		{"HTTP/1.1 204\r\n\r\nHTTP", "GET", Response{204, 1, nil, UntilClose}, "", nil, 4},
-		{"HTTP/1.1 204 \r\nContent-Length: 5\r\n\r\nHTTP", "GET", Response{204, 1, []Field{{"Content-Length", "5"}}, 5}, "", nil, 4},
-		{"HTTP/1.1 304 \xff\t!\r\nContent-Length: 5\r\n\r\nHTTP", "GET", Response{304, 1, []Field{{"Content-Length", "5"}}, 5}, "", nil, 4},
-		{"HTTP/1.1 100 Continue\r\n\r\nHTTP", "GET", Response{100, 1, nil, UntilClose}, "", nil, 4},
-		{"HTTP/1.1 103\r\nLink: a\r\n\r\nHTTP", "GET", Response{103, 1, []Field{{"Link", "a"}}, UntilClose}, "", nil, 4},
-		{"HTTP/1.1 205 Reset\r\nContent-Length: 0\r\n\r\nHTTP", "GET", Response{205, 1, []Field{{"Content-Length", "0"}}, 0}, "", nil, 4},
-		{"HTTP/1.1 999 \r\nContent-Length: 0\r\nHost: a b\r\nHost: c\r\n\r\n", "GET", Response{999, 1, []Field{{"Content-Length", "0"}, {"Host", "a b"}, {"Host", "c"}}, 0}, "", nil, 0},
-	} {
+	for _, c := range validResponses {
 		for _, n := range []int{1, 7, len(c.text)} {
 			r, body, trailer, end, err := readResponse(c.text, c.method, n)
-			if body != c.body || end != len(c.text)-c.end || err != nil {
-				t.Errorf("%q to %s in pieces of %d: got %q, the end at %d, %v, want %q, %d, nil", c.text, c.method, n, body, end, err, c.body, len(c.text)-c.end)
+			if body != c.body || end != len(c.text)-c.rest || err != nil {
+				t.Errorf("%q to %s in pieces of %d: got %q, the end at %d, %v, want %q, %d, nil", c.text, c.method, n, body, end, err, c.body, len(c.text)-c.rest)
 			}
 			if diff := cmp.Diff(c.want, r) + cmp.Diff(c.trailer, trailer); diff != "" {
 				t.Errorf("%q (-want +got):\n%s", c.text, diff)
