@@ -108,6 +108,8 @@ type Upstream struct {
 	URL      *UpstreamURL     `yaml:"url"`      // without a path, because the gate forwards the path of the request
 	Timeout  time.Duration    `yaml:"timeout"`  // from the end of the request until the header of the response arrives
 	Protocol UpstreamProtocol `yaml:"protocol"` // default http1
+	// IdleTimeout is how long a connection to an http1 upstream is kept without a request.
+	IdleTimeout time.Duration `yaml:"idle_timeout"`
 	// Requests is the number of concurrent requests to the API. One partner may have at most half of
 	// them. Further requests get 503.
 	Requests int         `yaml:"requests"`

@@ -334,6 +334,7 @@ var bad = []struct {
 	{"socket", []string{`14:21: apis[0].upstream.url: a socket is unix:// and its absolute path, at most 107 characters, such as unix:///run/accounts.sock`}},
 	{"socket-dots", []string{`14:21: apis[0].upstream.url: a socket is unix:// and its absolute path, at most 107 characters, such as unix:///run/accounts.sock`}},
 	{"socket-long", []string{`14:21: apis[0].upstream.url: a socket is unix:// and its absolute path, at most 107 characters, such as unix:///run/accounts.sock`}},
+	{"upstream-idle-timeout", []string{`14:60: apis[0].upstream.idle_timeout: must be from 1ms to 24h0m0s, is 0s`}},
 	{"upstream-requests", []string{`14:56: apis[0].upstream.requests: must be at least 1, is 0`}},
 	{"upstream-protocol", []string{`14:56: apis[0].upstream.protocol: expected http1, h2 or h2c, got "h3", did you mean "h2"?`}},
 	{"upstream-h2", []string{`14:56: apis[0].upstream.protocol: h2 is HTTP/2 over TLS and needs an https URL; the name for clear text is h2c`}},

@@ -75,7 +75,10 @@ func setDefaults(v any) {
 		*v = defaultACME()
 	case *API:
 		// Requests is 256, because the gate keeps up to 256 idle connections to an upstream.
-		*v = API{Binding: BoundToCertificate, TrailingSlash: ExactSlash, Upstream: Upstream{Timeout: 30 * time.Second, Protocol: HTTP1, Requests: 256}}
+		// IdleTimeout is below the 5 s after which Node.js and Apache httpd close an idle connection.
+		*v = API{Binding: BoundToCertificate, TrailingSlash: ExactSlash, Upstream: Upstream{
+			Timeout: 30 * time.Second, IdleTimeout: 4 * time.Second, Protocol: HTTP1, Requests: 256,
+		}}
 	case *Application:
 		*v = Application{Authentication: TLSClientAuth, BoundTokens: true, TokenFormat: JWT}
 	case *Issuer:

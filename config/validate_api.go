@@ -141,6 +141,7 @@ func (k *checker) routesKnown(api Name) bool {
 
 func (k *checker) upstream(path string, u *Upstream) {
 	k.inRange(path+".timeout", u.Timeout, time.Millisecond, mostTimeout)
+	k.inRange(path+".idle_timeout", u.IdleTimeout, time.Millisecond, mostTimeout)
 	k.positive(path+".requests", int64(u.Requests))
 	if u.URL == nil {
 		k.require(path+".url", false)

@@ -3,7 +3,6 @@ package upstream
 import (
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -75,8 +74,11 @@ func (b *responseBody) trailer() []http1.Field {
 // isEnd reports whether err says that a body has been read to its end.
 func isEnd(err error) bool { return err == io.EOF } //nolint:errorlint // an EOF within another error is not the end of a body
 
-// A tunnel is a connection that has switched to another protocol.
-type tunnel struct{ conn *conn }
+// A tunnel is a connection that has switched to another protocol. The end of the context of its request closes it.
+type tunnel struct {
+	conn    *conn
+	unwatch func() bool
+}
 
 // Read returns the bytes that came with the head of the response, and then further bytes.
 func (t *tunnel) Read(p []byte) (int, error) { return t.conn.in.Read(p) }
@@ -85,19 +87,12 @@ func (t *tunnel) Write(p []byte) (int, error) { return t.conn.stream.Write(p) }
 
 // CloseWrite closes the direction to the server.
 func (t *tunnel) CloseWrite() error {
-	var end any = t.conn.socket.Conn
-	if t.conn.stream != net.Conn(t.conn.socket) {
-		end = t.conn.stream
-	}
-	if half, ok := end.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return t.Close()
+	return t.conn.stream.(interface{ CloseWrite() error }).CloseWrite()
 }
 
 // Close closes the connection without a TLS close_notify, which could block. Any goroutine may call it.
 func (t *tunnel) Close() error {
 	t.conn.socket.sever()
-	t.conn.socket.unwatch()
+	t.unwatch()
 	return nil
 }

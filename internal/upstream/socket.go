@@ -149,6 +149,14 @@ func (s *socket) expect(deadline time.Time) {
 	_ = s.SetDeadline(deadline) // an error here is ignored, because further reads and writes fail too
 }
 
+// CloseWrite closes the direction to the server, or s if the connection has no such half.
+func (s *socket) CloseWrite() error {
+	if half, ok := s.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return s.Close()
+}
+
 // sever closes the connection at once. Any goroutine may call it.
 func (s *socket) sever() { _ = s.Conn.Close() }
 

@@ -53,7 +53,7 @@ type Transport interface {
 // protocol, with the same TLS settings. Only their timeouts may differ.
 func (u *Upstream) SameDestination(other *Upstream) bool {
 	from := u.madeFrom
-	from.settings.Timeout = other.madeFrom.settings.Timeout
+	from.settings.Timeout, from.settings.IdleTimeout = other.madeFrom.settings.Timeout, other.madeFrom.settings.IdleTimeout
 	return reflect.DeepEqual(from, other.madeFrom)
 }
 
@@ -137,7 +137,7 @@ func newHTTP1Transport(general *http.Transport, u *Upstream, log *slog.Logger) *
 		HeaderTimeout:    general.ResponseHeaderTimeout,
 		HeaderBytes:      general.MaxResponseHeaderBytes,
 		MaxIdle:          general.MaxIdleConns,
-		IdleTimeout:      general.IdleConnTimeout,
+		IdleTimeout:      u.madeFrom.settings.IdleTimeout,
 		Fallback:         general,
 		// An unrequested second response comes directly after the first, in the same write or in the
 		// next. At 50,000 requests a second, 50,000/s * 1 ms = 50 of the 256 idle connections wait for
@@ -167,7 +167,7 @@ func newClient(general *http.Transport, u *Upstream, log *slog.Logger) *Client {
 		HandshakeTimeout: general.TLSHandshakeTimeout,
 		HeaderTimeout:    general.ResponseHeaderTimeout,
 		MaxIdle:          general.MaxIdleConns,
-		IdleTimeout:      general.IdleConnTimeout,
+		IdleTimeout:      u.madeFrom.settings.IdleTimeout,
 		// An unrequested second response comes directly after the first, in the same write or in the
 		// next. At 50,000 requests a second, 50,000/s * 1 ms = 50 of the 256 idle connections wait for
 		// the end of Settle.
