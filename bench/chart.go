@@ -13,7 +13,7 @@ import (
 const (
 	chartWidth = 760
 	margin     = 28
-	barStart   = 330 // right of the names
+	barStart   = 190 // right of the names
 	barEnd     = 650 // left of the last value
 	barHeight  = 22
 	noteHeight = 16 // of a line below a bar
@@ -69,7 +69,18 @@ type panel struct {
 	checks                bool // show what each peer checks
 }
 
-// draw draws the panel from y downwards and returns where it ends.
+// noteOn returns the line below the bar of a peer, "" for no line.
+func (of panel) noteOn(p peer) string {
+	switch {
+	case !of.checks:
+		return p.setup
+	case p.setup == "":
+		return p.does
+	}
+	return p.setup + ": " + p.does
+}
+
+// draw draws the panel from y downwards and returns its end.
 func (of panel) draw(out *strings.Builder, r results, y int) int {
 	var bars []bar
 	for _, p := range everyPeer {
@@ -91,12 +102,12 @@ func (of panel) draw(out *strings.Builder, r results, y int) int {
 			class = "bar own"
 		}
 		length := max(2, b.value/longest*(barEnd-barStart))
-		fmt.Fprintf(out, `<text class="name" x="%d" y="%d">%s</text>`, margin, y+16, html.EscapeString(b.peer.titled(r.Versions[b.peer.name])))
+		fmt.Fprintf(out, `<text class="name" x="%d" y="%d">%s</text>`, margin, y+16, html.EscapeString(b.peer.versioned(r.Versions[b.peer.name])))
 		fmt.Fprintf(out, `<rect class="%s" x="%d" y="%d" width="%.1f" height="%d" rx="3"/>`, class, barStart, y, length, barHeight)
 		fmt.Fprintf(out, `<text x="%.1f" y="%d">%.0f µs</text>`, barStart+length+8, y+16, b.value)
 		y += barHeight
-		if of.checks {
-			fmt.Fprintf(out, `<text class="note" x="%d" y="%d">%s</text>`, barStart, y+14, html.EscapeString(b.peer.does))
+		if note := of.noteOn(b.peer); note != "" {
+			fmt.Fprintf(out, `<text class="note" x="%d" y="%d">%s</text>`, barStart, y+14, html.EscapeString(note))
 			y += noteHeight
 		}
 		out.WriteString("\n")

@@ -13,7 +13,7 @@ import (
 	"github.com/tallygate/tallygate/bench/load"
 )
 
-// generate is the command of the load generator: it runs the job in a file against a server.
+// generate is the command of the load generator. It runs the job in a file against the server at address.
 func generate(ctx context.Context, file, address string, in io.Reader, out io.Writer) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -27,7 +27,7 @@ func generate(ctx context.Context, file, address string, in io.Reader, out io.Wr
 	return load.Run(ctx, job, in, out)
 }
 
-// writeJob stores a job for [generate].
+// writeJob writes a job to a file for [generate].
 func writeJob(file string, job load.Job) error {
 	text, err := json.Marshal(job)
 	if err != nil {
@@ -36,22 +36,23 @@ func writeJob(file string, job load.Job) error {
 	return os.WriteFile(file, text, 0o600)
 }
 
-// A generator is a load generator whose connections stand and are warm.
+// A generator is a load generator with open, warm connections.
 type generator struct {
 	process *exec.Cmd
 	orders  io.WriteCloser
 	answers *bufio.Reader
-	said    *strings.Builder
+	output  *strings.Builder // of standard error
 }
 
-// startGenerator begins the job in a file, against the server at address.
+// startGenerator starts the job in a file against the server at address, and returns when the connections
+// are open and warm.
 func startGenerator(ctx context.Context, file, address string) (*generator, error) {
-	g := &generator{said: &strings.Builder{}}
+	g := &generator{output: &strings.Builder{}}
 	var err error
 	if g.process, err = self(ctx, "load", file, address); err != nil {
 		return nil, err
 	}
-	g.process.Stderr = g.said
+	g.process.Stderr = g.output
 	if g.orders, err = g.process.StdinPipe(); err != nil {
 		return nil, err
 	}
@@ -69,7 +70,7 @@ func startGenerator(ctx context.Context, file, address string) (*generator, erro
 	return g, nil
 }
 
-// run does what is measured.
+// run starts the measured part of the job and returns its result.
 func (g *generator) run() (load.Result, error) {
 	var result load.Result
 	if _, err := fmt.Fprintln(g.orders, "go"); err != nil {
@@ -82,10 +83,10 @@ func (g *generator) run() (load.Result, error) {
 	return result, json.Unmarshal(line, &result)
 }
 
-// failed returns why the generator ended early.
+// failed returns the error that the generator printed.
 func (g *generator) failed() error {
 	g.close()
-	return fmt.Errorf("load generator: %s", strings.TrimSpace(g.said.String()))
+	return fmt.Errorf("load generator: %s", strings.TrimSpace(g.output.String()))
 }
 
 // close ends the generator and its connections.
@@ -94,7 +95,7 @@ func (g *generator) close() {
 	_ = g.process.Wait()
 }
 
-// startUpstream runs the upstream, as a process of its own, and returns its address.
+// startUpstream starts the upstream as a process and returns its address.
 func startUpstream(ctx context.Context) (stop func(), address string, err error) {
 	process, err := self(ctx, "upstream")
 	if err != nil {
@@ -120,7 +121,7 @@ func startUpstream(ctx context.Context) (stop func(), address string, err error)
 	return stop, strings.TrimSpace(line), nil
 }
 
-// self returns the command of this program as another process, which ends with ctx.
+// self returns a command that runs this program as another process until ctx ends.
 func self(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	program, err := os.Executable()
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A machine is where results come from: enough to judge them by, and no name.
+// A machine describes the machine of the results without naming it.
 type machine struct {
 	Processor string `json:"processor"`
 	Cores     int    `json:"cores"`
@@ -35,13 +35,13 @@ func thisMachine() machine {
 	}
 	var name unix.Utsname
 	if unix.Uname(&name) == nil {
-		release, _, _ := strings.Cut(unix.ByteSliceToString(name.Release[:]), "-") // what follows may name a host
+		release, _, _ := strings.Cut(unix.ByteSliceToString(name.Release[:]), "-") // the rest may name a host
 		m.Kernel = release
 	}
 	return m
 }
 
-// allowFiles lets this process and those that it starts open as many files as they may.
+// allowFiles raises the limit of open files of this process and its children to the hard limit.
 func allowFiles() error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -51,7 +51,7 @@ func allowFiles() error {
 	return syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
 }
 
-// after returns the value of the first line of text with that key, or otherwise.
+// after returns the value of the first line of text with this key, or otherwise when no line has it.
 func after(text, key, separator, otherwise string) string {
 	for line := range strings.Lines(text) {
 		if k, v, ok := strings.Cut(line, separator); ok && strings.TrimSpace(k) == key {

@@ -56,6 +56,12 @@ func TestSmoke(t *testing.T) {
 	}
 }
 
+// first denies the first n requests.
+func first(n int32) func(*http.Request) bool {
+	var requests atomic.Int32
+	return func(*http.Request) bool { return requests.Add(1) <= n }
+}
+
 // quiet is for servers whose handshakes fail on purpose.
 var quiet = log.New(io.Discard, "", 0)
 
@@ -84,18 +90,21 @@ func TestProve(t *testing.T) {
 		size           int
 		checks         []fault
 		denies         func(*http.Request) bool
-		want           string // in the error; none when empty
+		late           bool
+		want           string // in the error; "" for no error
 	}{
-		"mTLS only":            {tls.RequireAndVerifyClientCert, smallAnswer, nil, nil, ""},
-		"denies everything":    {tls.RequireAndVerifyClientCert, smallAnswer, nil, func(*http.Request) bool { return true }, "a good request"},
-		"another answer":       {tls.RequireAndVerifyClientCert, 7, nil, nil, "a good request"},
-		"no mTLS":              {tls.NoClientCert, smallAnswer, nil, nil, "no certificate was answered with 200"},
-		"any certificate":      {tls.RequireAnyClientCert, smallAnswer, nil, nil, "strange authority was answered with 200"},
-		"tokens are not bound": {tls.RequireAndVerifyClientCert, smallAnswer, []fault{stolen}, nil, "another partner's token was answered with 200"},
+		"mTLS only":            {tls.RequireAndVerifyClientCert, smallAnswer, nil, nil, false, ""},
+		"denies everything":    {tls.RequireAndVerifyClientCert, smallAnswer, nil, func(*http.Request) bool { return true }, false, "a good request"},
+		"another answer":       {tls.RequireAndVerifyClientCert, 7, nil, nil, false, "a good request"},
+		"no mTLS":              {tls.NoClientCert, smallAnswer, nil, nil, false, "no certificate was answered with 200"},
+		"any certificate":      {tls.RequireAnyClientCert, smallAnswer, nil, nil, false, "strange authority was answered with 200"},
+		"tokens are not bound": {tls.RequireAndVerifyClientCert, smallAnswer, []fault{stolen}, nil, false, "another partner's token was answered with 200"},
 		"signatures alone are not checked": {tls.RequireAndVerifyClientCert, smallAnswer, []fault{stolen, forged}, func(r *http.Request) bool {
 			return !r.TLS.PeerCertificates[0].Equal(mine)
-		}, string(forged) + " was answered with 200"},
-		"ends after the first": {tls.RequireAndVerifyClientCert, smallAnswer, nil, once(), "a good request"},
+		}, false, string(forged) + " was answered with 200"},
+		"ends after the first":     {tls.RequireAndVerifyClientCert, smallAnswer, nil, once(), false, "a good request"},
+		"loads its routes late":    {tls.RequireAndVerifyClientCert, smallAnswer, nil, first(3), true, ""},
+		"is late without a reason": {tls.RequireAndVerifyClientCert, smallAnswer, nil, first(3), false, "a good request"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			api := httptest.NewUnstartedServer(http.HandlerFunc(func(out http.ResponseWriter, in *http.Request) {
@@ -109,7 +118,7 @@ func TestProve(t *testing.T) {
 			api.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}, ClientAuth: c.authentication, ClientCAs: authorities}
 			api.StartTLS()
 			defer api.Close()
-			err := prove(t.Context(), w, &server{peer: peer{checks: c.checks}, variant: es256, address: api.Listener.Addr().String()})
+			err := prove(t.Context(), w, &server{peer: peer{checks: c.checks, late: c.late}, variant: es256, address: api.Listener.Addr().String()})
 			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)
 			}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"text/template"
 )
 
@@ -103,16 +104,18 @@ func (p peer) versionOf(ctx context.Context) string {
 // release matches the upstream's version at the beginning of a distribution's version.
 var release = regexp.MustCompile(`^\d+(\.\d+)+`)
 
-// titled returns how tables call p in a version: the title, the version and the setup.
-func (p peer) titled(version string) string {
-	title := p.title
+// versioned returns the title of p with its version, if any. tallygate has none, because its version is a
+// commit.
+func (p peer) versioned(version string) string {
 	if v := release.FindString(version); v != "" && p.name != tallygate.name {
-		title += " " + v
+		return p.title + " " + v
 	}
-	if p.setup != "" {
-		title += " " + p.setup
-	}
-	return title
+	return p.title
+}
+
+// titled returns the title of p with its version and its setup.
+func (p peer) titled(version string) string {
+	return strings.TrimSpace(p.versioned(version) + " " + p.setup)
 }
 
 // render writes a configuration from its template into dir and returns the path of the file.

@@ -17,7 +17,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// What all peers are told.
+// Names in the configurations of all peers.
 const (
 	serverName = "api.example.test"
 	issuer     = "https://as.example.test"
@@ -25,8 +25,8 @@ const (
 	partners   = 64
 )
 
-// A world is what all peers share: a folder with certificates and keys, the partners, and
-// the authorization server.
+// A world has what all peers share: a folder with certificates and keys, the partners, and the
+// authorization server.
 type world struct {
 	dir       string
 	tallygate string // the binary
@@ -34,18 +34,18 @@ type world struct {
 	AS        string // URL of the authorization server
 	server    *http.Server
 
-	root     []byte // PEM, of the authority of the certificate that all peers show
+	root     []byte // PEM, the anchor of the certificate that all peers present
 	ca       *testpki.Pair
 	partners []partner
-	housed   []partner                  // the same with certificates of their own authorities
-	stranger *testpki.Pair              // of an authority that no peer trusts
+	own      []partner                  // the same partners with certificates of their own authorities
+	stranger *testpki.Pair              // issued by an authority that no peer trusts
 	signers  map[string]*testpki.Signer // of tokens, by algorithm
 
 	mutex  sync.Mutex
-	opaque map[string]testpki.M // what introspection says, by token
+	opaque map[string]testpki.M // answers of introspection, by token
 }
 
-// A partner has one certificate and any number of applications, each with its own name.
+// A partner has one certificate and any number of applications.
 type partner struct {
 	name string
 	pair *testpki.Pair
@@ -57,7 +57,7 @@ func (p partner) application(n int) string { return fmt.Sprintf("%s-app-%d", p.n
 // dns returns the name in the partner's certificate.
 func (p partner) dns() string { return p.name + ".example.test" }
 
-// newWorld makes a world in dir, before an upstream at an address, for a binary of tallygate.
+// newWorld makes a world in dir. upstream is the address of the API, and tallygate the path of its binary.
 func newWorld(dir, upstream, tallygate string) (*world, error) {
 	w := &world{dir: dir, Upstream: upstream, tallygate: tallygate, ca: testpki.NewCA("Partners"), opaque: map[string]testpki.M{}}
 	w.ca.Write(dir, "ca")
@@ -75,7 +75,7 @@ func newWorld(dir, upstream, tallygate string) (*world, error) {
 		w.partners = append(w.partners, p)
 		own := testpki.NewCA(p.name)
 		own.Write(dir, p.name+"-ca")
-		w.housed = append(w.housed, partner{name: p.name, pair: own.Leaf(p.name)})
+		w.own = append(w.own, partner{name: p.name, pair: own.Leaf(p.name)})
 	}
 	w.signers = map[string]*testpki.Signer{}
 	var all []*testpki.Signer
@@ -98,15 +98,15 @@ func newWorld(dir, upstream, tallygate string) (*world, error) {
 	return w, w.serve(keys)
 }
 
-// path returns where a file of the world is.
+// path returns the path of a file of the world.
 func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
 
 func (w *world) put(name string, content []byte) error {
 	return os.WriteFile(w.path(name), content, 0o644) // peers' workers may run as another user
 }
 
-// serve runs the authorization server: its key set, for peers that fetch one, and what it
-// says of opaque tokens.
+// serve runs the authorization server, which serves its key set to peers that fetch it and answers
+// introspection of opaque tokens.
 func (w *world) serve(keys []byte) error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -133,12 +133,13 @@ func (w *world) serve(keys []byte) error {
 
 func (w *world) close() { _ = w.server.Close() }
 
-// token makes a token for an application of p, bound to p's certificate.
+// token returns a token for an application of p, bound to p's certificate.
 func (w *world) token(algorithm string, p partner, application int, edits ...testpki.M) string {
 	return w.signers[algorithm].Token(testpki.Bound(issuer, audience, p.application(application), p.pair, edits...))
 }
 
-// opaqueToken makes one that says nothing itself.
+// opaqueToken returns an opaque token for the first application of p, and stores the answer of its
+// introspection.
 func (w *world) opaqueToken(p partner) string {
 	claims := testpki.Bound(issuer, audience, p.application(0), p.pair)
 	claims["active"] = true
@@ -149,12 +150,12 @@ func (w *world) opaqueToken(p partner) string {
 	return token
 }
 
-// client returns what p shows to a server.
+// client returns p with its certificate and key, without tokens.
 func (p partner) client() load.Client {
 	return load.Client{Certificate: p.pair.CertPEM(), Key: p.pair.KeyPEM()}
 }
 
-// clients returns the partners, each with so many tokens, made by mint.
+// clients returns all partners, each with this number of tokens from mint.
 func (w *world) clients(tokens int, mint func(partner) string) []load.Client {
 	var clients []load.Client
 	for _, p := range w.partners {
@@ -167,17 +168,16 @@ func (w *world) clients(tokens int, mint func(partner) string) []load.Client {
 	return clients
 }
 
-// of returns the partners of a variant. Where one has several applications, all of them have
-// its one certificate, which cannot tell them apart: it counts for all, because an authority
-// of the partner's own issued it.
+// of returns the partners of a variant. When partners have several applications, the one certificate of a
+// partner does not identify the application, so the partner's own authority issues it.
 func (w *world) of(v variant) []partner {
 	if v.applications > 0 {
-		return w.housed
+		return w.own
 	}
 	return w.partners
 }
 
-// mint returns how tokens of a variant are made for the first application of a partner.
+// mint returns the function that makes the variant's tokens for the first application of a partner.
 func (w *world) mint(v variant) func(partner) string {
 	return func(p partner) string {
 		if v.opaque {

@@ -1,5 +1,4 @@
-// Package process reads what a server costs: the processor time and the memory of a process
-// and of all its descendants, as Linux counts them.
+// Package process reads the CPU time and the memory of a process and all its descendants from Linux.
 package process
 
 import (
@@ -17,13 +16,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tick is the unit of times in /proc/PID/stat, a hundredth of a second on every Linux
-// (USER_HZ, proc(5)).
+// tick is the unit of times in /proc/PID/stat: USER_HZ is 100 on every Linux (proc(5)).
 const tick = 10 * time.Millisecond
 
-// CPU returns the processor time that the tree of processes under root has used since it
-// began, in user and kernel mode: of those that live to the nanosecond, threads that ended
-// included, and of children that ended and were waited for to a tick.
+// CPU returns the CPU time that root and its descendants have used since they started, in user and kernel
+// mode. The time of live processes is exact to the nanosecond and includes ended threads; the time of
+// children that have ended and were waited for is exact to a tick.
 func CPU(root int) (time.Duration, error) {
 	tree, err := Tree(root)
 	if err != nil {
@@ -33,9 +31,9 @@ func CPU(root int) (time.Duration, error) {
 	for _, pid := range tree {
 		own, err := clock(pid)
 		if gone(err) {
-			continue // its parent has its time, or is about to
+			continue // the parent has or will have its time
 		} else if err != nil {
-			return 0, fmt.Errorf("reading the processor time of process %d: %w", pid, err)
+			return 0, fmt.Errorf("reading the CPU time of process %d: %w", pid, err)
 		}
 		s, err := read(pid)
 		if err != nil {
@@ -46,18 +44,16 @@ func CPU(root int) (time.Duration, error) {
 	return sum, nil
 }
 
-// clock returns the processor time of the threads of one process, by its processor-time clock
-// (clock_getcpuclockid(3), whose arithmetic this is; 2 stands for time as the scheduler
-// counts it).
+// clock returns the CPU time of the threads of one process from its CPU-time clock. The clock's id is
+// computed as clock_getcpuclockid(3) does; 2 selects the scheduler's time.
 func clock(pid int) (time.Duration, error) {
 	var t unix.Timespec
 	err := unix.ClockGettime(int32(^pid<<3|2), &t)
 	return time.Duration(t.Nano()), err
 }
 
-// Memory returns the bytes of memory that belong to the tree of processes under root: pages
-// that several processes share count for each by its part (PSS), so that workers forked from
-// one process do not count its pages again.
+// Memory returns the memory of root and its descendants in bytes. A page that several processes share is
+// divided among them (PSS), so that forked workers do not count their parent's pages again.
 func Memory(root int) (int64, error) {
 	tree, err := Tree(root)
 	if err != nil {
@@ -120,11 +116,11 @@ func Tree(root int) ([]int, error) {
 	return tree, nil
 }
 
-// A status is what we need of /proc/PID/stat (proc(5)).
+// A status has the needed fields of /proc/PID/stat (proc(5)).
 type status struct {
 	ended    bool
 	parent   int
-	children time.Duration // cutime and cstime: of those that were waited for
+	children time.Duration // cutime and cstime, of children that were waited for
 }
 
 func read(pid int) (status, error) {
@@ -135,8 +131,8 @@ func read(pid int) (status, error) {
 	return parse(string(text))
 }
 
-// parse reads a line of /proc/PID/stat. Its second field is the command in brackets, in
-// which anything may stand, so the others are counted from the last bracket.
+// parse reads a line of /proc/PID/stat. The second field is the command in parentheses and may contain any
+// character, so the other fields are counted from the last parenthesis.
 func parse(stat string) (status, error) {
 	bracket := strings.LastIndexByte(stat, ')')
 	fields := strings.Fields(stat[bracket+1:]) // from the third on
@@ -158,7 +154,7 @@ func parse(stat string) (status, error) {
 	return status{ended: fields[0] == "Z" || fields[0] == "X", parent: parent, children: time.Duration(user+system) * tick}, nil
 }
 
-// gone tells whether err says that a process has ended.
+// gone tells whether err means that a process has ended.
 func gone(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) || errors.Is(err, syscall.EINVAL)
 }

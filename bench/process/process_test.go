@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// The name of a command may look like anything, also like the end of the field.
+// A command's name may contain what looks like the end of its field.
 func TestParse(t *testing.T) {
 	got, err := parse("8698 (a ) R 1 (x) S 8697 8697 5997 0 -1 4194304 88 150 0 0 31 4 123 45 20 0 1 0 3172950 2654208")
 	want := status{parent: 8697, children: 168 * tick}
@@ -35,8 +35,8 @@ func TestPSS(t *testing.T) {
 	}
 }
 
-// A shell that starts another, which works, and starts a third after its end, which waits.
-// All three are its tree, and the work of the one that ended stays counted.
+// A shell starts a second shell that works and ends, and then a process that sleeps. The CPU time of the
+// ended shell still counts.
 func TestTree(t *testing.T) {
 	const work = `i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done`
 	shell := exec.Command("sh", "-c", `sh -c '`+work+`'; echo done; sleep 60 & echo started; wait`)
@@ -63,7 +63,7 @@ func TestTree(t *testing.T) {
 	if err != nil || len(tree) != 2 || tree[0] != shell.Process.Pid {
 		t.Errorf("the tree is %v, %v", tree, err)
 	}
-	// 300,000 rounds take a hundred times longer than starting a shell, wherever this runs.
+	// 300,000 rounds take a hundred times longer than starting a shell, on any machine.
 	spent, err := CPU(shell.Process.Pid)
 	if err != nil || spent < 50*time.Millisecond || spent > time.Minute {
 		t.Errorf("%v of processor time, %v", spent, err)
@@ -74,7 +74,7 @@ func TestTree(t *testing.T) {
 	}
 }
 
-// A clock of one process must not be that of another: this one works, its child sleeps.
+// The clock of a process must not be another process's clock: this process works, its child sleeps.
 func TestCPUIsTheProcess(t *testing.T) {
 	sleeper := exec.Command("sleep", "60")
 	if err := sleeper.Start(); err != nil {

@@ -1,4 +1,4 @@
-// Package stats has the few numbers that the benchmark draws from many.
+// Package stats computes medians and percentiles.
 package stats
 
 import (
@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// Median returns the middle of values, the mean of the two middle ones of an even number,
-// and NaN of none. It leaves values in their order.
+// Median returns the median of values: the mean of the two middle values when their number is even, and NaN
+// without values. It does not change the order of values.
 func Median(values []float64) float64 {
 	if len(values) == 0 {
 		return math.NaN()
@@ -21,15 +21,14 @@ func Median(values []float64) float64 {
 	return (sorted[middle-1] + sorted[middle]) / 2
 }
 
-// Percentile returns the smallest of sorted that at least the share p of them, 0 to 1, does
-// not exceed (the nearest rank), and zero of none.
+// Percentile returns the smallest value of sorted such that at least the share p of all values, between 0
+// and 1, does not exceed it (nearest rank). It returns zero without values.
 func Percentile[T cmp.Ordered](sorted []T, p float64) T {
 	var zero T
 	if len(sorted) == 0 {
 		return zero
 	}
-	// 0.99 * 100 is a little less than 99 in floating point, 0.29 * 100 a little more than 29:
-	// what is that near to a whole number is meant to be it.
+	// In floating point 0.28 * 100 is slightly more than 28, and its ceiling would be 29.
 	rank := int(math.Ceil(p*float64(len(sorted)) - 1e-9))
 	return sorted[min(max(rank, 1), len(sorted))-1]
 }

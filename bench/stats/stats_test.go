@@ -45,6 +45,7 @@ func TestPercentile(t *testing.T) {
 		{[]int{1, 2}, 0.5, 1},
 		{[]int{1, 2}, 0.51, 2},
 		{hundred, 0, 1},
+		{hundred, 0.28, 28},
 		{hundred, 0.29, 29},
 		{hundred, 0.5, 50},
 		{hundred, 0.99, 99},
