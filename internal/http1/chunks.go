@@ -83,7 +83,7 @@ func cutToken(b []byte) (token, rest []byte) {
 // cutQuoted returns the bytes after the quoted string whose content begins b (RFC 9110 section 5.6.4). ok is
 // false if the string is malformed or does not end.
 func cutQuoted(b []byte) (after []byte, ok bool) {
-	if indexControl(b) >= 0 {
+	if valuePrefix(b) < len(b) {
 		return nil, false
 	}
 	for i := 0; i < len(b); i++ {

@@ -1,15 +1,14 @@
 package http1
 
-import (
-	"encoding/binary"
-	"math/bits"
-)
+import "encoding/binary"
 
 // The classes of bytes, RFC 9110 section 5 and RFC 5234. A byte can be in several classes.
 const (
 	inToken   = 1 << iota // tchar, RFC 9110 section 5.6.2
 	inVisible             // VCHAR: printable ASCII without the space
 	inText                // VCHAR, space and tab
+	inValue               // the bytes of a field value: inText and obs-text, which is above 0x7f
+	inTarget              // the bytes of a request target: VCHAR and obs-text; package policy checks more
 	inHost                // the bytes of uri-host and port, RFC 3986 section 3.2
 )
 
@@ -19,10 +18,15 @@ var classes = func() (classes [256]uint8) {
 			classes[c] |= class
 		}
 	}
-	for c := '!'; c <= '~'; c++ {
-		classes[c] |= inVisible | inText
+	for c := range 256 {
+		switch {
+		case c > ' ' && c < 0x7f:
+			classes[c] |= inVisible | inText | inValue | inTarget
+		case c > 0x7f:
+			classes[c] |= inValue | inTarget
+		}
 	}
-	add(" \t", inText)
+	add(" \t", inText|inValue)
 	const alphanumeric = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	add(alphanumeric+"!#$%&'*+-.^_`|~", inToken)
 	add(alphanumeric+"-._~!$&'()*+,;=:[]%", inHost)
@@ -50,41 +54,29 @@ func prefix[T string | []byte](b T, class uint8) int {
 	return len(b)
 }
 
-// indexControl returns the index of the first byte in b that no field value may contain: a control
-// character other than the tab (RFC 9110 section 5.5). It returns -1 if b has no such byte. obs-text, the
-// bytes above 0x7f, may occur.
-func indexControl(b []byte) int {
-	for from := 0; ; from++ {
-		i := indexBelow(b[from:], ' ')
-		if i < 0 || b[from+i] != '\t' {
-			if i >= 0 {
-				i += from
-			}
-			return i
-		}
-		from += i
-	}
-}
+// targetPrefix returns the number of bytes at the start of b that a request target may contain.
+func targetPrefix(b []byte) int { return longPrefix(b, inTarget, '!') }
 
-// indexBelow returns the index of the first byte in b that is less than least or DEL, or -1. least is at
-// most 0x7f. The loop looks at 8 bytes at a time; a byte is found by the bit that a subtraction borrows. A
-// borrow can only disturb bytes after the first one that is found.
-func indexBelow(b []byte, least byte) int {
+// valuePrefix returns the number of bytes at the start of b that a field value may contain. The byte after
+// them is a control character other than the tab (RFC 9110 section 5.5).
+func valuePrefix(b []byte) int { return longPrefix(b, inValue, ' ') }
+
+// longPrefix is prefix for a class of which every byte from least to 0x7e is a member. It looks at 8 bytes
+// at a time: a subtraction sets the top bit of a byte below least, and an addition that of DEL. A carry or
+// borrow can set the top bit of a member, never clear that of another byte, so the class decides about the
+// 8 bytes.
+func longPrefix(b []byte, class, least uint8) int {
 	const each, top = 0x0101010101010101, 0x8080808080808080
 	i := 0
 	for ; len(b)-i >= 8; i += 8 {
 		word := binary.LittleEndian.Uint64(b[i:])
-		del := word ^ each*0x7f // a DEL becomes 0
-		if found := ((word-each*uint64(least))&^word | (del-each)&^del) & top; found != 0 {
-			return i + bits.TrailingZeros64(found)/8
+		if ((word-each*uint64(least))|(word+each))&^word&top != 0 {
+			if n := prefix(b[i:i+8], class); n < 8 {
+				return i + n
+			}
 		}
 	}
-	for ; i < len(b); i++ {
-		if b[i] < least || b[i] == 0x7f {
-			return i
-		}
-	}
-	return -1
+	return i + prefix(b[i:], class)
 }
 
 func isSpace(c byte) bool { return c == ' ' || c == '\t' }

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// indexBelow and indexControl find what a loop over bytes finds, wherever the byte stands among others.
-func TestIndexControl(t *testing.T) {
+// longPrefix finds what a loop over bytes finds, wherever a byte stands among others.
+func TestLongPrefix(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 200_000 {
 		b := make([]byte, random.IntN(40))
@@ -17,11 +17,21 @@ func TestIndexControl(t *testing.T) {
 				b[i] = "\x00\x01\t\n\r\x1f !\x7e\x7f\x80\xff"[random.IntN(12)]
 			}
 		}
-		if got, want := indexBelow(b, '!'), slices.IndexFunc(b, func(c byte) bool { return c <= ' ' || c == 0x7f }); got != want {
-			t.Fatalf("indexBelow(%q, '!') = %d, want %d", b, got, want)
+		control := slices.IndexFunc(b, func(c byte) bool { return c < ' ' && c != '\t' || c == 0x7f })
+		if got, want := valuePrefix(b), index(b, control); got != want {
+			t.Fatalf("valuePrefix(%q) = %d, want %d", b, got, want)
 		}
-		if got, want := indexControl(b), slices.IndexFunc(b, func(c byte) bool { return c < ' ' && c != '\t' || c == 0x7f }); got != want {
-			t.Fatalf("indexControl(%q) = %d, want %d", b, got, want)
+		other := slices.IndexFunc(b, func(c byte) bool { return c <= ' ' || c == 0x7f })
+		if got, want := targetPrefix(b), index(b, other); got != want {
+			t.Fatalf("targetPrefix(%q) = %d, want %d", b, got, want)
 		}
 	}
+}
+
+// index returns i, or the length of b if i is -1.
+func index(b []byte, i int) int {
+	if i < 0 {
+		return len(b)
+	}
+	return i
 }

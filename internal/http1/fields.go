@@ -59,7 +59,7 @@ func splitField(line []byte) (name int, value span, err error) {
 	for from < to && isSpace(line[to-1]) {
 		to--
 	}
-	if indexControl(line[from:to]) >= 0 {
+	if valuePrefix(line[from:to]) < to-from {
 		return 0, span{}, ErrFieldValue
 	}
 	return name, span{from, to}, nil

@@ -169,7 +169,7 @@ func (p *Parser) incomplete(received []byte) error {
 	if last > p.scanned && received[last-1] == '\r' {
 		last--
 	}
-	if indexControl(received[p.scanned:last]) >= 0 {
+	if valuePrefix(received[p.scanned:last]) < last-p.scanned {
 		return p.refusal(received, span{p.next, last}, ErrLineEnd)
 	}
 	p.scanned = last
@@ -180,14 +180,14 @@ func (p *Parser) incomplete(received []byte) error {
 // difference: if a control character is in it, the bytes up to the first control character decide. No line
 // may contain one, so parsing them fails. err is the error otherwise.
 func (p *Parser) refusal(received []byte, at span, err error) error {
-	i := indexControl(received[at.from:at.to])
-	if i < 0 {
+	control := at.from + valuePrefix(received[at.from:at.to])
+	if control == at.to {
 		return err
 	}
-	if received[at.from+i] == '\r' {
+	if received[control] == '\r' {
 		return ErrLineEnd
 	}
-	if err := p.line(received, span{at.from, at.from + i + 1}); err != nil {
+	if err := p.line(received, span{at.from, control + 1}); err != nil {
 		return err
 	}
 	return ErrLineEnd

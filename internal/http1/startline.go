@@ -16,8 +16,8 @@ func (p *Parser) requestLine(received []byte, at span) error {
 		return ErrRequestLine
 	}
 	rest := line[method+1:]
-	target := indexBelow(rest, '!')
-	if target < 1 || rest[target] != ' ' {
+	target := targetPrefix(rest)
+	if target == 0 || target == len(rest) || rest[target] != ' ' {
 		return ErrRequestLine
 	}
 	p.method = span{at.from, at.from + method}
@@ -65,7 +65,7 @@ func (p *Parser) statusLine(received []byte, at span) error {
 	if len(line) < reason || line[code-1] != ' ' || len(line) > reason && line[reason] != ' ' {
 		return ErrStatusLine
 	}
-	if line[code] == '0' || !isDigit(line[code]) || !isDigit(line[code+1]) || !isDigit(line[code+2]) || indexControl(line[reason:]) >= 0 {
+	if line[code] == '0' || !isDigit(line[code]) || !isDigit(line[code+1]) || !isDigit(line[code+2]) || valuePrefix(line[reason:]) < len(line)-reason {
 		return ErrStatusLine
 	}
 	p.status = span{at.from + code, at.from + reason}
