@@ -21,6 +21,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -52,7 +53,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, progress io.Writ
 		return upstream(ctx, out)
 	}
 	s, err := parseSettings(args, progress)
-	if err != nil {
+	if errors.Is(err, flag.ErrHelp) {
+		return nil // parseSettings has printed it
+	} else if err != nil {
 		return err
 	}
 	if s.report != "" {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -195,7 +196,11 @@ func scenarioTable(r results, c scenario) string {
 		}
 		fmt.Fprintf(&rows, "| %s |", title)
 		for _, column := range c.columns() {
-			fmt.Fprintf(&rows, " %s |", column.print(r.median(c.name, s.label(), column.number)))
+			cell := "–"
+			if v := r.median(c.name, s.label(), column.number); !math.IsNaN(v) {
+				cell = column.print(v)
+			}
+			fmt.Fprintf(&rows, " %s |", cell)
 		}
 		rows.WriteString("\n")
 	}

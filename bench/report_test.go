@@ -32,6 +32,10 @@ func example() results {
 	}
 	r.Measurements = append(r.Measurements, turns("keep-alive-es256", "tallygate", 40*time.Microsecond, 20*time.Microsecond, 30*time.Microsecond)...)
 	r.Measurements = append(r.Measurements, turns("keep-alive-es256", "nginx", 20*time.Microsecond, 8*time.Microsecond, 30*time.Microsecond)...)
+	r.Measurements = append(r.Measurements, measurement{
+		Scenario: "idle", Subject: "nginx", Round: 1, AtRest: 14 << 20,
+		Idle: []idleMemory{{time.Second, 34 << 20}}, Result: load.Result{Done: 1024},
+	})
 	return r
 }
 
@@ -128,6 +132,7 @@ func TestReport(t *testing.T) {
 	text := report(example())
 	for _, want := range []string{
 		"| Caddy | mTLS only | missing, and not measured |",
+		"| nginx 1.22.1 | 14.0 MiB | 20.0 KiB | – | – |",
 		"| nginx 1.22.1 | 20.0 µs | 500 | 20 µs | 200 µs | 2.00 ms | 0.000 MiB |",
 	} {
 		if !strings.Contains(text, want) {
@@ -186,6 +191,14 @@ func TestSettings(t *testing.T) {
 	s, err := parseSettings([]string{"-peers", "nginx,tallygate", "-scenarios", "idle"}, io.Discard)
 	if err != nil || s.whole() || len(s.peers) != 2 {
 		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// -h prints the options and is no error.
+func TestHelp(t *testing.T) {
+	var printed strings.Builder
+	if err := run(t.Context(), []string{"-h"}, nil, io.Discard, &printed); err != nil || !strings.Contains(printed.String(), "-figures") {
+		t.Errorf("got %v after\n%s", err, &printed)
 	}
 }
 
