@@ -67,7 +67,10 @@ func (p *Parser) ParseRequest(received []byte, fields []Field) (r Request, n int
 		return Request{}, 0, err
 	}
 	head := string(received[p.begin:n])
-	r = Request{Method: p.text(head, p.method), Target: p.text(head, p.target), Minor: int(p.minor), Host: p.text(head, f.host), Length: f.length}
+	r = Request{Method: p.text(head, p.method), Target: p.text(head, p.target), Minor: int(p.minor), Length: f.length}
+	if f.hasHost {
+		r.Host = p.text(head, f.host)
+	}
 	if f.chunked {
 		r.Length = Chunked
 	}

@@ -14,6 +14,7 @@ var valid = []string{
 	"\r\n" + get + "\r\n",
 	"\r\n\r\n" + get + "\r\n",
 	"GET / HTTP/1.0\r\n\r\n",
+	"\r\nGET / HTTP/1.0\r\n\r\n",
 	"GET / HTTP/1.0\r\nHost:\r\nConnection: keep-alive\r\n\r\n",
 	"OPTIONS * HTTP/1.1\r\nhost:\ta:8443 \t\r\n\r\n",
 	"GET https://a/b?c HTTP/1.1\r\nHOST: [::1]\r\n\r\n",
