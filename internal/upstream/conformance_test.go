@@ -72,7 +72,7 @@ var conformances = []conformance{
 		want: number(200, -1, "fine").trailed("X-Sum", "9"), kept: true},
 	{name: "chunks, unannounced trailers", answer: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfine\r\n0\r\nX-Sum: 9\r\n\r\n",
 		want: number(200, -1, "fine").trailed("X-Sum", "9"), kept: true},
-	{name: "a long trailer", answer: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfine\r\n0\r\nX-Sum: " + strings.Repeat("9", 8<<10) + "\r\n\r\n",
+	{name: "a long trailer", answer: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfine\r\n0\r\nX-Sum: " + strings.Repeat("9", 16<<10) + "\r\n\r\n",
 		want: number(200, -1, "fine").failed("broken")},
 	{name: "a framing trailer", answer: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: Content-Length\r\n\r\n0\r\n\r\n", want: broken},
 	{name: "chunks that break off", answer: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfi", hangUp: true, want: number(200, -1, "fi").failed("broken")},

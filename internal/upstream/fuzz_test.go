@@ -20,7 +20,7 @@ import (
 // read is what a caller must see of an answer that is these bytes and then the connection's
 // end, and whether the connection may be kept if that does not end.
 func read(answer []byte, r *http.Request) (o outcome, mayBeKept bool) {
-	in := bufio.NewReader(bytes.NewReader(answer))
+	in := bufio.NewReaderSize(bytes.NewReader(answer), 64<<10) // it bounds trailers
 	for {
 		a, err := http.ReadResponse(in, r)
 		if err != nil {

@@ -20,10 +20,8 @@ var (
 )
 
 // readHead reads the head of the response to r, after informational responses. regular reports whether the
-// connection can serve another request after the response: the server keeps the connection open, and
-// announces no body where its status does not allow a body. Such a body may follow, and the next request would
-// get it as its response (RFC 9110 section 8.6 and RFC 9112 section 6.1). The fields of head are valid
-// until the next call.
+// connection can serve another request after the response (see [http1.Response.Persistent]). The fields of
+// head are valid until the next call.
 func (c *conn) readHead(r *Request) (head http1.Response, regular bool, err error) {
 	regular = true
 	for range maxInformational {
@@ -31,11 +29,10 @@ func (c *conn) readHead(r *Request) (head http1.Response, regular bool, err erro
 		if err != nil {
 			return head, false, err
 		}
-		bodiless := head.Status < 200 || head.Status == http.StatusNoContent
-		regular = regular && http1.Persistent(head.Minor, head.Fields) && (!bodiless || head.Length == 0 || head.Length == http1.UntilClose)
+		regular = regular && head.Persistent()
 		switch {
 		case head.Status >= 200:
-			return head, regular, checkTrailer(&head)
+			return head, regular, nil
 		case head.Status == http.StatusSwitchingProtocols:
 			return head, false, checkSwitch(r, &head)
 		case r.Informational != nil:
@@ -71,16 +68,6 @@ func (c *conn) nextHead() (http1.Response, error) {
 			return head, err
 		}
 	}
-}
-
-// checkTrailer refuses a response that announces framing fields for its trailer (RFC 9110 section 6.5.1).
-func checkTrailer(head *http1.Response) error {
-	if head.Length == http1.Chunked && slices.ContainsFunc([]string{"Content-Length", "Transfer-Encoding", "Trailer"}, func(name string) bool {
-		return http1.HasToken(head.Fields, "Trailer", name)
-	}) {
-		return http1.ErrTrailer
-	}
-	return nil
 }
 
 // checkSwitch checks the head of a response with status 101 to r (RFC 9110 section 7.8).
