@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -42,6 +41,10 @@ With --at, certificates, tokens, proofs and revocation lists are judged as of th
 and everything else is as it is now: the configuration, keys, revocations and what
 authorization servers answer.
 
+With --log-line, explain takes a line of the gate's log instead of a request: what its
+reason means, whose fault it usually is, what to do, and, if the configuration is at
+hand, which settings it names. It checks nothing, and the exit code is 0.
+
 Exit code 4 means that the request would be refused.`
 
 // explainFlags holds the flags of the command explain.
@@ -53,6 +56,7 @@ type explainFlags struct {
 	target    string
 	headers   []string
 	captured  string
+	logLine   string
 	timeout   time.Duration
 	at        timeValue
 }
@@ -65,6 +69,7 @@ func explainCommand() *cobra.Command {
 		Long:  explainHelp,
 		Example: "  tallygate explain --cert ledger.pem --token-file token.jwt --target https://api.example.com/accounts/7\n" +
 			"  tallygate explain --cert ledger.pem --request captured.http -o json\n" +
+			"  grep 1f0c gate.log | tallygate explain --log-line -\n" +
 			"  tallygate explain --cert ledger.pem --token-file token.jwt --target https://api.example.com/accounts/7 \\\n    --at 2026-11-30T03:00:00Z",
 		Args: cobra.NoArgs,
 	}
@@ -77,13 +82,20 @@ func explainCommand() *cobra.Command {
 	flags.StringArrayVarP(&f.headers, "header", "H", nil, "a header `field` of the request, 'Name: value'; may be repeated")
 	flags.StringVar(&f.captured, "request", "", "`file` with a captured request, - for standard input")
 	flags.DurationVar(&f.timeout, "timeout", 10*time.Second, "time limit for all requests to authorization servers")
-	command.MarkFlagsOneRequired("target", "request")
+	flags.StringVar(&f.logLine, "log-line", "", "`file` with a line of the gate's log to explain, - for standard input")
+	command.MarkFlagsOneRequired("target", "request", "log-line")
 	for _, described := range []string{"target", "method", "header"} {
 		command.MarkFlagsMutuallyExclusive("request", described)
 	}
 	atFlag(command, &f.at)
+	for _, described := range []string{"cert", "token-file", "method", "target", "header", "request", "at"} {
+		command.MarkFlagsMutuallyExclusive("log-line", described)
+	}
 	format := outputFlag(command)
 	command.RunE = func(command *cobra.Command, _ []string) error {
+		if f.logLine != "" {
+			return explainLogLine(command, f, *format)
+		}
 		e, err := explainRequest(command.Context(), f, command.InOrStdin(), command.ErrOrStderr())
 		if err != nil {
 			return err
@@ -100,36 +112,6 @@ func explainCommand() *cobra.Command {
 	}
 	command.AddCommand(explainTokenCommand())
 	return command
-}
-
-// A timeValue is the value of a flag that takes a time in the form of RFC 3339. The zero value is the
-// present.
-type timeValue struct{ time.Time }
-
-// atFlag adds the flag --at to command.
-func atFlag(command *cobra.Command, at *timeValue) {
-	command.Flags().Var(at, "at", "decide as of this `time`, as in 2026-11-30T03:00:00Z (default: now)")
-}
-
-// String returns the value of the flag, "" for the present.
-func (t *timeValue) String() string {
-	if t.IsZero() {
-		return ""
-	}
-	return t.Format(time.RFC3339)
-}
-
-// Type returns the name of the value in the help text.
-func (t *timeValue) Type() string { return "time" }
-
-// Set parses a time.
-func (t *timeValue) Set(s string) error {
-	parsed, err := time.Parse(time.RFC3339, s)
-	if err != nil || parsed.IsZero() {
-		return errors.New("expected a time in the form of RFC 3339, as in 2026-11-30T03:00:00Z")
-	}
-	t.Time = parsed
-	return nil
 }
 
 // explainRequest decides about the request that f describes, as the gate would.

@@ -191,7 +191,9 @@ var explanations = []struct {
 	{access.CertificateNotRegistered, func(x *explainer, g *Stage) {
 		path, registered := x.registered()
 		x.at(g, path)
-		x.compare(g, "certificate", registered, registrableText(x.certificate.Leaf))
+		if x.certificate != nil { // a line of the log has no certificate
+			x.compare(g, "certificate", registered, registrableText(x.certificate.Leaf))
+		}
 	}},
 	{access.APINotAllowed, func(x *explainer, g *Stage) {
 		if x.decision.Partner == "" { // the client is not known, so no application lacks a grant
@@ -234,7 +236,7 @@ func (x *explainer) describeRefusal(stage *Stage) {
 		stage.Detail += ": " + d.Err.Error()
 	}
 	for _, r := range explanations {
-		if r.reason == d.Reason {
+		if r.reason == d.Reason && x.knows(r.reason) {
 			r.name(x, stage)
 		}
 	}
@@ -242,6 +244,19 @@ func (x *explainer) describeRefusal(stage *Stage) {
 	if (d.Reason.Stage() == access.StageToken || d.Reason.Stage() == access.StageBinding) && stage.Path == "" {
 		x.at(stage, x.server())
 	}
+}
+
+// knows reports whether the decision has the indexes of the configuration that the function for reason
+// needs. A decision of the gate has them. A decision that was read from the log lacks them if the
+// configuration has changed.
+func (x *explainer) knows(reason access.Reason) bool {
+	switch reason { //nolint:exhaustive // the other functions need no indexes, or look for themselves
+	case access.PartnerDisabled, access.CertificateNotRegistered:
+		return x.decision.Partner != ""
+	case access.BodyNotAllowed, access.InsufficientScope:
+		return x.decision.Route != ""
+	}
+	return true
 }
 
 // at sets the rule to the setting at path, if the configuration file has this setting.
