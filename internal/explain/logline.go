@@ -1,0 +1,250 @@
+package explain
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+)
+
+// A LogLine explains a line of the gate's log.
+type LogLine struct {
+	Time    string `json:"time,omitzero"`
+	Level   string `json:"level,omitzero"`
+	Message string `json:"message"`
+	// Outcome is the reason, the failure, the value of terminated_by or the cause in the line; it is empty
+	// for a line that tells of no request and no handshake.
+	Outcome string `json:"outcome,omitzero"`
+	Meaning string `json:"meaning,omitzero"` // what Outcome means
+	Stage   Stage  `json:"check,omitzero"`   // the check that refused; zero if no check did
+	Advice  Advice `json:"advice,omitzero"`
+	See     string `json:"see,omitzero"` // the page about Outcome
+	// Fields are the members of the line in their order, without those above.
+	Fields []LogField `json:"fields"`
+	// Named are the partner, application, server, API and route in the line, with their positions in
+	// the configuration.
+	Named []Named `json:"named,omitempty"`
+}
+
+// A LogField is a member of a line of the log.
+type LogField struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}
+
+// A Named is a thing that the line and the configuration name.
+type Named struct {
+	Kind     string `json:"kind"` // partner, application, server, API or route
+	Name     string `json:"name"`
+	Position string `json:"position,omitzero"` // empty if the configuration has no such thing
+	Path     string `json:"path,omitzero"`
+}
+
+var errLogLine = errors.New("expected one line of the gate's log, a JSON object with the member msg")
+
+// ParseLogLine returns the members of the one line in text. Bytes before the first brace are skipped,
+// because collectors of logs put names and times before a line. Members that occur twice are both
+// returned. The error quotes nothing.
+func ParseLogLine(text []byte) ([]LogField, error) {
+	start := bytes.IndexByte(text, '{')
+	if start < 0 {
+		return nil, errLogLine
+	}
+	d := jsontext.NewDecoder(bytes.NewReader(text[start:]), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	if _, err := d.ReadToken(); err != nil {
+		return nil, errLogLine
+	}
+	var fields []LogField
+	for d.PeekKind() == jsontext.KindString {
+		key, err := d.ReadToken()
+		if err != nil {
+			return nil, errLogLine
+		}
+		name := key.String()
+		value, err := d.ReadValue()
+		if err != nil {
+			return nil, errLogLine
+		}
+		shown := string(value)
+		if s, ok := textOf(value); ok {
+			shown = s
+		}
+		fields = append(fields, LogField{name, shown})
+	}
+	if end, err := d.ReadToken(); err != nil || end.Kind() != jsontext.KindEndObject || !hasMessage(fields) {
+		return nil, errLogLine
+	}
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("expected one line of the gate's log, got more")
+	}
+	return fields, nil
+}
+
+func hasMessage(fields []LogField) bool {
+	return slices.ContainsFunc(fields, func(f LogField) bool { return f.Key == "msg" })
+}
+
+// ExplainLogLine explains the members of a line. cfg is the configuration of the gate, or nil.
+func ExplainLogLine(fields []LogField, cfg *config.Config) *LogLine {
+	l := &LogLine{}
+	get := func(keys ...string) string {
+		for _, f := range fields {
+			if slices.Contains(keys, f.Key) && f.Value != "" {
+				return f.Value
+			}
+		}
+		return ""
+	}
+	l.Time, l.Level, l.Message = get("time"), get("level"), get("msg")
+	for _, f := range fields {
+		if !slices.Contains([]string{"time", "level", "msg", "advice"}, f.Key) && f.Value != "" {
+			l.Fields = append(l.Fields, f)
+		}
+	}
+	d := access.Decision{
+		Partner: get("partner"), ClientID: get("client_id"), API: get("api"), Route: get("route"), Server: get("issuer", "server"),
+	}
+	l.describe(get, &d)
+	if cfg != nil {
+		l.name(cfg, &d)
+	}
+	if l.Stage.Stage != "" {
+		l.describeCheck(cfg, d, get)
+	}
+	return l
+}
+
+// describe sets what the outcome in the line means, and the reason and the detail of d.
+func (l *LogLine) describe(get func(...string) string, d *access.Decision) {
+	reason, terminated, failure, cause := get("reason"), get("terminated_by"), get("failure"), get("cause")
+	l.Outcome = cmp.Or(failure, terminated, cause, reason)
+	d.Err = detailOf(get("error", "detail", "err"))
+	known := false
+	switch {
+	case failure != "":
+		l.Meaning = "The request was granted and then failed."
+		l.Advice, known = FailureAdvice(failure)
+	case terminated != "":
+		l.Meaning = "The request was granted, and the gate ended it while it was under way."
+		l.Advice, known = TerminationAdvice(terminated)
+	case cause != "":
+		l.Meaning = "The TLS handshake failed, so there was no request."
+	}
+	if r, named := reasonNamed(l.Outcome); named && failure == "" {
+		d.Reason, known = r, r != access.Granted
+		l.Advice = AdviceFor(r)
+		l.Meaning = strings.TrimSpace(l.Meaning + " " + r.Description())
+		l.Stage = Stage{Stage: r.Stage(), Verdict: refused, Detail: r.String()}
+		if r == access.Granted {
+			l.Meaning, l.Stage = "Every check passed, and the request was forwarded. The status is the API's.", Stage{}
+		}
+	}
+	if known {
+		l.See = "docs/reasons.md#" + l.Outcome
+	}
+	l.Advice.Do = cmp.Or(get("advice"), l.Advice.Do)
+}
+
+// detailOf returns the detail of a refusal in a line: a mismatch, if a check has compared two values.
+func detailOf(detail string) error {
+	name, rest, ok := strings.Cut(detail, ": want ")
+	if want, got, compared := strings.Cut(rest, ", got "); ok && compared {
+		return &access.Mismatch{Name: name, Want: want, Got: got}
+	}
+	if detail == "" {
+		return nil
+	}
+	return errors.New(detail)
+}
+
+// name finds the things that the line names in cfg. It removes from d what cfg does not have, and sets
+// the indexes of d.
+func (l *LogLine) name(cfg *config.Config, d *access.Decision) {
+	add := func(kind, name, path string) bool {
+		n := Named{Kind: kind, Name: name, Path: path}
+		if path != "" {
+			n.Position = cfg.Position(path).String()
+		}
+		l.Named = append(l.Named, n)
+		return path != ""
+	}
+	partner, application, api, route := "", "", "", ""
+	for i := range cfg.Partners.List {
+		p := &cfg.Partners.List[i]
+		if string(p.Name) == d.Partner {
+			partner, d.Rule.Partner = fmt.Sprintf("partners.list[%d]", i), i
+		}
+		for j := range p.Applications {
+			if d.ClientID == string(p.Applications[j].ClientID) {
+				application = fmt.Sprintf("partners.list[%d].applications[%d]", i, j)
+				if string(p.Name) == d.Partner {
+					d.Rule.Application = j
+				}
+			}
+		}
+	}
+	if d.Partner != "" && d.Partner != "unknown" && !add("partner", d.Partner, partner) || partner == "" || application == "" {
+		d.Partner = ""
+	}
+	if d.ClientID != "" {
+		add("application", d.ClientID, application)
+	}
+	server := ""
+	for i := range cfg.AuthorizationServers {
+		if string(cfg.AuthorizationServers[i].Name) == d.Server {
+			server = fmt.Sprintf("authorization_servers[%d]", i)
+		}
+	}
+	if d.Server != "" {
+		add("server", d.Server, server)
+	}
+	for i := range cfg.APIs {
+		a := &cfg.APIs[i]
+		for j := range a.Routes {
+			pattern := a.Routes[j].Path.String()
+			if d.Route == string(a.Name)+" "+pattern || d.API == string(a.Name) && d.Route == pattern {
+				d.API, d.Rule.API, d.Rule.Route = string(a.Name), i, j
+				route = fmt.Sprintf("apis[%d].routes[%d]", i, j)
+			}
+		}
+		if d.API == string(a.Name) {
+			api = fmt.Sprintf("apis[%d]", i)
+		}
+	}
+	if d.API != "" && d.API != "none" {
+		add("API", d.API, api)
+	}
+	if d.Route == "" || d.Route == "unmatched" || !add("route", d.Route, route) {
+		d.Route = ""
+	}
+}
+
+// describeCheck sets what the check that refused expected, what came, and, with cfg, the setting behind
+// the check.
+func (l *LogLine) describeCheck(cfg *config.Config, d access.Decision, get func(...string) string) {
+	x := &explainer{cfg: cfg, decision: d, request: &http.Request{
+		Method: get("method"), Host: get("host"), RequestURI: get("path"), Header: http.Header{},
+	}}
+	var mismatch *access.Mismatch
+	switch {
+	case errors.As(d.Err, &mismatch):
+		x.compare(&l.Stage, mismatch.Name, mismatch.Want, mismatch.Got)
+	case d.Err != nil:
+		l.Stage.Detail += ": " + d.Err.Error()
+	}
+	if cfg == nil {
+		return
+	}
+	var described Stage
+	x.describeRefusal(&described)
+	l.Stage.Path, l.Stage.Position = described.Path, described.Position
+}
