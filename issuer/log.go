@@ -1,13 +1,11 @@
 package issuer
 
 import (
-	"crypto/x509"
 	"errors"
 	"log/slog"
-	"strings"
 
 	"github.com/tallygate/tallygate/access"
-	"github.com/tallygate/tallygate/internal/certname"
+	"github.com/tallygate/tallygate/internal/certlog"
 	"github.com/tallygate/tallygate/issuer/rules"
 )
 
@@ -44,22 +42,7 @@ func (c call) logAttributes(err error) []slog.Attr {
 		a = append(a, slog.String("rule_level", ruleInput.Level.String()), slog.String("rule", ruleInput.Rule))
 	}
 	if f == invalidClient && c.certificate != nil {
-		a = append(a, certificateNames(c.certificate.Leaf)...)
-	}
-	return a
-}
-
-// certificateNames returns the names in leaf, spelled as the configuration registers them.
-func certificateNames(leaf *x509.Certificate) []slog.Attr {
-	byKey := make(map[string][]string)
-	for _, n := range certname.List(leaf) {
-		byKey[n.Key] = append(byKey[n.Key], n.Value)
-	}
-	a := []slog.Attr{slog.String("subject_dn", access.Truncate(strings.Join(byKey["subject_dn"], " ")))}
-	for _, key := range []string{"san_dns", "san_uri", "san_ip", "san_email"} {
-		if values := byKey[key]; len(values) > 0 {
-			a = append(a, slog.String(key, access.Truncate(strings.Join(values, " "))))
-		}
+		a = append(a, certlog.Names(c.certificate.Leaf)...)
 	}
 	return a
 }

@@ -65,11 +65,32 @@ func ServerConfig(current func() *Trust, pair tls.Certificate, minimum config.TL
 			refused := onFailure == config.Handshake && fault != nil
 			handshakes.verified(state, fault, refused)
 			if refused {
-				return fault
+				return refusedCertificate(state, fault)
 			}
 			return nil
 		},
 	}
+}
+
+// A RefusedCertificate is the error of a handshake that VerifyConnection ended. Leaf is nil if the client
+// sent no certificate.
+type RefusedCertificate struct {
+	*access.Denial
+	Leaf *x509.Certificate
+}
+
+// Unwrap returns the Denial.
+func (r *RefusedCertificate) Unwrap() error { return r.Denial }
+
+func refusedCertificate(state tls.ConnectionState, fault error) error {
+	refused := &RefusedCertificate{}
+	if !errors.As(fault, &refused.Denial) {
+		return fault
+	}
+	if len(state.PeerCertificates) > 0 {
+		refused.Leaf = state.PeerCertificates[0]
+	}
+	return refused
 }
 
 // maxChainBytes bounds the bytes of one chain in a handshake. Chains in use have about 10 KiB.

@@ -13,14 +13,24 @@ type Handshakes struct {
 	total *prometheus.CounterVec
 }
 
-// NewHandshakes returns a counter registered with registerer.
-func NewHandshakes(registerer prometheus.Registerer) *Handshakes {
+// NewHandshakes returns a counter registered with registerer. causes are the values of the label reason
+// for [Handshakes.Failed].
+func NewHandshakes(registerer prometheus.Registerer, causes ...string) *Handshakes {
 	h := &Handshakes{total: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "tallygate_tls_handshakes_total",
-		Help: "TLS handshakes by result (completed, refused, failed, challenge), reason why the client certificate is not accepted, and protocol version.",
+		Help: "TLS handshakes by result (completed, refused, failed, challenge), by the reason why the client certificate is not accepted or the handshake failed, and by protocol version.",
 	}, []string{"result", "reason", "version"})}
 	registerer.MustRegister(h.total)
-	h.total.WithLabelValues("failed", "other", "")
+	for _, cause := range causes {
+		h.total.WithLabelValues("failed", cause, "")
+	}
+	for _, reason := range access.Reasons() {
+		if reason.Stage() == access.StageCertificate {
+			for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+				h.total.WithLabelValues("refused", reason.String(), tls.VersionName(version))
+			}
+		}
+	}
 	return h
 }
 
@@ -42,6 +52,6 @@ func (h *Handshakes) Challenged(state tls.ConnectionState) {
 	h.total.WithLabelValues("challenge", "none", tls.VersionName(state.Version)).Inc()
 }
 
-// Failed counts a handshake that ended before the check of the certificate, because there was no
-// common version, the client did not send TLS, or the connection was closed.
-func (h *Handshakes) Failed() { h.total.WithLabelValues("failed", "other", "").Inc() }
+// Failed counts a handshake that ended before the check of the certificate, or that the client ended.
+// cause says why; it must be from a closed set.
+func (h *Handshakes) Failed(cause string) { h.total.WithLabelValues("failed", cause, "").Inc() }

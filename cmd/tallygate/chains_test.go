@@ -131,9 +131,9 @@ func TestLongChains(t *testing.T) {
 	}
 	r.check(r.stop())
 	warned := 0
-	for _, line := range r.lines("handshake failed: unusable client certificate") {
+	for _, line := range r.lines("handshake failed") {
 		warned++
-		if line["advice"] == "" || line["remote"] == "" || line["detail"] == "" {
+		if line["advice"] == "" || line["remote"] == "" || line["error"] == "" {
 			t.Errorf("the log says %v", line)
 		}
 	}

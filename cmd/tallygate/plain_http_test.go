@@ -26,8 +26,8 @@ func TestPlainHTTPOnTLSPort(t *testing.T) {
 	if received, n := r.upstream.take(); n != 0 {
 		t.Errorf("%d requests reached the upstream: %s", n, received)
 	}
-	r.check(r.expect(`tallygate_tls_handshakes_total{reason="other",result="failed",version=""}`, 1))
-	if lines := r.lines("handshake failed"); len(lines) != 1 || strings.Contains(lines[0]["detail"].(string), "northwind") {
+	r.check(r.expect(`tallygate_tls_handshakes_total{reason="not_tls",result="failed",version=""}`, 1))
+	if lines := r.lines("handshake failed"); len(lines) != 1 || strings.Contains(lines[0]["error"].(string), "northwind") {
 		t.Errorf("the log says %v", lines)
 	}
 	r.check(r.stop())

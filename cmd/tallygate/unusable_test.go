@@ -47,12 +47,12 @@ func TestUnusableCertificates(t *testing.T) {
 	}
 	r.check(r.stop())
 	details := ""
-	lines := r.lines("handshake failed: unusable client certificate")
+	lines := r.lines("handshake failed")
 	for _, line := range lines {
 		if line["level"] != "WARN" || line["listener"] != "partners" || !strings.HasPrefix(line["remote"].(string), "127.0.0.1:") || line["advice"] == "" {
 			t.Errorf("the log says %v", line)
 		}
-		details += line["detail"].(string) + "\n"
+		details += line["error"].(string) + "\n"
 	}
 	if n := len(lines); n < 3 || n > 5 {
 		t.Errorf("%d lines for twelve handshakes", n)
@@ -103,11 +103,11 @@ func TestUnparsedCertificates(t *testing.T) {
 		t.Errorf("%d requests reached the upstream, want none", n)
 	}
 	r.check(r.stop())
-	lines := r.lines("handshake failed: unusable client certificate")
+	lines := r.lines("handshake failed")
 	for fault := range faults {
 		n := 0
 		for _, line := range lines {
-			if strings.Contains(line["detail"].(string), fault) && line["level"] == "WARN" && line["advice"] != "" {
+			if strings.Contains(line["error"].(string), fault) && line["level"] == "WARN" && line["advice"] != "" {
 				n++
 			}
 		}

@@ -21,7 +21,7 @@ func (a *Manager) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, err
 	if c := a.latest(domain); c != nil {
 		return c, nil
 	}
-	return nil, noCertificate(domain)
+	return nil, &NoCertificateError{domain}
 }
 
 // latest returns the certificate of domain with the latest NotAfter, or nil if domain has no
@@ -38,8 +38,11 @@ func (a *Manager) latest(domain config.Host) (latest *tls.Certificate) {
 	return latest
 }
 
-func noCertificate(domain config.Host) error {
-	return fmt.Errorf("no certificate for %s has been obtained yet", domain)
+// A NoCertificateError is the error of a handshake for a domain that has no certificate yet.
+type NoCertificateError struct{ Domain config.Host }
+
+func (e *NoCertificateError) Error() string {
+	return fmt.Sprintf("no certificate for %s has been obtained yet", e.Domain)
 }
 
 // Ready returns nil once each domain has had a valid certificate. Domains that a reload adds later are
@@ -51,7 +54,7 @@ func (a *Manager) Ready() error {
 	}
 	for _, domain := range a.settings.Load().Domains {
 		if c := a.latest(domain); c == nil || time.Now().After(c.Leaf.NotAfter) {
-			return noCertificate(domain)
+			return &NoCertificateError{domain}
 		}
 	}
 	a.complete.Store(true)

@@ -44,6 +44,10 @@ func List(cert *x509.Certificate) []Name {
 	return names
 }
 
+// Text returns the name that der, the DER of a subject or issuer, encodes, in the form of RFC 4514. It is
+// "" for an empty or malformed name.
+func Text(der []byte) string { return subjectOf(der).String() }
+
 func parses(name encoding.TextUnmarshaler, text string) bool {
 	return name.UnmarshalText([]byte(text)) == nil
 }

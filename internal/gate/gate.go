@@ -30,14 +30,14 @@ import (
 // about requests.
 type Gate struct {
 	*telemetry
-	file         string        // the configuration file
-	level        slog.LevelVar // the level of the log
-	pool         reuse.Pool    // objects that several states share
-	current      atomic.Pointer[state]
-	acme         *acme.Manager // nil: all certificates of the listeners come from files
-	streams      *proxy.Streams
-	certificates logsample.Samplers // samples log lines about handshakes that failed because of a client certificate
-	servers      []*httpserver.Server
+	file             string        // the configuration file
+	level            slog.LevelVar // the level of the log
+	pool             reuse.Pool    // objects that several states share
+	current          atomic.Pointer[state]
+	acme             *acme.Manager // nil: all certificates of the listeners come from files
+	streams          *proxy.Streams
+	failedHandshakes logsample.Samplers // samples the log lines about failed handshakes
+	servers          []*httpserver.Server
 	drain
 	reloads        *reloads
 	reloadRequests <-chan os.Signal // each value requests a reload; nil: no requests

@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/httpserver"
 	"github.com/tallygate/tallygate/internal/httpserver/fastpath"
@@ -80,22 +79,6 @@ func (g *Gate) newListener(name string) *mtls.Listener {
 		challenge = g.acme.Challenge
 	}
 	return mtls.NewListener(func() *tls.Config { return g.current.Load().tlsConfigs[name] }, challenge)
-}
-
-// handshakeFailed counts and logs a failed handshake. Most failures come from scanners on the internet
-// and are logged at debug level. A panic is logged as an error. An unusable client certificate is
-// logged as a warning, because the owner of the certificate has no other way to learn of it.
-func (g *Gate) handshakeFailed(listener string, remote net.Addr, fault error) {
-	g.handshakes.Failed()
-	var ours *httpserver.PanicError
-	if errors.As(fault, &ours) {
-		g.logPanic(listener, remote, ours)
-		return
-	}
-	if g.logUnusableCertificate(listener, remote, fault) {
-		return
-	}
-	g.log.Debug("handshake failed", "listener", listener, "remote", remote.String(), "detail", access.Truncate(fault.Error()))
 }
 
 // logPanic logs a panic that ended a connection.

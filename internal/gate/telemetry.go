@@ -42,7 +42,7 @@ func newTelemetry(log *slog.Logger) *telemetry {
 	create := promauto.With(in.registry)
 	in.validation = validate.NewMetrics(in.registry)
 	in.requests = proxy.NewMetrics(in.registry)
-	in.handshakes = mtls.NewHandshakes(in.registry)
+	in.handshakes = mtls.NewHandshakes(in.registry, handshakeCauses()...)
 	in.revocation = crl.NewMetrics(in.registry)
 	in.expiries = create.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "tallygate_certificate_not_after_timestamp_seconds",

@@ -26,28 +26,61 @@ func (d *Sampler) Add(now time.Time) (n int) {
 	return n
 }
 
-// maxCauses bounds the number of causes, because clients may be able to invent causes.
-const maxCauses = 16
+const (
+	// maxCauses bounds the number of causes, because clients may be able to invent causes.
+	maxCauses = 16
+	// maxSources bounds the Samplers of AddFor for addresses: 64 lines in an interval.
+	maxSources = 64
+)
 
-// Samplers holds a Sampler for each cause. The zero value is ready. It is safe for concurrent use.
+// Samplers holds a Sampler for each cause, or for each cause, detail and address. The zero value is ready.
+// It is safe for concurrent use.
 type Samplers struct {
-	mu   sync.Mutex
-	each map[string]*Sampler
+	mu    sync.Mutex
+	each  map[source]*Sampler
+	swept time.Time // when expired Samplers were removed
 }
+
+// A source is a cause, a detail and the address of the client. Detail and address are "" for all of them
+// together.
+type source struct{ cause, detail, address string }
 
 // Add calls [Sampler.Add] of the Sampler for cause. All causes after the first maxCauses share one
 // Sampler.
 func (d *Samplers) Add(cause string, now time.Time) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.sampler(source{cause: cause}, source{}, maxCauses).Add(now)
+}
+
+// AddFor calls [Sampler.Add] of the Sampler for cause, detail and address. While maxSources of them have had
+// a line in the last interval, all others share one Sampler for each cause. The causes must be a closed
+// set; clients may invent details.
+func (d *Samplers) AddFor(cause, detail, address string, now time.Time) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.each) >= maxSources && now.Sub(d.swept) >= interval {
+		d.swept = now
+		for key, known := range d.each {
+			if key.address != "" && now.Sub(known.logged) >= interval {
+				delete(d.each, key)
+			}
+		}
+	}
+	return d.sampler(source{cause, detail, address}, source{cause: cause}, maxSources).Add(now)
+}
+
+// sampler returns the Sampler for key. If there are limit Samplers and none is for key, it returns the
+// Sampler for other.
+func (d *Samplers) sampler(key, other source, limit int) *Sampler {
 	if d.each == nil {
-		d.each = make(map[string]*Sampler)
+		d.each = make(map[source]*Sampler)
 	}
-	if d.each[cause] == nil && len(d.each) >= maxCauses {
-		cause = ""
+	if d.each[key] == nil && len(d.each) >= limit {
+		key = other
 	}
-	if d.each[cause] == nil {
-		d.each[cause] = new(Sampler)
+	if d.each[key] == nil {
+		d.each[key] = new(Sampler)
 	}
-	return d.each[cause].Add(now)
+	return d.each[key]
 }
