@@ -13,8 +13,8 @@ var apache = peer{
 	files:    []string{"/usr/lib/apache2/modules/mod_oauth2.so"},
 	version:  []string{"-v"},
 	checks:   []fault{stolen, forged, expired, otherIssuer, otherAPI},
-	configure: func(w *world, v variant, dir, address string) ([]string, error) {
-		values := w.values(v, dir, address)
+	configure: func(env *environment, v variant, dir, address string) ([]string, error) {
+		values := env.values(v, dir, address)
 		if u, err := user.Current(); err == nil && u.Uid == "0" {
 			values.User = "www-data" // Apache refuses to serve as root
 		}
@@ -70,12 +70,12 @@ SSLSessionCache none
   <Location />
     SSLOptions +StdEnvVars +ExportCertData
     AuthType oauth2
-    OAuth2TokenVerify jwks_uri {{.World.AS}}/keys type=mtls&mtls.policy=required&verify.iss=skip&verify.exp=required&verify.iat=optional
+    OAuth2TokenVerify jwks_uri {{.Environment.AS}}/keys type=mtls&mtls.policy=required&verify.iss=skip&verify.exp=required&verify.iat=optional
     <RequireAll>
       Require oauth2_claim iss:{{.Issuer}}
       Require oauth2_claim aud:{{.Audience}}
     </RequireAll>
   </Location>
-  ProxyPass / http://{{.World.Upstream}}/ keepalive=On
+  ProxyPass / http://{{.Environment.Upstream}}/ keepalive=On
 </VirtualHost>
 `

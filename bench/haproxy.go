@@ -10,8 +10,8 @@ var haproxy = peer{
 	packages: []string{"haproxy"},
 	version:  []string{"-v"},
 	checks:   everyFault,
-	configure: func(w *world, v variant, dir, address string) ([]string, error) {
-		values := w.values(v, dir, address)
+	configure: func(env *environment, v variant, dir, address string) ([]string, error) {
+		values := env.values(v, dir, address)
 		if _, err := render(dir, "allow.map", haproxyMap, values); err != nil {
 			return nil, err
 		}
@@ -59,5 +59,5 @@ frontend partners
   http-request set-header Client-Id %[var(txn.client_id)]
   default_backend api
 backend api
-  server api {{.World.Upstream}} pool-max-conn 128
+  server api {{.Environment.Upstream}} pool-max-conn 128
 `

@@ -28,8 +28,8 @@ func TestMain(m *testing.M) {
 // Two small scenarios with tallygate alone, from the binary to the table.
 func TestSmoke(t *testing.T) {
 	t.Parallel()
-	var said, table strings.Builder
-	s, err := parseSettings([]string{"-scenarios", "keep-alive-es256,idle", "-peers", "tallygate", "-rounds", "1", "-duration", "200ms"}, &said)
+	var output, table strings.Builder
+	s, err := parseSettings([]string{"-scenarios", "keep-alive-es256,idle", "-peers", "tallygate", "-rounds", "1", "-duration", "200ms"}, &output)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func TestSmoke(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 	if len(r.Measurements) != 2 {
-		t.Fatalf("%d measurements, want 2; it said:\n%s", len(r.Measurements), &said)
+		t.Fatalf("%d measurements, want 2; output:\n%s", len(r.Measurements), &output)
 	}
 	busy, idle := r.Measurements[0], r.Measurements[1]
 	if busy.Done == 0 || busy.CPU <= 0 || busy.Memory <= 0 || busy.Latency.P50 <= 0 {
@@ -72,19 +72,19 @@ func once() func(*http.Request) bool {
 }
 
 // A peer is not measured unless it grants the valid request and refuses what it claims to check.
-func TestProve(t *testing.T) {
-	w, err := newWorld(t.TempDir(), "", "")
+func TestVerify(t *testing.T) {
+	env, err := newEnvironment(t.TempDir(), "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.close()
-	certificate, err := tls.LoadX509KeyPair(w.path("server.pem"), w.path("server-key.pem"))
+	defer env.close()
+	certificate, err := tls.LoadX509KeyPair(env.path("server.pem"), env.path("server-key.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	authorities := x509.NewCertPool()
-	authorities.AddCert(w.ca.Cert)
-	mine := w.partners[0].pair.Cert
+	authorities.AddCert(env.ca.Cert)
+	mine := env.partners[0].pair.Cert
 	for name, c := range map[string]struct {
 		authentication tls.ClientAuthType
 		size           int
@@ -118,7 +118,7 @@ func TestProve(t *testing.T) {
 			api.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}, ClientAuth: c.authentication, ClientCAs: authorities}
 			api.StartTLS()
 			defer api.Close()
-			err := prove(t.Context(), w, &server{peer: peer{checks: c.checks, late: c.late}, variant: es256, address: api.Listener.Addr().String()})
+			err := verify(t.Context(), env, &server{peer: peer{checks: c.checks, late: c.late}, variant: es256, address: api.Listener.Addr().String()})
 			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)
 			}

@@ -34,22 +34,22 @@ func measure(ctx context.Context, s settings) (results, error) {
 			return results{}, err
 		}
 	}
-	peers := gather(ctx, s, &r)
+	peers := installedPeers(ctx, s, &r)
 	stop, address, err := startUpstream(ctx)
 	if err != nil {
 		return results{}, err
 	}
 	defer stop()
-	w, err := newWorld(dir, address, binary)
+	env, err := newEnvironment(dir, address, binary)
 	if err != nil {
 		return results{}, err
 	}
-	defer w.close()
-	b := bench{settings: s, world: w, peers: peers, results: &r}
+	defer env.close()
+	b := bench{settings: s, environment: env, peers: peers, results: &r}
 	for _, c := range everyScenario {
 		if c = s.choose(c); len(c.subjects) > 0 {
 			r.Scenarios = append(r.Scenarios, c.name)
-			b.play(ctx, c)
+			b.runScenario(ctx, c)
 		}
 		if ctx.Err() != nil {
 			return results{}, ctx.Err()
@@ -58,9 +58,9 @@ func measure(ctx context.Context, s settings) (results, error) {
 	return r, nil
 }
 
-// gather returns the chosen peers that are installed, by name, and records their versions and the
+// installedPeers returns the chosen peers that are installed, by name, and records their versions and the
 // missing peers in r.
-func gather(ctx context.Context, s settings, r *results) map[string]peer {
+func installedPeers(ctx context.Context, s settings, r *results) map[string]peer {
 	chosen := slices.DeleteFunc(slices.Clone(everyPeer), func(p peer) bool {
 		return !slices.ContainsFunc(everyScenario, func(c scenario) bool {
 			return slices.ContainsFunc(s.choose(c).subjects, func(x subject) bool { return x.peer == p.name })
@@ -87,14 +87,14 @@ func gather(ctx context.Context, s settings, r *results) map[string]peer {
 
 // A bench has what all scenarios need.
 type bench struct {
-	settings settings
-	world    *world
-	peers    map[string]peer
-	results  *results
+	settings    settings
+	environment *environment
+	peers       map[string]peer
+	results     *results
 }
 
-// A contender is a subject that takes part in a scenario, with its server while it runs.
-type contender struct {
+// A participant is a subject that takes part in a scenario, with its server while it runs.
+type participant struct {
 	subject subject
 	server  *server
 	file    string // of the job
@@ -102,10 +102,10 @@ type contender struct {
 	out     bool // it has failed and is not measured again
 }
 
-// play measures the subjects of a scenario in turn, round by round. A subject that fails is excluded
+// runScenario measures the subjects of a scenario in turn, round by round. A subject that fails is excluded
 // together with its measurements.
-func (b *bench) play(ctx context.Context, c scenario) {
-	var all []*contender
+func (b *bench) runScenario(ctx context.Context, c scenario) {
+	var all []*participant
 	defer func() {
 		for _, x := range all {
 			x.stop()
@@ -113,7 +113,7 @@ func (b *bench) play(ctx context.Context, c scenario) {
 	}()
 	for _, s := range c.subjects {
 		if _, ok := b.peers[s.peer]; ok {
-			all = append(all, &contender{subject: s})
+			all = append(all, &participant{subject: s})
 		}
 	}
 	for round := 1; round <= b.settings.rounds; round++ {
@@ -121,7 +121,7 @@ func (b *bench) play(ctx context.Context, c scenario) {
 			if x.out {
 				continue
 			}
-			m, err := b.turn(ctx, c, x, round)
+			m, err := b.measureRound(ctx, c, x, round)
 			if ctx.Err() != nil {
 				return
 			}
@@ -135,11 +135,11 @@ func (b *bench) play(ctx context.Context, c scenario) {
 	}
 }
 
-// exclude removes a contender and its measurements from the scenario.
-func (b *bench) exclude(c scenario, x *contender, err error) {
+// exclude removes a participant and its measurements from the scenario.
+func (b *bench) exclude(c scenario, x *participant, err error) {
 	x.out = true
 	x.stop()
-	text := strings.ReplaceAll(err.Error(), b.world.dir, "…")
+	text := strings.ReplaceAll(err.Error(), b.environment.dir, "…")
 	fmt.Fprintf(b.settings.progress, "%-17s FAILED   %-28s %s\n", c.name, x.subject.label(), text)
 	r := b.results
 	r.Failures = append(r.Failures, failure{Scenario: c.name, Subject: x.subject.label(), Text: text})
@@ -148,30 +148,18 @@ func (b *bench) exclude(c scenario, x *contender, err error) {
 	})
 }
 
-func (x *contender) stop() {
+func (x *participant) stop() {
 	if x.server != nil {
 		x.server.stop()
 		x.server = nil
 	}
 }
 
-// turn measures a subject in one round.
-func (b *bench) turn(ctx context.Context, c scenario, x *contender, round int) (measurement, error) {
+// measureRound measures a subject in one round.
+func (b *bench) measureRound(ctx context.Context, c scenario, x *participant, round int) (measurement, error) {
 	m := measurement{Scenario: c.name, Subject: x.subject.label(), Peer: x.subject.peer, Round: round}
-	if x.server == nil {
-		s, err := start(ctx, b.world, b.peers[x.subject.peer], x.subject.variant)
-		if err != nil {
-			return m, err
-		}
-		x.server = s
-		if err := prove(ctx, b.world, s); err != nil {
-			return m, err
-		}
-	}
-	if x.file == "" || c.afresh {
-		if err := b.prepare(ctx, c, x); err != nil {
-			return m, err
-		}
+	if err := b.prepare(ctx, c, x); err != nil {
+		return m, err
 	}
 	root := x.server.root.Process.Pid
 	m.Ready = x.server.ready
@@ -233,10 +221,29 @@ func (b *bench) age(ctx context.Context, root, round int) ([]idleMemory, error) 
 	return all, nil
 }
 
-// prepare writes the job of a contender.
-func (b *bench) prepare(ctx context.Context, c scenario, x *contender) error {
-	job := c.job(b.world, x.subject, b.settings)
-	x.file = b.world.path("job-" + strings.ReplaceAll(x.subject.label(), " ", "-") + ".json")
+// prepare starts and verifies the server of a participant and writes its job, unless a round before has
+// done so.
+func (b *bench) prepare(ctx context.Context, c scenario, x *participant) error {
+	if x.server == nil {
+		s, err := start(ctx, b.environment, b.peers[x.subject.peer], x.subject.variant)
+		if err != nil {
+			return err
+		}
+		x.server = s
+		if err := verify(ctx, b.environment, s); err != nil {
+			return err
+		}
+	}
+	if x.file == "" || c.afresh {
+		return b.prepareJob(ctx, c, x)
+	}
+	return nil
+}
+
+// prepareJob writes the job of a participant.
+func (b *bench) prepareJob(ctx context.Context, c scenario, x *participant) error {
+	job := c.job(b.environment, x.subject, b.settings)
+	x.file = b.environment.path("job-" + strings.ReplaceAll(x.subject.label(), " ", "-") + ".json")
 	if c.half {
 		most := job
 		most.Kind, most.Duration = load.Requests, b.settings.duration

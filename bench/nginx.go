@@ -27,8 +27,8 @@ var nginxWheel = peer{
 // architectures has the names that the wheel gives to architectures, by Go's names.
 var architectures = map[string]string{"amd64": "x86_64", "arm64": "aarch64"}
 
-func configureNginx(w *world, v variant, dir, address string) ([]string, error) {
-	file, err := render(dir, "nginx.conf", nginxConfig, w.values(v, dir, address))
+func configureNginx(env *environment, v variant, dir, address string) ([]string, error) {
+	file, err := render(dir, "nginx.conf", nginxConfig, env.values(v, dir, address))
 	return []string{"-e", dir + "/error.log", "-p", dir, "-c", file}, err
 }
 
@@ -49,7 +49,7 @@ http {
   uwsgi_temp_path {{.Dir}}/uwsgi;
   scgi_temp_path {{.Dir}}/scgi;
   upstream api {
-    server {{.World.Upstream}};
+    server {{.Environment.Upstream}};
     keepalive 128;
     keepalive_requests 1000000000;
   }

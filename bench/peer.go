@@ -34,7 +34,7 @@ type peer struct {
 	// late: the peer accepts connections before it has loaded its routes.
 	late bool
 	// configure writes the configuration into dir and returns the program's arguments.
-	configure func(w *world, v variant, dir, address string) ([]string, error)
+	configure func(env *environment, v variant, dir, address string) ([]string, error)
 }
 
 var everyPeer = []peer{tallygate, nginx, nginxWheel, haproxy, envoy, envoyJWT, envoyJWTUncached, traefik, caddy, apache}

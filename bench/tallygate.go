@@ -35,7 +35,7 @@ authorization_servers:
     tokens: opaque
     connection: {insecure_loopback_http: true}
     introspection:
-      endpoint: {{.World.AS}}/introspect
+      endpoint: {{.Environment.AS}}/introspect
       client_id: gate
       authentication: {method: client_secret_basic, secret_file: {{.Dir}}/secret}
 {{- else}}
@@ -44,7 +44,7 @@ authorization_servers:
 apis:
   - name: accounts
     hosts: [{{.Name}}]
-    upstream: {url: "http://{{.World.Upstream}}"}
+    upstream: {url: "http://{{.Environment.Upstream}}"}
     routes:
       - {methods: [GET, POST], path: "/accounts/{id}"}
       - {methods: [POST], path: "/documents/{id}"}
@@ -52,7 +52,7 @@ apis:
       - {methods: [GET], path: "/downloads/{id}"}
   - name: payments
     hosts: [{{.Name}}]
-    upstream: {url: "http://{{.World.Upstream}}"}
+    upstream: {url: "http://{{.Environment.Upstream}}"}
     routes:
       - {methods: [GET], path: "/payments/{id}"}
 partners:
@@ -71,11 +71,11 @@ admin: {address: "127.0.0.1:0"}
 drain: {delay: 0s, timeout: 1s}
 `
 
-func configureTallygate(w *world, v variant, dir, address string) ([]string, error) {
+func configureTallygate(env *environment, v variant, dir, address string) ([]string, error) {
 	if err := os.WriteFile(dir+"/secret", []byte("secret"), 0o600); err != nil {
 		return nil, err
 	}
-	file, err := render(dir, "tallygate.yaml", tallygateConfig, w.values(v, dir, address))
+	file, err := render(dir, "tallygate.yaml", tallygateConfig, env.values(v, dir, address))
 	if err != nil {
 		return nil, err
 	}
@@ -86,16 +86,16 @@ func configureTallygate(w *world, v variant, dir, address string) ([]string, err
 // the binary and its version.
 func build(ctx context.Context, dir string) (binary, version string, err error) {
 	binary = dir + "/tallygate"
-	said, err := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty").Output()
-	version = strings.TrimSpace(string(said))
+	output, err := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty").Output()
+	version = strings.TrimSpace(string(output))
 	if err != nil || version == "" {
 		version = "unknown"
 	}
 	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w -X github.com/tallygate/tallygate/internal/buildinfo.Version="+version, "-o", binary, "github.com/tallygate/tallygate/cmd/tallygate")
 	command.Dir = ".." // the parent module has dependencies that this module lacks
 	command.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if said, err := command.CombinedOutput(); err != nil {
-		return "", "", fmt.Errorf("building tallygate: %w\n%s", err, said)
+	if output, err := command.CombinedOutput(); err != nil {
+		return "", "", fmt.Errorf("building tallygate: %w\n%s", err, output)
 	}
 	return binary, version, nil
 }

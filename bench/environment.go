@@ -25,9 +25,9 @@ const (
 	partners   = 64
 )
 
-// A world has what all peers share: a folder with certificates and keys, the partners, and the
+// An environment has what all peers share: a folder with certificates and keys, the partners, and the
 // authorization server.
-type world struct {
+type environment struct {
 	dir       string
 	tallygate string // the binary
 	Upstream  string // host:port
@@ -57,27 +57,27 @@ func (p partner) application(n int) string { return fmt.Sprintf("%s-app-%d", p.n
 // dns returns the name in the partner's certificate.
 func (p partner) dns() string { return p.name + ".example.test" }
 
-// newWorld makes a world in dir. upstream is the address of the API, and tallygate the path of its binary.
-func newWorld(dir, upstream, tallygate string) (*world, error) {
-	w := &world{dir: dir, Upstream: upstream, tallygate: tallygate, ca: testpki.NewCA("Partners"), opaque: map[string]testpki.M{}}
-	w.ca.Write(dir, "ca")
+// newEnvironment creates an environment in dir. upstream is the address of the API, and tallygate the path of its binary.
+func newEnvironment(dir, upstream, tallygate string) (*environment, error) {
+	env := &environment{dir: dir, Upstream: upstream, tallygate: tallygate, ca: testpki.NewCA("Partners"), opaque: map[string]testpki.M{}}
+	env.ca.Write(dir, "ca")
 	servers := testpki.NewCA("Servers")
-	w.root = servers.CertPEM()
+	env.root = servers.CertPEM()
 	server := servers.Leaf("gate", testpki.DNS(serverName))
 	server.Write(dir, "server")
-	if err := w.put("server-both.pem", append(server.CertPEM(), server.KeyPEM()...)); err != nil {
+	if err := env.put("server-both.pem", append(server.CertPEM(), server.KeyPEM()...)); err != nil {
 		return nil, err
 	}
-	w.stranger = testpki.NewCA("Strangers").Leaf("partner-0", testpki.DNS("partner-0.example.test"))
+	env.stranger = testpki.NewCA("Strangers").Leaf("partner-0", testpki.DNS("partner-0.example.test"))
 	for i := range partners {
 		p := partner{name: fmt.Sprintf("partner-%d", i)}
-		p.pair = w.ca.Leaf(p.name, testpki.DNS(p.dns()))
-		w.partners = append(w.partners, p)
+		p.pair = env.ca.Leaf(p.name, testpki.DNS(p.dns()))
+		env.partners = append(env.partners, p)
 		own := testpki.NewCA(p.name)
 		own.Write(dir, p.name+"-ca")
-		w.own = append(w.own, partner{name: p.name, pair: own.Leaf(p.name)})
+		env.own = append(env.own, partner{name: p.name, pair: own.Leaf(p.name)})
 	}
-	w.signers = map[string]*testpki.Signer{}
+	env.signers = map[string]*testpki.Signer{}
 	var all []*testpki.Signer
 	for _, algorithm := range []string{"ES256", "RS256"} {
 		s := testpki.NewSigner(algorithm, "key-"+algorithm)
@@ -85,68 +85,68 @@ func newWorld(dir, upstream, tallygate string) (*world, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := w.put("public-"+algorithm+".pem", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})); err != nil {
+		if err := env.put("public-"+algorithm+".pem", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})); err != nil {
 			return nil, err
 		}
-		w.signers[algorithm] = s
+		env.signers[algorithm] = s
 		all = append(all, s)
 	}
 	keys := testpki.KeySet(all...)
-	if err := w.put("keys.json", keys); err != nil {
+	if err := env.put("keys.json", keys); err != nil {
 		return nil, err
 	}
-	return w, w.serve(keys)
+	return env, env.serve(keys)
 }
 
-// path returns the path of a file of the world.
-func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
+// path returns the path of a file of the environment.
+func (env *environment) path(name string) string { return filepath.Join(env.dir, name) }
 
-func (w *world) put(name string, content []byte) error {
-	return os.WriteFile(w.path(name), content, 0o644) // peers' workers may run as another user
+func (env *environment) put(name string, content []byte) error {
+	return os.WriteFile(env.path(name), content, 0o644) // peers' workers may run as another user
 }
 
 // serve runs the authorization server, which serves its key set to peers that fetch it and answers
 // introspection of opaque tokens.
-func (w *world) serve(keys []byte) error {
+func (env *environment) serve(keys []byte) error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	w.server = &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(out http.ResponseWriter, in *http.Request) {
+	env.server = &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(out http.ResponseWriter, in *http.Request) {
 		out.Header().Set("Content-Type", "application/json")
 		if in.URL.Path == "/keys" {
 			_, _ = out.Write(keys)
 			return
 		}
-		w.mutex.Lock()
-		claims, ok := w.opaque[in.PostFormValue("token")]
-		w.mutex.Unlock()
+		env.mutex.Lock()
+		claims, ok := env.opaque[in.PostFormValue("token")]
+		env.mutex.Unlock()
 		if !ok {
 			claims = testpki.M{"active": false}
 		}
 		_ = json.NewEncoder(out).Encode(claims)
 	})}
-	w.AS = "http://" + listener.Addr().String()
-	go func() { _ = w.server.Serve(listener) }()
+	env.AS = "http://" + listener.Addr().String()
+	go func() { _ = env.server.Serve(listener) }()
 	return nil
 }
 
-func (w *world) close() { _ = w.server.Close() }
+func (env *environment) close() { _ = env.server.Close() }
 
 // token returns a token for an application of p, bound to p's certificate.
-func (w *world) token(algorithm string, p partner, application int, edits ...testpki.M) string {
-	return w.signers[algorithm].Token(testpki.Bound(issuer, audience, p.application(application), p.pair, edits...))
+func (env *environment) token(algorithm string, p partner, application int, edits ...testpki.M) string {
+	return env.signers[algorithm].Token(testpki.Bound(issuer, audience, p.application(application), p.pair, edits...))
 }
 
 // opaqueToken returns an opaque token for the first application of p, and stores the answer of its
 // introspection.
-func (w *world) opaqueToken(p partner) string {
+func (env *environment) opaqueToken(p partner) string {
 	claims := testpki.Bound(issuer, audience, p.application(0), p.pair)
 	claims["active"] = true
 	token := rand.Text()
-	w.mutex.Lock()
-	defer w.mutex.Unlock()
-	w.opaque[token] = claims
+	env.mutex.Lock()
+	defer env.mutex.Unlock()
+	env.opaque[token] = claims
 	return token
 }
 
@@ -156,9 +156,9 @@ func (p partner) client() load.Client {
 }
 
 // clients returns all partners, each with this number of tokens from mint.
-func (w *world) clients(tokens int, mint func(partner) string) []load.Client {
+func (env *environment) clients(tokens int, mint func(partner) string) []load.Client {
 	var clients []load.Client
-	for _, p := range w.partners {
+	for _, p := range env.partners {
 		c := p.client()
 		for range tokens {
 			c.Tokens = append(c.Tokens, mint(p))
@@ -170,19 +170,19 @@ func (w *world) clients(tokens int, mint func(partner) string) []load.Client {
 
 // of returns the partners of a variant. When partners have several applications, the one certificate of a
 // partner does not identify the application, so the partner's own authority issues it.
-func (w *world) of(v variant) []partner {
+func (env *environment) of(v variant) []partner {
 	if v.applications > 0 {
-		return w.own
+		return env.own
 	}
-	return w.partners
+	return env.partners
 }
 
 // mint returns the function that makes the variant's tokens for the first application of a partner.
-func (w *world) mint(v variant) func(partner) string {
+func (env *environment) mint(v variant) func(partner) string {
 	return func(p partner) string {
 		if v.opaque {
-			return w.opaqueToken(p)
+			return env.opaqueToken(p)
 		}
-		return w.token(v.algorithm, p, 0)
+		return env.token(v.algorithm, p, 0)
 	}
 }
