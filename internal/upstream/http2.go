@@ -2,96 +2,91 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
-	"io"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
+	"time"
 
+	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/http1"
 )
 
-// A standardTransport sends requests over HTTP/2, with net/http.
-type standardTransport struct {
+// An http2Transport sends requests over HTTP/2, with net/http.
+type http2Transport struct {
 	*http.Transport
 	scheme, host string // in the URL of each request
 }
 
+func (from madeFrom) newHTTP2(settings *tls.Config) *http2Transport {
+	c := from.settings
+	var protocols http.Protocols
+	protocols.SetHTTP2(c.Protocol == config.H2)
+	protocols.SetUnencryptedHTTP2(c.Protocol == config.H2C)
+	if c.Protocol == config.H2 {
+		settings.VerifyConnection = onlyHTTP2
+	}
+	t := &http2Transport{scheme: c.URL.Scheme, host: c.URL.Host, Transport: &http.Transport{
+		Proxy:                 nil, // HTTPS_PROXY of the environment must not divert partners' requests
+		DialContext:           from.dial,
+		TLSHandshakeTimeout:   connectTimeout,
+		ResponseHeaderTimeout: c.Timeout,
+		TLSClientConfig:       settings,
+		Protocols:             &protocols,
+		HTTP2: &http.HTTP2Config{
+			// The gate buffers at most 256 KiB of each response for a slow client. The window of the
+			// connection stays large, so that many slow clients do not stop the other streams on the
+			// connection.
+			MaxReceiveBufferPerStream: 256 << 10,
+			SendPingTimeout:           30 * time.Second, // detects a server that no longer responds; for HTTP/1.1, TCP keep-alives do so
+			WriteByteTimeout:          30 * time.Second,
+		},
+		// The gate forwards bodies unchanged: it neither requests gzip nor inflates responses.
+		DisableCompression:     true,
+		MaxIdleConns:           maxIdle,
+		MaxIdleConnsPerHost:    maxIdle,
+		IdleConnTimeout:        90 * time.Second, // an HTTP/2 server announces the end of a connection
+		MaxResponseHeaderBytes: headBytes,
+	}}
+	if c.URL.Socket() != "" {
+		t.scheme, t.host = "http", "localhost" // never resolved, because dial ignores the address
+	}
+	return t
+}
+
 // RoundTrip sends r.
-func (u *standardTransport) RoundTrip(ctx context.Context, r *Request) (*Response, error) {
-	// The transport calls Got1xxResponse on another goroutine, even after RoundTrip has returned.
-	var mu sync.Mutex
-	returned := false
+func (t *http2Transport) RoundTrip(ctx context.Context, r *Request) (*Response, error) {
 	if r.Informational != nil {
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 			Got1xxResponse: func(status int, header textproto.MIMEHeader) error {
-				mu.Lock()
-				defer mu.Unlock()
-				if returned {
-					return nil
-				}
 				return r.Informational(status, fieldsOf(http.Header(header)))
 			},
 		})
 	}
-	answer, err := u.Transport.RoundTrip(u.request(ctx, r)) //nolint:bodyclose // the body becomes Response.Body
-	mu.Lock()
-	returned = true
-	mu.Unlock()
+	answer, err := t.Transport.RoundTrip(t.request(ctx, r)) //nolint:bodyclose // the body becomes Response.Body
 	if err != nil {
 		return nil, err
 	}
-	switching := answer.StatusCode == http.StatusSwitchingProtocols
-	response := &Response{Status: answer.StatusCode, Protocol: answer.Header.Get("Upgrade"), Body: answer.Body, Length: answer.ContentLength}
-	if response.Length < 0 {
-		response.Length = http1.Chunked
+	announced := http1.UntilClose
+	if n, err := strconv.ParseUint(answer.Header.Get("Content-Length"), 10, 63); err == nil {
+		announced = int64(n)
 	}
-	if switching {
-		tunnel, ok := answer.Body.(io.ReadWriteCloser)
-		if !ok {
-			_ = answer.Body.Close()
-			return nil, errNoTunnel
-		}
-		response.Tunnel = tunnel
-	}
-	response.Announced = announced(answer)
-	response.Fields = fieldsOf(answer.Header)
-	response.Trailer = func() []http1.Field { return fieldsOf(answer.Trailer) }
-	return response, nil
+	return &Response{
+		Status: answer.StatusCode, Fields: fieldsOf(answer.Header), Length: max(answer.ContentLength, http1.Chunked), Announced: announced,
+		Body: answer.Body, Trailer: func() []http1.Field { return fieldsOf(answer.Trailer) },
+	}, nil
 }
 
-var errNoTunnel = errors.New("the upstream switched protocols on a connection that cannot be taken over")
-
-// hasOption reports whether Connection names name.
-func hasOption(h http.Header, name string) bool {
-	return http1.HasToken([]http1.Field{{Name: "Connection", Value: strings.Join(h["Connection"], ",")}}, "Connection", name)
-}
-
-// announced returns the Content-Length that the header of answer has, or http1.UntilClose.
-func announced(answer *http.Response) int64 {
-	n, err := strconv.ParseUint(answer.Header.Get("Content-Length"), 10, 63)
-	if err != nil {
-		return http1.UntilClose
-	}
-	return int64(n)
-}
-
-// request returns r as a request of net/http.
-func (u *standardTransport) request(ctx context.Context, r *Request) *http.Request {
+// request returns r as a request of net/http. In the URL, Opaque keeps the bytes of the path.
+func (t *http2Transport) request(ctx context.Context, r *Request) *http.Request {
 	path, query, hasQuery := strings.Cut(r.Target, "?")
-	target := &url.URL{Scheme: u.scheme, Host: u.host, RawQuery: query, ForceQuery: hasQuery && query == ""}
-	if decoded, err := url.PathUnescape(path); err == nil {
-		target.Path, target.RawPath = decoded, path
-	} else {
-		target.Opaque = r.Target // package policy has refused such a path
-	}
 	out := (&http.Request{
-		Method: r.Method, URL: target, Host: r.Host, ProtoMajor: 1, ProtoMinor: 1, Header: make(http.Header, len(r.Fields)+1),
-		Body: r.Body, ContentLength: r.Length, Close: r.Close,
+		Method: r.Method, Host: r.Host, ProtoMajor: 1, ProtoMinor: 1, Header: make(http.Header, len(r.Fields)+1), Body: r.Body, ContentLength: r.Length,
+		URL: &url.URL{Scheme: t.scheme, Host: t.host, Opaque: path, RawQuery: query, ForceQuery: hasQuery && query == ""},
 	}).WithContext(ctx)
 	for _, f := range r.Fields {
 		out.Header.Add(f.Name, f.Value)
@@ -102,23 +97,27 @@ func (u *standardTransport) request(ctx context.Context, r *Request) *http.Reque
 	if r.Trailers {
 		out.Header.Set("Te", "trailers")
 	}
-	if r.Upgrade != "" {
-		out.Header.Set("Connection", "Upgrade")
-		out.Header.Set("Upgrade", r.Upgrade)
-	}
 	return out
 }
 
-// fieldsOf returns the fields of h without the fields that frame the message or name the connection.
+// fieldsOf returns the end-to-end fields of h.
 func fieldsOf(h http.Header) []http1.Field {
 	fields := make([]http1.Field, 0, len(h))
 	for name, values := range h {
-		if http1.IsHopByHop(name) || hasOption(h, name) {
-			continue
-		}
 		for _, value := range values {
 			fields = append(fields, http1.Field{Name: name, Value: value})
 		}
 	}
-	return fields
+	return endToEnd(fields)
+}
+
+var errNoHTTP2 = errors.New("the upstream does not speak HTTP/2")
+
+// onlyHTTP2 returns an error, which ends the handshake, if the server does not choose h2 by ALPN.
+// Without this check, net/http would use HTTP/1.1 with such a server.
+func onlyHTTP2(state tls.ConnectionState) error {
+	if state.NegotiatedProtocol != "h2" {
+		return errNoHTTP2
+	}
+	return nil
 }

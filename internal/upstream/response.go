@@ -91,7 +91,7 @@ func tookBody(status int) bool {
 // endToEnd returns a copy of fields without the fields that concern only the connection or frame the
 // message, and without the fields that Connection names.
 func endToEnd(fields []http1.Field) []http1.Field {
-	kept := make([]http1.Field, 0, len(fields))
+	kept := make([]http1.Field, 0, len(fields)+2) // the gate adds fields
 	named := http1.Has(fields, "Connection")
 	for _, f := range fields {
 		if !http1.IsHopByHop(f.Name) && (!named || !http1.HasToken(fields, "Connection", f.Name)) {
