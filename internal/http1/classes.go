@@ -1,7 +1,5 @@
 package http1
 
-import "encoding/binary"
-
 // The classes of bytes, RFC 9110 section 5 and RFC 5234. A byte can be in several classes.
 const (
 	inToken   = 1 << iota // tchar, RFC 9110 section 5.6.2
@@ -34,18 +32,28 @@ var classes = func() (classes [256]uint8) {
 }()
 
 // IsToken reports whether every byte of b is a tchar (RFC 9110 section 5.6.2).
-func IsToken(b []byte) bool { return all(b, inToken) }
+func IsToken[T text](b T) bool { return all(b, inToken) }
 
 // IsVisible reports whether every byte of b is a VCHAR (RFC 5234 appendix B.1).
-func IsVisible(b []byte) bool { return all(b, inVisible) }
+func IsVisible[T text](b T) bool { return all(b, inVisible) }
 
 // IsText reports whether every byte of b is a VCHAR, a space or a tab.
-func IsText(b []byte) bool { return all(b, inText) }
+func IsText[T text](b T) bool { return all(b, inText) }
 
-func all[T string | []byte](b T, class uint8) bool { return prefix(b, class) == len(b) }
+// IsValue reports whether every byte of b may occur in a field value (RFC 9110 section 5.5): all bytes but the
+// control characters other than the tab.
+func IsValue[T text](b T) bool { return valuePrefix(b) == len(b) }
+
+// IsTarget reports whether every byte of b may occur in a request target: all bytes but the space and the control
+// characters.
+func IsTarget[T text](b T) bool { return targetPrefix(b) == len(b) }
+
+type text interface{ string | []byte }
+
+func all[T text](b T, class uint8) bool { return prefix(b, class) == len(b) }
 
 // prefix returns the number of bytes at the start of b that are in class.
-func prefix[T string | []byte](b T, class uint8) int {
+func prefix[T text](b T, class uint8) int {
 	for i := range len(b) {
 		if classes[b[i]]&class == 0 {
 			return i
@@ -55,23 +63,26 @@ func prefix[T string | []byte](b T, class uint8) int {
 }
 
 // targetPrefix returns the number of bytes at the start of b that a request target may contain.
-func targetPrefix(b []byte) int { return longPrefix(b, inTarget, '!') }
+func targetPrefix[T text](b T) int { return longPrefix(b, inTarget, '!') }
 
 // valuePrefix returns the number of bytes at the start of b that a field value may contain. The byte after
 // them is a control character other than the tab (RFC 9110 section 5.5).
-func valuePrefix(b []byte) int { return longPrefix(b, inValue, ' ') }
+func valuePrefix[T text](b T) int { return longPrefix(b, inValue, ' ') }
 
 // longPrefix is prefix for a class of which every byte from least to 0x7e is a member. It looks at 8 bytes
 // at a time: a subtraction sets the top bit of a byte below least, and an addition that of DEL. A carry or
 // borrow can set the top bit of a member, never clear that of another byte, so the class decides about the
 // 8 bytes.
-func longPrefix(b []byte, class, least uint8) int {
+func longPrefix[T text](b T, class, least uint8) int {
 	const each, top = 0x0101010101010101, 0x8080808080808080
 	i := 0
 	for ; len(b)-i >= 8; i += 8 {
-		word := binary.LittleEndian.Uint64(b[i:])
+		eight := b[i : i+8]
+		// The compiler makes one load of this.
+		word := uint64(eight[0]) | uint64(eight[1])<<8 | uint64(eight[2])<<16 | uint64(eight[3])<<24 |
+			uint64(eight[4])<<32 | uint64(eight[5])<<40 | uint64(eight[6])<<48 | uint64(eight[7])<<56
 		if ((word-each*uint64(least))|(word+each))&^word&top != 0 {
-			if n := prefix(b[i:i+8], class); n < 8 {
+			if n := prefix(eight, class); n < 8 {
 				return i + n
 			}
 		}

@@ -18,11 +18,11 @@ func TestLongPrefix(t *testing.T) {
 			}
 		}
 		control := slices.IndexFunc(b, func(c byte) bool { return c < ' ' && c != '\t' || c == 0x7f })
-		if got, want := valuePrefix(b), index(b, control); got != want {
+		if got, want := valuePrefix(b), index(b, control); got != want || valuePrefix(string(b)) != want {
 			t.Fatalf("valuePrefix(%q) = %d, want %d", b, got, want)
 		}
 		other := slices.IndexFunc(b, func(c byte) bool { return c <= ' ' || c == 0x7f })
-		if got, want := targetPrefix(b), index(b, other); got != want {
+		if got, want := targetPrefix(b), index(b, other); got != want || targetPrefix(string(b)) != want {
 			t.Fatalf("targetPrefix(%q) = %d, want %d", b, got, want)
 		}
 	}

@@ -99,6 +99,7 @@ func TestRequestHost(t *testing.T) {
 		"GET https://b?c=https://d HTTP/1.1\r\nHost:\r\n\r\n":  "b",
 		"GET http://[::1] HTTP/1.0\r\n\r\n":                    "[::1]",
 		"CONNECT b:443 HTTP/1.1\r\nHost: a\r\n\r\n":            "b:443",
+		"CONNECT * HTTP/1.1\r\nHost: a\r\n\r\n":                "*",
 		"CONNECT /b HTTP/1.1\r\nHost: a\r\n\r\n":               "a",
 		"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n":                "a",
 		"GET /https://b/ HTTP/1.1\r\nHost: a.test:1\r\n\r\n":   "a.test:1",

@@ -37,11 +37,11 @@ func (p *Parser) version(b []byte) error {
 // absolute-form replaces the Host field (RFC 9112 section 3.2.2), as does the target of CONNECT. Userinfo is
 // refused, as RFC 9110 section 4.2.4 recommends, and so are escapes, which some readers decode.
 func host(method, target, field string) (string, error) {
-	if target == "*" {
-		return field, nil
-	}
 	authority := target
 	if method != "CONNECT" {
+		if target == "*" {
+			return field, nil
+		}
 		scheme, rest, found := strings.Cut(target, "://")
 		if !found || !ascii.EqualFold(scheme, "http") && !ascii.EqualFold(scheme, "https") {
 			return "", ErrRequestLine
