@@ -20,13 +20,13 @@ var (
 // check checks what is written into the head of r. The checks of the client's request make a fault here
 // impossible; a fault would be a way to smuggle a request.
 func (r *Request) check() error {
-	if !http1.IsToken([]byte(r.Method)) || r.Method == "" || r.Method == http.MethodConnect ||
-		r.Target == "" || !isLine(r.Target) || strings.Contains(r.Target, " ") || !isLine(r.Host) || !isLine(r.Upgrade) {
+	if !http1.IsToken(r.Method) || r.Method == "" || r.Method == http.MethodConnect ||
+		!http1.IsTarget(r.Target) || r.Target == "" || !http1.IsValue(r.Host) || !http1.IsValue(r.Upgrade) {
 		return errRequestLine
 	}
 	for i := range r.Fields {
 		f := &r.Fields[i]
-		if f.Name == "" || !http1.IsToken([]byte(f.Name)) || !isLine(f.Value) || http1.IsHopByHop(f.Name) || strings.EqualFold(f.Name, "Host") {
+		if f.Name == "" || !http1.IsToken(f.Name) || !http1.IsValue(f.Value) || http1.IsHopByHop(f.Name) || strings.EqualFold(f.Name, "Host") {
 			return errField
 		}
 	}
@@ -34,16 +34,6 @@ func (r *Request) check() error {
 		return errLength
 	}
 	return nil
-}
-
-// isLine reports whether s has no control characters but tabs.
-func isLine(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
-			return false
-		}
-	}
-	return true
 }
 
 func (r *Request) closeBody() {
