@@ -3,6 +3,7 @@ package http1
 import (
 	"errors"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -42,4 +43,38 @@ func TestSmuggling(t *testing.T) {
 			}
 		}
 	}
+}
+
+// The responses of the catalogues are read as RFC 9112 says, in one piece and byte by byte.
+func TestSmugglingResponses(t *testing.T) {
+	for _, c := range smuggling.Responses() {
+		for _, n := range []int{1, 1 << 16} {
+			if n == 1 && len(c.Bytes) > 1<<14 {
+				continue
+			}
+			text := c.Bytes
+			var r Response
+			var body string
+			var err error
+			for r.Status < 200 && err == nil { // informational responses come first
+				var end int
+				r, body, _, end, err = readResponse(text, c.Method, n)
+				text = text[end:]
+			}
+			switch {
+			case c.Fault == smuggling.Valid && (err != nil || r.Status != c.Status || body != c.Body):
+				t.Errorf("%s in pieces of %d: got %d, %q, %v, want %d, %q", c.Name, n, r.Status, body, err, c.Status, c.Body)
+			case c.Fault == smuggling.InHead && (err == nil || r.Status >= 200) && !isUpToTheClient(c.Name):
+				t.Errorf("%s in pieces of %d: got %d, %q, %v, want an error in the head", c.Name, n, r.Status, body, err)
+			case c.Fault == smuggling.InBody && (err == nil || r.Status != 200):
+				t.Errorf("%s in pieces of %d: got %d, %q, %v, want an error in the body", c.Name, n, r.Status, body, err)
+			}
+		}
+	}
+}
+
+// isUpToTheClient reports whether the client, and not the grammar, has to refuse the response with this name: it bounds heads,
+// and it knows what was asked.
+func isUpToTheClient(name string) bool {
+	return name == "a long status line" || name == "an unasked switch" || strings.HasSuffix(name, "above 64 KiB")
 }

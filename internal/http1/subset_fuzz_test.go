@@ -25,6 +25,8 @@ import (
 //     url.ParseRequestURI, as http.ReadRequest does itself (see isURI).
 //   - Expect: net/http's server answers 417 to what it does not know. Here that is up to the caller (see
 //     isExpected).
+//   - Connection: net/http's server closes for the word close wherever it stands, also in "a close". This
+//     package looks for it in a list of tokens (see saysClose).
 //   - Trailers: net/http's server bounds them by its buffer of 4 KiB, this package by 16 KiB (see
 //     smallTrailer).
 //   - Pragma: net/http adds Cache-Control: no-cache to a message with Pragma: no-cache (see headerOf).
@@ -46,6 +48,15 @@ func isExpected(r *received) bool {
 		return value == "" || ascii.EqualFold(value, "100-continue")
 	}
 	return true
+}
+
+func saysClose(r *received) bool {
+	for value := range Values(r.Fields, "Connection") {
+		if strings.Contains(strings.ToLower(value), "close") {
+			return true
+		}
+	}
+	return false
 }
 
 func smallTrailer(r *received) bool {
@@ -152,7 +163,7 @@ func checkRequests(t *testing.T, text string, n int) {
 			kept.WriteString(text[r.Begin:r.End])
 			ours.End = 0 // the next request would differ
 			want = append(want, ours)
-			persistent = Persistent(r.Minor, r.Fields)
+			persistent = Persistent(r.Minor, r.Fields) && !saysClose(r)
 		}
 	}
 	if got := serve(t, kept.String()); !cmp.Equal(got, want) {
