@@ -133,7 +133,7 @@ var everyScenario = []scenario{
 	},
 	{
 		name: "idle", title: "Idle connections", unit: "connection",
-		about:    "Connections that sent one request each and stay open (2000 by default). The age counts from the last request on any connection.",
+		about:    "Connections that sent two requests each and stay open (2000 by default). The age counts from the last request on any connection.",
 		subjects: each(es256, setups...),
 		idle:     true,
 		job: func(env *environment, s subject, settings settings) load.Job {

@@ -178,6 +178,11 @@ func open(ctx context.Context, job Job) ([]*worker, error) {
 			}
 			add(i, h.handshake, func() {})
 		}
+		if job.Kind == Idle { // Apache keeps a thread for each connection that has sent no request
+			if err := visit(workers[i:]); err != nil {
+				return workers, err
+			}
+		}
 	}
 	return workers, nil
 }
@@ -201,12 +206,12 @@ func configurations(job Job) ([]*tls.Config, error) {
 	return configs, nil
 }
 
-// visit makes one request on each connection in turn. All connections are open by then, and a request
-// takes less than a millisecond, so all connections become idle within a second or two.
+// visit sends one request on each connection in turn. When all connections are open, a request takes less
+// than a millisecond, so all connections become idle within a second or two.
 func visit(workers []*worker) error {
-	for i, w := range workers {
+	for _, w := range workers {
 		if err := w.step(w.token()); err != nil {
-			return fmt.Errorf("connection %d: %w", i, err)
+			return fmt.Errorf("request on an idle connection: %w", err)
 		}
 	}
 	return nil

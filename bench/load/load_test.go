@@ -180,6 +180,7 @@ func TestHandshakes(t *testing.T) {
 	}
 }
 
+// Each connection sends a request when it is opened, and another when all are open.
 func TestIdle(t *testing.T) {
 	t.Parallel()
 	a, r, err := drive(t, Job{Kind: Idle, Clients: twoPartners(), Connections: 7})
@@ -187,7 +188,7 @@ func TestIdle(t *testing.T) {
 	for _, n := range a.tokens {
 		requests += n
 	}
-	if err != nil || r.Done != 7 || a.handshakes.Load() != 7 || requests != 7 {
+	if err != nil || r.Done != 7 || a.handshakes.Load() != 7 || requests != 14 {
 		t.Errorf("%+v, %v, %d handshakes, %d requests", r, err, a.handshakes.Load(), requests)
 	}
 }
