@@ -61,6 +61,20 @@ func TestBody(t *testing.T) {
 	}
 }
 
+// chunkSize does not rely on the reader of its line, which ends a line at a control character.
+func TestChunkSize(t *testing.T) {
+	for line, want := range map[string]error{
+		"5": nil, "7fffffffffffffff": nil, "0;a": nil, "5;a=\"\\\"\t\xff\"": nil, "5;a=\"b\";c": nil,
+		"": ErrChunkSize, ";a": ErrChunkSize, "\x00": ErrChunkSize, "5\x00": ErrChunkSize, "5 ": ErrChunkSize, "8000000000000000": ErrChunkSize,
+		"5;a=\"\x00\"": ErrChunkExtension, "5;a=\"\r\"": ErrChunkExtension, "5;a=\"\\\n\"": ErrChunkExtension, "5;a=\"\x7f\"": ErrChunkExtension, "5;a\x00": ErrChunkExtension,
+		"5;a=\"b\\\"": ErrChunkExtension, "5;a=\"": ErrChunkExtension, "5;a=\"b\" ": ErrChunkExtension, "5;\"a\"": ErrChunkExtension,
+	} {
+		if size, err := chunkSize([]byte(line)); !errors.Is(err, want) {
+			t.Errorf("chunkSize(%q) = %d, %v, want %v", line, size, err, want)
+		}
+	}
+}
+
 // The end of a connection that an error reports is not the end of the body.
 func TestBodyError(t *testing.T) {
 	broken := errors.New("broken")

@@ -61,6 +61,9 @@ var malformed = []struct {
 		chunks + "5\rh",
 		chunks + "5;a\nhello",
 		chunks + "5;a\rb\r\n",
+		chunks + "5;a\r;\r\n",
+		chunks + "5\r\nhello\r\n0\r\n\r\x00",
+		chunks + "5\r\nhello\r\n0\r\nX: y\r\n\r\r\n",
 		chunks + "0\r\n\n",
 		chunks + "0\r\n\rG",
 		chunks + "0\r\nX: a\n",
@@ -180,6 +183,7 @@ var malformed = []struct {
 		chunks + "5;a=\r\n",
 		chunks + "5;a\x00\r\n",
 		chunks + "5;a=b\x01\r\n",
+		chunks + "5;a=\"\x01\"\r\n",
 		chunks + "5;a \r\n",
 		chunks + "5;a=\"b\r\n",
 		chunks + "5;a=\"b\x00\"\r\n",
@@ -190,6 +194,8 @@ var malformed = []struct {
 	{ErrChunkEnd, []string{
 		chunks + "5\r\nhelloworld",
 		chunks + "5\r\nhello\n0",
+		chunks + "5\r\nhello0\r\n\r\n",
+		chunks + "5\r\nhello\r0\r\n\r\n",
 		chunks + "5\r\nhello\r\r\n",
 	}},
 	{ErrTrailer, []string{
