@@ -122,7 +122,7 @@ bench-own: ## our own work on the hot path, and at the token endpoint
 	go test -run '^$$' -bench . -benchmem ./mtls ./proxy ./validate ./policy ./issuer/...
 
 clean:
-	rm -rf .tools tallygate licenses dist
+	rm -rf .tools tallygate licenses share dist
 
 $(LINT):
 	GOBIN=$(CURDIR)/.tools go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)

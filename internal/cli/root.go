@@ -55,7 +55,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(append([]string{}, args...)) // cobra would use os.Args for nil
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	addCompletion(root)
+	addCompletion(root) // after SetOut, because the command keeps the output that it finds
 	started := false
 	markStart(root, &started)
 
@@ -74,13 +74,20 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return code
 }
 
+// Commands returns the tree of all commands, for manual pages and shell completions.
+func Commands() *cobra.Command {
+	root := rootCommand()
+	addCompletion(root)
+	return root
+}
+
 func rootCommand() *cobra.Command {
 	serve := serveCommand()
 	root := &cobra.Command{
 		Use:           "tallygate",
 		Short:         "A gate for certificate-bound access tokens",
 		Long:          rootHelp,
-		Example:       "  tallygate demo\n  tallygate check --config tallygate.yaml\n  tallygate serve --config tallygate.yaml",
+		Example:       "  tallygate demo\n  tallygate init gate\n  tallygate check --config tallygate.yaml\n  tallygate serve --config tallygate.yaml",
 		SilenceErrors: true, // Run prints the errors
 		SilenceUsage:  true, // instead of the usage, Run prints a line that names --help
 	}
