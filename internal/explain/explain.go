@@ -32,13 +32,6 @@ type Explanation struct {
 	Also []Refusal `json:"would_also_be_refused,omitempty"`
 }
 
-// A Refusal is a refusal by a check that comes after the check that decided.
-type Refusal struct {
-	Status int    `json:"status"`
-	Reason string `json:"reason"`
-	Stage
-}
-
 // The verdicts of a check.
 const (
 	passed     = "passed"
@@ -104,20 +97,6 @@ func New(cfg *config.Config, trust *mtls.Trust, r *http.Request, d access.Decisi
 		e.Stages = append(e.Stages, described)
 	}
 	return e
-}
-
-// AddRefusals adds the refusals of r by later checks. Refusals with the reason of e are left out. cert
-// is nil unless the certificate was accepted.
-func (e *Explanation) AddRefusals(cfg *config.Config, r *http.Request, refused []access.Decision, cert *access.Certificate) {
-	for _, d := range refused {
-		if d.Reason.String() == e.Reason {
-			continue
-		}
-		x := &explainer{cfg: cfg, request: r, decision: d, certificate: cert}
-		also := Refusal{Status: d.Reason.Status(), Reason: d.Reason.String(), Stage: Stage{Stage: d.Reason.Stage(), Verdict: wouldRefuse}}
-		x.describeRefusal(&also.Stage)
-		e.Also = append(e.Also, also)
-	}
 }
 
 // describePass describes why a check passed.

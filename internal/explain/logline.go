@@ -1,16 +1,12 @@
 package explain
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
-
-	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
@@ -47,50 +43,6 @@ type Named struct {
 	Name     string `json:"name"`
 	Position string `json:"position,omitzero"` // empty if the configuration has no such thing
 	Path     string `json:"path,omitzero"`
-}
-
-var errLogLine = errors.New("expected one line of the gate's log, a JSON object with the member msg")
-
-// ParseLogLine returns the members of the one line in text. Bytes before the first brace are skipped,
-// because collectors of logs put names and times before a line. Members that occur twice are both
-// returned. The error quotes nothing.
-func ParseLogLine(text []byte) ([]LogField, error) {
-	start := bytes.IndexByte(text, '{')
-	if start < 0 {
-		return nil, errLogLine
-	}
-	d := jsontext.NewDecoder(bytes.NewReader(text[start:]), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
-	if _, err := d.ReadToken(); err != nil {
-		return nil, errLogLine
-	}
-	var fields []LogField
-	for d.PeekKind() == jsontext.KindString {
-		key, err := d.ReadToken()
-		if err != nil {
-			return nil, errLogLine
-		}
-		name := key.String()
-		value, err := d.ReadValue()
-		if err != nil {
-			return nil, errLogLine
-		}
-		shown := string(value)
-		if s, ok := textOf(value); ok {
-			shown = s
-		}
-		fields = append(fields, LogField{name, shown})
-	}
-	if end, err := d.ReadToken(); err != nil || end.Kind() != jsontext.KindEndObject || !hasMessage(fields) {
-		return nil, errLogLine
-	}
-	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("expected one line of the gate's log, got more")
-	}
-	return fields, nil
-}
-
-func hasMessage(fields []LogField) bool {
-	return slices.ContainsFunc(fields, func(f LogField) bool { return f.Key == "msg" })
 }
 
 // ExplainLogLine explains the members of a line. cfg is the configuration of the gate, or nil.
@@ -169,32 +121,30 @@ func detailOf(detail string) error {
 // name finds the things that the line names in cfg. It removes from d what cfg does not have, and sets
 // the indexes of d.
 func (l *LogLine) name(cfg *config.Config, d *access.Decision) {
-	add := func(kind, name, path string) bool {
+	add := func(kind, name, path string) {
 		n := Named{Kind: kind, Name: name, Path: path}
 		if path != "" {
 			n.Position = cfg.Position(path).String()
 		}
 		l.Named = append(l.Named, n)
-		return path != ""
 	}
-	partner, application, api, route := "", "", "", ""
+	partner, application, owner, api, route := "", "", "", "", ""
 	for i := range cfg.Partners.List {
 		p := &cfg.Partners.List[i]
 		if string(p.Name) == d.Partner {
-			partner, d.Rule.Partner = fmt.Sprintf("partners.list[%d]", i), i
+			partner = fmt.Sprintf("partners.list[%d]", i)
 		}
 		for j := range p.Applications {
 			if d.ClientID == string(p.Applications[j].ClientID) {
-				application = fmt.Sprintf("partners.list[%d].applications[%d]", i, j)
-				if string(p.Name) == d.Partner {
-					d.Rule.Application = j
-				}
+				application, owner = fmt.Sprintf("partners.list[%d].applications[%d]", i, j), string(p.Name)
+				d.Rule.Partner, d.Rule.Application = i, j
 			}
 		}
 	}
-	if d.Partner != "" && d.Partner != "unknown" && !add("partner", d.Partner, partner) || partner == "" || application == "" {
-		d.Partner = ""
+	if d.Partner != "" && d.Partner != "unknown" {
+		add("partner", d.Partner, partner)
 	}
+	d.Partner = owner // the settings that decide are those of the application, even where another partner called
 	if d.ClientID != "" {
 		add("application", d.ClientID, application)
 	}
@@ -223,7 +173,10 @@ func (l *LogLine) name(cfg *config.Config, d *access.Decision) {
 	if d.API != "" && d.API != "none" {
 		add("API", d.API, api)
 	}
-	if d.Route == "" || d.Route == "unmatched" || !add("route", d.Route, route) {
+	if d.Route != "" && d.Route != "unmatched" {
+		add("route", d.Route, route)
+	}
+	if route == "" {
 		d.Route = ""
 	}
 }
