@@ -35,6 +35,7 @@ type Trust struct {
 	authorities   authorities                    // every authority of the configuration, including the authorities of front proxies
 	rsa1024Until  map[access.AnchorKey]time.Time // the end of insecure_rsa_1024_until, by anchor
 	anchors       map[config.Name][]access.AnchorKey
+	anchorsEnd    map[config.Name]time.Time              // the earliest end of an anchor
 	partners      map[access.AnchorKey]bool              // the keys in anchors
 	servers       map[config.ClientID][]access.AnchorKey // the anchors of resource servers
 	selfSigned    bool
@@ -121,11 +122,13 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 // addAnchors adds the anchors of partners and resource servers to t. files reports the faults.
 func (t *Trust) addAnchors(cfg *config.Config, files bundles) {
 	t.anchors = make(map[config.Name][]access.AnchorKey, len(cfg.Partners.List))
+	t.anchorsEnd = make(map[config.Name]time.Time, len(cfg.Partners.List))
 	shared := files.keys(t.pool, cfg.Listener.ClientCertificates.Trust, false)
 	for _, p := range cfg.Partners.List {
-		t.anchors[p.Name] = shared
+		t.anchors[p.Name], t.anchorsEnd[p.Name] = shared, files.end(cfg.Listener.ClientCertificates.Trust)
 		if len(p.Trust) > 0 {
 			t.anchors[p.Name] = files.keys(t.pool, p.Trust, !p.InsecureRSA1024Until.IsZero())
+			t.anchorsEnd[p.Name] = files.end(p.Trust)
 		}
 	}
 	t.partners = keysOf(t.anchors)
@@ -190,6 +193,10 @@ func newTrust(memory *cache.Pool) *Trust {
 // Anchors returns the keys of the anchors of each partner. The caller must not change the map.
 func (t *Trust) Anchors() map[config.Name][]access.AnchorKey { return t.anchors }
 
+// AnchorsEnd returns, for each partner, the earliest end of validity of its anchors, or the zero time if it
+// has none. The caller must not change the map.
+func (t *Trust) AnchorsEnd() map[config.Name]time.Time { return t.anchorsEnd }
+
 // ResourceServerAnchors returns the keys of the anchors of each resource server. The caller must
 // not change the map.
 func (t *Trust) ResourceServerAnchors() map[config.ClientID][]access.AnchorKey { return t.servers }
@@ -222,6 +229,19 @@ func (b bundles) keys(pool *x509.CertPool, files []config.Path, allowShort bool)
 		}
 	}
 	return keys
+}
+
+// end returns the earliest end of validity of the certificates in files, or the zero time if there are
+// none. keys must have read the files.
+func (b bundles) end(files []config.Path) (end time.Time) {
+	for _, file := range files {
+		for _, c := range b[file].certificates {
+			if end.IsZero() || c.NotAfter.Before(end) {
+				end = c.NotAfter
+			}
+		}
+	}
+	return end
 }
 
 // sums returns the SHA-256 of every certificate in the files.

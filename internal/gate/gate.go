@@ -176,7 +176,7 @@ func (g *Gate) exportACMEExpiry() {
 	s := g.current.Load()
 	for _, name := range []string{PartnersListener, IssuerListener} {
 		if _, files := s.keyPairs[name]; !files && s.tlsConfigs[name] != nil {
-			g.expiries.WithLabelValues("server", name).Set(float64(notAfter.Unix()))
+			g.expiries.WithLabelValues(serverRole, name).Set(float64(notAfter.Unix()))
 		}
 	}
 }

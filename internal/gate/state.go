@@ -285,17 +285,6 @@ func (s *state) ready(now time.Time) error {
 	return nil
 }
 
-// exportExpiry exports the end of validity of each listener's certificate, and warns of expired
-// certificates.
-func (s *state) exportExpiry(in *telemetry) {
-	for name, pair := range s.keyPairs {
-		in.expiries.WithLabelValues("server", name).Set(float64(pair.Leaf.NotAfter.Unix()))
-		if time.Now().After(pair.Leaf.NotAfter) {
-			in.log.Warn("listener certificate has expired", "listener", name, "not_after", pair.Leaf.NotAfter)
-		}
-	}
-}
-
 // warnInsecure warns of settings and file modes that weaken the gate.
 func (s *state) warnInsecure(in *telemetry) {
 	if r := s.cfg.Listener.ClientCertificates.Revocation; len(r.Lists) > 0 && r.WhenStale == config.AcceptStale {

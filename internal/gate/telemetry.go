@@ -46,7 +46,7 @@ func newTelemetry(log *slog.Logger) *telemetry {
 	in.revocation = crl.NewMetrics(in.registry)
 	in.expiries = create.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "tallygate_certificate_not_after_timestamp_seconds",
-		Help: "Unix time of the end of validity of the gate's certificates, by role and listener.",
+		Help: "Unix time at which a certificate ends, by role: server, with the listener as name, or client_ca, the first of a partner's anchors to end, with the partner as name.",
 	}, []string{"role", "name"})
 	in.refused = create.NewCounterVec(prometheus.CounterOpts{
 		Name: "tallygate_connections_refused_total",
