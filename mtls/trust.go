@@ -231,8 +231,8 @@ func (b bundles) keys(pool *x509.CertPool, files []config.Path, allowShort bool)
 	return keys
 }
 
-// end returns the earliest end of validity of the certificates in files, or the zero time if there are
-// none. keys must have read the files.
+// end returns the earliest end of validity of the certificates in files, or the zero time for no
+// certificates. keys must have read the files.
 func (b bundles) end(files []config.Path) (end time.Time) {
 	for _, file := range files {
 		for _, c := range b[file].certificates {
