@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"net"
@@ -50,26 +51,23 @@ func (t *Client) RoundTrip(ctx context.Context, r *Request) (*Response, error) {
 	if err == nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	switch {
-	case err != nil:
+	if err != nil || r.Body == nil || r.Length == 0 {
 		r.closeBody()
-		return nil, err
-	case r.Body == nil || r.Length == 0:
-		r.closeBody()
+		if err != nil {
+			return nil, err
+		}
 		return t.send(ctx, r, nil)
-	case r.Length < 0 || r.Length > longestBody:
-		return t.stream(ctx, r, r.Body)
 	}
-	body := prefetch(r)
-	if !body.waitComplete(ctx, t.BodyWait) {
-		return t.stream(ctx, r, body)
+	u := newUpload(r)
+	defer u.release()
+	small := r.Length > 0 && r.Length <= longestBody
+	switch {
+	case !small || !u.waitWhole(ctx, t.BodyWait, r.Arrived):
+		return t.stream(ctx, r, u, small)
+	case u.fault() != nil:
+		return nil, u.fault()
 	}
-	defer body.free()
-	r.closeBody()
-	if err := body.fault(); err != nil {
-		return nil, err
-	}
-	return t.send(ctx, r, body.bytes())
+	return t.send(ctx, r, u.content[:r.Length])
 }
 
 // CloseIdleConnections closes the connections that serve no request.
@@ -91,6 +89,31 @@ func (t *Client) send(ctx context.Context, r *Request, body []byte) (*Response, 
 		return nil, orCause(ctx, err)
 	}
 	return c.roundTrip(ctx, r, body)
+}
+
+// stream sends r while its body arrives, on a new connection that serves no other request. The server may
+// respond before the whole body has been sent, and the rest of the body could then be taken for the next
+// request. A new connection costs little beside a body of 16 KiB or 100 ms. reading reports that run of u runs.
+func (t *Client) stream(ctx context.Context, r *Request, u *upload, reading bool) (*Response, error) {
+	c, err := t.connect(ctx)
+	if err != nil {
+		r.closeBody()
+		return nil, orCause(ctx, err)
+	}
+	c.begin(ctx)
+	if err := u.start(c, r); err != nil {
+		r.closeBody()
+		return nil, c.fail(ctx, err)
+	}
+	if !reading {
+		go u.run()
+	}
+	head, _, err := c.readHead(r)
+	unsent := u.responded()
+	if err != nil {
+		return nil, c.fail(ctx, cmp.Or(unsent, err))
+	}
+	return c.respond(ctx, r, &head, false), nil
 }
 
 // isSafe reports whether a request with this method may be sent twice. net/http also repeats requests with

@@ -138,9 +138,13 @@ func (s *socket) watch() {
 
 // unwatch undoes begin. It returns false if the end of the context has closed s or is about to close s.
 func (s *socket) unwatch() bool {
-	stop := s.stop
-	s.ctx, s.stop = nil, nil
-	return stop == nil || stop()
+	if s.stop == nil {
+		s.ctx = nil
+		return true
+	}
+	stop := s.stop // watch has removed ctx, and an upload may still write
+	s.stop = nil
+	return stop()
 }
 
 // expect sets the deadline of further reads and writes; the zero time means no deadline.

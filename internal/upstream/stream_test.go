@@ -240,7 +240,7 @@ func TestTunnel(t *testing.T) {
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		c := clientOf(t, s, client, 100*time.Millisecond).Client
+		c := clientOf(t, s, client, 500*time.Millisecond).Client
 		ask := func() *Response {
 			t.Helper()
 			response, err := c.RoundTrip(ctx, &Request{Method: "GET", Target: "/", Upgrade: "websocket"})
@@ -250,7 +250,7 @@ func TestTunnel(t *testing.T) {
 			return response
 		}
 		tunnel := ask().Tunnel
-		time.Sleep(200 * time.Millisecond) // HeaderTimeout does not bound the tunnel
+		time.Sleep(600 * time.Millisecond) // HeaderTimeout does not bound the tunnel
 		if _, err := io.WriteString(tunnel, " back"); err != nil {
 			t.Fatal(err)
 		}
