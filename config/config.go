@@ -65,7 +65,18 @@ type Drain struct {
 type Log struct {
 	Level   LogLevel   `yaml:"level"`   // debug, info, warn or error
 	Granted LogGranted `yaml:"granted"` // which granted requests are logged, at level info
+	Paths   LogPaths   `yaml:"paths"`   // for which requests the path is logged
 }
+
+// LogPaths says which lines about requests have the path. The query is never logged.
+type LogPaths string
+
+// The values of [LogPaths].
+const (
+	LogUnmatchedPaths LogPaths = "unmatched" // requests that match no route
+	LogAllPaths       LogPaths = "all"
+	LogNoPaths        LogPaths = "none"
+)
 
 // LogGranted says which of the granted requests that ended normally are logged. All other requests
 // are always logged.

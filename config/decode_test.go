@@ -101,6 +101,7 @@ func TestForms(t *testing.T) {
 		{"header that is not sent", c.IdentityHeaders.ClientID, HeaderName("")},
 		{"level", c.Log.Level, LogLevel(slog.LevelDebug)},
 		{"granted", c.Log.Granted, LogAll},
+		{"paths", c.Log.Paths, LogUnmatchedPaths},
 	} {
 		if diff := cmp.Diff(tt.want, tt.got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)

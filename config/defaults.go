@@ -59,7 +59,7 @@ func Default() *Config {
 		// By default Kubernetes kills a pod 30 s after it began to stop the pod. Delay and Timeout
 		// are 5 s + 20 s, so 5 s remain.
 		Drain: Drain{Delay: 5 * time.Second, Timeout: 20 * time.Second},
-		Log:   Log{Level: LogLevel(slog.LevelInfo), Granted: LogSample},
+		Log:   Log{Level: LogLevel(slog.LevelInfo), Granted: LogSample, Paths: LogUnmatchedPaths},
 	}
 }
 

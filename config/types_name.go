@@ -109,6 +109,11 @@ func (g *LogGranted) UnmarshalText(text []byte) error {
 	return oneOf(g, text, LogSample, LogAll)
 }
 
+// UnmarshalText reads which lines about requests have the path.
+func (p *LogPaths) UnmarshalText(text []byte) error {
+	return oneOf(p, text, LogUnmatchedPaths, LogAllPaths, LogNoPaths)
+}
+
 // UnmarshalText reads the source of client certificates.
 func (s *CertificateSource) UnmarshalText(text []byte) error {
 	return oneOf(s, text, FromTLS, FromHeader)

@@ -13,13 +13,16 @@ func TestPublicLogKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	source, err := os.ReadFile("../proxy/record.go")
-	if err != nil {
-		t.Fatal(err)
+	var keys [][][]byte
+	for _, file := range []string{"../proxy/record.go", "../proxy/logline.go", "../internal/certlog/certlog.go"} {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, regexp.MustCompile(`slog\.\w+\("([a-z_]+)"`).FindAllSubmatch(source, -1)...)
 	}
-	keys := regexp.MustCompile(`slog\.\w+\("([a-z_]+)"`).FindAllSubmatch(source, -1)
-	if len(keys) < 15 { // ten that every line has, and those that depend on the request
-		t.Fatalf("got %d keys in proxy/record.go, want at least 15", len(keys))
+	if len(keys) < 25 { // twelve that every line has, and those that depend on the request
+		t.Fatalf("got %d keys of the log line of a request, want at least 25", len(keys))
 	}
 	for _, m := range keys {
 		if !bytes.Contains(page, []byte("`"+string(m[1])+"`")) {

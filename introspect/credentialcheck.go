@@ -93,7 +93,7 @@ func (c *Client) CheckCredentials(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return err
 	case refused && !c.credentialCheck.refused.Swap(true):
-		c.log.ErrorContext(ctx, "introspection credentials refused", "issuer", c.server, "err", err)
+		c.log.ErrorContext(ctx, "introspection credentials refused", "issuer", c.server, "error", err)
 	case err == nil && c.credentialCheck.refused.Swap(false):
 		c.log.InfoContext(ctx, "introspection credentials accepted", "issuer", c.server)
 	}

@@ -38,7 +38,7 @@ func (i *Issuer) serveIntrospect(w http.ResponseWriter, r *http.Request) {
 	outcome := "inactive"
 	if found != nil {
 		outcome = "active"
-		attributes = append(attributes, slog.String("token_client_id", found.ClientID), slog.String("jti_sha256", tokenIDHash(found.ID)))
+		attributes = append(attributes, slog.String("token_client_id", found.ClientID), slog.String("jti_hash", tokenIDHash(found.ID)))
 	}
 	i.metrics.introspections.WithLabelValues(outcome).Inc()
 	i.log.LogAttrs(r.Context(), slog.LevelInfo, "introspection request", attributes...)
@@ -175,7 +175,7 @@ func (i *Issuer) writeSigned(w http.ResponseWriter, caller string, found *claims
 		"iss": i.identifier, "aud": caller, "iat": i.now().Unix(), "token_introspection": introspectionResponse(found),
 	})
 	if err != nil {
-		i.log.Error("introspection response not signed", "err", err)
+		i.log.Error("introspection response not signed", "error", err)
 		writeFault(w, serverError)
 		return
 	}

@@ -179,7 +179,7 @@ func (i *Issuer) sweep(ctx context.Context) {
 	now := i.now()
 	i.revocations.sweep(now)
 	if _, err := i.state.Sweep(now); err != nil {
-		i.log.WarnContext(ctx, "expired tokens and revocations not removed", "err", err)
+		i.log.WarnContext(ctx, "expired tokens and revocations not removed", "error", err)
 	}
 }
 

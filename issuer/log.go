@@ -18,7 +18,7 @@ const maxLoggedClientID = 40
 // refused, the attributes include the names in it, so that an operator can see which name to
 // register.
 func (c call) logAttributes(err error) []slog.Attr {
-	a := []slog.Attr{slog.Bool("granted", err == nil), slog.String("source_address", c.address.String())}
+	a := []slog.Attr{slog.Bool("granted", err == nil), slog.String("remote", c.address.String())}
 	if id := c.parameters.get("client_id"); c.client != nil || len(id) <= maxLoggedClientID {
 		a = append(a, slog.String("client_id", id))
 	}
@@ -32,7 +32,7 @@ func (c call) logAttributes(err error) []slog.Attr {
 		return a
 	}
 	f := faultOf(err)
-	a = append(a, slog.String("error", faults[f].code), slog.String("err", access.Truncate(err.Error())))
+	a = append(a, slog.String("error_code", faults[f].code), slog.String("error", access.Truncate(err.Error())))
 	var denial *access.Denial
 	if errors.As(err, &denial) {
 		a = append(a, slog.String("reason", denial.Reason.String()))

@@ -123,7 +123,7 @@ func (i *Issuer) Revoke(request RevocationRequest) (RevocationResponse, error) {
 
 func (i *Issuer) logOperation(done string, err error) {
 	if err != nil {
-		i.log.Warn("operator request", "granted", false, "err", access.Truncate(err.Error()))
+		i.log.Warn("operator request", "granted", false, "error", access.Truncate(err.Error()))
 		return
 	}
 	i.log.Info("operator request", "granted", true, "done", done)
@@ -166,7 +166,7 @@ func (i *Issuer) revokeTokenText(raw string) (done string, err error) {
 	if err := i.revokeToken(token, ""); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("revoked a token of application %s, jti_sha256 %s", token.ClientID, tokenIDHash(token.ID)), nil
+	return fmt.Sprintf("revoked a token of application %s, jti_hash %s", token.ClientID, tokenIDHash(token.ID)), nil
 }
 
 // revokePartner revokes the tokens issued to a partner's applications so far. It also stores a

@@ -30,7 +30,7 @@ func (i *Issuer) serveRevoke(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if id != "" {
-		attributes = append(attributes, slog.String("jti_sha256", tokenIDHash(id)))
+		attributes = append(attributes, slog.String("jti_hash", tokenIDHash(id)))
 	}
 	i.log.LogAttrs(r.Context(), slog.LevelInfo, "revocation request", attributes...)
 	noStore(w)

@@ -68,7 +68,7 @@ func TestRevoke(t *testing.T) {
 					t.Errorf("revoked is %t, want %t", got, test.revoked)
 				}
 			}
-			if line := s.lastLine(); line["msg"] != "revocation request" || line["granted"] != true || (line["jti_sha256"] != nil) != test.revoked {
+			if line := s.lastLine(); line["msg"] != "revocation request" || line["granted"] != true || (line["jti_hash"] != nil) != test.revoked {
 				t.Errorf("got log line %v, want a revocation request with its outcome", line)
 			}
 		})
@@ -110,7 +110,7 @@ func TestRevokeRefused(t *testing.T) {
 			if s.revoked(id) {
 				t.Fatal("the refused request has revoked the token")
 			}
-			if line := s.lastLine(); line["msg"] != "revocation request" || line["granted"] != false || line["error"] != test.want {
+			if line := s.lastLine(); line["msg"] != "revocation request" || line["granted"] != false || line["error_code"] != test.want {
 				t.Errorf("got log line %v, want a revocation request with its outcome", line)
 			}
 		})

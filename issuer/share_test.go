@@ -50,7 +50,7 @@ func TestOpaqueTokenShare(t *testing.T) {
 	if got := a.header.Get("Retry-After"); got != "60" {
 		t.Errorf("Retry-After is %q, want 60", got)
 	}
-	if line := s.lastLine(); line["level"] != "WARN" || line["client_id"] != "northwind-ledger" || !strings.Contains(line["err"].(string), "share of the stored tokens is used up: it holds ") {
+	if line := s.lastLine(); line["level"] != "WARN" || line["client_id"] != "northwind-ledger" || !strings.Contains(line["error"].(string), "share of the stored tokens is used up: it holds ") {
 		t.Errorf("got log line %v, want a warning about the share of northwind-ledger", line)
 	}
 	if a := s.introspect(accounts, "accounts-api", before.Token); !strings.Contains(a.body, `"active":true`) {

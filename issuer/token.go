@@ -42,7 +42,7 @@ func (i *Issuer) serveToken(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	attributes = append(attributes, slog.String("scope", issued.Scope), slog.Any("resources", issued.claims.Audience),
-		slog.Int64("expires_in", issued.ExpiresIn), slog.String("jti_sha256", tokenIDHash(issued.claims.ID)))
+		slog.Int64("expires_in", issued.ExpiresIn), slog.String("jti_hash", tokenIDHash(issued.claims.ID)))
 	i.metrics.issued.WithLabelValues(c.client.id, issued.claims.binding()).Inc()
 	i.log.LogAttrs(r.Context(), slog.LevelInfo, "token request", attributes...)
 	noStore(w)

@@ -35,7 +35,7 @@ func TestToken(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	line := s.lastLine()
-	if line["client_id"] != "northwind-ledger" || line["partner"] != "northwind" || line["thumbprint"] != ledger.Thumbprint() || len(line["jti_sha256"].(string)) != 16 {
+	if line["client_id"] != "northwind-ledger" || line["partner"] != "northwind" || line["thumbprint"] != ledger.Thumbprint() || len(line["jti_hash"].(string)) != 16 {
 		t.Errorf("got log line %v, want the granted request", line)
 	}
 }

@@ -158,18 +158,47 @@ func headerKey(name, leaf string, chain []string) cache.Key {
 // returns nil if r has no client certificate. A certificate header is used only if the sender of the
 // header is a trusted front proxy.
 func (t *Trust) PeerCertificate(r *http.Request) *x509.Certificate {
-	if t.frontProxies == nil {
-		if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
-			return nil
+	if t.frontProxies != nil {
+		if c := t.headerConnection(r); c != nil {
+			return c.client.Leaf
 		}
-		return r.TLS.PeerCertificates[0]
+		return nil
 	}
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return nil
+	}
+	return r.TLS.PeerCertificates[0]
+}
+
+// Presented returns the certificate of [Trust.PeerCertificate] with the anchors that it chains to. It may be
+// revoked. If it has expired, Anchors are those that it chained to at its end. The result is for the labels
+// of logs and metrics. Without a front proxy, a connection is verified once for all its requests.
+func (t *Trust) Presented(r *http.Request) *access.Certificate {
+	leaf := t.PeerCertificate(r)
+	switch now := t.now(); {
+	case leaf == nil:
+		return nil
+	case now.After(leaf.NotAfter): // not cached, because the verification says nothing about now
+		chain := []*x509.Certificate{leaf}
+		if t.frontProxies == nil {
+			chain = r.TLS.PeerCertificates
+		}
+		return &access.Certificate{Leaf: leaf, Thumbprint: access.ThumbprintOf(leaf), Anchors: t.verifyChains(chain, leaf.NotAfter).anchors}
+	case t.frontProxies != nil:
+		return t.headerConnection(r).client
+	default:
+		return t.connection(r.TLS, now).client
+	}
+}
+
+// headerConnection returns the certificate in a header of a trusted front proxy, or nil.
+func (t *Trust) headerConnection(r *http.Request) *connection {
 	if t.frontProxies.admit(r) != nil {
 		return nil
 	}
 	for i := range t.frontProxies.formats {
 		if c, err := t.fromHeader(&t.frontProxies.formats[i], r.Header, t.now()); err == nil && c != nil {
-			return c.client.Leaf
+			return c
 		}
 	}
 	return nil

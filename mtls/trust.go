@@ -201,6 +201,9 @@ func (t *Trust) AnchorsEnd() map[config.Name]time.Time { return t.anchorsEnd }
 // not change the map.
 func (t *Trust) ResourceServerAnchors() map[config.ClientID][]access.AnchorKey { return t.servers }
 
+// IsAuthority reports whether t is the thumbprint of a configured authority.
+func (t *Trust) IsAuthority(thumbprint access.Thumbprint) bool { return t.certificates[thumbprint] }
+
 // bundles holds the anchor files by path. Each file is read once, even if many partners name it.
 type bundles map[config.Path]bundle
 

@@ -17,6 +17,7 @@ type partner struct {
 
 // application is an OAuth client of a partner.
 type application struct {
+	clientID    config.ClientID
 	rule        access.Rule
 	partner     *partner
 	certificate *config.RegisteredCertificate

@@ -19,6 +19,7 @@ type Table struct {
 	servers      map[string]*server      // authorization servers, by configured name
 	hosts        map[string]*node        // root of the routes, by host
 	wildcards    map[string]*node        // root of the routes of a wildcard, by the host after "*."
+	callers      callers
 }
 
 // Certificates are the contents of the certificate files that the configuration names.
@@ -39,6 +40,7 @@ func New(cfg *config.Config, certificates Certificates) *Table {
 		servers:      make(map[string]*server, len(cfg.AuthorizationServers)),
 		hosts:        make(map[string]*node),
 		wildcards:    make(map[string]*node),
+		callers:      newCallers(),
 	}
 	for i := range cfg.AuthorizationServers {
 		s := &cfg.AuthorizationServers[i]
@@ -82,14 +84,18 @@ func (t *Table) addAPI(index int, api *config.API) {
 
 func (t *Table) addPartner(index int, p *config.Partner, certificates Certificates) {
 	known := &partner{name: string(p.Name), disabled: p.Disabled, anchors: certificates.Anchors[p.Name]}
+	t.callers.addPartner(known)
 	for i := range p.Applications {
 		a := &p.Applications[i]
-		t.applications[string(a.ClientID)] = &application{
-			rule: access.Rule{Partner: index, Application: i}, partner: known, certificate: &a.Certificate, grants: a.APIs,
+		app := &application{
+			clientID: a.ClientID,
+			rule:     access.Rule{Partner: index, Application: i}, partner: known, certificate: &a.Certificate, grants: a.APIs,
 			selfSigned: a.Authentication == config.SelfSignedTLSClientAuth,
 			registered: certificates.Registered[a.ClientID], keysFetched: a.Keys.JWKSURI != nil,
 			serverAuth: a.AcceptsServerAuth(),
 		}
+		t.applications[string(a.ClientID)] = app
+		t.callers.addApplication(app)
 	}
 }
 

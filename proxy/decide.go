@@ -140,14 +140,6 @@ func (p *Proxy) connectionServes(state *tls.ConnectionState, host string) bool {
 	return p.steps.Table.Serves(strings.ToLower(state.ServerName))
 }
 
-// partner returns the name of the client's partner, or unknownPartner.
-func (c *checkedRequest) partner() string {
-	if c.decision.Partner == "" {
-		return unknownPartner
-	}
-	return c.decision.Partner
-}
-
 // thumbprint returns the thumbprint of the client certificate, even of a refused certificate. It
 // returns "" if there is no certificate.
 func (c *checkedRequest) thumbprint() string {

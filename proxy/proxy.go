@@ -59,6 +59,7 @@ type Proxy struct {
 	forwardedHost  bool      // front proxies name the host that the client called
 	bodyBytes      int64
 	stall          time.Duration
+	paths          config.LogPaths
 	samples        bool // if true, the gate logs one granted request a second for each partner and route
 	streams        *Streams
 	metrics        *Metrics
@@ -87,6 +88,7 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 		forwardedHost:  cfg.Listener.ClientCertificates.Header != nil && cfg.Listener.ClientCertificates.Header.ForwardedHost,
 		bodyBytes:      int64(cfg.Listener.Limits.BodyBytes),
 		stall:          cfg.Listener.Limits.StallTimeout,
+		paths:          cfg.Log.Paths,
 		samples:        cfg.Log.Granted == config.LogSample,
 		streams:        options.Streams,
 		metrics:        options.Metrics,

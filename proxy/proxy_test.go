@@ -126,14 +126,15 @@ func (s *harness) next(t testing.TB, edits ...func(*config.Config)) *Proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
+	table := policy.New(cfg, policy.Certificates{Anchors: trust.Anchors()})
 	validator, err := validate.New(cfg.AuthorizationServers, validate.Options{
 		Lease: lease, Log: s.log, Metrics: s.tokens, Revoked: func(access.Unchecked) bool { return s.revoked.Load() },
-		Now: s.now, DPoP: dpopOf(cfg),
+		Now: s.now, DPoP: dpopOf(cfg), Renewed: table.Renewed,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := New(cfg, Steps{Trust: trust, Validator: validator, Table: policy.New(cfg, policy.Certificates{Anchors: trust.Anchors()})},
+	p, err := New(cfg, Steps{Trust: trust, Validator: validator, Table: table},
 		Options{Log: s.log, Metrics: s.metrics, Lease: lease, Streams: s.streams})
 	if err != nil {
 		t.Fatal(err)

@@ -190,5 +190,5 @@ func logPanic(ctx context.Context, log *slog.Logger, id string, v any) {
 	if fault, ok := v.(runtime.Error); ok {
 		cause = fault.Error()
 	}
-	log.ErrorContext(ctx, "panic", "request_id", id, "cause", cause, "stack", string(debug.Stack()))
+	log.ErrorContext(ctx, "panic", "request_id", id, "error", cause, "stack", string(debug.Stack()))
 }

@@ -124,8 +124,8 @@ func TestDecisionsByAPI(t *testing.T) {
 		{func(r *http.Request) { r.TLS = nil; path(r, "/payments/7/8") }, access.NoCertificate, "unknown", "payments", "unmatched"},
 		{func(r *http.Request) { r.TLS = nil; path(r, "/elsewhere") }, access.NoCertificate, "unknown", "unmatched", "unmatched"},
 		{func(r *http.Request) { path(r, "/payments/7") }, access.APINotAllowed, "northwind", "payments", "/payments/{id}"},
-		{func(r *http.Request) { path(r, "/accounts/../7") }, access.PathNotCanonical, "unknown", "unmatched", "unmatched"},
-		{func(r *http.Request) { r.Host = "elsewhere.test" }, access.Misdirected, "unknown", "none", "unmatched"},
+		{func(r *http.Request) { path(r, "/accounts/../7") }, access.PathNotCanonical, "northwind", "unmatched", "unmatched"},
+		{func(r *http.Request) { r.Host = "elsewhere.test" }, access.Misdirected, "northwind", "none", "unmatched"},
 	} {
 		decisions := s.metrics.decisions.WithLabelValues(c.partner, c.api, outcome(c.reason), c.reason.String())
 		before := testutil.ToFloat64(decisions)

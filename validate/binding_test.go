@@ -148,3 +148,32 @@ func TestBoundToOtherNamesBoth(t *testing.T) {
 		t.Error("the error has the token, want it left out")
 	}
 }
+
+// With another certificate of the same application, the reason is bound_to_previous, by both ways of checking.
+// No answer of Renewed turns a refusal into a grant.
+func TestBoundToPrevious(t *testing.T) {
+	key := testpki.NewSigner("ES256", "k1")
+	renewed := true
+	asked := 0
+	options := localKeys(key)
+	options.Renewed = func(server, clientID string, bound access.Thumbprint, cert *access.Certificate) bool {
+		asked++
+		if server != "partners" || clientID != client || bound != access.ThumbprintOf(partner.Cert) || cert.Leaf != other.Cert {
+			t.Errorf("Renewed(%q, %q, %s, %v)", server, clientID, bound, cert)
+		}
+		return renewed
+	}
+	v := newValidator(t, options, gatetest.AuthorizationServer())
+	raw := key.Token(bound())
+	expect(t, v, raw, partner, access.Granted)
+	if asked > 0 {
+		t.Error("Renewed was asked about a granted token")
+	}
+	expect(t, v, raw, other, access.BoundToPrevious)
+	refusals, _ := v.Refusals(context.Background(), Credentials{Token: raw}, certificate(other))
+	if len(refusals) != 1 || access.ReasonOf(refusals[0]) != access.BoundToPrevious {
+		t.Errorf("Refusals = %v, want bound_to_previous", refusals)
+	}
+	renewed = false
+	expect(t, v, raw, other, access.BoundToOther)
+}

@@ -44,7 +44,17 @@ func (v *Validator) checkClaimsAndBinding(s *server, u *access.Unchecked, p *pre
 	if v.revoked != nil && v.revoked(*u) {
 		return access.Revoked, nil
 	}
-	return s.checkBinding(u.Confirmation, p)
+	return v.checkBinding(s, u, p)
+}
+
+// checkBinding is [server.checkBinding] for the token with the claims u. It tells a renewed certificate from
+// the certificate of another application.
+func (v *Validator) checkBinding(s *server, u *access.Unchecked, p *presentation) (access.Reason, error) {
+	reason, err := s.checkBinding(u.Confirmation, p)
+	if reason == access.BoundToOther && v.renewed != nil && v.renewed(s.name, u.ClientID, u.Confirmation.Thumbprint, p.cert) {
+		reason = access.BoundToPrevious
+	}
+	return reason, err
 }
 
 // checkClaims returns [access.Granted] if u comes from s, is valid at now and has one of the audiences

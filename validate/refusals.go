@@ -33,7 +33,7 @@ func (v *Validator) Refusals(ctx context.Context, c Credentials, cert *access.Ce
 		add(access.Revoked, nil)
 	}
 	if cert != nil {
-		add(s.checkBinding(u.Confirmation, &val.presentation))
+		add(v.checkBinding(s, u, &val.presentation))
 	}
 	if !s.alsoIntrospect || val.kind != signed {
 		return refused, u

@@ -28,6 +28,10 @@ type Options struct {
 	// Revoked reports whether a token is revoked. It is called on every request and must be safe for
 	// concurrent use. If Revoked is nil, no token is revoked.
 	Revoked func(access.Unchecked) bool
+	// Renewed reports whether a token of the server and client, which is bound to the certificate with the
+	// thumbprint bound, came with a renewed certificate of the same application. Such a token is refused as
+	// [access.BoundToPrevious]. If Renewed is nil, or returns false, it is refused as [access.BoundToOther].
+	Renewed func(server, clientID string, bound access.Thumbprint, cert *access.Certificate) bool
 	// Partner returns the partner of a token of the server and client that came with cert, or "" if
 	// no partner has the client. The claims of a granted token are cached in the partner's share of
 	// Memory; if Partner returns "", they are not cached. If Partner is nil, all tokens belong to one
@@ -62,6 +66,7 @@ type Validator struct {
 	byIssuer map[string]*server
 	opaque   []*server // servers with opaque tokens, in configured order
 	revoked  func(access.Unchecked) bool
+	renewed  func(server, clientID string, bound access.Thumbprint, cert *access.Certificate) bool
 	partner  func(server, clientID string, cert *access.Certificate) string
 	memory   *cache.Pool
 	now      func() time.Time
@@ -78,6 +83,7 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 	v := &Validator{
 		byIssuer: make(map[string]*server, len(servers)),
 		revoked:  options.Revoked,
+		renewed:  options.Renewed,
 		partner:  options.Partner,
 		memory:   options.Memory,
 		now:      options.Now,

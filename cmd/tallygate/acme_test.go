@@ -162,7 +162,7 @@ func TestACMEWithoutAuthority(t *testing.T) {
 	}
 	const complaint = "certificate not obtained, trying again"
 	gatetest.Eventually(c.t, "a complaint", func() bool { return len(c.lines(complaint)) > 1 })
-	if line := c.lines(complaint)[0]; line["level"] != "ERROR" || line["domain"] != "api.example.test" || line["shown"] != "nothing" || !strings.Contains(fmt.Sprint(line["err"]), "connection refused") {
+	if line := c.lines(complaint)[0]; line["level"] != "ERROR" || line["domain"] != "api.example.test" || line["shown"] != "nothing" || !strings.Contains(fmt.Sprint(line["error"]), "connection refused") {
 		t.Errorf("the log says %v", line)
 	}
 	if n, err := c.metric(`tallygate_acme_attempts_total{domain="api.example.test",result="failed"}`); err != nil || n < 1 {
@@ -438,7 +438,7 @@ func TestACMEDirectoryTrust(t *testing.T) {
 	complains := func(of, wait string) func() bool {
 		return func() bool {
 			return slices.ContainsFunc(c.lines("certificate not obtained, trying again"), func(line map[string]any) bool {
-				return strings.Contains(fmt.Sprint(line["err"]), of) && line["wait"] == wait
+				return strings.Contains(fmt.Sprint(line["error"]), of) && line["wait"] == wait
 			})
 		}
 	}

@@ -37,7 +37,7 @@ func TestForeignServer(t *testing.T) {
 			f.passes(kind+" of ledger", "northwind")
 			f.passes(kind+" of sync", "sync")
 			f.fails(kind+" of sync", "northwind", 401, "bound_to_other", "invalid_token")
-			f.fails(kind+" of ledger", "renewed", 401, "bound_to_other", "invalid_token")
+			f.fails(kind+" of ledger", "renewed", 401, "bound_to_previous", "invalid_token")
 			f.fails(kind+" of ledger", "", 401, "no_certificate", "invalid_token")
 			f.fails(kind+" of sync", "", 401, "no_certificate", "invalid_token")
 			f.fails(kind+" of ledger", "stranger", 401, "untrusted_certificate", "invalid_token")
@@ -85,7 +85,7 @@ func TestForeignServerRecipe(t *testing.T) {
 	block := strings.NewReplacer("https://as.example.com", f.issuer, "https://api.example.com", jwtResource).Replace(pageBlock(t, "oidc-provider.md", "yaml", "issuer: "))
 	f.gateWith(block)
 	f.passes("bound", "northwind")
-	f.fails("bound", "renewed", 401, "bound_to_other", "invalid_token")
+	f.fails("bound", "renewed", 401, "bound_to_previous", "invalid_token")
 	f.fails("unbound", "northwind", 401, "not_bound", "invalid_token")
 	f.end()
 }
@@ -143,7 +143,7 @@ func TestForeignServerAuthentication(t *testing.T) {
 	} {
 		f.gate(introspection)
 		f.ready()
-		f.fails("token", "renewed", 401, "bound_to_other", "invalid_token")
+		f.fails("token", "renewed", 401, "bound_to_previous", "invalid_token")
 		f.passes("token", "northwind")
 		if name == "signed answers" { // by a key that the gate has yet to read
 			f.tell("rotate")

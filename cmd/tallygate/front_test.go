@@ -72,7 +72,7 @@ func TestFrontProxy(t *testing.T) {
 		{"trusted, PEM", "lb", []string{"X-SSL-Client-Cert: " + r.pem("northwind")}, ""},
 		{"all agree", "lb", []string{ledger, xfcc("northwind"), "X-SSL-Client-Cert: " + r.pem("northwind")}, ""},
 		{"another partner's", "lb", []string{sync}, "bound_to_other"},
-		{"a renewed one", "lb", []string{r.clientCert("renewed")}, "bound_to_other"},
+		{"a renewed one", "lb", []string{r.clientCert("renewed")}, "bound_to_previous"},
 		{"none", "lb", nil, none},
 		{"of another machine under that authority", "machine", []string{ledger}, none},
 		{"of a partner, with a header", "borealis", []string{ledger}, none},

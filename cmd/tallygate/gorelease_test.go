@@ -22,7 +22,7 @@ func TestOutdatedWarning(t *testing.T) {
 	r.check(command.Run())
 	warned := r.lines("outdated Go release")
 	if better := buildinfo.Outdated(runtime.Version()); better != "" {
-		if !strings.Contains(stderr.String(), better) || len(warned) != 1 || !strings.Contains(warned[0]["detail"].(string), better) {
+		if !strings.Contains(stderr.String(), better) || len(warned) != 1 || !strings.Contains(warned[0]["advice"].(string), better) {
 			t.Errorf("version says %q, serve says %v; want %s in both", &stderr, warned, better)
 		}
 	} else if stderr.Len() > 0 || len(warned) > 0 {

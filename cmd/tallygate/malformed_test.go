@@ -268,7 +268,7 @@ func TestMalformedRequests(t *testing.T) {
 			})
 			gatetest.EventuallyEqual(t, "lines of the log", refused, func() (lines int) {
 				for _, line := range r.lines("request") {
-					if line["reason"] == "malformed_request" && line["status"] == 400.0 && line["detail"] != nil && line["remote"] != "" {
+					if line["reason"] == "malformed_request" && line["status"] == 400.0 && line["error"] != nil && line["remote"] != "" {
 						lines++
 					}
 				}
@@ -312,7 +312,7 @@ func TestMalformedRequestsElsewhere(t *testing.T) {
 		})
 		lines := 0
 		for _, line := range r.lines("malformed request") {
-			if line["listener"] == listener && line["reason"] == "malformed_request" && line["detail"] != nil {
+			if line["listener"] == listener && line["reason"] == "malformed_request" && line["error"] != nil {
 				lines++
 			}
 		}

@@ -38,7 +38,7 @@ func TestQuickStart(t *testing.T) {
 		output := runShell(t, shell, folder, script.String(), addresses)
 		for _, want := range []string{
 			`"Tallygate-Partner": "northwind"`, `"reason":"bound_to_other"`, `"reason":"api_not_allowed"`,
-			`tallygate_decisions_total{api="accounts",decision="deny",partner="northwind",reason="bound_to_other"}`,
+			`tallygate_decisions_total{api="accounts",decision="deny",partner="borealis",reason="bound_to_other"}`,
 			"granted", "refused: 401 bound_to_other", "refused: 401 revoked", "exit code 4", "revoked every token of application northwind-ledger",
 		} {
 			if !strings.Contains(output, want) {

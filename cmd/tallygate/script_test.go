@@ -275,7 +275,7 @@ func executable(ts *testscript.TestScript) string {
 // Nothing gives these reasons yet, or (undecided) only a bug does. The list is
 // closed: a reason leaves it by getting a script.
 var unscripted = []access.Reason{
-	access.Undecided, access.BoundToPrevious, access.PolicyDenied, access.RevocationsStale,
+	access.Undecided, access.PolicyDenied, access.RevocationsStale,
 }
 
 // A script is skipped if it needs a missing tool. CI has all tools.

@@ -64,7 +64,7 @@ func (a *Manager) obtain(ctx context.Context, domain string, storage *certmagic.
 			failures, before = 0, refused
 		}
 		wait := retryDelay(failures, refused)
-		a.log.ErrorContext(ctx, "certificate not obtained, trying again", "domain", domain, "shown", shown, "wait", wait.String(), "err", err)
+		a.log.ErrorContext(ctx, "certificate not obtained, trying again", "domain", domain, "shown", shown, "wait", wait.String(), "error", err)
 		select {
 		case <-ctx.Done():
 			return

@@ -69,7 +69,7 @@ func (s *Server) Run(ctx context.Context) {
 func (s *Server) refreshAndLog(ctx context.Context) error {
 	err := s.Refresh(ctx)
 	if err != nil && ctx.Err() == nil {
-		s.log.WarnContext(ctx, "metadata not fetched", "issuer", s.name, "err", err)
+		s.log.WarnContext(ctx, "metadata not fetched", "issuer", s.name, "error", err)
 	}
 	return err
 }

@@ -58,7 +58,7 @@ func (c *Checker) refreshLoop(ctx context.Context, s *source) {
 		err := c.fetch(ctx, s)
 		c.metrics.export(c)
 		if err != nil && ctx.Err() == nil {
-			c.log.WarnContext(ctx, "revocation list not read", "list", s.String(), "err", err)
+			c.log.WarnContext(ctx, "revocation list not read", "list", s.String(), "error", err)
 		}
 		return err
 	}}.Run(ctx, first)
@@ -88,7 +88,7 @@ func (c *Checker) FetchAdded(ctx context.Context) error {
 			err := c.fetch(ctx, s)
 			switch {
 			case errors.Is(err, errForeign) && !c.acceptUnknown:
-				c.log.WarnContext(ctx, "revocation list ignored", "list", s.String(), "err", err)
+				c.log.WarnContext(ctx, "revocation list ignored", "list", s.String(), "error", err)
 			case err != nil:
 				faults[i] = fmt.Errorf("reading revocation list %q: %w", s.String(), err)
 			}

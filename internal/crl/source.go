@@ -93,7 +93,7 @@ func (c *Checker) readFile(setting config.RevocationList, previous *source) (*so
 		s.current.Store(indexOf(lists))
 		return s, nil
 	case previous.lists() != nil && c.canReuse(previous):
-		c.log.Error("revocation list not read, the previous list stays in force", "list", s.String(), "err", err)
+		c.log.Error("revocation list not read, the previous list stays in force", "list", s.String(), "error", err)
 		return previous, nil
 	}
 	return s, fmt.Errorf("reading revocation list %q: %w", setting.File, err)
@@ -157,7 +157,7 @@ func (c *Checker) dropForeign(s *source, lists []*list, previous *source, err er
 	case known != nil && c.canReuse(previous), known == nil && c.acceptUnknown:
 		return nil, err
 	}
-	c.log.Warn("revocation list ignored", "list", s.String(), "err", err)
+	c.log.Warn("revocation list ignored", "list", s.String(), "error", err)
 	for _, l := range known {
 		if c.acceptUnknown && !c.isAuthority(l.signer) {
 			lists = append(lists, l)

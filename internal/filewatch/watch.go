@@ -25,7 +25,7 @@ func New(log *slog.Logger, every time.Duration) *Watcher {
 	w.names.Store(&map[string]bool{})
 	var err error
 	if w.watcher, err = fsnotify.NewWatcher(); err != nil {
-		log.Warn("files are not watched, only polled", "every", every.String(), "err", err)
+		log.Warn("files are not watched, only polled", "every", every.String(), "error", err)
 		return w
 	}
 	go w.filterEvents()

@@ -86,7 +86,7 @@ func New(file string, w io.Writer) (*Gate, error) {
 // ManageProcess must be called before Run.
 func (g *Gate) ManageProcess(reload, drain <-chan os.Signal) {
 	if warning := buildinfo.OutdatedWarning(runtime.Version()); warning != "" {
-		g.log.Warn("outdated Go release", "detail", warning)
+		g.log.Warn("outdated Go release", "advice", warning)
 	}
 	g.reloadRequests, g.drainRequests = reload, drain
 	g.limitMemory(loadshed.MemoryLimit())

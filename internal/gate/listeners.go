@@ -83,7 +83,7 @@ func (g *Gate) newListener(name string) *mtls.Listener {
 
 // logPanic logs a panic that ended a connection.
 func (g *Gate) logPanic(listener string, remote net.Addr, p *httpserver.PanicError) {
-	g.log.Error("panic", "listener", listener, "remote", remote.String(), "cause", p.Error(), "stack", p.Stack)
+	g.log.Error("panic", "listener", listener, "remote", remote.String(), "error", p.Error(), "stack", p.Stack)
 }
 
 // newConnLimiter returns the connection limiter of the listener with this name. [httpserver.Server.Listen]

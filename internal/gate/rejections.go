@@ -25,7 +25,7 @@ func (g *Gate) malformedAt(name string) func(w http.ResponseWriter, r *http.Requ
 		_, _ = io.WriteString(w, `{"error":"invalid_request","error_description":"The request is malformed."}`+"\n")
 		if n := told.Add(fault.Error(), time.Now()); n > 0 {
 			g.log.WarnContext(r.Context(), "malformed request", "listener", name, "reason", access.MalformedRequest.String(), "status", http.StatusBadRequest,
-				"remote", r.RemoteAddr, "detail", fault.Error(), "count", n)
+				"remote", r.RemoteAddr, "error", fault.Error(), "count", n)
 		}
 	}
 }

@@ -31,7 +31,7 @@ func (g *Gate) reload(ctx context.Context) (changed bool) {
 	g.reloads.fault = ""
 	g.reloads.recordSuccess(g.file)
 	g.log.InfoContext(ctx, "configuration reloaded", "file", g.file, "apis", len(next.cfg.APIs),
-		"partners", len(next.cfg.Partners.List), "took", time.Since(start).String())
+		"partners", len(next.cfg.Partners.List), "duration_ms", float64(time.Since(start).Microseconds())/1000)
 	g.reloads.total.WithLabelValues("ok").Inc()
 	return true
 }

@@ -136,6 +136,10 @@ func (s *state) makeValidator(from buildOptions) (err error) {
 	options := validate.Options{Memory: from.memory, Log: from.log, Metrics: from.validation, Lease: s.lease, At: from.at}
 	if s.table != nil { // after a fault s.table is nil, and the validator is built only to find further faults
 		options.Partner = s.table.Holder
+		options.Renewed = func(server, clientID string, bound access.Thumbprint, cert *access.Certificate) bool {
+			// A token that is bound to an authority is bound to the wrong certificate of its client's chain.
+			return !s.Trust.IsAuthority(bound) && s.table.Renewed(server, clientID, bound, cert)
+		}
 	}
 	if s.Issuer != nil {
 		own := from.own

@@ -100,7 +100,7 @@ type errorLog struct {
 }
 
 func (e *errorLog) Write(text []byte) (int, error) {
-	e.log.Warn("connection", "listener", e.listener, "detail", string(bytes.TrimSpace(text)))
+	e.log.Warn("connection", "listener", e.listener, "error", string(bytes.TrimSpace(text)))
 	return len(text), nil
 }
 

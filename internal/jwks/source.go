@@ -175,7 +175,7 @@ func (s *Source) reloadLocal() error {
 func (s *Source) Latest() *Set {
 	if s.local != nil {
 		if err := s.reloadLocal(); err != nil {
-			s.log.Warn("local key set not read", "issuer", s.server, "err", err)
+			s.log.Warn("local key set not read", "issuer", s.server, "error", err)
 		}
 	}
 	return s.current.Load()
@@ -227,7 +227,7 @@ func (s *Source) answerRequests(ctx context.Context) error {
 		return nil
 	}
 	if err != nil {
-		s.log.WarnContext(ctx, "key set not fetched", "issuer", s.server, "err", err)
+		s.log.WarnContext(ctx, "key set not fetched", "issuer", s.server, "error", err)
 	}
 	return err
 }

@@ -37,5 +37,5 @@ func (c *health) report(err error) {
 	}
 	c.gauge.Set(0)
 	c.warned = now
-	c.log.Warn("signing keys not refreshed", "since", c.since, "err", err)
+	c.log.Warn("signing keys not refreshed", "since", c.since, "error", err)
 }

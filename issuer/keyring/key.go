@@ -143,6 +143,6 @@ func parseFile(path string, content []byte, algorithm config.Algorithm) (*key, e
 // nevertheless, because some mounted volumes report wrong permissions.
 func warnIfWorldReadable(path string, log *slog.Logger) {
 	if status, err := os.Stat(path); err == nil && status.Mode().Perm()&0o007 != 0 {
-		log.Warn("every user of the machine can access the signing key", "path", path, "mode", status.Mode().String())
+		log.Warn("every user of the machine can access the signing key", "file", path, "mode", status.Mode().String())
 	}
 }

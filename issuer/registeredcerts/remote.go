@@ -126,7 +126,7 @@ func (r *remote) refresh() <-chan singleflight.Result {
 			next.registered, next.read = found, start
 		} else {
 			next.err = fmt.Errorf("reading the key set at %s: %w", r.uri.Host, err)
-			r.log.WarnContext(ctx, "jwks_uri not fetched", "err", next.err)
+			r.log.WarnContext(ctx, "jwks_uri not fetched", "error", next.err)
 		}
 		r.last.Store(next)
 		return nil, nil
@@ -145,7 +145,7 @@ func (r *remote) load(ctx context.Context) (thumbprints, error) {
 		return nil, err
 	}
 	if len(found) == 0 {
-		r.log.WarnContext(ctx, "jwks_uri registers no certificate", "host", r.uri.Host, "keys", len(skipped))
+		r.log.WarnContext(ctx, "jwks_uri registers no certificate", "url_host", r.uri.Host, "keys", len(skipped))
 	}
 	return found, nil
 }

@@ -102,7 +102,7 @@ func (registered thumbprints) addInline(document string, log *slog.Logger) error
 		return fmt.Errorf("reading jwks: no key registers a certificate: %w", errors.Join(skipped...))
 	}
 	for _, err := range skipped {
-		log.Warn("key registers no certificate", "err", err)
+		log.Warn("key registers no certificate", "error", err)
 	}
 	maps.Copy(registered, found)
 	return nil
