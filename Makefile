@@ -18,6 +18,7 @@ PEBBLE  := .tools/pebble-$(PEBBLE_VERSION)
 H2SPEC  := .tools/h2spec-$(H2SPEC_VERSION)
 KEYCLOAK := .tools/keycloak-$(KEYCLOAK_VERSION)
 VULNCHECK := .tools/govulncheck-$(VULNCHECK_VERSION)
+UPSTREAMS := .tools/upstreams-1
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 # The Go release that go.mod names, or the local one where that is newer, or where the other
@@ -29,7 +30,7 @@ RELEASE_GO = $(shell GOTOOLCHAIN=auto go version >/dev/null 2>&1 && echo auto ||
 # run ends some 300 such processes.
 export GORACE ?= atexit_sleep_ms=20
 
-.PHONY: build licenses newest test test-quick lint tidy checks unit unit-race unit-gate drill tour chart pebble keycloak servers fuzz bench bench-figures bench-quick bench-test bench-own clean
+.PHONY: build licenses newest test test-quick lint tidy checks unit unit-race unit-gate drill tour chart pebble keycloak servers upstreams fuzz bench bench-figures bench-quick bench-test bench-own clean
 
 build: export GOTOOLCHAIN = $(RELEASE_GO)
 build: ## the binary, version stamped
@@ -44,7 +45,7 @@ newest: ## the attacks on HTTP/2, on a binary built by the Go release that go.mo
 	@go version
 	TALLYGATE_STRESS=10s go test -count=1 -run '^TestHTTP2' ./cmd/tallygate
 
-test: $(LINT) $(VULNCHECK) $(TESTSUM) $(HELM) $(PEBBLE) $(H2SPEC) ## everything; the drill comes last, alone on the machine
+test: $(LINT) $(VULNCHECK) $(TESTSUM) $(HELM) $(PEBBLE) $(H2SPEC) $(UPSTREAMS)/python ## everything; the drill comes last, alone on the machine
 	$(MAKE) -j3 checks unit-race unit-gate
 	$(MAKE) drill
 
@@ -77,7 +78,7 @@ unit-race: $(TESTSUM) $(PEBBLE)
 	$(TESTSUM) --format pkgname-and-test-fails -- -race -vet=off -shuffle=on -parallel 4 -timeout 14m $$(go list ./... | grep -v /cmd/tallygate)
 
 # The gates that these tests run have the race detector; the tests themselves are clients.
-unit-gate: $(TESTSUM) $(HELM) $(PEBBLE) $(H2SPEC)
+unit-gate: $(TESTSUM) $(HELM) $(PEBBLE) $(H2SPEC) $(UPSTREAMS)/python
 	TALLYGATE_RACE=1 $(TESTSUM) --format pkgname-and-test-fails -- -vet=off -shuffle=on -parallel 4 -timeout 14m -skip '^TestOneHostilePartner$$' ./cmd/tallygate
 
 drill: ## one hostile partner beside an honest one, alone on the machine: at most 0.1 % of the honest requests fail
@@ -98,6 +99,9 @@ keycloak: $(KEYCLOAK) ## the Keycloak of TestKeycloak, by Maven; it needs a JDK 
 
 servers: $(KEYCLOAK) ## the gate with other real authorization servers, as docs/servers says; it needs a JDK, Maven and node
 	TALLYGATE_KEYCLOAK=1 TALLYGATE_SPRING=1 go test -count=1 -run '^(TestKeycloak|TestSpring|TestForeignServer.*)$$' -timeout 30m -v ./cmd/tallygate
+
+upstreams: $(UPSTREAMS)/python $(UPSTREAMS)/java ## the gate before 16 real servers; it needs nginx, apache2, lighttpd, h2o, varnish, node, puma, a JDK and Maven
+	TALLYGATE_UPSTREAMS=1 go test -count=1 -run '^TestRealUpstreams$$' -timeout 10m -v ./cmd/tallygate
 
 fuzz: ## 30 s of every fuzz target
 	@set -e; for package in $$(go list ./...); do \
@@ -157,3 +161,14 @@ $(KEYCLOAK):
 	$@.new/keycloak-$(KEYCLOAK_VERSION)/bin/kc.sh build --db=dev-mem --https-client-auth=request
 	mv $@.new/keycloak-$(KEYCLOAK_VERSION) $@
 	rm -r $@.new
+
+# The versions are in the files of testdata/upstreams. A new one there needs a new folder here and in
+# upstream_servers_test.go.
+$(UPSTREAMS)/python:
+	python3 -m venv $(UPSTREAMS)/venv
+	$(UPSTREAMS)/venv/bin/pip install --quiet --disable-pip-version-check --requirement cmd/tallygate/testdata/upstreams/requirements.txt
+	touch $@
+
+$(UPSTREAMS)/java:
+	mvn -q -B -f cmd/tallygate/testdata/upstreams/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$@.new
+	mv $@.new $@
