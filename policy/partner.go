@@ -30,14 +30,13 @@ type application struct {
 
 // server is an authorization server with the partners whose applications it may issue tokens for.
 type server struct {
-	name        string
 	partners    map[string]bool // nil means every partner
 	localIssuer bool            // the server is our own issuer
 }
 
 // newServer returns the server for s. localIssuer is the gate's own issuer, or nil.
 func newServer(s *config.AuthorizationServer, localIssuer *config.Issuer) *server {
-	known := &server{name: string(s.Name), localIssuer: localIssuer != nil && localIssuer.Issuer == s.Issuer}
+	known := &server{localIssuer: localIssuer != nil && localIssuer.Issuer == s.Issuer}
 	if s.Partners != nil {
 		known.partners = make(map[string]bool, len(s.Partners))
 	}
@@ -50,23 +49,17 @@ func newServer(s *config.AuthorizationServer, localIssuer *config.Issuer) *serve
 // speaksFor reports whether s may issue tokens for applications of partner.
 func (s *server) speaksFor(partner string) bool { return s.partners == nil || s.partners[partner] }
 
-// checkClient returns nil if app is the application clientID and s may issue tokens for its partner.
-// s is nil for an unknown authorization server, app for an unknown client.
-func (s *server) checkClient(clientID string, app *application) error {
-	switch {
-	case s == nil:
-		return errServerUnknown
-	case app == nil || clientID == "":
-		return &access.Mismatch{Name: "client_id", Want: "a configured application", Got: quoted(clientID)}
-	case !s.speaksFor(app.partner.name):
-		return &access.Mismatch{Name: "partner", Want: "a partner that authorization server " + s.name + " may speak for", Got: app.partner.name}
-	}
-	return nil
+func errUnknownClient(clientID string) error {
+	return &access.Mismatch{Name: "client_id", Want: "a configured application", Got: quoted(clientID)}
+}
+
+// errNotSpokenFor is the detail where server may not issue tokens for the partner of app.
+func errNotSpokenFor(server string, app *application) error {
+	return &access.Mismatch{Name: "partner", Want: "a partner that authorization server " + server + " may speak for", Got: app.partner.name}
 }
 
 // Details of refusals: why an application does not accept a certificate.
 var (
-	errServerUnknown  = errors.New("the authorization server of the token is not configured")
 	errNoCertificate  = errors.New("the request has no client certificate")
 	errForeignAnchor  = errors.New("the certificate chains to anchors of other partners only")
 	errNotPinned      = errors.New("the certificate chains to no anchor and its thumbprint is not registered")

@@ -19,8 +19,14 @@ func (t *Table) Refusals(method string, target Target, claims *access.Unchecked,
 		known.Server, known.ClientID = claims.Server, claims.ClientID
 		from := t.servers[claims.Server]
 		app = t.applications[claims.ClientID]
-		if err := from.checkClient(claims.ClientID, app); err != nil {
-			add(access.UnknownClient, err)
+		switch {
+		case from == nil:
+			refused, app = append(refused, withRefusal(known, access.UnknownClient, nil)), nil
+		case app == nil || claims.ClientID == "":
+			add(access.UnknownClient, errUnknownClient(claims.ClientID))
+			app = nil
+		case !from.speaksFor(app.partner.name):
+			add(access.UnknownClient, errNotSpokenFor(claims.Server, app))
 			app = nil
 		}
 		if app != nil {

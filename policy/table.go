@@ -158,8 +158,14 @@ func quoted(clientID string) string {
 func (t *Table) Decide(method string, target Target, claims access.Claims, cert *access.Certificate) access.Decision {
 	d := access.Decision{Server: claims.Server, ClientID: claims.ClientID, Claims: claims}
 	app, from := t.applications[claims.ClientID], t.servers[claims.Server]
-	if err := from.checkClient(claims.ClientID, app); err != nil {
-		return withRefusal(d, access.UnknownClient, err)
+	if from == nil {
+		return withRefusal(d, access.UnknownClient, nil)
+	}
+	if app == nil || claims.ClientID == "" {
+		return withRefusal(d, access.UnknownClient, errUnknownClient(claims.ClientID))
+	}
+	if !from.speaksFor(app.partner.name) {
+		return withRefusal(d, access.UnknownClient, errNotSpokenFor(claims.Server, app))
 	}
 	d.Partner, d.Rule = app.partner.name, app.rule
 	if app.partner.disabled {
