@@ -4,6 +4,7 @@ package filewatch
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +24,9 @@ const InPlaceQuietPeriod = 2 * time.Second
 
 // A Digest is the SHA-256 of a file's content, or zero for a file that cannot be read.
 type Digest [sha256.Size]byte
+
+// String returns the 48 bits of [Digest.Number] in hexadecimal.
+func (c Digest) String() string { return hex.EncodeToString(c[:6]) }
 
 // Number returns the first 48 bits of c, which a float64 holds exactly.
 func (c Digest) Number() (n float64) {

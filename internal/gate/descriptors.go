@@ -1,5 +1,15 @@
 package gate
 
+import (
+	"context"
+	"log/slog"
+
+	"github.com/tallygate/tallygate/config"
+)
+
+// fewDescriptors is the usual limit of a login shell on Linux. It leaves some 500 connections.
+const fewDescriptors = 1024
+
 // otherDescriptors is the number of file descriptors for everything except connections and
 // requests: files, the log, the issuer's database, idle connections to upstreams and authorization
 // servers.
@@ -24,6 +34,13 @@ func (g *Gate) clampToFileLimit(descriptors int) {
 	for _, s := range g.servers {
 		s.Limiter.Max = max(1, s.Limiter.Max*room/sum)
 	}
-	g.log.Warn("limits lowered on every listener: the file descriptor limit (RLIMIT_NOFILE) is too low",
-		"configured", sum, "connections", room, "requests", min(requests, g.load.MaxRequests), "files", descriptors)
+	// The default limits suit large machines. Only limits that were asked for, or a machine that holds few
+	// connections, are worth a warning.
+	level := slog.LevelInfo
+	defaults := config.Default().Listener.Limits
+	if s := g.current.Load().cfg.Listener.Limits; s.Connections != defaults.Connections || s.Requests != defaults.Requests || descriptors < fewDescriptors {
+		level = slog.LevelWarn
+	}
+	g.log.LogAttrs(context.Background(), level, "limits lowered on every listener: the file descriptor limit (RLIMIT_NOFILE) is too low",
+		slog.Int("configured", sum), slog.Int("connections", room), slog.Int("requests", min(requests, g.load.MaxRequests)), slog.Int("descriptors", descriptors))
 }

@@ -121,6 +121,7 @@ func (g *Gate) Run(ctx context.Context, open func(name, address string) (net.Lis
 			return err
 		}
 	}
+	g.logStart(ctx)
 	g.clampToFileLimit(loadshed.FileLimit())
 	for i, s := range g.servers {
 		l, err := open(s.Name, s.Address)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -30,8 +31,8 @@ func (g *Gate) reload(ctx context.Context) (changed bool) {
 	next.warnInsecure(g.telemetry)
 	g.reloads.fault = ""
 	g.reloads.recordSuccess(g.file)
-	g.log.InfoContext(ctx, "configuration reloaded", "file", g.file, "apis", len(next.cfg.APIs),
-		"partners", len(next.cfg.Partners.List), "duration_ms", float64(time.Since(start).Microseconds())/1000)
+	attributes := append(g.configAttributes(next.cfg), slog.Float64("duration_ms", float64(time.Since(start).Microseconds())/1000))
+	g.log.LogAttrs(ctx, slog.LevelInfo, "configuration reloaded", attributes...)
 	g.reloads.total.WithLabelValues("ok").Inc()
 	return true
 }
