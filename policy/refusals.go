@@ -9,35 +9,13 @@ import "github.com/tallygate/tallygate/access"
 // Refusals found out about the client and the route, with the reason Undecided. Refusals is for
 // explanations and grants nothing.
 func (t *Table) Refusals(method string, target Target, claims *access.Unchecked, cert *access.Certificate) (refused []access.Decision, known access.Decision) {
+	var app *application
+	if claims != nil {
+		refused, known, app = t.clientRefusals(claims, cert)
+	}
 	add := func(reason access.Reason, err error) {
 		if err != nil {
 			refused = append(refused, withRefusal(known, reason, err))
-		}
-	}
-	var app *application
-	if claims != nil {
-		known.Server, known.ClientID = claims.Server, claims.ClientID
-		from := t.servers[claims.Server]
-		app = t.applications[claims.ClientID]
-		switch {
-		case from == nil:
-			refused, app = append(refused, withRefusal(known, access.UnknownClient, nil)), nil
-		case app == nil || claims.ClientID == "":
-			add(access.UnknownClient, errUnknownClient(claims.ClientID))
-			app = nil
-		case !from.speaksFor(app.partner.name):
-			add(access.UnknownClient, errNotSpokenFor(claims.Server, app))
-			app = nil
-		}
-		if app != nil {
-			known.Partner, known.Rule = app.partner.name, app.rule
-			if app.partner.disabled {
-				refused = append(refused, withRefusal(known, access.PartnerDisabled, nil))
-			}
-			if cert != nil {
-				err := app.checkCertificate(cert, from)
-				add(certificateReason(err), err)
-			}
 		}
 	}
 	route, err := t.route(method, target)
@@ -60,4 +38,29 @@ func (t *Table) Refusals(method string, target Target, claims *access.Unchecked,
 		add(access.InsufficientScope, route.errScopes(claims.Scopes))
 	}
 	return refused, known
+}
+
+// clientRefusals returns the refusals of the client that claims names, what is known about the client,
+// and its application, or nil if the client is refused as unknown.
+func (t *Table) clientRefusals(claims *access.Unchecked, cert *access.Certificate) (refused []access.Decision, known access.Decision, app *application) {
+	known.Server, known.ClientID = claims.Server, claims.ClientID
+	from, app := t.servers[claims.Server], t.applications[claims.ClientID]
+	switch {
+	case from == nil:
+		return []access.Decision{withRefusal(known, access.UnknownClient, nil)}, known, nil
+	case app == nil || claims.ClientID == "":
+		return []access.Decision{withRefusal(known, access.UnknownClient, errUnknownClient(claims.ClientID))}, known, nil
+	case !from.speaksFor(app.partner.name):
+		return []access.Decision{withRefusal(known, access.UnknownClient, errNotSpokenFor(claims.Server, app))}, known, nil
+	}
+	known.Partner, known.Rule = app.partner.name, app.rule
+	if app.partner.disabled {
+		refused = append(refused, withRefusal(known, access.PartnerDisabled, nil))
+	}
+	if cert != nil {
+		if err := app.checkCertificate(cert, from); err != nil {
+			refused = append(refused, withRefusal(known, certificateReason(err), err))
+		}
+	}
+	return refused, known, app
 }
