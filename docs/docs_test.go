@@ -221,6 +221,9 @@ func TestNamesExist(t *testing.T) {
 			t.Error(err)
 			continue
 		}
+		if bytes.Contains(content, []byte("\nStatus: replaced by ")) { // a replaced decision is about code that is gone
+			continue
+		}
 		for _, m := range span.FindAllSubmatch(content, -1) {
 			check(page, string(m[1]))
 		}

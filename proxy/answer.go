@@ -25,8 +25,12 @@ type errorBody struct {
 // writeRefusal sends the refusal d. credentials reports whether the request had an Authorization
 // header. Without credentials, the challenge has no error code (RFC 6750 section 3.1).
 func writeRefusal(w *responseWriter, d access.Decision, credentials bool) {
+	writeRefusalAs(w, d.Reason.Status(), d, credentials)
+}
+
+// writeRefusalAs is writeRefusal with another status than that of the reason.
+func writeRefusalAs(w *responseWriter, status int, d access.Decision, credentials bool) {
 	reason := d.Reason
-	status := reason.Status()
 	switch {
 	case status == http.StatusUnauthorized && !credentials:
 		w.Header()["Www-Authenticate"] = w.checked.challenges("", "", nil)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/http1"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/upstream"
 	"github.com/tallygate/tallygate/mtls"
@@ -165,13 +166,13 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // RefuseMalformed answers, logs and counts a message that is not a valid HTTP/1.x request. fault says
 // why it is not valid. r has only the addresses and the TLS state of the connection. The caller must
 // close the connection.
-func (p *Proxy) RefuseMalformed(w http.ResponseWriter, r *http.Request, fault error) {
+func (p *Proxy) RefuseMalformed(w http.ResponseWriter, r *http.Request, fault http1.Error) {
 	x := p.newExchange(w, r)
 	defer x.end()
 	defer p.record(x)
 	x.decision = access.Decision{Reason: access.MalformedRequest, Err: fault}
 	x.decided, x.overhead = true, time.Since(x.started)
-	writeRefusal(&x.response, x.decision, false)
+	writeRefusalAs(&x.response, fault.Status(), x.decision, false)
 }
 
 // addAssertion signs the assertion of a granted request if its route needs an assertion. If signing fails,

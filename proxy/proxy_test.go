@@ -173,18 +173,6 @@ func (s *harness) request() *http.Request {
 	return r
 }
 
-// listen serves the handler on a real socket over HTTP/1.1 and HTTP/2.
-func (s *harness) listen(t testing.TB) (address string) {
-	t.Helper()
-	server := httptest.NewUnstartedServer(s.proxy)
-	server.EnableHTTP2 = true
-	server.TLS = mtls.ServerConfig(func() *mtls.Trust { return s.trust }, s.server.TLS(), config.TLS12, config.Respond, mtls.NewHandshakes(s.registry))
-	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
-	server.StartTLS()
-	t.Cleanup(server.Close)
-	return server.Listener.Addr().String()
-}
-
 func (s *harness) clientConfig(protocol string) *tls.Config {
 	roots := testpki.Pool(s.server)
 	return &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{s.client.TLS()}, NextProtos: []string{protocol}}

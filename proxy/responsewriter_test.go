@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -27,9 +26,8 @@ func TestContentTypeIsNotInvented(t *testing.T) {
 		s := newHarness(t, "http://"+upstream, io.Discard, func(cfg *config.Config) { cfg.APIs[0].Upstream.Protocol = protocol })
 		general := s.listen(t)
 		for path, client := range map[string]struct{ address, protocol string }{
-			"HTTP/2":        {general, "h2"},
-			"HTTP/1.1":      {general, "http/1.1"},
-			"the fast path": {s.listenFastPath(t, func(*net.TCPConn) {}), "http/1.1"},
+			"HTTP/2":   {general, "h2"},
+			"HTTP/1.1": {general, "http/1.1"},
 		} {
 			for _, tt := range []struct{ method, query, token, want string }{
 				{http.MethodGet, "", s.token, ""},

@@ -130,12 +130,8 @@ func (g *Gate) shutdown(timeout time.Duration) error {
 		stopping.Go(func() { cut[i] = s.Shutdown(ctx, call) })
 	}
 	stopping.Wait()
-	tunnels := g.streams.Wait(ctx) // net/http does not track hijacked connections
-	if tunnels != nil {
-		tunnels = fmt.Errorf("tunnels: %w", tunnels)
-	}
 	cut[last] = g.servers[last].Shutdown(ctx, call)
-	if err := errors.Join(append(cut, tunnels)...); err != nil {
+	if err := errors.Join(cut...); err != nil {
 		return fmt.Errorf("requests were cut off after %s: %w", timeout, err)
 	}
 	return nil

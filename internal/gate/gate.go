@@ -115,8 +115,7 @@ func (g *Gate) addServers(cfg *config.Config) {
 			g.addServer(AliasListener, own.MTLSAlias.Address, &g.load.Issuer, tokens)
 		}
 	}
-	admin := g.checkAdminHost(g.adminHandler())
-	g.addServer(AdminListener, cfg.Admin.Address, nil, func(*state) http.Handler { return admin })
+	g.addAdminServer(cfg.Admin.Address)
 }
 
 // adminHandler serves probes, metrics and the key set of assertions.

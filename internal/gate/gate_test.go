@@ -171,23 +171,19 @@ func TestStopFinishesWhatRuns(t *testing.T) {
 	}
 }
 
-// Every listener has time limits. Issuer and admin bound the time of a whole message; the partners'
-// handler bounds pauses within bodies.
+// Every listener has limits. Issuer and admin bound the time of a whole message; the partners' handler
+// bounds pauses within bodies.
 func TestEveryServerHasLimits(t *testing.T) {
 	for _, s := range unopenedGate(t).servers {
-		if (s.TLS == nil) != (s.HTTP2 == nil) {
-			t.Errorf("%s: got TLS %v and HTTP/2 %v, want both or neither", s.Name, s.TLS != nil, s.HTTP2 != nil)
+		l := s.Limits
+		if l.HeaderTimeout == 0 || l.StallTimeout == 0 || l.IdleTimeout == 0 || l.HeaderBytes == 0 || l.HandshakeTimeout == 0 || s.Limiter.Max == 0 || s.Limiter.MaxPerAddress == 0 {
+			t.Errorf("%s lacks a limit, got %+v", s.Name, l)
 		}
-		h := s.HTTP1
-		if h2 := s.HTTP2; h2 != nil && (h2.ReadHeaderTimeout != h.ReadHeaderTimeout || h2.ReadTimeout != h.ReadTimeout || h2.WriteTimeout == 0 ||
-			h2.IdleTimeout != h.IdleTimeout || h2.MaxHeaderBytes == 0 || h2.ErrorLog != h.ErrorLog || h2.HTTP2.MaxConcurrentStreams == 0 || h2.HTTP2.MaxReadFrameSize == 0) {
-			t.Errorf("%s lacks a limit of HTTP/2, got %+v", s.Name, h2)
-		}
-		if h.ReadHeaderTimeout == 0 || h.IdleTimeout == 0 || h.MaxHeaderBytes == 0 || s.Limiter.Max == 0 || s.Limiter.MaxPerAddress == 0 || s.TLS != nil && s.HandshakeTimeout == 0 {
+		if h := s.Standard; h != nil && (h.ReadHeaderTimeout == 0 || h.ReadTimeout == 0 || h.WriteTimeout == 0 || h.IdleTimeout == 0 || h.MaxHeaderBytes == 0) {
 			t.Errorf("%s lacks a limit, got %+v", s.Name, h)
 		}
-		if whole := h.ReadTimeout > 0 && h.WriteTimeout > 0; whole != (s.Name != PartnersListener) {
-			t.Errorf("%s reads within %s and writes within %s", s.Name, h.ReadTimeout, h.WriteTimeout)
+		if s.HandlerBoundsTime != (s.Name == PartnersListener) {
+			t.Errorf("%s: HandlerBoundsTime is %t", s.Name, s.HandlerBoundsTime)
 		}
 	}
 }

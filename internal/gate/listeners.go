@@ -9,14 +9,12 @@ import (
 	"net/http"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/httpserver"
-	"github.com/tallygate/tallygate/internal/httpserver/fastpath"
 	"github.com/tallygate/tallygate/internal/loadshed"
 	"github.com/tallygate/tallygate/mtls"
 )
@@ -28,45 +26,56 @@ import (
 const AdminConnections = 256
 
 // addServer adds a server. For each request, the server calls the handler that handler returns for the
-// current state. inHand counts the concurrent requests, unless inHand is nil. The server uses TLS if
-// the state has TLS settings for name. Only the partners' server has a fast path and may be behind
-// PROXY protocol.
-func (g *Gate) addServer(name string, address config.Address, inHand *atomic.Int64, handler func(*state) http.Handler) {
-	limits := g.current.Load().cfg.Listener.Limits
+// current state. active counts the concurrent requests, unless active is nil. The server uses TLS if the
+// state has TLS settings for name. Only the partners' server may be behind PROXY protocol.
+func (g *Gate) addServer(name string, address config.Address, active *atomic.Int64, handler func(*state) http.Handler) {
 	s := &httpserver.Server{
-		Name:             name,
-		Address:          string(address),
-		Limiter:          g.newConnLimiter(name, limits),
-		TLS:              g.newListener(name),
-		ProxyProtocol:    func() *config.ProxyProtocol { return nil },
-		HandshakeTimeout: limits.HandshakeTimeout,
-		HandshakeFailed:  func(remote net.Addr, fault error) { g.handshakeFailed(name, remote, fault) },
-		Active:           inHand,
-		Closing:          g.listenersClosing,
+		Name:            name,
+		Address:         string(address),
+		Limiter:         g.newConnLimiter(name, g.current.Load().cfg.Listener.Limits),
+		TLS:             g.newListener(name),
+		Limits:          g.current.Load().cfg.Listener.Limits,
+		RefuseMalformed: g.malformedAt(name),
+		HandshakeFailed: func(remote net.Addr, fault error) { g.handshakeFailed(name, remote, fault) },
+		Panicked:        func(remote net.Addr, p *httpserver.PanicError) { g.logPanic(name, remote, p) },
+		ErrorLog:        httpserver.NewErrorLog(g.log, name),
+		LowMemory:       g.load.LowMemoryForRequests,
+		Active:          active,
 	}
-	s.HTTP1 = httpserver.NewHTTP1(limits, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if inHand != nil {
-			inHand.Add(1)
-			defer inHand.Add(-1)
+	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if active != nil {
+			active.Add(1)
+			defer active.Add(-1)
 		}
 		handler(g.current.Load()).ServeHTTP(w, r)
-	}))
-	s.RefuseMalformed = httpserver.AnswerMalformed(g.malformedAt(name))
-	s.HTTP1.ErrorLog = httpserver.NewErrorLog(g.log, name)
+	})
 	if name == PartnersListener {
-		// The server must not bound the time for a body: the handler lets a body take any time while
+		// The server must not bound the time for a body: the proxy lets a body take any time while
 		// bytes arrive.
-		s.HTTP1.ReadTimeout, s.HTTP1.WriteTimeout = 0, 0
+		s.HandlerBoundsTime = true
 		s.ProxyProtocol = func() *config.ProxyProtocol { return g.current.Load().cfg.Listener.ProxyProtocol }
-		s.FastPath = &fastpath.Server{
-			Handler: s.HTTP1.Handler, ConnContext: mtls.ConnContext, Quiet: min(httpserver.ParkAfter, limits.IdleTimeout), Patience: 100 * time.Millisecond,
-			Panicked: func(remote net.Addr, v any) { g.logPanic(name, remote, httpserver.NewPanicError(v)) },
-		}
-	}
-	if s.TLS != nil {
-		s.HTTP2 = httpserver.NewHTTP2(s.HTTP1, limits, g.load.LowMemoryForRequests)
 	}
 	g.servers = append(g.servers, s)
+}
+
+// addAdminServer adds the server of the admin listener, which serves operators with net/http.
+func (g *Gate) addAdminServer(address config.Address) {
+	limits := g.current.Load().cfg.Listener.Limits
+	g.servers = append(g.servers, &httpserver.Server{
+		Name:    AdminListener,
+		Address: string(address),
+		Limiter: g.newConnLimiter(AdminListener, limits),
+		Limits:  limits,
+		Standard: &http.Server{
+			Handler:           g.checkAdminHost(g.adminHandler()),
+			MaxHeaderBytes:    int(limits.HeaderBytes),
+			ReadHeaderTimeout: limits.HeaderTimeout,
+			ReadTimeout:       limits.HeaderTimeout,
+			WriteTimeout:      limits.StallTimeout,
+			IdleTimeout:       limits.IdleTimeout,
+			ErrorLog:          httpserver.NewErrorLog(g.log, AdminListener),
+		},
+	})
 }
 
 // newListener returns the TLS listener settings for name, nil without TLS.
@@ -127,7 +136,7 @@ func (g *Gate) Run(ctx context.Context, open func(name, address string) (net.Lis
 		l, err := open(s.Name, s.Address)
 		if err != nil {
 			for _, opened := range g.servers[:i] {
-				_ = opened.Listener.Close()
+				_ = opened.Close()
 			}
 			return fmt.Errorf("listening for %s: %w", s.Name, err)
 		}

@@ -1,10 +1,24 @@
 package http1
 
+import "net/http"
+
 // An Error says why bytes are not a valid message. The texts are fixed and quote nothing of the message.
 type Error string
 
 // Error returns the text.
 func (e Error) Error() string { return string(e) }
+
+// Status returns the status of the response to a request with the error.
+func (e Error) Status() int {
+	switch e { //nolint:exhaustive // the other errors mean a malformed message
+	case ErrHeadSize, ErrFields:
+		return http.StatusRequestHeaderFieldsTooLarge
+	case ErrExpectation:
+		return http.StatusExpectationFailed
+	default:
+		return http.StatusBadRequest
+	}
+}
 
 // The errors.
 const (
@@ -31,4 +45,7 @@ const (
 	ErrChunkOverhead    Error = "much more chunk extensions than content"
 	ErrChunkLine        Error = "a chunk-size line is too long"
 	ErrTrailerSize      Error = "the trailer is too long"
+	ErrHeadSize         Error = "the head is too large"
+	ErrTarget           Error = "malformed request target"
+	ErrExpectation      Error = "an unknown expectation"
 )

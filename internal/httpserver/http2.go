@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/net/http2"
 
-	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/buildinfo"
+	"github.com/tallygate/tallygate/mtls"
 )
 
 const (
@@ -33,17 +33,21 @@ const (
 	maxEndTimeout = 2 * time.Second
 )
 
-// NewHTTP2 returns the HTTP/2 server of a TLS listener. It shares handler and timeouts with over1, the
-// listener's HTTP/1.1 server. short reports whether memory is short.
+// newHTTP2 returns the HTTP/2 server of a TLS listener.
 //
 // The HTTP/2 code is that of golang.org/x/net in the version that go.mod names, and not that of
 // net/http, because with Go 1.26.8 and older any client can end a process that uses net/http's code
 // (see [buildinfo.Outdated]). If the program is built with Go 1.27 or newer, x/net uses net/http's
 // code; [buildinfo.HTTP2EncoderTableSize] makes this safe.
-func NewHTTP2(over1 *http.Server, limits config.Limits, short func() bool) *http.Server {
+func (s *Server) newHTTP2() *http.Server {
+	limits := s.Limits
+	var readTimeout, writeTimeout time.Duration
+	if !s.HandlerBoundsTime {
+		readTimeout, writeTimeout = limits.HeaderTimeout, limits.StallTimeout
+	}
 	var protocols http.Protocols
 	protocols.SetHTTP2(true)
-	s := &http.Server{
+	over2 := &http.Server{
 		Protocols: &protocols,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:      128,
@@ -61,24 +65,24 @@ func NewHTTP2(over1 *http.Server, limits config.Limits, short func() bool) *http
 			PingTimeout:                   limits.HeaderTimeout,
 		},
 		MaxHeaderBytes:    readableHeader(int(limits.HeaderBytes)),
-		ReadHeaderTimeout: over1.ReadHeaderTimeout,
-		ReadTimeout:       over1.ReadTimeout,
+		ReadHeaderTimeout: limits.HeaderTimeout,
+		ReadTimeout:       readTimeout,
 		WriteTimeout:      RefusalTimeout, // in force until the handler has the request, see wellFormedHandler
-		IdleTimeout:       over1.IdleTimeout,
-		ConnContext:       over1.ConnContext,
-		ErrorLog:          over1.ErrorLog,
+		IdleTimeout:       limits.IdleTimeout,
+		ConnContext:       mtls.ConnContext,
+		ErrorLog:          s.ErrorLog,
 		// Without this option, net/http answers "OPTIONS *" before the handler sees the request.
 		DisableGeneralOptionsHandler: true,
 	}
 	w := wellFormedHandler{
-		handler: over1.Handler, limit: int(limits.HeaderBytes), short: short,
-		writeTimeout: over1.WriteTimeout, endTimeout: min(limits.HeaderTimeout, maxEndTimeout),
+		handler: s.Handler, limit: int(limits.HeaderBytes), short: s.LowMemory,
+		writeTimeout: writeTimeout, endTimeout: min(limits.HeaderTimeout, maxEndTimeout),
 	}
-	s.Handler = &w
-	if err := http2.ConfigureServer(s, new(http2.Server)); err != nil { //nolint:staticcheck // deprecated in favour of the HTTP/2 of net/http, which depends on the Go release
-		panic(err) // ConfigureServer fails only because of TLS settings, and s has no TLS settings
+	over2.Handler = &w
+	if err := http2.ConfigureServer(over2, new(http2.Server)); err != nil { //nolint:staticcheck // deprecated in favour of the HTTP/2 of net/http, which depends on the Go release
+		panic(err) // ConfigureServer fails only because of TLS settings, and over2 has no TLS settings
 	}
-	return s
+	return over2
 }
 
 // readableHeader returns the size in bytes up to which x/net reads a header list: twice limit, but at

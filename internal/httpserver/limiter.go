@@ -1,6 +1,7 @@
 package httpserver
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -27,6 +28,7 @@ type ConnLimiter struct {
 	open     int
 	each     map[netip.Prefix]int // the number of open connections for each client prefix
 	refusals logsample.Sampler    // samples the log lines about refused connections
+	none     chan struct{}        // closed when no connection is open; nil if nothing waits
 }
 
 // The names of the limits in the metric and the log.
@@ -82,6 +84,10 @@ func (d *ConnLimiter) release(from netip.Prefix) {
 	if d.each[from]--; d.each[from] == 0 {
 		delete(d.each, from)
 	}
+	if d.open == 0 && d.none != nil {
+		close(d.none)
+		d.none = nil
+	}
 }
 
 // Count returns the number of open connections.
@@ -89,6 +95,26 @@ func (d *ConnLimiter) Count() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.open
+}
+
+// Wait returns nil once no connection is open, or the error of ctx if ctx ends first.
+func (d *ConnLimiter) Wait(ctx context.Context) error {
+	d.mu.Lock()
+	if d.open == 0 {
+		d.mu.Unlock()
+		return nil
+	}
+	if d.none == nil {
+		d.none = make(chan struct{})
+	}
+	none := d.none
+	d.mu.Unlock()
+	select {
+	case <-none:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // reject logs and counts a refused connection, and closes it with a reset, after which the kernel keeps

@@ -1,11 +1,12 @@
 // Package httpserver serves the connections of one listener. It limits connections, reads the PROXY
-// protocol, performs TLS handshakes, manages idle connections, and passes HTTP/1.1 and HTTP/2 requests
-// to a handler.
+// protocol, performs TLS handshakes, and serves HTTP/1.1 itself. Connections that negotiate HTTP/2 go to
+// golang.org/x/net/http2.
 package httpserver
 
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log"
@@ -19,81 +20,230 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tallygate/tallygate/config"
-	"github.com/tallygate/tallygate/internal/httpserver/fastpath"
+	"github.com/tallygate/tallygate/internal/http1"
 	"github.com/tallygate/tallygate/mtls"
 )
 
-// A Server serves one listener. Its fields must be set before Listen, and not changed later.
+// ShutdownGrace is how much longer handshakes and requests on their way may take after the listener closes.
+const ShutdownGrace = 500 * time.Millisecond
+
+// A Server serves one listener. Its exported fields must be set before Listen, and not changed later.
 type Server struct {
-	Name             string
-	Address          string
-	Limiter          *ConnLimiter
-	TLS              *mtls.Listener                     // nil: no TLS
-	ProxyProtocol    func() *config.ProxyProtocol       // returns the present settings; nil: no PROXY protocol
-	HandshakeTimeout time.Duration                      // bounds a TLS handshake
-	HandshakeFailed  func(remote net.Addr, fault error) // called for each failed handshake
-	RefuseMalformed  MalformedHandler                   // answers malformed HTTP/1.x requests
-	Active           *atomic.Int64                      // concurrent requests; nil: cutting off a request is not an error
-	Closing          <-chan struct{}                    // closed when the listener accepts no more connections
-	Listener         net.Listener                       // set by Listen
-	HTTP1            *http.Server                       // serves HTTP/1.1
-	HTTP2            *http.Server                       // serves HTTP/2 on the same listener; nil without TLS
-	FastPath         *fastpath.Server                   // serves plain HTTP/1.1 requests; nil: HTTP1 serves all requests
+	Name          string
+	Address       string
+	Limiter       *ConnLimiter
+	TLS           *mtls.Listener               // nil: no TLS
+	ProxyProtocol func() *config.ProxyProtocol // returns the present settings; nil: no PROXY protocol
+	Limits        config.Limits
+	Handler       http.Handler // answers requests; over HTTP/1.1 its ResponseWriter is an http1.ResponseWriter
+	// HandlerBoundsTime says that Handler sets the deadlines for each body and each response. Otherwise a
+	// request must arrive within Limits.HeaderTimeout, and its response must be sent within
+	// Limits.StallTimeout.
+	HandlerBoundsTime bool
+	// RefuseMalformed answers a malformed HTTP/1.1 request. r has only the addresses and the TLS state of the
+	// connection, which closes after the response.
+	RefuseMalformed func(w http.ResponseWriter, r *http.Request, fault http1.Error)
+	HandshakeFailed func(remote net.Addr, fault error)   // called for each failed handshake
+	Panicked        func(remote net.Addr, p *PanicError) // called for each panic, except with http.ErrAbortHandler
+	ErrorLog        *log.Logger                          // for errors of connections
+	LowMemory       func() bool                          // reports whether memory is short
+	Active          *atomic.Int64                        // concurrent requests; nil: cutting off a request is not an error
+	// Standard serves all connections with net/http. It is for the listener of operators. If it is set, Handler
+	// and the fields after Handler are not used.
+	Standard *http.Server
+
+	listener            net.Listener
+	over2               *http.Server // nil without TLS
+	ready2              chan net.Conn
+	state               atomic.Int32
+	closed              chan struct{} // closed with the state closing
+	parkAfter, patience time.Duration
+
+	mu    sync.Mutex
+	conns map[*conn]struct{} // the connections that are not over HTTP/2
 }
 
-// NewHTTP1 returns an HTTP/1.1 server that bounds the time for each whole request and response.
-func NewHTTP1(limits config.Limits, handler http.Handler) *http.Server {
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
-	return &http.Server{
-		Handler:           handler,
-		Protocols:         &protocols,
-		MaxHeaderBytes:    int(limits.HeaderBytes),
-		ReadHeaderTimeout: limits.HeaderTimeout,
-		ReadTimeout:       limits.HeaderTimeout,
-		WriteTimeout:      limits.StallTimeout,
-		IdleTimeout:       limits.IdleTimeout,
-		ConnContext:       mtls.ConnContext,
-		ConnState:         changed,
-		// Without this option, net/http answers "OPTIONS *" before the handler sees the request.
-		DisableGeneralOptionsHandler: true,
-	}
-}
+// The states of a Server.
+const (
+	serving  int32 = iota
+	draining       // no new connections are accepted, and each response ends its connection
+	closing        // connections without a request are closed
+)
 
 // Listen prepares the server to serve on l. The server owns l from then on.
 func (s *Server) Listen(l net.Listener) {
 	s.Limiter.Listener = l
-	if s.TLS != nil {
-		// The handshakes are not done by ServeTLS, because ServeTLS would copy the TLS settings, and
-		// later changes of the settings would have no effect.
-		s.Listener = newHandshakeListener(newProxyProtocolListener(s.Limiter, s.ProxyProtocol, s.HTTP1.ReadHeaderTimeout), s.TLS.Config(), s.HandshakeTimeout, s.HandshakeFailed,
-			newParkedConns(s.FastPath, s.HTTP1.ReadHeaderTimeout, s.HTTP1.IdleTimeout, s.RefuseMalformed))
-		return
+	s.listener = s.Limiter
+	s.conns, s.closed, s.ready2 = make(map[*conn]struct{}), make(chan struct{}), make(chan net.Conn)
+	s.parkAfter, s.patience = min(ParkAfter, s.Limits.IdleTimeout), patience
+	if s.ProxyProtocol != nil {
+		s.listener = newProxyProtocolListener(s.Limiter, s.ProxyProtocol, s.Limits.HeaderTimeout)
 	}
-	s.Listener = guardedListener{s.Limiter, s.RefuseMalformed}
+	if s.TLS != nil {
+		s.over2 = s.newHTTP2()
+	}
 }
 
 // Serve serves until the listener is closed or fails.
 func (s *Server) Serve() error {
-	var serving errgroup.Group
-	serving.Go(func() error { return s.HTTP1.Serve(s.Listener) })
-	if s.HTTP2 != nil {
-		serving.Go(func() error { return s.HTTP2.Serve(s.Listener.(*HandshakeListener).http2()) })
+	accepting, ctx := errgroup.WithContext(context.Background())
+	accepting.Go(func() error {
+		if s.Standard != nil {
+			return s.Standard.Serve(s.listener)
+		}
+		return s.accept()
+	})
+	if s.over2 != nil {
+		accepting.Go(func() error { return s.over2.Serve(&http2Listener{s.listener, s, ctx.Done()}) })
 	}
-	err := serving.Wait()
-	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) && closed(s.Closing) {
-		return nil
+	if err := accepting.Wait(); err != nil && s.state.Load() == serving {
+		return fmt.Errorf("serving %s: %w", s.Name, err)
 	}
-	return fmt.Errorf("serving %s: %w", s.Name, err)
+	return nil
 }
 
-// NewErrorLog returns a logger for [http.Server.ErrorLog] that writes to l with the listener's
-// name.
+// accept accepts connections until the listener is closed or fails. After a temporary error, such as a
+// lack of file descriptors, it tries again.
+func (s *Server) accept() error {
+	var pause time.Duration
+	for {
+		raw, err := s.listener.Accept()
+		var temporary interface{ Temporary() bool }
+		switch {
+		case err == nil:
+			pause = 0
+			s.start(newConn(s, raw))
+		case errors.As(err, &temporary) && temporary.Temporary():
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			s.ErrorLog.Printf("accepting a connection: %v; trying again in %s", err, pause)
+			time.Sleep(pause)
+		default:
+			return err
+		}
+	}
+}
+
+func (s *Server) start(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[c] = struct{}{}
+	if s.TLS != nil {
+		go c.handshake()
+		return
+	}
+	go c.wait(time.Now().Add(s.Limits.HeaderTimeout))
+}
+
+func (s *Server) remove(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+}
+
+// An http2Listener delivers the connections that use HTTP/2.
+type http2Listener struct {
+	net.Listener
+	server *Server
+	failed <-chan struct{} // closed when the listener has failed
+}
+
+// Accept returns the next connection.
+func (l *http2Listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.server.ready2:
+		return c, nil
+	case <-l.server.closed:
+	case <-l.failed:
+	}
+	return nil, net.ErrClosed
+}
+
+// Close does nothing: Shutdown closes the listener of the server.
+func (l *http2Listener) Close() error { return nil }
+
+// serveHTTP2 gives a connection to the HTTP/2 server.
+func (s *Server) serveHTTP2(c *conn, secure *tls.Conn) {
+	s.remove(c)
+	_ = secure.SetDeadline(time.Time{})
+	select {
+	case s.ready2 <- secure:
+	case <-s.closed:
+		_ = secure.Close()
+	}
+}
+
+func (s *Server) draining() bool { return s.state.Load() >= draining }
+
+func (s *Server) closing() bool { return s.state.Load() == closing }
+
+// Close stops accepting connections.
+func (s *Server) Close() error { return s.listener.Close() }
+
+// Shutdown stops accepting connections, and closes each connection when its requests are done. First,
+// requests that are on their way, for example behind a handshake, get the time grace.
+func (s *Server) Shutdown(ctx context.Context, grace time.Duration) error {
+	s.state.Store(draining)
+	_ = s.listener.Close()
+	if s.Active != nil {
+		soon, cancel := context.WithTimeout(ctx, grace)
+		_ = s.Limiter.Wait(soon)
+		cancel()
+	}
+	s.closeIdle()
+	var stopping errgroup.Group
+	stopping.Go(func() error { return s.Limiter.Wait(ctx) })
+	for _, standard := range []*http.Server{s.Standard, s.over2} {
+		if standard != nil {
+			stopping.Go(func() error { return standard.Shutdown(ctx) })
+		}
+	}
+	err := stopping.Wait()
+	if err == nil {
+		return nil
+	}
+	// An error does not mean that a request was cut off: connections without any request also let ctx
+	// end.
+	cut := s.Active != nil && s.Active.Load() > 0
+	s.abort()
+	if !cut {
+		return nil
+	}
+	return fmt.Errorf("stopping %s: %w", s.Name, err)
+}
+
+// closeIdle closes the connections without a request, and lets no further request begin on them.
+func (s *Server) closeIdle() {
+	s.state.Store(closing)
+	close(s.closed)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if c.idle.Load() {
+			_ = c.read.at(past)
+		}
+	}
+}
+
+// abort closes all connections at once.
+func (s *Server) abort() {
+	for _, standard := range []*http.Server{s.Standard, s.over2} {
+		if standard != nil {
+			_ = standard.Close()
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		_ = c.raw.Close()
+	}
+}
+
+// NewErrorLog returns a logger for ErrorLog that writes to l with the listener's name.
 func NewErrorLog(l *slog.Logger, listener string) *log.Logger {
 	return log.New(&errorLog{l, listener}, "", 0)
 }
 
-// An errorLog writes the messages of net/http about connections to the log.
+// An errorLog writes messages about connections to the log.
 type errorLog struct {
 	log      *slog.Logger
 	listener string
@@ -102,47 +252,4 @@ type errorLog struct {
 func (e *errorLog) Write(text []byte) (int, error) {
 	e.log.Warn("connection", "listener", e.listener, "error", string(bytes.TrimSpace(text)))
 	return len(text), nil
-}
-
-// Shutdown stops accepting connections, and closes each connection when its requests are done. First,
-// requests that are on their way, for example behind a handshake, get the time grace, because net/http
-// drops every request that it reads after http.Server.Shutdown has begun, without a response.
-func (s *Server) Shutdown(ctx context.Context, grace time.Duration) error {
-	_ = s.Listener.Close()
-	for until := time.Now().Add(grace); s.Active != nil && s.Limiter.Count() > 0 && time.Now().Before(until); {
-		time.Sleep(5 * time.Millisecond)
-	}
-	err := s.shutdownServers(ctx)
-	if s.FastPath != nil {
-		err = errors.Join(err, s.FastPath.Wait(ctx))
-	}
-	if err == nil {
-		return nil
-	}
-	// An error does not mean that a request was cut off: connections without any request also let ctx
-	// end.
-	cut := s.Active != nil && s.Active.Load() > 0
-	_ = s.HTTP1.Close()
-	if s.HTTP2 != nil {
-		_ = s.HTTP2.Close()
-	}
-	if s.FastPath != nil {
-		s.FastPath.Abort()
-	}
-	if !cut {
-		return nil
-	}
-	return fmt.Errorf("stopping %s: %w", s.Name, err)
-}
-
-// shutdownServers shuts down HTTP1 and HTTP2 at the same time.
-func (s *Server) shutdownServers(ctx context.Context) error {
-	var over2 error
-	var ending sync.WaitGroup
-	if s.HTTP2 != nil {
-		ending.Go(func() { over2 = s.HTTP2.Shutdown(ctx) })
-	}
-	over1 := s.HTTP1.Shutdown(ctx)
-	ending.Wait()
-	return errors.Join(over1, over2)
 }

@@ -1,12 +1,13 @@
 package proxy
 
 import (
+	"context"
 	"crypto/tls"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -15,55 +16,67 @@ import (
 
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/gatetest"
-	"github.com/tallygate/tallygate/internal/httpserver/fastpath"
+	"github.com/tallygate/tallygate/internal/httpserver"
 	"github.com/tallygate/tallygate/mtls"
 )
 
-// listenFastPath serves the handler by package fastpath, as the gate does for HTTP/1.1, and returns the
-// address. A request that needs net/http closes its connection. prepare is called with each connection
-// before its handshake.
-func (s *harness) listenFastPath(t testing.TB, prepare func(*net.TCPConn)) (address string) {
+// listen serves the handler as the gate does, and returns the address. prepare is called with each
+// connection before its handshake.
+func (s *harness) listen(t testing.TB, prepare ...func(*net.TCPConn)) (address string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &fastpath.Server{Handler: s.proxy, ConnContext: mtls.ConnContext, Quiet: time.Minute, Patience: time.Minute, Panicked: func(net.Addr, any) {}}
 	settings := mtls.ServerConfig(func() *mtls.Trust { return s.trust }, s.server.TLS(), config.TLS12, config.Respond, mtls.NewHandshakes(prometheus.NewRegistry()))
-	var served sync.WaitGroup
-	served.Go(func() {
-		for {
-			raw, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			prepare(raw.(*net.TCPConn))
-			served.Go(func() {
-				c := tls.Server(raw, settings)
-				var first [1]byte
-				if _, err := io.ReadFull(c, first[:]); err == nil {
-					_, _, _ = l.Serve(c, first[:])
-				}
-				_ = raw.Close()
-			})
-		}
-	})
+	server := &httpserver.Server{
+		Limiter: &httpserver.ConnLimiter{Max: 10000, MaxPerAddress: 10000},
+		TLS:     mtls.NewListener(func() *tls.Config { return settings }, nil),
+		Limits: config.Limits{
+			HeaderBytes: 32 << 10, HandshakeTimeout: time.Minute, HeaderTimeout: time.Minute, StallTimeout: time.Minute, IdleTimeout: time.Minute,
+		},
+		Handler: s.proxy, HandlerBoundsTime: true, RefuseMalformed: s.proxy.RefuseMalformed,
+		HandshakeFailed: func(net.Addr, error) {}, Panicked: func(net.Addr, *httpserver.PanicError) {},
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo), LowMemory: func() bool { return false },
+	}
+	server.Listen(preparing{listener, prepare})
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve() }()
 	t.Cleanup(func() {
-		_ = listener.Close()
-		l.Abort()
-		served.Wait()
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = server.Shutdown(ctx, 0)
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
 	})
 	return listener.Addr().String()
 }
 
+// A preparing listener calls functions with each connection.
+type preparing struct {
+	net.Listener
+	prepare []func(*net.TCPConn)
+}
+
+func (l preparing) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	for _, prepare := range l.prepare {
+		if err == nil {
+			prepare(c.(*net.TCPConn))
+		}
+	}
+	return c, err
+}
+
 // A client that reads nothing has one stall timeout for a header that is longer than the buffer of the
-// fast path, even before any body is written.
+// server, even before any body is written.
 func TestLongHeaderOfAClientThatTakesNothing(t *testing.T) {
 	long := strings.Repeat("x", 60<<10)
 	upstream := serveUpstream(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-Long", long) }), nil)
 	said := &gatetest.Log{}
 	s := newHarness(t, "http://"+upstream, said, func(cfg *config.Config) { cfg.Listener.Limits.StallTimeout = 100 * time.Millisecond })
-	address := s.listenFastPath(t, func(c *net.TCPConn) { _ = c.SetWriteBuffer(4 << 10) })
+	address := s.listen(t, func(c *net.TCPConn) { _ = c.SetWriteBuffer(4 << 10) })
 
 	small := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
 		_ = raw.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4<<10) })

@@ -1,0 +1,117 @@
+package httpserver
+
+import (
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// A conn is an accepted connection, from the handshake to its end.
+type conn struct {
+	server      *Server
+	raw         net.Conn // the connection below TLS
+	net         net.Conn // the connection with TLS, or raw
+	read, write deadline
+	first       [1]byte     // the first byte after an idle time
+	idle        atomic.Bool // no request has begun, so the server may end the connection
+}
+
+func newConn(s *Server, raw net.Conn) *conn {
+	c := &conn{server: s, raw: raw, net: raw}
+	c.read.set, c.write.set = raw.SetReadDeadline, raw.SetWriteDeadline
+	c.idle.Store(true)
+	return c
+}
+
+// receive reads from the client within the read deadline.
+func (c *conn) receive(p []byte) (int, error) {
+	c.read.begin()
+	defer c.read.end()
+	return c.net.Read(p)
+}
+
+// wait holds c as idle until the deadline until, and serves c when a byte arrives. It runs on a
+// goroutine of its own, whose stack is small, and without buffers, because most connections are idle
+// for most of their time.
+func (c *conn) wait(until time.Time) {
+	defer c.rescue()
+	c.idle.Store(true)
+	_ = c.read.at(until)
+	c.write.now(until)      // TLS may write while it reads
+	if c.server.closing() { // checked after idle and the deadline are set, because closeIdle reads idle after it has set the state
+		c.close()
+		return
+	}
+	n, _ := c.receive(c.first[:])
+	c.idle.Store(false)
+	if n == 0 {
+		c.close()
+		return
+	}
+	c.write.now(time.Time{})
+	s := newSession(c)
+	end := s.run()
+	s.release()
+	switch end {
+	case idle:
+		go c.wait(s.rests.Add(c.server.Limits.IdleTimeout))
+	case over:
+		c.close()
+	case unread:
+		c.linger()
+	case hijacked:
+		c.server.remove(c)
+	}
+}
+
+// close closes the connection. Over TLS, the client gets a close_notify.
+func (c *conn) close() {
+	c.server.remove(c)
+	_ = c.net.Close()
+}
+
+const (
+	// lingerTime and lingerBytes bound the wait for the end of what a client sends. If the server
+	// closed the connection while bytes arrive, TCP would send a reset, and the client could lose the
+	// response.
+	lingerTime  = 500 * time.Millisecond
+	lingerBytes = 256 << 10
+)
+
+// linger ends the direction to the client, reads what still comes from the client, and closes the
+// connection.
+func (c *conn) linger() {
+	defer c.close()
+	if half, ok := c.net.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
+		return
+	}
+	_ = c.read.at(time.Now().Add(lingerTime))
+	var scrap [1 << 10]byte
+	for left := lingerBytes; left > 0; {
+		n, err := c.receive(scrap[:])
+		if err != nil {
+			return
+		}
+		left -= n
+	}
+}
+
+// reset makes the close of the connection a reset, so that the client can tell that a response without a
+// length is truncated.
+func (c *conn) reset() {
+	if limited, ok := c.raw.(*limitedConn); ok {
+		if tcp, ok := limited.Conn.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+	}
+	_ = c.raw.Close()
+}
+
+// rescue closes a connection whose goroutine panics. As in net/http, other connections are not affected.
+func (c *conn) rescue() {
+	if v := recover(); v != nil {
+		c.server.Panicked(c.raw.RemoteAddr(), NewPanicError(v))
+		c.server.remove(c)
+		_ = c.raw.Close()
+	}
+}

@@ -1,0 +1,83 @@
+package httpserver
+
+import (
+	"sync"
+	"time"
+)
+
+// past is a deadline that has passed.
+var past = time.Unix(1, 0)
+
+// slack is how much earlier than demanded an operation may time out. The difference is also at most an
+// eighth of the remaining time. Within these bounds the old deadline stays, because setting a deadline
+// costs more than comparing two deadlines.
+const slack = time.Second
+
+// A deadline is the read deadline or the write deadline of a connection. The connection gets it only
+// when an operation begins or runs, so most deadlines cost nothing. Any goroutine may use a deadline.
+type deadline struct {
+	set func(time.Time) error // sets the deadline of the connection
+
+	mu      sync.Mutex
+	wanted  time.Time // zero: no deadline
+	actual  time.Time // the argument of the last call of set
+	running bool      // an operation runs
+}
+
+// at sets the deadline of the present and of all further operations. The last call wins.
+func (d *deadline) at(t time.Time) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.wanted = t
+	if d.running {
+		return d.apply()
+	}
+	return nil
+}
+
+// now sets the deadline of all further operations, and the deadline of the connection at once.
+func (d *deadline) now(t time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.wanted = t
+	_ = d.apply() // if the connection is closed, the next operation fails
+}
+
+// begin must be called before an operation on the connection.
+func (d *deadline) begin() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.running = true
+	_ = d.apply() // if the connection is closed, the operation fails too
+}
+
+// end must be called after the operation.
+func (d *deadline) end() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.running = false
+}
+
+// within sets the deadline at most limit from now, and at least half of limit from now, and prefers the
+// deadline that the connection has.
+func (d *deadline) within(now time.Time, limit time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.wanted = now.Add(limit)
+	if d.actual.After(now.Add(limit/2)) && !d.actual.After(d.wanted) {
+		d.wanted = d.actual
+	}
+}
+
+// apply sets the deadline of the connection, unless it is close enough to the wanted deadline.
+func (d *deadline) apply() error {
+	if d.wanted.Equal(d.actual) {
+		return nil
+	}
+	early := d.wanted.Sub(d.actual)
+	if !d.actual.IsZero() && !d.wanted.IsZero() && early > 0 && early < slack && early < time.Until(d.wanted)/8 {
+		return nil
+	}
+	d.actual = d.wanted
+	return d.set(d.wanted)
+}

@@ -1,0 +1,110 @@
+package httpserver
+
+import (
+	"bufio"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/tallygate/tallygate/internal/http1"
+)
+
+// mapFields returns the fields in the map of the handler, sorted by their names, without the fields that the
+// response writes itself. length is the Content-Length in the map, or UntilClose.
+func (w *response) mapFields() (fields []http1.Field, length int64) {
+	length = http1.UntilClose
+	for _, name := range slices.Sorted(maps.Keys(w.header)) {
+		if strings.HasPrefix(name, http.TrailerPrefix) {
+			w.trailing = true
+			continue
+		}
+		for _, value := range w.header[name] {
+			checkField(name, value)
+			switch name {
+			case "Content-Length":
+				if n, err := strconv.ParseUint(value, 10, 63); err == nil {
+					length = int64(n)
+				}
+				continue
+			case "Connection":
+				w.mustClose = w.mustClose || httpguts.HeaderValuesContainsToken([]string{value}, "close")
+				continue
+			case "Transfer-Encoding", "Keep-Alive":
+				continue
+			case "Trailer":
+				w.trailing = true
+			}
+			fields = append(fields, http1.Field{Name: name, Value: value})
+		}
+	}
+	return fields, length
+}
+
+// mapTrailer returns the trailers in the map: the announced fields, and the fields whose names begin with
+// http.TrailerPrefix.
+func (w *response) mapTrailer() (trailer []http1.Field) {
+	if w.header == nil {
+		return nil
+	}
+	add := func(name string, values []string) {
+		for _, value := range values {
+			checkField(name, value)
+			trailer = append(trailer, http1.Field{Name: name, Value: value})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.header)) {
+		if trailing, is := strings.CutPrefix(name, http.TrailerPrefix); is {
+			add(trailing, w.header[name])
+		}
+	}
+	for _, list := range w.header["Trailer"] {
+		for name := range strings.SplitSeq(list, ",") {
+			if name = http.CanonicalHeaderKey(strings.TrimSpace(name)); httpguts.ValidTrailerHeader(name) {
+				add(name, w.header[name])
+			}
+		}
+	}
+	return trailer
+}
+
+// checkField panics if a field could break the header of a response. The texts quote nothing, because a
+// client may have sent the field.
+func checkField(name, value string) {
+	if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
+		panic("a handler set an invalid field")
+	}
+}
+
+// writeStatus writes the status line.
+func writeStatus(out *bufio.Writer, status int) {
+	if status == http.StatusOK {
+		_, _ = out.WriteString("HTTP/1.1 200 OK\r\n")
+		return
+	}
+	text := http.StatusText(status)
+	if text == "" {
+		text = "status code " + strconv.Itoa(status)
+	}
+	_, _ = fmt.Fprintf(out, "HTTP/1.1 %03d %s\r\n", status, text)
+}
+
+func writeLength(out *bufio.Writer, length int64) {
+	_, _ = out.WriteString("Content-Length: ")
+	_, _ = out.Write(strconv.AppendInt(out.AvailableBuffer(), length, 10))
+	_, _ = out.WriteString("\r\n")
+}
+
+// date returns the value of Date for now. The session keeps the text for the rest of the second.
+func (s *session) date() []byte {
+	now := time.Now()
+	if second := now.Unix(); second != s.dateSecond || len(s.dateText) == 0 {
+		s.dateSecond, s.dateText = second, now.UTC().AppendFormat(s.dateText[:0], http.TimeFormat)
+	}
+	return s.dateText
+}

@@ -1,0 +1,312 @@
+package httpserver
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/tallygate/tallygate/internal/http1"
+)
+
+// A framing says how the client finds the end of a body (RFC 9112 section 6.3).
+type framing uint8
+
+const (
+	undecided framing = iota
+	counted
+	chunked
+	untilClose // for HTTP/1.0 clients
+	none       // the response has no body
+)
+
+// A response is the [http1.ResponseWriter] of one request. It also supports [http.ResponseController].
+type response struct {
+	session   *session
+	method    string
+	minor     int // the minor version of the request
+	mustClose bool
+
+	mu       sync.Mutex // held while anything is sent before the final header
+	header   http.Header
+	status   int   // 0 before the final header
+	length   int64 // the Content-Length, or a negative number without Content-Length
+	written  int64 // the number of bytes of the body, whether they are sent or not
+	held     int   // the number of bytes of the body in the buffer of the session
+	framing  framing
+	began    bool // the header is complete
+	last     bool // the connection closes after the response
+	hijacked bool
+	trailing bool // the handler announced trailers in the map
+	trailer  []http1.Field
+}
+
+// Header returns the map of fields that WriteHeader sends.
+func (w *response) Header() http.Header {
+	if w.header == nil {
+		w.header = make(http.Header)
+	}
+	return w.header
+}
+
+// RequestFields implements [http1.ResponseWriter].
+func (w *response) RequestFields() []http1.Field { return w.session.fields }
+
+// SetTrailer implements [http1.ResponseWriter].
+func (w *response) SetTrailer(fields []http1.Field) { w.trailer = fields }
+
+// CloseAfter implements [http1.ResponseWriter].
+func (w *response) CloseAfter() { w.mustClose = true }
+
+// WriteHeader starts the response with the fields in the map. It panics if a field is not valid, so that
+// no part of the response is sent.
+func (w *response) WriteHeader(status int) {
+	fields, length := w.mapFields()
+	if !w.start(status, fields) {
+		return
+	}
+	switch {
+	case length >= 0 || !hasBody(status):
+		w.begin(length)
+	case w.trailing:
+		w.begin(http1.Chunked)
+	}
+}
+
+// WriteFields implements [http1.ResponseWriter].
+func (w *response) WriteFields(status int, fields []http1.Field, length int64) {
+	if w.start(status, fields) {
+		w.begin(length)
+	}
+}
+
+// start writes the start of the final header and returns true, or sends an informational response.
+func (w *response) start(status int, fields []http1.Field) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.status != 0 || w.hijacked:
+		return false
+	case status < 100 || status > 999 || status == http.StatusSwitchingProtocols: // a switch needs Hijack
+		panic(fmt.Sprintf("invalid status %d", status))
+	case status < 200:
+		w.inform(status, fields)
+		return false
+	}
+	w.status = status
+	out := w.session.out
+	writeStatus(out, status)
+	http1.WriteFields(out, fields)
+	if !http1.Has(fields, "Date") {
+		_, _ = out.WriteString("Date: ")
+		_, _ = out.Write(w.session.date())
+		_, _ = out.WriteString("\r\n")
+	}
+	return true
+}
+
+// inform sends an informational response, but not to an HTTP/1.0 client (RFC 9110 section 15.2).
+func (w *response) inform(status int, fields []http1.Field) {
+	if w.minor == 0 {
+		return
+	}
+	out := w.session.out
+	writeStatus(out, status)
+	http1.WriteFields(out, fields)
+	_, _ = out.WriteString("\r\n")
+	_ = out.Flush()
+	w.session.sent = false
+}
+
+// continues sends 100 Continue before the final header.
+func (w *response) continues() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.status == 0 {
+		w.inform(http.StatusContinue, nil)
+	}
+}
+
+// frame decides where the body ends. length is as in WriteFields.
+func (w *response) frame(length int64) {
+	w.length = length
+	switch {
+	case w.method == http.MethodHead || !hasBody(w.status):
+		w.framing = none
+	case length >= 0:
+		w.framing = counted
+	case w.minor == 1:
+		w.framing = chunked
+	default:
+		w.framing = untilClose
+	}
+}
+
+// begin completes the header with the fields that frame the body, and sends the held bytes.
+func (w *response) begin(length int64) {
+	w.frame(length)
+	w.began = true
+	// A body that has not been read makes the connection unusable: the next request must not depend on
+	// how much of the body arrives in time.
+	w.last = w.mustClose || w.framing == untilClose || w.session.server.draining() || !w.session.bodyRead()
+	out := w.session.out
+	if length >= 0 && w.status != http.StatusNoContent {
+		writeLength(out, length)
+	}
+	if w.last {
+		_, _ = out.WriteString("Connection: close\r\n")
+	}
+	if w.framing == chunked {
+		_, _ = out.WriteString("Transfer-Encoding: chunked\r\n")
+	}
+	_, _ = out.WriteString("\r\n")
+	if w.held > 0 {
+		_, _ = w.send(w.session.small[:w.held])
+	}
+}
+
+// Write sends part of the body. If the length of the body is not known, Write holds the first bytes
+// back, because the length of a short body is known at its end.
+func (w *response) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	switch {
+	case w.hijacked:
+		return 0, http.ErrHijacked
+	case len(p) == 0:
+		return 0, nil
+	case !hasBody(w.status):
+		return 0, http.ErrBodyNotAllowed
+	}
+	w.written += int64(len(p))
+	switch {
+	case w.began && w.length >= 0 && w.written > w.length:
+		return 0, http.ErrContentLength
+	case w.began:
+		return w.send(p)
+	case w.method == http.MethodHead:
+		return len(p), nil
+	case w.written <= smallBody:
+		w.held += copy(w.session.small[w.held:], p)
+		return len(p), nil
+	}
+	w.begin(http1.Chunked)
+	return w.send(p)
+}
+
+// send writes part of the body to the buffer of the session.
+func (w *response) send(p []byte) (int, error) {
+	out := w.session.out
+	switch w.framing {
+	case chunked:
+		if err := http1.WriteChunk(out, p); err != nil {
+			return 0, err
+		}
+	case none:
+	case undecided, counted, untilClose:
+		return out.Write(p)
+	}
+	return len(p), nil
+}
+
+// FlushError sends everything that has been written.
+func (w *response) FlushError() error {
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	if w.hijacked {
+		return http.ErrHijacked
+	}
+	if !w.began {
+		w.begin(http1.Chunked)
+	}
+	return w.session.out.Flush()
+}
+
+// Flush calls FlushError and ignores the error.
+func (w *response) Flush() { _ = w.FlushError() }
+
+// finish completes the response. It reports whether the response is whole and the connection can
+// carry another response.
+func (w *response) finish() (more bool) {
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	switch {
+	case w.began:
+	case w.method == http.MethodHead && w.written == 0:
+		w.begin(http1.UntilClose)
+	default:
+		w.begin(w.written)
+	}
+	out := w.session.out
+	if w.framing == chunked {
+		trailer := w.trailer
+		if trailer == nil {
+			trailer = w.mapTrailer()
+		}
+		_ = http1.WriteLastChunk(out, trailer)
+	}
+	return out.Flush() == nil && !w.last && (w.framing != counted || w.written == w.length)
+}
+
+// breakOff ends the response without a terminator, so that the client can tell that it is truncated. It
+// sends the whole header or no part of it, because some clients take a connection that ends inside the
+// header for a response without a body.
+func (w *response) breakOff() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch s := w.session; {
+	case !s.sent:
+		s.out.Reset(s)
+	case !w.began: // the header was larger than the buffer
+		w.begin(http1.Chunked)
+		fallthrough
+	default:
+		_ = s.out.Flush()
+	}
+	if w.framing == untilClose {
+		w.session.reset()
+	}
+}
+
+var errHijack = errors.New("the request has a body that has not been read, or a response")
+
+// Hijack takes the connection from the server. The handler must close the connection before it returns.
+func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.session
+	switch {
+	case w.hijacked:
+		return nil, nil, http.ErrHijacked
+	case w.status != 0 || !s.bodyRead():
+		return nil, nil, errHijack
+	}
+	w.hijacked = true
+	s.watch.end()
+	received, _ := s.in.Peek(s.in.Buffered())
+	received = append(bytes.Clone(received), s.early...)
+	in := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(received), s.net), max(len(received), bufferSize))
+	_, _ = in.Peek(len(received))
+	return s.net, bufio.NewReadWriter(in, bufio.NewWriter(s.net)), s.net.SetDeadline(time.Time{})
+}
+
+// SetReadDeadline sets the deadline for reading the body.
+func (w *response) SetReadDeadline(t time.Time) error { return w.session.read.at(t) }
+
+// SetWriteDeadline sets the deadline of all further writes. They may time out a little earlier, see slack.
+func (w *response) SetWriteDeadline(t time.Time) error { return w.session.write.at(t) }
+
+// EnableFullDuplex does nothing: a handler may always read the body after it has begun the response.
+func (w *response) EnableFullDuplex() error { return nil }
+
+func hasBody(status int) bool {
+	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
+}

@@ -1,0 +1,240 @@
+package httpserver
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/tallygate/tallygate/internal/http1"
+	"github.com/tallygate/tallygate/mtls"
+)
+
+// ParkAfter is how long an idle connection keeps its buffers and its stack, 16 KiB together. Setting the
+// deadline costs, so a connection may be parked after half of this time.
+const ParkAfter = 5 * time.Second
+
+// A session serves the requests of a connection between two long idle times. Its goroutine owns it, except
+// for the fields that are atomic or guarded.
+type session struct {
+	*conn
+	*buffers
+	context    context.Context // the context of all requests; it ends when the client has left
+	cancel     context.CancelFunc
+	blank      http.Request // what the requests have in common
+	watch      watch
+	early      []byte // bytes that have been received and that in has not read yet
+	body       *body  // nil if the request has no body
+	response   *response
+	rests      time.Time   // the end of the last response, when the connection became idle
+	sent       bool        // part of the final response has been sent
+	broken     atomic.Bool // a write has failed
+	dateSecond int64
+	dateText   []byte
+}
+
+// An end says why a session ended.
+type end uint8
+
+const (
+	idle     end = iota // no request came for some time
+	over                // the connection must be closed
+	unread              // the connection must be closed, but bytes of the client may still arrive
+	hijacked            // the handler has the connection
+)
+
+func newSession(c *conn) *session {
+	s := &session{conn: c, early: append(make([]byte, 0, 1), c.first[0]), rests: time.Now()}
+	s.context, s.cancel = context.WithCancel(mtls.ConnContext(context.Background(), c.net))
+	s.blank = *(&http.Request{RemoteAddr: c.net.RemoteAddr().String(), ProtoMajor: 1, Body: http.NoBody}).WithContext(s.context)
+	if secure, ok := c.net.(*tls.Conn); ok {
+		state := secure.ConnectionState()
+		s.blank.TLS = &state
+	}
+	s.buffers = newBuffers(s, s)
+	s.watch.init(s)
+	return s
+}
+
+// release returns the buffers to the pool.
+func (s *session) release() {
+	s.cancel()
+	s.buffers.release()
+	s.buffers = nil
+}
+
+// Read reads from the client. If the client has left, the context of the request ends.
+func (s *session) Read(p []byte) (int, error) {
+	if len(s.early) == 0 {
+		n, err := s.receive(p)
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			s.cancel()
+		}
+		return n, err
+	}
+	n := copy(p, s.early)
+	s.early = s.early[n:]
+	return n, nil
+}
+
+// Write sends p to the client. A failed write ends the context of the request.
+func (s *session) Write(p []byte) (int, error) {
+	s.conn.write.begin()
+	defer s.conn.write.end()
+	n, err := s.net.Write(p)
+	s.sent = true
+	if err != nil {
+		s.broken.Store(true)
+		s.cancel()
+	}
+	return n, err
+}
+
+// run serves requests, one after another.
+func (s *session) run() end {
+	for {
+		head, err := s.readHead()
+		if err == nil {
+			var x *exchange
+			if x, err = s.newExchange(&head); err == nil {
+				if next := s.serve(x, s.server.Handler.ServeHTTP); next != idle {
+					return next
+				}
+				continue
+			}
+		}
+		if fault := http1.Error(""); errors.As(err, &fault) {
+			return s.refuse(fault)
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) && s.in.Buffered() == 0 && !s.server.closing() {
+			return idle
+		}
+		return over
+	}
+}
+
+// readHead reads the head of the next request.
+func (s *session) readHead() (http1.Request, error) {
+	s.shrink(s)
+	s.parser.Reset()
+	limit := int(s.server.Limits.HeaderBytes)
+	for began := false; ; {
+		received, _ := s.in.Peek(s.in.Buffered())
+		head, n, err := s.parser.ParseRequest(received, s.fields)
+		switch {
+		case err != nil:
+			return http1.Request{}, err
+		case n > limit || n == 0 && len(received) > limit:
+			return http1.Request{}, http1.ErrHeadSize
+		case n > 0:
+			s.fields = head.Fields
+			_, err = s.in.Discard(n)
+			return head, err
+		case len(received) == s.in.Size():
+			s.grow(s, limit)
+		case len(received) == 0 && len(s.early) == 0:
+			if err := s.await(); err != nil {
+				return http1.Request{}, err
+			}
+			continue
+		case !began:
+			began = true
+			_ = s.conn.read.at(time.Now().Add(s.server.Limits.HeaderTimeout))
+		}
+		if _, err := s.in.Peek(len(received) + 1); err != nil {
+			return http1.Request{}, err
+		}
+	}
+}
+
+// await waits for the first byte of the next request.
+func (s *session) await() error {
+	s.conn.idle.Store(true)
+	defer s.conn.idle.Store(false)
+	s.conn.read.within(s.rests, s.server.parkAfter)
+	if s.server.closing() { // checked after idle and the deadline are set, because closeIdle reads idle after it has set the state
+		return http.ErrServerClosed
+	}
+	_, err := s.in.Peek(1)
+	return err
+}
+
+// serve answers the request of x by handler. It returns idle if the connection can carry another request.
+func (s *session) serve(x *exchange, handler http.HandlerFunc) end {
+	s.sent = false
+	s.setTimeouts()
+	s.watch.enable()
+	if s.body == nil {
+		s.watch.begin()
+	}
+	w := &x.response
+	served := s.call(handler, w, &x.request)
+	stays := s.watch.end()
+	whole := s.body == nil || s.body.end()
+	switch {
+	case w.hijacked:
+		return hijacked
+	case !served:
+		w.breakOff()
+		return over
+	}
+	more := w.finish()
+	s.rests = time.Now()
+	switch {
+	case s.broken.Load() || !stays:
+		return over
+	case more && whole:
+		return idle
+	case !whole || s.in.Buffered() > 0 || len(s.early) > 0:
+		return unread
+	}
+	return over
+}
+
+// setTimeouts sets the deadlines of a request and its response, or no deadline if the handler bounds their
+// time.
+func (s *session) setTimeouts() {
+	var readBy, writeBy time.Time
+	if l := &s.server.Limits; !s.server.HandlerBoundsTime {
+		now := time.Now()
+		readBy, writeBy = now.Add(l.HeaderTimeout), now.Add(l.StallTimeout)
+	}
+	if s.body != nil {
+		_ = s.conn.read.at(readBy)
+	}
+	_ = s.conn.write.at(writeBy)
+}
+
+// call runs the handler and reports whether the handler returned without a panic.
+func (s *session) call(handler http.HandlerFunc, w *response, r *http.Request) (served bool) {
+	defer func() {
+		if served {
+			return
+		}
+		if v := recover(); v != http.ErrAbortHandler { //nolint:errorlint // compared as net/http does: only this very value is the signal
+			s.server.Panicked(s.net.RemoteAddr(), NewPanicError(v))
+		}
+	}()
+	handler(w, r)
+	return true
+}
+
+// refusalTimeout bounds the sending of the response to a malformed request.
+const refusalTimeout = 5 * time.Second
+
+// refuse answers a malformed request. The handler gets a request with only the addresses and the TLS state.
+func (s *session) refuse(fault http1.Error) end {
+	x := s.blankExchange()
+	x.response.mustClose = true
+	next := s.serve(x, func(w http.ResponseWriter, r *http.Request) {
+		_ = s.conn.write.at(time.Now().Add(refusalTimeout))
+		s.server.RefuseMalformed(w, r, fault)
+	})
+	if s.broken.Load() {
+		return next
+	}
+	return unread // more of the malformed request may arrive
+}
