@@ -39,7 +39,7 @@ func TestQuickStart(t *testing.T) {
 		for _, want := range []string{
 			`"Tallygate-Partner": "northwind"`, `"reason":"bound_to_other"`, `"reason":"api_not_allowed"`,
 			`tallygate_decisions_total{api="accounts",decision="deny",partner="borealis",reason="bound_to_other"}`,
-			"granted", "refused: 401 bound_to_other", "refused: 401 revoked", "exit code 4", "revoked every token of application northwind-ledger",
+			"granted", "refused: 401 bound_to_other", "would also be refused: 403 certificate_not_registered", "docs/reasons.md#bound_to_other", "refused: 401 revoked", "exit code 4", "revoked every token of application northwind-ledger",
 		} {
 			if !strings.Contains(output, want) {
 				t.Errorf("the blocks print %s\nwant %s", output, want)
