@@ -109,7 +109,8 @@ func (s *session) checkChunks() error {
 	var content http1.Body
 	content.Reset(b.in, http1.Chunked)
 	_, err := io.Copy(io.Discard, &content)
-	if fault := http1.Error(""); errors.As(err, &fault) {
+	var fault http1.Error
+	if errors.As(err, &fault) {
 		return fault
 	}
 	return nil

@@ -114,7 +114,8 @@ func FuzzRequests(f *testing.F) {
 	f.Add("POST / HTTP/1.1\r\nHost: a\r\nTrailer: X, Content-Length\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + until)
 	f.Fuzz(func(t *testing.T, text string) {
 		got, fault := requestsOf(text)
-		if malformed := http1.Error(""); !errors.As(fault, &malformed) && !errors.Is(fault, io.EOF) && !errors.Is(fault, io.ErrUnexpectedEOF) {
+		var malformed http1.Error
+		if !errors.As(fault, &malformed) && !errors.Is(fault, io.EOF) && !errors.Is(fault, io.ErrUnexpectedEOF) {
 			t.Fatalf("%q: the fault is %v", text, fault)
 		}
 		want := standardRequests(text)

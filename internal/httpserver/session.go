@@ -106,10 +106,11 @@ func (s *session) run() end {
 				continue
 			}
 		}
-		if fault := http1.Error(""); errors.As(err, &fault) {
+		var fault http1.Error
+		switch {
+		case errors.As(err, &fault):
 			return s.refuse(fault)
-		}
-		if errors.Is(err, os.ErrDeadlineExceeded) && s.in.Buffered() == 0 && !s.server.closing() {
+		case errors.Is(err, os.ErrDeadlineExceeded) && s.in.Buffered() == 0 && !s.server.closing():
 			return idle
 		}
 		return over
