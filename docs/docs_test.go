@@ -204,7 +204,7 @@ func TestNamesExist(t *testing.T) {
 		}
 	}
 	pages := []string{
-		"architecture.md", "logs.md", "issuer.md", "not-defended.md", "operations.md", "public-api.md", "reasons.md", "runbooks.md", "stdlib-assumptions.md", "threat-model.md", "update-policy.md",
+		"architecture.md", "logs.md", "metrics.md", "issuer.md", "not-defended.md", "operations.md", "public-api.md", "reasons.md", "runbooks.md", "stdlib-assumptions.md", "threat-model.md", "update-policy.md",
 		"../CONTRIBUTING.md", "../RELEASING.md",
 	}
 	decisions, err := filepath.Glob("adr/*.md")

@@ -450,37 +450,6 @@ func TestMetricsAreWellFormed(t *testing.T) {
 	}
 }
 
-// T-MET-01: the number of series does not depend on what clients send.
-func TestCallersMakeNoSeries(t *testing.T) {
-	s := newHarness(t, "http://127.0.0.1:1", io.Discard)
-	send := func(n int) {
-		for i := range n {
-			r := s.request()
-			r.Method, r.RequestURI = fmt.Sprintf("M%d", i), fmt.Sprintf("/nowhere/%d", i)
-			r.URL.Path, r.URL.RawQuery = r.RequestURI, ""
-			r.Header.Set("User-Agent", fmt.Sprint(i))
-			r.Header.Set("X-Forwarded-For", fmt.Sprint(i))
-			if i%2 == 0 {
-				r.Host = fmt.Sprintf("h%d.example.test", i)
-			}
-			s.proxy.ServeHTTP(httptest.NewRecorder(), r)
-		}
-	}
-	count := func() int {
-		n, err := testutil.GatherAndCount(s.registry)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	send(2)
-	before := count()
-	send(500)
-	if after := count(); after != before {
-		t.Errorf("%d series before, %d after", before, after)
-	}
-}
-
 // A zero access.Decision is a refusal.
 func TestZeroDecisionIsAnswered(t *testing.T) {
 	w := httptest.NewRecorder()
