@@ -2,12 +2,10 @@ package http1
 
 // The classes of bytes, RFC 9110 section 5 and RFC 5234. A byte can be in several classes.
 const (
-	inToken   = 1 << iota // tchar, RFC 9110 section 5.6.2
-	inVisible             // VCHAR: printable ASCII without the space
-	inText                // VCHAR, space and tab
-	inValue               // the bytes of a field value: inText and obs-text, which is above 0x7f
-	inTarget              // the bytes of a request target: VCHAR and obs-text; package policy checks more
-	inHost                // the bytes of uri-host and port, RFC 3986 section 3.2
+	inToken  = 1 << iota // tchar, RFC 9110 section 5.6.2
+	inTarget             // VCHAR and obs-text, which is above 0x7f; package policy checks more
+	inValue              // inTarget, space and tab
+	inHost               // the bytes of uri-host and port, RFC 3986 section 3.2
 )
 
 var classes = func() (classes [256]uint8) {
@@ -17,14 +15,11 @@ var classes = func() (classes [256]uint8) {
 		}
 	}
 	for c := range 256 {
-		switch {
-		case c > ' ' && c < 0x7f:
-			classes[c] |= inVisible | inText | inValue | inTarget
-		case c > 0x7f:
-			classes[c] |= inValue | inTarget
+		if c > ' ' && c != 0x7f {
+			classes[c] |= inTarget | inValue
 		}
 	}
-	add(" \t", inText|inValue)
+	add(" \t", inValue)
 	const alphanumeric = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	add(alphanumeric+"!#$%&'*+-.^_`|~", inToken)
 	add(alphanumeric+"-._~!$&'()*+,;=:[]%", inHost)
@@ -33,12 +28,6 @@ var classes = func() (classes [256]uint8) {
 
 // IsToken reports whether every byte of b is a tchar (RFC 9110 section 5.6.2).
 func IsToken[T text](b T) bool { return all(b, inToken) }
-
-// IsVisible reports whether every byte of b is a VCHAR (RFC 5234 appendix B.1).
-func IsVisible[T text](b T) bool { return all(b, inVisible) }
-
-// IsText reports whether every byte of b is a VCHAR, a space or a tab.
-func IsText[T text](b T) bool { return all(b, inText) }
 
 // IsValue reports whether every byte of b may occur in a field value (RFC 9110 section 5.5): all bytes but the
 // control characters other than the tab.
