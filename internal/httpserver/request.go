@@ -85,9 +85,6 @@ func (s *session) setBody(r *http.Request, head *http1.Request) error {
 	}
 	if head.Length == http1.Chunked {
 		r.TransferEncoding = []string{"chunked"}
-		if announcesFraming(r.Header["Trailer"]) {
-			return http1.ErrTrailer
-		}
 		delete(r.Header, "Transfer-Encoding")
 		delete(r.Header, "Trailer")
 		if err := s.checkChunks(); err != nil {
@@ -130,20 +127,6 @@ func expectsContinue(r *http.Request) (bool, error) {
 		return false, http1.ErrExpectation
 	}
 	return r.ProtoMinor == 1, nil
-}
-
-// announcesFraming reports whether a Trailer field names a field that must not be in a trailer (RFC 9110 section
-// 6.5.1).
-func announcesFraming(lists []string) bool {
-	for _, list := range lists {
-		for name := range strings.SplitSeq(list, ",") {
-			switch textproto.CanonicalMIMEHeaderKey(strings.Trim(name, " \t")) {
-			case "Transfer-Encoding", "Content-Length", "Trailer", "Host":
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // parseTarget parses the request target as net/http does.
