@@ -55,6 +55,11 @@ func (quiet) Error() string   { return "nothing has arrived" }
 func (quiet) Timeout() bool   { return true }
 func (quiet) Temporary() bool { return true }
 
+// errCut is the error of a TLS connection that ended without a close_notify alert. crypto/tls would return
+// io.EOF, which ends a response without a length. RFC 9112 section 9.8: such a response is complete only
+// after the alert.
+var errCut = errors.New("the connection ended without a TLS close_notify alert")
+
 var errBlind = errors.New("the connection cannot be asked what has arrived")
 
 func (s *socket) Read(p []byte) (int, error) {
@@ -65,6 +70,9 @@ func (s *socket) Read(p []byte) (int, error) {
 		}
 		if s.records != nil {
 			s.records.pass(p[:n])
+			if err == io.EOF { //nolint:errorlint // as crypto/tls compares it
+				err = errCut
+			}
 		}
 		return n, err
 	}
