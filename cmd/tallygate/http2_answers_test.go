@@ -195,7 +195,7 @@ func TestMalformedAnswersOverHTTP2(t *testing.T) {
 	r.check(r.stop())
 }
 
-// The end of a TLS connection without a close_notify alert is no end of a response, whoever cut it.
+// The end of a TLS connection without a close_notify alert does not end a response: an attacker may have cut it.
 func TestAnswerCutBelowTLS(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
