@@ -160,7 +160,7 @@ func accountRequest(ctx context.Context, address, token string) *http.Request {
 }
 
 // stop ends the gate with SIGINT, which skips drain.delay. The gate must end without an error, and
-// its log must hold no secret.
+// its log must hold no secret and be as docs/logs.md says.
 func (w *testGate) stop() error {
 	if err := w.process.Process.Signal(os.Interrupt); err != nil {
 		return err
@@ -181,7 +181,7 @@ func (w *testGate) stop() error {
 			}
 		}
 	}
-	return nil
+	return checkLogSchema(w.log.Bytes())
 }
 
 // mint makes a token: NAME CERT CLIENT and edits.
