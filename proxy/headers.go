@@ -30,7 +30,7 @@ var reservedHeaders = []string{
 	"x-original-url", "x-original-uri", "x-original-method", "x-original-host", "x-rewrite-url",
 	"x-http-method", "x-http-method-override", "x-method-override",
 	"traceparent", "tracestate", "baggage",
-	"authorization", "proxy-authorization",
+	"authorization", "proxy-authorization", "proxy-authenticate", "proxy-authentication-info",
 	"dpop", "dpop-nonce", // RFC 9449: these headers are between the client and the gate
 	"proxy", // CGI turns it into the variable HTTP_PROXY, which HTTP clients obey (CVE-2016-5385)
 }

@@ -25,7 +25,7 @@ func TestIsReserved(t *testing.T) {
 		"X-Original-Url": true, "X-Rewrite-Url": true, "X-Envoy-Original-Path": true, "X-Forwarded-Uri": true, // T-HDR-10
 		"X-Http-Method-Override": true, "X-Http-Method": true, "X_method-Override": true, // T-HDR-14
 		"Traceparent": true, "Baggage": true, "X-Request-Id": true, "X.request.id": true, // T-HDR-17
-		"Authorization": true, "Proxy-Authorization": true, "Proxy_authorization": true, // T-HDR-13
+		"Authorization": true, "Proxy-Authorization": true, "Proxy_authorization": true, "Proxy-Authenticate": true, // T-HDR-13
 		"Transfer_encoding": true, "Content.length": true, "Http2_settings": true,
 		"Content-Length": true, "TE": true, "trailer": true, "Connection": true, "Keep-Alive": true, "Upgrade": true, "Host": true, "Expect": true,
 		"Accept": false, "User-Agent": false, "Content-Type": false, "Cookie": false, "X_harmless": false,
