@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"io"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -21,8 +20,8 @@ type clientConn struct {
 	stall       time.Duration               // how long the client may take to send or to accept the next bytes
 	termination atomic.Pointer[termination] // why the gate ended the stream; nil before
 	mu          sync.Mutex
-	handlerDone bool    // the handler is done, and from now on net/http sets the deadlines. Guarded by mu.
-	tunnel      *tunnel // nil while net/http has the connection. Guarded by mu; only the handler sets it.
+	handlerDone bool    // the handler is done, and from now on the server sets the deadlines. Guarded by mu.
+	tunnel      *tunnel // nil while the server has the connection. Guarded by mu; only the handler sets it.
 }
 
 // past is a deadline that makes a read or a write fail at once.
@@ -92,24 +91,9 @@ func (c *clientConn) blockWrites() {
 	}
 }
 
-// finish returns the connection to net/http. Afterwards no other goroutine sets a deadline.
+// finish returns the connection to the server. Afterwards no other goroutine sets a deadline.
 func (c *clientConn) finish() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.handlerDone = true
 }
-
-// linger makes net/http wait half a second between the end of the response and the close of the
-// connection. If a connection is closed while bytes arrive, it is reset, and the client loses a
-// response that it has not read before the reset, such as a 413. net/http waits only after a
-// MaxBytesReader has found a body that is too long, so linger makes a MaxBytesReader find such a
-// body.
-func (c *clientConn) linger() {
-	var one [1]byte
-	_, _ = http.MaxBytesReader(c.writer, io.NopCloser(zeros{}), 0).Read(one[:])
-}
-
-// zeros is a body without an end.
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) { return len(p), nil }

@@ -43,17 +43,15 @@ func (p *Proxy) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 		checkedRequest: checkedRequest{steps: &p.steps, request: r, id: newID()},
 		proxy:          p,
 		conn:           clientConn{writer: w, stall: p.stall},
-		body:           requestBody{http1: r.ProtoMajor == 1, exists: r.Body != nil && r.Body != http.NoBody},
 		response:       responseWriter{closing: p.closing},
 		started:        time.Now(),
 	}
 	x.conn.fields, _ = w.(http1.ResponseWriter)
 	x.body.conn, x.response.conn = &x.conn, &x.conn
-	x.response.checked, x.response.body = &x.checkedRequest, &x.body
+	x.response.checked = &x.checkedRequest
 	if r.ProtoMajor == 1 && r.ContentLength != 0 {
-		// net/http writes 100 Continue when the body is read. The write deadline of the previous
-		// response on the connection must not make this write fail. All other writes set a deadline
-		// of their own.
+		// The server writes 100 Continue when the body is read. All other writes set a deadline of
+		// their own.
 		x.response.extendWriteDeadline(x.started)
 	}
 	return x
@@ -67,7 +65,7 @@ func newID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// end returns the connection to net/http and releases the slots of x.
+// end returns the connection to the server and releases the slots of x.
 func (x *exchange) end() {
 	defer x.slots.release(x.decision.Partner)
 	if r := x.recheck; r != nil {
@@ -75,7 +73,6 @@ func (x *exchange) end() {
 	}
 	x.response.extendForLastBytes()
 	x.conn.finish()
-	x.body.abandon()
 }
 
 // recoverPanic turns a panic into a refusal if no response has begun, and aborts the response

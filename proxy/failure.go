@@ -51,7 +51,7 @@ func (x *exchange) classify(err error) failure {
 	)
 	body := x.body.fault.Load()
 	switch {
-	case errors.As(err, &tooLarge):
+	case errors.As(err, &tooLarge) || body != nil && errors.As(*body, &tooLarge):
 		return bodyTooLarge
 	case body != nil && errors.Is(*body, os.ErrDeadlineExceeded):
 		return clientStalled

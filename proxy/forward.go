@@ -31,11 +31,6 @@ func (p *Proxy) forward(x *exchange) {
 		})
 	}
 	defer x.stopRecheck()
-	if x.body.isUnread() {
-		// The upstream may respond before it has read the body. By default net/http holds back the
-		// response until the client has sent the rest of the body.
-		_ = x.conn.control().EnableFullDuplex()
-	}
 	answer, err := x.roundTrip(ctx, up)
 	if err != nil {
 		x.answerFailure(err)

@@ -30,7 +30,10 @@ func (x *exchange) makeRequest(up *upstream.Upstream) {
 	}
 	if hasBody(r) {
 		out.Length = r.ContentLength
-		out.Body = x.body.limit(r.Body, x.proxy.bodyBytes)
+		out.Body = &x.body
+		// MaxBytesReader gets no ResponseWriter, because the transport reads on a goroutine of its own, which must
+		// not touch the response.
+		x.body.source = http.MaxBytesReader(nil, r.Body, x.proxy.bodyBytes)
 		out.Close = x.decision.AnyBody && up.Protocol == config.HTTP1
 	}
 }

@@ -18,7 +18,6 @@ import (
 type responseWriter struct {
 	conn              *clientConn
 	checked           *checkedRequest
-	body              *requestBody
 	closing           func() bool // reports whether each response must end its connection
 	status            int         // the status of the response; 0 before its header is sent
 	bodyWritten       bool        // at least one byte of the response body has been written
@@ -39,10 +38,11 @@ func (w *responseWriter) WriteHeader(status int) {
 	w.conn.writer.WriteHeader(status)
 }
 
-// begin prepares the connection for the header of the final response.
+// begin prepares the connection for the header of the final response. The server itself closes a connection
+// with an unread body.
 func (w *responseWriter) begin(status int) {
 	w.status = status
-	if w.body.isUnread() || w.checked.ambiguous() || w.body.mustClose() || w.closing() {
+	if w.checked.ambiguous() || w.closing() {
 		w.conn.closeAfter()
 	}
 	w.extendForHeader()
@@ -105,7 +105,6 @@ func (w *responseWriter) setTrailer(fields []http1.Field) {
 	case w.conn.fields != nil:
 		w.conn.fields.SetTrailer(fields)
 	default:
-		_ = w.FlushError() // otherwise net/http gives a short HTTP/1.1 response a Content-Length and no trailer
 		addFields(w.Header(), http.TrailerPrefix, fields)
 	}
 }
