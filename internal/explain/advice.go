@@ -100,7 +100,7 @@ var advice = map[access.Reason]Advice{
 	access.NotBound:          {serverFault, "The server issued a plain bearer token. Let it bind tokens of this client to its certificate: see docs/authorization-servers.md. The partner must fetch the token over mutual TLS."},
 	access.MalformedBinding:  {serverFault, "The server binds in a way that the gate cannot read; explain shows the cnf. See confirmation_claim of the server."},
 	access.WrongScheme:       {partnerFault, "The partner must send DPoP, with a proof, for tokens with jkt, and Bearer for all others."},
-	access.BoundToOther:      {"an attacker, or a partner that has renewed its certificate", "Find out whose certificate came. If it is another partner's, the token is stolen: revoke it with tallygate revoke --token, and call both partners. If it is a newer certificate of the same partner, the partner must fetch a new token with it."},
+	access.BoundToOther:      {"an attacker, or a partner that has renewed its certificate", "Find out whose certificate came. If it is another partner's, the token is stolen: revoke it, at its authorization server or with tallygate revoke, and call both partners. If it is a newer certificate of the same partner, the partner must fetch a new token with it."},
 	access.BoundToPrevious:   {partnerFault, "The partner has renewed its certificate and must fetch a new token with it. It is no theft."},
 	access.InvalidDPoPProof:  {partnerFault, "The partner must make a new proof for each request, for exactly its method and URL; the detail says what is wrong."},
 	access.DPoPNonceRequired: {"no fault: each client gets it once", "The client must repeat the request with the nonce of the header DPoP-Nonce. Clients that never do need repair."},

@@ -66,8 +66,9 @@ func ExplainLogLine(fields []LogField, cfg *config.Config) *LogLine {
 		Partner: get("partner"), ClientID: get("client_id"), API: get("api"), Route: get("route"), Server: get("issuer", "server"),
 	}
 	l.describe(get, &d)
+	other := get("token_partner")
 	if cfg != nil {
-		l.name(cfg, &d)
+		l.name(cfg, &d, other)
 	}
 	if l.Stage.Stage != "" {
 		l.describeCheck(cfg, d, get)
@@ -82,6 +83,8 @@ func (l *LogLine) describe(get func(...string) string, d *access.Decision) {
 	d.Err = detailOf(get("error", "detail", "err"))
 	known := false
 	switch {
+	case l.Outcome == "":
+		l.Meaning = "This line is not about a request or a handshake. Its message and its error say what happened."
 	case failure != "":
 		l.Meaning = "The request was granted and then failed."
 		l.Advice, known = FailureAdvice(failure)
@@ -100,10 +103,41 @@ func (l *LogLine) describe(get func(...string) string, d *access.Decision) {
 			l.Meaning, l.Stage = "Every check passed, and the request was forwarded. The status is the API's.", Stage{}
 		}
 	}
-	if known {
-		l.See = "docs/reasons.md#" + l.Outcome
+	if l.Outcome == access.BoundToOther.String() {
+		l.Advice = bindingAdvice(l.Advice, get("partner"), get("token_partner"))
 	}
-	l.Advice.Do = cmp.Or(get("advice"), l.Advice.Do)
+	if summary := get("summary"); summary != "" {
+		l.Meaning += " Here " + summary + "."
+	}
+	switch {
+	case known:
+		l.See = "docs/reasons.md#" + l.Outcome
+	case cause != "":
+		l.See = "docs/logs.md#failed-handshakes"
+	case l.Outcome == "":
+		l.See = "docs/logs.md#messages"
+	}
+	if l.Advice.Do == "" {
+		l.Advice.Do = get("advice")
+	}
+}
+
+// bindingAdvice returns the advice for a token that is bound to another certificate, where the line tells
+// whose certificate and whose token came; otherwise it returns general.
+func bindingAdvice(general Advice, caller, owner string) Advice {
+	switch {
+	case caller == "" || caller == "unknown" || owner == "" || owner == "unknown":
+		return general
+	case caller == owner:
+		return Advice{
+			"the partner, which calls with another of its certificates than it fetched the token with",
+			"The partner must fetch a new token with the certificate that it calls with, as after each renewal.",
+		}
+	}
+	return Advice{
+		"partner " + caller + ", or an attacker who has its certificate",
+		"The token of partner " + owner + " was stolen or passed on: revoke it, at its authorization server or with tallygate revoke, and call both partners.",
+	}
 }
 
 // detailOf returns the detail of a refusal in a line: a mismatch, if a check has compared two values.
@@ -118,9 +152,9 @@ func detailOf(detail string) error {
 	return errors.New(detail)
 }
 
-// name finds the things that the line names in cfg. It removes from d what cfg does not have, and sets
-// the indexes of d.
-func (l *LogLine) name(cfg *config.Config, d *access.Decision) {
+// name finds the things that the line names in cfg: tokenPartner is the partner of the token. It removes
+// from d what cfg does not have, and sets the indexes of d.
+func (l *LogLine) name(cfg *config.Config, d *access.Decision, tokenPartner string) {
 	add := func(kind, name, path string) {
 		n := Named{Kind: kind, Name: name, Path: path}
 		if path != "" {
@@ -128,12 +162,11 @@ func (l *LogLine) name(cfg *config.Config, d *access.Decision) {
 		}
 		l.Named = append(l.Named, n)
 	}
-	partner, application, owner, api, route := "", "", "", "", ""
+	partners := make(map[string]string)
+	application, owner, api, route := "", "", "", ""
 	for i := range cfg.Partners.List {
 		p := &cfg.Partners.List[i]
-		if string(p.Name) == d.Partner {
-			partner = fmt.Sprintf("partners.list[%d]", i)
-		}
+		partners[string(p.Name)] = fmt.Sprintf("partners.list[%d]", i)
 		for j := range p.Applications {
 			if d.ClientID == string(p.Applications[j].ClientID) {
 				application, owner = fmt.Sprintf("partners.list[%d].applications[%d]", i, j), string(p.Name)
@@ -141,8 +174,10 @@ func (l *LogLine) name(cfg *config.Config, d *access.Decision) {
 			}
 		}
 	}
-	if d.Partner != "" && d.Partner != "unknown" {
-		add("partner", d.Partner, partner)
+	for _, name := range slices.Compact([]string{d.Partner, tokenPartner}) {
+		if name != "" && name != "unknown" {
+			add("partner", name, partners[name])
+		}
 	}
 	d.Partner = owner // the settings that decide are those of the application, even where another partner called
 	if d.ClientID != "" {
@@ -170,7 +205,7 @@ func (l *LogLine) name(cfg *config.Config, d *access.Decision) {
 			api = fmt.Sprintf("apis[%d]", i)
 		}
 	}
-	if d.API != "" && d.API != "none" {
+	if d.API != "" && d.API != "none" && d.API != "unmatched" {
 		add("API", d.API, api)
 	}
 	if d.Route != "" && d.Route != "unmatched" {

@@ -33,8 +33,5 @@ func (l *LogLine) Text() string {
 	line("at fault", l.Advice.Fault)
 	line("do", l.Advice.Do)
 	line("see", l.See)
-	if l.Outcome == "" {
-		line("means", "This line is not about a request or a handshake; its message and its error say what happened.")
-	}
 	return b.String()
 }
