@@ -35,6 +35,8 @@ func TestSeriesExistAtZero(t *testing.T) {
 		`tallygate_decisions_total{api="payments",decision="deny",partner="northwind",reason="bound_to_other"} 0`,
 		`tallygate_decisions_total{api="unmatched",decision="deny",partner="northwind",reason="bound_to_other"} 0`,
 		`tallygate_decisions_total{api="payments",decision="deny",partner="northwind",reason="bound_to_previous"} 0`,
+		`tallygate_decisions_total{api="payments",decision="deny",partner="northwind",reason="api_not_allowed"} 0`,
+		`tallygate_decisions_total{api="payments",decision="error",partner="northwind",reason="issuer_unavailable"} 0`,
 		`tallygate_decisions_total{api="payments",decision="deny",partner="unknown",reason="bound_to_other"} 0`,
 		`tallygate_decisions_total{api="accounts",decision="error",partner="unknown",reason="undecided"} 0`,
 		`tallygate_decisions_total{api="none",decision="deny",partner="unknown",reason="misdirected"} 0`,
@@ -88,25 +90,33 @@ func seriesOf(t *testing.T, s *harness, names ...string) (series []string) {
 	return series
 }
 
-// A configuration with very many partners and APIs gets no series for each pair.
+// A configuration with very many partners and APIs gets no series for each pair. Theft comes before the
+// other reasons.
 func TestSeriesAreBounded(t *testing.T) {
-	s := newHarness(t, "http://127.0.0.1:1", io.Discard)
-	count := func() int {
-		n, err := testutil.GatherAndCount(s.registry)
-		if err != nil {
-			t.Fatal(err)
+	for _, c := range []struct{ partners, perPartner int }{
+		{maxPartnerSeries, 0},
+		{maxPartnerSeries / 4, 4},
+		{10, 2 * (len(bindingReasons) + len(furtherReasons))},
+	} {
+		s := newHarness(t, "http://127.0.0.1:1", io.Discard)
+		count := func() int {
+			n, err := testutil.GatherAndCount(s.registry, "tallygate_decisions_total")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
 		}
-		return n
-	}
-	before := count()
-	var cfg config.Config
-	for i := range maxPartnerSeries {
-		cfg.Partners.List = append(cfg.Partners.List, config.Partner{Name: config.Name(fmt.Sprint("p", i))})
-	}
-	cfg.APIs = []config.API{{Name: "accounts"}, {Name: "payments"}}
-	s.metrics.createSeries(&cfg)
-	if added, most := count()-before, 2*len(access.Reasons())+2*len(failures); added > most {
-		t.Errorf("%d new series, want at most %d", added, most)
+		before := count()
+		var cfg config.Config
+		for i := range c.partners {
+			cfg.Partners.List = append(cfg.Partners.List, config.Partner{Name: config.Name(fmt.Sprint("p", i))})
+		}
+		cfg.APIs = []config.API{{Name: "invoices"}, {Name: "payments"}}
+		s.metrics.createSeries(&cfg)
+		unknown := 2 * (len(access.Reasons()) - 1) // without granted
+		if added, want := count()-before, unknown+c.partners*c.perPartner; added != want {
+			t.Errorf("%d new series for %d partners, want %d", added, c.partners, want)
+		}
 	}
 }
 
