@@ -35,8 +35,8 @@ func TestParseRequest(t *testing.T) {
 	}
 }
 
-// A request is the same in whatever pieces it arrives, ends where it ends, and is incomplete without its
-// last byte.
+// A request is the same in whatever pieces it arrives, and incomplete until its last byte has arrived. It ends
+// before the next request.
 func TestValid(t *testing.T) {
 	for _, text := range valid {
 		want, _, err := readRequests(text, len(text))
@@ -54,7 +54,7 @@ func TestValid(t *testing.T) {
 			t.Errorf("%.100q twice: got %v, %v, want two requests", text, got, err)
 		}
 		begin := strings.Index(text, strings.TrimLeft(text, "\r\n"))
-		for cut := begin + 1; cut < len(text); cut++ {
+		for cut := begin + 1; cut < len(text); cut += 1 + len(text)/500 {
 			if got, _, err := readRequests(text[:cut], len(text)); len(got) > 0 || err != io.ErrUnexpectedEOF { //nolint:errorlint // not wrapped
 				t.Fatalf("%.100q: got %v, %v, want an incomplete request", text[:cut], got, err)
 			}
