@@ -155,7 +155,7 @@ func (f *foreign) proposes(page, text string) {
 	_, partners, _ := strings.Cut(pageBlock(f.t, page, "yaml", text), "\npartners:")
 	f.gateWith(string(block) + "partners:" + partners)
 	f.passes("bound", "ledger")
-	f.fails("bound", "again", 401, "bound_to_other", "invalid_token")
+	f.fails("bound", "again", 401, "bound_to_previous", "invalid_token")
 	f.end()
 }
 
@@ -198,7 +198,7 @@ func (f *foreign) binds() {
 	f.t.Helper()
 	for range 2 {
 		f.passes("bound", "ledger")
-		f.fails("bound", "again", 401, "bound_to_other", "invalid_token")
+		f.fails("bound", "again", 401, "bound_to_previous", "invalid_token")
 		f.fails("bound", "northwind", 401, "bound_to_other", "invalid_token")
 		f.fails("bound", "borealis", 401, "untrusted_certificate", "invalid_token")
 		f.fails("bound", "", 401, "no_certificate", "invalid_token")
@@ -207,6 +207,6 @@ func (f *foreign) binds() {
 	}
 	f.tokens["altered"] = f.tokens["bound"][:len(f.tokens["bound"])-8] + "AAAAAAAA"
 	f.passes("of again", "again")
-	f.fails("of again", "ledger", 401, "bound_to_other", "invalid_token")
+	f.fails("of again", "ledger", 401, "bound_to_previous", "invalid_token")
 	f.fails("altered", "ledger", 401, "bad_signature", "invalid_token")
 }
