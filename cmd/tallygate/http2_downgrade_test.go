@@ -62,6 +62,8 @@ var grantedDowngrades = []downgrade{
 	{name: "a body that is a request", body: "0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: api.example.test\r\n\r\n"},
 	{name: "a trailer", body: "hello", trailer: []string{"x-sum", "a"}},
 	{name: "a length and a trailer", more: []string{"content-length", "5"}, body: "hello", trailer: []string{"x-sum", "a"}},
+	{name: "a trailer and no body", trailer: []string{"x-sum", "a"}},
+	{name: "length 0 and a trailer", more: []string{"content-length", "0"}, trailer: []string{"x-sum", "a"}},
 	{name: "te: trailers", more: []string{"te", "trailers"}, body: "hello"},
 	{name: "bytes above 127", more: []string{"x-note", "\xff"}, body: "hello"},
 	{name: "an expectation", more: []string{"expect", "100-continue", "content-length", "5"}, body: "hello"},

@@ -24,6 +24,7 @@ type reading struct {
 	method string
 	target string
 	fields map[string][]string // by folded name: the members of all values, in their order
+	names  []string            // the names in their order, as the server spells them
 	body   string              // length and digest
 }
 
@@ -59,6 +60,7 @@ func parseReading(text string) (r reading, err error) {
 		if err != nil {
 			return r, fmt.Errorf("reading %q: %w", line, err)
 		}
+		r.names = append(r.names, name)
 		name = foldedName(name)
 		r.fields[name] = append(r.fields[name], members(string(value))...)
 	}
@@ -193,26 +195,34 @@ func (u *upstreamTest) authorization() string {
 	return "Authorization: Bearer " + u.tokens["good"] + "\r\n"
 }
 
-// check reads the answer to c and compares what the server has read.
+// check reads the answer to c, compares what the server has read, and the order of the fields.
 func (u *upstreamTest) check(t *testing.T, c upstreamCase) {
 	t.Helper()
-	u.granted++
 	status, read, text, err := u.receive(c.method)
+	if got, compared := u.compare(t, c, status, read, text, err); compared {
+		u.order(t, c, got)
+	}
+}
+
+// compare compares what the server has read with c. It returns false if the answer does not tell.
+func (u *upstreamTest) compare(t *testing.T, c upstreamCase, status int, read, text string, err error) (got reading, compared bool) {
+	t.Helper()
+	u.granted++
 	if err != nil || status != http.StatusOK {
 		t.Errorf("%s: got %d %q, %v, want 200", c.name, status, text, err)
-		return
+		return got, false
 	}
 	if want := fmt.Sprintf("%d %s", u.granted, c.method); read != want {
 		t.Errorf("%s: the server's count and method are %q, want %q", c.name, read, want)
 		_, _ = fmt.Sscan(read, &u.granted)
 	}
 	if c.method == http.MethodHead {
-		return
+		return got, false
 	}
-	got, err := parseReading(text)
+	got, err = parseReading(text)
 	if err != nil {
 		t.Errorf("%s: %v", c.name, err)
-		return
+		return got, false
 	}
 	if target := u.target() + c.query; got.method != c.method || got.target != target || got.body != digest(c.body) {
 		t.Errorf("%s: the server reads %s %s with the body %s, want %s %s with %s", c.name, got.method, got.target, got.body, c.method, target, digest(c.body))
@@ -227,7 +237,69 @@ func (u *upstreamTest) check(t *testing.T, c upstreamCase) {
 		}
 	}
 	u.identity(t, c, got)
+	return got, true
 }
+
+// order checks that the fields come in the order and the spelling of the client, at the servers that show
+// these.
+func (u *upstreamTest) order(t *testing.T, c upstreamCase, got reading) {
+	t.Helper()
+	if u.name != "node" && u.name != "netty" {
+		return
+	}
+	var want []string
+	wanted := c.wanted()
+	for line := range strings.SplitSeq(c.fields, "\r\n") {
+		name, _, _ := strings.Cut(line, ":")
+		if _, forwarded := wanted[foldedName(name)]; forwarded {
+			want = append(want, name)
+		}
+	}
+	names := slices.DeleteFunc(slices.Clone(got.names), func(name string) bool {
+		_, sent := wanted[foldedName(name)]
+		return !sent
+	})
+	if !slices.Equal(names, want) {
+		t.Errorf("%s: the server reads the fields %q, want %q", c.name, names, want)
+	}
+}
+
+// overHTTP2 sends the cases over HTTP/2. A chunked body has no length there.
+func (u *upstreamTest) overHTTP2(t *testing.T) {
+	transport := &http.Transport{TLSClientConfig: u.client("northwind"), ForceAttemptHTTP2: true, DisableCompression: true}
+	defer transport.CloseIdleConnections()
+	for _, c := range upstreamCases {
+		request, err := http.NewRequestWithContext(t.Context(), c.method, "https://"+u.addresses["partners"]+u.target()+c.query, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Host = "api.example.test"
+		request.Header = http.Header{"Authorization": {"Bearer " + u.tokens["good"]}}
+		for line := range strings.SplitSeq(strings.TrimSuffix(c.fields, "\r\n"), "\r\n") {
+			name, value, _ := strings.Cut(line, ":")
+			if folded := strings.ToLower(name); name != "" && !slices.Contains(framingFields, folded) {
+				request.Header.Add(name, strings.Trim(value, " \t"))
+			}
+		}
+		if c.sent != "" {
+			request.Body, request.ContentLength = io.NopCloser(strings.NewReader(c.body)), int64(len(c.body))
+		}
+		if c.body != c.sent {
+			request.ContentLength, request.Trailer = -1, http.Header{"X-Sum": {"mallory"}}
+		}
+		answer, err := transport.RoundTrip(request)
+		if err != nil {
+			t.Errorf("%s, over HTTP/2: %v", c.name, err)
+			continue
+		}
+		text, err := io.ReadAll(answer.Body)
+		_ = answer.Body.Close()
+		u.compare(t, c, answer.StatusCode, answer.Header.Get("X-Read"), string(text), err)
+	}
+}
+
+// framingFields are fields that HTTP/2 does not have or that net/http sets, and one that Connection names.
+var framingFields = []string{"connection", "content-length", "te", "trailer", "transfer-encoding", "expect", "x-hop"}
 
 // identity checks the fields that must be ours.
 func (u *upstreamTest) identity(t *testing.T, c upstreamCase, got reading) {
@@ -284,7 +356,8 @@ func (u *upstreamTest) refuse(t *testing.T) {
 	}
 }
 
-// all sends all cases over one connection as far as possible, twice, and the refused requests between.
+// all sends all cases over one connection as far as possible and then over HTTP/2, twice, and the refused
+// requests between.
 func (u *upstreamTest) all(t *testing.T) {
 	defer u.hangUp()
 	for range 2 {
@@ -301,6 +374,7 @@ func (u *upstreamTest) all(t *testing.T) {
 		u.check(t, two[0])
 		u.check(t, two[1])
 		u.refuse(t)
+		u.overHTTP2(t)
 	}
 	if err := u.send(u.text(upstreamCases[0])); err != nil {
 		t.Fatal(err)
