@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tallygate/tallygate/config"
@@ -60,14 +61,25 @@ func (from madeFrom) newHTTP2(settings *tls.Config) *http2Transport {
 
 // RoundTrip sends r.
 func (t *http2Transport) RoundTrip(ctx context.Context, r *Request) (*Response, error) {
+	// The transport calls Got1xxResponse on another goroutine, and RoundTrip may return earlier when ctx ends.
+	var mu sync.Mutex
+	returned := false
 	if r.Informational != nil {
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 			Got1xxResponse: func(status int, header textproto.MIMEHeader) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if returned {
+					return nil
+				}
 				return r.Informational(status, fieldsOf(http.Header(header)))
 			},
 		})
 	}
 	answer, err := t.Transport.RoundTrip(t.request(ctx, r)) //nolint:bodyclose // the body becomes Response.Body
+	mu.Lock()
+	returned = true
+	mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
