@@ -8,27 +8,32 @@ const (
 	Unmatched = "unmatched" // no route matches; as an API: several APIs are served under the host, and the path tells no API
 )
 
-// Labels returns the API and the route that r would reach, for logs and metrics. It looks only at
-// host, method and path, so it also works for a request that is refused before its client is known,
-// and says nothing about access. Without a matching route, api is the only API that has routes under
-// the beginning of the path.
-func (t *Table) Labels(r *http.Request) (api, route string) {
+// Labels say what a request would reach, for logs and metrics.
+type Labels struct {
+	Host  string // as in [Target]; "" if no API is served under the host
+	API   string // NoAPI, or the API of the route, or the only API that has routes under the beginning of the path, or Unmatched
+	Route string // or Unmatched
+}
+
+// Labels returns the Labels of r. It looks only at host, method and path, so it also works for a request that
+// is refused before its client is known, and says nothing about access.
+func (t *Table) Labels(r *http.Request) Labels {
 	host, err := parseHost(r.Host)
 	if err != nil {
-		return NoAPI, Unmatched
+		return Labels{API: NoAPI, Route: Unmatched}
 	}
 	root := t.root(host)
 	if root == nil {
-		return NoAPI, Unmatched
+		return Labels{API: NoAPI, Route: Unmatched}
 	}
 	target, err := t.ParseTarget(r)
 	if err != nil {
-		return root.apiLabel(), Unmatched
+		return Labels{host, root.apiLabel(), Unmatched}
 	}
 	if found, err := t.route(r.Method, target); err == nil {
-		return found.api, found.name
+		return Labels{host, found.api, found.name}
 	}
-	return root.nearest(target.Path).apiLabel(), Unmatched
+	return Labels{host, root.nearest(target.Path).apiLabel(), Unmatched}
 }
 
 // nearest returns the first node on the way of path whose routes belong to one API, or the last node on

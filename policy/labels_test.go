@@ -33,15 +33,15 @@ func TestLabels(t *testing.T) {
 	} {
 		method, url, _ := strings.Cut(line, " ")
 		r := httptest.NewRequest(method, url, nil)
-		if api, route := table.Labels(r); api != want[0] || route != want[1] {
-			t.Errorf("Labels(%s) = %q, %q, want %q, %q", line, api, route, want[0], want[1])
+		if got := table.Labels(r); got.API != want[0] || got.Route != want[1] || (got.Host == "") != (want[0] == NoAPI) {
+			t.Errorf("Labels(%s) = %+v, want API %q and route %q", line, got, want[0], want[1])
 		}
 	}
 	for _, host := range []string{"", "api test", "api.test:x", "..."} {
 		r := httptest.NewRequest(http.MethodGet, "/accounts/7", nil)
 		r.Host = host
-		if api, route := table.Labels(r); api != NoAPI || route != Unmatched {
-			t.Errorf("Labels with host %q = %q, %q, want %q, %q", host, api, route, NoAPI, Unmatched)
+		if got, want := table.Labels(r), (Labels{API: NoAPI, Route: Unmatched}); got != want {
+			t.Errorf("Labels with host %q = %+v, want %+v", host, got, want)
 		}
 	}
 }

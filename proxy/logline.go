@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"log/slog"
@@ -87,10 +88,7 @@ func (r *accessRecord) refusalAttributes(attrs []slog.Attr) []slog.Attr {
 // hostName returns the host of the request: a served host as the configuration has it, and any other host
 // as the client sent it.
 func (r *accessRecord) hostName() string {
-	if r.host != "" {
-		return r.host
-	}
-	return access.Truncate(r.request.Host)
+	return cmp.Or(r.host, r.servedHost, access.Truncate(r.request.Host))
 }
 
 // pathOf returns the path of r as the client sent it, without the query. A path ends at an encoded question

@@ -90,3 +90,55 @@ func TestRefusalNamesBothSides(t *testing.T) {
 		})
 	}
 }
+
+// The log has a served host as the configuration has it, and the path only if no route matches, or as log.paths
+// says. It never has the query.
+func TestHostAndPathInTheLog(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer upstream.Close()
+	for paths, want := range map[config.LogPaths][]string{
+		config.LogUnmatchedPaths: {"", "/elsewhere/7", "/accounts//7", "/elsewhere", "/x"},
+		config.LogAllPaths:       {"/accounts/7", "/elsewhere/7", "/accounts//7", "/elsewhere", "/x"},
+		config.LogNoPaths:        {"", "", "", "", ""},
+	} {
+		log := &gatetest.Log{}
+		s := newHarness(t, upstream.URL, log, func(cfg *config.Config) { cfg.Log.Paths = paths })
+		for _, edit := range []func(r *http.Request){
+			func(*http.Request) {},
+			func(r *http.Request) {
+				path(r, "/elsewhere/7")
+				r.RequestURI += "?secret=1"
+				r.URL.RawQuery = "secret=1"
+			},
+			func(r *http.Request) { r.Host = "API.example.test:8443"; r.RequestURI = "/accounts//7?secret=1" },
+			func(r *http.Request) { r.RequestURI = "/elsewhere%3fsecret=1" },
+			func(r *http.Request) {
+				r.Host = "other.test\n" + strings.Repeat("x", 1000)
+				r.RequestURI = "https://other.test/x?secret=1"
+			},
+		} {
+			r := s.request()
+			edit(r)
+			s.proxy.ServeHTTP(httptest.NewRecorder(), r)
+		}
+		if strings.Contains(log.String(), "secret") || strings.Contains(log.String(), "a=b") {
+			t.Errorf("paths: %s: the log has a query:\n%s", paths, log)
+		}
+		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+		if len(lines) != len(want) {
+			t.Fatalf("paths: %s: %d lines, want %d", paths, len(lines), len(want))
+		}
+		for i, text := range lines {
+			var line struct{ Host, Path string }
+			if err := json.Unmarshal([]byte(text), &line); err != nil {
+				t.Fatal(err)
+			}
+			if line.Path != want[i] {
+				t.Errorf("paths: %s: line %d has the path %q, want %q", paths, i, line.Path, want[i])
+			}
+			if served := i < 4; served && line.Host != "api.example.test" || !served && len(line.Host) > 300 {
+				t.Errorf("line %d has the host %q", i, line.Host)
+			}
+		}
+	}
+}

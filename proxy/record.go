@@ -12,6 +12,7 @@ import (
 type accessRecord struct {
 	*checkedRequest
 	api, route  string              // the values of the labels
+	servedHost  string              // the host if no route matched and an API is served under the host
 	caller      policy.Caller       // the holder of the certificate
 	presented   *access.Certificate // the certificate of a refused request, accepted or not; nil if there was none
 	decided     bool                // false after a panic while deciding
@@ -35,7 +36,8 @@ func (p *Proxy) record(x *exchange) {
 	case !r.decided: // the code of the panic may be called by Labels too
 		r.api, r.route, r.overhead = policy.NoAPI, policy.Unmatched, r.duration
 	case r.route == "":
-		r.api, r.route = p.steps.Table.Labels(r.request)
+		labels := p.steps.Table.Labels(r.request)
+		r.servedHost, r.api, r.route = labels.Host, labels.API, labels.Route
 	}
 	r.findCaller()
 	if r.failure == clientClosed && r.status == 0 {
