@@ -45,6 +45,7 @@ func TestShutdown(t *testing.T) {
 	<-began
 	gatetest.EventuallyEqual(t, "open connections", 4, s.open)
 	stopped := make(chan error, 1)
+	beginning := time.Now()
 	go func() { stopped <- s.Shutdown(t.Context(), 2*time.Second) }()
 	gatetest.EventuallyEqual(t, "state", draining, s.state.Load)
 	send(t, late, get)
@@ -69,8 +70,8 @@ func TestShutdown(t *testing.T) {
 	if _, err := busyIn.ReadByte(); err != io.EOF {
 		t.Errorf("the connection of the request ends with %v, want EOF", err)
 	}
-	if err := <-stopped; err != nil {
-		t.Errorf("Shutdown returned %v", err)
+	if err := <-stopped; err != nil || time.Since(beginning) > testTimeout/2 {
+		t.Errorf("Shutdown returned %v after %s", err, time.Since(beginning))
 	}
 }
 
@@ -113,8 +114,9 @@ func TestShutdownDuringHandshake(t *testing.T) {
 	}
 	defer func() { _ = c.Close() }()
 	gatetest.EventuallyEqual(t, "open connections", 1, s.open)
-	if err := s.Shutdown(t.Context(), 10*time.Millisecond); err != nil || s.open() != 0 {
-		t.Errorf("Shutdown returned %v, and %d connections are open", err, s.open())
+	began := time.Now()
+	if err := s.Shutdown(t.Context(), 10*time.Millisecond); err != nil || s.open() != 0 || time.Since(began) > testTimeout/2 {
+		t.Errorf("Shutdown returned %v after %s, and %d connections are open", err, time.Since(began), s.open())
 	}
 	if err := <-s.failed; err == nil {
 		t.Error("the handshake did not fail")

@@ -1,0 +1,73 @@
+package httpserver
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/tallygate/tallygate/internal/http1"
+)
+
+// continues sends 100 Continue before the final header.
+func (w *response) continues() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.status == 0 {
+		w.inform(http.StatusContinue, nil)
+	}
+}
+
+// breakOff ends the response without a terminator, so that the client can tell that it is truncated. It
+// sends the whole header or no part of it, because some clients take a connection that ends inside the
+// header for a response without a body.
+func (w *response) breakOff() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch s := w.session; {
+	case !s.sent:
+		s.out.Reset(s)
+	case !w.began: // the header was larger than the buffer
+		w.begin(http1.Chunked)
+		fallthrough
+	default:
+		_ = s.out.Flush()
+	}
+	if w.framing == untilClose {
+		w.session.reset()
+	}
+}
+
+var errHijack = errors.New("the request has a body that has not been read, or a response")
+
+// Hijack takes the connection from the server. The handler must close the connection before it returns.
+func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.session
+	switch {
+	case w.hijacked:
+		return nil, nil, http.ErrHijacked
+	case w.status != 0 || !s.bodyRead():
+		return nil, nil, errHijack
+	}
+	w.hijacked = true
+	s.watch.end()
+	received, _ := s.in.Peek(s.in.Buffered())
+	received = append(bytes.Clone(received), s.early...)
+	in := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(received), s.net), max(len(received), bufferSize))
+	_, _ = in.Peek(len(received))
+	return s.net, bufio.NewReadWriter(in, bufio.NewWriter(s.net)), s.net.SetDeadline(time.Time{})
+}
+
+// SetReadDeadline sets the deadline for reading the body.
+func (w *response) SetReadDeadline(t time.Time) error { return w.session.read.at(t) }
+
+// SetWriteDeadline sets the deadline of all further writes. They may time out a little earlier, see slack.
+func (w *response) SetWriteDeadline(t time.Time) error { return w.session.write.at(t) }
+
+// EnableFullDuplex does nothing: a handler may always read the body after it has begun the response.
+func (w *response) EnableFullDuplex() error { return nil }
