@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 
-	"github.com/tallygate/tallygate/internal/http1"
 	"github.com/tallygate/tallygate/internal/upstream"
 )
 
@@ -60,6 +59,9 @@ func (x *exchange) roundTrip(ctx context.Context, up *upstream.Upstream) (*upstr
 	case !switching && (answer.Status < 200 || answer.Status > 999):
 		err = errStatus
 	default:
+		if x.decision.Preflight {
+			filterPreflight(answer)
+		}
 		x.trackResponse(answer)
 		return answer, nil
 	}
@@ -83,7 +85,7 @@ func (x *exchange) trackResponse(answer *upstream.Response) {
 	switch {
 	case answer.Tunnel != nil:
 		kind = responseStreaming
-	case x.isBodyless(answer) || answer.Arrived:
+	case answer.Length == 0 || answer.Arrived:
 		return
 	case answer.Length < 0:
 		kind = responseStreaming
@@ -93,26 +95,4 @@ func (x *exchange) trackResponse(answer *upstream.Response) {
 		r = x.startRecheck(func() { closeResponse(answer) })
 	}
 	r.response.Store(kind)
-}
-
-// isBodyless reports whether the client gets no body: because of the method, because of the status (RFC
-// 9112 section 6.3), because the body is empty, or because the request is a preflight.
-func (x *exchange) isBodyless(answer *upstream.Response) bool {
-	return answer.Length == 0 || x.decision.Preflight || x.request.Method == http.MethodHead ||
-		answer.Status == http.StatusNoContent || answer.Status == http.StatusNotModified
-}
-
-// announcedLength returns the length that the header of the response announces, as
-// [http1.ResponseWriter.WriteFields] takes it. RFC 9110 section 8.6 forbids a Content-Length with 204.
-func (x *exchange) announcedLength(answer *upstream.Response) int64 {
-	switch {
-	case answer.Status == http.StatusNoContent:
-		return http1.UntilClose
-	case x.request.Method == http.MethodHead || answer.Status == http.StatusNotModified:
-		return answer.Announced
-	case x.decision.Preflight:
-		return 0
-	default:
-		return answer.Length
-	}
 }

@@ -151,6 +151,46 @@ func TestOwnFieldsAreSetLast(t *testing.T) {
 	}
 }
 
+// Trailers reach the client, without those that resemble the gate's fields. Over HTTP/1.1 a response with a
+// Content-Length has no trailer.
+func TestTrailers(t *testing.T) {
+	api := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.RawQuery == "counted" {
+			w.Header().Set("Content-Length", "5")
+		}
+		_, _ = io.WriteString(w, "whole")
+		_ = http.NewResponseController(w).Flush()
+		for _, name := range []string{"X-Sum", "Tallygate_Partner", "X-Request-Id"} {
+			w.Header().Set(http.TrailerPrefix+name, "1")
+		}
+	})
+	url := "http://" + serveUpstream(t, api, nil)
+	for _, tt := range []struct {
+		up       config.UpstreamProtocol
+		protocol string
+		query    string
+		want     string
+	}{
+		{config.HTTP1, "http/1.1", "", "1"},
+		{config.HTTP1, "h2", "", "1"},
+		{config.H2C, "http/1.1", "", "1"},
+		{config.H2C, "h2", "", "1"},
+		{config.H2C, "http/1.1", "counted", ""},
+		{config.H2C, "h2", "counted", "1"},
+	} {
+		s := newHarness(t, url, io.Discard, func(cfg *config.Config) { cfg.APIs[0].Upstream.Protocol = tt.up })
+		answer, err := do(t, s, s.listen(t), s.token, tt.protocol, http.MethodGet, nil, func(r *http.Request) { r.URL.RawQuery = tt.query })
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(answer.Body)
+		_ = answer.Body.Close()
+		if err != nil || string(text) != "whole" || answer.Trailer.Get("X-Sum") != tt.want || answer.Trailer.Get("Tallygate_Partner") != "" || answer.Trailer.Get("X-Request-Id") != "" {
+			t.Errorf("%s to %s %s: got %q with trailer %v, %v, want X-Sum %q alone", tt.up, tt.protocol, tt.query, text, answer.Trailer, err, tt.want)
+		}
+	}
+}
+
 // A response that breaks off at the upstream never ends as a whole response, whatever the protocols.
 func TestTruncatedResponses(t *testing.T) {
 	broken := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

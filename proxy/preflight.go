@@ -2,10 +2,12 @@ package proxy
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/internal/http1"
+	"github.com/tallygate/tallygate/internal/upstream"
 	"github.com/tallygate/tallygate/policy"
 )
 
@@ -56,9 +58,13 @@ func (x *exchange) makePreflight() {
 	out.Fields = appendRequestHeaders(out.Fields, &x.checkedRequest)
 }
 
-// isForBrowser reports whether a browser needs the header with this name in the response to a preflight.
+// filterPreflight removes everything that a browser does not need from the response to a preflight.
 // If an API handles OPTIONS like GET, a client without a certificate must not learn what GET returns.
-func isForBrowser(name string) bool {
+func filterPreflight(answer *upstream.Response) {
 	const prefix = "Access-Control-"
-	return strings.EqualFold(name, "Vary") || len(name) > len(prefix) && strings.EqualFold(name[:len(prefix)], prefix)
+	answer.Fields = slices.DeleteFunc(answer.Fields, func(f http1.Field) bool {
+		return !strings.EqualFold(f.Name, "Vary") && (len(f.Name) < len(prefix) || !strings.EqualFold(f.Name[:len(prefix)], prefix))
+	})
+	_ = answer.Body.Close()
+	answer.Body, answer.Length, answer.Announced = http.NoBody, 0, http1.UntilClose
 }

@@ -3,7 +3,6 @@ package proxy
 import (
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 
@@ -28,19 +27,18 @@ func (x *exchange) sendInformational(status int, fields []http1.Field) error {
 // breaks off, the response to the client breaks off too.
 func (x *exchange) sendResponse(answer *upstream.Response) {
 	defer func() { _ = answer.Body.Close() }()
-	if x.decision.Preflight {
-		answer.Fields = slices.DeleteFunc(answer.Fields, func(f http1.Field) bool { return !isForBrowser(f.Name) })
+	length := answer.Length
+	if x.request.Method == http.MethodHead || answer.Status == http.StatusNoContent || answer.Status == http.StatusNotModified {
+		length = answer.Announced
 	}
-	x.response.sendHeader(answer.Status, x.responseFields(answer.Fields), x.announcedLength(answer))
-	if x.isBodyless(answer) {
+	x.response.sendHeader(answer.Status, x.responseFields(answer.Fields), length)
+	if answer.Length == 0 {
 		return
 	}
 	if err := x.sendBody(answer); err != nil {
 		x.abort(err)
 	}
-	if answer.Length == http1.Chunked && answer.Trailer != nil {
-		x.response.setTrailer(x.proxy.headers.removeReserved(answer.Trailer()))
-	}
+	x.response.setTrailer(x.proxy.headers.removeReserved(answer.Trailer()))
 }
 
 // responseFields returns fields, which are fields of the upstream, as the client gets them. The gate

@@ -98,7 +98,8 @@ func (w *responseWriter) sendInformational(status int, fields []http1.Field) {
 	clear(h)
 }
 
-// setTrailer sets the trailer of the response, whose body has been sent.
+// setTrailer sets the trailer of the response, whose body has been sent. Over HTTP/1.1 only a response of
+// unknown length has a trailer.
 func (w *responseWriter) setTrailer(fields []http1.Field) {
 	switch {
 	case len(fields) == 0:

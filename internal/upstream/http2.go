@@ -84,11 +84,12 @@ func (t *http2Transport) RoundTrip(ctx context.Context, r *Request) (*Response, 
 		return nil, err
 	}
 	announced := http1.UntilClose
-	if n, err := strconv.ParseUint(answer.Header.Get("Content-Length"), 10, 63); err == nil {
+	if n, err := strconv.ParseUint(answer.Header.Get("Content-Length"), 10, 63); err == nil && answer.StatusCode != http.StatusNoContent {
 		announced = int64(n)
 	}
+	head := http1.Response{Status: answer.StatusCode, Length: max(answer.ContentLength, http1.Chunked)}
 	return &Response{
-		Status: answer.StatusCode, Fields: fieldsOf(answer.Header), Length: max(answer.ContentLength, http1.Chunked), Announced: announced,
+		Status: head.Status, Fields: fieldsOf(answer.Header), Length: head.BodyLength(r.Method), Announced: announced,
 		Body: answer.Body, Trailer: func() []http1.Field { return fieldsOf(answer.Trailer) },
 	}, nil
 }
@@ -114,7 +115,7 @@ func (t *http2Transport) request(ctx context.Context, r *Request) *http.Request 
 
 // fieldsOf returns the end-to-end fields of h.
 func fieldsOf(h http.Header) []http1.Field {
-	fields := make([]http1.Field, 0, len(h))
+	fields := make([]http1.Field, 0, len(h)+2) // the gate adds fields
 	for name, values := range h {
 		for _, value := range values {
 			fields = append(fields, http1.Field{Name: name, Value: value})
