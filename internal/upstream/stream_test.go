@@ -281,6 +281,7 @@ func TestUpgrade(t *testing.T) {
 		switching + "Upgrade: h2c\r\nConnection: Upgrade\r\n\r\n":                                              0,
 		switching + "Upgrade: websocket\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n":                  0,
 		switching + "Upgrade: websocket, h2c\r\nConnection: Upgrade\r\n\r\n":                                   0,
+		switching + "Upgrade:\r\nConnection: Upgrade\r\n\r\n":                                                  0,
 		switching + "Connection: Upgrade\r\n\r\n":                                                              0,
 		switching + "Upgrade: websocket\r\n\r\n":                                                               0,
 		switching + "Upgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 4\r\n\r\nfine":               0,
