@@ -178,17 +178,25 @@ func (t *Trust) Presented(r *http.Request) *access.Certificate {
 	switch now := t.now(); {
 	case leaf == nil:
 		return nil
-	case now.After(leaf.NotAfter): // not cached, because the verification says nothing about now
-		chain := []*x509.Certificate{leaf}
-		if t.frontProxies == nil {
-			chain = r.TLS.PeerCertificates
-		}
-		return &access.Certificate{Leaf: leaf, Thumbprint: access.ThumbprintOf(leaf), Anchors: t.verifyChains(chain, leaf.NotAfter).anchors}
+	case now.After(leaf.NotAfter) && t.frontProxies == nil:
+		return t.PresentedChain(r.TLS.PeerCertificates)
+	case now.After(leaf.NotAfter):
+		return t.PresentedChain([]*x509.Certificate{leaf})
 	case t.frontProxies != nil:
 		return t.headerConnection(r).client
 	default:
 		return t.connection(r.TLS, now).client
 	}
+}
+
+// PresentedChain is [Trust.Presented] for a chain that a client presented in a handshake, its own certificate
+// first. It verifies the chain each time.
+func (t *Trust) PresentedChain(chain []*x509.Certificate) *access.Certificate {
+	leaf, now := chain[0], t.now()
+	if now.After(leaf.NotAfter) { // not cached, because the verification says nothing about now
+		now = leaf.NotAfter
+	}
+	return &access.Certificate{Leaf: leaf, Thumbprint: access.ThumbprintOf(leaf), Anchors: t.verifyChains(chain, now).anchors}
 }
 
 // headerConnection returns the certificate in a header of a trusted front proxy, or nil.

@@ -72,23 +72,20 @@ func ServerConfig(current func() *Trust, pair tls.Certificate, minimum config.TL
 	}
 }
 
-// A RefusedCertificate is the error of a handshake that VerifyConnection ended. Leaf is nil if the client
-// sent no certificate.
+// A RefusedCertificate is the error of a handshake that VerifyConnection ended. Chain is what the client sent,
+// its own certificate first.
 type RefusedCertificate struct {
 	*access.Denial
-	Leaf *x509.Certificate
+	Chain []*x509.Certificate
 }
 
 // Unwrap returns the Denial.
 func (r *RefusedCertificate) Unwrap() error { return r.Denial }
 
 func refusedCertificate(state tls.ConnectionState, fault error) error {
-	refused := &RefusedCertificate{}
+	refused := &RefusedCertificate{Chain: state.PeerCertificates}
 	if !errors.As(fault, &refused.Denial) {
 		return fault
-	}
-	if len(state.PeerCertificates) > 0 {
-		refused.Leaf = state.PeerCertificates[0]
 	}
 	return refused
 }

@@ -21,18 +21,20 @@ func TestHandshakeCauses(t *testing.T) {
 	for _, c := range []struct {
 		onFailure, cause, result, version string
 		handshake                         func(r *reloading, address string)
+		partner                           any
 	}{
-		{"respond", "gate_certificate_not_trusted", "failed", "", with(func(s *tls.Config) { s.RootCAs = x509.NewCertPool() })},
-		{"respond", "gate_certificate_not_trusted", "failed", "", with(func(s *tls.Config) { s.ServerName, s.MaxVersion = "other.test", tls.VersionTLS12 })},
-		{"respond", "no_common_version", "failed", "", with(func(s *tls.Config) { s.MinVersion, s.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 })},
-		{"respond", "no_common_parameters", "failed", "", with(func(s *tls.Config) { s.NextProtos = []string{"spdy/3"} })},
+		{"respond", "gate_certificate_not_trusted", "failed", "", with(func(s *tls.Config) { s.RootCAs = x509.NewCertPool() }), nil},
+		{"respond", "gate_certificate_not_trusted", "failed", "", with(func(s *tls.Config) { s.ServerName, s.MaxVersion = "other.test", tls.VersionTLS12 }), nil},
+		{"respond", "no_common_version", "failed", "", with(func(s *tls.Config) { s.MinVersion, s.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 }), nil},
+		{"respond", "no_common_parameters", "failed", "", with(func(s *tls.Config) { s.NextProtos = []string{"spdy/3"} }), nil},
 		{"respond", "no_common_parameters", "failed", "", with(func(s *tls.Config) {
 			s.MaxVersion, s.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256}
-		})},
-		{"respond", "not_tls", "failed", "", func(r *reloading, address string) { say(r, address, "GET / HTTP/1.1\r\n\r\n") }},
-		{"respond", "closed", "failed", "", func(r *reloading, address string) { say(r, address, "") }},
-		{"handshake", "no_certificate", "failed", "", with(func(s *tls.Config) { s.GetClientCertificate = nil })},
-		{"handshake", "untrusted_certificate", "refused", "TLS 1.3", func(r *reloading, address string) { _, _ = knock(address, r.client("stranger", "http/1.1")) }},
+		}), nil},
+		{"respond", "not_tls", "failed", "", func(r *reloading, address string) { say(r, address, "GET / HTTP/1.1\r\n\r\n") }, nil},
+		{"respond", "closed", "failed", "", func(r *reloading, address string) { say(r, address, "") }, nil},
+		{"handshake", "no_certificate", "failed", "", with(func(s *tls.Config) { s.GetClientCertificate = nil }), nil},
+		{"handshake", "untrusted_certificate", "refused", "TLS 1.3", func(r *reloading, address string) { _, _ = knock(address, r.client("stranger", "http/1.1")) }, nil},
+		{"handshake", "expired_certificate", "refused", "TLS 1.3", func(r *reloading, address string) { _, _ = knock(address, r.client("expired", "http/1.1")) }, "northwind"},
 	} {
 		t.Run(c.onFailure+" "+c.cause, func(t *testing.T) {
 			t.Parallel()
@@ -75,7 +77,7 @@ func TestHandshakeCauses(t *testing.T) {
 			}
 			line := lines[0]
 			if line["level"] != "WARN" || line["cause"] != c.cause || line["listener"] != "partners" || line["advice"] == "" || line["error"] == "" ||
-				!strings.HasPrefix(fmt.Sprint(line["remote"]), "127.0.0.1:") || line["count"] != 1.0 {
+				!strings.HasPrefix(fmt.Sprint(line["remote"]), "127.0.0.1:") || line["count"] != 1.0 || line["partner"] != c.partner {
 				t.Errorf("the log has %v", line)
 			}
 			if names := line["subject_dn"] != nil && line["issuer_dn"] != nil && line["serial"] != nil && line["not_after"] != nil; names != (c.result == "refused") {

@@ -155,10 +155,24 @@ func (g *Gate) handshakeFailed(listener string, remote net.Addr, fault error) {
 		slog.String("listener", listener), slog.String("remote", remote.String()), slog.String("cause", cause.label), slog.Int("count", count),
 		slog.String("error", access.Truncate(fault.Error())), slog.String("advice", cause.advice),
 	}
-	if refused != nil && refused.Leaf != nil {
-		attributes = append(attributes, certlog.Attributes(refused.Leaf)...)
+	if refused != nil && len(refused.Chain) > 0 {
+		attributes = append(attributes, g.refusedCertificate(refused)...)
 	}
 	g.log.LogAttrs(context.Background(), level, "handshake failed", attributes...)
+}
+
+// refusedCertificate returns the log attributes of a certificate that ended a handshake.
+func (g *Gate) refusedCertificate(refused *mtls.RefusedCertificate) []slog.Attr {
+	s := g.current.Load()
+	caller := s.table.Caller(s.Trust.PresentedChain(refused.Chain))
+	attributes := certlog.Attributes(refused.Chain[0])
+	if caller.Partner != "" {
+		attributes = append(attributes, slog.String("partner", caller.Partner))
+	}
+	if caller.ClientID != "" {
+		attributes = append(attributes, slog.String("application", caller.ClientID))
+	}
+	return attributes
 }
 
 // detailOf returns the text by which the log tells apart failures of one cause that need different cures:
