@@ -52,7 +52,7 @@ const (
 
 // startRecheck repeats the decision about x every [Streams.recheckInterval], until stopRecheck is
 // called. cancel must end the request to the upstream. startRecheck must be called before the body is
-// read, because at the end of a body net/http writes the trailer to the request, which the recheck
+// read, because at the end of a body the HTTP/2 server writes the trailer to the request, which the recheck
 // copies.
 func (x *exchange) startRecheck(cancel func()) *recheck {
 	r := &recheck{
