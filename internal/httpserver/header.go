@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -20,10 +19,6 @@ import (
 func (w *response) mapFields() (fields []http1.Field, length int64) {
 	length = http1.UntilClose
 	for _, name := range slices.Sorted(maps.Keys(w.header)) {
-		if strings.HasPrefix(name, http.TrailerPrefix) {
-			w.trailing = true
-			continue
-		}
 		for _, value := range w.header[name] {
 			checkField(name, value)
 			switch name {
@@ -35,42 +30,13 @@ func (w *response) mapFields() (fields []http1.Field, length int64) {
 			case "Connection":
 				w.mustClose = w.mustClose || httpguts.HeaderValuesContainsToken([]string{value}, "close")
 				continue
-			case "Transfer-Encoding", "Keep-Alive":
+			case "Transfer-Encoding", "Keep-Alive", "Trailer": // SetTrailer sets trailers
 				continue
-			case "Trailer":
-				w.trailing = true
 			}
 			fields = append(fields, http1.Field{Name: name, Value: value})
 		}
 	}
 	return fields, length
-}
-
-// mapTrailer returns the trailers in the map: the announced fields, and the fields whose names begin with
-// http.TrailerPrefix.
-func (w *response) mapTrailer() (trailer []http1.Field) {
-	if w.header == nil {
-		return nil
-	}
-	add := func(name string, values []string) {
-		for _, value := range values {
-			checkField(name, value)
-			trailer = append(trailer, http1.Field{Name: name, Value: value})
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(w.header)) {
-		if trailing, is := strings.CutPrefix(name, http.TrailerPrefix); is {
-			add(trailing, w.header[name])
-		}
-	}
-	for _, list := range w.header["Trailer"] {
-		for name := range strings.SplitSeq(list, ",") {
-			if name = http.CanonicalHeaderKey(strings.TrimSpace(name)); httpguts.ValidTrailerHeader(name) {
-				add(name, w.header[name])
-			}
-		}
-	}
-	return trailer
 }
 
 // checkField panics if a field could break the header of a response. The texts quote nothing, because a

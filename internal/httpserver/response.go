@@ -36,7 +36,6 @@ type response struct {
 	began    bool // the header is complete
 	last     bool // the connection closes after the response
 	hijacked bool
-	trailing bool // the handler announced trailers in the map
 	trailer  []http1.Field
 }
 
@@ -67,11 +66,8 @@ func (w *response) WriteHeader(status int) {
 	if !w.start(status, fields) {
 		return
 	}
-	switch {
-	case length >= 0 || !hasBody(status):
+	if length >= 0 || !hasBody(status) {
 		w.begin(length)
-	case w.trailing:
-		w.begin(http1.Chunked)
 	}
 }
 
@@ -235,11 +231,7 @@ func (w *response) finish() (more bool) {
 	}
 	out := w.session.out
 	if w.framing == chunked {
-		trailer := w.trailer
-		if trailer == nil {
-			trailer = w.mapTrailer()
-		}
-		_ = http1.WriteLastChunk(out, trailer)
+		_ = http1.WriteLastChunk(out, w.trailer)
 	}
 	return out.Flush() == nil && !w.last && (w.framing != counted || w.written == w.length)
 }
