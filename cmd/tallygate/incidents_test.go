@@ -39,7 +39,7 @@ var incidents = []incident{{
 	},
 	alerts:    []string{"TallygateTokenBoundToOther borealis accounts"},
 	line:      map[string]string{"reason": "bound_to_other", "partner": "borealis", "token_partner": "northwind", "host": "api.example.test", "subject_dn": "CN=sync"},
-	explained: []string{"partner borealis showed a token of partner northwind", "the token is stolen: revoke it"},
+	explained: []string{"partner borealis showed a token of partner northwind", "The token of partner northwind was stolen or passed on: revoke it"},
 }, {
 	name: "renewed certificate with an old token",
 	// Northwind's client has a new certificate and keeps its token, which is bound to the previous one.
@@ -135,7 +135,8 @@ func newNight(t *testing.T) *night {
 	}))
 	t.Cleanup(n.server.Close)
 	n.check(os.WriteFile(filepath.Join(n.dir, "secret.txt"), []byte("secret"), 0o600))
-	n.configure("apis:\n", fmt.Sprintf(`  - name: appliance
+	n.pairs["northwind-ca"].WriteRevocationList(n.dir, "northwind.crl")
+	n.configure("revocation: {}", "revocation: {lists: [northwind.crl], exempt: [borealis-ca.pem]}", "apis:\n", fmt.Sprintf(`  - name: appliance
     issuer: https://appliance.example.test
     audiences: [https://api.example.test]
     tokens: opaque
@@ -163,6 +164,7 @@ func (n *night) lastLong() {
 		pair.Write(n.dir, name)
 	}
 	n.check(n.mint([]string{"good", "northwind", "northwind-ledger"}))
+	n.check(n.mint([]string{"unknown", "northwind", "northwind-ledger", "key=unknown"}))
 	n.check(n.mint([]string{"late", "northwind", "northwind-ledger", fmt.Sprintf(`claims={"exp": %d}`, time.Now().Add(-time.Hour).Unix())}))
 }
 

@@ -1,0 +1,228 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tallygate/tallygate/internal/gate"
+)
+
+// A dashboard is a dashboard of Grafana, as far as the tests read it.
+type dashboard struct {
+	Panels     []panel
+	Templating struct {
+		List []struct {
+			Name  string
+			Type  string
+			Query any
+		}
+	}
+	Annotations struct {
+		List []struct{ Name, Expr string }
+	}
+}
+
+type panel struct {
+	Type, Title string
+	Grid        struct{ X, Y, W, H int } `json:"gridPos"`
+	Targets     []struct{ Expr, LegendFormat string }
+	FieldConfig struct {
+		Defaults struct {
+			Unit       string
+			Thresholds thresholds
+			Custom     struct{ Stacking struct{ Mode string } }
+		}
+		Overrides []struct {
+			Properties []struct{ Value json.RawMessage }
+		}
+	}
+	Transformations []struct {
+		Options struct {
+			RenameByName map[string]string
+		}
+	}
+}
+
+type thresholds struct {
+	Steps []struct {
+		Color string
+		Value *float64
+	}
+}
+
+func readDashboard(t *testing.T) (d dashboard) {
+	t.Helper()
+	text, err := os.ReadFile("../../deploy/grafana/tallygate.dashboard.json")
+	if err == nil {
+		err = json.Unmarshal(text, &d)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// grafana replaces the variables of the dashboard by their values for All, and those of Grafana by a window.
+func grafana(expression, window string) string {
+	return strings.NewReplacer("$__rate_interval", window, "$__range", window, "$__interval", window,
+		"$job", ".*", "$instance", ".*", "$partner", ".*", "$api", ".*", "$route", ".*").Replace(expression)
+}
+
+// Every query of the dashboard has a result after mixed traffic, so no panel is empty: the name of a metric or
+// label that changes makes this test fail. With TALLYGATE_PICTURE set, the test draws docs/dashboard.svg.
+func TestDashboard(t *testing.T) {
+	t.Parallel()
+	n := newNight(t)
+	d := readDashboard(t)
+	begun := time.Now()
+	rounds := 2
+	if os.Getenv("TALLYGATE_PICTURE") != "" {
+		rounds = 40
+	}
+	for i := range rounds {
+		if i == rounds/2 {
+			n.reloadTwice()
+			n.endAStream()
+		}
+		n.mixedTraffic(i)
+	}
+	n.prometheus.settle()
+	for _, p := range d.Panels {
+		if p.Type == "row" {
+			continue
+		}
+		moves := false
+		for _, target := range p.Targets {
+			values := n.values(p, target.Expr, begun)
+			if len(values) == 0 {
+				t.Errorf("%s: no result of %s", p.Title, target.Expr)
+			}
+			moves = moves || slices.ContainsFunc(values, func(v float64) bool { return v != 0 && !math.IsNaN(v) })
+		}
+		if !moves {
+			t.Errorf("%s: all values are 0", p.Title)
+		}
+	}
+	n.expectVariables(d)
+	for _, a := range d.Annotations.List {
+		n.prometheus.query(grafana(a.Expr, "1m")) // fails for a malformed query
+	}
+	if os.Getenv("TALLYGATE_PICTURE") != "" {
+		n.check(os.WriteFile("../../docs/dashboard.svg", drawDashboard(d, n.prometheus, begun), 0o600))
+	}
+	n.check(n.stop())
+}
+
+// values returns the values of the query: those since begun if the panel shows a time, and those of now
+// otherwise.
+func (n *night) values(p panel, expression string, begun time.Time) (values []float64) {
+	n.t.Helper()
+	if p.Type == "timeseries" || p.Type == "heatmap" {
+		for _, l := range n.prometheus.series(expression, begun) {
+			values = append(values, l.values...)
+		}
+		return values
+	}
+	for _, s := range n.prometheus.query(grafana(expression, window)) {
+		value, err := strconv.ParseFloat(s.Value[1].(string), 64)
+		n.check(err)
+		values = append(values, value)
+	}
+	return values
+}
+
+// expectVariables expects that each variable of the dashboard has values.
+func (n *night) expectVariables(d dashboard) {
+	n.t.Helper()
+	values := regexp.MustCompile(`^label_values\((.+), (\w+)\)$`)
+	for _, v := range d.Templating.List {
+		if v.Type != "query" {
+			continue
+		}
+		query, _ := v.Query.(map[string]any)["query"].(string)
+		m := values.FindStringSubmatch(query)
+		if m == nil {
+			n.t.Errorf("the query of the variable %s is %q, want label_values(…, …)", v.Name, query)
+			continue
+		}
+		if found := n.prometheus.query(grafana(m[1], "1m")); len(found) == 0 || found[0].Metric[m[2]] == "" {
+			n.t.Errorf("the variable %s has no values: %s", v.Name, query)
+		}
+	}
+}
+
+// mixedTraffic sends requests that are granted, that are refused for several reasons, and that fail at the
+// API, and makes handshakes that fail, for a second at least.
+func (n *night) mixedTraffic(round int) {
+	n.t.Helper()
+	swell := 6 + int(5*math.Sin(float64(round)/5)) // so that a picture shows something
+	for i := range 2 * swell {
+		n.granted("northwind", "Bearer "+n.tokens["good"])
+		n.granted("borealis", fmt.Sprintf("Bearer opaque-%d-%d", round/4, i%4))
+	}
+	n.send("-cert", "borealis", "-H", "Authorization: Bearer opaque-0", "GET", "/payments/7")
+	for range 1 + round%3 {
+		n.send("-cert", "northwind", "-token", "late", "GET", "/accounts/7")
+		n.send("-cert", "northwind", "-token", "good", "GET", "/payments/7")
+	}
+	if round%5 == 1 {
+		n.send("-cert", "borealis", "-token", "good", "GET", "/accounts/7")
+	}
+	n.send("-cert", "northwind", "-token", "good", "GET", "/accounts/7/secrets")
+	n.send("-cert", "northwind", "-token", "unknown", "GET", "/accounts/7")
+	n.send("-token", "good", "GET", "/accounts/7")
+	n.send("-cert", "stranger", "-token", "good", "GET", "/accounts/7")
+	n.upstream.behave("reset")
+	n.send("-cert", "northwind", "-token", "good", "GET", "/accounts/7")
+	n.upstream.behave("echo")
+	with(func(s *tls.Config) { s.RootCAs = x509.NewCertPool() })(n.reloading, n.addresses[gate.PartnersListener])
+	n.prometheus.scraped()
+}
+
+// send sends a request whose answer does not matter.
+func (n *night) send(arguments ...string) {
+	n.t.Helper()
+	n.check(n.call(arguments))
+}
+
+// reloadTwice makes a reload that fails and a reload that succeeds.
+func (n *night) reloadTwice() {
+	n.t.Helper()
+	file := filepath.Join(n.dir, "gate.yaml")
+	good, err := os.ReadFile(file)
+	n.check(err)
+	n.replace("gate.yaml", append(good, "nonsense: true\n"...))
+	n.await("failed", 1)
+	n.replace("gate.yaml", append(good, "# changed\n"...))
+	n.await("ok", 1)
+}
+
+// endAStream starts a response without an end, whose token expires while it runs.
+func (n *night) endAStream() {
+	n.t.Helper()
+	// The leeway is 30 s, so this token is accepted for three more seconds.
+	n.check(n.mint([]string{"ending", "northwind", "northwind-ledger", fmt.Sprintf(`claims={"exp": %d}`, time.Now().Add(-27*time.Second).Unix())}))
+	n.upstream.behave("flood")
+	defer n.upstream.behave("echo")
+	transport := &http.Transport{TLSClientConfig: n.client("northwind")}
+	defer transport.CloseIdleConnections()
+	answer, err := transport.RoundTrip(accountRequest(n.t.Context(), n.addresses["partners"], n.tokens["ending"]))
+	n.check(err)
+	defer func() { _ = answer.Body.Close() }()
+	if read, err := io.Copy(io.Discard, answer.Body); err == nil || answer.StatusCode != http.StatusOK {
+		n.t.Errorf("the stream ended after %d bytes, status %d, without an error", read, answer.StatusCode)
+	}
+}
