@@ -40,6 +40,7 @@ func (g *Gate) addServer(name string, address config.Address, active *atomic.Int
 		Panicked:        func(remote net.Addr, p *httpserver.PanicError) { g.logPanic(name, remote, p) },
 		ErrorLog:        httpserver.NewErrorLog(g.log, name),
 		LowMemory:       g.load.LowMemoryForRequests,
+		ConnectionIdle:  g.idleMemory.ConnectionIdle,
 		Active:          active,
 	}
 	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -168,6 +169,10 @@ func (g *Gate) Run(ctx context.Context, open func(name, address string) (net.Lis
 	})
 	group.Go(func() error {
 		loadshed.PaceGC(background)
+		return nil
+	})
+	group.Go(func() error {
+		g.idleMemory.Run(background)
 		return nil
 	})
 	group.Go(func() error {

@@ -34,6 +34,7 @@ type telemetry struct {
 	expiries   *prometheus.GaugeVec
 	refused    *prometheus.CounterVec
 	load       *loadshed.Shedder
+	idleMemory *loadshed.IdleMemory
 	memory     *cache.Pool // the memory that all caches share
 }
 
@@ -52,6 +53,7 @@ func newTelemetry(log *slog.Logger) *telemetry {
 		Name: "tallygate_connections_refused_total",
 		Help: "Refused connections by listener and exceeded limit: connections, connections_per_address or memory.",
 	}, []string{"listener", "limit"})
+	in.idleMemory = loadshed.NewIdleMemory()
 	in.load = loadshed.New(in.registry, PartnersListener, IssuerListener)
 	in.memory = cache.NewPool(cache.DefaultBytes)
 	in.load.FreeCaches = in.memory.Shrink

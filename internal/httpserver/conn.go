@@ -54,6 +54,9 @@ func (c *conn) wait(until time.Time) {
 	s.release()
 	switch end {
 	case idle:
+		if c.server.ConnectionIdle != nil {
+			c.server.ConnectionIdle()
+		}
 		go c.wait(s.rests.Add(c.server.Limits.IdleTimeout))
 	case over:
 		c.close()

@@ -47,6 +47,7 @@ type Server struct {
 	Panicked        func(remote net.Addr, p *PanicError) // called for each panic, except with http.ErrAbortHandler
 	ErrorLog        *log.Logger                          // for errors of connections
 	LowMemory       func() bool                          // reports whether memory is short
+	ConnectionIdle  func()                               // called when a connection has become idle and returned its buffers; nil: not called
 	Active          *atomic.Int64                        // concurrent requests; nil: cutting off a request is not an error
 	// Standard serves all connections with net/http. It is for the listener of operators. If it is set, Handler
 	// and the fields after Handler are not used.
