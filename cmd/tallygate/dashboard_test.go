@@ -117,6 +117,7 @@ func TestDashboard(t *testing.T) {
 		}
 	}
 	n.expectVariables(d)
+	n.expectSelectors()
 	for _, a := range d.Annotations.List {
 		n.prometheus.query(grafana(a.Expr, "1m")) // fails for a malformed query
 	}
@@ -161,6 +162,29 @@ func (n *night) expectVariables(d dashboard) {
 		if found := n.prometheus.query(grafana(m[1], "1m")); len(found) == 0 || found[0].Metric[m[2]] == "" {
 			n.t.Errorf("the variable %s has no values: %s", v.Name, query)
 		}
+	}
+}
+
+// expectSelectors expects that each selector in the rules selects series of the gate, so that no alert waits
+// for a metric, a label or a value that does not exist.
+func (n *night) expectSelectors() {
+	n.t.Helper()
+	text, err := os.ReadFile("../../deploy/prometheus/tallygate.rules.yaml")
+	n.check(err)
+	checked := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^ +expr: .*$`).FindAllString(string(text), -1) {
+		for _, selector := range regexp.MustCompile(`\b[a-z_]*:?tallygate_[\w:]+(\{[^}]*\})?`).FindAllString(m, -1) {
+			if checked[selector] || selector == "tallygate_signing_keys_last_reload_successful" { // this gate is no issuer
+				continue
+			}
+			checked[selector] = true
+			if len(n.prometheus.query(selector)) == 0 {
+				n.t.Errorf("the rules use %s, which selects no series", selector)
+			}
+		}
+	}
+	if len(checked) < 30 { // 40 when the test was written
+		n.t.Errorf("%d selectors in the rules, want at least 30", len(checked))
 	}
 }
 
