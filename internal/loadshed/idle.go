@@ -66,7 +66,7 @@ func (m *IdleMemory) Run(ctx context.Context) {
 // isWorthwhile reports whether n connections have left so much garbage that a collection of a heap with live
 // bytes pays.
 func isWorthwhile(n int64, live uint64) bool {
-	garbage := uint64(n) * idleGarbage //nolint:gosec // n counts up from 0
+	garbage := uint64(n) * idleGarbage
 	return garbage >= 4<<20 && garbage >= live/8
 }
 
