@@ -163,18 +163,12 @@ func (g *Gate) Run(ctx context.Context, open func(name, address string) (net.Lis
 		group.Go(s.Serve)
 	}
 	group.Go(func() error { return g.watchLoop(background) })
-	group.Go(func() error {
-		g.sweep(background)
-		return nil
-	})
-	group.Go(func() error {
-		loadshed.PaceGC(background)
-		return nil
-	})
-	group.Go(func() error {
-		g.idleMemory.Run(background)
-		return nil
-	})
+	for _, run := range []func(context.Context){g.sweep, loadshed.PaceGC, g.idleMemory.Run} {
+		group.Go(func() error {
+			run(background)
+			return nil
+		})
+	}
 	group.Go(func() error {
 		defer stop()
 		// If ACME were still running, it would open the closed listeners again.
