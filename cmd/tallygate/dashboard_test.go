@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/internal/gate"
+	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
 // A dashboard is a dashboard of Grafana, as far as the tests read it.
@@ -94,8 +96,7 @@ func TestDashboard(t *testing.T) {
 	}
 	for i := range rounds {
 		if i == rounds/2 {
-			n.reloadTwice()
-			n.endAStream()
+			n.reloadAndEndAStream()
 		}
 		n.mixedTraffic(i)
 	}
@@ -110,6 +111,7 @@ func TestDashboard(t *testing.T) {
 			if len(values) == 0 {
 				t.Errorf("%s: no result of %s", p.Title, target.Expr)
 			}
+			n.expectLabels(p, target.Expr, target.LegendFormat, begun)
 			moves = moves || slices.ContainsFunc(values, func(v float64) bool { return v != 0 && !math.IsNaN(v) })
 		}
 		if !moves {
@@ -143,6 +145,24 @@ func (n *night) values(p panel, expression string, begun time.Time) (values []fl
 		values = append(values, value)
 	}
 	return values
+}
+
+// shownLabel matches a label in a legend, or the labels that the outermost sum of a table keeps.
+var shownLabel = regexp.MustCompile(`\{\{(\w+)\}\}|^.*?\bby \(([^)]+)\)`)
+
+// expectLabels expects that each label which the panel shows has a value in some result.
+func (n *night) expectLabels(p panel, expression, legend string, begun time.Time) {
+	n.t.Helper()
+	if p.Type == "table" {
+		legend = expression
+	}
+	for _, m := range shownLabel.FindAllStringSubmatch(legend, -1) {
+		for label := range strings.SplitSeq(m[1]+m[2], ", ") {
+			if !slices.ContainsFunc(n.prometheus.series(expression, begun), func(l line) bool { return l.labels[label] != "" }) {
+				n.t.Errorf("%s: no result of %s has the label %s", p.Title, expression, label)
+			}
+		}
+	}
 }
 
 // expectVariables expects that each variable of the dashboard has values.
@@ -222,31 +242,31 @@ func (n *night) send(arguments ...string) {
 	n.check(n.call(arguments))
 }
 
-// reloadTwice makes a reload that fails and a reload that succeeds.
-func (n *night) reloadTwice() {
+// reloadAndEndAStream makes a reload that fails, and two that succeed. The first of these disables a partner
+// while a response to it runs, and the second enables it again.
+func (n *night) reloadAndEndAStream() {
 	n.t.Helper()
 	file := filepath.Join(n.dir, "gate.yaml")
 	good, err := os.ReadFile(file)
 	n.check(err)
-	n.replace("gate.yaml", append(good, "nonsense: true\n"...))
+	n.replace("gate.yaml", append(slices.Clone(good), "nonsense: true\n"...))
 	n.await("failed", 1)
-	n.replace("gate.yaml", append(good, "# changed\n"...))
-	n.await("ok", 1)
-}
 
-// endAStream starts a response without an end, whose token expires while it runs.
-func (n *night) endAStream() {
-	n.t.Helper()
-	// The leeway is 30 s, so this token is accepted for three more seconds.
-	n.check(n.mint([]string{"ending", "northwind", "northwind-ledger", fmt.Sprintf(`claims={"exp": %d}`, time.Now().Add(-27*time.Second).Unix())}))
 	n.upstream.behave("flood")
 	defer n.upstream.behave("echo")
-	transport := &http.Transport{TLSClientConfig: n.client("northwind")}
+	transport := &http.Transport{TLSClientConfig: n.client("borealis")}
 	defer transport.CloseIdleConnections()
-	answer, err := transport.RoundTrip(accountRequest(n.t.Context(), n.addresses["partners"], n.tokens["ending"]))
+	answer, err := transport.RoundTrip(accountRequest(n.t.Context(), n.addresses["partners"], n.tokens["sync"]))
 	n.check(err)
 	defer func() { _ = answer.Body.Close() }()
+	gatetest.Eventually(n.t, "a request under way, as Prometheus sees it", func() bool {
+		return len(n.prometheus.query(`tallygate_requests_in_flight{listener="partners"} > 0`)) > 0
+	})
+	n.replace("gate.yaml", bytes.Replace(good, []byte("name: borealis\n"), []byte("name: borealis\n      disabled: true\n"), 1))
+	n.await("ok", 1)
 	if read, err := io.Copy(io.Discard, answer.Body); err == nil || answer.StatusCode != http.StatusOK {
 		n.t.Errorf("the stream ended after %d bytes, status %d, without an error", read, answer.StatusCode)
 	}
+	n.replace("gate.yaml", good)
+	n.await("ok", 2)
 }

@@ -164,6 +164,7 @@ func (n *night) lastLong() {
 		pair.Write(n.dir, name)
 	}
 	n.check(n.mint([]string{"good", "northwind", "northwind-ledger"}))
+	n.check(n.mint([]string{"sync", "borealis", "borealis-sync"}))
 	n.check(n.mint([]string{"unknown", "northwind", "northwind-ledger", "key=unknown"}))
 	n.check(n.mint([]string{"late", "northwind", "northwind-ledger", fmt.Sprintf(`claims={"exp": %d}`, time.Now().Add(-time.Hour).Unix())}))
 }
