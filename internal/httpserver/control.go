@@ -16,7 +16,7 @@ import (
 func (w *response) continues() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.status == 0 {
+	if w.status == 0 && !w.ended {
 		w.inform(http.StatusContinue, nil)
 	}
 }
@@ -27,6 +27,7 @@ func (w *response) continues() {
 func (w *response) breakOff() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.ended = true
 	switch s := w.session; {
 	case !s.sent:
 		s.out.Reset(s)

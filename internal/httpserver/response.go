@@ -1,6 +1,7 @@
 package httpserver
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -36,6 +37,7 @@ type response struct {
 	began    bool // the header is complete
 	last     bool // the connection closes after the response
 	hijacked bool
+	ended    bool // the handler has returned, and the buffers belong to the next request
 	trailer  []http1.Field
 }
 
@@ -83,7 +85,7 @@ func (w *response) start(status int, fields []http1.Field) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
-	case w.status != 0 || w.hijacked:
+	case w.status != 0 || w.hijacked || w.ended:
 		return false
 	case status < 100 || status > 999 || status == http.StatusSwitchingProtocols: // a switch needs Hijack
 		panic(fmt.Sprintf("invalid status %d", status))
@@ -163,6 +165,8 @@ func (w *response) Write(p []byte) (int, error) {
 	switch {
 	case w.hijacked:
 		return 0, http.ErrHijacked
+	case w.ended:
+		return 0, errEnded
 	case len(p) == 0:
 		return 0, nil
 	case !hasBody(w.status):
@@ -199,15 +203,19 @@ func (w *response) send(p []byte) (int, error) {
 	return len(p), nil
 }
 
+var errEnded = errors.New("the handler has returned")
+
 // FlushError sends everything that has been written.
 func (w *response) FlushError() error {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
-	if w.hijacked {
+	switch {
+	case w.hijacked:
 		return http.ErrHijacked
-	}
-	if !w.began {
+	case w.ended:
+		return errEnded
+	case !w.began:
 		w.begin(http1.Chunked)
 	}
 	return w.session.out.Flush()
@@ -233,6 +241,7 @@ func (w *response) finish() (more bool) {
 	if w.framing == chunked {
 		_ = http1.WriteLastChunk(out, w.trailer)
 	}
+	w.ended = true
 	return out.Flush() == nil && !w.last && (w.framing != counted || w.written == w.length)
 }
 

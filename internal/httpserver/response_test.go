@@ -404,3 +404,24 @@ func TestHijack(t *testing.T) {
 		_ = s.ask(t, request+until)
 	}
 }
+
+// A handler that keeps its ResponseWriter cannot write into the response of a later request.
+func TestWriteAfterReturn(t *testing.T) {
+	kept := make(chan http.ResponseWriter, 3)
+	s := newTestServer(t, func(w http.ResponseWriter, r *http.Request) {
+		kept <- w
+		if r.RequestURI == "/until" {
+			for range 2 {
+				w := <-kept
+				if _, err := w.Write([]byte("late")); (err == nil) != (len(kept) == 0) {
+					t.Errorf("Write returned %v, and %d writers are left", err, len(kept))
+				}
+				w.WriteHeader(103)
+				_ = http.NewResponseController(w).Flush()
+			}
+		}
+	})
+	if got := s.ask(t, get+until); strings.Count(got, "HTTP/1.1 ") != 2 || strings.Count(got, "late") != 1 {
+		t.Errorf("got %q, want two responses and the text of the second only", got)
+	}
+}
