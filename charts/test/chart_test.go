@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -103,6 +104,23 @@ func TestGateway(t *testing.T) {
 	}
 	if m := get[*monitoring.PodMonitor](t, full, "PodMonitor/gate"); m.Labels["release"] != "monitoring" || m.Spec.PodMetricsEndpoints[0].Interval != "15s" {
 		t.Errorf("the PodMonitor is %s", text(t, m))
+	}
+}
+
+// The PrometheusRule has the rules of deploy/prometheus, which have their tests there. A chart cannot read
+// files beside its folder, so it has a copy.
+func TestRules(t *testing.T) {
+	full := render(t, chart, "-f", chart+"/ci/full-values.yaml")
+	rule := get[*monitoring.PrometheusRule](t, full, "PrometheusRule/gate")
+	if alerts := len(regexp.MustCompile(`"alert":`).FindAllString(text(t, rule.Spec), -1)); rule.Labels["release"] != "monitoring" || alerts < 20 {
+		t.Errorf("%d alerts and the labels %v, want at least 20 and release: monitoring", alerts, rule.Labels)
+	}
+	copied, err := os.ReadFile(chart + "/files/tallygate.rules.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rules, err := os.ReadFile("../../deploy/prometheus/tallygate.rules.yaml"); err != nil || !bytes.Equal(copied, rules) {
+		t.Errorf("files/tallygate.rules.yaml differs from that in deploy/prometheus (%v): copy that", err)
 	}
 }
 

@@ -96,16 +96,17 @@ func decode(t *testing.T, text string) manifests {
 			t.Fatalf("%v\n%s", err, document)
 		}
 		object, known := map[string]any{
-			"apps/v1 Deployment":                     &apps.Deployment{},
-			"autoscaling/v2 HorizontalPodAutoscaler": &autoscaling.HorizontalPodAutoscaler{},
-			"cert-manager.io/v1 Certificate":         &certmanager.Certificate{},
-			"monitoring.coreos.com/v1 PodMonitor":    &monitoring.PodMonitor{},
-			"networking.k8s.io/v1 NetworkPolicy":     &networking.NetworkPolicy{},
-			"policy/v1 PodDisruptionBudget":          &policy.PodDisruptionBudget{},
-			"v1 ConfigMap":                           &core.ConfigMap{},
-			"v1 PersistentVolumeClaim":               &core.PersistentVolumeClaim{},
-			"v1 Service":                             &core.Service{},
-			"v1 ServiceAccount":                      &core.ServiceAccount{},
+			"apps/v1 Deployment":                      &apps.Deployment{},
+			"autoscaling/v2 HorizontalPodAutoscaler":  &autoscaling.HorizontalPodAutoscaler{},
+			"cert-manager.io/v1 Certificate":          &certmanager.Certificate{},
+			"monitoring.coreos.com/v1 PodMonitor":     &monitoring.PodMonitor{},
+			"monitoring.coreos.com/v1 PrometheusRule": &monitoring.PrometheusRule{},
+			"networking.k8s.io/v1 NetworkPolicy":      &networking.NetworkPolicy{},
+			"policy/v1 PodDisruptionBudget":           &policy.PodDisruptionBudget{},
+			"v1 ConfigMap":                            &core.ConfigMap{},
+			"v1 PersistentVolumeClaim":                &core.PersistentVolumeClaim{},
+			"v1 Service":                              &core.Service{},
+			"v1 ServiceAccount":                       &core.ServiceAccount{},
 		}[about.APIVersion+" "+about.Kind]
 		if !known {
 			t.Fatalf("a %s %s:\n%s", about.APIVersion, about.Kind, document)
