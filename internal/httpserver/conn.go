@@ -4,6 +4,8 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"github.com/pires/go-proxyproto"
 )
 
 // A conn is an accepted connection, from the handshake to its end.
@@ -102,7 +104,11 @@ func (c *conn) linger() {
 // reset makes the close of the connection a reset, so that the client can tell that a response without a
 // length is truncated.
 func (c *conn) reset() {
-	if limited, ok := c.raw.(*limitedConn); ok {
+	below := c.raw
+	if proxied, ok := below.(*proxyproto.Conn); ok {
+		below = proxied.Raw()
+	}
+	if limited, ok := below.(*limitedConn); ok {
 		if tcp, ok := limited.Conn.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0)
 		}

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -138,5 +140,21 @@ func TestProxyProtocolTimeout(t *testing.T) {
 			t.Fatalf("Read after %q did not return within 10 s, want an error after 50 ms", sent)
 		}
 		_, _ = client.Close(), c.Close()
+	}
+}
+
+// Behind a load balancer too, a response without a length that breaks off ends with a reset. A close would make it
+// look whole.
+func TestProxyProtocolBreakOff(t *testing.T) {
+	trusting := &config.ProxyProtocol{Trusted: []config.Network{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}}}
+	s := newTestServer(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "fine")
+		flush(w)
+		panic(http.ErrAbortHandler)
+	}, plain, func(s *Server) { s.ProxyProtocol = func() *config.ProxyProtocol { return trusting } })
+	c := s.dial(t)
+	send(t, c, header(0x21, 0x11, source4)+"GET / HTTP/1.0\r\n\r\n")
+	if all, err := io.ReadAll(c); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("ReadAll = %q, %v, want %v", all, err, syscall.ECONNRESET)
 	}
 }
