@@ -190,6 +190,6 @@ func (c *conn) release() {
 	}
 	b.in.Reset(nil)
 	b.out.Reset(nil)
-	clear(b.fields) // they hold the text of the head
+	clear(b.fields[:cap(b.fields)]) // they hold the texts of the last heads
 	spare.Put(b)
 }
