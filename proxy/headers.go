@@ -15,22 +15,16 @@ import (
 // the client. The gate never takes the id from the client, because the id identifies a log line.
 const requestID = "X-Request-Id"
 
-// connectionHeaders are the headers that concern one connection (RFC 9110 section 7.6.1), that frame the
-// message, or that name its host. The gate makes its own for each connection. The names are folded.
-var connectionHeaders = []string{
-	"connection", "content-length", "expect", "host", "http2-settings", "keep-alive",
-	"proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
-}
-
 // reservedHeaders are the headers in which proxies tell upstreams about the client, its certificate
-// or its request. If a client sends such a header, the header is forged. The names are folded.
+// or its request: if a client sends such a header, the header is forged. Host and Expect are among them,
+// because the gate makes its own. The names are folded.
 var reservedHeaders = []string{
 	"client-cert", "x-client-cert", "x-client-certificate", "x-arr-clientcert", "wl-proxy-client-cert",
 	"forwarded", "x-forwarded", "x-real-ip", "x-client-ip", "true-client-ip", "x-request-id",
 	"x-original-url", "x-original-uri", "x-original-method", "x-original-host", "x-rewrite-url",
 	"x-http-method", "x-http-method-override", "x-method-override",
 	"traceparent", "tracestate", "baggage",
-	"authorization", "proxy-authorization", "proxy-authenticate", "proxy-authentication-info",
+	"authorization", "proxy-authentication-info", "expect", "host",
 	"dpop", "dpop-nonce", // RFC 9449: these headers are between the client and the gate
 	"proxy", // CGI turns it into the variable HTTP_PROXY, which HTTP clients obey (CVE-2016-5385)
 }
@@ -57,7 +51,7 @@ func newHeaderRules(names config.IdentityHeaders, passed *config.CertificateHead
 		prefixes:      append([]string{fold(string(names.Prefix))}, reservedPrefixes...),
 		authorization: names.ForwardAuthorization,
 	}
-	for _, name := range slices.Concat(connectionHeaders, reservedHeaders) {
+	for _, name := range slices.Concat(http1.HopByHop[:], reservedHeaders) {
 		f.reserved[name] = true
 	}
 	for _, name := range []config.HeaderName{names.Partner, names.ClientID, names.Scopes, names.Subject, names.Thumbprint, names.Certificate, names.Assertion} {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/tallygate/tallygate/config"
@@ -50,9 +51,12 @@ func target(r *http.Request) string {
 // their order and spelling. The upstream gets neither the fields that concern the client's connection or
 // that Connection names, nor a field that equals or resembles a field of the gate.
 func (f *headerRules) appendAllowed(fields []http1.Field, conn *clientConn, r *http.Request, authorization bool) []http1.Field {
-	named := connectionOptions(r.Header["Connection"])
+	var named http1.NamedFields
+	for _, value := range r.Header["Connection"] {
+		named.Add(value)
+	}
 	allow := func(name string) bool {
-		if named != nil && named[strings.ToLower(name)] {
+		if named.Has(name) {
 			return false
 		}
 		return !f.isReserved(name) || authorization && strings.EqualFold(name, "Authorization")
@@ -75,33 +79,7 @@ func (f *headerRules) appendAllowed(fields []http1.Field, conn *clientConn, r *h
 	return fields
 }
 
-// connectionOptions returns the names in the lines of Connection in lower case. It returns nil if no
-// line names a field: the usual options are not the names of fields that are forwarded.
-func connectionOptions(lines []string) map[string]bool {
-	var named map[string]bool
-	for _, line := range lines {
-		for option := range strings.SplitSeq(line, ",") {
-			switch option = strings.ToLower(strings.Trim(option, " \t")); option {
-			case "", "close", "keep-alive", "te", "upgrade":
-				continue
-			}
-			if named == nil {
-				named = make(map[string]bool)
-			}
-			named[option] = true
-		}
-	}
-	return named
-}
-
-// hasToken reports whether lines, the lines of a header with a comma-separated list, contain token.
-func hasToken(lines []string, token string) bool {
-	for _, line := range lines {
-		for option := range strings.SplitSeq(line, ",") {
-			if strings.EqualFold(strings.Trim(option, " \t"), token) {
-				return true
-			}
-		}
-	}
-	return false
+// hasToken reports whether values, the values of a header with a comma-separated list, contain token.
+func hasToken(values []string, token string) bool {
+	return slices.ContainsFunc(values, func(list string) bool { return http1.ListHasToken(list, token) })
 }

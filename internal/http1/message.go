@@ -37,10 +37,18 @@ func Has(fields []Field, name string) bool {
 // 9110 section 5.6.1). The case of ASCII letters makes no difference.
 func HasToken(fields []Field, name, token string) bool {
 	for list := range Values(fields, name) {
-		for option := range strings.SplitSeq(list, ",") {
-			if ascii.EqualFold(strings.Trim(option, " \t"), token) {
-				return true
-			}
+		if ListHasToken(list, token) {
+			return true
+		}
+	}
+	return false
+}
+
+// ListHasToken reports whether list, a comma-separated list, contains token, as [HasToken] does.
+func ListHasToken(list, token string) bool {
+	for member := range strings.SplitSeq(list, ",") {
+		if ascii.EqualFold(strings.Trim(member, " \t"), token) {
+			return true
 		}
 	}
 	return false
@@ -92,28 +100,4 @@ func (r *Response) Persistent() bool {
 // (RFC 9112 section 9.3). The gate does not keep connections of HTTP/1.0.
 func Persistent(minor int, fields []Field) bool {
 	return minor == 1 && !HasToken(fields, "Connection", "close")
-}
-
-// IsHopByHop reports whether a field with this name concerns one connection or a proxy, or frames its
-// message, so that a proxy does not forward it (RFC 9110 sections 7.6.1 and 11.7).
-func IsHopByHop(name string) bool {
-	switch len(name) {
-	case 2:
-		return ascii.EqualFold(name, "te")
-	case 7:
-		return ascii.EqualFold(name, "trailer") || ascii.EqualFold(name, "upgrade")
-	case 10:
-		return ascii.EqualFold(name, "connection") || ascii.EqualFold(name, "keep-alive")
-	case 14:
-		return ascii.EqualFold(name, "content-length") || ascii.EqualFold(name, "http2-settings")
-	case 16:
-		return ascii.EqualFold(name, "proxy-connection")
-	case 17:
-		return ascii.EqualFold(name, "transfer-encoding")
-	case 18:
-		return ascii.EqualFold(name, "proxy-authenticate")
-	case 19:
-		return ascii.EqualFold(name, "proxy-authorization")
-	}
-	return false
 }

@@ -28,7 +28,7 @@ func (w *response) mapFields() (fields []http1.Field, length int64) {
 				}
 				continue
 			case "Connection":
-				w.mustClose = w.mustClose || httpguts.HeaderValuesContainsToken([]string{value}, "close")
+				w.mustClose = w.mustClose || http1.ListHasToken(value, "close")
 				continue
 			case "Transfer-Encoding", "Keep-Alive", "Trailer": // SetTrailer sets trailers
 				continue

@@ -92,9 +92,12 @@ func tookBody(status int) bool {
 // message, and without the fields that Connection names.
 func endToEnd(fields []http1.Field) []http1.Field {
 	kept := make([]http1.Field, 0, len(fields)+2) // the gate adds fields
-	named := http1.Has(fields, "Connection")
+	var named http1.NamedFields
+	for value := range http1.Values(fields, "Connection") {
+		named.Add(value)
+	}
 	for _, f := range fields {
-		if !http1.IsHopByHop(f.Name) && (!named || !http1.HasToken(fields, "Connection", f.Name)) {
+		if !http1.IsHopByHop(f.Name) && !named.Has(f.Name) {
 			kept = append(kept, f)
 		}
 	}
