@@ -91,19 +91,22 @@ func (r *accessRecord) hostName() string {
 	return cmp.Or(r.host, r.servedHost, access.Truncate(r.request.Host))
 }
 
-// pathOf returns the path of r as the client sent it, without the query. A path ends at an encoded question
-// mark too, because a client that encodes it by mistake still puts secrets behind it.
+// beginOfQuery has the texts that end a path. Clients that encode a question mark by mistake, once or twice,
+// still put secrets behind it, and a fragment may be a response of OAuth 2.0.
+var beginOfQuery = [...]string{"?", "#", "%3F", "%3f", "%253F", "%253f"}
+
+// pathOf returns the path of r as the client sent it, without query and fragment. It looks for the path of an
+// absolute-form only before them, because a query may have slashes.
 func pathOf(r *http.Request) string {
 	target := r.RequestURI
+	for _, begin := range beginOfQuery {
+		target, _, _ = strings.Cut(target, begin)
+	}
 	if scheme := strings.Index(target, "://"); scheme > 0 && !strings.HasPrefix(target, "/") { // absolute-form
 		_, target, _ = strings.Cut(target[scheme+len("://"):], "/")
 		target = "/" + target
 	}
-	path, _, _ := strings.Cut(target, "?")
-	for _, encoded := range []string{"%3F", "%3f"} {
-		path, _, _ = strings.Cut(path, encoded)
-	}
-	return path
+	return target
 }
 
 // joined returns the texts of errs, without those that are nil.

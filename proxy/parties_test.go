@@ -92,14 +92,14 @@ func TestRefusalNamesBothSides(t *testing.T) {
 }
 
 // The log has a served host as the configuration has it, and the path only if no route matches, or as log.paths
-// says. It never has the query.
+// says. It never has a query or a fragment.
 func TestHostAndPathInTheLog(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer upstream.Close()
 	for paths, want := range map[config.LogPaths][]string{
-		config.LogUnmatchedPaths: {"", "/elsewhere/7", "/accounts//7", "/elsewhere", "/x"},
-		config.LogAllPaths:       {"/accounts/7", "/elsewhere/7", "/accounts//7", "/elsewhere", "/x"},
-		config.LogNoPaths:        {"", "", "", "", ""},
+		config.LogUnmatchedPaths: {"", "/elsewhere/7", "/accounts//7", "/elsewhere", "/x", "/", "/", "/x", "/elsewhere"},
+		config.LogAllPaths:       {"/accounts/7", "/elsewhere/7", "/accounts//7", "/elsewhere", "/x", "/", "/", "/x", "/elsewhere"},
+		config.LogNoPaths:        {"", "", "", "", "", "", "", "", ""},
 	} {
 		log := &gatetest.Log{}
 		s := newHarness(t, upstream.URL, log, func(cfg *config.Config) { cfg.Log.Paths = paths })
@@ -116,6 +116,10 @@ func TestHostAndPathInTheLog(t *testing.T) {
 				r.Host = "other.test\n" + strings.Repeat("x", 1000)
 				r.RequestURI = "https://other.test/x?secret=1"
 			},
+			func(r *http.Request) { r.RequestURI = "https://api.example.test?to=/secret" },
+			func(r *http.Request) { r.RequestURI = "https://api.example.test#to=/secret" },
+			func(r *http.Request) { r.RequestURI = "https://api.example.test/x#access_token=secret" },
+			func(r *http.Request) { r.RequestURI = "/elsewhere%253Fsecret=1" },
 		} {
 			r := s.request()
 			edit(r)
