@@ -5,6 +5,8 @@
 package certname
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/x509"
 	"encoding/hex"
 	"slices"
@@ -122,10 +124,10 @@ func (r rdn) matches(set cryptobyte.String) bool {
 		}
 		attributes = append(attributes, a)
 	}
-	// r has no duplicates: with equal lengths, no attribute of set is left unmatched.
-	return len(attributes) == len(r) && !slices.ContainsFunc(r, func(a attribute) bool {
-		return !slices.ContainsFunc(attributes, a.equals)
+	slices.SortFunc(attributes, func(a, b Attribute) int { // as r is sorted; a certificate may have thousands
+		return cmp.Or(bytes.Compare(a.OID, b.OID), bytes.Compare(a.Text, b.Text), bytes.Compare(a.DER, b.DER))
 	})
+	return slices.EqualFunc(r, attributes, attribute.equals)
 }
 
 func (a attribute) equals(other Attribute) bool {

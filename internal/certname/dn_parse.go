@@ -94,12 +94,14 @@ func ParseDN(s string) (DN, error) {
 		if err != nil {
 			return DN{}, err
 		}
-		if slices.Contains(current, a) {
-			return DN{}, fmt.Errorf("%s=%s occurs twice between two commas", typeName(a.oid), a.value())
-		}
 		current = append(current, a)
 		if separator != '+' {
 			slices.SortFunc(current, compareAttributes)
+			for i := 1; i < len(current); i++ {
+				if twice := current[i]; twice == current[i-1] {
+					return DN{}, fmt.Errorf("%s=%s occurs twice between two commas", typeName(twice.oid), twice.value())
+				}
+			}
 			d.rdns = append(d.rdns, current)
 			current = nil
 		}
