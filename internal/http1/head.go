@@ -42,10 +42,6 @@ type fieldSpan struct{ name, value span }
 // Reset prepares p for the next message. The memory for fields is kept.
 func (p *Parser) Reset() { *p = Parser{fields: p.fields[:0]} }
 
-// Started reports whether a complete line of the message has been parsed. Empty lines before a request do
-// not count.
-func (p *Parser) Started() bool { return p.begin != p.next }
-
 // ParseRequest parses received, all bytes that have arrived since the end of the last message. n is the
 // length of the head with its empty line and with empty lines before it, or 0 if the head is incomplete;
 // the caller then calls ParseRequest again with more bytes. err is an [Error]; p must be reset before it

@@ -66,7 +66,7 @@ func readRequest(p *Parser, in *bufio.Reader) (Request, error) {
 			_, err = in.Discard(n)
 			return r, err
 		}
-		if err := more(in, p.Started()); err != nil {
+		if err := more(in, p.begin != p.next); err != nil {
 			return r, err
 		}
 	}

@@ -1,8 +1,10 @@
 package httpserver
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"runtime"
 	"strconv"
@@ -83,6 +85,38 @@ func (s *Server) newHTTP2() *http.Server {
 		panic(err) // ConfigureServer fails only because of TLS settings, and over2 has no TLS settings
 	}
 	return over2
+}
+
+// An http2Listener delivers the connections that use HTTP/2.
+type http2Listener struct {
+	net.Listener
+	server *Server
+	failed <-chan struct{} // closed when the listener has failed
+}
+
+// Accept returns the next connection.
+func (l *http2Listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.server.ready2:
+		return c, nil
+	case <-l.server.closed:
+	case <-l.failed:
+	}
+	return nil, net.ErrClosed
+}
+
+// Close does nothing: Shutdown closes the listener of the server.
+func (l *http2Listener) Close() error { return nil }
+
+// serveHTTP2 gives a connection to the HTTP/2 server.
+func (s *Server) serveHTTP2(c *conn, secure *tls.Conn) {
+	s.remove(c)
+	_ = secure.SetDeadline(time.Time{})
+	select {
+	case s.ready2 <- secure:
+	case <-s.closed:
+		_ = secure.Close()
+	}
 }
 
 // readableHeader returns the size in bytes up to which x/net reads a header list: twice limit, but at

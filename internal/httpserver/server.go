@@ -6,7 +6,6 @@ package httpserver
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log"
@@ -139,38 +138,6 @@ func (s *Server) remove(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
-}
-
-// An http2Listener delivers the connections that use HTTP/2.
-type http2Listener struct {
-	net.Listener
-	server *Server
-	failed <-chan struct{} // closed when the listener has failed
-}
-
-// Accept returns the next connection.
-func (l *http2Listener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.server.ready2:
-		return c, nil
-	case <-l.server.closed:
-	case <-l.failed:
-	}
-	return nil, net.ErrClosed
-}
-
-// Close does nothing: Shutdown closes the listener of the server.
-func (l *http2Listener) Close() error { return nil }
-
-// serveHTTP2 gives a connection to the HTTP/2 server.
-func (s *Server) serveHTTP2(c *conn, secure *tls.Conn) {
-	s.remove(c)
-	_ = secure.SetDeadline(time.Time{})
-	select {
-	case s.ready2 <- secure:
-	case <-s.closed:
-		_ = secure.Close()
-	}
 }
 
 func (s *Server) draining() bool { return s.state.Load() >= draining }
