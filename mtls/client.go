@@ -153,7 +153,7 @@ func checkValidity(leaf *x509.Certificate, now time.Time) error {
 	return nil
 }
 
-// connection returns the certificate and verification for state. net/http shares state between the
+// connection returns the certificate and verification for state. The servers share state between the
 // requests of a connection, so both are computed once for each connection. The map has a weak pointer
 // to state: the entry is deleted when the connection has ended.
 func (t *Trust) connection(state *tls.ConnectionState, now time.Time) *connection {

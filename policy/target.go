@@ -30,8 +30,8 @@ var (
 	errOtherReader = errors.New("net/url reads the path or the query differently")
 )
 
-// ParseTarget returns the Target of r, an HTTP/1.1 or HTTP/2 request of net/http's server. Every error
-// is an [access.Denial]: MalformedRequest for CONNECT, asterisk-form and authority-form (RFC 9112
+// ParseTarget returns the Target of r, an HTTP/1.1 or HTTP/2 request as a server receives it. Every
+// error is an [access.Denial]: MalformedRequest for CONNECT, asterisk-form and authority-form (RFC 9112
 // section 3.2), a scheme other than https, an invalid host, and a query with bytes that must be
 // encoded; PathNotCanonical for an empty path, an empty segment before the last, and a segment that
 // [urlpath.DecodeSegment] refuses, unless an API on the host allows its spelling.

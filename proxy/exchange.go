@@ -13,8 +13,8 @@ import (
 	"github.com/tallygate/tallygate/internal/upstream"
 )
 
-// An exchange is a request in progress. Only the goroutine of the handler uses an exchange. The
-// comments on the types of conn and body say what other goroutines may do with these two fields.
+// An exchange is a request in progress. Only the goroutine of the handler uses an exchange. The comments
+// on the types of conn, body and response say what other goroutines may do with these fields.
 type exchange struct {
 	checkedRequest
 	proxy    *Proxy

@@ -71,7 +71,7 @@ func (x *exchange) classify(err error) failure {
 }
 
 // abort breaks off a response that has begun and could not be sent to its end because of err. It panics
-// with http.ErrAbortHandler, and the server then ends the connection or the HTTP/2 stream in such a way that the client
+// with http.ErrAbortHandler. The server then ends the connection or the HTTP/2 stream so that the client
 // does not take the response for a complete one.
 func (x *exchange) abort(err error) {
 	switch {

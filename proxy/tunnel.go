@@ -87,7 +87,7 @@ func (t *tunnel) CloseWrite() error { return closeWrite(t.Conn) }
 
 // closeNow closes the connection without a TLS close_notify, which could block.
 func (t *tunnel) closeNow() {
-	if secure, ok := t.Conn.(interface{ NetConn() net.Conn }); ok { // a *tls.Conn or its wrapper
+	if secure, ok := t.Conn.(interface{ NetConn() net.Conn }); ok { // a *tls.Conn
 		_ = secure.NetConn().Close()
 	}
 	_ = t.Close()

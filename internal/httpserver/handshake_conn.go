@@ -11,6 +11,7 @@ import (
 // handshake times out.
 const maxHandshakeBytes = 96 << 10
 
+// ErrHandshakeTooLong is the error of a handshake with more than maxHandshakeBytes from the client.
 var ErrHandshakeTooLong = errors.New("the client sent more than 96 KiB before its handshake was complete")
 
 // A handshakeConn is the connection below TLS. It ends the handshake of a client that sends more than

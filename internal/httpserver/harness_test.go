@@ -161,7 +161,7 @@ func next(t testing.TB, in *bufio.Reader, want string) (last bool) {
 // open returns the number of open connections.
 func (s *testServer) open() int { return s.Limiter.Count() }
 
-// parked returns the number of idle connections.
+// idle returns the number of idle connections.
 func (s *testServer) idle() (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
