@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -13,13 +14,15 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/tallygate/tallygate/internal/http1"
 )
 
 // maxCaptured bounds a captured request: 1 MiB of header, the most that a gate can be configured to
 // accept, and 1 MiB of body.
 const maxCaptured = 2 << 20
 
-// request returns the request that the gate's handler would get. A request that net/http would
+// request returns the request that the gate's handler would get. A request that the gate's server would
 // refuse before the handler is a usage error.
 func (f *explainFlags) request(ctx context.Context, stdin io.Reader) (*http.Request, error) {
 	chain, err := readChain(f.cert)
@@ -31,9 +34,14 @@ func (f *explainFlags) request(ctx context.Context, stdin io.Reader) (*http.Requ
 		return nil, err
 	}
 	text, second := asHTTP1(text)
+	if !second {
+		if err := checkHead(text); err != nil {
+			return nil, malformed(text, err)
+		}
+	}
 	r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(text)))
 	if err != nil { // err quotes lines, which may hold a token
-		return nil, withCode(exitUsage, fmt.Errorf("the request is malformed, and net/http would answer 400%s", fault(text)))
+		return nil, malformed(text, errors.New("malformed request target or field"))
 	}
 	if second {
 		r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0
@@ -112,6 +120,23 @@ func asHTTP1(text []byte) ([]byte, bool) {
 	return text, false
 }
 
+// checkHead returns the fault for which the gate's server would refuse text, a request of HTTP/1.x, by its
+// head. A captured request may have lost the CR of its line ends.
+func checkHead(text []byte) error {
+	var head bytes.Buffer
+	for line := range bytes.Lines(text) {
+		head.Write(bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r")))
+		head.WriteString("\r\n")
+	}
+	_, _, err := new(http1.Parser).ParseRequest(head.Bytes(), nil)
+	return err
+}
+
+// malformed returns the error for text, which the gate's server would refuse for err.
+func malformed(text []byte, err error) error {
+	return withCode(exitUsage, fmt.Errorf("the request is malformed, and the gate would answer 400: %s", cmp.Or(fault(text), err.Error())))
+}
+
 // fault names the line that makes text invalid, if the fault is simple.
 func fault(text []byte) string {
 	number := 0
@@ -119,13 +144,13 @@ func fault(text []byte) string {
 		number++
 		line = bytes.TrimRight(line, "\r\n")
 		if number == 1 && !bytes.Contains(line, []byte(" HTTP/")) {
-			return ": line 1 is not 'METHOD PATH HTTP/1.1'"
+			return "line 1 is not 'METHOD PATH HTTP/1.1'"
 		}
 		if len(line) == 0 {
 			break
 		}
 		if folded := line[0] == ' ' || line[0] == '\t'; number > 1 && !folded && bytes.IndexByte(line, ':') < 1 {
-			return fmt.Sprintf(": line %d is not 'Name: value'", number)
+			return fmt.Sprintf("line %d is not 'Name: value'", number)
 		}
 	}
 	return ""
