@@ -37,7 +37,8 @@ var firstBytesPool = sync.Pool{New: func() any { return new([firstBytes]byte) }}
 
 // awaitFirstByte waits for the first byte or the end of the body of out, the request to the upstream. If a
 // client announces a body and sends no byte, the stall timeout ends the request here, so the request uses
-// no connection and no worker of the upstream. gRPC is exempt, because its clients may wait for the
+// no connection and no worker of the upstream. The fault of a body that is malformed or too large within its
+// first bytes ends the request here too. gRPC is exempt, because its clients may wait for the
 // server's header before they send a message.
 func (b *requestBody) awaitFirstByte(out *upstream.Request) error {
 	if out.Body == nil || b.mayPause {
@@ -49,7 +50,7 @@ func (b *requestBody) awaitFirstByte(out *upstream.Request) error {
 		n, err = b.Read(buffer[:])
 	}
 	out.Arrived = err == io.EOF //nolint:errorlint // an EOF within another error is not the end of the body
-	if n == 0 && !out.Arrived {
+	if err != nil && !out.Arrived {
 		firstBytesPool.Put(buffer)
 		return err
 	}

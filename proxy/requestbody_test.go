@@ -216,3 +216,28 @@ func TestMayPause(t *testing.T) {
 		}
 	}
 }
+
+// A body that is too large within its first bytes is refused before the upstream gets a part of the request.
+func TestBodyTooLargeAtOnce(t *testing.T) {
+	var requests atomic.Int64
+	up := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { requests.Add(1) }))
+	defer up.Close()
+	s := newHarness(t, up.URL, io.Discard, func(cfg *config.Config) { cfg.Listener.Limits.BodyBytes = 1000 })
+	address := s.listen(t)
+	for _, protocol := range []string{"http/1.1", "h2"} {
+		transport := &http.Transport{TLSClientConfig: s.clientConfig(protocol), ForceAttemptHTTP2: protocol == "h2"}
+		defer transport.CloseIdleConnections()
+		body := struct{ io.Reader }{strings.NewReader(strings.Repeat("x", 3000))} // of unknown length
+		r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+address+"/accounts/7", body)
+		r.Host = "api.example.test"
+		r.Header.Set("Authorization", "Bearer "+s.token)
+		answer, err := transport.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		if answer.StatusCode != http.StatusRequestEntityTooLarge || requests.Load() != 0 {
+			t.Errorf("%s: got %d and %d requests at the upstream, want 413 and none", protocol, answer.StatusCode, requests.Load())
+		}
+	}
+}
