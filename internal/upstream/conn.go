@@ -147,16 +147,19 @@ func (c *conn) enlarge(received []byte) {
 // connection.
 const timeoutStatus = "HTTP/1.1 408"
 
-// look checks an idle connection. silent reports that the server keeps the connection open and has sent
-// nothing since its last response. unasked reports that the server has sent a response without a
-// request. The client of the next request, which may be another client, would get that response. If a
-// TLS record other than application data has arrived, silent is false, because the data after such a
-// record is not known.
+// look checks an idle connection without waiting. silent reports that the server keeps the connection
+// open and has sent nothing since its last response. unasked reports that the server has sent a response
+// without a request. The client of the next request, which may be another client, would get that
+// response. If a TLS record other than application data has arrived, silent is false, because the data
+// after such a record is not known.
 func (c *conn) look() (silent, unasked bool) {
 	c.socket.looking = true
 	n, err := c.stream.Read(c.unasked[:])
 	c.socket.looking = false
 	silent = n == 0 && errors.Is(err, quiet{}) && !c.socket.noisy && !c.socket.isTorn()
+	if !silent {
+		c.socket.sever() // so that Close waits for no alert
+	}
 	return silent, n > 0 && string(c.unasked[:n]) != timeoutStatus
 }
 

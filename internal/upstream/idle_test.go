@@ -1,6 +1,9 @@
 package upstream
 
 import (
+	"bufio"
+	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -49,5 +52,73 @@ func TestServerThatClosesIdleConnections(t *testing.T) {
 	wait.Wait()
 	if n := failed.Load(); n > 0 {
 		t.Errorf("%d of %d POSTs failed, want 0", n, callers*rounds)
+	}
+}
+
+// A stuffed is a connection whose peer reads nothing more once full is set, so that a write waits.
+type stuffed struct {
+	*net.TCPConn
+	full   atomic.Bool
+	closed chan struct{}
+}
+
+func (s *stuffed) Write(p []byte) (int, error) {
+	if s.full.Load() {
+		<-s.closed
+		return 0, net.ErrClosed
+	}
+	return s.TCPConn.Write(p)
+}
+
+func (s *stuffed) Close() error {
+	if s.full.Swap(false) {
+		close(s.closed)
+	}
+	return s.TCPConn.Close()
+}
+
+// The check of an idle connection holds the lock that every request needs. crypto/tls answers a bad record with an alert,
+// but a server that reads nothing cannot make the check wait until the alert is sent.
+func TestIdleCheckDoesNotWait(t *testing.T) {
+	settings, trusting := secure()
+	said := make(chan struct{}, 2)
+	s := listen(t, settings, func(s *server, conn net.Conn, in *bufio.Reader) {
+		first := s.connections.Load() == 1
+		for s.next(in) != nil {
+			_, _ = io.WriteString(conn, fine)
+			if first {
+				time.Sleep(10 * time.Millisecond) // apart from the answer
+				_, _ = io.WriteString(conn.(*tls.Conn).NetConn(), "\x17\x03\x03\x00\x20"+strings.Repeat("x", 0x20))
+				said <- struct{}{}
+			}
+		}
+	})
+	direct := clientOf(t, s, trusting, enough)
+	var dialed []*stuffed
+	dial := direct.Dial
+	direct.Dial = func(ctx context.Context) (net.Conn, error) {
+		conn, err := dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		dialed = append(dialed, &stuffed{TCPConn: conn.(*net.TCPConn), closed: make(chan struct{})})
+		return dialed[len(dialed)-1], nil
+	}
+	if o := ask(direct, request(t, "GET", "")); o.Body != "fine" {
+		t.Fatalf("the first request: %+v", o)
+	}
+	<-said
+	time.Sleep(10 * time.Millisecond) // on loopback the record has arrived
+	dialed[0].full.Store(true)
+	release := time.AfterFunc(enough/2, func() {
+		t.Error("the check of an idle connection waits for the server to read")
+		_ = dialed[0].Close()
+	})
+	if o := ask(direct, request(t, "GET", "")); o.Body != "fine" {
+		t.Errorf("the second request: %+v", o)
+	}
+	release.Stop()
+	if n := s.connections.Load(); n != 2 {
+		t.Errorf("%d connections, want 2", n)
 	}
 }

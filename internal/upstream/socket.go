@@ -21,7 +21,7 @@ type socket struct {
 	raw     syscall.RawConn // nil: the connection cannot be checked
 	look    func(uintptr)   // the method value readNow, allocated once
 	cut     func()          // the method value sever, allocated once
-	looking bool            // true: Read returns only bytes that have arrived already, and does not wait
+	looking bool            // true: Read returns only bytes that have arrived already, and Write fails; neither waits
 	noisy   bool            // true if a Read found bytes while looking was set
 	sent    int64
 	records *records // nil without TLS
@@ -60,7 +60,10 @@ func (quiet) Temporary() bool { return true }
 // after the alert.
 var errCut = errors.New("the connection ended without a TLS close_notify alert")
 
-var errBlind = errors.New("the connection cannot be asked what has arrived")
+var (
+	errBlind   = errors.New("the connection cannot be asked what has arrived")
+	errLooking = errors.New("the check of an idle connection sends nothing")
+)
 
 func (s *socket) Read(p []byte) (int, error) {
 	if !s.looking {
@@ -103,6 +106,9 @@ func (s *socket) readNow(descriptor uintptr) {
 }
 
 func (s *socket) Write(p []byte) (int, error) {
+	if s.looking { // crypto/tls sends an alert, or its next key; the server may read nothing
+		return 0, errLooking
+	}
 	n, err := s.Conn.Write(p)
 	if s.waited(err) {
 		var rest int
