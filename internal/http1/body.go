@@ -7,8 +7,8 @@ import (
 
 // Bounds for the parts of a chunked body that are not content, in bytes.
 const (
-	maxChunkLine = 4<<10 - len("\r\n") // of a chunk size with its extensions, as in net/http
-	maxExcess    = 16 << 10            // of overhead that is out of proportion to the content, as in net/http
+	maxChunkLine = 4<<10 - len("\r\n") // the length of a chunk-size line with its extensions, as in net/http
+	maxExcess    = 16 << 10            // the largest Body.excess, as in net/http
 	maxTrailer   = 16 << 10
 )
 
@@ -19,7 +19,7 @@ type Body struct {
 	left    int64 // the bytes that remain of the body or of the chunk, or UntilClose
 	phase   phase
 	line    []byte // the last line that was read
-	excess  int64  // see countOverhead
+	excess  int64  // the overhead of all chunks that is above the allowance, see countOverhead
 	trailer []Field
 	err     error
 }
@@ -28,7 +28,7 @@ type Body struct {
 type phase uint8
 
 const (
-	counted    phase = iota // in a body with a length, or in the last body of a connection
+	counted    phase = iota // in a body with a length, or in a body that ends with the connection
 	chunkStart              // before a chunk size
 	chunkData
 	chunkEnd // before the CR LF after the data of a chunk
@@ -97,10 +97,11 @@ func (b *Body) Read(p []byte) (n int, err error) {
 		return n, io.EOF
 	}
 	b.left, b.phase = 0, chunkEnd
-	return n, nil // in returns an error again at the next read
+	return n, nil // if err is not nil, the next read from in returns an error too
 }
 
-// fail returns err, or io.ErrUnexpectedEOF if the connection has ended, for this call and every later one.
+// fail sets the error that this and every later Read returns: err, or io.ErrUnexpectedEOF if the connection
+// has ended.
 func (b *Body) fail(err error) error {
 	if isEOF(err) {
 		err = io.ErrUnexpectedEOF
@@ -109,8 +110,8 @@ func (b *Body) fail(err error) error {
 	return err
 }
 
-// isEOF reports whether err says that the connection ended as the peer wished. An io.EOF within another
-// error does not say so.
+// isEOF reports whether err is io.EOF itself, with which a connection reports its regular end. An error that
+// wraps io.EOF is a failure of the connection.
 func isEOF(err error) bool {
 	return err == io.EOF //nolint:errorlint // see above
 }
@@ -143,9 +144,11 @@ func (b *Body) nextChunk() error {
 	return b.countOverhead()
 }
 
-// countOverhead refuses a body whose chunks have much more overhead than content. A chunk may have 16
-// bytes of overhead, and 2 more for each byte of content: a client that sends each byte in a chunk of its own needs
-// 5. What exceeds this adds up, and only chunks with less overhead reduce the sum. net/http has the same rule.
+// countOverhead refuses a body whose chunks have much more overhead than content. The allowance of a chunk is
+// 16 bytes for its chunk-size line, and 2 more for each byte of content. The excess over the allowance is
+// summed over the chunks, and chunks that stay below their allowance reduce the sum. The shortest chunk-size
+// line has 3 bytes, 1 digit and CR LF, so a client may send each byte in a chunk of its own. net/http has the
+// same rule.
 func (b *Body) countOverhead() error {
 	overhead := int64(len(b.line) + len("\r\n"))
 	b.excess = max(b.excess+overhead-16-2*min(b.left, maxExcess), 0)
@@ -155,9 +158,10 @@ func (b *Body) countOverhead() error {
 	return nil
 }
 
-// readLine reads the next line into b.line, without its end. A longer line than limit is refused as tooLong. A control
-// character ends the line and is part of it, so that the caller, whose grammar has no control
-// characters, refuses the line at once. The size of b.in's buffer makes no difference.
+// readLine reads the next line into b.line, without its end. It returns tooLong for a line of more than limit
+// bytes. At a control character other than tab, it returns the bytes up to and including this character: no
+// grammar of the callers allows the character, so they refuse the line before the rest arrives. The line may
+// be longer than the buffer of b.in.
 func (b *Body) readLine(limit int, tooLong Error) error {
 	b.line = b.line[:0]
 	for {

@@ -28,7 +28,7 @@ func chunkSize(line []byte) (int64, error) {
 	if digits == 0 || size > math.MaxInt64 {
 		return 0, ErrChunkSize
 	}
-	if digits < len(line) && line[digits] != ';' { // net/http has no white space here
+	if digits < len(line) && line[digits] != ';' { // no white space before the extensions, as in net/http
 		return 0, ErrChunkSize
 	}
 	return int64(size), checkExtensions(line[digits:])
@@ -80,8 +80,8 @@ func cutToken(b []byte) (token, rest []byte) {
 	return b[:n], b[n:]
 }
 
-// cutQuoted returns the bytes after the quoted string whose content begins b (RFC 9110 section 5.6.4). ok is
-// false if the string is malformed or does not end.
+// cutQuoted returns the bytes after a quoted string (RFC 9110 section 5.6.4). b begins after the opening
+// quotation mark. ok is false if the string is malformed or does not end.
 func cutQuoted(b []byte) (after []byte, ok bool) {
 	if valuePrefix(b) < len(b) {
 		return nil, false
@@ -107,8 +107,8 @@ func hexadecimal(c byte) (digit byte, ok bool) {
 	return 0, false
 }
 
-// WriteChunk writes p, which must not be empty, as a chunk. Errors of out are sticky, so the caller may
-// look at the error of a later Flush only.
+// WriteChunk writes p, which must not be empty, as a chunk. After a failed write, out returns the error from
+// every later call, so the caller may check only the error of a later Flush.
 func WriteChunk(out *bufio.Writer, p []byte) error {
 	_, _ = out.Write(strconv.AppendInt(out.AvailableBuffer(), int64(len(p)), 16))
 	_, _ = out.WriteString("\r\n")

@@ -29,12 +29,12 @@ var classes = func() (classes [256]uint8) {
 // IsToken reports whether every byte of b is a tchar (RFC 9110 section 5.6.2).
 func IsToken[T text](b T) bool { return all(b, inToken) }
 
-// IsValue reports whether every byte of b may occur in a field value (RFC 9110 section 5.5): all bytes but the
-// control characters other than the tab.
+// IsValue reports whether every byte of b may occur in a field value (RFC 9110 section 5.5): all bytes except
+// control characters; the tab is allowed.
 func IsValue[T text](b T) bool { return valuePrefix(b) == len(b) }
 
-// IsTarget reports whether every byte of b may occur in a request target: all bytes but the space and the control
-// characters.
+// IsTarget reports whether every byte of b may occur in a request target: all bytes except the space and
+// control characters.
 func IsTarget[T text](b T) bool { return targetPrefix(b) == len(b) }
 
 type text interface{ string | []byte }
@@ -58,16 +58,16 @@ func targetPrefix[T text](b T) int { return longPrefix(b, inTarget, '!') }
 // them is a control character other than the tab (RFC 9110 section 5.5).
 func valuePrefix[T text](b T) int { return longPrefix(b, inValue, ' ') }
 
-// longPrefix is prefix for a class of which every byte from least to 0x7e is a member. It looks at 8 bytes
-// at a time: a subtraction sets the top bit of a byte below least, and an addition that of DEL. A carry or
-// borrow can set the top bit of a member, never clear that of another byte, so the class decides about the
-// 8 bytes.
+// longPrefix is prefix for a class that contains every byte from least to 0x7e. It checks 8 bytes at a time:
+// subtracting least sets the top bit of each byte below least, and adding 1 sets the top bit of DEL. A borrow
+// or carry may also set the top bit of a byte in the class, but never hides a byte that is not in the class.
+// So if a top bit is set, prefix checks the 8 bytes one by one.
 func longPrefix[T text](b T, class, least uint8) int {
 	const each, top = 0x0101010101010101, 0x8080808080808080
 	i := 0
 	for ; len(b)-i >= 8; i += 8 {
 		eight := b[i : i+8]
-		// The compiler makes one load of this.
+		// The compiler merges the eight loads into one.
 		word := uint64(eight[0]) | uint64(eight[1])<<8 | uint64(eight[2])<<16 | uint64(eight[3])<<24 |
 			uint64(eight[4])<<32 | uint64(eight[5])<<40 | uint64(eight[6])<<48 | uint64(eight[7])<<56
 		if ((word-each*uint64(least))|(word+each))&^word&top != 0 {

@@ -119,8 +119,8 @@ func (f *framing) addLength(value []byte) error {
 	return nil
 }
 
-// addCoding accepts only a lone chunked. The gate knows no other coding, and RFC 9112 section 7 lets no other
-// be last in a request.
+// addCoding accepts only chunked, once. The gate implements no other transfer coding, and the last transfer
+// coding of a request must be chunked (RFC 9112 section 6.1).
 func (f *framing) addCoding(value []byte) error {
 	if f.chunked || !equalFold(value, "chunked") {
 		return ErrTransferEncoding
@@ -146,7 +146,8 @@ func announcesFraming(value []byte) bool {
 	return false
 }
 
-// equalFold reports whether b is folded, a text in lower case, apart from the case of ASCII letters.
+// equalFold reports whether b equals folded, a text in lower case. The case of ASCII letters in b makes no
+// difference.
 func equalFold(b []byte, folded string) bool {
 	if len(b) != len(folded) {
 		return false

@@ -175,9 +175,10 @@ func (p *Parser) incomplete(received []byte) error {
 	return nil
 }
 
-// refusal returns the error for the bytes of a line without its end. Whether the line is complete makes no
-// difference: if a control character is in it, the bytes up to the first control character decide. No line
-// may contain one, so parsing them fails. err is the error otherwise.
+// refusal returns the error of a malformed line, which at covers without its CR LF. If the line contains a
+// control character, refusal parses only the bytes up to and including the first control character. No valid
+// line contains a control character, so this fails with the same error for a complete and for an incomplete
+// line. Without a control character, refusal returns err.
 func (p *Parser) refusal(received []byte, at span, err error) error {
 	control := at.from + valuePrefix(received[at.from:at.to])
 	if control == at.to {

@@ -25,7 +25,7 @@ type ResponseWriter interface {
 	// the handler returns.
 	SetTrailer(fields []Field)
 
-	// CloseAfter closes the connection after the response. It must be called before the header is
-	// written, so that the header says so.
+	// CloseAfter closes the connection after the response. It must be called before the header is written, so
+	// that the header contains Connection: close.
 	CloseAfter()
 }

@@ -77,14 +77,15 @@ func (t *table) codings() {
 	}
 }
 
-// obfuscatedCodings adds requests with a Content-Length in which a single byte hides a coding, or does
-// not.
+// obfuscatedCodings adds requests with a Content-Length and, in another field, the text of a
+// Transfer-Encoding in which a single byte is inserted. A server must refuse them, or use the Content-Length
+// if the text is only part of a field value.
 func (t *table) obfuscatedCodings() {
 	for _, c := range []byte("\x00\x01\x04\x08\t\n\v\f\r\x0e\x1b\x1f \x7f\x80\x85\xa0\xad\xff") {
 		text := c >= 0x80 || c == ' ' || c == '\t' // field-vchar or white space, RFC 9110 section 5.5
 		for _, f := range []struct {
 			form  string
-			value bool // the byte makes the field an ordinary one, if text
+			value bool // the byte is in a field value, where it is valid if text is true
 		}{
 			{"Transfer-Encoding%sX: chunked", false},
 			{"Transfer-Encoding%s: chunked", false},
@@ -106,7 +107,8 @@ func (t *table) obfuscatedCodings() {
 	}
 }
 
-// bodies adds requests whose bodies are requests. Their end is where their own framing says.
+// bodies adds requests whose bodies contain further requests or chunks. Only the framing in the header of the
+// outer request says where its body ends.
 func (t *table) bodies() {
 	smuggled := t.smuggled()
 	chunk := fmt.Sprintf("%x\r\n%s\r\n%s", len(smuggled), smuggled, last)

@@ -64,8 +64,8 @@ func (t *table) versions() {
 	t.requests[len(t.requests)-1].Closes = true
 }
 
-// targets adds requests whose targets have other forms than an absolute path (RFC 9112 section 3.2).
-// The form is no fault of the framing; the gate serves absolute-form for its hosts alone.
+// targets adds requests whose targets have other forms than an absolute path (RFC 9112 section 3.2). The
+// framing of these requests is valid. The gate serves the absolute-form only for its own hosts.
 func (t *table) targets() {
 	form := func(status int, name, method, target string) {
 		bytes := strings.Replace(t.head(method, "HTTP/1.1", ""), t.target, target, 1)
@@ -131,8 +131,8 @@ func (t *table) hosts() {
 	}
 }
 
-// connections adds requests whose Connection field names fields of the framing. These are not
-// hop-by-hop and stay what they are (RFC 9110 section 7.6.1).
+// connections adds requests whose Connection field names fields of the framing. Connection must not make a
+// server or proxy ignore them (RFC 9110 section 7.6.1).
 func (t *table) connections() {
 	hello := t.read("hello")
 	for _, value := range []string{"Content-Length", "content-length", "Content-Length, keep-alive", "keep-alive,Content-Length", "Host", "Transfer-Encoding", "X-Note, Content-Length"} {
@@ -144,7 +144,8 @@ func (t *table) connections() {
 	t.answered(403, "an upgrade to h2c", t.get("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"), t.got())
 }
 
-// expectations adds requests with an Expect field (RFC 9110 section 10.1.1). They hide no body.
+// expectations adds requests with an Expect field (RFC 9110 section 10.1.1). The field does not change the
+// framing.
 func (t *table) expectations() {
 	hello := t.read("hello")
 	for _, value := range []string{"100-continue", "100-Continue"} {

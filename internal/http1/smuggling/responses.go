@@ -12,17 +12,17 @@ type Response struct {
 	Bytes  string
 	// HangUp says that the upstream then ends the connection; otherwise it waits for another request.
 	HangUp bool
-	// Fault says that the answer to the client is 502, or, with a fault in the body, that the client never
-	// gets a body that ends. Nothing else may be sent on the connection.
+	// With a fault in the head, the client gets 502. With a fault in the body, the client gets a truncated
+	// body. In both cases the gate sends no further request on the connection.
 	Fault Fault
 	// Status and Body are what the client gets without a fault.
 	Status int
 	Body   string
-	// Spent says that nothing else may be sent on the connection, although there is no fault.
+	// Spent says that the gate sends no further request on the connection, although the response is valid.
 	Spent bool
 }
 
-// Poison stands in the table for what no client may get.
+// Poison is the body of injected responses. No client may get it.
 const Poison = "poison"
 
 // A responses collects responses.
@@ -46,7 +46,7 @@ func (t *responses) bad(name, bytes string) {
 	*t = append(*t, Response{Name: name, Method: "GET", Bytes: bytes, Fault: InHead})
 }
 
-// badHead adds a response with further lines in its head and the body fine.
+// badHead adds a response with the field lines lines, which are malformed, and the body "fine".
 func (t *responses) badHead(name, lines string) {
 	t.bad(name, "HTTP/1.1 200 OK\r\n"+lines+"\r\nfine")
 }
@@ -153,7 +153,7 @@ func (t *responses) fields() {
 	t.badHead("fields above 64 KiB", strings.Repeat("X-Note: abcdefgh\r\n", longString/18)+"Content-Length: 4\r\n")
 }
 
-// truncated adds responses whose connection ends before they do.
+// truncated adds responses that the end of the connection cuts off.
 func (t *responses) truncated() {
 	t.cut("nothing of a body", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
 	t.cut("half a body", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfi")
@@ -187,7 +187,7 @@ func (t *responses) chunks() {
 	}
 }
 
-// valid adds responses that have one reading.
+// valid adds responses that are valid and unambiguous.
 func (t *responses) valid() {
 	t.good(Response{Name: "a length", Bytes: fine, Body: "fine"})
 	t.good(Response{Name: "a length in lower case", Bytes: "HTTP/1.1 200 OK\r\ncontent-length:4\r\n\r\nfine", Body: "fine"})

@@ -19,15 +19,14 @@ const (
 	InBody       // in the body or the trailer, behind a valid header: the message has no end
 )
 
-// A Message is a valid request of HTTP/1.x. Its target is as it stands in the request line.
+// A Message is a valid request of HTTP/1.x. Target has the bytes of the request line.
 type Message struct{ Method, Target, Body string }
 
 // A Request is what a client sends on one connection.
 type Request struct {
 	Name  string
 	Bytes string
-	// Messages are what Bytes hold before the fault, or altogether. With a fault in the body, the message
-	// with the fault is not among them.
+	// Messages are the complete messages in Bytes before the fault, or all messages if there is no fault.
 	Messages []Message
 	Fault    Fault
 	// Status is the answer to the last message. It is 200, or the status of a rule beyond the grammar.
@@ -43,9 +42,8 @@ type table struct {
 	requests             []Request
 }
 
-// Requests returns the table for a target and a host. fields are further header fields, each with its CR
-// LF. No target but those of Messages may be taken for one of a request; each other target contains
-// "smuggled".
+// Requests returns the table for a target and a host. fields are further header fields, each with its CR LF.
+// A server must see only the targets in Messages. Every other target in Bytes contains "smuggled".
 func Requests(target, host, fields string) []Request {
 	t := &table{target: target, host: host, fields: fields}
 	t.lengths()
@@ -66,7 +64,8 @@ func Requests(target, host, fields string) []Request {
 	return t.requests
 }
 
-// Next returns a valid request to follow any of Requests. After a fault, it must not be read.
+// Next returns a valid request that a test sends after one of Requests on the same connection. After a fault,
+// the server must not read it.
 func Next(target, host, fields string) string {
 	return "GET " + target + "-next HTTP/1.1\r\nHost: " + host + "\r\n" + fields + "Connection: close\r\n\r\n"
 }
@@ -86,7 +85,7 @@ func (t *table) good(name, bytes string, messages ...Message) {
 	t.answered(200, name, bytes, messages...)
 }
 
-// answered adds valid requests of which the last one has an answer with another status than 200.
+// answered adds valid requests. The answer to the last request has the given status, which is not 200.
 func (t *table) answered(status int, name, bytes string, messages ...Message) {
 	t.requests = append(t.requests, Request{Name: name, Bytes: bytes, Messages: messages, Status: status})
 }
