@@ -8,8 +8,8 @@ import (
 	"github.com/tallygate/tallygate/internal/http1"
 )
 
-// A body is the body of a request. Any goroutine may read it, one at a time, even after the handler has
-// returned: such reads fail. Its trailer is checked and dropped.
+// A body is the body of a request. Any goroutine may call Read. Read fails after the handler has returned.
+// The trailer is checked and dropped.
 type body struct {
 	session *session
 	closed  atomic.Bool

@@ -27,7 +27,7 @@ type buffers struct {
 	fields []http1.Field
 	small  [smallBody]byte
 
-	usual *bufio.Reader // in, unless a header was too large for it
+	usual *bufio.Reader // has bufferSize bytes; in is another reader after grow
 }
 
 var bufferPool = sync.Pool{New: func() any {
@@ -42,9 +42,8 @@ func newBuffers(in io.Reader, out io.Writer) *buffers {
 	return b
 }
 
-// release returns b to the pool. Nothing in b refers to the connection or to its requests any more. The
-// bytes of the body and of both directions stay in memory, and each use overwrites them before it reads
-// them.
+// release clears the references to the connection and to its requests, and returns b to the pool. The bytes
+// in the buffers are not cleared, because every later use writes them before it reads them.
 func (b *buffers) release() {
 	b.in = b.usual
 	b.in.Reset(nil)
@@ -57,8 +56,8 @@ func (b *buffers) release() {
 	bufferPool.Put(b)
 }
 
-// grow makes room for a larger header, and reads from then on from the buffered bytes and then from
-// in. limit is the size that a header may have.
+// grow gives b.in a buffer of four times the size, but of no more than limit + 1 bytes. limit is the largest
+// permitted header. The new b.in returns the bytes that are buffered, and then reads from in.
 func (b *buffers) grow(in io.Reader, limit int) {
 	received, _ := b.in.Peek(b.in.Buffered())
 	size := min(4*b.in.Size(), limit+1)

@@ -40,7 +40,7 @@ func (c *conn) wait(until time.Time) {
 	c.idle.Store(true)
 	_ = c.read.at(until)
 	c.write.now(until)      // TLS may write while it reads
-	if c.server.closing() { // checked after idle and the deadline are set, because closeIdle reads idle after it has set the state
+	if c.server.closing() { // checked after idle is set: closeIdle sets the state before it reads idle, so at least one of the two goroutines sees the other's write
 		c.close()
 		return
 	}
@@ -76,15 +76,14 @@ func (c *conn) close() {
 }
 
 const (
-	// lingerTime and lingerBytes bound the wait for the end of what a client sends. If the server
-	// closed the connection while bytes arrive, TCP would send a reset, and the client could lose the
-	// response.
+	// lingerTime and lingerBytes bound how long, and how much, linger reads. If the server closed a
+	// connection on which bytes still arrive, TCP would send a reset, and the client could lose the response.
 	lingerTime  = 500 * time.Millisecond
 	lingerBytes = 256 << 10
 )
 
-// linger ends the direction to the client, reads what still comes from the client, and closes the
-// connection.
+// linger closes the direction to the client, reads and discards the bytes that the client still sends, and
+// then closes the connection.
 func (c *conn) linger() {
 	defer c.close()
 	if half, ok := c.net.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {

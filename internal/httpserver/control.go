@@ -12,7 +12,7 @@ import (
 	"github.com/tallygate/tallygate/internal/http1"
 )
 
-// continues sends 100 Continue before the final header.
+// continues sends 100 Continue, unless the handler has sent the final header or has returned.
 func (w *response) continues() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

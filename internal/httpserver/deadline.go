@@ -8,13 +8,14 @@ import (
 // past is a deadline that has passed.
 var past = time.Unix(1, 0)
 
-// slack is how much earlier than demanded an operation may time out. The difference is also at most an
-// eighth of the remaining time. Within these bounds the old deadline stays, because setting a deadline
-// costs more than comparing two deadlines.
+// slack bounds how much earlier than its wanted deadline an operation may time out. The difference is also
+// less than an eighth of the remaining time. Within these bounds the previous deadline of the connection
+// stays, because setting a deadline costs more than comparing two deadlines.
 const slack = time.Second
 
-// A deadline is the read deadline or the write deadline of a connection. The connection gets it only
-// when an operation begins or runs, so most deadlines cost nothing. Any goroutine may use a deadline.
+// A deadline is the read deadline or the write deadline of a connection. The deadline of the connection is
+// set only when an operation begins or runs, because many deadlines are replaced before an operation begins.
+// Any goroutine may use a deadline.
 type deadline struct {
 	set func(time.Time) error // sets the deadline of the connection
 
@@ -58,8 +59,8 @@ func (d *deadline) end() {
 	d.running = false
 }
 
-// within sets the deadline at most limit from now, and at least half of limit from now, and prefers the
-// deadline that the connection has.
+// within sets a deadline that is between half of limit and limit after now. If the present deadline of the
+// connection is in this range, it stays, because setting a deadline costs time.
 func (d *deadline) within(now time.Time, limit time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -28,7 +28,7 @@ func (c *conn) handshake() {
 	c.net = secure
 	switch secure.ConnectionState().NegotiatedProtocol {
 	case "", "http/1.1":
-		// The stack of this goroutine has grown with the handshake.
+		// The handshake has enlarged the stack of this goroutine; a new goroutine has a small stack.
 		go c.wait(time.Now().Add(s.Limits.HeaderTimeout))
 	case "h2":
 		s.serveHTTP2(c, secure)

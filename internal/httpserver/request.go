@@ -12,7 +12,7 @@ import (
 	"github.com/tallygate/tallygate/internal/http1"
 )
 
-// An exchange is a request with its response. It is one allocation for what each request needs.
+// An exchange is a request with its response. A single allocation holds all values that every request needs.
 type exchange struct {
 	request  http.Request
 	url      url.URL
@@ -48,8 +48,8 @@ func (s *session) newExchange(head *http1.Request) (*exchange, error) {
 	return x, s.setBody(r, head)
 }
 
-// setHeader sets the header map. Host, the coding and the trailer's names are not in the map, as in
-// net/http.
+// setHeader sets the header map without Host, as net/http does. setBody removes Transfer-Encoding and Trailer
+// from the map.
 func (x *exchange) setHeader(fields []http1.Field) {
 	h := make(http.Header, len(fields))
 	values := x.values[:]
@@ -72,7 +72,7 @@ func (x *exchange) setHeader(fields []http1.Field) {
 	x.request.Header = h
 }
 
-// setBody sets what frames the body.
+// setBody sets the body of r, its length and its transfer coding.
 func (s *session) setBody(r *http.Request, head *http1.Request) error {
 	s.body = nil
 	r.ContentLength = head.Length
@@ -97,8 +97,8 @@ func (s *session) setBody(r *http.Request, head *http1.Request) error {
 	return nil
 }
 
-// checkChunks returns the fault of a chunked body, as far as the body has arrived with the head. The upstream
-// then gets no part of such a request. The fault of a later part is an error of the body.
+// checkChunks checks the part of a chunked body that has arrived together with the head. So a request with a
+// fault in this part is refused before the handler runs. A fault in a later part is an error of Read.
 func (s *session) checkChunks() error {
 	received, _ := s.in.Peek(s.in.Buffered())
 	b := newBuffers(bytes.NewReader(received), nil)

@@ -27,7 +27,7 @@ type response struct {
 	minor     int // the minor version of the request
 	mustClose bool
 
-	mu       sync.Mutex // held while anything is sent before the final header
+	mu       sync.Mutex // held while an informational response or the start of the final header is written
 	header   http.Header
 	status   int   // 0 before the final header
 	length   int64 // the Content-Length, or a negative number without Content-Length
@@ -80,14 +80,15 @@ func (w *response) WriteFields(status int, fields []http1.Field, length int64) {
 	}
 }
 
-// start writes the start of the final header and returns true, or sends an informational response.
+// start writes the status line and the fields of a final response and returns true. It returns false if it
+// has sent an informational response, or if a final header is no longer possible.
 func (w *response) start(status int, fields []http1.Field) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
 	case w.status != 0 || w.hijacked || w.ended:
 		return false
-	case status < 100 || status > 999 || status == http.StatusSwitchingProtocols: // a switch needs Hijack
+	case status < 100 || status > 999 || status == http.StatusSwitchingProtocols: // only Hijack can switch protocols
 		panic(fmt.Sprintf("invalid status %d", status))
 	case status < 200:
 		w.inform(status, fields)
@@ -118,7 +119,7 @@ func (w *response) inform(status int, fields []http1.Field) {
 	w.session.sent = false
 }
 
-// frame decides where the body ends. length is as in WriteFields.
+// frame decides how the client finds the end of the body. length is as in WriteFields.
 func (w *response) frame(length int64) {
 	w.length = length
 	switch {
@@ -156,8 +157,8 @@ func (w *response) begin(length int64) {
 	}
 }
 
-// Write sends part of the body. If the length of the body is not known, Write holds the first bytes
-// back, because the length of a short body is known at its end.
+// Write sends part of the body. If the length of the body is not known, Write holds the first bytes back, so
+// that a body that ends within smallBody bytes gets a Content-Length.
 func (w *response) Write(p []byte) (int, error) {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)

@@ -23,7 +23,7 @@ import (
 	"github.com/tallygate/tallygate/mtls"
 )
 
-// ShutdownGrace is how much longer handshakes and requests on their way may take after the listener closes.
+// ShutdownGrace is the usual argument grace of [Server.Shutdown].
 const ShutdownGrace = 500 * time.Millisecond
 
 // A Server serves one listener. Its exported fields must be set before Listen, and not changed later.
@@ -47,7 +47,7 @@ type Server struct {
 	ErrorLog        *log.Logger                          // for errors of connections
 	LowMemory       func() bool                          // reports whether memory is short
 	ConnectionIdle  func()                               // called when a connection has become idle and returned its buffers; nil: not called
-	Active          *atomic.Int64                        // concurrent requests; nil: cutting off a request is not an error
+	Active          *atomic.Int64                        // concurrent requests; nil: Shutdown waits no grace time and returns no error for requests that it cuts off
 	// Standard serves all connections with net/http. It is for the listener of operators. If it is set, Handler
 	// and the fields after Handler are not used.
 	Standard *http.Server
@@ -147,8 +147,10 @@ func (s *Server) closing() bool { return s.state.Load() == closing }
 // Close stops accepting connections.
 func (s *Server) Close() error { return s.listener.Close() }
 
-// Shutdown stops accepting connections, and closes each connection when its requests are done. First,
-// requests that are on their way, for example behind a handshake, get the time grace.
+// Shutdown stops accepting connections, and closes each connection when its requests are done. Before it
+// closes idle connections, it waits up to grace, because a client may already have sent a request that the
+// server has not read, for example directly after a handshake. If ctx ends first, Shutdown closes all
+// connections, and returns an error if it has cut off a request.
 func (s *Server) Shutdown(ctx context.Context, grace time.Duration) error {
 	s.state.Store(draining)
 	_ = s.listener.Close()

@@ -13,16 +13,16 @@ import (
 	"github.com/tallygate/tallygate/mtls"
 )
 
-// ParkAfter is how long an idle connection keeps its buffers and its stack, 16 KiB together. Setting the
-// deadline costs, so a connection may be parked after half of this time.
+// ParkAfter is how long an idle connection keeps its buffers and its stack, 16 KiB together. A connection may
+// be parked after half of this time, see deadline.within.
 const ParkAfter = 5 * time.Second
 
-// A session serves the requests of a connection between two long idle times. Its goroutine owns it, except
-// for the fields that are atomic or guarded.
+// A session serves the requests of a connection between two long idle times. Only the goroutine of run uses
+// it, except for the fields that are atomic or guarded by a mutex.
 type session struct {
 	*conn
 	*buffers
-	context    context.Context // the context of all requests; it ends when the client has left
+	context    context.Context // the context of all requests; it ends when the client has disconnected
 	cancel     context.CancelFunc
 	blank      http.Request // what the requests have in common
 	watch      watch
@@ -66,7 +66,7 @@ func (s *session) release() {
 	s.buffers = nil
 }
 
-// Read reads from the client. If the client has left, the context of the request ends.
+// Read reads from the client. If the client has disconnected, the context of the request ends.
 func (s *session) Read(p []byte) (int, error) {
 	if len(s.early) == 0 {
 		n, err := s.receive(p)
@@ -156,7 +156,7 @@ func (s *session) await() error {
 	s.conn.idle.Store(true)
 	defer s.conn.idle.Store(false)
 	s.conn.read.within(s.rests, s.server.parkAfter)
-	if s.server.closing() { // checked after idle and the deadline are set, because closeIdle reads idle after it has set the state
+	if s.server.closing() { // see conn.wait
 		return http.ErrServerClosed
 	}
 	_, err := s.in.Peek(1)

@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// patience is how long a handler may take after the end of the request before the server watches whether
-// the client leaves. Most responses are complete by then, so for most requests a watch costs only a timer.
+// patience is the time between the end of the request body and the start of the watch. Most responses are
+// complete earlier, so most requests need only a timer for the watch.
 const patience = 100 * time.Millisecond
 
-// A watch notices that the client leaves while the handler runs. It reads one byte: if it gets a byte, the
-// byte belongs to the next request.
+// A watch detects that the client disconnects while the handler runs: it tries to read one byte. If a byte
+// arrives, the client is connected, and the byte belongs to the next request.
 type watch struct {
 	session  *session
 	patience time.Duration
@@ -57,7 +57,7 @@ func (w *watch) begin() {
 	w.armed = true
 }
 
-// end stops the watch and reports whether the client is still connected, as far as is known.
+// end stops the watch. It returns false if the watch has found that the client has disconnected.
 func (w *watch) end() bool {
 	w.mu.Lock()
 	if w.over {
