@@ -13,12 +13,13 @@ import (
 // and Settle must be set before the first use. It is safe for concurrent use.
 type Client struct {
 	// Dial connects to the server. A connection should be a syscall.Conn, like the connections of package
-	// net. Any other connection serves only one request.
+	// net. Any other connection serves only one request, because an idle connection cannot be checked.
 	Dial func(context.Context) (net.Conn, error)
 	// TLS has the TLS settings and the name of the server. It is nil for a server without TLS.
 	TLS *tls.Config
-	// BodyWait is how long RoundTrip waits for a whole small body before it sends the request. The server
-	// therefore cannot respond before the whole body has been read.
+	// BodyWait bounds how long RoundTrip waits for the end of a body of up to 16 KiB before it sends the
+	// request. If the body ends in this time, the server gets no part of the request before the body is
+	// complete.
 	BodyWait time.Duration
 	// HandshakeTimeout bounds a TLS handshake. HeaderTimeout bounds the time to send a request and to
 	// receive the header of its response. For a body that is sent while it arrives, HeaderTimeout begins
@@ -93,7 +94,8 @@ func (t *Client) send(ctx context.Context, r *Request, body []byte) (*Response, 
 
 // stream sends r while its body arrives, on a new connection that serves no other request. The server may
 // respond before the whole body has been sent, and the rest of the body could then be taken for the next
-// request. A new connection costs little beside a body of 16 KiB or 100 ms. reading reports that run of u runs.
+// request. A new connection costs little beside a body of 16 KiB or 100 ms. reading says that a goroutine
+// already runs u.run.
 func (t *Client) stream(ctx context.Context, r *Request, u *upload, reading bool) (*Response, error) {
 	c, err := t.connect(ctx)
 	if err != nil {

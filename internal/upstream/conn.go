@@ -123,7 +123,8 @@ func (c *conn) headRead() {
 	c.socket.expect(time.Time{})
 }
 
-// errHead is the error of a head that is too long.
+// errHead is the error if the head of a response exceeds headBytes, together with the informational responses
+// before it.
 var errHead = fmt.Errorf("the header of the response is longer than %d bytes", headBytes)
 
 // Read reads from the server, but not more bytes than the budget allows.
@@ -137,7 +138,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// enlarge gives c a buffer for the longest head. received is what c.in has.
+// enlarge gives c.in a buffer for the longest head. received has the bytes that are in the present buffer.
 func (c *conn) enlarge(received []byte) {
 	begin := bytes.NewReader(bytes.Clone(received))
 	c.in = bufio.NewReaderSize(io.MultiReader(begin, c), headBytes+1)
@@ -147,11 +148,10 @@ func (c *conn) enlarge(received []byte) {
 // connection.
 const timeoutStatus = "HTTP/1.1 408"
 
-// look checks an idle connection without waiting. silent reports that the server keeps the connection
-// open and has sent nothing since its last response. unasked reports that the server has sent a response
-// without a request. The client of the next request, which may be another client, would get that
-// response. If a TLS record other than application data has arrived, silent is false, because the data
-// after such a record is not known.
+// look checks an idle connection without waiting. silent is true if the connection is open and no byte has
+// arrived since the last response. unasked is true if the server has sent a response without a request: the
+// next request, possibly of another client, would get this response. If only a TLS record without application
+// data has arrived, both are false, because application data may follow the record.
 func (c *conn) look() (silent, unasked bool) {
 	c.socket.looking = true
 	n, err := c.stream.Read(c.unasked[:])
@@ -177,7 +177,7 @@ func (c *conn) rest(reusable bool) {
 	}
 }
 
-// discard closes c. It is called when the next bytes on c may belong to any response.
+// discard closes c. It must be called when it is unknown to which response the next bytes on c belong.
 func (c *conn) discard() {
 	c.socket.sever()
 	c.socket.unwatch()

@@ -124,15 +124,15 @@ func (s *socket) Write(p []byte) (int, error) {
 func (s *socket) begin(ctx context.Context, timeout time.Duration) {
 	now := time.Now()
 	s.sent, s.ctx, s.by = 0, ctx, now.Add(timeout)
-	// The deadline of the last request may still hold: it makes the watch begin earlier.
+	// If enough of the last request's deadline is left, it stays: the watch only begins earlier.
 	if left := s.deadline.Sub(now); left < unwatched/5 || left > min(timeout, unwatched) {
 		s.expect(now.Add(min(timeout, unwatched)))
 	}
 }
 
-// waited reports whether a read or write that failed with err must be repeated. This is so at the
-// deadline at which the watch of the context begins. The caller repeats the read or write below
-// crypto/tls, which would return a write error again on each later write.
+// waited starts the watch of the context and returns true if err is the passing of the first deadline, after
+// unwatched. The caller must then repeat the failed read or write. It does so below crypto/tls, because
+// crypto/tls would return a write error again from each later write.
 func (s *socket) waited(err error) bool {
 	if err == nil || s.ctx == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
@@ -150,7 +150,8 @@ func (s *socket) watch() {
 	}
 }
 
-// unwatch undoes begin. It returns false if the end of the context has closed s or is about to close s.
+// unwatch ends the watch that begin prepared. It returns false if the end of the context has closed s or is
+// about to close s.
 func (s *socket) unwatch() bool {
 	if s.stop == nil {
 		s.ctx = nil

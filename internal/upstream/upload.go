@@ -56,8 +56,9 @@ func newUpload(r *Request) *upload {
 	return u
 }
 
-// waitWhole reads the body, which fits into content, and returns true. It returns false if wait has passed or
-// ctx has ended before; another goroutine then goes on with run. A body that has arrived needs no goroutine.
+// waitWhole waits until run has ended, and returns true. It returns false if wait passes or ctx ends first;
+// the goroutine of run then continues. If arrived is true, reading the body does not wait, so waitWhole calls
+// run without a new goroutine.
 func (u *upload) waitWhole(ctx context.Context, wait time.Duration, arrived bool) bool {
 	if arrived {
 		u.run()
@@ -94,10 +95,10 @@ func (u *upload) run() {
 	u.release()
 }
 
-// copy keeps the body, or sends it after start. incomplete reports that the body has returned an error or has
-// another length than announced.
+// copy reads the body into content until start is called, and sends it afterwards. incomplete is true if a
+// read of the body fails, or if the body has another length than its Content-Length.
 func (u *upload) copy() (incomplete bool, err error) {
-	var out *bufio.Writer // for chunks: a chunk of the size of content fits into it
+	var out *bufio.Writer // for chunked bodies; has room for the largest chunk, so a chunk is one write
 	for from := 0; ; {
 		n, end := u.read(u.content[from:])
 		if end != nil && !isEnd(end) {
