@@ -75,8 +75,8 @@ func (x *exchange) end() {
 	x.conn.finish()
 }
 
-// recoverPanic turns a panic into a refusal if no response has begun, and aborts the response
-// otherwise. With http.ErrAbortHandler, with which abort ends a response, it panics again.
+// recoverPanic turns a panic into a refusal if no response has begun, and aborts the response otherwise. It
+// repeats a panic with http.ErrAbortHandler, by which abort ends a response.
 func (x *exchange) recoverPanic(log *slog.Logger) {
 	v := recover()
 	if v == nil {

@@ -15,9 +15,10 @@ import (
 // the client. The gate never takes the id from the client, because the id identifies a log line.
 const requestID = "X-Request-Id"
 
-// reservedHeaders are the headers in which proxies tell upstreams about the client, its certificate
-// or its request: if a client sends such a header, the header is forged. Host and Expect are among them,
-// because the gate makes its own. The names are folded.
+// reservedHeaders are the headers with which proxies tell upstreams about the client, its certificate or its
+// request. The gate removes them from requests, because upstreams trust their values. Host and Expect are
+// reserved because the gate sets its own. Each name is folded: in lower case, with a hyphen for each
+// character that is not a letter or digit.
 var reservedHeaders = []string{
 	"client-cert", "x-client-cert", "x-client-certificate", "x-arr-clientcert", "wl-proxy-client-cert",
 	"forwarded", "x-forwarded", "x-real-ip", "x-client-ip", "true-client-ip", "x-request-id",

@@ -124,9 +124,10 @@ func share(d *access.Decision, left int64) int64 {
 	return left
 }
 
-// preflightShare leaves preflights a ninth of the slots while no partner uses any slot (held = left /
-// 8). This is enough, because an API answers a preflight without work, and a browser repeats a
-// preflight only after Access-Control-Max-Age.
+// preflightShare is the divisor for preflights: they may hold as many slots as an eighth of the free slots.
+// While no partner uses a slot, this is a ninth of all slots, because 1/9 = (8/9) / 8. This is enough,
+// because an API answers a preflight without work, and a browser repeats a preflight only after
+// Access-Control-Max-Age.
 const preflightShare = 8
 
 // slots are the slots that admit took for one request.

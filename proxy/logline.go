@@ -68,7 +68,8 @@ func (r *accessRecord) attributes(attrs []slog.Attr, paths config.LogPaths) []sl
 	return attrs
 }
 
-// refusalAttributes appends whose certificate and whose token came with a refused request.
+// refusalAttributes appends the attributes of a refused request that name the holder of its certificate and
+// the partner of its token.
 func (r *accessRecord) refusalAttributes(attrs []slog.Attr) []slog.Attr {
 	if r.caller.ClientID != "" {
 		attrs = append(attrs, slog.String("application", r.caller.ClientID))

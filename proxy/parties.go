@@ -7,8 +7,8 @@ import (
 	"github.com/tallygate/tallygate/policy"
 )
 
-// findCaller finds the certificate that came with a refused request, and its holder. A granted request
-// needs no search, because its certificate belongs to the partner of its token.
+// findCaller sets caller, and for a refused request presented. A granted request needs no search, because its
+// certificate belongs to the partner of its token.
 func (r *accessRecord) findCaller() {
 	d := &r.decision
 	switch {
@@ -17,15 +17,17 @@ func (r *accessRecord) findCaller() {
 	case r.decided:
 		r.presented = r.presentedCertificate()
 		r.caller = r.steps.Table.Caller(r.presented)
-		if r.caller.Partner == "" && d.Claims.Server != "" { // the token passed every check, so it is the caller's own
+		if r.caller.Partner == "" && d.Claims.Server != "" { // the binding of the token has been checked, so the caller holds the token
 			r.caller = policy.Caller{Partner: d.Partner}
 		}
 	}
 }
 
-// presentedCertificate returns the certificate that came with a refused request, accepted or not, or nil. An
-// overloaded gate verifies no signature, and a client whose certificate has expired, which is verified anew
-// each time, must not cause the work with every malformed request.
+// presentedCertificate returns the client certificate of a refused request, even if it was not accepted, or
+// nil if there is none. Its anchors are unknown in two cases, because finding them needs signature checks: if
+// the gate is overloaded, and if the certificate has expired and the refusal has another cause. The chain of
+// an expired certificate is verified for every request, so each malformed request would cost signature
+// checks.
 func (r *accessRecord) presentedCertificate() *access.Certificate {
 	if r.certificate != nil {
 		return r.certificate
@@ -48,8 +50,8 @@ func (r *accessRecord) partner() string {
 	return r.caller.Partner
 }
 
-// parties says in words whose certificate came with whose token, or returns "" if the reason of the refusal
-// says nothing about the two.
+// parties returns a text for the log that names the holder of the certificate and the owner of the token. It
+// returns "" if the reason of the refusal is not that the token is bound to another certificate or key.
 func (r *accessRecord) parties() string {
 	d, caller := &r.decision, "a certificate of no known partner"
 	if r.caller.Partner != "" {

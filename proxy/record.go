@@ -33,7 +33,7 @@ func (p *Proxy) record(x *exchange) {
 		status: x.response.status, failure: x.failure, detail: x.detail, termination: x.conn.terminated(),
 	}
 	switch {
-	case !r.decided: // the code of the panic may be called by Labels too
+	case !r.decided: // Labels is not called, because it may panic in the same code
 		r.api, r.route, r.overhead = policy.NoAPI, policy.Unmatched, r.duration
 	case r.route == "":
 		labels := p.steps.Table.Labels(r.request)

@@ -67,8 +67,8 @@ func (p *Proxy) Refusals(r *http.Request) ([]access.Decision, *access.Certificat
 	return refused, certificate
 }
 
-// presented returns certificate, or the certificate of r that was not accepted: a token is bound to it
-// or not, whether or not it is accepted. It returns nil if r has no certificate.
+// presented returns certificate or, if certificate is nil, the certificate of r that was not accepted,
+// because the binding of a token can be checked against it too. It returns nil if r has no certificate.
 func (p *Proxy) presented(r *http.Request, certificate *access.Certificate) *access.Certificate {
 	if certificate != nil {
 		return certificate
@@ -80,8 +80,8 @@ func (p *Proxy) presented(r *http.Request, certificate *access.Certificate) *acc
 	return &access.Certificate{Leaf: leaf, Thumbprint: access.ThumbprintOf(leaf)}
 }
 
-// routeRefusal returns the refusal of checkGranted for r, as a slice of at most one element. known has
-// the route, or no route.
+// routeRefusal returns the refusal of checkGranted for r, as a slice of at most one element. known.Route is
+// "" if no route matches; then only the check that needs no route is made.
 func (p *Proxy) routeRefusal(r *http.Request, known access.Decision) []access.Decision {
 	c := checkedRequest{request: r, upgrade: asksForWebSocket(r)}
 	known.Reason = access.Granted

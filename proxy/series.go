@@ -8,7 +8,7 @@ import (
 	"github.com/tallygate/tallygate/policy"
 )
 
-// bindingReasons are the reasons for which the first request of a partner may already be a theft.
+// bindingReasons are the reasons for which a single request may be an attempt to use a stolen token.
 var bindingReasons = []access.Reason{access.BoundToOther, access.BoundToPrevious}
 
 // keyBindingReasons are bindingReasons for tokens that are bound to a key (DPoP).
