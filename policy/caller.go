@@ -10,12 +10,12 @@ import (
 
 // A Caller is the holder of a client certificate. It is a label for logs and metrics, not a decision.
 type Caller struct {
-	Partner  string // configured name; "" if the certificate tells none or several
-	ClientID string // the application that registers the certificate; "" if the certificate tells none or several
+	Partner  string // configured name; "" if no partner or more than one partner is possible
+	ClientID string // the application that registers the certificate; "" if no application or more than one application does
 }
 
-// callers finds the holder of a certificate. It has indexes, because a client can make the gate look for a
-// holder with each request that is refused.
+// callers finds the holder of a certificate. It has indexes, because each refused request causes a search,
+// and clients can send any number of such requests.
 type callers struct {
 	thumbprints map[access.Thumbprint]*application // registered thumbprints, each of one application
 	names       map[string][]*application          // applications by a registered name
@@ -50,8 +50,9 @@ func (c *callers) addApplication(a *application) {
 	}
 }
 
-// registeredKey returns the key in names for one of the names that r registers. Certificates with that name
-// have the same key, as do some other certificates: keys ignore case.
+// registeredKey returns the key in callers.names for one of the names that r registers, or "" if r registers
+// no name. A key is in lower case, so certificates whose names differ in case have the same key; findName
+// compares the names exactly.
 func registeredKey(r *config.RegisteredCertificate) string {
 	switch {
 	case !r.SubjectDN.IsZero():
@@ -84,7 +85,8 @@ func (t *Table) Caller(cert *access.Certificate) Caller {
 	return Caller{}
 }
 
-// find returns the application and the partner with cert. Both are nil if cert tells none or several.
+// find returns the application that registers cert and the partner that holds cert. A result is nil if there
+// is no candidate or more than one candidate for it.
 func (c *callers) find(cert *access.Certificate) (*application, *partner) {
 	if cert == nil || cert.Leaf == nil {
 		return nil, nil
@@ -127,11 +129,12 @@ func (c *callers) findName(cert *access.Certificate) (only *application, holder 
 	return only, holder, found
 }
 
-// Renewed reports whether a token of clientID, which server has issued and bound to the certificate with
-// the thumbprint bound, came with another certificate of the same application. The application must
-// register cert by its thumbprint, or by its name under an anchor of the partner. If it registers
-// thumbprints only, it must register bound too. bound must not be a certificate of another application.
-// The token is refused in any case: Renewed tells a renewal from a theft.
+// Renewed reports whether a token of clientID, which server has issued and bound to the certificate with the
+// thumbprint bound, came with another certificate of the same application. Two conditions must hold. The
+// application registers cert by its thumbprint, or by a name under an anchor of the partner. And it registers
+// bound, or bound is not registered at all and cert has a registered name. The token is refused whatever
+// Renewed returns: the result only separates, in the log and metrics, a renewed certificate from a possible
+// theft.
 func (t *Table) Renewed(server, clientID string, bound access.Thumbprint, cert *access.Certificate) bool {
 	owner, from := t.applications[clientID], t.servers[server]
 	if owner == nil || from == nil || !from.speaksFor(owner.partner.name) {

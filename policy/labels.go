@@ -5,14 +5,14 @@ import "net/http"
 // Labels of requests that belong to no route. Package config refuses an API with such a name.
 const (
 	NoAPI     = "none"      // no API is served under the host
-	Unmatched = "unmatched" // no route matches; as an API: several APIs are served under the host, and the path tells no API
+	Unmatched = "unmatched" // as a route: no route matches; as an API: several APIs are served under the host, and the path does not identify the API
 )
 
-// Labels say what a request would reach, for logs and metrics.
+// Labels name the host, API and route of a request, for logs and metrics.
 type Labels struct {
 	Host  string // as in [Target]; "" if no API is served under the host
-	API   string // NoAPI, or the API of the route, or the only API that has routes under the beginning of the path, or Unmatched
-	Route string // or Unmatched
+	API   string // the API of the route; without a route, the API of all routes that begin with the matched part of the path; otherwise Unmatched or NoAPI
+	Route string // the path pattern of the route, or Unmatched
 }
 
 // Labels returns the Labels of r. It looks only at host, method and path, so it also works for a request that
@@ -36,8 +36,8 @@ func (t *Table) Labels(r *http.Request) Labels {
 	return Labels{host, root.nearest(target.Path).apiLabel(), Unmatched}
 }
 
-// nearest returns the first node on the way of path whose routes belong to one API, or the last node on
-// the way.
+// nearest follows the segments of path from n down the tree, and returns the first node whose routes all
+// belong to one API. If there is no such node, it returns the last node that it reaches.
 func (n *node) nearest(path string) *node {
 	for segment, err := range segments(path, n.spellings) {
 		if err != nil || n.api != "" {

@@ -6,10 +6,10 @@ import (
 	"unicode/utf8"
 )
 
-// overlooked reports whether an upstream that ignores case takes segments for a path of a route that is
-// more specific than found, or of any route if found is nil, and that demands something that granted
-// does not demand. Many routers ignore case by default. The same router matches /a/ML where the gate
-// matches /a/{id} before /a/ml.
+// overlooked reports whether an upstream that ignores case may match segments with a route that demands more
+// of the client than granted does. Only routes that are more specific than found are considered, or all
+// routes if found is nil. Many routers ignore case by default: for the path /a/ML, the gate finds /a/{id},
+// and such a router finds /a/ml.
 func (n *node) overlooked(segments []string, method string, found, granted *route) bool {
 	demandsMore := func(r *route) bool { return r != nil && r.moreSpecific(found) && !granted.demandsAlso(r) }
 	if len(segments) == 0 {
@@ -42,7 +42,7 @@ func (n *node) overlaps() bool {
 	return n.any != nil && n.any.overlaps()
 }
 
-// addFolded makes child, the child of n for literal, known to overlooked.
+// addFolded adds child, the child of n for literal, to n.folded, in which overlooked searches.
 func (n *node) addFolded(literal string, child *node) {
 	if n.folded == nil {
 		n.folded = make(map[string][]*node)

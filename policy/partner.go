@@ -53,7 +53,7 @@ func errUnknownClient(clientID string) error {
 	return &access.Mismatch{Name: "client_id", Want: "a configured application", Got: quoted(clientID)}
 }
 
-// errNotSpokenFor is the detail where server may not issue tokens for the partner of app.
+// errNotSpokenFor is the detail of a refusal because server may not issue tokens for the partner of app.
 func errNotSpokenFor(server string, app *application) error {
 	return &access.Mismatch{Name: "partner", Want: "a partner that authorization server " + server + " may speak for", Got: app.partner.name}
 }

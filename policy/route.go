@@ -94,7 +94,7 @@ type node struct {
 	exact    map[string]*route  // by method: patterns that end at this node
 	catchAll map[string]*route  // by method: patterns that end with /** after this node
 	folded   map[string][]*node // the nodes in literal, by the result of foldCase
-	longest  int                // no key of folded comes from a text with more bytes
+	longest  int                // an upper bound of the bytes of a text whose foldCase is a key of folded
 	bindings Bindings           // the bindings of all APIs of the host; set on the root of its routes
 	api      string             // the API of all routes at and below the node; "" if they belong to several APIs
 	shared   bool               // the routes at and below the node belong to several APIs
@@ -186,11 +186,12 @@ func (t *Table) route(method string, target Target) (*route, error) {
 	return root.match(path, method)
 }
 
-// match calls find with segments. If no route matches, match removes a trailing slash, or adds a
-// missing slash, and calls find again; the route must allow both forms (slashOptional).
+// match calls find with segments. If no route matches, match removes a trailing slash, or adds a missing
+// slash, and calls find again; the route must allow both forms (slashOptional).
 //
-// An upstream may ignore case or a trailing slash. match refuses a path that is then a path of a more
-// specific route, unless this route demands nothing else of the client.
+// An upstream may ignore case or a trailing slash. So match refuses a path that such an upstream may match
+// with a more specific route, unless the more specific route demands no more of the client than the route
+// that match has found.
 func (n *node) match(segments []string, method string) (*route, error) {
 	found := n.find(segments, method)
 	if found == nil && n.slashOptional {
