@@ -126,7 +126,7 @@ var advice = map[access.Reason]Advice{
 	access.RevocationsStale:  {"the connection to the issuer", "The gate has not heard of revocations for too long: repair its connection to the issuer."},
 }
 
-// failureAdvice is by the value of failure in the log: package proxy has the same list.
+// failureAdvice has the advice by the value of failure in the log. Package proxy defines these values.
 var failureAdvice = map[string]Advice{
 	"upstream_unreachable": {apiFault, "The API accepts no connection at upstream.url: look whether it runs and listens there."},
 	"upstream_timeout":     {apiFault, "The API did not answer within upstream.timeout, or stalled: look at the load of the API."},
@@ -138,7 +138,8 @@ var failureAdvice = map[string]Advice{
 	"body_too_large":       {partnerFault, "The partner must send less at once, or listener.limits.body_bytes must be larger."},
 }
 
-// terminationAdvice is by the values of terminated_by that are no reasons, as in package proxy.
+// terminationAdvice has the advice by the values of terminated_by that are not reasons. Package proxy defines
+// these values.
 var terminationAdvice = map[string]Advice{
 	"stopping":         {"no fault: the gate stopped", "The client must connect again; it reaches another gate, or this one after its start."},
 	"upstream_changed": {"no fault: a reload changed the upstream of the API", "The client must connect again."},

@@ -27,8 +27,8 @@ type Explanation struct {
 	At          time.Time    `json:"at,omitzero"` // the time of the decision; zero for the present
 	Certificate *Certificate `json:"certificate,omitzero"`
 	Stages      []Stage      `json:"stages"`
-	// Also has the refusals that would remain if the cause of Reason were gone, as far as they do not
-	// depend on it.
+	// Also has the refusals that would remain if the cause of Reason were gone, except refusals by checks
+	// that need the result of the failed check.
 	Also []Refusal `json:"would_also_be_refused,omitempty"`
 }
 
@@ -229,7 +229,7 @@ func (x *explainer) describeRefusal(stage *Stage) {
 // needs. A decision of the gate has them. A decision that was read from the log lacks them if the
 // configuration has changed.
 func (x *explainer) knows(reason access.Reason) bool {
-	switch reason { //nolint:exhaustive // the other functions need no indexes, or look for themselves
+	switch reason { //nolint:exhaustive // the other functions need no indexes, or find their settings by name
 	case access.PartnerDisabled, access.CertificateNotRegistered:
 		return x.decision.Partner != ""
 	case access.BodyNotAllowed, access.InsufficientScope:

@@ -18,7 +18,7 @@ type LogLine struct {
 	Level   string `json:"level,omitzero"`
 	Message string `json:"message"`
 	// Outcome is the reason, the failure, the value of terminated_by or the cause in the line; it is empty
-	// for a line that tells of no request and no handshake.
+	// for a line that is about neither a request nor a handshake.
 	Outcome string `json:"outcome,omitzero"`
 	Meaning string `json:"meaning,omitzero"` // what Outcome means
 	Stage   Stage  `json:"check,omitzero"`   // the check that refused; zero if no check did
@@ -122,8 +122,8 @@ func (l *LogLine) describe(get func(...string) string, d *access.Decision) {
 	}
 }
 
-// bindingAdvice returns the advice for a token that is bound to another certificate, where the line tells
-// whose certificate and whose token came; otherwise it returns general.
+// bindingAdvice returns the advice for a token that is bound to another certificate. caller is the partner
+// that holds the certificate, owner the partner of the token. If either is unknown, it returns general.
 func bindingAdvice(general Advice, caller, owner string) Advice {
 	switch {
 	case caller == "" || caller == "unknown" || owner == "" || owner == "unknown":
@@ -152,8 +152,8 @@ func detailOf(detail string) error {
 	return errors.New(detail)
 }
 
-// name finds the things that the line names in cfg: tokenPartner is the partner of the token. It removes
-// from d what cfg does not have, and sets the indexes of d.
+// name looks up the partner, application, server, API and route of the line in cfg, and sets the indexes of
+// d. It removes names from d that cfg does not have. tokenPartner is the partner of the token.
 func (l *LogLine) name(cfg *config.Config, d *access.Decision, tokenPartner string) {
 	add := func(kind, name, path string) {
 		n := Named{Kind: kind, Name: name, Path: path}
@@ -179,7 +179,7 @@ func (l *LogLine) name(cfg *config.Config, d *access.Decision, tokenPartner stri
 			add("partner", name, partners[name])
 		}
 	}
-	d.Partner = owner // the settings that decide are those of the application, even where another partner called
+	d.Partner = owner // the settings of the application decide, even if another partner called
 	if d.ClientID != "" {
 		add("application", d.ClientID, application)
 	}
@@ -216,8 +216,8 @@ func (l *LogLine) name(cfg *config.Config, d *access.Decision, tokenPartner stri
 	}
 }
 
-// describeCheck sets what the check that refused expected, what came, and, with cfg, the setting behind
-// the check.
+// describeCheck sets the expected and the received value of the check that refused and, if cfg is not nil,
+// the setting behind the check.
 func (l *LogLine) describeCheck(cfg *config.Config, d access.Decision, get func(...string) string) {
 	x := &explainer{cfg: cfg, decision: d, request: &http.Request{
 		Method: get("method"), Host: get("host"), RequestURI: get("path"), Header: http.Header{},
