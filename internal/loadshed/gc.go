@@ -8,10 +8,11 @@ import (
 	"runtime/metrics"
 )
 
-// PaceGC sets the pace of the garbage collector after each collection by the size of the live heap,
-// unless GOGC is set, until ctx ends. With Go's default of 100, a small heap is collected about ten
-// times a second, which takes a tenth of the CPU time of a busy gate. A timer would be too slow: an
-// attack lets a heap of 8 MiB grow to 60 MiB in less than a second, and 400 percent of these are 240.
+// PaceGC sets the pace of the garbage collector after each collection by the size of the live heap, unless
+// GOGC is set, until ctx ends. With Go's default of 100, a small heap is collected about ten times a second,
+// which takes a tenth of the CPU time of a busy gate. A timer would be too slow: an attack lets a heap of 8
+// MiB grow to 60 MiB in less than a second, and the collector would then wait for another 400 percent of 60
+// MiB, which are 240 MiB.
 func PaceGC(ctx context.Context) {
 	if os.Getenv("GOGC") != "" {
 		return
@@ -32,8 +33,8 @@ func PaceGC(ctx context.Context) {
 	}
 }
 
-// collections returns a channel that receives after each garbage collection until ctx ends. A
-// collection that ends before the receiver has taken the previous value sends none.
+// collections returns a channel that receives after each garbage collection until ctx ends. If several
+// collections end before the receiver receives, it receives only one value for them.
 func collections(ctx context.Context) <-chan struct{} {
 	collected := make(chan struct{}, 1)
 	var arm func(struct{})
