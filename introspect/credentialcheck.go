@@ -28,7 +28,7 @@ type credentialCheck struct {
 	interval time.Duration // recheckAfter, except in tests
 	checked  atomic.Bool   // at least one check has ended, with any result
 	refused  atomic.Bool   // the server refused the credentials in the last conclusive check
-	requests chan struct{} // capacity 1; holds a request for a check, after the server refused the credentials in its response about a client's token
+	requests chan struct{} // capacity 1: a value asks Run for a check, because the server refused the credentials at an introspection of a client's token
 }
 
 // request requests a check from Run.

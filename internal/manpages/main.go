@@ -1,5 +1,5 @@
-// Command manpages writes the manual pages and the shell completions of tallygate, as releases carry
-// them: man1/tallygate.1 with a page for each command beside it, and the completions for bash, zsh and
+// Command manpages writes the manual pages and the shell completions of tallygate, as they are part of
+// releases: man1/tallygate.1 with a page for each command beside it, and the completions for bash, zsh and
 // fish under the names by which these shells find them. The same inputs give the same files.
 package main
 

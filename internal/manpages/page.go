@@ -84,7 +84,7 @@ func options(b *strings.Builder, title string, flags *pflag.FlagSet) {
 	})
 }
 
-// related returns the names of the pages of the command above c and of the commands below it.
+// related returns the page names of the parent command of c and of its subcommands.
 func related(c *cobra.Command) (names []string) {
 	if c.HasParent() {
 		names = append(names, pageName(c.Parent()))
@@ -104,8 +104,8 @@ func lines(b *strings.Builder, s string) {
 	}
 }
 
-// text returns s, one line, as text that roff prints as it is. A dot or an apostrophe at the beginning
-// of a line would be a request.
+// text returns s, one line, as text that roff prints as it is. At the beginning of a line, a dot or an
+// apostrophe would begin a roff request.
 func text(s string) string {
 	s = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(s)
 	if strings.HasPrefix(s, ".") || strings.HasPrefix(s, "'") {

@@ -109,7 +109,8 @@ func parseCertificate(b Block) (Certificate, error) {
 
 func isKey(blockType string) bool { return strings.HasSuffix(blockType, "PRIVATE KEY") }
 
-// missing returns err with the name of the text. err says what the text lacks.
+// missing adds name to err, which says what a PEM text lacks. name is the name of the file, or "" for a text
+// that is not from a file.
 func missing(name string, err error) error {
 	if name == "" {
 		return err

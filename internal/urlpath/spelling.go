@@ -264,8 +264,8 @@ func textsOf(path []Decoded) [][textHabits]string {
 	return texts
 }
 
-// appendReading appends what a server with these habits reads in a segment with text, until reading has
-// most segments.
+// appendReading appends to reading the segments into which a server with these habits, a set of the constants
+// such as splitsSlashes, turns one segment with this text. It stops when reading has most segments.
 func appendReading(reading []string, text string, habits, most int) []string {
 	for more := true; more && len(reading) < most; {
 		part := text
