@@ -23,11 +23,11 @@ func (r *accessRecord) findCaller() {
 	}
 }
 
-// presentedCertificate returns the client certificate of a refused request, even if it was not accepted, or
-// nil if there is none. Its anchors are unknown in two cases, because finding them needs signature checks: if
-// the gate is overloaded, and if the certificate has expired and the refusal has another cause. The chain of
-// an expired certificate is verified for every request, so each malformed request would cost signature
-// checks.
+// presentedCertificate returns the client certificate of a refused request, even if it was not accepted.
+// Without a client certificate, it returns nil. Its anchors are unknown in two cases, because finding them
+// needs signature checks: if the gate is overloaded, and if the certificate has expired and the refusal has
+// another cause. The chain of an expired certificate is verified for every request, so each malformed request
+// would cost signature checks.
 func (r *accessRecord) presentedCertificate() *access.Certificate {
 	if r.certificate != nil {
 		return r.certificate
