@@ -156,12 +156,14 @@ func (c *checkedRequest) thumbprint() string {
 
 // ambiguous reports whether a front proxy may see the end of this request at another byte than the
 // gate. A chunked request is ambiguous. Every HTTP/1.0 request is ambiguous too, because HTTP/1.0 has
-// no chunks, and not every implementation has persistent connections. Malformed requests are refused
-// earlier. The connection of a front proxy carries requests of many clients, and the bytes after an
-// ambiguous request could contain a certificate header that the client of that request chose. So the
-// gate closes the connection after ambiguous requests, although they are well-formed (RFC 9112
-// sections 6.1 and 9.3).
+// no chunks, and not every implementation has persistent connections. After CONNECT and a request for an
+// upgrade, some front proxies pass all bytes of the client on unread, whatever the response is. Malformed
+// requests are refused earlier. The connection of a front proxy carries requests of many clients, and the
+// bytes after an ambiguous request could contain a certificate header that the client of that request
+// chose. So the gate closes the connection after ambiguous requests, although they are well-formed (RFC
+// 9112 sections 6.1 and 9.3).
 func (c *checkedRequest) ambiguous() bool {
 	r := c.request
-	return r.ProtoMajor == 1 && (r.ProtoMinor == 0 || len(r.TransferEncoding) > 0) && c.steps.Trust.BehindProxy()
+	return r.ProtoMajor == 1 && c.steps.Trust.BehindProxy() &&
+		(r.ProtoMinor == 0 || len(r.TransferEncoding) > 0 || r.Method == http.MethodConnect || asksForUpgrade(r))
 }

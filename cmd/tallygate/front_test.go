@@ -231,6 +231,44 @@ func TestFrontProxyThatFramesOtherwise(t *testing.T) {
 	r.check(r.stop())
 }
 
+// Some front proxies pass all further bytes of a client on, unread, once the client has asked for another protocol
+// or a tunnel, whatever the gate answers. Such bytes could be requests with a certificate of the client's choice,
+// so the gate serves nothing after such a request.
+func TestFrontProxyThatTunnels(t *testing.T) {
+	t.Parallel()
+	r := newFronted(t)
+	r.configure(ownTLS, passing("[rfc9440]", byName))
+	r.serve()
+	smuggled := "GET /accounts/8 HTTP/1.1\r\nHost: api.example.test\r\nAuthorization: Bearer " + r.tokens["good"] + "\r\n" + r.clientCert("northwind") + "\r\nConnection: close\r\n\r\n"
+	for name, begin := range map[string]string{
+		"WebSocket":    "GET /accounts/7 HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade",
+		"h2c":          "GET /accounts/7 HTTP/1.1\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\nConnection: Upgrade, HTTP2-Settings",
+		"Upgrade only": "GET /accounts/7 HTTP/1.1\r\nUpgrade: websocket",
+		"CONNECT":      "CONNECT api.example.test:443 HTTP/1.1",
+	} {
+		r.upstream.forget()
+		conn, err := tls.Dial("tcp", r.addresses["partners"], r.client("lb", "http/1.1"))
+		r.check(err)
+		r.check(conn.SetDeadline(time.Now().Add(patience)))
+		host := "api.example.test"
+		if name == "CONNECT" {
+			host += ":443"
+		}
+		_, err = io.WriteString(conn, begin+"\r\nHost: "+host+"\r\nAuthorization: Bearer "+r.tokens["sync"]+"\r\n"+r.clientCert("borealis")+"\r\n\r\n"+smuggled)
+		r.check(err)
+		answers, err := io.ReadAll(conn)
+		r.check(err)
+		_ = conn.Close()
+		if text := string(answers); strings.Count(text, "HTTP/1.1 ") != 1 || !strings.HasPrefix(text, "HTTP/1.1 40") || !strings.Contains(text, "\r\nConnection: close\r\n") {
+			t.Errorf("%s: answered\n%s", name, text)
+		}
+		if received, n := r.upstream.take(); n != 0 {
+			t.Errorf("%s: %d requests upstream, want 0\n%s", name, n, received)
+		}
+	}
+	r.check(r.stop())
+}
+
 // PROXY protocol sets the address for log and upstream, and grants no right: neither to a sender
 // with an invalid header nor to an address that names a trusted front proxy.
 func TestProxyProtocol(t *testing.T) {
