@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -186,4 +187,20 @@ func TestHeaderSize(t *testing.T) {
 		next(t, in, "b")
 		next(t, in, "c")
 	}
+}
+
+// A header has the whole header timeout, also if its first bytes fill the buffer of a connection that is about
+// to be parked.
+func TestHeaderThatFillsTheBuffer(t *testing.T) {
+	s := newTestServer(t, echo, plain)
+	s.parkAfter = 100 * time.Millisecond
+	c := s.dial(t)
+	in := bufio.NewReader(c)
+	send(t, c, get)
+	next(t, in, "GET / ")
+	head := "GET /2 HTTP/1.1\r\nHost: gate.test\r\nX: "
+	send(t, c, head+strings.Repeat("x", bufferSize-len(head)))
+	time.Sleep(2 * s.parkAfter)
+	send(t, c, "\r\n\r\n")
+	next(t, in, "GET /2 ")
 }

@@ -134,8 +134,6 @@ func (s *session) readHead() (http1.Request, error) {
 			s.fields = head.Fields
 			_, err = s.in.Discard(n)
 			return head, err
-		case len(received) == s.in.Size():
-			s.grow(s, limit)
 		case len(received) == 0 && len(s.early) == 0:
 			if err := s.await(); err != nil {
 				return http1.Request{}, err
@@ -144,6 +142,9 @@ func (s *session) readHead() (http1.Request, error) {
 		case !began:
 			began = true
 			_ = s.conn.read.at(time.Now().Add(s.server.Limits.HeaderTimeout))
+		}
+		if len(received) == s.in.Size() {
+			s.grow(s, limit)
 		}
 		if _, err := s.in.Peek(len(received) + 1); err != nil {
 			return http1.Request{}, err
