@@ -40,7 +40,7 @@ func (p *Proxy) Decide(r *http.Request, credentials validate.Credentials) (acces
 // check uses the result of the check before it. The first refusal is the decision.
 func (p *Proxy) decide(c *checkedRequest, overloaded func() bool) access.Decision {
 	r := c.request
-	if r.ProtoMajor == 1 && r.ProtoMinor > 1 { // the gate's server refuses it earlier, but http.ReadRequest, which tallygate explain uses, does not
+	if r.ProtoMajor == 1 && r.ProtoMinor > 1 { // the gate's server refuses HTTP/1.2 and later itself, but http.ReadRequest, which tallygate explain uses, does not
 		return access.Decision{Reason: access.MalformedRequest}
 	}
 	target, err := p.steps.Table.ParseTarget(r)

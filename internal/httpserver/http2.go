@@ -141,7 +141,7 @@ func (f *wellFormedHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		deadline = time.Now().Add(f.writeTimeout)
 	}
 	_ = http.NewResponseController(w).SetWriteDeadline(deadline)
-	// x/net keeps r until the response is sent, for which the client must grant a window.
+	// x/net keeps r until the response is sent. A client that grants no window delays this.
 	defer forget(r)
 	switch {
 	case len(r.Trailer) > maxTrailers:
@@ -154,7 +154,7 @@ func (f *wellFormedHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 	case !declaresNone(r):
 		f.handler.ServeHTTP(w, r)
-	case f.short(): // checked before endsEmpty waits, because a waiting request is not counted yet
+	case f.short(): // checked before endsEmpty waits: the number of waiting requests is not limited, because requests are counted later, by the handler
 		w.WriteHeader(http.StatusServiceUnavailable)
 	case !endsEmpty(w, r, f.endTimeout):
 		w.WriteHeader(http.StatusBadRequest)
@@ -198,8 +198,8 @@ func contentLengthAgrees(r *http.Request) bool {
 	return err == nil && int64(length) == r.ContentLength // ContentLength is 0 if the header ends the stream
 }
 
-// declaresNone reports whether r declares an empty body. Handlers do not read an empty body, so bytes
-// in such a body would stay unnoticed.
+// declaresNone reports whether r declares an empty body. Handlers do not read an empty body, so they would
+// not detect a body that has bytes in spite of its declared length.
 func declaresNone(r *http.Request) bool {
 	return r.ContentLength == 0 && r.Header["Content-Length"] != nil
 }

@@ -193,6 +193,6 @@ func (c *conn) release() {
 	}
 	b.in.Reset(nil)
 	b.out.Reset(nil)
-	clear(b.fields[:cap(b.fields)]) // they hold the texts of the last heads
+	clear(b.fields[:cap(b.fields)]) // the fields refer to the texts of heads, which may be secret
 	spare.Put(b)
 }
