@@ -171,8 +171,9 @@ func (t *Trust) PeerCertificate(r *http.Request) *x509.Certificate {
 }
 
 // Presented returns the certificate of [Trust.PeerCertificate] with the anchors that it chains to. It may be
-// revoked. If it has expired, Anchors are those that it chained to at its end. The result is for the labels
-// of logs and metrics. Without a front proxy, a connection is verified once for all its requests.
+// revoked. For an expired certificate, Anchors are the anchors to which it chained at its NotAfter. The
+// result is for the labels of logs and metrics. Without a front proxy, a connection is verified once for all
+// its requests.
 func (t *Trust) Presented(r *http.Request) *access.Certificate {
 	leaf := t.PeerCertificate(r)
 	switch now := t.now(); {
@@ -193,7 +194,7 @@ func (t *Trust) Presented(r *http.Request) *access.Certificate {
 // first. It verifies the chain each time.
 func (t *Trust) PresentedChain(chain []*x509.Certificate) *access.Certificate {
 	leaf, now := chain[0], t.now()
-	if now.After(leaf.NotAfter) { // not cached, because the verification says nothing about now
+	if now.After(leaf.NotAfter) { // not cached, because the verification is for the time NotAfter and not for now
 		now = leaf.NotAfter
 	}
 	return &access.Certificate{Leaf: leaf, Thumbprint: access.ThumbprintOf(leaf), Anchors: t.verifyChains(chain, now).anchors}

@@ -19,8 +19,8 @@ import (
 	"github.com/tallygate/tallygate/mtls"
 )
 
-// A handshakeCause says why a TLS handshake failed, and what helps. It is a value of the label reason of
-// tallygate_tls_handshakes_total, and of the log key cause.
+// A handshakeCause says why a TLS handshake failed, and what the operator can do. It is a value of the label
+// reason of tallygate_tls_handshakes_total, and of the log key cause.
 type handshakeCause struct{ label, advice string }
 
 var (
@@ -130,9 +130,9 @@ func handshakeCauseOf(fault error) handshakeCause {
 	return otherFailure
 }
 
-// handshakeFailed counts and logs a failed handshake. For each cause and address it logs at most one
-// warning in ten seconds, with the number of such handshakes since the last one, because the owner of a
-// client may have no other way to learn of the cause. A panic is logged as an error.
+// handshakeFailed counts and logs a failed handshake. For each cause and address it logs at most one warning
+// in ten seconds, with the number of such handshakes since the previous warning, because a client may not
+// report the cause. A panic is logged as an error.
 func (g *Gate) handshakeFailed(listener string, remote net.Addr, fault error) {
 	var ours *httpserver.PanicError
 	if errors.As(fault, &ours) {
@@ -175,8 +175,9 @@ func (g *Gate) refusedCertificate(refused *mtls.RefusedCertificate) []slog.Attr 
 	return attributes
 }
 
-// detailOf returns the text by which the log tells apart failures of one cause that need different cures:
-// the fault of an unusable certificate. Text in quotation marks comes from the client, and is left out.
+// detailOf returns the fault of an unusable certificate, and "" for other causes. Failures with different
+// faults are logged separately, because they need different remedies. Text in quotation marks comes from the
+// client, and is left out.
 func detailOf(cause handshakeCause, fault error) string {
 	if cause.label != unusableCertificate.label {
 		return ""

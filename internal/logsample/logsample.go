@@ -41,8 +41,8 @@ type Samplers struct {
 	swept time.Time // when expired Samplers were removed
 }
 
-// A source is a cause, a detail and the address of the client. Detail and address are "" for all of them
-// together.
+// A source is a cause, a detail and the address of the client. If detail and address are "", the source
+// stands for all details and addresses of the cause.
 type source struct{ cause, detail, address string }
 
 // Add calls [Sampler.Add] of the Sampler for cause. All causes after the first maxCauses share one
@@ -53,9 +53,9 @@ func (d *Samplers) Add(cause string, now time.Time) int {
 	return d.sampler(source{cause: cause}, source{}, maxCauses).Add(now)
 }
 
-// AddFor calls [Sampler.Add] of the Sampler for cause, detail and address. While maxSources of them have had
-// a line in the last interval, all others share one Sampler for each cause. The causes must be a closed
-// set; clients may invent details.
+// AddFor calls [Sampler.Add] of the Sampler for cause, detail and address. There are at most maxSources such
+// Samplers in an interval. Further details and addresses share one Sampler for each cause. The causes must be
+// a closed set; clients may invent details.
 func (d *Samplers) AddFor(cause, detail, address string, now time.Time) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -70,8 +70,8 @@ func (d *Samplers) AddFor(cause, detail, address string, now time.Time) int {
 	return d.sampler(source{cause, detail, address}, source{cause: cause}, maxSources).Add(now)
 }
 
-// sampler returns the Sampler for key. If there are limit Samplers and none is for key, it returns the
-// Sampler for other.
+// sampler returns the Sampler for key. If there is no Sampler for key and already limit Samplers, it returns
+// the Sampler for other.
 func (d *Samplers) sampler(key, other source, limit int) *Sampler {
 	if d.each == nil {
 		d.each = make(map[source]*Sampler)

@@ -33,7 +33,7 @@ func (c Claims) has(name string) bool {
 // treats this member as a claim.
 const PingATM = "pi.atm"
 
-// Names are the names of the claims by which products are told apart.
+// Names are the names of the claims by which Guess distinguishes products.
 var Names = []string{"acr", "appid", "aud", "azp", "cid", "client_id", "delegationId", "ext", "gty", "realm_access", "resource_access", "scp", "tid", "token_use", "ver"}
 
 const bindEntra = "the client requests its token by MSAL's mTLS proof of possession (WithMtlsProofOfPossession), a private preview that Microsoft enables"
