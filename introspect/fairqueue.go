@@ -106,8 +106,8 @@ func (q *fairQueue) enter(cert *access.Certificate) (path, error) {
 	return p, nil
 }
 
-// exit removes the user from the buckets of p, and returns the permits of the first held buckets in
-// p.
+// exit undoes enter: it removes a user from each bucket of p. It also releases the permits that the user
+// holds, which are from the first buckets of p; held is their number.
 func (q *fairQueue) exit(cert *access.Certificate, p path, held int) {
 	for _, s := range p[:held] {
 		<-s.permits

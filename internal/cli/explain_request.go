@@ -40,7 +40,7 @@ func (f *explainFlags) request(ctx context.Context, stdin io.Reader) (*http.Requ
 		}
 	}
 	r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(text)))
-	if err != nil { // err quotes lines, which may hold a token
+	if err != nil { // err is not shown, because it quotes lines, which may hold a token
 		return nil, malformed(text, errors.New("malformed request target or field"))
 	}
 	if second {
@@ -132,7 +132,8 @@ func checkHead(text []byte) error {
 	return err
 }
 
-// malformed returns the error for text, which the gate's server would refuse for err.
+// malformed returns the usage error for the request text, which the gate's server would refuse because of
+// err.
 func malformed(text []byte, err error) error {
 	return withCode(exitUsage, fmt.Errorf("the request is malformed, and the gate would answer 400: %s", cmp.Or(fault(text), err.Error())))
 }

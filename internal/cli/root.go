@@ -55,7 +55,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(append([]string{}, args...)) // cobra would use os.Args for nil
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	addCompletion(root) // after SetOut, because the command keeps the output that it finds
+	addCompletion(root) // called after SetOut, because cobra gives the completion command the output that root has at this time
 	started := false
 	markStart(root, &started)
 
@@ -89,7 +89,7 @@ func rootCommand() *cobra.Command {
 		Long:          rootHelp,
 		Example:       "  tallygate demo\n  tallygate init gate\n  tallygate check --config tallygate.yaml\n  tallygate serve --config tallygate.yaml",
 		SilenceErrors: true, // Run prints the errors
-		SilenceUsage:  true, // instead of the usage, Run prints a line that names --help
+		SilenceUsage:  true, // Run prints a line that names --help instead
 	}
 	version := versionCommand()
 	showVersion := root.Flags().Bool("version", false, "print the version and the build")

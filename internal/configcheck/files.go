@@ -84,7 +84,7 @@ const (
 	other        content = iota // any content that is not empty, such as a secret or a revocation list
 	authorities                 // PEM certificates, all of them certificates of authorities
 	certificates                // PEM certificates of any kind
-	chain                       // PEM certificates that a private key may follow
+	chain                       // PEM certificates; the file may also hold their private key
 	privateKey
 	keySet // a JWK Set
 )

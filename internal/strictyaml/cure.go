@@ -10,12 +10,12 @@ import (
 type cure struct {
 	message *regexp.Regexp // of the parser
 	line    *regexp.Regexp // of the file, with the text to quote as its last group; nil: every line
-	lines   int            // how many lines to search, from the line that the parser names: it can be the first of the mapping
+	lines   int            // how many lines to search, from the line that the parser names on. The parser may name the first line of a mapping instead of the faulty line
 	remedy  string         // %s stands for the text in quotation marks
 }
 
-// cures has the remedies, the more special first. The texts to quote are names, paths and addresses,
-// and never the value of an unknown key.
+// cures has the remedies. The first that matches is used, so special remedies come before general remedies.
+// The texts to quote are names, paths and addresses, and never the value of an unknown key.
 var cures = []cure{
 	{regexp.MustCompile(`^did not find expected ',' or '[\]}]'$`), regexp.MustCompile(`(?:[:,\[]\s+|\[)(/[^\s"',]*\{\w*\}[^\s"',\]}]*)`), 5,
 		"braces inside { } or [ ] need quotation marks: write %s"},
@@ -55,7 +55,7 @@ func cureFor(message string, text []byte, line int) string {
 	return ""
 }
 
-// farthest bounds the lines in which a cure is looked for.
+// farthest is the largest cure.lines: no cure searches more lines of the file.
 const farthest = 1000
 
 // from returns the lines of text from the line with the number, which counts from 1, on.

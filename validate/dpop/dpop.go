@@ -43,7 +43,7 @@ const proofType = "dpop+jwt"
 // use has 2.5 KB; this is three times as much.
 const maxProof = 8 << 10
 
-// A Request is what a proof must have been made for.
+// A Request has the proofs of a request and the values that a proof must match.
 type Request struct {
 	Proofs    []string // the DPoP headers
 	Method    string

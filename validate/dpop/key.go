@@ -19,11 +19,12 @@ import (
 	"github.com/tallygate/tallygate/internal/weakkey"
 )
 
-// maxRSABits bounds the RSA key of a proof, and exponent is the one that is accepted. The client chooses
-// the key, need not sign with it, and no rate limit comes before the verification, whose time grows with
-// the square of the key's length and with the exponent's: 3.2 ms with 8192 bits and an exponent of 31
-// bits, 0.35 ms within these bounds, 0.08 ms with ES256. 4096 bits are the longest keys in use, and keys
-// have had the exponent 65537 for decades.
+// maxRSABits bounds the length of an RSA key in a proof, and exponent is the only accepted exponent. Without
+// these bounds, clients could make the gate spend much CPU time: a client chooses the key, an invalid
+// signature costs as much as a valid one, and no rate limit applies before the verification. The time of a
+// verification grows with the square of the key's length and with the length of the exponent: 3.2 ms with
+// 8192 bits and an exponent of 31 bits, 0.35 ms within these bounds, 0.08 ms with ES256. Keys in use have at
+// most 4096 bits, and for decades keys have been generated with the exponent 65537.
 const (
 	maxRSABits = 4096
 	exponent   = "AQAB" // 65537 in base64url
