@@ -68,9 +68,6 @@ func newID() string {
 // end returns the connection to the server and releases the slots of x.
 func (x *exchange) end() {
 	defer x.slots.release(x.decision.Partner)
-	if r := x.recheck; r != nil {
-		defer r.streams.running.Add(-1)
-	}
 	x.response.extendForLastBytes()
 	x.conn.finish()
 }

@@ -105,6 +105,9 @@ func newHarness(t testing.TB, upstream string, log io.Writer, edits ...func(*con
 	return s
 }
 
+// inFlight returns the number of granted requests that have not ended.
+func (s *harness) inFlight() int64 { return s.proxy.limits.inFlight["northwind"].Load() }
+
 // configure returns the configuration with edits.
 func (s *harness) configure(t testing.TB, edits ...func(*config.Config)) *config.Config {
 	t.Helper()

@@ -59,7 +59,6 @@ func (x *exchange) startRecheck(cancel func()) *recheck {
 		streams: x.proxy.streams, proxy: x.proxy, checked: &x.checkedRequest, body: &x.body, conn: &x.conn,
 		request: *x.request, cancel: cancel,
 	}
-	r.streams.running.Add(1)
 	x.recheck = r
 	r.timer = time.AfterFunc(r.streams.recheckInterval, r.run)
 	return r

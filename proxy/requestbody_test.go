@@ -128,7 +128,7 @@ func TestBodyThatNeverBegins(t *testing.T) {
 			})
 		}
 	}
-	gatetest.EventuallyEqual(t, "running streams", 60, s.streams.running.Load)
+	gatetest.EventuallyEqual(t, "granted requests in flight", 60, s.inFlight)
 	token := s.mint(other, testpki.M{"client_id": "borealis-sync", "sub": "borealis-sync"})
 	settings := s.clientConfig("http/1.1")
 	settings.Certificates = append(settings.Certificates[:0:0], other.TLS())

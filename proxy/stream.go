@@ -1,9 +1,7 @@
 package proxy
 
 import (
-	"context"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -31,7 +29,6 @@ type Streams struct {
 	current            func() *Proxy
 	recheckInterval    time.Duration // between two decisions about a stream
 	forceCloseInterval time.Duration // from the termination of a stream until the gate blocks writes to the client
-	running            atomic.Int64
 	once               sync.Once
 	end                chan struct{} // closed by End
 }
@@ -55,18 +52,4 @@ func (s *Streams) draining() bool {
 	default:
 		return false
 	}
-}
-
-// Wait returns nil once no stream runs, or the error of ctx if ctx ends first.
-func (s *Streams) Wait(ctx context.Context) error {
-	poll := time.NewTicker(10 * time.Millisecond)
-	defer poll.Stop()
-	for s.running.Load() > 0 {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-poll.C:
-		}
-	}
-	return nil
 }
