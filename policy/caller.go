@@ -113,10 +113,15 @@ func (c *callers) find(cert *access.Certificate) (*application, *partner) {
 
 // findName is find for registered names. found reports whether an application registers a name of cert.
 func (c *callers) findName(cert *access.Certificate) (only *application, holder *partner, found bool) {
+	compared := make(map[*application]bool) // names that differ in case may all have the same key
 	for _, name := range certname.List(cert.Leaf) {
 		for _, a := range c.names[nameKey(name.Key, name.Value)] {
+			if compared[a] {
+				continue
+			}
+			compared[a] = true
 			switch {
-			case a == only || !cert.ChainsTo(a.partner.anchors) || !a.certificate.MatchesName(cert.Leaf):
+			case !cert.ChainsTo(a.partner.anchors) || !a.certificate.MatchesName(cert.Leaf):
 			case !found:
 				only, holder, found = a, a.partner, true
 			case a.partner != holder:

@@ -1,8 +1,11 @@
 package policy
 
 import (
+	"crypto/x509"
 	"fmt"
+	"net/url"
 	"testing"
+	"time"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
@@ -33,6 +36,7 @@ func newHolders() *holders {
 			app("acme-pinned", config.RegisteredCertificate{Thumbprints: []access.Thumbprint{access.ThumbprintOf(h.pinned.Cert), access.ThumbprintOf(h.older.Cert)}}),
 			app("acme-twice", config.RegisteredCertificate{SANDNS: "twice.acme.test"}),
 			app("acme-again", config.RegisteredCertificate{SANDNS: "twice.acme.test"}),
+			app("acme-uri", config.RegisteredCertificate{SANURI: "urn:abcdefghijkl"}),
 			self,
 		}},
 		{Name: "beta", Applications: []config.Application{
@@ -113,6 +117,37 @@ func TestRenewed(t *testing.T) {
 }
 
 // BenchmarkCaller shows that the number of partners under one anchor does not matter.
+// A partner can put thousands of names into a certificate that differ in case from a registered name. Caller
+// compares the certificate with each application once.
+func TestCallerTime(t *testing.T) {
+	h := newHolders()
+	least := func(n int) time.Duration {
+		names := func(c *x509.Certificate) {
+			for bits := 1; bits <= n; bits++ { // bit i makes letter i a capital
+				name := []byte("abcdefghijkl")
+				for i := range name {
+					name[i] -= byte(bits>>i&1) * ('a' - 'A')
+				}
+				c.URIs = append(c.URIs, &url.URL{Scheme: "urn", Opaque: string(name)})
+			}
+		}
+		cert := certificate(h.acmeCA.Leaf("x", names), h.acmeCA)
+		best := time.Hour
+		for range 5 {
+			begin := time.Now()
+			if got, want := h.table.Caller(cert), (Caller{Partner: "acme"}); got != want {
+				t.Fatalf("Caller = %v, want %v", got, want)
+			}
+			best = min(best, time.Since(begin))
+		}
+		return best
+	}
+	const few, many = 500, 4000
+	if short, long := least(few), least(many); long > 24*short { // linear: 4000/500 = 8 times; quadratic: 64 times
+		t.Errorf("Caller takes %s for %d names and %s for %d names, want about 8 times as long", short, few, long, many)
+	}
+}
+
 func BenchmarkCaller(b *testing.B) {
 	for _, n := range []int{10, 100_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
