@@ -100,8 +100,8 @@ func New(settings config.AuthorizationServer, options Options) (*Client, error) 
 	}, (*Client).close)
 }
 
-// key returns the values that c is made from. It returns nil if signed responses are verified with a
-// key set that is not fetched, because such a key set is read again at each reload.
+// key returns the values that c is made from. It returns nil, which equals no other key, if signed responses
+// are verified with a key set that is not fetched: each reload must read this key set again.
 func (c *Client) key() any {
 	key := []any{c.remote.Key(), c.settings, c.audiences, c.mapping, c.leeway}
 	if !c.settings.Signed {

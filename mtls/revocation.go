@@ -35,7 +35,7 @@ func (t *Trust) unrevokedAnchors(v *verification, now time.Time) ([]access.Ancho
 			anchors = append(anchors, w.anchor)
 		}
 	}
-	if len(anchors) == 0 { // a new revocation list arrived between the two checks; without anchors the certificate would be taken for self-signed
+	if len(anchors) == 0 { // a revocation list that arrived between the two checks revokes the chain; an accepted certificate without anchors would count as self-signed
 		return nil, refused
 	}
 	return anchors, nil

@@ -40,8 +40,8 @@ func (t *Table) Refusals(method string, target Target, claims *access.Unchecked,
 	return refused, known
 }
 
-// clientRefusals returns the refusals of the client that claims names, what is known about the client,
-// and its application, or nil if the client is refused as unknown.
+// clientRefusals returns the refusals that concern the client in claims, and what is known about the client.
+// app is the application of the client, or nil if the client is refused as unknown.
 func (t *Table) clientRefusals(claims *access.Unchecked, cert *access.Certificate) (refused []access.Decision, known access.Decision, app *application) {
 	known.Server, known.ClientID = claims.Server, claims.ClientID
 	from, app := t.servers[claims.Server], t.applications[claims.ClientID]

@@ -53,7 +53,8 @@ func (t *Table) ParseTarget(r *http.Request) (Target, error) {
 			return Target{}, &access.Denial{Reason: access.PathNotCanonical, Err: err}
 		}
 	}
-	// Code that forwards r.URL in place of the raw bytes must send the same bytes.
+	// r.URL must have the same spelling as the raw bytes, so that code that forwards r.URL sends the path and
+	// query that are checked here.
 	if r.URL.EscapedPath() != path || r.URL.RawQuery != query {
 		return Target{}, &access.Denial{Reason: access.PathNotCanonical, Err: errOtherReader}
 	}
