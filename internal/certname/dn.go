@@ -124,7 +124,7 @@ func (r rdn) matches(set cryptobyte.String) bool {
 		}
 		attributes = append(attributes, a)
 	}
-	slices.SortFunc(attributes, func(a, b Attribute) int { // as r is sorted; a certificate may have thousands
+	slices.SortFunc(attributes, func(a, b Attribute) int { // in the order of r, because comparing unsorted attributes takes quadratic time, and a certificate may have thousands
 		return cmp.Or(bytes.Compare(a.OID, b.OID), bytes.Compare(a.Text, b.Text), bytes.Compare(a.DER, b.DER))
 	})
 	return slices.EqualFunc(r, attributes, attribute.equals)

@@ -13,8 +13,8 @@ import (
 // escapes to 6 times as many.
 const maxLogLine = 64 << 10
 
-// explainLogLine prints what can be told from a line of the log. Without --config, the configuration is
-// used if it can be read.
+// explainLogLine prints an explanation of a line of the log. Without --config, the configuration is used if
+// it can be read.
 func explainLogLine(command *cobra.Command, f explainFlags, format outputFormat) error {
 	text, err := readInput(f.logLine, command.InOrStdin(), maxLogLine)
 	if err != nil {

@@ -142,7 +142,7 @@ func (g *Gate) handshakeFailed(listener string, remote net.Addr, fault error) {
 	}
 	cause := handshakeCauseOf(fault)
 	var refused *mtls.RefusedCertificate
-	if !errors.As(fault, &refused) { // a refused certificate is counted where it is refused
+	if !errors.As(fault, &refused) { // package mtls has counted a refused certificate
 		g.handshakes.Failed(cause.label)
 	}
 	level, count := slog.LevelWarn, 1

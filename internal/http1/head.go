@@ -175,7 +175,7 @@ func (p *Parser) incomplete(received []byte) error {
 	return nil
 }
 
-// refusal returns the error of a malformed line, which at covers without its CR LF. If the line contains a
+// refusal returns the error of a malformed line. at is the line without its CR LF. If the line contains a
 // control character, refusal parses only the bytes up to and including the first control character. No valid
 // line contains a control character, so this fails with the same error for a complete and for an incomplete
 // line. Without a control character, refusal returns err.

@@ -154,7 +154,7 @@ func (f *wellFormedHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 	case !declaresNone(r):
 		f.handler.ServeHTTP(w, r)
-	case f.short(): // checked before endsEmpty waits: the number of waiting requests is not limited, because requests are counted later, by the handler
+	case f.short(): // checked before endsEmpty waits, because the handler counts a request only after this wait
 		w.WriteHeader(http.StatusServiceUnavailable)
 	case !endsEmpty(w, r, f.endTimeout):
 		w.WriteHeader(http.StatusBadRequest)

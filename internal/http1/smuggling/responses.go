@@ -46,7 +46,7 @@ func (t *responses) bad(name, bytes string) {
 	*t = append(*t, Response{Name: name, Method: "GET", Bytes: bytes, Fault: InHead})
 }
 
-// badHead adds a response with the field lines lines, which are malformed, and the body "fine".
+// badHead adds a response with malformed field lines and the body "fine". lines has the field lines.
 func (t *responses) badHead(name, lines string) {
 	t.bad(name, "HTTP/1.1 200 OK\r\n"+lines+"\r\nfine")
 }
