@@ -94,7 +94,7 @@ func (c *callers) find(cert *access.Certificate) (*application, *partner) {
 	if a := c.thumbprints[cert.Thumbprint]; a != nil && (len(cert.Anchors) == 0 || cert.ChainsTo(a.partner.anchors)) {
 		return a, a.partner
 	}
-	if len(cert.Anchors) == 0 { // then its names say nothing, and reading thousands would cost time
+	if len(cert.Anchors) == 0 { // without an authority the client has chosen the names itself, and reading thousands of names takes time
 		return nil, nil
 	}
 	if a, p, found := c.findName(cert); found {
@@ -113,7 +113,7 @@ func (c *callers) find(cert *access.Certificate) (*application, *partner) {
 
 // findName is find for registered names. found reports whether an application registers a name of cert.
 func (c *callers) findName(cert *access.Certificate) (only *application, holder *partner, found bool) {
-	compared := make(map[*application]bool) // names that differ in case may all have the same key
+	compared := make(map[*application]bool) // each application is compared once, although many names of cert may have the same key
 	for _, name := range certname.List(cert.Leaf) {
 		for _, a := range c.names[nameKey(name.Key, name.Value)] {
 			if compared[a] {
@@ -137,9 +137,9 @@ func (c *callers) findName(cert *access.Certificate) (only *application, holder 
 // Renewed reports whether a token of clientID, which server has issued and bound to the certificate with the
 // thumbprint bound, came with another certificate of the same application. Two conditions must hold. The
 // application registers cert by its thumbprint, or by a name under an anchor of the partner. And it registers
-// bound, or bound is not registered at all and cert has a registered name. The token is refused whatever
-// Renewed returns: the result only separates, in the log and metrics, a renewed certificate from a possible
-// theft.
+// bound, or bound is not registered at all and cert has a registered name. The gate refuses the token
+// whatever Renewed returns. The result only selects the reason: access.BoundToPrevious after a renewal, and
+// otherwise access.BoundToOther, a possible theft.
 func (t *Table) Renewed(server, clientID string, bound access.Thumbprint, cert *access.Certificate) bool {
 	owner, from := t.applications[clientID], t.servers[server]
 	if owner == nil || from == nil || !from.speaksFor(owner.partner.name) {
