@@ -96,8 +96,8 @@ func (r *accessRecord) hostName() string {
 // still put secrets behind it, and a fragment may be a response of OAuth 2.0.
 var beginOfQuery = [...]string{"?", "#", "%3F", "%3f", "%253F", "%253f"}
 
-// pathOf returns the path of r as the client sent it, without query and fragment. It looks for the path of an
-// absolute-form only before them, because a query may have slashes.
+// pathOf returns the path of r as the client sent it, without query and fragment. It removes both before it
+// looks for the path of an absolute-form, because a query may have slashes.
 func pathOf(r *http.Request) string {
 	target := r.RequestURI
 	for _, begin := range beginOfQuery {

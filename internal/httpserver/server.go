@@ -23,7 +23,8 @@ import (
 	"github.com/tallygate/tallygate/mtls"
 )
 
-// ShutdownGrace is the usual argument grace of [Server.Shutdown].
+// ShutdownGrace is how long, after the listener closes, a started handshake or a sent request may take to
+// reach the handler. It is for the argument grace of [Server.Shutdown].
 const ShutdownGrace = 500 * time.Millisecond
 
 // A Server serves one listener. Its exported fields must be set before Listen, and not changed later.

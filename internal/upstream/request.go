@@ -42,8 +42,8 @@ func (r *Request) closeBody() {
 	}
 }
 
-// writeHead writes the head of r. length is the length of the body, or http1.Chunked. Errors of out are
-// sticky, so the caller looks at the error of a later Flush.
+// writeHead writes the head of r. length is the length of the body, or http1.Chunked. After a failed write,
+// out returns the error from every later call, so the caller checks only the error of a later Flush.
 func (r *Request) writeHead(out *bufio.Writer, length int64) {
 	for _, part := range [...]string{r.Method, " ", r.Target, " HTTP/1.1\r\nHost: ", r.Host, "\r\n"} {
 		_, _ = out.WriteString(part)
