@@ -7,16 +7,16 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// crossesPartner reports whether a chain contains, between the leaf and the last anchor, an anchor of
-// a partner that some other list lacks: a partner or resource server lists the last anchor and not
-// the anchor in between. Such a chain is refused. The authority of one partner may be certified by
-// the authority of another partner, or by an authority that several partners share. The certified
-// authority could otherwise issue certificates with any name for the other partners. If the authority
-// may issue for both partners, both partners list it as an anchor, and the shorter chain to it is
-// accepted for both.
+// crossesPartner reports whether chain must be refused because of a certificate between the leaf and the last
+// anchor. The key of this certificate is an anchor of one partner, and another partner or a resource server
+// lists the last anchor without this key. The authority of one partner may be certified by the authority of
+// another partner, or by an authority that several partners share. If such chains were accepted, the
+// certified authority could issue certificates with any name for the other partners. If the certified
+// authority may issue for both partners, both partners must list it as an anchor. Then the shorter chain,
+// which ends at this authority, is accepted for both.
 //
-// The client may present the certificate of the authority in between, so a check of the configuration
-// when it is loaded cannot find such chains.
+// The client may present the certificate of the authority in between, so a check of the configuration when it
+// is loaded cannot find such chains.
 func (t *Trust) crossesPartner(chain []*x509.Certificate) bool {
 	if len(chain) < 3 {
 		return false

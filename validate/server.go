@@ -40,7 +40,7 @@ type server struct {
 	keys          *jwks.Source // nil if no signature is verified
 	cache         *cache.Cache[*cachedToken]
 	client        *introspect.Client // nil without introspection over the network
-	introspector  introspector       // client, or our own issuer; nil without introspection
+	introspector  introspector       // the field client, or our own issuer; nil without introspection
 }
 
 // A cachedToken has the claims of a verified JWT and the fingerprint of the key that verified the

@@ -70,7 +70,7 @@ func (f *File) commit(all []change) {
 	}
 	for i, c := range all {
 		if err != nil {
-			outcomes[i] = err // also for a change that had failed by itself, because it may have seen a change that is now undone
+			outcomes[i] = err // replaces the error of a change that failed alone: this change may have read the writes of a change that is now undone
 		}
 		c.done <- outcomes[i]
 	}
