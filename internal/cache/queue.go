@@ -45,7 +45,7 @@ func newQueue(key queueKey, index map[Key]*entry) *queue {
 	return &queue{key: key, order: order, index: index}
 }
 
-// maxSecondChances bounds how many used entries oldest moves to the end.
+// maxSecondChances bounds how many used entries a call of oldest moves to the end of the queue.
 const maxSecondChances = 8
 
 // oldest returns the next entry to evict: the first entry that has not been used since it was added.

@@ -141,7 +141,7 @@ func explainRequest(ctx context.Context, f explainFlags, stdin io.Reader, stderr
 		fmt.Fprintln(stderr, explain.Printable(err.Error()))
 	}
 	if own == nil && cfg.Issuer != nil && store.Exists(string(cfg.Issuer.State)) {
-		if err := s.Issuer.Inspect(); err != nil { // last: Inspect locks the state, and a starting gate waits only 2 s for it
+		if err := s.Issuer.Inspect(); err != nil { // Inspect comes after ReadOnce, which may take long: Inspect locks the state, and a starting gate waits only 2 s for the lock
 			return nil, err
 		}
 		defer func() { _ = s.Issuer.Close() }()

@@ -21,7 +21,7 @@ const soon = 14 * 24 * time.Hour
 // gateCertificates examines the certificates that the listeners present.
 func (e *examiner) gateCertificates() {
 	const listener, issuer = "listener.certificate.files.certificate", "issuer.certificate.files.certificate"
-	var partners, tokens []string                                    // the names that clients of each certificate call
+	var partners, tokens []string                                    // the host names that each certificate must have: of the partners' listener, and of the issuer's listener
 	if e.cfg.Listener.ClientCertificates.From != config.FromHeader { // with FromHeader, clients see the certificate of a front proxy
 		for i := range e.cfg.APIs {
 			for _, host := range e.cfg.APIs[i].Hosts {
@@ -87,7 +87,7 @@ func withoutName(leaf *x509.Certificate, names []string) (missing []string) {
 	for _, name := range slices.Compact(names) {
 		called := name
 		if parent, wild := strings.CutPrefix(name, "*."); wild {
-			called = "any." + parent // one host for the wildcard: in certificates, too, * stands for one label
+			called = "any." + parent // an example of a host that the wildcard matches; in certificates, too, * stands for one label
 		}
 		if leaf.VerifyHostname(strings.Trim(called, "[]")) != nil {
 			missing = append(missing, name)

@@ -8,8 +8,8 @@ const (
 	clientCARole = "client_ca" // name is a partner
 )
 
-// exportExpiry exports the end of validity of each listener's certificate and of each partner's anchors,
-// and warns of those that have expired. A partner that is disabled needs no valid anchor.
+// exportExpiry exports the end of validity of each listener's certificate and of each partner's anchors, and
+// logs a warning for each expired certificate. Anchors of a disabled partner are left out.
 func (s *state) exportExpiry(in *telemetry) {
 	for name, pair := range s.keyPairs {
 		in.expiries.WithLabelValues(serverRole, name).Set(float64(pair.Leaf.NotAfter.Unix()))

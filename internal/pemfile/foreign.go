@@ -13,8 +13,9 @@ var (
 	errUTF16    = errors.New("the file is UTF-16 text; save it as UTF-8")
 )
 
-// checkMark returns an error for text with a byte order mark, as some editors and shells of Windows write
-// it, before the first block: the border would not begin its line.
+// checkMark returns an error for text that begins with a byte order mark, as some editors and shells of
+// Windows write it. Because of the mark, the first BEGIN line does not start with "-----", so encoding/pem
+// would skip the first block.
 func checkMark(name string, text []byte) error {
 	switch {
 	case bytes.HasPrefix(text, []byte("\xef\xbb\xbf-----")):
