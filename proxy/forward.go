@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"errors"
-	"net/http"
 
 	"github.com/tallygate/tallygate/internal/upstream"
 )
@@ -43,7 +42,7 @@ func (p *Proxy) forward(x *exchange) {
 }
 
 // roundTrip sends the request to the upstream. It checks the response before any part of it is sent to
-// the client.
+// the client. Package upstream has refused a switch to a protocol that the request did not ask for.
 func (x *exchange) roundTrip(ctx context.Context, up *upstream.Upstream) (*upstream.Response, error) {
 	x.makeRequest(up)
 	if err := x.body.awaitFirstByte(&x.out); err != nil {
@@ -53,20 +52,15 @@ func (x *exchange) roundTrip(ctx context.Context, up *upstream.Upstream) (*upstr
 	if err != nil {
 		return nil, err
 	}
-	switch switching := answer.Status == http.StatusSwitchingProtocols; {
-	case switching && (!x.upgrade || answer.Tunnel == nil || !isWebSocket(answer.Protocol)):
-		err = errUnrequestedSwitch
-	case !switching && (answer.Status < 200 || answer.Status > 999):
-		err = errStatus
-	default:
-		if x.decision.Preflight {
-			filterPreflight(answer)
-		}
-		x.trackResponse(answer)
-		return answer, nil
+	if answer.Tunnel == nil && (answer.Status < 200 || answer.Status > 999) {
+		closeResponse(answer)
+		return nil, errStatus
 	}
-	closeResponse(answer)
-	return nil, err
+	if x.decision.Preflight {
+		filterPreflight(answer)
+	}
+	x.trackResponse(answer)
+	return answer, nil
 }
 
 func closeResponse(answer *upstream.Response) {

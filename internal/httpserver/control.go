@@ -69,6 +69,3 @@ func (w *response) SetReadDeadline(t time.Time) error { return w.session.read.at
 
 // SetWriteDeadline sets the deadline of all further writes. They may time out a little earlier, see slack.
 func (w *response) SetWriteDeadline(t time.Time) error { return w.session.write.at(t) }
-
-// EnableFullDuplex does nothing: a handler may always read the body after it has begun the response.
-func (w *response) EnableFullDuplex() error { return nil }

@@ -40,11 +40,9 @@ type Response struct {
 	Arrived bool // the whole body has been received, so that reading it does not wait
 	// Trailer returns the trailer after the end of the body. The caller may change it.
 	Trailer func() []http1.Field
-	// Tunnel is the connection after a response with status 101, and nil otherwise. It also has a method
-	// CloseWrite.
+	// Tunnel is the connection after a response with status 101, which switches to the Upgrade of the
+	// request. It is nil after any other response. It also has a method CloseWrite.
 	Tunnel io.ReadWriteCloser
-	// Protocol is the protocol that the response switches to: the Upgrade of the request.
-	Protocol string
 }
 
 // A RoundTripper sends requests to an upstream.

@@ -114,7 +114,7 @@ func (c *conn) respond(ctx context.Context, r *Request, head *http1.Response, re
 	switch {
 	case head.Status == http.StatusSwitchingProtocols:
 		c.headRead()
-		response.Protocol, response.Tunnel = r.Upgrade, &tunnel{c, c.socket.stop}
+		response.Tunnel = &tunnel{c, c.socket.stop}
 		response.Body = response.Tunnel
 		return response
 	case length == 0:
