@@ -137,7 +137,8 @@ func (s *state) makeValidator(from buildOptions) (err error) {
 	if s.table != nil { // after a fault s.table is nil, and the validator is built only to find further faults
 		options.Partner = s.table.Holder
 		options.Renewed = func(server, clientID string, bound access.Thumbprint, cert *access.Certificate) bool {
-			// A token that is bound to an authority is bound to the wrong certificate of its client's chain.
+			// If bound is the certificate of an authority, the token was bound to the wrong certificate of
+			// the client's chain, and the client's certificate was not renewed.
 			return !s.Trust.IsAuthority(bound) && s.table.Renewed(server, clientID, bound, cert)
 		}
 	}

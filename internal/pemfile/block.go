@@ -81,7 +81,8 @@ func checkHeaders(name string, text []byte) error {
 	}
 }
 
-// errorAt returns err with the position of the line after before.
+// errorAt returns err with the position at which before ends. before is the text of the file up to the faulty
+// line.
 func errorAt(name string, before []byte, err error) error {
 	return fmt.Errorf("%s: %w", positionOf(name, before), err)
 }
