@@ -59,7 +59,7 @@ func (c *conn) wait(until time.Time) {
 		if c.server.ConnectionIdle != nil {
 			c.server.ConnectionIdle()
 		}
-		go c.wait(s.rests.Add(c.server.Limits.IdleTimeout))
+		go c.wait(s.idleSince.Add(c.server.Limits.IdleTimeout))
 	case over:
 		c.close()
 	case unread:

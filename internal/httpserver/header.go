@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/net/http/httpguts"
-
 	"github.com/tallygate/tallygate/internal/http1"
 )
 
@@ -42,7 +40,7 @@ func (w *response) mapFields() (fields []http1.Field, length int64) {
 // checkField panics if a field could break the header of a response. The texts quote nothing, because a
 // client may have sent the field.
 func checkField(name, value string) {
-	if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
+	if name == "" || !http1.IsToken(name) || !http1.IsValue(value) {
 		panic("a handler set an invalid field")
 	}
 }

@@ -49,7 +49,7 @@ func (s *Server) newHTTP2() *http.Server {
 	}
 	var protocols http.Protocols
 	protocols.SetHTTP2(true)
-	over2 := &http.Server{
+	server := &http.Server{
 		Protocols: &protocols,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:      128,
@@ -80,11 +80,11 @@ func (s *Server) newHTTP2() *http.Server {
 		handler: s.Handler, limit: int(limits.HeaderBytes), short: s.LowMemory,
 		writeTimeout: writeTimeout, endTimeout: min(limits.HeaderTimeout, maxEndTimeout),
 	}
-	over2.Handler = &w
-	if err := http2.ConfigureServer(over2, new(http2.Server)); err != nil { //nolint:staticcheck // deprecated in favour of the HTTP/2 of net/http, which depends on the Go release
-		panic(err) // ConfigureServer fails only because of TLS settings, and over2 has no TLS settings
+	server.Handler = &w
+	if err := http2.ConfigureServer(server, new(http2.Server)); err != nil { //nolint:staticcheck // deprecated in favour of the HTTP/2 of net/http, which depends on the Go release
+		panic(err) // ConfigureServer fails only because of TLS settings, and server has no TLS settings
 	}
-	return over2
+	return server
 }
 
 // An http2Listener delivers the connections that use HTTP/2.
@@ -97,7 +97,7 @@ type http2Listener struct {
 // Accept returns the next connection.
 func (l *http2Listener) Accept() (net.Conn, error) {
 	select {
-	case c := <-l.server.ready2:
+	case c := <-l.server.http2Conns:
 		return c, nil
 	case <-l.server.closed:
 	case <-l.failed:
@@ -113,7 +113,7 @@ func (s *Server) serveHTTP2(c *conn, secure *tls.Conn) {
 	s.remove(c)
 	_ = secure.SetDeadline(time.Time{})
 	select {
-	case s.ready2 <- secure:
+	case s.http2Conns <- secure:
 	case <-s.closed:
 		_ = secure.Close()
 	}

@@ -54,8 +54,8 @@ type Server struct {
 	Standard *http.Server
 
 	listener            net.Listener
-	over2               *http.Server // nil without TLS
-	ready2              chan net.Conn
+	http2Server         *http.Server // nil without TLS
+	http2Conns          chan net.Conn
 	state               atomic.Int32
 	closed              chan struct{} // closed with the state closing
 	parkAfter, patience time.Duration
@@ -75,13 +75,13 @@ const (
 func (s *Server) Listen(l net.Listener) {
 	s.Limiter.Listener = l
 	s.listener = s.Limiter
-	s.conns, s.closed, s.ready2 = make(map[*conn]struct{}), make(chan struct{}), make(chan net.Conn)
+	s.conns, s.closed, s.http2Conns = make(map[*conn]struct{}), make(chan struct{}), make(chan net.Conn)
 	s.parkAfter, s.patience = min(ParkAfter, s.Limits.IdleTimeout), patience
 	if s.ProxyProtocol != nil {
 		s.listener = newProxyProtocolListener(s.Limiter, s.ProxyProtocol, s.Limits.HeaderTimeout)
 	}
 	if s.TLS != nil {
-		s.over2 = s.newHTTP2()
+		s.http2Server = s.newHTTP2()
 	}
 }
 
@@ -94,8 +94,8 @@ func (s *Server) Serve() error {
 		}
 		return s.accept()
 	})
-	if s.over2 != nil {
-		accepting.Go(func() error { return s.over2.Serve(&http2Listener{s.listener, s, ctx.Done()}) })
+	if s.http2Server != nil {
+		accepting.Go(func() error { return s.http2Server.Serve(&http2Listener{s.listener, s, ctx.Done()}) })
 	}
 	if err := accepting.Wait(); err != nil && s.state.Load() == serving {
 		return fmt.Errorf("serving %s: %w", s.Name, err)
@@ -163,7 +163,7 @@ func (s *Server) Shutdown(ctx context.Context, grace time.Duration) error {
 	s.closeIdle()
 	var stopping errgroup.Group
 	stopping.Go(func() error { return s.Limiter.Wait(ctx) })
-	for _, standard := range []*http.Server{s.Standard, s.over2} {
+	for _, standard := range []*http.Server{s.Standard, s.http2Server} {
 		if standard != nil {
 			stopping.Go(func() error { return standard.Shutdown(ctx) })
 		}
@@ -197,7 +197,7 @@ func (s *Server) closeIdle() {
 
 // abort closes all connections at once.
 func (s *Server) abort() {
-	for _, standard := range []*http.Server{s.Standard, s.over2} {
+	for _, standard := range []*http.Server{s.Standard, s.http2Server} {
 		if standard != nil {
 			_ = standard.Close()
 		}

@@ -29,7 +29,7 @@ type session struct {
 	early      []byte // bytes that have been received and that in has not read yet
 	body       *body  // nil if the request has no body
 	response   *response
-	rests      time.Time   // the end of the last response, when the connection became idle
+	idleSince  time.Time   // the end of the last response, when the connection became idle
 	sent       bool        // part of the final response has been sent
 	broken     atomic.Bool // a write has failed
 	dateSecond int64
@@ -47,7 +47,7 @@ const (
 )
 
 func newSession(c *conn) *session {
-	s := &session{conn: c, early: append(make([]byte, 0, 1), c.first[0]), rests: time.Now()}
+	s := &session{conn: c, early: append(make([]byte, 0, 1), c.first[0]), idleSince: time.Now()}
 	s.context, s.cancel = context.WithCancel(mtls.ConnContext(context.Background(), c.net))
 	s.blank = *(&http.Request{RemoteAddr: c.net.RemoteAddr().String(), ProtoMajor: 1, Body: http.NoBody}).WithContext(s.context)
 	if secure, ok := c.net.(*tls.Conn); ok {
@@ -156,7 +156,7 @@ func (s *session) readHead() (http1.Request, error) {
 func (s *session) await() error {
 	s.conn.idle.Store(true)
 	defer s.conn.idle.Store(false)
-	s.conn.read.within(s.rests, s.server.parkAfter)
+	s.conn.read.within(s.idleSince, s.server.parkAfter)
 	if s.server.closing() { // see conn.wait
 		return http.ErrServerClosed
 	}
@@ -184,7 +184,7 @@ func (s *session) serve(x *exchange, handler http.HandlerFunc) end {
 		return over
 	}
 	more := w.finish()
-	s.rests = time.Now()
+	s.idleSince = time.Now()
 	switch {
 	case s.broken.Load() || !stays:
 		return over
