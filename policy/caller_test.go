@@ -116,13 +116,12 @@ func TestRenewed(t *testing.T) {
 	}
 }
 
-// BenchmarkCaller shows that the number of partners under one anchor does not matter.
 // A partner can put thousands of names into a certificate that differ in case from a registered name. Caller
 // compares the certificate with each application once.
 func TestCallerTime(t *testing.T) {
 	h := newHolders()
-	least := func(n int) time.Duration {
-		names := func(c *x509.Certificate) {
+	with := func(n int) *access.Certificate {
+		return certificate(h.acmeCA.Leaf("x", func(c *x509.Certificate) {
 			for bits := 1; bits <= n; bits++ { // bit i makes letter i a capital
 				name := []byte("abcdefghijkl")
 				for i := range name {
@@ -130,24 +129,26 @@ func TestCallerTime(t *testing.T) {
 				}
 				c.URIs = append(c.URIs, &url.URL{Scheme: "urn", Opaque: string(name)})
 			}
-		}
-		cert := certificate(h.acmeCA.Leaf("x", names), h.acmeCA)
-		best := time.Hour
-		for range 5 {
+		}), h.acmeCA)
+	}
+	const few, many = 500, 4000
+	certs, best := [2]*access.Certificate{with(few), with(many)}, [2]time.Duration{time.Hour, time.Hour}
+	for range 30 { // other processes make single runs longer, so that only the best times count
+		for i, cert := range certs {
 			begin := time.Now()
 			if got, want := h.table.Caller(cert), (Caller{Partner: "acme"}); got != want {
 				t.Fatalf("Caller = %v, want %v", got, want)
 			}
-			best = min(best, time.Since(begin))
+			best[i] = min(best[i], time.Since(begin))
 		}
-		return best
+		if best[1] <= 24*best[0] { // linear: 4000/500 = 8 times; quadratic: 64 times
+			return
+		}
 	}
-	const few, many = 500, 4000
-	if short, long := least(few), least(many); long > 24*short { // linear: 4000/500 = 8 times; quadratic: 64 times
-		t.Errorf("Caller takes %s for %d names and %s for %d names, want about 8 times as long", short, few, long, many)
-	}
+	t.Errorf("Caller takes %s for %d names and %s for %d names, want about 8 times as long", best[0], few, best[1], many)
 }
 
+// BenchmarkCaller shows that the number of partners under one anchor does not matter.
 func BenchmarkCaller(b *testing.B) {
 	for _, n := range []int{10, 100_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {

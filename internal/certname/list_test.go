@@ -36,22 +36,24 @@ func TestListTime(t *testing.T) {
 		}
 		return c
 	}
-	least := func(c *x509.Certificate, want int) time.Duration {
-		best := time.Hour
-		for range 5 {
-			begin := time.Now()
-			if got := len(List(c)); got != want {
-				t.Fatalf("List has %d names, want %d", got, want)
-			}
-			best = min(best, time.Since(begin))
-		}
-		return best
-	}
 	const few, many = 500, 4000
-	linear := func(name string, short, long time.Duration) {
-		if long > 24*short { // linear: 4000/500 = 8 times; quadratic: 64 times
-			t.Errorf("%s: List takes %s for %d names and %s for %d names, want about 8 times as long", name, short, few, long, many)
+	// linear runs until the best time of many names is at most 24 times that of few. Linear is 4000/500 = 8 times,
+	// quadratic is 64 times. Other processes make single runs longer, so that only the best times count.
+	linear := func(name string, want [2]int, certs [2]*x509.Certificate) {
+		best := [2]time.Duration{time.Hour, time.Hour}
+		for range 30 {
+			for i, cert := range certs {
+				begin := time.Now()
+				if got := len(List(cert)); got != want[i] {
+					t.Fatalf("%s: List has %d names, want %d", name, got, want[i])
+				}
+				best[i] = min(best[i], time.Since(begin))
+			}
+			if best[1] <= 24*best[0] {
+				return
+			}
 		}
+		t.Errorf("%s: List takes %s for %d names and %s for %d names, want about 8 times as long", name, best[0], few, best[1], many)
 	}
 	for name, add := range map[string]func(c *x509.Certificate, i int){
 		"san_dns": func(c *x509.Certificate, i int) { c.DNSNames = append(c.DNSNames, fmt.Sprintf("a%d.test", i)) },
@@ -65,7 +67,7 @@ func TestListTime(t *testing.T) {
 			c.EmailAddresses = append(c.EmailAddresses, fmt.Sprintf("%d@a.test", i))
 		},
 	} {
-		linear(name, least(parsed(few, add), few), least(parsed(many, add), many))
+		linear(name, [2]int{few, many}, [2]*x509.Certificate{parsed(few, add), parsed(many, add)})
 	}
 	subject := func(n int) *x509.Certificate {
 		var set pkix.RelativeDistinguishedNameSET
@@ -78,5 +80,5 @@ func TestListTime(t *testing.T) {
 		}
 		return &x509.Certificate{RawSubject: raw}
 	}
-	linear("subject_dn", least(subject(few), 1), least(subject(many), 1))
+	linear("subject_dn", [2]int{1, 1}, [2]*x509.Certificate{subject(few), subject(many)})
 }
