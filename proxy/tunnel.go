@@ -75,11 +75,17 @@ func (t *tunnel) Read(p []byte) (int, error) {
 	return t.Conn.Read(p)
 }
 
+// Write writes p within one stall timeout. Afterwards there is no deadline, because crypto/tls also writes
+// while it reads, in response to a KeyUpdate, and writes nothing more after a write that has failed.
 func (t *tunnel) Write(p []byte) (int, error) {
 	if err := t.SetWriteDeadline(time.Now().Add(t.stall)); err != nil {
 		return 0, err
 	}
-	return t.Conn.Write(p)
+	n, err := t.Conn.Write(p)
+	if err == nil {
+		err = t.SetWriteDeadline(time.Time{})
+	}
+	return n, err
 }
 
 // CloseWrite closes the direction from the gate to the client.

@@ -61,6 +61,7 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	received = append(bytes.Clone(received), s.early...)
 	in := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(received), s.net), max(len(received), bufferSize))
 	_, _ = in.Peek(len(received))
+	s.conn.write.now(time.Time{}) // from now on, the handler sets the deadlines of the connection
 	return s.net, bufio.NewReadWriter(in, bufio.NewWriter(s.net)), s.net.SetDeadline(time.Time{})
 }
 

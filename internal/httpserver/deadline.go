@@ -70,6 +70,20 @@ func (d *deadline) within(now time.Time, limit time.Duration) {
 	}
 }
 
+// renew sets the deadline of the connection to limit from now if no operation runs and the deadline of an
+// earlier operation has passed or passes sooner.
+func (d *deadline) renew(limit time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.running || d.actual.IsZero() {
+		return
+	}
+	if until := time.Now().Add(limit); d.actual.Before(until) {
+		d.actual = until
+		_ = d.set(until) // if the connection is closed, the write fails
+	}
+}
+
 // apply sets the deadline of the connection, unless it is close enough to the wanted deadline.
 func (d *deadline) apply() error {
 	if d.wanted.Equal(d.actual) {

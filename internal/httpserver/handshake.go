@@ -28,6 +28,7 @@ func (c *conn) handshake() {
 	c.net = secure
 	switch secure.ConnectionState().NegotiatedProtocol {
 	case "", "http/1.1":
+		bounded.write = &c.write
 		// The handshake has enlarged the stack of this goroutine; a new goroutine has a small stack.
 		go c.wait(time.Now().Add(s.Limits.HeaderTimeout))
 	case "h2":

@@ -18,7 +18,8 @@ var ErrHandshakeTooLong = errors.New("the client sent more than 96 KiB before it
 // maxHandshakeBytes.
 type handshakeConn struct {
 	net.Conn
-	left int // number of bytes that may still be read, or noLimit
+	left  int       // number of bytes that may still be read, or noLimit
+	write *deadline // of the writes of the server; nil: the server does not use a deadline
 }
 
 const noLimit = -1
@@ -33,6 +34,16 @@ func (f *handshakeConn) Read(p []byte) (int, error) {
 	n, err := f.Conn.Read(p[:min(len(p), f.left)])
 	f.left -= n
 	return n, err
+}
+
+// Write writes to Conn. crypto/tls also writes while it reads: the response to a KeyUpdate (RFC 8446 section
+// 4.6.3). The deadline of the last response must not make such a write fail, because crypto/tls writes
+// nothing more after a write that has failed.
+func (f *handshakeConn) Write(p []byte) (int, error) {
+	if f.write != nil {
+		f.write.renew(refusalTimeout)
+	}
+	return f.Conn.Write(p)
 }
 
 // handshakeDone removes the limit. It must not be called during a Read.
