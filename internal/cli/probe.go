@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -151,18 +152,25 @@ time it returns with exit code 1.`,
 	return command
 }
 
-// await returns nil as soon as the gate has drained.
+// await returns nil as soon as the gate has drained. The error after wait has the last answer of the gate,
+// even if a later call was still running.
 func (p *prober) await(ctx context.Context, wait time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
+	var last error // the last answer
 	for {
 		err := p.ask(ctx, "/drained")
-		if err == nil || ctx.Err() == nil && !errors.Is(err, errNot) {
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, errNot):
+			last = err
+		case ctx.Err() == nil:
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("not drained within %s: %w", wait, err)
+			return fmt.Errorf("not drained within %s: %w", wait, cmp.Or(last, err))
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
