@@ -15,8 +15,8 @@ import (
 	"github.com/tallygate/tallygate/internal/http1/smuggling"
 )
 
-// A scriptedUpstream answers each request with the response of the table that its target names, or
-// with a plain response.
+// A scriptedUpstream is an upstream with a table of responses. The target of a request names a response of the
+// table. For any other target, the response is a plain 200.
 type scriptedUpstream struct {
 	listener net.Listener
 	answers  map[string]smuggling.Response // by target

@@ -79,7 +79,7 @@ func TestUnknownCommandSuggests(t *testing.T) {
 
 func TestInvalidConfiguration(t *testing.T) {
 	file := write(t, "bad.yaml", []byte("lisener: {}\nadmn: {}\n"))
-	// The first serves: a configuration is named, and no command.
+	// With --config and without a command, tallygate serves.
 	for _, args := range [][]string{{"--config", file}, {"serve", "--config", file}, {"check", "--config", file}} {
 		code, stdout, stderr := command(t, args...)
 		if code != exitConfiguration || stdout != "" {

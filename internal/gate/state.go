@@ -99,7 +99,7 @@ func buildState(cfg *config.Config, from buildOptions) (*state, error) {
 	return s, nil
 }
 
-// LoadOptions are the inputs of [Load] that not every command has.
+// LoadOptions are inputs of [Load] that only some commands set.
 type LoadOptions struct {
 	Own *LocalIssuer // the issuer that another process runs, or nil
 	At  time.Time    // the time at which requests are judged; zero: the time of the request

@@ -2,10 +2,10 @@ package http1
 
 import "net/http"
 
-// A ResponseWriter is the [http.ResponseWriter] of an HTTP/1.x request. Besides the methods of
-// net/http, for responses of the gate itself, it has methods for responses that the gate forwards: they take
-// fields as the upstream sent them. Any goroutine may call the methods that set deadlines; all other methods
-// are for the handler.
+// A ResponseWriter is the [http.ResponseWriter] of an HTTP/1.x request. The gate sends its own responses with
+// the methods of net/http. It forwards responses with WriteFields, SetTrailer and CloseAfter, which keep the
+// fields of the upstream in their order and spelling. Any goroutine may set deadlines; only the handler may
+// call the other methods.
 type ResponseWriter interface {
 	http.ResponseWriter
 	http.Hijacker

@@ -100,8 +100,8 @@ func standardRequests(text string) (all []seen) {
 	}
 }
 
-// Each request that the server accepts is the same request to net/http, with the same end. Requests that
-// net/http accepts may be malformed.
+// The server accepts a part of the requests that net/http accepts. Both read each accepted request alike, and
+// both find its end at the same byte.
 func FuzzRequests(f *testing.F) {
 	for _, r := range smuggling.Requests("/a?b", "gate.test", "") {
 		f.Add(r.Bytes + until)

@@ -138,7 +138,8 @@ var conformances = []conformance{
 		want: outcome{Status: 200, Length: 4, Body: "fine", Header: http.Header{"Content-Encoding": {"gzip"}}}, kept: true},
 }
 
-// Each response has this outcome, in the clear and over TLS, and the connection is reused or not.
+// Each response in the table has its expected outcome with and without TLS, and the connection is reused only where
+// the table says so.
 func TestConformance(t *testing.T) {
 	settings, trusting := secure()
 	for _, tt := range conformances {
