@@ -9,7 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tallygate/tallygate/access"
-	"github.com/tallygate/tallygate/proxy"
+	"github.com/tallygate/tallygate/internal/accesslog"
 )
 
 // The partner guide has one line for each reason, with its status, and one for each way in
@@ -55,7 +55,7 @@ func failures(t *testing.T) map[string]string {
 		"upstream_unreachable": "502", "upstream_timeout": "504", "upstream_tls": "502", "upstream_reset": "502",
 	}
 	registry := prometheus.NewRegistry()
-	proxy.NewMetrics(registry)
+	accesslog.NewMetrics(registry)
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ func TestPublicLogKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	var keys [][][]byte
-	for _, file := range []string{"../proxy/record.go", "../proxy/logline.go", "../internal/certlog/certlog.go"} {
+	for _, file := range []string{"../internal/accesslog/recorder.go", "../internal/accesslog/logline.go", "../internal/certlog/certlog.go"} {
 		source, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

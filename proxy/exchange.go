@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/accesslog"
 	"github.com/tallygate/tallygate/internal/http1"
+	"github.com/tallygate/tallygate/internal/limits"
 	"github.com/tallygate/tallygate/internal/upstream"
 )
 
@@ -18,16 +20,16 @@ import (
 type exchange struct {
 	checkedRequest
 	proxy    *Proxy
-	slots    slots
+	slots    limits.Slots
 	conn     clientConn
 	body     requestBody
 	response responseWriter
 	recheck  *recheck // nil until startRecheck
 	started  time.Time
-	overhead time.Duration // the time until the decision
-	decided  bool          // false if a panic came before the decision
-	failure  failure       // what failed after the request was granted
-	detail   error         // the error behind failure, for the log
+	overhead time.Duration     // the time until the decision
+	decided  bool              // false if a panic came before the decision
+	failure  accesslog.Failure // what failed after the request was granted
+	detail   error             // the error behind failure, for the log
 
 	// The fields below are part of the exchange, so that they need no allocation of their own.
 	out    upstream.Request
@@ -67,7 +69,7 @@ func newID() string {
 
 // end returns the connection to the server and releases the slots of x.
 func (x *exchange) end() {
-	defer x.slots.release(x.decision.Partner)
+	defer x.slots.Release(x.decision.Partner)
 	x.response.extendForLastBytes()
 	x.conn.finish()
 }
@@ -84,7 +86,7 @@ func (x *exchange) recoverPanic(log *slog.Logger) {
 	}
 	logPanic(x.request.Context(), log, x.id, v)
 	if x.response.status != 0 {
-		x.failure = upstreamReset
+		x.failure = accesslog.UpstreamReset
 		panic(http.ErrAbortHandler)
 	}
 	x.decision.Reason = access.Undecided

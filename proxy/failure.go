@@ -6,44 +6,29 @@ import (
 	"net/http"
 	"os"
 
+	"github.com/tallygate/tallygate/internal/accesslog"
 	"github.com/tallygate/tallygate/internal/upstream"
 )
 
-// A failure says what failed after a request was granted. It is not a decision, and has its own
-// metric.
-type failure uint8
-
-const (
-	none failure = iota
-	clientClosed
-	clientStalled
-	clientMalformed
-	bodyTooLarge
-	upstreamUnreachable
-	upstreamTimeout
-	upstreamTLS
-	upstreamReset
-)
-
-var failures = [...]struct {
-	label       string
+// failureAnswers are the responses to granted requests that failed. A client that has disconnected gets none;
+// 499 is for the log.
+var failureAnswers = [...]struct {
 	status      int
 	description string
 }{
-	none:                {"", 0, ""},
-	clientClosed:        {"client_closed", 499, ""},
-	clientStalled:       {"client_stalled", http.StatusRequestTimeout, "The request body did not arrive in time."},
-	clientMalformed:     {"client_malformed", http.StatusBadRequest, "The request body is malformed."},
-	bodyTooLarge:        {"body_too_large", http.StatusRequestEntityTooLarge, "The request body is larger than the gate accepts."},
-	upstreamUnreachable: {"upstream_unreachable", http.StatusBadGateway, "The API cannot be reached."},
-	upstreamTimeout:     {"upstream_timeout", http.StatusGatewayTimeout, "The API did not answer in time."},
-	upstreamTLS:         {"upstream_tls", http.StatusBadGateway, "The connection to the API is not trusted."},
-	upstreamReset:       {"upstream_reset", http.StatusBadGateway, "The API broke off its answer."},
+	accesslog.ClientClosed:        {499, ""},
+	accesslog.ClientStalled:       {http.StatusRequestTimeout, "The request body did not arrive in time."},
+	accesslog.ClientMalformed:     {http.StatusBadRequest, "The request body is malformed."},
+	accesslog.BodyTooLarge:        {http.StatusRequestEntityTooLarge, "The request body is larger than the gate accepts."},
+	accesslog.UpstreamUnreachable: {http.StatusBadGateway, "The API cannot be reached."},
+	accesslog.UpstreamTimeout:     {http.StatusGatewayTimeout, "The API did not answer in time."},
+	accesslog.UpstreamTLS:         {http.StatusBadGateway, "The connection to the API is not trusted."},
+	accesslog.UpstreamReset:       {http.StatusBadGateway, "The API broke off its answer."},
 }
 
 // classify returns the failure that caused err. It checks the client first, because the request to
 // the upstream also fails when a client disconnects, stalls or sends a malformed body.
-func (x *exchange) classify(err error) failure {
+func (x *exchange) classify(err error) accesslog.Failure {
 	var (
 		tooLarge *http.MaxBytesError
 		dial     *net.OpError
@@ -52,21 +37,21 @@ func (x *exchange) classify(err error) failure {
 	body := x.body.fault.Load()
 	switch {
 	case errors.As(err, &tooLarge) || body != nil && errors.As(*body, &tooLarge):
-		return bodyTooLarge
+		return accesslog.BodyTooLarge
 	case body != nil && errors.Is(*body, os.ErrDeadlineExceeded):
-		return clientStalled
+		return accesslog.ClientStalled
 	case x.request.Context().Err() != nil:
-		return clientClosed
+		return accesslog.ClientClosed
 	case body != nil:
-		return clientMalformed
+		return accesslog.ClientMalformed
 	case errors.As(err, &dial) && dial.Op == "dial":
-		return upstreamUnreachable
+		return accesslog.UpstreamUnreachable
 	case upstream.IsTLSError(err):
-		return upstreamTLS
+		return accesslog.UpstreamTLS
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return upstreamTimeout
+		return accesslog.UpstreamTimeout
 	default:
-		return upstreamReset
+		return accesslog.UpstreamReset
 	}
 }
 
@@ -77,9 +62,9 @@ func (x *exchange) abort(err error) {
 	switch {
 	case x.conn.terminated() != nil:
 	case x.response.clientWriteFailed || x.request.Context().Err() != nil:
-		x.failure, x.detail = clientClosed, err
+		x.failure, x.detail = accesslog.ClientClosed, err
 	default:
-		x.failure, x.detail = upstreamReset, err
+		x.failure, x.detail = accesslog.UpstreamReset, err
 	}
 	panic(http.ErrAbortHandler)
 }
@@ -98,11 +83,11 @@ func (x *exchange) answerFailure(err error) {
 		writeRefusal(&x.response, end.decision, true)
 		return
 	}
-	if x.failure == clientClosed {
+	if x.failure == accesslog.ClientClosed {
 		// If the handler returned without a response, a client that has closed only its sending side
 		// would receive a 200.
 		panic(http.ErrAbortHandler)
 	}
-	kind := failures[x.failure]
-	writeError(&x.response, kind.status, errorBody{Error: codes[kind.status], Description: kind.description, Reason: kind.label, RequestID: x.id})
+	answer := failureAnswers[x.failure]
+	writeError(&x.response, answer.status, errorBody{Error: codes[answer.status], Description: answer.description, Reason: x.failure.String(), RequestID: x.id})
 }

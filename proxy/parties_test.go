@@ -3,12 +3,11 @@ package proxy
 import (
 	"crypto/x509"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
-
-	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
@@ -55,8 +54,8 @@ func TestRefusalNamesBothSides(t *testing.T) {
 		{"no token", thief, "", access.NoToken, "borealis", "", "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			count := s.metrics.decisions.WithLabelValues(c.partner, "accounts", outcome(c.reason), c.reason.String())
-			before := testutil.ToFloat64(count)
+			count := fmt.Sprintf(`tallygate_decisions_total{api="accounts",decision="deny",partner=%q,reason=%q}`, c.partner, c.reason)
+			before := s.metric(t, count)
 			r, w := s.request(), httptest.NewRecorder()
 			r.TLS.PeerCertificates = []*x509.Certificate{c.pair.Cert}
 			r.Header.Set("Authorization", "Bearer "+c.token)
@@ -67,7 +66,7 @@ func TestRefusalNamesBothSides(t *testing.T) {
 			if w.Code != http.StatusUnauthorized || !strings.Contains(w.Body.String(), `"reason":"`+c.reason.String()+`"`) {
 				t.Fatalf("got %d %s, want 401 %s", w.Code, w.Body, c.reason)
 			}
-			if n := testutil.ToFloat64(count) - before; n != 1 {
+			if n := s.metric(t, count) - before; n != 1 {
 				t.Errorf("%v decisions for partner %s, want 1", n, c.partner)
 			}
 			lines := strings.Split(strings.TrimSpace(log.String()), "\n")

@@ -7,13 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/accesslog"
 	"github.com/tallygate/tallygate/internal/http1"
+	"github.com/tallygate/tallygate/internal/limits"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/upstream"
 	"github.com/tallygate/tallygate/mtls"
@@ -30,13 +32,12 @@ type Steps struct {
 
 // Options configure a [Proxy].
 type Options struct {
-	Log     *slog.Logger // must be set
-	Metrics *Metrics     // must be set
+	Log     *slog.Logger       // must be set
+	Metrics *accesslog.Metrics // must be set
 	// Lease shares these values with the Proxy of the previous configuration: the connections to
 	// unchanged upstreams, the counts and rates, and the key of assertions. It must be set. The
-	// release of the Lease closes idle connections. It also removes the certificate metric of each
-	// partner that no Proxy has, so that a removed partner causes no alert. Requests in progress
-	// continue.
+	// release of the Lease closes idle connections, and has the effect that
+	// [accesslog.NewRecorder] describes. Requests in progress continue.
 	Lease *reuse.Lease
 	// The Proxies of all configurations share one Streams. If Streams is nil, the Proxy has its own.
 	Streams *Streams
@@ -51,21 +52,17 @@ type Options struct {
 
 // Proxy is the gate's handler. It is safe for concurrent use.
 type Proxy struct {
-	steps          Steps
-	upstreams      map[string]*upstream.Upstream // by API name
-	partnerMetrics map[string]*partnerMetrics    // by partner name, and also under unknownPartner
-	limits         partnerLimits
-	headers        *headerRules
-	asserter       *asserter // nil if no route needs assertions
-	forwardedHost  bool      // front proxies name the host that the client called
-	bodyBytes      int64
-	stall          time.Duration
-	paths          config.LogPaths
-	samples        bool // if true, the gate logs one granted request a second for each partner and route
-	streams        *Streams
-	metrics        *Metrics
-	retired        atomic.Bool // set when the next configuration is in use
-	log            *slog.Logger
+	steps         Steps
+	upstreams     map[string]*upstream.Upstream // by API name
+	recorder      *accesslog.Recorder
+	limits        *limits.Limits
+	headers       *headerRules
+	asserter      *asserter // nil if no route needs assertions
+	forwardedHost bool      // front proxies name the host that the client called
+	bodyBytes     int64
+	stall         time.Duration
+	streams       *Streams
+	log           *slog.Logger
 
 	overloaded, closing func() bool
 	slotsLeft           func() int64
@@ -80,40 +77,28 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 		return nil, err
 	}
 	p := &Proxy{
-		steps:          steps,
-		upstreams:      make(map[string]*upstream.Upstream, len(cfg.APIs)),
-		partnerMetrics: make(map[string]*partnerMetrics, 1+len(cfg.Partners.List)),
-		limits:         newLimits(lease, cfg),
-		headers:        newHeaderRules(cfg.IdentityHeaders, cfg.Listener.ClientCertificates.Header),
-		asserter:       asserter,
-		forwardedHost:  cfg.Listener.ClientCertificates.Header != nil && cfg.Listener.ClientCertificates.Header.ForwardedHost,
-		bodyBytes:      int64(cfg.Listener.Limits.BodyBytes),
-		stall:          cfg.Listener.Limits.StallTimeout,
-		paths:          cfg.Log.Paths,
-		samples:        cfg.Log.Granted == config.LogSample,
-		streams:        options.Streams,
-		metrics:        options.Metrics,
-		log:            options.Log,
+		steps:         steps,
+		upstreams:     make(map[string]*upstream.Upstream, len(cfg.APIs)),
+		recorder:      accesslog.NewRecorder(lease, cfg, options.Log, options.Metrics),
+		limits:        limits.New(lease, cfg),
+		headers:       newHeaderRules(cfg.IdentityHeaders, cfg.Listener.ClientCertificates.Header),
+		asserter:      asserter,
+		forwardedHost: cfg.Listener.ClientCertificates.Header != nil && cfg.Listener.ClientCertificates.Header.ForwardedHost,
+		bodyBytes:     int64(cfg.Listener.Limits.BodyBytes),
+		stall:         cfg.Listener.Limits.StallTimeout,
+		streams:       options.Streams,
+		log:           options.Log,
 
 		overloaded: orFalse(options.Overloaded),
 		closing:    orFalse(options.Closing),
 		slotsLeft:  options.SlotsLeft,
 	}
 	if p.slotsLeft == nil {
-		p.slotsLeft = unbounded
+		p.slotsLeft = func() int64 { return math.MaxInt64 }
 	}
 	if p.streams == nil {
 		p.streams = NewStreams(func() *Proxy { return p })
 	}
-	p.partnerMetrics[unknownPartner] = &partnerMetrics{partner: unknownPartner, routes: make(map[metricKey]*routeMetrics)}
-	p.metrics.createSeries(cfg)
-	for _, partner := range cfg.Partners.List {
-		name := string(partner.Name)
-		p.partnerMetrics[name] = &partnerMetrics{partner: name, routes: make(map[metricKey]*routeMetrics)}
-		lease.Hold("certificate metric of "+name, func() { p.metrics.clientCertificate.DeleteLabelValues(name) })
-	}
-	// The Proxy is acquired after the metrics, so it is released before them.
-	_, _ = reuse.Acquire(lease, "proxy", nil, func(*Proxy) (*Proxy, error) { return p, nil }, func(p *Proxy) { p.retired.Store(true) })
 	var faults []error
 	for _, api := range cfg.APIs {
 		name := string(api.Name)
@@ -143,7 +128,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer x.recoverPanic(p.log)
 
 	x.decision = p.decide(&x.checkedRequest, p.overloaded)
-	p.admit(&x.decision, &x.slots)
+	p.limits.Admit(&x.decision, p.slotsLeft(), &x.slots) // a recheck does not call Admit, because its stream already has its slots
 	p.addAssertion(&x.checkedRequest)
 	x.decided, x.overhead = true, time.Since(x.started)
 	if x.decision.Reason != access.Granted {

@@ -24,6 +24,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/accesslog"
 	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
@@ -65,7 +66,7 @@ type harness struct {
 	revoked  atomic.Bool  // every token is
 	ahead    atomic.Int64 // how far the clock of the checks is ahead, a time.Duration
 	streams  *Streams
-	metrics  *Metrics
+	metrics  *accesslog.Metrics
 	tokens   *validate.Metrics
 	log      *slog.Logger
 	registry *prometheus.Registry
@@ -95,7 +96,7 @@ func newHarness(t testing.TB, upstream string, log io.Writer, edits ...func(*con
 		}
 	}
 	s.tokens = validate.NewMetrics(s.registry)
-	s.metrics = NewMetrics(s.registry)
+	s.metrics = accesslog.NewMetrics(s.registry)
 	s.streams = NewStreams(s.current.Load)
 	s.streams.recheckInterval, s.streams.forceCloseInterval = 40*time.Millisecond, 20*time.Millisecond
 	s.lease = s.pool.Lease()
@@ -106,7 +107,7 @@ func newHarness(t testing.TB, upstream string, log io.Writer, edits ...func(*con
 }
 
 // inFlight returns the number of granted requests that have not ended.
-func (s *harness) inFlight() int64 { return s.proxy.limits.inFlight["northwind"].Load() }
+func (s *harness) inFlight() int64 { return s.proxy.limits.InFlight("northwind") }
 
 // configure returns the configuration with edits.
 func (s *harness) configure(t testing.TB, edits ...func(*config.Config)) *config.Config {
@@ -201,7 +202,7 @@ func TestPanicRefuses(t *testing.T) {
 	if strings.Contains(log.String(), s.token) {
 		t.Error("the log contains the token")
 	}
-	if n := testutil.ToFloat64(s.proxy.metrics.decisions.WithLabelValues("unknown", "none", "error", "undecided")); n != 1 {
+	if n := s.metric(t, `tallygate_decisions_total{api="none",decision="error",partner="unknown",reason="undecided"}`); n != 1 {
 		t.Errorf("decisions with undecided = %v, want 1", n)
 	}
 }
@@ -239,7 +240,7 @@ func TestClientThatLeaves(t *testing.T) {
 		t.Errorf("log line = %s", line)
 	}
 	for kind, want := range map[string]float64{"client_closed": 1, "upstream_reset": 0} {
-		if n := testutil.ToFloat64(s.proxy.metrics.failures.WithLabelValues("accounts", kind)); n != want {
+		if n := s.metric(t, fmt.Sprintf(`tallygate_upstream_errors_total{api="accounts",reason=%q}`, kind)); n != want {
 			t.Errorf("failures with %s = %v, want %v", kind, n, want)
 		}
 	}

@@ -12,17 +12,20 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/accesslog"
 )
 
 // A termination says why the gate ended a stream.
 type termination struct {
-	by       string // the label of a reason, or stopping, or upstreamChanged
+	by       string // the label of a reason, or accesslog.Stopping, or accesslog.UpstreamChanged
 	decision access.Decision
 }
 
-// refuses reports whether the client gets a refusal. It is false for stopping and upstreamChanged,
+// refuses reports whether the client gets a refusal. It is false for Stopping and UpstreamChanged,
 // because a new request would still be granted.
-func (e *termination) refuses() bool { return e.by != stopping && e.by != upstreamChanged }
+func (e *termination) refuses() bool {
+	return e.by != accesslog.Stopping && e.by != accesslog.UpstreamChanged
+}
 
 // A recheck repeats the decision about one stream while the stream runs. Most streams end before the
 // first interval has passed, so a recheck is a timer, and has no goroutine until then.
@@ -137,7 +140,7 @@ func (r *recheck) evaluate(ctx context.Context) *termination {
 		return nil
 	}
 	if unbounded && r.streams.draining() {
-		return &termination{by: stopping}
+		return &termination{by: accesslog.Stopping}
 	}
 	by := r.streams.current()
 	before, now := &r.checked.decision, r.decide(ctx, by)
@@ -149,7 +152,7 @@ func (r *recheck) evaluate(ctx context.Context) *termination {
 		// The upstream has received the identity headers of the earlier decision.
 		now = access.Decision{Reason: access.APINotAllowed, Err: errCallerChanged}
 	case unbounded && !by.upstreams[now.API].SameDestination(r.proxy.upstreams[now.API]):
-		return &termination{by: upstreamChanged}
+		return &termination{by: accesslog.UpstreamChanged}
 	default:
 		return nil
 	}

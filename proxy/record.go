@@ -1,69 +1,72 @@
 package proxy
 
 import (
-	"log/slog"
+	"cmp"
 	"time"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/accesslog"
 	"github.com/tallygate/tallygate/policy"
 )
 
-// An accessRecord has the values in the log line and the metrics of a request that has ended.
-type accessRecord struct {
-	*checkedRequest
-	api, route  string              // the values of the labels
-	servedHost  string              // the host if no route matched and an API is served under the host
-	caller      policy.Caller       // the holder of the certificate
-	presented   *access.Certificate // the certificate of a refused request, accepted or not; nil if there was none
-	decided     bool                // false after a panic while deciding
-	duration    time.Duration
-	overhead    time.Duration // the time until the decision, which is a part of duration
-	status      int           // the status of the response; 499 if the client disconnected before the header was sent
-	failure     failure
-	detail      error        // the error behind failure; may be nil
-	termination *termination // nil if the gate did not end the request
-}
-
-// record logs and counts a request at its end. With sampling, one log line stands for many granted
-// requests.
+// record logs and counts a request at its end.
 func (p *Proxy) record(x *exchange) {
-	ended := time.Now()
-	r := accessRecord{
-		checkedRequest: &x.checkedRequest, api: x.decision.API, route: x.decision.Route, decided: x.decided, duration: ended.Sub(x.started), overhead: x.overhead,
-		status: x.response.status, failure: x.failure, detail: x.detail, termination: x.conn.terminated(),
+	d, r := &x.decision, x.request
+	e := accesslog.Entry{
+		Decision: d, API: d.API, Route: d.Route, Certificate: x.certificate, Thumbprint: x.thumbprint(), RequestID: x.id,
+		Host: x.host, Method: r.Method, Target: r.RequestURI, Remote: r.RemoteAddr,
+		Started: x.started, Duration: time.Since(x.started), Overhead: x.overhead,
+		Status: x.response.status, Failure: x.failure, FailureDetail: x.detail,
 	}
 	switch {
-	case !r.decided: // Labels is not called, because it may panic in the same code
-		r.api, r.route, r.overhead = policy.NoAPI, policy.Unmatched, r.duration
-	case r.route == "":
-		labels := p.steps.Table.Labels(r.request)
-		r.servedHost, r.api, r.route = labels.Host, labels.API, labels.Route
+	case !x.decided: // Labels is not called, because it may panic in the same code
+		e.API, e.Route, e.Overhead = policy.NoAPI, policy.Unmatched, e.Duration
+	case e.Route == "":
+		labels := p.steps.Table.Labels(r)
+		e.API, e.Route, e.Host = labels.API, labels.Route, cmp.Or(x.host, labels.Host)
 	}
-	r.findCaller()
-	if r.failure == clientClosed && r.status == 0 {
-		r.status = failures[clientClosed].status
+	e.Host = cmp.Or(e.Host, r.Host)
+	if end := x.conn.terminated(); end != nil {
+		e.TerminatedBy, e.TerminatedFor = end.by, end.decision.Err
 	}
-	s := p.routeMetrics(&r)
-	p.metrics.count(&r, s)
+	if e.Failure == accesslog.ClientClosed && e.Status == 0 {
+		e.Status = failureAnswers[accesslog.ClientClosed].status
+	}
+	x.findCaller(&e)
+	p.recorder.Record(r.Context(), &e)
+}
 
-	level := slog.LevelWarn
-	if r.decision.Reason == access.Granted && r.failure == none && r.termination == nil {
-		level = slog.LevelInfo
-	}
-	suppressed := int64(0)
-	if level == slog.LevelInfo && p.samples {
-		var due bool
-		if suppressed, due = s.sampleDue(ended); !due {
-			return
+// findCaller sets Caller, and for a refused request Presented. A granted request needs no search, because its
+// certificate belongs to the partner of its token.
+func (x *exchange) findCaller(e *accesslog.Entry) {
+	d := &x.decision
+	switch {
+	case d.Reason == access.Granted:
+		e.Caller.Partner = d.Partner
+	case x.decided:
+		e.Presented = x.presentedCertificate()
+		e.Caller = x.steps.Table.Caller(e.Presented)
+		if e.Caller.Partner == "" && d.Claims.Server != "" { // the binding of the token has been checked, so the caller holds the token
+			e.Caller = policy.Caller{Partner: d.Partner}
 		}
 	}
-	ctx := r.request.Context()
-	if p.log.Enabled(ctx, level) {
-		var room [mostAttributes]slog.Attr
-		attrs := r.attributes(room[:0], p.paths)
-		if suppressed > 0 {
-			attrs = append(attrs, slog.Int64("suppressed", suppressed))
-		}
-		p.log.LogAttrs(ctx, level, "request", attrs...)
+}
+
+// presentedCertificate returns the client certificate of a refused request, even if it was not accepted.
+// Without a client certificate, it returns nil. Its anchors are unknown in two cases, because finding them
+// needs signature checks: if the gate is overloaded, and if the certificate has expired and the refusal has
+// another cause. The chain of an expired certificate is verified for every request, so each malformed request
+// would cost signature checks.
+func (c *checkedRequest) presentedCertificate() *access.Certificate {
+	if c.certificate != nil {
+		return c.certificate
 	}
+	leaf, stage := c.steps.Trust.PeerCertificate(c.request), c.decision.Reason.Stage()
+	switch {
+	case leaf == nil:
+		return nil
+	case stage == access.StageCertificate, stage != access.StageLimits && time.Now().Before(leaf.NotAfter):
+		return c.steps.Trust.Presented(c.request)
+	}
+	return &access.Certificate{Leaf: leaf, Thumbprint: access.ThumbprintOf(leaf)}
 }

@@ -19,7 +19,7 @@ import (
 func (s *harness) replace(t *testing.T, cfg *config.Config) *Proxy {
 	t.Helper()
 	lease := s.pool.Lease()
-	next, err := New(cfg, s.proxy.steps, Options{Log: s.proxy.log, Metrics: s.proxy.metrics, Lease: lease})
+	next, err := New(cfg, s.proxy.steps, Options{Log: s.proxy.log, Metrics: s.metrics, Lease: lease})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,8 +131,8 @@ func TestReloadRemovesPartner(t *testing.T) {
 	defer upstream.Close()
 	s := newHarness(t, upstream.URL, t.Output())
 	s.proxy.ServeHTTP(httptest.NewRecorder(), s.request())
-	if n := testutil.CollectAndCount(s.proxy.metrics.clientCertificate); n != 1 {
-		t.Fatalf("%d certificate metrics, want 1", n)
+	if n, err := testutil.GatherAndCount(s.registry, "tallygate_client_certificate_not_after_timestamp_seconds"); err != nil || n != 1 {
+		t.Fatalf("%d certificate metrics, error %v, want 1", n, err)
 	}
 	for _, c := range []struct {
 		partners []config.Partner
@@ -141,8 +141,8 @@ func TestReloadRemovesPartner(t *testing.T) {
 		cfg := *s.cfg
 		cfg.Partners.List = c.partners
 		s.replace(t, &cfg)
-		if n := testutil.CollectAndCount(s.proxy.metrics.clientCertificate); n != c.want {
-			t.Errorf("%d certificate metrics, want %d", n, c.want)
+		if n, err := testutil.GatherAndCount(s.registry, "tallygate_client_certificate_not_after_timestamp_seconds"); err != nil || n != c.want {
+			t.Errorf("%d certificate metrics, error %v, want %d", n, err, c.want)
 		}
 	}
 }

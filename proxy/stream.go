@@ -12,12 +12,6 @@ const (
 	defaultForceCloseInterval = 250 * time.Millisecond
 )
 
-// Values of terminated_by beside the labels of [access.Reason].
-const (
-	stopping        = "stopping"         // the gate stops
-	upstreamChanged = "upstream_changed" // a reload gave the API another upstream
-)
-
 // Streams are the granted requests that still transfer a body half a second after they began. The
 // current Proxy repeats the decision about each stream twice a second, and ends the stream if a new
 // request would be refused. Streams without a known length also end with [Streams.End], and when a

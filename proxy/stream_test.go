@@ -17,9 +17,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
-
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/accesslog"
 	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
@@ -198,7 +197,7 @@ func withTunnel(cfg *config.Config) {
 func expectEnd(t *testing.T, s *harness, up *streamingUpstream, log *gatetest.Log, kind string, f openStream, reason string) {
 	t.Helper()
 	began := time.Now()
-	if (reason == stopping || reason == upstreamChanged) && kind == "upload over HTTP/1.1" {
+	if (reason == accesslog.Stopping || reason == accesslog.UpstreamChanged) && kind == "upload over HTTP/1.1" {
 		// As the gate's transport does, the client's waits for a body to read.
 		log.Wait(t, `"msg":"request"`)
 		f.quit()
@@ -212,7 +211,7 @@ func expectEnd(t *testing.T, s *harness, up *streamingUpstream, log *gatetest.Lo
 		t.Errorf("stream ended after %s, want at most 10s", took)
 	}
 	switch {
-	case reason == stopping, reason == upstreamChanged, !strings.HasPrefix(kind, "upload"):
+	case reason == accesslog.Stopping, reason == accesslog.UpstreamChanged, !strings.HasPrefix(kind, "upload"):
 		if err == nil && kind != "tunnel" || text != "" {
 			t.Errorf("client read %q, %v, want a truncated response", text, err)
 		}
@@ -235,7 +234,7 @@ func expectEnd(t *testing.T, s *harness, up *streamingUpstream, log *gatetest.Lo
 	if n := strings.Count(log.String(), `"msg":"request"`); n != 1 {
 		t.Errorf("%d log lines for one request, want 1", n)
 	}
-	if n := testutil.ToFloat64(s.metrics.streamsTerminated.WithLabelValues(reason)); n != 1 {
+	if n := s.metric(t, fmt.Sprintf(`tallygate_streams_ended_total{reason=%q}`, reason)); n != 1 {
 		t.Errorf("streams_ended_total of %s = %v, want 1", reason, n)
 	}
 	gatetest.EventuallyEqual(t, "granted requests in flight", 0, s.inFlight)
@@ -323,9 +322,9 @@ func TestStreamsOfEachKindEnd(t *testing.T) {
 					s.current.Store(&Proxy{log: s.log, steps: Steps{Trust: s.trust, Validator: s.proxy.steps.Validator}})
 				}},
 				"expired client":    {"expired_certificate", hourLater},
-				"the gate is ended": {stopping, func(_ *testing.T, s *harness) { s.streams.End() }},
+				"the gate is ended": {accesslog.Stopping, func(_ *testing.T, s *harness) { s.streams.End() }},
 			} {
-				if hasEnd(kind) && end.reason == stopping {
+				if hasEnd(kind) && end.reason == accesslog.Stopping {
 					continue
 				}
 				t.Run(name, func(t *testing.T) {
@@ -443,7 +442,7 @@ func TestStreamsAfterUpstreamChange(t *testing.T) {
 			s := newHarness(t, up.URL, log, withTunnel)
 			f := open(t, s, up)
 			s.next(t, withTunnel, elsewhere)
-			expectEnd(t, s, up, log, kind, f, upstreamChanged)
+			expectEnd(t, s, up, log, kind, f, accesslog.UpstreamChanged)
 		})
 	}
 	t.Run("anchors", func(t *testing.T) {

@@ -13,12 +13,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/tallygate/tallygate/internal/accesslog"
 	"github.com/tallygate/tallygate/internal/buildinfo"
 	"github.com/tallygate/tallygate/internal/cache"
 	"github.com/tallygate/tallygate/internal/crl"
 	"github.com/tallygate/tallygate/internal/loadshed"
 	"github.com/tallygate/tallygate/mtls"
-	"github.com/tallygate/tallygate/proxy"
 	"github.com/tallygate/tallygate/validate"
 )
 
@@ -28,7 +28,7 @@ type telemetry struct {
 	log        *slog.Logger
 	registry   *prometheus.Registry
 	validation *validate.Metrics
-	requests   *proxy.Metrics
+	requests   *accesslog.Metrics
 	handshakes *mtls.Handshakes
 	revocation *crl.Metrics
 	expiries   *prometheus.GaugeVec
@@ -42,7 +42,7 @@ func newTelemetry(log *slog.Logger) *telemetry {
 	in := &telemetry{log: log, registry: newRegistry()}
 	create := promauto.With(in.registry)
 	in.validation = validate.NewMetrics(in.registry)
-	in.requests = proxy.NewMetrics(in.registry)
+	in.requests = accesslog.NewMetrics(in.registry)
 	in.handshakes = mtls.NewHandshakes(in.registry, handshakeCauses()...)
 	in.revocation = crl.NewMetrics(in.registry)
 	in.expiries = create.NewGaugeVec(prometheus.GaugeOpts{

@@ -1,8 +1,9 @@
-package proxy
+// Package limits bounds what one partner may take from the others: the concurrent requests of each partner, at
+// the gate and at each upstream, and the rate of each application.
+package limits
 
 import (
 	"errors"
-	"math"
 	"slices"
 	"sync/atomic"
 
@@ -13,10 +14,10 @@ import (
 	"github.com/tallygate/tallygate/internal/reuse"
 )
 
-// partnerLimits count the concurrent requests of each partner and limit the rate of each application.
-// After a reload, the next Proxy shares the counts and the token buckets: a reload does not free a
-// slot that is in use, and does not fill an empty bucket.
-type partnerLimits struct {
+// Limits count the concurrent requests of each partner and limit the rate of each application. They are safe
+// for concurrent use. After a reload, the next Limits share the counts and the token buckets: a reload does not
+// free a slot that is in use, and does not fill an empty bucket.
+type Limits struct {
 	inFlight map[string]*atomic.Int64 // concurrent granted requests, by partner name
 	rates    map[string]*rate.Limiter // by client_id; absent for an application without a rate
 	apis     map[string]*apiLimits    // by API name
@@ -25,30 +26,33 @@ type partnerLimits struct {
 // anonymous is the name under which preflights are counted. No partner has this name.
 const anonymous = ""
 
-// newLimits returns the limits for cfg, with the counts and buckets that lease shares.
-func newLimits(lease *reuse.Lease, cfg *config.Config) partnerLimits {
-	limits, _ := reuse.Acquire(lease, "limits", nil, func(prev partnerLimits) (partnerLimits, error) {
+// New returns the limits for cfg, with the counts and buckets that lease shares.
+func New(lease *reuse.Lease, cfg *config.Config) *Limits {
+	limits, _ := reuse.Acquire(lease, "limits", nil, func(prev *Limits) (*Limits, error) {
+		if prev == nil {
+			prev = &Limits{}
+		}
 		return prev.next(cfg), nil
 	}, nil)
 	return limits
 }
 
-// next returns the limits for cfg, with the counts and buckets of s.
-func (s partnerLimits) next(cfg *config.Config) partnerLimits {
+// next returns the limits for cfg, with the counts and buckets of l.
+func (l *Limits) next(cfg *config.Config) *Limits {
 	partners := cfg.Partners.List
-	next := partnerLimits{
-		inFlight: make(map[string]*atomic.Int64, len(partners)), rates: make(map[string]*rate.Limiter), apis: newAPILimits(cfg, s.apis),
+	next := &Limits{
+		inFlight: make(map[string]*atomic.Int64, len(partners)), rates: make(map[string]*rate.Limiter), apis: newAPILimits(cfg, l.apis),
 	}
 	if slices.ContainsFunc(cfg.APIs, answersPreflights) {
-		next.inFlight[anonymous] = countOf(s.inFlight, anonymous)
+		next.inFlight[anonymous] = countOf(l.inFlight, anonymous)
 	}
 	for i := range partners {
 		name := string(partners[i].Name)
-		next.inFlight[name] = countOf(s.inFlight, name)
+		next.inFlight[name] = countOf(l.inFlight, name)
 		for j := range partners[i].Applications {
 			a := &partners[i].Applications[j]
 			if a.RateLimit != nil {
-				next.rates[string(a.ClientID)] = limiter(*a.RateLimit, s.rates[string(a.ClientID)])
+				next.rates[string(a.ClientID)] = limiter(*a.RateLimit, l.rates[string(a.ClientID)])
 			}
 		}
 	}
@@ -80,15 +84,13 @@ var (
 	errRate  = errors.New("the application has exceeded its rate limit")
 )
 
-// admit takes a slot of the gate and a slot of the upstream for a granted request, and a token from
-// the rate limit of its application. If any of the three is missing, admit turns the decision into a
+// Admit takes a slot of the gate and a slot of the upstream for a granted request, and a token from
+// the rate limit of its application. If any of the three is missing, Admit turns the decision into a
 // refusal. A partner may use as many slots as remain free: half of the slots while no other partner
 // uses any, and 1/(n+1) of the slots each if n partners use as many as they can. So some slots always
-// remain for the next partner. A request that gets no slot takes no token from the rate limit. admit
-// stores the slots in taken, even if it refuses the request.
-//
-// A recheck does not call admit, because its stream already has its slots.
-func (p *Proxy) admit(d *access.Decision, taken *slots) {
+// remain for the next partner. A request that gets no slot takes no token from the rate limit. left is the
+// number of free slots of the gate. Admit stores the slots in taken, even if it refuses the request.
+func (l *Limits) Admit(d *access.Decision, left int64, taken *Slots) {
 	if d.Reason != access.Granted {
 		return
 	}
@@ -96,23 +98,26 @@ func (p *Proxy) admit(d *access.Decision, taken *slots) {
 		d.Reason = access.Undecided
 		return
 	}
-	held := p.limits.inFlight[d.Partner]
-	if held.Add(1)-1 > share(d, p.slotsLeft()) {
+	held := l.inFlight[d.Partner]
+	if held.Add(1)-1 > share(d, left) {
 		held.Add(-1)
 		d.Reason, d.Err = access.Overloaded, errShare
 		return
 	}
 	taken.partner = held
-	at := p.limits.apis[d.API]
+	at := l.apis[d.API]
 	if !at.acquire(d) {
 		d.Reason, d.Err = access.Overloaded, errAPI
 		return
 	}
 	taken.api = at
-	if r := p.limits.rates[d.ClientID]; r != nil && !r.Allow() {
+	if r := l.rates[d.ClientID]; r != nil && !r.Allow() {
 		d.Reason, d.Err = access.RateLimited, errRate
 	}
 }
+
+// InFlight returns the number of granted requests of partner that have not ended.
+func (l *Limits) InFlight(partner string) int64 { return l.inFlight[partner].Load() }
 
 // share returns how many slots the partner of a granted request may use, if left slots are free. The
 // callers of preflights are unknown, so all preflights together use at most a part of the slots that
@@ -130,14 +135,14 @@ func share(d *access.Decision, left int64) int64 {
 // Access-Control-Max-Age.
 const preflightShare = 8
 
-// slots are the slots that admit took for one request.
-type slots struct {
+// Slots are the slots that [Limits.Admit] took for one request.
+type Slots struct {
 	partner *atomic.Int64 // the count of the partner, which includes the request; nil if the request is not counted
 	api     *apiLimits    // the limits of the API, with a slot for the request; nil if there is no slot
 }
 
-// release frees the slots. partner is the partner of the request.
-func (s *slots) release(partner string) {
+// Release frees the slots. partner is the partner of the request.
+func (s *Slots) Release(partner string) {
 	if s.api != nil {
 		s.api.release(partner)
 	}
@@ -145,6 +150,3 @@ func (s *slots) release(partner string) {
 		s.partner.Add(-1)
 	}
 }
-
-// unbounded is the slotsLeft function of a Proxy without a limit.
-func unbounded() int64 { return math.MaxInt64 }

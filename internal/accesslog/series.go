@@ -1,4 +1,4 @@
-package proxy
+package accesslog
 
 import (
 	"slices"
@@ -70,8 +70,8 @@ func (m *Metrics) createAPISeries(api string) {
 			m.decisions.WithLabelValues(unknownPartner, api, outcome(reason), reason.String())
 		}
 	}
-	for _, f := range failures[1:] {
-		m.failures.WithLabelValues(api, f.label)
+	for _, f := range failureLabels[1:] {
+		m.failures.WithLabelValues(api, f)
 	}
 }
 

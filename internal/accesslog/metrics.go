@@ -1,4 +1,4 @@
-package proxy
+package accesslog
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
@@ -8,7 +8,7 @@ import (
 	"github.com/tallygate/tallygate/policy"
 )
 
-// Metrics are the metrics of the handler. The Proxies of all configurations share one Metrics, so that
+// Metrics are the metrics of requests. The Recorders of all configurations share one Metrics, so that
 // a reload resets no count.
 type Metrics struct {
 	requests          *prometheus.CounterVec
@@ -65,8 +65,8 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 			m.overhead.WithLabelValues(outcome(reason))
 		}
 	}
-	m.streamsTerminated.WithLabelValues(stopping)
-	m.streamsTerminated.WithLabelValues(upstreamChanged)
+	m.streamsTerminated.WithLabelValues(Stopping)
+	m.streamsTerminated.WithLabelValues(UpstreamChanged)
 	return m
 }
 
@@ -83,26 +83,26 @@ func outcome(r access.Reason) string {
 }
 
 // count counts a request at its end. No other function counts requests.
-func (m *Metrics) count(r *accessRecord, s *routeMetrics) {
-	reason := r.decision.Reason
-	s.statusCount(r.status).Inc()
-	s.duration[class(r.status)].Observe(r.duration.Seconds())
+func (m *Metrics) count(e *Entry, s *routeMetrics) {
+	reason := e.Decision.Reason
+	s.statusCount(e.Status).Inc()
+	s.duration[class(e.Status)].Observe(e.Duration.Seconds())
 	if reason != access.Granted {
-		m.decisions.WithLabelValues(r.partner(), r.api, outcome(reason), reason.String()).Inc()
-		m.overhead.WithLabelValues(outcome(reason)).Observe(r.overhead.Seconds())
+		m.decisions.WithLabelValues(e.partner(), e.API, outcome(reason), reason.String()).Inc()
+		m.overhead.WithLabelValues(outcome(reason)).Observe(e.Overhead.Seconds())
 		return
 	}
 	s.granted.Inc()
-	m.allowed.Observe(r.overhead.Seconds())
-	s.upstream.Observe((r.duration - r.overhead).Seconds())
-	if r.certificate != nil { // a preflight has no certificate
-		s.certificate.Set(float64(r.certificate.Leaf.NotAfter.Unix()))
+	m.allowed.Observe(e.Overhead.Seconds())
+	s.upstream.Observe((e.Duration - e.Overhead).Seconds())
+	if e.Certificate != nil { // a preflight has no certificate
+		s.certificate.Set(float64(e.Certificate.Leaf.NotAfter.Unix()))
 	}
-	if end := r.termination; end != nil {
-		m.streamsTerminated.WithLabelValues(end.by).Inc()
+	if e.TerminatedBy != "" {
+		m.streamsTerminated.WithLabelValues(e.TerminatedBy).Inc()
 	}
-	if r.failure != none {
-		m.failures.WithLabelValues(r.api, failures[r.failure].label).Inc()
+	if e.Failure != NoFailure {
+		m.failures.WithLabelValues(e.API, e.Failure.String()).Inc()
 	}
 }
 

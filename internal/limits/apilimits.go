@@ -1,4 +1,4 @@
-package proxy
+package limits
 
 import (
 	"slices"
@@ -60,7 +60,7 @@ func mayCall(partner *config.Partner, api config.Name) bool {
 }
 
 // acquire takes a slot for a request with the decision d; the caller must call release. It takes no
-// slot and returns false if the partner already uses as many slots as remain free. See admit.
+// slot and returns false if the partner already uses as many slots as remain free. See [Limits.Admit].
 func (p *apiLimits) acquire(d *access.Decision) bool {
 	held := p.byPartner[d.Partner]
 	if held == nil { // a request of a partner without a grant for the API is never granted

@@ -1,4 +1,4 @@
-package proxy
+package accesslog
 
 import (
 	"strconv"
@@ -22,6 +22,10 @@ type partnerMetrics struct {
 	partner string
 	mu      sync.RWMutex
 	routes  map[metricKey]*routeMetrics // at most two for each configured route, and one for each API without a route
+}
+
+func newPartnerMetrics(name string) *partnerMetrics {
+	return &partnerMetrics{partner: name, routes: make(map[metricKey]*routeMetrics)}
 }
 
 // A metricKey is a route with its API, and whether the counted requests to it were granted.
@@ -55,36 +59,36 @@ type codeCount struct {
 // discardGauge is not registered, so its value appears nowhere.
 var discardGauge = prometheus.NewGauge(prometheus.GaugeOpts{Name: "discarded"})
 
-// routeMetrics returns the metrics of the request in r.
-func (p *Proxy) routeMetrics(r *accessRecord) *routeMetrics {
-	partner := p.partnerMetrics[r.partner()]
+// routeMetrics returns the metrics of the request in e.
+func (r *Recorder) routeMetrics(e *Entry) *routeMetrics {
+	partner := r.partners[e.partner()]
 	if partner == nil {
-		partner = p.partnerMetrics[unknownPartner]
+		partner = r.partners[unknownPartner]
 	}
-	key := metricKey{api: r.api, route: r.route, granted: r.decision.Reason == access.Granted}
+	key := metricKey{api: e.API, route: e.Route, granted: e.Decision.Reason == access.Granted}
 	partner.mu.RLock()
 	s := partner.routes[key]
 	partner.mu.RUnlock()
 	if s == nil {
-		s = partner.register(key, p)
+		s = partner.register(key, r)
 	}
 	return s
 }
 
 // register adds the metrics for key, unless another goroutine has already added them.
-func (a *partnerMetrics) register(key metricKey, p *Proxy) *routeMetrics {
+func (a *partnerMetrics) register(key metricKey, r *Recorder) *routeMetrics {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if s := a.routes[key]; s != nil {
 		return s
 	}
-	m := p.metrics
+	m := r.metrics
 	s := &routeMetrics{requests: m.requests.MustCurryWith(prometheus.Labels{"partner": a.partner, "api": key.api, "route": key.route})}
 	if key.granted {
 		s.granted = m.decisions.WithLabelValues(a.partner, key.api, outcome(access.Granted), access.Granted.String())
 		s.upstream = m.upstream.WithLabelValues(key.api, key.route)
 		s.certificate = discardGauge
-		if !p.retired.Load() && a.partner != unknownPartner { // a reload may have removed the partner
+		if !r.retired.Load() && a.partner != unknownPartner { // a reload may have removed the partner
 			s.certificate = m.clientCertificate.WithLabelValues(a.partner)
 		}
 	}
