@@ -162,6 +162,11 @@ var bad = []struct {
 		`2:139: listener.limits.requests: must be at least 1, is 0`,
 		`2:161: listener.limits.handshake_timeout: must be from 1ms to 24h0m0s, is 0s`,
 	}},
+	{"correlation", []string{
+		`20:22: partners.list[0].trace_context: expected new or trusted, got "continue"`,
+		`24:27: correlation.request_id: expected new or client, got "keep"`,
+		`24:54: correlation.fapi_interaction_id: expected true or false, got "yes"`,
+	}},
 	{"drain", []string{
 		`23:16: drain.delay: must be from 0s to 1h0m0s, is -1s`,
 		`23:30: drain.timeout: must be from 1ms to 1h0m0s, is 0s`,

@@ -24,6 +24,7 @@ type Config struct {
 	Admin                Admin                 `yaml:"admin"`
 	Drain                Drain                 `yaml:"drain"`
 	Log                  Log                   `yaml:"log"`
+	Correlation          Correlation           `yaml:"correlation"`
 
 	source strictyaml.Document // the position of each value
 }

@@ -60,6 +60,8 @@ func Default() *Config {
 		// are 5 s + 20 s, so 5 s remain.
 		Drain: Drain{Delay: 5 * time.Second, Timeout: 20 * time.Second},
 		Log:   Log{Level: LogLevel(slog.LevelInfo), Granted: LogSample, Paths: LogUnmatchedPaths},
+
+		Correlation: Correlation{RequestID: NewRequestID},
 	}
 }
 
@@ -79,6 +81,8 @@ func setDefaults(v any) {
 		*v = API{Binding: BoundToCertificate, TrailingSlash: ExactSlash, Upstream: Upstream{
 			Timeout: 30 * time.Second, IdleTimeout: 4 * time.Second, Protocol: HTTP1, Requests: 256,
 		}}
+	case *Partner:
+		*v = Partner{TraceContext: NewTraceContext}
 	case *Application:
 		*v = Application{Authentication: TLSClientAuth, BoundTokens: true, TokenFormat: JWT}
 	case *Issuer:

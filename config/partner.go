@@ -26,6 +26,7 @@ type Partner struct {
 	// certificates that chain to them, until the end of this day. Needs Trust. Optional.
 	InsecureRSA1024Until Date          `yaml:"insecure_rsa_1024_until"`
 	Disabled             bool          `yaml:"disabled"`
+	TraceContext         TraceContext  `yaml:"trace_context"`
 	Applications         []Application `yaml:"applications"`
 }
 

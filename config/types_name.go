@@ -114,6 +114,16 @@ func (p *LogPaths) UnmarshalText(text []byte) error {
 	return oneOf(p, text, LogUnmatchedPaths, LogAllPaths, LogNoPaths)
 }
 
+// UnmarshalText reads what happens to the trace context of a partner's requests.
+func (c *TraceContext) UnmarshalText(text []byte) error {
+	return oneOf(c, text, NewTraceContext, TrustedTraceContext)
+}
+
+// UnmarshalText reads where the ids of requests come from.
+func (s *RequestIDSource) UnmarshalText(text []byte) error {
+	return oneOf(s, text, NewRequestID, ClientRequestID)
+}
+
 // UnmarshalText reads the source of client certificates.
 func (s *CertificateSource) UnmarshalText(text []byte) error {
 	return oneOf(s, text, FromTLS, FromHeader)

@@ -96,10 +96,14 @@ func (a *asserter) sign(c *checkedRequest, now time.Time) (string, error) {
 	if subject == "" {
 		subject = d.Claims.ClientID
 	}
+	id := c.id
+	if c.idFromClient { // a client may use an id again, but a jti is unique (RFC 7519 section 4.1.7)
+		id = newID()
+	}
 	token := jwt.NewWithClaims(jwt.SigningMethodES256, &assertion{
 		RegisteredClaims: jwt.RegisteredClaims{
 			Issuer: "tallygate", Subject: subject, Audience: jwt.ClaimStrings{d.API},
-			IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(ends), ID: c.id,
+			IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(ends), ID: id,
 		},
 		ClientID: d.Claims.ClientID, Partner: d.Partner, Scope: joinScopes(d.Claims.Scopes), RequestID: c.id,
 		Confirmation: map[string]string{"x5t#S256": c.thumbprint()},

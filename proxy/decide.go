@@ -15,6 +15,8 @@ type checkedRequest struct {
 	steps          *Steps
 	request        *http.Request
 	id             string // the X-Request-Id in the response, the log and the request to the upstream; "" at a recheck
+	idFromClient   bool   // id is the X-Request-Id of the client
+	interactionID  string // the X-Fapi-Interaction-Id in the same places; "" if not configured
 	host           string // the host of the request, as in policy.Target; "" until the host is known to be served
 	upgrade        bool   // the request asks for an upgrade
 	credentials    validate.Credentials

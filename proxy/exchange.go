@@ -1,10 +1,7 @@
 package proxy
 
 import (
-	"encoding/binary"
-	"encoding/hex"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"time"
 
@@ -42,12 +39,13 @@ const usualFields = 24
 
 func (p *Proxy) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{
-		checkedRequest: checkedRequest{steps: &p.steps, request: r, id: newID()},
+		checkedRequest: checkedRequest{steps: &p.steps, request: r},
 		proxy:          p,
 		conn:           clientConn{writer: w, stall: p.stall},
 		response:       responseWriter{closing: p.closing},
 		started:        time.Now(),
 	}
+	x.setIDs(p.correlation)
 	x.conn.fields, _ = w.(http1.ResponseWriter)
 	x.body.conn, x.response.conn = &x.conn, &x.conn
 	x.response.checked = &x.checkedRequest
@@ -57,14 +55,6 @@ func (p *Proxy) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 		x.response.extendWriteDeadline(x.started)
 	}
 	return x
-}
-
-// newID returns 128 random bits in hex. The id is not a secret, so math/rand/v2 is enough.
-func newID() string {
-	var b [16]byte
-	binary.BigEndian.PutUint64(b[:8], rand.Uint64()) //nolint:gosec // not a secret
-	binary.BigEndian.PutUint64(b[8:], rand.Uint64()) //nolint:gosec // not a secret
-	return hex.EncodeToString(b[:])
 }
 
 // end returns the connection to the server and releases the slots of x.

@@ -11,10 +11,6 @@ import (
 	"github.com/tallygate/tallygate/internal/http1"
 )
 
-// requestID is the header with the request's id, in the request to the upstream and in the answer to
-// the client. The gate never takes the id from the client, because the id identifies a log line.
-const requestID = "X-Request-Id"
-
 // reservedHeaders are the headers with which proxies tell upstreams about the client, its certificate or its
 // request. The gate removes them from requests, because upstreams trust their values. Host and Expect are
 // reserved because the gate sets its own. Each name is folded: in lower case, with a hyphen for each
@@ -45,7 +41,7 @@ type headerRules struct {
 
 // newHeaderRules returns the rules. names are the identity headers. passed is the header in which
 // front proxies pass certificates; it may be nil.
-func newHeaderRules(names config.IdentityHeaders, passed *config.CertificateHeader) *headerRules {
+func newHeaderRules(names config.IdentityHeaders, passed *config.CertificateHeader, correlation config.Correlation) *headerRules {
 	f := &headerRules{
 		names:         names,
 		reserved:      map[string]bool{},
@@ -57,6 +53,9 @@ func newHeaderRules(names config.IdentityHeaders, passed *config.CertificateHead
 	}
 	for _, name := range []config.HeaderName{names.Partner, names.ClientID, names.Scopes, names.Subject, names.Thumbprint, names.Certificate, names.Assertion} {
 		f.reserved[fold(string(name))] = true
+	}
+	if correlation.FAPIInteractionID {
+		f.reserved[fold(interactionID)] = true
 	}
 	if passed != nil && passed.PEMHeader != "" {
 		f.reserved[fold(string(passed.PEMHeader))] = true
@@ -134,7 +133,7 @@ func (f *headerRules) setIdentityHeaders(fields []http1.Field, c *checkedRequest
 
 // appendRequestHeaders appends the headers about the request that also a preflight gets.
 func appendRequestHeaders(fields []http1.Field, c *checkedRequest) []http1.Field {
-	fields = append(fields, http1.Field{Name: requestID, Value: c.id})
+	fields = c.appendIDs(fields)
 	if address, _, err := net.SplitHostPort(c.request.RemoteAddr); err == nil {
 		fields = append(fields, http1.Field{Name: "X-Forwarded-For", Value: address})
 	}

@@ -12,7 +12,7 @@ import (
 func TestIsReserved(t *testing.T) {
 	names := config.Default().IdentityHeaders
 	names.Certificate = "Client-Cert"
-	f := newHeaderRules(names, nil)
+	f := newHeaderRules(names, nil, config.Correlation{})
 	tests := map[string]bool{
 		"Tallygate-Partner": true, "tallygate-partner": true, "TALLYGATE_PARTNER": true, "Tallygate_Client-Id": true, // T-HDR-01, 02
 		"Tallygate.Partner": true, "Tallygate~Partner": true, "Tallygate!Anything": true, "Tallygate-": true,
@@ -37,7 +37,7 @@ func TestIsReserved(t *testing.T) {
 			t.Errorf("isReserved(%q) = %v", name, got)
 		}
 	}
-	passing := newHeaderRules(names, &config.CertificateHeader{PEMHeader: "Partner-Certificate"})
+	passing := newHeaderRules(names, &config.CertificateHeader{PEMHeader: "Partner-Certificate"}, config.Correlation{})
 	for _, name := range []string{"Partner-Certificate", "partner_certificate", "PARTNER.CERTIFICATE"} {
 		if f.isReserved(name) || !passing.isReserved(name) {
 			t.Errorf("isReserved(%s) = %t behind front proxies, %t otherwise, want true, false", name, passing.isReserved(name), f.isReserved(name))
@@ -51,7 +51,7 @@ func FuzzRemoveReserved(f *testing.F) {
 	for _, seed := range []string{"Tallygate-Partner", "tallygate_partner", "TALLYGATE.CLIENT.ID", "X-Forwarded-For", "Accept", "Client_Cert", ""} {
 		f.Add(seed, "value")
 	}
-	fields := newHeaderRules(config.Default().IdentityHeaders, nil)
+	fields := newHeaderRules(config.Default().IdentityHeaders, nil, config.Correlation{})
 	f.Fuzz(func(t *testing.T, name, value string) {
 		h := append(fields.removeReserved([]http1.Field{{Name: name, Value: value}, {Name: name, Value: value}}), http1.Field{Name: "Tallygate-Partner", Value: "ours"})
 		seen := 0

@@ -59,6 +59,8 @@ type Proxy struct {
 	headers       *headerRules
 	asserter      *asserter // nil if no route needs assertions
 	forwardedHost bool      // front proxies name the host that the client called
+	correlation   config.Correlation
+	trustsContext map[string]bool // by partner name: the partner's trace context is passed on
 	bodyBytes     int64
 	stall         time.Duration
 	streams       *Streams
@@ -81,9 +83,11 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 		upstreams:     make(map[string]*upstream.Upstream, len(cfg.APIs)),
 		recorder:      accesslog.NewRecorder(lease, cfg, options.Log, options.Metrics),
 		limits:        limits.New(lease, cfg),
-		headers:       newHeaderRules(cfg.IdentityHeaders, cfg.Listener.ClientCertificates.Header),
+		headers:       newHeaderRules(cfg.IdentityHeaders, cfg.Listener.ClientCertificates.Header, cfg.Correlation),
 		asserter:      asserter,
 		forwardedHost: cfg.Listener.ClientCertificates.Header != nil && cfg.Listener.ClientCertificates.Header.ForwardedHost,
+		correlation:   cfg.Correlation,
+		trustsContext: trustedContexts(cfg),
 		bodyBytes:     int64(cfg.Listener.Limits.BodyBytes),
 		stall:         cfg.Listener.Limits.StallTimeout,
 		streams:       options.Streams,

@@ -13,7 +13,7 @@ import (
 func (p *Proxy) record(x *exchange) {
 	d, r := &x.decision, x.request
 	e := accesslog.Entry{
-		Decision: d, API: d.API, Route: d.Route, Certificate: x.certificate, Thumbprint: x.thumbprint(), RequestID: x.id,
+		Decision: d, API: d.API, Route: d.Route, Certificate: x.certificate, Thumbprint: x.thumbprint(), RequestID: x.id, IDFromClient: x.idFromClient, InteractionID: x.interactionID,
 		Host: x.host, Method: r.Method, Target: r.RequestURI, Remote: r.RemoteAddr,
 		Started: x.started, Duration: time.Since(x.started), Overhead: x.overhead,
 		Status: x.response.status, Failure: x.failure, FailureDetail: x.detail,

@@ -25,6 +25,10 @@ func (x *exchange) makeRequest(up *upstream.Upstream) {
 	}
 	out.Fields = rules.appendAllowed(out.Fields, &x.conn, r, rules.authorization && x.assertion == "") // an assertion replaces the token
 	out.Fields = rules.setIdentityHeaders(out.Fields, &x.checkedRequest)
+	if x.proxy.trustsContext[x.decision.Partner] {
+		context := traceContextOf(r)
+		out.Fields = context.appendTo(out.Fields, context.parent)
+	}
 	out.Trailers = hasToken(r.Header["Te"], "trailers")
 	if x.upgrade { // decide grants an upgrade to WebSocket only
 		out.Upgrade = string(config.WebSocket)

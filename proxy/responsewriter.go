@@ -31,6 +31,9 @@ func (w *responseWriter) Header() http.Header { return w.conn.writer.Header() }
 func (w *responseWriter) WriteHeader(status int) {
 	h := w.Header()
 	h.Set(requestID, w.checked.id)
+	if id := w.checked.interactionID; id != "" {
+		h.Set(interactionID, id)
+	}
 	if nonce := w.checked.nonce(); nonce != "" {
 		h.Set(dpopNonce, nonce)
 	}

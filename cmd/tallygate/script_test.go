@@ -71,7 +71,7 @@ func TestScriptsOnOpenConnections(t *testing.T) {
 var baseVariables = map[string]string{
 	"SELF_SIGNED": "false", "ON_FAILURE": "respond", "FORWARD_AUTHORIZATION": "false",
 	"KEY_SET": "{file: keys.json}", "REVOCATION": "{}", "STALL_TIMEOUT": "30s", "UPSTREAM_TIMEOUT": "30s",
-	"BINDING": "certificate", "DPOP": "{}",
+	"BINDING": "certificate", "DPOP": "{}", "TRACE_CONTEXT": "new", "CORRELATION": "{}",
 }
 
 // runScripts runs the scripts in p; with open, requests keep their connections open.

@@ -17,14 +17,17 @@ type Entry struct {
 	Presented   *access.Certificate // the client certificate of a refused request, accepted or not; nil if there was none
 	Thumbprint  string              // the thumbprint of the client certificate; "" without a certificate
 	RequestID   string
-	Host        string
-	Method      string
-	Target      string // the request target, whose query is not logged
-	Remote      string // the client's address and port
-	Started     time.Time
-	Duration    time.Duration // from Started to the end of the response
-	Overhead    time.Duration // the time until the decision, which is a part of Duration
-	Status      int           // the status of the response; 499 if the client disconnected before the header was sent
+	// IDFromClient says that the client chose RequestID.
+	IDFromClient  bool
+	InteractionID string // the x-fapi-interaction-id; "" if not configured
+	Host          string
+	Method        string
+	Target        string // the request target, whose query is not logged
+	Remote        string // the client's address and port
+	Started       time.Time
+	Duration      time.Duration // from Started to the end of the response
+	Overhead      time.Duration // the time until the decision, which is a part of Duration
+	Status        int           // the status of the response; 499 if the client disconnected before the header was sent
 
 	Failure       Failure
 	FailureDetail error  // the error behind Failure; may be nil

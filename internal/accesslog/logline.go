@@ -12,10 +12,10 @@ import (
 	"github.com/tallygate/tallygate/policy"
 )
 
-// mostAttributes bounds the attributes of a line: 12 in every line, 7 that depend on the request (path,
-// thumbprint, sub, jti_hash, failure, terminated_by, error), 3 of a refusal (application, token_partner,
+// mostAttributes bounds the attributes of a line: 12 in every line, 9 that depend on the request
+// (request_id_from, fapi_interaction_id, path, thumbprint, sub, jti_hash, failure, terminated_by, error), 3 of a refusal (application, token_partner,
 // summary) with those of its certificate, and suppressed.
-const mostAttributes = 12 + 7 + 3 + certlog.MaxAttributes + 1
+const mostAttributes = 12 + 9 + 3 + certlog.MaxAttributes + 1
 
 // attributes appends the attributes of the log line to attrs. paths says whether the path is logged; the
 // query, which may have secrets, never is. The slog handler escapes values that the client chose.
@@ -35,6 +35,12 @@ func (e *Entry) attributes(attrs []slog.Attr, paths config.LogPaths) []slog.Attr
 		slog.String("remote", e.Remote),
 		slog.Float64("duration_ms", float64(e.Duration.Microseconds())/1000),
 	)
+	if e.IDFromClient {
+		attrs = append(attrs, slog.String("request_id_from", "client"))
+	}
+	if e.InteractionID != "" {
+		attrs = append(attrs, slog.String("fapi_interaction_id", e.InteractionID))
+	}
 	if paths == config.LogAllPaths || paths == config.LogUnmatchedPaths && e.Route == policy.Unmatched {
 		if path := pathOf(e.Target); path != "" {
 			attrs = append(attrs, slog.String("path", access.Truncate(path)))
