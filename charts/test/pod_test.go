@@ -1,6 +1,7 @@
 package chart_test
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -74,14 +75,44 @@ func TestPods(t *testing.T) {
 			if got := text(t, pod.gate.Env); strings.Contains(got, "GOMEMLIMIT") || pod.gate.Resources.Limits.Memory().IsZero() {
 				t.Errorf("env is %s, limits are %s", got, text(t, pod.gate.Resources.Limits))
 			}
-			if pod.gate.Lifecycle == nil || pod.gate.Lifecycle.PreStop == nil || pod.gate.Lifecycle.PreStop.Sleep == nil {
-				t.Fatalf("no sleep in %s", text(t, pod.gate.Lifecycle))
-			}
-			sleep := pod.gate.Lifecycle.PreStop.Sleep.Seconds
-			if grace := pod.Spec.TerminationGracePeriodSeconds; sleep == 0 || grace == nil || *grace <= sleep+drainSeconds {
-				t.Errorf("%d seconds of sleep and %d of drain in %s of grace", sleep, drainSeconds, text(t, grace))
-			}
+			checkStop(t, pod)
 		})
+	}
+}
+
+// checkStop holds the hooks and the grace period to the time that a stop takes. A native sidecar drains in its hook, since
+// its SIGTERM comes when the API has ended; the API goes on until the gate has no clients.
+func checkStop(t *testing.T, pod gatePod) {
+	t.Helper()
+	if pod.gate.Lifecycle == nil || pod.gate.Lifecycle.PreStop == nil {
+		t.Fatal("the gate has no preStop")
+	}
+	hook, grace := pod.gate.Lifecycle.PreStop, pod.Spec.TerminationGracePeriodSeconds
+	var sleep int64
+	if pod.gate.RestartPolicy != nil {
+		want := fmt.Sprintf(`{"exec":{"command":["/tallygate","drain","--address","127.0.0.1:9090","--wait","%ds"]}}`, drainSeconds)
+		if got := text(t, hook); got != want {
+			t.Errorf("the gate's preStop is %s, want %s", got, want)
+		}
+	} else if hook.Sleep != nil {
+		sleep = hook.Sleep.Seconds
+	}
+	for _, c := range pod.Spec.Containers {
+		if c.Name != "tallygate" {
+			least := int64(drainSeconds)
+			if pod.gate.RestartPolicy != nil {
+				least = 5 // drain.delay
+			}
+			if api := c.Lifecycle.PreStop.Sleep.Seconds; api <= least {
+				t.Errorf("preStop of %s is %d s, want more than %d", c.Name, api, least)
+			}
+			sleep = max(sleep, c.Lifecycle.PreStop.Sleep.Seconds)
+			continue
+		}
+		sleep += drainSeconds
+	}
+	if sleep == 0 || grace == nil || *grace <= sleep {
+		t.Errorf("%d seconds to stop in %s of grace", sleep, text(t, grace))
 	}
 }
 

@@ -32,10 +32,10 @@ readinessProbe:
   httpGet: {path: /readyz, port: metrics}
   periodSeconds: 5
   timeoutSeconds: 5
-{{- with include "tallygate.sleepSeconds" . | int }}
+{{- with include "tallygate.preStop" . }}
 lifecycle:
   preStop:
-    sleep: {seconds: {{ . }}}
+    {{- . | nindent 4 }}
 {{- end }}
 {{- with .Values.resources }}
 resources:
