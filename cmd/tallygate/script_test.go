@@ -22,7 +22,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(leakless{m}, map[string]func(){"tallygate": main})
+	testscript.Main(leakless{m}, map[string]func(){"tallygate": main, "accounts": legacyAPI})
 }
 
 // leakless fails a test run that leaves goroutines behind.
