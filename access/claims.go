@@ -51,6 +51,23 @@ type Certificate struct {
 	// certificate if any application is configured to accept it. Code that identifies an application
 	// by the certificate must check that this application is configured to accept it.
 	ServerOnly bool
+
+	text string // Thumbprint.String(); "" if the Certificate was not made by NewCertificate
+}
+
+// NewCertificate returns a Certificate with leaf and its thumbprint, without anchors.
+func NewCertificate(leaf *x509.Certificate) *Certificate {
+	thumbprint := ThumbprintOf(leaf)
+	return &Certificate{Leaf: leaf, Thumbprint: thumbprint, text: thumbprint.String()}
+}
+
+// ThumbprintText returns Thumbprint.String(). For a Certificate of NewCertificate it costs nothing, because the
+// text is in the identity headers of every request.
+func (c *Certificate) ThumbprintText() string {
+	if c.text == "" {
+		return c.Thumbprint.String()
+	}
+	return c.text
 }
 
 // ChainsTo reports whether c chains to an anchor in anchors. It returns false for a nil Certificate

@@ -105,7 +105,9 @@ func (t *Trust) evaluate(c *connection, now time.Time) (*access.Certificate, err
 		return nil, err
 	}
 	if len(anchors) < len(c.verification.anchors) { // a chain contains a revoked authority
-		return &access.Certificate{Leaf: c.client.Leaf, Thumbprint: c.client.Thumbprint, Anchors: anchors, ServerOnly: c.client.ServerOnly}, nil
+		client := *c.client
+		client.Anchors = anchors
+		return &client, nil
 	}
 	return c.client, nil
 }
@@ -174,9 +176,9 @@ func (t *Trust) connection(state *tls.ConnectionState, now time.Time) *connectio
 // newConnection returns a connection for chain, which the client presented.
 func (t *Trust) newConnection(chain []*x509.Certificate, now time.Time) *connection {
 	v := t.verification(chain, now)
-	return &connection{by: t.self, verification: v, client: &access.Certificate{
-		Leaf: chain[0], Thumbprint: access.ThumbprintOf(chain[0]), Anchors: v.anchors, ServerOnly: v.serverOnly,
-	}}
+	client := access.NewCertificate(chain[0])
+	client.Anchors, client.ServerOnly = v.anchors, v.serverOnly
+	return &connection{by: t.self, verification: v, client: client}
 }
 
 // verification returns the cached verification of chain, or verifies the chain. The cache key covers

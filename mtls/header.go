@@ -197,7 +197,9 @@ func (t *Trust) PresentedChain(chain []*x509.Certificate) *access.Certificate {
 	if now.After(leaf.NotAfter) { // not cached, because the verification is for the time NotAfter and not for now
 		now = leaf.NotAfter
 	}
-	return &access.Certificate{Leaf: leaf, Thumbprint: access.ThumbprintOf(leaf), Anchors: t.verifyChains(chain, now).anchors}
+	client := access.NewCertificate(leaf)
+	client.Anchors = t.verifyChains(chain, now).anchors
+	return client
 }
 
 // headerConnection returns the certificate in a header of a trusted front proxy, or nil.

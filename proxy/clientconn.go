@@ -39,6 +39,10 @@ func (c *clientConn) closeAfter() {
 	c.writer.Header().Set("Connection", "close")
 }
 
+// bodyArrived reports whether reading the body of the request does not wait for the client. It must be called
+// before the first read. Over HTTP/2 it is not known.
+func (c *clientConn) bodyArrived() bool { return c.fields != nil && c.fields.BodyArrived() }
+
 // terminated returns why the gate ended the stream, or nil if it did not.
 func (c *clientConn) terminated() *termination { return c.termination.Load() }
 

@@ -146,7 +146,7 @@ func (p *Proxy) connectionServes(state *tls.ConnectionState, host string) bool {
 // returns "" if there is no certificate.
 func (c *checkedRequest) thumbprint() string {
 	if c.peerThumbprint == "" && c.certificate != nil {
-		c.peerThumbprint = c.certificate.Thumbprint.String()
+		c.peerThumbprint = c.certificate.ThumbprintText()
 	}
 	if c.peerThumbprint == "" && !c.decision.Preflight { // the certificate of a granted preflight is not checked
 		if leaf := c.steps.Trust.PeerCertificate(c.request); leaf != nil {

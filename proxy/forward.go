@@ -19,7 +19,7 @@ func (p *Proxy) forward(x *exchange) {
 	defer up.AfterRequest()
 	ctx := x.request.Context()
 	x.body.mayPause = x.request.ContentLength < 0 && mayPause(x.request.Header, up.Protocol)
-	if hasBody(x.request) {
+	if hasBody(x.request) && !x.conn.bodyArrived() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithCancel(ctx)
 		defer cancel()

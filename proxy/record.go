@@ -68,5 +68,5 @@ func (c *checkedRequest) presentedCertificate() *access.Certificate {
 	case stage == access.StageCertificate, stage != access.StageLimits && time.Now().Before(leaf.NotAfter):
 		return c.steps.Trust.Presented(c.request)
 	}
-	return &access.Certificate{Leaf: leaf, Thumbprint: access.ThumbprintOf(leaf)}
+	return access.NewCertificate(leaf)
 }

@@ -77,7 +77,7 @@ func (p *Proxy) presented(r *http.Request, certificate *access.Certificate) *acc
 	if leaf == nil {
 		return nil
 	}
-	return &access.Certificate{Leaf: leaf, Thumbprint: access.ThumbprintOf(leaf)}
+	return access.NewCertificate(leaf)
 }
 
 // routeRefusal returns the refusal of checkGranted for r, as a slice of at most one element. known.Route is

@@ -17,7 +17,7 @@ func (x *exchange) makeRequest(up *upstream.Upstream) {
 	r, out, rules := x.request, &x.out, x.proxy.headers
 	*out = upstream.Request{
 		Method: r.Method, Target: target(r), Host: r.Host, Fields: x.fields[:0],
-		Informational: x.sendInformational,
+		Informer: x,
 	}
 	if x.decision.Preflight {
 		x.makePreflight()
@@ -36,9 +36,12 @@ func (x *exchange) makeRequest(up *upstream.Upstream) {
 	if hasBody(r) {
 		out.Length = r.ContentLength
 		out.Body = &x.body
-		// MaxBytesReader gets no ResponseWriter, because the transport reads on a goroutine of its own, which must
-		// not touch the response.
-		x.body.source = http.MaxBytesReader(nil, r.Body, x.proxy.bodyBytes)
+		x.body.source = r.Body
+		if r.ContentLength < 0 { // decide has compared a known length with the limit
+			// MaxBytesReader gets no ResponseWriter, because the transport reads on a goroutine of its own, which
+			// must not touch the response.
+			x.body.source = http.MaxBytesReader(nil, r.Body, x.proxy.bodyBytes)
+		}
 		out.Close = x.decision.AnyBody && up.Protocol == config.HTTP1
 	}
 }

@@ -79,7 +79,8 @@ func (b *requestBody) Read(p []byte) (n int, err error) {
 		if err == io.EOF {
 			b.readToEnd.Store(true)
 		} else {
-			b.fault.Store(&err)
+			fault := err // so that only a fault is an allocation
+			b.fault.Store(&fault)
 		}
 		// From now on the server may read in the background, to detect that the client disconnects.
 		b.setReadDeadline(time.Time{})

@@ -10,9 +10,9 @@ import (
 	"github.com/tallygate/tallygate/internal/upstream"
 )
 
-// sendInformational sends an informational response of the upstream to the client. The upstream's
-// client may call it on another goroutine while the handler waits for the response.
-func (x *exchange) sendInformational(status int, fields []http1.Field) error {
+// Inform sends an informational response of the upstream to the client. The upstream's client may call it
+// on another goroutine while the handler waits for the response.
+func (x *exchange) Inform(status int, fields []http1.Field) error {
 	if status == http.StatusSwitchingProtocols { // over HTTP/2, where 101 does not exist (RFC 9113 section 8.6)
 		return errUnrequestedSwitch
 	}

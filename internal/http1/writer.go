@@ -14,6 +14,10 @@ type ResponseWriter interface {
 	// fields about framing and the connection. The slice is valid until the handler returns.
 	RequestFields() []Field
 
+	// BodyArrived reports whether the whole body of the request has been received, so that reading it neither
+	// waits nor sends 100 Continue. It must be called before the first read.
+	BodyArrived() bool
+
 	// WriteFields is WriteHeader for a status and fields in their order and spelling. The fields must not
 	// frame the message or name the connection: the writer adds such fields itself. length is the length
 	// of the body, or Chunked if the length is unknown. A response without a body because of its status, or

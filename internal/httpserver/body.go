@@ -12,6 +12,7 @@ import (
 // The trailer is checked and dropped.
 type body struct {
 	session *session
+	length  int64 // the Content-Length, or http1.Chunked
 	closed  atomic.Bool
 	whole   atomic.Bool // the body has been read to its end
 

@@ -17,6 +17,7 @@ type exchange struct {
 	request  http.Request
 	url      url.URL
 	response response
+	body     body
 	values   [12]string // the values of the header fields
 }
 
@@ -45,7 +46,7 @@ func (s *session) newExchange(head *http1.Request) (*exchange, error) {
 	x.response = response{session: s, method: r.Method, minor: head.Minor, mustClose: r.Close}
 	s.response = &x.response
 	x.setHeader(head.Fields)
-	return x, s.setBody(r, head)
+	return x, x.setBody(s, head)
 }
 
 // setHeader sets the header map without Host, as net/http does. setBody removes Transfer-Encoding and Trailer
@@ -72,8 +73,9 @@ func (x *exchange) setHeader(fields []http1.Field) {
 	x.request.Header = h
 }
 
-// setBody sets the body of r, its length and its transfer coding.
-func (s *session) setBody(r *http.Request, head *http1.Request) error {
+// setBody sets the body of the request, its length and its transfer coding.
+func (x *exchange) setBody(s *session, head *http1.Request) error {
+	r := &x.request
 	s.body = nil
 	r.ContentLength = head.Length
 	expected, err := expectsContinue(r)
@@ -91,9 +93,9 @@ func (s *session) setBody(r *http.Request, head *http1.Request) error {
 			return err
 		}
 	}
-	s.body = &body{session: s, expected: expected}
-	s.body.content.Reset(s.in, head.Length)
-	r.Body = s.body
+	s.body, r.Body = &x.body, &x.body
+	x.body.session, x.body.length, x.body.expected = s, head.Length, expected
+	x.body.content.Reset(s.in, head.Length)
 	return nil
 }
 

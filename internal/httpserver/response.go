@@ -52,6 +52,12 @@ func (w *response) Header() http.Header {
 // RequestFields implements [http1.ResponseWriter].
 func (w *response) RequestFields() []http1.Field { return w.session.fields }
 
+// BodyArrived implements [http1.ResponseWriter].
+func (w *response) BodyArrived() bool {
+	b := w.session.body
+	return b == nil || !b.expected && b.length >= 0 && int64(w.session.in.Buffered()) >= b.length
+}
+
 // SetTrailer implements [http1.ResponseWriter].
 func (w *response) SetTrailer(fields []http1.Field) { w.trailer = fields }
 

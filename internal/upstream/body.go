@@ -11,10 +11,15 @@ import (
 	"github.com/tallygate/tallygate/internal/http1"
 )
 
+// usualFields is how many fields most responses have, with those that the gate adds. The fields of a larger
+// response are allocated.
+const usualFields = 12
+
 // A responseBody is the body of a response. When it has been read to its end, the connection returns to
 // the pool.
 type responseBody struct {
-	response Response // in one allocation with its body
+	response Response
+	fields   [usualFields]http1.Field // room for the fields of response
 	body     http1.Body
 	conn     *conn
 	socket   *socket // the socket of conn, for Close

@@ -131,9 +131,9 @@ func (c standardClient) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	if trace := httptrace.ContextClientTrace(r.Context()); trace != nil && trace.Got1xxResponse != nil {
-		request.Informational = func(status int, fields []http1.Field) error {
+		request.Informer = informer(func(status int, fields []http1.Field) error {
 			return trace.Got1xxResponse(status, textproto.MIMEHeader(header(fields)))
-		}
+		})
 	}
 	response, err := c.Client.RoundTrip(r.Context(), request)
 	if err != nil {
@@ -274,3 +274,8 @@ func secure() (server, client *tls.Config) {
 	client = &tls.Config{RootCAs: testpki.Pool(pair), ServerName: "api.example.test"}
 	return &tls.Config{Certificates: []tls.Certificate{pair.TLS()}}, client
 }
+
+// An informer is a function as an Informer.
+type informer func(status int, fields []http1.Field) error
+
+func (f informer) Inform(status int, fields []http1.Field) error { return f(status, fields) }

@@ -64,7 +64,7 @@ func (t *http2Transport) RoundTrip(ctx context.Context, r *Request) (*Response, 
 	// The transport calls Got1xxResponse on another goroutine, and RoundTrip may return earlier when ctx ends.
 	var mu sync.Mutex
 	returned := false
-	if r.Informational != nil {
+	if r.Informer != nil {
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 			Got1xxResponse: func(status int, header textproto.MIMEHeader) error {
 				mu.Lock()
@@ -72,7 +72,7 @@ func (t *http2Transport) RoundTrip(ctx context.Context, r *Request) (*Response, 
 				if returned {
 					return nil
 				}
-				return r.Informational(status, fieldsOf(http.Header(header)))
+				return r.Informer.Inform(status, fieldsOf(http.Header(header)))
 			},
 		})
 	}
@@ -121,7 +121,7 @@ func fieldsOf(h http.Header) []http1.Field {
 			fields = append(fields, http1.Field{Name: name, Value: value})
 		}
 	}
-	return endToEnd(fields)
+	return endToEnd(fields[:0], fields)
 }
 
 var errNoHTTP2 = errors.New("the upstream does not speak HTTP/2")

@@ -15,8 +15,8 @@ import (
 	"github.com/tallygate/tallygate/internal/reuse"
 )
 
-// RoundTrip returns only after Informational has returned, even if the context ends meanwhile. Otherwise
-// Informational could write to the response of the next request on the client's connection.
+// RoundTrip returns only after Inform has returned, even if the context ends meanwhile. Otherwise
+// Inform could write to the response of the next request on the client's connection.
 func TestInformationalEndsBeforeRoundTrip(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusEarlyHints)
@@ -43,7 +43,7 @@ func TestInformationalEndsBeforeRoundTrip(t *testing.T) {
 	inside := make(chan bool, 1)
 	_, err = func() (*Response, error) {
 		defer close(returned)
-		return u.RoundTrip(ctx, &Request{Method: http.MethodGet, Target: "/", Host: "api.test", Informational: func(int, []http1.Field) error {
+		return u.RoundTrip(ctx, &Request{Method: http.MethodGet, Target: "/", Host: "api.test", Informer: informer(func(int, []http1.Field) error {
 			cancel()
 			select {
 			case <-returned:
@@ -52,13 +52,13 @@ func TestInformationalEndsBeforeRoundTrip(t *testing.T) {
 				inside <- false
 			}
 			return io.EOF
-		}})
+		})})
 	}()
 	if err == nil {
 		t.Error("RoundTrip returned no error, want the end of the context")
 	}
 	u.CloseIdleConnections()
 	if <-inside {
-		t.Error("RoundTrip returned while Informational ran")
+		t.Error("RoundTrip returned while Inform ran")
 	}
 }

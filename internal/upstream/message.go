@@ -7,7 +7,7 @@ import (
 	"github.com/tallygate/tallygate/internal/http1"
 )
 
-// A Request is a request to an upstream.
+// A Request is a request to an upstream. It is for one call of RoundTrip, whose Response may use its memory.
 type Request struct {
 	Method, Target, Host string
 	// Fields are sent in their order and spelling. They must not frame the message, name the connection or
@@ -19,9 +19,17 @@ type Request struct {
 	Upgrade  string        // the protocol to switch to, or ""
 	Trailers bool          // the client accepts trailers (TE: trailers)
 	Close    bool          // the connection must not be used again
-	// Informational is called for each informational response, but not for the 101 of HTTP/1.1, before RoundTrip
+	Informer Informer      // nil: informational responses are dropped
+
+	room responseBody // for the response over HTTP/1.1, which then needs no allocation of its own
+}
+
+// An Informer gets the informational responses to a request. It is an interface and not a function, because a
+// function that belongs to one request would be an allocation.
+type Informer interface {
+	// Inform is called for each informational response, but not for the 101 of HTTP/1.1, before RoundTrip
 	// returns. If it returns an error, so does RoundTrip. The fields are as in Response.
-	Informational func(status int, fields []http1.Field) error
+	Inform(status int, fields []http1.Field) error
 }
 
 // A Response is the response of an upstream.

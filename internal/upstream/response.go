@@ -35,8 +35,8 @@ func (c *conn) readHead(r *Request) (head http1.Response, regular bool, err erro
 			return head, regular, nil
 		case head.Status == http.StatusSwitchingProtocols:
 			return head, false, checkSwitch(r, &head)
-		case r.Informational != nil:
-			if err := r.Informational(head.Status, endToEnd(head.Fields)); err != nil {
+		case r.Informer != nil:
+			if err := r.Informer.Inform(head.Status, endToEnd(nil, head.Fields)); err != nil {
 				return head, false, err
 			}
 		}
@@ -88,10 +88,10 @@ func tookBody(status int) bool {
 	return status >= 200 && status <= 299 || status == http.StatusSeeOther
 }
 
-// endToEnd returns a copy of fields without the fields that concern only the connection or frame the
+// endToEnd appends fields to kept without the fields that concern only the connection or frame the
 // message, and without the fields that Connection names.
-func endToEnd(fields []http1.Field) []http1.Field {
-	kept := make([]http1.Field, 0, len(fields)+2) // the gate adds fields
+func endToEnd(kept, fields []http1.Field) []http1.Field {
+	kept = slices.Grow(kept, len(fields)+2) // the gate adds fields
 	var named http1.NamedFields
 	for value := range http1.Values(fields, "Connection") {
 		named.Add(value)
@@ -108,9 +108,10 @@ func endToEnd(fields []http1.Field) []http1.Field {
 // the response has no body, c is in the pool or closed.
 func (c *conn) respond(ctx context.Context, r *Request, head *http1.Response, reusable bool) *Response {
 	length := head.BodyLength(r.Method)
-	b := &responseBody{conn: c, socket: c.socket, ctx: ctx, reusable: reusable && length != http1.UntilClose}
+	b := &r.room
+	b.conn, b.socket, b.ctx, b.reusable = c, c.socket, ctx, reusable && length != http1.UntilClose
 	response := &b.response
-	*response = Response{Status: head.Status, Fields: endToEnd(head.Fields), Length: max(length, http1.Chunked), Announced: http1.UntilClose, Body: b, Trailer: noTrailer}
+	*response = Response{Status: head.Status, Fields: endToEnd(b.fields[:0], head.Fields), Length: max(length, http1.Chunked), Announced: http1.UntilClose, Body: b, Trailer: noTrailer}
 	switch {
 	case head.Status == http.StatusSwitchingProtocols:
 		c.headRead()

@@ -229,28 +229,28 @@ func TestRequestOnTheWire(t *testing.T) {
 	long := strings.Repeat("x", longestBody+1)
 	for _, tt := range []struct {
 		name string
-		r    Request
+		r    *Request
 		body string
 		want string // after the fields
 	}{
-		{"GET", Request{Method: "GET"}, "", "\r\n"},
-		{"close", Request{Method: "GET", Close: true}, "", "Connection: close\r\n\r\n"},
-		{"trailers", Request{Method: "GET", Trailers: true}, "", "TE: trailers\r\nConnection: TE\r\n\r\n"},
-		{"both", Request{Method: "GET", Trailers: true, Close: true}, "", "TE: trailers\r\nConnection: close, TE\r\n\r\n"},
-		{"upgrade", Request{Method: "GET", Upgrade: "websocket"}, "", "Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"},
-		{"empty POST", Request{Method: "POST"}, "", "Content-Length: 0\r\n\r\n"},
-		{"empty DELETE", Request{Method: "DELETE"}, "", "\r\n"},
-		{"POST", Request{Method: "POST", Length: 5}, "hello", "Content-Length: 5\r\n\r\nhello"},
-		{"arrived", Request{Method: "POST", Length: 5, Arrived: true}, "hello", "Content-Length: 5\r\n\r\nhello"},
-		{"long", Request{Method: "PUT", Length: longestBody + 1}, long, "Content-Length: 16385\r\n\r\n" + long},
-		{"chunks", Request{Method: "PUT", Length: http1.Chunked}, "hello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"},
+		{"GET", &Request{Method: "GET"}, "", "\r\n"},
+		{"close", &Request{Method: "GET", Close: true}, "", "Connection: close\r\n\r\n"},
+		{"trailers", &Request{Method: "GET", Trailers: true}, "", "TE: trailers\r\nConnection: TE\r\n\r\n"},
+		{"both", &Request{Method: "GET", Trailers: true, Close: true}, "", "TE: trailers\r\nConnection: close, TE\r\n\r\n"},
+		{"upgrade", &Request{Method: "GET", Upgrade: "websocket"}, "", "Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"},
+		{"empty POST", &Request{Method: "POST"}, "", "Content-Length: 0\r\n\r\n"},
+		{"empty DELETE", &Request{Method: "DELETE"}, "", "\r\n"},
+		{"POST", &Request{Method: "POST", Length: 5}, "hello", "Content-Length: 5\r\n\r\nhello"},
+		{"arrived", &Request{Method: "POST", Length: 5, Arrived: true}, "hello", "Content-Length: 5\r\n\r\nhello"},
+		{"long", &Request{Method: "PUT", Length: longestBody + 1}, long, "Content-Length: 16385\r\n\r\n" + long},
+		{"chunks", &Request{Method: "PUT", Length: http1.Chunked}, "hello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"},
 	} {
 		r := tt.r
 		r.Target, r.Host, r.Fields = "/a%2Fb?c=%20", "api.example.test:8443", fields
 		if tt.body != "" {
 			r.Body = io.NopCloser(strings.NewReader(tt.body))
 		}
-		response, err := direct.Client.RoundTrip(t.Context(), &r)
+		response, err := direct.Client.RoundTrip(t.Context(), r)
 		if err != nil || response.Status != 204 {
 			t.Fatalf("%s: got %+v, %v, want status 204", tt.name, response, err)
 		}
