@@ -6,7 +6,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -107,23 +106,6 @@ func TestGateway(t *testing.T) {
 	}
 }
 
-// The PrometheusRule has the rules of deploy/prometheus, which have their tests there. A chart cannot read
-// files beside its folder, so it has a copy.
-func TestRules(t *testing.T) {
-	full := render(t, chart, "-f", chart+"/ci/full-values.yaml")
-	rule := get[*monitoring.PrometheusRule](t, full, "PrometheusRule/gate")
-	if alerts := len(regexp.MustCompile(`"alert":`).FindAllString(text(t, rule.Spec), -1)); rule.Labels["release"] != "monitoring" || alerts < 20 {
-		t.Errorf("%d alerts and the labels %v, want at least 20 and release: monitoring", alerts, rule.Labels)
-	}
-	copied, err := os.ReadFile(chart + "/files/tallygate.rules.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if rules, err := os.ReadFile("../../deploy/prometheus/tallygate.rules.yaml"); err != nil || !bytes.Equal(copied, rules) {
-		t.Errorf("files/tallygate.rules.yaml differs from that in deploy/prometheus (%v): copy that", err)
-	}
-}
-
 // The issuer's state is one process's, and outlives it.
 func TestIssuer(t *testing.T) {
 	issuer := chart + "/ci/issuer-values.yaml"
@@ -162,7 +144,7 @@ func TestRefused(t *testing.T) {
 		{"gateway", "certificate.certManager.enabled=true", "exactly one of certificate.existingSecret"},
 		{"full", "certificate.certManager.dnsNames=null", "needs issuerRef.name and dnsNames"},
 		{"full", "replicas=3", "replicas and autoscaling.enabled"},
-		{"full", "terminationGracePeriodSeconds=35", "must be more than 35"},
+		{"full", "terminationGracePeriodSeconds=320", "must be more than 320"},
 		{"gateway", "config.listener.address=:443", "config.listener.address is set by the chart"},
 		{"gateway", "config.listener.certificate.files.key=x", "config.listener.certificate is set by the chart"},
 		{"gateway", "config.admin.address=:9091", "config.admin.address is set by the chart"},

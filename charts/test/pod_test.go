@@ -1,22 +1,21 @@
 package chart_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
 	networking "k8s.io/api/networking/v1"
 	policy "k8s.io/api/policy/v1"
+	"sigs.k8s.io/yaml"
 )
-
-// drainSeconds is how long the gate lets requests finish; cmd/tallygate's TestChart holds
-// the chart to it.
-const drainSeconds = 25
 
 // A gatePod is a pod with the gate in it, and the gate's own container.
 type gatePod struct {
@@ -64,7 +63,7 @@ func TestPods(t *testing.T) {
 	for name, all := range releases(t) {
 		t.Run(name, func(t *testing.T) {
 			pod := podOf(t, all)
-			checkHardened(t, pod)
+			checkHardened(t, name, pod)
 			checkProbes(t, pod.gate)
 			checkVolumes(t, all, pod)
 			if got, want := text(t, pod.gate.Args), `["serve","--config","/etc/tallygate/config/tallygate.yaml"]`; got != want {
@@ -75,53 +74,95 @@ func TestPods(t *testing.T) {
 			if got := text(t, pod.gate.Env); strings.Contains(got, "GOMEMLIMIT") || pod.gate.Resources.Limits.Memory().IsZero() {
 				t.Errorf("env is %s, limits are %s", got, text(t, pod.gate.Resources.Limits))
 			}
-			checkStop(t, pod)
+			checkStop(t, all, pod)
 		})
 	}
 }
 
 // checkStop holds the hooks and the grace period to the time that a stop takes. A native sidecar drains in its hook, since
 // its SIGTERM comes when the API has ended; the API goes on until the gate has no clients.
-func checkStop(t *testing.T, pod gatePod) {
+func checkStop(t *testing.T, all manifests, pod gatePod) {
 	t.Helper()
 	if pod.gate.Lifecycle == nil || pod.gate.Lifecycle.PreStop == nil {
 		t.Fatal("the gate has no preStop")
 	}
-	hook, grace := pod.gate.Lifecycle.PreStop, pod.Spec.TerminationGracePeriodSeconds
-	var sleep int64
+	delay, timeout := drainOf(t, all, pod)
+	hook, apiMustSleep := pod.gate.Lifecycle.PreStop, delay+timeout
+	stop := delay + timeout + 5 // preStopSleepSeconds, but for full-values.yaml
+	if hook.Sleep != nil {
+		stop = delay + timeout + hook.Sleep.Seconds
+	}
 	if pod.gate.RestartPolicy != nil {
-		want := fmt.Sprintf(`{"exec":{"command":["/tallygate","drain","--address","127.0.0.1:9090","--wait","%ds"]}}`, drainSeconds)
+		apiMustSleep = delay
+		want := fmt.Sprintf(`{"exec":{"command":["/tallygate","drain","--address","127.0.0.1:9090","--wait","%ds"]}}`, delay+timeout)
 		if got := text(t, hook); got != want {
 			t.Errorf("the gate's preStop is %s, want %s", got, want)
 		}
-	} else if hook.Sleep != nil {
-		sleep = hook.Sleep.Seconds
 	}
 	for _, c := range pod.Spec.Containers {
-		if c.Name != "tallygate" {
-			least := int64(drainSeconds)
-			if pod.gate.RestartPolicy != nil {
-				least = 5 // drain.delay
+		if c.Name == "accounts" {
+			if got := c.Lifecycle.PreStop.Sleep.Seconds; got != apiMustSleep+5 {
+				t.Errorf("preStop of the API is %d s, want %d", got, apiMustSleep+5)
 			}
-			if api := c.Lifecycle.PreStop.Sleep.Seconds; api <= least {
-				t.Errorf("preStop of %s is %d s, want more than %d", c.Name, api, least)
-			}
-			sleep = max(sleep, c.Lifecycle.PreStop.Sleep.Seconds)
-			continue
 		}
-		sleep += drainSeconds
 	}
-	if sleep == 0 || grace == nil || *grace <= sleep {
-		t.Errorf("%d seconds to stop in %s of grace", sleep, text(t, grace))
+	if grace := pod.Spec.TerminationGracePeriodSeconds; grace == nil || *grace < stop+10 {
+		t.Errorf("the grace period is %s s, want 10 s more than the %d s that the gate may take", text(t, grace), stop)
 	}
 }
 
-func checkHardened(t *testing.T, pod gatePod) {
+// A drain of five minutes gets its grace period: 5 s of sleep, 5 s of delay, 300 s, and 10 s.
+func TestLongDrain(t *testing.T) {
+	accounts := withSidecar(t)
+	for name, all := range map[string]manifests{
+		"gateway":         render(t, chart, "-f", chart+"/ci/gateway-values.yaml", "--set", "config.drain.timeout=5m"),
+		"sidecar":         render(t, accounts, "--set", "tallygate.config.drain.timeout=5m"),
+		"classic sidecar": render(t, accounts, "--set", "tallygate.config.drain.timeout=5m,tallygate.sidecar.native=false"),
+	} {
+		pod := podOf(t, all)
+		checkStop(t, all, pod)
+		if got := *pod.Spec.TerminationGracePeriodSeconds; got != 320 {
+			t.Errorf("%s: the grace period is %d s, want 320", name, got)
+		}
+	}
+	if _, fault := template(t, accounts, "--set", "tallygate.terminationGracePeriodSeconds=30"); !strings.Contains(fault, "must be more than 30") {
+		t.Errorf("a grace period of 30 s: %q", fault)
+	}
+}
+
+// drainOf returns the seconds of drain.delay and of drain.timeout in the configuration of the pod.
+func drainOf(t *testing.T, all manifests, pod gatePod) (int64, int64) {
 	t.Helper()
-	want := `{"capabilities":{"drop":["ALL"]},"privileged":false,"runAsUser":65532,"runAsGroup":65532,"runAsNonRoot":true,` +
+	config := struct {
+		Drain struct{ Delay, Timeout string } `json:"drain"`
+	}{}
+	config.Drain.Delay, config.Drain.Timeout = "5s", "20s" // the gate's defaults: TestChartDrain of cmd/tallygate
+	text := get[*core.ConfigMap](t, all, "ConfigMap/"+pod.Spec.Volumes[0].ConfigMap.Name).Data["tallygate.yaml"]
+	if err := yaml.Unmarshal([]byte(text), &config); err != nil {
+		t.Fatal(err)
+	}
+	delay, err1 := time.ParseDuration(config.Drain.Delay)
+	timeout, err2 := time.ParseDuration(config.Drain.Timeout)
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	return int64(delay.Seconds()), int64(timeout.Seconds())
+}
+
+// checkHardened: OpenShift chooses user and groups by itself.
+func checkHardened(t *testing.T, name string, pod gatePod) {
+	t.Helper()
+	user := `"runAsUser":65532,"runAsGroup":65532,`
+	if name == "openshift-values.yaml" {
+		user = ""
+	}
+	want := `{"capabilities":{"drop":["ALL"]},"privileged":false,` + user + `"runAsNonRoot":true,` +
 		`"readOnlyRootFilesystem":true,"allowPrivilegeEscalation":false,"seccompProfile":{"type":"RuntimeDefault"}}`
 	if got := text(t, pod.gate.SecurityContext); got != want {
 		t.Errorf("the security context is %s,\nwant %s", got, want)
+	}
+	if group := pod.Spec.SecurityContext.FSGroup; (group == nil) != (user == "") {
+		t.Errorf("fsGroup is %s, and the files have the permissions 0440", text(t, group))
 	}
 	if mount := pod.Spec.AutomountServiceAccountToken; mount == nil || *mount {
 		t.Error("a service account's token is mounted")
@@ -167,15 +208,10 @@ func checkVolumes(t *testing.T, all manifests, pod gatePod) {
 			t.Errorf("volume %s is there twice", v.Name)
 		}
 		volumes[v.Name] = v
-		// With a group for the pod, other users may not read; without a group, the gate could
-		// not read either.
-		mode := int32(0o444)
-		if context := pod.Spec.SecurityContext; context != nil && context.FSGroup != nil {
-			mode = 0o440
-		}
 		switch {
-		case v.ConfigMap != nil && *v.ConfigMap.DefaultMode == mode:
-		case v.Secret != nil && *v.Secret.DefaultMode == mode:
+		case !strings.HasPrefix(v.Name, "tallygate-"): // extraVolumes
+		case v.ConfigMap != nil && *v.ConfigMap.DefaultMode == 0o440:
+		case v.Secret != nil && *v.Secret.DefaultMode == 0o440:
 		case v.Name == "tallygate-state" && v.PersistentVolumeClaim != nil:
 			get[*core.PersistentVolumeClaim](t, all, "PersistentVolumeClaim/"+v.PersistentVolumeClaim.ClaimName)
 		default:
@@ -216,7 +252,9 @@ func TestSelectors(t *testing.T) {
 				switch o := object.(type) {
 				case *core.Service:
 					selector = o.Spec.Selector
-					checkTargets(t, o, pod, ports)
+					if o.Labels["app.kubernetes.io/component"] != "metrics" {
+						checkTargets(t, o, pod, ports)
+					}
 				case *policy.PodDisruptionBudget:
 					selector = o.Spec.Selector.MatchLabels
 				case *networking.NetworkPolicy:
@@ -227,6 +265,9 @@ func TestSelectors(t *testing.T) {
 					if e := o.Spec.PodMetricsEndpoints; len(e) != 1 || *e[0].Port != "metrics" || e[0].Path != "/metrics" {
 						t.Errorf("%s scrapes %s", id, text(t, e))
 					}
+				case *monitoring.ServiceMonitor:
+					checkServiceMonitor(t, all, o, ports)
+					continue
 				default:
 					continue
 				}
@@ -250,7 +291,7 @@ func checkTargets(t *testing.T, service *core.Service, pod gatePod, ports map[st
 	for _, p := range service.Spec.Ports {
 		number := p.TargetPort.IntVal
 		if name := p.TargetPort.StrVal; name != "" {
-			if len(pod.Spec.InitContainers) > 0 {
+			if isSidecar(pod) {
 				t.Errorf("%s leads to a sidecar's port by its name, %s", service.Name, name)
 			}
 			number = ports[name]
@@ -258,6 +299,34 @@ func checkTargets(t *testing.T, service *core.Service, pod gatePod, ports map[st
 		if number == ports["metrics"] || !slices.Contains(slices.Collect(maps.Values(ports)), number) {
 			t.Errorf("%s leads to port %s", service.Name, p.TargetPort.String())
 		}
+	}
+}
+
+func isSidecar(pod gatePod) bool {
+	return slices.ContainsFunc(pod.Spec.InitContainers, func(c core.Container) bool { return c.Name == "tallygate" })
+}
+
+// checkServiceMonitor: a ServiceMonitor selects one Service, which leads to the admin port and has no address
+// of its own.
+func checkServiceMonitor(t *testing.T, all manifests, monitor *monitoring.ServiceMonitor, ports map[string]int32) {
+	t.Helper()
+	var selected []*core.Service
+	for _, object := range all {
+		service, is := object.(*core.Service)
+		if !is {
+			continue
+		}
+		fits := func(key string) bool { return service.Labels[key] == monitor.Spec.Selector.MatchLabels[key] }
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(monitor.Spec.Selector.MatchLabels)), func(key string) bool { return !fits(key) }) {
+			selected = append(selected, service)
+		}
+	}
+	if len(selected) != 1 || selected[0].Spec.ClusterIP != core.ClusterIPNone || len(selected[0].Spec.Ports) != 1 {
+		t.Fatalf("the ServiceMonitor selects %s, want one headless Service with one port", text(t, selected))
+	}
+	endpoints, port := monitor.Spec.Endpoints, selected[0].Spec.Ports[0]
+	if len(endpoints) != 1 || endpoints[0].Port != port.Name || endpoints[0].Path != "/metrics" || port.TargetPort.IntVal != ports["metrics"] {
+		t.Errorf("the ServiceMonitor scrapes %s at port %s", text(t, endpoints), text(t, port))
 	}
 }
 

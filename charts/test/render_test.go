@@ -101,6 +101,7 @@ func decode(t *testing.T, text string) manifests {
 			"cert-manager.io/v1 Certificate":          &certmanager.Certificate{},
 			"monitoring.coreos.com/v1 PodMonitor":     &monitoring.PodMonitor{},
 			"monitoring.coreos.com/v1 PrometheusRule": &monitoring.PrometheusRule{},
+			"monitoring.coreos.com/v1 ServiceMonitor": &monitoring.ServiceMonitor{},
 			"networking.k8s.io/v1 NetworkPolicy":      &networking.NetworkPolicy{},
 			"policy/v1 PodDisruptionBudget":           &policy.PodDisruptionBudget{},
 			"v1 ConfigMap":                            &core.ConfigMap{},

@@ -3,12 +3,13 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -72,18 +73,16 @@ func checkAddresses(t *testing.T, path string) {
 	}
 }
 
-// The chart's grace period covers the time that the gate takes to stop.
+// The chart computes the grace period of a pod with the gate's defaults.
 func TestChartDrain(t *testing.T) {
-	for _, file := range []string{chart + "/templates/_check.tpl", chart + "/../test/pod_test.go"} {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		drain := config.Default().Drain
-		stop := drain.Delay + drain.Timeout
-		seconds := strconv.Itoa(int(stop.Seconds()))
-		if !bytes.Contains(text, []byte("\"tallygate.drainSeconds\" -}}\n"+seconds+"\n")) && !bytes.Contains(text, []byte("drainSeconds = "+seconds+"\n")) {
-			t.Errorf("%s knows another time to drain than %s", file, stop)
+	drain := config.Default().Drain
+	text, err := os.ReadFile(chart + "/templates/_stop.tpl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]time.Duration{"delay": drain.Delay, "timeout": drain.Timeout} {
+		if line := fmt.Sprintf("ternary $drain.%s %q (hasKey", key, want); !bytes.Contains(text, []byte(line)) {
+			t.Errorf("the chart has another default of drain.%s than %s: no %q in _stop.tpl", key, want, line)
 		}
 	}
 }

@@ -3,6 +3,17 @@ What the schema cannot say. Every template of the chart that makes a manifest be
 it by way of tallygate.config.
 */}}
 {{- define "tallygate.check" -}}
+{{- include "tallygate.checkRequired" . -}}
+{{- include "tallygate.checkPods" . -}}
+{{- include "tallygate.checkService" . -}}
+{{- $grace := include "tallygate.terminationGracePeriodSeconds" . -}}
+{{- $v := .Values -}}
+{{- if and $v.podMonitor.enabled $v.serviceMonitor.enabled -}}
+  {{- fail "podMonitor.enabled and serviceMonitor.enabled exclude each other: Prometheus would count every gate twice" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "tallygate.checkRequired" -}}
 {{- $v := .Values -}}
 {{- if not $v.image.repository -}}
   {{- fail "image.repository is required: the image that you built from the Dockerfile and pushed" -}}
@@ -19,8 +30,21 @@ it by way of tallygate.config.
 {{- if and $v.certificate.certManager.enabled (not (and $v.certificate.certManager.issuerRef.name $v.certificate.certManager.dnsNames)) -}}
   {{- fail "certificate.certManager needs issuerRef.name and dnsNames" -}}
 {{- end -}}
+{{- end -}}
+
+{{- define "tallygate.checkPods" -}}
+{{- $v := .Values -}}
 {{- if and $v.autoscaling.enabled $v.replicas -}}
   {{- fail "replicas and autoscaling.enabled exclude each other" -}}
+{{- end -}}
+{{- if gt (int $v.autoscaling.minReplicas) (int $v.autoscaling.maxReplicas) -}}
+  {{- fail "autoscaling.minReplicas is more than autoscaling.maxReplicas" -}}
+{{- end -}}
+{{- if not (or (kindIs "invalid" $v.podDisruptionBudget.minAvailable) (kindIs "invalid" $v.podDisruptionBudget.maxUnavailable)) -}}
+  {{- fail "podDisruptionBudget.minAvailable and podDisruptionBudget.maxUnavailable exclude each other" -}}
+{{- end -}}
+{{- if and (eq $v.mode "sidecar") (or $v.extraContainers $v.extraInitContainers) -}}
+  {{- fail "extraContainers and extraInitContainers are for mode: gateway; a sidecar's pod has its own" -}}
 {{- end -}}
 {{- if $v.config.issuer -}}
   {{- if eq $v.mode "sidecar" -}}
@@ -29,19 +53,19 @@ it by way of tallygate.config.
   {{- if or $v.autoscaling.enabled (gt (int ($v.replicas | default 1)) 1) -}}
     {{- fail "config.issuer: the issuer's state is one process's; leave replicas at 1 and autoscaling off" -}}
   {{- end -}}
+  {{- if and $v.strategy (ne $v.strategy.type "Recreate") -}}
+    {{- fail "config.issuer: the issuer's state is one process's; leave strategy out" -}}
+  {{- end -}}
 {{- end -}}
-{{- $stop := add (include "tallygate.sleepSeconds" .) (include "tallygate.drainSeconds" .) -}}
-{{- if le (int $v.terminationGracePeriodSeconds) (int $stop) -}}
-  {{- fail (printf "terminationGracePeriodSeconds must be more than %d: preStopSleepSeconds and the %s seconds that running requests have" (int $stop) (include "tallygate.drainSeconds" .)) -}}
-{{- end -}}
-{{- end -}}
-
-{{/* How long the gate takes to stop after SIGTERM: drain.delay and drain.timeout. */}}
-{{- define "tallygate.drainSeconds" -}}
-25
 {{- end -}}
 
-{{/* The sleep action is on by default since Kubernetes 1.30; the image has no other. */}}
-{{- define "tallygate.sleepSeconds" -}}
-{{- ternary (int .Values.preStopSleepSeconds) 0 (semverCompare ">=1.30-0" .Capabilities.KubeVersion.Version) -}}
+{{- define "tallygate.checkService" -}}
+{{- with .Values.service -}}
+{{- if and (ne .type "LoadBalancer") (or .loadBalancerClass .loadBalancerSourceRanges) -}}
+  {{- fail "service.loadBalancerClass and service.loadBalancerSourceRanges need service.type: LoadBalancer" -}}
+{{- end -}}
+{{- if and (eq .type "ClusterIP") (or .nodePort .issuerNodePort .issuerAliasNodePort .externalTrafficPolicy) -}}
+  {{- fail "service.nodePort, issuerNodePort, issuerAliasNodePort and externalTrafficPolicy need service.type: NodePort or LoadBalancer" -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}

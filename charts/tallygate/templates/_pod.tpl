@@ -8,7 +8,17 @@ name: tallygate
 image: {{ ternary (printf "%s@%s" .repository .digest) (printf "%s:%s" .repository .tag) (not (empty .digest)) | quote }}
 imagePullPolicy: {{ .pullPolicy }}
 {{- end }}
-args: [serve, --config, /etc/tallygate/config/tallygate.yaml]
+args:
+  - serve
+  - --config
+  - /etc/tallygate/config/tallygate.yaml
+  {{- with .Values.extraArgs }}
+  {{- include "tallygate.tpl" (list . $) | nindent 2 }}
+  {{- end }}
+{{- with include "tallygate.env" . }}
+env:
+  {{- . | nindent 2 }}
+{{- end }}
 ports:
   - {name: partners, containerPort: 8443}
   {{- with .Values.config.issuer }}
@@ -41,15 +51,10 @@ lifecycle:
 resources:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- with include "tallygate.withoutNulls" .Values.containerSecurityContext }}
 securityContext:
-  runAsNonRoot: true
-  runAsUser: 65532
-  runAsGroup: 65532
-  privileged: false
-  allowPrivilegeEscalation: false
-  readOnlyRootFilesystem: true
-  capabilities: {drop: [ALL]}
-  seccompProfile: {type: RuntimeDefault}
+  {{- . | nindent 2 }}
+{{- end }}
 terminationMessagePolicy: FallbackToLogsOnError
 # Whole volumes and never a subPath: the gate then sees it when one changes.
 volumeMounts:
@@ -61,15 +66,36 @@ volumeMounts:
   {{- if .Values.config.issuer }}
   - {name: tallygate-state, mountPath: /var/lib/tallygate}
   {{- end }}
+  {{- with .Values.extraVolumeMounts }}
+  {{- include "tallygate.tpl" (list . $) | nindent 2 }}
+  {{- end }}
 {{- end -}}
 
-{{/*
-The volumes of a pod with the gate. The gateway's pods have a group of their own that may
-read them. Another chart's pods may have none, so there everybody may, and everybody is
-the gate alone: no other container mounts them.
-*/}}
+{{/* The elements of env: those with plain values first, so that the others may refer to them. */}}
+{{- define "tallygate.env" -}}
+{{- $env := list -}}
+{{- range $name, $value := .Values.env -}}
+  {{- $env = append $env (dict "name" $name "value" $value) -}}
+{{- end -}}
+{{- with concat $env .Values.extraEnv -}}
+{{- include "tallygate.tpl" (list . $) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A map as YAML, without the keys whose value is null. Empty for an empty map. */}}
+{{- define "tallygate.withoutNulls" -}}
+{{- $some := dict -}}
+{{- range $key, $value := . -}}
+  {{- if not (kindIs "invalid" $value) -}}
+    {{- $_ := set $some $key $value -}}
+  {{- end -}}
+{{- end -}}
+{{- with $some -}}{{- toYaml . -}}{{- end -}}
+{{- end -}}
+
+{{/* The volumes of a pod with the gate. No other container mounts those of the gate. */}}
 {{- define "tallygate.volumes" -}}
-{{- $mode := ternary "0440" "0444" (eq .Values.mode "gateway") -}}
+{{- $mode := .Values.fileMode -}}
 - name: tallygate-config
   configMap: {name: {{ include "tallygate.fullname" . }}, defaultMode: {{ $mode }}}
 - name: tallygate-tls
@@ -77,9 +103,9 @@ the gate alone: no other container mounts them.
 {{- range $name, $file := .Values.files }}
 - name: tallygate-files-{{ $name }}
   {{- if $file.secret }}
-  secret: {secretName: {{ $file.secret | quote }}, defaultMode: {{ $mode }}}
+  secret: {secretName: {{ tpl $file.secret $ | quote }}, defaultMode: {{ $mode }}}
   {{- else }}
-  configMap: {name: {{ $file.configMap | quote }}, defaultMode: {{ $mode }}}
+  configMap: {name: {{ tpl $file.configMap $ | quote }}, defaultMode: {{ $mode }}}
   {{- end }}
 {{- end }}
 {{- if .Values.config.issuer }}
@@ -89,6 +115,9 @@ the gate alone: no other container mounts them.
   {{- else }}
   persistentVolumeClaim: {claimName: {{ .Values.state.existingClaim | default (printf "%s-state" (include "tallygate.fullname" .)) | quote }}}
   {{- end }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ include "tallygate.tpl" (list . $) }}
 {{- end }}
 {{- end -}}
 

@@ -18,10 +18,8 @@ that run. Before a classic one: as long as the gate may take to stop.
 */}}
 {{- define "tallygate.apiPreStopSeconds" -}}
 {{- if .Values.sidecar.native -}}
-{{- $start := toDate "2006-01-02" "2000-01-01" -}}
-{{- $delay := ($start | mustDateModify (dig "drain" "delay" "5s" .Values.config) | mustDateModify "999ms" | unixEpoch) -}}
-{{- sub $delay ($start | unixEpoch) | add (int .Values.preStopSleepSeconds) -}}
+{{- add (include "tallygate.drainDelaySeconds" .) (int .Values.preStopSleepSeconds) -}}
 {{- else -}}
-{{- add (include "tallygate.sleepSeconds" .) (include "tallygate.drainSeconds" .) -}}
+{{- include "tallygate.stopSeconds" . -}}
 {{- end -}}
 {{- end -}}
