@@ -7,17 +7,16 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tallygate/tallygate/internal/strictyaml"
 	"github.com/tallygate/tallygate/internal/urlpath"
 )
 
 // API is a named set of routes with one upstream.
 type API struct {
-	Name Name `yaml:"name"` // unique
+	Name Name `yaml:"name" schema:"required"` // unique
 	// Hosts are the hosts of the API's requests, without port; at least one. If a host is listed by
 	// name, for this API or another API, no wildcard matches this host.
-	Hosts    []Host   `yaml:"hosts"`
-	Upstream Upstream `yaml:"upstream"`
+	Hosts    []Host   `yaml:"hosts" schema:"required,nonempty"`
+	Upstream Upstream `yaml:"upstream" schema:"required"`
 	// Binding says what tokens must be bound to. Default certificate. The client needs a certificate
 	// with every Binding.
 	Binding Binding `yaml:"binding"`
@@ -29,7 +28,7 @@ type API struct {
 	// slash is removed, or after a trailing slash is added. The path is forwarded as received.
 	// Default: exact.
 	TrailingSlash TrailingSlash `yaml:"trailing_slash"`
-	Routes        []Route       `yaml:"routes"` // at least one
+	Routes        []Route       `yaml:"routes" schema:"required,nonempty"` // at least one
 }
 
 // PathEncoding is a spelling of path segments that an API allows.
@@ -64,15 +63,15 @@ const (
 // Route is a set of methods and a path pattern of an API. A request that matches no route is
 // refused.
 type Route struct {
-	Methods []Method        `yaml:"methods"` // exact; GET does not imply HEAD
-	Path    urlpath.Pattern `yaml:"path"`    // "/accounts/{id}", "/files/**"
-	Scopes  []Scope         `yaml:"scopes"`  // a token must have all of these scopes. Optional.
+	Methods []Method        `yaml:"methods" schema:"required,nonempty"` // exact; GET does not imply HEAD
+	Path    urlpath.Pattern `yaml:"path" schema:"required"`             // "/accounts/{id}", "/files/**"
+	Scopes  []Scope         `yaml:"scopes" schema:"nonempty"`           // a token must have all of these scopes. Optional.
 	// Assertion says whether the upstream gets a short-lived JWT about the caller, signed by the
 	// gate. It is for an upstream that cannot read the access token.
 	Assertion bool `yaml:"assertion"`
 	// Upgrade lists the protocols that a client may switch its connection to (RFC 9110 section
 	// 7.8). Optional.
-	Upgrade []UpgradeProtocol `yaml:"upgrade"`
+	Upgrade []UpgradeProtocol `yaml:"upgrade" schema:"nonempty"`
 	// Preflight says whether the gate forwards a CORS preflight, which browsers send without
 	// certificate and token. The upstream gets the preflight without identity headers, without its
 	// query and without other headers of the client. The gate forwards only the Access-Control
@@ -105,14 +104,14 @@ const WebSocket UpgradeProtocol = "websocket"
 
 // Upstream is the server that the requests to an API are forwarded to.
 type Upstream struct {
-	URL      *UpstreamURL     `yaml:"url"`      // without a path, because the gate forwards the path of the request
-	Timeout  time.Duration    `yaml:"timeout"`  // from the end of the request until the header of the response arrives
-	Protocol UpstreamProtocol `yaml:"protocol"` // default http1
+	URL      *UpstreamURL     `yaml:"url" schema:"required"` // without a path, because the gate forwards the path of the request
+	Timeout  time.Duration    `yaml:"timeout"`               // from the end of the request until the header of the response arrives
+	Protocol UpstreamProtocol `yaml:"protocol"`              // default http1
 	// IdleTimeout is how long a connection to an http1 upstream is kept without a request.
 	IdleTimeout time.Duration `yaml:"idle_timeout"`
 	// Requests is the number of concurrent requests to the API. One partner may have at most half of
 	// them. Further requests get 503.
-	Requests int         `yaml:"requests"`
+	Requests int         `yaml:"requests" schema:"minimum=1"`
 	TLS      UpstreamTLS `yaml:"tls"` // only for https
 }
 
@@ -167,9 +166,9 @@ func (p *UpstreamProtocol) UnmarshalText(text []byte) error { return oneOf(p, te
 
 // UpstreamTLS says how the gate and an upstream authenticate to each other.
 type UpstreamTLS struct {
-	Trust       []Path  `yaml:"trust"`       // PEM files with anchors; default: the anchors of the system
-	ServerName  Host    `yaml:"server_name"` // the name that the upstream's certificate must have; default: the host of the URL
-	Certificate KeyPair `yaml:"certificate"` // the gate's client certificate for the upstream. Optional.
+	Trust       []Path  `yaml:"trust" schema:"nonempty,elements"` // PEM files with anchors; default: the anchors of the system
+	ServerName  Host    `yaml:"server_name"`                      // the name that the upstream's certificate must have; default: the host of the URL
+	Certificate KeyPair `yaml:"certificate"`                      // the gate's client certificate for the upstream. Optional.
 }
 
 func (t *UpstreamTLS) isZero() bool {
@@ -179,7 +178,7 @@ func (t *UpstreamTLS) isZero() bool {
 // UnmarshalText reads a protocol.
 func (p *UpgradeProtocol) UnmarshalText(text []byte) error {
 	if UpgradeProtocol(text) != WebSocket {
-		return errors.New("expected websocket, got " + strictyaml.Quote(string(text)) + "; other protocols would bypass the checks")
+		return unknownValue(text, []string{string(WebSocket)}, "; other protocols would bypass the checks")
 	}
 	*p = WebSocket
 	return nil

@@ -14,9 +14,9 @@ import (
 // Config has all settings of the file, in the order of config.example.yaml. No code changes a loaded
 // Config, so it is safe for concurrent use.
 type Config struct {
-	Listener             Listener              `yaml:"listener"`
-	AuthorizationServers []AuthorizationServer `yaml:"authorization_servers"` // the servers whose tokens the gate accepts; at least one
-	APIs                 []API                 `yaml:"apis"`                  // at least one
+	Listener             Listener              `yaml:"listener" schema:"required"`
+	AuthorizationServers []AuthorizationServer `yaml:"authorization_servers" schema:"required,nonempty"` // the servers whose tokens the gate accepts; at least one
+	APIs                 []API                 `yaml:"apis" schema:"required,nonempty"`                  // at least one
 	DPoP                 DPoP                  `yaml:"dpop"`
 	Partners             Partners              `yaml:"partners"`
 	IdentityHeaders      IdentityHeaders       `yaml:"identity_headers"`
@@ -33,7 +33,7 @@ type Config struct {
 // headers that equal or resemble one of these names, or begin with Prefix, from every request. A
 // header with an empty name is not sent.
 type IdentityHeaders struct {
-	Prefix               HeaderName `yaml:"prefix"`
+	Prefix               HeaderName `yaml:"prefix" schema:"nonempty"`
 	Partner              HeaderName `yaml:"partner"`
 	ClientID             HeaderName `yaml:"client_id"`
 	Scopes               HeaderName `yaml:"scopes"`

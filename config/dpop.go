@@ -5,7 +5,7 @@ import "time"
 // DPoP says how the gate checks proofs of possession, RFC 9449. The gate needs proofs for APIs whose
 // Binding accepts tokens that are bound to a key.
 type DPoP struct {
-	Algorithms []Algorithm `yaml:"algorithms"` // accepted signature algorithms of proofs; default ES256, PS256, EdDSA
+	Algorithms []Algorithm `yaml:"algorithms" schema:"nonempty"` // accepted signature algorithms of proofs; default ES256, PS256, EdDSA
 	// A proof is accepted until MaxAge after its iat. Its iat may be up to Leeway ahead of the gate's
 	// clock.
 	MaxAge time.Duration `yaml:"max_age"`
@@ -13,7 +13,7 @@ type DPoP struct {
 	Nonce  DPoPNonce     `yaml:"nonce"`
 	// Proofs bounds the used proofs that the gate stores. One partner may have at most half of them.
 	// At the bound, further proofs are refused.
-	Proofs int `yaml:"proofs"`
+	Proofs int `yaml:"proofs" schema:"minimum=1"`
 }
 
 // DPoPNonce says whether a proof must have a nonce of the gate.

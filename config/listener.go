@@ -10,7 +10,7 @@ import (
 type Listener struct {
 	Address            Address            `yaml:"address"`        // host:port; an empty host listens on every address
 	ProxyProtocol      *ProxyProtocol     `yaml:"proxy_protocol"` // Optional.
-	Certificate        ServerCertificate  `yaml:"certificate"`
+	Certificate        ServerCertificate  `yaml:"certificate" schema:"required"`
 	MinimumVersion     TLSVersion         `yaml:"minimum_version"` // "1.2" or "1.3"
 	ClientCertificates ClientCertificates `yaml:"client_certificates"`
 	Limits             Limits             `yaml:"limits"`
@@ -34,13 +34,13 @@ type ACME struct {
 	// Domains are the names of certificates: the gate obtains one certificate for each. A client gets
 	// the certificate of the domain in its SNI, or the certificate of the first domain. At least one;
 	// no wildcards, no IP addresses.
-	Domains   []Host         `yaml:"domains"`
-	Email     certname.Email `yaml:"email"`     // the operator's address for messages of the authority
-	Directory *URL           `yaml:"directory"` // the authority's directory, https; default Let's Encrypt
+	Domains   []Host         `yaml:"domains" schema:"required,nonempty"`
+	Email     certname.Email `yaml:"email" schema:"required"` // the operator's address for messages of the authority
+	Directory *URL           `yaml:"directory"`               // the authority's directory, https; default Let's Encrypt
 	// DirectoryTrust lists PEM files with the anchors for the directory's own certificate. It is for
 	// an authority in a private network. Default: the anchors of the system.
-	DirectoryTrust []Path `yaml:"directory_trust"`
-	Storage        Path   `yaml:"storage"` // a separate folder for the account, the certificates and their keys
+	DirectoryTrust []Path `yaml:"directory_trust" schema:"nonempty,elements"`
+	Storage        Path   `yaml:"storage" schema:"required,nonempty"` // a separate folder for the account, the certificates and their keys
 	// HTTPAddress is the address of a listener for HTTP-01 challenges (RFC 8555 section 8.3). If it
 	// is not set, the partners' listener answers TLS-ALPN-01 challenges (RFC 8737). Optional.
 	HTTPAddress Address `yaml:"http_address"`
@@ -60,7 +60,7 @@ type ClientCertificates struct {
 	From CertificateSource `yaml:"from"` // default tls
 	// Trust lists PEM files with anchors for the partners that set no trust. Optional if every
 	// partner sets its own trust.
-	Trust []Path `yaml:"trust"`
+	Trust []Path `yaml:"trust" schema:"elements"`
 	// SelfSigned also accepts certificates that chain to no anchor. Such a certificate is trusted
 	// only by a registered thumbprint or, for a partner without anchors, by the thumbprint that the
 	// token is bound to (RFC 8705 section 2.2). The same applies to a certificate that is signed by
@@ -78,13 +78,13 @@ type ClientCertificates struct {
 // Revocation configures the revocation lists (RFC 5280 section 5) for client certificates and for
 // the authorities between a client certificate and its anchor.
 type Revocation struct {
-	Lists []RevocationList `yaml:"lists"` // if empty, no certificate is checked for revocation
+	Lists []RevocationList `yaml:"lists" schema:"elements"` // if empty, no certificate is checked for revocation
 	// Authorities lists PEM files with authorities that sign revocation lists and are not anchors,
 	// such as an issuing authority below a root.
-	Authorities []Path `yaml:"authorities"`
+	Authorities []Path `yaml:"authorities" schema:"elements"`
 	// Exempt lists PEM files with authorities that publish no revocation list. If Lists is not empty,
 	// the certificates of any other authority without a list have an unknown status.
-	Exempt    []Path        `yaml:"exempt"`
+	Exempt    []Path        `yaml:"exempt" schema:"elements"`
 	Refresh   time.Duration `yaml:"refresh"`    // how often URLs are fetched
 	WhenStale WhenStale     `yaml:"when_stale"` // how certificates of unknown status are treated
 }
@@ -128,9 +128,9 @@ const (
 // certificates to the gate. The gate reads certificates from no other header and from no other
 // sender.
 type CertificateHeader struct {
-	Formats        []HeaderFormat `yaml:"formats"`    // at least one
-	PEMHeader      FieldName      `yaml:"pem_header"` // the header of format pem; required with format pem, and an error without it
-	TrustedProxies TrustedProxies `yaml:"trusted_proxies"`
+	Formats        []HeaderFormat `yaml:"formats" schema:"required,nonempty"` // at least one
+	PEMHeader      FieldName      `yaml:"pem_header"`                         // the header of format pem; required with format pem, and an error without it
+	TrustedProxies TrustedProxies `yaml:"trusted_proxies" schema:"required"`
 	// ForwardedHost says that X-Forwarded-Host names the host and port that a client called. They are
 	// compared with the htu of DPoP proofs (RFC 9449 section 4.3). The front proxy must set or remove
 	// the header in every request.
@@ -157,8 +157,8 @@ type TrustedProxies struct {
 // ProxyCertificates identifies front proxies by the client certificates that they present to the
 // gate.
 type ProxyCertificates struct {
-	SANDNS []string `yaml:"san_dns"` // dNSNames of the front proxies, compared without regard to case; at least one
-	Trust  []Path   `yaml:"trust"`   // PEM files with the anchors of the front proxies, which no partner may have; at least one
+	SANDNS []string `yaml:"san_dns" schema:"required,nonempty,elements"` // dNSNames of the front proxies, compared without regard to case; at least one
+	Trust  []Path   `yaml:"trust" schema:"required,nonempty,elements"`   // PEM files with the anchors of the front proxies, which no partner may have; at least one
 }
 
 // ProxyProtocol lets layer-4 load balancers send the addresses of clients to the gate, by version 2
@@ -167,19 +167,19 @@ type ProxyCertificates struct {
 type ProxyProtocol struct {
 	// Trusted are the senders whose connections must begin with the protocol; at least one. A
 	// connection of any other sender is refused if it begins with the protocol.
-	Trusted []Network `yaml:"trusted"`
+	Trusted []Network `yaml:"trusted" schema:"required,nonempty"`
 }
 
 // Limits bounds the resources that the clients of one listener can use. The listeners of the issuer
 // and the admin listener have the same limits, and each listener has its own counts.
 type Limits struct {
-	HeaderBytes           Bytes         `yaml:"header_bytes"`            // request line and header together; a larger header gets 431
-	BodyBytes             Bytes         `yaml:"body_bytes"`              // the body of a request; a larger body gets 413
-	Connections           int           `yaml:"connections"`             // open connections; further connections are closed
-	ConnectionsPerAddress int           `yaml:"connections_per_address"` // open connections from one IPv4 address or one IPv6 /64; further connections are closed
-	Requests              int           `yaml:"requests"`                // concurrent requests; one partner may have at most half of them; further requests get 503
-	HandshakeTimeout      time.Duration `yaml:"handshake_timeout"`       // bounds the TLS handshake
-	HeaderTimeout         time.Duration `yaml:"header_timeout"`          // bounds the PROXY protocol header, and the header of each request
-	StallTimeout          time.Duration `yaml:"stall_timeout"`           // bounds the wait for the next bytes of a body, from the client and to the client
-	IdleTimeout           time.Duration `yaml:"idle_timeout"`            // bounds the wait for the next request on an open connection
+	HeaderBytes           Bytes         `yaml:"header_bytes"`                               // request line and header together; a larger header gets 431
+	BodyBytes             Bytes         `yaml:"body_bytes"`                                 // the body of a request; a larger body gets 413
+	Connections           int           `yaml:"connections" schema:"minimum=1"`             // open connections; further connections are closed
+	ConnectionsPerAddress int           `yaml:"connections_per_address" schema:"minimum=1"` // open connections from one IPv4 address or one IPv6 /64; further connections are closed
+	Requests              int           `yaml:"requests" schema:"minimum=1"`                // concurrent requests; one partner may have at most half of them; further requests get 503
+	HandshakeTimeout      time.Duration `yaml:"handshake_timeout"`                          // bounds the TLS handshake
+	HeaderTimeout         time.Duration `yaml:"header_timeout"`                             // bounds the PROXY protocol header, and the header of each request
+	StallTimeout          time.Duration `yaml:"stall_timeout"`                              // bounds the wait for the next bytes of a body, from the client and to the client
+	IdleTimeout           time.Duration `yaml:"idle_timeout"`                               // bounds the wait for the next request on an open connection
 }

@@ -17,11 +17,11 @@ type Partners struct {
 
 // Partner is an organisation.
 type Partner struct {
-	Name Name `yaml:"name"` // unique
+	Name Name `yaml:"name" schema:"required"` // unique
 	// Trust lists PEM files with anchors. The certificates of this partner must chain to one of these
 	// anchors, compared by key, and not through an anchor of another partner. Default: the anchors of
 	// the partners' listener.
-	Trust []Path `yaml:"trust"`
+	Trust []Path `yaml:"trust" schema:"nonempty,elements"`
 	// InsecureRSA1024Until allows RSA keys from 1024 to 2047 bits in the anchors in Trust and in
 	// certificates that chain to them, until the end of this day. Needs Trust. Optional.
 	InsecureRSA1024Until Date          `yaml:"insecure_rsa_1024_until"`
@@ -33,7 +33,7 @@ type Partner struct {
 // Application is an OAuth client of a partner, with the certificate, the APIs and the token
 // settings that belong to it.
 type Application struct {
-	ClientID       ClientID              `yaml:"client_id"` // unique over all partners
+	ClientID       ClientID              `yaml:"client_id" schema:"required"` // unique over all partners
 	Certificate    RegisteredCertificate `yaml:"certificate"`
 	Authentication Authentication        `yaml:"authentication"` // the method at our own issuer; default tls_client_auth
 	Keys           ClientKeys            `yaml:"keys"`           // required for self_signed_tls_client_auth, and allowed only there
@@ -43,9 +43,9 @@ type Application struct {
 	// the gate accepts the certificates of public authorities that no longer issue certificates for
 	// clients. server_auth needs registered thumbprints, self_signed_tls_client_auth, or a registered
 	// name together with a trust of the partner's own.
-	Usages    []CertificateUsage `yaml:"usages"`
-	APIs      []APIGrant         `yaml:"apis"`       // the APIs that the application may call; at least one
-	RateLimit *Rate              `yaml:"rate_limit"` // bounds the granted requests; further requests get 429. Optional.
+	Usages    []CertificateUsage `yaml:"usages" schema:"nonempty"`
+	APIs      []APIGrant         `yaml:"apis" schema:"required,nonempty"` // the APIs that the application may call; at least one
+	RateLimit *Rate              `yaml:"rate_limit"`                      // bounds the granted requests; further requests get 429. Optional.
 
 	// The settings below are for the tokens that our own issuer issues to the application.
 	Scopes        []Scope       `yaml:"scopes"`         // the scopes that the application can be granted
@@ -98,10 +98,10 @@ type RegisteredCertificate struct {
 // self_signed_tls_client_auth. Exactly one of Certificates, JWKS and JWKSURI must be set (RFC 8705
 // section 2.2.2).
 type ClientKeys struct {
-	Certificates []Path `yaml:"certificates"` // PEM files
-	JWKS         string `yaml:"jwks"`         // a JWK Set as text; each key has its certificate in x5c
-	JWKSURI      *URL   `yaml:"jwks_uri"`     // https; fetched again when the last result lacks the certificate of a client
-	Trust        []Path `yaml:"trust"`        // PEM files with anchors for the server of JWKSURI; default: the anchors of the system
+	Certificates []Path `yaml:"certificates" schema:"nonempty,elements"` // PEM files
+	JWKS         string `yaml:"jwks"`                                    // a JWK Set as text; each key has its certificate in x5c
+	JWKSURI      *URL   `yaml:"jwks_uri"`                                // https; fetched again when the last result lacks the certificate of a client
+	Trust        []Path `yaml:"trust" schema:"nonempty,elements"`        // PEM files with anchors for the server of JWKSURI; default: the anchors of the system
 }
 
 // TokenFormat is the format of an access token.
@@ -115,15 +115,15 @@ const (
 
 // StaticClaim is a claim with the same value in each token.
 type StaticClaim struct {
-	Name  string `yaml:"name"`
+	Name  string `yaml:"name" schema:"required,nonempty"`
 	Value string `yaml:"value"`
 }
 
 // APIGrant allows an application to call an API. In the file it is the name of the API, or a mapping
 // of api and methods.
 type APIGrant struct {
-	API     Name     `yaml:"api"`
-	Methods []Method `yaml:"methods"` // default: all methods of the API's routes
+	API     Name     `yaml:"api" schema:"required"`
+	Methods []Method `yaml:"methods" schema:"nonempty"` // default: all methods of the API's routes
 }
 
 // UnmarshalText reads the short form, the name of the API.

@@ -9,21 +9,21 @@ import (
 
 // AuthorizationServer is a server whose tokens the gate accepts: our own issuer or a foreign server.
 type AuthorizationServer struct {
-	Name       Name        `yaml:"name"`       // in logs and metrics; unique
-	Issuer     Identifier  `yaml:"issuer"`     // compared with iss, byte for byte; unique
-	Audiences  []string    `yaml:"audiences"`  // the names of the gate: aud of a token must have one of the names; at least one name
-	Required   bool        `yaml:"required"`   // the gate is ready only while it can verify the server's tokens; default true
-	Tokens     TokenKinds  `yaml:"tokens"`     // default jwt
-	Profile    Profile     `yaml:"profile"`    // the product whose tokens the server issues; sets the defaults of the settings up to ConfirmationClaim; default rfc9068
-	Algorithms []Algorithm `yaml:"algorithms"` // accepted signature algorithms; default ES256, PS256, EdDSA
-	Types      []string    `yaml:"types"`      // accepted typ values, RFC 9068 section 4, or NoType; default at+jwt
+	Name       Name        `yaml:"name" schema:"required"`                        // in logs and metrics; unique
+	Issuer     Identifier  `yaml:"issuer" schema:"required"`                      // compared with iss, byte for byte; unique
+	Audiences  []string    `yaml:"audiences" schema:"required,nonempty,elements"` // the names of the gate: aud of a token must have one of the names; at least one name
+	Required   bool        `yaml:"required"`                                      // the gate is ready only while it can verify the server's tokens; default true
+	Tokens     TokenKinds  `yaml:"tokens"`                                        // default jwt
+	Profile    Profile     `yaml:"profile"`                                       // the product whose tokens the server issues; sets the defaults of the settings up to ConfirmationClaim; default rfc9068
+	Algorithms []Algorithm `yaml:"algorithms" schema:"nonempty"`                  // accepted signature algorithms; default ES256, PS256, EdDSA
+	Types      []string    `yaml:"types" schema:"nonempty"`                       // accepted typ values, RFC 9068 section 4, or NoType; default at+jwt
 	// ClientClaim lists the claims that can name the client. The first of them that a token has names
 	// the client. A token is refused if it has two of these claims with different values. Default
 	// client_id.
-	ClientClaim   []ClaimName `yaml:"client_claim"`
-	SubjectClaim  ClaimName   `yaml:"subject_claim"`  // default sub
-	AudienceClaim []ClaimName `yaml:"audience_claim"` // claims that are compared with Audiences; the first of them that a token has is used; default aud
-	ScopeClaim    ClaimName   `yaml:"scope_claim"`    // the claim with the scopes: a string, which is split at spaces, or an array; default scope
+	ClientClaim   []ClaimName `yaml:"client_claim" schema:"nonempty"`
+	SubjectClaim  ClaimName   `yaml:"subject_claim"`                    // default sub
+	AudienceClaim []ClaimName `yaml:"audience_claim" schema:"nonempty"` // claims that are compared with Audiences; the first of them that a token has is used; default aud
+	ScopeClaim    ClaimName   `yaml:"scope_claim"`                      // the claim with the scopes: a string, which is split at spaces, or an array; default scope
 	// ScopePrefix is removed from each scope of ScopeClaim. A scope without ScopePrefix is ignored,
 	// because it could equal another scope whose prefix was removed. "" changes nothing.
 	ScopePrefix       string            `yaml:"scope_prefix"`
@@ -43,7 +43,7 @@ type AuthorizationServer struct {
 	// Partners names the partners whose applications the server may issue tokens to. The server's
 	// tokens for applications of other partners are refused. If nil, the server may issue tokens to
 	// the applications of every partner.
-	Partners []Name `yaml:"partners"`
+	Partners []Name `yaml:"partners" schema:"nonempty"`
 }
 
 // TokenKinds says which kinds of tokens an authorization server issues.
@@ -59,8 +59,8 @@ const (
 // Connection configures the connections to a foreign authorization server, for its metadata, its
 // key set and introspection.
 type Connection struct {
-	Trust       []Path  `yaml:"trust"`       // PEM files with anchors; default: the anchors of the system
-	Certificate KeyPair `yaml:"certificate"` // the gate's client certificate for the server. Optional.
+	Trust       []Path  `yaml:"trust" schema:"nonempty,elements"` // PEM files with anchors; default: the anchors of the system
+	Certificate KeyPair `yaml:"certificate"`                      // the gate's client certificate for the server. Optional.
 	// InsecureLoopbackHTTP allows http to this machine, for development. Every user of the machine
 	// can read and change messages over http.
 	InsecureLoopbackHTTP bool `yaml:"insecure_loopback_http"`
@@ -90,7 +90,7 @@ type KeySet struct {
 // Cache bounds the cached tokens of one authorization server. The cache holds verified facts about a
 // token, and never a decision.
 type Cache struct {
-	Entries int `yaml:"entries"` // the most entries; 0 turns the cache off
+	Entries int `yaml:"entries" schema:"minimum=0"` // the most entries; 0 turns the cache off
 }
 
 // Introspection configures introspection requests to an authorization server, RFC 7662.
@@ -105,8 +105,8 @@ type Introspection struct {
 	// TextTimes says that exp, nbf and iat may also be texts of decimal digits, as some servers send
 	// them.
 	TextTimes   bool               `yaml:"text_times"`
-	Timeout     time.Duration      `yaml:"timeout"`     // bounds one request, and also the wait until one of the Concurrency requests ends; default 2s
-	Concurrency int                `yaml:"concurrency"` // concurrent requests; default 64
+	Timeout     time.Duration      `yaml:"timeout"`                        // bounds one request, and also the wait until one of the Concurrency requests ends; default 2s
+	Concurrency int                `yaml:"concurrency" schema:"minimum=1"` // concurrent requests; default 64
 	Cache       IntrospectionCache `yaml:"cache"`
 }
 
@@ -136,11 +136,11 @@ const (
 // IntrospectionCache bounds the cached responses. Like [Cache], it holds facts about a token, and
 // never a decision.
 type IntrospectionCache struct {
-	Entries         int           `yaml:"entries"`          // bounds the active tokens; 0 turns the cache off
-	MaxAge          time.Duration `yaml:"max_age"`          // how long an active token is cached, at most until its exp; with 0, every request introspects its token
-	InactiveEntries int           `yaml:"inactive_entries"` // bounds the inactive tokens; 0 turns caching of inactive tokens off
-	InactiveMaxAge  time.Duration `yaml:"inactive_max_age"` // how long an inactive token is cached
-	StaleOnError    time.Duration `yaml:"stale_on_error"`   // how much longer a cached active token is used while the server fails; default 0
+	Entries         int           `yaml:"entries" schema:"minimum=0"`          // bounds the active tokens; 0 turns the cache off
+	MaxAge          time.Duration `yaml:"max_age"`                             // how long an active token is cached, at most until its exp; with 0, every request introspects its token
+	InactiveEntries int           `yaml:"inactive_entries" schema:"minimum=0"` // bounds the inactive tokens; 0 turns caching of inactive tokens off
+	InactiveMaxAge  time.Duration `yaml:"inactive_max_age"`                    // how long an inactive token is cached
+	StaleOnError    time.Duration `yaml:"stale_on_error"`                      // how much longer a cached active token is used while the server fails; default 0
 }
 
 // TakesJWT reports whether the gate accepts JWTs of the server, verified with the server's keys.

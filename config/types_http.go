@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/tallygate/tallygate/internal/ascii"
-	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
 // UnmarshalText reads a method. CONNECT would open a tunnel, and TRACE would echo the request with
@@ -33,7 +32,7 @@ var errMethod = errors.New("a method is upper-case letters and hyphens, such as 
 // UnmarshalText reads "allow", the only value.
 func (p *Preflight) UnmarshalText(text []byte) error {
 	if Preflight(text) != PreflightAllow {
-		return errors.New("expected allow, got " + strictyaml.Quote(string(text)) + "; leave it out to refuse preflights")
+		return unknownValue(text, []string{string(PreflightAllow)}, "; leave it out to refuse preflights")
 	}
 	*p = PreflightAllow
 	return nil
@@ -42,7 +41,7 @@ func (p *Preflight) UnmarshalText(text []byte) error {
 // UnmarshalText reads "allowed", the only value.
 func (b *RouteBody) UnmarshalText(text []byte) error {
 	if RouteBody(text) != BodyAllowed {
-		return errors.New("expected allowed, got " + strictyaml.Quote(string(text)) + "; leave it out to refuse a body on all methods but POST, PUT and PATCH")
+		return unknownValue(text, []string{string(BodyAllowed)}, "; leave it out to refuse a body on all methods but POST, PUT and PATCH")
 	}
 	*b = BodyAllowed
 	return nil

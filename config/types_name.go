@@ -150,9 +150,22 @@ func oneOf[T ~string](v *T, text []byte, known ...T) error {
 		}
 		names[i] = string(k)
 	}
-	word := string(text)
-	return fmt.Errorf("expected %s, got %s%s", orList(names), strictyaml.Quote(word), strictyaml.DidYouMean(word, names))
+	return unknownValue(text, names, strictyaml.DidYouMean(string(text), names))
 }
+
+// An enumError is the error for a text that is not in an enumeration. The JSON Schema of the
+// configuration has its values, so that parser and schema have the same enumeration.
+type enumError struct {
+	values  []string
+	message string
+}
+
+// unknownValue returns the error for a text that is not in values. hint is the end of its message.
+func unknownValue(text []byte, values []string, hint string) error {
+	return &enumError{values, "expected " + orList(values) + ", got " + strictyaml.Quote(string(text)) + hint}
+}
+
+func (e *enumError) Error() string { return e.message }
 
 // orList joins names as in "a, b or c".
 func orList(names []string) string { return joined(names, " or ") }

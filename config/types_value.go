@@ -42,7 +42,7 @@ func (l *LogLevel) UnmarshalText(text []byte) error {
 	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
 	level, ok := levels[string(text)]
 	if !ok {
-		return errors.New("expected debug, info, warn or error, got " + strictyaml.Quote(string(text)))
+		return unknownValue(text, []string{"debug", "info", "warn", "error"}, "")
 	}
 	*l = LogLevel(level)
 	return nil
@@ -56,7 +56,7 @@ func (v *TLSVersion) UnmarshalText(text []byte) error {
 	case "1.3":
 		*v = TLS13
 	default:
-		return errors.New(`expected "1.2" or "1.3", got ` + strictyaml.Quote(string(text)))
+		return &enumError{[]string{"1.2", "1.3"}, `expected "1.2" or "1.3", got ` + strictyaml.Quote(string(text))}
 	}
 	return nil
 }

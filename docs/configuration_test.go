@@ -43,6 +43,15 @@ a configuration with
 
     tallygate check --config tallygate.yaml
 
+Editors with the YAML language server (VS Code, Neovim, Emacs, JetBrains) explain each key and mark mistakes by the JSON Schema
+[tallygate.schema.json](../config/tallygate.schema.json), if the configuration begins with
+
+    # yaml-language-server: $schema=tallygate.schema.json
+
+and ` + "`tallygate schema > tallygate.schema.json`" + ` wrote the file beside it. The schema is for writing: it refuses nothing that the gate
+accepts, except true and false as text without quotation marks, and accepts much that the gate refuses. Only ` + "`check`" + ` knows whether a
+configuration is valid. It is of draft-07, the newest that this language server and Helm both read.
+
 Relative paths are relative to the configuration's folder. Durations have a unit (` + "`500ms`, `30s`, `5m`, `24h`" + `), and so have
 sizes (` + "`B`, `KiB`, `MiB`, `GiB`" + `). Unknown and doubled keys are errors, and all errors are reported at once, with file, line and
 column. Nothing is expanded: ` + "`${NAME}`" + ` in a value is just that text.

@@ -9,6 +9,7 @@
 //	tallygate drain             take a running gate out of service; it still serves
 //	tallygate healthcheck       check whether a running gate is ready
 //	tallygate check             validate a configuration file
+//	tallygate schema            print the JSON Schema of the configuration, for editors
 //	tallygate configure-server  propose the configuration for an authorization server
 //	tallygate explain           explain how the gate would decide a request, check by check
 //	tallygate demo              see the gate at work on loopback without preparation

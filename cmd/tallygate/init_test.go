@@ -100,7 +100,7 @@ func firstConfiguration(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	block := regexp.MustCompile("(?s)```yaml\n(listener:.*?)```").FindSubmatch(page)
+	block := regexp.MustCompile("(?s)```yaml\n(# yaml-language-server: .*?)```").FindSubmatch(page)
 	if block == nil {
 		t.Fatal("README has no first configuration")
 	}

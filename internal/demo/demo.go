@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/gate"
 )
 
@@ -106,7 +107,7 @@ func demoListeners() (map[string]net.Listener, map[string]string, error) {
 // file, so that it does not disturb the tour's output.
 func (d *demo) newGate() (*gate.Gate, func(), error) {
 	file := filepath.Join(d.dir, "tallygate.yaml")
-	if err := os.WriteFile(file, expand(demoConfig, d.addresses), 0o600); err != nil {
+	if err := writeConfig(d.dir, file, demoConfig, d.addresses); err != nil {
 		return nil, nil, fmt.Errorf("writing the demo's configuration: %w", err)
 	}
 	logFile, err := os.Create(filepath.Join(d.dir, "gate.log"))
@@ -119,6 +120,14 @@ func (d *demo) newGate() (*gate.Gate, func(), error) {
 		return nil, nil, err
 	}
 	return g, func() { _ = logFile.Close() }, nil
+}
+
+// writeConfig writes a configuration, and beside it the schema by which editors explain its keys.
+func writeConfig(dir, file, template string, addresses map[string]string) error {
+	if err := os.WriteFile(filepath.Join(dir, config.SchemaFile), config.Schema(), 0o600); err != nil {
+		return err
+	}
+	return os.WriteFile(file, append([]byte(config.SchemaModeline), expand(template, addresses)...), 0o600)
 }
 
 // expand replaces ${NAME} in a configuration by the address of that listener.

@@ -38,7 +38,7 @@ func Init(w io.Writer, program, dir string) error {
 		_ = l.Close() // only their addresses are needed
 	}
 	file := filepath.Join(dir, "tallygate.yaml")
-	if err := os.WriteFile(file, expand(firstConfig, addresses), 0o600); err != nil {
+	if err := writeConfig(dir, file, firstConfig, addresses); err != nil {
 		return fmt.Errorf("writing the configuration: %w", err)
 	}
 	next := strings.NewReplacer(

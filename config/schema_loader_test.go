@@ -1,0 +1,162 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// A mutation is a change of a value in a valid configuration.
+type mutation struct {
+	name   string
+	change func(n *yaml.Node)
+}
+
+func scalarValue(tag, value string) func(*yaml.Node) {
+	return func(n *yaml.Node) { *n = yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: value} }
+}
+
+var mutations = []mutation{
+	{"null", scalarValue("!!null", "null")},
+	{"empty text", func(n *yaml.Node) { *n = yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Style: yaml.DoubleQuotedStyle} }},
+	{"text with spaces", scalarValue("!!str", "a b")},
+	{"a word", scalarValue("!!str", "x")},
+	{"lines", func(n *yaml.Node) {
+		*n = yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Style: yaml.DoubleQuotedStyle, Value: "a\nb"}
+	}},
+	{"0", scalarValue("!!int", "0")},
+	{"-1", scalarValue("!!int", "-1")},
+	{"7", scalarValue("!!int", "7")},
+	{"1.5", scalarValue("!!float", "1.5")},
+	{"mapping", func(n *yaml.Node) { *n = yaml.Node{Kind: yaml.MappingNode} }},
+	{"list", func(n *yaml.Node) { *n = yaml.Node{Kind: yaml.SequenceNode} }},
+	{"list of a word", func(n *yaml.Node) {
+		*n = yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{{Kind: yaml.ScalarNode, Value: "x"}}}
+	}},
+}
+
+// What the schema refuses, the loader refuses too: no operator has to change a working configuration
+// because of an editor. And what the loader misses in any case, the schema misses too.
+//
+// The schema takes no boolean where the loader takes any text: "name: true" is text to the loader, and other
+// readers of YAML disagree about it, so the schema asks for quotation marks.
+func TestSchemaAgainstLoader(t *testing.T) {
+	t.Parallel()
+	compiled := compileSchema(t)
+	seeds := []string{exampleFile}
+	for _, pattern := range []string{"testdata/good-*.yaml"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seeds = append(seeds, files...)
+	}
+	tried, seen := 0, make(map[string]bool)
+	for _, seed := range seeds {
+		text, err := os.ReadFile(seed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		document := parseYAML(t, text)
+		inline(document)
+		mutateAll(document.Content[0], "", func(what string) {
+			path, deleted := strings.CutPrefix(what, "without ")
+			shape := index.ReplaceAllString(what, "[]")
+			if seen[shape] {
+				return // the same key of another element
+			}
+			seen[shape] = true
+			// Each change is tried at every fifth key, so that the test takes seconds. Values of one type
+			// have one parser and one schema.
+			if tried++; tried%5 != 0 && !deleted {
+				return
+			}
+			schemaErr := compiled.Validate(jsonOf(document))
+			if schemaErr == nil && !deleted {
+				return
+			}
+			mutated, err := yaml.Marshal(document)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = Parse(seed, "", mutated)
+			if schemaErr != nil && err == nil {
+				t.Errorf("%s, %s: the schema refuses it and Parse does not: %v", seed, what, schemaErr)
+			}
+			if deleted && schemaErr == nil && missing(err, path) {
+				t.Errorf("%s, %s: Parse refuses it (%v) and the schema does not", seed, what, err)
+			}
+		})
+	}
+	if tried < 3000 {
+		t.Errorf("%d changes tried, want 3000 at least", tried)
+	}
+}
+
+// missing reports whether err says that the key at path is required, without a condition.
+func missing(err error, path string) bool {
+	var faults Faults
+	if !errors.As(err, &faults) {
+		return false
+	}
+	conditional := []string{
+		"listener.certificate.files.certificate", "listener.certificate.files.key", "listener.client_certificates.header", // depends on acme and from
+	}
+	return slices.ContainsFunc(faults, func(f Fault) bool {
+		required := f.Message == "is required" || strings.HasPrefix(f.Message, "at least one is required")
+		return required && f.Path == path && !slices.Contains(conditional, path) &&
+			!strings.Contains(path, "introspection.") && !strings.HasSuffix(path, "certificate.key") && !strings.HasSuffix(path, "certificate.certificate") &&
+			!strings.HasPrefix(path, "issuer.certificate.")
+	})
+}
+
+// inline replaces aliases by what they name, so that a change is in one place, and removes comments.
+func inline(n *yaml.Node) {
+	n.Anchor, n.HeadComment, n.LineComment, n.FootComment = "", "", "", ""
+	for i, child := range n.Content {
+		if child.Kind == yaml.AliasNode {
+			copied := *child.Alias
+			n.Content[i] = &copied
+		}
+		inline(n.Content[i])
+	}
+}
+
+// index matches the index of a list in a path.
+var index = regexp.MustCompile(`\[\d+\]`)
+
+// mutateAll changes each value below n, each in every way, and calls try after each change with what was
+// changed.
+func mutateAll(n *yaml.Node, path string, try func(what string)) {
+	original := *n
+	attempt := func(what string) {
+		try(what)
+		*n = original
+	}
+	for _, m := range mutations {
+		m.change(n)
+		attempt(path + " is " + m.name)
+	}
+	if n.Kind == yaml.SequenceNode {
+		for i, element := range n.Content {
+			mutateAll(element, path+"["+strconv.Itoa(i)+"]", try)
+		}
+	}
+	if n.Kind == yaml.MappingNode {
+		n.Content = append(slices.Clone(original.Content), &yaml.Node{Kind: yaml.ScalarNode, Value: "no_such_key"}, &yaml.Node{Kind: yaml.ScalarNode, Value: "x"})
+		attempt(path + " has an unknown key")
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			key := strings.TrimPrefix(path+"."+n.Content[i].Value, ".")
+			n.Content = slices.Delete(slices.Clone(original.Content), i, i+2)
+			attempt("without " + key)
+			mutateAll(n.Content[i+1], key, try)
+		}
+	}
+}
