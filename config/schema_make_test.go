@@ -66,14 +66,20 @@ func marshal(v any) ([]byte, error) {
 	return bytes.TrimSpace(b.Bytes()), err
 }
 
-// makeSchema returns the content of tallygate.schema.json.
-func makeSchema(t *testing.T) []byte {
+// makeRoot returns the schema of the configuration.
+func makeRoot(t *testing.T) schemaNode {
 	t.Helper()
 	m := schemaMaker{t: t, words: readExample(t)}
 	root := m.mapping(reflect.ValueOf(Default()).Elem(), "")
 	root.Schema = "http://json-schema.org/draft-07/schema#"
 	root.Title = "Configuration of tallygate"
-	compact, err := marshal(root)
+	return root
+}
+
+// makeSchema returns the content of tallygate.schema.json.
+func makeSchema(t *testing.T) []byte {
+	t.Helper()
+	compact, err := marshal(makeRoot(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,18 +19,23 @@ import (
 
 var update = flag.Bool("update", false, "write "+SchemaFile)
 
-// The published schema is what makeSchema makes of the types and of the example. Run the test with
-// -update after a change of either.
+// The published schema, and its copy in the schema of the chart's values, are what makeRoot makes of the
+// types and of the example. Run the test with -update after a change of either.
 func TestSchemaFile(t *testing.T) {
+	const repair = "differs from the types or from config.example.yaml; run: go test ./config -run TestSchemaFile -update"
 	want := makeSchema(t)
+	chart, wantChart := chartSchema(t)
 	if *update {
-		if err := os.WriteFile(SchemaFile, want, 0o644); err != nil {
+		if err := errors.Join(os.WriteFile(SchemaFile, want, 0o644), os.WriteFile(chartSchemaFile, wantChart, 0o644)); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
 	if !bytes.Equal(Schema(), want) {
-		t.Errorf("%s differs from the types or from config.example.yaml; run: go test ./config -run TestSchemaFile -update", SchemaFile)
+		t.Errorf("%s %s", SchemaFile, repair)
+	}
+	if !bytes.Equal(chart, wantChart) {
+		t.Errorf("config in %s %s", chartSchemaFile, repair)
 	}
 }
 

@@ -151,6 +151,12 @@ func TestRefused(t *testing.T) {
 		{"issuer", "config.issuer.address=:9999", "config.issuer.address is set by the chart"},
 		{"issuer", "config.issuer.state=/tmp", "config.issuer.state is set by the chart"},
 		{"issuer", "config.issuer.mtls_alias.address=:1", "config.issuer.mtls_alias.address is set by the chart"},
+		{"gateway", "config.drian.delay=1s", "additional properties 'drian' not allowed"},
+		{"gateway", "config.drain.delay=1 second", "at '/config/drain/delay': '1 second' does not match pattern"},
+		{"gateway", "config.log.level=loud", "at '/config/log/level': value must be one of 'debug'"},
+		{"gateway", "config.apis=null", "at '/config/apis': got null, want array"},
+		{"gateway", "config.dpop.nonce=false", "at '/config/dpop/nonce': got boolean, want string"}, // Helm reads off as false
+		{"issuer", "config.issuer.audience=null", "at '/config/issuer/audience': got null"},
 		{"issuer", "replicas=2", "one process's"},
 		{"issuer", "autoscaling.enabled=true", "one process's"},
 		{"issuer", "mode=sidecar", "one process's"},
