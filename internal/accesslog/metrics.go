@@ -5,12 +5,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/history"
 	"github.com/tallygate/tallygate/policy"
 )
 
 // Metrics are the metrics of requests. The Recorders of all configurations share one Metrics, so that
 // a reload resets no count.
 type Metrics struct {
+	// History, if not nil, remembers the requests of the last hour for the console. It must be set before the
+	// first request.
+	History *history.History
+
 	requests          *prometheus.CounterVec
 	decisions         *prometheus.CounterVec
 	failures          *prometheus.CounterVec

@@ -45,6 +45,9 @@ func NewRecorder(lease *reuse.Lease, cfg *config.Config, log *slog.Logger, metri
 func (r *Recorder) Record(ctx context.Context, e *Entry) {
 	s := r.routeMetrics(e)
 	r.metrics.count(e, s)
+	if h := r.metrics.History; h != nil {
+		e.remember(h, r.paths)
+	}
 	level, suppressed := slog.LevelWarn, int64(0)
 	if e.ended() {
 		level = slog.LevelInfo

@@ -1,0 +1,65 @@
+package accesslog
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/history"
+)
+
+// remember adds the request in e to h, for the console: a count and, for a request that the log warns of, the
+// values of its line. paths says whether the line has the path.
+func (e *Entry) remember(h *history.History, paths config.LogPaths) {
+	at, partner, label := e.Started.Add(e.Duration), e.partner(), e.label()
+	h.Count(partner, history.Key{API: e.API, Reason: label, Outcome: e.historyOutcome()}, at)
+	if e.ended() {
+		if e.Certificate != nil { // a preflight has no certificate
+			h.See(partner, e.Decision.ClientID, e.Certificate.Thumbprint, e.Certificate.Leaf, at)
+		}
+		return
+	}
+	kind := history.Kind{Reason: label, API: e.API, Route: e.Route, ClientID: access.Truncate(e.Decision.ClientID), Thumbprint: e.Thumbprint}
+	h.Refuse(partner, kind, at, e.fields(at, paths))
+}
+
+// fields returns the log line of e.
+func (e *Entry) fields(at time.Time, paths config.LogPaths) []history.Field {
+	var room [mostAttributes]slog.Attr
+	attrs := e.attributes(room[:0], paths)
+	fields := make([]history.Field, 0, 3+len(attrs))
+	fields = append(fields, history.Field{Key: "time", Value: at.UTC().Format(time.RFC3339Nano)},
+		history.Field{Key: "level", Value: slog.LevelWarn.String()}, history.Field{Key: "msg", Value: "request"})
+	for _, a := range attrs {
+		fields = append(fields, history.Field{Key: a.Key, Value: a.Value.String()})
+	}
+	return fields
+}
+
+// label returns the reason, or what happened to a request after it was granted.
+func (e *Entry) label() string {
+	switch {
+	case e.Failure != NoFailure:
+		return e.Failure.String()
+	case e.TerminatedBy != "":
+		return e.TerminatedBy
+	}
+	return e.Decision.Reason.String()
+}
+
+// historyOutcome returns Failed if the gate or the API is at fault. A granted request that its client broke
+// off counts as granted.
+func (e *Entry) historyOutcome() history.Outcome {
+	switch outcome(e.Decision.Reason) {
+	case "deny":
+		return history.Refused
+	case "error":
+		return history.Failed
+	}
+	switch e.Failure { //nolint:exhaustive // the other failures are the client's
+	case UpstreamUnreachable, UpstreamTimeout, UpstreamTLS, UpstreamReset:
+		return history.Failed
+	}
+	return history.Granted
+}

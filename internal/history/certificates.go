@@ -1,0 +1,72 @@
+package history
+
+import (
+	"crypto/x509"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A Certificate is a client certificate of granted requests.
+type Certificate struct {
+	ClientID   string // the application of the first request that came with it
+	Thumbprint [32]byte
+	Leaf       *x509.Certificate
+	First      time.Time
+	Last       time.Time
+}
+
+// See remembers that a granted request of a partner came with leaf. For a certificate that it knows, it
+// allocates nothing. If a partner has more than certificatesPerPartner, the certificate that was seen
+// longest ago goes. If all partners together have more than maxCertificates, a partner without certificates
+// gets none.
+func (h *History) See(name, clientID string, thumbprint [32]byte, leaf *x509.Certificate, at time.Time) {
+	if p := h.find(name); p != nil && p.seen(thumbprint, at) {
+		return
+	}
+	h.adding.Lock()
+	defer h.adding.Unlock()
+	p := h.findOrAdd(name)
+	switch full := h.certificates >= maxCertificates; {
+	case p.seen(thumbprint, at): // another goroutine has added the certificate
+		return
+	case p.dropCertificate(full):
+	case full:
+		return
+	default:
+		h.certificates++
+	}
+	p.see(&Certificate{strings.Clone(clientID), thumbprint, leaf, at, at})
+}
+
+// seen notes that a certificate was seen again, and reports whether p has it.
+func (p *partner) seen(thumbprint [32]byte, at time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.certificates {
+		if c.Thumbprint == thumbprint {
+			c.Last = at
+			return true
+		}
+	}
+	return false
+}
+
+func (p *partner) see(c *Certificate) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.certificates = append(p.certificates, c)
+}
+
+// dropCertificate drops the certificate that was seen longest ago, if p has as many as it may have or full
+// says that there is no room for another. It reports whether it dropped one.
+func (p *partner) dropCertificate(full bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.certificates); n == 0 || n < certificatesPerPartner && !full {
+		return false
+	}
+	oldest := slices.MinFunc(p.certificates, func(a, b *Certificate) int { return a.Last.Compare(b.Last) })
+	p.certificates = slices.DeleteFunc(p.certificates, func(c *Certificate) bool { return c == oldest })
+	return true
+}

@@ -1,0 +1,220 @@
+package history
+
+import (
+	"crypto/x509"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+var begin = time.Date(2026, 11, 30, 3, 0, 0, 0, time.UTC)
+
+var (
+	granted = Key{API: "accounts", Reason: "granted"}
+	expired = Key{API: "accounts", Reason: "expired", Outcome: Refused}
+)
+
+func TestCountsOfAnHour(t *testing.T) {
+	h := New()
+	h.Count("northwind", expired, begin)
+	for range 3 {
+		h.Count("northwind", expired, begin.Add(30*time.Minute))
+	}
+	h.Count("northwind", granted, begin.Add(30*time.Minute))
+	h.Count("borealis", expired, begin.Add(59*time.Minute))
+	for _, tt := range []struct {
+		after            time.Duration
+		northwind, all   int
+		granted, lastTen int
+	}{
+		{59 * time.Minute, 4, 5, 1, 1},
+		{60 * time.Minute, 3, 4, 1, 1}, // the first minute is over an hour ago
+		{89 * time.Minute, 3, 4, 1, 0},
+		{90 * time.Minute, 0, 1, 0, 0},
+		{3 * time.Hour, 0, 0, 0, 0},
+	} {
+		now := begin.Add(tt.after)
+		rows, all := h.Rows(now)
+		northwind := 0
+		for i := range rows {
+			if rows[i].Partner == "northwind" {
+				northwind += rows[i].Last(Minutes)
+			}
+		}
+		if got := [4]int{northwind, all.Sum(Refused, Minutes), all.Sum(Granted, Minutes), all.Sum(Refused, 10)}; got != [4]int{tt.northwind, tt.all, tt.granted, tt.lastTen} {
+			t.Errorf("after %s: northwind, refused, granted and the last ten minutes are %v, want %v", tt.after, got, []int{tt.northwind, tt.all, tt.granted, tt.lastTen})
+		}
+	}
+}
+
+// A clock that steps back must not lose counts or put them into the future.
+func TestClockStepsBack(t *testing.T) {
+	h := New()
+	h.Count("northwind", expired, begin)
+	h.Count("northwind", expired, begin.Add(-10*time.Minute))
+	if _, all := h.Rows(begin); all.Sum(Refused, 1) != 2 {
+		t.Errorf("the present minute has %d refusals, want 2", all.Sum(Refused, 1))
+	}
+}
+
+func TestSweepMakesRoom(t *testing.T) {
+	h := New()
+	for i := range maxSeries + 10 {
+		h.Count(fmt.Sprintf("p%d", i), expired, begin)
+	}
+	h.Count("late", expired, begin)
+	rows, all := h.Rows(begin)
+	if all.Sum(Refused, Minutes) != maxSeries+11 {
+		t.Errorf("counted %d requests, want %d: those beyond the bound count under OtherPartners", all.Sum(Refused, Minutes), maxSeries+11)
+	}
+	if len(rows) != maxSeries+1 {
+		t.Errorf("%d series, want %d", len(rows), maxSeries+1)
+	}
+	h.Sweep(begin.Add(59 * time.Minute))
+	if h.series != maxSeries {
+		t.Errorf("Sweep within the hour left %d series, want all %d", h.series, maxSeries)
+	}
+	later := begin.Add(time.Hour)
+	h.Sweep(later)
+	h.Count("late", expired, later)
+	if rows, _ := h.Rows(later); h.series != 1 || len(rows) != 1 || rows[0].Partner != "late" {
+		t.Errorf("after the hour there are %d series and the rows %v, want the row of late", h.series, rows)
+	}
+}
+
+func fields(values ...string) (f []Field) {
+	for i := 0; i+1 < len(values); i += 2 {
+		f = append(f, Field{values[i], values[i+1]})
+	}
+	return f
+}
+
+func TestRefusalsOfOneKindAreOne(t *testing.T) {
+	h := New()
+	kind := Kind{Reason: "expired", API: "accounts", ClientID: "ledger"}
+	for i := range 1000 {
+		h.Refuse("northwind", kind, begin.Add(time.Duration(i)*time.Second), fields("request_id", fmt.Sprint(i)))
+	}
+	h.Refuse("northwind", Kind{Reason: "bound_to_other"}, begin, fields("request_id", "theft"))
+	all := h.Refusals("northwind")
+	if len(all) != 2 || all[0].Get("request_id") != "theft" || all[1].Times != 1000 || all[1].Get("request_id") != "999" || !all[1].First.Equal(begin) {
+		t.Errorf("the refusals are %+v, want the theft, and 1000 as one with the line of the last", all)
+	}
+}
+
+// A partner that causes many kinds of refusals pushes out only its own.
+func TestRefusalsAreBounded(t *testing.T) {
+	h := New()
+	h.Refuse("quiet", Kind{Reason: "expired"}, begin, nil)
+	for i := range 10_000 {
+		h.Refuse("loud", Kind{Reason: "expired", ClientID: fmt.Sprint(i)}, begin.Add(time.Second), nil)
+	}
+	if loud, quiet := len(h.Refusals("loud")), len(h.Refusals("quiet")); loud != refusalsPerPartner || quiet != 1 {
+		t.Errorf("loud and quiet have %d and %d refusals, want %d and 1", loud, quiet, refusalsPerPartner)
+	}
+	for i := range 3 * maxRefusals {
+		h.Refuse(fmt.Sprintf("p%d", i), Kind{Reason: "expired"}, begin.Add(time.Duration(2+i)*time.Second), nil)
+	}
+	all := h.AllRefusals(func(*Refusal) bool { return true })
+	if len(all) != maxRefusals || all[0].Partner != fmt.Sprintf("p%d", 3*maxRefusals-1) {
+		t.Errorf("%d refusals, the newest of %s, want %d", len(all), all[0].Partner, maxRefusals)
+	}
+}
+
+func TestCertificatesAreBounded(t *testing.T) {
+	h := New()
+	leaf := &x509.Certificate{NotAfter: begin.AddDate(1, 0, 0)}
+	see := func(name string, n int, at time.Time) {
+		h.See(name, "ledger", [32]byte{byte(n), byte(n >> 8), byte(n >> 16)}, leaf, at)
+	}
+	for n := range 100 {
+		see("northwind", n, begin.Add(time.Duration(n)*time.Second))
+	}
+	got := h.Certificates("northwind")
+	if len(got) != certificatesPerPartner || got[0].Thumbprint[0] != 100-certificatesPerPartner {
+		t.Errorf("northwind has %d certificates, want the last %d", len(got), certificatesPerPartner)
+	}
+	for n := range 2 * maxCertificates {
+		see(fmt.Sprintf("p%d", n), n, begin)
+	}
+	see("northwind", 200, begin.Add(time.Hour)) // a partner that has some replaces its oldest
+	total := 0
+	for name := range h.each() {
+		total += len(h.Certificates(name))
+	}
+	if newest := h.Certificates("northwind"); total != maxCertificates || newest[len(newest)-1].Thumbprint[0] != 200 {
+		t.Errorf("%d certificates, want %d with the renewed certificate of northwind", total, maxCertificates)
+	}
+}
+
+// A field may be a part of the header of a request, which must not stay in memory.
+func TestRefusalKeepsNoLargerText(t *testing.T) {
+	h := New()
+	header := strings.Repeat("x", 1<<20)
+	for i := range 200 {
+		h.Refuse("northwind", Kind{Reason: "expired", ClientID: fmt.Sprint(i % 20)}, begin, fields("host", strings.Clone(header)[:10]))
+	}
+	if got := h.Refusals("northwind")[0].Get("host"); got != header[:10] {
+		t.Errorf("the host is %q, want %q", got, header[:10])
+	}
+}
+
+func TestGrantedRequestsAllocateNothing(t *testing.T) {
+	h := New()
+	leaf, sum := &x509.Certificate{}, [32]byte{1}
+	request := func() {
+		h.Count("northwind", granted, begin)
+		h.See("northwind", "ledger", sum, leaf, begin)
+	}
+	request()
+	if n := testing.AllocsPerRun(100, request); n != 0 {
+		t.Errorf("a granted request allocates %v times, want 0", n)
+	}
+}
+
+func TestConcurrentUse(t *testing.T) {
+	h := New()
+	var users sync.WaitGroup
+	for i := range 8 {
+		users.Go(func() {
+			for n := range 300 {
+				at, name := begin.Add(time.Duration(n)*time.Minute), fmt.Sprint("p", n%7)
+				h.Count(name, expired, at)
+				h.Refuse(name, Kind{Reason: "expired", ClientID: fmt.Sprint(n % 31)}, at, fields("request_id", fmt.Sprint(i, n)))
+				h.See(name, "ledger", [32]byte{byte(n % 11)}, &x509.Certificate{}, at)
+				if n%50 == 0 {
+					h.Rows(at)
+					h.Activities(at)
+					h.Refusals(name)
+					h.Certificates(name)
+					h.AllRefusals(func(*Refusal) bool { return true })
+					h.Sweep(at)
+				}
+			}
+		})
+	}
+	users.Wait()
+	for name := range h.each() {
+		seen := make(map[Kind]bool)
+		for _, r := range h.Refusals(name) {
+			if seen[r.Kind] {
+				t.Errorf("%s has the kind %v twice", name, r.Kind)
+			}
+			seen[r.Kind] = true
+		}
+	}
+}
+
+func BenchmarkGranted(b *testing.B) {
+	h := New()
+	leaf, sum := &x509.Certificate{}, [32]byte{1}
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			h.Count("northwind", granted, begin)
+			h.See("northwind", "ledger", sum, leaf, begin)
+		}
+	})
+}

@@ -1,0 +1,110 @@
+package history
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// A Field is a member of a line of the log.
+type Field struct{ Key, Value string }
+
+// A Refusal stands for refusals of a partner that are of the same kind: the same reason, API, route,
+// application and certificate. Fields is the line of the newest.
+type Refusal struct {
+	Partner     string
+	Kind        Kind
+	First, Last time.Time
+	Times       int
+	Fields      []Field
+}
+
+// A Kind says which refusals count as one.
+type Kind struct {
+	Reason, API, Route, ClientID, Thumbprint string
+}
+
+// Get returns the value of the field with that key, or "".
+func (r *Refusal) Get(key string) string {
+	for _, f := range r.Fields {
+		if f.Key == key {
+			return f.Value
+		}
+	}
+	return ""
+}
+
+// Refuse remembers a request that the log has a warning about, with the fields of its line. It copies
+// fields. If a partner has more than refusalsPerPartner kinds, the kind that was refused longest ago goes;
+// if all partners together have more than maxRefusals, the partner whose kind was added longest ago loses its
+// oldest.
+func (h *History) Refuse(name string, kind Kind, at time.Time, fields []Field) {
+	if p := h.find(name); p != nil && p.repeat(kind, at, fields) {
+		return
+	}
+	h.adding.Lock()
+	defer h.adding.Unlock()
+	p := h.findOrAdd(name)
+	if p.repeat(kind, at, fields) { // another goroutine has added the kind
+		return
+	}
+	switch {
+	case p.dropOldest(refusalsPerPartner):
+	case h.refusals < maxRefusals:
+		h.order[h.refusals] = p
+		h.refusals++
+	default:
+		h.order[h.first].dropOldest(1)
+		h.order[h.first] = p
+		h.first = (h.first + 1) % maxRefusals
+	}
+	p.refuse(name, kind, at, fields)
+}
+
+// repeat counts a refusal of a kind that p has, and reports whether it has.
+func (p *partner) repeat(kind Kind, at time.Time, fields []Field) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.IndexFunc(p.refusals, func(r *Refusal) bool { return r.Kind == kind })
+	if i < 0 {
+		return false
+	}
+	r := p.refusals[i]
+	// A snapshot may hold the fields, so they are replaced and not changed.
+	again := &Refusal{Partner: r.Partner, Kind: r.Kind, First: r.First, Last: at, Times: r.Times + 1, Fields: cloneFields(fields)}
+	p.refusals = append(slices.Delete(p.refusals, i, i+1), again)
+	return true
+}
+
+func (p *partner) refuse(name string, kind Kind, at time.Time, fields []Field) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refusals = append(p.refusals, &Refusal{
+		Partner: strings.Clone(name), Kind: cloneKind(kind), First: at, Last: at, Times: 1, Fields: cloneFields(fields),
+	})
+}
+
+// dropOldest drops the oldest refusal if p has as many as most, and reports whether it has.
+func (p *partner) dropOldest(most int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.refusals) < most {
+		return false
+	}
+	p.refusals = slices.Delete(p.refusals, 0, 1)
+	return true
+}
+
+// cloneFields copies fields: a value may be a part of a larger text, such as the header of a request, which
+// must not stay in memory.
+func cloneFields(fields []Field) []Field {
+	cloned := make([]Field, len(fields))
+	for i, f := range fields {
+		cloned[i] = Field{f.Key, strings.Clone(f.Value)}
+	}
+	return cloned
+}
+
+func cloneKind(k Kind) Kind {
+	return Kind{strings.Clone(k.Reason), strings.Clone(k.API), strings.Clone(k.Route), strings.Clone(k.ClientID), strings.Clone(k.Thumbprint)}
+}
