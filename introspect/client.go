@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"reflect"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
@@ -65,7 +66,9 @@ type Client struct {
 	flights         singleflight.Group // shares one request among calls for one token
 	cache           responseCache
 	credentialCheck credentialCheck
-	task            refresh.Task // calls Run in the background
+	lastFailure     atomic.Pointer[failure] // the last request that failed
+	lastSuccess     atomic.Int64            // Unix time in nanoseconds of the last answer; 0 for none
+	task            refresh.Task            // calls Run in the background
 	log             *slog.Logger
 	metrics         clientMetrics
 	allMetrics      *Metrics // the metrics of all servers

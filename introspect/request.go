@@ -45,6 +45,13 @@ func (c *Client) requestWithRetry(ctx context.Context, endpoint *url.URL, raw st
 		httpResponse, detail, err = c.post(ctx, endpoint, raw)
 	}
 	c.metrics.duration.Observe(time.Since(start).Seconds())
+	r, err := c.readResponse(ctx, httpResponse, detail, requestedAt, err)
+	c.note(err)
+	return r, err
+}
+
+// readResponse returns what httpResponse says. err is the error of the request.
+func (c *Client) readResponse(ctx context.Context, httpResponse *fetch.Response, detail string, requestedAt time.Time, err error) (*response, error) {
 	if err != nil {
 		return nil, err
 	}

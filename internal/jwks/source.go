@@ -46,6 +46,7 @@ type Source struct {
 	timeout    time.Duration // the timeout of a fetch
 
 	current      atomic.Pointer[Set]     // the last good key set; nil before the first fetch or read
+	failed       atomic.Pointer[failure] // the last fetch or read, if it failed
 	logged       atomic.Pointer[leftOut] // keys that the last log line listed as left out
 	localVersion atomic.Uint64           // version of the local key set in current
 	interval     atomic.Int64            // time between two fetches in nanoseconds
@@ -248,12 +249,14 @@ func (s *Source) refresh(ctx context.Context) error {
 		// A canceled fetch is not a failure. A fetch without a known URL is not a failure either.
 		if !errors.Is(ctx.Err(), context.Canceled) && !errors.Is(err, authserver.ErrNoMetadata) {
 			s.metrics.failed.Inc()
+			s.failed.Store(&failure{start, err})
 		}
 		return err
 	}
 	set.fetchedAt = start
 	s.logLeftOut(ctx, set)
 	s.current.Store(set)
+	s.failed.Store(nil)
 	s.metrics.succeeded.Inc()
 	s.metrics.lastSuccess.Set(float64(start.UnixMilli()) / 1e3)
 	s.metrics.keys.Set(float64(len(set.keys)))
