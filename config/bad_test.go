@@ -176,6 +176,9 @@ var bad = []struct {
 		`23:52: admin.hosts[2]: is the same as admin.hosts[1]`,
 	}},
 	{"trust-empty-path", []string{`5:13: listener.client_certificates.trust[0]: is required`}},
+	{"console-address", []string{
+		`23:28: admin.console.address: must be a loopback address, such as 127.0.0.1:9091, because the console has no login; reach it by kubectl port-forward POD 9091:9091, or by ssh -L 9091:127.0.0.1:9091 HOST`,
+	}},
 	{"addresses", []string{`1:1: admin.address: "127.0.0.1:9090" takes the port that listener.address has at ":9090"`}},
 	{"front-from", []string{`6:11: listener.client_certificates.from: expected tls or header, got "anywhere"`}},
 	{"front-missing", []string{`5:5: listener.client_certificates.header: is required with from: header: it names the trusted proxies`}},

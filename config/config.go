@@ -51,6 +51,14 @@ type Admin struct {
 	// wildcards. The listener always accepts IP addresses, names with one label and names of
 	// Kubernetes services. The check stops web pages that try to read the metrics by DNS rebinding.
 	Hosts []Host `yaml:"hosts"`
+	// Console is the listener of the console, pages for operators. Default: no console.
+	Console *Console `yaml:"console"`
+}
+
+// Console is the plain-HTTP listener of the console. The console has no login, so its address must be
+// loopback.
+type Console struct {
+	Address Address `yaml:"address"`
 }
 
 // Drain says how the gate stops.

@@ -85,6 +85,8 @@ func setDefaults(v any) {
 		*v = Partner{TraceContext: NewTraceContext}
 	case *Application:
 		*v = Application{Authentication: TLSClientAuth, BoundTokens: true, TokenFormat: JWT}
+	case *Console:
+		*v = Console{Address: "127.0.0.1:9091"}
 	case *Issuer:
 		*v = Issuer{
 			TokenLifetime:    5 * time.Minute,

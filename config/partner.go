@@ -82,6 +82,14 @@ const (
 // AcceptsServerAuth reports whether a may have certificates for server authentication alone.
 func (a Application) AcceptsServerAuth() bool { return slices.Contains(a.Usages, UsageServerAuth) }
 
+// MayCall reports whether a has a grant to call an API with method. Routes, scopes and bindings of the API
+// bound the calls further.
+func (a *Application) MayCall(api Name, method string) bool {
+	return slices.ContainsFunc(a.APIs, func(g APIGrant) bool {
+		return g.API == api && (len(g.Methods) == 0 || slices.Contains(g.Methods, Method(method)))
+	})
+}
+
 // RegisteredCertificate says which certificates belong to an application: certificates with a name,
 // or with a listed thumbprint. At most one name can be registered. If neither a name nor a thumbprint
 // is registered, every certificate of the partner belongs to the application.

@@ -16,6 +16,7 @@ func (c *Config) CheckReload(next *Config) error {
 	k.immutableACME("listener.certificate", c.Listener.Certificate.ACME, next.Listener.Certificate.ACME)
 	k.immutableLimits(&c.Listener.Limits, &next.Listener.Limits)
 	k.immutable("admin.address", c.Admin.Address, next.Admin.Address)
+	k.immutable("admin.console", c.Admin.Console, next.Admin.Console)
 	switch before, after := c.Issuer, next.Issuer; {
 	case before != nil && after != nil:
 		k.immutable("issuer.issuer", before.Issuer, after.Issuer)

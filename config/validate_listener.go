@@ -217,6 +217,10 @@ func (k *checker) addresses() {
 		}
 	}
 	distinct(k, "admin.hosts", k.config.Admin.Hosts)
+	if c := k.config.Admin.Console; c != nil {
+		k.console("admin.console.address", c.Address)
+		all = append(all, listener{"admin.console.address", c.Address})
+	}
 	if address := k.config.Listener.Certificate.ACME.httpAddress(); address != "" {
 		all = append(all, listener{"listener.certificate.acme.http_address", address})
 	}
@@ -233,6 +237,17 @@ func (k *checker) addresses() {
 			}
 		}
 	}
+}
+
+// console checks that the console is on loopback.
+func (k *checker) console(path string, address Address) {
+	host, _, err := net.SplitHostPort(string(address))
+	ip := net.ParseIP(host)
+	if err == nil && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		k.fault(path, "must be a loopback address, such as 127.0.0.1:9091, because the console has no login; "+
+			"reach it by kubectl port-forward POD 9091:9091, or by ssh -L 9091:127.0.0.1:9091 HOST")
+	}
+	k.require(path, address != "")
 }
 
 // overlap reports whether the second of two listeners would find its port in use. Each listener with

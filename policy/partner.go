@@ -2,7 +2,6 @@ package policy
 
 import (
 	"errors"
-	"slices"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
@@ -25,7 +24,7 @@ type application struct {
 	registered  map[access.Thumbprint]bool // with selfSigned: the thumbprints in the configuration
 	keysFetched bool                       // with selfSigned: more certificates are at a jwks_uri, which only the local issuer reads
 	serverAuth  bool                       // certificates for server authentication alone are accepted
-	grants      []config.APIGrant
+	settings    *config.Application
 }
 
 // server is an authorization server with the partners whose applications it may issue tokens for.
@@ -126,12 +125,4 @@ func (a *application) checkRegistered(cert *access.Certificate, from *server) er
 		return errNotFetched
 	}
 	return errNotListed
-}
-
-// granted reports whether a may call api with method. Its cost grows only with the number of grants
-// that a has.
-func (a *application) granted(api, method string) bool {
-	return slices.ContainsFunc(a.grants, func(g config.APIGrant) bool {
-		return string(g.API) == api && (len(g.Methods) == 0 || slices.Contains(g.Methods, config.Method(method)))
-	})
 }

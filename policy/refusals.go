@@ -1,6 +1,9 @@
 package policy
 
-import "github.com/tallygate/tallygate/access"
+import (
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+)
 
 // Refusals returns the refusals of a request to target, in the order of the checks. Where
 // [Table.Decide] ends with the first refusal, Refusals goes on with each check that does not depend on
@@ -25,7 +28,7 @@ func (t *Table) Refusals(method string, target Target, claims *access.Unchecked,
 	}
 	known.API, known.Route, known.Rule.API, known.Rule.Route = route.api, route.name, route.rule.API, route.rule.Route
 	known.WebSocket, known.AnyBody = route.webSocket, route.anyBody
-	if app != nil && !app.granted(route.api, method) {
+	if app != nil && !app.settings.MayCall(config.Name(route.api), method) {
 		add(access.APINotAllowed, errNotGranted)
 	}
 	if claims == nil {

@@ -89,7 +89,7 @@ func (t *Table) addPartner(index int, p *config.Partner, certificates Certificat
 		a := &p.Applications[i]
 		app := &application{
 			clientID: a.ClientID,
-			rule:     access.Rule{Partner: index, Application: i}, partner: known, certificate: &a.Certificate, grants: a.APIs,
+			rule:     access.Rule{Partner: index, Application: i}, partner: known, certificate: &a.Certificate, settings: a,
 			selfSigned: a.Authentication == config.SelfSignedTLSClientAuth,
 			registered: certificates.Registered[a.ClientID], keysFetched: a.Keys.JWKSURI != nil,
 			serverAuth: a.AcceptsServerAuth(),
@@ -179,7 +179,7 @@ func (t *Table) Decide(method string, target Target, claims access.Claims, cert 
 		return withRefusal(d, access.APINotAllowed, err)
 	}
 	d.API, d.Route, d.Rule.API, d.Rule.Route = route.api, route.name, route.rule.API, route.rule.Route
-	if !app.granted(route.api, method) {
+	if !app.settings.MayCall(config.Name(route.api), method) {
 		return withRefusal(d, access.APINotAllowed, errNotGranted)
 	}
 	if err := checkBinding(route.binding, claims.Confirmation); err != nil {

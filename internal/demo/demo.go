@@ -28,7 +28,7 @@ var demoConfig string
 // A demo is a running gate with an issuer and an API.
 type demo struct {
 	dir       string
-	addresses map[string]string // the keys are partners, issuer, admin and api
+	addresses map[string]string // the keys are partners, issuer, admin, console and api
 	api       *legacyAPI
 	out       *printer
 }
@@ -90,7 +90,7 @@ func demoDir(dir string) (path string, clean func(), err error) {
 // otherwise any port.
 func demoListeners() (map[string]net.Listener, map[string]string, error) {
 	listeners, addresses := map[string]net.Listener{}, map[string]string{}
-	for name, port := range map[string]string{"partners": "8443", "issuer": "8444", "admin": "9090", "api": "8080"} {
+	for name, port := range map[string]string{"partners": "8443", "issuer": "8444", "admin": "9090", "console": "9091", "api": "8080"} {
 		l, err := net.Listen("tcp", "127.0.0.1:"+port)
 		if err != nil {
 			l, err = net.Listen("tcp", "127.0.0.1:0")

@@ -23,6 +23,7 @@ func (d *demo) tour(ctx context.Context) error {
 	d.out.line("   gate    https://%s   mutual TLS; what partners call", d.addresses["partners"])
 	d.out.line("   issuer  https://%s   the authorization server, in the same process", d.addresses["issuer"])
 	d.out.line("   admin   http://%s    probes and metrics", d.addresses["admin"])
+	d.out.line("   console http://%s    who is refused, why and since when: open it in a browser", d.addresses["console"])
 	d.out.line("   API     http://%s    an API that knows nothing about tokens", d.addresses["api"])
 	d.out.line("   files   %s", d.dir)
 

@@ -18,6 +18,7 @@ import (
 	"github.com/tallygate/tallygate/internal/acme"
 	"github.com/tallygate/tallygate/internal/buildinfo"
 	"github.com/tallygate/tallygate/internal/filewatch"
+	"github.com/tallygate/tallygate/internal/history"
 	"github.com/tallygate/tallygate/internal/httpserver"
 	"github.com/tallygate/tallygate/internal/loadshed"
 	"github.com/tallygate/tallygate/internal/logsample"
@@ -30,7 +31,8 @@ import (
 // about requests.
 type Gate struct {
 	*telemetry
-	file             string        // the configuration file
+	file             string // the configuration file
+	started          time.Time
 	level            slog.LevelVar // the level of the log
 	pool             reuse.Pool    // objects that several states share
 	current          atomic.Pointer[state]
@@ -52,7 +54,7 @@ func New(file string, w io.Writer) (*Gate, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Gate{file: file, drain: drain{draining: make(chan struct{}), listenersClosing: make(chan struct{})}}
+	g := &Gate{file: file, started: time.Now(), drain: drain{draining: make(chan struct{}), listenersClosing: make(chan struct{})}}
 	g.level.Set(cfg.Log.Level.Level())
 	g.telemetry = newTelemetry(NewLog(w, &g.level))
 	g.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -63,6 +65,9 @@ func New(file string, w io.Writer) (*Gate, error) {
 		}
 		return 0
 	}))
+	if cfg.Admin.Console != nil {
+		g.requests.History = history.New()
+	}
 	g.reloads = newReloads(g.registry)
 	g.reloads.seen = filewatch.Take(cfg.Files(), file, own)
 	g.streams = proxy.NewStreams(func() *proxy.Proxy { return g.current.Load().Proxy })
@@ -98,6 +103,7 @@ const (
 	acmeListener     = "acme"
 	IssuerListener   = "issuer"
 	AliasListener    = "issuer_mtls"
+	ConsoleListener  = "console"
 	AdminListener    = "admin"
 )
 
@@ -115,6 +121,7 @@ func (g *Gate) addServers(cfg *config.Config) {
 			g.addServer(AliasListener, own.MTLSAlias.Address, &g.load.Issuer, tokens)
 		}
 	}
+	g.addConsole(cfg)
 	g.addAdminServer(cfg.Admin.Address)
 }
 

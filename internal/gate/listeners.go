@@ -104,7 +104,10 @@ func (g *Gate) newConnLimiter(name string, limits config.Limits) *httpserver.Con
 		Max: limits.Connections, MaxPerAddress: limits.ConnectionsPerAddress, LowMemory: g.load.LowMemory,
 		Refused: g.refused.MustCurryWith(labels), Log: g.log.With("listener", name),
 	}
-	if name == AdminListener {
+	switch name {
+	case ConsoleListener:
+		d.Max, d.MaxPerAddress, d.LowMemory = min(d.Max, ConsoleConnections), min(d.MaxPerAddress, ConsoleConnections), nil
+	case AdminListener:
 		d.Max, d.MaxPerAddress, d.LowMemory = min(d.Max, AdminConnections), min(d.MaxPerAddress, AdminConnections/4), nil
 	}
 	for _, bound := range []string{httpserver.ByTotal, httpserver.ByAddress, httpserver.ByMemory} {

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"cmp"
 	"crypto/x509/pkix"
 	"io"
 	"net"
@@ -30,7 +31,7 @@ func newTestGate(t *testing.T, addresses map[string]string) (g *Gate, dir string
 	}
 	content := os.Expand(string(template), func(name string) string {
 		return map[string]string{
-			"PARTNERS": addresses["partners"], "ISSUER": addresses["issuer"], "ADMIN": addresses["admin"], "API": addresses["api"],
+			"PARTNERS": addresses["partners"], "ISSUER": addresses["issuer"], "ADMIN": addresses["admin"], "CONSOLE": cmp.Or(addresses["console"], "127.0.0.1:5"), "API": addresses["api"],
 		}[name]
 	})
 	file := filepath.Join(dir, "tallygate.yaml")
@@ -62,7 +63,7 @@ func unopenedGate(t *testing.T) *Gate {
 func openListeners(t *testing.T) (listeners map[string]net.Listener, addresses map[string]string) {
 	t.Helper()
 	listeners, addresses = map[string]net.Listener{}, map[string]string{}
-	for _, name := range []string{"partners", "issuer", "admin", "api"} {
+	for _, name := range []string{"partners", "issuer", "admin", "console", "api"} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)

@@ -50,6 +50,9 @@ func (g *Gate) recordFailure(ctx context.Context, err error) {
 		g.log.ErrorContext(ctx, "configuration not reloaded, the previous configuration stays active", "file", g.file, "faults", strings.Split(err.Error(), "\n"))
 		r.total.WithLabelValues("failed").Inc()
 	}
+	failed := *r.outcome.Load()
+	failed.fault, failed.faultAt = err.Error(), time.Now()
+	r.outcome.Store(&failed)
 	r.fault = err.Error()
 }
 

@@ -76,10 +76,10 @@ func (in *telemetry) limitMemory(bytes int64) {
 	}
 }
 
-// sweepEvery is how long an expired entry may stay in a cache.
+// sweepEvery is how long an expired entry may stay in a cache or in the history.
 const sweepEvery = 10 * time.Second
 
-// sweep removes expired entries from the caches until ctx ends.
+// sweep removes expired entries from the caches and the history until ctx ends.
 func (in *telemetry) sweep(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
@@ -89,6 +89,9 @@ func (in *telemetry) sweep(ctx context.Context) {
 			return
 		case now := <-tick.C:
 			in.memory.Sweep(now)
+			if in.requests.History != nil {
+				in.requests.History.Sweep(now)
+			}
 		}
 	}
 }

@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,7 +32,7 @@ const (
 )
 
 // reloads holds the file states of the last reload, and the metrics of reloads. Only one goroutine
-// uses it.
+// uses it, except outcome.
 type reloads struct {
 	seen    filewatch.Files // the files at the last attempt to reload
 	pending filewatch.Files // the files at the last scan; nil if no change is pending
@@ -39,11 +40,20 @@ type reloads struct {
 	since   time.Time       // when the files last changed to the states in pending
 	moved   bool            // files changed during the last reload, which therefore kept the old state
 	fault   string          // the last reload's error; "" after a success
+	outcome atomic.Pointer[reloadOutcome]
 
 	succeeded prometheus.Gauge
 	when      prometheus.Gauge
 	hash      prometheus.Gauge
 	total     *prometheus.CounterVec
+}
+
+// A reloadOutcome is the result of the reloads so far. It never changes.
+type reloadOutcome struct {
+	hash    string // of the configuration file that is in use
+	at      time.Time
+	fault   string // why the last reload failed; "" if it succeeded
+	faultAt time.Time
 }
 
 func newReloads(registerer prometheus.Registerer) *reloads {
@@ -74,6 +84,7 @@ func (r *reloads) recordSuccess(file string) {
 	r.succeeded.Set(1)
 	r.when.SetToCurrentTime()
 	r.hash.Set(r.seen[file].Digest.Number())
+	r.outcome.Store(&reloadOutcome{hash: r.seen[file].Digest.String(), at: time.Now()})
 }
 
 // settled reports whether a reload is due: the files have changed since the last attempt to reload, and

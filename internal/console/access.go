@@ -1,0 +1,292 @@
+package console
+
+import (
+	"encoding/csv"
+	"fmt"
+	"iter"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+)
+
+// An accessPage answers an auditor: who may call what?
+type accessPage struct {
+	page
+	Columns   []string // APIs
+	Rows      []accessRow
+	Pager     pager `json:"-"`
+	APIPager  pager `json:"-"`
+	Question  question
+	CSV       string `json:"-"`
+	NoColumns bool
+}
+
+// An accessRow is an application with the methods that it may use at each API.
+type accessRow struct {
+	Partner, Link, ClientID string
+	Disabled                bool
+	Cells                   []cell
+}
+
+// A cell has the methods that an application may use at an API.
+type cell struct {
+	API     string
+	Methods []string
+	Some    bool // the grant has some of the API's methods
+}
+
+const (
+	applicationsOnPage = 50
+	apisOnPage         = 8
+)
+
+func (c *console) access(w http.ResponseWriter, r *http.Request) {
+	v := c.view()
+	apis := v.state.Config.APIs
+	p := accessPage{page: v.page("Access", "/access"), CSV: "/access.csv", NoColumns: len(apis) == 0}
+	p.Question = v.answer(r.URL)
+	var from, to int
+	columns := *r.URL
+	columns.RawQuery = strings.ReplaceAll(r.URL.RawQuery, "page=", "rows=") // the columns have a pager of their own
+	query := url.Values{"page": {r.URL.Query().Get("columns")}}
+	columns.RawQuery = query.Encode()
+	p.APIPager, from, to = newPager(&columns, len(apis), apisOnPage)
+	p.APIPager.Previous = strings.ReplaceAll(p.APIPager.Previous, "page=", "columns=")
+	p.APIPager.Next = strings.ReplaceAll(p.APIPager.Next, "page=", "columns=")
+	shown := apis[from:to]
+	for i := range shown {
+		p.Columns = append(p.Columns, string(shown[i].Name))
+	}
+	total := 0
+	for i := range v.state.Config.Partners.List {
+		total += len(v.state.Config.Partners.List[i].Applications)
+	}
+	p.Pager, from, to = newPager(r.URL, total, applicationsOnPage)
+	n := 0
+	for partner, a := range v.applications() {
+		if n >= from && n < to {
+			p.Rows = append(p.Rows, row(partner, a, shown))
+		}
+		if n++; n >= to {
+			break
+		}
+	}
+	respond(w, r, http.StatusOK, "access", p)
+}
+
+// applications iterates over the applications of all partners.
+func (v *view) applications() iter.Seq2[*config.Partner, *config.Application] {
+	return func(yield func(*config.Partner, *config.Application) bool) {
+		for i := range v.state.Config.Partners.List {
+			p := &v.state.Config.Partners.List[i]
+			for j := range p.Applications {
+				if !yield(p, &p.Applications[j]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func row(p *config.Partner, a *config.Application, apis []config.API) accessRow {
+	r := accessRow{Partner: string(p.Name), Link: partnerLink(string(p.Name)), ClientID: string(a.ClientID), Disabled: p.Disabled}
+	for i := range apis {
+		r.Cells = append(r.Cells, newCell(a, &apis[i]))
+	}
+	return r
+}
+
+func newCell(a *config.Application, api *config.API) cell {
+	c := cell{API: string(api.Name)}
+	for i := range api.Routes {
+		for _, m := range api.Routes[i].Methods {
+			switch {
+			case slices.Contains(c.Methods, string(m)):
+			case a.MayCall(api.Name, string(m)):
+				c.Methods = append(c.Methods, string(m))
+			default:
+				c.Some = true
+			}
+		}
+	}
+	slices.SortFunc(c.Methods, compareMethods)
+	return c
+}
+
+// compareMethods sorts methods as readers expect them.
+func compareMethods(a, b string) int {
+	order := []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+	x, y := slices.Index(order, a), slices.Index(order, b)
+	if x < 0 || y < 0 {
+		return strings.Compare(a, b)
+	}
+	return x - y
+}
+
+// A permission is a route that an application may call with a method.
+type permission struct {
+	Partner, ClientID string
+	Disabled          bool // the partner is disabled, so the gate refuses the call
+	API, Method       string
+	Hosts             []string
+	Path              string
+	Scopes            []string // that the token must have
+	Binding           string   // what the token must be bound to
+	Position          string
+}
+
+// permissions iterates over what the applications of p may call.
+func (v *view) permissions(p *config.Partner) iter.Seq[permission] {
+	return func(yield func(permission) bool) {
+		for i := range p.Applications {
+			a := &p.Applications[i]
+			for r := range v.routes(func(api *config.API, m config.Method) bool { return a.MayCall(api.Name, string(m)) }) {
+				r.Partner, r.ClientID, r.Disabled = string(p.Name), string(a.ClientID), p.Disabled
+				if !yield(r) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// routes iterates over the routes and methods of all APIs that accept returns true for.
+func (v *view) routes(accept func(*config.API, config.Method) bool) iter.Seq[permission] {
+	return func(yield func(permission) bool) {
+		for i := range v.state.Config.APIs {
+			api := &v.state.Config.APIs[i]
+			for j := range api.Routes {
+				route := &api.Routes[j]
+				for _, m := range route.Methods {
+					if accept(api, m) && !yield(permission{
+						API: string(api.Name), Method: string(m), Hosts: texts(api.Hosts), Path: route.Path.String(), Scopes: texts(route.Scopes),
+						Binding: string(api.Binding), Position: v.position("apis[%d].routes[%d]", i, j),
+					}) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// accessCSV writes every permission of every application. It writes while it goes, because a fleet has
+// hundreds of thousands.
+func (c *console) accessCSV(w http.ResponseWriter, _ *http.Request) {
+	v := c.view()
+	w.Header().Set("Content-Type", "text/csv; charset=utf-8")
+	w.Header().Set("Content-Disposition", `attachment; filename="tallygate-access.csv"`)
+	out := csv.NewWriter(w)
+	_ = out.Write([]string{"partner", "disabled", "application", "api", "hosts", "method", "path", "scopes", "binding"})
+	for i := range v.state.Config.Partners.List {
+		for p := range v.permissions(&v.state.Config.Partners.List[i]) {
+			if out.Write([]string{
+				harmless(p.Partner), fmt.Sprint(p.Disabled), harmless(p.ClientID), harmless(p.API), harmless(strings.Join(p.Hosts, " ")),
+				harmless(p.Method), harmless(p.Path), harmless(strings.Join(p.Scopes, " ")), harmless(p.Binding),
+			}) != nil {
+				return
+			}
+		}
+	}
+	out.Flush()
+}
+
+// harmless returns s as a cell that no spreadsheet takes for a formula. Spreadsheets do so by the first
+// character, and skip white space before it.
+func harmless(s string) string {
+	if trimmed := strings.TrimLeft(s, " \t\r\n"); trimmed != s || trimmed != "" && strings.ContainsRune("=+-@|%", rune(trimmed[0])) {
+		return "'" + s
+	}
+	return s
+}
+
+// A question is who may send a request, with the answer.
+type question struct {
+	Method, Host, Path string
+	Hosts              []string // to choose from
+	Asked              bool
+	Problem            string // why there is no answer
+	Found              []permission
+	Applications       []permission // that may call
+	More               int
+}
+
+// mostAnswers bounds the applications in an answer.
+const mostAnswers = 200
+
+// answer answers the question in the query of u: the gate's own table says which route a request has.
+func (v *view) answer(u *url.URL) question {
+	query := u.Query()
+	q := question{
+		Method: strings.ToUpper(strings.TrimSpace(access.Truncate(query.Get("method")))), Host: strings.TrimSpace(access.Truncate(query.Get("host"))),
+		Path: strings.TrimSpace(access.Truncate(query.Get("path"))), Hosts: v.hosts(),
+	}
+	if q.Method == "" {
+		q.Method = http.MethodGet
+	}
+	if q.Path == "" {
+		return q
+	}
+	q.Asked = true
+	if !strings.HasPrefix(q.Path, "/") {
+		q.Path = "/" + q.Path
+	}
+	hosts := q.Hosts
+	if q.Host != "" {
+		hosts = []string{q.Host}
+	}
+	seen := make(map[string]bool)
+	for _, host := range hosts {
+		api, route := v.state.Route(q.Method, strings.Replace(host, "*.", "any.", 1), q.Path)
+		if route == "" || seen[api+" "+route] {
+			continue
+		}
+		seen[api+" "+route] = true
+		for r := range v.routes(func(a *config.API, m config.Method) bool { return string(a.Name) == api && string(m) == q.Method }) {
+			if r.Path == route {
+				q.Found = append(q.Found, r)
+				v.addCallers(&q, r)
+			}
+		}
+	}
+	if len(q.Found) == 0 {
+		q.Problem = "No route matches, so no partner can call it."
+	}
+	return q
+}
+
+// addCallers adds the applications that may call the route in r.
+func (v *view) addCallers(q *question, r permission) {
+	for partner, a := range v.applications() {
+		if !a.MayCall(config.Name(r.API), r.Method) {
+			continue
+		}
+		if len(q.Applications) == mostAnswers {
+			q.More++
+			continue
+		}
+		r.Partner, r.ClientID, r.Disabled = string(partner.Name), string(a.ClientID), partner.Disabled
+		q.Applications = append(q.Applications, r)
+	}
+}
+
+// hosts returns the hosts of all APIs.
+func (v *view) hosts() (hosts []string) {
+	for i := range v.state.Config.APIs {
+		hosts = append(hosts, texts(v.state.Config.APIs[i].Hosts)...)
+	}
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
+}
+
+func texts[T ~string](values []T) []string {
+	all := make([]string, len(values))
+	for i, v := range values {
+		all[i] = string(v)
+	}
+	return all
+}

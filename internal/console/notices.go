@@ -1,0 +1,224 @@
+package console
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/history"
+)
+
+// mostNotices bounds the notices of the overview: a fleet may have thousands of certificates that end.
+const mostNotices = 25
+
+// A notice is what needs an operator. The thresholds are those of the alerts in deploy/prometheus.
+type notice struct {
+	Critical bool
+	Text     string
+	Link     string `json:"-"` // the page that says more
+	Go       string `json:"-"` // the text of the link
+	Runbook  string `json:",omitempty"`
+}
+
+// notices returns what needs an operator, the critical first.
+func (v *view) notices(rows []history.Row, all *history.Window, activities map[string]history.Activity) (found []notice) {
+	add := func(n notice) {
+		if n.Runbook != "" {
+			n.Runbook = documentation + "docs/runbooks.md#" + n.Runbook
+		}
+		found = append(found, n)
+	}
+	v.noticeGate(add)
+	v.noticeTokens(rows, add)
+	v.noticeFailures(rows, all, add)
+	v.noticePartners(rows, activities, add)
+	v.noticeServers(add)
+	v.noticeCertificates(activities, add)
+	slices.SortStableFunc(found, func(a, b notice) int {
+		switch {
+		case a.Critical == b.Critical:
+			return 0
+		case a.Critical:
+			return -1
+		}
+		return 1
+	})
+	return found
+}
+
+func (v *view) noticeGate(add func(notice)) {
+	s := v.state
+	if s.Fault != "" {
+		add(notice{Critical: true, Text: "The configuration was not reloaded, and the previous one stays active: " + s.Fault, Link: "/configuration", Go: "Configuration", Runbook: "tallygatereloadfailed"})
+	}
+	switch {
+	case s.Draining:
+		add(notice{Text: "The gate is draining: it is about to stop."})
+	case s.Unready != "":
+		add(notice{Critical: true, Text: "The gate is not ready: " + s.Unready, Link: "/servers", Go: "Servers"})
+	}
+}
+
+// A callee is a partner with an API that it calls.
+type callee struct{ partner, api string }
+
+// sums adds up the last minutes of the rows with one of reasons, by partner and API.
+func sums(rows []history.Row, minutes int, reasons ...access.Reason) (keys []callee, counts map[callee]int) {
+	counts = make(map[callee]int)
+	for i := range rows {
+		r := &rows[i]
+		n := r.Last(minutes)
+		if n == 0 || !slices.ContainsFunc(reasons, func(reason access.Reason) bool { return reason.String() == r.Reason }) {
+			continue
+		}
+		key := callee{r.Partner, r.API}
+		if counts[key] == 0 {
+			keys = append(keys, key)
+		}
+		counts[key] += n
+	}
+	slices.SortFunc(keys, func(a, b callee) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a.partner, b.partner), cmp.Compare(a.api, b.api))
+	})
+	return keys, counts
+}
+
+// noticeTokens reports tokens that came with another certificate than their own, for an hour, because one
+// such request is enough.
+func (v *view) noticeTokens(rows []history.Row, add func(notice)) {
+	keys, counts := sums(rows, history.Minutes, access.BoundToOther, access.BoundToOtherKey)
+	for _, k := range keys {
+		add(notice{Critical: true, Runbook: "tallygatetokenboundtoother", Link: partnerLink(k.partner), Go: partnerName(k.partner),
+			Text: partnerName(k.partner) + " called " + apiName(k.api) + " " + times(counts[k]) + " in the last hour with a token that is bound to another certificate or key. The token may be stolen."})
+	}
+	keys, counts = sums(rows, recent, access.BoundToPrevious)
+	for _, k := range keys {
+		add(notice{Runbook: "tallygatetokenboundtoprevious", Link: partnerLink(k.partner), Go: partnerName(k.partner),
+			Text: partnerName(k.partner) + " has renewed its certificate and called " + apiName(k.api) + " " + times(counts[k]) + " with a token of the previous certificate."})
+	}
+	keys, counts = sums(rows, recent, access.APINotAllowed)
+	for _, k := range keys {
+		if counts[k] > 10 && k.partner != unknownPartner {
+			add(notice{Runbook: "tallygatecallsnotallowed", Link: partnerLink(k.partner), Go: partnerName(k.partner),
+				Text: partnerName(k.partner) + " called what it may not call at " + apiName(k.api) + ", " + times(counts[k]) + " in the last ten minutes."})
+		}
+	}
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return number(n) + " times"
+}
+
+// noticeFailures reports requests that failed by no fault of the partner, by reason and API.
+func (v *view) noticeFailures(rows []history.Row, all *history.Window, add func(notice)) {
+	requests := all.Sum(history.Granted, recent) + all.Sum(history.Refused, recent) + all.Sum(history.Failed, recent)
+	failed := make(map[[2]string]int)
+	for i := range rows {
+		if r := &rows[i]; r.Outcome == history.Failed {
+			failed[[2]string{r.Reason, r.API}] += r.Last(recent)
+		}
+	}
+	keys := make([][2]string, 0, len(failed))
+	for k := range failed {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, func(a, b [2]string) int {
+		return cmp.Or(cmp.Compare(failed[b], failed[a]), cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1]))
+	})
+	for _, k := range keys {
+		// 1.44 % burns the error budget of a month at 14.4 times its rate.
+		if n := failed[k]; float64(n) > 14.4*0.001*float64(requests) {
+			runbook := "tallygateerrorbudgetburn"
+			if strings.HasPrefix(k[0], "upstream_") {
+				runbook = "tallygateupstreamfailing"
+			}
+			add(notice{Critical: true, Runbook: runbook, Link: meanings[k[0]].See, Go: k[0],
+				Text: k[0] + ": " + number(n) + " requests to " + apiName(k[1]) + " failed in the last ten minutes, " + percent(n, requests) + " of all requests. At fault: " + cmp.Or(meanings[k[0]].Fault, "the gate") + "."})
+		}
+	}
+}
+
+// noticePartners reports partners of which the gate refuses more than a fifth, at more than six a minute.
+func (v *view) noticePartners(rows []history.Row, activities map[string]history.Activity, add func(notice)) {
+	refused := make(map[string]int)
+	for i := range rows {
+		if r := &rows[i]; r.Outcome == history.Refused {
+			refused[r.Partner] += r.Last(recent)
+		}
+	}
+	names := make([]string, 0, len(refused))
+	for name, n := range refused {
+		if n > 6*recent && name != unknownPartner && name != history.OtherPartners {
+			names = append(names, name)
+		}
+	}
+	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(refused[b], refused[a]), cmp.Compare(a, b)) })
+	for _, name := range names {
+		if n, of := refused[name], refused[name]+activities[name].GrantedNow; 5*n > of {
+			add(notice{Runbook: "tallygatepartnerrefused", Link: partnerLink(name), Go: name,
+				Text: percent(n, of) + " of the requests of " + name + " were refused in the last ten minutes: " + number(n) + "."})
+		}
+	}
+}
+
+func (v *view) noticeServers(add func(notice)) {
+	for _, s := range v.servers() {
+		if s.Problem != "" {
+			add(notice{Critical: s.Required, Link: "/servers", Go: "Servers", Text: "Authorization server " + s.Name + ": " + s.Problem})
+		}
+	}
+}
+
+// noticeCertificates reports the certificates that have expired or end soon, together by role.
+func (v *view) noticeCertificates(activities map[string]history.Activity, add func(notice)) {
+	groups := make(map[[2]string][]certificate)
+	for _, c := range v.certificates(activities) {
+		groups[[2]string{c.Role, c.State}] = append(groups[[2]string{c.Role, c.State}], c)
+	}
+	for _, role := range []string{listenerRole, anchorRole, clientRole} {
+		if expired := groups[[2]string{role, "expired"}]; role != clientRole { // the partner may have renewed a client certificate
+			addEnding(expired, true, add)
+		}
+		addEnding(groups[[2]string{role, "soon"}], false, add)
+	}
+}
+
+// mostNamed bounds the names in a notice.
+const mostNamed = 3
+
+// addEnding reports certificates of one role and state, the first of which ends first.
+func addEnding(all []certificate, expired bool, add func(notice)) {
+	if len(all) == 0 {
+		return
+	}
+	var names []string
+	for _, c := range all[:min(mostNamed, len(all))] {
+		names = append(names, c.Name)
+	}
+	text := all[0].Role + " " + strings.Join(names, ", ")
+	if extra := len(all) - mostNamed; extra > 0 {
+		text += " and " + number(extra) + " more"
+	}
+	n := notice{Critical: expired, Text: text + ": the certificate ends " + all[0].Ends.Ago + "."}
+	if expired {
+		n.Text = text + ": the certificate has expired, " + all[0].Ends.Ago + "."
+	}
+	switch n.Link, n.Go = "/servers", "Certificates"; {
+	case all[0].Role == anchorRole && expired:
+		n.Runbook = "tallygatetrustanchorexpired"
+	case all[0].Role == anchorRole:
+		n.Runbook = "tallygatetrustanchorending"
+	case all[0].Role == listenerRole:
+		n.Runbook = "tallygatecertificateending"
+	default:
+		n.Runbook = "tallygatepartnercertificateending"
+	}
+	if len(all) == 1 && all[0].Link != "" {
+		n.Link, n.Go = all[0].Link, all[0].Name
+	}
+	add(n)
+}

@@ -1,0 +1,204 @@
+package console
+
+import (
+	"cmp"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/tallygate/tallygate/internal/history"
+)
+
+// recent is how many minutes count as now.
+const recent = 10
+
+// mostRows bounds the rows of each table of the overview.
+const mostRows = 10
+
+// An overviewPage answers: what is refused now, to whom, and is it our fault?
+type overviewPage struct {
+	page
+	Notices  []notice
+	More     int           // notices that are not shown
+	Charts   []chart       `json:"-"`
+	Minutes  []minute      // the charts as a table
+	Totals   totals        // of the last hour
+	Reasons  table         // refused and failed requests by reason
+	Partners table         // by partner
+	APIs     table         // by API
+	Ending   []certificate // the certificates that end first
+	Servers  []server
+}
+
+// totals counts the requests of the last hour.
+type totals struct{ Granted, Refused, Failed int }
+
+// A table has a row for each reason, partner or API with refused or failed requests in the last hour.
+type table struct {
+	Rows []tally
+	More int // rows that are not shown
+}
+
+// A tally counts refused and failed requests.
+type tally struct {
+	Name   string
+	Link   string `json:"-"`
+	Bad    bool   // the gate or the API is at fault, or a token may be stolen
+	Now    int    // in the last ten minutes
+	Hour   int
+	Spark  string `json:"-"`
+	Words  words
+	counts [history.Minutes]int
+}
+
+func (c *console) overview(w http.ResponseWriter, r *http.Request) {
+	v := c.view()
+	respond(w, r, http.StatusOK, "overview", v.overview())
+}
+
+func (v *view) overview() overviewPage {
+	rows, all := v.History.Rows(v.now)
+	activities := v.History.Activities(v.now)
+	o := overviewPage{
+		page: v.page("Overview", "/"), Minutes: v.minutes(&all), Servers: v.servers(), Ending: v.ending(activities),
+		Totals: totals{all.Sum(history.Granted, history.Minutes), all.Sum(history.Refused, history.Minutes), all.Sum(history.Failed, history.Minutes)},
+		Charts: []chart{
+			newChart("All requests", &all, history.Granted, history.Refused, history.Failed),
+			newChart("Refused and failed requests", &all, history.Refused, history.Failed),
+		},
+	}
+	o.Reasons = tallyBy(rows, func(r *history.Row) tally {
+		return tally{Name: r.Reason, Words: meanings[r.Reason], Link: meanings[r.Reason].See}
+	})
+	o.Partners = tallyBy(rows, func(r *history.Row) tally { return tally{Name: partnerName(r.Partner), Link: partnerLink(r.Partner)} })
+	o.APIs = tallyBy(rows, func(r *history.Row) tally { return tally{Name: apiName(r.API)} })
+	o.Notices = v.notices(rows, &all, activities)
+	if extra := len(o.Notices) - mostNotices; extra > 0 {
+		o.Notices, o.More = o.Notices[:mostNotices], extra
+	}
+	return o
+}
+
+// tallyBy adds up the rows for which name returns the same Name. The table begins with what is most now.
+func tallyBy(rows []history.Row, name func(*history.Row) tally) (t table) {
+	byName := make(map[string]*tally)
+	for i := range rows {
+		r := &rows[i]
+		fresh := name(r)
+		sum := byName[fresh.Name]
+		if sum == nil {
+			sum = &fresh
+			byName[fresh.Name] = sum
+		}
+		sum.Now += r.Last(recent)
+		sum.Hour += r.Last(history.Minutes)
+		sum.Bad = sum.Bad || isBad(r.Reason, r.Outcome == history.Failed)
+		for m, n := range r.Counts {
+			sum.counts[m] += n
+		}
+	}
+	for _, sum := range byName {
+		sum.Spark = spark(&sum.counts)
+		t.Rows = append(t.Rows, *sum)
+	}
+	slices.SortFunc(t.Rows, func(a, b tally) int {
+		return cmp.Or(cmp.Compare(b.Now, a.Now), cmp.Compare(b.Hour, a.Hour), cmp.Compare(a.Name, b.Name))
+	})
+	if len(t.Rows) > mostRows {
+		t.More, t.Rows = len(t.Rows)-mostRows, t.Rows[:mostRows]
+	}
+	return t
+}
+
+func partnerName(name string) string {
+	switch name {
+	case history.OtherPartners:
+		return "further partners"
+	case unknownPartner:
+		return "no known partner"
+	}
+	return name
+}
+
+func partnerLink(name string) string {
+	if name == history.OtherPartners {
+		return ""
+	}
+	return "/partner?name=" + url.QueryEscape(name)
+}
+
+func apiName(name string) string {
+	switch name {
+	case "none":
+		return "no API at this host"
+	case "unmatched":
+		return "no route matches"
+	}
+	return name
+}
+
+// A certificate is a certificate of the gate or of a partner, by its end.
+type certificate struct {
+	Role  string // what it is for
+	Name  string // of the listener or the partner
+	Link  string `json:"-"`
+	Ends  moment
+	State string // expired, soon or fine
+}
+
+// The roles of certificates.
+const (
+	listenerRole = "Listener"
+	anchorRole   = "Anchor of partner"
+	clientRole   = "Client of partner"
+)
+
+// mostEnding bounds the certificates that the overview shows.
+const mostEnding = 6
+
+// ending returns the certificates that end first.
+func (v *view) ending(activities map[string]history.Activity) []certificate {
+	all := v.certificates(activities)
+	return all[:min(mostEnding, len(all))]
+}
+
+// How long before its end a certificate of a role is in the notices, as in the alerts.
+const (
+	listenerEnding = 7 * 24 * time.Hour
+	anchorEnding   = 30 * 24 * time.Hour
+	partnerEnding  = 14 * 24 * time.Hour
+)
+
+// certificates returns the certificates of all roles, by their end.
+func (v *view) certificates(activities map[string]history.Activity) (all []certificate) {
+	for _, c := range v.state.Certificates {
+		all = append(all, v.certificate(listenerRole, c.Listener, "", c.NotAfter, listenerEnding))
+	}
+	for i := range v.state.Config.Partners.List {
+		p := &v.state.Config.Partners.List[i]
+		name := string(p.Name)
+		if end := v.state.AnchorsEnd[p.Name]; !end.IsZero() && !p.Disabled {
+			all = append(all, v.certificate(anchorRole, name, partnerLink(name), end, anchorEnding))
+		}
+		if end := activities[name].CertificateEnd; !end.IsZero() {
+			all = append(all, v.certificate(clientRole, name, partnerLink(name), end, partnerEnding))
+		}
+	}
+	slices.SortStableFunc(all, func(a, b certificate) int { return a.Ends.Time.Compare(b.Ends.Time) })
+	return all
+}
+
+func (v *view) certificate(role, name, link string, end time.Time, soon time.Duration) certificate {
+	return certificate{role, name, link, v.moment(end), endState(v.now, end, soon)}
+}
+
+func endState(now, end time.Time, soon time.Duration) string {
+	switch {
+	case !now.Before(end):
+		return "expired"
+	case end.Sub(now) < soon:
+		return "soon"
+	}
+	return "fine"
+}
