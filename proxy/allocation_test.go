@@ -40,7 +40,7 @@ func TestAllocationsOfAGrantedRequest(t *testing.T) {
 		} {
 			t.Run(method+", answer: "+answer, func(t *testing.T) {
 				s := newHarness(t, "http://"+cannedUpstream(t, text), io.Discard, func(cfg *config.Config) { cfg.Log = config.Default().Log })
-				client := dialGate(t, s)
+				client := dialGate(t, s, s.listen(t))
 				request := []byte(method + " /accounts/7?a=b HTTP/1.1\r\nHost: api.example.test\r\nAuthorization: Bearer " + s.token +
 					"\r\nAccept: application/json\r\nUser-Agent: ledger/1.0\r\nAccept-Encoding: gzip\r\n" + rest)
 				buffer := make([]byte, 8<<10)
@@ -63,6 +63,34 @@ func TestAllocationsOfAGrantedRequest(t *testing.T) {
 	}
 }
 
+// BenchmarkGranted serves granted requests over real sockets and TLS, with client and upstream in the same process.
+// `make pgo` profiles it.
+func BenchmarkGranted(b *testing.B) {
+	body := string(bytes.Repeat([]byte("x"), 1024))
+	answer := "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Api: yes\r\nContent-Length: 1024\r\n\r\n" + body
+	s := newHarness(b, "http://"+cannedUpstream(b, answer), io.Discard, func(cfg *config.Config) { cfg.Log = config.Default().Log })
+	const head = " /accounts/7?a=b HTTP/1.1\r\nHost: api.example.test\r\nAccept: application/json\r\nUser-Agent: ledger/1.0\r\nAuthorization: Bearer "
+	get := []byte("GET" + head + s.token + "\r\n\r\n")
+	post := []byte("POST" + head + s.token + "\r\nContent-Type: application/json\r\nContent-Length: 1024\r\n\r\n" + body)
+	address := s.listen(b)
+	b.ReportAllocs()
+	b.SetParallelism(16)
+	b.RunParallel(func(p *testing.PB) {
+		client, buffer := dialGate(b, s, address), make([]byte, 8<<10)
+		for i := 0; p.Next(); i++ {
+			request := get
+			if i%4 == 0 {
+				request = post
+			}
+			if _, err := client.Write(request); err != nil {
+				b.Error(err)
+				return
+			}
+			readMessage(b, client, buffer)
+		}
+	})
+}
+
 // mallocs returns the mean number of allocations in the process during a call of f.
 func mallocs(runs int, f func()) float64 {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection empties the pools
@@ -80,11 +108,12 @@ func raceEnabled() bool {
 	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
-func dialGate(t *testing.T, s *harness) net.Conn {
+// dialGate returns a connection to s, which listens at address.
+func dialGate(t testing.TB, s *harness, address string) net.Conn {
 	t.Helper()
 	settings := s.clientConfig("http/1.1")
 	settings.ServerName = "api.example.test"
-	client, err := tls.Dial("tcp", s.listen(t), settings)
+	client, err := tls.Dial("tcp", address, settings)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +122,7 @@ func dialGate(t *testing.T, s *harness) net.Conn {
 }
 
 // cannedUpstream answers each request with text, and returns its address.
-func cannedUpstream(t *testing.T, text string) string {
+func cannedUpstream(t testing.TB, text string) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -126,7 +155,7 @@ var (
 )
 
 // readMessage reads a message of this test and returns false if the connection ends. t is nil for the upstream.
-func readMessage(t *testing.T, conn net.Conn, buffer []byte) bool {
+func readMessage(t testing.TB, conn net.Conn, buffer []byte) bool {
 	n := 0
 	for {
 		got, err := conn.Read(buffer[n:])
