@@ -10,6 +10,7 @@ PEBBLE_VERSION        := v2.10.1
 H2SPEC_VERSION        := v2.2.1
 KEYCLOAK_VERSION      := 26.7.3
 VULNCHECK_VERSION     := v1.9.0
+SBOM_VERSION          := v1.10.0
 
 LINT    := .tools/golangci-lint-$(GOLANGCI_LINT_VERSION)
 TESTSUM := .tools/gotestsum-$(GOTESTSUM_VERSION)
@@ -18,6 +19,7 @@ PEBBLE  := .tools/pebble-$(PEBBLE_VERSION)
 H2SPEC  := .tools/h2spec-$(H2SPEC_VERSION)
 KEYCLOAK := .tools/keycloak-$(KEYCLOAK_VERSION)
 VULNCHECK := .tools/govulncheck-$(VULNCHECK_VERSION)
+SBOM := .tools/cyclonedx-gomod-$(SBOM_VERSION)
 UPSTREAMS := .tools/upstreams-1
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
@@ -30,7 +32,7 @@ RELEASE_GO = $(shell GOTOOLCHAIN=auto go version >/dev/null 2>&1 && echo auto ||
 # run ends some 300 such processes.
 export GORACE ?= atexit_sleep_ms=20
 
-.PHONY: build licenses newest test test-quick lint tidy checks unit unit-race unit-gate drill tour chart pebble keycloak servers upstreams fuzz bench bench-figures bench-quick bench-test bench-own clean
+.PHONY: build licenses packaging pin-images newest test test-quick lint tidy checks unit unit-race unit-gate drill tour chart pebble keycloak servers upstreams fuzz bench bench-figures bench-quick bench-test bench-own clean
 
 build: export GOTOOLCHAIN = $(RELEASE_GO)
 build: ## the binary, version stamped
@@ -45,7 +47,7 @@ newest: ## the attacks on HTTP/2, on a binary built by the Go release that go.mo
 	@go version
 	TALLYGATE_STRESS=10s go test -count=1 -run '^TestHTTP2' ./cmd/tallygate
 
-test: $(LINT) $(VULNCHECK) $(TESTSUM) $(HELM) $(PEBBLE) $(H2SPEC) $(UPSTREAMS)/python ## everything; the drill comes last, alone on the machine
+test: $(LINT) $(VULNCHECK) $(TESTSUM) $(HELM) $(PEBBLE) $(H2SPEC) $(SBOM) $(UPSTREAMS)/python ## everything; the drill comes last, alone on the machine
 	$(MAKE) -j3 checks unit-race unit-gate
 	$(MAKE) drill
 
@@ -54,6 +56,7 @@ checks: ## what runs beside the tests, one after the other
 	$(MAKE) tidy
 	$(MAKE) tour
 	$(MAKE) chart
+	$(MAKE) packaging
 	$(MAKE) bench-test
 
 test-quick: ## what finds most mistakes in a minute or so: no race detector, no load, no real peers, no lint
@@ -62,6 +65,7 @@ test-quick: ## what finds most mistakes in a minute or so: no race detector, no 
 lint: $(LINT) $(VULNCHECK) ## linters, import directions, retired words, known vulnerabilities
 	$(LINT) run ./...
 	cd charts/test && ../../$(LINT) run ./...
+	cd deploy/test && ../../$(LINT) run ./...
 	cd bench && ../$(LINT) run ./...
 	go test -count=1 -run '^TestRetiredPhrases$$' ./docs
 	GOTOOLCHAIN=$(RELEASE_GO) deploy/vulncheck $(VULNCHECK)
@@ -69,6 +73,7 @@ lint: $(LINT) $(VULNCHECK) ## linters, import directions, retired words, known v
 tidy: ## go.mod and go.sum say exactly what is used
 	go mod tidy -diff
 	cd charts/test && go mod tidy -diff
+	cd deploy/test && go mod tidy -diff
 	cd bench && go mod tidy -diff
 
 unit: unit-race unit-gate ## all tests, fuzz seeds included, race detector on
@@ -78,7 +83,7 @@ unit-race: $(TESTSUM) $(PEBBLE)
 	$(TESTSUM) --format pkgname-and-test-fails -- -race -vet=off -shuffle=on -parallel 4 -timeout 14m $$(go list ./... | grep -v /cmd/tallygate)
 
 # The gates that these tests run have the race detector; the tests themselves are clients.
-unit-gate: $(TESTSUM) $(HELM) $(PEBBLE) $(H2SPEC) $(UPSTREAMS)/python
+unit-gate: $(TESTSUM) $(HELM) $(PEBBLE) $(H2SPEC) $(SBOM) $(UPSTREAMS)/python
 	TALLYGATE_RACE=1 $(TESTSUM) --format pkgname-and-test-fails -- -vet=off -shuffle=on -parallel 4 -timeout 14m -skip '^TestOneHostilePartner$$' ./cmd/tallygate
 
 drill: ## one hostile partner beside an honest one, alone on the machine: at most 0.1 % of the honest requests fail
@@ -92,6 +97,17 @@ chart: $(HELM) ## the Helm chart, rendered in all its forms and read by Kubernet
 	  $(HELM) lint --strict --quiet charts/tallygate --values $$values; \
 	done
 	cd charts/test && go test -count=1 ./...
+
+packaging: ## the Dockerfile and the compose file, read by the parsers that Docker uses
+	cd deploy/test && go test -count=1 ./...
+
+# An image of a registry is named by its digest, which only the registry can tell. The tag stays, to
+# say what the digest is of.
+pin-images: ## write the digests of the images in the Dockerfile beside their tags; it needs docker buildx
+	@set -e; for image in $$(sed -nE 's/^FROM (--platform=[^ ]+ )?([a-z0-9./-]+:[^ @]+).*/\2/p' Dockerfile); do \
+	  digest=$$(docker buildx imagetools inspect "$$image" --format '{{.Manifest.Digest}}'); \
+	  sed -E -i "s|^(FROM .*)$$image(@sha256:[0-9a-f]+)?( .*)?$$|\1$$image@$$digest\3|" Dockerfile; \
+	done; grep -n '^FROM' Dockerfile
 
 pebble: $(PEBBLE) ## the ACME server of the tests, which skip what needs it
 
@@ -135,6 +151,10 @@ $(LINT):
 $(VULNCHECK):
 	GOTOOLCHAIN=$(RELEASE_GO) GOBIN=$(CURDIR)/.tools go install golang.org/x/vuln/cmd/govulncheck@$(VULNCHECK_VERSION)
 	mv .tools/govulncheck $@
+
+$(SBOM):
+	GOBIN=$(CURDIR)/.tools go install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(SBOM_VERSION)
+	mv .tools/cyclonedx-gomod $@
 
 $(TESTSUM):
 	GOBIN=$(CURDIR)/.tools go install gotest.tools/gotestsum@$(GOTESTSUM_VERSION)

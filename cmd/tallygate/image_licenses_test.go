@@ -3,23 +3,19 @@ package main
 import (
 	"debug/buildinfo"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strings"
+	"runtime"
 	"testing"
 )
 
-// checkLicenses collects the licence texts with the Dockerfile's command and checks that every
-// module in the binary has one.
-func checkLicenses(t *testing.T, program string) {
+// checkLicenses collects the licence texts with the Dockerfile's commands and checks that every
+// module in the binary has one. For another platform, the same program collects that platform's.
+func checkLicenses(t *testing.T, program, out string) {
 	t.Helper()
-	folder := filepath.Join(t.TempDir(), "licenses")
-	command := exec.CommandContext(t.Context(), "sh", "-c", strings.ReplaceAll(licensesLine(t), "/out/licenses", folder))
-	command.Dir = "../.."
-	if output, err := command.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, output)
-	}
+	runBuild(t, runLine(t, "go build -o /out/tools/licenses"), "../..", out, "linux/"+runtime.GOARCH)
+	runBuild(t, licensesLine(t), "../..", out, "linux/"+runtime.GOARCH)
+	folder := filepath.Join(out, "licenses")
 	info, err := buildinfo.ReadFile(program)
 	if err != nil {
 		t.Fatal(err)
@@ -40,6 +36,7 @@ func checkLicenses(t *testing.T, program string) {
 	if found, err := filepath.Glob(filepath.Join(folder, taken)); err != nil || len(found) != 1 {
 		t.Errorf("%d texts of %s, %v; code that a module took over has a text of its own", len(found), taken, err)
 	}
+	runBuild(t, licensesLine(t), "../..", out, "linux/arm64") // by the same program
 }
 
 // hasLicense reports whether folder holds a licence text.

@@ -81,15 +81,17 @@ func TestDockerfile(t *testing.T) {
 		t.Fatal(err)
 	}
 	version := regexp.MustCompile(`(?m)^toolchain go(\S+)$`).FindSubmatch(module)
-	if got, want := build[0].Rest, fmt.Sprintf("golang:%s AS build", version[1]); got != want {
-		t.Errorf("the binary is built by %q, want %q as go.mod says", got, want)
+	from := fmt.Sprintf(`^--platform=\$BUILDPLATFORM golang:%s(@sha256:[0-9a-f]{64})? AS build$`, regexp.QuoteMeta(string(version[1])))
+	if !regexp.MustCompile(from).MatchString(build[0].Rest) {
+		t.Errorf("the binary is built by %q, want %q as go.mod says", build[0].Rest, from)
 	}
 	makefile, err := os.ReadFile("../../Makefile")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, line := range []string{buildLine(t), licensesLine(t)} {
-		line = strings.NewReplacer("${VERSION}", "$(VERSION)", "/out/", "").Replace(line)
+		line = strings.NewReplacer(" GOOS=${TARGETOS} GOARCH=${TARGETARCH}", "", " -buildvcs=false", "", "${VERSION}", "$(VERSION)",
+			"/out/tools/licenses", "go run ./internal/licenses", "/out/", "").Replace(line)
 		if !bytes.Contains(makefile, []byte("\t"+line+"\n")) {
 			t.Errorf("the Makefile does not build by %s", line)
 		}
@@ -99,13 +101,14 @@ func TestDockerfile(t *testing.T) {
 		switch i.Name {
 		case "COPY":
 			copies = append(copies, i.Rest)
-		case "RUN", "ADD", "VOLUME", "HEALTHCHECK", "SHELL", "ENV":
+		case "RUN", "ADD", "VOLUME", "SHELL", "ENV":
 			t.Errorf("the image has a %s", i.Name)
 		}
 	}
 	want := []string{
 		"--from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt",
 		"--from=build /out/licenses /licenses",
+		"--from=build /out/tallygate.cdx.json /sbom/tallygate.cdx.json",
 		"--from=build /out/tallygate /tallygate",
 	}
 	if diff := cmp.Diff(want, copies); diff != "" {
@@ -122,10 +125,25 @@ func TestDockerfile(t *testing.T) {
 }
 
 // buildLine is the Dockerfile's command that builds the binary.
-func buildLine(t *testing.T) string { t.Helper(); return runLine(t, "go build") }
+func buildLine(t *testing.T) string {
+	t.Helper()
+	return runLine(t, "-o /out/tallygate ./cmd/tallygate")
+}
 
 // licensesLine is the Dockerfile's command that collects licence texts.
-func licensesLine(t *testing.T) string { t.Helper(); return runLine(t, "go run ./internal/licenses") }
+func licensesLine(t *testing.T) string { t.Helper(); return runLine(t, "/out/tools/licenses -o") }
+
+// runBuild runs a command of the Dockerfile's build stage for a platform, in a folder, with /out replaced by out.
+func runBuild(t *testing.T, line, folder, out, platform string) {
+	t.Helper()
+	system, processor, _ := strings.Cut(platform, "/")
+	command := exec.CommandContext(t.Context(), "sh", "-c", strings.ReplaceAll(line, "/out/", out+"/"))
+	command.Dir = folder
+	command.Env = append(os.Environ(), "VERSION=v1.2.3-image", "TARGETOS="+system, "TARGETARCH="+processor)
+	if output, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", line, err, output)
+	}
+}
 
 // runLine returns the first command of the build stage that contains text.
 func runLine(t *testing.T, text string) string {
@@ -139,24 +157,26 @@ func runLine(t *testing.T, text string) string {
 	return ""
 }
 
-// TestImage builds the binary with the Dockerfile's command and runs it like the image: with its
-// entry point and user, in a root folder that holds only certificate authorities and a
-// configuration.
+// TestImage runs the commands of the Dockerfile that build the binary, the licence texts and the SBOM, and runs the
+// binary like the image: with its entry point, health check and user, in a root folder that holds only certificate
+// authorities and a configuration.
 func TestImage(t *testing.T) {
 	notShort(t)
 	if runtime.GOOS != "linux" {
 		gatetest.SkipOutsideCI(t, "images are of Linux")
 	}
-	root := t.TempDir()
-	out := filepath.Join(root, "tallygate")
-	command := exec.CommandContext(t.Context(), "sh", "-c", strings.ReplaceAll(buildLine(t), "/out/tallygate", out))
-	command.Dir = "../.."
-	command.Env = append(os.Environ(), "VERSION=1.2.3-image")
-	if output, err := command.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, output)
+	root, out := t.TempDir(), t.TempDir()
+	platform := "linux/" + runtime.GOARCH
+	runBuild(t, buildLine(t), "../..", out, platform)
+	program := filepath.Join(out, "tallygate")
+	checkStatic(t, program)
+	checkLicenses(t, program, out)
+	checkSBOM(t, program, out)
+	checkReproducible(t, program)
+	checkSize(t, out)
+	if err := os.Rename(program, filepath.Join(root, "tallygate")); err != nil {
+		t.Fatal(err)
 	}
-	checkStatic(t, out)
-	checkLicenses(t, out)
 	if os.Getuid() != 0 {
 		gatetest.SkipOutsideCI(t, "only root may have another root")
 	}
@@ -166,7 +186,7 @@ func TestImage(t *testing.T) {
 	if err == nil {
 		err = json.Unmarshal(output, &version)
 	}
-	if err != nil || version.Version != "1.2.3-image" {
+	if err != nil || version.Version != "v1.2.3-image" {
 		t.Fatalf("version: %v, %s%s", err, output, stderrOf(err))
 	}
 	// Online, for it then verifies a server by the image's authorities.
@@ -221,7 +241,7 @@ apis:
   - {name: accounts, hosts: [api.example.com], upstream: {url: "http://127.0.0.1:1"}, routes: [{methods: [GET], path: /accounts}]}
 partners:
   list: [{name: northwind, trust: [northwind.crt], applications: [{client_id: ledger, apis: [accounts]}]}]
-admin: {address: "127.0.0.1:0"}
+admin: {address: "127.0.0.1:` + freePort(t) + `"}
 `),
 	} {
 		path := filepath.Join(root, file)
@@ -266,6 +286,7 @@ func serveInRoot(t *testing.T, root string) {
 	for lines := bufio.NewScanner(log); lines.Scan(); {
 		if strings.Contains(lines.Text(), `"listener":"admin"`) {
 			listening = true
+			checkHealth(t, root)
 			if err := command.Process.Signal(syscall.SIGTERM); err != nil {
 				t.Error(err)
 			}
@@ -274,6 +295,17 @@ func serveInRoot(t *testing.T, root string) {
 	if err := command.Wait(); err != nil || !listening {
 		t.Errorf("serving: %v, listening: %t", err, listening)
 	}
+}
+
+// checkHealth runs the image's health check until it succeeds, which is when the gate has the key set.
+func checkHealth(t *testing.T, root string) {
+	t.Helper()
+	_, text, _ := strings.Cut(rest(t, dockerfile(t)[1], "HEALTHCHECK"), "CMD ")
+	var check []string
+	if err := json.Unmarshal([]byte(text), &check); err != nil || check[0] != "/tallygate" {
+		t.Fatalf("HEALTHCHECK runs %q, %v, want a command of the image", text, err)
+	}
+	gatetest.Eventually(t, "the health check succeeds", func() bool { return inRoot(t, root, check[1:]...).Run() == nil })
 }
 
 // stderrOf returns the standard error of a program that failed with err.
