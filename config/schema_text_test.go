@@ -51,11 +51,15 @@ func parse(t reflect.Type, text string) error {
 func (m *schemaMaker) text(t reflect.Type, optional bool) schemaNode {
 	node := schemaNode{Type: "string"}
 	if values := enumeration(t); values != nil {
+		var numbers []any
 		for _, value := range values {
 			node.Enum = append(node.Enum, value)
 			if n, err := strconv.ParseFloat(value, 64); err == nil { // minimum_version: 1.2
-				node.Type, node.Enum = []string{"string", "number"}, append(node.Enum, n)
+				numbers = append(numbers, n)
 			}
+		}
+		if numbers != nil { // in lists of their own: Helm 3 takes 1.2 and "1.2" in one list for equal, and refuses the schema
+			node = schemaNode{AnyOf: []schemaNode{node, {Type: "number", Enum: numbers}}}
 		}
 		return node
 	}
