@@ -6,6 +6,7 @@
 GOLANGCI_LINT_VERSION := v2.13.1
 GOTESTSUM_VERSION     := v1.13.0
 HELM_VERSION          := v4.3.1
+UNITTEST_VERSION      := v1.1.2
 PEBBLE_VERSION        := v2.10.1
 H2SPEC_VERSION        := v2.2.1
 KEYCLOAK_VERSION      := 26.7.3
@@ -15,6 +16,7 @@ SBOM_VERSION          := v1.10.0
 LINT    := .tools/golangci-lint-$(GOLANGCI_LINT_VERSION)
 TESTSUM := .tools/gotestsum-$(GOTESTSUM_VERSION)
 HELM    := .tools/helm-$(HELM_VERSION)
+UNITTEST := .tools/helm-unittest-$(UNITTEST_VERSION)
 PEBBLE  := .tools/pebble-$(PEBBLE_VERSION)
 H2SPEC  := .tools/h2spec-$(H2SPEC_VERSION)
 KEYCLOAK := .tools/keycloak-$(KEYCLOAK_VERSION)
@@ -47,7 +49,7 @@ newest: ## the attacks on HTTP/2, on a binary built by the Go release that go.mo
 	@go version
 	TALLYGATE_STRESS=10s go test -count=1 -run '^TestHTTP2' ./cmd/tallygate
 
-test: $(LINT) $(VULNCHECK) $(TESTSUM) $(HELM) $(PEBBLE) $(H2SPEC) $(SBOM) $(UPSTREAMS)/python ## everything; the drill comes last, alone on the machine
+test: $(LINT) $(VULNCHECK) $(TESTSUM) $(HELM) $(UNITTEST) $(PEBBLE) $(H2SPEC) $(SBOM) $(UPSTREAMS)/python ## everything; the drill comes last, alone on the machine
 	$(MAKE) -j3 checks unit-race unit-gate
 	$(MAKE) drill
 
@@ -65,6 +67,7 @@ test-quick: ## what finds most mistakes in a minute or so: no race detector, no 
 lint: $(LINT) $(VULNCHECK) ## linters, import directions, retired words, known vulnerabilities
 	$(LINT) run ./...
 	cd charts/test && ../../$(LINT) run ./...
+	cd charts/test/kubernetes && ../../../$(LINT) run ./...
 	cd deploy/test && ../../$(LINT) run ./...
 	cd bench && ../$(LINT) run ./...
 	go test -count=1 -run '^TestRetiredPhrases$$' ./docs
@@ -73,6 +76,7 @@ lint: $(LINT) $(VULNCHECK) ## linters, import directions, retired words, known v
 tidy: ## go.mod and go.sum say exactly what is used
 	go mod tidy -diff
 	cd charts/test && go mod tidy -diff
+	cd charts/test/kubernetes && go mod tidy -diff && GOFLAGS=-modfile=1.34.mod go mod tidy -diff
 	cd deploy/test && go mod tidy -diff
 	cd bench && go mod tidy -diff
 
@@ -92,11 +96,13 @@ drill: ## one hostile partner beside an honest one, alone on the machine: at mos
 tour: ## the demo as a newcomer sees it
 	go run ./cmd/tallygate demo --tour
 
-chart: $(HELM) ## the Helm chart, rendered in all its forms and read by Kubernetes' own types
+chart: $(HELM) $(UNITTEST) ## the Helm chart: its unit tests, and rendered in all its forms and read by the types of three Kubernetes versions
 	@set -e; for values in charts/tallygate/ci/*-values.yaml; do \
 	  $(HELM) lint --strict --quiet charts/tallygate --values $$values; \
 	done
+	$(UNITTEST) charts/tallygate
 	cd charts/test && go test -count=1 ./...
+	cd charts/test/kubernetes && go test -count=1 . && GOFLAGS=-modfile=1.34.mod go test -count=1 .
 
 packaging: ## the Dockerfile and the compose file, read by the parsers that Docker uses
 	cd deploy/test && go test -count=1 ./...
@@ -163,6 +169,11 @@ $(TESTSUM):
 $(HELM):
 	GOBIN=$(CURDIR)/.tools go install helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
 	mv .tools/helm $@
+
+# Its go.mod has a replace directive, which go install refuses.
+$(UNITTEST):
+	cd "$$(go mod download -json github.com/helm-unittest/helm-unittest@$(UNITTEST_VERSION) | sed -n 's/^\t"Dir": "\(.*\)",*$$/\1/p')" && \
+	  go build -o $(CURDIR)/$@ ./cmd/helm-unittest
 
 $(PEBBLE):
 	GOBIN=$(CURDIR)/.tools go install github.com/letsencrypt/pebble/v2/cmd/pebble@$(PEBBLE_VERSION)

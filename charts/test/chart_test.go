@@ -133,43 +133,8 @@ func TestIssuer(t *testing.T) {
 	}
 }
 
-// What cannot work is refused, and says why.
-func TestRefused(t *testing.T) {
-	for _, c := range []struct{ file, set, want string }{
-		{"gateway", "image.repository=", "image.repository is required"},
-		{"gateway", "image.tag=", "image.tag or image.digest is required"},
-		{"gateway", "image.digest=sha256:abc", "image/digest"},
-		{"gateway", "config=null", "config"},
-		{"gateway", "certificate.existingSecret=", "exactly one of certificate.existingSecret"},
-		{"gateway", "certificate.certManager.enabled=true", "exactly one of certificate.existingSecret"},
-		{"full", "certificate.certManager.dnsNames=null", "needs issuerRef.name and dnsNames"},
-		{"full", "replicas=3", "replicas and autoscaling.enabled"},
-		{"full", "terminationGracePeriodSeconds=320", "must be more than 320"},
-		{"gateway", "config.listener.address=:443", "config.listener.address is set by the chart"},
-		{"gateway", "config.listener.certificate.files.key=x", "config.listener.certificate is set by the chart"},
-		{"gateway", "config.admin.address=:9091", "config.admin.address is set by the chart"},
-		{"issuer", "config.issuer.address=:9999", "config.issuer.address is set by the chart"},
-		{"issuer", "config.issuer.state=/tmp", "config.issuer.state is set by the chart"},
-		{"issuer", "config.issuer.mtls_alias.address=:1", "config.issuer.mtls_alias.address is set by the chart"},
-		{"gateway", "config.drian.delay=1s", "additional properties 'drian' not allowed"},
-		{"gateway", "config.drain.delay=1 second", "at '/config/drain/delay': '1 second' does not match pattern"},
-		{"gateway", "config.log.level=loud", "at '/config/log/level': value must be one of 'debug'"},
-		{"gateway", "config.apis=null", "at '/config/apis': got null, want array"},
-		{"gateway", "config.dpop.nonce=false", "at '/config/dpop/nonce': got boolean, want string"}, // Helm reads off as false
-		{"issuer", "config.issuer.audience=null", "at '/config/issuer/audience': got null"},
-		{"issuer", "replicas=2", "one process's"},
-		{"issuer", "autoscaling.enabled=true", "one process's"},
-		{"issuer", "mode=sidecar", "one process's"},
-		{"gateway", "files.northwind.secret=x", "files/northwind"}, // both a Secret and a ConfigMap
-		{"gateway", "files.UP.secret=x", "UP"},
-		{"gateway", "unknown=1", "unknown"},
-		{"gateway", "networkPolicy.form=1", "form"},
-		{"gateway", "mode=both", "mode"},
-	} {
-		if _, fault := template(t, chart, "-f", chart+"/ci/"+c.file+"-values.yaml", "--set", c.set); !strings.Contains(fault, c.want) {
-			t.Errorf("%s with %s: %q, want %q", c.file, c.set, fault, c.want)
-		}
-	}
+// The suite refused_test.yaml has what else is refused; helm-unittest does not look at kubeVersion.
+func TestOldKubernetes(t *testing.T) {
 	if _, fault := template(t, chart, "-f", chart+"/ci/gateway-values.yaml", "--kube-version", "1.28.9"); !strings.Contains(fault, "incompatible with Kubernetes") {
 		t.Errorf("on Kubernetes 1.28: %q", fault)
 	}
