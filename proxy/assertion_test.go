@@ -15,6 +15,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/assertion"
 )
 
 // keysOf fetches and parses the key set of AssertionKeys as an upstream does.
@@ -72,7 +73,7 @@ func TestAssertion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if token.Header["typ"] != assertionType || token.Header["kid"] == "" {
+	if token.Header["typ"] != "tallygate-assertion+jwt" || token.Header["kid"] == "" {
 		t.Errorf("assertion header = %v", token.Header)
 	}
 	id := response.Get("X-Request-Id")
@@ -104,8 +105,8 @@ func TestAssertionEnds(t *testing.T) {
 		{time.Hour, time.Minute}, {10 * time.Second, 10 * time.Second}, {-10 * time.Second, time.Minute}, // in the leeway
 	} {
 		left, want := times[0], times[1]
-		c := &checkedRequest{steps: &s.proxy.steps, request: s.request(), decision: access.Decision{Reason: access.Granted, API: "accounts", Claims: access.Claims{ClientID: "c", Expires: now.Add(left)}}}
-		raw, err := s.proxy.asserter.sign(c, now)
+		of := assertion.Subject{Decision: &access.Decision{Reason: access.Granted, API: "accounts", Claims: access.Claims{ClientID: "c", Expires: now.Add(left)}}}
+		raw, err := s.proxy.signer.Sign(&of, now)
 		if err != nil {
 			t.Fatal(err)
 		}

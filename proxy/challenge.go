@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"net/http"
 	"strings"
 
 	"github.com/tallygate/tallygate/validate"
@@ -19,11 +18,11 @@ func (c *checkedRequest) challenges(code, description string, scopes []string) [
 	offered := c.offeredSchemes()
 	used := false
 	for _, scheme := range offered {
-		used = used || scheme == c.credentials.Scheme
+		used = used || scheme == c.Credentials.Scheme
 	}
 	values := make([]string, 0, len(offered))
 	for _, scheme := range offered {
-		if used && scheme != c.credentials.Scheme {
+		if used && scheme != c.Credentials.Scheme {
 			values = append(values, c.challenge(scheme, "", "", nil))
 			continue
 		}
@@ -34,8 +33,8 @@ func (c *checkedRequest) challenges(code, description string, scopes []string) [
 
 // offeredSchemes returns the schemes that the host offers. There is at least one scheme.
 func (c *checkedRequest) offeredSchemes() []validate.Scheme {
-	steps := c.steps
-	bindings := steps.Table.Bindings(c.host)
+	checks := c.Checks
+	bindings := checks.Table.Bindings(c.Host)
 	schemes := make([]validate.Scheme, 0, 3)
 	if bindings.Certificate {
 		schemes = append(schemes, validate.Bearer)
@@ -43,7 +42,7 @@ func (c *checkedRequest) offeredSchemes() []validate.Scheme {
 	if bindings.Key {
 		schemes = append(schemes, validate.DPoP)
 	}
-	if bindings.Certificate && steps.Validator.Offers(validate.MTLSPoP) {
+	if bindings.Certificate && checks.Validator.Offers(validate.MTLSPoP) {
 		schemes = append(schemes, validate.MTLSPoP)
 	}
 	return schemes
@@ -61,7 +60,7 @@ func (c *checkedRequest) challenge(scheme validate.Scheme, code, description str
 		b.WriteString(`, scope="` + strings.Join(scopes, " ") + `"`)
 	}
 	if scheme == validate.DPoP {
-		b.WriteString(`, algs="` + strings.Join(c.steps.Validator.Algorithms(), " ") + `"`)
+		b.WriteString(`, algs="` + strings.Join(c.Checks.Validator.Algorithms(), " ") + `"`)
 	}
 	return b.String()
 }
@@ -72,22 +71,8 @@ const dpopNonce = "Dpop-Nonce"
 // nonce returns the nonce for the response if the client uses DPoP and needs a new nonce for its next
 // proofs (RFC 9449 section 8.2). Otherwise it returns "".
 func (c *checkedRequest) nonce() string {
-	if c.credentials.Proof == nil {
+	if c.Credentials.Proof == nil {
 		return ""
 	}
-	return c.steps.Validator.Nonce(c.credentials)
-}
-
-// forwardedHost returns the host and port that the client called, according to a trusted front proxy:
-// the value of X-Forwarded-Host, or the host of the request if it has no X-Forwarded-Host. If the
-// header does not name exactly one host, forwardedHost returns "", which no proof matches.
-func forwardedHost(r *http.Request) string {
-	switch hosts := r.Header["X-Forwarded-Host"]; {
-	case len(hosts) == 0:
-		return r.Host
-	case len(hosts) > 1 || strings.ContainsAny(hosts[0], ", /@?#"):
-		return ""
-	default:
-		return hosts[0]
-	}
+	return c.Checks.Validator.Nonce(c.Credentials)
 }

@@ -7,10 +7,20 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/internal/accesslog"
+	"github.com/tallygate/tallygate/internal/authorize"
 	"github.com/tallygate/tallygate/internal/http1"
 	"github.com/tallygate/tallygate/internal/limits"
 	"github.com/tallygate/tallygate/internal/upstream"
 )
+
+// A checkedRequest is a request with the results of its checks, and with what the gate adds to it.
+type checkedRequest struct {
+	authorize.Checked
+	id            string // the X-Request-Id in the response, the log and the request to the upstream
+	idFromClient  bool   // id is the X-Request-Id of the client
+	interactionID string // the X-Fapi-Interaction-Id in the same places; "" if not configured
+	assertion     string // the JWT for the upstream; "" if the route needs no assertion
+}
 
 // An exchange is a request in progress. Only the goroutine of the handler uses an exchange. The comments
 // on the types of conn, body and response say what other goroutines may do with these fields.
@@ -39,7 +49,7 @@ const usualFields = 24
 
 func (p *Proxy) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{
-		checkedRequest: checkedRequest{steps: &p.steps, request: r},
+		checkedRequest: checkedRequest{Checked: authorize.Checked{Checks: p.checks, Request: r}},
 		proxy:          p,
 		conn:           clientConn{writer: w, stall: p.stall},
 		response:       responseWriter{closing: p.closing},
@@ -59,7 +69,7 @@ func (p *Proxy) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 
 // end returns the connection to the server and releases the slots of x.
 func (x *exchange) end() {
-	defer x.slots.Release(x.decision.Partner)
+	defer x.slots.Release(x.Decision.Partner)
 	x.response.extendForLastBytes()
 	x.conn.finish()
 }
@@ -74,11 +84,11 @@ func (x *exchange) recoverPanic(log *slog.Logger) {
 	if v == http.ErrAbortHandler { //nolint:errorlint // compared as net/http does: the value itself is the signal
 		panic(v)
 	}
-	logPanic(x.request.Context(), log, x.id, v)
+	logPanic(x.Request.Context(), log, x.id, v)
 	if x.response.status != 0 {
 		x.failure = accesslog.UpstreamReset
 		panic(http.ErrAbortHandler)
 	}
-	x.decision.Reason = access.Undecided
-	writeRefusal(&x.response, x.decision, false)
+	x.Decision.Reason = access.Undecided
+	writeRefusal(&x.response, x.Decision, false)
 }

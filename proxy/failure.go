@@ -40,7 +40,7 @@ func (x *exchange) classify(err error) accesslog.Failure {
 		return accesslog.BodyTooLarge
 	case body != nil && errors.Is(*body, os.ErrDeadlineExceeded):
 		return accesslog.ClientStalled
-	case x.request.Context().Err() != nil:
+	case x.Request.Context().Err() != nil:
 		return accesslog.ClientClosed
 	case body != nil:
 		return accesslog.ClientMalformed
@@ -61,7 +61,7 @@ func (x *exchange) classify(err error) accesslog.Failure {
 func (x *exchange) abort(err error) {
 	switch {
 	case x.conn.terminated() != nil:
-	case x.response.clientWriteFailed || x.request.Context().Err() != nil:
+	case x.response.clientWriteFailed || x.Request.Context().Err() != nil:
 		x.failure, x.detail = accesslog.ClientClosed, err
 	default:
 		x.failure, x.detail = accesslog.UpstreamReset, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/tallygate/tallygate/internal/authorize"
 	"github.com/tallygate/tallygate/internal/upstream"
 )
 
@@ -15,11 +16,11 @@ var (
 
 // forward sends the granted request to the upstream of its API, and the response to the client.
 func (p *Proxy) forward(x *exchange) {
-	up := p.upstreams[x.decision.API]
+	up := p.upstreams[x.Decision.API]
 	defer up.AfterRequest()
-	ctx := x.request.Context()
-	x.body.mayPause = x.request.ContentLength < 0 && mayPause(x.request.Header, up.Protocol)
-	if hasBody(x.request) && !x.conn.bodyArrived() {
+	ctx := x.Request.Context()
+	x.body.mayPause = x.Request.ContentLength < 0 && mayPause(x.Request.Header, up.Protocol)
+	if authorize.HasBody(x.Request) && !x.conn.bodyArrived() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithCancel(ctx)
 		defer cancel()
@@ -56,7 +57,7 @@ func (x *exchange) roundTrip(ctx context.Context, up *upstream.Upstream) (*upstr
 		closeResponse(answer)
 		return nil, errStatus
 	}
-	if x.decision.Preflight {
+	if x.Decision.Preflight {
 		filterPreflight(answer)
 	}
 	x.trackResponse(answer)

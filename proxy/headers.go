@@ -115,15 +115,15 @@ func (f *headerRules) setIdentityHeaders(fields []http1.Field, c *checkedRequest
 			fields = append(fields, http1.Field{Name: name, Value: value})
 		}
 	}
-	claims := &c.decision.Claims
-	set(string(f.names.Partner), c.decision.Partner)
+	claims := &c.Decision.Claims
+	set(string(f.names.Partner), c.Decision.Partner)
 	set(string(f.names.ClientID), claims.ClientID)
 	set(string(f.names.Scopes), joinScopes(claims.Scopes))
 	set(string(f.names.Subject), url.PathEscape(claims.Subject))
-	set(string(f.names.Thumbprint), c.thumbprint())
+	set(string(f.names.Thumbprint), c.Thumbprint())
 	if f.names.Certificate != "" {
 		// The value is a byte sequence (RFC 8941 section 3.3.5, RFC 9440 section 2.1).
-		set(string(f.names.Certificate), ":"+base64.StdEncoding.EncodeToString(c.certificate.Leaf.Raw)+":")
+		set(string(f.names.Certificate), ":"+base64.StdEncoding.EncodeToString(c.Certificate.Leaf.Raw)+":")
 	}
 	if c.assertion != "" {
 		set(string(f.names.Assertion), c.assertion)
@@ -134,10 +134,10 @@ func (f *headerRules) setIdentityHeaders(fields []http1.Field, c *checkedRequest
 // appendRequestHeaders appends the headers about the request that also a preflight gets.
 func appendRequestHeaders(fields []http1.Field, c *checkedRequest) []http1.Field {
 	fields = c.appendIDs(fields)
-	if address, _, err := net.SplitHostPort(c.request.RemoteAddr); err == nil {
+	if address, _, err := net.SplitHostPort(c.Request.RemoteAddr); err == nil {
 		fields = append(fields, http1.Field{Name: "X-Forwarded-For", Value: address})
 	}
-	return append(fields, http1.Field{Name: "X-Forwarded-Host", Value: c.request.Host}, http1.Field{Name: "X-Forwarded-Proto", Value: "https"})
+	return append(fields, http1.Field{Name: "X-Forwarded-Host", Value: c.Request.Host}, http1.Field{Name: "X-Forwarded-Proto", Value: "https"})
 }
 
 func joinScopes(scopes []string) string { return strings.Join(scopes, " ") }

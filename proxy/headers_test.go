@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"net/http"
 	"strings"
 	"testing"
 
@@ -68,24 +67,4 @@ func FuzzRemoveReserved(f *testing.F) {
 			t.Errorf("reserved header %q is forwarded", name)
 		}
 	})
-}
-
-func TestAsksForUpgrade(t *testing.T) {
-	tests := []struct {
-		header http.Header
-		want   bool
-	}{
-		{http.Header{}, false},
-		{http.Header{"Connection": {"keep-alive"}}, false},
-		{http.Header{"Connection": {"close, x-upgraded"}}, false},
-		{http.Header{"Connection": {"keep-alive", "close,\tUpGrade "}}, true},
-		{http.Header{"Upgrade": {""}}, true},
-		{http.Header{"Upgrade": {"h2c"}}, true},
-		{http.Header{"Http2-Settings": {"AAMA"}}, true},
-	}
-	for _, tt := range tests {
-		if got := asksForUpgrade(&http.Request{Header: tt.header}); got != tt.want {
-			t.Errorf("asksForUpgrade(%v) = %v", tt.header, got)
-		}
-	}
 }

@@ -1,6 +1,5 @@
-// Package proxy is the gate's HTTP handler. It runs the checks of packages mtls, validate and policy
-// in order, and then forwards the request or answers with a refusal. In both cases it writes one log
-// line and counts one decision.
+// Package proxy is the gate's HTTP handler. It has each request decided by package authorize, and then forwards
+// the request or answers with a refusal. In both cases it records the request with package accesslog.
 package proxy
 
 import (
@@ -14,21 +13,13 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/accesslog"
+	"github.com/tallygate/tallygate/internal/assertion"
+	"github.com/tallygate/tallygate/internal/authorize"
 	"github.com/tallygate/tallygate/internal/http1"
 	"github.com/tallygate/tallygate/internal/limits"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/upstream"
-	"github.com/tallygate/tallygate/mtls"
-	"github.com/tallygate/tallygate/policy"
-	"github.com/tallygate/tallygate/validate"
 )
-
-// Steps are the checks of a request, in their order.
-type Steps struct {
-	Trust     *mtls.Trust
-	Validator *validate.Validator
-	Table     *policy.Table
-}
 
 // Options configure a [Proxy].
 type Options struct {
@@ -52,16 +43,14 @@ type Options struct {
 
 // Proxy is the gate's handler. It is safe for concurrent use.
 type Proxy struct {
-	steps         Steps
+	checks        *authorize.Checks
 	upstreams     map[string]*upstream.Upstream // by API name
 	recorder      *accesslog.Recorder
 	limits        *limits.Limits
 	headers       *headerRules
-	asserter      *asserter // nil if no route needs assertions
-	forwardedHost bool      // front proxies name the host that the client called
+	signer        *assertion.Signer // nil if no route needs assertions
 	correlation   config.Correlation
 	trustsContext map[string]bool // by partner name: the partner's trace context is passed on
-	bodyBytes     int64
 	stall         time.Duration
 	streams       *Streams
 	log           *slog.Logger
@@ -70,31 +59,29 @@ type Proxy struct {
 	slotsLeft           func() int64
 }
 
-// New returns the handler for cfg. It reads the files of the upstreams and returns all their faults in
+// New returns the handler for cfg, from which checks were made. It reads the files of the upstreams and returns all their faults in
 // one error. It opens no connection.
-func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
+func New(cfg *config.Config, checks *authorize.Checks, options Options) (*Proxy, error) {
 	lease := options.Lease
-	asserter, err := newAsserter(lease, cfg)
+	signer, err := assertion.NewSigner(lease, cfg)
 	if err != nil {
 		return nil, err
 	}
 	p := &Proxy{
-		steps:         steps,
+		checks:        checks,
 		upstreams:     make(map[string]*upstream.Upstream, len(cfg.APIs)),
 		recorder:      accesslog.NewRecorder(lease, cfg, options.Log, options.Metrics),
 		limits:        limits.New(lease, cfg),
 		headers:       newHeaderRules(cfg.IdentityHeaders, cfg.Listener.ClientCertificates.Header, cfg.Correlation),
-		asserter:      asserter,
-		forwardedHost: cfg.Listener.ClientCertificates.Header != nil && cfg.Listener.ClientCertificates.Header.ForwardedHost,
+		signer:        signer,
 		correlation:   cfg.Correlation,
 		trustsContext: trustedContexts(cfg),
-		bodyBytes:     int64(cfg.Listener.Limits.BodyBytes),
 		stall:         cfg.Listener.Limits.StallTimeout,
 		streams:       options.Streams,
 		log:           options.Log,
 
-		overloaded: orFalse(options.Overloaded),
-		closing:    orFalse(options.Closing),
+		overloaded: options.Overloaded,
+		closing:    options.Closing,
 		slotsLeft:  options.SlotsLeft,
 	}
 	if p.slotsLeft == nil {
@@ -116,13 +103,6 @@ func New(cfg *config.Config, steps Steps, options Options) (*Proxy, error) {
 	return p, nil
 }
 
-func orFalse(condition func() bool) func() bool {
-	if condition == nil {
-		return func() bool { return false }
-	}
-	return condition
-}
-
 // ServeHTTP decides about r, and forwards or refuses it. It logs and counts every request, even after
 // a panic.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -131,22 +111,22 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer p.record(x)
 	defer x.recoverPanic(p.log)
 
-	x.decision = p.decide(&x.checkedRequest, p.overloaded)
-	p.limits.Admit(&x.decision, p.slotsLeft(), &x.slots) // a recheck does not call Admit, because its stream already has its slots
+	x.Decide(p.overloaded)
+	p.limits.Admit(&x.Decision, p.slotsLeft(), &x.slots) // a recheck does not call Admit, because its stream already has its slots
 	p.addAssertion(&x.checkedRequest)
 	x.decided, x.overhead = true, time.Since(x.started)
-	if x.decision.Reason != access.Granted {
-		if !p.steps.Trust.BehindProxy() && x.decision.Reason.Stage() == access.StageCertificate && x.decision.Reason.Status() == http.StatusUnauthorized {
+	if x.Decision.Reason != access.Granted {
+		if !p.checks.Trust.BehindProxy() && x.Decision.Reason.Stage() == access.StageCertificate && x.Decision.Reason.Status() == http.StatusUnauthorized {
 			// Every later request on this connection would have the same certificate, so the
 			// connection is closed. In this way the removal of an anchor also closes open
 			// connections.
 			x.conn.closeAfter()
 		}
-		if x.decision.Reason == access.Overloaded && x.certificate == nil && r.ProtoMajor > 1 {
+		if x.Decision.Reason == access.Overloaded && x.Certificate == nil && r.ProtoMajor > 1 {
 			writeOverloaded(&x.response)
 			return
 		}
-		writeRefusal(&x.response, x.decision, x.request.Header["Authorization"] != nil)
+		writeRefusal(&x.response, x.Decision, x.Request.Header["Authorization"] != nil)
 		return
 	}
 	p.forward(x)
@@ -159,19 +139,32 @@ func (p *Proxy) RefuseMalformed(w http.ResponseWriter, r *http.Request, fault ht
 	x := p.newExchange(w, r)
 	defer x.end()
 	defer p.record(x)
-	x.decision = access.Decision{Reason: access.MalformedRequest, Err: fault}
+	x.Decision = access.Decision{Reason: access.MalformedRequest, Err: fault}
 	x.decided, x.overhead = true, time.Since(x.started)
-	writeRefusalAs(&x.response, fault.Status(), x.decision, false)
+	writeRefusalAs(&x.response, fault.Status(), x.Decision, false)
+}
+
+// AssertionKeys serves the key set with which upstreams verify assertions. It is nil if no route needs
+// assertions.
+func (p *Proxy) AssertionKeys() http.Handler {
+	if p.signer == nil {
+		return nil
+	}
+	return p.signer
 }
 
 // addAssertion signs the assertion of a granted request if its route needs an assertion. If signing fails,
 // the request is refused as Undecided.
 func (p *Proxy) addAssertion(c *checkedRequest) {
-	if c.decision.Reason != access.Granted || !c.decision.Asserted {
+	if c.Decision.Reason != access.Granted || !c.Decision.Asserted {
 		return
 	}
+	of := assertion.Subject{Decision: &c.Decision, Thumbprint: c.Thumbprint(), RequestID: c.id, ID: c.id}
+	if c.idFromClient { // a client may use an id again
+		of.ID = newID()
+	}
 	var err error
-	if c.assertion, err = p.asserter.sign(c, time.Now()); err != nil {
-		c.decision.Reason, c.decision.Err = access.Undecided, err
+	if c.assertion, err = p.signer.Sign(&of, time.Now()); err != nil {
+		c.Decision.Reason, c.Decision.Err = access.Undecided, err
 	}
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/accesslog"
+	"github.com/tallygate/tallygate/internal/authorize"
 	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
@@ -101,7 +102,7 @@ func newHarness(t testing.TB, upstream string, log io.Writer, edits ...func(*con
 	s.streams.recheckInterval, s.streams.forceCloseInterval = 40*time.Millisecond, 20*time.Millisecond
 	s.lease = s.pool.Lease()
 	s.proxy = s.next(t, edits...)
-	s.trust, s.cfg = s.proxy.steps.Trust, s.configure(t, edits...)
+	s.trust, s.cfg = s.proxy.checks.Trust, s.configure(t, edits...)
 	s.token = s.mint(s.client, nil)
 	return s
 }
@@ -138,7 +139,7 @@ func (s *harness) next(t testing.TB, edits ...func(*config.Config)) *Proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := New(cfg, Steps{Trust: trust, Validator: validator, Table: table},
+	p, err := New(cfg, authorize.New(cfg, trust, validator, table),
 		Options{Log: s.log, Metrics: s.metrics, Lease: lease, Streams: s.streams})
 	if err != nil {
 		t.Fatal(err)
@@ -187,7 +188,7 @@ func (s *harness) clientConfig(protocol string) *tls.Config {
 func TestPanicRefuses(t *testing.T) {
 	var log bytes.Buffer
 	s := newHarness(t, "http://127.0.0.1:1", &log)
-	s.proxy.steps.Table = nil // a bug, if ever there was one
+	s.proxy.checks.Table = nil // a bug, if ever there was one
 	w := httptest.NewRecorder()
 	s.proxy.ServeHTTP(w, s.request())
 	if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), `"reason":"undecided"`) {

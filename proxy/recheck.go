@@ -13,6 +13,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/internal/accesslog"
+	"github.com/tallygate/tallygate/internal/authorize"
 )
 
 // A termination says why the gate ended a stream.
@@ -60,7 +61,7 @@ const (
 func (x *exchange) startRecheck(cancel func()) *recheck {
 	r := &recheck{
 		streams: x.proxy.streams, proxy: x.proxy, checked: &x.checkedRequest, body: &x.body, conn: &x.conn,
-		request: *x.request, cancel: cancel,
+		request: *x.Request, cancel: cancel,
 	}
 	x.recheck = r
 	r.timer = time.AfterFunc(r.streams.recheckInterval, r.run)
@@ -143,7 +144,7 @@ func (r *recheck) evaluate(ctx context.Context) *termination {
 		return &termination{by: accesslog.Stopping}
 	}
 	by := r.streams.current()
-	before, now := &r.checked.decision, r.decide(ctx, by)
+	before, now := &r.checked.Decision, r.decide(ctx, by)
 	switch {
 	case ctx.Err() != nil: // the stream has ended, and the decision may have failed because of the end
 		return nil
@@ -181,8 +182,9 @@ func (r *recheck) decide(ctx context.Context, by *Proxy) (d access.Decision) {
 			d = access.Decision{Reason: access.Undecided}
 		}
 	}()
-	d, _ = by.Decide(r.request.WithContext(ctx), r.checked.credentials)
-	return d
+	again := authorize.Checked{Checks: by.checks, Request: r.request.WithContext(ctx), Credentials: r.checked.Credentials}
+	again.Decide(nil) // load by other clients must not end a stream
+	return again.Decision
 }
 
 // logPanic logs a panic with its stack. It logs the value v only if v is a runtime.Error, because any

@@ -11,10 +11,10 @@ import (
 
 // record logs and counts a request at its end.
 func (p *Proxy) record(x *exchange) {
-	d, r := &x.decision, x.request
+	d, r := &x.Decision, x.Request
 	e := accesslog.Entry{
-		Decision: d, API: d.API, Route: d.Route, Certificate: x.certificate, Thumbprint: x.thumbprint(), RequestID: x.id, IDFromClient: x.idFromClient, InteractionID: x.interactionID,
-		Host: x.host, Method: r.Method, Target: r.RequestURI, Remote: r.RemoteAddr,
+		Decision: d, API: d.API, Route: d.Route, Certificate: x.Certificate, Thumbprint: x.Thumbprint(), RequestID: x.id, IDFromClient: x.idFromClient, InteractionID: x.interactionID,
+		Host: x.Host, Method: r.Method, Target: r.RequestURI, Remote: r.RemoteAddr,
 		Started: x.started, Duration: time.Since(x.started), Overhead: x.overhead,
 		Status: x.response.status, Failure: x.failure, FailureDetail: x.detail,
 	}
@@ -22,8 +22,8 @@ func (p *Proxy) record(x *exchange) {
 	case !x.decided: // Labels is not called, because it may panic in the same code
 		e.API, e.Route, e.Overhead = policy.NoAPI, policy.Unmatched, e.Duration
 	case e.Route == "":
-		labels := p.steps.Table.Labels(r)
-		e.API, e.Route, e.Host = labels.API, labels.Route, cmp.Or(x.host, labels.Host)
+		labels := p.checks.Table.Labels(r)
+		e.API, e.Route, e.Host = labels.API, labels.Route, cmp.Or(x.Host, labels.Host)
 	}
 	e.Host = cmp.Or(e.Host, r.Host)
 	if end := x.conn.terminated(); end != nil {
@@ -39,34 +39,15 @@ func (p *Proxy) record(x *exchange) {
 // findCaller sets Caller, and for a refused request Presented. A granted request needs no search, because its
 // certificate belongs to the partner of its token.
 func (x *exchange) findCaller(e *accesslog.Entry) {
-	d := &x.decision
+	d := &x.Decision
 	switch {
 	case d.Reason == access.Granted:
 		e.Caller.Partner = d.Partner
 	case x.decided:
-		e.Presented = x.presentedCertificate()
-		e.Caller = x.steps.Table.Caller(e.Presented)
+		e.Presented = x.Presented()
+		e.Caller = x.Checks.Table.Caller(e.Presented)
 		if e.Caller.Partner == "" && d.Claims.Server != "" { // the binding of the token has been checked, so the caller holds the token
 			e.Caller = policy.Caller{Partner: d.Partner}
 		}
 	}
-}
-
-// presentedCertificate returns the client certificate of a refused request, even if it was not accepted.
-// Without a client certificate, it returns nil. Its anchors are unknown in two cases, because finding them
-// needs signature checks: if the gate is overloaded, and if the certificate has expired and the refusal has
-// another cause. The chain of an expired certificate is verified for every request, so each malformed request
-// would cost signature checks.
-func (c *checkedRequest) presentedCertificate() *access.Certificate {
-	if c.certificate != nil {
-		return c.certificate
-	}
-	leaf, stage := c.steps.Trust.PeerCertificate(c.request), c.decision.Reason.Stage()
-	switch {
-	case leaf == nil:
-		return nil
-	case stage == access.StageCertificate, stage != access.StageLimits && time.Now().Before(leaf.NotAfter):
-		return c.steps.Trust.Presented(c.request)
-	}
-	return access.NewCertificate(leaf)
 }

@@ -9,8 +9,8 @@ import (
 	"testing"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/authorize"
 	"github.com/tallygate/tallygate/internal/testpki"
-	"github.com/tallygate/tallygate/validate"
 )
 
 // TestRefusalsBeginWithTheDecision combines faults of every stage. Refusals and Decide must not drift
@@ -60,9 +60,10 @@ func TestRefusalsBeginWithTheDecision(t *testing.T) {
 					delete(r.Header, "Authorization")
 				}
 				name := fmt.Sprintf("certificate %q, token %q, target %q", certificate, token, target)
-				decision, _ := s.proxy.Decide(r, validate.Credentials{})
-				refused, _ := s.proxy.Refusals(r)
-				checkRefusals(t, name, decision, refused, []string{target, certificate, token})
+				c := authorize.Checked{Checks: s.proxy.checks, Request: r}
+				c.Decide(nil)
+				refused, _ := s.proxy.checks.Refusals(r)
+				checkRefusals(t, name, c.Decision, refused, []string{target, certificate, token})
 			}
 		}
 	}

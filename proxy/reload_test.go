@@ -19,7 +19,7 @@ import (
 func (s *harness) replace(t *testing.T, cfg *config.Config) *Proxy {
 	t.Helper()
 	lease := s.pool.Lease()
-	next, err := New(cfg, s.proxy.steps, Options{Log: s.proxy.log, Metrics: s.metrics, Lease: lease})
+	next, err := New(cfg, s.proxy.checks, Options{Log: s.proxy.log, Metrics: s.metrics, Lease: lease})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,8 +65,8 @@ func TestReloadKeepsConnections(t *testing.T) {
 	call(s.proxy)
 	same := succeed(func(a *config.API) { a.Routes = append(a.Routes[:1:1], a.Routes[0]) })
 	call(same)
-	if opened.Load() != 1 || closed.Load() != 0 || same.asserter != s.proxy.asserter {
-		t.Errorf("unchanged upstream: %d connections, %d closed, same key %t, want 1, 0, true", opened.Load(), closed.Load(), same.asserter == s.proxy.asserter)
+	if opened.Load() != 1 || closed.Load() != 0 || same.signer != s.proxy.signer {
+		t.Errorf("unchanged upstream: %d connections, %d closed, same key %t, want 1, 0, true", opened.Load(), closed.Load(), same.signer == s.proxy.signer)
 	}
 	patient := succeed(func(a *config.API) { a.Upstream.Timeout = time.Minute })
 	call(patient)

@@ -2,10 +2,10 @@ package proxy
 
 import (
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/authorize"
 	"github.com/tallygate/tallygate/internal/http1"
 	"github.com/tallygate/tallygate/internal/upstream"
 )
@@ -14,35 +14,35 @@ import (
 // The gate's own fields are set last, so that nothing that the client sends can remove them or add to
 // them.
 func (x *exchange) makeRequest(up *upstream.Upstream) {
-	r, out, rules := x.request, &x.out, x.proxy.headers
+	r, out, rules := x.Request, &x.out, x.proxy.headers
 	*out = upstream.Request{
 		Method: r.Method, Target: target(r), Host: r.Host, Fields: x.fields[:0],
 		Informer: x,
 	}
-	if x.decision.Preflight {
+	if x.Decision.Preflight {
 		x.makePreflight()
 		return
 	}
 	out.Fields = rules.appendAllowed(out.Fields, &x.conn, r, rules.authorization && x.assertion == "") // an assertion replaces the token
 	out.Fields = rules.setIdentityHeaders(out.Fields, &x.checkedRequest)
-	if x.proxy.trustsContext[x.decision.Partner] {
+	if x.proxy.trustsContext[x.Decision.Partner] {
 		context := traceContextOf(r)
 		out.Fields = context.appendTo(out.Fields, context.parent)
 	}
-	out.Trailers = hasToken(r.Header["Te"], "trailers")
-	if x.upgrade { // decide grants an upgrade to WebSocket only
+	out.Trailers = http1.ListsHaveToken(r.Header["Te"], "trailers")
+	if x.Upgrade { // decide grants an upgrade to WebSocket only
 		out.Upgrade = string(config.WebSocket)
 	}
-	if hasBody(r) {
+	if authorize.HasBody(r) {
 		out.Length = r.ContentLength
 		out.Body = &x.body
 		x.body.source = r.Body
 		if r.ContentLength < 0 { // decide has compared a known length with the limit
 			// MaxBytesReader gets no ResponseWriter, because the transport reads on a goroutine of its own, which
 			// must not touch the response.
-			x.body.source = http.MaxBytesReader(nil, r.Body, x.proxy.bodyBytes)
+			x.body.source = http.MaxBytesReader(nil, r.Body, x.Checks.BodyBytes)
 		}
-		out.Close = x.decision.AnyBody && up.Protocol == config.HTTP1
+		out.Close = x.Decision.AnyBody && up.Protocol == config.HTTP1
 	}
 }
 
@@ -84,9 +84,4 @@ func (f *headerRules) appendAllowed(fields []http1.Field, conn *clientConn, r *h
 		}
 	}
 	return fields
-}
-
-// hasToken reports whether values, the values of a header with a comma-separated list, contain token.
-func hasToken(values []string, token string) bool {
-	return slices.ContainsFunc(values, func(list string) bool { return http1.ListHasToken(list, token) })
 }

@@ -37,7 +37,7 @@ func randomise(b *[16]byte) {
 // setIDs sets the ids of c.
 func (c *checkedRequest) setIDs(settings config.Correlation) {
 	if settings.RequestID == config.ClientRequestID {
-		c.id = ownID(c.request, requestID, isRequestID)
+		c.id = ownID(c.Request, requestID, isRequestID)
 		c.idFromClient = c.id != ""
 	}
 	if !c.idFromClient {
@@ -46,7 +46,7 @@ func (c *checkedRequest) setIDs(settings config.Correlation) {
 	if !settings.FAPIInteractionID {
 		return
 	}
-	if c.interactionID = ownID(c.request, interactionID, isUUID); c.interactionID == "" {
+	if c.interactionID = ownID(c.Request, interactionID, isUUID); c.interactionID == "" {
 		c.interactionID = newUUID()
 	}
 }

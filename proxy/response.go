@@ -16,7 +16,7 @@ func (x *exchange) Inform(status int, fields []http1.Field) error {
 	if status == http.StatusSwitchingProtocols { // over HTTP/2, where 101 does not exist (RFC 9113 section 8.6)
 		return errUnrequestedSwitch
 	}
-	if x.decision.Preflight || !x.request.ProtoAtLeast(1, 1) { // RFC 9110 section 15.2
+	if x.Decision.Preflight || !x.Request.ProtoAtLeast(1, 1) { // RFC 9110 section 15.2
 		return nil
 	}
 	x.response.sendInformational(status, x.responseFields(fields))
@@ -28,7 +28,7 @@ func (x *exchange) Inform(status int, fields []http1.Field) error {
 func (x *exchange) sendResponse(answer *upstream.Response) {
 	defer func() { _ = answer.Body.Close() }()
 	length := answer.Length
-	if x.request.Method == http.MethodHead || answer.Status == http.StatusNoContent || answer.Status == http.StatusNotModified {
+	if x.Request.Method == http.MethodHead || answer.Status == http.StatusNoContent || answer.Status == http.StatusNotModified {
 		length = answer.Announced
 	}
 	x.response.sendHeader(answer.Status, x.responseFields(answer.Fields), length)
@@ -66,7 +66,7 @@ func (x *exchange) sendBody(answer *upstream.Response) error {
 	}
 	// Over HTTP/2 a write deadline resets the stream even if there is nothing to write. FlushError clears
 	// the deadline before the gate waits for the upstream again.
-	atOnce = atOnce || x.request.ProtoMajor > 1
+	atOnce = atOnce || x.Request.ProtoMajor > 1
 	buffer := buffers.Get().(*[32 << 10]byte)
 	for left := answer.Length; ; {
 		n, err := answer.Body.Read(buffer[:])

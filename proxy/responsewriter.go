@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/authorize"
 	"github.com/tallygate/tallygate/internal/http1"
 )
 
@@ -18,7 +19,7 @@ import (
 type responseWriter struct {
 	conn              *clientConn
 	checked           *checkedRequest
-	closing           func() bool // reports whether each response must end its connection
+	closing           func() bool // reports whether each response must end its connection; nil: never
 	status            int         // the status of the response; 0 before its header is sent
 	bodyWritten       bool        // at least one byte of the response body has been written
 	clientWriteFailed bool        // a write of the response to the client has failed
@@ -45,16 +46,30 @@ func (w *responseWriter) WriteHeader(status int) {
 // with an unread body.
 func (w *responseWriter) begin(status int) {
 	w.status = status
-	if w.checked.ambiguous() || w.closing() {
+	if w.checked.ambiguous() || w.closing != nil && w.closing() {
 		w.conn.closeAfter()
 	}
 	w.extendForHeader()
 }
 
+// ambiguous reports whether a front proxy may see the end of this request at another byte than the
+// gate. A chunked request is ambiguous. Every HTTP/1.0 request is ambiguous too, because HTTP/1.0 has
+// no chunks, and not every implementation has persistent connections. After CONNECT and a request for an
+// upgrade, some front proxies pass all bytes of the client on unread, whatever the response is. Malformed
+// requests are refused earlier. The connection of a front proxy carries requests of many clients, and the
+// bytes after an ambiguous request could contain a certificate header that the client of that request
+// chose. So the gate closes the connection after ambiguous requests, although they are well-formed (RFC
+// 9112 sections 6.1 and 9.3).
+func (c *checkedRequest) ambiguous() bool {
+	r := c.Request
+	return r.ProtoMajor == 1 && c.Checks.Trust.BehindProxy() &&
+		(r.ProtoMinor == 0 || len(r.TransferEncoding) > 0 || r.Method == http.MethodConnect || authorize.AsksForUpgrade(r))
+}
+
 // extendForHeader extends the write deadline before a header is written. Over HTTP/2 the server writes
 // headers on its own goroutine.
 func (w *responseWriter) extendForHeader() {
-	if w.checked.request.ProtoMajor == 1 {
+	if w.checked.Request.ProtoMajor == 1 {
 		w.extendWriteDeadline(time.Now())
 	}
 }
@@ -89,7 +104,7 @@ func (w *responseWriter) sendInformational(status int, fields []http1.Field) {
 	}
 	h := w.Header()
 	addFields(h, "", fields)
-	if w.checked.request.ProtoMajor > 1 {
+	if w.checked.Request.ProtoMajor > 1 {
 		// If the stream is reset, WriteHeader of the HTTP/2 server returns while another goroutine still
 		// encodes the header map (golang/go#67940), so a later change of the map would be a data race.
 		// The server encodes a copy of the map only if it has to remove a Content-Length, so there is a
@@ -134,7 +149,7 @@ func (w *responseWriter) FlushError() error {
 	w.extendWriteDeadline(time.Now())
 	err := w.conn.control().Flush()
 	w.clientWriteFailed = w.clientWriteFailed || err != nil
-	if w.checked.request.ProtoMajor > 1 {
+	if w.checked.Request.ProtoMajor > 1 {
 		w.conn.setWriteDeadline(time.Time{})
 	}
 	return err
@@ -143,7 +158,7 @@ func (w *responseWriter) FlushError() error {
 // extendWriteDeadline sets the write deadline to one stall timeout after now.
 func (w *responseWriter) extendWriteDeadline(now time.Time) {
 	timeout := w.conn.stall
-	if w.checked.request.ProtoMajor > 1 && w.checked.decision.Reason != access.Granted {
+	if w.checked.Request.ProtoMajor > 1 && w.checked.Decision.Reason != access.Granted {
 		timeout = min(timeout, refusalWriteTimeout)
 	}
 	w.conn.setWriteDeadline(now.Add(timeout))
@@ -157,7 +172,7 @@ const refusalWriteTimeout = 5 * time.Second
 // extendForLastBytes extends the write deadline at the end of an HTTP/1 response, because the upstream may
 // have paused for a long time before it sent the last bytes.
 func (w *responseWriter) extendForLastBytes() {
-	if w.status != 0 && w.checked.request.ProtoMajor == 1 && (!w.bodyWritten || w.conn.terminated() == nil) {
+	if w.status != 0 && w.checked.Request.ProtoMajor == 1 && (!w.bodyWritten || w.conn.terminated() == nil) {
 		w.extendWriteDeadline(time.Now())
 	}
 }

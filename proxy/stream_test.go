@@ -19,6 +19,7 @@ import (
 
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/accesslog"
+	"github.com/tallygate/tallygate/internal/authorize"
 	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
@@ -319,7 +320,7 @@ func TestStreamsOfEachKindEnd(t *testing.T) {
 				}},
 				"expired token": {"expired", hourLater},
 				"no way to decide": {"undecided", func(_ *testing.T, s *harness) {
-					s.current.Store(&Proxy{log: s.log, steps: Steps{Trust: s.trust, Validator: s.proxy.steps.Validator}})
+					s.current.Store(&Proxy{log: s.log, checks: &authorize.Checks{Trust: s.trust, Validator: s.proxy.checks.Validator}})
 				}},
 				"expired client":    {"expired_certificate", hourLater},
 				"the gate is ended": {accesslog.Stopping, func(_ *testing.T, s *harness) { s.streams.End() }},
@@ -657,8 +658,8 @@ func TestResponsesThatAreRechecked(t *testing.T) {
 	} {
 		s := newHarness(t, address, io.Discard, func(cfg *config.Config) { cfg.APIs[0].Upstream.Protocol = tt.protocol })
 		x := s.proxy.newExchange(httptest.NewRecorder(), s.request())
-		x.decision.API = "accounts"
-		x.request.RequestURI = tt.path
+		x.Decision.API = "accounts"
+		x.Request.RequestURI = tt.path
 		answer, err := x.roundTrip(t.Context(), s.proxy.upstreams["accounts"])
 		if err != nil {
 			t.Fatal(err)

@@ -100,7 +100,9 @@ func boundedList(r *http.Request, name string, limit int) (string, bool) {
 
 // isNamed reports whether Connection names the field with this name, so that the field is meant for the gate
 // alone (RFC 9110 section 7.6.1).
-func isNamed(r *http.Request, name string) bool { return hasToken(r.Header["Connection"], name) }
+func isNamed(r *http.Request, name string) bool {
+	return http1.ListsHaveToken(r.Header["Connection"], name)
+}
 
 // traceparentLength is the length of version 00: version, trace id, parent id and flags.
 const traceparentLength = len("00-") + 32 + len("-") + 16 + len("-") + 2

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/authorize"
 	"github.com/tallygate/tallygate/internal/http1"
 )
 
@@ -123,7 +124,7 @@ func TestIDsOfClients(t *testing.T) {
 	} {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header[requestID], r.Header[interactionID] = []string{tt.id}, []string{tt.id}
-		c := checkedRequest{request: r}
+		c := checkedRequest{Checked: authorize.Checked{Request: r}}
 		c.setIDs(settings)
 		if kept := c.id == tt.id; kept != tt.kept || c.idFromClient != tt.kept || !isRequestID(c.id) {
 			t.Errorf("X-Request-Id %q: the id is %q, taken from the client: %t, want kept: %t", tt.id, c.id, c.idFromClient, tt.kept)
@@ -142,12 +143,12 @@ func TestIDsOfClients(t *testing.T) {
 			},
 		} {
 			spoil()
-			c := checkedRequest{request: r}
+			c := checkedRequest{Checked: authorize.Checked{Request: r}}
 			if c.setIDs(settings); c.id == tt.id || c.idFromClient || c.interactionID == tt.id {
 				t.Errorf("ids of %v are kept: %q, %q", r.Header, c.id, c.interactionID)
 			}
 		}
-		off := checkedRequest{request: r}
+		off := checkedRequest{Checked: authorize.Checked{Request: r}}
 		if off.setIDs(config.Correlation{}); off.id == tt.id || off.idFromClient || off.interactionID != "" {
 			t.Errorf("without settings: ids %q, %q, want a new id and no id", off.id, off.interactionID)
 		}

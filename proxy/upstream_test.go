@@ -237,7 +237,7 @@ func TestUpstreamFiles(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err = New(s.configure(t, edit), s.proxy.steps, Options{Log: s.log, Metrics: s.metrics, Lease: s.pool.Lease()})
+		_, err = New(s.configure(t, edit), s.proxy.checks, Options{Log: s.log, Metrics: s.metrics, Lease: s.pool.Lease()})
 		if err == nil || !strings.Contains(err.Error(), `API "accounts"`) || !strings.Contains(err.Error(), dir) {
 			t.Errorf("New with invalid %s returned %v, want an error with API and path", name, err)
 		}

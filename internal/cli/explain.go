@@ -14,6 +14,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/authorize"
 	"github.com/tallygate/tallygate/internal/explain"
 	"github.com/tallygate/tallygate/internal/gate"
 	"github.com/tallygate/tallygate/internal/pemfile"
@@ -147,11 +148,12 @@ func explainRequest(ctx context.Context, f explainFlags, stdin io.Reader, stderr
 		defer func() { _ = s.Issuer.Close() }()
 	}
 	r = r.WithContext(ctx)
-	decision, certificate := s.Proxy.Decide(r, validate.Credentials{})
-	e := explain.New(cfg, s.Trust, r, decision, certificate)
+	c := authorize.Checked{Checks: s.Checks, Request: r}
+	c.Decide(nil)
+	e := explain.New(cfg, s.Trust, r, c.Decision, c.Certificate)
 	e.At = f.at.Time
 	if !e.Granted {
-		refused, accepted := s.Proxy.Refusals(r)
+		refused, accepted := s.Checks.Refusals(r)
 		e.AddRefusals(cfg, r, refused, accepted)
 	}
 	return e, nil

@@ -13,6 +13,7 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/acme"
+	"github.com/tallygate/tallygate/internal/authorize"
 	"github.com/tallygate/tallygate/internal/filewatch"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/issuer"
@@ -32,6 +33,7 @@ type state struct {
 	Issuer     *issuer.Issuer // nil: no issuer is configured
 	table      *policy.Table
 	Validator  *validate.Validator
+	Checks     *authorize.Checks
 	Proxy      *proxy.Proxy
 	directory  *x509.CertPool             // trust anchors of the ACME directory; nil: the system's anchors
 	keyPairs   map[string]tls.Certificate // by listener; a listener without an entry has a certificate from ACME
@@ -159,7 +161,8 @@ func (s *state) makeValidator(from buildOptions) (err error) {
 
 func (s *state) makeProxy(from buildOptions) (err error) {
 	requests := s.cfg.Listener.Limits.Requests
-	s.Proxy, err = proxy.New(s.cfg, proxy.Steps{Trust: s.Trust, Validator: s.Validator, Table: s.table}, proxy.Options{
+	s.Checks = authorize.New(s.cfg, s.Trust, s.Validator, s.table)
+	s.Proxy, err = proxy.New(s.cfg, s.Checks, proxy.Options{
 		Log: from.log, Metrics: from.requests, Lease: s.lease, Streams: from.streams, Closing: from.closing,
 		Overloaded: from.load.Overloaded(&from.load.Partners, requests), SlotsLeft: from.load.SlotsLeft(&from.load.Partners, requests),
 	})

@@ -5,6 +5,7 @@ package http1
 
 import (
 	"iter"
+	"slices"
 	"strings"
 
 	"github.com/tallygate/tallygate/internal/ascii"
@@ -52,6 +53,11 @@ func ListHasToken(list, token string) bool {
 		}
 	}
 	return false
+}
+
+// ListsHaveToken reports whether one of lists contains token, as [HasToken] does.
+func ListsHaveToken(lists []string, token string) bool {
+	return slices.ContainsFunc(lists, func(list string) bool { return ListHasToken(list, token) })
 }
 
 // Lengths of a body that no number of bytes announces.

@@ -1,4 +1,4 @@
-package proxy
+package authorize
 
 import (
 	"net/http"
@@ -6,12 +6,12 @@ import (
 	"github.com/tallygate/tallygate/access"
 )
 
-// Refusals returns the refusals of r, in the order of the checks. Where [Proxy.Decide] ends with the
+// Refusals returns the refusals of r, in the order of the checks. Where [Checked.Decide] ends with the
 // first refusal, Refusals goes on with each check that does not depend on a failed check. It also
 // returns the client certificate if the certificate was accepted. Refusals is for explanations of
 // refused requests and grants nothing. It forwards, answers, logs and counts nothing, but may
 // introspect the token.
-func (p *Proxy) Refusals(r *http.Request) ([]access.Decision, *access.Certificate) {
+func (p *Checks) Refusals(r *http.Request) ([]access.Decision, *access.Certificate) {
 	var refused []access.Decision
 	add := func(err error) {
 		if err != nil {
@@ -21,25 +21,25 @@ func (p *Proxy) Refusals(r *http.Request) ([]access.Decision, *access.Certificat
 	if r.ProtoMajor == 1 && r.ProtoMinor > 1 {
 		add(&access.Denial{Reason: access.MalformedRequest})
 	}
-	target, noTarget := p.steps.Table.ParseTarget(r)
+	target, noTarget := p.Table.ParseTarget(r)
 	add(noTarget)
-	served := noTarget == nil && p.steps.Table.Serves(target.Host) && p.connectionServes(r.TLS, target.Host)
+	served := noTarget == nil && p.Table.Serves(target.Host) && p.connectionServes(r.TLS, target.Host)
 	if noTarget == nil && !served {
 		add(&access.Denial{Reason: access.Misdirected})
 	}
-	upgrade := asksForUpgrade(r)
+	upgrade := AsksForUpgrade(r)
 	if upgrade && !asksForWebSocket(r) {
 		add(&access.Denial{Reason: access.UpgradeNotAllowed})
 	}
-	credentials, noToken := p.steps.Validator.Credentials(r)
+	credentials, noToken := p.Validator.Credentials(r)
 	malformed := noToken != nil && access.ReasonOf(noToken) == access.MalformedRequest
 	if malformed {
 		add(noToken)
 	}
-	if _, ok := p.decidePreflight(&checkedRequest{request: r, upgrade: upgrade}, target); ok && served {
+	if _, ok := (&Checked{Checks: p, Request: r, Upgrade: upgrade}).decidePreflight(target); ok && served {
 		return refused, nil
 	}
-	certificate, noCertificate := p.steps.Trust.Client(r)
+	certificate, noCertificate := p.Trust.Client(r)
 	add(noCertificate)
 	if noToken != nil && !malformed {
 		add(noToken)
@@ -50,17 +50,17 @@ func (p *Proxy) Refusals(r *http.Request) ([]access.Decision, *access.Certificat
 		if credentials.Proof != nil && noTarget == nil {
 			credentials.Proof.Path = target.Path
 		}
-		if credentials.Proof != nil && p.forwardedHost {
+		if credentials.Proof != nil && p.ForwardedHost {
 			credentials.Proof.Authority = forwardedHost(r)
 		}
 		var denials []error
-		denials, claims = p.steps.Validator.Refusals(r.Context(), credentials, p.presented(r, certificate))
+		denials, claims = p.Validator.Refusals(r.Context(), credentials, p.presented(r, certificate))
 		for _, err := range denials {
 			add(err)
 		}
 	}
 	if served {
-		found, known := p.steps.Table.Refusals(r.Method, target, claims, certificate)
+		found, known := p.Table.Refusals(r.Method, target, claims, certificate)
 		refused = append(refused, found...)
 		refused = append(refused, p.routeRefusal(r, known)...)
 	}
@@ -69,11 +69,11 @@ func (p *Proxy) Refusals(r *http.Request) ([]access.Decision, *access.Certificat
 
 // presented returns certificate or, if certificate is nil, the certificate of r that was not accepted,
 // because the binding of a token can be checked against it too. It returns nil if r has no certificate.
-func (p *Proxy) presented(r *http.Request, certificate *access.Certificate) *access.Certificate {
+func (p *Checks) presented(r *http.Request, certificate *access.Certificate) *access.Certificate {
 	if certificate != nil {
 		return certificate
 	}
-	leaf := p.steps.Trust.PeerCertificate(r)
+	leaf := p.Trust.PeerCertificate(r)
 	if leaf == nil {
 		return nil
 	}
@@ -82,13 +82,13 @@ func (p *Proxy) presented(r *http.Request, certificate *access.Certificate) *acc
 
 // routeRefusal returns the refusal of checkGranted for r, as a slice of at most one element. known.Route is
 // "" if no route matches; then only the check that needs no route is made.
-func (p *Proxy) routeRefusal(r *http.Request, known access.Decision) []access.Decision {
-	c := checkedRequest{request: r, upgrade: asksForWebSocket(r)}
+func (p *Checks) routeRefusal(r *http.Request, known access.Decision) []access.Decision {
+	c := Checked{Checks: p, Request: r, Upgrade: asksForWebSocket(r)}
 	known.Reason = access.Granted
 	if known.Route == "" { // only the check that needs no route
 		known.WebSocket, known.AnyBody = true, true
 	}
-	p.checkGranted(&c, &known)
+	c.checkGranted(&known)
 	if known.Reason == access.Granted {
 		return nil
 	}
