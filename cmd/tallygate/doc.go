@@ -34,7 +34,8 @@
 //	1  failed: a file, the network or a server
 //	2  wrong usage: unknown command, flag or argument
 //	3  invalid configuration; each fault is printed on a line as file:line:column
-//	4  refused: by the authorization server, or by the decision that explain shows
+//	4  refused: by the authorization server, or by the decision that explain shows; or check --bypass
+//	   found an open address
 //
 // # Signals
 //

@@ -19,6 +19,7 @@ import (
 func checkCommand() *cobra.Command {
 	var file string
 	var online bool
+	var around []string
 	var format *outputFormat
 	command := &cobra.Command{
 		Use:   "check",
@@ -38,10 +39,27 @@ days, and lists what the configuration does not enforce. Both leave the exit cod
 With --online, check also fetches metadata and keys of the authorization servers and
 revocation lists at URLs, and introspects a token that does not exist at each server
 with introspection. Exit code 1 means that a server could not be reached, that its
-metadata lacks something, or that it refuses the gate's credentials.`,
-		Example: "  tallygate check --config tallygate.yaml\n  tallygate check --online\n  render-config | tallygate check --config - -o json",
-		Args:    cobra.NoArgs,
-		RunE: func(command *cobra.Command, _ []string) error {
+metadata lacks something, or that it refuses the gate's credentials.
+
+With --bypass, check reads no configuration. It connects to the API's own port from where it
+runs, past the gate, and says what it finds: closed, filtered (no answer), or open. A name
+stands for all its addresses, and :8080 for port 8080 at this machine's addresses other
+than loopback. It sends a TLS ClientHello and one GET / without credentials. Exit code 4
+means that an address is open, and 1 that an address is the gate itself or has a name
+without an address. A wrong address is filtered too, so try an open one first. Check
+does not see what other containers of the pod, pods on the host's network and
+kubectl port-forward reach.`,
+		Example: "  tallygate check --config tallygate.yaml\n  tallygate check --online\n  render-config | tallygate check --config - -o json\n  tallygate check --bypass accounts.accounts.svc:8080 10.1.2.3:8080",
+		Args: func(command *cobra.Command, args []string) error {
+			if len(around) > 0 {
+				return nil // further addresses
+			}
+			return cobra.NoArgs(command, args)
+		},
+		RunE: func(command *cobra.Command, args []string) error {
+			if len(around) > 0 {
+				return checkBypass(command.Context(), append(around, args...), *format, command.OutOrStdout())
+			}
 			found, err := check(command.Context(), file, command.InOrStdin(), online)
 			if err != nil {
 				return err
@@ -55,6 +73,9 @@ metadata lacks something, or that it refuses the gate's credentials.`,
 	configFlag(command, &file)
 	format = outputFlag(command)
 	command.Flags().BoolVar(&online, "online", false, "also fetch metadata, keys and revocation lists, and check credentials")
+	command.Flags().StringSliceVar(&around, "bypass", nil, "connect to the API's `address` host:port past the gate; can be repeated")
+	command.MarkFlagsMutuallyExclusive("bypass", "config")
+	command.MarkFlagsMutuallyExclusive("bypass", "online")
 	return command
 }
 

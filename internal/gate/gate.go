@@ -17,6 +17,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/acme"
 	"github.com/tallygate/tallygate/internal/buildinfo"
+	"github.com/tallygate/tallygate/internal/bypass"
 	"github.com/tallygate/tallygate/internal/filewatch"
 	"github.com/tallygate/tallygate/internal/history"
 	"github.com/tallygate/tallygate/internal/httpserver"
@@ -41,6 +42,7 @@ type Gate struct {
 	failedHandshakes logsample.Samplers // samples the log lines about failed handshakes
 	servers          []*httpserver.Server
 	drain
+	bypass         bypassCheck
 	reloads        *reloads
 	reloadRequests <-chan os.Signal // each value requests a reload; nil: no requests
 	drainRequests  <-chan os.Signal // each value requests to drain without a stop; nil: no requests
@@ -69,6 +71,7 @@ func New(file string, w io.Writer) (*Gate, error) {
 		g.requests.History = history.New()
 	}
 	g.reloads = newReloads(g.registry)
+	g.bypass = newBypassCheck(g.registry)
 	g.reloads.seen = filewatch.Take(cfg.Files(), file, own)
 	g.streams = proxy.NewStreams(func() *proxy.Proxy { return g.current.Load().Proxy })
 	if cfg.Listener.Certificate.ACME != nil {
@@ -87,7 +90,7 @@ func New(file string, w io.Writer) (*Gate, error) {
 }
 
 // ManageProcess makes g responsible for the whole process: g obeys the process's memory limit,
-// warns of an outdated Go release, reloads at a value from reload and drains at a value from drain.
+// warns of an outdated Go release, warns of APIs that are reachable past the gate, reloads at a value from reload and drains at a value from drain.
 // ManageProcess must be called before Run.
 func (g *Gate) ManageProcess(reload, drain <-chan os.Signal) {
 	if warning := buildinfo.OutdatedWarning(runtime.Version()); warning != "" {
@@ -95,6 +98,7 @@ func (g *Gate) ManageProcess(reload, drain <-chan os.Signal) {
 	}
 	g.reloadRequests, g.drainRequests = reload, drain
 	g.limitMemory(loadshed.MemoryLimit())
+	g.bypass.own = bypass.Own
 }
 
 // The names of listeners in logs and metrics.

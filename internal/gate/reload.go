@@ -29,6 +29,7 @@ func (g *Gate) reload(ctx context.Context) (changed bool) {
 	previous.release()
 	next.exportExpiry(g.telemetry)
 	next.warnInsecure(g.telemetry)
+	g.bypass.restart()
 	g.reloads.fault = ""
 	g.reloads.recordSuccess(g.file)
 	attributes := append(g.configAttributes(next.cfg), slog.Float64("duration_ms", float64(time.Since(start).Microseconds())/1000))
