@@ -11,7 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Only this file uses the YAML library, and only the library's parser. The decoder decides what a node
+// Only this file reads configurations with the YAML library, and it uses only the library's parser. The decoder decides what a node
 // means.
 type (
 	node = yaml.Node
@@ -52,13 +52,13 @@ func parse(file string, text []byte) (*node, Faults) {
 	case errors.Is(err, io.EOF):
 		return nil, Faults{{Position: Position{file, 1, 1}, Message: "the file is empty"}}
 	case err != nil:
-		return nil, Faults{syntaxFault(file, text, err)}
+		return nil, Faults{SyntaxFault(file, text, err)}
 	}
 	switch err := decoder.Decode(&next); {
 	case err == nil:
 		return nil, Faults{{Position: Position{file, next.Line, next.Column}, Message: "expected one document, found a second"}}
 	case !errors.Is(err, io.EOF):
-		return nil, Faults{syntaxFault(file, text, err)}
+		return nil, Faults{SyntaxFault(file, text, err)}
 	}
 	return document.Content[0], nil
 }
@@ -71,7 +71,8 @@ var (
 	unknownAlias = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
 )
 
-func syntaxFault(file string, text []byte, err error) Fault {
+// SyntaxFault returns err, an error of the YAML parser about text, with its position and the likely cure.
+func SyntaxFault(file string, text []byte, err error) Fault {
 	line, column, message := 0, 1, err.Error()
 	if m := yamlError.FindStringSubmatch(message); m != nil {
 		message = m[2]
