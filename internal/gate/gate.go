@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"os"
 	"runtime"
 	"sync/atomic"
@@ -46,6 +47,8 @@ type Gate struct {
 	reloads        *reloads
 	reloadRequests <-chan os.Signal // each value requests a reload; nil: no requests
 	drainRequests  <-chan os.Signal // each value requests to drain without a stop; nil: no requests
+
+	applicationProbes map[string]*url.URL // by name, see ForwardProbes
 }
 
 // New returns a gate for the configuration in file. The gate logs to w. An error is a fault of the
@@ -134,6 +137,7 @@ func (g *Gate) adminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("alive\n")) })
 	mux.HandleFunc("GET /readyz", probe("ready", g.ready))
+	mux.HandleFunc("GET /application/{container}/{probe}", g.serveApplicationProbe)
 	mux.HandleFunc("GET /drained", probe("drained", g.drained))
 	metrics := metricsHandler(g.registry)
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
