@@ -14,6 +14,8 @@
 //	tallygate explain           explain how the gate would decide a request, check by check
 //	tallygate demo              see the gate at work on loopback without preparation
 //	tallygate init              write a first configuration with test certificates into a folder
+//	tallygate inject            add the gate to the pods of Kubernetes manifests
+//	tallygate uninject          remove it again
 //	tallygate revoke            revoke tokens of the issuer
 //	tallygate keys              list and rotate the issuer's signing keys
 //	tallygate token             fetch an access token with mutual TLS

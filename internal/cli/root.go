@@ -118,7 +118,7 @@ func rootCommand() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add(gateGroup, serve, checkCommand(), schemaCommand(), configureServerCommand(), explainCommand(), drainCommand(), healthcheckCommand(), demoCommand(), initCommand())
+	add(gateGroup, serve, checkCommand(), schemaCommand(), configureServerCommand(), explainCommand(), drainCommand(), healthcheckCommand(), demoCommand(), initCommand(), injectCommand(), uninjectCommand())
 	add(issuerGroup, revokeCommand(), keysCommand())
 	add(clientGroup, tokenCommand(), thumbprintCommand())
 	add(otherGroup, version)

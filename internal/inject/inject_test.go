@@ -1,0 +1,145 @@
+package inject
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
+
+	"github.com/tallygate/tallygate/internal/strictyaml"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// options returns the options of a line of flags.
+func options(t *testing.T, line string) *Options {
+	t.Helper()
+	var o Options
+	flags := pflag.NewFlagSet("inject", pflag.ContinueOnError)
+	o.AddFlags(flags)
+	if err := flags.Parse(strings.Fields("--image registry.example/tallygate:1 " + line)); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	return &o
+}
+
+// read returns the content of a file of a golden case, or "" without such a file.
+func read(t *testing.T, path ...string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(path...))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestGolden injects each testdata/golden/NAME/input.yaml with the flags in NAME/flags, and compares what
+// comes out with output.yaml and report. A refused input has no output.yaml, and its faults are the report.
+func TestGolden(t *testing.T) {
+	folders, err := filepath.Glob("testdata/golden/*")
+	if err != nil || len(folders) < 30 {
+		t.Fatalf("got %d golden cases, want at least 30 (%v)", len(folders), err)
+	}
+	for _, folder := range folders {
+		t.Run(filepath.Base(folder), func(t *testing.T) {
+			o := options(t, read(t, folder, "flags"))
+			input := []File{{"input.yaml", []byte(read(t, folder, "input.yaml"))}}
+			var output, report string
+			result, err := Inject(input, o)
+			if err != nil {
+				report = err.Error() + "\n"
+			} else {
+				output, report = string(result.Files[0].Text), strings.Join(result.Report, "\n")+"\n"
+				checkReturns(t, input, result.Files, o)
+			}
+			compare(t, filepath.Join(folder, "output.yaml"), output)
+			compare(t, filepath.Join(folder, "report"), report)
+		})
+	}
+}
+
+// checkReturns: a second inject changes nothing, and uninject gives back what was there before.
+func checkReturns(t *testing.T, input, injected []File, o *Options) {
+	t.Helper()
+	again, err := Inject(injected, o)
+	if err != nil {
+		t.Fatalf("Inject of injected files = %v", err)
+	}
+	if diff := cmp.Diff(string(injected[0].Text), string(again.Files[0].Text)); diff != "" {
+		t.Errorf("the second inject changes (-first +second):\n%s", diff)
+	}
+	removed, err := Uninject(injected)
+	if err != nil {
+		t.Fatalf("Uninject = %v", err)
+	}
+	want, err := Uninject(input)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want.Files[0].Text), string(removed.Files[0].Text)); diff != "" {
+		t.Errorf("uninject does not give the input back (-want +got):\n%s", diff)
+	}
+}
+
+// compare compares text with a golden file, or writes the file. There is no file for empty text.
+func compare(t *testing.T, file, text string) {
+	t.Helper()
+	if *update {
+		err := os.Remove(file)
+		if text != "" {
+			err = os.WriteFile(file, []byte(text), 0o600)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(read(t, file), text); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", filepath.Base(file), diff)
+	}
+}
+
+func faultsOf(err error) strictyaml.Faults {
+	var faults strictyaml.Faults
+	_ = errors.As(err, &faults)
+	return faults
+}
+
+// TestPositionsOfInjectedFiles: positions are those of the file that was given, even where inject first
+// removes the gate from it.
+func TestPositionsOfInjectedFiles(t *testing.T) {
+	text := read(t, "testdata/golden/service/output.yaml")
+	lines := strings.Split(text, "\n")
+	result, err := Inject([]File{{"accounts.yaml", []byte(text)}}, options(t, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range result.Report {
+		number, about, ok := strings.Cut(strings.TrimPrefix(line, "accounts.yaml:"), ": ")
+		if !ok || strings.HasPrefix(line, " ") {
+			continue
+		}
+		kind, _, _ := strings.Cut(about, "/")
+		n, err := strconv.Atoi(number)
+		if err != nil || n+1 > len(lines) || lines[n] != "kind: "+kind {
+			t.Errorf("the report says %q, want the line of that object", line)
+		}
+	}
+	broken := text + "---\nkind: [\n---\napiVersion: v1\nkind: Pod\nmetadata:\n  name: p\nspec:\n  hostNetwork: true\n  containers: [{name: p}]\n"
+	_, err = Inject([]File{{"accounts.yaml", []byte(broken)}}, options(t, "--app-port 80"))
+	at := strings.Count(text, "\n")
+	want := fmt.Sprintf("accounts.yaml:%d:1: not valid YAML: did not find expected node content\naccounts.yaml:%d:3: Pod/p: hostNetwork: the pod shares the node's ports, and no NetworkPolicy holds for it: remove hostNetwork", at+3, at+9)
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v\nwant %s", err, want)
+	}
+}

@@ -1,0 +1,176 @@
+package inject
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/tallygate/tallygate/internal/strictyaml"
+	"github.com/tallygate/tallygate/internal/yamledit"
+)
+
+// An object is one Kubernetes object: a document, or an item of a List.
+type object struct {
+	*document
+	node            *yaml.Node
+	list            *yaml.Node // the items of the List around the object, or nil
+	kind, version   string
+	name, namespace string
+	dropped         bool
+	report          []string // what was done; the first line goes behind the object's name
+
+	// What the Services of an injected workload need to know.
+	labels  map[string]string // of the pods; nil: not injected
+	app     *yaml.Node        // the application's container
+	appPort int
+}
+
+func newObject(d *document, n *yaml.Node) *object {
+	o := &object{document: d, node: resolve(n)}
+	o.kind, o.version = text(o.node, "kind"), text(o.node, "apiVersion")
+	metadata := value(o.node, "metadata")
+	o.name = cmp.Or(text(metadata, "name"), strings.TrimSuffix(text(metadata, "generateName"), "-"))
+	o.namespace = text(metadata, "namespace")
+	return o
+}
+
+func (o *object) group() string {
+	group, _, found := strings.Cut(o.version, "/")
+	if !found {
+		return ""
+	}
+	return group
+}
+
+func (o *object) id() string {
+	if o.kind == "" {
+		return "document"
+	}
+	return o.kind + "/" + o.name
+}
+
+func (o *object) line(n *yaml.Node) int { return o.file.line(o.firstLine + n.Line) }
+
+func (o *object) say(format string, args ...any) {
+	o.report = append(o.report, fmt.Sprintf(format, args...))
+}
+
+// fault records a fault of o at the position of n.
+func (s *set) fault(o *object, n *yaml.Node, format string, args ...any) {
+	s.faults = append(s.faults, strictyaml.Fault{
+		Position: strictyaml.Position{File: o.file.name, Line: o.line(n), Column: n.Column},
+		Path:     o.id(), Message: fmt.Sprintf(format, args...),
+	})
+}
+
+// check records the error of an edit of o.
+func (s *set) check(o *object, err error) {
+	if err != nil {
+		s.failed(o.document, o.id(), err)
+	}
+}
+
+// The paths of the pod templates of the kinds that inject knows, with the groups of the kinds.
+var templates = map[string]struct{ group, path string }{
+	"Deployment":  {"apps", "spec/template"},
+	"StatefulSet": {"apps", "spec/template"},
+	"DaemonSet":   {"apps", "spec/template"},
+	"ReplicaSet":  {"apps", "spec/template"},
+	"Job":         {"batch", "spec/template"},
+	"CronJob":     {"batch", "spec/jobTemplate/spec/template"},
+	"Pod":         {"", ""},
+}
+
+// template returns the pod template of a workload, nil for other objects.
+func (o *object) template() *yaml.Node {
+	known, ok := templates[o.kind]
+	if !ok || known.group != o.group() {
+		return nil
+	}
+	n := o.node
+	if known.path != "" {
+		for _, key := range strings.Split(known.path, "/") {
+			n = value(n, key)
+		}
+	}
+	return n
+}
+
+// looksLikeWorkload reports whether an object of an unknown kind has a pod template.
+func (o *object) looksLikeWorkload() bool {
+	return value(value(value(value(o.node, "spec"), "template"), "spec"), "containers") != nil
+}
+
+// resolve returns the value that an alias refers to, and any other node itself.
+func resolve(n *yaml.Node) *yaml.Node {
+	if n != nil && n.Kind == yaml.AliasNode {
+		return n.Alias
+	}
+	return n
+}
+
+// value returns the value of key in the mapping m to be read, or nil.
+func value(m *yaml.Node, key string) *yaml.Node {
+	_, v := yamledit.Get(m, key)
+	return resolve(v)
+}
+
+// text returns the scalar value of key in m, or "".
+func text(m *yaml.Node, key string) string {
+	if v := value(m, key); v != nil && v.Kind == yaml.ScalarNode && !yamledit.IsNull(v) {
+		return v.Value
+	}
+	return ""
+}
+
+// items returns the items of the list that key has in m.
+func items(m *yaml.Node, key string) []*yaml.Node {
+	v := value(m, key)
+	if v == nil || v.Kind != yaml.SequenceNode {
+		return nil
+	}
+	all := make([]*yaml.Node, len(v.Content))
+	for i, item := range v.Content {
+		all[i] = resolve(item)
+	}
+	return all
+}
+
+// stringMap returns the scalars of the mapping m by key.
+func stringMap(m *yaml.Node) map[string]string {
+	all := map[string]string{}
+	if m == nil || m.Kind != yaml.MappingNode {
+		return all
+	}
+	for i := 0; i+1 < len(m.Content); i += 2 {
+		all[m.Content[i].Value] = resolve(m.Content[i+1]).Value
+	}
+	return all
+}
+
+// checkKeys records duplicate keys and merge keys anywhere in o. Parsers disagree about which value of a
+// duplicate key counts, and a merge key can add what inject cannot see.
+func (s *set) checkKeys(o *object, n *yaml.Node) (ok bool) {
+	ok = true
+	if n.Kind == yaml.MappingNode {
+		seen := map[string]bool{}
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			key := n.Content[i]
+			switch {
+			case key.ShortTag() == "!!merge":
+				s.fault(o, key, "merge keys (<<) are not supported: write the merged keys out")
+				ok = false
+			case key.Kind == yaml.ScalarNode && seen[key.Value]:
+				s.fault(o, key, "the key %q is there twice: remove one", key.Value)
+				ok = false
+			}
+			seen[key.Value] = true
+		}
+	}
+	for _, inside := range n.Content {
+		ok = s.checkKeys(o, inside) && ok
+	}
+	return ok
+}

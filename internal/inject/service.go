@@ -1,0 +1,76 @@
+package inject
+
+import (
+	"strconv"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/tallygate/tallygate/internal/yamledit"
+)
+
+// services directs the Services of injected workloads to the gate, or says that they lead past it.
+func (s *set) services() {
+	for _, o := range s.objects {
+		if o.kind != "Service" || o.version != "v1" {
+			continue
+		}
+		for _, target := range s.objects {
+			if target.labels != nil && selects(o, target) && !stillInjected(o.node) {
+				s.service(o, target)
+				break
+			}
+		}
+	}
+}
+
+// selects reports whether the Service o selects the pods of the injected workload target.
+func selects(o, target *object) bool {
+	selector := stringMap(value(value(o.node, "spec"), "selector"))
+	for key, v := range selector {
+		if got, ok := target.labels[key]; !ok || got != v {
+			return false
+		}
+	}
+	return len(selector) > 0 && o.namespace == target.namespace
+}
+
+// service directs the ports of o that lead to the application's port of target to the gate. It writes
+// the number, because Kubernetes before 1.33 finds the ports of native sidecars by number only.
+func (s *set) service(o, target *object) {
+	if !s.checkKeys(o, o.node) {
+		return
+	}
+	w := &workload{set: s, object: o}
+	for i, p := range items(value(o.node, "spec"), "ports") {
+		number := text(p, "port")
+		_, raw := yamledit.Get(p, "targetPort")
+		to := number
+		if raw != nil {
+			to = resolve(raw).Value
+		}
+		if w.resolvePort(to, target.app) != target.appPort || number == "" {
+			continue
+		}
+		if !s.options.Service {
+			o.say("warning: port %s leads to port %d of %s, past the gate: --service directs it to the gate", number, target.appPort, target.id())
+			continue
+		}
+		s.retarget(w, i, p, raw)
+		o.say("port %s leads to the gate of %s, port %d instead of %s", number, target.id(), s.options.Port, to)
+	}
+	if len(w.journal.Undo) > 0 {
+		s.check(o, w.journal.write(o, o.node))
+	}
+}
+
+// retarget sets the target port of entry i of the ports of a Service. raw is its former value, or nil.
+func (s *set) retarget(w *workload, i int, p, raw *yaml.Node) {
+	path := join("", "spec", "ports", "#"+strconv.Itoa(i), "targetPort")
+	if raw == nil {
+		w.toUndo(step{Remove: path})
+		s.check(w.object, w.Add(p, "targetPort", number(s.options.Port)))
+		return
+	}
+	w.toUndo(step{Restore: path, Text: w.source(raw)})
+	s.check(w.object, w.Replace(raw, strconv.Itoa(s.options.Port)))
+}
