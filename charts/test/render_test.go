@@ -105,6 +105,7 @@ func decode(t *testing.T, text string) manifests {
 			"networking.k8s.io/v1 NetworkPolicy":      &networking.NetworkPolicy{},
 			"policy/v1 PodDisruptionBudget":           &policy.PodDisruptionBudget{},
 			"v1 ConfigMap":                            &core.ConfigMap{},
+			"v1 Pod":                                  &core.Pod{},
 			"v1 PersistentVolumeClaim":                &core.PersistentVolumeClaim{},
 			"v1 Service":                              &core.Service{},
 			"v1 ServiceAccount":                       &core.ServiceAccount{},

@@ -4,10 +4,8 @@ pods are made of the same parts.
 */}}
 {{- define "tallygate.container" -}}
 name: tallygate
-{{- with .Values.image }}
-image: {{ ternary (printf "%s@%s" .repository .digest) (printf "%s:%s" .repository .tag) (not (empty .digest)) | quote }}
-imagePullPolicy: {{ .pullPolicy }}
-{{- end }}
+image: {{ include "tallygate.image" . | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
 args:
   - serve
   - --config
@@ -69,6 +67,12 @@ volumeMounts:
   {{- with .Values.extraVolumeMounts }}
   {{- include "tallygate.tpl" (list . $) | nindent 2 }}
   {{- end }}
+{{- end -}}
+
+{{- define "tallygate.image" -}}
+{{- with .Values.image -}}
+{{- ternary (printf "%s@%s" .repository .digest) (printf "%s:%s" .repository .tag) (not (empty .digest)) -}}
+{{- end -}}
 {{- end -}}
 
 {{/* The elements of env: those with plain values first, so that the others may refer to them. */}}
