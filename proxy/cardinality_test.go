@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -100,6 +101,50 @@ func TestCallersMakeNoSeries(t *testing.T) {
 					t.Errorf("%s has %s=%q, which a client has sent", family.GetName(), l.GetName(), l.GetValue())
 				}
 			}
+		}
+	}
+}
+
+// T-MET-01: an API that answers with a status which its caller names makes a series for each registered code and one
+// for each class of the others, and none for each number.
+func TestMirroredStatusesShareSeries(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		status, err := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/accounts/"))
+		if err != nil {
+			t.Error(err)
+		}
+		w.WriteHeader(status)
+	}))
+	defer upstream.Close()
+	s := newHarness(t, upstream.URL, io.Discard)
+	for status := 200; status <= 999; status++ {
+		r := s.request()
+		path(r, fmt.Sprintf("/accounts/%d", status))
+		w := httptest.NewRecorder()
+		if s.proxy.ServeHTTP(w, r); w.Code != status && status <= 599 {
+			t.Errorf("the status is %d, want %d", w.Code, status)
+		}
+	}
+	families, err := s.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := map[string]float64{}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if family.GetName() == "tallygate_requests_total" && l.GetName() == "code" {
+					counts[l.GetValue()] += m.GetCounter().GetValue()
+				}
+			}
+		}
+	}
+	if len(counts) > 70 { // 58 registered codes from 200, 499, 2xx to 5xx, and other: 64
+		t.Errorf("%d values of code: %v", len(counts), counts)
+	}
+	for code, want := range map[string]float64{"200": 1, "404": 1, "499": 1, "2xx": 90, "4xx": 70} {
+		if counts[code] != want {
+			t.Errorf("%v requests with code %q, want %v", counts[code], code, want)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package accesslog
 
 import (
+	"net/http"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -116,7 +117,21 @@ func (s *routeMetrics) statusCount(status int) prometheus.Counter {
 	if last := s.lastStatus.Load(); last != nil && last.code == status {
 		return last.count
 	}
-	count := s.requests.WithLabelValues(strconv.Itoa(status))
+	count := s.requests.WithLabelValues(codeLabel(status))
 	s.lastStatus.Store(&codeCount{status, count})
 	return count
+}
+
+// codeLabel returns the value of the label code for status. Codes that IANA registers and 499, which the gate
+// itself records, stand for themselves. Others share their class, such as 4xx, so that an API which mirrors
+// numbers of its callers makes no series for each.
+func codeLabel(status int) string {
+	switch {
+	case http.StatusText(status) != "" || status == 499:
+		return strconv.Itoa(status)
+	case status >= 100 && status <= 599:
+		return strconv.Itoa(status/100) + "xx"
+	default:
+		return "other"
+	}
 }
