@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
-	core "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -175,20 +174,5 @@ func TestJob(t *testing.T) {
 		if len(relabelings) != 1 || relabelings[0].TargetLabel != "job" || *relabelings[0].Replacement != "tallygate/edge/gate" || !job.MatchString(*relabelings[0].Replacement) {
 			t.Errorf("%s relabels by %s, want the job tallygate/edge/gate", kind, text(t, relabelings))
 		}
-	}
-}
-
-func TestDashboard(t *testing.T) {
-	want, err := os.ReadFile("../../deploy/grafana/tallygate.dashboard.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := render(t, chart, "-f", chart+"/ci/gateway-values.yaml", "--set", "dashboard.enabled=true,dashboard.namespace=monitoring")
-	config := get[*core.ConfigMap](t, all, "ConfigMap/r-tallygate-dashboard")
-	if config.Labels["grafana_dashboard"] != "1" || config.Namespace != "monitoring" {
-		t.Errorf("the ConfigMap is in %s and has the labels %v", config.Namespace, config.Labels)
-	}
-	if got := config.Data["tallygate.json"]; strings.TrimSpace(got) != strings.TrimSpace(string(want)) {
-		t.Errorf("the dashboard differs from that in deploy/grafana: %d bytes, want %d", len(got), len(want))
 	}
 }
