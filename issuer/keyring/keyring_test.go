@@ -48,11 +48,13 @@ type harness struct {
 	clock time.Time
 	state keyring.Store
 	gauge prometheus.Gauge
+	// shared says that other processes use the store too.
+	shared bool
 }
 
 func (b *harness) options(signing config.Signing) keyring.Options {
 	return keyring.Options{
-		Store: b.state, Signing: signing, TokenLifetime: lifetime, Reloaded: b.gauge,
+		Store: b.state, Signing: signing, TokenLifetime: lifetime, Shared: b.shared, Reloaded: b.gauge,
 		Log: slog.New(slog.NewJSONHandler(&b.log, nil)), Now: func() time.Time { return b.clock },
 	}
 }
@@ -282,11 +284,11 @@ type fullDisk struct {
 	left int   // attempts until there is free space
 }
 
-func (d *fullDisk) ReplaceKeys(keys []store.Key) error {
+func (d *fullDisk) ReplaceKeys(previous, keys []store.Key) error {
 	if d.left--; d.left >= 0 {
 		return d.err
 	}
-	return d.Store.ReplaceKeys(keys)
+	return d.Store.ReplaceKeys(previous, keys)
 }
 
 // An overdue rotation waits while the disk is full: the current keys sign and are published, and

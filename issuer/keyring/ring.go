@@ -18,14 +18,14 @@ import (
 	"github.com/tallygate/tallygate/issuer/store"
 )
 
-// A Store keeps the signing keys. It is a [*store.File], or in a test a store that behaves as on a
-// full disk.
+// A Store keeps the signing keys. ReplaceKeys replaces the keys only if the stored keys are previous,
+// and otherwise returns [store.ErrChanged].
 type Store interface {
 	Keys() ([]store.Key, error)
-	ReplaceKeys(keys []store.Key) error
+	ReplaceKeys(previous, keys []store.Key) error
 }
 
-// Options configures a [Ring]. Every field except Inspect must be set.
+// Options configures a [Ring]. Every field except Inspect and Shared must be set.
 type Options struct {
 	Store   Store // keeps the keys, unless Signing names files
 	Signing config.Signing
@@ -34,7 +34,10 @@ type Options struct {
 	TokenLifetime time.Duration
 	// Inspect says that the stored keys are only read: no key is generated or rotated. With Inspect,
 	// Run must not be called.
-	Inspect  bool
+	Inspect bool
+	// Shared says that other processes use the store too. The ring then reads the store every
+	// refreshInterval, and rotates only if no other process has rotated.
+	Shared   bool
 	Reloaded prometheus.Gauge // 1 if the last refresh succeeded, and 0 otherwise
 	Log      *slog.Logger
 	Now      func() time.Time
@@ -48,6 +51,9 @@ type Ring struct {
 	current   atomic.Pointer[snapshot]
 	mu        sync.Mutex // serialises changes of the keys
 	filesHash [32]byte
+	stored    []store.Key  // the keys in the store as this ring read or wrote them last
+	readAt    atomic.Int64 // when the last reading of a shared store began: nanoseconds after opened
+	opened    time.Time
 }
 
 // A snapshot is an immutable set of keys.
@@ -62,7 +68,7 @@ type snapshot struct {
 // Open returns the ring for o, with the keys from the files or from the store. If the store is new,
 // Open generates the first keys.
 func Open(o Options) (*Ring, error) {
-	r := &Ring{options: o, health: health{log: o.Log, gauge: o.Reloaded}}
+	r := &Ring{options: o, health: health{log: o.Log, gauge: o.Reloaded}, opened: time.Now()}
 	r.health.report(nil)
 	if len(o.Signing.Files) > 0 {
 		return r, r.openFiles()

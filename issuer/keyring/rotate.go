@@ -32,31 +32,27 @@ func (r *Ring) expiry(k *key) time.Time {
 func (r *Ring) openStore() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	stored, err := r.options.Store.Keys()
+	keys, err := r.read()
 	if err != nil {
-		return fmt.Errorf("reading the signing keys: %w", err)
-	}
-	keys := make([]*key, 0, len(stored))
-	for _, s := range stored {
-		k, err := parsePKCS8(s.Private, config.Algorithm(s.Algorithm))
-		if err != nil {
-			return fmt.Errorf("reading signing key %s: %w", s.ID, err)
-		}
-		k.created, k.activated, k.retired = s.Created, s.Activated, s.Retired
-		keys = append(keys, k)
+		return err
 	}
 	active, next := roles(keys)
-	if r.options.Inspect {
-		if active == nil {
-			return errors.New("the store has no signing keys yet")
+	switch usable := r.suits(next) && active != nil && next.method.Alg() == active.method.Alg(); {
+	case r.options.Inspect && active == nil:
+		return errors.New("the store has no signing keys yet")
+	case r.options.Inspect, r.options.Shared && active != nil:
+		if err := r.publish(keys, active); err != nil || r.options.Inspect {
+			return err
 		}
-		return r.publish(keys, active)
-	}
-	usable := active != nil && next != nil && active.method.Alg() == string(r.options.Signing.Algorithm) && next.method.Alg() == active.method.Alg()
-	if !usable {
+		return r.refreshShared()
+	case !usable:
 		// This is the first start, or the configured algorithm has changed. Tokens of the previous
 		// keys stay valid.
-		return r.rotate(keys, nil)
+		err := r.rotate(keys, nil)
+		if r.options.Shared && errors.Is(err, store.ErrChanged) { // another process has created the keys since
+			return r.reread()
+		}
+		return err
 	}
 	if r.rotationDue(active) {
 		err := r.rotate(keys, next)
@@ -68,6 +64,32 @@ func (r *Ring) openStore() error {
 		r.health.report(err)
 	}
 	return r.publish(keys, active)
+}
+
+// read returns the keys of the store. r.mu must be held.
+func (r *Ring) read() ([]*key, error) {
+	began := time.Since(r.opened)
+	stored, err := r.options.Store.Keys()
+	if err != nil {
+		return nil, fmt.Errorf("reading the signing keys: %w", err)
+	}
+	keys := make([]*key, 0, len(stored))
+	for _, s := range stored {
+		k, err := parsePKCS8(s.Private, config.Algorithm(s.Algorithm))
+		if err != nil {
+			return nil, fmt.Errorf("reading signing key %s: %w", s.ID, err)
+		}
+		k.created, k.activated, k.retired = s.Created, s.Activated, s.Retired
+		keys = append(keys, k)
+	}
+	r.stored = stored
+	r.readAt.Store(int64(began))
+	return keys, nil
+}
+
+// suits reports whether k may become the active key: it exists and has the configured algorithm.
+func (r *Ring) suits(k *key) bool {
+	return k != nil && k.method.Alg() == string(r.options.Signing.Algorithm)
 }
 
 // roles returns the active key and the next key. A result is nil if keys lacks the key.
@@ -99,6 +121,9 @@ func (r *Ring) Rotate() error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.options.Shared {
+		return r.rotateShared()
+	}
 	s := r.current.Load()
 	_, next := roles(s.keys)
 	return r.rotate(s.keys, next)
@@ -166,9 +191,10 @@ func (r *Ring) store(keys []*key) error {
 			ID: k.id, Algorithm: k.method.Alg(), Private: der, Created: k.created, Activated: k.activated, Retired: k.retired,
 		})
 	}
-	if err := r.options.Store.ReplaceKeys(stored); err != nil {
+	if err := r.options.Store.ReplaceKeys(r.stored, stored); err != nil {
 		return fmt.Errorf("storing the signing keys: %w", err)
 	}
+	r.stored = stored
 	return nil
 }
 
@@ -182,17 +208,21 @@ func (r *Ring) Run(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
-		r.health.report(r.refresh())
+		r.health.report(r.Refresh())
 	}
 }
 
-// refresh rotates the keys if a rotation is due, and drops expired keys. If the keys are in files, it
-// reads the files, and publishes their keys if they have changed.
-func (r *Ring) refresh() error {
+// Refresh does now what Run does every refreshInterval: it rotates the keys if a rotation is due, and
+// drops expired keys. If the keys are in files, it reads the files, and publishes their keys if they
+// have changed.
+func (r *Ring) Refresh() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.options.Signing.Files) > 0 {
 		return r.reloadFiles()
+	}
+	if r.options.Shared {
+		return r.refreshShared()
 	}
 	s := r.current.Load()
 	if r.rotationDue(s.active) {

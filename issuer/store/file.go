@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -17,12 +18,6 @@ import (
 var (
 	// ErrInUse means that another process has the state open.
 	ErrInUse = errors.New("another process has it open")
-	// ErrUnavailable means that nothing was stored and that a retry may succeed.
-	ErrUnavailable = errors.New("the state cannot be written now")
-	// ErrClosed means that the state has been closed.
-	ErrClosed = errors.New("the state is closed")
-	// ErrExists means that the token is already stored.
-	ErrExists = errors.New("the token is stored already")
 
 	// errCorrupt replaces errors that might quote a record.
 	errCorrupt = errors.New("the file is corrupt")
@@ -176,6 +171,18 @@ func checkFormat(tx *bbolt.Tx, file *os.File) error {
 	}
 	return nil
 }
+
+// Follow returns nil when ctx ends. No other process can store a revocation.
+func (f *File) Follow(ctx context.Context, _ func(Revocation)) error {
+	<-ctx.Done()
+	return nil
+}
+
+// Current returns nil, because this process has made every change.
+func (f *File) Current() error { return nil }
+
+// LatestIssue returns now, because no other process issues tokens.
+func (f *File) LatestIssue(now time.Time) (time.Time, error) { return now, nil }
 
 // Close waits until the current transaction is committed, and closes the file. Later calls return the
 // result of the first call.

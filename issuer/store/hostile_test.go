@@ -63,7 +63,7 @@ func filled(t *testing.T) string {
 	t.Helper()
 	folder := t.TempDir()
 	f := open(t, folder)
-	errs := []error{f.ReplaceKeys([]store.Key{{ID: "k", Private: make([]byte, 200)}})}
+	errs := []error{f.ReplaceKeys(nil, []store.Key{{ID: "k", Private: make([]byte, 200)}})}
 	for n := range 60 {
 		errs = append(errs, f.AddToken(sum(strconv.Itoa(n)), store.Token{Expires: at(int64(n)), Record: make([]byte, 3000)}),
 			f.Revoke(store.Revocation{Kind: store.RevokedPartner, Subject: strings.Repeat("p", 500) + strconv.Itoa(n), Until: at(9)}))
@@ -310,7 +310,11 @@ func TestFullAtEverySize(t *testing.T) {
 		for n := range 400 {
 			_ = limitFiles(uint64(n) * 1024)
 			keys := []store.Key{{ID: strconv.Itoa(n), Private: make([]byte, 5000)}}
-			err := f.ReplaceKeys(keys)
+			previous, err := f.Keys()
+			if err != nil {
+				return err
+			}
+			err = f.ReplaceKeys(previous, keys)
 			if err != nil && !errors.Is(err, store.ErrUnavailable) {
 				return err
 			}

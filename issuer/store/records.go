@@ -14,20 +14,26 @@ import (
 // Keys returns the signing keys in the order of their creation.
 func (f *File) Keys() (keys []Key, err error) {
 	err = f.view(func(tx *bbolt.Tx) error {
-		return tx.Bucket(keyBucket).ForEach(func(_, record []byte) error {
-			var k Key
-			if err := json.Unmarshal(record, &k); err != nil {
-				return fmt.Errorf("reading a stored key: %w", errCorrupt)
-			}
-			keys = append(keys, k)
-			return nil
-		})
+		keys, err = keysIn(tx)
+		return err
 	})
 	return keys, err
 }
 
-// ReplaceKeys replaces the stored keys.
-func (f *File) ReplaceKeys(keys []Key) error {
+func keysIn(tx *bbolt.Tx) (keys []Key, err error) {
+	err = tx.Bucket(keyBucket).ForEach(func(_, record []byte) error {
+		var k Key
+		if err := json.Unmarshal(record, &k); err != nil {
+			return fmt.Errorf("reading a stored key: %w", errCorrupt)
+		}
+		keys = append(keys, k)
+		return nil
+	})
+	return keys, err
+}
+
+// ReplaceKeys replaces the stored keys. The error is [ErrChanged] if the stored keys are not previous.
+func (f *File) ReplaceKeys(previous, keys []Key) error {
 	records := make([][]byte, len(keys))
 	sorted := slices.SortedStableFunc(slices.Values(keys), func(a, b Key) int { return a.Created.Compare(b.Created) })
 	for i, k := range sorted {
@@ -38,6 +44,13 @@ func (f *File) ReplaceKeys(keys []Key) error {
 		records[i] = record
 	}
 	return f.update(func(tx *bbolt.Tx) error {
+		stored, err := keysIn(tx)
+		switch {
+		case err != nil:
+			return err
+		case !SameKeys(stored, previous):
+			return ErrChanged
+		}
 		if err := tx.DeleteBucket(keyBucket); err != nil {
 			return abort(err)
 		}

@@ -9,11 +9,6 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// ErrShare means that the client has used its share of the stored tokens, and that nothing was
-// stored. A retry succeeds after some of the client's tokens have expired and a sweep has removed
-// them.
-var ErrShare = errors.New("the client's share of the stored tokens is used up")
-
 const (
 	// defaultTokenBytes bounds the stored tokens. bbolt's pages are at least half full, so the tokens
 	// take up to twice as much in the file, 512 MiB. 2^18 revocations of 300 bytes take up to 160 MiB

@@ -3,7 +3,29 @@
 // is stored completely or not at all.
 package store
 
-import "time"
+import (
+	"errors"
+	"time"
+)
+
+var (
+	// ErrUnavailable means that a retry may succeed. A [File] has stored nothing. A database may have
+	// stored the change if the connection was lost before the answer.
+	ErrUnavailable = errors.New("the state cannot be written now")
+	// ErrClosed means that the state has been closed.
+	ErrClosed = errors.New("the state is closed")
+	// ErrExists means that the token is already stored.
+	ErrExists = errors.New("the token is stored already")
+	// ErrChanged means that the stored keys are not the keys that the caller wanted to replace.
+	ErrChanged = errors.New("the stored signing keys have changed")
+	// ErrUnpublished means that a key would sign before every process that shares the state publishes
+	// it.
+	ErrUnpublished = errors.New("the next signing key is too new to sign")
+	// ErrShare means that the client has used its share of the stored tokens, and that nothing was
+	// stored. A retry succeeds after some of the client's tokens have expired and a sweep has removed
+	// them.
+	ErrShare = errors.New("the client's share of the stored tokens is used up")
+)
 
 // A Key is a signing key with its private part.
 type Key struct {
@@ -13,6 +35,30 @@ type Key struct {
 	Created   time.Time // when the key was first published
 	Activated time.Time // when the key began to sign; zero for the next key
 	Retired   time.Time // when the key stopped signing; zero for a key that signs
+}
+
+// LeastPublished is how long a key must have been stored before it may sign, if several processes share
+// the state. Each of them reads the keys more often than that.
+const LeastPublished = time.Minute
+
+// SameKeys reports whether a and b are the same keys, each next, active or retired in both. The
+// order does not matter.
+func SameKeys(a, b []Key) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	type state struct{ activated, retired bool }
+	states := make(map[string]state, len(a))
+	for _, k := range a {
+		states[k.ID] = state{!k.Activated.IsZero(), !k.Retired.IsZero()}
+	}
+	for _, k := range b {
+		found, ok := states[k.ID]
+		if !ok || found != (state{!k.Activated.IsZero(), !k.Retired.IsZero()}) {
+			return false
+		}
+	}
+	return true
 }
 
 // A Token is the record of an opaque token.

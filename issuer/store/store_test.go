@@ -79,7 +79,7 @@ func TestRoundTrip(t *testing.T) {
 	binary := sum("jti")
 	ended := store.Revocation{Kind: store.RevokedToken, Subject: string(binary[:]), Client: "c", Until: at(50)}
 	for _, err := range []error{
-		f.ReplaceKeys([]store.Key{{ID: "gone"}}), f.ReplaceKeys(keys), f.AddToken(sum("t"), token), f.Revoke(ended),
+		f.ReplaceKeys(nil, []store.Key{{ID: "gone"}}), f.ReplaceKeys([]store.Key{{ID: "gone"}}, keys), f.AddToken(sum("t"), token), f.Revoke(ended),
 		f.Revoke(store.Revocation{Kind: store.RevokedApplication, Subject: "app", IssuedBy: at(10), Until: at(20)}),
 		f.Revoke(store.Revocation{Kind: store.RevokedApplication, Subject: "app", IssuedBy: at(5), Until: at(30)}),
 		f.Revoke(store.Revocation{Kind: store.RevokedCertificate, Subject: "x5t"}),
