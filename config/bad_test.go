@@ -519,6 +519,25 @@ var bad = []struct {
 		`31:44: issuer.resources[1]: expected issuer.audience or an absolute URI without fragment (RFC 8707 section 2)`,
 	}},
 	{"resource-twice", []string{`31:41: issuer.resources[1]: is the same as issuer.resources[0]`}},
+	// issuer.database
+	{"database-both", []string{`31:13: issuer.database: excludes state on line 30: the state is in a folder or in a database`}},
+	{"database-mode", []string{`30:110: issuer.database.insecure_sslmode: expected require or disable, got "prefer"`}},
+	{"database-password-parameter", []string{`30:19: issuer.database.url: must have no password: write the password into a file, and name the file in password_file`}},
+	{"database-password", []string{`30:19: issuer.database.url: must have no password: write the password into a file, and name the file in password_file`}},
+	{"database-required", []string{
+		`30:13: issuer.database.url: is required`,
+		`30:13: issuer.database.encryption_keys: at least one is required: the signing keys in the database must be encrypted`,
+	}},
+	{"database-socket", []string{
+		`30:19: issuer.database.url: names a Unix socket, to which no TLS is spoken: leave out trust and insecure_sslmode`,
+		`30:100: issuer.database.encryption_keys[1]: is the same as issuer.database.encryption_keys[0]`,
+	}},
+	{"database-sslmode", []string{`30:19: issuer.database.url: must have no parameter except host=/folder: the other settings of database take the place of parameters`}},
+	{"database-trust-empty", []string{`30:99: issuer.database.trust: an empty list trusts nothing; leave it out for the anchors of the system`}},
+	{"database-trust", []string{`30:110: issuer.database.insecure_sslmode: makes trust on line 30 useless: the certificate of the server is not checked`}},
+	{"database-url", []string{`30:19: issuer.database.url: expected postgres://user@host:port/database, with several hosts separated by commas, or postgres://user@/database?host=/folder`}},
+	{"database-user", []string{`30:19: issuer.database.url: expected postgres://user@host:port/database, with several hosts separated by commas, or postgres://user@/database?host=/folder`}},
+
 	{"issuer-limits", []string{
 		`31:46: issuer.limits.per_client.requests_per_second: must be at least 1, is 0`,
 		`31:56: issuer.limits.per_client.burst: must be at least 1, is 0`,

@@ -4,11 +4,12 @@ import "time"
 
 // Issuer is our own authorization server, in the process of the gate.
 type Issuer struct {
-	Issuer      Identifier        `yaml:"issuer" schema:"required"`         // the issuer identifier, RFC 8414 section 2: https, no query, no fragment
-	Address     Address           `yaml:"address" schema:"required"`        // the address of the issuer's listener, which has mutual TLS unless there is an alias
-	MTLSAlias   *MTLSAlias        `yaml:"mtls_alias"`                       // Optional.
-	Certificate IssuerCertificate `yaml:"certificate"`                      // default: the certificate of the partners' listener
-	State       Path              `yaml:"state" schema:"required,nonempty"` // a separate folder for revocations, opaque tokens and keys
+	Issuer      Identifier        `yaml:"issuer" schema:"required"`  // the issuer identifier, RFC 8414 section 2: https, no query, no fragment
+	Address     Address           `yaml:"address" schema:"required"` // the address of the issuer's listener, which has mutual TLS unless there is an alias
+	MTLSAlias   *MTLSAlias        `yaml:"mtls_alias"`                // Optional.
+	Certificate IssuerCertificate `yaml:"certificate"`               // default: the certificate of the partners' listener
+	State       Path              `yaml:"state"`                     // a separate folder for revocations, opaque tokens and keys; excludes Database
+	Database    *Database         `yaml:"database"`                  // the same in PostgreSQL, for several issuers; excludes State
 	Signing     Signing           `yaml:"signing"`
 
 	Audience         string        `yaml:"audience" schema:"required,nonempty"` // the default resource: aud of a token for which the client requested no resource

@@ -23,6 +23,7 @@ func (c *Config) CheckReload(next *Config) error {
 		k.immutable("issuer.address", before.Address, after.Address)
 		k.immutable("issuer.mtls_alias.address", before.MTLSAlias.address(), after.MTLSAlias.address())
 		k.immutable("issuer.state", before.State, after.State)
+		k.immutable("issuer.database", before.Database, after.Database)
 		k.immutable("issuer.signing", before.Signing, after.Signing)
 	default:
 		k.immutable("issuer", before != nil, after != nil)
@@ -87,7 +88,7 @@ func (c *Config) Files() []string {
 func (c *Config) Secrets() []string {
 	var files []string
 	c.paths(func(file, key string) {
-		if slices.Contains([]string{"key", "key_file", "secret_file", "token_file"}, key) {
+		if slices.Contains([]string{"key", "key_file", "secret_file", "token_file", "password_file", "encryption_keys"}, key) {
 			files = append(files, file)
 		}
 	})

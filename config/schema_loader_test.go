@@ -107,7 +107,7 @@ func missing(err error, path string) bool {
 		return false
 	}
 	conditional := []string{
-		"listener.certificate.files.certificate", "listener.certificate.files.key", "listener.client_certificates.header", // depends on acme and from
+		"listener.certificate.files.certificate", "listener.certificate.files.key", "listener.client_certificates.header", "issuer.state", // depends on acme, from and issuer.database
 	}
 	return slices.ContainsFunc(faults, func(f Fault) bool {
 		required := f.Message == "is required" || strings.HasPrefix(f.Message, "at least one is required")

@@ -174,7 +174,7 @@ func TestSchemaRefuses(t *testing.T) {
 		{"            thumbprints: [A4DtL2J", "            thumbprints: [A4", "/partners/list/1/applications/0/certificate/thumbprints/0", "does not match pattern"},
 		{"              methods: [GET] #", "              method: [GET] #", "/partners/list/0/applications/0/apis/1", "additional properties 'method' not allowed"},
 		{"            - accounts\n", "            - \n", "/partners/list/0/applications/0/apis/0", "got null, want object"},
-		{"  state: /var/lib/tallygate/issuer", "  # state", "/issuer", "missing property 'state'"},
+		{"  address: \":9443\" # its", "  # address", "/issuer", "missing property 'address'"},
 		{"  address: 127.0.0.1:9090", "  address: 127.0.0.1", "/admin/address", "does not match pattern"},
 		{"  delay: 5s", "  delay: [5s]", "/drain/delay", "got array, want "},
 	} {

@@ -130,6 +130,7 @@ var patterns = map[reflect.Type]string{
 	reflect.TypeFor[FieldName]():         `([0-9A-Za-z][0-9A-Za-z-]{0,63})?`,
 	reflect.TypeFor[URL]():               `[Hh][Tt][Tt][Pp][Ss]?` + urlRest,
 	reflect.TypeFor[UpstreamURL]():       `[Hh][Tt][Tt][Pp][Ss]?` + urlRest + `|unix:///[!-~]+`,
+	reflect.TypeFor[DatabaseURL]():       `postgres(ql)?://[!-9;-~]+@[!-~]*`, // no password after the user
 	reflect.TypeFor[RevocationList]():    `[^\r\n]*`,
 	reflect.TypeFor[Network]():           addresses + `(/[0-9]{1,3})?`,
 	reflect.TypeFor[Date]():              `[0-9]{4}-[0-9]{2}-[0-9]{2}`,
@@ -149,6 +150,7 @@ func TestSchemaPatterns(t *testing.T) {
 		"unix:///run/a.sock", "unix:///a#b?c", "*.a.example", "*.A.b", "::1", "[2001:DB8::1]", "192.0.2.1", "1a", "_a", "GET", "M-SEARCH", "-", "X-A", "0-", "10.0.0.0/8", "::/0",
 		"2001:db8::/32", "::ffff:1.2.3.4", "fd00::1/128", "2026-11-30", "0001-01-02", "9999-12-31", "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0", strings.Repeat("aB", 32), strings.Repeat("aB:", 31) + "0f",
 		"urn:a", "spiffe://a/b", "a.b+c-d:x", "1:2", "a@b", "a+b/c=d@x_y.Z", "a'b`{}@c", "CN=a", "/", "/a/{id}", "/**", "/a b/ü", "/%2F", "/a:b;c,d=e@f&$!'()*+~", "/[]^|\\<>\"`", "file:///a", "http://a.example/crl?x",
+		"postgres://u@db/d", "postgresql://a%40b@h1:1,[::1]/d%2F", "postgres://u@/d?host=/run/a%20b", "postgres://u@v@db/d?host=",
 	}
 	for of, pattern := range patterns {
 		matcher := regexp.MustCompile("^(" + pattern + ")$")

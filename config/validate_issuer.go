@@ -33,7 +33,7 @@ func (k *checker) issuer() {
 	k.alias("issuer.mtls_alias", own.MTLSAlias)
 	// If neither file is set, the default is the certificate of the partners' listener.
 	k.keyPair("issuer.certificate.files", own.Certificate.Files)
-	k.require("issuer.state", own.State != "")
+	k.state(own)
 	k.signing("issuer.signing", &own.Signing)
 	k.text("issuer.audience", own.Audience)
 	k.resources("issuer.resources", own.Resources)

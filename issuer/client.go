@@ -43,7 +43,7 @@ func (i *Issuer) admit(r *http.Request) (call, error) {
 	if !c.client.rate.Allow() {
 		return c, refuse(tooManyRequests, "the client exceeds its request rate")
 	}
-	return c, nil
+	return c, i.currentRefusal()
 }
 
 // authenticationRefusal maps a denial to an error response. A denial for a server fault and a denial

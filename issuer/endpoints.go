@@ -78,7 +78,12 @@ func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	writeFault(w, notFound)
 }
 
+// serveKeySet answers 503 rather than a key set that may lack a key that another process signs with.
 func (i *Issuer) serveKeySet(w http.ResponseWriter, _ *http.Request) {
+	if i.keys.Current() != nil {
+		writeFault(w, temporarilyUnavailable)
+		return
+	}
 	set, _ := i.keys.Set()
 	writeJSON(w, http.StatusOK, json.RawMessage(set))
 }

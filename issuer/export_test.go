@@ -10,4 +10,4 @@ import (
 func (i *Issuer) Sweep(ctx context.Context) { i.sweep(ctx) }
 
 // Store returns the state, for tests that write to it.
-func (i *Issuer) Store() *store.File { return i.state }
+func (i *Issuer) Store() *store.File { return i.state.(*store.File) }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,11 +24,17 @@ import (
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
+	"github.com/tallygate/tallygate/internal/testpostgres"
 	"github.com/tallygate/tallygate/issuer"
 	"github.com/tallygate/tallygate/validate"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		testpostgres.Stop()
+		os.Exit(code)
+	}))
+}
 
 const (
 	audience = "https://api.example.com"
@@ -447,7 +454,18 @@ func (s *harness) lines() int {
 
 // revoked reports whether the token with this jti is revoked.
 func (s *harness) revoked(id string) bool {
-	return s.issuer.Revoked(access.Unchecked{Issuer: s.identifier, TokenID: id})
+	s.t.Helper()
+	return isRevoked(s.t, s.issuer, access.Unchecked{Issuer: s.identifier, TokenID: id})
+}
+
+// isRevoked is i.Revoked without an error.
+func isRevoked(t *testing.T, i *issuer.Issuer, token access.Unchecked) bool {
+	t.Helper()
+	revoked, err := i.Revoked(token)
+	if err != nil {
+		t.Error(err)
+	}
+	return revoked
 }
 
 // keySet returns the published key set.

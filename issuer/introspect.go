@@ -101,6 +101,9 @@ func (i *Issuer) Resolve(raw string) (token access.Unchecked, active bool, err e
 	if i.state == nil {
 		return access.Unchecked{}, false, errNotOpen
 	}
+	if err := i.currentRefusal(); err != nil {
+		return access.Unchecked{}, false, err
+	}
 	found, err := i.activeToken(raw)
 	if err != nil || found == nil {
 		return access.Unchecked{}, false, err

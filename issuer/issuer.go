@@ -25,7 +25,6 @@ import (
 	"github.com/tallygate/tallygate/issuer/keyring"
 	"github.com/tallygate/tallygate/issuer/proof"
 	"github.com/tallygate/tallygate/issuer/rules"
-	"github.com/tallygate/tallygate/issuer/store"
 )
 
 // Options configures an [Issuer]. A field must be set unless its comment says what nil means.
@@ -77,7 +76,7 @@ type shared struct {
 	metrics        *metrics
 	latestIssuedAt atomic.Int64 // Unix seconds
 
-	state *store.File   // nil until Open
+	state state         // nil until Open
 	keys  *keyring.Ring // nil until Open
 }
 
@@ -135,7 +134,7 @@ func (i *Issuer) Open() error { return i.openState(false) }
 func (i *Issuer) Inspect() error { return i.openState(true) }
 
 func (i *Issuer) openState(inspect bool) error {
-	state, err := store.Open(string(i.settings.State))
+	state, err := openStore(i.settings, inspect, i.log)
 	if err != nil {
 		return fmt.Errorf("opening the issuer's state: %w", err)
 	}
@@ -145,22 +144,24 @@ func (i *Issuer) openState(inspect bool) error {
 	return nil
 }
 
-func (i *Issuer) load(state *store.File, inspect bool) (err error) {
+func (i *Issuer) load(state state, inspect bool) (err error) {
 	if err := i.revocations.load(state); err != nil {
 		return err
 	}
 	i.keys, err = keyring.Open(keyring.Options{
 		Store: state, Signing: i.settings.Signing, TokenLifetime: maxTokenLifetime,
-		Inspect: inspect, Reloaded: i.metrics.keysReloaded, Log: i.log, Now: i.now,
+		Inspect: inspect, Shared: i.settings.Database != nil, Reloaded: i.metrics.keysReloaded, Log: i.log, Now: i.now,
 	})
 	i.state = state
 	return err
 }
 
-// Run rotates the signing keys and removes expired tokens and revocations until ctx ends.
+// Run rotates the signing keys, takes over the revocations of other processes that share the state, and
+// removes expired tokens and revocations, until ctx ends.
 func (i *Issuer) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return i.keys.Run(ctx) })
+	group.Go(func() error { return i.state.Follow(ctx, i.revocations.publish) })
 	group.Go(func() error {
 		for {
 			select {
@@ -205,8 +206,10 @@ func (i *Issuer) KeySet() (set []byte, version uint64) {
 // partner, or of the certificate that the token is bound to. The iat of another server's token is
 // reduced by the configured leeway, because the clock of that server may be ahead. If such a token has
 // no iat, Revoked assumes that the token is 24 hours old. A revocation takes effect as soon as it is
-// acknowledged. Revoked costs one hash and a few map accesses, and does not allocate.
-func (i *Issuer) Revoked(token access.Unchecked) bool {
+// acknowledged by this process, and within a second if it is acknowledged by another process that
+// shares the state. With an error it is unknown whether the token is revoked. Revoked costs one hash
+// and a few map accesses, and does not allocate.
+func (i *Issuer) Revoked(token access.Unchecked) (bool, error) {
 	issued := token.IssuedAt.Unix()
 	if token.Issuer != i.identifier {
 		token.TokenID = "" // because another server's jti may equal a jti of this issuer
@@ -215,5 +218,6 @@ func (i *Issuer) Revoked(token access.Unchecked) bool {
 		}
 		issued = token.IssuedAt.Add(-i.leeways[token.Issuer]).Unix()
 	}
-	return i.revocations.revokes(token.TokenID, token.ClientID, i.owners[token.ClientID], token.Confirmation.Thumbprint, issued)
+	err := i.current() // before the revocations are consulted
+	return i.revocations.revokes(token.TokenID, token.ClientID, i.owners[token.ClientID], token.Confirmation.Thumbprint, issued), err
 }

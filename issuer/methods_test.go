@@ -135,7 +135,7 @@ func TestRevokedCertificateStaysRevoked(t *testing.T) {
 		t.Fatal(err)
 	}
 	bound := access.Unchecked{Issuer: again.identifier, TokenID: token.ID, ClientID: token.ClientID, Confirmation: access.Confirmation{Present: true, Thumbprint: thumbprint}}
-	if !again.issuer.Revoked(bound) {
+	if !isRevoked(t, again.issuer, bound) {
 		t.Error("Revoked is false for a token bound to the revoked certificate, want true")
 	}
 }

@@ -66,7 +66,8 @@ func (i *Issuer) operatorMux() *http.ServeMux {
 		return TokenResponse{active, claims}, err
 	}))
 	mux.HandleFunc("POST /revoked", serveJSON(func(token access.Unchecked) (RevokedResponse, error) {
-		return RevokedResponse{i.Revoked(token)}, nil
+		revoked, err := i.Revoked(token)
+		return RevokedResponse{revoked}, err
 	}))
 	return mux
 }
@@ -185,11 +186,14 @@ func (i *Issuer) revokePartner(name string) (done string, err error) {
 }
 
 // revokeIssued revokes the tokens issued to subject so far. Times in tokens are whole seconds, so
-// tokens that are issued later in the same second are revoked too. If the clock was set back, tokens
-// with an iat ahead of the clock are revoked too. The revocation is never removed, because tokens of
+// tokens that are issued later in the same second are revoked too. If the clock was set back, or the
+// clock of another process is ahead, tokens with an iat ahead of the clock are revoked too. The revocation is never removed, because tokens of
 // other servers may live longer than our own. There is at most one such revocation for each name.
 func (i *Issuer) revokeIssued(kind store.Kind, subject, what string) (done string, err error) {
-	now := i.now()
+	now, err := i.state.LatestIssue(i.now())
+	if err != nil {
+		return "", storeRefusal(err)
+	}
 	if last := time.Unix(i.latestIssuedAt.Load(), 0); last.After(now) {
 		now = last
 	}

@@ -37,7 +37,7 @@ const (
 // stored. When the memory or a client's share is full, the next revocation of a token is refused, and
 // no stored revocation is dropped. revocations is safe for concurrent use.
 type revocations struct {
-	state *store.File
+	state state
 
 	mu           sync.RWMutex
 	tokens       map[[sha256.Size]byte]revokedToken // by the SHA-256 of the jti
@@ -61,7 +61,7 @@ func newRevocations() *revocations {
 }
 
 // load reads the revocations in state.
-func (s *revocations) load(state *store.File) error {
+func (s *revocations) load(state state) error {
 	s.state = state
 	return state.Revocations(func(r store.Revocation) error {
 		s.publish(r)

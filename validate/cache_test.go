@@ -92,7 +92,10 @@ func TestHitChecksRevocation(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	options := localKeys(key)
 	var revoked atomic.Pointer[string]
-	options.Revoked = func(u access.Unchecked) bool { id := revoked.Load(); return id != nil && u.TokenID == *id }
+	options.Revoked = func(u access.Unchecked) (bool, error) {
+		id := revoked.Load()
+		return id != nil && u.TokenID == *id, nil
+	}
 	v := newValidator(t, options, gatetest.AuthorizationServer())
 	id := "token-7"
 	raw := key.Token(bound(M{"jti": id}))
@@ -125,7 +128,7 @@ func TestRefusedTokensTakeNoMemory(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	options := localKeys(key)
 	options.Memory, options.Lease = cache.NewPool(1<<20), new(reuse.Pool).Lease()
-	options.Revoked = func(u access.Unchecked) bool { return u.TokenID == "revoked" }
+	options.Revoked = func(u access.Unchecked) (bool, error) { return u.TokenID == "revoked", nil }
 	options.Partner = func(_, clientID string, _ *access.Certificate) string {
 		return map[string]string{client: "northwind"}[clientID]
 	}

@@ -22,8 +22,10 @@ func (v *Validator) checkToken(s *server, u *access.Unchecked, val *validation) 
 		if u, err = v.crossCheck(s, u, val); err != nil {
 			return access.Claims{}, err
 		}
-		if u != signedClaims && v.revoked != nil && v.revoked(*u) { // the response may name the client
-			return access.Claims{}, &access.Denial{Reason: access.Revoked, ClientID: u.ClientID}
+		if u != signedClaims { // the response may name the client
+			if reason, err := v.checkRevocation(u); reason != access.Granted {
+				return access.Claims{}, &access.Denial{Reason: reason, ClientID: u.ClientID, Err: err}
+			}
 		}
 	}
 	if val.Proof != nil {
@@ -41,10 +43,24 @@ func (v *Validator) checkClaimsAndBinding(s *server, u *access.Unchecked, p *pre
 	if reason, err := s.checkClaims(u, p.now); reason != access.Granted {
 		return reason, err
 	}
-	if v.revoked != nil && v.revoked(*u) {
-		return access.Revoked, nil
+	if reason, err := v.checkRevocation(u); reason != access.Granted {
+		return reason, err
 	}
 	return v.checkBinding(s, u, p)
+}
+
+// checkRevocation returns [access.Granted] if the token with the claims u is not revoked.
+func (v *Validator) checkRevocation(u *access.Unchecked) (access.Reason, error) {
+	if v.revoked == nil {
+		return access.Granted, nil
+	}
+	switch revoked, err := v.revoked(*u); {
+	case revoked:
+		return access.Revoked, nil
+	case err != nil:
+		return access.RevocationsStale, err
+	}
+	return access.Granted, nil
 }
 
 // checkBinding is [server.checkBinding] for the token with the claims u. It tells a renewed certificate from

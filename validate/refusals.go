@@ -29,9 +29,7 @@ func (v *Validator) Refusals(ctx context.Context, c Credentials, cert *access.Ce
 	add(s.checkIssuer(u))
 	add(s.checkTimes(u, val.now))
 	add(s.checkAudience(u))
-	if v.revoked != nil && v.revoked(*u) {
-		add(access.Revoked, nil)
-	}
+	add(v.checkRevocation(u))
 	if cert != nil {
 		add(v.checkBinding(s, u, &val.presentation))
 	}

@@ -25,9 +25,10 @@ import (
 type Options struct {
 	// Local has our own issuer, by its issuer identifier. It is nil if there is no such issuer.
 	Local map[config.Identifier]LocalIssuer
-	// Revoked reports whether a token is revoked. It is called on every request and must be safe for
-	// concurrent use. If Revoked is nil, no token is revoked.
-	Revoked func(access.Unchecked) bool
+	// Revoked reports whether a token is revoked. With an error this is unknown, and the token is refused
+	// as [access.RevocationsStale]. Revoked is called on every request and must be safe for concurrent
+	// use. If Revoked is nil, no token is revoked.
+	Revoked func(access.Unchecked) (bool, error)
 	// Renewed reports whether a token of the server and client, which is bound to the certificate with the
 	// thumbprint bound, came with a renewed certificate of the same application. Such a token is refused as
 	// [access.BoundToPrevious]. If Renewed is nil, or returns false, it is refused as [access.BoundToOther].
@@ -65,7 +66,7 @@ type Validator struct {
 	servers  []*server
 	byIssuer map[string]*server
 	opaque   []*server // servers with opaque tokens, in configured order
-	revoked  func(access.Unchecked) bool
+	revoked  func(access.Unchecked) (bool, error)
 	renewed  func(server, clientID string, bound access.Thumbprint, cert *access.Certificate) bool
 	partner  func(server, clientID string, cert *access.Certificate) string
 	memory   *cache.Pool

@@ -38,8 +38,9 @@ days, and lists what the configuration does not enforce. Both leave the exit cod
 
 With --online, check also fetches metadata and keys of the authorization servers and
 revocation lists at URLs, and introspects a token that does not exist at each server
-with introspection. Exit code 1 means that a server could not be reached, that its
-metadata lacks something, or that it refuses the gate's credentials.
+with introspection. It connects to the issuer's database, and decrypts the signing keys
+there. Exit code 1 means that a server could not be reached, that its metadata lacks
+something, or that it refuses the gate's credentials.
 
 With --bypass, check reads no configuration. It connects to the API's own port from where it
 runs, past the gate, and says what it finds: closed, filtered (no answer), or open. A name
@@ -122,6 +123,9 @@ func check(ctx context.Context, file string, stdin io.Reader, online bool) (*fin
 	defer s.Close()
 	if online && len(found.faults) == 0 {
 		found.online = errors.Join(s.ReadOnce(ctx), s.Validator.CheckCredentials(ctx))
+		if s.Issuer != nil {
+			found.online = errors.Join(found.online, s.Issuer.CheckDatabase(ctx))
+		}
 	}
 	return found, nil
 }

@@ -141,7 +141,7 @@ func explainRequest(ctx context.Context, f explainFlags, stdin io.Reader, stderr
 	if err := s.ReadOnce(ctx); err != nil {
 		fmt.Fprintln(stderr, explain.Printable(err.Error()))
 	}
-	if own == nil && cfg.Issuer != nil && store.Exists(string(cfg.Issuer.State)) {
+	if own == nil && cfg.Issuer != nil && (cfg.Issuer.Database != nil || store.Exists(string(cfg.Issuer.State))) {
 		if err := s.Issuer.Inspect(); err != nil { // Inspect comes after ReadOnce, which may take long: Inspect locks the state, and a starting gate waits only 2 s for the lock
 			return nil, err
 		}
@@ -162,7 +162,7 @@ func explainRequest(ctx context.Context, f explainFlags, stdin io.Reader, stderr
 // runningIssuer returns the issuer that another process runs with cfg, or nil if no process runs
 // it.
 func runningIssuer(ctx context.Context, cfg *config.Config, stderr io.Writer) (*gate.LocalIssuer, error) {
-	if cfg.Issuer == nil {
+	if cfg.Issuer == nil || cfg.Issuer.Database != nil { // explain reads the database itself
 		return nil, nil
 	}
 	socket := gate.OperatorSocket(cfg)
@@ -181,12 +181,12 @@ func runningIssuer(ctx context.Context, cfg *config.Config, stderr io.Writer) (*
 				return token.Claims, token.Active, err
 			},
 		},
-		Revoked: func(token access.Unchecked) bool {
+		Revoked: func(token access.Unchecked) (bool, error) {
 			answer, err := callIssuer[issuer.RevokedResponse](ctx, socket, http.MethodPost, "/revoked", token)
 			if err != nil {
 				fmt.Fprintf(stderr, "cannot tell whether the token has been revoked: %v\n", err)
 			}
-			return err != nil || answer.Revoked // a token of unknown status must not be granted
+			return answer.Revoked, err
 		},
 	}, nil
 }

@@ -101,6 +101,9 @@ func execute[Response any](ctx context.Context, target *issuerTarget, stderr io.
 	if cfg.Issuer == nil {
 		return response, withCode(exitUsage, fmt.Errorf("%s configures no issuer", target.file))
 	}
+	if cfg.Issuer.Database != nil { // every issuer that runs with the database takes over the change
+		return executeOffline(cfg, stderr, o)
+	}
 	response, err = callIssuer[Response](ctx, gate.OperatorSocket(cfg), o.method, o.path, o.body)
 	if !isNotRunning(err) {
 		return response, err

@@ -123,7 +123,7 @@ var advice = map[access.Reason]Advice{
 	access.Overloaded:   {gateFault, "See tallygate_requests_in_flight and the memory of the gate; a slow API fills the slots. If it is one partner alone, that partner uses its share of limits.requests."},
 
 	access.IssuerUnavailable: {serverFault, "The gate cannot get the keys of the server, or cannot introspect. tallygate check --online says why. Partners are refused until the server answers."},
-	access.RevocationsStale:  {"the connection to the issuer", "The gate has not heard of revocations for too long: repair its connection to the issuer."},
+	access.RevocationsStale:  {"the database of the issuer", "The gate has not heard of revocations for 5 seconds, or its clock differs from the clock of the database: repair its connection to the database."},
 }
 
 // failureAdvice has the advice by the value of failure in the log. Package proxy defines these values.

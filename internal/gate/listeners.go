@@ -160,7 +160,9 @@ func (g *Gate) Run(ctx context.Context, open func(name, address string) (net.Lis
 	}
 	if issuer != nil {
 		group.Go(func() error { return issuer.Run(background) })
-		group.Go(func() error { return g.serveOperator(background) })
+		if g.current.Load().cfg.Issuer.Database == nil {
+			group.Go(func() error { return g.serveOperator(background) })
+		}
 	}
 	for _, s := range g.servers {
 		group.Go(s.Serve)

@@ -14,8 +14,9 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// OperatorSocket returns the path of the socket on which a running issuer serves operators.
-// It is in the folder of the issuer's state, which only the issuer's user can enter.
+// OperatorSocket returns the path of the socket on which a running issuer serves operators. It is in
+// the folder of the issuer's state, which only the issuer's user can enter. An issuer whose state is in
+// a database has no socket, because the operator's commands use the database too.
 func OperatorSocket(cfg *config.Config) string {
 	return filepath.Join(string(cfg.Issuer.State), OperatorSocketName)
 }

@@ -63,7 +63,7 @@ func (o buildOptions) clock() func() time.Time {
 // A LocalIssuer is the part of our own issuer that the validator calls.
 type LocalIssuer struct {
 	validate.LocalIssuer
-	Revoked func(access.Unchecked) bool
+	Revoked func(access.Unchecked) (bool, error)
 }
 
 // buildState loads the files that cfg names (certificates, anchors, keys) and connects the parts. It
@@ -130,6 +130,9 @@ func (s *state) makeIssuer(from buildOptions) (err error) {
 	})
 	if err != nil {
 		return err
+	}
+	if s.cfg.Issuer.Database != nil {
+		return nil
 	}
 	return checkSocket(OperatorSocket(s.cfg))
 }
@@ -306,6 +309,9 @@ func (s *state) warnInsecure(in *telemetry) {
 		if server.Introspection != nil && server.Introspection.InsecureAudienceOptional {
 			in.log.Warn("insecure: introspection responses without aud are accepted", "issuer", string(server.Name))
 		}
+	}
+	if own := s.cfg.Issuer; own != nil && own.Database != nil && own.Database.InsecureSSLMode != "" {
+		in.log.Warn("insecure: the server of the issuer's database is not authenticated", "insecure_sslmode", string(own.Database.InsecureSSLMode))
 	}
 	for _, p := range s.cfg.Partners.List {
 		until := p.InsecureRSA1024Until

@@ -169,7 +169,7 @@ func testUnstorable(t *testing.T, s Store) {
 		go func() {
 			err := s.Revoke(store.Revocation{Kind: store.RevokedPartner, Subject: strings.Repeat("x", 40_000)})
 			if err == nil || errors.Is(err, store.ErrUnavailable) {
-				done <- fmt.Errorf("Revoke with a subject of 40,000 bytes returned %w, want a lasting error", err)
+				done <- fmt.Errorf("a subject of 40,000 bytes: Revoke returned %w, want a lasting error", err)
 				return
 			}
 			done <- nil

@@ -1,0 +1,264 @@
+package postgres_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
+	"github.com/tallygate/tallygate/internal/testpostgres"
+	"github.com/tallygate/tallygate/issuer/store"
+	"github.com/tallygate/tallygate/issuer/store/postgres"
+)
+
+// childVariable is set in a child process: the port, the database and the file of the encryption key.
+const childVariable = "TALLYGATE_POSTGRES_TEST_CHILD"
+
+// writeUntilKilled stores revocations and tokens from many goroutines and prints the id of each
+// acknowledged write.
+func writeUntilKilled(arguments string) {
+	words := strings.Fields(arguments)
+	port, _ := strconv.Atoi(words[0])
+	s, err := postgres.Open(context.Background(), postgres.Options{
+		Database: config.Database{
+			URL:             config.DatabaseURL{User: words[1], Database: words[1], Hosts: []config.DatabaseHost{{Host: "127.0.0.1", Port: port}}},
+			InsecureSSLMode: config.SSLDisable, EncryptionKeys: []config.Path{config.Path(words[2])},
+		},
+		Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		fmt.Println("error", err)
+		os.Exit(1)
+	}
+	var mu sync.Mutex
+	for worker := range 8 {
+		go func() {
+			for n := 0; ; n++ {
+				id := fmt.Sprintf("%d-%d-%d", os.Getpid(), worker, n)
+				err := s.Revoke(store.Revocation{Kind: store.RevokedApplication, Subject: id, IssuedBy: at(1), Until: at(1 << 35)})
+				if err == nil {
+					err = s.AddToken(sum(id), store.Token{Client: "c", Expires: at(1 << 35), Record: []byte("{}")})
+				}
+				mu.Lock()
+				if err == nil {
+					fmt.Println(id)
+				}
+				mu.Unlock()
+			}
+		}()
+	}
+	select {}
+}
+
+// Acknowledged writes survive kill -9 of the issuer and a crash of the database.
+func TestKilled(t *testing.T) {
+	t.Parallel()
+	server := testpostgres.Start(t, "fsync=on", "full_page_writes=on")
+	url := server.Database()
+	o := options(t, url)
+	o.Database.InsecureSSLMode = config.SSLDisable
+	acknowledged := make(map[string]bool)
+	for round := range 4 {
+		child := exec.Command(os.Args[0])
+		child.Env = append(os.Environ(), childVariable+"="+fmt.Sprint(server.Port(), " ", url.User, " ", o.Database.EncryptionKeys[0]))
+		out, err := child.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := child.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		for n := 0; lines.Scan(); n++ {
+			if strings.HasPrefix(lines.Text(), "error") {
+				t.Error(lines.Text())
+			}
+			acknowledged[lines.Text()] = true
+			if n == 20+round*17 {
+				if round%2 == 1 {
+					server.Kill()
+				}
+				_ = child.Process.Kill()
+			}
+		}
+		_ = child.Wait()
+		if round%2 == 1 {
+			server.Restart()
+		}
+	}
+	s := open(t, o)
+	held := make(map[string]bool)
+	if err := s.Revocations(func(r store.Revocation) error { held[r.Subject] = true; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	for id := range acknowledged {
+		if _, token, err := s.Token(sum(id)); !held[id] || !token || err != nil {
+			t.Fatalf("%s is lost (revoked %t, token %t, %v)", id, held[id], token, err)
+		}
+	}
+	if len(acknowledged) < 100 {
+		t.Errorf("%d writes were acknowledged, want 100 at least", len(acknowledged))
+	}
+	t.Logf("%d acknowledged, none lost", len(acknowledged))
+}
+
+// While the database is away every method says so in bounded time, and the state stops to be current.
+// When the database is back, everything works without a restart.
+func TestDatabaseAway(t *testing.T) {
+	t.Parallel()
+	server := testpostgres.Start(t)
+	o := options(t, server.Database())
+	a, b := open(t, o), open(t, o)
+	f := follow(t, b)
+	revoke(t, a, "before")
+	f.waitFor(t, "before")
+	server.Stop()
+	began := time.Now()
+	_, keys := a.Keys()
+	_, _, token := a.Token(sum("a"))
+	_, sweep := a.Sweep(at(1))
+	_, latest := a.LatestIssue(at(1))
+	for name, err := range map[string]error{
+		"Keys": keys, "Token": token, "Sweep": sweep, "ReplaceKeys": a.ReplaceKeys(nil, nil), "AddToken": a.AddToken(sum("a"), store.Token{}),
+		"Revoke": a.Revoke(store.Revocation{Kind: store.RevokedPartner, Subject: "p"}), "LatestIssue": latest,
+		"Revocations": a.Revocations(func(store.Revocation) error { return nil }),
+	} {
+		if !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("%s without the database returned %v, want ErrUnavailable", name, err)
+		}
+	}
+	if took := time.Since(began); took > 8*5*time.Second {
+		t.Errorf("8 methods took %s without the database, want at most 5 s for each", took)
+	}
+	if err := b.Current(); err != nil && time.Since(began) < 4*time.Second {
+		t.Errorf("Current returned %v at once, want nil for 5 s", err)
+	}
+	if !gatetest.Within(10*time.Second, func() bool { return errors.Is(b.Current(), store.ErrUnavailable) }) {
+		t.Error("Current returns nil 10 s after the database went away")
+	}
+	server.Restart()
+	revoke(t, a, "after")
+	f.waitFor(t, "after")
+	if err := b.Current(); err != nil {
+		t.Errorf("Current returned %v after the database came back, want nil", err)
+	}
+}
+
+// A failover to a synchronous standby loses no acknowledged revocation, and every process continues
+// with the new server.
+func TestFailover(t *testing.T) {
+	t.Parallel()
+	primary := testpostgres.Start(t)
+	url := primary.Database()
+	standby := primary.Standby()
+	primary.Configure("synchronous_standby_names=*")
+	primary.Exec("postgres", "SELECT pg_reload_conf()")
+	if !gatetest.Within(10*time.Second, func() bool {
+		return primary.Value("postgres", "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == "1"
+	}) {
+		t.Fatal("the standby does not become synchronous")
+	}
+	url.Hosts = append(standby.URL(url.Database).Hosts, url.Hosts...) // the standby first, which accepts no writes
+	o := options(t, url)
+	a, b := open(t, o), open(t, o)
+	f := follow(t, b)
+	for n := range 20 {
+		revoke(t, a, fmt.Sprint("before ", n))
+	}
+	primary.Kill()
+	standby.Exec("postgres", "ALTER SYSTEM SET synchronous_standby_names = ''", "SELECT pg_promote()")
+	if !gatetest.Within(20*time.Second, func() bool {
+		return a.Revoke(store.Revocation{Kind: store.RevokedApplication, Subject: "after"}) == nil
+	}) {
+		t.Fatal("no revocation is stored 20 s after the failover")
+	}
+	f.waitFor(t, "after")
+	held := make(map[string]bool)
+	if err := a.Revocations(func(r store.Revocation) error { held[r.Subject] = true; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 20 {
+		if subject := fmt.Sprint("before ", n); !held[subject] {
+			t.Errorf("the revocation of %s was acknowledged and is lost", subject)
+		}
+		f.waitFor(t, fmt.Sprint("before ", n))
+	}
+}
+
+// A failover to a standby that lacks the last commits uses their sequence numbers again. A follower
+// that had read the lost numbers still gets what was stored under them afterwards.
+func TestFailoverBehind(t *testing.T) {
+	server := testpostgres.Shared(t)
+	url := server.Database()
+	a := open(t, options(t, url))
+	f := follow(t, open(t, options(t, url)))
+	for n := range 5 {
+		revoke(t, a, fmt.Sprint("lost ", n))
+	}
+	f.waitFor(t, "lost 4")
+	server.Exec(url.Database, "BEGIN", "DELETE FROM tallygate.revocations WHERE seq > 2", "UPDATE tallygate.revocation_head SET seq = 2",
+		`INSERT INTO tallygate.revocations (kind, subject, seq, client) VALUES (2, 'again', 3, '')`, "UPDATE tallygate.revocation_head SET seq = 3", "COMMIT",
+		"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+	f.waitFor(t, "again")
+}
+
+// A full disk is an error of the writers, which stores nothing, and reads continue.
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("mounting a small disk needs root")
+	}
+	server := testpostgres.Start(t)
+	folder := server.Folder() + "/small"
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", folder, "tmpfs", 0, "size=12m"); err != nil {
+		t.Skip("mounting a small disk: ", err)
+	}
+	t.Cleanup(func() {
+		server.Kill()
+		if err := syscall.Unmount(folder, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	server.Own(folder)
+	url := server.Database()
+	server.Exec("postgres", "CREATE TABLESPACE small LOCATION '"+folder+"'", "GRANT CREATE ON TABLESPACE small TO "+url.User, "ALTER ROLE "+url.User+" SET default_tablespace = small")
+	s := open(t, options(t, url))
+	server.Exec(url.Database, "CREATE TABLE ballast TABLESPACE small AS SELECT repeat('x', 1000) FROM generate_series(1, 2000)")
+	token := store.Token{Expires: at(1), Record: make([]byte, 20_000)}
+	_, _ = rand.Read(token.Record) // random bytes are not compressed
+	stored := 0
+	var err error
+	for err == nil && stored < 10_000 {
+		if err = s.AddToken(sum(strconv.Itoa(stored)), token); err == nil {
+			stored++
+		}
+	}
+	if !errors.Is(err, store.ErrUnavailable) {
+		t.Fatalf("after %d tokens AddToken returned %v, want ErrUnavailable", stored, err)
+	}
+	if _, ok, err := s.Token(sum("0")); !ok || err != nil {
+		t.Errorf("Token on a full disk returned %t, %v; want true", ok, err)
+	}
+	if _, ok, err := s.Token(sum(strconv.Itoa(stored))); ok || err != nil {
+		t.Errorf("Token of a refused token returned %t, %v; want false", ok, err)
+	}
+	server.Exec(url.Database, "DROP TABLE ballast", "CHECKPOINT")
+	if err := s.AddToken(sum("again"), token); err != nil {
+		t.Errorf("AddToken with free space again returned %v, want nil", err)
+	}
+}

@@ -1,0 +1,172 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tallygate/tallygate/internal/gatetest"
+	"github.com/tallygate/tallygate/internal/testpostgres"
+	"github.com/tallygate/tallygate/issuer/store"
+	"github.com/tallygate/tallygate/issuer/store/postgres"
+)
+
+// A follower has the revocations that a store has applied, with the time of each.
+type follower struct {
+	mu   sync.Mutex
+	seen map[string]time.Time
+}
+
+// follow runs s.Follow until the end of the test.
+func follow(t testing.TB, s *postgres.Store) *follower {
+	t.Helper()
+	f := &follower{seen: make(map[string]time.Time)}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- s.Follow(ctx, func(r store.Revocation) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if f.seen[r.Subject].IsZero() {
+				f.seen[r.Subject] = time.Now()
+			}
+		})
+	}()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return f
+}
+
+func (f *follower) has(subject string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.seen[subject].IsZero()
+}
+
+// waitFor waits until f has the revocation of subject.
+func (f *follower) waitFor(t testing.TB, subject string) {
+	t.Helper()
+	if !gatetest.Within(20*time.Second, func() bool { return f.has(subject) }) {
+		t.Fatalf("the revocation of %s does not arrive", subject)
+	}
+}
+
+func revoke(t testing.TB, s *postgres.Store, subject string) {
+	t.Helper()
+	if err := s.Revoke(store.Revocation{Kind: store.RevokedApplication, Subject: subject, IssuedBy: at(1)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Revocations of one process arrive at another process: by notification, by the poll if there was no
+// notification, and after its connection was ended.
+func TestFollow(t *testing.T) {
+	server := testpostgres.Shared(t)
+	url := server.Database()
+	o := options(t, url)
+	log := new(logged)
+	a := open(t, o)
+	o.Log = slog.New(slog.NewTextHandler(log, nil))
+	b := open(t, o)
+	revoke(t, a, "before")
+	f := follow(t, b)
+	f.waitFor(t, "before")
+	revoke(t, a, "notified")
+	f.waitFor(t, "notified")
+
+	server.Exec(url.Database, `INSERT INTO tallygate.revocations (kind, subject, seq, client) VALUES (2, 'silent', 1000000, '')`) // without a notification
+	f.waitFor(t, "silent")
+	server.Exec(url.Database, "DELETE FROM tallygate.revocations WHERE seq = 1000000")
+
+	for n := range 3 {
+		server.Exec(url.Database, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+		subject := fmt.Sprint("cut ", n)
+		for { // the connections of a were ended too
+			err := a.Revoke(store.Revocation{Kind: store.RevokedApplication, Subject: subject})
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, store.ErrUnavailable) {
+				t.Fatal(err)
+			}
+		}
+		f.waitFor(t, subject)
+	}
+	if err := b.Current(); err != nil {
+		t.Errorf("Current returned %v, want nil", err)
+	}
+	if text := log.String(); !contains(text, "revocations cannot be read from the database") || !contains(text, "revocations are read from the database again") {
+		t.Errorf("the log is %s, want the lost connection and its end", text)
+	}
+}
+
+// A reader that trusts sequence numbers misses nothing, however many processes write: a number is
+// visible only after all lower numbers.
+func TestCommitOrder(t *testing.T) {
+	server := testpostgres.Shared(t)
+	o := options(t, server.Database())
+	const writers, each = 16, 50
+	var wait sync.WaitGroup
+	stores := []*postgres.Store{open(t, o), open(t, o)}
+	followers := []*follower{follow(t, open(t, o)), follow(t, open(t, o))}
+	for w := range writers {
+		wait.Go(func() {
+			for n := range each {
+				if err := stores[w%2].Revoke(store.Revocation{Kind: store.RevokedApplication, Subject: fmt.Sprint(w, " ", n)}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wait.Wait()
+	acknowledged := time.Now()
+	for i, f := range followers {
+		for w := range writers {
+			for n := range each {
+				f.waitFor(t, fmt.Sprint(w, " ", n))
+			}
+		}
+		t.Logf("follower %d had all %d revocations %s after the last was acknowledged", i, writers*each, time.Since(acknowledged).Round(time.Millisecond))
+	}
+}
+
+// A clock that differs from the clock of the database is an error of Current, and LatestIssue is not
+// before the iat of a token that another process may have issued.
+func TestClock(t *testing.T) {
+	server := testpostgres.Shared(t)
+	o := options(t, server.Database())
+	for name, off := range map[string]time.Duration{"agrees": 0, "ahead": 30 * time.Second, "behind": -30 * time.Second} {
+		o.Now = func() time.Time { return time.Now().Add(off) }
+		s := open(t, o)
+		if err := s.Revocations(func(store.Revocation) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Current(); (err == nil) != (off == 0) || err != nil && !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("%s: Current returned %v", name, err)
+		}
+		want := time.Now().Add(max(off, time.Second))
+		latest, err := s.LatestIssue(o.Now())
+		if latest.Before(want) || err != nil {
+			t.Errorf("%s: LatestIssue returned %v, %v; want %v or later", name, latest, err, want)
+		}
+	}
+}
+
+// The gate calls Current on every request.
+func TestCurrentAllocations(t *testing.T) {
+	s := open(t, options(t, testpostgres.Shared(t).Database()))
+	if err := s.Revocations(func(store.Revocation) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if n := testing.AllocsPerRun(1000, func() { _ = s.Current() }); n > 0 {
+		t.Errorf("Current makes %v allocations, want 0", n)
+	}
+}

@@ -1,0 +1,65 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/tallygate/tallygate/internal/testpostgres"
+	"github.com/tallygate/tallygate/issuer/store"
+	"github.com/tallygate/tallygate/issuer/store/postgres"
+)
+
+// Eight issuers that start at once on an empty database migrate it once.
+func TestMigrationsAtOnce(t *testing.T) {
+	server := testpostgres.Shared(t)
+	url := server.Database()
+	o := options(t, url)
+	var wait sync.WaitGroup
+	for range 8 {
+		wait.Go(func() {
+			s, err := postgres.Open(context.Background(), o)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := errors.Join(s.Revoke(store.Revocation{Kind: store.RevokedPartner, Subject: "p"}), s.Close()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	if got := server.Value(url.Database, "SELECT string_agg(version::text, ',' ORDER BY version) FROM tallygate.schema_versions"); got != "1" {
+		t.Errorf("the schema has the versions %s, want 1", got)
+	}
+}
+
+// A schema of a later release is refused and not changed, and Inspect migrates nothing.
+func TestOtherSchema(t *testing.T) {
+	server := testpostgres.Shared(t)
+	url := server.Database()
+	o := options(t, url)
+	refused := func(part string) {
+		t.Helper()
+		s, err := postgres.Open(context.Background(), o)
+		if err == nil {
+			_ = s.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), part) || errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("Open returned %v, want a lasting error with %q", err, part)
+		}
+	}
+	o.Inspect = true
+	refused("it has version 0, and this program needs 1")
+	if got := server.Value(url.Database, "SELECT count(*) FROM pg_namespace WHERE nspname = 'tallygate'"); got != "0" {
+		t.Error("Open with Inspect has created a schema")
+	}
+	o.Inspect = false
+	open(t, o)
+	server.Exec(url.Database, "INSERT INTO tallygate.schema_versions (version) VALUES (99)")
+	refused("it has version 99, and this program knows versions up to 1")
+	o.Inspect = true
+	refused("it has version 99")
+}
