@@ -579,6 +579,7 @@ func TestStreamEndedAtTheEndOfItsBody(t *testing.T) {
 	}))
 	defer upstream.Close()
 	s := newHarness(t, upstream.URL, io.Discard)
+	s.streams.forceCloseInterval = time.Minute // the refusal must be sent, also by a busy machine
 	deciding, decide := make(chan struct{}), make(chan struct{})
 	s.streams.current = func() *Proxy {
 		deciding <- struct{}{}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/tallygate/tallygate/config"
@@ -64,6 +65,7 @@ type tunnel struct {
 	net.Conn
 	early []byte // bytes that the client sent before the 101
 	stall time.Duration
+	torn  atomic.Bool // a write has failed, or closeNow was called
 }
 
 func (t *tunnel) Read(p []byte) (int, error) {
@@ -85,17 +87,27 @@ func (t *tunnel) Write(p []byte) (int, error) {
 	if err == nil {
 		err = t.SetWriteDeadline(time.Time{})
 	}
+	if err != nil {
+		t.torn.Store(true)
+	}
 	return n, err
 }
 
 // CloseWrite closes the direction from the gate to the client.
 func (t *tunnel) CloseWrite() error { return closeWrite(t.Conn) }
 
-// closeNow closes the connection without a TLS close_notify, which could block.
-func (t *tunnel) closeNow() {
-	if secure, ok := t.Conn.(interface{ NetConn() net.Conn }); ok { // a *tls.Conn
+// Close closes the connection. After a failed write the client gets no close_notify: crypto/tls has counted the
+// record that was not sent whole, so the client would report the close_notify as tampered with.
+func (t *tunnel) Close() error {
+	if secure, ok := t.Conn.(interface{ NetConn() net.Conn }); ok && t.torn.Load() { // a *tls.Conn
 		_ = secure.NetConn().Close()
 	}
+	return t.Conn.Close()
+}
+
+// closeNow closes the connection without a close_notify, which could block.
+func (t *tunnel) closeNow() {
+	t.torn.Store(true)
 	_ = t.Close()
 }
 

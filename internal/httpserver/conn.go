@@ -62,6 +62,8 @@ func (c *conn) wait(until time.Time) {
 		go c.wait(s.idleSince.Add(c.server.Limits.IdleTimeout))
 	case over:
 		c.close()
+	case broken:
+		c.sever()
 	case unread:
 		c.linger()
 	case hijacked:
@@ -73,6 +75,13 @@ func (c *conn) wait(until time.Time) {
 func (c *conn) close() {
 	c.server.remove(c)
 	_ = c.net.Close()
+}
+
+// sever closes the connection without a close_notify. It must be used after a failed write: crypto/tls has counted
+// the record that was not sent whole, so the client would report the close_notify as tampered with.
+func (c *conn) sever() {
+	c.server.remove(c)
+	_ = c.raw.Close()
 }
 
 const (
@@ -119,7 +128,6 @@ func (c *conn) reset() {
 func (c *conn) rescue() {
 	if v := recover(); v != nil {
 		c.server.Panicked(c.raw.RemoteAddr(), NewPanicError(v))
-		c.server.remove(c)
-		_ = c.raw.Close()
+		c.sever()
 	}
 }

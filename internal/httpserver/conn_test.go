@@ -251,6 +251,20 @@ func TestWriteDeadline(t *testing.T) {
 	gatetest.EventuallyEqual(t, "open connections", 0, s.open)
 }
 
+// After a write that failed, the client gets no further TLS record: crypto/tls has counted the record that was not
+// sent, so the client would report the next one as tampered with.
+func TestNoRecordAfterFailedWrite(t *testing.T) {
+	s := newTestServer(t, func(w http.ResponseWriter, _ *http.Request) {
+		_ = http.NewResponseController(w).SetWriteDeadline(past)
+		_, _ = io.WriteString(w, "never sent")
+	})
+	c := s.dial(t)
+	send(t, c, get)
+	if got, err := io.ReadAll(c); len(got) > 0 || err != nil && strings.Contains(err.Error(), "bad record MAC") {
+		t.Errorf("the client read %q, %v, want the end of the connection alone", got, err)
+	}
+}
+
 // The server bounds a whole request and its response if the handler does not.
 func TestServerBoundsTime(t *testing.T) {
 	s := newTestServer(t, echo, func(s *Server) {

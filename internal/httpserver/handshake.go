@@ -20,8 +20,7 @@ func (c *conn) handshake() {
 	if err != nil {
 		s.HandshakeFailed(c.raw.RemoteAddr(), err)
 		rejectPlaintextHTTP(err)
-		s.remove(c)
-		_ = c.raw.Close()
+		c.sever()
 		return
 	}
 	bounded.handshakeDone()
@@ -55,8 +54,7 @@ func (c *conn) within(timeout time.Duration, operation func() error) error {
 // affected.
 func (c *conn) rescueHandshake() {
 	if v := recover(); v != nil {
-		c.server.remove(c)
-		_ = c.raw.Close()
+		c.sever()
 		c.server.HandshakeFailed(c.raw.RemoteAddr(), NewPanicError(v))
 	}
 }

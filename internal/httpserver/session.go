@@ -31,7 +31,7 @@ type session struct {
 	response   *response
 	idleSince  time.Time   // the end of the last response, when the connection became idle
 	sent       bool        // part of the final response has been sent
-	broken     atomic.Bool // a write has failed
+	unsent     atomic.Bool // a write has failed
 	dateSecond int64
 	dateText   []byte
 }
@@ -42,6 +42,7 @@ type end uint8
 const (
 	idle     end = iota // no request came for some time
 	over                // the connection must be closed
+	broken              // the connection must be closed, and nothing more can be sent
 	unread              // the connection must be closed, but bytes of the client may still arrive
 	hijacked            // the handler has the connection
 )
@@ -87,7 +88,7 @@ func (s *session) Write(p []byte) (int, error) {
 	n, err := s.net.Write(p)
 	s.sent = true
 	if err != nil {
-		s.broken.Store(true)
+		s.unsent.Store(true)
 		s.cancel()
 	}
 	return n, err
@@ -181,12 +182,13 @@ func (s *session) serve(x *exchange, handler http.HandlerFunc) end {
 		return hijacked
 	case !served:
 		w.breakOff()
-		return over
 	}
-	more := w.finish()
+	more := served && w.finish()
 	s.idleSince = time.Now()
 	switch {
-	case s.broken.Load() || !stays:
+	case s.unsent.Load():
+		return broken
+	case !served || !stays:
 		return over
 	case more && whole:
 		return idle
@@ -235,7 +237,7 @@ func (s *session) refuse(fault http1.Error) end {
 		_ = s.conn.write.at(time.Now().Add(refusalTimeout))
 		s.server.RefuseMalformed(w, r, fault)
 	})
-	if s.broken.Load() {
+	if next == broken {
 		return next
 	}
 	return unread // more of the malformed request may arrive
