@@ -11,6 +11,7 @@ PEBBLE_VERSION        := v2.10.1
 H2SPEC_VERSION        := v2.2.1
 KEYCLOAK_VERSION      := 26.7.3
 VULNCHECK_VERSION     := v1.9.0
+AXE_VERSION           := 4.14.1
 SBOM_VERSION          := v1.10.0
 
 LINT    := .tools/golangci-lint-$(GOLANGCI_LINT_VERSION)
@@ -22,6 +23,7 @@ H2SPEC  := .tools/h2spec-$(H2SPEC_VERSION)
 KEYCLOAK := .tools/keycloak-$(KEYCLOAK_VERSION)
 VULNCHECK := .tools/govulncheck-$(VULNCHECK_VERSION)
 SBOM := .tools/cyclonedx-gomod-$(SBOM_VERSION)
+AXE := .tools/axe-core-$(AXE_VERSION)
 UPSTREAMS := .tools/upstreams-1
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
@@ -34,7 +36,7 @@ RELEASE_GO = $(shell GOTOOLCHAIN=auto go version >/dev/null 2>&1 && echo auto ||
 # run ends some 300 such processes.
 export GORACE ?= atexit_sleep_ms=20
 
-.PHONY: build licenses packaging pin-images newest test test-quick lint tidy checks unit unit-race unit-gate drill tour chart pebble keycloak servers upstreams fuzz bench bench-figures bench-quick bench-test bench-own clean
+.PHONY: build licenses packaging pin-images newest test test-quick lint tidy checks unit unit-race unit-gate drill tour chart console console-pictures pebble keycloak servers upstreams fuzz bench bench-figures bench-quick bench-test bench-own clean
 
 build: export GOTOOLCHAIN = $(RELEASE_GO)
 build: ## the binary, version stamped
@@ -49,7 +51,7 @@ newest: ## the attacks on HTTP/2, on a binary built by the Go release that go.mo
 	@go version
 	TALLYGATE_STRESS=10s go test -count=1 -run '^TestHTTP2' ./cmd/tallygate
 
-test: $(LINT) $(VULNCHECK) $(TESTSUM) $(HELM) $(UNITTEST) $(PEBBLE) $(H2SPEC) $(SBOM) $(UPSTREAMS)/python ## everything; the drill comes last, alone on the machine
+test: $(LINT) $(VULNCHECK) $(TESTSUM) $(HELM) $(UNITTEST) $(PEBBLE) $(H2SPEC) $(AXE) $(SBOM) $(UPSTREAMS)/python ## everything; the drill comes last, alone on the machine
 	$(MAKE) -j3 checks unit-race unit-gate
 	$(MAKE) drill
 
@@ -59,6 +61,7 @@ checks: ## what runs beside the tests, one after the other
 	$(MAKE) tour
 	$(MAKE) chart
 	$(MAKE) packaging
+	$(MAKE) console
 	$(MAKE) bench-test
 
 test-quick: ## what finds most mistakes in a minute or so: no race detector, no load, no real peers, no lint
@@ -67,6 +70,7 @@ test-quick: ## what finds most mistakes in a minute or so: no race detector, no 
 lint: $(LINT) $(VULNCHECK) ## linters, import directions, retired words, known vulnerabilities
 	$(LINT) run ./...
 	cd charts/test && ../../$(LINT) run ./...
+	cd internal/console/browsertest && ../../../$(LINT) run ./...
 	cd charts/test/kubernetes && ../../../$(LINT) run ./...
 	cd deploy/test && ../../$(LINT) run ./...
 	cd bench && ../$(LINT) run ./...
@@ -76,6 +80,7 @@ lint: $(LINT) $(VULNCHECK) ## linters, import directions, retired words, known v
 tidy: ## go.mod and go.sum say exactly what is used
 	go mod tidy -diff
 	cd charts/test && go mod tidy -diff
+	cd internal/console/browsertest && go mod tidy -diff
 	cd charts/test/kubernetes && go mod tidy -diff && GOFLAGS=-modfile=1.34.mod go mod tidy -diff
 	cd deploy/test && go mod tidy -diff
 	cd bench && go mod tidy -diff
@@ -114,6 +119,12 @@ pin-images: ## write the digests of the images in the Dockerfile beside their ta
 	  digest=$$(docker buildx imagetools inspect "$$image" --format '{{.Manifest.Digest}}'); \
 	  sed -E -i "s|^(FROM .*)$$image(@sha256:[0-9a-f]+)?( .*)?$$|\1$$image@$$digest\3|" Dockerfile; \
 	done; grep -n '^FROM' Dockerfile
+
+console: $(AXE) ## the console in Chromium: every page in light and dark, by axe-core, by keyboard and without JavaScript
+	cd internal/console/browsertest && TALLYGATE_AXE=$(CURDIR)/$(AXE)/axe.min.js go test -count=1 . $(CONSOLE_FLAGS)
+
+console-pictures: ## the pictures of docs/console.md
+	$(MAKE) console CONSOLE_FLAGS='-run TestPictures -args -update'
 
 pebble: $(PEBBLE) ## the ACME server of the tests, which skip what needs it
 
@@ -182,6 +193,12 @@ $(PEBBLE):
 $(H2SPEC):
 	GOBIN=$(CURDIR)/.tools go install github.com/summerwind/h2spec/cmd/h2spec@$(H2SPEC_VERSION)+incompatible
 	mv .tools/h2spec $@
+
+# axe-core is for tests alone. Its licence, MPL-2.0, is beside it.
+$(AXE):
+	npm install --silent --no-save --ignore-scripts --no-audit --no-fund --prefix $@.new axe-core@$(AXE_VERSION)
+	mv $@.new/node_modules/axe-core $@
+	rm -r $@.new
 
 # Maven's own settings name the registry. The options of build are those that Keycloak fixes
 # when it is built: a database in memory, and client certificates.

@@ -65,12 +65,19 @@ func writeBar(path *strings.Builder, x, width int, base, height float64) {
 	fmt.Fprintf(path, "M%d %.1fh%dv-%.1fh-%dz", x, chartHeight-base, width, height, width)
 }
 
-// spark returns the path of a small chart of counts, in a box of 120 by 20.
-func spark(counts *[history.Minutes]int) string {
+// A spark is a small chart of counts beside a row: the paths of the bars, and of their serious part at the
+// bottom, in a box of 120 by 20.
+type spark struct{ All, Serious string }
+
+func newSpark(counts, serious *[history.Minutes]int) spark {
 	most := 1
 	for _, n := range counts {
 		most = max(most, n)
 	}
+	return spark{sparkPath(counts, most), sparkPath(serious, most)}
+}
+
+func sparkPath(counts *[history.Minutes]int, most int) string {
 	var path strings.Builder
 	for i, n := range counts {
 		if n > 0 {

@@ -42,14 +42,15 @@ type table struct {
 
 // A tally counts refused and failed requests.
 type tally struct {
-	Name   string
-	Link   string `json:"-"`
-	Bad    bool   // the gate or the API is at fault, or a token may be stolen
-	Now    int    // in the last ten minutes
-	Hour   int
-	Spark  string `json:"-"`
-	Words  words
-	counts [history.Minutes]int
+	Name    string
+	Link    string `json:"-"`
+	Now     int    // in the last ten minutes
+	Hour    int
+	Serious int   // of the hour: the gate or the API is at fault, or a token may be stolen
+	Spark   spark `json:"-"`
+	Words   words
+	counts  [history.Minutes]int
+	serious [history.Minutes]int
 }
 
 func (c *console) overview(w http.ResponseWriter, r *http.Request) {
@@ -93,13 +94,17 @@ func tallyBy(rows []history.Row, name func(*history.Row) tally) (t table) {
 		}
 		sum.Now += r.Last(recent)
 		sum.Hour += r.Last(history.Minutes)
-		sum.Bad = sum.Bad || isBad(r.Reason, r.Outcome == history.Failed)
+		bad := isSerious(r.Reason, r.Outcome == history.Failed)
 		for m, n := range r.Counts {
 			sum.counts[m] += n
+			if bad {
+				sum.serious[m] += n
+				sum.Serious += n
+			}
 		}
 	}
 	for _, sum := range byName {
-		sum.Spark = spark(&sum.counts)
+		sum.Spark = newSpark(&sum.counts, &sum.serious)
 		t.Rows = append(t.Rows, *sum)
 	}
 	slices.SortFunc(t.Rows, func(a, b tally) int {

@@ -201,7 +201,7 @@ func (v *view) refusal(r *history.Refusal) refusal {
 	}
 	shown := refusal{
 		Partner: r.Partner, Reason: r.Kind.Reason, Times: r.Times, First: v.moment(r.First), Last: v.moment(r.Last),
-		Bad:    isBad(r.Kind.Reason, strings.HasPrefix(r.Get("status"), "5")),
+		Bad:    isSerious(r.Kind.Reason, strings.HasPrefix(r.Get("status"), "5")),
 		Method: r.Get("method"), Target: r.Get("host") + cmp.Or(r.Get("path"), r.Get("route")), API: apiName(r.Kind.API),
 		Application: r.Get("application"), TokenPartner: r.Get("token_partner"), ClientID: r.Get("client_id"), Issuer: r.Get("issuer"),
 		Thumbprint: r.Get("thumbprint"), Remote: r.Get("remote"), RequestID: r.Get("request_id"), Explanation: line,

@@ -34,9 +34,9 @@ var meanings = func() map[string]words {
 	return all
 }()
 
-// isBad reports whether an outcome is a matter for the operator: the gate or the API is at fault, or a token
+// isSerious reports whether an outcome is a matter for the operator: the gate or the API is at fault, or a token
 // may be stolen.
-func isBad(reason string, failed bool) bool {
+func isSerious(reason string, failed bool) bool {
 	return failed || reason == access.BoundToOther.String() || reason == access.BoundToOtherKey.String()
 }
 

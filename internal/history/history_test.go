@@ -97,7 +97,7 @@ func TestRefusalsOfOneKindAreOne(t *testing.T) {
 	for i := range 1000 {
 		h.Refuse("northwind", kind, begin.Add(time.Duration(i)*time.Second), fields("request_id", fmt.Sprint(i)))
 	}
-	h.Refuse("northwind", Kind{Reason: "bound_to_other"}, begin, fields("request_id", "theft"))
+	h.Refuse("northwind", Kind{Reason: "bound_to_other"}, begin.Add(time.Hour), fields("request_id", "theft"))
 	all := h.Refusals("northwind")
 	if len(all) != 2 || all[0].Get("request_id") != "theft" || all[1].Times != 1000 || all[1].Get("request_id") != "999" || !all[1].First.Equal(begin) {
 		t.Errorf("the refusals are %+v, want the theft, and 1000 as one with the line of the last", all)

@@ -97,6 +97,7 @@ func (h *History) Refusals(name string) []*Refusal {
 	defer p.mu.Unlock()
 	newest := slices.Clone(p.refusals)
 	slices.Reverse(newest)
+	slices.SortStableFunc(newest, func(a, b *Refusal) int { return b.Last.Compare(a.Last) })
 	return newest
 }
 
