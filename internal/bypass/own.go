@@ -2,9 +2,11 @@ package bypass
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -54,20 +56,32 @@ func Accepting(ctx context.Context, addresses []netip.Addr, port uint16) []netip
 	var dialing sync.WaitGroup
 	for i, address := range addresses {
 		dialing.Go(func() {
-			dialer := net.Dialer{Timeout: acceptTimeout}
-			conn, err := dialer.DialContext(ctx, "tcp", netip.AddrPortFrom(address, port).String())
-			if err == nil {
-				accepts[i] = true
-				_ = conn.Close()
-			}
+			accepts[i] = accepting(ctx, netip.AddrPortFrom(address, port).String(), keptOpen)
 		})
 	}
 	dialing.Wait()
-	var accepting []netip.AddrPort
+	var found []netip.AddrPort
 	for i, address := range addresses {
 		if accepts[i] {
-			accepting = append(accepting, netip.AddrPortFrom(address, port))
+			found = append(found, netip.AddrPortFrom(address, port))
 		}
 	}
-	return accepting
+	return found
+}
+
+// keptOpen is how long a server must keep a silent connection. A proxy of a service mesh accepts connections
+// to all ports, and closes a connection when it finds nothing behind it.
+const keptOpen = 200 * time.Millisecond
+
+// accepting reports whether a server at endpoint accepts a connection and keeps it for a time.
+func accepting(ctx context.Context, endpoint string, kept time.Duration) bool {
+	dialer := net.Dialer{Timeout: acceptTimeout}
+	conn, err := dialer.DialContext(ctx, "tcp", endpoint)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	_ = conn.SetReadDeadline(time.Now().Add(kept))
+	_, err = conn.Read(make([]byte, 1))
+	return err == nil || errors.Is(err, os.ErrDeadlineExceeded)
 }

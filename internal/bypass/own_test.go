@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"net/url"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -39,6 +40,18 @@ func TestAccepting(t *testing.T) {
 	}
 	if all := <-sent; len(all) != 0 {
 		t.Errorf("Accepting sent %q, want nothing", all)
+	}
+}
+
+// A proxy of a service mesh accepts every connection and closes what leads nowhere.
+func TestAcceptingAndClosing(t *testing.T) {
+	closing := listen(t, func(net.Conn) {})
+	if accepting(t.Context(), closing, time.Minute) {
+		t.Error("accepting = true for a server that closes each connection, want false")
+	}
+	greeting := listen(t, func(c net.Conn) { _, _ = io.WriteString(c, "220 mail\r\n") })
+	if !accepting(t.Context(), greeting, time.Minute) {
+		t.Error("accepting = false for a server that greets, want true")
 	}
 }
 

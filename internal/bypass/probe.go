@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -98,9 +99,12 @@ func (p prober) plain(ctx context.Context, endpoint string) (Result, string) {
 		return Other, "accepts one connection and no second"
 	}
 	defer conn.Close()
-	answer, _ := get(conn, endpoint)
+	answer, err := get(conn, endpoint)
 	if line := statusLine(answer); line != "" {
 		return HTTP, line
+	}
+	if len(answer) == 0 && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return Other, "accepts connections and closes them, as a service mesh does for a closed port"
 	}
 	return Other, "accepts connections, and speaks neither TLS nor HTTP"
 }

@@ -115,6 +115,7 @@ func TestProbe(t *testing.T) {
 		{"TLS that ends the handshake", tlsServer(t, &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return nil, io.EOF }}, ok), TLS, "ends the handshake: tls: internal error"},
 		{"a greeting", listen(t, func(c net.Conn) { _, _ = io.WriteString(c, "SSH-2.0-x\r\n") }), Other, "accepts connections, and speaks neither TLS nor HTTP"},
 		{"silence", listen(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }), Other, "accepts connections, and speaks neither TLS nor HTTP"},
+		{"a connection that is closed", listen(t, func(net.Conn) {}), Other, "accepts connections and closes them, as a service mesh does for a closed port"},
 		{"no address", "127.0.0.1:x", Unknown, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
