@@ -539,9 +539,12 @@ func (w *testGate) lines(msg string) []map[string]any {
 	return found
 }
 
-func (w *testGate) admin(path string) (int, []byte, error) {
+func (w *testGate) admin(path string) (int, []byte, error) { return w.get("admin", path) }
+
+// get requests a path from a listener for operators, by its name.
+func (w *testGate) get(listener, path string) (int, []byte, error) {
 	scraper := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
-	answer, err := scraper.Get("http://" + w.addresses["admin"] + path)
+	answer, err := scraper.Get("http://" + w.addresses[listener] + path)
 	if err != nil {
 		return 0, nil, err
 	}

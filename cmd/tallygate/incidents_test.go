@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"html"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -29,6 +30,8 @@ type incident struct {
 	line map[string]string
 	// explained is in the output of tallygate explain --log-line for that line.
 	explained []string
+	// shown are texts in the overview of the console, or in a page that their key names.
+	shown map[string][]string
 }
 
 var incidents = []incident{{
@@ -40,6 +43,11 @@ var incidents = []incident{{
 	alerts:    []string{"TallygateTokenBoundToOther borealis accounts"},
 	line:      map[string]string{"reason": "bound_to_other", "partner": "borealis", "token_partner": "northwind", "host": "api.example.test", "subject_dn": "CN=sync"},
 	explained: []string{"partner borealis showed a token of partner northwind", "The token of partner northwind was stolen or passed on: revoke it"},
+	shown: map[string][]string{
+		"/":                       {"Critical", "borealis called accounts once in the last hour with a token that is bound to another certificate"},
+		"/partner?name=borealis":  {"partner borealis showed a token of partner northwind", "CN=sync"},
+		"/partner?name=northwind": {"Tokens of this partner that others showed", "revoke it"},
+	},
 }, {
 	name: "renewed certificate with an old token",
 	// Northwind's client has a new certificate and keeps its token, which is bound to the previous one.
@@ -49,6 +57,10 @@ var incidents = []incident{{
 	alerts:    []string{"TallygateTokenBoundToPrevious northwind accounts"},
 	line:      map[string]string{"reason": "bound_to_previous", "partner": "northwind", "application": "northwind-ledger"},
 	explained: []string{"a renewal, not a theft", "must fetch a new token with it"},
+	shown: map[string][]string{
+		"/":                       {"northwind has renewed its certificate and called accounts once with a token of the previous certificate"},
+		"/partner?name=northwind": {"bound_to_previous", "must fetch a new token with it"},
+	},
 }, {
 	name: "expired anchor",
 	// The anchor of northwind's authority ends. Here an expired certificate for the same key takes its place,
@@ -62,6 +74,10 @@ var incidents = []incident{{
 	alerts:    []string{"TallygateTrustAnchorExpired northwind"},
 	line:      map[string]string{"reason": "untrusted_certificate", "issuer_dn": "CN=Northwind Root"},
 	explained: []string{"Compare the issuer of the certificate with trust of the partner"},
+	shown: map[string][]string{
+		"/":                     {"Critical", "Anchor of partner northwind: the certificate has expired"},
+		"/partner?name=unknown": {"untrusted_certificate", "issuer_dn CN=Northwind Root"},
+	},
 }, {
 	name: "authorization server down",
 	// The server of opaque tokens stops. Northwind's tokens are JWTs of another server, and go on.
@@ -77,6 +93,11 @@ var incidents = []incident{{
 	alerts:    []string{"TallygateErrorBudgetBurn", "TallygateErrorBudgetBurnSlow", "TallygateIntrospectionFailing appliance"},
 	line:      map[string]string{"reason": "issuer_unavailable", "partner": "borealis", "api": "accounts"},
 	explained: []string{"at fault     the authorization server", "tallygate check --online says why"},
+	shown: map[string][]string{
+		"/":                      {"Critical", "issuer_unavailable: 10 requests to accounts failed in the last ten minutes", "Authorization server appliance: introspection is suspended"},
+		"/servers":               {"suspended after failures in a row", "last failure"},
+		"/partner?name=borealis": {"10 times", "At fault"},
+	},
 }, {
 	name: "a partner calls an API that is not its own",
 	play: func(n *night) {
@@ -87,11 +108,15 @@ var incidents = []incident{{
 	alerts:    []string{"TallygateCallsNotAllowed northwind payments"},
 	line:      map[string]string{"reason": "api_not_allowed", "partner": "northwind", "api": "payments", "route": "/payments/{id}"},
 	explained: []string{"northwind-ledger", "Compare method and path with the routes, and the API with apis of the application"},
+	shown: map[string][]string{
+		"/":                       {"northwind called what it may not call at payments, 15 times in the last ten minutes", "borealis called accounts once in the last hour"},
+		"/partner?name=northwind": {"api_not_allowed", "15 times", "/payments/{id}"},
+	},
 }}
 
 // TestIncidents is the drill of docs/runbooks.md: after a quiet time that raises nothing, five incidents, one
 // after the other, at a gate that a Prometheus with the rules of deploy/prometheus scrapes. Each must raise its
-// own alerts and no other, leave its line in the log, and be explained by tallygate explain.
+// own alerts and no other, leave its line in the log, be explained by tallygate explain, and be on the console.
 func TestIncidents(t *testing.T) {
 	t.Parallel()
 	n := newNight(t)
@@ -108,6 +133,7 @@ func TestIncidents(t *testing.T) {
 		line := n.lastRefusal()
 		n.expectLine(i, line)
 		n.expectExplanation(i, line)
+		n.expectConsole(i.name, i.shown)
 		before = now
 	}
 	if slices.Contains(before, "TallygateTrustAnchorExpired northwind") {
@@ -136,7 +162,7 @@ func newNight(t *testing.T) *night {
 	t.Cleanup(n.server.Close)
 	n.check(os.WriteFile(filepath.Join(n.dir, "secret.txt"), []byte("secret"), 0o600))
 	n.pairs["northwind-ca"].WriteRevocationList(n.dir, "northwind.crl")
-	n.configure("revocation: {}", "revocation: {lists: [northwind.crl], exempt: [borealis-ca.pem]}", "apis:\n", fmt.Sprintf(`  - name: appliance
+	n.configure(`admin: {address: "127.0.0.1:0"}`, `admin: {address: "127.0.0.1:0", console: {address: "127.0.0.1:0"}}`, "revocation: {}", "revocation: {lists: [northwind.crl], exempt: [borealis-ca.pem]}", "apis:\n", fmt.Sprintf(`  - name: appliance
     issuer: https://appliance.example.test
     audiences: [https://api.example.test]
     tokens: opaque
@@ -220,6 +246,7 @@ func (n *night) beQuiet() {
 		n.prometheus.settle()
 	}
 	expectQuietHour(n.t, before, n.prometheus.snapshot())
+	n.expectConsole("the quiet time", map[string][]string{"/": {"Nothing needs an operator.", "northwind", "expired"}})
 	for _, a := range n.prometheus.alerts() {
 		// Two alerts are about the speed of the machine, and a test machine may be slow.
 		if name := a.Labels["alertname"]; name != "TallygateOverheadHigh" && name != "TallygateIntrospectionSlow" {
@@ -280,6 +307,24 @@ func (n *night) expectExplanation(i incident, line []byte) {
 	for _, want := range i.explained {
 		if !bytes.Contains(output, []byte(want)) {
 			n.t.Errorf("%s: explain does not say %q:\n%s", i.name, want, output)
+		}
+	}
+}
+
+// expectConsole looks for texts in pages of the console.
+func (n *night) expectConsole(when string, shown map[string][]string) {
+	n.t.Helper()
+	for path, texts := range shown {
+		status, body, err := n.get("console", path)
+		n.check(err)
+		if status != http.StatusOK {
+			n.t.Errorf("%s: %s of the console has status %d, want 200", when, path, status)
+		}
+		page := html.UnescapeString(string(body))
+		for _, text := range texts {
+			if !strings.Contains(page, text) {
+				n.t.Errorf("%s: %s of the console lacks %q:\n%s", when, path, text, page)
+			}
 		}
 	}
 }
