@@ -1,11 +1,12 @@
 package proxy
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
-	"strconv"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/http1"
 )
 
 // Values of Retry-After, in seconds.
@@ -22,30 +23,27 @@ type errorBody struct {
 	RequestID   string `json:"request_id"`
 }
 
-// writeRefusal sends the refusal d. credentials reports whether the request had an Authorization
-// header. Without credentials, the challenge has no error code (RFC 6750 section 3.1).
-func writeRefusal(w *responseWriter, d access.Decision, credentials bool) {
-	writeRefusalAs(w, d.Reason.Status(), d, credentials)
+// refuse sends the refusal d. credentials reports whether the request had an Authorization header. Without
+// credentials, the challenge has no error code (RFC 6750 section 3.1).
+func (x *exchange) refuse(d access.Decision, credentials bool) {
+	x.refuseAs(d.Reason.Status(), d, credentials)
 }
 
-// writeRefusalAs is writeRefusal with another status than that of the reason.
-func writeRefusalAs(w *responseWriter, status int, d access.Decision, credentials bool) {
+// refuseAs is refuse with another status than that of the reason.
+func (x *exchange) refuseAs(status int, d access.Decision, credentials bool) {
 	reason := d.Reason
+	var fields []http1.Field
 	switch {
 	case status == http.StatusUnauthorized && !credentials:
-		w.Header()["Www-Authenticate"] = w.checked.challenges("", "", nil)
+		fields = x.appendChallenges(fields, "", "", nil)
 	case status == http.StatusUnauthorized || reason.Code() != "":
-		w.Header()["Www-Authenticate"] = w.checked.challenges(reason.Code(), reason.Description(), d.Scopes)
+		fields = x.appendChallenges(fields, reason.Code(), reason.Description(), d.Scopes)
 	case status == http.StatusServiceUnavailable:
-		w.Header().Set("Retry-After", retryAfter)
+		fields = append(fields, http1.Field{Name: "Retry-After", Value: retryAfter})
 	case status == http.StatusTooManyRequests:
-		w.Header().Set("Retry-After", retryRate)
+		fields = append(fields, http1.Field{Name: "Retry-After", Value: retryRate})
 	}
-	code := reason.Code()
-	if code == "" {
-		code = codes[status]
-	}
-	writeError(w, status, errorBody{Error: code, Description: reason.Description(), Reason: reason.String(), RequestID: w.checked.id})
+	x.sendError(status, fields, errorBody{Error: cmp.Or(reason.Code(), codes[status]), Description: reason.Description(), Reason: reason.String(), RequestID: x.id})
 }
 
 // codes are the values of the error member for statuses without a code in RFC 6750.
@@ -63,26 +61,31 @@ var codes = map[int]string{
 	http.StatusGatewayTimeout:        "gateway_timeout",
 }
 
-// writeOverloaded refuses an HTTP/2 request as overloaded, without a body. A body would wait for the
+// refuseOverloaded refuses an HTTP/2 request as overloaded, without a body. A body would wait for the
 // client's flow control window (RFC 9113 section 5.2) and use memory, of which there may already be
 // too little.
-func writeOverloaded(w http.ResponseWriter) {
-	w.Header().Set("Retry-After", retryAfter)
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(access.Overloaded.Status())
+func (x *exchange) refuseOverloaded() {
+	fields := []http1.Field{{Name: "Retry-After", Value: retryAfter}, {Name: "Cache-Control", Value: "no-store"}}
+	x.response.sendHeader(access.Overloaded.Status(), x.appendOwn(fields), http1.UntilClose)
 }
 
-// writeError sends b with status.
-func writeError(w http.ResponseWriter, status int, b errorBody) {
+// sendError sends b with status and fields.
+func (x *exchange) sendError(status int, fields []http1.Field, b errorBody) {
 	text, err := json.Marshal(b)
 	if err != nil {
 		panic(err) // marshalling four strings never fails
 	}
 	text = append(text, '\n')
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(text)))
-	h.Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_, _ = w.Write(text) // responseWriter records a failed write
+	fields = append(fields, http1.Field{Name: "Content-Type", Value: "application/json"}, http1.Field{Name: "Cache-Control", Value: "no-store"})
+	x.response.sendHeader(status, x.appendOwn(fields), int64(len(text)))
+	_, _ = x.response.Write(text) // responseWriter records a failed write
+}
+
+// appendOwn appends the fields that the gate adds to each answer.
+func (x *exchange) appendOwn(fields []http1.Field) []http1.Field {
+	fields = x.appendIDs(fields)
+	if nonce := x.nonce(); nonce != "" {
+		fields = append(fields, http1.Field{Name: dpopNonce, Value: nonce})
+	}
+	return fields
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"strings"
 
+	"github.com/tallygate/tallygate/internal/http1"
 	"github.com/tallygate/tallygate/validate"
 )
 
@@ -10,25 +11,26 @@ import (
 // requires at least one parameter in a challenge.
 const realm = "tallygate"
 
-// challenges returns the values of WWW-Authenticate: one challenge for each scheme that the host of
+// appendChallenges appends WWW-Authenticate to fields: one challenge for each scheme that the host of
 // the request offers. code, description and scopes are in the challenge of the scheme that the client
 // used (RFC 6750 section 3, RFC 9449 section 7.1). If the host does not offer that scheme, they are
 // in every challenge.
-func (c *checkedRequest) challenges(code, description string, scopes []string) []string {
+func (c *checkedRequest) appendChallenges(fields []http1.Field, code, description string, scopes []string) []http1.Field {
 	offered := c.offeredSchemes()
 	used := false
 	for _, scheme := range offered {
 		used = used || scheme == c.Credentials.Scheme
 	}
-	values := make([]string, 0, len(offered))
 	for _, scheme := range offered {
+		value := ""
 		if used && scheme != c.Credentials.Scheme {
-			values = append(values, c.challenge(scheme, "", "", nil))
-			continue
+			value = c.challenge(scheme, "", "", nil)
+		} else {
+			value = c.challenge(scheme, code, description, scopes)
 		}
-		values = append(values, c.challenge(scheme, code, description, scopes))
+		fields = append(fields, http1.Field{Name: "Www-Authenticate", Value: value})
 	}
-	return values
+	return fields
 }
 
 // offeredSchemes returns the schemes that the host offers. There is at least one scheme.

@@ -90,5 +90,5 @@ func (x *exchange) recoverPanic(log *slog.Logger) {
 		panic(http.ErrAbortHandler)
 	}
 	x.Decision.Reason = access.Undecided
-	writeRefusal(&x.response, x.Decision, false)
+	x.refuse(x.Decision, false)
 }

@@ -80,7 +80,7 @@ func (x *exchange) answerFailure(err error) {
 	case end != nil && !end.refuses():
 		panic(http.ErrAbortHandler)
 	case end != nil:
-		writeRefusal(&x.response, end.decision, true)
+		x.refuse(end.decision, true)
 		return
 	}
 	if x.failure == accesslog.ClientClosed {
@@ -89,5 +89,5 @@ func (x *exchange) answerFailure(err error) {
 		panic(http.ErrAbortHandler)
 	}
 	answer := failureAnswers[x.failure]
-	writeError(&x.response, answer.status, errorBody{Error: codes[answer.status], Description: answer.description, Reason: x.failure.String(), RequestID: x.id})
+	x.sendError(answer.status, nil, errorBody{Error: codes[answer.status], Description: answer.description, Reason: x.failure.String(), RequestID: x.id})
 }

@@ -123,10 +123,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			x.conn.closeAfter()
 		}
 		if x.Decision.Reason == access.Overloaded && x.Certificate == nil && r.ProtoMajor > 1 {
-			writeOverloaded(&x.response)
+			x.refuseOverloaded()
 			return
 		}
-		writeRefusal(&x.response, x.Decision, x.Request.Header["Authorization"] != nil)
+		x.refuse(x.Decision, x.Request.Header["Authorization"] != nil)
 		return
 	}
 	p.forward(x)
@@ -141,7 +141,7 @@ func (p *Proxy) RefuseMalformed(w http.ResponseWriter, r *http.Request, fault ht
 	defer p.record(x)
 	x.Decision = access.Decision{Reason: access.MalformedRequest, Err: fault}
 	x.decided, x.overhead = true, time.Since(x.started)
-	writeRefusalAs(&x.response, fault.Status(), x.Decision, false)
+	x.refuseAs(fault.Status(), x.Decision, false)
 }
 
 // AssertionKeys serves the key set with which upstreams verify assertions. It is nil if no route needs

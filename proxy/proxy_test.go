@@ -133,7 +133,7 @@ func (s *harness) next(t testing.TB, edits ...func(*config.Config)) *Proxy {
 	}
 	table := policy.New(cfg, policy.Certificates{Anchors: trust.Anchors()})
 	validator, err := validate.New(cfg.AuthorizationServers, validate.Options{
-		Lease: lease, Log: s.log, Metrics: s.tokens, Revoked: func(access.Unchecked) bool { return s.revoked.Load() },
+		Lease: lease, Log: s.log, Metrics: s.tokens, Revoked: func(access.Unchecked) (bool, error) { return s.revoked.Load(), nil },
 		Now: s.now, DPoP: dpopOf(cfg), Renewed: table.Renewed,
 	})
 	if err != nil {
@@ -459,7 +459,7 @@ func TestMetricsAreWellFormed(t *testing.T) {
 func TestZeroDecisionIsAnswered(t *testing.T) {
 	w := httptest.NewRecorder()
 	s := newHarness(t, "http://127.0.0.1:1", io.Discard)
-	writeRefusal(&s.proxy.newExchange(w, s.request()).response, access.Decision{}, true)
+	s.proxy.newExchange(w, s.request()).refuse(access.Decision{}, true)
 	if w.Code != http.StatusInternalServerError {
 		t.Errorf("got %d, want 500", w.Code)
 	}

@@ -44,11 +44,7 @@ func (x *exchange) sendResponse(answer *upstream.Response) {
 // responseFields returns fields, which are fields of the upstream, as the client gets them. The gate
 // removes identity fields, because they are for requests only (RFC 9440 section 2.2).
 func (x *exchange) responseFields(fields []http1.Field) []http1.Field {
-	fields = x.appendIDs(x.proxy.headers.removeReserved(fields))
-	if nonce := x.nonce(); nonce != "" {
-		fields = append(fields, http1.Field{Name: dpopNonce, Value: nonce})
-	}
-	return fields
+	return x.appendOwn(x.proxy.headers.removeReserved(fields))
 }
 
 // buffers has the buffers with which bodies of responses are copied.

@@ -13,9 +13,6 @@ import (
 // A responseWriter writes the response of one request. Each write must end within one stall timeout.
 // Only the goroutine of the handler uses a responseWriter, with one exception: while the handler
 // waits for the upstream's response, sendInformational may be called on another goroutine.
-//
-// The methods of http.ResponseWriter are for responses of the gate itself. The methods that take fields
-// are for responses of upstreams.
 type responseWriter struct {
 	conn              *clientConn
 	checked           *checkedRequest
@@ -23,23 +20,6 @@ type responseWriter struct {
 	status            int         // the status of the response; 0 before its header is sent
 	bodyWritten       bool        // at least one byte of the response body has been written
 	clientWriteFailed bool        // a write of the response to the client has failed
-}
-
-// Header returns the header of a response of the gate itself.
-func (w *responseWriter) Header() http.Header { return w.conn.writer.Header() }
-
-// WriteHeader sends the header of a response of the gate itself.
-func (w *responseWriter) WriteHeader(status int) {
-	h := w.Header()
-	h.Set(requestID, w.checked.id)
-	if id := w.checked.interactionID; id != "" {
-		h.Set(interactionID, id)
-	}
-	if nonce := w.checked.nonce(); nonce != "" {
-		h.Set(dpopNonce, nonce)
-	}
-	w.begin(status)
-	w.conn.writer.WriteHeader(status)
 }
 
 // begin prepares the connection for the header of the final response. The server itself closes a connection
@@ -74,7 +54,7 @@ func (w *responseWriter) extendForHeader() {
 	}
 }
 
-// sendHeader sends the header of the final response of the upstream. length is as in
+// sendHeader sends the header of the final response. length is as in
 // [http1.ResponseWriter.WriteFields].
 func (w *responseWriter) sendHeader(status int, fields []http1.Field, length int64) {
 	w.begin(status)
@@ -82,7 +62,7 @@ func (w *responseWriter) sendHeader(status int, fields []http1.Field, length int
 		w.conn.fields.WriteFields(status, fields, length)
 		return
 	}
-	h := w.Header()
+	h := w.conn.writer.Header()
 	addFields(h, "", fields)
 	if length >= 0 {
 		h.Set("Content-Length", strconv.FormatInt(length, 10))
@@ -102,7 +82,7 @@ func (w *responseWriter) sendInformational(status int, fields []http1.Field) {
 		w.conn.fields.WriteFields(status, fields, 0)
 		return
 	}
-	h := w.Header()
+	h := w.conn.writer.Header()
 	addFields(h, "", fields)
 	if w.checked.Request.ProtoMajor > 1 {
 		// If the stream is reset, WriteHeader of the HTTP/2 server returns while another goroutine still
@@ -124,7 +104,7 @@ func (w *responseWriter) setTrailer(fields []http1.Field) {
 	case w.conn.fields != nil:
 		w.conn.fields.SetTrailer(fields)
 	default:
-		addFields(w.Header(), http.TrailerPrefix, fields)
+		addFields(w.conn.writer.Header(), http.TrailerPrefix, fields)
 	}
 }
 
