@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"flag"
 	"fmt"
@@ -60,6 +61,20 @@ type cluster struct {
 // clusters counts clusters, each of which has a network of its own.
 var clusters atomic.Int64
 
+// network returns the first three bytes of the addresses of a cluster's pods.
+func network() string { return fmt.Sprintf("127.%d.%d", 64+clusters.Add(1), os.Getpid()&255) }
+
+// execIn returns the command lines of commands that run in the gate's container. The gate is process 1 there,
+// and has a number of its own here.
+func execIn(t *testing.T, gate string) func(argv []string, pid int) []string {
+	return func(argv []string, pid int) []string {
+		if argv[0] != "/tallygate" {
+			t.Errorf("the image has no %q", argv)
+		}
+		return append(append([]string{gate}, argv[1:]...), "--pid", strconv.Itoa(pid))
+	}
+}
+
 // credentials are a certificate of the partner and a token that is bound to it.
 type credentials struct {
 	pair  *testpki.Pair
@@ -83,18 +98,12 @@ func newCluster(t *testing.T, edits ...string) *cluster {
 	c.Node = &kubelettest.Node{
 		Dir:         t.TempDir(),
 		Entrypoints: map[string][]string{"registry.example/tallygate:1": {gate}, "registry.example/accounts:1": {api}},
-		Exec: func(argv []string, pid int) []string {
-			if argv[0] != "/tallygate" {
-				t.Errorf("the image has no %q", argv)
-			}
-			// The gate is process 1 of its container, and here has a number of its own.
-			return append(append([]string{gate}, argv[1:]...), "--pid", strconv.Itoa(pid))
-		},
+		Exec:        execIn(t, gate),
 		Rewrite: func(root, ip string) *strings.Replacer {
 			return strings.NewReplacer("/etc/tallygate", root+"/etc/tallygate",
 				"127.0.0.1:", ip+":", "address: :", "address: "+ip+":")
 		},
-		Network: fmt.Sprintf("127.%d.%d", 64+clusters.Add(1), os.Getpid()&255),
+		Network: network(),
 		Lag:     2 * time.Second, ProbesPerPeriod: 10,
 	}
 	t.Cleanup(c.Kill)
@@ -146,7 +155,7 @@ func (c *cluster) render() []byte {
 	return rendered
 }
 
-// read takes the pod of the Deployment, and the ConfigMaps.
+// read takes the pod of the Deployment, and the Secrets and ConfigMaps.
 func (c *cluster) read(rendered []byte) {
 	c.t.Helper()
 	decoder := yaml.NewDecoder(bytes.NewReader(rendered))
@@ -154,7 +163,7 @@ func (c *cluster) read(rendered []byte) {
 		var object struct {
 			Kind     string
 			Metadata struct{ Name string }
-			Data     map[string]string
+			Data     map[string]string // of a Secret in base64
 			Spec     struct{ Template struct{ Spec yaml.Node } }
 		}
 		err := decoder.Decode(&object)
@@ -168,12 +177,16 @@ func (c *cluster) read(rendered []byte) {
 			c.check(err)
 			c.spec, err = kubelettest.ReadSpec(pod)
 			c.check(err)
-		case "ConfigMap":
+		case "ConfigMap", "Secret":
 			files := map[string][]byte{}
 			for name, text := range object.Data {
 				files[name] = []byte(text)
+				if object.Kind == "Secret" {
+					files[name], err = base64.StdEncoding.DecodeString(text)
+					c.check(err)
+				}
 			}
-			c.check(c.Apply("ConfigMap/"+object.Metadata.Name, files))
+			c.check(c.Apply(object.Kind+"/"+object.Metadata.Name, files))
 		}
 	}
 	if c.spec == nil {

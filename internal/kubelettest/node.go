@@ -129,7 +129,7 @@ func (n *Node) Run(ctx context.Context, spec *Spec) (*Pod, error) {
 
 // start starts a container. A native sidecar holds up what comes after it until its startup probe succeeds.
 func (n *Node) start(ctx context.Context, p *Pod, c Container) error {
-	argv := c.Command
+	argv := p.rewrite(c.Command)
 	if len(argv) == 0 {
 		argv = n.Entrypoints[c.Image]
 	}
