@@ -2,6 +2,7 @@ package validate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -85,6 +86,29 @@ func TestNotBefore(t *testing.T) {
 		expect(t, v, raw, partner, access.Granted)
 		hits(t, v, 1)
 	})
+}
+
+// While it is unknown whether a token is revoked, the token is refused as undecided, new or cached. A
+// revocation that is known is still given as the reason.
+func TestRevocationUnknown(t *testing.T) {
+	key := testpki.NewSigner("ES256", "k1")
+	options := localKeys(key)
+	var unknown atomic.Bool
+	options.Revoked = func(u access.Unchecked) (bool, error) {
+		if unknown.Load() {
+			return u.TokenID == "revoked", errors.New("the database is away")
+		}
+		return u.TokenID == "revoked", nil
+	}
+	v := newValidator(t, options, gatetest.AuthorizationServer())
+	cached := key.Token(bound(M{"jti": "cached"}))
+	expect(t, v, cached, partner, access.Granted)
+	unknown.Store(true)
+	expect(t, v, cached, partner, access.RevocationsStale)
+	expect(t, v, key.Token(bound(M{"jti": "new"})), partner, access.RevocationsStale)
+	expect(t, v, key.Token(bound(M{"jti": "revoked"})), partner, access.Revoked)
+	unknown.Store(false)
+	expect(t, v, cached, partner, access.Granted)
 }
 
 // T-INT-12 by analogy: a revocation takes effect with the next request.

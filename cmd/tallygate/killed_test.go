@@ -57,11 +57,21 @@ func newStateful(t *testing.T) *stateful {
 	s := &stateful{testGate: newTestGate(dir), t: t}
 	t.Cleanup(s.close)
 	s.pairs["accounts"] = s.pairs["northwind-ca"].Leaf("accounts", testpki.DNS("accounts.internal"))
-	config := strings.ReplaceAll(killedConfig, "ADDRESS", s.issuerAddress)
-	if err := os.WriteFile(filepath.Join(dir, "gate.yaml"), []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	s.write("gate.yaml")
 	return s
+}
+
+// write writes a configuration with the replacements of pairs of old and new text.
+func (s *stateful) write(file string, pairs ...string) {
+	s.t.Helper()
+	config := strings.ReplaceAll(killedConfig, "ADDRESS", s.issuerAddress)
+	for i := 0; i < len(pairs); i += 2 {
+		if !strings.Contains(config, pairs[i]) {
+			s.t.Fatalf("the configuration has no %q", pairs[i])
+		}
+		config = strings.Replace(config, pairs[i], pairs[i+1], 1)
+	}
+	s.check(os.WriteFile(filepath.Join(s.dir, file), []byte(config), 0o600))
 }
 
 func (s *stateful) check(err error) {

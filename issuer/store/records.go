@@ -108,6 +108,43 @@ func (f *File) Token(sum [32]byte) (token Token, ok bool, err error) {
 	return token, ok && err == nil, err
 }
 
+// Tokens calls each with every opaque token and the sum under which it is stored. Like Revocations, it
+// calls each outside of transactions and stops at the first error.
+func (f *File) Tokens(each func(sum [32]byte, token Token) error) error {
+	type stored struct {
+		sum   [32]byte
+		token Token
+	}
+	var after []byte
+	for {
+		var page []stored
+		err := f.view(func(tx *bbolt.Tx) error {
+			c := tx.Bucket(tokenBucket).Cursor()
+			key, record := c.Seek(after)
+			if after != nil && bytes.Equal(key, after) {
+				key, record = c.Next()
+			}
+			for ; key != nil && len(page) < maxBatch; key, record = c.Next() {
+				var token Token
+				if json.Unmarshal(record, &token) != nil || len(key) != 32 {
+					return fmt.Errorf("reading a stored token: %w", errCorrupt)
+				}
+				page = append(page, stored{[32]byte(key), token})
+			}
+			return nil
+		})
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		for _, s := range page {
+			if err := each(s.sum, s.token); err != nil {
+				return err
+			}
+		}
+		after = page[len(page)-1].sum[:]
+	}
+}
+
 // longestSubject is the longest subject whose entry in expiryBucket fits into bbolt's key size: 8
 // bytes of time, 1 byte of bucket and 1 byte of kind precede the subject, 10 bytes in all.
 const longestSubject = bbolt.MaxKeySize - 10
