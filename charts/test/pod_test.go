@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -358,5 +359,22 @@ func checkPolicy(t *testing.T, policy *networking.NetworkPolicy, ports map[strin
 	}
 	if len(open) > 0 {
 		t.Errorf("ports of nobody are open: %v", open)
+	}
+}
+
+// A parent's values.yaml can remove the user from a sidecar, for OpenShift. Helm 4 ignores null there.
+func TestSidecarOfAnyUser(t *testing.T) {
+	accounts := withSidecar(t)
+	file, err := os.OpenFile(accounts+"/values.yaml", os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = file.WriteString("\n  containerSecurityContext: {runAsUser: \"\", runAsGroup: \"\"}\n")
+	if err := errors.Join(err, file.Close()); err != nil {
+		t.Fatal(err)
+	}
+	context := podOf(t, render(t, accounts)).gate.SecurityContext
+	if context.RunAsUser != nil || context.RunAsGroup != nil || context.RunAsNonRoot == nil || !*context.RunAsNonRoot {
+		t.Errorf("the security context is %s, want no user, no group, and runAsNonRoot", text(t, context))
 	}
 }

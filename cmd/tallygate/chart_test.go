@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
@@ -122,6 +123,7 @@ func mountChart(t *testing.T, root, valuesFile string) {
 		}
 		secret(folder)
 		write(folder, "password", []byte("not the one"))
+		write(folder, "encryption", []byte(base64.StdEncoding.EncodeToString(make([]byte, 32))))
 	}
 }
 

@@ -46,15 +46,16 @@ it by way of tallygate.config.
 {{- if and (eq $v.mode "sidecar") (or $v.extraContainers $v.extraInitContainers) -}}
   {{- fail "extraContainers and extraInitContainers are for mode: gateway; a sidecar's pod has its own" -}}
 {{- end -}}
-{{- if $v.config.issuer -}}
-  {{- if eq $v.mode "sidecar" -}}
-    {{- fail "config.issuer: the issuer's state is one process's; run it in a release of its own with mode: gateway" -}}
-  {{- end -}}
+{{- if and $v.config.issuer (eq $v.mode "sidecar") -}}
+  {{- fail "config.issuer: run the issuer in a release of its own with mode: gateway" -}}
+{{- end -}}
+{{- if include "tallygate.stateFolder" . -}}
+  {{- $one := "config.issuer: the issuer's state is one process's; %s, or keep the state in PostgreSQL by config.issuer.database" -}}
   {{- if or $v.autoscaling.enabled (gt (int ($v.replicas | default 1)) 1) -}}
-    {{- fail "config.issuer: the issuer's state is one process's; leave replicas at 1 and autoscaling off" -}}
+    {{- fail (printf $one "leave replicas at 1 and autoscaling off") -}}
   {{- end -}}
   {{- if and $v.strategy (ne $v.strategy.type "Recreate") -}}
-    {{- fail "config.issuer: the issuer's state is one process's; leave strategy out" -}}
+    {{- fail (printf $one "leave strategy out") -}}
   {{- end -}}
 {{- end -}}
 {{- end -}}

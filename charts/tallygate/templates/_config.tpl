@@ -11,7 +11,9 @@ chart sets may not be set, or it would silently be another.
 {{- include "tallygate.set" (list $config "admin" "address" ":9090") -}}
 {{- if $config.issuer -}}
   {{- include "tallygate.set" (list $config "issuer" "address" ":9443") -}}
-  {{- include "tallygate.set" (list $config "issuer" "state" "/var/lib/tallygate/issuer") -}}
+  {{- if include "tallygate.stateFolder" . -}}
+    {{- include "tallygate.set" (list $config "issuer" "state" "/var/lib/tallygate/issuer") -}}
+  {{- end -}}
   {{- with $config.issuer.mtls_alias -}}
     {{- if hasKey . "address" -}}
       {{- fail "config.issuer.mtls_alias.address is set by the chart: leave it out" -}}
@@ -32,4 +34,11 @@ chart sets may not be set, or it would silently be another.
   {{- fail (printf "config.%s.%s is set by the chart: leave it out" $section $key) -}}
 {{- end -}}
 {{- $_ := set (get $config $section) $key (index . 3) -}}
+{{- end -}}
+
+{{/* Not empty if an issuer keeps its state in a folder, which ends at one process, and not in a database. */}}
+{{- define "tallygate.stateFolder" -}}
+{{- with .Values.config.issuer -}}
+{{- if not .database -}}true{{- end -}}
+{{- end -}}
 {{- end -}}

@@ -49,7 +49,7 @@ lifecycle:
 resources:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with include "tallygate.withoutNulls" .Values.containerSecurityContext }}
+{{- with include "tallygate.withoutEmpty" .Values.containerSecurityContext }}
 securityContext:
   {{- . | nindent 2 }}
 {{- end }}
@@ -61,7 +61,7 @@ volumeMounts:
   {{- range $name, $_ := .Values.files }}
   - {name: tallygate-files-{{ $name }}, mountPath: /etc/tallygate/files/{{ $name }}, readOnly: true}
   {{- end }}
-  {{- if .Values.config.issuer }}
+  {{- if include "tallygate.stateFolder" . }}
   - {name: tallygate-state, mountPath: /var/lib/tallygate}
   {{- end }}
   {{- with .Values.extraVolumeMounts }}
@@ -86,11 +86,14 @@ volumeMounts:
 {{- end -}}
 {{- end -}}
 
-{{/* A map as YAML, without the keys whose value is null. Empty for an empty map. */}}
-{{- define "tallygate.withoutNulls" -}}
+{{/*
+A map as YAML, without the keys whose value is null or "". Empty for an empty map. Helm 4
+ignores a null for a subchart in the values.yaml of its parent, so null is not enough.
+*/}}
+{{- define "tallygate.withoutEmpty" -}}
 {{- $some := dict -}}
 {{- range $key, $value := . -}}
-  {{- if not (kindIs "invalid" $value) -}}
+  {{- if not (or (kindIs "invalid" $value) (eq (toString $value) "")) -}}
     {{- $_ := set $some $key $value -}}
   {{- end -}}
 {{- end -}}
@@ -112,7 +115,7 @@ volumeMounts:
   configMap: {name: {{ tpl $file.configMap $ | quote }}, defaultMode: {{ $mode }}}
   {{- end }}
 {{- end }}
-{{- if .Values.config.issuer }}
+{{- if include "tallygate.stateFolder" . }}
 - name: tallygate-state
   {{- if .Values.state.insecureEphemeral }}
   emptyDir: {}
