@@ -52,11 +52,16 @@ func documents(text []byte) [][]byte {
 			Kind  string
 			Items []map[string]any
 		}
-		if yaml.Unmarshal(document, &list) != nil || list.Kind != "List" {
+		err := yaml.Unmarshal(document, &list)
+		itemKind, isList := strings.CutSuffix(list.Kind, "List")
+		if err != nil || !isList {
 			all = append(all, document)
 			continue
 		}
 		for _, item := range list.Items {
+			if itemKind != "" {
+				item["kind"] = itemKind
+			}
 			marshaled, err := yaml.Marshal(item)
 			if err == nil {
 				all = append(all, marshaled)
@@ -108,7 +113,7 @@ func checkInjected(t *testing.T, document []byte) int {
 	case "NetworkPolicy":
 		d := &networking.NetworkPolicy{}
 		read(d, nil)
-		if len(d.Spec.PodSelector.MatchLabels) == 0 {
+		if d.Labels["app.kubernetes.io/managed-by"] == "tallygate-inject" && len(d.Spec.PodSelector.MatchLabels) == 0 {
 			t.Errorf("NetworkPolicy %s selects every pod", d.Name)
 		}
 	case "Service":

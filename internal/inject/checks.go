@@ -12,7 +12,7 @@ import (
 
 // refuse records what makes a pod unfit for the gate, or leaves a way around the gate.
 func (w *workload) refuse() {
-	if key, v := yamledit.Get(w.pod, "hostNetwork"); key != nil && resolve(v).Value == "true" {
+	if key, _ := yamledit.Get(w.pod, "hostNetwork"); isTrue(w.pod, "hostNetwork") {
 		w.fault(w.object, key, "hostNetwork: the pod shares the node's ports, and no NetworkPolicy holds for it: remove hostNetwork")
 	}
 	if at := w.windows(); at != nil {
@@ -69,6 +69,9 @@ func (w *workload) refuseNames() {
 func (w *workload) refusePorts() {
 	for _, p := range ports(w.all()...) {
 		container := text(p.container, "name")
+		if p.number < 1 || p.number > 65535 {
+			w.fault(w.object, p.node, "container %s has a port without a number from 1 to 65535", container)
+		}
 		if host := text(p.node, "hostPort"); host != "" && host != "0" {
 			w.fault(w.object, p.node, "hostPort %s of container %s leads past the gate: remove hostPort, and publish the gate's port by a Service", host, container)
 		}
@@ -89,12 +92,12 @@ func (w *workload) warn() {
 		"hostPID":               "every process of the node is visible in the pod, and the pod's processes can read the gate's keys if they run as root",
 		"shareProcessNamespace": "the pod's containers see each other's processes, those that run as root or as user 65532 can read the gate's keys, and the gate's preStop, which sends a signal to process 1, does not drain it",
 	} {
-		if text(w.pod, key) == "true" {
+		if isTrue(w.pod, key) {
 			w.say("warning: %s: %s", key, meaning)
 		}
 	}
 	slices.Sort(w.report)
-	if text(w.pod, "automountServiceAccountToken") != "false" {
+	if text(w.pod, "automountServiceAccountToken") == "" || isTrue(w.pod, "automountServiceAccountToken") {
 		w.say("note: the pod's service account token is mounted in all containers; the gate needs none: automountServiceAccountToken: false")
 	}
 	if !w.hasGroup() {

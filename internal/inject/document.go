@@ -3,6 +3,7 @@ package inject
 import (
 	"bytes"
 	"errors"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -81,10 +82,14 @@ func onlyDirectives(text []byte) bool {
 	return found
 }
 
-// find adds the objects of a document: its root, or the items of a List.
+// find adds the objects of a document: its root, or the items of a List or of a list of one kind, such as a
+// DeploymentList.
 func (s *set) find(d *document, root *yaml.Node) {
 	o := newObject(d, root)
-	if o.kind != "List" || o.group() != "" {
+	if !s.checkMapping(o, o.node) { // what kind it is depends on which of two keys counts
+		return
+	}
+	if !strings.HasSuffix(o.kind, "List") {
 		s.objects = append(s.objects, o)
 		return
 	}
@@ -95,6 +100,12 @@ func (s *set) find(d *document, root *yaml.Node) {
 	}
 	for _, item := range items.Content {
 		inside := newObject(d, item)
+		if !s.checkMapping(inside, inside.node) {
+			continue
+		}
+		if inside.kind == "" { // the items of a DeploymentList may lack it
+			inside.kind, inside.version = strings.TrimSuffix(o.kind, "List"), o.version
+		}
 		inside.list = items
 		s.objects = append(s.objects, inside)
 	}

@@ -86,6 +86,7 @@ func Inject(files []File, o *Options) (*Result, error) {
 		s.injectObject(w)
 	}
 	s.services()
+	s.otherPolicies()
 	for _, o := range s.objects {
 		if len(o.report) == 0 {
 			o.say("unchanged")
@@ -95,16 +96,29 @@ func Inject(files []File, o *Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	again, err := Uninject(result.Files)
-	for i := range without {
-		if err != nil || !bytes.Equal(again.Files[i].Text, without[i].Text) {
-			return nil, strictyaml.Faults{{
-				Position: strictyaml.Position{File: files[i].Name, Line: 1, Column: 1},
-				Message:  "uninject could not give this layout back unchanged: write the workload in block style, one key on each line",
-			}}
-		}
+	if err := returns(result.Files, without); err != nil {
+		return nil, err
 	}
 	return result, nil
+}
+
+// returns checks that uninject gives the files without the gate back from injected.
+func returns(injected, without []File) error {
+	fault := func(f File, message string) error {
+		return strictyaml.Faults{{Position: strictyaml.Position{File: f.Name, Line: 1, Column: 1}, Message: message}}
+	}
+	for _, f := range injected {
+		if len(f.Text) > MaxBytes {
+			return fault(f, fmt.Sprintf("with the gate the file would have %d bytes, and %d are the most: split it", len(f.Text), MaxBytes))
+		}
+	}
+	again, err := Uninject(injected)
+	for i, f := range without {
+		if err != nil || !bytes.Equal(again.Files[i].Text, f.Text) {
+			return fault(f, "uninject could not give this layout back unchanged: write the workload in block style, one key on each line")
+		}
+	}
+	return nil
 }
 
 // Uninject removes from files what [Inject] added and restores what Inject replaced. The error has the

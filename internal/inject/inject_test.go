@@ -1,17 +1,22 @@
 package inject
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
@@ -141,5 +146,114 @@ func TestPositionsOfInjectedFiles(t *testing.T) {
 	want := fmt.Sprintf("accounts.yaml:%d:1: not valid YAML: did not find expected node content\naccounts.yaml:%d:3: Pod/p: hostNetwork: the pod shares the node's ports, and no NetworkPolicy holds for it: remove hostNetwork", at+3, at+9)
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)
+	}
+}
+
+// TestUninjectAfterAnotherTool: manifests that another tool has written anew after inject, with other order,
+// indentation and style, lose the gate all the same.
+func TestUninjectAfterAnotherTool(t *testing.T) {
+	folders, err := filepath.Glob("testdata/golden/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, folder := range folders {
+		injected := read(t, folder, "output.yaml")
+		if injected == "" {
+			continue
+		}
+		want := values(t, read(t, folder, "input.yaml"))
+		for style, rewritten := range map[string]string{"YAML": rewriteYAML(t, injected), "JSON": rewriteJSON(t, injected)} {
+			result, err := Uninject([]File{{"rewritten", []byte(rewritten)}})
+			if err != nil {
+				t.Errorf("%s as %s: %v", folder, style, err)
+				continue
+			}
+			if diff := cmp.Diff(want, values(t, string(result.Files[0].Text))); diff != "" {
+				t.Errorf("%s as %s (-input +result):\n%s", folder, style, diff)
+			}
+		}
+	}
+}
+
+// values returns the values of all documents that are not empty, without empty lists and mappings.
+func values(t *testing.T, text string) (all []any) {
+	t.Helper()
+	decoder := yaml.NewDecoder(strings.NewReader(text))
+	for {
+		var v any
+		err := decoder.Decode(&v)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v = withoutEmpty(v); v != nil {
+			all = append(all, v)
+		}
+	}
+}
+
+func withoutEmpty(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, inside := range v {
+			if v[key] = withoutEmpty(inside); v[key] == nil {
+				delete(v, key)
+			}
+		}
+		if len(v) == 0 {
+			return nil
+		}
+	case []any:
+		for i := range v {
+			v[i] = withoutEmpty(v[i])
+		}
+		if len(v) == 0 {
+			return nil
+		}
+	}
+	return v
+}
+
+func rewriteYAML(t *testing.T, text string) string {
+	t.Helper()
+	var b strings.Builder
+	for _, v := range values(t, text) {
+		out, err := yaml.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.WriteString("---\n" + string(out))
+	}
+	return b.String()
+}
+
+func rewriteJSON(t *testing.T, text string) string {
+	t.Helper()
+	var b strings.Builder
+	for _, v := range values(t, text) {
+		out, err := json.Marshal(v, jsontext.WithIndent("  "), json.Deterministic(true))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.WriteString("---\n" + string(out) + "\n")
+	}
+	return b.String()
+}
+
+// TestLargeFiles: a file that is too large, or would be, is a fault and not a long wait.
+func TestLargeFiles(t *testing.T) {
+	large := []File{{"large.yaml", make([]byte, MaxBytes+1)}}
+	_, input := Inject(large, options(t, ""))
+	_, deep := Inject([]File{{"deep.yaml", bytes.Repeat([]byte("["), 20_000)}}, options(t, ""))
+	for want, got := range map[string]error{
+		"large.yaml:1:1: the file has 16777217 bytes, and 16777216 are the most: split it":                      input,
+		"large.yaml:1:1: with the gate the file would have 16777217 bytes, and 16777216 are the most: split it": returns(large, nil),
+		"deep.yaml:1:1: not valid YAML: exceeded max depth of 10000":                                            deep,
+	} {
+		if got == nil || got.Error() != want {
+			t.Errorf("got %v, want %s", got, want)
+		}
 	}
 }

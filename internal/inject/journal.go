@@ -33,7 +33,7 @@ type journal struct {
 // its value, or by # and its index.
 type step struct {
 	Remove  string `json:"remove,omitzero"`
-	Keep    bool   `json:"keep,omitzero"` // Remove leaves an empty list or mapping around
+	Keep    bool   `json:"keep,omitzero"` // Remove leaves the brackets of an empty list or mapping, which were there before
 	Restore string `json:"restore,omitzero"`
 	Rename  string `json:"rename,omitzero"`
 	Text    string `json:"text,omitzero"` // the text to restore, or the former key
@@ -120,9 +120,6 @@ func (j *journal) write(o *object, n *yaml.Node) error {
 		return o.Add(raw, "annotations", mapping(annotation, content))
 	}
 	_, raw := yamledit.Get(metadata, "annotations")
-	if yamledit.IsNull(raw) {
-		return yamledit.Fail(raw, "annotations is null: remove the key, or write annotations: {}")
-	}
 	return o.Add(raw, annotation, content)
 }
 
@@ -163,11 +160,10 @@ func (o *object) undo(n *yaml.Node, s step) error {
 		}
 		return o.Replace(last.parent.Content[last.index], s.Text)
 	}
-	if !s.Keep {
-		for len(places) > 1 && len(last.parent.Content) == last.size() { // nothing else is left around it
-			places = places[:len(places)-1]
-			last = places[len(places)-1]
-		}
+	// A list or mapping that would be left empty goes too.
+	for len(places) > 1 && len(last.parent.Content) == last.size() && (!s.Keep || last.parent.Style&yaml.FlowStyle == 0) {
+		places = places[:len(places)-1]
+		last = places[len(places)-1]
 	}
 	if last.parent.Kind == yaml.MappingNode {
 		return o.RemoveKey(last.parent, last.parent.Content[last.index].Value)

@@ -20,7 +20,7 @@ func (w *workload) addNetworkPolicy() {
 		return
 	}
 	policy := w.policy(selector)
-	w.say("NetworkPolicy/%s opens port %d%s and closes all others", w.policyName(), w.options.Port, w.metricsWords())
+	w.say("NetworkPolicy/%s opens port %d%s and closes all others", policyName(w.name), w.options.Port, w.metricsWords())
 	if w.list != nil {
 		i := slices.Index(w.list.Content, w.node)
 		if i < 0 {
@@ -41,7 +41,7 @@ func (w *workload) addNetworkPolicy() {
 	w.after = append(w.after, b.String())
 }
 
-func (w *workload) policyName() string { return w.name + "-tallygate" }
+func policyName(workload string) string { return workload + "-tallygate" }
 
 func (w *workload) metricsWords() string {
 	if len(w.options.MetricsFrom) == 0 {
@@ -104,7 +104,7 @@ spec:
 func (w *workload) policy(selector *yaml.Node) *yaml.Node {
 	p := parsed(policyText)
 	metadata, spec := value(p, "metadata"), value(p, "spec")
-	setKey(metadata, "name", yamledit.Scalar(w.policyName()))
+	setKey(metadata, "name", yamledit.Scalar(policyName(w.name)))
 	if w.namespace != "" {
 		setKey(metadata, "namespace", yamledit.Scalar(w.namespace))
 	} else {
@@ -122,4 +122,31 @@ func (w *workload) policy(selector *yaml.Node) *yaml.Node {
 	}
 	rules.Content = append(rules.Content, items(parsed(fmt.Sprintf("ingress:\n- ports:\n    - {port: %d, protocol: TCP}\n  from:%s\n", adminPort, from)), "ingress")[0])
 	return p
+}
+
+// otherPolicies warns of NetworkPolicies that open ports of injected pods: what one policy allows, no other
+// forbids. It refuses names that are taken.
+func (s *set) otherPolicies() {
+	for i, o := range s.objects {
+		for j, target := range s.objects {
+			if target.labels == nil || o.namespace != target.namespace || !s.options.NetworkPolicy {
+				continue
+			}
+			taken := o.kind == "NetworkPolicy" && o.name == policyName(target.name)
+			if taken || i < j && o.labels != nil && o.name == target.name {
+				s.fault(o, o.node, "the name of NetworkPolicy/%s, which inject adds for %s, is taken: rename one of the two, or use --network-policy=false", policyName(target.name), target.id())
+			}
+			if o.kind == "NetworkPolicy" && o.opensPodsOf(target) {
+				o.say("warning: it also selects the pods of %s: the ports that it opens stay open, past the gate", target.id())
+			}
+		}
+	}
+}
+
+// opensPodsOf reports whether o, a NetworkPolicy, may allow traffic to the pods of target.
+func (o *object) opensPodsOf(target *object) bool {
+	spec := value(o.node, "spec")
+	selector := value(spec, "podSelector")
+	labels := value(selector, "matchLabels")
+	return len(items(spec, "ingress")) > 0 && (labels == nil || len(labels.Content) == 0 || selects(labels, target))
 }

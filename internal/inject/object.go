@@ -3,6 +3,8 @@ package inject
 import (
 	"cmp"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -125,6 +127,18 @@ func text(m *yaml.Node, key string) string {
 	return ""
 }
 
+// isTrue reports whether key in m is set, and not to what YAML 1.1 or 1.2 reads as false. kubectl reads YAML 1.1, where
+// yes and on are true.
+func isTrue(m *yaml.Node, key string) bool {
+	return text(m, key) != "" && !slices.Contains([]string{"false", "no", "off", "n"}, strings.ToLower(text(m, key)))
+}
+
+// integer returns the number that text has as a YAML integer, which may be hexadecimal or octal.
+func integer(text string) (int, bool) {
+	n, err := strconv.ParseInt(text, 0, 32)
+	return int(n), err == nil
+}
+
 // items returns the items of the list that key has in m.
 func items(m *yaml.Node, key string) []*yaml.Node {
 	v := value(m, key)
@@ -153,6 +167,15 @@ func stringMap(m *yaml.Node) map[string]string {
 // checkKeys records duplicate keys and merge keys anywhere in o. Parsers disagree about which value of a
 // duplicate key counts, and a merge key can add what inject cannot see.
 func (s *set) checkKeys(o *object, n *yaml.Node) (ok bool) {
+	ok = s.checkMapping(o, n)
+	for _, inside := range n.Content {
+		ok = s.checkKeys(o, inside) && ok
+	}
+	return ok
+}
+
+// checkMapping is checkKeys without the values inside n.
+func (s *set) checkMapping(o *object, n *yaml.Node) (ok bool) {
 	ok = true
 	if n.Kind == yaml.MappingNode {
 		seen := map[string]bool{}
@@ -168,9 +191,6 @@ func (s *set) checkKeys(o *object, n *yaml.Node) (ok bool) {
 			}
 			seen[key.Value] = true
 		}
-	}
-	for _, inside := range n.Content {
-		ok = s.checkKeys(o, inside) && ok
 	}
 	return ok
 }

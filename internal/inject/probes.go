@@ -50,7 +50,7 @@ func (w *workload) reachesApplication(c, action *yaml.Node) bool {
 
 // resolvePort returns the number of a port by its number or its name in containers, or 0.
 func (w *workload) resolvePort(nameOrNumber string, containers ...*yaml.Node) int {
-	if n, err := strconv.Atoi(nameOrNumber); err == nil {
+	if n, ok := integer(nameOrNumber); ok {
 		return n
 	}
 	for _, p := range ports(containers...) {

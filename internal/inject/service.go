@@ -15,7 +15,7 @@ func (s *set) services() {
 			continue
 		}
 		for _, target := range s.objects {
-			if target.labels != nil && selects(o, target) && !stillInjected(o.node) {
+			if target.labels != nil && o.namespace == target.namespace && selects(value(value(o.node, "spec"), "selector"), target) && !stillInjected(o.node) {
 				s.service(o, target)
 				break
 			}
@@ -23,15 +23,15 @@ func (s *set) services() {
 	}
 }
 
-// selects reports whether the Service o selects the pods of the injected workload target.
-func selects(o, target *object) bool {
-	selector := stringMap(value(value(o.node, "spec"), "selector"))
-	for key, v := range selector {
+// selects reports whether selector, a mapping of labels, selects the pods of the injected workload target.
+func selects(selector *yaml.Node, target *object) bool {
+	labels := stringMap(selector)
+	for key, v := range labels {
 		if got, ok := target.labels[key]; !ok || got != v {
 			return false
 		}
 	}
-	return len(selector) > 0 && o.namespace == target.namespace
+	return len(labels) > 0
 }
 
 // service directs the ports of o that lead to the application's port of target to the gate. It writes

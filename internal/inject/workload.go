@@ -121,7 +121,7 @@ func ports(containers ...*yaml.Node) []port {
 	var all []port
 	for _, c := range containers {
 		for _, n := range items(c, "ports") {
-			number, _ := strconv.Atoi(text(n, "containerPort"))
+			number, _ := integer(text(n, "containerPort"))
 			protocol := text(n, "protocol")
 			if protocol == "" {
 				protocol = "TCP"
@@ -281,8 +281,8 @@ func (w *workload) extendGracePeriod() {
 		}
 		return
 	}
-	current, err := strconv.Atoi(resolve(n).Value)
-	if err != nil {
+	current, ok := integer(resolve(n).Value)
+	if !ok {
 		w.fault(w.object, n, "%s is no number", key)
 		return
 	}

@@ -51,7 +51,7 @@ func (d *Document) Add(m *yaml.Node, key string, value *yaml.Node) error {
 		return err
 	}
 	if m.Kind != yaml.MappingNode {
-		return Fail(m, "expected a mapping")
+		return Fail(m, "expected a mapping: for none, remove the key or write {}")
 	}
 	k := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: key}
 	entry := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Content: []*yaml.Node{k, value}}
@@ -64,7 +64,7 @@ func (d *Document) Append(s, value *yaml.Node) error {
 		return err
 	}
 	if s.Kind != yaml.SequenceNode {
-		return Fail(s, "expected a list")
+		return Fail(s, "expected a list: for none, remove the key or write []")
 	}
 	entry := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq", Content: []*yaml.Node{value}}
 	return d.insert(s, entry, value)
@@ -186,7 +186,7 @@ func (d *Document) RemoveItem(s *yaml.Node, i int) error {
 	if isFlow(s) {
 		return d.remove(s, i, 1, d.offset(s.Content[i]))
 	}
-	dash := d.offset(s.Content[i])
+	dash := d.offset(s.Content[i]) - 1 // the item may itself begin with a dash
 	for dash > 0 && d.text[dash] != '-' {
 		dash--
 	}

@@ -89,6 +89,7 @@ func TestEdits(t *testing.T) {
 			"a:\n    - b: c\n      d: e\nf: g\n", "a:\n    - b: c\n      d: e\n    - x: 1\n      y: [2]\nf: g\n",
 			appended("x: 1\ny: [2]", "a"), removeItem(1, "a"),
 		},
+		"item with dashes":             {"a:\n  - b\n", "a:\n  - b\n  - --c\n", appended("--c", "a"), removeItem(1, "a")},
 		"item in a flow list":          {"a: [b, # c\n  d, ]\n", "a: [b, # c\n  d, {\"x\": 1}, ]\n", appended("{x: 1}", "a"), removeItem(2, "a")},
 		"item in an empty list":        {"a: [ ]\n", "a: [0 ]\n", appended("0", "a"), removeItem(0, "a")},
 		"scalar":                       {"a: 10 # short\n", "a: 40 # short\n", replace("40", "a"), replace("10", "a")},
