@@ -97,7 +97,8 @@ func migrate(ctx context.Context, conn *pgx.Conn, all []migration, inspect bool)
 // apply applies m and records its version, in one transaction.
 func (m migration) apply(ctx context.Context, conn *pgx.Conn) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		const versions = `CREATE SCHEMA IF NOT EXISTS tallygate;
+		// CREATE SCHEMA IF NOT EXISTS needs the right to create a schema even if the schema exists.
+		const versions = `DO $$ BEGIN IF to_regnamespace('tallygate') IS NULL THEN CREATE SCHEMA tallygate; END IF; END $$;
 			CREATE TABLE IF NOT EXISTS tallygate.schema_versions (version integer PRIMARY KEY, applied timestamptz NOT NULL DEFAULT clock_timestamp())`
 		for _, sql := range []string{versions, m.sql} {
 			if _, err := tx.Conn().PgConn().Exec(ctx, sql).ReadAll(); err != nil { // the simple protocol takes several statements

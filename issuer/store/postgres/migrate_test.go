@@ -63,3 +63,16 @@ func TestOtherSchema(t *testing.T) {
 	o.Inspect = true
 	refused("it has version 99")
 }
+
+// A role that owns the schema and nothing else suffices. Objects of other roles in its search_path are
+// not used.
+func TestOwnSchemaOnly(t *testing.T) {
+	server := testpostgres.Shared(t)
+	url := server.Database()
+	server.Exec(url.Database, "ALTER DATABASE "+url.Database+" OWNER TO admin", "REVOKE ALL ON DATABASE "+url.Database+" FROM PUBLIC", "GRANT CONNECT ON DATABASE "+url.Database+" TO "+url.User,
+		"CREATE SCHEMA tallygate AUTHORIZATION "+url.User, "CREATE TABLE public.revocations ()", "CREATE TABLE public.tokens ()")
+	s := open(t, options(t, url))
+	if err := errors.Join(s.Revoke(store.Revocation{Kind: store.RevokedPartner, Subject: "p"}), s.AddToken(sum("a"), store.Token{})); err != nil {
+		t.Error(err)
+	}
+}

@@ -125,14 +125,6 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Ping returns nil if the database answers and accepts writes.
-func (s *Store) Ping(ctx context.Context) error {
-	return s.call(func(context.Context) error {
-		var one int
-		return s.pool.QueryRow(ctx, "SELECT 1").Scan(&one)
-	})
-}
-
 // call calls do with a deadline, and once again if the connection was lost before the server got the
 // request.
 func (s *Store) call(do func(context.Context) error) error {
