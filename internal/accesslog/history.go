@@ -2,7 +2,6 @@ package accesslog
 
 import (
 	"log/slog"
-	"time"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
@@ -21,20 +20,8 @@ func (e *Entry) remember(h *history.History, paths config.LogPaths) {
 		return
 	}
 	kind := history.Kind{Reason: label, API: e.API, Route: e.Route, ClientID: access.Truncate(e.Decision.ClientID), Thumbprint: e.Thumbprint}
-	h.Refuse(partner, kind, at, e.fields(at, paths))
-}
-
-// fields returns the log line of e.
-func (e *Entry) fields(at time.Time, paths config.LogPaths) []history.Field {
 	var room [mostAttributes]slog.Attr
-	attrs := e.attributes(room[:0], paths)
-	fields := make([]history.Field, 0, 3+len(attrs))
-	fields = append(fields, history.Field{Key: "time", Value: at.UTC().Format(time.RFC3339Nano)},
-		history.Field{Key: "level", Value: slog.LevelWarn.String()}, history.Field{Key: "msg", Value: "request"})
-	for _, a := range attrs {
-		fields = append(fields, history.Field{Key: a.Key, Value: a.Value.String()})
-	}
-	return fields
+	h.Refuse(partner, kind, at, history.FieldsOf(at, "request", e.attributes(room[:0], paths)))
 }
 
 // label returns the reason, or what happened to a request after it was granted.

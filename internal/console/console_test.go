@@ -142,6 +142,16 @@ func (b *bench) grant(partner string, times int) {
 	}
 }
 
+func (b *bench) failHandshakes(times int) {
+	for range times {
+		b.history.Count("unknown", history.Key{Reason: "gate_certificate_not_trusted", Outcome: history.Handshake}, now)
+	}
+	b.history.Refuse("unknown", history.Kind{Reason: "gate_certificate_not_trusted"}, now, []history.Field{
+		{Key: "msg", Value: "handshake failed"}, {Key: "listener", Value: "partners"}, {Key: "remote", Value: "192.0.2.7:1"}, {Key: "cause", Value: "gate_certificate_not_trusted"},
+		{Key: "error", Value: "remote error: tls: unknown certificate authority"}, {Key: "advice", Value: "the client refuses the gate's certificate"},
+	})
+}
+
 var everyPage = []string{
 	"/", "/partners", "/partners?q=north", "/partner?name=northwind", "/partner?name=borealis", "/partner?name=unknown", "/access",
 	"/access?method=POST&path=/payments", "/access?path=/nothing", "/servers", "/configuration",
@@ -373,10 +383,24 @@ func TestNotices(t *testing.T) {
 			b.grant("northwind", 9)
 			b.refuse("northwind", "issuer_unavailable", history.Failed, 1)
 		}, 1, "issuer_unavailable: 1 requests to accounts failed"},
+		{"failures beside a flood of unknown callers", func(b *bench) {
+			b.grant("northwind", 9)
+			b.refuse("northwind", "issuer_unavailable", history.Failed, 1)
+			b.refuse("unknown", "no_certificate", history.Refused, 5000)
+		}, 1, "issuer_unavailable: 1 requests to accounts failed"},
+		{"theft at many APIs beside failures", func(b *bench) {
+			for i := range 100 {
+				b.history.Count("borealis", history.Key{API: fmt.Sprint("api", i), Reason: "bound_to_other", Outcome: history.Refused}, now)
+			}
+			b.refuse("dunmore", "issuer_unavailable", history.Failed, 5)
+		}, mostOfKind + 2, "issuer_unavailable: 5 requests"},
 		{"an API that is down", func(b *bench) {
 			b.grant("northwind", 1)
 			b.refuse("northwind", "upstream_unreachable", history.Failed, 5)
 		}, 1, "At fault: the API"},
+		{"thirty failed handshakes", func(b *bench) { b.failHandshakes(30) }, 0, ""},
+		{"thirty-one failed handshakes", func(b *bench) { b.failHandshakes(31) }, 0, "31 TLS handshakes failed"},
+		{"failed handshakes beside many requests", func(b *bench) { b.grant("northwind", 310); b.failHandshakes(31) }, 0, ""},
 		{"draining", func(b *bench) { b.state.Draining = true }, 0, "draining"},
 		{"not ready", func(b *bench) { b.state.Unready = "no keys" }, 1, "The gate is not ready: no keys"},
 		{"a failed reload", func(b *bench) { b.state.Fault, b.state.FaultAt = "tallygate.yaml:3:1: is required", now }, 1, "tallygate.yaml:3:1: is required"},
@@ -426,6 +450,17 @@ func TestPartnerPage(t *testing.T) {
 		body := b.page(path)
 		for _, text := range want {
 			if !strings.Contains(body, text) {
+				t.Errorf("%s lacks %q", path, text)
+			}
+		}
+	}
+	b.failHandshakes(2)
+	for path, want := range map[string][]string{
+		"/":                     {"Failed TLS handshakes", "gate_certificate_not_trusted"},
+		"/partner?name=unknown": {"TLS handshake at partners", "The TLS handshake failed, so there was no request.", "the client refuses the gate&#39;s certificate", "192.0.2.7:1", "docs/logs.md#failed-handshakes"},
+	} {
+		for _, text := range want {
+			if !strings.Contains(b.page(path), text) {
 				t.Errorf("%s lacks %q", path, text)
 			}
 		}

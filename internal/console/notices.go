@@ -32,6 +32,7 @@ func (v *view) notices(rows []history.Row, all *history.Window, activities map[s
 	v.noticeGate(add)
 	v.noticeTokens(rows, add)
 	v.noticeFailures(rows, all, add)
+	noticeHandshakes(rows, all, add)
 	v.noticePartners(rows, activities, add)
 	v.noticeServers(add)
 	v.noticeCertificates(activities, add)
@@ -85,24 +86,36 @@ func sums(rows []history.Row, minutes int, reasons ...access.Reason) (keys []cal
 }
 
 // noticeTokens reports tokens that came with another certificate than their own, for an hour, because one
-// such request is enough.
+// such request is enough, and calls that are not allowed.
 func (v *view) noticeTokens(rows []history.Row, add func(notice)) {
 	keys, counts := sums(rows, history.Minutes, access.BoundToOther, access.BoundToOtherKey)
-	for _, k := range keys {
-		add(notice{Critical: true, Runbook: "tallygatetokenboundtoother", Link: partnerLink(k.partner), Go: partnerName(k.partner),
-			Text: partnerName(k.partner) + " called " + apiName(k.api) + " " + times(counts[k]) + " in the last hour with a token that is bound to another certificate or key. The token may be stolen."})
-	}
+	addCalls(keys, add, notice{Critical: true, Runbook: "tallygatetokenboundtoother"}, func(k callee) string {
+		return partnerName(k.partner) + " called " + apiName(k.api) + " " + times(counts[k]) + " in the last hour with a token that is bound to another certificate or key. The token may be stolen."
+	})
 	keys, counts = sums(rows, recent, access.BoundToPrevious)
-	for _, k := range keys {
-		add(notice{Runbook: "tallygatetokenboundtoprevious", Link: partnerLink(k.partner), Go: partnerName(k.partner),
-			Text: partnerName(k.partner) + " has renewed its certificate and called " + apiName(k.api) + " " + times(counts[k]) + " with a token of the previous certificate."})
-	}
+	addCalls(keys, add, notice{Runbook: "tallygatetokenboundtoprevious"}, func(k callee) string {
+		return partnerName(k.partner) + " has renewed its certificate and called " + apiName(k.api) + " " + times(counts[k]) + " with a token of the previous certificate."
+	})
 	keys, counts = sums(rows, recent, access.APINotAllowed)
-	for _, k := range keys {
-		if counts[k] > 10 && k.partner != unknownPartner {
-			add(notice{Runbook: "tallygatecallsnotallowed", Link: partnerLink(k.partner), Go: partnerName(k.partner),
-				Text: partnerName(k.partner) + " called what it may not call at " + apiName(k.api) + ", " + times(counts[k]) + " in the last ten minutes."})
+	keys = slices.DeleteFunc(keys, func(k callee) bool { return counts[k] <= 10 || k.partner == unknownPartner })
+	addCalls(keys, add, notice{Runbook: "tallygatecallsnotallowed"}, func(k callee) string {
+		return partnerName(k.partner) + " called what it may not call at " + apiName(k.api) + ", " + times(counts[k]) + " in the last ten minutes."
+	})
+}
+
+// mostOfKind bounds the notices of one kind, so that a partner that calls many APIs hides no other notice.
+const mostOfKind = 5
+
+// addCalls adds a copy of n for each of keys.
+func addCalls(keys []callee, add func(notice), n notice, text func(callee) string) {
+	for i, k := range keys {
+		if i == mostOfKind {
+			n.Text, n.Link, n.Go = "The same of "+number(len(keys)-mostOfKind)+" more pairs of partner and API.", "/partners", "Partners"
+			add(n)
+			return
 		}
+		n.Text, n.Link, n.Go = text(k), partnerLink(k.partner), partnerName(k.partner)
+		add(n)
 	}
 }
 
@@ -113,9 +126,21 @@ func times(n int) string {
 	return number(n) + " times"
 }
 
+// recentRequests returns the number of recent requests, without the refusals of callers that no partner has:
+// any client can send enough of them to make every share small.
+func recentRequests(rows []history.Row, all *history.Window) int {
+	n := all.Sum(history.Granted, recent) + all.Sum(history.Refused, recent) + all.Sum(history.Failed, recent)
+	for i := range rows {
+		if r := &rows[i]; r.Partner == unknownPartner && r.Outcome == history.Refused {
+			n -= r.Last(recent)
+		}
+	}
+	return n
+}
+
 // noticeFailures reports requests that failed by no fault of the partner, by reason and API.
 func (v *view) noticeFailures(rows []history.Row, all *history.Window, add func(notice)) {
-	requests := all.Sum(history.Granted, recent) + all.Sum(history.Refused, recent) + all.Sum(history.Failed, recent)
+	requests := recentRequests(rows, all)
 	failed := make(map[[2]string]int)
 	for i := range rows {
 		if r := &rows[i]; r.Outcome == history.Failed {
@@ -142,6 +167,16 @@ func (v *view) noticeFailures(rows []history.Row, all *history.Window, add func(
 	}
 }
 
+// noticeHandshakes reports more than 30 failed handshakes in ten minutes, if they are more than a tenth of the
+// requests. The alert compares them with all handshakes, which the history does not count.
+func noticeHandshakes(rows []history.Row, all *history.Window, add func(notice)) {
+	requests := recentRequests(rows, all)
+	if n := all.Sum(history.Handshake, recent); n > 30 && 10*n > requests {
+		add(notice{Runbook: "tallygatehandshakesfailing", Link: partnerLink(unknownPartner), Go: partnerName(unknownPartner),
+			Text: number(n) + " TLS handshakes failed in the last ten minutes."})
+	}
+}
+
 // noticePartners reports partners of which the gate refuses more than a fifth, at more than six a minute.
 func (v *view) noticePartners(rows []history.Row, activities map[string]history.Activity, add func(notice)) {
 	refused := make(map[string]int)
@@ -157,7 +192,7 @@ func (v *view) noticePartners(rows []history.Row, activities map[string]history.
 		}
 	}
 	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(refused[b], refused[a]), cmp.Compare(a, b)) })
-	for _, name := range names {
+	for _, name := range names[:min(mostOfKind, len(names))] {
 		if n, of := refused[name], refused[name]+activities[name].GrantedNow; 5*n > of {
 			add(notice{Runbook: "tallygatepartnerrefused", Link: partnerLink(name), Go: name,
 				Text: percent(n, of) + " of the requests of " + name + " were refused in the last ten minutes: " + number(n) + "."})

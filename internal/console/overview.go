@@ -19,16 +19,17 @@ const mostRows = 10
 // An overviewPage answers: what is refused now, to whom, and is it our fault?
 type overviewPage struct {
 	page
-	Notices  []notice
-	More     int           // notices that are not shown
-	Charts   []chart       `json:"-"`
-	Minutes  []minute      // the charts as a table
-	Totals   totals        // of the last hour
-	Reasons  table         // refused and failed requests by reason
-	Partners table         // by partner
-	APIs     table         // by API
-	Ending   []certificate // the certificates that end first
-	Servers  []server
+	Notices    []notice
+	More       int           // notices that are not shown
+	Charts     []chart       `json:"-"`
+	Minutes    []minute      // the charts as a table
+	Totals     totals        // of the last hour
+	Reasons    table         // refused and failed requests by reason
+	Partners   table         // by partner
+	APIs       table         // by API
+	Handshakes table         // failed handshakes by cause; they have no partner and no API
+	Ending     []certificate // the certificates that end first
+	Servers    []server
 }
 
 // totals counts the requests of the last hour.
@@ -60,6 +61,7 @@ func (c *console) overview(w http.ResponseWriter, r *http.Request) {
 
 func (v *view) overview() overviewPage {
 	rows, all := v.History.Rows(v.now)
+	rows, handshakes := split(rows)
 	activities := v.History.Activities(v.now)
 	o := overviewPage{
 		page: v.page("Overview", "/"), Minutes: v.minutes(&all), Servers: v.servers(), Ending: v.ending(activities),
@@ -74,6 +76,11 @@ func (v *view) overview() overviewPage {
 	})
 	o.Partners = tallyBy(rows, func(r *history.Row) tally { return tally{Name: partnerName(r.Partner), Link: partnerLink(r.Partner)} })
 	o.APIs = tallyBy(rows, func(r *history.Row) tally { return tally{Name: apiName(r.API)} })
+	o.Handshakes = tallyBy(handshakes, func(r *history.Row) tally {
+		w := meanings[r.Reason]
+		w.See = documentation + "docs/logs.md#failed-handshakes"
+		return tally{Name: r.Reason, Words: w, Link: w.See}
+	})
 	o.Notices = v.notices(rows, &all, activities)
 	if extra := len(o.Notices) - mostNotices; extra > 0 {
 		o.Notices, o.More = o.Notices[:mostNotices], extra
@@ -81,7 +88,20 @@ func (v *view) overview() overviewPage {
 	return o
 }
 
-// tallyBy adds up the rows for which name returns the same Name. The table begins with what is most now.
+// split takes the failed handshakes out of rows.
+func split(rows []history.Row) (requests, handshakes []history.Row) {
+	for _, r := range rows {
+		if r.Outcome == history.Handshake {
+			handshakes = append(handshakes, r)
+		} else {
+			requests = append(requests, r)
+		}
+	}
+	return requests, handshakes
+}
+
+// tallyBy adds up the rows for which name returns the same Name. The table begins with what is
+// serious, and then with what is most now.
 func tallyBy(rows []history.Row, name func(*history.Row) tally) (t table) {
 	byName := make(map[string]*tally)
 	for i := range rows {
@@ -108,7 +128,7 @@ func tallyBy(rows []history.Row, name func(*history.Row) tally) (t table) {
 		t.Rows = append(t.Rows, *sum)
 	}
 	slices.SortFunc(t.Rows, func(a, b tally) int {
-		return cmp.Or(cmp.Compare(b.Now, a.Now), cmp.Compare(b.Hour, a.Hour), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(min(b.Serious, 1), min(a.Serious, 1)), cmp.Compare(b.Now, a.Now), cmp.Compare(b.Hour, a.Hour), cmp.Compare(a.Name, b.Name))
 	})
 	if len(t.Rows) > mostRows {
 		t.More, t.Rows = len(t.Rows)-mostRows, t.Rows[:mostRows]

@@ -176,6 +176,7 @@ type refusal struct {
 	First, Last   moment
 	Method        string
 	Target        string // host and path, or host and path pattern
+	Listener      string `json:",omitempty"` // of a failed handshake
 	API           string
 	Application   string   // that registers the certificate
 	TokenPartner  string   // the partner of the token
@@ -202,9 +203,12 @@ func (v *view) refusal(r *history.Refusal) refusal {
 	shown := refusal{
 		Partner: r.Partner, Reason: r.Kind.Reason, Times: r.Times, First: v.moment(r.First), Last: v.moment(r.Last),
 		Bad:    isSerious(r.Kind.Reason, strings.HasPrefix(r.Get("status"), "5")),
-		Method: r.Get("method"), Target: r.Get("host") + cmp.Or(r.Get("path"), r.Get("route")), API: apiName(r.Kind.API),
+		Method: r.Get("method"), Target: r.Get("host") + cmp.Or(r.Get("path"), r.Get("route")), API: apiName(r.Get("api")), Listener: r.Get("listener"),
 		Application: r.Get("application"), TokenPartner: r.Get("token_partner"), ClientID: r.Get("client_id"), Issuer: r.Get("issuer"),
 		Thumbprint: r.Get("thumbprint"), Remote: r.Get("remote"), RequestID: r.Get("request_id"), Explanation: line,
+	}
+	if r.Get("count") != "" { // a line stands for several handshakes
+		shown.Times = 0
 	}
 	if r.Get("path") == "" && r.Get("route") == "unmatched" {
 		shown.Target = r.Get("host")

@@ -15,6 +15,7 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/internal/acme"
 	"github.com/tallygate/tallygate/internal/certlog"
+	"github.com/tallygate/tallygate/internal/history"
 	"github.com/tallygate/tallygate/internal/httpserver"
 	"github.com/tallygate/tallygate/mtls"
 )
@@ -145,6 +146,9 @@ func (g *Gate) handshakeFailed(listener string, remote net.Addr, fault error) {
 	if !errors.As(fault, &refused) { // package mtls has counted a refused certificate
 		g.handshakes.Failed(cause.label)
 	}
+	if h := g.requests.History; h != nil && cause != closedByClient {
+		h.Count(unknownPartner, history.Key{Reason: cause.label, Outcome: history.Handshake}, time.Now())
+	}
 	level, count := slog.LevelWarn, 1
 	if cause == closedByClient {
 		level = slog.LevelDebug
@@ -159,6 +163,34 @@ func (g *Gate) handshakeFailed(listener string, remote net.Addr, fault error) {
 		attributes = append(attributes, g.refusedCertificate(refused)...)
 	}
 	g.log.LogAttrs(context.Background(), level, "handshake failed", attributes...)
+	if level == slog.LevelWarn {
+		g.rememberHandshake(attributes)
+	}
+}
+
+// unknownPartner is the partner of what cannot be assigned to a partner. No partner has this name.
+const unknownPartner = "unknown"
+
+// rememberHandshake adds a line about a failed handshake to the history.
+func (g *Gate) rememberHandshake(attributes []slog.Attr) {
+	h, now := g.requests.History, time.Now()
+	if h == nil {
+		return
+	}
+	partner, kind := unknownPartner, history.Kind{}
+	for _, a := range attributes {
+		switch a.Key {
+		case "partner":
+			partner = a.Value.String()
+		case "cause":
+			kind.Reason = a.Value.String()
+		case "listener":
+			kind.API = a.Value.String()
+		case "serial":
+			kind.Thumbprint = a.Value.String()
+		}
+	}
+	h.Refuse(partner, kind, now, history.FieldsOf(now, "handshake failed", attributes))
 }
 
 // refusedCertificate returns the log attributes of a certificate that ended a handshake.

@@ -34,9 +34,10 @@ type Outcome uint8
 
 // The outcomes.
 const (
-	Granted Outcome = iota // granted and forwarded
-	Refused                // refused because of the request
-	Failed                 // the gate could not decide, or the API failed after the grant
+	Granted   Outcome = iota // granted and forwarded
+	Refused                  // refused because of the request
+	Failed                   // the gate could not decide, or the API failed after the grant
+	Handshake                // no request: the TLS handshake failed
 	outcomes
 )
 

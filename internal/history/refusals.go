@@ -1,6 +1,7 @@
 package history
 
 import (
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +23,16 @@ type Refusal struct {
 // A Kind says which refusals count as one.
 type Kind struct {
 	Reason, API, Route, ClientID, Thumbprint string
+}
+
+// FieldsOf returns the fields of a line of the log with the level warn.
+func FieldsOf(at time.Time, message string, attributes []slog.Attr) []Field {
+	fields := append(make([]Field, 0, 3+len(attributes)),
+		Field{slog.TimeKey, at.UTC().Format(time.RFC3339Nano)}, Field{slog.LevelKey, slog.LevelWarn.String()}, Field{slog.MessageKey, message})
+	for _, a := range attributes {
+		fields = append(fields, Field{a.Key, a.Value.String()})
+	}
+	return fields
 }
 
 // Get returns the value of the field with that key, or "".

@@ -32,11 +32,7 @@ func startDemo(t *testing.T) *demo {
 	t.Helper()
 	d := &demo{t: t, dir: t.TempDir()}
 	binary := filepath.Join(t.TempDir(), "tallygate")
-	build := exec.Command("go", "build", "-o", binary, "./cmd/tallygate")
-	build.Dir = "../../.."
-	if output, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building the gate: %v\n%s", err, output)
-	}
+	buildProgram(t, binary, "./cmd/tallygate")
 	process := exec.Command(binary, "demo", "--dir", d.dir)
 	output, err := process.StdoutPipe()
 	if err != nil {
@@ -66,6 +62,16 @@ func startDemo(t *testing.T) *demo {
 		}
 	}()
 	return d
+}
+
+// buildProgram builds a package of the gate's module.
+func buildProgram(t *testing.T, file, pkg string) {
+	t.Helper()
+	build := exec.Command("go", "build", "-o", file, pkg)
+	build.Dir = "../../.."
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building %s: %v\n%s", pkg, err, output)
+	}
 }
 
 // call sends a request to the partners' listener.
@@ -103,6 +109,9 @@ func TestConsole(t *testing.T) {
 	for range 3 {
 		d.call(hostile, "GET", "/accounts/%3Cscript%3E", "Authorization", "Bearer x")
 	}
+	if _, err := tls.Dial("tcp", d.partner, &tls.Config{ServerName: "localhost"}); err == nil {
+		t.Fatal("a client that does not trust the gate connects")
+	}
 	b := newBrowser(t, d.console)
 	file := filepath.Join(d.dir, "tallygate.yaml")
 	settings, err := os.ReadFile(file)
@@ -130,10 +139,10 @@ func TestConsole(t *testing.T) {
 		b.expectNoOverflow(path + " on a phone")
 	}
 	b.expectTexts(map[string][]string{
-		"/":                        {"Critical", "borealis called accounts once in the last hour", "bound_to_other", "no known partner"},
+		"/":                        {"Critical", "borealis called accounts once in the last hour", "bound_to_other", "no known partner", "Failed TLS handshakes", "gate_certificate_not_trusted"},
 		"/partner?name=borealis":   {"partner borealis showed a token of partner northwind", "Expected", "Came", "tallygate explain --config"},
 		"/partner?name=northwind":  {"Tokens of this partner that others showed", "ledger.northwind.example", "accounts:read"},
-		"/partner?name=unknown":    {`img src=x onerror=alert(1)`, "3 times"},
+		"/partner?name=unknown":    {`img src=x onerror=alert(1)`, "3 times", "TLS handshake at partners"},
 		"/access?path=/accounts/7": {"2 applications may call it", "northwind-ledger", "borealis-sync"},
 		"/configuration":           {"nonsense", "tallygate.yaml:", "default"},
 	})

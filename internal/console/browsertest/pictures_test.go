@@ -1,212 +1,56 @@
 package browsertest
 
 import (
+	"bufio"
 	"bytes"
-	"crypto/sha256"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"errors"
 	"flag"
-	"fmt"
 	"image"
 	"image/color"
 	"image/png"
 	"maps"
-	"net/http"
-	"net/http/httptest"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/tallygate/tallygate/access"
-	"github.com/tallygate/tallygate/config"
-	"github.com/tallygate/tallygate/internal/console"
-	"github.com/tallygate/tallygate/internal/history"
-	"github.com/tallygate/tallygate/internal/jwks"
-	"github.com/tallygate/tallygate/internal/testpki"
-	"github.com/tallygate/tallygate/introspect"
-	"github.com/tallygate/tallygate/validate"
 )
 
 var update = flag.Bool("update", false, "write the pictures in docs/images")
 
-const settings = `
-listener:
-  certificate: {files: {certificate: gate.pem, key: gate-key.pem}}
-authorization_servers:
-  - name: keycloak
-    issuer: https://id.bank.example/realms/partners
-    audiences: [https://api.bank.example]
-    partners: [northwind, borealis, cascade]
-  - name: appliance
-    issuer: https://sso.bank.example
-    audiences: [https://api.bank.example]
-    tokens: opaque
-    partners: [dunmore, eastgate]
-    introspection: {endpoint: "https://sso.bank.example/introspect", client_id: gate, authentication: {method: client_secret_basic, secret_file: secret.txt}}
-apis:
-  - name: accounts
-    hosts: [api.bank.example]
-    upstream: {url: "http://127.0.0.1:8080"}
-    routes:
-      - {methods: [GET], path: "/accounts/{id}", scopes: [accounts:read]}
-      - {methods: [GET], path: "/accounts/{id}/transactions", scopes: [accounts:read]}
-  - name: payments
-    hosts: [api.bank.example]
-    upstream: {url: "http://127.0.0.1:8081"}
-    routes:
-      - {methods: [GET], path: "/payments/{id}", scopes: [payments:read]}
-      - {methods: [POST], path: /payments, scopes: [payments:write]}
-      - {methods: [DELETE], path: "/payments/{id}", scopes: [payments:write]}
-  - name: rates
-    hosts: [api.bank.example]
-    upstream: {url: "http://127.0.0.1:8082"}
-    routes:
-      - {methods: [GET], path: /rates/**}
-partners:
-  list:
-    - name: northwind
-      trust: [northwind-ca.pem]
-      applications:
-        - {client_id: northwind-ledger, certificate: {san_dns: ledger.northwind.example}, apis: [accounts, rates]}
-        - {client_id: northwind-treasury, certificate: {san_dns: treasury.northwind.example}, apis: [accounts, {api: payments, methods: [GET, POST]}], rate_limit: {requests_per_second: 50, burst: 100}}
-    - name: borealis
-      trust: [borealis-ca.pem]
-      applications:
-        - {client_id: borealis-sync, certificate: {subject_dn: "CN=sync,O=Borealis"}, apis: [{api: accounts, methods: [GET]}]}
-    - name: cascade
-      trust: [cascade-ca.pem]
-      applications:
-        - {client_id: cascade-billing, certificate: {san_uri: "spiffe://cascade.example/billing"}, apis: [payments, rates]}
-    - name: dunmore
-      trust: [dunmore-ca.pem]
-      applications:
-        - {client_id: dunmore-app, certificate: {san_dns: app.dunmore.example}, apis: [accounts, payments]}
-    - name: eastgate
-      trust: [eastgate-ca.pem]
-      disabled: true
-      applications:
-        - {client_id: eastgate-reports, certificate: {san_dns: reports.eastgate.example}, apis: [rates]}
-admin: {console: {}}
-`
-
-// night is when the partner phones.
-var night = time.Date(2026, 11, 30, 3, 12, 40, 0, time.UTC)
-
-// A scene is a console with an hour that has a theft, an authorization server that fails, and daily noise.
-type scene struct {
-	history *history.History
-	state   console.State
-}
-
-func newScene(t *testing.T) *scene {
+// startScene runs the console with the night of the pictures, and returns its address.
+func startScene(t *testing.T) string {
 	t.Helper()
-	cfg, err := config.Parse("/etc/tallygate/tallygate.yaml", "/etc/tallygate", []byte(settings))
+	program := filepath.Join(t.TempDir(), "scene")
+	buildProgram(t, program, "./internal/console/scene")
+	process := exec.Command(program)
+	input, err := process.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &scene{history: history.New()}
-	ends := func(days int) time.Time { return night.AddDate(0, 0, days) }
-	s.state = console.State{
-		Config: cfg, File: "/etc/tallygate/tallygate.yaml", Hash: "3fa91c04d27b", Loaded: night.Add(-74 * time.Minute), Started: night.Add(-9 * 24 * time.Hour), Version: "v1.0.0",
-		Certificates: []console.ListenerCertificate{{Listener: "partners", NotAfter: ends(61)}},
-		AnchorsEnd:   map[config.Name]time.Time{"northwind": ends(2100), "borealis": ends(890), "cascade": ends(21), "dunmore": ends(1400), "eastgate": ends(700)},
-		Servers: []validate.ServerStatus{
-			{Name: "keycloak", Required: true, Keys: &jwks.Status{Fetched: true, Keys: 2, At: night.Add(-4 * time.Minute)}},
-			{Name: "appliance", Required: true, Introspection: &introspect.Status{
-				Suspended: true, Answered: night.Add(-7 * time.Minute), Failure: errors.New("connecting: connection refused"), FailedAt: night.Add(-20 * time.Second),
-			}},
-		},
-		Anchors: func(p *config.Partner) ([]*x509.Certificate, error) {
-			return []*x509.Certificate{testpki.NewCA(strings.ToUpper(string(p.Name[:1]))+string(p.Name[1:])+" Root", testpki.Valid(night, ends(2100))).Cert}, nil
-		},
-		Route: func(method, _, path string) (string, string) {
-			if method == http.MethodPost && path == "/payments" {
-				return "payments", "/payments"
-			}
-			return "", ""
-		},
+	output, err := process.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
 	}
-	s.traffic()
-	s.refusals()
-	for name, days := range map[string]int{"northwind": 240, "borealis": 9, "cascade": 310, "dunmore": 120} {
-		title := strings.ToUpper(name[:1]) + name[1:]
-		subject := pkix.Name{CommonName: map[string]string{"northwind": "ledger", "borealis": "sync"}[name], Organization: []string{title}}
-		pair := testpki.NewCA(title+" Root").Leaf(name, testpki.Subject(subject), testpki.Valid(night.AddDate(-1, 0, 0), ends(days)))
-		s.history.See(name, name+map[string]string{"northwind": "-ledger", "borealis": "-sync", "cascade": "-billing", "dunmore": "-app"}[name], sha256.Sum256([]byte(name)), pair.Cert, night.Add(-3*time.Second))
+	if err := process.Start(); err != nil {
+		t.Fatal(err)
 	}
-	return s
-}
-
-// traffic counts an hour of requests.
-func (s *scene) traffic() {
-	count := func(minute, times int, partner, api, reason string, outcome history.Outcome) {
-		for range times {
-			s.history.Count(partner, history.Key{API: api, Reason: reason, Outcome: outcome}, night.Add(-time.Duration(history.Minutes-1-minute)*time.Minute))
-		}
+	t.Cleanup(func() {
+		_ = input.Close()
+		_ = process.Wait()
+	})
+	address, err := bufio.NewReader(output).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
 	}
-	for m := range history.Minutes {
-		wave := (m*37+m*m*11)%23 + m/3
-		count(m, 140+4*wave, "northwind", "accounts", "granted", history.Granted)
-		count(m, 60+wave, "borealis", "accounts", "granted", history.Granted)
-		count(m, 35+(m*13)%17, "cascade", "payments", "granted", history.Granted)
-		if m < 52 {
-			count(m, 30+(m*7)%11, "dunmore", "accounts", "granted", history.Granted)
-		}
-		count(m, (m*5)%7/3, "northwind", "accounts", "expired", history.Refused)
-		count(m, (m*3)%5/4, "unknown", "none", "no_certificate", history.Refused)
-		if m >= 52 {
-			count(m, 22+(m*7)%9, "dunmore", "accounts", "issuer_unavailable", history.Failed)
-		}
-		if m >= 38 && m < 50 {
-			count(m, 3+m%4, "cascade", "payments", "insufficient_scope", history.Refused)
-		}
-	}
-	count(33, 12, "borealis", "accounts", "expired", history.Refused)
-	count(57, 3, "borealis", "accounts", "bound_to_other", history.Refused)
-	count(31, 1, "northwind", "accounts", "upstream_timeout", history.Failed)
-}
-
-func (s *scene) refusals() {
-	thumbprint := func(text string) string { return access.Thumbprint(sha256.Sum256([]byte(text))).String() }
-	add := func(partner, reason string, ago time.Duration, times int, more ...string) {
-		fields := []history.Field{{Key: "msg", Value: "request"}, {Key: "partner", Value: partner}, {Key: "reason", Value: reason}, {Key: "host", Value: "api.bank.example"}}
-		for i := 0; i < len(more); i += 2 {
-			fields = append(fields, history.Field{Key: more[i], Value: more[i+1]})
-		}
-		kind := history.Kind{Reason: reason, Route: more[1]}
-		for i := range times {
-			at := night.Add(-ago - time.Duration(times-1-i)*7*time.Second)
-			s.history.Refuse(partner, kind, at, append(fields, history.Field{Key: "request_id", Value: fmt.Sprintf("%x", sha256.Sum256([]byte(partner+reason)))[:32]}))
-		}
-	}
-	add("borealis", "bound_to_other", 158*time.Second, 3, "route", "/accounts/{id}", "api", "accounts", "method", "GET", "status", "401", "client_id", "northwind-ledger",
-		"token_partner", "northwind", "application", "borealis-sync", "issuer", "keycloak", "remote", "198.51.100.7:41822", "thumbprint", thumbprint("borealis"),
-		"summary", "partner borealis showed a token of partner northwind, application northwind-ledger", "error", "cnf.x5t#S256: want "+thumbprint("borealis")+", got "+thumbprint("northwind"),
-		"subject_dn", "CN=sync,O=Borealis", "issuer_dn", "CN=Borealis Root", "serial", "5d0f11c2a9", "not_after", night.AddDate(0, 0, 9).Format(time.RFC3339))
-	add("borealis", "expired", 26*time.Minute, 12, "route", "/accounts/{id}/transactions", "api", "accounts", "method", "GET", "status", "401", "client_id", "borealis-sync",
-		"token_partner", "borealis", "application", "borealis-sync", "issuer", "keycloak", "remote", "203.0.113.20:50112", "error", "exp: want after 2026-11-30T02:46:10Z, got 2026-11-30T02:45:00Z",
-		"subject_dn", "CN=sync,O=Borealis", "issuer_dn", "CN=Borealis Root", "not_after", night.AddDate(0, 0, 9).Format(time.RFC3339))
-	add("dunmore", "issuer_unavailable", 20*time.Second, 90, "route", "/accounts/{id}", "api", "accounts", "method", "GET", "status", "503", "issuer", "appliance", "remote", "192.0.2.44:60122",
-		"error", "connecting: connection refused")
+	return strings.TrimSpace(address)
 }
 
 // TestPictures draws the pictures of the documentation, and holds them to the same rules as the pages of
 // a real gate.
 func TestPictures(t *testing.T) {
-	s := newScene(t)
-	server := httptest.NewUnstartedServer(nil)
-	host := server.Listener.Addr().String()
-	_, port, _ := strings.Cut(host, ":")
-	server.Config.Handler = console.New(console.Source{
-		State: func() *console.State { state := s.state; return &state }, History: s.history,
-		Port: func() string { return port }, Now: func() time.Time { return night },
-	})
-	server.Start()
-	defer server.Close()
-	b := newBrowser(t, host)
+	needBrowser(t)
+	b := newBrowser(t, startScene(t))
 	for _, p := range []struct{ name, path string }{
 		{"overview", "/"}, {"partner", "/partner?name=borealis"}, {"access", "/access?method=POST&path=/payments"},
 	} {
