@@ -3,6 +3,8 @@ package chart_test
 import (
 	"bytes"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -125,6 +127,26 @@ func TestAlertChanges(t *testing.T) {
 	args = append(args, "--set", "prometheusRule.additionalRuleLabels.team=partners")
 	if got := renderedRules(t, args...); !reflect.DeepEqual(got, want) {
 		t.Errorf("the changed rules are\n%s,\nwant\n%s", text(t, got), text(t, want))
+	}
+	checkRules(t, want)
+}
+
+// checkRules lets Prometheus' own tool read the rules.
+func checkRules(t *testing.T, groups []ruleGroup) {
+	t.Helper()
+	tool, err := exec.LookPath("promtool")
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	file := filepath.Join(t.TempDir(), "rules.yaml")
+	if err := os.WriteFile(file, []byte(text(t, map[string]any{"groups": groups})), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if output, err := exec.CommandContext(t.Context(), tool, "check", "rules", file).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, output)
 	}
 }
 
