@@ -30,12 +30,12 @@ func (w *response) breakOff() {
 	w.ended = true
 	switch s := w.session; {
 	case !s.sent:
-		s.out.Reset(s)
+		s.Out.Reset(s)
 	case !w.began: // the header was larger than the buffer
 		w.begin(http1.Chunked)
 		fallthrough
 	default:
-		_ = s.out.Flush()
+		_ = s.Out.Flush()
 	}
 	if w.framing == untilClose {
 		w.session.reset()
@@ -57,9 +57,9 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	w.hijacked = true
 	s.watch.end()
-	received, _ := s.in.Peek(s.in.Buffered())
+	received, _ := s.In.Peek(s.In.Buffered())
 	received = append(bytes.Clone(received), s.early...)
-	in := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(received), s.net), max(len(received), bufferSize))
+	in := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(received), s.net), max(len(received), http1.BufferSize))
 	_, _ = in.Peek(len(received))
 	s.conn.write.now(time.Time{}) // from now on, the handler sets the deadlines of the connection
 	return s.net, bufio.NewReadWriter(in, bufio.NewWriter(s.net)), s.net.SetDeadline(time.Time{})

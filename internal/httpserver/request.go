@@ -95,18 +95,18 @@ func (x *exchange) setBody(s *session, head *http1.Request) error {
 	}
 	s.body, r.Body = &x.body, &x.body
 	x.body.session, x.body.length, x.body.expected = s, head.Length, expected
-	x.body.content.Reset(s.in, head.Length)
+	x.body.content.Reset(s.In, head.Length)
 	return nil
 }
 
 // checkChunks checks the part of a chunked body that has arrived together with the head. So a request with a
 // fault in this part is refused before the handler runs. A fault in a later part is an error of Read.
 func (s *session) checkChunks() error {
-	received, _ := s.in.Peek(s.in.Buffered())
-	b := newBuffers(bytes.NewReader(received), nil)
-	defer b.release()
+	received, _ := s.In.Peek(s.In.Buffered())
+	b := http1.NewBuffers(bytes.NewReader(received), nil)
+	defer b.Release()
 	var content http1.Body
-	content.Reset(b.in, http1.Chunked)
+	content.Reset(b.In, http1.Chunked)
 	_, err := io.Copy(io.Discard, &content)
 	var fault http1.Error
 	if errors.As(err, &fault) {

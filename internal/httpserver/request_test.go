@@ -199,7 +199,7 @@ func TestHeaderThatFillsTheBuffer(t *testing.T) {
 	send(t, c, get)
 	next(t, in, "GET / ")
 	head := "GET /2 HTTP/1.1\r\nHost: gate.test\r\nX: "
-	send(t, c, head+strings.Repeat("x", bufferSize-len(head)))
+	send(t, c, head+strings.Repeat("x", http1.BufferSize-len(head)))
 	time.Sleep(2 * s.parkAfter)
 	send(t, c, "\r\n\r\n")
 	next(t, in, "GET /2 ")

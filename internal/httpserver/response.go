@@ -9,6 +9,10 @@ import (
 	"github.com/tallygate/tallygate/internal/http1"
 )
 
+// smallBody is how many bytes of a body a response holds back. A body that ends within these bytes
+// gets a Content-Length.
+const smallBody = 2 << 10
+
 // A framing says how the client finds the end of a body (RFC 9112 section 6.3).
 type framing uint8
 
@@ -29,10 +33,10 @@ type response struct {
 
 	mu       sync.Mutex // held while an informational response or the start of the final header is written
 	header   http.Header
-	status   int   // 0 before the final header
-	length   int64 // the Content-Length, or a negative number without Content-Length
-	written  int64 // the number of bytes of the body, whether they are sent or not
-	held     int   // the number of bytes of the body in the buffer of the session
+	status   int    // 0 before the final header
+	length   int64  // the Content-Length, or a negative number without Content-Length
+	written  int64  // the number of bytes of the body, whether they are sent or not
+	held     []byte // the bytes of the body that wait for the end of the header
 	framing  framing
 	began    bool // the header is complete
 	last     bool // the connection closes after the response
@@ -50,12 +54,12 @@ func (w *response) Header() http.Header {
 }
 
 // RequestFields implements [http1.ResponseWriter].
-func (w *response) RequestFields() []http1.Field { return w.session.fields }
+func (w *response) RequestFields() []http1.Field { return w.session.Fields }
 
 // BodyArrived implements [http1.ResponseWriter].
 func (w *response) BodyArrived() bool {
 	b := w.session.body
-	return b == nil || !b.expected && b.length >= 0 && int64(w.session.in.Buffered()) >= b.length
+	return b == nil || !b.expected && b.length >= 0 && int64(w.session.In.Buffered()) >= b.length
 }
 
 // SetTrailer implements [http1.ResponseWriter].
@@ -101,7 +105,7 @@ func (w *response) start(status int, fields []http1.Field) bool {
 		return false
 	}
 	w.status = status
-	out := w.session.out
+	out := w.session.Out
 	writeStatus(out, status)
 	http1.WriteFields(out, fields)
 	if !http1.Has(fields, "Date") {
@@ -117,7 +121,7 @@ func (w *response) inform(status int, fields []http1.Field) {
 	if w.minor == 0 {
 		return
 	}
-	out := w.session.out
+	out := w.session.Out
 	writeStatus(out, status)
 	http1.WriteFields(out, fields)
 	_, _ = out.WriteString("\r\n")
@@ -147,7 +151,7 @@ func (w *response) begin(length int64) {
 	// A body that has not been read makes the connection unusable: the next request must not depend on
 	// how much of the body arrives in time.
 	w.last = w.mustClose || w.framing == untilClose || w.session.server.draining() || !w.session.bodyRead()
-	out := w.session.out
+	out := w.session.Out
 	if length >= 0 && w.status != http.StatusNoContent {
 		writeLength(out, length)
 	}
@@ -158,8 +162,8 @@ func (w *response) begin(length int64) {
 		_, _ = out.WriteString("Transfer-Encoding: chunked\r\n")
 	}
 	_, _ = out.WriteString("\r\n")
-	if w.held > 0 {
-		_, _ = w.send(w.session.small[:w.held])
+	if len(w.held) > 0 {
+		_, _ = w.send(w.held)
 	}
 }
 
@@ -188,7 +192,7 @@ func (w *response) Write(p []byte) (int, error) {
 	case w.method == http.MethodHead:
 		return len(p), nil
 	case w.written <= smallBody:
-		w.held += copy(w.session.small[w.held:], p)
+		w.held = append(w.held, p...)
 		return len(p), nil
 	}
 	w.begin(http1.Chunked)
@@ -197,7 +201,7 @@ func (w *response) Write(p []byte) (int, error) {
 
 // send writes part of the body to the buffer of the session.
 func (w *response) send(p []byte) (int, error) {
-	out := w.session.out
+	out := w.session.Out
 	switch w.framing {
 	case chunked:
 		if err := http1.WriteChunk(out, p); err != nil {
@@ -225,7 +229,7 @@ func (w *response) FlushError() error {
 	case !w.began:
 		w.begin(http1.Chunked)
 	}
-	return w.session.out.Flush()
+	return w.session.Out.Flush()
 }
 
 // Flush calls FlushError and ignores the error.
@@ -244,7 +248,7 @@ func (w *response) finish() (more bool) {
 	default:
 		w.begin(w.written)
 	}
-	out := w.session.out
+	out := w.session.Out
 	if w.framing == chunked {
 		_ = http1.WriteLastChunk(out, w.trailer)
 	}

@@ -21,7 +21,7 @@ const ParkAfter = 5 * time.Second
 // it, except for the fields that are atomic or guarded by a mutex.
 type session struct {
 	*conn
-	*buffers
+	*http1.Buffers
 	context    context.Context // the context of all requests; it ends when the client has disconnected
 	cancel     context.CancelFunc
 	blank      http.Request // what the requests have in common
@@ -55,7 +55,7 @@ func newSession(c *conn) *session {
 		state := secure.ConnectionState()
 		s.blank.TLS = &state
 	}
-	s.buffers = newBuffers(s, s)
+	s.Buffers = http1.NewBuffers(s, s)
 	s.watch.init(s)
 	return s
 }
@@ -63,8 +63,8 @@ func newSession(c *conn) *session {
 // release returns the buffers to the pool.
 func (s *session) release() {
 	s.cancel()
-	s.buffers.release()
-	s.buffers = nil
+	s.Buffers.Release()
+	s.Buffers = nil
 }
 
 // Read reads from the client. If the client has disconnected, the context of the request ends.
@@ -111,7 +111,7 @@ func (s *session) run() end {
 		switch {
 		case errors.As(err, &fault):
 			return s.refuse(fault)
-		case errors.Is(err, os.ErrDeadlineExceeded) && s.in.Buffered() == 0 && !s.server.closing():
+		case errors.Is(err, os.ErrDeadlineExceeded) && s.In.Buffered() == 0 && !s.server.closing():
 			return idle
 		}
 		return over
@@ -120,22 +120,19 @@ func (s *session) run() end {
 
 // readHead reads the head of the next request.
 func (s *session) readHead() (http1.Request, error) {
-	s.shrink(s)
-	s.parser.Reset()
+	s.Begin()
 	limit := int(s.server.Limits.HeaderBytes)
 	for began := false; ; {
-		received, _ := s.in.Peek(s.in.Buffered())
-		head, n, err := s.parser.ParseRequest(received, s.fields)
+		received := s.In.Buffered()
+		head, n, err := s.ParseRequest()
 		switch {
 		case err != nil:
 			return http1.Request{}, err
-		case n > limit || n == 0 && len(received) > limit:
+		case n > limit || n == 0 && received > limit:
 			return http1.Request{}, http1.ErrHeadSize
 		case n > 0:
-			s.fields = head.Fields
-			_, err = s.in.Discard(n)
-			return head, err
-		case len(received) == 0 && len(s.early) == 0:
+			return head, nil
+		case received == 0 && len(s.early) == 0:
 			if err := s.await(); err != nil {
 				return http1.Request{}, err
 			}
@@ -144,10 +141,7 @@ func (s *session) readHead() (http1.Request, error) {
 			began = true
 			_ = s.conn.read.at(time.Now().Add(s.server.Limits.HeaderTimeout))
 		}
-		if len(received) == s.in.Size() {
-			s.grow(s, limit)
-		}
-		if _, err := s.in.Peek(len(received) + 1); err != nil {
+		if err := s.More(limit); err != nil {
 			return http1.Request{}, err
 		}
 	}
@@ -161,7 +155,7 @@ func (s *session) await() error {
 	if s.server.closing() { // see conn.wait
 		return http.ErrServerClosed
 	}
-	_, err := s.in.Peek(1)
+	_, err := s.In.Peek(1)
 	return err
 }
 
@@ -192,7 +186,7 @@ func (s *session) serve(x *exchange, handler http.HandlerFunc) end {
 		return over
 	case more && whole:
 		return idle
-	case !whole || s.in.Buffered() > 0 || len(s.early) > 0:
+	case !whole || s.In.Buffered() > 0 || len(s.early) > 0:
 		return unread
 	}
 	return over

@@ -86,7 +86,7 @@ type tunnel struct {
 }
 
 // Read returns the bytes that came with the head of the response, and then further bytes.
-func (t *tunnel) Read(p []byte) (int, error) { return t.conn.in.Read(p) }
+func (t *tunnel) Read(p []byte) (int, error) { return t.conn.In.Read(p) }
 
 func (t *tunnel) Write(p []byte) (int, error) { return t.conn.stream.Write(p) }
 

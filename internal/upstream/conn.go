@@ -1,17 +1,13 @@
 package upstream
 
 import (
-	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/tallygate/tallygate/internal/http1"
@@ -20,30 +16,15 @@ import (
 // A conn is a connection to the server. It belongs to one request, to the body of its response, or to
 // the pool.
 type conn struct {
-	client    *Client
-	socket    *socket
-	stream    net.Conn // the socket, or the TLS connection on the socket
-	*buffers           // nil while the connection is idle
-	budget    int64    // number of bytes that Read may still return
-	received  bool     // true once part of a response has arrived
-	idleSince time.Time
-	unasked   [len(timeoutStatus)]byte // the first bytes that arrived while the connection was idle
+	client         *Client
+	socket         *socket
+	stream         net.Conn // the socket, or the TLS connection on the socket
+	*http1.Buffers          // nil while the connection is idle
+	budget         int64    // number of bytes that Read may still return
+	received       bool     // true once part of a response has arrived
+	idleSince      time.Time
+	unasked        [len(timeoutStatus)]byte // the first bytes that arrived while the connection was idle
 }
-
-// buffers are lent to a connection while the connection serves a request.
-type buffers struct {
-	in     *bufio.Reader
-	out    *bufio.Writer
-	parser http1.Parser
-	fields []http1.Field // of the last head
-}
-
-// bufferSize is the size of the buffers for each direction, the same as in http.Transport.
-const bufferSize = 4 << 10
-
-var spare = sync.Pool{New: func() any {
-	return &buffers{in: bufio.NewReaderSize(nil, bufferSize), out: bufio.NewWriterSize(nil, bufferSize)}
-}}
 
 // headBytes bounds the head of a response together with the informational responses before it.
 const headBytes = 64 << 10
@@ -72,9 +53,7 @@ func (t *Client) connect(ctx context.Context) (*conn, error) {
 
 // begin prepares c for a request with the context ctx.
 func (c *conn) begin(ctx context.Context) {
-	c.buffers = spare.Get().(*buffers)
-	c.in.Reset(c)
-	c.out.Reset(c.stream)
+	c.Buffers = http1.NewBuffers(c, c.stream)
 	c.received = false
 	c.budget = headBytes
 	c.socket.begin(ctx, c.client.HeaderTimeout)
@@ -83,9 +62,9 @@ func (c *conn) begin(ctx context.Context) {
 // roundTrip sends r with body and returns the response.
 func (c *conn) roundTrip(ctx context.Context, r *Request, body []byte) (*Response, error) {
 	c.begin(ctx)
-	r.writeHead(c.out, int64(len(body)))
-	_, _ = c.out.Write(body)
-	unsent := c.out.Flush()
+	r.writeHead(c.Out, int64(len(body)))
+	_, _ = c.Out.Write(body)
+	unsent := c.Out.Flush()
 	if unsent != nil && c.socket.sent == 0 {
 		return nil, c.fail(ctx, unsent)
 	}
@@ -138,12 +117,6 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// enlarge gives c.in a buffer for the longest head. received has the bytes that are in the present buffer.
-func (c *conn) enlarge(received []byte) {
-	begin := bytes.NewReader(bytes.Clone(received))
-	c.in = bufio.NewReaderSize(io.MultiReader(begin, c), headBytes+1)
-}
-
 // timeoutStatus is the start of the response that some servers send before they close an idle
 // connection.
 const timeoutStatus = "HTTP/1.1 408"
@@ -166,7 +139,7 @@ func (c *conn) look() (silent, unasked bool) {
 // rest is called when the response has been read. It keeps c for another request if the response allows
 // reuse and no bytes follow the response: such bytes are a response without a request.
 func (c *conn) rest(reusable bool) {
-	leftOver := c.in.Buffered() > 0
+	leftOver := c.In.Buffered() > 0
 	if leftOver {
 		c.client.distrust()
 	}
@@ -186,13 +159,6 @@ func (c *conn) discard() {
 
 // release returns the buffers to the pool. After the call, no goroutine may read from c or write to c.
 func (c *conn) release() {
-	b := c.buffers
-	c.buffers = nil
-	if b.in.Size() > bufferSize { // see enlarge
-		return
-	}
-	b.in.Reset(nil)
-	b.out.Reset(nil)
-	clear(b.fields[:cap(b.fields)]) // the fields refer to the texts of heads, which may be secret
-	spare.Put(b)
+	c.Buffers.Release()
+	c.Buffers = nil
 }

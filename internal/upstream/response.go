@@ -46,22 +46,13 @@ func (c *conn) readHead(r *Request) (head http1.Response, regular bool, err erro
 
 // nextHead reads a head.
 func (c *conn) nextHead() (http1.Response, error) {
-	c.parser.Reset()
+	c.Begin()
 	for {
-		received, _ := c.in.Peek(c.in.Buffered())
-		head, n, err := c.parser.ParseResponse(received, c.fields)
-		if err != nil {
+		head, n, err := c.ParseResponse()
+		if err != nil || n > 0 {
 			return head, err
 		}
-		if n > 0 {
-			c.fields = head.Fields
-			_, err := c.in.Discard(n)
-			return head, err
-		}
-		if len(received) == c.in.Size() {
-			c.enlarge(received)
-		}
-		if _, err := c.in.Peek(len(received) + 1); err != nil {
+		if err := c.More(headBytes); err != nil {
 			if isEnd(err) {
 				err = io.ErrUnexpectedEOF
 			}
@@ -128,8 +119,8 @@ func (c *conn) respond(ctx context.Context, r *Request, head *http1.Response, re
 	case length == http1.Chunked:
 		response.Trailer = b.trailer
 	}
-	b.body.Reset(c.in, length)
-	if response.Arrived = length > 0 && length <= int64(c.in.Buffered()); !response.Arrived {
+	b.body.Reset(c.In, length)
+	if response.Arrived = length > 0 && length <= int64(c.In.Buffered()); !response.Arrived {
 		c.headRead() // a body that has arrived needs no further read from the connection
 	}
 	return response

@@ -164,9 +164,9 @@ func (u *upload) start(c *conn, r *Request) error {
 	if u.err != nil && !isEnd(u.err) {
 		return u.err
 	}
-	r.writeHead(c.out, r.Length)
-	_, _ = c.out.Write(u.content[:u.kept])
-	if err := c.out.Flush(); err != nil {
+	r.writeHead(c.Out, r.Length)
+	_, _ = c.Out.Write(u.content[:u.kept])
+	if err := c.Out.Flush(); err != nil {
 		return err
 	}
 	c.socket.watch() // before two goroutines use the socket
