@@ -29,7 +29,7 @@ import (
 )
 
 // legacyAPI is the program of the API in the drill: an HTTP server that no gate has changed, which SIGTERM
-// ends at once. It fails requests without the identity that the gate sets.
+// ends at once. It fails requests without the identity that the gate sets, but for those of its probe.
 func legacyAPI() {
 	address := flag.String("listen", "", "")
 	flag.Parse()
@@ -37,7 +37,8 @@ func legacyAPI() {
 		if r.URL.Path == "/accounts/slow" {
 			time.Sleep(300 * time.Millisecond)
 		}
-		if _, err := io.Copy(io.Discard, r.Body); err != nil || r.Header.Get("Tallygate-Partner") != "northwind" {
+		known := r.Header.Get("Tallygate-Partner") == "northwind" || r.URL.Path == "/healthz"
+		if _, err := io.Copy(io.Discard, r.Body); err != nil || !known {
 			w.WriteHeader(http.StatusInternalServerError)
 		}
 		_, _ = io.WriteString(w, "account for "+r.Header.Get("Tallygate-Partner"))
@@ -81,8 +82,9 @@ type credentials struct {
 	token string
 }
 
-// newCluster renders the example by helm. In edits, each old part of the manifest is followed by its replacement.
-func newCluster(t *testing.T, edits ...string) *cluster {
+// newCluster returns a cluster with the objects of the manifests, and with those that they name. Of several
+// Deployments the last counts.
+func newCluster(t *testing.T, manifests ...[]byte) *cluster {
 	t.Helper()
 	notShort(t)
 	if runtime.GOOS != "linux" {
@@ -107,14 +109,12 @@ func newCluster(t *testing.T, edits ...string) *cluster {
 		Lag:     2 * time.Second, ProbesPerPeriod: 10,
 	}
 	t.Cleanup(c.Kill)
-	manifest := c.render()
-	for i := 0; i < len(edits); i += 2 {
-		if !bytes.Contains(manifest, []byte(edits[i])) {
-			t.Fatalf("the manifest does not hold %q:\n%s", edits[i], manifest)
-		}
-		manifest = bytes.ReplaceAll(manifest, []byte(edits[i]), []byte(edits[i+1]))
+	for _, manifest := range manifests {
+		c.read(manifest)
 	}
-	c.read(manifest)
+	if c.spec == nil {
+		t.Fatal("the manifests have no Deployment")
+	}
 	c.check(c.Apply("Secret/accounts-tls", tlsSecret(c.server)))
 	c.check(c.Apply("ConfigMap/northwind-ca", map[string][]byte{"ca.crt": c.oldCA.CertPEM()}))
 	c.check(c.Apply("ConfigMap/partner-keys", map[string][]byte{"keys.json": testpki.KeySet(c.signer)}))
@@ -138,21 +138,41 @@ func tlsSecret(pair *testpki.Pair) map[string][]byte {
 	return map[string][]byte{"tls.crt": pair.CertPEM(), "tls.key": pair.KeyPEM()}
 }
 
-// render returns the manifests of the example chart, with our chart among its dependencies.
-func (c *cluster) render() []byte {
-	c.t.Helper()
-	helm, dir := findHelm(c.t), c.t.TempDir()
+// renderSidecar returns the manifests of the chart's example of an API with the gate as its sidecar.
+func renderSidecar(t *testing.T) []byte {
+	t.Helper()
+	notShort(t)
+	helm, dir := findHelm(t), t.TempDir()
 	values, err := os.ReadFile("testdata/kubelet/values.yaml")
-	c.check(err)
-	c.check(os.CopyFS(dir, os.DirFS(chart+"/../test/testdata/accounts")))
-	c.check(os.CopyFS(filepath.Join(dir, "charts", "tallygate"), os.DirFS(chart)))
-	under := "tallygate:\n  " + strings.ReplaceAll(string(values), "\n", "\n  ")
-	c.check(os.WriteFile(filepath.Join(dir, "values.yaml"), []byte(under), 0o600))
-	rendered, err := exec.CommandContext(c.t.Context(), helm, "template", "r", dir).Output()
 	if err != nil {
-		c.t.Fatal(err, stderrOf(err))
+		t.Fatal(err)
+	}
+	for from, to := range map[string]string{chart + "/../test/testdata/accounts": dir, chart: filepath.Join(dir, "charts", "tallygate")} {
+		if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	under := "tallygate:\n  " + strings.ReplaceAll(string(values), "\n", "\n  ")
+	if err := os.WriteFile(filepath.Join(dir, "values.yaml"), []byte(under), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	rendered, err := exec.CommandContext(t.Context(), helm, "template", "r", dir).Output()
+	if err != nil {
+		t.Fatal(err, stderrOf(err))
 	}
 	return rendered
+}
+
+// injectSidecar returns the API's manifest after inject, for the objects of the example.
+func injectSidecar(t *testing.T) []byte {
+	t.Helper()
+	injected, err := exec.CommandContext(t.Context(), binary(t), "inject", "--image", "registry.example/tallygate:1", "--config-map", "r-tallygate",
+		"--tls-secret", "accounts-tls", "--file", "northwind=configMap:northwind-ca", "--file", "keys=configMap:partner-keys",
+		"--probes", "forward", "testdata/kubelet/accounts.yaml").Output()
+	if err != nil {
+		t.Fatal(err, stderrOf(err))
+	}
+	return injected
 }
 
 // read takes the pod of the Deployment, and the Secrets and ConfigMaps.
@@ -188,9 +208,6 @@ func (c *cluster) read(rendered []byte) {
 			}
 			c.check(c.Apply(object.Kind+"/"+object.Metadata.Name, files))
 		}
-	}
-	if c.spec == nil {
-		c.t.Fatalf("no Deployment in\n%s", rendered)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -149,33 +150,46 @@ func (c *cluster) everywhere(who *credentials, status int, serial string) {
 	})
 }
 
-// An API with the gate as its native sidecar is rolled out 20 times under load, with the probes, hooks and times of the
-// chart's example: a pod that is deleted gets new connections for 2 s more, and its API ends at SIGTERM.
-// Meanwhile the gate's certificate and the partner's anchors are renewed by their Secret and ConfigMap. No request
-// fails, and no container is killed.
+// TestRollouts rolls an API with the gate as its native sidecar out 20 times under load, with the probes, hooks and
+// times of the chart's example, and then of what inject makes: a pod that is deleted gets new connections for 2 s
+// more, and its API ends at SIGTERM. Meanwhile the gate's certificate and the partner's anchors are renewed by their Secret
+// and ConfigMap. No request fails, and no container is killed.
 func TestRollouts(t *testing.T) {
 	t.Parallel()
-	const rollouts, requests = 20, 5000
-	c := newCluster(t)
+	rendered := renderSidecar(t)
+	t.Run("chart", func(t *testing.T) {
+		t.Parallel()
+		newCluster(t, rendered).rollOut(20, 5000)
+	})
+	t.Run("inject", func(t *testing.T) {
+		t.Parallel()
+		newCluster(t, rendered, injectSidecar(t)).rollOut(8, 1000)
+	})
+}
+
+// rollOut replaces the pod so many times while clients send at least so many requests, and renews all certificates
+// meanwhile.
+func (c *cluster) rollOut(rollouts int, requests int64) {
+	t := c.t
 	old := c.run()
 	gatetest.EventuallyEqual(t, "endpoints", 1, func() int { return len(c.Endpoints.Pods()) })
 	w := c.begin(16)
 	var deleting sync.WaitGroup
 	var pods []*kubelettest.Pod
 	for i := range rollouts {
-		gatetest.Eventually(t, "requests between two rollouts", func() bool { return w.sent.Load() > int64(requests*i/rollouts) })
+		gatetest.Eventually(t, "requests between two rollouts", func() bool { return w.sent.Load() > requests*int64(i)/int64(rollouts) })
 		next := c.run()
 		gone := old
 		pods, old = append(pods, gone), next
 		deleting.Go(func() { c.Delete(gone) })
 		switch i {
-		case 5: // both anchors, and a new certificate for the gate
+		case 2: // both anchors, and a new certificate for the gate
 			c.check(c.Apply("ConfigMap/northwind-ca", map[string][]byte{"ca.crt": append(c.oldCA.CertPEM(), c.newCA.CertPEM()...)}))
 			c.check(c.Apply("Secret/accounts-tls", tlsSecret(c.next)))
 			c.everywhere(c.after, http.StatusOK, c.next.Cert.SerialNumber.String())
 			w.credentials.Store(c.after)
 			gatetest.EventuallyEqual(t, "all workers have the new certificate", true, func() bool { return w.all(c.after) })
-		case 10: // the new anchor alone
+		case 5: // the new anchor alone
 			c.check(c.Apply("ConfigMap/northwind-ca", map[string][]byte{"ca.crt": c.newCA.CertPEM()}))
 			c.everywhere(c.before, http.StatusUnauthorized, c.next.Cert.SerialNumber.String())
 		}
@@ -199,7 +213,12 @@ func TestRollouts(t *testing.T) {
 // The drill finds what it is for: without the API's hook, requests fail.
 func TestRolloutWithoutHook(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, "preStop: {sleep: {seconds: 10}}", "preStop: {sleep: {seconds: 0}}")
+	hook, none := []byte("preStop: {sleep: {seconds: 10}}"), []byte("preStop: {sleep: {seconds: 0}}")
+	rendered := renderSidecar(t)
+	if !bytes.Contains(rendered, hook) {
+		t.Fatalf("the manifest does not hold %q:\n%s", hook, rendered)
+	}
+	c := newCluster(t, bytes.ReplaceAll(rendered, hook, none))
 	old := c.run()
 	gatetest.EventuallyEqual(t, "endpoints", 1, func() int { return len(c.Endpoints.Pods()) })
 	w := c.begin(4)
