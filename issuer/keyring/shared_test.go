@@ -51,7 +51,7 @@ func TestSharedStoreAway(t *testing.T) {
 	b := newHarness(t, own(config.ES256))
 	b.shared = true
 	b.state = &awayStore{Store: b.state}
-	b.run(func() {
+	synctest.Test(t, func(*testing.T) {
 		b.reopen(own(config.ES256))
 		away := b.state.(*awayStore)
 		away.err = store.ErrUnavailable
@@ -60,7 +60,9 @@ func TestSharedStoreAway(t *testing.T) {
 			want   error
 		}{{44 * time.Second, nil}, {2 * time.Second, store.ErrUnavailable}} {
 			time.Sleep(step.passes)
-			synctest.Wait()
+			if err := b.ring.Refresh(); !errors.Is(err, store.ErrUnavailable) {
+				t.Errorf("Refresh returned %v, want ErrUnavailable", err)
+			}
 			if err := b.ring.Current(); !errors.Is(err, step.want) {
 				t.Errorf("after another %s Current returned %v, want %v", step.passes, err, step.want)
 			}
