@@ -82,8 +82,8 @@ type credentials struct {
 	token string
 }
 
-// newCluster returns a cluster with the objects of the manifests, and with those that they name. Of several
-// Deployments the last counts.
+// newCluster returns a cluster with the objects of the manifests, and with those that they name. The last
+// Deployment counts.
 func newCluster(t *testing.T, manifests ...[]byte) *cluster {
 	t.Helper()
 	notShort(t)
