@@ -43,6 +43,7 @@ type testGate struct {
 	process  *exec.Cmd
 	// environment is what the process finds beside this one's.
 	environment []string
+	arguments   []string // of serve, behind --config
 	exited      chan error
 	log         *gatetest.Log
 	addresses   map[string]string // of the gate's listeners, by name
@@ -127,7 +128,7 @@ func (w *testGate) close() {
 // start runs the gate and waits until all listeners are open.
 func (w *testGate) start(executable, config string) error {
 	w.log = &gatetest.Log{}
-	w.process = exec.Command(executable, "serve", "--config", config)
+	w.process = exec.Command(executable, append([]string{"serve", "--config", config}, w.arguments...)...)
 	w.process.Dir, w.process.Stderr = w.dir, w.log
 	w.process.Env = append(os.Environ(), w.environment...)
 	if err := w.process.Start(); err != nil {
