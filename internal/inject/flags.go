@@ -34,6 +34,7 @@ func (o *Options) AddFlags(flags *pflag.FlagSet) {
 var (
 	dnsLabel  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
 	dnsName   = regexp.MustCompile(`^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$`)
+	loopback  = regexp.MustCompile(`(^|[^0-9A-Za-z.])(127(\.[0-9]{1,3}){3}|::1|localhost)($|[^0-9A-Za-z.])`)
 	imageName = regexp.MustCompile(`^[^\s[:cntrl:]]+$`)
 )
 
@@ -49,6 +50,11 @@ func (o *Options) Validate() error {
 	for _, namespace := range o.MetricsFrom {
 		if !dnsLabel.MatchString(namespace) {
 			return fmt.Errorf("--metrics-from: %q is no namespace", namespace)
+		}
+	}
+	for _, p := range append(slices.Clone(o.LoopbackEnv), o.LoopbackArgs...) {
+		if !loopback.MatchString(p.Value) {
+			return fmt.Errorf("%s=%s names no loopback address: 127.0.0.1, ::1 or localhost", p.Name, p.Value)
 		}
 	}
 	switch {

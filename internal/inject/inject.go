@@ -168,7 +168,7 @@ func (s *set) result() (*Result, error) {
 		return nil, s.inOrder()
 	}
 	for _, o := range s.objects {
-		if o.dropped || len(o.report) == 0 {
+		if len(o.report) == 0 {
 			continue
 		}
 		result.Report = append(result.Report, printable(fmt.Sprintf("%s:%d: %s: %s", o.file.name, o.line(o.node), o.id(), o.report[0])))

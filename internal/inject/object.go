@@ -20,7 +20,6 @@ type object struct {
 	list            *yaml.Node // the items of the List around the object, or nil
 	kind, version   string
 	name, namespace string
-	dropped         bool
 	report          []string // what was done; the first line goes behind the object's name
 
 	// What the Services of an injected workload need to know.

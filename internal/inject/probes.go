@@ -2,6 +2,7 @@ package inject
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -177,31 +178,55 @@ func (w *workload) setVariable(p Pair) {
 }
 
 // setArgument sets an argument of the form NAME=VALUE or, where the container has NAME and the value as
-// two arguments, the second.
+// two arguments, the second. The arguments are in args, or all in command.
 func (w *workload) setArgument(p Pair) {
-	path := join(w.containerPath(w.app), "args")
-	args, words := items(w.app, "args"), p.Name+"="+p.Value
-	_, raw := yamledit.Get(w.app, "args")
-	if raw == nil {
+	words := p.Name + "=" + p.Value
+	for _, key := range []string{"args", "command"} {
+		all := items(w.app, key)
+		for i, argument := range all {
+			switch second := argument.Value == p.Name && i+1 < len(all); {
+			case second:
+				w.replaceArgument(key, i+1, all[i+1], p.Value)
+			case strings.HasPrefix(argument.Value, p.Name+"="):
+				w.replaceArgument(key, i, argument, words)
+			default:
+				continue
+			}
+			w.say("container %s: argument %s %s", text(w.app, "name"), p.Name, p.Value)
+			return
+		}
+	}
+	key := "args"
+	if _, args := yamledit.Get(w.app, key); args == nil {
+		key = "command"
+	}
+	_, raw := yamledit.Get(w.app, key)
+	switch {
+	case raw == nil:
 		w.fault(w.object, w.app, "container %s has no args, and --loopback-arg alone would replace the image's own: write all arguments into args, or use --loopback-env", text(w.app, "name"))
 		return
-	}
-	for i, arg := range args {
-		if arg.Value == p.Name && i+1 < len(args) {
-			i++
-			arg, words = args[i], p.Value
-		} else if !strings.HasPrefix(arg.Value, p.Name+"=") {
-			continue
-		}
-		if arg.Value != words {
-			w.toUndo(step{Restore: join(path, "#"+strconv.Itoa(i)), Text: w.source(arg)})
-			w.check(w.object, w.ReplaceFlow(arg, yamledit.Scalar(words)))
-		}
-		w.say("container %s: argument %s %s", text(w.app, "name"), p.Name, p.Value)
+	case w.runsShell():
+		w.fault(w.object, raw, "container %s runs a shell, which would get the argument instead of the application: bind the application to loopback in the shell's command, or use --loopback-env", text(w.app, "name"))
 		return
 	}
 	item := yamledit.Scalar(words)
 	item.Style = yaml.DoubleQuotedStyle
-	w.addTo(w.app, w.containerPath(w.app), "args", item)
+	w.addTo(w.app, w.containerPath(w.app), key, item)
 	w.say("container %s: argument %s", text(w.app, "name"), words)
+}
+
+func (w *workload) replaceArgument(key string, i int, argument *yaml.Node, words string) {
+	if argument.Value == words {
+		return
+	}
+	w.toUndo(step{Restore: join(w.containerPath(w.app), key, "#"+strconv.Itoa(i)), Text: w.source(argument)})
+	w.check(w.object, w.ReplaceFlow(argument, yamledit.Scalar(words)))
+}
+
+// runsShell reports whether the container runs a command by sh -c or the like.
+func (w *workload) runsShell() bool {
+	command := append(items(w.app, "command"), items(w.app, "args")...)
+	return len(command) > 1 && strings.HasSuffix(command[0].Value, "sh") && slices.ContainsFunc(command[1:], func(n *yaml.Node) bool {
+		return strings.HasPrefix(n.Value, "-") && strings.HasSuffix(n.Value, "c")
+	})
 }

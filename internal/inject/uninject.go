@@ -45,7 +45,7 @@ func (s *set) uninjectObject(o *object) {
 
 // drop removes an object that inject added.
 func (s *set) drop(o *object) {
-	o.dropped = true
+	o.say("removed")
 	if o.list == nil {
 		o.document.dropped = true
 		return
