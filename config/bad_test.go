@@ -167,6 +167,19 @@ var bad = []struct {
 		`24:27: correlation.request_id: expected new or client, got "keep"`,
 		`24:54: correlation.fapi_interaction_id: expected true or false, got "yes"`,
 	}},
+	{"tracing", []string{
+		`23:21: tracing.endpoint: must have no query: /v1/traces is added to it`,
+		`23:65: tracing.sample: expected a number from 0 to 1, such as 0.01`,
+		`23:77: tracing.trust: an empty list trusts nothing; leave it out for the system's anchors`,
+	}},
+	{"tracing-http", []string{
+		`23:58: tracing.sample: expected a number from 0 to 1, such as 0.01`,
+		`23:70: tracing.trust: has no effect: the endpoint is not https`,
+	}},
+	{"tracing-grpc", []string{
+		`23:21: tracing.endpoint: a URL starts with https:// or http://`,
+		`23:71: tracing.trust[1]: is the same as tracing.trust[0]`,
+	}},
 	{"drain", []string{
 		`23:16: drain.delay: must be from 0s to 1h0m0s, is -1s`,
 		`23:30: drain.timeout: must be from 1ms to 1h0m0s, is 0s`,

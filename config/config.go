@@ -25,6 +25,7 @@ type Config struct {
 	Drain                Drain                 `yaml:"drain"`
 	Log                  Log                   `yaml:"log"`
 	Correlation          Correlation           `yaml:"correlation"`
+	Tracing              Tracing               `yaml:"tracing"`
 
 	source strictyaml.Document // the position of each value
 }

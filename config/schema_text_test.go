@@ -66,6 +66,8 @@ func (m *schemaMaker) text(t reflect.Type, optional bool) schemaNode {
 	switch {
 	case parse(t, "1.5") == nil || parse(t, "-1") == nil:
 		node.Type = []string{"string", "number"}
+	case parse(t, "0.5") == nil: // a ratio
+		node.Type, node.Minimum, node.Maximum = []string{"string", "number"}, new(0), new(1)
 	case parse(t, "12") == nil: // a size
 		node.Type, node.Minimum = []string{"string", "integer"}, new(0)
 	case parse(t, "0") == nil: // a duration
@@ -115,6 +117,7 @@ const (
 
 var patterns = map[reflect.Type]string{
 	reflect.TypeFor[time.Duration]():     `[-+]?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)`,
+	reflect.TypeFor[Ratio]():             `[0-9.eE+-]+`,
 	reflect.TypeFor[Bytes]():             `[0-9]+(B|KiB|MiB|GiB)?`,
 	reflect.TypeFor[Address]():           `(\[[^\[\]]*\]|[^:\[\]]*):[0-9]+`,
 	reflect.TypeFor[Path]():              `[^\r\n]*`,

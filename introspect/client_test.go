@@ -125,7 +125,7 @@ func TestOneRequestForOneToken(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	left := make(chan error, 1)
 	go func() {
-		_, err := c.Introspect(ctx, "opaque", sum, certificateOf(1), ownedByNorthwind)
+		_, err := c.Introspect(ctx, "opaque", sum, certificateOf(1), ownedByNorthwind, nil)
 		left <- err
 	}()
 	<-arrived
@@ -135,7 +135,7 @@ func TestOneRequestForOneToken(t *testing.T) {
 		waiting.Add(1)
 		group.Go(func() {
 			waiting.Done()
-			if _, err := c.Introspect(t.Context(), "opaque", sum, certificateOf(1), ownedByNorthwind); err == nil {
+			if _, err := c.Introspect(t.Context(), "opaque", sum, certificateOf(1), ownedByNorthwind, nil); err == nil {
 				granted.Add(1)
 			}
 		})
@@ -184,7 +184,7 @@ func TestPermitsPerCertificate(t *testing.T) {
 		for i := range tokens {
 			group.Go(func() {
 				raw := fmt.Sprintf("token %d of %d", i, holder)
-				if _, err := c.Introspect(t.Context(), raw, facts.SumOf(raw), certificateOf(holder, byte(holder)), ownedByNorthwind); err != nil {
+				if _, err := c.Introspect(t.Context(), raw, facts.SumOf(raw), certificateOf(holder, byte(holder)), ownedByNorthwind, nil); err != nil {
 					t.Error(err)
 				}
 			})
@@ -452,7 +452,7 @@ func TestClientsThatLeave(t *testing.T) {
 			leave()
 		}()
 		raw := fmt.Sprint("left ", i)
-		if _, err := c.Introspect(ctx, raw, facts.SumOf(raw), certificateOf(1), ownedByNorthwind); !errors.Is(err, context.Canceled) {
+		if _, err := c.Introspect(ctx, raw, facts.SumOf(raw), certificateOf(1), ownedByNorthwind, nil); !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/sony/gobreaker/v2"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/authserver"
 	"github.com/tallygate/tallygate/internal/facts"
 )
 
@@ -40,13 +41,22 @@ func (c *Client) refreshInBackground(raw string, sum facts.Sum, owner string) {
 	}()
 }
 
+// A Call is a request to an authorization server, with the wait for a permit. Its times are those of the clock
+// of the machine, whatever [Options.Now] says.
+type Call struct {
+	Server       string // configured name
+	Began, Ended time.Time
+	Failed       bool // there was no valid response
+}
+
 // Introspect returns the claims of an active token that came with cert, and caches the claims for
 // owner. Concurrent calls for one token and one certificate share a request, which no caller can
 // cancel. Every error wraps an [access.Denial]: Inactive; WrongType for a token that is not an access
 // token; MalformedToken for an active token with invalid claims; RateLimited if cert came with too
 // many inactive or refused tokens; IssuerUnavailable if the server did not respond or its response is
-// not valid.
-func (c *Client) Introspect(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate, owner Owner) (*access.Unchecked, error) {
+// not valid. call, which may be nil, gets the times of the request, or of the wait for a shared request. It
+// stays zero if no request was made.
+func (c *Client) Introspect(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate, owner Owner, call *Call) (*access.Unchecked, error) {
 	now := c.now()
 	if err := c.cache.recentDenial(sum, now); err != nil {
 		c.metrics.negative.Inc()
@@ -56,7 +66,11 @@ func (c *Client) Introspect(ctx context.Context, raw string, sum facts.Sum, cert
 		c.metrics.limited.Inc()
 		return nil, err
 	}
+	began := time.Now()
 	r, err := c.coalesce(ctx, raw, sum, cert, owner)
+	if call != nil && !errors.Is(err, gobreaker.ErrOpenState) && !errors.Is(err, authserver.ErrNoMetadata) {
+		*call = Call{Server: c.server, Began: began, Ended: time.Now(), Failed: err != nil}
+	}
 	if err != nil {
 		if e := c.cache.stale(sum, c.now()); e != nil && !callerFault(err) {
 			c.metrics.stale.Inc()

@@ -218,7 +218,7 @@ func introspectWith(t testing.TB, c *Client, raw string, cert *access.Certificat
 	if says := c.Lookup(raw, sum); says != nil {
 		return says, access.Granted
 	}
-	says, err := c.Introspect(t.Context(), raw, sum, cert, ownedByNorthwind)
+	says, err := c.Introspect(t.Context(), raw, sum, cert, ownedByNorthwind, nil)
 	if err == nil {
 		return says, access.Granted
 	}

@@ -37,7 +37,7 @@ func flood(t *testing.T, c *Client, n int, cert func(i int) *access.Certificate)
 	ctx, cancel := context.WithCancel(context.Background())
 	for i := range n {
 		raw := fmt.Sprint("made up ", i)
-		group.Go(func() { _, _ = c.Introspect(ctx, raw, facts.SumOf(raw), cert(i), ownedByNorthwind) })
+		group.Go(func() { _, _ = c.Introspect(ctx, raw, facts.SumOf(raw), cert(i), ownedByNorthwind, nil) })
 	}
 	t.Cleanup(func() {
 		cancel()
@@ -63,7 +63,9 @@ func TestBurstOpensNoBreaker(t *testing.T) {
 	var group sync.WaitGroup
 	for i := range 200 { // 16 at a time: three rounds are in time, the fourth is late
 		raw := fmt.Sprint("made up ", i)
-		group.Go(func() { _, _ = c.Introspect(t.Context(), raw, facts.SumOf(raw), certificateOf(2, 2), ownedByNorthwind) })
+		group.Go(func() {
+			_, _ = c.Introspect(t.Context(), raw, facts.SumOf(raw), certificateOf(2, 2), ownedByNorthwind, nil)
+		})
 	}
 	group.Wait()
 	if c.breaker.State() != gobreaker.StateClosed {
@@ -84,7 +86,7 @@ func TestClientTimeouts(t *testing.T) {
 	for i := range 2 * breakerFailures {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		raw := fmt.Sprint("made up ", i)
-		_, err := c.Introspect(ctx, raw, facts.SumOf(raw), certificateOf(2, 2), ownedByNorthwind)
+		_, err := c.Introspect(ctx, raw, facts.SumOf(raw), certificateOf(2, 2), ownedByNorthwind, nil)
 		cancel()
 		if access.ReasonOf(err) != access.IssuerUnavailable {
 			t.Fatal(err)
@@ -132,7 +134,7 @@ func TestQueueIsBounded(t *testing.T) {
 	cancel()
 	for i := range 20_000 {
 		raw := fmt.Sprint("made up ", i)
-		if _, err := c.Introspect(gone, raw, facts.SumOf(raw), certificateOf(2, 2), ownedByNorthwind); access.ReasonOf(err) != access.IssuerUnavailable {
+		if _, err := c.Introspect(gone, raw, facts.SumOf(raw), certificateOf(2, 2), ownedByNorthwind, nil); access.ReasonOf(err) != access.IssuerUnavailable {
 			t.Fatal(err)
 		}
 	}
@@ -186,7 +188,7 @@ func TestRequestsOfOtherCertificates(t *testing.T) {
 	var group sync.WaitGroup
 	ctx, cancel := context.WithCancel(t.Context())
 	group.Go(func() {
-		_, _ = c.Introspect(ctx, "honest", facts.SumOf("honest"), certificateOf(2, 2), ownedByNorthwind)
+		_, _ = c.Introspect(ctx, "honest", facts.SumOf("honest"), certificateOf(2, 2), ownedByNorthwind, nil)
 	})
 	gatetest.Eventually(t, "waiting", func() bool { return c.queue.userCount() == 101 })
 	if _, reason := introspectWith(t, c, "honest", certificateOf(3, 3)); reason != access.Granted {

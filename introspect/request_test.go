@@ -318,7 +318,7 @@ func TestServerCertificate(t *testing.T) {
 		"http": func(s *config.AuthorizationServer) { s.Introspection.Endpoint.Scheme = "http" },
 	} {
 		c := a.client(edit)
-		_, err := c.Introspect(t.Context(), "opaque", facts.SumOf("opaque"), certificateOf(1), ownedByNorthwind)
+		_, err := c.Introspect(t.Context(), "opaque", facts.SumOf("opaque"), certificateOf(1), ownedByNorthwind, nil)
 		if access.ReasonOf(err) != access.IssuerUnavailable || strings.Contains(err.Error(), "canary") {
 			t.Errorf("%s: %v", name, err)
 		}

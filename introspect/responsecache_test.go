@@ -22,7 +22,7 @@ func TestRefusedTokensAreNotCached(t *testing.T) {
 	nobody := func(*access.Unchecked) string { return "" }
 	for i := range unknownTokenBurst {
 		raw := fmt.Sprint("bound to other ", i)
-		if _, err := c.Introspect(t.Context(), raw, facts.SumOf(raw), certificateOf(2, 2), nobody); err != nil {
+		if _, err := c.Introspect(t.Context(), raw, facts.SumOf(raw), certificateOf(2, 2), nobody, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -30,7 +30,7 @@ func TestRefusedTokensAreNotCached(t *testing.T) {
 		t.Errorf("%d responses are cached, want 0", n)
 	}
 	calls := a.calls.Load()
-	_, err := c.Introspect(t.Context(), "one more", facts.SumOf("one more"), certificateOf(2, 2), nobody)
+	_, err := c.Introspect(t.Context(), "one more", facts.SumOf("one more"), certificateOf(2, 2), nobody, nil)
 	if access.ReasonOf(err) != access.RateLimited || a.calls.Load() != calls {
 		t.Errorf("Introspect = %v after %d requests, want rate_limited", err, a.calls.Load())
 	}

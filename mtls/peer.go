@@ -5,18 +5,56 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync/atomic"
+	"time"
 
 	"github.com/pires/go-proxyproto"
 )
 
-// peerKey is the context key of the address that [SocketPeer] returned.
+// peerKey is the context key of the peer of a connection.
 type peerKey struct{}
+
+// A peer is what the handler of a request cannot learn from the request about its connection.
+type peer struct {
+	address   netip.Addr // as [SocketPeer] returned it
+	handshake *Handshake // nil if the connection did not record its TLS handshake
+}
 
 // ConnContext stores the address of [SocketPeer] in ctx, for [http.Server.ConnContext]. A request's
 // RemoteAddr may come from a PROXY protocol header, and a front proxy must not be trusted because of
-// an address in such a header.
+// an address in such a header. ConnContext also stores the [Handshake] of a connection that has one.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, peerKey{}, SocketPeer(c))
+	return context.WithValue(ctx, peerKey{}, peer{SocketPeer(c), handshakeOf(c)})
+}
+
+// A Handshake records when the TLS handshake of a connection began and ended.
+type Handshake struct {
+	Began, Ended time.Time
+	taken        atomic.Bool
+}
+
+// handshakeOf returns the record of c, or of a connection below c, that has a method TLSHandshake, or nil.
+func handshakeOf(c net.Conn) *Handshake {
+	for {
+		if recorded, ok := c.(interface{ TLSHandshake() *Handshake }); ok {
+			return recorded.TLSHandshake()
+		}
+		outer, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			return nil
+		}
+		c = outer.NetConn()
+	}
+}
+
+// TakeHandshake returns the record of the TLS handshake of the connection of r. It returns nil if there is no
+// record, and if an earlier call has returned the record, so only one request of a connection gets it.
+func TakeHandshake(r *http.Request) *Handshake {
+	p, _ := r.Context().Value(peerKey{}).(peer)
+	if p.handshake == nil || p.handshake.taken.Swap(true) {
+		return nil
+	}
+	return p.handshake
 }
 
 // SocketPeer returns the IP address at the other end of c's socket, without regard to a PROXY
@@ -40,6 +78,6 @@ func SocketPeer(c net.Conn) netip.Addr {
 // socketPeerOf returns the address that [ConnContext] stored for the connection of r, or the zero
 // Addr.
 func socketPeerOf(r *http.Request) netip.Addr {
-	address, _ := r.Context().Value(peerKey{}).(netip.Addr)
-	return address
+	p, _ := r.Context().Value(peerKey{}).(peer)
+	return p.address
 }

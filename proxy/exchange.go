@@ -55,6 +55,7 @@ func (p *Proxy) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 		response:       responseWriter{closing: p.closing},
 		started:        time.Now(),
 	}
+	x.Trace = p.tracer.Start(r, x.started)
 	x.setIDs(p.correlation)
 	x.conn.fields, _ = w.(http1.ResponseWriter)
 	x.body.conn, x.response.conn = &x.conn, &x.conn

@@ -25,7 +25,7 @@ func (x *exchange) makePreflight() {
 			out.Fields = append(out.Fields, http1.Field{Name: name, Value: value})
 		}
 	}
-	out.Fields = appendRequestHeaders(out.Fields, &x.checkedRequest)
+	out.Fields = x.appendTraceContext(appendRequestHeaders(out.Fields, &x.checkedRequest))
 }
 
 // filterPreflight removes everything that a browser does not need from the response to a preflight.

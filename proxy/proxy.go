@@ -18,6 +18,7 @@ import (
 	"github.com/tallygate/tallygate/internal/http1"
 	"github.com/tallygate/tallygate/internal/limits"
 	"github.com/tallygate/tallygate/internal/reuse"
+	"github.com/tallygate/tallygate/internal/tracing"
 	"github.com/tallygate/tallygate/internal/upstream"
 )
 
@@ -32,6 +33,7 @@ type Options struct {
 	Lease *reuse.Lease
 	// The Proxies of all configurations share one Streams. If Streams is nil, the Proxy has its own.
 	Streams *Streams
+	Tracer  *tracing.Tracer // nil: no request is traced
 	// Overloaded reports whether a new request must be refused for lack of slots or memory. Nil means
 	// never.
 	Overloaded func() bool
@@ -48,6 +50,7 @@ type Proxy struct {
 	recorder      *accesslog.Recorder
 	limits        *limits.Limits
 	headers       *headerRules
+	tracer        *tracing.Tracer   // nil: no request is traced
 	signer        *assertion.Signer // nil if no route needs assertions
 	correlation   config.Correlation
 	trustsContext map[string]bool // by partner name: the partner's trace context is passed on
@@ -73,6 +76,7 @@ func New(cfg *config.Config, checks *authorize.Checks, options Options) (*Proxy,
 		recorder:      accesslog.NewRecorder(lease, cfg, options.Log, options.Metrics),
 		limits:        limits.New(lease, cfg),
 		headers:       newHeaderRules(cfg.IdentityHeaders, cfg.Listener.ClientCertificates.Header, cfg.Correlation),
+		tracer:        options.Tracer,
 		signer:        signer,
 		correlation:   cfg.Correlation,
 		trustsContext: trustedContexts(cfg),

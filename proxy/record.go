@@ -33,6 +33,9 @@ func (p *Proxy) record(x *exchange) {
 		e.Status = failureAnswers[accesslog.ClientClosed].status
 	}
 	x.findCaller(&e)
+	if x.Trace != nil {
+		e.TraceID = x.finishTrace(&e)
+	}
 	p.recorder.Record(r.Context(), &e)
 }
 

@@ -25,10 +25,7 @@ func (x *exchange) makeRequest(up *upstream.Upstream) {
 	}
 	out.Fields = rules.appendAllowed(out.Fields, &x.conn, r, rules.authorization && x.assertion == "") // an assertion replaces the token
 	out.Fields = rules.setIdentityHeaders(out.Fields, &x.checkedRequest)
-	if x.proxy.trustsContext[x.Decision.Partner] {
-		context := traceContextOf(r)
-		out.Fields = context.appendTo(out.Fields, context.parent)
-	}
+	out.Fields = x.appendTraceContext(out.Fields)
 	out.Trailers = http1.ListsHaveToken(r.Header["Te"], "trailers")
 	if x.Upgrade { // decide grants an upgrade to WebSocket only
 		out.Upgrade = string(config.WebSocket)

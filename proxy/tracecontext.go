@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 
@@ -8,7 +9,9 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/accesslog"
 	"github.com/tallygate/tallygate/internal/http1"
+	"github.com/tallygate/tallygate/internal/tracing"
 )
 
 // The fields of a trace context, as net/http spells them. The gate sends them in lower case, as both W3C
@@ -68,6 +71,29 @@ func traceContextOf(r *http.Request) traceContext {
 		}
 	}
 	return c
+}
+
+// appendTraceContext appends the trace context for the upstream to fields: the context of a trusted caller, or
+// the context of the gate's own span.
+func (x *exchange) appendTraceContext(fields []http1.Field) []http1.Field {
+	trusted := x.proxy.trustsContext[x.Decision.Partner]
+	if x.Trace == nil && !trusted {
+		return fields
+	}
+	sent := traceContextOf(x.Request)
+	own := x.Trace.Forward(tracing.Parent{SpanContext: sent.span, Trusted: trusted})
+	if !trusted {
+		sent = traceContext{}
+	}
+	return sent.appendTo(fields, cmp.Or(own, sent.parent))
+}
+
+// finishTrace ends the spans of x, which is recorded as e, and returns the id of its trace, or "" if no trace is
+// recorded. For a refused request, the holder of the certificate decides whether the trace of the caller goes on,
+// whatever token came.
+func (x *exchange) finishTrace(e *accesslog.Entry) string {
+	sent := tracing.Parent{SpanContext: traceContextOf(x.Request).span, Trusted: x.proxy.trustsContext[e.Caller.Partner]}
+	return x.Trace.Finish(e, sent)
 }
 
 // appendTo appends the fields of c to fields. parent is the value of traceparent, or "" for none.

@@ -37,6 +37,7 @@ type Credentials struct {
 	Scheme Scheme
 	Token  string
 	Proof  *Proof // nil unless Scheme is DPoP
+	Calls  *Calls // gets the calls to authorization servers; nil: the caller does not need them
 }
 
 // Credentials returns the credentials of r. It reads the Authorization header, and the DPoP header

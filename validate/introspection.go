@@ -19,8 +19,10 @@ func (v *Validator) crossCheck(s *server, u *access.Unchecked, val *validation) 
 	response := s.introspector.Lookup(val.Token, val.sum)
 	if response == nil {
 		val.source = remote
+		var call Call
+		defer func() { val.Calls.add(call) }()
 		var err error
-		if response, err = s.introspector.Introspect(val.ctx, val.Token, val.sum, val.cert, v.crossCheckOwner(s, u, val.presentation)); err != nil {
+		if response, err = s.introspector.Introspect(val.ctx, val.Token, val.sum, val.cert, v.crossCheckOwner(s, u, val.presentation), &call); err != nil {
 			d := access.DecisionOf(err)
 			return nil, &access.Denial{Reason: d.Reason, ClientID: u.ClientID, Err: d.Err}
 		}
@@ -65,6 +67,19 @@ func (v *Validator) crossCheckOwner(s *server, u *access.Unchecked, p presentati
 
 var errTokenID = errors.New("the jti by introspection differs from the token's jti")
 
+// A Call is a request to an authorization server.
+type Call = introspect.Call
+
+// Calls has the calls that a validation made, in their order. A nil Calls has none.
+type Calls []Call
+
+// add adds call unless call is zero or c is nil.
+func (c *Calls) add(call Call) {
+	if c != nil && call.Server != "" {
+		*c = append(*c, call)
+	}
+}
+
 // checkResponse returns [access.Granted] if response is valid now and agrees with the claims u of
 // the token.
 func (s *server) checkResponse(u, response *access.Unchecked, p *presentation) (access.Reason, error) {
@@ -107,7 +122,9 @@ func (v *Validator) introspect(val *validation, servers []*server) (access.Claim
 	}
 	var refused, unavailable error
 	for _, s := range servers {
-		claims, err := s.introspector.Introspect(val.ctx, val.Token, val.sum, val.cert, v.ownerFor(s, val.presentation))
+		var call Call
+		claims, err := s.introspector.Introspect(val.ctx, val.Token, val.sum, val.cert, v.ownerFor(s, val.presentation), &call)
+		val.Calls.add(call)
 		switch reason := access.ReasonOf(err); {
 		case err == nil:
 			return v.checkToken(s, claims, val)

@@ -94,7 +94,7 @@ func (v *Validator) introspectedClaims(val *validation, servers []*server) (*ser
 	val.kind = opaque
 	var refused error
 	for _, s := range servers {
-		claims, err := s.introspector.Introspect(val.ctx, val.Token, val.sum, val.cert, v.ownerFor(s, val.presentation))
+		claims, err := s.introspector.Introspect(val.ctx, val.Token, val.sum, val.cert, v.ownerFor(s, val.presentation), nil)
 		switch {
 		case err == nil:
 			return s, claims, nil

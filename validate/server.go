@@ -61,7 +61,7 @@ type introspector interface {
 	// Introspect returns the claims of a token that came with cert and caches them for owner.
 	// Every error wraps an [access.Denial]: Inactive, WrongType or MalformedToken for a refused
 	// token, RateLimited or IssuerUnavailable if the token cannot be checked.
-	Introspect(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate, owner introspect.Owner) (*access.Unchecked, error)
+	Introspect(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate, owner introspect.Owner, call *Call) (*access.Unchecked, error)
 }
 
 // ready returns nil if the server's tokens can be checked now.
@@ -149,7 +149,7 @@ type localIntrospector struct {
 func (o *localIntrospector) Lookup(string, facts.Sum) *access.Unchecked { return nil }
 
 // Introspect asks the issuer.
-func (o *localIntrospector) Introspect(_ context.Context, raw string, _ facts.Sum, _ *access.Certificate, _ introspect.Owner) (*access.Unchecked, error) {
+func (o *localIntrospector) Introspect(_ context.Context, raw string, _ facts.Sum, _ *access.Certificate, _ introspect.Owner, _ *Call) (*access.Unchecked, error) {
 	claims, active, err := o.introspect(raw)
 	switch {
 	case err != nil:

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/internal/gatetest"
+	"github.com/tallygate/tallygate/internal/testotlp"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -43,7 +44,8 @@ type testGate struct {
 	process  *exec.Cmd
 	// environment is what the process finds beside this one's.
 	environment []string
-	arguments   []string // of serve, behind --config
+	arguments   []string            // of serve, behind --config
+	collector   *testotlp.Collector // nil unless the script starts one
 	exited      chan error
 	log         *gatetest.Log
 	addresses   map[string]string // of the gate's listeners, by name

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"encoding/hex"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/internal/gatetest"
+	"github.com/tallygate/tallygate/internal/testotlp"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -71,7 +74,7 @@ func TestScriptsOnOpenConnections(t *testing.T) {
 var baseVariables = map[string]string{
 	"SELF_SIGNED": "false", "ON_FAILURE": "respond", "FORWARD_AUTHORIZATION": "false",
 	"KEY_SET": "{file: keys.json}", "REVOCATION": "{}", "STALL_TIMEOUT": "30s", "UPSTREAM_TIMEOUT": "30s",
-	"BINDING": "certificate", "DPOP": "{}", "TRACE_CONTEXT": "new", "CORRELATION": "{}",
+	"BINDING": "certificate", "DPOP": "{}", "TRACE_CONTEXT": "new", "CORRELATION": "{}", "TRACING": "{}",
 }
 
 // runScripts runs the scripts in p; with open, requests keep their connections open.
@@ -252,6 +255,30 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 		n, err := strconv.Atoi(args[1])
 		ts.Check(err)
 		ts.Check(of(ts).reloaded(args[0], n))
+	},
+	// collector: start a collector of spans, $COLLECTOR, with the gate's certificate.
+	"collector": func(ts *testscript.TestScript, _ bool, _ []string) {
+		w := of(ts)
+		w.collector = testotlp.Start(w.pairs["gate"])
+		ts.Defer(w.collector.Close)
+		ts.Setenv("COLLECTOR", w.collector.URL)
+	},
+	// spans N: wait until the collector has N spans, and print them, one on a line.
+	"spans": func(ts *testscript.TestScript, _ bool, args []string) {
+		n, err := strconv.Atoi(args[0])
+		ts.Check(err)
+		collector := of(ts).collector
+		if !gatetest.Within(patience, func() bool { return len(collector.Spans()) >= n }) || len(collector.Spans()) != n {
+			ts.Fatalf("the collector has %d spans, want %d", len(collector.Spans()), n)
+		}
+		for _, s := range collector.Spans() {
+			attributes := s.Attributes()
+			_, _ = fmt.Fprintf(ts.Stdout(), "%s %s", hex.EncodeToString(s.GetTraceId()), s.GetName())
+			for _, name := range slices.Sorted(maps.Keys(attributes)) {
+				_, _ = fmt.Fprintf(ts.Stdout(), " %s=%s", name, attributes[name])
+			}
+			_, _ = fmt.Fprintln(ts.Stdout())
+		}
 	},
 	// behave MODE: what the upstream does with the next requests: echo, hang, reset, early;
 	// those that hang do so no more.

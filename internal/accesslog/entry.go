@@ -20,6 +20,7 @@ type Entry struct {
 	// IDFromClient says that the client chose RequestID.
 	IDFromClient  bool
 	InteractionID string // the x-fapi-interaction-id; "" if not configured
+	TraceID       string // the trace of the request; "" if no trace is recorded
 	Host          string
 	Method        string
 	Target        string // the request target, whose query is not logged
@@ -46,8 +47,8 @@ func (e *Entry) ended() bool {
 	return e.Decision.Reason == access.Granted && e.Failure == NoFailure && e.TerminatedBy == ""
 }
 
-// partner returns the name of the caller's partner, or unknownPartner.
-func (e *Entry) partner() string {
+// Partner returns the name of the caller's partner, or unknownPartner.
+func (e *Entry) Partner() string {
 	if e.Caller.Partner == "" {
 		return unknownPartner
 	}

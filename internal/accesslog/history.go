@@ -11,7 +11,7 @@ import (
 // remember adds the request in e to h, for the console: a count and, for a request that the log warns of, the
 // values of its line. paths says whether the line has the path.
 func (e *Entry) remember(h *history.History, paths config.LogPaths) {
-	at, partner, label := e.Started.Add(e.Duration), e.partner(), e.label()
+	at, partner, label := e.Started.Add(e.Duration), e.Partner(), e.label()
 	h.Count(partner, history.Key{API: e.API, Reason: label, Outcome: e.historyOutcome()}, at)
 	if e.ended() {
 		if e.Certificate != nil { // a preflight has no certificate

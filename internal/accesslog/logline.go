@@ -12,17 +12,17 @@ import (
 	"github.com/tallygate/tallygate/policy"
 )
 
-// mostAttributes bounds the attributes of a line: 12 in every line, 9 that depend on the request
-// (request_id_from, fapi_interaction_id, path, thumbprint, sub, jti_hash, failure, terminated_by, error), 3 of a refusal (application, token_partner,
+// mostAttributes bounds the attributes of a line: 12 in every line, 10 that depend on the request
+// (request_id_from, fapi_interaction_id, trace_id, path, thumbprint, sub, jti_hash, failure, terminated_by, error), 3 of a refusal (application, token_partner,
 // summary) with those of its certificate, and suppressed.
-const mostAttributes = 12 + 9 + 3 + certlog.MaxAttributes + 1
+const mostAttributes = 12 + 10 + 3 + certlog.MaxAttributes + 1
 
 // attributes appends the attributes of the log line to attrs. paths says whether the path is logged; the
 // query, which may have secrets, never is. The slog handler escapes values that the client chose.
 func (e *Entry) attributes(attrs []slog.Attr, paths config.LogPaths) []slog.Attr {
 	d := e.Decision
 	attrs = append(attrs,
-		slog.String("partner", e.partner()),
+		slog.String("partner", e.Partner()),
 		slog.String("client_id", access.Truncate(d.ClientID)),
 		slog.String("host", access.Truncate(e.Host)),
 		slog.String("api", e.API),
@@ -41,10 +41,11 @@ func (e *Entry) attributes(attrs []slog.Attr, paths config.LogPaths) []slog.Attr
 	if e.InteractionID != "" {
 		attrs = append(attrs, slog.String("fapi_interaction_id", e.InteractionID))
 	}
-	if paths == config.LogAllPaths || paths == config.LogUnmatchedPaths && e.Route == policy.Unmatched {
-		if path := pathOf(e.Target); path != "" {
-			attrs = append(attrs, slog.String("path", access.Truncate(path)))
-		}
+	if e.TraceID != "" {
+		attrs = append(attrs, slog.String("trace_id", e.TraceID))
+	}
+	if path := e.Path(paths); path != "" {
+		attrs = append(attrs, slog.String("path", access.Truncate(path)))
 	}
 	if e.Thumbprint != "" {
 		attrs = append(attrs, slog.String("thumbprint", e.Thumbprint))
@@ -68,6 +69,14 @@ func (e *Entry) attributes(attrs []slog.Attr, paths config.LogPaths) []slog.Attr
 		attrs = e.refusalAttributes(attrs)
 	}
 	return attrs
+}
+
+// Path returns the path of the request, without query and fragment, or "" if paths says that it is not logged.
+func (e *Entry) Path(paths config.LogPaths) string {
+	if paths == config.LogAllPaths || paths == config.LogUnmatchedPaths && e.Route == policy.Unmatched {
+		return pathOf(e.Target)
+	}
+	return ""
 }
 
 // refusalAttributes appends the attributes of a refused request that name the holder of its certificate and

@@ -1,6 +1,8 @@
 package accesslog
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
@@ -91,14 +93,14 @@ func outcome(r access.Reason) string {
 func (m *Metrics) count(e *Entry, s *routeMetrics) {
 	reason := e.Decision.Reason
 	s.statusCount(e.Status).Inc()
-	s.duration[class(e.Status)].Observe(e.Duration.Seconds())
+	observe(s.duration[class(e.Status)], e.Duration, e.TraceID)
 	if reason != access.Granted {
-		m.decisions.WithLabelValues(e.partner(), e.API, outcome(reason), reason.String()).Inc()
-		m.overhead.WithLabelValues(outcome(reason)).Observe(e.Overhead.Seconds())
+		m.decisions.WithLabelValues(e.Partner(), e.API, outcome(reason), reason.String()).Inc()
+		observe(m.overhead.WithLabelValues(outcome(reason)), e.Overhead, e.TraceID)
 		return
 	}
 	s.granted.Inc()
-	m.allowed.Observe(e.Overhead.Seconds())
+	observe(m.allowed, e.Overhead, e.TraceID)
 	s.upstream.Observe((e.Duration - e.Overhead).Seconds())
 	if e.Certificate != nil { // a preflight has no certificate
 		s.certificate.Set(float64(e.Certificate.Leaf.NotAfter.Unix()))
@@ -109,6 +111,15 @@ func (m *Metrics) count(e *Entry, s *routeMetrics) {
 	if e.Failure != NoFailure {
 		m.failures.WithLabelValues(e.API, e.Failure.String()).Inc()
 	}
+}
+
+// observe adds d to a histogram, with the trace as the exemplar if there is a trace.
+func observe(h prometheus.Observer, d time.Duration, traceID string) {
+	if traceID == "" {
+		h.Observe(d.Seconds())
+		return
+	}
+	h.(prometheus.ExemplarObserver).ObserveWithExemplar(d.Seconds(), prometheus.Labels{"trace_id": traceID})
 }
 
 // classes are the values of the label code_class.

@@ -62,7 +62,7 @@ var discardGauge = prometheus.NewGauge(prometheus.GaugeOpts{Name: "discarded"})
 
 // routeMetrics returns the metrics of the request in e.
 func (r *Recorder) routeMetrics(e *Entry) *routeMetrics {
-	partner := r.partners[e.partner()]
+	partner := r.partners[e.Partner()]
 	if partner == nil {
 		partner = r.partners[unknownPartner]
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/tracing"
 	"github.com/tallygate/tallygate/mtls"
 	"github.com/tallygate/tallygate/policy"
 	"github.com/tallygate/tallygate/validate"
@@ -45,6 +46,7 @@ type Checked struct {
 	Credentials validate.Credentials
 	Certificate *access.Certificate // the verified client certificate; nil before the check
 	Decision    access.Decision
+	Trace       *tracing.Request // nil if the request is not traced, and for a second decision
 
 	thumbprint string // see Thumbprint
 }
@@ -105,14 +107,19 @@ func (c *Checked) decide(overloaded func() bool) access.Decision {
 	if credentials.Proof != nil && proved == nil && checks.ForwardedHost {
 		credentials.Proof.Authority = forwardedHost(r)
 	}
+	credentials.Calls = c.Trace.Calls()
+	c.Trace.Begin(tracing.Token)
 	claims, err := checks.Validator.Validate(r.Context(), credentials, c.Certificate)
+	c.Trace.End(tracing.Token)
 	if err != nil {
 		d := access.DecisionOf(err)
 		d.Partner = checks.Table.Partner(d.Server, d.ClientID)
 		return d
 	}
+	c.Trace.Begin(tracing.Policy)
 	d := checks.Table.Decide(r.Method, target, claims, c.Certificate)
 	c.checkGranted(&d)
+	c.Trace.End(tracing.Policy)
 	return d
 }
 

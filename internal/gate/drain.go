@@ -130,6 +130,7 @@ func (g *Gate) shutdown(timeout time.Duration) error {
 		stopping.Go(func() { cut[i] = s.Shutdown(ctx, call) })
 	}
 	stopping.Wait()
+	g.current.Load().tracer.Close() // before the last scrape of the metrics, which count the spans
 	cut[last] = g.servers[last].Shutdown(ctx, call)
 	if err := errors.Join(cut...); err != nil {
 		return fmt.Errorf("requests were cut off after %s: %w", timeout, err)

@@ -16,6 +16,7 @@ import (
 	"github.com/tallygate/tallygate/internal/authorize"
 	"github.com/tallygate/tallygate/internal/filewatch"
 	"github.com/tallygate/tallygate/internal/reuse"
+	"github.com/tallygate/tallygate/internal/tracing"
 	"github.com/tallygate/tallygate/issuer"
 	"github.com/tallygate/tallygate/issuer/registeredcerts"
 	"github.com/tallygate/tallygate/mtls"
@@ -35,6 +36,7 @@ type state struct {
 	Validator  *validate.Validator
 	Checks     *authorize.Checks
 	Proxy      *proxy.Proxy
+	tracer     *tracing.Tracer            // nil: no request is traced
 	directory  *x509.CertPool             // trust anchors of the ACME directory; nil: the system's anchors
 	keyPairs   map[string]tls.Certificate // by listener; a listener without an entry has a certificate from ACME
 	tlsConfigs map[string]*tls.Config     // by listener; a listener without TLS has no entry
@@ -162,11 +164,23 @@ func (s *state) makeValidator(from buildOptions) (err error) {
 	return err
 }
 
+// makeTracer returns the tracer, or nil if no request is traced. A command that does not serve checks the
+// settings only.
+func (s *state) makeTracer(from buildOptions) (*tracing.Tracer, error) {
+	if from.streams == nil {
+		return nil, tracing.Check(s.cfg.Tracing)
+	}
+	return tracing.New(s.cfg, tracing.Options{Log: from.log, Metrics: from.spans, Lease: s.lease})
+}
+
 func (s *state) makeProxy(from buildOptions) (err error) {
+	if s.tracer, err = s.makeTracer(from); err != nil {
+		return err
+	}
 	requests := s.cfg.Listener.Limits.Requests
 	s.Checks = authorize.New(s.cfg, s.Trust, s.Validator, s.table)
 	s.Proxy, err = proxy.New(s.cfg, s.Checks, proxy.Options{
-		Log: from.log, Metrics: from.requests, Lease: s.lease, Streams: from.streams, Closing: from.closing,
+		Log: from.log, Metrics: from.requests, Lease: s.lease, Streams: from.streams, Tracer: s.tracer, Closing: from.closing,
 		Overloaded: from.load.Overloaded(&from.load.Partners, requests), SlotsLeft: from.load.SlotsLeft(&from.load.Partners, requests),
 	})
 	return err

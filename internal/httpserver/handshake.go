@@ -16,6 +16,7 @@ func (c *conn) handshake() {
 	s := c.server
 	bounded := &handshakeConn{Conn: c.raw, left: maxHandshakeBytes}
 	secure := tls.Server(bounded, s.TLS.Config())
+	bounded.handshake.Began = time.Now()
 	err := c.within(s.Limits.HandshakeTimeout, secure.Handshake)
 	if err != nil {
 		s.HandshakeFailed(c.raw.RemoteAddr(), err)
@@ -24,6 +25,7 @@ func (c *conn) handshake() {
 		return
 	}
 	bounded.handshakeDone()
+	bounded.handshake.Ended = time.Now()
 	c.net = secure
 	switch secure.ConnectionState().NegotiatedProtocol {
 	case "", "http/1.1":

@@ -3,6 +3,8 @@ package httpserver
 import (
 	"errors"
 	"net"
+
+	"github.com/tallygate/tallygate/mtls"
 )
 
 // maxHandshakeBytes bounds the bytes that a client may send before its handshake completes: 64 KiB for
@@ -18,8 +20,9 @@ var ErrHandshakeTooLong = errors.New("the client sent more than 96 KiB before it
 // maxHandshakeBytes.
 type handshakeConn struct {
 	net.Conn
-	left  int       // number of bytes that may still be read, or noLimit
-	write *deadline // of the writes of the server; nil: the server does not use a deadline
+	handshake mtls.Handshake
+	left      int       // number of bytes that may still be read, or noLimit
+	write     *deadline // of the writes of the server; nil: the server does not use a deadline
 }
 
 const noLimit = -1
@@ -48,6 +51,9 @@ func (f *handshakeConn) Write(p []byte) (int, error) {
 
 // handshakeDone removes the limit. It must not be called during a Read.
 func (f *handshakeConn) handshakeDone() { f.left = noLimit }
+
+// TLSHandshake returns the record of the handshake, for [mtls.ConnContext].
+func (f *handshakeConn) TLSHandshake() *mtls.Handshake { return &f.handshake }
 
 // NetConn returns the underlying connection, as [tls.Conn.NetConn] does.
 func (f *handshakeConn) NetConn() net.Conn { return f.Conn }
