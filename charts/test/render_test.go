@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -54,11 +55,25 @@ func values(t *testing.T) []string {
 	return files
 }
 
+// kubernetes returns the version whose types go.mod requires: k8s.io/api v0.37.2 belongs to Kubernetes 1.37.2.
+func kubernetes(t *testing.T) string {
+	t.Helper()
+	content, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	required := regexp.MustCompile(`(?m)^\tk8s.io/api v0(\S+)$`).FindSubmatch(content)
+	if required == nil {
+		t.Fatal("go.mod does not require k8s.io/api")
+	}
+	return "1" + string(required[1])
+}
+
 // template runs helm template, and returns the manifests or what helm says against it.
 func template(t *testing.T, chart string, args ...string) (string, string) {
 	t.Helper()
 	var out, words bytes.Buffer
-	command := exec.CommandContext(t.Context(), helm(t), append([]string{"template", "r", chart}, args...)...)
+	command := exec.CommandContext(t.Context(), helm(t), append([]string{"template", "r", chart, "--kube-version", kubernetes(t)}, args...)...)
 	command.Stdout, command.Stderr = &out, &words
 	if err := command.Run(); err != nil {
 		return "", cmp.Or(words.String(), err.Error())
