@@ -60,18 +60,12 @@ func (p *Proxy) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 	x.conn.fields, _ = w.(http1.ResponseWriter)
 	x.body.conn, x.response.conn = &x.conn, &x.conn
 	x.response.checked = &x.checkedRequest
-	if r.ProtoMajor == 1 && r.ContentLength != 0 {
-		// The server writes 100 Continue when the body is read. All other writes set a deadline of
-		// their own.
-		x.response.extendWriteDeadline(x.started)
-	}
 	return x
 }
 
 // end returns the connection to the server and releases the slots of x.
 func (x *exchange) end() {
 	defer x.slots.Release(x.Decision.Partner)
-	x.response.extendForLastBytes()
 	x.conn.finish()
 }
 

@@ -33,7 +33,7 @@ func (s *harness) listen(t testing.TB, prepare ...func(*net.TCPConn)) (address s
 		Limiter: &httpserver.ConnLimiter{Max: 10000, MaxPerAddress: 10000},
 		TLS:     mtls.NewListener(func() *tls.Config { return settings }, nil),
 		Limits: config.Limits{
-			HeaderBytes: 32 << 10, HandshakeTimeout: time.Minute, HeaderTimeout: time.Minute, StallTimeout: time.Minute, IdleTimeout: time.Minute,
+			HeaderBytes: 32 << 10, HandshakeTimeout: time.Minute, HeaderTimeout: time.Minute, StallTimeout: s.cfg.Listener.Limits.StallTimeout, IdleTimeout: time.Minute,
 		},
 		Handler: s.proxy, HandlerBoundsTime: true, RefuseMalformed: s.proxy.RefuseMalformed,
 		HandshakeFailed: func(net.Addr, error) {}, Panicked: func(net.Addr, *httpserver.PanicError) {},

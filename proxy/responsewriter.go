@@ -18,7 +18,6 @@ type responseWriter struct {
 	checked           *checkedRequest
 	closing           func() bool // reports whether each response must end its connection; nil: never
 	status            int         // the status of the response; 0 before its header is sent
-	bodyWritten       bool        // at least one byte of the response body has been written
 	clientWriteFailed bool        // a write of the response to the client has failed
 }
 
@@ -29,7 +28,9 @@ func (w *responseWriter) begin(status int) {
 	if w.checked.ambiguous() || w.closing != nil && w.closing() {
 		w.conn.closeAfter()
 	}
-	w.extendForHeader()
+	if w.conn.terminated() != nil { // blockWrites may have been called, but the client gets the refusal
+		w.conn.setWriteDeadline(time.Time{})
+	}
 }
 
 // ambiguous reports whether a front proxy may see the end of this request at another byte than the
@@ -44,14 +45,6 @@ func (c *checkedRequest) ambiguous() bool {
 	r := c.Request
 	return r.ProtoMajor == 1 && c.Checks.Trust.BehindProxy() &&
 		(r.ProtoMinor == 0 || len(r.TransferEncoding) > 0 || r.Method == http.MethodConnect || authorize.AsksForUpgrade(r))
-}
-
-// extendForHeader extends the write deadline before a header is written. Over HTTP/2 the server writes
-// headers on its own goroutine.
-func (w *responseWriter) extendForHeader() {
-	if w.checked.Request.ProtoMajor == 1 {
-		w.extendWriteDeadline(time.Now())
-	}
 }
 
 // sendHeader sends the header of the final response. length is as in
@@ -77,7 +70,6 @@ func (w *responseWriter) sendHeader(status int, fields []http1.Field, length int
 
 // sendInformational sends an informational response of the upstream at once.
 func (w *responseWriter) sendInformational(status int, fields []http1.Field) {
-	w.extendForHeader()
 	if w.conn.fields != nil {
 		w.conn.fields.WriteFields(status, fields, 0)
 		return
@@ -116,8 +108,7 @@ func addFields(h http.Header, prefix string, fields []http1.Field) {
 
 // Write writes b within one stall timeout.
 func (w *responseWriter) Write(b []byte) (int, error) {
-	w.bodyWritten = true
-	w.extendWriteDeadline(time.Now())
+	w.extendWriteDeadline()
 	n, err := w.conn.writer.Write(b)
 	w.clientWriteFailed = w.clientWriteFailed || err != nil
 	return n, err
@@ -126,7 +117,7 @@ func (w *responseWriter) Write(b []byte) (int, error) {
 // FlushError writes buffered bytes within one stall timeout. Over HTTP/2 it then clears the deadline,
 // because a write deadline resets a stream even if there is nothing to write.
 func (w *responseWriter) FlushError() error {
-	w.extendWriteDeadline(time.Now())
+	w.extendWriteDeadline()
 	err := w.conn.control().Flush()
 	w.clientWriteFailed = w.clientWriteFailed || err != nil
 	if w.checked.Request.ProtoMajor > 1 {
@@ -135,24 +126,20 @@ func (w *responseWriter) FlushError() error {
 	return err
 }
 
-// extendWriteDeadline sets the write deadline to one stall timeout after now.
-func (w *responseWriter) extendWriteDeadline(now time.Time) {
+// extendWriteDeadline sets the write deadline to one stall timeout from now. Over HTTP/1.1 the server bounds each
+// write itself.
+func (w *responseWriter) extendWriteDeadline() {
+	if w.checked.Request.ProtoMajor == 1 {
+		return
+	}
 	timeout := w.conn.stall
-	if w.checked.Request.ProtoMajor > 1 && w.checked.Decision.Reason != access.Granted {
+	if w.checked.Decision.Reason != access.Granted {
 		timeout = min(timeout, refusalWriteTimeout)
 	}
-	w.conn.setWriteDeadline(now.Add(timeout))
+	w.conn.setWriteDeadline(time.Now().Add(timeout))
 }
 
 // refusalWriteTimeout is how long an HTTP/2 client may take to grant a flow control window for a
 // refusal of a few hundred bytes. Clients grant 64 KiB from the start. A client that grants less may
 // intend to make the gate hold memory: one connection could have 128 unsent refusals.
 const refusalWriteTimeout = 5 * time.Second
-
-// extendForLastBytes extends the write deadline at the end of an HTTP/1 response, because the upstream may
-// have paused for a long time before it sent the last bytes.
-func (w *responseWriter) extendForLastBytes() {
-	if w.status != 0 && w.checked.Request.ProtoMajor == 1 && (!w.bodyWritten || w.conn.terminated() == nil) {
-		w.extendWriteDeadline(time.Now())
-	}
-}

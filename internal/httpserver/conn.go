@@ -27,7 +27,7 @@ func newConn(s *Server, raw net.Conn) *conn {
 
 // receive reads from the client within the read deadline.
 func (c *conn) receive(p []byte) (int, error) {
-	c.read.begin()
+	c.read.begin(0)
 	defer c.read.end()
 	return c.net.Read(p)
 }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -263,6 +264,39 @@ func TestNoRecordAfterFailedWrite(t *testing.T) {
 	if got, err := io.ReadAll(c); len(got) > 0 || err != nil && strings.Contains(err.Error(), "bad record MAC") {
 		t.Errorf("the client read %q, %v, want the end of the connection alone", got, err)
 	}
+}
+
+// Each write to a client may take one stall timeout, if the handler sets no deadline. A deadline of the handler wins
+// until the handler removes it.
+func TestStallTimeout(t *testing.T) {
+	failed := make(chan error, 1)
+	s := newTestServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.RequestURI == "/fixed" {
+			_ = http.NewResponseController(w).SetWriteDeadline(past)
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
+			_, _ = io.WriteString(w, "fine")
+			return
+		}
+		for {
+			if _, err := w.Write(make([]byte, 1<<20)); err != nil {
+				failed <- err
+				return
+			}
+		}
+	}, func(s *Server) { s.Limits.StallTimeout = 100 * time.Millisecond })
+	c := s.dial(t)
+	send(t, c, "GET /fixed HTTP/1.1\r\nHost: gate.test\r\n\r\n")
+	next(t, bufio.NewReader(c), "fine")
+	send(t, c, get)
+	select {
+	case err := <-failed:
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("Write to a client that reads nothing returned %v, want a timeout", err)
+		}
+	case <-time.After(testTimeout):
+		t.Fatal("Write to a client that reads nothing did not return")
+	}
+	gatetest.EventuallyEqual(t, "open connections", 0, s.open)
 }
 
 // The server bounds a whole request and its response if the handler does not.

@@ -68,5 +68,6 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // SetReadDeadline sets the deadline for reading the body.
 func (w *response) SetReadDeadline(t time.Time) error { return w.session.read.at(t) }
 
-// SetWriteDeadline sets the deadline of all further writes. They may time out a little earlier, see slack.
+// SetWriteDeadline sets the deadline of all further writes. They may time out a little earlier, see slack. The zero
+// time leaves each write its stall timeout.
 func (w *response) SetWriteDeadline(t time.Time) error { return w.session.write.at(t) }

@@ -21,15 +21,16 @@ type deadline struct {
 
 	mu      sync.Mutex
 	wanted  time.Time // zero: no deadline
+	fixed   bool      // wanted was set by at, so begin does not move it
 	actual  time.Time // the argument of the last call of set
 	running bool      // an operation runs
 }
 
-// at sets the deadline of the present and of all further operations. The last call wins.
+// at sets the deadline of the present and of all further operations. The last call wins. The zero time removes it.
 func (d *deadline) at(t time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.wanted = t
+	d.wanted, d.fixed = t, !t.IsZero()
 	if d.running {
 		return d.apply()
 	}
@@ -44,11 +45,15 @@ func (d *deadline) now(t time.Time) {
 	_ = d.apply() // if the connection is closed, the next operation fails
 }
 
-// begin must be called before an operation on the connection.
-func (d *deadline) begin() {
+// begin must be called before an operation on the connection. Without a deadline of at, the operation may take limit;
+// 0 means no limit.
+func (d *deadline) begin(limit time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.running = true
+	if limit > 0 && !d.fixed {
+		d.wanted = time.Now().Add(limit)
+	}
 	_ = d.apply() // if the connection is closed, the operation fails too
 }
 

@@ -22,7 +22,7 @@ func TestDeadline(t *testing.T) {
 			}
 			return nil
 		}}
-		operation := func() { d.begin(); d.end() }
+		operation := func() { d.begin(0); d.end() }
 		expect := func(what string, want ...time.Duration) {
 			t.Helper()
 			if !slices.Equal(set, want) {
@@ -49,7 +49,7 @@ func TestDeadline(t *testing.T) {
 		_ = d.at(start.Add(2*time.Second + 300*time.Millisecond))
 		operation()
 		expect("an eighth of a short deadline", 2*time.Second, 2*time.Second+300*time.Millisecond)
-		d.begin()
+		d.begin(0)
 		_ = d.at(past)
 		expect("during an operation", past.Sub(start))
 		_ = d.at(time.Time{})
@@ -62,6 +62,15 @@ func TestDeadline(t *testing.T) {
 		d.within(start.Add(3*time.Second), 4*time.Second)
 		operation()
 		expect("within", 4*time.Second, 7*time.Second)
+		limited := func() { d.begin(10 * time.Second); d.end() }
+		limited()
+		expect("a limit", 10*time.Second)
+		_ = d.at(start.Add(2 * time.Second))
+		limited()
+		expect("a deadline before the limit", 2*time.Second)
+		_ = d.at(time.Time{})
+		limited()
+		expect("a limit again", 10*time.Second)
 	})
 }
 
@@ -76,7 +85,7 @@ func TestDeadlineOfTwo(t *testing.T) {
 		last = at
 		return nil
 	}}
-	d.begin()
+	d.begin(0)
 	var later sync.WaitGroup
 	later.Go(func() { _ = d.at(time.Now().Add(time.Hour)) })
 	<-began

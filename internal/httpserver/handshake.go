@@ -44,7 +44,7 @@ func (c *conn) within(timeout time.Duration, operation func() error) error {
 	until := time.Now().Add(timeout)
 	_ = c.read.at(until)
 	c.write.now(until)
-	c.read.begin()
+	c.read.begin(0)
 	defer c.read.end()
 	if c.server.closing() {
 		return net.ErrClosed

@@ -52,7 +52,7 @@ func TestWriteAfterOldDeadline(t *testing.T) {
 	d := &deadline{set: raw.SetWriteDeadline}
 	f := &handshakeConn{Conn: raw, left: noLimit, write: d}
 	_ = d.at(past)
-	d.begin()
+	d.begin(0)
 	if _, err := io.WriteString(f, "x"); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a write of a response after its deadline: %v, want %v", err, os.ErrDeadlineExceeded)
 	}
@@ -61,7 +61,7 @@ func TestWriteAfterOldDeadline(t *testing.T) {
 		t.Errorf("a write between two responses: %v", err)
 	}
 	_ = d.at(time.Now().Add(-time.Second))
-	d.begin()
+	d.begin(0)
 	if _, err := io.WriteString(f, "x"); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a write of the next response after its deadline: %v, want %v", err, os.ErrDeadlineExceeded)
 	}

@@ -36,9 +36,9 @@ type Server struct {
 	ProxyProtocol func() *config.ProxyProtocol // returns the present settings; nil: no PROXY protocol
 	Limits        config.Limits
 	Handler       http.Handler // answers requests; over HTTP/1.1 its ResponseWriter is an http1.ResponseWriter
-	// HandlerBoundsTime says that Handler sets the deadlines for each body and each response. Otherwise a
-	// request must arrive within Limits.HeaderTimeout, and its response must be sent within
-	// Limits.StallTimeout.
+	// HandlerBoundsTime says that bodies may take any time, and that Handler sets the read deadlines. Each write must
+	// then end within Limits.StallTimeout, unless Handler sets another deadline. Otherwise a request must arrive
+	// within Limits.HeaderTimeout, and its response must be sent within Limits.StallTimeout.
 	HandlerBoundsTime bool
 	// RefuseMalformed answers a malformed HTTP/1.1 request. r has only the addresses and the TLS state of the
 	// connection, which closes after the response.

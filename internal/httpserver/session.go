@@ -81,9 +81,10 @@ func (s *session) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Write sends p to the client. A failed write ends the context of the request.
+// Write sends p to the client, within one stall timeout if the handler has set no deadline. A failed write ends the
+// context of the request.
 func (s *session) Write(p []byte) (int, error) {
-	s.conn.write.begin()
+	s.conn.write.begin(s.server.Limits.StallTimeout)
 	defer s.conn.write.end()
 	n, err := s.net.Write(p)
 	s.sent = true
@@ -192,8 +193,8 @@ func (s *session) serve(x *exchange, handler http.HandlerFunc) end {
 	return over
 }
 
-// setTimeouts sets the deadlines of a request and its response, or no deadline if the handler bounds their
-// time.
+// setTimeouts sets the deadlines of a request and its response. If the handler bounds the time of bodies, it sets none;
+// then Write bounds each write.
 func (s *session) setTimeouts() {
 	var readBy, writeBy time.Time
 	if l := &s.server.Limits; !s.server.HandlerBoundsTime {
