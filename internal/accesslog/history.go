@@ -2,9 +2,11 @@ package accesslog
 
 import (
 	"log/slog"
+	"time"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/certname"
 	"github.com/tallygate/tallygate/internal/history"
 )
 
@@ -15,13 +17,19 @@ func (e *Entry) remember(h *history.History, paths config.LogPaths) {
 	h.Count(partner, history.Key{API: e.API, Reason: label, Outcome: e.historyOutcome()}, at)
 	if e.ended() {
 		if e.Certificate != nil { // a preflight has no certificate
-			h.See(partner, e.Decision.ClientID, e.Certificate.Thumbprint, e.Certificate.Leaf, at)
+			h.See(partner, e.Decision.ClientID, e.Certificate.Thumbprint, at, e.describeCertificate)
 		}
 		return
 	}
 	kind := history.Kind{Reason: label, API: e.API, Route: e.Route, ClientID: access.Truncate(e.Decision.ClientID), Thumbprint: e.Thumbprint}
 	var room [mostAttributes]slog.Attr
 	h.Refuse(partner, kind, at, history.FieldsOf(at, "request", e.attributes(room[:0], paths)))
+}
+
+// describeCertificate returns the names and the end of the accepted certificate.
+func (e *Entry) describeCertificate() (subject, issuer string, notAfter time.Time) {
+	leaf := e.Certificate.Leaf
+	return access.Truncate(certname.Text(leaf.RawSubject)), access.Truncate(certname.Text(leaf.RawIssuer)), leaf.NotAfter
 }
 
 // label returns the reason, or what happened to a request after it was granted.

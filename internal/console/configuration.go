@@ -33,7 +33,7 @@ func (c *console) configuration(w http.ResponseWriter, r *http.Request) {
 	all := v.settings()
 	p := configurationPage{page: v.page("Configuration", "/configuration")}
 	var from, to int
-	p.Pager, from, to = newPager(r.URL, len(all), settingsOnPage)
+	p.Pager, from, to = newPager(r.URL, "page", len(all), settingsOnPage)
 	p.Settings = all[from:to]
 	respond(w, r, http.StatusOK, "configuration", p)
 }

@@ -255,8 +255,7 @@ func TestHostileValues(t *testing.T) {
 		b.history.Count("northwind", history.Key{API: text, Reason: text, Outcome: history.Refused}, now)
 	}
 	for i, text := range hostile {
-		// A subject is truncated text of ASN.1, whatever it holds.
-		b.history.See("northwind", text, [32]byte{byte(i)}, &x509.Certificate{RawSubject: []byte(text), RawIssuer: []byte(text), NotAfter: now}, now)
+		b.history.See("northwind", text, [32]byte{byte(i)}, now, func() (string, string, time.Time) { return text, text, now })
 	}
 	b.state.Fault, b.state.Unready = strings.Join(hostile, "\n"), strings.Join(hostile, "\n")
 	b.state.Servers[0].Keys.Failure = errors.New(strings.Join(hostile, "\n"))
@@ -409,7 +408,7 @@ func TestNotices(t *testing.T) {
 		{"an anchor that ends", func(b *bench) { b.state.AnchorsEnd["northwind"] = now.AddDate(0, 0, 29) }, 0, "Anchor of partner northwind: the certificate ends in 29 days"},
 		{"a listener's certificate that ends", func(b *bench) { b.state.Certificates[0].NotAfter = now.AddDate(0, 0, 6) }, 0, "Listener partners: the certificate ends in 6 days"},
 		{"a client certificate that ends", func(b *bench) {
-			b.history.See("northwind", "ledger", [32]byte{1}, &x509.Certificate{NotAfter: now.AddDate(0, 0, 13)}, now)
+			b.history.See("northwind", "ledger", [32]byte{1}, now, func() (string, string, time.Time) { return "", "", now.AddDate(0, 0, 13) })
 		}, 0, "Client of partner northwind: the certificate ends in 13 days"},
 		{"keys that cannot be fetched", func(b *bench) { b.state.Servers[0].Keys.Failure = errors.New("connection refused") }, 1, "the last fetch failed: connection refused"},
 		{"suspended introspection of a server that is not required", func(b *bench) {
@@ -486,7 +485,7 @@ func TestLargeFleet(t *testing.T) {
 		name := fmt.Sprint("p", i)
 		b.refuse(name, "bound_to_other", history.Refused, 1)
 		b.grant(name, 1)
-		b.history.See(name, "c", [32]byte{byte(i), byte(i >> 8)}, &x509.Certificate{NotAfter: now}, now)
+		b.history.See(name, "c", [32]byte{byte(i), byte(i >> 8)}, now, func() (string, string, time.Time) { return "", "", now })
 		b.state.AnchorsEnd[config.Name(name)] = now
 	}
 	for _, path := range append([]string{"/partners?page=200", "/partners?page=999999", "/access?page=17", "/?format=json"}, everyPage...) {

@@ -22,7 +22,7 @@ type notice struct {
 }
 
 // notices returns what needs an operator, the critical first.
-func (v *view) notices(rows []history.Row, all *history.Window, activities map[string]history.Activity) (found []notice) {
+func (v *view) notices(rows []history.Row, all *history.Window, activities map[string]history.Activity, ends []ending) (found []notice) {
 	add := func(n notice) {
 		if n.Runbook != "" {
 			n.Runbook = documentation + "docs/runbooks.md#" + n.Runbook
@@ -35,7 +35,7 @@ func (v *view) notices(rows []history.Row, all *history.Window, activities map[s
 	noticeHandshakes(rows, all, add)
 	v.noticePartners(rows, activities, add)
 	v.noticeServers(add)
-	v.noticeCertificates(activities, add)
+	v.noticeCertificates(ends, add)
 	slices.SortStableFunc(found, func(a, b notice) int {
 		switch {
 		case a.Critical == b.Critical:
@@ -209,16 +209,16 @@ func (v *view) noticeServers(add func(notice)) {
 }
 
 // noticeCertificates reports the certificates that have expired or end soon, together by role.
-func (v *view) noticeCertificates(activities map[string]history.Activity, add func(notice)) {
-	groups := make(map[[2]string][]certificate)
-	for _, c := range v.certificates(activities) {
-		groups[[2]string{c.Role, c.State}] = append(groups[[2]string{c.Role, c.State}], c)
+func (v *view) noticeCertificates(ends []ending, add func(notice)) {
+	groups := make(map[[2]string][]ending)
+	for _, e := range ends {
+		groups[[2]string{e.role, e.state}] = append(groups[[2]string{e.role, e.state}], e)
 	}
 	for _, role := range []string{listenerRole, anchorRole, clientRole} {
 		if expired := groups[[2]string{role, "expired"}]; role != clientRole { // the partner may have renewed a client certificate
-			addEnding(expired, true, add)
+			v.addEnding(expired, true, add)
 		}
-		addEnding(groups[[2]string{role, "soon"}], false, add)
+		v.addEnding(groups[[2]string{role, "soon"}], false, add)
 	}
 }
 
@@ -226,34 +226,35 @@ func (v *view) noticeCertificates(activities map[string]history.Activity, add fu
 const mostNamed = 3
 
 // addEnding reports certificates of one role and state, the first of which ends first.
-func addEnding(all []certificate, expired bool, add func(notice)) {
+func (v *view) addEnding(all []ending, expired bool, add func(notice)) {
 	if len(all) == 0 {
 		return
 	}
+	first := all[0]
 	var names []string
-	for _, c := range all[:min(mostNamed, len(all))] {
-		names = append(names, c.Name)
+	for _, e := range all[:min(mostNamed, len(all))] {
+		names = append(names, e.name)
 	}
-	text := all[0].Role + " " + strings.Join(names, ", ")
+	text := first.role + " " + strings.Join(names, ", ")
 	if extra := len(all) - mostNamed; extra > 0 {
 		text += " and " + number(extra) + " more"
 	}
-	n := notice{Critical: expired, Text: text + ": the certificate ends " + all[0].Ends.Ago + "."}
+	n := notice{Critical: expired, Text: text + ": the certificate ends " + ago(v.now, first.end) + "."}
 	if expired {
-		n.Text = text + ": the certificate has expired, " + all[0].Ends.Ago + "."
+		n.Text = text + ": the certificate has expired, " + ago(v.now, first.end) + "."
 	}
 	switch n.Link, n.Go = "/servers", "Certificates"; {
-	case all[0].Role == anchorRole && expired:
+	case first.role == anchorRole && expired:
 		n.Runbook = "tallygatetrustanchorexpired"
-	case all[0].Role == anchorRole:
+	case first.role == anchorRole:
 		n.Runbook = "tallygatetrustanchorending"
-	case all[0].Role == listenerRole:
+	case first.role == listenerRole:
 		n.Runbook = "tallygatecertificateending"
 	default:
 		n.Runbook = "tallygatepartnercertificateending"
 	}
-	if len(all) == 1 && all[0].Link != "" {
-		n.Link, n.Go = all[0].Link, all[0].Name
+	if len(all) == 1 && first.partner {
+		n.Link, n.Go = partnerLink(first.name), first.name
 	}
 	add(n)
 }

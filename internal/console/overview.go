@@ -63,8 +63,9 @@ func (v *view) overview() overviewPage {
 	rows, all := v.History.Rows(v.now)
 	rows, handshakes := split(rows)
 	activities := v.History.Activities(v.now)
+	ends := v.endings(activities)
 	o := overviewPage{
-		page: v.page("Overview", "/"), Minutes: v.minutes(&all), Servers: v.servers(), Ending: v.ending(activities),
+		page: v.page("Overview", "/"), Minutes: v.minutes(&all), Servers: v.servers(), Ending: v.shown(ends, mostEnding),
 		Totals: totals{all.Sum(history.Granted, history.Minutes), all.Sum(history.Refused, history.Minutes), all.Sum(history.Failed, history.Minutes)},
 		Charts: []chart{
 			newChart("All requests", &all, history.Granted, history.Refused, history.Failed),
@@ -81,7 +82,7 @@ func (v *view) overview() overviewPage {
 		w.See = documentation + "docs/logs.md#failed-handshakes"
 		return tally{Name: r.Reason, Words: w, Link: w.See}
 	})
-	o.Notices = v.notices(rows, &all, activities)
+	o.Notices = v.notices(rows, &all, activities, ends)
 	if extra := len(o.Notices) - mostNotices; extra > 0 {
 		o.Notices, o.More = o.Notices[:mostNotices], extra
 	}
@@ -124,7 +125,6 @@ func tallyBy(rows []history.Row, name func(*history.Row) tally) (t table) {
 		}
 	}
 	for _, sum := range byName {
-		sum.Spark = newSpark(&sum.counts, &sum.serious)
 		t.Rows = append(t.Rows, *sum)
 	}
 	slices.SortFunc(t.Rows, func(a, b tally) int {
@@ -132,6 +132,9 @@ func tallyBy(rows []history.Row, name func(*history.Row) tally) (t table) {
 	})
 	if len(t.Rows) > mostRows {
 		t.More, t.Rows = len(t.Rows)-mostRows, t.Rows[:mostRows]
+	}
+	for i := range t.Rows {
+		t.Rows[i].Spark = newSpark(&t.Rows[i].counts, &t.Rows[i].serious)
 	}
 	return t
 }
@@ -182,12 +185,6 @@ const (
 // mostEnding bounds the certificates that the overview shows.
 const mostEnding = 6
 
-// ending returns the certificates that end first.
-func (v *view) ending(activities map[string]history.Activity) []certificate {
-	all := v.certificates(activities)
-	return all[:min(mostEnding, len(all))]
-}
-
 // How long before its end a certificate of a role is in the notices, as in the alerts.
 const (
 	listenerEnding = 7 * 24 * time.Hour
@@ -195,27 +192,46 @@ const (
 	partnerEnding  = 14 * 24 * time.Hour
 )
 
-// certificates returns the certificates of all roles, by their end.
-func (v *view) certificates(activities map[string]history.Activity) (all []certificate) {
+// An ending is the end of a certificate. A fleet has thousands, so what the pages show of them is made
+// later, by shown.
+type ending struct {
+	role, name string
+	partner    bool // name is a partner
+	end        time.Time
+	state      string
+}
+
+// endings returns the ends of the certificates of all roles, the first at the beginning.
+func (v *view) endings(activities map[string]history.Activity) (all []ending) {
+	add := func(role, name string, end time.Time, soon time.Duration) {
+		all = append(all, ending{role, name, role != listenerRole, end, endState(v.now, end, soon)})
+	}
 	for _, c := range v.state.Certificates {
-		all = append(all, v.certificate(listenerRole, c.Listener, "", c.NotAfter, listenerEnding))
+		add(listenerRole, c.Listener, c.NotAfter, listenerEnding)
 	}
 	for i := range v.state.Config.Partners.List {
 		p := &v.state.Config.Partners.List[i]
-		name := string(p.Name)
 		if end := v.state.AnchorsEnd[p.Name]; !end.IsZero() && !p.Disabled {
-			all = append(all, v.certificate(anchorRole, name, partnerLink(name), end, anchorEnding))
+			add(anchorRole, string(p.Name), end, anchorEnding)
 		}
-		if end := activities[name].CertificateEnd; !end.IsZero() {
-			all = append(all, v.certificate(clientRole, name, partnerLink(name), end, partnerEnding))
+		if end := activities[string(p.Name)].CertificateEnd; !end.IsZero() {
+			add(clientRole, string(p.Name), end, partnerEnding)
 		}
 	}
-	slices.SortStableFunc(all, func(a, b certificate) int { return a.Ends.Time.Compare(b.Ends.Time) })
+	slices.SortStableFunc(all, func(a, b ending) int { return a.end.Compare(b.end) })
 	return all
 }
 
-func (v *view) certificate(role, name, link string, end time.Time, soon time.Duration) certificate {
-	return certificate{role, name, link, v.moment(end), endState(v.now, end, soon)}
+// shown returns the first of all.
+func (v *view) shown(all []ending, most int) (shown []certificate) {
+	for _, e := range all[:min(most, len(all))] {
+		c := certificate{Role: e.role, Name: e.name, Ends: v.moment(e.end), State: e.state}
+		if e.partner {
+			c.Link = partnerLink(e.name)
+		}
+		shown = append(shown, c)
+	}
+	return shown
 }
 
 func endState(now, end time.Time, soon time.Duration) string {

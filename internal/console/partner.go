@@ -97,8 +97,8 @@ func (v *view) partnerPage(name string) partnerPage {
 	}
 	for _, c := range v.History.Certificates(name) {
 		p.Seen = append(p.Seen, clientCertificate{
-			ClientID: c.ClientID, Subject: access.Truncate(certname.Text(c.Leaf.RawSubject)), Issuer: access.Truncate(certname.Text(c.Leaf.RawIssuer)),
-			Thumbprint: access.Thumbprint(c.Thumbprint).String(), Ends: v.moment(c.Leaf.NotAfter), State: endState(v.now, c.Leaf.NotAfter, partnerEnding), Last: v.moment(c.Last),
+			ClientID: c.ClientID, Subject: c.Subject, Issuer: c.Issuer, Thumbprint: access.Thumbprint(c.Thumbprint).String(),
+			Ends: v.moment(c.NotAfter), State: endState(v.now, c.NotAfter, partnerEnding), Last: v.moment(c.Last),
 		})
 	}
 	list := v.state.Config.Partners.List

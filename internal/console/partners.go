@@ -60,7 +60,7 @@ func (c *console) partners(w http.ResponseWriter, r *http.Request) {
 		return cmp.Or(cmp.Compare(y.Failed+y.Refused, x.Failed+x.Refused), strings.Compare(string(a.Name), string(b.Name)))
 	})
 	var from, to int
-	p.Pager, from, to = newPager(r.URL, len(found), partnersOnPage)
+	p.Pager, from, to = newPager(r.URL, "page", len(found), partnersOnPage)
 	for _, partner := range found[from:to] {
 		p.Rows = append(p.Rows, v.partnerRow(partner, activities[string(partner.Name)]))
 	}
@@ -125,9 +125,9 @@ type pager struct {
 	Previous, Next  string
 }
 
-// newPager returns the pager of the page that u names, and the indexes of its rows.
-func newPager(u *url.URL, total, onPage int) (p pager, from, to int) {
-	number, err := strconv.Atoi(u.Query().Get("page"))
+// newPager returns the pager of the page that a parameter of u names, and the indexes of its rows.
+func newPager(u *url.URL, parameter string, total, onPage int) (p pager, from, to int) {
+	number, err := strconv.Atoi(u.Query().Get(parameter))
 	if last := max(1, (total+onPage-1)/onPage); err != nil || number < 1 {
 		number = 1
 	} else {
@@ -137,7 +137,7 @@ func newPager(u *url.URL, total, onPage int) (p pager, from, to int) {
 	to = min(from+onPage, total)
 	link := func(n int) string {
 		query := u.Query()
-		query.Set("page", strconv.Itoa(n))
+		query.Set(parameter, strconv.Itoa(n))
 		return u.Path + "?" + query.Encode()
 	}
 	p = pager{Total: total, From: min(from+1, total), To: to}

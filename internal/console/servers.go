@@ -50,10 +50,8 @@ const mostCertificates = 200
 func (c *console) servers(w http.ResponseWriter, r *http.Request) {
 	v := c.view()
 	p := serversPage{page: v.page("Servers and certificates", "/servers"), Servers: v.servers()}
-	p.Certificates = v.certificates(v.History.Activities(v.now))
-	if extra := len(p.Certificates) - mostCertificates; extra > 0 {
-		p.Certificates, p.More = p.Certificates[:mostCertificates], extra
-	}
+	ends := v.endings(v.History.Activities(v.now))
+	p.Certificates, p.More = v.shown(ends, mostCertificates), max(0, len(ends)-mostCertificates)
 	respond(w, r, http.StatusOK, "servers", p)
 }
 

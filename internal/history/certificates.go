@@ -1,7 +1,6 @@
 package history
 
 import (
-	"crypto/x509"
 	"slices"
 	"strings"
 	"time"
@@ -11,16 +10,19 @@ import (
 type Certificate struct {
 	ClientID   string // the application of the first request that came with it
 	Thumbprint [32]byte
-	Leaf       *x509.Certificate
+	Subject    string
+	Issuer     string
+	NotAfter   time.Time
 	First      time.Time
 	Last       time.Time
 }
 
-// See remembers that a granted request of a partner came with leaf. For a certificate that it knows, it
-// allocates nothing. If a partner has more than certificatesPerPartner, the certificate that was seen
-// longest ago goes. If all partners together have more than maxCertificates, a partner without certificates
-// gets none.
-func (h *History) See(name, clientID string, thumbprint [32]byte, leaf *x509.Certificate, at time.Time) {
+// See remembers that a granted request of a partner came with the certificate that thumbprint identifies.
+// describe returns what there is to remember of it, as short texts. For a certificate that it knows, See
+// neither calls describe nor allocates. If a partner has more than certificatesPerPartner, the certificate
+// that was seen longest ago goes. If all partners together have more than maxCertificates, a partner without
+// certificates gets none.
+func (h *History) See(name, clientID string, thumbprint [32]byte, at time.Time, describe func() (subject, issuer string, notAfter time.Time)) {
 	if p := h.find(name); p != nil && p.seen(thumbprint, at) {
 		return
 	}
@@ -36,7 +38,8 @@ func (h *History) See(name, clientID string, thumbprint [32]byte, leaf *x509.Cer
 	default:
 		h.certificates++
 	}
-	p.see(&Certificate{strings.Clone(clientID), thumbprint, leaf, at, at})
+	subject, issuer, notAfter := describe()
+	p.see(&Certificate{strings.Clone(clientID), thumbprint, subject, issuer, notAfter, at, at})
 }
 
 // seen notes that a certificate was seen again, and reports whether p has it.

@@ -1,8 +1,8 @@
 package history
 
 import (
-	"crypto/x509"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +15,10 @@ var (
 	granted = Key{API: "accounts", Reason: "granted"}
 	expired = Key{API: "accounts", Reason: "expired", Outcome: Refused}
 )
+
+func described() (subject, issuer string, notAfter time.Time) {
+	return "CN=ledger", "CN=Northwind Root", begin.AddDate(1, 0, 0)
+}
 
 func TestCountsOfAnHour(t *testing.T) {
 	h := New()
@@ -125,9 +129,8 @@ func TestRefusalsAreBounded(t *testing.T) {
 
 func TestCertificatesAreBounded(t *testing.T) {
 	h := New()
-	leaf := &x509.Certificate{NotAfter: begin.AddDate(1, 0, 0)}
 	see := func(name string, n int, at time.Time) {
-		h.See(name, "ledger", [32]byte{byte(n), byte(n >> 8), byte(n >> 16)}, leaf, at)
+		h.See(name, "ledger", [32]byte{byte(n), byte(n >> 8), byte(n >> 16)}, at, described)
 	}
 	for n := range 100 {
 		see("northwind", n, begin.Add(time.Duration(n)*time.Second))
@@ -163,10 +166,10 @@ func TestRefusalKeepsNoLargerText(t *testing.T) {
 
 func TestGrantedRequestsAllocateNothing(t *testing.T) {
 	h := New()
-	leaf, sum := &x509.Certificate{}, [32]byte{1}
+	sum := [32]byte{1}
 	request := func() {
 		h.Count("northwind", granted, begin)
-		h.See("northwind", "ledger", sum, leaf, begin)
+		h.See("northwind", "ledger", sum, begin, described)
 	}
 	request()
 	if n := testing.AllocsPerRun(100, request); n != 0 {
@@ -183,7 +186,7 @@ func TestConcurrentUse(t *testing.T) {
 				at, name := begin.Add(time.Duration(n)*time.Minute), fmt.Sprint("p", n%7)
 				h.Count(name, expired, at)
 				h.Refuse(name, Kind{Reason: "expired", ClientID: fmt.Sprint(n % 31)}, at, fields("request_id", fmt.Sprint(i, n)))
-				h.See(name, "ledger", [32]byte{byte(n % 11)}, &x509.Certificate{}, at)
+				h.See(name, "ledger", [32]byte{byte(n % 11)}, at, described)
 				if n%50 == 0 {
 					h.Rows(at)
 					h.Activities(at)
@@ -209,12 +212,43 @@ func TestConcurrentUse(t *testing.T) {
 
 func BenchmarkGranted(b *testing.B) {
 	h := New()
-	leaf, sum := &x509.Certificate{}, [32]byte{1}
+	sum := [32]byte{1}
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			h.Count("northwind", granted, begin)
-			h.See("northwind", "ledger", sum, leaf, begin)
+			h.See("northwind", "ledger", sum, begin, described)
 		}
 	})
+}
+
+// TestMemory fills every bound with texts as long as the log allows, and measures what docs/console.md says.
+func TestMemory(t *testing.T) {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	h, long := New(), strings.Repeat("x", 256)
+	var line []Field
+	for i := range 30 {
+		line = append(line, Field{[]string{"subject_dn", "error", "request_id"}[i%3], long[:64+8*(i%25)]})
+	}
+	for i := range maxSeries {
+		h.Count(fmt.Sprint("p", i/2), Key{"accounts", fmt.Sprint(i % 2), Refused}, begin)
+	}
+	for i := range 2 * maxRefusals {
+		h.Refuse(fmt.Sprint("p", i/20), Kind{ClientID: fmt.Sprint(i)}, begin, line)
+	}
+	for i := range 2 * maxCertificates {
+		h.See(fmt.Sprint("p", i/4), "ledger", [32]byte{byte(i), byte(i >> 8)}, begin, func() (string, string, time.Time) {
+			return strings.Clone(long[:100]), strings.Clone(long[:100]), begin
+		})
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 30<<20 {
+		t.Errorf("a full history takes %d MiB, want at most 30", grown>>20)
+	} else {
+		t.Logf("a full history takes %.1f MiB", float64(grown)/(1<<20))
+	}
+	runtime.KeepAlive(h)
 }

@@ -130,7 +130,7 @@ func (h *History) Certificates(name string) []Certificate {
 		all = append(all, *c)
 	}
 	slices.SortFunc(all, func(a, b Certificate) int {
-		return cmp.Or(a.Leaf.NotAfter.Compare(b.Leaf.NotAfter), slices.Compare(a.Thumbprint[:], b.Thumbprint[:]))
+		return cmp.Or(a.NotAfter.Compare(b.NotAfter), slices.Compare(a.Thumbprint[:], b.Thumbprint[:]))
 	})
 	return all
 }
@@ -154,8 +154,8 @@ func (h *History) Activities(now time.Time) map[string]Activity {
 			s.addTo(&counts, &w, key.Outcome, minute)
 		}
 		for _, c := range p.certificates {
-			if a.CertificateEnd.IsZero() || c.Leaf.NotAfter.Before(a.CertificateEnd) {
-				a.CertificateEnd = c.Leaf.NotAfter
+			if a.CertificateEnd.IsZero() || c.NotAfter.Before(a.CertificateEnd) {
+				a.CertificateEnd = c.NotAfter
 			}
 		}
 		p.mu.Unlock()

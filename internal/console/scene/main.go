@@ -147,8 +147,7 @@ func newScene() (*scene, error) {
 			}},
 		},
 		Anchors: func(p *config.Partner) ([]*x509.Certificate, error) {
-			root := title(string(p.Name)) + " Root"
-			return []*x509.Certificate{certificate(root, "", root, ends(2100))}, nil
+			return []*x509.Certificate{anchor(title(string(p.Name))+" Root", ends(2100))}, nil
 		},
 		Route: func(method, _, path string) (string, string) {
 			if method == http.MethodPost && path == "/payments" {
@@ -161,8 +160,10 @@ func newScene() (*scene, error) {
 	s.refusals()
 	for name, days := range map[string]int{"northwind": 240, "borealis": 9, "cascade": 310, "dunmore": 120} {
 		common := map[string]string{"northwind": "ledger", "borealis": "sync", "cascade": "billing", "dunmore": "app"}[name]
-		leaf := certificate(common, title(name), title(name)+" Root", ends(days))
-		s.history.See(name, name+"-"+common, sha256.Sum256([]byte(name)), leaf, night.Add(-3*time.Second))
+		subject, end := "CN="+common+",O="+title(name), ends(days)
+		s.history.See(name, name+"-"+common, sha256.Sum256([]byte(name)), night.Add(-3*time.Second), func() (string, string, time.Time) {
+			return subject, "CN=" + title(name) + " Root", end
+		})
 	}
 	return s, nil
 }
@@ -222,20 +223,11 @@ func (s *scene) refusals() {
 
 func title(name string) string { return strings.ToUpper(name[:1]) + name[1:] }
 
-// certificate returns what the console shows of a certificate. It has no key and no signature.
-func certificate(common, organization, issuer string, ends time.Time) *x509.Certificate {
-	der := func(n pkix.Name) []byte {
-		raw, err := asn1.Marshal(n.ToRDNSequence())
-		if err != nil {
-			panic(err)
-		}
-		return raw
+// anchor returns what the console shows of an anchor. It has no key and no signature.
+func anchor(name string, ends time.Time) *x509.Certificate {
+	raw, err := asn1.Marshal(pkix.Name{CommonName: name}.ToRDNSequence())
+	if err != nil {
+		panic(err)
 	}
-	subject := pkix.Name{CommonName: common}
-	if organization != "" {
-		subject.Organization = []string{organization}
-	}
-	c := &x509.Certificate{RawSubject: der(subject), RawIssuer: der(pkix.Name{CommonName: issuer}), NotAfter: ends}
-	c.Raw = append(c.RawSubject, c.RawIssuer...)
-	return c
+	return &x509.Certificate{Raw: raw, RawSubject: raw, RawIssuer: raw, NotAfter: ends}
 }
