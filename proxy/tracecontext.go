@@ -89,11 +89,11 @@ func (x *exchange) appendTraceContext(fields []http1.Field) []http1.Field {
 }
 
 // finishTrace ends the spans of x, which is recorded as e, and returns the id of its trace, or "" if no trace is
-// recorded. For a refused request, the holder of the certificate decides whether the trace of the caller goes on,
-// whatever token came.
+// recorded. For a refused request, the holder of the accepted certificate decides whether the trace of the caller
+// goes on, whatever token came.
 func (x *exchange) finishTrace(e *accesslog.Entry) string {
-	sent := tracing.Parent{SpanContext: traceContextOf(x.Request).span, Trusted: x.proxy.trustsContext[e.Caller.Partner]}
-	return x.Trace.Finish(e, sent)
+	trusted := x.Certificate != nil && x.proxy.trustsContext[e.Caller.Partner]
+	return x.Trace.Finish(e, tracing.Parent{SpanContext: traceContextOf(x.Request).span, Trusted: trusted})
 }
 
 // appendTo appends the fields of c to fields. parent is the value of traceparent, or "" for none.
