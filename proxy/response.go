@@ -54,8 +54,8 @@ var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 // once. A buffer returns to the pool only if every write has succeeded: after a failed write, net/http's
 // HTTP/2 server may still send from the buffer (golang/go#67940 describes the same for headers).
 func (x *exchange) sendBody(answer *upstream.Response) error {
-	atOnce := answer.Length < 0 || isEventStream(answer.Fields)
-	if atOnce && !answer.Arrived {
+	atOnce := !answer.Arrived && (answer.Length < 0 || isEventStream(answer.Fields))
+	if atOnce {
 		if err := x.response.FlushError(); err != nil {
 			return err
 		}

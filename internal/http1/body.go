@@ -18,8 +18,9 @@ type Body struct {
 	in      *bufio.Reader
 	left    int64 // the bytes that remain of the body or of the chunk, or UntilClose
 	phase   phase
-	line    []byte // the last line that was read
-	excess  int64  // the overhead of all chunks that is above the allowance, see countOverhead
+	line    []byte  // the last line that was read
+	short   [8]byte // memory for line, enough for most chunk sizes
+	excess  int64   // the overhead of all chunks that is above the allowance, see countOverhead
 	trailer []Field
 	err     error
 }
@@ -163,6 +164,9 @@ func (b *Body) countOverhead() error {
 // grammar of the callers allows the character, so they refuse the line before the rest arrives. The line may
 // be longer than the buffer of b.in.
 func (b *Body) readLine(limit int, tooLong Error) error {
+	if b.line == nil {
+		b.line = b.short[:]
+	}
 	b.line = b.line[:0]
 	for {
 		c, err := b.in.ReadByte()

@@ -132,3 +132,21 @@ func TestBodyAllocates(t *testing.T) {
 		t.Errorf("reading a chunked body allocates %v times, want never", n)
 	}
 }
+
+// A chunked body has arrived with its last byte.
+func TestChunksArrived(t *testing.T) {
+	const whole = "5;a=b\r\nhello\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n"
+	for n := range len(whole) {
+		if ChunksArrived([]byte(whole[:n])) {
+			t.Errorf("%d of %d bytes count as the whole body", n, len(whole))
+		}
+	}
+	for text, want := range map[string]bool{
+		whole: true, whole + "HTTP/1.1 200 OK": true, "0\r\n\r\n": true,
+		"0\r\nX: y\r\n\r\n": false, "7fffffffffffffff\r\nx\r\n0\r\n\r\n": false, "ffffffffffffffff\r\nx": false, "x\r\n\r\n": false, "": false,
+	} {
+		if got := ChunksArrived([]byte(text)); got != want {
+			t.Errorf("ChunksArrived(%q) = %t, want %t", text, got, want)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package http1
 
 import (
 	"bufio"
+	"bytes"
 	"math"
 	"strconv"
 
@@ -32,6 +33,24 @@ func chunkSize(line []byte) (int64, error) {
 		return 0, ErrChunkSize
 	}
 	return int64(size), checkExtensions(line[digits:])
+}
+
+// ChunksArrived reports whether received begins with a whole chunked body that has no trailer, so that a [Body]
+// reads no further byte before the end of the body or an error.
+func ChunksArrived(received []byte) bool {
+	for {
+		line, rest, found := bytes.Cut(received, []byte("\r\n"))
+		size, err := chunkSize(line)
+		switch {
+		case !found || err != nil:
+			return false
+		case size == 0:
+			return bytes.HasPrefix(rest, []byte("\r\n"))
+		case int64(len(rest)-len("\r\n")) < size:
+			return false
+		}
+		received = rest[int(size)+len("\r\n"):]
+	}
 }
 
 // checkExtensions checks chunk extensions (RFC 9112 section 7.1.1). Each extension has a name and may

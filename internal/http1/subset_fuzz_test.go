@@ -210,7 +210,21 @@ func FuzzChunks(f *testing.F) {
 			f.Add(body+smuggling.Next("/a", "b", ""), uint8(3))
 		}
 	}
-	f.Fuzz(func(t *testing.T, text string, pieces uint8) { checkRequests(t, chunks+text, 1+int(pieces)) })
+	f.Fuzz(func(t *testing.T, text string, pieces uint8) {
+		checkRequests(t, chunks+text, 1+int(pieces))
+		if ChunksArrived([]byte(text)) {
+			checkArrived(t, text)
+		}
+	})
+}
+
+// checkArrived checks that reading the body at the start of text neither waits for more bytes nor yields a trailer.
+func checkArrived(t *testing.T, text string) {
+	var body Body
+	body.Reset(bufio.NewReader(strings.NewReader(text)), Chunked)
+	if _, err := io.Copy(io.Discard, &body); errors.Is(err, io.ErrUnexpectedEOF) || body.Trailer() != nil {
+		t.Errorf("%q counts as arrived, but reading it ends with %v and the trailer %v", text, err, body.Trailer())
+	}
 }
 
 // What is accepted as a response, http.ReadResponse accepts and reads alike.

@@ -117,11 +117,16 @@ func (c *conn) respond(ctx context.Context, r *Request, head *http1.Response, re
 		c.rest(reusable)
 		return response
 	case length == http1.Chunked:
-		response.Trailer = b.trailer
+		received, _ := c.In.Peek(c.In.Buffered())
+		if response.Arrived = http1.ChunksArrived(received); !response.Arrived {
+			response.Trailer = b.trailer
+		}
+	default:
+		response.Arrived = length > 0 && length <= int64(c.In.Buffered())
 	}
 	b.body.Reset(c.In, length)
-	if response.Arrived = length > 0 && length <= int64(c.In.Buffered()); !response.Arrived {
-		c.headRead() // a body that has arrived needs no further read from the connection
+	if !response.Arrived { // a body that has arrived needs no further read from the connection
+		c.headRead()
 	}
 	return response
 }

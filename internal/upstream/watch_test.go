@@ -298,7 +298,9 @@ func TestArrived(t *testing.T) {
 		{"all at once", fine, true},
 		{"but for a byte", strings.TrimSuffix(fine, "e"), false},
 		{"more than is read at once", "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + strings.Repeat("x", 5000), false},
-		{"chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfine\r\n0\r\n\r\n", false},
+		{"chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfine\r\n0\r\n\r\n", true},
+		{"chunks but for a byte", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfine\r\n0\r\n\r", false},
+		{"chunks with a trailer", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfine\r\n0\r\nX: y\r\n\r\n", false},
 		{"until the end", "HTTP/1.1 200 OK\r\n\r\nfine", false},
 	} {
 		direct := clientOf(t, listen(t, nil, answering(tt.text, false)), nil, enough)
