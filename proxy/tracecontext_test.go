@@ -7,10 +7,13 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/authorize"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/http1"
+	"github.com/tallygate/tallygate/internal/tracing"
 )
 
 const (
@@ -152,5 +155,27 @@ func TestIDsOfClients(t *testing.T) {
 		if off.setIDs(config.Correlation{}); off.id == tt.id || off.idFromClient || off.interactionID != "" {
 			t.Errorf("without settings: ids %q, %q, want a new id and no id", off.id, off.interactionID)
 		}
+	}
+}
+
+// TestTracedAllocations checks what tracing adds to a granted request whose trace is not recorded: the times, the
+// two spans without data with their contexts, and traceparent. Without tracing nothing is added: TestHitAllocations.
+func TestTracedAllocations(t *testing.T) {
+	if raceEnabled() {
+		t.Skip("under the race detector sync.Pool drops items on purpose")
+	}
+	s, _, serve := newHit(t)
+	before := testing.AllocsPerRun(1000, serve)
+	none := config.Ratio(0)
+	s.cfg.Tracing = config.Tracing{Endpoint: gatetest.URL(t, "http://127.0.0.1:1"), Sample: &none}
+	tracer, err := tracing.New(s.cfg, tracing.Options{Log: s.log, Metrics: tracing.NewMetrics(prometheus.NewRegistry()), Lease: s.lease})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tracer.Close()
+	s.proxy.tracer = tracer
+	const budget = 13
+	if n := testing.AllocsPerRun(1000, serve) - before; n > budget {
+		t.Errorf("tracing adds %v allocations to a request, want at most %v", n, budget)
 	}
 }
