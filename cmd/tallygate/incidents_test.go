@@ -311,7 +311,7 @@ func (n *night) expectExplanation(i incident, line []byte) {
 	}
 }
 
-// expectConsole looks for texts in pages of the console.
+// expectConsole looks for texts in pages of the console, and for parts of tokens, which no page may have.
 func (n *night) expectConsole(when string, shown map[string][]string) {
 	n.t.Helper()
 	for path, texts := range shown {
@@ -321,6 +321,13 @@ func (n *night) expectConsole(when string, shown map[string][]string) {
 			n.t.Errorf("%s: %s of the console has status %d, want 200", when, path, status)
 		}
 		page := html.UnescapeString(string(body))
+		for name, token := range n.tokens {
+			for _, part := range strings.Split(token, ".") {
+				if len(part) > 20 && strings.Contains(page, part) {
+					n.t.Errorf("%s: %s of the console holds a part of the token %s", when, path, name)
+				}
+			}
+		}
 		for _, text := range texts {
 			if !strings.Contains(page, text) {
 				n.t.Errorf("%s: %s of the console lacks %q:\n%s", when, path, text, page)
