@@ -19,7 +19,7 @@ import (
 )
 
 // onDatabase returns an edit that puts the state into a new database of server.
-func onDatabase(t *testing.T, server *testpostgres.Server) func(*config.Config) {
+func onDatabase(t testing.TB, server *testpostgres.Server) func(*config.Config) {
 	t.Helper()
 	key := make([]byte, 32)
 	_, _ = rand.Read(key)
