@@ -180,7 +180,8 @@ func (s *Server) Restart() {
 	s.command = exec.Command(postgres, "-D", s.data())
 	s.command.Dir = s.folder
 	s.command.Stdout, s.command.Stderr = log, log
-	s.command.SysProcAttr = &syscall.SysProcAttr{Credential: s.account, Pdeathsig: syscall.SIGQUIT, Setpgid: true}
+	s.command.SysProcAttr = &syscall.SysProcAttr{Credential: s.account, Setpgid: true}
+	endWithTest(s.command.SysProcAttr)
 	if err := s.command.Start(); err != nil {
 		s.t.Fatal(err)
 	}
