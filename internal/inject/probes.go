@@ -2,6 +2,7 @@ package inject
 
 import (
 	"fmt"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -122,6 +123,11 @@ func (w *workload) probeTarget(key, action string, raw *yaml.Node) (target strin
 		path := text(a, "path")
 		if !strings.HasPrefix(path, "/") {
 			path = "/" + path
+		}
+		// The gate refuses to start with a URL that it cannot parse.
+		if u, err := url.Parse("http://" + address + path); err != nil || u.Fragment != "" || strings.Contains(path, " ") {
+			w.fault(w.object, raw, "%s has a path that is no path of a URL: %q", key, path)
+			return "", false
 		}
 		return "http://" + address + path, true
 	}

@@ -146,13 +146,14 @@ func TestRefused(t *testing.T) {
 		edit func(*Document) error
 		want string
 	}{
-		"value of an alias":   {"a: &x {b: c}\nd: *x\n", func(d *Document) error { return d.Add(d.Root().Content[1], "f", Scalar("1")) }, "1:4: an alias uses this value"},
-		"alias":               {"a: &x {b: c}\nd: *x\n", func(d *Document) error { return d.Add(d.Root().Content[3], "f", Scalar("1")) }, "2:4: an alias uses this value"},
-		"null":                {"a:\n", func(d *Document) error { return d.Add(d.Root().Content[1], "f", Scalar("1")) }, "1:3: expected a mapping"},
-		"absent key":          {"a: 1\n", func(d *Document) error { return d.RemoveKey(d.Root(), "b") }, `1:1: there is no key "b"`},
-		"bad text":            {"a: 1\n", func(d *Document) error { return d.Replace(d.Root().Content[1], "[") }, "1:4: the text that is to replace this value is not valid YAML"},
-		"other structure":     {"a: 1\n", func(d *Document) error { return d.Replace(d.Root().Content[1], "1\nb: 2") }, "1:4: the text that is to replace"},
-		"last key of an item": {"- a: 1\n", func(d *Document) error { return d.RemoveKey(d.Root().Content[0], "a") }, "1:3: the layout of this document cannot be edited"},
+		"value of an alias":    {"a: &x {b: c}\nd: *x\n", func(d *Document) error { return d.Add(d.Root().Content[1], "f", Scalar("1")) }, "1:4: an alias uses this value"},
+		"alias":                {"a: &x {b: c}\nd: *x\n", func(d *Document) error { return d.Add(d.Root().Content[3], "f", Scalar("1")) }, "2:4: an alias uses this value"},
+		"null":                 {"a:\n", func(d *Document) error { return d.Add(d.Root().Content[1], "f", Scalar("1")) }, "1:3: expected a mapping"},
+		"absent key":           {"a: 1\n", func(d *Document) error { return d.RemoveKey(d.Root(), "b") }, `1:1: there is no key "b"`},
+		"bad text":             {"a: 1\n", func(d *Document) error { return d.Replace(d.Root().Content[1], "[") }, "1:4: the text that is to replace this value is not valid YAML"},
+		"other structure":      {"a: 1\n", func(d *Document) error { return d.Replace(d.Root().Content[1], "1\nb: 2") }, "1:4: the text that is to replace"},
+		"value measured wrong": {"- a: |\n  b: 1\n", func(d *Document) error { return d.Replace(d.Root().Content[0].Content[1], "x") }, "1:1: the layout of this document cannot be edited"},
+		"last key of an item":  {"- a: 1\n", func(d *Document) error { return d.RemoveKey(d.Root().Content[0], "a") }, "1:3: the layout of this document cannot be edited"},
 	} {
 		d, err := Parse([]byte(c.text))
 		if err != nil {
